@@ -1,0 +1,21 @@
+//! Paths and addresses in YAML files to local paths.
+
+use std::{error::Error, path::PathBuf};
+
+/// Fetches an `hf://` address; anything else is a path, and a relative one starts at the current directory (not at
+/// the YAML file), as it would on the command line.
+pub(crate) fn locate(address: &str) -> Result<PathBuf, Box<dyn Error + Send + Sync>> {
+    if prospect_hub::is_address(address) {
+        return Ok(prospect_hub::fetch(address)?);
+    }
+    let path = PathBuf::from(address);
+    if path.exists() {
+        return Ok(path);
+    }
+    let here = std::env::current_dir()?;
+    Err(format!(
+        "it does not exist; relative paths start at the current directory, {}",
+        here.display()
+    )
+    .into())
+}

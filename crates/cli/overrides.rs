@@ -1,0 +1,22 @@
+//! `--set KEY=VALUE`: settings of a YAML file replaced on the command line.
+
+use std::path::Path;
+
+use prospect_core::config::{ConfigError, Document};
+
+/// Replaces settings of the YAML file.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Overrides {
+    /// Replace a setting of the file: a dotted key and a YAML value, as in `--set noise.flip_desirable=0.1`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl Overrides {
+    /// Opens a YAML file with the settings replaced.
+    pub(crate) fn open(&self, path: &Path) -> Result<Document, ConfigError> {
+        let mut document = Document::open(path)?;
+        self.set.iter().try_for_each(|given| document.set_text(given))?;
+        Ok(document)
+    }
+}

@@ -1,0 +1,117 @@
+//! `prospect prepare`: raw human feedback to a dataset.
+
+use std::path::{Path, PathBuf};
+
+use prospect_core::progress::say;
+use prospect_data::{Manifest, PipelineFile, SplitCounts, prepare, prepared};
+
+use crate::{locate::locate, output, overrides::Overrides};
+
+/// Arguments of `prospect prepare`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The recipe, for example pipelines/hh.yaml
+    pipeline: PathBuf,
+    #[command(flatten)]
+    overrides: Overrides,
+    /// Where to put the dataset [default: data/NAME for NAME.yaml]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Make the dataset again even if it is up to date
+    #[arg(long)]
+    force: bool,
+}
+
+/// Makes the dataset unless it is there already, and prints where it is.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let file: PipelineFile = args.overrides.open(&args.pipeline)?.read()?;
+    let pipeline = file.resolve(&locate)?;
+    let out = args.out.clone().unwrap_or_else(|| default_out(&args.pipeline));
+    if !args.force && prepared(&pipeline, &out)?.is_some() {
+        say("up to date: same recipe, same inputs (--force makes it again)");
+    } else {
+        say(summary(&prepare(&pipeline, &out)?));
+    }
+    output::print(out.display())?;
+    Ok(())
+}
+
+fn default_out(pipeline: &Path) -> PathBuf {
+    Path::new("data").join(pipeline.file_stem().unwrap_or_default())
+}
+
+/// What happened, for people.
+fn summary(manifest: &Manifest) -> String {
+    let Manifest {
+        reading,
+        imbalance,
+        noise,
+        contradictions,
+        ..
+    } = manifest;
+    let mut lines = vec![format!(
+        "{} rows read: {} pairs about {} prompts, {} rejected",
+        reading.read, reading.pairs, manifest.unique_prompts, reading.rejected
+    )];
+    let mut list = |title: &str, counts: &std::collections::BTreeMap<String, u64>| {
+        lines.extend(
+            counts
+                .iter()
+                .map(|(what, count)| format!("  {title} {what}: {count}")),
+        );
+    };
+    list("rejected", &reading.rejected_by_reason);
+    list("of these with both", &reading.rejected_overlaps);
+    list("repaired", &reading.repaired);
+    list("kept", &reading.noted);
+    for (what, counts) in [
+        ("exact duplicates kept (pairs)", &[manifest.duplicate_pairs][..]),
+        (
+            "with contradictory labels (rows, of these dropped)",
+            &[contradictions.rows, contradictions.dropped],
+        ),
+        (
+            "dropped, prompt is in the test split (rows)",
+            &[manifest.leaked_rows_dropped],
+        ),
+        (
+            "dropped by imbalance (desirable, undesirable rows)",
+            &[imbalance.desirable.dropped, imbalance.undesirable.dropped],
+        ),
+        (
+            "flipped by noise (desirable, undesirable rows)",
+            &[noise.flipped_desirable, noise.flipped_undesirable],
+        ),
+        ("swapped by noise (pairs)", &[noise.swapped_pairs]),
+    ] {
+        if counts.iter().any(|count| *count > 0) {
+            let counts: Vec<String> = counts.iter().map(u64::to_string).collect();
+            lines.push(format!("  {what}: {}", counts.join(", ")));
+        }
+    }
+    if let Some(accuracy) = manifest.oracle_accuracy {
+        lines.push(format!("  oracle accuracy on the test split: {accuracy:.3}"));
+    }
+    lines.push(format!(
+        "{:8}{:>10}{:>10}{:>12}{:>14}",
+        "", "prompts", "pairs", "desirable", "undesirable"
+    ));
+    for (name, counts) in [("train", manifest.train), ("test", manifest.test)] {
+        let SplitCounts {
+            prompts,
+            pairs,
+            n_desirable,
+            n_undesirable,
+        } = counts;
+        lines.push(format!(
+            "{name:8}{prompts:>10}{pairs:>10}{n_desirable:>12}{n_undesirable:>14}"
+        ));
+    }
+    lines.extend(
+        manifest
+            .warnings
+            .iter()
+            .map(|warning| format!("warning: {warning}")),
+    );
+    lines.join("\n")
+}

@@ -1,0 +1,220 @@
+//! YAML documents: read strictly, overridden by dotted path, reported with file, line and key.
+
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde_yaml::{Mapping, Value};
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration")]
+    Read(#[from] std::io::Error),
+    /// The text is not YAML.
+    #[error("{file}: not valid YAML: {message}")]
+    Syntax {
+        /// The file the text came from.
+        file: String,
+        /// What the parser says, with line and column.
+        message: String,
+    },
+    /// A key is unknown, missing or has a value of the wrong kind.
+    #[error("{}: {message}{}", place(.file, *.line, .key), suggestion.as_ref().map(|s| format!("; did you mean `{s}`?")).unwrap_or_default())]
+    Field {
+        /// The file the document came from.
+        file: String,
+        /// The line of the key, where the file (and not an override) holds it.
+        line: Option<usize>,
+        /// Dotted path of the key.
+        key: String,
+        /// What is wrong.
+        message: String,
+        /// The known key that is nearest to a misspelt one.
+        suggestion: Option<String>,
+    },
+    /// An override is not `KEY=VALUE`, or goes through a value that is not a mapping.
+    #[error("cannot set `{given}`: {message}")]
+    Override {
+        /// The override as given.
+        given: String,
+        /// What is wrong with it.
+        message: String,
+    },
+}
+
+fn place(file: &str, line: Option<usize>, key: &str) -> String {
+    let line = line.map(|line| format!(":{line}")).unwrap_or_default();
+    if key.is_empty() || key == "." { format!("{file}{line}") } else { format!("{file}{line}: `{key}`") }
+}
+
+/// A YAML document and where it came from.
+#[derive(Debug, Clone)]
+pub struct Document {
+    name: String,
+    text: String,
+    value: Value,
+}
+
+impl Document {
+    /// Reads the file at `path`.
+    pub fn open(path: &Path) -> Result<Self, ConfigError> {
+        Self::from_text(&path.display().to_string(), &fs_err::read_to_string(path)?)
+    }
+
+    /// Parses `text`; `name` stands for the file in error messages.
+    pub fn from_text(name: &str, text: &str) -> Result<Self, ConfigError> {
+        let value = serde_yaml::from_str(text)
+            .map_err(|error| ConfigError::Syntax { file: name.to_owned(), message: error.to_string() })?;
+        Ok(Self { name: name.to_owned(), text: text.to_owned(), value })
+    }
+
+    /// The folder of the file: relative paths inside a document start here.
+    pub fn folder(&self) -> PathBuf {
+        Path::new(&self.name).parent().map(Path::to_path_buf).unwrap_or_default()
+    }
+
+    /// Applies an override as typed on the command line: `dotted.key=VALUE`, VALUE being YAML.
+    pub fn set_text(&mut self, given: &str) -> Result<(), ConfigError> {
+        let fail = |message: &str| ConfigError::Override { given: given.to_owned(), message: message.to_owned() };
+        let (key, value) = given.split_once('=').ok_or_else(|| fail("write KEY=VALUE, with KEY a dotted path"))?;
+        let value = serde_yaml::from_str(value).map_err(|error| fail(&error.to_string()))?;
+        self.set(key, value)
+    }
+
+    /// Sets the value at a dotted path, creating the mappings on the way.
+    pub fn set(&mut self, key: &str, value: Value) -> Result<(), ConfigError> {
+        let fail = |message: String| ConfigError::Override { given: key.to_owned(), message };
+        if key.split('.').any(|part| part.trim().is_empty()) {
+            return Err(fail("the key has an empty part".to_owned()));
+        }
+        let mut node = &mut self.value;
+        for part in key.split('.') {
+            if node.is_null() {
+                *node = Value::Mapping(Mapping::new());
+            }
+            let Value::Mapping(mapping) = node else {
+                return Err(fail(format!("there is no place for `{part}`: its parent is not a mapping")));
+            };
+            node = mapping.entry(Value::String(part.to_owned())).or_insert(Value::Null);
+        }
+        *node = value;
+        Ok(())
+    }
+
+    /// Reads the document as a `T`.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
+        serde_path_to_error::deserialize(self.value.clone()).map_err(|error| {
+            let mut key = error.path().to_string();
+            let message = error.inner().to_string();
+            let unknown = quoted(&message).into_iter().next().filter(|_| message.starts_with("unknown field"));
+            if let Some(field) = &unknown
+                && key.rsplit('.').next() != Some(field)
+            {
+                key = if key == "." { field.clone() } else { format!("{key}.{field}") };
+            }
+            ConfigError::Field {
+                file: self.name.clone(),
+                line: line_of(&self.text, &key),
+                suggestion: nearest(&message),
+                key,
+                message,
+            }
+        })
+    }
+}
+
+/// The words between backticks in a serde message.
+fn quoted(message: &str) -> Vec<String> {
+    message.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// For "unknown field/variant `x`, expected one of `a`, `b`": the expected word nearest to `x`.
+fn nearest(message: &str) -> Option<String> {
+    if !message.starts_with("unknown ") {
+        return None;
+    }
+    let words = quoted(message);
+    let (given, known) = words.split_first()?;
+    known
+        .iter()
+        .map(|word| (strsim::damerau_levenshtein(given, word), word))
+        .filter(|(distance, word)| *distance <= 2.max(word.len() / 3))
+        .min()
+        .map(|(_, word)| word.clone())
+}
+
+/// The line (from 1) on which block-style YAML holds the key at a dotted path.
+fn line_of(text: &str, path: &str) -> Option<usize> {
+    let parts: Vec<&str> = path.split('.').map(|part| part.split('[').next().unwrap_or(part)).collect();
+    let (mut depth, mut found, mut parent_indent) = (0, None, None);
+    for (number, line) in text.lines().enumerate() {
+        let content = line.trim_start().trim_start_matches("- ").trim_start();
+        if content.is_empty() || content.starts_with('#') {
+            continue;
+        }
+        let indent = line.len() - line.trim_start().len();
+        if parent_indent.is_some_and(|parent| indent <= parent) {
+            break;
+        }
+        let part = parts.get(depth)?;
+        // A flow mapping `{a: 1}` holds its keys on the line of the parent.
+        if content.strip_prefix(part).is_some_and(|rest| rest.trim_start().starts_with(':')) {
+            found = Some(number + 1);
+            parent_indent = Some(indent);
+            depth += 1;
+            if depth == parts.len() {
+                return found;
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        keep: f64,
+    }
+
+    #[derive(Debug, serde::Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields)]
+    struct Outer {
+        seed: u64,
+        inner: Inner,
+    }
+
+    #[test]
+    fn overrides_replace_and_create() {
+        let mut document = Document::from_text("a.yaml", "seed: 1\n").unwrap();
+        document.set_text("inner.keep=0.5").unwrap();
+        document.set_text("seed=3").unwrap();
+        assert_eq!(document.read::<Outer>().unwrap(), Outer { seed: 3, inner: Inner { keep: 0.5 } });
+    }
+
+    #[test]
+    fn a_misspelt_key_names_file_line_and_the_right_word() {
+        let document = Document::from_text("a.yaml", "# c\nseed: 1\ninner:\n  kep: 1\n").unwrap();
+        let error = document.read::<Outer>().unwrap_err().to_string();
+        assert_eq!(error, "a.yaml:4: `inner.kep`: unknown field `kep`, expected `keep`; did you mean `keep`?");
+    }
+
+    #[test]
+    fn a_wrong_type_names_the_line() {
+        let document = Document::from_text("a.yaml", "seed: x\ninner: {keep: 1}\n").unwrap();
+        let error = document.read::<Outer>().unwrap_err().to_string();
+        assert!(error.starts_with("a.yaml:1: `seed`: invalid type"), "{error}");
+    }
+
+    #[test]
+    fn bad_overrides_are_errors() {
+        let mut document = Document::from_text("a.yaml", "seed: 1\n").unwrap();
+        assert!(document.set_text("seed").is_err());
+        assert!(document.set_text("seed.x=1").is_err());
+        assert!(document.set_text("a..b=1").is_err());
+    }
+}

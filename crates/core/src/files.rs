@@ -1,0 +1,140 @@
+//! Files and directories that appear whole or not at all.
+
+use std::{
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use fs_err::File;
+use serde::Serialize;
+
+/// Writes a file aside, syncs it and renames it into place.
+pub fn write_whole<T>(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<T>) -> io::Result<T> {
+    if let Some(folder) = path.parent() {
+        fs_err::create_dir_all(folder)?;
+    }
+    let aside = aside(path);
+    let attempt = || {
+        let mut writer = BufWriter::new(File::create(&aside)?);
+        let result = write(&mut writer)?;
+        writer.flush()?;
+        writer.get_ref().sync_all()?;
+        fs_err::rename(&aside, path)?;
+        Ok(result)
+    };
+    let result = attempt();
+    if result.is_err() {
+        let _ = fs_err::remove_file(&aside);
+    }
+    result
+}
+
+/// Writes `value` as indented JSON, whole or not at all.
+pub fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    write_whole(path, |writer| {
+        serde_json::to_writer_pretty(&mut *writer, value)?;
+        writer.write_all(b"\n")
+    })
+}
+
+fn aside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{}.partial", std::process::id()))
+}
+
+/// A directory that is filled aside and takes its name only on [`commit`](Self::commit).
+#[derive(Debug)]
+pub struct WholeDir {
+    target: PathBuf,
+    aside: PathBuf,
+    committed: bool,
+}
+
+impl WholeDir {
+    /// Starts an empty directory that will become `target`.
+    pub fn create(target: &Path) -> io::Result<Self> {
+        let aside = aside(target);
+        if aside.exists() {
+            fs_err::remove_dir_all(&aside)?;
+        }
+        fs_err::create_dir_all(&aside)?;
+        Ok(Self { target: target.to_owned(), aside, committed: false })
+    }
+
+    /// Where to write until the commit.
+    pub fn path(&self) -> &Path {
+        &self.aside
+    }
+
+    /// Puts the directory in place, replacing an earlier one.
+    pub fn commit(mut self) -> io::Result<()> {
+        if self.target.exists() {
+            let old = aside(&self.target.with_extension("old"));
+            fs_err::rename(&self.target, &old)?;
+            fs_err::rename(&self.aside, &self.target)?;
+            fs_err::remove_dir_all(old)?;
+        } else {
+            fs_err::rename(&self.aside, &self.target)?;
+        }
+        self.committed = true;
+        Ok(())
+    }
+}
+
+impl Drop for WholeDir {
+    fn drop(&mut self) {
+        if !self.committed {
+            let _ = fs_err::remove_dir_all(&self.aside);
+        }
+    }
+}
+
+/// Sixteen hexadecimal digits that name a value: the head of the BLAKE3 hash of its JSON.
+pub fn fingerprint(value: &impl Serialize) -> io::Result<String> {
+    Ok(short_hash(&serde_json::to_vec(value)?))
+}
+
+/// Sixteen hexadecimal digits of the BLAKE3 hash of `bytes`.
+pub fn short_hash(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex()[..16].to_owned()
+}
+
+/// The BLAKE3 hash of a file's bytes, in hexadecimal.
+pub fn hash_file(path: &Path) -> io::Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(File::open(path)?)?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_no_scraps() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        write_whole(&path, |writer| writer.write_all(b"old")).unwrap();
+        let failed: io::Result<()> = write_whole(&path, |writer| {
+            writer.write_all(b"new")?;
+            Err(io::Error::other("stop"))
+        });
+        assert!(failed.is_err());
+        assert_eq!(fs_err::read_to_string(&path).unwrap(), "old");
+        assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_directory_appears_on_commit_and_replaces_the_old() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("out");
+        for text in ["one", "two"] {
+            let dir = WholeDir::create(&target).unwrap();
+            fs_err::write(dir.path().join("a"), text).unwrap();
+            dir.commit().unwrap();
+            assert_eq!(fs_err::read_to_string(target.join("a")).unwrap(), text);
+        }
+        drop(WholeDir::create(&target).unwrap());
+        assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,26 @@
+//! What every stage of Prospect shares.
+//!
+//! * [`config`]: YAML documents with overrides, read into strict types; errors name file, line and key.
+//! * [`draw`]: randomness as a keyed hash of a row, so that results depend on neither order nor threads.
+//! * [`files`]: files and directories that appear whole or not at all, and fingerprints of values.
+//! * [`progress`]: a bar with rate and time left on a terminal, plain lines elsewhere.
+//!
+//! ```
+//! use prospect_core::{config::Document, draw::Draw};
+//!
+//! #[derive(serde::Deserialize)]
+//! #[serde(deny_unknown_fields)]
+//! struct Recipe { seed: u64 }
+//!
+//! let mut document = Document::from_text("recipe.yaml", "seed: 1")?;
+//! document.set_text("seed=7")?;
+//! let recipe: Recipe = document.read()?;
+//! let kept = Draw::new(recipe.seed, "keep").lowest(&["a", "b", "c"], 2);
+//! assert_eq!(kept.iter().filter(|kept| **kept).count(), 2);
+//! # Ok::<(), prospect_core::config::ConfigError>(())
+//! ```
+
+pub mod config;
+pub mod draw;
+pub mod files;
+pub mod progress;

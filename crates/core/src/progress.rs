@@ -1,0 +1,76 @@
+//! Progress on standard error: a bar with rate and time left on a terminal, plain lines elsewhere.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Prints one line of status to standard error. A closed standard error is no reason to stop work.
+pub fn say(line: impl AsRef<str>) {
+    let _ = writeln!(io::stderr(), "{}", line.as_ref());
+}
+
+/// Progress of a piece of work of known length.
+pub struct Progress {
+    label: String,
+    total: u64,
+    started: Instant,
+    done: AtomicU64,
+    next_line: AtomicU64,
+    bar: Option<ProgressBar>,
+}
+
+/// Seconds between plain lines.
+const LINE_EVERY: u64 = 10;
+
+impl Progress {
+    /// Starts showing progress of `total` units of `unit`.
+    pub fn new(label: &str, unit: &str, total: u64) -> Self {
+        let bar = io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(total);
+            let template = format!("{{prefix}} [{{bar:30}}] {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left {{msg}}");
+            if let Ok(style) = ProgressStyle::with_template(&template) {
+                bar.set_style(style.progress_chars("=> "));
+            }
+            bar.set_prefix(label.to_owned());
+            bar.enable_steady_tick(Duration::from_millis(250));
+            bar
+        });
+        Self {
+            label: format!("{label} ({unit})"),
+            total,
+            started: Instant::now(),
+            done: AtomicU64::new(0),
+            next_line: AtomicU64::new(LINE_EVERY),
+            bar,
+        }
+    }
+
+    /// Counts `units` more as done; `message` is what to show beside the count.
+    pub fn advance(&self, units: u64, message: &str) {
+        let done = self.done.fetch_add(units, Ordering::Relaxed) + units;
+        if let Some(bar) = &self.bar {
+            bar.set_message(message.to_owned());
+            bar.inc(units);
+            return;
+        }
+        let elapsed = self.started.elapsed().as_secs();
+        let next = self.next_line.load(Ordering::Relaxed);
+        if elapsed >= next {
+            self.next_line.store(elapsed + LINE_EVERY, Ordering::Relaxed);
+            let left = (self.total.saturating_sub(done)) as f64 * self.started.elapsed().as_secs_f64() / done.max(1) as f64;
+            say(format!("{}: {done}/{}, about {left:.0} s left {message}", self.label, self.total));
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What can go wrong between a recipe and a dataset.
+
+use std::path::{Path, PathBuf};
+
+/// Why a dataset cannot be prepared or read.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// A value of the recipe is outside its range.
+    #[error("`{key}` is {value}: {message}")]
+    Value {
+        /// Dotted path of the key.
+        key: &'static str,
+        /// The value given.
+        value: String,
+        /// What the key accepts.
+        message: &'static str,
+    },
+    /// The input of a source cannot be found.
+    #[error("`source.path`: cannot find `{address}`")]
+    Locate {
+        /// The path or address given.
+        address: String,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// An input folder does not hold the files it should.
+    #[error("{}: {message}", folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// What is missing or ambiguous, and what to do.
+        message: String,
+    },
+    /// A gzip file is damaged.
+    #[error(
+        "{}: damaged gzip data after {lines} whole lines ({bytes} bytes of text); fetch the file again",
+        file.display()
+    )]
+    Gzip {
+        /// The file.
+        file: PathBuf,
+        /// Whole lines read before the damage.
+        lines: usize,
+        /// Bytes of text read before the damage.
+        bytes: u64,
+        /// What the decompressor says.
+        source: std::io::Error,
+    },
+    /// A larger share of the rows is unusable than the recipe allows.
+    #[error(
+        "{rejected} of {read} rows cannot be used, more than `max_rejected: {allowed}` allows:\n{summary}\n\
+         look at these lines, then repair the input or raise `max_rejected`"
+    )]
+    TooManyRejected {
+        /// Rows rejected.
+        rejected: u64,
+        /// Rows read.
+        read: u64,
+        /// The largest share allowed.
+        allowed: f64,
+        /// The most frequent reasons, each with its first rows.
+        summary: String,
+    },
+    /// No row is left to train on.
+    #[error("the training split is empty: {0}")]
+    EmptyTrain(String),
+    /// The output directory holds something else.
+    #[error("{} exists and is not a dataset made by `prospect prepare`; choose another place or remove it", .0.display())]
+    Occupied(PathBuf),
+    /// A dataset file is missing.
+    #[error("{} does not exist; make the dataset with `prospect prepare PIPELINE.yaml --out {}`", file.display(), dataset.display())]
+    Missing {
+        /// The file.
+        file: PathBuf,
+        /// The dataset directory.
+        dataset: PathBuf,
+    },
+    /// A dataset file was made by something else, or by another version.
+    #[error("{}: {column}{message}; make the dataset again with `prospect prepare PIPELINE.yaml --force`", file.display())]
+    Schema {
+        /// The file.
+        file: PathBuf,
+        /// The column, as "column `x` ", or nothing.
+        column: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A parquet file cannot be read or written.
+    #[error("{}: cannot read or write parquet", file.display())]
+    Parquet {
+        /// The file.
+        file: PathBuf,
+        /// What the parquet library says.
+        source: parquet::errors::ParquetError,
+    },
+    /// The file system refused.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+impl DataError {
+    /// A column of a dataset file is not what it should be.
+    pub(crate) fn column(file: &Path, column: &str, message: impl Into<String>) -> Self {
+        Self::Schema {
+            file: file.to_owned(),
+            column: format!("column `{column}` "),
+            message: message.into(),
+        }
+    }
+
+    /// The parquet library failed on `file`.
+    pub(crate) fn parquet(file: &Path) -> impl Fn(parquet::errors::ParquetError) -> Self {
+        move |source| Self::Parquet {
+            file: file.to_owned(),
+            source,
+        }
+    }
+
+    /// The arrow library failed on `file`.
+    pub(crate) fn arrow(file: &Path) -> impl Fn(arrow::error::ArrowError) -> Self {
+        move |source| Self::Parquet {
+            file: file.to_owned(),
+            source: source.into(),
+        }
+    }
+}

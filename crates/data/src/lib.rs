@@ -1,0 +1,63 @@
+//! Raw human feedback to binary and paired parquet.
+//!
+//! A [`PipelineFile`] is what a recipe (`pipelines/*.yaml`) says; [`PipelineFile::resolve`] finds and hashes its
+//! inputs and checks its values, which gives a [`Pipeline`]; [`prepare`] turns that into a dataset directory:
+//!
+//! ```text
+//! <dataset>/
+//!   kto/{train,test}-00000-of-00001.parquet   one BinaryRow a row: prompt, completion, label
+//!   dpo/{train,test}-00000-of-00001.parquet   one PairRow a row: prompt, chosen, rejected
+//!   manifest.json                             Manifest: the recipe, input hashes, every count by reason
+//!   rejected.jsonl                            file, line, reason and detail of each row that was not usable
+//!   README.md                                 dataset card, read by the Hugging Face `datasets` library
+//!   raw.jsonl                                 only with a generated source: what was generated
+//! ```
+//!
+//! The steps have one order: read, reject, pair, settle contradictory labels, split by prompt, thin classes
+//! (imbalance), flip labels (noise), write. Imbalance and noise touch the training split only, and the binary
+//! and the paired files hold the same rows with the same corruption.
+//!
+//! ```
+//! use prospect_core::config::Document;
+//! use prospect_data::{PipelineFile, Split, prepare, read_pairs};
+//!
+//! let recipe = Document::from_text("recipe.yaml", "source: {kind: synthetic, pairs: 50}")?;
+//! let pipeline = recipe.read::<PipelineFile>()?.resolve(&|path| Ok(path.into()))?;
+//! let out = tempfile::tempdir()?;
+//! let dataset = out.path().join("synthetic");
+//! let manifest = prepare(&pipeline, &dataset)?;
+//! assert_eq!((manifest.train.pairs, manifest.test.pairs), (45, 5));
+//! assert_eq!(read_pairs(&dataset, Split::Test)?.len(), 5);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod card;
+mod contradictions;
+mod error;
+mod feedback;
+mod hh;
+mod ids;
+mod imbalance;
+mod lines;
+mod manifest;
+mod noise;
+mod parquet_file;
+mod pipeline;
+mod prepare;
+mod reading;
+mod row;
+mod source;
+mod split;
+mod synthetic;
+mod transcript;
+
+pub use contradictions::{ContradictionCounts, Contradictions};
+pub use error::DataError;
+pub use imbalance::{ClassCounts, Imbalance, ImbalanceCounts};
+pub use manifest::{InputFile, Manifest, SplitCounts, read_manifest};
+pub use noise::{Noise, NoiseCounts};
+pub use pipeline::{Locate, Pipeline, PipelineFile, SourceFile, SplitFile, SplitRule};
+pub use prepare::{prepare, prepared};
+pub use reading::ReadingCounts;
+pub use row::{BinaryRow, Message, PairRow, Split, read_binary, read_pairs};
+pub use source::ResolvedSource;

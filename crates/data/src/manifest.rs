@@ -1,0 +1,89 @@
+//! `manifest.json`: what a dataset was made of and every count on the way.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ContradictionCounts, DataError, ImbalanceCounts, NoiseCounts, ReadingCounts, Split};
+
+/// The name of the file in a dataset directory.
+pub(crate) const FILE: &str = "manifest.json";
+
+/// What a dataset was made of and what happened on the way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// [`Pipeline::fingerprint`](crate::Pipeline::fingerprint) of the recipe.
+    pub fingerprint: String,
+    /// The resolved recipe.
+    pub config: serde_json::Value,
+    /// The files read.
+    pub inputs: Vec<InputFile>,
+    /// Rows read, by outcome.
+    pub reading: ReadingCounts,
+    /// Different prompts among the pairs read.
+    pub unique_prompts: u64,
+    /// `unique_prompts` as a share of the pairs.
+    pub unique_prompt_fraction: f64,
+    /// Pairs that repeat an earlier one exactly. They are kept.
+    pub duplicate_pairs: u64,
+    /// Completions with both labels.
+    pub contradictions: ContradictionCounts,
+    /// Training rows dropped because the source's test split has their prompt too.
+    pub leaked_rows_dropped: u64,
+    /// What imbalance kept and dropped.
+    pub imbalance: ImbalanceCounts,
+    /// What noise changed.
+    pub noise: NoiseCounts,
+    /// What the training split holds.
+    pub train: SplitCounts,
+    /// What the test split holds.
+    pub test: SplitCounts,
+    /// Share of test pairs whose preferred completion has the higher score, ties counting half, where the source
+    /// scores all of them: what a perfect judge of that score reaches.
+    pub oracle_accuracy: Option<f64>,
+    /// What a user should know before using the dataset.
+    pub warnings: Vec<String>,
+}
+
+/// A file that was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputFile {
+    /// Its name, without folders.
+    pub name: String,
+    /// The split it holds, where the source has splits.
+    pub split: Option<Split>,
+    /// BLAKE3 hash of its bytes.
+    pub blake3: String,
+}
+
+/// What a split holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SplitCounts {
+    /// Different prompts.
+    pub prompts: u64,
+    /// Rows of the paired file.
+    pub pairs: u64,
+    /// Rows of the binary file with label true.
+    pub n_desirable: u64,
+    /// Rows of the binary file with label false.
+    pub n_undesirable: u64,
+}
+
+/// Reads the manifest of a dataset directory.
+pub fn read_manifest(dataset: &Path) -> Result<Manifest, DataError> {
+    let file = dataset.join(FILE);
+    if !file.exists() {
+        return Err(DataError::Missing {
+            file,
+            dataset: dataset.to_owned(),
+        });
+    }
+    serde_json::from_slice(&fs_err::read(&file)?).map_err(|error| DataError::Schema {
+        file,
+        column: String::new(),
+        message: format!("is not a manifest of this version ({error})"),
+    })
+}

@@ -1,0 +1,92 @@
+//! [`BinaryRow`] as columns.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{ArrayRef, BooleanArray, Float64Array, StringArray},
+    datatypes::{DataType, Field},
+    error::ArrowError,
+};
+
+use super::{
+    Record,
+    columns::{Columns, flag, message_array, messages, optional_number, text, text_array},
+};
+use crate::{BinaryRow, DataError};
+
+impl Record for BinaryRow {
+    const FOLDER: &'static str = "kto";
+
+    fn fields() -> Vec<Field> {
+        vec![
+            messages("prompt"),
+            messages("completion"),
+            flag("label"),
+            text("id"),
+            text("prompt_id"),
+            Field::new("pair_id", DataType::Utf8, true),
+            text("source"),
+            text("domain"),
+            optional_number("score"),
+            flag("original_label"),
+            text("noise"),
+            Field::new("weight", DataType::Float64, false),
+        ]
+    }
+
+    fn to_arrays(rows: &[Self]) -> Result<Vec<ArrayRef>, ArrowError> {
+        let flags = |get: fn(&Self) -> bool| {
+            Arc::new(rows.iter().map(|row| Some(get(row))).collect::<BooleanArray>())
+        };
+        Ok(vec![
+            message_array(rows.iter().map(|row| &row.prompt))?,
+            message_array(rows.iter().map(|row| &row.completion))?,
+            flags(|row| row.label),
+            text_array(rows.iter().map(|row| row.id.as_str())),
+            text_array(rows.iter().map(|row| row.prompt_id.as_str())),
+            Arc::new(
+                rows.iter()
+                    .map(|row| row.pair_id.as_deref())
+                    .collect::<StringArray>(),
+            ),
+            text_array(rows.iter().map(|row| row.source.as_str())),
+            text_array(rows.iter().map(|row| row.domain.as_str())),
+            Arc::new(rows.iter().map(|row| row.score).collect::<Float64Array>()),
+            flags(|row| row.original_label),
+            text_array(rows.iter().map(|row| row.noise.as_str())),
+            Arc::new(Float64Array::from_iter_values(rows.iter().map(|row| row.weight))),
+        ])
+    }
+
+    fn from_columns(columns: &Columns<'_>) -> Result<Vec<Self>, DataError> {
+        let mut prompt = columns.messages("prompt")?.into_iter();
+        let mut completion = columns.messages("completion")?.into_iter();
+        let mut label = columns.flags("label")?.into_iter();
+        let mut prompt_id = columns.text("prompt_id")?.into_iter();
+        let mut pair_id = columns.optional_text("pair_id")?.into_iter();
+        let mut source = columns.text("source")?.into_iter();
+        let mut domain = columns.text("domain")?.into_iter();
+        let mut score = columns.optional_numbers("score")?.into_iter();
+        let mut original_label = columns.flags("original_label")?.into_iter();
+        let mut noise = columns.text("noise")?.into_iter();
+        let mut weight = columns.numbers("weight")?.into_iter();
+        // Columns of a batch have one length, so every iterator ends with the first.
+        let mut row = |id| {
+            Some(Self {
+                id,
+                prompt_id: prompt_id.next()?,
+                pair_id: pair_id.next()?,
+                prompt: prompt.next()?,
+                completion: completion.next()?,
+                label: label.next()?,
+                source: source.next()?,
+                domain: domain.next()?,
+                score: score.next()?,
+                original_label: original_label.next()?,
+                noise: noise.next()?,
+                weight: weight.next()?,
+            })
+        };
+        Ok(columns.text("id")?.into_iter().map_while(&mut row).collect())
+    }
+}

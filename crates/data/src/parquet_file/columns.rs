@@ -1,0 +1,139 @@
+//! Typed columns: fields, arrays from rows, and values from a batch.
+
+use std::{path::Path, sync::Arc};
+
+use arrow::{
+    array::{Array, ArrayRef, BooleanArray, Float64Array, ListArray, RecordBatch, StringArray, StructArray},
+    buffer::OffsetBuffer,
+    datatypes::{DataType, Field, Fields},
+    error::ArrowError,
+};
+
+use crate::{DataError, Message};
+
+/// A non-null string column.
+pub(crate) fn text(name: &str) -> Field {
+    Field::new(name, DataType::Utf8, false)
+}
+
+/// A non-null boolean column.
+pub(crate) fn flag(name: &str) -> Field {
+    Field::new(name, DataType::Boolean, false)
+}
+
+/// A number column that may be null.
+pub(crate) fn optional_number(name: &str) -> Field {
+    Field::new(name, DataType::Float64, true)
+}
+
+/// A non-null list of `{role, content}`.
+pub(crate) fn messages(name: &str) -> Field {
+    Field::new_list(name, message_field(), false)
+}
+
+fn message_fields() -> Fields {
+    vec![text("role"), text("content")].into()
+}
+
+fn message_field() -> Field {
+    Field::new_struct("element", message_fields(), false)
+}
+
+/// Strings to an array.
+pub(crate) fn text_array<'a>(values: impl Iterator<Item = &'a str>) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values(values))
+}
+
+/// Conversations to an array.
+pub(crate) fn message_array<'a>(
+    values: impl Iterator<Item = &'a Vec<Message>> + Clone,
+) -> Result<ArrayRef, ArrowError> {
+    let offsets = OffsetBuffer::from_lengths(values.clone().map(Vec::len));
+    let roles = text_array(values.clone().flatten().map(|message| message.role.as_str()));
+    let contents = text_array(values.flatten().map(|message| message.content.as_str()));
+    let turns = StructArray::try_new(message_fields(), vec![roles, contents], None)?;
+    Ok(Arc::new(ListArray::try_new(
+        Arc::new(message_field()),
+        offsets,
+        Arc::new(turns),
+        None,
+    )?))
+}
+
+/// The columns of a batch, by name. Their types have been compared with the fields before.
+pub(crate) struct Columns<'a> {
+    pub(crate) file: &'a Path,
+    pub(crate) batch: &'a RecordBatch,
+}
+
+impl Columns<'_> {
+    fn array<T: 'static>(&self, name: &str) -> Result<&T, DataError> {
+        self.batch
+            .column_by_name(name)
+            .and_then(|array| array.as_any().downcast_ref())
+            .ok_or_else(|| DataError::column(self.file, name, "has another type than it should"))
+    }
+
+    /// The values of an array in which nothing may be null.
+    fn whole<T>(&self, name: &str, values: impl Iterator<Item = Option<T>>) -> Result<Vec<T>, DataError> {
+        values
+            .collect::<Option<_>>()
+            .ok_or_else(|| DataError::column(self.file, name, "holds nulls"))
+    }
+
+    /// A column of strings.
+    pub(crate) fn text(&self, name: &str) -> Result<Vec<String>, DataError> {
+        self.whole(name, self.optional_text(name)?.into_iter())
+    }
+
+    /// A column of strings that may be null.
+    pub(crate) fn optional_text(&self, name: &str) -> Result<Vec<Option<String>>, DataError> {
+        Ok(self
+            .array::<StringArray>(name)?
+            .iter()
+            .map(|value| value.map(str::to_owned))
+            .collect())
+    }
+
+    /// A column of booleans.
+    pub(crate) fn flags(&self, name: &str) -> Result<Vec<bool>, DataError> {
+        self.whole(name, self.array::<BooleanArray>(name)?.iter())
+    }
+
+    /// A column of numbers.
+    pub(crate) fn numbers(&self, name: &str) -> Result<Vec<f64>, DataError> {
+        self.whole(name, self.array::<Float64Array>(name)?.iter())
+    }
+
+    /// A column of numbers that may be null.
+    pub(crate) fn optional_numbers(&self, name: &str) -> Result<Vec<Option<f64>>, DataError> {
+        Ok(self.array::<Float64Array>(name)?.iter().collect())
+    }
+
+    /// A column of conversations.
+    pub(crate) fn messages(&self, name: &str) -> Result<Vec<Vec<Message>>, DataError> {
+        let wrong = || DataError::column(self.file, name, "is not a list of {role, content}");
+        let list = self.whole(name, self.array::<ListArray>(name)?.iter())?;
+        list.iter()
+            .map(|turns| {
+                let turns = turns.as_any().downcast_ref::<StructArray>().ok_or_else(wrong)?;
+                let field = |field| {
+                    turns
+                        .column_by_name(field)
+                        .and_then(|array| array.as_any().downcast_ref::<StringArray>())
+                        .ok_or_else(wrong)
+                };
+                let turn = |(role, content): (Option<&str>, Option<&str>)| {
+                    Some(Message {
+                        role: role?.to_owned(),
+                        content: content?.to_owned(),
+                    })
+                };
+                self.whole(
+                    name,
+                    field("role")?.iter().zip(field("content")?.iter()).map(turn),
+                )
+            })
+            .collect()
+    }
+}

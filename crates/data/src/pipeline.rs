@@ -1,0 +1,164 @@
+//! Recipes: what a YAML file says, and what that resolves to.
+
+use std::{error::Error, path::PathBuf};
+
+use prospect_core::files::fingerprint;
+use serde::{Deserialize, Serialize};
+
+use crate::{Contradictions, DataError, Imbalance, Noise, ResolvedSource, hh::Hh, synthetic::Synthetic};
+
+/// Raised whenever the same recipe and inputs would give other files.
+const FORMAT_VERSION: u32 = 1;
+
+/// Turns a path or address of a recipe into a local path.
+pub type Locate<'a> = dyn Fn(&str) -> Result<PathBuf, Box<dyn Error + Send + Sync>> + 'a;
+
+/// A recipe as written.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PipelineFile {
+    #[serde(default)]
+    seed: u64,
+    source: SourceFile,
+    split: Option<SplitFile>,
+    #[serde(default)]
+    contradictions: Contradictions,
+    #[serde(default)]
+    imbalance: Imbalance,
+    #[serde(default)]
+    noise: Noise,
+    #[serde(default = "default_max_rejected")]
+    max_rejected: f64,
+}
+
+fn default_max_rejected() -> f64 {
+    0.05
+}
+
+/// `source` as written.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum SourceFile {
+    /// Transcripts in the format of Anthropic's HH.
+    Hh {
+        /// A file, a folder with a file a split, or an `hf://` address of either.
+        path: String,
+        /// What the `domain` column says; `hh` if not given.
+        domain: Option<String>,
+    },
+    /// Generated feedback whose true utility is known.
+    Synthetic {
+        /// How many pairs to generate.
+        pairs: usize,
+    },
+}
+
+/// `split` as written.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SplitFile {
+    test_fraction: f64,
+}
+
+/// How rows are split.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SplitRule {
+    /// As the source has them.
+    Source,
+    /// By prompt: this share of the prompts is held out.
+    ByPrompt {
+        /// The share.
+        test_fraction: f64,
+    },
+}
+
+/// A recipe with its inputs found and hashed and its values checked: all that decides what the dataset holds.
+#[derive(Debug, Clone, Serialize)]
+pub struct Pipeline {
+    format_version: u32,
+    pub(crate) seed: u64,
+    pub(crate) source: ResolvedSource,
+    pub(crate) split: SplitRule,
+    pub(crate) contradictions: Contradictions,
+    pub(crate) imbalance: Imbalance,
+    pub(crate) noise: Noise,
+    pub(crate) max_rejected: f64,
+    /// Settings of the recipe that change nothing here.
+    #[serde(skip)]
+    pub(crate) warnings: Vec<String>,
+}
+
+/// The share of prompts held out where neither source nor recipe says.
+const TEST_FRACTION: f64 = 0.1;
+
+impl PipelineFile {
+    /// Finds and hashes the inputs and checks the values.
+    pub fn resolve(self, locate: &Locate<'_>) -> Result<Pipeline, DataError> {
+        let test_fraction = self
+            .split
+            .as_ref()
+            .map_or(TEST_FRACTION, |split| split.test_fraction);
+        for (key, value) in [
+            ("split.test_fraction", test_fraction),
+            ("imbalance.keep_desirable", self.imbalance.keep_desirable),
+            ("imbalance.keep_undesirable", self.imbalance.keep_undesirable),
+            ("noise.flip_desirable", self.noise.flip_desirable),
+            ("noise.flip_undesirable", self.noise.flip_undesirable),
+            ("max_rejected", self.max_rejected),
+        ] {
+            if !(0.0..=1.0).contains(&value) {
+                let message = "it is a fraction, from 0 to 1";
+                return Err(DataError::Value {
+                    key,
+                    value: value.to_string(),
+                    message,
+                });
+            }
+        }
+        let source = self.source.resolve(self.seed, locate)?;
+        let has_splits = source.source().has_splits();
+        let split = if has_splits {
+            SplitRule::Source
+        } else {
+            SplitRule::ByPrompt { test_fraction }
+        };
+        let mut warnings = Vec::new();
+        if has_splits && self.split.is_some() {
+            warnings.push("`split.test_fraction` has no effect: the source has splits of its own".to_owned());
+        }
+        Ok(Pipeline {
+            format_version: FORMAT_VERSION,
+            seed: self.seed,
+            source,
+            split,
+            contradictions: self.contradictions,
+            imbalance: self.imbalance,
+            noise: self.noise,
+            max_rejected: self.max_rejected,
+            warnings,
+        })
+    }
+}
+
+impl SourceFile {
+    fn resolve(self, seed: u64, locate: &Locate<'_>) -> Result<ResolvedSource, DataError> {
+        Ok(match self {
+            Self::Hh { path, domain } => {
+                let found = locate(&path).map_err(|source| DataError::Locate {
+                    address: path,
+                    source,
+                })?;
+                ResolvedSource::Hh(Hh::resolve(&found, domain.unwrap_or_else(|| "hh".to_owned()))?)
+            }
+            Self::Synthetic { pairs } => ResolvedSource::Synthetic(Synthetic { pairs, seed }),
+        })
+    }
+}
+
+impl Pipeline {
+    /// Names the dataset by all that decides what it holds: settings, input contents and format version.
+    pub fn fingerprint(&self) -> Result<String, DataError> {
+        Ok(fingerprint(self)?)
+    }
+}

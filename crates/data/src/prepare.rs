@@ -1,0 +1,199 @@
+//! From a resolved recipe to a dataset directory.
+
+use std::{collections::HashSet, io::Write, path::Path};
+
+use prospect_core::files::{WholeDir, write_json, write_whole};
+
+use crate::{
+    BinaryRow, DataError, Manifest, PairRow, Pipeline, Split, card, contradictions, feedback::Feedback,
+    imbalance, manifest, noise, parquet_file, read_manifest, reading::Reading, split,
+};
+
+/// Makes the dataset directory `out`, whole or not at all, replacing an earlier dataset.
+pub fn prepare(pipeline: &Pipeline, out: &Path) -> Result<Manifest, DataError> {
+    refuse_foreign(out)?;
+    let dir = WholeDir::create(out)?;
+    let source = pipeline.source.source();
+    let mut reading = Reading::default();
+    source.read(dir.path(), &mut reading)?;
+    reading.check(pipeline.max_rejected)?;
+    write_whole(&dir.path().join("rejected.jsonl"), |file| {
+        for row in &reading.rejected {
+            serde_json::to_writer(&mut *file, row)?;
+            file.write_all(b"\n")?;
+        }
+        Ok(())
+    })?;
+
+    let mut feedback = Feedback::new(source.name(), source.domain(), reading.pairs);
+    let unique_prompts = distinct(feedback.rows.iter().map(|row| &*row.prompt_id));
+    let duplicate_pairs = feedback.pairs.len() - distinct(feedback.pairs.iter().map(|pair| &*pair.id));
+    let contradictions = contradictions::settle(&mut feedback, pipeline.contradictions);
+    let leaked_rows_dropped = split::assign(&mut feedback, &pipeline.split, pipeline.seed);
+    let imbalance = imbalance::thin(&mut feedback, pipeline.imbalance, pipeline.seed);
+    let noise = noise::flip(&mut feedback, pipeline.noise, pipeline.seed);
+
+    let mut manifest = Manifest {
+        fingerprint: pipeline.fingerprint()?,
+        config: serde_json::to_value(pipeline).map_err(std::io::Error::from)?,
+        inputs: reading.inputs,
+        unique_prompts: unique_prompts as u64,
+        unique_prompt_fraction: unique_prompts as f64 / feedback.pairs.len().max(1) as f64,
+        reading: reading.counts,
+        duplicate_pairs: duplicate_pairs as u64,
+        contradictions,
+        leaked_rows_dropped,
+        imbalance,
+        noise,
+        train: feedback.counts(Split::Train),
+        test: feedback.counts(Split::Test),
+        oracle_accuracy: oracle_accuracy(&feedback),
+        warnings: pipeline.warnings.clone(),
+    };
+    if manifest.train.n_desirable + manifest.train.n_undesirable == 0 {
+        return Err(DataError::EmptyTrain(why_empty(&manifest)));
+    }
+    manifest.warnings.extend(warnings(pipeline, &manifest));
+
+    for split in Split::ALL {
+        feedback.write(dir.path(), split)?;
+    }
+    write_whole(&dir.path().join("README.md"), |file| {
+        file.write_all(card::card(&manifest).as_bytes())
+    })?;
+    write_json(&dir.path().join(manifest::FILE), &manifest)?;
+    dir.commit()?;
+    Ok(manifest)
+}
+
+/// The manifest of `out`, if it holds the dataset of this very recipe, whole.
+pub fn prepared(pipeline: &Pipeline, out: &Path) -> Result<Option<Manifest>, DataError> {
+    let whole = Split::ALL.into_iter().all(|split| {
+        parquet_file::path::<BinaryRow>(out, split).exists()
+            && parquet_file::path::<PairRow>(out, split).exists()
+    });
+    // A manifest that cannot be read is from another version: the dataset has to be made again.
+    let manifest = if whole { read_manifest(out).ok() } else { None };
+    let fingerprint = pipeline.fingerprint()?;
+    Ok(manifest.filter(|manifest| manifest.fingerprint == fingerprint))
+}
+
+/// Making a dataset replaces what is there, so that must be a dataset.
+fn refuse_foreign(out: &Path) -> Result<(), DataError> {
+    let empty = || out.is_dir() && fs_err::read_dir(out).is_ok_and(|mut entries| entries.next().is_none());
+    let dataset =
+        || out.join(manifest::FILE).is_file() && out.join("kto").is_dir() && out.join("dpo").is_dir();
+    if !out.exists() || empty() || dataset() {
+        return Ok(());
+    }
+    Err(DataError::Occupied(out.to_owned()))
+}
+
+fn distinct<'a>(ids: impl Iterator<Item = &'a str>) -> usize {
+    ids.collect::<HashSet<_>>().len()
+}
+
+fn oracle_accuracy(feedback: &Feedback) -> Option<f64> {
+    let scores: Option<Vec<(f64, f64)>> = feedback
+        .kept_pairs(Split::Test)
+        .map(|pair| {
+            Some((
+                feedback.rows[pair.chosen].score?,
+                feedback.rows[pair.rejected].score?,
+            ))
+        })
+        .collect();
+    let scores = scores.filter(|scores| !scores.is_empty())?;
+    let point = |(chosen, rejected): &(f64, f64)| {
+        if chosen == rejected {
+            0.5
+        } else {
+            f64::from(u8::from(chosen > rejected))
+        }
+    };
+    Some(scores.iter().map(point).sum::<f64>() / scores.len() as f64)
+}
+
+fn why_empty(manifest: &Manifest) -> String {
+    let Manifest {
+        reading,
+        contradictions,
+        imbalance,
+        ..
+    } = manifest;
+    format!(
+        "of {} rows read, {} were rejected, {} completions dropped for contradictory labels, {} for a prompt that \
+         is in the test split, {} by imbalance; {} pairs are held out",
+        reading.read,
+        reading.rejected,
+        contradictions.dropped,
+        manifest.leaked_rows_dropped,
+        imbalance.desirable.dropped + imbalance.undesirable.dropped,
+        manifest.test.pairs,
+    )
+}
+
+/// What a user should know: settings without effect, and splits that lack something.
+fn warnings(pipeline: &Pipeline, manifest: &Manifest) -> Vec<String> {
+    let Manifest {
+        train,
+        test,
+        imbalance,
+        noise,
+        ..
+    } = manifest;
+    let (keep, flip) = (pipeline.imbalance, pipeline.noise);
+    let mut warnings = Vec::new();
+    let mut warn = |condition: bool, text: &str| {
+        if condition {
+            warnings.push(text.to_owned());
+        }
+    };
+    let mut idle = |key: &str, value: f64, neutral: f64, changed: u64| {
+        warn(
+            value != neutral && changed == 0,
+            &format!("`{key}: {value}` has no effect: it rounds to no row"),
+        );
+    };
+    idle(
+        "imbalance.keep_desirable",
+        keep.keep_desirable,
+        1.0,
+        imbalance.desirable.dropped,
+    );
+    idle(
+        "imbalance.keep_undesirable",
+        keep.keep_undesirable,
+        1.0,
+        imbalance.undesirable.dropped,
+    );
+    idle(
+        "noise.flip_desirable",
+        flip.flip_desirable,
+        0.0,
+        noise.flipped_desirable,
+    );
+    idle(
+        "noise.flip_undesirable",
+        flip.flip_undesirable,
+        0.0,
+        noise.flipped_undesirable,
+    );
+    warn(train.n_desirable == 0, "the training split has no desirable row");
+    warn(
+        train.n_undesirable == 0,
+        "the training split has no undesirable row",
+    );
+    warn(
+        train.pairs == 0,
+        "the training split has no whole pair: paired objectives have nothing to train on",
+    );
+    warn(
+        test.pairs == 0,
+        "the test split has no pair: nothing can be evaluated",
+    );
+    warnings
+}
+
+#[cfg(test)]
+mod tests;

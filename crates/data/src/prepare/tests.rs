@@ -1,0 +1,288 @@
+use std::{collections::BTreeMap, path::PathBuf};
+
+use prospect_core::config::Document;
+
+use super::*;
+use crate::{PipelineFile, read_binary, read_pairs};
+
+fn pipeline(yaml: &str) -> Result<Pipeline, DataError> {
+    let file: PipelineFile = Document::from_text("recipe.yaml", yaml).unwrap().read().unwrap();
+    file.resolve(&|path| Ok(PathBuf::from(path)))
+}
+
+fn make(yaml: &str) -> (Manifest, tempfile::TempDir) {
+    let out = tempfile::tempdir().unwrap();
+    (prepare(&pipeline(yaml).unwrap(), out.path()).unwrap(), out)
+}
+
+/// Every file of a dataset by name.
+fn files(dataset: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![dataset.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs_err::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.insert(
+                    path.strip_prefix(dataset).unwrap().to_owned(),
+                    fs_err::read(&path).unwrap(),
+                );
+            }
+        }
+    }
+    files
+}
+
+const NOISY: &str = "
+source: { kind: synthetic, pairs: 300 }
+imbalance: { keep_undesirable: 0.5 }
+noise: { flip_desirable: 0.2, flip_undesirable: 0.1 }
+";
+
+#[test]
+fn the_same_recipe_gives_the_same_bytes_whatever_else_runs() {
+    let alone = files(make(NOISY).1.path());
+    let together: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| files(make(NOISY).1.path())))
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(alone.len(), 8, "{:?}", alone.keys());
+    assert!(together.iter().all(|files| *files == alone));
+    assert_ne!(files(make(&format!("seed: 1{NOISY}")).1.path()), alone);
+}
+
+#[test]
+fn binary_and_paired_files_hold_the_same_rows_with_the_same_corruption() {
+    let (manifest, out) = make(NOISY);
+    for split in Split::ALL {
+        let rows = read_binary(out.path(), split).unwrap();
+        let pairs = read_pairs(out.path(), split).unwrap();
+        let mut by_pair: BTreeMap<_, Vec<&BinaryRow>> = BTreeMap::new();
+        for row in &rows {
+            by_pair.entry(row.pair_id.clone().unwrap()).or_default().push(row);
+        }
+        assert_eq!(
+            pairs.len(),
+            by_pair.values().filter(|rows| rows.len() == 2).count()
+        );
+        for pair in &pairs {
+            let rows = &by_pair[&pair.pair_id];
+            let original = rows.iter().find(|row| row.original_label).unwrap();
+            assert_eq!(pair.swapped, rows.iter().any(|row| row.noise == "flip"));
+            let side = if pair.swapped {
+                &pair.rejected
+            } else {
+                &pair.chosen
+            };
+            let score = if pair.swapped {
+                pair.score_rejected
+            } else {
+                pair.score_chosen
+            };
+            assert_eq!((side, score), (&original.completion, original.score));
+        }
+        if split == Split::Test {
+            assert!(rows.iter().all(|row| row.label == row.original_label));
+            assert_eq!(rows.len(), 2 * pairs.len());
+        }
+    }
+    let (train, noise) = (manifest.train, manifest.noise);
+    assert_eq!(
+        (
+            manifest.imbalance.desirable.kept,
+            manifest.imbalance.undesirable.kept
+        ),
+        (270, 135)
+    );
+    assert_eq!((noise.flipped_desirable, noise.flipped_undesirable), (54, 14));
+    assert_eq!(
+        (train.n_desirable, train.n_undesirable),
+        (270 - 54 + 14, 135 - 14 + 54)
+    );
+    assert_eq!(read_manifest(out.path()).unwrap(), manifest);
+}
+
+#[test]
+fn synthetic_data_knows_its_oracle() {
+    let (manifest, out) = make("{source: {kind: synthetic, pairs: 2000}, split: {test_fraction: 0.5}}");
+    let accuracy = manifest.oracle_accuracy.unwrap();
+    assert!((0.87..0.93).contains(&accuracy), "{accuracy}");
+    assert!(manifest.duplicate_pairs == 0 && manifest.unique_prompt_fraction > 0.9);
+    assert!(out.path().join("raw.jsonl").exists());
+}
+
+#[test]
+fn a_dataset_is_named_by_content_not_by_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs_err::write(&path, text).unwrap();
+        let yaml = format!("source: {{kind: hh, path: {}}}", path.display());
+        pipeline(&yaml).unwrap().fingerprint().unwrap()
+    };
+    assert_eq!(write("a", "x"), write("b", "x"));
+    assert_ne!(write("a", "x"), write("b", "y"));
+}
+
+#[test]
+fn a_dataset_is_up_to_date_only_whole_and_for_its_recipe() {
+    let (_, out) = make(NOISY);
+    let same = pipeline(NOISY).unwrap();
+    assert!(prepared(&same, out.path()).unwrap().is_some());
+    assert!(
+        prepared(&pipeline(&format!("seed: 2{NOISY}")).unwrap(), out.path())
+            .unwrap()
+            .is_none()
+    );
+    fs_err::remove_file(out.path().join("dpo/test-00000-of-00001.parquet")).unwrap();
+    assert!(prepared(&same, out.path()).unwrap().is_none());
+}
+
+#[test]
+fn other_peoples_folders_are_not_replaced() {
+    let out = tempfile::tempdir().unwrap();
+    fs_err::write(out.path().join("thesis.tex"), "x").unwrap();
+    assert!(matches!(
+        prepare(&pipeline(NOISY).unwrap(), out.path()),
+        Err(DataError::Occupied(_))
+    ));
+    assert!(out.path().join("thesis.tex").exists());
+}
+
+#[test]
+fn fractions_out_of_range_name_their_key() {
+    for (key, yaml) in [
+        (
+            "noise.flip_desirable",
+            "{source: {kind: synthetic, pairs: 1}, noise: {flip_desirable: 1.1}}",
+        ),
+        (
+            "imbalance.keep_undesirable",
+            "{source: {kind: synthetic, pairs: 1}, imbalance: {keep_undesirable: -1}}",
+        ),
+        (
+            "split.test_fraction",
+            "{source: {kind: synthetic, pairs: 1}, split: {test_fraction: .nan}}",
+        ),
+    ] {
+        assert!(
+            pipeline(yaml)
+                .unwrap_err()
+                .to_string()
+                .starts_with(&format!("`{key}` is ")),
+            "{key}"
+        );
+    }
+}
+
+#[test]
+fn settings_without_effect_and_missing_classes_are_told() {
+    let (manifest, _) = make(
+        "{source: {kind: synthetic, pairs: 20}, imbalance: {keep_desirable: 0}, noise: {flip_undesirable: 0.001}}",
+    );
+    let warnings = manifest.warnings.join("\n");
+    assert!(warnings.contains("no desirable row"), "{warnings}");
+    assert!(
+        warnings.contains("`noise.flip_undesirable: 0.001` has no effect"),
+        "{warnings}"
+    );
+    let yaml = "{source: {kind: synthetic, pairs: 20}, split: {test_fraction: 1}}";
+    let out = tempfile::tempdir().unwrap();
+    let error = prepare(&pipeline(yaml).unwrap(), &out.path().join("x")).unwrap_err();
+    assert!(matches!(error, DataError::EmptyTrain(_)), "{error}");
+    assert_eq!(fs_err::read_dir(out.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn too_many_bad_rows_are_an_error_with_reasons_and_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.jsonl");
+    fs_err::write(&path, "{}\nnot json\n").unwrap();
+    let pipeline = pipeline(&format!("source: {{kind: hh, path: {}}}", path.display())).unwrap();
+    let error = prepare(&pipeline, &folder.path().join("out"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("2 of 2 rows") && error.contains("a.jsonl:2: expected ident"),
+        "{error}"
+    );
+}
+
+/// The folder with real data, if the test can run.
+fn real() -> Option<PathBuf> {
+    let folder = std::env::var_os("PROSPECT_TEST_DATA").map(PathBuf::from);
+    if folder.is_none() {
+        prospect_core::progress::say("skipped: set PROSPECT_TEST_DATA");
+    }
+    folder
+}
+
+#[test]
+fn real_hh_files_give_the_known_counts() {
+    let Some(folder) = real() else { return };
+    let make = |file: &str, more: &str| {
+        make(&format!(
+            "source: {{kind: hh, path: {}}}\n{more}",
+            folder.join("hh").join(file).display()
+        ))
+    };
+    let lines = |out: &Path, reason: &str| -> Vec<usize> {
+        let text = fs_err::read_to_string(out.join("rejected.jsonl")).unwrap();
+        let rows = text
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        // Known rows are numbered from 0.
+        rows.filter(|row| row["reason"] == reason)
+            .map(|row| row["line"].as_u64().unwrap() as usize - 1)
+            .collect()
+    };
+
+    let (harmless, out) = make("harmless-base_test.jsonl.gz", "");
+    let counts = &harmless.reading;
+    assert_eq!((counts.read, counts.pairs, counts.rejected), (2312, 2303, 9));
+    assert!(counts.rejected_overlaps.is_empty());
+    assert_eq!(
+        lines(out.path(), "unequal_prompts"),
+        [1254, 1688, 1950, 1952, 2036]
+    );
+    assert_eq!(lines(out.path(), "empty_completion"), [86, 516, 925, 1103]);
+    assert_eq!(harmless.train.pairs + harmless.test.pairs, 2303);
+    prospect_core::progress::say(serde_json::to_string(&harmless).unwrap());
+
+    let (helpful, out) = make("helpful-base_test.rows0-1851.jsonl.gz", "");
+    let counts = &helpful.reading;
+    assert_eq!((counts.read, counts.pairs, counts.rejected), (1852, 1840, 12));
+    assert_eq!(
+        lines(out.path(), "unequal_prompts"),
+        [168, 354, 567, 742, 959, 1010, 1165, 1306, 1449]
+    );
+    assert_eq!(lines(out.path(), "empty_completion"), [120, 739, 1213]);
+    assert_eq!(helpful.unique_prompts, 1840);
+    prospect_core::progress::say(serde_json::to_string(&helpful).unwrap());
+
+    // A tenth is part of a half, in exact counts, on the same test rows.
+    let keep = |share: f64| {
+        let (manifest, out) = make(
+            "harmless-base_test.jsonl.gz",
+            &format!("imbalance: {{keep_desirable: {share}}}"),
+        );
+        let ids = |split| {
+            read_binary(out.path(), split)
+                .unwrap()
+                .into_iter()
+                .map(|row| row.id)
+                .collect::<Vec<_>>()
+        };
+        let train: HashSet<String> = ids(Split::Train).into_iter().collect();
+        (manifest, train, ids(Split::Test))
+    };
+    let ((tenth, small, test), (half, large, same_test)) = (keep(0.1), keep(0.5));
+    assert!(small.is_subset(&large) && test == same_test);
+    let total = tenth.train.n_undesirable;
+    assert_eq!(tenth.train.n_desirable, (0.1 * total as f64).round() as u64);
+    assert_eq!(half.train.n_desirable, (0.5 * total as f64).round() as u64);
+}

@@ -1,0 +1,109 @@
+//! Training and test rows, so that no prompt is in both.
+
+use std::{collections::HashSet, sync::Arc};
+
+use prospect_core::draw::{Draw, exact_count};
+
+use crate::{Split, SplitRule, feedback::Feedback};
+
+/// Puts every row into a split. Returns how many training rows were dropped because the source's own test split
+/// has their prompt too.
+pub(crate) fn assign(feedback: &mut Feedback, rule: &SplitRule, seed: u64) -> u64 {
+    match rule {
+        SplitRule::ByPrompt { test_fraction } => {
+            by_prompt(feedback, *test_fraction, seed);
+            0
+        }
+        SplitRule::Source => drop_leaks(feedback),
+    }
+}
+
+fn by_prompt(feedback: &mut Feedback, test_fraction: f64, seed: u64) {
+    let mut seen = HashSet::new();
+    let prompts: Vec<Arc<str>> = feedback
+        .rows
+        .iter()
+        .filter(|row| row.kept && seen.insert(row.prompt_id.clone()))
+        .map(|row| row.prompt_id.clone())
+        .collect();
+    let held_out = Draw::new(seed, "split").lowest(&prompts, exact_count(test_fraction, prompts.len()));
+    let held_out: HashSet<_> = prompts
+        .into_iter()
+        .zip(held_out)
+        .filter(|(_, out)| *out)
+        .map(|(id, _)| id)
+        .collect();
+    for row in &mut feedback.rows {
+        row.split = if held_out.contains(&row.prompt_id) {
+            Split::Test
+        } else {
+            Split::Train
+        };
+    }
+}
+
+fn drop_leaks(feedback: &mut Feedback) -> u64 {
+    let held_out: HashSet<_> = feedback
+        .kept(Split::Test)
+        .map(|row| row.prompt_id.clone())
+        .collect();
+    let mut dropped = 0;
+    for row in &mut feedback.rows {
+        if row.kept && row.split == Split::Train && held_out.contains(&row.prompt_id) {
+            row.kept = false;
+            dropped += 1;
+        }
+    }
+    dropped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feedback::tests::{many, raw};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_prompt_is_in_both_splits(prompts in proptest::collection::vec(0u8..20, 1..60), fraction in 0.0..=1.0f64, seed: u64) {
+            let raw = prompts.iter().enumerate().map(|(n, p)| raw(&p.to_string(), &n.to_string(), "no", None));
+            let mut feedback = Feedback::new("s", "d", raw.collect());
+            by_prompt(&mut feedback, fraction, seed);
+            let ids = |split| feedback.kept(split).map(|row| row.prompt_id.clone()).collect::<HashSet<_>>();
+            let (train, test) = (ids(Split::Train), ids(Split::Test));
+            prop_assert!(train.is_disjoint(&test));
+            prop_assert_eq!(test.len(), exact_count(fraction, train.len() + test.len()));
+        }
+    }
+
+    #[test]
+    fn training_rows_with_a_test_prompt_are_dropped() {
+        let raw = vec![
+            raw("a", "yes", "no", Some(Split::Train)),
+            raw("b", "yes", "no", Some(Split::Train)),
+            raw("a", "maybe", "no", Some(Split::Test)),
+        ];
+        let mut feedback = Feedback::new("s", "d", raw);
+        assert_eq!(assign(&mut feedback, &SplitRule::Source, 0), 2);
+        assert_eq!(
+            (
+                feedback.counts(Split::Train).prompts,
+                feedback.counts(Split::Test).pairs
+            ),
+            (1, 1)
+        );
+    }
+
+    #[test]
+    fn a_smaller_test_split_is_part_of_a_larger_one() {
+        let held_out = |fraction| {
+            let mut feedback = many(50);
+            by_prompt(&mut feedback, fraction, 7);
+            feedback
+                .kept(Split::Test)
+                .map(|row| row.id.clone())
+                .collect::<HashSet<_>>()
+        };
+        assert!(held_out(0.1).is_subset(&held_out(0.3)));
+    }
+}

@@ -1,0 +1,3 @@
+//! Held-out preference metrics and the statistics of comparing methods.
+
+pub mod stats;

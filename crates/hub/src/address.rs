@@ -1,0 +1,209 @@
+//! What an `hf://` address says.
+
+use std::fmt;
+
+use hf_hub::{RepoType, RepoTypeAny};
+
+use crate::HubError;
+
+/// How every address starts.
+pub(crate) const SCHEME: &str = "hf://";
+
+/// A repository at a revision, and a path in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Address {
+    /// Model or dataset.
+    pub(crate) kind: RepoTypeAny,
+    /// The user or organisation.
+    pub(crate) owner: String,
+    /// The repository's name under its owner.
+    pub(crate) name: String,
+    /// Branch, tag or commit.
+    pub(crate) revision: String,
+    /// Path of a file or folder, without slashes at its ends; empty for the whole repository.
+    pub(crate) path: String,
+}
+
+impl Address {
+    /// Reads an address.
+    pub(crate) fn parse(text: &str) -> Result<Self, HubError> {
+        let fail = |problem: &'static str| HubError::Address {
+            address: text.to_owned(),
+            problem,
+        };
+        let rest = text
+            .strip_prefix(SCHEME)
+            .ok_or_else(|| fail("it does not start with hf://"))?;
+        let (kind, rest) = match rest.strip_prefix("datasets/") {
+            Some(rest) => (RepoTypeAny::Dataset, rest),
+            None => (RepoTypeAny::Model, rest),
+        };
+        let (repository, rest) = rest.split_once('@').ok_or_else(|| {
+            fail("it has no revision; add @ and a commit (from the repository's history page), a tag or `main`")
+        })?;
+        let (owner, name) = repository
+            .split_once('/')
+            .ok_or_else(|| fail("the repository is not written as ORG/NAME"))?;
+        if ![owner, name].into_iter().all(is_repository_part) {
+            return Err(fail("the repository is not written as ORG/NAME"));
+        }
+        let (revision, path) = split_revision(rest);
+        let path = path.trim_matches('/');
+        if revision.is_empty() {
+            return Err(fail("the revision after @ is empty"));
+        }
+        if !is_safe_path(&revision) || !(path.is_empty() || is_safe_path(path)) {
+            return Err(fail("it has an empty, `.` or `..` part"));
+        }
+        Ok(Self {
+            kind,
+            owner: owner.to_owned(),
+            name: name.to_owned(),
+            revision,
+            path: path.to_owned(),
+        })
+    }
+
+    /// The repository's page, for people.
+    pub(crate) fn page(&self, endpoint: &str) -> String {
+        format!(
+            "{endpoint}/{}{}/{}",
+            self.kind.url_prefix(),
+            self.owner,
+            self.name
+        )
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            kind,
+            owner,
+            name,
+            revision,
+            path,
+        } = self;
+        write!(
+            formatter,
+            "{SCHEME}{}{owner}/{name}@{revision}",
+            kind.url_prefix()
+        )?;
+        if path.is_empty() {
+            Ok(())
+        } else {
+            write!(formatter, "/{path}")
+        }
+    }
+}
+
+fn is_repository_part(part: &str) -> bool {
+    !part.is_empty()
+        && !part.chars().all(|letter| letter == '.')
+        && part
+            .chars()
+            .all(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(letter))
+}
+
+/// Whether every part of a slash-separated path is a plain name, so that it stays below the folder it is joined to.
+pub(crate) fn is_safe_path(path: &str) -> bool {
+    path.split('/')
+        .all(|part| !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', '\0']))
+}
+
+/// The revision and what follows it. `refs/pr/N` and `refs/convert/NAME` are the revisions with slashes in them.
+fn split_revision(text: &str) -> (String, &str) {
+    let parts = if text.starts_with("refs/pr/") || text.starts_with("refs/convert/") {
+        3
+    } else {
+        1
+    };
+    let end = text
+        .match_indices('/')
+        .nth(parts - 1)
+        .map_or(text.len(), |(index, _)| index);
+    let (revision, path) = text.split_at(end);
+    (revision.to_owned(), path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(text: &str) -> String {
+        Address::parse(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn addresses_are_read_and_written() {
+        for (text, kind, revision, path) in [
+            ("hf://org/name@main", RepoTypeAny::Model, "main", ""),
+            (
+                "hf://org/name@v1.0/config.json",
+                RepoTypeAny::Model,
+                "v1.0",
+                "config.json",
+            ),
+            (
+                "hf://datasets/org/name@abc/data/train",
+                RepoTypeAny::Dataset,
+                "abc",
+                "data/train",
+            ),
+            (
+                "hf://datasets/org/name@refs/pr/3",
+                RepoTypeAny::Dataset,
+                "refs/pr/3",
+                "",
+            ),
+            (
+                "hf://datasets/org/name@refs/convert/parquet/d/f",
+                RepoTypeAny::Dataset,
+                "refs/convert/parquet",
+                "d/f",
+            ),
+        ] {
+            let address = Address::parse(text).unwrap();
+            assert_eq!(address.to_string(), text);
+            assert_eq!(
+                (address.kind, address.revision.as_str(), address.path.as_str()),
+                (kind, revision, path)
+            );
+            assert_eq!((address.owner.as_str(), address.name.as_str()), ("org", "name"));
+        }
+        assert_eq!(
+            Address::parse("hf://org/name@main/").unwrap(),
+            Address::parse("hf://org/name@main").unwrap()
+        );
+    }
+
+    #[test]
+    fn a_missing_revision_is_named() {
+        assert_eq!(
+            problem("hf://org/name"),
+            "`hf://org/name` is no address: it has no revision; add @ and a commit (from the repository's history \
+             page), a tag or `main`; write hf://[datasets/]ORG/NAME@REVISION[/PATH]"
+        );
+        assert!(problem("hf://org/name@").contains("revision after @ is empty"));
+    }
+
+    #[test]
+    fn other_text_is_no_address() {
+        for text in [
+            "org/name@main",
+            "hf://name@main",
+            "hf://@main",
+            "hf://a/b/c@main",
+            "hf://o/../x@main",
+            "hf:///n@m",
+        ] {
+            assert!(problem(text).contains("is no address"), "{text}");
+        }
+        for path in ["../x", "a//b", "a/./b", "a/.."] {
+            assert!(
+                problem(&format!("hf://o/n@main/{path}")).contains("`..` part"),
+                "{path}"
+            );
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! A decoder language model that gives log-probs of completions and takes their gradient.
+
+use candle_core::{DType, Device, Result, Tensor};
+
+use crate::{
+    Architecture,
+    layers::{Block, BlockContext, Head, SavedBlock, SavedHead},
+    pack::{PackedBatch, Scored},
+    parameters::{Gradients, Parameters, Weight},
+};
+
+/// What a forward pass keeps for the backward pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activations {
+    /// What every block needs: fastest.
+    Keep,
+    /// Only the input of every block; the rest is computed again: smallest.
+    Recompute,
+}
+
+/// Whose log-probs a pass gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Adapter {
+    /// The policy's: with the adapter.
+    On,
+    /// The base model's: the adapter switched off.
+    Off,
+}
+
+/// A decoder language model.
+#[derive(Debug, Clone)]
+pub struct Decoder {
+    pub(crate) architecture: Architecture,
+    pub(crate) embedding: Weight,
+    pub(crate) blocks: Vec<Block>,
+    pub(crate) head: Head,
+    pub(crate) parameters: Parameters,
+    /// cos and sin of every position, `[positions, head_dim/2]`.
+    pub(crate) rotation: (Tensor, Tensor),
+}
+
+enum SavedBlocks {
+    Whole(Vec<SavedBlock>),
+    Inputs(Vec<Tensor>),
+}
+
+/// What [`Decoder::forward`] keeps for [`Decoder::backward`].
+pub struct Saved {
+    batch: PackedBatch,
+    blocks: SavedBlocks,
+    head: SavedHead,
+}
+
+impl Decoder {
+    /// The shape of the model.
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    /// The trainable weights.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> &Device {
+        self.embedding.value().device()
+    }
+
+    /// The type of the weights.
+    pub fn dtype(&self) -> DType {
+        self.embedding.value().dtype()
+    }
+
+    fn context<'a>(&self, batch: &'a PackedBatch, adapter: Adapter) -> Result<BlockContext<'a>> {
+        let positions = Tensor::new(batch.positions.as_slice(), self.device())?;
+        let (cos, sin) = &self.rotation;
+        Ok(BlockContext {
+            trees: &batch.trees,
+            rotation: (cos.index_select(&positions, 0)?, sin.index_select(&positions, 0)?),
+            pairs: self.architecture.rotary_pairs,
+            heads: self.architecture.heads(),
+            adapter: adapter == Adapter::On,
+        })
+    }
+
+    fn embed(&self, batch: &PackedBatch) -> Result<Tensor> {
+        self.embedding.value().index_select(&Tensor::new(batch.tokens.as_slice(), self.device())?, 0)
+    }
+
+    fn rows_of(&self, scored: &[Scored]) -> Result<Tensor> {
+        let rows: Vec<u32> = scored.iter().map(|scored| scored.row).collect();
+        Tensor::new(rows, self.device())
+    }
+
+    /// log π of every completion of the batch, in nats, by index of [`crate::Packer::completion`].
+    pub fn log_probs(&self, batch: &PackedBatch, adapter: Adapter) -> Result<Vec<f64>> {
+        self.check(batch)?;
+        let context = self.context(batch, adapter)?;
+        let mut x = self.embed(batch)?;
+        for block in &self.blocks {
+            x = block.forward(&x, &context)?.0;
+        }
+        let x = x.index_select(&self.rows_of(&batch.scored)?, 0)?;
+        Ok(sum_by_sequence(batch, &self.head.forward(x, &batch.scored, 0)?.0))
+    }
+
+    /// Like [`log_probs`](Self::log_probs) with the adapter on, and what [`backward`](Self::backward) needs.
+    pub fn forward(&self, batch: &PackedBatch, activations: Activations) -> Result<(Vec<f64>, Saved)> {
+        self.check(batch)?;
+        let context = self.context(batch, Adapter::On)?;
+        let mut x = self.embed(batch)?;
+        let (mut whole, mut inputs) = (Vec::new(), Vec::new());
+        for block in &self.blocks {
+            if activations == Activations::Recompute {
+                inputs.push(x.narrow(0, 0, batch.gradient_rows)?);
+            }
+            let (y, saved) = block.forward(&x, &context)?;
+            if activations == Activations::Keep {
+                whole.push(saved.narrow(batch.gradient_rows)?);
+            }
+            x = y;
+        }
+        let x = x.index_select(&self.rows_of(&batch.scored)?, 0)?;
+        let (log_probs, head) = self.head.forward(x, &batch.scored, batch.gradient_scored)?;
+        let blocks = match activations {
+            Activations::Keep => SavedBlocks::Whole(whole),
+            Activations::Recompute => SavedBlocks::Inputs(inputs),
+        };
+        Ok((sum_by_sequence(batch, &log_probs), Saved { batch: batch.gradient_part(), blocks, head }))
+    }
+
+    /// Adds d loss / d parameter to `gradients`, given d loss / d log π of every completion of the batch.
+    pub fn backward(&self, saved: Saved, grad: &[f64], gradients: &mut Gradients) -> Result<()> {
+        let Saved { batch, blocks, head } = saved;
+        if batch.scored.is_empty() {
+            return Ok(());
+        }
+        let token_grad: Vec<f64> = batch.scored.iter().map(|scored| grad[scored.sequence]).collect();
+        let d_rows = self.head.backward(head, &batch.scored, &token_grad, gradients)?;
+        let zero = Tensor::zeros((batch.rows(), d_rows.dim(1)?), d_rows.dtype(), d_rows.device())?;
+        let mut dx = zero.index_add(&self.rows_of(&batch.scored)?, &d_rows, 0)?;
+
+        let context = self.context(&batch, Adapter::On)?;
+        let mut step = |block: &Block, saved: SavedBlock, dx: &Tensor| block.backward(saved, dx, &context, gradients);
+        match blocks {
+            SavedBlocks::Whole(saved) => {
+                for (block, saved) in self.blocks.iter().zip(saved).rev() {
+                    dx = step(block, saved, &dx)?;
+                }
+            }
+            SavedBlocks::Inputs(inputs) => {
+                for (block, x) in self.blocks.iter().zip(inputs).rev() {
+                    let (_, saved) = block.forward(&x, &context)?;
+                    dx = step(block, saved, &dx)?;
+                }
+            }
+        }
+        self.embedding.add_gradient(gradients, || {
+            let tokens = Tensor::new(batch.tokens.as_slice(), self.device())?;
+            self.embedding.value().zeros_like()?.index_add(&tokens, &dx, 0)
+        })
+    }
+
+    /// Logits `[tokens, vocabulary]` after each of `tokens`.
+    pub fn logits(&self, tokens: &[u32], adapter: Adapter) -> Result<Tensor> {
+        self.head.logits(&self.hidden(tokens, adapter)?)
+    }
+
+    /// The token of largest logit after `tokens`.
+    pub fn greedy_next(&self, tokens: &[u32]) -> Result<u32> {
+        let hidden = self.hidden(tokens, Adapter::On)?;
+        let last = hidden.narrow(0, tokens.len() - 1, 1)?;
+        self.head.logits(&last)?.argmax(1)?.squeeze(0)?.to_scalar()
+    }
+
+    fn hidden(&self, tokens: &[u32], adapter: Adapter) -> Result<Tensor> {
+        let batch = PackedBatch::context(tokens);
+        self.check(&batch)?;
+        let context = self.context(&batch, adapter)?;
+        self.blocks.iter().try_fold(self.embed(&batch)?, |x, block| Ok(block.forward(&x, &context)?.0))
+    }
+
+    /// Token ids and positions come from outside and index into tables.
+    fn check(&self, batch: &PackedBatch) -> Result<()> {
+        let vocabulary = self.architecture.vocabulary;
+        let mut tokens = batch.tokens.iter().chain(batch.scored.iter().map(|scored| &scored.target));
+        if let Some(token) = tokens.find(|token| **token as usize >= vocabulary) {
+            candle_core::bail!("token {token} is not in the model's vocabulary of {vocabulary}: is this its tokenizer?");
+        }
+        let limit = self.architecture.max_positions;
+        if batch.positions.iter().any(|position| *position as usize >= limit) {
+            candle_core::bail!("a sequence is longer than the model's {limit} positions; lower max_length");
+        }
+        if batch.tokens.is_empty() {
+            candle_core::bail!("an empty batch has no log-probs");
+        }
+        Ok(())
+    }
+}
+
+fn sum_by_sequence(batch: &PackedBatch, log_probs: &[f64]) -> Vec<f64> {
+    let mut sums = vec![0.0; batch.sequences];
+    for (scored, log_prob) in batch.scored.iter().zip(log_probs) {
+        sums[scored.sequence] += log_prob;
+    }
+    sums
+}

@@ -1,0 +1,97 @@
+//! The final norm and the vocabulary head: only rows that predict completion tokens come here, in chunks, so that
+//! `[tokens, vocabulary]` logits never exist as a whole.
+
+use candle_core::{Result, Tensor};
+
+use super::Norm;
+use crate::{
+    ops,
+    pack::Scored,
+    parameters::{Gradients, Weight},
+};
+
+/// Bytes of logits that a chunk may take.
+const CHUNK_BYTES: usize = 32 << 20;
+
+/// Final norm and head; `weight` is `[vocabulary, hidden]`, perhaps shared with the embedding.
+#[derive(Debug, Clone)]
+pub(crate) struct Head {
+    pub(crate) norm: Norm,
+    pub(crate) weight: Weight,
+}
+
+/// What the backward pass needs of the head.
+pub(crate) struct SavedHead {
+    /// The last block's rows that predict a scored token.
+    x: Tensor,
+    inverse_rms: Tensor,
+    /// With a frozen head: d log π(token) / d normed row, to be scaled by the weight of the token's sequence. This
+    /// takes two products with the head where a second look at the logits would take three.
+    unit: Option<Tensor>,
+}
+
+impl Head {
+    /// log π of every scored token, given the rows `x` that predict them.
+    pub(crate) fn forward(&self, x: Tensor, scored: &[Scored], keep: usize) -> Result<(Vec<f64>, SavedHead)> {
+        let (normed, inverse_rms) = self.norm.forward(&x)?;
+        let (mut log_probs, mut unit) = (Vec::with_capacity(scored.len()), Vec::new());
+        let frozen = matches!(self.weight, Weight::Frozen(_));
+        for (rows, part) in self.chunks(scored, keep)? {
+            let gradient = frozen && rows < keep;
+            let normed = normed.narrow(0, rows, part.len())?;
+            let logits = normed.matmul(&self.weight.value().t()?)?;
+            let (part, d_logits) = ops::log_prob_of_targets(logits, part, gradient)?;
+            log_probs.extend(part);
+            if let Some(d_logits) = d_logits {
+                unit.push(d_logits.matmul(self.weight.value())?);
+            }
+        }
+        let unit = if unit.is_empty() { None } else { Some(Tensor::cat(&unit, 0)?) };
+        let saved = SavedHead { x: x.narrow(0, 0, keep)?, inverse_rms: inverse_rms.narrow(0, 0, keep)?, unit };
+        Ok((log_probs, saved))
+    }
+
+    /// d loss / d `x` of the kept rows, given d loss / d log π of every kept token.
+    pub(crate) fn backward(
+        &self,
+        saved: SavedHead,
+        scored: &[Scored],
+        grad: &[f64],
+        gradients: &mut Gradients,
+    ) -> Result<Tensor> {
+        let SavedHead { x, inverse_rms, unit } = saved;
+        let column = Tensor::new(grad, x.device())?.to_dtype(x.dtype())?.unsqueeze(1)?;
+        let d_normed = if let Some(unit) = unit {
+            unit.broadcast_mul(&column)?
+        } else {
+            let (normed, _) = self.norm.forward(&x)?;
+            let mut parts = Vec::new();
+            for (rows, part) in self.chunks(scored, scored.len())? {
+                let normed = normed.narrow(0, rows, part.len())?;
+                let logits = normed.matmul(&self.weight.value().t()?)?;
+                let (_, d_logits) = ops::log_prob_of_targets(logits, part, true)?;
+                let Some(d_logits) = d_logits else { continue };
+                let d_logits = d_logits.broadcast_mul(&column.narrow(0, rows, part.len())?)?;
+                self.weight.add_gradient(gradients, || d_logits.t()?.matmul(&normed))?;
+                parts.push(d_logits.matmul(self.weight.value())?);
+            }
+            Tensor::cat(&parts, 0)?
+        };
+        self.norm.backward(&x, &inverse_rms, &d_normed, gradients)
+    }
+
+    /// Logits `[rows, vocabulary]` of all rows of `x`.
+    pub(crate) fn logits(&self, x: &Tensor) -> Result<Tensor> {
+        self.norm.forward(x)?.0.matmul(&self.weight.value().t()?)
+    }
+
+    /// The scored tokens in chunks, none of which straddles `boundary`, with their first row.
+    fn chunks<'a>(&self, scored: &'a [Scored], boundary: usize) -> Result<Vec<(usize, &'a [Scored])>> {
+        let weight = self.weight.value();
+        let size = (CHUNK_BYTES / (weight.dim(0)? * weight.dtype().size_in_bytes())).max(1);
+        let (kept, rest) = scored.split_at(boundary);
+        let kept = kept.chunks(size).enumerate().map(|(index, part)| (index * size, part));
+        let rest = rest.chunks(size).enumerate().map(|(index, part)| (boundary + index * size, part));
+        Ok(kept.chain(rest).collect())
+    }
+}

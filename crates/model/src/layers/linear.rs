@@ -1,0 +1,66 @@
+//! y = x·Wᵀ, with a low-rank adapter beside it: + s·(x·Aᵀ)·Bᵀ (arXiv 2106.09685).
+
+use candle_core::{Result, Tensor};
+
+use crate::parameters::{Gradients, Parameter, Weight};
+
+/// A low-rank adapter: `a` is `[rank, in]`, `b` `[out, rank]`, the update of the weight is scale·b·a.
+#[derive(Debug, Clone)]
+pub(crate) struct Lora {
+    pub(crate) a: Parameter,
+    pub(crate) b: Parameter,
+    pub(crate) scale: f64,
+}
+
+/// A linear layer without bias; `weight` is `[out, in]`.
+#[derive(Debug, Clone)]
+pub(crate) struct Linear {
+    pub(crate) weight: Weight,
+    pub(crate) lora: Option<Lora>,
+}
+
+impl Linear {
+    pub(crate) fn frozen(weight: Tensor) -> Self {
+        Self { weight: Weight::Frozen(weight), lora: None }
+    }
+
+    /// x·Wᵀ plus, with `adapter`, the adapter's part; and x·Aᵀ if there was one.
+    pub(crate) fn forward(&self, x: &Tensor, adapter: bool) -> Result<(Tensor, Option<Tensor>)> {
+        let y = x.matmul(&self.weight.value().t()?)?;
+        match &self.lora {
+            Some(lora) if adapter => {
+                let down = x.matmul(&lora.a.value().t()?)?;
+                let y = (y + down.matmul(&(lora.b.value() * lora.scale)?.t()?)?)?;
+                Ok((y, Some(down)))
+            }
+            _ => Ok((y, None)),
+        }
+    }
+
+    /// `x` is the input and `down` what [`forward`](Self::forward) returned beside its result.
+    pub(crate) fn backward(
+        &self,
+        x: &Tensor,
+        down: Option<&Tensor>,
+        grad: &Tensor,
+        gradients: &mut Gradients,
+    ) -> Result<Tensor> {
+        self.weight.add_gradient(gradients, || grad.t()?.matmul(x))?;
+        let dx = grad.matmul(self.weight.value())?;
+        let (Some(lora), Some(down)) = (&self.lora, down) else {
+            return Ok(dx);
+        };
+        let d_down = grad.matmul(&(lora.b.value() * lora.scale)?)?;
+        gradients.add(&lora.b, (grad.t()?.matmul(down)? * lora.scale)?)?;
+        gradients.add(&lora.a, d_down.t()?.matmul(x)?)?;
+        dx + d_down.matmul(lora.a.value())?
+    }
+
+    /// W + s·B·A: the weight that gives the same results without the adapter.
+    pub(crate) fn merged(&self) -> Result<Tensor> {
+        match &self.lora {
+            None => Ok(self.weight.value().copy()?),
+            Some(lora) => self.weight.value() + (lora.b.value().matmul(lora.a.value())? * lora.scale)?,
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Layers: small structs with `forward` and `backward`.
+//!
+//! `forward` returns its result and what `backward` needs; `backward` takes that and d loss / d result, adds the
+//! gradients of the layer's trainable weights and returns d loss / d input.
+
+mod block;
+mod head;
+mod linear;
+mod norm;
+
+pub(crate) use block::{Block, BlockContext, SavedBlock};
+pub(crate) use head::{Head, SavedHead};
+pub(crate) use linear::{Linear, Lora};
+pub(crate) use norm::Norm;
+
+#[cfg(test)]
+mod tests;

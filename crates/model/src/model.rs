@@ -1,0 +1,199 @@
+//! A loaded model: decoder, tokenizer and chat template.
+
+use std::path::Path;
+
+use candle_core::{DType, Device};
+use prospect_core::files::{fingerprint, hash_file, write_json, write_whole};
+use serde::Deserialize;
+
+use crate::{
+    Architecture, ChatTemplate, Decoder, Dtype, ModelError, Recipe, TemplateSource, Tokenizer, TokenizerSource,
+    WeightsSource,
+    save::save_weights,
+    weights::{Gguf, Random, Safetensors},
+};
+
+/// A frozen model with its tokenizer and chat template.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// The base model's name, as its recipe has it.
+    pub name: String,
+    /// The weights.
+    pub decoder: Decoder,
+    /// Text to tokens.
+    pub tokenizer: Tokenizer,
+    /// Conversations to text.
+    pub template: ChatTemplate,
+    /// Names everything that log-probs depend on: weights, tokenizer, template, element type.
+    pub fingerprint: String,
+}
+
+/// The parts of `tokenizer_config.json` that matter here.
+#[derive(Default, Deserialize)]
+struct TokenizerConfig {
+    chat_template: Option<String>,
+    bos_token: Option<Token>,
+    eos_token: Option<Token>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Token {
+    Text(String),
+    Object { content: String },
+}
+
+impl Token {
+    fn text(self) -> String {
+        match self {
+            Self::Text(text) | Self::Object { content: text } => text,
+        }
+    }
+}
+
+/// What comes with weights beside tensors.
+#[derive(Default)]
+struct Companions {
+    template: Option<String>,
+    begin: Option<String>,
+}
+
+impl Decoder {
+    /// A frozen f32 decoder on the CPU with random weights.
+    pub fn random(architecture: Architecture, seed: u64) -> Result<Self, ModelError> {
+        Self::random_of(architecture.validate()?, seed, DType::F32, Device::Cpu)
+    }
+
+    fn random_of(architecture: Architecture, seed: u64, dtype: DType, device: Device) -> Result<Self, ModelError> {
+        Self::frozen(architecture, &mut Random { seed, dtype, device, deviation: 0.02 })
+    }
+}
+
+impl Recipe {
+    /// A name for everything that the recipe's log-probs depend on: by the content of files, not by their paths.
+    pub fn fingerprint(&self) -> Result<String, ModelError> {
+        let mut parts = vec![fingerprint(&(self.dtype, "model v1"))?];
+        match &self.weights {
+            WeightsSource::Gguf(path) => parts.push(hash_file(path)?),
+            WeightsSource::Random(architecture, seed) => parts.push(fingerprint(&(architecture, seed))?),
+            WeightsSource::Folder(folder) => {
+                let mut files: Vec<_> = fs_err::read_dir(folder)?
+                    .map(|entry| entry.map(|entry| entry.path()))
+                    .collect::<Result<_, _>>()?;
+                files.retain(|path| path.extension().is_some_and(|ending| ending == "safetensors" || ending == "json"));
+                files.sort_unstable();
+                for file in files {
+                    parts.push(hash_file(&file)?);
+                }
+            }
+        }
+        match &self.tokenizer {
+            TokenizerSource::File(path) => parts.push(hash_file(path)?),
+            other => parts.push(fingerprint(other)?),
+        }
+        match &self.chat_template {
+            TemplateSource::File(path) => parts.push(hash_file(path)?),
+            other => parts.push(fingerprint(other)?),
+        }
+        Ok(fingerprint(&parts)?)
+    }
+
+    fn device(&self) -> Result<Device, ModelError> {
+        if self.dtype == Dtype::Bf16 && !candle_core::utils::cuda_is_available() {
+            return Err(ModelError::Recipe("`dtype: bf16` needs a GPU (a build with --features cuda); set dtype: f32".to_owned()));
+        }
+        Ok(Device::cuda_if_available(0)?)
+    }
+
+    /// Loads decoder, tokenizer and template.
+    pub fn load(&self) -> Result<Model, ModelError> {
+        let device = self.device()?;
+        let dtype = match self.dtype {
+            Dtype::F32 => DType::F32,
+            Dtype::Bf16 => DType::BF16,
+        };
+        let (decoder, own_tokenizer, companions) = match &self.weights {
+            WeightsSource::Random(architecture, seed) => {
+                let decoder = Decoder::random_of(architecture.clone(), *seed, dtype, device)?;
+                (decoder, None, Companions::default())
+            }
+            WeightsSource::Gguf(path) => {
+                let mut gguf = Gguf::open(path, dtype, device)?;
+                let decoder = Decoder::frozen(gguf.architecture()?, &mut gguf)?;
+                let tokenizer = (self.tokenizer == TokenizerSource::Weights).then(|| Tokenizer::from_gguf(&gguf));
+                let template = gguf.text("tokenizer.chat_template").ok().map(str::to_owned);
+                (decoder, tokenizer.transpose()?, Companions { template, begin: None })
+            }
+            WeightsSource::Folder(folder) => self.load_folder(folder, dtype, device)?,
+        };
+        let tokenizer = match (&self.tokenizer, own_tokenizer) {
+            (TokenizerSource::Bytes, _) => Tokenizer::bytes()?,
+            (TokenizerSource::File(path), _) => Tokenizer::open(path, None)?,
+            (TokenizerSource::Weights, Some(tokenizer)) => tokenizer,
+            (TokenizerSource::Weights, None) => {
+                return Err(ModelError::Recipe("the weights bring no tokenizer: set `tokenizer:`".to_owned()));
+            }
+        };
+        if tokenizer.vocabulary() > decoder.architecture().vocabulary {
+            return Err(ModelError::Recipe(format!(
+                "the tokenizer has {} tokens, the model only {}: they do not belong together",
+                tokenizer.vocabulary(),
+                decoder.architecture().vocabulary
+            )));
+        }
+        let begin = companions.begin.unwrap_or_default();
+        let template = match (&self.chat_template, companions.template) {
+            (TemplateSource::File(path), _) => {
+                ChatTemplate::new(&fs_err::read_to_string(path)?, &begin, tokenizer.end())?
+            }
+            (TemplateSource::Weights, Some(template)) => ChatTemplate::new(&template, &begin, tokenizer.end())?,
+            (TemplateSource::Weights, None) | (TemplateSource::Chatml, _) => ChatTemplate::chatml(tokenizer.end())?,
+        };
+        Ok(Model { name: self.name.clone(), decoder, tokenizer, template, fingerprint: self.fingerprint()? })
+    }
+
+    fn load_folder(
+        &self,
+        folder: &Path,
+        dtype: DType,
+        device: Device,
+    ) -> Result<(Decoder, Option<Tokenizer>, Companions), ModelError> {
+        let config = folder.join("config.json");
+        let architecture = Architecture::from_hugging_face(&fs_err::read_to_string(config)?)?;
+        let decoder = Decoder::frozen(architecture, &mut Safetensors::open(folder, dtype, device)?)?;
+        let path = folder.join("tokenizer_config.json");
+        let config: TokenizerConfig = if path.exists() {
+            serde_json::from_slice(&fs_err::read(&path)?)
+                .map_err(|error| ModelError::Tokenizer(format!("{}: {error}", path.display())))?
+        } else {
+            TokenizerConfig::default()
+        };
+        // Newer checkpoints keep the template in a file of its own.
+        let jinja = folder.join("chat_template.jinja");
+        let template = if jinja.exists() { Some(fs_err::read_to_string(jinja)?) } else { config.chat_template };
+        let tokenizer = (self.tokenizer == TokenizerSource::Weights)
+            .then(|| Tokenizer::open(&folder.join("tokenizer.json"), config.eos_token.map(Token::text)));
+        Ok((decoder, tokenizer.transpose()?, Companions { template, begin: config.bos_token.map(Token::text) }))
+    }
+}
+
+impl Model {
+    /// Writes the model as a folder that `transformers` loads. Adapters are taken into the weights.
+    pub fn save(&self, folder: &Path) -> Result<(), ModelError> {
+        fs_err::create_dir_all(folder)?;
+        save_weights(&self.decoder, &folder.join("model.safetensors"))?;
+        let end = self.tokenizer.end_id()?;
+        write_json(&folder.join("config.json"), &self.decoder.architecture().to_hugging_face(Some(end)))?;
+        let tokenizer = self.tokenizer.to_json()?;
+        write_whole(&folder.join("tokenizer.json"), |writer| {
+            std::io::Write::write_all(writer, tokenizer.as_bytes())
+        })?;
+        let config = serde_json::json!({
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "eos_token": self.tokenizer.end(),
+            "pad_token": self.tokenizer.end(),
+            "chat_template": self.template.source(),
+        });
+        Ok(write_json(&folder.join("tokenizer_config.json"), &config)?)
+    }
+}

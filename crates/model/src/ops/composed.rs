@@ -1,0 +1,186 @@
+//! The operations composed of candle's own, on any device.
+
+use candle_core::{D, DType, Device, Result, Tensor};
+
+use super::{Heads, RotaryPairs};
+use crate::pack::{Scored, Tree};
+
+/// Reductions of half-precision tensors are done in f32.
+fn wide(dtype: DType) -> DType {
+    if dtype == DType::F64 { DType::F64 } else { DType::F32 }
+}
+
+pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<(Tensor, Tensor)> {
+    let dtype = wide(x.dtype());
+    let x_wide = x.to_dtype(dtype)?;
+    let inverse = (x_wide.sqr()?.mean(D::Minus1)? + epsilon)?.sqrt()?.recip()?;
+    let y = x_wide.broadcast_mul(&inverse.unsqueeze(1)?)?.broadcast_mul(&weight.to_dtype(dtype)?)?;
+    Ok((y.to_dtype(x.dtype())?, inverse))
+}
+
+pub(super) fn rms_norm_backward(x: &Tensor, weight: &Tensor, inverse: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    let dtype = wide(x.dtype());
+    let inverse = inverse.unsqueeze(1)?;
+    let normalised = x.to_dtype(dtype)?.broadcast_mul(&inverse)?;
+    let weighted = grad.to_dtype(dtype)?.broadcast_mul(&weight.to_dtype(dtype)?)?;
+    let mean = (&weighted * &normalised)?.mean_keepdim(D::Minus1)?;
+    (weighted - normalised.broadcast_mul(&mean)?)?.broadcast_mul(&inverse)?.to_dtype(x.dtype())
+}
+
+pub(super) fn rotary(x: &Tensor, cos: &Tensor, sin: &Tensor, pairs: RotaryPairs, inverse: bool) -> Result<Tensor> {
+    let (rows, width) = x.dims2()?;
+    let half = cos.dim(1)?;
+    let heads = width / (2 * half);
+    let (cos, sin) = (cos.to_dtype(x.dtype())?.unsqueeze(1)?, sin.to_dtype(x.dtype())?.unsqueeze(1)?);
+    let sin = if inverse { sin.neg()? } else { sin };
+    let (a, b, axis, shape) = match pairs {
+        RotaryPairs::Halves => {
+            let x = x.reshape((rows, heads, 2, half))?;
+            (x.narrow(2, 0, 1)?, x.narrow(2, 1, 1)?, 2, (rows, heads, half))
+        }
+        RotaryPairs::Interleaved => {
+            let x = x.reshape((rows, heads, half, 2))?;
+            (x.narrow(3, 0, 1)?, x.narrow(3, 1, 1)?, 3, (rows, heads, half))
+        }
+    };
+    let (a, b) = (a.reshape(shape)?, b.reshape(shape)?);
+    let first = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
+    let second = (a.broadcast_mul(&sin)? + b.broadcast_mul(&cos)?)?;
+    Tensor::stack(&[first, second], axis)?.reshape((rows, width))
+}
+
+pub(super) fn gated_silu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    gate.silu()? * up
+}
+
+pub(super) fn gated_silu_backward(gate: &Tensor, up: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor)> {
+    // σ(x) as (1 + tanh(x/2))/2, which does not overflow.
+    let sigmoid = (((gate / 2.0)?.tanh()? + 1.0)? / 2.0)?;
+    let silu = (gate * &sigmoid)?;
+    // silu' = σ + silu·(1 − σ)
+    let slope = (&sigmoid + (&silu * (1.0 - &sigmoid)?)?)?;
+    Ok((((grad * up)? * slope)?, (grad * silu)?))
+}
+
+/// One tree's context for a run of query rows: which rows may be seen, and the mask `[queries, context]`.
+struct Visible {
+    queries: std::ops::Range<usize>,
+    context: Vec<std::ops::Range<usize>>,
+}
+
+impl Visible {
+    fn of(tree: &Tree) -> impl Iterator<Item = Self> {
+        let prompt = tree.prompt.clone();
+        let branches = tree.branches.iter().filter(|rows| !rows.is_empty()).cloned();
+        std::iter::once(Self { queries: prompt.clone(), context: vec![prompt.clone()] }).chain(
+            branches.map(move |rows| Self { queries: rows.clone(), context: vec![prompt.clone(), rows] }),
+        )
+    }
+
+    fn mask(&self, dtype: DType, device: &Device) -> Result<Tensor> {
+        let own = self.queries.len();
+        let before = self.context.iter().map(ExactSizeIterator::len).sum::<usize>() - own;
+        let mask: Vec<f32> = (0..own)
+            .flat_map(|query| (0..before + own).map(move |key| if key > before + query { f32::NEG_INFINITY } else { 0.0 }))
+            .collect();
+        Tensor::from_vec(mask, (own, before + own), device)?.to_dtype(dtype)
+    }
+
+    /// The context rows of `x` as `[query_heads, context, head_dim]`, key heads repeated.
+    fn gather(&self, x: &Tensor, heads: Heads) -> Result<Tensor> {
+        let parts: Vec<_> =
+            self.context.iter().map(|rows| x.narrow(0, rows.start, rows.len())).collect::<Result<_>>()?;
+        let x = by_head(&Tensor::cat(&parts, 0)?, heads.key_heads, heads.head_dim)?;
+        let (key_heads, context, dim) = x.dims3()?;
+        let group = heads.query_heads / heads.key_heads;
+        x.unsqueeze(1)?.expand((key_heads, group, context, dim))?.reshape((heads.query_heads, context, dim))
+    }
+
+    fn queries(&self, x: &Tensor, heads: Heads) -> Result<Tensor> {
+        by_head(&x.narrow(0, self.queries.start, self.queries.len())?, heads.query_heads, heads.head_dim)
+    }
+
+    fn probabilities(&self, q: &Tensor, k: &Tensor, heads: Heads) -> Result<Tensor> {
+        let scores = (q.matmul(&k.t()?)? * (heads.head_dim as f64).sqrt().recip())?;
+        let scores = scores.to_dtype(wide(q.dtype()))?;
+        let scores = scores.broadcast_add(&self.mask(scores.dtype(), q.device())?)?;
+        let shifted = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
+        shifted.broadcast_div(&shifted.sum_keepdim(D::Minus1)?)
+    }
+}
+
+fn by_head(x: &Tensor, heads: usize, head_dim: usize) -> Result<Tensor> {
+    x.reshape((x.dim(0)?, heads, head_dim))?.transpose(0, 1)?.contiguous()
+}
+
+fn by_row(x: &Tensor) -> Result<Tensor> {
+    let (heads, rows, head_dim) = x.dims3()?;
+    x.transpose(0, 1)?.contiguous()?.reshape((rows, heads * head_dim))
+}
+
+/// Adds `part`, whose rows are those of `ranges` in turn, to the rows of `total`.
+fn add_rows(total: &Tensor, part: &Tensor, ranges: &[std::ops::Range<usize>]) -> Result<Tensor> {
+    let index: Vec<u32> = ranges.iter().cloned().flatten().map(|row| row as u32).collect();
+    total.index_add(&Tensor::new(index, total.device())?, part, 0)
+}
+
+pub(super) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, trees: &[Tree], heads: Heads) -> Result<Tensor> {
+    let mut output = q.zeros_like()?;
+    for visible in trees.iter().flat_map(Visible::of) {
+        let p = visible.probabilities(&visible.queries(q, heads)?, &visible.gather(k, heads)?, heads)?;
+        let y = p.to_dtype(v.dtype())?.matmul(&visible.gather(v, heads)?)?;
+        output = add_rows(&output, &by_row(&y)?, std::slice::from_ref(&visible.queries))?;
+    }
+    Ok(output)
+}
+
+pub(super) fn attention_backward(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    grad: &Tensor,
+    trees: &[Tree],
+    heads: Heads,
+) -> Result<(Tensor, Tensor, Tensor)> {
+    let (mut dq, mut dk, mut dv) = (q.zeros_like()?, k.zeros_like()?, v.zeros_like()?);
+    let group = heads.query_heads / heads.key_heads;
+    for visible in trees.iter().flat_map(Visible::of) {
+        let (queries, keys, values) = (visible.queries(q, heads)?, visible.gather(k, heads)?, visible.gather(v, heads)?);
+        let dy = visible.queries(grad, heads)?;
+        let p = visible.probabilities(&queries, &keys, heads)?;
+        let dp = dy.matmul(&values.t()?)?.to_dtype(p.dtype())?;
+        let mean = (&p * &dp)?.sum_keepdim(D::Minus1)?;
+        let ds = ((&p * dp.broadcast_sub(&mean)?)? * (heads.head_dim as f64).sqrt().recip())?.to_dtype(q.dtype())?;
+        let p = p.to_dtype(q.dtype())?;
+        // Gradients of the repeated key heads are summed over their group.
+        let ungroup = |x: Tensor| -> Result<Tensor> {
+            let (_, context, dim) = x.dims3()?;
+            by_row(&x.reshape((heads.key_heads, group, context, dim))?.sum(1)?)
+        };
+        dq = add_rows(&dq, &by_row(&ds.matmul(&keys)?)?, std::slice::from_ref(&visible.queries))?;
+        dk = add_rows(&dk, &ungroup(ds.t()?.matmul(&queries)?)?, &visible.context)?;
+        dv = add_rows(&dv, &ungroup(p.t()?.matmul(&dy)?)?, &visible.context)?;
+    }
+    Ok((dq, dk, dv))
+}
+
+pub(super) fn log_prob_of_targets(
+    logits: Tensor,
+    scored: &[Scored],
+    gradient: bool,
+) -> Result<(Vec<f64>, Option<Tensor>)> {
+    let dtype = logits.dtype();
+    let logits = logits.to_dtype(wide(dtype))?;
+    let targets: Vec<u32> = scored.iter().map(|scored| scored.target).collect();
+    let targets = Tensor::new(targets, logits.device())?.unsqueeze(1)?;
+    let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?)?;
+    let sum = shifted.exp()?.sum_keepdim(D::Minus1)?;
+    let log_probs = shifted.gather(&targets, 1)?.sub(&sum.log()?)?.squeeze(1)?.to_dtype(DType::F64)?.to_vec1()?;
+    let gradient = gradient
+        .then(|| {
+            let negative = shifted.exp()?.broadcast_div(&sum)?.neg()?;
+            negative.scatter_add(&targets, &targets.ones_like()?.to_dtype(negative.dtype())?, 1)?.to_dtype(dtype)
+        })
+        .transpose()?;
+    Ok((log_probs, gradient))
+}

@@ -1,0 +1,51 @@
+//! The operations fused for the CPU: one pass over the data, rows in parallel.
+
+mod attention;
+mod elementwise;
+mod head;
+mod product;
+mod real;
+
+pub(super) use attention::{attention, attention_backward};
+pub(super) use elementwise::{gated_silu, gated_silu_backward, rms_norm, rms_norm_backward, rotary};
+pub(super) use head::log_prob_of_targets;
+
+use candle_core::{Device, Layout, Result, Shape, Storage, StorageRef, Tensor, bail};
+use real::Real;
+
+/// A contiguous CPU tensor opened for reading.
+struct Opened<'a> {
+    storage: StorageRef<'a>,
+    layout: &'a Layout,
+}
+
+impl<'a> Opened<'a> {
+    fn new(tensor: &'a Tensor) -> Self {
+        let (storage, layout) = tensor.storage_and_layout();
+        Self { storage, layout }
+    }
+
+    fn slice<T: Real>(&self) -> Result<&[T]> {
+        match (&*self.storage, self.layout.contiguous_offsets()) {
+            (Storage::Cpu(storage), Some((start, end))) => Ok(&storage.as_slice::<T>()?[start..end]),
+            (Storage::Cpu(_), None) => bail!("a fused CPU operation needs contiguous input"),
+            _ => bail!("a fused CPU operation got a tensor of another device"),
+        }
+    }
+}
+
+fn tensor<T: Real>(data: Vec<T>, shape: impl Into<Shape>) -> Result<Tensor> {
+    Tensor::from_vec(data, shape.into(), &Device::Cpu)
+}
+
+/// Calls a function generic over [`Real`] with the tensor's element type.
+macro_rules! by_dtype {
+    ($tensor:expr, $function:ident($($argument:expr),* $(,)?)) => {
+        match $tensor.dtype() {
+            candle_core::DType::F32 => $function::<f32>($($argument),*),
+            candle_core::DType::F64 => $function::<f64>($($argument),*),
+            other => candle_core::bail!("on the CPU, models are f32 (or f64), not {other:?}; set dtype: f32"),
+        }
+    };
+}
+use by_dtype;

@@ -1,0 +1,65 @@
+//! The element types of CPU models.
+
+use candle_core::WithDType;
+use num_traits::{Float, NumCast};
+
+/// f32, or f64 for checking gradients.
+pub(super) trait Real: WithDType + Float {
+    /// e^x for x ≤ 0, accurate to a few units in the last place; written so that the compiler can vectorise it.
+    fn exp_of_negative(self) -> Self;
+
+    /// The nearest value to `x`.
+    fn of(x: f64) -> Self {
+        <Self as NumCast>::from(x).unwrap_or_else(Self::nan)
+    }
+
+    /// 1/(1 + e^−x).
+    fn sigmoid(self) -> Self {
+        let e = (-self.abs()).exp_of_negative();
+        let one = <Self as num_traits::One>::one();
+        (if self >= <Self as num_traits::Zero>::zero() { one } else { e }) / (one + e)
+    }
+}
+
+impl Real for f64 {
+    fn exp_of_negative(self) -> Self {
+        self.exp()
+    }
+}
+
+impl Real for f32 {
+    /// 2^n · e^r with |r| ≤ ln 2 / 2 and a polynomial of degree 6 for e^r.
+    #[inline]
+    fn exp_of_negative(self) -> Self {
+        // Below −87, e^x is denormal: as good as 0 wherever it is used.
+        let x = self.max(-87.0);
+        let n = (x * std::f32::consts::LOG2_E).round_ties_even();
+        // ln 2 in two parts, so that r keeps its low bits.
+        let r = (x - n * 0.693_359_4) - n * -2.121_944_4e-4;
+        let p = 1.0 / 720.0;
+        let p = p * r + 1.0 / 120.0;
+        let p = p * r + 1.0 / 24.0;
+        let p = p * r + 1.0 / 6.0;
+        let p = p * r + 0.5;
+        let p = p * r * r + r + 1.0;
+        let scale = f32::from_bits(((n as i32 + 127) << 23) as u32);
+        if self < -87.0 { 0.0 } else { p * scale }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fast_exponential_is_exact_enough() {
+        for step in 0..870_000 {
+            let x = -0.000_1 * step as f32;
+            let (fast, exact) = (x.exp_of_negative(), <f64 as From<f32>>::from(x).exp());
+            assert!((<f64 as From<f32>>::from(fast) / exact - 1.0).abs() < 5e-7, "{x}: {fast} {exact}");
+        }
+        assert_eq!((0.0f32.exp_of_negative(), (-1e9f32).exp_of_negative()), (1.0, 0.0));
+        assert_eq!(f32::NEG_INFINITY.exp_of_negative(), 0.0);
+        assert!((3.0f32.sigmoid() - 0.952_574_1).abs() < 1e-6 && ((-3.0f32).sigmoid() - 0.047_425_87).abs() < 1e-7);
+    }
+}

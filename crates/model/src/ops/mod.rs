@@ -1,0 +1,103 @@
+//! The operations that layers are made of, forward and backward, on packed `[rows, …]` matrices.
+//!
+//! Each exists twice: composed of candle's own operations ([`composed`], on any device), and fused for the CPU
+//! ([`cpu`]). The composed form is the oracle of the fused one in the tests.
+
+mod composed;
+mod cpu;
+
+use candle_core::{Device, Result, Tensor};
+
+use crate::pack::{Scored, Tree};
+
+/// How rotary embeddings pair the dimensions of a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RotaryPairs {
+    /// Dimension i with i + half: the layout of Hugging Face checkpoints.
+    Halves,
+    /// Dimension 2i with 2i + 1: the layout of the original Llama and of GGUF files.
+    Interleaved,
+}
+
+/// The shape of attention: `query_heads` is a multiple of `key_heads`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Heads {
+    /// Number of query heads.
+    pub(crate) query_heads: usize,
+    /// Number of key and value heads.
+    pub(crate) key_heads: usize,
+    /// Dimensions of one head.
+    pub(crate) head_dim: usize,
+}
+
+macro_rules! on_device {
+    ($tensor:expr, $name:ident($($argument:expr),*)) => {
+        if matches!($tensor.device(), Device::Cpu) {
+            cpu::$name($($argument),*)
+        } else {
+            composed::$name($($argument),*)
+        }
+    };
+}
+
+/// x·w / rms(x), row by row. Returns the result `[rows, dim]` and 1/rms `[rows]`.
+pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<(Tensor, Tensor)> {
+    on_device!(x, rms_norm(x, weight, epsilon))
+}
+
+/// d loss / d x of [`rms_norm`], from 1/rms and d loss / d result.
+pub(crate) fn rms_norm_backward(x: &Tensor, weight: &Tensor, inverse_rms: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    on_device!(x, rms_norm_backward(x, weight, inverse_rms, grad))
+}
+
+/// d loss / d weight `[dim]` of [`rms_norm`].
+pub(crate) fn rms_norm_weight_grad(x: &Tensor, inverse_rms: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    let normalised = x.broadcast_mul(&inverse_rms.unsqueeze(1)?)?;
+    (normalised * grad)?.sum(0)
+}
+
+/// Rotates the heads of `x` `[rows, heads·head_dim]` by `cos` and `sin` `[rows, head_dim/2]`.
+/// With `inverse`, rotates back: the backward pass.
+pub(crate) fn rotary(x: &Tensor, cos: &Tensor, sin: &Tensor, pairs: RotaryPairs, inverse: bool) -> Result<Tensor> {
+    on_device!(x, rotary(x, cos, sin, pairs, inverse))
+}
+
+/// silu(gate)·up.
+pub(crate) fn gated_silu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    on_device!(gate, gated_silu(gate, up))
+}
+
+/// d loss / d gate and d loss / d up of [`gated_silu`].
+pub(crate) fn gated_silu_backward(gate: &Tensor, up: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor)> {
+    on_device!(gate, gated_silu_backward(gate, up, grad))
+}
+
+/// Scaled dot-product attention over a forest: a row attends to its prompt and causally to its own branch.
+/// `q` is `[rows, query_heads·head_dim]`, `k` and `v` `[rows, key_heads·head_dim]`; returns `[rows, query_heads·head_dim]`.
+pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, trees: &[Tree], heads: Heads) -> Result<Tensor> {
+    on_device!(q, attention(q, k, v, trees, heads))
+}
+
+/// Gradients of [`attention`] with respect to q, k and v. The probabilities are computed again.
+pub(crate) fn attention_backward(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    grad: &Tensor,
+    trees: &[Tree],
+    heads: Heads,
+) -> Result<(Tensor, Tensor, Tensor)> {
+    on_device!(q, attention_backward(q, k, v, grad, trees, heads))
+}
+
+/// log softmax(logits)[target] of every row, as f64, and with `gradient` d that / d logits: onehot − softmax.
+pub(crate) fn log_prob_of_targets(
+    logits: Tensor,
+    scored: &[Scored],
+    gradient: bool,
+) -> Result<(Vec<f64>, Option<Tensor>)> {
+    on_device!(logits, log_prob_of_targets(logits, scored, gradient))
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,156 @@
+//! Fused against composed, and both against finite differences.
+
+use candle_core::{DType, Device, Tensor};
+
+use super::{Heads, RotaryPairs, composed, cpu};
+use crate::{
+    pack::{Packer, Scored, Tree},
+    weights::normal,
+};
+use prospect_core::draw::Draw;
+
+fn random(name: &str, shape: (usize, usize), dtype: DType) -> Tensor {
+    let data = normal(&Draw::new(1, name), shape.0 * shape.1, 1.0);
+    Tensor::from_vec(data, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
+}
+
+fn flat(x: &Tensor) -> Vec<f64> {
+    x.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+fn assert_close(what: &str, a: &Tensor, b: &Tensor, tolerance: f64) {
+    let (a, b) = (flat(a), flat(b));
+    assert_eq!(a.len(), b.len(), "{what}");
+    for (index, (a, b)) in a.iter().zip(&b).enumerate() {
+        assert!((a - b).abs() <= tolerance * (1.0 + b.abs()), "{what}[{index}]: {a} {b}");
+    }
+}
+
+/// Compares `gradient` with central differences of `sum(f(x) * seed)` along every element of `x`.
+pub(crate) fn assert_gradient(what: &str, x: &Tensor, gradient: &Tensor, f: impl Fn(&Tensor) -> f64) {
+    let (values, gradient) = (flat(x), flat(gradient));
+    let step = 1e-5;
+    for index in 0..values.len() {
+        let moved = |by: f64| {
+            let mut values = values.clone();
+            values[index] += by;
+            f(&Tensor::from_vec(values, x.shape(), &Device::Cpu).unwrap())
+        };
+        let numeric = (moved(step) - moved(-step)) / (2.0 * step);
+        let error = (gradient[index] - numeric).abs();
+        assert!(error < 1e-6 * (1.0 + numeric.abs()), "{what}[{index}]: {} {numeric}", gradient[index]);
+    }
+}
+
+pub(crate) fn dot(a: &Tensor, b: &Tensor) -> f64 {
+    flat(a).iter().zip(flat(b)).map(|(a, b)| a * b).sum()
+}
+
+/// Two trees of odd sizes, one branch without rows.
+fn forest() -> (Vec<Tree>, usize) {
+    let mut packer = Packer::default();
+    let (first, second) = (packer.prompt(&[1; 5]), packer.prompt(&[1; 2]));
+    for (prompt, tokens) in [(first, 4), (first, 1), (first, 3), (second, 6)] {
+        packer.completion(prompt, &[1; 9][..tokens], true);
+    }
+    let batch = packer.pack().unwrap();
+    (batch.trees.clone(), batch.rows())
+}
+
+const HEADS: Heads = Heads { query_heads: 4, key_heads: 2, head_dim: 6 };
+
+fn tolerance(dtype: DType) -> f64 {
+    if dtype == DType::F64 { 1e-12 } else { 2e-5 }
+}
+
+#[test]
+fn fused_operations_equal_composed_ones() {
+    for dtype in [DType::F64, DType::F32] {
+        let tolerance = tolerance(dtype);
+        let (x, grad) = (random("x", (37, 24), dtype), random("grad", (37, 24), dtype));
+        let weight = random("w", (1, 24), dtype).squeeze(0).unwrap();
+        let (fused, composed_) = (cpu::rms_norm(&x, &weight, 1e-5).unwrap(), composed::rms_norm(&x, &weight, 1e-5).unwrap());
+        assert_close("norm", &fused.0, &composed_.0, tolerance);
+        assert_close("inverse rms", &fused.1, &composed_.1, tolerance);
+        let back = |f: fn(&Tensor, &Tensor, &Tensor, &Tensor) -> candle_core::Result<Tensor>| {
+            f(&x, &weight, &fused.1, &grad).unwrap()
+        };
+        assert_close("norm backward", &back(cpu::rms_norm_backward), &back(composed::rms_norm_backward), tolerance);
+
+        let (cos, sin) = (random("cos", (37, 3), dtype), random("sin", (37, 3), dtype));
+        for pairs in [RotaryPairs::Halves, RotaryPairs::Interleaved] {
+            for inverse in [false, true] {
+                let fused = cpu::rotary(&x, &cos, &sin, pairs, inverse).unwrap();
+                let composed_ = composed::rotary(&x, &cos, &sin, pairs, inverse).unwrap();
+                assert_close("rotary", &fused, &composed_, tolerance);
+            }
+        }
+
+        let up = random("up", (37, 24), dtype);
+        let fused = cpu::gated_silu(&x, &up).unwrap();
+        assert_close("silu", &fused, &composed::gated_silu(&x, &up).unwrap(), tolerance);
+        let fused = cpu::gated_silu_backward(&x, &up, &grad).unwrap();
+        let composed_ = composed::gated_silu_backward(&x, &up, &grad).unwrap();
+        assert_close("silu gate", &fused.0, &composed_.0, tolerance);
+        assert_close("silu up", &fused.1, &composed_.1, tolerance);
+
+        let (trees, rows) = forest();
+        let (q, grad) = (random("q", (rows, 24), dtype), random("dy", (rows, 24), dtype));
+        let (k, v) = (random("k", (rows, 12), dtype), random("v", (rows, 12), dtype));
+        let fused = cpu::attention(&q, &k, &v, &trees, HEADS).unwrap();
+        assert_close("attention", &fused, &composed::attention(&q, &k, &v, &trees, HEADS).unwrap(), tolerance);
+        let fused = cpu::attention_backward(&q, &k, &v, &grad, &trees, HEADS).unwrap();
+        let composed_ = composed::attention_backward(&q, &k, &v, &grad, &trees, HEADS).unwrap();
+        assert_close("attention dq", &fused.0, &composed_.0, tolerance);
+        assert_close("attention dk", &fused.1, &composed_.1, tolerance);
+        assert_close("attention dv", &fused.2, &composed_.2, tolerance);
+
+        let scored: Vec<_> = (0..37).map(|row| Scored { row, target: row % 24, sequence: 0 }).collect();
+        let fused = cpu::log_prob_of_targets(x.clone(), &scored, true).unwrap();
+        let composed_ = composed::log_prob_of_targets(x.clone(), &scored, true).unwrap();
+        for (a, b) in fused.0.iter().zip(&composed_.0) {
+            assert!((a - b).abs() < 10.0 * tolerance, "{a} {b}");
+        }
+        assert_close("head", &fused.1.unwrap(), &composed_.1.unwrap(), tolerance);
+        assert_eq!(cpu::log_prob_of_targets(x, &scored, false).unwrap().0, fused.0);
+    }
+}
+
+#[test]
+fn backward_passes_are_derivatives() {
+    let dtype = DType::F64;
+    let (x, seed) = (random("x", (3, 8), dtype), random("seed", (3, 8), dtype));
+    let weight = random("w", (1, 8), dtype).squeeze(0).unwrap();
+    let (_, inverse) = super::rms_norm(&x, &weight, 1e-5).unwrap();
+    let dx = super::rms_norm_backward(&x, &weight, &inverse, &seed).unwrap();
+    assert_gradient("norm", &x, &dx, |x| dot(&super::rms_norm(x, &weight, 1e-5).unwrap().0, &seed));
+    let dw = super::rms_norm_weight_grad(&x, &inverse, &seed).unwrap();
+    assert_gradient("norm weight", &weight, &dw, |w| dot(&super::rms_norm(&x, w, 1e-5).unwrap().0, &seed));
+
+    let (cos, sin) = (random("cos", (3, 2), dtype), random("sin", (3, 2), dtype));
+    for pairs in [RotaryPairs::Halves, RotaryPairs::Interleaved] {
+        let dx = super::rotary(&seed, &cos, &sin, pairs, true).unwrap();
+        assert_gradient("rotary", &x, &dx, |x| dot(&super::rotary(x, &cos, &sin, pairs, false).unwrap(), &seed));
+    }
+
+    let up = random("up", (3, 8), dtype);
+    let (d_gate, d_up) = super::gated_silu_backward(&x, &up, &seed).unwrap();
+    assert_gradient("silu gate", &x, &d_gate, |x| dot(&super::gated_silu(x, &up).unwrap(), &seed));
+    assert_gradient("silu up", &up, &d_up, |up| dot(&super::gated_silu(&x, up).unwrap(), &seed));
+
+    let (trees, rows) = forest();
+    let (q, seed) = (random("q", (rows, 24), dtype), random("dy", (rows, 24), dtype));
+    let (k, v) = (random("k", (rows, 12), dtype), random("v", (rows, 12), dtype));
+    let (dq, dk, dv) = super::attention_backward(&q, &k, &v, &seed, &trees, HEADS).unwrap();
+    let y = |q: &Tensor, k: &Tensor, v: &Tensor| dot(&super::attention(q, k, v, &trees, HEADS).unwrap(), &seed);
+    assert_gradient("attention q", &q, &dq, |q| y(q, &k, &v));
+    assert_gradient("attention k", &k, &dk, |k| y(&q, k, &v));
+    assert_gradient("attention v", &v, &dv, |v| y(&q, &k, v));
+
+    let logits = random("logits", (3, 8), dtype);
+    let scored: Vec<_> = [5, 0, 7].map(|target| Scored { row: 0, target, sequence: 0 }).into();
+    let (_, gradient) = super::log_prob_of_targets(logits.clone(), &scored, true).unwrap();
+    assert_gradient("head", &logits, &gradient.unwrap(), |x| {
+        super::log_prob_of_targets(x.clone(), &scored, false).unwrap().0.iter().sum()
+    });
+}

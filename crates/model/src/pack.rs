@@ -1,0 +1,203 @@
+//! Packed batches: no padding, and a prompt is run once for all of its completions.
+//!
+//! A batch is a forest of two-level trees: a prompt, and the completions that continue it. All rows lie in one
+//! `[rows, hidden]` matrix; a completion's rows attend to its prompt's rows and causally to each other. Rows that
+//! need no gradient (KTO's mismatched completions) come last, so that the backward pass works on a prefix of every
+//! matrix.
+//!
+//! ```text
+//! row     0 1 2 | 3 4 | 5 | 6 7 | 8 9
+//!         prompt  y1    y2  prompt' y'      a completion's last token has no row: nothing follows it
+//! ```
+
+use std::ops::Range;
+
+use crate::ModelError;
+
+/// A prompt's place among the prompts of a [`Packer`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PromptId(usize);
+
+/// Collects prompts and completions for a [`PackedBatch`].
+#[derive(Debug, Default)]
+pub struct Packer<'a> {
+    prompts: Vec<&'a [u32]>,
+    completions: Vec<Completion<'a>>,
+}
+
+#[derive(Debug)]
+struct Completion<'a> {
+    prompt: PromptId,
+    tokens: &'a [u32],
+    gradient: bool,
+}
+
+impl<'a> Packer<'a> {
+    /// Adds a prompt, which must hold at least one token.
+    pub fn prompt(&mut self, tokens: &'a [u32]) -> PromptId {
+        self.prompts.push(tokens);
+        PromptId(self.prompts.len() - 1)
+    }
+
+    /// Adds a completion of `prompt`, at least one token long. Its log-prob is at the returned index.
+    /// `gradient` says whether the backward pass will be asked about it.
+    pub fn completion(&mut self, prompt: PromptId, tokens: &'a [u32], gradient: bool) -> usize {
+        self.completions.push(Completion { prompt, tokens, gradient });
+        self.completions.len() - 1
+    }
+
+    /// Lays the rows out.
+    pub fn pack(self) -> Result<PackedBatch, ModelError> {
+        let mut batch = PackedBatch { sequences: self.completions.len(), ..PackedBatch::default() };
+        for (prompt, tokens) in self.prompts.iter().enumerate() {
+            if tokens.is_empty() {
+                return Err(ModelError::Batch(format!("prompt {prompt} has no tokens: nothing predicts its completion")));
+            }
+            let rows = batch.append(tokens, 0);
+            batch.trees.push(Tree { prompt: rows, branches: Vec::new() });
+            self.append_branches(&mut batch, |completion| completion.gradient && completion.prompt.0 == prompt)?;
+        }
+        (batch.gradient_rows, batch.gradient_scored) = (batch.tokens.len(), batch.scored.len());
+        self.append_branches(&mut batch, |completion| !completion.gradient)?;
+        Ok(batch)
+    }
+
+    fn append_branches(
+        &self,
+        batch: &mut PackedBatch,
+        belongs: impl Fn(&Completion<'_>) -> bool,
+    ) -> Result<(), ModelError> {
+        for (sequence, completion) in self.completions.iter().enumerate().filter(|(_, completion)| belongs(completion)) {
+            let Some((first, rest)) = completion.tokens.split_first() else {
+                return Err(ModelError::Batch(format!("completion {sequence} has no tokens")));
+            };
+            let tree = completion.prompt.0;
+            let prompt = batch.trees[tree].prompt.clone();
+            let rows = batch.append(&completion.tokens[..rest.len()], prompt.len());
+            batch.scored.push(Scored { row: prompt.end as u32 - 1, target: *first, sequence });
+            let scored = rest.iter().zip(rows.clone());
+            batch.scored.extend(scored.map(|(target, row)| Scored { row: row as u32, target: *target, sequence }));
+            batch.trees[tree].branches.push(rows);
+        }
+        Ok(())
+    }
+}
+
+/// A prompt's rows and those of its completions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tree {
+    /// Rows of the prompt, at positions 0, 1, ….
+    pub prompt: Range<usize>,
+    /// Rows of each completion, at the positions after the prompt.
+    pub branches: Vec<Range<usize>>,
+}
+
+/// A completion token whose log-prob counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scored {
+    /// The row that predicts it.
+    pub row: u32,
+    /// The token.
+    pub target: u32,
+    /// The sequence it belongs to.
+    pub sequence: usize,
+}
+
+/// Rows ready for a forward pass.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PackedBatch {
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) positions: Vec<u32>,
+    pub(crate) trees: Vec<Tree>,
+    pub(crate) scored: Vec<Scored>,
+    pub(crate) sequences: usize,
+    /// Rows before this one may receive a gradient.
+    pub(crate) gradient_rows: usize,
+    /// Scored tokens before this one may receive a gradient.
+    pub(crate) gradient_scored: usize,
+}
+
+impl PackedBatch {
+    fn append(&mut self, tokens: &[u32], position: usize) -> Range<usize> {
+        let start = self.tokens.len();
+        self.tokens.extend_from_slice(tokens);
+        self.positions.extend((position..position + tokens.len()).map(|position| position as u32));
+        start..self.tokens.len()
+    }
+
+    /// One sequence of context only, for generation and for looking at logits.
+    pub fn context(tokens: &[u32]) -> Self {
+        let mut batch = Self::default();
+        let rows = batch.append(tokens, 0);
+        batch.trees.push(Tree { prompt: rows, branches: Vec::new() });
+        batch
+    }
+
+    /// Tokens that pass through the model.
+    pub fn rows(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Number of completions.
+    pub fn sequences(&self) -> usize {
+        self.sequences
+    }
+
+    /// Everything that the log-probs depend on beside the weights, as bytes: for caching them.
+    pub fn content(&self) -> Vec<u8> {
+        let ranges = self.trees.iter().flat_map(|tree| std::iter::once(&tree.prompt).chain(&tree.branches));
+        let numbers = ranges
+            .flat_map(|range| [range.start as u32, range.end as u32])
+            .chain(self.tokens.iter().copied())
+            .chain(self.positions.iter().copied())
+            .chain(self.scored.iter().flat_map(|scored| [scored.row, scored.target, scored.sequence as u32]));
+        numbers.flat_map(u32::to_le_bytes).collect()
+    }
+
+    /// The part of the batch that may receive gradients.
+    pub(crate) fn gradient_part(&self) -> Self {
+        let trees = self.trees.iter().map(|tree| Tree {
+            prompt: tree.prompt.clone(),
+            branches: tree.branches.iter().filter(|rows| rows.end <= self.gradient_rows).cloned().collect(),
+        });
+        Self {
+            tokens: self.tokens[..self.gradient_rows].to_vec(),
+            positions: self.positions[..self.gradient_rows].to_vec(),
+            trees: trees.collect(),
+            scored: self.scored[..self.gradient_scored].to_vec(),
+            ..self.clone()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prompts_are_shared_and_gradient_free_rows_come_last() {
+        let mut packer = Packer::default();
+        let (first, second) = (packer.prompt(&[1, 2, 3]), packer.prompt(&[4]));
+        packer.completion(first, &[9, 8], false);
+        packer.completion(first, &[5, 6, 7], true);
+        packer.completion(second, &[5], true);
+        let batch = packer.pack().unwrap();
+        assert_eq!(batch.tokens, [1, 2, 3, 5, 6, 4, 9]);
+        assert_eq!(batch.positions, [0, 1, 2, 3, 4, 0, 3]);
+        assert_eq!((batch.gradient_rows, batch.gradient_scored), (6, 4));
+        let scored: Vec<_> = batch.scored.iter().map(|s| (s.row, s.target, s.sequence)).collect();
+        assert_eq!(scored, [(2, 5, 1), (3, 6, 1), (4, 7, 1), (5, 5, 2), (2, 9, 0), (6, 8, 0)]);
+        assert_eq!(batch.gradient_part().trees[0].branches, [3..5]);
+    }
+
+    #[test]
+    fn empty_prompts_and_completions_are_errors() {
+        let mut packer = Packer::default();
+        packer.prompt(&[]);
+        assert!(packer.pack().is_err());
+        let mut packer = Packer::default();
+        let prompt = packer.prompt(&[1]);
+        packer.completion(prompt, &[], true);
+        assert!(packer.pack().is_err());
+    }
+}

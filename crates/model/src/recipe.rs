@@ -1,0 +1,191 @@
+//! Model recipes: `models/*.yaml`.
+
+use std::{error::Error, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Activations, Architecture, ModelError};
+
+/// A model recipe as typed.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelFile {
+    /// A Hugging Face folder, a `.gguf` file, an `hf://` address of either, or `random`.
+    pub weights: String,
+    /// Where the tokenizer is: `bytes` (one token a byte), or a `tokenizer.json`; else it comes with the weights.
+    pub tokenizer: Option<String>,
+    /// The chat template: `chatml`, or a Jinja file; else it comes with the weights, and is `chatml` if they have none.
+    pub chat_template: Option<String>,
+    /// Element type of the weights: f32, or bf16 on a GPU.
+    #[serde(default)]
+    pub dtype: Dtype,
+    /// What is trained: `lora` or `full`.
+    #[serde(default)]
+    pub train: TrainKind,
+    /// The adapter, for `train: lora`.
+    pub lora: Option<Lora>,
+    /// What a forward pass keeps: `keep`, or `recompute` for less memory.
+    #[serde(default)]
+    pub activations: ActivationsKind,
+    /// The shape, for `weights: random`.
+    pub architecture: Option<Architecture>,
+    /// Seed of random weights.
+    #[serde(default)]
+    pub init_seed: u64,
+}
+
+/// Element type of the weights.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// Single precision.
+    #[default]
+    F32,
+    /// bfloat16, on a GPU.
+    Bf16,
+}
+
+/// What is trained, as typed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TrainKind {
+    /// A low-rank adapter.
+    #[default]
+    Lora,
+    /// All weights.
+    Full,
+}
+
+/// What a forward pass keeps, as typed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ActivationsKind {
+    /// What every block needs.
+    #[default]
+    Keep,
+    /// The inputs of blocks.
+    Recompute,
+}
+
+/// A low-rank adapter on every linear layer of the blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lora {
+    /// Rank.
+    pub r: usize,
+    /// The update is alpha/r · B·A.
+    pub alpha: f64,
+}
+
+/// Where weights come from.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightsSource {
+    /// A folder with `config.json` and safetensors.
+    Folder(PathBuf),
+    /// A GGUF file.
+    Gguf(PathBuf),
+    /// Drawn from a seed.
+    Random(Architecture, u64),
+}
+
+/// Where a tokenizer comes from.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenizerSource {
+    /// With the weights.
+    Weights,
+    /// One token a byte.
+    Bytes,
+    /// A `tokenizer.json`.
+    File(PathBuf),
+}
+
+/// Where a chat template comes from.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TemplateSource {
+    /// With the weights; ChatML if they have none.
+    Weights,
+    /// ChatML.
+    Chatml,
+    /// A Jinja file.
+    File(PathBuf),
+}
+
+/// What is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Train {
+    /// A low-rank adapter beside frozen weights.
+    Lora(Lora),
+    /// All weights.
+    Full,
+}
+
+/// A resolved model recipe.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Recipe {
+    /// What was typed for `weights`: the base model's name.
+    pub name: String,
+    /// Where weights come from.
+    pub weights: WeightsSource,
+    /// Where the tokenizer comes from.
+    pub tokenizer: TokenizerSource,
+    /// Where the chat template comes from.
+    pub chat_template: TemplateSource,
+    /// Element type of the weights.
+    pub dtype: Dtype,
+    /// What is trained.
+    pub train: Train,
+    /// What a forward pass keeps.
+    pub activations: Activations,
+}
+
+/// Turns a path or address of a recipe into a local path.
+pub type Locate<'a> = dyn Fn(&str) -> Result<PathBuf, Box<dyn Error + Send + Sync>> + 'a;
+
+impl ModelFile {
+    /// Resolves the recipe; `locate` turns paths and `hf://` addresses into local paths.
+    pub fn resolve(self, locate: &Locate<'_>) -> Result<Recipe, ModelError> {
+        let fail = |message: String| ModelError::Recipe(message);
+        let find = |key: &str, path: &str| locate(path).map_err(|error| fail(format!("`{key}`: {error}")));
+        let weights = match (self.weights.as_str(), self.architecture) {
+            ("random", Some(architecture)) => WeightsSource::Random(architecture.validate()?, self.init_seed),
+            ("random", None) => return Err(fail("`weights: random` needs an `architecture`".to_owned())),
+            (_, Some(_)) => {
+                return Err(fail("`architecture` is for `weights: random`; other weights bring their own".to_owned()));
+            }
+            (address, None) => {
+                let path = find("weights", address)?;
+                if path.is_dir() { WeightsSource::Folder(path) } else { WeightsSource::Gguf(path) }
+            }
+        };
+        let tokenizer = match self.tokenizer.as_deref() {
+            Some("bytes") => TokenizerSource::Bytes,
+            Some(path) => TokenizerSource::File(find("tokenizer", path)?),
+            None if matches!(weights, WeightsSource::Random(..)) => {
+                return Err(fail("random weights bring no tokenizer: set `tokenizer: bytes` or a path".to_owned()));
+            }
+            None => TokenizerSource::Weights,
+        };
+        let chat_template = match self.chat_template.as_deref() {
+            Some("chatml") => TemplateSource::Chatml,
+            Some(path) => TemplateSource::File(find("chat_template", path)?),
+            None => TemplateSource::Weights,
+        };
+        let train = match (self.train, self.lora) {
+            (TrainKind::Lora, Some(lora)) if lora.r == 0 => return Err(fail("`lora.r` must be at least 1".to_owned())),
+            (TrainKind::Lora, lora) => Train::Lora(lora.unwrap_or(Lora { r: 16, alpha: 32.0 })),
+            (TrainKind::Full, None) => Train::Full,
+            (TrainKind::Full, Some(_)) => {
+                return Err(fail("`lora` has no effect with `train: full`; remove one of them".to_owned()));
+            }
+        };
+        let activations = match self.activations {
+            ActivationsKind::Keep => Activations::Keep,
+            ActivationsKind::Recompute => Activations::Recompute,
+        };
+        Ok(Recipe { name: self.weights, weights, tokenizer, chat_template, dtype: self.dtype, train, activations })
+    }
+}

@@ -1,0 +1,62 @@
+//! Checkpoints that `transformers` and `peft` load.
+
+use std::{collections::BTreeMap, path::Path};
+
+use candle_core::{Tensor, safetensors::save};
+use prospect_core::files::write_json;
+
+use crate::{Decoder, Lora, ModelError, RotaryPairs};
+
+/// Writes all weights of `decoder`, adapters taken in, to one safetensors file.
+pub(crate) fn save_weights(decoder: &Decoder, path: &Path) -> Result<(), ModelError> {
+    if decoder.architecture.rotary_pairs != RotaryPairs::Halves {
+        return Err(ModelError::Weights("a model of interleaved rotary pairs has no Hugging Face layout".to_owned()));
+    }
+    let mut decoder = decoder.merged()?;
+    let mut tensors = BTreeMap::new();
+    tensors.insert("model.embed_tokens.weight".to_owned(), decoder.embedding.value().clone());
+    for (layer, block) in decoder.blocks.iter_mut().enumerate() {
+        for (name, linear) in block.linears_mut() {
+            tensors.insert(format!("model.layers.{layer}.{name}.weight"), linear.weight.value().clone());
+        }
+        for (name, norm) in block.norms_mut() {
+            tensors.insert(format!("model.layers.{layer}.{name}.weight"), norm.weight.value().clone());
+        }
+    }
+    tensors.insert("model.norm.weight".to_owned(), decoder.head.norm.weight.value().clone());
+    if !decoder.architecture.tied {
+        tensors.insert("lm_head.weight".to_owned(), decoder.head.weight.value().clone());
+    }
+    save_tensors(&tensors, path)
+}
+
+/// Writes the adapter of `decoder` to `folder` in PEFT's layout; `base` is what it was trained on.
+pub fn save_adapter(decoder: &Decoder, lora: Lora, base: &str, folder: &Path) -> Result<(), ModelError> {
+    fs_err::create_dir_all(folder)?;
+    let named = decoder.parameters.iter();
+    let tensors: BTreeMap<_, _> =
+        named.map(|(name, parameter)| (format!("base_model.model.{name}"), parameter.value().clone())).collect();
+    save_tensors(&tensors, &folder.join("adapter_model.safetensors"))?;
+    let config = serde_json::json!({
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": lora.r,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": false,
+        "inference_mode": true,
+        "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+    });
+    Ok(write_json(&folder.join("adapter_config.json"), &config)?)
+}
+
+fn save_tensors(tensors: &BTreeMap<String, Tensor>, path: &Path) -> Result<(), ModelError> {
+    let aside = path.with_extension("partial");
+    let tensors: std::collections::HashMap<_, _> =
+        tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.clone())).collect();
+    save(&tensors, &aside)?;
+    fs_err::File::open(&aside)?.sync_all()?;
+    Ok(fs_err::rename(&aside, path)?)
+}

@@ -1,0 +1,172 @@
+//! Text to token ids and back.
+
+use std::path::Path;
+
+use candle_core::quantized::gguf_file::Value;
+use tokenizers::{
+    AddedToken, Tokenizer as Inner,
+    decoders::byte_level::ByteLevel as ByteLevelDecoder,
+    models::bpe::{BPE, Vocab},
+    pre_tokenizers::{
+        PreTokenizerWrapper, byte_level::ByteLevel, digits::Digits, sequence::Sequence, split::{Split, SplitPattern},
+    },
+    tokenizer::SplitDelimiterBehavior,
+};
+
+use crate::{ModelError, weights::Gguf};
+
+/// A tokenizer and the token that ends a completion.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    inner: Inner,
+    end: String,
+}
+
+/// Start and end of a turn in ChatML.
+const CHATML: [&str; 2] = ["<|im_start|>", "<|im_end|>"];
+
+fn fail(error: impl std::fmt::Display) -> ModelError {
+    ModelError::Tokenizer(error.to_string())
+}
+
+impl Tokenizer {
+    /// Reads a `tokenizer.json`; `end` is the end-of-sequence token, or is looked for under its usual names.
+    pub(crate) fn open(path: &Path, end: Option<String>) -> Result<Self, ModelError> {
+        let inner = Inner::from_file(path).map_err(|error| fail(format!("{}: {error}", path.display())))?;
+        let usual = ["<|im_end|>", "<|eot_id|>", "</s>", "<|endoftext|>", "<eos>"];
+        let end = end
+            .or_else(|| usual.iter().find(|token| inner.token_to_id(token).is_some()).map(|token| (*token).to_owned()))
+            .ok_or_else(|| fail(format!("{}: no end-of-sequence token found", path.display())))?;
+        Self { inner, end }.checked()
+    }
+
+    fn checked(mut self) -> Result<Self, ModelError> {
+        self.end_id()?;
+        // A tokenizer.json may carry truncation or padding from training; both would change log-probs.
+        self.inner.with_truncation(None).map_err(fail)?;
+        self.inner.with_padding(None);
+        Ok(self)
+    }
+
+    /// One token for each of the 256 bytes, and ChatML's two markers.
+    pub fn bytes() -> Result<Self, ModelError> {
+        let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
+        alphabet.sort_unstable();
+        let vocab: Vocab = alphabet.iter().zip(0..).map(|(character, id)| (character.to_string(), id)).collect();
+        let model = BPE::builder().vocab_and_merges(vocab, Vec::new()).build().map_err(fail)?;
+        let mut inner = Inner::new(model);
+        inner.with_pre_tokenizer(Some(ByteLevel::new(false, true, false)));
+        inner.with_decoder(Some(ByteLevelDecoder::new(false, true, false)));
+        inner.add_special_tokens(CHATML.map(|marker| AddedToken::from(marker, true))).map_err(fail)?;
+        Self { inner, end: CHATML[1].to_owned() }.checked()
+    }
+
+    /// Builds the byte-level BPE tokenizer that a GGUF file describes.
+    pub(crate) fn from_gguf(gguf: &Gguf) -> Result<Self, ModelError> {
+        let model = gguf.text("tokenizer.ggml.model")?;
+        if model != "gpt2" {
+            return Err(fail(format!(
+                "GGUF tokenizer model `{model}` is not supported (only `gpt2`, byte-level BPE); set `tokenizer:` to the model's tokenizer.json"
+            )));
+        }
+        let strings = |key: &str| -> Result<Vec<String>, ModelError> {
+            let list = gguf.value(key)?.to_vec().map_err(|error| fail(format!("`{key}`: {error}")))?;
+            list.iter().map(|text| text.to_string().cloned().map_err(|error| fail(format!("`{key}`: {error}")))).collect()
+        };
+        let tokens = strings("tokenizer.ggml.tokens")?;
+        let merges = strings("tokenizer.ggml.merges")?
+            .iter()
+            .map(|merge| {
+                let halves = merge.split_once(' ').map(|(left, right)| (left.to_owned(), right.to_owned()));
+                halves.ok_or_else(|| fail(format!("`tokenizer.ggml.merges`: `{merge}` is not a pair")))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let vocab: Vocab = tokens.iter().cloned().zip(0..).collect();
+        let mut inner = Inner::new(BPE::builder().vocab_and_merges(vocab, merges).build().map_err(fail)?);
+        inner.with_pre_tokenizer(Some(pre_tokenizer(gguf.text("tokenizer.ggml.pre")?)?));
+        inner.with_decoder(Some(ByteLevelDecoder::new(false, true, false)));
+        if let Ok(Value::Array(kinds)) = gguf.value("tokenizer.ggml.token_type") {
+            // 3 is a control token, 4 one that the user defined.
+            let special = tokens.iter().zip(kinds).filter_map(|(token, kind)| match kind {
+                Value::I32(3) => Some(AddedToken::from(token.as_str(), true)),
+                Value::I32(4) => Some(AddedToken::from(token.as_str(), false)),
+                _ => None,
+            });
+            inner.add_special_tokens(special).map_err(fail)?;
+        }
+        let end = tokens.get(gguf.number("tokenizer.ggml.eos_token_id")?);
+        let end = end.ok_or_else(|| fail("`tokenizer.ggml.eos_token_id` is not in the vocabulary"))?.clone();
+        Self { inner, end }.checked()
+    }
+
+    /// Token ids of `text`; markers such as `<|im_end|>` become their own tokens, and nothing is added.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        Ok(self.inner.encode(text, false).map_err(fail)?.get_ids().to_vec())
+    }
+
+    /// The text of token ids; `markers` says whether to show special tokens.
+    pub fn decode(&self, ids: &[u32], markers: bool) -> Result<String, ModelError> {
+        self.inner.decode(ids, !markers).map_err(fail)
+    }
+
+    /// The token that ends a completion, as text.
+    pub fn end(&self) -> &str {
+        &self.end
+    }
+
+    /// The token that ends a completion.
+    pub fn end_id(&self) -> Result<u32, ModelError> {
+        let id = self.inner.token_to_id(&self.end);
+        id.ok_or_else(|| fail(format!("the end-of-sequence token `{}` is not in the vocabulary", self.end)))
+    }
+
+    /// Number of token ids.
+    pub fn vocabulary(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// The tokenizer as a `tokenizer.json`.
+    pub(crate) fn to_json(&self) -> Result<String, ModelError> {
+        self.inner.to_string(false).map_err(fail)
+    }
+}
+
+/// The pre-tokenizers behind the names that GGUF files use.
+fn pre_tokenizer(name: &str) -> Result<PreTokenizerWrapper, ModelError> {
+    const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    let split = |pattern: &str| -> Result<PreTokenizerWrapper, ModelError> {
+        let pattern = SplitPattern::Regex(pattern.to_owned());
+        let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false).map_err(fail)?;
+        Ok(Sequence::new(vec![split.into(), ByteLevel::new(false, true, false).into()]).into())
+    };
+    match name {
+        "gpt-2" | "gpt2" => Ok(ByteLevel::new(false, true, true).into()),
+        // Every digit is a token of its own.
+        "smollm" => {
+            Ok(Sequence::new(vec![Digits::new(true).into(), ByteLevel::new(false, true, true).into()]).into())
+        }
+        "llama-bpe" | "llama3" => split(LLAMA3),
+        "qwen2" => split(QWEN2),
+        other => Err(fail(format!(
+            "GGUF pre-tokenizer `{other}` is not known here; set `tokenizer:` to the model's tokenizer.json"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_go_there_and_back() {
+        let tokenizer = Tokenizer::bytes().unwrap();
+        assert_eq!(tokenizer.vocabulary(), 258);
+        let text = "<|im_start|>user\nhéllo  1\n<|im_end|>";
+        let ids = tokenizer.encode(text).unwrap();
+        assert_eq!(ids.len(), text.len() - 12 - 10 + 2);
+        assert_eq!(ids.last(), Some(&tokenizer.end_id().unwrap()));
+        assert_eq!(tokenizer.decode(&ids, true).unwrap(), text);
+        assert_eq!(tokenizer.decode(&ids, false).unwrap(), "user\nhéllo  1\n");
+    }
+}

@@ -1,0 +1,59 @@
+//! What an objective logs, under TRL's names.
+
+use crate::LogProb;
+
+/// Means over a batch; a class that is absent from it has no value.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Metrics {
+    /// KTO's reference point z0: the mean log-ratio of mismatched completions, at least 0, in nats.
+    pub kl: Option<f64>,
+    /// β · log-ratio of desirable or chosen completions.
+    pub rewards_chosen: Option<f64>,
+    /// β · log-ratio of undesirable or rejected completions.
+    pub rewards_rejected: Option<f64>,
+    /// Difference of the two (of the means of the classes, where there are no pairs).
+    pub rewards_margins: Option<f64>,
+    /// Share of pairs whose chosen completion has the larger reward, ties counting half. Only for true pairs.
+    pub rewards_accuracies: Option<f64>,
+    /// log π of desirable or chosen completions, in nats.
+    pub logps_chosen: Option<f64>,
+    /// log π of undesirable or rejected completions, in nats.
+    pub logps_rejected: Option<f64>,
+}
+
+impl Metrics {
+    /// The metrics that any two classes of completions have.
+    pub(crate) fn of_classes(beta: f64, chosen: &[LogProb], rejected: &[LogProb]) -> Self {
+        let reward = |class: &[LogProb]| mean(class.iter().map(|log_prob| beta * log_prob.ratio()));
+        let (rewards_chosen, rewards_rejected) = (reward(chosen), reward(rejected));
+        Self {
+            rewards_chosen,
+            rewards_rejected,
+            rewards_margins: rewards_chosen.zip(rewards_rejected).map(|(chosen, rejected)| chosen - rejected),
+            logps_chosen: mean(chosen.iter().map(|log_prob| log_prob.policy)),
+            logps_rejected: mean(rejected.iter().map(|log_prob| log_prob.policy)),
+            ..Self::default()
+        }
+    }
+
+    /// Names and values of the metrics that are there.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        [
+            ("kl", self.kl),
+            ("rewards/chosen", self.rewards_chosen),
+            ("rewards/rejected", self.rewards_rejected),
+            ("rewards/margins", self.rewards_margins),
+            ("rewards/accuracies", self.rewards_accuracies),
+            ("logps/chosen", self.logps_chosen),
+            ("logps/rejected", self.logps_rejected),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| value.map(|value| (name, value)))
+    }
+}
+
+/// The mean, if there is anything.
+pub(crate) fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, count) = values.fold((0.0, 0), |(sum, count), value| (sum + value, count + 1));
+    (count > 0).then(|| sum / f64::from(count))
+}

@@ -1,0 +1,102 @@
+//! A sweep's directory to figures, tables and one HTML page.
+//!
+//! [`render`] reads what the sweep left (`experiment.json`, `summary.json` and the runs) and writes
+//!
+//! ```text
+//! <out>/
+//!   index.html            the whole report in one file; needs nothing beside it
+//!   figures/<name>.svg    every figure, also as .png
+//!   tables/<name>.csv     points, contrasts, runs, curves
+//! ```
+//!
+//! Nothing is estimated here: intervals and the verdict come from `summary.json`. A sweep that is still running
+//! has none yet; its page says so and shows the runs so far. The same sweep gives the same bytes.
+//!
+//! ```no_run
+//! use prospect_runs::SweepDir;
+//!
+//! let page = prospect_report::render(&SweepDir::at("runs/imbalance".into()), "reports/imbalance".as_ref())?;
+//! # Ok::<(), prospect_report::ReportError>(())
+//! ```
+//!
+//! Inside: [`sweep`] reads; [`estimates`] and [`curves`] turn what was read into a [`figure`], which is plain data;
+//! [`draw`] draws any figure on a [`canvas`], and [`image`] turns that into SVG and PNG; [`tables`] and [`page`]
+//! write the rest.
+
+mod canvas;
+mod curves;
+mod draw;
+mod estimates;
+mod figure;
+mod image;
+mod look;
+mod page;
+mod sweep;
+mod tables;
+mod text;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use prospect_core::files::write_whole;
+use prospect_runs::{RunsError, SweepDir};
+
+use crate::{draw::Sheet, image::Frame, sweep::Sweep};
+
+/// Why a report was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The sweep's own files cannot be read.
+    #[error("cannot read the sweep in {}: {source}; give the directory that `prospect sweep` wrote", path.display())]
+    Sweep {
+        /// The sweep's directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: RunsError,
+    },
+    /// A figure cannot be drawn.
+    #[error("cannot draw the figure {figure}: {reason}")]
+    Figure {
+        /// The figure's name.
+        figure: String,
+        /// What the drawing library says.
+        reason: String,
+    },
+    /// The page's template does not fit its data.
+    #[error("cannot fill in the page: {0}")]
+    Template(#[from] minijinja::Error),
+    /// The file system refused.
+    #[error("cannot write the report: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Writes the report of `sweep` into the folder `out` and returns the path of its page.
+pub fn render(sweep: &SweepDir, out: &Path) -> Result<PathBuf, ReportError> {
+    let sweep = Sweep::read(sweep)?;
+    let figures = page::Figures::of(&sweep);
+    for figure in figures.all() {
+        let sheet = Sheet::of(figure);
+        let file = |ending: &str| out.join("figures").join(format!("{}.{ending}", figure.name));
+        write_text(&file("svg"), &image::svg(&sheet, figure, Frame::File)?)?;
+        image::write_png(&sheet, figure, &file("png"))?;
+    }
+    for table in tables::all(&sweep) {
+        write_text(
+            &out.join("tables").join(format!("{}.csv", table.name)),
+            &table.csv(),
+        )?;
+    }
+    let page = out.join("index.html");
+    write_text(&page, &page::html(&sweep, &figures)?)?;
+    Ok(page)
+}
+
+fn write_text(path: &Path, text: &str) -> io::Result<()> {
+    write_whole(path, |writer| writer.write_all(text.as_bytes()))
+}

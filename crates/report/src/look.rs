@@ -1,0 +1,55 @@
+//! How the series of a report are told apart: colour, marker and dash together, never colour alone.
+
+use plotters::style::RGBColor;
+
+/// Text, axes and rules. The page's style sheet names this colour to turn it over in the dark.
+pub(crate) const INK: RGBColor = RGBColor(0x1B, 0x1F, 0x24);
+
+/// Okabe and Ito's colours for every kind of colour vision, without the yellow that white swallows.
+const COLOURS: [RGBColor; 6] = [
+    RGBColor(0x00, 0x72, 0xB2),
+    RGBColor(0xD5, 0x5E, 0x00),
+    RGBColor(0x00, 0x9E, 0x73),
+    RGBColor(0xCC, 0x79, 0xA7),
+    RGBColor(0xE6, 0x9F, 0x00),
+    RGBColor(0x56, 0xB4, 0xE9),
+];
+
+/// The shape of a series' markers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Marker {
+    Circle,
+    Square,
+    Triangle,
+    Diamond,
+    Cross,
+}
+
+const MARKERS: [Marker; 5] = [
+    Marker::Circle,
+    Marker::Square,
+    Marker::Triangle,
+    Marker::Diamond,
+    Marker::Cross,
+];
+
+/// Lengths of strokes and gaps in turn; an empty pattern is a solid line.
+const DASHES: [&[f64]; 4] = [&[], &[7.0, 4.0], &[2.0, 3.0], &[9.0, 3.0, 2.0, 3.0]];
+
+/// The look of one series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Look(pub(crate) usize);
+
+impl Look {
+    pub(crate) fn colour(self) -> RGBColor {
+        COLOURS[self.0 % COLOURS.len()]
+    }
+
+    pub(crate) fn marker(self) -> Marker {
+        MARKERS[self.0 % MARKERS.len()]
+    }
+
+    pub(crate) fn dash(self) -> &'static [f64] {
+        DASHES[self.0 % DASHES.len()]
+    }
+}

@@ -1,0 +1,391 @@
+//! Reports of made-up sweeps.
+
+use std::{collections::BTreeMap, path::Path};
+
+use prospect_runs::{
+    Axis, Contrast, DataUse, Estimate, Experiment, Kind, PairOutcome, PlannedRun, Point, Record, Stage,
+    State, Status, Summary, SweepDir,
+};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::render;
+
+const HOSTILE: &str = "<script>alert(1)</script>\"'&";
+
+/// What sweep to make up.
+struct Made<'a> {
+    xs: &'a [f64],
+    series: &'a [&'a str],
+    summary: bool,
+    question: &'a str,
+}
+
+const MADE: Made<'_> = Made {
+    xs: &[0.01, 0.1, 1.0],
+    series: &["dpo", "kto", "ipo"],
+    summary: true,
+    question: "Does KTO keep up with DPO when few completions are desirable?",
+};
+
+fn estimate(value: f64, half: f64) -> Estimate {
+    Estimate {
+        value,
+        low: value - half,
+        high: value + half,
+    }
+}
+
+/// A deterministic wiggle in −1..1.
+fn wiggle(seed: u64, step: u64) -> f64 {
+    ((seed * 37 + step * 101) as f64).sin()
+}
+
+impl Made<'_> {
+    fn accuracy(&self, series: &str, x: f64) -> f64 {
+        let place = self.series.iter().position(|name| *name == series).unwrap() as f64;
+        0.62 + 0.035 * x.log10() + 0.02 * place * (1.0 - x)
+    }
+
+    fn write(&self, folder: &Path) -> SweepDir {
+        let sweep = SweepDir::at(folder.to_owned());
+        let mut runs = Vec::new();
+        for (data, x) in self.xs.iter().enumerate() {
+            for series in self.series {
+                for seed in [1, 2] {
+                    runs.push(PlannedRun {
+                        id: format!("{:016x}", runs.len() * 0x9e37_79b9_7f4a + 77),
+                        settings: BTreeMap::from([
+                            ("method".to_owned(), json!(series)),
+                            ("data.desirable_fraction".to_owned(), json!(x)),
+                        ]),
+                        seed,
+                        data,
+                    });
+                }
+            }
+        }
+        for (index, run) in runs.iter().enumerate() {
+            self.write_run(&sweep, run, index);
+        }
+        let data = |x: &f64| DataUse {
+            path: format!("data/hh-{x}").into(),
+            manifest: json!({
+                "config": {"source": "hh", "split": {"test": 0.1, "seed": 7}, "note": self.question},
+                "counts": {"rows": 4210, "desirable": 421, "undesirable": 3789,
+                           "dropped": {"contradictory labels": 12, "empty completion": 3}},
+                "inputs": [{"path": "train.jsonl.gz", "blake3": "b1946ac92492d2347c6235b4d2611184"}],
+            }),
+        };
+        let experiment = Experiment {
+            name: "imbalance".to_owned(),
+            question: self.question.to_owned(),
+            commands: vec![
+                "prospect prepare-data pipelines/hh.yaml --out data/hh".to_owned(),
+                "prospect sweep experiments/imbalance.yaml --out runs/imbalance".to_owned(),
+            ],
+            x: Axis {
+                key: "data.desirable_fraction".to_owned(),
+                label: "desirable kept, %".to_owned(),
+            },
+            series: Axis {
+                key: "method".to_owned(),
+                label: "Method".to_owned(),
+            },
+            baseline: "dpo".to_owned(),
+            stages: vec![Stage {
+                name: "sft".to_owned(),
+                id: "ab54d286474ab9e9".to_owned(),
+            }],
+            data: self.xs.iter().map(data).collect(),
+            runs,
+            base: json!({"model": {"weights": "hf://HuggingFaceTB/SmolLM2-135M", "lora": {"r": 16, "alpha": 32}},
+                         "train": {"beta": 0.1, "learning_rate": 5e-6, "max_length": 512, "label": self.question}}),
+        };
+        sweep.write_experiment(&experiment).unwrap();
+        if self.summary {
+            sweep.write_summary(&self.answer()).unwrap();
+        }
+        sweep
+    }
+
+    fn write_run(&self, sweep: &SweepDir, planned: &PlannedRun, index: usize) {
+        let series = planned.settings["method"].as_str().unwrap();
+        let x = planned.settings["data.desirable_fraction"].as_f64().unwrap();
+        let run = sweep.run(&planned.id);
+        run.begin(&json!({"seed": planned.seed})).unwrap();
+        if index == 3 {
+            let error = Some(format!(
+                "loss is NaN at step 12; lower learning_rate ({})",
+                self.question
+            ));
+            run.set_status(&Status {
+                state: State::Failed,
+                seconds: 31.0,
+                tokens: 900,
+                error,
+            })
+            .unwrap();
+            return;
+        }
+        let mut writer = run.metrics_writer().unwrap();
+        let mut append = |kind, step, values: &[(&str, f64)]| {
+            let values = values
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), *value))
+                .collect();
+            writer.append(&Record { kind, step, values }).unwrap();
+        };
+        let steps = if x < 0.05 { 60 } else { 240 };
+        for step in 1..=steps {
+            let done = step as f64 / 240.0;
+            let noise = wiggle(planned.seed, step);
+            let mut values = vec![
+                ("loss", 0.69 - 0.3 * done + 0.05 * noise),
+                (
+                    "rewards/margins",
+                    1.2 * done + 0.1 * noise + 0.05 * planned.seed as f64,
+                ),
+            ];
+            if series == "kto" {
+                values.push(("kl", 0.5 * done + 0.05 * noise.abs()));
+            }
+            append(Kind::Train, step, &values);
+            if step % 20 == 0 {
+                let accuracy = self.accuracy(series, x) - 0.1 * (-6.0 * done).exp() + 0.01 * noise;
+                let eval = [
+                    ("eval_rewards/accuracies", accuracy),
+                    ("eval_rewards/margins", 0.8 * done),
+                ];
+                append(Kind::Eval, step, &eval);
+            }
+        }
+        run.write_pairs(&[PairOutcome {
+            pair_id: "p".to_owned(),
+            prompt_id: "q".to_owned(),
+            chosen: 1.0,
+            rejected: 0.0,
+        }])
+        .unwrap();
+        run.set_status(&Status {
+            state: State::Finished,
+            seconds: 754.0,
+            tokens: 123_456,
+            error: None,
+        })
+        .unwrap();
+    }
+
+    fn answer(&self) -> Summary {
+        let each = |x: f64| self.series.iter().map(move |series| ((*series).to_owned(), x));
+        let point = |(series, x): (String, f64)| Point {
+            accuracy: estimate(self.accuracy(&series, x), 0.018),
+            seeds: [1, 2]
+                .map(|seed| self.accuracy(&series, x) + 0.012 * wiggle(seed, 3))
+                .to_vec(),
+            margin: estimate(0.9 + 0.2 * x, 0.1),
+            steps: 240,
+            series,
+            x,
+        };
+        let contrast = |(series, x): (String, f64)| Contrast {
+            difference: estimate(
+                self.accuracy(&series, x) - self.accuracy(self.series[0], x),
+                0.015,
+            ),
+            baseline: "dpo".to_owned(),
+            seeds: 2,
+            pairs: 1024,
+            series,
+            x,
+        };
+        let all = || self.xs.iter().flat_map(|x| each(*x));
+        Summary {
+            verdict: "With 1 % of the desirable completions kept, KTO is ahead of DPO by 2.0 points \
+                      (95 % interval 0.5 to 3.5, 2 seeds)."
+                .to_owned(),
+            method: "Accuracy is the share of held-out pairs whose chosen completion has the higher reward. Intervals \
+                     resample seeds and prompts together."
+                .to_owned(),
+            points: all().map(point).collect(),
+            contrasts: all().map(contrast).filter(|contrast| contrast.series != "dpo").collect(),
+            oracle_accuracy: Some(0.71),
+            start_accuracy: Some(0.524),
+        }
+    }
+}
+
+/// Renders a made-up sweep and returns its page. With `KEEP_REPORT` set, the report is also left in that folder.
+fn page(made: &Made<'_>, name: &str) -> (TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let sweep = made.write(&folder.path().join("sweep"));
+    let html = fs_err::read_to_string(render(&sweep, &folder.path().join("report")).unwrap()).unwrap();
+    if let Some(kept) = std::env::var_os("KEEP_REPORT") {
+        render(&sweep, &Path::new(&kept).join(name)).unwrap();
+    }
+    (folder, html)
+}
+
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for inner in ["", "figures", "tables"] {
+        for entry in fs_err::read_dir(folder.join(inner)).unwrap().map(Result::unwrap) {
+            if entry.path().is_file() {
+                let name = format!("{inner}/{}", entry.file_name().to_string_lossy());
+                files.insert(name, fs_err::read(entry.path()).unwrap());
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn a_finished_sweep_is_answered_on_one_page() {
+    let (folder, html) = page(&MADE, "finished");
+    for text in [
+        "KTO is ahead of DPO",
+        "cannot tell",
+        "+4.0\u{a0}points",
+        "chance",
+        "oracle",
+        "loss is NaN at step 12",
+        "18 runs: 17 finished, 1 failed",
+        "contradictory labels",
+        "prospect sweep experiments",
+        "learning_rate",
+        "52.4\u{a0}%",
+        "10\u{a0}%",
+    ] {
+        assert!(html.contains(text), "{text}");
+    }
+    assert!(!html.contains("http:") && !html.contains("https:"));
+    let files = files(&folder.path().join("report"));
+    for figure in [
+        "accuracy",
+        "loss",
+        "train-margin",
+        "held-out-accuracy",
+        "margin",
+        "held-out-margin",
+        "kl",
+    ] {
+        assert!(html.contains(&format!("id=\"figure-{figure}\"")), "{figure}");
+        assert!(files[&format!("figures/{figure}.svg")].starts_with(b"<svg"));
+        assert!(files[&format!("figures/{figure}.png")].starts_with(b"\x89PNG"));
+    }
+    let lines = |table: &str| String::from_utf8(files[table].clone()).unwrap().lines().count();
+    assert_eq!(lines("tables/points.csv"), 1 + 9);
+    assert_eq!(lines("tables/contrasts.csv"), 1 + 6);
+    assert_eq!(lines("tables/runs.csv"), 1 + 18);
+    assert!(lines("tables/curves.csv") > 17 * 60 * 2);
+    assert_eq!(files.len(), 1 + 14 + 4);
+}
+
+#[test]
+fn two_renders_give_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let sweep = MADE.write(&folder.path().join("sweep"));
+    let [first, second] = ["a", "b"].map(|name| {
+        let page = render(&sweep, &folder.path().join(name)).unwrap();
+        files(page.parent().unwrap())
+    });
+    assert!(first == second);
+}
+
+#[test]
+fn foreign_text_is_escaped_everywhere() {
+    let made = Made {
+        question: HOSTILE,
+        series: &["dpo", HOSTILE],
+        ..MADE
+    };
+    let (folder, html) = page(&made, "hostile");
+    assert!(!html.contains("<script") && html.contains("&lt;script&gt;"));
+    for (name, bytes) in files(&folder.path().join("report"))
+        .iter()
+        .filter(|(name, _)| name.ends_with("svg"))
+    {
+        assert!(!String::from_utf8_lossy(bytes).contains("<script"), "{name}");
+    }
+}
+
+#[test]
+fn a_sweep_that_still_runs_shows_what_there_is() {
+    let (folder, html) = page(
+        &Made {
+            summary: false,
+            ..MADE
+        },
+        "partial",
+    );
+    assert!(html.contains("Not finished") && html.contains("id=\"figure-accuracy\""));
+    assert!(!html.contains("id=\"contrasts\"") && !html.contains("id=\"figure-margin\""));
+    // A sweep that has only been planned, and one with a broken run.
+    let sweep = SweepDir::at(folder.path().join("sweep"));
+    let broken = sweep
+        .run(&sweep.experiment().unwrap().runs[0].id)
+        .path()
+        .join("metrics.jsonl");
+    fs_err::write(&broken, "no\nno\n").unwrap();
+    let again = fs_err::read_to_string(render(&sweep, &folder.path().join("again")).unwrap()).unwrap();
+    assert!(again.contains("metrics.jsonl:1"));
+    fs_err::remove_dir_all(folder.path().join("sweep/runs")).unwrap();
+    let planned = fs_err::read_to_string(render(&sweep, &folder.path().join("planned")).unwrap()).unwrap();
+    assert!(planned.contains("18 runs: 18 not started") && !planned.contains("<figure"));
+}
+
+#[test]
+fn one_x_value_puts_the_series_side_by_side() {
+    let (_folder, html) = page(&Made { xs: &[0.5], ..MADE }, "one-x");
+    assert!(html.contains("kto at 50\u{a0}%"));
+}
+
+#[test]
+fn an_experiment_without_runs_is_still_a_page() {
+    let (_folder, html) = page(
+        &Made {
+            series: &[],
+            summary: false,
+            ..MADE
+        },
+        "empty",
+    );
+    assert!(html.contains("0 runs"));
+    let (_folder, html) = page(
+        &Made {
+            series: &["dpo"],
+            xs: &[],
+            ..MADE
+        },
+        "no-points",
+    );
+    assert!(html.contains("ahead of DPO"));
+}
+
+#[test]
+fn a_folder_without_a_sweep_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = render(&SweepDir::at(folder.path().to_owned()), folder.path())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("experiment.json") && error.contains("prospect sweep"),
+        "{error}"
+    );
+}
+
+#[test]
+fn settings_that_are_not_numbers_become_places() {
+    let folder = tempfile::tempdir().unwrap();
+    let sweep = MADE.write(&folder.path().join("sweep"));
+    let mut experiment = sweep.experiment().unwrap();
+    for run in &mut experiment.runs {
+        let name = if run.data == 0 { "small" } else { "large" };
+        run.settings
+            .insert("data.desirable_fraction".to_owned(), json!(name));
+    }
+    sweep.write_experiment(&experiment).unwrap();
+    fs_err::remove_file(sweep.path().join("summary.json")).unwrap();
+    let html = fs_err::read_to_string(render(&sweep, &folder.path().join("report")).unwrap()).unwrap();
+    assert!(html.contains("desirable kept, %: small") && html.contains("desirable kept, %: large"));
+}

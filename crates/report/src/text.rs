@@ -1,0 +1,115 @@
+//! Numbers and settings as text. Numbers carry a true minus sign and no-break spaces.
+
+use prospect_runs::Estimate;
+use serde_json::Value;
+
+/// A share as a percentage: `63.2 %`.
+pub(crate) fn percent(share: f64) -> String {
+    format!("{}\u{a0}%", fixed(share * 100.0, 1))
+}
+
+/// A difference of shares in percentage points, with its sign: `+3.1 points`.
+pub(crate) fn points(difference: f64) -> String {
+    format!("{}\u{a0}points", signed_points(difference))
+}
+
+/// The interval of a share: `61.0 to 65.1 %`.
+pub(crate) fn percent_interval(estimate: Estimate) -> String {
+    format!("{} to {}", fixed(estimate.low * 100.0, 1), percent(estimate.high))
+}
+
+/// The interval of a difference of shares: `−0.4 to +2.0 points`.
+pub(crate) fn points_interval(estimate: Estimate) -> String {
+    format!("{} to {}", signed_points(estimate.low), points(estimate.high))
+}
+
+fn signed_points(difference: f64) -> String {
+    let text = fixed(difference * 100.0, 1);
+    if text.starts_with('−') || text == "0.0" {
+        text
+    } else {
+        format!("+{text}")
+    }
+}
+
+/// A number with `decimals` decimals, and no sign where it rounds to zero.
+pub(crate) fn fixed(value: f64, decimals: usize) -> String {
+    let text = format!("{:.decimals$}", value.abs());
+    if value < 0.0 && text.bytes().any(|byte| (b'1'..=b'9').contains(&byte)) {
+        format!("−{text}")
+    } else {
+        text
+    }
+}
+
+/// A number in about three significant digits.
+pub(crate) fn number(value: f64) -> String {
+    let size = value.abs();
+    if !value.is_finite() {
+        "–".to_owned()
+    } else if size != 0.0 && !(1e-3..1e6).contains(&size) {
+        format!("{value:.2e}").replace('-', "−")
+    } else {
+        let digits = if size == 0.0 { 0.0 } else { size.log10().floor() };
+        fixed(value, (2.0 - digits).clamp(0.0, 5.0) as usize)
+    }
+}
+
+/// A setting's number as it was written, without the noise of binary fractions.
+pub(crate) fn plain(value: f64) -> String {
+    let text = format!("{value:.8}");
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    if value != 0.0 && matches!(text, "0" | "-0") {
+        number(value)
+    } else {
+        text.replace('-', "−")
+    }
+}
+
+/// A duration: `42 s`, `3 min 5 s`, `2 h 10 min`.
+pub(crate) fn duration(seconds: f64) -> String {
+    let whole = seconds.max(0.0).round() as u64;
+    match (whole / 3600, whole / 60 % 60, whole % 60) {
+        (0, 0, _) if seconds < 10.0 => format!("{seconds:.1}\u{a0}s"),
+        (0, 0, s) => format!("{s}\u{a0}s"),
+        (0, min, s) => format!("{min}\u{a0}min {s}\u{a0}s"),
+        (h, min, _) => format!("{h}\u{a0}h {min}\u{a0}min"),
+    }
+}
+
+/// A count with its noun: `1 seed`, `2 seeds`.
+pub(crate) fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// A JSON value on one line; text without quotes.
+pub(crate) fn setting(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "–".to_owned(),
+        Value::Bool(true) => "yes".to_owned(),
+        Value::Bool(false) => "no".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_as_people_write_them() {
+        assert_eq!(percent(0.632), "63.2\u{a0}%");
+        assert_eq!(points(0.031), "+3.1\u{a0}points");
+        assert_eq!(points(-0.031), "−3.1\u{a0}points");
+        assert_eq!(points(-0.000_01), "0.0\u{a0}points");
+        assert_eq!(number(0.0), "0.00");
+        assert_eq!(number(12.345), "12.3");
+        assert_eq!(number(-1234.5), "−1234");
+        assert_eq!(number(0.000_012), "1.20e−5");
+        assert_eq!(plain(0.29 * 100.0), "29");
+        assert_eq!(plain(0.0), "0");
+        assert_eq!(plain(1e-12), "1.00e−12");
+        assert_eq!(duration(7385.0), "2\u{a0}h 3\u{a0}min");
+    }
+}

@@ -1,0 +1,186 @@
+//! The directory of a sweep: its question, its plan and, at the end, its answer.
+
+use std::path::{Path, PathBuf};
+
+use prospect_core::files::write_json;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Lock, LockError, RunDir, RunsError,
+    run::{read_json, read_json_if_there},
+};
+
+/// A swept setting that the report plots.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Axis {
+    /// Name of the setting among a planned run's settings.
+    pub key: String,
+    /// How the figure calls it.
+    pub label: String,
+}
+
+/// One planned run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedRun {
+    /// Fingerprint of the resolved settings; the name of the run's directory.
+    pub id: String,
+    /// The value of every swept setting (numbers stay numbers), such as `method: kto`.
+    pub settings: std::collections::BTreeMap<String, serde_json::Value>,
+    /// The run's seed.
+    pub seed: u64,
+    /// Index into [`Experiment::data`].
+    pub data: usize,
+}
+
+/// A dataset that runs of the sweep train on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DataUse {
+    /// Where the prepared dataset is.
+    pub path: PathBuf,
+    /// Its `manifest.json`.
+    pub manifest: serde_json::Value,
+}
+
+/// A stage whose result all runs share, such as SFT.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stage {
+    /// What the stage is, such as `sft`.
+    pub name: String,
+    /// Its run directory's name under `runs/`.
+    pub id: String,
+}
+
+/// `experiment.json`: what the sweep asks, and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Experiment {
+    /// The experiment file's name without its ending.
+    pub name: String,
+    /// The question, in a sentence.
+    pub question: String,
+    /// The commands that reproduce the sweep, as typed in a shell.
+    pub commands: Vec<String>,
+    /// The swept setting on the x axis.
+    pub x: Axis,
+    /// The swept setting that tells the curves apart.
+    pub series: Axis,
+    /// The series that the others are compared with.
+    pub baseline: String,
+    /// Stages whose result all runs share.
+    pub stages: Vec<Stage>,
+    /// Datasets, by index of [`PlannedRun::data`].
+    pub data: Vec<DataUse>,
+    /// All runs, in the order of the plan.
+    pub runs: Vec<PlannedRun>,
+    /// Settings that no run changes (model, training), resolved.
+    pub base: serde_json::Value,
+}
+
+/// A value with its 95 % interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// The value.
+    pub value: f64,
+    /// Lower end of the 95 % interval.
+    pub low: f64,
+    /// Upper end of the 95 % interval.
+    pub high: f64,
+}
+
+/// Held-out preference accuracy of one series at one x, over seeds and pairs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// The series, such as `kto`.
+    pub series: String,
+    /// The value of the x axis.
+    pub x: f64,
+    /// Accuracy, as a share of pairs, with its interval over seeds and prompts.
+    pub accuracy: Estimate,
+    /// The accuracy of each seed alone.
+    pub seeds: Vec<f64>,
+    /// Mean reward margin β·(log-ratio chosen − rejected), with its interval.
+    pub margin: Estimate,
+    /// Optimizer steps of a run, by the first seed.
+    pub steps: u64,
+}
+
+/// The difference of two series at one x, paired by seed and held-out pair.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Contrast {
+    /// The series compared.
+    pub series: String,
+    /// The series it is compared with.
+    pub baseline: String,
+    /// The value of the x axis.
+    pub x: f64,
+    /// Accuracy of `series` minus that of `baseline`.
+    pub difference: Estimate,
+    /// Seeds that both have.
+    pub seeds: usize,
+    /// Held-out pairs.
+    pub pairs: usize,
+}
+
+/// `summary.json`: the answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The answer in a sentence or two, with its interval.
+    pub verdict: String,
+    /// What `accuracy` intervals mean, in a sentence.
+    pub method: String,
+    /// Estimates for every series and x.
+    pub points: Vec<Point>,
+    /// Differences from the baseline series.
+    pub contrasts: Vec<Contrast>,
+    /// The accuracy that the true utility itself would reach, where the data knows it.
+    pub oracle_accuracy: Option<f64>,
+    /// The accuracy of the model before preference training by its own log-probs (not ratios), where measured.
+    pub start_accuracy: Option<f64>,
+}
+
+/// The directory of a sweep.
+#[derive(Debug, Clone)]
+pub struct SweepDir {
+    path: PathBuf,
+}
+
+impl SweepDir {
+    /// The sweep directory at `path`, which need not exist yet.
+    pub fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// Where the directory is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directory of the run `id`.
+    pub fn run(&self, id: &str) -> RunDir {
+        RunDir::at(self.path.join("runs").join(id))
+    }
+
+    /// Takes the sweep for this process.
+    pub fn lock(&self) -> Result<Lock, LockError> {
+        Lock::take(&self.path.join("lock"))
+    }
+
+    /// Writes `experiment.json`.
+    pub fn write_experiment(&self, experiment: &Experiment) -> Result<(), RunsError> {
+        Ok(write_json(&self.path.join("experiment.json"), experiment)?)
+    }
+
+    /// Reads `experiment.json`.
+    pub fn experiment(&self) -> Result<Experiment, RunsError> {
+        read_json(&self.path.join("experiment.json"))
+    }
+
+    /// Writes `summary.json`.
+    pub fn write_summary(&self, summary: &Summary) -> Result<(), RunsError> {
+        Ok(write_json(&self.path.join("summary.json"), summary)?)
+    }
+
+    /// Reads `summary.json`, if the sweep has come so far.
+    pub fn summary(&self) -> Result<Option<Summary>, RunsError> {
+        read_json_if_there(&self.path.join("summary.json"))
+    }
+}

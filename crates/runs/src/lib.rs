@@ -1,0 +1,42 @@
+//! The run directory: what a sweep leaves on disk, and nothing else.
+//!
+//! ```text
+//! <sweep>/
+//!   experiment.json        Experiment: the question, the planned runs, what to plot
+//!   summary.json           Summary: estimates, contrasts and the verdict (after the last run)
+//!   lock                   held by the process that works on the sweep
+//!   runs/<id>/             RunDir; <id> is the fingerprint of the resolved settings
+//!     config.json          resolved settings, written before work starts
+//!     status.json          Status
+//!     metrics.jsonl        one Record a line, TRL's metric names
+//!     pairs.jsonl          one PairOutcome a line, of the evaluation at the end
+//!     adapter/ or model/   what was trained
+//! ```
+//!
+//! Stages exchange these files only, so the types here are the contract between the sweep and the report.
+
+mod experiment;
+mod lock;
+mod record;
+mod run;
+
+pub use experiment::{Axis, Contrast, DataUse, Estimate, Experiment, PlannedRun, Point, Stage, Summary, SweepDir};
+pub use lock::{Lock, LockError};
+pub use record::{Kind, PairOutcome, Record};
+pub use run::{MetricsWriter, RunDir, State, Status};
+
+/// Why a run or sweep directory cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum RunsError {
+    /// The file system refused.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// A file of the directory does not hold what it should.
+    #[error("{file}: {source}")]
+    Format {
+        /// The file, with its line where it has lines.
+        file: String,
+        /// What the parser says.
+        source: serde_json::Error,
+    },
+}

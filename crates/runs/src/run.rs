@@ -1,0 +1,179 @@
+//! The directory of one run.
+
+use std::{
+    io::{BufRead, BufReader, BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use fs_err::File;
+use prospect_core::files::{write_json, write_whole};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{PairOutcome, Record, RunsError};
+
+/// How far a run has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Work has started and not ended; after an interruption the run starts again.
+    Running,
+    /// All files are there.
+    Finished,
+    /// The run ended with an error.
+    Failed,
+}
+
+/// `status.json` of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// How far the run has come.
+    pub state: State,
+    /// Wall-clock seconds of work.
+    pub seconds: f64,
+    /// Tokens that passed through the model in training steps.
+    pub tokens: u64,
+    /// The error of a failed run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// The directory of one run.
+#[derive(Debug, Clone)]
+pub struct RunDir {
+    path: PathBuf,
+}
+
+impl RunDir {
+    /// The run directory at `path`, which need not exist yet.
+    pub fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// Where the directory is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Empties the directory and writes the resolved settings: the start of work.
+    pub fn begin(&self, config: &impl Serialize) -> Result<(), RunsError> {
+        if self.path.exists() {
+            fs_err::remove_dir_all(&self.path)?;
+        }
+        fs_err::create_dir_all(&self.path)?;
+        write_json(&self.path.join("config.json"), config)?;
+        self.set_status(&Status { state: State::Running, seconds: 0.0, tokens: 0, error: None })
+    }
+
+    /// Writes `status.json`.
+    pub fn set_status(&self, status: &Status) -> Result<(), RunsError> {
+        Ok(write_json(&self.path.join("status.json"), status)?)
+    }
+
+    /// The status, if work on the run has ever started.
+    pub fn status(&self) -> Result<Option<Status>, RunsError> {
+        read_json_if_there(&self.path.join("status.json"))
+    }
+
+    /// Whether all of the run's files are there.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.status(), Ok(Some(Status { state: State::Finished, .. })))
+    }
+
+    /// The resolved settings.
+    pub fn config(&self) -> Result<serde_json::Value, RunsError> {
+        read_json(&self.path.join("config.json"))
+    }
+
+    /// Opens `metrics.jsonl` for writing.
+    pub fn metrics_writer(&self) -> Result<MetricsWriter, RunsError> {
+        Ok(MetricsWriter { writer: BufWriter::new(File::create(self.path.join("metrics.jsonl"))?) })
+    }
+
+    /// All records of `metrics.jsonl`; empty if there is none. A line cut short by a kill ends the reading.
+    pub fn metrics(&self) -> Result<Vec<Record>, RunsError> {
+        read_lines(&self.path.join("metrics.jsonl"))
+    }
+
+    /// Writes `pairs.jsonl`.
+    pub fn write_pairs(&self, pairs: &[PairOutcome]) -> Result<(), RunsError> {
+        Ok(write_whole(&self.path.join("pairs.jsonl"), |writer| {
+            for pair in pairs {
+                serde_json::to_writer(&mut *writer, pair)?;
+                writer.write_all(b"\n")?;
+            }
+            Ok(())
+        })?)
+    }
+
+    /// The held-out pairs under the trained policy; empty if the run has not come so far.
+    pub fn pairs(&self) -> Result<Vec<PairOutcome>, RunsError> {
+        read_lines(&self.path.join("pairs.jsonl"))
+    }
+}
+
+/// Appends records to a run's `metrics.jsonl`.
+#[derive(Debug)]
+pub struct MetricsWriter {
+    writer: BufWriter<File>,
+}
+
+impl MetricsWriter {
+    /// Appends one record and flushes it, so that a reader sees whole lines.
+    pub fn append(&mut self, record: &Record) -> Result<(), RunsError> {
+        let mut line = serde_json::to_vec(record).map_err(std::io::Error::from)?;
+        line.push(b'\n');
+        self.writer.write_all(&line)?;
+        Ok(self.writer.flush()?)
+    }
+}
+
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, RunsError> {
+    serde_json::from_slice(&fs_err::read(path)?)
+        .map_err(|source| RunsError::Format { file: path.display().to_string(), source })
+}
+
+pub(crate) fn read_json_if_there<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, RunsError> {
+    if path.exists() { read_json(path).map(Some) } else { Ok(None) }
+}
+
+fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, RunsError> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let lines: Vec<String> = BufReader::new(File::open(path)?).lines().collect::<Result<_, _>>()?;
+    let mut values = Vec::with_capacity(lines.len());
+    for (index, line) in lines.iter().enumerate() {
+        match serde_json::from_str(line) {
+            Ok(value) => values.push(value),
+            Err(error) if error.is_eof() && index + 1 == lines.len() => break,
+            Err(source) => {
+                return Err(RunsError::Format { file: format!("{}:{}", path.display(), index + 1), source });
+            }
+        }
+    }
+    Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Kind;
+
+    #[test]
+    fn a_run_goes_through_its_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::at(folder.path().join("r"));
+        assert_eq!(run.status().unwrap(), None);
+        run.begin(&serde_json::json!({"beta": 0.1})).unwrap();
+        assert!(!run.is_finished());
+        let record = Record { kind: Kind::Train, step: 1, values: [("loss".to_owned(), 0.5)].into() };
+        run.metrics_writer().unwrap().append(&record).unwrap();
+        assert_eq!(run.metrics().unwrap(), [record.clone()]);
+        let mut text = fs_err::read_to_string(run.path().join("metrics.jsonl")).unwrap();
+        text.push_str("{\"kind\":\"tr");
+        fs_err::write(run.path().join("metrics.jsonl"), &text).unwrap();
+        assert_eq!(run.metrics().unwrap(), [record]);
+        fs_err::write(run.path().join("metrics.jsonl"), format!("x\n{text}")).unwrap();
+        assert!(run.metrics().unwrap_err().to_string().contains("metrics.jsonl:1"));
+    }
+}

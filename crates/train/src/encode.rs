@@ -1,0 +1,182 @@
+//! Conversations to tokens.
+//!
+//! Prompt and completion are tokenised together, as one text. Where the prompt's own tokens are not a prefix of that
+//! (a merge across the boundary), the completion starts at the first token that differs, and the case is counted.
+//! A prompt is cut the same way whatever completion follows: whole turns, oldest first, never the last one. A
+//! completion that is too long loses its tail and with it the end marker.
+
+use std::cell::Cell;
+
+use prospect_data::Message;
+use prospect_model::{ChatTemplate, Model, Tokenizer, Turn};
+use serde::Serialize;
+
+use crate::TrainError;
+
+/// Tokens of a prompt and of a completion that ends with its end marker, unless it was cut.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// At least one token.
+    pub prompt: Vec<u32>,
+    /// At least one token.
+    pub completion: Vec<u32>,
+}
+
+/// What happened while encoding.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct EncodingCounts {
+    /// Conversations encoded.
+    pub encoded: u64,
+    /// Prompts that lost turns.
+    pub prompts_cut: u64,
+    /// Completions that lost their tail.
+    pub completions_cut: u64,
+    /// Conversations dropped because the prompt's last turn alone is too long.
+    pub prompt_too_long: u64,
+    /// Conversations whose prompt and completion share a token.
+    pub boundary_merges: u64,
+}
+
+/// Turns conversations into tokens.
+#[derive(Debug)]
+pub struct Encoder<'a> {
+    tokenizer: &'a Tokenizer,
+    template: &'a ChatTemplate,
+    max_length: usize,
+    max_prompt_length: usize,
+    counts: Cell<EncodingCounts>,
+}
+
+fn turns(messages: &[Message]) -> Vec<Turn<'_>> {
+    messages.iter().map(|message| Turn { role: &message.role, content: &message.content }).collect()
+}
+
+impl<'a> Encoder<'a> {
+    /// An encoder for `model` that keeps at most `max_length` tokens, `max_prompt_length` of them for the prompt.
+    pub fn new(model: &'a Model, max_length: usize, max_prompt_length: usize) -> Self {
+        let Model { tokenizer, template, .. } = model;
+        Self { tokenizer, template, max_length, max_prompt_length, counts: Cell::default() }
+    }
+
+    /// What happened so far.
+    pub fn counts(&self) -> EncodingCounts {
+        self.counts.get()
+    }
+
+    fn count(&self, change: impl FnOnce(&mut EncodingCounts)) {
+        let mut counts = self.counts.get();
+        change(&mut counts);
+        self.counts.set(counts);
+    }
+
+    /// The tokens of a conversation; None, and counted, if its prompt's last turn is too long.
+    pub fn encode(&self, prompt: &[Message], completion: &[Message]) -> Result<Option<Encoded>, TrainError> {
+        let (kept, prompt_text, prompt_tokens) = match self.cut_prompt(prompt)? {
+            Some(kept) => kept,
+            None => {
+                self.count(|counts| counts.prompt_too_long += 1);
+                return Ok(None);
+            }
+        };
+        let completion = completion.iter().map(|message| message.content.as_str()).collect::<Vec<_>>().join("\n\n");
+        let text = self.template.conversation(&kept, &completion)?;
+        if !text.starts_with(&prompt_text) {
+            return Err(TrainError::Examples(
+                "the chat template renders a conversation's prompt differently when a completion follows; set chat_template: chatml"
+                    .to_owned(),
+            ));
+        }
+        let mut tokens = self.tokenizer.encode(&text)?;
+        let boundary = prompt_tokens.iter().zip(&tokens).take_while(|(ours, theirs)| ours == theirs).count();
+        // Neither side may be empty: something must predict, and something must be predicted.
+        let boundary = boundary.clamp(1, tokens.len().saturating_sub(1).max(1));
+        let merged = boundary < prompt_tokens.len();
+        let cut = tokens.len() > self.max_length;
+        tokens.truncate(self.max_length);
+        if tokens.len() <= boundary {
+            return Err(TrainError::Examples(format!("a completion has no tokens: {completion:?}")));
+        }
+        let completion = tokens.split_off(boundary);
+        self.count(|counts| {
+            counts.encoded += 1;
+            counts.completions_cut += u64::from(cut);
+            counts.boundary_merges += u64::from(merged);
+        });
+        Ok(Some(Encoded { prompt: tokens, completion }))
+    }
+
+    /// Drops the oldest turns (a leading system turn stays) until the prompt fits; None if its last turn does not.
+    #[expect(clippy::type_complexity, reason = "three parts of one prompt, used in one place")]
+    fn cut_prompt<'b>(&self, prompt: &'b [Message]) -> Result<Option<(Vec<Turn<'b>>, String, Vec<u32>)>, TrainError> {
+        let mut kept = turns(prompt);
+        let first = usize::from(kept.first().is_some_and(|turn| turn.role == "system"));
+        loop {
+            let text = self.template.prompt(&kept)?;
+            let tokens = self.tokenizer.encode(&text)?;
+            if tokens.len() <= self.max_prompt_length {
+                if kept.len() < prompt.len() {
+                    self.count(|counts| counts.prompts_cut += 1);
+                }
+                return Ok(Some((kept, text, tokens)));
+            }
+            if kept.len() <= first + 1 {
+                return Ok(None);
+            }
+            kept.remove(first);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prospect_model::{ChatTemplate, Tokenizer};
+
+    fn message(role: &str, content: &str) -> Message {
+        Message { role: role.to_owned(), content: content.to_owned() }
+    }
+
+    fn with_encoder<T>(max_length: usize, max_prompt_length: usize, test: impl FnOnce(&Encoder<'_>) -> T) -> T {
+        let tokenizer = Tokenizer::bytes().unwrap();
+        let template = ChatTemplate::chatml(tokenizer.end()).unwrap();
+        let counts = Cell::default();
+        test(&Encoder { tokenizer: &tokenizer, template: &template, max_length, max_prompt_length, counts })
+    }
+
+    // In ChatML a user turn of n bytes takes n + 8 tokens, the assistant's opening 11.
+    #[test]
+    fn a_completion_ends_with_one_end_marker() {
+        with_encoder(100, 50, |encoder| {
+            let encoded = encoder.encode(&[message("user", "hi")], &[message("assistant", "yo")]).unwrap().unwrap();
+            let end = encoder.tokenizer.end_id().unwrap();
+            assert_eq!(encoded.prompt.len(), 10 + 11);
+            assert_eq!(encoded.completion.len(), 3);
+            assert_eq!(encoded.completion.iter().filter(|token| **token == end).count(), 1);
+            assert_eq!(encoded.completion.last(), Some(&end));
+        });
+    }
+
+    #[test]
+    fn a_cut_completion_has_no_end_marker() {
+        with_encoder(25, 22, |encoder| {
+            let encoded = encoder.encode(&[message("user", "hi")], &[message("assistant", "longer")]).unwrap().unwrap();
+            assert_eq!(encoder.tokenizer.decode(&encoded.completion, true).unwrap(), "long");
+            assert_eq!(encoder.counts().completions_cut, 1);
+        });
+    }
+
+    #[test]
+    fn old_turns_go_first_and_the_last_never() {
+        let prompt = [message("user", "0123456789"), message("assistant", "abc"), message("user", "hi")];
+        with_encoder(60, 25, |encoder| {
+            let encoded = encoder.encode(&prompt, &[message("assistant", "y")]).unwrap().unwrap();
+            let text = encoder.tokenizer.decode(&encoded.prompt, true).unwrap();
+            assert_eq!(text, "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n");
+            assert_eq!(encoder.counts().prompts_cut, 1);
+        });
+        with_encoder(60, 20, |encoder| {
+            assert_eq!(encoder.encode(&prompt, &[message("assistant", "y")]).unwrap(), None);
+            assert_eq!(encoder.counts().prompt_too_long, 1);
+        });
+    }
+}

@@ -1,0 +1,60 @@
+//! Batches, reference log-probs, optimizer and the training loop.
+//!
+//! [`TrainFile`] is what an experiment file says of training, [`Settings`] the resolved form. [`Encoder`] turns
+//! conversations into tokens, [`TrainingSet`] a dataset into examples, [`train`] runs the loop: forward over the whole
+//! global batch, the objective once, then backward, so that KTO's reference point is exact under accumulation.
+//!
+//! Data order is a function of seed and epoch only; reference log-probs come from the weights at the start of the
+//! stage and are cached by content in a [`ReferenceCache`].
+
+mod batches;
+mod encode;
+mod examples;
+mod objective;
+mod optimizer;
+mod reference;
+mod settings;
+mod trainer;
+
+pub use batches::partner;
+pub use encode::{Encoded, Encoder, EncodingCounts};
+pub use examples::{PairExample, TrainingSet, UnpairedExample};
+pub use reference::{Reference, ReferenceCache};
+pub use settings::{Objective, Schedule, Settings, TrainFile};
+pub use trainer::{Job, Observer, Trained, train};
+
+/// Why training cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The file system refused.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// A tensor operation failed.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+    /// The model failed.
+    #[error(transparent)]
+    Model(#[from] prospect_model::ModelError),
+    /// The dataset cannot be read.
+    #[error(transparent)]
+    Data(#[from] prospect_data::DataError),
+    /// The run directory failed.
+    #[error(transparent)]
+    Runs(#[from] prospect_runs::RunsError),
+    /// The settings cannot be used.
+    #[error("training settings: {0}")]
+    Settings(String),
+    /// The dataset cannot be trained on.
+    #[error("training data: {0}")]
+    Examples(String),
+    /// The loss is no longer a number.
+    #[error("step {step}: the {what} is {value}; lower the learning rate, or look at the batch's metrics before it")]
+    Diverged {
+        /// The optimizer step.
+        step: u64,
+        /// What is not finite.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+    },
+}

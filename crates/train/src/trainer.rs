@@ -1,0 +1,182 @@
+//! The training loop.
+
+use prospect_model::{Activations, Decoder, Gradients, Model, Train};
+use prospect_objective::LogProb;
+use prospect_runs::{Kind, Record};
+
+use crate::{
+    Encoder, Objective, Reference, ReferenceCache, Settings, TrainError, TrainingSet,
+    batches::{MicroBatch, Role, epoch_order, micro_batches},
+    objective::{Loss, evaluate},
+    optimizer::{AdamW, Optimizer, global_norm},
+};
+
+/// What to train, and on what.
+pub struct Job<'a> {
+    /// The model at the start of the stage: the reference.
+    pub start: &'a Model,
+    /// What of it is trained.
+    pub train: Train,
+    /// What forward passes keep.
+    pub activations: Activations,
+    /// How to train.
+    pub settings: &'a Settings,
+    /// What to train on.
+    pub examples: &'a TrainingSet,
+    /// Encodes KTO's mismatched completions.
+    pub encoder: &'a Encoder<'a>,
+    /// Seed of the adapter and of the data order.
+    pub seed: u64,
+}
+
+/// Watches a run.
+pub trait Observer {
+    /// Called before the first step and after every step.
+    fn after(&mut self, step: u64, total: u64, policy: &Policy<'_>, cache: &mut ReferenceCache) -> Result<(), TrainError>;
+
+    /// Called with the metrics of a step.
+    fn record(&mut self, record: Record) -> Result<(), TrainError>;
+}
+
+/// A policy in training and its reference.
+pub struct Policy<'a> {
+    /// The policy.
+    pub decoder: &'a Decoder,
+    /// The reference.
+    pub reference: Reference<'a>,
+    /// The reference's name in the cache.
+    pub reference_name: &'a str,
+    loss: Loss,
+}
+
+impl Policy<'_> {
+    /// Log-probs of a packed batch under policy and reference, and what the objective says of them.
+    pub(crate) fn evaluate(
+        &self,
+        roles: &[Role],
+        log_probs: &[LogProb],
+    ) -> (f64, Vec<f64>, prospect_objective::Metrics) {
+        evaluate(&self.loss, roles, log_probs)
+    }
+}
+
+/// A finished run.
+#[derive(Debug)]
+pub struct Trained {
+    /// The policy.
+    pub policy: Decoder,
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Tokens that passed through the model in training steps, prompts counted once.
+    pub tokens: u64,
+}
+
+/// Trains a policy.
+pub fn train(job: &Job<'_>, cache: &mut ReferenceCache, observer: &mut dyn Observer) -> Result<Trained, TrainError> {
+    let Job { start, settings, examples, .. } = job;
+    let decoder = match job.train {
+        Train::Lora(lora) => start.decoder.with_lora(lora, job.seed)?,
+        Train::Full => start.decoder.with_all_trained()?,
+    };
+    let reference = || match job.train {
+        Train::Lora(_) => Reference::AdapterOff(&decoder),
+        Train::Full => Reference::Frozen(&start.decoder),
+    };
+    let loss = match settings.objective {
+        Objective::Kto { beta, desirable_weight, undesirable_weight, class_balance } => {
+            let weights = (desirable_weight, undesirable_weight);
+            Loss::Kto(Objective::kto(beta, weights, class_balance, examples.class_counts()))
+        }
+        Objective::Dpo { beta } => Loss::Dpo(Objective::dpo(beta)),
+        Objective::Sft => Loss::Sft,
+    };
+    let policy = Policy { decoder: &decoder, reference: reference(), reference_name: &start.fingerprint, loss };
+    let options = AdamW {
+        betas: settings.adam_betas,
+        epsilon: settings.adam_epsilon,
+        weight_decay: settings.weight_decay,
+    };
+    let mut optimizer = Optimizer::new(options, decoder.parameters())?;
+
+    let per_batch = (settings.batch_size / examples.completions_per_example()).max(1);
+    let per_epoch = examples.len().div_ceil(per_batch);
+    let total = settings.steps(per_epoch);
+    let mut tokens = 0;
+    observer.after(0, total, &policy, cache)?;
+    let (mut epoch, mut order) = (0, epoch_order(job.seed, 0, examples.len()));
+    for step in 0..total {
+        let this_epoch = step / per_epoch as u64;
+        if this_epoch != epoch {
+            (epoch, order) = (this_epoch, epoch_order(job.seed, this_epoch, examples.len()));
+        }
+        let first = (step % per_epoch as u64) as usize * per_batch;
+        let batch = &order[first..(first + per_batch).min(order.len())];
+        let micro = micro_batches(examples, batch, &order, settings.micro_batch_size, job.encoder)?;
+        let learning_rate = settings.learning_rate_at(step, total);
+        let mut record = one_step(job, &policy, &micro, cache, &mut optimizer, step, learning_rate)?;
+        tokens += micro.iter().map(|micro| micro.packed.rows() as u64).sum::<u64>();
+        record.values.insert("num_tokens".to_owned(), tokens as f64);
+        record.values.insert("epoch".to_owned(), (step + 1) as f64 / per_epoch as f64);
+        observer.record(record)?;
+        observer.after(step + 1, total, &policy, cache)?;
+    }
+    drop(policy);
+    Ok(Trained { policy: decoder, steps: total, tokens })
+}
+
+/// Forward over the whole global batch, the objective once, then backward and the optimizer.
+fn one_step(
+    job: &Job<'_>,
+    policy: &Policy<'_>,
+    micro: &[MicroBatch],
+    cache: &mut ReferenceCache,
+    optimizer: &mut Optimizer,
+    step: u64,
+    learning_rate: f64,
+) -> Result<Record, TrainError> {
+    let decoder = policy.decoder;
+    // Only the last micro-batch keeps its activations; the others run again for their backward pass. z0 must be known
+    // before any backward pass, and memory must not grow with the global batch.
+    let mut log_probs = Vec::new();
+    let mut last = None;
+    for (index, micro_batch) in micro.iter().enumerate() {
+        let reference = match policy.loss {
+            Loss::Sft => vec![0.0; micro_batch.roles.len()],
+            _ => cache.log_probs(policy.reference_name, &policy.reference, &micro_batch.packed)?,
+        };
+        let ours = if index + 1 == micro.len() {
+            let (ours, saved) = decoder.forward(&micro_batch.packed, job.activations)?;
+            last = Some(saved);
+            ours
+        } else {
+            decoder.log_probs(&micro_batch.packed, prospect_model::Adapter::On)?
+        };
+        log_probs.extend(ours.into_iter().zip(reference).map(|(policy, reference)| LogProb { policy, reference }));
+    }
+    let roles: Vec<Role> = micro.iter().flat_map(|micro| micro.roles.iter().copied()).collect();
+    let (loss, gradient, metrics) = policy.evaluate(&roles, &log_probs);
+    finite(step, "loss", loss)?;
+
+    let mut gradients = Gradients::none(decoder.parameters());
+    let mut rest = gradient.as_slice();
+    for micro_batch in micro {
+        let (gradient, after) = rest.split_at(micro_batch.roles.len());
+        rest = after;
+        let saved = match last.take_if(|_| after.is_empty()) {
+            Some(saved) => saved,
+            None => decoder.forward(&micro_batch.packed, job.activations)?.1,
+        };
+        decoder.backward(saved, gradient, &mut gradients)?;
+    }
+    let norm = global_norm(decoder.parameters(), &gradients)?;
+    finite(step, "norm of the gradient", norm)?;
+    let scale = (job.settings.max_grad_norm / norm).min(1.0);
+    optimizer.step(decoder.parameters(), &gradients, scale, learning_rate)?;
+
+    let named = metrics.named().chain([("loss", loss), ("grad_norm", norm), ("learning_rate", learning_rate)]);
+    Ok(Record { kind: Kind::Train, step: step + 1, values: named.map(|(name, value)| (name.to_owned(), value)).collect() })
+}
+
+fn finite(step: u64, what: &'static str, value: f64) -> Result<(), TrainError> {
+    if value.is_finite() { Ok(()) } else { Err(TrainError::Diverged { step, what, value }) }
+}

@@ -1,0 +1,54 @@
+# Every recipe passes further arguments on: `just sweep imbalance --dry-run`.
+
+prospect := "cargo run --release --"
+
+# List the recipes.
+[private]
+default:
+    @just --list
+
+# Turn raw feedback into KTO and DPO parquet, as pipelines/NAME.yaml says.
+[group('experiments')]
+prepare-data NAME="hh" *ARGS:
+    {{ prospect }} prepare-data {{ NAME }} {{ ARGS }}
+
+# Run the experiment of experiments/NAME.yaml; a second call continues where it stopped.
+[group('experiments')]
+sweep NAME *ARGS:
+    {{ prospect }} sweep {{ NAME }} {{ ARGS }}
+
+# Draw the figures and tables of a sweep.
+[group('experiments')]
+report NAME *ARGS:
+    {{ prospect }} report {{ NAME }} {{ ARGS }}
+
+# Go from synthetic feedback to a report with a tiny model, in about a minute.
+[group('experiments')]
+demo *ARGS:
+    {{ prospect }} demo {{ ARGS }}
+
+# Run all tests.
+[group('checks')]
+test *ARGS:
+    cargo test --workspace {{ ARGS }}
+
+# Check format and lints.
+[group('checks')]
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# Check licences, banned crates and sources (needs cargo-deny).
+[group('checks')]
+deny:
+    cargo deny check bans licenses sources
+
+# Run everything that CI runs.
+[group('checks')]
+ci:
+    .ci/run
+
+# Build with CUDA, with a toolkit made from wheels where there is none (no GPU needed, about 13 minutes).
+[group('checks')]
+check-cuda *ARGS:
+    scripts/check-cuda.sh {{ ARGS }}

@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# Builds the binary with CUDA. Where no toolkit is installed, makes one from NVIDIA's Python wheels; no GPU is needed.
+#
+#   scripts/check-cuda.sh              set the toolkit up, then build (about 13 minutes on 2 cores)
+#   scripts/check-cuda.sh --toolkit    only set the toolkit up, and print the variables that a build needs
+#
+# CUDA_HOME          an installed toolkit to use instead
+# CUDA_COMPUTE_CAP   the GPU generation, by default 90 (H100, H200)
+#
+# The binary needs libcuda, libcublas, libcurand and libcudart at start, so it is kept apart from the CPU build.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/prospect
+wheels=(
+    nvidia-cuda-nvcc==13.0.88
+    nvidia-cuda-crt==13.0.88
+    nvidia-nvvm==13.0.88
+    nvidia-cuda-runtime==13.0.96
+    nvidia-cuda-cccl==13.0.85
+    nvidia-cublas==13.1.0.3
+    nvidia-curand==10.4.0.35
+    nvidia-cuda-nvrtc==13.0.88
+)
+
+# Every wheel unpacks into nvidia/cu13, which becomes one toolkit.
+make_toolkit() {
+    local python scratch target=$1 library
+    python=$(command -v python3 || command -v python) || {
+        echo "check-cuda: no CUDA_HOME and no python3 to fetch a toolkit with; set CUDA_HOME, or install python3 with pip" >&2
+        return 1
+    }
+    mkdir -p "$cache"
+    scratch=$(mktemp -d "$cache/cuda.XXXXXX")
+    # shellcheck disable=SC2064  # the folder is known now
+    trap "rm -rf '$scratch'" EXIT
+    "$python" -m pip download --quiet --no-deps --dest "$scratch/wheels" "${wheels[@]}" >&2
+    for wheel in "$scratch"/wheels/*.whl; do
+        "$python" -m zipfile -e "$wheel" "$scratch/tree"
+    done
+    cd "$scratch/tree/nvidia/cu13"
+    # The unpacker drops the permissions.
+    chmod +x bin/* nvvm/bin/*
+    # Wheels bring libX.so.N only; linking asks for libX.so.
+    for library in lib/lib{cublas,cublasLt,curand,nvrtc,cudart}.so.*; do
+        ln -sf "$(basename "$library")" "${library%%.so.*}.so"
+    done
+    ln -sfn lib lib64
+    make_driver_stub
+    cd - >/dev/null
+    mv "$scratch/tree/nvidia/cu13" "$target"
+}
+
+# The driver comes with a GPU, not with the toolkit. A stub with its functions lets the binary link; each of them
+# returns CUDA_ERROR_NO_DEVICE.
+make_driver_stub() {
+    local cc functions
+    cc=${CC:-cc}
+    # Both the names as written and those that macros make of them (cuMemAlloc, cuMemAlloc_v2).
+    mapfile -t functions < <({ cat include/cuda.h && "$cc" -E -P -I include -x c include/cuda.h; } |
+        grep -oE '\bcu[A-Z][A-Za-z0-9_]*[[:space:]]*\(' | tr -d '( \t' | sort -u)
+    if ((${#functions[@]} < 300)); then
+        echo "check-cuda: cuda.h declares fewer driver functions than expected; has its layout changed?" >&2
+        return 1
+    fi
+    mkdir -p lib/stubs
+    printf 'int %s(void) { return 100; }\n' "${functions[@]}" |
+        "$cc" -shared -fPIC -w -Wl,-soname,libcuda.so.1 -x c - -o lib/stubs/libcuda.so
+    ln -sf libcuda.so lib/stubs/libcuda.so.1
+}
+
+if [[ -z ${CUDA_HOME:-} ]]; then
+    CUDA_HOME=$cache/cuda-13.0.88
+    [[ -x $CUDA_HOME/bin/nvcc ]] || (make_toolkit "$CUDA_HOME")
+fi
+export CUDA_HOME
+export PATH=$CUDA_HOME/bin:$PATH
+export CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-90}
+export LIBRARY_PATH=$CUDA_HOME/lib64:$CUDA_HOME/lib64/stubs${LIBRARY_PATH:+:$LIBRARY_PATH}
+nvcc --version | tail -n 2 >&2
+
+if [[ ${1:-} == --toolkit ]]; then
+    printf 'export %s=%q\n' CUDA_HOME "$CUDA_HOME" CUDA_COMPUTE_CAP "$CUDA_COMPUTE_CAP" LIBRARY_PATH "$LIBRARY_PATH" PATH "$PATH"
+    exit
+fi
+
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/cuda
+cargo build --release --features cuda "$@"
+echo "check-cuda: built $CARGO_TARGET_DIR/release/prospect; at start it needs \$CUDA_HOME/lib64 on LD_LIBRARY_PATH and a driver"

@@ -1,0 +1,212 @@
+//! `prospect prepare` as a user sees it.
+
+use std::io::Write;
+
+use insta::assert_snapshot;
+use prospect_data::{Split, read_binary, read_manifest, read_pairs};
+
+use crate::support::{Place, repository};
+
+const RECIPE: &str = "\
+seed: 3
+source: { kind: hh, path: hh.jsonl }
+split: { test_fraction: 0.2 }
+noise:
+  flip_desirable: 0.25
+  flip_undesirable: 0.25
+max_rejected: 0.2
+";
+
+/// A folder with twelve rows in `hh.jsonl`, two of them unusable, and a recipe for them.
+fn place() -> Place {
+    let place = Place::new();
+    place.write(
+        "hh.jsonl",
+        fs_err::read(repository("tests/fixtures/hh.jsonl")).unwrap(),
+    );
+    place.write("recipe.yaml", RECIPE);
+    place
+}
+
+#[test]
+fn a_dataset_is_made_once_and_summed_up() {
+    let place = place();
+    assert_snapshot!(place.run("prepare recipe.yaml"), @r#"
+    exit code 0
+    --- stdout
+    data/recipe
+    --- stderr
+    12 rows read: 10 pairs about 9 prompts, 2 rejected
+      rejected empty_completion: 1
+      rejected unequal_prompts: 1
+      repaired trimmed_white_space: 1
+      with contradictory labels (rows, of these dropped): 2, 0
+      flipped by noise (desirable, undesirable rows): 2, 2
+      swapped by noise (pairs): 2
+               prompts     pairs   desirable   undesirable
+    train            7         7           7             7
+    test             2         3           3             3
+    "#);
+    assert_snapshot!(place.run("prepare recipe.yaml"), @r#"
+    exit code 0
+    --- stdout
+    data/recipe
+    --- stderr
+    up to date: same recipe, same inputs (--force makes it again)
+    "#);
+    assert_snapshot!(fs_err::read_to_string(place.path("data/recipe/rejected.jsonl")).unwrap(), @r#"
+    {"file":"hh.jsonl","line":6,"reason":"unequal_prompts","detail":"prompts of 1 and 1 turns differ from turn 1"}
+    {"file":"hh.jsonl","line":7,"reason":"empty_completion","detail":"rejected is empty"}
+    "#);
+    let dataset = place.path("data/recipe");
+    let manifest = read_manifest(&dataset).unwrap();
+    assert_eq!(
+        read_binary(&dataset, Split::Train).unwrap().len() as u64,
+        2 * manifest.train.pairs
+    );
+    assert_eq!(
+        read_pairs(&dataset, Split::Test).unwrap().len() as u64,
+        manifest.test.pairs
+    );
+    // Another recipe, or --force, makes it again.
+    assert!(
+        place
+            .run("prepare recipe.yaml --force")
+            .stderr
+            .contains("12 rows read")
+    );
+    assert!(
+        place
+            .run("prepare recipe.yaml --set seed=4")
+            .stderr
+            .contains("12 rows read")
+    );
+}
+
+#[test]
+fn a_misspelt_key_is_shown_with_its_line_and_the_right_word() {
+    let place = place();
+    place.write("recipe.yaml", RECIPE.replace("flip_desirable", "flip_desireable"));
+    assert_snapshot!(place.run("prepare recipe.yaml"), @r#"
+    exit code 1
+    --- stdout
+    --- stderr
+    error: recipe.yaml:5: `noise.flip_desireable`: unknown field `flip_desireable`, expected `flip_desirable` or `flip_undesirable`; did you mean `flip_desirable`?
+    "#);
+    assert_snapshot!(place.run("prepare recipe.yaml --set noise"), @r#"
+    exit code 1
+    --- stdout
+    --- stderr
+    error: cannot set `noise`: write KEY=VALUE, with KEY a dotted path
+    "#);
+}
+
+#[test]
+fn missing_files_are_named() {
+    let place = place();
+    assert_snapshot!(place.run("prepare nowhere.yaml"), @r#"
+    exit code 1
+    --- stdout
+    --- stderr
+    error: cannot read the configuration
+      caused by: failed to open file `nowhere.yaml`: No such file or directory (os error 2)
+    "#);
+    assert_snapshot!(place.run("prepare recipe.yaml --set source.path=nowhere.jsonl"), @r#"
+    exit code 1
+    --- stdout
+    --- stderr
+    error: `source.path`: cannot find `nowhere.jsonl`
+      caused by: it does not exist; relative paths start at the current directory, [folder]
+    "#);
+}
+
+#[test]
+fn damaged_gzip_says_how_far_it_was_read() {
+    let place = place();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gzip.write_all(&fs_err::read(place.path("hh.jsonl")).unwrap())
+        .unwrap();
+    let mut bytes = gzip.finish().unwrap();
+    // The checksum at the end no longer fits.
+    let checksum = bytes.len() - 8;
+    bytes[checksum] ^= 1;
+    place.write("hh.jsonl", bytes);
+    assert_snapshot!(place.run("prepare recipe.yaml"), @r#"
+    exit code 1
+    --- stdout
+    --- stderr
+    error: hh.jsonl: damaged gzip data after 12 whole lines (1874 bytes of text); fetch the file again
+      caused by: corrupt gzip stream does not have a matching checksum
+    "#);
+    assert!(!place.path("data/recipe").exists());
+}
+
+#[test]
+fn a_line_cut_short_is_rejected_and_too_many_are_an_error() {
+    let place = place();
+    let text = fs_err::read_to_string(place.path("hh.jsonl")).unwrap();
+    place.write("hh.jsonl", &text[..text.len() - 20]);
+    assert_snapshot!(place.run("prepare recipe.yaml"), @r#"
+    exit code 1
+    --- stdout
+    --- stderr
+    error: 3 of 12 rows cannot be used, more than `max_rejected: 0.2` allows:
+      empty_completion: 1
+        hh.jsonl:7: rejected is empty
+      not_json: 1
+        hh.jsonl:12: EOF while parsing a string at column 153
+      unequal_prompts: 1
+        hh.jsonl:6: prompts of 1 and 1 turns differ from turn 1
+    look at these lines, then repair the input or raise `max_rejected`
+    "#);
+    assert!(!place.path("data/recipe").exists());
+}
+
+#[test]
+fn one_class_is_allowed_with_a_warning() {
+    assert_snapshot!(place().run("prepare recipe.yaml --set noise={} --set imbalance.keep_undesirable=0 --out one"), @r#"
+    exit code 0
+    --- stdout
+    one
+    --- stderr
+    12 rows read: 10 pairs about 9 prompts, 2 rejected
+      rejected empty_completion: 1
+      rejected unequal_prompts: 1
+      repaired trimmed_white_space: 1
+      with contradictory labels (rows, of these dropped): 2, 0
+      dropped by imbalance (desirable, undesirable rows): 0, 7
+               prompts     pairs   desirable   undesirable
+    train            7         0           7             0
+    test             2         3           3             3
+    warning: the training split has no undesirable row
+    warning: the training split has no whole pair: paired objectives have nothing to train on
+    "#);
+}
+
+#[test]
+fn a_folder_of_other_things_is_not_replaced() {
+    assert_snapshot!(place().run("prepare recipe.yaml --out ."), @r#"
+    exit code 1
+    --- stdout
+    --- stderr
+    error: . exists and is not a dataset made by `prospect prepare`; choose another place or remove it
+    "#);
+}
+
+#[test]
+fn the_recipes_that_ship_are_valid() {
+    let place = place();
+    let synthetic = repository("pipelines/synthetic.yaml");
+    assert_eq!(
+        place
+            .run(&format!("prepare {} --out synthetic", synthetic.display()))
+            .code,
+        Some(0)
+    );
+    let hh = repository("pipelines/hh.yaml");
+    let run = place.run(&format!(
+        "prepare {} --set source.path=hh.jsonl --set max_rejected=1 --out hh",
+        hh.display()
+    ));
+    assert_eq!(run.code, Some(0), "{run}");
+}

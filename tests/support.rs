@@ -1,0 +1,91 @@
+//! A folder to run the binary in, and what a user sees of a run.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use tempfile::TempDir;
+
+/// A temporary folder that is the current directory of every run.
+pub(crate) struct Place {
+    folder: TempDir,
+}
+
+/// A run that has ended. Shown, it is the exit code and both streams, with the folder written as `[folder]`.
+pub(crate) struct Run {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a file of the folder.
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs_err::write(self.path(name), content).unwrap();
+    }
+
+    /// Runs `prospect` with arguments separated by spaces, without colours, backtraces or a Hub.
+    pub(crate) fn run(&self, args: &str) -> Run {
+        let mut command = assert_cmd::cargo::cargo_bin_cmd!("prospect");
+        command
+            .current_dir(self.folder.path())
+            .args(args.split_whitespace());
+        for variable in [
+            "CLICOLOR_FORCE",
+            "FORCE_COLOR",
+            "RUST_BACKTRACE",
+            "RUST_LOG",
+            "HF_TOKEN",
+            "HF_ENDPOINT",
+        ] {
+            command.env_remove(variable);
+        }
+        let cache = self.path("no-cache");
+        let output = command
+            .env("NO_COLOR", "1")
+            .env("HF_HUB_OFFLINE", "1")
+            .env("HF_HOME", cache)
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| {
+            let text = String::from_utf8(bytes).unwrap();
+            let folder = self.folder.path();
+            let real = folder.canonicalize().unwrap();
+            [real.as_path(), folder].iter().fold(text, |text, folder| {
+                text.replace(&folder.display().to_string(), "[folder]")
+            })
+        };
+        Run {
+            code: output.status.code(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let code = self.code.map_or("killed".to_owned(), |code| code.to_string());
+        write!(
+            f,
+            "exit code {code}\n--- stdout\n{}--- stderr\n{}",
+            self.stdout, self.stderr
+        )
+    }
+}
+
+/// A file of the repository, such as a fixture or a recipe that ships.
+pub(crate) fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
