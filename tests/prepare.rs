@@ -20,10 +20,7 @@ max_rejected: 0.2
 /// A folder with twelve rows in `hh.jsonl`, two of them unusable, and a recipe for them.
 fn place() -> Place {
     let place = Place::new();
-    place.write(
-        "hh.jsonl",
-        fs_err::read(repository("tests/fixtures/hh.jsonl")).unwrap(),
-    );
+    place.write("hh.jsonl", fs_err::read(repository("tests/fixtures/hh.jsonl")).unwrap());
     place.write("recipe.yaml", RECIPE);
     place
 }
@@ -60,27 +57,11 @@ fn a_dataset_is_made_once_and_summed_up() {
     "#);
     let dataset = place.path("data/recipe");
     let manifest = read_manifest(&dataset).unwrap();
-    assert_eq!(
-        read_binary(&dataset, Split::Train).unwrap().len() as u64,
-        2 * manifest.train.pairs
-    );
-    assert_eq!(
-        read_pairs(&dataset, Split::Test).unwrap().len() as u64,
-        manifest.test.pairs
-    );
+    assert_eq!(read_binary(&dataset, Split::Train).unwrap().len() as u64, 2 * manifest.train.pairs);
+    assert_eq!(read_pairs(&dataset, Split::Test).unwrap().len() as u64, manifest.test.pairs);
     // Another recipe, or --force, makes it again.
-    assert!(
-        place
-            .run("prepare recipe.yaml --force")
-            .stderr
-            .contains("12 rows read")
-    );
-    assert!(
-        place
-            .run("prepare recipe.yaml --set seed=4")
-            .stderr
-            .contains("12 rows read")
-    );
+    assert!(place.run("prepare recipe.yaml --force").stderr.contains("12 rows read"));
+    assert!(place.run("prepare recipe.yaml --set seed=4").stderr.contains("12 rows read"));
 }
 
 #[test]
@@ -124,8 +105,7 @@ fn missing_files_are_named() {
 fn damaged_gzip_says_how_far_it_was_read() {
     let place = place();
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    gzip.write_all(&fs_err::read(place.path("hh.jsonl")).unwrap())
-        .unwrap();
+    gzip.write_all(&fs_err::read(place.path("hh.jsonl")).unwrap()).unwrap();
     let mut bytes = gzip.finish().unwrap();
     // The checksum at the end no longer fits.
     let checksum = bytes.len() - 8;
@@ -197,16 +177,9 @@ fn a_folder_of_other_things_is_not_replaced() {
 fn the_recipes_that_ship_are_valid() {
     let place = place();
     let synthetic = repository("pipelines/synthetic.yaml");
-    assert_eq!(
-        place
-            .run(&format!("prepare {} --out synthetic", synthetic.display()))
-            .code,
-        Some(0)
-    );
+    assert_eq!(place.run(&format!("prepare {} --out synthetic", synthetic.display())).code, Some(0));
     let hh = repository("pipelines/hh.yaml");
-    let run = place.run(&format!(
-        "prepare {} --set source.path=hh.jsonl --set max_rejected=1 --out hh",
-        hh.display()
-    ));
+    let run = place
+        .run(&format!("prepare {} --set source.path=hh.jsonl --set max_rejected=1 --out hh", hh.display()));
     assert_eq!(run.code, Some(0), "{run}");
 }

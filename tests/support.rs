@@ -21,9 +21,7 @@ pub(crate) struct Run {
 
 impl Place {
     pub(crate) fn new() -> Self {
-        Self {
-            folder: tempfile::tempdir().unwrap(),
-        }
+        Self { folder: tempfile::tempdir().unwrap() }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -38,50 +36,31 @@ impl Place {
     /// Runs `prospect` with arguments separated by spaces, without colours, backtraces or a Hub.
     pub(crate) fn run(&self, args: &str) -> Run {
         let mut command = assert_cmd::cargo::cargo_bin_cmd!("prospect");
-        command
-            .current_dir(self.folder.path())
-            .args(args.split_whitespace());
-        for variable in [
-            "CLICOLOR_FORCE",
-            "FORCE_COLOR",
-            "RUST_BACKTRACE",
-            "RUST_LOG",
-            "HF_TOKEN",
-            "HF_ENDPOINT",
-        ] {
+        command.current_dir(self.folder.path()).args(args.split_whitespace());
+        for variable in
+            ["CLICOLOR_FORCE", "FORCE_COLOR", "RUST_BACKTRACE", "RUST_LOG", "HF_TOKEN", "HF_ENDPOINT"]
+        {
             command.env_remove(variable);
         }
         let cache = self.path("no-cache");
-        let output = command
-            .env("NO_COLOR", "1")
-            .env("HF_HUB_OFFLINE", "1")
-            .env("HF_HOME", cache)
-            .output()
-            .unwrap();
+        let output =
+            command.env("NO_COLOR", "1").env("HF_HUB_OFFLINE", "1").env("HF_HOME", cache).output().unwrap();
         let text = |bytes: Vec<u8>| {
             let text = String::from_utf8(bytes).unwrap();
             let folder = self.folder.path();
             let real = folder.canonicalize().unwrap();
-            [real.as_path(), folder].iter().fold(text, |text, folder| {
-                text.replace(&folder.display().to_string(), "[folder]")
-            })
+            [real.as_path(), folder]
+                .iter()
+                .fold(text, |text, folder| text.replace(&folder.display().to_string(), "[folder]"))
         };
-        Run {
-            code: output.status.code(),
-            stdout: text(output.stdout),
-            stderr: text(output.stderr),
-        }
+        Run { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 }
 
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let code = self.code.map_or("killed".to_owned(), |code| code.to_string());
-        write!(
-            f,
-            "exit code {code}\n--- stdout\n{}--- stderr\n{}",
-            self.stdout, self.stderr
-        )
+        write!(f, "exit code {code}\n--- stdout\n{}--- stderr\n{}", self.stdout, self.stderr)
     }
 }
 

@@ -13,9 +13,6 @@ pub(crate) fn locate(address: &str) -> Result<PathBuf, Box<dyn Error + Send + Sy
         return Ok(path);
     }
     let here = std::env::current_dir()?;
-    Err(format!(
-        "it does not exist; relative paths start at the current directory, {}",
-        here.display()
-    )
-    .into())
+    Err(format!("it does not exist; relative paths start at the current directory, {}", here.display())
+        .into())
 }

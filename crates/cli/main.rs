@@ -8,10 +8,15 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use prospect_core::progress::say;
 
+mod cli_docs;
+mod demo;
+mod export;
 mod locate;
 mod output;
 mod overrides;
 mod prepare;
+mod report;
+mod sweep;
 
 // Training allocates and frees the same large buffers step after step; this allocator retains them.
 #[global_allocator]
@@ -29,11 +34,27 @@ struct Cli {
 enum Command {
     /// Turn raw human feedback into a dataset (binary and paired parquet)
     Prepare(prepare::Args),
+    /// Train every run of an experiment that is missing, and report
+    Sweep(sweep::Args),
+    /// Render a sweep's report from what is finished
+    Report(report::Args),
+    /// Run the whole pipeline on synthetic feedback: needs no network, data or model
+    Demo(demo::Args),
+    /// Write a model as a folder that transformers and peft load
+    Export(export::Args),
+    /// Print this documentation as Markdown
+    #[command(hide = true)]
+    CliDocs,
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Prepare(args) => prepare::run(&args),
+        Command::Sweep(args) => sweep::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::CliDocs => cli_docs::run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

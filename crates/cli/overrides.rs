@@ -13,6 +13,11 @@ pub(crate) struct Overrides {
 }
 
 impl Overrides {
+    /// The overrides as typed.
+    pub(crate) fn given(&self) -> &[String] {
+        &self.set
+    }
+
     /// Opens a YAML file with the settings replaced.
     pub(crate) fn open(&self, path: &Path) -> Result<Document, ConfigError> {
         let mut document = Document::open(path)?;

@@ -42,23 +42,13 @@ fn default_out(pipeline: &Path) -> PathBuf {
 
 /// What happened, for people.
 fn summary(manifest: &Manifest) -> String {
-    let Manifest {
-        reading,
-        imbalance,
-        noise,
-        contradictions,
-        ..
-    } = manifest;
+    let Manifest { reading, imbalance, noise, contradictions, .. } = manifest;
     let mut lines = vec![format!(
         "{} rows read: {} pairs about {} prompts, {} rejected",
         reading.read, reading.pairs, manifest.unique_prompts, reading.rejected
     )];
     let mut list = |title: &str, counts: &std::collections::BTreeMap<String, u64>| {
-        lines.extend(
-            counts
-                .iter()
-                .map(|(what, count)| format!("  {title} {what}: {count}")),
-        );
+        lines.extend(counts.iter().map(|(what, count)| format!("  {title} {what}: {count}")));
     };
     list("rejected", &reading.rejected_by_reason);
     list("of these with both", &reading.rejected_overlaps);
@@ -70,10 +60,7 @@ fn summary(manifest: &Manifest) -> String {
             "with contradictory labels (rows, of these dropped)",
             &[contradictions.rows, contradictions.dropped],
         ),
-        (
-            "dropped, prompt is in the test split (rows)",
-            &[manifest.leaked_rows_dropped],
-        ),
+        ("dropped, prompt is in the test split (rows)", &[manifest.leaked_rows_dropped]),
         (
             "dropped by imbalance (desirable, undesirable rows)",
             &[imbalance.desirable.dropped, imbalance.undesirable.dropped],
@@ -92,26 +79,11 @@ fn summary(manifest: &Manifest) -> String {
     if let Some(accuracy) = manifest.oracle_accuracy {
         lines.push(format!("  oracle accuracy on the test split: {accuracy:.3}"));
     }
-    lines.push(format!(
-        "{:8}{:>10}{:>10}{:>12}{:>14}",
-        "", "prompts", "pairs", "desirable", "undesirable"
-    ));
+    lines.push(format!("{:8}{:>10}{:>10}{:>12}{:>14}", "", "prompts", "pairs", "desirable", "undesirable"));
     for (name, counts) in [("train", manifest.train), ("test", manifest.test)] {
-        let SplitCounts {
-            prompts,
-            pairs,
-            n_desirable,
-            n_undesirable,
-        } = counts;
-        lines.push(format!(
-            "{name:8}{prompts:>10}{pairs:>10}{n_desirable:>12}{n_undesirable:>14}"
-        ));
+        let SplitCounts { prompts, pairs, n_desirable, n_undesirable } = counts;
+        lines.push(format!("{name:8}{prompts:>10}{pairs:>10}{n_desirable:>12}{n_undesirable:>14}"));
     }
-    lines.extend(
-        manifest
-            .warnings
-            .iter()
-            .map(|warning| format!("warning: {warning}")),
-    );
+    lines.extend(manifest.warnings.iter().map(|warning| format!("warning: {warning}")));
     lines.join("\n")
 }

@@ -76,8 +76,10 @@ impl Document {
 
     /// Applies an override as typed on the command line: `dotted.key=VALUE`, VALUE being YAML.
     pub fn set_text(&mut self, given: &str) -> Result<(), ConfigError> {
-        let fail = |message: &str| ConfigError::Override { given: given.to_owned(), message: message.to_owned() };
-        let (key, value) = given.split_once('=').ok_or_else(|| fail("write KEY=VALUE, with KEY a dotted path"))?;
+        let fail =
+            |message: &str| ConfigError::Override { given: given.to_owned(), message: message.to_owned() };
+        let (key, value) =
+            given.split_once('=').ok_or_else(|| fail("write KEY=VALUE, with KEY a dotted path"))?;
         let value = serde_yaml::from_str(value).map_err(|error| fail(&error.to_string()))?;
         self.set(key, value)
     }
@@ -107,7 +109,8 @@ impl Document {
         serde_path_to_error::deserialize(self.value.clone()).map_err(|error| {
             let mut key = error.path().to_string();
             let message = error.inner().to_string();
-            let unknown = quoted(&message).into_iter().next().filter(|_| message.starts_with("unknown field"));
+            let unknown =
+                quoted(&message).into_iter().next().filter(|_| message.starts_with("unknown field"));
             if let Some(field) = &unknown
                 && key.rsplit('.').next() != Some(field)
             {
@@ -200,7 +203,10 @@ mod tests {
     fn a_misspelt_key_names_file_line_and_the_right_word() {
         let document = Document::from_text("a.yaml", "# c\nseed: 1\ninner:\n  kep: 1\n").unwrap();
         let error = document.read::<Outer>().unwrap_err().to_string();
-        assert_eq!(error, "a.yaml:4: `inner.kep`: unknown field `kep`, expected `keep`; did you mean `keep`?");
+        assert_eq!(
+            error,
+            "a.yaml:4: `inner.kep`: unknown field `kep`, expected `keep`; did you mean `keep`?"
+        );
     }
 
     #[test]

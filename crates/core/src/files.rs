@@ -9,7 +9,10 @@ use fs_err::File;
 use serde::Serialize;
 
 /// Writes a file aside, syncs it and renames it into place.
-pub fn write_whole<T>(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<T>) -> io::Result<T> {
+pub fn write_whole<T>(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<T>,
+) -> io::Result<T> {
     if let Some(folder) = path.parent() {
         fs_err::create_dir_all(folder)?;
     }

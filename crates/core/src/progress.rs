@@ -31,7 +31,8 @@ impl Progress {
     pub fn new(label: &str, unit: &str, total: u64) -> Self {
         let bar = io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(total);
-            let template = format!("{{prefix}} [{{bar:30}}] {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left {{msg}}");
+            let template =
+                format!("{{prefix}} [{{bar:30}}] {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left {{msg}}");
             if let Ok(style) = ProgressStyle::with_template(&template) {
                 bar.set_style(style.progress_chars("=> "));
             }
@@ -61,7 +62,8 @@ impl Progress {
         let next = self.next_line.load(Ordering::Relaxed);
         if elapsed >= next {
             self.next_line.store(elapsed + LINE_EVERY, Ordering::Relaxed);
-            let left = (self.total.saturating_sub(done)) as f64 * self.started.elapsed().as_secs_f64() / done.max(1) as f64;
+            let left = (self.total.saturating_sub(done)) as f64 * self.started.elapsed().as_secs_f64()
+                / done.max(1) as f64;
             say(format!("{}: {done}/{}, about {left:.0} s left {message}", self.label, self.total));
         }
     }

@@ -5,12 +5,7 @@ use crate::Manifest;
 /// The text of the card.
 pub(crate) fn card(manifest: &Manifest) -> String {
     let row = |name: &str, counts: crate::SplitCounts| {
-        let crate::SplitCounts {
-            prompts,
-            pairs,
-            n_desirable,
-            n_undesirable,
-        } = counts;
+        let crate::SplitCounts { prompts, pairs, n_desirable, n_undesirable } = counts;
         format!("| {name} | {prompts} | {pairs} | {n_desirable} | {n_undesirable} |")
     };
     let (train, test) = (row("train", manifest.train), row("test", manifest.test));

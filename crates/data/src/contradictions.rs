@@ -71,24 +71,14 @@ mod tests {
     fn policies_drop_what_they_say() {
         // b is desirable once and undesirable twice, c is desirable once and undesirable once.
         let pairs = [("a", "b"), ("b", "c"), ("c", "d"), ("d2", "b")];
-        let pairs: Vec<_> = pairs
-            .iter()
-            .map(|(chosen, rejected)| ("p", *chosen, *rejected))
-            .collect();
+        let pairs: Vec<_> = pairs.iter().map(|(chosen, rejected)| ("p", *chosen, *rejected)).collect();
         let other = [("q", "b", "z")];
         let kept = |policy| {
-            let raw = pairs
-                .iter()
-                .chain(&other)
-                .map(|(prompt, c, r)| raw(prompt, c, r, None))
-                .collect();
+            let raw = pairs.iter().chain(&other).map(|(prompt, c, r)| raw(prompt, c, r, None)).collect();
             let mut feedback = Feedback::new("s", "d", raw);
             let counts = settle(&mut feedback, policy);
             assert_eq!((counts.completions, counts.rows), (2, 5));
-            assert_eq!(
-                counts.dropped as usize,
-                feedback.rows.iter().filter(|row| !row.kept).count()
-            );
+            assert_eq!(counts.dropped as usize, feedback.rows.iter().filter(|row| !row.kept).count());
             counts.dropped
         };
         assert_eq!(kept(Contradictions::Keep), 0);

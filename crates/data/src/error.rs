@@ -101,26 +101,16 @@ pub enum DataError {
 impl DataError {
     /// A column of a dataset file is not what it should be.
     pub(crate) fn column(file: &Path, column: &str, message: impl Into<String>) -> Self {
-        Self::Schema {
-            file: file.to_owned(),
-            column: format!("column `{column}` "),
-            message: message.into(),
-        }
+        Self::Schema { file: file.to_owned(), column: format!("column `{column}` "), message: message.into() }
     }
 
     /// The parquet library failed on `file`.
     pub(crate) fn parquet(file: &Path) -> impl Fn(parquet::errors::ParquetError) -> Self {
-        move |source| Self::Parquet {
-            file: file.to_owned(),
-            source,
-        }
+        move |source| Self::Parquet { file: file.to_owned(), source }
     }
 
     /// The arrow library failed on `file`.
     pub(crate) fn arrow(file: &Path) -> impl Fn(arrow::error::ArrowError) -> Self {
-        move |source| Self::Parquet {
-            file: file.to_owned(),
-            source: source.into(),
-        }
+        move |source| Self::Parquet { file: file.to_owned(), source: source.into() }
     }
 }

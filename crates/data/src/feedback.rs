@@ -64,20 +64,11 @@ impl Feedback {
                 kept: true,
                 flipped: false,
             };
-            pairs.push(Pair {
-                id: pair_id.clone(),
-                chosen: rows.len(),
-                rejected: rows.len() + 1,
-            });
+            pairs.push(Pair { id: pair_id.clone(), chosen: rows.len(), rejected: rows.len() + 1 });
             rows.push(row(chosen_id, pair.chosen, pair.score_chosen, true));
             rows.push(row(rejected_id, pair.rejected, pair.score_rejected, false));
         }
-        Self {
-            source: source.to_owned(),
-            domain: domain.to_owned(),
-            rows,
-            pairs,
-        }
+        Self { source: source.to_owned(), domain: domain.to_owned(), rows, pairs }
     }
 
     /// The rows of a split that are still there.
@@ -115,12 +106,8 @@ impl Feedback {
             .collect();
         let keys: Vec<&str> = class.iter().map(|index| key(&self.rows[*index])).collect();
         let marked = draw.lowest(&keys, exact_count(fraction, class.len()));
-        let selected = class
-            .iter()
-            .zip(marked)
-            .filter(|(_, marked)| *marked)
-            .map(|(index, _)| *index)
-            .collect();
+        let selected =
+            class.iter().zip(marked).filter(|(_, marked)| *marked).map(|(index, _)| *index).collect();
         (class.len(), selected)
     }
 
@@ -140,11 +127,7 @@ impl Feedback {
     /// Writes the binary and the paired rows of a split.
     pub(crate) fn write(&self, dataset: &Path, split: Split) -> Result<(), DataError> {
         parquet_file::write(dataset, split, self.kept(split).map(|row| self.binary_row(row)))?;
-        parquet_file::write(
-            dataset,
-            split,
-            self.kept_pairs(split).map(|pair| self.pair_row(pair)),
-        )
+        parquet_file::write(dataset, split, self.kept_pairs(split).map(|pair| self.pair_row(pair)))
     }
 
     fn binary_row(&self, row: &Row) -> BinaryRow {
@@ -215,12 +198,6 @@ pub(crate) mod tests {
 
     /// As many pairs, all about different prompts.
     pub(crate) fn many(pairs: usize) -> Feedback {
-        Feedback::new(
-            "s",
-            "d",
-            (0..pairs)
-                .map(|n| raw(&format!("p{n}"), "yes", "no", None))
-                .collect(),
-        )
+        Feedback::new("s", "d", (0..pairs).map(|n| raw(&format!("p{n}"), "yes", "no", None)).collect())
     }
 }

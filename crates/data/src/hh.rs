@@ -63,15 +63,9 @@ fn find(folder: &Path, split: Split) -> Result<PathBuf, DataError> {
     let names = [format!("{split}.jsonl"), format!("{split}.jsonl.gz")];
     let fail = |what: &str| DataError::Folder {
         folder: folder.to_owned(),
-        message: format!(
-            "holds {what} {} and {}; exactly one is needed",
-            names[0], names[1]
-        ),
+        message: format!("holds {what} {} and {}; exactly one is needed", names[0], names[1]),
     };
-    let mut found = names
-        .iter()
-        .map(|name| folder.join(name))
-        .filter(|path| path.exists());
+    let mut found = names.iter().map(|name| folder.join(name)).filter(|path| path.exists());
     match (found.next(), found.next()) {
         (Some(path), None) => Ok(path),
         (Some(_), Some(_)) => Err(fail("both")),
@@ -101,10 +95,7 @@ impl Source for Hh {
                     for note in odd(&parsed.pair) {
                         into.noted(note);
                     }
-                    RawPair {
-                        split: file.split,
-                        ..parsed.pair
-                    }
+                    RawPair { split: file.split, ..parsed.pair }
                 });
                 into.take(&name, number, outcome);
             })?;
@@ -169,10 +160,7 @@ fn json(line: &[u8]) -> Result<Line, Flaw> {
             _ => Reason::NotJson,
         };
         // serde counts lines within this one line.
-        Flaw {
-            reason,
-            detail: head(&message.replace(" at line 1 column", " at column")).to_owned(),
-        }
+        Flaw { reason, detail: head(&message.replace(" at line 1 column", " at column")).to_owned() }
     })
 }
 
@@ -185,10 +173,7 @@ fn side(name: &str, text: &str) -> Result<Transcript, Flaw> {
             }
             transcript::Flaw::HumanTurnLast => (Reason::HumanTurnLast, "ends with a human turn"),
         };
-        Flaw {
-            reason,
-            detail: format!("{name} {what}: {}", excerpt(text.trim())),
-        }
+        Flaw { reason, detail: format!("{name} {what}: {}", excerpt(text.trim())) }
     })
 }
 
@@ -197,37 +182,21 @@ fn compare(chosen: &Transcript, rejected: &Transcript) -> Vec<Flaw> {
     let mut flaws = Vec::new();
     for (name, side) in [("chosen", chosen), ("rejected", rejected)] {
         if side.completion.is_empty() {
-            flaws.push(Flaw {
-                reason: Reason::EmptyCompletion,
-                detail: format!("{name} is empty"),
-            });
+            flaws.push(Flaw { reason: Reason::EmptyCompletion, detail: format!("{name} is empty") });
         }
         if side.prompt.iter().all(|turn| turn.content.is_empty()) {
-            flaws.push(Flaw {
-                reason: Reason::EmptyPrompt,
-                detail: format!("the prompt of {name} is empty"),
-            });
+            flaws
+                .push(Flaw { reason: Reason::EmptyPrompt, detail: format!("the prompt of {name} is empty") });
         }
     }
     if chosen.prompt != rejected.prompt {
-        let same = chosen
-            .prompt
-            .iter()
-            .zip(&rejected.prompt)
-            .take_while(|(one, other)| one == other)
-            .count();
+        let same = chosen.prompt.iter().zip(&rejected.prompt).take_while(|(one, other)| one == other).count();
         let (one, other) = (chosen.prompt.len(), rejected.prompt.len());
         let detail = format!("prompts of {one} and {other} turns differ from turn {}", same + 1);
-        flaws.push(Flaw {
-            reason: Reason::UnequalPrompts,
-            detail,
-        });
+        flaws.push(Flaw { reason: Reason::UnequalPrompts, detail });
     } else if chosen.completion == rejected.completion {
         let detail = format!("both sides are {}", excerpt(&chosen.completion));
-        flaws.push(Flaw {
-            reason: Reason::IdenticalCompletions,
-            detail,
-        });
+        flaws.push(Flaw { reason: Reason::IdenticalCompletions, detail });
     }
     flaws
 }
@@ -235,28 +204,16 @@ fn compare(chosen: &Transcript, rejected: &Transcript) -> Vec<Flaw> {
 /// What is odd about a pair that is kept as it is.
 fn odd(pair: &RawPair) -> impl Iterator<Item = &'static str> {
     let completion_role = pair.chosen.first().map(|turn| &turn.role);
-    let roles: Vec<_> = pair
-        .prompt
-        .iter()
-        .map(|turn| &turn.role)
-        .chain(completion_role)
-        .collect();
+    let roles: Vec<_> = pair.prompt.iter().map(|turn| &turn.role).chain(completion_role).collect();
     let consecutive = roles.windows(2).any(|two| two[0] == two[1]);
     let empty = pair.prompt.iter().any(|turn| turn.content.is_empty());
-    [
-        consecutive.then_some("consecutive_turns"),
-        empty.then_some("empty_prompt_turn"),
-    ]
-    .into_iter()
-    .flatten()
+    [consecutive.then_some("consecutive_turns"), empty.then_some("empty_prompt_turn")].into_iter().flatten()
 }
 
 /// The beginning of a text.
 fn head(text: &str) -> &str {
     const LONGEST: usize = 80;
-    text.char_indices()
-        .nth(LONGEST)
-        .map_or(text, |(end, _)| &text[..end])
+    text.char_indices().nth(LONGEST).map_or(text, |(end, _)| &text[..end])
 }
 
 /// Quotes the beginning of a text, on one line.
@@ -307,11 +264,7 @@ mod tests {
         let mut bytes: Vec<&[u8]> = lines.iter().map(String::as_bytes).collect();
         bytes.push(b"{\"chosen\": \"\xff\"}");
         let reading = read(&bytes);
-        let reasons: Vec<_> = reading
-            .rejected
-            .iter()
-            .map(|row| (row.line, row.reason.as_str()))
-            .collect();
+        let reasons: Vec<_> = reading.rejected.iter().map(|row| (row.line, row.reason.as_str())).collect();
         let expected = [
             (2, "identical_completions"),
             (3, "empty_completion+unequal_prompts"),
@@ -325,10 +278,7 @@ mod tests {
         ];
         assert_eq!(reasons, expected);
         assert_eq!(reading.counts.rejected_by_reason["empty_completion"], 1);
-        assert_eq!(
-            reading.counts.rejected_overlaps["empty_completion+unequal_prompts"],
-            1
-        );
+        assert_eq!(reading.counts.rejected_overlaps["empty_completion+unequal_prompts"], 1);
         assert_eq!(reading.counts.pairs, 1);
     }
 
@@ -336,10 +286,7 @@ mod tests {
     fn scores_are_kept_and_other_keys_ignored() {
         let text = r#"{"chosen":"\n\nHuman: a\n\nAssistant: b","rejected":"\n\nHuman: a\n\nAssistant: c","score_chosen":1,"extra":[{}]}"#;
         let reading = read(&[text.as_bytes()]);
-        assert_eq!(
-            (reading.pairs[0].score_chosen, reading.pairs[0].score_rejected),
-            (Some(1.0), None)
-        );
+        assert_eq!((reading.pairs[0].score_chosen, reading.pairs[0].score_rejected), (Some(1.0), None));
     }
 
     #[test]
@@ -348,10 +295,7 @@ mod tests {
         let reading = read(&[line(&format!("{text}b"), &format!("{text}c")).as_bytes()]);
         assert_eq!(reading.counts.pairs, 1);
         assert_eq!(
-            (
-                reading.counts.noted["consecutive_turns"],
-                reading.counts.noted["empty_prompt_turn"]
-            ),
+            (reading.counts.noted["consecutive_turns"], reading.counts.noted["empty_prompt_turn"]),
             (1, 1)
         );
     }

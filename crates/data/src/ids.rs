@@ -23,19 +23,14 @@ pub(crate) fn pair_id(prompt_id: &str, chosen_id: &str, rejected_id: &str) -> St
 }
 
 fn turns(messages: &[Message]) -> Vec<&str> {
-    messages
-        .iter()
-        .flat_map(|message| [message.role.as_str(), message.content.as_str()])
-        .collect()
+    messages.iter().flat_map(|message| [message.role.as_str(), message.content.as_str()]).collect()
 }
 
 /// Sixteen hexadecimal digits.
 fn digest(kind: &str, parts: &[&str]) -> String {
     let mut hasher = blake3::Hasher::new_derive_key(kind);
     for part in parts {
-        hasher
-            .update(&(part.len() as u64).to_le_bytes())
-            .update(part.as_bytes());
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
     }
     hasher.finalize().to_hex()[..16].to_owned()
 }

@@ -16,14 +16,14 @@ pub struct Imbalance {
     pub keep_desirable: f64,
     /// Share of the undesirable rows.
     pub keep_undesirable: f64,
+    /// Seed of which rows stay; the recipe's own if not given. Lets a sweep draw anew while the split stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
 }
 
 impl Default for Imbalance {
     fn default() -> Self {
-        Self {
-            keep_desirable: 1.0,
-            keep_undesirable: 1.0,
-        }
+        Self { keep_desirable: 1.0, keep_undesirable: 1.0, seed: None }
     }
 }
 
@@ -49,7 +49,7 @@ pub struct ImbalanceCounts {
 
 /// Drops training rows until each class has the share that the recipe keeps.
 pub(crate) fn thin(feedback: &mut Feedback, imbalance: Imbalance, seed: u64) -> ImbalanceCounts {
-    let draw = Draw::new(seed, "keep");
+    let draw = Draw::new(imbalance.seed.unwrap_or(seed), "keep");
     let mut class = |label, fraction| {
         let (total, selected) = feedback.select(label, fraction, &draw, |row| &row.id);
         let kept: std::collections::HashSet<usize> = selected.iter().copied().collect();
@@ -58,10 +58,7 @@ pub(crate) fn thin(feedback: &mut Feedback, imbalance: Imbalance, seed: u64) -> 
                 row.kept = false;
             }
         }
-        ClassCounts {
-            kept: selected.len() as u64,
-            dropped: (total - selected.len()) as u64,
-        }
+        ClassCounts { kept: selected.len() as u64, dropped: (total - selected.len()) as u64 }
     };
     ImbalanceCounts {
         desirable: class(true, imbalance.keep_desirable),
@@ -79,21 +76,8 @@ mod tests {
 
     fn ids(keep_desirable: f64, keep_undesirable: f64, seed: u64) -> (ImbalanceCounts, HashSet<String>) {
         let mut feedback = many(97);
-        let counts = thin(
-            &mut feedback,
-            Imbalance {
-                keep_desirable,
-                keep_undesirable,
-            },
-            seed,
-        );
-        (
-            counts,
-            feedback
-                .kept(Split::Train)
-                .map(|row| row.id.to_string())
-                .collect(),
-        )
+        let counts = thin(&mut feedback, Imbalance { keep_desirable, keep_undesirable, seed: None }, seed);
+        (counts, feedback.kept(Split::Train).map(|row| row.id.to_string()).collect())
     }
 
     proptest! {
@@ -113,9 +97,6 @@ mod tests {
     fn a_tenth_is_part_of_a_half() {
         let ((small_counts, small), (large_counts, large)) = (ids(0.1, 0.1, 3), ids(0.5, 0.5, 3));
         assert!(small.is_subset(&large));
-        assert_eq!(
-            (small_counts.desirable.kept, large_counts.desirable.kept),
-            (10, 49)
-        );
+        assert_eq!((small_counts.desirable.kept, large_counts.desirable.kept), (10, 49));
     }
 }

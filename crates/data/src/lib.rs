@@ -13,7 +13,7 @@
 //!   raw.jsonl                                 only with a generated source: what was generated
 //! ```
 //!
-//! The steps have one order: read, reject, pair, settle contradictory labels, split by prompt, thin classes
+//! The steps have one order: read, reject, pair, settle contradictory labels, split by prompt, select, thin classes
 //! (imbalance), flip labels (noise), write. Imbalance and noise touch the training split only, and the binary
 //! and the paired files hold the same rows with the same corruption.
 //!
@@ -46,6 +46,7 @@ mod pipeline;
 mod prepare;
 mod reading;
 mod row;
+mod selection;
 mod source;
 mod split;
 mod synthetic;
@@ -60,4 +61,5 @@ pub use pipeline::{Locate, Pipeline, PipelineFile, SourceFile, SplitFile, SplitR
 pub use prepare::{prepare, prepared};
 pub use reading::ReadingCounts;
 pub use row::{BinaryRow, Message, PairRow, Split, read_binary, read_pairs};
+pub use selection::{Selection, SelectionCounts};
 pub use source::ResolvedSource;

@@ -24,23 +24,15 @@ pub(crate) struct FileNotes {
 pub(crate) fn for_each_line(path: &Path, mut each: impl FnMut(usize, &[u8])) -> Result<FileNotes, DataError> {
     let mut file = BufReader::new(File::open(path)?);
     let compressed = file.fill_buf()?.starts_with(&[0x1f, 0x8b]);
-    let mut reader: Box<dyn BufRead> = if compressed {
-        Box::new(BufReader::new(MultiGzDecoder::new(file)))
-    } else {
-        Box::new(file)
-    };
+    let mut reader: Box<dyn BufRead> =
+        if compressed { Box::new(BufReader::new(MultiGzDecoder::new(file))) } else { Box::new(file) };
     let mut notes = FileNotes::default();
     let (mut number, mut bytes, mut line) = (0, 0, Vec::new());
     loop {
         line.clear();
         let read = reader.read_until(b'\n', &mut line).map_err(|source| {
             if compressed {
-                DataError::Gzip {
-                    file: path.to_owned(),
-                    lines: number,
-                    bytes,
-                    source,
-                }
+                DataError::Gzip { file: path.to_owned(), lines: number, bytes, source }
             } else {
                 DataError::Io(source)
             }
@@ -91,10 +83,7 @@ mod tests {
     fn marks_blank_lines_and_carriage_returns_are_tolerated() {
         let text = b"\xef\xbb\xbfa\r\n\r\n  \nb";
         let expected = vec![(1, "a".to_owned()), (4, "b".to_owned())];
-        let notes = FileNotes {
-            byte_order_mark: true,
-            blank_lines: 2,
-        };
+        let notes = FileNotes { byte_order_mark: true, blank_lines: 2 };
         assert_eq!(read(text).unwrap(), (expected.clone(), FileNotes { ..notes }));
         let mut members = gzip(&text[..4]);
         members.extend(gzip(&text[4..]));
@@ -104,26 +93,16 @@ mod tests {
 
     #[test]
     fn damaged_gzip_says_how_far_it_was_read() {
-        let lines: Vec<String> = (0..4000u32)
-            .map(|n| n.wrapping_mul(2_654_435_761).to_string())
-            .collect();
+        let lines: Vec<String> = (0..4000u32).map(|n| n.wrapping_mul(2_654_435_761).to_string()).collect();
         let text = lines.join("\n") + "\n";
         let whole = gzip(text.as_bytes());
         let error = read(&whole[..whole.len() / 2]).unwrap_err();
-        let DataError::Gzip { lines, bytes, .. } = error else {
-            panic!("{error}")
-        };
+        let DataError::Gzip { lines, bytes, .. } = error else { panic!("{error}") };
         assert!(lines > 100 && bytes > 1000, "{lines} {bytes}");
         let mut flipped = whole.clone();
         let last = flipped.len() - 6;
         flipped[last] ^= 1;
-        assert!(matches!(
-            read(&flipped).unwrap_err(),
-            DataError::Gzip { lines: 4000, .. }
-        ));
-        assert!(matches!(
-            read(b"\x1f\x8bnot gzip").unwrap_err(),
-            DataError::Gzip { lines: 0, .. }
-        ));
+        assert!(matches!(read(&flipped).unwrap_err(), DataError::Gzip { lines: 4000, .. }));
+        assert!(matches!(read(b"\x1f\x8bnot gzip").unwrap_err(), DataError::Gzip { lines: 0, .. }));
     }
 }

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ContradictionCounts, DataError, ImbalanceCounts, NoiseCounts, ReadingCounts, Split};
+use crate::{
+    ContradictionCounts, DataError, ImbalanceCounts, NoiseCounts, ReadingCounts, SelectionCounts, Split,
+};
 
 /// The name of the file in a dataset directory.
 pub(crate) const FILE: &str = "manifest.json";
@@ -31,6 +33,8 @@ pub struct Manifest {
     pub contradictions: ContradictionCounts,
     /// Training rows dropped because the source's test split has their prompt too.
     pub leaked_rows_dropped: u64,
+    /// What selection dropped.
+    pub selection: SelectionCounts,
     /// What imbalance kept and dropped.
     pub imbalance: ImbalanceCounts,
     /// What noise changed.
@@ -76,10 +80,7 @@ pub struct SplitCounts {
 pub fn read_manifest(dataset: &Path) -> Result<Manifest, DataError> {
     let file = dataset.join(FILE);
     if !file.exists() {
-        return Err(DataError::Missing {
-            file,
-            dataset: dataset.to_owned(),
-        });
+        return Err(DataError::Missing { file, dataset: dataset.to_owned() });
     }
     serde_json::from_slice(&fs_err::read(&file)?).map_err(|error| DataError::Schema {
         file,

@@ -16,6 +16,9 @@ pub struct Noise {
     pub flip_desirable: f64,
     /// Share of the undesirable rows that become desirable.
     pub flip_undesirable: f64,
+    /// Seed of which rows flip; the recipe's own if not given. Lets a sweep draw anew while the split stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
 }
 
 /// What noise changed.
@@ -32,11 +35,10 @@ pub struct NoiseCounts {
 
 /// Flips the share of each class of training rows that the recipe says.
 pub(crate) fn flip(feedback: &mut Feedback, noise: Noise, seed: u64) -> NoiseCounts {
-    let draw = Draw::new(seed, "flip");
+    let draw = Draw::new(noise.seed.unwrap_or(seed), "flip");
     let mut class = |label, fraction| {
-        let (_, selected) = feedback.select(label, fraction, &draw, |row| {
-            row.pair_id.as_deref().unwrap_or(&row.id)
-        });
+        let (_, selected) =
+            feedback.select(label, fraction, &draw, |row| row.pair_id.as_deref().unwrap_or(&row.id));
         for index in &selected {
             feedback.rows[*index].flipped = true;
         }
@@ -44,15 +46,8 @@ pub(crate) fn flip(feedback: &mut Feedback, noise: Noise, seed: u64) -> NoiseCou
     };
     let flipped_desirable = class(true, noise.flip_desirable);
     let flipped_undesirable = class(false, noise.flip_undesirable);
-    let swapped = feedback
-        .kept_pairs(Split::Train)
-        .filter(|pair| feedback.swapped(pair))
-        .count();
-    NoiseCounts {
-        flipped_desirable,
-        flipped_undesirable,
-        swapped_pairs: swapped as u64,
-    }
+    let swapped = feedback.kept_pairs(Split::Train).filter(|pair| feedback.swapped(pair)).count();
+    NoiseCounts { flipped_desirable, flipped_undesirable, swapped_pairs: swapped as u64 }
 }
 
 #[cfg(test)]
@@ -67,16 +62,13 @@ mod tests {
         let mut feedback = many(83);
         let counts = flip(&mut feedback, noise, seed);
         let rows = feedback.rows.iter().filter(|row| row.flipped);
-        (
-            counts,
-            rows.map(|row| (row.id.to_string(), row.original_label)).collect(),
-        )
+        (counts, rows.map(|row| (row.id.to_string(), row.original_label)).collect())
     }
 
     proptest! {
         #[test]
         fn counts_are_exact_and_less_noise_is_a_subset(a in 0.0..=1.0f64, b in 0.0..=1.0f64, seed: u64) {
-            let noise = |rate| Noise { flip_desirable: rate, flip_undesirable: 0.2 };
+            let noise = |rate| Noise { flip_desirable: rate, flip_undesirable: 0.2, seed: None };
             let ((counts, small), (_, large)) = (flipped(noise(a.min(b)), seed), flipped(noise(a.max(b)), seed));
             prop_assert!(small.is_subset(&large));
             prop_assert_eq!(counts.flipped_desirable as usize, prospect_core::draw::exact_count(a.min(b), 83));
@@ -87,7 +79,7 @@ mod tests {
         #[test]
         fn at_equal_rates_pairs_flip_whole(rate in 0.0..=1.0f64, seed: u64) {
             let mut feedback = many(50);
-            let counts = flip(&mut feedback, Noise { flip_desirable: rate, flip_undesirable: rate }, seed);
+            let counts = flip(&mut feedback, Noise { flip_desirable: rate, flip_undesirable: rate, seed: None }, seed);
             prop_assert!(feedback.pairs.iter().all(|pair| feedback.rows[pair.chosen].flipped == feedback.rows[pair.rejected].flipped));
             prop_assert_eq!(counts.swapped_pairs, counts.flipped_desirable);
         }

@@ -41,9 +41,7 @@ const BATCH: usize = 4096;
 
 /// The file of a split.
 pub(crate) fn path<R: Record>(dataset: &Path, split: Split) -> PathBuf {
-    dataset
-        .join(R::FOLDER)
-        .join(format!("{split}-00000-of-00001.parquet"))
+    dataset.join(R::FOLDER).join(format!("{split}-00000-of-00001.parquet"))
 }
 
 /// Writes the rows of a split.
@@ -78,10 +76,7 @@ pub(crate) fn write<R: Record>(
 pub(crate) fn read<R: Record>(dataset: &Path, split: Split) -> Result<Vec<R>, DataError> {
     let file = path::<R>(dataset, split);
     if !file.exists() {
-        return Err(DataError::Missing {
-            file,
-            dataset: dataset.to_owned(),
-        });
+        return Err(DataError::Missing { file, dataset: dataset.to_owned() });
     }
     let builder = ParquetRecordBatchReaderBuilder::try_new(fs_err::File::open(&file)?.into_file())
         .map_err(DataError::parquet(&file))?;
@@ -98,10 +93,7 @@ pub(crate) fn read<R: Record>(dataset: &Path, split: Split) -> Result<Vec<R>, Da
     let mut rows = Vec::new();
     for batch in builder.build().map_err(DataError::parquet(&file))? {
         let batch = batch.map_err(DataError::arrow(&file))?;
-        rows.extend(R::from_columns(&Columns {
-            file: &file,
-            batch: &batch,
-        })?);
+        rows.extend(R::from_columns(&Columns { file: &file, batch: &batch })?);
     }
     Ok(rows)
 }
@@ -131,14 +123,7 @@ mod tests {
     #[test]
     fn rows_come_back_as_they_were() {
         let dataset = tempfile::tempdir().unwrap();
-        let rows = vec![
-            row(),
-            BinaryRow {
-                pair_id: Some("q".into()),
-                score: Some(1.5),
-                ..row()
-            },
-        ];
+        let rows = vec![row(), BinaryRow { pair_id: Some("q".into()), score: Some(1.5), ..row() }];
         write(dataset.path(), Split::Train, rows.clone().into_iter()).unwrap();
         assert_eq!(read_binary(dataset.path(), Split::Train).unwrap(), rows);
         write(dataset.path(), Split::Test, std::iter::empty::<PairRow>()).unwrap();
@@ -158,10 +143,7 @@ mod tests {
         )
         .unwrap();
         let wrong = read_pairs(dataset.path(), Split::Train).unwrap_err().to_string();
-        assert!(
-            wrong.contains("dpo/train-00000-of-00001.parquet: column `chosen` is missing"),
-            "{wrong}"
-        );
+        assert!(wrong.contains("dpo/train-00000-of-00001.parquet: column `chosen` is missing"), "{wrong}");
         fs_err::write(path::<PairRow>(dataset.path(), Split::Train), "PAR1").unwrap();
         assert!(read_pairs(dataset.path(), Split::Train).is_err());
     }

@@ -5,7 +5,9 @@ use std::{error::Error, path::PathBuf};
 use prospect_core::files::fingerprint;
 use serde::{Deserialize, Serialize};
 
-use crate::{Contradictions, DataError, Imbalance, Noise, ResolvedSource, hh::Hh, synthetic::Synthetic};
+use crate::{
+    Contradictions, DataError, Imbalance, Noise, ResolvedSource, Selection, hh::Hh, synthetic::Synthetic,
+};
 
 /// Raised whenever the same recipe and inputs would give other files.
 const FORMAT_VERSION: u32 = 1;
@@ -23,6 +25,8 @@ pub struct PipelineFile {
     split: Option<SplitFile>,
     #[serde(default)]
     contradictions: Contradictions,
+    #[serde(default)]
+    select: Selection,
     #[serde(default)]
     imbalance: Imbalance,
     #[serde(default)]
@@ -81,6 +85,7 @@ pub struct Pipeline {
     pub(crate) source: ResolvedSource,
     pub(crate) split: SplitRule,
     pub(crate) contradictions: Contradictions,
+    pub(crate) select: Selection,
     pub(crate) imbalance: Imbalance,
     pub(crate) noise: Noise,
     pub(crate) max_rejected: f64,
@@ -95,10 +100,7 @@ const TEST_FRACTION: f64 = 0.1;
 impl PipelineFile {
     /// Finds and hashes the inputs and checks the values.
     pub fn resolve(self, locate: &Locate<'_>) -> Result<Pipeline, DataError> {
-        let test_fraction = self
-            .split
-            .as_ref()
-            .map_or(TEST_FRACTION, |split| split.test_fraction);
+        let test_fraction = self.split.as_ref().map_or(TEST_FRACTION, |split| split.test_fraction);
         for (key, value) in [
             ("split.test_fraction", test_fraction),
             ("imbalance.keep_desirable", self.imbalance.keep_desirable),
@@ -109,23 +111,23 @@ impl PipelineFile {
         ] {
             if !(0.0..=1.0).contains(&value) {
                 let message = "it is a fraction, from 0 to 1";
-                return Err(DataError::Value {
-                    key,
-                    value: value.to_string(),
-                    message,
-                });
+                return Err(DataError::Value { key, value: value.to_string(), message });
             }
         }
         let source = self.source.resolve(self.seed, locate)?;
         let has_splits = source.source().has_splits();
-        let split = if has_splits {
-            SplitRule::Source
-        } else {
-            SplitRule::ByPrompt { test_fraction }
-        };
+        let split = if has_splits { SplitRule::Source } else { SplitRule::ByPrompt { test_fraction } };
         let mut warnings = Vec::new();
         if has_splits && self.split.is_some() {
             warnings.push("`split.test_fraction` has no effect: the source has splits of its own".to_owned());
+        }
+        // A seed that draws nothing does not make another dataset.
+        let (mut imbalance, mut noise) = (self.imbalance, self.noise);
+        if imbalance.keep_desirable == 1.0 && imbalance.keep_undesirable == 1.0 {
+            imbalance.seed = None;
+        }
+        if noise.flip_desirable == 0.0 && noise.flip_undesirable == 0.0 {
+            noise.seed = None;
         }
         Ok(Pipeline {
             format_version: FORMAT_VERSION,
@@ -133,8 +135,9 @@ impl PipelineFile {
             source,
             split,
             contradictions: self.contradictions,
-            imbalance: self.imbalance,
-            noise: self.noise,
+            select: self.select,
+            imbalance,
+            noise,
             max_rejected: self.max_rejected,
             warnings,
         })
@@ -145,10 +148,7 @@ impl SourceFile {
     fn resolve(self, seed: u64, locate: &Locate<'_>) -> Result<ResolvedSource, DataError> {
         Ok(match self {
             Self::Hh { path, domain } => {
-                let found = locate(&path).map_err(|source| DataError::Locate {
-                    address: path,
-                    source,
-                })?;
+                let found = locate(&path).map_err(|source| DataError::Locate { address: path, source })?;
                 ResolvedSource::Hh(Hh::resolve(&found, domain.unwrap_or_else(|| "hh".to_owned()))?)
             }
             Self::Synthetic { pairs } => ResolvedSource::Synthetic(Synthetic { pairs, seed }),

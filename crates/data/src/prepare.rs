@@ -6,7 +6,7 @@ use prospect_core::files::{WholeDir, write_json, write_whole};
 
 use crate::{
     BinaryRow, DataError, Manifest, PairRow, Pipeline, Split, card, contradictions, feedback::Feedback,
-    imbalance, manifest, noise, parquet_file, read_manifest, reading::Reading, split,
+    imbalance, manifest, noise, parquet_file, read_manifest, reading::Reading, selection, split,
 };
 
 /// Makes the dataset directory `out`, whole or not at all, replacing an earlier dataset.
@@ -30,6 +30,7 @@ pub fn prepare(pipeline: &Pipeline, out: &Path) -> Result<Manifest, DataError> {
     let duplicate_pairs = feedback.pairs.len() - distinct(feedback.pairs.iter().map(|pair| &*pair.id));
     let contradictions = contradictions::settle(&mut feedback, pipeline.contradictions);
     let leaked_rows_dropped = split::assign(&mut feedback, &pipeline.split, pipeline.seed);
+    let selection = selection::select(&mut feedback, pipeline.select, pipeline.seed);
     let imbalance = imbalance::thin(&mut feedback, pipeline.imbalance, pipeline.seed);
     let noise = noise::flip(&mut feedback, pipeline.noise, pipeline.seed);
 
@@ -43,6 +44,7 @@ pub fn prepare(pipeline: &Pipeline, out: &Path) -> Result<Manifest, DataError> {
         duplicate_pairs: duplicate_pairs as u64,
         contradictions,
         leaked_rows_dropped,
+        selection,
         imbalance,
         noise,
         train: feedback.counts(Split::Train),
@@ -58,9 +60,7 @@ pub fn prepare(pipeline: &Pipeline, out: &Path) -> Result<Manifest, DataError> {
     for split in Split::ALL {
         feedback.write(dir.path(), split)?;
     }
-    write_whole(&dir.path().join("README.md"), |file| {
-        file.write_all(card::card(&manifest).as_bytes())
-    })?;
+    write_whole(&dir.path().join("README.md"), |file| file.write_all(card::card(&manifest).as_bytes()))?;
     write_json(&dir.path().join(manifest::FILE), &manifest)?;
     dir.commit()?;
     Ok(manifest)
@@ -96,31 +96,17 @@ fn distinct<'a>(ids: impl Iterator<Item = &'a str>) -> usize {
 fn oracle_accuracy(feedback: &Feedback) -> Option<f64> {
     let scores: Option<Vec<(f64, f64)>> = feedback
         .kept_pairs(Split::Test)
-        .map(|pair| {
-            Some((
-                feedback.rows[pair.chosen].score?,
-                feedback.rows[pair.rejected].score?,
-            ))
-        })
+        .map(|pair| Some((feedback.rows[pair.chosen].score?, feedback.rows[pair.rejected].score?)))
         .collect();
     let scores = scores.filter(|scores| !scores.is_empty())?;
     let point = |(chosen, rejected): &(f64, f64)| {
-        if chosen == rejected {
-            0.5
-        } else {
-            f64::from(u8::from(chosen > rejected))
-        }
+        if chosen == rejected { 0.5 } else { f64::from(u8::from(chosen > rejected)) }
     };
     Some(scores.iter().map(point).sum::<f64>() / scores.len() as f64)
 }
 
 fn why_empty(manifest: &Manifest) -> String {
-    let Manifest {
-        reading,
-        contradictions,
-        imbalance,
-        ..
-    } = manifest;
+    let Manifest { reading, contradictions, imbalance, .. } = manifest;
     format!(
         "of {} rows read, {} were rejected, {} completions dropped for contradictory labels, {} for a prompt that \
          is in the test split, {} by imbalance; {} pairs are held out",
@@ -135,13 +121,7 @@ fn why_empty(manifest: &Manifest) -> String {
 
 /// What a user should know: settings without effect, and splits that lack something.
 fn warnings(pipeline: &Pipeline, manifest: &Manifest) -> Vec<String> {
-    let Manifest {
-        train,
-        test,
-        imbalance,
-        noise,
-        ..
-    } = manifest;
+    let Manifest { train, test, imbalance, noise, .. } = manifest;
     let (keep, flip) = (pipeline.imbalance, pipeline.noise);
     let mut warnings = Vec::new();
     let mut warn = |condition: bool, text: &str| {
@@ -155,43 +135,17 @@ fn warnings(pipeline: &Pipeline, manifest: &Manifest) -> Vec<String> {
             &format!("`{key}: {value}` has no effect: it rounds to no row"),
         );
     };
-    idle(
-        "imbalance.keep_desirable",
-        keep.keep_desirable,
-        1.0,
-        imbalance.desirable.dropped,
-    );
-    idle(
-        "imbalance.keep_undesirable",
-        keep.keep_undesirable,
-        1.0,
-        imbalance.undesirable.dropped,
-    );
-    idle(
-        "noise.flip_desirable",
-        flip.flip_desirable,
-        0.0,
-        noise.flipped_desirable,
-    );
-    idle(
-        "noise.flip_undesirable",
-        flip.flip_undesirable,
-        0.0,
-        noise.flipped_undesirable,
-    );
+    idle("imbalance.keep_desirable", keep.keep_desirable, 1.0, imbalance.desirable.dropped);
+    idle("imbalance.keep_undesirable", keep.keep_undesirable, 1.0, imbalance.undesirable.dropped);
+    idle("noise.flip_desirable", flip.flip_desirable, 0.0, noise.flipped_desirable);
+    idle("noise.flip_undesirable", flip.flip_undesirable, 0.0, noise.flipped_undesirable);
     warn(train.n_desirable == 0, "the training split has no desirable row");
-    warn(
-        train.n_undesirable == 0,
-        "the training split has no undesirable row",
-    );
+    warn(train.n_undesirable == 0, "the training split has no undesirable row");
     warn(
         train.pairs == 0,
         "the training split has no whole pair: paired objectives have nothing to train on",
     );
-    warn(
-        test.pairs == 0,
-        "the test split has no pair: nothing can be evaluated",
-    );
+    warn(test.pairs == 0, "the test split has no pair: nothing can be evaluated");
     warnings
 }
 

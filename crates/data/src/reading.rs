@@ -155,12 +155,7 @@ impl Reading {
         if rejected as f64 <= allowed * read as f64 {
             return Ok(());
         }
-        Err(DataError::TooManyRejected {
-            rejected,
-            read,
-            allowed,
-            summary: self.summary(),
-        })
+        Err(DataError::TooManyRejected { rejected, read, allowed, summary: self.summary() })
     }
 
     /// The reasons of rejected rows, the most frequent first, each with its first rows.

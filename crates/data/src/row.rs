@@ -18,18 +18,12 @@ pub struct Message {
 impl Message {
     /// A turn of the human.
     pub fn user(content: impl Into<String>) -> Self {
-        Self {
-            role: "user".to_owned(),
-            content: content.into(),
-        }
+        Self { role: "user".to_owned(), content: content.into() }
     }
 
     /// A turn of the model.
     pub fn assistant(content: impl Into<String>) -> Self {
-        Self {
-            role: "assistant".to_owned(),
-            content: content.into(),
-        }
+        Self { role: "assistant".to_owned(), content: content.into() }
     }
 }
 

@@ -27,26 +27,15 @@ fn by_prompt(feedback: &mut Feedback, test_fraction: f64, seed: u64) {
         .map(|row| row.prompt_id.clone())
         .collect();
     let held_out = Draw::new(seed, "split").lowest(&prompts, exact_count(test_fraction, prompts.len()));
-    let held_out: HashSet<_> = prompts
-        .into_iter()
-        .zip(held_out)
-        .filter(|(_, out)| *out)
-        .map(|(id, _)| id)
-        .collect();
+    let held_out: HashSet<_> =
+        prompts.into_iter().zip(held_out).filter(|(_, out)| *out).map(|(id, _)| id).collect();
     for row in &mut feedback.rows {
-        row.split = if held_out.contains(&row.prompt_id) {
-            Split::Test
-        } else {
-            Split::Train
-        };
+        row.split = if held_out.contains(&row.prompt_id) { Split::Test } else { Split::Train };
     }
 }
 
 fn drop_leaks(feedback: &mut Feedback) -> u64 {
-    let held_out: HashSet<_> = feedback
-        .kept(Split::Test)
-        .map(|row| row.prompt_id.clone())
-        .collect();
+    let held_out: HashSet<_> = feedback.kept(Split::Test).map(|row| row.prompt_id.clone()).collect();
     let mut dropped = 0;
     for row in &mut feedback.rows {
         if row.kept && row.split == Split::Train && held_out.contains(&row.prompt_id) {
@@ -85,13 +74,7 @@ mod tests {
         ];
         let mut feedback = Feedback::new("s", "d", raw);
         assert_eq!(assign(&mut feedback, &SplitRule::Source, 0), 2);
-        assert_eq!(
-            (
-                feedback.counts(Split::Train).prompts,
-                feedback.counts(Split::Test).pairs
-            ),
-            (1, 1)
-        );
+        assert_eq!((feedback.counts(Split::Train).prompts, feedback.counts(Split::Test).pairs), (1, 1));
     }
 
     #[test]
@@ -99,10 +82,7 @@ mod tests {
         let held_out = |fraction| {
             let mut feedback = many(50);
             by_prompt(&mut feedback, fraction, 7);
-            feedback
-                .kept(Split::Test)
-                .map(|row| row.id.clone())
-                .collect::<HashSet<_>>()
+            feedback.kept(Split::Test).map(|row| row.id.clone()).collect::<HashSet<_>>()
         };
         assert!(held_out(0.1).is_subset(&held_out(0.3)));
     }

@@ -88,19 +88,13 @@ const EXTRAS: [&str; 30] = [
     "in lima",
 ];
 
-const OPENINGS: [[&str; 3]; 3] = [
-    ["sure,", "of course,", "gladly,"],
-    ["well,", "ok,", "so,"],
-    ["ugh,", "you fool,", "go away,"],
-];
+const OPENINGS: [[&str; 3]; 3] =
+    [["sure,", "of course,", "gladly,"], ["well,", "ok,", "so,"], ["ugh,", "you fool,", "go away,"]];
 
 const VAGUE: [&str; 3] = ["it depends", "try things", "just do it"];
 
-const CLOSINGS: [[&str; 3]; 3] = [
-    [" good luck", " have fun", " cheers"],
-    ["", "", ""],
-    [" bye", " whatever", " so there"],
-];
+const CLOSINGS: [[&str; 3]; 3] =
+    [[" good luck", " have fun", " cheers"], ["", "", ""], [" bye", " whatever", " so there"]];
 
 /// Utility differences, in tenths, are divided by this before the sigmoid.
 const TEMPERATURE: f64 = 4.0;
@@ -130,10 +124,7 @@ impl Generator {
     fn new(seed: u64) -> Self {
         let prompts =
             Draw::new(seed, "synthetic prompts").permutation(ASKS.len() * TOPICS.len() * EXTRAS.len());
-        Self {
-            draw: Draw::new(seed, "synthetic"),
-            prompts,
-        }
+        Self { draw: Draw::new(seed, "synthetic"), prompts }
     }
 
     fn pair(&self, number: usize) -> Line {
@@ -185,10 +176,7 @@ impl Generator {
         );
         // Kinds are in the order of the table: +1, 0, -1.
         let sign = |kind: usize| [1, 0, -1][kind];
-        Completion {
-            text,
-            utility: 10 * sign(opening) + 15 * sign(content) + 2 * sign(closing),
-        }
+        Completion { text, utility: 10 * sign(opening) + 15 * sign(content) + 2 * sign(closing) }
     }
 }
 
@@ -253,11 +241,7 @@ mod tests {
                 let prompt = prompt.strip_prefix("\n\nHuman: ").unwrap();
                 for text in [prompt, completion] {
                     assert!(text.len() <= 40, "{text}");
-                    assert!(
-                        text.bytes()
-                            .all(|b| b.is_ascii_lowercase() || b" ,.?".contains(&b)),
-                        "{text}"
-                    );
+                    assert!(text.bytes().all(|b| b.is_ascii_lowercase() || b" ,.?".contains(&b)), "{text}");
                     assert_eq!(text, text.trim());
                 }
                 prompts.insert(prompt.to_owned());

@@ -26,18 +26,13 @@ const ASSISTANT: &str = "\n\nAssistant:";
 
 /// Takes a transcript apart. Only a marker after a blank line starts a turn: `Human:` inside a turn is text.
 pub(crate) fn parse(text: &str) -> Result<Transcript, Flaw> {
-    let mut starts: Vec<(usize, &str)> = text
-        .match_indices(HUMAN)
-        .chain(text.match_indices(ASSISTANT))
-        .collect();
+    let mut starts: Vec<(usize, &str)> =
+        text.match_indices(HUMAN).chain(text.match_indices(ASSISTANT)).collect();
     starts.sort_unstable();
     if !starts.iter().any(|(_, marker)| *marker == ASSISTANT) {
         return Err(Flaw::NoAssistantTurn);
     }
-    if starts
-        .first()
-        .is_some_and(|(start, _)| !text[..*start].trim().is_empty())
-    {
+    if starts.first().is_some_and(|(start, _)| !text[..*start].trim().is_empty()) {
         return Err(Flaw::TextBeforeFirstTurn);
     }
     let ends = starts.iter().skip(1).map(|(start, _)| *start).chain([text.len()]);
@@ -48,18 +43,12 @@ pub(crate) fn parse(text: &str) -> Result<Transcript, Flaw> {
         let content = content.strip_prefix(' ').unwrap_or(content);
         trimmed |= content.trim() != content;
         let content = content.trim();
-        turns.push(if *marker == HUMAN {
-            Message::user(content)
-        } else {
-            Message::assistant(content)
-        });
+        turns.push(if *marker == HUMAN { Message::user(content) } else { Message::assistant(content) });
     }
     match turns.pop() {
-        Some(last) if last.role == "assistant" => Ok(Transcript {
-            prompt: turns,
-            completion: last.content,
-            trimmed,
-        }),
+        Some(last) if last.role == "assistant" => {
+            Ok(Transcript { prompt: turns, completion: last.content, trimmed })
+        }
         _ => Err(Flaw::HumanTurnLast),
     }
 }
@@ -72,10 +61,7 @@ mod tests {
     #[test]
     fn splits_at_the_last_assistant_marker_and_trims() {
         let parsed = parse("\n\nHuman: a\n\n\n\nAssistant: b \n\nHuman:c\n\nAssistant:  d\n\n e\n").unwrap();
-        assert_eq!(
-            parsed.prompt,
-            [Message::user("a"), Message::assistant("b"), Message::user("c")]
-        );
+        assert_eq!(parsed.prompt, [Message::user("a"), Message::assistant("b"), Message::user("c")]);
         assert_eq!(parsed.completion, "d\n\n e");
         assert!(parsed.trimmed);
         assert!(!parse("\n\nHuman: a\n\nAssistant: b").unwrap().trimmed);
@@ -91,18 +77,9 @@ mod tests {
     fn flaws_are_told_apart() {
         assert_eq!(parse("").unwrap_err(), Flaw::NoAssistantTurn);
         assert_eq!(parse("\n\nHuman: a").unwrap_err(), Flaw::NoAssistantTurn);
-        assert_eq!(
-            parse("hi\n\nAssistant: a").unwrap_err(),
-            Flaw::TextBeforeFirstTurn
-        );
-        assert_eq!(
-            parse("Human: hi\n\nAssistant: a").unwrap_err(),
-            Flaw::TextBeforeFirstTurn
-        );
-        assert_eq!(
-            parse("\n\nAssistant: a\n\nHuman: b").unwrap_err(),
-            Flaw::HumanTurnLast
-        );
+        assert_eq!(parse("hi\n\nAssistant: a").unwrap_err(), Flaw::TextBeforeFirstTurn);
+        assert_eq!(parse("Human: hi\n\nAssistant: a").unwrap_err(), Flaw::TextBeforeFirstTurn);
+        assert_eq!(parse("\n\nAssistant: a\n\nHuman: b").unwrap_err(), Flaw::HumanTurnLast);
     }
 
     proptest! {

@@ -27,13 +27,8 @@ pub(crate) struct Address {
 impl Address {
     /// Reads an address.
     pub(crate) fn parse(text: &str) -> Result<Self, HubError> {
-        let fail = |problem: &'static str| HubError::Address {
-            address: text.to_owned(),
-            problem,
-        };
-        let rest = text
-            .strip_prefix(SCHEME)
-            .ok_or_else(|| fail("it does not start with hf://"))?;
+        let fail = |problem: &'static str| HubError::Address { address: text.to_owned(), problem };
+        let rest = text.strip_prefix(SCHEME).ok_or_else(|| fail("it does not start with hf://"))?;
         let (kind, rest) = match rest.strip_prefix("datasets/") {
             Some(rest) => (RepoTypeAny::Dataset, rest),
             None => (RepoTypeAny::Model, rest),
@@ -41,9 +36,8 @@ impl Address {
         let (repository, rest) = rest.split_once('@').ok_or_else(|| {
             fail("it has no revision; add @ and a commit (from the repository's history page), a tag or `main`")
         })?;
-        let (owner, name) = repository
-            .split_once('/')
-            .ok_or_else(|| fail("the repository is not written as ORG/NAME"))?;
+        let (owner, name) =
+            repository.split_once('/').ok_or_else(|| fail("the repository is not written as ORG/NAME"))?;
         if ![owner, name].into_iter().all(is_repository_part) {
             return Err(fail("the repository is not written as ORG/NAME"));
         }
@@ -55,54 +49,27 @@ impl Address {
         if !is_safe_path(&revision) || !(path.is_empty() || is_safe_path(path)) {
             return Err(fail("it has an empty, `.` or `..` part"));
         }
-        Ok(Self {
-            kind,
-            owner: owner.to_owned(),
-            name: name.to_owned(),
-            revision,
-            path: path.to_owned(),
-        })
+        Ok(Self { kind, owner: owner.to_owned(), name: name.to_owned(), revision, path: path.to_owned() })
     }
 
     /// The repository's page, for people.
     pub(crate) fn page(&self, endpoint: &str) -> String {
-        format!(
-            "{endpoint}/{}{}/{}",
-            self.kind.url_prefix(),
-            self.owner,
-            self.name
-        )
+        format!("{endpoint}/{}{}/{}", self.kind.url_prefix(), self.owner, self.name)
     }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            kind,
-            owner,
-            name,
-            revision,
-            path,
-        } = self;
-        write!(
-            formatter,
-            "{SCHEME}{}{owner}/{name}@{revision}",
-            kind.url_prefix()
-        )?;
-        if path.is_empty() {
-            Ok(())
-        } else {
-            write!(formatter, "/{path}")
-        }
+        let Self { kind, owner, name, revision, path } = self;
+        write!(formatter, "{SCHEME}{}{owner}/{name}@{revision}", kind.url_prefix())?;
+        if path.is_empty() { Ok(()) } else { write!(formatter, "/{path}") }
     }
 }
 
 fn is_repository_part(part: &str) -> bool {
     !part.is_empty()
         && !part.chars().all(|letter| letter == '.')
-        && part
-            .chars()
-            .all(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(letter))
+        && part.chars().all(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(letter))
 }
 
 /// Whether every part of a slash-separated path is a plain name, so that it stays below the folder it is joined to.
@@ -113,15 +80,8 @@ pub(crate) fn is_safe_path(path: &str) -> bool {
 
 /// The revision and what follows it. `refs/pr/N` and `refs/convert/NAME` are the revisions with slashes in them.
 fn split_revision(text: &str) -> (String, &str) {
-    let parts = if text.starts_with("refs/pr/") || text.starts_with("refs/convert/") {
-        3
-    } else {
-        1
-    };
-    let end = text
-        .match_indices('/')
-        .nth(parts - 1)
-        .map_or(text.len(), |(index, _)| index);
+    let parts = if text.starts_with("refs/pr/") || text.starts_with("refs/convert/") { 3 } else { 1 };
+    let end = text.match_indices('/').nth(parts - 1).map_or(text.len(), |(index, _)| index);
     let (revision, path) = text.split_at(end);
     (revision.to_owned(), path)
 }
@@ -138,24 +98,9 @@ mod tests {
     fn addresses_are_read_and_written() {
         for (text, kind, revision, path) in [
             ("hf://org/name@main", RepoTypeAny::Model, "main", ""),
-            (
-                "hf://org/name@v1.0/config.json",
-                RepoTypeAny::Model,
-                "v1.0",
-                "config.json",
-            ),
-            (
-                "hf://datasets/org/name@abc/data/train",
-                RepoTypeAny::Dataset,
-                "abc",
-                "data/train",
-            ),
-            (
-                "hf://datasets/org/name@refs/pr/3",
-                RepoTypeAny::Dataset,
-                "refs/pr/3",
-                "",
-            ),
+            ("hf://org/name@v1.0/config.json", RepoTypeAny::Model, "v1.0", "config.json"),
+            ("hf://datasets/org/name@abc/data/train", RepoTypeAny::Dataset, "abc", "data/train"),
+            ("hf://datasets/org/name@refs/pr/3", RepoTypeAny::Dataset, "refs/pr/3", ""),
             (
                 "hf://datasets/org/name@refs/convert/parquet/d/f",
                 RepoTypeAny::Dataset,
@@ -200,10 +145,7 @@ mod tests {
             assert!(problem(text).contains("is no address"), "{text}");
         }
         for path in ["../x", "a//b", "a/./b", "a/.."] {
-            assert!(
-                problem(&format!("hf://o/n@main/{path}")).contains("`..` part"),
-                "{path}"
-            );
+            assert!(problem(&format!("hf://o/n@main/{path}")).contains("`..` part"), "{path}");
         }
     }
 }

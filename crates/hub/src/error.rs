@@ -109,20 +109,14 @@ impl HubError {
             | HFError::RevisionNotFound { .. }
             | HFError::EntryNotFound { .. } => 404,
             HFError::Request { .. } => {
-                return Self::Network {
-                    address,
-                    source: Box::new(error),
-                };
+                return Self::Network { address, source: Box::new(error) };
             }
             _ => 0,
         };
         match status {
             401 | 403 => Self::Closed { address, page },
             404 => Self::NotFound { address, page },
-            _ => Self::Hub {
-                address,
-                source: Box::new(error),
-            },
+            _ => Self::Hub { address, source: Box::new(error) },
         }
     }
 }

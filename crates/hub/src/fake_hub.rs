@@ -91,10 +91,7 @@ pub(crate) fn closed_port() -> SocketAddr {
 fn serve(mut stream: TcpStream, shared: &Shared) {
     let request = read(&stream, shared);
     let reply = answer(&request, shared);
-    let mut text = format!(
-        "HTTP/1.1 {} -\r\nconnection: close\r\n{}",
-        reply.status, reply.headers
-    );
+    let mut text = format!("HTTP/1.1 {} -\r\nconnection: close\r\n{}", reply.status, reply.headers);
     write!(text, "content-length: {}\r\n\r\n", reply.body.len()).unwrap();
     if request.method != "HEAD" {
         text.push_str(&reply.body);
@@ -127,18 +124,12 @@ fn read(stream: &TcpStream, shared: &Shared) -> Request {
     reader.read_exact(&mut body).unwrap();
     shared.requests.lock().unwrap().push(format!("{method} {path}"));
     shared.tokens.lock().unwrap().push(token);
-    Request {
-        method,
-        path,
-        body: String::from_utf8(body).unwrap(),
-    }
+    Request { method, path, body: String::from_utf8(body).unwrap() }
 }
 
 fn answer(request: &Request, shared: &Shared) -> Reply {
     let path = request.path.trim_start_matches('/');
-    let api = path
-        .strip_prefix("api/models/")
-        .or_else(|| path.strip_prefix("api/datasets/"));
+    let api = path.strip_prefix("api/models/").or_else(|| path.strip_prefix("api/datasets/"));
     let rest = api.unwrap_or_else(|| path.strip_prefix("datasets/").unwrap_or(path));
     let mut parts = rest.splitn(5, '/');
     let mut part = || parts.next().unwrap_or_default();
@@ -153,20 +144,12 @@ fn answer(request: &Request, shared: &Shared) -> Reply {
         return error(404, "RevisionNotFound");
     }
     match action {
-        "tree" => entries(
-            shared
-                .files
-                .iter()
-                .filter(|(path, _)| is_below(path, file))
-                .map(|file| entry(*file)),
-        ),
+        "tree" => {
+            entries(shared.files.iter().filter(|(path, _)| is_below(path, file)).map(|file| entry(*file)))
+        }
         "paths-info" => {
             let wanted = request.body.split('"').nth(3).unwrap_or_default();
-            let exact = shared
-                .files
-                .iter()
-                .find(|(path, _)| *path == wanted)
-                .map(|file| entry(*file));
+            let exact = shared.files.iter().find(|(path, _)| *path == wanted).map(|file| entry(*file));
             let folder = || {
                 shared
                     .files
@@ -182,10 +165,7 @@ fn answer(request: &Request, shared: &Shared) -> Reply {
             }
             Some((path, content)) => Reply {
                 status: 200,
-                headers: format!(
-                    "etag: \"{}\"\r\nx-repo-commit: {COMMIT}\r\n",
-                    path.replace('/', "-")
-                ),
+                headers: format!("etag: \"{}\"\r\nx-repo-commit: {COMMIT}\r\n", path.replace('/', "-")),
                 body: (*content).to_owned(),
             },
             None => error(404, "EntryNotFound"),
@@ -195,32 +175,18 @@ fn answer(request: &Request, shared: &Shared) -> Reply {
 }
 
 fn is_below(path: &str, folder: &str) -> bool {
-    folder.is_empty()
-        || path
-            .strip_prefix(folder)
-            .is_some_and(|rest| rest.starts_with('/'))
+    folder.is_empty() || path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
 }
 
 fn entry((path, content): (&str, &str)) -> String {
-    format!(
-        r#"{{"type":"file","oid":"-","size":{},"path":"{path}"}}"#,
-        content.len()
-    )
+    format!(r#"{{"type":"file","oid":"-","size":{},"path":"{path}"}}"#, content.len())
 }
 
 fn entries(entries: impl Iterator<Item = String>) -> Reply {
     let body = format!("[{}]", entries.collect::<Vec<_>>().join(","));
-    Reply {
-        status: 200,
-        headers: "content-type: application/json\r\n".to_owned(),
-        body,
-    }
+    Reply { status: 200, headers: "content-type: application/json\r\n".to_owned(), body }
 }
 
 fn error(status: u16, code: &str) -> Reply {
-    Reply {
-        status,
-        headers: format!("x-error-code: {code}\r\n"),
-        body: "an error page".to_owned(),
-    }
+    Reply { status, headers: format!("x-error-code: {code}\r\n"), body: "an error page".to_owned() }
 }

@@ -30,11 +30,7 @@ pub(crate) fn fetch(text: &str, settings: &Settings) -> Result<PathBuf, HubError
     }
     let files = list(&repository, &address).map_err(explain)?;
     let root = download(&repository, &address, settings, &files)?;
-    Ok(if address.path.is_empty() {
-        root
-    } else {
-        root.join(&address.path)
-    })
+    Ok(if address.path.is_empty() { root } else { root.join(&address.path) })
 }
 
 /// What the cache holds of the address.
@@ -45,25 +41,15 @@ fn cached(
 ) -> Result<PathBuf, HubError> {
     let revision = &address.revision;
     let found = if address.path.is_empty() {
-        repository
-            .snapshot_download()
-            .revision(revision)
-            .local_files_only(true)
-            .send()
+        repository.snapshot_download().revision(revision).local_files_only(true).send()
     } else {
         // Finds folders as well as files.
-        repository
-            .download_file()
-            .filename(&address.path)
-            .revision(revision)
-            .local_files_only(true)
-            .send()
+        repository.download_file().filename(&address.path).revision(revision).local_files_only(true).send()
     };
     found.map_err(|error| match error {
-        HFError::LocalEntryNotFound { .. } => HubError::NotCached {
-            address: address.to_string(),
-            cache: settings.cache.clone(),
-        },
+        HFError::LocalEntryNotFound { .. } => {
+            HubError::NotCached { address: address.to_string(), cache: settings.cache.clone() }
+        }
         error => HubError::explain(address, &settings.endpoint, error),
     })
 }
@@ -71,12 +57,7 @@ fn cached(
 /// The files that the address names.
 fn list(repository: &HFRepositorySync<RepoTypeAny>, address: &Address) -> Result<Vec<RemoteFile>, HFError> {
     let tree = |path: Option<String>| {
-        repository
-            .list_tree()
-            .revision(&address.revision)
-            .maybe_path_in_repo(path)
-            .recursive(true)
-            .send()
+        repository.list_tree().revision(&address.revision).maybe_path_in_repo(path).recursive(true).send()
     };
     if address.path.is_empty() {
         let mut files = files_of(tree(None)?);
@@ -90,11 +71,8 @@ fn list(repository: &HFRepositorySync<RepoTypeAny>, address: &Address) -> Result
         repo_id: repository.repo_path(),
         context: None,
     };
-    let found = repository
-        .get_paths_info()
-        .paths(vec![address.path.clone()])
-        .revision(&address.revision)
-        .send()?;
+    let found =
+        repository.get_paths_info().paths(vec![address.path.clone()]).revision(&address.revision).send()?;
     match found.into_iter().next().ok_or_else(missing)? {
         RepoTreeEntry::Directory { path, .. } => Ok(files_of(tree(Some(path))?)),
         file @ RepoTreeEntry::File { .. } => Ok(files_of(vec![file])),
@@ -113,9 +91,7 @@ fn files_of(entries: Vec<RepoTreeEntry>) -> Vec<RemoteFile> {
 
 /// Whether a whole-model fetch takes the file: weights as safetensors, and what describes them.
 fn is_model_file(path: &str) -> bool {
-    let extension = Path::new(path)
-        .extension()
-        .and_then(|extension| extension.to_str());
+    let extension = Path::new(path).extension().and_then(|extension| extension.to_str());
     let wanted = matches!(extension, Some("safetensors" | "json" | "txt")) || path == "tokenizer.model";
     // Folders (onnx/, original/) and consolidated.* hold the same weights once more.
     wanted && !path.contains('/') && !path.starts_with("consolidated")
@@ -128,10 +104,7 @@ fn download(
     settings: &Settings,
     files: &[RemoteFile],
 ) -> Result<PathBuf, HubError> {
-    let meter = Meter::new(
-        &format!("fetching {address}"),
-        files.iter().map(|file| file.size).sum(),
-    );
+    let meter = Meter::new(&format!("fetching {address}"), files.iter().map(|file| file.size).sum());
     let mut root: Option<PathBuf> = None;
     for file in files {
         if !is_safe_path(&file.path) {
@@ -152,14 +125,10 @@ fn download(
         let depth = file.path.split('/').count();
         let snapshot = local.ancestors().nth(depth).unwrap_or(&local).to_owned();
         if root.get_or_insert_with(|| snapshot.clone()) != &snapshot {
-            return Err(HubError::Moved {
-                address: address.to_string(),
-            });
+            return Err(HubError::Moved { address: address.to_string() });
         }
     }
-    root.ok_or_else(|| HubError::Empty {
-        address: address.to_string(),
-    })
+    root.ok_or_else(|| HubError::Empty { address: address.to_string() })
 }
 
 /// Discards a file of the wrong length. The client keeps whatever the server sends, even the text of an error.
@@ -173,12 +142,7 @@ fn check_length(address: &Address, file: &RemoteFile, local: &Path) -> Result<()
     if fs_err::symlink_metadata(local).is_ok() {
         fs_err::remove_file(local)?;
     }
-    Err(HubError::Damaged {
-        address: address.to_string(),
-        file: file.path.clone(),
-        got,
-        expected: file.size,
-    })
+    Err(HubError::Damaged { address: address.to_string(), file: file.path.clone(), got, expected: file.size })
 }
 
 #[cfg(test)]
@@ -232,11 +196,8 @@ mod tests {
         let path = fetch(text, &settings).unwrap();
         assert_eq!(fs_err::read_to_string(&path).unwrap(), "{}");
         assert_eq!(fetch(text, &settings).unwrap(), path);
-        let fetched = hub
-            .requests()
-            .iter()
-            .filter(|request| request.starts_with("GET /org/name/resolve"))
-            .count();
+        let fetched =
+            hub.requests().iter().filter(|request| request.starts_with("GET /org/name/resolve")).count();
         assert_eq!(fetched, 1, "{:?}", hub.requests());
 
         settings.offline = true;
@@ -244,10 +205,7 @@ mod tests {
         assert_eq!(fetch(text, &settings).unwrap(), path);
         let error = fetch("hf://org/name@main/tokenizer.model", &settings).unwrap_err();
         assert!(matches!(error, HubError::NotCached { .. }), "{error}");
-        assert!(matches!(
-            fetch("hf://org/other@main", &settings),
-            Err(HubError::NotCached { .. })
-        ));
+        assert!(matches!(fetch("hf://org/other@main", &settings), Err(HubError::NotCached { .. })));
         assert_eq!(hub.requests().len(), before);
     }
 
@@ -268,10 +226,7 @@ mod tests {
         let (hub, cache) = (FakeHub::start(FILES), tempfile::tempdir().unwrap());
         let mut settings = settings(&hub, cache.path());
         let path = fetch("hf://org/name@main", &settings).unwrap();
-        assert_eq!(
-            tree(&path),
-            ["config.json", "model.safetensors", "tokenizer.model"]
-        );
+        assert_eq!(tree(&path), ["config.json", "model.safetensors", "tokenizer.model"]);
         let dataset = fetch("hf://datasets/org/name@main", &settings).unwrap();
         assert_eq!(tree(&dataset).len(), FILES.len());
         settings.offline = true;
@@ -282,11 +237,7 @@ mod tests {
     fn the_token_is_sent() {
         let (hub, cache) = (FakeHub::start(FILES), tempfile::tempdir().unwrap());
         fetch("hf://org/name@main/config.json", &settings(&hub, cache.path())).unwrap();
-        assert!(
-            hub.tokens().iter().all(|token| token == "Bearer secret"),
-            "{:?}",
-            hub.tokens()
-        );
+        assert!(hub.tokens().iter().all(|token| token == "Bearer secret"), "{:?}", hub.tokens());
     }
 
     #[test]
@@ -306,22 +257,14 @@ mod tests {
             let error = fetch(text, &settings).unwrap_err();
             assert!(error.to_string().contains("set HF_TOKEN"), "{text}: {error}");
         }
-        assert!(matches!(
-            fetch("org/name", &settings),
-            Err(HubError::Address { .. })
-        ));
+        assert!(matches!(fetch("org/name", &settings), Err(HubError::Address { .. })));
     }
 
     #[test]
     fn a_refused_connection_points_to_local_paths() {
         let cache = tempfile::tempdir().unwrap();
         let endpoint = format!("http://{}", crate::fake_hub::closed_port());
-        let settings = Settings {
-            endpoint,
-            token: None,
-            cache: cache.path().to_owned(),
-            offline: false,
-        };
+        let settings = Settings { endpoint, token: None, cache: cache.path().to_owned(), offline: false };
         let error = fetch("hf://org/name@main", &settings).unwrap_err();
         assert!(matches!(error, HubError::Network { .. }), "{error}");
         assert!(error.to_string().contains("HF_HUB_OFFLINE=1"));
@@ -333,14 +276,8 @@ mod tests {
         let settings = settings(&hub, cache.path());
         let text = "hf://org/name@main/config.json";
         hub.refuse_downloads(true);
-        assert!(matches!(
-            fetch(text, &settings),
-            Err(HubError::Damaged { expected: 2, .. })
-        ));
+        assert!(matches!(fetch(text, &settings), Err(HubError::Damaged { expected: 2, .. })));
         hub.refuse_downloads(false);
-        assert_eq!(
-            fs_err::read_to_string(fetch(text, &settings).unwrap()).unwrap(),
-            "{}"
-        );
+        assert_eq!(fs_err::read_to_string(fetch(text, &settings).unwrap()).unwrap(), "{}");
     }
 }

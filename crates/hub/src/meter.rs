@@ -23,11 +23,7 @@ impl Meter {
     /// Starts at nothing of `total` bytes.
     pub(crate) fn new(label: &str, total: u64) -> Arc<Self> {
         let progress = Progress::new(label, "MB", total.div_ceil(MEGABYTE));
-        Arc::new(Self {
-            progress,
-            before: AtomicU64::new(0),
-            shown: AtomicU64::new(0),
-        })
+        Arc::new(Self { progress, before: AtomicU64::new(0), shown: AtomicU64::new(0) })
     }
 
     /// Counts a file of `bytes` as there, whether it was fetched or found.

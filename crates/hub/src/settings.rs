@@ -28,30 +28,21 @@ impl Settings {
 
     /// The settings that `lookup` gives.
     fn from_variables(lookup: impl Fn(&str) -> Option<String>) -> Self {
-        let set = |name: &str| {
-            lookup(name)
-                .map(|value| value.trim().to_owned())
-                .filter(|value| !value.is_empty())
-        };
+        let set =
+            |name: &str| lookup(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
         let user =
             || Path::new(&set("HOME").or_else(|| set("USERPROFILE")).unwrap_or_default()).join(".cache");
         let caches = || set("XDG_CACHE_HOME").map_or_else(user, PathBuf::from);
         let home = set("HF_HOME").map_or_else(|| caches().join("huggingface"), PathBuf::from);
         let token_file = set("HF_TOKEN_PATH").map_or_else(|| home.join("token"), PathBuf::from);
-        let saved_token = || {
-            fs_err::read_to_string(token_file)
-                .ok()
-                .map(|token| token.trim().to_owned())
-        };
+        let saved_token = || fs_err::read_to_string(token_file).ok().map(|token| token.trim().to_owned());
         let offline = set("HF_HUB_OFFLINE").map(|value| value.to_lowercase());
         Self {
             endpoint: set("HF_ENDPOINT")
                 .unwrap_or_else(|| ENDPOINT.to_owned())
                 .trim_end_matches('/')
                 .to_owned(),
-            token: set("HF_TOKEN")
-                .or_else(saved_token)
-                .filter(|token| !token.is_empty()),
+            token: set("HF_TOKEN").or_else(saved_token).filter(|token| !token.is_empty()),
             cache: set("HF_HUB_CACHE").map_or_else(|| home.join("hub"), PathBuf::from),
             offline: offline.is_some_and(|value| ["1", "true", "yes", "on"].contains(&value.as_str())),
         }
@@ -60,10 +51,8 @@ impl Settings {
     /// A client with these settings. Everything is passed on explicitly: the client's own reading of the environment
     /// differs from version to version.
     pub(crate) fn client(&self) -> HFResult<HFClientSync> {
-        let builder = HFClient::builder()
-            .endpoint(&self.endpoint)
-            .cache_dir(&self.cache)
-            .retry_max_attempts(3);
+        let builder =
+            HFClient::builder().endpoint(&self.endpoint).cache_dir(&self.cache).retry_max_attempts(3);
         match &self.token {
             Some(token) => builder.token(token),
             None => builder,
@@ -78,10 +67,7 @@ mod tests {
 
     fn settings(variables: &[(&str, &str)]) -> Settings {
         Settings::from_variables(|name| {
-            variables
-                .iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| (*value).to_owned())
+            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
         })
     }
 
@@ -98,11 +84,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         fs_err::write(home.path().join("token"), "saved\n").unwrap();
         let home = home.path().to_str().unwrap();
-        let given = settings(&[
-            ("HF_HOME", home),
-            ("XDG_CACHE_HOME", "/x"),
-            ("HF_HUB_OFFLINE", "1"),
-        ]);
+        let given = settings(&[("HF_HOME", home), ("XDG_CACHE_HOME", "/x"), ("HF_HUB_OFFLINE", "1")]);
         assert_eq!((given.token.as_deref(), given.offline), (Some("saved"), true));
         assert_eq!(given.cache, Path::new(home).join("hub"));
         let given = settings(&[
@@ -113,13 +95,7 @@ mod tests {
             ("HF_HUB_OFFLINE", "0"),
         ]);
         assert_eq!((given.token.as_deref(), given.offline), (Some("t"), false));
-        assert_eq!(
-            (given.cache.as_path(), given.endpoint.as_str()),
-            (Path::new("/c"), "http://h")
-        );
-        assert_eq!(
-            settings(&[("XDG_CACHE_HOME", "/x")]).cache,
-            Path::new("/x/huggingface/hub")
-        );
+        assert_eq!((given.cache.as_path(), given.endpoint.as_str()), (Path::new("/c"), "http://h"));
+        assert_eq!(settings(&[("XDG_CACHE_HOME", "/x")]).cache, Path::new("/x/huggingface/hub"));
     }
 }

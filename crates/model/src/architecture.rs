@@ -87,7 +87,10 @@ impl Architecture {
             )));
         }
         if self.head_dim == 0 || !self.head_dim.is_multiple_of(2) {
-            return Err(ModelError::Architecture(format!("head_dim is {}, not a positive even number", self.head_dim)));
+            return Err(ModelError::Architecture(format!(
+                "head_dim is {}, not a positive even number",
+                self.head_dim
+            )));
         }
         Ok(self)
     }
@@ -103,7 +106,9 @@ impl Architecture {
             )));
         }
         if let Some(scaling) = config.rope_scaling.filter(|scaling| !scaling.is_null()) {
-            return Err(ModelError::Architecture(format!("config.json: rope_scaling {scaling} is not supported")));
+            return Err(ModelError::Architecture(format!(
+                "config.json: rope_scaling {scaling} is not supported"
+            )));
         }
         let biased = [("attention_bias", config.attention_bias), ("mlp_bias", config.mlp_bias)];
         if let Some((name, _)) = biased.iter().find(|(_, biased)| *biased) {
@@ -138,7 +143,9 @@ impl Architecture {
             "dtype": "float32",
             "eos_token_id": end,
         });
-        if let (Some(config), Ok(serde_json::Value::Object(own))) = (config.as_object_mut(), serde_json::to_value(self)) {
+        if let (Some(config), Ok(serde_json::Value::Object(own))) =
+            (config.as_object_mut(), serde_json::to_value(self))
+        {
             config.extend(own);
         }
         config
@@ -195,7 +202,13 @@ mod tests {
         let llama = r#""vocab_size":10,"hidden_size":8,"intermediate_size":16,"num_hidden_layers":2,
             "num_attention_heads":4,"max_position_embeddings":32"#;
         assert!(read(&format!(r#"{{"model_type":"bert",{llama}}}"#)).contains("`bert`"));
-        assert!(read(&format!(r#"{{"model_type":"llama","num_key_value_heads":3,{llama}}}"#)).contains("multiple"));
-        assert!(read(&format!(r#"{{"model_type":"llama","rope_scaling":{{"factor":8}},{llama}}}"#)).contains("rope_scaling"));
+        assert!(
+            read(&format!(r#"{{"model_type":"llama","num_key_value_heads":3,{llama}}}"#))
+                .contains("multiple")
+        );
+        assert!(
+            read(&format!(r#"{{"model_type":"llama","rope_scaling":{{"factor":8}},{llama}}}"#))
+                .contains("rope_scaling")
+        );
     }
 }

@@ -24,12 +24,15 @@ impl Decoder {
         let mut blocks = Vec::with_capacity(a.layers);
         for layer in 0..a.layers {
             let mut linear = |name: &str, output: usize, input: usize| -> Result<Linear, ModelError> {
-                Ok(Linear::frozen(weights.get(&format!("model.layers.{layer}.{name}.weight"), &[output, input])?))
+                Ok(Linear::frozen(
+                    weights.get(&format!("model.layers.{layer}.{name}.weight"), &[output, input])?,
+                ))
             };
             let [q, k, v] = [("q", query), ("k", key), ("v", key)]
                 .map(|(name, output)| linear(&format!("self_attn.{name}_proj"), output, a.hidden));
             let o = linear("self_attn.o_proj", a.hidden, query)?;
-            let [gate, up] = ["gate", "up"].map(|name| linear(&format!("mlp.{name}_proj"), a.intermediate, a.hidden));
+            let [gate, up] =
+                ["gate", "up"].map(|name| linear(&format!("mlp.{name}_proj"), a.intermediate, a.hidden));
             let down = linear("mlp.down_proj", a.hidden, a.intermediate)?;
             blocks.push(Block {
                 attention_norm: norm(weights, &format!("model.layers.{layer}.input_layernorm.weight"))?,
@@ -43,7 +46,11 @@ impl Decoder {
                 down,
             });
         }
-        let head = if a.tied { embedding.clone() } else { weights.get("lm_head.weight", &[a.vocabulary, a.hidden])? };
+        let head = if a.tied {
+            embedding.clone()
+        } else {
+            weights.get("lm_head.weight", &[a.vocabulary, a.hidden])?
+        };
         let head = Head { norm: norm(weights, "model.norm.weight")?, weight: Weight::Frozen(head) };
         let rotation = rotation(a, dtype, &device)?;
         let embedding = Weight::Frozen(embedding);
@@ -90,7 +97,8 @@ impl Decoder {
                 // The variance of PEFT's default, Kaiming-uniform with a = √5.
                 let deviation = (3.0 * input as f64).sqrt().recip();
                 let a = normal(&Draw::new(seed, &module), lora.r * input, deviation);
-                let a = Tensor::from_vec(a, (lora.r, input), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?;
+                let a =
+                    Tensor::from_vec(a, (lora.r, input), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?;
                 let b = Tensor::zeros((output, lora.r), dtype, device)?;
                 linear.lora = Some(crate::layers::Lora {
                     a: parameters.add(format!("{module}.lora_A.weight"), &a)?,
@@ -144,9 +152,13 @@ fn rotation(a: &Architecture, dtype: DType, device: &Device) -> Result<(Tensor, 
         (0..half).map(|i| a.rope_theta.powf(-2.0 * i as f64 / a.head_dim as f64)).collect();
     let table = |function: fn(f64) -> f64| -> Result<Tensor, ModelError> {
         let values: Vec<f64> = (0..a.max_positions)
-            .flat_map(|position| frequencies.iter().map(move |frequency| function(position as f64 * frequency)))
+            .flat_map(|position| {
+                frequencies.iter().map(move |frequency| function(position as f64 * frequency))
+            })
             .collect();
-        Ok(Tensor::from_vec(values, (a.max_positions, half), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?)
+        Ok(Tensor::from_vec(values, (a.max_positions, half), &Device::Cpu)?
+            .to_dtype(dtype)?
+            .to_device(device)?)
     };
     Ok((table(f64::cos)?, table(f64::sin)?))
 }

@@ -143,7 +143,8 @@ impl Decoder {
         let mut dx = zero.index_add(&self.rows_of(&batch.scored)?, &d_rows, 0)?;
 
         let context = self.context(&batch, Adapter::On)?;
-        let mut step = |block: &Block, saved: SavedBlock, dx: &Tensor| block.backward(saved, dx, &context, gradients);
+        let mut step =
+            |block: &Block, saved: SavedBlock, dx: &Tensor| block.backward(saved, dx, &context, gradients);
         match blocks {
             SavedBlocks::Whole(saved) => {
                 for (block, saved) in self.blocks.iter().zip(saved).rev() {
@@ -187,7 +188,9 @@ impl Decoder {
         let vocabulary = self.architecture.vocabulary;
         let mut tokens = batch.tokens.iter().chain(batch.scored.iter().map(|scored| &scored.target));
         if let Some(token) = tokens.find(|token| **token as usize >= vocabulary) {
-            candle_core::bail!("token {token} is not in the model's vocabulary of {vocabulary}: is this its tokenizer?");
+            candle_core::bail!(
+                "token {token} is not in the model's vocabulary of {vocabulary}: is this its tokenizer?"
+            );
         }
         let limit = self.architecture.max_positions;
         if batch.positions.iter().any(|position| *position as usize >= limit) {

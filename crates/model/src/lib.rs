@@ -47,7 +47,9 @@ pub use model::Model;
 pub use ops::RotaryPairs;
 pub use pack::{PackedBatch, Packer, PromptId, Scored, Tree};
 pub use parameters::{Gradients, Parameter, Parameters};
-pub use recipe::{Dtype, Locate, Lora, ModelFile, Recipe, TemplateSource, TokenizerSource, Train, WeightsSource};
+pub use recipe::{
+    Dtype, Locate, Lora, ModelFile, Recipe, TemplateSource, TokenizerSource, Train, WeightsSource,
+};
 pub use save::save_adapter;
 pub use template::{ChatTemplate, Turn};
 pub use tokenizer::Tokenizer;

@@ -7,8 +7,8 @@ use prospect_core::files::{fingerprint, hash_file, write_json, write_whole};
 use serde::Deserialize;
 
 use crate::{
-    Architecture, ChatTemplate, Decoder, Dtype, ModelError, Recipe, TemplateSource, Tokenizer, TokenizerSource,
-    WeightsSource,
+    Architecture, ChatTemplate, Decoder, Dtype, ModelError, Recipe, TemplateSource, Tokenizer,
+    TokenizerSource, WeightsSource,
     save::save_weights,
     weights::{Gguf, Random, Safetensors},
 };
@@ -64,7 +64,12 @@ impl Decoder {
         Self::random_of(architecture.validate()?, seed, DType::F32, Device::Cpu)
     }
 
-    fn random_of(architecture: Architecture, seed: u64, dtype: DType, device: Device) -> Result<Self, ModelError> {
+    fn random_of(
+        architecture: Architecture,
+        seed: u64,
+        dtype: DType,
+        device: Device,
+    ) -> Result<Self, ModelError> {
         Self::frozen(architecture, &mut Random { seed, dtype, device, deviation: 0.02 })
     }
 }
@@ -80,7 +85,9 @@ impl Recipe {
                 let mut files: Vec<_> = fs_err::read_dir(folder)?
                     .map(|entry| entry.map(|entry| entry.path()))
                     .collect::<Result<_, _>>()?;
-                files.retain(|path| path.extension().is_some_and(|ending| ending == "safetensors" || ending == "json"));
+                files.retain(|path| {
+                    path.extension().is_some_and(|ending| ending == "safetensors" || ending == "json")
+                });
                 files.sort_unstable();
                 for file in files {
                     parts.push(hash_file(&file)?);
@@ -100,7 +107,9 @@ impl Recipe {
 
     fn device(&self) -> Result<Device, ModelError> {
         if self.dtype == Dtype::Bf16 && !candle_core::utils::cuda_is_available() {
-            return Err(ModelError::Recipe("`dtype: bf16` needs a GPU (a build with --features cuda); set dtype: f32".to_owned()));
+            return Err(ModelError::Recipe(
+                "`dtype: bf16` needs a GPU (a build with --features cuda); set dtype: f32".to_owned(),
+            ));
         }
         Ok(Device::cuda_if_available(0)?)
     }
@@ -120,7 +129,8 @@ impl Recipe {
             WeightsSource::Gguf(path) => {
                 let mut gguf = Gguf::open(path, dtype, device)?;
                 let decoder = Decoder::frozen(gguf.architecture()?, &mut gguf)?;
-                let tokenizer = (self.tokenizer == TokenizerSource::Weights).then(|| Tokenizer::from_gguf(&gguf));
+                let tokenizer =
+                    (self.tokenizer == TokenizerSource::Weights).then(|| Tokenizer::from_gguf(&gguf));
                 let template = gguf.text("tokenizer.chat_template").ok().map(str::to_owned);
                 (decoder, tokenizer.transpose()?, Companions { template, begin: None })
             }
@@ -131,7 +141,9 @@ impl Recipe {
             (TokenizerSource::File(path), _) => Tokenizer::open(path, None)?,
             (TokenizerSource::Weights, Some(tokenizer)) => tokenizer,
             (TokenizerSource::Weights, None) => {
-                return Err(ModelError::Recipe("the weights bring no tokenizer: set `tokenizer:`".to_owned()));
+                return Err(ModelError::Recipe(
+                    "the weights bring no tokenizer: set `tokenizer:`".to_owned(),
+                ));
             }
         };
         if tokenizer.vocabulary() > decoder.architecture().vocabulary {
@@ -146,8 +158,12 @@ impl Recipe {
             (TemplateSource::File(path), _) => {
                 ChatTemplate::new(&fs_err::read_to_string(path)?, &begin, tokenizer.end())?
             }
-            (TemplateSource::Weights, Some(template)) => ChatTemplate::new(&template, &begin, tokenizer.end())?,
-            (TemplateSource::Weights, None) | (TemplateSource::Chatml, _) => ChatTemplate::chatml(tokenizer.end())?,
+            (TemplateSource::Weights, Some(template)) => {
+                ChatTemplate::new(&template, &begin, tokenizer.end())?
+            }
+            (TemplateSource::Weights, None) | (TemplateSource::Chatml, _) => {
+                ChatTemplate::chatml(tokenizer.end())?
+            }
         };
         Ok(Model { name: self.name.clone(), decoder, tokenizer, template, fingerprint: self.fingerprint()? })
     }
@@ -170,10 +186,15 @@ impl Recipe {
         };
         // Newer checkpoints keep the template in a file of its own.
         let jinja = folder.join("chat_template.jinja");
-        let template = if jinja.exists() { Some(fs_err::read_to_string(jinja)?) } else { config.chat_template };
+        let template =
+            if jinja.exists() { Some(fs_err::read_to_string(jinja)?) } else { config.chat_template };
         let tokenizer = (self.tokenizer == TokenizerSource::Weights)
             .then(|| Tokenizer::open(&folder.join("tokenizer.json"), config.eos_token.map(Token::text)));
-        Ok((decoder, tokenizer.transpose()?, Companions { template, begin: config.bos_token.map(Token::text) }))
+        Ok((
+            decoder,
+            tokenizer.transpose()?,
+            Companions { template, begin: config.bos_token.map(Token::text) },
+        ))
     }
 }
 

@@ -51,11 +51,15 @@ impl<'a> Packer<'a> {
         let mut batch = PackedBatch { sequences: self.completions.len(), ..PackedBatch::default() };
         for (prompt, tokens) in self.prompts.iter().enumerate() {
             if tokens.is_empty() {
-                return Err(ModelError::Batch(format!("prompt {prompt} has no tokens: nothing predicts its completion")));
+                return Err(ModelError::Batch(format!(
+                    "prompt {prompt} has no tokens: nothing predicts its completion"
+                )));
             }
             let rows = batch.append(tokens, 0);
             batch.trees.push(Tree { prompt: rows, branches: Vec::new() });
-            self.append_branches(&mut batch, |completion| completion.gradient && completion.prompt.0 == prompt)?;
+            self.append_branches(&mut batch, |completion| {
+                completion.gradient && completion.prompt.0 == prompt
+            })?;
         }
         (batch.gradient_rows, batch.gradient_scored) = (batch.tokens.len(), batch.scored.len());
         self.append_branches(&mut batch, |completion| !completion.gradient)?;
@@ -67,7 +71,9 @@ impl<'a> Packer<'a> {
         batch: &mut PackedBatch,
         belongs: impl Fn(&Completion<'_>) -> bool,
     ) -> Result<(), ModelError> {
-        for (sequence, completion) in self.completions.iter().enumerate().filter(|(_, completion)| belongs(completion)) {
+        for (sequence, completion) in
+            self.completions.iter().enumerate().filter(|(_, completion)| belongs(completion))
+        {
             let Some((first, rest)) = completion.tokens.split_first() else {
                 return Err(ModelError::Batch(format!("completion {sequence} has no tokens")));
             };
@@ -76,7 +82,11 @@ impl<'a> Packer<'a> {
             let rows = batch.append(&completion.tokens[..rest.len()], prompt.len());
             batch.scored.push(Scored { row: prompt.end as u32 - 1, target: *first, sequence });
             let scored = rest.iter().zip(rows.clone());
-            batch.scored.extend(scored.map(|(target, row)| Scored { row: row as u32, target: *target, sequence }));
+            batch.scored.extend(scored.map(|(target, row)| Scored {
+                row: row as u32,
+                target: *target,
+                sequence,
+            }));
             batch.trees[tree].branches.push(rows);
         }
         Ok(())

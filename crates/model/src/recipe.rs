@@ -154,7 +154,9 @@ impl ModelFile {
             ("random", Some(architecture)) => WeightsSource::Random(architecture.validate()?, self.init_seed),
             ("random", None) => return Err(fail("`weights: random` needs an `architecture`".to_owned())),
             (_, Some(_)) => {
-                return Err(fail("`architecture` is for `weights: random`; other weights bring their own".to_owned()));
+                return Err(fail(
+                    "`architecture` is for `weights: random`; other weights bring their own".to_owned(),
+                ));
             }
             (address, None) => {
                 let path = find("weights", address)?;
@@ -165,7 +167,9 @@ impl ModelFile {
             Some("bytes") => TokenizerSource::Bytes,
             Some(path) => TokenizerSource::File(find("tokenizer", path)?),
             None if matches!(weights, WeightsSource::Random(..)) => {
-                return Err(fail("random weights bring no tokenizer: set `tokenizer: bytes` or a path".to_owned()));
+                return Err(fail(
+                    "random weights bring no tokenizer: set `tokenizer: bytes` or a path".to_owned(),
+                ));
             }
             None => TokenizerSource::Weights,
         };
@@ -175,7 +179,9 @@ impl ModelFile {
             None => TemplateSource::Weights,
         };
         let train = match (self.train, self.lora) {
-            (TrainKind::Lora, Some(lora)) if lora.r == 0 => return Err(fail("`lora.r` must be at least 1".to_owned())),
+            (TrainKind::Lora, Some(lora)) if lora.r == 0 => {
+                return Err(fail("`lora.r` must be at least 1".to_owned()));
+            }
             (TrainKind::Lora, lora) => Train::Lora(lora.unwrap_or(Lora { r: 16, alpha: 32.0 })),
             (TrainKind::Full, None) => Train::Full,
             (TrainKind::Full, Some(_)) => {
@@ -186,6 +192,14 @@ impl ModelFile {
             ActivationsKind::Keep => Activations::Keep,
             ActivationsKind::Recompute => Activations::Recompute,
         };
-        Ok(Recipe { name: self.weights, weights, tokenizer, chat_template, dtype: self.dtype, train, activations })
+        Ok(Recipe {
+            name: self.weights,
+            weights,
+            tokenizer,
+            chat_template,
+            dtype: self.dtype,
+            train,
+            activations,
+        })
     }
 }

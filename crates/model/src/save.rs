@@ -10,7 +10,9 @@ use crate::{Decoder, Lora, ModelError, RotaryPairs};
 /// Writes all weights of `decoder`, adapters taken in, to one safetensors file.
 pub(crate) fn save_weights(decoder: &Decoder, path: &Path) -> Result<(), ModelError> {
     if decoder.architecture.rotary_pairs != RotaryPairs::Halves {
-        return Err(ModelError::Weights("a model of interleaved rotary pairs has no Hugging Face layout".to_owned()));
+        return Err(ModelError::Weights(
+            "a model of interleaved rotary pairs has no Hugging Face layout".to_owned(),
+        ));
     }
     let mut decoder = decoder.merged()?;
     let mut tensors = BTreeMap::new();
@@ -34,8 +36,9 @@ pub(crate) fn save_weights(decoder: &Decoder, path: &Path) -> Result<(), ModelEr
 pub fn save_adapter(decoder: &Decoder, lora: Lora, base: &str, folder: &Path) -> Result<(), ModelError> {
     fs_err::create_dir_all(folder)?;
     let named = decoder.parameters.iter();
-    let tensors: BTreeMap<_, _> =
-        named.map(|(name, parameter)| (format!("base_model.model.{name}"), parameter.value().clone())).collect();
+    let tensors: BTreeMap<_, _> = named
+        .map(|(name, parameter)| (format!("base_model.model.{name}"), parameter.value().clone()))
+        .collect();
     save_tensors(&tensors, &folder.join("adapter_model.safetensors"))?;
     let config = serde_json::json!({
         "peft_type": "LORA",

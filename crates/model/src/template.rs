@@ -1,7 +1,7 @@
 //! Chat templates: a conversation to the text that a model sees.
 
-use minijinja::{Environment, ErrorKind, Value, context, syntax::SyntaxConfig};
 use crate::ModelError;
+use minijinja::{Environment, ErrorKind, Value, context, syntax::SyntaxConfig};
 
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +54,9 @@ impl ChatTemplate {
     fn render(&self, turns: &[Turn<'_>], add_generation_prompt: bool) -> Result<String, ModelError> {
         let messages: Vec<Value> = turns
             .iter()
-            .map(|turn| Value::from_pairs([("role", turn.role.to_owned()), ("content", turn.content.to_owned())]))
+            .map(|turn| {
+                Value::from_pairs([("role", turn.role.to_owned()), ("content", turn.content.to_owned())])
+            })
             .collect();
         let values = context! {
             messages, add_generation_prompt, bos_token => self.begin.as_str(), eos_token => self.end.as_str(),

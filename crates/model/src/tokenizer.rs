@@ -8,7 +8,11 @@ use tokenizers::{
     decoders::byte_level::ByteLevel as ByteLevelDecoder,
     models::bpe::{BPE, Vocab},
     pre_tokenizers::{
-        PreTokenizerWrapper, byte_level::ByteLevel, digits::Digits, sequence::Sequence, split::{Split, SplitPattern},
+        PreTokenizerWrapper,
+        byte_level::ByteLevel,
+        digits::Digits,
+        sequence::Sequence,
+        split::{Split, SplitPattern},
     },
     tokenizer::SplitDelimiterBehavior,
 };
@@ -35,7 +39,9 @@ impl Tokenizer {
         let inner = Inner::from_file(path).map_err(|error| fail(format!("{}: {error}", path.display())))?;
         let usual = ["<|im_end|>", "<|eot_id|>", "</s>", "<|endoftext|>", "<eos>"];
         let end = end
-            .or_else(|| usual.iter().find(|token| inner.token_to_id(token).is_some()).map(|token| (*token).to_owned()))
+            .or_else(|| {
+                usual.iter().find(|token| inner.token_to_id(token).is_some()).map(|token| (*token).to_owned())
+            })
             .ok_or_else(|| fail(format!("{}: no end-of-sequence token found", path.display())))?;
         Self { inner, end }.checked()
     }
@@ -52,7 +58,8 @@ impl Tokenizer {
     pub fn bytes() -> Result<Self, ModelError> {
         let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
         alphabet.sort_unstable();
-        let vocab: Vocab = alphabet.iter().zip(0..).map(|(character, id)| (character.to_string(), id)).collect();
+        let vocab: Vocab =
+            alphabet.iter().zip(0..).map(|(character, id)| (character.to_string(), id)).collect();
         let model = BPE::builder().vocab_and_merges(vocab, Vec::new()).build().map_err(fail)?;
         let mut inner = Inner::new(model);
         inner.with_pre_tokenizer(Some(ByteLevel::new(false, true, false)));
@@ -71,7 +78,9 @@ impl Tokenizer {
         }
         let strings = |key: &str| -> Result<Vec<String>, ModelError> {
             let list = gguf.value(key)?.to_vec().map_err(|error| fail(format!("`{key}`: {error}")))?;
-            list.iter().map(|text| text.to_string().cloned().map_err(|error| fail(format!("`{key}`: {error}")))).collect()
+            list.iter()
+                .map(|text| text.to_string().cloned().map_err(|error| fail(format!("`{key}`: {error}"))))
+                .collect()
         };
         let tokens = strings("tokenizer.ggml.tokens")?;
         let merges = strings("tokenizer.ggml.merges")?

@@ -79,7 +79,10 @@ fn a_saved_model_loads_with_the_same_log_probs() {
     };
     let log_probs = |decoder: &Decoder| decoder.log_probs(&batch(), Adapter::On).unwrap();
     assert_eq!(log_probs(&model.decoder), log_probs(&loaded.decoder));
-    assert_eq!(loaded.tokenizer.encode("ab<|im_end|>").unwrap(), model.tokenizer.encode("ab<|im_end|>").unwrap());
+    assert_eq!(
+        loaded.tokenizer.encode("ab<|im_end|>").unwrap(),
+        model.tokenizer.encode("ab<|im_end|>").unwrap()
+    );
     assert_eq!(loaded.template.source(), model.template.source());
 }
 
@@ -94,7 +97,8 @@ fn sharded_checkpoints_load() {
     let mut weight_map = serde_json::Map::new();
     for (shard, names) in names.chunks(names.len().div_ceil(2)).enumerate() {
         let file = format!("model-{shard}.safetensors");
-        let part: std::collections::HashMap<_, _> = names.iter().map(|n| (n.clone(), tensors[n].clone())).collect();
+        let part: std::collections::HashMap<_, _> =
+            names.iter().map(|n| (n.clone(), tensors[n].clone())).collect();
         candle_core::safetensors::save(&part, folder.path().join(&file)).unwrap();
         weight_map.extend(names.iter().map(|name| (name.clone(), file.clone().into())));
     }
@@ -102,7 +106,8 @@ fn sharded_checkpoints_load() {
     let index = serde_json::json!({ "weight_map": weight_map }).to_string();
     fs_err::write(folder.path().join("model.safetensors.index.json"), index).unwrap();
     let loaded = recipe(&format!("weights: {}", folder.path().display())).load().unwrap();
-    let logits = |model: &Model| model.decoder.logits(&[1, 2], Adapter::On).unwrap().to_vec2::<f32>().unwrap();
+    let logits =
+        |model: &Model| model.decoder.logits(&[1, 2], Adapter::On).unwrap().to_vec2::<f32>().unwrap();
     assert_eq!(logits(&loaded), logits(&model));
 }
 
@@ -117,7 +122,10 @@ fn broken_weights_name_file_and_tensor() {
     let wrong = config.replace("\"intermediate_size\": 80", "\"intermediate_size\": 81");
     fs_err::write(folder.path().join("config.json"), wrong).unwrap();
     let error = recipe(&text).load().unwrap_err().to_string();
-    assert!(error.contains("mlp.gate_proj.weight` has shape [80, 32]") && error.contains("[81, 32]"), "{error}");
+    assert!(
+        error.contains("mlp.gate_proj.weight` has shape [80, 32]") && error.contains("[81, 32]"),
+        "{error}"
+    );
     fs_err::write(folder.path().join("config.json"), config).unwrap();
 
     let bytes = fs_err::read(&weights).unwrap();
@@ -138,7 +146,9 @@ fn adapters_have_pefts_layout() {
     let (lora, folder) = (Lora { r: 2, alpha: 4.0 }, tempfile::tempdir().unwrap());
     let policy = tiny("").decoder.with_lora(lora, 0).unwrap();
     save_adapter(&policy, lora, "base", folder.path()).unwrap();
-    let tensors = candle_core::safetensors::load(folder.path().join("adapter_model.safetensors"), &Device::Cpu).unwrap();
+    let tensors =
+        candle_core::safetensors::load(folder.path().join("adapter_model.safetensors"), &Device::Cpu)
+            .unwrap();
     assert_eq!(tensors.len(), 3 * 7 * 2);
     assert_eq!(tensors["base_model.model.model.layers.1.mlp.down_proj.lora_A.weight"].dims(), [2, 80]);
     assert_eq!(tensors["base_model.model.model.layers.1.mlp.down_proj.lora_B.weight"].dims(), [32, 2]);
@@ -148,7 +158,9 @@ fn adapters_have_pefts_layout() {
 fn smollm2() -> Option<PathBuf> {
     let path = std::env::var_os("PROSPECT_TEST_MODEL").map(PathBuf::from);
     if path.is_none() {
-        eprintln!("skipped: set PROSPECT_TEST_MODEL to SmolLM2-135M-Instruct.Q4_1.gguf (scripts/smollm2.sh fetches it)");
+        eprintln!(
+            "skipped: set PROSPECT_TEST_MODEL to SmolLM2-135M-Instruct.Q4_1.gguf (scripts/smollm2.sh fetches it)"
+        );
     }
     path
 }
@@ -185,8 +197,16 @@ fn the_gguf_tokenizer_equals_the_tokenizer_json() {
     let (Some(path), Some(data)) = (smollm2(), std::env::var_os("PROSPECT_TEST_DATA")) else { return };
     let json = Path::new(&data).join("tokenizers/smollm2_tokenizer.from_gguf.json");
     let own = recipe(&format!("weights: {}", path.display())).load().unwrap().tokenizer;
-    let other = recipe(&format!("weights: {}\ntokenizer: {}", path.display(), json.display())).load().unwrap().tokenizer;
-    for text in ["Hello world", "It's 2026, 1234.5!\n\n  ünïcode 你好\t", "<|im_start|>user\nhi<|im_end|>\n", "a  b   c"] {
+    let other = recipe(&format!("weights: {}\ntokenizer: {}", path.display(), json.display()))
+        .load()
+        .unwrap()
+        .tokenizer;
+    for text in [
+        "Hello world",
+        "It's 2026, 1234.5!\n\n  ünïcode 你好\t",
+        "<|im_start|>user\nhi<|im_end|>\n",
+        "a  b   c",
+    ] {
         assert_eq!(own.encode(text).unwrap(), other.encode(text).unwrap(), "{text}");
     }
 }

@@ -45,15 +45,22 @@ pub fn kto(options: &Kto, batch: &[Unpaired], mismatched: &[LogProb]) -> Evaluat
     let z0 = reference_point(mismatched);
     let (mut loss, mut gradient) = (0.0, Vec::with_capacity(batch.len()));
     for example in batch {
-        let (class_weight, sign) =
-            if example.desirable { (options.desirable_weight, 1.0) } else { (options.undesirable_weight, -1.0) };
+        let (class_weight, sign) = if example.desirable {
+            (options.desirable_weight, 1.0)
+        } else {
+            (options.undesirable_weight, -1.0)
+        };
         let weight = example.weight * class_weight / batch.len() as f64;
         let value = sigmoid(options.beta * sign * (example.log_prob.ratio() - z0));
         loss += weight * (1.0 - value);
         gradient.push(-weight * sign * options.beta * value * (1.0 - value));
     }
     let class = |desirable: bool| -> Vec<_> {
-        batch.iter().filter(|example| example.desirable == desirable).map(|example| example.log_prob).collect()
+        batch
+            .iter()
+            .filter(|example| example.desirable == desirable)
+            .map(|example| example.log_prob)
+            .collect()
     };
     let metrics = Metrics { kl: Some(z0), ..Metrics::of_classes(options.beta, &class(true), &class(false)) };
     Evaluated { loss, gradient, metrics }
@@ -108,7 +115,11 @@ mod tests {
 
     #[test]
     fn at_the_start_the_loss_is_half_the_mean_weight() {
-        let start = |desirable, weight| Unpaired { log_prob: LogProb { policy: -7.3, reference: -7.3 }, desirable, weight };
+        let start = |desirable, weight| Unpaired {
+            log_prob: LogProb { policy: -7.3, reference: -7.3 },
+            desirable,
+            weight,
+        };
         let batch = [start(true, 1.0), start(false, 1.0), start(false, 2.0), start(true, 4.0)];
         let options = Kto { desirable_weight: 3.0, ..Kto::default() };
         assert_eq!(kto(&options, &batch, &[ratio(0.0)]).loss, 0.5 * (3.0 + 1.0 + 2.0 + 12.0) / 4.0);

@@ -38,7 +38,9 @@ impl ClassWeights {
         match (desirable, undesirable) {
             (Weight::Given(desirable), Weight::Given(undesirable)) => Self { desirable, undesirable },
             (Weight::Given(desirable), Weight::Auto(_)) => Self { desirable, undesirable: desirable / ratio },
-            (Weight::Auto(_), Weight::Given(undesirable)) => Self { desirable: undesirable * ratio, undesirable },
+            (Weight::Auto(_), Weight::Given(undesirable)) => {
+                Self { desirable: undesirable * ratio, undesirable }
+            }
             (Weight::Auto(_), Weight::Auto(_)) => Self { desirable: ratio, undesirable: 1.0 },
         }
     }
@@ -58,7 +60,8 @@ mod tests {
 
     #[test]
     fn auto_reaches_the_balance() {
-        for (desirable, undesirable) in [(AUTO, Weight::Given(1.0)), (Weight::Given(1.0), AUTO), (AUTO, AUTO)] {
+        for (desirable, undesirable) in [(AUTO, Weight::Given(1.0)), (Weight::Given(1.0), AUTO), (AUTO, AUTO)]
+        {
             let weights = ClassWeights::resolve(desirable, undesirable, (10, 100), 4.0 / 3.0);
             assert!((class_balance(weights, (10, 100)).unwrap() - 4.0 / 3.0).abs() < 1e-12);
         }

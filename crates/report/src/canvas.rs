@@ -29,12 +29,14 @@ pub(crate) type At = (f64, f64);
 pub(crate) struct Canvas<'a, B: DrawingBackend> {
     area: &'a DrawingArea<B, Shift>,
     scale: f64,
+    baseline: f64,
 }
 
 impl<'a, B: DrawingBackend> Canvas<'a, B> {
-    /// A canvas over `area` with `scale` pixels of the backend to a CSS pixel.
-    pub(crate) fn new(area: &'a DrawingArea<B, Shift>, scale: f64) -> Self {
-        Self { area, scale }
+    /// A canvas over `area` with `scale` pixels of the backend to a CSS pixel. `baseline` is how far below the top
+    /// of a text the backend puts its baseline, in ems: backends differ.
+    pub(crate) fn new(area: &'a DrawingArea<B, Shift>, scale: f64, baseline: f64) -> Self {
+        Self { area, scale, baseline }
     }
 
     fn pixel(&self, (x, y): At) -> (i32, i32) {
@@ -52,8 +54,7 @@ impl<'a, B: DrawingBackend> Canvas<'a, B> {
     /// A line through `points`.
     pub(crate) fn line(&self, points: &[At], colour: RGBColor, opacity: f64, width: f64) -> Drawn<B> {
         let pixels: Vec<_> = points.iter().map(|point| self.pixel(*point)).collect();
-        self.area
-            .draw(&PathElement::new(pixels, self.stroke(colour, opacity, width)))
+        self.area.draw(&PathElement::new(pixels, self.stroke(colour, opacity, width)))
     }
 
     /// A line through `points` in strokes and gaps of the lengths in `dash`; solid if there are none.
@@ -82,35 +83,24 @@ impl<'a, B: DrawingBackend> Canvas<'a, B> {
 
     /// A filled circle.
     pub(crate) fn disc(&self, centre: At, radius: f64, colour: RGBColor, opacity: f64) -> Drawn<B> {
-        self.area.draw(&Circle::new(
-            self.pixel(centre),
-            self.length(radius),
-            colour.mix(opacity).filled(),
-        ))
+        self.area.draw(&Circle::new(self.pixel(centre), self.length(radius), colour.mix(opacity).filled()))
     }
 
     /// A series' marker.
     pub(crate) fn marker(&self, (x, y): At, look: Look) -> Drawn<B> {
         let colour = look.colour();
         let corners = |offsets: &[(f64, f64)]| -> Vec<At> {
-            offsets
-                .iter()
-                .map(|(right, down)| (x + right, y + down))
-                .collect()
+            offsets.iter().map(|(right, down)| (x + right, y + down)).collect()
         };
         match look.marker() {
             Marker::Circle => self.disc((x, y), 4.0, colour, 1.0),
-            Marker::Square => self.polygon(
-                &corners(&[(-3.6, -3.6), (3.6, -3.6), (3.6, 3.6), (-3.6, 3.6)]),
-                colour,
-                1.0,
-            ),
+            Marker::Square => {
+                self.polygon(&corners(&[(-3.6, -3.6), (3.6, -3.6), (3.6, 3.6), (-3.6, 3.6)]), colour, 1.0)
+            }
             Marker::Triangle => self.polygon(&corners(&[(0.0, -4.8), (4.6, 3.4), (-4.6, 3.4)]), colour, 1.0),
-            Marker::Diamond => self.polygon(
-                &corners(&[(0.0, -5.2), (5.2, 0.0), (0.0, 5.2), (-5.2, 0.0)]),
-                colour,
-                1.0,
-            ),
+            Marker::Diamond => {
+                self.polygon(&corners(&[(0.0, -5.2), (5.2, 0.0), (0.0, 5.2), (-5.2, 0.0)]), colour, 1.0)
+            }
             Marker::Cross => {
                 self.line(&corners(&[(-3.8, -3.8), (3.8, 3.8)]), colour, 1.0, 2.0)?;
                 self.line(&corners(&[(-3.8, 3.8), (3.8, -3.8)]), colour, 1.0, 2.0)
@@ -118,14 +108,36 @@ impl<'a, B: DrawingBackend> Canvas<'a, B> {
         }
     }
 
-    /// A line of text whose anchor is at `at`.
-    pub(crate) fn text(&self, text: &str, at: At, anchor: (HPos, VPos), size: f64, opacity: f64) -> Drawn<B> {
+    /// A line of text that starts, ends or has its middle at `at`.
+    pub(crate) fn text(
+        &self,
+        text: &str,
+        (x, y): At,
+        across: HPos,
+        down: Down,
+        size: f64,
+        opacity: f64,
+    ) -> Drawn<B> {
         let style = (FAMILY, FONT_HEIGHT * size * self.scale)
             .into_font()
             .color(&INK.mix(opacity))
-            .pos(Pos::new(anchor.0, anchor.1));
-        self.area.draw(&Text::new(text, self.pixel(at), style))
+            .pos(Pos::new(across, VPos::Top));
+        let drop = match down {
+            Down::Top => 0.76,
+            Down::Middle => 0.36,
+            Down::Bottom => -0.2,
+        };
+        let top = y + (drop - self.baseline) * size;
+        self.area.draw(&Text::new(text, self.pixel((x, top)), style))
     }
+}
+
+/// Which part of a text's height its anchor is.
+#[derive(Clone, Copy)]
+pub(crate) enum Down {
+    Top,
+    Middle,
+    Bottom,
 }
 
 /// The bundled font goes by the generic name, so that an SVG takes the reader's own sans-serif.
@@ -134,26 +146,24 @@ const FAMILY: FontFamily = FontFamily::SansSerif;
 /// Plotters sizes a font by its line, not by its em.
 const FONT_HEIGHT: f64 = 1.24;
 
+const ROOM: f64 = 1.17;
+
 /// Registers the bundled font, once.
 pub(crate) fn prepare_font() {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(|| {
         // A refusal shows as an error of the first text drawn.
-        let _ = register_font(
-            FAMILY.as_str(),
-            FontStyle::Normal,
-            include_bytes!("../assets/Roboto-Regular.ttf"),
-        );
+        let _ =
+            register_font(FAMILY.as_str(), FontStyle::Normal, include_bytes!("../assets/Roboto-Regular.ttf"));
     });
 }
 
-/// The width of a text of `size` pixels.
+/// The room that a text of `size` pixels needs; a reader's own sans-serif may be wider than the bundled one.
 pub(crate) fn text_width(text: &str, size: f64) -> f64 {
     prepare_font();
     // Measured large, because the answer is in whole pixels.
     let font = (FAMILY, 16.0 * FONT_HEIGHT * size).into_font();
-    font.box_size(text)
-        .map_or(0.0, |(width, _)| f64::from(width) / 16.0)
+    font.box_size(text).map_or(0.0, |(width, _)| ROOM * f64::from(width) / 16.0)
 }
 
 /// `text`, cut short with an ellipsis where it is wider than `width`.

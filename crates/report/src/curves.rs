@@ -94,10 +94,7 @@ pub(crate) fn figure(sweep: &Sweep, metric: &Metric) -> Option<Figure> {
         .map(|(x, name)| (name.clone(), bundles(sweep, metric, *x, width)))
         .filter(|(_, bundles)| !bundles.is_empty())
         .collect();
-    let all = panels
-        .iter()
-        .flat_map(|(_, bundles)| bundles)
-        .flat_map(|bundle| &bundle.points);
+    let all = panels.iter().flat_map(|(_, bundles)| bundles).flat_map(|bundle| &bundle.points);
     let all: Vec<f64> = all.flat_map(|(_, spread)| [spread.low, spread.high]).collect();
     if all.is_empty() {
         return None;
@@ -117,11 +114,7 @@ pub(crate) fn figure(sweep: &Sweep, metric: &Metric) -> Option<Figure> {
     }
     caption.push(metric.note.to_owned());
     let panel = |(name, bundles): (String, Vec<Bundle>)| {
-        let title = if one_x {
-            String::new()
-        } else {
-            format!("{}: {name}", sweep.x.label())
-        };
+        let title = if one_x { String::new() } else { format!("{}: {name}", sweep.x.label()) };
         panel(metric, title, &y, &bundles)
     };
     Some(Figure {
@@ -166,22 +159,11 @@ fn bundles(sweep: &Sweep, metric: &Metric, x: f64, width: u64) -> Vec<Bundle> {
             steps.entry(*step).or_default().push(*value);
         }
         let middle = (width - 1) as f64 / 2.0;
-        let points = steps
-            .into_iter()
-            .map(|(step, values)| ((step * width) as f64 + middle, spread(&values)));
-        Bundle {
-            series,
-            look,
-            runs: runs.len(),
-            points: points.collect(),
-        }
+        let points =
+            steps.into_iter().map(|(step, values)| ((step * width) as f64 + middle, spread(&values)));
+        Bundle { series, look, runs: runs.len(), points: points.collect() }
     };
-    sweep
-        .legend()
-        .into_iter()
-        .map(of_series)
-        .filter(|bundle| !bundle.points.is_empty())
-        .collect()
+    sweep.legend().into_iter().map(of_series).filter(|bundle| !bundle.points.is_empty()).collect()
 }
 
 /// A run's values, each the mean over `width` steps, by the number of that stretch of steps.
@@ -192,10 +174,7 @@ fn curve(run: &Run, metric: &Metric, width: u64) -> BTreeMap<u64, f64> {
             stretches.entry(record.step / width).or_default().push(*value);
         }
     }
-    stretches
-        .into_iter()
-        .map(|(stretch, values)| (stretch, spread(&values).mean))
-        .collect()
+    stretches.into_iter().map(|(stretch, values)| (stretch, spread(&values).mean)).collect()
 }
 
 fn spread(values: &[f64]) -> Spread {
@@ -207,10 +186,7 @@ fn spread(values: &[f64]) -> Spread {
 }
 
 fn panel(metric: &Metric, title: String, y: &Scale, bundles: &[Bundle]) -> Panel {
-    let steps = bundles
-        .iter()
-        .flat_map(|bundle| &bundle.points)
-        .map(|(step, _)| *step);
+    let steps = bundles.iter().flat_map(|bundle| &bundle.points).map(|(step, _)| *step);
     let last = steps.clone().fold(0.0, f64::max);
     let mut x = Scale::round("optimizer steps", [0.0, last], text::fixed);
     // Round ticks may reach beyond the last step; the axis need not.
@@ -218,58 +194,22 @@ fn panel(metric: &Metric, title: String, y: &Scale, bundles: &[Bundle]) -> Panel
     x.ticks.retain(|(tick, _)| *tick <= x.high);
     let mut marks = Vec::new();
     for bundle in bundles.iter().filter(|bundle| bundle.runs > 1) {
-        let points = bundle
-            .points
-            .iter()
-            .map(|(step, spread)| (*step, spread.low, spread.high))
-            .collect();
-        marks.push(Mark::Band {
-            look: bundle.look,
-            points,
-        });
+        let points = bundle.points.iter().map(|(step, spread)| (*step, spread.low, spread.high)).collect();
+        marks.push(Mark::Band { look: bundle.look, points });
     }
     for bundle in bundles {
-        let points: Vec<_> = bundle
-            .points
-            .iter()
-            .map(|(step, spread)| (*step, spread.mean))
-            .collect();
-        if points.len() < 10 {
-            marks.extend(points.iter().map(|(x, y)| Mark::Marker {
-                look: bundle.look,
-                x: *x,
-                y: *y,
-            }));
+        let points: Vec<_> = bundle.points.iter().map(|(step, spread)| (*step, spread.mean)).collect();
+        if points.len() <= 20 {
+            marks.extend(points.iter().map(|(x, y)| Mark::Marker { look: bundle.look, x: *x, y: *y }));
         }
-        marks.push(Mark::Line {
-            look: bundle.look,
-            points,
-        });
+        marks.push(Mark::Line { look: bundle.look, points });
     }
     let ends = bundles.iter().filter_map(|bundle| {
         let (_, spread) = bundle.points.last()?;
-        let value = if metric.percent {
-            text::percent(spread.mean)
-        } else {
-            text::number(spread.mean)
-        };
+        let value = if metric.percent { text::percent(spread.mean) } else { text::number(spread.mean) };
         Some(format!("{} ends at {value}", bundle.series))
     });
-    let place = if title.is_empty() {
-        String::new()
-    } else {
-        format!(", {title}")
-    };
-    let description = format!(
-        "{} over steps{place}. {}.",
-        metric.title,
-        ends.collect::<Vec<_>>().join("; ")
-    );
-    Panel {
-        title,
-        description,
-        x,
-        y: y.clone(),
-        marks,
-    }
+    let place = if title.is_empty() { String::new() } else { format!(", {title}") };
+    let description = format!("{} over steps{place}. {}.", metric.title, ends.collect::<Vec<_>>().join("; "));
+    Panel { title, description, x, y: y.clone(), marks }
 }

@@ -1,12 +1,9 @@
 //! Draws figures: one function for each thing that becomes an image, the same for SVG and PNG.
 
-use plotters::{
-    prelude::DrawingBackend,
-    style::text_anchor::{HPos, VPos},
-};
+use plotters::{prelude::DrawingBackend, style::text_anchor::HPos};
 
 use crate::{
-    canvas::{At, Canvas, Drawn, fit, text_width},
+    canvas::{At, Canvas, Down, Drawn, fit, text_width},
     figure::{Figure, Mark, Panel},
     look::{INK, Look},
 };
@@ -86,13 +83,7 @@ impl<'a> Sheet<'a> {
             legend.push(((x, y), name));
             x += wide + 24.0;
         }
-        Self {
-            figure,
-            title: fit(&figure.title, LARGE, width),
-            legend,
-            columns,
-            panels_from: y + 18.0,
-        }
+        Self { figure, title: fit(&figure.title, LARGE, width), legend, columns, panels_from: y + 18.0 }
     }
 }
 
@@ -108,18 +99,15 @@ impl Drawing for Sheet<'_> {
     }
 
     fn draw<B: DrawingBackend>(&self, canvas: &Canvas<'_, B>) -> Drawn<B> {
-        canvas.text(&self.title, (EDGE, EDGE), (HPos::Left, VPos::Top), LARGE, 1.0)?;
+        canvas.text(&self.title, (EDGE, EDGE), HPos::Left, Down::Top, LARGE, 1.0)?;
         for ((look, _), ((x, y), name)) in self.figure.legend.iter().zip(&self.legend) {
             draw_swatch(canvas, *look, (*x, *y))?;
-            canvas.text(name, (x + 42.0, *y), (HPos::Left, VPos::Center), MEDIUM, 1.0)?;
+            canvas.text(name, (x + 42.0, *y), HPos::Left, Down::Middle, MEDIUM, 1.0)?;
         }
         let (width, height) = self.figure.panel_size();
         for (index, panel) in self.figure.panels.iter().enumerate() {
             let (column, row) = ((index % self.columns) as f64, (index / self.columns) as f64);
-            let corner = (
-                EDGE + column * (width + GAP),
-                self.panels_from + row * (height + GAP),
-            );
+            let corner = (EDGE + column * (width + GAP), self.panels_from + row * (height + GAP));
             draw_panel(canvas, panel, corner, (width, height))?;
         }
         Ok(())
@@ -151,13 +139,8 @@ fn draw_panel<B: DrawingBackend>(
     (x, y): At,
     (width, height): At,
 ) -> Drawn<B> {
-    let y_labels = panel
-        .y
-        .ticks
-        .iter()
-        .map(|(_, label)| text_width(label, SMALL))
-        .fold(0.0, f64::max)
-        .min(width / 4.0);
+    let y_labels =
+        panel.y.ticks.iter().map(|(_, label)| text_width(label, SMALL)).fold(0.0, f64::max).min(width / 4.0);
     let title = if panel.title.is_empty() { 0.0 } else { 22.0 };
     let plane = Plane {
         panel,
@@ -168,22 +151,10 @@ fn draw_panel<B: DrawingBackend>(
         bottom: y + height - 42.0,
     };
     if !panel.title.is_empty() {
-        canvas.text(
-            &fit(&panel.title, MEDIUM, width),
-            (x, y + 2.0),
-            (HPos::Left, VPos::Top),
-            MEDIUM,
-            1.0,
-        )?;
+        canvas.text(&fit(&panel.title, MEDIUM, width), (x, y + 2.0), HPos::Left, Down::Top, MEDIUM, 1.0)?;
     }
     let label = fit(&panel.y.label, SMALL, width);
-    canvas.text(
-        &label,
-        (x, y + title + 2.0),
-        (HPos::Left, VPos::Top),
-        SMALL,
-        MUTED,
-    )?;
+    canvas.text(&label, (x, y + title + 2.0), HPos::Left, Down::Top, SMALL, MUTED)?;
     draw_axes(canvas, &plane)?;
     for mark in &panel.marks {
         draw_mark(canvas, &plane, mark)?;
@@ -192,17 +163,11 @@ fn draw_panel<B: DrawingBackend>(
 }
 
 fn draw_axes<B: DrawingBackend>(canvas: &Canvas<'_, B>, plane: &Plane<'_>) -> Drawn<B> {
-    let Plane {
-        panel,
-        left,
-        right,
-        bottom,
-        ..
-    } = *plane;
+    let Plane { panel, left, right, bottom, .. } = *plane;
     for (position, label) in &panel.y.ticks {
         let y = plane.y(*position);
         canvas.line(&[(left, y), (right, y)], INK, 0.11, 1.0)?;
-        canvas.text(label, (left - 8.0, y), (HPos::Right, VPos::Center), SMALL, MUTED)?;
+        canvas.text(label, (left - 8.0, y), HPos::Right, Down::Middle, SMALL, MUTED)?;
     }
     canvas.line(&[(left, bottom), (right, bottom)], INK, 0.6, 1.0)?;
     let mut free_from = f64::NEG_INFINITY;
@@ -212,18 +177,12 @@ fn draw_axes<B: DrawingBackend>(canvas: &Canvas<'_, B>, plane: &Plane<'_>) -> Dr
         let label = fit(label, SMALL, (right - left) / panel.x.ticks.len().min(6) as f64);
         let half = text_width(&label, SMALL) / 2.0;
         if x - half >= free_from {
-            canvas.text(&label, (x, bottom + 8.0), (HPos::Center, VPos::Top), SMALL, MUTED)?;
+            canvas.text(&label, (x, bottom + 8.0), HPos::Center, Down::Top, SMALL, MUTED)?;
             free_from = x + half + 8.0;
         }
     }
     let label = fit(&panel.x.label, SMALL, right - left);
-    canvas.text(
-        &label,
-        (f64::midpoint(left, right), bottom + 26.0),
-        (HPos::Center, VPos::Top),
-        SMALL,
-        MUTED,
-    )
+    canvas.text(&label, (f64::midpoint(left, right), bottom + 26.0), HPos::Center, Down::Top, SMALL, MUTED)
 }
 
 fn draw_mark<B: DrawingBackend>(canvas: &Canvas<'_, B>, plane: &Plane<'_>, mark: &Mark) -> Drawn<B> {
@@ -231,21 +190,17 @@ fn draw_mark<B: DrawingBackend>(canvas: &Canvas<'_, B>, plane: &Plane<'_>, mark:
     match mark {
         Mark::Rule { y, text } => {
             let y = plane.y(*y);
-            canvas.dashed(&[(plane.left, y), (plane.right, y)], &[4.0, 4.0], INK, 0.6, 1.0)?;
-            canvas.text(
-                text,
-                (plane.right, y - 3.0),
-                (HPos::Right, VPos::Bottom),
-                SMALL,
-                MUTED,
-            )
+            // On the axis there is a line already.
+            let dash: &[f64] = if y < plane.bottom { &[4.0, 4.0] } else { &[] };
+            canvas.dashed(&[(plane.left, y), (plane.right, y)], dash, INK, 0.6, 1.0)?;
+            canvas.text(text, (plane.right, y - 3.0), HPos::Right, Down::Bottom, SMALL, MUTED)
         }
         Mark::Band { look, points } => {
             let upper = points.iter().map(|(x, _, high)| at(*x, *high));
             let lower = points.iter().rev().map(|(x, low, _)| at(*x, *low));
             canvas.polygon(&upper.chain(lower).collect::<Vec<_>>(), look.colour(), 0.16)
         }
-        Mark::Dot { look, x, y } => canvas.disc(at(*x, *y), 2.25, look.colour(), 0.4),
+        Mark::Dot { look, x, y } => canvas.disc(at(*x, *y), 2.25, look.colour(), 0.5),
         Mark::Line { look, points } => {
             let points: Vec<At> = points.iter().map(|(x, y)| at(*x, *y)).collect();
             canvas.dashed(&points, look.dash(), look.colour(), 1.0, 1.75)

@@ -16,31 +16,19 @@ pub(crate) fn accuracy(sweep: &Sweep) -> Option<Figure> {
         Some(summary) => summary
             .points
             .iter()
-            .map(|point| Shown {
-                estimate: Some(point.accuracy),
-                ..Shown::at(point, point.seeds.clone())
-            })
+            .map(|point| Shown { estimate: Some(point.accuracy), ..Shown::at(point, point.seeds.clone()) })
             .collect(),
         None => measured(sweep),
     };
     let mut rules = vec![(0.5, "chance")];
-    rules.extend(
-        sweep
-            .summary
-            .iter()
-            .filter_map(|s| s.oracle_accuracy)
-            .map(|share| (share, "oracle")),
-    );
-    let seen = points
-        .iter()
-        .flat_map(Shown::values)
-        .chain(rules.iter().map(|rule| rule.0));
+    rules.extend(sweep.summary.iter().filter_map(|s| s.oracle_accuracy).map(|share| (share, "oracle")));
+    let seen = points.iter().flat_map(Shown::values).chain(rules.iter().map(|rule| rule.0));
     let y = Scale::round("held-out preference accuracy", seen, |tick, decimals| {
         format!("{}\u{a0}%", text::fixed(tick * 100.0, decimals.saturating_sub(2)))
     });
     let mut caption = match &sweep.summary {
         Some(_) => "Whiskers are 95 % intervals; faint dots are single seeds.".to_owned(),
-        None => "Each faint dot is one run’s latest evaluation; the sweep has no intervals yet.".to_owned(),
+        None => "Each marker is one run’s latest evaluation; the sweep has no intervals yet.".to_owned(),
     };
     caption.push_str(" The line “chance” is what guessing reaches.");
     if rules.len() > 1 {
@@ -48,19 +36,9 @@ pub(crate) fn accuracy(sweep: &Sweep) -> Option<Figure> {
     }
     let shown = |point: &Shown| {
         let estimate = point.estimate?;
-        Some(format!(
-            "{} ({})",
-            text::percent(estimate.value),
-            text::percent_interval(estimate)
-        ))
+        Some(format!("{} ({})", text::percent(estimate.value), text::percent_interval(estimate)))
     };
-    let plot = Plot {
-        name: "accuracy",
-        title: "Held-out preference accuracy",
-        caption,
-        y,
-        rules,
-    };
+    let plot = Plot { name: "accuracy", title: "Held-out preference accuracy", caption, y, rules };
     figure(sweep, plot, &points, shown)
 }
 
@@ -70,25 +48,17 @@ pub(crate) fn margin(sweep: &Sweep) -> Option<Figure> {
         .summary
         .iter()
         .flat_map(|summary| &summary.points)
-        .map(|point| Shown {
-            estimate: Some(point.margin),
-            ..Shown::at(point, Vec::new())
-        })
+        .map(|point| Shown { estimate: Some(point.margin), ..Shown::at(point, Vec::new()) })
         .collect();
     let seen = points.iter().flat_map(Shown::values).chain([0.0]);
-    let y = Scale::round("reward margin, nats × β", seen, text::fixed);
+    let y = Scale::round("reward margin", seen, text::fixed);
     let caption =
         "Mean reward of the chosen completion minus that of the rejected one on held-out pairs, with 95 % \
                    intervals. Margins grow with β and training length; they are not a measure of quality."
             .to_owned();
     let shown = |point: &Shown| point.estimate.map(|estimate| text::number(estimate.value));
-    let plot = Plot {
-        name: "margin",
-        title: "Reward margin on held-out pairs",
-        caption,
-        y,
-        rules: vec![(0.0, "")],
-    };
+    let plot =
+        Plot { name: "margin", title: "Reward margin on held-out pairs", caption, y, rules: vec![(0.0, "")] };
     figure(sweep, plot, &points, shown)
 }
 
@@ -102,18 +72,11 @@ struct Shown {
 
 impl Shown {
     fn at(point: &Point, seeds: Vec<f64>) -> Self {
-        Self {
-            series: point.series.clone(),
-            x: point.x,
-            estimate: None,
-            seeds,
-        }
+        Self { series: point.series.clone(), x: point.x, estimate: None, seeds }
     }
 
     fn values(&self) -> impl Iterator<Item = f64> {
-        let ends = self
-            .estimate
-            .map(|estimate| [estimate.low, estimate.value, estimate.high]);
+        let ends = self.estimate.map(|estimate| [estimate.low, estimate.value, estimate.high]);
         ends.into_iter().flatten().chain(self.seeds.iter().copied())
     }
 }
@@ -122,12 +85,7 @@ impl Shown {
 fn measured(sweep: &Sweep) -> Vec<Shown> {
     let of_run = |run: &Run| {
         let seeds = vec![run.last(Kind::Eval, "eval_rewards/accuracies")?];
-        Some(Shown {
-            series: sweep.series_of(run),
-            x: sweep.x.of_run(run)?,
-            estimate: None,
-            seeds,
-        })
+        Some(Shown { series: sweep.series_of(run), x: sweep.x.of_run(run)?, estimate: None, seeds })
     };
     sweep.runs.iter().filter_map(of_run).collect()
 }
@@ -155,69 +113,37 @@ fn figure(
     } else {
         (sweep.x.scale(), format!("{} by {}", plot.title, sweep.x.label()))
     };
-    let mut marks: Vec<Mark> = plot
-        .rules
-        .iter()
-        .map(|(y, text)| Mark::Rule {
-            y: *y,
-            text: (*text).to_owned(),
-        })
-        .collect();
+    let mut marks: Vec<Mark> =
+        plot.rules.iter().map(|(y, text)| Mark::Rule { y: *y, text: (*text).to_owned() }).collect();
     let place = |point: &Shown| {
         let index = sweep.look(&point.series).0 as f64;
-        if one_x {
-            index
-        } else {
-            sweep.x.place(point.x) + beside(sweep, &x, index)
-        }
+        if one_x { index } else { sweep.x.place(point.x) + beside(sweep, &x, index) }
     };
     for point in points {
-        let (look, x) = (sweep.look(&point.series), place(point));
-        marks.extend(point.seeds.iter().map(|y| Mark::Dot { look, x, y: *y }));
+        // Beside the whisker, not behind it.
+        let (look, x) = (sweep.look(&point.series), place(point) + 0.01 * (x.high - x.low));
+        marks.extend(point.seeds.iter().map(|y| match point.estimate {
+            Some(_) => Mark::Dot { look, x, y: *y },
+            None => Mark::Marker { look, x, y: *y },
+        }));
     }
     for (look, name) in sweep.legend() {
         let mut own: Vec<&Shown> = points.iter().filter(|point| point.series == name).collect();
         own.sort_by(|a, b| a.x.total_cmp(&b.x));
-        let line: Vec<_> = own
-            .iter()
-            .filter_map(|p| p.estimate.map(|e| (place(p), e.value)))
-            .collect();
+        let line: Vec<_> = own.iter().filter_map(|p| p.estimate.map(|e| (place(p), e.value))).collect();
         if !one_x && line.len() > 1 {
             marks.push(Mark::Line { look, points: line });
         }
-        for (x, estimate) in own
-            .iter()
-            .filter_map(|point| point.estimate.map(|e| (place(point), e)))
-        {
-            marks.push(Mark::Interval {
-                look,
-                x,
-                low: estimate.low,
-                high: estimate.high,
-            });
-            marks.push(Mark::Marker {
-                look,
-                x,
-                y: estimate.value,
-            });
+        for (x, estimate) in own.iter().filter_map(|point| point.estimate.map(|e| (place(point), e))) {
+            marks.push(Mark::Interval { look, x, low: estimate.low, high: estimate.high });
+            marks.push(Mark::Marker { look, x, y: estimate.value });
         }
     }
     let facts = points.iter().filter_map(|point| {
-        Some(format!(
-            "{} at {}: {}",
-            point.series,
-            sweep.x.name(point.x),
-            value(point)?
-        ))
+        Some(format!("{} at {}: {}", point.series, sweep.x.name(point.x), value(point)?))
     });
     let description = format!("{title}. {}.", facts.collect::<Vec<_>>().join("; "));
-    let panel = Panel {
-        title: String::new(),
-        description,
-        x,
-        y: plot.y,
-        marks,
-    };
+    let panel = Panel { title: String::new(), description, x, y: plot.y, marks };
     Some(Figure {
         name: plot.name.to_owned(),
         title,
@@ -229,23 +155,14 @@ fn figure(
 
 /// With one x value, the series stand side by side.
 fn series_scale(sweep: &Sweep) -> Scale {
-    let ticks: Vec<_> = sweep
-        .series
-        .iter()
-        .enumerate()
-        .map(|(index, name)| (index as f64, name.clone()))
-        .collect();
-    Scale {
-        label: String::new(),
-        low: -0.5,
-        high: ticks.len() as f64 - 0.5,
-        ticks,
-    }
+    let ticks: Vec<_> =
+        sweep.series.iter().enumerate().map(|(index, name)| (index as f64, name.clone())).collect();
+    Scale { label: String::new(), low: -0.5, high: ticks.len() as f64 - 0.5, ticks }
 }
 
 /// How far beside its x a series is drawn, so that whiskers do not cover each other.
 fn beside(sweep: &Sweep, scale: &Scale, index: f64) -> f64 {
     let count = sweep.series.len() as f64;
-    let step = (0.016 * (scale.high - scale.low)).min(0.5 * sweep.x.least_gap() / count);
+    let step = (0.024 * (scale.high - scale.low)).min(0.5 * sweep.x.least_gap() / count);
     (index - (count - 1.0) / 2.0) * step
 }

@@ -20,11 +20,7 @@ pub(crate) struct Figure {
 impl Figure {
     /// Width and height of each panel, in CSS pixels: a lone panel is large, small multiples are small.
     pub(crate) fn panel_size(&self) -> (f64, f64) {
-        if self.panels.len() == 1 {
-            (600.0, 360.0)
-        } else {
-            (320.0, 230.0)
-        }
+        if self.panels.len() == 1 { (500.0, 320.0) } else { (320.0, 230.0) }
     }
 }
 
@@ -49,10 +45,7 @@ pub(crate) enum Mark {
     /// A dashed horizontal line with a word on it.
     Rule { y: f64, text: String },
     /// The range between two curves: (x, low, high).
-    Band {
-        look: Look,
-        points: Vec<(f64, f64, f64)>,
-    },
+    Band { look: Look, points: Vec<(f64, f64, f64)> },
     /// A faint dot: one seed.
     Dot { look: Look, x: f64, y: f64 },
     /// A curve.
@@ -87,9 +80,7 @@ impl Scale {
         let (mut low, mut high) = values
             .into_iter()
             .filter(|value| value.is_finite())
-            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
-                (low.min(value), high.max(value))
-            });
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
         if low > high {
             (low, high) = (0.0, 1.0);
         }
@@ -104,33 +95,20 @@ impl Scale {
             .map(|index| (first + f64::from(index)) * step)
             .map(|tick| (tick, format(tick, decimals)))
             .collect();
-        Self {
-            label: label.to_owned(),
-            low: first * step,
-            high: last * step,
-            ticks,
-        }
+        Self { label: label.to_owned(), low: first * step, high: last * step, ticks }
     }
 
     /// Where `value` lies between the ends of the axis, 0 to 1.
     pub(crate) fn place(&self, value: f64) -> f64 {
         let span = self.high - self.low;
-        if span > 0.0 {
-            (value - self.low) / span
-        } else {
-            0.5
-        }
+        if span > 0.0 { (value - self.low) / span } else { 0.5 }
     }
 }
 
 /// The smallest of 1, 2, 5, 10, … (or a tenth, a hundredth, …) that is not below `step`.
 fn round_step(step: f64) -> f64 {
     let power = 10f64.powf(step.log10().floor());
-    [1.0, 2.0, 5.0, 10.0]
-        .into_iter()
-        .map(|digit| digit * power)
-        .find(|round| *round >= step)
-        .unwrap_or(step)
+    [1.0, 2.0, 5.0, 10.0].into_iter().map(|digit| digit * power).find(|round| *round >= step).unwrap_or(step)
 }
 
 #[cfg(test)]
@@ -140,15 +118,11 @@ mod tests {
     #[test]
     fn round_scales_hold_their_values() {
         let labels = |values: &[f64]| {
-            let scale = Scale::round("", values.iter().copied(), |tick, decimals| {
-                format!("{tick:.decimals$}")
-            });
+            let scale =
+                Scale::round("", values.iter().copied(), |tick, decimals| format!("{tick:.decimals$}"));
             scale.ticks.into_iter().map(|(_, text)| text).collect::<Vec<_>>()
         };
-        assert_eq!(
-            labels(&[0.48, 0.71]),
-            ["0.45", "0.50", "0.55", "0.60", "0.65", "0.70", "0.75"]
-        );
+        assert_eq!(labels(&[0.48, 0.71]), ["0.45", "0.50", "0.55", "0.60", "0.65", "0.70", "0.75"]);
         assert_eq!(labels(&[0.0, 10.0]), ["0", "2", "4", "6", "8", "10"]);
         assert_eq!(labels(&[f64::NAN]), labels(&[]));
         assert_eq!(labels(&[3.0, 3.0]), ["2.6", "2.8", "3.0", "3.2", "3.4"]);

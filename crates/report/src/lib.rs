@@ -19,8 +19,8 @@
 //! # Ok::<(), prospect_report::ReportError>(())
 //! ```
 //!
-//! Inside: [`sweep`] reads; [`estimates`] and [`curves`] turn what was read into a [`figure`], which is plain data;
-//! [`draw`] draws any figure on a [`canvas`], and [`image`] turns that into SVG and PNG; [`tables`] and [`page`]
+//! Inside: `sweep` reads; `estimates` and `curves` turn what was read into a `figure`, which is plain data;
+//! `draw` draws any figure on a `canvas`, and `image` turns that into SVG and PNG; `tables` and `page`
 //! write the rest.
 
 mod canvas;
@@ -87,10 +87,7 @@ pub fn render(sweep: &SweepDir, out: &Path) -> Result<PathBuf, ReportError> {
         image::write_png(&sheet, figure, &file("png"))?;
     }
     for table in tables::all(&sweep) {
-        write_text(
-            &out.join("tables").join(format!("{}.csv", table.name)),
-            &table.csv(),
-        )?;
+        write_text(&out.join("tables").join(format!("{}.csv", table.name)), &table.csv())?;
     }
     let page = out.join("index.html");
     write_text(&page, &page::html(&sweep, &figures)?)?;

@@ -27,13 +27,9 @@ impl Figures {
     pub(crate) fn of(sweep: &Sweep) -> Self {
         let curve = |metric| curves::figure(sweep, metric);
         let training = [&curves::LOSS, &curves::TRAIN_MARGIN, &curves::HELD_OUT_ACCURACY].map(curve);
-        let margins = [
-            estimates::margin(sweep),
-            curve(&curves::HELD_OUT_MARGIN),
-            curve(&curves::KL),
-        ]
-        .into_iter()
-        .flatten();
+        let margins = [estimates::margin(sweep), curve(&curves::HELD_OUT_MARGIN), curve(&curves::KL)]
+            .into_iter()
+            .flatten();
         Self {
             answer: estimates::accuracy(sweep).into_iter().collect(),
             training: training.into_iter().flatten().collect(),
@@ -50,12 +46,7 @@ impl Figures {
 /// The page as one HTML document.
 pub(crate) fn html(sweep: &Sweep, figures: &Figures) -> Result<String, ReportError> {
     let mut environment = Environment::new();
-    environment.set_syntax(
-        SyntaxConfig::builder()
-            .trim_blocks(true)
-            .lstrip_blocks(true)
-            .build()?,
-    );
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     // The name's ending switches escaping on.
     environment.add_template("report.html", include_str!("report.html.j2"))?;
     let page = Page::of(sweep, figures)?;
@@ -100,9 +91,7 @@ impl<'a> Page<'a> {
             question: &experiment.question,
             verdict: summary.map(|summary| summary.verdict.as_str()),
             method: summary.map(|summary| summary.method.as_str()),
-            start_accuracy: summary
-                .and_then(|summary| summary.start_accuracy)
-                .map(text::percent),
+            start_accuracy: summary.and_then(|summary| summary.start_accuracy).map(text::percent),
             progress: progress(sweep),
             failed: (failed > 0).then(|| text::count(failed, "run")),
             baseline: &experiment.baseline,
@@ -111,16 +100,10 @@ impl<'a> Page<'a> {
             answer: views(&figures.answer)?,
             training: views(&figures.training)?,
             margins: views(&figures.margins)?,
-            contrasts: contrasts
-                .map(|contrast| ContrastRow::of(sweep, contrast))
-                .collect(),
+            contrasts: contrasts.map(|contrast| ContrastRow::of(sweep, contrast)).collect(),
             setting_names: sweep.setting_names(),
             runs: sweep.runs.iter().map(|run| RunRow::of(sweep, run)).collect(),
-            stages: sweep
-                .stages
-                .iter()
-                .map(|(name, run)| (name.as_str(), RunRow::of(sweep, run)))
-                .collect(),
+            stages: sweep.stages.iter().map(|(name, run)| (name.as_str(), RunRow::of(sweep, run))).collect(),
             data: datasets(sweep),
             base: Document::of(&experiment.base),
             commands: experiment.commands.join("\n"),
@@ -142,11 +125,7 @@ fn progress(sweep: &Sweep) -> String {
         .map(|(count, state)| format!("{count} {state}"))
         .collect();
     let total = text::count(sweep.runs.len(), "run");
-    if parts.is_empty() {
-        total
-    } else {
-        format!("{total}: {}", parts.join(", "))
-    }
+    if parts.is_empty() { total } else { format!("{total}: {}", parts.join(", ")) }
 }
 
 #[derive(Serialize)]
@@ -172,16 +151,8 @@ impl FigureView {
             .iter()
             .map(|panel| image::svg(&Plot { panel, size }, figure, Frame::Page(&panel.description)))
             .collect::<Result<_, _>>()?;
-        let Figure {
-            name, title, caption, ..
-        } = figure.clone();
-        Ok(Self {
-            name,
-            title,
-            caption,
-            legend,
-            panels,
-        })
+        let Figure { name, title, caption, .. } = figure.clone();
+        Ok(Self { name, title, caption, legend, panels })
     }
 }
 
@@ -200,14 +171,7 @@ struct ContrastRow {
 
 impl ContrastRow {
     fn of(sweep: &Sweep, contrast: &Contrast) -> Self {
-        let Contrast {
-            series,
-            baseline,
-            x,
-            difference,
-            seeds,
-            pairs,
-        } = contrast;
+        let Contrast { series, baseline, x, difference, seeds, pairs } = contrast;
         let reading = if difference.low > 0.0 {
             format!("{series} higher")
         } else if difference.high < 0.0 {
@@ -246,13 +210,7 @@ struct RunRow {
 impl RunRow {
     fn of(sweep: &Sweep, run: &Run) -> Self {
         let names = sweep.setting_names();
-        let setting = |name: &String| {
-            run.planned
-                .settings
-                .get(name)
-                .map(text::setting)
-                .unwrap_or_default()
-        };
+        let setting = |name: &String| run.planned.settings.get(name).map(text::setting).unwrap_or_default();
         let none = || "–".to_owned();
         let timed = run.status.as_ref().filter(|status| status.seconds > 0.0);
         let last = |metric| run.last(Kind::Eval, metric);
@@ -264,9 +222,7 @@ impl RunRow {
             accuracy: last("eval_rewards/accuracies").map_or_else(none, text::percent),
             margin: last("eval_rewards/margins").map_or_else(none, text::number),
             duration: timed.map_or_else(none, |status| text::duration(status.seconds)),
-            rate: timed.map_or_else(none, |status| {
-                format!("{:.0}", status.tokens as f64 / status.seconds)
-            }),
+            rate: timed.map_or_else(none, |status| format!("{:.0}", status.tokens as f64 / status.seconds)),
             state: run.state(),
             error: run.error().map(str::to_owned),
         }
@@ -282,10 +238,7 @@ struct Document {
 
 impl Document {
     fn of(value: &Value) -> Self {
-        Self {
-            rows: tree::rows(value),
-            json: format!("{value:#}"),
-        }
+        Self { rows: tree::rows(value), json: format!("{value:#}") }
     }
 }
 

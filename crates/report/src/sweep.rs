@@ -36,20 +36,12 @@ pub(crate) struct Run {
 impl Sweep {
     /// Reads the sweep's files. A broken file of one run is shown with that run; only the sweep's own are needed.
     pub(crate) fn read(dir: &SweepDir) -> Result<Self, ReportError> {
-        let failed = |source| ReportError::Sweep {
-            path: dir.path().to_owned(),
-            source,
-        };
+        let failed = |source| ReportError::Sweep { path: dir.path().to_owned(), source };
         let experiment = dir.experiment().map_err(failed)?;
         let summary = dir.summary().map_err(failed)?;
-        let planned_series = experiment
-            .runs
-            .iter()
-            .map(|run| text_of(run.settings.get(&experiment.series.key)));
-        let estimated_series = summary
-            .iter()
-            .flat_map(|summary| &summary.points)
-            .map(|p| p.series.clone());
+        let planned_series =
+            experiment.runs.iter().map(|run| text_of(run.settings.get(&experiment.series.key)));
+        let estimated_series = summary.iter().flat_map(|summary| &summary.points).map(|p| p.series.clone());
         let mut series = Vec::new();
         for name in planned_series.chain(estimated_series) {
             if !series.contains(&name) {
@@ -57,27 +49,12 @@ impl Sweep {
             }
         }
         let x = XAxis::of(&experiment, summary.as_ref());
-        let runs = experiment
-            .runs
-            .iter()
-            .map(|planned| Run::read(&dir.run(&planned.id), planned.clone()));
+        let runs = experiment.runs.iter().map(|planned| Run::read(&dir.run(&planned.id), planned.clone()));
         let stages = experiment.stages.iter().map(|stage| {
-            let planned = PlannedRun {
-                id: stage.id.clone(),
-                settings: BTreeMap::new(),
-                seed: 0,
-                data: 0,
-            };
+            let planned = PlannedRun { id: stage.id.clone(), settings: BTreeMap::new(), seed: 0, data: 0 };
             (stage.name.clone(), Run::read(&dir.run(&stage.id), planned))
         });
-        Ok(Self {
-            series,
-            x,
-            runs: runs.collect(),
-            stages: stages.collect(),
-            experiment,
-            summary,
-        })
+        Ok(Self { series, x, runs: runs.collect(), stages: stages.collect(), experiment, summary })
     }
 
     /// How the series called `name` looks.
@@ -92,21 +69,13 @@ impl Sweep {
 
     /// What each look stands for.
     pub(crate) fn legend(&self) -> Vec<(Look, String)> {
-        self.series
-            .iter()
-            .enumerate()
-            .map(|(index, name)| (Look(index), name.clone()))
-            .collect()
+        self.series.iter().enumerate().map(|(index, name)| (Look(index), name.clone())).collect()
     }
 
     /// Names of the swept settings, in alphabetical order.
     pub(crate) fn setting_names(&self) -> Vec<String> {
         let names = self.runs.iter().flat_map(|run| run.planned.settings.keys());
-        names
-            .collect::<std::collections::BTreeSet<_>>()
-            .into_iter()
-            .cloned()
-            .collect()
+        names.collect::<std::collections::BTreeSet<_>>().into_iter().cloned().collect()
     }
 }
 
@@ -116,13 +85,7 @@ impl Run {
         let status = kept(dir.status(), &mut unreadable).flatten();
         let metrics = kept(dir.metrics(), &mut unreadable).unwrap_or_default();
         let pairs = kept(dir.pairs(), &mut unreadable).map_or(0, |pairs| pairs.len());
-        Self {
-            planned,
-            status,
-            metrics,
-            pairs,
-            unreadable,
-        }
+        Self { planned, status, metrics, pairs, unreadable }
     }
 
     /// Whether the run has come to its end, has failed, or neither.
@@ -199,12 +162,7 @@ impl XAxis {
             Some(names) => (0..names.len()).map(|index| index as f64).collect(),
             None => settings.iter().filter_map(|setting| setting.as_f64()).collect(),
         };
-        values.extend(
-            summary
-                .iter()
-                .flat_map(|summary| &summary.points)
-                .map(|point| point.x),
-        );
+        values.extend(summary.iter().flat_map(|summary| &summary.points).map(|point| point.x));
         values.retain(|value| value.is_finite());
         values.sort_by(f64::total_cmp);
         values.dedup();
@@ -224,12 +182,7 @@ impl XAxis {
             _ => false,
         };
         let values = values.iter().map(|value| (*value, name(*value))).collect();
-        Self {
-            axis: experiment.x.clone(),
-            values,
-            named,
-            logarithmic,
-        }
+        Self { axis: experiment.x.clone(), values, named, logarithmic }
     }
 
     /// The values and their names, in rising order.
@@ -252,10 +205,9 @@ impl XAxis {
     pub(crate) fn of_run(&self, run: &Run) -> Option<f64> {
         let setting = run.planned.settings.get(&self.axis.key).unwrap_or(&Value::Null);
         match &self.named {
-            Some(names) => names
-                .iter()
-                .position(|name| *name == text::setting(setting))
-                .map(|index| index as f64),
+            Some(names) => {
+                names.iter().position(|name| *name == text::setting(setting)).map(|index| index as f64)
+            }
             None => setting.as_f64(),
         }
     }
@@ -267,28 +219,16 @@ impl XAxis {
 
     /// The scale: from the first value to the last with a margin, each value a tick.
     pub(crate) fn scale(&self) -> Scale {
-        let ticks: Vec<_> = self
-            .values
-            .iter()
-            .map(|(x, name)| (self.place(*x), name.clone()))
-            .collect();
+        let ticks: Vec<_> = self.values.iter().map(|(x, name)| (self.place(*x), name.clone())).collect();
         let low = ticks.first().map_or(0.0, |tick| tick.0);
         let high = ticks.last().map_or(1.0, |tick| tick.0);
         let margin = if high > low { 0.06 * (high - low) } else { 0.5 };
-        Scale {
-            label: self.label().to_owned(),
-            low: low - margin,
-            high: high + margin,
-            ticks,
-        }
+        Scale { label: self.label().to_owned(), low: low - margin, high: high + margin, ticks }
     }
 
     /// The least distance of two neighbours on the scale.
     pub(crate) fn least_gap(&self) -> f64 {
         let places: Vec<f64> = self.values.iter().map(|(x, _)| self.place(*x)).collect();
-        places
-            .windows(2)
-            .map(|pair| pair[1] - pair[0])
-            .fold(f64::INFINITY, f64::min)
+        places.windows(2).map(|pair| pair[1] - pair[0]).fold(f64::INFINITY, f64::min)
     }
 }

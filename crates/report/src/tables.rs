@@ -74,12 +74,7 @@ fn points(sweep: &Sweep) -> Table {
             "seeds",
             "seed_accuracies",
         ]),
-        rows: sweep
-            .summary
-            .iter()
-            .flat_map(|summary| &summary.points)
-            .map(row)
-            .collect(),
+        rows: sweep.summary.iter().flat_map(|summary| &summary.points).map(row).collect(),
     }
 }
 
@@ -108,12 +103,7 @@ fn contrasts(sweep: &Sweep) -> Table {
             "seeds",
             "pairs",
         ]),
-        rows: sweep
-            .summary
-            .iter()
-            .flat_map(|summary| &summary.contrasts)
-            .map(row)
-            .collect(),
+        rows: sweep.summary.iter().flat_map(|summary| &summary.contrasts).map(row).collect(),
     }
 }
 
@@ -129,13 +119,9 @@ fn run_columns(sweep: &Sweep, more: &[&str]) -> Vec<String> {
 fn run_cells(sweep: &Sweep, run: &Run) -> Vec<String> {
     let mut cells = vec![run.planned.id.clone()];
     let settings = sweep.setting_names();
-    cells.extend(settings.iter().map(|name| {
-        run.planned
-            .settings
-            .get(name)
-            .map(text::setting)
-            .unwrap_or_default()
-    }));
+    cells.extend(
+        settings.iter().map(|name| run.planned.settings.get(name).map(text::setting).unwrap_or_default()),
+    );
     cells.push(run.planned.seed.to_string());
     cells
 }
@@ -145,10 +131,7 @@ fn runs(sweep: &Sweep) -> Table {
     let row = |run: &Run| {
         let mut row = run_cells(sweep, run);
         let data = sweep.experiment.data.get(run.planned.data);
-        row.push(
-            data.map(|data| data.path.display().to_string())
-                .unwrap_or_default(),
-        );
+        row.push(data.map(|data| data.path.display().to_string()).unwrap_or_default());
         row.push(run.steps().map(|steps| steps.to_string()).unwrap_or_default());
         row.push(or_empty(run.last(Kind::Eval, "eval_rewards/accuracies")));
         row.push(or_empty(run.last(Kind::Eval, "eval_rewards/margins")));
@@ -171,11 +154,7 @@ fn runs(sweep: &Sweep) -> Table {
         "state",
         "error",
     ];
-    Table {
-        name: "runs",
-        columns: run_columns(sweep, &more),
-        rows: sweep.runs.iter().map(row).collect(),
-    }
+    Table { name: "runs", columns: run_columns(sweep, &more), rows: sweep.runs.iter().map(row).collect() }
 }
 
 fn curves(sweep: &Sweep) -> Table {
@@ -190,11 +169,7 @@ fn curves(sweep: &Sweep) -> Table {
             }
         }
     }
-    Table {
-        name: "curves",
-        columns: run_columns(sweep, &["step", "metric", "value"]),
-        rows,
-    }
+    Table { name: "curves", columns: run_columns(sweep, &["step", "metric", "value"]), rows }
 }
 
 #[cfg(test)]
@@ -203,11 +178,8 @@ mod tests {
 
     #[test]
     fn cells_with_commas_and_quotes_survive() {
-        let table = Table {
-            name: "t",
-            columns: columns(&["a", "b"]),
-            rows: vec![columns(&["x, y", "say \"so\""])],
-        };
+        let table =
+            Table { name: "t", columns: columns(&["a", "b"]), rows: vec![columns(&["x, y", "say \"so\""])] };
         assert_eq!(table.csv(), "a,b\n\"x, y\",\"say \"\"so\"\"\"\n");
     }
 }

@@ -29,11 +29,7 @@ const MADE: Made<'_> = Made {
 };
 
 fn estimate(value: f64, half: f64) -> Estimate {
-    Estimate {
-        value,
-        low: value - half,
-        high: value + half,
-    }
+    Estimate { value, low: value - half, high: value + half }
 }
 
 /// A deterministic wiggle in −1..1.
@@ -84,19 +80,10 @@ impl Made<'_> {
                 "prospect prepare-data pipelines/hh.yaml --out data/hh".to_owned(),
                 "prospect sweep experiments/imbalance.yaml --out runs/imbalance".to_owned(),
             ],
-            x: Axis {
-                key: "data.desirable_fraction".to_owned(),
-                label: "desirable kept, %".to_owned(),
-            },
-            series: Axis {
-                key: "method".to_owned(),
-                label: "Method".to_owned(),
-            },
+            x: Axis { key: "data.desirable_fraction".to_owned(), label: "desirable kept, %".to_owned() },
+            series: Axis { key: "method".to_owned(), label: "Method".to_owned() },
             baseline: "dpo".to_owned(),
-            stages: vec![Stage {
-                name: "sft".to_owned(),
-                id: "ab54d286474ab9e9".to_owned(),
-            }],
+            stages: vec![Stage { name: "sft".to_owned(), id: "ab54d286474ab9e9".to_owned() }],
             data: self.xs.iter().map(data).collect(),
             runs,
             base: json!({"model": {"weights": "hf://HuggingFaceTB/SmolLM2-135M", "lora": {"r": 16, "alpha": 32}},
@@ -115,25 +102,13 @@ impl Made<'_> {
         let run = sweep.run(&planned.id);
         run.begin(&json!({"seed": planned.seed})).unwrap();
         if index == 3 {
-            let error = Some(format!(
-                "loss is NaN at step 12; lower learning_rate ({})",
-                self.question
-            ));
-            run.set_status(&Status {
-                state: State::Failed,
-                seconds: 31.0,
-                tokens: 900,
-                error,
-            })
-            .unwrap();
+            let error = Some(format!("loss is NaN at step 12; lower learning_rate ({})", self.question));
+            run.set_status(&Status { state: State::Failed, seconds: 31.0, tokens: 900, error }).unwrap();
             return;
         }
         let mut writer = run.metrics_writer().unwrap();
         let mut append = |kind, step, values: &[(&str, f64)]| {
-            let values = values
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), *value))
-                .collect();
+            let values = values.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
             writer.append(&Record { kind, step, values }).unwrap();
         };
         let steps = if x < 0.05 { 60 } else { 240 };
@@ -142,10 +117,7 @@ impl Made<'_> {
             let noise = wiggle(planned.seed, step);
             let mut values = vec![
                 ("loss", 0.69 - 0.3 * done + 0.05 * noise),
-                (
-                    "rewards/margins",
-                    1.2 * done + 0.1 * noise + 0.05 * planned.seed as f64,
-                ),
+                ("rewards/margins", 1.2 * done + 0.1 * noise + 0.05 * planned.seed as f64),
             ];
             if series == "kto" {
                 values.push(("kl", 0.5 * done + 0.05 * noise.abs()));
@@ -153,10 +125,7 @@ impl Made<'_> {
             append(Kind::Train, step, &values);
             if step % 20 == 0 {
                 let accuracy = self.accuracy(series, x) - 0.1 * (-6.0 * done).exp() + 0.01 * noise;
-                let eval = [
-                    ("eval_rewards/accuracies", accuracy),
-                    ("eval_rewards/margins", 0.8 * done),
-                ];
+                let eval = [("eval_rewards/accuracies", accuracy), ("eval_rewards/margins", 0.8 * done)];
                 append(Kind::Eval, step, &eval);
             }
         }
@@ -167,13 +136,8 @@ impl Made<'_> {
             rejected: 0.0,
         }])
         .unwrap();
-        run.set_status(&Status {
-            state: State::Finished,
-            seconds: 754.0,
-            tokens: 123_456,
-            error: None,
-        })
-        .unwrap();
+        run.set_status(&Status { state: State::Finished, seconds: 754.0, tokens: 123_456, error: None })
+            .unwrap();
     }
 
     fn answer(&self) -> Summary {
@@ -181,7 +145,7 @@ impl Made<'_> {
         let point = |(series, x): (String, f64)| Point {
             accuracy: estimate(self.accuracy(&series, x), 0.018),
             seeds: [1, 2]
-                .map(|seed| self.accuracy(&series, x) + 0.012 * wiggle(seed, 3))
+                .map(|seed| self.accuracy(&series, x) + 0.012 * (seed as f64 - 1.5) + 0.004 * wiggle(seed, 3))
                 .to_vec(),
             margin: estimate(0.9 + 0.2 * x, 0.1),
             steps: 240,
@@ -189,10 +153,7 @@ impl Made<'_> {
             x,
         };
         let contrast = |(series, x): (String, f64)| Contrast {
-            difference: estimate(
-                self.accuracy(&series, x) - self.accuracy(self.series[0], x),
-                0.015,
-            ),
+            difference: estimate(self.accuracy(&series, x) - self.accuracy(self.series[0], x), 0.015),
             baseline: "dpo".to_owned(),
             seeds: 2,
             pairs: 1024,
@@ -260,15 +221,8 @@ fn a_finished_sweep_is_answered_on_one_page() {
     }
     assert!(!html.contains("http:") && !html.contains("https:"));
     let files = files(&folder.path().join("report"));
-    for figure in [
-        "accuracy",
-        "loss",
-        "train-margin",
-        "held-out-accuracy",
-        "margin",
-        "held-out-margin",
-        "kl",
-    ] {
+    for figure in ["accuracy", "loss", "train-margin", "held-out-accuracy", "margin", "held-out-margin", "kl"]
+    {
         assert!(html.contains(&format!("id=\"figure-{figure}\"")), "{figure}");
         assert!(files[&format!("figures/{figure}.svg")].starts_with(b"<svg"));
         assert!(files[&format!("figures/{figure}.png")].starts_with(b"\x89PNG"));
@@ -294,16 +248,10 @@ fn two_renders_give_the_same_bytes() {
 
 #[test]
 fn foreign_text_is_escaped_everywhere() {
-    let made = Made {
-        question: HOSTILE,
-        series: &["dpo", HOSTILE],
-        ..MADE
-    };
+    let made = Made { question: HOSTILE, series: &["dpo", HOSTILE], ..MADE };
     let (folder, html) = page(&made, "hostile");
     assert!(!html.contains("<script") && html.contains("&lt;script&gt;"));
-    for (name, bytes) in files(&folder.path().join("report"))
-        .iter()
-        .filter(|(name, _)| name.ends_with("svg"))
+    for (name, bytes) in files(&folder.path().join("report")).iter().filter(|(name, _)| name.ends_with("svg"))
     {
         assert!(!String::from_utf8_lossy(bytes).contains("<script"), "{name}");
     }
@@ -311,21 +259,12 @@ fn foreign_text_is_escaped_everywhere() {
 
 #[test]
 fn a_sweep_that_still_runs_shows_what_there_is() {
-    let (folder, html) = page(
-        &Made {
-            summary: false,
-            ..MADE
-        },
-        "partial",
-    );
+    let (folder, html) = page(&Made { summary: false, ..MADE }, "partial");
     assert!(html.contains("Not finished") && html.contains("id=\"figure-accuracy\""));
     assert!(!html.contains("id=\"contrasts\"") && !html.contains("id=\"figure-margin\""));
     // A sweep that has only been planned, and one with a broken run.
     let sweep = SweepDir::at(folder.path().join("sweep"));
-    let broken = sweep
-        .run(&sweep.experiment().unwrap().runs[0].id)
-        .path()
-        .join("metrics.jsonl");
+    let broken = sweep.run(&sweep.experiment().unwrap().runs[0].id).path().join("metrics.jsonl");
     fs_err::write(&broken, "no\nno\n").unwrap();
     let again = fs_err::read_to_string(render(&sweep, &folder.path().join("again")).unwrap()).unwrap();
     assert!(again.contains("metrics.jsonl:1"));
@@ -342,36 +281,17 @@ fn one_x_value_puts_the_series_side_by_side() {
 
 #[test]
 fn an_experiment_without_runs_is_still_a_page() {
-    let (_folder, html) = page(
-        &Made {
-            series: &[],
-            summary: false,
-            ..MADE
-        },
-        "empty",
-    );
+    let (_folder, html) = page(&Made { series: &[], summary: false, ..MADE }, "empty");
     assert!(html.contains("0 runs"));
-    let (_folder, html) = page(
-        &Made {
-            series: &["dpo"],
-            xs: &[],
-            ..MADE
-        },
-        "no-points",
-    );
+    let (_folder, html) = page(&Made { series: &["dpo"], xs: &[], ..MADE }, "no-points");
     assert!(html.contains("ahead of DPO"));
 }
 
 #[test]
 fn a_folder_without_a_sweep_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    let error = render(&SweepDir::at(folder.path().to_owned()), folder.path())
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("experiment.json") && error.contains("prospect sweep"),
-        "{error}"
-    );
+    let error = render(&SweepDir::at(folder.path().to_owned()), folder.path()).unwrap_err().to_string();
+    assert!(error.contains("experiment.json") && error.contains("prospect sweep"), "{error}");
 }
 
 #[test]
@@ -381,8 +301,7 @@ fn settings_that_are_not_numbers_become_places() {
     let mut experiment = sweep.experiment().unwrap();
     for run in &mut experiment.runs {
         let name = if run.data == 0 { "small" } else { "large" };
-        run.settings
-            .insert("data.desirable_fraction".to_owned(), json!(name));
+        run.settings.insert("data.desirable_fraction".to_owned(), json!(name));
     }
     sweep.write_experiment(&experiment).unwrap();
     fs_err::remove_file(sweep.path().join("summary.json")).unwrap();

@@ -18,18 +18,14 @@ pub(crate) fn percent_interval(estimate: Estimate) -> String {
     format!("{} to {}", fixed(estimate.low * 100.0, 1), percent(estimate.high))
 }
 
-/// The interval of a difference of shares: `−0.4 to +2.0 points`.
+/// The interval of a difference of shares, in points: `−0.4 to +2.0`.
 pub(crate) fn points_interval(estimate: Estimate) -> String {
-    format!("{} to {}", signed_points(estimate.low), points(estimate.high))
+    format!("{} to {}", signed_points(estimate.low), signed_points(estimate.high))
 }
 
 fn signed_points(difference: f64) -> String {
     let text = fixed(difference * 100.0, 1);
-    if text.starts_with('−') || text == "0.0" {
-        text
-    } else {
-        format!("+{text}")
-    }
+    if text.starts_with('−') || text == "0.0" { text } else { format!("+{text}") }
 }
 
 /// A number with `decimals` decimals, and no sign where it rounds to zero.
@@ -59,11 +55,7 @@ pub(crate) fn number(value: f64) -> String {
 pub(crate) fn plain(value: f64) -> String {
     let text = format!("{value:.8}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
-    if value != 0.0 && matches!(text, "0" | "-0") {
-        number(value)
-    } else {
-        text.replace('-', "−")
-    }
+    if value != 0.0 && matches!(text, "0" | "-0") { number(value) } else { text.replace('-', "−") }
 }
 
 /// A duration: `42 s`, `3 min 5 s`, `2 h 10 min`.

@@ -23,11 +23,7 @@ pub(crate) fn rows(document: &Value) -> Vec<Row> {
     let mut rows = Vec::new();
     match document {
         Value::Object(_) | Value::Array(_) => add_children(document, 0, &mut rows),
-        scalar => rows.push(Row {
-            depth: 0,
-            key: String::new(),
-            value: Some(text::setting(scalar)),
-        }),
+        scalar => rows.push(Row { depth: 0, key: String::new(), value: Some(text::setting(scalar)) }),
     }
     rows
 }
@@ -45,11 +41,7 @@ fn add_children(group: &Value, depth: usize, rows: &mut Vec<Row>) {
             }
             if items.len() > LONGEST {
                 let value = Some(format!("{} more", items.len() - LONGEST));
-                rows.push(Row {
-                    depth: depth.min(DEEPEST),
-                    key: "…".to_owned(),
-                    value,
-                });
+                rows.push(Row { depth: depth.min(DEEPEST), key: "…".to_owned(), value });
             }
         }
         _ => {}
@@ -59,11 +51,7 @@ fn add_children(group: &Value, depth: usize, rows: &mut Vec<Row>) {
 fn add(key: String, value: &Value, depth: usize, rows: &mut Vec<Row>) {
     let shown = one_line(value);
     let group = shown.is_none();
-    rows.push(Row {
-        depth: depth.min(DEEPEST),
-        key,
-        value: shown,
-    });
+    rows.push(Row { depth: depth.min(DEEPEST), key, value: shown });
     if group {
         add_children(value, depth + 1, rows);
     }

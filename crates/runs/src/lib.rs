@@ -20,7 +20,9 @@ mod lock;
 mod record;
 mod run;
 
-pub use experiment::{Axis, Contrast, DataUse, Estimate, Experiment, PlannedRun, Point, Stage, Summary, SweepDir};
+pub use experiment::{
+    Axis, Contrast, DataUse, Estimate, Experiment, PlannedRun, Point, Stage, Summary, SweepDir,
+};
 pub use lock::{Lock, LockError};
 pub use record::{Kind, PairOutcome, Record};
 pub use run::{MetricsWriter, RunDir, State, Status};

@@ -37,9 +37,9 @@ pub struct PairOutcome {
     pub pair_id: String,
     /// The prompt's content hash.
     pub prompt_id: String,
-    /// log π/π_ref of the chosen completion, in nats.
+    /// log `π/π_ref` of the chosen completion, in nats.
     pub chosen: f64,
-    /// log π/π_ref of the rejected completion, in nats.
+    /// log `π/π_ref` of the rejected completion, in nats.
     pub rejected: f64,
 }
 

@@ -118,9 +118,12 @@ pub struct MetricsWriter {
 }
 
 impl MetricsWriter {
-    /// Appends one record and flushes it, so that a reader sees whole lines.
+    /// Appends one record and flushes it, so that a reader sees whole lines. JSON knows no infinity: a value that is
+    /// not finite is left out.
     pub fn append(&mut self, record: &Record) -> Result<(), RunsError> {
-        let mut line = serde_json::to_vec(record).map_err(std::io::Error::from)?;
+        let mut record = record.clone();
+        record.values.retain(|_, value| value.is_finite());
+        let mut line = serde_json::to_vec(&record).map_err(std::io::Error::from)?;
         line.push(b'\n');
         self.writer.write_all(&line)?;
         Ok(self.writer.flush()?)

@@ -1,1 +1,56 @@
 //! Experiment file to plan to executed runs.
+//!
+//! An [`ExperimentFile`] (`experiments/*.yaml`) asks one question. [`Plan::new`] resolves it: every combination of
+//! `linked` and `matrix` settings with every seed is a run, named by the fingerprint of all that its result depends
+//! on. [`execute`] does what is missing: datasets, the shared SFT stage, runs. [`summarise`] turns finished runs into
+//! the answer that the report shows.
+//!
+//! Settings are addressed by dotted keys: `data.…` (the data recipe), `model.…` (the model recipe), `train.…`.
+
+mod execute;
+mod experiment;
+mod observe;
+mod plan;
+mod summary;
+
+pub use execute::{Executed, execute};
+pub use experiment::{Experiment, ExperimentFile, ReportFile, Sources};
+pub use plan::{Plan, Run};
+pub use summary::summarise;
+
+/// Why a sweep cannot be planned or run.
+#[derive(Debug, thiserror::Error)]
+pub enum SweepError {
+    /// The file system refused.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// A configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] prospect_core::config::ConfigError),
+    /// A dataset cannot be prepared or read.
+    #[error(transparent)]
+    Data(#[from] prospect_data::DataError),
+    /// A model cannot be loaded or saved.
+    #[error(transparent)]
+    Model(#[from] prospect_model::ModelError),
+    /// Training failed.
+    #[error(transparent)]
+    Train(#[from] prospect_train::TrainError),
+    /// The sweep's directory cannot be used.
+    #[error(transparent)]
+    Runs(#[from] prospect_runs::RunsError),
+    /// Another process works on the sweep.
+    #[error(transparent)]
+    Lock(#[from] prospect_runs::LockError),
+    /// Outcomes give no estimate.
+    #[error(transparent)]
+    Stats(#[from] prospect_eval::stats::StatsError),
+    /// The experiment makes no sense.
+    #[error("{file}: {message}")]
+    Experiment {
+        /// The experiment file.
+        file: String,
+        /// What is wrong, and what to do.
+        message: String,
+    },
+}

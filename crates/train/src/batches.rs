@@ -7,9 +7,14 @@ use crate::{Encoded, Encoder, PairExample, TrainError, TrainingSet, UnpairedExam
 
 /// What a sequence of a batch is to the objective.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Role {
+pub enum Role {
     /// KTO's example.
-    Unpaired { desirable: bool, weight: f64 },
+    Unpaired {
+        /// Thumbs up.
+        desirable: bool,
+        /// The row's own weight.
+        weight: f64,
+    },
     /// A prompt with another prompt's completion, for KTO's reference point.
     Mismatched,
     /// A pair's preferred completion.
@@ -17,15 +22,19 @@ pub(crate) enum Role {
     /// A pair's other completion.
     Rejected,
     /// A completion to imitate, of so many tokens.
-    Supervised { tokens: usize },
+    Supervised {
+        /// Scored tokens.
+        tokens: usize,
+    },
 }
 
 /// Sequences that pass through the model at once.
 #[derive(Debug)]
-pub(crate) struct MicroBatch {
-    pub(crate) packed: PackedBatch,
-    /// By sequence of `packed`.
-    pub(crate) roles: Vec<Role>,
+pub struct MicroBatch {
+    /// The rows.
+    pub packed: PackedBatch,
+    /// What each sequence of `packed` is.
+    pub roles: Vec<Role>,
 }
 
 /// The order of `count` examples in an epoch: a function of seed and epoch only.
@@ -33,11 +42,13 @@ pub(crate) fn epoch_order(seed: u64, epoch: u64, count: usize) -> Vec<usize> {
     Draw::new(seed, &format!("order of epoch {epoch}")).permutation(count)
 }
 
-/// The member of `candidates` whose completion is to stand under the prompt of `index` for KTO's reference point: the
-/// next one, cyclically, with another prompt. `prompt_of` names prompts. None if all have the same prompt.
-pub fn partner(candidates: &[usize], position: usize, prompt_of: impl Fn(usize) -> bool) -> Option<usize> {
+/// The member of `candidates` whose completion is to stand under the prompt of the one at `position`, for KTO's
+/// reference point: the next one, cyclically, of another prompt. None if all have the same prompt.
+pub fn partner(candidates: &[usize], position: usize, same_prompt: impl Fn(usize) -> bool) -> Option<usize> {
     let count = candidates.len();
-    (1..count).map(|offset| candidates[(position + offset) % count]).find(|candidate| !prompt_of(*candidate))
+    (1..count)
+        .map(|offset| candidates[(position + offset) % count])
+        .find(|candidate| !same_prompt(*candidate))
 }
 
 /// Packs sequences, putting those of equal prompt tokens under one prompt.
@@ -65,8 +76,8 @@ impl<'a> Forest<'a> {
     }
 }
 
-/// Packs pairs for evaluation: chosen, rejected, and each prompt with the next other prompt's chosen completion.
-pub(crate) fn pack_pairs(pairs: &[&PairExample], mismatched: &[Encoded]) -> Result<MicroBatch, TrainError> {
+/// Packs pairs (chosen and rejected in turn), then prompts with completions of other prompts.
+pub fn pack_pairs(pairs: &[&PairExample], mismatched: &[Encoded]) -> Result<MicroBatch, TrainError> {
     let mut forest = Forest::default();
     for pair in pairs {
         forest.add(&pair.chosen, Role::Chosen);
@@ -142,7 +153,9 @@ fn partners(
             partner(epoch, position, same_prompt)
         });
         let found = found.ok_or_else(|| {
-            TrainError::Examples("all examples have one prompt: KTO needs completions of other prompts".to_owned())
+            TrainError::Examples(
+                "all examples have one prompt: KTO needs completions of other prompts".to_owned(),
+            )
         })?;
         let encoded = encoder.encode(&example.prompt, &examples[found].completion)?;
         // The prompt fitted with the example's own completion, and is cut the same way whatever follows.

@@ -78,7 +78,8 @@ impl<'a> Encoder<'a> {
                 return Ok(None);
             }
         };
-        let completion = completion.iter().map(|message| message.content.as_str()).collect::<Vec<_>>().join("\n\n");
+        let completion =
+            completion.iter().map(|message| message.content.as_str()).collect::<Vec<_>>().join("\n\n");
         let text = self.template.conversation(&kept, &completion)?;
         if !text.starts_with(&prompt_text) {
             return Err(TrainError::Examples(
@@ -107,7 +108,10 @@ impl<'a> Encoder<'a> {
 
     /// Drops the oldest turns (a leading system turn stays) until the prompt fits; None if its last turn does not.
     #[expect(clippy::type_complexity, reason = "three parts of one prompt, used in one place")]
-    fn cut_prompt<'b>(&self, prompt: &'b [Message]) -> Result<Option<(Vec<Turn<'b>>, String, Vec<u32>)>, TrainError> {
+    fn cut_prompt<'b>(
+        &self,
+        prompt: &'b [Message],
+    ) -> Result<Option<(Vec<Turn<'b>>, String, Vec<u32>)>, TrainError> {
         let mut kept = turns(prompt);
         let first = usize::from(kept.first().is_some_and(|turn| turn.role == "system"));
         loop {
@@ -136,7 +140,11 @@ mod tests {
         Message { role: role.to_owned(), content: content.to_owned() }
     }
 
-    fn with_encoder<T>(max_length: usize, max_prompt_length: usize, test: impl FnOnce(&Encoder<'_>) -> T) -> T {
+    fn with_encoder<T>(
+        max_length: usize,
+        max_prompt_length: usize,
+        test: impl FnOnce(&Encoder<'_>) -> T,
+    ) -> T {
         let tokenizer = Tokenizer::bytes().unwrap();
         let template = ChatTemplate::chatml(tokenizer.end()).unwrap();
         let counts = Cell::default();
@@ -147,7 +155,8 @@ mod tests {
     #[test]
     fn a_completion_ends_with_one_end_marker() {
         with_encoder(100, 50, |encoder| {
-            let encoded = encoder.encode(&[message("user", "hi")], &[message("assistant", "yo")]).unwrap().unwrap();
+            let encoded =
+                encoder.encode(&[message("user", "hi")], &[message("assistant", "yo")]).unwrap().unwrap();
             let end = encoder.tokenizer.end_id().unwrap();
             assert_eq!(encoded.prompt.len(), 10 + 11);
             assert_eq!(encoded.completion.len(), 3);
@@ -159,7 +168,8 @@ mod tests {
     #[test]
     fn a_cut_completion_has_no_end_marker() {
         with_encoder(25, 22, |encoder| {
-            let encoded = encoder.encode(&[message("user", "hi")], &[message("assistant", "longer")]).unwrap().unwrap();
+            let encoded =
+                encoder.encode(&[message("user", "hi")], &[message("assistant", "longer")]).unwrap().unwrap();
             assert_eq!(encoder.tokenizer.decode(&encoded.completion, true).unwrap(), "long");
             assert_eq!(encoder.counts().completions_cut, 1);
         });

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use prospect_data::{Split, read_binary, read_pairs};
+use prospect_data::{PairRow, Split, read_binary, read_pairs};
 
 use crate::{Encoded, Encoder, Objective, TrainError};
 
@@ -26,10 +26,8 @@ pub struct UnpairedExample {
 /// Two completions of one prompt, one preferred.
 #[derive(Debug, Clone)]
 pub struct PairExample {
-    /// Content hash of the pair.
-    pub pair_id: String,
-    /// Content hash of the prompt.
-    pub prompt_id: String,
+    /// The dataset's row.
+    pub row: PairRow,
     /// Tokens of the preferred completion.
     pub chosen: Encoded,
     /// Tokens of the other.
@@ -56,8 +54,16 @@ impl TrainingSet {
                 let mut examples = Vec::new();
                 for row in read_binary(dataset, Split::Train)? {
                     if let Some(encoded) = encoder.encode(&row.prompt, &row.completion)? {
-                        let prospect_data::BinaryRow { prompt_id, prompt, completion, label, weight, .. } = row;
-                        examples.push(UnpairedExample { prompt_id, prompt, completion, encoded, desirable: label, weight });
+                        let prospect_data::BinaryRow { prompt_id, prompt, completion, label, weight, .. } =
+                            row;
+                        examples.push(UnpairedExample {
+                            prompt_id,
+                            prompt,
+                            completion,
+                            encoded,
+                            desirable: label,
+                            weight,
+                        });
                     }
                 }
                 Self::Unpaired(examples)
@@ -109,13 +115,17 @@ impl TrainingSet {
 }
 
 /// Encoded pairs of a split; a pair of which one side is dropped goes as a whole.
-pub(crate) fn pairs(dataset: &Path, split: Split, encoder: &Encoder<'_>) -> Result<Vec<PairExample>, TrainError> {
+pub(crate) fn pairs(
+    dataset: &Path,
+    split: Split,
+    encoder: &Encoder<'_>,
+) -> Result<Vec<PairExample>, TrainError> {
     let mut examples = Vec::new();
     for row in read_pairs(dataset, split)? {
         let chosen = encoder.encode(&row.prompt, &row.chosen)?;
         let rejected = encoder.encode(&row.prompt, &row.rejected)?;
         if let (Some(chosen), Some(rejected)) = (chosen, rejected) {
-            examples.push(PairExample { pair_id: row.pair_id, prompt_id: row.prompt_id, chosen, rejected });
+            examples.push(PairExample { row, chosen, rejected });
         }
     }
     Ok(examples)
@@ -126,7 +136,10 @@ impl PairExample {
     pub fn held_out(dataset: &Path, encoder: &Encoder<'_>) -> Result<Vec<Self>, TrainError> {
         let pairs = pairs(dataset, Split::Test, encoder)?;
         if pairs.is_empty() {
-            return Err(TrainError::Examples(format!("{}: no held-out pair fits max_prompt_length", dataset.display())));
+            return Err(TrainError::Examples(format!(
+                "{}: no held-out pair fits max_prompt_length",
+                dataset.display()
+            )));
         }
         Ok(pairs)
     }

@@ -16,12 +16,12 @@ mod reference;
 mod settings;
 mod trainer;
 
-pub use batches::partner;
+pub use batches::{MicroBatch, Role, pack_pairs, partner};
 pub use encode::{Encoded, Encoder, EncodingCounts};
 pub use examples::{PairExample, TrainingSet, UnpairedExample};
 pub use reference::{Reference, ReferenceCache};
-pub use settings::{Objective, Schedule, Settings, TrainFile};
-pub use trainer::{Job, Observer, Trained, train};
+pub use settings::{Length, Objective, ObjectiveName, Schedule, Settings, TrainFile};
+pub use trainer::{Job, Observer, Policy, Trained, train};
 
 /// Why training cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +48,9 @@ pub enum TrainError {
     #[error("training data: {0}")]
     Examples(String),
     /// The loss is no longer a number.
-    #[error("step {step}: the {what} is {value}; lower the learning rate, or look at the batch's metrics before it")]
+    #[error(
+        "step {step}: the {what} is {value}; lower the learning rate, or look at the batch's metrics before it"
+    )]
     Diverged {
         /// The optimizer step.
         step: u64,

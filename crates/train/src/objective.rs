@@ -43,7 +43,8 @@ pub(crate) fn evaluate(loss: &Loss, roles: &[Role], log_probs: &[LogProb]) -> (f
             finish(&indices, kto(options, &batch, &mismatched))
         }
         Loss::Dpo(options) => {
-            let (chosen, rejected) = (with(|role| *role == Role::Chosen), with(|role| *role == Role::Rejected));
+            let (chosen, rejected) =
+                (with(|role| *role == Role::Chosen), with(|role| *role == Role::Rejected));
             let pairs: Vec<_> = chosen
                 .iter()
                 .zip(&rejected)

@@ -92,7 +92,13 @@ impl Update {
         parameter.value().inplace_op1(&fused)
     }
 
-    fn composed(&self, parameter: &Parameter, gradient: &Tensor, m: &mut Tensor, v: &mut Tensor) -> Result<()> {
+    fn composed(
+        &self,
+        parameter: &Parameter,
+        gradient: &Tensor,
+        m: &mut Tensor,
+        v: &mut Tensor,
+    ) -> Result<()> {
         let gradient = (gradient.to_dtype(m.dtype())? * self.scale)?;
         *m = ((&*m * self.betas.0)? + (&gradient * (1.0 - self.betas.0))?)?;
         *v = ((&*v * self.betas.1)? + (gradient.sqr()? * (1.0 - self.betas.1))?)?;

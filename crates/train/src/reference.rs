@@ -128,7 +128,8 @@ mod tests {
                 "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4, "max_position_embeddings": 32}"#,
         )
         .unwrap();
-        let (one, two) = (Decoder::random(architecture.clone(), 0).unwrap(), Decoder::random(architecture, 1).unwrap());
+        let (one, two) =
+            (Decoder::random(architecture.clone(), 0).unwrap(), Decoder::random(architecture, 1).unwrap());
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("reference.bin");
         let mut cache = ReferenceCache::open(&path).unwrap();

@@ -195,14 +195,19 @@ impl TrainFile {
         if self.objective != ObjectiveName::Kto
             && let Some((name, _)) = weighted.iter().find(|(_, given)| *given)
         {
-            return fail(format!("`{name}` has no effect on the objective; only `objective: kto` has class weights"));
+            return fail(format!(
+                "`{name}` has no effect on the objective; only `objective: kto` has class weights"
+            ));
         }
         if self.objective == ObjectiveName::Sft && self.beta.is_some() {
             return fail("`beta` has no effect on `objective: sft`".to_owned());
         }
         let auto = |weight: Option<Weight>| matches!(weight, Some(Weight::Auto(_)));
         if self.class_balance.is_some() && !auto(self.desirable_weight) && !auto(self.undesirable_weight) {
-            return fail("`class_balance` is the target of `auto`; set desirable_weight or undesirable_weight to auto".to_owned());
+            return fail(
+                "`class_balance` is the target of `auto`; set desirable_weight or undesirable_weight to auto"
+                    .to_owned(),
+            );
         }
         let beta = self.beta.unwrap_or(0.1);
         let one = Weight::Given(1.0);
@@ -238,14 +243,21 @@ impl TrainFile {
         }
         for (name, size) in [("batch_size", self.batch_size), ("micro_batch_size", micro_batch_size)] {
             if size < 2 {
-                return fail(format!("`{name}` must be at least 2 completions, not {size}: a pair has two, and KTO needs a partner"));
+                return fail(format!(
+                    "`{name}` must be at least 2 completions, not {size}: a pair has two, and KTO needs a partner"
+                ));
             }
             if self.objective == ObjectiveName::Dpo && size % 2 == 1 {
-                return fail(format!("`{name}` counts completions; for DPO's pairs it must be even, not {size}"));
+                return fail(format!(
+                    "`{name}` counts completions; for DPO's pairs it must be even, not {size}"
+                ));
             }
         }
         if max_prompt_length >= self.max_length {
-            return fail(format!("`max_prompt_length` ({max_prompt_length}) leaves no room for a completion in `max_length` ({})", self.max_length));
+            return fail(format!(
+                "`max_prompt_length` ({max_prompt_length}) leaves no room for a completion in `max_length` ({})",
+                self.max_length
+            ));
         }
         for (name, beta) in [("adam_beta1", self.adam_beta1), ("adam_beta2", self.adam_beta2)] {
             if !(0.0..1.0).contains(&beta) {
@@ -286,8 +298,9 @@ impl Settings {
             }
     }
 
-    /// Optimizer steps that training takes, given the batches in one pass.
-    pub(crate) fn steps(&self, batches_per_epoch: usize) -> u64 {
+    /// Optimizer steps that training takes, given the number of completions in one pass.
+    pub fn steps(&self, completions: usize) -> u64 {
+        let batches_per_epoch = completions.div_ceil(self.batch_size);
         match self.length {
             Length::Steps(steps) => steps,
             Length::Epochs(epochs) => ((epochs * batches_per_epoch as f64).round() as u64).max(1),

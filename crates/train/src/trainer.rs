@@ -1,7 +1,7 @@
 //! The training loop.
 
-use prospect_model::{Activations, Decoder, Gradients, Model, Train};
-use prospect_objective::LogProb;
+use prospect_model::{Activations, Adapter, Decoder, Gradients, Model, PackedBatch, Train};
+use prospect_objective::{LogProb, Metrics};
 use prospect_runs::{Kind, Record};
 
 use crate::{
@@ -32,7 +32,13 @@ pub struct Job<'a> {
 /// Watches a run.
 pub trait Observer {
     /// Called before the first step and after every step.
-    fn after(&mut self, step: u64, total: u64, policy: &Policy<'_>, cache: &mut ReferenceCache) -> Result<(), TrainError>;
+    fn after(
+        &mut self,
+        step: u64,
+        total: u64,
+        policy: &Policy<'_>,
+        cache: &mut ReferenceCache,
+    ) -> Result<(), TrainError>;
 
     /// Called with the metrics of a step.
     fn record(&mut self, record: Record) -> Result<(), TrainError>;
@@ -50,12 +56,26 @@ pub struct Policy<'a> {
 }
 
 impl Policy<'_> {
-    /// Log-probs of a packed batch under policy and reference, and what the objective says of them.
-    pub(crate) fn evaluate(
+    /// Log-probs of a packed batch under policy and reference. Before the first step (`at_start`) the policy is the
+    /// reference, bit for bit, and need not be run.
+    pub fn log_probs(
         &self,
-        roles: &[Role],
-        log_probs: &[LogProb],
-    ) -> (f64, Vec<f64>, prospect_objective::Metrics) {
+        packed: &PackedBatch,
+        at_start: bool,
+        cache: &mut ReferenceCache,
+    ) -> Result<Vec<LogProb>, TrainError> {
+        let reference = cache.log_probs(self.reference_name, &self.reference, packed)?;
+        let policy =
+            if at_start { reference.clone() } else { self.decoder.log_probs(packed, Adapter::On)? };
+        Ok(policy
+            .into_iter()
+            .zip(reference)
+            .map(|(policy, reference)| LogProb { policy, reference })
+            .collect())
+    }
+
+    /// The objective's loss and metrics, and d loss / d log π of every sequence.
+    pub fn evaluate(&self, roles: &[Role], log_probs: &[LogProb]) -> (f64, Vec<f64>, Metrics) {
         evaluate(&self.loss, roles, log_probs)
     }
 }
@@ -72,7 +92,11 @@ pub struct Trained {
 }
 
 /// Trains a policy.
-pub fn train(job: &Job<'_>, cache: &mut ReferenceCache, observer: &mut dyn Observer) -> Result<Trained, TrainError> {
+pub fn train(
+    job: &Job<'_>,
+    cache: &mut ReferenceCache,
+    observer: &mut dyn Observer,
+) -> Result<Trained, TrainError> {
     let Job { start, settings, examples, .. } = job;
     let decoder = match job.train {
         Train::Lora(lora) => start.decoder.with_lora(lora, job.seed)?,
@@ -90,7 +114,8 @@ pub fn train(job: &Job<'_>, cache: &mut ReferenceCache, observer: &mut dyn Obser
         Objective::Dpo { beta } => Loss::Dpo(Objective::dpo(beta)),
         Objective::Sft => Loss::Sft,
     };
-    let policy = Policy { decoder: &decoder, reference: reference(), reference_name: &start.fingerprint, loss };
+    let policy =
+        Policy { decoder: &decoder, reference: reference(), reference_name: &start.fingerprint, loss };
     let options = AdamW {
         betas: settings.adam_betas,
         epsilon: settings.adam_epsilon,
@@ -100,7 +125,7 @@ pub fn train(job: &Job<'_>, cache: &mut ReferenceCache, observer: &mut dyn Obser
 
     let per_batch = (settings.batch_size / examples.completions_per_example()).max(1);
     let per_epoch = examples.len().div_ceil(per_batch);
-    let total = settings.steps(per_epoch);
+    let total = settings.steps(examples.len() * examples.completions_per_example());
     let mut tokens = 0;
     observer.after(0, total, &policy, cache)?;
     let (mut epoch, mut order) = (0, epoch_order(job.seed, 0, examples.len()));
@@ -149,9 +174,10 @@ fn one_step(
             last = Some(saved);
             ours
         } else {
-            decoder.log_probs(&micro_batch.packed, prospect_model::Adapter::On)?
+            decoder.log_probs(&micro_batch.packed, Adapter::On)?
         };
-        log_probs.extend(ours.into_iter().zip(reference).map(|(policy, reference)| LogProb { policy, reference }));
+        log_probs
+            .extend(ours.into_iter().zip(reference).map(|(policy, reference)| LogProb { policy, reference }));
     }
     let roles: Vec<Role> = micro.iter().flat_map(|micro| micro.roles.iter().copied()).collect();
     let (loss, gradient, metrics) = policy.evaluate(&roles, &log_probs);
@@ -173,8 +199,13 @@ fn one_step(
     let scale = (job.settings.max_grad_norm / norm).min(1.0);
     optimizer.step(decoder.parameters(), &gradients, scale, learning_rate)?;
 
-    let named = metrics.named().chain([("loss", loss), ("grad_norm", norm), ("learning_rate", learning_rate)]);
-    Ok(Record { kind: Kind::Train, step: step + 1, values: named.map(|(name, value)| (name.to_owned(), value)).collect() })
+    let named =
+        metrics.named().chain([("loss", loss), ("grad_norm", norm), ("learning_rate", learning_rate)]);
+    Ok(Record {
+        kind: Kind::Train,
+        step: step + 1,
+        values: named.map(|(name, value)| (name.to_owned(), value)).collect(),
+    })
 }
 
 fn finite(step: u64, what: &'static str, value: f64) -> Result<(), TrainError> {

@@ -44,11 +44,7 @@ impl Record for BinaryRow {
             flags(|row| row.label),
             text_array(rows.iter().map(|row| row.id.as_str())),
             text_array(rows.iter().map(|row| row.prompt_id.as_str())),
-            Arc::new(
-                rows.iter()
-                    .map(|row| row.pair_id.as_deref())
-                    .collect::<StringArray>(),
-            ),
+            Arc::new(rows.iter().map(|row| row.pair_id.as_deref()).collect::<StringArray>()),
             text_array(rows.iter().map(|row| row.source.as_str())),
             text_array(rows.iter().map(|row| row.domain.as_str())),
             Arc::new(rows.iter().map(|row| row.score).collect::<Float64Array>()),

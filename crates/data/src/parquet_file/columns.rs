@@ -52,12 +52,7 @@ pub(crate) fn message_array<'a>(
     let roles = text_array(values.clone().flatten().map(|message| message.role.as_str()));
     let contents = text_array(values.flatten().map(|message| message.content.as_str()));
     let turns = StructArray::try_new(message_fields(), vec![roles, contents], None)?;
-    Ok(Arc::new(ListArray::try_new(
-        Arc::new(message_field()),
-        offsets,
-        Arc::new(turns),
-        None,
-    )?))
+    Ok(Arc::new(ListArray::try_new(Arc::new(message_field()), offsets, Arc::new(turns), None)?))
 }
 
 /// The columns of a batch, by name. Their types have been compared with the fields before.
@@ -76,9 +71,7 @@ impl Columns<'_> {
 
     /// The values of an array in which nothing may be null.
     fn whole<T>(&self, name: &str, values: impl Iterator<Item = Option<T>>) -> Result<Vec<T>, DataError> {
-        values
-            .collect::<Option<_>>()
-            .ok_or_else(|| DataError::column(self.file, name, "holds nulls"))
+        values.collect::<Option<_>>().ok_or_else(|| DataError::column(self.file, name, "holds nulls"))
     }
 
     /// A column of strings.
@@ -88,11 +81,7 @@ impl Columns<'_> {
 
     /// A column of strings that may be null.
     pub(crate) fn optional_text(&self, name: &str) -> Result<Vec<Option<String>>, DataError> {
-        Ok(self
-            .array::<StringArray>(name)?
-            .iter()
-            .map(|value| value.map(str::to_owned))
-            .collect())
+        Ok(self.array::<StringArray>(name)?.iter().map(|value| value.map(str::to_owned)).collect())
     }
 
     /// A column of booleans.
@@ -124,15 +113,9 @@ impl Columns<'_> {
                         .ok_or_else(wrong)
                 };
                 let turn = |(role, content): (Option<&str>, Option<&str>)| {
-                    Some(Message {
-                        role: role?.to_owned(),
-                        content: content?.to_owned(),
-                    })
+                    Some(Message { role: role?.to_owned(), content: content?.to_owned() })
                 };
-                self.whole(
-                    name,
-                    field("role")?.iter().zip(field("content")?.iter()).map(turn),
-                )
+                self.whole(name, field("role")?.iter().zip(field("content")?.iter()).map(turn))
             })
             .collect()
     }

@@ -43,11 +43,7 @@ impl Record for PairRow {
             text_array(rows.iter().map(|row| row.source.as_str())),
             text_array(rows.iter().map(|row| row.domain.as_str())),
             Arc::new(rows.iter().map(|row| row.score_chosen).collect::<Float64Array>()),
-            Arc::new(
-                rows.iter()
-                    .map(|row| row.score_rejected)
-                    .collect::<Float64Array>(),
-            ),
+            Arc::new(rows.iter().map(|row| row.score_rejected).collect::<Float64Array>()),
             text_array(rows.iter().map(|row| row.noise.as_str())),
             Arc::new(rows.iter().map(|row| Some(row.swapped)).collect::<BooleanArray>()),
         ])

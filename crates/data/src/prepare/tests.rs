@@ -25,10 +25,7 @@ fn files(dataset: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
             if path.is_dir() {
                 folders.push(path);
             } else {
-                files.insert(
-                    path.strip_prefix(dataset).unwrap().to_owned(),
-                    fs_err::read(&path).unwrap(),
-                );
+                files.insert(path.strip_prefix(dataset).unwrap().to_owned(), fs_err::read(&path).unwrap());
             }
         }
     }
@@ -45,9 +42,7 @@ noise: { flip_desirable: 0.2, flip_undesirable: 0.1 }
 fn the_same_recipe_gives_the_same_bytes_whatever_else_runs() {
     let alone = files(make(NOISY).1.path());
     let together: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..4)
-            .map(|_| scope.spawn(|| files(make(NOISY).1.path())))
-            .collect();
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| files(make(NOISY).1.path()))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert_eq!(alone.len(), 8, "{:?}", alone.keys());
@@ -65,24 +60,13 @@ fn binary_and_paired_files_hold_the_same_rows_with_the_same_corruption() {
         for row in &rows {
             by_pair.entry(row.pair_id.clone().unwrap()).or_default().push(row);
         }
-        assert_eq!(
-            pairs.len(),
-            by_pair.values().filter(|rows| rows.len() == 2).count()
-        );
+        assert_eq!(pairs.len(), by_pair.values().filter(|rows| rows.len() == 2).count());
         for pair in &pairs {
             let rows = &by_pair[&pair.pair_id];
             let original = rows.iter().find(|row| row.original_label).unwrap();
             assert_eq!(pair.swapped, rows.iter().any(|row| row.noise == "flip"));
-            let side = if pair.swapped {
-                &pair.rejected
-            } else {
-                &pair.chosen
-            };
-            let score = if pair.swapped {
-                pair.score_rejected
-            } else {
-                pair.score_chosen
-            };
+            let side = if pair.swapped { &pair.rejected } else { &pair.chosen };
+            let score = if pair.swapped { pair.score_rejected } else { pair.score_chosen };
             assert_eq!((side, score), (&original.completion, original.score));
         }
         if split == Split::Test {
@@ -91,18 +75,9 @@ fn binary_and_paired_files_hold_the_same_rows_with_the_same_corruption() {
         }
     }
     let (train, noise) = (manifest.train, manifest.noise);
-    assert_eq!(
-        (
-            manifest.imbalance.desirable.kept,
-            manifest.imbalance.undesirable.kept
-        ),
-        (270, 135)
-    );
+    assert_eq!((manifest.imbalance.desirable.kept, manifest.imbalance.undesirable.kept), (270, 135));
     assert_eq!((noise.flipped_desirable, noise.flipped_undesirable), (54, 14));
-    assert_eq!(
-        (train.n_desirable, train.n_undesirable),
-        (270 - 54 + 14, 135 - 14 + 54)
-    );
+    assert_eq!((train.n_desirable, train.n_undesirable), (270 - 54 + 14, 135 - 14 + 54));
     assert_eq!(read_manifest(out.path()).unwrap(), manifest);
 }
 
@@ -133,11 +108,7 @@ fn a_dataset_is_up_to_date_only_whole_and_for_its_recipe() {
     let (_, out) = make(NOISY);
     let same = pipeline(NOISY).unwrap();
     assert!(prepared(&same, out.path()).unwrap().is_some());
-    assert!(
-        prepared(&pipeline(&format!("seed: 2{NOISY}")).unwrap(), out.path())
-            .unwrap()
-            .is_none()
-    );
+    assert!(prepared(&pipeline(&format!("seed: 2{NOISY}")).unwrap(), out.path()).unwrap().is_none());
     fs_err::remove_file(out.path().join("dpo/test-00000-of-00001.parquet")).unwrap();
     assert!(prepared(&same, out.path()).unwrap().is_none());
 }
@@ -146,36 +117,21 @@ fn a_dataset_is_up_to_date_only_whole_and_for_its_recipe() {
 fn other_peoples_folders_are_not_replaced() {
     let out = tempfile::tempdir().unwrap();
     fs_err::write(out.path().join("thesis.tex"), "x").unwrap();
-    assert!(matches!(
-        prepare(&pipeline(NOISY).unwrap(), out.path()),
-        Err(DataError::Occupied(_))
-    ));
+    assert!(matches!(prepare(&pipeline(NOISY).unwrap(), out.path()), Err(DataError::Occupied(_))));
     assert!(out.path().join("thesis.tex").exists());
 }
 
 #[test]
 fn fractions_out_of_range_name_their_key() {
     for (key, yaml) in [
-        (
-            "noise.flip_desirable",
-            "{source: {kind: synthetic, pairs: 1}, noise: {flip_desirable: 1.1}}",
-        ),
+        ("noise.flip_desirable", "{source: {kind: synthetic, pairs: 1}, noise: {flip_desirable: 1.1}}"),
         (
             "imbalance.keep_undesirable",
             "{source: {kind: synthetic, pairs: 1}, imbalance: {keep_undesirable: -1}}",
         ),
-        (
-            "split.test_fraction",
-            "{source: {kind: synthetic, pairs: 1}, split: {test_fraction: .nan}}",
-        ),
+        ("split.test_fraction", "{source: {kind: synthetic, pairs: 1}, split: {test_fraction: .nan}}"),
     ] {
-        assert!(
-            pipeline(yaml)
-                .unwrap_err()
-                .to_string()
-                .starts_with(&format!("`{key}` is ")),
-            "{key}"
-        );
+        assert!(pipeline(yaml).unwrap_err().to_string().starts_with(&format!("`{key}` is ")), "{key}");
     }
 }
 
@@ -186,10 +142,7 @@ fn settings_without_effect_and_missing_classes_are_told() {
     );
     let warnings = manifest.warnings.join("\n");
     assert!(warnings.contains("no desirable row"), "{warnings}");
-    assert!(
-        warnings.contains("`noise.flip_undesirable: 0.001` has no effect"),
-        "{warnings}"
-    );
+    assert!(warnings.contains("`noise.flip_undesirable: 0.001` has no effect"), "{warnings}");
     let yaml = "{source: {kind: synthetic, pairs: 20}, split: {test_fraction: 1}}";
     let out = tempfile::tempdir().unwrap();
     let error = prepare(&pipeline(yaml).unwrap(), &out.path().join("x")).unwrap_err();
@@ -203,13 +156,8 @@ fn too_many_bad_rows_are_an_error_with_reasons_and_lines() {
     let path = folder.path().join("a.jsonl");
     fs_err::write(&path, "{}\nnot json\n").unwrap();
     let pipeline = pipeline(&format!("source: {{kind: hh, path: {}}}", path.display())).unwrap();
-    let error = prepare(&pipeline, &folder.path().join("out"))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("2 of 2 rows") && error.contains("a.jsonl:2: expected ident"),
-        "{error}"
-    );
+    let error = prepare(&pipeline, &folder.path().join("out")).unwrap_err().to_string();
+    assert!(error.contains("2 of 2 rows") && error.contains("a.jsonl:2: expected ident"), "{error}");
 }
 
 /// The folder with real data, if the test can run.
@@ -225,16 +173,11 @@ fn real() -> Option<PathBuf> {
 fn real_hh_files_give_the_known_counts() {
     let Some(folder) = real() else { return };
     let make = |file: &str, more: &str| {
-        make(&format!(
-            "source: {{kind: hh, path: {}}}\n{more}",
-            folder.join("hh").join(file).display()
-        ))
+        make(&format!("source: {{kind: hh, path: {}}}\n{more}", folder.join("hh").join(file).display()))
     };
     let lines = |out: &Path, reason: &str| -> Vec<usize> {
         let text = fs_err::read_to_string(out.join("rejected.jsonl")).unwrap();
-        let rows = text
-            .lines()
-            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let rows = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
         // Known rows are numbered from 0.
         rows.filter(|row| row["reason"] == reason)
             .map(|row| row["line"].as_u64().unwrap() as usize - 1)
@@ -245,10 +188,7 @@ fn real_hh_files_give_the_known_counts() {
     let counts = &harmless.reading;
     assert_eq!((counts.read, counts.pairs, counts.rejected), (2312, 2303, 9));
     assert!(counts.rejected_overlaps.is_empty());
-    assert_eq!(
-        lines(out.path(), "unequal_prompts"),
-        [1254, 1688, 1950, 1952, 2036]
-    );
+    assert_eq!(lines(out.path(), "unequal_prompts"), [1254, 1688, 1950, 1952, 2036]);
     assert_eq!(lines(out.path(), "empty_completion"), [86, 516, 925, 1103]);
     assert_eq!(harmless.train.pairs + harmless.test.pairs, 2303);
     prospect_core::progress::say(serde_json::to_string(&harmless).unwrap());
@@ -256,27 +196,17 @@ fn real_hh_files_give_the_known_counts() {
     let (helpful, out) = make("helpful-base_test.rows0-1851.jsonl.gz", "");
     let counts = &helpful.reading;
     assert_eq!((counts.read, counts.pairs, counts.rejected), (1852, 1840, 12));
-    assert_eq!(
-        lines(out.path(), "unequal_prompts"),
-        [168, 354, 567, 742, 959, 1010, 1165, 1306, 1449]
-    );
+    assert_eq!(lines(out.path(), "unequal_prompts"), [168, 354, 567, 742, 959, 1010, 1165, 1306, 1449]);
     assert_eq!(lines(out.path(), "empty_completion"), [120, 739, 1213]);
     assert_eq!(helpful.unique_prompts, 1840);
     prospect_core::progress::say(serde_json::to_string(&helpful).unwrap());
 
     // A tenth is part of a half, in exact counts, on the same test rows.
     let keep = |share: f64| {
-        let (manifest, out) = make(
-            "harmless-base_test.jsonl.gz",
-            &format!("imbalance: {{keep_desirable: {share}}}"),
-        );
-        let ids = |split| {
-            read_binary(out.path(), split)
-                .unwrap()
-                .into_iter()
-                .map(|row| row.id)
-                .collect::<Vec<_>>()
-        };
+        let (manifest, out) =
+            make("harmless-base_test.jsonl.gz", &format!("imbalance: {{keep_desirable: {share}}}"));
+        let ids =
+            |split| read_binary(out.path(), split).unwrap().into_iter().map(|row| row.id).collect::<Vec<_>>();
         let train: HashSet<String> = ids(Split::Train).into_iter().collect();
         (manifest, train, ids(Split::Test))
     };

@@ -22,11 +22,7 @@ pub fn binomial_exact(successes: u64, trials: u64) -> Result<Estimate, StatsErro
         return Err(StatsError::Count { successes, trials });
     }
     let value = successes as f64 / trials as f64;
-    Ok(Estimate {
-        value,
-        low: lower(successes, trials),
-        high: 1.0 - lower(trials - successes, trials),
-    })
+    Ok(Estimate { value, low: lower(successes, trials), high: 1.0 - lower(trials - successes, trials) })
 }
 
 /// The probability of success under which `successes` or more happen in a share [`TAIL`] of cases.
@@ -67,11 +63,7 @@ fn at_least(successes: u64, trials: u64, probability: f64, coefficients: &[f64])
     let term = |(count, coefficient): (u64, &f64)| {
         let failures = trials - count;
         // 0 · log 0 is 0 here.
-        let failing = if failures == 0 {
-            0.0
-        } else {
-            failures as f64 * failure
-        };
+        let failing = if failures == 0 { 0.0 } else { failures as f64 * failure };
         (coefficient + count as f64 * success + failing).exp()
     };
     (successes..=trials).zip(coefficients).map(term).sum()
@@ -94,10 +86,7 @@ mod tests {
         ] {
             let share = binomial_exact(successes, trials).unwrap();
             assert!((share.low - low).abs() < 1e-6, "{successes}/{trials}: {share:?}");
-            assert!(
-                (share.high - high).abs() < 1e-6,
-                "{successes}/{trials}: {share:?}"
-            );
+            assert!((share.high - high).abs() < 1e-6, "{successes}/{trials}: {share:?}");
         }
     }
 

@@ -108,9 +108,7 @@ mod tests {
             prompt: &ids[index / 2],
             value: *value,
         };
-        runs.iter()
-            .map(|run| run.iter().enumerate().map(outcome).collect())
-            .collect()
+        runs.iter().map(|run| run.iter().enumerate().map(outcome).collect()).collect()
     }
 
     fn ids(count: usize) -> Vec<String> {
@@ -119,10 +117,7 @@ mod tests {
 
     /// A standard normal number, nearly: the sum of twelve uniform ones less its mean.
     fn normal(random: &mut ChaCha8Rng) -> f64 {
-        (0..12)
-            .map(|_| f64::from(random.next_u32()) / f64::from(u32::MAX))
-            .sum::<f64>()
-            - 6.0
+        (0..12).map(|_| f64::from(random.next_u32()) / f64::from(u32::MAX)).sum::<f64>() - 6.0
     }
 
     /// Whether a run's log-ratio margin is above 0: skill, the prompt's ease, the run's luck, the pair's noise.
@@ -134,15 +129,11 @@ mod tests {
 
     impl Simulation {
         fn runs(&self, seeds: usize, pairs: usize, random: &mut ChaCha8Rng) -> Vec<Vec<f64>> {
-            let ease: Vec<f64> = (0..pairs.div_ceil(2))
-                .map(|_| self.prompt * normal(random))
-                .collect();
+            let ease: Vec<f64> = (0..pairs.div_ceil(2)).map(|_| self.prompt * normal(random)).collect();
             let run = |random: &mut ChaCha8Rng| {
                 let luck = self.seed * normal(random);
                 let margin = |pair: usize, noise: f64| 0.4 + ease[pair / 2] + luck + self.noise * noise;
-                (0..pairs)
-                    .map(|pair| f64::from(u8::from(margin(pair, normal(random)) > 0.0)))
-                    .collect()
+                (0..pairs).map(|pair| f64::from(u8::from(margin(pair, normal(random)) > 0.0))).collect()
             };
             (0..seeds).map(|_| run(random)).collect()
         }
@@ -150,9 +141,7 @@ mod tests {
         /// The share of 400 simulated datasets whose interval holds the true accuracy.
         fn coverage(&self, seeds: usize) -> f64 {
             let (ids, mut random) = (ids(120), ChaCha8Rng::seed_from_u64(7));
-            let long: Vec<f64> = (0..400)
-                .map(|_| mean(&self.runs(1, 500, &mut random)[0]))
-                .collect();
+            let long: Vec<f64> = (0..400).map(|_| mean(&self.runs(1, 500, &mut random)[0])).collect();
             let truth = mean(&long);
             let covered = (0..400).filter(|seed| {
                 let runs = self.runs(seeds, 120, &mut random);
@@ -166,38 +155,10 @@ mod tests {
     #[test]
     fn intervals_cover_the_truth_as_often_as_they_say() {
         for (seeds, simulation) in [
-            (
-                1,
-                Simulation {
-                    prompt: 1.0,
-                    seed: 0.0,
-                    noise: 0.4,
-                },
-            ),
-            (
-                2,
-                Simulation {
-                    prompt: 1.0,
-                    seed: 0.05,
-                    noise: 0.4,
-                },
-            ),
-            (
-                3,
-                Simulation {
-                    prompt: 1.0,
-                    seed: 0.1,
-                    noise: 0.4,
-                },
-            ),
-            (
-                8,
-                Simulation {
-                    prompt: 0.7,
-                    seed: 0.2,
-                    noise: 0.7,
-                },
-            ),
+            (1, Simulation { prompt: 1.0, seed: 0.0, noise: 0.4 }),
+            (2, Simulation { prompt: 1.0, seed: 0.05, noise: 0.4 }),
+            (3, Simulation { prompt: 1.0, seed: 0.1, noise: 0.4 }),
+            (8, Simulation { prompt: 0.7, seed: 0.2, noise: 0.7 }),
         ] {
             let coverage = simulation.coverage(seeds);
             assert!((0.92..=0.98).contains(&coverage), "{seeds} seeds: {coverage}");
@@ -220,12 +181,7 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_interval() {
         let (ids, mut random) = (ids(200), ChaCha8Rng::seed_from_u64(3));
-        let runs = Simulation {
-            prompt: 1.0,
-            seed: 0.1,
-            noise: 0.5,
-        }
-        .runs(2, 200, &mut random);
+        let runs = Simulation { prompt: 1.0, seed: 0.1, noise: 0.5 }.runs(2, 200, &mut random);
         let mut shuffled = outcomes(&runs, &ids);
         let first = estimate(&shuffled, 2000, 5).unwrap();
         shuffled[1].reverse();

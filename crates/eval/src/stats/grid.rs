@@ -31,22 +31,14 @@ impl Grid {
             *value = number;
         }
         let reference = sorted(first);
-        let prompts = reference
-            .iter()
-            .filter_map(|outcome| numbers.get(outcome.prompt).copied())
-            .collect();
+        let prompts = reference.iter().filter_map(|outcome| numbers.get(outcome.prompt).copied()).collect();
         let runs = runs
             .iter()
             .enumerate()
             .map(|(run, outcomes)| values(run, &reference, outcomes))
             .collect::<Result<_, _>>()?;
         let pairs = reference.iter().map(|outcome| outcome.pair.to_owned()).collect();
-        Ok(Self {
-            runs,
-            prompts,
-            prompt_count: numbers.len(),
-            pairs,
-        })
+        Ok(Self { runs, prompts, prompt_count: numbers.len(), pairs })
     }
 
     /// `self` minus `other`, run by run and pair by pair.
@@ -58,13 +50,8 @@ impl Grid {
         let pair = |grid: &Self, column: usize| grid.pairs.get(column).cloned();
         if let Some(column) = (0..longest).find(|column| self.pairs.get(*column) != other.pairs.get(*column))
         {
-            let pair = pair(&self, column)
-                .or_else(|| pair(other, column))
-                .unwrap_or_default();
-            return Err(StatsError::Pairs {
-                run: self.runs.len(),
-                pair,
-            });
+            let pair = pair(&self, column).or_else(|| pair(other, column)).unwrap_or_default();
+            return Err(StatsError::Pairs { run: self.runs.len(), pair });
         }
         for (run, other) in self.runs.iter_mut().zip(&other.runs) {
             for (value, other) in run.iter_mut().zip(other) {
@@ -84,10 +71,7 @@ fn sorted<'a>(outcomes: &[Outcome<'a>]) -> Vec<Outcome<'a>> {
 /// The run's values in the order of `reference`, which must hold the same pairs, each once.
 fn values(run: usize, reference: &[Outcome<'_>], outcomes: &[Outcome<'_>]) -> Result<Vec<f64>, StatsError> {
     let outcomes = sorted(outcomes);
-    let off = |outcome: &Outcome<'_>| StatsError::Pairs {
-        run,
-        pair: outcome.pair.to_owned(),
-    };
+    let off = |outcome: &Outcome<'_>| StatsError::Pairs { run, pair: outcome.pair.to_owned() };
     for twins in outcomes.windows(2) {
         if let [one, two] = twins
             && one.pair == two.pair
@@ -98,10 +82,8 @@ fn values(run: usize, reference: &[Outcome<'_>], outcomes: &[Outcome<'_>]) -> Re
     let mut found = outcomes.iter();
     let mut values = Vec::with_capacity(reference.len());
     for wanted in reference {
-        let outcome = found
-            .next()
-            .filter(|outcome| outcome.pair == wanted.pair)
-            .ok_or_else(|| off(wanted))?;
+        let outcome =
+            found.next().filter(|outcome| outcome.pair == wanted.pair).ok_or_else(|| off(wanted))?;
         if !outcome.value.is_finite() {
             let (pair, value) = (outcome.pair.to_owned(), outcome.value.to_string());
             return Err(StatsError::NotFinite { run, pair, value });
@@ -119,11 +101,7 @@ mod tests {
     use super::*;
 
     fn outcome(pair: &'static str, value: f64) -> Outcome<'static> {
-        Outcome {
-            pair,
-            prompt: pair,
-            value,
-        }
+        Outcome { pair, prompt: pair, value }
     }
 
     #[test]
@@ -140,10 +118,7 @@ mod tests {
     #[test]
     fn what_cannot_be_aligned_is_named() {
         let fault = |runs: &[Vec<Outcome<'_>>]| {
-            Grid::align(runs)
-                .err()
-                .map(|error| error.to_string())
-                .unwrap_or_default()
+            Grid::align(runs).err().map(|error| error.to_string()).unwrap_or_default()
         };
         let ab = vec![outcome("a", 1.0), outcome("b", 1.0)];
         assert_eq!(fault(&[]), "no estimate without runs");
@@ -153,9 +128,6 @@ mod tests {
         assert!(fault(&[vec![outcome("a", 1.0), outcome("a", 1.0)]]).starts_with("run 0 lacks"));
         assert!(fault(&[vec![outcome("a", f64::NAN)]]).starts_with("the outcome of pair a in run 0 is NaN"));
         let (two, one) = (Grid::align(&[ab.clone(), ab.clone()]), Grid::align(&[ab]));
-        assert_eq!(
-            two.unwrap().minus(&one.unwrap()).err(),
-            Some(StatsError::Seeds(2, 1))
-        );
+        assert_eq!(two.unwrap().minus(&one.unwrap()).err(), Some(StatsError::Seeds(2, 1)));
     }
 }

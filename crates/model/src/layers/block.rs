@@ -111,7 +111,10 @@ impl Block {
         let y = (&middle + projected)?;
         let lora = [q_lora, k_lora, v_lora, o_lora, gate_lora, up_lora, down_lora];
         let x = x.clone();
-        Ok((y, SavedBlock { x, x_inverse_rms, q, k, v, attended, middle, middle_inverse_rms, gate, up, lora }))
+        Ok((
+            y,
+            SavedBlock { x, x_inverse_rms, q, k, v, attended, middle, middle_inverse_rms, gate, up, lora },
+        ))
     }
 
     pub(crate) fn backward(
@@ -122,7 +125,8 @@ impl Block {
         gradients: &mut Gradients,
     ) -> Result<Tensor> {
         let BlockContext { trees, rotation: (cos, sin), pairs, heads, .. } = context;
-        let SavedBlock { x, x_inverse_rms, q, k, v, attended, middle, middle_inverse_rms, gate, up, lora } = saved;
+        let SavedBlock { x, x_inverse_rms, q, k, v, attended, middle, middle_inverse_rms, gate, up, lora } =
+            saved;
         let [q_lora, k_lora, v_lora, o_lora, gate_lora, up_lora, down_lora] = lora;
 
         let active = ops::gated_silu(&gate, &up)?;
@@ -132,7 +136,8 @@ impl Block {
         let (normed, _) = self.mlp_norm.forward(&middle)?;
         let d_normed = (self.gate.backward(&normed, gate_lora.as_ref(), &d_gate, gradients)?
             + self.up.backward(&normed, up_lora.as_ref(), &d_up, gradients)?)?;
-        let d_middle = (grad + self.mlp_norm.backward(&middle, &middle_inverse_rms, &d_normed, gradients)?)?;
+        let d_middle =
+            (grad + self.mlp_norm.backward(&middle, &middle_inverse_rms, &d_normed, gradients)?)?;
 
         let d_attended = self.o.backward(&attended, o_lora.as_ref(), &d_middle, gradients)?;
         let (d_q, d_k, d_v) = ops::attention_backward(&q, &k, &v, &d_attended, trees, *heads)?;

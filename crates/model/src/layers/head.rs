@@ -47,7 +47,8 @@ impl Head {
             }
         }
         let unit = if unit.is_empty() { None } else { Some(Tensor::cat(&unit, 0)?) };
-        let saved = SavedHead { x: x.narrow(0, 0, keep)?, inverse_rms: inverse_rms.narrow(0, 0, keep)?, unit };
+        let saved =
+            SavedHead { x: x.narrow(0, 0, keep)?, inverse_rms: inverse_rms.narrow(0, 0, keep)?, unit };
         Ok((log_probs, saved))
     }
 

@@ -95,7 +95,8 @@ fn oracle_loss(decoder: &Decoder) -> Tensor {
         let mut x = decoder.embedding.value().index_select(&index, 0).unwrap();
         let mask: Vec<f64> =
             (0..count * count).map(|i| if i % count > i / count { f64::NEG_INFINITY } else { 0.0 }).collect();
-        let mask = Tensor::from_vec(mask, (count, count), &Device::Cpu).unwrap().to_dtype(decoder.dtype()).unwrap();
+        let mask =
+            Tensor::from_vec(mask, (count, count), &Device::Cpu).unwrap().to_dtype(decoder.dtype()).unwrap();
         let (cos, sin) = &decoder.rotation;
         let (cos, sin) = (cos.narrow(0, 0, count).unwrap(), sin.narrow(0, 0, count).unwrap());
         for block in &decoder.blocks {
@@ -104,7 +105,10 @@ fn oracle_loss(decoder: &Decoder) -> Tensor {
                 x.reshape((count, heads, a.head_dim)).unwrap().transpose(0, 1).unwrap().contiguous().unwrap()
             };
             let rotate = |x: Tensor| {
-                candle_nn::rotary_emb::rope_slow(&x.unsqueeze(0).unwrap(), &cos, &sin).unwrap().squeeze(0).unwrap()
+                candle_nn::rotary_emb::rope_slow(&x.unsqueeze(0).unwrap(), &cos, &sin)
+                    .unwrap()
+                    .squeeze(0)
+                    .unwrap()
             };
             let q = rotate(heads(linear(&normed, &block.q), a.query_heads));
             let k = rotate(heads(linear(&normed, &block.k), a.key_heads));
@@ -123,10 +127,12 @@ fn oracle_loss(decoder: &Decoder) -> Tensor {
             let active = (linear(&normed, &block.gate).silu().unwrap() * linear(&normed, &block.up)).unwrap();
             x = (x + linear(&active, &block.down)).unwrap();
         }
-        let logits = norm(&x, &decoder.head.norm.weight).matmul(&decoder.head.weight.value().t().unwrap()).unwrap();
+        let logits =
+            norm(&x, &decoder.head.norm.weight).matmul(&decoder.head.weight.value().t().unwrap()).unwrap();
         let log_probs = log_softmax(&logits, D::Minus1).unwrap();
         for (offset, target) in completion.iter().enumerate() {
-            let log_prob = log_probs.get(PROMPTS[prompt].len() - 1 + offset).unwrap().get(*target as usize).unwrap();
+            let log_prob =
+                log_probs.get(PROMPTS[prompt].len() - 1 + offset).unwrap().get(*target as usize).unwrap();
             total = (total + (log_prob * seed).unwrap()).unwrap();
         }
     }

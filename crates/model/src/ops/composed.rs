@@ -18,7 +18,12 @@ pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<(Ten
     Ok((y.to_dtype(x.dtype())?, inverse))
 }
 
-pub(super) fn rms_norm_backward(x: &Tensor, weight: &Tensor, inverse: &Tensor, grad: &Tensor) -> Result<Tensor> {
+pub(super) fn rms_norm_backward(
+    x: &Tensor,
+    weight: &Tensor,
+    inverse: &Tensor,
+    grad: &Tensor,
+) -> Result<Tensor> {
     let dtype = wide(x.dtype());
     let inverse = inverse.unsqueeze(1)?;
     let normalised = x.to_dtype(dtype)?.broadcast_mul(&inverse)?;
@@ -27,7 +32,13 @@ pub(super) fn rms_norm_backward(x: &Tensor, weight: &Tensor, inverse: &Tensor, g
     (weighted - normalised.broadcast_mul(&mean)?)?.broadcast_mul(&inverse)?.to_dtype(x.dtype())
 }
 
-pub(super) fn rotary(x: &Tensor, cos: &Tensor, sin: &Tensor, pairs: RotaryPairs, inverse: bool) -> Result<Tensor> {
+pub(super) fn rotary(
+    x: &Tensor,
+    cos: &Tensor,
+    sin: &Tensor,
+    pairs: RotaryPairs,
+    inverse: bool,
+) -> Result<Tensor> {
     let (rows, width) = x.dims2()?;
     let half = cos.dim(1)?;
     let heads = width / (2 * half);
@@ -81,7 +92,9 @@ impl Visible {
         let own = self.queries.len();
         let before = self.context.iter().map(ExactSizeIterator::len).sum::<usize>() - own;
         let mask: Vec<f32> = (0..own)
-            .flat_map(|query| (0..before + own).map(move |key| if key > before + query { f32::NEG_INFINITY } else { 0.0 }))
+            .flat_map(|query| {
+                (0..before + own).map(move |key| if key > before + query { f32::NEG_INFINITY } else { 0.0 })
+            })
             .collect();
         Tensor::from_vec(mask, (own, before + own), device)?.to_dtype(dtype)
     }
@@ -145,12 +158,14 @@ pub(super) fn attention_backward(
     let (mut dq, mut dk, mut dv) = (q.zeros_like()?, k.zeros_like()?, v.zeros_like()?);
     let group = heads.query_heads / heads.key_heads;
     for visible in trees.iter().flat_map(Visible::of) {
-        let (queries, keys, values) = (visible.queries(q, heads)?, visible.gather(k, heads)?, visible.gather(v, heads)?);
+        let (queries, keys, values) =
+            (visible.queries(q, heads)?, visible.gather(k, heads)?, visible.gather(v, heads)?);
         let dy = visible.queries(grad, heads)?;
         let p = visible.probabilities(&queries, &keys, heads)?;
         let dp = dy.matmul(&values.t()?)?.to_dtype(p.dtype())?;
         let mean = (&p * &dp)?.sum_keepdim(D::Minus1)?;
-        let ds = ((&p * dp.broadcast_sub(&mean)?)? * (heads.head_dim as f64).sqrt().recip())?.to_dtype(q.dtype())?;
+        let ds = ((&p * dp.broadcast_sub(&mean)?)? * (heads.head_dim as f64).sqrt().recip())?
+            .to_dtype(q.dtype())?;
         let p = p.to_dtype(q.dtype())?;
         // Gradients of the repeated key heads are summed over their group.
         let ungroup = |x: Tensor| -> Result<Tensor> {
@@ -175,11 +190,14 @@ pub(super) fn log_prob_of_targets(
     let targets = Tensor::new(targets, logits.device())?.unsqueeze(1)?;
     let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?)?;
     let sum = shifted.exp()?.sum_keepdim(D::Minus1)?;
-    let log_probs = shifted.gather(&targets, 1)?.sub(&sum.log()?)?.squeeze(1)?.to_dtype(DType::F64)?.to_vec1()?;
+    let log_probs =
+        shifted.gather(&targets, 1)?.sub(&sum.log()?)?.squeeze(1)?.to_dtype(DType::F64)?.to_vec1()?;
     let gradient = gradient
         .then(|| {
             let negative = shifted.exp()?.broadcast_div(&sum)?.neg()?;
-            negative.scatter_add(&targets, &targets.ones_like()?.to_dtype(negative.dtype())?, 1)?.to_dtype(dtype)
+            negative
+                .scatter_add(&targets, &targets.ones_like()?.to_dtype(negative.dtype())?, 1)?
+                .to_dtype(dtype)
         })
         .transpose()?;
     Ok((log_probs, gradient))

@@ -46,7 +46,12 @@ pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<(Ten
 }
 
 /// d loss / d x of [`rms_norm`], from 1/rms and d loss / d result.
-pub(crate) fn rms_norm_backward(x: &Tensor, weight: &Tensor, inverse_rms: &Tensor, grad: &Tensor) -> Result<Tensor> {
+pub(crate) fn rms_norm_backward(
+    x: &Tensor,
+    weight: &Tensor,
+    inverse_rms: &Tensor,
+    grad: &Tensor,
+) -> Result<Tensor> {
     on_device!(x, rms_norm_backward(x, weight, inverse_rms, grad))
 }
 
@@ -58,7 +63,13 @@ pub(crate) fn rms_norm_weight_grad(x: &Tensor, inverse_rms: &Tensor, grad: &Tens
 
 /// Rotates the heads of `x` `[rows, heads·head_dim]` by `cos` and `sin` `[rows, head_dim/2]`.
 /// With `inverse`, rotates back: the backward pass.
-pub(crate) fn rotary(x: &Tensor, cos: &Tensor, sin: &Tensor, pairs: RotaryPairs, inverse: bool) -> Result<Tensor> {
+pub(crate) fn rotary(
+    x: &Tensor,
+    cos: &Tensor,
+    sin: &Tensor,
+    pairs: RotaryPairs,
+    inverse: bool,
+) -> Result<Tensor> {
     on_device!(x, rotary(x, cos, sin, pairs, inverse))
 }
 

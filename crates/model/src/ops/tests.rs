@@ -69,13 +69,19 @@ fn fused_operations_equal_composed_ones() {
         let tolerance = tolerance(dtype);
         let (x, grad) = (random("x", (37, 24), dtype), random("grad", (37, 24), dtype));
         let weight = random("w", (1, 24), dtype).squeeze(0).unwrap();
-        let (fused, composed_) = (cpu::rms_norm(&x, &weight, 1e-5).unwrap(), composed::rms_norm(&x, &weight, 1e-5).unwrap());
+        let (fused, composed_) =
+            (cpu::rms_norm(&x, &weight, 1e-5).unwrap(), composed::rms_norm(&x, &weight, 1e-5).unwrap());
         assert_close("norm", &fused.0, &composed_.0, tolerance);
         assert_close("inverse rms", &fused.1, &composed_.1, tolerance);
         let back = |f: fn(&Tensor, &Tensor, &Tensor, &Tensor) -> candle_core::Result<Tensor>| {
             f(&x, &weight, &fused.1, &grad).unwrap()
         };
-        assert_close("norm backward", &back(cpu::rms_norm_backward), &back(composed::rms_norm_backward), tolerance);
+        assert_close(
+            "norm backward",
+            &back(cpu::rms_norm_backward),
+            &back(composed::rms_norm_backward),
+            tolerance,
+        );
 
         let (cos, sin) = (random("cos", (37, 3), dtype), random("sin", (37, 3), dtype));
         for pairs in [RotaryPairs::Halves, RotaryPairs::Interleaved] {
@@ -98,7 +104,12 @@ fn fused_operations_equal_composed_ones() {
         let (q, grad) = (random("q", (rows, 24), dtype), random("dy", (rows, 24), dtype));
         let (k, v) = (random("k", (rows, 12), dtype), random("v", (rows, 12), dtype));
         let fused = cpu::attention(&q, &k, &v, &trees, HEADS).unwrap();
-        assert_close("attention", &fused, &composed::attention(&q, &k, &v, &trees, HEADS).unwrap(), tolerance);
+        assert_close(
+            "attention",
+            &fused,
+            &composed::attention(&q, &k, &v, &trees, HEADS).unwrap(),
+            tolerance,
+        );
         let fused = cpu::attention_backward(&q, &k, &v, &grad, &trees, HEADS).unwrap();
         let composed_ = composed::attention_backward(&q, &k, &v, &grad, &trees, HEADS).unwrap();
         assert_close("attention dq", &fused.0, &composed_.0, tolerance);
@@ -130,7 +141,9 @@ fn backward_passes_are_derivatives() {
     let (cos, sin) = (random("cos", (3, 2), dtype), random("sin", (3, 2), dtype));
     for pairs in [RotaryPairs::Halves, RotaryPairs::Interleaved] {
         let dx = super::rotary(&seed, &cos, &sin, pairs, true).unwrap();
-        assert_gradient("rotary", &x, &dx, |x| dot(&super::rotary(x, &cos, &sin, pairs, false).unwrap(), &seed));
+        assert_gradient("rotary", &x, &dx, |x| {
+            dot(&super::rotary(x, &cos, &sin, pairs, false).unwrap(), &seed)
+        });
     }
 
     let up = random("up", (3, 8), dtype);
@@ -142,7 +155,8 @@ fn backward_passes_are_derivatives() {
     let (q, seed) = (random("q", (rows, 24), dtype), random("dy", (rows, 24), dtype));
     let (k, v) = (random("k", (rows, 12), dtype), random("v", (rows, 12), dtype));
     let (dq, dk, dv) = super::attention_backward(&q, &k, &v, &seed, &trees, HEADS).unwrap();
-    let y = |q: &Tensor, k: &Tensor, v: &Tensor| dot(&super::attention(q, k, v, &trees, HEADS).unwrap(), &seed);
+    let y =
+        |q: &Tensor, k: &Tensor, v: &Tensor| dot(&super::attention(q, k, v, &trees, HEADS).unwrap(), &seed);
     assert_gradient("attention q", &q, &dq, |q| y(q, &k, &v));
     assert_gradient("attention k", &k, &dk, |k| y(&q, k, &v));
     assert_gradient("attention v", &v, &dv, |v| y(&q, &k, v));

@@ -23,8 +23,9 @@ pub(crate) struct Gguf {
 impl Gguf {
     pub(crate) fn open(path: &Path, dtype: DType, device: Device) -> Result<Self, ModelError> {
         let mut file = File::open(path)?;
-        let content = Content::read(&mut file)
-            .map_err(|error| ModelError::Weights(format!("{}: not a whole GGUF file: {error}", path.display())))?;
+        let content = Content::read(&mut file).map_err(|error| {
+            ModelError::Weights(format!("{}: not a whole GGUF file: {error}", path.display()))
+        })?;
         Ok(Self { path: path.to_owned(), file, content, dtype, device })
     }
 
@@ -37,7 +38,10 @@ impl Gguf {
     }
 
     pub(crate) fn text(&self, key: &str) -> Result<&str, ModelError> {
-        self.value(key)?.to_string().map(String::as_str).map_err(|error| self.fail(&format!("`{key}`: {error}")))
+        self.value(key)?
+            .to_string()
+            .map(String::as_str)
+            .map_err(|error| self.fail(&format!("`{key}`: {error}")))
     }
 
     /// A whole number of any width.
@@ -51,7 +55,9 @@ impl Gguf {
             Value::I64(x) => u64::try_from(*x).ok(),
             _ => None,
         };
-        number.and_then(|x| usize::try_from(x).ok()).ok_or_else(|| self.fail(&format!("`{key}` is not a count")))
+        number
+            .and_then(|x| usize::try_from(x).ok())
+            .ok_or_else(|| self.fail(&format!("`{key}` is not a count")))
     }
 
     fn real(&self, key: &str) -> Result<f64, ModelError> {

@@ -75,10 +75,12 @@ impl<T: Real> Run<'_, T> {
 
     /// Softmax of the scaled, causally masked scores: `[queries, context]`.
     fn probabilities(&self) -> Vec<T> {
-        let mut scores = self.against_context(self.q, self.k, T::of((self.heads.head_dim as f64).sqrt().recip()));
+        let mut scores =
+            self.against_context(self.q, self.k, T::of((self.heads.head_dim as f64).sqrt().recip()));
         for (query, row) in scores.chunks_exact_mut(self.context()).enumerate() {
             let (seen, unseen) = row.split_at_mut(self.before.len() + query + 1);
-            let max = seen.iter().fold(T::neg_infinity(), |max, score| if *score > max { *score } else { max });
+            let max =
+                seen.iter().fold(T::neg_infinity(), |max, score| if *score > max { *score } else { max });
             seen.iter_mut().for_each(|score| *score = (*score - max).exp_of_negative());
             let sum = seen.iter().fold(<T as num_traits::Zero>::zero(), |sum, score| sum + *score);
             seen.iter_mut().for_each(|score| *score /= sum);
@@ -158,7 +160,9 @@ pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, trees: &[Tree], head
                         let (queries, before) = (queries.clone(), before.clone());
                         let run = Run { q, k, queries, before, query_head, key_head, heads };
                         let p = run.probabilities();
-                        for (add, (rows, column)) in run.parts().into_iter().filter(|(rows, _)| !rows.is_empty()).enumerate() {
+                        for (add, (rows, column)) in
+                            run.parts().into_iter().filter(|(rows, _)| !rows.is_empty()).enumerate()
+                        {
                             product(
                                 ViewMut { data: &mut y, at: at + member * heads.head_dim, row_stride: width },
                                 add > 0,
@@ -222,7 +226,9 @@ pub(crate) fn attention_backward(
                             let mean = ds.iter().zip(p).fold(zero, |sum, (ds, p)| sum + *ds * *p);
                             ds.iter_mut().zip(p).for_each(|(ds, p)| *ds = *p * (*ds - mean));
                         }
-                        for (add, (rows, column)) in run.parts().into_iter().filter(|(rows, _)| !rows.is_empty()).enumerate() {
+                        for (add, (rows, column)) in
+                            run.parts().into_iter().filter(|(rows, _)| !rows.is_empty()).enumerate()
+                        {
                             product(
                                 ViewMut { data: &mut dq, at: at + member * dim, row_stride: width },
                                 add > 0,

@@ -33,7 +33,12 @@ pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<(Ten
     by_dtype!(x, run(x, weight, epsilon))
 }
 
-pub(crate) fn rms_norm_backward(x: &Tensor, weight: &Tensor, inverse: &Tensor, grad: &Tensor) -> Result<Tensor> {
+pub(crate) fn rms_norm_backward(
+    x: &Tensor,
+    weight: &Tensor,
+    inverse: &Tensor,
+    grad: &Tensor,
+) -> Result<Tensor> {
     fn run<T: Real>(x: &Tensor, weight: &Tensor, inverse: &Tensor, grad: &Tensor) -> Result<Tensor> {
         let (rows, dim) = x.dims2()?;
         let (x, weight, inverse, grad) =
@@ -47,7 +52,8 @@ pub(crate) fn rms_norm_backward(x: &Tensor, weight: &Tensor, inverse: &Tensor, g
             .zip(inverse)
             .with_min_len(ROWS_PER_TASK)
             .for_each(|(((dx, x), grad), inverse)| {
-                let dot = x.iter().zip(grad).zip(weight).fold(zero::<T>(), |sum, ((x, g), w)| sum + *x * *g * *w);
+                let dot =
+                    x.iter().zip(grad).zip(weight).fold(zero::<T>(), |sum, ((x, g), w)| sum + *x * *g * *w);
                 let pull = dot * *inverse * *inverse * *inverse / T::of(dim as f64);
                 for (((dx, x), grad), weight) in dx.iter_mut().zip(x).zip(grad).zip(weight) {
                     *dx = *grad * *weight * *inverse - *x * pull;
@@ -58,8 +64,20 @@ pub(crate) fn rms_norm_backward(x: &Tensor, weight: &Tensor, inverse: &Tensor, g
     by_dtype!(x, run(x, weight, inverse, grad))
 }
 
-pub(crate) fn rotary(x: &Tensor, cos: &Tensor, sin: &Tensor, pairs: RotaryPairs, inverse: bool) -> Result<Tensor> {
-    fn run<T: Real>(x: &Tensor, cos: &Tensor, sin: &Tensor, pairs: RotaryPairs, inverse: bool) -> Result<Tensor> {
+pub(crate) fn rotary(
+    x: &Tensor,
+    cos: &Tensor,
+    sin: &Tensor,
+    pairs: RotaryPairs,
+    inverse: bool,
+) -> Result<Tensor> {
+    fn run<T: Real>(
+        x: &Tensor,
+        cos: &Tensor,
+        sin: &Tensor,
+        pairs: RotaryPairs,
+        inverse: bool,
+    ) -> Result<Tensor> {
         let (rows, width) = x.dims2()?;
         let half = cos.dim(1)?;
         let (x, cos, sin) = (Opened::new(x), Opened::new(cos), Opened::new(sin));
@@ -97,11 +115,13 @@ pub(crate) fn gated_silu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
         let (gate, up) = (Opened::new(gate), Opened::new(up));
         let (gate, up) = (gate.slice::<T>()?, up.slice::<T>()?);
         let mut y = vec![zero::<T>(); gate.len()];
-        y.par_chunks_mut(BLOCK).zip(gate.par_chunks(BLOCK)).zip(up.par_chunks(BLOCK)).for_each(|((y, gate), up)| {
-            for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
-                *y = *gate * gate.sigmoid() * *up;
-            }
-        });
+        y.par_chunks_mut(BLOCK).zip(gate.par_chunks(BLOCK)).zip(up.par_chunks(BLOCK)).for_each(
+            |((y, gate), up)| {
+                for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
+                    *y = *gate * gate.sigmoid() * *up;
+                }
+            },
+        );
         tensor(y, shape)
     }
     by_dtype!(gate, run(gate, up))

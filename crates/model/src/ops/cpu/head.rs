@@ -11,12 +11,17 @@ pub(crate) fn log_prob_of_targets(
     scored: &[Scored],
     gradient: bool,
 ) -> Result<(Vec<f64>, Option<Tensor>)> {
-    fn run<T: Real>(logits: &Tensor, scored: &[Scored], gradient: bool) -> Result<(Vec<f64>, Option<Tensor>)> {
+    fn run<T: Real>(
+        logits: &Tensor,
+        scored: &[Scored],
+        gradient: bool,
+    ) -> Result<(Vec<f64>, Option<Tensor>)> {
         let (rows, vocabulary) = logits.dims2()?;
         let logits = Opened::new(logits);
         let logits = logits.slice::<T>()?;
         let one_row = |logits: &[T], scored: &Scored, grad: Option<&mut [T]>| {
-            let max = logits.iter().fold(T::neg_infinity(), |max, logit| if *logit > max { *logit } else { max });
+            let max =
+                logits.iter().fold(T::neg_infinity(), |max, logit| if *logit > max { *logit } else { max });
             // Partial sums of one element type, added up in f64: exact enough for any vocabulary.
             let sum: f64 = logits
                 .chunks(64)

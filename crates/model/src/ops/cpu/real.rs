@@ -60,6 +60,9 @@ mod tests {
         }
         assert_eq!((0.0f32.exp_of_negative(), (-1e9f32).exp_of_negative()), (1.0, 0.0));
         assert_eq!(f32::NEG_INFINITY.exp_of_negative(), 0.0);
-        assert!((3.0f32.sigmoid() - 0.952_574_1).abs() < 1e-6 && ((-3.0f32).sigmoid() - 0.047_425_87).abs() < 1e-7);
+        assert!(
+            (3.0f32.sigmoid() - 0.952_574_1).abs() < 1e-6
+                && ((-3.0f32).sigmoid() - 0.047_425_87).abs() < 1e-7
+        );
     }
 }

@@ -1,0 +1,41 @@
+//! `prospect demo`: the whole pipeline on synthetic feedback, without network, data or a model.
+
+use std::path::PathBuf;
+
+use prospect_core::config::Document;
+use prospect_sweep::{Experiment, Sources};
+
+use crate::{locate::locate, sweep::carry_out};
+
+/// Arguments of `prospect demo`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where to put runs and report
+    #[arg(long, value_name = "DIR", default_value = "runs/demo")]
+    out: PathBuf,
+}
+
+/// The files of the demo, as they stand in the repository.
+const FILES: [(&str, &str); 3] = [
+    ("experiments/demo.yaml", include_str!("../../experiments/demo.yaml")),
+    ("pipelines/synthetic.yaml", include_str!("../../pipelines/synthetic.yaml")),
+    ("models/tiny.yaml", include_str!("../../models/tiny.yaml")),
+];
+
+/// Sweeps the embedded experiment and prints where its report is.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let open = |path: &str| {
+        let text = FILES.iter().find(|(name, _)| *name == path).map_or("", |(_, text)| text);
+        Document::from_text(path, text)
+    };
+    let experiment = Experiment::read(FILES[0].0, open(FILES[0].0)?, &[])?;
+    let sources = Sources { recipe: &open, locate: &locate };
+    carry_out(
+        &experiment,
+        &sources,
+        &args.out,
+        &args.out.join("report"),
+        vec!["prospect demo".to_owned()],
+        false,
+    )
+}

@@ -1,0 +1,74 @@
+//! `prospect sweep`: an experiment file to finished runs and a report.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use prospect_core::{config::Document, progress::say};
+use prospect_runs::SweepDir;
+use prospect_sweep::{Experiment, Plan, Sources, execute, summarise};
+
+use crate::{locate::locate, output, overrides::Overrides, report};
+
+/// Arguments of `prospect sweep`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The experiment, for example experiments/imbalance.yaml
+    experiment: PathBuf,
+    #[command(flatten)]
+    overrides: Overrides,
+    /// Where to put the sweep [default: runs/NAME for NAME.yaml]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Print the plan and stop
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Does what is missing of an experiment, and prints where its report is.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let path = args.experiment.display().to_string();
+    let experiment = Experiment::read(&path, Document::open(&args.experiment)?, args.overrides.given())?;
+    let sources = Sources { recipe: &|path| Document::open(Path::new(path)), locate: &locate };
+    let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(&experiment.name));
+    let mut command = format!("prospect sweep {}", shell_word(&path));
+    for given in args.overrides.given() {
+        command.push_str(&format!(" --set {}", shell_word(given)));
+    }
+    let report = Path::new("reports").join(&experiment.name);
+    carry_out(&experiment, &sources, &out, &report, vec![command], args.dry_run)
+}
+
+/// Plans, and unless that is all that is wanted, executes, summarises and reports.
+pub(crate) fn carry_out(
+    experiment: &Experiment,
+    sources: &Sources<'_>,
+    out: &Path,
+    report: &Path,
+    commands: Vec<String>,
+    dry_run: bool,
+) -> anyhow::Result<()> {
+    let plan = Plan::new(experiment, sources, &out.join("data"))?;
+    let sweep = SweepDir::at(out.to_owned());
+    if dry_run {
+        return Ok(output::print(plan.describe(&sweep))?);
+    }
+    let executed = execute(&plan, &sweep, commands)?;
+    say(format!("{} runs finished, {} were there already", executed.finished, executed.already));
+    let summary = summarise(&sweep)?;
+    say(&summary.verdict);
+    output::print(report::render(&sweep, report)?.display())?;
+    if executed.failed > 0 {
+        bail!(
+            "{} of {} runs failed; their errors stand in the report, and the same command tries them again",
+            executed.failed,
+            plan.runs.len()
+        );
+    }
+    Ok(())
+}
+
+/// A word as a shell takes it.
+fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:@,+".contains(c);
+    if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}

@@ -1,0 +1,116 @@
+//! Part of a source: short conversations, or so many prompts of each split. For experiments on small machines.
+
+use std::{collections::HashSet, sync::Arc};
+
+use prospect_core::draw::Draw;
+use serde::{Deserialize, Serialize};
+
+use crate::{Split, feedback::Feedback};
+
+/// What to use of a source.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Selection {
+    /// Drop pairs whose prompt and longer completion have more characters than this together.
+    pub max_characters: Option<usize>,
+    /// Keep so many prompts of the training split, drawn by seed; a smaller number is a subset.
+    pub train_prompts: Option<usize>,
+    /// Keep so many prompts of the test split.
+    pub test_prompts: Option<usize>,
+}
+
+/// What selection dropped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SelectionCounts {
+    /// Pairs that are too long.
+    pub long_pairs: u64,
+    /// Training prompts beyond the number to keep.
+    pub train_prompts: u64,
+    /// Test prompts beyond the number to keep.
+    pub test_prompts: u64,
+}
+
+/// Drops what is not selected. Comes after the split, so that the split does not depend on it.
+pub(crate) fn select(feedback: &mut Feedback, selection: Selection, seed: u64) -> SelectionCounts {
+    let long_pairs = selection.max_characters.map_or(0, |limit| drop_long(feedback, limit));
+    let mut keep = |split: Split, count: Option<usize>| {
+        count.map_or(0, |count| keep_prompts(feedback, split, count, seed))
+    };
+    SelectionCounts {
+        long_pairs,
+        train_prompts: keep(Split::Train, selection.train_prompts),
+        test_prompts: keep(Split::Test, selection.test_prompts),
+    }
+}
+
+fn drop_long(feedback: &mut Feedback, limit: usize) -> u64 {
+    let characters = |messages: &[crate::Message]| -> usize {
+        messages.iter().map(|message| message.content.chars().count()).sum()
+    };
+    let mut dropped = 0;
+    for pair in &feedback.pairs {
+        let [chosen, rejected] = [pair.chosen, pair.rejected].map(|index| &feedback.rows[index]);
+        let longer = characters(&chosen.completion).max(characters(&rejected.completion));
+        if characters(&chosen.prompt) + longer > limit {
+            dropped += u64::from(chosen.kept || rejected.kept);
+            for index in [pair.chosen, pair.rejected] {
+                feedback.rows[index].kept = false;
+            }
+        }
+    }
+    dropped
+}
+
+fn keep_prompts(feedback: &mut Feedback, split: Split, count: usize, seed: u64) -> u64 {
+    let mut seen = HashSet::new();
+    let prompts: Vec<Arc<str>> = feedback
+        .kept(split)
+        .filter(|row| seen.insert(row.prompt_id.clone()))
+        .map(|row| row.prompt_id.clone())
+        .collect();
+    let marks = Draw::new(seed, "select").lowest(&prompts, count);
+    let kept: HashSet<&Arc<str>> =
+        prompts.iter().zip(marks).filter(|(_, kept)| *kept).map(|(id, _)| id).collect();
+    for row in feedback.rows.iter_mut().filter(|row| row.split == split && !kept.contains(&row.prompt_id)) {
+        row.kept = false;
+    }
+    (prompts.len() - kept.len()) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feedback::tests::{many, raw};
+
+    #[test]
+    fn smaller_selections_are_subsets_of_exact_size() {
+        let prompts = |count| {
+            let mut feedback = many(40);
+            let counts =
+                select(&mut feedback, Selection { train_prompts: Some(count), ..Selection::default() }, 3);
+            let kept: HashSet<_> = feedback.kept(Split::Train).map(|row| row.prompt_id.clone()).collect();
+            assert_eq!(kept.len() as u64 + counts.train_prompts, distinct(&many(40)));
+            kept
+        };
+        let (small, large) = (prompts(5), prompts(12));
+        assert_eq!((small.len(), large.len()), (5, 12));
+        assert!(small.is_subset(&large));
+    }
+
+    fn distinct(feedback: &Feedback) -> u64 {
+        feedback.kept(Split::Train).map(|row| row.prompt_id.clone()).collect::<HashSet<_>>().len() as u64
+    }
+
+    #[test]
+    fn long_pairs_go_as_a_whole() {
+        let mut feedback = Feedback::new(
+            "s",
+            "d",
+            vec![raw("p", "short", "a very long completion", None), raw("q", "a", "b", None)],
+        );
+        let counts = select(&mut feedback, Selection { max_characters: Some(10), ..Selection::default() }, 0);
+        assert_eq!(counts.long_pairs, 1);
+        assert_eq!(feedback.kept(Split::Train).count(), 2);
+    }
+}

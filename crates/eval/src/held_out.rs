@@ -1,0 +1,116 @@
+//! True pairs that no run trains on.
+
+use std::{collections::BTreeMap, path::Path};
+
+use prospect_core::draw::Draw;
+use prospect_objective::LogProb;
+use prospect_runs::PairOutcome;
+use prospect_train::{
+    Encoder, MicroBatch, PairExample, Policy, ReferenceCache, Role, TrainError, pack_pairs, partner,
+};
+
+/// Pairs that pass through the model at once.
+const PAIRS_PER_BATCH: usize = 16;
+
+/// A fixed set of held-out pairs.
+#[derive(Debug)]
+pub struct HeldOut {
+    batches: Vec<MicroBatch>,
+    /// Pair id and prompt id, in the order of the batches.
+    ids: Vec<(String, String)>,
+}
+
+/// How a policy ranks the held-out pairs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// Values under TRL's names, `eval_` before each.
+    pub values: BTreeMap<String, f64>,
+    /// Every pair.
+    pub outcomes: Vec<PairOutcome>,
+}
+
+impl HeldOut {
+    /// Reads the test split of a prepared dataset. Of more than `limit` pairs, the same ones are taken whatever the
+    /// dataset's training split went through.
+    pub fn read(dataset: &Path, limit: Option<usize>, encoder: &Encoder<'_>) -> Result<Self, TrainError> {
+        let mut pairs = PairExample::held_out(dataset, encoder)?;
+        pairs.sort_by(|a, b| a.row.pair_id.cmp(&b.row.pair_id));
+        pairs.dedup_by(|a, b| a.row.pair_id == b.row.pair_id);
+        let ids: Vec<_> = pairs.iter().map(|pair| pair.row.pair_id.as_str()).collect();
+        let kept = Draw::new(0, "held-out pairs").lowest(&ids, limit.unwrap_or(usize::MAX));
+        let mut kept = kept.into_iter();
+        pairs.retain(|_| kept.next().unwrap_or(false));
+
+        // Each prompt with the preferred completion of the next other prompt: what the KL estimate looks at.
+        let all: Vec<usize> = (0..pairs.len()).collect();
+        let mut mismatched = Vec::with_capacity(pairs.len());
+        for (index, pair) in pairs.iter().enumerate() {
+            let same_prompt = |other: usize| pairs[other].row.prompt_id == pair.row.prompt_id;
+            let other = partner(&all, index, same_prompt);
+            mismatched.push(match other {
+                Some(other) => encoder.encode(&pair.row.prompt, &pairs[other].row.chosen)?,
+                None => None,
+            });
+        }
+        let mut batches = Vec::new();
+        for (pairs, mismatched) in pairs.chunks(PAIRS_PER_BATCH).zip(mismatched.chunks(PAIRS_PER_BATCH)) {
+            let pairs: Vec<_> = pairs.iter().collect();
+            let mismatched: Vec<_> = mismatched.iter().flatten().cloned().collect();
+            batches.push(pack_pairs(&pairs, &mismatched)?);
+        }
+        let ids = pairs.into_iter().map(|pair| (pair.row.pair_id, pair.row.prompt_id)).collect();
+        Ok(Self { batches, ids })
+    }
+
+    /// Number of pairs.
+    pub fn pairs(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Ranks the pairs by the policy. `at_start` says that no step has been taken yet.
+    pub fn evaluate(
+        &self,
+        policy: &Policy<'_>,
+        at_start: bool,
+        cache: &mut ReferenceCache,
+    ) -> Result<Evaluation, TrainError> {
+        let (mut roles, mut log_probs) = (Vec::new(), Vec::new());
+        for batch in &self.batches {
+            log_probs.extend(policy.log_probs(&batch.packed, at_start, cache)?);
+            roles.extend_from_slice(&batch.roles);
+        }
+        let (loss, _, metrics) = policy.evaluate(&roles, &log_probs);
+        let of = |role: Role| {
+            roles.iter().zip(&log_probs).filter(move |(r, _)| **r == role).map(|(_, log_prob)| *log_prob)
+        };
+        let pairs: Vec<(LogProb, LogProb)> = of(Role::Chosen).zip(of(Role::Rejected)).collect();
+        let outcomes: Vec<_> = self
+            .ids
+            .iter()
+            .zip(&pairs)
+            .map(|((pair_id, prompt_id), (chosen, rejected))| PairOutcome {
+                pair_id: pair_id.clone(),
+                prompt_id: prompt_id.clone(),
+                chosen: chosen.ratio(),
+                rejected: rejected.ratio(),
+            })
+            .collect();
+        let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / pairs.len() as f64;
+        let kl = of(Role::Mismatched).map(LogProb::ratio).sum::<f64>()
+            / of(Role::Mismatched).count().max(1) as f64;
+        let likelier =
+            mean(&mut pairs.iter().map(|(chosen, rejected)| f64::from(chosen.policy > rejected.policy)));
+
+        let mut values: BTreeMap<_, _> =
+            metrics.named().map(|(name, value)| (format!("eval_{name}"), value)).collect();
+        values.insert("eval_loss".to_owned(), loss);
+        values.insert("eval_kl".to_owned(), kl.max(0.0));
+        values.insert(
+            "eval_rewards/accuracies".to_owned(),
+            mean(&mut outcomes.iter().map(PairOutcome::accuracy)),
+        );
+        // Of the likelihoods themselves, without reference: what the model would say of the pair by itself.
+        values.insert("eval_logps/accuracies".to_owned(), likelier);
+        Ok(Evaluation { values, outcomes })
+    }
+}

@@ -1,0 +1,105 @@
+//! Experiment files as typed.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use prospect_core::config::{ConfigError, Document};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// An experiment as typed.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExperimentFile {
+    /// The question, in a sentence.
+    pub question: String,
+    /// The data recipe, a path.
+    pub data: String,
+    /// The model recipe, a path.
+    pub model: String,
+    /// Settings of all runs that differ from the recipes, by dotted key.
+    #[serde(default)]
+    pub settings: BTreeMap<String, Value>,
+    /// Supervised fine-tuning on the full data's desirable completions first, shared by all runs.
+    pub sft: Option<Value>,
+    /// Training settings of all runs.
+    pub train: Value,
+    /// Independent settings: every value with every other.
+    #[serde(default)]
+    pub matrix: BTreeMap<String, Vec<Value>>,
+    /// Settings that go together: for each named axis, named groups of settings.
+    #[serde(default)]
+    pub linked: BTreeMap<String, BTreeMap<String, BTreeMap<String, Value>>>,
+    /// Seeds of adapter, data order and of the draws of imbalance and noise. The split stays.
+    pub seeds: Vec<u64>,
+    /// When and on what to evaluate.
+    #[serde(default)]
+    pub evaluate: EvaluateFile,
+    /// What to plot against what.
+    pub report: ReportFile,
+}
+
+/// When and on what to evaluate.
+#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluateFile {
+    /// Held-out pairs to look at (all).
+    pub pairs: Option<usize>,
+    /// Optimizer steps between evaluations, beside those at the start and the end (none).
+    pub every: Option<u64>,
+}
+
+/// What to plot against what.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReportFile {
+    /// The setting on the x axis: a key of `matrix` or `linked`.
+    pub x: String,
+    /// How the figure calls it.
+    pub x_label: Option<String>,
+    /// The setting that tells curves apart: a key of `matrix` or `linked`.
+    pub series: String,
+    /// The series that the others are compared with.
+    pub baseline: String,
+}
+
+/// Where recipes and what they name are found.
+pub struct Sources<'a> {
+    /// Opens the recipe at a path.
+    pub recipe: &'a dyn Fn(&str) -> Result<Document, ConfigError>,
+    /// Turns a path or address in a recipe into a local path.
+    pub locate: &'a prospect_data::Locate<'a>,
+}
+
+/// An experiment with overrides applied.
+#[derive(Debug, Clone)]
+pub struct Experiment {
+    /// The file's name without its ending.
+    pub name: String,
+    /// Where it came from, for messages.
+    pub file: String,
+    /// What it says.
+    pub raw: ExperimentFile,
+}
+
+impl Experiment {
+    /// Reads an experiment. Overrides of `data.…` and `model.…` keys go to the recipes, others to the file itself.
+    pub fn read(path: &str, mut document: Document, overrides: &[String]) -> Result<Self, ConfigError> {
+        let mut of_recipes = Vec::new();
+        for given in overrides {
+            match given.split_once('=') {
+                Some((key, _)) if key.starts_with("data.") || key.starts_with("model.") => {
+                    of_recipes.push(given)
+                }
+                _ => document.set_text(given)?,
+            }
+        }
+        let mut raw: ExperimentFile = document.read()?;
+        for given in of_recipes {
+            let (key, value) = given.split_once('=').unwrap_or((given, ""));
+            let value = Document::from_text("--set", value)?.read()?;
+            raw.settings.insert(key.to_owned(), value);
+        }
+        let name = PathBuf::from(path).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Self { name, file: path.to_owned(), raw })
+    }
+}

@@ -1,0 +1,409 @@
+//! From an experiment to the runs it takes.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use prospect_core::{config::Document, files::fingerprint};
+use prospect_data::{Pipeline, PipelineFile};
+use prospect_model::{ModelFile, Recipe};
+use prospect_runs::{Axis, DataUse, PlannedRun, Stage, SweepDir};
+use prospect_train::{Settings, TrainFile};
+use serde_json::{Value, json};
+
+use crate::{
+    Experiment, SweepError,
+    experiment::{EvaluateFile, Sources},
+};
+
+/// Raised whenever the same settings would give other results.
+const FORMAT_VERSION: u32 = 1;
+
+/// A dataset that runs need.
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    /// How it is made.
+    pub pipeline: Pipeline,
+    /// Where it goes.
+    pub path: PathBuf,
+}
+
+/// A shared SFT stage.
+#[derive(Debug, Clone)]
+pub struct Sft {
+    /// Its run directory's name.
+    pub id: String,
+    /// How to train.
+    pub settings: Settings,
+    /// Index into [`Plan::datasets`].
+    pub dataset: usize,
+    /// Index into [`Plan::models`].
+    pub model: usize,
+}
+
+/// One run.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Fingerprint of all that the result depends on.
+    pub id: String,
+    /// The swept settings.
+    pub settings: BTreeMap<String, Value>,
+    /// Its seed.
+    pub seed: u64,
+    /// How to train.
+    pub train: Settings,
+    /// Index into [`Plan::datasets`].
+    pub dataset: usize,
+    /// Index into [`Plan::models`].
+    pub model: usize,
+    /// Index into [`Plan::sft`], if a stage comes first.
+    pub sft: Option<usize>,
+}
+
+/// What an experiment takes.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The experiment's name.
+    pub name: String,
+    /// Its question.
+    pub question: String,
+    /// What to plot.
+    pub axes: [Axis; 2],
+    /// The series to compare with.
+    pub baseline: String,
+    /// When and on what to evaluate.
+    pub evaluate: EvaluateFile,
+    /// Datasets.
+    pub datasets: Vec<Dataset>,
+    /// Models.
+    pub models: Vec<Recipe>,
+    /// Shared stages.
+    pub sft: Vec<Sft>,
+    /// Runs.
+    pub runs: Vec<Run>,
+}
+
+/// The settings that differ between runs: one value (a name or a value) and the settings it stands for, by axis.
+type Choice = (String, Value, BTreeMap<String, Value>);
+
+impl Plan {
+    /// Resolves every run of an experiment; datasets go below `data`.
+    pub fn new(
+        experiment: &Experiment,
+        sources: &Sources<'_>,
+        data: &std::path::Path,
+    ) -> Result<Self, SweepError> {
+        let raw = &experiment.raw;
+        let fail = |message: String| SweepError::Experiment { file: experiment.file.clone(), message };
+        check_report(experiment).map_err(fail)?;
+        let report = &raw.report;
+        let mut plan = Self {
+            name: experiment.name.clone(),
+            question: raw.question.clone(),
+            axes: [
+                Axis {
+                    key: report.x.clone(),
+                    label: report.x_label.clone().unwrap_or_else(|| report.x.clone()),
+                },
+                Axis { key: report.series.clone(), label: report.series.clone() },
+            ],
+            baseline: report.baseline.clone(),
+            evaluate: raw.evaluate,
+            datasets: Vec::new(),
+            models: Vec::new(),
+            sft: Vec::new(),
+            runs: Vec::new(),
+        };
+        let mut known = Known::default();
+        for choices in combinations(raw) {
+            for &seed in &raw.seeds {
+                let run = plan.resolve_run(experiment, sources, data, &choices, seed, &mut known)?;
+                if plan.runs.iter().any(|other| other.id == run.id) {
+                    return Err(fail(format!(
+                        "two runs have the same settings ({}): remove a value that changes nothing",
+                        describe(&run.settings)
+                    )));
+                }
+                plan.runs.push(run);
+            }
+        }
+        Ok(plan)
+    }
+
+    fn resolve_run(
+        &mut self,
+        experiment: &Experiment,
+        sources: &Sources<'_>,
+        data: &std::path::Path,
+        choices: &[Choice],
+        seed: u64,
+        known: &mut Known,
+    ) -> Result<Run, SweepError> {
+        let raw = &experiment.raw;
+        let swept = || choices.iter().flat_map(|(_, _, settings)| settings);
+        let mut train = Document::from_text(&format!("{}: train", experiment.file), "{}")?;
+        for (key, value) in object(&raw.train) {
+            train.set(key, value.clone().into_yaml()?)?;
+        }
+        let mut documents = [
+            ("data.", (sources.recipe)(&raw.data)?),
+            ("model.", (sources.recipe)(&raw.model)?),
+            ("train.", train),
+        ];
+        for seeded in ["imbalance.seed", "noise.seed"] {
+            documents[0].1.set(seeded, seed.into())?;
+        }
+        let base = documents.clone();
+        let apply =
+            |documents: &mut [(&str, Document); 3], key: &str, value: &Value| -> Result<(), SweepError> {
+                let found = documents.iter_mut().find(|(root, _)| key.starts_with(root));
+                let (root, document) = found.ok_or_else(|| SweepError::Experiment {
+                    file: experiment.file.clone(),
+                    message: format!("`{key}`: settings start with data., model. or train."),
+                })?;
+                Ok(document.set(&key[root.len()..], value.clone().into_yaml()?)?)
+            };
+        for (key, value) in raw.settings.iter().chain(swept()) {
+            apply(&mut documents, key, value)?;
+        }
+        let [(_, data_document), (_, model_document), (_, train_document)] = documents;
+        let settings = train_document.read::<TrainFile>()?.resolve()?;
+        let dataset = self.dataset(&data_document, sources, data, known)?;
+        let model = self.model(&model_document, sources, known)?;
+
+        let sft = match &raw.sft {
+            None => None,
+            Some(typed) => {
+                let mut base = base;
+                for (key, value) in &raw.settings {
+                    if !key.starts_with("train.") {
+                        apply(&mut base, key, value)?;
+                    }
+                }
+                let mut document =
+                    Document::from_text(&format!("{}: sft", experiment.file), "{objective: sft}")?;
+                for (key, value) in object(typed) {
+                    document.set(key, value.clone().into_yaml()?)?;
+                }
+                let settings = document.read::<TrainFile>()?.resolve()?;
+                let dataset = self.dataset(&base[0].1, sources, data, known)?;
+                Some(self.stage(settings, dataset, model, known)?)
+            }
+        };
+        let id = fingerprint(&(
+            FORMAT_VERSION,
+            &settings,
+            self.datasets[dataset].pipeline.fingerprint()?,
+            &known.models[model],
+            self.models[model].train,
+            sft.map(|sft| self.sft[sft].id.clone()),
+            seed,
+            &self.evaluate,
+        ))?;
+        let settings_shown = choices.iter().map(|(axis, value, _)| (axis.clone(), value.clone())).collect();
+        Ok(Run { id, settings: settings_shown, seed, train: settings, dataset, model, sft })
+    }
+
+    fn dataset(
+        &mut self,
+        document: &Document,
+        sources: &Sources<'_>,
+        data: &std::path::Path,
+        known: &mut Known,
+    ) -> Result<usize, SweepError> {
+        let pipeline = document.read::<PipelineFile>()?.resolve(sources.locate)?;
+        let name = pipeline.fingerprint()?;
+        Ok(position(&mut known.datasets, name.clone(), || {
+            self.datasets.push(Dataset { pipeline, path: data.join(&name) });
+        }))
+    }
+
+    fn model(
+        &mut self,
+        document: &Document,
+        sources: &Sources<'_>,
+        known: &mut Known,
+    ) -> Result<usize, SweepError> {
+        let recipe = document.read::<ModelFile>()?.resolve(sources.locate)?;
+        // Hashing weights takes a while: the same recipe is hashed once.
+        let typed = fingerprint(&recipe)?;
+        if let Some(index) = known.recipes.iter().position(|other| *other == typed) {
+            return Ok(index);
+        }
+        known.recipes.push(typed);
+        known.models.push(recipe.fingerprint()?);
+        self.models.push(recipe);
+        Ok(self.models.len() - 1)
+    }
+
+    fn stage(
+        &mut self,
+        settings: Settings,
+        dataset: usize,
+        model: usize,
+        known: &mut Known,
+    ) -> Result<usize, SweepError> {
+        let data = self.datasets[dataset].pipeline.fingerprint()?;
+        let id = fingerprint(&(
+            FORMAT_VERSION,
+            "sft",
+            &settings,
+            data,
+            &known.models[model],
+            self.models[model].train,
+        ))?;
+        Ok(position(&mut known.stages, id.clone(), || self.sft.push(Sft { id, settings, dataset, model })))
+    }
+
+    /// The plan as the report needs it. Manifests are filled in once datasets are there.
+    pub fn record(
+        &self,
+        commands: Vec<String>,
+        manifests: Vec<Value>,
+    ) -> Result<prospect_runs::Experiment, SweepError> {
+        let json = |value: serde_json::Result<Value>| value.map_err(std::io::Error::from);
+        let base = json!({
+            "models": json(serde_json::to_value(&self.models))?,
+            "evaluate": json(serde_json::to_value(self.evaluate))?,
+            "sft": json(serde_json::to_value(self.sft.iter().map(|sft| &sft.settings).collect::<Vec<_>>()))?,
+            "train": json(serde_json::to_value(self.runs.first().map(|run| &run.train)))?,
+        });
+        let [x, series] = self.axes.clone();
+        let runs = self.runs.iter().map(|run| PlannedRun {
+            id: run.id.clone(),
+            settings: run.settings.clone(),
+            seed: run.seed,
+            data: run.dataset,
+        });
+        let data = self.datasets.iter().zip(manifests);
+        Ok(prospect_runs::Experiment {
+            name: self.name.clone(),
+            question: self.question.clone(),
+            commands,
+            x,
+            series,
+            baseline: self.baseline.clone(),
+            stages: self.sft.iter().map(|sft| Stage { name: "sft".to_owned(), id: sft.id.clone() }).collect(),
+            data: data.map(|(dataset, manifest)| DataUse { path: dataset.path.clone(), manifest }).collect(),
+            runs: runs.collect(),
+            base,
+        })
+    }
+
+    /// The plan as text: every run, and what of it is there.
+    pub fn describe(&self, sweep: &SweepDir) -> String {
+        let mut lines = vec![
+            self.question.clone(),
+            format!(
+                "{} runs over {} datasets and {} models; shared stages: {}",
+                self.runs.len(),
+                self.datasets.len(),
+                self.models.len(),
+                if self.sft.is_empty() { "none".to_owned() } else { format!("{} SFT", self.sft.len()) },
+            ),
+        ];
+        for sft in &self.sft {
+            lines.push(format!("  {}  sft, shared  {}", sft.id, state(sweep, &sft.id)));
+        }
+        for run in &self.runs {
+            let settings = describe(&run.settings);
+            lines.push(format!("  {}  {settings}, seed {}  {}", run.id, run.seed, state(sweep, &run.id)));
+        }
+        lines.join("\n")
+    }
+}
+
+fn state(sweep: &SweepDir, id: &str) -> &'static str {
+    match sweep.run(id).status() {
+        Ok(Some(status)) => match status.state {
+            prospect_runs::State::Finished => "finished",
+            prospect_runs::State::Failed => "failed",
+            prospect_runs::State::Running => "interrupted",
+        },
+        _ => "to do",
+    }
+}
+
+/// Settings as `key = value, …`.
+pub(crate) fn describe(settings: &BTreeMap<String, Value>) -> String {
+    let value = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    settings.iter().map(|(key, v)| format!("{key} = {}", value(v))).collect::<Vec<_>>().join(", ")
+}
+
+/// Names of what the plan already holds.
+#[derive(Default)]
+struct Known {
+    datasets: Vec<String>,
+    recipes: Vec<String>,
+    models: Vec<String>,
+    stages: Vec<String>,
+}
+
+/// The index of `name`, adding it if it is new.
+fn position(names: &mut Vec<String>, name: String, add: impl FnOnce()) -> usize {
+    names.iter().position(|other| *other == name).unwrap_or_else(|| {
+        add();
+        names.push(name);
+        names.len() - 1
+    })
+}
+
+fn object(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    value.as_object().into_iter().flatten()
+}
+
+trait IntoYaml {
+    fn into_yaml(self) -> Result<serde_yaml::Value, SweepError>;
+}
+
+impl IntoYaml for Value {
+    fn into_yaml(self) -> Result<serde_yaml::Value, SweepError> {
+        serde_yaml::to_value(self).map_err(|error| SweepError::Io(std::io::Error::other(error)))
+    }
+}
+
+/// Every combination of the choices on every axis, the last axis changing fastest.
+fn combinations(raw: &crate::ExperimentFile) -> Vec<Vec<Choice>> {
+    let linked = raw.linked.iter().map(|(axis, groups)| -> Vec<Choice> {
+        groups.iter().map(|(name, settings)| (axis.clone(), name.clone().into(), settings.clone())).collect()
+    });
+    let matrix = raw.matrix.iter().map(|(key, values)| -> Vec<Choice> {
+        values
+            .iter()
+            .map(|value| (key.clone(), value.clone(), [(key.clone(), value.clone())].into()))
+            .collect()
+    });
+    linked.chain(matrix).fold(vec![Vec::new()], |sofar, axis| {
+        sofar
+            .iter()
+            .flat_map(|chosen| axis.iter().map(move |choice| [&chosen[..], &[choice.clone()]].concat()))
+            .collect()
+    })
+}
+
+fn check_report(experiment: &Experiment) -> Result<(), String> {
+    let raw = &experiment.raw;
+    if raw.seeds.is_empty() {
+        return Err("`seeds` is empty: give at least one".to_owned());
+    }
+    if let Some((key, _)) = raw.matrix.iter().find(|(_, values)| values.is_empty()) {
+        return Err(format!("`matrix.{key}` is empty: give at least one value"));
+    }
+    let axes: Vec<&String> = raw.linked.keys().chain(raw.matrix.keys()).collect();
+    for (name, axis) in [("x", &raw.report.x), ("series", &raw.report.series)] {
+        if !axes.contains(&axis) {
+            return Err(format!(
+                "`report.{name}` is `{axis}`, which is no swept setting; there are: {axes:?}"
+            ));
+        }
+    }
+    let series: Vec<String> = match raw.linked.get(&raw.report.series) {
+        Some(groups) => groups.keys().cloned().collect(),
+        None => raw.matrix[&raw.report.series].iter().map(crate::summary::series_name).collect(),
+    };
+    if !series.contains(&raw.report.baseline) {
+        return Err(format!(
+            "`report.baseline` is `{}`, which is no series; there are: {series:?}",
+            raw.report.baseline
+        ));
+    }
+    Ok(())
+}
