@@ -10,12 +10,12 @@ default:
 # Turn raw feedback into KTO and DPO parquet, as pipelines/NAME.yaml says.
 [group('experiments')]
 prepare-data NAME="hh" *ARGS:
-    {{ prospect }} prepare-data {{ NAME }} {{ ARGS }}
+    {{ prospect }} prepare pipelines/{{ NAME }}.yaml {{ ARGS }}
 
 # Run the experiment of experiments/NAME.yaml; a second call continues where it stopped.
 [group('experiments')]
 sweep NAME *ARGS:
-    {{ prospect }} sweep {{ NAME }} {{ ARGS }}
+    {{ prospect }} sweep experiments/{{ NAME }}.yaml {{ ARGS }}
 
 # Draw the figures and tables of a sweep.
 [group('experiments')]

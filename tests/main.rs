@@ -5,3 +5,4 @@
 
 mod prepare;
 mod support;
+mod sweep;

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use tempfile::TempDir;
@@ -33,18 +34,22 @@ impl Place {
         fs_err::write(self.path(name), content).unwrap();
     }
 
-    /// Runs `prospect` with arguments separated by spaces, without colours, backtraces or a Hub.
-    pub(crate) fn run(&self, args: &str) -> Run {
-        let mut command = assert_cmd::cargo::cargo_bin_cmd!("prospect");
+    /// `prospect` with arguments separated by spaces, without colours, backtraces or a Hub.
+    pub(crate) fn command(&self, args: &str) -> Command {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("prospect"));
         command.current_dir(self.folder.path()).args(args.split_whitespace());
         for variable in
             ["CLICOLOR_FORCE", "FORCE_COLOR", "RUST_BACKTRACE", "RUST_LOG", "HF_TOKEN", "HF_ENDPOINT"]
         {
             command.env_remove(variable);
         }
-        let cache = self.path("no-cache");
-        let output =
-            command.env("NO_COLOR", "1").env("HF_HUB_OFFLINE", "1").env("HF_HOME", cache).output().unwrap();
+        command.env("NO_COLOR", "1").env("HF_HUB_OFFLINE", "1").env("HF_HOME", self.path("no-cache"));
+        command
+    }
+
+    /// Runs `prospect` to its end.
+    pub(crate) fn run(&self, args: &str) -> Run {
+        let output = self.command(args).output().unwrap();
         let text = |bytes: Vec<u8>| {
             let text = String::from_utf8(bytes).unwrap();
             let folder = self.folder.path();

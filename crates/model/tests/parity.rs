@@ -122,10 +122,7 @@ fn broken_weights_name_file_and_tensor() {
     let wrong = config.replace("\"intermediate_size\": 80", "\"intermediate_size\": 81");
     fs_err::write(folder.path().join("config.json"), wrong).unwrap();
     let error = recipe(&text).load().unwrap_err().to_string();
-    assert!(
-        error.contains("weight` has shape [") && error.contains("81"),
-        "{error}"
-    );
+    assert!(error.contains("weight` has shape [") && error.contains("81"), "{error}");
     fs_err::write(folder.path().join("config.json"), config).unwrap();
 
     let bytes = fs_err::read(&weights).unwrap();

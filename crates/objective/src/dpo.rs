@@ -34,11 +34,11 @@ pub struct Pair {
 ///
 /// The gradient holds all chosen completions, then all rejected ones.
 pub fn dpo(options: &Dpo, pairs: &[Pair]) -> Evaluated {
-    let count = pairs.len() as f64;
+    let count = pairs.len().max(1) as f64;
     let (mut loss, mut gradient) = (0.0, Vec::with_capacity(2 * pairs.len()));
     for pair in pairs {
         let logit = options.beta * (pair.chosen.ratio() - pair.rejected.ratio());
-        loss -= pair.weight * log_sigmoid(logit) / count;
+        loss -= pair.weight * log_sigmoid(logit);
         gradient.push(-pair.weight * options.beta * sigmoid(-logit) / count);
     }
     gradient.extend_from_within(..);
@@ -53,7 +53,7 @@ pub fn dpo(options: &Dpo, pairs: &[Pair]) -> Evaluated {
         rewards_accuracies: mean(pairs.iter().map(accuracy)),
         ..Metrics::of_classes(options.beta, &chosen, &rejected)
     };
-    Evaluated { loss, gradient, metrics }
+    Evaluated { loss: loss / count, gradient, metrics }
 }
 
 #[cfg(test)]

@@ -43,6 +43,8 @@ pub fn reference_point(mismatched: &[LogProb]) -> f64 {
 /// The denominator is the number of examples, not the sum of weights. A batch of one class is as good as any other.
 pub fn kto(options: &Kto, batch: &[Unpaired], mismatched: &[LogProb]) -> Evaluated {
     let z0 = reference_point(mismatched);
+    let count = batch.len().max(1) as f64;
+    // The sum is divided at the end, so that a loss of halves is exact.
     let (mut loss, mut gradient) = (0.0, Vec::with_capacity(batch.len()));
     for example in batch {
         let (class_weight, sign) = if example.desirable {
@@ -50,10 +52,10 @@ pub fn kto(options: &Kto, batch: &[Unpaired], mismatched: &[LogProb]) -> Evaluat
         } else {
             (options.undesirable_weight, -1.0)
         };
-        let weight = example.weight * class_weight / batch.len() as f64;
+        let weight = example.weight * class_weight;
         let value = sigmoid(options.beta * sign * (example.log_prob.ratio() - z0));
         loss += weight * (1.0 - value);
-        gradient.push(-weight * sign * options.beta * value * (1.0 - value));
+        gradient.push(-weight * sign * options.beta * value * (1.0 - value) / count);
     }
     let class = |desirable: bool| -> Vec<_> {
         batch
@@ -63,7 +65,7 @@ pub fn kto(options: &Kto, batch: &[Unpaired], mismatched: &[LogProb]) -> Evaluat
             .collect()
     };
     let metrics = Metrics { kl: Some(z0), ..Metrics::of_classes(options.beta, &class(true), &class(false)) };
-    Evaluated { loss, gradient, metrics }
+    Evaluated { loss: loss / count, gradient, metrics }
 }
 
 #[cfg(test)]

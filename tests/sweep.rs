@@ -1,0 +1,218 @@
+//! `prospect sweep` and `prospect report` as a user sees them.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use insta::assert_snapshot;
+
+use crate::support::Place;
+
+const EXPERIMENT: &str = "\
+question: Does it work?
+data: data.yaml
+model: model.yaml
+sft:
+  learning_rate: 3e-3
+  num_train_epochs: 1
+  batch_size: 16
+  max_length: 160
+  max_prompt_length: 100
+train:
+  learning_rate: 1e-3
+  num_train_epochs: 1
+  batch_size: 8
+  max_length: 160
+  max_prompt_length: 100
+linked:
+  method:
+    dpo: { train.objective: dpo }
+    kto: { train.objective: kto, train.desirable_weight: auto }
+matrix:
+  data.imbalance.keep_desirable: [1.0, 0.5]
+seeds: [0]
+report:
+  x: data.imbalance.keep_desirable
+  series: method
+  baseline: dpo
+";
+
+const MODEL: &str = "\
+weights: random
+tokenizer: bytes
+train: full
+architecture:
+  vocab_size: 258
+  hidden_size: 16
+  intermediate_size: 32
+  num_hidden_layers: 1
+  num_attention_heads: 2
+  num_key_value_heads: 1
+  head_dim: 8
+  max_position_embeddings: 256
+";
+
+fn place() -> Place {
+    let place = Place::new();
+    place.write("experiment.yaml", EXPERIMENT);
+    place.write("model.yaml", MODEL);
+    place.write("data.yaml", "source: { kind: synthetic, pairs: 60 }\nsplit: { test_fraction: 0.2 }\n");
+    place
+}
+
+/// The bytes of every file of the runs that does not tell the time.
+fn results(place: &Place, sweep: &str) -> BTreeMap<String, Vec<u8>> {
+    fn walk(folder: &Path, root: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
+        for entry in fs_err::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, root, found);
+            } else if !path.ends_with("status.json") && !path.ends_with("config.json") {
+                let name = path.strip_prefix(root).unwrap().display().to_string();
+                found.insert(name, fs_err::read(path).unwrap());
+            }
+        }
+    }
+    let (root, mut found) = (place.path(sweep).join("runs"), BTreeMap::new());
+    walk(&root, &root, &mut found);
+    found
+}
+
+fn assert_same(a: &BTreeMap<String, Vec<u8>>, b: &BTreeMap<String, Vec<u8>>) {
+    assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
+    for (name, bytes) in a {
+        assert!(bytes == &b[name], "{name} differs");
+    }
+}
+
+#[test]
+fn a_plan_is_printed_and_nothing_is_done() {
+    let place = place();
+    let run = place.run("sweep experiment.yaml --dry-run");
+    assert_eq!(run.code, Some(0), "{run}");
+    let ids: Vec<_> =
+        run.stdout.lines().skip(2).map(|line| line.trim().split("  ").next().unwrap()).collect();
+    assert_eq!(ids.len(), 5);
+    let text = ids.iter().fold(run.stdout.clone(), |text, id| text.replace(id, "[id]"));
+    assert_snapshot!(text, @r"
+    Does it work?
+    4 runs over 2 datasets and 1 models; shared stages: 1 SFT
+      [id]  sft, shared  to do
+      [id]  data.imbalance.keep_desirable = 1.0, method = dpo, seed 0  to do
+      [id]  data.imbalance.keep_desirable = 0.5, method = dpo, seed 0  to do
+      [id]  data.imbalance.keep_desirable = 1.0, method = kto, seed 0  to do
+      [id]  data.imbalance.keep_desirable = 0.5, method = kto, seed 0  to do
+    ");
+    assert!(!place.path("runs").exists());
+}
+
+#[test]
+fn a_sweep_reports_and_a_second_call_has_nothing_to_do() {
+    let place = place();
+    let run = place.run("sweep experiment.yaml");
+    assert_eq!(run.code, Some(0), "{run}");
+    assert_eq!(run.stdout, "reports/experiment/index.html\n");
+    assert!(run.stderr.contains("4 runs finished, 0 were there already"), "{run}");
+    let page = fs_err::read_to_string(place.path("reports/experiment/index.html")).unwrap();
+    assert!(page.contains("Does it work?") && page.contains("prospect sweep experiment.yaml"));
+    assert!(place.path("reports/experiment/figures/accuracy.png").exists());
+    assert!(place.path("reports/experiment/tables/points.csv").exists());
+
+    let first = results(&place, "runs/experiment");
+    let metrics = first.iter().find(|(name, _)| name.ends_with("metrics.jsonl")).unwrap();
+    assert!(String::from_utf8(metrics.1.clone()).unwrap().contains("\"loss\""));
+    let again = place.run("sweep experiment.yaml");
+    assert!(again.stderr.contains("0 runs finished, 4 were there already"), "{again}");
+    assert_same(&first, &results(&place, "runs/experiment"));
+
+    let report = place.run("report experiment --out elsewhere");
+    assert_eq!((report.code, report.stdout.as_str()), (Some(0), "elsewhere/index.html\n"));
+}
+
+#[test]
+fn step_0_losses_are_exact() {
+    let place = place();
+    place.run("sweep experiment.yaml --set train.warmup_steps=1");
+    let mut seen = Vec::new();
+    for (name, bytes) in results(&place, "runs/experiment") {
+        if name.ends_with("metrics.jsonl") {
+            let text = String::from_utf8(bytes).unwrap();
+            let mut lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+            if let Some(first) = lines.find(|line| line["eval_loss"].is_number()) {
+                seen.push(first["eval_loss"].as_f64().unwrap());
+            }
+        }
+    }
+    seen.sort_by(f64::total_cmp);
+    // KTO's is half the mean weight: 1 for both classes, and (2 + 1)/2 where half of one class is gone.
+    let expected = [0.5, std::f64::consts::LN_2, std::f64::consts::LN_2, 0.75];
+    assert_eq!((seen[0], seen[3]), (expected[0], expected[3]));
+    assert!(seen.iter().zip(expected).all(|(seen, expected)| (seen - expected).abs() < 1e-15), "{seen:?}");
+}
+
+#[test]
+fn a_killed_sweep_goes_on_to_the_same_results() {
+    let place = place();
+    place.run("sweep experiment.yaml --out whole");
+    let mut child = place.command("sweep experiment.yaml --out cut").spawn().unwrap();
+    // Two preference runs have begun: one is finished, one in the middle, or nearly so.
+    let begun = || {
+        let runs = fs_err::read_dir(place.path("cut/runs")).into_iter().flatten();
+        runs.filter(|run| run.as_ref().unwrap().path().join("metrics.jsonl").exists()).count() >= 3
+    };
+    for _ in 0..6000 {
+        if begun() || child.try_wait().unwrap().is_some() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let run = place.run("sweep experiment.yaml --out cut");
+    assert_eq!(run.code, Some(0), "{run}");
+    assert_same(&results(&place, "whole"), &results(&place, "cut"));
+}
+
+#[test]
+fn one_thread_and_two_give_the_same_bytes() {
+    let place = place();
+    for threads in ["1", "2"] {
+        let mut command = place.command(&format!("sweep experiment.yaml --out threads-{threads}"));
+        assert!(command.env("RAYON_NUM_THREADS", threads).output().unwrap().status.success());
+    }
+    assert_same(&results(&place, "threads-1"), &results(&place, "threads-2"));
+}
+
+#[test]
+fn mistakes_are_told_with_a_way_out() {
+    let place = place();
+    let error = |args: &str| {
+        let run = place.run(args);
+        assert_eq!(run.code, Some(1), "{run}");
+        run.stderr
+    };
+    assert_snapshot!(error("sweep experiment.yaml --set train.learning_rat=1"), @"error: experiment.yaml: train: `learning_rat`: unknown field `learning_rat`, expected one of `objective`, `beta`, `desirable_weight`, `undesirable_weight`, `class_balance`, `learning_rate`, `lr_scheduler_type`, `warmup_steps`, `num_train_epochs`, `max_steps`, `batch_size`, `micro_batch_size`, `max_grad_norm`, `weight_decay`, `adam_beta1`, `adam_beta2`, `adam_epsilon`, `max_length`, `max_prompt_length`; did you mean `learning_rate`?");
+    assert_snapshot!(error("sweep experiment.yaml --set report.series=methods"), @r#"error: experiment.yaml: `report.series` is `methods`, which is no swept setting; there are: ["method", "data.imbalance.keep_desirable"]"#);
+    assert_snapshot!(error("sweep experiment.yaml --set model.weights=missing.gguf --set model.architecture=null"), @"error: model recipe: `weights`: it does not exist; relative paths start at the current directory, [folder]");
+    assert_snapshot!(error("sweep experiment.yaml --set train.max_length=20"), @"error: training settings: `max_prompt_length` (100) leaves no room for a completion in `max_length` (20)");
+    assert_snapshot!(error("report nothing"), @"error: runs/nothing is no sweep: it holds no experiment.json; `prospect sweep` makes one");
+    assert!(!place.path("runs").exists());
+}
+
+#[test]
+fn prompts_that_are_all_too_long_fail_the_run_with_counts() {
+    let place = place();
+    let run = place.run("sweep experiment.yaml --set sft=null --set train.max_prompt_length=10");
+    assert_eq!(run.code, Some(1), "{run}");
+    assert!(run.stderr.contains("fits max_prompt_length"), "{run}");
+    assert!(run.stderr.contains("4 of 4 runs failed"), "{run}");
+    let page = fs_err::read_to_string(place.path("reports/experiment/index.html")).unwrap();
+    assert!(page.contains("fits max_prompt_length"));
+}
+
+#[test]
+fn feedback_of_one_class_trains_kto_and_says_what_dpo_lacks() {
+    let place = place();
+    let run = place.run("sweep experiment.yaml --set sft=null --set data.imbalance.keep_undesirable=0.0");
+    assert_eq!(run.code, Some(1), "{run}");
+    assert!(run.stderr.contains("2 runs finished"), "{run}");
+    assert!(run.stderr.contains("2 of 4 runs failed"), "{run}");
+}
