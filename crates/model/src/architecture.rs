@@ -63,7 +63,7 @@ fn default_pairs() -> RotaryPairs {
 impl Architecture {
     /// The shape of attention.
     pub(crate) fn heads(&self) -> Heads {
-        Heads { query_heads: self.query_heads, key_heads: self.key_heads, head_dim: self.head_dim }
+        Heads { query: self.query_heads, key: self.key_heads, dim: self.head_dim }
     }
 
     /// Refuses numbers that no decoder can have.

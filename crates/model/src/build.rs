@@ -145,7 +145,7 @@ impl Decoder {
     }
 }
 
-/// cos and sin of position·θ^(−2i/head_dim), computed in f64.
+/// cos and sin of `position·θ^(−2i/head_dim)`, computed in f64.
 fn rotation(a: &Architecture, dtype: DType, device: &Device) -> Result<(Tensor, Tensor), ModelError> {
     let half = a.head_dim / 2;
     let frequencies: Vec<f64> =

@@ -103,7 +103,7 @@ impl Decoder {
             x = block.forward(&x, &context)?.0;
         }
         let x = x.index_select(&self.rows_of(&batch.scored)?, 0)?;
-        Ok(sum_by_sequence(batch, &self.head.forward(x, &batch.scored, 0)?.0))
+        Ok(sum_by_sequence(batch, &self.head.forward(&x, &batch.scored, 0)?.0))
     }
 
     /// Like [`log_probs`](Self::log_probs) with the adapter on, and what [`backward`](Self::backward) needs.
@@ -123,7 +123,7 @@ impl Decoder {
             x = y;
         }
         let x = x.index_select(&self.rows_of(&batch.scored)?, 0)?;
-        let (log_probs, head) = self.head.forward(x, &batch.scored, batch.gradient_scored)?;
+        let (log_probs, head) = self.head.forward(&x, &batch.scored, batch.gradient_scored)?;
         let blocks = match activations {
             Activations::Keep => SavedBlocks::Whole(whole),
             Activations::Recompute => SavedBlocks::Inputs(inputs),

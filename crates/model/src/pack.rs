@@ -197,7 +197,7 @@ mod tests {
         assert_eq!((batch.gradient_rows, batch.gradient_scored), (6, 4));
         let scored: Vec<_> = batch.scored.iter().map(|s| (s.row, s.target, s.sequence)).collect();
         assert_eq!(scored, [(2, 5, 1), (3, 6, 1), (4, 7, 1), (5, 5, 2), (2, 9, 0), (6, 8, 0)]);
-        assert_eq!(batch.gradient_part().trees[0].branches, [3..5]);
+        assert_eq!(batch.gradient_part().trees[0].branches, std::slice::from_ref(&(3..5)));
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Parity with other implementations: candle-transformers' Llama, SmolLM2's known continuation, files on disk.
 
+// Helpers of tests fail as tests do.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};

@@ -171,7 +171,7 @@ mod tests {
         assert!(!run.is_finished());
         let record = Record { kind: Kind::Train, step: 1, values: [("loss".to_owned(), 0.5)].into() };
         run.metrics_writer().unwrap().append(&record).unwrap();
-        assert_eq!(run.metrics().unwrap(), [record.clone()]);
+        assert_eq!(run.metrics().unwrap(), std::slice::from_ref(&record));
         let mut text = fs_err::read_to_string(run.path().join("metrics.jsonl")).unwrap();
         text.push_str("{\"kind\":\"tr");
         fs_err::write(run.path().join("metrics.jsonl"), &text).unwrap();

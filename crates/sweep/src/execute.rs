@@ -140,10 +140,10 @@ fn one_run(
     let trained = training.run(&directory, Some(&held_out), plan.evaluate.every, progress, &label, cache)?;
     match recipe.train {
         Train::Lora(lora) => {
-            save_adapter(&trained.policy, lora, &model.name, &directory.path().join("adapter"))?
+            save_adapter(&trained.policy, lora, &model.name, &directory.path().join("adapter"))?;
         }
         Train::Full => {
-            Model { decoder: trained.policy, ..model.clone() }.save(&directory.path().join("model"))?
+            Model { decoder: trained.policy, ..model.clone() }.save(&directory.path().join("model"))?;
         }
     }
     finish(&directory)

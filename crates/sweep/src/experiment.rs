@@ -88,7 +88,7 @@ impl Experiment {
         for given in overrides {
             match given.split_once('=') {
                 Some((key, _)) if key.starts_with("data.") || key.starts_with("model.") => {
-                    of_recipes.push(given)
+                    of_recipes.push(given);
                 }
                 _ => document.set_text(given)?,
             }

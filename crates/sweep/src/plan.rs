@@ -374,7 +374,9 @@ fn combinations(raw: &crate::ExperimentFile) -> Vec<Vec<Choice>> {
     linked.chain(matrix).fold(vec![Vec::new()], |sofar, axis| {
         sofar
             .iter()
-            .flat_map(|chosen| axis.iter().map(move |choice| [&chosen[..], &[choice.clone()]].concat()))
+            .flat_map(|chosen| {
+                axis.iter().map(move |choice| [&chosen[..], std::slice::from_ref(choice)].concat())
+            })
             .collect()
     })
 }

@@ -71,12 +71,9 @@ impl<'a> Encoder<'a> {
 
     /// The tokens of a conversation; None, and counted, if its prompt's last turn is too long.
     pub fn encode(&self, prompt: &[Message], completion: &[Message]) -> Result<Option<Encoded>, TrainError> {
-        let (kept, prompt_text, prompt_tokens) = match self.cut_prompt(prompt)? {
-            Some(kept) => kept,
-            None => {
-                self.count(|counts| counts.prompt_too_long += 1);
-                return Ok(None);
-            }
+        let Some((kept, prompt_text, prompt_tokens)) = self.cut_prompt(prompt)? else {
+            self.count(|counts| counts.prompt_too_long += 1);
+            return Ok(None);
         };
         let completion =
             completion.iter().map(|message| message.content.as_str()).collect::<Vec<_>>().join("\n\n");

@@ -145,7 +145,6 @@ pub fn train(
         observer.record(record)?;
         observer.after(step + 1, total, &policy, cache)?;
     }
-    drop(policy);
     Ok(Trained { policy: decoder, steps: total, tokens })
 }
 

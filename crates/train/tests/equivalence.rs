@@ -1,5 +1,8 @@
 //! What must not matter: how a global batch is cut, whether activations are kept, whether the cache is warm.
 
+// Helpers of tests fail as tests do.
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 
 use prospect_core::config::Document;

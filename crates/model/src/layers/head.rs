@@ -32,15 +32,20 @@ pub(crate) struct SavedHead {
 
 impl Head {
     /// log π of every scored token, given the rows `x` that predict them.
-    pub(crate) fn forward(&self, x: Tensor, scored: &[Scored], keep: usize) -> Result<(Vec<f64>, SavedHead)> {
-        let (normed, inverse_rms) = self.norm.forward(&x)?;
+    pub(crate) fn forward(
+        &self,
+        x: &Tensor,
+        scored: &[Scored],
+        keep: usize,
+    ) -> Result<(Vec<f64>, SavedHead)> {
+        let (normed, inverse_rms) = self.norm.forward(x)?;
         let (mut log_probs, mut unit) = (Vec::with_capacity(scored.len()), Vec::new());
         let frozen = matches!(self.weight, Weight::Frozen(_));
         for (rows, part) in self.chunks(scored, keep)? {
             let gradient = frozen && rows < keep;
             let normed = normed.narrow(0, rows, part.len())?;
             let logits = normed.matmul(&self.weight.value().t()?)?;
-            let (part, d_logits) = ops::log_prob_of_targets(logits, part, gradient)?;
+            let (part, d_logits) = ops::log_prob_of_targets(&logits, part, gradient)?;
             log_probs.extend(part);
             if let Some(d_logits) = d_logits {
                 unit.push(d_logits.matmul(self.weight.value())?);
@@ -70,7 +75,7 @@ impl Head {
             for (rows, part) in self.chunks(scored, scored.len())? {
                 let normed = normed.narrow(0, rows, part.len())?;
                 let logits = normed.matmul(&self.weight.value().t()?)?;
-                let (_, d_logits) = ops::log_prob_of_targets(logits, part, true)?;
+                let (_, d_logits) = ops::log_prob_of_targets(&logits, part, true)?;
                 let Some(d_logits) = d_logits else { continue };
                 let d_logits = d_logits.broadcast_mul(&column.narrow(0, rows, part.len())?)?;
                 self.weight.add_gradient(gradients, || d_logits.t()?.matmul(&normed))?;

@@ -217,10 +217,10 @@ fn every_layer_backward_is_a_derivative() {
     let weights: Vec<f64> = (0..5).map(|i| 0.3 * f64::from(i) - 0.5).collect();
     for head in [decoder.head.clone(), decoder.with_all_trained().unwrap().head] {
         let mut scratch = Gradients::none(decoder.with_all_trained().unwrap().parameters());
-        let (_, saved) = head.forward(x.clone(), scored, 5).unwrap();
+        let (_, saved) = head.forward(&x, scored, 5).unwrap();
         let dx = head.backward(saved, scored, &weights, &mut scratch).unwrap();
         assert_gradient("head", &x, &dx, |x| {
-            let log_probs = head.forward(x.clone(), scored, 0).unwrap().0;
+            let log_probs = head.forward(x, scored, 0).unwrap().0;
             log_probs.iter().zip(&weights).map(|(log_prob, weight)| log_prob * weight).sum()
         });
     }

@@ -103,18 +103,18 @@ impl Visible {
     fn gather(&self, x: &Tensor, heads: Heads) -> Result<Tensor> {
         let parts: Vec<_> =
             self.context.iter().map(|rows| x.narrow(0, rows.start, rows.len())).collect::<Result<_>>()?;
-        let x = by_head(&Tensor::cat(&parts, 0)?, heads.key_heads, heads.head_dim)?;
+        let x = by_head(&Tensor::cat(&parts, 0)?, heads.key, heads.dim)?;
         let (key_heads, context, dim) = x.dims3()?;
-        let group = heads.query_heads / heads.key_heads;
-        x.unsqueeze(1)?.expand((key_heads, group, context, dim))?.reshape((heads.query_heads, context, dim))
+        let group = heads.query / heads.key;
+        x.unsqueeze(1)?.expand((key_heads, group, context, dim))?.reshape((heads.query, context, dim))
     }
 
     fn queries(&self, x: &Tensor, heads: Heads) -> Result<Tensor> {
-        by_head(&x.narrow(0, self.queries.start, self.queries.len())?, heads.query_heads, heads.head_dim)
+        by_head(&x.narrow(0, self.queries.start, self.queries.len())?, heads.query, heads.dim)
     }
 
     fn probabilities(&self, q: &Tensor, k: &Tensor, heads: Heads) -> Result<Tensor> {
-        let scores = (q.matmul(&k.t()?)? * (heads.head_dim as f64).sqrt().recip())?;
+        let scores = (q.matmul(&k.t()?)? * (heads.dim as f64).sqrt().recip())?;
         let scores = scores.to_dtype(wide(q.dtype()))?;
         let scores = scores.broadcast_add(&self.mask(scores.dtype(), q.device())?)?;
         let shifted = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
@@ -156,7 +156,7 @@ pub(super) fn attention_backward(
     heads: Heads,
 ) -> Result<(Tensor, Tensor, Tensor)> {
     let (mut dq, mut dk, mut dv) = (q.zeros_like()?, k.zeros_like()?, v.zeros_like()?);
-    let group = heads.query_heads / heads.key_heads;
+    let group = heads.query / heads.key;
     for visible in trees.iter().flat_map(Visible::of) {
         let (queries, keys, values) =
             (visible.queries(q, heads)?, visible.gather(k, heads)?, visible.gather(v, heads)?);
@@ -164,13 +164,13 @@ pub(super) fn attention_backward(
         let p = visible.probabilities(&queries, &keys, heads)?;
         let dp = dy.matmul(&values.t()?)?.to_dtype(p.dtype())?;
         let mean = (&p * &dp)?.sum_keepdim(D::Minus1)?;
-        let ds = ((&p * dp.broadcast_sub(&mean)?)? * (heads.head_dim as f64).sqrt().recip())?
-            .to_dtype(q.dtype())?;
+        let ds =
+            ((&p * dp.broadcast_sub(&mean)?)? * (heads.dim as f64).sqrt().recip())?.to_dtype(q.dtype())?;
         let p = p.to_dtype(q.dtype())?;
         // Gradients of the repeated key heads are summed over their group.
         let ungroup = |x: Tensor| -> Result<Tensor> {
             let (_, context, dim) = x.dims3()?;
-            by_row(&x.reshape((heads.key_heads, group, context, dim))?.sum(1)?)
+            by_row(&x.reshape((heads.key, group, context, dim))?.sum(1)?)
         };
         dq = add_rows(&dq, &by_row(&ds.matmul(&keys)?)?, std::slice::from_ref(&visible.queries))?;
         dk = add_rows(&dk, &ungroup(ds.t()?.matmul(&queries)?)?, &visible.context)?;
@@ -180,7 +180,7 @@ pub(super) fn attention_backward(
 }
 
 pub(super) fn log_prob_of_targets(
-    logits: Tensor,
+    logits: &Tensor,
     scored: &[Scored],
     gradient: bool,
 ) -> Result<(Vec<f64>, Option<Tensor>)> {

@@ -19,15 +19,15 @@ pub enum RotaryPairs {
     Interleaved,
 }
 
-/// The shape of attention: `query_heads` is a multiple of `key_heads`.
+/// The shape of attention: `query` is a multiple of `key`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Heads {
     /// Number of query heads.
-    pub(crate) query_heads: usize,
+    pub(crate) query: usize,
     /// Number of key and value heads.
-    pub(crate) key_heads: usize,
+    pub(crate) key: usize,
     /// Dimensions of one head.
-    pub(crate) head_dim: usize,
+    pub(crate) dim: usize,
 }
 
 macro_rules! on_device {
@@ -103,7 +103,7 @@ pub(crate) fn attention_backward(
 
 /// log softmax(logits)[target] of every row, as f64, and with `gradient` d that / d logits: onehot − softmax.
 pub(crate) fn log_prob_of_targets(
-    logits: Tensor,
+    logits: &Tensor,
     scored: &[Scored],
     gradient: bool,
 ) -> Result<(Vec<f64>, Option<Tensor>)> {

@@ -57,7 +57,7 @@ fn forest() -> (Vec<Tree>, usize) {
     (batch.trees.clone(), batch.rows())
 }
 
-const HEADS: Heads = Heads { query_heads: 4, key_heads: 2, head_dim: 6 };
+const HEADS: Heads = Heads { query: 4, key: 2, dim: 6 };
 
 fn tolerance(dtype: DType) -> f64 {
     if dtype == DType::F64 { 1e-12 } else { 2e-5 }
@@ -117,13 +117,13 @@ fn fused_operations_equal_composed_ones() {
         assert_close("attention dv", &fused.2, &composed_.2, tolerance);
 
         let scored: Vec<_> = (0..37).map(|row| Scored { row, target: row % 24, sequence: 0 }).collect();
-        let fused = cpu::log_prob_of_targets(x.clone(), &scored, true).unwrap();
-        let composed_ = composed::log_prob_of_targets(x.clone(), &scored, true).unwrap();
+        let fused = cpu::log_prob_of_targets(&x, &scored, true).unwrap();
+        let composed_ = composed::log_prob_of_targets(&x, &scored, true).unwrap();
         for (a, b) in fused.0.iter().zip(&composed_.0) {
             assert!((a - b).abs() < 10.0 * tolerance, "{a} {b}");
         }
         assert_close("head", &fused.1.unwrap(), &composed_.1.unwrap(), tolerance);
-        assert_eq!(cpu::log_prob_of_targets(x, &scored, false).unwrap().0, fused.0);
+        assert_eq!(cpu::log_prob_of_targets(&x, &scored, false).unwrap().0, fused.0);
     }
 }
 
@@ -163,8 +163,8 @@ fn backward_passes_are_derivatives() {
 
     let logits = random("logits", (3, 8), dtype);
     let scored: Vec<_> = [5, 0, 7].map(|target| Scored { row: 0, target, sequence: 0 }).into();
-    let (_, gradient) = super::log_prob_of_targets(logits.clone(), &scored, true).unwrap();
+    let (_, gradient) = super::log_prob_of_targets(&logits, &scored, true).unwrap();
     assert_gradient("head", &logits, &gradient.unwrap(), |x| {
-        super::log_prob_of_targets(x.clone(), &scored, false).unwrap().0.iter().sum()
+        super::log_prob_of_targets(x, &scored, false).unwrap().0.iter().sum()
     });
 }

@@ -42,13 +42,13 @@ impl<T: Real> Run<'_, T> {
     }
 
     fn query_view<'b>(&self, data: &'b [T]) -> View<'b, T> {
-        let stride = self.heads.query_heads * self.heads.head_dim;
-        View::rows(data, self.queries.start * stride + self.query_head * self.heads.head_dim, stride)
+        let stride = self.heads.query * self.heads.dim;
+        View::rows(data, self.queries.start * stride + self.query_head * self.heads.dim, stride)
     }
 
     fn key_view<'b>(&self, data: &'b [T], rows: &Range<usize>) -> View<'b, T> {
-        let stride = self.heads.key_heads * self.heads.head_dim;
-        View::rows(data, rows.start * stride + self.key_head * self.heads.head_dim, stride)
+        let stride = self.heads.key * self.heads.dim;
+        View::rows(data, rows.start * stride + self.key_head * self.heads.dim, stride)
     }
 
     /// The two parts of the context: rows, and their first column among the scores.
@@ -62,9 +62,9 @@ impl<T: Real> Run<'_, T> {
         let mut scores = zeros(self.queries.len() * context);
         for (rows, column) in self.parts() {
             product(
-                ViewMut { data: &mut scores, at: column, row_stride: context },
+                &mut ViewMut { data: &mut scores, at: column, row_stride: context },
                 false,
-                (self.queries.len(), rows.len(), self.heads.head_dim),
+                (self.queries.len(), rows.len(), self.heads.dim),
                 scale,
                 self.query_view(left),
                 self.key_view(right, rows).transposed(),
@@ -75,15 +75,18 @@ impl<T: Real> Run<'_, T> {
 
     /// Softmax of the scaled, causally masked scores: `[queries, context]`.
     fn probabilities(&self) -> Vec<T> {
-        let mut scores =
-            self.against_context(self.q, self.k, T::of((self.heads.head_dim as f64).sqrt().recip()));
+        let mut scores = self.against_context(self.q, self.k, T::of((self.heads.dim as f64).sqrt().recip()));
         for (query, row) in scores.chunks_exact_mut(self.context()).enumerate() {
             let (seen, unseen) = row.split_at_mut(self.before.len() + query + 1);
             let max =
                 seen.iter().fold(T::neg_infinity(), |max, score| if *score > max { *score } else { max });
-            seen.iter_mut().for_each(|score| *score = (*score - max).exp_of_negative());
+            for score in &mut *seen {
+                *score = (*score - max).exp_of_negative();
+            }
             let sum = seen.iter().fold(<T as num_traits::Zero>::zero(), |sum, score| sum + *score);
-            seen.iter_mut().for_each(|score| *score /= sum);
+            for score in seen {
+                *score /= sum;
+            }
             unseen.fill(<T as num_traits::Zero>::zero());
         }
         scores
@@ -137,7 +140,7 @@ fn assemble<T: Real>(
 }
 
 fn tasks(trees: &[Tree], heads: Heads) -> Vec<(usize, usize)> {
-    (0..trees.len()).flat_map(|tree| (0..heads.key_heads).map(move |head| (tree, head))).collect()
+    (0..trees.len()).flat_map(|tree| (0..heads.key).map(move |head| (tree, head))).collect()
 }
 
 pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, trees: &[Tree], heads: Heads) -> Result<Tensor> {
@@ -145,8 +148,8 @@ pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, trees: &[Tree], head
         let shape = q.dims2()?;
         let (q, k, v) = (Opened::new(q), Opened::new(k), Opened::new(v));
         let (q, k, v) = (q.slice::<T>()?, k.slice::<T>()?, v.slice::<T>()?);
-        let group = heads.query_heads / heads.key_heads;
-        let width = group * heads.head_dim;
+        let group = heads.query / heads.key;
+        let width = group * heads.dim;
         let places: Vec<_> = trees.iter().map(Place::of).collect();
         let results: Vec<_> = tasks(trees, heads)
             .into_par_iter()
@@ -164,9 +167,9 @@ pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, trees: &[Tree], head
                             run.parts().into_iter().filter(|(rows, _)| !rows.is_empty()).enumerate()
                         {
                             product(
-                                ViewMut { data: &mut y, at: at + member * heads.head_dim, row_stride: width },
+                                &mut ViewMut { data: &mut y, at: at + member * heads.dim, row_stride: width },
                                 add > 0,
-                                (run.queries.len(), heads.head_dim, rows.len()),
+                                (run.queries.len(), heads.dim, rows.len()),
                                 <T as num_traits::One>::one(),
                                 View::rows(&p, column, run.context()),
                                 run.key_view(v, rows),
@@ -201,8 +204,8 @@ pub(crate) fn attention_backward(
         let (q_shape, k_shape) = (q.dims2()?, k.dims2()?);
         let (q, k, v, grad) = (Opened::new(q), Opened::new(k), Opened::new(v), Opened::new(grad));
         let (q, k, v, grad) = (q.slice::<T>()?, k.slice::<T>()?, v.slice::<T>()?, grad.slice::<T>()?);
-        let group = heads.query_heads / heads.key_heads;
-        let (dim, width) = (heads.head_dim, group * heads.head_dim);
+        let group = heads.query / heads.key;
+        let (dim, width) = (heads.dim, group * heads.dim);
         let places: Vec<_> = trees.iter().map(Place::of).collect();
         let scale = T::of((dim as f64).sqrt().recip());
         let one = <T as num_traits::One>::one();
@@ -230,7 +233,7 @@ pub(crate) fn attention_backward(
                             run.parts().into_iter().filter(|(rows, _)| !rows.is_empty()).enumerate()
                         {
                             product(
-                                ViewMut { data: &mut dq, at: at + member * dim, row_stride: width },
+                                &mut ViewMut { data: &mut dq, at: at + member * dim, row_stride: width },
                                 add > 0,
                                 (count, dim, rows.len()),
                                 scale,
@@ -239,7 +242,7 @@ pub(crate) fn attention_backward(
                             );
                             let at = place.local(rows) * dim;
                             product(
-                                ViewMut { data: &mut dk, at, row_stride: dim },
+                                &mut ViewMut { data: &mut dk, at, row_stride: dim },
                                 true,
                                 (rows.len(), dim, count),
                                 scale,
@@ -247,7 +250,7 @@ pub(crate) fn attention_backward(
                                 run.query_view(q),
                             );
                             product(
-                                ViewMut { data: &mut dv, at, row_stride: dim },
+                                &mut ViewMut { data: &mut dv, at, row_stride: dim },
                                 true,
                                 (rows.len(), dim, count),
                                 one,

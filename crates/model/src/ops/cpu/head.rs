@@ -7,7 +7,7 @@ use super::{Opened, by_dtype, real::Real, tensor};
 use crate::pack::Scored;
 
 pub(crate) fn log_prob_of_targets(
-    logits: Tensor,
+    logits: &Tensor,
     scored: &[Scored],
     gradient: bool,
 ) -> Result<(Vec<f64>, Option<Tensor>)> {
@@ -54,7 +54,7 @@ pub(crate) fn log_prob_of_targets(
             Ok((rows.map(|(logits, scored)| one_row(logits, scored, None)).collect(), None))
         }
     }
-    by_dtype!(logits, run(&logits, scored, gradient))
+    by_dtype!(logits, run(logits, scored, gradient))
 }
 
 trait ToF64 {

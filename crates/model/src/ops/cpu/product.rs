@@ -42,7 +42,7 @@ pub(super) struct ViewMut<'a, T> {
 /// # Panics
 /// If a matrix does not lie within its slice: a bug in the caller.
 pub(super) fn product<T: Real>(
-    target: ViewMut<'_, T>,
+    target: &mut ViewMut<'_, T>,
     add: bool,
     (m, n, k): (usize, usize, usize),
     scale: T,
@@ -66,14 +66,14 @@ pub(super) fn product<T: Real>(
             k,
             target.data.as_mut_ptr().add(target.at),
             1,
-            target.row_stride as isize,
+            target.row_stride.cast_signed(),
             add,
             left.data.as_ptr().add(left.at),
-            left.column_stride as isize,
-            left.row_stride as isize,
+            left.column_stride.cast_signed(),
+            left.row_stride.cast_signed(),
             right.data.as_ptr().add(right.at),
-            right.column_stride as isize,
-            right.row_stride as isize,
+            right.column_stride.cast_signed(),
+            right.row_stride.cast_signed(),
             if add { one } else { zero },
             scale,
             false,
