@@ -1,5 +1,7 @@
 //! `prospect cli-docs`: the command line's own documentation as Markdown, kept in `docs/cli.md`.
 
+use std::fmt::Write;
+
 use clap::CommandFactory;
 
 use crate::{Cli, output};
@@ -13,7 +15,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         command.get_subcommands_mut().filter(|command| !command.is_hide_set() && command.get_name() != "help")
     {
         let help = subcommand.render_long_help().to_string();
-        text.push_str(&format!("\n## prospect {}\n\n```text\n{help}```\n", subcommand.get_name()));
+        write!(text, "\n## prospect {}\n\n```text\n{help}```\n", subcommand.get_name())?;
     }
     let lines: Vec<_> = text.lines().map(str::trim_end).collect();
     Ok(output::print(lines.join("\n"))?)

@@ -1,6 +1,9 @@
 //! `prospect sweep`: an experiment file to finished runs and a report.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt::Write,
+    path::{Path, PathBuf},
+};
 
 use anyhow::bail;
 use prospect_core::{config::Document, progress::say};
@@ -32,7 +35,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(&experiment.name));
     let mut command = format!("prospect sweep {}", shell_word(&path));
     for given in args.overrides.given() {
-        command.push_str(&format!(" --set {}", shell_word(given)));
+        write!(command, " --set {}", shell_word(given))?;
     }
     let report = Path::new("reports").join(&experiment.name);
     carry_out(&experiment, &sources, &out, &report, vec![command], args.dry_run)
