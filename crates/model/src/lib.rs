@@ -8,7 +8,7 @@
 //! * [`ModelFile`] is a model recipe as typed (`models/*.yaml`), [`Recipe`] the resolved one, [`Model`] what it loads:
 //!   decoder, [`Tokenizer`] and [`ChatTemplate`].
 //! * [`Decoder::with_lora`] and [`Decoder::with_all_trained`] make a policy of a frozen model.
-//! * [`save_adapter`] and [`Model::save`] write what `peft` and `transformers` load.
+//! * [`save_adapter`], [`load_adapter`] and [`Model::save`] write what `peft` and `transformers` load.
 //!
 //! ```
 //! use prospect_model::{Activations, Architecture, Decoder, Gradients, Packer};
@@ -50,7 +50,7 @@ pub use parameters::{Gradients, Parameter, Parameters};
 pub use recipe::{
     Dtype, Locate, Lora, ModelFile, Recipe, TemplateSource, TokenizerSource, Train, WeightsSource,
 };
-pub use save::save_adapter;
+pub use save::{load_adapter, save_adapter};
 pub use template::{ChatTemplate, Turn};
 pub use tokenizer::Tokenizer;
 

@@ -2,8 +2,12 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use candle_core::{Tensor, safetensors::save};
+use candle_core::{
+    Tensor,
+    safetensors::{load, save},
+};
 use prospect_core::files::write_json;
+use serde::Deserialize;
 
 use crate::{Decoder, Lora, ModelError, RotaryPairs};
 
@@ -53,6 +57,33 @@ pub fn save_adapter(decoder: &Decoder, lora: Lora, base: &str, folder: &Path) ->
         "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
     });
     Ok(write_json(&folder.join("adapter_config.json"), &config)?)
+}
+
+/// The frozen `base` with the adapter that [`save_adapter`] (or `peft`, on all linear layers) wrote to `folder`.
+pub fn load_adapter(base: &Decoder, folder: &Path) -> Result<Decoder, ModelError> {
+    let config = folder.join("adapter_config.json");
+    let fail = |message: String| ModelError::Weights(format!("{}: {message}", folder.display()));
+    let config: AdapterConfig = serde_json::from_slice(&fs_err::read(config)?)
+        .map_err(|error| fail(format!("adapter_config.json: {error}")))?;
+    let policy = base.with_lora(Lora { r: config.r, alpha: config.lora_alpha }, 0)?;
+    let tensors = load(folder.join("adapter_model.safetensors"), base.device())
+        .map_err(|error| fail(format!("adapter_model.safetensors: {error}")))?;
+    for (name, parameter) in policy.parameters.iter() {
+        let tensor = tensors.get(&format!("base_model.model.{name}"));
+        let tensor = tensor.ok_or_else(|| fail(format!("tensor `{name}` is missing")))?;
+        if tensor.shape() != parameter.value().shape() {
+            return Err(fail(format!("tensor `{name}` has shape {:?}: is this the adapter's base?", tensor.dims())));
+        }
+        parameter.var().set(&tensor.to_dtype(base.dtype())?)?;
+    }
+    Ok(policy)
+}
+
+/// The keys of `adapter_config.json` that matter here.
+#[derive(Deserialize)]
+struct AdapterConfig {
+    r: usize,
+    lora_alpha: f64,
 }
 
 fn save_tensors(tensors: &BTreeMap<String, Tensor>, path: &Path) -> Result<(), ModelError> {

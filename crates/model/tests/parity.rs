@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::llama::{Cache, Config, Llama, LlamaEosToks};
-use prospect_model::{Adapter, Architecture, Decoder, Lora, Model, ModelFile, Packer, Recipe, save_adapter};
+use prospect_model::{
+    Adapter, Architecture, Decoder, Lora, Model, ModelFile, Packer, Recipe, load_adapter, save_adapter,
+};
 
 /// candle-transformers' logits after the last token, from the weights in `folder`.
 fn oracle_logits(folder: &Path, a: &Architecture, tokens: &[u32]) -> Vec<f32> {
@@ -152,6 +154,20 @@ fn adapters_have_pefts_layout() {
     assert_eq!(tensors.len(), 3 * 7 * 2);
     assert_eq!(tensors["base_model.model.model.layers.1.mlp.down_proj.lora_A.weight"].dims(), [2, 80]);
     assert_eq!(tensors["base_model.model.model.layers.1.mlp.down_proj.lora_B.weight"].dims(), [32, 2]);
+
+    // B starts at zero; give it values, so that loading shows.
+    for (index, (_, parameter)) in policy.parameters().iter().enumerate() {
+        let value = (parameter.value() + 0.01 * index as f64).unwrap();
+        parameter.var().set(&value).unwrap();
+    }
+    save_adapter(&policy, lora, "base", folder.path()).unwrap();
+    let loaded = load_adapter(&tiny("").decoder, folder.path()).unwrap();
+    let logits = |decoder: &Decoder| decoder.logits(&[1, 2], Adapter::On).unwrap().to_vec2::<f32>().unwrap();
+    assert_eq!(logits(&loaded), logits(&policy));
+    let other = tiny(", rope_theta: 500000.0");
+    assert!(load_adapter(&other.decoder, folder.path()).is_ok());
+    fs_err::remove_file(folder.path().join("adapter_model.safetensors")).unwrap();
+    assert!(load_adapter(&other.decoder, folder.path()).unwrap_err().to_string().contains("adapter_model"));
 }
 
 /// SmolLM2-135M-Instruct as GGUF, if the environment says where.
