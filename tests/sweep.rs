@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use insta::assert_snapshot;
 
-use crate::support::Place;
+use crate::support::{Place, repository};
 
 const EXPERIMENT: &str = "\
 question: Does it work?
@@ -195,6 +195,25 @@ fn mistakes_are_told_with_a_way_out() {
     assert_snapshot!(error("sweep experiment.yaml --set train.max_length=20"), @"error: training settings: `max_prompt_length` (100) leaves no room for a completion in `max_length` (20)");
     assert_snapshot!(error("report nothing"), @"error: runs/nothing is no sweep: it holds no experiment.json; `prospect sweep` makes one");
     assert!(!place.path("runs").exists());
+}
+
+#[test]
+fn the_experiments_that_ship_can_be_planned() {
+    let place = Place::new();
+    for folder in ["experiments", "pipelines", "models"] {
+        fs_err::create_dir(place.path(folder)).unwrap();
+        for entry in fs_err::read_dir(repository(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            fs_err::copy(&path, place.path(folder).join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    place.write("hh.jsonl", fs_err::read(repository("tests/fixtures/hh.jsonl")).unwrap());
+    let hub = r#"--set data.source.path=hh.jsonl --set model.weights=random --set model.tokenizer=bytes --set model.architecture={"vocab_size":258,"hidden_size":8,"intermediate_size":8,"num_hidden_layers":1,"num_attention_heads":1,"num_key_value_heads":1,"head_dim":8,"max_position_embeddings":64}"#;
+    for (name, overrides, runs) in [("demo", "", 12), ("imbalance", hub, 45), ("imbalance-quick", hub, 18)] {
+        let run = place.run(&format!("sweep experiments/{name}.yaml --dry-run {overrides}"));
+        assert_eq!(run.code, Some(0), "{run}");
+        assert!(run.stdout.contains(&format!("{runs} runs over")), "{run}");
+    }
 }
 
 #[test]

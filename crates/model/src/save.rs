@@ -72,7 +72,10 @@ pub fn load_adapter(base: &Decoder, folder: &Path) -> Result<Decoder, ModelError
         let tensor = tensors.get(&format!("base_model.model.{name}"));
         let tensor = tensor.ok_or_else(|| fail(format!("tensor `{name}` is missing")))?;
         if tensor.shape() != parameter.value().shape() {
-            return Err(fail(format!("tensor `{name}` has shape {:?}: is this the adapter's base?", tensor.dims())));
+            return Err(fail(format!(
+                "tensor `{name}` has shape {:?}: is this the adapter's base?",
+                tensor.dims()
+            )));
         }
         parameter.var().set(&tensor.to_dtype(base.dtype())?)?;
     }

@@ -179,6 +179,7 @@ impl Training<'_> {
             "seed": self.seed,
             "examples": examples.len(),
             "class_counts": examples.class_counts(),
+            "class_weights": self.settings.objective.class_weights(examples.class_counts()),
             "encoding": encoder.counts(),
             "held_out_pairs": held_out.map(HeldOut::pairs),
         }))?;

@@ -1,6 +1,6 @@
 //! Training settings, under TRL's names.
 
-use prospect_objective::{ClassWeights, Dpo, Kto, Weight};
+use prospect_objective::{ClassWeights, Weight};
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
@@ -122,15 +122,14 @@ pub enum Objective {
 }
 
 impl Objective {
-    /// KTO's settings for training data of `counts` = (n_D, n_U) rows.
-    pub(crate) fn kto(beta: f64, weights: (Weight, Weight), balance: f64, counts: (usize, usize)) -> Kto {
-        let weights = ClassWeights::resolve(weights.0, weights.1, counts, balance);
-        Kto { beta, desirable_weight: weights.desirable, undesirable_weight: weights.undesirable }
-    }
-
-    /// DPO's settings.
-    pub(crate) fn dpo(beta: f64) -> Dpo {
-        Dpo { beta }
+    /// λ_D and λ_U for training data of `counts` = (n_D, n_U) rows; None for objectives without class weights.
+    pub fn class_weights(&self, counts: (usize, usize)) -> Option<ClassWeights> {
+        match self {
+            Self::Kto { desirable_weight, undesirable_weight, class_balance, .. } => {
+                Some(ClassWeights::resolve(*desirable_weight, *undesirable_weight, counts, *class_balance))
+            }
+            Self::Dpo { .. } | Self::Sft => None,
+        }
     }
 
     /// β, with which log-ratios become rewards; 1 for SFT, which has none.

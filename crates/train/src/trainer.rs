@@ -1,7 +1,7 @@
 //! The training loop.
 
 use prospect_model::{Activations, Adapter, Decoder, Gradients, Model, PackedBatch, Train};
-use prospect_objective::{LogProb, Metrics};
+use prospect_objective::{ClassWeights, Dpo, Kto, LogProb, Metrics};
 use prospect_runs::{Kind, Record};
 
 use crate::{
@@ -106,13 +106,12 @@ pub fn train(
         Train::Lora(_) => Reference::AdapterOff(&decoder),
         Train::Full => Reference::Frozen(&start.decoder),
     };
-    let loss = match settings.objective {
-        Objective::Kto { beta, desirable_weight, undesirable_weight, class_balance } => {
-            let weights = (desirable_weight, undesirable_weight);
-            Loss::Kto(Objective::kto(beta, weights, class_balance, examples.class_counts()))
+    let loss = match (settings.objective, settings.objective.class_weights(examples.class_counts())) {
+        (Objective::Kto { beta, .. }, Some(ClassWeights { desirable, undesirable })) => {
+            Loss::Kto(Kto { beta, desirable_weight: desirable, undesirable_weight: undesirable })
         }
-        Objective::Dpo { beta } => Loss::Dpo(Objective::dpo(beta)),
-        Objective::Sft => Loss::Sft,
+        (Objective::Dpo { beta }, _) => Loss::Dpo(Dpo { beta }),
+        _ => Loss::Sft,
     };
     let policy =
         Policy { decoder: &decoder, reference: reference(), reference_name: &start.fingerprint, loss };
