@@ -167,7 +167,7 @@ fn compare(
     }))
 }
 
-/// What the sweep says at the most extreme value of x (the smallest), and at the largest.
+/// What the sweep says at the smallest value of x and at the largest.
 fn verdict(experiment: &Experiment, contrasts: &[Contrast]) -> String {
     let mut xs: Vec<f64> = contrasts.iter().map(|contrast| contrast.x).collect();
     xs.sort_by(f64::total_cmp);
@@ -177,31 +177,37 @@ fn verdict(experiment: &Experiment, contrasts: &[Contrast]) -> String {
     };
     let numeric =
         experiment.runs.iter().all(|run| run.settings.get(&experiment.x.key).is_some_and(Value::is_number));
-    let mut wanted = vec![*first];
-    if last > first {
-        wanted.push(*last);
-    }
     let sentence = |x: f64| {
         let of_x: Vec<String> = contrasts.iter().filter(|contrast| contrast.x == x).map(phrase).collect();
-        let place =
-            if numeric { format!("{} = {x}", experiment.x.label) } else { experiment.x.label.clone() };
-        format!("At {place}, in points of held-out preference accuracy: {}.", of_x.join("; "))
+        let label = &experiment.x.label;
+        let place = match numeric {
+            true if label.contains("fraction") => format!("At {} % ({label})", 100.0 * x),
+            true => format!("At {label} = {x}"),
+            false => format!("At the {label} listed as number {}", x + 1.0),
+        };
+        format!("{place}, {}.", of_x.join("; "))
     };
+    let wanted = if last > first { vec![*first, *last] } else { vec![*first] };
     wanted.into_iter().map(sentence).collect::<Vec<_>>().join(" ")
 }
 
+/// A difference in words, in points of held-out preference accuracy.
 fn phrase(contrast: &Contrast) -> String {
     let Estimate { value, low, high } = contrast.difference;
     let points = |x: f64| 100.0 * x;
     let Contrast { series, baseline, .. } = contrast;
-    let finding = if low > 0.0 {
-        format!("{series} is ahead of {baseline}")
-    } else if high < 0.0 {
-        format!("{series} is behind {baseline}")
-    } else {
-        format!("{series} against {baseline} cannot be told apart")
-    };
-    format!("{finding} ({:+.1}, 95 % interval {:+.1} to {:+.1})", points(value), points(low), points(high))
+    if low > 0.0 || high < 0.0 {
+        let (word, sign) = if low > 0.0 { ("ahead of", 1.0) } else { ("behind", -1.0) };
+        let (near, far) = if low > 0.0 { (low, high) } else { (-high, -low) };
+        let (by, near, far) = (points(sign * value), points(near), points(far));
+        return format!(
+            "{series} is {word} {baseline} by {by:.1} points (95 % interval {near:.1} to {far:.1})"
+        );
+    }
+    let (value, low, high) = (points(value), points(low), points(high));
+    format!(
+        "{series} and {baseline} cannot be told apart (difference {value:+.1} points, 95 % interval {low:+.1} to {high:+.1})"
+    )
 }
 
 /// The first evaluation's accuracy by the likelihoods themselves.
@@ -213,4 +219,37 @@ fn start_accuracy(sweep: &SweepDir, experiment: &Experiment) -> Result<Option<f6
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contrast(value: f64, low: f64, high: f64) -> Contrast {
+        let difference = Estimate { value, low, high };
+        Contrast {
+            series: "kto".to_owned(),
+            baseline: "dpo".to_owned(),
+            x: 0.05,
+            difference,
+            seeds: 2,
+            pairs: 50,
+        }
+    }
+
+    #[test]
+    fn a_difference_is_claimed_only_where_its_interval_excludes_zero() {
+        assert_eq!(
+            phrase(&contrast(0.031, 0.01, 0.052)),
+            "kto is ahead of dpo by 3.1 points (95 % interval 1.0 to 5.2)"
+        );
+        assert_eq!(
+            phrase(&contrast(-0.031, -0.052, -0.01)),
+            "kto is behind dpo by 3.1 points (95 % interval 1.0 to 5.2)"
+        );
+        assert_eq!(
+            phrase(&contrast(0.031, -0.01, 0.072)),
+            "kto and dpo cannot be told apart (difference +3.1 points, 95 % interval -1.0 to +7.2)"
+        );
+    }
 }
