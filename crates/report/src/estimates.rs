@@ -108,11 +108,8 @@ fn figure(
         return None;
     }
     let one_x = sweep.x.values().len() < 2;
-    let (x, title) = if one_x {
-        (series_scale(sweep), plot.title.to_owned())
-    } else {
-        (sweep.x.scale(), format!("{} by {}", plot.title, sweep.x.label()))
-    };
+    let x = if one_x { series_scale(sweep) } else { sweep.x.scale() };
+    let title = plot.title.to_owned();
     let mut marks: Vec<Mark> =
         plot.rules.iter().map(|(y, text)| Mark::Rule { y: *y, text: (*text).to_owned() }).collect();
     let place = |point: &Shown| {
