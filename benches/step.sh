@@ -14,7 +14,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 cd "$scratch"
 
-for steps in 4 24; do
+for steps in 4 14; do
     cat >"step-$steps.yaml" <<YAML
 question: How long does a step take?
 data: $root/pipelines/hh.yaml
@@ -28,15 +28,15 @@ report: { x: data.seed, series: method, baseline: $method }
 YAML
     /usr/bin/time -f %M "${PROSPECT:-$root/target/release/prospect}" sweep "step-$steps.yaml" >/dev/null 2>"log-$steps"
 done
-python3 - "$method" "$activations" "$(tail -n 1 log-24)" <<'PYTHON'
+python3 - "$method" "$activations" "$(tail -n 1 log-14)" <<'PYTHON'
 import json, pathlib, sys
 method, activations, peak = sys.argv[1:]
 status = {
-    steps: json.loads(next(pathlib.Path(f"runs/step-{steps}/runs").glob("*/status.json")).read_text()) for steps in (4, 24)
+    steps: json.loads(next(pathlib.Path(f"runs/step-{steps}/runs").glob("*/status.json")).read_text()) for steps in (4, 14)
 }
-seconds, tokens = (status[24][key] - status[4][key] for key in ("seconds", "tokens"))
+seconds, tokens = (status[14][key] - status[4][key] for key in ("seconds", "tokens"))
 print(
-    f"prospect {method} f32, {activations}: {4 * 20 / seconds:.2f} examples/s,"
+    f"prospect {method} f32, {activations}: {4 * 10 / seconds:.2f} examples/s,"
     f" {tokens / seconds:.0f} packed tokens/s, peak {int(peak) / 1e6:.2f} GB"
 )
 PYTHON
