@@ -68,7 +68,7 @@ pub fn execute(plan: &Plan, sweep: &SweepDir, commands: Vec<String>) -> Result<E
         };
         let trained = stage.run(&sweep.run(&sft.id), None, None, &progress, "sft", &mut cache)?;
         let folder = sweep.run(&sft.id).path().join("model");
-        Model { decoder: trained.policy.merged()?, ..model }.save(&folder)?;
+        Model { decoder: trained.policy, ..model }.save(&folder)?;
         finish(&sweep.run(&sft.id))?;
     }
 
