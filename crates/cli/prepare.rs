@@ -54,6 +54,7 @@ fn summary(manifest: &Manifest) -> String {
     list("of these with both", &reading.rejected_overlaps);
     list("repaired", &reading.repaired);
     list("kept", &reading.noted);
+    list("left out", &reading.filtered);
     for (what, counts) in [
         ("exact duplicates kept (pairs)", &[manifest.duplicate_pairs][..]),
         (

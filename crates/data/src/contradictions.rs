@@ -75,7 +75,7 @@ mod tests {
         let other = [("q", "b", "z")];
         let kept = |policy| {
             let raw = pairs.iter().chain(&other).map(|(prompt, c, r)| raw(prompt, c, r, None)).collect();
-            let mut feedback = Feedback::new("s", "d", raw);
+            let mut feedback = Feedback::new(raw);
             let counts = settle(&mut feedback, policy);
             assert_eq!((counts.completions, counts.rows), (2, 5));
             assert_eq!(counts.dropped as usize, feedback.rows.iter().filter(|row| !row.kept).count());

@@ -5,7 +5,8 @@ use std::{path::Path, sync::Arc};
 use prospect_core::draw::{Draw, exact_count};
 
 use crate::{
-    BinaryRow, DataError, Message, PairRow, Split, SplitCounts, ids, parquet_file, reading::RawPair,
+    BinaryRow, DataError, Message, PairRow, Split, SplitCounts, ids, parquet_file,
+    raw::{RawCompletion, RawGroup},
 };
 
 /// A judged completion.
@@ -14,6 +15,8 @@ pub(crate) struct Row {
     pub(crate) id: Arc<str>,
     pub(crate) prompt_id: Arc<str>,
     pub(crate) pair_id: Option<Arc<str>>,
+    pub(crate) source: Arc<str>,
+    pub(crate) domain: Arc<str>,
     pub(crate) prompt: Arc<[Message]>,
     pub(crate) completion: Arc<[Message]>,
     pub(crate) score: Option<f64>,
@@ -34,41 +37,76 @@ pub(crate) struct Pair {
 }
 
 /// All rows of a dataset that is being made.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Feedback {
-    pub(crate) source: String,
-    pub(crate) domain: String,
     pub(crate) rows: Vec<Row>,
     pub(crate) pairs: Vec<Pair>,
 }
 
 impl Feedback {
-    /// Makes two rows of every pair.
-    pub(crate) fn new(source: &str, domain: &str, raw: Vec<RawPair>) -> Self {
-        let (mut rows, mut pairs) = (Vec::with_capacity(2 * raw.len()), Vec::with_capacity(raw.len()));
-        for pair in raw {
-            let prompt_id = ids::prompt_id(&pair.prompt);
-            let chosen_id = ids::row_id(&prompt_id, &pair.chosen);
-            let rejected_id = ids::row_id(&prompt_id, &pair.rejected);
-            let pair_id: Arc<str> = ids::pair_id(&prompt_id, &chosen_id, &rejected_id).into();
-            let (prompt_id, prompt): (Arc<str>, Arc<[Message]>) = (prompt_id.into(), pair.prompt.into());
-            let row = |id: String, completion: Vec<Message>, score, original_label| Row {
-                id: id.into(),
-                prompt_id: prompt_id.clone(),
-                pair_id: Some(pair_id.clone()),
-                prompt: prompt.clone(),
-                completion: completion.into(),
-                score,
-                original_label,
-                split: pair.split.unwrap_or(Split::Train),
-                kept: true,
-                flipped: false,
-            };
-            pairs.push(Pair { id: pair_id.clone(), chosen: rows.len(), rejected: rows.len() + 1 });
-            rows.push(row(chosen_id, pair.chosen, pair.score_chosen, true));
-            rows.push(row(rejected_id, pair.rejected, pair.score_rejected, false));
+    /// Makes the rows and pairs of all groups (see [`RawGroup`]).
+    pub(crate) fn new(groups: Vec<RawGroup>) -> Self {
+        let mut feedback = Self::default();
+        for group in groups {
+            feedback.add(group);
         }
-        Self { source: source.to_owned(), domain: domain.to_owned(), rows, pairs }
+        feedback
+    }
+
+    fn add(&mut self, group: RawGroup) {
+        let prompt_id: Arc<str> = ids::prompt_id(&group.prompt).into();
+        let prompt: Arc<[Message]> = group.prompt.into();
+        let (mut rows, labels): (Vec<Row>, Vec<Option<bool>>) = group
+            .completions
+            .into_iter()
+            .map(|RawCompletion { messages, score, label }| {
+                let row = Row {
+                    id: ids::row_id(&prompt_id, &messages).into(),
+                    prompt_id: prompt_id.clone(),
+                    pair_id: None,
+                    source: group.source.clone(),
+                    domain: group.domain.clone(),
+                    prompt: prompt.clone(),
+                    completion: messages.into(),
+                    score,
+                    original_label: label.unwrap_or_default(),
+                    split: group.split.unwrap_or(Split::Train),
+                    kept: true,
+                    flipped: false,
+                };
+                (row, label)
+            })
+            .unzip();
+        let pair_ids: Vec<Arc<str>> = group
+            .pairs
+            .iter()
+            .map(|(chosen, rejected)| ids::pair_id(&prompt_id, &rows[*chosen].id, &rows[*rejected].id).into())
+            .collect();
+        // A row with a label of its own stands once; it belongs to its first pair.
+        for ((chosen, rejected), id) in group.pairs.iter().zip(&pair_ids) {
+            for side in [*chosen, *rejected] {
+                rows[side].pair_id.get_or_insert_with(|| id.clone());
+            }
+        }
+        let labelled: Vec<Option<usize>> = rows
+            .iter()
+            .zip(&labels)
+            .map(|(row, label)| label.is_some().then(|| self.push(row.clone())))
+            .collect();
+        for ((chosen, rejected), id) in group.pairs.into_iter().zip(pair_ids) {
+            let mut side = |index: usize, original_label| {
+                labelled[index].unwrap_or_else(|| {
+                    self.push(Row { pair_id: Some(id.clone()), original_label, ..rows[index].clone() })
+                })
+            };
+            let (chosen, rejected) = (side(chosen, true), side(rejected, false));
+            self.pairs.push(Pair { id, chosen, rejected });
+        }
+    }
+
+    fn push(&mut self, row: Row) -> usize {
+        self.rows.push(row);
+        self.rows.len() - 1
     }
 
     /// The rows of a split that are still there.
@@ -126,25 +164,8 @@ impl Feedback {
 
     /// Writes the binary and the paired rows of a split.
     pub(crate) fn write(&self, dataset: &Path, split: Split) -> Result<(), DataError> {
-        parquet_file::write(dataset, split, self.kept(split).map(|row| self.binary_row(row)))?;
+        parquet_file::write(dataset, split, self.kept(split).map(Row::binary))?;
         parquet_file::write(dataset, split, self.kept_pairs(split).map(|pair| self.pair_row(pair)))
-    }
-
-    fn binary_row(&self, row: &Row) -> BinaryRow {
-        BinaryRow {
-            id: row.id.to_string(),
-            prompt_id: row.prompt_id.to_string(),
-            pair_id: row.pair_id.as_ref().map(ToString::to_string),
-            prompt: row.prompt.to_vec(),
-            completion: row.completion.to_vec(),
-            label: row.label(),
-            source: self.source.clone(),
-            domain: self.domain.clone(),
-            score: row.score,
-            original_label: row.original_label,
-            noise: noise_name(row.flipped),
-            weight: 1.0,
-        }
     }
 
     fn pair_row(&self, pair: &Pair) -> PairRow {
@@ -159,8 +180,8 @@ impl Feedback {
             prompt: chosen.prompt.to_vec(),
             chosen: chosen.completion.to_vec(),
             rejected: rejected.completion.to_vec(),
-            source: self.source.clone(),
-            domain: self.domain.clone(),
+            source: chosen.source.to_string(),
+            domain: chosen.domain.to_string(),
             score_chosen: chosen.score,
             score_rejected: rejected.score,
             noise: noise_name(swapped),
@@ -174,6 +195,23 @@ impl Row {
     pub(crate) fn label(&self) -> bool {
         self.original_label != self.flipped
     }
+
+    fn binary(&self) -> BinaryRow {
+        BinaryRow {
+            id: self.id.to_string(),
+            prompt_id: self.prompt_id.to_string(),
+            pair_id: self.pair_id.as_ref().map(ToString::to_string),
+            prompt: self.prompt.to_vec(),
+            completion: self.completion.to_vec(),
+            label: self.label(),
+            source: self.source.to_string(),
+            domain: self.domain.to_string(),
+            score: self.score,
+            original_label: self.original_label,
+            noise: noise_name(self.flipped),
+            weight: 1.0,
+        }
+    }
 }
 
 fn noise_name(flipped: bool) -> String {
@@ -185,19 +223,52 @@ pub(crate) mod tests {
     use super::*;
 
     /// A pair about `prompt`.
-    pub(crate) fn raw(prompt: &str, chosen: &str, rejected: &str, split: Option<Split>) -> RawPair {
-        RawPair {
+    pub(crate) fn raw(prompt: &str, chosen: &str, rejected: &str, split: Option<Split>) -> RawGroup {
+        RawGroup {
             split,
+            source: "s".into(),
+            domain: "d".into(),
             prompt: vec![Message::user(prompt)],
-            chosen: vec![Message::assistant(chosen)],
-            rejected: vec![Message::assistant(rejected)],
-            score_chosen: None,
-            score_rejected: None,
+            completions: vec![completion(chosen, None), completion(rejected, None)],
+            pairs: vec![(0, 1)],
         }
+    }
+
+    fn completion(text: &str, label: Option<bool>) -> RawCompletion {
+        RawCompletion { messages: vec![Message::assistant(text)], score: None, label }
     }
 
     /// As many pairs, all about different prompts.
     pub(crate) fn many(pairs: usize) -> Feedback {
-        Feedback::new("s", "d", (0..pairs).map(|n| raw(&format!("p{n}"), "yes", "no", None)).collect())
+        Feedback::new((0..pairs).map(|n| raw(&format!("p{n}"), "yes", "no", None)).collect())
+    }
+
+    #[test]
+    fn pairs_give_a_row_a_side_and_labels_one_row() {
+        let completions = vec![
+            completion("best", None),
+            completion("middle", None),
+            completion("worst", Some(true)),
+            completion("alone", Some(false)),
+            completion("unjudged", None),
+        ];
+        let group = RawGroup { completions, pairs: vec![(0, 1), (1, 2)], ..raw("p", "", "", None) };
+        let feedback = Feedback::new(vec![group]);
+        let rows: Vec<(&str, bool, bool)> = feedback
+            .rows
+            .iter()
+            .map(|row| (&*row.completion[0].content, row.original_label, row.pair_id.is_some()))
+            .collect();
+        let expected = [
+            ("worst", true, true),
+            ("alone", false, false),
+            ("best", true, true),
+            ("middle", false, true),
+            ("middle", true, true),
+        ];
+        assert_eq!(rows, expected);
+        let sides: Vec<_> = feedback.pairs.iter().map(|pair| (pair.chosen, pair.rejected)).collect();
+        assert_eq!(sides, [(2, 3), (4, 0)]);
+        assert_eq!(feedback.rows[0].pair_id.as_ref(), Some(&feedback.pairs[1].id));
     }
 }

@@ -5,7 +5,10 @@
 //! completions into the prompt, and slicing one side by the length of the other's prompt would cut words.
 //! Numbers `score_chosen` and `score_rejected` are kept where a line has them; other keys are ignored.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use prospect_core::files::hash_file;
 use serde::{Deserialize, Serialize};
@@ -13,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     DataError, InputFile, Message, Split,
     lines::for_each_line,
-    reading::{Flaw, RawPair, Reading, Reason},
+    raw::{Flaw, RawCompletion, RawGroup, RawRow, Reason, Remark, Sink},
     source::Source,
     transcript::{self, Transcript},
 };
@@ -21,6 +24,8 @@ use crate::{
 /// HH files, found and hashed.
 #[derive(Debug, Clone, Serialize)]
 pub struct Hh {
+    /// What the `source` column says.
+    name: String,
     /// What the `domain` column says.
     domain: String,
     files: Vec<HhFile>,
@@ -40,12 +45,16 @@ impl HhFile {
         let blake3 = hash_file(&path)?;
         Ok(Self { path, split, blake3 })
     }
+
+    fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
 }
 
 impl Hh {
     /// Finds and hashes the files at `path`: one file, or a folder with `train.jsonl` and `test.jsonl`, either
     /// with `.gz` after it.
-    pub(crate) fn resolve(path: &Path, domain: String) -> Result<Self, DataError> {
+    pub(crate) fn resolve(path: &Path, name: String, domain: String) -> Result<Self, DataError> {
         let files = if path.is_dir() {
             Split::ALL
                 .into_iter()
@@ -54,7 +63,7 @@ impl Hh {
         } else {
             vec![HhFile::open(path.to_owned(), None)?]
         };
-        Ok(Self { domain, files })
+        Ok(Self { name, domain, files })
     }
 }
 
@@ -74,40 +83,32 @@ fn find(folder: &Path, split: Split) -> Result<PathBuf, DataError> {
 }
 
 impl Source for Hh {
-    fn name(&self) -> &'static str {
-        "hh"
-    }
-
-    fn domain(&self) -> &str {
-        &self.domain
-    }
-
     fn has_splits(&self) -> bool {
         self.files.iter().any(|file| file.split.is_some())
     }
 
-    fn read(&self, _dataset: &Path, into: &mut Reading) -> Result<(), DataError> {
+    fn read(&self, _dataset: &Path, into: &mut dyn Sink) -> Result<(), DataError> {
+        let (source, domain): (Arc<str>, Arc<str>) = (self.name.as_str().into(), self.domain.as_str().into());
         for file in &self.files {
-            let name = file.path.file_name().unwrap_or_default().to_string_lossy();
-            let notes = for_each_line(&file.path, |number, line| {
-                let outcome = parse(line).map(|parsed| {
-                    into.repaired("trimmed_white_space", parsed.trimmed.into());
-                    for note in odd(&parsed.pair) {
-                        into.noted(note);
-                    }
-                    RawPair { split: file.split, ..parsed.pair }
+            let name: Arc<str> = file.name().into();
+            let notes = for_each_line(&file.path, |line, bytes| {
+                let mut remarks = Vec::new();
+                let outcome = parse(bytes).map(|parsed| {
+                    remarks = parsed.remarks();
+                    vec![parsed.group(file.split, &source, &domain)]
                 });
-                into.take(&name, number, outcome);
+                into.rows(vec![RawRow { file: name.clone(), line, outcome, remarks }])
             })?;
-            into.repaired("byte_order_mark", notes.byte_order_mark.into());
-            into.repaired("blank_line", notes.blank_lines);
-            into.inputs.push(InputFile {
-                name: name.into_owned(),
-                split: file.split,
-                blake3: file.blake3.clone(),
-            });
+            into.remark(Remark::Repaired("byte_order_mark"), notes.byte_order_mark.into());
+            into.remark(Remark::Repaired("blank_line"), notes.blank_lines);
         }
         Ok(())
+    }
+
+    fn inputs(&self, _dataset: &Path) -> Result<Vec<InputFile>, DataError> {
+        let input =
+            |file: &HhFile| InputFile { name: file.name(), split: file.split, blake3: file.blake3.clone() };
+        Ok(self.files.iter().map(input).collect())
     }
 }
 
@@ -119,9 +120,40 @@ struct Line {
     score_rejected: Option<f64>,
 }
 
+#[derive(Debug)]
 struct Parsed {
-    pair: RawPair,
+    prompt: Vec<Message>,
+    chosen: RawCompletion,
+    rejected: RawCompletion,
     trimmed: bool,
+}
+
+impl Parsed {
+    fn remarks(&self) -> Vec<Remark> {
+        let completion_role = self.chosen.messages.first().map(|turn| &turn.role);
+        let roles: Vec<_> = self.prompt.iter().map(|turn| &turn.role).chain(completion_role).collect();
+        let consecutive = roles.windows(2).any(|two| two[0] == two[1]);
+        let empty = self.prompt.iter().any(|turn| turn.content.is_empty());
+        [
+            self.trimmed.then_some(Remark::Repaired("trimmed_white_space")),
+            consecutive.then_some(Remark::Noted("consecutive_turns")),
+            empty.then_some(Remark::Noted("empty_prompt_turn")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    fn group(self, split: Option<Split>, source: &Arc<str>, domain: &Arc<str>) -> RawGroup {
+        RawGroup {
+            split,
+            source: source.clone(),
+            domain: domain.clone(),
+            prompt: self.prompt,
+            completions: vec![self.chosen, self.rejected],
+            pairs: vec![(0, 1)],
+        }
+    }
 }
 
 /// Reads one line: a pair, or all that is wrong with it.
@@ -136,15 +168,14 @@ fn parse(line: &[u8]) -> Result<Parsed, Vec<Flaw>> {
         return Err(flaws);
     }
     let trimmed = chosen.trimmed || rejected.trimmed;
-    let pair = RawPair {
-        split: None,
+    let completion =
+        |text: String, score| RawCompletion { messages: vec![Message::assistant(text)], score, label: None };
+    Ok(Parsed {
         prompt: chosen.prompt,
-        chosen: vec![Message::assistant(chosen.completion)],
-        rejected: vec![Message::assistant(rejected.completion)],
-        score_chosen: line.score_chosen,
-        score_rejected: line.score_rejected,
-    };
-    Ok(Parsed { pair, trimmed })
+        chosen: completion(chosen.completion, line.score_chosen),
+        rejected: completion(rejected.completion, line.score_rejected),
+        trimmed,
+    })
 }
 
 fn json(line: &[u8]) -> Result<Line, Flaw> {
@@ -201,15 +232,6 @@ fn compare(chosen: &Transcript, rejected: &Transcript) -> Vec<Flaw> {
     flaws
 }
 
-/// What is odd about a pair that is kept as it is.
-fn odd(pair: &RawPair) -> impl Iterator<Item = &'static str> {
-    let completion_role = pair.chosen.first().map(|turn| &turn.role);
-    let roles: Vec<_> = pair.prompt.iter().map(|turn| &turn.role).chain(completion_role).collect();
-    let consecutive = roles.windows(2).any(|two| two[0] == two[1]);
-    let empty = pair.prompt.iter().any(|turn| turn.content.is_empty());
-    [consecutive.then_some("consecutive_turns"), empty.then_some("empty_prompt_turn")].into_iter().flatten()
-}
-
 /// The beginning of a text.
 fn head(text: &str) -> &str {
     const LONGEST: usize = 80;
@@ -226,19 +248,20 @@ fn excerpt(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reading::Reading;
     use proptest::prelude::*;
 
     fn read(lines: &[&[u8]]) -> Reading {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs_err::write(file.path(), lines.join(&b'\n')).unwrap();
         let mut reading = Reading::default();
-        let hh = Hh::resolve(file.path(), "d".to_owned()).unwrap();
+        let hh = Hh::resolve(file.path(), "s".to_owned(), "d".to_owned()).unwrap();
         hh.read(Path::new("unused"), &mut reading).unwrap();
         let counts = &reading.counts;
         assert_eq!(counts.read, counts.pairs + counts.rejected);
         assert_eq!(
-            (reading.pairs.len(), reading.rejected.len()),
-            (counts.pairs as usize, counts.rejected as usize)
+            (reading.groups.len(), reading.rejected.len()),
+            (counts.groups as usize, counts.rejected as usize)
         );
         reading
     }
@@ -286,7 +309,8 @@ mod tests {
     fn scores_are_kept_and_other_keys_ignored() {
         let text = r#"{"chosen":"\n\nHuman: a\n\nAssistant: b","rejected":"\n\nHuman: a\n\nAssistant: c","score_chosen":1,"extra":[{}]}"#;
         let reading = read(&[text.as_bytes()]);
-        assert_eq!((reading.pairs[0].score_chosen, reading.pairs[0].score_rejected), (Some(1.0), None));
+        let scores: Vec<_> = reading.groups[0].completions.iter().map(|side| side.score).collect();
+        assert_eq!(scores, [Some(1.0), None]);
     }
 
     #[test]
@@ -314,7 +338,7 @@ mod tests {
             let (chosen, rejected) = parts.split_at(cut.min(parts.len()));
             let line = line(&chosen.concat(), &rejected.concat());
             if let Ok(parsed) = parse(line.as_bytes()) {
-                prop_assert!(parsed.pair.chosen != parsed.pair.rejected && !parsed.pair.prompt.is_empty());
+                prop_assert!(parsed.chosen != parsed.rejected && !parsed.prompt.is_empty());
             }
         }
     }

@@ -44,6 +44,7 @@ mod noise;
 mod parquet_file;
 mod pipeline;
 mod prepare;
+mod raw;
 mod reading;
 mod row;
 mod selection;

@@ -21,7 +21,10 @@ pub(crate) struct FileNotes {
 
 /// Calls `each` with the number (from 1) and the bytes of every line that is not blank. Whether a file is
 /// compressed is told by its first bytes, not by its name.
-pub(crate) fn for_each_line(path: &Path, mut each: impl FnMut(usize, &[u8])) -> Result<FileNotes, DataError> {
+pub(crate) fn for_each_line(
+    path: &Path,
+    mut each: impl FnMut(usize, &[u8]) -> Result<(), DataError>,
+) -> Result<FileNotes, DataError> {
     let mut file = BufReader::new(File::open(path)?);
     let compressed = file.fill_buf()?.starts_with(&[0x1f, 0x8b]);
     let mut reader: Box<dyn BufRead> =
@@ -53,7 +56,7 @@ pub(crate) fn for_each_line(path: &Path, mut each: impl FnMut(usize, &[u8])) -> 
         if content.is_empty() {
             notes.blank_lines += 1;
         } else {
-            each(number, content);
+            each(number, content)?;
         }
     }
 }
@@ -74,8 +77,10 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs_err::write(file.path(), bytes).unwrap();
         let mut lines = Vec::new();
-        let each = |number, line: &[u8]| lines.push((number, String::from_utf8_lossy(line).into_owned()));
-        let notes = for_each_line(file.path(), each)?;
+        let notes = for_each_line(file.path(), |number, line| {
+            lines.push((number, String::from_utf8_lossy(line).into_owned()));
+            Ok(())
+        })?;
         Ok((lines, notes))
     }
 

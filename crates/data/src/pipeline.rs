@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Raised whenever the same recipe and inputs would give other files.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 
 /// Turns a path or address of a recipe into a local path.
 pub type Locate<'a> = dyn Fn(&str) -> Result<PathBuf, Box<dyn Error + Send + Sync>> + 'a;
@@ -149,7 +149,8 @@ impl SourceFile {
         Ok(match self {
             Self::Hh { path, domain } => {
                 let found = locate(&path).map_err(|source| DataError::Locate { address: path, source })?;
-                ResolvedSource::Hh(Hh::resolve(&found, domain.unwrap_or_else(|| "hh".to_owned()))?)
+                let domain = domain.unwrap_or_else(|| "hh".to_owned());
+                ResolvedSource::Hh(Hh::resolve(&found, "hh".to_owned(), domain)?)
             }
             Self::Synthetic { pairs } => ResolvedSource::Synthetic(Synthetic { pairs, seed }),
         })

@@ -25,7 +25,7 @@ pub fn prepare(pipeline: &Pipeline, out: &Path) -> Result<Manifest, DataError> {
         Ok(())
     })?;
 
-    let mut feedback = Feedback::new(source.name(), source.domain(), reading.pairs);
+    let mut feedback = Feedback::new(reading.groups);
     let unique_prompts = distinct(feedback.rows.iter().map(|row| &*row.prompt_id));
     let duplicate_pairs = feedback.pairs.len() - distinct(feedback.pairs.iter().map(|pair| &*pair.id));
     let contradictions = contradictions::settle(&mut feedback, pipeline.contradictions);
@@ -37,7 +37,7 @@ pub fn prepare(pipeline: &Pipeline, out: &Path) -> Result<Manifest, DataError> {
     let mut manifest = Manifest {
         fingerprint: pipeline.fingerprint()?,
         config: serde_json::to_value(pipeline).map_err(std::io::Error::from)?,
-        inputs: reading.inputs,
+        inputs: source.inputs(dir.path())?,
         unique_prompts: unique_prompts as u64,
         unique_prompt_fraction: unique_prompts as f64 / feedback.pairs.len().max(1) as f64,
         reading: reading.counts,

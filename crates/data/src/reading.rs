@@ -1,64 +1,13 @@
-//! What a source hands over: pairs, rejected rows with their reasons, and counts of both.
+//! What was read: groups, rejected rows with their reasons, and counts of both.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DataError, InputFile, Message, Split};
-
-/// A pair as read, before it has ids.
-#[derive(Debug)]
-pub(crate) struct RawPair {
-    /// The split the source puts it in, where the source has splits.
-    pub(crate) split: Option<Split>,
-    pub(crate) prompt: Vec<Message>,
-    pub(crate) chosen: Vec<Message>,
-    pub(crate) rejected: Vec<Message>,
-    pub(crate) score_chosen: Option<f64>,
-    pub(crate) score_rejected: Option<f64>,
-}
-
-/// Why a row cannot be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Reason {
-    EmptyCompletion,
-    EmptyPrompt,
-    HumanTurnLast,
-    IdenticalCompletions,
-    MissingField,
-    NoAssistantTurn,
-    NotJson,
-    NotUtf8,
-    TextBeforeFirstTurn,
-    UnequalPrompts,
-    WrongType,
-}
-
-impl Reason {
-    /// The reason as files and messages name it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::EmptyCompletion => "empty_completion",
-            Self::EmptyPrompt => "empty_prompt",
-            Self::HumanTurnLast => "human_turn_last",
-            Self::IdenticalCompletions => "identical_completions",
-            Self::MissingField => "missing_field",
-            Self::NoAssistantTurn => "no_assistant_turn",
-            Self::NotJson => "not_json",
-            Self::NotUtf8 => "not_utf8",
-            Self::TextBeforeFirstTurn => "text_before_first_turn",
-            Self::UnequalPrompts => "unequal_prompts",
-            Self::WrongType => "wrong_type",
-        }
-    }
-}
-
-/// One thing that is wrong with a row.
-#[derive(Debug)]
-pub(crate) struct Flaw {
-    pub(crate) reason: Reason,
-    pub(crate) detail: String,
-}
+use crate::{
+    DataError,
+    raw::{Flaw, RawGroup, RawRow, Remark, Sink},
+};
 
 /// A line of `rejected.jsonl`.
 #[derive(Debug, Serialize)]
@@ -77,10 +26,14 @@ pub(crate) struct RejectedRow {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReadingCounts {
-    /// Rows read; always `pairs + rejected`.
+    /// Rows read.
     pub read: u64,
-    /// Rows that became pairs.
+    /// Prompts with judged completions that they gave.
+    pub groups: u64,
+    /// Pairs in these groups.
     pub pairs: u64,
+    /// Completions in these groups with a label of their own.
+    pub labelled: u64,
     /// Rows that cannot be used.
     pub rejected: u64,
     /// Rejected rows by reason. A row with two reasons counts under both.
@@ -90,63 +43,68 @@ pub struct ReadingCounts {
     /// Rows and files put right, by what was done: `trimmed_white_space` (rows), `byte_order_mark` (files),
     /// `blank_line` (lines skipped, not among the rows read).
     pub repaired: BTreeMap<String, u64>,
-    /// Pairs kept as they are although they look odd: `consecutive_turns`, `empty_prompt_turn`.
+    /// Rows kept as they are although they look odd: `consecutive_turns`, `empty_prompt_turn`.
     pub noted: BTreeMap<String, u64>,
+    /// Rows left out by a rule of their source or a setting of the recipe.
+    pub filtered: BTreeMap<String, u64>,
 }
 
 /// Everything a source has handed over so far.
 #[derive(Debug, Default)]
 pub(crate) struct Reading {
-    pub(crate) pairs: Vec<RawPair>,
+    pub(crate) groups: Vec<RawGroup>,
     pub(crate) rejected: Vec<RejectedRow>,
-    pub(crate) inputs: Vec<InputFile>,
     pub(crate) counts: ReadingCounts,
 }
 
 /// How often a summary of rejected rows names a row of each reason.
 const EXAMPLES: usize = 3;
 
-impl Reading {
-    /// Takes the outcome of one row: a pair, or all that is wrong with it.
-    pub(crate) fn take(&mut self, file: &str, line: usize, outcome: Result<RawPair, Vec<Flaw>>) {
-        self.counts.read += 1;
-        match outcome {
-            Ok(pair) => {
-                self.counts.pairs += 1;
-                self.pairs.push(pair);
-            }
-            Err(mut flaws) => {
-                self.counts.rejected += 1;
-                flaws.sort_by_key(|flaw| flaw.reason);
-                let names: Vec<&str> = flaws.iter().map(|flaw| flaw.reason.name()).collect();
-                let mut distinct = names.clone();
-                distinct.dedup();
-                for name in &distinct {
-                    count(&mut self.counts.rejected_by_reason, name, 1);
-                }
-                let reason = distinct.join("+");
-                if distinct.len() > 1 {
-                    count(&mut self.counts.rejected_overlaps, &reason, 1);
-                }
-                let details: Vec<&str> = flaws.iter().map(|flaw| flaw.detail.as_str()).collect();
-                self.rejected.push(RejectedRow {
-                    file: file.to_owned(),
-                    line,
-                    reason,
-                    detail: details.join("; "),
-                });
+impl Sink for Reading {
+    fn rows(&mut self, rows: Vec<RawRow>) -> Result<(), DataError> {
+        for row in rows {
+            self.counts.read += 1;
+            row.remarks.into_iter().for_each(|remark| self.remark(remark, 1));
+            match row.outcome {
+                Ok(groups) => groups.into_iter().for_each(|group| self.group(group)),
+                Err(flaws) => self.reject(&row.file, row.line, flaws),
             }
         }
+        Ok(())
     }
 
-    /// Counts `times` repairs of a kind.
-    pub(crate) fn repaired(&mut self, kind: &str, times: u64) {
-        count(&mut self.counts.repaired, kind, times);
+    fn remark(&mut self, remark: Remark, times: u64) {
+        match remark {
+            Remark::Repaired(what) => count(&mut self.counts.repaired, what, times),
+            Remark::Noted(what) => count(&mut self.counts.noted, what, times),
+            Remark::Filtered(what) => count(&mut self.counts.filtered, what, times),
+        }
+    }
+}
+
+impl Reading {
+    fn group(&mut self, group: RawGroup) {
+        let labelled = group.completions.iter().filter(|completion| completion.label.is_some()).count();
+        self.counts.groups += 1;
+        self.counts.pairs += group.pairs.len() as u64;
+        self.counts.labelled += labelled as u64;
+        self.groups.push(group);
     }
 
-    /// Counts a pair that is odd but kept.
-    pub(crate) fn noted(&mut self, kind: &str) {
-        count(&mut self.counts.noted, kind, 1);
+    fn reject(&mut self, file: &str, line: usize, mut flaws: Vec<Flaw>) {
+        self.counts.rejected += 1;
+        flaws.sort_by_key(|flaw| flaw.reason);
+        let mut names: Vec<&str> = flaws.iter().map(|flaw| flaw.reason.name()).collect();
+        names.dedup();
+        for name in &names {
+            count(&mut self.counts.rejected_by_reason, name, 1);
+        }
+        let reason = names.join("+");
+        if names.len() > 1 {
+            count(&mut self.counts.rejected_overlaps, &reason, 1);
+        }
+        let details: Vec<&str> = flaws.iter().map(|flaw| flaw.detail.as_str()).collect();
+        self.rejected.push(RejectedRow { file: file.to_owned(), line, reason, detail: details.join("; ") });
     }
 
     /// Fails if more than the share `allowed` of the rows was rejected.

@@ -104,11 +104,8 @@ mod tests {
 
     #[test]
     fn long_pairs_go_as_a_whole() {
-        let mut feedback = Feedback::new(
-            "s",
-            "d",
-            vec![raw("p", "short", "a very long completion", None), raw("q", "a", "b", None)],
-        );
+        let raw = vec![raw("p", "short", "a very long completion", None), raw("q", "a", "b", None)];
+        let mut feedback = Feedback::new(raw);
         let counts = select(&mut feedback, Selection { max_characters: Some(10), ..Selection::default() }, 0);
         assert_eq!(counts.long_pairs, 1);
         assert_eq!(feedback.kept(Split::Train).count(), 2);

@@ -5,18 +5,16 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::{DataError, hh::Hh, reading::Reading, synthetic::Synthetic};
+use crate::{DataError, InputFile, hh::Hh, raw::Sink, synthetic::Synthetic};
 
-/// Raw feedback that can be read row by row.
+/// Raw feedback that can be read row by row, any number of times.
 pub(crate) trait Source {
-    /// What the `source` column says.
-    fn name(&self) -> &'static str;
-    /// What the `domain` column says.
-    fn domain(&self) -> &str;
     /// Whether the source has a training and a test split of its own.
     fn has_splits(&self) -> bool;
     /// Reads every row in order. `dataset` is the directory being made, for a source that writes what it reads.
-    fn read(&self, dataset: &Path, into: &mut Reading) -> Result<(), DataError>;
+    fn read(&self, dataset: &Path, into: &mut dyn Sink) -> Result<(), DataError>;
+    /// The files that [`read`](Self::read) reads, once it has read them.
+    fn inputs(&self, dataset: &Path) -> Result<Vec<InputFile>, DataError>;
 }
 
 /// A source whose inputs have been found and hashed.

@@ -56,7 +56,7 @@ mod tests {
         #[test]
         fn no_prompt_is_in_both_splits(prompts in proptest::collection::vec(0u8..20, 1..60), fraction in 0.0..=1.0f64, seed: u64) {
             let raw = prompts.iter().enumerate().map(|(n, p)| raw(&p.to_string(), &n.to_string(), "no", None));
-            let mut feedback = Feedback::new("s", "d", raw.collect());
+            let mut feedback = Feedback::new(raw.collect());
             by_prompt(&mut feedback, fraction, seed);
             let ids = |split| feedback.kept(split).map(|row| row.prompt_id.clone()).collect::<HashSet<_>>();
             let (train, test) = (ids(Split::Train), ids(Split::Test));
@@ -72,7 +72,7 @@ mod tests {
             raw("b", "yes", "no", Some(Split::Train)),
             raw("a", "maybe", "no", Some(Split::Test)),
         ];
-        let mut feedback = Feedback::new("s", "d", raw);
+        let mut feedback = Feedback::new(raw);
         assert_eq!(assign(&mut feedback, &SplitRule::Source, 0), 2);
         assert_eq!((feedback.counts(Split::Train).prompts, feedback.counts(Split::Test).pairs), (1, 1));
     }

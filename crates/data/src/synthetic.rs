@@ -23,7 +23,7 @@ use std::{io::Write, path::Path};
 use prospect_core::{draw::Draw, files::write_whole};
 use serde::Serialize;
 
-use crate::{DataError, hh::Hh, reading::Reading, source::Source};
+use crate::{DataError, InputFile, hh::Hh, raw::Sink, source::Source};
 
 /// How much feedback to generate.
 #[derive(Debug, Clone, Serialize)]
@@ -180,30 +180,38 @@ impl Generator {
     }
 }
 
+/// Where what is generated stands in the dataset.
+const RAW: &str = "raw.jsonl";
+
+impl Synthetic {
+    /// Reads what [`Source::read`] wrote.
+    fn written(dataset: &Path) -> Result<Hh, DataError> {
+        Hh::resolve(&dataset.join(RAW), NAME.to_owned(), NAME.to_owned())
+    }
+}
+
+/// What the `source` and the `domain` column say.
+const NAME: &str = "synthetic";
+
 impl Source for Synthetic {
-    fn name(&self) -> &'static str {
-        "synthetic"
-    }
-
-    fn domain(&self) -> &'static str {
-        "synthetic"
-    }
-
     fn has_splits(&self) -> bool {
         false
     }
 
-    fn read(&self, dataset: &Path, into: &mut Reading) -> Result<(), DataError> {
-        let path = dataset.join("raw.jsonl");
+    fn read(&self, dataset: &Path, into: &mut dyn Sink) -> Result<(), DataError> {
         let generator = Generator::new(self.seed);
-        write_whole(&path, |file| {
+        write_whole(&dataset.join(RAW), |file| {
             for number in 0..self.pairs {
                 serde_json::to_writer(&mut *file, &generator.pair(number))?;
                 file.write_all(b"\n")?;
             }
             Ok(())
         })?;
-        Hh::resolve(&path, self.domain().to_owned())?.read(dataset, into)
+        Self::written(dataset)?.read(dataset, into)
+    }
+
+    fn inputs(&self, dataset: &Path) -> Result<Vec<InputFile>, DataError> {
+        Self::written(dataset)?.inputs(dataset)
     }
 }
 
