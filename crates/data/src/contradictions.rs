@@ -3,11 +3,10 @@
 //! Rankings and repeated comments produce them; HALOs emits both rows unsaid. They are counted always, and kept
 //! unless the recipe says otherwise.
 
-use std::{collections::HashMap, sync::Arc};
-
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::feedback::Feedback;
+use crate::{feedback::Feedback, ids::Id};
 
 /// What to do with the rows of a completion that carries both labels.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,28 +35,28 @@ pub struct ContradictionCounts {
 
 /// Counts contradictory rows and drops those that the policy drops.
 pub(crate) fn settle(feedback: &mut Feedback, policy: Contradictions) -> ContradictionCounts {
-    // Desirable and undesirable judgements of each completion.
-    let mut votes: HashMap<Arc<str>, [u64; 2]> = HashMap::new();
-    for row in &feedback.rows {
-        votes.entry(row.id.clone()).or_default()[usize::from(!row.original_label)] += 1;
-    }
-    votes.retain(|_, [desirable, undesirable]| *desirable > 0 && *undesirable > 0);
-    let mut counts = ContradictionCounts {
-        completions: votes.len() as u64,
-        rows: votes.values().flatten().sum(),
-        dropped: 0,
-    };
-    for row in &mut feedback.rows {
-        let Some([desirable, undesirable]) = votes.get(&row.id) else {
+    let mut counts = ContradictionCounts::default();
+    // The rows of a completion stand together: its judgements are a run.
+    let mut judgements: Vec<(Id, bool, u32)> =
+        feedback.rows.iter().zip(0..).map(|(row, index)| (row.id, row.original_label, index)).collect();
+    judgements.par_sort_unstable();
+    for run in judgements.chunk_by(|(one, ..), (other, ..)| one == other) {
+        let desirable = run.iter().filter(|(_, label, _)| *label).count();
+        let undesirable = run.len() - desirable;
+        if desirable == 0 || undesirable == 0 {
             continue;
-        };
-        row.kept = match policy {
+        }
+        counts.completions += 1;
+        counts.rows += run.len() as u64;
+        let keep = |label: bool| match policy {
             Contradictions::Keep => true,
             Contradictions::Drop => false,
-            Contradictions::Majority if row.original_label => desirable > undesirable,
+            Contradictions::Majority if label => desirable > undesirable,
             Contradictions::Majority => undesirable > desirable,
         };
-        counts.dropped += u64::from(!row.kept);
+        let dropped = run.iter().filter(|(_, label, _)| !keep(*label));
+        counts.dropped += dropped.clone().count() as u64;
+        feedback.drop_rows(dropped.map(|(.., index)| *index));
     }
     counts
 }
@@ -74,7 +73,7 @@ mod tests {
         let pairs: Vec<_> = pairs.iter().map(|(chosen, rejected)| ("p", *chosen, *rejected)).collect();
         let other = [("q", "b", "z")];
         let kept = |policy| {
-            let raw = pairs.iter().chain(&other).map(|(prompt, c, r)| raw(prompt, c, r, None)).collect();
+            let raw = pairs.iter().chain(&other).map(|(prompt, c, r)| raw(prompt, c, r, None));
             let mut feedback = Feedback::new(raw);
             let counts = settle(&mut feedback, policy);
             assert_eq!((counts.completions, counts.rows), (2, 5));

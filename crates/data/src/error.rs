@@ -61,6 +61,15 @@ pub enum DataError {
         /// The most frequent reasons, each with its first rows.
         summary: String,
     },
+    /// There are more rows than can be counted.
+    #[error("the input has more than 4 billion rows or 65,536 sources and domains; prepare parts of it")]
+    TooManyRows,
+    /// The second reading did not give what the first gave.
+    #[error("the input changed while it was read; prepare it again")]
+    InputChanged,
+    /// Rows do not fit into columns.
+    #[error("cannot make columns of the rows")]
+    Columns(#[source] arrow::error::ArrowError),
     /// No row is left to train on.
     #[error("the training split is empty: {0}")]
     EmptyTrain(String),

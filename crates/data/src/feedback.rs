@@ -1,191 +1,282 @@
-//! Feedback on its way through the steps: rows that share their texts, and the pairs they came from.
+//! Feedback on its way through the steps: what is known of every row, without the texts.
+//!
+//! All that happens to a row is decided here, on some forty bytes a row; the texts stay in the input, which is
+//! read a second time to write them (see [`crate::writing`]).
 
-use std::{path::Path, sync::Arc};
+use std::collections::HashSet;
 
-use prospect_core::draw::{Draw, exact_count};
+use prospect_core::draw::Draw;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    BinaryRow, DataError, Message, PairRow, Split, SplitCounts, ids, parquet_file,
-    raw::{RawCompletion, RawGroup},
+    DataError, Message, Split, SplitCounts,
+    ids::{self, Id},
+    noise::Noisy,
+    raw::RawGroup,
 };
 
-/// A judged completion.
-#[derive(Debug, Clone)]
-pub(crate) struct Row {
-    pub(crate) id: Arc<str>,
-    pub(crate) prompt_id: Arc<str>,
-    pub(crate) pair_id: Option<Arc<str>>,
-    pub(crate) source: Arc<str>,
-    pub(crate) domain: Arc<str>,
-    pub(crate) prompt: Arc<[Message]>,
-    pub(crate) completion: Arc<[Message]>,
-    pub(crate) score: Option<f64>,
-    pub(crate) original_label: bool,
-    /// The split the source puts the row in; train where it has no splits, until [`crate::split`] decides.
-    pub(crate) split: Split,
-    /// Whether no step has dropped the row.
-    pub(crate) kept: bool,
-    pub(crate) flipped: bool,
+/// A prompt with the rows and pairs about it. Several groups may share a prompt.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Group {
+    pub(crate) prompt: Id,
+    /// The split the source puts it in, where it has splits; then the one that [`crate::split`] decides.
+    pub(crate) split: Option<Split>,
+    /// Index into [`Feedback::origins`].
+    pub(crate) origin: u16,
+    /// Characters of the prompt.
+    pub(crate) characters: u32,
+    /// Its first row; the next group's first row is behind its last.
+    pub(crate) first_row: u32,
+    /// Its first pair.
+    pub(crate) first_pair: u32,
 }
 
+/// A judged completion.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Row {
+    pub(crate) id: Id,
+    /// Not a number if there is none.
+    score: f64,
+    pub(crate) group: u32,
+    /// The (first) pair the row is a side of, or [`NO_PAIR`].
+    pair: u32,
+    /// Which completion of the group.
+    pub(crate) completion: u32,
+    /// Characters of the completion.
+    pub(crate) characters: u32,
+    pub(crate) original_label: bool,
+    /// Whether no step has dropped the row.
+    pub(crate) kept: bool,
+    pub(crate) noisy: Noisy,
+}
+
+const NO_PAIR: u32 = u32::MAX;
+
 /// Two rows about one prompt, by index.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Pair {
-    pub(crate) id: Arc<str>,
-    pub(crate) chosen: usize,
-    pub(crate) rejected: usize,
+    pub(crate) id: Id,
+    pub(crate) chosen: u32,
+    pub(crate) rejected: u32,
 }
 
 /// All rows of a dataset that is being made.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Feedback {
+    pub(crate) groups: Vec<Group>,
     pub(crate) rows: Vec<Row>,
     pub(crate) pairs: Vec<Pair>,
+    /// What the `source` and the `domain` column of a group say.
+    pub(crate) origins: Vec<Origin>,
+}
+
+/// Where a group comes from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Origin {
+    pub(crate) source: String,
+    pub(crate) domain: String,
+}
+
+/// A group without its texts, indices counted from 0 within it.
+#[derive(Debug)]
+pub(crate) struct Digest {
+    group: Group,
+    rows: Vec<Row>,
+    pairs: Vec<Pair>,
+}
+
+impl Digest {
+    /// Hashes and measures a group: one row for every label and for every side of a pair without a label.
+    pub(crate) fn new(group: &RawGroup) -> Self {
+        let prompt = ids::prompt_id(&group.prompt);
+        let ids: Vec<Id> =
+            group.completions.iter().map(|completion| ids::row_id(prompt, &completion.messages)).collect();
+        let row = |index: usize, original_label, pair| Row {
+            id: ids[index],
+            score: group.completions[index].score.unwrap_or(f64::NAN),
+            group: 0,
+            pair,
+            completion: index as u32,
+            characters: characters(&group.completions[index].messages),
+            original_label,
+            kept: true,
+            noisy: Noisy::default(),
+        };
+        let mut rows = Vec::new();
+        // A row with a label of its own stands once; it belongs to its first pair.
+        let labelled: Vec<Option<u32>> = (0..group.completions.len())
+            .map(|index| {
+                let label = group.completions[index].label?;
+                let pair =
+                    group.pairs.iter().position(|(chosen, rejected)| *chosen == index || *rejected == index);
+                rows.push(row(index, label, pair.map_or(NO_PAIR, |pair| pair as u32)));
+                Some(rows.len() as u32 - 1)
+            })
+            .collect();
+        let mut pairs = Vec::with_capacity(group.pairs.len());
+        for (pair, (chosen, rejected)) in group.pairs.iter().enumerate() {
+            let mut side = |index: usize, label| {
+                labelled[index].unwrap_or_else(|| {
+                    rows.push(row(index, label, pair as u32));
+                    rows.len() as u32 - 1
+                })
+            };
+            let (chosen_row, rejected_row) = (side(*chosen, true), side(*rejected, false));
+            let id = ids::pair_id(prompt, ids[*chosen], ids[*rejected]);
+            pairs.push(Pair { id, chosen: chosen_row, rejected: rejected_row });
+        }
+        let group = Group {
+            prompt,
+            split: group.split,
+            origin: 0,
+            characters: characters(&group.prompt),
+            first_row: 0,
+            first_pair: 0,
+        };
+        Self { group, rows, pairs }
+    }
+}
+
+fn characters(messages: &[Message]) -> u32 {
+    messages.iter().map(|message| message.content.chars().count()).sum::<usize>() as u32
 }
 
 impl Feedback {
-    /// Makes the rows and pairs of all groups (see [`RawGroup`]).
-    pub(crate) fn new(groups: Vec<RawGroup>) -> Self {
-        let mut feedback = Self::default();
-        for group in groups {
-            feedback.add(group);
+    /// Takes the next group.
+    pub(crate) fn add(&mut self, digest: Digest, source: &str, domain: &str) -> Result<(), DataError> {
+        let (group, first_row, first_pair) = (self.groups.len(), self.rows.len(), self.pairs.len());
+        if first_row + digest.rows.len() >= NO_PAIR as usize {
+            return Err(DataError::TooManyRows);
         }
-        feedback
+        let origin = self.origin(source, domain)?;
+        let [group, first_row, first_pair] = [group, first_row, first_pair].map(|index| index as u32);
+        self.groups.push(Group { origin, first_row, first_pair, ..digest.group });
+        self.rows.extend(digest.rows.into_iter().map(|row| Row {
+            group,
+            pair: if row.pair == NO_PAIR { NO_PAIR } else { first_pair + row.pair },
+            ..row
+        }));
+        self.pairs.extend(digest.pairs.into_iter().map(|pair| Pair {
+            chosen: first_row + pair.chosen,
+            rejected: first_row + pair.rejected,
+            ..pair
+        }));
+        Ok(())
     }
 
-    fn add(&mut self, group: RawGroup) {
-        let prompt_id: Arc<str> = ids::prompt_id(&group.prompt).into();
-        let prompt: Arc<[Message]> = group.prompt.into();
-        let (mut rows, labels): (Vec<Row>, Vec<Option<bool>>) = group
-            .completions
-            .into_iter()
-            .map(|RawCompletion { messages, score, label }| {
-                let row = Row {
-                    id: ids::row_id(&prompt_id, &messages).into(),
-                    prompt_id: prompt_id.clone(),
-                    pair_id: None,
-                    source: group.source.clone(),
-                    domain: group.domain.clone(),
-                    prompt: prompt.clone(),
-                    completion: messages.into(),
-                    score,
-                    original_label: label.unwrap_or_default(),
-                    split: group.split.unwrap_or(Split::Train),
-                    kept: true,
-                    flipped: false,
-                };
-                (row, label)
-            })
-            .unzip();
-        let pair_ids: Vec<Arc<str>> = group
-            .pairs
-            .iter()
-            .map(|(chosen, rejected)| ids::pair_id(&prompt_id, &rows[*chosen].id, &rows[*rejected].id).into())
-            .collect();
-        // A row with a label of its own stands once; it belongs to its first pair.
-        for ((chosen, rejected), id) in group.pairs.iter().zip(&pair_ids) {
-            for side in [*chosen, *rejected] {
-                rows[side].pair_id.get_or_insert_with(|| id.clone());
-            }
-        }
-        let labelled: Vec<Option<usize>> = rows
-            .iter()
-            .zip(&labels)
-            .map(|(row, label)| label.is_some().then(|| self.push(row.clone())))
-            .collect();
-        for ((chosen, rejected), id) in group.pairs.into_iter().zip(pair_ids) {
-            let mut side = |index: usize, original_label| {
-                labelled[index].unwrap_or_else(|| {
-                    self.push(Row { pair_id: Some(id.clone()), original_label, ..rows[index].clone() })
-                })
-            };
-            let (chosen, rejected) = (side(chosen, true), side(rejected, false));
-            self.pairs.push(Pair { id, chosen, rejected });
-        }
+    fn origin(&mut self, source: &str, domain: &str) -> Result<u16, DataError> {
+        let known = |origin: &Origin| origin.source == source && origin.domain == domain;
+        // The group before usually has the same origin, and it is the last one found.
+        let index = self.origins.iter().rposition(known).unwrap_or_else(|| {
+            self.origins.push(Origin { source: source.to_owned(), domain: domain.to_owned() });
+            self.origins.len() - 1
+        });
+        u16::try_from(index).map_err(|_| DataError::TooManyRows)
     }
 
-    fn push(&mut self, row: Row) -> usize {
-        self.rows.push(row);
-        self.rows.len() - 1
+    /// The group a row is in.
+    pub(crate) fn group(&self, row: &Row) -> &Group {
+        &self.groups[row.group as usize]
+    }
+
+    /// The split a row is in.
+    pub(crate) fn split(&self, row: &Row) -> Split {
+        self.group(row).split.unwrap_or(Split::Train)
+    }
+
+    /// The pair of which a row is a side.
+    pub(crate) fn pair(&self, row: &Row) -> Option<&Pair> {
+        self.pairs.get(row.pair as usize)
+    }
+
+    /// The two rows of a pair: chosen, rejected.
+    pub(crate) fn sides(&self, pair: &Pair) -> [&Row; 2] {
+        [pair.chosen, pair.rejected].map(|index| &self.rows[index as usize])
+    }
+
+    /// The rows of a group.
+    pub(crate) fn rows_of(&self, group: usize) -> std::ops::Range<usize> {
+        let end = self.groups.get(group + 1).map_or(self.rows.len(), |next| next.first_row as usize);
+        self.groups[group].first_row as usize..end
+    }
+
+    /// The pairs of a group.
+    pub(crate) fn pairs_of(&self, group: usize) -> std::ops::Range<usize> {
+        let end = self.groups.get(group + 1).map_or(self.pairs.len(), |next| next.first_pair as usize);
+        self.groups[group].first_pair as usize..end
     }
 
     /// The rows of a split that are still there.
     pub(crate) fn kept(&self, split: Split) -> impl Iterator<Item = &Row> {
-        self.rows.iter().filter(move |row| row.kept && row.split == split)
+        self.rows.iter().filter(move |row| row.kept && self.split(row) == split)
+    }
+
+    /// Whether a group, read again, is the one that was seen under this index.
+    pub(crate) fn fits(&self, index: usize, group: &RawGroup) -> bool {
+        self.groups[index].characters == characters(&group.prompt)
+            && self.rows[self.rows_of(index)].iter().all(|row| {
+                let completion = group.completions.get(row.completion as usize);
+                completion.is_some_and(|completion| row.characters == characters(&completion.messages))
+            })
+    }
+
+    /// Whether both rows of a pair are still there.
+    pub(crate) fn whole(&self, pair: &Pair) -> bool {
+        self.sides(pair).iter().all(|row| row.kept)
     }
 
     /// The pairs of a split whose rows are both still there.
     pub(crate) fn kept_pairs(&self, split: Split) -> impl Iterator<Item = &Pair> {
-        let there = move |row: &Row| row.kept && row.split == split;
         self.pairs
             .iter()
-            .filter(move |pair| there(&self.rows[pair.chosen]) && there(&self.rows[pair.rejected]))
+            .filter(move |pair| self.whole(pair) && self.split(&self.rows[pair.chosen as usize]) == split)
     }
 
     /// Whether noise exchanged the sides of a pair: it did if it flipped any of its rows.
     pub(crate) fn swapped(&self, pair: &Pair) -> bool {
-        self.rows[pair.chosen].flipped || self.rows[pair.rejected].flipped
+        self.sides(pair).iter().any(|row| row.noisy.flipped())
     }
 
-    /// The training rows of one class that are still there: how many, and the indices of the
-    /// `fraction` of them whose `key` draws lowest. A smaller fraction selects a subset.
-    pub(crate) fn select(
-        &self,
-        label: bool,
-        fraction: f64,
-        draw: &Draw,
-        key: impl Fn(&Row) -> &str,
-    ) -> (usize, Vec<usize>) {
-        let class: Vec<usize> = (0..self.rows.len())
+    /// The training rows of one class that are still there, by index.
+    pub(crate) fn class(&self, label: bool) -> Vec<u32> {
+        (0..self.rows.len() as u32)
+            .into_par_iter()
             .filter(|index| {
-                let row = &self.rows[*index];
-                row.kept && row.split == Split::Train && row.original_label == label
+                let row = &self.rows[*index as usize];
+                row.kept && row.original_label == label && self.split(row) == Split::Train
             })
+            .collect()
+    }
+
+    /// Drops rows, by index.
+    pub(crate) fn drop_rows(&mut self, rows: impl IntoIterator<Item = u32>) {
+        for row in rows {
+            self.rows[row as usize].kept = false;
+        }
+    }
+
+    /// The different prompts among groups that have a row which `wanted` accepts.
+    pub(crate) fn prompts(&self, wanted: impl Fn(&Row) -> bool + Sync) -> Vec<Id> {
+        let mut prompts: Vec<Id> = (0..self.groups.len())
+            .into_par_iter()
+            .filter(|group| self.rows[self.rows_of(*group)].iter().any(&wanted))
+            .map(|group| self.groups[group].prompt)
             .collect();
-        let keys: Vec<&str> = class.iter().map(|index| key(&self.rows[*index])).collect();
-        let marked = draw.lowest(&keys, exact_count(fraction, class.len()));
-        let selected =
-            class.iter().zip(marked).filter(|(_, marked)| *marked).map(|(index, _)| *index).collect();
-        (class.len(), selected)
+        prompts.par_sort_unstable();
+        prompts.dedup();
+        prompts
     }
 
     /// What a split holds.
     pub(crate) fn counts(&self, split: Split) -> SplitCounts {
-        let prompts: std::collections::HashSet<&str> = self.kept(split).map(|row| &*row.prompt_id).collect();
         let rows = self.kept(split).count();
         let n_desirable = self.kept(split).filter(|row| row.label()).count();
         SplitCounts {
-            prompts: prompts.len() as u64,
+            prompts: self.prompts(|row| row.kept && self.split(row) == split).len() as u64,
             pairs: self.kept_pairs(split).count() as u64,
             n_desirable: n_desirable as u64,
             n_undesirable: (rows - n_desirable) as u64,
-        }
-    }
-
-    /// Writes the binary and the paired rows of a split.
-    pub(crate) fn write(&self, dataset: &Path, split: Split) -> Result<(), DataError> {
-        parquet_file::write(dataset, split, self.kept(split).map(Row::binary))?;
-        parquet_file::write(dataset, split, self.kept_pairs(split).map(|pair| self.pair_row(pair)))
-    }
-
-    fn pair_row(&self, pair: &Pair) -> PairRow {
-        let swapped = self.swapped(pair);
-        let (mut chosen, mut rejected) = (&self.rows[pair.chosen], &self.rows[pair.rejected]);
-        if swapped {
-            std::mem::swap(&mut chosen, &mut rejected);
-        }
-        PairRow {
-            pair_id: pair.id.to_string(),
-            prompt_id: chosen.prompt_id.to_string(),
-            prompt: chosen.prompt.to_vec(),
-            chosen: chosen.completion.to_vec(),
-            rejected: rejected.completion.to_vec(),
-            source: chosen.source.to_string(),
-            domain: chosen.domain.to_string(),
-            score_chosen: chosen.score,
-            score_rejected: rejected.score,
-            noise: noise_name(swapped),
-            swapped,
         }
     }
 }
@@ -193,34 +284,37 @@ impl Feedback {
 impl Row {
     /// The label after noise.
     pub(crate) fn label(&self) -> bool {
-        self.original_label != self.flipped
+        self.original_label != self.noisy.flipped()
     }
 
-    fn binary(&self) -> BinaryRow {
-        BinaryRow {
-            id: self.id.to_string(),
-            prompt_id: self.prompt_id.to_string(),
-            pair_id: self.pair_id.as_ref().map(ToString::to_string),
-            prompt: self.prompt.to_vec(),
-            completion: self.completion.to_vec(),
-            label: self.label(),
-            source: self.source.to_string(),
-            domain: self.domain.to_string(),
-            score: self.score,
-            original_label: self.original_label,
-            noise: noise_name(self.flipped),
-            weight: 1.0,
-        }
+    /// The score, where the source gives one; higher is better.
+    pub(crate) fn score(&self) -> Option<f64> {
+        (!self.score.is_nan()).then_some(self.score)
     }
 }
 
-fn noise_name(flipped: bool) -> String {
-    (if flipped { "flip" } else { "none" }).to_owned()
+/// The `count` candidates of lowest draw, each given by the id that is drawn for and an index. Nested: a smaller
+/// count gives a subset.
+pub(crate) fn lowest(draw: &Draw, candidates: &[(Id, u32)], count: usize) -> Vec<u32> {
+    let mut ranked: Vec<(u64, u32)> =
+        candidates.par_iter().map(|(id, index)| (draw.bits(id.digits().as_ref()), *index)).collect();
+    if count < ranked.len() {
+        ranked.select_nth_unstable(count);
+        ranked.truncate(count);
+    }
+    ranked.into_iter().map(|(_, index)| index).collect()
+}
+
+/// The `count` ids of lowest draw.
+pub(crate) fn lowest_ids(draw: &Draw, ids: &[Id], count: usize) -> HashSet<Id> {
+    let candidates: Vec<(Id, u32)> = ids.iter().copied().zip(0..).collect();
+    lowest(draw, &candidates, count).into_iter().map(|index| ids[index as usize]).collect()
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::raw::RawCompletion;
 
     /// A pair about `prompt`.
     pub(crate) fn raw(prompt: &str, chosen: &str, rejected: &str, split: Option<Split>) -> RawGroup {
@@ -238,26 +332,32 @@ pub(crate) mod tests {
         RawCompletion { messages: vec![Message::assistant(text)], score: None, label }
     }
 
+    impl Feedback {
+        /// The rows and pairs of all groups.
+        pub(crate) fn new(groups: impl IntoIterator<Item = RawGroup>) -> Self {
+            let mut feedback = Self::default();
+            for group in groups {
+                feedback.add(Digest::new(&group), &group.source, &group.domain).unwrap();
+            }
+            feedback
+        }
+    }
+
     /// As many pairs, all about different prompts.
     pub(crate) fn many(pairs: usize) -> Feedback {
-        Feedback::new((0..pairs).map(|n| raw(&format!("p{n}"), "yes", "no", None)).collect())
+        Feedback::new((0..pairs).map(|n| raw(&format!("p{n}"), "yes", "no", None)))
     }
 
     #[test]
     fn pairs_give_a_row_a_side_and_labels_one_row() {
-        let completions = vec![
-            completion("best", None),
-            completion("middle", None),
-            completion("worst", Some(true)),
-            completion("alone", Some(false)),
-            completion("unjudged", None),
-        ];
+        let texts = ["best", "middle", "worst", "alone", "unjudged"];
+        let labels = [None, None, Some(true), Some(false), None];
+        let completions = texts.iter().zip(labels).map(|(text, label)| completion(text, label)).collect();
         let group = RawGroup { completions, pairs: vec![(0, 1), (1, 2)], ..raw("p", "", "", None) };
-        let feedback = Feedback::new(vec![group]);
-        let rows: Vec<(&str, bool, bool)> = feedback
-            .rows
+        let feedback = Feedback::new([raw("other", "a", "b", None), group]);
+        let rows: Vec<(&str, bool, bool)> = feedback.rows[feedback.rows_of(1)]
             .iter()
-            .map(|row| (&*row.completion[0].content, row.original_label, row.pair_id.is_some()))
+            .map(|row| (texts[row.completion as usize], row.original_label, feedback.pair(row).is_some()))
             .collect();
         let expected = [
             ("worst", true, true),
@@ -268,7 +368,13 @@ pub(crate) mod tests {
         ];
         assert_eq!(rows, expected);
         let sides: Vec<_> = feedback.pairs.iter().map(|pair| (pair.chosen, pair.rejected)).collect();
-        assert_eq!(sides, [(2, 3), (4, 0)]);
-        assert_eq!(feedback.rows[0].pair_id.as_ref(), Some(&feedback.pairs[1].id));
+        assert_eq!(sides, [(0, 1), (4, 5), (6, 2)]);
+        assert_eq!(feedback.pairs_of(1), 1..3);
+        assert_eq!(feedback.pair(&feedback.rows[2]).unwrap().id, feedback.pairs[2].id);
+    }
+
+    #[test]
+    fn a_row_takes_few_bytes() {
+        assert!(size_of::<Row>() <= 48 && size_of::<Pair>() <= 16 && size_of::<Group>() <= 32);
     }
 }

@@ -248,13 +248,13 @@ fn excerpt(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reading::Reading;
+    use crate::reading::tests::Collected;
     use proptest::prelude::*;
 
-    fn read(lines: &[&[u8]]) -> Reading {
+    fn read(lines: &[&[u8]]) -> Collected {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs_err::write(file.path(), lines.join(&b'\n')).unwrap();
-        let mut reading = Reading::default();
+        let mut reading = Collected::default();
         let hh = Hh::resolve(file.path(), "s".to_owned(), "d".to_owned()).unwrap();
         hh.read(Path::new("unused"), &mut reading).unwrap();
         let counts = &reading.counts;

@@ -3,10 +3,13 @@
 //! The fraction is of the training rows of that class; HALOs counts generations instead, so that its 0.5 removes
 //! nothing. Rows are drawn one by one, not as whole pairs: a pair stays in the paired file if both rows stay.
 
-use prospect_core::draw::Draw;
+use prospect_core::draw::{Draw, exact_count};
 use serde::{Deserialize, Serialize};
 
-use crate::feedback::Feedback;
+use crate::{
+    feedback::{Feedback, lowest},
+    ids::Id,
+};
 
 /// The share of each class of training rows to keep.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -51,14 +54,16 @@ pub struct ImbalanceCounts {
 pub(crate) fn thin(feedback: &mut Feedback, imbalance: Imbalance, seed: u64) -> ImbalanceCounts {
     let draw = Draw::new(imbalance.seed.unwrap_or(seed), "keep");
     let mut class = |label, fraction| {
-        let (total, selected) = feedback.select(label, fraction, &draw, |row| &row.id);
-        let kept: std::collections::HashSet<usize> = selected.iter().copied().collect();
-        for (index, row) in feedback.rows.iter_mut().enumerate() {
-            if row.split == crate::Split::Train && row.original_label == label && !kept.contains(&index) {
-                row.kept = false;
-            }
+        let rows = feedback.class(label);
+        let candidates: Vec<(Id, u32)> =
+            rows.iter().map(|index| (feedback.rows[*index as usize].id, *index)).collect();
+        let kept = lowest(&draw, &candidates, exact_count(fraction, rows.len()));
+        let counts = ClassCounts { kept: kept.len() as u64, dropped: (rows.len() - kept.len()) as u64 };
+        feedback.drop_rows(rows);
+        for row in kept {
+            feedback.rows[row as usize].kept = true;
         }
-        ClassCounts { kept: selected.len() as u64, dropped: (total - selected.len()) as u64 }
+        counts
     };
     ImbalanceCounts {
         desirable: class(true, imbalance.keep_desirable),

@@ -50,8 +50,10 @@ mod row;
 mod selection;
 mod source;
 mod split;
+mod survey;
 mod synthetic;
 mod transcript;
+mod writing;
 
 pub use contradictions::{ContradictionCounts, Contradictions};
 pub use error::DataError;

@@ -3,10 +3,14 @@
 //! Rows are ranked by their pair, so that at equal rates both rows of a pair flip together and the paired file has
 //! the very same corruption: a pair is swapped if any of its rows is flipped.
 
-use prospect_core::draw::Draw;
+use prospect_core::draw::{Draw, exact_count};
 use serde::{Deserialize, Serialize};
 
-use crate::{Split, feedback::Feedback};
+use crate::{
+    Split,
+    feedback::{Feedback, Row, lowest},
+    ids::Id,
+};
 
 /// The share of each class of training rows to flip.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -33,14 +37,42 @@ pub struct NoiseCounts {
     pub swapped_pairs: u64,
 }
 
+/// What noise did to a row.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Noisy {
+    /// Nothing.
+    #[default]
+    None,
+    /// Its label was flipped.
+    Flip,
+}
+
+impl Noisy {
+    /// Whether the label is the opposite of the original one.
+    pub(crate) fn flipped(self) -> bool {
+        self == Self::Flip
+    }
+
+    /// What the `noise` column says.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Flip => "flip",
+        }
+    }
+}
+
 /// Flips the share of each class of training rows that the recipe says.
 pub(crate) fn flip(feedback: &mut Feedback, noise: Noise, seed: u64) -> NoiseCounts {
     let draw = Draw::new(noise.seed.unwrap_or(seed), "flip");
     let mut class = |label, fraction| {
-        let (_, selected) =
-            feedback.select(label, fraction, &draw, |row| row.pair_id.as_deref().unwrap_or(&row.id));
+        let rows = feedback.class(label);
+        let key = |row: &Row| feedback.pair(row).map_or(row.id, |pair| pair.id);
+        let candidates: Vec<(Id, u32)> =
+            rows.iter().map(|index| (key(&feedback.rows[*index as usize]), *index)).collect();
+        let selected = lowest(&draw, &candidates, exact_count(fraction, rows.len()));
         for index in &selected {
-            feedback.rows[*index].flipped = true;
+            feedback.rows[*index as usize].noisy = Noisy::Flip;
         }
         selected.len() as u64
     };
@@ -61,7 +93,7 @@ mod tests {
     fn flipped(noise: Noise, seed: u64) -> (NoiseCounts, HashSet<(String, bool)>) {
         let mut feedback = many(83);
         let counts = flip(&mut feedback, noise, seed);
-        let rows = feedback.rows.iter().filter(|row| row.flipped);
+        let rows = feedback.rows.iter().filter(|row| row.noisy.flipped());
         (counts, rows.map(|row| (row.id.to_string(), row.original_label)).collect())
     }
 
@@ -80,7 +112,7 @@ mod tests {
         fn at_equal_rates_pairs_flip_whole(rate in 0.0..=1.0f64, seed: u64) {
             let mut feedback = many(50);
             let counts = flip(&mut feedback, Noise { flip_desirable: rate, flip_undesirable: rate, seed: None }, seed);
-            prop_assert!(feedback.pairs.iter().all(|pair| feedback.rows[pair.chosen].flipped == feedback.rows[pair.rejected].flipped));
+            prop_assert!(feedback.pairs.iter().all(|pair| feedback.sides(pair).iter().all(|row| row.noisy.flipped()) == feedback.swapped(pair)));
             prop_assert_eq!(counts.swapped_pairs, counts.flipped_desirable);
         }
     }

@@ -8,68 +8,47 @@ use std::path::{Path, PathBuf};
 use arrow::{
     array::{ArrayRef, RecordBatch},
     datatypes::{Field, Schema},
+    error::ArrowError,
 };
-use parquet::{
-    arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder},
-    basic::{Compression, ZstdLevel},
-    file::properties::WriterProperties,
-};
-use prospect_core::files::write_whole;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::{DataError, Split};
 
-mod binary;
+pub(crate) mod binary;
 mod columns;
-mod pair;
+pub(crate) mod pair;
+mod tables;
 
 use columns::Columns;
+pub(crate) use tables::Tables;
 
 /// A row type with a parquet file of its own.
 pub(crate) trait Record: Sized {
     /// The folder of its files: what trains on them.
     const FOLDER: &'static str;
+    /// A row that is written, its texts borrowed.
+    type Out<'a>;
     /// Its columns, in order.
     fn fields() -> Vec<Field>;
     /// Rows to one array a field.
-    fn to_arrays(rows: &[Self]) -> Result<Vec<ArrayRef>, arrow::error::ArrowError>;
+    fn to_arrays(rows: &[Self::Out<'_>]) -> Result<Vec<ArrayRef>, ArrowError>;
     /// Arrays to rows.
     fn from_columns(columns: &Columns<'_>) -> Result<Vec<Self>, DataError>;
 }
-
-/// Rows converted and written at a time.
-const BATCH: usize = 4096;
 
 /// The file of a split.
 pub(crate) fn path<R: Record>(dataset: &Path, split: Split) -> PathBuf {
     dataset.join(R::FOLDER).join(format!("{split}-00000-of-00001.parquet"))
 }
 
-/// Writes the rows of a split.
-pub(crate) fn write<R: Record>(
-    dataset: &Path,
-    split: Split,
-    rows: impl Iterator<Item = R>,
-) -> Result<(), DataError> {
-    let file = path::<R>(dataset, split);
-    let schema = std::sync::Arc::new(Schema::new(R::fields()));
-    let properties = WriterProperties::builder()
-        .set_created_by("prospect".to_owned())
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .build();
-    let mut rows = rows.peekable();
-    // The writer's own errors have to pass through an io::Error, whose source they stay.
-    write_whole(&file, |out| {
-        let mut writer =
-            ArrowWriter::try_new(out, schema.clone(), Some(properties)).map_err(std::io::Error::other)?;
-        while rows.peek().is_some() {
-            let batch: Vec<R> = rows.by_ref().take(BATCH).collect();
-            let arrays = R::to_arrays(&batch).map_err(std::io::Error::other)?;
-            let batch = RecordBatch::try_new(schema.clone(), arrays).map_err(std::io::Error::other)?;
-            writer.write(&batch).map_err(std::io::Error::other)?;
-        }
-        writer.close().map_err(std::io::Error::other)
-    })?;
-    Ok(())
+/// The columns of a row type.
+fn schema<R: Record>() -> std::sync::Arc<Schema> {
+    std::sync::Arc::new(Schema::new(R::fields()))
+}
+
+/// Rows as columns.
+pub(crate) fn batch<R: Record>(rows: &[R::Out<'_>]) -> Result<RecordBatch, ArrowError> {
+    RecordBatch::try_new(schema::<R>(), R::to_arrays(rows)?)
 }
 
 /// Reads the rows of a split.
@@ -100,33 +79,56 @@ pub(crate) fn read<R: Record>(dataset: &Path, split: Split) -> Result<Vec<R>, Da
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::{BinaryRow, Message, PairRow, read_binary, read_pairs};
+    use std::borrow::Cow;
 
-    fn row() -> BinaryRow {
-        BinaryRow {
-            id: "i".into(),
-            prompt_id: "p".into(),
-            pair_id: None,
-            prompt: vec![Message::user("é"), Message::assistant(""), Message::user("x")],
-            completion: vec![Message::assistant("y")],
-            label: true,
-            source: "s".into(),
-            domain: "d".into(),
-            score: None,
-            original_label: false,
-            noise: "flip".into(),
-            weight: 0.1,
+    use super::{binary::BinaryOut, *};
+    use crate::{BinaryRow, Message, PairRow, feedback::Origin, ids::prompt_id, read_binary, read_pairs};
+
+    fn write(dataset: &Path, rows: &[BinaryOut<'_>]) {
+        let mut tables = Tables::create(dataset).unwrap();
+        if !rows.is_empty() {
+            tables.push::<BinaryRow>(Split::Train, batch::<BinaryRow>(rows).unwrap()).unwrap();
         }
+        tables.finish().unwrap();
     }
 
     #[test]
     fn rows_come_back_as_they_were() {
         let dataset = tempfile::tempdir().unwrap();
-        let rows = vec![row(), BinaryRow { pair_id: Some("q".into()), score: Some(1.5), ..row() }];
-        write(dataset.path(), Split::Train, rows.clone().into_iter()).unwrap();
+        let prompt = [Message::user("é"), Message::assistant(""), Message::user("x")];
+        let completion = [Message::assistant("y")];
+        let id = prompt_id(&prompt);
+        let origin = Origin { source: "s".into(), domain: "d".into() };
+        let out = |pair_id, score| BinaryOut {
+            id,
+            prompt_id: id,
+            pair_id,
+            prompt: &prompt,
+            completion: Cow::Borrowed(&completion),
+            label: true,
+            origin: &origin,
+            score,
+            original_label: false,
+            noise: "flip".into(),
+            weight: 0.1,
+        };
+        let row = |pair_id, score| BinaryRow {
+            id: id.to_string(),
+            prompt_id: id.to_string(),
+            pair_id,
+            prompt: prompt.to_vec(),
+            completion: completion.to_vec(),
+            label: true,
+            source: "s".into(),
+            domain: "d".into(),
+            score,
+            original_label: false,
+            noise: "flip".into(),
+            weight: 0.1,
+        };
+        write(dataset.path(), &[out(None, None), out(Some(id), Some(1.5))]);
+        let rows = [row(None, None), row(Some(id.to_string()), Some(1.5))];
         assert_eq!(read_binary(dataset.path(), Split::Train).unwrap(), rows);
-        write(dataset.path(), Split::Test, std::iter::empty::<PairRow>()).unwrap();
         assert!(read_pairs(dataset.path(), Split::Test).unwrap().is_empty());
     }
 
@@ -135,8 +137,7 @@ mod tests {
         let dataset = tempfile::tempdir().unwrap();
         let missing = read_binary(dataset.path(), Split::Train).unwrap_err().to_string();
         assert!(missing.contains("prospect prepare"), "{missing}");
-        write(dataset.path(), Split::Train, [row()].into_iter()).unwrap();
-        fs_err::create_dir_all(dataset.path().join("dpo")).unwrap();
+        write(dataset.path(), &[]);
         fs_err::copy(
             path::<BinaryRow>(dataset.path(), Split::Train),
             path::<PairRow>(dataset.path(), Split::Train),

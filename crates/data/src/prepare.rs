@@ -1,12 +1,24 @@
 //! From a resolved recipe to a dataset directory.
 
-use std::{collections::HashSet, io::Write, path::Path};
+use std::{
+    io::{BufWriter, Write},
+    path::Path,
+};
 
+use fs_err::File;
 use prospect_core::files::{WholeDir, write_json, write_whole};
 
 use crate::{
-    BinaryRow, DataError, Manifest, PairRow, Pipeline, Split, card, contradictions, feedback::Feedback,
-    imbalance, manifest, noise, parquet_file, read_manifest, reading::Reading, selection, split,
+    BinaryRow, DataError, Manifest, PairRow, Pipeline, Split, card, contradictions,
+    feedback::{Feedback, Row},
+    ids::Id,
+    imbalance, manifest, noise, parquet_file,
+    raw::{Blocks, Sink},
+    read_manifest, selection,
+    source::Source,
+    split,
+    survey::Survey,
+    writing::Writing,
 };
 
 /// Makes the dataset directory `out`, whole or not at all, replacing an earlier dataset.
@@ -14,20 +26,11 @@ pub fn prepare(pipeline: &Pipeline, out: &Path) -> Result<Manifest, DataError> {
     refuse_foreign(out)?;
     let dir = WholeDir::create(out)?;
     let source = pipeline.source.source();
-    let mut reading = Reading::default();
-    source.read(dir.path(), &mut reading)?;
+    let Survey { reading, mut feedback } = survey(source, dir.path())?;
     reading.check(pipeline.max_rejected)?;
-    write_whole(&dir.path().join("rejected.jsonl"), |file| {
-        for row in &reading.rejected {
-            serde_json::to_writer(&mut *file, row)?;
-            file.write_all(b"\n")?;
-        }
-        Ok(())
-    })?;
 
-    let mut feedback = Feedback::new(reading.groups);
-    let unique_prompts = distinct(feedback.rows.iter().map(|row| &*row.prompt_id));
-    let duplicate_pairs = feedback.pairs.len() - distinct(feedback.pairs.iter().map(|pair| &*pair.id));
+    let unique_prompts = feedback.prompts(|_| true).len();
+    let duplicate_pairs = feedback.pairs.len() - distinct(feedback.pairs.iter().map(|pair| pair.id));
     let contradictions = contradictions::settle(&mut feedback, pipeline.contradictions);
     let leaked_rows_dropped = split::assign(&mut feedback, &pipeline.split, pipeline.seed);
     let selection = selection::select(&mut feedback, pipeline.select, pipeline.seed);
@@ -40,7 +43,7 @@ pub fn prepare(pipeline: &Pipeline, out: &Path) -> Result<Manifest, DataError> {
         inputs: source.inputs(dir.path())?,
         unique_prompts: unique_prompts as u64,
         unique_prompt_fraction: unique_prompts as f64 / feedback.pairs.len().max(1) as f64,
-        reading: reading.counts,
+        reading: reading.finish()?,
         duplicate_pairs: duplicate_pairs as u64,
         contradictions,
         leaked_rows_dropped,
@@ -57,13 +60,31 @@ pub fn prepare(pipeline: &Pipeline, out: &Path) -> Result<Manifest, DataError> {
     }
     manifest.warnings.extend(warnings(pipeline, &manifest));
 
-    for split in Split::ALL {
-        feedback.write(dir.path(), split)?;
-    }
+    write(source, dir.path(), &feedback)?;
     write_whole(&dir.path().join("README.md"), |file| file.write_all(card::card(&manifest).as_bytes()))?;
     write_json(&dir.path().join(manifest::FILE), &manifest)?;
     dir.commit()?;
     Ok(manifest)
+}
+
+/// Reads the source for the first time.
+fn survey(source: &dyn Source, dir: &Path) -> Result<Survey<BufWriter<File>>, DataError> {
+    let mut survey = Survey::new(BufWriter::new(File::create(dir.join("rejected.jsonl"))?));
+    read(source, dir, &mut survey)?;
+    Ok(survey)
+}
+
+/// Reads the source for the second time, and writes what is left of it.
+fn write(source: &dyn Source, dir: &Path, feedback: &Feedback) -> Result<(), DataError> {
+    let mut writing = Writing::new(dir, feedback)?;
+    read(source, dir, &mut writing)?;
+    writing.finish()
+}
+
+fn read(source: &dyn Source, dir: &Path, sink: &mut dyn Sink) -> Result<(), DataError> {
+    let mut blocks = Blocks::new(sink);
+    source.read(dir, &mut blocks)?;
+    blocks.finish()
 }
 
 /// The manifest of `out`, if it holds the dataset of this very recipe, whole.
@@ -89,20 +110,22 @@ fn refuse_foreign(out: &Path) -> Result<(), DataError> {
     Err(DataError::Occupied(out.to_owned()))
 }
 
-fn distinct<'a>(ids: impl Iterator<Item = &'a str>) -> usize {
-    ids.collect::<HashSet<_>>().len()
+fn distinct(ids: impl Iterator<Item = Id>) -> usize {
+    let mut ids: Vec<Id> = ids.collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids.len()
 }
 
 fn oracle_accuracy(feedback: &Feedback) -> Option<f64> {
-    let scores: Option<Vec<(f64, f64)>> = feedback
-        .kept_pairs(Split::Test)
-        .map(|pair| Some((feedback.rows[pair.chosen].score?, feedback.rows[pair.rejected].score?)))
-        .collect();
-    let scores = scores.filter(|scores| !scores.is_empty())?;
-    let point = |(chosen, rejected): &(f64, f64)| {
-        if chosen == rejected { 0.5 } else { f64::from(u8::from(chosen > rejected)) }
-    };
-    Some(scores.iter().map(point).sum::<f64>() / scores.len() as f64)
+    let (mut points, mut pairs) = (0.0, 0);
+    for pair in feedback.kept_pairs(Split::Test) {
+        let [chosen, rejected] = feedback.sides(pair).map(Row::score);
+        let (chosen, rejected) = (chosen?, rejected?);
+        points += if chosen == rejected { 0.5 } else { f64::from(u8::from(chosen > rejected)) };
+        pairs += 1;
+    }
+    (pairs > 0).then(|| points / f64::from(pairs))
 }
 
 fn why_empty(manifest: &Manifest) -> String {

@@ -61,11 +61,58 @@ pub(crate) enum Remark {
 }
 
 /// Takes what a source reads.
-pub(crate) trait Sink {
+pub(crate) trait Sink: Send {
     /// Takes the next rows of the input, in its order.
     fn rows(&mut self, rows: Vec<RawRow>) -> Result<(), DataError>;
     /// Takes a remark on the input that belongs to no row that can be used.
     fn remark(&mut self, remark: Remark, times: u64);
+}
+
+/// Hands rows on in blocks that are worth the work of several threads, whatever the source gives at a time.
+pub(crate) struct Blocks<'a> {
+    sink: &'a mut dyn Sink,
+    rows: Vec<RawRow>,
+    bytes: usize,
+}
+
+impl<'a> Blocks<'a> {
+    const ROWS: usize = 2048;
+    const BYTES: usize = 4 << 20;
+
+    pub(crate) fn new(sink: &'a mut dyn Sink) -> Self {
+        Self { sink, rows: Vec::new(), bytes: 0 }
+    }
+
+    /// Hands on what is left.
+    pub(crate) fn finish(&mut self) -> Result<(), DataError> {
+        self.bytes = 0;
+        if self.rows.is_empty() { Ok(()) } else { self.sink.rows(std::mem::take(&mut self.rows)) }
+    }
+}
+
+impl Sink for Blocks<'_> {
+    fn rows(&mut self, mut rows: Vec<RawRow>) -> Result<(), DataError> {
+        self.bytes += rows.iter().map(RawRow::bytes).sum::<usize>();
+        self.rows.append(&mut rows);
+        if self.rows.len() >= Self::ROWS || self.bytes >= Self::BYTES { self.finish() } else { Ok(()) }
+    }
+
+    fn remark(&mut self, remark: Remark, times: u64) {
+        self.sink.remark(remark, times);
+    }
+}
+
+impl RawRow {
+    /// Bytes of its texts.
+    fn bytes(&self) -> usize {
+        let messages =
+            |messages: &[Message]| messages.iter().map(|message| message.content.len()).sum::<usize>();
+        let group = |group: &RawGroup| {
+            let completions = group.completions.iter().map(|completion| messages(&completion.messages));
+            messages(&group.prompt) + completions.sum::<usize>()
+        };
+        self.outcome.iter().flatten().map(group).sum()
+    }
 }
 
 /// Why a row cannot be used.

@@ -1,16 +1,16 @@
-//! What was read: groups, rejected rows with their reasons, and counts of both.
+//! What was read: counts by outcome, and the rejected rows with their reasons.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io::Write};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     DataError,
-    raw::{Flaw, RawGroup, RawRow, Remark, Sink},
+    raw::{Flaw, RawGroup, RawRow, Remark},
 };
 
 /// A line of `rejected.jsonl`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct RejectedRow {
     /// Name of the input file.
     pub(crate) file: String,
@@ -49,49 +49,67 @@ pub struct ReadingCounts {
     pub filtered: BTreeMap<String, u64>,
 }
 
-/// Everything a source has handed over so far.
-#[derive(Debug, Default)]
-pub(crate) struct Reading {
-    pub(crate) groups: Vec<RawGroup>,
-    pub(crate) rejected: Vec<RejectedRow>,
+/// Counts what a source hands over, and writes down the rows that cannot be used.
+#[derive(Debug)]
+pub(crate) struct Reading<W> {
+    rejected: W,
     pub(crate) counts: ReadingCounts,
+    /// For each reason (or reasons joined by `+`): how many rows, and the first of them.
+    reasons: BTreeMap<String, (u64, Vec<String>)>,
 }
 
 /// How often a summary of rejected rows names a row of each reason.
 const EXAMPLES: usize = 3;
 
-impl Sink for Reading {
-    fn rows(&mut self, rows: Vec<RawRow>) -> Result<(), DataError> {
-        for row in rows {
-            self.counts.read += 1;
-            row.remarks.into_iter().for_each(|remark| self.remark(remark, 1));
-            match row.outcome {
-                Ok(groups) => groups.into_iter().for_each(|group| self.group(group)),
-                Err(flaws) => self.reject(&row.file, row.line, flaws),
-            }
-        }
-        Ok(())
+impl<W: Write> Reading<W> {
+    /// Writes rejected rows to `rejected`, one JSON object a line.
+    pub(crate) fn new(rejected: W) -> Self {
+        Self { rejected, counts: ReadingCounts::default(), reasons: BTreeMap::new() }
     }
 
-    fn remark(&mut self, remark: Remark, times: u64) {
+    /// Ends the list of rejected rows.
+    pub(crate) fn finish(mut self) -> Result<ReadingCounts, DataError> {
+        self.rejected.flush()?;
+        Ok(self.counts)
+    }
+
+    /// Counts a row, and gives its groups if it can be used.
+    pub(crate) fn take(&mut self, row: RawRow) -> Result<Vec<RawGroup>, DataError> {
+        self.counts.read += 1;
+        for remark in row.remarks {
+            self.remark(remark, 1);
+        }
+        match row.outcome {
+            Ok(groups) => {
+                for group in &groups {
+                    self.count(group);
+                }
+                Ok(groups)
+            }
+            Err(flaws) => {
+                self.reject(&row.file, row.line, flaws)?;
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// Counts a remark.
+    pub(crate) fn remark(&mut self, remark: Remark, times: u64) {
         match remark {
             Remark::Repaired(what) => count(&mut self.counts.repaired, what, times),
             Remark::Noted(what) => count(&mut self.counts.noted, what, times),
             Remark::Filtered(what) => count(&mut self.counts.filtered, what, times),
         }
     }
-}
 
-impl Reading {
-    fn group(&mut self, group: RawGroup) {
+    fn count(&mut self, group: &RawGroup) {
         let labelled = group.completions.iter().filter(|completion| completion.label.is_some()).count();
         self.counts.groups += 1;
         self.counts.pairs += group.pairs.len() as u64;
         self.counts.labelled += labelled as u64;
-        self.groups.push(group);
     }
 
-    fn reject(&mut self, file: &str, line: usize, mut flaws: Vec<Flaw>) {
+    fn reject(&mut self, file: &str, line: usize, mut flaws: Vec<Flaw>) -> Result<(), DataError> {
         self.counts.rejected += 1;
         flaws.sort_by_key(|flaw| flaw.reason);
         let mut names: Vec<&str> = flaws.iter().map(|flaw| flaw.reason.name()).collect();
@@ -104,7 +122,15 @@ impl Reading {
             count(&mut self.counts.rejected_overlaps, &reason, 1);
         }
         let details: Vec<&str> = flaws.iter().map(|flaw| flaw.detail.as_str()).collect();
-        self.rejected.push(RejectedRow { file: file.to_owned(), line, reason, detail: details.join("; ") });
+        let row = RejectedRow { file: file.to_owned(), line, reason, detail: details.join("; ") };
+        serde_json::to_writer(&mut self.rejected, &row).map_err(std::io::Error::from)?;
+        self.rejected.write_all(b"\n")?;
+        let (rows, examples) = self.reasons.entry(row.reason).or_default();
+        *rows += 1;
+        if examples.len() < EXAMPLES {
+            examples.push(format!("    {}:{}: {}", row.file, row.line, row.detail));
+        }
+        Ok(())
     }
 
     /// Fails if more than the share `allowed` of the rows was rejected.
@@ -118,24 +144,56 @@ impl Reading {
 
     /// The reasons of rejected rows, the most frequent first, each with its first rows.
     fn summary(&self) -> String {
-        let mut rows: BTreeMap<&str, Vec<&RejectedRow>> = BTreeMap::new();
-        for row in &self.rejected {
-            rows.entry(&row.reason).or_default().push(row);
-        }
-        let mut reasons: Vec<_> = rows.into_iter().collect();
-        reasons.sort_by_key(|(reason, rows)| (std::cmp::Reverse(rows.len()), *reason));
-        let mut lines = Vec::new();
-        for (reason, rows) in reasons {
-            lines.push(format!("  {reason}: {}", rows.len()));
-            let examples = rows.iter().take(EXAMPLES);
-            lines.extend(examples.map(|row| format!("    {}:{}: {}", row.file, row.line, row.detail)));
-        }
-        lines.join("\n")
+        let mut reasons: Vec<_> = self.reasons.iter().collect();
+        reasons.sort_by_key(|(reason, (rows, _))| (std::cmp::Reverse(*rows), *reason));
+        let lines = reasons.into_iter().flat_map(|(reason, (rows, examples))| {
+            [format!("  {reason}: {rows}")].into_iter().chain(examples.iter().cloned())
+        });
+        lines.collect::<Vec<_>>().join("\n")
     }
 }
 
 fn count(counts: &mut BTreeMap<String, u64>, key: &str, times: u64) {
     if times > 0 {
         *counts.entry(key.to_owned()).or_default() += times;
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::raw::Sink;
+
+    /// Keeps all that a source hands over.
+    pub(crate) struct Collected {
+        pub(crate) groups: Vec<RawGroup>,
+        pub(crate) rejected: Vec<RejectedRow>,
+        pub(crate) counts: ReadingCounts,
+        reading: Reading<Vec<u8>>,
+    }
+
+    impl Default for Collected {
+        fn default() -> Self {
+            let reading = Reading::new(Vec::new());
+            Self { groups: Vec::new(), rejected: Vec::new(), counts: ReadingCounts::default(), reading }
+        }
+    }
+
+    impl Sink for Collected {
+        fn rows(&mut self, rows: Vec<RawRow>) -> Result<(), DataError> {
+            for row in rows {
+                self.groups.extend(self.reading.take(row)?);
+            }
+            let lines = std::mem::take(&mut self.reading.rejected);
+            let rows = serde_json::Deserializer::from_slice(&lines).into_iter::<RejectedRow>();
+            self.rejected.extend(rows.map(Result::unwrap));
+            self.counts = self.reading.counts.clone();
+            Ok(())
+        }
+
+        fn remark(&mut self, remark: Remark, times: u64) {
+            self.reading.remark(remark, times);
+            self.counts = self.reading.counts.clone();
+        }
     }
 }

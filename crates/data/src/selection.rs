@@ -1,11 +1,12 @@
 //! Part of a source: short conversations, or so many prompts of each split. For experiments on small machines.
 
-use std::{collections::HashSet, sync::Arc};
-
 use prospect_core::draw::Draw;
 use serde::{Deserialize, Serialize};
 
-use crate::{Split, feedback::Feedback};
+use crate::{
+    Split,
+    feedback::{Feedback, lowest_ids},
+};
 
 /// What to use of a source.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,41 +46,36 @@ pub(crate) fn select(feedback: &mut Feedback, selection: Selection, seed: u64) -
 }
 
 fn drop_long(feedback: &mut Feedback, limit: usize) -> u64 {
-    let characters = |messages: &[crate::Message]| -> usize {
-        messages.iter().map(|message| message.content.chars().count()).sum()
-    };
-    let mut dropped = 0;
+    let mut dropped = Vec::new();
+    let mut pairs = 0;
     for pair in &feedback.pairs {
-        let [chosen, rejected] = [pair.chosen, pair.rejected].map(|index| &feedback.rows[index]);
-        let longer = characters(&chosen.completion).max(characters(&rejected.completion));
-        if characters(&chosen.prompt) + longer > limit {
-            dropped += u64::from(chosen.kept || rejected.kept);
-            for index in [pair.chosen, pair.rejected] {
-                feedback.rows[index].kept = false;
-            }
+        let [chosen, rejected] = feedback.sides(pair);
+        let longer = chosen.characters.max(rejected.characters);
+        if feedback.group(chosen).characters as usize + longer as usize > limit {
+            pairs += u64::from(chosen.kept || rejected.kept);
+            dropped.extend([pair.chosen, pair.rejected]);
         }
     }
-    dropped
+    feedback.drop_rows(dropped);
+    pairs
 }
 
 fn keep_prompts(feedback: &mut Feedback, split: Split, count: usize, seed: u64) -> u64 {
-    let mut seen = HashSet::new();
-    let prompts: Vec<Arc<str>> = feedback
-        .kept(split)
-        .filter(|row| seen.insert(row.prompt_id.clone()))
-        .map(|row| row.prompt_id.clone())
-        .collect();
-    let marks = Draw::new(seed, "select").lowest(&prompts, count);
-    let kept: HashSet<&Arc<str>> =
-        prompts.iter().zip(marks).filter(|(_, kept)| *kept).map(|(id, _)| id).collect();
-    for row in feedback.rows.iter_mut().filter(|row| row.split == split && !kept.contains(&row.prompt_id)) {
-        row.kept = false;
+    let prompts = feedback.prompts(|row| row.kept && feedback.split(row) == split);
+    let kept = lowest_ids(&Draw::new(seed, "select"), &prompts, count);
+    for index in 0..feedback.rows.len() {
+        let row = &feedback.rows[index];
+        if feedback.split(row) == split && !kept.contains(&feedback.group(row).prompt) {
+            feedback.rows[index].kept = false;
+        }
     }
     (prompts.len() - kept.len()) as u64
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
     use crate::feedback::tests::{many, raw};
 
@@ -89,7 +85,8 @@ mod tests {
             let mut feedback = many(40);
             let counts =
                 select(&mut feedback, Selection { train_prompts: Some(count), ..Selection::default() }, 3);
-            let kept: HashSet<_> = feedback.kept(Split::Train).map(|row| row.prompt_id.clone()).collect();
+            let kept: HashSet<_> =
+                feedback.kept(Split::Train).map(|row| feedback.group(row).prompt).collect();
             assert_eq!(kept.len() as u64 + counts.train_prompts, distinct(&many(40)));
             kept
         };
@@ -99,7 +96,7 @@ mod tests {
     }
 
     fn distinct(feedback: &Feedback) -> u64 {
-        feedback.kept(Split::Train).map(|row| row.prompt_id.clone()).collect::<HashSet<_>>().len() as u64
+        feedback.kept(Split::Train).map(|row| feedback.group(row).prompt).collect::<HashSet<_>>().len() as u64
     }
 
     #[test]

@@ -1,12 +1,16 @@
 //! Training and test rows, so that no prompt is in both.
 
-use std::{collections::HashSet, sync::Arc};
+use std::collections::HashSet;
 
 use prospect_core::draw::{Draw, exact_count};
 
-use crate::{Split, SplitRule, feedback::Feedback};
+use crate::{
+    Split, SplitRule,
+    feedback::{Feedback, lowest_ids},
+    ids::Id,
+};
 
-/// Puts every row into a split. Returns how many training rows were dropped because the source's own test split
+/// Puts every group into a split. Returns how many training rows were dropped because the source's own test split
 /// has their prompt too.
 pub(crate) fn assign(feedback: &mut Feedback, rule: &SplitRule, seed: u64) -> u64 {
     match rule {
@@ -19,30 +23,25 @@ pub(crate) fn assign(feedback: &mut Feedback, rule: &SplitRule, seed: u64) -> u6
 }
 
 fn by_prompt(feedback: &mut Feedback, test_fraction: f64, seed: u64) {
-    let mut seen = HashSet::new();
-    let prompts: Vec<Arc<str>> = feedback
-        .rows
-        .iter()
-        .filter(|row| row.kept && seen.insert(row.prompt_id.clone()))
-        .map(|row| row.prompt_id.clone())
-        .collect();
-    let held_out = Draw::new(seed, "split").lowest(&prompts, exact_count(test_fraction, prompts.len()));
-    let held_out: HashSet<_> =
-        prompts.into_iter().zip(held_out).filter(|(_, out)| *out).map(|(id, _)| id).collect();
-    for row in &mut feedback.rows {
-        row.split = if held_out.contains(&row.prompt_id) { Split::Test } else { Split::Train };
+    let prompts = feedback.prompts(|row| row.kept);
+    let count = exact_count(test_fraction, prompts.len());
+    let held_out = lowest_ids(&Draw::new(seed, "split"), &prompts, count);
+    for group in &mut feedback.groups {
+        group.split = Some(if held_out.contains(&group.prompt) { Split::Test } else { Split::Train });
     }
 }
 
 fn drop_leaks(feedback: &mut Feedback) -> u64 {
-    let held_out: HashSet<_> = feedback.kept(Split::Test).map(|row| row.prompt_id.clone()).collect();
-    let mut dropped = 0;
-    for row in &mut feedback.rows {
-        if row.kept && row.split == Split::Train && held_out.contains(&row.prompt_id) {
-            row.kept = false;
-            dropped += 1;
-        }
-    }
+    let held_out: HashSet<Id> =
+        feedback.prompts(|row| row.kept && feedback.split(row) == Split::Test).into_iter().collect();
+    let leaked: Vec<u32> = (0..feedback.rows.len() as u32)
+        .filter(|index| {
+            let row = &feedback.rows[*index as usize];
+            row.kept && feedback.split(row) == Split::Train && held_out.contains(&feedback.group(row).prompt)
+        })
+        .collect();
+    let dropped = leaked.len() as u64;
+    feedback.drop_rows(leaked);
     dropped
 }
 
@@ -56,9 +55,9 @@ mod tests {
         #[test]
         fn no_prompt_is_in_both_splits(prompts in proptest::collection::vec(0u8..20, 1..60), fraction in 0.0..=1.0f64, seed: u64) {
             let raw = prompts.iter().enumerate().map(|(n, p)| raw(&p.to_string(), &n.to_string(), "no", None));
-            let mut feedback = Feedback::new(raw.collect());
+            let mut feedback = Feedback::new(raw);
             by_prompt(&mut feedback, fraction, seed);
-            let ids = |split| feedback.kept(split).map(|row| row.prompt_id.clone()).collect::<HashSet<_>>();
+            let ids = |split| feedback.kept(split).map(|row| feedback.group(row).prompt).collect::<HashSet<_>>();
             let (train, test) = (ids(Split::Train), ids(Split::Test));
             prop_assert!(train.is_disjoint(&test));
             prop_assert_eq!(test.len(), exact_count(fraction, train.len() + test.len()));
@@ -82,7 +81,7 @@ mod tests {
         let held_out = |fraction| {
             let mut feedback = many(50);
             by_prompt(&mut feedback, fraction, 7);
-            feedback.kept(Split::Test).map(|row| row.id.clone()).collect::<HashSet<_>>()
+            feedback.kept(Split::Test).map(|row| row.id).collect::<HashSet<_>>()
         };
         assert!(held_out(0.1).is_subset(&held_out(0.3)));
     }

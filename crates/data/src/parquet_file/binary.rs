@@ -1,6 +1,6 @@
 //! [`BinaryRow`] as columns.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, BooleanArray, Float64Array, StringArray},
@@ -12,10 +12,26 @@ use super::{
     Record,
     columns::{Columns, flag, message_array, messages, optional_number, text, text_array},
 };
-use crate::{BinaryRow, DataError};
+use crate::{BinaryRow, DataError, Message, feedback::Origin, ids::Id};
+
+/// A [`BinaryRow`] to write.
+pub(crate) struct BinaryOut<'a> {
+    pub(crate) id: Id,
+    pub(crate) prompt_id: Id,
+    pub(crate) pair_id: Option<Id>,
+    pub(crate) prompt: &'a [Message],
+    pub(crate) completion: Cow<'a, [Message]>,
+    pub(crate) label: bool,
+    pub(crate) origin: &'a Origin,
+    pub(crate) score: Option<f64>,
+    pub(crate) original_label: bool,
+    pub(crate) noise: Cow<'a, str>,
+    pub(crate) weight: f64,
+}
 
 impl Record for BinaryRow {
     const FOLDER: &'static str = "kto";
+    type Out<'a> = BinaryOut<'a>;
 
     fn fields() -> Vec<Field> {
         vec![
@@ -34,22 +50,22 @@ impl Record for BinaryRow {
         ]
     }
 
-    fn to_arrays(rows: &[Self]) -> Result<Vec<ArrayRef>, ArrowError> {
-        let flags = |get: fn(&Self) -> bool| {
+    fn to_arrays(rows: &[BinaryOut<'_>]) -> Result<Vec<ArrayRef>, ArrowError> {
+        let flags = |get: fn(&BinaryOut<'_>) -> bool| {
             Arc::new(rows.iter().map(|row| Some(get(row))).collect::<BooleanArray>())
         };
         Ok(vec![
-            message_array(rows.iter().map(|row| &row.prompt))?,
-            message_array(rows.iter().map(|row| &row.completion))?,
+            message_array(rows.iter().map(|row| row.prompt))?,
+            message_array(rows.iter().map(|row| &*row.completion))?,
             flags(|row| row.label),
-            text_array(rows.iter().map(|row| row.id.as_str())),
-            text_array(rows.iter().map(|row| row.prompt_id.as_str())),
-            Arc::new(rows.iter().map(|row| row.pair_id.as_deref()).collect::<StringArray>()),
-            text_array(rows.iter().map(|row| row.source.as_str())),
-            text_array(rows.iter().map(|row| row.domain.as_str())),
+            text_array(rows.iter().map(|row| row.id.digits())),
+            text_array(rows.iter().map(|row| row.prompt_id.digits())),
+            Arc::new(rows.iter().map(|row| row.pair_id.map(Id::digits)).collect::<StringArray>()),
+            text_array(rows.iter().map(|row| &row.origin.source)),
+            text_array(rows.iter().map(|row| &row.origin.domain)),
             Arc::new(rows.iter().map(|row| row.score).collect::<Float64Array>()),
             flags(|row| row.original_label),
-            text_array(rows.iter().map(|row| row.noise.as_str())),
+            text_array(rows.iter().map(|row| &row.noise)),
             Arc::new(Float64Array::from_iter_values(rows.iter().map(|row| row.weight))),
         ])
     }

@@ -40,15 +40,15 @@ fn message_field() -> Field {
 }
 
 /// Strings to an array.
-pub(crate) fn text_array<'a>(values: impl Iterator<Item = &'a str>) -> ArrayRef {
+pub(crate) fn text_array(values: impl Iterator<Item = impl AsRef<str>>) -> ArrayRef {
     Arc::new(StringArray::from_iter_values(values))
 }
 
 /// Conversations to an array.
 pub(crate) fn message_array<'a>(
-    values: impl Iterator<Item = &'a Vec<Message>> + Clone,
+    values: impl Iterator<Item = &'a [Message]> + Clone,
 ) -> Result<ArrayRef, ArrowError> {
-    let offsets = OffsetBuffer::from_lengths(values.clone().map(Vec::len));
+    let offsets = OffsetBuffer::from_lengths(values.clone().map(<[Message]>::len));
     let roles = text_array(values.clone().flatten().map(|message| message.role.as_str()));
     let contents = text_array(values.flatten().map(|message| message.content.as_str()));
     let turns = StructArray::try_new(message_fields(), vec![roles, contents], None)?;

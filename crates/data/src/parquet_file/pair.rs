@@ -1,6 +1,6 @@
 //! [`PairRow`] as columns.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, BooleanArray, Float64Array},
@@ -12,10 +12,25 @@ use super::{
     Record,
     columns::{Columns, flag, message_array, messages, optional_number, text, text_array},
 };
-use crate::{DataError, PairRow};
+use crate::{DataError, Message, PairRow, feedback::Origin, ids::Id};
+
+/// A [`PairRow`] to write.
+pub(crate) struct PairOut<'a> {
+    pub(crate) pair_id: Id,
+    pub(crate) prompt_id: Id,
+    pub(crate) prompt: &'a [Message],
+    pub(crate) chosen: Cow<'a, [Message]>,
+    pub(crate) rejected: Cow<'a, [Message]>,
+    pub(crate) origin: &'a Origin,
+    pub(crate) score_chosen: Option<f64>,
+    pub(crate) score_rejected: Option<f64>,
+    pub(crate) noise: Cow<'a, str>,
+    pub(crate) swapped: bool,
+}
 
 impl Record for PairRow {
     const FOLDER: &'static str = "dpo";
+    type Out<'a> = PairOut<'a>;
 
     fn fields() -> Vec<Field> {
         vec![
@@ -33,18 +48,18 @@ impl Record for PairRow {
         ]
     }
 
-    fn to_arrays(rows: &[Self]) -> Result<Vec<ArrayRef>, ArrowError> {
+    fn to_arrays(rows: &[PairOut<'_>]) -> Result<Vec<ArrayRef>, ArrowError> {
         Ok(vec![
-            message_array(rows.iter().map(|row| &row.prompt))?,
-            message_array(rows.iter().map(|row| &row.chosen))?,
-            message_array(rows.iter().map(|row| &row.rejected))?,
-            text_array(rows.iter().map(|row| row.pair_id.as_str())),
-            text_array(rows.iter().map(|row| row.prompt_id.as_str())),
-            text_array(rows.iter().map(|row| row.source.as_str())),
-            text_array(rows.iter().map(|row| row.domain.as_str())),
+            message_array(rows.iter().map(|row| row.prompt))?,
+            message_array(rows.iter().map(|row| &*row.chosen))?,
+            message_array(rows.iter().map(|row| &*row.rejected))?,
+            text_array(rows.iter().map(|row| row.pair_id.digits())),
+            text_array(rows.iter().map(|row| row.prompt_id.digits())),
+            text_array(rows.iter().map(|row| &row.origin.source)),
+            text_array(rows.iter().map(|row| &row.origin.domain)),
             Arc::new(rows.iter().map(|row| row.score_chosen).collect::<Float64Array>()),
             Arc::new(rows.iter().map(|row| row.score_rejected).collect::<Float64Array>()),
-            text_array(rows.iter().map(|row| row.noise.as_str())),
+            text_array(rows.iter().map(|row| &row.noise)),
             Arc::new(rows.iter().map(|row| Some(row.swapped)).collect::<BooleanArray>()),
         ])
     }

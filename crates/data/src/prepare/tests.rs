@@ -1,4 +1,7 @@
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::PathBuf,
+};
 
 use prospect_core::config::Document;
 
@@ -48,6 +51,17 @@ fn the_same_recipe_gives_the_same_bytes_whatever_else_runs() {
     assert_eq!(alone.len(), 8, "{:?}", alone.keys());
     assert!(together.iter().all(|files| *files == alone));
     assert_ne!(files(make(&format!("seed: 1{NOISY}")).1.path()), alone);
+}
+
+#[test]
+fn the_number_of_threads_changes_no_byte() {
+    // More rows than a block and than a row group hold.
+    let recipe = NOISY.replace("pairs: 300", "pairs: 9000");
+    let made = [1, 2, 5].map(|threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| files(make(&recipe).1.path()))
+    });
+    assert!(made.iter().all(|files| *files == made[0]));
 }
 
 #[test]
