@@ -115,7 +115,7 @@ fn damaged_gzip_says_how_far_it_was_read() {
     exit code 1
     --- stdout
     --- stderr
-    error: hh.jsonl: damaged gzip data after 12 whole lines (1874 bytes of text); fetch the file again
+    error: hh.jsonl: damaged gzip data after 12 whole records (1874 bytes of text); fetch the file again
       caused by: corrupt gzip stream does not have a matching checksum
     "#);
     assert!(!place.path("data/recipe").exists());

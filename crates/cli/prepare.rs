@@ -26,6 +26,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let file: PipelineFile = args.overrides.open(&args.pipeline)?.read()?;
     let pipeline = file.resolve(&locate)?;
+    for note in pipeline.notes() {
+        say(note);
+    }
     let out = args.out.clone().unwrap_or_else(|| default_out(&args.pipeline));
     if !args.force && prepared(&pipeline, &out)?.is_some() {
         say("up to date: same recipe, same inputs (--force makes it again)");

@@ -33,18 +33,73 @@ pub enum DataError {
     },
     /// A gzip file is damaged.
     #[error(
-        "{}: damaged gzip data after {lines} whole lines ({bytes} bytes of text); fetch the file again",
+        "{}: damaged gzip data after {records} whole records ({bytes} bytes of text); fetch the file again",
         file.display()
     )]
     Gzip {
         /// The file.
         file: PathBuf,
-        /// Whole lines read before the damage.
-        lines: usize,
+        /// Whole records read before the damage.
+        records: usize,
         /// Bytes of text read before the damage.
         bytes: u64,
         /// What the decompressor says.
         source: std::io::Error,
+    },
+    /// A gzip file unpacks to far more than text does.
+    #[error(
+        "{}: more than {bytes} bytes of text in a gzip file of this size, as in data made to fill memories; \
+         if it is what you expect, unpack it first",
+        file.display()
+    )]
+    Swollen {
+        /// The file.
+        file: PathBuf,
+        /// Bytes of text read before giving up.
+        bytes: u64,
+    },
+    /// A setting of a source that its kind does not know.
+    #[error("`source.{setting}` has no effect on feedback of kind {kind}; remove it")]
+    NoEffect {
+        /// The setting.
+        setting: &'static str,
+        /// The kind.
+        kind: &'static str,
+    },
+    /// Labels are asked for by score, and there is none.
+    #[error("source {0}: `binarise` has no effect: no completion has a score")]
+    NoScores(String),
+    /// A CSV or TSV file cannot be read.
+    #[error("{}: {message}", file.display())]
+    Table {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// What kind of feedback a file holds cannot be told from it.
+    #[error(
+        "{}: cannot tell what kind of feedback this is ({found}); say it with `source.kind` (hh, shp, oasst, pairs, \
+         labels, scores) and, for names of your own, `source.columns`",
+        file.display()
+    )]
+    UnknownKind {
+        /// The file.
+        file: PathBuf,
+        /// What it holds.
+        found: String,
+    },
+    /// A row is unusable, and the recipe is run strictly.
+    #[error("{file}:{line}: {reason}: {detail}; with `--strict` no row may be rejected")]
+    Strict {
+        /// Name of the file.
+        file: String,
+        /// Line of the row, from 1.
+        line: usize,
+        /// Why it cannot be used.
+        reason: String,
+        /// What exactly.
+        detail: String,
     },
     /// A larger share of the rows is unusable than the recipe allows.
     #[error(

@@ -35,10 +35,8 @@ mod card;
 mod contradictions;
 mod error;
 mod feedback;
-mod hh;
 mod ids;
 mod imbalance;
-mod lines;
 mod manifest;
 mod noise;
 mod parquet_file;
@@ -46,13 +44,12 @@ mod pipeline;
 mod prepare;
 mod raw;
 mod reading;
+mod records;
 mod row;
 mod selection;
-mod source;
+mod sources;
 mod split;
 mod survey;
-mod synthetic;
-mod transcript;
 mod writing;
 
 pub use contradictions::{ContradictionCounts, Contradictions};
@@ -60,9 +57,12 @@ pub use error::DataError;
 pub use imbalance::{ClassCounts, Imbalance, ImbalanceCounts};
 pub use manifest::{InputFile, Manifest, SplitCounts, read_manifest};
 pub use noise::{Noise, NoiseCounts};
-pub use pipeline::{Locate, Pipeline, PipelineFile, SourceFile, SplitFile, SplitRule};
+pub use pipeline::{Locate, Pipeline, PipelineFile, SplitFile, SplitRule};
 pub use prepare::{prepare, prepared};
 pub use reading::ReadingCounts;
 pub use row::{BinaryRow, Message, PairRow, Split, read_binary, read_pairs};
 pub use selection::{Selection, SelectionCounts};
-pub use source::ResolvedSource;
+pub use sources::{
+    Binarise, Columns, Field, Kind, Oasst, Only, Over, Ranks, ResolvedSource, Shp, SourceFile, SourceFiles,
+    Sources, Synthetic,
+};

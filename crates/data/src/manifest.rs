@@ -60,6 +60,8 @@ pub struct InputFile {
     pub split: Option<Split>,
     /// BLAKE3 hash of its bytes.
     pub blake3: String,
+    /// Its `hf://` address at the commit that was read, if it is from the Hub.
+    pub address: Option<String>,
 }
 
 /// What a split holds.

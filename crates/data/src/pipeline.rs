@@ -5,9 +5,7 @@ use std::{error::Error, path::PathBuf};
 use prospect_core::files::fingerprint;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Contradictions, DataError, Imbalance, Noise, ResolvedSource, Selection, hh::Hh, synthetic::Synthetic,
-};
+use crate::{Contradictions, DataError, Imbalance, Noise, Selection, SourceFiles, Sources};
 
 /// Raised whenever the same recipe and inputs would give other files.
 const FORMAT_VERSION: u32 = 2;
@@ -21,7 +19,7 @@ pub type Locate<'a> = dyn Fn(&str) -> Result<PathBuf, Box<dyn Error + Send + Syn
 pub struct PipelineFile {
     #[serde(default)]
     seed: u64,
-    source: SourceFile,
+    source: SourceFiles,
     split: Option<SplitFile>,
     #[serde(default)]
     contradictions: Contradictions,
@@ -37,24 +35,6 @@ pub struct PipelineFile {
 
 fn default_max_rejected() -> f64 {
     0.05
-}
-
-/// `source` as written.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
-pub enum SourceFile {
-    /// Transcripts in the format of Anthropic's HH.
-    Hh {
-        /// A file, a folder with a file a split, or an `hf://` address of either.
-        path: String,
-        /// What the `domain` column says; `hh` if not given.
-        domain: Option<String>,
-    },
-    /// Generated feedback whose true utility is known.
-    Synthetic {
-        /// How many pairs to generate.
-        pairs: usize,
-    },
 }
 
 /// `split` as written.
@@ -82,7 +62,7 @@ pub enum SplitRule {
 pub struct Pipeline {
     format_version: u32,
     pub(crate) seed: u64,
-    pub(crate) source: ResolvedSource,
+    pub(crate) source: Sources,
     pub(crate) split: SplitRule,
     pub(crate) contradictions: Contradictions,
     pub(crate) select: Selection,
@@ -92,6 +72,8 @@ pub struct Pipeline {
     /// Settings of the recipe that change nothing here.
     #[serde(skip)]
     pub(crate) warnings: Vec<String>,
+    #[serde(skip)]
+    notes: Vec<String>,
 }
 
 /// The share of prompts held out where neither source nor recipe says.
@@ -114,10 +96,10 @@ impl PipelineFile {
                 return Err(DataError::Value { key, value: value.to_string(), message });
             }
         }
-        let source = self.source.resolve(self.seed, locate)?;
-        let has_splits = source.source().has_splits();
+        let (source, told) = self.source.resolve(self.seed, locate)?;
+        let has_splits = source.has_splits();
         let split = if has_splits { SplitRule::Source } else { SplitRule::ByPrompt { test_fraction } };
-        let mut warnings = Vec::new();
+        let mut warnings = told.warnings;
         if has_splits && self.split.is_some() {
             warnings.push("`split.test_fraction` has no effect: the source has splits of its own".to_owned());
         }
@@ -140,24 +122,17 @@ impl PipelineFile {
             noise,
             max_rejected: self.max_rejected,
             warnings,
-        })
-    }
-}
-
-impl SourceFile {
-    fn resolve(self, seed: u64, locate: &Locate<'_>) -> Result<ResolvedSource, DataError> {
-        Ok(match self {
-            Self::Hh { path, domain } => {
-                let found = locate(&path).map_err(|source| DataError::Locate { address: path, source })?;
-                let domain = domain.unwrap_or_else(|| "hh".to_owned());
-                ResolvedSource::Hh(Hh::resolve(&found, "hh".to_owned(), domain)?)
-            }
-            Self::Synthetic { pairs } => ResolvedSource::Synthetic(Synthetic { pairs, seed }),
+            notes: told.notes,
         })
     }
 }
 
 impl Pipeline {
+    /// What was found out about the inputs and is worth a look, such as kinds that were sniffed.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     /// Names the dataset by all that decides what it holds: settings, input contents and format version.
     pub fn fingerprint(&self) -> Result<String, DataError> {
         Ok(fingerprint(self)?)

@@ -15,7 +15,7 @@ use crate::{
     imbalance, manifest, noise, parquet_file,
     raw::{Blocks, Sink},
     read_manifest, selection,
-    source::Source,
+    sources::Sources,
     split,
     survey::Survey,
     writing::Writing,
@@ -25,7 +25,7 @@ use crate::{
 pub fn prepare(pipeline: &Pipeline, out: &Path) -> Result<Manifest, DataError> {
     refuse_foreign(out)?;
     let dir = WholeDir::create(out)?;
-    let source = pipeline.source.source();
+    let source = &pipeline.source;
     let Survey { reading, mut feedback } = survey(source, dir.path())?;
     reading.check(pipeline.max_rejected)?;
 
@@ -68,20 +68,20 @@ pub fn prepare(pipeline: &Pipeline, out: &Path) -> Result<Manifest, DataError> {
 }
 
 /// Reads the source for the first time.
-fn survey(source: &dyn Source, dir: &Path) -> Result<Survey<BufWriter<File>>, DataError> {
+fn survey(source: &Sources, dir: &Path) -> Result<Survey<BufWriter<File>>, DataError> {
     let mut survey = Survey::new(BufWriter::new(File::create(dir.join("rejected.jsonl"))?));
     read(source, dir, &mut survey)?;
     Ok(survey)
 }
 
 /// Reads the source for the second time, and writes what is left of it.
-fn write(source: &dyn Source, dir: &Path, feedback: &Feedback) -> Result<(), DataError> {
+fn write(source: &Sources, dir: &Path, feedback: &Feedback) -> Result<(), DataError> {
     let mut writing = Writing::new(dir, feedback)?;
     read(source, dir, &mut writing)?;
     writing.finish()
 }
 
-fn read(source: &dyn Source, dir: &Path, sink: &mut dyn Sink) -> Result<(), DataError> {
+fn read(source: &Sources, dir: &Path, sink: &mut dyn Sink) -> Result<(), DataError> {
     let mut blocks = Blocks::new(sink);
     source.read(dir, &mut blocks)?;
     blocks.finish()

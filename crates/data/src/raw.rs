@@ -56,7 +56,6 @@ pub(crate) enum Remark {
     /// Odd, and kept as it is.
     Noted(&'static str),
     /// Left out by a rule of the source or a setting of the recipe.
-    #[expect(dead_code, reason = "the sources that filter are the next to come")]
     Filtered(&'static str),
 }
 
@@ -118,6 +117,8 @@ impl RawRow {
 /// Why a row cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Reason {
+    BadValue,
+    DuplicateKey,
     EmptyCompletion,
     EmptyPrompt,
     HumanTurnLast,
@@ -127,7 +128,10 @@ pub(crate) enum Reason {
     NotJson,
     NotUtf8,
     TextBeforeFirstTurn,
+    TooLong,
     UnequalPrompts,
+    UnevenRow,
+    UnknownRole,
     WrongType,
 }
 
@@ -135,6 +139,8 @@ impl Reason {
     /// The reason as files and messages name it.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::BadValue => "bad_value",
+            Self::DuplicateKey => "duplicate_key",
             Self::EmptyCompletion => "empty_completion",
             Self::EmptyPrompt => "empty_prompt",
             Self::HumanTurnLast => "human_turn_last",
@@ -144,7 +150,10 @@ impl Reason {
             Self::NotJson => "not_json",
             Self::NotUtf8 => "not_utf8",
             Self::TextBeforeFirstTurn => "text_before_first_turn",
+            Self::TooLong => "too_long",
             Self::UnequalPrompts => "unequal_prompts",
+            Self::UnevenRow => "uneven_row",
+            Self::UnknownRole => "unknown_role",
             Self::WrongType => "wrong_type",
         }
     }

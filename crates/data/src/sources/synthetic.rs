@@ -23,7 +23,10 @@ use std::{io::Write, path::Path};
 use prospect_core::{draw::Draw, files::write_whole};
 use serde::Serialize;
 
-use crate::{DataError, InputFile, hh::Hh, raw::Sink, source::Source};
+use crate::{
+    DataError,
+    sources::files::{self, Input},
+};
 
 /// How much feedback to generate.
 #[derive(Debug, Clone, Serialize)]
@@ -184,21 +187,8 @@ impl Generator {
 const RAW: &str = "raw.jsonl";
 
 impl Synthetic {
-    /// Reads what [`Source::read`] wrote.
-    fn written(dataset: &Path) -> Result<Hh, DataError> {
-        Hh::resolve(&dataset.join(RAW), NAME.to_owned(), NAME.to_owned())
-    }
-}
-
-/// What the `source` and the `domain` column say.
-const NAME: &str = "synthetic";
-
-impl Source for Synthetic {
-    fn has_splits(&self) -> bool {
-        false
-    }
-
-    fn read(&self, dataset: &Path, into: &mut dyn Sink) -> Result<(), DataError> {
+    /// Writes what is generated, in HH's format.
+    pub(crate) fn write(&self, dataset: &Path) -> Result<(), DataError> {
         let generator = Generator::new(self.seed);
         write_whole(&dataset.join(RAW), |file| {
             for number in 0..self.pairs {
@@ -207,11 +197,14 @@ impl Source for Synthetic {
             }
             Ok(())
         })?;
-        Self::written(dataset)?.read(dataset, into)
+        Ok(())
     }
 
-    fn inputs(&self, dataset: &Path) -> Result<Vec<InputFile>, DataError> {
-        Self::written(dataset)?.inputs(dataset)
+    /// What [`write`](Self::write) wrote.
+    pub(crate) fn input(dataset: &Path) -> Result<Input, DataError> {
+        let path = dataset.join(RAW);
+        let found = files::find("", &path, |_| true)?.files.into_iter().next();
+        found.ok_or_else(|| DataError::Missing { file: path, dataset: dataset.to_owned() })
     }
 }
 

@@ -1,0 +1,61 @@
+//! Parquet: every row becomes a JSON object, null columns left out.
+
+use std::path::Path;
+
+use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use arrow::json::LineDelimitedWriter;
+use fs_err::File;
+
+use crate::{
+    DataError,
+    records::{Each, FileNotes, LONGEST, lines::too_long},
+};
+
+/// Rows turned into text at a time.
+const BATCH: usize = 256;
+
+/// Calls `each` with every row.
+pub(super) fn read(path: &Path, each: &mut Each<'_>) -> Result<FileNotes, DataError> {
+    let file = File::open(path)?.into_file();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file)
+        .and_then(|builder| builder.with_batch_size(BATCH).build())
+        .map_err(DataError::parquet(path))?;
+    let mut number = 0;
+    for batch in reader {
+        let batch = batch.map_err(DataError::arrow(path))?;
+        let mut text = Vec::new();
+        LineDelimitedWriter::new(&mut text).write(&batch).map_err(DataError::arrow(path))?;
+        for line in text.split(|byte| *byte == b'\n').take(batch.num_rows()) {
+            number += 1;
+            each(number, if line.len() > LONGEST { Err(too_long()) } else { Ok(line) })?;
+        }
+    }
+    Ok(FileNotes::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
+
+    use crate::records::tests::records;
+
+    #[test]
+    fn rows_become_objects_without_their_nulls() {
+        let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("a\n\"b\""), None]));
+        let labels: ArrayRef = Arc::new(BooleanArray::from(vec![true, false]));
+        let batch = RecordBatch::try_from_iter([("text", texts), ("label", labels)]).unwrap();
+        let mut bytes = Vec::new();
+        let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        let (rows, _) = records("told-by-content.json", &bytes).unwrap();
+        let expected = [
+            (1, Ok(r#"{"text":"a\n\"b\"","label":true}"#.to_owned())),
+            (2, Ok(r#"{"label":false}"#.to_owned())),
+        ];
+        assert_eq!(rows, expected);
+        assert!(records("cut.parquet", &bytes[..bytes.len() / 2]).is_err());
+    }
+}

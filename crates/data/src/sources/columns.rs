@@ -1,0 +1,237 @@
+//! The user's own records: their fields, under our names, under those of TRL and LLaMA-Factory, or under the names that
+//! the recipe maps to ours.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    Message,
+    raw::{Flaw, RawCompletion, Reason},
+    sources::{
+        json::{Object, wrong_type},
+        text::excerpt,
+        turns::turns,
+    },
+};
+
+/// What a column or key can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Field {
+    /// The conversation so far, or the one question.
+    Prompt,
+    /// A system turn before it.
+    System,
+    /// A whole conversation, its last turn being the completion.
+    Conversation,
+    /// The judged completion.
+    Completion,
+    /// Whether people found it desirable.
+    Label,
+    /// Its score; higher is better.
+    Score,
+    /// The preferred completion.
+    Chosen,
+    /// The other completion.
+    Rejected,
+    /// The score of the preferred completion.
+    ScoreChosen,
+    /// The score of the other.
+    ScoreRejected,
+    /// Several completions of one prompt.
+    Completions,
+    /// Their scores, where these are a list of their own.
+    Scores,
+    /// What the `domain` column says.
+    Domain,
+}
+
+impl Field {
+    /// The names under which it is looked for.
+    fn usual(self) -> &'static [&'static str] {
+        match self {
+            Self::Prompt => &["prompt", "instruction", "question"],
+            Self::System => &["system"],
+            Self::Conversation => &["messages", "conversations", "conversation"],
+            Self::Completion => &["completion", "output", "response"],
+            Self::Label => &["label", "kto_tag"],
+            Self::Score => &["score", "rating", "reward", "overall_score"],
+            Self::Chosen => &["chosen"],
+            Self::Rejected => &["rejected"],
+            Self::ScoreChosen => &["score_chosen", "metadata.score_chosen"],
+            Self::ScoreRejected => &["score_rejected", "metadata.score_rejected"],
+            Self::Completions => &["completions", "responses"],
+            Self::Scores => &["scores", "ratings"],
+            Self::Domain => &["domain"],
+        }
+    }
+
+    /// The name that messages use.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Conversation => "conversation",
+            other => other.usual().first().copied().unwrap_or_default(),
+        }
+    }
+}
+
+/// `source.columns`: which column or key holds what, where it has another name. A dot goes into an object:
+/// `score_chosen: metadata.score_chosen`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Columns(BTreeMap<Field, String>);
+
+/// A value and the name it was found under.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) value: &'a Value,
+}
+
+impl Columns {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The value of a field. Null is as good as absent.
+    pub(crate) fn find<'a>(&'a self, record: &'a Object, field: Field) -> Option<Found<'a>> {
+        let at = |name: &'a str| {
+            let value = at(&record.0, name).filter(|value| !value.is_null())?;
+            Some(Found { name, value })
+        };
+        match self.0.get(&field) {
+            Some(name) => at(name),
+            None => field.usual().iter().find_map(|name| at(name)),
+        }
+    }
+
+    /// The value of a field that must be there.
+    pub(crate) fn need<'a>(&'a self, record: &'a Object, field: Field) -> Result<Found<'a>, Flaw> {
+        self.find(record, field).ok_or_else(|| Flaw {
+            reason: Reason::MissingField,
+            detail: format!("no `{}`", self.0.get(&field).map_or(field.name(), String::as_str)),
+        })
+    }
+
+    /// The prompt: `prompt`, text or turns, or a conversation without its completion; `system` and LLaMA-Factory's
+    /// `history` come before it and `input` after it. None where the record has no prompt.
+    pub(crate) fn prompt(&self, record: &Object) -> Result<Option<Vec<Message>>, Flaw> {
+        let found = self.find(record, Field::Prompt).or_else(|| self.find(record, Field::Conversation));
+        let Some(found) = found else { return Ok(None) };
+        let mut prompt = Vec::new();
+        if let Some(system) = self.find(record, Field::System) {
+            let text = text(system)?.trim();
+            if !text.is_empty() {
+                prompt.push(Message { role: "system".to_owned(), content: text.to_owned() });
+            }
+        }
+        for turn in record.0.get("history").and_then(Value::as_array).into_iter().flatten() {
+            for (value, role) in turn.as_array().into_iter().flatten().zip(["user", "assistant"]) {
+                prompt.extend(turns("history", value, role)?);
+            }
+        }
+        prompt.extend(turns(found.name, found.value, "user")?);
+        if let (Value::String(_), Some(Value::String(input)), Some(last)) =
+            (found.value, record.0.get("input"), prompt.last_mut())
+            && !input.trim().is_empty()
+        {
+            last.content = format!("{}\n{}", last.content, input.trim());
+        }
+        Ok(Some(prompt))
+    }
+
+    /// What the record says its domain is.
+    pub(crate) fn domain(&self, record: &Object) -> Result<Option<String>, Flaw> {
+        self.find(record, Field::Domain).map(|domain| Ok(text(domain)?.to_owned())).transpose()
+    }
+
+    /// A score, absent or a number.
+    pub(crate) fn score(&self, record: &Object, field: Field) -> Result<Option<f64>, Flaw> {
+        self.find(record, field).map_or(Ok(None), score)
+    }
+}
+
+fn at<'a>(map: &'a serde_json::Map<String, Value>, name: &str) -> Option<&'a Value> {
+    map.get(name).or_else(|| {
+        let (first, rest) = name.split_once('.')?;
+        at(map.get(first)?.as_object()?, rest)
+    })
+}
+
+/// A text.
+pub(crate) fn text(found: Found<'_>) -> Result<&str, Flaw> {
+    found.value.as_str().ok_or_else(|| wrong_type(found.name, found.value, "text"))
+}
+
+/// A number, or text that is one; an empty text is no score.
+pub(crate) fn score(found: Found<'_>) -> Result<Option<f64>, Flaw> {
+    let number = match found.value {
+        Value::String(text) if text.trim().is_empty() => return Ok(None),
+        Value::String(text) => text.trim().parse().ok(),
+        value => value.as_f64(),
+    };
+    let number = number.filter(|number| number.is_finite());
+    number.map(Some).ok_or_else(|| wrong_type(found.name, found.value, "a finite number"))
+}
+
+/// A label: a boolean, 1 for desirable, 0 or -1 for undesirable, or text that says one of these.
+pub(crate) fn label(found: Found<'_>) -> Result<bool, Flaw> {
+    let label = match found.value {
+        Value::Bool(label) => Some(*label),
+        Value::Number(number) => sign(number.as_f64()),
+        Value::String(text) => match text.trim().to_ascii_lowercase().as_str() {
+            "true" | "yes" | "up" | "desirable" | "chosen" => Some(true),
+            "false" | "no" | "down" | "undesirable" | "rejected" => Some(false),
+            text => sign(text.parse().ok()),
+        },
+        _ => None,
+    };
+    label.ok_or_else(|| Flaw {
+        reason: Reason::BadValue,
+        detail: format!(
+            "`{}` is {}, expected true or false (or 1 and 0, yes and no, up and down)",
+            found.name,
+            excerpt(&found.value.to_string())
+        ),
+    })
+}
+
+fn sign(number: Option<f64>) -> Option<bool> {
+    number.and_then(|number| match number {
+        1.0 => Some(true),
+        0.0 | -1.0 => Some(false),
+        _ => None,
+    })
+}
+
+/// A completion without score or label. Where its turns begin with those of the prompt, as in chats written out in
+/// full, these go.
+pub(crate) fn completion(found: Found<'_>, prompt: &[Message]) -> Result<RawCompletion, Flaw> {
+    let mut messages = turns(found.name, found.value, "assistant")?;
+    if messages.len() > prompt.len() && messages.starts_with(prompt) {
+        messages.drain(..prompt.len());
+    }
+    match messages.as_slice() {
+        [only] if only.role == "assistant" => Ok(RawCompletion { messages, score: None, label: None }),
+        _ => Err(Flaw {
+            reason: Reason::NoAssistantTurn,
+            detail: format!(
+                "`{}` is not one assistant turn, with or without the prompt before it",
+                found.name
+            ),
+        }),
+    }
+}
+
+/// Splits a conversation at its last turn, which is the assistant's.
+pub(crate) fn split_last(name: &str, mut turns: Vec<Message>) -> Result<(Vec<Message>, Message), Flaw> {
+    match turns.pop() {
+        Some(last) if last.role == "assistant" => Ok((turns, last)),
+        _ => Err(Flaw {
+            reason: Reason::HumanTurnLast,
+            detail: format!("`{name}` does not end with an assistant turn"),
+        }),
+    }
+}

@@ -1,0 +1,232 @@
+//! The files of a source: one file, or all files of data below a folder, each with the split that its name says.
+
+use std::path::{Path, PathBuf};
+
+use prospect_core::files::hash_file;
+use serde::Serialize;
+
+use crate::{DataError, InputFile, Split};
+
+/// A file found and hashed. Its place is not part of what names the dataset; what is in it and what its folder says is.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Input {
+    #[serde(skip)]
+    pub(crate) path: PathBuf,
+    /// The folder it lies in, where that is below the source's own; else empty.
+    pub(crate) folder: String,
+    pub(crate) split: Option<Split>,
+    blake3: String,
+    /// Its address on the Hub, at the commit that was read.
+    #[serde(skip)]
+    address: Option<String>,
+}
+
+/// What the words in a file's name say of its split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Word {
+    Train,
+    Test,
+    Validation,
+}
+
+/// The files of a source, and what a user should know about how they were chosen.
+#[derive(Debug, Default)]
+pub(crate) struct Inputs {
+    pub(crate) files: Vec<Input>,
+    pub(crate) warnings: Vec<String>,
+}
+
+const EXTENSIONS: [&str; 5] = ["jsonl", "json", "csv", "tsv", "parquet"];
+
+impl Input {
+    /// Its name, without folders.
+    pub(crate) fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// What the manifest says of it.
+    pub(crate) fn describe(&self) -> InputFile {
+        let Self { split, blake3, address, .. } = self;
+        InputFile { name: self.name(), split: *split, blake3: blake3.clone(), address: address.clone() }
+    }
+}
+
+/// Finds and hashes the files at `path`, which is where `address` was found. Of a folder's files those are taken whose
+/// folder (the name of the one they lie in, empty at the top) is `wanted`.
+pub(crate) fn find(address: &str, path: &Path, wanted: impl Fn(&str) -> bool) -> Result<Inputs, DataError> {
+    if !path.is_dir() {
+        let file = Input {
+            path: path.to_owned(),
+            folder: String::new(),
+            split: None,
+            blake3: hash_file(path)?,
+            address: pinned(address, path),
+        };
+        return Ok(Inputs { files: vec![file], warnings: Vec::new() });
+    }
+    let fail = |message: String| DataError::Folder { folder: path.to_owned(), message };
+    let mut found = Vec::new();
+    walk(path, &mut found)?;
+    found.retain(|file| wanted(&folder(path, file)));
+    if let Some((one, other)) =
+        found.iter().zip(found.iter().skip(1)).find(|(one, other)| stem(one) == stem(other))
+    {
+        let names = [one, other].map(|file| file.strip_prefix(path).unwrap_or(file).display().to_string());
+        return Err(fail(format!("holds both {} and {}; exactly one is needed", names[0], names[1])));
+    }
+    if found.is_empty() {
+        return Err(fail(format!(
+            "holds no file of data that is wanted ({}, or with .gz)",
+            EXTENSIONS.join(", ")
+        )));
+    }
+    let words: Vec<Option<Word>> = found.iter().map(|file| word(path, file)).collect();
+    let has = |word| words.contains(&Some(word));
+    let held_out = if has(Word::Test) { Word::Test } else { Word::Validation };
+    let mut warnings = Vec::new();
+    // Without both a training and a held-out file the words in the names split nothing.
+    let splits = has(Word::Train) && has(held_out);
+    if splits && let Some(index) = words.iter().position(Option::is_none) {
+        let name = found[index].strip_prefix(path).unwrap_or(&found[index]).display().to_string();
+        return Err(fail(format!(
+            "{name} has neither train, test nor validation in its name, and others have"
+        )));
+    }
+    if splits && held_out == Word::Test && has(Word::Validation) {
+        warnings.push("validation files are left out: the source has a test split".to_owned());
+    }
+    let mut files = Vec::new();
+    for (file, word) in found.into_iter().zip(words) {
+        let split = match word {
+            Some(Word::Train) => Split::Train,
+            Some(Word::Validation) if splits && held_out == Word::Test => continue,
+            _ => Split::Test,
+        };
+        files.push(Input {
+            folder: folder(path, &file),
+            split: splits.then_some(split),
+            blake3: hash_file(&file)?,
+            address: pinned(address, &file),
+            path: file,
+        });
+    }
+    Ok(Inputs { files, warnings })
+}
+
+/// Every file of data below a folder, sorted, without hidden ones.
+fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), DataError> {
+    let mut entries: Vec<PathBuf> =
+        fs_err::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    entries.sort();
+    for path in entries {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with('.') {
+            continue;
+        }
+        if path.is_dir() {
+            walk(&path, found)?;
+        } else if extension(&name).is_some_and(|extension| EXTENSIONS.contains(&extension)) {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// The extension under `.gz`.
+fn extension(name: &str) -> Option<&str> {
+    let name = name.strip_suffix(".gz").unwrap_or(name);
+    name.rsplit_once('.').map(|(_, extension)| extension)
+}
+
+/// The path without the extensions that say how it is written.
+fn stem(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    path.with_file_name(name.rsplit_once('.').map_or(name, |(stem, _)| stem))
+}
+
+/// The name of the folder a file lies in, empty for the source's own folder.
+fn folder(root: &Path, file: &Path) -> String {
+    let parent = file.parent().and_then(|parent| parent.strip_prefix(root).ok());
+    parent.and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The split that a file's name says, or else that of a folder above it.
+fn word(root: &Path, file: &Path) -> Option<Word> {
+    let parts = stem(file);
+    let parts = parts.strip_prefix(root).unwrap_or(&parts).to_string_lossy().to_lowercase();
+    parts.rsplit('/').find_map(|part| {
+        part.rsplit(|letter: char| !letter.is_ascii_alphanumeric()).find_map(|word| match word {
+            "train" | "training" => Some(Word::Train),
+            "test" => Some(Word::Test),
+            "validation" | "valid" | "val" | "dev" | "eval" => Some(Word::Validation),
+            _ => None,
+        })
+    })
+}
+
+/// The address of a file at the commit that the Hub's cache keeps it under: `.../snapshots/COMMIT/PATH`.
+fn pinned(address: &str, path: &Path) -> Option<String> {
+    let (repository, _) = address.strip_prefix("hf://").and(address.split_once('@'))?;
+    let path = path.to_string_lossy();
+    let (_, below) = path.rsplit_once("/snapshots/")?;
+    Some(format!("{repository}@{below}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder_of(names: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for name in names {
+            let path = folder.path().join(name);
+            fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+            fs_err::write(path, name).unwrap();
+        }
+        folder
+    }
+
+    fn splits(names: &[&str]) -> Result<Vec<(String, Option<Split>)>, String> {
+        let folder = folder_of(names);
+        let found = find("", folder.path(), |_| true).map_err(|error| error.to_string())?;
+        Ok(found.files.iter().map(|file| (file.name(), file.split)).collect())
+    }
+
+    #[test]
+    fn names_and_folders_say_the_split() {
+        let (train, test) = (Some(Split::Train), Some(Split::Test));
+        let names = [
+            "README.md",
+            "a/train.json",
+            "a/validation.json",
+            "a/test.json.gz",
+            "b/test-00000-of-00001.parquet",
+        ];
+        let found = splits(&names).unwrap();
+        let found: Vec<_> = found.iter().map(|(name, split)| (name.as_str(), *split)).collect();
+        assert_eq!(
+            found,
+            [("test.json.gz", test), ("train.json", train), ("test-00000-of-00001.parquet", test)]
+        );
+        let found = splits(&["train/0.jsonl", "dev/0.jsonl"]).unwrap();
+        assert_eq!(found.iter().map(|(_, split)| *split).collect::<Vec<_>>(), [test, train]);
+    }
+
+    #[test]
+    fn files_without_both_splits_have_none_and_ambiguous_folders_are_refused() {
+        assert!(splits(&["train-a.csv", "train-b.csv"]).unwrap().iter().all(|(_, split)| split.is_none()));
+        assert!(splits(&["a.csv", "b.csv"]).unwrap().iter().all(|(_, split)| split.is_none()));
+        assert!(splits(&["train.jsonl", "train.jsonl.gz"]).unwrap_err().contains("holds both"));
+        assert!(splits(&["train.jsonl", "test.jsonl", "more.jsonl"]).unwrap_err().contains("more.jsonl"));
+        assert!(splits(&["README.md"]).unwrap_err().contains("no file of data"));
+    }
+
+    #[test]
+    fn a_file_from_the_hub_is_named_by_its_commit() {
+        let path = Path::new("/c/datasets--org--name/snapshots/0123abc/data/train.json");
+        let address = pinned("hf://datasets/org/name@main/data", path);
+        assert_eq!(address.as_deref(), Some("hf://datasets/org/name@0123abc/data/train.json"));
+        assert_eq!(pinned("data", path), None);
+    }
+}

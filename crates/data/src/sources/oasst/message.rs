@@ -1,0 +1,126 @@
+//! One line of OpenAssistant's files: a message, or a tree of them.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+
+use crate::{
+    raw::{Flaw, Reason},
+    sources::{json, text::excerpt},
+};
+
+/// A message and what people said of it.
+#[derive(Debug, Clone)]
+pub(super) struct Message {
+    pub(super) id: String,
+    pub(super) parent: Option<String>,
+    /// Trimmed.
+    pub(super) text: String,
+    /// Whether the assistant speaks, and not the prompter.
+    pub(super) assistant: bool,
+    pub(super) lang: Option<String>,
+    pub(super) review_result: Option<bool>,
+    pub(super) deleted: bool,
+    pub(super) synthetic: bool,
+    /// 0 is best.
+    pub(super) rank: Option<i64>,
+    ratings: Option<Ratings>,
+}
+
+/// What a line holds.
+pub(super) enum Line {
+    Message(Box<Message>),
+    /// The messages of a tree, each after the one it answers.
+    Tree(Vec<Message>),
+}
+
+/// A message, or a tree with the message at its root as `prompt`.
+#[derive(Debug, Deserialize)]
+struct Raw {
+    message_id: Option<String>,
+    parent_id: Option<String>,
+    text: Option<String>,
+    role: Option<String>,
+    lang: Option<String>,
+    review_result: Option<bool>,
+    deleted: Option<bool>,
+    synthetic: Option<bool>,
+    rank: Option<i64>,
+    labels: Option<Ratings>,
+    replies: Option<Vec<Raw>>,
+    prompt: Option<Box<Raw>>,
+}
+
+/// Mean ratings by name, from 0 to 1: as columns in flat files, as a map in trees.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+enum Ratings {
+    Columns { name: Vec<String>, value: Vec<Option<f64>> },
+    Map(HashMap<String, Rating>),
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Rating {
+    value: Option<f64>,
+}
+
+impl Message {
+    /// The mean rating of this name.
+    pub(super) fn rating(&self, wanted: &str) -> Option<f64> {
+        match self.ratings.as_ref()? {
+            Ratings::Columns { name, value } => {
+                name.iter().zip(value).find(|(name, _)| *name == wanted).and_then(|(_, value)| *value)
+            }
+            Ratings::Map(ratings) => ratings.get(wanted)?.value,
+        }
+    }
+
+    fn new(raw: Raw, parent: Option<String>) -> Result<Self, Flaw> {
+        let need = |field: Option<String>, name: &str| {
+            field.ok_or_else(|| Flaw {
+                reason: Reason::MissingField,
+                detail: format!("a message has no `{name}`"),
+            })
+        };
+        let role = need(raw.role, "role")?;
+        let assistant = match role.as_str() {
+            "assistant" => true,
+            "prompter" => false,
+            _ => {
+                let detail = format!("role {}, expected prompter or assistant", excerpt(&role));
+                return Err(Flaw { reason: Reason::UnknownRole, detail });
+            }
+        };
+        Ok(Self {
+            id: need(raw.message_id, "message_id")?,
+            parent,
+            text: need(raw.text, "text")?.trim().to_owned(),
+            assistant,
+            lang: raw.lang,
+            review_result: raw.review_result,
+            deleted: raw.deleted.unwrap_or_default(),
+            synthetic: raw.synthetic.unwrap_or_default(),
+            rank: raw.rank,
+            ratings: raw.labels,
+        })
+    }
+}
+
+/// Reads a line.
+pub(super) fn parse(record: &[u8]) -> Result<Line, Flaw> {
+    let mut raw: Raw = json::parse(record)?;
+    let Some(root) = raw.prompt.take() else {
+        let parent = raw.parent_id.take();
+        return Ok(Line::Message(Box::new(Message::new(raw, parent)?)));
+    };
+    let mut messages = Vec::new();
+    // The nesting says who answers whom.
+    let mut next = vec![(*root, None)];
+    while let Some((mut raw, parent)) = next.pop() {
+        let replies = raw.replies.take().unwrap_or_default();
+        let id = raw.message_id.clone();
+        next.extend(replies.into_iter().rev().map(|reply| (reply, id.clone())));
+        messages.push(Message::new(raw, parent)?);
+    }
+    Ok(Line::Tree(messages))
+}

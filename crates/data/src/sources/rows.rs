@@ -1,0 +1,208 @@
+//! Sources in which every record stands for itself: records are parsed side by side and handed on in order.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use crate::{
+    DataError, Message, Split,
+    raw::{Flaw, RawCompletion, RawGroup, RawRow, Reason, Remark, Sink},
+    records::for_each_record,
+    sources::{Input, text::excerpt},
+};
+
+/// A record and where it stands.
+pub(crate) struct Record<'a> {
+    /// The bytes of a JSON object.
+    pub(crate) bytes: &'a [u8],
+    /// The split of its file.
+    pub(crate) split: Option<Split>,
+    /// Its number among all records of the source, from 0.
+    pub(crate) number: u64,
+}
+
+/// How a source writes a record.
+pub(crate) trait Format: Sync {
+    /// Takes one record apart. A source of many kinds of rows gives several prompts for one, or none.
+    fn parse(&self, record: &Record<'_>) -> Parsed;
+}
+
+/// What became of a record.
+#[derive(Debug)]
+pub(crate) struct Parsed {
+    pub(crate) drafts: Result<Vec<Draft>, Vec<Flaw>>,
+    pub(crate) remarks: Vec<Remark>,
+}
+
+/// A group that does not know yet which source and file it is from.
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    /// What the `domain` column says; the source's own domain if the record does not say.
+    pub(crate) domain: Option<String>,
+    pub(crate) prompt: Vec<Message>,
+    pub(crate) completions: Vec<RawCompletion>,
+    pub(crate) pairs: Vec<(usize, usize)>,
+}
+
+/// What all groups of a source have in common.
+pub(crate) struct Common<'a> {
+    pub(crate) source: Arc<str>,
+    pub(crate) domain: Arc<str>,
+    /// The domains to keep; all if empty.
+    pub(crate) domains: &'a [String],
+}
+
+impl Parsed {
+    /// A record that cannot be used.
+    pub(crate) fn rejected(flaws: Vec<Flaw>) -> Self {
+        Self { drafts: Err(flaws), remarks: Vec::new() }
+    }
+
+    /// A record that is left out.
+    pub(crate) fn filtered(why: &'static str) -> Self {
+        Self { drafts: Ok(Vec::new()), remarks: vec![Remark::Filtered(why)] }
+    }
+}
+
+impl From<Result<Draft, Flaw>> for Parsed {
+    /// Checks a draft and remarks on it.
+    fn from(draft: Result<Draft, Flaw>) -> Self {
+        match draft {
+            Err(flaw) => Self::rejected(vec![flaw]),
+            Ok(draft) => match draft.flaws() {
+                flaws if flaws.is_empty() => Self { remarks: draft.remarks(), drafts: Ok(vec![draft]) },
+                flaws => Self::rejected(flaws),
+            },
+        }
+    }
+}
+
+impl Draft {
+    /// What makes the whole of it unusable.
+    pub(crate) fn flaws(&self) -> Vec<Flaw> {
+        let mut flaws = Vec::new();
+        if self.prompt.iter().all(|turn| turn.content.is_empty()) {
+            flaws.push(Flaw { reason: Reason::EmptyPrompt, detail: "the prompt is empty".to_owned() });
+        }
+        for (index, completion) in self.completions.iter().enumerate() {
+            if completion.messages.iter().all(|turn| turn.content.is_empty()) {
+                let detail = format!("{} is empty", self.side(index));
+                flaws.push(Flaw { reason: Reason::EmptyCompletion, detail });
+            }
+        }
+        for (chosen, rejected) in &self.pairs {
+            if let (Some(chosen), Some(rejected)) =
+                (self.completions.get(*chosen), self.completions.get(*rejected))
+                && chosen.messages == rejected.messages
+                && let Some(turn) = chosen.messages.iter().find(|turn| !turn.content.is_empty())
+            {
+                let detail = format!("both sides are {}", excerpt(&turn.content));
+                flaws.push(Flaw { reason: Reason::IdenticalCompletions, detail });
+            }
+        }
+        flaws
+    }
+
+    /// How messages call a completion.
+    fn side(&self, index: usize) -> String {
+        match (self.pairs.as_slice(), self.completions.len()) {
+            ([(chosen, _)], 2) => (if index == *chosen { "chosen" } else { "rejected" }).to_owned(),
+            (_, 1) => "the completion".to_owned(),
+            _ => format!("completion {}", index + 1),
+        }
+    }
+
+    /// What is odd about it.
+    pub(crate) fn remarks(&self) -> Vec<Remark> {
+        let completion_role = self.completions.first().and_then(|first| first.messages.first());
+        let roles: Vec<_> =
+            self.prompt.iter().chain(completion_role).map(|turn| turn.role.as_str()).collect();
+        let consecutive = roles.windows(2).any(|two| two[0] == two[1]);
+        let empty = self.prompt.iter().any(|turn| turn.content.is_empty());
+        let equal = self.pairs.iter().any(|(chosen, rejected)| {
+            let score = |index: &usize| self.completions.get(*index).and_then(|completion| completion.score);
+            score(chosen).is_some() && score(chosen) == score(rejected)
+        });
+        [
+            consecutive.then_some(Remark::Noted("consecutive_turns")),
+            empty.then_some(Remark::Noted("empty_prompt_turn")),
+            equal.then_some(Remark::Noted("equal_scores")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    /// Makes it a group of a source.
+    pub(crate) fn group(self, split: Option<Split>, common: &Common<'_>) -> RawGroup {
+        let Self { domain, prompt, completions, pairs } = self;
+        let domain = domain.map_or_else(|| common.domain.clone(), Arc::from);
+        RawGroup { split, source: common.source.clone(), domain, prompt, completions, pairs }
+    }
+}
+
+impl Common<'_> {
+    /// Whether a domain is kept.
+    pub(crate) fn wants(&self, domain: &str) -> bool {
+        self.domains.is_empty() || self.domains.iter().any(|wanted| wanted == domain)
+    }
+}
+
+/// Records parsed at a time: so many, or so many bytes of them.
+const BATCH: (usize, usize) = (1024, 1 << 20);
+
+/// Reads the records of a file. Returns how many.
+pub(crate) fn read(
+    file: &Input,
+    format: &dyn Format,
+    common: &Common<'_>,
+    before: u64,
+    into: &mut dyn Sink,
+) -> Result<u64, DataError> {
+    let name: Arc<str> = file.name().into();
+    let mut number = before;
+    let mut batch = Batch::default();
+    let mut flush = |batch: &mut Batch| {
+        let parse = |(line, number, record): &(usize, u64, Result<Vec<u8>, Flaw>)| {
+            let parsed = match record {
+                Ok(bytes) => format.parse(&Record { bytes, split: file.split, number: *number }),
+                Err(flaw) => Parsed::rejected(vec![flaw.clone()]),
+            };
+            row(parsed, &name, *line, file.split, common)
+        };
+        let rows = batch.records.par_iter().map(parse).collect();
+        *batch = Batch::default();
+        into.rows(rows)
+    };
+    let notes = for_each_record(&file.path, &mut |line, record| {
+        batch.bytes += record.as_ref().map_or(0, |bytes| bytes.len());
+        batch.records.push((line, number, record.map(<[u8]>::to_vec)));
+        number += 1;
+        if batch.records.len() >= BATCH.0 || batch.bytes >= BATCH.1 { flush(&mut batch) } else { Ok(()) }
+    })?;
+    flush(&mut batch)?;
+    into.remark(Remark::Repaired("byte_order_mark"), notes.byte_order_mark.into());
+    into.remark(Remark::Repaired("blank_line"), notes.blank_lines);
+    Ok(number - before)
+}
+
+#[derive(Default)]
+struct Batch {
+    bytes: usize,
+    /// Line, number and bytes of each record.
+    records: Vec<(usize, u64, Result<Vec<u8>, Flaw>)>,
+}
+
+fn row(parsed: Parsed, file: &Arc<str>, line: usize, split: Option<Split>, common: &Common<'_>) -> RawRow {
+    let Parsed { drafts, mut remarks } = parsed;
+    let outcome = drafts.map(|drafts| {
+        let mut groups: Vec<RawGroup> = drafts.into_iter().map(|draft| draft.group(split, common)).collect();
+        let before = groups.len();
+        groups.retain(|group| common.wants(&group.domain));
+        if groups.len() < before {
+            remarks = vec![Remark::Filtered("other_domain")];
+        }
+        groups
+    });
+    RawRow { file: file.clone(), line, outcome, remarks }
+}

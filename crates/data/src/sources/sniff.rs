@@ -1,0 +1,112 @@
+//! What kind of feedback a file holds, told from its first records.
+
+use std::{io, path::Path};
+
+use serde_json::Value;
+
+use crate::{
+    DataError,
+    records::for_each_record,
+    sources::{
+        Columns, Field, Kind,
+        json::{self, Object},
+    },
+};
+
+/// Records looked at before giving up.
+const LOOKED_AT: usize = 32;
+
+/// The kind of a file, and by which keys it was told.
+pub(crate) fn sniff(path: &Path, columns: &Columns) -> Result<(Kind, String), DataError> {
+    let (mut kind, mut seen, mut found) = (None, 0, "it is empty".to_owned());
+    let read = for_each_record(path, &mut |_, record| {
+        seen += 1;
+        match record.and_then(json::parse::<Object>) {
+            Ok(object) => {
+                let keys: Vec<&str> = object.0.keys().map(String::as_str).collect();
+                found = format!("keys {}", keys.join(", "));
+                kind = judge(&object, columns);
+            }
+            Err(flaw) => found = flaw.detail,
+        }
+        // There is no gentler way to stop than an error, which is looked at only where nothing was told.
+        if kind.is_some() || seen == LOOKED_AT { Err(io::Error::other("enough").into()) } else { Ok(()) }
+    });
+    match (kind, read) {
+        (Some(kind), _) => Ok((kind, found)),
+        (None, Err(error)) if seen < LOOKED_AT => Err(error),
+        _ => Err(DataError::UnknownKind { file: path.to_owned(), found }),
+    }
+}
+
+fn judge(object: &Object, columns: &Columns) -> Option<Kind> {
+    let key = |key: &str| object.0.get(key);
+    let has = |field| columns.find(object, field).is_some();
+    if key("history").is_some() && key("human_ref_A").is_some() {
+        return Some(Kind::Shp);
+    }
+    let tree = key("message_tree_id").is_some() && key("prompt").is_some_and(Value::is_object);
+    if tree || (key("message_id").is_some() && key("text").is_some() && key("role").is_some()) {
+        return Some(Kind::Oasst);
+    }
+    if has(Field::Chosen) && has(Field::Rejected) {
+        let transcript = |key: &str| {
+            object.0.get(key).and_then(Value::as_str).is_some_and(|text| text.contains("\n\nAssistant:"))
+        };
+        let hh = !has(Field::Prompt)
+            && !has(Field::Conversation)
+            && transcript("chosen")
+            && transcript("rejected");
+        return Some(if hh { Kind::Hh } else { Kind::Pairs });
+    }
+    if has(Field::Completions) {
+        return Some(Kind::Scores);
+    }
+    let judged = has(Field::Completion) || has(Field::Conversation);
+    match (judged, has(Field::Label), has(Field::Score)) {
+        (true, true, _) => Some(Kind::Labels),
+        (true, false, true) => Some(Kind::Scores),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn each_kind_is_told_by_its_keys() {
+        for (record, kind) in [
+            (
+                json!({"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant: c"}),
+                Some(Kind::Hh),
+            ),
+            (json!({"prompt": "p", "chosen": "\n\nAssistant: b", "rejected": "c"}), Some(Kind::Pairs)),
+            (json!({"history": "h", "human_ref_A": "a", "human_ref_B": "b", "labels": 1}), Some(Kind::Shp)),
+            (json!({"message_id": "m", "text": "t", "role": "prompter"}), Some(Kind::Oasst)),
+            (json!({"message_tree_id": "m", "prompt": {}}), Some(Kind::Oasst)),
+            (json!({"prompt": "p", "completion": "c", "label": true}), Some(Kind::Labels)),
+            (json!({"messages": [], "label": true}), Some(Kind::Labels)),
+            (json!({"prompt": "p", "completion": "c", "score": 1}), Some(Kind::Scores)),
+            (json!({"instruction": "p", "completions": []}), Some(Kind::Scores)),
+            (json!({"prompt": "p", "completion": "c"}), None),
+        ] {
+            let Value::Object(map) = record.clone() else { panic!() };
+            assert_eq!(judge(&Object(map), &Columns::default()), kind, "{record}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_tells_nothing_is_an_error_with_its_keys() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (text, found) in
+            [("{\"a\": 1, \"b\": 2}\n", "keys a, b"), ("", "it is empty"), ("hello\n", "expected value")]
+        {
+            fs_err::write(file.path(), text).unwrap();
+            let error = sniff(file.path(), &Columns::default()).unwrap_err().to_string();
+            assert!(error.contains(found) && error.contains("source.kind"), "{error}");
+        }
+    }
+}

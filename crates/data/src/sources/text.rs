@@ -1,0 +1,14 @@
+//! Short pieces of text for messages.
+
+/// The beginning of a text.
+pub(crate) fn head(text: &str) -> &str {
+    const LONGEST: usize = 80;
+    text.char_indices().nth(LONGEST).map_or(text, |(end, _)| &text[..end])
+}
+
+/// Quotes the beginning of a text, on one line.
+pub(crate) fn excerpt(text: &str) -> String {
+    let head = head(text);
+    let dots = if head.len() < text.len() { "…" } else { "" };
+    format!("{head:?}{dots}")
+}

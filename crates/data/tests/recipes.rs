@@ -1,0 +1,156 @@
+//! Every recipe that ships, on small local files in the layout of its source.
+
+#![cfg(test)]
+
+use std::path::{Path, PathBuf};
+
+use prospect_core::config::Document;
+use prospect_data::{Manifest, PipelineFile, Split, prepare, read_binary, read_pairs};
+use serde_json::json;
+
+fn write(root: &Path, name: &str, rows: &[serde_json::Value]) {
+    let path = root.join(name);
+    fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+    let lines: Vec<String> = rows.iter().map(ToString::to_string).collect();
+    fs_err::write(path, lines.join("\n")).unwrap();
+}
+
+/// The layout of each source on the Hub, below a folder with the name of its repository.
+fn hub() -> tempfile::TempDir {
+    let hub = tempfile::tempdir().unwrap();
+    let root = hub.path();
+    for split in ["train", "test"] {
+        for folder in [
+            "harmless-base",
+            "helpful-base",
+            "helpful-online",
+            "helpful-rejection-sampled",
+            "red-team-attempts",
+        ] {
+            let side = |text: &str| format!("\n\nHuman: {split} {folder}?\n\nAssistant: {text}");
+            write(
+                root,
+                &format!("hh-rlhf/{folder}/{split}.jsonl"),
+                &[json!({"chosen": side("yes"), "rejected": side("no")})],
+            );
+        }
+    }
+    for split in ["train", "validation", "test"] {
+        for domain in ["askdocs", "legaladvice"] {
+            let rows: Vec<_> = (0..7)
+                .map(|n| {
+                    json!({"post_id": domain, "domain": format!("{domain}_{split}"), "history": format!("{split} {domain}?"),
+                        "human_ref_A": format!("a{n}"), "human_ref_B": format!("b{n}"), "labels": 1,
+                        "score_A": if n == 0 { 3 } else { 8 }, "score_B": 2})
+                })
+                .collect();
+            write(root, &format!("SHP/{domain}/{split}.json"), &rows);
+        }
+    }
+    for split in ["train", "validation"] {
+        let message = |id: &str, parent: Option<&str>, rank: Option<i64>| {
+            let role = if rank.is_some() { "assistant" } else { "prompter" };
+            json!({"message_id": id, "parent_id": parent, "text": format!("{split} {id}"), "role": role, "lang": "en", "rank": rank})
+        };
+        let rows = [
+            message("p", None, None),
+            message("c", Some("p"), Some(2)),
+            message("b", Some("p"), Some(1)),
+            message("a", Some("p"), Some(0)),
+        ];
+        write(root, &format!("oasst1/data/{split}.jsonl"), &rows);
+    }
+    let scored = |n: usize| {
+        let completion =
+            |text: &str, score: f64| json!({"model": "m", "response": text, "overall_score": score});
+        json!({"instruction": format!("q{n}"), "completions": [completion("a", 8.5), completion("b", 4.0), completion("c", 7.0)]})
+    };
+    write(root, "UltraFeedback/some.jsonl", &(0..20).map(scored).collect::<Vec<_>>());
+    hub
+}
+
+/// Runs a recipe that ships with its addresses looked up below `hub`.
+fn run(name: &str, hub: &Path) -> (Manifest, tempfile::TempDir) {
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../pipelines").join(name);
+    let file: PipelineFile = Document::open(&recipe).unwrap().read().unwrap();
+    let local = |address: &str| {
+        let (repository, path) = address.split_once('@').unwrap();
+        let name = repository.rsplit('/').next().unwrap();
+        Ok(hub.join(name).join(path.split_once('/').map_or("", |(_, path)| path)))
+    };
+    let out = tempfile::tempdir().unwrap();
+    let manifest = prepare(&file.resolve(&local).unwrap(), &out.path().join("out")).unwrap();
+    (manifest, out)
+}
+
+#[test]
+fn every_recipe_runs_on_local_files() {
+    let hub = hub();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../pipelines");
+    let mut names: Vec<PathBuf> =
+        fs_err::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.sort();
+    let mut ran = Vec::new();
+    for path in names {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let (manifest, out) = run(name, hub.path());
+        let (train, test) = (manifest.train, manifest.test);
+        let rows = read_binary(&out.path().join("out"), Split::Train).unwrap();
+        assert_eq!(rows.len() as u64, train.n_desirable + train.n_undesirable, "{name}");
+        ran.push((
+            name.trim_end_matches(".yaml").to_owned(),
+            train.pairs,
+            test.pairs,
+            manifest.reading.rejected,
+        ));
+    }
+    let ran: Vec<_> =
+        ran.iter().map(|(name, train, test, bad)| (name.as_str(), *train, *test, *bad)).collect();
+    // SHP: 7 rows a file, one under the ratio, five a post. OASST: adjacent ranks.
+    let expected = [
+        ("all", 4 + 10 + 2, 4 + 14 + 2, 0),
+        ("domains-legal", 5, 7, 0),
+        ("domains-medical", 5, 7, 0),
+        ("hh", 1, 1, 0),
+        ("oasst", 2, 2, 0),
+        ("shp", 10, 14, 0),
+        ("synthetic", 480, 120, 0),
+        ("ultrafeedback-binary", 18, 2, 0),
+    ];
+    assert_eq!(ran, expected);
+}
+
+#[test]
+fn a_mix_keeps_source_and_domain_of_every_row() {
+    let hub = hub();
+    let (_, out) = run("all.yaml", hub.path());
+    let mut origins: Vec<(String, String)> = read_pairs(&out.path().join("out"), Split::Train)
+        .unwrap()
+        .into_iter()
+        .map(|pair| (pair.source, pair.domain))
+        .collect();
+    origins.dedup();
+    let origins: Vec<_> = origins.iter().map(|(source, domain)| (source.as_str(), domain.as_str())).collect();
+    let expected = [
+        ("hh", "harmless-base"),
+        ("hh", "helpful-base"),
+        ("hh", "helpful-online"),
+        ("hh", "helpful-rejection-sampled"),
+        ("shp", "askdocs"),
+        ("shp", "legaladvice"),
+        ("oasst", "oasst"),
+    ];
+    assert_eq!(origins, expected);
+}
+
+#[test]
+fn scores_become_thumbs_by_the_mean_of_their_prompt() {
+    let hub = hub();
+    let (manifest, out) = run("ultrafeedback-binary.yaml", hub.path());
+    // Of 8.5, 4 and 7 (mean 6.5) two are desirable.
+    assert_eq!((manifest.train.n_desirable, manifest.train.n_undesirable), (36, 18));
+    let rows = read_binary(&out.path().join("out"), Split::Test).unwrap();
+    assert!(rows.iter().all(|row| row.label == (row.score.unwrap() >= 6.5)));
+    let pairs = read_pairs(&out.path().join("out"), Split::Test).unwrap();
+    assert!(pairs.iter().all(|pair| (pair.score_chosen, pair.score_rejected) == (Some(8.5), Some(4.0))));
+}
