@@ -1,85 +1,160 @@
 //! Puts a decoder together from weights, makes parts of it trainable, and takes adapters into the base.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use prospect_core::draw::Draw;
 
 use crate::{
     Architecture, Decoder, ModelError,
-    layers::{Block, Head, Linear, Norm},
+    architecture::NormKind,
+    layers::{Attention, Block, Head, HeadNorms, Linear, Mlp, Norm, Projections},
     parameters::{Parameters, Weight},
     recipe::Lora,
     weights::{Weights, normal},
 };
 
+/// Takes layers from a source of weights.
+struct Builder<'a> {
+    architecture: &'a Architecture,
+    weights: &'a mut dyn Weights,
+}
+
+impl Builder<'_> {
+    fn weight(&mut self, module: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
+        self.weights.get(&format!("{module}.weight"), shape)
+    }
+
+    fn bias(&mut self, module: &str, width: usize) -> Result<Tensor, ModelError> {
+        self.weights.get(&format!("{module}.bias"), &[width])
+    }
+
+    fn linear(&mut self, module: &str, shape: [usize; 2], bias: bool) -> Result<Linear, ModelError> {
+        let weight = self.weight(module, &shape)?;
+        let bias = if bias { Some(self.bias(module, shape[0])?) } else { None };
+        Ok(Linear::frozen(weight, bias))
+    }
+
+    fn norm(&mut self, module: &str, kind: NormKind, width: usize) -> Result<Norm, ModelError> {
+        let weight = Weight::Frozen(self.weight(module, &[width])?);
+        let bias = match kind {
+            NormKind::Rms => None,
+            NormKind::Layer => Some(Weight::Frozen(self.bias(module, width)?)),
+        };
+        Ok(Norm { weight, bias, epsilon: self.architecture.epsilon })
+    }
+
+    fn block(&mut self, layer: usize) -> Result<Block, ModelError> {
+        let a = self.architecture;
+        let names = a.names();
+        let of_block = |module: &str| names.of_block(layer, module);
+        let (query, key) = (a.query_heads * a.head_dim, a.key_heads * a.head_dim);
+        let mut projection = |name: &str, output: usize| {
+            self.linear(&of_block(name), [output, a.hidden], a.biases.projections)
+        };
+        let projections = match names.projections {
+            Projections::Separate([q, k, v]) => {
+                Projections::Separate([projection(q, query)?, projection(k, key)?, projection(v, key)?])
+            }
+            Projections::Fused(name) => Projections::Fused(projection(name, query + 2 * key)?),
+        };
+        let output = self.linear(&of_block(names.output), [a.hidden, query], a.biases.output)?;
+        let mut norm = |name: &str| self.norm(&of_block(name), NormKind::Rms, a.head_dim);
+        let norms = if a.head_norms {
+            Some(HeadNorms { query: norm(names.query_norm)?, key: norm(names.key_norm)? })
+        } else {
+            None
+        };
+        let (wide, narrow) = ([a.intermediate, a.hidden], [a.hidden, a.intermediate]);
+        let mut linear = |name: &str, shape| self.linear(&of_block(name), shape, a.biases.mlp);
+        let mlp = match names.mlp {
+            Mlp::Gated([gate, up, down]) => {
+                Mlp::Gated([linear(gate, wide)?, linear(up, wide)?, linear(down, narrow)?])
+            }
+            Mlp::Plain([up, down], gelu) => Mlp::Plain([linear(up, wide)?, linear(down, narrow)?], gelu),
+        };
+        Ok(Block {
+            attention_norm: self.norm(&of_block(names.attention_norm), a.norm, a.hidden)?,
+            attention: Attention { projections, norms, output },
+            mlp_norm: self.norm(&of_block(names.mlp_norm), a.norm, a.hidden)?,
+            mlp,
+            residual: a.residual,
+        })
+    }
+}
+
 impl Decoder {
     /// A decoder of frozen weights.
     pub(crate) fn frozen(architecture: Architecture, weights: &mut dyn Weights) -> Result<Self, ModelError> {
         let a = &architecture;
-        let (query, key) = (a.query_heads * a.head_dim, a.key_heads * a.head_dim);
-        let embedding = weights.get("model.embed_tokens.weight", &[a.vocabulary, a.hidden])?;
-        let (device, dtype) = (embedding.device().clone(), embedding.dtype());
-        let norm = |weights: &mut dyn Weights, name: &str| -> Result<Norm, ModelError> {
-            Ok(Norm { weight: Weight::Frozen(weights.get(name, &[a.hidden])?), epsilon: a.epsilon })
-        };
-        let mut blocks = Vec::with_capacity(a.layers);
-        for layer in 0..a.layers {
-            let mut linear = |name: &str, output: usize, input: usize| -> Result<Linear, ModelError> {
-                Ok(Linear::frozen(
-                    weights.get(&format!("model.layers.{layer}.{name}.weight"), &[output, input])?,
-                ))
-            };
-            let [q, k, v] = [("q", query), ("k", key), ("v", key)]
-                .map(|(name, output)| linear(&format!("self_attn.{name}_proj"), output, a.hidden));
-            let o = linear("self_attn.o_proj", a.hidden, query)?;
-            let [gate, up] =
-                ["gate", "up"].map(|name| linear(&format!("mlp.{name}_proj"), a.intermediate, a.hidden));
-            let down = linear("mlp.down_proj", a.hidden, a.intermediate)?;
-            blocks.push(Block {
-                attention_norm: norm(weights, &format!("model.layers.{layer}.input_layernorm.weight"))?,
-                mlp_norm: norm(weights, &format!("model.layers.{layer}.post_attention_layernorm.weight"))?,
-                q: q?,
-                k: k?,
-                v: v?,
-                o,
-                gate: gate?,
-                up: up?,
-                down,
+        let names = a.names();
+        let mut builder = Builder { architecture: a, weights };
+        let embedding = builder.weight(names.embedding, &[a.vocabulary, a.hidden])?;
+        let blocks = (0..a.layers).map(|layer| builder.block(layer)).collect::<Result<_, _>>()?;
+        let head =
+            if a.tied { embedding.clone() } else { builder.weight(names.head, &[a.vocabulary, a.hidden])? };
+        let norm = builder.norm(names.norm, a.norm, a.hidden)?;
+        Ok(Self {
+            embedding: Weight::Frozen(embedding),
+            blocks,
+            head: Head { norm, weight: Weight::Frozen(head) },
+            parameters: Parameters::default(),
+            rotation: a.rope.rotation(a.max_positions),
+            architecture,
+        })
+    }
+
+    /// The linear layers of the blocks, with their names in checkpoints.
+    fn linears_mut(&mut self) -> Vec<(String, &mut Linear)> {
+        let names = self.architecture.names();
+        let whole = |layer, (name, linear)| (names.of_block(layer, name), linear);
+        let blocks = self.blocks.iter_mut().enumerate();
+        blocks
+            .flat_map(|(layer, block)| {
+                block.modules_mut(&names).0.into_iter().map(move |module| whole(layer, module))
+            })
+            .collect()
+    }
+
+    /// All weights with their names in checkpoints, but for a head that shares the embedding's.
+    pub(crate) fn weights_mut(&mut self) -> Vec<(String, &mut Weight)> {
+        let names = self.architecture.names();
+        let mut weights = vec![(format!("{}.weight", names.embedding), &mut self.embedding)];
+        for (layer, block) in self.blocks.iter_mut().enumerate() {
+            let (linears, norms) = block.modules_mut(&names);
+            let linears = linears.into_iter().flat_map(|(name, linear)| {
+                linear.weights_mut().map(move |(kind, weight)| (name, kind, weight))
             });
+            let norms = norms
+                .into_iter()
+                .flat_map(|(name, norm)| norm.weights_mut().map(move |(kind, weight)| (name, kind, weight)));
+            weights.extend(
+                linears
+                    .chain(norms)
+                    .map(|(name, kind, weight)| (format!("{}.{kind}", names.of_block(layer, name)), weight)),
+            );
         }
-        let head = if a.tied {
-            embedding.clone()
-        } else {
-            weights.get("lm_head.weight", &[a.vocabulary, a.hidden])?
-        };
-        let head = Head { norm: norm(weights, "model.norm.weight")?, weight: Weight::Frozen(head) };
-        let rotation = rotation(a, dtype, &device)?;
-        let embedding = Weight::Frozen(embedding);
-        Ok(Self { embedding, blocks, head, parameters: Parameters::default(), rotation, architecture })
+        let Head { norm, weight: head } = &mut self.head;
+        weights.extend(norm.weights_mut().map(|(kind, weight)| (format!("{}.{kind}", names.norm), weight)));
+        if !self.architecture.tied {
+            weights.push((format!("{}.weight", names.head), head));
+        }
+        weights
+    }
+
+    /// After a change of the embedding: a head that shares its weight follows.
+    fn tie(&mut self) {
+        if self.architecture.tied {
+            self.head.weight = self.embedding.clone();
+        }
     }
 
     /// The same weights, all of them trainable.
     pub fn with_all_trained(&self) -> Result<Self, ModelError> {
         let mut decoder = self.merged()?;
         let mut parameters = Parameters::default();
-        let mut train = |name: String, weight: &mut Weight| -> Result<(), ModelError> {
+        for (name, weight) in decoder.weights_mut() {
             *weight = Weight::Trained(parameters.add(name, weight.value())?);
-            Ok(())
-        };
-        train("model.embed_tokens.weight".to_owned(), &mut decoder.embedding)?;
-        for (layer, block) in decoder.blocks.iter_mut().enumerate() {
-            for (name, linear) in block.linears_mut() {
-                train(format!("model.layers.{layer}.{name}.weight"), &mut linear.weight)?;
-            }
-            for (name, norm) in block.norms_mut() {
-                train(format!("model.layers.{layer}.{name}.weight"), &mut norm.weight)?;
-            }
         }
-        train("model.norm.weight".to_owned(), &mut decoder.head.norm.weight)?;
-        if decoder.architecture.tied {
-            decoder.head.weight = decoder.embedding.clone();
-        } else {
-            train("lm_head.weight".to_owned(), &mut decoder.head.weight)?;
-        }
+        decoder.tie();
         decoder.parameters = parameters;
         Ok(decoder)
     }
@@ -89,23 +164,19 @@ impl Decoder {
     pub fn with_lora(&self, lora: Lora, seed: u64) -> Result<Self, ModelError> {
         let mut decoder = self.merged()?;
         let mut parameters = Parameters::default();
-        for (layer, block) in decoder.blocks.iter_mut().enumerate() {
-            for (name, linear) in block.linears_mut() {
-                let (output, input) = linear.weight.value().dims2()?;
-                let (device, dtype) = (linear.weight.value().device(), linear.weight.value().dtype());
-                let module = format!("model.layers.{layer}.{name}");
-                // The variance of PEFT's default, Kaiming-uniform with a = √5.
-                let deviation = (3.0 * input as f64).sqrt().recip();
-                let a = normal(&Draw::new(seed, &module), lora.r * input, deviation);
-                let a =
-                    Tensor::from_vec(a, (lora.r, input), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?;
-                let b = Tensor::zeros((output, lora.r), dtype, device)?;
-                linear.lora = Some(crate::layers::Lora {
-                    a: parameters.add(format!("{module}.lora_A.weight"), &a)?,
-                    b: parameters.add(format!("{module}.lora_B.weight"), &b)?,
-                    scale: lora.alpha / lora.r as f64,
-                });
-            }
+        for (module, linear) in decoder.linears_mut() {
+            let (output, input) = linear.weight.value().dims2()?;
+            let (device, dtype) = (linear.weight.value().device(), linear.weight.value().dtype());
+            // The variance of PEFT's default, Kaiming-uniform with a = √5.
+            let deviation = (3.0 * input as f64).sqrt().recip();
+            let a = normal(&Draw::new(seed, &module), lora.r * input, deviation);
+            let a = Tensor::from_vec(a, (lora.r, input), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?;
+            let b = Tensor::zeros((output, lora.r), dtype, device)?;
+            linear.lora = Some(crate::layers::Lora {
+                a: parameters.add(format!("{module}.lora_A.weight"), &a)?,
+                b: parameters.add(format!("{module}.lora_B.weight"), &b)?,
+                scale: lora.alpha / lora.r as f64,
+            });
         }
         decoder.parameters = parameters;
         Ok(decoder)
@@ -115,50 +186,19 @@ impl Decoder {
     /// before are shared, not copied.
     pub fn merged(&self) -> Result<Self, ModelError> {
         let mut decoder = self.clone();
-        let freeze = |weight: &mut Weight| -> Result<(), ModelError> {
+        for (_, linear) in decoder.linears_mut() {
+            if linear.lora.is_some() {
+                linear.weight = Weight::Frozen(linear.merged()?);
+                linear.lora = None;
+            }
+        }
+        for (_, weight) in decoder.weights_mut() {
             if let Weight::Trained(parameter) = weight {
                 *weight = Weight::Frozen(parameter.value().copy()?);
             }
-            Ok(())
-        };
-        freeze(&mut decoder.embedding)?;
-        for block in &mut decoder.blocks {
-            for (_, linear) in block.linears_mut() {
-                if linear.lora.is_some() {
-                    *linear = Linear::frozen(linear.merged()?);
-                } else {
-                    freeze(&mut linear.weight)?;
-                }
-            }
-            for (_, norm) in block.norms_mut() {
-                freeze(&mut norm.weight)?;
-            }
         }
-        freeze(&mut decoder.head.norm.weight)?;
-        if decoder.architecture.tied {
-            decoder.head.weight = decoder.embedding.clone();
-        } else {
-            freeze(&mut decoder.head.weight)?;
-        }
+        decoder.tie();
         decoder.parameters = Parameters::default();
         Ok(decoder)
     }
-}
-
-/// cos and sin of `position·θ^(−2i/head_dim)`, computed in f64.
-fn rotation(a: &Architecture, dtype: DType, device: &Device) -> Result<(Tensor, Tensor), ModelError> {
-    let half = a.head_dim / 2;
-    let frequencies: Vec<f64> =
-        (0..half).map(|i| a.rope_theta.powf(-2.0 * i as f64 / a.head_dim as f64)).collect();
-    let table = |function: fn(f64) -> f64| -> Result<Tensor, ModelError> {
-        let values: Vec<f64> = (0..a.max_positions)
-            .flat_map(|position| {
-                frequencies.iter().map(move |frequency| function(position as f64 * frequency))
-            })
-            .collect();
-        Ok(Tensor::from_vec(values, (a.max_positions, half), &Device::Cpu)?
-            .to_dtype(dtype)?
-            .to_device(device)?)
-    };
-    Ok((table(f64::cos)?, table(f64::sin)?))
 }

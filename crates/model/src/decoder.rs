@@ -4,6 +4,7 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use crate::{
     Architecture,
+    architecture::Rotation,
     layers::{Block, BlockContext, Head, SavedBlock, SavedHead},
     pack::{PackedBatch, Scored},
     parameters::{Gradients, Parameters, Weight},
@@ -36,8 +37,7 @@ pub struct Decoder {
     pub(crate) blocks: Vec<Block>,
     pub(crate) head: Head,
     pub(crate) parameters: Parameters,
-    /// cos and sin of every position, `[positions, head_dim/2]`.
-    pub(crate) rotation: (Tensor, Tensor),
+    pub(crate) rotation: Rotation,
 }
 
 enum SavedBlocks {
@@ -74,12 +74,10 @@ impl Decoder {
     }
 
     fn context<'a>(&self, batch: &'a PackedBatch, adapter: Adapter) -> Result<BlockContext<'a>> {
-        let positions = Tensor::new(batch.positions.as_slice(), self.device())?;
-        let (cos, sin) = &self.rotation;
         Ok(BlockContext {
             trees: &batch.trees,
-            rotation: (cos.index_select(&positions, 0)?, sin.index_select(&positions, 0)?),
-            pairs: self.architecture.rotary_pairs,
+            rotation: self.rotation.at(&batch.positions, self.dtype(), self.device())?,
+            pairs: self.architecture.rope.pairs,
             heads: self.architecture.heads(),
             adapter: adapter == Adapter::On,
         })
@@ -192,9 +190,12 @@ impl Decoder {
                 "token {token} is not in the model's vocabulary of {vocabulary}: is this its tokenizer?"
             );
         }
-        let limit = self.architecture.max_positions;
+        let limit = self.architecture.longest();
         if batch.positions.iter().any(|position| *position as usize >= limit) {
-            candle_core::bail!("a sequence is longer than the model's {limit} positions; lower max_length");
+            let what = if limit < self.architecture.max_positions { " (its sliding window)" } else { "" };
+            candle_core::bail!(
+                "a sequence is longer than the model's {limit} positions{what}; lower max_length"
+            );
         }
         if batch.tokens.is_empty() {
             candle_core::bail!("an empty batch has no log-probs");

@@ -41,7 +41,7 @@ mod template;
 mod tokenizer;
 mod weights;
 
-pub use architecture::Architecture;
+pub use architecture::{Architecture, Biases, Family, Gelu, MlpKind, NormKind, Residual, Rope, RopeScaling};
 pub use decoder::{Activations, Adapter, Decoder, Saved};
 pub use model::Model;
 pub use ops::RotaryPairs;

@@ -13,26 +13,14 @@ use crate::{Decoder, Lora, ModelError, RotaryPairs};
 
 /// Writes all weights of `decoder`, adapters taken in, to one safetensors file.
 pub(crate) fn save_weights(decoder: &Decoder, path: &Path) -> Result<(), ModelError> {
-    if decoder.architecture.rotary_pairs != RotaryPairs::Halves {
+    if decoder.architecture.rope.pairs != RotaryPairs::Halves {
         return Err(ModelError::Weights(
             "a model of interleaved rotary pairs has no Hugging Face layout".to_owned(),
         ));
     }
     let mut decoder = decoder.merged()?;
-    let mut tensors = BTreeMap::new();
-    tensors.insert("model.embed_tokens.weight".to_owned(), decoder.embedding.value().clone());
-    for (layer, block) in decoder.blocks.iter_mut().enumerate() {
-        for (name, linear) in block.linears_mut() {
-            tensors.insert(format!("model.layers.{layer}.{name}.weight"), linear.weight.value().clone());
-        }
-        for (name, norm) in block.norms_mut() {
-            tensors.insert(format!("model.layers.{layer}.{name}.weight"), norm.weight.value().clone());
-        }
-    }
-    tensors.insert("model.norm.weight".to_owned(), decoder.head.norm.weight.value().clone());
-    if !decoder.architecture.tied {
-        tensors.insert("lm_head.weight".to_owned(), decoder.head.weight.value().clone());
-    }
+    let weights = decoder.weights_mut().into_iter();
+    let tensors = weights.map(|(name, weight)| (name, weight.value().clone())).collect();
     save_tensors(&tensors, path)
 }
 
@@ -44,6 +32,12 @@ pub fn save_adapter(decoder: &Decoder, lora: Lora, base: &str, folder: &Path) ->
         .map(|(name, parameter)| (format!("base_model.model.{name}"), parameter.value().clone()))
         .collect();
     save_tensors(&tensors, &folder.join("adapter_model.safetensors"))?;
+    // The last part of each adapted layer's name, in the layers' order.
+    let mut modules: Vec<&str> = Vec::new();
+    for (name, _) in decoder.parameters.iter() {
+        let module = name.strip_suffix(".lora_A.weight").and_then(|layer| layer.rsplit('.').next());
+        modules.extend(module.filter(|module| !modules.contains(module)));
+    }
     let config = serde_json::json!({
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -54,7 +48,7 @@ pub fn save_adapter(decoder: &Decoder, lora: Lora, base: &str, folder: &Path) ->
         "bias": "none",
         "fan_in_fan_out": false,
         "inference_mode": true,
-        "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+        "target_modules": modules,
     });
     Ok(write_json(&folder.join("adapter_config.json"), &config)?)
 }

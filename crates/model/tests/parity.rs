@@ -23,7 +23,7 @@ fn oracle_logits(folder: &Path, a: &Architecture, tokens: &[u32]) -> Vec<f32> {
         num_key_value_heads: a.key_heads,
         use_flash_attn: false,
         rms_norm_eps: a.epsilon,
-        rope_theta: a.rope_theta as f32,
+        rope_theta: a.rope.theta as f32,
         bos_token_id: None,
         eos_token_id: Some(LlamaEosToks::Single(0)),
         rope_scaling: None,

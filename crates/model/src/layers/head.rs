@@ -3,7 +3,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::Norm;
+use super::{Norm, norm::SavedNorm};
 use crate::{
     ops,
     pack::Scored,
@@ -24,7 +24,7 @@ pub(crate) struct Head {
 pub(crate) struct SavedHead {
     /// The last block's rows that predict a scored token.
     x: Tensor,
-    inverse_rms: Tensor,
+    norm: SavedNorm,
     /// With a frozen head: d log π(token) / d normed row, to be scaled by the weight of the token's sequence. This
     /// takes two products with the head where a second look at the logits would take three.
     unit: Option<Tensor>,
@@ -38,7 +38,7 @@ impl Head {
         scored: &[Scored],
         keep: usize,
     ) -> Result<(Vec<f64>, SavedHead)> {
-        let (normed, inverse_rms) = self.norm.forward(x)?;
+        let (normed, norm) = self.norm.forward(x)?;
         let (mut log_probs, mut unit) = (Vec::with_capacity(scored.len()), Vec::new());
         let frozen = matches!(self.weight, Weight::Frozen(_));
         for (rows, part) in self.chunks(scored, keep)? {
@@ -52,9 +52,7 @@ impl Head {
             }
         }
         let unit = if unit.is_empty() { None } else { Some(Tensor::cat(&unit, 0)?) };
-        let saved =
-            SavedHead { x: x.narrow(0, 0, keep)?, inverse_rms: inverse_rms.narrow(0, 0, keep)?, unit };
-        Ok((log_probs, saved))
+        Ok((log_probs, SavedHead { x: x.narrow(0, 0, keep)?, norm: norm.narrow(keep)?, unit }))
     }
 
     /// d loss / d `x` of the kept rows, given d loss / d log π of every kept token.
@@ -65,7 +63,7 @@ impl Head {
         grad: &[f64],
         gradients: &mut Gradients,
     ) -> Result<Tensor> {
-        let SavedHead { x, inverse_rms, unit } = saved;
+        let SavedHead { x, norm, unit } = saved;
         let column = Tensor::new(grad, x.device())?.to_dtype(x.dtype())?.unsqueeze(1)?;
         let d_normed = if let Some(unit) = unit {
             unit.broadcast_mul(&column)?
@@ -83,7 +81,7 @@ impl Head {
             }
             Tensor::cat(&parts, 0)?
         };
-        self.norm.backward(&x, &inverse_rms, &d_normed, gradients)
+        self.norm.backward(&x, &norm, &d_normed, gradients)
     }
 
     /// Logits `[rows, vocabulary]` of all rows of `x`.

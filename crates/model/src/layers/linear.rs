@@ -1,4 +1,4 @@
-//! y = x·Wᵀ, with a low-rank adapter beside it: + s·(x·Aᵀ)·Bᵀ (arXiv 2106.09685).
+//! y = x·Wᵀ + bias, with a low-rank adapter beside it: + s·(x·Aᵀ)·Bᵀ (arXiv 2106.09685).
 
 use candle_core::{Result, Tensor};
 
@@ -12,21 +12,31 @@ pub(crate) struct Lora {
     pub(crate) scale: f64,
 }
 
-/// A linear layer without bias; `weight` is `[out, in]`.
+/// A linear layer; `weight` is `[out, in]`, `bias` `[out]`.
 #[derive(Debug, Clone)]
 pub(crate) struct Linear {
     pub(crate) weight: Weight,
+    pub(crate) bias: Option<Weight>,
     pub(crate) lora: Option<Lora>,
 }
 
 impl Linear {
-    pub(crate) fn frozen(weight: Tensor) -> Self {
-        Self { weight: Weight::Frozen(weight), lora: None }
+    pub(crate) fn frozen(weight: Tensor, bias: Option<Tensor>) -> Self {
+        Self { weight: Weight::Frozen(weight), bias: bias.map(Weight::Frozen), lora: None }
     }
 
-    /// x·Wᵀ plus, with `adapter`, the adapter's part; and x·Aᵀ if there was one.
+    /// The weights with their names within the module, without the adapter's.
+    pub(crate) fn weights_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut Weight)> {
+        let bias = self.bias.as_mut().map(|bias| ("bias", bias));
+        std::iter::once(("weight", &mut self.weight)).chain(bias)
+    }
+
+    /// x·Wᵀ and the bias plus, with `adapter`, the adapter's part; and x·Aᵀ if there was one.
     pub(crate) fn forward(&self, x: &Tensor, adapter: bool) -> Result<(Tensor, Option<Tensor>)> {
-        let y = x.matmul(&self.weight.value().t()?)?;
+        let mut y = x.matmul(&self.weight.value().t()?)?;
+        if let Some(bias) = &self.bias {
+            y = y.broadcast_add(bias.value())?;
+        }
         match &self.lora {
             Some(lora) if adapter => {
                 let down = x.matmul(&lora.a.value().t()?)?;
@@ -46,6 +56,9 @@ impl Linear {
         gradients: &mut Gradients,
     ) -> Result<Tensor> {
         self.weight.add_gradient(gradients, || grad.t()?.matmul(x))?;
+        if let Some(bias) = &self.bias {
+            bias.add_gradient(gradients, || grad.sum(0))?;
+        }
         let dx = grad.matmul(self.weight.value())?;
         let (Some(lora), Some(down)) = (&self.lora, down) else {
             return Ok(dx);

@@ -3,14 +3,18 @@
 //! `forward` returns its result and what `backward` needs; `backward` takes that and d loss / d result, adds the
 //! gradients of the layer's trainable weights and returns d loss / d input.
 
+mod attention;
 mod block;
 mod head;
 mod linear;
+mod mlp;
 mod norm;
 
+pub(crate) use attention::{Attention, HeadNorms, Projections};
 pub(crate) use block::{Block, BlockContext, SavedBlock};
 pub(crate) use head::{Head, SavedHead};
 pub(crate) use linear::{Linear, Lora};
+pub(crate) use mlp::Mlp;
 pub(crate) use norm::Norm;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! RMS norm.
+//! RMS norm and layer norm.
 
 use candle_core::{Result, Tensor};
 
@@ -7,27 +7,54 @@ use crate::{
     parameters::{Gradients, Weight},
 };
 
-/// x·w / rms(x).
+/// x·w / rms(x); with a bias, the layer norm: that of x − mean(x), and the bias added.
 #[derive(Debug, Clone)]
 pub(crate) struct Norm {
     pub(crate) weight: Weight,
+    pub(crate) bias: Option<Weight>,
     pub(crate) epsilon: f64,
 }
 
+/// What the backward pass needs of a norm, beside its input: 1/rms of every row.
+pub(crate) struct SavedNorm(Tensor);
+
+impl SavedNorm {
+    pub(crate) fn narrow(&self, rows: usize) -> Result<Self> {
+        Ok(Self(self.0.narrow(0, 0, rows)?))
+    }
+}
+
 impl Norm {
-    /// The result, and 1/rms of every row.
-    pub(crate) fn forward(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        ops::rms_norm(x, self.weight.value(), self.epsilon)
+    /// The weights with their names within the module.
+    pub(crate) fn weights_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut Weight)> {
+        let bias = self.bias.as_mut().map(|bias| ("bias", bias));
+        std::iter::once(("weight", &mut self.weight)).chain(bias)
+    }
+
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<(Tensor, SavedNorm)> {
+        let Some(bias) = &self.bias else {
+            let (y, inverse_rms) = ops::rms_norm(x, self.weight.value(), self.epsilon)?;
+            return Ok((y, SavedNorm(inverse_rms)));
+        };
+        let (y, inverse_rms) = ops::rms_norm(&ops::centre(x)?, self.weight.value(), self.epsilon)?;
+        Ok((y.broadcast_add(bias.value())?, SavedNorm(inverse_rms)))
     }
 
     pub(crate) fn backward(
         &self,
         x: &Tensor,
-        inverse_rms: &Tensor,
+        saved: &SavedNorm,
         grad: &Tensor,
         gradients: &mut Gradients,
     ) -> Result<Tensor> {
-        self.weight.add_gradient(gradients, || ops::rms_norm_weight_grad(x, inverse_rms, grad))?;
-        ops::rms_norm_backward(x, self.weight.value(), inverse_rms, grad)
+        let SavedNorm(inverse_rms) = saved;
+        let backward = |x: &Tensor, gradients: &mut Gradients| {
+            self.weight.add_gradient(gradients, || ops::rms_norm_weight_grad(x, inverse_rms, grad))?;
+            ops::rms_norm_backward(x, self.weight.value(), inverse_rms, grad)
+        };
+        let Some(bias) = &self.bias else { return backward(x, gradients) };
+        bias.add_gradient(gradients, || grad.sum(0))?;
+        // Centring is its own transpose.
+        ops::centre(&backward(&ops::centre(x)?, gradients)?)
     }
 }

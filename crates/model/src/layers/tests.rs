@@ -4,44 +4,68 @@ use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::log_softmax;
 
 use crate::{
-    Activations, Adapter, Architecture, Decoder, Gradients, Lora, PackedBatch, Packer, RotaryPairs,
+    Activations, Adapter, Architecture, Decoder, Gelu, Gradients, Lora, ModelError, PackedBatch, Packer,
+    Residual, RotaryPairs,
     ops::tests::{assert_gradient, dot},
-    parameters::Weight,
-    weights::{Random, normal},
+    weights::{Weights, normal},
 };
 use prospect_core::draw::Draw;
 
-use super::{BlockContext, Linear};
+use super::{BlockContext, Linear, Mlp, Norm, Projections};
 
-fn architecture(tied: bool) -> Architecture {
-    Architecture {
-        vocabulary: 23,
-        hidden: 8,
-        intermediate: 12,
-        layers: 2,
-        query_heads: 4,
-        key_heads: 2,
-        head_dim: 4,
-        max_positions: 32,
-        rope_theta: 100.0,
-        epsilon: 1e-5,
-        tied,
-        rotary_pairs: RotaryPairs::Halves,
+const SIZES: &str = r#""vocab_size": 23, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2,
+    "max_position_embeddings": 32"#;
+const LLAMA: &str = r#""num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 4, "rope_theta": 100"#;
+const TIED: &str = r#""tie_word_embeddings": true"#;
+const NEOX: &str =
+    r#""model_type": "gpt_neox", "num_attention_heads": 2, "rotary_pct": 0.5, "rotary_emb_base": 100"#;
+
+fn architecture(keys: &str) -> Architecture {
+    serde_json::from_str(&format!("{{{SIZES}, {keys}}}")).unwrap()
+}
+
+/// One of each form that a part can have.
+fn architectures() -> Vec<(&'static str, Architecture)> {
+    let of = |keys: &[&str]| architecture(&keys.join(", "));
+    vec![
+        ("llama", of(&[LLAMA])),
+        ("llama, tied", of(&[LLAMA, TIED])),
+        ("llama with biases", of(&[LLAMA, r#""attention_bias": true, "mlp_bias": true"#])),
+        ("qwen2", of(&[LLAMA, TIED, r#""model_type": "qwen2""#])),
+        ("qwen3", of(&[LLAMA, r#""model_type": "qwen3""#])),
+        ("neox", of(&[NEOX])),
+        ("neox, sequential", of(&[NEOX, r#""use_parallel_residual": false, "hidden_act": "gelu_new""#])),
+        ("neox, yarn", of(&[NEOX, r#""rope_scaling": {"rope_type": "yarn", "factor": 4}"#])),
+    ]
+}
+
+/// Random weights of which norms and biases are random too.
+struct Rough(DType);
+
+impl Weights for Rough {
+    fn get(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
+        let values = normal(&Draw::new(5, name), shape.iter().product(), 0.3);
+        let values = Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(self.0)?;
+        let around_one = shape.len() == 1 && name.ends_with("weight");
+        Ok(if around_one { (values + 1.0)? } else { values })
     }
 }
 
-fn decoder(tied: bool, dtype: DType) -> Decoder {
-    let mut weights = Random { seed: 5, dtype, device: Device::Cpu, deviation: 0.3 };
-    Decoder::frozen(architecture(tied), &mut weights).unwrap()
+fn decoder(architecture: &Architecture, dtype: DType) -> Decoder {
+    Decoder::frozen(architecture.clone(), &mut Rough(dtype)).unwrap()
+}
+
+fn llama(dtype: DType) -> Decoder {
+    decoder(&architecture(&[LLAMA, TIED].join(", ")), dtype)
 }
 
 /// An adapter that does something: B is not zero.
-fn adapted(tied: bool, dtype: DType) -> Decoder {
-    let decoder = decoder(tied, dtype).with_lora(Lora { r: 2, alpha: 3.0 }, 1).unwrap();
+fn with_adapter(decoder: &Decoder) -> Decoder {
+    let decoder = decoder.with_lora(Lora { r: 2, alpha: 3.0 }, 1).unwrap();
     for (name, parameter) in decoder.parameters().iter().filter(|(name, _)| name.contains("lora_B")) {
         let value = normal(&Draw::new(2, name), parameter.value().elem_count(), 0.3);
         let value = Tensor::from_vec(value, parameter.value().shape(), &Device::Cpu).unwrap();
-        parameter.var().set(&value.to_dtype(dtype).unwrap()).unwrap();
+        parameter.var().set(&value.to_dtype(decoder.dtype()).unwrap()).unwrap();
     }
     decoder
 }
@@ -73,20 +97,57 @@ fn gradients(decoder: &Decoder, activations: Activations) -> Gradients {
     gradients
 }
 
+fn oracle_linear(x: &Tensor, linear: &Linear) -> Tensor {
+    let y = x.matmul(&linear.weight.value().t().unwrap()).unwrap();
+    let y = match &linear.bias {
+        Some(bias) => y.broadcast_add(bias.value()).unwrap(),
+        None => y,
+    };
+    let Some(lora) = &linear.lora else { return y };
+    let down = x.matmul(&lora.a.value().t().unwrap()).unwrap();
+    (y + (down.matmul(&lora.b.value().t().unwrap()).unwrap() * lora.scale).unwrap()).unwrap()
+}
+
+fn oracle_norm(x: &Tensor, norm: &Norm, epsilon: f64) -> Tensor {
+    let mean = x.mean_keepdim(D::Minus1).unwrap();
+    let x = if norm.bias.is_some() { x.broadcast_sub(&mean).unwrap() } else { x.clone() };
+    let square = x.sqr().unwrap().mean_keepdim(D::Minus1).unwrap();
+    let rms = (square + epsilon).unwrap().sqrt().unwrap();
+    let y = x.broadcast_div(&rms).unwrap().broadcast_mul(norm.weight.value()).unwrap();
+    match &norm.bias {
+        Some(bias) => y.broadcast_add(bias.value()).unwrap(),
+        None => y,
+    }
+}
+
+fn oracle_mlp(x: &Tensor, mlp: &Mlp<Linear>) -> Tensor {
+    match mlp {
+        Mlp::Gated([gate, up, down]) => {
+            let active = oracle_linear(x, gate).silu().unwrap() * oracle_linear(x, up);
+            oracle_linear(&active.unwrap(), down)
+        }
+        Mlp::Plain([up, down], gelu) => {
+            let up = oracle_linear(x, up);
+            // candle's own gelus have slopes of six digits.
+            let share = match gelu {
+                Gelu::Exact => (&up * std::f64::consts::FRAC_1_SQRT_2).unwrap().erf(),
+                Gelu::Tanh => {
+                    let cube = (up.sqr().unwrap() * &up).unwrap();
+                    let inner = (&up + (cube * 0.044_715).unwrap()).unwrap();
+                    (inner * (2.0 / std::f64::consts::PI).sqrt()).unwrap().tanh()
+                }
+            };
+            let active = (((share.unwrap() + 1.0).unwrap() / 2.0).unwrap() * up).unwrap();
+            oracle_linear(&active, down)
+        }
+    }
+}
+
 /// The loss by candle's own differentiable operations, one unpacked sequence at a time: shares no code with the layers.
 fn oracle_loss(decoder: &Decoder) -> Tensor {
     let a = decoder.architecture();
-    let linear = |x: &Tensor, linear: &Linear| {
-        let y = x.matmul(&linear.weight.value().t().unwrap()).unwrap();
-        let Some(lora) = &linear.lora else { return y };
-        let down = x.matmul(&lora.a.value().t().unwrap()).unwrap();
-        (y + (down.matmul(&lora.b.value().t().unwrap()).unwrap() * lora.scale).unwrap()).unwrap()
-    };
-    let norm = |x: &Tensor, weight: &Weight| {
-        let square = x.sqr().unwrap().mean_keepdim(D::Minus1).unwrap();
-        let rms = (square + a.epsilon).unwrap().sqrt().unwrap();
-        x.broadcast_div(&rms).unwrap().broadcast_mul(weight.value()).unwrap()
-    };
+    let norm = |x: &Tensor, norm: &Norm| oracle_norm(x, norm, a.epsilon);
+    let linear = oracle_linear;
     let mut total = Tensor::zeros((), decoder.dtype(), &Device::Cpu).unwrap();
     for ((prompt, completion, _), seed) in COMPLETIONS.into_iter().zip(SEED) {
         let tokens = [PROMPTS[prompt], completion].concat();
@@ -97,22 +158,38 @@ fn oracle_loss(decoder: &Decoder) -> Tensor {
             (0..count * count).map(|i| if i % count > i / count { f64::NEG_INFINITY } else { 0.0 }).collect();
         let mask =
             Tensor::from_vec(mask, (count, count), &Device::Cpu).unwrap().to_dtype(decoder.dtype()).unwrap();
-        let (cos, sin) = &decoder.rotation;
-        let (cos, sin) = (cos.narrow(0, 0, count).unwrap(), sin.narrow(0, 0, count).unwrap());
+        let positions: Vec<u32> = (0..count as u32).collect();
+        let (cos, sin) = decoder.rotation.at(&positions, decoder.dtype(), &Device::Cpu).unwrap();
         for block in &decoder.blocks {
-            let normed = norm(&x, &block.attention_norm.weight);
-            let heads = |x: Tensor, heads: usize| {
+            let attention = &block.attention;
+            let normed = norm(&x, &block.attention_norm);
+            let by_head = |x: Tensor| {
+                let heads = x.dim(1).unwrap() / a.head_dim;
                 x.reshape((count, heads, a.head_dim)).unwrap().transpose(0, 1).unwrap().contiguous().unwrap()
             };
             let rotate = |x: Tensor| {
-                candle_nn::rotary_emb::rope_slow(&x.unsqueeze(0).unwrap(), &cos, &sin)
-                    .unwrap()
-                    .squeeze(0)
-                    .unwrap()
+                let rotated =
+                    x.narrow(2, 0, a.rope.dims).unwrap().unsqueeze(0).unwrap().contiguous().unwrap();
+                let rotated = candle_nn::rotary_emb::rope_slow(&rotated, &cos, &sin).unwrap();
+                let rest = x.narrow(2, a.rope.dims, a.head_dim - a.rope.dims).unwrap();
+                Tensor::cat(&[rotated.squeeze(0).unwrap(), rest], 2).unwrap()
             };
-            let q = rotate(heads(linear(&normed, &block.q), a.query_heads));
-            let k = rotate(heads(linear(&normed, &block.k), a.key_heads));
-            let v = heads(linear(&normed, &block.v), a.key_heads);
+            let [q, k, v] = match &attention.projections {
+                Projections::Separate(each) => [0, 1, 2].map(|index| by_head(linear(&normed, &each[index]))),
+                Projections::Fused(all) => {
+                    let whole = by_head(linear(&normed, all));
+                    [0, 1, 2].map(|part| {
+                        let heads: Vec<_> =
+                            (0..a.query_heads).map(|head| whole.get(3 * head + part).unwrap()).collect();
+                        Tensor::stack(&heads, 0).unwrap()
+                    })
+                }
+            };
+            let (q, k) = match &attention.norms {
+                Some(norms) => (norm(&q, &norms.query), norm(&k, &norms.key)),
+                None => (q, k),
+            };
+            let (q, k) = (rotate(q), rotate(k));
             let outputs: Vec<_> = (0..a.query_heads)
                 .map(|head| {
                     let of = |x: &Tensor, head: usize| x.get(head).unwrap();
@@ -122,13 +199,12 @@ fn oracle_loss(decoder: &Decoder) -> Tensor {
                     candle_nn::ops::softmax(&scores, D::Minus1).unwrap().matmul(&of(&v, group)).unwrap()
                 })
                 .collect();
-            x = (x + linear(&Tensor::cat(&outputs, 1).unwrap(), &block.o)).unwrap();
-            let normed = norm(&x, &block.mlp_norm.weight);
-            let active = (linear(&normed, &block.gate).silu().unwrap() * linear(&normed, &block.up)).unwrap();
-            x = (x + linear(&active, &block.down)).unwrap();
+            let attended = linear(&Tensor::cat(&outputs, 1).unwrap(), &attention.output);
+            let sum = (&x + attended).unwrap();
+            let normed = norm(if block.residual == Residual::Parallel { &x } else { &sum }, &block.mlp_norm);
+            x = (sum + oracle_mlp(&normed, &block.mlp)).unwrap();
         }
-        let logits =
-            norm(&x, &decoder.head.norm.weight).matmul(&decoder.head.weight.value().t().unwrap()).unwrap();
+        let logits = norm(&x, &decoder.head.norm).matmul(&decoder.head.weight.value().t().unwrap()).unwrap();
         let log_probs = log_softmax(&logits, D::Minus1).unwrap();
         for (offset, target) in completion.iter().enumerate() {
             let log_prob =
@@ -141,25 +217,25 @@ fn oracle_loss(decoder: &Decoder) -> Tensor {
 
 #[test]
 fn gradients_equal_those_of_candles_autograd() {
-    for (name, decoder) in [
-        ("lora", adapted(true, DType::F64)),
-        ("lora, untied", adapted(false, DType::F64)),
-        ("full", decoder(true, DType::F64).with_all_trained().unwrap()),
-        ("full, untied", decoder(false, DType::F64).with_all_trained().unwrap()),
-    ] {
-        let oracle = oracle_loss(&decoder);
-        let ours = loss(&decoder.log_probs(&batch(), Adapter::On).unwrap());
-        assert!((ours - oracle.to_scalar::<f64>().unwrap()).abs() < 1e-10, "{name}");
-        let expected = oracle.backward().unwrap();
-        for activations in [Activations::Keep, Activations::Recompute] {
-            let gradients = gradients(&decoder, activations);
-            for (parameter_name, parameter) in decoder.parameters().iter() {
-                let gradient = gradients.get(parameter).expect("every trainable weight receives a gradient");
-                let expected = expected.get(parameter.value()).unwrap();
-                let scale = dot(expected, expected).sqrt();
-                let error = (gradient - expected).unwrap();
-                assert!(scale > 1e-6, "{name}: {parameter_name} has no gradient to compare");
-                assert!(dot(&error, &error).sqrt() < 1e-9 * scale, "{name}: {parameter_name}");
+    for (name, architecture) in architectures() {
+        let base = decoder(&architecture, DType::F64);
+        for (kind, decoder) in [("lora", with_adapter(&base)), ("full", base.with_all_trained().unwrap())] {
+            let name = format!("{name}, {kind}");
+            let oracle = oracle_loss(&decoder);
+            let ours = loss(&decoder.log_probs(&batch(), Adapter::On).unwrap());
+            assert!((ours - oracle.to_scalar::<f64>().unwrap()).abs() < 1e-10, "{name}");
+            let expected = oracle.backward().unwrap();
+            for activations in [Activations::Keep, Activations::Recompute] {
+                let gradients = gradients(&decoder, activations);
+                for (parameter_name, parameter) in decoder.parameters().iter() {
+                    let gradient =
+                        gradients.get(parameter).expect("every trainable weight receives a gradient");
+                    let expected = expected.get(parameter.value()).unwrap();
+                    let scale = dot(expected, expected).sqrt();
+                    let error = (gradient - expected).unwrap();
+                    assert!(scale > 1e-6, "{name}: {parameter_name} has no gradient to compare");
+                    assert!(dot(&error, &error).sqrt() < 1e-9 * scale, "{name}: {parameter_name}");
+                }
             }
         }
     }
@@ -167,82 +243,110 @@ fn gradients_equal_those_of_candles_autograd() {
 
 #[test]
 fn a_whole_model_gradient_is_a_derivative() {
-    let decoder = adapted(true, DType::F64);
-    let gradients = gradients(&decoder, Activations::Keep);
-    for (name, parameter) in decoder.parameters().iter().take(6) {
-        let value = parameter.value().copy().unwrap();
-        assert_gradient(name, &value, gradients.get(parameter).unwrap(), |moved| {
-            parameter.var().set(moved).unwrap();
-            let loss = loss(&decoder.log_probs(&batch(), Adapter::On).unwrap());
-            parameter.var().set(&value).unwrap();
-            loss
-        });
+    for (name, architecture) in architectures() {
+        let base = decoder(&architecture, DType::F64);
+        for decoder in [with_adapter(&base), base.with_all_trained().unwrap()] {
+            let gradients = gradients(&decoder, Activations::Keep);
+            // Those of the first block: their gradients come through everything else.
+            for (parameter_name, parameter) in
+                decoder.parameters().iter().filter(|(name, _)| name.contains(".0."))
+            {
+                let value = parameter.value().copy().unwrap();
+                let what = format!("{name}, {parameter_name}");
+                assert_gradient(&what, &value, gradients.get(parameter).unwrap(), |moved| {
+                    parameter.var().set(moved).unwrap();
+                    let loss = loss(&decoder.log_probs(&batch(), Adapter::On).unwrap());
+                    parameter.var().set(&value).unwrap();
+                    loss
+                });
+            }
+        }
     }
 }
 
 #[test]
 fn every_layer_backward_is_a_derivative() {
-    let decoder = adapted(true, DType::F64);
     let data = |name: &str, shape: (usize, usize)| {
         let data = normal(&Draw::new(9, name), shape.0 * shape.1, 1.0);
         Tensor::from_vec(data, shape, &Device::Cpu).unwrap().to_dtype(DType::F64).unwrap()
     };
-    let mut scratch = Gradients::none(decoder.parameters());
-    let block = &decoder.blocks[0];
-    let (x, seed) = (data("x", (5, 8)), data("seed", (5, 16)));
+    let (x, seed) = (data("x", (5, 8)), data("seed", (5, 8)));
+    for (name, architecture) in architectures() {
+        let decoder = with_adapter(&decoder(&architecture, DType::F64));
+        let mut scratch = Gradients::none(decoder.parameters());
+        let block = &decoder.blocks[0];
 
-    let (_, down) = block.q.forward(&x, true).unwrap();
-    let dx = block.q.backward(&x, down.as_ref(), &seed, &mut scratch).unwrap();
-    assert_gradient("linear", &x, &dx, |x| dot(&block.q.forward(x, true).unwrap().0, &seed));
-
-    let seed = data("seed", (5, 8));
-    let (_, inverse) = block.mlp_norm.forward(&x).unwrap();
-    let dx = block.mlp_norm.backward(&x, &inverse, &seed, &mut scratch).unwrap();
-    assert_gradient("norm", &x, &dx, |x| dot(&block.mlp_norm.forward(x).unwrap().0, &seed));
-
-    let packed = PackedBatch::context(&[1, 2, 3, 4, 5]);
-    let (cos, sin) = &decoder.rotation;
-    let context = BlockContext {
-        trees: &packed.trees,
-        rotation: (cos.narrow(0, 0, 5).unwrap(), sin.narrow(0, 0, 5).unwrap()),
-        pairs: RotaryPairs::Interleaved,
-        heads: decoder.architecture().heads(),
-        adapter: true,
-    };
-    let (_, saved) = block.forward(&x, &context).unwrap();
-    let dx = block.backward(saved, &seed, &context, &mut scratch).unwrap();
-    assert_gradient("block", &x, &dx, |x| dot(&block.forward(x, &context).unwrap().0, &seed));
-
-    let scored = &batch().scored[..5];
-    let weights: Vec<f64> = (0..5).map(|i| 0.3 * f64::from(i) - 0.5).collect();
-    for head in [decoder.head.clone(), decoder.with_all_trained().unwrap().head] {
-        let mut scratch = Gradients::none(decoder.with_all_trained().unwrap().parameters());
-        let (_, saved) = head.forward(&x, scored, 5).unwrap();
-        let dx = head.backward(saved, scored, &weights, &mut scratch).unwrap();
-        assert_gradient("head", &x, &dx, |x| {
-            let log_probs = head.forward(x, scored, 0).unwrap().0;
-            log_probs.iter().zip(&weights).map(|(log_prob, weight)| log_prob * weight).sum()
+        let linear = &block.attention.projections.as_slice()[0];
+        let seed_of_linear = data("seed", (5, linear.weight.value().dim(0).unwrap()));
+        let (_, down) = linear.forward(&x, true).unwrap();
+        let dx = linear.backward(&x, down.as_ref(), &seed_of_linear, &mut scratch).unwrap();
+        assert_gradient(&format!("{name}, linear"), &x, &dx, |x| {
+            dot(&linear.forward(x, true).unwrap().0, &seed_of_linear)
         });
+
+        let (_, saved) = block.mlp_norm.forward(&x).unwrap();
+        let dx = block.mlp_norm.backward(&x, &saved, &seed, &mut scratch).unwrap();
+        assert_gradient(&format!("{name}, norm"), &x, &dx, |x| {
+            dot(&block.mlp_norm.forward(x).unwrap().0, &seed)
+        });
+
+        let (_, saved) = block.mlp.forward(&x, true).unwrap();
+        let dx = block.mlp.backward(&x, saved, &seed, &mut scratch).unwrap();
+        assert_gradient(&format!("{name}, mlp"), &x, &dx, |x| {
+            dot(&block.mlp.forward(x, true).unwrap().0, &seed)
+        });
+
+        let packed = PackedBatch::context(&[1, 2, 3, 4, 5]);
+        for pairs in [RotaryPairs::Halves, RotaryPairs::Interleaved] {
+            let rotation = decoder.rotation.at(&packed.positions, DType::F64, &Device::Cpu).unwrap();
+            let heads = decoder.architecture().heads();
+            let context = BlockContext { trees: &packed.trees, rotation, pairs, heads, adapter: true };
+            let (_, saved) = block.attention.forward(&x, &context).unwrap();
+            let dx = block.attention.backward(&x, saved, &seed, &context, &mut scratch).unwrap();
+            assert_gradient(&format!("{name}, attention"), &x, &dx, |x| {
+                dot(&block.attention.forward(x, &context).unwrap().0, &seed)
+            });
+
+            let (_, saved) = block.forward(&x, &context).unwrap();
+            let dx = block.backward(saved, &seed, &context, &mut scratch).unwrap();
+            assert_gradient(&format!("{name}, block"), &x, &dx, |x| {
+                dot(&block.forward(x, &context).unwrap().0, &seed)
+            });
+        }
+
+        let scored = &batch().scored[..5];
+        let weights: Vec<f64> = (0..5).map(|i| 0.3 * f64::from(i) - 0.5).collect();
+        for head in [decoder.head.clone(), decoder.with_all_trained().unwrap().head] {
+            let mut scratch = Gradients::none(decoder.with_all_trained().unwrap().parameters());
+            let (_, saved) = head.forward(&x, scored, 5).unwrap();
+            let dx = head.backward(saved, scored, &weights, &mut scratch).unwrap();
+            assert_gradient(&format!("{name}, head"), &x, &dx, |x| {
+                let log_probs = head.forward(x, scored, 0).unwrap().0;
+                log_probs.iter().zip(&weights).map(|(log_prob, weight)| log_prob * weight).sum()
+            });
+        }
     }
 }
 
 #[test]
 fn a_log_prob_does_not_depend_on_its_batch_mates() {
-    let decoder = adapted(true, DType::F32);
-    let together = decoder.log_probs(&batch(), Adapter::On).unwrap();
-    for ((prompt, completion, gradient), together) in COMPLETIONS.into_iter().zip(together) {
-        let mut packer = Packer::default();
-        let id = packer.prompt(PROMPTS[prompt]);
-        packer.completion(id, completion, gradient);
-        let alone = decoder.log_probs(&packer.pack().unwrap(), Adapter::On).unwrap()[0];
-        assert!((alone - together).abs() < 1e-5, "{alone} {together}");
+    for (name, architecture) in architectures() {
+        let decoder = with_adapter(&decoder(&architecture, DType::F32));
+        let together = decoder.log_probs(&batch(), Adapter::On).unwrap();
+        for ((prompt, completion, gradient), together) in COMPLETIONS.into_iter().zip(together) {
+            let mut packer = Packer::default();
+            let id = packer.prompt(PROMPTS[prompt]);
+            packer.completion(id, completion, gradient);
+            let alone = decoder.log_probs(&packer.pack().unwrap(), Adapter::On).unwrap()[0];
+            assert!((alone - together).abs() < 1e-5 * (1.0 + together.abs()), "{name}: {alone} {together}");
+        }
     }
 }
 
 #[test]
 fn switching_the_adapter_off_gives_the_base_exactly() {
-    let base = decoder(true, DType::F32);
-    let off = adapted(true, DType::F32).log_probs(&batch(), Adapter::Off).unwrap();
+    let base = llama(DType::F32);
+    let off = with_adapter(&base).log_probs(&batch(), Adapter::Off).unwrap();
     assert_eq!(off, base.log_probs(&batch(), Adapter::Off).unwrap());
     let fresh = base.with_lora(Lora { r: 2, alpha: 4.0 }, 0).unwrap();
     assert_eq!(fresh.log_probs(&batch(), Adapter::On).unwrap(), off);
@@ -251,21 +355,28 @@ fn switching_the_adapter_off_gives_the_base_exactly() {
 
 #[test]
 fn merging_keeps_the_policy() {
-    let decoder = adapted(false, DType::F64);
-    let (on, off) = (
-        decoder.log_probs(&batch(), Adapter::On).unwrap(),
-        decoder.merged().unwrap().log_probs(&batch(), Adapter::Off).unwrap(),
-    );
-    for (on, off) in on.iter().zip(off) {
-        assert!((on - off).abs() < 1e-10);
+    for (name, architecture) in architectures() {
+        let decoder = with_adapter(&decoder(&architecture, DType::F64));
+        let (on, off) = (
+            decoder.log_probs(&batch(), Adapter::On).unwrap(),
+            decoder.merged().unwrap().log_probs(&batch(), Adapter::Off).unwrap(),
+        );
+        for (on, off) in on.iter().zip(off) {
+            assert!((on - off).abs() < 1e-10, "{name}");
+        }
     }
 }
 
 #[test]
 fn tokens_and_positions_out_of_range_are_errors() {
-    let decoder = decoder(true, DType::F32);
-    let error = |tokens: &[u32]| decoder.logits(tokens, Adapter::On).unwrap_err().to_string();
-    assert!(error(&[23]).contains("vocabulary of 23"));
-    assert!(error(&[1; 33]).contains("32 positions"));
-    assert!(error(&[]).contains("empty batch"));
+    let error =
+        |decoder: &Decoder, tokens: &[u32]| decoder.logits(tokens, Adapter::On).unwrap_err().to_string();
+    let decoder_ = llama(DType::F32);
+    assert!(error(&decoder_, &[23]).contains("vocabulary of 23"));
+    assert!(error(&decoder_, &[1; 33]).contains("32 positions"));
+    assert!(error(&decoder_, &[]).contains("empty batch"));
+    let mistral = architecture(&[LLAMA, r#""model_type": "mistral", "sliding_window": 8"#].join(", "));
+    let mistral = decoder(&mistral, DType::F32);
+    assert!(mistral.logits(&[1; 8], Adapter::On).is_ok());
+    assert!(error(&mistral, &[1; 9]).contains("8 positions (its sliding window)"));
 }

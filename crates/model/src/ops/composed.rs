@@ -3,7 +3,10 @@
 use candle_core::{D, DType, Device, Result, Tensor};
 
 use super::{Heads, RotaryPairs};
-use crate::pack::{Scored, Tree};
+use crate::{
+    architecture::Gelu,
+    pack::{Scored, Tree},
+};
 
 /// Reductions of half-precision tensors are done in f32.
 fn wide(dtype: DType) -> DType {
@@ -32,16 +35,29 @@ pub(super) fn rms_norm_backward(
     (weighted - normalised.broadcast_mul(&mean)?)?.broadcast_mul(&inverse)?.to_dtype(x.dtype())
 }
 
+pub(super) fn centre(x: &Tensor) -> Result<Tensor> {
+    let wide = x.to_dtype(wide(x.dtype()))?;
+    wide.broadcast_sub(&wide.mean_keepdim(D::Minus1)?)?.to_dtype(x.dtype())
+}
+
 pub(super) fn rotary(
     x: &Tensor,
     cos: &Tensor,
     sin: &Tensor,
+    head_dim: usize,
     pairs: RotaryPairs,
     inverse: bool,
 ) -> Result<Tensor> {
     let (rows, width) = x.dims2()?;
     let half = cos.dim(1)?;
-    let heads = width / (2 * half);
+    if 2 * half < head_dim {
+        let x = x.reshape((rows * width / head_dim, head_dim))?;
+        let rest = x.narrow(1, 2 * half, head_dim - 2 * half)?;
+        let rotated = x.narrow(1, 0, 2 * half)?.reshape((rows, width / head_dim * 2 * half))?;
+        let rotated = rotary(&rotated, cos, sin, 2 * half, pairs, inverse)?;
+        return Tensor::cat(&[rotated.reshape(((), 2 * half))?, rest], 1)?.reshape((rows, width));
+    }
+    let heads = width / head_dim;
     let (cos, sin) = (cos.to_dtype(x.dtype())?.unsqueeze(1)?, sin.to_dtype(x.dtype())?.unsqueeze(1)?);
     let sin = if inverse { sin.neg()? } else { sin };
     let (a, b, axis, shape) = match pairs {
@@ -71,6 +87,39 @@ pub(super) fn gated_silu_backward(gate: &Tensor, up: &Tensor, grad: &Tensor) -> 
     // silu' = σ + silu·(1 − σ)
     let slope = (&sigmoid + (&silu * (1.0 - &sigmoid)?)?)?;
     Ok((((grad * up)? * slope)?, (grad * silu)?))
+}
+
+/// tanh(√(2/π)·(x + 0.044715·x³)) and its slope.
+fn gelu_tanh(x: &Tensor) -> Result<(Tensor, Tensor)> {
+    let square = x.sqr()?;
+    let root = (2.0 / std::f64::consts::PI).sqrt();
+    let tanh = ((x * ((&square * 0.044_715)? + 1.0)?)? * root)?.tanh()?;
+    let inner = (((square * (3.0 * 0.044_715))? + 1.0)? * root)?;
+    let slope = ((1.0 - tanh.sqr()?)? * inner)?;
+    Ok((tanh, slope))
+}
+
+pub(super) fn gelu(x: &Tensor, form: Gelu) -> Result<Tensor> {
+    match form {
+        Gelu::Exact => x.gelu_erf(),
+        Gelu::Tanh => ((gelu_tanh(x)?.0 + 1.0)? * x)? / 2.0,
+    }
+}
+
+pub(super) fn gelu_backward(x: &Tensor, grad: &Tensor, form: Gelu) -> Result<Tensor> {
+    let slope = match form {
+        // Φ(x) + x·φ(x)
+        Gelu::Exact => {
+            let below = (((x * std::f64::consts::FRAC_1_SQRT_2)?.erf()? + 1.0)? / 2.0)?;
+            let density = ((x.sqr()? / -2.0)?.exp()? / std::f64::consts::TAU.sqrt())?;
+            (below + (x * density)?)?
+        }
+        Gelu::Tanh => {
+            let (tanh, slope) = gelu_tanh(x)?;
+            (((tanh + 1.0)? + (x * slope)?)? / 2.0)?
+        }
+    };
+    grad * slope
 }
 
 /// One tree's context for a run of query rows: which rows may be seen, and the mask `[queries, context]`.

@@ -2,12 +2,14 @@
 
 mod attention;
 mod elementwise;
+mod gelu;
 mod head;
 mod product;
 mod real;
 
 pub(super) use attention::{attention, attention_backward};
 pub(super) use elementwise::{gated_silu, gated_silu_backward, rms_norm, rms_norm_backward, rotary};
+pub(super) use gelu::{gelu, gelu_backward};
 pub(super) use head::log_prob_of_targets;
 
 use candle_core::{Device, Layout, Result, Shape, Storage, StorageRef, Tensor, bail};

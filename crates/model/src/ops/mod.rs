@@ -8,7 +8,10 @@ mod cpu;
 
 use candle_core::{Device, Result, Tensor};
 
-use crate::pack::{Scored, Tree};
+use crate::{
+    architecture::Gelu,
+    pack::{Scored, Tree},
+};
 
 /// How rotary embeddings pair the dimensions of a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,16 +64,22 @@ pub(crate) fn rms_norm_weight_grad(x: &Tensor, inverse_rms: &Tensor, grad: &Tens
     (normalised * grad)?.sum(0)
 }
 
-/// Rotates the heads of `x` `[rows, heads·head_dim]` by `cos` and `sin` `[rows, head_dim/2]`.
-/// With `inverse`, rotates back: the backward pass.
+/// x − mean(x), row by row. Its own backward pass.
+pub(crate) fn centre(x: &Tensor) -> Result<Tensor> {
+    composed::centre(x)
+}
+
+/// Rotates the heads of `x` `[rows, heads·head_dim]` by `cos` and `sin` `[rows, rotated dims/2]`; a head's dimensions
+/// after the rotated ones stay. With `inverse`, rotates back: the backward pass.
 pub(crate) fn rotary(
     x: &Tensor,
     cos: &Tensor,
     sin: &Tensor,
+    head_dim: usize,
     pairs: RotaryPairs,
     inverse: bool,
 ) -> Result<Tensor> {
-    on_device!(x, rotary(x, cos, sin, pairs, inverse))
+    on_device!(x, rotary(x, cos, sin, head_dim, pairs, inverse))
 }
 
 /// silu(gate)·up.
@@ -81,6 +90,16 @@ pub(crate) fn gated_silu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
 /// d loss / d gate and d loss / d up of [`gated_silu`].
 pub(crate) fn gated_silu_backward(gate: &Tensor, up: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor)> {
     on_device!(gate, gated_silu_backward(gate, up, grad))
+}
+
+/// gelu(x), exact or by tanh.
+pub(crate) fn gelu(x: &Tensor, form: Gelu) -> Result<Tensor> {
+    on_device!(x, gelu(x, form))
+}
+
+/// d loss / d x of [`gelu`].
+pub(crate) fn gelu_backward(x: &Tensor, grad: &Tensor, form: Gelu) -> Result<Tensor> {
+    on_device!(x, gelu_backward(x, grad, form))
 }
 
 /// Scaled dot-product attention over a forest: a row attends to its prompt and causally to its own branch.

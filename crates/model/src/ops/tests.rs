@@ -4,6 +4,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::{Heads, RotaryPairs, composed, cpu};
 use crate::{
+    Gelu,
     pack::{Packer, Scored, Tree},
     weights::normal,
 };
@@ -85,11 +86,21 @@ fn fused_operations_equal_composed_ones() {
 
         let (cos, sin) = (random("cos", (37, 3), dtype), random("sin", (37, 3), dtype));
         for pairs in [RotaryPairs::Halves, RotaryPairs::Interleaved] {
-            for inverse in [false, true] {
-                let fused = cpu::rotary(&x, &cos, &sin, pairs, inverse).unwrap();
-                let composed_ = composed::rotary(&x, &cos, &sin, pairs, inverse).unwrap();
+            for (inverse, head_dim) in [(false, 6), (true, 6), (false, 8), (true, 8)] {
+                let fused = cpu::rotary(&x, &cos, &sin, head_dim, pairs, inverse).unwrap();
+                let composed_ = composed::rotary(&x, &cos, &sin, head_dim, pairs, inverse).unwrap();
                 assert_close("rotary", &fused, &composed_, tolerance);
             }
+        }
+
+        for form in [Gelu::Exact, Gelu::Tanh] {
+            // Far out on both sides too.
+            let x = (&x * 4.0).unwrap();
+            let fused = cpu::gelu(&x, form).unwrap();
+            assert_close("gelu", &fused, &composed::gelu(&x, form).unwrap(), tolerance);
+            let fused = cpu::gelu_backward(&x, &grad, form).unwrap();
+            let composed_ = composed::gelu_backward(&x, &grad, form).unwrap();
+            assert_close("gelu backward", &fused, &composed_, tolerance);
         }
 
         let up = random("up", (37, 24), dtype);
@@ -140,10 +151,19 @@ fn backward_passes_are_derivatives() {
 
     let (cos, sin) = (random("cos", (3, 2), dtype), random("sin", (3, 2), dtype));
     for pairs in [RotaryPairs::Halves, RotaryPairs::Interleaved] {
-        let dx = super::rotary(&seed, &cos, &sin, pairs, true).unwrap();
-        assert_gradient("rotary", &x, &dx, |x| {
-            dot(&super::rotary(x, &cos, &sin, pairs, false).unwrap(), &seed)
-        });
+        for head_dim in [4, 8] {
+            let dx = super::rotary(&seed, &cos, &sin, head_dim, pairs, true).unwrap();
+            assert_gradient("rotary", &x, &dx, |x| {
+                dot(&super::rotary(x, &cos, &sin, head_dim, pairs, false).unwrap(), &seed)
+            });
+        }
+    }
+
+    let centred = super::centre(&seed).unwrap();
+    assert_gradient("centre", &x, &centred, |x| dot(&super::centre(x).unwrap(), &seed));
+    for form in [Gelu::Exact, Gelu::Tanh] {
+        let dx = super::gelu_backward(&x, &seed, form).unwrap();
+        assert_gradient("gelu", &x, &dx, |x| dot(&super::gelu(x, form).unwrap(), &seed));
     }
 
     let up = random("up", (3, 8), dtype);

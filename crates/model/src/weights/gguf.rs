@@ -9,9 +9,11 @@ use candle_core::{
 use fs_err::File;
 
 use super::{Weights, with_shape};
-use crate::{Architecture, ModelError, ops::RotaryPairs};
+use crate::{
+    Architecture, Biases, Family, MlpKind, ModelError, NormKind, Residual, Rope, RopeScaling, RotaryPairs,
+};
 
-/// An open GGUF file of architecture `llama`.
+/// An open GGUF file.
 pub(crate) struct Gguf {
     path: PathBuf,
     file: File,
@@ -68,32 +70,123 @@ impl Gguf {
         }
     }
 
-    pub(crate) fn architecture(&self) -> Result<Architecture, ModelError> {
-        let family = self.text("general.architecture")?;
-        if family != "llama" {
-            return Err(self.fail(&format!("architecture `{family}` is not supported; only `llama` is")));
-        }
-        let hidden = self.number("llama.embedding_length")?;
-        let query_heads = self.number("llama.attention.head_count")?;
+    fn has(&self, tensor: &str) -> bool {
+        self.content.tensor_infos.contains_key(tensor)
+    }
+
+    pub(crate) fn architecture(&mut self) -> Result<Architecture, ModelError> {
+        let name = self.text("general.architecture")?.to_owned();
+        let family = match name.as_str() {
+            "llama" => Family::Llama,
+            "qwen2" => Family::Qwen2,
+            "qwen3" => Family::Qwen3,
+            other => {
+                return Err(self.fail(&format!(
+                    "GGUF architecture `{other}` is not supported (llama, qwen2 and qwen3 are); use the model's safetensors"
+                )));
+            }
+        };
+        let number = |key: &str| self.number(&format!("{name}.{key}"));
+        let hidden = number("embedding_length")?;
+        let query_heads = number("attention.head_count")?;
+        let head_dim = self.head_dim(&name)?;
         let embedding = self.content.tensor_infos.get("token_embd.weight");
         let vocabulary = embedding.and_then(|info| info.shape.dims().first().copied());
-        Architecture {
+        let mut architecture = Architecture {
+            family,
             vocabulary: vocabulary.ok_or_else(|| self.fail("tensor `token_embd.weight` is missing"))?,
             hidden,
-            intermediate: self.number("llama.feed_forward_length")?,
-            layers: self.number("llama.block_count")?,
+            intermediate: number("feed_forward_length")?,
+            layers: number("block_count")?,
             query_heads,
-            key_heads: self.number("llama.attention.head_count_kv").unwrap_or(query_heads),
-            head_dim: self.number("llama.attention.key_length").unwrap_or(hidden / query_heads.max(1)),
-            max_positions: self.number("llama.context_length")?,
-            rope_theta: self.real("llama.rope.freq_base").unwrap_or(10_000.0),
-            epsilon: self.real("llama.attention.layer_norm_rms_epsilon")?,
-            tied: !self.content.tensor_infos.contains_key("output.weight"),
-            rotary_pairs: RotaryPairs::Halves,
+            key_heads: number("attention.head_count_kv").unwrap_or(query_heads),
+            head_dim,
+            max_positions: number("context_length")?,
+            norm: NormKind::Rms,
+            epsilon: self.real(&format!("{name}.attention.layer_norm_rms_epsilon"))?,
+            mlp: MlpKind::GatedSilu,
+            residual: Residual::Sequential,
+            biases: Biases {
+                projections: family == Family::Qwen2 || self.has("blk.0.attn_q.bias"),
+                output: self.has("blk.0.attn_output.bias"),
+                mlp: self.has("blk.0.ffn_up.bias"),
+            },
+            head_norms: family == Family::Qwen3,
+            rope: Rope {
+                theta: self.real(&format!("{name}.rope.freq_base")).unwrap_or(10_000.0),
+                dims: number("rope.dimension_count").unwrap_or(head_dim),
+                scaling: self.scaling(&name)?,
+                pairs: RotaryPairs::Halves,
+            },
+            window: None,
+            tied: !self.has("output.weight"),
         }
-        .validate()
+        .validate()?;
+        if self.has(FREQUENCY_FACTORS) {
+            architecture.rope.scaling = Some(self.llama3_scaling(&architecture)?);
+        }
+        Ok(architecture)
+    }
+
+    fn head_dim(&self, name: &str) -> Result<usize, ModelError> {
+        if let Ok(head_dim) = self.number(&format!("{name}.attention.key_length")) {
+            return Ok(head_dim);
+        }
+        let hidden = self.number(&format!("{name}.embedding_length"))?;
+        Ok(hidden / self.number(&format!("{name}.attention.head_count"))?.max(1))
+    }
+
+    fn scaling(&self, name: &str) -> Result<Option<RopeScaling>, ModelError> {
+        let factor = || self.real(&format!("{name}.rope.scaling.factor"));
+        match self.text(&format!("{name}.rope.scaling.type")) {
+            Err(_) | Ok("none") => Ok(None),
+            Ok("linear") => Ok(Some(RopeScaling::Linear { factor: factor()? })),
+            Ok(other) => Err(self.fail(&format!(
+                "rope scaling `{other}` is not supported in GGUF files; use the model's safetensors"
+            ))),
+        }
+    }
+
+    /// GGUF files keep only what each frequency is divided by. All models scaled so have the same three numbers beside
+    /// the factor; that they do is checked.
+    fn llama3_scaling(&mut self, architecture: &Architecture) -> Result<RopeScaling, ModelError> {
+        let width = architecture.rope.dims / 2;
+        let divisors = self.tensor(FREQUENCY_FACTORS, &[width])?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+        let scaling = RopeScaling::Llama3 {
+            factor: divisors.iter().copied().fold(1.0, f64::max),
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_max_position_embeddings: 8192,
+        };
+        let of = |scaling| {
+            let rope = Rope { scaling, ..architecture.rope.clone() };
+            rope.rotation(architecture.max_positions).frequencies
+        };
+        let (plain, scaled) = (of(None), of(Some(scaling.clone())));
+        let same = plain.iter().zip(scaled).zip(divisors);
+        if same.into_iter().all(|((plain, scaled), divisor)| (plain / scaled / divisor - 1.0).abs() < 1e-3) {
+            return Ok(scaling);
+        }
+        Err(self.fail(&format!(
+            "`{FREQUENCY_FACTORS}` is not the scaling of Llama 3.1; use the model's safetensors"
+        )))
+    }
+
+    /// A tensor by its GGUF name, dequantised, on the CPU.
+    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
+        let tensor = self
+            .content
+            .tensor(&mut self.file, name, &Device::Cpu)
+            .and_then(|quantised| quantised.dequantize(&Device::Cpu))
+            .map_err(|error| {
+                self.fail(&format!("tensor `{name}` cannot be read: {error}; is the file whole?"))
+            })?;
+        with_shape(&self.path.display().to_string(), name, tensor, shape)
     }
 }
+
+/// What each rotary frequency is divided by.
+const FREQUENCY_FACTORS: &str = "rope_freqs.weight";
 
 /// The GGUF name of a tensor in a Hugging Face checkpoint.
 fn gguf_name(name: &str) -> Option<String> {
@@ -113,37 +206,34 @@ fn gguf_name(name: &str) -> Option<String> {
         ("self_attn.k_proj", "attn_k"),
         ("self_attn.v_proj", "attn_v"),
         ("self_attn.o_proj", "attn_output"),
+        ("self_attn.q_norm", "attn_q_norm"),
+        ("self_attn.k_norm", "attn_k_norm"),
         ("mlp.gate_proj", "ffn_gate"),
         ("mlp.up_proj", "ffn_up"),
         ("mlp.down_proj", "ffn_down"),
     ];
-    let part = part.strip_suffix(".weight")?;
-    parts.iter().find(|(theirs, _)| *theirs == part).map(|(_, gguf)| format!("blk.{layer}.{gguf}.weight"))
+    let (part, kind) = part.rsplit_once('.')?;
+    parts.iter().find(|(theirs, _)| *theirs == part).map(|(_, gguf)| format!("blk.{layer}.{gguf}.{kind}"))
 }
 
-/// GGUF keeps the rows of Q and K in the order of interleaved pairs; Hugging Face checkpoints in halves.
+/// GGUF keeps the rows of Llama's Q and K in the order of interleaved pairs; Hugging Face checkpoints in halves.
 fn interleaved_to_halves(weight: &Tensor, head_dim: usize) -> candle_core::Result<Tensor> {
-    let (rows, columns) = weight.dims2()?;
+    let (shape, rows) = (weight.dims().to_vec(), weight.dim(0)?);
     weight
-        .reshape((rows / head_dim, head_dim / 2, 2, columns))?
+        .reshape((rows / head_dim, head_dim / 2, 2, weight.elem_count() / rows))?
         .transpose(1, 2)?
         .contiguous()?
-        .reshape((rows, columns))
+        .reshape(shape)
 }
 
 impl Weights for Gguf {
     fn get(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
-        let file = self.path.display().to_string();
-        let fail = |message: String| ModelError::Weights(format!("{file}: {message}"));
-        let ours = gguf_name(name).ok_or_else(|| fail(format!("no GGUF name is known for `{name}`")))?;
-        let tensor = self
-            .content
-            .tensor(&mut self.file, &ours, &Device::Cpu)
-            .and_then(|quantised| quantised.dequantize(&Device::Cpu))
-            .map_err(|error| fail(format!("tensor `{ours}` cannot be read: {error}; is the file whole?")))?;
-        let mut tensor = with_shape(&file, &ours, tensor, shape)?;
-        if ours.ends_with("attn_q.weight") || ours.ends_with("attn_k.weight") {
-            tensor = interleaved_to_halves(&tensor, self.architecture()?.head_dim)?;
+        let ours =
+            gguf_name(name).ok_or_else(|| self.fail(&format!("no GGUF name is known for `{name}`")))?;
+        let mut tensor = self.tensor(&ours, shape)?;
+        let rotated = ours.contains(".attn_q.") || ours.contains(".attn_k.");
+        if rotated && self.text("general.architecture")? == "llama" {
+            tensor = interleaved_to_halves(&tensor, self.head_dim("llama")?)?;
         }
         Ok(tensor.to_dtype(self.dtype)?.to_device(&self.device)?)
     }
@@ -157,7 +247,8 @@ mod tests {
     fn names_are_translated() {
         assert_eq!(gguf_name("model.layers.3.mlp.up_proj.weight").as_deref(), Some("blk.3.ffn_up.weight"));
         assert_eq!(gguf_name("lm_head.weight").as_deref(), Some("output.weight"));
-        assert_eq!(gguf_name("model.layers.3.self_attn.q_proj.bias"), None);
+        assert_eq!(gguf_name("model.layers.3.self_attn.q_proj.bias").as_deref(), Some("blk.3.attn_q.bias"));
+        assert_eq!(gguf_name("model.layers.3.self_attn.rotary_emb.inv_freq"), None);
     }
 
     #[test]

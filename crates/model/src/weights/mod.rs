@@ -1,11 +1,13 @@
 //! Where weights come from, under the names and in the layout of Hugging Face checkpoints.
 
+mod count;
 mod gguf;
 mod random;
 mod safetensors;
 
 use candle_core::Tensor;
 
+pub(crate) use count::Count;
 pub(crate) use gguf::Gguf;
 pub(crate) use random::{Random, normal};
 pub(crate) use safetensors::Safetensors;

@@ -8,7 +8,7 @@ use rand_chacha::{ChaCha12Rng, rand_core::SeedableRng};
 use super::Weights;
 use crate::ModelError;
 
-/// Draws matrices from a normal distribution; norms are 1.
+/// Draws matrices from a normal distribution; norms are 1, biases 0.
 pub(crate) struct Random {
     pub(crate) seed: u64,
     pub(crate) dtype: DType,
@@ -19,6 +19,9 @@ pub(crate) struct Random {
 
 impl Weights for Random {
     fn get(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
+        if name.ends_with("bias") {
+            return Ok(Tensor::zeros(shape, self.dtype, &self.device)?);
+        }
         if shape.len() == 1 {
             return Ok(Tensor::ones(shape, self.dtype, &self.device)?);
         }

@@ -68,6 +68,7 @@ pub(crate) fn rotary(
     x: &Tensor,
     cos: &Tensor,
     sin: &Tensor,
+    head_dim: usize,
     pairs: RotaryPairs,
     inverse: bool,
 ) -> Result<Tensor> {
@@ -75,6 +76,7 @@ pub(crate) fn rotary(
         x: &Tensor,
         cos: &Tensor,
         sin: &Tensor,
+        head_dim: usize,
         pairs: RotaryPairs,
         inverse: bool,
     ) -> Result<Tensor> {
@@ -89,7 +91,8 @@ pub(crate) fn rotary(
             .zip(cos.par_chunks(half).zip(sin.par_chunks(half)))
             .with_min_len(ROWS_PER_TASK)
             .for_each(|((y, x), (cos, sin))| {
-                for (y, x) in y.chunks_exact_mut(2 * half).zip(x.chunks_exact(2 * half)) {
+                for (y, x) in y.chunks_exact_mut(head_dim).zip(x.chunks_exact(head_dim)) {
+                    y[2 * half..].copy_from_slice(&x[2 * half..]);
                     for i in 0..half {
                         let (first, second) = match pairs {
                             RotaryPairs::Halves => (i, i + half),
@@ -103,7 +106,7 @@ pub(crate) fn rotary(
             });
         tensor(y, (rows, width))
     }
-    by_dtype!(x, run(x, cos, sin, pairs, inverse))
+    by_dtype!(x, run(x, cos, sin, head_dim, pairs, inverse))
 }
 
 /// Elements that one task works on.

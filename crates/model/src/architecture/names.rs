@@ -1,0 +1,61 @@
+//! What the parts of a decoder are called in Hugging Face checkpoints.
+
+use super::{Architecture, Family, MlpKind};
+use crate::layers::{Mlp, Projections};
+
+/// The names of modules; those of a block without its prefix.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Names {
+    pub(crate) embedding: &'static str,
+    blocks: &'static str,
+    pub(crate) norm: &'static str,
+    pub(crate) head: &'static str,
+    pub(crate) attention_norm: &'static str,
+    pub(crate) mlp_norm: &'static str,
+    pub(crate) projections: Projections<&'static str>,
+    pub(crate) output: &'static str,
+    pub(crate) query_norm: &'static str,
+    pub(crate) key_norm: &'static str,
+    pub(crate) mlp: Mlp<&'static str>,
+}
+
+impl Names {
+    /// The whole name of a module of a block.
+    pub(crate) fn of_block(&self, layer: usize, module: &str) -> String {
+        format!("{}.{layer}.{module}", self.blocks)
+    }
+}
+
+impl Architecture {
+    pub(crate) fn names(&self) -> Names {
+        let mlp = match self.mlp {
+            MlpKind::GatedSilu => Mlp::Gated(["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]),
+            MlpKind::Gelu(gelu) => Mlp::Plain(["mlp.dense_h_to_4h", "mlp.dense_4h_to_h"], gelu),
+        };
+        let llama = Names {
+            embedding: "model.embed_tokens",
+            blocks: "model.layers",
+            norm: "model.norm",
+            head: "lm_head",
+            attention_norm: "input_layernorm",
+            mlp_norm: "post_attention_layernorm",
+            projections: Projections::Separate(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
+            output: "self_attn.o_proj",
+            query_norm: "self_attn.q_norm",
+            key_norm: "self_attn.k_norm",
+            mlp,
+        };
+        match self.family {
+            Family::Llama | Family::Mistral | Family::Qwen2 | Family::Qwen3 => llama,
+            Family::GptNeox => Names {
+                embedding: "gpt_neox.embed_in",
+                blocks: "gpt_neox.layers",
+                norm: "gpt_neox.final_layer_norm",
+                head: "embed_out",
+                projections: Projections::Fused("attention.query_key_value"),
+                output: "attention.dense",
+                ..llama
+            },
+        }
+    }
+}

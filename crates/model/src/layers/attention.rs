@@ -1,0 +1,176 @@
+//! Self-attention: projections, the norms of some families, rotation, and the products between rows.
+
+use candle_core::{Result, Tensor};
+
+use super::{BlockContext, Linear, Norm};
+use crate::{
+    ops::{self, Heads},
+    parameters::Gradients,
+};
+
+/// Query, key and value projections: three, or one of which each head's rows are a query's, a key's and a value's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Projections<T> {
+    Separate([T; 3]),
+    Fused(T),
+}
+
+impl<T> Projections<T> {
+    pub(crate) fn as_slice(&self) -> &[T] {
+        match self {
+            Self::Separate(projections) => projections,
+            Self::Fused(projection) => std::slice::from_ref(projection),
+        }
+    }
+
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [T] {
+        match self {
+            Self::Separate(projections) => projections,
+            Self::Fused(projection) => std::slice::from_mut(projection),
+        }
+    }
+}
+
+impl Projections<Linear> {
+    /// q, k and v, and x·Aᵀ of each projection.
+    fn forward(&self, x: &Tensor, context: &BlockContext<'_>) -> Result<([Tensor; 3], [Option<Tensor>; 3])> {
+        match self {
+            Self::Separate([q, k, v]) => {
+                let (q, q_lora) = q.forward(x, context.adapter)?;
+                let (k, k_lora) = k.forward(x, context.adapter)?;
+                let (v, v_lora) = v.forward(x, context.adapter)?;
+                Ok(([q, k, v], [q_lora, k_lora, v_lora]))
+            }
+            Self::Fused(projection) => {
+                let Heads { query, dim, .. } = context.heads;
+                let (y, lora) = projection.forward(x, context.adapter)?;
+                let rows = y.dim(0)?;
+                let y = y.reshape((rows, query, 3, dim))?;
+                let part = |index: usize| y.narrow(2, index, 1)?.reshape((rows, query * dim));
+                Ok(([part(0)?, part(1)?, part(2)?], [lora, None, None]))
+            }
+        }
+    }
+
+    fn backward(
+        &self,
+        x: &Tensor,
+        lora: &[Option<Tensor>; 3],
+        [d_q, d_k, d_v]: [Tensor; 3],
+        heads: Heads,
+        gradients: &mut Gradients,
+    ) -> Result<Tensor> {
+        match self {
+            Self::Separate([q, k, v]) => {
+                let d_x = q.backward(x, lora[0].as_ref(), &d_q, gradients)?;
+                let d_x = (d_x + k.backward(x, lora[1].as_ref(), &d_k, gradients)?)?;
+                d_x + v.backward(x, lora[2].as_ref(), &d_v, gradients)?
+            }
+            Self::Fused(projection) => {
+                let rows = d_q.dim(0)?;
+                let part = |grad: Tensor| grad.reshape((rows, heads.query, heads.dim));
+                let grad = Tensor::stack(&[part(d_q)?, part(d_k)?, part(d_v)?], 2)?;
+                let grad = grad.reshape((rows, 3 * heads.query * heads.dim))?;
+                projection.backward(x, lora[0].as_ref(), &grad, gradients)
+            }
+        }
+    }
+}
+
+/// Norms of queries and keys over the dimensions of a head, before they are rotated.
+#[derive(Debug, Clone)]
+pub(crate) struct HeadNorms {
+    pub(crate) query: Norm,
+    pub(crate) key: Norm,
+}
+
+/// Self-attention.
+#[derive(Debug, Clone)]
+pub(crate) struct Attention {
+    pub(crate) projections: Projections<Linear>,
+    pub(crate) norms: Option<HeadNorms>,
+    pub(crate) output: Linear,
+}
+
+/// What the backward pass needs of attention, beside its input.
+pub(crate) struct SavedAttention {
+    /// Queries and keys before their norms, where there are norms.
+    unnormed: Option<[Tensor; 2]>,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    attended: Tensor,
+    /// x·Aᵀ of the projections, and of the output.
+    lora: ([Option<Tensor>; 3], Option<Tensor>),
+}
+
+impl SavedAttention {
+    pub(crate) fn narrow(self, rows: usize) -> Result<Self> {
+        let narrow = |x: Tensor| x.narrow(0, 0, rows);
+        let ([q_lora, k_lora, v_lora], output) = self.lora;
+        let maybe = |x: Option<Tensor>| x.map(narrow).transpose();
+        Ok(Self {
+            unnormed: match self.unnormed {
+                Some([q, k]) => Some([narrow(q)?, narrow(k)?]),
+                None => None,
+            },
+            q: narrow(self.q)?,
+            k: narrow(self.k)?,
+            v: narrow(self.v)?,
+            attended: narrow(self.attended)?,
+            lora: ([maybe(q_lora)?, maybe(k_lora)?, maybe(v_lora)?], maybe(output)?),
+        })
+    }
+}
+
+/// Every head of every row as a row of its own.
+fn by_head(x: &Tensor, dim: usize) -> Result<Tensor> {
+    x.reshape((x.elem_count() / dim, dim))
+}
+
+impl Attention {
+    pub(crate) fn forward(&self, x: &Tensor, context: &BlockContext<'_>) -> Result<(Tensor, SavedAttention)> {
+        let BlockContext { trees, rotation: (cos, sin), pairs, heads, adapter } = context;
+        let ([q, k, v], lora) = self.projections.forward(x, context)?;
+        let (q, k, unnormed) = match &self.norms {
+            None => (q, k, None),
+            Some(norms) => {
+                let apply = |norm: &Norm, x: &Tensor| -> Result<Tensor> {
+                    norm.forward(&by_head(x, heads.dim)?)?.0.reshape(x.shape())
+                };
+                (apply(&norms.query, &q)?, apply(&norms.key, &k)?, Some([q, k]))
+            }
+        };
+        let q = ops::rotary(&q, cos, sin, heads.dim, *pairs, false)?;
+        let k = ops::rotary(&k, cos, sin, heads.dim, *pairs, false)?;
+        let attended = ops::attention(&q, &k, &v, trees, *heads)?;
+        let (y, output_lora) = self.output.forward(&attended, *adapter)?;
+        Ok((y, SavedAttention { unnormed, q, k, v, attended, lora: (lora, output_lora) }))
+    }
+
+    pub(crate) fn backward(
+        &self,
+        x: &Tensor,
+        saved: SavedAttention,
+        grad: &Tensor,
+        context: &BlockContext<'_>,
+        gradients: &mut Gradients,
+    ) -> Result<Tensor> {
+        let BlockContext { trees, rotation: (cos, sin), pairs, heads, .. } = context;
+        let SavedAttention { unnormed, q, k, v, attended, lora: (lora, output_lora) } = saved;
+        let d_attended = self.output.backward(&attended, output_lora.as_ref(), grad, gradients)?;
+        let (d_q, d_k, d_v) = ops::attention_backward(&q, &k, &v, &d_attended, trees, *heads)?;
+        drop((q, k, v, attended, d_attended));
+        let mut d_q = ops::rotary(&d_q, cos, sin, heads.dim, *pairs, true)?;
+        let mut d_k = ops::rotary(&d_k, cos, sin, heads.dim, *pairs, true)?;
+        if let (Some(norms), Some([q, k])) = (&self.norms, unnormed) {
+            let mut undo = |norm: &Norm, x: &Tensor, grad: &Tensor| -> Result<Tensor> {
+                let (x, rows) = (by_head(x, heads.dim)?, by_head(grad, heads.dim)?);
+                let (_, saved) = norm.forward(&x)?;
+                norm.backward(&x, &saved, &rows, gradients)?.reshape(grad.shape())
+            };
+            (d_q, d_k) = (undo(&norms.query, &q, &d_q)?, undo(&norms.key, &k, &d_k)?);
+        }
+        self.projections.backward(x, &lora, [d_q, d_k, d_v], *heads, gradients)
+    }
+}

@@ -1,0 +1,94 @@
+//! The MLP of a block.
+
+use candle_core::{Result, Tensor, bail};
+
+use super::Linear;
+use crate::{architecture::Gelu, ops, parameters::Gradients};
+
+/// Gate, up and down with silu(gate)·up between; or up and down with gelu between.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Mlp<T> {
+    Gated([T; 3]),
+    Plain([T; 2], Gelu),
+}
+
+impl<T> Mlp<T> {
+    pub(crate) fn as_slice(&self) -> &[T] {
+        match self {
+            Self::Gated(linears) => linears,
+            Self::Plain(linears, _) => linears,
+        }
+    }
+
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [T] {
+        match self {
+            Self::Gated(linears) => linears,
+            Self::Plain(linears, _) => linears,
+        }
+    }
+}
+
+/// What the backward pass needs of an MLP, beside its input: what the activation saw, and x·Aᵀ of each layer. The
+/// activation is cheap and computed again.
+pub(crate) enum SavedMlp {
+    Gated { gate: Tensor, up: Tensor, lora: [Option<Tensor>; 3] },
+    Plain { up: Tensor, lora: [Option<Tensor>; 2] },
+}
+
+impl SavedMlp {
+    pub(crate) fn narrow(self, rows: usize) -> Result<Self> {
+        let narrow = |x: Tensor| x.narrow(0, 0, rows);
+        let maybe = |x: Option<Tensor>| x.map(narrow).transpose();
+        Ok(match self {
+            Self::Gated { gate, up, lora: [a, b, c] } => {
+                Self::Gated { gate: narrow(gate)?, up: narrow(up)?, lora: [maybe(a)?, maybe(b)?, maybe(c)?] }
+            }
+            Self::Plain { up, lora: [a, b] } => Self::Plain { up: narrow(up)?, lora: [maybe(a)?, maybe(b)?] },
+        })
+    }
+}
+
+impl Mlp<Linear> {
+    pub(crate) fn forward(&self, x: &Tensor, adapter: bool) -> Result<(Tensor, SavedMlp)> {
+        match self {
+            Self::Gated([gate, up, down]) => {
+                let (gate, gate_lora) = gate.forward(x, adapter)?;
+                let (up, up_lora) = up.forward(x, adapter)?;
+                let (y, down_lora) = down.forward(&ops::gated_silu(&gate, &up)?, adapter)?;
+                Ok((y, SavedMlp::Gated { gate, up, lora: [gate_lora, up_lora, down_lora] }))
+            }
+            Self::Plain([up, down], gelu) => {
+                let (up, up_lora) = up.forward(x, adapter)?;
+                let (y, down_lora) = down.forward(&ops::gelu(&up, *gelu)?, adapter)?;
+                Ok((y, SavedMlp::Plain { up, lora: [up_lora, down_lora] }))
+            }
+        }
+    }
+
+    pub(crate) fn backward(
+        &self,
+        x: &Tensor,
+        saved: SavedMlp,
+        grad: &Tensor,
+        gradients: &mut Gradients,
+    ) -> Result<Tensor> {
+        match (self, saved) {
+            (Self::Gated(linears), SavedMlp::Gated { gate, up, lora }) => {
+                let active = ops::gated_silu(&gate, &up)?;
+                let d_active = linears[2].backward(&active, lora[2].as_ref(), grad, gradients)?;
+                let (d_gate, d_up) = ops::gated_silu_backward(&gate, &up, &d_active)?;
+                drop((active, d_active, gate, up));
+                let d_x = linears[0].backward(x, lora[0].as_ref(), &d_gate, gradients)?;
+                d_x + linears[1].backward(x, lora[1].as_ref(), &d_up, gradients)?
+            }
+            (Self::Plain(linears, gelu), SavedMlp::Plain { up, lora }) => {
+                let active = ops::gelu(&up, *gelu)?;
+                let d_active = linears[1].backward(&active, lora[1].as_ref(), grad, gradients)?;
+                let d_up = ops::gelu_backward(&up, &d_active, *gelu)?;
+                drop((active, d_active, up));
+                linears[0].backward(x, lora[0].as_ref(), &d_up, gradients)
+            }
+            _ => bail!("what was saved is of an MLP of another form"),
+        }
+    }
+}
