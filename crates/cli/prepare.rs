@@ -20,12 +20,18 @@ pub(crate) struct Args {
     /// Make the dataset again even if it is up to date
     #[arg(long)]
     force: bool,
+    /// Stop at the first row that cannot be used, instead of setting it aside in rejected.jsonl
+    #[arg(long)]
+    strict: bool,
 }
 
 /// Makes the dataset unless it is there already, and prints where it is.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let file: PipelineFile = args.overrides.open(&args.pipeline)?.read()?;
-    let pipeline = file.resolve(&locate)?;
+    let mut pipeline = file.resolve(&locate)?;
+    if args.strict {
+        pipeline = pipeline.strict();
+    }
     for note in pipeline.notes() {
         say(note);
     }
@@ -65,6 +71,7 @@ fn summary(manifest: &Manifest) -> String {
             &[contradictions.rows, contradictions.dropped],
         ),
         ("dropped, prompt is in the test split (rows)", &[manifest.leaked_rows_dropped]),
+        ("dropped, one side of each pair stays (rows)", &[manifest.one_per_pair_dropped]),
         (
             "dropped by imbalance (desirable, undesirable rows)",
             &[imbalance.desirable.dropped, imbalance.undesirable.dropped],

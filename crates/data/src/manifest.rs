@@ -35,6 +35,8 @@ pub struct Manifest {
     pub leaked_rows_dropped: u64,
     /// What selection dropped.
     pub selection: SelectionCounts,
+    /// Training rows dropped because only one side of a pair stays.
+    pub one_per_pair_dropped: u64,
     /// What imbalance kept and dropped.
     pub imbalance: ImbalanceCounts,
     /// What noise changed.

@@ -5,7 +5,7 @@ use std::{error::Error, path::PathBuf};
 use prospect_core::files::fingerprint;
 use serde::{Deserialize, Serialize};
 
-use crate::{Contradictions, DataError, Imbalance, Noise, Selection, SourceFiles, Sources};
+use crate::{Contradictions, DataError, Imbalance, Noise, OnePerPair, Selection, SourceFiles, Sources};
 
 /// Raised whenever the same recipe and inputs would give other files.
 const FORMAT_VERSION: u32 = 2;
@@ -25,6 +25,7 @@ pub struct PipelineFile {
     contradictions: Contradictions,
     #[serde(default)]
     select: Selection,
+    one_per_pair: Option<OnePerPair>,
     #[serde(default)]
     imbalance: Imbalance,
     #[serde(default)]
@@ -48,9 +49,9 @@ pub struct SplitFile {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SplitRule {
-    /// As the source has them.
+    /// As the sources have them.
     Source,
-    /// By prompt: this share of the prompts is held out.
+    /// By prompt, where a source has no splits: this share of its prompts is held out.
     ByPrompt {
         /// The share.
         test_fraction: f64,
@@ -66,6 +67,7 @@ pub struct Pipeline {
     pub(crate) split: SplitRule,
     pub(crate) contradictions: Contradictions,
     pub(crate) select: Selection,
+    pub(crate) one_per_pair: Option<OnePerPair>,
     pub(crate) imbalance: Imbalance,
     pub(crate) noise: Noise,
     pub(crate) max_rejected: f64,
@@ -74,6 +76,9 @@ pub struct Pipeline {
     pub(crate) warnings: Vec<String>,
     #[serde(skip)]
     notes: Vec<String>,
+    /// Whether the first row that cannot be used is an error. It does not change what a dataset holds.
+    #[serde(skip)]
+    pub(crate) strict: bool,
 }
 
 /// The share of prompts held out where neither source nor recipe says.
@@ -118,16 +123,24 @@ impl PipelineFile {
             split,
             contradictions: self.contradictions,
             select: self.select,
+            one_per_pair: self.one_per_pair,
             imbalance,
             noise,
             max_rejected: self.max_rejected,
             warnings,
             notes: told.notes,
+            strict: false,
         })
     }
 }
 
 impl Pipeline {
+    /// Makes the first row that cannot be used an error.
+    #[must_use]
+    pub fn strict(self) -> Self {
+        Self { strict: true, ..self }
+    }
+
     /// What was found out about the inputs and is worth a look, such as kinds that were sniffed.
     pub fn notes(&self) -> &[String] {
         &self.notes

@@ -12,7 +12,7 @@ use crate::{
     BinaryRow, DataError, Manifest, PairRow, Pipeline, Split, card, contradictions,
     feedback::{Feedback, Row},
     ids::Id,
-    imbalance, manifest, noise, parquet_file,
+    imbalance, manifest, noise, one_per_pair, parquet_file,
     raw::{Blocks, Sink},
     read_manifest, selection,
     sources::Sources,
@@ -26,7 +26,7 @@ pub fn prepare(pipeline: &Pipeline, out: &Path) -> Result<Manifest, DataError> {
     refuse_foreign(out)?;
     let dir = WholeDir::create(out)?;
     let source = &pipeline.source;
-    let Survey { reading, mut feedback } = survey(source, dir.path())?;
+    let Survey { reading, mut feedback } = survey(source, dir.path(), pipeline.strict)?;
     reading.check(pipeline.max_rejected)?;
 
     let unique_prompts = feedback.prompts(|_| true).len();
@@ -34,6 +34,8 @@ pub fn prepare(pipeline: &Pipeline, out: &Path) -> Result<Manifest, DataError> {
     let contradictions = contradictions::settle(&mut feedback, pipeline.contradictions);
     let leaked_rows_dropped = split::assign(&mut feedback, &pipeline.split, pipeline.seed);
     let selection = selection::select(&mut feedback, pipeline.select, pipeline.seed);
+    let one_per_pair_dropped =
+        pipeline.one_per_pair.map_or(0, |policy| one_per_pair::thin(&mut feedback, policy, pipeline.seed));
     let imbalance = imbalance::thin(&mut feedback, pipeline.imbalance, pipeline.seed);
     let noise = noise::flip(&mut feedback, pipeline.noise, pipeline.seed);
 
@@ -48,6 +50,7 @@ pub fn prepare(pipeline: &Pipeline, out: &Path) -> Result<Manifest, DataError> {
         contradictions,
         leaked_rows_dropped,
         selection,
+        one_per_pair_dropped,
         imbalance,
         noise,
         train: feedback.counts(Split::Train),
@@ -68,8 +71,8 @@ pub fn prepare(pipeline: &Pipeline, out: &Path) -> Result<Manifest, DataError> {
 }
 
 /// Reads the source for the first time.
-fn survey(source: &Sources, dir: &Path) -> Result<Survey<BufWriter<File>>, DataError> {
-    let mut survey = Survey::new(BufWriter::new(File::create(dir.join("rejected.jsonl"))?));
+fn survey(source: &Sources, dir: &Path, strict: bool) -> Result<Survey<BufWriter<File>>, DataError> {
+    let mut survey = Survey::new(BufWriter::new(File::create(dir.join("rejected.jsonl"))?), strict);
     read(source, dir, &mut survey)?;
     Ok(survey)
 }

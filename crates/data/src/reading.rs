@@ -53,6 +53,8 @@ pub struct ReadingCounts {
 #[derive(Debug)]
 pub(crate) struct Reading<W> {
     rejected: W,
+    /// Whether the first row that cannot be used is an error.
+    strict: bool,
     pub(crate) counts: ReadingCounts,
     /// For each reason (or reasons joined by `+`): how many rows, and the first of them.
     reasons: BTreeMap<String, (u64, Vec<String>)>,
@@ -62,9 +64,9 @@ pub(crate) struct Reading<W> {
 const EXAMPLES: usize = 3;
 
 impl<W: Write> Reading<W> {
-    /// Writes rejected rows to `rejected`, one JSON object a line.
-    pub(crate) fn new(rejected: W) -> Self {
-        Self { rejected, counts: ReadingCounts::default(), reasons: BTreeMap::new() }
+    /// Writes rejected rows to `rejected`, one JSON object a line; `strict` makes the first one an error.
+    pub(crate) fn new(rejected: W, strict: bool) -> Self {
+        Self { rejected, strict, counts: ReadingCounts::default(), reasons: BTreeMap::new() }
     }
 
     /// Ends the list of rejected rows.
@@ -123,6 +125,10 @@ impl<W: Write> Reading<W> {
         }
         let details: Vec<&str> = flaws.iter().map(|flaw| flaw.detail.as_str()).collect();
         let row = RejectedRow { file: file.to_owned(), line, reason, detail: details.join("; ") };
+        if self.strict {
+            let RejectedRow { file, line, reason, detail } = row;
+            return Err(DataError::Strict { file, line, reason, detail });
+        }
         serde_json::to_writer(&mut self.rejected, &row).map_err(std::io::Error::from)?;
         self.rejected.write_all(b"\n")?;
         let (rows, examples) = self.reasons.entry(row.reason).or_default();
@@ -174,7 +180,7 @@ pub(crate) mod tests {
 
     impl Default for Collected {
         fn default() -> Self {
-            let reading = Reading::new(Vec::new());
+            let reading = Reading::new(Vec::new(), false);
             Self { groups: Vec::new(), rejected: Vec::new(), counts: ReadingCounts::default(), reading }
         }
     }

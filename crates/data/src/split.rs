@@ -10,23 +10,20 @@ use crate::{
     ids::Id,
 };
 
-/// Puts every group into a split. Returns how many training rows were dropped because the source's own test split
-/// has their prompt too.
+/// Puts every group into a split that its source does not. Returns how many training rows were dropped because a test
+/// split of some source has their prompt too.
 pub(crate) fn assign(feedback: &mut Feedback, rule: &SplitRule, seed: u64) -> u64 {
-    match rule {
-        SplitRule::ByPrompt { test_fraction } => {
-            by_prompt(feedback, *test_fraction, seed);
-            0
-        }
-        SplitRule::Source => drop_leaks(feedback),
+    if let SplitRule::ByPrompt { test_fraction } = rule {
+        by_prompt(feedback, *test_fraction, seed);
     }
+    drop_leaks(feedback)
 }
 
 fn by_prompt(feedback: &mut Feedback, test_fraction: f64, seed: u64) {
-    let prompts = feedback.prompts(|row| row.kept);
+    let prompts = feedback.prompts(|row| row.kept && feedback.group(row).split.is_none());
     let count = exact_count(test_fraction, prompts.len());
     let held_out = lowest_ids(&Draw::new(seed, "split"), &prompts, count);
-    for group in &mut feedback.groups {
+    for group in feedback.groups.iter_mut().filter(|group| group.split.is_none()) {
         group.split = Some(if held_out.contains(&group.prompt) { Split::Test } else { Split::Train });
     }
 }
@@ -74,6 +71,20 @@ mod tests {
         let mut feedback = Feedback::new(raw);
         assert_eq!(assign(&mut feedback, &SplitRule::Source, 0), 2);
         assert_eq!((feedback.counts(Split::Train).prompts, feedback.counts(Split::Test).pairs), (1, 1));
+    }
+
+    #[test]
+    fn sources_with_and_without_splits_share_no_prompt() {
+        let own = (0..20).map(|n| {
+            raw(&format!("p{n}"), "yes", "no", Some(if n < 10 { Split::Test } else { Split::Train }))
+        });
+        let other = (5..40).map(|n| raw(&format!("p{n}"), "maybe", "no", None));
+        let mut feedback = Feedback::new(own.chain(other));
+        let dropped = assign(&mut feedback, &SplitRule::ByPrompt { test_fraction: 0.2 }, 3);
+        let ids = |split| feedback.kept(split).map(|row| feedback.group(row).prompt).collect::<HashSet<_>>();
+        assert!(ids(Split::Train).is_disjoint(&ids(Split::Test)) && dropped > 0);
+        // The ten of the source with splits, and a fifth of the 35 prompts of the other; they may share some.
+        assert!((10..=17).contains(&ids(Split::Test).len()));
     }
 
     #[test]

@@ -19,9 +19,9 @@ pub(crate) struct Survey<W> {
 }
 
 impl<W: Write> Survey<W> {
-    /// Writes rejected rows to `rejected`.
-    pub(crate) fn new(rejected: W) -> Self {
-        Self { reading: Reading::new(rejected), feedback: Feedback::default() }
+    /// Writes rejected rows to `rejected`; `strict` makes the first one an error.
+    pub(crate) fn new(rejected: W, strict: bool) -> Self {
+        Self { reading: Reading::new(rejected, strict), feedback: Feedback::default() }
     }
 }
 
