@@ -3,6 +3,10 @@
 // Helpers of tests fail as tests do.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../crates/hub/src/fake_hub.rs"]
+#[allow(dead_code, reason = "the tests of its own crate use the rest")]
+mod fake_hub;
 mod prepare;
+mod sources;
 mod support;
 mod sweep;

@@ -143,6 +143,18 @@ fn a_line_cut_short_is_rejected_and_too_many_are_an_error() {
 }
 
 #[test]
+fn strictly_the_first_bad_row_is_an_error() {
+    let place = place();
+    assert_snapshot!(place.run("prepare recipe.yaml --strict"), @r#"
+    exit code 1
+    --- stdout
+    --- stderr
+    error: hh.jsonl:6: unequal_prompts: prompts of 1 and 1 turns differ from turn 1; with `--strict` no row may be rejected
+    "#);
+    assert!(!place.path("data/recipe").exists());
+}
+
+#[test]
 fn one_class_is_allowed_with_a_warning() {
     assert_snapshot!(place().run("prepare recipe.yaml --set noise={} --set imbalance.keep_undesirable=0 --out one"), @r#"
     exit code 0

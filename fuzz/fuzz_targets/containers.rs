@@ -1,0 +1,10 @@
+//! Arbitrary files of every container: the first byte chooses the name, and the name and the rest the container.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    if let Some((first, rest)) = bytes.split_first() {
+        let names = ["a.jsonl", "a.json", "a.csv", "a.tsv", "a.jsonl.gz", "a.parquet"];
+        prospect_fuzz::read("labels", names[usize::from(*first) % names.len()], rest);
+    }
+});

@@ -1,0 +1,23 @@
+//! What all targets do: prepare a dataset from a file of arbitrary bytes. It may be refused, and must not panic, hang or
+//! fill the memory.
+
+use prospect_core::config::Document;
+use prospect_data::{DataError, Manifest, PipelineFile, prepare};
+
+/// Reads a file of this name and content as feedback of a kind.
+pub fn read(kind: &str, name: &str, bytes: &[u8]) {
+    let _ = attempt(kind, name, bytes);
+}
+
+fn attempt(kind: &str, name: &str, bytes: &[u8]) -> Result<Manifest, DataError> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join(name);
+    std::fs::write(&path, bytes)?;
+    let policy = if kind == "scores" { "binarise: { by: median, over: prompt }" } else { "" };
+    let recipe = format!("{{ source: {{ kind: {kind}, path: a, {policy} }}, max_rejected: 1 }}");
+    let file: PipelineFile = Document::from_text("recipe", &recipe)
+        .and_then(|document| document.read())
+        .expect("the recipe is valid");
+    let pipeline = file.resolve(&|_| Ok(path.clone()))?;
+    prepare(&pipeline, &folder.path().join("out"))
+}

@@ -1,0 +1,83 @@
+//! Sources from the Hub, played by a server on the loopback interface.
+
+use prospect_data::read_manifest;
+
+use crate::{
+    fake_hub::{COMMIT, FakeHub},
+    support::Place,
+};
+
+/// A few rows of every kind: two files with splits where the kind has them, else one.
+const FILES: &[(&str, &str)] = &[
+    (
+        "hh/train.jsonl",
+        r#"{"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"}"#,
+    ),
+    (
+        "hh/test.jsonl",
+        r#"{"chosen": "\n\nHuman: r\n\nAssistant: a", "rejected": "\n\nHuman: r\n\nAssistant: b"}"#,
+    ),
+    (
+        "shp/askdocs/train.json",
+        r#"{"post_id": "p", "domain": "askdocs_train", "history": "q", "human_ref_A": "a", "human_ref_B": "b", "labels": 1, "score_A": 9, "score_B": 2}"#,
+    ),
+    (
+        "shp/askdocs/test.json",
+        r#"{"post_id": "r", "domain": "askdocs_test", "history": "r", "human_ref_A": "a", "human_ref_B": "b", "labels": 0}"#,
+    ),
+    (
+        "oasst/en_train.jsonl",
+        r#"{"message_tree_id": "p", "prompt": {"message_id": "p", "text": "q", "role": "prompter", "lang": "en", "replies": [{"message_id": "a", "text": "a", "role": "assistant", "lang": "en", "rank": 0}, {"message_id": "b", "text": "b", "role": "assistant", "lang": "en", "rank": 1}]}}"#,
+    ),
+    ("pairs/a.json", r#"[{"prompt": "q", "chosen": "a", "rejected": "b"}]"#),
+    ("labels/a.csv", "prompt,completion,label\nq,a,1\nr,b,0\n"),
+    ("scores/a.jsonl", r#"{"prompt": "q", "completions": ["a", "b"], "scores": [1, 2]}"#),
+];
+
+#[test]
+fn every_kind_is_read_from_the_hub_and_named_by_its_commit() {
+    let hub = FakeHub::start(FILES);
+    let place = Place::new();
+    for kind in ["hh", "shp", "oasst", "pairs", "labels", "scores"] {
+        let policy = if kind == "scores" { ", binarise: { by: best_and_worst }" } else { "" };
+        let recipe = format!("source: {{ path: 'hf://datasets/org/name@main/{kind}'{policy} }}\n");
+        place.write(&format!("{kind}.yaml"), recipe);
+        let run = |offline: &str| {
+            let mut command = place.command(&format!("prepare {kind}.yaml"));
+            command.env("HF_ENDPOINT", hub.endpoint()).env("HF_HUB_OFFLINE", offline);
+            let output = command.output().unwrap();
+            (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        };
+        let (code, said) = run("0");
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains(&format!("is of kind {kind}")), "{said}");
+        let manifest = read_manifest(&place.path(&format!("data/{kind}"))).unwrap();
+        assert_eq!(manifest.reading.rejected, 0, "{kind}");
+        for input in &manifest.inputs {
+            let address = input.address.as_deref().unwrap();
+            assert!(address.starts_with(&format!("hf://datasets/org/name@{COMMIT}/{kind}/")), "{address}");
+        }
+        // What was fetched once is read again without the Hub.
+        let before = hub.requests().len();
+        let (code, said) = run("1");
+        assert!(code == Some(0) && said.contains("up to date"), "{said}");
+        assert_eq!(hub.requests().len(), before);
+    }
+}
+
+#[test]
+fn what_cannot_be_told_asks_for_the_kind() {
+    let place = Place::new();
+    place.write("a.jsonl", "{\"question\": \"q\", \"answer\": \"a\", \"thumb\": \"up\"}\n");
+    place.write("recipe.yaml", "source: { path: a.jsonl }\nsplit: { test_fraction: 0 }\n");
+    let run = place.run("prepare recipe.yaml");
+    assert_eq!(run.code, Some(1));
+    assert!(
+        run.stderr
+            .contains("a.jsonl: cannot tell what kind of feedback this is (keys question, answer, thumb)"),
+        "{run}"
+    );
+    let columns = "source.columns={completion: answer, label: thumb}";
+    let output = place.command("prepare recipe.yaml").args(["--set", columns]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
