@@ -52,3 +52,9 @@ ci:
 [group('checks')]
 check-cuda *ARGS:
     scripts/check-cuda.sh {{ ARGS }}
+
+# Time training steps, and TRL's where PYTHON has it: HH_FILE WEIGHTS [PYTHON]; see benches/train.sh.
+[group('checks')]
+bench-train *ARGS:
+    cargo build --release
+    benches/train.sh {{ ARGS }}

@@ -18,6 +18,9 @@ pub enum Activations {
     Keep,
     /// Only the input of every block; the rest is computed again: smallest.
     Recompute,
+    /// As much as lets weights, optimizer and activations fit into so many bytes: as many of the last blocks as
+    /// possible, since their memory is free again when the first ones are computed anew.
+    Within(u64),
 }
 
 /// Whose log-probs a pass gives.
@@ -40,15 +43,16 @@ pub struct Decoder {
     pub(crate) rotation: Rotation,
 }
 
-enum SavedBlocks {
-    Whole(Vec<SavedBlock>),
-    Inputs(Vec<Tensor>),
+/// What a forward pass kept of one block.
+enum Kept {
+    Whole(SavedBlock),
+    Input(Tensor),
 }
 
 /// What [`Decoder::forward`] keeps for [`Decoder::backward`].
 pub struct Saved {
     batch: PackedBatch,
-    blocks: SavedBlocks,
+    blocks: Vec<Kept>,
     head: SavedHead,
 }
 
@@ -109,24 +113,50 @@ impl Decoder {
         self.check(batch)?;
         let context = self.context(batch, Adapter::On)?;
         let mut x = self.embed(batch)?;
-        let (mut whole, mut inputs) = (Vec::new(), Vec::new());
-        for block in &self.blocks {
-            if activations == Activations::Recompute {
-                inputs.push(x.narrow(0, 0, batch.gradient_rows)?);
-            }
+        let (mut blocks, mut recomputed) = (Vec::with_capacity(self.blocks.len()), None);
+        for (index, block) in self.blocks.iter().enumerate() {
             let (y, saved) = block.forward(&x, &context)?;
-            if activations == Activations::Keep {
-                whole.push(saved.narrow(batch.gradient_rows)?);
-            }
+            let recomputed = *recomputed.get_or_insert_with(|| match activations {
+                Activations::Keep => 0,
+                Activations::Recompute => self.blocks.len(),
+                Activations::Within(bytes) => self.recomputed_within(bytes, batch, &saved),
+            });
+            blocks.push(if index < recomputed {
+                Kept::Input(first_rows(&x, batch.gradient_rows)?)
+            } else {
+                Kept::Whole(saved.map(&|saved| first_rows(saved, batch.gradient_rows))?)
+            });
             x = y;
         }
         let x = x.index_select(&self.rows_of(&batch.scored)?, 0)?;
         let (log_probs, head) = self.head.forward(&x, &batch.scored, batch.gradient_scored)?;
-        let blocks = match activations {
-            Activations::Keep => SavedBlocks::Whole(whole),
-            Activations::Recompute => SavedBlocks::Inputs(inputs),
-        };
         Ok((sum_by_sequence(batch, &log_probs), Saved { batch: batch.gradient_part(), blocks, head }))
+    }
+
+    /// How many of the first blocks are to be computed again so that all fits into `bytes`, when one keeps `saved`.
+    fn recomputed_within(&self, bytes: u64, batch: &PackedBatch, saved: &SavedBlock) -> usize {
+        let a = &self.architecture;
+        let size = self.dtype().size_in_bytes();
+        // A trained number has a gradient and two moments beside it.
+        let weights = self.frozen_count() * size + 4 * self.parameters.count() * size;
+        // What one block has at hand beside what it keeps, and the head with a chunk of logits and their gradient.
+        let at_hand = batch.rows() * (6 * a.intermediate + 8 * a.hidden) * size
+            + 2 * Head::CHUNK_BYTES
+            + 3 * batch.scored.len() * a.hidden * size;
+        let rows = batch.rows().max(1);
+        let kept = saved.bytes() * batch.gradient_rows / rows;
+        let inputs = self.blocks.len() * batch.gradient_rows * a.hidden * size;
+        let left = (bytes as usize).saturating_sub(weights + at_hand + inputs);
+        self.blocks.len() - (left / kept.max(1)).min(self.blocks.len())
+    }
+
+    /// Numbers of the large frozen weights.
+    fn frozen_count(&self) -> usize {
+        let tied = self.architecture.tied;
+        let outer = [Some(&self.embedding), (!tied).then_some(&self.head.weight)].into_iter().flatten();
+        let inner = self.blocks.iter().flat_map(Block::linears).map(|linear| &linear.weight);
+        let frozen = outer.chain(inner).filter(|weight| matches!(weight, Weight::Frozen(_)));
+        frozen.map(|weight| weight.value().elem_count()).sum()
     }
 
     /// Adds d loss / d parameter to `gradients`, given d loss / d log π of every completion of the batch.
@@ -141,20 +171,12 @@ impl Decoder {
         let mut dx = zero.index_add(&self.rows_of(&batch.scored)?, &d_rows, 0)?;
 
         let context = self.context(&batch, Adapter::On)?;
-        let mut step =
-            |block: &Block, saved: SavedBlock, dx: &Tensor| block.backward(saved, dx, &context, gradients);
-        match blocks {
-            SavedBlocks::Whole(saved) => {
-                for (block, saved) in self.blocks.iter().zip(saved).rev() {
-                    dx = step(block, saved, &dx)?;
-                }
-            }
-            SavedBlocks::Inputs(inputs) => {
-                for (block, x) in self.blocks.iter().zip(inputs).rev() {
-                    let (_, saved) = block.forward(&x, &context)?;
-                    dx = step(block, saved, &dx)?;
-                }
-            }
+        for (block, kept) in self.blocks.iter().zip(blocks).rev() {
+            let saved = match kept {
+                Kept::Whole(saved) => saved,
+                Kept::Input(x) => block.forward(&x, &context)?.1,
+            };
+            dx = block.backward(saved, &dx, &context, gradients)?;
         }
         self.embedding.add_gradient(gradients, || {
             let tokens = Tensor::new(batch.tokens.as_slice(), self.device())?;
@@ -202,6 +224,11 @@ impl Decoder {
         }
         Ok(())
     }
+}
+
+/// The first rows, without holding on to the memory of the others.
+fn first_rows(x: &Tensor, rows: usize) -> Result<Tensor> {
+    if x.dim(0)? == rows { Ok(x.clone()) } else { x.narrow(0, 0, rows)?.force_contiguous() }
 }
 
 fn sum_by_sequence(batch: &PackedBatch, log_probs: &[f64]) -> Vec<f64> {

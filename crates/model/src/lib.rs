@@ -48,7 +48,7 @@ pub use ops::RotaryPairs;
 pub use pack::{PackedBatch, Packer, PromptId, Scored, Tree};
 pub use parameters::{Gradients, Parameter, Parameters};
 pub use recipe::{
-    Dtype, Locate, Lora, ModelFile, Recipe, TemplateSource, TokenizerSource, Train, WeightsSource,
+    Bytes, Dtype, Locate, Lora, ModelFile, Recipe, TemplateSource, TokenizerSource, Train, WeightsSource,
 };
 pub use save::{load_adapter, save_adapter};
 pub use template::{ChatTemplate, Turn};

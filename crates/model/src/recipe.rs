@@ -24,9 +24,10 @@ pub struct ModelFile {
     pub train: TrainKind,
     /// The adapter, for `train: lora`.
     pub lora: Option<Lora>,
-    /// What a forward pass keeps: `keep`, or `recompute` for less memory.
-    #[serde(default)]
-    pub activations: ActivationsKind,
+    /// What a forward pass keeps: `keep`, or `recompute` for less memory, or as much as fits into `memory`.
+    pub activations: Option<ActivationsKind>,
+    /// Memory for weights, optimizer and activations (`8GiB`): activations that do not fit are computed again.
+    pub memory: Option<Bytes>,
     /// The shape, for `weights: random`.
     pub architecture: Option<Architecture>,
     /// Seed of random weights.
@@ -57,14 +58,31 @@ pub enum TrainKind {
 }
 
 /// What a forward pass keeps, as typed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ActivationsKind {
     /// What every block needs.
-    #[default]
     Keep,
     /// The inputs of blocks.
     Recompute,
+}
+
+/// An amount of memory, as typed: a number with `GiB`, `MiB` or `KiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Bytes(pub u64);
+
+impl TryFrom<String> for Bytes {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+        let parsed = units.iter().find_map(|(unit, shift)| {
+            let number = text.strip_suffix(unit)?.trim().parse::<f64>().ok()?;
+            (number.is_finite() && number > 0.0).then_some(Self((number * f64::from(1 << shift)) as u64))
+        });
+        parsed.ok_or_else(|| format!("`{text}` is no amount of memory; write it like 8GiB or 500MiB"))
+    }
 }
 
 /// A low-rank adapter on every linear layer of the blocks.
@@ -188,9 +206,13 @@ impl ModelFile {
                 return Err(fail("`lora` has no effect with `train: full`; remove one of them".to_owned()));
             }
         };
-        let activations = match self.activations {
-            ActivationsKind::Keep => Activations::Keep,
-            ActivationsKind::Recompute => Activations::Recompute,
+        let activations = match (self.activations, self.memory) {
+            (None | Some(ActivationsKind::Keep), None) => Activations::Keep,
+            (Some(ActivationsKind::Recompute), None) => Activations::Recompute,
+            (None, Some(Bytes(bytes))) => Activations::Within(bytes),
+            (Some(_), Some(_)) => {
+                return Err(fail("`memory` decides what `activations` says; give one of them".to_owned()));
+            }
         };
         Ok(Recipe {
             name: self.weights,

@@ -36,14 +36,14 @@ impl Projections<Linear> {
     fn forward(&self, x: &Tensor, context: &BlockContext<'_>) -> Result<([Tensor; 3], [Option<Tensor>; 3])> {
         match self {
             Self::Separate([q, k, v]) => {
-                let (q, q_lora) = q.forward(x, context.adapter)?;
-                let (k, k_lora) = k.forward(x, context.adapter)?;
-                let (v, v_lora) = v.forward(x, context.adapter)?;
+                let (q, q_lora) = q.forward(x, None, context.adapter)?;
+                let (k, k_lora) = k.forward(x, None, context.adapter)?;
+                let (v, v_lora) = v.forward(x, None, context.adapter)?;
                 Ok(([q, k, v], [q_lora, k_lora, v_lora]))
             }
             Self::Fused(projection) => {
                 let Heads { query, dim, .. } = context.heads;
-                let (y, lora) = projection.forward(x, context.adapter)?;
+                let (y, lora) = projection.forward(x, None, context.adapter)?;
                 let rows = y.dim(0)?;
                 let y = y.reshape((rows, query, 3, dim))?;
                 let part = |index: usize| y.narrow(2, index, 1)?.reshape((rows, query * dim));
@@ -62,16 +62,16 @@ impl Projections<Linear> {
     ) -> Result<Tensor> {
         match self {
             Self::Separate([q, k, v]) => {
-                let d_x = q.backward(x, lora[0].as_ref(), &d_q, gradients)?;
-                let d_x = (d_x + k.backward(x, lora[1].as_ref(), &d_k, gradients)?)?;
-                d_x + v.backward(x, lora[2].as_ref(), &d_v, gradients)?
+                let d_x = q.backward(x, lora[0].as_ref(), &d_q, None, gradients)?;
+                let d_x = k.backward(x, lora[1].as_ref(), &d_k, Some(d_x), gradients)?;
+                v.backward(x, lora[2].as_ref(), &d_v, Some(d_x), gradients)
             }
             Self::Fused(projection) => {
                 let rows = d_q.dim(0)?;
                 let part = |grad: Tensor| grad.reshape((rows, heads.query, heads.dim));
                 let grad = Tensor::stack(&[part(d_q)?, part(d_k)?, part(d_v)?], 2)?;
                 let grad = grad.reshape((rows, 3 * heads.query * heads.dim))?;
-                projection.backward(x, lora[0].as_ref(), &grad, gradients)
+                projection.backward(x, lora[0].as_ref(), &grad, None, gradients)
             }
         }
     }
@@ -105,21 +105,27 @@ pub(crate) struct SavedAttention {
 }
 
 impl SavedAttention {
-    pub(crate) fn narrow(self, rows: usize) -> Result<Self> {
-        let narrow = |x: Tensor| x.narrow(0, 0, rows);
-        let ([q_lora, k_lora, v_lora], output) = self.lora;
-        let maybe = |x: Option<Tensor>| x.map(narrow).transpose();
+    /// What `f` makes of every tensor.
+    pub(crate) fn map(self, f: &impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        let maybe = |x: &Option<Tensor>| x.as_ref().map(f).transpose();
+        let Self { unnormed, q, k, v, attended, lora: ([q_lora, k_lora, v_lora], output) } = self;
         Ok(Self {
-            unnormed: match self.unnormed {
-                Some([q, k]) => Some([narrow(q)?, narrow(k)?]),
+            unnormed: match unnormed {
+                Some([q, k]) => Some([f(&q)?, f(&k)?]),
                 None => None,
             },
-            q: narrow(self.q)?,
-            k: narrow(self.k)?,
-            v: narrow(self.v)?,
-            attended: narrow(self.attended)?,
-            lora: ([maybe(q_lora)?, maybe(k_lora)?, maybe(v_lora)?], maybe(output)?),
+            q: f(&q)?,
+            k: f(&k)?,
+            v: f(&v)?,
+            attended: f(&attended)?,
+            lora: ([maybe(&q_lora)?, maybe(&k_lora)?, maybe(&v_lora)?], maybe(&output)?),
         })
+    }
+
+    pub(crate) fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        let Self { unnormed, q, k, v, attended, lora: (projections, output) } = self;
+        let lora = projections.iter().chain([output]).flatten();
+        unnormed.iter().flatten().chain([q, k, v, attended]).chain(lora)
     }
 }
 
@@ -129,7 +135,13 @@ fn by_head(x: &Tensor, dim: usize) -> Result<Tensor> {
 }
 
 impl Attention {
-    pub(crate) fn forward(&self, x: &Tensor, context: &BlockContext<'_>) -> Result<(Tensor, SavedAttention)> {
+    /// Attention among the rows of `x`, plus `residual`.
+    pub(crate) fn forward(
+        &self,
+        x: &Tensor,
+        residual: Option<&Tensor>,
+        context: &BlockContext<'_>,
+    ) -> Result<(Tensor, SavedAttention)> {
         let BlockContext { trees, rotation: (cos, sin), pairs, heads, adapter } = context;
         let ([q, k, v], lora) = self.projections.forward(x, context)?;
         let (q, k, unnormed) = match &self.norms {
@@ -144,7 +156,7 @@ impl Attention {
         let q = ops::rotary(&q, cos, sin, heads.dim, *pairs, false)?;
         let k = ops::rotary(&k, cos, sin, heads.dim, *pairs, false)?;
         let attended = ops::attention(&q, &k, &v, trees, *heads)?;
-        let (y, output_lora) = self.output.forward(&attended, *adapter)?;
+        let (y, output_lora) = self.output.forward(&attended, residual, *adapter)?;
         Ok((y, SavedAttention { unnormed, q, k, v, attended, lora: (lora, output_lora) }))
     }
 
@@ -158,7 +170,7 @@ impl Attention {
     ) -> Result<Tensor> {
         let BlockContext { trees, rotation: (cos, sin), pairs, heads, .. } = context;
         let SavedAttention { unnormed, q, k, v, attended, lora: (lora, output_lora) } = saved;
-        let d_attended = self.output.backward(&attended, output_lora.as_ref(), grad, gradients)?;
+        let d_attended = self.output.backward(&attended, output_lora.as_ref(), grad, None, gradients)?;
         let (d_q, d_k, d_v) = ops::attention_backward(&q, &k, &v, &d_attended, trees, *heads)?;
         drop((q, k, v, attended, d_attended));
         let mut d_q = ops::rotary(&d_q, cos, sin, heads.dim, *pairs, true)?;
@@ -167,7 +179,7 @@ impl Attention {
             let mut undo = |norm: &Norm, x: &Tensor, grad: &Tensor| -> Result<Tensor> {
                 let (x, rows) = (by_head(x, heads.dim)?, by_head(grad, heads.dim)?);
                 let (_, saved) = norm.forward(&x)?;
-                norm.backward(&x, &saved, &rows, gradients)?.reshape(grad.shape())
+                norm.backward(&x, &saved, &rows, None, gradients)?.reshape(grad.shape())
             };
             (d_q, d_k) = (undo(&norms.query, &q, &d_q)?, undo(&norms.key, &k, &d_k)?);
         }

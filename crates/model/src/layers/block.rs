@@ -40,18 +40,27 @@ pub(crate) struct SavedBlock {
 }
 
 impl SavedBlock {
-    /// Keeps only the first `rows` rows.
-    pub(crate) fn narrow(self, rows: usize) -> Result<Self> {
-        Ok(Self {
-            x: self.x.narrow(0, 0, rows)?,
-            attention: self.attention.narrow(rows)?,
-            middle: self.middle.narrow(0, 0, rows)?,
-            mlp: self.mlp.narrow(rows)?,
-        })
+    /// What `f` makes of every tensor.
+    pub(crate) fn map(self, f: &impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        let Self { x, attention, middle, mlp } = self;
+        Ok(Self { x: f(&x)?, attention: attention.map(f)?, middle: f(&middle)?, mlp: mlp.map(f)? })
+    }
+
+    /// Memory that the tensors take.
+    pub(crate) fn bytes(&self) -> usize {
+        let tensors =
+            [&self.x, &self.middle].into_iter().chain(self.attention.tensors()).chain(self.mlp.tensors());
+        tensors.map(|tensor| tensor.elem_count() * tensor.dtype().size_in_bytes()).sum()
     }
 }
 
 impl Block {
+    /// The linear layers.
+    pub(crate) fn linears(&self) -> impl Iterator<Item = &Linear> {
+        let Attention { projections, output, .. } = &self.attention;
+        projections.as_slice().iter().chain([output]).chain(self.mlp.as_slice())
+    }
+
     /// The linear layers and the norms, with their names within the block.
     #[expect(clippy::type_complexity, reason = "two lists, taken apart where they are asked for")]
     pub(crate) fn modules_mut(
@@ -73,15 +82,14 @@ impl Block {
 
     pub(crate) fn forward(&self, x: &Tensor, context: &BlockContext<'_>) -> Result<(Tensor, SavedBlock)> {
         let (normed, _) = self.attention_norm.forward(x)?;
-        let (attended, attention) = self.attention.forward(&normed, context)?;
-        let sum = (x + attended)?;
+        let (sum, attention) = self.attention.forward(&normed, Some(x), context)?;
         let middle = match self.residual {
             Residual::Sequential => sum.clone(),
             Residual::Parallel => x.clone(),
         };
         let (normed, _) = self.mlp_norm.forward(&middle)?;
-        let (added, mlp) = self.mlp.forward(&normed, context.adapter)?;
-        Ok(((sum + added)?, SavedBlock { x: x.clone(), attention, middle, mlp }))
+        let (y, mlp) = self.mlp.forward(&normed, Some(&sum), context.adapter)?;
+        Ok((y, SavedBlock { x: x.clone(), attention, middle, mlp }))
     }
 
     pub(crate) fn backward(
@@ -94,7 +102,7 @@ impl Block {
         let SavedBlock { x, attention, middle, mlp } = saved;
         let (normed, norm) = self.mlp_norm.forward(&middle)?;
         let d_normed = self.mlp.backward(&normed, mlp, grad, gradients)?;
-        let d_x = (grad + self.mlp_norm.backward(&middle, &norm, &d_normed, gradients)?)?;
+        let d_x = self.mlp_norm.backward(&middle, &norm, &d_normed, Some(grad), gradients)?;
 
         let d_attended = match self.residual {
             Residual::Sequential => &d_x,
@@ -102,6 +110,6 @@ impl Block {
         };
         let (normed, norm) = self.attention_norm.forward(&x)?;
         let d_normed = self.attention.backward(&normed, attention, d_attended, context, gradients)?;
-        d_x + self.attention_norm.backward(&x, &norm, &d_normed, gradients)?
+        self.attention_norm.backward(&x, &norm, &d_normed, Some(&d_x), gradients)
     }
 }

@@ -10,9 +10,6 @@ use crate::{
     parameters::{Gradients, Weight},
 };
 
-/// Bytes of logits that a chunk may take.
-const CHUNK_BYTES: usize = 32 << 20;
-
 /// Final norm and head; `weight` is `[vocabulary, hidden]`, perhaps shared with the embedding.
 #[derive(Debug, Clone)]
 pub(crate) struct Head {
@@ -31,6 +28,9 @@ pub(crate) struct SavedHead {
 }
 
 impl Head {
+    /// Bytes of logits that a chunk may take.
+    pub(crate) const CHUNK_BYTES: usize = 32 << 20;
+
     /// log π of every scored token, given the rows `x` that predict them.
     pub(crate) fn forward(
         &self,
@@ -44,11 +44,11 @@ impl Head {
         for (rows, part) in self.chunks(scored, keep)? {
             let gradient = frozen && rows < keep;
             let normed = normed.narrow(0, rows, part.len())?;
-            let logits = normed.matmul(&self.weight.value().t()?)?;
+            let (logits, _) = ops::linear(&normed, self.weight.value(), None, None)?;
             let (part, d_logits) = ops::log_prob_of_targets(&logits, part, gradient)?;
             log_probs.extend(part);
             if let Some(d_logits) = d_logits {
-                unit.push(d_logits.matmul(self.weight.value())?);
+                unit.push(ops::products(None, &[(&d_logits, self.weight.value())])?);
             }
         }
         let unit = if unit.is_empty() { None } else { Some(Tensor::cat(&unit, 0)?) };
@@ -72,16 +72,16 @@ impl Head {
             let mut parts = Vec::new();
             for (rows, part) in self.chunks(scored, scored.len())? {
                 let normed = normed.narrow(0, rows, part.len())?;
-                let logits = normed.matmul(&self.weight.value().t()?)?;
+                let (logits, _) = ops::linear(&normed, self.weight.value(), None, None)?;
                 let (_, d_logits) = ops::log_prob_of_targets(&logits, part, true)?;
                 let Some(d_logits) = d_logits else { continue };
                 let d_logits = d_logits.broadcast_mul(&column.narrow(0, rows, part.len())?)?;
                 self.weight.add_gradient(gradients, || d_logits.t()?.matmul(&normed))?;
-                parts.push(d_logits.matmul(self.weight.value())?);
+                parts.push(ops::products(None, &[(&d_logits, self.weight.value())])?);
             }
             Tensor::cat(&parts, 0)?
         };
-        self.norm.backward(&x, &norm, &d_normed, gradients)
+        self.norm.backward(&x, &norm, &d_normed, None, gradients)
     }
 
     /// Logits `[rows, vocabulary]` of all rows of `x`.
@@ -92,7 +92,7 @@ impl Head {
     /// The scored tokens in chunks, none of which straddles `boundary`, with their first row.
     fn chunks<'a>(&self, scored: &'a [Scored], boundary: usize) -> Result<Vec<(usize, &'a [Scored])>> {
         let weight = self.weight.value();
-        let size = (CHUNK_BYTES / (weight.dim(0)? * weight.dtype().size_in_bytes())).max(1);
+        let size = (Self::CHUNK_BYTES / (weight.dim(0)? * weight.dtype().size_in_bytes())).max(1);
         let (kept, rest) = scored.split_at(boundary);
         let kept = kept.chunks(size).enumerate().map(|(index, part)| (index * size, part));
         let rest = rest.chunks(size).enumerate().map(|(index, part)| (boundary + index * size, part));

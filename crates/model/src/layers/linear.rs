@@ -2,7 +2,10 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::parameters::{Gradients, Parameter, Weight};
+use crate::{
+    ops::{self, Factors},
+    parameters::{Gradients, Parameter, Weight},
+};
 
 /// A low-rank adapter: `a` is `[rank, in]`, `b` `[out, rank]`, the update of the weight is scale·b·a.
 #[derive(Debug, Clone)]
@@ -10,6 +13,12 @@ pub(crate) struct Lora {
     pub(crate) a: Parameter,
     pub(crate) b: Parameter,
     pub(crate) scale: f64,
+}
+
+impl Lora {
+    fn factors(&self) -> Factors<'_> {
+        Factors { a: self.a.value(), b: self.b.value(), scale: self.scale }
+    }
 }
 
 /// A linear layer; `weight` is `[out, in]`, `bias` `[out]`.
@@ -31,42 +40,43 @@ impl Linear {
         std::iter::once(("weight", &mut self.weight)).chain(bias)
     }
 
-    /// x·Wᵀ and the bias plus, with `adapter`, the adapter's part; and x·Aᵀ if there was one.
-    pub(crate) fn forward(&self, x: &Tensor, adapter: bool) -> Result<(Tensor, Option<Tensor>)> {
-        let mut y = x.matmul(&self.weight.value().t()?)?;
-        if let Some(bias) = &self.bias {
-            y = y.broadcast_add(bias.value())?;
-        }
-        match &self.lora {
-            Some(lora) if adapter => {
-                let down = x.matmul(&lora.a.value().t()?)?;
-                let y = (y + down.matmul(&(lora.b.value() * lora.scale)?.t()?)?)?;
-                Ok((y, Some(down)))
-            }
-            _ => Ok((y, None)),
+    /// x·Wᵀ and the bias, plus `residual`, plus, with `adapter`, the adapter's part; and x·Aᵀ if there was one.
+    pub(crate) fn forward(
+        &self,
+        x: &Tensor,
+        residual: Option<&Tensor>,
+        adapter: bool,
+    ) -> Result<(Tensor, Option<Tensor>)> {
+        let factors = self.lora.as_ref().filter(|_| adapter).map(Lora::factors);
+        let (y, down) = ops::linear(x, self.weight.value(), residual, factors)?;
+        match &self.bias {
+            Some(bias) => Ok((y.broadcast_add(bias.value())?, down)),
+            None => Ok((y, down)),
         }
     }
 
-    /// `x` is the input and `down` what [`forward`](Self::forward) returned beside its result.
+    /// d loss / d x, added to `onto`. `x` is the input and `down` what [`forward`](Self::forward) returned beside its
+    /// result.
     pub(crate) fn backward(
         &self,
         x: &Tensor,
         down: Option<&Tensor>,
         grad: &Tensor,
+        onto: Option<Tensor>,
         gradients: &mut Gradients,
     ) -> Result<Tensor> {
         self.weight.add_gradient(gradients, || grad.t()?.matmul(x))?;
         if let Some(bias) = &self.bias {
             bias.add_gradient(gradients, || grad.sum(0))?;
         }
-        let dx = grad.matmul(self.weight.value())?;
-        let (Some(lora), Some(down)) = (&self.lora, down) else {
-            return Ok(dx);
+        let weight = self.weight.value();
+        let (Some(Lora { a, b, scale }), Some(down)) = (&self.lora, down) else {
+            return ops::products(onto, &[(grad, weight)]);
         };
-        let d_down = grad.matmul(&(lora.b.value() * lora.scale)?)?;
-        gradients.add(&lora.b, (grad.t()?.matmul(down)? * lora.scale)?)?;
-        gradients.add(&lora.a, d_down.t()?.matmul(x)?)?;
-        dx + d_down.matmul(lora.a.value())?
+        let d_down = (grad.matmul(b.value())? * *scale)?;
+        gradients.add(b, (grad.t()?.matmul(down)? * *scale)?)?;
+        gradients.add(a, d_down.t()?.matmul(x)?)?;
+        ops::products(onto, &[(grad, weight), (&d_down, a.value())])
     }
 
     /// W + s·B·A: the weight that gives the same results without the adapter.

@@ -36,30 +36,44 @@ pub(crate) enum SavedMlp {
 }
 
 impl SavedMlp {
-    pub(crate) fn narrow(self, rows: usize) -> Result<Self> {
-        let narrow = |x: Tensor| x.narrow(0, 0, rows);
-        let maybe = |x: Option<Tensor>| x.map(narrow).transpose();
+    /// What `f` makes of every tensor.
+    pub(crate) fn map(self, f: &impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        let maybe = |x: &Option<Tensor>| x.as_ref().map(f).transpose();
         Ok(match self {
             Self::Gated { gate, up, lora: [a, b, c] } => {
-                Self::Gated { gate: narrow(gate)?, up: narrow(up)?, lora: [maybe(a)?, maybe(b)?, maybe(c)?] }
+                Self::Gated { gate: f(&gate)?, up: f(&up)?, lora: [maybe(&a)?, maybe(&b)?, maybe(&c)?] }
             }
-            Self::Plain { up, lora: [a, b] } => Self::Plain { up: narrow(up)?, lora: [maybe(a)?, maybe(b)?] },
+            Self::Plain { up, lora: [a, b] } => Self::Plain { up: f(&up)?, lora: [maybe(&a)?, maybe(&b)?] },
         })
+    }
+
+    pub(crate) fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        let (wide, lora): ([Option<&Tensor>; 2], &[Option<Tensor>]) = match self {
+            Self::Gated { gate, up, lora } => ([Some(gate), Some(up)], lora),
+            Self::Plain { up, lora } => ([Some(up), None], lora),
+        };
+        wide.into_iter().flatten().chain(lora.iter().flatten())
     }
 }
 
 impl Mlp<Linear> {
-    pub(crate) fn forward(&self, x: &Tensor, adapter: bool) -> Result<(Tensor, SavedMlp)> {
+    /// The MLP of every row of `x`, plus `residual`.
+    pub(crate) fn forward(
+        &self,
+        x: &Tensor,
+        residual: Option<&Tensor>,
+        adapter: bool,
+    ) -> Result<(Tensor, SavedMlp)> {
         match self {
             Self::Gated([gate, up, down]) => {
-                let (gate, gate_lora) = gate.forward(x, adapter)?;
-                let (up, up_lora) = up.forward(x, adapter)?;
-                let (y, down_lora) = down.forward(&ops::gated_silu(&gate, &up)?, adapter)?;
+                let (gate, gate_lora) = gate.forward(x, None, adapter)?;
+                let (up, up_lora) = up.forward(x, None, adapter)?;
+                let (y, down_lora) = down.forward(&ops::gated_silu(&gate, &up)?, residual, adapter)?;
                 Ok((y, SavedMlp::Gated { gate, up, lora: [gate_lora, up_lora, down_lora] }))
             }
             Self::Plain([up, down], gelu) => {
-                let (up, up_lora) = up.forward(x, adapter)?;
-                let (y, down_lora) = down.forward(&ops::gelu(&up, *gelu)?, adapter)?;
+                let (up, up_lora) = up.forward(x, None, adapter)?;
+                let (y, down_lora) = down.forward(&ops::gelu(&up, *gelu)?, residual, adapter)?;
                 Ok((y, SavedMlp::Plain { up, lora: [up_lora, down_lora] }))
             }
         }
@@ -75,18 +89,18 @@ impl Mlp<Linear> {
         match (self, saved) {
             (Self::Gated(linears), SavedMlp::Gated { gate, up, lora }) => {
                 let active = ops::gated_silu(&gate, &up)?;
-                let d_active = linears[2].backward(&active, lora[2].as_ref(), grad, gradients)?;
+                let d_active = linears[2].backward(&active, lora[2].as_ref(), grad, None, gradients)?;
                 let (d_gate, d_up) = ops::gated_silu_backward(&gate, &up, &d_active)?;
                 drop((active, d_active, gate, up));
-                let d_x = linears[0].backward(x, lora[0].as_ref(), &d_gate, gradients)?;
-                d_x + linears[1].backward(x, lora[1].as_ref(), &d_up, gradients)?
+                let d_x = linears[0].backward(x, lora[0].as_ref(), &d_gate, None, gradients)?;
+                linears[1].backward(x, lora[1].as_ref(), &d_up, Some(d_x), gradients)
             }
             (Self::Plain(linears, gelu), SavedMlp::Plain { up, lora }) => {
                 let active = ops::gelu(&up, *gelu)?;
-                let d_active = linears[1].backward(&active, lora[1].as_ref(), grad, gradients)?;
+                let d_active = linears[1].backward(&active, lora[1].as_ref(), grad, None, gradients)?;
                 let d_up = ops::gelu_backward(&up, &d_active, *gelu)?;
                 drop((active, d_active, up));
-                linears[0].backward(x, lora[0].as_ref(), &d_up, gradients)
+                linears[0].backward(x, lora[0].as_ref(), &d_up, None, gradients)
             }
             _ => bail!("what was saved is of an MLP of another form"),
         }

@@ -40,21 +40,24 @@ impl Norm {
         Ok((y.broadcast_add(bias.value())?, SavedNorm(inverse_rms)))
     }
 
+    /// d loss / d x, plus `residual`: the gradient that goes past the norm.
     pub(crate) fn backward(
         &self,
         x: &Tensor,
         saved: &SavedNorm,
         grad: &Tensor,
+        residual: Option<&Tensor>,
         gradients: &mut Gradients,
     ) -> Result<Tensor> {
         let SavedNorm(inverse_rms) = saved;
-        let backward = |x: &Tensor, gradients: &mut Gradients| {
+        let backward = |x: &Tensor, residual: Option<&Tensor>, gradients: &mut Gradients| {
             self.weight.add_gradient(gradients, || ops::rms_norm_weight_grad(x, inverse_rms, grad))?;
-            ops::rms_norm_backward(x, self.weight.value(), inverse_rms, grad)
+            ops::rms_norm_backward(x, self.weight.value(), inverse_rms, grad, residual)
         };
-        let Some(bias) = &self.bias else { return backward(x, gradients) };
+        let Some(bias) = &self.bias else { return backward(x, residual, gradients) };
         bias.add_gradient(gradients, || grad.sum(0))?;
         // Centring is its own transpose.
-        ops::centre(&backward(&ops::centre(x)?, gradients)?)
+        let dx = ops::centre(&backward(&ops::centre(x)?, None, gradients)?)?;
+        residual.map_or(Ok(dx.clone()), |residual| residual + dx)
     }
 }

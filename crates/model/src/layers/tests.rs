@@ -278,22 +278,22 @@ fn every_layer_backward_is_a_derivative() {
 
         let linear = &block.attention.projections.as_slice()[0];
         let seed_of_linear = data("seed", (5, linear.weight.value().dim(0).unwrap()));
-        let (_, down) = linear.forward(&x, true).unwrap();
-        let dx = linear.backward(&x, down.as_ref(), &seed_of_linear, &mut scratch).unwrap();
+        let (_, down) = linear.forward(&x, None, true).unwrap();
+        let dx = linear.backward(&x, down.as_ref(), &seed_of_linear, None, &mut scratch).unwrap();
         assert_gradient(&format!("{name}, linear"), &x, &dx, |x| {
-            dot(&linear.forward(x, true).unwrap().0, &seed_of_linear)
+            dot(&linear.forward(x, None, true).unwrap().0, &seed_of_linear)
         });
 
         let (_, saved) = block.mlp_norm.forward(&x).unwrap();
-        let dx = block.mlp_norm.backward(&x, &saved, &seed, &mut scratch).unwrap();
+        let dx = block.mlp_norm.backward(&x, &saved, &seed, None, &mut scratch).unwrap();
         assert_gradient(&format!("{name}, norm"), &x, &dx, |x| {
             dot(&block.mlp_norm.forward(x).unwrap().0, &seed)
         });
 
-        let (_, saved) = block.mlp.forward(&x, true).unwrap();
+        let (_, saved) = block.mlp.forward(&x, None, true).unwrap();
         let dx = block.mlp.backward(&x, saved, &seed, &mut scratch).unwrap();
         assert_gradient(&format!("{name}, mlp"), &x, &dx, |x| {
-            dot(&block.mlp.forward(x, true).unwrap().0, &seed)
+            dot(&block.mlp.forward(x, None, true).unwrap().0, &seed)
         });
 
         let packed = PackedBatch::context(&[1, 2, 3, 4, 5]);
@@ -301,10 +301,10 @@ fn every_layer_backward_is_a_derivative() {
             let rotation = decoder.rotation.at(&packed.positions, DType::F64, &Device::Cpu).unwrap();
             let heads = decoder.architecture().heads();
             let context = BlockContext { trees: &packed.trees, rotation, pairs, heads, adapter: true };
-            let (_, saved) = block.attention.forward(&x, &context).unwrap();
+            let (_, saved) = block.attention.forward(&x, None, &context).unwrap();
             let dx = block.attention.backward(&x, saved, &seed, &context, &mut scratch).unwrap();
             assert_gradient(&format!("{name}, attention"), &x, &dx, |x| {
-                dot(&block.attention.forward(x, &context).unwrap().0, &seed)
+                dot(&block.attention.forward(x, None, &context).unwrap().0, &seed)
             });
 
             let (_, saved) = block.forward(&x, &context).unwrap();

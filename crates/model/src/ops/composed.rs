@@ -2,7 +2,7 @@
 
 use candle_core::{D, DType, Device, Result, Tensor};
 
-use super::{Heads, RotaryPairs};
+use super::{Factors, Heads, RotaryPairs};
 use crate::{
     architecture::Gelu,
     pack::{Scored, Tree},
@@ -11,6 +11,34 @@ use crate::{
 /// Reductions of half-precision tensors are done in f32.
 fn wide(dtype: DType) -> DType {
     if dtype == DType::F64 { DType::F64 } else { DType::F32 }
+}
+
+pub(super) fn linear(
+    x: &Tensor,
+    weight: &Tensor,
+    residual: Option<&Tensor>,
+    adapter: Option<Factors<'_>>,
+) -> Result<(Tensor, Option<Tensor>)> {
+    let mut y = x.matmul(&weight.t()?)?;
+    if let Some(residual) = residual {
+        y = (residual + y)?;
+    }
+    let Some(Factors { a, b, scale }) = adapter else { return Ok((y, None)) };
+    let down = x.matmul(&a.t()?)?;
+    let y = (y + down.matmul(&(b * scale)?.t()?)?)?;
+    Ok((y, Some(down)))
+}
+
+pub(super) fn products(onto: Option<Tensor>, terms: &[(&Tensor, &Tensor)]) -> Result<Tensor> {
+    let mut sum = onto;
+    for (left, right) in terms {
+        let product = left.matmul(right)?;
+        sum = Some(match sum {
+            Some(sum) => (sum + product)?,
+            None => product,
+        });
+    }
+    sum.ok_or_else(|| candle_core::Error::msg("a sum of no products has no shape"))
 }
 
 pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<(Tensor, Tensor)> {
@@ -26,13 +54,15 @@ pub(super) fn rms_norm_backward(
     weight: &Tensor,
     inverse: &Tensor,
     grad: &Tensor,
+    residual: Option<&Tensor>,
 ) -> Result<Tensor> {
     let dtype = wide(x.dtype());
     let inverse = inverse.unsqueeze(1)?;
     let normalised = x.to_dtype(dtype)?.broadcast_mul(&inverse)?;
     let weighted = grad.to_dtype(dtype)?.broadcast_mul(&weight.to_dtype(dtype)?)?;
     let mean = (&weighted * &normalised)?.mean_keepdim(D::Minus1)?;
-    (weighted - normalised.broadcast_mul(&mean)?)?.broadcast_mul(&inverse)?.to_dtype(x.dtype())
+    let dx = (weighted - normalised.broadcast_mul(&mean)?)?.broadcast_mul(&inverse)?.to_dtype(x.dtype())?;
+    residual.map_or(Ok(dx.clone()), |residual| residual + dx)
 }
 
 pub(super) fn centre(x: &Tensor) -> Result<Tensor> {

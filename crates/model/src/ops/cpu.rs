@@ -4,6 +4,8 @@ mod attention;
 mod elementwise;
 mod gelu;
 mod head;
+mod lanes;
+mod linear;
 mod product;
 mod real;
 
@@ -11,6 +13,7 @@ pub(super) use attention::{attention, attention_backward};
 pub(super) use elementwise::{gated_silu, gated_silu_backward, rms_norm, rms_norm_backward, rotary};
 pub(super) use gelu::{gelu, gelu_backward};
 pub(super) use head::log_prob_of_targets;
+pub(super) use linear::{linear, products};
 
 use candle_core::{Device, Layout, Result, Shape, Storage, StorageRef, Tensor, bail};
 use real::Real;

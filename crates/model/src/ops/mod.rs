@@ -43,19 +43,50 @@ macro_rules! on_device {
     };
 }
 
+/// A low-rank update of a weight `[out, in]`: scale·b·a.
+#[derive(Clone, Copy)]
+pub(crate) struct Factors<'a> {
+    /// `[rank, in]`.
+    pub(crate) a: &'a Tensor,
+    /// `[out, rank]`.
+    pub(crate) b: &'a Tensor,
+    /// Times the product.
+    pub(crate) scale: f64,
+}
+
+/// \[residual +\] x·weightᵀ \[+ scale·(x·aᵀ)·bᵀ\], and x·aᵀ if there is an adapter.
+/// `x` is `[rows, in]`, `weight` `[out, in]`, `residual` and the result `[rows, out]`.
+pub(crate) fn linear(
+    x: &Tensor,
+    weight: &Tensor,
+    residual: Option<&Tensor>,
+    adapter: Option<Factors<'_>>,
+) -> Result<(Tensor, Option<Tensor>)> {
+    on_device!(x, linear(x, weight, residual, adapter))
+}
+
+/// \[onto +\] Σ left·right, in the memory of `onto` where the device can.
+pub(crate) fn products(onto: Option<Tensor>, terms: &[(&Tensor, &Tensor)]) -> Result<Tensor> {
+    match terms {
+        [(left, _), ..] => on_device!(left, products(onto, terms)),
+        [] => candle_core::bail!("a sum of no products has no shape"),
+    }
+}
+
 /// x·w / rms(x), row by row. Returns the result `[rows, dim]` and 1/rms `[rows]`.
 pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<(Tensor, Tensor)> {
     on_device!(x, rms_norm(x, weight, epsilon))
 }
 
-/// d loss / d x of [`rms_norm`], from 1/rms and d loss / d result.
+/// d loss / d x of [`rms_norm`], from 1/rms and d loss / d result, plus `residual`.
 pub(crate) fn rms_norm_backward(
     x: &Tensor,
     weight: &Tensor,
     inverse_rms: &Tensor,
     grad: &Tensor,
+    residual: Option<&Tensor>,
 ) -> Result<Tensor> {
-    on_device!(x, rms_norm_backward(x, weight, inverse_rms, grad))
+    on_device!(x, rms_norm_backward(x, weight, inverse_rms, grad, residual))
 }
 
 /// d loss / d weight `[dim]` of [`rms_norm`].

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{Heads, RotaryPairs, composed, cpu};
+use super::{Factors, Heads, RotaryPairs, composed, cpu};
 use crate::{
     Gelu,
     pack::{Packer, Scored, Tree},
@@ -47,12 +47,13 @@ pub(crate) fn dot(a: &Tensor, b: &Tensor) -> f64 {
     flat(a).iter().zip(flat(b)).map(|(a, b)| a * b).sum()
 }
 
-/// Two trees of odd sizes, one branch without rows.
-fn forest() -> (Vec<Tree>, usize) {
+/// Two trees of odd sizes, one branch without rows; `more` tokens are added to the first prompt and to two branches.
+fn forest(more: usize) -> (Vec<Tree>, usize) {
     let mut packer = Packer::default();
-    let (first, second) = (packer.prompt(&[1; 5]), packer.prompt(&[1; 2]));
-    for (prompt, tokens) in [(first, 4), (first, 1), (first, 3), (second, 6)] {
-        packer.completion(prompt, &[1; 9][..tokens], true);
+    let tokens = vec![1; 9 + more];
+    let (first, second) = (packer.prompt(&tokens[..5 + more]), packer.prompt(&tokens[..2]));
+    for (prompt, count) in [(first, 4), (first, 1), (first, 3 + more), (second, 6 + more)] {
+        packer.completion(prompt, &tokens[..count], true);
     }
     let batch = packer.pack().unwrap();
     (batch.trees.clone(), batch.rows())
@@ -69,20 +70,17 @@ fn fused_operations_equal_composed_ones() {
     for dtype in [DType::F64, DType::F32] {
         let tolerance = tolerance(dtype);
         let (x, grad) = (random("x", (37, 24), dtype), random("grad", (37, 24), dtype));
+        let up = random("up", (37, 24), dtype);
         let weight = random("w", (1, 24), dtype).squeeze(0).unwrap();
         let (fused, composed_) =
             (cpu::rms_norm(&x, &weight, 1e-5).unwrap(), composed::rms_norm(&x, &weight, 1e-5).unwrap());
         assert_close("norm", &fused.0, &composed_.0, tolerance);
         assert_close("inverse rms", &fused.1, &composed_.1, tolerance);
-        let back = |f: fn(&Tensor, &Tensor, &Tensor, &Tensor) -> candle_core::Result<Tensor>| {
-            f(&x, &weight, &fused.1, &grad).unwrap()
-        };
-        assert_close(
-            "norm backward",
-            &back(cpu::rms_norm_backward),
-            &back(composed::rms_norm_backward),
-            tolerance,
-        );
+        for residual in [None, Some(&up)] {
+            let fused_ = cpu::rms_norm_backward(&x, &weight, &fused.1, &grad, residual).unwrap();
+            let composed_ = composed::rms_norm_backward(&x, &weight, &fused.1, &grad, residual).unwrap();
+            assert_close("norm backward", &fused_, &composed_, tolerance);
+        }
 
         let (cos, sin) = (random("cos", (37, 3), dtype), random("sin", (37, 3), dtype));
         for pairs in [RotaryPairs::Halves, RotaryPairs::Interleaved] {
@@ -103,7 +101,6 @@ fn fused_operations_equal_composed_ones() {
             assert_close("gelu backward", &fused, &composed_, tolerance);
         }
 
-        let up = random("up", (37, 24), dtype);
         let fused = cpu::gated_silu(&x, &up).unwrap();
         assert_close("silu", &fused, &composed::gated_silu(&x, &up).unwrap(), tolerance);
         let fused = cpu::gated_silu_backward(&x, &up, &grad).unwrap();
@@ -111,21 +108,19 @@ fn fused_operations_equal_composed_ones() {
         assert_close("silu gate", &fused.0, &composed_.0, tolerance);
         assert_close("silu up", &fused.1, &composed_.1, tolerance);
 
-        let (trees, rows) = forest();
-        let (q, grad) = (random("q", (rows, 24), dtype), random("dy", (rows, 24), dtype));
-        let (k, v) = (random("k", (rows, 12), dtype), random("v", (rows, 12), dtype));
-        let fused = cpu::attention(&q, &k, &v, &trees, HEADS).unwrap();
-        assert_close(
-            "attention",
-            &fused,
-            &composed::attention(&q, &k, &v, &trees, HEADS).unwrap(),
-            tolerance,
-        );
-        let fused = cpu::attention_backward(&q, &k, &v, &grad, &trees, HEADS).unwrap();
-        let composed_ = composed::attention_backward(&q, &k, &v, &grad, &trees, HEADS).unwrap();
-        assert_close("attention dq", &fused.0, &composed_.0, tolerance);
-        assert_close("attention dk", &fused.1, &composed_.1, tolerance);
-        assert_close("attention dv", &fused.2, &composed_.2, tolerance);
+        // Fewer rows than are worked on at once, and more.
+        for (trees, rows) in [forest(0), forest(131)] {
+            let (q, grad) = (random("q", (rows, 24), dtype), random("dy", (rows, 24), dtype));
+            let (k, v) = (random("k", (rows, 12), dtype), random("v", (rows, 12), dtype));
+            let fused = cpu::attention(&q, &k, &v, &trees, HEADS).unwrap();
+            let composed_ = composed::attention(&q, &k, &v, &trees, HEADS).unwrap();
+            assert_close("attention", &fused, &composed_, tolerance);
+            let fused = cpu::attention_backward(&q, &k, &v, &grad, &trees, HEADS).unwrap();
+            let composed_ = composed::attention_backward(&q, &k, &v, &grad, &trees, HEADS).unwrap();
+            assert_close("attention dq", &fused.0, &composed_.0, 10.0 * tolerance);
+            assert_close("attention dk", &fused.1, &composed_.1, 10.0 * tolerance);
+            assert_close("attention dv", &fused.2, &composed_.2, 10.0 * tolerance);
+        }
 
         let scored: Vec<_> = (0..37).map(|row| Scored { row, target: row % 24, sequence: 0 }).collect();
         let fused = cpu::log_prob_of_targets(&x, &scored, true).unwrap();
@@ -139,12 +134,41 @@ fn fused_operations_equal_composed_ones() {
 }
 
 #[test]
+fn fused_products_equal_composed_ones() {
+    for dtype in [DType::F64, DType::F32] {
+        let tolerance = 10.0 * tolerance(dtype);
+        let (x, weight) = (random("x", (37, 24), dtype), random("w", (10, 24), dtype));
+        let (a, b, residual) =
+            (random("a", (3, 24), dtype), random("b", (10, 3), dtype), random("r", (37, 10), dtype));
+        for residual in [None, Some(&residual)] {
+            for adapter in [None, Some(Factors { a: &a, b: &b, scale: 0.7 })] {
+                let fused = cpu::linear(&x, &weight, residual, adapter).unwrap();
+                let composed_ = composed::linear(&x, &weight, residual, adapter).unwrap();
+                assert_close("linear", &fused.0, &composed_.0, tolerance);
+                assert_eq!(fused.1.is_some(), adapter.is_some());
+                if let (Some(fused), Some(composed_)) = (fused.1, composed_.1) {
+                    assert_close("down", &fused, &composed_, tolerance);
+                }
+            }
+        }
+        let (left, right) = (random("l", (37, 10), dtype), random("r2", (37, 3), dtype));
+        let terms = [(&left, &weight), (&right, &a)];
+        for onto in [None, Some(&x)] {
+            // `products` may write where `onto` lies.
+            let fused = cpu::products(onto.map(|onto| onto.copy().unwrap()), &terms).unwrap();
+            let composed_ = composed::products(onto.cloned(), &terms).unwrap();
+            assert_close("products", &fused, &composed_, tolerance);
+        }
+    }
+}
+
+#[test]
 fn backward_passes_are_derivatives() {
     let dtype = DType::F64;
     let (x, seed) = (random("x", (3, 8), dtype), random("seed", (3, 8), dtype));
     let weight = random("w", (1, 8), dtype).squeeze(0).unwrap();
     let (_, inverse) = super::rms_norm(&x, &weight, 1e-5).unwrap();
-    let dx = super::rms_norm_backward(&x, &weight, &inverse, &seed).unwrap();
+    let dx = super::rms_norm_backward(&x, &weight, &inverse, &seed, None).unwrap();
     assert_gradient("norm", &x, &dx, |x| dot(&super::rms_norm(x, &weight, 1e-5).unwrap().0, &seed));
     let dw = super::rms_norm_weight_grad(&x, &inverse, &seed).unwrap();
     assert_gradient("norm weight", &weight, &dw, |w| dot(&super::rms_norm(&x, w, 1e-5).unwrap().0, &seed));
@@ -171,7 +195,7 @@ fn backward_passes_are_derivatives() {
     assert_gradient("silu gate", &x, &d_gate, |x| dot(&super::gated_silu(x, &up).unwrap(), &seed));
     assert_gradient("silu up", &up, &d_up, |up| dot(&super::gated_silu(&x, up).unwrap(), &seed));
 
-    let (trees, rows) = forest();
+    let (trees, rows) = forest(0);
     let (q, seed) = (random("q", (rows, 24), dtype), random("dy", (rows, 24), dtype));
     let (k, v) = (random("k", (rows, 12), dtype), random("v", (rows, 12), dtype));
     let (dq, dk, dv) = super::attention_backward(&q, &k, &v, &seed, &trees, HEADS).unwrap();

@@ -7,22 +7,32 @@ use rayon::prelude::*;
 
 use super::{
     Opened, by_dtype,
-    product::{View, ViewMut, product},
+    lanes::{max, sum, vectorised},
+    product::{Target, Threads, View, ViewMut, product},
     real::Real,
     tensor,
 };
 use crate::{ops::Heads, pack::Tree};
 
 fn zeros<T: Real>(count: usize) -> Vec<T> {
-    vec![<T as num_traits::Zero>::zero(); count]
+    vec![T::ZERO; count]
 }
 
-/// The runs of query rows of a tree with the rows before them that they see in full.
-fn runs(tree: &Tree) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+/// Query rows that are worked on at once: keys after the last of them are not looked at, and their scores stay in the
+/// cache.
+const QUERIES: usize = 64;
+
+/// The runs of query rows of a tree, with the rows that they see: those before their branch, and those of their branch
+/// up to the last query.
+fn runs(tree: &Tree) -> impl Iterator<Item = (Range<usize>, [Range<usize>; 2])> {
     let start = tree.prompt.start;
-    let branches = tree.branches.iter().filter(|rows| !rows.is_empty());
-    std::iter::once((tree.prompt.clone(), start..start))
-        .chain(branches.map(|rows| (rows.clone(), tree.prompt.clone())))
+    let branches = tree.branches.iter().map(|rows| (rows.clone(), tree.prompt.clone()));
+    std::iter::once((tree.prompt.clone(), start..start)).chain(branches).flat_map(|(rows, before)| {
+        rows.clone().step_by(QUERIES).map(move |first| {
+            let last = (first + QUERIES).min(rows.end);
+            (first..last, [before.clone(), rows.start..last])
+        })
+    })
 }
 
 /// One head of one run: where its matrices lie.
@@ -30,7 +40,7 @@ struct Run<'a, T> {
     q: &'a [T],
     k: &'a [T],
     queries: Range<usize>,
-    before: Range<usize>,
+    seen: [Range<usize>; 2],
     query_head: usize,
     key_head: usize,
     heads: Heads,
@@ -38,7 +48,7 @@ struct Run<'a, T> {
 
 impl<T: Real> Run<'_, T> {
     fn context(&self) -> usize {
-        self.before.len() + self.queries.len()
+        self.seen.iter().map(Range::len).sum()
     }
 
     fn query_view<'b>(&self, data: &'b [T]) -> View<'b, T> {
@@ -51,9 +61,10 @@ impl<T: Real> Run<'_, T> {
         View::rows(data, rows.start * stride + self.key_head * self.heads.dim, stride)
     }
 
-    /// The two parts of the context: rows, and their first column among the scores.
-    fn parts(&self) -> [(&Range<usize>, usize); 2] {
-        [(&self.before, 0), (&self.queries, self.before.len())]
+    /// The parts of the context that are not empty: rows, and their first column among the scores.
+    fn parts(&self) -> impl Iterator<Item = (&Range<usize>, usize)> {
+        let [before, own] = &self.seen;
+        [(before, 0), (own, before.len())].into_iter().filter(|(rows, _)| !rows.is_empty())
     }
 
     /// left · rightᵀ over the whole context: `[queries, context]`.
@@ -63,11 +74,12 @@ impl<T: Real> Run<'_, T> {
         for (rows, column) in self.parts() {
             product(
                 &mut ViewMut { data: &mut scores, at: column, row_stride: context },
-                false,
+                Target::Replace,
                 (self.queries.len(), rows.len(), self.heads.dim),
                 scale,
                 self.query_view(left),
                 self.key_view(right, rows).transposed(),
+                Threads::One,
             );
         }
         scores
@@ -76,20 +88,35 @@ impl<T: Real> Run<'_, T> {
     /// Softmax of the scaled, causally masked scores: `[queries, context]`.
     fn probabilities(&self) -> Vec<T> {
         let mut scores = self.against_context(self.q, self.k, T::of((self.heads.dim as f64).sqrt().recip()));
-        for (query, row) in scores.chunks_exact_mut(self.context()).enumerate() {
-            let (seen, unseen) = row.split_at_mut(self.before.len() + query + 1);
-            let max =
-                seen.iter().fold(T::neg_infinity(), |max, score| if *score > max { *score } else { max });
-            for score in &mut *seen {
-                *score = (*score - max).exp_of_negative();
+        let first_unseen = self.context() - self.queries.len() + 1;
+        vectorised(|| {
+            for (query, row) in scores.chunks_exact_mut(self.context()).enumerate() {
+                let (seen, unseen) = row.split_at_mut(first_unseen + query);
+                let max = max(seen);
+                for score in &mut *seen {
+                    *score = (*score - max).exp_of_negative();
+                }
+                let inverse = sum(seen.len(), |i| seen[i]).recip();
+                for score in seen {
+                    *score *= inverse;
+                }
+                unseen.fill(T::ZERO);
             }
-            let sum = seen.iter().fold(<T as num_traits::Zero>::zero(), |sum, score| sum + *score);
-            for score in seen {
-                *score /= sum;
-            }
-            unseen.fill(<T as num_traits::Zero>::zero());
-        }
+        });
         scores
+    }
+
+    /// p·(dp − Σ p·dp), row by row, in place of `dp`.
+    fn softmax_backward(&self, p: &[T], dp: &mut [T]) {
+        let context = self.context();
+        vectorised(|| {
+            for (dp, p) in dp.chunks_exact_mut(context).zip(p.chunks_exact(context)) {
+                let mean = sum(context, |i| dp[i] * p[i]);
+                for (dp, p) in dp.iter_mut().zip(p) {
+                    *dp = *p * (*dp - mean);
+                }
+            }
+        });
     }
 }
 
@@ -114,8 +141,10 @@ impl Place {
         Self { ranges, rows }
     }
 
-    fn local(&self, range: &Range<usize>) -> usize {
-        self.ranges.iter().find(|(rows, _)| rows == range).map_or(0, |(_, start)| *start)
+    /// Where a row of the tree lies in the task's result.
+    fn local(&self, row: usize) -> usize {
+        let found = self.ranges.iter().find(|(rows, _)| rows.contains(&row));
+        found.map_or(0, |(rows, start)| start + (row - rows.start))
     }
 }
 
@@ -156,23 +185,29 @@ pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, trees: &[Tree], head
             .map(|(tree, key_head)| {
                 let place = &places[tree];
                 let mut y = zeros::<T>(place.rows * width);
-                for (queries, before) in runs(&trees[tree]) {
-                    let at = place.local(&queries) * width;
+                for (queries, seen) in runs(&trees[tree]) {
+                    let at = place.local(queries.start) * width;
                     for member in 0..group {
                         let query_head = key_head * group + member;
-                        let (queries, before) = (queries.clone(), before.clone());
-                        let run = Run { q, k, queries, before, query_head, key_head, heads };
+                        let run = Run {
+                            q,
+                            k,
+                            queries: queries.clone(),
+                            seen: seen.clone(),
+                            query_head,
+                            key_head,
+                            heads,
+                        };
                         let p = run.probabilities();
-                        for (add, (rows, column)) in
-                            run.parts().into_iter().filter(|(rows, _)| !rows.is_empty()).enumerate()
-                        {
+                        for (rows, column) in run.parts() {
                             product(
                                 &mut ViewMut { data: &mut y, at: at + member * heads.dim, row_stride: width },
-                                add > 0,
+                                Target::AddTo,
                                 (run.queries.len(), heads.dim, rows.len()),
-                                <T as num_traits::One>::one(),
+                                T::ONE,
                                 View::rows(&p, column, run.context()),
                                 run.key_view(v, rows),
+                                Threads::One,
                             );
                         }
                     }
@@ -208,55 +243,49 @@ pub(crate) fn attention_backward(
         let (dim, width) = (heads.dim, group * heads.dim);
         let places: Vec<_> = trees.iter().map(Place::of).collect();
         let scale = T::of((dim as f64).sqrt().recip());
-        let one = <T as num_traits::One>::one();
         let results: Vec<_> = tasks(trees, heads)
             .into_par_iter()
             .map(|(tree, key_head)| {
                 let place = &places[tree];
                 let mut dq = zeros::<T>(place.rows * width);
                 let (mut dk, mut dv) = (zeros::<T>(place.rows * dim), zeros::<T>(place.rows * dim));
-                for (queries, before) in runs(&trees[tree]) {
-                    let at = place.local(&queries) * width;
+                for (queries, seen) in runs(&trees[tree]) {
+                    let at = place.local(queries.start) * width;
                     for member in 0..group {
                         let query_head = key_head * group + member;
-                        let (queries, before) = (queries.clone(), before.clone());
-                        let run = Run { q, k, queries, before, query_head, key_head, heads };
+                        let run = Run {
+                            q,
+                            k,
+                            queries: queries.clone(),
+                            seen: seen.clone(),
+                            query_head,
+                            key_head,
+                            heads,
+                        };
                         let (count, context) = (run.queries.len(), run.context());
                         let p = run.probabilities();
-                        let mut ds = run.against_context(grad, v, one);
-                        for (ds, p) in ds.chunks_exact_mut(context).zip(p.chunks_exact(context)) {
-                            let zero = <T as num_traits::Zero>::zero();
-                            let mean = ds.iter().zip(p).fold(zero, |sum, (ds, p)| sum + *ds * *p);
-                            ds.iter_mut().zip(p).for_each(|(ds, p)| *ds = *p * (*ds - mean));
-                        }
-                        for (add, (rows, column)) in
-                            run.parts().into_iter().filter(|(rows, _)| !rows.is_empty()).enumerate()
-                        {
-                            product(
-                                &mut ViewMut { data: &mut dq, at: at + member * dim, row_stride: width },
-                                add > 0,
-                                (count, dim, rows.len()),
+                        let mut ds = run.against_context(grad, v, T::ONE);
+                        run.softmax_backward(&p, &mut ds);
+                        for (rows, column) in run.parts() {
+                            let add = |target: &mut [T], at, row_stride, shape, scale, left, right| {
+                                let mut target = ViewMut { data: target, at, row_stride };
+                                product(&mut target, Target::AddTo, shape, scale, left, right, Threads::One);
+                            };
+                            let ds = View::rows(&ds, column, context);
+                            let p = View::rows(&p, column, context);
+                            let (of_query, of_key) = ((count, dim, rows.len()), (rows.len(), dim, count));
+                            let key_at = place.local(rows.start) * dim;
+                            add(
+                                &mut dq,
+                                at + member * dim,
+                                width,
+                                of_query,
                                 scale,
-                                View::rows(&ds, column, context),
+                                ds,
                                 run.key_view(k, rows),
                             );
-                            let at = place.local(rows) * dim;
-                            product(
-                                &mut ViewMut { data: &mut dk, at, row_stride: dim },
-                                true,
-                                (rows.len(), dim, count),
-                                scale,
-                                View::rows(&ds, column, context).transposed(),
-                                run.query_view(q),
-                            );
-                            product(
-                                &mut ViewMut { data: &mut dv, at, row_stride: dim },
-                                true,
-                                (rows.len(), dim, count),
-                                one,
-                                View::rows(&p, column, context).transposed(),
-                                run.query_view(grad),
-                            );
+                            add(&mut dk, key_at, dim, of_key, scale, ds.transposed(), run.query_view(q));
+                            add(&mut dv, key_at, dim, of_key, T::ONE, p.transposed(), run.query_view(grad));
                         }
                     }
                 }

@@ -1,4 +1,4 @@
-//! Small matrix products on parts of slices.
+//! Matrix products on parts of slices.
 
 use gemm::Parallelism;
 
@@ -37,36 +37,104 @@ pub(super) struct ViewMut<'a, T> {
     pub(super) row_stride: usize,
 }
 
-/// target (m × n) = [target +] scale · left (m × k) · right (k × n), on one thread.
+/// What a product does with what stands in its target.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    Replace,
+    AddTo,
+}
+
+/// The threads that a product may use.
+#[derive(Clone, Copy)]
+pub(super) enum Threads {
+    /// This one: for products inside a parallel task.
+    One,
+    /// All of the pool.
+    All,
+}
+
+/// target (m × n) = [target +] scale · left (m × k) · right (k × n).
 ///
 /// # Panics
 /// If a matrix does not lie within its slice: a bug in the caller.
 pub(super) fn product<T: Real>(
     target: &mut ViewMut<'_, T>,
-    add: bool,
+    mode: Target,
     (m, n, k): (usize, usize, usize),
     scale: T,
     left: View<'_, T>,
     right: View<'_, T>,
+    threads: Threads,
 ) {
     if m == 0 || n == 0 || k == 0 {
         return;
     }
     let written = View::rows(&*target.data, target.at, target.row_stride);
     assert!(written.holds(m, n) && n <= target.row_stride.max(n) && left.holds(m, k) && right.holds(k, n));
-    let one = <T as num_traits::One>::one();
-    let zero = <T as num_traits::Zero>::zero();
     // SAFETY: the assertion above shows that every element which is read or written lies within its slice; `target`
     // is borrowed mutably and so overlaps neither `left` nor `right`.
     #[expect(unsafe_code, reason = "gemm takes pointers")]
+    unsafe {
+        run(
+            target.data.as_mut_ptr().add(target.at),
+            target.row_stride,
+            mode,
+            (m, n, k),
+            scale,
+            left,
+            right,
+            threads,
+        );
+    }
+}
+
+/// left (m × k) · right (k × n) in memory of its own, which is not cleared first.
+///
+/// # Panics
+/// If a matrix does not lie within its slice: a bug in the caller.
+pub(super) fn new_product<T: Real>(
+    (m, n, k): (usize, usize, usize),
+    left: View<'_, T>,
+    right: View<'_, T>,
+) -> Vec<T> {
+    if m == 0 || n == 0 || k == 0 {
+        return vec![T::ZERO; m * n];
+    }
+    assert!(left.holds(m, k) && right.holds(k, n));
+    let mut target = Vec::with_capacity(m * n);
+    // SAFETY: as in `product`; the target's capacity is m·n, and `Replace` writes every element without reading any.
+    #[expect(unsafe_code, reason = "gemm takes pointers")]
+    unsafe {
+        run(target.as_mut_ptr(), n, Target::Replace, (m, n, k), T::ONE, left, right, Threads::All);
+        target.set_len(m * n);
+    }
+    target
+}
+
+/// # Safety
+/// All matrices lie in memory that is theirs, `left` and `right` initialised; with `AddTo`, so is `target`.
+#[expect(unsafe_code, reason = "gemm takes pointers")]
+#[expect(clippy::too_many_arguments, reason = "gemm has twenty")]
+unsafe fn run<T: Real>(
+    target: *mut T,
+    row_stride: usize,
+    mode: Target,
+    (m, n, k): (usize, usize, usize),
+    scale: T,
+    left: View<'_, T>,
+    right: View<'_, T>,
+    threads: Threads,
+) {
+    let add = mode == Target::AddTo;
+    // SAFETY: the caller's.
     unsafe {
         gemm::gemm(
             m,
             n,
             k,
-            target.data.as_mut_ptr().add(target.at),
+            target,
             1,
-            target.row_stride.cast_signed(),
+            row_stride.cast_signed(),
             add,
             left.data.as_ptr().add(left.at),
             left.column_stride.cast_signed(),
@@ -74,12 +142,15 @@ pub(super) fn product<T: Real>(
             right.data.as_ptr().add(right.at),
             right.column_stride.cast_signed(),
             right.row_stride.cast_signed(),
-            if add { one } else { zero },
+            if add { T::ONE } else { T::ZERO },
             scale,
             false,
             false,
             false,
-            Parallelism::None,
+            match threads {
+                Threads::One => Parallelism::None,
+                Threads::All => Parallelism::Rayon(0),
+            },
         );
     }
 }

@@ -1,10 +1,17 @@
 //! The element types of CPU models.
 
+#![expect(clippy::inline_always, reason = "what is not inlined is not compiled for the wide vectors")]
+
 use candle_core::WithDType;
 use num_traits::{Float, NumCast};
 
 /// f32, or f64 for checking gradients.
 pub(super) trait Real: WithDType + Float {
+    /// 0.
+    const ZERO: Self;
+    /// 1.
+    const ONE: Self;
+
     /// e^x for x ≤ 0, accurate to a few units in the last place; written so that the compiler can vectorise it.
     fn exp_of_negative(self) -> Self;
 
@@ -14,22 +21,29 @@ pub(super) trait Real: WithDType + Float {
     }
 
     /// 1/(1 + e^−x).
+    #[inline(always)]
     fn sigmoid(self) -> Self {
         let e = (-self.abs()).exp_of_negative();
-        let one = <Self as num_traits::One>::one();
-        (if self >= <Self as num_traits::Zero>::zero() { one } else { e }) / (one + e)
+        (if self >= Self::ZERO { Self::ONE } else { e }) / (Self::ONE + e)
     }
 }
 
 impl Real for f64 {
+    const ZERO: Self = 0.0;
+    const ONE: Self = 1.0;
+
+    #[inline(always)]
     fn exp_of_negative(self) -> Self {
         self.exp()
     }
 }
 
 impl Real for f32 {
+    const ZERO: Self = 0.0;
+    const ONE: Self = 1.0;
+
     /// 2^n · e^r with |r| ≤ ln 2 / 2 and a polynomial of degree 6 for e^r.
-    #[inline]
+    #[inline(always)]
     fn exp_of_negative(self) -> Self {
         // Below −87, e^x is denormal: as good as 0 wherever it is used.
         let x = self.max(-87.0);

@@ -1,0 +1,56 @@
+//! Loops that the compiler can turn into vector instructions.
+
+#![expect(clippy::inline_always, reason = "what is not inlined is not compiled for the wide vectors")]
+
+use super::real::Real;
+
+/// Elements that are reduced side by side: what the widest vectors hold, twice. Fixed, so that sums are the same on
+/// every machine.
+const LANES: usize = 32;
+
+/// Runs `work`, compiled for the widest vectors that this machine has.
+#[inline(always)]
+pub(super) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(work)
+}
+
+/// The sum of `term(i)` over `0..count`.
+#[inline(always)]
+pub(super) fn sum<T: Real>(count: usize, term: impl Fn(usize) -> T) -> T {
+    fold(count, T::ZERO, term, |sum, value| sum + value)
+}
+
+/// The largest of `values`, −∞ if there are none.
+#[inline(always)]
+pub(super) fn max<T: Real>(values: &[T]) -> T {
+    fold(values.len(), T::neg_infinity(), |i| values[i], |max, value| if value > max { value } else { max })
+}
+
+#[inline(always)]
+fn fold<T: Real>(count: usize, start: T, term: impl Fn(usize) -> T, join: impl Fn(T, T) -> T) -> T {
+    let mut lanes = [start; LANES];
+    let whole = count - count % LANES;
+    for first in (0..whole).step_by(LANES) {
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            *sum = join(*sum, term(first + lane));
+        }
+    }
+    for (lane, sum) in lanes.iter_mut().enumerate().take(count - whole) {
+        *sum = join(*sum, term(whole + lane));
+    }
+    lanes.into_iter().fold(start, join)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reductions_cover_every_element_once() {
+        for count in 0..100_usize {
+            let values: Vec<f64> = (0..count).map(|i| (i * 7 % 31) as f64).collect();
+            assert_eq!(sum(count, |i| values[i]), values.iter().sum::<f64>());
+            assert_eq!(max(&values), values.iter().copied().fold(f64::NEG_INFINITY, f64::max));
+        }
+    }
+}
