@@ -72,7 +72,7 @@ fn a_misspelt_key_is_shown_with_its_line_and_the_right_word() {
     exit code 1
     --- stdout
     --- stderr
-    error: recipe.yaml:5: `noise.flip_desireable`: unknown field `flip_desireable`, expected one of `flip_desirable`, `flip_undesirable`, `seed`; did you mean `flip_desirable`?
+    error: recipe.yaml:5: `noise.flip_desireable`: unknown field `flip_desireable`, expected one of `flip_desirable`, `flip_undesirable`, `swap_pairs`, `score_flip`, `length_flip`, `annotators`, `cycles`, `shuffle`, `truncate`, `drop_words`, `seed`; did you mean `flip_desirable`?
     "#);
     assert_snapshot!(place.run("prepare recipe.yaml --set noise"), @r#"
     exit code 1

@@ -51,7 +51,7 @@ fn default_out(pipeline: &Path) -> PathBuf {
 
 /// What happened, for people.
 fn summary(manifest: &Manifest) -> String {
-    let Manifest { reading, imbalance, noise, contradictions, .. } = manifest;
+    let Manifest { reading, imbalance, noise, contradictions, duplicates, .. } = manifest;
     let mut lines = vec![format!(
         "{} rows read: {} pairs about {} prompts, {} rejected",
         reading.read, reading.pairs, manifest.unique_prompts, reading.rejected
@@ -65,13 +65,20 @@ fn summary(manifest: &Manifest) -> String {
     list("kept", &reading.noted);
     list("left out", &reading.filtered);
     for (what, counts) in [
-        ("exact duplicates kept (pairs)", &[manifest.duplicate_pairs][..]),
+        (
+            "exact duplicates (judgements, of these rows dropped)",
+            &[duplicates.exact, duplicates.exact_rows_dropped][..],
+        ),
         (
             "with contradictory labels (rows, of these dropped)",
             &[contradictions.rows, contradictions.dropped],
         ),
         ("dropped, prompt is in the test split (rows)", &[manifest.leaked_rows_dropped]),
         ("dropped, one side of each pair stays (rows)", &[manifest.one_per_pair_dropped]),
+        (
+            "nearly the same as a test prompt (training prompts, rows dropped)",
+            &[duplicates.near_train_prompts.unwrap_or_default(), duplicates.near_rows_dropped],
+        ),
         (
             "dropped by imbalance (desirable, undesirable rows)",
             &[imbalance.desirable.dropped, imbalance.undesirable.dropped],
@@ -81,6 +88,7 @@ fn summary(manifest: &Manifest) -> String {
             &[noise.flipped_desirable, noise.flipped_undesirable],
         ),
         ("swapped by noise (pairs)", &[noise.swapped_pairs]),
+        ("with another completion by noise (rows)", &[noise.changed_completions]),
     ] {
         if counts.iter().any(|count| *count > 0) {
             let counts: Vec<String> = counts.iter().map(u64::to_string).collect();

@@ -116,6 +116,17 @@ pub enum DataError {
         /// The most frequent reasons, each with its first rows.
         summary: String,
     },
+    /// The recipe takes more rows than there are.
+    #[error("{0}")]
+    NotEnough(String),
+    /// The recipe names a source that gave no row.
+    #[error("`mix` names the source `{name}`, but the rows come from: {known}")]
+    UnknownSource {
+        /// The name given.
+        name: String,
+        /// The sources that there are.
+        known: String,
+    },
     /// There are more rows than can be counted.
     #[error("the input has more than 4 billion rows or 65,536 sources and domains; prepare parts of it")]
     TooManyRows,

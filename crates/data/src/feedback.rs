@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     DataError, Message, Split, SplitCounts,
     ids::{self, Id},
+    minhash::Signature,
     noise::Noisy,
     raw::RawGroup,
 };
@@ -48,6 +49,8 @@ pub(crate) struct Row {
     pub(crate) original_label: bool,
     /// Whether no step has dropped the row.
     pub(crate) kept: bool,
+    /// Whether the last message has more than one word.
+    pub(crate) several_words: bool,
     pub(crate) noisy: Noisy,
 }
 
@@ -69,6 +72,10 @@ pub(crate) struct Feedback {
     pub(crate) pairs: Vec<Pair>,
     /// What the `source` and the `domain` column of a group say.
     pub(crate) origins: Vec<Origin>,
+    /// The signature of each group's prompt, where prompts are compared.
+    pub(crate) signatures: Vec<Signature>,
+    /// The rows whose completion noise replaces, each with the row it comes from; ordered by row.
+    pub(crate) donors: Vec<(u32, u32)>,
 }
 
 /// Where a group comes from.
@@ -84,11 +91,13 @@ pub(crate) struct Digest {
     group: Group,
     rows: Vec<Row>,
     pairs: Vec<Pair>,
+    signature: Option<Signature>,
 }
 
 impl Digest {
     /// Hashes and measures a group: one row for every label and for every side of a pair without a label.
-    pub(crate) fn new(group: &RawGroup) -> Self {
+    pub(crate) fn new(group: &RawGroup, sign: bool) -> Self {
+        let signature = sign.then(|| Signature::new(&group.prompt));
         let prompt = ids::prompt_id(&group.prompt);
         let ids: Vec<Id> =
             group.completions.iter().map(|completion| ids::row_id(prompt, &completion.messages)).collect();
@@ -101,6 +110,7 @@ impl Digest {
             characters: characters(&group.completions[index].messages),
             original_label,
             kept: true,
+            several_words: several_words(&group.completions[index].messages),
             noisy: Noisy::default(),
         };
         let mut rows = Vec::new();
@@ -134,12 +144,16 @@ impl Digest {
             first_row: 0,
             first_pair: 0,
         };
-        Self { group, rows, pairs }
+        Self { group, rows, pairs, signature }
     }
 }
 
 fn characters(messages: &[Message]) -> u32 {
     messages.iter().map(|message| message.content.chars().count()).sum::<usize>() as u32
+}
+
+fn several_words(messages: &[Message]) -> bool {
+    messages.last().is_some_and(|message| message.content.trim().contains(char::is_whitespace))
 }
 
 impl Feedback {
@@ -151,6 +165,7 @@ impl Feedback {
         }
         let origin = self.origin(source, domain)?;
         let [group, first_row, first_pair] = [group, first_row, first_pair].map(|index| index as u32);
+        self.signatures.extend(digest.signature);
         self.groups.push(Group { origin, first_row, first_pair, ..digest.group });
         self.rows.extend(digest.rows.into_iter().map(|row| Row {
             group,
@@ -180,6 +195,11 @@ impl Feedback {
         &self.groups[row.group as usize]
     }
 
+    /// Where a row comes from.
+    pub(crate) fn origin_of(&self, row: &Row) -> &Origin {
+        &self.origins[usize::from(self.group(row).origin)]
+    }
+
     /// The split a row is in.
     pub(crate) fn split(&self, row: &Row) -> Split {
         self.group(row).split.unwrap_or(Split::Train)
@@ -188,6 +208,11 @@ impl Feedback {
     /// The pair of which a row is a side.
     pub(crate) fn pair(&self, row: &Row) -> Option<&Pair> {
         self.pairs.get(row.pair as usize)
+    }
+
+    /// Names what was judged: the pair that a row is a side of, else the row.
+    pub(crate) fn judged(&self, row: &Row) -> Id {
+        self.pair(row).map_or(row.id, |pair| pair.id)
     }
 
     /// The two rows of a pair: chosen, rejected.
@@ -337,7 +362,7 @@ pub(crate) mod tests {
         pub(crate) fn new(groups: impl IntoIterator<Item = RawGroup>) -> Self {
             let mut feedback = Self::default();
             for group in groups {
-                feedback.add(Digest::new(&group), &group.source, &group.domain).unwrap();
+                feedback.add(Digest::new(&group, true), &group.source, &group.domain).unwrap();
             }
             feedback
         }
@@ -375,6 +400,6 @@ pub(crate) mod tests {
 
     #[test]
     fn a_row_takes_few_bytes() {
-        assert!(size_of::<Row>() <= 48 && size_of::<Pair>() <= 16 && size_of::<Group>() <= 32);
+        assert!(size_of::<Row>() <= 40 && size_of::<Pair>() <= 16 && size_of::<Group>() <= 32);
     }
 }

@@ -31,13 +31,18 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod balance;
 mod card;
 mod contradictions;
+mod donors;
+mod duplicates;
 mod error;
 mod feedback;
 mod ids;
 mod imbalance;
 mod manifest;
+mod minhash;
+mod mixing;
 mod noise;
 mod one_per_pair;
 mod parquet_file;
@@ -53,11 +58,16 @@ mod split;
 mod survey;
 mod writing;
 
+pub use balance::AutoWeights;
 pub use contradictions::{ContradictionCounts, Contradictions};
+pub use duplicates::{DuplicateCounts, Duplicates, Near};
 pub use error::DataError;
-pub use imbalance::{ClassCounts, Imbalance, ImbalanceCounts};
+pub use imbalance::{ClassCounts, Imbalance, ImbalanceCounts, Per, Ratio};
 pub use manifest::{InputFile, Manifest, SplitCounts, read_manifest};
-pub use noise::{Noise, NoiseCounts};
+pub use mixing::{Mix, MixCounts};
+pub use noise::{
+    Annotators, Changed, DropWords, KindCounts, LengthFlip, Noise, NoiseCounts, ScoreFlip, Shuffle, Truncate,
+};
 pub use one_per_pair::OnePerPair;
 pub use pipeline::{Locate, Pipeline, PipelineFile, SplitFile, SplitRule};
 pub use prepare::{prepare, prepared};

@@ -1,11 +1,12 @@
 //! `manifest.json`: what a dataset was made of and every count on the way.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ContradictionCounts, DataError, ImbalanceCounts, NoiseCounts, ReadingCounts, SelectionCounts, Split,
+    AutoWeights, ContradictionCounts, DataError, DuplicateCounts, ImbalanceCounts, MixCounts, NoiseCounts,
+    ReadingCounts, SelectionCounts, Split,
 };
 
 /// The name of the file in a dataset directory.
@@ -27,22 +28,26 @@ pub struct Manifest {
     pub unique_prompts: u64,
     /// `unique_prompts` as a share of the pairs.
     pub unique_prompt_fraction: f64,
-    /// Pairs that repeat an earlier one exactly. They are kept.
-    pub duplicate_pairs: u64,
     /// Completions with both labels.
     pub contradictions: ContradictionCounts,
+    /// Repeated judgements, and prompts of both splits that are nearly the same.
+    pub duplicates: DuplicateCounts,
     /// Training rows dropped because the source's test split has their prompt too.
     pub leaked_rows_dropped: u64,
     /// What selection dropped.
     pub selection: SelectionCounts,
     /// Training rows dropped because only one side of a pair stays.
     pub one_per_pair_dropped: u64,
+    /// What the mix took of each source, if the recipe mixes.
+    pub mix: BTreeMap<String, MixCounts>,
     /// What imbalance kept and dropped.
     pub imbalance: ImbalanceCounts,
     /// What noise changed.
     pub noise: NoiseCounts,
     /// What the training split holds.
     pub train: SplitCounts,
+    /// Weights that make up for the training split's classes, unless one is empty.
+    pub class_weights: Option<AutoWeights>,
     /// What the test split holds.
     pub test: SplitCounts,
     /// Share of test pairs whose preferred completion has the higher score, ties counting half, where the source

@@ -1,18 +1,42 @@
-//! Noisy feedback: labels of training rows flipped, with the label before kept beside.
+//! Noisy feedback: judgements of training rows turned round and completions spoilt, with what was done beside.
 //!
-//! Rows are ranked by their pair, so that at equal rates both rows of a pair flip together and the paired file has
-//! the very same corruption: a pair is swapped if any of its rows is flipped.
+//! Every kind is one file and draws for a purpose of its own, in the order of [`Noise::apply`]: another kind, or
+//! another rate of a later one, never changes the rows that a kind draws. Within a kind a smaller rate marks a subset
+//! of the rows that a larger one marks. A row has at most one kind of judgement noise and one of text noise.
+//!
+//! Noise belongs to rows, and both files show it: a pair is swapped if the label of any of its rows is flipped, and
+//! has the spoilt texts of its rows.
 
-use prospect_core::draw::{Draw, exact_count};
+use std::{borrow::Cow, collections::BTreeMap};
+
+use prospect_core::draw::Draw;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Split,
-    feedback::{Feedback, Row, lowest},
-    ids::Id,
+    DataError, Message, Split,
+    feedback::{Feedback, Pair, Row},
 };
 
-/// The share of each class of training rows to flip.
+mod annotators;
+mod cycles;
+mod drop_words;
+mod flip;
+mod length_flip;
+mod mark;
+mod score_flip;
+mod shuffle;
+mod swap;
+mod truncate;
+
+pub use annotators::Annotators;
+pub use drop_words::DropWords;
+pub use length_flip::LengthFlip;
+pub use mark::Changed;
+pub use score_flip::ScoreFlip;
+pub use shuffle::Shuffle;
+pub use truncate::Truncate;
+
+/// The noise of a recipe; every share is of training rows after imbalance.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Noise {
@@ -20,100 +44,292 @@ pub struct Noise {
     pub flip_desirable: f64,
     /// Share of the undesirable rows that become desirable.
     pub flip_undesirable: f64,
-    /// Seed of which rows flip; the recipe's own if not given. Lets a sweep draw anew while the split stays.
+    /// Share of the whole pairs whose sides are exchanged.
+    pub swap_pairs: f64,
+    /// Flips that are likelier the closer the scores of a pair are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score_flip: Option<ScoreFlip>,
+    /// Flips that favour long completions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub length_flip: Option<LengthFlip>,
+    /// Annotators of whom some prefer the opposite.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub annotators: Option<Annotators>,
+    /// Share of the prompts with three completions ranked A over B over C whose A and C are exchanged.
+    pub cycles: f64,
+    /// Completions of other prompts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shuffle: Option<Shuffle>,
+    /// Completions cut short.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub truncate: Option<Truncate>,
+    /// Completions that miss words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drop_words: Option<DropWords>,
+    /// Seed of which rows change; the recipe's own if not given. Lets a sweep draw anew while the split stays.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
 }
 
 /// What noise changed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoiseCounts {
-    /// Desirable training rows that became undesirable.
+    /// Desirable training rows that became undesirable, by any kind.
     pub flipped_desirable: u64,
-    /// Undesirable training rows that became desirable.
+    /// Undesirable training rows that became desirable, by any kind.
     pub flipped_undesirable: u64,
-    /// Training pairs whose sides were exchanged.
+    /// Training pairs whose sides were exchanged, by any kind.
     pub swapped_pairs: u64,
+    /// Training rows whose completion is not the original one.
+    pub changed_completions: u64,
+    /// The same for each kind of the recipe.
+    pub kinds: BTreeMap<String, KindCounts>,
+}
+
+/// What one kind of noise changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KindCounts {
+    /// Rows with original label true.
+    pub desirable: Changed,
+    /// Rows with original label false.
+    pub undesirable: Changed,
+    /// The pairs (`swap_pairs`) or prompts (`annotators`, `cycles`) that were drawn, where not rows are.
+    pub drawn: Option<Changed>,
 }
 
 /// What noise did to a row.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Noisy {
-    /// Nothing.
+pub(crate) struct Noisy {
+    judgement: Judgement,
+    text: Text,
+}
+
+/// What turned the judgement of a row round.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+enum Judgement {
     #[default]
-    None,
-    /// Its label was flipped.
+    Original,
     Flip,
+    Swap,
+    ScoreFlip,
+    LengthFlip,
+    Annotator,
+    Cycle,
+}
+
+/// What spoilt the completion of a row.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+enum Text {
+    #[default]
+    Original,
+    Shuffle,
+    Truncate,
+    DropWords,
+}
+
+impl Judgement {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Original => "",
+            Self::Flip => "flip",
+            Self::Swap => "swap",
+            Self::ScoreFlip => "score_flip",
+            Self::LengthFlip => "length_flip",
+            Self::Annotator => "annotator",
+            Self::Cycle => "cycle",
+        }
+    }
+}
+
+impl Text {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Original => "",
+            Self::Shuffle => "shuffle",
+            Self::Truncate => "truncate",
+            Self::DropWords => "drop_words",
+        }
+    }
 }
 
 impl Noisy {
     /// Whether the label is the opposite of the original one.
     pub(crate) fn flipped(self) -> bool {
-        self == Self::Flip
+        self.judgement != Judgement::Original
     }
 
-    /// What the `noise` column says.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Flip => "flip",
+    /// What the `noise` column says of rows: the kinds joined by `+`, or `none`.
+    pub(crate) fn names(rows: &[Self]) -> Cow<'static, str> {
+        let judgements = rows.iter().map(|noisy| noisy.judgement.name());
+        let texts = rows.iter().map(|noisy| noisy.text.name());
+        let mut names: Vec<&str> = judgements.chain(texts).filter(|name| !name.is_empty()).collect();
+        let mut seen = Vec::new();
+        names.retain(|name| {
+            !seen.contains(name) && {
+                seen.push(*name);
+                true
+            }
+        });
+        match names.as_slice() {
+            [] => Cow::Borrowed("none"),
+            [name] => Cow::Borrowed(name),
+            names => Cow::Owned(names.join("+")),
         }
     }
 }
 
-/// Flips the share of each class of training rows that the recipe says.
-pub(crate) fn flip(feedback: &mut Feedback, noise: Noise, seed: u64) -> NoiseCounts {
-    let draw = Draw::new(noise.seed.unwrap_or(seed), "flip");
-    let mut class = |label, fraction| {
-        let rows = feedback.class(label);
-        let key = |row: &Row| feedback.pair(row).map_or(row.id, |pair| pair.id);
-        let candidates: Vec<(Id, u32)> =
-            rows.iter().map(|index| (key(&feedback.rows[*index as usize]), *index)).collect();
-        let selected = lowest(&draw, &candidates, exact_count(fraction, rows.len()));
-        for index in &selected {
-            feedback.rows[*index as usize].noisy = Noisy::Flip;
+impl Noise {
+    /// The rates and shares of the recipe by their keys, with the value that changes nothing.
+    pub(crate) fn fractions(&self) -> Vec<(&'static str, f64)> {
+        let Self { score_flip, length_flip, annotators, shuffle, truncate, drop_words, .. } = self;
+        let mut fractions = vec![
+            ("noise.flip_desirable", self.flip_desirable),
+            ("noise.flip_undesirable", self.flip_undesirable),
+            ("noise.swap_pairs", self.swap_pairs),
+            ("noise.cycles", self.cycles),
+        ];
+        let mut add = |key, value: Option<f64>| fractions.extend(value.map(|value| (key, value)));
+        add("noise.score_flip.desirable", score_flip.and_then(|kind| kind.desirable));
+        add("noise.score_flip.undesirable", score_flip.and_then(|kind| kind.undesirable));
+        add("noise.length_flip.desirable", length_flip.map(|kind| kind.desirable));
+        add("noise.length_flip.undesirable", length_flip.map(|kind| kind.undesirable));
+        add("noise.annotators.contrary", annotators.map(|kind| kind.contrary));
+        add("noise.shuffle.desirable", shuffle.map(|kind| kind.desirable));
+        add("noise.shuffle.undesirable", shuffle.map(|kind| kind.undesirable));
+        add("noise.truncate.desirable", truncate.map(|kind| kind.desirable));
+        add("noise.truncate.undesirable", truncate.map(|kind| kind.undesirable));
+        add("noise.truncate.keep", truncate.map(|kind| kind.keep));
+        add("noise.drop_words.desirable", drop_words.map(|kind| kind.desirable));
+        add("noise.drop_words.undesirable", drop_words.map(|kind| kind.undesirable));
+        add("noise.drop_words.drop", drop_words.map(|kind| kind.drop));
+        fractions
+    }
+
+    /// Fails if a value is outside its range.
+    pub(crate) fn check(&self) -> Result<(), DataError> {
+        let positive = [
+            ("noise.score_flip.temperature", self.score_flip.map(|kind| kind.temperature)),
+            ("noise.length_flip.temperature", self.length_flip.map(|kind| kind.temperature)),
+            ("noise.annotators.groups", self.annotators.map(|kind| f64::from(kind.groups))),
+        ];
+        for (key, value) in positive {
+            if value.is_some_and(|value| !(value > 0.0 && value.is_finite())) {
+                let value = value.unwrap_or_default().to_string();
+                return Err(DataError::Value { key, value, message: "it is a number above 0" });
+            }
         }
-        selected.len() as u64
-    };
-    let flipped_desirable = class(true, noise.flip_desirable);
-    let flipped_undesirable = class(false, noise.flip_undesirable);
-    let swapped = feedback.kept_pairs(Split::Train).filter(|pair| feedback.swapped(pair)).count();
-    NoiseCounts { flipped_desirable, flipped_undesirable, swapped_pairs: swapped as u64 }
+        Ok(())
+    }
+
+    /// Whether no kind of noise is asked for.
+    pub(crate) fn is_none(&self) -> bool {
+        *self == Self { seed: self.seed, ..Self::default() }
+    }
+
+    /// Changes training rows as the recipe says.
+    pub(crate) fn apply(&self, feedback: &mut Feedback, seed: u64) -> NoiseCounts {
+        let seed = self.seed.unwrap_or(seed);
+        let mut counts = NoiseCounts::default();
+        let mut kind = |name: &str, kind: Option<KindCounts>| {
+            counts.kinds.extend(kind.map(|kind| (name.to_owned(), kind)));
+        };
+        kind("flip", flip::apply(feedback, self.flip_desirable, self.flip_undesirable, seed));
+        kind("swap_pairs", swap::apply(feedback, self.swap_pairs, seed));
+        kind("score_flip", self.score_flip.map(|kind| kind.apply(feedback, seed)));
+        kind("length_flip", self.length_flip.map(|kind| kind.apply(feedback, seed)));
+        kind("annotators", self.annotators.map(|kind| kind.apply(feedback, seed)));
+        kind("cycles", cycles::apply(feedback, self.cycles, seed));
+        kind("shuffle", self.shuffle.map(|kind| kind.apply(feedback, seed)));
+        kind("truncate", self.truncate.map(|kind| kind.apply(feedback, seed)));
+        kind("drop_words", self.drop_words.map(|kind| kind.apply(feedback, seed)));
+        for row in feedback.kept(Split::Train) {
+            counts.flipped_desirable += u64::from(row.noisy.flipped() && row.original_label);
+            counts.flipped_undesirable += u64::from(row.noisy.flipped() && !row.original_label);
+            counts.changed_completions += u64::from(row.noisy.text != Text::Original);
+        }
+        let swapped = feedback.kept_pairs(Split::Train).filter(|pair| feedback.swapped(pair));
+        counts.swapped_pairs = swapped.count() as u64;
+        counts
+    }
+
+    /// The texts that this noise makes of a completion.
+    pub(crate) fn spoiler(&self, seed: u64) -> Spoiler {
+        let draw = Draw::new(self.seed.unwrap_or(seed), drop_words::PURPOSE);
+        Spoiler { truncate: self.truncate, drop_words: self.drop_words, draw }
+    }
+
+    /// The rates that changed nothing.
+    pub(crate) fn idle(&self, counts: &NoiseCounts) -> Vec<String> {
+        let mut idle = Vec::new();
+        for (key, share) in self.fractions() {
+            let mut parts = key.split('.').skip(1);
+            let (Some(name), field) = (parts.next(), parts.next()) else {
+                continue;
+            };
+            let kind = |name: &str| counts.kinds.get(name).copied().unwrap_or_default();
+            let changed = match (name, field) {
+                ("flip_desirable", _) => kind("flip").desirable,
+                ("flip_undesirable", _) => kind("flip").undesirable,
+                ("swap_pairs" | "cycles" | "annotators", _) => kind(name).drawn.unwrap_or_default(),
+                (_, Some("desirable")) => kind(name).desirable,
+                (_, Some("undesirable")) => kind(name).undesirable,
+                // How much of a completion goes or stays is no rate.
+                _ => continue,
+            };
+            if share != 0.0 && changed.changed == 0 {
+                let why = match changed.eligible {
+                    0 => "there is nothing that it could change".to_owned(),
+                    eligible => format!("it rounds to none of {eligible}"),
+                };
+                idle.push(format!("`{key}: {share}` has no effect: {why}"));
+            }
+        }
+        let unscored = |kind: &ScoreFlip| kind.desirable.is_none() && kind.undesirable.is_none();
+        if self.score_flip.as_ref().is_some_and(unscored) {
+            let drawn = counts.kinds.get("score_flip").and_then(|kind| kind.drawn).unwrap_or_default();
+            if drawn.changed == 0 {
+                let eligible = drawn.eligible;
+                idle.push(format!(
+                    "`noise.score_flip` has no effect: it flips none of {eligible} scored pairs"
+                ));
+            }
+        }
+        idle
+    }
+}
+
+/// Makes the completions of rows with text noise.
+pub(crate) struct Spoiler {
+    truncate: Option<Truncate>,
+    drop_words: Option<DropWords>,
+    draw: Draw,
+}
+
+impl Spoiler {
+    /// The completion of a row. A shuffled one has been replaced before.
+    pub(crate) fn spoil<'a>(&self, row: &Row, completion: &'a [Message]) -> Cow<'a, [Message]> {
+        let last = |change: &dyn Fn(&str) -> String| {
+            let mut messages = completion.to_vec();
+            if let Some(message) = messages.last_mut() {
+                message.content = change(&message.content);
+            }
+            Cow::Owned(messages)
+        };
+        match (row.noisy.text, self.truncate, self.drop_words) {
+            (Text::Truncate, Some(truncate), _) => last(&|text| truncate.cut(text).to_owned()),
+            (Text::DropWords, _, Some(drop_words)) => last(&|text| drop_words.thin(text, row.id, &self.draw)),
+            _ => Cow::Borrowed(completion),
+        }
+    }
+}
+
+/// The difference of the scores of a pair, chosen less rejected, where both have one.
+fn score_gap(feedback: &Feedback, pair: &Pair) -> Option<f64> {
+    let [chosen, rejected] = feedback.sides(pair).map(Row::score);
+    Some(chosen? - rejected?)
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use super::*;
-    use crate::feedback::tests::many;
-    use proptest::prelude::*;
-
-    fn flipped(noise: Noise, seed: u64) -> (NoiseCounts, HashSet<(String, bool)>) {
-        let mut feedback = many(83);
-        let counts = flip(&mut feedback, noise, seed);
-        let rows = feedback.rows.iter().filter(|row| row.noisy.flipped());
-        (counts, rows.map(|row| (row.id.to_string(), row.original_label)).collect())
-    }
-
-    proptest! {
-        #[test]
-        fn counts_are_exact_and_less_noise_is_a_subset(a in 0.0..=1.0f64, b in 0.0..=1.0f64, seed: u64) {
-            let noise = |rate| Noise { flip_desirable: rate, flip_undesirable: 0.2, seed: None };
-            let ((counts, small), (_, large)) = (flipped(noise(a.min(b)), seed), flipped(noise(a.max(b)), seed));
-            prop_assert!(small.is_subset(&large));
-            prop_assert_eq!(counts.flipped_desirable as usize, prospect_core::draw::exact_count(a.min(b), 83));
-            prop_assert_eq!(counts.flipped_undesirable, 17);
-            prop_assert_eq!(counts.swapped_pairs, counts.flipped_desirable.max(17));
-        }
-
-        #[test]
-        fn at_equal_rates_pairs_flip_whole(rate in 0.0..=1.0f64, seed: u64) {
-            let mut feedback = many(50);
-            let counts = flip(&mut feedback, Noise { flip_desirable: rate, flip_undesirable: rate, seed: None }, seed);
-            prop_assert!(feedback.pairs.iter().all(|pair| feedback.sides(pair).iter().all(|row| row.noisy.flipped()) == feedback.swapped(pair)));
-            prop_assert_eq!(counts.swapped_pairs, counts.flipped_desirable);
-        }
-    }
-}
+mod tests;

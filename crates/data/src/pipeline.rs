@@ -5,7 +5,9 @@ use std::{error::Error, path::PathBuf};
 use prospect_core::files::fingerprint;
 use serde::{Deserialize, Serialize};
 
-use crate::{Contradictions, DataError, Imbalance, Noise, OnePerPair, Selection, SourceFiles, Sources};
+use crate::{
+    Contradictions, DataError, Duplicates, Imbalance, Mix, Noise, OnePerPair, Selection, SourceFiles, Sources,
+};
 
 /// Raised whenever the same recipe and inputs would give other files.
 const FORMAT_VERSION: u32 = 2;
@@ -24,8 +26,12 @@ pub struct PipelineFile {
     #[serde(default)]
     contradictions: Contradictions,
     #[serde(default)]
+    deduplicate: Duplicates,
+    #[serde(default)]
     select: Selection,
     one_per_pair: Option<OnePerPair>,
+    #[serde(default)]
+    mix: Mix,
     #[serde(default)]
     imbalance: Imbalance,
     #[serde(default)]
@@ -66,8 +72,10 @@ pub struct Pipeline {
     pub(crate) source: Sources,
     pub(crate) split: SplitRule,
     pub(crate) contradictions: Contradictions,
+    pub(crate) deduplicate: Duplicates,
     pub(crate) select: Selection,
     pub(crate) one_per_pair: Option<OnePerPair>,
+    pub(crate) mix: Mix,
     pub(crate) imbalance: Imbalance,
     pub(crate) noise: Noise,
     pub(crate) max_rejected: f64,
@@ -88,19 +96,23 @@ impl PipelineFile {
     /// Finds and hashes the inputs and checks the values.
     pub fn resolve(self, locate: &Locate<'_>) -> Result<Pipeline, DataError> {
         let test_fraction = self.split.as_ref().map_or(TEST_FRACTION, |split| split.test_fraction);
-        for (key, value) in [
+        let mut fractions = vec![
             ("split.test_fraction", test_fraction),
             ("imbalance.keep_desirable", self.imbalance.keep_desirable),
             ("imbalance.keep_undesirable", self.imbalance.keep_undesirable),
-            ("noise.flip_desirable", self.noise.flip_desirable),
-            ("noise.flip_undesirable", self.noise.flip_undesirable),
             ("max_rejected", self.max_rejected),
-        ] {
+        ];
+        fractions.extend(self.deduplicate.near.map(|near| ("deduplicate.near.threshold", near.threshold)));
+        fractions.extend(self.noise.fractions());
+        for (key, value) in fractions {
             if !(0.0..=1.0).contains(&value) {
                 let message = "it is a fraction, from 0 to 1";
                 return Err(DataError::Value { key, value: value.to_string(), message });
             }
         }
+        self.mix.check()?;
+        self.imbalance.check()?;
+        self.noise.check()?;
         let (source, told) = self.source.resolve(self.seed, locate)?;
         let has_splits = source.has_splits();
         let split = if has_splits { SplitRule::Source } else { SplitRule::ByPrompt { test_fraction } };
@@ -110,10 +122,10 @@ impl PipelineFile {
         }
         // A seed that draws nothing does not make another dataset.
         let (mut imbalance, mut noise) = (self.imbalance, self.noise);
-        if imbalance.keep_desirable == 1.0 && imbalance.keep_undesirable == 1.0 {
+        if imbalance.is_none() {
             imbalance.seed = None;
         }
-        if noise.flip_desirable == 0.0 && noise.flip_undesirable == 0.0 {
+        if noise.is_none() {
             noise.seed = None;
         }
         Ok(Pipeline {
@@ -122,8 +134,10 @@ impl PipelineFile {
             source,
             split,
             contradictions: self.contradictions,
+            deduplicate: self.deduplicate,
             select: self.select,
             one_per_pair: self.one_per_pair,
+            mix: self.mix,
             imbalance,
             noise,
             max_rejected: self.max_rejected,

@@ -9,10 +9,11 @@ use fs_err::File;
 use prospect_core::files::{WholeDir, write_json, write_whole};
 
 use crate::{
-    BinaryRow, DataError, Manifest, PairRow, Pipeline, Split, card, contradictions,
+    AutoWeights, BinaryRow, DataError, Manifest, PairRow, Pipeline, Split, card, contradictions,
+    donors::{Collecting, Donors},
+    duplicates,
     feedback::{Feedback, Row},
-    ids::Id,
-    imbalance, manifest, noise, one_per_pair, parquet_file,
+    imbalance, manifest, one_per_pair, parquet_file,
     raw::{Blocks, Sink},
     read_manifest, selection,
     sources::Sources,
@@ -26,18 +27,21 @@ pub fn prepare(pipeline: &Pipeline, out: &Path) -> Result<Manifest, DataError> {
     refuse_foreign(out)?;
     let dir = WholeDir::create(out)?;
     let source = &pipeline.source;
-    let Survey { reading, mut feedback } = survey(source, dir.path(), pipeline.strict)?;
+    let Survey { reading, mut feedback, .. } = survey(pipeline, dir.path())?;
     reading.check(pipeline.max_rejected)?;
 
     let unique_prompts = feedback.prompts(|_| true).len();
-    let duplicate_pairs = feedback.pairs.len() - distinct(feedback.pairs.iter().map(|pair| pair.id));
     let contradictions = contradictions::settle(&mut feedback, pipeline.contradictions);
+    let mut duplicates = duplicates::exact(&mut feedback, pipeline.deduplicate);
     let leaked_rows_dropped = split::assign(&mut feedback, &pipeline.split, pipeline.seed);
+    duplicates::near(&mut feedback, pipeline.deduplicate, &mut duplicates);
     let selection = selection::select(&mut feedback, pipeline.select, pipeline.seed);
     let one_per_pair_dropped =
         pipeline.one_per_pair.map_or(0, |policy| one_per_pair::thin(&mut feedback, policy, pipeline.seed));
-    let imbalance = imbalance::thin(&mut feedback, pipeline.imbalance, pipeline.seed);
-    let noise = noise::flip(&mut feedback, pipeline.noise, pipeline.seed);
+    let mix = pipeline.mix.apply(&mut feedback, pipeline.seed)?;
+    let imbalance = imbalance::thin(&mut feedback, pipeline.imbalance, pipeline.seed)?;
+    let noise = pipeline.noise.apply(&mut feedback, pipeline.seed);
+    let train = feedback.counts(Split::Train);
 
     let mut manifest = Manifest {
         fingerprint: pipeline.fingerprint()?,
@@ -46,14 +50,16 @@ pub fn prepare(pipeline: &Pipeline, out: &Path) -> Result<Manifest, DataError> {
         unique_prompts: unique_prompts as u64,
         unique_prompt_fraction: unique_prompts as f64 / feedback.pairs.len().max(1) as f64,
         reading: reading.finish()?,
-        duplicate_pairs: duplicate_pairs as u64,
         contradictions,
+        duplicates,
         leaked_rows_dropped,
         selection,
         one_per_pair_dropped,
+        mix,
         imbalance,
         noise,
-        train: feedback.counts(Split::Train),
+        train,
+        class_weights: AutoWeights::of(train),
         test: feedback.counts(Split::Test),
         oracle_accuracy: oracle_accuracy(&feedback),
         warnings: pipeline.warnings.clone(),
@@ -63,7 +69,7 @@ pub fn prepare(pipeline: &Pipeline, out: &Path) -> Result<Manifest, DataError> {
     }
     manifest.warnings.extend(warnings(pipeline, &manifest));
 
-    write(source, dir.path(), &feedback)?;
+    write(pipeline, dir.path(), &feedback)?;
     write_whole(&dir.path().join("README.md"), |file| file.write_all(card::card(&manifest).as_bytes()))?;
     write_json(&dir.path().join(manifest::FILE), &manifest)?;
     dir.commit()?;
@@ -71,17 +77,29 @@ pub fn prepare(pipeline: &Pipeline, out: &Path) -> Result<Manifest, DataError> {
 }
 
 /// Reads the source for the first time.
-fn survey(source: &Sources, dir: &Path, strict: bool) -> Result<Survey<BufWriter<File>>, DataError> {
-    let mut survey = Survey::new(BufWriter::new(File::create(dir.join("rejected.jsonl"))?), strict);
-    read(source, dir, &mut survey)?;
+fn survey(pipeline: &Pipeline, dir: &Path) -> Result<Survey<BufWriter<File>>, DataError> {
+    let rejected = BufWriter::new(File::create(dir.join("rejected.jsonl"))?);
+    let mut survey = Survey::new(rejected, pipeline.strict, pipeline.deduplicate.near.is_some());
+    read(&pipeline.source, dir, &mut survey)?;
     Ok(survey)
 }
 
-/// Reads the source for the second time, and writes what is left of it.
-fn write(source: &Sources, dir: &Path, feedback: &Feedback) -> Result<(), DataError> {
-    let mut writing = Writing::new(dir, feedback)?;
+/// Reads the source again, and writes what is left of it.
+fn write(pipeline: &Pipeline, dir: &Path, feedback: &Feedback) -> Result<(), DataError> {
+    let source = &pipeline.source;
+    // A completion that goes to another row may stand anywhere in the input: these are fetched first.
+    let donors = if feedback.donors.is_empty() {
+        None
+    } else {
+        let mut collecting = Collecting::new(dir, feedback)?;
+        read(source, dir, &mut collecting)?;
+        Some(collecting.finish()?)
+    };
+    let spoiler = pipeline.noise.spoiler(pipeline.seed);
+    let mut writing = Writing::new(dir, feedback, spoiler, donors.as_ref())?;
     read(source, dir, &mut writing)?;
-    writing.finish()
+    writing.finish()?;
+    donors.map_or(Ok(()), Donors::remove)
 }
 
 fn read(source: &Sources, dir: &Path, sink: &mut dyn Sink) -> Result<(), DataError> {
@@ -113,13 +131,6 @@ fn refuse_foreign(out: &Path) -> Result<(), DataError> {
     Err(DataError::Occupied(out.to_owned()))
 }
 
-fn distinct(ids: impl Iterator<Item = Id>) -> usize {
-    let mut ids: Vec<Id> = ids.collect();
-    ids.sort_unstable();
-    ids.dedup();
-    ids.len()
-}
-
 fn oracle_accuracy(feedback: &Feedback) -> Option<f64> {
     let (mut points, mut pairs) = (0.0, 0);
     for pair in feedback.kept_pairs(Split::Test) {
@@ -148,23 +159,20 @@ fn why_empty(manifest: &Manifest) -> String {
 /// What a user should know: settings without effect, and splits that lack something.
 fn warnings(pipeline: &Pipeline, manifest: &Manifest) -> Vec<String> {
     let Manifest { train, test, imbalance, noise, .. } = manifest;
-    let (keep, flip) = (pipeline.imbalance, pipeline.noise);
-    let mut warnings = Vec::new();
+    let keep = pipeline.imbalance;
+    let mut warnings = pipeline.noise.idle(noise);
     let mut warn = |condition: bool, text: &str| {
         if condition {
             warnings.push(text.to_owned());
         }
     };
-    let mut idle = |key: &str, value: f64, neutral: f64, changed: u64| {
-        warn(
-            value != neutral && changed == 0,
-            &format!("`{key}: {value}` has no effect: it rounds to no row"),
-        );
-    };
-    idle("imbalance.keep_desirable", keep.keep_desirable, 1.0, imbalance.desirable.dropped);
-    idle("imbalance.keep_undesirable", keep.keep_undesirable, 1.0, imbalance.undesirable.dropped);
-    idle("noise.flip_desirable", flip.flip_desirable, 0.0, noise.flipped_desirable);
-    idle("noise.flip_undesirable", flip.flip_undesirable, 0.0, noise.flipped_undesirable);
+    for (key, share, counts) in [
+        ("imbalance.keep_desirable", keep.keep_desirable, imbalance.desirable),
+        ("imbalance.keep_undesirable", keep.keep_undesirable, imbalance.undesirable),
+    ] {
+        let text = format!("`{key}: {share}` has no effect: it rounds to no row");
+        warn(share != 1.0 && counts.dropped == 0, &text);
+    }
     warn(train.n_desirable == 0, "the training split has no desirable row");
     warn(train.n_undesirable == 0, "the training split has no undesirable row");
     warn(

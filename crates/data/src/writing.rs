@@ -7,7 +7,9 @@ use rayon::prelude::*;
 
 use crate::{
     BinaryRow, DataError, Message, PairRow, Split,
-    feedback::{Feedback, Pair, Row},
+    donors::Donors,
+    feedback::{Feedback, Pair},
+    noise::{Noisy, Spoiler},
     parquet_file::{self, Tables, binary::BinaryOut, pair::PairOut},
     raw::{RawGroup, RawRow, Remark, Sink},
 };
@@ -23,15 +25,22 @@ pub(crate) struct Writing<'a> {
 /// Makes what is known of rows, with their texts, the rows of the files.
 struct Rows<'a> {
     feedback: &'a Feedback,
+    spoiler: Spoiler,
+    donors: Option<&'a Donors>,
 }
 
 /// Groups made into columns at a time.
 const BATCH: usize = 256;
 
 impl<'a> Writing<'a> {
-    /// Starts the files of `dataset`.
-    pub(crate) fn new(dataset: &Path, feedback: &'a Feedback) -> Result<Self, DataError> {
-        Ok(Self { rows: Rows { feedback }, tables: Tables::create(dataset)?, next: 0 })
+    /// Starts the files of `dataset`. `donors` has the completions that noise gives to other rows, if there are any.
+    pub(crate) fn new(
+        dataset: &Path,
+        feedback: &'a Feedback,
+        spoiler: Spoiler,
+        donors: Option<&'a Donors>,
+    ) -> Result<Self, DataError> {
+        Ok(Self { rows: Rows { feedback, spoiler, donors }, tables: Tables::create(dataset)?, next: 0 })
     }
 
     /// Ends the files.
@@ -60,59 +69,66 @@ impl Rows<'_> {
             if !self.feedback.fits(index, group) {
                 return Err(DataError::InputChanged);
             }
-            let kept = self.feedback.rows[self.feedback.rows_of(index)].iter().filter(|row| row.kept);
-            rows.extend(kept.map(|row| self.binary(row, group)));
-            let whole = self.feedback.pairs[self.feedback.pairs_of(index)]
-                .iter()
-                .filter(|pair| self.feedback.whole(pair));
-            pairs.extend(whole.map(|pair| self.pair(pair, group)));
+            for row in self.feedback.rows_of(index).filter(|row| self.feedback.rows[*row].kept) {
+                rows.push(self.binary(row as u32, group)?);
+            }
+            for pair in &self.feedback.pairs[self.feedback.pairs_of(index)] {
+                if self.feedback.whole(pair) {
+                    pairs.push(self.pair(pair, group)?);
+                }
+            }
         }
         let rows = parquet_file::batch::<BinaryRow>(&rows).map_err(DataError::Columns)?;
         let pairs = parquet_file::batch::<PairRow>(&pairs).map_err(DataError::Columns)?;
         Ok((rows, pairs))
     }
 
-    fn binary<'b>(&'b self, row: &Row, group: &'b RawGroup) -> BinaryOut<'b> {
-        let about = self.feedback.group(row);
-        BinaryOut {
+    fn binary<'b>(&'b self, index: u32, group: &'b RawGroup) -> Result<BinaryOut<'b>, DataError> {
+        let row = &self.feedback.rows[index as usize];
+        Ok(BinaryOut {
             id: row.id,
-            prompt_id: about.prompt,
+            prompt_id: self.feedback.group(row).prompt,
             pair_id: self.feedback.pair(row).map(|pair| pair.id),
             prompt: &group.prompt,
-            completion: completion(row, group),
+            completion: self.completion(index, group)?,
             label: row.label(),
-            origin: &self.feedback.origins[usize::from(about.origin)],
+            origin: self.feedback.origin_of(row),
             score: row.score(),
             original_label: row.original_label,
-            noise: row.noisy.name().into(),
+            noise: Noisy::names(&[row.noisy]),
             weight: 1.0,
-        }
+        })
     }
 
-    fn pair<'b>(&'b self, pair: &Pair, group: &'b RawGroup) -> PairOut<'b> {
-        let [mut chosen, mut rejected] = self.feedback.sides(pair);
+    fn pair<'b>(&'b self, pair: &Pair, group: &'b RawGroup) -> Result<PairOut<'b>, DataError> {
         let swapped = self.feedback.swapped(pair);
-        if swapped {
-            std::mem::swap(&mut chosen, &mut rejected);
-        }
-        let about = self.feedback.group(chosen);
-        PairOut {
+        let (chosen, rejected) =
+            if swapped { (pair.rejected, pair.chosen) } else { (pair.chosen, pair.rejected) };
+        let [chosen_row, rejected_row] = [chosen, rejected].map(|index| &self.feedback.rows[index as usize]);
+        Ok(PairOut {
             pair_id: pair.id,
-            prompt_id: about.prompt,
+            prompt_id: self.feedback.group(chosen_row).prompt,
             prompt: &group.prompt,
-            chosen: completion(chosen, group),
-            rejected: completion(rejected, group),
-            origin: &self.feedback.origins[usize::from(about.origin)],
-            score_chosen: chosen.score(),
-            score_rejected: rejected.score(),
-            noise: (if swapped { "flip" } else { "none" }).into(),
+            chosen: self.completion(chosen, group)?,
+            rejected: self.completion(rejected, group)?,
+            origin: self.feedback.origin_of(chosen_row),
+            score_chosen: chosen_row.score(),
+            score_rejected: rejected_row.score(),
+            noise: Noisy::names(&[chosen_row.noisy, rejected_row.noisy]),
             swapped,
-        }
+        })
     }
-}
 
-fn completion<'b>(row: &Row, group: &'b RawGroup) -> Cow<'b, [Message]> {
-    Cow::Borrowed(&group.completions[row.completion as usize].messages)
+    /// The completion of a row after noise.
+    fn completion<'b>(&self, index: u32, group: &'b RawGroup) -> Result<Cow<'b, [Message]>, DataError> {
+        let row = &self.feedback.rows[index as usize];
+        if let Some(donors) = self.donors
+            && let Ok(place) = self.feedback.donors.binary_search_by_key(&index, |(row, _)| *row)
+        {
+            return Ok(Cow::Owned(donors.get(self.feedback.donors[place].1)?));
+        }
+        Ok(self.spoiler.spoil(row, &group.completions[row.completion as usize].messages))
+    }
 }
 
 impl Sink for Writing<'_> {

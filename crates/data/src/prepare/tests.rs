@@ -6,7 +6,7 @@ use std::{
 use prospect_core::config::Document;
 
 use super::*;
-use crate::{PipelineFile, read_binary, read_pairs};
+use crate::{KindCounts, PipelineFile, read_binary, read_pairs};
 
 fn pipeline(yaml: &str) -> Result<Pipeline, DataError> {
     let file: PipelineFile = Document::from_text("recipe.yaml", yaml).unwrap().read().unwrap();
@@ -88,7 +88,7 @@ fn binary_and_paired_files_hold_the_same_rows_with_the_same_corruption() {
             assert_eq!(rows.len(), 2 * pairs.len());
         }
     }
-    let (train, noise) = (manifest.train, manifest.noise);
+    let (train, noise) = (manifest.train, &manifest.noise);
     assert_eq!((manifest.imbalance.desirable.kept, manifest.imbalance.undesirable.kept), (270, 135));
     assert_eq!((noise.flipped_desirable, noise.flipped_undesirable), (54, 14));
     assert_eq!((train.n_desirable, train.n_undesirable), (270 - 54 + 14, 135 - 14 + 54));
@@ -96,11 +96,76 @@ fn binary_and_paired_files_hold_the_same_rows_with_the_same_corruption() {
 }
 
 #[test]
+fn spoilt_completions_are_the_same_in_both_files() {
+    let recipe = "
+source: { kind: synthetic, pairs: 500 }
+noise:
+  flip_desirable: 0.1
+  swap_pairs: 0.1
+  score_flip: { temperature: 1, desirable: 0.1, undesirable: 0.1 }
+  length_flip: { desirable: 0.2, undesirable: 0.2 }
+  annotators: { contrary: 0.2 }
+  shuffle: { desirable: 0.2, undesirable: 0.1 }
+  truncate: { undesirable: 0.2 }
+  drop_words: { desirable: 0.3, drop: 0.4 }
+";
+    let (_, clean) = make("source: { kind: synthetic, pairs: 500 }");
+    let (manifest, noisy) = make(recipe);
+    assert!(manifest.warnings.is_empty(), "{:?}", manifest.warnings);
+    assert!(!noisy.path().join(".completions").exists());
+    let rows = |out: &tempfile::TempDir| read_binary(out.path(), Split::Train).unwrap();
+    let (before, after) = (rows(&clean), rows(&noisy));
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    let texts: HashSet<&str> = before.iter().map(|row| row.completion[0].content.as_str()).collect();
+    let mut others = 0;
+    for (before, after) in before.iter().zip(&after) {
+        assert_eq!((&before.id, before.label), (&after.id, after.original_label));
+        let [old, new] = [before, after].map(|row| row.completion[0].content.as_str());
+        for kind in after.noise.split('+') {
+            *counts.entry(kind).or_default() += 1;
+        }
+        let text = after.noise.split('+').next_back().unwrap();
+        match text {
+            "shuffle" => {
+                assert!(texts.contains(new));
+                others += u64::from(old != new);
+            }
+            "truncate" => assert!(old.starts_with(new) && new.len() < old.len()),
+            "drop_words" => assert!(new.split(' ').count() < old.split(' ').count()),
+            _ => assert_eq!(old, new),
+        }
+    }
+    for (kind, name) in
+        [("shuffle", "shuffle"), ("flip", "flip"), ("swap_pairs", "swap"), ("annotators", "annotator")]
+    {
+        let KindCounts { desirable, undesirable, .. } = manifest.noise.kinds[kind];
+        assert_eq!(counts[name], desirable.changed + undesirable.changed, "{kind}");
+    }
+    assert_eq!(counts["truncate"], manifest.noise.kinds["truncate"].undesirable.changed);
+    assert!(others > counts["shuffle"] * 9 / 10);
+
+    let mut by_pair: BTreeMap<_, Vec<&BinaryRow>> = BTreeMap::new();
+    for row in &after {
+        by_pair.entry(row.pair_id.clone().unwrap()).or_default().push(row);
+    }
+    for pair in read_pairs(noisy.path(), Split::Train).unwrap() {
+        let [first, second] = by_pair[&pair.pair_id][..] else { panic!() };
+        let (chosen, rejected) = if pair.swapped { (second, first) } else { (first, second) };
+        assert_eq!((&pair.chosen, &pair.rejected), (&chosen.completion, &rejected.completion));
+        assert_eq!(pair.swapped, [first, second].iter().any(|row| row.label != row.original_label));
+        for kind in [first, second].iter().flat_map(|row| row.noise.split('+')).filter(|kind| *kind != "none")
+        {
+            assert!(pair.noise.split('+').any(|name| name == kind), "{} lacks {kind}", pair.noise);
+        }
+    }
+}
+
+#[test]
 fn synthetic_data_knows_its_oracle() {
     let (manifest, out) = make("{source: {kind: synthetic, pairs: 2000}, split: {test_fraction: 0.5}}");
     let accuracy = manifest.oracle_accuracy.unwrap();
     assert!((0.87..0.93).contains(&accuracy), "{accuracy}");
-    assert!(manifest.duplicate_pairs == 0 && manifest.unique_prompt_fraction > 0.9);
+    assert!(manifest.duplicates.exact == 0 && manifest.unique_prompt_fraction > 0.9);
     assert!(out.path().join("raw.jsonl").exists());
 }
 
@@ -143,6 +208,20 @@ fn fractions_out_of_range_name_their_key() {
             "imbalance.keep_undesirable",
             "{source: {kind: synthetic, pairs: 1}, imbalance: {keep_undesirable: -1}}",
         ),
+        (
+            "noise.truncate.keep",
+            "{source: {kind: synthetic, pairs: 1}, noise: {truncate: {desirable: 0.1, keep: 2}}}",
+        ),
+        (
+            "noise.annotators.groups",
+            "{source: {kind: synthetic, pairs: 1}, noise: {annotators: {contrary: 0.1, groups: 0}}}",
+        ),
+        ("imbalance.total", "{source: {kind: synthetic, pairs: 1}, imbalance: {total: 3}}"),
+        (
+            "imbalance.ratio",
+            "{source: {kind: synthetic, pairs: 1}, imbalance: {ratio: 1:2, keep_desirable: 0.5}}",
+        ),
+        ("mix.temperature", "{source: {kind: synthetic, pairs: 1}, mix: {temperature: 0}}"),
         ("split.test_fraction", "{source: {kind: synthetic, pairs: 1}, split: {test_fraction: .nan}}"),
     ] {
         assert!(pipeline(yaml).unwrap_err().to_string().starts_with(&format!("`{key}` is ")), "{key}");

@@ -1,0 +1,60 @@
+//! Length flips: annotators take the longer completion for the better one.
+//!
+//! Only pairs whose rejected completion is the longer one can flip, with weight (rejected ÷ chosen)^(1/T) on their
+//! characters. A row without a pair is compared with the median completion m of the training rows: a desirable one
+//! shorter than it flips with weight (m ÷ characters)^(1/T), an undesirable one longer than it with
+//! (characters ÷ m)^(1/T). A small T flips the greatest differences, a large one any.
+
+use prospect_core::draw::Draw;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Judgement, KindCounts,
+    mark::{self, Candidate, Mark},
+};
+use crate::{
+    Split,
+    feedback::{Feedback, Row},
+};
+
+/// Flips that favour long completions.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LengthFlip {
+    /// Share of the desirable rows that are the shorter side of their pair.
+    #[serde(default)]
+    pub desirable: f64,
+    /// Share of the undesirable rows that are the longer side of their pair.
+    #[serde(default)]
+    pub undesirable: f64,
+    /// T.
+    #[serde(default = "one")]
+    pub temperature: f64,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+impl LengthFlip {
+    pub(super) fn apply(&self, feedback: &mut Feedback, seed: u64) -> KindCounts {
+        let mut lengths: Vec<u32> = feedback.kept(Split::Train).map(|row| row.characters).collect();
+        let middle = lengths.len() / 2;
+        let median = if lengths.is_empty() { 0 } else { *lengths.select_nth_unstable(middle).1 };
+        let candidate = |feedback: &Feedback, row: &Row| {
+            let (longer, shorter) = match feedback.pair(row) {
+                Some(pair) => {
+                    let [chosen, rejected] = feedback.sides(pair).map(|row| row.characters);
+                    (rejected, chosen)
+                }
+                None if row.original_label => (median, row.characters),
+                None => (row.characters, median),
+            };
+            let log_weight = (f64::from(longer) / f64::from(shorter.max(1))).ln() / self.temperature;
+            (longer > shorter).then(|| Candidate { key: feedback.judged(row), log_weight })
+        };
+        let rates = [self.desirable, self.undesirable];
+        let mark = Mark::Judgement(Judgement::LengthFlip);
+        mark::rows(feedback, &Draw::new(seed, "length flip"), rates, mark, candidate)
+    }
+}

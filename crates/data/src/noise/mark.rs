@@ -1,0 +1,138 @@
+//! Which rows a kind of noise changes: exact counts, nested, by weight.
+
+use prospect_core::draw::{Draw, exact_count};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::{Judgement, KindCounts, Text};
+use crate::{
+    Split,
+    feedback::{Feedback, Row},
+    ids::Id,
+};
+
+/// How many of something could change, and did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Changed {
+    /// Those that the kind could change: `changed` is the rate times this, rounded.
+    pub eligible: u64,
+    /// Those that it changed.
+    pub changed: u64,
+}
+
+/// A row that may change: what is drawn for, and the natural logarithm of how likely it is to be among the first.
+pub(super) struct Candidate {
+    pub(super) key: Id,
+    pub(super) log_weight: f64,
+}
+
+/// What a kind does to a row.
+#[derive(Clone, Copy)]
+pub(super) enum Mark {
+    Judgement(Judgement),
+    Text(Text),
+}
+
+impl Mark {
+    /// Whether a row has no noise of this sort yet.
+    pub(super) fn fits(self, row: &Row) -> bool {
+        match self {
+            Self::Judgement(_) => row.noisy.judgement == Judgement::Original,
+            Self::Text(_) => row.noisy.text == Text::Original,
+        }
+    }
+
+    pub(super) fn put(self, row: &mut Row) {
+        match self {
+            Self::Judgement(judgement) => row.noisy.judgement = judgement,
+            Self::Text(text) => row.noisy.text = text,
+        }
+    }
+}
+
+/// Marks `rate × eligible` rows of each class, where `rates` are of the desirable and the undesirable rows.
+pub(super) fn rows(
+    feedback: &mut Feedback,
+    draw: &Draw,
+    rates: [f64; 2],
+    mark: Mark,
+    candidate: impl Fn(&Feedback, &Row) -> Option<Candidate> + Sync,
+) -> KindCounts {
+    let mut class = |label, rate| {
+        let candidates: Vec<(Candidate, u32)> = feedback
+            .class(label)
+            .into_par_iter()
+            .filter_map(|index| {
+                let row = &feedback.rows[index as usize];
+                let candidate = if mark.fits(row) { candidate(feedback, row) } else { None };
+                candidate.map(|candidate| (candidate, index))
+            })
+            .collect();
+        let chosen = first(draw, &candidates, exact_count(rate, candidates.len()));
+        for index in &chosen {
+            mark.put(&mut feedback.rows[*index as usize]);
+        }
+        Changed { eligible: candidates.len() as u64, changed: chosen.len() as u64 }
+    };
+    KindCounts { desirable: class(true, rates[0]), undesirable: class(false, rates[1]), drawn: None }
+}
+
+/// The indices of the `count` candidates that come first when each waits an exponential time whose rate is its weight:
+/// sampling without replacement, each next one in proportion to weight (Efraimidis and Spirakis 2006). At equal
+/// weights it is the order of the draws.
+pub(super) fn first(draw: &Draw, candidates: &[(Candidate, u32)], count: usize) -> Vec<u32> {
+    // The logarithm of the waiting time, in an order-preserving integer; then the draw, which is finer.
+    let time = |candidate: &Candidate| {
+        let bits = draw.bits(candidate.key.digits().as_ref());
+        let log_time = (-(-uniform(bits)).ln_1p()).ln() - candidate.log_weight;
+        (ordered(if candidate.log_weight == 0.0 { 0.0 } else { log_time }), bits)
+    };
+    let mut ranked: Vec<((u64, u64), u32)> =
+        candidates.par_iter().map(|(candidate, index)| (time(candidate), *index)).collect();
+    if count < ranked.len() {
+        ranked.select_nth_unstable(count);
+        ranked.truncate(count);
+    }
+    ranked.into_iter().map(|(_, index)| index).collect()
+}
+
+/// A draw as a number in (0, 1).
+pub(super) fn uniform(bits: u64) -> f64 {
+    // 53 bits are all that fit, and the half keeps both ends out.
+    ((bits >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+}
+
+/// Orders as the numbers do.
+fn ordered(number: f64) -> u64 {
+    let bits = number.to_bits();
+    if bits >> 63 == 1 { !bits } else { bits | 1 << 63 }
+}
+
+/// The whole training pairs, by index, neither of whose rows has judgement noise.
+pub(super) fn free_pairs(feedback: &Feedback) -> Vec<u32> {
+    let free = |pair: &crate::feedback::Pair| {
+        let [chosen, rejected] = feedback.sides(pair);
+        feedback.whole(pair)
+            && feedback.split(chosen) == Split::Train
+            && [chosen, rejected].iter().all(|row| !row.noisy.flipped())
+    };
+    (0..feedback.pairs.len() as u32).filter(|index| free(&feedback.pairs[*index as usize])).collect()
+}
+
+/// Turns the judgement of both rows of some pairs, and counts the rows that could have been.
+pub(super) fn pairs(
+    feedback: &mut Feedback,
+    eligible: &[u32],
+    chosen: &[u32],
+    judgement: Judgement,
+) -> KindCounts {
+    for index in chosen {
+        let pair = feedback.pairs[*index as usize];
+        for row in [pair.chosen, pair.rejected] {
+            Mark::Judgement(judgement).put(&mut feedback.rows[row as usize]);
+        }
+    }
+    let rows = Changed { eligible: eligible.len() as u64, changed: chosen.len() as u64 };
+    KindCounts { desirable: rows, undesirable: rows, drawn: Some(rows) }
+}

@@ -1,0 +1,57 @@
+//! Score flips: annotators confuse completions of similar score.
+//!
+//! An annotator who follows Bradley and Terry at temperature T on the scores prefers the lesser completion of a pair
+//! with probability p = sigmoid(−Δ/T), Δ the score of chosen less that of rejected. Without rates every pair is flipped
+//! with its p. With rates exactly so many rows flip, and the odds p/(1−p) = exp(−Δ/T) are their weights.
+
+use prospect_core::draw::Draw;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Judgement, KindCounts,
+    mark::{self, Candidate, Changed, Mark},
+    score_gap,
+};
+use crate::feedback::{Feedback, Pair, Row};
+
+/// Flips that are likelier the closer the scores of a pair are.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScoreFlip {
+    /// T, in units of the score.
+    pub temperature: f64,
+    /// Share of the desirable rows with scored pairs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub desirable: Option<f64>,
+    /// Share of the undesirable rows with scored pairs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undesirable: Option<f64>,
+}
+
+impl ScoreFlip {
+    pub(super) fn apply(&self, feedback: &mut Feedback, seed: u64) -> KindCounts {
+        let draw = Draw::new(seed, "score flip");
+        let log_odds =
+            |feedback: &Feedback, pair: &Pair| Some(-score_gap(feedback, pair)? / self.temperature);
+        if let (None, None) = (self.desirable, self.undesirable) {
+            let mut eligible = mark::free_pairs(feedback);
+            eligible.retain(|index| log_odds(feedback, &feedback.pairs[*index as usize]).is_some());
+            let mut chosen = eligible.clone();
+            chosen.retain(|index| {
+                let pair = &feedback.pairs[*index as usize];
+                let odds = log_odds(feedback, pair).map_or(0.0, f64::exp);
+                // u < odds / (1 + odds), which holds for infinite odds too.
+                let u = mark::uniform(draw.bits(pair.id.digits().as_ref()));
+                u < odds * (1.0 - u)
+            });
+            return mark::pairs(feedback, &eligible, &chosen, Judgement::ScoreFlip);
+        }
+        let candidate = |feedback: &Feedback, row: &Row| {
+            let pair = feedback.pair(row)?;
+            Some(Candidate { key: pair.id, log_weight: log_odds(feedback, pair)? })
+        };
+        let rates = [self.desirable, self.undesirable].map(Option::unwrap_or_default);
+        let counts = mark::rows(feedback, &draw, rates, Mark::Judgement(Judgement::ScoreFlip), candidate);
+        KindCounts { drawn: None::<Changed>, ..counts }
+    }
+}

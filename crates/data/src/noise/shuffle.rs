@@ -1,0 +1,66 @@
+//! Shuffles: the completion of a row is replaced by one that was written for another prompt.
+//!
+//! All training rows stand in the order of a draw of their own; the replacement comes from the next row with another
+//! prompt, whatever its label. So which text a row gets does not depend on the rate.
+
+use prospect_core::draw::Draw;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    KindCounts, Text,
+    mark::{self, Candidate, Mark},
+};
+use crate::{
+    Split,
+    feedback::{Feedback, Row},
+};
+
+/// Completions of other prompts.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shuffle {
+    /// Share of the desirable rows.
+    #[serde(default)]
+    pub desirable: f64,
+    /// Share of the undesirable rows.
+    #[serde(default)]
+    pub undesirable: f64,
+}
+
+impl Shuffle {
+    pub(super) fn apply(&self, feedback: &mut Feedback, seed: u64) -> KindCounts {
+        // With one prompt there is no other.
+        let prompts = feedback.prompts(|row| row.kept && feedback.split(row) == Split::Train).len();
+        let candidate =
+            |_: &Feedback, row: &Row| (prompts > 1).then_some(Candidate { key: row.id, log_weight: 0.0 });
+        let rates = [self.desirable, self.undesirable];
+        let draw = Draw::new(seed, "shuffle completions");
+        let counts = mark::rows(feedback, &draw, rates, Mark::Text(Text::Shuffle), candidate);
+        feedback.donors = donors(feedback, &Draw::new(seed, "donors"));
+        counts
+    }
+}
+
+/// For every shuffled row, the row whose completion it gets; ordered by row.
+fn donors(feedback: &Feedback, draw: &Draw) -> Vec<(u32, u32)> {
+    let mut order: Vec<(u64, u32)> = (0..feedback.rows.len() as u32)
+        .filter(|index| {
+            let row = &feedback.rows[*index as usize];
+            row.kept && feedback.split(row) == Split::Train
+        })
+        .map(|index| (draw.bits(feedback.rows[index as usize].id.digits().as_ref()), index))
+        .collect();
+    order.sort_unstable();
+    let row = |index: u32| &feedback.rows[index as usize];
+    let mut donors: Vec<(u32, u32)> = Vec::new();
+    for (place, (_, index)) in order.iter().enumerate() {
+        if row(*index).noisy.text == Text::Shuffle {
+            let prompt = feedback.group(row(*index)).prompt;
+            let others = order[place..].iter().chain(&order).map(|(_, other)| *other);
+            let mut others = others.filter(|other| feedback.group(row(*other)).prompt != prompt);
+            donors.extend(others.next().map(|donor| (*index, donor)));
+        }
+    }
+    donors.sort_unstable();
+    donors
+}

@@ -1,0 +1,62 @@
+//! Truncation: completions end in the middle.
+//!
+//! The last message keeps its first round(keep × characters) characters, at least one and not all, less white space at
+//! the end.
+
+use prospect_core::draw::{Draw, exact_count};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    KindCounts, Text,
+    mark::{self, Candidate, Mark},
+};
+use crate::feedback::{Feedback, Row};
+
+/// Completions cut short.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Truncate {
+    /// Share of the desirable rows.
+    #[serde(default)]
+    pub desirable: f64,
+    /// Share of the undesirable rows.
+    #[serde(default)]
+    pub undesirable: f64,
+    /// Share of the characters that stays.
+    #[serde(default = "half")]
+    pub keep: f64,
+}
+
+fn half() -> f64 {
+    0.5
+}
+
+impl Truncate {
+    pub(super) fn apply(&self, feedback: &mut Feedback, seed: u64) -> KindCounts {
+        let candidate = |_: &Feedback, row: &Row| {
+            (row.characters > 1).then_some(Candidate { key: row.id, log_weight: 0.0 })
+        };
+        let rates = [self.desirable, self.undesirable];
+        mark::rows(feedback, &Draw::new(seed, "truncate"), rates, Mark::Text(Text::Truncate), candidate)
+    }
+
+    /// The beginning of a text.
+    pub(super) fn cut<'a>(&self, text: &'a str) -> &'a str {
+        let characters = text.chars().count();
+        let kept = exact_count(self.keep, characters).clamp(1, characters.saturating_sub(1).max(1));
+        text.char_indices().nth(kept).map_or(text, |(end, _)| text[..end].trim_end())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_keeps_its_beginning() {
+        let cut = |keep, text| Truncate { desirable: 0.0, undesirable: 0.0, keep }.cut(text).to_owned();
+        assert_eq!(cut(0.5, "añb cd"), "añb");
+        assert_eq!(cut(0.7, "añb cd"), "añb");
+        assert_eq!((cut(0.0, "ab").as_str(), cut(1.0, "ab").as_str()), ("a", "a"));
+    }
+}
