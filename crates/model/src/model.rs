@@ -132,7 +132,7 @@ impl Recipe {
                 let tokenizer =
                     (self.tokenizer == TokenizerSource::Weights).then(|| Tokenizer::from_gguf(&gguf));
                 let template = gguf.text("tokenizer.chat_template").ok().map(str::to_owned);
-                (decoder, tokenizer.transpose()?, Companions { template, begin: None })
+                (decoder, tokenizer.transpose()?, Companions { template, begin: gguf.begin_token() })
             }
             WeightsSource::Folder(folder) => self.load_folder(folder, dtype, device)?,
         };
@@ -153,7 +153,7 @@ impl Recipe {
                 decoder.architecture().vocabulary
             )));
         }
-        let begin = companions.begin.unwrap_or_default();
+        let begin = companions.begin.unwrap_or_else(|| tokenizer.begin().to_owned());
         let template = match (&self.chat_template, companions.template) {
             (TemplateSource::File(path), _) => {
                 ChatTemplate::new(&fs_err::read_to_string(path)?, &begin, tokenizer.end())?
@@ -162,7 +162,7 @@ impl Recipe {
                 ChatTemplate::new(&template, &begin, tokenizer.end())?
             }
             (TemplateSource::Weights, None) | (TemplateSource::Chatml, _) => {
-                ChatTemplate::chatml(tokenizer.end())?
+                ChatTemplate::chatml(&tokenizer)?
             }
         };
         Ok(Model { name: self.name.clone(), decoder, tokenizer, template, fingerprint: self.fingerprint()? })
@@ -209,8 +209,10 @@ impl Model {
         write_whole(&folder.join("tokenizer.json"), |writer| {
             std::io::Write::write_all(writer, tokenizer.as_bytes())
         })?;
+        let begin = Some(self.template.begin()).filter(|begin| !begin.is_empty());
         let config = serde_json::json!({
             "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": begin,
             "eos_token": self.tokenizer.end(),
             "pad_token": self.tokenizer.end(),
             "chat_template": self.template.source(),

@@ -1,6 +1,6 @@
 //! Chat templates: a conversation to the text that a model sees.
 
-use crate::ModelError;
+use crate::{ModelError, Tokenizer};
 use minijinja::{Environment, ErrorKind, Value, context, syntax::SyntaxConfig};
 
 /// One turn of a conversation.
@@ -12,8 +12,8 @@ pub struct Turn<'a> {
     pub content: &'a str,
 }
 
-/// The default, where a model brings no template.
-const CHATML: &str = "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+/// ChatML's own marker for the end of a turn.
+const CHATML_END: &str = "<|im_end|>";
 
 /// A chat template in Jinja, as in `tokenizer_config.json`.
 #[derive(Debug, Clone)]
@@ -25,9 +25,17 @@ pub struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    /// `<|im_start|>ROLE\nCONTENT<|im_end|>\n` for each turn.
-    pub fn chatml(end: &str) -> Result<Self, ModelError> {
-        Self::new(CHATML, "", end)
+    /// `<|im_start|>ROLE\nCONTENT<|im_end|>\n` for each turn: the default, where a model brings no template.
+    ///
+    /// Where `<|im_end|>` is no token of the model, its own end-of-sequence token stands there, so that an end is one
+    /// token that the model knows. The token that the tokenizer would put before a text, if any, comes first, once.
+    pub fn chatml(tokenizer: &Tokenizer) -> Result<Self, ModelError> {
+        let begin = if tokenizer.begin().is_empty() { "" } else { "{{ bos_token }}" };
+        let end = if tokenizer.has_token(CHATML_END) { CHATML_END } else { "{{ eos_token }}" };
+        let source = format!(
+            "{begin}{{% for message in messages %}}<|im_start|>{{{{ message.role }}}}\n{{{{ message.content }}}}{end}\n{{% endfor %}}{{% if add_generation_prompt %}}<|im_start|>assistant\n{{% endif %}}"
+        );
+        Self::new(&source, tokenizer.begin(), tokenizer.end())
     }
 
     /// Compiles `source`; `begin` and `end` are its `bos_token` and `eos_token`.
@@ -44,6 +52,11 @@ impl ChatTemplate {
             .add_template_owned("chat", source.to_owned())
             .map_err(|error| ModelError::Template(format!("{error:#}")))?;
         Ok(Self { source: source.to_owned(), environment, begin: begin.to_owned(), end: end.to_owned() })
+    }
+
+    /// The template's `bos_token`; empty if there is none.
+    pub(crate) fn begin(&self) -> &str {
+        &self.begin
     }
 
     /// The template's Jinja text.
@@ -98,7 +111,7 @@ mod tests {
 
     #[test]
     fn chatml_has_one_end_marker() {
-        let template = ChatTemplate::chatml("<|im_end|>").unwrap();
+        let template = ChatTemplate::chatml(&Tokenizer::bytes().unwrap()).unwrap();
         let prompt = template.prompt(&[USER]).unwrap();
         assert_eq!(prompt, "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n");
         assert_eq!(template.conversation(&[USER], "yo").unwrap(), format!("{prompt}yo<|im_end|>"));

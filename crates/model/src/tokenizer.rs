@@ -19,10 +19,11 @@ use tokenizers::{
 
 use crate::{ModelError, weights::Gguf};
 
-/// A tokenizer and the token that ends a completion.
+/// A tokenizer, the token that begins a text, and the one that ends a completion.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     inner: Inner,
+    begin: String,
     end: String,
 }
 
@@ -43,7 +44,19 @@ impl Tokenizer {
                 usual.iter().find(|token| inner.token_to_id(token).is_some()).map(|token| (*token).to_owned())
             })
             .ok_or_else(|| fail(format!("{}: no end-of-sequence token found", path.display())))?;
-        Self { inner, end }.checked()
+        let mut tokenizer = Self { inner, begin: String::new(), end };
+        tokenizer.begin = tokenizer.put_before_texts()?;
+        tokenizer.checked()
+    }
+
+    /// The token that the tokenizer's own post-processing puts before a text.
+    fn put_before_texts(&self) -> Result<String, ModelError> {
+        let first = |special| -> Result<Option<u32>, ModelError> {
+            Ok(self.inner.encode("x", special).map_err(fail)?.get_ids().first().copied())
+        };
+        let (plain, processed) = (first(false)?, first(true)?);
+        let added = processed.filter(|_| processed != plain);
+        Ok(added.and_then(|id| self.inner.id_to_token(id)).unwrap_or_default())
     }
 
     fn checked(mut self) -> Result<Self, ModelError> {
@@ -65,7 +78,7 @@ impl Tokenizer {
         inner.with_pre_tokenizer(Some(ByteLevel::new(false, true, false)));
         inner.with_decoder(Some(ByteLevelDecoder::new(false, true, false)));
         inner.add_special_tokens(CHATML.map(|marker| AddedToken::from(marker, true))).map_err(fail)?;
-        Self { inner, end: CHATML[1].to_owned() }.checked()
+        Self { inner, begin: String::new(), end: CHATML[1].to_owned() }.checked()
     }
 
     /// Builds the byte-level BPE tokenizer that a GGUF file describes.
@@ -105,7 +118,11 @@ impl Tokenizer {
         }
         let end = tokens.get(gguf.number("tokenizer.ggml.eos_token_id")?);
         let end = end.ok_or_else(|| fail("`tokenizer.ggml.eos_token_id` is not in the vocabulary"))?.clone();
-        Self { inner, end }.checked()
+        let begin = match gguf.value("tokenizer.ggml.add_bos_token") {
+            Ok(Value::Bool(true)) => gguf.begin_token().unwrap_or_default(),
+            _ => String::new(),
+        };
+        Self { inner, begin, end }.checked()
     }
 
     /// Token ids of `text`; markers such as `<|im_end|>` become their own tokens, and nothing is added.
@@ -116,6 +133,16 @@ impl Tokenizer {
     /// The text of token ids; `markers` says whether to show special tokens.
     pub fn decode(&self, ids: &[u32], markers: bool) -> Result<String, ModelError> {
         self.inner.decode(ids, !markers).map_err(fail)
+    }
+
+    /// The token that begins every text, as text; empty if the tokenizer adds none.
+    pub fn begin(&self) -> &str {
+        &self.begin
+    }
+
+    /// Whether `text` is one token.
+    pub fn has_token(&self, text: &str) -> bool {
+        self.inner.token_to_id(text).is_some()
     }
 
     /// The token that ends a completion, as text.

@@ -62,6 +62,13 @@ impl Gguf {
             .ok_or_else(|| self.fail(&format!("`{key}` is not a count")))
     }
 
+    /// The text of the beginning-of-sequence token.
+    pub(crate) fn begin_token(&self) -> Option<String> {
+        let id = self.number("tokenizer.ggml.bos_token_id").ok()?;
+        let tokens = self.value("tokenizer.ggml.tokens").ok()?.to_vec().ok()?;
+        tokens.get(id)?.to_string().ok().cloned()
+    }
+
     fn real(&self, key: &str) -> Result<f64, ModelError> {
         match self.value(key)? {
             Value::F32(x) => Ok(f64::from(*x)),
