@@ -53,6 +53,12 @@ ci:
 check-cuda *ARGS:
     scripts/check-cuda.sh {{ ARGS }}
 
+# Time data preparation, and that of datasets with TRL and of polars where PYTHON has them: HH_FILE [PYTHON]; see benches/data.sh.
+[group('checks')]
+bench-data *ARGS:
+    cargo build --release
+    benches/data.sh {{ ARGS }}
+
 # Time training steps, and TRL's where PYTHON has it: HH_FILE WEIGHTS [PYTHON]; see benches/train.sh.
 [group('checks')]
 bench-train *ARGS:
