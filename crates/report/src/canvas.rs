@@ -125,7 +125,6 @@ impl<'a, B: DrawingBackend> Canvas<'a, B> {
         let drop = match down {
             Down::Top => 0.76,
             Down::Middle => 0.36,
-            Down::Bottom => -0.2,
         };
         let top = y + (drop - self.baseline) * size;
         self.area.draw(&Text::new(text, self.pixel((x, top)), style))
@@ -137,7 +136,6 @@ impl<'a, B: DrawingBackend> Canvas<'a, B> {
 pub(crate) enum Down {
     Top,
     Middle,
-    Bottom,
 }
 
 /// The bundled font goes by the generic name, so that an SVG takes the reader's own sans-serif.

@@ -142,11 +142,13 @@ fn draw_panel<B: DrawingBackend>(
     let y_labels =
         panel.y.ticks.iter().map(|(_, label)| text_width(label, SMALL)).fold(0.0, f64::max).min(width / 4.0);
     let title = if panel.title.is_empty() { 0.0 } else { 22.0 };
+    let rule_labels =
+        rules(panel).map(|(_, text)| text_width(text, SMALL)).fold(0.0, f64::max).min(width / 4.0);
     let plane = Plane {
         panel,
         left: x + y_labels + 10.0,
-        // Room for half of the last tick's label.
-        right: x + width - 22.0,
+        // Room for half of the last tick's label, or for the words beside rules.
+        right: x + width - (rule_labels + 8.0).max(22.0),
         top: y + title + 26.0,
         bottom: y + height - 42.0,
     };
@@ -158,6 +160,35 @@ fn draw_panel<B: DrawingBackend>(
     draw_axes(canvas, &plane)?;
     for mark in &panel.marks {
         draw_mark(canvas, &plane, mark)?;
+    }
+    draw_rule_labels(canvas, &plane, rule_labels)
+}
+
+/// Position and word of each rule that has a word.
+fn rules(panel: &Panel) -> impl Iterator<Item = (f64, &str)> {
+    panel.marks.iter().filter_map(|mark| match mark {
+        Mark::Rule { y, text } if !text.is_empty() => Some((*y, text.as_str())),
+        _ => None,
+    })
+}
+
+/// Writes the words of rules beside the plane, where no mark can be, one above the other.
+fn draw_rule_labels<B: DrawingBackend>(canvas: &Canvas<'_, B>, plane: &Plane<'_>, room: f64) -> Drawn<B> {
+    let mut labels: Vec<(f64, &str)> =
+        rules(plane.panel).map(|(position, text)| (plane.y(position), text)).collect();
+    labels.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let mut free_to = f64::INFINITY;
+    for (y, text) in labels {
+        let y = y.min(free_to);
+        canvas.text(
+            &fit(text, SMALL, room),
+            (plane.right + 8.0, y),
+            HPos::Left,
+            Down::Middle,
+            SMALL,
+            MUTED,
+        )?;
+        free_to = y - 1.2 * SMALL;
     }
     Ok(())
 }
@@ -188,12 +219,11 @@ fn draw_axes<B: DrawingBackend>(canvas: &Canvas<'_, B>, plane: &Plane<'_>) -> Dr
 fn draw_mark<B: DrawingBackend>(canvas: &Canvas<'_, B>, plane: &Plane<'_>, mark: &Mark) -> Drawn<B> {
     let at = |x: f64, y: f64| (plane.x(x), plane.y(y));
     match mark {
-        Mark::Rule { y, text } => {
+        Mark::Rule { y, .. } => {
             let y = plane.y(*y);
             // On the axis there is a line already.
             let dash: &[f64] = if y < plane.bottom { &[4.0, 4.0] } else { &[] };
-            canvas.dashed(&[(plane.left, y), (plane.right, y)], dash, INK, 0.6, 1.0)?;
-            canvas.text(text, (plane.right, y - 3.0), HPos::Right, Down::Bottom, SMALL, MUTED)
+            canvas.dashed(&[(plane.left, y), (plane.right, y)], dash, INK, 0.6, 1.0)
         }
         Mark::Band { look, points } => {
             let upper = points.iter().map(|(x, _, high)| at(*x, *high));
