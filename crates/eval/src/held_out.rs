@@ -6,7 +6,8 @@ use prospect_core::draw::Draw;
 use prospect_objective::LogProb;
 use prospect_runs::PairOutcome;
 use prospect_train::{
-    Encoder, MicroBatch, PairExample, Policy, ReferenceCache, Role, TrainError, pack_pairs, partner,
+    Encoder, MicroBatch, Objective, PairExample, Policy, ReferenceCache, Role, TrainError, pack_pairs,
+    partners,
 };
 
 /// Pairs that pass through the model at once.
@@ -30,10 +31,15 @@ pub struct Evaluation {
 }
 
 impl HeldOut {
-    /// Reads the test split of a prepared dataset. Of more than `limit` pairs, the same ones are taken whatever the
-    /// dataset's training split went through.
-    pub fn read(dataset: &Path, limit: Option<usize>, encoder: &Encoder<'_>) -> Result<Self, TrainError> {
-        let mut pairs = PairExample::held_out(dataset, encoder)?;
+    /// Reads the test split of a prepared dataset, for policies trained by `objective`. Of more than `limit` pairs, the
+    /// same ones are taken whatever the dataset's training split went through.
+    pub fn read(
+        dataset: &Path,
+        limit: Option<usize>,
+        objective: &Objective,
+        encoder: &Encoder<'_>,
+    ) -> Result<Self, TrainError> {
+        let mut pairs = PairExample::held_out(dataset, objective, encoder)?;
         pairs.sort_by(|a, b| a.row.pair_id.cmp(&b.row.pair_id));
         pairs.dedup_by(|a, b| a.row.pair_id == b.row.pair_id);
         let ids: Vec<_> = pairs.iter().map(|pair| pair.row.pair_id.as_str()).collect();
@@ -46,9 +52,13 @@ impl HeldOut {
         let mut mismatched = Vec::with_capacity(pairs.len());
         for (index, pair) in pairs.iter().enumerate() {
             let same_prompt = |other: usize| pairs[other].row.prompt_id == pair.row.prompt_id;
-            let other = partner(&all, index, same_prompt);
+            let other = partners(&all, index, same_prompt).next();
             mismatched.push(match other {
-                Some(other) => encoder.encode(&pair.row.prompt, &pairs[other].row.chosen)?,
+                Some(other) => encoder.encode_after(
+                    &pair.row.prompt,
+                    objective.control(true),
+                    &pairs[other].row.chosen,
+                )?,
                 None => None,
             });
         }
@@ -95,22 +105,45 @@ impl HeldOut {
                 rejected: rejected.ratio(),
             })
             .collect();
-        let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / pairs.len() as f64;
-        let kl = of(Role::Mismatched).map(LogProb::ratio).sum::<f64>()
-            / of(Role::Mismatched).count().max(1) as f64;
-        let likelier =
-            mean(&mut pairs.iter().map(|(chosen, rejected)| f64::from(chosen.policy > rejected.policy)));
+        let mean = |value: &dyn Fn(&(LogProb, LogProb)) -> f64| {
+            pairs.iter().map(value).sum::<f64>() / pairs.len() as f64
+        };
+        let ranks = |value: fn(LogProb) -> f64| {
+            mean(&|(chosen, rejected)| f64::from(value(*chosen) > value(*rejected)))
+        };
+        let mismatched: Vec<f64> = roles
+            .iter()
+            .zip(&log_probs)
+            .filter(|(role, _)| matches!(role, Role::Mismatched { .. }))
+            .map(|(_, log_prob)| log_prob.ratio())
+            .collect();
+        let kl = mismatched.iter().sum::<f64>() / mismatched.len().max(1) as f64;
+        let beta = policy.beta();
+        let accuracy = outcomes.iter().map(PairOutcome::accuracy).sum::<f64>() / pairs.len() as f64;
 
         let mut values: BTreeMap<_, _> =
             metrics.named().map(|(name, value)| (format!("eval_{name}"), value)).collect();
-        values.insert("eval_loss".to_owned(), loss);
-        values.insert("eval_kl".to_owned(), kl.max(0.0));
-        values.insert(
-            "eval_rewards/accuracies".to_owned(),
-            mean(&mut outcomes.iter().map(PairOutcome::accuracy)),
+        // What is compared across methods is the same for all of them, whatever they rank by in training: the reward is
+        // β times the log-ratio to the reference.
+        values.extend(
+            [
+                ("eval_loss", loss),
+                ("eval_kl", kl.max(0.0)),
+                ("eval_rewards/chosen", beta * mean(&|(chosen, _)| chosen.ratio())),
+                ("eval_rewards/rejected", beta * mean(&|(_, rejected)| rejected.ratio())),
+                (
+                    "eval_rewards/margins",
+                    beta * mean(&|(chosen, rejected)| chosen.ratio() - rejected.ratio()),
+                ),
+                ("eval_rewards/accuracies", accuracy),
+                ("eval_logps/chosen", mean(&|(chosen, _)| chosen.policy)),
+                ("eval_logps/rejected", mean(&|(_, rejected)| rejected.policy)),
+                // Of the likelihoods themselves, without reference: what the model would say of the pair by itself.
+                ("eval_logps/accuracies", ranks(|log_prob| log_prob.policy)),
+                ("eval_mean_logps/accuracies", ranks(LogProb::mean)),
+            ]
+            .map(|(name, value)| (name.to_owned(), value)),
         );
-        // Of the likelihoods themselves, without reference: what the model would say of the pair by itself.
-        values.insert("eval_logps/accuracies".to_owned(), likelier);
         Ok(Evaluation { values, outcomes })
     }
 }

@@ -51,9 +51,17 @@ enum Kept {
 
 /// What [`Decoder::forward`] keeps for [`Decoder::backward`].
 pub struct Saved {
+    log_probs: Vec<f64>,
     batch: PackedBatch,
     blocks: Vec<Kept>,
     head: SavedHead,
+}
+
+impl Saved {
+    /// log π of every scored token, in nats, in the order of [`PackedBatch::scored_sequences`].
+    pub fn token_log_probs(&self) -> &[f64] {
+        &self.log_probs
+    }
 }
 
 impl Decoder {
@@ -98,6 +106,11 @@ impl Decoder {
 
     /// log π of every completion of the batch, in nats, by index of [`crate::Packer::completion`].
     pub fn log_probs(&self, batch: &PackedBatch, adapter: Adapter) -> Result<Vec<f64>> {
+        Ok(batch.sum_by_sequence(&self.token_log_probs(batch, adapter)?))
+    }
+
+    /// log π of every scored token, in nats, in the order of [`PackedBatch::scored_sequences`].
+    pub fn token_log_probs(&self, batch: &PackedBatch, adapter: Adapter) -> Result<Vec<f64>> {
         self.check(batch)?;
         let context = self.context(batch, adapter)?;
         let mut x = self.embed(batch)?;
@@ -105,7 +118,7 @@ impl Decoder {
             x = block.forward(&x, &context)?.0;
         }
         let x = x.index_select(&self.rows_of(&batch.scored)?, 0)?;
-        Ok(sum_by_sequence(batch, &self.head.forward(&x, &batch.scored, 0)?.0))
+        Ok(self.head.forward(&x, &batch.scored, 0)?.0)
     }
 
     /// Like [`log_probs`](Self::log_probs) with the adapter on, and what [`backward`](Self::backward) needs.
@@ -130,7 +143,8 @@ impl Decoder {
         }
         let x = x.index_select(&self.rows_of(&batch.scored)?, 0)?;
         let (log_probs, head) = self.head.forward(&x, &batch.scored, batch.gradient_scored)?;
-        Ok((sum_by_sequence(batch, &log_probs), Saved { batch: batch.gradient_part(), blocks, head }))
+        let sums = batch.sum_by_sequence(&log_probs);
+        Ok((sums, Saved { log_probs, batch: batch.gradient_part(), blocks, head }))
     }
 
     /// How many of the first blocks are to be computed again so that all fits into `bytes`, when one keeps `saved`.
@@ -161,12 +175,21 @@ impl Decoder {
 
     /// Adds d loss / d parameter to `gradients`, given d loss / d log π of every completion of the batch.
     pub fn backward(&self, saved: Saved, grad: &[f64], gradients: &mut Gradients) -> Result<()> {
-        let Saved { batch, blocks, head } = saved;
+        let token_grad: Vec<f64> = saved.batch.scored_sequences().map(|sequence| grad[sequence]).collect();
+        self.backward_tokens(saved, &token_grad, gradients)
+    }
+
+    /// Like [`backward`](Self::backward), given d loss / d log π of every scored token, in the order of
+    /// [`PackedBatch::scored_sequences`]; those that take no gradient come last and may be left out.
+    pub fn backward_tokens(&self, saved: Saved, grad: &[f64], gradients: &mut Gradients) -> Result<()> {
+        let Saved { batch, blocks, head, .. } = saved;
         if batch.scored.is_empty() {
             return Ok(());
         }
-        let token_grad: Vec<f64> = batch.scored.iter().map(|scored| grad[scored.sequence]).collect();
-        let d_rows = self.head.backward(head, &batch.scored, &token_grad, gradients)?;
+        let Some(grad) = grad.get(..batch.scored.len()) else {
+            candle_core::bail!("{} gradients for {} scored tokens", grad.len(), batch.scored.len());
+        };
+        let d_rows = self.head.backward(head, &batch.scored, grad, gradients)?;
         let zero = Tensor::zeros((batch.rows(), d_rows.dim(1)?), d_rows.dtype(), d_rows.device())?;
         let mut dx = zero.index_add(&self.rows_of(&batch.scored)?, &d_rows, 0)?;
 
@@ -229,12 +252,4 @@ impl Decoder {
 /// The first rows, without holding on to the memory of the others.
 fn first_rows(x: &Tensor, rows: usize) -> Result<Tensor> {
     if x.dim(0)? == rows { Ok(x.clone()) } else { x.narrow(0, 0, rows)?.force_contiguous() }
-}
-
-fn sum_by_sequence(batch: &PackedBatch, log_probs: &[f64]) -> Vec<f64> {
-    let mut sums = vec![0.0; batch.sequences];
-    for (scored, log_prob) in batch.scored.iter().zip(log_probs) {
-        sums[scored.sequence] += log_prob;
-    }
-    sums
 }

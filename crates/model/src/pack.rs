@@ -153,6 +153,27 @@ impl PackedBatch {
         self.sequences
     }
 
+    /// The sequence of every scored token, in the order in which token log-probs come.
+    pub fn scored_sequences(&self) -> impl Iterator<Item = usize> {
+        self.scored.iter().map(|scored| scored.sequence)
+    }
+
+    /// Number of scored tokens of every sequence.
+    pub fn lengths(&self) -> Vec<usize> {
+        let mut lengths = vec![0; self.sequences];
+        self.scored_sequences().for_each(|sequence| lengths[sequence] += 1);
+        lengths
+    }
+
+    /// Sums values of scored tokens to values of sequences.
+    pub fn sum_by_sequence(&self, of_tokens: &[f64]) -> Vec<f64> {
+        let mut sums = vec![0.0; self.sequences];
+        for (sequence, value) in self.scored_sequences().zip(of_tokens) {
+            sums[sequence] += value;
+        }
+        sums
+    }
+
     /// Everything that the log-probs depend on beside the weights, as bytes: for caching them.
     pub fn content(&self) -> Vec<u8> {
         let ranges = self.trees.iter().flat_map(|tree| std::iter::once(&tree.prompt).chain(&tree.branches));
@@ -197,6 +218,8 @@ mod tests {
         assert_eq!((batch.gradient_rows, batch.gradient_scored), (6, 4));
         let scored: Vec<_> = batch.scored.iter().map(|s| (s.row, s.target, s.sequence)).collect();
         assert_eq!(scored, [(2, 5, 1), (3, 6, 1), (4, 7, 1), (5, 5, 2), (2, 9, 0), (6, 8, 0)]);
+        assert_eq!(batch.lengths(), [2, 3, 1]);
+        assert_eq!(batch.sum_by_sequence(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), [11.0, 6.0, 4.0]);
         assert_eq!(batch.gradient_part().trees[0].branches, std::slice::from_ref(&(3..5)));
     }
 

@@ -1,13 +1,15 @@
-//! Direct preference optimisation (arXiv 2305.18290, equation 7).
+//! Direct preference optimisation and the objectives that, like it, look only at the margin β(c − r) of a pair.
+
+use serde::Serialize;
 
 use crate::{
-    Evaluated, LogProb, Metrics,
+    Evaluated, LogProb, Pair,
     math::{log_sigmoid, sigmoid},
-    metrics::mean,
+    pair::{Term, mean_over_pairs},
 };
 
 /// Settings of DPO.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Dpo {
     /// β: the strength of the pull to the reference.
     pub beta: f64,
@@ -19,41 +21,72 @@ impl Default for Dpo {
     }
 }
 
-/// Two completions of one prompt, one preferred.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Pair {
-    /// Log-probabilities of the preferred completion.
-    pub chosen: LogProb,
-    /// Log-probabilities of the other.
-    pub rejected: LogProb,
-    /// The pair's own weight.
-    pub weight: f64,
+/// Settings of the objectives that expect some pairs to be the wrong way round.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct SmoothedDpo {
+    /// β: the strength of the pull to the reference.
+    pub beta: f64,
+    /// ε: the share of pairs that are the wrong way round, at least 0 and below 1/2.
+    pub label_smoothing: f64,
 }
 
-/// DPO's loss: the mean over pairs of −w·log σ(β(c − r)), c and r being the log-ratios.
-///
-/// The gradient holds all chosen completions, then all rejected ones.
-pub fn dpo(options: &Dpo, pairs: &[Pair]) -> Evaluated {
-    let count = pairs.len().max(1) as f64;
-    let (mut loss, mut gradient) = (0.0, Vec::with_capacity(2 * pairs.len()));
-    for pair in pairs {
-        let logit = options.beta * (pair.chosen.ratio() - pair.rejected.ratio());
-        loss -= pair.weight * log_sigmoid(logit);
-        gradient.push(-pair.weight * options.beta * sigmoid(-logit) / count);
+impl Default for SmoothedDpo {
+    fn default() -> Self {
+        Self { beta: 0.1, label_smoothing: 0.1 }
     }
-    gradient.extend_from_within(..);
-    gradient[pairs.len()..].iter_mut().for_each(|rejected| *rejected = -*rejected);
+}
 
-    let (chosen, rejected): (Vec<_>, Vec<_>) = pairs.iter().map(|pair| (pair.chosen, pair.rejected)).unzip();
-    let accuracy = |pair: &Pair| {
-        let (chosen, rejected) = (pair.chosen.ratio(), pair.rejected.ratio());
-        if chosen == rejected { 0.5 } else { f64::from(chosen > rejected) }
-    };
-    let metrics = Metrics {
-        rewards_accuracies: mean(pairs.iter().map(accuracy)),
-        ..Metrics::of_classes(options.beta, &chosen, &rejected)
-    };
-    Evaluated { loss: loss / count, gradient, metrics }
+/// Settings of the hinge loss.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Hinge {
+    /// β: 1/β is the margin of log-ratios from which on a pair is left alone, in nats.
+    pub beta: f64,
+}
+
+impl Default for Hinge {
+    fn default() -> Self {
+        Self { beta: 0.1 }
+    }
+}
+
+/// DPO (arXiv 2305.18290, equation 7): the mean over pairs of −w·log σ(x), x being the margin β(c − r) of the log-ratios.
+pub fn dpo(options: &Dpo, pairs: &[Pair]) -> Evaluated {
+    of_margin(options.beta, pairs, |x| (-log_sigmoid(x), -sigmoid(-x)))
+}
+
+/// Conservative DPO (Mitchell 2023, <https://ericmitchell.ai/cdpo.pdf>, equation 3): −(1 − ε)·log σ(x) − ε·log σ(−x).
+/// Its optimum is the margin at which σ(x) = 1 − ε: a pair that is already well apart is pulled back.
+pub fn cdpo(options: &SmoothedDpo, pairs: &[Pair]) -> Evaluated {
+    let flipped = options.label_smoothing;
+    of_margin(options.beta, pairs, |x| {
+        let loss = -(1.0 - flipped) * log_sigmoid(x) - flipped * log_sigmoid(-x);
+        (loss, -(1.0 - flipped) * sigmoid(-x) + flipped * sigmoid(x))
+    })
+}
+
+/// Robust DPO (arXiv 2403.00409, equation 12): (−(1 − ε)·log σ(x) + ε·log σ(−x))/(1 − 2ε), whose mean over flips at the
+/// rate ε is DPO's loss on clean pairs.
+pub fn robust_dpo(options: &SmoothedDpo, pairs: &[Pair]) -> Evaluated {
+    let flipped = options.label_smoothing;
+    let scale = 1.0 / (1.0 - 2.0 * flipped);
+    of_margin(options.beta, pairs, |x| {
+        let loss = -(1.0 - flipped) * log_sigmoid(x) + flipped * log_sigmoid(-x);
+        (scale * loss, -scale * ((1.0 - flipped) * sigmoid(-x) + flipped * sigmoid(x)))
+    })
+}
+
+/// The hinge loss on DPO's margin (arXiv 2309.06657, section 3.2): max(0, 1 − x).
+pub fn hinge(options: &Hinge, pairs: &[Pair]) -> Evaluated {
+    of_margin(options.beta, pairs, |x| if x < 1.0 { (1.0 - x, -1.0) } else { (0.0, 0.0) })
+}
+
+/// The mean over pairs of a function of the margin β(c − r) that comes with its derivative.
+fn of_margin(beta: f64, pairs: &[Pair], of: impl Fn(f64) -> (f64, f64)) -> Evaluated {
+    let reward = |log_prob: LogProb| beta * log_prob.ratio();
+    mean_over_pairs(pairs, reward, |pair| {
+        let (loss, slope) = of(beta * (pair.chosen.ratio() - pair.rejected.ratio()));
+        Term { loss, chosen: beta * slope, rejected: -beta * slope }
+    })
 }
 
 #[cfg(test)]
@@ -61,49 +94,85 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::math::finite_differences;
+    use crate::{math::finite_differences, pair::tests::pairs};
 
-    fn pairs(ratios: &[f64]) -> Vec<Pair> {
-        let (chosen, rejected) = ratios.split_at(ratios.len() / 2);
-        let log_prob = |ratio: &f64| LogProb { policy: *ratio, reference: 0.0 };
-        chosen
-            .iter()
-            .zip(rejected)
-            .map(|(c, r)| Pair { chosen: log_prob(c), rejected: log_prob(r), weight: 1.0 })
-            .collect()
-    }
+    const GOLDEN: [f64; 4] = [2.0, -1.0, 0.5, 3.0];
 
     #[test]
     fn golden_values() {
-        let evaluated = dpo(&Dpo::default(), &pairs(&[2.0, -1.0, 0.5, 3.0]));
-        assert!((evaluated.loss - 0.766_986_150_1).abs() < 1e-10, "{}", evaluated.loss);
-        assert_eq!(evaluated.metrics.rewards_accuracies, Some(0.5));
-        assert!((evaluated.metrics.rewards_margins.unwrap() + 0.125).abs() < 1e-12);
+        let pairs = pairs(&GOLDEN);
+        let smoothed = |label_smoothing| SmoothedDpo { label_smoothing, ..SmoothedDpo::default() };
+        for (name, evaluated, loss) in [
+            ("dpo", dpo(&Dpo::default(), &pairs), 0.766_986_150_1),
+            ("hinge", hinge(&Hinge::default(), &pairs), 1.125),
+            ("cdpo", cdpo(&smoothed(0.2), &pairs), 0.741_986_150_1),
+            ("robust_dpo", robust_dpo(&smoothed(0.1), &pairs), 0.782_611_150_1),
+        ] {
+            assert!((evaluated.loss - loss).abs() < 1e-10, "{name}: {}", evaluated.loss);
+            assert_eq!(evaluated.metrics.rewards_accuracies, Some(0.5));
+            assert!((evaluated.metrics.rewards_margins.unwrap() + 0.125).abs() < 1e-12);
+        }
     }
 
     #[test]
     fn at_the_start_the_loss_is_ln_2() {
-        assert_eq!(dpo(&Dpo::default(), &pairs(&[0.0, 0.0])).loss, std::f64::consts::LN_2);
-        assert_eq!(dpo(&Dpo::default(), &pairs(&[0.0, 0.0])).metrics.rewards_accuracies, Some(0.5));
+        let pairs = pairs(&[0.0, 0.0]);
+        assert_eq!(dpo(&Dpo::default(), &pairs).loss, std::f64::consts::LN_2);
+        assert_eq!(dpo(&Dpo::default(), &pairs).metrics.rewards_accuracies, Some(0.5));
+        assert_eq!(hinge(&Hinge::default(), &pairs).loss, 1.0);
     }
 
     #[test]
-    fn extreme_rewards_stay_finite() {
-        let evaluated = dpo(&Dpo::default(), &pairs(&[1e5, -1e5, -1e5, 1e5]));
-        assert!(evaluated.loss.is_finite());
-        assert!(evaluated.gradient.iter().all(|gradient| gradient.is_finite()));
+    fn extreme_margins_stay_finite() {
+        let pairs = pairs(&[1e5, -1e5, -1e5, 1e5]);
+        let smoothed = SmoothedDpo::default();
+        for evaluated in [
+            dpo(&Dpo::default(), &pairs),
+            cdpo(&smoothed, &pairs),
+            robust_dpo(&smoothed, &pairs),
+            hinge(&Hinge::default(), &pairs),
+        ] {
+            assert!(evaluated.loss.is_finite());
+            assert!(evaluated.gradient.iter().all(|gradient| gradient.is_finite()));
+        }
+        // A pair that is settled moves no more.
+        let settled = dpo(&Dpo::default(), &super::super::pair::tests::pairs(&[400.0, 0.0])).gradient;
+        assert!(settled.iter().all(|gradient| gradient.abs() < 1e-16));
     }
+
+    #[test]
+    fn robust_dpo_is_dpo_on_average_over_flips() {
+        let (flipped, options) = (0.3, SmoothedDpo { label_smoothing: 0.3, beta: 0.5 });
+        let (right, wrong) = (pairs(&[1.2, -0.4]), pairs(&[-0.4, 1.2]));
+        let mean =
+            (1.0 - flipped) * robust_dpo(&options, &right).loss + flipped * robust_dpo(&options, &wrong).loss;
+        assert!((mean - dpo(&Dpo { beta: 0.5 }, &right).loss).abs() < 1e-12);
+    }
+
+    type Loss<'a> = &'a dyn Fn(&[Pair]) -> Evaluated;
 
     proptest! {
         #[test]
         fn gradients_are_derivatives(
-            at in prop::collection::vec((-20.0..20.0f64, -20.0..20.0f64), 1..6), beta in 0.01..1.0f64,
+            at in prop::collection::vec((-20.0..20.0f64, -20.0..20.0f64), 1..6),
+            (beta, label_smoothing) in (0.01..1.0f64, 0.0..0.45f64),
         ) {
             let at: Vec<_> = at.iter().map(|pair| pair.0).chain(at.iter().map(|pair| pair.1)).collect();
-            let gradient = dpo(&Dpo { beta }, &pairs(&at)).gradient;
-            let numeric = finite_differences(&at, |ratios| dpo(&Dpo { beta }, &pairs(ratios)).loss);
-            for (gradient, numeric) in gradient.iter().zip(numeric) {
-                prop_assert!((gradient - numeric).abs() < 1e-7, "{} {}", gradient, numeric);
+            let smoothed = SmoothedDpo { beta, label_smoothing };
+            let losses: [Loss<'_>; 4] = [
+                &|pairs| dpo(&Dpo { beta }, pairs),
+                &|pairs| cdpo(&smoothed, pairs),
+                &|pairs| robust_dpo(&smoothed, pairs),
+                &|pairs| hinge(&Hinge { beta }, pairs),
+            ];
+            let bent = pairs(&at).iter().any(|pair| {
+                (1.0 - beta * (pair.chosen.ratio() - pair.rejected.ratio())).abs() < 1e-3
+            });
+            for evaluate in &losses[..if bent { 3 } else { 4 }] {
+                let numeric = finite_differences(&at, |ratios| evaluate(&pairs(ratios)).loss);
+                for (gradient, numeric) in evaluate(&pairs(&at)).gradient.iter().zip(numeric) {
+                    prop_assert!((gradient - numeric).abs() < 1e-7, "{} {}", gradient, numeric);
+                }
             }
         }
     }

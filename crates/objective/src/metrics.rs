@@ -7,9 +7,17 @@ use crate::LogProb;
 pub struct Metrics {
     /// KTO's reference point z0: the mean log-ratio of mismatched completions, at least 0, in nats.
     pub kl: Option<f64>,
-    /// β · log-ratio of desirable or chosen completions.
+    /// BCO's δ: the running mean of all rewards.
+    pub delta: Option<f64>,
+    /// −log π of chosen completions as it stands in the loss of objectives that contain it, in nats.
+    pub nll_loss: Option<f64>,
+    /// ORPO's log σ of the log odds ratio.
+    pub log_odds_ratio: Option<f64>,
+    /// ORPO's log odds ratio of chosen over rejected completions.
+    pub log_odds_chosen: Option<f64>,
+    /// Reward of desirable or chosen completions: β · log-ratio, or without reference what the objective ranks by.
     pub rewards_chosen: Option<f64>,
-    /// β · log-ratio of undesirable or rejected completions.
+    /// Reward of undesirable or rejected completions.
     pub rewards_rejected: Option<f64>,
     /// Difference of the two (of the means of the classes, where there are no pairs).
     pub rewards_margins: Option<f64>,
@@ -23,9 +31,13 @@ pub struct Metrics {
 
 impl Metrics {
     /// The metrics that any two classes of completions have.
-    pub(crate) fn of_classes(beta: f64, chosen: &[LogProb], rejected: &[LogProb]) -> Self {
-        let reward = |class: &[LogProb]| mean(class.iter().map(|log_prob| beta * log_prob.ratio()));
-        let (rewards_chosen, rewards_rejected) = (reward(chosen), reward(rejected));
+    pub(crate) fn of_classes(
+        reward: impl Fn(LogProb) -> f64,
+        chosen: &[LogProb],
+        rejected: &[LogProb],
+    ) -> Self {
+        let rewards = |class: &[LogProb]| mean(class.iter().map(|log_prob| reward(*log_prob)));
+        let (rewards_chosen, rewards_rejected) = (rewards(chosen), rewards(rejected));
         Self {
             rewards_chosen,
             rewards_rejected,
@@ -40,6 +52,10 @@ impl Metrics {
     pub fn named(&self) -> impl Iterator<Item = (&'static str, f64)> {
         [
             ("kl", self.kl),
+            ("delta", self.delta),
+            ("nll_loss", self.nll_loss),
+            ("log_odds_ratio", self.log_odds_ratio),
+            ("log_odds_chosen", self.log_odds_chosen),
             ("rewards/chosen", self.rewards_chosen),
             ("rewards/rejected", self.rewards_rejected),
             ("rewards/margins", self.rewards_margins),

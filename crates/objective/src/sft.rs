@@ -9,14 +9,18 @@ pub struct Supervised {
     pub policy: f64,
     /// Scored completion tokens.
     pub tokens: usize,
+    /// The completion's own weight.
+    pub weight: f64,
 }
 
-/// The mean over all completion tokens of the batch of −log π.
+/// The sum of −w·log π over the number of completion tokens in the batch: tokens count alike, whatever their completion.
+///
+/// Conditional SFT is this too: there, every completion is read after a control text that says whether it is desirable.
 pub fn sft(batch: &[Supervised]) -> Evaluated {
     let tokens = batch.iter().map(|completion| completion.tokens).sum::<usize>().max(1) as f64;
     Evaluated {
-        loss: -batch.iter().map(|completion| completion.policy).sum::<f64>() / tokens,
-        gradient: vec![-1.0 / tokens; batch.len()],
+        loss: -batch.iter().map(|completion| completion.weight * completion.policy).sum::<f64>() / tokens,
+        gradient: batch.iter().map(|completion| -completion.weight / tokens).collect(),
         metrics: Metrics {
             logps_chosen: mean(batch.iter().map(|completion| completion.policy)),
             ..Metrics::default()
@@ -30,10 +34,13 @@ mod tests {
 
     #[test]
     fn tokens_count_alike_whatever_their_completion() {
-        let batch = [Supervised { policy: -2.0, tokens: 1 }, Supervised { policy: -9.0, tokens: 9 }];
-        let evaluated = sft(&batch);
+        let completion = |policy, tokens, weight| Supervised { policy, tokens, weight };
+        let evaluated = sft(&[completion(-2.0, 1, 1.0), completion(-9.0, 9, 1.0)]);
         assert!((evaluated.loss - 1.1).abs() < 1e-15);
         assert_eq!(evaluated.gradient, [-0.1, -0.1]);
+        let evaluated = sft(&[completion(-2.0, 1, 3.0), completion(-9.0, 9, 1.0)]);
+        assert!((evaluated.loss - 1.5).abs() < 1e-15);
+        assert_eq!(evaluated.gradient, [-0.3, -0.1]);
         assert_eq!(sft(&[]).loss, 0.0);
     }
 }

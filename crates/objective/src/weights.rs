@@ -29,6 +29,12 @@ pub struct ClassWeights {
     pub undesirable: f64,
 }
 
+impl Default for ClassWeights {
+    fn default() -> Self {
+        Self { desirable: 1.0, undesirable: 1.0 }
+    }
+}
+
 impl ClassWeights {
     /// Resolves weights for `counts` = (n_D, n_U) examples so that (λ_D·n_D)/(λ_U·n_U) = `balance` if one of them is
     /// `auto`. If both are, λ_U stays 1. With only one class there is nothing to balance: `auto` is then 1.

@@ -7,7 +7,7 @@ use prospect_data::{Manifest, prepare, prepared};
 use prospect_eval::HeldOut;
 use prospect_model::{Model, Recipe, TemplateSource, TokenizerSource, Train, WeightsSource, save_adapter};
 use prospect_runs::{RunDir, State, Status, SweepDir};
-use prospect_train::{Encoder, Job, Objective, ReferenceCache, Settings, Trained, TrainingSet, train};
+use prospect_train::{Encoder, Examples, Job, ReferenceCache, Settings, Trained, TrainingSet, train};
 use serde_json::json;
 
 use crate::{
@@ -37,10 +37,10 @@ pub fn execute(plan: &Plan, sweep: &SweepDir, commands: Vec<String>) -> Result<E
     let todo: Vec<&Run> = plan.runs.iter().filter(|run| !sweep.run(&run.id).is_finished()).collect();
     let steps = |settings: &Settings, dataset: usize| {
         let counts = manifests[dataset].train;
-        settings.steps(match settings.objective {
-            Objective::Kto { .. } => counts.n_desirable + counts.n_undesirable,
-            Objective::Dpo { .. } => 2 * counts.pairs,
-            Objective::Sft => counts.n_desirable,
+        settings.steps(match settings.objective.examples() {
+            Examples::Unpaired | Examples::All => counts.n_desirable + counts.n_undesirable,
+            Examples::Paired => 2 * counts.pairs,
+            Examples::Desirable => counts.n_desirable,
         } as usize)
     };
     let stages: Vec<&Sft> = plan
@@ -133,7 +133,7 @@ fn one_run(
     let recipe = &plan.models[run.model];
     let dataset = &plan.datasets[run.dataset].path;
     let encoder = Encoder::new(model, run.train.max_length, run.train.max_prompt_length);
-    let held_out = HeldOut::read(dataset, plan.evaluate.pairs, &encoder)?;
+    let held_out = HeldOut::read(dataset, plan.evaluate.pairs, &run.train.objective, &encoder)?;
     let training = Training { model, recipe, settings: &run.train, dataset, seed: run.seed };
     let directory = sweep.run(&run.id);
     let label = format!("{}, seed {}", describe(&run.settings), run.seed);

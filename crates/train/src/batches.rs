@@ -3,28 +3,36 @@
 use prospect_core::draw::Draw;
 use prospect_model::{PackedBatch, Packer, PromptId};
 
-use crate::{Encoded, Encoder, PairExample, TrainError, TrainingSet, UnpairedExample};
+use crate::{
+    Encoded, Encoder, Objective, PairExample, Settings, TrainError, TrainingSet, UnpairedExample,
+    examples::SupervisedExample, settings::Z0,
+};
 
 /// What a sequence of a batch is to the objective.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Role {
-    /// KTO's example.
+    /// A completion with a thumb.
     Unpaired {
         /// Thumbs up.
         desirable: bool,
         /// The row's own weight.
         weight: f64,
+        /// Examples of one group share KTO's reference point.
+        group: usize,
     },
     /// A prompt with another prompt's completion, for KTO's reference point.
-    Mismatched,
+    Mismatched {
+        /// The examples whose reference point it is for.
+        group: usize,
+    },
     /// A pair's preferred completion.
     Chosen,
     /// A pair's other completion.
     Rejected,
-    /// A completion to imitate, of so many tokens.
+    /// A completion to imitate.
     Supervised {
-        /// Scored tokens.
-        tokens: usize,
+        /// The row's own weight.
+        weight: f64,
     },
 }
 
@@ -42,13 +50,16 @@ pub(crate) fn epoch_order(seed: u64, epoch: u64, count: usize) -> Vec<usize> {
     Draw::new(seed, &format!("order of epoch {epoch}")).permutation(count)
 }
 
-/// The member of `candidates` whose completion is to stand under the prompt of the one at `position`, for KTO's
-/// reference point: the next one, cyclically, of another prompt. None if all have the same prompt.
-pub fn partner(candidates: &[usize], position: usize, same_prompt: impl Fn(usize) -> bool) -> Option<usize> {
+/// The members of `candidates` whose completions may stand under the prompt of the one at `position`, for KTO's
+/// reference point: those of other prompts, the next one first, cyclically.
+pub fn partners(
+    candidates: &[usize],
+    position: usize,
+    same_prompt: impl Fn(usize) -> bool,
+) -> impl Iterator<Item = usize> {
     let count = candidates.len();
-    (1..count)
-        .map(|offset| candidates[(position + offset) % count])
-        .find(|candidate| !same_prompt(*candidate))
+    let others = (1..count).map(move |offset| candidates[(position + offset) % count]);
+    others.filter(move |candidate| !same_prompt(*candidate))
 }
 
 /// Packs sequences, putting those of equal prompt tokens under one prompt.
@@ -67,7 +78,7 @@ impl<'a> Forest<'a> {
             self.prompts.push((&encoded.prompt, id));
             id
         });
-        self.packer.completion(prompt, &encoded.completion, role != Role::Mismatched);
+        self.packer.completion(prompt, &encoded.completion, !matches!(role, Role::Mismatched { .. }));
         self.roles.push(role);
     }
 
@@ -84,35 +95,52 @@ pub fn pack_pairs(pairs: &[&PairExample], mismatched: &[Encoded]) -> Result<Micr
         forest.add(&pair.rejected, Role::Rejected);
     }
     for encoded in mismatched {
-        forest.add(encoded, Role::Mismatched);
+        forest.add(encoded, Role::Mismatched { group: 0 });
     }
     forest.pack()
 }
 
-/// Packs the examples `batch` of a global batch into micro-batches of at most `micro` completions.
+/// Packs the examples `batch` of a global batch into micro-batches.
 ///
-/// KTO's partners come from the whole global batch, or, if that has only one prompt, from `epoch`.
+/// KTO's partners come from the examples that share its reference point, or, if those have too few other prompts, from
+/// `epoch`.
 pub(crate) fn micro_batches(
     set: &TrainingSet,
     batch: &[usize],
     epoch: &[usize],
-    micro: usize,
+    settings: &Settings,
     encoder: &Encoder<'_>,
 ) -> Result<Vec<MicroBatch>, TrainError> {
-    let per_micro = (micro / set.completions_per_example()).max(1);
+    let per_micro = (settings.micro_batch_size / set.completions_per_example()).max(1);
     let mut micro_batches = Vec::new();
     match set {
         TrainingSet::Unpaired(examples) => {
-            let partners = partners(examples, batch, epoch, encoder)?;
-            for (batch, partners) in batch.chunks(per_micro).zip(partners.chunks(per_micro)) {
-                let mut forest = Forest::default();
-                for index in batch {
-                    let example = &examples[*index];
-                    let role = Role::Unpaired { desirable: example.desirable, weight: example.weight };
-                    forest.add(&example.encoded, role);
+            let (group_size, scope, count) = match settings.objective {
+                Objective::Kto { z0, kl_partners, .. } => {
+                    let group_size = z0.group_size(batch.len(), per_micro);
+                    // The paper's code mixes the global batch before it deals it out to devices.
+                    let scope = if z0 == Z0::MicroBatch { group_size } else { batch.len() };
+                    (group_size, scope, kl_partners)
                 }
-                for partner in partners {
-                    forest.add(partner, Role::Mismatched);
+                _ => (batch.len(), batch.len(), 0),
+            };
+            let mut mismatched = Vec::with_capacity(batch.len());
+            for candidates in batch.chunks(scope.max(1)) {
+                for position in 0..candidates.len() {
+                    mismatched.push(with_partners(examples, candidates, position, epoch, count, encoder)?);
+                }
+            }
+            for (micro, batch) in batch.chunks(per_micro).enumerate() {
+                let mut forest = Forest::default();
+                let places = || (micro * per_micro..).map(|place| (place, place / group_size.max(1)));
+                for (index, (_, group)) in batch.iter().zip(places()) {
+                    let UnpairedExample { encoded, desirable, weight, .. } = &examples[*index];
+                    forest.add(encoded, Role::Unpaired { desirable: *desirable, weight: *weight, group });
+                }
+                for (place, group) in places().take(batch.len()) {
+                    for encoded in &mismatched[place] {
+                        forest.add(encoded, Role::Mismatched { group });
+                    }
                 }
                 micro_batches.push(forest.pack()?);
             }
@@ -127,8 +155,8 @@ pub(crate) fn micro_batches(
             for batch in batch.chunks(per_micro) {
                 let mut forest = Forest::default();
                 for index in batch {
-                    let encoded = &examples[*index];
-                    forest.add(encoded, Role::Supervised { tokens: encoded.completion.len() });
+                    let SupervisedExample { encoded, weight, .. } = &examples[*index];
+                    forest.add(encoded, Role::Supervised { weight: *weight });
                 }
                 micro_batches.push(forest.pack()?);
             }
@@ -137,31 +165,39 @@ pub(crate) fn micro_batches(
     Ok(micro_batches)
 }
 
-/// For every example of `batch`, its prompt with the completion of a partner.
-fn partners(
+/// The prompt of the candidate at `position` with the completions of `count` partners.
+fn with_partners(
     examples: &[UnpairedExample],
-    batch: &[usize],
+    candidates: &[usize],
+    position: usize,
     epoch: &[usize],
+    count: usize,
     encoder: &Encoder<'_>,
 ) -> Result<Vec<Encoded>, TrainError> {
-    let mut partners = Vec::with_capacity(batch.len());
-    for (position, index) in batch.iter().enumerate() {
-        let example = &examples[*index];
-        let same_prompt = |candidate: usize| examples[candidate].prompt_id == example.prompt_id;
-        let found = partner(batch, position, same_prompt).or_else(|| {
-            let position = epoch.iter().position(|candidate| candidate == index)?;
-            partner(epoch, position, same_prompt)
-        });
-        let found = found.ok_or_else(|| {
-            TrainError::Examples(
-                "all examples have one prompt: KTO needs completions of other prompts".to_owned(),
-            )
-        })?;
-        let encoded = encoder.encode(&example.prompt, &examples[found].completion)?;
-        // The prompt fitted with the example's own completion, and is cut the same way whatever follows.
-        partners.extend(encoded);
+    let index = candidates[position];
+    let example = &examples[index];
+    let same_prompt = |other: usize| examples[other].prompt_id == example.prompt_id;
+    let mut found: Vec<usize> = partners(candidates, position, same_prompt).take(count).collect();
+    if found.len() < count {
+        let position = epoch.iter().position(|other| *other == index).unwrap_or(0);
+        for other in partners(epoch, position, same_prompt) {
+            if found.len() < count && !found.contains(&other) {
+                found.push(other);
+            }
+        }
     }
-    Ok(partners)
+    if found.len() < count {
+        return Err(TrainError::Examples(format!(
+            "KTO needs {count} completions of other prompts for each prompt, and for one there are only {}: add prompts, lower kl_partners, or use `objective: apo_zero_unpaired`, which needs none",
+            found.len()
+        )));
+    }
+    let mut encoded = Vec::with_capacity(count);
+    for partner in found {
+        // The prompt fitted with the example's own completion, and is cut the same way whatever follows.
+        encoded.extend(encoder.encode(&example.prompt, &examples[partner].completion)?);
+    }
+    Ok(encoded)
 }
 
 #[cfg(test)]
@@ -175,10 +211,10 @@ mod tests {
             let batch: Vec<usize> = (0..size).collect();
             for position in 0..size {
                 let same = |candidate: usize| prompts[candidate] == prompts[position];
-                match partner(&batch, position, same) {
-                    Some(found) => assert!(found != position && prompts[found] != prompts[position]),
-                    None => assert!(batch.iter().all(|other| prompts[*other] == prompts[position])),
-                }
+                let found: Vec<usize> = partners(&batch, position, same).collect();
+                assert!(found.iter().all(|other| prompts[*other] != prompts[position]));
+                let others = batch.iter().filter(|other| prompts[**other] != prompts[position]);
+                assert_eq!(found.len(), others.count(), "each of them once");
             }
         }
     }

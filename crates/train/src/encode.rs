@@ -71,20 +71,31 @@ impl<'a> Encoder<'a> {
 
     /// The tokens of a conversation; None, and counted, if its prompt's last turn is too long.
     pub fn encode(&self, prompt: &[Message], completion: &[Message]) -> Result<Option<Encoded>, TrainError> {
-        let Some((kept, prompt_text, prompt_tokens)) = self.cut_prompt(prompt)? else {
+        self.encode_after(prompt, "", completion)
+    }
+
+    /// Like [`encode`](Self::encode), with a control text at the end of the prompt, where the assistant's turn has opened:
+    /// it is read as plain text and not scored.
+    pub fn encode_after(
+        &self,
+        prompt: &[Message],
+        control: &str,
+        completion: &[Message],
+    ) -> Result<Option<Encoded>, TrainError> {
+        let Some((kept, prompt_text, prompt_tokens)) = self.cut_prompt(prompt, control)? else {
             self.count(|counts| counts.prompt_too_long += 1);
             return Ok(None);
         };
         let completion =
             completion.iter().map(|message| message.content.as_str()).collect::<Vec<_>>().join("\n\n");
         let text = self.template.conversation(&kept, &completion)?;
-        if !text.starts_with(&prompt_text) {
+        let Some(after_prompt) = text.strip_prefix(&prompt_text) else {
             return Err(TrainError::Examples(
                 "the chat template renders a conversation's prompt differently when a completion follows; set chat_template: chatml"
                     .to_owned(),
             ));
-        }
-        let mut tokens = self.tokenizer.encode(&text)?;
+        };
+        let mut tokens = self.tokenizer.encode(&[&prompt_text, control, after_prompt].concat())?;
         let boundary = prompt_tokens.iter().zip(&tokens).take_while(|(ours, theirs)| ours == theirs).count();
         // Neither side may be empty: something must predict, and something must be predicted.
         let boundary = boundary.clamp(1, tokens.len().saturating_sub(1).max(1));
@@ -103,17 +114,19 @@ impl<'a> Encoder<'a> {
         Ok(Some(Encoded { prompt: tokens, completion }))
     }
 
-    /// Drops the oldest turns (a leading system turn stays) until the prompt fits; None if its last turn does not.
+    /// Drops the oldest turns (a leading system turn stays) until the prompt fits with its control text; None if its last
+    /// turn does not. The tokens are those of both texts, the text is the prompt's.
     #[expect(clippy::type_complexity, reason = "three parts of one prompt, used in one place")]
     fn cut_prompt<'b>(
         &self,
         prompt: &'b [Message],
+        control: &str,
     ) -> Result<Option<(Vec<Turn<'b>>, String, Vec<u32>)>, TrainError> {
         let mut kept = turns(prompt);
         let first = usize::from(kept.first().is_some_and(|turn| turn.role == "system"));
         loop {
             let text = self.template.prompt(&kept)?;
-            let tokens = self.tokenizer.encode(&text)?;
+            let tokens = self.tokenizer.encode(&[&text, control].concat())?;
             if tokens.len() <= self.max_prompt_length {
                 if kept.len() < prompt.len() {
                     self.count(|counts| counts.prompts_cut += 1);
@@ -159,6 +172,24 @@ mod tests {
             assert_eq!(encoded.completion.len(), 3);
             assert_eq!(encoded.completion.iter().filter(|token| **token == end).count(), 1);
             assert_eq!(encoded.completion.last(), Some(&end));
+        });
+    }
+
+    #[test]
+    fn a_control_text_ends_the_prompt_and_is_not_scored() {
+        with_encoder(100, 50, |encoder| {
+            let (prompt, completion) = ([message("user", "hi")], [message("assistant", "yo")]);
+            let plain = encoder.encode(&prompt, &completion).unwrap().unwrap();
+            let encoded = encoder.encode_after(&prompt, "<|good|>", &completion).unwrap().unwrap();
+            assert_eq!(encoded.completion, plain.completion);
+            let text = encoder.tokenizer.decode(&encoded.prompt, true).unwrap();
+            assert_eq!(text, "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n<|good|>");
+        });
+        // It counts towards the prompt's length.
+        with_encoder(100, 21, |encoder| {
+            let (prompt, completion) = ([message("user", "hi")], [message("assistant", "yo")]);
+            assert!(encoder.encode(&prompt, &completion).unwrap().is_some());
+            assert!(encoder.encode_after(&prompt, "<|good|>", &completion).unwrap().is_none());
         });
     }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use prospect_data::{PairRow, Split, read_binary, read_pairs};
 
-use crate::{Encoded, Encoder, Objective, TrainError};
+use crate::{Encoded, Encoder, Objective, TrainError, settings::Examples};
 
 /// A completion with a thumb.
 #[derive(Debug, Clone)]
@@ -34,25 +34,37 @@ pub struct PairExample {
     pub rejected: Encoded,
 }
 
+/// A completion to imitate.
+#[derive(Debug, Clone)]
+pub struct SupervisedExample {
+    /// Tokens.
+    pub encoded: Encoded,
+    /// Thumbs up.
+    pub desirable: bool,
+    /// The row's own weight.
+    pub weight: f64,
+}
+
 /// A training set in the form that its objective takes.
 #[derive(Debug, Clone)]
 pub enum TrainingSet {
-    /// For KTO.
+    /// For KTO and its relatives.
     Unpaired(Vec<UnpairedExample>),
-    /// For DPO.
+    /// For DPO and its relatives.
     Paired(Vec<PairExample>),
-    /// For SFT: desirable completions.
-    Completions(Vec<Encoded>),
+    /// For SFT.
+    Completions(Vec<SupervisedExample>),
 }
 
 impl TrainingSet {
     /// Reads and encodes the training split of a prepared dataset for `objective`.
     pub fn read(dataset: &Path, objective: &Objective, encoder: &Encoder<'_>) -> Result<Self, TrainError> {
-        let set = match objective {
-            Objective::Dpo { .. } => Self::Paired(pairs(dataset, Split::Train, encoder)?),
-            Objective::Kto { .. } => {
+        let rows = || read_binary(dataset, Split::Train);
+        let set = match objective.examples() {
+            Examples::Paired => Self::Paired(pairs(dataset, Split::Train, "", encoder)?),
+            Examples::Unpaired => {
                 let mut examples = Vec::new();
-                for row in read_binary(dataset, Split::Train)? {
+                for row in rows()? {
                     if let Some(encoded) = encoder.encode(&row.prompt, &row.completion)? {
                         let prospect_data::BinaryRow { prompt_id, prompt, completion, label, weight, .. } =
                             row;
@@ -68,12 +80,16 @@ impl TrainingSet {
                 }
                 Self::Unpaired(examples)
             }
-            Objective::Sft => {
-                let mut completions = Vec::new();
-                for row in read_binary(dataset, Split::Train)?.into_iter().filter(|row| row.label) {
-                    completions.extend(encoder.encode(&row.prompt, &row.completion)?);
+            Examples::Desirable | Examples::All => {
+                let all = objective.examples() == Examples::All;
+                let mut examples = Vec::new();
+                for row in rows()?.into_iter().filter(|row| all || row.label) {
+                    let (desirable, weight) = (row.label, row.weight);
+                    let encoded =
+                        encoder.encode_after(&row.prompt, objective.control(desirable), &row.completion)?;
+                    examples.extend(encoded.map(|encoded| SupervisedExample { encoded, desirable, weight }));
                 }
-                Self::Completions(completions)
+                Self::Completions(examples)
             }
         };
         if set.len() == 0 {
@@ -103,27 +119,29 @@ impl TrainingSet {
 
     /// Desirable and undesirable rows.
     pub fn class_counts(&self) -> (usize, usize) {
+        let count = |desirable: &dyn Fn(usize) -> bool| {
+            let desirable = (0..self.len()).filter(|index| desirable(*index)).count();
+            (desirable, self.len() - desirable)
+        };
         match self {
-            Self::Unpaired(examples) => {
-                let desirable = examples.iter().filter(|example| example.desirable).count();
-                (desirable, examples.len() - desirable)
-            }
+            Self::Unpaired(examples) => count(&|index| examples[index].desirable),
+            Self::Completions(examples) => count(&|index| examples[index].desirable),
             Self::Paired(examples) => (examples.len(), examples.len()),
-            Self::Completions(examples) => (examples.len(), 0),
         }
     }
 }
 
-/// Encoded pairs of a split; a pair of which one side is dropped goes as a whole.
+/// Encoded pairs of a split, both sides after `control`; a pair of which one side is dropped goes as a whole.
 pub(crate) fn pairs(
     dataset: &Path,
     split: Split,
+    control: &str,
     encoder: &Encoder<'_>,
 ) -> Result<Vec<PairExample>, TrainError> {
     let mut examples = Vec::new();
     for row in read_pairs(dataset, split)? {
-        let chosen = encoder.encode(&row.prompt, &row.chosen)?;
-        let rejected = encoder.encode(&row.prompt, &row.rejected)?;
+        let chosen = encoder.encode_after(&row.prompt, control, &row.chosen)?;
+        let rejected = encoder.encode_after(&row.prompt, control, &row.rejected)?;
         if let (Some(chosen), Some(rejected)) = (chosen, rejected) {
             examples.push(PairExample { row, chosen, rejected });
         }
@@ -132,9 +150,14 @@ pub(crate) fn pairs(
 }
 
 impl PairExample {
-    /// Reads and encodes the held-out pairs of a prepared dataset.
-    pub fn held_out(dataset: &Path, encoder: &Encoder<'_>) -> Result<Vec<Self>, TrainError> {
-        let pairs = pairs(dataset, Split::Test, encoder)?;
+    /// Reads and encodes the held-out pairs of a prepared dataset, both sides after the text that the objective's policy
+    /// is sampled with.
+    pub fn held_out(
+        dataset: &Path,
+        objective: &Objective,
+        encoder: &Encoder<'_>,
+    ) -> Result<Vec<Self>, TrainError> {
+        let pairs = pairs(dataset, Split::Test, objective.control(true), encoder)?;
         if pairs.is_empty() {
             return Err(TrainError::Examples(format!(
                 "{}: no held-out pair fits max_prompt_length",

@@ -13,14 +13,19 @@ mod examples;
 mod objective;
 mod optimizer;
 mod reference;
+mod scores;
 mod settings;
 mod trainer;
 
-pub use batches::{MicroBatch, Role, pack_pairs, partner};
+pub use batches::{MicroBatch, Role, pack_pairs, partners};
 pub use encode::{Encoded, Encoder, EncodingCounts};
-pub use examples::{PairExample, TrainingSet, UnpairedExample};
-pub use reference::{Reference, ReferenceCache};
-pub use settings::{Length, Objective, ObjectiveName, Schedule, Settings, TrainFile};
+pub use examples::{PairExample, SupervisedExample, TrainingSet, UnpairedExample};
+pub use objective::ObjectiveState;
+pub use reference::{Of, Reference, ReferenceCache};
+pub use settings::{
+    ClassWeighting, ControlTokens, Examples, Length, Objective, ObjectiveName, Schedule, Settings, TrainFile,
+    Z0,
+};
 pub use trainer::{Job, Observer, Policy, Trained, train};
 
 /// Why training cannot start or go on.

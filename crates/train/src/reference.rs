@@ -21,10 +21,22 @@ pub enum Reference<'a> {
 }
 
 impl Reference<'_> {
-    fn log_probs(&self, batch: &PackedBatch) -> Result<Vec<f64>, TrainError> {
+    fn log_probs(&self, batch: &PackedBatch, of: Of) -> Result<Vec<f64>, TrainError> {
         let (Self::AdapterOff(decoder) | Self::Frozen(decoder)) = self;
-        Ok(decoder.log_probs(batch, Adapter::Off)?)
+        Ok(match of {
+            Of::Sequences => decoder.log_probs(batch, Adapter::Off)?,
+            Of::Tokens => decoder.token_log_probs(batch, Adapter::Off)?,
+        })
     }
+}
+
+/// Whose log-probs: those of whole completions, or of their tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Of {
+    /// Sums over the tokens of each completion, by index of the completion.
+    Sequences,
+    /// Every scored token, in the order of [`PackedBatch::scored_sequences`].
+    Tokens,
 }
 
 /// Reference log-probs by content, in a file that runs of a sweep share.
@@ -60,14 +72,18 @@ impl ReferenceCache {
         name: &str,
         reference: &Reference<'_>,
         batch: &PackedBatch,
+        of: Of,
     ) -> Result<Vec<f64>, TrainError> {
         let mut hasher = blake3::Hasher::new_derive_key("prospect 2026 reference log-probs v1");
         hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes()).update(&batch.content());
+        if of == Of::Tokens {
+            hasher.update(b"tokens");
+        }
         let key = *hasher.finalize().as_bytes();
         if let Some(values) = self.known.get(&key) {
             return Ok(values.clone());
         }
-        let values = reference.log_probs(batch)?;
+        let values = reference.log_probs(batch, of)?;
         self.unsaved.extend(key);
         self.unsaved.extend((values.len() as u32).to_le_bytes());
         self.unsaved.extend(values.iter().flat_map(|value| value.to_le_bytes()));
@@ -133,9 +149,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("reference.bin");
         let mut cache = ReferenceCache::open(&path).unwrap();
-        let first = cache.log_probs("one", &Reference::Frozen(&one), &batch(3)).unwrap();
+        let first = cache.log_probs("one", &Reference::Frozen(&one), &batch(3), Of::Sequences).unwrap();
         cache.save().unwrap();
-        cache.log_probs("one", &Reference::Frozen(&one), &batch(4)).unwrap();
+        cache.log_probs("one", &Reference::Frozen(&one), &batch(4), Of::Sequences).unwrap();
         cache.save().unwrap();
 
         let whole = fs_err::read(&path).unwrap();
@@ -144,10 +160,12 @@ mod tests {
         assert_eq!(cache.known.len(), 1);
         // A known batch is not computed again, whatever model stands behind the name; any other key is.
         let lookup = |cache: &mut ReferenceCache, name: &str, token: u32| {
-            cache.log_probs(name, &Reference::Frozen(&two), &batch(token)).unwrap()
+            cache.log_probs(name, &Reference::Frozen(&two), &batch(token), Of::Sequences).unwrap()
         };
         assert_eq!(lookup(&mut cache, "one", 3), first);
         assert_ne!(lookup(&mut cache, "two", 3), first);
         assert_ne!(lookup(&mut cache, "one", 4), first);
+        let tokens = cache.log_probs("one", &Reference::Frozen(&two), &batch(3), Of::Tokens).unwrap();
+        assert_ne!(tokens, first, "log-probs of tokens are not taken from those of sequences");
     }
 }

@@ -1,14 +1,15 @@
 //! The training loop.
 
 use prospect_model::{Activations, Adapter, Decoder, Gradients, Model, PackedBatch, Train};
-use prospect_objective::{ClassWeights, Dpo, Kto, LogProb, Metrics};
+use prospect_objective::{LogProb, Metrics};
 use prospect_runs::{Kind, Record};
 
 use crate::{
-    Encoder, Objective, Reference, ReferenceCache, Settings, TrainError, TrainingSet,
+    Encoder, ObjectiveState, Of, Reference, ReferenceCache, Settings, TrainError, TrainingSet,
     batches::{MicroBatch, Role, epoch_order, micro_batches},
-    objective::{Loss, evaluate},
+    objective::Loss,
     optimizer::{AdamW, Optimizer, global_norm},
+    scores::{Scores, log_probs},
 };
 
 /// What to train, and on what.
@@ -52,6 +53,8 @@ pub struct Policy<'a> {
     pub reference: Reference<'a>,
     /// The reference's name in the cache.
     pub reference_name: &'a str,
+    /// What the objective carries from step to step.
+    pub state: ObjectiveState,
     loss: Loss,
 }
 
@@ -64,19 +67,49 @@ impl Policy<'_> {
         at_start: bool,
         cache: &mut ReferenceCache,
     ) -> Result<Vec<LogProb>, TrainError> {
-        let reference = cache.log_probs(self.reference_name, &self.reference, packed)?;
+        let reference = self.reference_log_probs(packed, Of::Sequences, cache)?;
         let policy =
             if at_start { reference.clone() } else { self.decoder.log_probs(packed, Adapter::On)? };
-        Ok(policy
-            .into_iter()
-            .zip(reference)
-            .map(|(policy, reference)| LogProb { policy, reference })
-            .collect())
+        Ok(log_probs(packed, policy, reference))
+    }
+
+    fn reference_log_probs(
+        &self,
+        packed: &PackedBatch,
+        of: Of,
+        cache: &mut ReferenceCache,
+    ) -> Result<Vec<f64>, TrainError> {
+        cache.log_probs(self.reference_name, &self.reference, packed, of)
+    }
+
+    /// What the objective sees of a batch in training, given the log-probs of its tokens.
+    fn scores(
+        &self,
+        packed: &PackedBatch,
+        tokens: &[f64],
+        settings: &Settings,
+        cache: &mut ReferenceCache,
+    ) -> Result<Scores, TrainError> {
+        Ok(match settings.humanline {
+            Some(humanline) => {
+                let reference = self.reference_log_probs(packed, Of::Tokens, cache)?;
+                Scores::clamped(packed, tokens, &reference, humanline)
+            }
+            None if settings.objective.needs_reference() => {
+                Scores::whole(packed, tokens, self.reference_log_probs(packed, Of::Sequences, cache)?)
+            }
+            None => Scores::whole(packed, tokens, vec![0.0; packed.sequences()]),
+        })
+    }
+
+    /// β, with which log-ratios become rewards.
+    pub fn beta(&self) -> f64 {
+        self.loss.beta()
     }
 
     /// The objective's loss and metrics, and d loss / d log π of every sequence.
     pub fn evaluate(&self, roles: &[Role], log_probs: &[LogProb]) -> (f64, Vec<f64>, Metrics) {
-        evaluate(&self.loss, roles, log_probs)
+        self.loss.evaluate(self.state, roles, log_probs)
     }
 }
 
@@ -106,15 +139,13 @@ pub fn train(
         Train::Lora(_) => Reference::AdapterOff(&decoder),
         Train::Full => Reference::Frozen(&start.decoder),
     };
-    let loss = match (settings.objective, settings.objective.class_weights(examples.class_counts())) {
-        (Objective::Kto { beta, .. }, Some(ClassWeights { desirable, undesirable })) => {
-            Loss::Kto(Kto { beta, desirable_weight: desirable, undesirable_weight: undesirable })
-        }
-        (Objective::Dpo { beta }, _) => Loss::Dpo(Dpo { beta }),
-        _ => Loss::Sft,
+    let mut policy = Policy {
+        decoder: &decoder,
+        reference: reference(),
+        reference_name: &start.fingerprint,
+        state: ObjectiveState::default(),
+        loss: Loss::new(&settings.objective, examples.class_counts()),
     };
-    let policy =
-        Policy { decoder: &decoder, reference: reference(), reference_name: &start.fingerprint, loss };
     let options = AdamW {
         betas: settings.adam_betas,
         epsilon: settings.adam_epsilon,
@@ -135,9 +166,9 @@ pub fn train(
         }
         let first = (step % per_epoch as u64) as usize * per_batch;
         let batch = &order[first..(first + per_batch).min(order.len())];
-        let micro = micro_batches(examples, batch, &order, settings.micro_batch_size, job.encoder)?;
+        let micro = micro_batches(examples, batch, &order, settings, job.encoder)?;
         let learning_rate = settings.learning_rate_at(step, total);
-        let mut record = one_step(job, &policy, &micro, cache, &mut optimizer, step, learning_rate)?;
+        let mut record = one_step(job, &mut policy, &micro, cache, &mut optimizer, step, learning_rate)?;
         tokens += micro.iter().map(|micro| micro.packed.rows() as u64).sum::<u64>();
         record.values.insert("num_tokens".to_owned(), tokens as f64);
         record.values.insert("epoch".to_owned(), (step + 1) as f64 / per_epoch as f64);
@@ -150,7 +181,7 @@ pub fn train(
 /// Forward over the whole global batch, the objective once, then backward and the optimizer.
 fn one_step(
     job: &Job<'_>,
-    policy: &Policy<'_>,
+    policy: &mut Policy<'_>,
     micro: &[MicroBatch],
     cache: &mut ReferenceCache,
     optimizer: &mut Optimizer,
@@ -160,50 +191,59 @@ fn one_step(
     let decoder = policy.decoder;
     // Only the last micro-batch keeps its activations; the others run again for their backward pass. z0 must be known
     // before any backward pass, and memory must not grow with the global batch.
-    let mut log_probs = Vec::new();
+    let mut scores = Vec::with_capacity(micro.len());
     let mut last = None;
-    for (index, micro_batch) in micro.iter().enumerate() {
-        let reference = match policy.loss {
-            Loss::Sft => vec![0.0; micro_batch.roles.len()],
-            _ => cache.log_probs(policy.reference_name, &policy.reference, &micro_batch.packed)?,
-        };
-        let ours = if index + 1 == micro.len() {
-            let (ours, saved) = decoder.forward(&micro_batch.packed, job.activations)?;
-            last = Some(saved);
-            ours
+    for (index, MicroBatch { packed, .. }) in micro.iter().enumerate() {
+        scores.push(if index + 1 == micro.len() {
+            let (_, saved) = decoder.forward(packed, job.activations)?;
+            let saved = last.insert(saved);
+            policy.scores(packed, saved.token_log_probs(), job.settings, cache)?
         } else {
-            decoder.log_probs(&micro_batch.packed, Adapter::On)?
-        };
-        log_probs
-            .extend(ours.into_iter().zip(reference).map(|(policy, reference)| LogProb { policy, reference }));
+            let tokens = decoder.token_log_probs(packed, Adapter::On)?;
+            policy.scores(packed, &tokens, job.settings, cache)?
+        });
     }
     let roles: Vec<Role> = micro.iter().flat_map(|micro| micro.roles.iter().copied()).collect();
+    let log_probs: Vec<LogProb> = scores.iter().flat_map(|scores| scores.log_probs.iter().copied()).collect();
+    policy.state = policy.loss.observe(policy.state, &roles, &log_probs);
     let (loss, gradient, metrics) = policy.evaluate(&roles, &log_probs);
     finite(step, "loss", loss)?;
 
     let mut gradients = Gradients::none(decoder.parameters());
     let mut rest = gradient.as_slice();
-    for micro_batch in micro {
-        let (gradient, after) = rest.split_at(micro_batch.roles.len());
+    for (MicroBatch { packed, roles }, scores) in micro.iter().zip(&scores) {
+        let (gradient, after) = rest.split_at(roles.len());
         rest = after;
         let saved = match last.take_if(|_| after.is_empty()) {
             Some(saved) => saved,
-            None => decoder.forward(&micro_batch.packed, job.activations)?.1,
+            None => decoder.forward(packed, job.activations)?.1,
         };
-        decoder.backward(saved, gradient, &mut gradients)?;
+        decoder.backward_tokens(saved, &scores.token_gradient(packed, gradient), &mut gradients)?;
     }
     let norm = global_norm(decoder.parameters(), &gradients)?;
     finite(step, "norm of the gradient", norm)?;
     let scale = (job.settings.max_grad_norm / norm).min(1.0);
     optimizer.step(decoder.parameters(), &gradients, scale, learning_rate)?;
 
-    let named =
-        metrics.named().chain([("loss", loss), ("grad_norm", norm), ("learning_rate", learning_rate)]);
+    let unclamped = unclamped(&scores).map(|share| ("humanline/unclamped", share));
+    let named = metrics
+        .named()
+        .chain([("loss", loss), ("grad_norm", norm), ("learning_rate", learning_rate)])
+        .chain(unclamped);
     Ok(Record {
         kind: Kind::Train,
         step: step + 1,
         values: named.map(|(name, value)| (name.to_owned(), value)).collect(),
     })
+}
+
+/// The share of scored tokens whose log-ratio is within humanline's bounds.
+fn unclamped(scores: &[Scores]) -> Option<f64> {
+    let (inside, tokens) = scores
+        .iter()
+        .filter_map(Scores::unclamped)
+        .reduce(|(inside, tokens), (more, of)| (inside + more, tokens + of))?;
+    Some(inside as f64 / tokens.max(1) as f64)
 }
 
 fn finite(step: u64, what: &'static str, value: f64) -> Result<(), TrainError> {

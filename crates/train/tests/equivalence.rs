@@ -1,4 +1,5 @@
-//! What must not matter: how a global batch is cut, whether activations are kept, whether the cache is warm.
+//! What must not matter: how a global batch is cut, whether activations are kept, whether the cache is warm. And what must:
+//! the modes of KTO's reference point, humanline clamping.
 
 // Helpers of tests fail as tests do.
 #![allow(clippy::unwrap_used)]
@@ -10,7 +11,8 @@ use prospect_data::PipelineFile;
 use prospect_model::{Activations, Lora, Model, ModelFile, Train};
 use prospect_runs::Record;
 use prospect_train::{
-    Encoder, Job, Observer, Policy, ReferenceCache, Settings, TrainError, TrainFile, TrainingSet, train,
+    Encoder, Job, Length, Observer, Policy, ReferenceCache, Settings, TrainError, TrainFile, TrainingSet,
+    train,
 };
 
 struct Records(Vec<Record>);
@@ -40,10 +42,11 @@ fn model() -> Model {
     recipe.resolve(&|path| Ok(path.into())).unwrap().load().unwrap()
 }
 
-fn settings(objective: &str, micro: usize) -> Settings {
+/// Settings of 20 steps of `batch` completions; `objective` may go on with further lines.
+fn settings(objective: &str, batch: usize, micro: usize) -> Settings {
     let text = format!(
-        "objective: {objective}\nlearning_rate: 1e-3\nmax_steps: 20\nbatch_size: 16\nmicro_batch_size: {micro}
-max_length: 160\nmax_prompt_length: 100"
+        "learning_rate: 1e-3\nmax_steps: 20\nbatch_size: {batch}\nmicro_batch_size: {micro}\nmax_length: 160
+max_prompt_length: 100\nobjective: {objective}"
     );
     Document::from_text("train.yaml", &text).unwrap().read::<TrainFile>().unwrap().resolve().unwrap()
 }
@@ -76,7 +79,7 @@ fn trajectory(
 }
 
 fn assert_close(what: &str, a: &[Record], b: &[Record]) {
-    assert_eq!(a.len(), 20);
+    assert_eq!(a.len(), b.len());
     for (a, b) in a.iter().zip(b) {
         // Cutting a batch runs shared prompts more than once: the count of tokens may differ, nothing else.
         for (name, value) in a.values.iter().filter(|(name, _)| *name != "num_tokens") {
@@ -92,31 +95,118 @@ fn assert_close(what: &str, a: &[Record], b: &[Record]) {
 
 const LORA: Train = Train::Lora(Lora { r: 4, alpha: 8.0 });
 
+/// 32 x 1, 8 x 4 and 1 x 32 examples give one trajectory; an example is `completions` of them.
+fn assert_cuts_do_not_matter(
+    folder: &Path,
+    objective: &str,
+    kind: Train,
+    completions: usize,
+    steps: u64,
+) -> Vec<Record> {
+    let run = |micro| {
+        let settings = settings(objective, 32 * completions, micro * completions);
+        let settings = Settings { length: Length::Steps(steps), ..settings };
+        trajectory(folder, &settings, kind, Activations::Keep, "cache")
+    };
+    let whole = run(32);
+    assert_eq!(whole.len() as u64, steps);
+    for micro in [8, 1] {
+        assert_close(&format!("{objective} {micro}"), &whole, &run(micro));
+    }
+    whole
+}
+
 #[test]
 fn accumulation_gives_the_trajectory_of_one_large_batch_for_kto_too() {
     let folder = tempfile::tempdir().unwrap();
     dataset(&folder.path().join("data"));
-    for (objective, kind) in [("kto", Train::Full), ("kto", LORA), ("dpo", LORA), ("sft", Train::Full)] {
-        let run = |micro| {
-            trajectory(folder.path(), &settings(objective, micro), kind, Activations::Keep, objective)
-        };
-        let whole = run(16);
-        for micro in [8, 2] {
-            assert_close(&format!("{objective} {micro}"), &whole, &run(micro));
-        }
+    let kto = assert_cuts_do_not_matter(folder.path(), "kto\ndesirable_weight: 4", Train::Full, 1, 20);
+    assert!(kto.iter().any(|record| record.values["kl"] > 1e-3), "z0 is not only the clamp");
+    assert_cuts_do_not_matter(folder.path(), "dpo", LORA, 2, 20);
+}
+
+#[test]
+fn accumulation_changes_no_other_objective() {
+    let folder = tempfile::tempdir().unwrap();
+    dataset(&folder.path().join("data"));
+    for (objective, completions) in [
+        ("kto\ndesirable_weight: 4\nkl_partners: 2", 1),
+        ("kto\ndesirable_weight: 4\nz0: divided_by_world_size\nworld_size: 4", 1),
+        ("bco", 1),
+        ("ipo", 2),
+        ("dpo\nhumanline: [-0.01, 0.01]", 2),
+        ("orpo", 2),
+        ("csft", 1),
+    ] {
+        assert_cuts_do_not_matter(folder.path(), objective, Train::Full, completions, 4);
     }
+}
+
+#[test]
+fn the_reference_point_is_what_its_mode_says() {
+    let folder = tempfile::tempdir().unwrap();
+    dataset(&folder.path().join("data"));
+    let run = |mode: &str, micro| {
+        let settings = settings(&format!("kto\ndesirable_weight: 4\n{mode}"), 16, micro);
+        trajectory(folder.path(), &settings, Train::Full, Activations::Keep, "cache")
+    };
+    let kl = |records: &[Record]| -> Vec<f64> { records.iter().map(|record| record.values["kl"]).collect() };
+    let global = run("z0: global", 16);
+    assert!(kl(&global).iter().any(|kl| *kl > 0.0), "otherwise the modes could not be told apart");
+    // One micro-batch, and one device, are the whole batch.
+    assert_eq!(run("z0: micro_batch", 16), global);
+    assert_eq!(run("z0: divided_by_world_size\nworld_size: 1", 16), global);
+    // TRL's estimate depends on how the batch is cut; that of the paper's code is smaller.
+    assert_ne!(kl(&run("z0: micro_batch", 4)), kl(&global));
+    let divided = kl(&run("z0: divided_by_world_size\nworld_size: 4", 16));
+    assert!(divided.iter().sum::<f64>() < 0.7 * kl(&global).iter().sum::<f64>());
+    // More partners are other partners.
+    assert_ne!(kl(&run("kl_partners: 3", 16)), kl(&global));
+}
+
+#[test]
+fn clamping_matters_only_where_tokens_have_moved() {
+    let folder = tempfile::tempdir().unwrap();
+    dataset(&folder.path().join("data"));
+    let run = |objective: &str| {
+        trajectory(folder.path(), &settings(objective, 16, 16), LORA, Activations::Keep, "cache")
+    };
+    let (plain, wide, narrow) =
+        (run("dpo"), run("dpo\nhumanline: [-50, 50]"), run("dpo\nhumanline: [-1e-3, 1e-3]"));
+    assert!(wide.iter().all(|record| record.values["humanline/unclamped"] == 1.0));
+    for (plain, wide) in plain.iter().zip(&wide) {
+        let (plain, wide) = (plain.values["loss"], wide.values["loss"]);
+        assert!((plain - wide).abs() < 1e-6, "{plain} {wide}");
+    }
+    assert_eq!(narrow[0].values["humanline/unclamped"], 1.0);
+    assert!(narrow[19].values["humanline/unclamped"] < 0.9);
+    // A pair of completions of at most 60 tokens each moves by no more than 1e-3 per token.
+    let margin = narrow[19].values["rewards/margins"];
+    assert!(margin.abs() <= 0.1 * 1e-3 * 120.0 && plain[19].values["rewards/margins"] > margin, "{margin}");
 }
 
 #[test]
 fn the_first_loss_is_exact() {
     let folder = tempfile::tempdir().unwrap();
     dataset(&folder.path().join("data"));
+    let ln_2 = std::f64::consts::LN_2;
     for kind in [Train::Full, LORA] {
-        for (objective, loss) in [("kto", 0.5), ("dpo", std::f64::consts::LN_2)] {
-            let records =
-                trajectory(folder.path(), &settings(objective, 16), kind, Activations::Keep, "cache");
-            assert_eq!(records[0].values["loss"], loss, "{objective} {kind:?}");
-            assert!(records[19].values["loss"] != loss);
+        for (objective, loss) in [
+            ("kto", 0.5),
+            ("kto\nhumanline: true", 0.5),
+            ("apo_zero_unpaired", 0.5),
+            ("bco", ln_2),
+            ("dpo", ln_2),
+            ("cdpo", ln_2),
+            ("robust_dpo", ln_2),
+            ("hinge", 1.0),
+            ("ipo", 25.0),
+        ] {
+            let settings = Settings { length: Length::Steps(2), ..settings(objective, 16, 16) };
+            let records = trajectory(folder.path(), &settings, kind, Activations::Keep, "cache");
+            let first = records[0].values["loss"];
+            assert!((first - loss).abs() < 1e-15, "{objective} {kind:?}: {first}");
+            assert!(records[1].values["loss"] != loss, "{objective} {kind:?}");
         }
     }
 }
@@ -125,7 +215,8 @@ fn the_first_loss_is_exact() {
 fn recomputing_activations_and_a_warm_cache_change_nothing() {
     let folder = tempfile::tempdir().unwrap();
     dataset(&folder.path().join("data"));
-    let run = |activations, cache| trajectory(folder.path(), &settings("kto", 8), LORA, activations, cache);
+    let run =
+        |activations, cache| trajectory(folder.path(), &settings("kto", 16, 8), LORA, activations, cache);
     let cold = run(Activations::Keep, "one");
     assert_eq!(cold, run(Activations::Keep, "one"));
     assert_close("recompute", &cold, &run(Activations::Recompute, "two"));

@@ -265,6 +265,40 @@ fn a_whole_model_gradient_is_a_derivative() {
 }
 
 #[test]
+fn gradients_of_tokens_add_up_to_those_of_sequences() {
+    let decoder = adapted(true, DType::F64);
+    let batch = batch();
+    let of_tokens: Vec<f64> = batch.scored_sequences().map(|sequence| SEED[sequence]).collect();
+    let mut by_token = Gradients::none(decoder.parameters());
+    let (sums, saved) = decoder.forward(&batch, Activations::Keep).unwrap();
+    assert_eq!(saved.token_log_probs(), decoder.token_log_probs(&batch, Adapter::On).unwrap());
+    assert_eq!(batch.sum_by_sequence(saved.token_log_probs()), sums);
+    decoder.backward_tokens(saved, &of_tokens, &mut by_token).unwrap();
+    let by_sequence = gradients(&decoder, Activations::Keep);
+    for (name, parameter) in decoder.parameters().iter() {
+        let values = |gradients: &Gradients| {
+            gradients.get(parameter).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap()
+        };
+        assert_eq!(values(&by_token), values(&by_sequence), "{name}");
+    }
+    // Without a gradient on one of them, it is the derivative of the rest.
+    let mut masked = of_tokens.clone();
+    masked[1] = 0.0;
+    let mut gradients = Gradients::none(decoder.parameters());
+    let (_, saved) = decoder.forward(&batch, Activations::Recompute).unwrap();
+    decoder.backward_tokens(saved, &masked, &mut gradients).unwrap();
+    for (name, parameter) in decoder.parameters().iter().take(3) {
+        let value = parameter.value().copy().unwrap();
+        assert_gradient(name, &value, gradients.get(parameter).unwrap(), |moved| {
+            parameter.var().set(moved).unwrap();
+            let log_probs = decoder.token_log_probs(&batch, Adapter::On).unwrap();
+            parameter.var().set(&value).unwrap();
+            log_probs.iter().zip(&masked).map(|(log_prob, seed)| log_prob * seed).sum()
+        });
+    }
+}
+
+#[test]
 fn every_layer_backward_is_a_derivative() {
     let data = |name: &str, shape: (usize, usize)| {
         let data = normal(&Draw::new(9, name), shape.0 * shape.1, 1.0);

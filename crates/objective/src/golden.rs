@@ -1,0 +1,125 @@
+//! Losses and gradients against `golden.json`, which `benches/peers/check_objectives.py` computes with TRL's formulas and
+//! torch's autograd in float64.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::*;
+
+#[derive(Debug, Deserialize)]
+struct Case {
+    objective: String,
+    options: BTreeMap<String, f64>,
+    policy: Vec<f64>,
+    reference: Vec<f64>,
+    #[serde(default)]
+    tokens: Vec<usize>,
+    /// Of unpaired completions, so many are desirable; they come first.
+    #[serde(default)]
+    desirable: usize,
+    weights: Vec<f64>,
+    #[serde(default)]
+    mismatched_policy: Vec<f64>,
+    #[serde(default)]
+    mismatched_reference: Vec<f64>,
+    loss: f64,
+    gradient: Vec<f64>,
+}
+
+fn log_probs(policy: &[f64], reference: &[f64], tokens: &[usize]) -> Vec<LogProb> {
+    let tokens = tokens.iter().copied().chain(std::iter::repeat(1));
+    let both = policy.iter().zip(reference).zip(tokens);
+    both.map(|((policy, reference), tokens)| LogProb { policy: *policy, reference: *reference, tokens })
+        .collect()
+}
+
+impl Case {
+    fn log_probs(&self) -> Vec<LogProb> {
+        log_probs(&self.policy, &self.reference, &self.tokens)
+    }
+
+    fn unpaired(&self) -> Vec<Unpaired> {
+        let rows = self.log_probs().into_iter().zip(&self.weights).enumerate();
+        rows.map(|(index, (log_prob, weight))| Unpaired {
+            log_prob,
+            desirable: index < self.desirable,
+            weight: *weight,
+        })
+        .collect()
+    }
+
+    fn pairs(&self) -> Vec<Pair> {
+        let all = self.log_probs();
+        let (chosen, rejected) = all.split_at(all.len() / 2);
+        let pairs = chosen.iter().zip(rejected).zip(&self.weights);
+        pairs
+            .map(|((chosen, rejected), weight)| Pair {
+                chosen: *chosen,
+                rejected: *rejected,
+                weight: *weight,
+            })
+            .collect()
+    }
+
+    fn evaluate(&self) -> Evaluated {
+        let option = |name: &str| self.options[name];
+        let beta = self.options.get("beta").copied().unwrap_or_default();
+        let weighted = || Kto {
+            beta,
+            weights: ClassWeights {
+                desirable: option("desirable_weight"),
+                undesirable: option("undesirable_weight"),
+            },
+        };
+        let smoothed = || SmoothedDpo { beta, label_smoothing: option("label_smoothing") };
+        match self.objective.as_str() {
+            "kto" => {
+                let z0 =
+                    reference_point(&log_probs(&self.mismatched_policy, &self.mismatched_reference, &[]));
+                kto(&weighted(), &[(&self.unpaired(), z0)])
+            }
+            "apo_zero_unpaired" => apo_zero_unpaired(&weighted(), &self.unpaired()),
+            "bco" => {
+                let (options, batch) = (Bco { beta }, self.unpaired());
+                bco(&options, &batch, options.observe(RunningMean::default(), &batch).mean)
+            }
+            "dpo" => dpo(&Dpo { beta }, &self.pairs()),
+            "cdpo" => cdpo(&smoothed(), &self.pairs()),
+            "robust_dpo" => robust_dpo(&smoothed(), &self.pairs()),
+            "hinge" => hinge(&Hinge { beta }, &self.pairs()),
+            "ipo" => ipo(&Ipo { beta }, &self.pairs()),
+            "simpo" => simpo(&Simpo { beta, simpo_gamma: option("simpo_gamma") }, &self.pairs()),
+            "orpo" => orpo(&Orpo { beta }, &self.pairs()),
+            "slic" => slic(&Slic { beta, lambda_coef: option("lambda_coef") }, &self.pairs()),
+            "sft" => {
+                let completions =
+                    self.log_probs().into_iter().zip(&self.weights).map(|(log_prob, weight)| Supervised {
+                        policy: log_prob.policy,
+                        tokens: log_prob.tokens,
+                        weight: *weight,
+                    });
+                sft(&completions.collect::<Vec<_>>())
+            }
+            other => panic!("golden.json: no objective is called {other}"),
+        }
+    }
+}
+
+#[test]
+fn losses_and_gradients_equal_those_of_torch() {
+    let cases: Vec<Case> = serde_json::from_str(include_str!("golden.json")).unwrap();
+    let mut names: Vec<_> = cases.iter().map(|case| case.objective.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), 12, "every objective has golden values: {names:?}");
+    for case in &cases {
+        let Evaluated { loss, gradient, .. } = case.evaluate();
+        let Case { objective, options, .. } = case;
+        assert!((loss - case.loss).abs() < 1e-9, "{objective} {options:?}: {loss}");
+        assert_eq!(gradient.len(), case.gradient.len());
+        for (ours, theirs) in gradient.iter().zip(&case.gradient) {
+            assert!((ours - theirs).abs() < 1e-9, "{objective} {options:?}: {ours} {theirs}");
+        }
+    }
+}

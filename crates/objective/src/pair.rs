@@ -1,0 +1,95 @@
+//! What all objectives on pairs share.
+
+use crate::{Evaluated, LogProb, Metrics, metrics::mean};
+
+/// Two completions of one prompt, one preferred.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pair {
+    /// Log-probabilities of the preferred completion.
+    pub chosen: LogProb,
+    /// Log-probabilities of the other.
+    pub rejected: LogProb,
+    /// The pair's own weight.
+    pub weight: f64,
+}
+
+/// One pair's loss and its derivatives with respect to log π of both sides.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Term {
+    pub(crate) loss: f64,
+    pub(crate) chosen: f64,
+    pub(crate) rejected: f64,
+}
+
+/// The mean over pairs of weight · term: the denominator is the number of pairs. `reward` is what the metrics show of a
+/// completion.
+pub(crate) fn mean_over_pairs(
+    pairs: &[Pair],
+    reward: impl Fn(LogProb) -> f64,
+    term: impl Fn(&Pair) -> Term,
+) -> Evaluated {
+    let count = pairs.len().max(1) as f64;
+    let (mut loss, mut gradient) = (0.0, vec![0.0; 2 * pairs.len()]);
+    let (of_chosen, of_rejected) = gradient.split_at_mut(pairs.len());
+    for ((pair, chosen), rejected) in pairs.iter().zip(of_chosen).zip(of_rejected) {
+        let term = term(pair);
+        loss += pair.weight * term.loss;
+        *chosen = pair.weight * term.chosen / count;
+        *rejected = pair.weight * term.rejected / count;
+    }
+
+    let (chosen, rejected): (Vec<_>, Vec<_>) = pairs.iter().map(|pair| (pair.chosen, pair.rejected)).unzip();
+    let accuracy = |pair: &Pair| {
+        let (chosen, rejected) = (reward(pair.chosen), reward(pair.rejected));
+        if chosen == rejected { 0.5 } else { f64::from(chosen > rejected) }
+    };
+    let metrics = Metrics {
+        rewards_accuracies: mean(pairs.iter().map(accuracy)),
+        ..Metrics::of_classes(&reward, &chosen, &rejected)
+    };
+    Evaluated { loss: loss / count, gradient, metrics }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Pairs of weight 1 from log-ratios `[chosen…, rejected…]`.
+    pub(crate) fn pairs(ratios: &[f64]) -> Vec<Pair> {
+        with_lengths(ratios, &vec![1; ratios.len()])
+    }
+
+    /// Pairs of weight 1 from log π `[chosen…, rejected…]` and numbers of tokens; the reference's log π is 0.
+    pub(crate) fn with_lengths(policy: &[f64], tokens: &[usize]) -> Vec<Pair> {
+        let log_probs: Vec<_> = policy
+            .iter()
+            .zip(tokens)
+            .map(|(policy, tokens)| LogProb { policy: *policy, reference: 0.0, tokens: *tokens })
+            .collect();
+        let (chosen, rejected) = log_probs.split_at(log_probs.len() / 2);
+        chosen
+            .iter()
+            .zip(rejected)
+            .map(|(chosen, rejected)| Pair { chosen: *chosen, rejected: *rejected, weight: 1.0 })
+            .collect()
+    }
+
+    #[test]
+    fn weights_scale_and_do_not_change_the_denominator() {
+        let term = |_: &Pair| Term { loss: 1.0, chosen: 2.0, rejected: 3.0 };
+        let mut pairs = pairs(&[0.0; 4]);
+        pairs[1].weight = 3.0;
+        let evaluated = mean_over_pairs(&pairs, LogProb::ratio, term);
+        assert_eq!((evaluated.loss, evaluated.gradient), (2.0, vec![1.0, 3.0, 1.5, 4.5]));
+    }
+
+    #[test]
+    fn no_pairs_have_no_loss() {
+        let term = |_: &Pair| Term { loss: 1.0, chosen: 2.0, rejected: 3.0 };
+        let evaluated = mean_over_pairs(&[], LogProb::ratio, term);
+        assert_eq!(
+            (evaluated.loss, evaluated.gradient, evaluated.metrics),
+            (0.0, vec![], Metrics::default())
+        );
+    }
+}

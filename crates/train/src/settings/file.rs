@@ -1,0 +1,171 @@
+//! Training settings as typed, and how they resolve.
+
+use prospect_objective::Weight;
+use serde::Deserialize;
+
+use super::{
+    ControlTokens, Examples, Length, Objective, ObjectiveName, Schedule, Settings, Z0, fail,
+    options::{HumanlineFile, Z0File},
+    positive,
+};
+use crate::TrainError;
+
+/// Training settings as typed in an experiment file. An option without effect on the objective is an error.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainFile {
+    /// What is minimised.
+    pub objective: ObjectiveName,
+    /// β; 0.1, for SimPO 2 and for SLiC 1.
+    pub beta: Option<f64>,
+    /// λ_D of KTO and APO-zero: a number (1), or `auto`.
+    pub desirable_weight: Option<Weight>,
+    /// λ_U of KTO and APO-zero: a number (1), or `auto`.
+    pub undesirable_weight: Option<Weight>,
+    /// What `auto` makes of (λ_D·n_D)/(λ_U·n_U): 1 to 4/3 by the paper's advice (1).
+    pub class_balance: Option<f64>,
+    /// Over what KTO's reference point is a mean (`global`).
+    pub(super) z0: Option<Z0File>,
+    /// With `z0: divided_by_world_size`, the number of devices of the run that is reproduced.
+    pub world_size: Option<usize>,
+    /// Mismatched completions for each of KTO's examples (1); more make z0 less noisy, at a forward pass each.
+    pub kl_partners: Option<usize>,
+    /// ε of cDPO and robust DPO: the share of pairs that are the wrong way round (0.1).
+    pub label_smoothing: Option<f64>,
+    /// γ of SimPO (0.5).
+    pub simpo_gamma: Option<f64>,
+    /// λ of SLiC: the weight of the likelihood of chosen completions (0.1).
+    pub lambda_coef: Option<f64>,
+    /// Texts that tell conditional SFT's model how a completion was judged (`<|good|>` and `<|bad|>`).
+    pub control_tokens: Option<ControlTokens>,
+    /// Clamps the log-ratio of every token to `[low, high]`; `true` is [-1, 1.5], as in HALOs (false).
+    pub(super) humanline: Option<HumanlineFile>,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// How the learning rate goes on after the warm-up.
+    #[serde(default)]
+    pub lr_scheduler_type: Schedule,
+    /// Optimizer steps over which the learning rate grows to its peak.
+    #[serde(default)]
+    pub warmup_steps: u64,
+    /// Passes over the training data (1). Give this or `max_steps`.
+    pub num_train_epochs: Option<f64>,
+    /// Optimizer steps, over as many passes as that takes.
+    pub max_steps: Option<u64>,
+    /// Completions in an optimizer step: rows, or twice the pairs.
+    pub batch_size: usize,
+    /// Completions that pass through the model at once (`batch_size`).
+    pub micro_batch_size: Option<usize>,
+    /// Gradients of a larger global norm are scaled down to it (1).
+    #[serde(default = "one")]
+    pub max_grad_norm: f64,
+    /// Decoupled weight decay (0).
+    #[serde(default)]
+    pub weight_decay: f64,
+    /// Decay of AdamW's first moment (0.9).
+    #[serde(default = "adam_beta1")]
+    pub adam_beta1: f64,
+    /// Decay of AdamW's second moment (0.999).
+    #[serde(default = "adam_beta2")]
+    pub adam_beta2: f64,
+    /// AdamW's ε (1e-8).
+    #[serde(default = "adam_epsilon")]
+    pub adam_epsilon: f64,
+    /// Tokens of prompt and completion together; longer completions lose their tail.
+    pub max_length: usize,
+    /// Tokens of the prompt (half of `max_length`); longer prompts lose their oldest turns.
+    pub max_prompt_length: Option<usize>,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn adam_beta1() -> f64 {
+    0.9
+}
+
+fn adam_beta2() -> f64 {
+    0.999
+}
+
+fn adam_epsilon() -> f64 {
+    1e-8
+}
+
+impl TrainFile {
+    /// Checks and resolves. Options without effect on the objective are errors.
+    pub fn resolve(self) -> Result<Settings, TrainError> {
+        let objective = self.objective()?;
+        let humanline = self.humanline.map(HumanlineFile::resolve).transpose()?.flatten();
+        let length = match (self.num_train_epochs, self.max_steps) {
+            (Some(_), Some(_)) => return fail("give `num_train_epochs` or `max_steps`, not both"),
+            (None, Some(steps)) => Length::Steps(steps),
+            (epochs, None) => Length::Epochs(epochs.unwrap_or(1.0)),
+        };
+        let micro_batch_size = self.micro_batch_size.unwrap_or(self.batch_size);
+        let max_prompt_length = self.max_prompt_length.unwrap_or(self.max_length / 2);
+        for (name, value) in [
+            ("learning_rate", self.learning_rate),
+            ("max_grad_norm", self.max_grad_norm),
+            ("num_train_epochs", self.num_train_epochs.unwrap_or(1.0)),
+            ("max_steps", self.max_steps.unwrap_or(1) as f64),
+            ("max_prompt_length", max_prompt_length as f64),
+            ("adam_epsilon", self.adam_epsilon),
+        ] {
+            positive(name, value)?;
+        }
+        self.check_batches(&objective, micro_batch_size)?;
+        if max_prompt_length >= self.max_length {
+            return fail(format!(
+                "`max_prompt_length` ({max_prompt_length}) leaves no room for a completion in `max_length` ({})",
+                self.max_length
+            ));
+        }
+        for (name, beta) in [("adam_beta1", self.adam_beta1), ("adam_beta2", self.adam_beta2)] {
+            if !(0.0..1.0).contains(&beta) {
+                return fail(format!("`{name}` must be at least 0 and below 1, not {beta}"));
+            }
+        }
+        Ok(Settings {
+            objective,
+            humanline,
+            learning_rate: self.learning_rate,
+            schedule: self.lr_scheduler_type,
+            warmup_steps: self.warmup_steps,
+            length,
+            batch_size: self.batch_size,
+            micro_batch_size: micro_batch_size.min(self.batch_size),
+            max_grad_norm: self.max_grad_norm,
+            weight_decay: self.weight_decay,
+            adam_betas: (self.adam_beta1, self.adam_beta2),
+            adam_epsilon: self.adam_epsilon,
+            max_length: self.max_length,
+            max_prompt_length,
+        })
+    }
+
+    fn check_batches(&self, objective: &Objective, micro_batch_size: usize) -> Result<(), TrainError> {
+        let paired = objective.examples() == Examples::Paired;
+        for (name, size) in [("batch_size", self.batch_size), ("micro_batch_size", micro_batch_size)] {
+            if size == 0 {
+                return fail(format!("`{name}` must be at least 1"));
+            }
+            if paired && size % 2 == 1 {
+                return fail(format!("`{name}` counts completions; for pairs it must be even, not {size}"));
+            }
+        }
+        if let Objective::Kto { z0, .. } = objective {
+            let (name, size) = match z0 {
+                Z0::MicroBatch => ("micro_batch_size", micro_batch_size),
+                Z0::Global | Z0::DividedByWorldSize(_) => ("batch_size", self.batch_size),
+            };
+            if size < 2 {
+                return fail(format!(
+                    "`{name}` must be at least 2, not {size}: z0 needs a partner for each example"
+                ));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,204 @@
+//! Training settings, under TRL's names: as typed ([`TrainFile`]) and resolved ([`Settings`]).
+
+mod file;
+mod name;
+mod objective;
+mod options;
+
+use prospect_objective::Humanline;
+use serde::{Deserialize, Serialize};
+
+use crate::TrainError;
+
+pub use file::TrainFile;
+pub use name::ObjectiveName;
+pub use objective::{ClassWeighting, ControlTokens, Examples, Objective, Z0};
+
+/// How the learning rate goes on after the warm-up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Schedule {
+    /// It stays.
+    #[default]
+    Constant,
+    /// It falls to 0 along a line.
+    Linear,
+    /// It falls to 0 along half a cosine.
+    Cosine,
+}
+
+/// How long to train.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Length {
+    /// Passes over the data.
+    Epochs(f64),
+    /// Optimizer steps.
+    Steps(u64),
+}
+
+/// Resolved training settings.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Settings {
+    /// What is minimised.
+    pub objective: Objective,
+    /// Bounds on the log-ratios of tokens, if they are clamped.
+    pub humanline: Option<Humanline>,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// After the warm-up.
+    pub schedule: Schedule,
+    /// Steps of warm-up.
+    pub warmup_steps: u64,
+    /// How long.
+    pub length: Length,
+    /// Completions in an optimizer step.
+    pub batch_size: usize,
+    /// Completions that pass through the model at once.
+    pub micro_batch_size: usize,
+    /// Largest global norm of the gradient.
+    pub max_grad_norm: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// AdamW's β1, β2.
+    pub adam_betas: (f64, f64),
+    /// AdamW's ε.
+    pub adam_epsilon: f64,
+    /// Tokens of prompt and completion.
+    pub max_length: usize,
+    /// Tokens of the prompt.
+    pub max_prompt_length: usize,
+}
+
+impl Settings {
+    /// The learning rate of step `step` (from 0) of `total`.
+    pub(crate) fn learning_rate_at(&self, step: u64, total: u64) -> f64 {
+        if step < self.warmup_steps {
+            return self.learning_rate * (step + 1) as f64 / self.warmup_steps as f64;
+        }
+        let rest = total.saturating_sub(self.warmup_steps).max(1) as f64;
+        let done = (step - self.warmup_steps) as f64 / rest;
+        self.learning_rate
+            * match self.schedule {
+                Schedule::Constant => 1.0,
+                Schedule::Linear => 1.0 - done,
+                Schedule::Cosine => f64::midpoint(1.0, (std::f64::consts::PI * done).cos()),
+            }
+    }
+
+    /// Optimizer steps that training takes, given the number of completions in one pass.
+    pub fn steps(&self, completions: usize) -> u64 {
+        let batches_per_epoch = completions.div_ceil(self.batch_size);
+        match self.length {
+            Length::Steps(steps) => steps,
+            Length::Epochs(epochs) => ((epochs * batches_per_epoch as f64).round() as u64).max(1),
+        }
+    }
+}
+
+/// The settings cannot be used.
+fn fail<T>(message: impl Into<String>) -> Result<T, TrainError> {
+    Err(TrainError::Settings(message.into()))
+}
+
+fn positive(name: &str, value: f64) -> Result<f64, TrainError> {
+    if value.is_finite() && value > 0.0 {
+        Ok(value)
+    } else {
+        fail(format!("`{name}` must be above 0, not {value}"))
+    }
+}
+
+fn not_negative(name: &str, value: f64) -> Result<f64, TrainError> {
+    if value.is_finite() && value >= 0.0 {
+        Ok(value)
+    } else {
+        fail(format!("`{name}` must be at least 0, not {value}"))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn settings(text: &str) -> Result<Settings, TrainError> {
+        let text = format!("learning_rate: 0.01\nbatch_size: 4\nmax_length: 64\n{text}");
+        let document = prospect_core::config::Document::from_text("train.yaml", &text).unwrap();
+        document.read::<TrainFile>().unwrap().resolve()
+    }
+
+    #[test]
+    fn knobs_without_effect_are_errors() {
+        for (text, word) in [
+            ("objective: dpo\ndesirable_weight: 2", "it belongs to kto, apo_zero_unpaired"),
+            ("objective: sft\nbeta: 0.1", "`beta` has no effect on `objective: sft`"),
+            ("objective: dpo\nlabel_smoothing: 0.1", "cdpo, robust_dpo"),
+            ("objective: simpo\nhumanline: true", "humanline"),
+            ("objective: dpo\ncontrol_tokens: {desirable: a}", "csft"),
+            ("objective: bco\nz0: global", "kto"),
+            ("objective: kto\nworld_size: 8", "divided_by_world_size"),
+            ("objective: kto\nz0: divided_by_world_size", "world_size"),
+            ("objective: kto\nclass_balance: 1.2", "class_balance"),
+            ("objective: kto\nmax_steps: 3\nnum_train_epochs: 1", "not both"),
+            ("objective: kto\nmax_prompt_length: 64", "no room"),
+        ] {
+            let error = settings(text).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn values_that_make_no_sense_are_errors() {
+        for (text, word) in [
+            ("objective: dpo\nmicro_batch_size: 3", "even"),
+            ("objective: kto\nmicro_batch_size: 1\nz0: micro_batch", "partner"),
+            ("objective: kto\nbeta: -1", "beta"),
+            ("objective: kto\nkl_partners: 0", "apo_zero_unpaired"),
+            ("objective: robust_dpo\nlabel_smoothing: 0.5", "below 0.5"),
+            ("objective: kto\nhumanline: [1.0, 2.0]", "low below 0"),
+            ("objective: csft\ncontrol_tokens: {undesirable: <|good|>}", "could not tell"),
+        ] {
+            let error = settings(text).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn options_have_their_defaults_and_objectives_the_names_of_configs() {
+        let objective = |text: &str| {
+            serde_json::to_value(settings(&format!("objective: {text}")).unwrap().objective).unwrap()
+        };
+        let shown = |text| objective(text).to_string();
+        assert_eq!(
+            shown("kto\nz0: divided_by_world_size\nworld_size: 4\nkl_partners: 3"),
+            r#"{"kto":{"beta":0.1,"desirable_weight":1.0,"undesirable_weight":1.0,"class_balance":1.0,"z0":{"divided_by_world_size":4},"kl_partners":3}}"#
+        );
+        assert_eq!(shown("robust_dpo"), r#"{"robust_dpo":{"beta":0.1,"label_smoothing":0.1}}"#);
+        assert_eq!(shown("simpo"), r#"{"simpo":{"beta":2.0,"simpo_gamma":0.5}}"#);
+        assert_eq!(shown("slic"), r#"{"slic":{"beta":1.0,"lambda_coef":0.1}}"#);
+        assert_eq!(shown("csft"), r#"{"csft":{"desirable":"<|good|>","undesirable":"<|bad|>"}}"#);
+        assert_eq!(shown("sft"), r#""sft""#);
+    }
+
+    #[test]
+    fn humanline_is_a_switch_or_bounds() {
+        let humanline = |text: &str| settings(&format!("objective: dpo\n{text}")).unwrap().humanline;
+        assert_eq!(humanline(""), None);
+        assert_eq!(humanline("humanline: false"), None);
+        assert_eq!(humanline("humanline: true"), Some(Humanline { low: -1.0, high: 1.5 }));
+        assert_eq!(humanline("humanline: [-2, 0.5]"), Some(Humanline { low: -2.0, high: 0.5 }));
+    }
+
+    #[test]
+    fn the_learning_rate_warms_up_and_decays() {
+        let mut settings = settings("objective: kto\nwarmup_steps: 2\nlr_scheduler_type: linear").unwrap();
+        let rates = |settings: &Settings| -> Vec<f64> {
+            (0..6).map(|step| (1e6 * settings.learning_rate_at(step, 6)).round() / 1e6).collect()
+        };
+        assert_eq!(rates(&settings), [0.005, 0.01, 0.01, 0.0075, 0.005, 0.0025]);
+        settings.schedule = Schedule::Cosine;
+        assert_eq!(rates(&settings), [0.005, 0.01, 0.01, 0.008_536, 0.005, 0.001_464]);
+        settings.schedule = Schedule::Constant;
+        assert_eq!(rates(&settings), [0.005, 0.01, 0.01, 0.01, 0.01, 0.01]);
+    }
+}

@@ -1,0 +1,121 @@
+//! Every objective from an experiment file to a report.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::support::Place;
+
+const MODEL: &str = "\
+weights: random
+tokenizer: bytes
+train: full
+architecture:
+  vocab_size: 258
+  hidden_size: 16
+  intermediate_size: 32
+  num_hidden_layers: 1
+  num_attention_heads: 2
+  num_key_value_heads: 1
+  head_dim: 8
+  max_position_embeddings: 256
+";
+
+/// Name, options beside the objective, loss before the first step where it is known, and a metric of its own.
+const OBJECTIVES: [(&str, &str, Option<f64>, &str); 13] = [
+    ("kto", "train.kl_partners: 2", Some(0.5), "kl"),
+    ("apo_zero_unpaired", "train.desirable_weight: 1", Some(0.5), "rewards/chosen"),
+    ("bco", "train.humanline: true", Some(std::f64::consts::LN_2), "delta"),
+    ("dpo", "train.humanline: [-1.0, 1.5]", Some(std::f64::consts::LN_2), "humanline/unclamped"),
+    ("cdpo", "train.label_smoothing: 0.2", Some(std::f64::consts::LN_2), "rewards/margins"),
+    ("robust_dpo", "train.label_smoothing: 0.2", Some(std::f64::consts::LN_2), "rewards/margins"),
+    ("hinge", "train.beta: 0.05", Some(1.0), "rewards/margins"),
+    ("ipo", "train.beta: 0.05", Some(100.0), "rewards/margins"),
+    ("simpo", "train.simpo_gamma: 1.0", None, "rewards/margins"),
+    ("orpo", "train.beta: 0.1", None, "log_odds_ratio"),
+    ("slic", "train.lambda_coef: 0.2", None, "nll_loss"),
+    ("sft", "train.warmup_steps: 1", None, "logps/chosen"),
+    ("csft", "train.control_tokens: { desirable: '<|up|>', undesirable: '<|down|>' }", None, "logps/chosen"),
+];
+
+fn place() -> Place {
+    let place = Place::new();
+    let methods: String = OBJECTIVES
+        .iter()
+        .map(|(name, options, ..)| format!("    {name}: {{ train.objective: {name}, {options} }}\n"))
+        .collect();
+    place.write(
+        "experiment.yaml",
+        format!(
+            "question: Does every objective run?
+data: data.yaml
+model: model.yaml
+train: {{ learning_rate: 1e-2, max_steps: 2, batch_size: 8, max_length: 160, max_prompt_length: 110 }}
+linked:
+  method:
+{methods}
+matrix: {{ data.imbalance.keep_desirable: [0.8] }}
+seeds: [0]
+evaluate: {{ pairs: 8 }}
+report: {{ x: data.imbalance.keep_desirable, series: method, baseline: dpo }}
+"
+        ),
+    );
+    place.write("model.yaml", MODEL);
+    place.write("data.yaml", "source: { kind: synthetic, pairs: 60 }\nsplit: { test_fraction: 0.2 }\n");
+    place
+}
+
+/// What a run recorded: training steps and evaluations.
+fn records(place: &Place, id: &str) -> Vec<serde_json::Value> {
+    let text =
+        fs_err::read_to_string(place.path("runs/experiment/runs").join(id).join("metrics.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn every_objective_trains_and_is_judged_on_the_same_pairs() {
+    let place = place();
+    let run = place.run("sweep experiment.yaml");
+    assert_eq!(run.code, Some(0), "{run}");
+    assert!(run.stderr.contains("13 runs finished"), "{run}");
+
+    let plan = fs_err::read_to_string(place.path("runs/experiment/experiment.json")).unwrap();
+    let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+    let ids: BTreeMap<String, String> = plan["runs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|run| {
+            let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+            (text(&run["settings"]["method"]), text(&run["id"]))
+        })
+        .collect();
+    let mut policies = BTreeSet::new();
+    for (name, _, start, metric) in OBJECTIVES {
+        let records = records(&place, &ids[name]);
+        assert_eq!(records.len(), 4, "{name}: two steps between two evaluations");
+        let (step, after) = (&records[1], &records[3]);
+        for key in ["loss", "grad_norm", metric] {
+            assert!(step[key].as_f64().is_some_and(f64::is_finite), "{name}: {key} in {step}");
+        }
+        assert!(step["grad_norm"].as_f64().unwrap() > 0.0, "{name}");
+        let evaluated = ["eval_loss", "eval_rewards/margins", "eval_rewards/accuracies", "eval_logps/chosen"];
+        for key in evaluated {
+            assert!(after[key].as_f64().is_some_and(f64::is_finite), "{name}: {key} in {after}");
+        }
+        let at_start = records[0]["eval_loss"].as_f64().unwrap();
+        // The held-out margin at the start is 0 for every objective: policy and reference are one.
+        assert_eq!(records[0]["eval_rewards/margins"].as_f64(), Some(0.0), "{name}");
+        assert!(start.is_none_or(|start| (start - at_start).abs() < 1e-12), "{name}: {at_start}");
+        assert_ne!(after["eval_loss"].as_f64(), Some(at_start), "{name}");
+        policies.insert(after["eval_logps/chosen"].to_string());
+    }
+    assert_eq!(policies.len(), 13, "each objective trains another policy");
+}
+
+#[test]
+fn an_option_of_another_objective_is_an_error_that_says_whose_it_is() {
+    let place = place();
+    let run = place.run("sweep experiment.yaml --set train.z0=micro_batch");
+    assert_eq!(run.code, Some(1), "{run}");
+    insta::assert_snapshot!(run.stderr, @"error: training settings: `z0` has no effect on `objective: apo_zero_unpaired`; it belongs to kto");
+}
