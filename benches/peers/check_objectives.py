@@ -5,8 +5,8 @@
     python check_objectives.py --trl            also calls the loss methods of the installed TRL (float32)
 
 GOLDEN is crates/objective/src/golden.json; `cargo test -p prospect-objective` compares the Rust functions with it. The
-formulas are those of TRL 1.16 (trainer/kto_trainer.py, trainer/dpo_trainer.py, experimental/{bco,cpo,orpo}) and, where TRL
-has none, of HALOs (cdpo, slic: train/trainers.py). Needs torch; `--trl` needs trl too.
+formulas are those of TRL (trainer/kto_trainer.py, trainer/dpo_trainer.py, experimental/{cpo,orpo}, and experimental/bco, which
+TRL 1.16 no longer holds) and, where TRL has none, of HALOs (cdpo, slic: train/trainers.py). Needs torch; `--trl` needs trl too.
 """
 
 import argparse
@@ -211,34 +211,26 @@ class Stand:
 
 def with_trl(golden: list[dict]) -> float:
     """Calls TRL's loss methods where they are methods; returns the largest relative difference of a loss."""
-    from trl.experimental.bco import bco_trainer
     from trl.experimental.cpo import CPOTrainer
     from trl.experimental.orpo import ORPOTrainer
 
     worst = 0.0
     for case in golden:
         name, options = case["objective"], case["options"]
-        if name not in ("bco", "simpo", "orpo"):
+        if name not in ("simpo", "orpo"):
             continue
-        policy, reference, weights = (torch.tensor(case[key]) for key in ("policy", "reference", "weights"))
-        if name == "bco":
-            split = case["desirable"]
-            running = bco_trainer.RunningMoments(accelerator=Stand(num_processes=1, use_distributed=False))
-            trainer = Stand(beta=options["beta"], running=running, match_underlying_distribution=False)
-            sides = [side for both in (policy, reference) for side in (both[:split], both[split:])]
-            losses = bco_trainer.BCOTrainer.bco_loss(trainer, *sides, None, None)[0]
+        policy, weights = (torch.tensor(case[key]) for key in ("policy", "weights"))
+        half = len(policy) // 2
+        mean = policy / torch.tensor(case["tokens"])
+        if name == "simpo":
+            trainer = Stand(
+                beta=options["beta"], simpo_gamma=options["simpo_gamma"], alpha=0.0, loss_type="simpo",
+                label_smoothing=0.0,
+            )  # fmt: skip
+            losses = CPOTrainer.cpo_loss(trainer, mean[:half], mean[half:])[0]
         else:
-            half = len(policy) // 2
-            mean = policy / torch.tensor(case["tokens"])
-            if name == "simpo":
-                trainer = Stand(
-                    beta=options["beta"], simpo_gamma=options["simpo_gamma"], alpha=0.0, loss_type="simpo",
-                    label_smoothing=0.0,
-                )  # fmt: skip
-                losses = CPOTrainer.cpo_loss(trainer, mean[:half], mean[half:])[0]
-            else:
-                trainer = Stand(beta=options["beta"])
-                losses = -mean[:half] - ORPOTrainer.odds_ratio_loss(trainer, mean[:half], mean[half:])[0]
+            trainer = Stand(beta=options["beta"])
+            losses = -mean[:half] - ORPOTrainer.odds_ratio_loss(trainer, mean[:half], mean[half:])[0]
         loss = (weights * losses).mean().item()
         worst = max(worst, abs(loss - case["loss"]) / abs(case["loss"]))
         print(f"{name} {options}: TRL {loss:.7f}, golden {case['loss']:.7f}")
