@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fs_err::File;
+use fs_err::{File, OpenOptions};
 use prospect_core::files::{write_json, write_whole};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -15,7 +15,7 @@ use crate::{PairOutcome, Record, RunsError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// Work has started and not ended; after an interruption the run starts again.
+    /// Work has started and not ended; after an interruption the run goes on from its last checkpoint.
     Running,
     /// All files are there.
     Finished,
@@ -54,6 +54,16 @@ impl RunDir {
         &self.path
     }
 
+    /// The run's id: the directory's name.
+    pub fn id(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// Where the state of an unfinished run lies.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
     /// Empties the directory and writes the resolved settings: the start of work.
     pub fn begin(&self, config: &impl Serialize) -> Result<(), RunsError> {
         if self.path.exists() {
@@ -61,6 +71,20 @@ impl RunDir {
         }
         fs_err::create_dir_all(&self.path)?;
         write_json(&self.path.join("config.json"), config)?;
+        self.set_status(&Status { state: State::Running, seconds: 0.0, tokens: 0, error: None })
+    }
+
+    /// Prepares the directory for going on after step `step`: records of later steps go.
+    pub fn go_on(&self, step: u64) -> Result<(), RunsError> {
+        let mut records = self.metrics()?;
+        records.retain(|record| record.step <= step);
+        write_whole(&self.path.join("metrics.jsonl"), |writer| {
+            for record in &records {
+                serde_json::to_writer(&mut *writer, record)?;
+                writer.write_all(b"\n")?;
+            }
+            Ok(())
+        })?;
         self.set_status(&Status { state: State::Running, seconds: 0.0, tokens: 0, error: None })
     }
 
@@ -84,9 +108,10 @@ impl RunDir {
         read_json(&self.path.join("config.json"))
     }
 
-    /// Opens `metrics.jsonl` for writing.
+    /// Opens `metrics.jsonl` for appending.
     pub fn metrics_writer(&self) -> Result<MetricsWriter, RunsError> {
-        Ok(MetricsWriter { writer: BufWriter::new(File::create(self.path.join("metrics.jsonl"))?) })
+        let file = OpenOptions::new().create(true).append(true).open(self.path.join("metrics.jsonl"))?;
+        Ok(MetricsWriter { writer: BufWriter::new(file) })
     }
 
     /// All records of `metrics.jsonl`; empty if there is none. A line cut short by a kill ends the reading.
@@ -175,7 +200,13 @@ mod tests {
         let mut text = fs_err::read_to_string(run.path().join("metrics.jsonl")).unwrap();
         text.push_str("{\"kind\":\"tr");
         fs_err::write(run.path().join("metrics.jsonl"), &text).unwrap();
-        assert_eq!(run.metrics().unwrap(), [record]);
+        assert_eq!(run.metrics().unwrap(), [record.clone()]);
+        let later = Record { kind: Kind::Train, step: 2, values: [("loss".to_owned(), 0.4)].into() };
+        run.go_on(1).unwrap();
+        run.metrics_writer().unwrap().append(&later).unwrap();
+        assert_eq!(run.metrics().unwrap(), [record.clone(), later]);
+        run.go_on(1).unwrap();
+        assert_eq!(run.metrics().unwrap(), [record.clone()]);
         fs_err::write(run.path().join("metrics.jsonl"), format!("x\n{text}")).unwrap();
         assert!(run.metrics().unwrap_err().to_string().contains("metrics.jsonl:1"));
     }

@@ -1,17 +1,19 @@
 //! Does what is missing of a plan.
 
-use std::{path::Path, time::Instant};
+use std::path::Path;
 
 use prospect_core::progress::{Progress, say};
 use prospect_data::{Manifest, prepare, prepared};
 use prospect_eval::HeldOut;
 use prospect_model::{Model, Recipe, TemplateSource, TokenizerSource, Train, WeightsSource, save_adapter};
 use prospect_runs::{RunDir, State, Status, SweepDir};
-use prospect_train::{Encoder, Examples, Job, ReferenceCache, Settings, Trained, TrainingSet, train};
+use prospect_train::{
+    Checkpoints, Encoder, Examples, Job, ReferenceCache, Settings, Trained, TrainingSet, train,
+};
 use serde_json::json;
 
 use crate::{
-    Plan, Run, SweepError,
+    CheckpointsFile, Plan, Run, SweepError,
     observe::RunObserver,
     plan::{Dataset, Sft, describe},
 };
@@ -60,13 +62,14 @@ pub fn execute(plan: &Plan, sweep: &SweepDir, commands: Vec<String>) -> Result<E
     for sft in stages {
         let model = plan.models[sft.model].load()?;
         let stage = Training {
+            plan,
             model: &model,
             recipe: &plan.models[sft.model],
             settings: &sft.settings,
             dataset: &plan.datasets[sft.dataset].path,
             seed: 0,
         };
-        let trained = stage.run(&sweep.run(&sft.id), None, None, &progress, "sft", &mut cache)?;
+        let trained = stage.run(&sweep.run(&sft.id), None, &progress, "sft", &mut cache)?;
         let folder = sweep.run(&sft.id).path().join("model");
         Model { decoder: trained.policy, ..model }.save(&folder)?;
         finish(&sweep.run(&sft.id))?;
@@ -134,10 +137,10 @@ fn one_run(
     let dataset = &plan.datasets[run.dataset].path;
     let encoder = Encoder::new(model, run.train.max_length, run.train.max_prompt_length);
     let held_out = HeldOut::read(dataset, plan.evaluate.pairs, &run.train.objective, &encoder)?;
-    let training = Training { model, recipe, settings: &run.train, dataset, seed: run.seed };
+    let training = Training { plan, model, recipe, settings: &run.train, dataset, seed: run.seed };
     let directory = sweep.run(&run.id);
     let label = format!("{}, seed {}", describe(&run.settings), run.seed);
-    let trained = training.run(&directory, Some(&held_out), plan.evaluate.every, progress, &label, cache)?;
+    let trained = training.run(&directory, Some(&held_out), progress, &label, cache)?;
     match recipe.train {
         Train::Lora(lora) => {
             save_adapter(&trained.policy, lora, &model.name, &directory.path().join("adapter"))?;
@@ -151,6 +154,7 @@ fn one_run(
 
 /// One training stage.
 struct Training<'a> {
+    plan: &'a Plan,
     model: &'a Model,
     recipe: &'a Recipe,
     settings: &'a Settings,
@@ -163,15 +167,13 @@ impl Training<'_> {
         &self,
         directory: &RunDir,
         held_out: Option<&HeldOut>,
-        every: Option<u64>,
         progress: &Progress,
         label: &str,
         cache: &mut ReferenceCache,
     ) -> Result<Trained, SweepError> {
-        let started = Instant::now();
         let encoder = Encoder::new(self.model, self.settings.max_length, self.settings.max_prompt_length);
         let examples = TrainingSet::read(self.dataset, &self.settings.objective, &encoder)?;
-        directory.begin(&json!({
+        let config = json!({
             "settings": self.settings,
             "model": self.recipe,
             "model_fingerprint": self.model.fingerprint,
@@ -182,11 +184,20 @@ impl Training<'_> {
             "class_weights": self.settings.objective.class_weights(examples.class_counts()),
             "encoding": encoder.counts(),
             "held_out_pairs": held_out.map(HeldOut::pairs),
-        }))?;
+        });
+        let CheckpointsFile { every, keep } = self.plan.checkpoints;
+        let checkpoints = Checkpoints::new(directory.checkpoints(), every, keep, directory.id());
+        match checkpoints.latest()? {
+            Some(step) => {
+                directory.go_on(step)?;
+                progress.advance(step, label);
+            }
+            None => directory.begin(&config)?,
+        }
         let mut observer = RunObserver {
             metrics: directory.metrics_writer()?,
             held_out,
-            every,
+            every: self.plan.evaluate.every,
             progress,
             label: label.to_owned(),
             outcomes: Vec::new(),
@@ -199,13 +210,13 @@ impl Training<'_> {
             examples: &examples,
             encoder: &encoder,
             seed: self.seed,
+            checkpoints: Some(&checkpoints),
         };
         let trained = train(&job, cache, &mut observer)?;
         directory.write_pairs(&observer.outcomes)?;
-        let seconds = started.elapsed().as_secs_f64();
         directory.set_status(&Status {
             state: State::Running,
-            seconds,
+            seconds: trained.seconds,
             tokens: trained.tokens,
             error: None,
         })?;
@@ -217,6 +228,9 @@ impl Training<'_> {
 fn finish(directory: &RunDir) -> Result<(), SweepError> {
     if let Some(status) = directory.status()? {
         directory.set_status(&Status { state: State::Finished, ..status })?;
+    }
+    if directory.checkpoints().exists() {
+        fs_err::remove_dir_all(directory.checkpoints())?;
     }
     Ok(())
 }

@@ -34,8 +34,27 @@ pub struct ExperimentFile {
     /// When and on what to evaluate.
     #[serde(default)]
     pub evaluate: EvaluateFile,
+    /// How often runs keep their state, to go on from after an interruption.
+    #[serde(default)]
+    pub checkpoints: CheckpointsFile,
     /// What to plot against what.
     pub report: ReportFile,
+}
+
+/// How often runs keep their state. Has no influence on results.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckpointsFile {
+    /// Optimizer steps between checkpoints (100).
+    pub every: u64,
+    /// Checkpoints of a run that stay on disk until it has finished (1).
+    pub keep: usize,
+}
+
+impl Default for CheckpointsFile {
+    fn default() -> Self {
+        Self { every: 100, keep: 1 }
+    }
 }
 
 /// When and on what to evaluate.

@@ -14,7 +14,7 @@ mod plan;
 mod summary;
 
 pub use execute::{Executed, execute};
-pub use experiment::{Experiment, ExperimentFile, ReportFile, Sources};
+pub use experiment::{CheckpointsFile, Experiment, ExperimentFile, ReportFile, Sources};
 pub use plan::{Plan, Run};
 pub use summary::summarise;
 

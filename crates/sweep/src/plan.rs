@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Experiment, SweepError,
-    experiment::{EvaluateFile, Sources},
+    experiment::{CheckpointsFile, EvaluateFile, Sources},
 };
 
 /// Raised whenever the same settings would give other results.
@@ -71,6 +71,8 @@ pub struct Plan {
     pub baseline: String,
     /// When and on what to evaluate.
     pub evaluate: EvaluateFile,
+    /// How often runs keep their state.
+    pub checkpoints: CheckpointsFile,
     /// Datasets.
     pub datasets: Vec<Dataset>,
     /// Models.
@@ -107,6 +109,7 @@ impl Plan {
             ],
             baseline: report.baseline.clone(),
             evaluate: raw.evaluate,
+            checkpoints: raw.checkpoints,
             datasets: Vec::new(),
             models: Vec::new(),
             sft: Vec::new(),

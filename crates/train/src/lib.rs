@@ -8,6 +8,7 @@
 //! stage and are cached by content in a [`ReferenceCache`].
 
 mod batches;
+mod checkpoint;
 mod encode;
 mod examples;
 mod objective;
@@ -18,6 +19,7 @@ mod settings;
 mod trainer;
 
 pub use batches::{MicroBatch, Role, pack_pairs, partners};
+pub use checkpoint::Checkpoints;
 pub use encode::{Encoded, Encoder, EncodingCounts};
 pub use examples::{PairExample, SupervisedExample, TrainingSet, UnpairedExample};
 pub use objective::ObjectiveState;

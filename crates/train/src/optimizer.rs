@@ -1,10 +1,12 @@
 //! AdamW (arXiv 1711.05101) and the global norm of gradients.
 
-use std::sync::Mutex;
+use std::{collections::HashMap, sync::Mutex};
 
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Storage, Tensor, bail};
 use prospect_model::{Gradients, Parameter, Parameters};
 use rayon::prelude::*;
+
+use crate::checkpoint::stored;
 
 /// AdamW's constants for one step.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +74,49 @@ impl Optimizer {
                 }
             }
         }
+        Ok(())
+    }
+}
+
+impl Optimizer {
+    /// The moments by name.
+    pub(crate) fn state(&self, parameters: &Parameters) -> Result<Vec<(String, Tensor)>> {
+        let mut state = Vec::with_capacity(2 * self.moments.len());
+        for ((name, parameter), moments) in parameters.iter().zip(&self.moments) {
+            let (first, second) = match moments {
+                Moments::Fused(first, second) => {
+                    let shape = parameter.value().shape();
+                    let tensor = |moment: &[f32]| Tensor::from_slice(moment, shape, &Device::Cpu);
+                    (tensor(first)?, tensor(second)?)
+                }
+                Moments::Composed(first, second) => (first.clone(), second.clone()),
+            };
+            state.extend([(format!("first.{name}"), first), (format!("second.{name}"), second)]);
+        }
+        Ok(state)
+    }
+
+    /// Takes moments of [`state`](Self::state) back, as they were after `steps` steps.
+    pub(crate) fn restore(
+        &mut self,
+        parameters: &Parameters,
+        state: &HashMap<String, Tensor>,
+        steps: u64,
+    ) -> Result<()> {
+        for ((name, parameter), moments) in parameters.iter().zip(&mut self.moments) {
+            let [first, second] = ["first", "second"].map(|kind| stored(state, &format!("{kind}.{name}")));
+            let (first, second) = (first?, second?);
+            *moments = match moments {
+                Moments::Fused(..) => {
+                    Moments::Fused(first.flatten_all()?.to_vec1()?, second.flatten_all()?.to_vec1()?)
+                }
+                Moments::Composed(..) => {
+                    let device = parameter.value().device();
+                    Moments::Composed(first.to_device(device)?, second.to_device(device)?)
+                }
+            };
+        }
+        self.steps = i32::try_from(steps).map_err(candle_core::Error::wrap)?;
         Ok(())
     }
 }

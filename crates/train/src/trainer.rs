@@ -1,5 +1,7 @@
 //! The training loop.
 
+use std::time::Instant;
+
 use prospect_model::{Activations, Adapter, Decoder, Gradients, Model, PackedBatch, Train};
 use prospect_objective::{LogProb, Metrics};
 use prospect_runs::{Kind, Record};
@@ -7,6 +9,7 @@ use prospect_runs::{Kind, Record};
 use crate::{
     Encoder, ObjectiveState, Of, Reference, ReferenceCache, Settings, TrainError, TrainingSet,
     batches::{MicroBatch, Role, epoch_order, micro_batches},
+    checkpoint::{Checkpoints, Reached},
     objective::Loss,
     optimizer::{AdamW, Optimizer, global_norm},
     scores::{Scores, log_probs},
@@ -28,6 +31,8 @@ pub struct Job<'a> {
     pub encoder: &'a Encoder<'a>,
     /// Seed of the adapter and of the data order.
     pub seed: u64,
+    /// Where the run keeps its state; None for a run too short to be worth it.
+    pub checkpoints: Option<&'a Checkpoints>,
 }
 
 /// Watches a run.
@@ -122,6 +127,8 @@ pub struct Trained {
     pub steps: u64,
     /// Tokens that passed through the model in training steps, prompts counted once.
     pub tokens: u64,
+    /// Seconds of work, those before an interruption included.
+    pub seconds: f64,
 }
 
 /// Trains a policy.
@@ -130,6 +137,7 @@ pub fn train(
     cache: &mut ReferenceCache,
     observer: &mut dyn Observer,
 ) -> Result<Trained, TrainError> {
+    let started = Instant::now();
     let Job { start, settings, examples, .. } = job;
     let decoder = match job.train {
         Train::Lora(lora) => start.decoder.with_lora(lora, job.seed)?,
@@ -156,10 +164,18 @@ pub fn train(
     let per_batch = (settings.batch_size / examples.completions_per_example()).max(1);
     let per_epoch = examples.len().div_ceil(per_batch);
     let total = settings.steps(examples.len() * examples.completions_per_example());
-    let mut tokens = 0;
-    observer.after(0, total, &policy, cache)?;
+    let restored = match job.checkpoints {
+        Some(checkpoints) => checkpoints.restore(decoder.parameters(), &mut optimizer)?,
+        None => None,
+    };
+    if restored.is_none() {
+        observer.after(0, total, &policy, cache)?;
+    }
+    let Reached { step: first, mut tokens, seconds: earlier, objective } = restored.unwrap_or_default();
+    policy.state = objective;
+    let seconds = || earlier + started.elapsed().as_secs_f64();
     let (mut epoch, mut order) = (0, epoch_order(job.seed, 0, examples.len()));
-    for step in 0..total {
+    for step in first..total {
         let this_epoch = step / per_epoch as u64;
         if this_epoch != epoch {
             (epoch, order) = (this_epoch, epoch_order(job.seed, this_epoch, examples.len()));
@@ -174,8 +190,13 @@ pub fn train(
         record.values.insert("epoch".to_owned(), (step + 1) as f64 / per_epoch as f64);
         observer.record(record)?;
         observer.after(step + 1, total, &policy, cache)?;
+        if let Some(checkpoints) = job.checkpoints.filter(|all| step + 1 < total && all.due(step + 1)) {
+            let reached = Reached { step: step + 1, tokens, seconds: seconds(), objective: policy.state };
+            checkpoints.save(reached, decoder.parameters(), &optimizer)?;
+        }
     }
-    Ok(Trained { policy: decoder, steps: total, tokens })
+    let seconds = seconds();
+    Ok(Trained { policy: decoder, steps: total, tokens, seconds })
 }
 
 /// Forward over the whole global batch, the objective once, then backward and the optimizer.

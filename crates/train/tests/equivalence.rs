@@ -11,19 +11,24 @@ use prospect_data::PipelineFile;
 use prospect_model::{Activations, Lora, Model, ModelFile, Train};
 use prospect_runs::Record;
 use prospect_train::{
-    Encoder, Job, Length, Observer, Policy, ReferenceCache, Settings, TrainError, TrainFile, TrainingSet,
-    train,
+    Checkpoints, Encoder, Job, Length, Observer, Policy, ReferenceCache, Settings, TrainError, TrainFile,
+    Trained, TrainingSet, train,
 };
 
-struct Records(Vec<Record>);
+/// Collects the metrics of a run, and stops it after step `killed`.
+#[derive(Default)]
+struct Records {
+    records: Vec<Record>,
+    killed: Option<u64>,
+}
 
 impl Observer for Records {
-    fn after(&mut self, _: u64, _: u64, _: &Policy<'_>, _: &mut ReferenceCache) -> Result<(), TrainError> {
-        Ok(())
+    fn after(&mut self, step: u64, _: u64, _: &Policy<'_>, _: &mut ReferenceCache) -> Result<(), TrainError> {
+        if self.killed == Some(step) { Err(TrainError::Examples("killed".to_owned())) } else { Ok(()) }
     }
 
     fn record(&mut self, record: Record) -> Result<(), TrainError> {
-        self.0.push(record);
+        self.records.push(record);
         Ok(())
     }
 }
@@ -59,6 +64,20 @@ fn trajectory(
     activations: Activations,
     cache: &str,
 ) -> Vec<Record> {
+    let mut records = Records::default();
+    run(folder, settings, kind, activations, cache, None, &mut records).unwrap();
+    records.records
+}
+
+fn run(
+    folder: &Path,
+    settings: &Settings,
+    kind: Train,
+    activations: Activations,
+    cache: &str,
+    checkpoints: Option<&Checkpoints>,
+    records: &mut Records,
+) -> Result<Trained, TrainError> {
     let model = model();
     let encoder = Encoder::new(&model, settings.max_length, settings.max_prompt_length);
     let examples = TrainingSet::read(&folder.join("data"), &settings.objective, &encoder).unwrap();
@@ -70,12 +89,12 @@ fn trajectory(
         examples: &examples,
         encoder: &encoder,
         seed: 1,
+        checkpoints,
     };
     let mut cache = ReferenceCache::open(&folder.join(cache)).unwrap();
-    let mut records = Records(Vec::new());
-    train(&job, &mut cache, &mut records).unwrap();
+    let trained = train(&job, &mut cache, records);
     cache.save().unwrap();
-    records.0
+    trained
 }
 
 fn assert_close(what: &str, a: &[Record], b: &[Record]) {
@@ -220,4 +239,43 @@ fn recomputing_activations_and_a_warm_cache_change_nothing() {
     let cold = run(Activations::Keep, "one");
     assert_eq!(cold, run(Activations::Keep, "one"));
     assert_close("recompute", &cold, &run(Activations::Recompute, "two"));
+}
+
+#[test]
+fn a_killed_run_goes_on_as_if_it_had_never_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    dataset(&folder.path().join("data"));
+    let weights = |trained: &Trained| -> Vec<Vec<f32>> {
+        let flat = |parameter: &prospect_model::Parameter| parameter.value().flatten_all()?.to_vec1();
+        trained.policy.parameters().iter().map(|(_, parameter)| flat(parameter).unwrap()).collect()
+    };
+    for (objective, kind) in [("kto", LORA), ("bco", LORA), ("dpo", Train::Full)] {
+        let settings = settings(objective, 16, 16);
+        let go = |checkpoints: Option<&Checkpoints>, killed| {
+            let mut records = Records { killed, ..Records::default() };
+            let trained =
+                run(folder.path(), &settings, kind, Activations::Keep, objective, checkpoints, &mut records);
+            (trained, records.records)
+        };
+        let (whole, all) = go(None, None);
+        for killed in [1, 6, 7, 19] {
+            let place = folder.path().join(format!("{objective}-{killed}"));
+            let checkpoints = Checkpoints::new(place.clone(), 3, 2, "this run".to_owned());
+            assert!(go(Some(&checkpoints), Some(killed)).0.is_err());
+            // The checkpoint of the step at which the kill came was not written any more.
+            let step = (killed - 1) / 3 * 3;
+            assert_eq!(checkpoints.latest().unwrap(), (step > 0).then_some(step));
+            assert!(std::fs::read_dir(&place).map_or(0, Iterator::count) <= 2);
+            // The newest file is damaged: the one before it serves.
+            let damaged = place.join("step-00000099.safetensors");
+            if step > 0 {
+                std::fs::write(&damaged, b"half a file").unwrap();
+            }
+            let other = Checkpoints::new(place.clone(), 3, 2, "another run".to_owned());
+            assert_eq!(other.latest().unwrap(), None);
+            let (resumed, rest) = go(Some(&checkpoints), None);
+            assert_eq!(rest, all[step as usize..], "{objective} killed after {killed}");
+            assert_eq!(weights(&resumed.unwrap()), weights(whole.as_ref().unwrap()));
+        }
+    }
 }
