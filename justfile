@@ -53,14 +53,8 @@ ci:
 check-cuda *ARGS:
     scripts/check-cuda.sh {{ ARGS }}
 
-# Time data preparation, and that of datasets with TRL and of polars where PYTHON has them: HH_FILE [PYTHON]; see benches/data.sh.
+# Time NAME beside its peers: `bench data HH_FILE [PYTHON]`, `bench train HH_FILE WEIGHTS [PYTHON]`; see benches/NAME.sh.
 [group('checks')]
-bench-data *ARGS:
+bench NAME *ARGS:
     cargo build --release
-    benches/data.sh {{ ARGS }}
-
-# Time training steps, and TRL's where PYTHON has it: HH_FILE WEIGHTS [PYTHON]; see benches/train.sh.
-[group('checks')]
-bench-train *ARGS:
-    cargo build --release
-    benches/train.sh {{ ARGS }}
+    benches/{{ NAME }}.sh {{ ARGS }}
