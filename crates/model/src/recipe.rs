@@ -225,3 +225,17 @@ impl ModelFile {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_of_memory_have_units() {
+        let parse = |text: &str| Bytes::try_from(text.to_owned()).map(|bytes| bytes.0);
+        assert_eq!((parse("8GiB"), parse("1.5 MiB")), (Ok(8 << 30), Ok(3 << 19)));
+        for wrong in ["8", "8GB", "-1GiB", "GiB", "infGiB"] {
+            assert!(parse(wrong).is_err_and(|error| error.contains("8GiB")), "{wrong}");
+        }
+    }
+}

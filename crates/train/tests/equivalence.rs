@@ -238,7 +238,10 @@ fn recomputing_activations_and_a_warm_cache_change_nothing() {
         |activations, cache| trajectory(folder.path(), &settings("kto", 16, 8), LORA, activations, cache);
     let cold = run(Activations::Keep, "one");
     assert_eq!(cold, run(Activations::Keep, "one"));
-    assert_close("recompute", &cold, &run(Activations::Recompute, "two"));
+    // Within 70 MiB the logits' chunks leave room for some blocks only; within 1 byte for none.
+    for activations in [Activations::Recompute, Activations::Within(70 << 20), Activations::Within(1)] {
+        assert_close("recompute", &cold, &run(activations, "two"));
+    }
 }
 
 #[test]

@@ -266,7 +266,7 @@ fn a_whole_model_gradient_is_a_derivative() {
 
 #[test]
 fn gradients_of_tokens_add_up_to_those_of_sequences() {
-    let decoder = adapted(true, DType::F64);
+    let decoder = with_adapter(&llama(DType::F64));
     let batch = batch();
     let of_tokens: Vec<f64> = batch.scored_sequences().map(|sequence| SEED[sequence]).collect();
     let mut by_token = Gradients::none(decoder.parameters());
