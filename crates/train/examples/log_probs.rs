@@ -9,7 +9,7 @@ use std::{
 
 use prospect_core::config::Document;
 use prospect_model::{Adapter, ModelFile, Packer, load_adapter};
-use prospect_train::{Encoder, PairExample};
+use prospect_train::{Encoder, Objective, PairExample};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -21,7 +21,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let policy = load_adapter(&model.decoder, Path::new(adapter))?;
     let encoder = Encoder::new(&model, 256, 192);
     let mut out = std::io::stdout().lock();
-    for pair in PairExample::held_out(Path::new(dataset), &encoder)?.iter().take(pairs.parse()?) {
+    for pair in
+        PairExample::held_out(Path::new(dataset), &Objective::Sft, &encoder)?.iter().take(pairs.parse()?)
+    {
         for encoded in [&pair.chosen, &pair.rejected] {
             let mut packer = Packer::default();
             let prompt = packer.prompt(&encoded.prompt);
