@@ -38,10 +38,11 @@ const OBJECTIVES: [(&str, &str, Option<f64>, &str); 13] = [
 
 fn place() -> Place {
     let place = Place::new();
-    let methods: String = OBJECTIVES
+    let methods: Vec<_> = OBJECTIVES
         .iter()
-        .map(|(name, options, ..)| format!("    {name}: {{ train.objective: {name}, {options} }}\n"))
+        .map(|(name, options, ..)| format!("    {name}: {{ train.objective: {name}, {options} }}"))
         .collect();
+    let methods = methods.join("\n");
     place.write(
         "experiment.yaml",
         format!(

@@ -200,13 +200,13 @@ mod tests {
         let mut text = fs_err::read_to_string(run.path().join("metrics.jsonl")).unwrap();
         text.push_str("{\"kind\":\"tr");
         fs_err::write(run.path().join("metrics.jsonl"), &text).unwrap();
-        assert_eq!(run.metrics().unwrap(), [record.clone()]);
+        assert_eq!(run.metrics().unwrap(), std::slice::from_ref(&record));
         let later = Record { kind: Kind::Train, step: 2, values: [("loss".to_owned(), 0.4)].into() };
         run.go_on(1).unwrap();
         run.metrics_writer().unwrap().append(&later).unwrap();
         assert_eq!(run.metrics().unwrap(), [record.clone(), later]);
         run.go_on(1).unwrap();
-        assert_eq!(run.metrics().unwrap(), [record.clone()]);
+        assert_eq!(run.metrics().unwrap(), std::slice::from_ref(&record));
         fs_err::write(run.path().join("metrics.jsonl"), format!("x\n{text}")).unwrap();
         assert!(run.metrics().unwrap_err().to_string().contains("metrics.jsonl:1"));
     }

@@ -268,11 +268,11 @@ fn a_killed_run_goes_on_as_if_it_had_never_stopped() {
             // The checkpoint of the step at which the kill came was not written any more.
             let step = (killed - 1) / 3 * 3;
             assert_eq!(checkpoints.latest().unwrap(), (step > 0).then_some(step));
-            assert!(std::fs::read_dir(&place).map_or(0, Iterator::count) <= 2);
+            assert!(fs_err::read_dir(&place).map_or(0, Iterator::count) <= 2);
             // The newest file is damaged: the one before it serves.
             let damaged = place.join("step-00000099.safetensors");
             if step > 0 {
-                std::fs::write(&damaged, b"half a file").unwrap();
+                fs_err::write(&damaged, b"half a file").unwrap();
             }
             let other = Checkpoints::new(place.clone(), 3, 2, "another run".to_owned());
             assert_eq!(other.latest().unwrap(), None);
