@@ -12,6 +12,11 @@ default:
 prepare-data NAME="hh" *ARGS:
     {{ prospect }} prepare pipelines/{{ NAME }}.yaml {{ ARGS }}
 
+# Show what the dataset data/NAME holds (`--html FILE` for a page with figures).
+[group('experiments')]
+inspect NAME="hh" *ARGS:
+    {{ prospect }} inspect data/{{ NAME }} {{ ARGS }}
+
 # Run the experiment of experiments/NAME.yaml; a second call continues where it stopped.
 [group('experiments')]
 sweep NAME *ARGS:
@@ -37,6 +42,11 @@ test *ARGS:
 lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings
+
+# Check every recipe, model recipe and experiment that ships.
+[group('checks')]
+validate:
+    {{ prospect }} validate pipelines/*.yaml models/*.yaml experiments/*.yaml
 
 # Check licences, banned crates and sources (needs cargo-deny).
 [group('checks')]

@@ -6,8 +6,10 @@
 #[path = "../crates/hub/src/fake_hub.rs"]
 #[allow(dead_code, reason = "the tests of its own crate use the rest")]
 mod fake_hub;
+mod inspect;
 mod objectives;
 mod prepare;
 mod sources;
 mod support;
 mod sweep;
+mod validate;

@@ -118,5 +118,5 @@ fn an_option_of_another_objective_is_an_error_that_says_whose_it_is() {
     let place = place();
     let run = place.run("sweep experiment.yaml --set train.z0=micro_batch");
     assert_eq!(run.code, Some(1), "{run}");
-    insta::assert_snapshot!(run.stderr, @"error: training settings: `z0` has no effect on `objective: apo_zero_unpaired`; it belongs to kto");
+    insta::assert_snapshot!(run.stderr, @"error: experiment.yaml: training settings: `z0` has no effect on `objective: apo_zero_unpaired`; it belongs to kto");
 }

@@ -11,12 +11,18 @@ use prospect_core::progress::say;
 mod cli_docs;
 mod demo;
 mod export;
+mod facts;
+mod inspect;
+mod kind;
 mod locate;
 mod output;
 mod overrides;
 mod prepare;
+mod preview;
 mod report;
+mod schemas;
 mod sweep;
+mod validate;
 
 // Training allocates and frees the same large buffers step after step; this allocator retains them.
 #[global_allocator]
@@ -34,6 +40,12 @@ struct Cli {
 enum Command {
     /// Turn raw human feedback into a dataset (binary and paired parquet)
     Prepare(prepare::Args),
+    /// Show what a dataset holds: counts, lengths, noise, rejected rows, examples
+    Inspect(inspect::Args),
+    /// Show examples as training sees them: template, scored tokens, cuts, KL partners
+    Preview(preview::Args),
+    /// Check data recipes, model recipes and experiments without running anything
+    Validate(validate::Args),
     /// Train every run of an experiment that is missing, and report
     Sweep(sweep::Args),
     /// Render a sweep's report from what is finished
@@ -45,16 +57,23 @@ enum Command {
     /// Print this documentation as Markdown
     #[command(hide = true)]
     CliDocs,
+    /// Write the JSON Schemas of all YAML files
+    #[command(hide = true)]
+    Schemas(schemas::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Prepare(args) => prepare::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Preview(args) => preview::run(&args),
+        Command::Validate(args) => validate::run(&args),
         Command::Sweep(args) => sweep::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Export(args) => export::run(&args),
         Command::CliDocs => cli_docs::run(),
+        Command::Schemas(args) => schemas::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -12,11 +12,13 @@ pub enum ConfigError {
     #[error("cannot read the configuration")]
     Read(#[from] std::io::Error),
     /// The text is not YAML.
-    #[error("{file}: not valid YAML: {message}")]
+    #[error("{}: not valid YAML: {message}", place(.file, *.line, ""))]
     Syntax {
         /// The file the text came from.
         file: String,
-        /// What the parser says, with line and column.
+        /// The line, where the parser knows it.
+        line: Option<usize>,
+        /// What the parser says.
         message: String,
     },
     /// A key is unknown, missing or has a value of the wrong kind.
@@ -48,12 +50,16 @@ fn place(file: &str, line: Option<usize>, key: &str) -> String {
     if key.is_empty() || key == "." { format!("{file}{line}") } else { format!("{file}{line}: `{key}`") }
 }
 
-/// A YAML document and where it came from.
+/// A YAML document, or a part of one, and where it came from.
 #[derive(Debug, Clone)]
 pub struct Document {
     name: String,
     text: String,
     value: Value,
+    /// Dotted path of `value` in `text`; empty for a whole document.
+    root: String,
+    /// Keys whose value is not the text's.
+    replaced: Vec<String>,
 }
 
 impl Document {
@@ -64,9 +70,29 @@ impl Document {
 
     /// Parses `text`; `name` stands for the file in error messages.
     pub fn from_text(name: &str, text: &str) -> Result<Self, ConfigError> {
-        let value = serde_yaml::from_str(text)
-            .map_err(|error| ConfigError::Syntax { file: name.to_owned(), message: error.to_string() })?;
-        Ok(Self { name: name.to_owned(), text: text.to_owned(), value })
+        let value = serde_yaml::from_str(text).map_err(|error| {
+            let line = error.location().map(|location| location.line());
+            ConfigError::Syntax { file: name.to_owned(), line, message: error.to_string() }
+        })?;
+        let (name, text) = (name.to_owned(), text.to_owned());
+        Ok(Self { name, text, value, root: String::new(), replaced: Vec::new() })
+    }
+
+    /// The value of a top-level key as a document of its own, whose errors name lines of the whole; empty if there is
+    /// no such key.
+    #[must_use]
+    pub fn part(&self, key: &str) -> Self {
+        Self { value: self.value.get(key).cloned().unwrap_or_default(), root: self.full(key), ..self.clone() }
+    }
+
+    /// The path of the file.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The top-level keys.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.value.as_mapping().into_iter().flat_map(Mapping::keys).filter_map(Value::as_str)
     }
 
     /// The folder of the file: relative paths inside a document start here.
@@ -101,7 +127,41 @@ impl Document {
             node = mapping.entry(Value::String(part.to_owned())).or_insert(Value::Null);
         }
         *node = value;
+        self.replaced.push(self.full(key));
         Ok(())
+    }
+
+    fn full(&self, key: &str) -> String {
+        if self.root.is_empty() { key.to_owned() } else { format!("{}.{key}", self.root) }
+    }
+
+    /// The line (from 1) that holds a dotted key, if the text and not an override does: as nested mappings, or, as
+    /// in an experiment's settings, as one key with dots.
+    pub fn line(&self, key: &str) -> Option<usize> {
+        let key = self.full(key);
+        if self.is_replaced(&key) {
+            None
+        } else {
+            line_of_word(&self.text, &key).or_else(|| line_of(&self.text, &key))
+        }
+    }
+
+    /// Whether the value at a full key is an override's, not the text's.
+    fn is_replaced(&self, key: &str) -> bool {
+        self.replaced.iter().any(|other| key == other || key.starts_with(&format!("{other}.")))
+    }
+
+    /// A message about a value, behind file and line of the first key that it names in backticks.
+    pub fn blame(&self, message: &str) -> String {
+        place(&self.name, self.line_of_named(message), "") + ": " + message
+    }
+
+    /// The line of the first key of this document that a message names in backticks; none if its value is an override's.
+    pub fn line_of_named(&self, message: &str) -> Option<usize> {
+        let words = quoted(message);
+        let keys = words.iter().map(|word| word.split(':').next().unwrap_or(word));
+        let mut lines = keys.map(|key| (self.line(key), self.is_replaced(&self.full(key))));
+        lines.find(|(line, replaced)| line.is_some() || *replaced)?.0
     }
 
     /// Reads the document as a `T`.
@@ -116,13 +176,13 @@ impl Document {
             {
                 key = if key == "." { field.clone() } else { format!("{key}.{field}") };
             }
-            ConfigError::Field {
-                file: self.name.clone(),
-                line: line_of(&self.text, &key),
-                suggestion: nearest(&message),
-                key,
-                message,
-            }
+            // A missing key has no line of its own: the mapping that lacks it has.
+            let (line, key) = if key == "." {
+                (line_of(&self.text, &self.root), self.root.clone())
+            } else {
+                (self.line(&key), self.full(&key))
+            };
+            ConfigError::Field { file: self.name.clone(), line, suggestion: nearest(&message), key, message }
         })
     }
 }
@@ -150,7 +210,7 @@ fn nearest(message: &str) -> Option<String> {
 /// The line (from 1) on which block-style YAML holds the key at a dotted path.
 fn line_of(text: &str, path: &str) -> Option<usize> {
     let parts: Vec<&str> = path.split('.').map(|part| part.split('[').next().unwrap_or(part)).collect();
-    let (mut depth, mut found, mut parent_indent) = (0, None, None);
+    let (mut depth, mut parent, mut parent_indent) = (0, None, None);
     for (number, line) in text.lines().enumerate() {
         let content = line.trim_start().trim_start_matches("- ").trim_start();
         if content.is_empty() || content.starts_with('#') {
@@ -161,17 +221,33 @@ fn line_of(text: &str, path: &str) -> Option<usize> {
             break;
         }
         let part = parts.get(depth)?;
-        // A flow mapping `{a: 1}` holds its keys on the line of the parent.
         if content.strip_prefix(part).is_some_and(|rest| rest.trim_start().starts_with(':')) {
-            found = Some(number + 1);
+            // A flow mapping `{a: 1}` holds its keys on the line of the parent.
+            parent = content.contains('{').then_some(number + 1);
             parent_indent = Some(indent);
             depth += 1;
             if depth == parts.len() {
-                return found;
+                return Some(number + 1);
             }
         }
     }
-    found
+    parent
+}
+
+/// The first line outside comments that holds a key with dots in it and a colon, in block or flow style.
+fn line_of_word(text: &str, key: &str) -> Option<usize> {
+    if !key.contains('.') {
+        return None;
+    }
+    let holds = |line: &str| {
+        let code = line.split(" #").next().unwrap_or(line);
+        !code.trim_start().starts_with('#')
+            && code.match_indices(key).any(|(at, _)| {
+                code[..at].chars().next_back().is_none_or(|before| " {,-\t".contains(before))
+                    && code[at + key.len()..].trim_start().starts_with(':')
+            })
+    };
+    text.lines().position(holds).map(|index| index + 1)
 }
 
 #[cfg(test)]
@@ -214,6 +290,40 @@ mod tests {
         let document = Document::from_text("a.yaml", "seed: x\ninner: {keep: 1}\n").unwrap();
         let error = document.read::<Outer>().unwrap_err().to_string();
         assert!(error.starts_with("a.yaml:1: `seed`: invalid type"), "{error}");
+    }
+
+    #[test]
+    fn a_part_names_lines_of_the_whole() {
+        let document = Document::from_text("a.yaml", "x: 0\ntrain:\n  seed: 1\n  inner: {kep: 1}\n").unwrap();
+        let mut part = document.part("train");
+        let error = part.read::<Outer>().unwrap_err().to_string();
+        assert!(error.starts_with("a.yaml:4: `train.inner.kep`: unknown field `kep`"), "{error}");
+        part.set_text("inner={keep: x}").unwrap();
+        let error = part.read::<Outer>().unwrap_err().to_string();
+        assert!(error.starts_with("a.yaml: `train.inner.keep`: invalid type"), "{error}");
+        let error = document.part("none").read::<Outer>().unwrap_err().to_string();
+        assert!(error.starts_with("a.yaml: `none`: missing field `seed`"), "{error}");
+    }
+
+    #[test]
+    fn a_message_is_blamed_on_the_line_of_the_key_it_names() {
+        let text = "# seed: 9\nseed: 1\ninner: {keep: 2}\nlinked:\n  kto: { train.inner.keep: 3 }\n";
+        let document = Document::from_text("a.yaml", text).unwrap();
+        for (message, line) in [
+            ("`seed: 1` is odd", Some(2)),
+            ("with `x`, `inner.keep` is wrong", Some(3)),
+            ("`train.inner.keep` is wrong", Some(5)),
+            ("all is wrong", None),
+        ] {
+            assert_eq!(document.line_of_named(message), line, "{message}");
+        }
+        assert_eq!(document.blame("`seed` is odd"), "a.yaml:2: `seed` is odd");
+        assert_eq!(document.blame("odd"), "a.yaml: odd");
+
+        // An override has no line, and another key's would mislead.
+        let mut document = document;
+        document.set_text("seed=3").unwrap();
+        assert_eq!(document.line_of_named("`seed` does not go with `inner.keep`"), None);
     }
 
     #[test]

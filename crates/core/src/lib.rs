@@ -4,6 +4,7 @@
 //! * [`draw`]: randomness as a keyed hash of a row, so that results depend on neither order nor threads.
 //! * [`files`]: files and directories that appear whole or not at all, and fingerprints of values.
 //! * [`progress`]: a bar with rate and time left on a terminal, plain lines elsewhere.
+//! * [`visible`]: text of unknown origin, made safe to show.
 //!
 //! ```
 //! use prospect_core::{config::Document, draw::Draw};
@@ -24,3 +25,4 @@ pub mod config;
 pub mod draw;
 pub mod files;
 pub mod progress;
+pub mod visible;

@@ -168,6 +168,9 @@ pub enum DataError {
         /// What the parquet library says.
         source: parquet::errors::ParquetError,
     },
+    /// A text cannot be turned into tokens.
+    #[error("cannot count tokens: {0}")]
+    Tokens(Box<dyn std::error::Error + Send + Sync>),
     /// The file system refused.
     #[error(transparent)]
     Io(#[from] std::io::Error),

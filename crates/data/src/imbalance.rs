@@ -7,6 +7,7 @@
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use prospect_core::draw::{Draw, exact_count};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
 };
 
 /// How many training rows of each class to keep.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Imbalance {
     /// Share of the desirable rows.
@@ -45,7 +46,7 @@ impl Default for Imbalance {
 }
 
 /// What a number of rows is of.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Per {
     /// All sources together.
@@ -63,8 +64,9 @@ impl Per {
 }
 
 /// Desirable to undesirable, both above 0; written `1:10`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(into = "String", try_from = "String")]
+#[schemars(extend("pattern" = "^[^:]+:[^:]+$"))]
 pub struct Ratio {
     desirable: f64,
     undesirable: f64,

@@ -55,11 +55,12 @@ mod row;
 mod selection;
 mod sources;
 mod split;
+mod summary;
 mod survey;
 mod writing;
 
 pub use balance::AutoWeights;
-pub use contradictions::{ContradictionCounts, Contradictions};
+pub use contradictions::{ContradictionCounts, Contradictions, PolicyEffect};
 pub use duplicates::{DuplicateCounts, Duplicates, Near};
 pub use error::DataError;
 pub use imbalance::{ClassCounts, Imbalance, ImbalanceCounts, Per, Ratio};
@@ -77,4 +78,8 @@ pub use selection::{Selection, SelectionCounts};
 pub use sources::{
     Binarise, Columns, Field, Kind, Oasst, Only, Over, Ranks, ResolvedSource, Shp, SourceFile, SourceFiles,
     Sources, Synthetic,
+};
+pub use summary::{
+    CountTokens, Counts, Example, Group, Histogram, Lengths, RejectedExample, Rejections, SplitSummary,
+    Summary, TextLengths, summarise,
 };

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use prospect_core::draw::Draw;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
 };
 
 /// How sources are mixed, by what the `source` column says.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Mix {
     /// w_s; 1 for a source that is not named, 0 leaves a source out.

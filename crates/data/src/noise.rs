@@ -10,6 +10,7 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use prospect_core::draw::Draw;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -37,7 +38,7 @@ pub use shuffle::Shuffle;
 pub use truncate::Truncate;
 
 /// The noise of a recipe; every share is of training rows after imbalance.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Noise {
     /// Share of the desirable rows that become undesirable.

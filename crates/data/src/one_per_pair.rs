@@ -3,12 +3,13 @@
 //! The KTO paper's one-y-per-x setting (HALOs takes only the first pair of a prompt, and alternates over prompts).
 
 use prospect_core::draw::Draw;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Split, feedback::Feedback};
 
 /// Which side of a training pair stays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnePerPair {
     /// The chosen one of the first pair, the rejected one of the second, and so on: as many of each, give or take one.

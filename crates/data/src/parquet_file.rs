@@ -10,7 +10,7 @@ use arrow::{
     datatypes::{Field, Schema},
     error::ArrowError,
 };
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::{ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder};
 
 use crate::{DataError, Split};
 
@@ -53,6 +53,19 @@ pub(crate) fn batch<R: Record>(rows: &[R::Out<'_>]) -> Result<RecordBatch, Arrow
 
 /// Reads the rows of a split.
 pub(crate) fn read<R: Record>(dataset: &Path, split: Split) -> Result<Vec<R>, DataError> {
+    let mut rows = Vec::new();
+    for batch in batches::<R>(dataset, split, &[])? {
+        rows.extend(batch?.rows::<R>()?);
+    }
+    Ok(rows)
+}
+
+/// Reads the rows of a split, batch by batch: the columns in `only`, or all of them if it is empty.
+pub(crate) fn batches<R: Record>(
+    dataset: &Path,
+    split: Split,
+    only: &[&str],
+) -> Result<impl Iterator<Item = Result<Batch, DataError>>, DataError> {
     let file = path::<R>(dataset, split);
     if !file.exists() {
         return Err(DataError::Missing { file, dataset: dataset.to_owned() });
@@ -69,12 +82,33 @@ pub(crate) fn read<R: Record>(dataset: &Path, split: Split) -> Result<Vec<R>, Da
             Ok(_) => {}
         }
     }
-    let mut rows = Vec::new();
-    for batch in builder.build().map_err(DataError::parquet(&file))? {
-        let batch = batch.map_err(DataError::arrow(&file))?;
-        rows.extend(R::from_columns(&Columns { file: &file, batch: &batch })?);
+    let mask = match only {
+        [] => ProjectionMask::all(),
+        names => ProjectionMask::columns(builder.parquet_schema(), names.iter().copied()),
+    };
+    let reader = builder.with_projection(mask).build().map_err(DataError::parquet(&file))?;
+    Ok(reader.map(move |batch| match batch {
+        Ok(batch) => Ok(Batch { file: file.clone(), batch }),
+        Err(error) => Err(DataError::arrow(&file)(error)),
+    }))
+}
+
+/// Some rows of a file.
+pub(crate) struct Batch {
+    file: PathBuf,
+    batch: RecordBatch,
+}
+
+impl Batch {
+    /// The rows, of which all columns must have been read.
+    pub(crate) fn rows<R: Record>(&self) -> Result<Vec<R>, DataError> {
+        R::from_columns(&self.columns())
     }
-    Ok(rows)
+
+    /// The columns that were read.
+    pub(crate) fn columns(&self) -> Columns<'_> {
+        Columns { file: &self.file, batch: &self.batch }
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::{error::Error, path::PathBuf};
 
 use prospect_core::files::fingerprint;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -16,26 +17,37 @@ const FORMAT_VERSION: u32 = 2;
 pub type Locate<'a> = dyn Fn(&str) -> Result<PathBuf, Box<dyn Error + Send + Sync>> + 'a;
 
 /// A recipe as written.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PipelineFile {
+    /// Decides every draw: held-out prompts, rows kept, labels flipped.
     #[serde(default)]
     seed: u64,
+    /// Where feedback comes from: one source, or a list of them.
     source: SourceFiles,
+    /// How prompts are held out, for a source without splits of its own.
     split: Option<SplitFile>,
+    /// What becomes of completions with both labels.
     #[serde(default)]
     contradictions: Contradictions,
+    /// What becomes of repeated judgements, and of training prompts that are nearly the same as a test prompt.
     #[serde(default)]
     deduplicate: Duplicates,
+    /// Part of the source: short conversations, so many prompts.
     #[serde(default)]
     select: Selection,
+    /// Keep one row of each training pair (both if not given).
     one_per_pair: Option<OnePerPair>,
+    /// How much of the training split each source is.
     #[serde(default)]
     mix: Mix,
+    /// How many training rows of each class to keep.
     #[serde(default)]
     imbalance: Imbalance,
+    /// How judgements of training rows are turned round and completions spoilt.
     #[serde(default)]
     noise: Noise,
+    /// A larger share of unusable rows is an error.
     #[serde(default = "default_max_rejected")]
     max_rejected: f64,
 }
@@ -45,9 +57,10 @@ fn default_max_rejected() -> f64 {
 }
 
 /// `split` as written.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SplitFile {
+    /// The share of prompts held out.
     test_fraction: f64,
 }
 
@@ -93,11 +106,14 @@ pub struct Pipeline {
 const TEST_FRACTION: f64 = 0.1;
 
 impl PipelineFile {
-    /// Finds and hashes the inputs and checks the values.
-    pub fn resolve(self, locate: &Locate<'_>) -> Result<Pipeline, DataError> {
-        let test_fraction = self.split.as_ref().map_or(TEST_FRACTION, |split| split.test_fraction);
+    fn test_fraction(&self) -> f64 {
+        self.split.as_ref().map_or(TEST_FRACTION, |split| split.test_fraction)
+    }
+
+    /// Checks all that can be told without looking for the inputs.
+    pub fn check(&self) -> Result<(), DataError> {
         let mut fractions = vec![
-            ("split.test_fraction", test_fraction),
+            ("split.test_fraction", self.test_fraction()),
             ("imbalance.keep_desirable", self.imbalance.keep_desirable),
             ("imbalance.keep_undesirable", self.imbalance.keep_undesirable),
             ("max_rejected", self.max_rejected),
@@ -113,6 +129,13 @@ impl PipelineFile {
         self.mix.check()?;
         self.imbalance.check()?;
         self.noise.check()?;
+        self.source.check()
+    }
+
+    /// Checks the values, and finds and hashes the inputs.
+    pub fn resolve(self, locate: &Locate<'_>) -> Result<Pipeline, DataError> {
+        self.check()?;
+        let test_fraction = self.test_fraction();
         let (source, told) = self.source.resolve(self.seed, locate)?;
         let has_splits = source.has_splits();
         let split = if has_splits { SplitRule::Source } else { SplitRule::ByPrompt { test_fraction } };

@@ -2,12 +2,13 @@
 
 use std::{error::Error, path::PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Activations, Architecture, ModelError};
 
 /// A model recipe as typed.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelFile {
     /// A Hugging Face folder, a `.gguf` file, an `hf://` address of either, or `random`.
@@ -36,7 +37,7 @@ pub struct ModelFile {
 }
 
 /// Element type of the weights.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
     /// Single precision.
@@ -47,7 +48,7 @@ pub enum Dtype {
 }
 
 /// What is trained, as typed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TrainKind {
     /// A low-rank adapter.
@@ -58,7 +59,7 @@ pub enum TrainKind {
 }
 
 /// What a forward pass keeps, as typed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ActivationsKind {
     /// What every block needs.
@@ -68,8 +69,9 @@ pub enum ActivationsKind {
 }
 
 /// An amount of memory, as typed: a number with `GiB`, `MiB` or `KiB`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(extend("pattern" = "(GiB|MiB|KiB)$"))]
 pub struct Bytes(pub u64);
 
 impl TryFrom<String> for Bytes {
@@ -86,7 +88,7 @@ impl TryFrom<String> for Bytes {
 }
 
 /// A low-rank adapter on every linear layer of the blocks.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Lora {
     /// Rank.

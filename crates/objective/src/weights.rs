@@ -1,9 +1,10 @@
 //! Class weights from the counts of classes (arXiv 2402.01306, equation 9).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A class weight as typed: a number, or `auto`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase", untagged)]
 pub enum Weight {
     /// As it is.
@@ -13,7 +14,7 @@ pub enum Weight {
 }
 
 /// The word `auto`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Auto {
     /// The word `auto`.

@@ -19,6 +19,8 @@
 //! # Ok::<(), prospect_report::ReportError>(())
 //! ```
 //!
+//! [`overview`] is the other kind of page: facts about one thing, as plain values, for a terminal and as HTML.
+//!
 //! Inside: `sweep` reads; `estimates` and `curves` turn what was read into a `figure`, which is plain data;
 //! `draw` draws any figure on a `canvas`, and `image` turns that into SVG and PNG; `tables` and `page`
 //! write the rest.
@@ -30,6 +32,7 @@ mod estimates;
 mod figure;
 mod image;
 mod look;
+pub mod overview;
 mod page;
 mod sweep;
 mod tables;

@@ -1,6 +1,7 @@
 //! The page: what the template is given, already in words.
 
 use minijinja::{Environment, syntax::SyntaxConfig, value::Serde};
+use prospect_core::visible::visible;
 use prospect_runs::{Contrast, Kind};
 use serde::Serialize;
 use serde_json::Value;
@@ -45,12 +46,22 @@ impl Figures {
 
 /// The page as one HTML document.
 pub(crate) fn html(sweep: &Sweep, figures: &Figures) -> Result<String, ReportError> {
+    let page = Page::of(sweep, figures)?;
+    rendered("report.html", page)
+}
+
+/// A page's template filled in.
+pub(crate) fn rendered(template: &str, page: impl Serialize) -> Result<String, ReportError> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
-    // The name's ending switches escaping on.
+    // The ending of a name switches escaping on.
+    environment.add_template("parts.html", include_str!("parts.html.j2"))?;
+    environment.add_template("style.css", include_str!("style.css"))?;
     environment.add_template("report.html", include_str!("report.html.j2"))?;
-    let page = Page::of(sweep, figures)?;
-    Ok(environment.get_template("report.html")?.render(Serde(page))?)
+    environment.add_template("overview.html", include_str!("overview.html.j2"))?;
+    let html = environment.get_template(template)?.render(Serde(page))?;
+    // Names and texts come from anywhere.
+    Ok(visible(&html).into_owned())
 }
 
 /// What the template is given.
@@ -128,8 +139,9 @@ fn progress(sweep: &Sweep) -> String {
     if parts.is_empty() { total } else { format!("{total}: {}", parts.join(", ")) }
 }
 
+/// A figure as the page shows it.
 #[derive(Serialize)]
-struct FigureView {
+pub(crate) struct FigureView {
     name: String,
     title: String,
     caption: String,
@@ -139,7 +151,7 @@ struct FigureView {
 }
 
 impl FigureView {
-    fn of(figure: &Figure) -> Result<Self, ReportError> {
+    pub(crate) fn of(figure: &Figure) -> Result<Self, ReportError> {
         let legend = figure
             .legend
             .iter()
@@ -231,13 +243,13 @@ impl RunRow {
 
 /// A JSON document, as a table and as itself.
 #[derive(Serialize)]
-struct Document {
+pub(crate) struct Document {
     rows: Vec<tree::Row>,
     json: String,
 }
 
 impl Document {
-    fn of(value: &Value) -> Self {
+    pub(crate) fn of(value: &Value) -> Self {
         Self { rows: tree::rows(value), json: format!("{value:#}") }
     }
 }

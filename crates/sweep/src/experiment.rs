@@ -3,11 +3,14 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use prospect_core::config::{ConfigError, Document};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+mod schema;
+
 /// An experiment as typed.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExperimentFile {
     /// The question, in a sentence.
@@ -18,16 +21,22 @@ pub struct ExperimentFile {
     pub model: String,
     /// Settings of all runs that differ from the recipes, by dotted key.
     #[serde(default)]
+    #[schemars(schema_with = "schema::settings")]
     pub settings: BTreeMap<String, Value>,
     /// Supervised fine-tuning on the full data's desirable completions first, shared by all runs.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::sft")]
     pub sft: Option<Value>,
     /// Training settings of all runs.
+    #[schemars(schema_with = "schema::train")]
     pub train: Value,
     /// Independent settings: every value with every other.
     #[serde(default)]
+    #[schemars(schema_with = "schema::matrix")]
     pub matrix: BTreeMap<String, Vec<Value>>,
     /// Settings that go together: for each named axis, named groups of settings.
     #[serde(default)]
+    #[schemars(schema_with = "schema::linked")]
     pub linked: BTreeMap<String, BTreeMap<String, BTreeMap<String, Value>>>,
     /// Seeds of adapter, data order and of the draws of imbalance and noise. The split stays.
     pub seeds: Vec<u64>,
@@ -42,7 +51,7 @@ pub struct ExperimentFile {
 }
 
 /// How often runs keep their state. Has no influence on results.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CheckpointsFile {
     /// Optimizer steps between checkpoints (100).
@@ -58,7 +67,7 @@ impl Default for CheckpointsFile {
 }
 
 /// When and on what to evaluate.
-#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EvaluateFile {
     /// Held-out pairs to look at (all).
@@ -68,7 +77,7 @@ pub struct EvaluateFile {
 }
 
 /// What to plot against what.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReportFile {
     /// The setting on the x axis: a key of `matrix` or `linked`.
@@ -98,6 +107,8 @@ pub struct Experiment {
     pub file: String,
     /// What it says.
     pub raw: ExperimentFile,
+    /// The file, for lines in messages and for the part that the training settings are.
+    pub(crate) document: Document,
 }
 
 impl Experiment {
@@ -119,6 +130,6 @@ impl Experiment {
             raw.settings.insert(key.to_owned(), value);
         }
         let name = PathBuf::from(path).file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Self { name, file: path.to_owned(), raw })
+        Ok(Self { name, file: path.to_owned(), raw, document })
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! Settings are addressed by dotted keys: `data.…` (the data recipe), `model.…` (the model recipe), `train.…`.
 
+mod documents;
 mod execute;
 mod experiment;
 mod observe;
@@ -15,7 +16,7 @@ mod summary;
 
 pub use execute::{Executed, execute};
 pub use experiment::{CheckpointsFile, Experiment, ExperimentFile, ReportFile, Sources};
-pub use plan::{Plan, Run};
+pub use plan::{Plan, Run, check};
 pub use summary::summarise;
 
 /// Why a sweep cannot be planned or run.
@@ -45,6 +46,9 @@ pub enum SweepError {
     /// Outcomes give no estimate.
     #[error(transparent)]
     Stats(#[from] prospect_eval::stats::StatsError),
+    /// A setting cannot be used.
+    #[error("{0}")]
+    Setting(String),
     /// The experiment makes no sense.
     #[error("{file}: {message}")]
     Experiment {

@@ -6,11 +6,12 @@ use prospect_core::{config::Document, files::fingerprint};
 use prospect_data::{Pipeline, PipelineFile};
 use prospect_model::{ModelFile, Recipe};
 use prospect_runs::{Axis, DataUse, PlannedRun, Stage, SweepDir};
-use prospect_train::{Settings, TrainFile};
+use prospect_train::Settings;
 use serde_json::{Value, json};
 
 use crate::{
     Experiment, SweepError,
+    documents::{Choice, Documents, combinations},
     experiment::{CheckpointsFile, EvaluateFile, Sources},
 };
 
@@ -83,8 +84,17 @@ pub struct Plan {
     pub runs: Vec<Run>,
 }
 
-/// The settings that differ between runs: one value (a name or a value) and the settings it stands for, by axis.
-type Choice = (String, Value, BTreeMap<String, Value>);
+/// Checks an experiment with every combination of its settings, without looking for inputs or weights, and says how
+/// many runs it plans.
+pub fn check(experiment: &Experiment, sources: &Sources<'_>) -> Result<usize, SweepError> {
+    let raw = &experiment.raw;
+    check_report(experiment)?;
+    let combinations = combinations(raw);
+    for choices in &combinations {
+        Documents::new(experiment, sources, choices, 0)?.check()?;
+    }
+    Ok(combinations.len() * raw.seeds.len())
+}
 
 impl Plan {
     /// Resolves every run of an experiment; datasets go below `data`.
@@ -95,7 +105,7 @@ impl Plan {
     ) -> Result<Self, SweepError> {
         let raw = &experiment.raw;
         let fail = |message: String| SweepError::Experiment { file: experiment.file.clone(), message };
-        check_report(experiment).map_err(fail)?;
+        check_report(experiment)?;
         let report = &raw.report;
         let mut plan = Self {
             name: experiment.name.clone(),
@@ -140,54 +150,14 @@ impl Plan {
         seed: u64,
         known: &mut Known,
     ) -> Result<Run, SweepError> {
-        let raw = &experiment.raw;
-        let swept = || choices.iter().flat_map(|(_, _, settings)| settings);
-        let mut train = Document::from_text(&format!("{}: train", experiment.file), "{}")?;
-        for (key, value) in object(&raw.train) {
-            train.set(key, value.clone().into_yaml()?)?;
-        }
-        let mut documents = [
-            ("data.", (sources.recipe)(&raw.data)?),
-            ("model.", (sources.recipe)(&raw.model)?),
-            ("train.", train),
-        ];
-        for seeded in ["imbalance.seed", "noise.seed"] {
-            documents[0].1.set(seeded, seed.into())?;
-        }
-        let base = documents.clone();
-        let apply =
-            |documents: &mut [(&str, Document); 3], key: &str, value: &Value| -> Result<(), SweepError> {
-                let found = documents.iter_mut().find(|(root, _)| key.starts_with(root));
-                let (root, document) = found.ok_or_else(|| SweepError::Experiment {
-                    file: experiment.file.clone(),
-                    message: format!("`{key}`: settings start with data., model. or train."),
-                })?;
-                Ok(document.set(&key[root.len()..], value.clone().into_yaml()?)?)
-            };
-        for (key, value) in raw.settings.iter().chain(swept()) {
-            apply(&mut documents, key, value)?;
-        }
-        let [(_, data_document), (_, model_document), (_, train_document)] = documents;
-        let settings = train_document.read::<TrainFile>()?.resolve()?;
-        let dataset = self.dataset(&data_document, sources, data, known)?;
-        let model = self.model(&model_document, sources, known)?;
-
-        let sft = match &raw.sft {
+        let documents = Documents::new(experiment, sources, choices, seed)?;
+        let settings = documents.settings()?;
+        let dataset = self.dataset(&documents.data, sources, data, known)?;
+        let model = self.model(&documents.model, sources, known)?;
+        let sft = match documents.sft()? {
             None => None,
-            Some(typed) => {
-                let mut base = base;
-                for (key, value) in &raw.settings {
-                    if !key.starts_with("train.") {
-                        apply(&mut base, key, value)?;
-                    }
-                }
-                let mut document =
-                    Document::from_text(&format!("{}: sft", experiment.file), "{objective: sft}")?;
-                for (key, value) in object(typed) {
-                    document.set(key, value.clone().into_yaml()?)?;
-                }
-                let settings = document.read::<TrainFile>()?.resolve()?;
-                let dataset = self.dataset(&base[0].1, sources, data, known)?;
+            Some((settings, recipe)) => {
+                let dataset = self.dataset(recipe, sources, data, known)?;
                 Some(self.stage(settings, dataset, model, known)?)
             }
         };
@@ -349,43 +319,12 @@ fn position(names: &mut Vec<String>, name: String, add: impl FnOnce()) -> usize 
     })
 }
 
-fn object(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
-    value.as_object().into_iter().flatten()
+fn check_report(experiment: &Experiment) -> Result<(), SweepError> {
+    axes_and_baseline(&experiment.raw)
+        .map_err(|message| SweepError::Setting(experiment.document.blame(&message)))
 }
 
-trait IntoYaml {
-    fn into_yaml(self) -> Result<serde_yaml::Value, SweepError>;
-}
-
-impl IntoYaml for Value {
-    fn into_yaml(self) -> Result<serde_yaml::Value, SweepError> {
-        serde_yaml::to_value(self).map_err(|error| SweepError::Io(std::io::Error::other(error)))
-    }
-}
-
-/// Every combination of the choices on every axis, the last axis changing fastest.
-fn combinations(raw: &crate::ExperimentFile) -> Vec<Vec<Choice>> {
-    let linked = raw.linked.iter().map(|(axis, groups)| -> Vec<Choice> {
-        groups.iter().map(|(name, settings)| (axis.clone(), name.clone().into(), settings.clone())).collect()
-    });
-    let matrix = raw.matrix.iter().map(|(key, values)| -> Vec<Choice> {
-        values
-            .iter()
-            .map(|value| (key.clone(), value.clone(), [(key.clone(), value.clone())].into()))
-            .collect()
-    });
-    linked.chain(matrix).fold(vec![Vec::new()], |sofar, axis| {
-        sofar
-            .iter()
-            .flat_map(|chosen| {
-                axis.iter().map(move |choice| [&chosen[..], std::slice::from_ref(choice)].concat())
-            })
-            .collect()
-    })
-}
-
-fn check_report(experiment: &Experiment) -> Result<(), String> {
-    let raw = &experiment.raw;
+fn axes_and_baseline(raw: &crate::ExperimentFile) -> Result<(), String> {
     if raw.seeds.is_empty() {
         return Err("`seeds` is empty: give at least one".to_owned());
     }

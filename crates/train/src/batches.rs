@@ -174,9 +174,25 @@ fn with_partners(
     count: usize,
     encoder: &Encoder<'_>,
 ) -> Result<Vec<Encoded>, TrainError> {
+    let example = &examples[candidates[position]];
+    let mut encoded = Vec::with_capacity(count);
+    for partner in find_partners(examples, candidates, position, epoch, count)? {
+        // The prompt fitted with the example's own completion, and is cut the same way whatever follows.
+        encoded.extend(encoder.encode(&example.prompt, &examples[partner].completion)?);
+    }
+    Ok(encoded)
+}
+
+/// The `count` examples whose completions stand under the prompt of the candidate at `position`.
+pub(crate) fn find_partners(
+    examples: &[UnpairedExample],
+    candidates: &[usize],
+    position: usize,
+    epoch: &[usize],
+    count: usize,
+) -> Result<Vec<usize>, TrainError> {
     let index = candidates[position];
-    let example = &examples[index];
-    let same_prompt = |other: usize| examples[other].prompt_id == example.prompt_id;
+    let same_prompt = |other: usize| examples[other].prompt_id == examples[index].prompt_id;
     let mut found: Vec<usize> = partners(candidates, position, same_prompt).take(count).collect();
     if found.len() < count {
         let position = epoch.iter().position(|other| *other == index).unwrap_or(0);
@@ -192,12 +208,7 @@ fn with_partners(
             found.len()
         )));
     }
-    let mut encoded = Vec::with_capacity(count);
-    for partner in found {
-        // The prompt fitted with the example's own completion, and is cut the same way whatever follows.
-        encoded.extend(encoder.encode(&example.prompt, &examples[partner].completion)?);
-    }
-    Ok(encoded)
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -114,6 +114,12 @@ impl<'a> Encoder<'a> {
         Ok(Some(Encoded { prompt: tokens, completion }))
     }
 
+    /// Tokens of the prompt and of the completion; zeros if the prompt's last turn is too long.
+    pub fn lengths(&self, prompt: &[Message], completion: &[Message]) -> Result<(usize, usize), TrainError> {
+        let encoded = self.encode(prompt, completion)?;
+        Ok(encoded.map_or((0, 0), |encoded| (encoded.prompt.len(), encoded.completion.len())))
+    }
+
     /// Drops the oldest turns (a leading system turn stays) until the prompt fits with its control text; None if its last
     /// turn does not. The tokens are those of both texts, the text is the prompt's.
     #[expect(clippy::type_complexity, reason = "three parts of one prompt, used in one place")]

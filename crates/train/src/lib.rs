@@ -13,6 +13,7 @@ mod encode;
 mod examples;
 mod objective;
 mod optimizer;
+mod preview;
 mod reference;
 mod scores;
 mod settings;
@@ -23,6 +24,7 @@ pub use checkpoint::Checkpoints;
 pub use encode::{Encoded, Encoder, EncodingCounts};
 pub use examples::{PairExample, SupervisedExample, TrainingSet, UnpairedExample};
 pub use objective::ObjectiveState;
+pub use preview::{Previewed, Sequence, Style, preview, show};
 pub use reference::{Of, Reference, ReferenceCache};
 pub use settings::{
     ClassWeighting, ControlTokens, Examples, Length, Objective, ObjectiveName, Schedule, Settings, TrainFile,

@@ -4,6 +4,7 @@
 //! their judgements are turned round. So the noise comes in clusters: whole prompts, not single rows.
 
 use prospect_core::draw::{Draw, exact_count};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -16,7 +17,7 @@ use crate::{
 };
 
 /// Annotators of whom some prefer the opposite.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Annotators {
     /// How many groups of annotators there are.

@@ -4,6 +4,7 @@
 //! those of lowest draw, each with the white space before it.
 
 use prospect_core::draw::{Draw, exact_count};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -19,7 +20,7 @@ use crate::{
 pub(super) const PURPOSE: &str = "dropped words";
 
 /// Completions that miss words.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DropWords {
     /// Share of the desirable rows.

@@ -6,6 +6,7 @@
 //! (characters ÷ m)^(1/T). A small T flips the greatest differences, a large one any.
 
 use prospect_core::draw::Draw;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -18,7 +19,7 @@ use crate::{
 };
 
 /// Flips that favour long completions.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LengthFlip {
     /// Share of the desirable rows that are the shorter side of their pair.

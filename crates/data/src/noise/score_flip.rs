@@ -5,6 +5,7 @@
 //! with its p. With rates exactly so many rows flip, and the odds p/(1−p) = exp(−Δ/T) are their weights.
 
 use prospect_core::draw::Draw;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -15,7 +16,7 @@ use super::{
 use crate::feedback::{Feedback, Pair, Row};
 
 /// Flips that are likelier the closer the scores of a pair are.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScoreFlip {
     /// T, in units of the score.

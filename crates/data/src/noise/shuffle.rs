@@ -4,6 +4,7 @@
 //! prompt, whatever its label. So which text a row gets does not depend on the rate.
 
 use prospect_core::draw::Draw;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -16,7 +17,7 @@ use crate::{
 };
 
 /// Completions of other prompts.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Shuffle {
     /// Share of the desirable rows.

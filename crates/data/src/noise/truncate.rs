@@ -4,6 +4,7 @@
 //! the end.
 
 use prospect_core::draw::{Draw, exact_count};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -13,7 +14,7 @@ use super::{
 use crate::feedback::{Feedback, Row};
 
 /// Completions cut short.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Truncate {
     /// Share of the desirable rows.

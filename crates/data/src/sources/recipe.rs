@@ -1,7 +1,8 @@
 //! `source` of a recipe: what a user writes, and what that resolves to.
 
-use std::{fmt, sync::OnceLock};
+use std::{borrow::Cow, fmt, sync::OnceLock};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{self, MapAccess, SeqAccess, Visitor},
@@ -20,7 +21,7 @@ use crate::{
 };
 
 /// The kinds of sources.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Transcripts in the format of Anthropic's HH.
@@ -40,7 +41,7 @@ pub enum Kind {
 }
 
 /// Part of HH, told by the names of its folders.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Only {
     /// Folders that begin with `helpful`.
@@ -50,7 +51,7 @@ pub enum Only {
 }
 
 /// One source as written. Settings that the kind does not know are an error.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceFile {
     /// The kind; told from the first records if not given.
@@ -105,6 +106,20 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Limit<T> {
     }
 }
 
+impl<T: JsonSchema> JsonSchema for Limit<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        Option::<T>::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Option::<T>::json_schema(generator)
+    }
+}
+
 impl<T> Limit<T> {
     fn is_given(&self) -> bool {
         !matches!(self, Self::Usual)
@@ -147,6 +162,17 @@ impl<'de> Deserialize<'de> for SourceFiles {
     }
 }
 
+impl JsonSchema for SourceFiles {
+    fn schema_name() -> Cow<'static, str> {
+        "SourceFiles".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let one = generator.subschema_for::<SourceFile>();
+        json_schema!({ "anyOf": [one, { "type": "array", "items": one, "minItems": 1 }] })
+    }
+}
+
 /// What resolving says beside its result.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
@@ -157,6 +183,17 @@ pub(crate) struct Told {
 }
 
 impl SourceFiles {
+    /// Checks all that can be told without looking for the files.
+    pub(crate) fn check(&self) -> Result<(), DataError> {
+        let synthetic = self.0.iter().filter(|source| source.kind == Some(Kind::Synthetic)).count();
+        if self.0.is_empty() || synthetic > 1 {
+            let (key, value) = ("source", self.0.len().to_string() + " sources");
+            let message = "it needs at least one, and at most one of kind synthetic";
+            return Err(DataError::Value { key, value, message });
+        }
+        self.0.iter().try_for_each(SourceFile::check)
+    }
+
     /// Finds and hashes the files of every source.
     pub(crate) fn resolve(self, seed: u64, locate: &Locate<'_>) -> Result<(Sources, Told), DataError> {
         let mut told = Told::default();
@@ -165,37 +202,56 @@ impl SourceFiles {
             .into_iter()
             .map(|source| source.resolve(seed, locate, &mut told))
             .collect::<Result<_, _>>()?;
-        let synthetic = sources.iter().filter(|source| matches!(source.reader, Reader::Synthetic(_))).count();
-        if sources.is_empty() || synthetic > 1 {
-            let (key, value) = ("source", sources.len().to_string() + " sources");
-            let message = "it needs at least one, and at most one of kind synthetic";
-            return Err(DataError::Value { key, value, message });
-        }
         Ok((Sources(sources), told))
     }
 }
 
 impl SourceFile {
-    fn resolve(self, seed: u64, locate: &Locate<'_>, told: &mut Told) -> Result<ResolvedSource, DataError> {
-        let (kind, inputs) = self.find(locate, told)?;
+    fn check(&self) -> Result<(), DataError> {
+        if self.kind != Some(Kind::Synthetic) {
+            self.address()?;
+        }
+        match self.kind {
+            Some(kind) => self.check_as(kind),
+            None => self.binarise.map_or(Ok(()), |policy| policy.check()),
+        }
+    }
+
+    /// Checks the settings of a source of `kind`.
+    fn check_as(&self, kind: Kind) -> Result<(), DataError> {
         self.refuse_idle(kind)?;
         if let Some(policy) = &self.binarise {
             policy.check()?;
         }
-        let Self { columns, binarise, .. } = self;
-        if kind == Kind::Scores && binarise.is_none() {
+        if kind == Kind::Scores && self.binarise.is_none() {
             let message = "scores need a policy that makes labels of them, for example `{by: best_and_worst}` or \
                            `{by: mean, over: prompt}`";
             return Err(DataError::Value { key: "source.binarise", value: "not given".to_owned(), message });
         }
+        if let Some(ratio) = self.min_score_ratio
+            && !(ratio.is_finite() && ratio >= 1.0)
+        {
+            let (key, value) = ("source.min_score_ratio", ratio.to_string());
+            return Err(DataError::Value { key, value, message: "it is a number from 1 on" });
+        }
+        Ok(())
+    }
+
+    fn address(&self) -> Result<&str, DataError> {
+        self.path.as_deref().ok_or_else(|| {
+            let message = "a file, a folder or an hf:// address is needed";
+            DataError::Value { key: "source.path", value: "not given".to_owned(), message }
+        })
+    }
+
+    fn resolve(self, seed: u64, locate: &Locate<'_>, told: &mut Told) -> Result<ResolvedSource, DataError> {
+        let (kind, inputs) = self.find(locate, told)?;
+        self.check_as(kind)?;
+        let Self { columns, binarise, .. } = self;
         let reader = match kind {
             Kind::Hh => Reader::Hh,
             Kind::Shp => {
                 let ratio = self.min_score_ratio.unwrap_or(2.0);
-                if !(ratio.is_finite() && ratio >= 1.0) {
-                    let (key, value) = ("source.min_score_ratio", ratio.to_string());
-                    return Err(DataError::Value { key, value, message: "it is a number from 1 on" });
-                }
                 Reader::Shp(Shp::new(ratio, self.max_pairs_per_post.or(5), seed))
             }
             Kind::Oasst => Reader::Oasst(Oasst {
@@ -230,12 +286,9 @@ impl SourceFile {
         if self.kind == Some(Kind::Synthetic) {
             return Ok((Kind::Synthetic, Inputs::default()));
         }
-        let Some(address) = &self.path else {
-            let message = "a file, a folder or an hf:// address is needed";
-            return Err(DataError::Value { key: "source.path", value: "not given".to_owned(), message });
-        };
+        let address = self.address()?;
         let path =
-            locate(address).map_err(|source| DataError::Locate { address: address.clone(), source })?;
+            locate(address).map_err(|source| DataError::Locate { address: address.to_owned(), source })?;
         let inputs = files::find(address, &path, |folder| self.wants(folder))?;
         let kind = match (self.kind, inputs.files.first()) {
             (Some(kind), _) => kind,

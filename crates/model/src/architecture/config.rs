@@ -1,5 +1,6 @@
 //! The keys of `config.json`, as typed there or in a recipe, to and from an [`Architecture`].
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -7,33 +8,63 @@ use super::{Architecture, Biases, Family, Gelu, MlpKind, NormKind, Residual, Rop
 use crate::{ModelError, ops::RotaryPairs};
 
 /// The keys of a `config.json` that matter here. An absent key has the value that `transformers` gives it.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Architecture")]
 pub(super) struct Config {
+    /// The family (llama).
     model_type: Option<Family>,
+    /// Tokens in the vocabulary.
+    #[schemars(required)]
     vocab_size: Option<usize>,
+    /// Width of the residual stream.
+    #[schemars(required)]
     hidden_size: Option<usize>,
+    /// Width of the MLP.
+    #[schemars(required)]
     intermediate_size: Option<usize>,
+    /// Number of blocks.
+    #[schemars(required)]
     num_hidden_layers: Option<usize>,
+    /// Query heads.
+    #[schemars(required)]
     num_attention_heads: Option<usize>,
+    /// Key and value heads (as many as query heads).
     num_key_value_heads: Option<usize>,
+    /// Dimensions of a head (hidden_size / num_attention_heads; 128 for qwen3).
     head_dim: Option<usize>,
+    /// Positions the model was made for.
+    #[schemars(required)]
     max_position_embeddings: Option<usize>,
+    /// The MLP's activation (silu; gelu for gpt_neox).
     hidden_act: Option<String>,
+    /// Added to the mean square in norms.
     rms_norm_eps: Option<f64>,
+    /// gpt_neox: added to the variance in norms.
     layer_norm_eps: Option<f64>,
+    /// Whether the head shares the embedding's weight.
     tie_word_embeddings: Option<bool>,
+    /// Whether the linear layers of attention add a bias.
     attention_bias: Option<bool>,
+    /// llama: whether the linear layers of the MLP add a bias.
     mlp_bias: Option<bool>,
+    /// Base of the rotary frequencies.
     rope_theta: Option<f64>,
+    /// How rotary frequencies are changed.
     rope_scaling: Option<Map<String, Value>>,
     /// Where newer versions of `transformers` keep all that concerns rotary embeddings.
     rope_parameters: Option<Map<String, Value>>,
+    /// gpt_neox: the share of a head's dimensions that is rotated.
     rotary_pct: Option<f64>,
+    /// gpt_neox: base of the rotary frequencies.
     rotary_emb_base: Option<f64>,
+    /// gpt_neox: whether attention and MLP read the same input (true).
     use_parallel_residual: Option<bool>,
+    /// Positions that a token looks back on; null for all.
     #[serde(default)]
+    #[schemars(with = "Option<usize>")]
     sliding_window: Window,
+    /// Whether the window is used.
     use_sliding_window: Option<bool>,
 }
 

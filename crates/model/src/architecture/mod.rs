@@ -8,13 +8,14 @@ pub(crate) use names::Names;
 pub(crate) use rope::Rotation;
 pub use rope::{Rope, RopeScaling};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{ModelError, ops::Heads};
 use config::Config;
 
 /// The sizes and choices that fix a decoder's tensors and arithmetic. Typed and saved as the keys of `config.json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "Config", into = "Config")]
 pub struct Architecture {
     /// Whose names the tensors have.
@@ -56,7 +57,7 @@ pub struct Architecture {
 }
 
 /// The families whose checkpoints are known, under the names of `model_type`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Family {
     /// Llama 1 to 3, SmolLM2.

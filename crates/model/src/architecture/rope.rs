@@ -3,6 +3,7 @@
 use std::f64::consts::TAU;
 
 use candle_core::{DType, Device, Result, Tensor};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{ModelError, ops::RotaryPairs};
@@ -21,7 +22,7 @@ pub struct Rope {
 }
 
 /// How frequencies are changed, as in the `rope_scaling` of a `config.json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "rope_type", rename_all = "lowercase", deny_unknown_fields)]
 pub enum RopeScaling {
     /// All divided by `factor`.

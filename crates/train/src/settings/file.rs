@@ -1,6 +1,7 @@
 //! Training settings as typed, and how they resolve.
 
 use prospect_objective::Weight;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
@@ -11,7 +12,7 @@ use super::{
 use crate::TrainError;
 
 /// Training settings as typed in an experiment file. An option without effect on the objective is an error.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainFile {
     /// What is minimised.

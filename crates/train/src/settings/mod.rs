@@ -6,6 +6,7 @@ mod objective;
 mod options;
 
 use prospect_objective::Humanline;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
@@ -15,7 +16,7 @@ pub use name::ObjectiveName;
 pub use objective::{ClassWeighting, ControlTokens, Examples, Objective, Z0};
 
 /// How the learning rate goes on after the warm-up.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
     /// It stays.

@@ -1,9 +1,10 @@
 //! The names of objectives, and which options have an effect on which.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What is minimised, as typed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ObjectiveName {
     /// Kahneman-Tversky optimisation.

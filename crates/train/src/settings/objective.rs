@@ -1,6 +1,7 @@
 //! What is minimised, with the options that have an effect on it.
 
 use prospect_objective::{Bco, ClassWeights, Dpo, Hinge, Ipo, Orpo, Simpo, Slic, SmoothedDpo, Weight};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// λ_D and λ_U, which may wait for the counts of the training data.
@@ -46,7 +47,7 @@ impl Z0 {
 
 /// Texts that tell conditional SFT's model how a completion was judged. They end the prompt as plain text, are never
 /// scored, and a model is sampled from with the desirable one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ControlTokens {
     /// Before desirable completions, and when sampling.

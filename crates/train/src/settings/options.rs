@@ -1,7 +1,7 @@
 //! The options of objectives, checked.
 
 use prospect_objective::{Bco, Dpo, Hinge, Humanline, Ipo, Kto, Orpo, Simpo, Slic, SmoothedDpo, Weight};
-
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{ClassWeighting, Objective, ObjectiveName, TrainFile, Z0, fail, not_negative, positive};
@@ -140,19 +140,24 @@ impl TrainFile {
 }
 
 /// Over which mismatched completions KTO's reference point is a mean, as typed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Z0File {
+    /// Those of the whole global batch, however it is cut: exact.
     Global,
+    /// Those of the micro-batch, as in TRL: `micro_batch_size` changes the method.
     MicroBatch,
+    /// Those of one device's share of the global batch, divided by `world_size`, as the paper's code does.
     DividedByWorldSize,
 }
 
 /// Humanline clamping as typed: `true` for the usual bounds, or `[low, high]`.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "true, false, or two numbers [low, high]")]
 pub(super) enum HumanlineFile {
+    /// Whether log-ratios are clamped to the usual bounds.
     Switch(bool),
+    /// The bounds.
     Bounds([f64; 2]),
 }
 

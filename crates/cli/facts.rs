@@ -1,0 +1,240 @@
+//! A dataset's summary in words: which counts stand together, and what they are called.
+
+use prospect_data::{
+    AutoWeights, Counts, Example, Histogram, Lengths, Manifest, Message, Split, SplitSummary, Summary,
+    TextLengths,
+};
+use prospect_report::overview::{self, Block, Cell, Overview, Section, Table, Text, Turn, grouped};
+
+/// What there is to see in a dataset.
+pub(crate) fn overview(name: &str, summary: &Summary) -> Overview {
+    let Summary { groups, splits, rejected, examples, manifest } = summary;
+    let section = |title: &str, blocks: Vec<Block>| Section { title: title.to_owned(), blocks };
+    let lead = |(split, of): (&Split, &SplitSummary)| {
+        format!(
+            "{split}: {} rows ({} desirable, {} undesirable), {} pairs",
+            grouped(of.counts.desirable + of.counts.undesirable),
+            grouped(of.counts.desirable),
+            grouped(of.counts.undesirable),
+            grouped(of.counts.pairs)
+        )
+    };
+    let counts = groups.iter().map(|group| {
+        let Counts { desirable, undesirable, pairs } = group.counts;
+        vec![
+            Cell::Text(group.split.to_string()),
+            Cell::Text(group.source.clone()),
+            Cell::Text(group.domain.clone()),
+            Cell::count(desirable),
+            Cell::count(undesirable),
+            share(desirable, desirable + undesirable),
+            Cell::count(pairs),
+        ]
+    });
+    let heads = ["split", "source", "domain", "desirable", "undesirable", "share desirable", "pairs"];
+    let texts = examples.iter().map(example).collect();
+    Overview {
+        title: format!("Dataset {name}"),
+        lead: splits.iter().map(lead).collect(),
+        warnings: manifest.warnings.clone(),
+        sections: vec![
+            section("Rows and pairs", vec![table("", &heads, counts)]),
+            section("Class balance", vec![balance(summary), weights_note(manifest)]),
+            section("Lengths", lengths(summary)),
+            section("Noise", vec![noise(summary)]),
+            section("Contradictory labels", contradictions(manifest)),
+            section("Rejected rows", rejections(rejected, manifest)),
+            section("Examples", vec![Block::Texts(texts)]),
+            section("All counts", manifest_document(manifest)),
+        ],
+    }
+}
+
+fn table(title: &str, heads: &[&str], rows: impl Iterator<Item = Vec<Cell>>) -> Block {
+    let columns = heads.iter().map(|head| (*head).to_owned()).collect();
+    Block::Table(Table { title: title.to_owned(), columns, rows: rows.collect() })
+}
+
+fn share(part: u64, whole: u64) -> Cell {
+    Cell::Share(part as f64 / whole.max(1) as f64)
+}
+
+fn ratio(value: f64) -> String {
+    if value.is_finite() { format!("{value:.3}") } else { "–".to_owned() }
+}
+
+/// How many rows of each class there are, and what their own weights make of that.
+fn balance(summary: &Summary) -> Block {
+    let rows = summary.splits.iter().map(|(split, of)| {
+        let Counts { desirable, undesirable, .. } = of.counts;
+        vec![
+            Cell::Text(split.to_string()),
+            Cell::count(desirable),
+            Cell::count(undesirable),
+            Cell::Number(ratio(desirable as f64 / undesirable as f64)),
+            Cell::Number(ratio(of.weights.0 / of.weights.1)),
+        ]
+    });
+    table("", &["split", "desirable", "undesirable", "desirable / undesirable", "by the rows' weights"], rows)
+}
+
+/// The class weights that make up for unequal classes.
+fn weights_note(manifest: &Manifest) -> Block {
+    Block::Note(match manifest.class_weights {
+        None => "Training rows are of one class: KTO's class weights have nothing to balance.".to_owned(),
+        Some(AutoWeights { desirable_weight, undesirable_weight, balance, unweighted_balance }) => format!(
+            "In training (λ_D·n_D)/(λ_U·n_U) is {} with weights of 1 and {} with `desirable_weight: {}` and \
+             `undesirable_weight: {}`; KTO's paper advises 1 to 4/3.",
+            ratio(unweighted_balance),
+            ratio(balance),
+            ratio(desirable_weight),
+            ratio(undesirable_weight),
+        ),
+    })
+}
+
+fn lengths(summary: &Summary) -> Vec<Block> {
+    let mut rows = Vec::new();
+    let mut blocks = Vec::new();
+    for (split, of) in &summary.splits {
+        let units = [("characters", Some(&of.characters)), ("tokens", of.tokens.as_ref())];
+        for (unit, lengths) in units.into_iter().filter_map(|(unit, lengths)| Some((unit, lengths?))) {
+            let TextLengths { prompt, desirable, undesirable } = lengths;
+            for (what, lengths) in [
+                ("prompt", prompt),
+                ("desirable completion", desirable),
+                ("undesirable completion", undesirable),
+            ] {
+                rows.extend(length_row(*split, unit, what, lengths));
+            }
+            let prompts = histogram(*split, unit, "prompt", &[("prompts", prompt)]);
+            let completions = [("desirable", desirable), ("undesirable", undesirable)];
+            blocks
+                .extend([prompts, histogram(*split, unit, "completion", &completions)].into_iter().flatten());
+        }
+    }
+    let heads = ["split", "text", "unit", "mean", "shortest", "median", "95 % are within", "longest"];
+    blocks.insert(0, table("", &heads, rows.into_iter()));
+    blocks
+}
+
+fn length_row(split: Split, unit: &str, what: &str, lengths: &Lengths) -> Option<Vec<Cell>> {
+    let quantile = |share| lengths.quantile(share).map(|length| Cell::count(length as u64));
+    Some(vec![
+        Cell::Text(split.to_string()),
+        Cell::Text(what.to_owned()),
+        Cell::Text(unit.to_owned()),
+        Cell::Number(format!("{:.1}", lengths.mean()?)),
+        quantile(0.0)?,
+        quantile(0.5)?,
+        quantile(0.95)?,
+        quantile(1.0)?,
+    ])
+}
+
+fn histogram(split: Split, unit: &str, what: &str, of: &[(&str, &Lengths)]) -> Option<Block> {
+    let series: Vec<_> = of.iter().filter(|(_, lengths)| lengths.count() > 0).collect();
+    if series.is_empty() {
+        return None;
+    }
+    let lengths: Vec<_> = series.iter().map(|(_, lengths)| *lengths).collect();
+    let Histogram { width, open, counts } = Histogram::of(&lengths);
+    Some(Block::Histogram(overview::Histogram {
+        name: format!("{split}-{what}-{unit}"),
+        title: format!("Length of {what}s, {split}"),
+        label: unit.to_owned(),
+        width,
+        open,
+        series: series.iter().map(|(name, _)| (*name).to_owned()).zip(counts).collect(),
+    }))
+}
+
+/// Rows by what noise did to them.
+fn noise(summary: &Summary) -> Block {
+    let rows = summary.splits.iter().flat_map(|(split, of)| {
+        of.noise.iter().map(move |(kind, counts)| {
+            let all = of.counts.desirable + of.counts.undesirable;
+            vec![
+                Cell::Text(split.to_string()),
+                Cell::Text(kind.clone()),
+                Cell::count(counts.desirable),
+                Cell::count(counts.undesirable),
+                share(counts.desirable + counts.undesirable, all),
+                Cell::count(counts.pairs),
+            ]
+        })
+    });
+    let heads =
+        ["split", "noise", "desirable before it", "undesirable before it", "share of the split", "pairs"];
+    table("", &heads, rows)
+}
+
+/// Completions with both labels, and what each policy makes of them.
+fn contradictions(manifest: &Manifest) -> Vec<Block> {
+    let counts = &manifest.contradictions;
+    if counts.completions == 0 {
+        return vec![Block::Note(
+            "No completion has both labels: every policy gives the same rows.".to_owned(),
+        )];
+    }
+    let used = manifest.config.get("contradictions").and_then(serde_json::Value::as_str).unwrap_or_default();
+    let note = format!(
+        "Completions with both labels: {}, in {} rows as read. What each policy drops of these rows, and the pairs that lose a side:",
+        grouped(counts.completions),
+        grouped(counts.rows)
+    );
+    let rows = counts.policies.iter().map(|effect| {
+        let name = serde_json::to_value(effect.policy).ok();
+        let name = name.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+        vec![
+            Cell::Text(if name == used { format!("{name} (used here)") } else { name }),
+            Cell::count(effect.desirable),
+            Cell::count(effect.undesirable),
+            Cell::count(effect.pairs),
+        ]
+    });
+    vec![Block::Note(note), table("", &["policy", "desirable rows", "undesirable rows", "pairs"], rows)]
+}
+
+fn rejections(rejected: &prospect_data::Rejections, manifest: &Manifest) -> Vec<Block> {
+    if rejected.rows == 0 {
+        return vec![Block::Note("Every row could be used.".to_owned())];
+    }
+    let by = |counts: &std::collections::BTreeMap<String, u64>| {
+        let mut counts: Vec<_> = counts.iter().map(|(what, rows)| (what.clone(), *rows)).collect();
+        counts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        let read = manifest.reading.read;
+        counts
+            .into_iter()
+            .map(move |(what, rows)| vec![Cell::Text(what), Cell::count(rows), share(rows, read)])
+    };
+    let examples = rejected.examples.iter().map(|row| {
+        let place = format!("{}:{}", row.file, row.line);
+        [&row.reason, &place, &row.detail].map(|text| Cell::Text(text.clone())).to_vec()
+    });
+    vec![
+        table("By reason", &["reason", "rows", "share of all read"], by(&rejected.by_reason)),
+        table("By file", &["file", "rows", "share of all read"], by(&rejected.by_file)),
+        table("The first of each reason", &["reason", "file and line", "what exactly"], examples),
+    ]
+}
+
+fn example(row: &Example) -> Text {
+    let label = |label: bool| if label { "desirable" } else { "undesirable" };
+    let mut facts = vec![row.split.to_string(), label(row.label).to_owned()];
+    if row.noise != "none" {
+        facts.push(format!("noise {}, {} before it", row.noise, label(row.original_label)));
+    }
+    facts.extend([row.source.clone(), row.domain.clone()]);
+    facts.extend(row.score.map(|score| format!("score {score}")));
+    facts.push(row.id.clone());
+    let turn = |marked: bool| {
+        move |message: &Message| Turn { role: message.role.clone(), content: message.content.clone(), marked }
+    };
+    let turns = row.prompt.iter().map(turn(false)).chain(row.completion.iter().map(turn(true)));
+    Text { facts, turns: turns.collect() }
+}
+
+fn manifest_document(manifest: &Manifest) -> Vec<Block> {
+    serde_json::to_value(manifest).ok().map(Block::Document).into_iter().collect()
+}

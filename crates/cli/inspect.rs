@@ -1,0 +1,69 @@
+//! `prospect inspect`: what a dataset holds, as tables, a page or JSON.
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use prospect_core::{
+    files::write_whole,
+    progress::{Progress, say},
+};
+use prospect_data::{CountTokens, Summary, read_manifest, summarise};
+use prospect_model::ModelFile;
+use prospect_train::Encoder;
+
+use crate::{facts, locate::locate, output};
+
+/// Arguments of `prospect inspect`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A dataset that `prospect prepare` made
+    #[arg(value_name = "DIR")]
+    dataset: PathBuf,
+    /// Write a page with figures too, in one file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Print JSON instead of tables
+    #[arg(long)]
+    json: bool,
+    /// Count tokens too, as this model recipe's tokenizer and chat template make them
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// Rows to show of each split and label, and of those that noise changed
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    examples: usize,
+}
+
+/// Looks through the dataset and prints what it holds.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let summary = match &args.model {
+        None => summary(args, None)?,
+        Some(path) => {
+            let file: ModelFile = prospect_core::config::Document::open(path)?.read()?;
+            let model = file.resolve(&locate)?.load()?;
+            let encoder = Encoder::new(&model, usize::MAX, usize::MAX);
+            summary(args, Some(&|prompt, completion| Ok(encoder.lengths(prompt, completion)?)))?
+        }
+    };
+    if let Some(path) = &args.html {
+        let html = facts::overview(&args.dataset.display().to_string(), &summary).html()?;
+        write_whole(path, |file| file.write_all(html.as_bytes()))?;
+        say(format!("page: {}", path.display()));
+    }
+    if args.json {
+        output::print(serde_json::to_string_pretty(&summary)?)?;
+    } else {
+        output::print(facts::overview(&args.dataset.display().to_string(), &summary).text())?;
+    }
+    Ok(())
+}
+
+fn summary(args: &Args, tokens: Option<&CountTokens<'_>>) -> anyhow::Result<Summary> {
+    let dataset: &Path = &args.dataset;
+    let manifest = read_manifest(dataset)?;
+    let rows =
+        [manifest.train, manifest.test].iter().map(|split| split.n_desirable + split.n_undesirable).sum();
+    let progress = Progress::new("reading", "rows", rows);
+    Ok(summarise(dataset, tokens, args.examples, &|rows| progress.advance(rows, ""))?)
+}

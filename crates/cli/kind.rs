@@ -1,0 +1,63 @@
+//! The kinds of YAML file there are, and telling them apart.
+
+use std::{fmt, path::Path};
+
+use prospect_core::config::Document;
+use prospect_data::PipelineFile;
+use prospect_model::ModelFile;
+use prospect_sweep::ExperimentFile;
+use schemars::{Schema, schema_for};
+
+/// What a YAML file describes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// How feedback becomes a dataset.
+    Pipeline,
+    /// A model and what of it is trained.
+    Model,
+    /// A question and the runs that answer it.
+    Experiment,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 3] = [Self::Pipeline, Self::Model, Self::Experiment];
+
+    /// The JSON Schema of such a file, generated from the type that reads it.
+    pub(crate) fn schema(self) -> Schema {
+        match self {
+            Self::Pipeline => schema_for!(PipelineFile),
+            Self::Model => schema_for!(ModelFile),
+            Self::Experiment => schema_for!(ExperimentFile),
+        }
+    }
+
+    /// How many of the document's top-level keys such a file may have.
+    fn keys_in(self, document: &Document) -> usize {
+        let schema = self.schema();
+        let known = |key: &&str| schema.get("properties").and_then(|keys| keys.get(key)).is_some();
+        document.keys().filter(known).count()
+    }
+
+    /// The kind of a file and what tells it: its keys, or, where they fit several kinds alike, its folder.
+    pub(crate) fn of(path: &Path, document: &Document) -> Option<(Self, &'static str)> {
+        let most = Self::ALL.map(|kind| kind.keys_in(document)).into_iter().max().filter(|most| *most > 0);
+        let fitting: Vec<_> =
+            Self::ALL.into_iter().filter(|kind| Some(kind.keys_in(document)) == most).collect();
+        if let [kind] = fitting[..] {
+            return Some((kind, "by its keys"));
+        }
+        let folder = std::path::absolute(path).ok()?.parent()?.file_name()?.to_str()?.to_owned();
+        let named = Self::ALL.into_iter().find(|kind| folder == format!("{kind}s"));
+        named.map(|kind| (kind, "by its folder"))
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pipeline => "pipeline",
+            Self::Model => "model",
+            Self::Experiment => "experiment",
+        })
+    }
+}

@@ -1,0 +1,84 @@
+//! `prospect preview`: examples of a dataset as training sees them.
+
+use std::{
+    io::{self, IsTerminal},
+    path::PathBuf,
+};
+
+use prospect_core::config::Document;
+use prospect_data::Split;
+use prospect_model::ModelFile;
+use prospect_train::{Style, TrainFile, preview, show};
+
+use crate::{locate::locate, output};
+
+/// Arguments of `prospect preview`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A dataset that `prospect prepare` made
+    #[arg(value_name = "DIR")]
+    dataset: PathBuf,
+    /// The model recipe whose tokenizer and chat template are used
+    #[arg(long, value_name = "FILE")]
+    model: PathBuf,
+    /// How many examples
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 5)]
+    count: usize,
+    /// Training examples in the order of the first epoch, or held-out pairs
+    #[arg(long, value_enum, default_value = "train")]
+    split: SplitName,
+    /// Thumbs with their KL partners, or pairs
+    #[arg(long, value_enum, default_value = "kto")]
+    objective: ObjectiveName,
+    /// Tokens of prompt and completion together
+    #[arg(long, value_name = "TOKENS", default_value_t = 512)]
+    max_length: usize,
+    /// Tokens of the prompt [default: half of --max-length]
+    #[arg(long, value_name = "TOKENS")]
+    max_prompt_length: Option<usize>,
+    /// Completions in a batch, among which KL partners are chosen
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    batch_size: usize,
+    /// Seed of the order of examples
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum SplitName {
+    Train,
+    Test,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum ObjectiveName {
+    Kto,
+    Dpo,
+}
+
+/// Prints the examples.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let file: ModelFile = Document::open(&args.model)?.read()?;
+    let model = file.resolve(&locate)?.load()?;
+    let mut settings = Document::from_text("preview", "learning_rate: 1")?;
+    let objective = match args.objective {
+        ObjectiveName::Kto => "kto",
+        ObjectiveName::Dpo => "dpo",
+    };
+    settings.set("objective", objective.into())?;
+    settings.set("max_length", args.max_length.into())?;
+    settings.set("batch_size", args.batch_size.into())?;
+    if let Some(tokens) = args.max_prompt_length {
+        settings.set("max_prompt_length", tokens.into())?;
+    }
+    let settings = settings.read::<TrainFile>()?.resolve()?;
+    let split = match args.split {
+        SplitName::Train => Split::Train,
+        SplitName::Test => Split::Test,
+    };
+    let examples = preview(&args.dataset, split, &model, &settings, args.seed, args.count)?;
+    let colour =
+        io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    output::print(show(&examples, if colour { Style::Colour } else { Style::Plain }))?;
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! `prospect validate`: YAML files checked without running anything.
+
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+};
+
+use anyhow::bail;
+use prospect_core::config::Document;
+use prospect_data::PipelineFile;
+use prospect_model::ModelFile;
+use prospect_sweep::{Experiment, Sources, check};
+
+use crate::{kind::Kind, output};
+
+/// Arguments of `prospect validate`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Data recipes, model recipes and experiments; what a file is shows in its keys or its folder
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+/// Prints a line a file: that it is fine, or what is wrong with it and where.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let mut wrong = 0;
+    for path in &args.files {
+        match examine(path) {
+            Ok(finding) => output::print(format!("{}: ok ({finding})", path.display()))?,
+            Err(error) => {
+                wrong += 1;
+                output::print(error)?;
+            }
+        }
+    }
+    if wrong > 0 {
+        bail!("{wrong} of {} files cannot be used", args.files.len());
+    }
+    Ok(())
+}
+
+/// What a file is, or what is wrong with it, behind file and line.
+fn examine(path: &Path) -> Result<String, String> {
+    let document = Document::open(path).map_err(|error| chain(&error))?;
+    let Some((kind, told)) = Kind::of(path, &document) else {
+        return Err(document.blame(
+            "cannot tell what it is: it has neither `source` (a pipeline), `weights` (a model) nor `question` (an experiment)",
+        ));
+    };
+    let finding = format!("{kind}, {told}");
+    let in_context = |error: String| format!("{error} ({finding})");
+    match kind {
+        Kind::Pipeline => {
+            let file = document.read::<PipelineFile>().map_err(|error| in_context(chain(&error)))?;
+            file.check().map_err(|error| document.blame(&chain(&error)))?;
+        }
+        Kind::Model => {
+            let file = document.read::<ModelFile>().map_err(|error| in_context(chain(&error)))?;
+            file.resolve(&|address| Ok(address.into())).map_err(|error| document.blame(&chain(&error)))?;
+        }
+        Kind::Experiment => {
+            let name = path.display().to_string();
+            let experiment =
+                Experiment::read(&name, document, &[]).map_err(|error| in_context(chain(&error)))?;
+            let sources = Sources {
+                recipe: &|path| Document::open(Path::new(path)),
+                locate: &|address| Ok(address.into()),
+            };
+            let runs = check(&experiment, &sources).map_err(|error| chain(&error))?;
+            return Ok(format!("{finding}, {runs} runs"));
+        }
+    }
+    Ok(finding)
+}
+
+/// An error and its causes on one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

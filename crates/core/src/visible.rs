@@ -1,0 +1,54 @@
+//! Text of unknown origin, made safe to show.
+
+use std::{borrow::Cow, fmt::Write};
+
+/// The text with control characters (all but line breaks and tabs) and characters that reorder or hide what stands
+/// beside them written as `\u{…}`: a terminal or a page then shows what is there and obeys none of it.
+pub fn visible(text: &str) -> Cow<'_, str> {
+    if !text.contains(hidden) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        if hidden(character) {
+            // Writing to a String cannot fail.
+            let _ = write!(shown, "\\u{{{:x}}}", u32::from(character));
+        } else {
+            shown.push(character);
+        }
+    }
+    Cow::Owned(shown)
+}
+
+fn hidden(character: char) -> bool {
+    let controls = character.is_control() && !matches!(character, '\n' | '\t');
+    controls
+        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+/// The first `most` characters of a text, and, where there are more, how many.
+pub fn clipped(text: &str, most: usize) -> Cow<'_, str> {
+    let rest = text.chars().count().saturating_sub(most);
+    if rest == 0 {
+        return Cow::Borrowed(text);
+    }
+    let kept: String = text.chars().take(most).collect();
+    Cow::Owned(format!("{kept}… ({rest} more characters)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_written_out() {
+        assert_eq!(visible("plain é\n\t"), "plain é\n\t");
+        assert_eq!(visible("\u{1b}[31mred\u{202e}\r"), "\\u{1b}[31mred\\u{202e}\\u{d}");
+    }
+
+    #[test]
+    fn long_text_says_how_much_is_left_out() {
+        assert_eq!(clipped("éé", 2), "éé");
+        assert_eq!(clipped("ééaa", 3), "ééa… (1 more characters)");
+    }
+}

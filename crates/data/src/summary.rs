@@ -1,0 +1,186 @@
+//! What a dataset directory holds: counts, lengths, noise, contradictions, rejected rows and examples.
+//!
+//! Rows pass by batch by batch and are forgotten. What is kept grows with the number of sources, domains, kinds of
+//! noise and different lengths only.
+
+use std::{collections::BTreeMap, error::Error, path::Path};
+
+use serde::Serialize;
+
+use crate::{BinaryRow, DataError, Manifest, Message, PairRow, Split, parquet_file, read_manifest};
+
+mod examples;
+mod lengths;
+mod rejections;
+
+pub use examples::Example;
+pub use lengths::{Histogram, Lengths};
+pub use rejections::{RejectedExample, Rejections};
+
+use examples::Chosen;
+
+/// Counts the tokens of a prompt and of a completion that follows it.
+pub type CountTokens<'a> =
+    dyn Fn(&[Message], &[Message]) -> Result<(usize, usize), Box<dyn Error + Send + Sync>> + 'a;
+
+/// What a dataset directory holds.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    /// Rows and pairs by split, source and domain.
+    pub groups: Vec<Group>,
+    /// What each split holds.
+    pub splits: BTreeMap<Split, SplitSummary>,
+    /// Rows that could not be used.
+    pub rejected: Rejections,
+    /// Some rows of each split and label, and some that noise changed.
+    pub examples: Vec<Example>,
+    /// What preparation counted.
+    pub manifest: Manifest,
+}
+
+/// Rows and pairs of one domain in one split.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Group {
+    /// The split.
+    pub split: Split,
+    /// The source.
+    pub source: String,
+    /// The domain within the source.
+    pub domain: String,
+    /// What of it there is.
+    #[serde(flatten)]
+    pub counts: Counts,
+}
+
+/// Rows by label after noise, and pairs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Rows with label true.
+    pub desirable: u64,
+    /// Rows with label false.
+    pub undesirable: u64,
+    /// Rows of the paired files.
+    pub pairs: u64,
+}
+
+/// What a split holds.
+#[derive(Debug, Default, Serialize)]
+pub struct SplitSummary {
+    /// Rows and pairs.
+    pub counts: Counts,
+    /// Rows that carry a score.
+    pub scored: u64,
+    /// The rows' own weights, added up: desirable, undesirable.
+    pub weights: (f64, f64),
+    /// Rows by what noise did to them and their label before it, and pairs.
+    pub noise: BTreeMap<String, Counts>,
+    /// Lengths in characters.
+    pub characters: TextLengths,
+    /// Lengths in tokens, where a tokenizer was given.
+    pub tokens: Option<TextLengths>,
+}
+
+/// Lengths of the texts of rows.
+#[derive(Debug, Default, Serialize)]
+pub struct TextLengths {
+    /// Of each row's prompt.
+    pub prompt: Lengths,
+    /// Of completions with label true.
+    pub desirable: Lengths,
+    /// Of completions with label false.
+    pub undesirable: Lengths,
+}
+
+impl TextLengths {
+    fn add(&mut self, prompt: usize, completion: usize, label: bool) {
+        self.prompt.add(prompt);
+        (if label { &mut self.desirable } else { &mut self.undesirable }).add(completion);
+    }
+}
+
+/// Looks through the dataset directory `dataset`. `progress` is told of rows as they are read.
+pub fn summarise(
+    dataset: &Path,
+    tokens: Option<&CountTokens<'_>>,
+    examples: usize,
+    progress: &dyn Fn(u64),
+) -> Result<Summary, DataError> {
+    let manifest = read_manifest(dataset)?;
+    let (mut groups, mut splits, mut chosen) = (BTreeMap::new(), BTreeMap::new(), Chosen::new(examples));
+    for split in Split::ALL {
+        let mut of_split =
+            SplitSummary { tokens: tokens.map(|_| TextLengths::default()), ..SplitSummary::default() };
+        for batch in parquet_file::batches::<BinaryRow>(dataset, split, &[])? {
+            let rows: Vec<BinaryRow> = batch?.rows()?;
+            progress(rows.len() as u64);
+            for row in rows {
+                of_split.add(&row, tokens)?;
+                let group: &mut Counts = group(&mut groups, split, &row.source, &row.domain);
+                *group.side(row.label) += 1;
+                chosen.offer(split, row);
+            }
+        }
+        for batch in parquet_file::batches::<PairRow>(dataset, split, &["source", "domain", "noise"])? {
+            let batch = batch?;
+            let columns = batch.columns();
+            let origins = columns.text("source")?.into_iter().zip(columns.text("domain")?);
+            for ((source, domain), noise) in origins.zip(columns.text("noise")?) {
+                of_split.counts.pairs += 1;
+                of_split.noise.entry(noise).or_default().pairs += 1;
+                group(&mut groups, split, &source, &domain).pairs += 1;
+            }
+        }
+        splits.insert(split, of_split);
+    }
+    let groups =
+        groups.into_iter().map(|((split, source, domain), counts)| Group { split, source, domain, counts });
+    Ok(Summary {
+        groups: groups.collect(),
+        splits,
+        rejected: Rejections::read(dataset)?,
+        examples: chosen.into_examples(),
+        manifest,
+    })
+}
+
+fn group<'a>(
+    groups: &'a mut BTreeMap<(Split, String, String), Counts>,
+    split: Split,
+    source: &str,
+    domain: &str,
+) -> &'a mut Counts {
+    groups.entry((split, source.to_owned(), domain.to_owned())).or_default()
+}
+
+impl Counts {
+    fn side(&mut self, label: bool) -> &mut u64 {
+        if label { &mut self.desirable } else { &mut self.undesirable }
+    }
+}
+
+impl SplitSummary {
+    fn add(&mut self, row: &BinaryRow, tokens: Option<&CountTokens<'_>>) -> Result<(), DataError> {
+        *self.counts.side(row.label) += 1;
+        self.scored += u64::from(row.score.is_some());
+        *(if row.label { &mut self.weights.0 } else { &mut self.weights.1 }) += row.weight;
+        if !self.noise.contains_key(&row.noise) {
+            self.noise.insert(row.noise.clone(), Counts::default());
+        }
+        if let Some(noise) = self.noise.get_mut(&row.noise) {
+            *noise.side(row.original_label) += 1;
+        }
+        self.characters.add(characters(&row.prompt), characters(&row.completion), row.label);
+        if let (Some(lengths), Some(count)) = (&mut self.tokens, tokens) {
+            let (prompt, completion) = count(&row.prompt, &row.completion).map_err(DataError::Tokens)?;
+            lengths.add(prompt, completion, row.label);
+        }
+        Ok(())
+    }
+}
+
+fn characters(messages: &[Message]) -> usize {
+    messages.iter().map(|message| message.content.chars().count()).sum()
+}
+
+#[cfg(test)]
+mod tests;

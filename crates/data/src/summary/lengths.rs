@@ -1,0 +1,158 @@
+//! Lengths of texts: every one counted, so that quantiles are exact.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// How often each length occurs. Serialised as count, mean and quantiles.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(into = "Shape")]
+pub struct Lengths {
+    times: BTreeMap<usize, u64>,
+}
+
+/// Lengths in a few numbers.
+#[derive(Debug, Serialize)]
+struct Shape {
+    count: u64,
+    mean: f64,
+    min: usize,
+    median: usize,
+    p95: usize,
+    max: usize,
+}
+
+impl From<Lengths> for Shape {
+    fn from(lengths: Lengths) -> Self {
+        let [min, median, p95, max] = [0.0, 0.5, 0.95, 1.0].map(|share| lengths.quantile(share).unwrap_or(0));
+        Self { count: lengths.count(), mean: lengths.mean().unwrap_or(0.0), min, median, p95, max }
+    }
+}
+
+impl Lengths {
+    /// Counts a length.
+    pub fn add(&mut self, length: usize) {
+        *self.times.entry(length).or_default() += 1;
+    }
+
+    /// How many lengths were counted.
+    pub fn count(&self) -> u64 {
+        self.times.values().sum()
+    }
+
+    /// Their mean; None if there are none.
+    pub fn mean(&self) -> Option<f64> {
+        let total: f64 = self.times.iter().map(|(length, times)| *length as f64 * *times as f64).sum();
+        (!self.times.is_empty()).then(|| total / self.count() as f64)
+    }
+
+    /// The least length that at least the given share of all lengths does not exceed; None if there are none.
+    pub fn quantile(&self, share: f64) -> Option<usize> {
+        let rank = ((share * self.count() as f64).ceil() as u64).max(1);
+        let mut seen = 0;
+        self.times
+            .iter()
+            .find(|(_, times)| {
+                seen += **times;
+                seen >= rank
+            })
+            .or_else(|| self.times.last_key_value())
+            .map(|(length, _)| *length)
+    }
+}
+
+/// Counts of lengths in bins of equal width, for several series over the same bins. The last bin also holds
+/// everything longer, so that a few very long texts do not squeeze the rest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Histogram {
+    /// Width of a bin: 1, 2, 5, 10, …
+    pub width: usize,
+    /// Whether the last bin holds lengths beyond its end.
+    pub open: bool,
+    /// For each series, its count in each bin; the first bin begins at 0.
+    pub counts: Vec<Vec<u64>>,
+}
+
+/// Bins that reach to the 99th percentile, at most.
+const BINS: usize = 24;
+
+impl Histogram {
+    /// Sorts series of lengths into bins.
+    pub fn of(series: &[&Lengths]) -> Self {
+        let most = |share| series.iter().filter_map(|lengths| lengths.quantile(share)).max().unwrap_or(0);
+        let (usual, longest) = (most(0.99), most(1.0));
+        let width = round_width(usual / BINS + 1);
+        let bins = usual / width + 1;
+        let counts = series.iter().map(|lengths| {
+            let mut counts = vec![0; bins];
+            for (length, times) in &lengths.times {
+                counts[(length / width).min(bins - 1)] += times;
+            }
+            counts
+        });
+        Self { width, open: longest >= bins * width, counts: counts.collect() }
+    }
+}
+
+/// The smallest of 1, 2, 5, 10, 20, … that is not below `width`.
+fn round_width(width: usize) -> usize {
+    let mut power = 1;
+    loop {
+        if let Some(round) = [1, 2, 5].map(|digit| digit * power).into_iter().find(|round| *round >= width) {
+            return round;
+        }
+        power *= 10;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn lengths(of: &[usize]) -> Lengths {
+        let mut lengths = Lengths::default();
+        for length in of {
+            lengths.add(*length);
+        }
+        lengths
+    }
+
+    proptest! {
+        #[test]
+        fn quantiles_are_those_of_the_sorted_list(mut list in prop::collection::vec(0usize..50, 1..40), share in 0.0..=1.0f64) {
+            let quantile = lengths(&list).quantile(share).unwrap();
+            list.sort_unstable();
+            let rank = (share * list.len() as f64).ceil().max(1.0) as usize;
+            prop_assert_eq!(quantile, list[rank - 1]);
+        }
+
+        #[test]
+        fn a_histogram_loses_nothing(a in prop::collection::vec(0usize..5000, 0..60), b in prop::collection::vec(0usize..9, 0..9)) {
+            let histogram = Histogram::of(&[&lengths(&a), &lengths(&b)]);
+            let totals: Vec<u64> = histogram.counts.iter().map(|counts| counts.iter().sum()).collect();
+            prop_assert_eq!(totals, [a.len() as u64, b.len() as u64]);
+            prop_assert!(histogram.counts[0].len() <= BINS + 1);
+        }
+    }
+
+    #[test]
+    fn the_tail_goes_to_the_last_bin() {
+        let mut list: Vec<usize> = (0..200).collect();
+        list.push(1_000_000);
+        let histogram = Histogram::of(&[&lengths(&list)]);
+        assert_eq!((histogram.width, histogram.open), (10, true));
+        assert_eq!(histogram.counts, [[vec![10; 19], vec![11]].concat()]);
+        assert_eq!(Histogram::of(&[&lengths(&[])]).counts, [[0]]);
+    }
+
+    #[test]
+    fn a_few_numbers_stand_for_the_lengths() {
+        let json = serde_json::to_value(lengths(&[3, 1, 8])).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!({"count": 3, "mean": 4.0, "min": 1, "median": 3, "p95": 8, "max": 8})
+        );
+        assert_eq!(serde_json::to_value(lengths(&[])).unwrap()["count"], 0);
+    }
+}

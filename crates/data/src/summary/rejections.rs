@@ -1,0 +1,67 @@
+//! What `rejected.jsonl` says.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader},
+    path::Path,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::DataError;
+
+/// Rows that could not be used.
+#[derive(Debug, Default, Serialize)]
+pub struct Rejections {
+    /// How many.
+    pub rows: u64,
+    /// By reason; a row with several has them joined by `+`.
+    pub by_reason: BTreeMap<String, u64>,
+    /// By input file.
+    pub by_file: BTreeMap<String, u64>,
+    /// The first rows of each reason.
+    pub examples: Vec<RejectedExample>,
+}
+
+/// A row that could not be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RejectedExample {
+    /// The reason.
+    pub reason: String,
+    /// Name of the input file.
+    pub file: String,
+    /// Line of the row, from 1.
+    pub line: u64,
+    /// What exactly.
+    pub detail: String,
+}
+
+/// Rows shown of each reason.
+const EXAMPLES: u64 = 3;
+
+impl Rejections {
+    /// Reads the file of a dataset directory, a line at a time.
+    pub(super) fn read(dataset: &Path) -> Result<Self, DataError> {
+        let path = dataset.join("rejected.jsonl");
+        if !path.exists() {
+            return Err(DataError::Missing { file: path, dataset: dataset.to_owned() });
+        }
+        let mut rejections = Self::default();
+        for (index, line) in BufReader::new(fs_err::File::open(&path)?).lines().enumerate() {
+            let row: RejectedExample = serde_json::from_str(&line?).map_err(|error| DataError::Schema {
+                file: path.clone(),
+                column: String::new(),
+                message: format!("line {} is not a rejected row ({error})", index + 1),
+            })?;
+            rejections.rows += 1;
+            *rejections.by_file.entry(row.file.clone()).or_default() += 1;
+            let of_reason = rejections.by_reason.entry(row.reason.clone()).or_default();
+            *of_reason += 1;
+            if *of_reason <= EXAMPLES {
+                rejections.examples.push(row);
+            }
+        }
+        rejections.examples.sort_by(|a, b| a.reason.cmp(&b.reason));
+        Ok(rejections)
+    }
+}

@@ -1,0 +1,94 @@
+//! Overviews as a user sees them.
+
+use super::*;
+
+const HOSTILE: &str = "<script>alert('x')</script>\u{1b}[31m\u{202e}";
+
+fn overview() -> Overview {
+    let table = Table {
+        title: "By domain".to_owned(),
+        columns: ["Domain", "Rows", "Desirable"].map(str::to_owned).to_vec(),
+        rows: vec![
+            vec![Cell::Text("askdocs".to_owned()), Cell::count(1_234_567), Cell::Share(0.25)],
+            vec![Cell::Text(HOSTILE.to_owned()), Cell::count(9), Cell::Share(1.0)],
+        ],
+    };
+    let histogram = Histogram {
+        name: "prompts".to_owned(),
+        title: "Prompts".to_owned(),
+        label: "characters".to_owned(),
+        width: 10,
+        open: true,
+        series: vec![("all".to_owned(), vec![1, 8, 4, 0, 1]), (HOSTILE.to_owned(), vec![0; 5])],
+    };
+    let turn = |role: &str, content: String, marked| Turn { role: role.to_owned(), content, marked };
+    let text = Text {
+        facts: vec!["train".to_owned(), HOSTILE.to_owned()],
+        turns: vec![turn("user", "Hi\nthere".to_owned(), false), turn(HOSTILE, HOSTILE.repeat(300), true)],
+    };
+    Overview {
+        title: HOSTILE.to_owned(),
+        lead: vec!["two rows".to_owned()],
+        warnings: vec![HOSTILE.to_owned()],
+        sections: vec![
+            Section {
+                title: "Counts".to_owned(),
+                blocks: vec![Block::Note(HOSTILE.to_owned()), Block::Table(table)],
+            },
+            Section { title: "Lengths".to_owned(), blocks: vec![Block::Histogram(histogram)] },
+            Section { title: "Examples".to_owned(), blocks: vec![Block::Texts(vec![text])] },
+            Section {
+                title: "Manifest".to_owned(),
+                blocks: vec![Block::Document(serde_json::json!({ HOSTILE: HOSTILE }))],
+            },
+        ],
+    }
+}
+
+#[test]
+fn the_page_escapes_everything_and_needs_nothing() {
+    let html = overview().html().unwrap();
+    if let Some(kept) = std::env::var_os("KEEP_REPORT") {
+        fs_err::write(std::path::Path::new(&kept).join("overview.html"), &html).unwrap();
+    }
+    assert!(!html.contains("<script") && html.contains("&lt;script&gt;"));
+    assert!(!html.contains('\u{1b}') && !html.contains('\u{202e}') && html.contains("\\u{1b}"));
+    assert!(!html.contains("http:") && !html.contains("https:"));
+    assert!(html.contains("Content-Security-Policy\" content=\"default-src 'none'"));
+    for text in [
+        "1\u{202f}234\u{202f}567",
+        "25.0\u{a0}%",
+        "<svg",
+        "Steps of 10. The last one holds",
+        "more characters",
+    ] {
+        assert!(html.contains(text), "{text}");
+    }
+    assert_eq!(html, overview().html().unwrap());
+}
+
+#[test]
+fn lines_are_safe_for_a_terminal() {
+    let text = overview().text();
+    assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'));
+    insta::assert_snapshot!(text.lines().take(16).collect::<Vec<_>>().join("\n"));
+    assert!(!text.contains("Manifest"));
+}
+
+#[test]
+fn nothing_to_show_is_still_a_page() {
+    let empty =
+        Overview { title: String::new(), lead: Vec::new(), warnings: Vec::new(), sections: Vec::new() };
+    assert!(empty.html().unwrap().contains("<h1></h1>"));
+    let histogram = Histogram {
+        name: "h".to_owned(),
+        title: "h".to_owned(),
+        label: "tokens".to_owned(),
+        width: 1,
+        open: false,
+        series: vec![("all".to_owned(), vec![0])],
+    };
+    let block = Block::Histogram(histogram);
+    let sections = vec![Section { title: "Lengths".to_owned(), blocks: vec![block] }];
+    assert!(Overview { sections, ..empty }.html().unwrap().contains("<svg"));
+}
