@@ -2,22 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::support::Place;
-
-const MODEL: &str = "\
-weights: random
-tokenizer: bytes
-train: full
-architecture:
-  vocab_size: 258
-  hidden_size: 16
-  intermediate_size: 32
-  num_hidden_layers: 1
-  num_attention_heads: 2
-  num_key_value_heads: 1
-  head_dim: 8
-  max_position_embeddings: 256
-";
+use crate::support::{MODEL, Place};
 
 /// Name, options beside the objective, loss before the first step where it is known, and a metric of its own.
 const OBJECTIVES: [(&str, &str, Option<f64>, &str); 13] = [

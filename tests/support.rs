@@ -8,6 +8,22 @@ use std::{
 
 use tempfile::TempDir;
 
+/// A model recipe small enough to train in a test.
+pub(crate) const MODEL: &str = "\
+weights: random
+tokenizer: bytes
+train: full
+architecture:
+  vocab_size: 258
+  hidden_size: 16
+  intermediate_size: 32
+  num_hidden_layers: 1
+  num_attention_heads: 2
+  num_key_value_heads: 1
+  head_dim: 8
+  max_position_embeddings: 256
+";
+
 /// A temporary folder that is the current directory of every run.
 pub(crate) struct Place {
     folder: TempDir,

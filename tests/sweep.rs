@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use insta::assert_snapshot;
 
-use crate::support::{Place, repository};
+use crate::support::{MODEL, Place, repository};
 
 const EXPERIMENT: &str = "\
 question: Does it work?
@@ -33,21 +33,6 @@ report:
   x: data.imbalance.keep_desirable
   series: method
   baseline: dpo
-";
-
-const MODEL: &str = "\
-weights: random
-tokenizer: bytes
-train: full
-architecture:
-  vocab_size: 258
-  hidden_size: 16
-  intermediate_size: 32
-  num_hidden_layers: 1
-  num_attention_heads: 2
-  num_key_value_heads: 1
-  head_dim: 8
-  max_position_embeddings: 256
 ";
 
 fn place() -> Place {

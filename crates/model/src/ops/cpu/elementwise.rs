@@ -138,7 +138,7 @@ pub(crate) fn rotary(
 }
 
 /// Elements that one task works on.
-const BLOCK: usize = 8192;
+pub(super) const BLOCK: usize = 8192;
 
 pub(crate) fn gated_silu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     fn run<T: Real>(gate: &Tensor, up: &Tensor) -> Result<Tensor> {

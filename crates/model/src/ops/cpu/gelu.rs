@@ -1,13 +1,12 @@
 //! The activation of plain MLPs.
 
+#![expect(clippy::inline_always, reason = "what is not inlined is not compiled for the wide vectors")]
+
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-use super::{Opened, by_dtype, real::Real, tensor};
+use super::{Opened, by_dtype, elementwise::BLOCK, lanes::vectorised, real::Real, tensor};
 use crate::architecture::Gelu;
-
-/// Elements that one task works on.
-const BLOCK: usize = 8192;
 
 /// Φ, the normal distribution function.
 trait Normal: Real {
@@ -22,7 +21,7 @@ impl Normal for f64 {
 
 impl Normal for f32 {
     /// Within 1e-7 (Abramowitz and Stegun, 7.1.26); written so that the compiler can vectorise it.
-    #[inline]
+    #[inline(always)]
     fn below(self) -> Self {
         let x = self.abs() * std::f32::consts::FRAC_1_SQRT_2;
         let t = (1.0 + 0.327_591_1 * x).recip();
@@ -37,9 +36,9 @@ impl Normal for f32 {
 }
 
 /// gelu(x) and its slope.
-#[inline]
+#[inline(always)]
 fn gelu_and_slope<T: Normal>(x: T, form: Gelu) -> (T, T) {
-    let (one, half) = (T::of(1.0), T::of(0.5));
+    let (one, half) = (T::ONE, T::of(0.5));
     match form {
         Gelu::Exact => {
             let below = x.below();
@@ -62,9 +61,13 @@ pub(crate) fn gelu(x: &Tensor, form: Gelu) -> Result<Tensor> {
         let shape = x.dims2()?;
         let x = Opened::new(x);
         let x = x.slice::<T>()?;
-        let mut y = vec![T::of(0.0); x.len()];
+        let mut y = vec![T::ZERO; x.len()];
         y.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).for_each(|(y, x)| {
-            y.iter_mut().zip(x).for_each(|(y, x)| *y = gelu_and_slope(*x, form).0);
+            vectorised(|| {
+                for (y, x) in y.iter_mut().zip(x) {
+                    *y = gelu_and_slope(*x, form).0;
+                }
+            });
         });
         tensor(y, shape)
     }
@@ -76,11 +79,14 @@ pub(crate) fn gelu_backward(x: &Tensor, grad: &Tensor, form: Gelu) -> Result<Ten
         let shape = x.dims2()?;
         let (x, grad) = (Opened::new(x), Opened::new(grad));
         let (x, grad) = (x.slice::<T>()?, grad.slice::<T>()?);
-        let mut dx = vec![T::of(0.0); x.len()];
+        let mut dx = vec![T::ZERO; x.len()];
         dx.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).zip(grad.par_chunks(BLOCK)).for_each(
             |((dx, x), grad)| {
-                let rows = dx.iter_mut().zip(x).zip(grad);
-                rows.for_each(|((dx, x), grad)| *dx = *grad * gelu_and_slope(*x, form).1);
+                vectorised(|| {
+                    for ((dx, x), grad) in dx.iter_mut().zip(x).zip(grad) {
+                        *dx = *grad * gelu_and_slope(*x, form).1;
+                    }
+                });
             },
         );
         tensor(dx, shape)
