@@ -13,9 +13,10 @@
 //!   raw.jsonl                                 only with a generated source: what was generated
 //! ```
 //!
-//! The steps have one order: read, reject, pair, settle contradictory labels, split by prompt, select, thin classes
-//! (imbalance), flip labels (noise), write. Imbalance and noise touch the training split only, and the binary
-//! and the paired files hold the same rows with the same corruption.
+//! The steps have one order: read, reject, pair, settle contradictory labels, count or drop duplicates, split by
+//! prompt, select, keep one side of each pair, mix sources, thin classes (imbalance), corrupt (noise), write. Texts are
+//! read twice: all is decided on what the first reading keeps of a row. Imbalance and noise touch the training split
+//! only, and the binary and the paired files hold the same rows with the same corruption.
 //!
 //! ```
 //! use prospect_core::config::Document;

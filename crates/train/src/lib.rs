@@ -5,7 +5,7 @@
 //! global batch, the objective once, then backward, so that KTO's reference point is exact under accumulation.
 //!
 //! Data order is a function of seed and epoch only; reference log-probs come from the weights at the start of the
-//! stage and are cached by content in a [`ReferenceCache`].
+//! stage and are cached by content in a [`ReferenceCache`]. What the next step depends on is kept in [`Checkpoints`].
 
 mod batches;
 mod checkpoint;
