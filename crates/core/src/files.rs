@@ -13,15 +13,26 @@ pub fn write_whole<T>(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<T>,
 ) -> io::Result<T> {
+    write_whole_at(path, |aside| {
+        let mut writer = BufWriter::new(File::create(aside)?);
+        let result = write(&mut writer)?;
+        writer.flush()?;
+        Ok(result)
+    })
+}
+
+/// Like [`write_whole`], for writers that open the file themselves: `write` is given the path aside.
+pub fn write_whole_at<T, E: From<io::Error>>(
+    path: &Path,
+    write: impl FnOnce(&Path) -> Result<T, E>,
+) -> Result<T, E> {
     if let Some(folder) = path.parent() {
         fs_err::create_dir_all(folder)?;
     }
     let aside = aside(path);
-    let attempt = || {
-        let mut writer = BufWriter::new(File::create(&aside)?);
-        let result = write(&mut writer)?;
-        writer.flush()?;
-        writer.get_ref().sync_all()?;
+    let attempt = || -> Result<T, E> {
+        let result = write(&aside)?;
+        File::open(&aside)?.sync_all()?;
         fs_err::rename(&aside, path)?;
         Ok(result)
     };

@@ -6,7 +6,7 @@ use candle_core::{
     Tensor,
     safetensors::{load, save},
 };
-use prospect_core::files::write_json;
+use prospect_core::files::{write_json, write_whole_at};
 use serde::Deserialize;
 
 use crate::{Decoder, Lora, ModelError, RotaryPairs};
@@ -84,10 +84,7 @@ struct AdapterConfig {
 }
 
 fn save_tensors(tensors: &BTreeMap<String, Tensor>, path: &Path) -> Result<(), ModelError> {
-    let aside = path.with_extension("partial");
     let tensors: std::collections::HashMap<_, _> =
         tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.clone())).collect();
-    save(&tensors, &aside)?;
-    fs_err::File::open(&aside)?.sync_all()?;
-    Ok(fs_err::rename(&aside, path)?)
+    write_whole_at(path, |aside| Ok(save(&tensors, aside)?))
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use candle_core::{Device, Tensor};
-use prospect_core::progress::say;
+use prospect_core::{files::write_whole_at, progress::say};
 use prospect_model::Parameters;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
@@ -72,18 +72,16 @@ impl Checkpoints {
         parameters: &Parameters,
         optimizer: &Optimizer,
     ) -> Result<(), TrainError> {
-        fs_err::create_dir_all(&self.folder)?;
         let metadata = serde_json::to_string(&Metadata { run: self.run.clone(), reached })
             .map_err(std::io::Error::from)?;
         let mut tensors = optimizer.state(parameters)?;
         let values = parameters.iter().map(|(name, parameter)| (name.to_owned(), parameter.value().clone()));
         tensors.extend(values);
         let path = self.folder.join(format!("step-{:08}.safetensors", reached.step));
-        let aside = path.with_extension("partial");
-        safetensors::serialize_to_file(tensors, Some([(METADATA.to_owned(), metadata)].into()), &aside)
-            .map_err(std::io::Error::other)?;
-        fs_err::File::open(&aside)?.sync_all()?;
-        fs_err::rename(&aside, &path)?;
+        write_whole_at(&path, |aside| {
+            safetensors::serialize_to_file(tensors, Some([(METADATA.to_owned(), metadata)].into()), aside)
+                .map_err(std::io::Error::other)
+        })?;
         let files = self.files()?;
         for old in files.iter().take(files.len().saturating_sub(self.keep)) {
             fs_err::remove_file(old)?;
