@@ -65,6 +65,104 @@ fn a_dataset_is_made_once_and_summed_up() {
 }
 
 #[test]
+fn shards_merge_to_the_same_dataset() {
+    let place = place();
+    assert!(place.run("prepare recipe.yaml --out whole").code == Some(0));
+    assert_snapshot!(place.run("prepare recipe.yaml --out parts --merge"), @r#"
+    exit code 1
+    --- stdout
+    --- stderr
+    error: parts.shards: holds no shards; make them with `--shard 1/N` to `--shard N/N`
+    "#);
+    assert_snapshot!(place.run("prepare recipe.yaml --out parts --shard 2/2"), @r#"
+    exit code 0
+    --- stdout
+    parts.shards/00002-of-00002.shard
+    --- stderr
+    0 rows read: 0 pairs, 0 rejected
+    "#);
+    assert_snapshot!(place.run("prepare recipe.yaml --out parts --merge"), @r#"
+    exit code 1
+    --- stdout
+    --- stderr
+    error: parts.shards: lacks the shards 1/2; make them with `--shard`
+    "#);
+    assert_snapshot!(place.run("prepare recipe.yaml --out parts --shard 1/2"), @r#"
+    exit code 0
+    --- stdout
+    parts.shards/00001-of-00002.shard
+    --- stderr
+    12 rows read: 10 pairs, 2 rejected
+    "#);
+    assert_snapshot!(place.run("prepare recipe.yaml --out parts --shard 1/2"), @r#"
+    exit code 0
+    --- stdout
+    parts.shards/00001-of-00002.shard
+    --- stderr
+    up to date: same recipe, same inputs (--force makes it again)
+    "#);
+    assert_snapshot!(place.run("prepare recipe.yaml --out parts --shard 3/2"), @r#"
+    exit code 2
+    --- stdout
+    --- stderr
+    error: invalid value '3/2' for '--shard <I/N>': a shard is written like 2/8: a number from 1, and how many there are
+
+    For more information, try '--help'.
+    "#);
+    assert_eq!(
+        place.run("prepare recipe.yaml --out parts --merge").stderr,
+        place.run("prepare recipe.yaml --out whole --force").stderr
+    );
+    for file in [
+        "kto/train-00000-of-00001.parquet",
+        "dpo/test-00000-of-00001.parquet",
+        "manifest.json",
+        "rejected.jsonl",
+    ] {
+        assert!(
+            fs_err::read(place.path(&format!("whole/{file}"))).unwrap()
+                == fs_err::read(place.path(&format!("parts/{file}"))).unwrap()
+        );
+    }
+    assert!(!place.path("parts.shards").exists());
+}
+
+#[test]
+fn a_dataset_is_exported_for_llama_factory() {
+    let place = place();
+    place.run("prepare recipe.yaml");
+    assert_snapshot!(place.run("export data/recipe --out factory"), @r#"
+    exit code 0
+    --- stdout
+    factory
+    --- stderr
+    30 rows and pairs written
+    "#);
+    let info = fs_err::read_to_string(place.path("factory/dataset_info.json")).unwrap();
+    let info: serde_json::Value = serde_json::from_str(&info).unwrap();
+    assert_snapshot!(info["recipe_dpo_test"], @r#"{"file_name":"dpo_test.jsonl","formatting":"sharegpt","columns":{"messages":"messages","chosen":"chosen","rejected":"rejected"},"tags":{"role_tag":"role","content_tag":"content","user_tag":"user","assistant_tag":"assistant","system_tag":"system"},"ranking":true}"#);
+    assert_snapshot!(info["recipe_kto"]["columns"], @r#"{"messages":"messages","kto_tag":"label"}"#);
+    assert_snapshot!(fs_err::read_to_string(place.path("factory/dpo_test.jsonl")).unwrap(), @r#"
+    {"messages":[{"role":"user","content":"What is the capital of Peru?"}],"chosen":{"role":"assistant","content":"Lima."},"rejected":{"role":"assistant","content":"Cusco."}}
+    {"messages":[{"role":"user","content":"What is the capital of Peru?"}],"chosen":{"role":"assistant","content":"Lima, on the coast."},"rejected":{"role":"assistant","content":"Lima."}}
+    {"messages":[{"role":"user","content":"How far is the moon?"}],"chosen":{"role":"assistant","content":"About 384,000 km."},"rejected":{"role":"assistant","content":"Not far."}}
+    "#);
+    assert_eq!(fs_err::read_to_string(place.path("factory/kto.jsonl")).unwrap().lines().count(), 14);
+    assert_snapshot!(place.run("export data/recipe --set a=1 --out other"), @r#"
+    exit code 1
+    --- stdout
+    --- stderr
+    error: `--set` has no effect on a dataset; remove it
+    "#);
+    assert_snapshot!(place.run("export data/recipe --out factory"), @r#"
+    exit code 1
+    --- stdout
+    --- stderr
+    error: factory: is not empty; choose another place or remove it
+    "#);
+}
+
+#[test]
 fn a_misspelt_key_is_shown_with_its_line_and_the_right_word() {
     let place = place();
     place.write("recipe.yaml", RECIPE.replace("flip_desirable", "flip_desireable"));

@@ -9,9 +9,9 @@ use prospect_core::{
     files::write_whole,
     progress::{Progress, say},
 };
-use prospect_data::{CountTokens, Summary, read_manifest, summarise};
+use prospect_data::{Summary, TokenCounter, read_manifest, summarise};
 use prospect_model::ModelFile;
-use prospect_train::Encoder;
+use prospect_train::token_counter;
 
 use crate::{facts, locate::locate, output};
 
@@ -41,9 +41,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         None => summary(args, None)?,
         Some(path) => {
             let file: ModelFile = prospect_core::config::Document::open(path)?.read()?;
-            let model = file.resolve(&locate)?.load()?;
-            let encoder = Encoder::new(&model, usize::MAX, usize::MAX);
-            summary(args, Some(&|prompt, completion| Ok(encoder.lengths(prompt, completion)?)))?
+            summary(args, Some(&token_counter(&file.resolve(&locate)?)?))?
         }
     };
     if let Some(path) = &args.html {
@@ -59,7 +57,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn summary(args: &Args, tokens: Option<&CountTokens<'_>>) -> anyhow::Result<Summary> {
+fn summary(args: &Args, tokens: Option<&TokenCounter>) -> anyhow::Result<Summary> {
     let dataset: &Path = &args.dataset;
     let manifest = read_manifest(dataset)?;
     let rows =

@@ -2,8 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use prospect_core::progress::say;
-use prospect_data::{Manifest, PipelineFile, SplitCounts, prepare, prepared};
+use prospect_core::{config::Document, progress::say};
+use prospect_data::{
+    Manifest, PipelineFile, Shard, SplitCounts, merge_shards, prepare, prepare_shard, prepared, shard_file,
+    shard_prepared,
+};
+use prospect_model::ModelFile;
+use prospect_train::token_counter;
 
 use crate::{locate::locate, output, overrides::Overrides};
 
@@ -17,6 +22,12 @@ pub(crate) struct Args {
     /// Where to put the dataset [default: data/NAME for NAME.yaml]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Read only this part of the input, such as 2/8, and keep what it holds in DIR.shards; --merge puts parts together
+    #[arg(long, value_name = "I/N", conflicts_with = "merge")]
+    shard: Option<Shard>,
+    /// Make the dataset of the parts that --shard made: the same files as without them
+    #[arg(long)]
+    merge: bool,
     /// Make the dataset again even if it is up to date
     #[arg(long)]
     force: bool,
@@ -28,7 +39,12 @@ pub(crate) struct Args {
 /// Makes the dataset unless it is there already, and prints where it is.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let file: PipelineFile = args.overrides.open(&args.pipeline)?.read()?;
+    let tokenizer = file.tokenizer().map(str::to_owned);
     let mut pipeline = file.resolve(&locate)?;
+    if let Some(path) = tokenizer {
+        let recipe: ModelFile = Document::open(Path::new(&path))?.read()?;
+        pipeline = pipeline.counting(token_counter(&recipe.resolve(&locate)?)?);
+    }
     if args.strict {
         pipeline = pipeline.strict();
     }
@@ -36,8 +52,20 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         say(note);
     }
     let out = args.out.clone().unwrap_or_else(|| default_out(&args.pipeline));
+    let up_to_date = || say("up to date: same recipe, same inputs (--force makes it again)");
+    if let Some(shard) = args.shard {
+        if !args.force && shard_prepared(&pipeline, &out, shard)? {
+            up_to_date();
+        } else {
+            let counts = prepare_shard(&pipeline, &out, shard)?;
+            say(format!("{} rows read: {} pairs, {} rejected", counts.read, counts.pairs, counts.rejected));
+        }
+        return Ok(output::print(shard_file(&out, shard).display())?);
+    }
     if !args.force && prepared(&pipeline, &out)?.is_some() {
-        say("up to date: same recipe, same inputs (--force makes it again)");
+        up_to_date();
+    } else if args.merge {
+        say(summary(&merge_shards(&pipeline, &out)?));
     } else {
         say(summary(&prepare(&pipeline, &out)?));
     }
@@ -74,6 +102,10 @@ fn summary(manifest: &Manifest) -> String {
             &[contradictions.rows, contradictions.dropped],
         ),
         ("dropped, prompt is in the test split (rows)", &[manifest.leaked_rows_dropped]),
+        (
+            "dropped for their length (pairs, rows without a pair)",
+            &[manifest.selection.long_pairs, manifest.selection.long_rows],
+        ),
         ("dropped, one side of each pair stays (rows)", &[manifest.one_per_pair_dropped]),
         (
             "nearly the same as a test prompt (training prompts, rows dropped)",

@@ -13,10 +13,11 @@ pub fn say(line: impl AsRef<str>) {
     let _ = writeln!(io::stderr(), "{}", line.as_ref());
 }
 
-/// Progress of a piece of work of known length.
+/// Progress of a piece of work.
 pub struct Progress {
     label: String,
-    total: u64,
+    /// Its length, where that is known.
+    total: Option<u64>,
     started: Instant,
     done: AtomicU64,
     next_line: AtomicU64,
@@ -29,10 +30,22 @@ const LINE_EVERY: u64 = 10;
 impl Progress {
     /// Starts showing progress of `total` units of `unit`.
     pub fn new(label: &str, unit: &str, total: u64) -> Self {
+        Self::start(label, unit, Some(total))
+    }
+
+    /// Starts showing progress of a number of units of `unit` that is not known yet.
+    pub fn open_ended(label: &str, unit: &str) -> Self {
+        Self::start(label, unit, None)
+    }
+
+    fn start(label: &str, unit: &str, total: Option<u64>) -> Self {
         let bar = io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new(total);
-            let template =
-                format!("{{prefix}} [{{bar:30}}] {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left {{msg}}");
+            let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+            let template = if total.is_some() {
+                format!("{{prefix}} [{{bar:30}}] {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left {{msg}}")
+            } else {
+                format!("{{prefix}} {{spinner}} {{pos}} {unit}, {{per_sec}} {{msg}}")
+            };
             if let Ok(style) = ProgressStyle::with_template(&template) {
                 bar.set_style(style.progress_chars("=> "));
             }
@@ -62,9 +75,14 @@ impl Progress {
         let next = self.next_line.load(Ordering::Relaxed);
         if elapsed >= next {
             self.next_line.store(elapsed + LINE_EVERY, Ordering::Relaxed);
-            let left = (self.total.saturating_sub(done)) as f64 * self.started.elapsed().as_secs_f64()
-                / done.max(1) as f64;
-            say(format!("{}: {done}/{}, about {left:.0} s left {message}", self.label, self.total));
+            let seconds = self.started.elapsed().as_secs_f64();
+            say(match self.total {
+                Some(total) => {
+                    let left = total.saturating_sub(done) as f64 * seconds / done.max(1) as f64;
+                    format!("{}: {done}/{total}, about {left:.0} s left {message}", self.label)
+                }
+                None => format!("{}: {done}, {:.0} a second {message}", self.label, done as f64 / seconds),
+            });
         }
     }
 }

@@ -12,7 +12,7 @@ use fs_err::File;
 use crate::{
     DataError, Message,
     feedback::Feedback,
-    raw::{RawRow, Remark, Sink},
+    raw::{RawGroup, Texts},
 };
 
 /// Completions by the index of their row.
@@ -72,9 +72,9 @@ impl<'a> Collecting<'a> {
     }
 }
 
-impl Sink for Collecting<'_> {
-    fn rows(&mut self, rows: Vec<RawRow>) -> Result<(), DataError> {
-        for group in rows.iter().filter_map(|row| row.outcome.as_ref().ok()).flatten() {
+impl Texts for Collecting<'_> {
+    fn groups(&mut self, groups: Vec<RawGroup>) -> Result<(), DataError> {
+        for group in &groups {
             if self.next >= self.feedback.groups.len() || !self.feedback.fits(self.next, group) {
                 return Err(DataError::InputChanged);
             }
@@ -92,6 +92,4 @@ impl Sink for Collecting<'_> {
         }
         Ok(())
     }
-
-    fn remark(&mut self, _remark: Remark, _times: u64) {}
 }

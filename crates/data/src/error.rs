@@ -168,6 +168,9 @@ pub enum DataError {
         /// What the parquet library says.
         source: parquet::errors::ParquetError,
     },
+    /// A file of a sharded preparation is damaged.
+    #[error("{}: not a whole shard; make it again with `--shard`", .0.display())]
+    Shard(PathBuf),
     /// A text cannot be turned into tokens.
     #[error("cannot count tokens: {0}")]
     Tokens(Box<dyn std::error::Error + Send + Sync>),

@@ -15,6 +15,7 @@ use crate::{
     minhash::Signature,
     noise::Noisy,
     raw::RawGroup,
+    tokens::TokenCounter,
 };
 
 /// A prompt with the rows and pairs about it. Several groups may share a prompt.
@@ -51,6 +52,8 @@ pub(crate) struct Row {
     pub(crate) kept: bool,
     /// Whether the last message has more than one word.
     pub(crate) several_words: bool,
+    /// Whether prompt and completion have more tokens than the recipe allows.
+    pub(crate) many_tokens: bool,
     pub(crate) noisy: Noisy,
 }
 
@@ -85,6 +88,15 @@ pub(crate) struct Origin {
     pub(crate) domain: String,
 }
 
+/// What to find out about groups beside their ids and lengths.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Measure {
+    /// Whether to sign prompts, so that they can be compared.
+    pub(crate) sign: bool,
+    /// The most tokens that a row should have, and what counts them.
+    pub(crate) max_tokens: Option<(usize, TokenCounter)>,
+}
+
 /// A group without its texts, indices counted from 0 within it.
 #[derive(Debug)]
 pub(crate) struct Digest {
@@ -96,11 +108,22 @@ pub(crate) struct Digest {
 
 impl Digest {
     /// Hashes and measures a group: one row for every label and for every side of a pair without a label.
-    pub(crate) fn new(group: &RawGroup, sign: bool) -> Self {
-        let signature = sign.then(|| Signature::new(&group.prompt));
+    pub(crate) fn new(group: &RawGroup, measure: &Measure) -> Result<Self, DataError> {
+        let signature = measure.sign.then(|| Signature::new(&group.prompt));
         let prompt = ids::prompt_id(&group.prompt);
         let ids: Vec<Id> =
             group.completions.iter().map(|completion| ids::row_id(prompt, &completion.messages)).collect();
+        let many_tokens = match &measure.max_tokens {
+            None => vec![false; group.completions.len()],
+            Some((most, tokens)) => group
+                .completions
+                .iter()
+                .map(|completion| {
+                    let (prompt, completion) = tokens.count(&group.prompt, &completion.messages)?;
+                    Ok(prompt + completion > *most)
+                })
+                .collect::<Result<_, DataError>>()?,
+        };
         let row = |index: usize, original_label, pair| Row {
             id: ids[index],
             score: group.completions[index].score.unwrap_or(f64::NAN),
@@ -111,6 +134,7 @@ impl Digest {
             original_label,
             kept: true,
             several_words: several_words(&group.completions[index].messages),
+            many_tokens: many_tokens[index],
             noisy: Noisy::default(),
         };
         let mut rows = Vec::new();
@@ -144,7 +168,7 @@ impl Digest {
             first_row: 0,
             first_pair: 0,
         };
-        Self { group, rows, pairs, signature }
+        Ok(Self { group, rows, pairs, signature })
     }
 }
 
@@ -173,6 +197,38 @@ impl Feedback {
             ..row
         }));
         self.pairs.extend(digest.pairs.into_iter().map(|pair| Pair {
+            chosen: first_row + pair.chosen,
+            rejected: first_row + pair.rejected,
+            ..pair
+        }));
+        Ok(())
+    }
+
+    /// Takes the groups that were found after these.
+    pub(crate) fn append(&mut self, next: Self) -> Result<(), DataError> {
+        let (group, first_row, first_pair) = (self.groups.len(), self.rows.len(), self.pairs.len());
+        if first_row + next.rows.len() >= NO_PAIR as usize {
+            return Err(DataError::TooManyRows);
+        }
+        let [group, first_row, first_pair] = [group, first_row, first_pair].map(|index| index as u32);
+        let origins = next
+            .origins
+            .iter()
+            .map(|origin| self.origin(&origin.source, &origin.domain))
+            .collect::<Result<Vec<_>, _>>()?;
+        self.signatures.extend(next.signatures);
+        self.groups.extend(next.groups.into_iter().map(|group| Group {
+            origin: origins[usize::from(group.origin)],
+            first_row: first_row + group.first_row,
+            first_pair: first_pair + group.first_pair,
+            ..group
+        }));
+        self.rows.extend(next.rows.into_iter().map(|row| Row {
+            group: group + row.group,
+            pair: if row.pair == NO_PAIR { NO_PAIR } else { first_pair + row.pair },
+            ..row
+        }));
+        self.pairs.extend(next.pairs.into_iter().map(|pair| Pair {
             chosen: first_row + pair.chosen,
             rejected: first_row + pair.rejected,
             ..pair
@@ -362,7 +418,8 @@ pub(crate) mod tests {
         pub(crate) fn new(groups: impl IntoIterator<Item = RawGroup>) -> Self {
             let mut feedback = Self::default();
             for group in groups {
-                feedback.add(Digest::new(&group, true), &group.source, &group.domain).unwrap();
+                let digest = Digest::new(&group, &Measure { sign: true, max_tokens: None }).unwrap();
+                feedback.add(digest, &group.source, &group.domain).unwrap();
             }
             feedback
         }
@@ -371,6 +428,20 @@ pub(crate) mod tests {
     /// As many pairs, all about different prompts.
     pub(crate) fn many(pairs: usize) -> Feedback {
         Feedback::new((0..pairs).map(|n| raw(&format!("p{n}"), "yes", "no", None)))
+    }
+
+    #[test]
+    fn parts_appended_are_the_whole() {
+        let groups = || {
+            (0..9).map(|n| RawGroup {
+                source: format!("s{}", n % 2).into(),
+                ..raw(&format!("p{n}"), "a", "b", None)
+            })
+        };
+        let whole = Feedback::new(groups());
+        let mut parts = Feedback::new(groups().take(4));
+        parts.append(Feedback::new(groups().skip(4))).unwrap();
+        assert_eq!(format!("{whole:?}"), format!("{parts:?}"));
     }
 
     #[test]

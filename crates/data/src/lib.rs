@@ -41,6 +41,7 @@ mod error;
 mod feedback;
 mod ids;
 mod imbalance;
+mod llama_factory;
 mod manifest;
 mod minhash;
 mod mixing;
@@ -54,10 +55,13 @@ mod reading;
 mod records;
 mod row;
 mod selection;
+mod shard;
+mod shards;
 mod sources;
 mod split;
 mod summary;
 mod survey;
+mod tokens;
 mod writing;
 
 pub use balance::AutoWeights;
@@ -65,6 +69,7 @@ pub use contradictions::{ContradictionCounts, Contradictions, PolicyEffect};
 pub use duplicates::{DuplicateCounts, Duplicates, Near};
 pub use error::DataError;
 pub use imbalance::{ClassCounts, Imbalance, ImbalanceCounts, Per, Ratio};
+pub use llama_factory::{LlamaFactory, export_llama_factory};
 pub use manifest::{InputFile, Manifest, SplitCounts, read_manifest};
 pub use mixing::{Mix, MixCounts};
 pub use noise::{
@@ -72,15 +77,18 @@ pub use noise::{
 };
 pub use one_per_pair::OnePerPair;
 pub use pipeline::{Locate, Pipeline, PipelineFile, SplitFile, SplitRule};
-pub use prepare::{prepare, prepared};
+pub use prepare::{merge_shards, prepare, prepared};
 pub use reading::ReadingCounts;
 pub use row::{BinaryRow, Message, PairRow, Split, read_binary, read_pairs};
 pub use selection::{Selection, SelectionCounts};
+pub use shard::Shard;
+pub use shards::{prepare_shard, shard_file, shard_prepared};
 pub use sources::{
     Binarise, Columns, Field, Kind, Oasst, Only, Over, Ranks, ResolvedSource, Shp, SourceFile, SourceFiles,
     Sources, Synthetic,
 };
 pub use summary::{
-    CountTokens, Counts, Example, Group, Histogram, Lengths, RejectedExample, Rejections, SplitSummary,
-    Summary, TextLengths, summarise,
+    Counts, Example, Group, Histogram, Lengths, RejectedExample, Rejections, SplitSummary, Summary,
+    TextLengths, summarise,
 };
+pub use tokens::{CountTokens, TokenCounter};

@@ -7,11 +7,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Contradictions, DataError, Duplicates, Imbalance, Mix, Noise, OnePerPair, Selection, SourceFiles, Sources,
+    Contradictions, DataError, Duplicates, Imbalance, Mix, Noise, OnePerPair, Selection, SourceFiles,
+    Sources, TokenCounter, feedback::Measure,
 };
 
 /// Raised whenever the same recipe and inputs would give other files.
-const FORMAT_VERSION: u32 = 2;
+const FORMAT_VERSION: u32 = 3;
 
 /// Turns a path or address of a recipe into a local path.
 pub type Locate<'a> = dyn Fn(&str) -> Result<PathBuf, Box<dyn Error + Send + Sync>> + 'a;
@@ -36,6 +37,8 @@ pub struct PipelineFile {
     /// Part of the source: short conversations, so many prompts.
     #[serde(default)]
     select: Selection,
+    /// The model recipe whose tokenizer and chat template count tokens, for `select.max_tokens`.
+    tokenizer: Option<String>,
     /// Keep one row of each training pair (both if not given).
     one_per_pair: Option<OnePerPair>,
     /// How much of the training split each source is.
@@ -87,6 +90,8 @@ pub struct Pipeline {
     pub(crate) contradictions: Contradictions,
     pub(crate) deduplicate: Duplicates,
     pub(crate) select: Selection,
+    /// Counts tokens, where `select.max_tokens` asks for it.
+    pub(crate) tokens: Option<TokenCounter>,
     pub(crate) one_per_pair: Option<OnePerPair>,
     pub(crate) mix: Mix,
     pub(crate) imbalance: Imbalance,
@@ -126,10 +131,23 @@ impl PipelineFile {
                 return Err(DataError::Value { key, value: value.to_string(), message });
             }
         }
+        if let (Some(limit), None) = (self.select.max_tokens, &self.tokenizer) {
+            let message = "counting tokens needs `tokenizer`, the path of a model recipe";
+            return Err(DataError::Value { key: "select.max_tokens", value: limit.to_string(), message });
+        }
+        if let (None, Some(recipe)) = (self.select.max_tokens, &self.tokenizer) {
+            let message = "it has no effect without `select.max_tokens`; remove one or set the other";
+            return Err(DataError::Value { key: "tokenizer", value: recipe.clone(), message });
+        }
         self.mix.check()?;
         self.imbalance.check()?;
         self.noise.check()?;
         self.source.check()
+    }
+
+    /// The model recipe whose tokens are counted, if any; give what counts them to [`Pipeline::counting`].
+    pub fn tokenizer(&self) -> Option<&str> {
+        self.tokenizer.as_deref()
     }
 
     /// Checks the values, and finds and hashes the inputs.
@@ -159,6 +177,7 @@ impl PipelineFile {
             contradictions: self.contradictions,
             deduplicate: self.deduplicate,
             select: self.select,
+            tokens: None,
             one_per_pair: self.one_per_pair,
             mix: self.mix,
             imbalance,
@@ -176,6 +195,25 @@ impl Pipeline {
     #[must_use]
     pub fn strict(self) -> Self {
         Self { strict: true, ..self }
+    }
+
+    /// Says how tokens are counted.
+    #[must_use]
+    pub fn counting(self, tokens: TokenCounter) -> Self {
+        Self { tokens: Some(tokens), ..self }
+    }
+
+    /// What to find out about groups.
+    pub(crate) fn measure(&self) -> Result<Measure, DataError> {
+        let max_tokens = match (self.select.max_tokens, &self.tokens) {
+            (None, _) => None,
+            (Some(most), Some(tokens)) => Some((most, tokens.clone())),
+            (Some(most), None) => {
+                let message = "nothing counts tokens; call `Pipeline::counting`";
+                return Err(DataError::Value { key: "select.max_tokens", value: most.to_string(), message });
+            }
+        };
+        Ok(Measure { sign: self.deduplicate.near.is_some(), max_tokens })
     }
 
     /// What was found out about the inputs and is worth a look, such as kinds that were sniffed.

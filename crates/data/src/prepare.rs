@@ -14,8 +14,10 @@ use crate::{
     duplicates,
     feedback::{Feedback, Row},
     imbalance, manifest, one_per_pair, parquet_file,
-    raw::{Blocks, Sink},
+    raw::{Blocks, GroupBlocks, Texts},
     read_manifest, selection,
+    shard::Shard,
+    shards::{self, Shards},
     sources::Sources,
     split,
     survey::Survey,
@@ -24,10 +26,71 @@ use crate::{
 
 /// Makes the dataset directory `out`, whole or not at all, replacing an earlier dataset.
 pub fn prepare(pipeline: &Pipeline, out: &Path) -> Result<Manifest, DataError> {
+    make(pipeline, out, &pipeline.source)
+}
+
+/// Makes the dataset directory `out` of the shards beside it, then removes them. It is the one that [`prepare`] makes.
+pub fn merge_shards(pipeline: &Pipeline, out: &Path) -> Result<Manifest, DataError> {
+    let shards = Shards::find(pipeline, out)?;
+    let manifest = make(pipeline, out, &Sharded { sources: &pipeline.source, shards })?;
+    fs_err::remove_dir_all(shards::folder(out))?;
+    Ok(manifest)
+}
+
+/// What is read twice: once to decide, once to write. Both give the same groups in the same order. `dir` is the
+/// dataset being made.
+trait Input {
+    fn survey(&self, dir: &Path, into: &mut Survey<BufWriter<File>>) -> Result<(), DataError>;
+    fn groups(&self, dir: &Path, into: &mut GroupBlocks<'_>) -> Result<(), DataError>;
+}
+
+impl Input for Sources {
+    fn survey(&self, dir: &Path, into: &mut Survey<BufWriter<File>>) -> Result<(), DataError> {
+        let mut blocks = Blocks::new(into);
+        self.read(dir, &mut blocks)?;
+        blocks.finish()
+    }
+
+    fn groups(&self, dir: &Path, into: &mut GroupBlocks<'_>) -> Result<(), DataError> {
+        self.read(dir, into)
+    }
+}
+
+/// Sources that other processes have read, but for those that are generated.
+struct Sharded<'a> {
+    sources: &'a Sources,
+    shards: Shards,
+}
+
+impl Input for Sharded<'_> {
+    fn survey(&self, dir: &Path, into: &mut Survey<BufWriter<File>>) -> Result<(), DataError> {
+        let mut shards = self.shards.open()?;
+        self.sources.iter().enumerate().try_for_each(|(index, source)| {
+            if source.is_generated() {
+                source.read(dir, Shard::WHOLE, into)
+            } else {
+                shards.survey(index, into)
+            }
+        })
+    }
+
+    fn groups(&self, dir: &Path, into: &mut GroupBlocks<'_>) -> Result<(), DataError> {
+        let mut shards = self.shards.open()?;
+        self.sources.iter().enumerate().try_for_each(|(index, source)| {
+            if source.is_generated() {
+                source.read(dir, Shard::WHOLE, into)
+            } else {
+                shards.groups(index, into)
+            }
+        })
+    }
+}
+
+fn make(pipeline: &Pipeline, out: &Path, input: &dyn Input) -> Result<Manifest, DataError> {
     refuse_foreign(out)?;
     let dir = WholeDir::create(out)?;
     let source = &pipeline.source;
-    let Survey { reading, mut feedback, .. } = survey(pipeline, dir.path())?;
+    let Survey { reading, mut feedback, .. } = survey(pipeline, dir.path(), input)?;
     reading.check(pipeline.max_rejected)?;
 
     let unique_prompts = feedback.prompts(|_| true).len();
@@ -69,7 +132,7 @@ pub fn prepare(pipeline: &Pipeline, out: &Path) -> Result<Manifest, DataError> {
     }
     manifest.warnings.extend(warnings(pipeline, &manifest));
 
-    write(pipeline, dir.path(), &feedback)?;
+    write(pipeline, dir.path(), &feedback, input)?;
     write_whole(&dir.path().join("README.md"), |file| file.write_all(card::card(&manifest).as_bytes()))?;
     write_json(&dir.path().join(manifest::FILE), &manifest)?;
     dir.commit()?;
@@ -77,35 +140,33 @@ pub fn prepare(pipeline: &Pipeline, out: &Path) -> Result<Manifest, DataError> {
 }
 
 /// Reads the source for the first time.
-fn survey(pipeline: &Pipeline, dir: &Path) -> Result<Survey<BufWriter<File>>, DataError> {
+fn survey(pipeline: &Pipeline, dir: &Path, input: &dyn Input) -> Result<Survey<BufWriter<File>>, DataError> {
     let rejected = BufWriter::new(File::create(dir.join("rejected.jsonl"))?);
-    let mut survey = Survey::new(rejected, pipeline.strict, pipeline.deduplicate.near.is_some());
-    read(&pipeline.source, dir, &mut survey)?;
+    let mut survey = Survey::new(rejected, pipeline.strict, pipeline.measure()?);
+    input.survey(dir, &mut survey)?;
     Ok(survey)
 }
 
 /// Reads the source again, and writes what is left of it.
-fn write(pipeline: &Pipeline, dir: &Path, feedback: &Feedback) -> Result<(), DataError> {
-    let source = &pipeline.source;
+fn write(pipeline: &Pipeline, dir: &Path, feedback: &Feedback, input: &dyn Input) -> Result<(), DataError> {
+    let read = |label, texts: &mut dyn Texts| {
+        let mut blocks = GroupBlocks::new(texts, label, feedback.groups.len());
+        input.groups(dir, &mut blocks)?;
+        blocks.finish()
+    };
     // A completion that goes to another row may stand anywhere in the input: these are fetched first.
     let donors = if feedback.donors.is_empty() {
         None
     } else {
         let mut collecting = Collecting::new(dir, feedback)?;
-        read(source, dir, &mut collecting)?;
+        read("fetching completions", &mut collecting)?;
         Some(collecting.finish()?)
     };
     let spoiler = pipeline.noise.spoiler(pipeline.seed);
     let mut writing = Writing::new(dir, feedback, spoiler, donors.as_ref())?;
-    read(source, dir, &mut writing)?;
+    read("writing", &mut writing)?;
     writing.finish()?;
     donors.map_or(Ok(()), Donors::remove)
-}
-
-fn read(source: &Sources, dir: &Path, sink: &mut dyn Sink) -> Result<(), DataError> {
-    let mut blocks = Blocks::new(sink);
-    source.read(dir, &mut blocks)?;
-    blocks.finish()
 }
 
 /// The manifest of `out`, if it holds the dataset of this very recipe, whole.

@@ -4,6 +4,9 @@
 
 use std::sync::Arc;
 
+use prospect_core::progress::Progress;
+use serde::{Deserialize, Serialize};
+
 use crate::{DataError, Message, Split};
 
 /// A prompt and its judged completions.
@@ -11,13 +14,15 @@ use crate::{DataError, Message, Split};
 /// Every completion with a label gives one binary row. Every completion of a pair that has no label of its own
 /// gives one binary row per pair: desirable where it is chosen, undesirable where it is rejected. A completion
 /// without a label that is in no pair gives nothing.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RawGroup {
     /// The split the source puts it in, where the source has splits.
     pub(crate) split: Option<Split>,
     /// What the `source` column says.
+    #[serde(with = "shared_text")]
     pub(crate) source: Arc<str>,
     /// What the `domain` column says.
+    #[serde(with = "shared_text")]
     pub(crate) domain: Arc<str>,
     pub(crate) prompt: Vec<Message>,
     pub(crate) completions: Vec<RawCompletion>,
@@ -25,8 +30,23 @@ pub(crate) struct RawGroup {
     pub(crate) pairs: Vec<(usize, usize)>,
 }
 
+/// Text that many groups share, as plain text.
+mod shared_text {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error> {
+        String::deserialize(deserializer).map(Arc::from)
+    }
+}
+
 /// A completion and what the source says of it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RawCompletion {
     pub(crate) messages: Vec<Message>,
     /// Higher is better.
@@ -67,33 +87,47 @@ pub(crate) trait Sink: Send {
     fn remark(&mut self, remark: Remark, times: u64);
 }
 
-/// Hands rows on in blocks that are worth the work of several threads, whatever the source gives at a time.
+/// Takes the groups of a source when it is read again for its texts.
+pub(crate) trait Texts: Send {
+    /// Takes the next groups of the input, in its order.
+    fn groups(&mut self, groups: Vec<RawGroup>) -> Result<(), DataError>;
+}
+
+/// As many rows or groups as are worth the work of several threads, or so many bytes of texts.
+const BLOCK: (usize, usize) = (2048, 4 << 20);
+
+/// Hands rows on in blocks, whatever the source gives at a time.
 pub(crate) struct Blocks<'a> {
     sink: &'a mut dyn Sink,
+    progress: Progress,
     rows: Vec<RawRow>,
     bytes: usize,
 }
 
 impl<'a> Blocks<'a> {
-    const ROWS: usize = 2048;
-    const BYTES: usize = 4 << 20;
-
     pub(crate) fn new(sink: &'a mut dyn Sink) -> Self {
-        Self { sink, rows: Vec::new(), bytes: 0 }
+        Self { sink, progress: Progress::open_ended("reading", "rows"), rows: Vec::new(), bytes: 0 }
     }
 
     /// Hands on what is left.
     pub(crate) fn finish(&mut self) -> Result<(), DataError> {
         self.bytes = 0;
-        if self.rows.is_empty() { Ok(()) } else { self.sink.rows(std::mem::take(&mut self.rows)) }
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let rows = self.rows.len() as u64;
+        self.sink.rows(std::mem::take(&mut self.rows))?;
+        self.progress.advance(rows, "");
+        Ok(())
     }
 }
 
 impl Sink for Blocks<'_> {
     fn rows(&mut self, mut rows: Vec<RawRow>) -> Result<(), DataError> {
-        self.bytes += rows.iter().map(RawRow::bytes).sum::<usize>();
+        self.bytes +=
+            rows.iter().flat_map(|row| row.outcome.iter().flatten()).map(RawGroup::bytes).sum::<usize>();
         self.rows.append(&mut rows);
-        if self.rows.len() >= Self::ROWS || self.bytes >= Self::BYTES { self.finish() } else { Ok(()) }
+        if self.rows.len() >= BLOCK.0 || self.bytes >= BLOCK.1 { self.finish() } else { Ok(()) }
     }
 
     fn remark(&mut self, remark: Remark, times: u64) {
@@ -101,16 +135,58 @@ impl Sink for Blocks<'_> {
     }
 }
 
-impl RawRow {
+/// Hands groups on in blocks. A block ends with the group that fills it: blocks depend on the groups alone, not on how
+/// many the source gives at a time.
+pub(crate) struct GroupBlocks<'a> {
+    texts: &'a mut dyn Texts,
+    progress: Progress,
+    groups: Vec<RawGroup>,
+    bytes: usize,
+}
+
+impl<'a> GroupBlocks<'a> {
+    /// `total` groups will come.
+    pub(crate) fn new(texts: &'a mut dyn Texts, label: &str, total: usize) -> Self {
+        Self { texts, progress: Progress::new(label, "prompts", total as u64), groups: Vec::new(), bytes: 0 }
+    }
+
+    pub(crate) fn add(&mut self, groups: impl IntoIterator<Item = RawGroup>) -> Result<(), DataError> {
+        for group in groups {
+            self.bytes += group.bytes();
+            self.groups.push(group);
+            if self.groups.len() >= BLOCK.0 || self.bytes >= BLOCK.1 {
+                self.finish()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands on what is left.
+    pub(crate) fn finish(&mut self) -> Result<(), DataError> {
+        self.bytes = 0;
+        let groups = std::mem::take(&mut self.groups);
+        let count = groups.len() as u64;
+        self.texts.groups(groups)?;
+        self.progress.advance(count, "");
+        Ok(())
+    }
+}
+
+impl Sink for GroupBlocks<'_> {
+    fn rows(&mut self, rows: Vec<RawRow>) -> Result<(), DataError> {
+        self.add(rows.into_iter().filter_map(|row| row.outcome.ok()).flatten())
+    }
+
+    fn remark(&mut self, _remark: Remark, _times: u64) {}
+}
+
+impl RawGroup {
     /// Bytes of its texts.
     fn bytes(&self) -> usize {
         let messages =
             |messages: &[Message]| messages.iter().map(|message| message.content.len()).sum::<usize>();
-        let group = |group: &RawGroup| {
-            let completions = group.completions.iter().map(|completion| messages(&completion.messages));
-            messages(&group.prompt) + completions.sum::<usize>()
-        };
-        self.outcome.iter().flatten().map(group).sum()
+        let completions = self.completions.iter().map(|completion| messages(&completion.messages));
+        messages(&self.prompt) + completions.sum::<usize>()
     }
 }
 

@@ -50,7 +50,7 @@ pub struct ReadingCounts {
 }
 
 /// Counts what a source hands over, and writes down the rows that cannot be used.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Reading<W> {
     rejected: W,
     /// Whether the first row that cannot be used is an error.
@@ -63,7 +63,52 @@ pub(crate) struct Reading<W> {
 /// How often a summary of rejected rows names a row of each reason.
 const EXAMPLES: usize = 3;
 
+impl RejectedRow {
+    /// The row as an error.
+    fn forbidden(self) -> DataError {
+        let Self { file, line, reason, detail } = self;
+        DataError::Strict { file, line, reason, detail }
+    }
+}
+
+impl ReadingCounts {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.read += other.read;
+        self.groups += other.groups;
+        self.pairs += other.pairs;
+        self.labelled += other.labelled;
+        self.rejected += other.rejected;
+        for (ours, theirs) in [
+            (&mut self.rejected_by_reason, &other.rejected_by_reason),
+            (&mut self.rejected_overlaps, &other.rejected_overlaps),
+            (&mut self.repaired, &other.repaired),
+            (&mut self.noted, &other.noted),
+            (&mut self.filtered, &other.filtered),
+        ] {
+            theirs.iter().for_each(|(key, times)| count(ours, key, *times));
+        }
+    }
+}
+
 impl<W: Write> Reading<W> {
+    /// Takes what another reading found in the rows that come next.
+    pub(crate) fn append(&mut self, next: &Reading<Vec<u8>>) -> Result<(), DataError> {
+        let mut rejected = serde_json::Deserializer::from_slice(&next.rejected).into_iter::<RejectedRow>();
+        if self.strict
+            && let Some(row) = rejected.next()
+        {
+            return Err(row.map_err(std::io::Error::from)?.forbidden());
+        }
+        self.rejected.write_all(&next.rejected)?;
+        self.counts.add(&next.counts);
+        for (reason, (rows, examples)) in &next.reasons {
+            let known = self.reasons.entry(reason.clone()).or_default();
+            known.0 += rows;
+            known.1.extend(examples.iter().take(EXAMPLES.saturating_sub(known.1.len())).cloned());
+        }
+        Ok(())
+    }
+
     /// Writes rejected rows to `rejected`, one JSON object a line; `strict` makes the first one an error.
     pub(crate) fn new(rejected: W, strict: bool) -> Self {
         Self { rejected, strict, counts: ReadingCounts::default(), reasons: BTreeMap::new() }
@@ -126,8 +171,7 @@ impl<W: Write> Reading<W> {
         let details: Vec<&str> = flaws.iter().map(|flaw| flaw.detail.as_str()).collect();
         let row = RejectedRow { file: file.to_owned(), line, reason, detail: details.join("; ") };
         if self.strict {
-            let RejectedRow { file, line, reason, detail } = row;
-            return Err(DataError::Strict { file, line, reason, detail });
+            return Err(row.forbidden());
         }
         serde_json::to_writer(&mut self.rejected, &row).map_err(std::io::Error::from)?;
         self.rejected.write_all(b"\n")?;

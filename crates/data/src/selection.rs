@@ -6,15 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Split,
-    feedback::{Feedback, lowest_ids},
+    feedback::{Feedback, Row, lowest_ids},
 };
 
 /// What to use of a source.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Selection {
-    /// Drop pairs whose prompt and longer completion have more characters than this together.
+    /// Drop rows whose prompt and completion have more characters than this together, and pairs with such a row.
     pub max_characters: Option<usize>,
+    /// The same in tokens, as the tokenizer and chat template of `tokenizer` (a model recipe) make them.
+    pub max_tokens: Option<usize>,
     /// Keep so many prompts of the training split, drawn by seed; a smaller number is a subset.
     pub train_prompts: Option<usize>,
     /// Keep so many prompts of the test split.
@@ -27,6 +29,8 @@ pub struct Selection {
 pub struct SelectionCounts {
     /// Pairs that are too long.
     pub long_pairs: u64,
+    /// Rows in no pair that are too long.
+    pub long_rows: u64,
     /// Training prompts beyond the number to keep.
     pub train_prompts: u64,
     /// Test prompts beyond the number to keep.
@@ -35,30 +39,41 @@ pub struct SelectionCounts {
 
 /// Drops what is not selected. Comes after the split, so that the split does not depend on it.
 pub(crate) fn select(feedback: &mut Feedback, selection: Selection, seed: u64) -> SelectionCounts {
-    let long_pairs = selection.max_characters.map_or(0, |limit| drop_long(feedback, limit));
+    let (long_pairs, long_rows) = drop_long(feedback, selection);
     let mut keep = |split: Split, count: Option<usize>| {
         count.map_or(0, |count| keep_prompts(feedback, split, count, seed))
     };
     SelectionCounts {
         long_pairs,
+        long_rows,
         train_prompts: keep(Split::Train, selection.train_prompts),
         test_prompts: keep(Split::Test, selection.test_prompts),
     }
 }
 
-fn drop_long(feedback: &mut Feedback, limit: usize) -> u64 {
+/// Drops rows over a limit, whole pairs of them. Returns how many pairs, and how many rows without a pair.
+fn drop_long(feedback: &mut Feedback, selection: Selection) -> (u64, u64) {
+    let long = |row: &Row| {
+        let characters = feedback.group(row).characters as usize + row.characters as usize;
+        row.many_tokens || selection.max_characters.is_some_and(|limit| characters > limit)
+    };
     let mut dropped = Vec::new();
-    let mut pairs = 0;
+    let (mut pairs, mut rows) = (0, 0);
     for pair in &feedback.pairs {
-        let [chosen, rejected] = feedback.sides(pair);
-        let longer = chosen.characters.max(rejected.characters);
-        if feedback.group(chosen).characters as usize + longer as usize > limit {
-            pairs += u64::from(chosen.kept || rejected.kept);
+        let sides = feedback.sides(pair);
+        if sides.into_iter().any(long) {
+            pairs += u64::from(sides.into_iter().any(|row| row.kept));
             dropped.extend([pair.chosen, pair.rejected]);
         }
     }
+    for (index, row) in (0..).zip(&feedback.rows) {
+        if feedback.pair(row).is_none() && long(row) {
+            rows += u64::from(row.kept);
+            dropped.push(index);
+        }
+    }
     feedback.drop_rows(dropped);
-    pairs
+    (pairs, rows)
 }
 
 fn keep_prompts(feedback: &mut Feedback, split: Split, count: usize, seed: u64) -> u64 {
@@ -98,6 +113,20 @@ mod tests {
 
     fn distinct(feedback: &Feedback) -> u64 {
         feedback.kept(Split::Train).map(|row| feedback.group(row).prompt).collect::<HashSet<_>>().len() as u64
+    }
+
+    #[test]
+    fn long_rows_without_a_pair_go_alone() {
+        let group = |text: &str| {
+            let mut group = raw(text, "yes", "no", None);
+            group.pairs.clear();
+            group.completions.truncate(1);
+            group.completions[0].label = Some(true);
+            group
+        };
+        let mut feedback = Feedback::new([group("p"), group("a long prompt")]);
+        let counts = select(&mut feedback, Selection { max_characters: Some(8), ..Selection::default() }, 0);
+        assert_eq!((counts.long_pairs, counts.long_rows, feedback.kept(Split::Train).count()), (0, 1, 1));
     }
 
     #[test]

@@ -3,11 +3,13 @@
 //! Rows pass by batch by batch and are forgotten. What is kept grows with the number of sources, domains, kinds of
 //! noise and different lengths only.
 
-use std::{collections::BTreeMap, error::Error, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use serde::Serialize;
 
-use crate::{BinaryRow, DataError, Manifest, Message, PairRow, Split, parquet_file, read_manifest};
+use crate::{
+    BinaryRow, DataError, Manifest, Message, PairRow, Split, TokenCounter, parquet_file, read_manifest,
+};
 
 mod examples;
 mod lengths;
@@ -18,10 +20,6 @@ pub use lengths::{Histogram, Lengths};
 pub use rejections::{RejectedExample, Rejections};
 
 use examples::Chosen;
-
-/// Counts the tokens of a prompt and of a completion that follows it.
-pub type CountTokens<'a> =
-    dyn Fn(&[Message], &[Message]) -> Result<(usize, usize), Box<dyn Error + Send + Sync>> + 'a;
 
 /// What a dataset directory holds.
 #[derive(Debug, Serialize)]
@@ -101,7 +99,7 @@ impl TextLengths {
 /// Looks through the dataset directory `dataset`. `progress` is told of rows as they are read.
 pub fn summarise(
     dataset: &Path,
-    tokens: Option<&CountTokens<'_>>,
+    tokens: Option<&TokenCounter>,
     examples: usize,
     progress: &dyn Fn(u64),
 ) -> Result<Summary, DataError> {
@@ -159,7 +157,7 @@ impl Counts {
 }
 
 impl SplitSummary {
-    fn add(&mut self, row: &BinaryRow, tokens: Option<&CountTokens<'_>>) -> Result<(), DataError> {
+    fn add(&mut self, row: &BinaryRow, tokens: Option<&TokenCounter>) -> Result<(), DataError> {
         *self.counts.side(row.label) += 1;
         self.scored += u64::from(row.score.is_some());
         *(if row.label { &mut self.weights.0 } else { &mut self.weights.1 }) += row.weight;
@@ -170,8 +168,8 @@ impl SplitSummary {
             *noise.side(row.original_label) += 1;
         }
         self.characters.add(characters(&row.prompt), characters(&row.completion), row.label);
-        if let (Some(lengths), Some(count)) = (&mut self.tokens, tokens) {
-            let (prompt, completion) = count(&row.prompt, &row.completion).map_err(DataError::Tokens)?;
+        if let (Some(lengths), Some(tokens)) = (&mut self.tokens, tokens) {
+            let (prompt, completion) = tokens.count(&row.prompt, &row.completion)?;
             lengths.add(prompt, completion, row.label);
         }
         Ok(())

@@ -3,45 +3,53 @@
 use std::io::Write;
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     DataError,
-    feedback::{Digest, Feedback},
-    raw::{RawRow, Remark, Sink},
+    feedback::{Digest, Feedback, Measure},
+    raw::{RawGroup, RawRow, Remark, Sink},
     reading::Reading,
 };
 
 /// Takes the rows of a source for the first time.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Survey<W> {
     pub(crate) reading: Reading<W>,
     pub(crate) feedback: Feedback,
-    /// Whether to sign prompts, so that they can be compared.
-    sign: bool,
+    #[serde(skip)]
+    measure: Measure,
 }
 
 impl<W: Write> Survey<W> {
-    /// Writes rejected rows to `rejected`; `strict` makes the first one an error. Signs prompts if they are to be
-    /// compared.
-    pub(crate) fn new(rejected: W, strict: bool, sign: bool) -> Self {
-        Self { reading: Reading::new(rejected, strict), feedback: Feedback::default(), sign }
+    /// Writes rejected rows to `rejected`; `strict` makes the first one an error.
+    pub(crate) fn new(rejected: W, strict: bool, measure: Measure) -> Self {
+        Self { reading: Reading::new(rejected, strict), feedback: Feedback::default(), measure }
+    }
+
+    /// Takes the next rows of the input; gives their groups.
+    pub(crate) fn take(&mut self, rows: Vec<RawRow>) -> Result<Vec<RawGroup>, DataError> {
+        let measure = &self.measure;
+        let digests: Vec<Result<Vec<Digest>, DataError>> = rows
+            .par_iter()
+            .with_min_len(SOME)
+            .map(|row| row.outcome.iter().flatten().map(|group| Digest::new(group, measure)).collect())
+            .collect();
+        let mut groups = Vec::new();
+        for (row, digests) in rows.into_iter().zip(digests) {
+            let first = groups.len();
+            groups.extend(self.reading.take(row)?);
+            for (group, digest) in groups[first..].iter().zip(digests?) {
+                self.feedback.add(digest, &group.source, &group.domain)?;
+            }
+        }
+        Ok(groups)
     }
 }
 
 impl<W: Write + Send> Sink for Survey<W> {
     fn rows(&mut self, rows: Vec<RawRow>) -> Result<(), DataError> {
-        let sign = self.sign;
-        let digests: Vec<Vec<Digest>> = rows
-            .par_iter()
-            .with_min_len(SOME)
-            .map(|row| row.outcome.iter().flatten().map(|group| Digest::new(group, sign)).collect())
-            .collect();
-        for (row, digests) in rows.into_iter().zip(digests) {
-            for (group, digest) in self.reading.take(row)?.iter().zip(digests) {
-                self.feedback.add(digest, &group.source, &group.domain)?;
-            }
-        }
-        Ok(())
+        self.take(rows).map(drop)
     }
 
     fn remark(&mut self, remark: Remark, times: u64) {

@@ -11,10 +11,10 @@ use crate::{
     feedback::{Feedback, Pair},
     noise::{Noisy, Spoiler},
     parquet_file::{self, Tables, binary::BinaryOut, pair::PairOut},
-    raw::{RawGroup, RawRow, Remark, Sink},
+    raw::{RawGroup, Texts},
 };
 
-/// Takes the rows of a source for the second time.
+/// Takes the groups of a source for the second time.
 pub(crate) struct Writing<'a> {
     rows: Rows<'a>,
     tables: Tables,
@@ -131,9 +131,8 @@ impl Rows<'_> {
     }
 }
 
-impl Sink for Writing<'_> {
-    fn rows(&mut self, rows: Vec<RawRow>) -> Result<(), DataError> {
-        let groups: Vec<RawGroup> = rows.into_iter().filter_map(|row| row.outcome.ok()).flatten().collect();
+impl Texts for Writing<'_> {
+    fn groups(&mut self, groups: Vec<RawGroup>) -> Result<(), DataError> {
         let first = self.next;
         self.next += groups.len();
         if self.next > self.rows.feedback.groups.len() {
@@ -154,6 +153,4 @@ impl Sink for Writing<'_> {
         }
         Ok(())
     }
-
-    fn remark(&mut self, _remark: Remark, _times: u64) {}
 }

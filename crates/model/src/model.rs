@@ -121,20 +121,43 @@ impl Recipe {
             Dtype::F32 => DType::F32,
             Dtype::Bf16 => DType::BF16,
         };
-        let (decoder, own_tokenizer, companions) = match &self.weights {
+        let decoder = match &self.weights {
             WeightsSource::Random(architecture, seed) => {
-                let decoder = Decoder::random_of(architecture.clone(), *seed, dtype, device)?;
-                (decoder, None, Companions::default())
+                Decoder::random_of(architecture.clone(), *seed, dtype, device)?
             }
             WeightsSource::Gguf(path) => {
                 let mut gguf = Gguf::open(path, dtype, device)?;
-                let decoder = Decoder::frozen(gguf.architecture()?, &mut gguf)?;
-                let tokenizer =
-                    (self.tokenizer == TokenizerSource::Weights).then(|| Tokenizer::from_gguf(&gguf));
-                let template = gguf.text("tokenizer.chat_template").ok().map(str::to_owned);
-                (decoder, tokenizer.transpose()?, Companions { template, begin: gguf.begin_token() })
+                Decoder::frozen(gguf.architecture()?, &mut gguf)?
             }
-            WeightsSource::Folder(folder) => self.load_folder(folder, dtype, device)?,
+            WeightsSource::Folder(folder) => {
+                let config = fs_err::read_to_string(folder.join("config.json"))?;
+                let architecture = Architecture::from_hugging_face(&config)?;
+                Decoder::frozen(architecture, &mut Safetensors::open(folder, dtype, device)?)?
+            }
+        };
+        let (tokenizer, template) = self.load_text()?;
+        if tokenizer.vocabulary() > decoder.architecture().vocabulary {
+            return Err(ModelError::Recipe(format!(
+                "the tokenizer has {} tokens, the model only {}: they do not belong together",
+                tokenizer.vocabulary(),
+                decoder.architecture().vocabulary
+            )));
+        }
+        Ok(Model { name: self.name.clone(), decoder, tokenizer, template, fingerprint: self.fingerprint()? })
+    }
+
+    /// Loads tokenizer and template alone.
+    pub fn load_text(&self) -> Result<(Tokenizer, ChatTemplate), ModelError> {
+        let own = self.tokenizer == TokenizerSource::Weights;
+        let (own_tokenizer, companions) = match &self.weights {
+            WeightsSource::Random(..) => (None, Companions::default()),
+            WeightsSource::Gguf(path) => {
+                let gguf = Gguf::open(path, DType::F32, Device::Cpu)?;
+                let tokenizer = own.then(|| Tokenizer::from_gguf(&gguf)).transpose()?;
+                let template = gguf.text("tokenizer.chat_template").ok().map(str::to_owned);
+                (tokenizer, Companions { template, begin: gguf.begin_token() })
+            }
+            WeightsSource::Folder(folder) => text_of_folder(folder, own)?,
         };
         let tokenizer = match (&self.tokenizer, own_tokenizer) {
             (TokenizerSource::Bytes, _) => Tokenizer::bytes()?,
@@ -146,13 +169,6 @@ impl Recipe {
                 ));
             }
         };
-        if tokenizer.vocabulary() > decoder.architecture().vocabulary {
-            return Err(ModelError::Recipe(format!(
-                "the tokenizer has {} tokens, the model only {}: they do not belong together",
-                tokenizer.vocabulary(),
-                decoder.architecture().vocabulary
-            )));
-        }
         let begin = companions.begin.unwrap_or_else(|| tokenizer.begin().to_owned());
         let template = match (&self.chat_template, companions.template) {
             (TemplateSource::File(path), _) => {
@@ -165,37 +181,26 @@ impl Recipe {
                 ChatTemplate::chatml(&tokenizer)?
             }
         };
-        Ok(Model { name: self.name.clone(), decoder, tokenizer, template, fingerprint: self.fingerprint()? })
+        Ok((tokenizer, template))
     }
+}
 
-    fn load_folder(
-        &self,
-        folder: &Path,
-        dtype: DType,
-        device: Device,
-    ) -> Result<(Decoder, Option<Tokenizer>, Companions), ModelError> {
-        let config = folder.join("config.json");
-        let architecture = Architecture::from_hugging_face(&fs_err::read_to_string(config)?)?;
-        let decoder = Decoder::frozen(architecture, &mut Safetensors::open(folder, dtype, device)?)?;
-        let path = folder.join("tokenizer_config.json");
-        let config: TokenizerConfig = if path.exists() {
-            serde_json::from_slice(&fs_err::read(&path)?)
-                .map_err(|error| ModelError::Tokenizer(format!("{}: {error}", path.display())))?
-        } else {
-            TokenizerConfig::default()
-        };
-        // Newer checkpoints keep the template in a file of its own.
-        let jinja = folder.join("chat_template.jinja");
-        let template =
-            if jinja.exists() { Some(fs_err::read_to_string(jinja)?) } else { config.chat_template };
-        let tokenizer = (self.tokenizer == TokenizerSource::Weights)
-            .then(|| Tokenizer::open(&folder.join("tokenizer.json"), config.eos_token.map(Token::text)));
-        Ok((
-            decoder,
-            tokenizer.transpose()?,
-            Companions { template, begin: config.bos_token.map(Token::text) },
-        ))
-    }
+/// What a folder of weights says of text: its tokenizer, if that is wanted, and the rest.
+fn text_of_folder(folder: &Path, tokenizer: bool) -> Result<(Option<Tokenizer>, Companions), ModelError> {
+    let path = folder.join("tokenizer_config.json");
+    let config: TokenizerConfig = if path.exists() {
+        serde_json::from_slice(&fs_err::read(&path)?)
+            .map_err(|error| ModelError::Tokenizer(format!("{}: {error}", path.display())))?
+    } else {
+        TokenizerConfig::default()
+    };
+    // Newer checkpoints keep the template in a file of its own.
+    let jinja = folder.join("chat_template.jinja");
+    let template = if jinja.exists() { Some(fs_err::read_to_string(jinja)?) } else { config.chat_template };
+    let tokenizer = tokenizer
+        .then(|| Tokenizer::open(&folder.join("tokenizer.json"), config.eos_token.map(Token::text)))
+        .transpose()?;
+    Ok((tokenizer, Companions { template, begin: config.bos_token.map(Token::text) }))
 }
 
 impl Model {

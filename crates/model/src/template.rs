@@ -55,7 +55,7 @@ impl ChatTemplate {
     }
 
     /// The template's `bos_token`; empty if there is none.
-    pub(crate) fn begin(&self) -> &str {
+    pub fn begin(&self) -> &str {
         &self.begin
     }
 

@@ -162,7 +162,7 @@ impl Tokenizer {
     }
 
     /// The tokenizer as a `tokenizer.json`.
-    pub(crate) fn to_json(&self) -> Result<String, ModelError> {
+    pub fn to_json(&self) -> Result<String, ModelError> {
         self.inner.to_string(false).map_err(fail)
     }
 }

@@ -6,7 +6,7 @@ use prospect_core::{config::Document, files::fingerprint};
 use prospect_data::{Pipeline, PipelineFile};
 use prospect_model::{ModelFile, Recipe};
 use prospect_runs::{Axis, DataUse, PlannedRun, Stage, SweepDir};
-use prospect_train::Settings;
+use prospect_train::{Settings, token_counter};
 use serde_json::{Value, json};
 
 use crate::{
@@ -182,7 +182,13 @@ impl Plan {
         data: &std::path::Path,
         known: &mut Known,
     ) -> Result<usize, SweepError> {
-        let pipeline = document.read::<PipelineFile>()?.resolve(sources.locate)?;
+        let file = document.read::<PipelineFile>()?;
+        let counted_by = file.tokenizer().map(str::to_owned);
+        let mut pipeline = file.resolve(sources.locate)?;
+        if let Some(recipe) = counted_by {
+            let recipe = (sources.recipe)(&recipe)?.read::<ModelFile>()?.resolve(sources.locate)?;
+            pipeline = pipeline.counting(token_counter(&recipe)?);
+        }
         let name = pipeline.fingerprint()?;
         Ok(position(&mut known.datasets, name.clone(), || {
             self.datasets.push(Dataset { pipeline, path: data.join(&name) });

@@ -5,10 +5,11 @@
 //! A prompt is cut the same way whatever completion follows: whole turns, oldest first, never the last one. A
 //! completion that is too long loses its tail and with it the end marker.
 
-use std::cell::Cell;
+use std::{cell::Cell, sync::Arc};
 
-use prospect_data::Message;
-use prospect_model::{ChatTemplate, Model, Tokenizer, Turn};
+use prospect_core::files::fingerprint;
+use prospect_data::{Message, TokenCounter};
+use prospect_model::{ChatTemplate, Model, ModelError, Recipe, Tokenizer, Turn};
 use serde::Serialize;
 
 use crate::TrainError;
@@ -47,6 +48,18 @@ pub struct Encoder<'a> {
     counts: Cell<EncodingCounts>,
 }
 
+/// Counts tokens, the end marker included, as the tokenizer and the chat template of a recipe make them.
+pub fn token_counter(recipe: &Recipe) -> Result<TokenCounter, ModelError> {
+    let (tokenizer, template) = recipe.load_text()?;
+    let name = fingerprint(&(tokenizer.to_json()?, template.source(), template.begin()))?;
+    let count = move |prompt: &[Message], completion: &[Message]| {
+        let encoded =
+            Encoder::of(&tokenizer, &template, usize::MAX, usize::MAX).encode(prompt, completion)?;
+        Ok(encoded.map_or((0, 0), |encoded| (encoded.prompt.len(), encoded.completion.len())))
+    };
+    Ok(TokenCounter::new(name, Arc::new(count)))
+}
+
 fn turns(messages: &[Message]) -> Vec<Turn<'_>> {
     messages.iter().map(|message| Turn { role: &message.role, content: &message.content }).collect()
 }
@@ -54,7 +67,15 @@ fn turns(messages: &[Message]) -> Vec<Turn<'_>> {
 impl<'a> Encoder<'a> {
     /// An encoder for `model` that keeps at most `max_length` tokens, `max_prompt_length` of them for the prompt.
     pub fn new(model: &'a Model, max_length: usize, max_prompt_length: usize) -> Self {
-        let Model { tokenizer, template, .. } = model;
+        Self::of(&model.tokenizer, &model.template, max_length, max_prompt_length)
+    }
+
+    fn of(
+        tokenizer: &'a Tokenizer,
+        template: &'a ChatTemplate,
+        max_length: usize,
+        max_prompt_length: usize,
+    ) -> Self {
         Self { tokenizer, template, max_length, max_prompt_length, counts: Cell::default() }
     }
 
@@ -112,12 +133,6 @@ impl<'a> Encoder<'a> {
             counts.boundary_merges += u64::from(merged);
         });
         Ok(Some(Encoded { prompt: tokens, completion }))
-    }
-
-    /// Tokens of the prompt and of the completion; zeros if the prompt's last turn is too long.
-    pub fn lengths(&self, prompt: &[Message], completion: &[Message]) -> Result<(usize, usize), TrainError> {
-        let encoded = self.encode(prompt, completion)?;
-        Ok(encoded.map_or((0, 0), |encoded| (encoded.prompt.len(), encoded.completion.len())))
     }
 
     /// Drops the oldest turns (a leading system turn stays) until the prompt fits with its control text; None if its last

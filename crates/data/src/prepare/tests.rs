@@ -64,6 +64,108 @@ fn the_number_of_threads_changes_no_byte() {
     assert!(made.iter().all(|files| *files == made[0]));
 }
 
+/// Writes pairs as HH's lines, some of them unusable, and a recipe that reads them beside generated and scored feedback.
+fn mixed_sources(folder: &Path) -> String {
+    let side = |n: usize, text: &str| format!("\n\nHuman: ask {n}\n\nAssistant: {text}");
+    let lines: Vec<String> = (0..3000)
+        .map(|n| match n % 97 {
+            0 => String::new(),
+            1 => format!("{{\"chosen\": {n}"),
+            _ => serde_json::json!({"chosen": side(n, "yes please"), "rejected": side(n, "no")}).to_string(),
+        })
+        .collect();
+    fs_err::write(folder.join("hh.jsonl"), lines.join("\n")).unwrap();
+    let scored: Vec<String> = (0..2500)
+        .map(|n| {
+            serde_json::json!({"prompt": format!("q{n}"), "completion": "a", "score": n % 7}).to_string()
+        })
+        .collect();
+    fs_err::write(folder.join("scored.jsonl"), scored.join("\n")).unwrap();
+    let path = folder.display();
+    format!(
+        "
+source:
+  - {{ kind: hh, path: {path}/hh.jsonl }}
+  - {{ kind: synthetic, pairs: 300 }}
+  - {{ kind: scores, path: {path}/scored.jsonl, binarise: {{ by: mean, over: source }} }}
+imbalance: {{ keep_undesirable: 0.5 }}
+deduplicate: {{ near: {{ threshold: 0.9 }} }}
+noise: {{ flip_desirable: 0.2, shuffle: {{ desirable: 0.1 }} }}
+max_rejected: 0.1
+"
+    )
+}
+
+#[test]
+fn merged_shards_give_the_bytes_of_one_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = pipeline(&mixed_sources(folder.path())).unwrap();
+    let alone = folder.path().join("alone");
+    prepare(&recipe, &alone).unwrap();
+    for of in [1, 2, 5] {
+        let out = folder.path().join(format!("of-{of}"));
+        for shard in Shard::all(of) {
+            assert!(!shards::shard_prepared(&recipe, &out, shard).unwrap());
+            shards::prepare_shard(&recipe, &out, shard).unwrap();
+            assert!(shards::shard_prepared(&recipe, &out, shard).unwrap());
+        }
+        merge_shards(&recipe, &out).unwrap();
+        assert!(files(&out) == files(&alone), "{of} shards");
+        assert!(!shards::folder(&out).exists());
+    }
+}
+
+#[test]
+fn shards_that_are_missing_foreign_or_damaged_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let text = mixed_sources(folder.path());
+    let recipe = pipeline(&text).unwrap();
+    let refused = || merge_shards(&recipe, &out).unwrap_err().to_string();
+    assert!(refused().contains("holds no shards"));
+    let shards: Vec<Shard> = Shard::all(3).collect();
+    shards::prepare_shard(&recipe, &out, shards[1]).unwrap();
+    assert!(refused().contains("lacks the shards 1/3, 3/3"), "{}", refused());
+    for shard in &shards {
+        shards::prepare_shard(&recipe, &out, *shard).unwrap();
+    }
+    shards::prepare_shard(&pipeline(&format!("seed: 1{text}")).unwrap(), &out, shards[0]).unwrap();
+    assert!(refused().contains("shard 1/3 of another recipe"), "{}", refused());
+    shards::prepare_shard(&recipe, &out, shards[0]).unwrap();
+    let path = shards::shard_file(&out, shards[2]);
+    let bytes = fs_err::read(&path).unwrap();
+    for end in [0, 5, 40, bytes.len() - 1] {
+        fs_err::write(&path, &bytes[..end]).unwrap();
+        assert!(refused().contains("make it again with `--shard`"), "{end}: {}", refused());
+    }
+    assert!(!out.exists());
+}
+
+#[test]
+fn rows_over_a_number_of_tokens_are_dropped_with_their_pairs() {
+    let recipe = "{ source: { kind: synthetic, pairs: 200 }, select: { max_tokens: 12 }, tokenizer: words }";
+    let counter = |name: &str| {
+        let words = |messages: &[crate::Message]| messages[0].content.split_whitespace().count();
+        crate::TokenCounter::new(
+            name.to_owned(),
+            std::sync::Arc::new(move |prompt, completion| Ok((words(prompt), words(completion)))),
+        )
+    };
+    let counted = pipeline(recipe).unwrap().counting(counter("words"));
+    assert_ne!(
+        counted.fingerprint().unwrap(),
+        pipeline(recipe).unwrap().counting(counter("others")).fingerprint().unwrap()
+    );
+    let out = tempfile::tempdir().unwrap();
+    let manifest = prepare(&counted, out.path()).unwrap();
+    assert!(manifest.selection.long_pairs > 0 && manifest.train.pairs > 0, "{manifest:?}");
+    let rows = Split::ALL.into_iter().flat_map(|split| read_binary(out.path(), split).unwrap());
+    let words = |messages: &[crate::Message]| messages[0].content.split_whitespace().count();
+    assert!(rows.into_iter().all(|row| words(&row.prompt) + words(&row.completion) <= 12));
+    assert!(pipeline("{ source: { kind: synthetic }, select: { max_tokens: 9 } }").is_err());
+    assert!(pipeline("{ source: { kind: synthetic }, tokenizer: words }").is_err());
+}
+
 #[test]
 fn binary_and_paired_files_hold_the_same_rows_with_the_same_corruption() {
     let (manifest, out) = make(NOISY);

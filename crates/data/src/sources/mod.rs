@@ -35,7 +35,11 @@ pub use recipe::{Kind, Only, SourceFile, SourceFiles};
 pub use shp::Shp;
 pub use synthetic::Synthetic;
 
-use crate::{DataError, InputFile, raw::Sink};
+use crate::{
+    DataError, InputFile,
+    raw::Sink,
+    shard::{Shard, ShardOf},
+};
 use binarise::{Labelling, Rule};
 use files::Input;
 use hh::Hh;
@@ -90,7 +94,11 @@ impl Sources {
     /// Reads every row in order, the same each time. `dataset` is the directory being made, for a source that writes
     /// what it reads.
     pub(crate) fn read(&self, dataset: &Path, into: &mut dyn Sink) -> Result<(), DataError> {
-        self.0.iter().try_for_each(|source| source.read(dataset, into))
+        self.iter().try_for_each(|source| source.read(dataset, Shard::WHOLE, into))
+    }
+
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, ResolvedSource> {
+        self.0.iter()
     }
 
     /// The files that [`read`](Self::read) reads, once it has read them.
@@ -111,22 +119,29 @@ impl ResolvedSource {
         self.files.iter().any(|file| file.split.is_some())
     }
 
-    fn read(&self, dataset: &Path, into: &mut dyn Sink) -> Result<(), DataError> {
-        let Some(policy) = &self.binarise else { return self.read_raw(dataset, into) };
+    /// Whether feedback is made up, so that there is nothing to read in shards.
+    pub(crate) fn is_generated(&self) -> bool {
+        matches!(self.reader, Reader::Synthetic(_))
+    }
+
+    /// Reads the rows of a shard in order, the same each time.
+    pub(crate) fn read(&self, dataset: &Path, shard: Shard, into: &mut dyn Sink) -> Result<(), DataError> {
+        let Some(policy) = &self.binarise else { return self.read_raw(dataset, shard, into) };
         if self.rule.get().is_none() {
-            let rule = policy.rule(self.seed, |scores| self.read_raw(dataset, scores))?;
+            // A policy looks at all scores, whatever part of the rows is wanted.
+            let rule = policy.rule(self.seed, |scores| self.read_raw(dataset, Shard::WHOLE, scores))?;
             let _ = self.rule.set(rule);
         }
         let Some(rule) = self.rule.get() else { return Ok(()) };
         let mut labelling = Labelling { rule, groups: 0, scored: 0, into };
-        self.read_raw(dataset, &mut labelling)?;
+        self.read_raw(dataset, shard, &mut labelling)?;
         if labelling.groups > 0 && labelling.scored == 0 {
             return Err(DataError::NoScores(self.name.clone()));
         }
         Ok(())
     }
 
-    fn read_raw(&self, dataset: &Path, into: &mut dyn Sink) -> Result<(), DataError> {
+    fn read_raw(&self, dataset: &Path, shard: Shard, into: &mut dyn Sink) -> Result<(), DataError> {
         let format: &dyn Format = match &self.reader {
             Reader::Hh => &Hh,
             Reader::Shp(shp) => {
@@ -137,31 +152,32 @@ impl ResolvedSource {
             Reader::Labels(labels) => labels,
             Reader::Scores(scores) => scores,
             Reader::Oasst(oasst) => {
+                let mut into = ShardOf { shard, number: 0, into };
                 return self
                     .files
                     .iter()
-                    .try_for_each(|file| oasst::read(file, oasst, &self.common(file), into));
+                    .try_for_each(|file| oasst::read(file, oasst, &self.common(file, shard), &mut into));
             }
             Reader::Synthetic(synthetic) => {
                 synthetic.write(dataset)?;
                 let file = Synthetic::input(dataset)?;
-                rows::read(&file, &Hh, &self.common(&file), 0, into)?;
+                rows::read(&file, &Hh, &self.common(&file, shard), 0, into)?;
                 return Ok(());
             }
         };
         let mut number = 0;
         for file in &self.files {
-            number += rows::read(file, format, &self.common(file), number, into)?;
+            number += rows::read(file, format, &self.common(file, shard), number, into)?;
         }
         Ok(())
     }
 
-    fn common(&self, file: &Input) -> Common<'_> {
+    fn common(&self, file: &Input, shard: Shard) -> Common<'_> {
         let folder = match self.reader {
             Reader::Hh | Reader::Shp(_) if !file.folder.is_empty() => Some(file.folder.as_str()),
             _ => None,
         };
         let domain: Arc<str> = self.domain.as_deref().or(folder).unwrap_or(&self.name).into();
-        Common { source: self.name.as_str().into(), domain, domains: &self.domains }
+        Common { source: self.name.as_str().into(), domain, domains: &self.domains, shard }
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     DataError, Message, Split,
     raw::{Flaw, RawCompletion, RawGroup, RawRow, Reason, Remark, Sink},
     records::for_each_record,
+    shard::Shard,
     sources::{Input, text::excerpt},
 };
 
@@ -50,6 +51,8 @@ pub(crate) struct Common<'a> {
     pub(crate) domain: Arc<str>,
     /// The domains to keep; all if empty.
     pub(crate) domains: &'a [String],
+    /// The records to read.
+    pub(crate) shard: Shard,
 }
 
 impl Parsed {
@@ -151,7 +154,7 @@ impl Common<'_> {
 /// Records parsed at a time: so many, or so many bytes of them.
 const BATCH: (usize, usize) = (1024, 1 << 20);
 
-/// Reads the records of a file. Returns how many.
+/// Reads the records of a file that are in the shard. Returns how many the file has.
 pub(crate) fn read(
     file: &Input,
     format: &dyn Format,
@@ -175,14 +178,18 @@ pub(crate) fn read(
         into.rows(rows)
     };
     let notes = for_each_record(&file.path, &mut |line, record| {
-        batch.bytes += record.as_ref().map_or(0, |bytes| bytes.len());
-        batch.records.push((line, number, record.map(<[u8]>::to_vec)));
+        if common.shard.has(number) {
+            batch.bytes += record.as_ref().map_or(0, |bytes| bytes.len());
+            batch.records.push((line, number, record.map(<[u8]>::to_vec)));
+        }
         number += 1;
         if batch.records.len() >= BATCH.0 || batch.bytes >= BATCH.1 { flush(&mut batch) } else { Ok(()) }
     })?;
     flush(&mut batch)?;
-    into.remark(Remark::Repaired("byte_order_mark"), notes.byte_order_mark.into());
-    into.remark(Remark::Repaired("blank_line"), notes.blank_lines);
+    if common.shard.is_first() {
+        into.remark(Remark::Repaired("byte_order_mark"), notes.byte_order_mark.into());
+        into.remark(Remark::Repaired("blank_line"), notes.blank_lines);
+    }
     Ok(number - before)
 }
 

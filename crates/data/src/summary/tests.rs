@@ -1,5 +1,7 @@
 //! Summaries of small datasets, made the way a user makes them.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::PipelineFile;
 use prospect_core::config::Document;
@@ -97,13 +99,25 @@ fn tokens_are_counted_where_something_counts_them() {
     let folder = dataset("source: {kind: synthetic, pairs: 20}\n");
     let words =
         |messages: &[Message]| messages.iter().map(|message| message.content.split(' ').count()).sum();
-    let count = |prompt: &[Message], completion: &[Message]| Ok((words(prompt), words(completion)));
-    let summary = summarise(&folder.path().join("out"), Some(&count), 1, &|_| {}).unwrap();
+    let count = move |prompt: &[Message], completion: &[Message]| Ok((words(prompt), words(completion)));
+    let summary = summarise(
+        &folder.path().join("out"),
+        Some(&TokenCounter::new("counter".to_owned(), Arc::new(count))),
+        1,
+        &|_| {},
+    )
+    .unwrap();
     let of_train = &summary.splits[&Split::Train];
     let (tokens, characters) = (of_train.tokens.as_ref().unwrap(), &of_train.characters);
     assert_eq!(tokens.prompt.count(), characters.prompt.count());
     assert!(tokens.prompt.mean() < characters.prompt.mean());
     let fail = |_: &[Message], _: &[Message]| Err("no tokenizer".into());
-    let error = summarise(&folder.path().join("out"), Some(&fail), 1, &|_| {}).unwrap_err();
+    let error = summarise(
+        &folder.path().join("out"),
+        Some(&TokenCounter::new("none".to_owned(), Arc::new(fail))),
+        1,
+        &|_| {},
+    )
+    .unwrap_err();
     assert_eq!(error.to_string(), "cannot count tokens: no tokenizer");
 }
