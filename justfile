@@ -17,6 +17,11 @@ prepare-data NAME="hh" *ARGS:
 inspect NAME="hh" *ARGS:
     {{ prospect }} inspect data/{{ NAME }} {{ ARGS }}
 
+# Train one model on the feedback of pipelines/NAME.yaml (`just train hh --model models/smollm2-135m.yaml`).
+[group('experiments')]
+train NAME *ARGS:
+    {{ prospect }} train pipelines/{{ NAME }}.yaml {{ ARGS }}
+
 # Run the experiment of experiments/NAME.yaml; a second call continues where it stopped.
 [group('experiments')]
 sweep NAME *ARGS:

@@ -12,4 +12,5 @@ mod prepare;
 mod sources;
 mod support;
 mod sweep;
+mod train;
 mod validate;

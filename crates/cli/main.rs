@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use prospect_core::progress::say;
 
+mod allocator;
 mod cli_docs;
 mod demo;
 mod export;
@@ -22,11 +23,8 @@ mod preview;
 mod report;
 mod schemas;
 mod sweep;
+mod train;
 mod validate;
-
-// Training allocates and frees the same large buffers step after step; this allocator retains them.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Human feedback to KTO-versus-DPO comparisons.
 #[derive(Parser)]
@@ -46,6 +44,8 @@ enum Command {
     Preview(preview::Args),
     /// Check data recipes, model recipes and experiments without running anything
     Validate(validate::Args),
+    /// Train one model on one dataset, without an experiment file
+    Train(train::Args),
     /// Train every run of an experiment that is missing, and report
     Sweep(sweep::Args),
     /// Render a sweep's report from what is finished
@@ -68,6 +68,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Preview(args) => preview::run(&args),
         Command::Validate(args) => validate::run(&args),
+        Command::Train(args) => train::run(&args),
         Command::Sweep(args) => sweep::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Demo(args) => demo::run(&args),

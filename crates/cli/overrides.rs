@@ -12,6 +12,21 @@ pub(crate) struct Overrides {
     set: Vec<String>,
 }
 
+/// `--memory`: the model recipe's `memory`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Memory {
+    /// Memory for weights, optimizer and activations: as many activations are kept as fit, the others are computed again
+    #[arg(long, value_name = "8GiB")]
+    memory: Option<String>,
+}
+
+impl Memory {
+    /// The setting that it stands for.
+    pub(crate) fn setting(&self) -> Option<String> {
+        self.memory.as_ref().map(|amount| format!("model.memory={amount:?}"))
+    }
+}
+
 impl Overrides {
     /// The overrides as typed.
     pub(crate) fn given(&self) -> &[String] {

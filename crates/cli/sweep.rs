@@ -10,7 +10,13 @@ use prospect_core::{config::Document, progress::say};
 use prospect_runs::SweepDir;
 use prospect_sweep::{Experiment, Plan, Sources, execute, summarise};
 
-use crate::{locate::locate, output, overrides::Overrides, report};
+use crate::{
+    allocator,
+    locate::locate,
+    output,
+    overrides::{Memory, Overrides},
+    report,
+};
 
 /// Arguments of `prospect sweep`.
 #[derive(Debug, clap::Args)]
@@ -19,6 +25,8 @@ pub(crate) struct Args {
     experiment: PathBuf,
     #[command(flatten)]
     overrides: Overrides,
+    #[command(flatten)]
+    memory: Memory,
     /// Where to put the sweep [default: runs/NAME for NAME.yaml]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -30,11 +38,13 @@ pub(crate) struct Args {
 /// Does what is missing of an experiment, and prints where its report is.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let path = args.experiment.display().to_string();
-    let experiment = Experiment::read(&path, Document::open(&args.experiment)?, args.overrides.given())?;
+    let mut set = args.overrides.given().to_vec();
+    set.extend(args.memory.setting());
+    let experiment = Experiment::read(&path, Document::open(&args.experiment)?, &set)?;
     let sources = Sources { recipe: &|path| Document::open(Path::new(path)), locate: &locate };
     let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(&experiment.name));
     let mut command = format!("prospect sweep {}", shell_word(&path));
-    for given in args.overrides.given() {
+    for given in &set {
         write!(command, " --set {}", shell_word(given))?;
     }
     let report = Path::new("reports").join(&experiment.name);
@@ -55,6 +65,7 @@ pub(crate) fn carry_out(
     if dry_run {
         return Ok(output::print(plan.describe(&sweep))?);
     }
+    allocator::retain();
     let executed = execute(&plan, &sweep, commands)?;
     say(format!("{} runs finished, {} were there already", executed.finished, executed.already));
     let summary = summarise(&sweep)?;

@@ -7,12 +7,15 @@ use candle_core::{Result, Tensor, Var};
 pub struct Parameter {
     index: usize,
     var: Var,
+    /// The variable's memory as a plain tensor. What is computed of a variable holds on to all that it was computed from, for
+    /// an autograd that is not used here.
+    value: Tensor,
 }
 
 impl Parameter {
     /// The present value.
     pub fn value(&self) -> &Tensor {
-        self.var.as_tensor()
+        &self.value
     }
 
     /// The variable behind it, for an optimizer to write.
@@ -36,7 +39,8 @@ pub struct Parameters {
 impl Parameters {
     /// Makes `value` trainable under `name`.
     pub(crate) fn add(&mut self, name: String, value: &Tensor) -> Result<Parameter> {
-        let parameter = Parameter { index: self.list.len(), var: Var::from_tensor(value)? };
+        let var = Var::from_tensor(value)?;
+        let parameter = Parameter { index: self.list.len(), value: var.as_detached_tensor(), var };
         self.names.push(name);
         self.list.push(parameter.clone());
         Ok(parameter)

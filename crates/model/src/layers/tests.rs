@@ -7,6 +7,7 @@ use crate::{
     Activations, Adapter, Architecture, Decoder, Gelu, Gradients, Lora, ModelError, PackedBatch, Packer,
     Residual, RotaryPairs,
     ops::tests::{assert_gradient, dot},
+    parameters::Weight,
     weights::{Weights, normal},
 };
 use prospect_core::draw::Draw;
@@ -97,15 +98,23 @@ fn gradients(decoder: &Decoder, activations: Activations) -> Gradients {
     gradients
 }
 
+/// A weight as candle's autograd knows it.
+fn tracked(weight: &Weight) -> &Tensor {
+    match weight {
+        Weight::Frozen(value) => value,
+        Weight::Trained(parameter) => parameter.var(),
+    }
+}
+
 fn oracle_linear(x: &Tensor, linear: &Linear) -> Tensor {
-    let y = x.matmul(&linear.weight.value().t().unwrap()).unwrap();
+    let y = x.matmul(&tracked(&linear.weight).t().unwrap()).unwrap();
     let y = match &linear.bias {
-        Some(bias) => y.broadcast_add(bias.value()).unwrap(),
+        Some(bias) => y.broadcast_add(tracked(bias)).unwrap(),
         None => y,
     };
     let Some(lora) = &linear.lora else { return y };
-    let down = x.matmul(&lora.a.value().t().unwrap()).unwrap();
-    (y + (down.matmul(&lora.b.value().t().unwrap()).unwrap() * lora.scale).unwrap()).unwrap()
+    let down = x.matmul(&lora.a.var().t().unwrap()).unwrap();
+    (y + (down.matmul(&lora.b.var().t().unwrap()).unwrap() * lora.scale).unwrap()).unwrap()
 }
 
 fn oracle_norm(x: &Tensor, norm: &Norm, epsilon: f64) -> Tensor {
@@ -113,9 +122,9 @@ fn oracle_norm(x: &Tensor, norm: &Norm, epsilon: f64) -> Tensor {
     let x = if norm.bias.is_some() { x.broadcast_sub(&mean).unwrap() } else { x.clone() };
     let square = x.sqr().unwrap().mean_keepdim(D::Minus1).unwrap();
     let rms = (square + epsilon).unwrap().sqrt().unwrap();
-    let y = x.broadcast_div(&rms).unwrap().broadcast_mul(norm.weight.value()).unwrap();
+    let y = x.broadcast_div(&rms).unwrap().broadcast_mul(tracked(&norm.weight)).unwrap();
     match &norm.bias {
-        Some(bias) => y.broadcast_add(bias.value()).unwrap(),
+        Some(bias) => y.broadcast_add(tracked(bias)).unwrap(),
         None => y,
     }
 }
@@ -153,7 +162,7 @@ fn oracle_loss(decoder: &Decoder) -> Tensor {
         let tokens = [PROMPTS[prompt], completion].concat();
         let count = tokens.len();
         let index = Tensor::new(tokens.as_slice(), &Device::Cpu).unwrap();
-        let mut x = decoder.embedding.value().index_select(&index, 0).unwrap();
+        let mut x = tracked(&decoder.embedding).index_select(&index, 0).unwrap();
         let mask: Vec<f64> =
             (0..count * count).map(|i| if i % count > i / count { f64::NEG_INFINITY } else { 0.0 }).collect();
         let mask =
@@ -204,7 +213,8 @@ fn oracle_loss(decoder: &Decoder) -> Tensor {
             let normed = norm(if block.residual == Residual::Parallel { &x } else { &sum }, &block.mlp_norm);
             x = (sum + oracle_mlp(&normed, &block.mlp)).unwrap();
         }
-        let logits = norm(&x, &decoder.head.norm).matmul(&decoder.head.weight.value().t().unwrap()).unwrap();
+        let logits =
+            norm(&x, &decoder.head.norm).matmul(&tracked(&decoder.head.weight).t().unwrap()).unwrap();
         let log_probs = log_softmax(&logits, D::Minus1).unwrap();
         for (offset, target) in completion.iter().enumerate() {
             let log_prob =
@@ -230,12 +240,26 @@ fn gradients_equal_those_of_candles_autograd() {
                 for (parameter_name, parameter) in decoder.parameters().iter() {
                     let gradient =
                         gradients.get(parameter).expect("every trainable weight receives a gradient");
-                    let expected = expected.get(parameter.value()).unwrap();
+                    let expected = expected.get(parameter.var()).unwrap();
                     let scale = dot(expected, expected).sqrt();
                     let error = (gradient - expected).unwrap();
                     assert!(scale > 1e-6, "{name}: {parameter_name} has no gradient to compare");
                     assert!(dot(&error, &error).sqrt() < 1e-9 * scale, "{name}: {parameter_name}");
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn passes_held_on_to_every_tensor_for_an_autograd_that_is_not_used() {
+    for (name, architecture) in architectures() {
+        let base = decoder(&architecture, DType::F32);
+        for decoder in [with_adapter(&base), base.with_all_trained().unwrap()] {
+            let gradients = gradients(&decoder, Activations::Keep);
+            for (parameter_name, parameter) in decoder.parameters().iter() {
+                let gradient = gradients.get(parameter).unwrap();
+                assert!(!gradient.track_op() && !parameter.value().track_op(), "{name}: {parameter_name}");
             }
         }
     }

@@ -1,0 +1,85 @@
+//! `prospect train`: one run, without an experiment file.
+
+use std::path::{Path, PathBuf};
+
+use prospect_core::{config::Document, progress::say};
+use prospect_runs::{Estimate, SweepDir};
+use prospect_sweep::{Experiment, Plan, Sources, execute, summarise};
+use serde_json::json;
+
+use crate::{allocator, locate::locate, output, overrides::Memory};
+
+/// Arguments of `prospect train`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The data recipe, for example pipelines/hh.yaml
+    data: PathBuf,
+    /// The model recipe, for example models/smollm2-135m.yaml
+    #[arg(long, value_name = "FILE")]
+    model: PathBuf,
+    /// What is minimised: kto, dpo, or another objective of docs/objectives.md
+    #[arg(long, value_name = "NAME", default_value = "kto")]
+    objective: String,
+    /// Peak learning rate
+    #[arg(long, value_name = "RATE", default_value_t = 1e-4)]
+    learning_rate: f64,
+    /// Completions in an optimizer step
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    batch_size: usize,
+    /// Tokens of prompt and completion together
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    max_length: usize,
+    /// Decides adapter, data order and the draws of imbalance and noise
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Set anything else: a key below `train.`, `data.` or `model.`, as in `--set train.beta=0.2`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    #[command(flatten)]
+    memory: Memory,
+    /// Where to put the run
+    #[arg(long, value_name = "DIR", default_value = "runs/train")]
+    out: PathBuf,
+}
+
+impl Args {
+    /// The run as an experiment with one combination and one seed.
+    fn experiment(&self) -> serde_json::Value {
+        let Self { objective, learning_rate, batch_size, max_length, .. } = self;
+        json!({
+            "question": format!("What does {objective} make of {}?", self.data.display()),
+            "data": self.data,
+            "model": self.model,
+            "train": { "learning_rate": learning_rate, "batch_size": batch_size, "max_length": max_length },
+            "linked": { "objective": { objective: { "train.objective": objective } } },
+            "seeds": [self.seed],
+            "report": { "x": "objective", "series": "objective", "baseline": objective },
+        })
+    }
+}
+
+/// Trains, continuing where an interrupted call of the same arguments stopped, and prints where the run is.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    allocator::retain();
+    let mut set = args.set.clone();
+    set.extend(args.memory.setting());
+    let document = Document::from_text("prospect train", &args.experiment().to_string())?;
+    let experiment = Experiment::read("train", document, &set)?;
+    let sources = Sources { recipe: &|path| Document::open(Path::new(path)), locate: &locate };
+    let plan = Plan::new(&experiment, &sources, &args.out.join("data"))?;
+    let sweep = SweepDir::at(args.out.clone());
+    let executed = execute(&plan, &sweep, vec!["prospect train".to_owned()])?;
+    anyhow::ensure!(executed.failed == 0, "training failed");
+    for point in &summarise(&sweep)?.points {
+        let Estimate { value, low, high, .. } = point.accuracy;
+        let [value, low, high] = [value, low, high].map(|share| 100.0 * share);
+        say(format!(
+            "{}: {} steps, accuracy on held-out pairs {value:.1} % (95 % interval {low:.1} to {high:.1})",
+            point.series, point.steps
+        ));
+    }
+    for run in &plan.runs {
+        output::print(sweep.run(&run.id).path().display())?;
+    }
+    Ok(())
+}
