@@ -36,6 +36,7 @@ pub(crate) struct Group {
 
 /// A judged completion.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "what is known of a row, in few bytes")]
 pub(crate) struct Row {
     pub(crate) id: Id,
     /// Not a number if there is none.

@@ -65,7 +65,7 @@ struct Sharded<'a> {
 impl Input for Sharded<'_> {
     fn survey(&self, dir: &Path, into: &mut Survey<BufWriter<File>>) -> Result<(), DataError> {
         let mut shards = self.shards.open()?;
-        self.sources.iter().enumerate().try_for_each(|(index, source)| {
+        self.sources.as_slice().iter().enumerate().try_for_each(|(index, source)| {
             if source.is_generated() {
                 source.read(dir, Shard::WHOLE, into)
             } else {
@@ -76,7 +76,7 @@ impl Input for Sharded<'_> {
 
     fn groups(&self, dir: &Path, into: &mut GroupBlocks<'_>) -> Result<(), DataError> {
         let mut shards = self.shards.open()?;
-        self.sources.iter().enumerate().try_for_each(|(index, source)| {
+        self.sources.as_slice().iter().enumerate().try_for_each(|(index, source)| {
             if source.is_generated() {
                 source.read(dir, Shard::WHOLE, into)
             } else {

@@ -85,7 +85,9 @@ impl ReadingCounts {
             (&mut self.noted, &other.noted),
             (&mut self.filtered, &other.filtered),
         ] {
-            theirs.iter().for_each(|(key, times)| count(ours, key, *times));
+            for (key, times) in theirs {
+                count(ours, key, *times);
+            }
         }
     }
 }

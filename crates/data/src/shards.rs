@@ -75,7 +75,7 @@ pub fn prepare_shard(pipeline: &Pipeline, dataset: &Path, shard: Shard) -> Resul
             progress: Progress::open_ended("reading", "rows"),
         };
         let read = || -> Result<ReadingCounts, DataError> {
-            for (index, source) in pipeline.source.iter().enumerate() {
+            for (index, source) in pipeline.source.as_slice().iter().enumerate() {
                 if !source.is_generated() {
                     saving.place = Place { source: index, block: shard.place().0 };
                     source.read(dataset, shard, &mut saving)?;
@@ -319,7 +319,7 @@ impl Reader {
     fn skip(&mut self) -> Result<(), DataError> {
         let length = self.length()?;
         // Within the buffer where possible.
-        Ok(self.file.seek_relative(length as i64)?)
+        Ok(self.file.seek_relative(length.cast_signed())?)
     }
 
     fn compressed<T: DeserializeOwned>(&mut self) -> Result<T, DataError> {

@@ -94,11 +94,12 @@ impl Sources {
     /// Reads every row in order, the same each time. `dataset` is the directory being made, for a source that writes
     /// what it reads.
     pub(crate) fn read(&self, dataset: &Path, into: &mut dyn Sink) -> Result<(), DataError> {
-        self.iter().try_for_each(|source| source.read(dataset, Shard::WHOLE, into))
+        self.0.iter().try_for_each(|source| source.read(dataset, Shard::WHOLE, into))
     }
 
-    pub(crate) fn iter(&self) -> std::slice::Iter<'_, ResolvedSource> {
-        self.0.iter()
+    /// One source after the other.
+    pub(crate) fn as_slice(&self) -> &[ResolvedSource] {
+        &self.0
     }
 
     /// The files that [`read`](Self::read) reads, once it has read them.
