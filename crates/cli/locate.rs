@@ -1,6 +1,19 @@
 //! Paths and addresses in YAML files to local paths.
 
-use std::{error::Error, path::PathBuf};
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+};
+
+use prospect_core::config::{ConfigError, Document};
+use prospect_sweep::Sources;
+
+/// Recipes from files, and what they name from the file system or the Hub.
+pub(crate) const SOURCES: Sources<'static> = Sources { recipe: &open, locate: &locate };
+
+fn open(path: &str) -> Result<Document, ConfigError> {
+    Document::open(Path::new(path))
+}
 
 /// Fetches an `hf://` address; anything else is a path, and a relative one starts at the current directory (not at
 /// the YAML file), as it would on the command line.

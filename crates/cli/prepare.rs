@@ -1,16 +1,16 @@
 //! `prospect prepare`: raw human feedback to a dataset.
 
-use std::path::{Path, PathBuf};
-
-use prospect_core::{config::Document, progress::say};
-use prospect_data::{
-    Manifest, PipelineFile, Shard, SplitCounts, merge_shards, prepare, prepare_shard, prepared, shard_file,
-    shard_prepared,
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
 };
-use prospect_model::ModelFile;
-use prospect_train::token_counter;
 
-use crate::{locate::locate, output, overrides::Overrides};
+use prospect_core::progress::say;
+use prospect_data::{
+    Manifest, Shard, SplitCounts, merge_shards, prepare, prepare_shard, prepared, shard_file, shard_prepared,
+};
+
+use crate::{locate::SOURCES, output, overrides::Overrides};
 
 /// Arguments of `prospect prepare`.
 #[derive(Debug, clap::Args)]
@@ -38,13 +38,7 @@ pub(crate) struct Args {
 
 /// Makes the dataset unless it is there already, and prints where it is.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let file: PipelineFile = args.overrides.open(&args.pipeline)?.read()?;
-    let tokenizer = file.tokenizer().map(str::to_owned);
-    let mut pipeline = file.resolve(&locate)?;
-    if let Some(path) = tokenizer {
-        let recipe: ModelFile = Document::open(Path::new(&path))?.read()?;
-        pipeline = pipeline.counting(token_counter(&recipe.resolve(&locate)?)?);
-    }
+    let mut pipeline = SOURCES.pipeline(&args.overrides.open(&args.pipeline)?, &mut BTreeMap::new())?;
     if args.strict {
         pipeline = pipeline.strict();
     }
@@ -84,7 +78,7 @@ fn summary(manifest: &Manifest) -> String {
         "{} rows read: {} pairs about {} prompts, {} rejected",
         reading.read, reading.pairs, manifest.unique_prompts, reading.rejected
     )];
-    let mut list = |title: &str, counts: &std::collections::BTreeMap<String, u64>| {
+    let mut list = |title: &str, counts: &BTreeMap<String, u64>| {
         lines.extend(counts.iter().map(|(what, count)| format!("  {title} {what}: {count}")));
     };
     list("rejected", &reading.rejected_by_reason);

@@ -12,7 +12,7 @@ use prospect_sweep::{Experiment, Plan, Sources, execute, summarise};
 
 use crate::{
     allocator,
-    locate::locate,
+    locate::SOURCES,
     output,
     overrides::{Memory, Overrides},
     report,
@@ -41,14 +41,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut set = args.overrides.given().to_vec();
     set.extend(args.memory.setting());
     let experiment = Experiment::read(&path, Document::open(&args.experiment)?, &set)?;
-    let sources = Sources { recipe: &|path| Document::open(Path::new(path)), locate: &locate };
     let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(&experiment.name));
     let mut command = format!("prospect sweep {}", shell_word(&path));
     for given in &set {
         write!(command, " --set {}", shell_word(given))?;
     }
     let report = Path::new("reports").join(&experiment.name);
-    carry_out(&experiment, &sources, &out, &report, vec![command], args.dry_run)
+    carry_out(&experiment, &SOURCES, &out, &report, vec![command], args.dry_run)
 }
 
 /// Plans, and unless that is all that is wanted, executes, summarises and reports.
@@ -82,7 +81,7 @@ pub(crate) fn carry_out(
 }
 
 /// A word as a shell takes it.
-fn shell_word(text: &str) -> String {
+pub(crate) fn shell_word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:@,+".contains(c);
     if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }

@@ -1,13 +1,13 @@
 //! `prospect train`: one run, without an experiment file.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use prospect_core::{config::Document, progress::say};
 use prospect_runs::{Estimate, SweepDir};
-use prospect_sweep::{Experiment, Plan, Sources, execute, summarise};
+use prospect_sweep::{Experiment, Plan, execute, summarise};
 use serde_json::json;
 
-use crate::{allocator, locate::locate, output, overrides::Memory};
+use crate::{allocator, locate::SOURCES, output, overrides::Memory, sweep::shell_word};
 
 /// Arguments of `prospect train`.
 #[derive(Debug, clap::Args)]
@@ -65,10 +65,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     set.extend(args.memory.setting());
     let document = Document::from_text("prospect train", &args.experiment().to_string())?;
     let experiment = Experiment::read("train", document, &set)?;
-    let sources = Sources { recipe: &|path| Document::open(Path::new(path)), locate: &locate };
-    let plan = Plan::new(&experiment, &sources, &args.out.join("data"))?;
+    let plan = Plan::new(&experiment, &SOURCES, &args.out.join("data"))?;
     let sweep = SweepDir::at(args.out.clone());
-    let executed = execute(&plan, &sweep, vec!["prospect train".to_owned()])?;
+    let words = std::env::args_os().skip(1).map(|word| shell_word(&word.to_string_lossy()));
+    let command = std::iter::once("prospect".to_owned()).chain(words).collect::<Vec<_>>().join(" ");
+    let executed = execute(&plan, &sweep, vec![command])?;
     anyhow::ensure!(executed.failed == 0, "training failed");
     for point in &summarise(&sweep)?.points {
         let Estimate { value, low, high, .. } = point.accuracy;

@@ -184,52 +184,50 @@ fn several_words(messages: &[Message]) -> bool {
 impl Feedback {
     /// Takes the next group.
     pub(crate) fn add(&mut self, digest: Digest, source: &str, domain: &str) -> Result<(), DataError> {
-        let (group, first_row, first_pair) = (self.groups.len(), self.rows.len(), self.pairs.len());
-        if first_row + digest.rows.len() >= NO_PAIR as usize {
-            return Err(DataError::TooManyRows);
-        }
+        let Digest { group, rows, pairs, signature } = digest;
         let origin = self.origin(source, domain)?;
-        let [group, first_row, first_pair] = [group, first_row, first_pair].map(|index| index as u32);
-        self.signatures.extend(digest.signature);
-        self.groups.push(Group { origin, first_row, first_pair, ..digest.group });
-        self.rows.extend(digest.rows.into_iter().map(|row| Row {
-            group,
-            pair: if row.pair == NO_PAIR { NO_PAIR } else { first_pair + row.pair },
-            ..row
-        }));
-        self.pairs.extend(digest.pairs.into_iter().map(|pair| Pair {
-            chosen: first_row + pair.chosen,
-            rejected: first_row + pair.rejected,
-            ..pair
-        }));
-        Ok(())
+        self.signatures.extend(signature);
+        self.extend([Group { origin, ..group }], rows, pairs)
     }
 
     /// Takes the groups that were found after these.
     pub(crate) fn append(&mut self, next: Self) -> Result<(), DataError> {
-        let (group, first_row, first_pair) = (self.groups.len(), self.rows.len(), self.pairs.len());
-        if first_row + next.rows.len() >= NO_PAIR as usize {
-            return Err(DataError::TooManyRows);
-        }
-        let [group, first_row, first_pair] = [group, first_row, first_pair].map(|index| index as u32);
         let origins = next
             .origins
             .iter()
             .map(|origin| self.origin(&origin.source, &origin.domain))
             .collect::<Result<Vec<_>, _>>()?;
         self.signatures.extend(next.signatures);
-        self.groups.extend(next.groups.into_iter().map(|group| Group {
-            origin: origins[usize::from(group.origin)],
+        let groups = next
+            .groups
+            .into_iter()
+            .map(|group| Group { origin: origins[usize::from(group.origin)], ..group });
+        self.extend(groups, next.rows, next.pairs)
+    }
+
+    /// Takes groups whose indices are counted from their own first group, row and pair.
+    fn extend(
+        &mut self,
+        groups: impl IntoIterator<Item = Group>,
+        rows: Vec<Row>,
+        pairs: Vec<Pair>,
+    ) -> Result<(), DataError> {
+        if self.rows.len() + rows.len() >= NO_PAIR as usize {
+            return Err(DataError::TooManyRows);
+        }
+        let [first_group, first_row, first_pair] =
+            [self.groups.len(), self.rows.len(), self.pairs.len()].map(|index| index as u32);
+        self.groups.extend(groups.into_iter().map(|group| Group {
             first_row: first_row + group.first_row,
             first_pair: first_pair + group.first_pair,
             ..group
         }));
-        self.rows.extend(next.rows.into_iter().map(|row| Row {
-            group: group + row.group,
+        self.rows.extend(rows.into_iter().map(|row| Row {
+            group: first_group + row.group,
             pair: if row.pair == NO_PAIR { NO_PAIR } else { first_pair + row.pair },
             ..row
         }));
-        self.pairs.extend(next.pairs.into_iter().map(|pair| Pair {
+        self.pairs.extend(pairs.into_iter().map(|pair| Pair {
             chosen: first_row + pair.chosen,
             rejected: first_row + pair.rejected,
             ..pair

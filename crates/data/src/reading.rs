@@ -54,7 +54,7 @@ pub struct ReadingCounts {
 pub(crate) struct Reading<W> {
     rejected: W,
     /// Whether the first row that cannot be used is an error.
-    strict: bool,
+    pub(crate) strict: bool,
     pub(crate) counts: ReadingCounts,
     /// For each reason (or reasons joined by `+`): how many rows, and the first of them.
     reasons: BTreeMap<String, (u64, Vec<String>)>,
@@ -93,24 +93,6 @@ impl ReadingCounts {
 }
 
 impl<W: Write> Reading<W> {
-    /// Takes what another reading found in the rows that come next.
-    pub(crate) fn append(&mut self, next: &Reading<Vec<u8>>) -> Result<(), DataError> {
-        let mut rejected = serde_json::Deserializer::from_slice(&next.rejected).into_iter::<RejectedRow>();
-        if self.strict
-            && let Some(row) = rejected.next()
-        {
-            return Err(row.map_err(std::io::Error::from)?.forbidden());
-        }
-        self.rejected.write_all(&next.rejected)?;
-        self.counts.add(&next.counts);
-        for (reason, (rows, examples)) in &next.reasons {
-            let known = self.reasons.entry(reason.clone()).or_default();
-            known.0 += rows;
-            known.1.extend(examples.iter().take(EXAMPLES.saturating_sub(known.1.len())).cloned());
-        }
-        Ok(())
-    }
-
     /// Writes rejected rows to `rejected`, one JSON object a line; `strict` makes the first one an error.
     pub(crate) fn new(rejected: W, strict: bool) -> Self {
         Self { rejected, strict, counts: ReadingCounts::default(), reasons: BTreeMap::new() }
@@ -140,6 +122,24 @@ impl<W: Write> Reading<W> {
                 Ok(Vec::new())
             }
         }
+    }
+
+    /// Takes what another reading found in the rows that come next.
+    pub(crate) fn append(&mut self, next: &Reading<Vec<u8>>) -> Result<(), DataError> {
+        let mut rejected = serde_json::Deserializer::from_slice(&next.rejected).into_iter::<RejectedRow>();
+        if self.strict
+            && let Some(row) = rejected.next()
+        {
+            return Err(row.map_err(std::io::Error::from)?.forbidden());
+        }
+        self.rejected.write_all(&next.rejected)?;
+        self.counts.add(&next.counts);
+        for (reason, (rows, examples)) in &next.reasons {
+            let known = self.reasons.entry(reason.clone()).or_default();
+            known.0 += rows;
+            known.1.extend(examples.iter().take(EXAMPLES.saturating_sub(known.1.len())).cloned());
+        }
+        Ok(())
     }
 
     /// Counts a remark.

@@ -47,6 +47,14 @@ impl<W: Write> Survey<W> {
     }
 }
 
+impl Survey<Vec<u8>> {
+    /// What was found so far; the survey goes on with nothing.
+    pub(crate) fn split_off(&mut self) -> Self {
+        let next = Self::new(Vec::new(), self.reading.strict, self.measure.clone());
+        std::mem::replace(self, next)
+    }
+}
+
 impl<W: Write + Send> Sink for Survey<W> {
     fn rows(&mut self, rows: Vec<RawRow>) -> Result<(), DataError> {
         self.take(rows).map(drop)

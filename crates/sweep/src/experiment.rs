@@ -3,11 +3,16 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use prospect_core::config::{ConfigError, Document};
+use prospect_data::{Pipeline, PipelineFile, TokenCounter};
+use prospect_model::ModelFile;
+use prospect_train::token_counter;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 mod schema;
+
+use crate::SweepError;
 
 /// An experiment as typed.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -96,6 +101,27 @@ pub struct Sources<'a> {
     pub recipe: &'a dyn Fn(&str) -> Result<Document, ConfigError>,
     /// Turns a path or address in a recipe into a local path.
     pub locate: &'a prospect_data::Locate<'a>,
+}
+
+impl Sources<'_> {
+    /// Resolves a data recipe, with what counts tokens where it asks for that. `counters` are those of other recipes, by the
+    /// path of their model recipe: loading a tokenizer takes a while.
+    pub fn pipeline(
+        &self,
+        document: &Document,
+        counters: &mut BTreeMap<String, TokenCounter>,
+    ) -> Result<Pipeline, SweepError> {
+        let file = document.read::<PipelineFile>()?;
+        let Some(recipe) = file.tokenizer().map(str::to_owned) else {
+            return Ok(file.resolve(self.locate)?);
+        };
+        let counter = match counters.get(&recipe) {
+            Some(counter) => counter.clone(),
+            None => token_counter(&(self.recipe)(&recipe)?.read::<ModelFile>()?.resolve(self.locate)?)?,
+        };
+        counters.insert(recipe, counter.clone());
+        Ok(file.resolve(self.locate)?.counting(counter))
+    }
 }
 
 /// An experiment with overrides applied.

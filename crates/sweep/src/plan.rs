@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use prospect_core::{config::Document, files::fingerprint};
-use prospect_data::{Pipeline, PipelineFile};
+use prospect_data::{Pipeline, TokenCounter};
 use prospect_model::{ModelFile, Recipe};
 use prospect_runs::{Axis, DataUse, PlannedRun, Stage, SweepDir};
-use prospect_train::{Settings, token_counter};
+use prospect_train::Settings;
 use serde_json::{Value, json};
 
 use crate::{
@@ -182,13 +182,7 @@ impl Plan {
         data: &std::path::Path,
         known: &mut Known,
     ) -> Result<usize, SweepError> {
-        let file = document.read::<PipelineFile>()?;
-        let counted_by = file.tokenizer().map(str::to_owned);
-        let mut pipeline = file.resolve(sources.locate)?;
-        if let Some(recipe) = counted_by {
-            let recipe = (sources.recipe)(&recipe)?.read::<ModelFile>()?.resolve(sources.locate)?;
-            pipeline = pipeline.counting(token_counter(&recipe)?);
-        }
+        let pipeline = sources.pipeline(document, &mut known.counters)?;
         let name = pipeline.fingerprint()?;
         Ok(position(&mut known.datasets, name.clone(), || {
             self.datasets.push(Dataset { pipeline, path: data.join(&name) });
@@ -314,6 +308,8 @@ struct Known {
     recipes: Vec<String>,
     models: Vec<String>,
     stages: Vec<String>,
+    /// By the path of their model recipe.
+    counters: BTreeMap<String, TokenCounter>,
 }
 
 /// The index of `name`, adding it if it is new.
