@@ -52,7 +52,7 @@ enum Command {
     Report(report::Args),
     /// Run the whole pipeline on synthetic feedback: needs no network, data or model
     Demo(demo::Args),
-    /// Write a model as a folder that transformers and peft load
+    /// Write a model for transformers and peft, or a dataset for LLaMA-Factory
     Export(export::Args),
     /// Print this documentation as Markdown
     #[command(hide = true)]

@@ -16,7 +16,8 @@
 //! The steps have one order: read, reject, pair, settle contradictory labels, count or drop duplicates, split by
 //! prompt, select, keep one side of each pair, mix sources, thin classes (imbalance), corrupt (noise), write. Texts are
 //! read twice: all is decided on what the first reading keeps of a row. Imbalance and noise touch the training split
-//! only, and the binary and the paired files hold the same rows with the same corruption.
+//! only, and the binary and the paired files hold the same rows with the same corruption. [`prepare_shard`] reads a part
+//! of the input and [`merge_shards`] makes the dataset of all parts, the same as [`prepare`] does.
 //!
 //! ```
 //! use prospect_core::config::Document;
