@@ -1,6 +1,6 @@
 //! Forward and backward of LoRA (rank 16, all linear layers) on a random model of SmolLM2-135M's shape, f32.
 //!
-//!     cargo bench -p prospect-model --bench step -- [keep|recompute] [sequences] [tokens] [repeats]
+//!     cargo bench --workspace --bench step -- [keep|recompute] [sequences] [tokens] [repeats] [quantization]
 //!
 //! Prints tokens per second, the peak of memory, and what the machine's matrix products would need for the same
 //! arithmetic: the rate is measured in the same process, on the model's own shapes.
@@ -16,7 +16,7 @@
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use prospect_model::{Activations, Architecture, Decoder, Gradients, Lora, Packer};
+use prospect_model::{Activations, Decoder, Gradients, Lora, ModelFile, Packer};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -60,6 +60,17 @@ fn peak_gigabytes() -> f64 {
     kilobytes.unwrap_or(f64::NAN) / 1e6
 }
 
+/// The frozen model, its matrices kept as a recipe's `quantization` says.
+fn base(quantization: Option<&String>) -> Decoder {
+    let mut recipe = serde_json::json!({ "weights": "random", "tokenizer": "bytes" });
+    recipe["architecture"] = serde_json::from_str(SMOLLM2_135M).unwrap();
+    if let Some(quantization) = quantization {
+        recipe["quantization"] = quantization.as_str().into();
+    }
+    let recipe: ModelFile = serde_json::from_value(recipe).unwrap();
+    recipe.resolve(&|path| Ok(path.into())).unwrap().load().unwrap().decoder
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let number = |at: usize, otherwise: usize| {
@@ -72,10 +83,7 @@ fn main() {
     };
     let (sequences, tokens, repeats) = (number(1, 4), number(2, 256), number(3, 5));
 
-    let architecture: Architecture = serde_json::from_str(SMOLLM2_135M).unwrap();
-    let base = Decoder::random(architecture, 0).unwrap();
-    let decoder = base.with_lora(Lora { r: 16, alpha: 32.0 }, 0).unwrap();
-    drop(base);
+    let decoder = base(arguments.get(4)).with_lora(Lora { r: 16, alpha: 32.0 }, 0).unwrap();
 
     let text: Vec<Vec<u32>> = (0..sequences)
         .map(|row| (0..=tokens).map(|at| ((row * 7919 + at * 104_729) % 49152) as u32).collect())

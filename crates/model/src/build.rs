@@ -7,6 +7,7 @@ use crate::{
     Architecture, Decoder, ModelError,
     architecture::NormKind,
     layers::{Attention, Block, Head, HeadNorms, Linear, Mlp, Norm, Projections},
+    matrix::Matrix,
     parameters::{Parameters, Weight},
     recipe::Lora,
     weights::{Weights, normal},
@@ -28,7 +29,7 @@ impl Builder<'_> {
     }
 
     fn linear(&mut self, module: &str, shape: [usize; 2], bias: bool) -> Result<Linear, ModelError> {
-        let weight = self.weight(module, &shape)?;
+        let weight = self.weights.matrix(&format!("{module}.weight"), shape)?;
         let bias = if bias { Some(self.bias(module, shape[0])?) } else { None };
         Ok(Linear::frozen(weight, bias))
     }
@@ -114,7 +115,7 @@ impl Decoder {
             .collect()
     }
 
-    /// All weights with their names in checkpoints, but for a head that shares the embedding's.
+    /// All weights with their names in checkpoints, but for a head that shares the embedding's and for quantised matrices.
     pub(crate) fn weights_mut(&mut self) -> Vec<(String, &mut Weight)> {
         let names = self.architecture.names();
         let mut weights = vec![(format!("{}.weight", names.embedding), &mut self.embedding)];
@@ -149,7 +150,7 @@ impl Decoder {
 
     /// The same weights, all of them trainable.
     pub fn with_all_trained(&self) -> Result<Self, ModelError> {
-        let mut decoder = self.merged()?;
+        let mut decoder = self.merged()?.dequantised()?;
         let mut parameters = Parameters::default();
         for (name, weight) in decoder.weights_mut() {
             *weight = Weight::Trained(parameters.add(name, weight.value())?);
@@ -164,9 +165,9 @@ impl Decoder {
     pub fn with_lora(&self, lora: Lora, seed: u64) -> Result<Self, ModelError> {
         let mut decoder = self.merged()?;
         let mut parameters = Parameters::default();
+        let (device, dtype) = (&self.device().clone(), self.dtype());
         for (module, linear) in decoder.linears_mut() {
-            let (output, input) = linear.weight.value().dims2()?;
-            let (device, dtype) = (linear.weight.value().device(), linear.weight.value().dtype());
+            let (output, input) = linear.weight.dims()?;
             // The variance of PEFT's default, Kaiming-uniform with a = √5.
             let deviation = (3.0 * input as f64).sqrt().recip();
             let a = normal(&Draw::new(seed, &module), lora.r * input, deviation);
@@ -182,13 +183,23 @@ impl Decoder {
         Ok(decoder)
     }
 
+    /// The same weights with none of them quantised any more.
+    pub(crate) fn dequantised(mut self) -> Result<Self, ModelError> {
+        for (_, linear) in self.linears_mut() {
+            if let Matrix::Quantised(_) = linear.weight {
+                linear.weight = Matrix::Plain(Weight::Frozen(linear.weight.dense()?));
+            }
+        }
+        Ok(self)
+    }
+
     /// The same policy, frozen, with adapters taken into the weights. Weights without an adapter that were frozen
     /// before are shared, not copied.
     pub fn merged(&self) -> Result<Self, ModelError> {
         let mut decoder = self.clone();
         for (_, linear) in decoder.linears_mut() {
             if linear.lora.is_some() {
-                linear.weight = Weight::Frozen(linear.merged()?);
+                linear.weight = Matrix::Plain(Weight::Frozen(linear.merged()?));
                 linear.lora = None;
             }
         }

@@ -152,7 +152,7 @@ impl Decoder {
         let a = &self.architecture;
         let size = self.dtype().size_in_bytes();
         // A trained number has a gradient and two moments beside it.
-        let weights = self.frozen_count() * size + 4 * self.parameters.count() * size;
+        let weights = self.frozen_bytes() + 4 * self.parameters.count() * size;
         // What one block has at hand beside what it keeps, and the head with a chunk of logits and their gradient.
         let at_hand = batch.rows() * (6 * a.intermediate + 8 * a.hidden) * size
             + 2 * Head::CHUNK_BYTES
@@ -164,13 +164,13 @@ impl Decoder {
         self.blocks.len() - (left / kept.max(1)).min(self.blocks.len())
     }
 
-    /// Numbers of the large frozen weights.
-    fn frozen_count(&self) -> usize {
-        let tied = self.architecture.tied;
-        let outer = [Some(&self.embedding), (!tied).then_some(&self.head.weight)].into_iter().flatten();
-        let inner = self.blocks.iter().flat_map(Block::linears).map(|linear| &linear.weight);
-        let frozen = outer.chain(inner).filter(|weight| matches!(weight, Weight::Frozen(_)));
-        frozen.map(|weight| weight.value().elem_count()).sum()
+    /// Bytes of the large frozen weights.
+    fn frozen_bytes(&self) -> usize {
+        let head = if self.architecture.tied { 0 } else { self.head.weight.frozen_bytes() };
+        let linears = self.blocks.iter().flat_map(Block::linears);
+        self.embedding.frozen_bytes()
+            + head
+            + linears.map(|linear| linear.weight.frozen_bytes()).sum::<usize>()
     }
 
     /// Adds d loss / d parameter to `gradients`, given d loss / d log π of every completion of the batch.

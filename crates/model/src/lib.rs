@@ -31,6 +31,7 @@ mod architecture;
 mod build;
 mod decoder;
 mod layers;
+mod matrix;
 mod model;
 mod ops;
 mod pack;
@@ -48,7 +49,8 @@ pub use ops::RotaryPairs;
 pub use pack::{PackedBatch, Packer, PromptId, Scored, Tree};
 pub use parameters::{Gradients, Parameter, Parameters};
 pub use recipe::{
-    Bytes, Dtype, Locate, Lora, ModelFile, Recipe, TemplateSource, TokenizerSource, Train, WeightsSource,
+    Bytes, Dtype, Locate, Lora, ModelFile, Quantization, Recipe, TemplateSource, TokenizerSource, Train,
+    WeightsSource,
 };
 pub use save::{load_adapter, save_adapter};
 pub use template::{ChatTemplate, Turn};

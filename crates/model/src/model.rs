@@ -7,10 +7,10 @@ use prospect_core::files::{fingerprint, hash_file, write_json, write_whole};
 use serde::Deserialize;
 
 use crate::{
-    Architecture, ChatTemplate, Decoder, Dtype, ModelError, Recipe, TemplateSource, Tokenizer,
+    Architecture, ChatTemplate, Decoder, Dtype, ModelError, Quantization, Recipe, TemplateSource, Tokenizer,
     TokenizerSource, WeightsSource,
     save::save_weights,
-    weights::{Gguf, Random, Safetensors},
+    weights::{Gguf, Quantising, Random, Safetensors, Weights},
 };
 
 /// A frozen model with its tokenizer and chat template.
@@ -51,6 +51,9 @@ impl Token {
     }
 }
 
+/// Standard deviation of random weights: GPT-2's and Llama's.
+const DEVIATION: f64 = 0.02;
+
 /// What comes with weights beside tensors.
 #[derive(Default)]
 struct Companions {
@@ -61,23 +64,15 @@ struct Companions {
 impl Decoder {
     /// A frozen f32 decoder on the CPU with random weights.
     pub fn random(architecture: Architecture, seed: u64) -> Result<Self, ModelError> {
-        Self::random_of(architecture.validate()?, seed, DType::F32, Device::Cpu)
-    }
-
-    fn random_of(
-        architecture: Architecture,
-        seed: u64,
-        dtype: DType,
-        device: Device,
-    ) -> Result<Self, ModelError> {
-        Self::frozen(architecture, &mut Random { seed, dtype, device, deviation: 0.02 })
+        let (dtype, device) = (DType::F32, Device::Cpu);
+        Self::frozen(architecture.validate()?, &mut Random { seed, dtype, device, deviation: DEVIATION })
     }
 }
 
 impl Recipe {
     /// A name for everything that the recipe's log-probs depend on: by the content of files, not by their paths.
     pub fn fingerprint(&self) -> Result<String, ModelError> {
-        let mut parts = vec![fingerprint(&(self.dtype, "model v1"))?];
+        let mut parts = vec![fingerprint(&(self.dtype, self.quantization, "model v2"))?];
         match &self.weights {
             WeightsSource::Gguf(path) => parts.push(hash_file(path)?),
             WeightsSource::Random(architecture, seed) => parts.push(fingerprint(&(architecture, seed))?),
@@ -121,19 +116,24 @@ impl Recipe {
             Dtype::F32 => DType::F32,
             Dtype::Bf16 => DType::BF16,
         };
-        let decoder = match &self.weights {
+        let (architecture, mut weights): (_, Box<dyn Weights>) = match &self.weights {
             WeightsSource::Random(architecture, seed) => {
-                Decoder::random_of(architecture.clone(), *seed, dtype, device)?
+                (architecture.clone(), Box::new(Random { seed: *seed, dtype, device, deviation: DEVIATION }))
             }
             WeightsSource::Gguf(path) => {
-                let mut gguf = Gguf::open(path, dtype, device)?;
-                Decoder::frozen(gguf.architecture()?, &mut gguf)?
+                let quantised = self.quantization == Some(Quantization::File);
+                let mut gguf = Gguf::open(path, dtype, device, quantised)?;
+                (gguf.architecture()?, Box::new(gguf))
             }
             WeightsSource::Folder(folder) => {
                 let config = fs_err::read_to_string(folder.join("config.json"))?;
                 let architecture = Architecture::from_hugging_face(&config)?;
-                Decoder::frozen(architecture, &mut Safetensors::open(folder, dtype, device)?)?
+                (architecture, Box::new(Safetensors::open(folder, dtype, device)?))
             }
+        };
+        let decoder = match self.quantization.and_then(Quantization::blocks) {
+            Some(kind) => Decoder::frozen(architecture, &mut Quantising { source: &mut *weights, kind })?,
+            None => Decoder::frozen(architecture, &mut *weights)?,
         };
         let (tokenizer, template) = self.load_text()?;
         if tokenizer.vocabulary() > decoder.architecture().vocabulary {
@@ -152,7 +152,7 @@ impl Recipe {
         let (own_tokenizer, companions) = match &self.weights {
             WeightsSource::Random(..) => (None, Companions::default()),
             WeightsSource::Gguf(path) => {
-                let gguf = Gguf::open(path, DType::F32, Device::Cpu)?;
+                let gguf = Gguf::open(path, DType::F32, Device::Cpu, false)?;
                 let tokenizer = own.then(|| Tokenizer::from_gguf(&gguf)).transpose()?;
                 let template = gguf.text("tokenizer.chat_template").ok().map(str::to_owned);
                 (tokenizer, Companions { template, begin: gguf.begin_token() })

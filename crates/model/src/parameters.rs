@@ -107,6 +107,14 @@ impl Weight {
         }
     }
 
+    /// Bytes that a frozen weight takes; none if it is trained.
+    pub(crate) fn frozen_bytes(&self) -> usize {
+        match self {
+            Self::Frozen(value) => value.elem_count() * value.dtype().size_in_bytes(),
+            Self::Trained(_) => 0,
+        }
+    }
+
     /// Adds the gradient that `compute` gives, if the weight is trained.
     pub(crate) fn add_gradient(
         &self,

@@ -2,6 +2,7 @@
 
 use std::{error::Error, path::PathBuf};
 
+use candle_core::quantized::GgmlDType;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,9 @@ pub struct ModelFile {
     /// Element type of the weights: f32, or bf16 on a GPU.
     #[serde(default)]
     pub dtype: Dtype,
+    /// How the frozen matrices of linear layers are kept in memory beside an adapter, to be widened for each product: in
+    /// blocks of a GGUF type, or `file`: in those of the `.gguf` file itself. Embedding, head and norms stay in `dtype`.
+    pub quantization: Option<Quantization>,
     /// What is trained: `lora` or `full`.
     #[serde(default)]
     pub train: TrainKind,
@@ -45,6 +49,48 @@ pub enum Dtype {
     F32,
     /// bfloat16, on a GPU.
     Bf16,
+}
+
+/// How frozen matrices are kept in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Quantization {
+    /// The blocks of the `.gguf` file. What an SFT stage makes of such weights is kept in 8 bits (`q8_0`).
+    File,
+    /// bfloat16: 16 bits.
+    Bf16,
+    /// 8.5 bits, in blocks of 32.
+    #[serde(rename = "q8_0")]
+    Q8_0,
+    /// 6.6 bits, in blocks of 256.
+    #[serde(rename = "q6_k")]
+    Q6K,
+    /// 4.5 bits, in blocks of 256.
+    #[serde(rename = "q4_k")]
+    Q4K,
+    /// 4.5 bits, in blocks of 32.
+    #[serde(rename = "q4_0")]
+    Q4_0,
+}
+
+impl Quantization {
+    /// The type of the blocks, unless the file says it.
+    pub(crate) fn blocks(self) -> Option<GgmlDType> {
+        Some(match self {
+            Self::File => return None,
+            Self::Bf16 => GgmlDType::BF16,
+            Self::Q8_0 => GgmlDType::Q8_0,
+            Self::Q6K => GgmlDType::Q6K,
+            Self::Q4K => GgmlDType::Q4K,
+            Self::Q4_0 => GgmlDType::Q4_0,
+        })
+    }
+
+    /// For weights that training made of those kept so.
+    #[must_use]
+    pub fn trained(self) -> Self {
+        if self == Self::File { Self::Q8_0 } else { self }
+    }
 }
 
 /// What is trained, as typed.
@@ -156,6 +202,8 @@ pub struct Recipe {
     pub chat_template: TemplateSource,
     /// Element type of the weights.
     pub dtype: Dtype,
+    /// How frozen matrices are kept, if not in `dtype`.
+    pub quantization: Option<Quantization>,
     /// What is trained.
     pub train: Train,
     /// What a forward pass keeps.
@@ -208,6 +256,21 @@ impl ModelFile {
                 return Err(fail("`lora` has no effect with `train: full`; remove one of them".to_owned()));
             }
         };
+        match (self.quantization, train, &weights) {
+            (Some(_), Train::Full, _) => {
+                return Err(fail(
+                    "`quantization` keeps frozen weights, and `train: full` freezes none; remove one of them"
+                        .to_owned(),
+                ));
+            }
+            (Some(Quantization::File), _, WeightsSource::Folder(_) | WeightsSource::Random(..)) => {
+                return Err(fail(
+                    "`quantization: file` keeps the blocks of a .gguf file, and the weights are none; say q8_0, q6_k, q4_k, q4_0 or bf16"
+                        .to_owned(),
+                ));
+            }
+            _ => {}
+        }
         let activations = match (self.activations, self.memory) {
             (None | Some(ActivationsKind::Keep), None) => Activations::Keep,
             (Some(ActivationsKind::Recompute), None) => Activations::Recompute,
@@ -222,6 +285,7 @@ impl ModelFile {
             tokenizer,
             chat_template,
             dtype: self.dtype,
+            quantization: self.quantization,
             train,
             activations,
         })

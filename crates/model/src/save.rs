@@ -18,7 +18,7 @@ pub(crate) fn save_weights(decoder: &Decoder, path: &Path) -> Result<(), ModelEr
             "a model of interleaved rotary pairs has no Hugging Face layout".to_owned(),
         ));
     }
-    let mut decoder = decoder.merged()?;
+    let mut decoder = decoder.merged()?.dequantised()?;
     let weights = decoder.weights_mut().into_iter();
     let tensors = weights.map(|(name, weight)| (name, weight.value().clone())).collect();
     save_tensors(&tensors, path)

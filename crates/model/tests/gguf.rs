@@ -15,12 +15,13 @@ use candle_core::{
         gguf_file::{Value, write},
     },
 };
-use prospect_model::{Adapter, Model, ModelFile, Packer};
+use prospect_model::{Activations, Adapter, Gradients, Lora, Model, ModelFile, Packer};
 
 /// Rows are whole blocks of 256, as the K-quants need.
 const ARCHITECTURE: &str = "{vocab_size: 300, hidden_size: 256, intermediate_size: 512, num_hidden_layers: 2,
   num_attention_heads: 4, num_key_value_heads: 2, head_dim: 64, max_position_embeddings: 64, rms_norm_eps: 1e-5}";
 
+/// `weights` may go on with further lines.
 fn load(weights: &str) -> Model {
     let text = format!("weights: {weights}\ntokenizer: bytes");
     let document = prospect_core::config::Document::from_text("model.yaml", &text).unwrap();
@@ -137,5 +138,54 @@ fn every_quantisation_gives_the_log_probs_of_its_dequantised_weights() {
     // The types do differ: none was read as another.
     for (index, one) in seen.iter().enumerate() {
         assert!(seen[..index].iter().all(|other| other != one), "{seen:?}");
+    }
+}
+
+/// Log-probs under an adapter that is not zero, and the gradients of the adapter.
+fn adapted(model: &Model) -> (Vec<f64>, Vec<f32>) {
+    let policy = model.decoder.with_lora(Lora { r: 4, alpha: 8.0 }, 7).unwrap();
+    for (_, parameter) in policy.parameters().iter() {
+        let shifted = (parameter.value() + 0.03).unwrap();
+        parameter.var().set(&shifted).unwrap();
+    }
+    let mut packer = Packer::default();
+    let prompt = packer.prompt(&[1, 2, 3, 250]);
+    packer.completion(prompt, &[4, 5, 6], true);
+    packer.completion(prompt, &[77, 299], true);
+    let (log_probs, saved) = policy.forward(&packer.pack().unwrap(), Activations::Keep).unwrap();
+    let mut gradients = Gradients::none(policy.parameters());
+    policy.backward(saved, &[0.5, -0.25], &mut gradients).unwrap();
+    let of = |parameter| gradients.get(parameter).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    (log_probs, policy.parameters().iter().flat_map(|(_, parameter)| of(parameter)).collect())
+}
+
+#[test]
+fn a_quantised_base_trains_as_its_dequantised_weights_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let tensors = random_tensors(folder.path());
+    for (kind, quantization) in [
+        (GgmlDType::BF16, "bf16"),
+        (GgmlDType::Q8_0, "q8_0"),
+        (GgmlDType::Q6K, "q6_k"),
+        (GgmlDType::Q4K, "q4_k"),
+        (GgmlDType::Q4_0, "q4_0"),
+    ] {
+        let gguf = folder.path().join("model.gguf");
+        let meant = write_gguf(&gguf, &tensors, kind);
+        candle_core::safetensors::save(&meant, folder.path().join("model.safetensors")).unwrap();
+        let dense = load(&folder.path().display().to_string());
+        let file = load(&format!("{}\nquantization: file", gguf.display()));
+        assert_eq!(adapted(&file), adapted(&dense), "{kind:?}");
+        // Weights that are on the type's grid stay there.
+        let again = load(&format!("{}\nquantization: {quantization}", folder.path().display()));
+        if kind == GgmlDType::BF16 || kind == GgmlDType::Q8_0 {
+            assert_eq!(adapted(&again), adapted(&dense), "{kind:?}");
+        }
+        assert_ne!(file.fingerprint, again.fingerprint);
+        // An adapter is taken into the numbers that the blocks stand for.
+        let policy = again.decoder.with_lora(Lora { r: 4, alpha: 8.0 }, 7).unwrap();
+        let saved = folder.path().join("saved");
+        Model { decoder: policy, ..again.clone() }.save(&saved).unwrap();
+        assert_eq!(log_probs(&load(&saved.display().to_string())), log_probs(&again), "{kind:?}");
     }
 }

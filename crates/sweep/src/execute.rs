@@ -5,7 +5,9 @@ use std::path::Path;
 use prospect_core::progress::{Progress, say};
 use prospect_data::{Manifest, prepare, prepared};
 use prospect_eval::HeldOut;
-use prospect_model::{Model, Recipe, TemplateSource, TokenizerSource, Train, WeightsSource, save_adapter};
+use prospect_model::{
+    Model, Quantization, Recipe, TemplateSource, TokenizerSource, Train, WeightsSource, save_adapter,
+};
 use prospect_runs::{RunDir, State, Status, SweepDir};
 use prospect_train::{
     Checkpoints, Encoder, Examples, Job, ReferenceCache, Settings, Trained, TrainingSet, train,
@@ -121,6 +123,7 @@ fn start(plan: &Plan, run: &Run, sweep: &SweepDir) -> Result<Recipe, SweepError>
         weights: WeightsSource::Folder(folder),
         tokenizer: TokenizerSource::Weights,
         chat_template: TemplateSource::Weights,
+        quantization: base.quantization.map(Quantization::trained),
         ..base
     })
 }

@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use crate::{
+    matrix::Matrix,
     ops::{self, Factors},
     parameters::{Gradients, Parameter, Weight},
 };
@@ -24,20 +25,23 @@ impl Lora {
 /// A linear layer; `weight` is `[out, in]`, `bias` `[out]`.
 #[derive(Debug, Clone)]
 pub(crate) struct Linear {
-    pub(crate) weight: Weight,
+    pub(crate) weight: Matrix,
     pub(crate) bias: Option<Weight>,
     pub(crate) lora: Option<Lora>,
 }
 
 impl Linear {
-    pub(crate) fn frozen(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Self { weight: Weight::Frozen(weight), bias: bias.map(Weight::Frozen), lora: None }
+    pub(crate) fn frozen(weight: Matrix, bias: Option<Tensor>) -> Self {
+        Self { weight, bias: bias.map(Weight::Frozen), lora: None }
     }
 
-    /// The weights with their names within the module, without the adapter's.
+    /// The weights with their names within the module, without the adapter's and without a quantised matrix.
     pub(crate) fn weights_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut Weight)> {
-        let bias = self.bias.as_mut().map(|bias| ("bias", bias));
-        std::iter::once(("weight", &mut self.weight)).chain(bias)
+        let weight = match &mut self.weight {
+            Matrix::Plain(weight) => Some(("weight", weight)),
+            Matrix::Quantised(_) => None,
+        };
+        weight.into_iter().chain(self.bias.as_mut().map(|bias| ("bias", bias)))
     }
 
     /// x·Wᵀ and the bias, plus `residual`, plus, with `adapter`, the adapter's part; and x·Aᵀ if there was one.
@@ -48,7 +52,7 @@ impl Linear {
         adapter: bool,
     ) -> Result<(Tensor, Option<Tensor>)> {
         let factors = self.lora.as_ref().filter(|_| adapter).map(Lora::factors);
-        let (y, down) = ops::linear(x, self.weight.value(), residual, factors)?;
+        let (y, down) = ops::linear(x, &self.weight.dense()?, residual, factors)?;
         match &self.bias {
             Some(bias) => Ok((y.broadcast_add(bias.value())?, down)),
             None => Ok((y, down)),
@@ -69,7 +73,7 @@ impl Linear {
         if let Some(bias) = &self.bias {
             bias.add_gradient(gradients, || grad.sum(0))?;
         }
-        let weight = self.weight.value();
+        let weight = &self.weight.dense()?;
         let (Some(Lora { a, b, scale }), Some(down)) = (&self.lora, down) else {
             return ops::products(onto, &[(grad, weight)]);
         };
@@ -82,8 +86,8 @@ impl Linear {
     /// W + s·B·A: the weight that gives the same results without the adapter.
     pub(crate) fn merged(&self) -> Result<Tensor> {
         match &self.lora {
-            None => Ok(self.weight.value().copy()?),
-            Some(lora) => self.weight.value() + (lora.b.value().matmul(lora.a.value())? * lora.scale)?,
+            None => self.weight.dense()?.copy(),
+            Some(lora) => self.weight.dense()? + (lora.b.value().matmul(lora.a.value())? * lora.scale)?,
         }
     }
 }

@@ -4,13 +4,18 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{
     DType, Device, Tensor,
-    quantized::gguf_file::{Content, Value},
+    quantized::{
+        QTensor,
+        gguf_file::{Content, Value},
+    },
 };
 use fs_err::File;
 
-use super::{Weights, with_shape};
+use super::{Weights, check_shape};
 use crate::{
     Architecture, Biases, Family, MlpKind, ModelError, NormKind, Residual, Rope, RopeScaling, RotaryPairs,
+    matrix::{Matrix, Quantised},
+    parameters::Weight,
 };
 
 /// An open GGUF file.
@@ -20,15 +25,22 @@ pub(crate) struct Gguf {
     content: Content,
     dtype: DType,
     device: Device,
+    /// Whether the matrices of linear layers stay in the file's blocks.
+    quantised: bool,
 }
 
 impl Gguf {
-    pub(crate) fn open(path: &Path, dtype: DType, device: Device) -> Result<Self, ModelError> {
+    pub(crate) fn open(
+        path: &Path,
+        dtype: DType,
+        device: Device,
+        quantised: bool,
+    ) -> Result<Self, ModelError> {
         let mut file = File::open(path)?;
         let content = Content::read(&mut file).map_err(|error| {
             ModelError::Weights(format!("{}: not a whole GGUF file: {error}", path.display()))
         })?;
-        Ok(Self { path: path.to_owned(), file, content, dtype, device })
+        Ok(Self { path: path.to_owned(), file, content, dtype, device, quantised })
     }
 
     fn fail(&self, message: &str) -> ModelError {
@@ -179,16 +191,28 @@ impl Gguf {
         )))
     }
 
+    /// The blocks of a tensor by its GGUF name, on the CPU.
+    fn blocks(&mut self, name: &str, shape: &[usize]) -> Result<QTensor, ModelError> {
+        let blocks = self.content.tensor(&mut self.file, name, &Device::Cpu).map_err(|error| {
+            self.fail(&format!("tensor `{name}` cannot be read: {error}; is the file whole?"))
+        })?;
+        check_shape(&self.path.display().to_string(), name, blocks.shape().dims(), shape)?;
+        Ok(blocks)
+    }
+
     /// A tensor by its GGUF name, dequantised, on the CPU.
     fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
-        let tensor = self
-            .content
-            .tensor(&mut self.file, name, &Device::Cpu)
-            .and_then(|quantised| quantised.dequantize(&Device::Cpu))
-            .map_err(|error| {
-                self.fail(&format!("tensor `{name}` cannot be read: {error}; is the file whole?"))
-            })?;
-        with_shape(&self.path.display().to_string(), name, tensor, shape)
+        Ok(self.blocks(name, shape)?.dequantize(&Device::Cpu)?)
+    }
+
+    /// A Hugging Face name in GGUF, and for rows in the order of interleaved pairs the dimension of a head.
+    fn named(&self, name: &str) -> Result<(String, Option<usize>), ModelError> {
+        let ours =
+            gguf_name(name).ok_or_else(|| self.fail(&format!("no GGUF name is known for `{name}`")))?;
+        let rotated = ours.contains(".attn_q.") || ours.contains(".attn_k.");
+        let interleaved = rotated && self.text("general.architecture")? == "llama";
+        let head_dim = if interleaved { Some(self.head_dim("llama")?) } else { None };
+        Ok((ours, head_dim))
     }
 }
 
@@ -223,26 +247,33 @@ fn gguf_name(name: &str) -> Option<String> {
     parts.iter().find(|(theirs, _)| *theirs == part).map(|(_, gguf)| format!("blk.{layer}.{gguf}.{kind}"))
 }
 
-/// GGUF keeps the rows of Llama's Q and K in the order of interleaved pairs; Hugging Face checkpoints in halves.
-fn interleaved_to_halves(weight: &Tensor, head_dim: usize) -> candle_core::Result<Tensor> {
-    let (shape, rows) = (weight.dims().to_vec(), weight.dim(0)?);
-    weight
-        .reshape((rows / head_dim, head_dim / 2, 2, weight.elem_count() / rows))?
-        .transpose(1, 2)?
-        .contiguous()?
-        .reshape(shape)
+/// GGUF keeps the rows of Llama's Q and K in the order of interleaved pairs; Hugging Face checkpoints in halves. Where in
+/// the file `row` is.
+fn interleaved(row: usize, head_dim: usize) -> usize {
+    let (head, within) = (row / head_dim, row % head_dim);
+    let half = head_dim / 2;
+    head * head_dim + 2 * (within % half) + within / half
 }
 
 impl Weights for Gguf {
     fn get(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
-        let ours =
-            gguf_name(name).ok_or_else(|| self.fail(&format!("no GGUF name is known for `{name}`")))?;
-        let mut tensor = self.tensor(&ours, shape)?;
-        let rotated = ours.contains(".attn_q.") || ours.contains(".attn_k.");
-        if rotated && self.text("general.architecture")? == "llama" {
-            tensor = interleaved_to_halves(&tensor, self.head_dim("llama")?)?;
+        let (name, head_dim) = self.named(name)?;
+        let mut tensor = self.tensor(&name, shape)?;
+        if let Some(head_dim) = head_dim {
+            let rows: Vec<u32> = (0..tensor.dim(0)?).map(|row| interleaved(row, head_dim) as u32).collect();
+            tensor = tensor.index_select(&Tensor::new(rows, &Device::Cpu)?, 0)?;
         }
         Ok(tensor.to_dtype(self.dtype)?.to_device(&self.device)?)
+    }
+
+    fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Matrix, ModelError> {
+        if !self.quantised {
+            return Ok(Matrix::Plain(Weight::Frozen(self.get(name, &shape)?)));
+        }
+        let (name, head_dim) = self.named(name)?;
+        let blocks = self.blocks(&name, &shape)?;
+        let row = |row| head_dim.map_or(row, |head_dim| interleaved(row, head_dim));
+        Ok(Matrix::Quantised(Quantised::of_file(&blocks, row, self.dtype, &self.device)?))
     }
 }
 
@@ -260,8 +291,7 @@ mod tests {
 
     #[test]
     fn rows_are_put_back_in_halves() {
-        let rows = Tensor::arange(0f32, 8.0, &Device::Cpu).unwrap().reshape((8, 1)).unwrap();
-        let halves = interleaved_to_halves(&rows, 4).unwrap().flatten_all().unwrap();
-        assert_eq!(halves.to_vec1::<f32>().unwrap(), [0., 2., 1., 3., 4., 6., 5., 7.]);
+        let rows: Vec<usize> = (0..8).map(|row| interleaved(row, 4)).collect();
+        assert_eq!(rows, [0, 2, 1, 3, 4, 6, 5, 7]);
     }
 }

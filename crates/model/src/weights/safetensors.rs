@@ -8,7 +8,7 @@ use std::{
 use candle_core::{DType, Device, Tensor, safetensors::MmapedSafetensors};
 use serde::Deserialize;
 
-use super::{Weights, with_shape};
+use super::{Weights, check_shape};
 use crate::ModelError;
 
 /// The tensors of a folder.
@@ -58,6 +58,7 @@ impl Weights for Safetensors {
             .tensors
             .load(name, &self.device)
             .map_err(|error| ModelError::Weights(format!("{folder}: tensor `{name}`: {error}")))?;
-        with_shape(&folder, name, tensor, shape)?.to_dtype(self.dtype).map_err(Into::into)
+        check_shape(&folder, name, tensor.dims(), shape)?;
+        Ok(tensor.to_dtype(self.dtype)?)
     }
 }
