@@ -36,11 +36,9 @@ matrix: { data.seed: [0] }
 seeds: [0]
 report: { x: data.seed, series: method, baseline: $method }
 YAML
-            # A warm run finds the reference's log-probs of the run before it, and nothing else.
-            if [[ $cache == warm ]]; then
-                cp "runs/$method-$activations-$steps/reference.bin" reference.bin
-                rm -rf "runs/$name" && mkdir -p "runs/$name" && mv reference.bin "runs/$name/"
-            fi
+            # A warm run finds the reference's log-probs of the runs before it, and nothing else.
+            rm -rf "runs/$name"
+            [[ $cache == warm ]] || rm -rf runs/.reference
             /usr/bin/time -f %M "$prospect" sweep "$name.yaml" >/dev/null 2>"log-$length" || { cat "log-$length"; exit 1; }
         done
         python3 - "$method" "$cache, $activations" "$steps" "$(tail -n 1 "log-$steps")" "$activations" <<'PYTHON'

@@ -136,11 +136,11 @@ fn step_0_losses_are_exact() {
 #[test]
 fn a_killed_sweep_goes_on_to_the_same_results() {
     let place = place();
-    place.run("sweep experiment.yaml --out whole");
-    let mut child = place.command("sweep experiment.yaml --out cut").spawn().unwrap();
+    place.run("sweep experiment.yaml --out whole/sweep");
+    let mut child = place.command("sweep experiment.yaml --out cut/sweep").spawn().unwrap();
     // Two preference runs have begun: one is finished, one in the middle, or nearly so.
     let begun = || {
-        let runs = fs_err::read_dir(place.path("cut/runs")).into_iter().flatten();
+        let runs = fs_err::read_dir(place.path("cut/sweep/runs")).into_iter().flatten();
         runs.filter(|run| run.as_ref().unwrap().path().join("metrics.jsonl").exists()).count() >= 3
     };
     for _ in 0..6000 {
@@ -151,19 +151,49 @@ fn a_killed_sweep_goes_on_to_the_same_results() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    let run = place.run("sweep experiment.yaml --out cut");
+    let run = place.run("sweep experiment.yaml --out cut/sweep");
     assert_eq!(run.code, Some(0), "{run}");
-    assert_same(&results(&place, "whole"), &results(&place, "cut"));
+    assert_same(&results(&place, "whole/sweep"), &results(&place, "cut/sweep"));
 }
 
 #[test]
 fn one_thread_and_two_give_the_same_bytes() {
     let place = place();
     for threads in ["1", "2"] {
-        let mut command = place.command(&format!("sweep experiment.yaml --out threads-{threads}"));
+        let mut command = place.command(&format!("sweep experiment.yaml --out threads-{threads}/sweep"));
         assert!(command.env("RAYON_NUM_THREADS", threads).output().unwrap().status.success());
     }
-    assert_same(&results(&place, "threads-1"), &results(&place, "threads-2"));
+    assert_same(&results(&place, "threads-1/sweep"), &results(&place, "threads-2/sweep"));
+}
+
+#[test]
+fn runs_side_by_side_give_the_bytes_of_runs_alone() {
+    let place = place();
+    // Two models, so that the weights change while another run goes on with the old ones.
+    let text = EXPERIMENT.replace("matrix:\n", "matrix:\n  model.init_seed: [0, 1]\n");
+    place.write("experiment.yaml", text.replace("1e-3\n  num_train_epochs: 1", "1e-3\n  max_steps: 3"));
+    for how in ["--out alone/sweep", "--out together/sweep --jobs 3"] {
+        let run = place.run(&format!("sweep experiment.yaml {how}"));
+        assert_eq!(run.code, Some(0), "{run}");
+    }
+    let together = results(&place, "together/sweep");
+    assert_eq!(together.keys().filter(|name| name.ends_with("metrics.jsonl")).count(), 10);
+    assert_same(&results(&place, "alone/sweep"), &together);
+}
+
+#[test]
+fn sweeps_of_a_folder_share_what_the_reference_said() {
+    let place = place();
+    place.run("sweep experiment.yaml --out runs/one");
+    let cache = || {
+        let files = fs_err::read_dir(place.path("runs/.reference")).unwrap();
+        files.map(|file| file.unwrap().metadata().unwrap().len()).sum::<u64>()
+    };
+    let size = cache();
+    assert!(size > 0);
+    place.run("sweep experiment.yaml --out runs/other");
+    assert_eq!(cache(), size, "the second sweep asked for nothing new");
+    assert_same(&results(&place, "runs/one"), &results(&place, "runs/other"));
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! `prospect demo`: the whole pipeline on synthetic feedback, without network, data or a model.
 
-use std::path::PathBuf;
+use std::{num::NonZeroUsize, path::PathBuf};
 
 use prospect_core::config::Document;
 use prospect_sweep::{Experiment, Sources};
 
-use crate::{locate::locate, sweep::carry_out};
+use crate::{
+    locate::locate,
+    sweep::{How, carry_out},
+};
 
 /// Arguments of `prospect demo`.
 #[derive(Debug, clap::Args)]
@@ -36,6 +39,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         &args.out,
         &args.out.join("report"),
         vec!["prospect demo".to_owned()],
-        false,
+        &How { jobs: NonZeroUsize::MIN, dry_run: false },
     )
 }

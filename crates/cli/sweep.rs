@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Write,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
 };
 
@@ -30,6 +31,9 @@ pub(crate) struct Args {
     /// Where to put the sweep [default: runs/NAME for NAME.yaml]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Runs that train side by side, over one copy of the weights that they start from; results do not depend on it
+    #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN)]
+    jobs: NonZeroUsize,
     /// Print the plan and stop
     #[arg(long)]
     dry_run: bool,
@@ -47,7 +51,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         write!(command, " --set {}", shell_word(given))?;
     }
     let report = Path::new("reports").join(&experiment.name);
-    carry_out(&experiment, &SOURCES, &out, &report, vec![command], args.dry_run)
+    let how = How { jobs: args.jobs, dry_run: args.dry_run };
+    carry_out(&experiment, &SOURCES, &out, &report, vec![command], &how)
+}
+
+/// How to go about a sweep.
+pub(crate) struct How {
+    /// Runs side by side.
+    pub(crate) jobs: NonZeroUsize,
+    /// Whether to print the plan and stop.
+    pub(crate) dry_run: bool,
 }
 
 /// Plans, and unless that is all that is wanted, executes, summarises and reports.
@@ -57,15 +70,15 @@ pub(crate) fn carry_out(
     out: &Path,
     report: &Path,
     commands: Vec<String>,
-    dry_run: bool,
+    how: &How,
 ) -> anyhow::Result<()> {
     let plan = Plan::new(experiment, sources, &out.join("data"))?;
     let sweep = SweepDir::at(out.to_owned());
-    if dry_run {
+    if how.dry_run {
         return Ok(output::print(plan.describe(&sweep))?);
     }
     allocator::retain();
-    let executed = execute(&plan, &sweep, commands)?;
+    let executed = execute(&plan, &sweep, how.jobs, commands)?;
     say(format!("{} runs finished, {} were there already", executed.finished, executed.already));
     let summary = summarise(&sweep)?;
     say(&summary.verdict);

@@ -82,7 +82,7 @@ impl HeldOut {
         &self,
         policy: &Policy<'_>,
         at_start: bool,
-        cache: &mut ReferenceCache,
+        cache: &ReferenceCache,
     ) -> Result<Evaluation, TrainError> {
         let (mut roles, mut log_probs) = (Vec::new(), Vec::new());
         for batch in &self.batches {

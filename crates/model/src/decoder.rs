@@ -23,6 +23,17 @@ pub enum Activations {
     Within(u64),
 }
 
+impl Activations {
+    /// The part of each of `runs` that train side by side in the same memory, over one copy of `frozen` bytes of weights.
+    #[must_use]
+    pub fn of_each(self, runs: usize, frozen: u64) -> Self {
+        match self {
+            Self::Within(bytes) => Self::Within(frozen + bytes.saturating_sub(frozen) / runs.max(1) as u64),
+            other => other,
+        }
+    }
+}
+
 /// Whose log-probs a pass gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Adapter {
@@ -165,7 +176,7 @@ impl Decoder {
     }
 
     /// Bytes of the large frozen weights.
-    fn frozen_bytes(&self) -> usize {
+    pub fn frozen_bytes(&self) -> usize {
         let head = if self.architecture.tied { 0 } else { self.head.weight.frozen_bytes() };
         let linears = self.blocks.iter().flat_map(Block::linears);
         self.embedding.frozen_bytes()

@@ -1,6 +1,10 @@
 //! Does what is missing of a plan.
 
-use std::path::Path;
+use std::{
+    num::NonZeroUsize,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use prospect_core::progress::{Progress, say};
 use prospect_data::{Manifest, prepare, prepared};
@@ -9,16 +13,18 @@ use prospect_model::{
     Model, Quantization, Recipe, TemplateSource, TokenizerSource, Train, WeightsSource, save_adapter,
 };
 use prospect_runs::{RunDir, State, Status, SweepDir};
-use prospect_train::{
-    Checkpoints, Encoder, Examples, Job, ReferenceCache, Settings, Trained, TrainingSet, train,
-};
-use serde_json::json;
+use prospect_train::{Encoder, Examples, ReferenceCache, Settings};
 
 use crate::{
-    CheckpointsFile, Plan, Run, SweepError,
-    observe::RunObserver,
+    Plan, Run, SweepError,
     plan::{Dataset, Sft, describe},
 };
+
+mod side_by_side;
+mod training;
+
+use side_by_side::side_by_side;
+use training::Training;
 
 /// What a call of [`execute`] did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,14 +37,23 @@ pub struct Executed {
     pub failed: usize,
 }
 
-/// Does what is missing of `plan` in `sweep`. `commands` reproduce it. A run that fails does not stop the others.
-pub fn execute(plan: &Plan, sweep: &SweepDir, commands: Vec<String>) -> Result<Executed, SweepError> {
+/// Does what is missing of `plan` in `sweep`, `jobs` runs side by side over one copy of the weights that they start from.
+/// `commands` reproduce it. A run that fails does not stop the others. How many runs go side by side has no influence on
+/// their results.
+pub fn execute(
+    plan: &Plan,
+    sweep: &SweepDir,
+    jobs: NonZeroUsize,
+    commands: Vec<String>,
+) -> Result<Executed, SweepError> {
     let _lock = sweep.lock()?;
     let manifests = plan.datasets.iter().map(make).collect::<Result<Vec<_>, _>>()?;
     let recorded: Result<Vec<_>, _> = manifests.iter().map(serde_json::to_value).collect();
     sweep.write_experiment(&plan.record(commands, recorded.map_err(std::io::Error::from)?)?)?;
 
-    let todo: Vec<&Run> = plan.runs.iter().filter(|run| !sweep.run(&run.id).is_finished()).collect();
+    let mut todo: Vec<&Run> = plan.runs.iter().filter(|run| !sweep.run(&run.id).is_finished()).collect();
+    // Runs that start from the same weights follow each other, so that these are loaded once.
+    todo.sort_by_key(|run| (run.model, run.sft));
     let steps = |settings: &Settings, dataset: usize| {
         let counts = manifests[dataset].train;
         settings.steps(match settings.objective.examples() {
@@ -58,52 +73,21 @@ pub fn execute(plan: &Plan, sweep: &SweepDir, commands: Vec<String>) -> Result<E
         .collect();
     let of_stages = stages.iter().map(|sft| steps(&sft.settings, sft.dataset));
     let total = of_stages.chain(todo.iter().map(|run| steps(&run.train, run.dataset))).sum();
-    let progress = Progress::new(&plan.name, "steps", total);
-
-    let mut cache = ReferenceCache::open(&sweep.path().join("reference.bin"))?;
+    let work = Work {
+        plan,
+        sweep,
+        jobs: jobs.get(),
+        progress: &Progress::new(&plan.name, "steps", total),
+        // Beside the sweeps of a folder, for all of them.
+        cache: &ReferenceCache::at(&sweep.path().parent().unwrap_or(Path::new("")).join(".reference")),
+    };
     for sft in stages {
-        let model = plan.models[sft.model].load()?;
-        let stage = Training {
-            plan,
-            model: &model,
-            recipe: &plan.models[sft.model],
-            settings: &sft.settings,
-            dataset: &plan.datasets[sft.dataset].path,
-            seed: 0,
-        };
-        let trained = stage.run(&sweep.run(&sft.id), None, &progress, "sft", &mut cache)?;
-        let folder = sweep.run(&sft.id).path().join("model");
-        Model { decoder: trained.policy, ..model }.save(&folder)?;
-        finish(&sweep.run(&sft.id))?;
+        work.stage(sft)?;
     }
-
-    let mut executed = Executed { already: plan.runs.len() - todo.len(), ..Executed::default() };
-    let mut loaded: Option<((usize, Option<usize>), Model)> = None;
-    for run in todo {
-        let key = (run.model, run.sft);
-        let model = match loaded.take() {
-            Some((other, model)) if other == key => model,
-            _ => start(plan, run, sweep)?.load()?,
-        };
-        let result = one_run(plan, run, &model, sweep, &progress, &mut cache);
-        loaded = Some((key, model));
-        cache.save()?;
-        match result {
-            Ok(()) => executed.finished += 1,
-            Err(error) => {
-                executed.failed += 1;
-                let directory = sweep.run(&run.id);
-                say(format!("failed: {}, seed {}: {error}", describe(&run.settings), run.seed));
-                directory.set_status(&Status {
-                    state: State::Failed,
-                    seconds: 0.0,
-                    tokens: 0,
-                    error: Some(error.to_string()),
-                })?;
-            }
-        }
-    }
-    Ok(executed)
+    let loaded = Loaded::default();
+    let finished = side_by_side(work.jobs, &todo, |run| work.run(run, &loaded))?;
+    let failed = finished.iter().filter(|finished| !**finished).count();
+    Ok(Executed { finished: todo.len() - failed, already: plan.runs.len() - todo.len(), failed })
 }
 
 fn make(dataset: &Dataset) -> Result<Manifest, SweepError> {
@@ -113,117 +97,123 @@ fn make(dataset: &Dataset) -> Result<Manifest, SweepError> {
     }
 }
 
-/// The model that a run starts from: the base, or what the SFT stage made of it.
-fn start(plan: &Plan, run: &Run, sweep: &SweepDir) -> Result<Recipe, SweepError> {
-    let base = plan.models[run.model].clone();
-    let Some(sft) = run.sft else { return Ok(base) };
-    let folder = sweep.run(&plan.sft[sft].id).path().join("model");
-    Ok(Recipe {
-        name: std::path::absolute(&folder)?.display().to_string(),
-        weights: WeightsSource::Folder(folder),
-        tokenizer: TokenizerSource::Weights,
-        chat_template: TemplateSource::Weights,
-        quantization: base.quantization.map(Quantization::trained),
-        ..base
-    })
-}
-
-fn one_run(
-    plan: &Plan,
-    run: &Run,
-    model: &Model,
-    sweep: &SweepDir,
-    progress: &Progress,
-    cache: &mut ReferenceCache,
-) -> Result<(), SweepError> {
-    let recipe = &plan.models[run.model];
-    let dataset = &plan.datasets[run.dataset].path;
-    let encoder = Encoder::new(model, run.train.max_length, run.train.max_prompt_length);
-    let held_out = HeldOut::read(dataset, plan.evaluate.pairs, &run.train.objective, &encoder)?;
-    let training = Training { plan, model, recipe, settings: &run.train, dataset, seed: run.seed };
-    let directory = sweep.run(&run.id);
-    let label = format!("{}, seed {}", describe(&run.settings), run.seed);
-    let trained = training.run(&directory, Some(&held_out), progress, &label, cache)?;
-    match recipe.train {
-        Train::Lora(lora) => {
-            save_adapter(&trained.policy, lora, &model.name, &directory.path().join("adapter"))?;
-        }
-        Train::Full => {
-            Model { decoder: trained.policy, ..model.clone() }.save(&directory.path().join("model"))?;
-        }
-    }
-    finish(&directory)
-}
-
-/// One training stage.
-struct Training<'a> {
+/// What all stages and runs of a call share.
+struct Work<'a> {
     plan: &'a Plan,
-    model: &'a Model,
-    recipe: &'a Recipe,
-    settings: &'a Settings,
-    dataset: &'a Path,
-    seed: u64,
+    sweep: &'a SweepDir,
+    jobs: usize,
+    progress: &'a Progress,
+    cache: &'a ReferenceCache,
 }
 
-impl Training<'_> {
-    fn run(
-        &self,
-        directory: &RunDir,
-        held_out: Option<&HeldOut>,
-        progress: &Progress,
-        label: &str,
-        cache: &mut ReferenceCache,
-    ) -> Result<Trained, SweepError> {
-        let encoder = Encoder::new(self.model, self.settings.max_length, self.settings.max_prompt_length);
-        let examples = TrainingSet::read(self.dataset, &self.settings.objective, &encoder)?;
-        let config = json!({
-            "settings": self.settings,
-            "model": self.recipe,
-            "model_fingerprint": self.model.fingerprint,
-            "dataset": self.dataset,
-            "seed": self.seed,
-            "examples": examples.len(),
-            "class_counts": examples.class_counts(),
-            "class_weights": self.settings.objective.class_weights(examples.class_counts()),
-            "encoding": encoder.counts(),
-            "held_out_pairs": held_out.map(HeldOut::pairs),
-        });
-        let CheckpointsFile { every, keep } = self.plan.checkpoints;
-        let checkpoints = Checkpoints::new(directory.checkpoints(), every, keep, directory.id());
-        match checkpoints.latest()? {
-            Some(step) => {
-                directory.go_on(step)?;
-                progress.advance(step, label);
-            }
-            None => directory.begin(&config)?,
+/// The weights that the last run to be begun starts from. Runs that go on with others keep theirs.
+type Loaded = Mutex<Option<Start>>;
+
+/// What runs of one model and one SFT stage start from.
+struct Start {
+    of: (usize, Option<usize>),
+    model: Arc<Model>,
+}
+
+impl Work<'_> {
+    fn stage(&self, sft: &Sft) -> Result<(), SweepError> {
+        let recipe = &self.plan.models[sft.model];
+        let model = recipe.load()?;
+        let training = Training {
+            model: &model,
+            recipe,
+            // Stages go one by one.
+            activations: recipe.activations,
+            settings: &sft.settings,
+            dataset: &self.plan.datasets[sft.dataset].path,
+            seed: 0,
+            checkpoints: self.plan.checkpoints,
+            evaluate_every: None,
+        };
+        let directory = self.sweep.run(&sft.id);
+        let trained = training.run(&directory, None, self.progress, "sft", self.cache)?;
+        Model { decoder: trained.policy, ..model }.save(&directory.path().join("model"))?;
+        finish(&directory)
+    }
+
+    /// Whether the run finished; if not, its status says why. Errors are those that stop a sweep.
+    fn run(&self, run: &Run, loaded: &Loaded) -> Result<bool, SweepError> {
+        let model = self.model(run, loaded)?;
+        let result = self.train(run, &model);
+        self.cache.save()?;
+        if let Err(error) = &result {
+            say(format!("failed: {}, seed {}: {error}", describe(&run.settings), run.seed));
+            self.sweep.run(&run.id).set_status(&Status {
+                state: State::Failed,
+                seconds: 0.0,
+                tokens: 0,
+                error: Some(error.to_string()),
+            })?;
         }
-        let mut observer = RunObserver {
-            metrics: directory.metrics_writer()?,
-            held_out,
-            every: self.plan.evaluate.every,
-            progress,
-            label: label.to_owned(),
-            outcomes: Vec::new(),
+        Ok(result.is_ok())
+    }
+
+    fn train(&self, run: &Run, model: &Model) -> Result<(), SweepError> {
+        let recipe = &self.plan.models[run.model];
+        let dataset = &self.plan.datasets[run.dataset].path;
+        let encoder = Encoder::new(model, run.train.max_length, run.train.max_prompt_length);
+        let held_out = HeldOut::read(dataset, self.plan.evaluate.pairs, &run.train.objective, &encoder)?;
+        // Frozen weights are there once, whatever the number of runs.
+        let shared = match recipe.train {
+            Train::Lora(_) => model.decoder.frozen_bytes() as u64,
+            Train::Full => 0,
         };
-        let job = Job {
-            start: self.model,
-            train: self.recipe.train,
-            activations: self.recipe.activations,
-            settings: self.settings,
-            examples: &examples,
-            encoder: &encoder,
-            seed: self.seed,
-            checkpoints: Some(&checkpoints),
+        let training = Training {
+            model,
+            recipe,
+            activations: recipe.activations.of_each(self.jobs, shared),
+            settings: &run.train,
+            dataset,
+            seed: run.seed,
+            checkpoints: self.plan.checkpoints,
+            evaluate_every: self.plan.evaluate.every,
         };
-        let trained = train(&job, cache, &mut observer)?;
-        directory.write_pairs(&observer.outcomes)?;
-        directory.set_status(&Status {
-            state: State::Running,
-            seconds: trained.seconds,
-            tokens: trained.tokens,
-            error: None,
-        })?;
-        Ok(trained)
+        let directory = self.sweep.run(&run.id);
+        let label = format!("{}, seed {}", describe(&run.settings), run.seed);
+        let trained = training.run(&directory, Some(&held_out), self.progress, &label, self.cache)?;
+        match recipe.train {
+            Train::Lora(lora) => {
+                save_adapter(&trained.policy, lora, &model.name, &directory.path().join("adapter"))?;
+            }
+            Train::Full => {
+                Model { decoder: trained.policy, ..model.clone() }.save(&directory.path().join("model"))?;
+            }
+        }
+        finish(&directory)
+    }
+
+    /// The model that a run starts from, loaded once for all that start from it.
+    fn model(&self, run: &Run, loaded: &Loaded) -> Result<Arc<Model>, SweepError> {
+        let of = (run.model, run.sft);
+        let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(start) = loaded.as_ref().filter(|start| start.of == of) {
+            return Ok(Arc::clone(&start.model));
+        }
+        // The old one goes first, so that there are not two without need.
+        *loaded = None;
+        let model = Arc::new(self.start(run)?.load()?);
+        *loaded = Some(Start { of, model: Arc::clone(&model) });
+        Ok(model)
+    }
+
+    /// The base, or what the SFT stage made of it.
+    fn start(&self, run: &Run) -> Result<Recipe, SweepError> {
+        let base = self.plan.models[run.model].clone();
+        let Some(sft) = run.sft else { return Ok(base) };
+        let folder = self.sweep.run(&self.plan.sft[sft].id).path().join("model");
+        Ok(Recipe {
+            name: std::path::absolute(&folder)?.display().to_string(),
+            weights: WeightsSource::Folder(folder),
+            tokenizer: TokenizerSource::Weights,
+            chat_template: TemplateSource::Weights,
+            quantization: base.quantization.map(Quantization::trained),
+            ..base
+        })
     }
 }
 

@@ -23,7 +23,7 @@ impl Observer for RunObserver<'_> {
         step: u64,
         total: u64,
         policy: &Policy<'_>,
-        cache: &mut ReferenceCache,
+        cache: &ReferenceCache,
     ) -> Result<(), TrainError> {
         let due = step == 0 || step == total || self.every.is_some_and(|every| step.is_multiple_of(every));
         if let Some(held_out) = self.held_out.filter(|_| due) {

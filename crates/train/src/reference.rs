@@ -2,14 +2,16 @@
 
 use std::{
     collections::HashMap,
-    io::{Read, Write},
     path::{Path, PathBuf},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-use fs_err::{File, OpenOptions};
 use prospect_model::{Adapter, Decoder, PackedBatch};
 
+mod file;
+
 use crate::TrainError;
+use file::RecordsFile;
 
 /// The weights at the start of the stage.
 #[derive(Debug)]
@@ -39,36 +41,50 @@ pub enum Of {
     Tokens,
 }
 
-/// Reference log-probs by content, in a file that runs of a sweep share.
+/// Reference log-probs by content, in a folder that runs, sweeps and processes share: one file for each reference.
 ///
 /// The key is a whole packed batch together with the name of the reference (weights, adapter, tokenizer, template,
 /// element type), so that a log-prob from the cache is the one that would be computed, bit for bit: at step 0 policy
-/// and reference agree exactly. Records are `key (32 bytes) count (u32) values (f64…)`, little-endian; one cut short by
-/// a kill is dropped.
+/// and reference agree exactly. Runs that train side by side share one cache: what one of them is computing, another waits
+/// for.
 #[derive(Debug)]
 pub struct ReferenceCache {
-    path: PathBuf,
-    known: HashMap<[u8; 32], Vec<f64>>,
-    unsaved: Vec<u8>,
+    folder: PathBuf,
+    stores: Mutex<HashMap<String, Arc<Store>>>,
+}
+
+type Key = [u8; 32];
+
+/// The log-probs under one reference.
+#[derive(Debug)]
+struct Store {
+    file: RecordsFile,
+    state: Mutex<State>,
+    /// A log-prob has been computed, or will not be.
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    /// None while it is being computed.
+    known: HashMap<Key, Option<Vec<f64>>>,
+    unsaved: Vec<Key>,
+}
+
+/// A thread that panicked left nothing half-done: every change of a map is one call.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl ReferenceCache {
-    /// Opens the cache at `path`; an absent file is an empty cache.
-    pub fn open(path: &Path) -> Result<Self, TrainError> {
-        let mut bytes = Vec::new();
-        if path.exists() {
-            File::open(path)?.read_to_end(&mut bytes)?;
-        }
-        let (known, whole) = parse(&bytes);
-        if whole < bytes.len() {
-            OpenOptions::new().write(true).open(path)?.set_len(whole as u64)?;
-        }
-        Ok(Self { path: path.to_owned(), known, unsaved: Vec::new() })
+    /// The cache in `folder`; an absent folder is an empty cache. Files are read when a reference is first asked for.
+    pub fn at(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), stores: Mutex::default() }
     }
 
     /// Log-probs of `batch` under `reference`, which is named `name`.
     pub fn log_probs(
-        &mut self,
+        &self,
         name: &str,
         reference: &Reference<'_>,
         batch: &PackedBatch,
@@ -80,47 +96,84 @@ impl ReferenceCache {
             hasher.update(b"tokens");
         }
         let key = *hasher.finalize().as_bytes();
-        if let Some(values) = self.known.get(&key) {
-            return Ok(values.clone());
+        let store = self.store(name)?;
+        if let Some(values) = store.claim(key) {
+            return Ok(values);
         }
+        let mut claim = Claim { store: &store, key, values: None };
         let values = reference.log_probs(batch, of)?;
-        self.unsaved.extend(key);
-        self.unsaved.extend((values.len() as u32).to_le_bytes());
-        self.unsaved.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-        self.known.insert(key, values.clone());
+        claim.values = Some(values.clone());
         Ok(values)
     }
 
-    /// Appends what is new to the file.
-    pub fn save(&mut self) -> Result<(), TrainError> {
-        if self.unsaved.is_empty() {
-            return Ok(());
+    /// Appends what is new to the files.
+    pub fn save(&self) -> Result<(), TrainError> {
+        let stores: Vec<_> = lock(&self.stores).values().cloned().collect();
+        for store in stores {
+            let mut state = lock(&store.state);
+            let state = &mut *state;
+            let new = state.unsaved.iter().filter_map(|key| Some((*key, state.known.get(key)?.as_deref()?)));
+            store.file.append(new)?;
+            state.unsaved.clear();
         }
-        if let Some(folder) = self.path.parent() {
-            fs_err::create_dir_all(folder)?;
-        }
-        let mut file = OpenOptions::new().create(true).append(true).open(&self.path)?;
-        file.write_all(&self.unsaved)?;
-        file.sync_all()?;
-        self.unsaved.clear();
         Ok(())
+    }
+
+    fn store(&self, name: &str) -> Result<Arc<Store>, TrainError> {
+        let mut stores = lock(&self.stores);
+        if let Some(store) = stores.get(name) {
+            return Ok(Arc::clone(store));
+        }
+        let stem = &blake3::hash(name.as_bytes()).to_hex()[..16];
+        let file = RecordsFile::at(self.folder.join(format!("{stem}.bin")));
+        let known = file.read()?.into_iter().map(|(key, values)| (key, Some(values))).collect();
+        let state = Mutex::new(State { known, unsaved: Vec::new() });
+        let store = Arc::new(Store { file, state, changed: Condvar::new() });
+        stores.insert(name.to_owned(), Arc::clone(&store));
+        Ok(store)
     }
 }
 
-/// The records of a cache file, and how many of its bytes hold whole records.
-fn parse(bytes: &[u8]) -> (HashMap<[u8; 32], Vec<f64>>, usize) {
-    let (mut known, mut rest) = (HashMap::new(), bytes);
-    while let Some((key, after)) = rest.split_first_chunk::<32>()
-        && let Some((count, after)) = after.split_first_chunk::<4>()
-        && let size = u32::from_le_bytes(*count) as usize * 8
-        && after.len() >= size
-    {
-        let (values, after) = after.split_at(size);
-        let (values, _) = values.as_chunks::<8>();
-        known.insert(*key, values.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect());
-        rest = after;
+impl Store {
+    /// The values of `key`, once they are known; None if the caller is to compute them.
+    fn claim(&self, key: Key) -> Option<Vec<f64>> {
+        let mut state = lock(&self.state);
+        loop {
+            match state.known.get(&key) {
+                Some(Some(values)) => return Some(values.clone()),
+                Some(None) => {
+                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+                None => {
+                    state.known.insert(key, None);
+                    return None;
+                }
+            }
+        }
     }
-    (known, bytes.len() - rest.len())
+}
+
+/// The promise to compute a key's values. Dropped without them, it leaves the key to whoever waits.
+struct Claim<'a> {
+    store: &'a Store,
+    key: Key,
+    values: Option<Vec<f64>>,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let mut state = lock(&self.store.state);
+        match self.values.take() {
+            Some(values) => {
+                state.known.insert(self.key, Some(values));
+                state.unsaved.push(self.key);
+            }
+            None => {
+                state.known.remove(&self.key);
+            }
+        }
+        self.store.changed.notify_all();
+    }
 }
 
 #[cfg(test)]
@@ -137,35 +190,74 @@ mod tests {
         packer.pack().unwrap()
     }
 
-    #[test]
-    fn the_cache_survives_a_kill_and_knows_its_keys() {
-        let architecture: Architecture = serde_json::from_str(
+    fn architecture() -> Architecture {
+        serde_json::from_str(
             r#"{"vocab_size": 16, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1,
                 "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4, "max_position_embeddings": 32}"#,
         )
-        .unwrap();
+        .unwrap()
+    }
+
+    #[test]
+    fn the_cache_survives_a_kill_and_knows_its_keys() {
         let (one, two) =
-            (Decoder::random(architecture.clone(), 0).unwrap(), Decoder::random(architecture, 1).unwrap());
+            (Decoder::random(architecture(), 0).unwrap(), Decoder::random(architecture(), 1).unwrap());
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("reference.bin");
-        let mut cache = ReferenceCache::open(&path).unwrap();
+        let cache = ReferenceCache::at(folder.path());
         let first = cache.log_probs("one", &Reference::Frozen(&one), &batch(3), Of::Sequences).unwrap();
         cache.save().unwrap();
         cache.log_probs("one", &Reference::Frozen(&one), &batch(4), Of::Sequences).unwrap();
         cache.save().unwrap();
 
+        let path = cache.store("one").unwrap().file.path().to_owned();
         let whole = fs_err::read(&path).unwrap();
         fs_err::write(&path, &whole[..whole.len() - 3]).unwrap();
-        let mut cache = ReferenceCache::open(&path).unwrap();
-        assert_eq!(cache.known.len(), 1);
+        let cache = ReferenceCache::at(folder.path());
+        assert_eq!(lock(&cache.store("one").unwrap().state).known.len(), 1);
         // A known batch is not computed again, whatever model stands behind the name; any other key is.
-        let lookup = |cache: &mut ReferenceCache, name: &str, token: u32| {
+        let lookup = |name: &str, token: u32| {
             cache.log_probs(name, &Reference::Frozen(&two), &batch(token), Of::Sequences).unwrap()
         };
-        assert_eq!(lookup(&mut cache, "one", 3), first);
-        assert_ne!(lookup(&mut cache, "two", 3), first);
-        assert_ne!(lookup(&mut cache, "one", 4), first);
+        assert_eq!(lookup("one", 3), first);
+        assert_ne!(lookup("two", 3), first);
+        assert_ne!(lookup("one", 4), first);
         let tokens = cache.log_probs("one", &Reference::Frozen(&two), &batch(3), Of::Tokens).unwrap();
         assert_ne!(tokens, first, "log-probs of tokens are not taken from those of sequences");
+    }
+    #[test]
+    fn sweeps_share_what_each_of_them_appends() {
+        let folder = tempfile::tempdir().unwrap();
+        let decoder = Decoder::random(architecture(), 0).unwrap();
+        let reference = Reference::Frozen(&decoder);
+        let (one, other) = (ReferenceCache::at(folder.path()), ReferenceCache::at(folder.path()));
+        let mut expected = Vec::new();
+        for (cache, token) in [(&one, 3), (&other, 4), (&one, 5)] {
+            expected.push(cache.log_probs("r", &reference, &batch(token), Of::Sequences).unwrap());
+            cache.save().unwrap();
+        }
+        // Another decoder behind the name shows that nothing is computed anew.
+        let decoder = Decoder::random(architecture(), 1).unwrap();
+        let cache = ReferenceCache::at(folder.path());
+        for (token, expected) in (3..=5).zip(expected) {
+            let found = cache.log_probs("r", &Reference::Frozen(&decoder), &batch(token), Of::Sequences);
+            assert_eq!(found.unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn one_of_many_threads_computes_and_a_failure_leaves_the_work_to_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let decoder = Decoder::random(architecture(), 0).unwrap();
+        let cache = ReferenceCache::at(folder.path());
+        let work = || cache.log_probs("r", &Reference::Frozen(&decoder), &batch(3), Of::Sequences).unwrap();
+        let found: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(work)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(found.iter().all(|values| *values == found[0]));
+        assert_eq!(lock(&cache.store("r").unwrap().state).unsaved.len(), 1);
+
+        let fails = || cache.log_probs("r", &Reference::Frozen(&decoder), &batch(16), Of::Sequences).is_err();
+        assert!(fails() && fails(), "the second call does not wait for the first");
     }
 }

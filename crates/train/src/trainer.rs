@@ -43,7 +43,7 @@ pub trait Observer {
         step: u64,
         total: u64,
         policy: &Policy<'_>,
-        cache: &mut ReferenceCache,
+        cache: &ReferenceCache,
     ) -> Result<(), TrainError>;
 
     /// Called with the metrics of a step.
@@ -70,7 +70,7 @@ impl Policy<'_> {
         &self,
         packed: &PackedBatch,
         at_start: bool,
-        cache: &mut ReferenceCache,
+        cache: &ReferenceCache,
     ) -> Result<Vec<LogProb>, TrainError> {
         let reference = self.reference_log_probs(packed, Of::Sequences, cache)?;
         let policy =
@@ -82,7 +82,7 @@ impl Policy<'_> {
         &self,
         packed: &PackedBatch,
         of: Of,
-        cache: &mut ReferenceCache,
+        cache: &ReferenceCache,
     ) -> Result<Vec<f64>, TrainError> {
         cache.log_probs(self.reference_name, &self.reference, packed, of)
     }
@@ -93,7 +93,7 @@ impl Policy<'_> {
         packed: &PackedBatch,
         tokens: &[f64],
         settings: &Settings,
-        cache: &mut ReferenceCache,
+        cache: &ReferenceCache,
     ) -> Result<Scores, TrainError> {
         Ok(match settings.humanline {
             Some(humanline) => {
@@ -134,7 +134,7 @@ pub struct Trained {
 /// Trains a policy.
 pub fn train(
     job: &Job<'_>,
-    cache: &mut ReferenceCache,
+    cache: &ReferenceCache,
     observer: &mut dyn Observer,
 ) -> Result<Trained, TrainError> {
     let started = Instant::now();
@@ -204,7 +204,7 @@ fn one_step(
     job: &Job<'_>,
     policy: &mut Policy<'_>,
     micro: &[MicroBatch],
-    cache: &mut ReferenceCache,
+    cache: &ReferenceCache,
     optimizer: &mut Optimizer,
     step: u64,
     learning_rate: f64,

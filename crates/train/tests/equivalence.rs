@@ -23,7 +23,7 @@ struct Records {
 }
 
 impl Observer for Records {
-    fn after(&mut self, step: u64, _: u64, _: &Policy<'_>, _: &mut ReferenceCache) -> Result<(), TrainError> {
+    fn after(&mut self, step: u64, _: u64, _: &Policy<'_>, _: &ReferenceCache) -> Result<(), TrainError> {
         if self.killed == Some(step) { Err(TrainError::Examples("killed".to_owned())) } else { Ok(()) }
     }
 
@@ -91,8 +91,8 @@ fn run(
         seed: 1,
         checkpoints,
     };
-    let mut cache = ReferenceCache::open(&folder.join(cache)).unwrap();
-    let trained = train(&job, &mut cache, records);
+    let cache = ReferenceCache::at(&folder.join(cache));
+    let trained = train(&job, &cache, records);
     cache.save().unwrap();
     trained
 }

@@ -1,0 +1,87 @@
+//! One training stage, from a dataset to a policy and the files that tell of it.
+
+use std::path::Path;
+
+use prospect_core::progress::Progress;
+use prospect_eval::HeldOut;
+use prospect_model::{Activations, Model, Recipe};
+use prospect_runs::{RunDir, State, Status};
+use prospect_train::{Checkpoints, Encoder, Job, ReferenceCache, Settings, Trained, TrainingSet, train};
+use serde_json::json;
+
+use crate::{CheckpointsFile, SweepError, observe::RunObserver};
+
+/// One training stage.
+pub(super) struct Training<'a> {
+    /// What it starts from.
+    pub(super) model: &'a Model,
+    pub(super) recipe: &'a Recipe,
+    pub(super) activations: Activations,
+    pub(super) settings: &'a Settings,
+    pub(super) dataset: &'a Path,
+    pub(super) seed: u64,
+    pub(super) checkpoints: CheckpointsFile,
+    pub(super) evaluate_every: Option<u64>,
+}
+
+impl Training<'_> {
+    pub(super) fn run(
+        &self,
+        directory: &RunDir,
+        held_out: Option<&HeldOut>,
+        progress: &Progress,
+        label: &str,
+        cache: &ReferenceCache,
+    ) -> Result<Trained, SweepError> {
+        let encoder = Encoder::new(self.model, self.settings.max_length, self.settings.max_prompt_length);
+        let examples = TrainingSet::read(self.dataset, &self.settings.objective, &encoder)?;
+        let config = json!({
+            "settings": self.settings,
+            "model": self.recipe,
+            "model_fingerprint": self.model.fingerprint,
+            "dataset": self.dataset,
+            "seed": self.seed,
+            "examples": examples.len(),
+            "class_counts": examples.class_counts(),
+            "class_weights": self.settings.objective.class_weights(examples.class_counts()),
+            "encoding": encoder.counts(),
+            "held_out_pairs": held_out.map(HeldOut::pairs),
+        });
+        let CheckpointsFile { every, keep } = self.checkpoints;
+        let checkpoints = Checkpoints::new(directory.checkpoints(), every, keep, directory.id());
+        match checkpoints.latest()? {
+            Some(step) => {
+                directory.go_on(step)?;
+                progress.advance(step, label);
+            }
+            None => directory.begin(&config)?,
+        }
+        let mut observer = RunObserver {
+            metrics: directory.metrics_writer()?,
+            held_out,
+            every: self.evaluate_every,
+            progress,
+            label: label.to_owned(),
+            outcomes: Vec::new(),
+        };
+        let job = Job {
+            start: self.model,
+            train: self.recipe.train,
+            activations: self.activations,
+            settings: self.settings,
+            examples: &examples,
+            encoder: &encoder,
+            seed: self.seed,
+            checkpoints: Some(&checkpoints),
+        };
+        let trained = train(&job, cache, &mut observer)?;
+        directory.write_pairs(&observer.outcomes)?;
+        directory.set_status(&Status {
+            state: State::Running,
+            seconds: trained.seconds,
+            tokens: trained.tokens,
+            error: None,
+        })?;
+        Ok(trained)
+    }
+}
