@@ -108,8 +108,58 @@ fn a_sweep_reports_and_a_second_call_has_nothing_to_do() {
     assert!(again.stderr.contains("0 runs finished, 4 were there already"), "{again}");
     assert_same(&first, &results(&place, "runs/experiment"));
 
+    let list = fs_err::read_to_string(place.path("reports/index.html")).unwrap();
+    assert!(list.contains("experiment/index.html") && list.contains("Does it work?"));
+
     let report = place.run("report experiment --out elsewhere");
     assert_eq!((report.code, report.stdout.as_str()), (Some(0), "elsewhere/index.html\n"));
+    let both = place.run("report --compare experiment runs/experiment");
+    assert_eq!(both.stdout, "reports/experiment-beside-experiment/index.html\n", "{both}");
+    assert_eq!(place.run("report").code, Some(2));
+}
+
+#[test]
+fn what_policies_say_and_what_noise_does_is_recorded_where_there_is_something_to_record() {
+    let place = place();
+    let asked = r#"evaluate={"generations":{"prompts":3,"max_new_tokens":8,"mode":"nucleus"}}"#;
+    let run = place.run(&format!("sweep experiment.yaml --set {asked} --set data.noise.swap_pairs=0.3"));
+    assert_eq!(run.code, Some(0), "{run}");
+    let first = results(&place, "runs/experiment");
+    let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).unwrap();
+    let said: Vec<_> = first.iter().filter(|(name, _)| name.ends_with("generations.jsonl")).collect();
+    assert_eq!(said.len(), 4, "the shared stage says nothing");
+    for (_, bytes) in said {
+        let lines: Vec<serde_json::Value> =
+            text(bytes).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 3);
+        for line in lines {
+            assert!(line["prompt"].as_str().unwrap().starts_with("user: "), "{line}");
+            assert!(line["tokens"].as_u64().unwrap() <= 8 && line["mode"] == "nucleus", "{line}");
+        }
+    }
+    for (name, bytes) in first.iter().filter(|(name, _)| name.ends_with("metrics.jsonl")) {
+        let metrics = text(bytes);
+        let stage = !metrics.contains("eval_loss");
+        for key in [
+            "eval_generations/entropy",
+            "eval_generations/kl",
+            "eval_calibration/error",
+            "eval_noise/agreement/corrupted",
+            "noise/gradient_weight/corrupted",
+            "noise/rewards/clean",
+        ] {
+            assert!(stage || metrics.contains(&format!("\"{key}\":")), "{name}: {key}");
+        }
+    }
+    place.run("sweep experiment.yaml --out plain");
+    for (name, bytes) in results(&place, "plain") {
+        assert!(!name.ends_with("generations.jsonl"));
+        if name.ends_with("metrics.jsonl") {
+            assert!(!text(&bytes).contains("noise/") && !text(&bytes).contains("generations"), "{name}");
+        }
+    }
+    let zero = place.run(r#"sweep experiment.yaml --set evaluate={"generations":{"prompts":0}}"#);
+    assert!(zero.stderr.contains("nonzero"), "{zero}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use prospect_runs::SweepDir;
 use prospect_sweep::summarise;
 
@@ -12,28 +12,59 @@ use crate::output;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The sweep's name (below runs/) or directory
-    sweep: PathBuf,
+    #[arg(required_unless_present = "compare")]
+    sweep: Option<PathBuf>,
+    /// Put two sweeps side by side instead
+    #[arg(long, num_args = 2, value_names = ["SWEEP", "SWEEP"], conflicts_with = "sweep")]
+    compare: Vec<PathBuf>,
     /// Where to put the report [default: reports/NAME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
 
+/// Where reports go that are not sent elsewhere.
+pub(crate) const REPORTS: &str = "reports";
+
 /// Summarises what is finished of a sweep, renders it, and prints where the page is.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let named = Path::new("runs").join(&args.sweep);
-    let directory = if args.sweep.join("experiment.json").exists() { args.sweep.clone() } else { named };
+    let given = args.sweep.iter().chain(&args.compare);
+    let sweeps = given.map(|given| summarised(given)).collect::<anyhow::Result<Vec<_>>>()?;
+    let names: Vec<_> = sweeps.iter().filter_map(|sweep| sweep.path().file_name()).collect();
+    let name = names.iter().map(|name| name.to_string_lossy()).collect::<Vec<_>>().join("-beside-");
+    let out = args.out.clone().unwrap_or_else(|| Path::new(REPORTS).join(name));
+    let page = match sweeps.as_slice() {
+        [one, other] => list_beside(prospect_report::compare(one, other, &out)?)?,
+        sweeps => {
+            let sweep = sweeps.first().context("name a sweep")?;
+            render(sweep, &out)?
+        }
+    };
+    output::print(page.display())?;
+    Ok(())
+}
+
+/// The sweep of this name or directory, summarised.
+fn summarised(given: &Path) -> anyhow::Result<SweepDir> {
+    let named = Path::new("runs").join(given);
+    let directory = if given.join("experiment.json").exists() { given.to_owned() } else { named };
     if !directory.join("experiment.json").exists() {
         bail!("{} is no sweep: it holds no experiment.json; `prospect sweep` makes one", directory.display());
     }
-    let sweep = SweepDir::at(directory.clone());
+    let sweep = SweepDir::at(directory);
     summarise(&sweep)?;
-    let name = directory.file_name().unwrap_or_default();
-    let out = args.out.clone().unwrap_or_else(|| Path::new("reports").join(name));
-    output::print(render(&sweep, &out)?.display())?;
-    Ok(())
+    Ok(sweep)
 }
 
 /// Renders a summarised sweep.
 pub(crate) fn render(sweep: &SweepDir, out: &Path) -> anyhow::Result<PathBuf> {
-    Ok(prospect_report::render(sweep, out)?)
+    list_beside(prospect_report::render(sweep, out)?)
+}
+
+/// Writes the list of reports, if `page` is one of those.
+fn list_beside(page: PathBuf) -> anyhow::Result<PathBuf> {
+    let folder = page.parent().and_then(Path::parent);
+    if folder.is_some_and(|folder| folder == Path::new(REPORTS)) {
+        prospect_report::list(Path::new(REPORTS))?;
+    }
+    Ok(page)
 }

@@ -50,7 +50,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     for given in &set {
         write!(command, " --set {}", shell_word(given))?;
     }
-    let report = Path::new("reports").join(&experiment.name);
+    let report = Path::new(report::REPORTS).join(&experiment.name);
     let how = How { jobs: args.jobs, dry_run: args.dry_run };
     carry_out(&experiment, &SOURCES, &out, &report, vec![command], &how)
 }

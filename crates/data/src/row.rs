@@ -80,6 +80,23 @@ pub struct BinaryRow {
     pub weight: f64,
 }
 
+/// The name in the `noise` column of a row that noise left alone.
+const NO_NOISE: &str = "none";
+
+impl BinaryRow {
+    /// Whether noise changed the row's label or completion.
+    pub fn is_corrupted(&self) -> bool {
+        self.noise != NO_NOISE
+    }
+}
+
+impl PairRow {
+    /// Whether noise exchanged the sides or changed a completion.
+    pub fn is_corrupted(&self) -> bool {
+        self.noise != NO_NOISE
+    }
+}
+
 /// A prompt and two completions, one preferred (`dpo/*.parquet`, as TRL's `DPOTrainer` reads).
 #[derive(Debug, Clone, PartialEq)]
 pub struct PairRow {

@@ -10,6 +10,8 @@ use prospect_train::{
     partners,
 };
 
+use crate::calibration;
+
 /// Pairs that pass through the model at once.
 const PAIRS_PER_BATCH: usize = 16;
 
@@ -17,8 +19,8 @@ const PAIRS_PER_BATCH: usize = 16;
 #[derive(Debug)]
 pub struct HeldOut {
     batches: Vec<MicroBatch>,
-    /// Pair id and prompt id, in the order of the batches.
-    ids: Vec<(String, String)>,
+    /// The pairs in the order of the batches, without outcome.
+    pairs: Vec<PairOutcome>,
 }
 
 /// How a policy ranks the held-out pairs.
@@ -68,13 +70,20 @@ impl HeldOut {
             let mismatched: Vec<_> = mismatched.iter().flatten().cloned().collect();
             batches.push(pack_pairs(&pairs, &mismatched)?);
         }
-        let ids = pairs.into_iter().map(|pair| (pair.row.pair_id, pair.row.prompt_id)).collect();
-        Ok(Self { batches, ids })
+        let pairs = pairs.into_iter().map(|PairExample { row, .. }| PairOutcome {
+            pair_id: row.pair_id,
+            prompt_id: row.prompt_id,
+            source: row.source,
+            domain: row.domain,
+            chosen: 0.0,
+            rejected: 0.0,
+        });
+        Ok(Self { batches, pairs: pairs.collect() })
     }
 
     /// Number of pairs.
     pub fn pairs(&self) -> usize {
-        self.ids.len()
+        self.pairs.len()
     }
 
     /// Ranks the pairs by the policy. `at_start` says that no step has been taken yet.
@@ -94,17 +103,12 @@ impl HeldOut {
             roles.iter().zip(&log_probs).filter(move |(r, _)| **r == role).map(|(_, log_prob)| *log_prob)
         };
         let pairs: Vec<(LogProb, LogProb)> = of(Role::Chosen).zip(of(Role::Rejected)).collect();
-        let outcomes: Vec<_> = self
-            .ids
-            .iter()
-            .zip(&pairs)
-            .map(|((pair_id, prompt_id), (chosen, rejected))| PairOutcome {
-                pair_id: pair_id.clone(),
-                prompt_id: prompt_id.clone(),
-                chosen: chosen.ratio(),
-                rejected: rejected.ratio(),
-            })
-            .collect();
+        let outcome = |(pair, (chosen, rejected)): (&PairOutcome, &(LogProb, LogProb))| PairOutcome {
+            chosen: chosen.ratio(),
+            rejected: rejected.ratio(),
+            ..pair.clone()
+        };
+        let outcomes: Vec<_> = self.pairs.iter().zip(&pairs).map(outcome).collect();
         let mean = |value: &dyn Fn(&(LogProb, LogProb)) -> f64| {
             pairs.iter().map(value).sum::<f64>() / pairs.len() as f64
         };
@@ -138,12 +142,71 @@ impl HeldOut {
                 ("eval_rewards/accuracies", accuracy),
                 ("eval_logps/chosen", mean(&|(chosen, _)| chosen.policy)),
                 ("eval_logps/rejected", mean(&|(_, rejected)| rejected.policy)),
+                // Below the reference's: the margin may grow while both sides become less likely.
+                ("eval_logps/chosen_fallen", mean(&|(chosen, _)| f64::from(u8::from(chosen.ratio() < 0.0)))),
                 // Of the likelihoods themselves, without reference: what the model would say of the pair by itself.
                 ("eval_logps/accuracies", ranks(|log_prob| log_prob.policy)),
                 ("eval_mean_logps/accuracies", ranks(LogProb::mean)),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
+        let calibration = calibration(outcomes.iter().map(|outcome| (beta, outcome)));
+        values.extend(calibration.map(|all| ("eval_calibration/error".to_owned(), all.error)));
+        values.extend(by_origin("domain", beta, &outcomes, |outcome| &outcome.domain));
+        values.extend(by_origin("source", beta, &outcomes, |outcome| &outcome.source));
         Ok(Evaluation { values, outcomes })
+    }
+}
+
+/// Accuracy and margin for each domain or source, where there are several.
+fn by_origin(
+    kind: &str,
+    beta: f64,
+    outcomes: &[PairOutcome],
+    origin: fn(&PairOutcome) -> &str,
+) -> BTreeMap<String, f64> {
+    let mut parts: BTreeMap<&str, Vec<&PairOutcome>> = BTreeMap::new();
+    for outcome in outcomes {
+        parts.entry(origin(outcome)).or_default().push(outcome);
+    }
+    if parts.len() < 2 {
+        return BTreeMap::new();
+    }
+    let values = |(name, pairs): (&str, Vec<&PairOutcome>)| {
+        let mean = |value: &dyn Fn(&PairOutcome) -> f64| {
+            pairs.iter().map(|pair| value(pair)).sum::<f64>() / pairs.len() as f64
+        };
+        [
+            (format!("eval_rewards/accuracies/{kind}/{name}"), mean(&PairOutcome::accuracy)),
+            (format!("eval_rewards/margins/{kind}/{name}"), beta * mean(&|pair| pair.chosen - pair.rejected)),
+        ]
+    };
+    parts.into_iter().flat_map(values).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn domains_are_apart_where_there_are_several() {
+        let outcome = |domain: &str, chosen: f64| PairOutcome {
+            pair_id: String::new(),
+            prompt_id: String::new(),
+            source: "shp".to_owned(),
+            domain: domain.to_owned(),
+            chosen,
+            rejected: 0.0,
+        };
+        let outcomes = [outcome("law", 2.0), outcome("law", -1.0), outcome("art", 4.0)];
+        assert_eq!(by_origin("source", 0.1, &outcomes, |outcome| &outcome.source), BTreeMap::new());
+        let values = by_origin("domain", 0.5, &outcomes, |outcome| &outcome.domain);
+        let expected = [
+            ("eval_rewards/accuracies/domain/art", 1.0),
+            ("eval_rewards/accuracies/domain/law", 0.5),
+            ("eval_rewards/margins/domain/art", 2.0),
+            ("eval_rewards/margins/domain/law", 0.25),
+        ];
+        assert_eq!(values, expected.map(|(name, value)| (name.to_owned(), value)).into());
     }
 }

@@ -1,10 +1,20 @@
 //! Held-out preference metrics and the statistics of comparing methods.
 //!
 //! [`HeldOut`] is a fixed set of true pairs, packed once; [`HeldOut::evaluate`] says how a policy ranks them:
-//! preference accuracy, reward margin, KL estimate and the objective's own loss. [`stats`] turns the outcomes of many
-//! runs into estimates and differences with intervals.
+//! preference accuracy, reward margin, KL estimate and the objective's own loss, over all and by source and domain.
+//! [`Generations`] says what a policy answers to held-out prompts, [`CorruptedPairs`] whether it believes training pairs
+//! that noise turned round. [`diagnose`] reads what has gone wrong from the metrics of a run. [`stats`] turns the outcomes of many runs into estimates and differences with intervals.
 
+mod calibration;
+mod corrupted;
+pub mod diagnosis;
+mod generations;
 mod held_out;
 pub mod stats;
+mod text;
 
+pub use calibration::calibration;
+pub use corrupted::CorruptedPairs;
+pub use diagnosis::{Diagnosis, diagnose};
+pub use generations::{GenerationOptions, Generations, Said, Utility};
 pub use held_out::{Evaluation, HeldOut};

@@ -96,7 +96,7 @@ impl Decoder {
         self.embedding.value().dtype()
     }
 
-    fn context<'a>(&self, batch: &'a PackedBatch, adapter: Adapter) -> Result<BlockContext<'a>> {
+    pub(crate) fn context<'a>(&self, batch: &'a PackedBatch, adapter: Adapter) -> Result<BlockContext<'a>> {
         Ok(BlockContext {
             trees: &batch.trees,
             rotation: self.rotation.at(&batch.positions, self.dtype(), self.device())?,
@@ -106,7 +106,7 @@ impl Decoder {
         })
     }
 
-    fn embed(&self, batch: &PackedBatch) -> Result<Tensor> {
+    pub(crate) fn embed(&self, batch: &PackedBatch) -> Result<Tensor> {
         self.embedding.value().index_select(&Tensor::new(batch.tokens.as_slice(), self.device())?, 0)
     }
 
@@ -223,13 +223,6 @@ impl Decoder {
         self.head.logits(&self.hidden(tokens, adapter)?)
     }
 
-    /// The token of largest logit after `tokens`.
-    pub fn greedy_next(&self, tokens: &[u32]) -> Result<u32> {
-        let hidden = self.hidden(tokens, Adapter::On)?;
-        let last = hidden.narrow(0, tokens.len() - 1, 1)?;
-        self.head.logits(&last)?.argmax(1)?.squeeze(0)?.to_scalar()
-    }
-
     fn hidden(&self, tokens: &[u32], adapter: Adapter) -> Result<Tensor> {
         let batch = PackedBatch::context(tokens);
         self.check(&batch)?;
@@ -238,7 +231,7 @@ impl Decoder {
     }
 
     /// Token ids and positions come from outside and index into tables.
-    fn check(&self, batch: &PackedBatch) -> Result<()> {
+    pub(crate) fn check(&self, batch: &PackedBatch) -> Result<()> {
         let vocabulary = self.architecture.vocabulary;
         let mut tokens = batch.tokens.iter().chain(batch.scored.iter().map(|scored| &scored.target));
         if let Some(token) = tokens.find(|token| **token as usize >= vocabulary) {

@@ -8,6 +8,7 @@
 //! * [`ModelFile`] is a model recipe as typed (`models/*.yaml`), [`Recipe`] the resolved one, [`Model`] what it loads:
 //!   decoder, [`Tokenizer`] and [`ChatTemplate`].
 //! * [`Decoder::with_lora`] and [`Decoder::with_all_trained`] make a policy of a frozen model.
+//! * [`Decoder::generate`] continues prompts, greedily or by nucleus sampling.
 //! * [`save_adapter`], [`load_adapter`] and [`Model::save`] write what `peft` and `transformers` load.
 //!
 //! ```
@@ -30,6 +31,7 @@
 mod architecture;
 mod build;
 mod decoder;
+mod generate;
 mod layers;
 mod matrix;
 mod model;
@@ -44,6 +46,7 @@ mod weights;
 
 pub use architecture::{Architecture, Biases, Family, Gelu, MlpKind, NormKind, Residual, Rope, RopeScaling};
 pub use decoder::{Activations, Adapter, Decoder, Saved};
+pub use generate::{Generated, Generating, Sampling, ToContinue};
 pub use model::Model;
 pub use ops::RotaryPairs;
 pub use pack::{PackedBatch, Packer, PromptId, Scored, Tree};

@@ -9,7 +9,8 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::llama::{Cache, Config, Llama, LlamaEosToks};
 use prospect_model::{
-    Adapter, Architecture, Decoder, Lora, Model, ModelFile, Packer, Recipe, load_adapter, save_adapter,
+    Adapter, Architecture, Decoder, Generating, Lora, Model, ModelFile, Packer, Recipe, Sampling, ToContinue,
+    load_adapter, save_adapter,
 };
 
 /// candle-transformers' logits after the last token, from the weights in `folder`.
@@ -186,11 +187,11 @@ fn smollm2_knows_the_capital_of_france_and_equals_candle_transformers() {
     let Some(path) = smollm2() else { return };
     let model = recipe(&format!("weights: {}", path.display())).load().unwrap();
     let tokens = model.tokenizer.encode("The capital of France is").unwrap();
-    let mut grown = tokens.clone();
-    for _ in 0..2 {
-        grown.push(model.decoder.greedy_next(&grown).unwrap());
-    }
-    assert_eq!(model.tokenizer.decode(&grown[tokens.len()..], true).unwrap(), " Paris.");
+    let end = model.tokenizer.end_id().unwrap();
+    let how = Generating { sampling: Sampling::Greedy, max_new_tokens: 2, end, seed: 0 };
+    let prompt = ToContinue { id: "", tokens: &tokens };
+    let generated = model.decoder.generate(&[prompt], &how, Adapter::On).unwrap();
+    assert_eq!(model.tokenizer.decode(&generated[0].tokens, true).unwrap(), " Paris.");
 
     let folder = tempfile::tempdir().unwrap();
     model.save(folder.path()).unwrap();

@@ -6,75 +6,9 @@ use prospect_runs::Kind;
 
 use crate::{
     figure::{Figure, Mark, Panel, Scale},
+    metrics::Metric,
     sweep::{Run, Sweep},
     text,
-};
-
-/// A metric of `metrics.jsonl` that the report plots over steps.
-pub(crate) struct Metric {
-    name: &'static str,
-    kind: Kind,
-    key: &'static str,
-    title: &'static str,
-    label: &'static str,
-    note: &'static str,
-    percent: bool,
-}
-
-/// The training loss.
-pub(crate) const LOSS: Metric = Metric {
-    name: "loss",
-    kind: Kind::Train,
-    key: "loss",
-    title: "Training loss",
-    label: "loss",
-    note: "Losses of different objectives have different scales: compare shapes, not levels.",
-    percent: false,
-};
-
-/// The reward margin of training batches.
-pub(crate) const TRAIN_MARGIN: Metric = Metric {
-    name: "train-margin",
-    kind: Kind::Train,
-    key: "rewards/margins",
-    title: "Reward margin in training",
-    label: "rewards/margins",
-    note: "Chosen or desirable minus rejected or undesirable, in the batch.",
-    percent: false,
-};
-
-/// Accuracy on the held-out pairs.
-pub(crate) const HELD_OUT_ACCURACY: Metric = Metric {
-    name: "held-out-accuracy",
-    kind: Kind::Eval,
-    key: "eval_rewards/accuracies",
-    title: "Held-out accuracy in training",
-    label: "eval_rewards/accuracies",
-    note: "",
-    percent: true,
-};
-
-/// Reward margin on the held-out pairs.
-pub(crate) const HELD_OUT_MARGIN: Metric = Metric {
-    name: "held-out-margin",
-    kind: Kind::Eval,
-    key: "eval_rewards/margins",
-    title: "Held-out reward margin in training",
-    label: "eval_rewards/margins",
-    note: "",
-    percent: false,
-};
-
-/// The estimate of KL(policy ‖ reference).
-pub(crate) const KL: Metric = Metric {
-    name: "kl",
-    kind: Kind::Train,
-    key: "kl",
-    title: "KL estimate in training",
-    label: "kl, nats",
-    note: "How far the policy has moved from the reference, as the objective estimates it; objectives without such \
-           an estimate have no curve.",
-    percent: false,
 };
 
 /// At most so many points to a curve; more are averaged.
@@ -95,10 +29,11 @@ pub(crate) fn figure(sweep: &Sweep, metric: &Metric) -> Option<Figure> {
         .filter(|(_, bundles)| !bundles.is_empty())
         .collect();
     let all = panels.iter().flat_map(|(_, bundles)| bundles).flat_map(|bundle| &bundle.points);
-    let all: Vec<f64> = all.flat_map(|(_, spread)| [spread.low, spread.high]).collect();
+    let mut all: Vec<f64> = all.flat_map(|(_, spread)| [spread.low, spread.high]).collect();
     if all.is_empty() {
         return None;
     }
+    all.extend(metric.rule);
     let y = Scale::round(metric.label, all, |tick, decimals| {
         if metric.percent {
             format!("{}\u{a0}%", text::fixed(tick * 100.0, decimals.saturating_sub(2)))
@@ -192,7 +127,8 @@ fn panel(metric: &Metric, title: String, y: &Scale, bundles: &[Bundle]) -> Panel
     // Round ticks may reach beyond the last step; the axis need not.
     x.high = last.max(1.0);
     x.ticks.retain(|(tick, _)| *tick <= x.high);
-    let mut marks = Vec::new();
+    let rule = |y: f64| Mark::Rule { y, text: String::new() };
+    let mut marks: Vec<Mark> = metric.rule.into_iter().map(rule).collect();
     for bundle in bundles.iter().filter(|bundle| bundle.runs > 1) {
         let points = bundle.points.iter().map(|(step, spread)| (*step, spread.low, spread.high)).collect();
         marks.push(Mark::Band { look: bundle.look, points });

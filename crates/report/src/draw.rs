@@ -225,6 +225,10 @@ fn draw_mark<B: DrawingBackend>(canvas: &Canvas<'_, B>, plane: &Plane<'_>, mark:
             let dash: &[f64] = if y < plane.bottom { &[4.0, 4.0] } else { &[] };
             canvas.dashed(&[(plane.left, y), (plane.right, y)], dash, INK, 0.6, 1.0)
         }
+        Mark::Guide { points } => {
+            let points: Vec<At> = points.iter().map(|(x, y)| at(*x, *y)).collect();
+            canvas.dashed(&points, &[4.0, 4.0], INK, 0.6, 1.0)
+        }
         Mark::Band { look, points } => {
             let upper = points.iter().map(|(x, _, high)| at(*x, *high));
             let lower = points.iter().rev().map(|(x, low, _)| at(*x, *low));

@@ -44,6 +44,8 @@ pub(crate) struct Panel {
 pub(crate) enum Mark {
     /// A dashed horizontal line with a word on it.
     Rule { y: f64, text: String },
+    /// A dashed line to see others against.
+    Guide { points: Vec<(f64, f64)> },
     /// The range between two curves: (x, low, high).
     Band { look: Look, points: Vec<(f64, f64, f64)> },
     /// A faint dot: one seed.

@@ -47,7 +47,7 @@ pub(crate) fn svg(drawing: &impl Drawing, figure: &Figure, frame: Frame<'_>) -> 
     drop(area);
     // XML has no room for control characters, and names come from anywhere.
     text.retain(|character| character == '\n' || !character.is_control());
-    let marks = text.split_once('>').map_or("", |(_, marks)| marks).trim_start();
+    let marks = joined(text.split_once('>').map_or("", |(_, marks)| marks).trim_start());
     let view = format!("viewBox=\"0 0 {} {}\" stroke-linejoin=\"round\"", size.0, size.1);
     Ok(match frame {
         Frame::File => format!(
@@ -63,6 +63,38 @@ pub(crate) fn svg(drawing: &impl Drawing, figure: &Figure, frame: Frame<'_>) -> 
             )
         }
     })
+}
+
+/// The marks with lines of one style that follow each other made one path: a dashed curve is hundreds of them.
+fn joined(marks: &str) -> String {
+    let mut text = String::with_capacity(marks.len());
+    let mut open = None;
+    for line in marks.lines() {
+        let polyline = line.strip_prefix("<polyline ").and_then(|line| line.split_once("points=\""));
+        let Some((style, points)) = polyline.filter(|(_, points)| points.ends_with("\"/>")) else {
+            if open.take().is_some() {
+                text.push_str("\"/>\n");
+            }
+            text.push_str(line);
+            text.push('\n');
+            continue;
+        };
+        if open != Some(style) {
+            if open.is_some() {
+                text.push_str("\"/>\n");
+            }
+            text.push_str("<path ");
+            text.push_str(style);
+            text.push_str("d=\"");
+            open = Some(style);
+        }
+        text.push('M');
+        text.push_str(points.trim_end_matches("\"/>").trim_end());
+    }
+    if open.is_some() {
+        text.push_str("\"/>\n");
+    }
+    text
 }
 
 /// Writes the drawing as a PNG file, whole or not at all.
@@ -116,6 +148,17 @@ fn refused(figure: &Figure, error: &impl std::fmt::Display) -> ReportError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_of_one_style_become_one_path() {
+        let marks = "<polyline s=\"1\" points=\"0,0 1,1 \"/>\n<polyline s=\"1\" points=\"2,2 3,3 \"/>\n<circle/>\n\
+                     <polyline s=\"2\" points=\"4,4 5,5 \"/>\n<text>\n<polyline\n</text>\n</svg>";
+        assert_eq!(
+            joined(marks),
+            "<path s=\"1\" d=\"M0,0 1,1M2,2 3,3\"/>\n<circle/>\n<path s=\"2\" d=\"M4,4 5,5\"/>\n<text>\n<polyline\n</text>\n\
+             </svg>\n"
+        );
+    }
 
     #[test]
     fn a_pixel_is_the_mean_of_its_samples() {

@@ -6,10 +6,11 @@
 //! <out>/
 //!   index.html            the whole report in one file; needs nothing beside it
 //!   figures/<name>.svg    every figure, also as .png
-//!   tables/<name>.csv     points, contrasts, runs, curves
+//!   tables/<name>.csv     every table, and what figures were drawn from
+//!   report.json           what [`list`] says of it
 //! ```
 //!
-//! Nothing is estimated here: intervals and the verdict come from `summary.json`. A sweep that is still running
+//! Nothing is estimated here: intervals, the diagnosis and the verdict come from `summary.json`. A sweep that is still running
 //! has none yet; its page says so and shows the runs so far. The same sweep gives the same bytes.
 //!
 //! ```no_run
@@ -19,21 +20,32 @@
 //! # Ok::<(), prospect_report::ReportError>(())
 //! ```
 //!
+//! [`compare`] puts two sweeps side by side, [`list`] lists the reports of a folder.
+//!
 //! [`overview`] is the other kind of page: facts about one thing, as plain values, for a terminal and as HTML.
 //!
-//! Inside: `sweep` reads; `estimates` and `curves` turn what was read into a `figure`, which is plain data;
-//! `draw` draws any figure on a `canvas`, and `image` turns that into SVG and PNG; `tables` and `page`
-//! write the rest.
+//! Inside: `sweep` reads; `estimates`, `curves` (of `metrics`) and `classes` turn what was read into a `figure`, which is
+//! plain data; `draw` draws any figure on a `canvas`, and `image` turns that into SVG and PNG; `grids`, `rows`, `findings` and
+//! `said` make what stands between figures, and `tables` and `page` write all of it.
 
 mod canvas;
+mod classes;
+mod compare;
 mod curves;
 mod draw;
 mod estimates;
 mod figure;
+mod findings;
+mod grids;
 mod image;
+mod list;
 mod look;
+mod metrics;
 pub mod overview;
 mod page;
+mod rows;
+mod said;
+mod script;
 mod sweep;
 mod tables;
 mod text;
@@ -50,7 +62,7 @@ use std::{
 use prospect_core::files::write_whole;
 use prospect_runs::{RunsError, SweepDir};
 
-use crate::{draw::Sheet, image::Frame, sweep::Sweep};
+use crate::{draw::Sheet, figure::Figure, image::Frame, sweep::Sweep};
 
 /// Why a report was not written.
 #[derive(Debug, thiserror::Error)]
@@ -84,17 +96,44 @@ pub fn render(sweep: &SweepDir, out: &Path) -> Result<PathBuf, ReportError> {
     let sweep = Sweep::read(sweep)?;
     let figures = page::Figures::of(&sweep);
     for figure in figures.all() {
-        let sheet = Sheet::of(figure);
-        let file = |ending: &str| out.join("figures").join(format!("{}.{ending}", figure.name));
-        write_text(&file("svg"), &image::svg(&sheet, figure, Frame::File)?)?;
-        image::write_png(&sheet, figure, &file("png"))?;
+        write_figure(figure, out)?;
     }
-    for table in tables::all(&sweep) {
+    let grids = page::Grids::of(&sweep);
+    for table in tables::all(&sweep, grids.tables()) {
         write_text(&out.join("tables").join(format!("{}.csv", table.name)), &table.csv())?;
     }
     let page = out.join("index.html");
-    write_text(&page, &page::html(&sweep, &figures)?)?;
+    write_text(&page, &page::html(&sweep, &figures, &grids)?)?;
+    list::Entry::of(&sweep).write(out)?;
     Ok(page)
+}
+
+/// Writes the page that lists the reports in the folders of `reports`, and returns its path.
+pub fn list(reports: &Path) -> Result<PathBuf, ReportError> {
+    let page = reports.join("index.html");
+    write_text(&page, &list::html(reports)?)?;
+    Ok(page)
+}
+
+/// Writes a page that puts two sweeps side by side into the folder `out` and returns its path.
+pub fn compare(one: &SweepDir, other: &SweepDir, out: &Path) -> Result<PathBuf, ReportError> {
+    let comparison = compare::Comparison::of([Sweep::read(one)?, Sweep::read(other)?]);
+    for figure in comparison.figures() {
+        write_figure(figure, out)?;
+    }
+    let table = comparison.table();
+    write_text(&out.join("tables").join(format!("{}.csv", table.name)), &table.csv())?;
+    let page = out.join("index.html");
+    write_text(&page, &comparison.html()?)?;
+    comparison.entry().write(out)?;
+    Ok(page)
+}
+
+fn write_figure(figure: &Figure, out: &Path) -> Result<(), ReportError> {
+    let sheet = Sheet::of(figure);
+    let file = |ending: &str| out.join("figures").join(format!("{}.{ending}", figure.name));
+    write_text(&file("svg"), &image::svg(&sheet, figure, Frame::File)?)?;
+    image::write_png(&sheet, figure, &file("png"))
 }
 
 fn write_text(path: &Path, text: &str) -> io::Result<()> {

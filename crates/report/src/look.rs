@@ -31,13 +31,25 @@ const MARKERS: [Marker; 5] =
 /// Lengths of strokes and gaps in turn; an empty pattern is a solid line.
 const DASHES: [&[f64]; 4] = [&[], &[7.0, 4.0], &[2.0, 3.0], &[9.0, 3.0, 2.0, 3.0]];
 
+/// Two more of Okabe and Ito's kind, for what is no series: Tol's green and wine.
+const OF_CLASSES: [RGBColor; 2] = [RGBColor(0x11, 0x77, 0x33), RGBColor(0x88, 0x22, 0x55)];
+
 /// The look of one series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Look(pub(crate) usize);
 
+/// Far beyond any series, and with the first marker and dash.
+const FIRST_CLASS: usize = usize::MAX - usize::MAX % 20 - 20;
+
 impl Look {
+    /// The look of chosen completions.
+    pub(crate) const CHOSEN: Self = Self(FIRST_CLASS);
+    /// The look of rejected completions.
+    pub(crate) const REJECTED: Self = Self(FIRST_CLASS + 1);
+
     pub(crate) fn colour(self) -> RGBColor {
-        COLOURS[self.0 % COLOURS.len()]
+        let class = self.0.checked_sub(FIRST_CLASS).and_then(|class| OF_CLASSES.get(class));
+        class.copied().unwrap_or(COLOURS[self.0 % COLOURS.len()])
     }
 
     pub(crate) fn marker(self) -> Marker {

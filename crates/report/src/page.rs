@@ -2,17 +2,23 @@
 
 use minijinja::{Environment, syntax::SyntaxConfig, value::Serde};
 use prospect_core::visible::visible;
-use prospect_runs::{Contrast, Kind};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    ReportError, curves,
+    ReportError, classes, curves,
     draw::{Plot, Swatch},
     estimates,
     figure::Figure,
+    findings::{self, Group},
+    grids::{self, Grid},
     image::{self, Frame},
-    sweep::{Run, Sweep},
+    metrics::{self, Metric},
+    rows::{ContrastRow, RunRow},
+    said::{self, Prompt},
+    script,
+    sweep::Sweep,
+    tables::Table,
     text, tree,
 };
 
@@ -21,32 +27,62 @@ pub(crate) struct Figures {
     answer: Vec<Figure>,
     training: Vec<Figure>,
     margins: Vec<Figure>,
+    likelihood: Vec<Figure>,
+    noise: Vec<Figure>,
 }
 
 impl Figures {
     /// The figures that the sweep has values for.
     pub(crate) fn of(sweep: &Sweep) -> Self {
-        let curve = |metric| curves::figure(sweep, metric);
-        let training = [&curves::LOSS, &curves::TRAIN_MARGIN, &curves::HELD_OUT_ACCURACY].map(curve);
-        let margins = [estimates::margin(sweep), curve(&curves::HELD_OUT_MARGIN), curve(&curves::KL)]
-            .into_iter()
-            .flatten();
+        let curves = |metrics: &[&Metric]| -> Vec<Figure> {
+            metrics.iter().filter_map(|metric| curves::figure(sweep, metric)).collect()
+        };
+        let margins = [estimates::margin(sweep), classes::rewards(sweep), classes::calibration(sweep)];
+        let moved = curves(&[&metrics::HELD_OUT_MARGIN, &metrics::KL, &metrics::HELD_OUT_KL]);
         Self {
             answer: estimates::accuracy(sweep).into_iter().collect(),
-            training: training.into_iter().flatten().collect(),
-            margins: margins.collect(),
+            training: curves(&[&metrics::LOSS, &metrics::TRAIN_MARGIN, &metrics::HELD_OUT_ACCURACY]),
+            margins: margins.into_iter().flatten().chain(moved).collect(),
+            likelihood: curves(&[&metrics::CHOSEN, &metrics::REJECTED, &metrics::CHOSEN_FALLEN]),
+            noise: curves(&[&metrics::CORRUPTED_WEIGHT, &metrics::CORRUPTED_REWARD, &metrics::CLEAN_REWARD]),
         }
     }
 
     /// All of them, in the order of the page.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Figure> {
-        self.answer.iter().chain(&self.training).chain(&self.margins)
+        let Self { answer, training, margins, likelihood, noise } = self;
+        [answer, training, margins, likelihood, noise].into_iter().flatten()
+    }
+}
+
+/// The page's tables of means over seeds.
+pub(crate) struct Grids {
+    noise: Option<Grid>,
+    generations: Option<Grid>,
+    origins: Vec<Grid>,
+}
+
+impl Grids {
+    /// Those that the sweep has values for.
+    pub(crate) fn of(sweep: &Sweep) -> Self {
+        let origins = ["domain", "source"].map(|kind| grids::accuracy_by(sweep, kind));
+        Self {
+            noise: grids::noise(sweep),
+            generations: grids::generations(sweep),
+            origins: origins.into_iter().flatten().collect(),
+        }
+    }
+
+    /// All of them.
+    pub(crate) fn tables(&self) -> Vec<Table> {
+        let Self { noise, generations, origins } = self;
+        origins.iter().chain(noise).chain(generations).map(Grid::table).collect()
     }
 }
 
 /// The page as one HTML document.
-pub(crate) fn html(sweep: &Sweep, figures: &Figures) -> Result<String, ReportError> {
-    let page = Page::of(sweep, figures)?;
+pub(crate) fn html(sweep: &Sweep, figures: &Figures, grids: &Grids) -> Result<String, ReportError> {
+    let page = Page::of(sweep, figures, grids)?;
     rendered("report.html", page)
 }
 
@@ -59,6 +95,8 @@ pub(crate) fn rendered(template: &str, page: impl Serialize) -> Result<String, R
     environment.add_template("style.css", include_str!("style.css"))?;
     environment.add_template("report.html", include_str!("report.html.j2"))?;
     environment.add_template("overview.html", include_str!("overview.html.j2"))?;
+    environment.add_template("compare.html", include_str!("compare.html.j2"))?;
+    environment.add_template("list.html", include_str!("list.html.j2"))?;
     let html = environment.get_template(template)?.render(Serde(page))?;
     // Names and texts come from anywhere.
     Ok(visible(&html).into_owned())
@@ -67,6 +105,8 @@ pub(crate) fn rendered(template: &str, page: impl Serialize) -> Result<String, R
 /// What the template is given.
 #[derive(Serialize)]
 struct Page<'a> {
+    script: &'static str,
+    script_source: String,
     name: &'a str,
     question: &'a str,
     verdict: Option<&'a str>,
@@ -81,7 +121,15 @@ struct Page<'a> {
     answer: Vec<FigureView>,
     training: Vec<FigureView>,
     margins: Vec<FigureView>,
+    likelihood: Vec<FigureView>,
+    noise: Vec<FigureView>,
+    noise_grid: Option<&'a Grid>,
+    origins: &'a [Grid],
+    generations_grid: Option<&'a Grid>,
+    prompts: Vec<Prompt>,
+    findings: Vec<Group>,
     contrasts: Vec<ContrastRow>,
+    effect: Option<String>,
     setting_names: Vec<String>,
     runs: Vec<RunRow>,
     stages: Vec<(&'a str, RunRow)>,
@@ -91,13 +139,15 @@ struct Page<'a> {
 }
 
 impl<'a> Page<'a> {
-    fn of(sweep: &'a Sweep, figures: &Figures) -> Result<Self, ReportError> {
+    fn of(sweep: &'a Sweep, figures: &Figures, grids: &'a Grids) -> Result<Self, ReportError> {
         let views = |figures: &[Figure]| figures.iter().map(FigureView::of).collect::<Result<Vec<_>, _>>();
         let experiment = &sweep.experiment;
         let summary = sweep.summary.as_ref();
         let contrasts = summary.iter().flat_map(|summary| &summary.contrasts);
         let failed = in_state(sweep, "failed");
         Ok(Self {
+            script: script::SCRIPT,
+            script_source: script::source(),
             name: &experiment.name,
             question: &experiment.question,
             verdict: summary.map(|summary| summary.verdict.as_str()),
@@ -111,7 +161,15 @@ impl<'a> Page<'a> {
             answer: views(&figures.answer)?,
             training: views(&figures.training)?,
             margins: views(&figures.margins)?,
+            likelihood: views(&figures.likelihood)?,
+            noise: views(&figures.noise)?,
+            noise_grid: grids.noise.as_ref(),
+            origins: &grids.origins,
+            generations_grid: grids.generations.as_ref(),
+            prompts: said::prompts(sweep),
+            findings: findings::groups(sweep),
             contrasts: contrasts.map(|contrast| ContrastRow::of(sweep, contrast)).collect(),
+            effect: summary.map(|summary| text::points(summary.effect).trim_start_matches('+').to_owned()),
             setting_names: sweep.setting_names(),
             runs: sweep.runs.iter().map(|run| RunRow::of(sweep, run)).collect(),
             stages: sweep.stages.iter().map(|(name, run)| (name.as_str(), RunRow::of(sweep, run))).collect(),
@@ -127,7 +185,7 @@ fn in_state(sweep: &Sweep, state: &str) -> usize {
 }
 
 /// How far the sweep has come, in a sentence without its full stop.
-fn progress(sweep: &Sweep) -> String {
+pub(crate) fn progress(sweep: &Sweep) -> String {
     let states = ["finished", "failed", "running", "not started"];
     let parts: Vec<String> = states
         .iter()
@@ -165,79 +223,6 @@ impl FigureView {
             .collect::<Result<_, _>>()?;
         let Figure { name, title, caption, .. } = figure.clone();
         Ok(Self { name, title, caption, legend, panels })
-    }
-}
-
-#[derive(Serialize)]
-struct ContrastRow {
-    x: String,
-    series: String,
-    baseline: String,
-    difference: String,
-    interval: String,
-    reading: String,
-    clear: bool,
-    seeds: usize,
-    pairs: usize,
-}
-
-impl ContrastRow {
-    fn of(sweep: &Sweep, contrast: &Contrast) -> Self {
-        let Contrast { series, baseline, x, difference, seeds, pairs } = contrast;
-        let reading = if difference.low > 0.0 {
-            format!("{series} higher")
-        } else if difference.high < 0.0 {
-            format!("{baseline} higher")
-        } else {
-            "cannot tell".to_owned()
-        };
-        Self {
-            x: sweep.x.name(*x),
-            series: series.clone(),
-            baseline: baseline.clone(),
-            difference: text::points(difference.value),
-            interval: text::points_interval(*difference),
-            clear: difference.low > 0.0 || difference.high < 0.0,
-            reading,
-            seeds: *seeds,
-            pairs: *pairs,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct RunRow {
-    id: String,
-    settings: Vec<String>,
-    seed: u64,
-    steps: String,
-    accuracy: String,
-    margin: String,
-    duration: String,
-    rate: String,
-    state: &'static str,
-    error: Option<String>,
-}
-
-impl RunRow {
-    fn of(sweep: &Sweep, run: &Run) -> Self {
-        let names = sweep.setting_names();
-        let setting = |name: &String| run.planned.settings.get(name).map(text::setting).unwrap_or_default();
-        let none = || "–".to_owned();
-        let timed = run.status.as_ref().filter(|status| status.seconds > 0.0);
-        let last = |metric| run.last(Kind::Eval, metric);
-        Self {
-            id: run.planned.id.clone(),
-            settings: names.iter().map(setting).collect(),
-            seed: run.planned.seed,
-            steps: run.steps().map_or_else(none, |steps| steps.to_string()),
-            accuracy: last("eval_rewards/accuracies").map_or_else(none, text::percent),
-            margin: last("eval_rewards/margins").map_or_else(none, text::number),
-            duration: timed.map_or_else(none, |status| text::duration(status.seconds)),
-            rate: timed.map_or_else(none, |status| format!("{:.0}", status.tokens as f64 / status.seconds)),
-            state: run.state(),
-            error: run.error().map(str::to_owned),
-        }
     }
 }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use prospect_runs::{
-    Axis, Experiment, Kind, PlannedRun, Record, RunDir, RunsError, State, Status, Summary, SweepDir,
+    Axis, Experiment, Generation, Kind, PairOutcome, PlannedRun, Record, RunDir, RunsError, State, Status,
+    Summary, SweepDir,
 };
 use serde_json::Value;
 
@@ -22,13 +23,33 @@ pub(crate) struct Sweep {
     pub(crate) stages: Vec<(String, Run)>,
 }
 
+/// The runs of one series at one x.
+pub(crate) struct Cell<'a> {
+    pub(crate) series: String,
+    pub(crate) x: f64,
+    pub(crate) x_name: String,
+    pub(crate) runs: Vec<&'a Run>,
+}
+
+impl Cell<'_> {
+    /// The mean over the runs that have a value.
+    pub(crate) fn mean(&self, value: impl Fn(&Run) -> Option<f64>) -> Option<f64> {
+        let values: Vec<f64> = self.runs.iter().filter_map(|run| value(run)).collect();
+        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+    }
+}
+
 /// A run and what it has left so far.
 pub(crate) struct Run {
     pub(crate) planned: PlannedRun,
     pub(crate) status: Option<Status>,
     pub(crate) metrics: Vec<Record>,
-    /// Number of held-out pairs evaluated at the end.
-    pub(crate) pairs: usize,
+    /// The held-out pairs under the trained policy.
+    pub(crate) pairs: Vec<PairOutcome>,
+    /// What the trained policy says.
+    pub(crate) generations: Vec<Generation>,
+    /// β, with which log-ratios become rewards.
+    pub(crate) beta: f64,
     /// Why a file of the run cannot be read.
     pub(crate) unreadable: Option<String>,
 }
@@ -67,6 +88,21 @@ impl Sweep {
         text_of(run.planned.settings.get(&self.experiment.series.key))
     }
 
+    /// Series and x values in order, with the runs of each; places without runs are left out.
+    pub(crate) fn cells(&self) -> Vec<Cell<'_>> {
+        let xs = self.x.values().iter();
+        let places = xs.flat_map(|(x, name)| self.series.iter().map(move |series| (series, *x, name)));
+        let cell = |(series, x, x_name): (&'_ String, f64, &'_ String)| {
+            let runs: Vec<&Run> = self
+                .runs
+                .iter()
+                .filter(|run| self.series_of(run) == *series && self.x.of_run(run) == Some(x))
+                .collect();
+            (!runs.is_empty()).then(|| Cell { series: series.clone(), x, x_name: x_name.clone(), runs })
+        };
+        places.filter_map(cell).collect()
+    }
+
     /// What each look stands for.
     pub(crate) fn legend(&self) -> Vec<(Look, String)> {
         self.series.iter().enumerate().map(|(index, name)| (Look(index), name.clone())).collect()
@@ -84,8 +120,11 @@ impl Run {
         let mut unreadable = None;
         let status = kept(dir.status(), &mut unreadable).flatten();
         let metrics = kept(dir.metrics(), &mut unreadable).unwrap_or_default();
-        let pairs = kept(dir.pairs(), &mut unreadable).map_or(0, |pairs| pairs.len());
-        Self { planned, status, metrics, pairs, unreadable }
+        let pairs = kept(dir.pairs(), &mut unreadable).unwrap_or_default();
+        let generations = kept(dir.generations(), &mut unreadable).unwrap_or_default();
+        let begun = status.is_some();
+        let beta = if begun { kept(dir.beta(), &mut unreadable).flatten() } else { None };
+        Self { planned, status, metrics, pairs, generations, beta: beta.unwrap_or(1.0), unreadable }
     }
 
     /// Whether the run has come to its end, has failed, or neither.
@@ -107,6 +146,14 @@ impl Run {
     /// Optimizer steps done.
     pub(crate) fn steps(&self) -> Option<u64> {
         self.metrics.iter().map(|record| record.step).max()
+    }
+
+    /// The mean of a training metric over the last quarter of its values.
+    pub(crate) fn late(&self, metric: &str) -> Option<f64> {
+        let train = self.metrics.iter().filter(|record| record.kind == Kind::Train);
+        let values: Vec<f64> = train.filter_map(|record| record.values.get(metric)).copied().collect();
+        let (_, late) = values.split_at(values.len() - values.len().div_ceil(4));
+        (!late.is_empty()).then(|| late.iter().sum::<f64>() / late.len() as f64)
     }
 
     /// The last value of a metric.

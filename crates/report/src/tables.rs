@@ -1,8 +1,9 @@
 //! The CSV tables: every number of the report, at full precision.
 
-use prospect_runs::{Estimate, Kind};
+use prospect_runs::{Estimate, Kind, Verdict};
 
 use crate::{
+    findings, said,
     sweep::{Run, Sweep},
     text,
 };
@@ -11,8 +12,8 @@ use crate::{
 pub(crate) struct Table {
     /// File name without ending.
     pub(crate) name: &'static str,
-    columns: Vec<String>,
-    rows: Vec<Vec<String>>,
+    pub(crate) columns: Vec<String>,
+    pub(crate) rows: Vec<Vec<String>>,
 }
 
 impl Table {
@@ -36,9 +37,13 @@ fn quoted(cell: &str) -> String {
     }
 }
 
-/// All tables of a sweep.
-pub(crate) fn all(sweep: &Sweep) -> [Table; 4] {
-    [points(sweep), contrasts(sweep), runs(sweep), curves(sweep)]
+/// All tables of a sweep, `grids` among them; those that would be empty are left out, but for the first four.
+pub(crate) fn all(sweep: &Sweep, grids: Vec<Table>) -> Vec<Table> {
+    let mut tables = vec![points(sweep), contrasts(sweep), runs(sweep), curves(sweep)];
+    let generations = said::table(sweep, run_columns(sweep, &said::COLUMNS), |run| run_cells(sweep, run));
+    let more = grids.into_iter().chain([calibration(sweep), rewards(sweep), findings(sweep), generations]);
+    tables.extend(more.filter(|table| !table.rows.is_empty()));
+    tables
 }
 
 fn columns(names: &[&str]) -> Vec<String> {
@@ -49,7 +54,7 @@ fn numbers(estimate: Estimate) -> [String; 3] {
     [estimate.value, estimate.low, estimate.high].map(|value| value.to_string())
 }
 
-fn points(sweep: &Sweep) -> Table {
+pub(crate) fn points(sweep: &Sweep) -> Table {
     let row = |point: &prospect_runs::Point| {
         let mut row = vec![point.series.clone(), sweep.x.name(point.x), point.x.to_string()];
         row.extend(numbers(point.accuracy));
@@ -87,6 +92,13 @@ fn contrasts(sweep: &Sweep) -> Table {
             contrast.x.to_string(),
         ];
         row.extend(numbers(contrast.difference));
+        let verdict = match contrast.verdict {
+            Verdict::Ahead => "ahead",
+            Verdict::Behind => "behind",
+            Verdict::CannotTell => "cannot_tell",
+        };
+        let needed = contrast.seeds_needed.map(|seeds| seeds.to_string()).unwrap_or_default();
+        row.extend([contrast.p.to_string(), contrast.p_holm.to_string(), verdict.to_owned(), needed]);
         row.extend([contrast.seeds.to_string(), contrast.pairs.to_string()]);
         row
     };
@@ -100,6 +112,10 @@ fn contrasts(sweep: &Sweep) -> Table {
             "difference",
             "low",
             "high",
+            "p",
+            "p_holm",
+            "verdict",
+            "seeds_needed",
             "seeds",
             "pairs",
         ]),
@@ -135,7 +151,7 @@ fn runs(sweep: &Sweep) -> Table {
         row.push(run.steps().map(|steps| steps.to_string()).unwrap_or_default());
         row.push(or_empty(run.last(Kind::Eval, "eval_rewards/accuracies")));
         row.push(or_empty(run.last(Kind::Eval, "eval_rewards/margins")));
-        row.push(run.pairs.to_string());
+        row.push(run.pairs.len().to_string());
         let status = run.status.as_ref();
         row.push(or_empty(status.map(|status| status.seconds)));
         row.push(status.map(|status| status.tokens.to_string()).unwrap_or_default());
@@ -170,6 +186,49 @@ fn curves(sweep: &Sweep) -> Table {
         }
     }
     Table { name: "curves", columns: run_columns(sweep, &["step", "metric", "value"]), rows }
+}
+
+fn calibration(sweep: &Sweep) -> Table {
+    let mut rows = Vec::new();
+    for point in sweep.summary.iter().flat_map(|summary| &summary.points) {
+        for bin in point.calibration.iter().flat_map(|calibration| &calibration.bins) {
+            let mut row = vec![point.series.clone(), sweep.x.name(point.x), point.x.to_string()];
+            row.extend([bin.low, bin.high, bin.confidence, bin.accuracy].map(|value| value.to_string()));
+            row.push(bin.pairs.to_string());
+            rows.push(row);
+        }
+    }
+    let names = ["series", "x_name", "x", "low", "high", "confidence", "accuracy", "pairs"];
+    Table { name: "calibration", columns: columns(&names), rows }
+}
+
+/// The rewards of every held-out completion.
+fn rewards(sweep: &Sweep) -> Table {
+    let mut rows = Vec::new();
+    for run in &sweep.runs {
+        let cells = run_cells(sweep, run);
+        for pair in &run.pairs {
+            let mut row = cells.clone();
+            row.extend([pair.pair_id.clone(), pair.source.clone(), pair.domain.clone()]);
+            row.extend([pair.chosen, pair.rejected].map(|ratio| (run.beta * ratio).to_string()));
+            rows.push(row);
+        }
+    }
+    let more = ["pair_id", "source", "domain", "reward_chosen", "reward_rejected"];
+    Table { name: "rewards", columns: run_columns(sweep, &more), rows }
+}
+
+fn findings(sweep: &Sweep) -> Table {
+    let row = |finding: &prospect_runs::Finding| {
+        let [from, to] = finding.steps.map(|step| step.to_string());
+        let sign = findings::title(finding.sign).to_owned();
+        vec![finding.run.clone(), sign, from, to, finding.evidence.clone(), finding.advice.clone()]
+    };
+    Table {
+        name: "diagnosis",
+        columns: columns(&["run", "sign", "from_step", "to_step", "evidence", "advice"]),
+        rows: sweep.summary.iter().flat_map(|summary| &summary.findings).map(row).collect(),
+    }
 }
 
 #[cfg(test)]

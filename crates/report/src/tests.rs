@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, path::Path};
 
 use prospect_runs::{
-    Axis, Contrast, DataUse, Estimate, Experiment, Kind, PairOutcome, PlannedRun, Point, Record, Stage,
-    State, Status, Summary, SweepDir,
+    Axis, Calibration, CalibrationBin, Contrast, DataUse, Estimate, Experiment, Finding, Generation,
+    GenerationMode, Kind, PairOutcome, PlannedRun, Point, Record, Sign, Stage, State, Status, Summary,
+    SweepDir, Verdict,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -122,22 +123,78 @@ impl Made<'_> {
             if series == "kto" {
                 values.push(("kl", 0.5 * done + 0.05 * noise.abs()));
             }
+            if x < 1.0 {
+                values.extend([
+                    ("noise/gradient_weight/clean", 0.95 + 0.02 * noise),
+                    ("noise/gradient_weight/corrupted", 1.1 - 0.3 * done + 0.03 * noise),
+                    ("noise/rewards/clean", 0.4 * done),
+                    ("noise/rewards/corrupted", 0.1 * done - 0.02 * noise),
+                ]);
+            }
             append(Kind::Train, step, &values);
             if step % 20 == 0 {
                 let accuracy = self.accuracy(series, x) - 0.1 * (-6.0 * done).exp() + 0.01 * noise;
                 let eval = [("eval_rewards/accuracies", accuracy), ("eval_rewards/margins", 0.8 * done)];
                 append(Kind::Eval, step, &eval);
+                let domain = [
+                    ("eval_logps/chosen", -48.0 - 6.0 * done + noise),
+                    ("eval_logps/rejected", -50.0 - 16.0 * done + noise),
+                    ("eval_logps/chosen_fallen", 0.5 + 0.2 * done),
+                    ("eval_kl", 0.6 * done),
+                    ("eval_rewards/accuracies/domain/askdocs", accuracy + 0.02),
+                    ("eval_rewards/accuracies/domain/legaladvice", accuracy - 0.03),
+                    ("eval_generations/length", 40.0 + 12.0 * done),
+                    ("eval_generations/chosen_length", 44.0),
+                    ("eval_generations/ended", 0.8),
+                    ("eval_generations/distinct_2", 0.7 - 0.1 * done),
+                ];
+                append(Kind::Eval, step, &domain);
+                if x < 1.0 {
+                    let agreement = [
+                        ("eval_noise/agreement/clean", 0.7),
+                        ("eval_noise/agreement/corrupted", 0.4 - 0.1 * done),
+                    ];
+                    append(Kind::Eval, step, &agreement);
+                }
             }
         }
-        run.write_pairs(&[PairOutcome {
-            pair_id: "p".to_owned(),
-            prompt_id: "q".to_owned(),
-            chosen: 1.0,
-            rejected: 0.0,
-        }])
-        .unwrap();
+        let pair = |index: u64| PairOutcome {
+            pair_id: format!("pair {index}"),
+            prompt_id: format!("prompt {}", index / 2),
+            source: "shp".to_owned(),
+            domain: self.question.to_owned(),
+            chosen: 6.0 * wiggle(planned.seed, index) + 8.0 * x,
+            rejected: 6.0 * wiggle(planned.seed + 5, index) - 4.0,
+        };
+        run.write_pairs(&(0..200).map(pair).collect::<Vec<_>>()).unwrap();
+        let said = |index: u64| Generation {
+            prompt_id: format!("{:016x}", index * 7919),
+            prompt: format!("user: How do I bake bread, number {index}? {}", self.question),
+            completion: format!("sure, use a hot oven. good luck {index} {}", self.question),
+            tokens: 12 + index as usize,
+            ended: !index.is_multiple_of(3),
+            mode: GenerationMode::Nucleus,
+            chosen: format!("of course, knead the dough. {}", self.question),
+            utility: Some(0.2 * wiggle(planned.seed, index)),
+        };
+        run.write_generations(&(0..6).map(said).collect::<Vec<_>>()).unwrap();
         run.set_status(&Status { state: State::Finished, seconds: 754.0, tokens: 123_456, error: None })
             .unwrap();
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        let finding = |run: usize, sign, steps| Finding {
+            run: format!("{:016x}", run * 0x9e37_79b9_7f4a + 77),
+            sign,
+            evidence: format!("The loss jumps in 3 of 240 steps: {}", self.question),
+            steps,
+            advice: "Lower learning_rate.".to_owned(),
+        };
+        vec![
+            finding(0, Sign::Unstable, [12, 40]),
+            finding(1, Sign::Unstable, [9, 9]),
+            finding(2, Sign::ChosenFalling, [0, 240]),
+        ]
     }
 
     fn answer(&self) -> Summary {
@@ -149,12 +206,28 @@ impl Made<'_> {
                 .to_vec(),
             margin: estimate(0.9 + 0.2 * x, 0.1),
             steps: 240,
+            calibration: Some(Calibration {
+                error: 0.08,
+                bins: (0..6)
+                    .map(|bin| CalibrationBin {
+                        low: 0.5 + 0.05 * f64::from(bin),
+                        high: 0.55 + 0.05 * f64::from(bin),
+                        pairs: 300 - 45 * bin as usize,
+                        confidence: 0.52 + 0.05 * f64::from(bin),
+                        accuracy: 0.52 + 0.04 * f64::from(bin) + 0.02 * wiggle(bin as u64, 5),
+                    })
+                    .collect(),
+            }),
             series,
             x,
         };
         let contrast = |(series, x): (String, f64)| Contrast {
             difference: estimate(self.accuracy(&series, x) - self.accuracy(self.series[0], x), 0.015),
             baseline: "dpo".to_owned(),
+            p: 0.012,
+            p_holm: if x < 0.5 { 0.024 } else { 0.4 },
+            verdict: if x < 0.5 { Verdict::Ahead } else { Verdict::CannotTell },
+            seeds_needed: (x < 0.5).then_some(5),
             seeds: 2,
             pairs: 1024,
             series,
@@ -170,6 +243,8 @@ impl Made<'_> {
                 .to_owned(),
             points: all().map(point).collect(),
             contrasts: all().map(contrast).filter(|contrast| contrast.series != "dpo").collect(),
+            effect: 0.02,
+            findings: self.findings(),
             oracle_accuracy: Some(0.71),
             start_accuracy: Some(0.524),
         }
@@ -216,13 +291,35 @@ fn a_finished_sweep_is_answered_on_one_page() {
         "learning_rate",
         "52.4\u{a0}%",
         "10\u{a0}%",
+        "Training is unstable",
+        "in 2 runs",
+        "Side by side",
+        "legaladvice",
+        "Clean and corrupted training rows",
     ] {
         assert!(html.contains(text), "{text}");
     }
     assert!(!html.contains("http:") && !html.contains("https:"));
     let files = files(&folder.path().join("report"));
-    for figure in ["accuracy", "loss", "train-margin", "held-out-accuracy", "margin", "held-out-margin", "kl"]
-    {
+    let figures = [
+        "accuracy",
+        "loss",
+        "train-margin",
+        "held-out-accuracy",
+        "margin",
+        "rewards",
+        "calibration",
+        "held-out-margin",
+        "kl",
+        "held-out-kl",
+        "held-out-chosen",
+        "held-out-rejected",
+        "held-out-chosen-fallen",
+        "corrupted-weight",
+        "corrupted-reward",
+        "clean-reward",
+    ];
+    for figure in figures {
         assert!(html.contains(&format!("id=\"figure-{figure}\"")), "{figure}");
         assert!(files[&format!("figures/{figure}.svg")].starts_with(b"<svg"));
         assert!(files[&format!("figures/{figure}.png")].starts_with(b"\x89PNG"));
@@ -232,7 +329,14 @@ fn a_finished_sweep_is_answered_on_one_page() {
     assert_eq!(lines("tables/contrasts.csv"), 1 + 6);
     assert_eq!(lines("tables/runs.csv"), 1 + 18);
     assert!(lines("tables/curves.csv") > 17 * 60 * 2);
-    assert_eq!(files.len(), 1 + 14 + 4);
+    assert_eq!(lines("tables/domains.csv"), 1 + 9);
+    assert_eq!(lines("tables/noise.csv"), 1 + 6);
+    assert_eq!(lines("tables/generated.csv"), 1 + 9);
+    assert_eq!(lines("tables/calibration.csv"), 1 + 9 * 6);
+    assert_eq!(lines("tables/rewards.csv"), 1 + 17 * 200);
+    assert_eq!(lines("tables/diagnosis.csv"), 1 + 3);
+    assert_eq!(lines("tables/generations.csv"), 1 + 17 * 6);
+    assert_eq!(files.len(), 2 + 2 * figures.len() + 11);
 }
 
 #[test]
@@ -250,11 +354,54 @@ fn two_renders_give_the_same_bytes() {
 fn foreign_text_is_escaped_everywhere() {
     let made = Made { question: HOSTILE, series: &["dpo", HOSTILE], ..MADE };
     let (folder, html) = page(&made, "hostile");
-    assert!(!html.contains("<script") && html.contains("&lt;script&gt;"));
+    assert_eq!(html.matches("<script").count(), 1, "the page's own, whose hash its policy names");
+    assert!(html.contains(&crate::script::source()) && html.contains("&lt;script&gt;"));
     for (name, bytes) in files(&folder.path().join("report")).iter().filter(|(name, _)| name.ends_with("svg"))
     {
         assert!(!String::from_utf8_lossy(bytes).contains("<script"), "{name}");
     }
+}
+
+#[test]
+fn a_report_of_two_hundred_runs_stays_below_five_megabytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let series = ["dpo", "kto", "ipo", "orpo", "simpo", "slic", "cdpo", "bco", "sft", "csft"];
+    let made = Made { series: &series, xs: &[0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0], ..MADE };
+    let sweep = crate::sweep::Sweep::read(&made.write(&folder.path().join("sweep"))).unwrap();
+    assert_eq!(sweep.runs.len(), 200);
+    let (figures, grids) = (crate::page::Figures::of(&sweep), crate::page::Grids::of(&sweep));
+    let html = crate::page::html(&sweep, &figures, &grids).unwrap();
+    if let Some(kept) = std::env::var_os("KEEP_REPORT") {
+        fs_err::write(Path::new(&kept).join("large.html"), &html).unwrap();
+    }
+    assert!(html.len() < 5_000_000, "{} bytes", html.len());
+}
+
+#[test]
+fn two_sweeps_stand_side_by_side_and_all_are_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let reports = folder.path().join("reports");
+    let one = MADE.write(&folder.path().join("one"));
+    let other = Made { question: HOSTILE, xs: &[0.1, 1.0], ..MADE }.write(&folder.path().join("other"));
+    let beside = crate::compare(&one, &other, &reports.join("both & more")).unwrap();
+    render(&one, &reports.join("one")).unwrap();
+    fs_err::create_dir(reports.join("no report")).unwrap();
+    let list = fs_err::read_to_string(crate::list(&reports).unwrap()).unwrap();
+    let html = fs_err::read_to_string(&beside).unwrap();
+    if let Some(kept) = std::env::var_os("KEEP_REPORT") {
+        fs_err::write(Path::new(&kept).join("compare.html"), &html).unwrap();
+        fs_err::write(Path::new(&kept).join("list.html"), &list).unwrap();
+    }
+    for page in [&html, &list] {
+        assert!(!page.contains("<script") && page.contains("&lt;script&gt;"));
+        assert!(page.contains("default-src 'none'") && !page.contains("http:") && !page.contains("https:"));
+    }
+    assert!(html.contains("figure-accuracy-first") && html.contains("figure-accuracy-second"));
+    assert!(list.contains("both%20%26%20more/index.html") && list.contains("one/index.html"));
+    assert_eq!(list.matches("<article>").count(), 2);
+    let csv = fs_err::read_to_string(beside.with_file_name("tables/comparison.csv")).unwrap();
+    assert_eq!(csv.lines().count(), 1 + 9);
+    assert_eq!(csv.lines().filter(|line| line.ends_with(",,,")).count(), 3, "1 % is only in the first");
 }
 
 #[test]

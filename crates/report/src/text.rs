@@ -13,6 +13,11 @@ pub(crate) fn points(difference: f64) -> String {
     format!("{}\u{a0}points", signed_points(difference))
 }
 
+/// A p-value, of which no more is worth saying than three decimals.
+pub(crate) fn p_value(p: f64) -> String {
+    if p < 0.001 { "< 0.001".to_owned() } else { fixed(p, 3) }
+}
+
 /// The interval of a share: `61.0 to 65.1 %`.
 pub(crate) fn percent_interval(estimate: Estimate) -> String {
     format!("{} to {}", fixed(estimate.low * 100.0, 1), percent(estimate.high))

@@ -101,6 +101,32 @@ pub struct Point {
     pub margin: Estimate,
     /// Optimizer steps of a run, by the first seed.
     pub steps: u64,
+    /// How sure the policies are of their preferences and how right, over the pairs of all seeds.
+    pub calibration: Option<Calibration>,
+}
+
+/// Confidence of preferences against their accuracy, over held-out pairs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// Expected calibration error: the mean difference of confidence and accuracy over bins, weighted by pairs.
+    pub error: f64,
+    /// The bins that hold pairs, by rising confidence.
+    pub bins: Vec<CalibrationBin>,
+}
+
+/// Pairs of about the same confidence.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CalibrationBin {
+    /// Least confidence, from ½.
+    pub low: f64,
+    /// Largest confidence, up to 1.
+    pub high: f64,
+    /// Number of pairs.
+    pub pairs: usize,
+    /// Mean confidence.
+    pub confidence: f64,
+    /// Share of pairs whose chosen completion has the larger reward.
+    pub accuracy: f64,
 }
 
 /// The difference of two series at one x, paired by seed and held-out pair.
@@ -114,10 +140,64 @@ pub struct Contrast {
     pub x: f64,
     /// Accuracy of `series` minus that of `baseline`.
     pub difference: Estimate,
+    /// The p-value of the difference alone.
+    pub p: f64,
+    /// The p-value after Holm's adjustment for all contrasts of the sweep.
+    pub p_holm: f64,
+    /// What can be said.
+    pub verdict: Verdict,
+    /// How many seeds it takes to tell [`Summary::effect`] in four of five cases; None where seeds alone would not do, or
+    /// one seed does not say.
+    pub seeds_needed: Option<usize>,
     /// Seeds that both have.
     pub seeds: usize,
     /// Held-out pairs.
     pub pairs: usize,
+}
+
+/// What can be said of a contrast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The series is ahead of the baseline.
+    Ahead,
+    /// The series is behind the baseline.
+    Behind,
+    /// The data do not say.
+    CannotTell,
+}
+
+/// A sign that a run has gone wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sign {
+    /// The loss or the norm of the gradient jumps.
+    Unstable,
+    /// The reward margin stays flat.
+    NoLearning,
+    /// The policy says ever the same, or has left the reference far behind.
+    ModeCollapse,
+    /// KTO's reference point is 0 throughout.
+    ReferencePointAtZero,
+    /// The chosen completions become less likely while the margin grows.
+    ChosenFalling,
+    /// Completions grow long.
+    LengthBlowUp,
+}
+
+/// What looks wrong in a run, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The run's id.
+    pub run: String,
+    /// What looks wrong.
+    pub sign: Sign,
+    /// The numbers that say so, in a sentence.
+    pub evidence: String,
+    /// The first optimizer step that it is about, and the last.
+    pub steps: [u64; 2],
+    /// What to look at.
+    pub advice: String,
 }
 
 /// `summary.json`: the answer.
@@ -131,6 +211,10 @@ pub struct Summary {
     pub points: Vec<Point>,
     /// Differences from the baseline series.
     pub contrasts: Vec<Contrast>,
+    /// The difference of accuracies that [`Contrast::seeds_needed`] is about.
+    pub effect: f64,
+    /// What looks wrong in runs, in the order of the plan.
+    pub findings: Vec<Finding>,
     /// The accuracy that the true utility itself would reach, where the data knows it.
     pub oracle_accuracy: Option<f64>,
     /// The accuracy of the model before preference training by its own log-probs (not ratios), where measured.

@@ -10,6 +10,7 @@
 //!     status.json          Status
 //!     metrics.jsonl        one Record a line, TRL's metric names
 //!     pairs.jsonl          one PairOutcome a line, of the evaluation at the end
+//!     generations.jsonl    one Generation a line, where the experiment asks for them
 //!     adapter/ or model/   what was trained
 //! ```
 //!
@@ -21,10 +22,11 @@ mod record;
 mod run;
 
 pub use experiment::{
-    Axis, Contrast, DataUse, Estimate, Experiment, PlannedRun, Point, Stage, Summary, SweepDir,
+    Axis, Calibration, CalibrationBin, Contrast, DataUse, Estimate, Experiment, Finding, PlannedRun, Point,
+    Sign, Stage, Summary, SweepDir, Verdict,
 };
 pub use lock::{Lock, LockError};
-pub use record::{Kind, PairOutcome, Record};
+pub use record::{Generation, GenerationMode, Kind, PairOutcome, Record};
 pub use run::{MetricsWriter, RunDir, State, Status};
 
 /// Why a run or sweep directory cannot be read or written.

@@ -9,7 +9,7 @@ use fs_err::{File, OpenOptions};
 use prospect_core::files::{write_json, write_whole};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{PairOutcome, Record, RunsError};
+use crate::{Generation, PairOutcome, Record, RunsError};
 
 /// How far a run has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,13 +78,7 @@ impl RunDir {
     pub fn go_on(&self, step: u64) -> Result<(), RunsError> {
         let mut records = self.metrics()?;
         records.retain(|record| record.step <= step);
-        write_whole(&self.path.join("metrics.jsonl"), |writer| {
-            for record in &records {
-                serde_json::to_writer(&mut *writer, record)?;
-                writer.write_all(b"\n")?;
-            }
-            Ok(())
-        })?;
+        write_lines(&self.path.join("metrics.jsonl"), &records)?;
         self.set_status(&Status { state: State::Running, seconds: 0.0, tokens: 0, error: None })
     }
 
@@ -108,6 +102,13 @@ impl RunDir {
         read_json(&self.path.join("config.json"))
     }
 
+    /// β of the run's objective, with which log-ratios become rewards; None if it has none.
+    pub fn beta(&self) -> Result<Option<f64>, RunsError> {
+        let config = self.config()?;
+        let objective = config.pointer("/settings/objective").and_then(serde_json::Value::as_object);
+        Ok(objective.and_then(|named| named.values().find_map(|options| options.get("beta")?.as_f64())))
+    }
+
     /// Opens `metrics.jsonl` for appending.
     pub fn metrics_writer(&self) -> Result<MetricsWriter, RunsError> {
         let file = OpenOptions::new().create(true).append(true).open(self.path.join("metrics.jsonl"))?;
@@ -121,18 +122,22 @@ impl RunDir {
 
     /// Writes `pairs.jsonl`.
     pub fn write_pairs(&self, pairs: &[PairOutcome]) -> Result<(), RunsError> {
-        Ok(write_whole(&self.path.join("pairs.jsonl"), |writer| {
-            for pair in pairs {
-                serde_json::to_writer(&mut *writer, pair)?;
-                writer.write_all(b"\n")?;
-            }
-            Ok(())
-        })?)
+        write_lines(&self.path.join("pairs.jsonl"), pairs)
     }
 
     /// The held-out pairs under the trained policy; empty if the run has not come so far.
     pub fn pairs(&self) -> Result<Vec<PairOutcome>, RunsError> {
         read_lines(&self.path.join("pairs.jsonl"))
+    }
+
+    /// Writes `generations.jsonl`.
+    pub fn write_generations(&self, generations: &[Generation]) -> Result<(), RunsError> {
+        write_lines(&self.path.join("generations.jsonl"), generations)
+    }
+
+    /// What the trained policy says to held-out prompts; empty if the run has not come so far or was not asked.
+    pub fn generations(&self) -> Result<Vec<Generation>, RunsError> {
+        read_lines(&self.path.join("generations.jsonl"))
     }
 }
 
@@ -164,6 +169,16 @@ pub(crate) fn read_json_if_there<T: DeserializeOwned>(path: &Path) -> Result<Opt
     if path.exists() { read_json(path).map(Some) } else { Ok(None) }
 }
 
+fn write_lines<T: Serialize>(path: &Path, values: &[T]) -> Result<(), RunsError> {
+    Ok(write_whole(path, |writer| {
+        for value in values {
+            serde_json::to_writer(&mut *writer, value)?;
+            writer.write_all(b"\n")?;
+        }
+        Ok(())
+    })?)
+}
+
 fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, RunsError> {
     if !path.exists() {
         return Ok(Vec::new());
@@ -185,7 +200,7 @@ fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, RunsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Kind;
+    use crate::{GenerationMode, Kind};
 
     #[test]
     fn a_run_goes_through_its_files() {
@@ -207,6 +222,22 @@ mod tests {
         assert_eq!(run.metrics().unwrap(), [record.clone(), later]);
         run.go_on(1).unwrap();
         assert_eq!(run.metrics().unwrap(), std::slice::from_ref(&record));
+
+        let generation = Generation {
+            prompt_id: "p".to_owned(),
+            prompt: "user: hi\n\nthere".to_owned(),
+            completion: "\"yo\"".to_owned(),
+            tokens: 4,
+            ended: true,
+            mode: GenerationMode::Nucleus,
+            chosen: String::new(),
+            utility: Some(0.5),
+        };
+        run.write_generations(std::slice::from_ref(&generation)).unwrap();
+        assert_eq!(run.generations().unwrap(), [generation]);
+        fs_err::write(run.path().join("pairs.jsonl"), "{\"pair_id\": \"a\", \"prompt_id\": \"b\"}\n")
+            .unwrap();
+        assert!(run.pairs().unwrap_err().to_string().contains("missing field `source`"));
         fs_err::write(run.path().join("metrics.jsonl"), format!("x\n{text}")).unwrap();
         assert!(run.metrics().unwrap_err().to_string().contains("metrics.jsonl:1"));
     }

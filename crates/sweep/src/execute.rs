@@ -8,7 +8,7 @@ use std::{
 
 use prospect_core::progress::{Progress, say};
 use prospect_data::{Manifest, prepare, prepared};
-use prospect_eval::HeldOut;
+use prospect_eval::{CorruptedPairs, Generations, HeldOut};
 use prospect_model::{
     Model, Quantization, Recipe, TemplateSource, TokenizerSource, Train, WeightsSource, save_adapter,
 };
@@ -17,6 +17,7 @@ use prospect_train::{Encoder, Examples, ReferenceCache, Settings};
 
 use crate::{
     Plan, Run, SweepError,
+    observe::Judges,
     plan::{Dataset, Sft, describe},
 };
 
@@ -157,7 +158,18 @@ impl Work<'_> {
         let recipe = &self.plan.models[run.model];
         let dataset = &self.plan.datasets[run.dataset].path;
         let encoder = Encoder::new(model, run.train.max_length, run.train.max_prompt_length);
-        let held_out = HeldOut::read(dataset, self.plan.evaluate.pairs, &run.train.objective, &encoder)?;
+        let objective = &run.train.objective;
+        let generations = self
+            .plan
+            .evaluate
+            .generations
+            .map(|generations| Generations::read(dataset, generations.options(), objective, &encoder));
+        let judges = Judges {
+            held_out: HeldOut::read(dataset, self.plan.evaluate.pairs, objective, &encoder)?,
+            corrupted: CorruptedPairs::read(dataset, objective, &encoder)?,
+            generations: generations.transpose()?,
+            utility: None,
+        };
         // Frozen weights are there once, whatever the number of runs.
         let shared = match recipe.train {
             Train::Lora(_) => model.decoder.frozen_bytes() as u64,
@@ -175,7 +187,7 @@ impl Work<'_> {
         };
         let directory = self.sweep.run(&run.id);
         let label = format!("{}, seed {}", describe(&run.settings), run.seed);
-        let trained = training.run(&directory, Some(&held_out), self.progress, &label, self.cache)?;
+        let trained = training.run(&directory, Some(&judges), self.progress, &label, self.cache)?;
         match recipe.train {
             Train::Lora(lora) => {
                 save_adapter(&trained.policy, lora, &model.name, &directory.path().join("adapter"))?;

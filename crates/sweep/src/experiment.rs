@@ -1,10 +1,12 @@
 //! Experiment files as typed.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf};
 
 use prospect_core::config::{ConfigError, Document};
 use prospect_data::{Pipeline, PipelineFile, TokenCounter};
+use prospect_eval::GenerationOptions;
 use prospect_model::ModelFile;
+use prospect_runs::GenerationMode;
 use prospect_train::token_counter;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -79,6 +81,44 @@ pub struct EvaluateFile {
     pub pairs: Option<usize>,
     /// Optimizer steps between evaluations, beside those at the start and the end (none).
     pub every: Option<u64>,
+    /// What the policy says to held-out prompts, at the start and at the end (nothing is generated).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generations: Option<GenerationsFile>,
+}
+
+/// What to generate.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GenerationsFile {
+    /// Held-out prompts to continue (32).
+    #[serde(default = "GenerationsFile::prompts")]
+    pub prompts: NonZeroUsize,
+    /// Tokens to stop after (64).
+    #[serde(default = "GenerationsFile::max_new_tokens")]
+    pub max_new_tokens: NonZeroUsize,
+    /// How tokens are chosen: `greedy`, or `nucleus` (`top_p` 0.95, temperature 0.7) (greedy).
+    #[serde(default = "GenerationsFile::mode")]
+    #[schemars(schema_with = "schema::mode")]
+    pub mode: GenerationMode,
+}
+
+impl GenerationsFile {
+    const fn prompts() -> NonZeroUsize {
+        NonZeroUsize::MIN.saturating_add(31)
+    }
+
+    const fn max_new_tokens() -> NonZeroUsize {
+        NonZeroUsize::MIN.saturating_add(63)
+    }
+
+    const fn mode() -> GenerationMode {
+        GenerationMode::Greedy
+    }
+
+    pub(crate) fn options(self) -> GenerationOptions {
+        let Self { prompts, max_new_tokens, mode } = self;
+        GenerationOptions { prompts: prompts.get(), max_new_tokens: max_new_tokens.get(), mode }
+    }
 }
 
 /// What to plot against what.

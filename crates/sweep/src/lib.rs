@@ -15,7 +15,9 @@ mod plan;
 mod summary;
 
 pub use execute::{Executed, execute};
-pub use experiment::{CheckpointsFile, Experiment, ExperimentFile, ReportFile, Sources};
+pub use experiment::{
+    CheckpointsFile, EvaluateFile, Experiment, ExperimentFile, GenerationsFile, ReportFile, Sources,
+};
 pub use plan::{Plan, Run, check};
 pub use summary::summarise;
 

@@ -1,20 +1,32 @@
 //! What a run writes while it trains.
 
 use prospect_core::progress::Progress;
-use prospect_eval::{Evaluation, HeldOut};
-use prospect_runs::{Kind, MetricsWriter, PairOutcome, Record};
+use prospect_eval::{CorruptedPairs, Generations, HeldOut, Utility};
+use prospect_runs::{Generation, Kind, MetricsWriter, PairOutcome, Record};
 use prospect_train::{Observer, Policy, ReferenceCache, TrainError};
+
+/// What a policy is judged on.
+pub(crate) struct Judges<'a> {
+    pub(crate) held_out: HeldOut,
+    pub(crate) corrupted: Option<CorruptedPairs>,
+    pub(crate) generations: Option<Generations<'a>>,
+    /// The true utility of what is generated, where the data knows it.
+    pub(crate) utility: Option<&'a Utility<'a>>,
+}
 
 /// Writes metrics and evaluates at the start, every so many steps, and at the end.
 pub(crate) struct RunObserver<'a> {
     pub(crate) metrics: MetricsWriter,
-    /// None for stages that are not judged on pairs.
-    pub(crate) held_out: Option<&'a HeldOut>,
+    /// None for stages that are not judged.
+    pub(crate) judges: Option<&'a Judges<'a>>,
     pub(crate) every: Option<u64>,
+    pub(crate) seed: u64,
     pub(crate) progress: &'a Progress,
     pub(crate) label: String,
     /// Of the last evaluation.
     pub(crate) outcomes: Vec<PairOutcome>,
+    /// Of the last evaluation.
+    pub(crate) generations: Vec<Generation>,
 }
 
 impl Observer for RunObserver<'_> {
@@ -25,11 +37,21 @@ impl Observer for RunObserver<'_> {
         policy: &Policy<'_>,
         cache: &ReferenceCache,
     ) -> Result<(), TrainError> {
-        let due = step == 0 || step == total || self.every.is_some_and(|every| step.is_multiple_of(every));
-        if let Some(held_out) = self.held_out.filter(|_| due) {
-            let Evaluation { values, outcomes } = held_out.evaluate(policy, step == 0, cache)?;
+        let (first, last) = (step == 0, step == total);
+        let due = first || last || self.every.is_some_and(|every| step.is_multiple_of(every));
+        if let Some(judges) = self.judges.filter(|_| due) {
+            let evaluation = judges.held_out.evaluate(policy, first, cache)?;
+            let mut values = evaluation.values;
+            self.outcomes = evaluation.outcomes;
+            if let Some(corrupted) = judges.corrupted.as_ref().filter(|_| last) {
+                values.extend(corrupted.evaluate(policy, cache)?);
+            }
+            if let Some(generations) = judges.generations.as_ref().filter(|_| first || last) {
+                let said = generations.generate(policy, self.seed, judges.utility)?;
+                values.extend(said.values);
+                self.generations = said.generations;
+            }
             self.metrics.append(&Record { kind: Kind::Eval, step, values })?;
-            self.outcomes = outcomes;
         }
         if step > 0 {
             self.progress.advance(1, &self.label);

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Raised whenever the same settings would give other results.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 
 /// A dataset that runs need.
 #[derive(Debug, Clone)]

@@ -2,16 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use prospect_eval::stats::{Outcome, contrast, estimate};
+use prospect_eval::{
+    calibration, diagnose,
+    stats::{Outcome, contrast, estimate, holm},
+};
 use prospect_runs::{
-    Contrast, Estimate, Experiment, Kind, PairOutcome, PlannedRun, Point, Summary, SweepDir,
+    Contrast, Estimate, Experiment, Finding, Kind, PairOutcome, PlannedRun, Point, Summary, SweepDir, Verdict,
 };
 use serde_json::Value;
 
 use crate::SweepError;
 
-/// Bootstrap resamples.
-const DRAWS: usize = 4000;
+/// Contrasts with a smaller p-value, adjusted for all of the sweep, are called differences.
+const SIGNIFICANT: f64 = 0.05;
+
+/// The difference of accuracies that a sweep's number of seeds is planned for.
+const EFFECT: f64 = 0.02;
 
 /// A series' name on figures and in tables.
 pub(crate) fn series_name(value: &Value) -> String {
@@ -46,7 +52,7 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, SweepError> {
         }
         let metrics = directory.metrics()?;
         let steps = metrics.iter().filter(|record| record.kind == Kind::Train).count() as u64;
-        let beta = directory.config()?.pointer("/settings/objective").and_then(find_beta).unwrap_or(1.0);
+        let beta = directory.beta()?.unwrap_or(1.0);
         let series = run.settings.get(&experiment.series.key).map(series_name).unwrap_or_default();
         let x = run.settings.get(&experiment.x.key).map_or(0, |value| xs.index(value));
         cells.entry((series, x)).or_default().push(Judged { run, pairs: directory.pairs()?, beta, steps });
@@ -61,10 +67,13 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, SweepError> {
         points.push(Point {
             series: series.clone(),
             x: xs.numbers[*x],
-            accuracy: estimate(&outcomes(runs, |_, pair| pair.accuracy()), DRAWS, 0)?,
+            accuracy: share(estimate(&outcomes(runs, |_, pair| pair.accuracy()))?),
             seeds: runs.iter().map(|judged| mean(judged.pairs.iter().map(PairOutcome::accuracy))).collect(),
-            margin: estimate(&outcomes(runs, |beta, pair| beta * (pair.chosen - pair.rejected)), DRAWS, 0)?,
+            margin: estimate(&outcomes(runs, |beta, pair| beta * (pair.chosen - pair.rejected)))?,
             steps: runs.first().map_or(0, |judged| judged.steps),
+            calibration: calibration(
+                runs.iter().flat_map(|judged| judged.pairs.iter().map(|pair| (judged.beta, pair))),
+            ),
         });
         if *series != experiment.baseline
             && let Some(baseline) = cells.get(&(experiment.baseline.clone(), *x))
@@ -72,13 +81,16 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, SweepError> {
             contrasts.extend(compare(&experiment, series, xs.numbers[*x], runs, baseline)?);
         }
     }
+    judge(&mut contrasts);
     let oracle_accuracy =
         experiment.data.first().and_then(|data| data.manifest.get("oracle_accuracy")).and_then(Value::as_f64);
     let summary = Summary {
         verdict: verdict(&experiment, &contrasts),
-        method: "Accuracy is the share of held-out pairs whose preferred completion has the larger reward (log-ratio to the reference), ties counting half. Intervals are 95 % bootstrap intervals over held-out prompts and seeds together; differences are paired by prompt and seed. With two or three seeds, the part that comes from seeds is itself poorly known, and such intervals are somewhat too narrow. Seeds change the adapter's start, the data order and which rows are kept or flipped, never the held-out pairs.".to_owned(),
+        method: "Accuracy is the share of held-out pairs whose preferred completion has the larger reward (log-ratio to the reference), ties counting half. Intervals are 95 % intervals over held-out prompts and seeds together, from the variance that each brings; differences are paired by prompt and seed. Two seeds say little of how seeds differ, and intervals are as wide as that is: three seeds or more narrow them much. A difference is called one if its p-value, adjusted for all comparisons of the sweep (Holm), is below 0.05; else the data cannot tell. Seeds change the adapter's start, the data order and which rows are kept or flipped, never the held-out pairs.".to_owned(),
         points,
         contrasts,
+        effect: EFFECT,
+        findings: findings(sweep, &experiment)?,
         oracle_accuracy,
         start_accuracy: start_accuracy(sweep, &experiment)?,
     };
@@ -110,10 +122,6 @@ fn x_values(experiment: &Experiment) -> Xs {
     Xs { values, numbers }
 }
 
-fn find_beta(objective: &Value) -> Option<f64> {
-    objective.as_object()?.values().find_map(|options| options.get("beta")?.as_f64())
-}
-
 fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
     let count = values.len().max(1) as f64;
     values.sum::<f64>() / count
@@ -133,6 +141,24 @@ fn outcomes<'a>(runs: &'a [Judged<'_>], value: impl Fn(f64, &PairOutcome) -> f64
                 .collect()
         })
         .collect()
+}
+
+/// The interval of a share, which knows its limits.
+fn share(estimate: Estimate) -> Estimate {
+    Estimate { low: estimate.low.max(0.0), high: estimate.high.min(1.0), ..estimate }
+}
+
+/// Adjusts the p-values for each other and says what can be said.
+fn judge(contrasts: &mut [Contrast]) {
+    let adjusted = holm(&contrasts.iter().map(|contrast| contrast.p).collect::<Vec<_>>());
+    for (contrast, p) in contrasts.iter_mut().zip(adjusted) {
+        contrast.p_holm = p;
+        contrast.verdict = match contrast.difference.value {
+            value if p < SIGNIFICANT && value > 0.0 => Verdict::Ahead,
+            _ if p < SIGNIFICANT => Verdict::Behind,
+            _ => Verdict::CannotTell,
+        };
+    }
 }
 
 /// The difference of two series over the seeds that both have.
@@ -155,13 +181,16 @@ fn compare(
         let all = outcomes(runs, |_, pair| pair.accuracy());
         indices.into_iter().map(|index| all[index].clone()).collect()
     };
-    let difference =
-        contrast(&accuracies(runs, shared(runs)), &accuracies(baseline, shared(baseline)), DRAWS, 0)?;
+    let difference = contrast(&accuracies(runs, shared(runs)), &accuracies(baseline, shared(baseline)))?;
     Ok(Some(Contrast {
         series: series.to_owned(),
         baseline: experiment.baseline.clone(),
         x,
-        difference,
+        difference: difference.estimate(),
+        p: difference.p_value(),
+        p_holm: 1.0,
+        verdict: Verdict::CannotTell,
+        seeds_needed: difference.seeds_needed(EFFECT),
         seeds: both.len(),
         pairs: runs.first().map_or(0, |judged| judged.pairs.len()),
     }))
@@ -194,20 +223,36 @@ fn verdict(experiment: &Experiment, contrasts: &[Contrast]) -> String {
 /// A difference in words, in points of held-out preference accuracy.
 fn phrase(contrast: &Contrast) -> String {
     let Estimate { value, low, high } = contrast.difference;
-    let points = |x: f64| 100.0 * x;
+    let [value, low, high] = [value, low, high].map(|difference| 100.0 * difference);
     let Contrast { series, baseline, .. } = contrast;
-    if low > 0.0 || high < 0.0 {
-        let (word, sign) = if low > 0.0 { ("ahead of", 1.0) } else { ("behind", -1.0) };
-        let (near, far) = if low > 0.0 { (low, high) } else { (-high, -low) };
-        let (by, near, far) = (points(sign * value), points(near), points(far));
-        return format!(
-            "{series} is {word} {baseline} by {by:.1} points (95 % interval {near:.1} to {far:.1})"
-        );
+    match contrast.verdict {
+        Verdict::Ahead => format!(
+            "{series} is ahead of {baseline} by {value:.1} points (95 % interval {low:.1} to {high:.1})"
+        ),
+        Verdict::Behind => format!(
+            "{series} is behind {baseline} by {:.1} points (95 % interval {:.1} to {:.1})",
+            -value, -high, -low
+        ),
+        Verdict::CannotTell => format!(
+            "{series} and {baseline} cannot be told apart (difference {value:+.1} points, 95 % interval {low:+.1} to {high:+.1})"
+        ),
     }
-    let (value, low, high) = (points(value), points(low), points(high));
-    format!(
-        "{series} and {baseline} cannot be told apart (difference {value:+.1} points, 95 % interval {low:+.1} to {high:+.1})"
-    )
+}
+
+/// What looks wrong in the metrics of the runs, unfinished ones too.
+fn findings(sweep: &SweepDir, experiment: &Experiment) -> Result<Vec<Finding>, SweepError> {
+    let mut findings = Vec::new();
+    for run in &experiment.runs {
+        let found = diagnose(&sweep.run(&run.id).metrics()?);
+        findings.extend(found.into_iter().map(|diagnosis| Finding {
+            run: run.id.clone(),
+            sign: diagnosis.sign,
+            evidence: diagnosis.evidence,
+            steps: diagnosis.steps,
+            advice: diagnosis.advice.to_owned(),
+        }));
+    }
+    Ok(findings)
 }
 
 /// The first evaluation's accuracy by the likelihoods themselves.
@@ -225,31 +270,39 @@ fn start_accuracy(sweep: &SweepDir, experiment: &Experiment) -> Result<Option<f6
 mod tests {
     use super::*;
 
-    fn contrast(value: f64, low: f64, high: f64) -> Contrast {
-        let difference = Estimate { value, low, high };
+    fn contrast(value: f64, low: f64, high: f64, p: f64) -> Contrast {
         Contrast {
             series: "kto".to_owned(),
             baseline: "dpo".to_owned(),
             x: 0.05,
-            difference,
+            difference: Estimate { value, low, high },
+            p,
+            p_holm: 1.0,
+            verdict: Verdict::CannotTell,
+            seeds_needed: None,
             seeds: 2,
             pairs: 50,
         }
     }
 
     #[test]
-    fn a_difference_is_claimed_only_where_its_interval_excludes_zero() {
+    fn a_difference_is_claimed_only_where_all_comparisons_together_allow_it() {
+        let mut contrasts = [
+            contrast(0.031, 0.01, 0.052, 0.003),
+            contrast(-0.031, -0.052, -0.01, 0.004),
+            contrast(0.031, 0.001, 0.061, 0.045),
+            contrast(0.031, -0.01, 0.072, 0.2),
+        ];
+        judge(&mut contrasts);
         assert_eq!(
-            phrase(&contrast(0.031, 0.01, 0.052)),
-            "kto is ahead of dpo by 3.1 points (95 % interval 1.0 to 5.2)"
+            contrasts.each_ref().map(phrase),
+            [
+                "kto is ahead of dpo by 3.1 points (95 % interval 1.0 to 5.2)",
+                "kto is behind dpo by 3.1 points (95 % interval 1.0 to 5.2)",
+                "kto and dpo cannot be told apart (difference +3.1 points, 95 % interval +0.1 to +6.1)",
+                "kto and dpo cannot be told apart (difference +3.1 points, 95 % interval -1.0 to +7.2)",
+            ]
         );
-        assert_eq!(
-            phrase(&contrast(-0.031, -0.052, -0.01)),
-            "kto is behind dpo by 3.1 points (95 % interval 1.0 to 5.2)"
-        );
-        assert_eq!(
-            phrase(&contrast(0.031, -0.01, 0.072)),
-            "kto and dpo cannot be told apart (difference +3.1 points, 95 % interval -1.0 to +7.2)"
-        );
+        assert_eq!(contrasts[2].p_holm, 0.09);
     }
 }

@@ -43,6 +43,8 @@ pub struct MicroBatch {
     pub packed: PackedBatch,
     /// What each sequence of `packed` is.
     pub roles: Vec<Role>,
+    /// Whether noise changed the row or pair that each sequence of `packed` belongs to.
+    pub corrupted: Vec<bool>,
 }
 
 /// The order of `count` examples in an epoch: a function of seed and epoch only.
@@ -68,10 +70,11 @@ struct Forest<'a> {
     packer: Packer<'a>,
     prompts: Vec<(&'a [u32], PromptId)>,
     roles: Vec<Role>,
+    corrupted: Vec<bool>,
 }
 
 impl<'a> Forest<'a> {
-    fn add(&mut self, encoded: &'a Encoded, role: Role) {
+    fn add(&mut self, encoded: &'a Encoded, role: Role, corrupted: bool) {
         let known = self.prompts.iter().find(|(prompt, _)| *prompt == encoded.prompt).map(|(_, id)| *id);
         let prompt = known.unwrap_or_else(|| {
             let id = self.packer.prompt(&encoded.prompt);
@@ -80,10 +83,11 @@ impl<'a> Forest<'a> {
         });
         self.packer.completion(prompt, &encoded.completion, !matches!(role, Role::Mismatched { .. }));
         self.roles.push(role);
+        self.corrupted.push(corrupted);
     }
 
     fn pack(self) -> Result<MicroBatch, TrainError> {
-        Ok(MicroBatch { packed: self.packer.pack()?, roles: self.roles })
+        Ok(MicroBatch { packed: self.packer.pack()?, roles: self.roles, corrupted: self.corrupted })
     }
 }
 
@@ -91,11 +95,11 @@ impl<'a> Forest<'a> {
 pub fn pack_pairs(pairs: &[&PairExample], mismatched: &[Encoded]) -> Result<MicroBatch, TrainError> {
     let mut forest = Forest::default();
     for pair in pairs {
-        forest.add(&pair.chosen, Role::Chosen);
-        forest.add(&pair.rejected, Role::Rejected);
+        forest.add(&pair.chosen, Role::Chosen, pair.row.is_corrupted());
+        forest.add(&pair.rejected, Role::Rejected, pair.row.is_corrupted());
     }
     for encoded in mismatched {
-        forest.add(encoded, Role::Mismatched { group: 0 });
+        forest.add(encoded, Role::Mismatched { group: 0 }, false);
     }
     forest.pack()
 }
@@ -134,12 +138,13 @@ pub(crate) fn micro_batches(
                 let mut forest = Forest::default();
                 let places = || (micro * per_micro..).map(|place| (place, place / group_size.max(1)));
                 for (index, (_, group)) in batch.iter().zip(places()) {
-                    let UnpairedExample { encoded, desirable, weight, .. } = &examples[*index];
-                    forest.add(encoded, Role::Unpaired { desirable: *desirable, weight: *weight, group });
+                    let UnpairedExample { encoded, desirable, weight, corrupted, .. } = &examples[*index];
+                    let role = Role::Unpaired { desirable: *desirable, weight: *weight, group };
+                    forest.add(encoded, role, *corrupted);
                 }
                 for (place, group) in places().take(batch.len()) {
                     for encoded in &mismatched[place] {
-                        forest.add(encoded, Role::Mismatched { group });
+                        forest.add(encoded, Role::Mismatched { group }, false);
                     }
                 }
                 micro_batches.push(forest.pack()?);
@@ -155,8 +160,8 @@ pub(crate) fn micro_batches(
             for batch in batch.chunks(per_micro) {
                 let mut forest = Forest::default();
                 for index in batch {
-                    let SupervisedExample { encoded, weight, .. } = &examples[*index];
-                    forest.add(encoded, Role::Supervised { weight: *weight });
+                    let SupervisedExample { encoded, weight, corrupted, .. } = &examples[*index];
+                    forest.add(encoded, Role::Supervised { weight: *weight }, *corrupted);
                 }
                 micro_batches.push(forest.pack()?);
             }

@@ -90,6 +90,16 @@ impl<'a> Encoder<'a> {
         self.counts.set(counts);
     }
 
+    /// What turns text into tokens.
+    pub fn tokenizer(&self) -> &'a Tokenizer {
+        self.tokenizer
+    }
+
+    /// The tokens of a prompt to be continued, with a control text at its end; None if its last turn is too long.
+    pub fn encode_prompt(&self, prompt: &[Message], control: &str) -> Result<Option<Vec<u32>>, TrainError> {
+        Ok(self.cut_prompt(prompt, control)?.map(|(_, _, tokens)| tokens))
+    }
+
     /// The tokens of a conversation; None, and counted, if its prompt's last turn is too long.
     pub fn encode(&self, prompt: &[Message], completion: &[Message]) -> Result<Option<Encoded>, TrainError> {
         self.encode_after(prompt, "", completion)

@@ -21,6 +21,8 @@ pub struct UnpairedExample {
     pub desirable: bool,
     /// The row's own weight.
     pub weight: f64,
+    /// Whether noise changed the row.
+    pub corrupted: bool,
 }
 
 /// Two completions of one prompt, one preferred.
@@ -43,6 +45,8 @@ pub struct SupervisedExample {
     pub desirable: bool,
     /// The row's own weight.
     pub weight: f64,
+    /// Whether noise changed the row.
+    pub corrupted: bool,
 }
 
 /// A training set in the form that its objective takes.
@@ -61,11 +65,12 @@ impl TrainingSet {
     pub fn read(dataset: &Path, objective: &Objective, encoder: &Encoder<'_>) -> Result<Self, TrainError> {
         let rows = || read_binary(dataset, Split::Train);
         let set = match objective.examples() {
-            Examples::Paired => Self::Paired(pairs(dataset, Split::Train, "", encoder)?),
+            Examples::Paired => Self::Paired(pairs(read_pairs(dataset, Split::Train)?, "", encoder)?),
             Examples::Unpaired => {
                 let mut examples = Vec::new();
                 for row in rows()? {
                     if let Some(encoded) = encoder.encode(&row.prompt, &row.completion)? {
+                        let corrupted = row.is_corrupted();
                         let prospect_data::BinaryRow { prompt_id, prompt, completion, label, weight, .. } =
                             row;
                         examples.push(UnpairedExample {
@@ -75,6 +80,7 @@ impl TrainingSet {
                             encoded,
                             desirable: label,
                             weight,
+                            corrupted,
                         });
                     }
                 }
@@ -84,10 +90,11 @@ impl TrainingSet {
                 let all = objective.examples() == Examples::All;
                 let mut examples = Vec::new();
                 for row in rows()?.into_iter().filter(|row| all || row.label) {
-                    let (desirable, weight) = (row.label, row.weight);
+                    let (desirable, weight, corrupted) = (row.label, row.weight, row.is_corrupted());
                     let encoded =
                         encoder.encode_after(&row.prompt, objective.control(desirable), &row.completion)?;
-                    examples.extend(encoded.map(|encoded| SupervisedExample { encoded, desirable, weight }));
+                    let example = |encoded| SupervisedExample { encoded, desirable, weight, corrupted };
+                    examples.extend(encoded.map(example));
                 }
                 Self::Completions(examples)
             }
@@ -117,6 +124,15 @@ impl TrainingSet {
         if matches!(self, Self::Paired(_)) { 2 } else { 1 }
     }
 
+    /// Whether noise changed any row.
+    pub fn has_corrupted(&self) -> bool {
+        match self {
+            Self::Unpaired(examples) => examples.iter().any(|example| example.corrupted),
+            Self::Paired(examples) => examples.iter().any(|example| example.row.is_corrupted()),
+            Self::Completions(examples) => examples.iter().any(|example| example.corrupted),
+        }
+    }
+
     /// Desirable and undesirable rows.
     pub fn class_counts(&self) -> (usize, usize) {
         let count = |desirable: &dyn Fn(usize) -> bool| {
@@ -131,15 +147,10 @@ impl TrainingSet {
     }
 }
 
-/// Encoded pairs of a split, both sides after `control`; a pair of which one side is dropped goes as a whole.
-pub(crate) fn pairs(
-    dataset: &Path,
-    split: Split,
-    control: &str,
-    encoder: &Encoder<'_>,
-) -> Result<Vec<PairExample>, TrainError> {
+/// Encoded pairs, both sides after `control`; a pair of which one side is dropped goes as a whole.
+fn pairs(rows: Vec<PairRow>, control: &str, encoder: &Encoder<'_>) -> Result<Vec<PairExample>, TrainError> {
     let mut examples = Vec::new();
-    for row in read_pairs(dataset, split)? {
+    for row in rows {
         let chosen = encoder.encode_after(&row.prompt, control, &row.chosen)?;
         let rejected = encoder.encode_after(&row.prompt, control, &row.rejected)?;
         if let (Some(chosen), Some(rejected)) = (chosen, rejected) {
@@ -150,14 +161,22 @@ pub(crate) fn pairs(
 }
 
 impl PairExample {
-    /// Reads and encodes the held-out pairs of a prepared dataset, both sides after the text that the objective's policy
-    /// is sampled with.
+    /// Encodes pairs to judge a policy on, both sides after the text that the objective's policy is sampled with.
+    pub fn to_judge(
+        rows: Vec<PairRow>,
+        objective: &Objective,
+        encoder: &Encoder<'_>,
+    ) -> Result<Vec<Self>, TrainError> {
+        pairs(rows, objective.control(true), encoder)
+    }
+
+    /// Reads and encodes the held-out pairs of a prepared dataset.
     pub fn held_out(
         dataset: &Path,
         objective: &Objective,
         encoder: &Encoder<'_>,
     ) -> Result<Vec<Self>, TrainError> {
-        let pairs = pairs(dataset, Split::Test, objective.control(true), encoder)?;
+        let pairs = Self::to_judge(read_pairs(dataset, Split::Test)?, objective, encoder)?;
         if pairs.is_empty() {
             return Err(TrainError::Examples(format!(
                 "{}: no held-out pair fits max_prompt_length",

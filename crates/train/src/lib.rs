@@ -11,6 +11,7 @@ mod batches;
 mod checkpoint;
 mod encode;
 mod examples;
+mod ledger;
 mod objective;
 mod optimizer;
 mod preview;

@@ -10,6 +10,7 @@ use crate::{
     Encoder, ObjectiveState, Of, Reference, ReferenceCache, Settings, TrainError, TrainingSet,
     batches::{MicroBatch, Role, epoch_order, micro_batches},
     checkpoint::{Checkpoints, Reached},
+    ledger::noise_ledger,
     objective::Loss,
     optimizer::{AdamW, Optimizer, global_norm},
     scores::{Scores, log_probs},
@@ -232,7 +233,7 @@ fn one_step(
 
     let mut gradients = Gradients::none(decoder.parameters());
     let mut rest = gradient.as_slice();
-    for (MicroBatch { packed, roles }, scores) in micro.iter().zip(&scores) {
+    for (MicroBatch { packed, roles, .. }, scores) in micro.iter().zip(&scores) {
         let (gradient, after) = rest.split_at(roles.len());
         rest = after;
         let saved = match last.take_if(|_| after.is_empty()) {
@@ -247,10 +248,18 @@ fn one_step(
     optimizer.step(decoder.parameters(), &gradients, scale, learning_rate)?;
 
     let unclamped = unclamped(&scores).map(|share| ("humanline/unclamped", share));
+    let ledger = if job.examples.has_corrupted() {
+        let corrupted: Vec<bool> = micro.iter().flat_map(|micro| micro.corrupted.iter().copied()).collect();
+        let beta = job.settings.objective.needs_reference().then(|| policy.beta());
+        noise_ledger(&roles, &corrupted, &log_probs, &gradient, beta)
+    } else {
+        Vec::new()
+    };
     let named = metrics
         .named()
         .chain([("loss", loss), ("grad_norm", norm), ("learning_rate", learning_rate)])
-        .chain(unclamped);
+        .chain(unclamped)
+        .chain(ledger);
     Ok(Record {
         kind: Kind::Train,
         step: step + 1,

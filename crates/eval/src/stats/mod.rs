@@ -2,7 +2,8 @@
 //!
 //! Every run of a sweep is judged on the same held-out pairs. So a difference of two methods is taken pair by pair
 //! and seed by seed first ([`contrast`]), and two sources of chance remain: which prompts were held out, and which
-//! seeds were run. [`estimate`] covers both; [`binomial_exact`] serves a single accuracy of independent pairs.
+//! seeds were run. [`estimate`] covers both; [`binomial_exact`] serves a single accuracy of independent pairs. [`holm`]
+//! adjusts the p-values of many differences, [`Difference::seeds_needed`] plans the next sweep.
 //!
 //! ```
 //! use prospect_eval::stats::{Outcome, contrast, estimate};
@@ -15,26 +16,29 @@
 //! let kto = [run([1.0, 1.0, 0.0]), run([1.0, 0.5, 1.0])];
 //! let dpo = [run([1.0, 0.0, 0.0]), run([0.0, 0.5, 1.0])];
 //!
-//! let accuracy = estimate(&kto, 2000, 1)?;
+//! let accuracy = estimate(&kto)?;
 //! assert_eq!(accuracy.value, 0.75);
-//! let difference = contrast(&kto, &dpo, 2000, 1)?;
+//! let difference = contrast(&kto, &dpo)?.estimate();
 //! assert!(difference.low <= difference.value && difference.value <= difference.high);
 //! # Ok::<(), prospect_eval::stats::StatsError>(())
 //! ```
 
 mod binomial;
-mod bootstrap;
 mod grid;
+mod holm;
+mod interval;
+mod student;
 
 pub use binomial::binomial_exact;
-pub use bootstrap::{contrast, estimate};
+pub use holm::holm;
+pub use interval::{Difference, contrast, estimate};
 
 /// What one run made of one held-out pair.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Outcome<'a> {
     /// The pair's id, the same in every run.
     pub pair: &'a str,
-    /// The id of the pair's prompt; pairs of one prompt are resampled together.
+    /// The id of the pair's prompt; pairs of one prompt count as one draw.
     pub prompt: &'a str,
     /// The outcome: 0, ½ or 1 for an accuracy, any finite number for a margin.
     pub value: f64,

@@ -135,14 +135,16 @@ fn by_head(x: &Tensor, dim: usize) -> Result<Tensor> {
 }
 
 impl Attention {
-    /// Attention among the rows of `x`, plus `residual`.
+    /// Attention of the rows of `x` to what `attend` lets them see, given rotated queries and keys, and values; plus
+    /// `residual`.
     pub(crate) fn forward(
         &self,
         x: &Tensor,
         residual: Option<&Tensor>,
         context: &BlockContext<'_>,
+        attend: impl FnOnce([&Tensor; 3]) -> Result<Tensor>,
     ) -> Result<(Tensor, SavedAttention)> {
-        let BlockContext { trees, rotation: (cos, sin), pairs, heads, adapter } = context;
+        let BlockContext { rotation: (cos, sin), pairs, heads, adapter, .. } = context;
         let ([q, k, v], lora) = self.projections.forward(x, context)?;
         let (q, k, unnormed) = match &self.norms {
             None => (q, k, None),
@@ -155,7 +157,7 @@ impl Attention {
         };
         let q = ops::rotary(&q, cos, sin, heads.dim, *pairs, false)?;
         let k = ops::rotary(&k, cos, sin, heads.dim, *pairs, false)?;
-        let attended = ops::attention(&q, &k, &v, trees, *heads)?;
+        let attended = attend([&q, &k, &v])?;
         let (y, output_lora) = self.output.forward(&attended, residual, *adapter)?;
         Ok((y, SavedAttention { unnormed, q, k, v, attended, lora: (lora, output_lora) }))
     }

@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 use super::{Attention, HeadNorms, Linear, Mlp, Norm, attention::SavedAttention, mlp::SavedMlp};
 use crate::{
     architecture::{Names, Residual},
-    ops::{Heads, RotaryPairs},
+    ops::{self, Heads, RotaryPairs},
     pack::Tree,
     parameters::Gradients,
 };
@@ -81,8 +81,18 @@ impl Block {
     }
 
     pub(crate) fn forward(&self, x: &Tensor, context: &BlockContext<'_>) -> Result<(Tensor, SavedBlock)> {
+        self.forward_with(x, context, |[q, k, v]| ops::attention(q, k, v, context.trees, context.heads))
+    }
+
+    /// Like [`forward`](Self::forward), where `attend` says what the rows see, given rotated queries and keys, and values.
+    pub(crate) fn forward_with(
+        &self,
+        x: &Tensor,
+        context: &BlockContext<'_>,
+        attend: impl FnOnce([&Tensor; 3]) -> Result<Tensor>,
+    ) -> Result<(Tensor, SavedBlock)> {
         let (normed, _) = self.attention_norm.forward(x)?;
-        let (sum, attention) = self.attention.forward(&normed, Some(x), context)?;
+        let (sum, attention) = self.attention.forward(&normed, Some(x), context, attend)?;
         let middle = match self.residual {
             Residual::Sequential => sum.clone(),
             Residual::Parallel => x.clone(),

@@ -4,9 +4,12 @@ use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::log_softmax;
 
 use crate::{
-    Activations, Adapter, Architecture, Decoder, Gelu, Gradients, Lora, ModelError, PackedBatch, Packer,
-    Residual, RotaryPairs,
-    ops::tests::{assert_gradient, dot},
+    Activations, Adapter, Architecture, Decoder, Gelu, Generated, Generating, Gradients, Lora, ModelError,
+    PackedBatch, Packer, Residual, RotaryPairs, Sampling, ToContinue,
+    ops::{
+        self,
+        tests::{assert_gradient, dot},
+    },
     parameters::Weight,
     weights::{Weights, normal},
 };
@@ -361,10 +364,11 @@ fn every_layer_backward_is_a_derivative() {
             let rotation = decoder.rotation.at(&packed.positions, DType::F64, &Device::Cpu).unwrap();
             let heads = decoder.architecture().heads();
             let context = BlockContext { trees: &packed.trees, rotation, pairs, heads, adapter: true };
-            let (_, saved) = block.attention.forward(&x, None, &context).unwrap();
+            let attend = |[q, k, v]: [&Tensor; 3]| ops::attention(q, k, v, &packed.trees, heads);
+            let (_, saved) = block.attention.forward(&x, None, &context, attend).unwrap();
             let dx = block.attention.backward(&x, saved, &seed, &context, &mut scratch).unwrap();
             assert_gradient(&format!("{name}, attention"), &x, &dx, |x| {
-                dot(&block.attention.forward(x, None, &context).unwrap().0, &seed)
+                dot(&block.attention.forward(x, None, &context, attend).unwrap().0, &seed)
             });
 
             let (_, saved) = block.forward(&x, &context).unwrap();
@@ -439,4 +443,68 @@ fn tokens_and_positions_out_of_range_are_errors() {
     let mistral = decoder(&mistral, DType::F32);
     assert!(mistral.logits(&[1; 8], Adapter::On).is_ok());
     assert!(error(&mistral, &[1; 9]).contains("8 positions (its sliding window)"));
+}
+
+/// Prompts of several lengths, more than are in work at once.
+fn to_continue() -> Vec<Vec<u32>> {
+    (0..20).map(|index| (0..=index % 5).map(|place| (3 * index + 7 * place) % 23).collect()).collect()
+}
+
+#[test]
+fn greedy_completions_are_those_of_the_whole_forward_pass() {
+    for (name, architecture) in architectures() {
+        let decoder = with_adapter(&decoder(&architecture, DType::F32));
+        let prompts = to_continue();
+        let ask: Vec<_> = prompts.iter().map(|tokens| ToContinue { id: "", tokens }).collect();
+        let how = Generating { sampling: Sampling::Greedy, max_new_tokens: 9, end: 22, seed: 0 };
+        for adapter in [Adapter::On, Adapter::Off] {
+            let generated = decoder.generate(&ask, &how, adapter).unwrap();
+            for (prompt, generated) in prompts.iter().zip(&generated) {
+                let mut grown = prompt.clone();
+                let mut ended = false;
+                while grown.len() < prompt.len() + 9 && !ended {
+                    let logits = decoder.logits(&grown, adapter).unwrap();
+                    let last =
+                        logits.get(grown.len() - 1).unwrap().argmax(0).unwrap().to_scalar::<u32>().unwrap();
+                    ended = last == 22;
+                    grown.extend(Some(last).filter(|_| !ended));
+                }
+                assert_eq!(generated.tokens, grown[prompt.len()..], "{name}");
+                assert_eq!(generated.ended, ended, "{name}");
+                assert!((0.0..=(23_f64).ln()).contains(&generated.entropy), "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn draws_belong_to_prompts_and_places_not_to_their_order() {
+    let decoder = llama(DType::F32);
+    let prompts = to_continue();
+    let ids: Vec<String> = (0..prompts.len()).map(|index| format!("prompt {index}")).collect();
+    let sampling = Sampling::Nucleus { top_p: 0.95, temperature: 2.0 };
+    let generate = |order: &[usize], seed| {
+        let how = Generating { sampling, max_new_tokens: 12, end: 99, seed };
+        let ask = order.iter().map(|index| ToContinue { id: &ids[*index], tokens: &prompts[*index] });
+        decoder.generate(&ask.collect::<Vec<_>>(), &how, Adapter::On).unwrap()
+    };
+    let order: Vec<usize> = (0..prompts.len()).collect();
+    let forward = generate(&order, 1);
+    let backward = generate(&order.iter().copied().rev().collect::<Vec<_>>(), 1);
+    let tokens = |generated: &[Generated]| generated.iter().map(|g| g.tokens.clone()).collect::<Vec<_>>();
+    assert_eq!(tokens(&forward), tokens(&backward).into_iter().rev().collect::<Vec<_>>());
+    assert_ne!(tokens(&forward), tokens(&generate(&order, 2)));
+    assert_ne!(forward[0].tokens, forward[5].tokens);
+}
+
+#[test]
+fn completions_stop_where_positions_end() {
+    let decoder = llama(DType::F32);
+    let how = Generating { sampling: Sampling::Greedy, max_new_tokens: 50, end: 99, seed: 0 };
+    let tokens = [1; 30];
+    let generate = |tokens| decoder.generate(&[ToContinue { id: "", tokens }], &how, Adapter::On);
+    // Positions 30 and 31 are read, and what follows the last is chosen but not read.
+    assert_eq!(generate(&tokens).unwrap()[0].tokens.len(), 3);
+    assert!(!generate(&tokens).unwrap()[0].ended);
+    assert!(generate(&[]).unwrap_err().to_string().contains("no tokens"));
 }

@@ -3,13 +3,15 @@
 use std::path::Path;
 
 use prospect_core::progress::Progress;
-use prospect_eval::HeldOut;
 use prospect_model::{Activations, Model, Recipe};
 use prospect_runs::{RunDir, State, Status};
 use prospect_train::{Checkpoints, Encoder, Job, ReferenceCache, Settings, Trained, TrainingSet, train};
 use serde_json::json;
 
-use crate::{CheckpointsFile, SweepError, observe::RunObserver};
+use crate::{
+    CheckpointsFile, SweepError,
+    observe::{Judges, RunObserver},
+};
 
 /// One training stage.
 pub(super) struct Training<'a> {
@@ -28,7 +30,7 @@ impl Training<'_> {
     pub(super) fn run(
         &self,
         directory: &RunDir,
-        held_out: Option<&HeldOut>,
+        judges: Option<&Judges<'_>>,
         progress: &Progress,
         label: &str,
         cache: &ReferenceCache,
@@ -45,7 +47,7 @@ impl Training<'_> {
             "class_counts": examples.class_counts(),
             "class_weights": self.settings.objective.class_weights(examples.class_counts()),
             "encoding": encoder.counts(),
-            "held_out_pairs": held_out.map(HeldOut::pairs),
+            "held_out_pairs": judges.map(|judges| judges.held_out.pairs()),
         });
         let CheckpointsFile { every, keep } = self.checkpoints;
         let checkpoints = Checkpoints::new(directory.checkpoints(), every, keep, directory.id());
@@ -58,11 +60,13 @@ impl Training<'_> {
         }
         let mut observer = RunObserver {
             metrics: directory.metrics_writer()?,
-            held_out,
+            judges,
             every: self.evaluate_every,
+            seed: self.seed,
             progress,
             label: label.to_owned(),
             outcomes: Vec::new(),
+            generations: Vec::new(),
         };
         let job = Job {
             start: self.model,
@@ -76,6 +80,9 @@ impl Training<'_> {
         };
         let trained = train(&job, cache, &mut observer)?;
         directory.write_pairs(&observer.outcomes)?;
+        if judges.is_some_and(|judges| judges.generations.is_some()) {
+            directory.write_generations(&observer.generations)?;
+        }
         directory.set_status(&Status {
             state: State::Running,
             seconds: trained.seconds,

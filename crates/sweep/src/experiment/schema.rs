@@ -43,3 +43,8 @@ pub(super) fn sft(generator: &mut SchemaGenerator) -> Schema {
     settings.insert("type".to_owned(), serde_json::json!(["object", "null"]));
     settings
 }
+
+/// How tokens are chosen.
+pub(super) fn mode(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ["greedy", "nucleus"] })
+}

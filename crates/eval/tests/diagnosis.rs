@@ -1,0 +1,121 @@
+//! What is diagnosed in small real runs: those that go wrong as they are made to, and those that do not.
+
+// Helpers of tests fail as tests do.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+use prospect_eval::{GenerationOptions, Generations, HeldOut, diagnose};
+use prospect_model::{Activations, Decoder, Model, Train};
+use prospect_runs::{GenerationMode, Kind, Record, Sign};
+use prospect_train::{Encoder, Job, Observer, Policy, ReferenceCache, TrainError, TrainingSet, train};
+
+mod support;
+
+use support::{dataset, model, settings};
+
+/// Records what a run of a sweep records.
+struct Recorder<'a> {
+    held_out: HeldOut,
+    generations: Generations<'a>,
+    records: Vec<Record>,
+}
+
+impl Observer for Recorder<'_> {
+    fn after(
+        &mut self,
+        step: u64,
+        total: u64,
+        policy: &Policy<'_>,
+        cache: &ReferenceCache,
+    ) -> Result<(), TrainError> {
+        if step == 0 || step == total {
+            let mut values = self.held_out.evaluate(policy, step == 0, cache)?.values;
+            values.extend(self.generations.generate(policy, 0, None)?.values);
+            self.records.push(Record { kind: Kind::Eval, step, values });
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, record: Record) -> Result<(), TrainError> {
+        self.records.push(record);
+        Ok(())
+    }
+}
+
+struct Trains {
+    folder: tempfile::TempDir,
+}
+
+impl Trains {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        dataset(&folder.path().join("data"));
+        Self { folder }
+    }
+
+    fn run(&self, start: &Model, text: &str) -> (Decoder, Vec<Record>) {
+        let data = self.folder.path().join("data");
+        let settings = settings(text);
+        let encoder = Encoder::new(start, settings.max_length, settings.max_prompt_length);
+        let options = GenerationOptions { prompts: 8, max_new_tokens: 48, mode: GenerationMode::Greedy };
+        let mut recorder = Recorder {
+            held_out: HeldOut::read(&data, None, &settings.objective, &encoder).unwrap(),
+            generations: Generations::read(&data, options, &settings.objective, &encoder).unwrap(),
+            records: Vec::new(),
+        };
+        let examples = TrainingSet::read(&data, &settings.objective, &encoder).unwrap();
+        let job = Job {
+            start,
+            train: Train::Full,
+            activations: Activations::Keep,
+            settings: &settings,
+            examples: &examples,
+            encoder: &encoder,
+            seed: 1,
+            checkpoints: None,
+        };
+        let cache = ReferenceCache::at(&self.folder.path().join("reference"));
+        let trained = train(&job, &cache, &mut recorder).unwrap();
+        (trained.policy, recorder.records)
+    }
+
+    /// A model that has learnt to speak.
+    fn speaker(&self) -> Model {
+        let start = model();
+        let text =
+            "objective: sft\nlearning_rate: 2e-2\nlr_scheduler_type: cosine\nmax_steps: 120\nbatch_size: 16";
+        let (decoder, _) = self.run(&start, text);
+        Model { decoder, fingerprint: "speaker".to_owned(), ..start }
+    }
+
+    fn signs(&self, start: &Model, text: &str) -> Vec<Sign> {
+        let (_, records) = self.run(start, text);
+        let found = diagnose(&records);
+        for diagnosis in &found {
+            eprintln!("{text:?}: {diagnosis:?}");
+        }
+        if found.is_empty() {
+            eprintln!("{text:?}: {:?}", records.last());
+        }
+        found.into_iter().map(|diagnosis| diagnosis.sign).collect()
+    }
+}
+
+#[test]
+fn runs_are_diagnosed_as_they_were_made() {
+    let trains = Trains::new();
+    let speaker = trains.speaker();
+    let run = |objective: &str, rest: &str| {
+        trains.signs(&speaker, &format!("objective: {objective}\nmax_steps: 40\nbatch_size: 16\n{rest}"))
+    };
+    assert_eq!(run("kto", "learning_rate: 2e-4\ndesirable_weight: 1.5"), []);
+    assert_eq!(run("dpo", "learning_rate: 2e-4"), []);
+    for objective in ["kto", "dpo"] {
+        assert_eq!(run(objective, "learning_rate: 1e-8"), [Sign::NoLearning], "{objective}");
+    }
+    let wild = run("dpo", "learning_rate: 0.3\nwarmup_steps: 30\nmax_grad_norm: 1e9");
+    assert!(wild.contains(&Sign::Unstable), "{wild:?}");
+    let eager = run("dpo", "learning_rate: 2e-2\nbeta: 0.02");
+    assert!(eager.contains(&Sign::ChosenFalling), "{eager:?}");
+    let gloomy = run("kto", "learning_rate: 5e-3\ndesirable_weight: 0.01");
+    assert_eq!(gloomy, [Sign::ReferencePointAtZero]);
+}

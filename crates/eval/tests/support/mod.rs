@@ -1,0 +1,30 @@
+//! A small dataset, a small model, and how to train it.
+
+use std::path::Path;
+
+use prospect_core::config::Document;
+use prospect_data::PipelineFile;
+use prospect_model::{Model, ModelFile};
+use prospect_train::{Settings, TrainFile};
+
+/// Prepares a dataset in `folder`.
+pub(crate) fn dataset(folder: &Path) {
+    let recipe: PipelineFile =
+        Document::from_text("data.yaml", "source: {kind: synthetic, pairs: 160}").unwrap().read().unwrap();
+    prospect_data::prepare(&recipe.resolve(&|path| Ok(path.into())).unwrap(), folder).unwrap();
+}
+
+/// A model of random weights.
+pub(crate) fn model() -> Model {
+    let text = "weights: random\ntokenizer: bytes\narchitecture: {vocab_size: 258, hidden_size: 16,
+      intermediate_size: 32, num_hidden_layers: 2, num_attention_heads: 2, num_key_value_heads: 1, head_dim: 8,
+      max_position_embeddings: 256}";
+    let recipe: ModelFile = Document::from_text("model.yaml", text).unwrap().read().unwrap();
+    recipe.resolve(&|path| Ok(path.into())).unwrap().load().unwrap()
+}
+
+/// Training settings for sequences of the dataset's lengths.
+pub(crate) fn settings(text: &str) -> Settings {
+    let text = format!("{text}\nmax_length: 160\nmax_prompt_length: 100");
+    Document::from_text("train.yaml", &text).unwrap().read::<TrainFile>().unwrap().resolve().unwrap()
+}
