@@ -12,5 +12,6 @@ mod prepare;
 mod sources;
 mod support;
 mod sweep;
+mod theory;
 mod train;
 mod validate;
