@@ -3,6 +3,7 @@
 // Helpers of tests fail as tests do.
 #![allow(clippy::unwrap_used)]
 
+mod experiments;
 #[path = "../crates/hub/src/fake_hub.rs"]
 #[allow(dead_code, reason = "the tests of its own crate use the rest")]
 mod fake_hub;
@@ -12,5 +13,6 @@ mod prepare;
 mod sources;
 mod support;
 mod sweep;
+mod theory;
 mod train;
 mod validate;

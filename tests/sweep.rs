@@ -274,11 +274,40 @@ fn the_experiments_that_ship_can_be_planned() {
     }
     place.write("hh.jsonl", fs_err::read(repository("tests/fixtures/hh.jsonl")).unwrap());
     let hub = r#"--set data.source.path=hh.jsonl --set model.weights=random --set model.tokenizer=bytes --set model.architecture={"vocab_size":258,"hidden_size":8,"intermediate_size":8,"num_hidden_layers":1,"num_attention_heads":1,"num_key_value_heads":1,"head_dim":8,"max_position_embeddings":64}"#;
-    for (name, overrides, runs) in [("demo", "", 12), ("imbalance", hub, 45), ("imbalance-quick", hub, 18)] {
+    for (name, overrides, runs) in [("demo", "", 12), ("imbalance", hub, 72), ("imbalance-quick", hub, 18)] {
         let run = place.run(&format!("sweep experiments/{name}.yaml --dry-run {overrides}"));
         assert_eq!(run.code, Some(0), "{run}");
         assert!(run.stdout.contains(&format!("{runs} runs over")), "{run}");
     }
+}
+
+#[test]
+fn runs_may_differ_in_recipe_and_start_and_combinations_may_go() {
+    let place = place();
+    place.write("other.yaml", MODEL.replace("hidden_size: 16", "hidden_size: 24"));
+    let linked = r#"linked={"method":{"kto":{"train.objective":"kto"},"dpo":{"train.objective":"dpo"}},"start":{"sft":{"sft.learning_rate":0.001},"base":{"sft":null}},"model":{"small":{},"large":{"model":"other.yaml"}}}"#;
+    let report = r#"report={"x":"start","series":"method","baseline":"dpo"}"#;
+    let rest = r#"matrix={"data.imbalance.keep_desirable":[1.0]}"#;
+    let plan = |exclude: &str| {
+        let set = [linked, report, rest, exclude].map(|set| format!("--set {set}")).join(" ");
+        place.run(&format!("sweep experiment.yaml --dry-run {set}"))
+    };
+    let all = plan("exclude=[]");
+    assert!(all.stdout.contains("8 runs over 1 datasets and 2 models; shared stages: 2 SFT"), "{all}");
+    // Groups stand in the order of the file.
+    assert!(all.stdout.find("kto").unwrap() < all.stdout.find("dpo").unwrap(), "{all}");
+    let some = plan(r#"exclude=[{"start":"sft","model":["large"]}]"#);
+    assert!(some.stdout.contains("6 runs over 1 datasets and 2 models; shared stages: 1 SFT"), "{some}");
+    let none = plan(r#"exclude=[{"start":"sfft"}]"#);
+    assert!(none.stderr.contains("`exclude`, number 1 fits no combination that is left"), "{none}");
+    let mistaken = |group: &str| {
+        let linked = format!(r#"linked.method={{"dpo":{group}}}"#);
+        place.run(&format!("sweep experiment.yaml --dry-run --set {linked} --set sft=null")).stderr
+    };
+    assert!(mistaken(r#"{"sft":true}"#).contains("`sft` is true; for a run it can be null"));
+    assert!(mistaken(r#"{"data":3}"#).contains("`data` is 3, but it is a recipe: a path"));
+    assert!(mistaken(r#"{"sft.beta":3}"#).contains("the experiment has no `sft`"));
+    assert!(mistaken(r#"{"trian.beta":3}"#).contains("settings start with data., model., train. or sft."));
 }
 
 #[test]

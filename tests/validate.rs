@@ -12,7 +12,9 @@ fn shipped() -> Vec<(&'static str, PathBuf)> {
     let mut found = Vec::new();
     for kind in ["pipeline", "model", "experiment"] {
         for entry in fs_err::read_dir(repository(&format!("{kind}s"))).unwrap() {
-            found.push((kind, entry.unwrap().path()));
+            let path = entry.unwrap().path();
+            let theory = path.file_stem().is_some_and(|name| name == "theory");
+            found.push((if theory { "theory" } else { kind }, path));
         }
     }
     found.sort();
@@ -20,12 +22,17 @@ fn shipped() -> Vec<(&'static str, PathBuf)> {
     found
 }
 
+/// A file that ships as seen from the root of the repository.
+fn below(path: &Path) -> String {
+    path.strip_prefix(repository("")).unwrap().display().to_string()
+}
+
 /// A folder with everything that ships in it.
 fn place() -> Place {
     let place = Place::new();
-    for (kind, path) in shipped() {
-        fs_err::create_dir_all(place.path(&format!("{kind}s"))).unwrap();
-        let name = format!("{kind}s/{}", path.file_name().unwrap().display());
+    for (_, path) in shipped() {
+        let name = below(&path);
+        fs_err::create_dir_all(place.path(&name).parent().unwrap()).unwrap();
         place.write(&name, fs_err::read(&path).unwrap());
     }
     place
@@ -33,10 +40,7 @@ fn place() -> Place {
 
 #[test]
 fn every_file_that_ships_is_valid() {
-    let files: Vec<_> = shipped()
-        .iter()
-        .map(|(kind, path)| format!("{kind}s/{}", path.file_name().unwrap().display()))
-        .collect();
+    let files: Vec<_> = shipped().iter().map(|(_, path)| below(path)).collect();
     let run = place().run(&format!("validate {}", files.join(" ")));
     assert_eq!(run.code, Some(0), "{run}");
     assert_eq!(run.stdout.lines().count(), files.len());
@@ -84,7 +88,7 @@ fn schemas_are_fresh_and_fit_every_file_that_ships() {
     assert_eq!(run.code, Some(0), "{run}");
     let mut compiler = boon::Compiler::new();
     let mut schemas = boon::Schemas::new();
-    for kind in ["pipeline", "model", "experiment"] {
+    for kind in ["pipeline", "model", "experiment", "theory"] {
         let name = format!("schemas/{kind}.schema.json");
         let fresh = fs_err::read_to_string(place.path(&name)).unwrap();
         let kept = fs_err::read_to_string(repository(&name)).unwrap_or_default();
@@ -106,7 +110,7 @@ fn schemas_are_fresh_and_fit_every_file_that_ships() {
         assert!(fits(&Value::Object(serde_json::Map::new())).is_err(), "{}", path.display());
 
         let text = fs_err::read_to_string(&path).unwrap();
-        let line = text.lines().nth(usize::from(kind == "experiment")).unwrap();
+        let line = text.lines().nth(usize::from(path.starts_with(repository("experiments")))).unwrap();
         assert_eq!(line, format!("# yaml-language-server: $schema=../schemas/{kind}.schema.json"));
     }
 }

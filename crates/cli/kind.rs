@@ -6,6 +6,7 @@ use prospect_core::config::Document;
 use prospect_data::PipelineFile;
 use prospect_model::ModelFile;
 use prospect_sweep::ExperimentFile;
+use prospect_theory::TheoryFile;
 use schemars::{Schema, schema_for};
 
 /// What a YAML file describes.
@@ -17,10 +18,12 @@ pub(crate) enum Kind {
     Model,
     /// A question and the runs that answer it.
     Experiment,
+    /// A question that is worked out instead of run.
+    Theory,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 3] = [Self::Pipeline, Self::Model, Self::Experiment];
+    pub(crate) const ALL: [Self; 4] = [Self::Pipeline, Self::Model, Self::Experiment, Self::Theory];
 
     /// The JSON Schema of such a file, generated from the type that reads it.
     pub(crate) fn schema(self) -> Schema {
@@ -28,6 +31,7 @@ impl Kind {
             Self::Pipeline => schema_for!(PipelineFile),
             Self::Model => schema_for!(ModelFile),
             Self::Experiment => schema_for!(ExperimentFile),
+            Self::Theory => schema_for!(TheoryFile),
         }
     }
 
@@ -58,6 +62,7 @@ impl fmt::Display for Kind {
             Self::Pipeline => "pipeline",
             Self::Model => "model",
             Self::Experiment => "experiment",
+            Self::Theory => "theory",
         })
     }
 }

@@ -23,6 +23,7 @@ mod preview;
 mod report;
 mod schemas;
 mod sweep;
+mod theory;
 mod train;
 mod validate;
 

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use prospect_runs::SweepDir;
 use prospect_sweep::summarise;
 
-use crate::output;
+use crate::{output, theory};
 
 /// Arguments of `prospect report`.
 #[derive(Debug, clap::Args)]
@@ -27,6 +27,12 @@ pub(crate) const REPORTS: &str = "reports";
 
 /// Summarises what is finished of a sweep, renders it, and prints where the page is.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let theory = args.sweep.iter().flat_map(|given| [given.clone(), Path::new("runs").join(given)]);
+    if let Some(folder) = theory.into_iter().find(|folder| theory::is_there(folder)) {
+        let name = folder.file_name().unwrap_or_default();
+        let out = args.out.clone().unwrap_or_else(|| Path::new(REPORTS).join(name));
+        return theory::report(&folder, &out);
+    }
     let given = args.sweep.iter().chain(&args.compare);
     let sweeps = given.map(|given| summarised(given)).collect::<anyhow::Result<Vec<_>>>()?;
     let names: Vec<_> = sweeps.iter().filter_map(|sweep| sweep.path().file_name()).collect();

@@ -16,7 +16,7 @@ use crate::{
     locate::SOURCES,
     output,
     overrides::{Memory, Overrides},
-    report,
+    report, theory,
 };
 
 /// Arguments of `prospect sweep`.
@@ -44,7 +44,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let path = args.experiment.display().to_string();
     let mut set = args.overrides.given().to_vec();
     set.extend(args.memory.setting());
-    let experiment = Experiment::read(&path, Document::open(&args.experiment)?, &set)?;
+    let document = Document::open(&args.experiment)?;
+    if theory::is_theory(&document) {
+        return theory::run(&args.experiment, document, &set, args.out.as_deref(), args.dry_run);
+    }
+    let experiment = Experiment::read(&path, document, &set)?;
     let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(&experiment.name));
     let mut command = format!("prospect sweep {}", shell_word(&path));
     for given in &set {

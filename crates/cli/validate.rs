@@ -10,6 +10,7 @@ use prospect_core::config::Document;
 use prospect_data::PipelineFile;
 use prospect_model::ModelFile;
 use prospect_sweep::{Experiment, Sources, check};
+use prospect_theory::TheoryFile;
 
 use crate::{kind::Kind, output};
 
@@ -57,6 +58,10 @@ fn examine(path: &Path) -> Result<String, String> {
         Kind::Model => {
             let file = document.read::<ModelFile>().map_err(|error| in_context(chain(&error)))?;
             file.resolve(&|address| Ok(address.into())).map_err(|error| document.blame(&chain(&error)))?;
+        }
+        Kind::Theory => {
+            let file = document.read::<TheoryFile>().map_err(|error| in_context(chain(&error)))?;
+            file.resolve().map_err(|error| document.blame(&chain(&error)))?;
         }
         Kind::Experiment => {
             let name = path.display().to_string();

@@ -19,6 +19,8 @@
 //! only, and the binary and the paired files hold the same rows with the same corruption. [`prepare_shard`] reads a part
 //! of the input and [`merge_shards`] makes the dataset of all parts, the same as [`prepare`] does.
 //!
+//! Generated feedback comes from a [`World`], which knows the true utility of any completion ([`Pipeline::world`]).
+//!
 //! ```
 //! use prospect_core::config::Document;
 //! use prospect_data::{PipelineFile, Split, prepare, read_pairs};
@@ -85,8 +87,8 @@ pub use selection::{Selection, SelectionCounts};
 pub use shard::Shard;
 pub use shards::{prepare_shard, shard_file, shard_prepared};
 pub use sources::{
-    Binarise, Columns, Field, Kind, Oasst, Only, Over, Ranks, ResolvedSource, Shp, SourceFile, SourceFiles,
-    Sources, Synthetic,
+    AnnotatorGroup, AnnotatorsFile, Binarise, Columns, Domain, Field, Kind, Oasst, Only, Over, Part, Ranks,
+    ResolvedSource, Shp, SourceFile, SourceFiles, Sources, Synthetic, Thumbs, World, WorldFile,
 };
 pub use summary::{
     Counts, Example, Group, Histogram, Lengths, RejectedExample, Rejections, SplitSummary, Summary,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Contradictions, DataError, Duplicates, Imbalance, Mix, Noise, OnePerPair, Selection, SourceFiles,
-    Sources, TokenCounter, feedback::Measure,
+    Sources, TokenCounter, World, feedback::Measure,
 };
 
 /// Raised whenever the same recipe and inputs would give other files.
@@ -201,6 +201,12 @@ impl Pipeline {
     #[must_use]
     pub fn counting(self, tokens: TokenCounter) -> Self {
         Self { tokens: Some(tokens), ..self }
+    }
+
+    /// The world that the feedback is generated from, which knows the true utility of any completion; None if people gave
+    /// the feedback.
+    pub fn world(&self) -> Option<&World> {
+        self.source.world()
     }
 
     /// What to find out about groups.

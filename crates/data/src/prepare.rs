@@ -98,7 +98,7 @@ fn make(pipeline: &Pipeline, out: &Path, input: &dyn Input) -> Result<Manifest, 
     let mut duplicates = duplicates::exact(&mut feedback, pipeline.deduplicate);
     let leaked_rows_dropped = split::assign(&mut feedback, &pipeline.split, pipeline.seed);
     duplicates::near(&mut feedback, pipeline.deduplicate, &mut duplicates);
-    let selection = selection::select(&mut feedback, pipeline.select, pipeline.seed);
+    let selection = selection::select(&mut feedback, &pipeline.select, pipeline.seed)?;
     let one_per_pair_dropped =
         pipeline.one_per_pair.map_or(0, |policy| one_per_pair::thin(&mut feedback, policy, pipeline.seed));
     let mix = pipeline.mix.apply(&mut feedback, pipeline.seed)?;

@@ -1,22 +1,27 @@
-//! Part of a source: short conversations, or so many prompts of each split. For experiments on small machines.
+//! Part of a source: short conversations, some domains to train on, so many prompts of each split.
+
+use std::collections::BTreeSet;
 
 use prospect_core::draw::Draw;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Split,
+    DataError, Split,
     feedback::{Feedback, Row, lowest_ids},
 };
 
 /// What to use of a source.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Selection {
     /// Drop rows whose prompt and completion have more characters than this together, and pairs with such a row.
     pub max_characters: Option<usize>,
     /// The same in tokens, as the tokenizer and chat template of `tokenizer` (a model recipe) make them.
     pub max_tokens: Option<usize>,
+    /// Keep training rows of these domains only (all): the test split keeps the others, to see what transfers to them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub train_domains: Vec<String>,
     /// Keep so many prompts of the training split, drawn by seed; a smaller number is a subset.
     pub train_prompts: Option<usize>,
     /// Keep so many prompts of the test split.
@@ -31,6 +36,9 @@ pub struct SelectionCounts {
     pub long_pairs: u64,
     /// Rows in no pair that are too long.
     pub long_rows: u64,
+    /// Training rows of other domains.
+    #[serde(default)]
+    pub other_domains: u64,
     /// Training prompts beyond the number to keep.
     pub train_prompts: u64,
     /// Test prompts beyond the number to keep.
@@ -38,21 +46,51 @@ pub struct SelectionCounts {
 }
 
 /// Drops what is not selected. Comes after the split, so that the split does not depend on it.
-pub(crate) fn select(feedback: &mut Feedback, selection: Selection, seed: u64) -> SelectionCounts {
+pub(crate) fn select(
+    feedback: &mut Feedback,
+    selection: &Selection,
+    seed: u64,
+) -> Result<SelectionCounts, DataError> {
     let (long_pairs, long_rows) = drop_long(feedback, selection);
+    let other_domains = drop_domains(feedback, &selection.train_domains)?;
     let mut keep = |split: Split, count: Option<usize>| {
         count.map_or(0, |count| keep_prompts(feedback, split, count, seed))
     };
-    SelectionCounts {
+    Ok(SelectionCounts {
         long_pairs,
         long_rows,
+        other_domains,
         train_prompts: keep(Split::Train, selection.train_prompts),
         test_prompts: keep(Split::Test, selection.test_prompts),
+    })
+}
+
+/// Drops training rows of domains that are not `wanted`, if any are. Returns how many.
+fn drop_domains(feedback: &mut Feedback, wanted: &[String]) -> Result<u64, DataError> {
+    if wanted.is_empty() {
+        return Ok(0);
     }
+    let known: BTreeSet<&str> = feedback.origins.iter().map(|origin| origin.domain.as_str()).collect();
+    if let Some(name) = wanted.iter().find(|name| !known.contains(name.as_str())) {
+        let known: Vec<_> = known.into_iter().collect();
+        return Err(DataError::NotEnough(format!(
+            "`select.train_domains` names `{name}`, but the domains of the rows are: {}",
+            known.join(", ")
+        )));
+    }
+    let dropped: Vec<u32> = (0..)
+        .zip(&feedback.rows)
+        .filter(|(_, row)| row.kept && feedback.split(row) == Split::Train)
+        .filter(|(_, row)| !wanted.contains(&feedback.origin_of(row).domain))
+        .map(|(index, _)| index)
+        .collect();
+    let count = dropped.len() as u64;
+    feedback.drop_rows(dropped);
+    Ok(count)
 }
 
 /// Drops rows over a limit, whole pairs of them. Returns how many pairs, and how many rows without a pair.
-fn drop_long(feedback: &mut Feedback, selection: Selection) -> (u64, u64) {
+fn drop_long(feedback: &mut Feedback, selection: &Selection) -> (u64, u64) {
     let long = |row: &Row| {
         let characters = feedback.group(row).characters as usize + row.characters as usize;
         row.many_tokens || selection.max_characters.is_some_and(|limit| characters > limit)
@@ -95,12 +133,36 @@ mod tests {
     use super::*;
     use crate::feedback::tests::{many, raw};
 
+    fn selected(feedback: &mut Feedback, selection: &Selection) -> SelectionCounts {
+        select(feedback, selection, 3).unwrap()
+    }
+
+    #[test]
+    fn other_domains_are_held_out_but_not_trained_on() {
+        let group = |prompt: &str, domain: &str, split| {
+            let mut group = raw(prompt, "yes", "no", Some(split));
+            group.domain = domain.into();
+            group
+        };
+        let mut feedback = Feedback::new([
+            group("p", "law", Split::Train),
+            group("q", "art", Split::Train),
+            group("r", "art", Split::Test),
+        ]);
+        let only =
+            |domain: &str| Selection { train_domains: vec![domain.to_owned()], ..Selection::default() };
+        assert_eq!(selected(&mut feedback, &only("law")).other_domains, 2);
+        assert_eq!((feedback.kept(Split::Train).count(), feedback.kept(Split::Test).count()), (2, 2));
+        let error = select(&mut feedback, &only("music"), 3).unwrap_err().to_string();
+        assert!(error.contains("`music`, but the domains of the rows are: art, law"), "{error}");
+    }
+
     #[test]
     fn smaller_selections_are_subsets_of_exact_size() {
         let prompts = |count| {
             let mut feedback = many(40);
             let counts =
-                select(&mut feedback, Selection { train_prompts: Some(count), ..Selection::default() }, 3);
+                selected(&mut feedback, &Selection { train_prompts: Some(count), ..Selection::default() });
             let kept: HashSet<_> =
                 feedback.kept(Split::Train).map(|row| feedback.group(row).prompt).collect();
             assert_eq!(kept.len() as u64 + counts.train_prompts, distinct(&many(40)));
@@ -125,7 +187,7 @@ mod tests {
             group
         };
         let mut feedback = Feedback::new([group("p"), group("a long prompt")]);
-        let counts = select(&mut feedback, Selection { max_characters: Some(8), ..Selection::default() }, 0);
+        let counts = selected(&mut feedback, &Selection { max_characters: Some(8), ..Selection::default() });
         assert_eq!((counts.long_pairs, counts.long_rows, feedback.kept(Split::Train).count()), (0, 1, 1));
     }
 
@@ -133,7 +195,7 @@ mod tests {
     fn long_pairs_go_as_a_whole() {
         let raw = vec![raw("p", "short", "a very long completion", None), raw("q", "a", "b", None)];
         let mut feedback = Feedback::new(raw);
-        let counts = select(&mut feedback, Selection { max_characters: Some(10), ..Selection::default() }, 0);
+        let counts = selected(&mut feedback, &Selection { max_characters: Some(10), ..Selection::default() });
         assert_eq!(counts.long_pairs, 1);
         assert_eq!(feedback.kept(Split::Train).count(), 2);
     }

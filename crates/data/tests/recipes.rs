@@ -116,6 +116,7 @@ fn every_recipe_runs_on_local_files() {
         ("shp", 10, 14, 0),
         ("synthetic", 480, 120, 0),
         ("ultrafeedback-binary", 18, 2, 0),
+        ("worlds", 1920, 480, 0),
     ];
     assert_eq!(ran, expected);
 }

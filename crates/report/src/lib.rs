@@ -129,6 +129,7 @@ pub fn compare(one: &SweepDir, other: &SweepDir, out: &Path) -> Result<PathBuf, 
     Ok(page)
 }
 
+/// Writes a figure as SVG and PNG below `out`.
 fn write_figure(figure: &Figure, out: &Path) -> Result<(), ReportError> {
     let sheet = Sheet::of(figure);
     let file = |ending: &str| out.join("figures").join(format!("{}.{ending}", figure.name));

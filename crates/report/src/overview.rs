@@ -3,10 +3,13 @@
 //! The same [`Overview`] becomes lines for a terminal ([`Overview::text`]) and a self-contained page
 //! ([`Overview::html`]). Everything in it may come from data: control characters are written out, HTML is escaped.
 
+use std::path::{Path, PathBuf};
+
 use serde_json::Value;
 
-use crate::ReportError;
+use crate::{ReportError, figure::Figure};
 
+mod curves;
 mod histogram;
 mod html;
 mod lines;
@@ -42,6 +45,8 @@ pub enum Block {
     Table(Table),
     /// How often lengths or the like occur.
     Histogram(Histogram),
+    /// Curves over one variable.
+    Curves(Curves),
     /// Conversations to read.
     Texts(Vec<Text>),
     /// A JSON document; only the page shows it.
@@ -87,6 +92,25 @@ pub struct Histogram {
     pub series: Vec<(String, Vec<u64>)>,
 }
 
+/// Curves over one variable.
+#[derive(Debug, Clone)]
+pub struct Curves {
+    /// Names it within the page.
+    pub name: String,
+    /// What it shows.
+    pub title: String,
+    /// How to read it, in a sentence or two.
+    pub caption: String,
+    /// What is on the x axis, with its unit.
+    pub x_label: String,
+    /// What is on the y axis, with its unit.
+    pub y_label: String,
+    /// Values of y worth a line across, with a word each.
+    pub rules: Vec<(f64, String)>,
+    /// Names and points of the curves.
+    pub series: Vec<(String, Vec<(f64, f64)>)>,
+}
+
 /// A conversation to read.
 #[derive(Debug, Clone)]
 pub struct Text {
@@ -105,6 +129,17 @@ pub struct Turn {
     pub content: String,
     /// Whether this turn is what the row is about.
     pub marked: bool,
+}
+
+impl Block {
+    /// The figure that it is, if it is one.
+    fn figure(&self) -> Option<Figure> {
+        match self {
+            Self::Histogram(of) => Some(histogram::figure(of)),
+            Self::Curves(of) => Some(curves::figure(of)),
+            _ => None,
+        }
+    }
 }
 
 impl Cell {
@@ -143,6 +178,18 @@ impl Overview {
     /// The facts as one HTML document that needs nothing beside it.
     pub fn html(&self) -> Result<String, ReportError> {
         html::page(self)
+    }
+
+    /// Writes the page into the folder `out`, with every figure as SVG and PNG beside it, and returns the page's path.
+    pub fn write(&self, out: &Path) -> Result<PathBuf, ReportError> {
+        for block in self.sections.iter().flat_map(|section| &section.blocks) {
+            if let Some(figure) = block.figure() {
+                crate::write_figure(&figure, out)?;
+            }
+        }
+        let page = out.join("index.html");
+        crate::write_text(&page, &self.html()?)?;
+        Ok(page)
     }
 }
 

@@ -8,13 +8,18 @@ use prospect_model::ModelFile;
 use prospect_train::{Settings, TrainFile};
 use serde_json::Value;
 
-use crate::{Experiment, ExperimentFile, Sources, SweepError};
+use crate::{Experiment, ExperimentFile, Sources, SweepError, exclude::exclude};
 
 /// The settings that differ between runs: one value (a name or a value) and the settings it stands for, by axis.
 pub(crate) type Choice = (String, Value, BTreeMap<String, Value>);
 
-/// Every combination of the choices on every axis, the last axis changing fastest.
-pub(crate) fn combinations(raw: &ExperimentFile) -> Vec<Vec<Choice>> {
+/// Every combination of the choices on every axis but those that are left out, the last axis changing fastest.
+pub(crate) fn combinations(experiment: &Experiment) -> Result<Vec<Vec<Choice>>, SweepError> {
+    let raw = &experiment.raw;
+    exclude(raw, all_combinations(raw)).map_err(|message| experiment.complaint(&message))
+}
+
+pub(crate) fn all_combinations(raw: &ExperimentFile) -> Vec<Vec<Choice>> {
     let linked = raw.linked.iter().map(|(axis, groups)| -> Vec<Choice> {
         groups.iter().map(|(name, settings)| (axis.clone(), name.clone().into(), settings.clone())).collect()
     });
@@ -33,6 +38,9 @@ pub(crate) fn combinations(raw: &ExperimentFile) -> Vec<Vec<Choice>> {
             .collect()
     })
 }
+
+/// What a run may differ in beside single settings.
+const WHOLE: [&str; 3] = ["data", "model", "sft"];
 
 /// What a run is made of, as documents with every setting in place.
 pub(crate) struct Documents<'a> {
@@ -58,17 +66,31 @@ impl<'a> Documents<'a> {
         seed: u64,
     ) -> Result<Self, SweepError> {
         let raw = &experiment.raw;
-        let mut data = (sources.recipe)(&raw.data)?;
+        let chosen = || choices.iter().flat_map(|(_, _, settings)| settings);
+        let recipe = |key: &str, usual: &str| match chosen().find(|(name, _)| *name == key) {
+            None => Ok((sources.recipe)(usual)?),
+            Some((_, Value::String(path))) => Ok((sources.recipe)(path)?),
+            Some((_, other)) => {
+                Err(experiment.complaint(&format!("`{key}` is {other}, but it is a recipe: a path")))
+            }
+        };
+        let mut data = recipe("data", &raw.data)?;
         for seeded in ["imbalance.seed", "noise.seed"] {
             data.set(seeded, seed.into())?;
         }
-        let model = (sources.recipe)(&raw.model)?;
+        let model = recipe("model", &raw.model)?;
         let mut documents =
             Self { experiment, data, model, train: experiment.document.part("train"), sft: None };
         for (key, value) in &raw.settings {
             documents.set(key, value)?;
         }
-        if raw.sft.is_some() {
+        if let Some((_, given)) = chosen().find(|(key, value)| *key == "sft" && !value.is_null()) {
+            return Err(experiment.complaint(&format!(
+                "`sft` is {given}; for a run it can be null, which leaves the stage out"
+            )));
+        }
+        let without_sft = chosen().any(|(key, _)| key == "sft");
+        if raw.sft.is_some() && !without_sft {
             let mut train = experiment.document.part("sft");
             if !train.keys().any(|key| key == "objective") {
                 train.set("objective", "sft".into())?;
@@ -76,7 +98,7 @@ impl<'a> Documents<'a> {
             // The stage sees neither swept settings nor the runs' training settings.
             documents.sft = Some(SftDocuments { data: documents.data.clone(), train });
         }
-        for (key, value) in choices.iter().flat_map(|(_, _, settings)| settings) {
+        for (key, value) in chosen().filter(|(key, _)| !WHOLE.contains(&key.as_str())) {
             documents.set(key, value)?;
         }
         Ok(documents)
@@ -87,11 +109,17 @@ impl<'a> Documents<'a> {
             Some(("data", key)) => (&mut self.data, key),
             Some(("model", key)) => (&mut self.model, key),
             Some(("train", key)) => (&mut self.train, key),
+            Some(("sft", key)) => match &mut self.sft {
+                Some(sft) => (&mut sft.train, key),
+                None if self.experiment.raw.sft.is_some() => return Ok(()),
+                None => {
+                    let message = format!("`sft.{key}` has no effect: the experiment has no `sft`");
+                    return Err(self.experiment.complaint(&message));
+                }
+            },
             _ => {
-                return Err(SweepError::Experiment {
-                    file: self.experiment.file.clone(),
-                    message: format!("`{key}`: settings start with data., model. or train."),
-                });
+                let message = format!("`{key}`: settings start with data., model., train. or sft.");
+                return Err(self.experiment.complaint(&message));
             }
         };
         let value = serde_yaml::to_value(value).map_err(std::io::Error::other)?;

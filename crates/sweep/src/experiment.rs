@@ -12,7 +12,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+mod groups;
 mod schema;
+
+pub use groups::Groups;
 
 use crate::SweepError;
 
@@ -41,10 +44,15 @@ pub struct ExperimentFile {
     #[serde(default)]
     #[schemars(schema_with = "schema::matrix")]
     pub matrix: BTreeMap<String, Vec<Value>>,
-    /// Settings that go together: for each named axis, named groups of settings.
+    /// Settings that go together: for each named axis, named groups of settings, in their order on figures. Beside settings
+    /// there may be `data` and `model`, recipes in place of the experiment's, and `sft: null`, which leaves that stage out.
     #[serde(default)]
     #[schemars(schema_with = "schema::linked")]
-    pub linked: BTreeMap<String, BTreeMap<String, BTreeMap<String, Value>>>,
+    pub linked: BTreeMap<String, Groups>,
+    /// Combinations to leave out: for some axes, a value or a list of values; a combination goes if all of them fit.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::exclude")]
+    pub exclude: Vec<BTreeMap<String, Value>>,
     /// Seeds of adapter, data order and of the draws of imbalance and noise. The split stays.
     pub seeds: Vec<u64>,
     /// When and on what to evaluate.
@@ -197,5 +205,10 @@ impl Experiment {
         }
         let name = PathBuf::from(path).file_stem().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Self { name, file: path.to_owned(), raw, document })
+    }
+
+    /// An error behind file and line of what it names.
+    pub(crate) fn complaint(&self, message: &str) -> SweepError {
+        SweepError::Setting(self.document.blame(message))
     }
 }

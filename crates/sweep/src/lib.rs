@@ -5,9 +5,11 @@
 //! on. [`execute`] does what is missing: datasets, the shared SFT stage, runs. [`summarise`] turns finished runs into
 //! the answer that the report shows.
 //!
-//! Settings are addressed by dotted keys: `data.…` (the data recipe), `model.…` (the model recipe), `train.…`.
+//! Settings are addressed by dotted keys: `data.…` (the data recipe), `model.…` (the model recipe), `train.…` and `sft.…`;
+//! `data` and `model` alone are the recipes themselves.
 
 mod documents;
+mod exclude;
 mod execute;
 mod experiment;
 mod observe;
@@ -16,7 +18,7 @@ mod summary;
 
 pub use execute::{Executed, execute};
 pub use experiment::{
-    CheckpointsFile, EvaluateFile, Experiment, ExperimentFile, GenerationsFile, ReportFile, Sources,
+    CheckpointsFile, EvaluateFile, Experiment, ExperimentFile, GenerationsFile, Groups, ReportFile, Sources,
 };
 pub use plan::{Plan, Run, check};
 pub use summary::summarise;

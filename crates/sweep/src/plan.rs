@@ -89,7 +89,7 @@ pub struct Plan {
 pub fn check(experiment: &Experiment, sources: &Sources<'_>) -> Result<usize, SweepError> {
     let raw = &experiment.raw;
     check_report(experiment)?;
-    let combinations = combinations(raw);
+    let combinations = combinations(experiment)?;
     for choices in &combinations {
         Documents::new(experiment, sources, choices, 0)?.check()?;
     }
@@ -126,7 +126,7 @@ impl Plan {
             runs: Vec::new(),
         };
         let mut known = Known::default();
-        for choices in combinations(raw) {
+        for choices in combinations(experiment)? {
             for &seed in &raw.seeds {
                 let run = plan.resolve_run(experiment, sources, data, &choices, seed, &mut known)?;
                 if plan.runs.iter().any(|other| other.id == run.id) {
@@ -322,13 +322,15 @@ fn position(names: &mut Vec<String>, name: String, add: impl FnOnce()) -> usize 
 }
 
 fn check_report(experiment: &Experiment) -> Result<(), SweepError> {
-    axes_and_baseline(&experiment.raw)
-        .map_err(|message| SweepError::Setting(experiment.document.blame(&message)))
+    axes_and_baseline(&experiment.raw).map_err(|message| experiment.complaint(&message))
 }
 
 fn axes_and_baseline(raw: &crate::ExperimentFile) -> Result<(), String> {
     if raw.seeds.is_empty() {
         return Err("`seeds` is empty: give at least one".to_owned());
+    }
+    if let Some((axis, _)) = raw.linked.iter().find(|(_, groups)| groups.names().next().is_none()) {
+        return Err(format!("`linked.{axis}` is empty: give at least one group"));
     }
     if let Some((key, _)) = raw.matrix.iter().find(|(_, values)| values.is_empty()) {
         return Err(format!("`matrix.{key}` is empty: give at least one value"));
@@ -342,7 +344,7 @@ fn axes_and_baseline(raw: &crate::ExperimentFile) -> Result<(), String> {
         }
     }
     let series: Vec<String> = match raw.linked.get(&raw.report.series) {
-        Some(groups) => groups.keys().cloned().collect(),
+        Some(groups) => groups.names().cloned().collect(),
         None => raw.matrix[&raw.report.series].iter().map(crate::summary::series_name).collect(),
     };
     if !series.contains(&raw.report.baseline) {

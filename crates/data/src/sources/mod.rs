@@ -33,7 +33,7 @@ pub use columns::{Columns, Field};
 pub use oasst::{Oasst, Ranks};
 pub use recipe::{Kind, Only, SourceFile, SourceFiles};
 pub use shp::Shp;
-pub use synthetic::Synthetic;
+pub use synthetic::{AnnotatorGroup, AnnotatorsFile, Domain, Part, Synthetic, Thumbs, World, WorldFile};
 
 use crate::{
     DataError, InputFile,
@@ -102,6 +102,14 @@ impl Sources {
         &self.0
     }
 
+    /// The world that feedback is generated from, if any is.
+    pub(crate) fn world(&self) -> Option<&World> {
+        self.0.iter().find_map(|source| match &source.reader {
+            Reader::Synthetic(synthetic) => Some(&synthetic.world),
+            _ => None,
+        })
+    }
+
     /// The files that [`read`](Self::read) reads, once it has read them.
     pub(crate) fn inputs(&self, dataset: &Path) -> Result<Vec<InputFile>, DataError> {
         let mut inputs = Vec::new();
@@ -162,7 +170,7 @@ impl ResolvedSource {
             Reader::Synthetic(synthetic) => {
                 synthetic.write(dataset)?;
                 let file = Synthetic::input(dataset)?;
-                rows::read(&file, &Hh, &self.common(&file, shard), 0, into)?;
+                rows::read(&file, synthetic, &self.common(&file, shard), 0, into)?;
                 return Ok(());
             }
         };

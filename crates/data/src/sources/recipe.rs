@@ -11,7 +11,7 @@ use serde::{
 use crate::{
     DataError, Locate,
     sources::{
-        Binarise, Columns, Oasst, Ranks, Reader, ResolvedSource, Shp, Sources, Synthetic,
+        Binarise, Columns, Oasst, Ranks, Reader, ResolvedSource, Shp, Sources, Synthetic, WorldFile,
         files::{self, Inputs},
         labels::Labels,
         pairs::Pairs,
@@ -88,6 +88,8 @@ pub struct SourceFile {
     binarise: Option<Binarise>,
     /// Generated feedback: how many pairs.
     pairs: Option<usize>,
+    /// Generated feedback: what it is about, who judges it and how.
+    world: Option<WorldFile>,
 }
 
 /// A restriction that holds unless it is switched off with null.
@@ -223,6 +225,9 @@ impl SourceFile {
         if let Some(policy) = &self.binarise {
             policy.check()?;
         }
+        if let Some(world) = &self.world {
+            world.check(self.pairs.unwrap_or_default())?;
+        }
         if kind == Kind::Scores && self.binarise.is_none() {
             let message = "scores need a policy that makes labels of them, for example `{by: best_and_worst}` or \
                            `{by: mean, over: prompt}`";
@@ -265,7 +270,11 @@ impl SourceFile {
             Kind::Pairs => Reader::Pairs(Pairs { columns }),
             Kind::Labels => Reader::Labels(Labels { columns }),
             Kind::Scores => Reader::Scores(Scores { columns }),
-            Kind::Synthetic => Reader::Synthetic(Synthetic { pairs: self.pairs.unwrap_or_default(), seed }),
+            Kind::Synthetic => Reader::Synthetic(Synthetic {
+                pairs: self.pairs.unwrap_or_default(),
+                seed,
+                world: self.world.unwrap_or_default().resolve(),
+            }),
         };
         let name = self.name.unwrap_or_else(|| kind.name().to_owned());
         told.warnings.extend(inputs.warnings.into_iter().map(|warning| format!("source {name}: {warning}")));
@@ -324,7 +333,7 @@ impl SourceFile {
         let domains = [Kind::Hh, Kind::Shp, Kind::Pairs, Kind::Labels, Kind::Scores];
         let scored =
             [Kind::Hh, Kind::Shp, Kind::Oasst, Kind::Pairs, Kind::Labels, Kind::Scores, Kind::Synthetic];
-        let settings: [(&'static str, bool, &[Kind]); 14] = [
+        let settings: [(&'static str, bool, &[Kind]); 15] = [
             (
                 "path",
                 self.path.is_some(),
@@ -343,6 +352,7 @@ impl SourceFile {
             ("columns", !self.columns.is_empty(), &own),
             ("binarise", self.binarise.is_some(), &scored),
             ("pairs", self.pairs.is_some(), &[Kind::Synthetic]),
+            ("world", self.world.is_some(), &[Kind::Synthetic]),
         ];
         match settings.into_iter().find(|(_, given, kinds)| *given && !kinds.contains(&kind)) {
             Some((setting, ..)) => Err(DataError::NoEffect { setting, kind: kind.name() }),

@@ -3,7 +3,7 @@
 use prospect_core::visible::clipped;
 use serde::Serialize;
 
-use super::{Block, Cell, Overview, Section, Table, Text, Turn, histogram};
+use super::{Block, Cell, Overview, Section, Table, Text, Turn, curves, histogram};
 use crate::{
     ReportError,
     page::{Document, FigureView, rendered},
@@ -44,7 +44,7 @@ struct SectionView {
 enum BlockView {
     Note { text: String },
     Table { title: String, columns: Vec<Column>, rows: Vec<Vec<CellView>> },
-    Histogram { figure: FigureView },
+    Figure { figure: FigureView },
     Texts { texts: Vec<TextView> },
     Document { document: Document },
 }
@@ -95,7 +95,8 @@ impl BlockView {
         Ok(match block {
             Block::Note(text) => Self::Note { text: text.clone() },
             Block::Table(table) => Self::table(table),
-            Block::Histogram(of) => Self::Histogram { figure: FigureView::of(&histogram::figure(of))? },
+            Block::Histogram(of) => Self::Figure { figure: FigureView::of(&histogram::figure(of))? },
+            Block::Curves(of) => Self::Figure { figure: FigureView::of(&curves::figure(of))? },
             Block::Texts(texts) => Self::Texts { texts: texts.iter().map(TextView::of).collect() },
             Block::Document(value) => Self::Document { document: Document::of(value) },
         })

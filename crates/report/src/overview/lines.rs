@@ -14,8 +14,11 @@ pub(super) fn text(overview: &Overview) -> String {
     lines.extend(overview.lead.iter().map(|line| visible(line).into_owned()));
     lines.extend(overview.warnings.iter().map(|warning| format!("warning: {}", visible(warning))));
     for section in &overview.sections {
-        let shown: Vec<&Block> =
-            section.blocks.iter().filter(|block| !matches!(block, Block::Document(_))).collect();
+        let shown: Vec<&Block> = section
+            .blocks
+            .iter()
+            .filter(|block| !matches!(block, Block::Document(_) | Block::Curves(_)))
+            .collect();
         if shown.is_empty() {
             continue;
         }
@@ -26,7 +29,7 @@ pub(super) fn text(overview: &Overview) -> String {
                 Block::Table(table) => lines.extend(table_lines(table)),
                 Block::Histogram(histogram) => lines.extend(histogram_lines(histogram)),
                 Block::Texts(texts) => lines.extend(texts.iter().flat_map(text_lines)),
-                Block::Document(_) => {}
+                Block::Document(_) | Block::Curves(_) => {}
             }
         }
     }

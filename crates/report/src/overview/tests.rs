@@ -21,6 +21,15 @@ fn overview() -> Overview {
         open: true,
         series: vec![("all".to_owned(), vec![1, 8, 4, 0, 1]), (HOSTILE.to_owned(), vec![0; 5])],
     };
+    let curves = Curves {
+        name: "gradients".to_owned(),
+        title: "Gradients".to_owned(),
+        caption: HOSTILE.to_owned(),
+        x_label: "reward".to_owned(),
+        y_label: "gradient".to_owned(),
+        rules: vec![(0.5, "half".to_owned())],
+        series: vec![(HOSTILE.to_owned(), vec![(-1.0, 0.2), (0.0, 1.0), (1.0, 0.4)])],
+    };
     let turn = |role: &str, content: String, marked| Turn { role: role.to_owned(), content, marked };
     let text = Text {
         facts: vec!["train".to_owned(), HOSTILE.to_owned()],
@@ -36,6 +45,7 @@ fn overview() -> Overview {
                 blocks: vec![Block::Note(HOSTILE.to_owned()), Block::Table(table)],
             },
             Section { title: "Lengths".to_owned(), blocks: vec![Block::Histogram(histogram)] },
+            Section { title: "Curves".to_owned(), blocks: vec![Block::Curves(curves)] },
             Section { title: "Examples".to_owned(), blocks: vec![Block::Texts(vec![text])] },
             Section {
                 title: "Manifest".to_owned(),

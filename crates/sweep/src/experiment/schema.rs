@@ -5,27 +5,40 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 /// Settings by dotted key, as in `data.noise.flip_desirable`.
 pub(super) fn settings(generator: &mut SchemaGenerator) -> Schema {
-    by_dotted_key(&generator.subschema_for::<serde_json::Value>())
+    by_key(SETTING, &generator.subschema_for::<serde_json::Value>())
 }
+
+/// Keys of settings.
+const SETTING: &str = r"^(data|model|train)\.";
+/// Keys of what runs may differ in: settings, whole recipes, and whether there is a stage before.
+const CHOICE: &str = r"^((data|model|train|sft)\..+|data|model|sft)$";
 
 /// Lists of values by dotted key.
 pub(super) fn matrix(generator: &mut SchemaGenerator) -> Schema {
     let mut values = generator.subschema_for::<Vec<serde_json::Value>>();
     values.insert("minItems".to_owned(), 1.into());
-    by_dotted_key(&values)
+    by_key(CHOICE, &values)
 }
 
 /// Groups of settings by name, by the name of their axis.
 pub(super) fn linked(generator: &mut SchemaGenerator) -> Schema {
-    let groups =
-        json_schema!({ "type": "object", "additionalProperties": settings(generator), "minProperties": 1 });
+    let mut choices = by_key(CHOICE, &generator.subschema_for::<serde_json::Value>());
+    choices.insert("type".to_owned(), serde_json::json!(["object", "null"]));
+    let groups = json_schema!({ "type": "object", "additionalProperties": choices, "minProperties": 1 });
     json_schema!({ "type": "object", "additionalProperties": groups })
 }
 
-fn by_dotted_key(values: &Schema) -> Schema {
+/// Values, or lists of values, by axis.
+pub(super) fn exclude(generator: &mut SchemaGenerator) -> Schema {
+    let values = generator.subschema_for::<serde_json::Value>();
+    let combination = json_schema!({ "type": "object", "additionalProperties": values, "minProperties": 1 });
+    json_schema!({ "type": "array", "items": combination })
+}
+
+fn by_key(pattern: &str, values: &Schema) -> Schema {
     json_schema!({
         "type": "object",
-        "propertyNames": { "pattern": "^(data|model|train)\\." },
+        "propertyNames": { "pattern": pattern },
         "additionalProperties": values,
     })
 }

@@ -1,0 +1,212 @@
+//! Experiments that are worked out instead of run (`experiments/theory.yaml`): what was found, in words and figures.
+
+use std::path::Path;
+
+use prospect_core::{config::Document, files::write_json, progress::say};
+use prospect_report::overview::{Block, Cell, Curves, Overview, Section, Table};
+use prospect_theory::{Findings, TheoryFile, gradients::Gradients, majority::Majority, utilities::Utilities};
+
+use crate::output;
+
+/// What was found.
+const FILE: &str = "theory.json";
+
+/// Whether a YAML file is such an experiment.
+pub(crate) fn is_theory(document: &Document) -> bool {
+    document.keys().any(|key| key == "theory")
+}
+
+/// Whether a folder holds what was found by one.
+pub(crate) fn is_there(folder: &Path) -> bool {
+    folder.join(FILE).exists()
+}
+
+/// Works an experiment out, keeps what was found in `out`, and prints where its report is.
+pub(crate) fn run(
+    path: &Path,
+    mut document: Document,
+    set: &[String],
+    out: Option<&Path>,
+    dry_run: bool,
+) -> anyhow::Result<()> {
+    set.iter().try_for_each(|given| document.set_text(given))?;
+    let file: TheoryFile = document.read()?;
+    let theory = file.resolve().map_err(|error| anyhow::anyhow!(document.blame(&error.to_string())))?;
+    if dry_run {
+        let worlds = theory.references.len() * theory.shares.len();
+        return Ok(output::print(format!(
+            "{}\nnothing to train: 3 propositions, {worlds} worlds of contradictory preferences",
+            theory.question
+        ))?);
+    }
+    let name = path.file_stem().unwrap_or_default();
+    let folder = out.map_or_else(|| Path::new("runs").join(name), Path::to_owned);
+    let findings = theory.findings();
+    write_json(&folder.join(FILE), &findings)?;
+    verdicts(&findings).iter().for_each(say);
+    output::print(overview(&findings).write(&Path::new("reports").join(name))?.display())?;
+    Ok(())
+}
+
+/// Renders the report of what was found before.
+pub(crate) fn report(folder: &Path, out: &Path) -> anyhow::Result<()> {
+    let findings: Findings = serde_json::from_slice(&fs_err::read(folder.join(FILE))?)?;
+    output::print(overview(&findings).write(out)?.display())?;
+    Ok(())
+}
+
+/// What was found, in a sentence or two for each proposition.
+fn verdicts(findings: &Findings) -> [String; 3] {
+    let Findings { settings, gradients, utilities, majority } = findings;
+    let holds = |holds: bool| if holds { "holds" } else { "does not hold" };
+    let at = |reward: f64| gradients.curve.iter().find(|point| point.reward == reward);
+    let share = |of: f64| format!("{of:.2e}");
+    let kto = at(-20.0).map_or(0.0, |point| point.kto_desirable / 0.25);
+    let dpo = at(-20.0).map_or(0.0, |point| point.dpo);
+    let (stays, policy, least, most) = of_utilities(utilities);
+    let worlds = majority.cases.len();
+    [
+        format!(
+            "Proposition 4.1 {}: at a reward of -20, KTO's gradient for a desirable completion is {} of its greatest, DPO's for a pair ranked as wrongly {dpo:.6} of its greatest. KTO's is below 1 % of its greatest beyond ±{:.2}.",
+            holds(gradients.holds),
+            share(kto),
+            gradients.hundredth_beyond,
+        ),
+        format!(
+            "Theorem 4.2 {}: rewards shifted by prompt give the same preferences (change at most {}) and the same DPO optimum (at most {}), yet a human utility from {least:.4} to {most:.4}.",
+            holds(utilities.holds),
+            share(stays),
+            share(policy),
+        ),
+        format!(
+            "Theorem 4.3 {}: of {worlds} worlds of contradictory preferences, DPO's optimum makes the minority's completion likelier in {}, exactly those that the theorem names; loss-neutral KTO in {}; KTO with λ_U = {} in {}.",
+            holds(majority.holds),
+            majority.lost(|case| case.dpo),
+            majority.lost(|case| case.kto),
+            settings.undesirable_weight,
+            majority.lost(|case| case.kto_averse),
+        ),
+    ]
+}
+
+/// The largest changes of preferences and policy, and the range of the utility.
+fn of_utilities(found: &Utilities) -> (f64, f64, f64, f64) {
+    found.curve.iter().fold((0.0, 0.0, f64::INFINITY, f64::NEG_INFINITY), |(a, b, least, most), shift| {
+        (
+            shift.preference_change.max(a),
+            shift.policy_change.max(b),
+            shift.utility.min(least),
+            shift.utility.max(most),
+        )
+    })
+}
+
+fn overview(findings: &Findings) -> Overview {
+    Overview {
+        title: findings.settings.question.clone(),
+        lead: verdicts(findings).to_vec(),
+        warnings: Vec::new(),
+        sections: vec![
+            of_gradients(&findings.gradients),
+            of_rewards(&findings.utilities),
+            of_majority(&findings.majority, findings.settings.undesirable_weight),
+        ],
+    }
+}
+
+fn of_gradients(found: &Gradients) -> Section {
+    let curve = |name: &str, of: fn(&prospect_theory::gradients::Gradient) -> f64| {
+        (name.to_owned(), found.curve.iter().map(|point| (point.reward, of(point))).collect())
+    };
+    Section {
+        title: "Extreme rewards".to_owned(),
+        blocks: vec![
+            Block::Note("Proposition 4.1: as the reward β·log(π/π_ref) of a completion tends to either infinity, KTO's update tends to 0: λ·β·σ(r)·σ(−r), at a reference point of 0. DPO's, β·σ(−m) of the margin m, is largest for the pairs that the policy ranks most wrongly: those that are hard, and those whose label is wrong.".to_owned()),
+            Block::Curves(Curves {
+                name: "gradients".to_owned(),
+                title: "How strongly a completion is pulled".to_owned(),
+                caption: format!("Evaluated by the objectives that training uses; largest difference from the closed form {:.0e}. The curves of desirable and undesirable completions are the same.", found.error),
+                x_label: "reward of the completion, or margin of the pair".to_owned(),
+                y_label: "size of d loss / d log π, in units of β".to_owned(),
+                rules: Vec::new(),
+                series: vec![curve("KTO", |point| point.kto_desirable), curve("DPO", |point| point.dpo)],
+            }),
+        ],
+    }
+}
+
+fn of_rewards(found: &Utilities) -> Section {
+    let points = found.curve.iter().map(|shift| (shift.shift, shift.utility)).collect();
+    Section {
+        title: "Same preferences".to_owned(),
+        blocks: vec![
+            Block::Note(format!(
+                "Theorem 4.2: r(x, y) + h(x) has the same Bradley-Terry preferences and the same optimal policy as r(x, y), but may have another human utility. Two prompts, one three times as frequent, with three completions each have the rewards {:?}; the value of a completion is σ(r − z0), z0 being the policy's mean reward over both prompts. A shift that is the same for both prompts changes the utility by {:.0e}: nothing but rounding.",
+                found.rewards, found.same_for_all
+            )),
+            Block::Curves(Curves {
+                name: "utilities".to_owned(),
+                title: "Human utility of one and the same policy".to_owned(),
+                caption: format!(
+                    "At every point preferences and DPO's optimum are the same; the optimum found by descent differs from the closed form by at most {:.0e}.",
+                    found.error
+                ),
+                x_label: "shift s: h = +s for one prompt, −s for the other".to_owned(),
+                y_label: "mean value over prompts and completions of the optimal policy".to_owned(),
+                rules: Vec::new(),
+                series: vec![("human utility".to_owned(), points)],
+            }),
+        ],
+    }
+}
+
+fn of_majority(found: &Majority, undesirable_weight: f64) -> Section {
+    let mut references: Vec<f64> = found.cases.iter().map(|case| case.reference).collect();
+    references.dedup();
+    let curves = |under: &str, of: fn(&prospect_theory::majority::Case) -> f64| {
+        let of_reference = |reference: f64| {
+            let cases = found.cases.iter().filter(move |case| case.reference == reference);
+            cases.map(move |case| (case.share, of(case))).collect::<Vec<_>>()
+        };
+        references
+            .iter()
+            .map(|reference| (format!("{under}, π_ref = {reference}"), of_reference(*reference)))
+            .collect::<Vec<_>>()
+    };
+    let figure = |name: &str, title: &str, series| {
+        Block::Curves(Curves {
+            name: name.to_owned(),
+            title: title.to_owned(),
+            caption: "π_ref is what the reference gives the completion that the majority prefers. Below one half, the minority is served.".to_owned(),
+            x_label: "share of annotators in the majority".to_owned(),
+            y_label: "probability of the majority's completion under the optimal policy".to_owned(),
+            rules: vec![(0.5, "one half".to_owned())],
+            series,
+        })
+    };
+    let averse = format!("KTO, λ_U = {undesirable_weight}");
+    let number = |value: f64| Cell::Number(format!("{value:.6}"));
+    let rows = found.cases.iter().map(|case| {
+        vec![
+            Cell::Number(case.reference.to_string()),
+            Cell::Number(case.share.to_string()),
+            Cell::Text(if case.condition { "minority" } else { "majority" }.to_owned()),
+            number(case.dpo),
+            number(case.dpo_descended),
+            number(case.kto),
+            number(case.kto_averse),
+        ]
+    });
+    let heads = ["π_ref", "majority", "the theorem says DPO serves", "DPO", "DPO by descent", "KTO, neutral"];
+    let columns = heads.into_iter().map(str::to_owned).chain([averse.clone()]).collect();
+    Section {
+        title: "Contradictory preferences".to_owned(),
+        blocks: vec![
+            Block::Note("Theorem 4.3: a share p > ½ of the annotators prefers y_a, the others y_b. If p^(1/β)·π_ref(y_a) < (1−p)^(1/β)·π_ref(y_b), DPO's optimal policy is more likely to produce y_b; KTO's, with λ_D = λ_U, produces y_a alone. KTO's reference point is the exact KL divergence of the policy from the reference.".to_owned()),
+            figure("majority-dpo", "DPO under contradictory preferences", curves("DPO", |case| case.dpo)),
+            figure("majority-kto", "Loss-neutral KTO under contradictory preferences", curves("KTO", |case| case.kto)),
+            figure("majority-averse", "KTO that is not loss-neutral, from the reference on", curves(&averse, |case| case.kto_averse)),
+            Block::Table(Table { title: "Probability of the majority's completion".to_owned(), columns, rows: rows.collect() }),
+        ],
+    }
+}

@@ -1,0 +1,129 @@
+//! Every experiment that ships, shrunk until it takes seconds: each of its combinations is planned, prepared and trained.
+
+use crate::support::{MODEL, Place, repository};
+
+/// A folder with every recipe that ships, and a model small enough.
+fn place() -> Place {
+    let place = Place::new();
+    for folder in ["experiments", "pipelines", "models"] {
+        for entry in fs_err::read_dir(repository(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = format!("{folder}/{}", path.file_name().unwrap().display());
+            fs_err::create_dir_all(place.path(folder)).unwrap();
+            place.write(&name, fs_err::read(&path).unwrap());
+        }
+    }
+    place.write("model.yaml", MODEL);
+    place
+}
+
+/// Runs an experiment on generated feedback and a tiny model with one seed and one step a run; `also` replaces what needs
+/// other data or models. The arguments must not hold spaces.
+fn run(name: &str, also: &[&str], runs: usize) {
+    let place = place();
+    let text = fs_err::read_to_string(place.path(&format!("experiments/{name}.yaml"))).unwrap();
+    let mut set = vec![
+        "data=pipelines/worlds.yaml",
+        "model=model.yaml",
+        "settings={}",
+        "data.source.pairs=48",
+        "seeds=[0]",
+        r#"evaluate={"pairs":4}"#,
+        "train.max_length=160",
+        "train.max_prompt_length=100",
+        "train.batch_size=8",
+        "train.micro_batch_size=4",
+    ];
+    if !name.starts_with("compare") {
+        set.extend(["train.num_train_epochs=null", "train.max_steps=1"]);
+    }
+    if text.contains("\nsft:") {
+        set.extend([
+            "sft.num_train_epochs=null",
+            "sft.max_steps=1",
+            "sft.batch_size=8",
+            "sft.micro_batch_size=4",
+        ]);
+        set.extend(["sft.max_length=160", "sft.max_prompt_length=100"]);
+    }
+    set.extend(also);
+    let set: Vec<String> = set.iter().map(|set| format!("--set {set}")).collect();
+    let args = format!("sweep experiments/{name}.yaml {}", set.join(" "));
+    let plan = place.run(&format!("{args} --dry-run"));
+    assert_eq!(plan.code, Some(0), "{name}: {plan}");
+    assert!(plan.stdout.contains(&format!("\n{runs} runs over")), "{name}: {plan}");
+    let ran = place.run(&args);
+    assert_eq!(ran.code, Some(0), "{name}: {ran}");
+    assert!(ran.stderr.contains(&format!("{runs} runs finished")), "{name}: {ran}");
+    assert!(place.path(&format!("reports/{name}/index.html")).exists());
+}
+
+const DESIRABLE: &str = r#"matrix={"data.imbalance.keep_desirable":[1.0,0.5]}"#;
+const UNDESIRABLE: &str = r#"matrix={"data.imbalance.keep_undesirable":[1.0,0.5]}"#;
+const RATE: &str = r#"matrix={"train.learning_rate":[0.001]}"#;
+const PROMPTS: &str = r#"matrix={"data.select.train_prompts":[8,16]}"#;
+
+#[test]
+fn compare() {
+    let budget = r#"linked.budget={"epochs":{"train.num_train_epochs":1},"steps":{"train.max_steps":2}}"#;
+    run("compare", &[budget], 22);
+    run("compare-quick", &[], 11);
+}
+
+#[test]
+fn imbalance() {
+    run("imbalance", &[DESIRABLE], 8);
+    run("imbalance-quick", &[DESIRABLE], 6);
+    run("imbalance-undesirable", &[UNDESIRABLE], 8);
+    run("imbalance-undesirable-quick", &[UNDESIRABLE], 6);
+}
+
+#[test]
+fn no_sft() {
+    run("no-sft", &[], 4);
+    run("no-sft-quick", &[], 4);
+}
+
+#[test]
+fn noise() {
+    // One method meets every kind at every rate; below, every method meets noise.
+    run("noise", &[r#"linked.method={"dpo":{"train.objective":"dpo"}}"#], 25);
+    run("noise-quick", &[], 15);
+}
+
+#[test]
+fn intransitive() {
+    let three = "data.source.world.completions=3";
+    run("intransitive", &[three], 15);
+    run("intransitive-quick", &[three, "data.source.world.judgements=3"], 12);
+}
+
+#[test]
+fn scale() {
+    run("scale", &[r#"linked.model={"one":{"model":"model.yaml"},"other":{"model":"models/tiny.yaml"}}"#], 4);
+    run("scale-quick", &[], 6);
+}
+
+#[test]
+fn domains() {
+    run("domains", &[r#"linked.train_on={"home":{"data.select.train_domains":["home"]}}"#], 2);
+    run("domains-quick", &[], 10);
+}
+
+#[test]
+fn binary() {
+    run("binary", &[PROMPTS], 12);
+    run("binary-quick", &[PROMPTS], 10);
+}
+
+#[test]
+fn hyper() {
+    run("hyper", &[RATE], 10);
+    run("hyper-quick", &[RATE], 8);
+}
+
+#[test]
+fn worlds() {
+    run("worlds", &[], 32);
+    run("worlds-quick", &[], 12);
+}

@@ -1,0 +1,42 @@
+//! `prospect sweep experiments/theory.yaml`: propositions worked out, without a model.
+
+use crate::support::{Place, repository};
+
+fn place() -> Place {
+    let place = Place::new();
+    place.write("theory.yaml", fs_err::read(repository("experiments/theory.yaml")).unwrap());
+    place
+}
+
+#[test]
+fn every_proposition_holds_and_is_reported() {
+    let place = place();
+    let plan = place.run("sweep theory.yaml --dry-run");
+    assert!(plan.stdout.contains("3 propositions, 28 worlds") && !place.path("runs").exists(), "{plan}");
+
+    let run = place.run("sweep theory.yaml");
+    assert_eq!((run.code, run.stdout.as_str()), (Some(0), "reports/theory/index.html\n"), "{run}");
+    for claim in ["Proposition 4.1 holds", "Theorem 4.2 holds", "Theorem 4.3 holds"] {
+        assert!(run.stderr.contains(claim), "{run}");
+    }
+    let found = fs_err::read_to_string(place.path("runs/theory/theory.json")).unwrap();
+    let found: serde_json::Value = serde_json::from_str(&found).unwrap();
+    assert_eq!(found["majority"]["cases"].as_array().unwrap().len(), 28);
+    for figure in ["gradients", "utilities", "majority-dpo", "majority-kto", "majority-averse"] {
+        assert!(place.path(&format!("reports/theory/figures/{figure}.png")).exists(), "{figure}");
+    }
+    let page = fs_err::read(place.path("reports/theory/index.html")).unwrap();
+    let again = place.run("report theory --out elsewhere");
+    assert_eq!((again.code, again.stdout.as_str()), (Some(0), "elsewhere/index.html\n"), "{again}");
+    assert!(page == fs_err::read(place.path("elsewhere/index.html")).unwrap());
+}
+
+#[test]
+fn what_is_no_majority_is_told_with_its_line() {
+    let place = place();
+    let run = place.run("sweep theory.yaml --set theory.shares=[0.4]");
+    assert_eq!(run.code, Some(1), "{run}");
+    assert!(run.stderr.contains("`theory.shares` is [0.4]: they are above 0.5"), "{run}");
+    let run = place.run("sweep theory.yaml --set theory.share=[0.6]");
+    assert!(run.stderr.contains("did you mean `shares`"), "{run}");
+}
