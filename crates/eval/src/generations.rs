@@ -10,8 +10,8 @@ use prospect_train::{Encoder, Objective, Policy, Reference, TrainError};
 
 use crate::text::{distinct, repetition};
 
-/// The true utility of a completion under a prompt.
-pub type Utility<'a> = dyn Fn(&[Message], &str) -> f64 + Send + Sync + 'a;
+/// The true utility of a completion under a prompt; None if it is not known of that prompt.
+pub type Utility<'a> = dyn Fn(&[Message], &str) -> Option<f64> + Send + Sync + 'a;
 
 /// What to generate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,7 +132,7 @@ impl<'a> Generations<'a> {
         Ok(Generation {
             prompt_id: row.prompt_id.clone(),
             prompt: turns(&row.prompt, true),
-            utility: utility.map(|utility| utility(&row.prompt, &completion)),
+            utility: utility.and_then(|utility| utility(&row.prompt, &completion)),
             completion,
             tokens: generated.tokens.len(),
             ended: generated.ended,

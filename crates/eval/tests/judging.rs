@@ -28,7 +28,7 @@ impl Observer for Speaks<'_> {
         _: &ReferenceCache,
     ) -> Result<(), TrainError> {
         if step == 0 || step == total {
-            let letters = |_: &[Message], completion: &str| completion.chars().count() as f64;
+            let letters = |_: &[Message], completion: &str| Some(completion.chars().count() as f64);
             self.said.push(self.generations.generate(policy, 3, Some(&letters))?);
             let again = self.generations.generate(policy, 3, None)?;
             let texts =

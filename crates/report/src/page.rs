@@ -2,6 +2,7 @@
 
 use minijinja::{Environment, syntax::SyntaxConfig, value::Serde};
 use prospect_core::visible::visible;
+use prospect_runs::Measure;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -128,7 +129,9 @@ struct Page<'a> {
     generations_grid: Option<&'a Grid>,
     prompts: Vec<Prompt>,
     findings: Vec<Group>,
+    /// Differences in accuracy, and in true utility.
     contrasts: Vec<ContrastRow>,
+    utilities: Vec<ContrastRow>,
     effect: Option<String>,
     setting_names: Vec<String>,
     runs: Vec<RunRow>,
@@ -143,7 +146,11 @@ impl<'a> Page<'a> {
         let views = |figures: &[Figure]| figures.iter().map(FigureView::of).collect::<Result<Vec<_>, _>>();
         let experiment = &sweep.experiment;
         let summary = sweep.summary.as_ref();
-        let contrasts = summary.iter().flat_map(|summary| &summary.contrasts);
+        let rows = |measure| {
+            let contrasts = summary.iter().flat_map(|summary| &summary.contrasts);
+            let of = contrasts.filter(move |contrast| contrast.measure == measure);
+            of.map(|contrast| ContrastRow::of(sweep, contrast)).collect::<Vec<_>>()
+        };
         let failed = in_state(sweep, "failed");
         Ok(Self {
             script: script::SCRIPT,
@@ -168,7 +175,8 @@ impl<'a> Page<'a> {
             generations_grid: grids.generations.as_ref(),
             prompts: said::prompts(sweep),
             findings: findings::groups(sweep),
-            contrasts: contrasts.map(|contrast| ContrastRow::of(sweep, contrast)).collect(),
+            contrasts: rows(Measure::Accuracy),
+            utilities: rows(Measure::Utility),
             effect: summary.map(|summary| text::points(summary.effect).trim_start_matches('+').to_owned()),
             setting_names: sweep.setting_names(),
             runs: sweep.runs.iter().map(|run| RunRow::of(sweep, run)).collect(),

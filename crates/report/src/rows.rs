@@ -1,6 +1,6 @@
 //! Rows of the page's tables of contrasts and runs.
 
-use prospect_runs::{Contrast, Kind, Verdict};
+use prospect_runs::{Contrast, Kind, Measure, Verdict};
 use serde::Serialize;
 
 use crate::{
@@ -33,12 +33,16 @@ impl ContrastRow {
             Verdict::Behind => format!("{baseline} higher"),
             Verdict::CannotTell => "cannot tell".to_owned(),
         };
+        let (shown, interval) = match contrast.measure {
+            Measure::Accuracy => (text::points(difference.value), text::points_interval(*difference)),
+            Measure::Utility => (text::signed(difference.value), text::signed_interval(*difference)),
+        };
         Self {
             x: sweep.x.name(*x),
             series: series.clone(),
             baseline: baseline.clone(),
-            difference: text::points(difference.value),
-            interval: text::points_interval(*difference),
+            difference: shown,
+            interval,
             p: text::p_value(*p),
             p_holm: text::p_value(*p_holm),
             clear: *verdict != Verdict::CannotTell,

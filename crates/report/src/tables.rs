@@ -1,6 +1,6 @@
 //! The CSV tables: every number of the report, at full precision.
 
-use prospect_runs::{Estimate, Kind, Verdict};
+use prospect_runs::{Estimate, Kind, Measure, Verdict};
 
 use crate::{
     findings, said,
@@ -59,6 +59,7 @@ pub(crate) fn points(sweep: &Sweep) -> Table {
         let mut row = vec![point.series.clone(), sweep.x.name(point.x), point.x.to_string()];
         row.extend(numbers(point.accuracy));
         row.extend(numbers(point.margin));
+        row.extend(point.utility.map_or_else(|| vec![String::new(); 3], |utility| numbers(utility).to_vec()));
         let seeds: Vec<String> = point.seeds.iter().map(f64::to_string).collect();
         row.extend([point.steps.to_string(), seeds.len().to_string(), seeds.join(" ")]);
         row
@@ -75,6 +76,9 @@ pub(crate) fn points(sweep: &Sweep) -> Table {
             "margin",
             "margin_low",
             "margin_high",
+            "utility",
+            "utility_low",
+            "utility_high",
             "steps",
             "seeds",
             "seed_accuracies",
@@ -90,6 +94,11 @@ fn contrasts(sweep: &Sweep) -> Table {
             contrast.baseline.clone(),
             sweep.x.name(contrast.x),
             contrast.x.to_string(),
+            match contrast.measure {
+                Measure::Accuracy => "accuracy",
+                Measure::Utility => "utility",
+            }
+            .to_owned(),
         ];
         row.extend(numbers(contrast.difference));
         let verdict = match contrast.verdict {
@@ -109,6 +118,7 @@ fn contrasts(sweep: &Sweep) -> Table {
             "baseline",
             "x_name",
             "x",
+            "measure",
             "difference",
             "low",
             "high",

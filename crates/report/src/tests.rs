@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, path::Path};
 
 use prospect_runs::{
     Axis, Calibration, CalibrationBin, Contrast, DataUse, Estimate, Experiment, Finding, Generation,
-    GenerationMode, Kind, PairOutcome, PlannedRun, Point, Record, Sign, Stage, State, Status, Summary,
-    SweepDir, Verdict,
+    GenerationMode, Kind, Measure, PairOutcome, PlannedRun, Point, Record, Sign, Stage, State, Status,
+    Summary, SweepDir, Verdict,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -204,6 +204,7 @@ impl Made<'_> {
             seeds: [1, 2]
                 .map(|seed| self.accuracy(&series, x) + 0.012 * (seed as f64 - 1.5) + 0.004 * wiggle(seed, 3))
                 .to_vec(),
+            utility: Some(estimate(1.1 + 0.3 * x, 0.2)),
             margin: estimate(0.9 + 0.2 * x, 0.1),
             steps: 240,
             calibration: Some(Calibration {
@@ -224,6 +225,7 @@ impl Made<'_> {
         let contrast = |(series, x): (String, f64)| Contrast {
             difference: estimate(self.accuracy(&series, x) - self.accuracy(self.series[0], x), 0.015),
             baseline: "dpo".to_owned(),
+            measure: Measure::Accuracy,
             p: 0.012,
             p_holm: if x < 0.5 { 0.024 } else { 0.4 },
             verdict: if x < 0.5 { Verdict::Ahead } else { Verdict::CannotTell },
@@ -242,7 +244,11 @@ impl Made<'_> {
                      resample seeds and prompts together."
                 .to_owned(),
             points: all().map(point).collect(),
-            contrasts: all().map(contrast).filter(|contrast| contrast.series != "dpo").collect(),
+            contrasts: all()
+                .map(contrast)
+                .filter(|contrast| contrast.series != "dpo")
+                .flat_map(|contrast| [contrast.clone(), Contrast { measure: Measure::Utility, ..contrast }])
+                .collect(),
             effect: 0.02,
             findings: self.findings(),
             oracle_accuracy: Some(0.71),

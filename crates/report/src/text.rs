@@ -28,6 +28,17 @@ pub(crate) fn points_interval(estimate: Estimate) -> String {
     format!("{} to {}", signed_points(estimate.low), signed_points(estimate.high))
 }
 
+/// A difference with its sign: `+0.31`.
+pub(crate) fn signed(difference: f64) -> String {
+    let text = fixed(difference, 2);
+    if text.starts_with('−') || text == "0.00" { text } else { format!("+{text}") }
+}
+
+/// The interval of a difference: `−0.04 to +0.20`.
+pub(crate) fn signed_interval(estimate: Estimate) -> String {
+    format!("{} to {}", signed(estimate.low), signed(estimate.high))
+}
+
 fn signed_points(difference: f64) -> String {
     let text = fixed(difference * 100.0, 1);
     if text.starts_with('−') || text == "0.0" { text } else { format!("+{text}") }

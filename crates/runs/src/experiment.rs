@@ -97,6 +97,8 @@ pub struct Point {
     pub accuracy: Estimate,
     /// The accuracy of each seed alone.
     pub seeds: Vec<f64>,
+    /// Mean true utility of what the policies say to held-out prompts, where the data knows it.
+    pub utility: Option<Estimate>,
     /// Mean reward margin β·(log-ratio chosen − rejected), with its interval.
     pub margin: Estimate,
     /// Optimizer steps of a run, by the first seed.
@@ -129,7 +131,17 @@ pub struct CalibrationBin {
     pub accuracy: f64,
 }
 
-/// The difference of two series at one x, paired by seed and held-out pair.
+/// What is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// The share of held-out pairs whose chosen completion has the larger reward.
+    Accuracy,
+    /// The true utility of what policies say to held-out prompts, where the data knows it.
+    Utility,
+}
+
+/// The difference of two series at one x, paired by seed and held-out pair (or prompt).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Contrast {
     /// The series compared.
@@ -138,7 +150,9 @@ pub struct Contrast {
     pub baseline: String,
     /// The value of the x axis.
     pub x: f64,
-    /// Accuracy of `series` minus that of `baseline`.
+    /// What is compared.
+    pub measure: Measure,
+    /// That of `series` minus that of `baseline`.
     pub difference: Estimate,
     /// The p-value of the difference alone.
     pub p: f64,
@@ -151,7 +165,7 @@ pub struct Contrast {
     pub seeds_needed: Option<usize>,
     /// Seeds that both have.
     pub seeds: usize,
-    /// Held-out pairs.
+    /// Held-out pairs, or prompts that were continued.
     pub pairs: usize,
 }
 

@@ -22,8 +22,8 @@ mod record;
 mod run;
 
 pub use experiment::{
-    Axis, Calibration, CalibrationBin, Contrast, DataUse, Estimate, Experiment, Finding, PlannedRun, Point,
-    Sign, Stage, Summary, SweepDir, Verdict,
+    Axis, Calibration, CalibrationBin, Contrast, DataUse, Estimate, Experiment, Finding, Measure, PlannedRun,
+    Point, Sign, Stage, Summary, SweepDir, Verdict,
 };
 pub use lock::{Lock, LockError};
 pub use record::{Generation, GenerationMode, Kind, PairOutcome, Record};

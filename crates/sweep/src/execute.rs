@@ -7,8 +7,8 @@ use std::{
 };
 
 use prospect_core::progress::{Progress, say};
-use prospect_data::{Manifest, prepare, prepared};
-use prospect_eval::{CorruptedPairs, Generations, HeldOut};
+use prospect_data::{Manifest, Message, prepare, prepared};
+use prospect_eval::{CorruptedPairs, Generations, HeldOut, Utility};
 use prospect_model::{
     Model, Quantization, Recipe, TemplateSource, TokenizerSource, Train, WeightsSource, save_adapter,
 };
@@ -164,11 +164,17 @@ impl Work<'_> {
             .evaluate
             .generations
             .map(|generations| Generations::read(dataset, generations.options(), objective, &encoder));
+        let utility = self.plan.datasets[run.dataset].pipeline.world().map(|world| {
+            Box::new(|prompt: &[Message], completion: &str| {
+                let asked = prompt.last().map_or("", |message| message.content.as_str());
+                world.utility(asked, completion)
+            }) as Box<Utility<'_>>
+        });
         let judges = Judges {
             held_out: HeldOut::read(dataset, self.plan.evaluate.pairs, objective, &encoder)?,
             corrupted: CorruptedPairs::read(dataset, objective, &encoder)?,
             generations: generations.transpose()?,
-            utility: None,
+            utility: utility.as_deref(),
         };
         // Frozen weights are there once, whatever the number of runs.
         let shared = match recipe.train {

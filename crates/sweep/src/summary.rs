@@ -7,7 +7,8 @@ use prospect_eval::{
     stats::{Outcome, contrast, estimate, holm},
 };
 use prospect_runs::{
-    Contrast, Estimate, Experiment, Finding, Kind, PairOutcome, PlannedRun, Point, Summary, SweepDir, Verdict,
+    Contrast, Estimate, Experiment, Finding, Generation, Kind, Measure, PairOutcome, PlannedRun, Point,
+    Summary, SweepDir, Verdict,
 };
 use serde_json::Value;
 
@@ -33,6 +34,7 @@ pub(crate) fn series_name(value: &Value) -> String {
 struct Judged<'a> {
     run: &'a PlannedRun,
     pairs: Vec<PairOutcome>,
+    generations: Vec<Generation>,
     beta: f64,
     steps: u64,
 }
@@ -55,7 +57,8 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, SweepError> {
         let beta = directory.beta()?.unwrap_or(1.0);
         let series = run.settings.get(&experiment.series.key).map(series_name).unwrap_or_default();
         let x = run.settings.get(&experiment.x.key).map_or(0, |value| xs.index(value));
-        cells.entry((series, x)).or_default().push(Judged { run, pairs: directory.pairs()?, beta, steps });
+        let (pairs, generations) = (directory.pairs()?, directory.generations()?);
+        cells.entry((series, x)).or_default().push(Judged { run, pairs, generations, beta, steps });
     }
     for runs in cells.values_mut() {
         runs.sort_by_key(|judged| judged.run.seed);
@@ -63,13 +66,15 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, SweepError> {
 
     let mut points = Vec::new();
     let mut contrasts = Vec::new();
-    for ((series, x), runs) in &cells {
+    for ((series, x), judged) in &cells {
+        let runs: Vec<_> = judged.iter().collect();
         points.push(Point {
             series: series.clone(),
             x: xs.numbers[*x],
-            accuracy: share(estimate(&outcomes(runs, |_, pair| pair.accuracy()))?),
+            accuracy: share(estimate(&outcomes(&runs, |_, pair| pair.accuracy()))?),
             seeds: runs.iter().map(|judged| mean(judged.pairs.iter().map(PairOutcome::accuracy))).collect(),
-            margin: estimate(&outcomes(runs, |beta, pair| beta * (pair.chosen - pair.rejected)))?,
+            utility: utilities(&runs).map(|utilities| estimate(&utilities)).transpose()?,
+            margin: estimate(&outcomes(&runs, |beta, pair| beta * (pair.chosen - pair.rejected)))?,
             steps: runs.first().map_or(0, |judged| judged.steps),
             calibration: calibration(
                 runs.iter().flat_map(|judged| judged.pairs.iter().map(|pair| (judged.beta, pair))),
@@ -78,7 +83,7 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, SweepError> {
         if *series != experiment.baseline
             && let Some(baseline) = cells.get(&(experiment.baseline.clone(), *x))
         {
-            contrasts.extend(compare(&experiment, series, xs.numbers[*x], runs, baseline)?);
+            contrasts.extend(compare(&experiment, series, xs.numbers[*x], judged, baseline)?);
         }
     }
     judge(&mut contrasts);
@@ -127,7 +132,7 @@ fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
     values.sum::<f64>() / count
 }
 
-fn outcomes<'a>(runs: &'a [Judged<'_>], value: impl Fn(f64, &PairOutcome) -> f64) -> Vec<Vec<Outcome<'a>>> {
+fn outcomes<'a>(runs: &[&'a Judged<'_>], value: impl Fn(f64, &PairOutcome) -> f64) -> Vec<Vec<Outcome<'a>>> {
     runs.iter()
         .map(|judged| {
             judged
@@ -141,6 +146,22 @@ fn outcomes<'a>(runs: &'a [Judged<'_>], value: impl Fn(f64, &PairOutcome) -> f64
                 .collect()
         })
         .collect()
+}
+
+/// The true utilities of what each run said, if all of them know it.
+fn utilities<'a>(runs: &[&'a Judged<'_>]) -> Option<Vec<Vec<Outcome<'a>>>> {
+    let of_run = |judged: &&'a Judged<'_>| {
+        let known: Option<Vec<_>> =
+            judged.generations.iter().map(|said| Some((said, said.utility?))).collect();
+        let outcome = |(said, value): (&'a Generation, f64)| Outcome {
+            pair: said.prompt_id.as_str(),
+            prompt: said.prompt_id.as_str(),
+            value,
+        };
+        let outcomes: Vec<_> = known?.into_iter().map(outcome).collect();
+        (!outcomes.is_empty()).then_some(outcomes)
+    };
+    runs.iter().map(of_run).collect()
 }
 
 /// The interval of a share, which knows its limits.
@@ -161,39 +182,47 @@ fn judge(contrasts: &mut [Contrast]) {
     }
 }
 
-/// The difference of two series over the seeds that both have.
+/// The runs of some seeds.
+fn of_seeds<'a, 'b>(runs: &'a [Judged<'b>], seeds: &[u64]) -> Vec<&'a Judged<'b>> {
+    runs.iter().filter(|judged| seeds.contains(&judged.run.seed)).collect()
+}
+
+/// The differences of two series over the seeds that both have.
 fn compare(
     experiment: &Experiment,
     series: &str,
     x: f64,
     runs: &[Judged<'_>],
     baseline: &[Judged<'_>],
-) -> Result<Option<Contrast>, SweepError> {
+) -> Result<Vec<Contrast>, SweepError> {
     let seeds = |runs: &[Judged<'_>]| -> Vec<u64> { runs.iter().map(|judged| judged.run.seed).collect() };
     let both: Vec<u64> = seeds(runs).into_iter().filter(|seed| seeds(baseline).contains(seed)).collect();
     if both.is_empty() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
-    let shared = |runs: &[Judged<'_>]| -> Vec<usize> {
-        (0..runs.len()).filter(|index| both.contains(&runs[*index].run.seed)).collect()
+    let (runs, baseline) = (of_seeds(runs, &both), of_seeds(baseline, &both));
+    let of = |measure, ours: &[Vec<Outcome<'_>>], theirs: &[Vec<Outcome<'_>>]| -> Result<_, SweepError> {
+        let difference = contrast(ours, theirs)?;
+        Ok(Contrast {
+            series: series.to_owned(),
+            baseline: experiment.baseline.clone(),
+            x,
+            measure,
+            difference: difference.estimate(),
+            p: difference.p_value(),
+            p_holm: 1.0,
+            verdict: Verdict::CannotTell,
+            seeds_needed: (measure == Measure::Accuracy).then(|| difference.seeds_needed(EFFECT)).flatten(),
+            seeds: both.len(),
+            pairs: ours.first().map_or(0, Vec::len),
+        })
     };
-    let accuracies = |runs, indices: Vec<usize>| -> Vec<_> {
-        let all = outcomes(runs, |_, pair| pair.accuracy());
-        indices.into_iter().map(|index| all[index].clone()).collect()
-    };
-    let difference = contrast(&accuracies(runs, shared(runs)), &accuracies(baseline, shared(baseline)))?;
-    Ok(Some(Contrast {
-        series: series.to_owned(),
-        baseline: experiment.baseline.clone(),
-        x,
-        difference: difference.estimate(),
-        p: difference.p_value(),
-        p_holm: 1.0,
-        verdict: Verdict::CannotTell,
-        seeds_needed: difference.seeds_needed(EFFECT),
-        seeds: both.len(),
-        pairs: runs.first().map_or(0, |judged| judged.pairs.len()),
-    }))
+    let accuracies = |runs| outcomes(runs, |_, pair| pair.accuracy());
+    let mut contrasts = vec![of(Measure::Accuracy, &accuracies(&runs), &accuracies(&baseline))?];
+    if let (Some(ours), Some(theirs)) = (utilities(&runs), utilities(&baseline)) {
+        contrasts.push(of(Measure::Utility, &ours, &theirs)?);
+    }
+    Ok(contrasts)
 }
 
 /// What the sweep says at the smallest value of x and at the largest.
@@ -207,34 +236,58 @@ fn verdict(experiment: &Experiment, contrasts: &[Contrast]) -> String {
     let numeric =
         experiment.runs.iter().all(|run| run.settings.get(&experiment.x.key).is_some_and(Value::is_number));
     let sentence = |x: f64| {
-        let of_x: Vec<String> = contrasts.iter().filter(|contrast| contrast.x == x).map(phrase).collect();
+        let of = |measure| {
+            let of_x =
+                contrasts.iter().filter(move |contrast| contrast.x == x && contrast.measure == measure);
+            of_x.map(phrase).collect::<Vec<_>>().join("; ")
+        };
         let label = &experiment.x.label;
         let place = match numeric {
             true if label.contains("fraction") => format!("At {} % ({label})", 100.0 * x),
             true => format!("At {label} = {x}"),
             false => format!("At the {label} listed as number {}", x + 1.0),
         };
-        format!("{place}, {}.", of_x.join("; "))
+        match (of(Measure::Accuracy), of(Measure::Utility)) {
+            (accuracy, utility) if utility.is_empty() => format!("{place}, {accuracy}."),
+            (accuracy, utility) => {
+                format!(
+                    "{place}, in preference accuracy {accuracy}; in true utility of what is said {utility}."
+                )
+            }
+        }
     };
     let wanted = if last > first { vec![*first, *last] } else { vec![*first] };
     wanted.into_iter().map(sentence).collect::<Vec<_>>().join(" ")
 }
 
-/// A difference in words, in points of held-out preference accuracy.
+/// A difference in words: in points of held-out preference accuracy, or in true utility.
 fn phrase(contrast: &Contrast) -> String {
     let Estimate { value, low, high } = contrast.difference;
-    let [value, low, high] = [value, low, high].map(|difference| 100.0 * difference);
     let Contrast { series, baseline, .. } = contrast;
+    let (scale, digits, unit) = match contrast.measure {
+        Measure::Accuracy => (100.0, 1, " points"),
+        Measure::Utility => (1.0, 2, ""),
+    };
+    let plain = |difference: f64| format!("{:.digits$}", scale * difference);
+    let signed = |difference: f64| format!("{:+.digits$}", scale * difference);
     match contrast.verdict {
         Verdict::Ahead => format!(
-            "{series} is ahead of {baseline} by {value:.1} points (95 % interval {low:.1} to {high:.1})"
+            "{series} is ahead of {baseline} by {}{unit} (95 % interval {} to {})",
+            plain(value),
+            plain(low),
+            plain(high)
         ),
         Verdict::Behind => format!(
-            "{series} is behind {baseline} by {:.1} points (95 % interval {:.1} to {:.1})",
-            -value, -high, -low
+            "{series} is behind {baseline} by {}{unit} (95 % interval {} to {})",
+            plain(-value),
+            plain(-high),
+            plain(-low)
         ),
         Verdict::CannotTell => format!(
-            "{series} and {baseline} cannot be told apart (difference {value:+.1} points, 95 % interval {low:+.1} to {high:+.1})"
+            "{series} and {baseline} cannot be told apart (difference {}{unit}, 95 % interval {} to {})",
+            signed(value),
+            signed(low),
+            signed(high)
         ),
     }
 }
@@ -275,6 +328,7 @@ mod tests {
             series: "kto".to_owned(),
             baseline: "dpo".to_owned(),
             x: 0.05,
+            measure: Measure::Accuracy,
             difference: Estimate { value, low, high },
             p,
             p_holm: 1.0,
@@ -304,5 +358,7 @@ mod tests {
             ]
         );
         assert_eq!(contrasts[2].p_holm, 0.09);
+        let utility = Contrast { measure: Measure::Utility, ..contrasts[0].clone() };
+        assert_eq!(phrase(&utility), "kto is ahead of dpo by 0.03 (95 % interval 0.01 to 0.05)");
     }
 }
