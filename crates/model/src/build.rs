@@ -1,6 +1,6 @@
 //! Puts a decoder together from weights, makes parts of it trainable, and takes adapters into the base.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use prospect_core::draw::Draw;
 
 use crate::{
@@ -165,7 +165,8 @@ impl Decoder {
     pub fn with_lora(&self, lora: Lora, seed: u64) -> Result<Self, ModelError> {
         let mut decoder = self.merged()?;
         let mut parameters = Parameters::default();
-        let (device, dtype) = (&self.device().clone(), self.dtype());
+        let device = &self.device().clone();
+        let dtype = if self.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
         for (module, linear) in decoder.linears_mut() {
             let (output, input) = linear.weight.dims()?;
             // The variance of PEFT's default, Kaiming-uniform with a = √5.

@@ -83,6 +83,8 @@ impl Gradients {
     }
 
     pub(crate) fn add(&mut self, parameter: &Parameter, gradient: Tensor) -> Result<()> {
+        let dtype = parameter.value().dtype();
+        let gradient = if gradient.dtype() == dtype { gradient } else { gradient.to_dtype(dtype)? };
         let slot = &mut self.0[parameter.index];
         *slot = Some(match slot.take() {
             Some(sum) => (sum + gradient)?,

@@ -71,7 +71,7 @@ pub fn load_adapter(base: &Decoder, folder: &Path) -> Result<Decoder, ModelError
                 tensor.dims()
             )));
         }
-        parameter.var().set(&tensor.to_dtype(base.dtype())?)?;
+        parameter.var().set(&tensor.to_dtype(parameter.value().dtype())?)?;
     }
     Ok(policy)
 }

@@ -1,6 +1,6 @@
 //! y = x·Wᵀ + bias, with a low-rank adapter beside it: + s·(x·Aᵀ)·Bᵀ (arXiv 2106.09685).
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 use crate::{
     matrix::Matrix,
@@ -8,7 +8,8 @@ use crate::{
     parameters::{Gradients, Parameter, Weight},
 };
 
-/// A low-rank adapter: `a` is `[rank, in]`, `b` `[out, rank]`, the update of the weight is scale·b·a.
+/// A low-rank adapter: `a` is `[rank, in]`, `b` `[out, rank]`, the update of the weight is scale·b·a. Beside weights of 16 bits
+/// it is in f32, so that small updates are not lost, and takes the type of the activations for its products.
 #[derive(Debug, Clone)]
 pub(crate) struct Lora {
     pub(crate) a: Parameter,
@@ -17,8 +18,8 @@ pub(crate) struct Lora {
 }
 
 impl Lora {
-    fn factors(&self) -> Factors<'_> {
-        Factors { a: self.a.value(), b: self.b.value(), scale: self.scale }
+    fn factors(&self, dtype: DType) -> Result<[Tensor; 2]> {
+        Ok([self.a.value().to_dtype(dtype)?, self.b.value().to_dtype(dtype)?])
     }
 }
 
@@ -51,7 +52,12 @@ impl Linear {
         residual: Option<&Tensor>,
         adapter: bool,
     ) -> Result<(Tensor, Option<Tensor>)> {
-        let factors = self.lora.as_ref().filter(|_| adapter).map(Lora::factors);
+        let lora = self.lora.as_ref().filter(|_| adapter);
+        let factors = match lora {
+            Some(lora) => Some((lora.factors(x.dtype())?, lora.scale)),
+            None => None,
+        };
+        let factors = factors.as_ref().map(|([a, b], scale)| Factors { a, b, scale: *scale });
         let (y, down) = ops::linear(x, &self.weight.dense()?, residual, factors)?;
         match &self.bias {
             Some(bias) => Ok((y.broadcast_add(bias.value())?, down)),
@@ -74,20 +80,25 @@ impl Linear {
             bias.add_gradient(gradients, || grad.sum(0))?;
         }
         let weight = &self.weight.dense()?;
-        let (Some(Lora { a, b, scale }), Some(down)) = (&self.lora, down) else {
+        let (Some(lora), Some(down)) = (&self.lora, down) else {
             return ops::products(onto, &[(grad, weight)]);
         };
-        let d_down = (grad.matmul(b.value())? * *scale)?;
-        gradients.add(b, (grad.t()?.matmul(down)? * *scale)?)?;
-        gradients.add(a, d_down.t()?.matmul(x)?)?;
-        ops::products(onto, &[(grad, weight), (&d_down, a.value())])
+        let [a, b] = lora.factors(grad.dtype())?;
+        let d_down = (grad.matmul(&b)? * lora.scale)?;
+        gradients.add(&lora.b, (grad.t()?.matmul(down)? * lora.scale)?)?;
+        gradients.add(&lora.a, d_down.t()?.matmul(x)?)?;
+        ops::products(onto, &[(grad, weight), (&d_down, &a)])
     }
 
     /// W + s·B·A: the weight that gives the same results without the adapter.
     pub(crate) fn merged(&self) -> Result<Tensor> {
         match &self.lora {
             None => self.weight.dense()?.copy(),
-            Some(lora) => self.weight.dense()? + (lora.b.value().matmul(lora.a.value())? * lora.scale)?,
+            Some(lora) => {
+                let weight = self.weight.dense()?;
+                let update = (lora.b.value().matmul(lora.a.value())? * lora.scale)?;
+                (weight.to_dtype(update.dtype())? + update)?.to_dtype(weight.dtype())
+            }
         }
     }
 }

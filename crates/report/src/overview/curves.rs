@@ -12,7 +12,9 @@ const MARKED: usize = 20;
 
 pub(super) fn figure(curves: &Curves) -> Figure {
     let points = || curves.series.iter().flat_map(|(_, points)| points.iter().copied());
-    let y = Scale::round(&curves.y_label, points().map(|(_, y)| y), text::fixed);
+    // A rule is something to compare with: it is always in sight.
+    let heights = points().map(|(_, y)| y).chain(curves.rules.iter().map(|rule| rule.0));
+    let y = Scale::round(&curves.y_label, heights, text::fixed);
     let mut x = Scale::round(&curves.x_label, points().map(|(x, _)| x), text::fixed);
     // Round ticks may reach beyond the curves; the axis need not.
     let (low, high) = points()

@@ -102,3 +102,18 @@ fn nothing_to_show_is_still_a_page() {
     let sections = vec![Section { title: "Lengths".to_owned(), blocks: vec![block] }];
     assert!(Overview { sections, ..empty }.html().unwrap().contains("<svg"));
 }
+
+#[test]
+fn a_rule_far_from_flat_curves_was_drawn_outside_of_the_figure() {
+    let flat = Curves {
+        name: "flat".to_owned(),
+        title: "Flat".to_owned(),
+        caption: String::new(),
+        x_label: "share".to_owned(),
+        y_label: "probability".to_owned(),
+        rules: vec![(0.5, "one half".to_owned())],
+        series: vec![("kto".to_owned(), vec![(0.5, 1.0), (0.9, 1.0)])],
+    };
+    let y = &curves::figure(&flat).panels[0].y;
+    assert!(y.low <= 0.5 && y.high >= 1.0, "{} to {}", y.low, y.high);
+}
