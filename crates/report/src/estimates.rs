@@ -42,6 +42,26 @@ pub(crate) fn accuracy(sweep: &Sweep) -> Option<Figure> {
     figure(sweep, plot, &points, shown)
 }
 
+/// The true utility of what policies say, at every x: the other half of the answer, where the data knows it.
+pub(crate) fn utility(sweep: &Sweep) -> Option<Figure> {
+    let points: Vec<Shown> = sweep
+        .summary
+        .iter()
+        .flat_map(|summary| &summary.points)
+        .filter_map(|point| Some(Shown { estimate: Some(point.utility?), ..Shown::at(point, Vec::new()) }))
+        .collect();
+    let seen = points.iter().flat_map(Shown::values).chain([0.0]);
+    let y = Scale::round("true utility", seen, text::fixed);
+    let caption =
+        "Mean true utility of what policies say to held-out prompts, with 95 % intervals: what preferences \
+                   are a sign of."
+            .to_owned();
+    let shown = |point: &Shown| point.estimate.map(|estimate| text::number(estimate.value));
+    let title = "True utility of what policies say";
+    let plot = Plot { name: "utility", title, caption, y, rules: vec![(0.0, "")] };
+    figure(sweep, plot, &points, shown)
+}
+
 /// The reward margin at every x.
 pub(crate) fn margin(sweep: &Sweep) -> Option<Figure> {
     let points: Vec<Shown> = sweep
@@ -128,7 +148,8 @@ fn figure(
         let mut own: Vec<&Shown> = points.iter().filter(|point| point.series == name).collect();
         own.sort_by(|a, b| a.x.total_cmp(&b.x));
         let line: Vec<_> = own.iter().filter_map(|p| p.estimate.map(|e| (place(p), e.value))).collect();
-        if !one_x && line.len() > 1 {
+        // Between values that are no numbers there is nothing.
+        if !one_x && sweep.x.is_numeric() && line.len() > 1 {
             marks.push(Mark::Line { look, points: line });
         }
         for (x, estimate) in own.iter().filter_map(|point| point.estimate.map(|e| (place(point), e))) {

@@ -41,7 +41,7 @@ impl Figures {
         let margins = [estimates::margin(sweep), classes::rewards(sweep), classes::calibration(sweep)];
         let moved = curves(&[&metrics::HELD_OUT_MARGIN, &metrics::KL, &metrics::HELD_OUT_KL]);
         Self {
-            answer: estimates::accuracy(sweep).into_iter().collect(),
+            answer: [estimates::accuracy(sweep), estimates::utility(sweep)].into_iter().flatten().collect(),
             training: curves(&[&metrics::LOSS, &metrics::TRAIN_MARGIN, &metrics::HELD_OUT_ACCURACY]),
             margins: margins.into_iter().flatten().chain(moved).collect(),
             likelihood: curves(&[&metrics::CHOSEN, &metrics::REJECTED, &metrics::CHOSEN_FALLEN]),

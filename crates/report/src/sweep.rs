@@ -232,6 +232,11 @@ impl XAxis {
         Self { axis: experiment.x.clone(), values, named, logarithmic }
     }
 
+    /// Whether the values are numbers, with something between them.
+    pub(crate) fn is_numeric(&self) -> bool {
+        self.named.is_none()
+    }
+
     /// The values and their names, in rising order.
     pub(crate) fn values(&self) -> &[(f64, String)] {
         &self.values

@@ -313,6 +313,7 @@ fn a_finished_sweep_is_answered_on_one_page() {
         "train-margin",
         "held-out-accuracy",
         "margin",
+        "utility",
         "rewards",
         "calibration",
         "held-out-margin",

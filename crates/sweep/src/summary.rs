@@ -90,7 +90,7 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, SweepError> {
     let oracle_accuracy =
         experiment.data.first().and_then(|data| data.manifest.get("oracle_accuracy")).and_then(Value::as_f64);
     let summary = Summary {
-        verdict: verdict(&experiment, &contrasts),
+        verdict: verdict(&experiment, &xs, &contrasts),
         method: "Accuracy is the share of held-out pairs whose preferred completion has the larger reward (log-ratio to the reference), ties counting half. Intervals are 95 % intervals over held-out prompts and seeds together, from the variance that each brings; differences are paired by prompt and seed. Two seeds say little of how seeds differ, and intervals are as wide as that is: three seeds or more narrow them much. A difference is called one if its p-value, adjusted for all comparisons of the sweep (Holm), is below 0.05; else the data cannot tell. Seeds change the adapter's start, the data order and which rows are kept or flipped, never the held-out pairs.".to_owned(),
         points,
         contrasts,
@@ -225,8 +225,8 @@ fn compare(
     Ok(contrasts)
 }
 
-/// What the sweep says at the smallest value of x and at the largest.
-fn verdict(experiment: &Experiment, contrasts: &[Contrast]) -> String {
+/// What the sweep says at the smallest value of x and at the largest; at each, where values have no order.
+fn verdict(experiment: &Experiment, all: &Xs, contrasts: &[Contrast]) -> String {
     let mut xs: Vec<f64> = contrasts.iter().map(|contrast| contrast.x).collect();
     xs.sort_by(f64::total_cmp);
     xs.dedup();
@@ -245,7 +245,9 @@ fn verdict(experiment: &Experiment, contrasts: &[Contrast]) -> String {
         let place = match numeric {
             true if label.contains("fraction") => format!("At {} % ({label})", 100.0 * x),
             true => format!("At {label} = {x}"),
-            false => format!("At the {label} listed as number {}", x + 1.0),
+            false => {
+                format!("With {label} = {}", all.values.get(x as usize).map(series_name).unwrap_or_default())
+            }
         };
         match (of(Measure::Accuracy), of(Measure::Utility)) {
             (accuracy, utility) if utility.is_empty() => format!("{place}, {accuracy}."),
@@ -256,7 +258,11 @@ fn verdict(experiment: &Experiment, contrasts: &[Contrast]) -> String {
             }
         }
     };
-    let wanted = if last > first { vec![*first, *last] } else { vec![*first] };
+    let wanted = match (numeric, last > first) {
+        (false, _) => xs.clone(),
+        (true, true) => vec![*first, *last],
+        (true, false) => vec![*first],
+    };
     wanted.into_iter().map(sentence).collect::<Vec<_>>().join(" ")
 }
 
