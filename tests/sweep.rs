@@ -232,6 +232,24 @@ fn runs_side_by_side_give_the_bytes_of_runs_alone() {
 }
 
 #[test]
+fn a_part_of_a_sweep_can_be_done_first() {
+    let place = place();
+    let run = place.run(
+        "sweep experiment.yaml --set sft=null --only method=kto --only data.imbalance.keep_desirable=0.50",
+    );
+    assert!(run.stderr.contains("1 runs finished, 0 were there already, 3 are left to do"), "{run}");
+    let run = place.run("sweep experiment.yaml --set sft=null --max-hours 0");
+    assert!(run.stderr.contains("0 runs finished, 1 were there already, 3 are left to do"), "{run}");
+    let run = place.run("sweep experiment.yaml --set sft=null");
+    assert!(run.stderr.contains("3 runs finished, 1 were there already\n"), "{run}");
+
+    let run = place.run("sweep experiment.yaml --dry-run --only seed=7");
+    assert_snapshot!(run.stderr, @"error: no run has seed=7; there are: data.imbalance.keep_desirable=0.5, data.imbalance.keep_desirable=1.0, method=dpo, method=kto, seed=0");
+    let run = place.run("sweep experiment.yaml --dry-run --only kto");
+    assert_snapshot!(run.stderr, @"error: --only takes KEY=VALUE, as in method=kto, not `kto`");
+}
+
+#[test]
 fn sweeps_of_a_folder_share_what_the_reference_said() {
     let place = place();
     place.run("sweep experiment.yaml --out runs/one");

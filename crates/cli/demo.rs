@@ -1,6 +1,6 @@
 //! `prospect demo`: the whole pipeline on synthetic feedback, without network, data or a model.
 
-use std::{num::NonZeroUsize, path::PathBuf};
+use std::path::PathBuf;
 
 use prospect_core::config::Document;
 use prospect_sweep::{Experiment, Sources};
@@ -39,6 +39,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         &args.out,
         &args.out.join("report"),
         vec!["prospect demo".to_owned()],
-        &How { jobs: NonZeroUsize::MIN, dry_run: false },
+        &How::default(),
     )
 }

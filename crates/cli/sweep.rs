@@ -4,12 +4,13 @@ use std::{
     fmt::Write,
     num::NonZeroUsize,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use anyhow::bail;
 use prospect_core::{config::Document, progress::say};
 use prospect_runs::SweepDir;
-use prospect_sweep::{Experiment, Plan, Sources, execute, summarise};
+use prospect_sweep::{Executed, Execution, Experiment, Only, Plan, Sources, execute, summarise};
 
 use crate::{
     allocator,
@@ -31,12 +32,36 @@ pub(crate) struct Args {
     /// Where to put the sweep [default: runs/NAME for NAME.yaml]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    how: How,
+}
+
+/// How to go about a sweep.
+#[derive(Debug, clap::Args)]
+pub(crate) struct How {
     /// Runs that train side by side, over one copy of the weights that they start from; results do not depend on it
     #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN)]
     jobs: NonZeroUsize,
+    /// Do the runs of this setting only, as in method=kto or seed=0; given again, those that have all of them
+    #[arg(long, value_name = "KEY=VALUE")]
+    only: Vec<String>,
+    /// Begin no more runs after so many hours; the same command goes on with them
+    #[arg(long, value_name = "HOURS", value_parser = hours)]
+    max_hours: Option<Duration>,
     /// Print the plan and stop
     #[arg(long)]
     dry_run: bool,
+}
+
+impl Default for How {
+    fn default() -> Self {
+        Self { jobs: NonZeroUsize::MIN, only: Vec::new(), max_hours: None, dry_run: false }
+    }
+}
+
+fn hours(text: &str) -> Result<Duration, String> {
+    let hours = text.parse::<f64>().map_err(|error| error.to_string())?;
+    Duration::try_from_secs_f64(3600.0 * hours).map_err(|error| error.to_string())
 }
 
 /// Does what is missing of an experiment, and prints where its report is.
@@ -46,7 +71,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     set.extend(args.memory.setting());
     let document = Document::open(&args.experiment)?;
     if theory::is_theory(&document) {
-        return theory::run(&args.experiment, document, &set, args.out.as_deref(), args.dry_run);
+        return theory::run(&args.experiment, document, &set, args.out.as_deref(), args.how.dry_run);
     }
     let experiment = Experiment::read(&path, document, &set)?;
     let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(&experiment.name));
@@ -55,16 +80,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         write!(command, " --set {}", shell_word(given))?;
     }
     let report = Path::new(report::REPORTS).join(&experiment.name);
-    let how = How { jobs: args.jobs, dry_run: args.dry_run };
-    carry_out(&experiment, &SOURCES, &out, &report, vec![command], &how)
-}
-
-/// How to go about a sweep.
-pub(crate) struct How {
-    /// Runs side by side.
-    pub(crate) jobs: NonZeroUsize,
-    /// Whether to print the plan and stop.
-    pub(crate) dry_run: bool,
+    carry_out(&experiment, &SOURCES, &out, &report, vec![command], &args.how)
 }
 
 /// Plans, and unless that is all that is wanted, executes, summarises and reports.
@@ -76,14 +92,19 @@ pub(crate) fn carry_out(
     commands: Vec<String>,
     how: &How,
 ) -> anyhow::Result<()> {
+    let started = Instant::now();
     let plan = Plan::new(experiment, sources, &out.join("data"))?;
     let sweep = SweepDir::at(out.to_owned());
+    let only = Only::read(&how.only, &plan)?;
     if how.dry_run {
-        return Ok(output::print(plan.describe(&sweep))?);
+        return Ok(output::print(plan.describe(&sweep, &only))?);
     }
     allocator::retain();
-    let executed = execute(&plan, &sweep, how.jobs, commands)?;
-    say(format!("{} runs finished, {} were there already", executed.finished, executed.already));
+    let until = how.max_hours.and_then(|hours| started.checked_add(hours));
+    let executed = execute(&plan, &sweep, &Execution { jobs: how.jobs, only, until }, commands)?;
+    let Executed { finished, already, left, .. } = executed;
+    let left = if left > 0 { format!(", {left} are left to do") } else { String::new() };
+    say(format!("{finished} runs finished, {already} were there already{left}"));
     let summary = summarise(&sweep)?;
     say(&summary.verdict);
     output::print(report::render(&sweep, report)?.display())?;

@@ -1,10 +1,10 @@
 //! `prospect train`: one run, without an experiment file.
 
-use std::{num::NonZeroUsize, path::PathBuf};
+use std::path::PathBuf;
 
 use prospect_core::{config::Document, progress::say};
 use prospect_runs::{Estimate, SweepDir};
-use prospect_sweep::{Experiment, Plan, execute, summarise};
+use prospect_sweep::{Execution, Experiment, Plan, execute, summarise};
 use serde_json::json;
 
 use crate::{allocator, locate::SOURCES, output, overrides::Memory, sweep::shell_word};
@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let sweep = SweepDir::at(args.out.clone());
     let words = std::env::args_os().skip(1).map(|word| shell_word(&word.to_string_lossy()));
     let command = std::iter::once("prospect".to_owned()).chain(words).collect::<Vec<_>>().join(" ");
-    let executed = execute(&plan, &sweep, NonZeroUsize::MIN, vec![command])?;
+    let executed = execute(&plan, &sweep, &Execution::default(), vec![command])?;
     anyhow::ensure!(executed.failed == 0, "training failed");
     for point in &summarise(&sweep)?.points {
         let Estimate { value, low, high, .. } = point.accuracy;

@@ -4,6 +4,7 @@ use std::{
     num::NonZeroUsize,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 use prospect_core::progress::{Progress, say};
@@ -16,7 +17,7 @@ use prospect_runs::{RunDir, State, Status, SweepDir};
 use prospect_train::{Encoder, Examples, ReferenceCache, Settings};
 
 use crate::{
-    Plan, Run, SweepError,
+    Only, Plan, Run, SweepError,
     observe::Judges,
     plan::{Dataset, Sft, describe},
 };
@@ -36,15 +37,40 @@ pub struct Executed {
     pub already: usize,
     /// Runs that ended with an error; their `status.json` says which.
     pub failed: usize,
+    /// Runs that were not begun, because they were not asked for or time was up.
+    pub left: usize,
 }
 
-/// Does what is missing of `plan` in `sweep`, `jobs` runs side by side over one copy of the weights that they start from.
-/// `commands` reproduce it. A run that fails does not stop the others. How many runs go side by side has no influence on
-/// their results.
+/// How to go about a plan. Nothing of it has any influence on the results of a run.
+#[derive(Debug, Clone)]
+pub struct Execution {
+    /// Runs that train side by side, over one copy of the weights that they start from.
+    pub jobs: NonZeroUsize,
+    /// The runs to do.
+    pub only: Only,
+    /// When to begin no more runs.
+    pub until: Option<Instant>,
+}
+
+impl Default for Execution {
+    fn default() -> Self {
+        Self { jobs: NonZeroUsize::MIN, only: Only::default(), until: None }
+    }
+}
+
+/// How a run ended.
+enum End {
+    Finished,
+    Failed,
+    /// It was not begun.
+    Left,
+}
+
+/// Does what is missing of `plan` in `sweep`. `commands` reproduce it. A run that fails does not stop the others.
 pub fn execute(
     plan: &Plan,
     sweep: &SweepDir,
-    jobs: NonZeroUsize,
+    how: &Execution,
     commands: Vec<String>,
 ) -> Result<Executed, SweepError> {
     let _lock = sweep.lock()?;
@@ -52,7 +78,8 @@ pub fn execute(
     let recorded: Result<Vec<_>, _> = manifests.iter().map(serde_json::to_value).collect();
     sweep.write_experiment(&plan.record(commands, recorded.map_err(std::io::Error::from)?)?)?;
 
-    let mut todo: Vec<&Run> = plan.runs.iter().filter(|run| !sweep.run(&run.id).is_finished()).collect();
+    let missing: Vec<&Run> = plan.runs.iter().filter(|run| !sweep.run(&run.id).is_finished()).collect();
+    let mut todo: Vec<&Run> = missing.iter().copied().filter(|run| how.only.takes(run)).collect();
     // Runs that start from the same weights follow each other, so that these are loaded once.
     todo.sort_by_key(|run| (run.model, run.sft));
     let steps = |settings: &Settings, dataset: usize| {
@@ -77,7 +104,7 @@ pub fn execute(
     let work = Work {
         plan,
         sweep,
-        jobs: jobs.get(),
+        jobs: how.jobs.get(),
         progress: &Progress::new(&plan.name, "steps", total),
         // Beside the sweeps of a folder, for all of them.
         cache: &ReferenceCache::at(&sweep.path().parent().unwrap_or(Path::new("")).join(".reference")),
@@ -86,9 +113,16 @@ pub fn execute(
         work.stage(sft)?;
     }
     let loaded = Loaded::default();
-    let finished = side_by_side(work.jobs, &todo, |run| work.run(run, &loaded))?;
-    let failed = finished.iter().filter(|finished| !**finished).count();
-    Ok(Executed { finished: todo.len() - failed, already: plan.runs.len() - todo.len(), failed })
+    let in_time = || how.until.is_none_or(|until| Instant::now() < until);
+    let ends =
+        side_by_side(work.jobs, &todo, |run| if in_time() { work.run(run, &loaded) } else { Ok(End::Left) })?;
+    let count = |wanted: fn(&End) -> bool| ends.iter().filter(|end| wanted(end)).count();
+    Ok(Executed {
+        finished: count(|end| matches!(end, End::Finished)),
+        already: plan.runs.len() - missing.len(),
+        failed: count(|end| matches!(end, End::Failed)),
+        left: missing.len() - todo.len() + count(|end| matches!(end, End::Left)),
+    })
 }
 
 fn make(dataset: &Dataset) -> Result<Manifest, SweepError> {
@@ -137,8 +171,8 @@ impl Work<'_> {
         finish(&directory)
     }
 
-    /// Whether the run finished; if not, its status says why. Errors are those that stop a sweep.
-    fn run(&self, run: &Run, loaded: &Loaded) -> Result<bool, SweepError> {
+    /// How the run ended; if it failed, its status says why. Errors are those that stop a sweep.
+    fn run(&self, run: &Run, loaded: &Loaded) -> Result<End, SweepError> {
         let model = self.model(run, loaded)?;
         let result = self.train(run, &model);
         self.cache.save()?;
@@ -151,7 +185,7 @@ impl Work<'_> {
                 error: Some(error.to_string()),
             })?;
         }
-        Ok(result.is_ok())
+        Ok(if result.is_ok() { End::Finished } else { End::Failed })
     }
 
     fn train(&self, run: &Run, model: &Model) -> Result<(), SweepError> {

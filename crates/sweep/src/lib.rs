@@ -13,13 +13,15 @@ mod exclude;
 mod execute;
 mod experiment;
 mod observe;
+mod only;
 mod plan;
 mod summary;
 
-pub use execute::{Executed, execute};
+pub use execute::{Executed, Execution, execute};
 pub use experiment::{
     CheckpointsFile, EvaluateFile, Experiment, ExperimentFile, GenerationsFile, Groups, ReportFile, Sources,
 };
+pub use only::Only;
 pub use plan::{Plan, Run, check};
 pub use summary::summarise;
 

@@ -10,7 +10,7 @@ use prospect_train::Settings;
 use serde_json::{Value, json};
 
 use crate::{
-    Experiment, SweepError,
+    Experiment, Only, SweepError,
     documents::{Choice, Documents, combinations},
     experiment::{CheckpointsFile, EvaluateFile, Sources},
 };
@@ -261,8 +261,8 @@ impl Plan {
         })
     }
 
-    /// The plan as text: every run, and what of it is there.
-    pub fn describe(&self, sweep: &SweepDir) -> String {
+    /// The plan as text: every run of `only`, and what of it is there.
+    pub fn describe(&self, sweep: &SweepDir, only: &Only) -> String {
         let mut lines = vec![
             self.question.clone(),
             format!(
@@ -276,7 +276,7 @@ impl Plan {
         for sft in &self.sft {
             lines.push(format!("  {}  sft, shared  {}", sft.id, state(sweep, &sft.id)));
         }
-        for run in &self.runs {
+        for run in self.runs.iter().filter(|run| only.takes(run)) {
             let settings = describe(&run.settings);
             lines.push(format!("  {}  {settings}, seed {}  {}", run.id, run.seed, state(sweep, &run.id)));
         }
