@@ -225,45 +225,56 @@ fn compare(
     Ok(contrasts)
 }
 
-/// What the sweep says at the smallest value of x and at the largest; at each, where values have no order.
+/// What the sweep says: at the smallest value of x and at the largest, or, where values have no order, wherever there is a
+/// difference.
 fn verdict(experiment: &Experiment, all: &Xs, contrasts: &[Contrast]) -> String {
-    let mut xs: Vec<f64> = contrasts.iter().map(|contrast| contrast.x).collect();
-    xs.sort_by(f64::total_cmp);
-    xs.dedup();
-    let (Some(first), Some(last)) = (xs.first(), xs.last()) else {
+    let (first, last) = contrasts
+        .iter()
+        .map(|contrast| contrast.x)
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(first, last), x| (first.min(x), last.max(x)));
+    if first > last {
         return "There is nothing to compare yet.".to_owned();
-    };
+    }
     let numeric =
         experiment.runs.iter().all(|run| run.settings.get(&experiment.x.key).is_some_and(Value::is_number));
-    let sentence = |x: f64| {
-        let of = |measure| {
-            let of_x =
-                contrasts.iter().filter(move |contrast| contrast.x == x && contrast.measure == measure);
-            of_x.map(phrase).collect::<Vec<_>>().join("; ")
-        };
-        let label = &experiment.x.label;
-        let place = match numeric {
-            true if label.contains("fraction") => format!("At {} % ({label})", 100.0 * x),
-            true => format!("At {label} = {x}"),
-            false => {
-                format!("With {label} = {}", all.values.get(x as usize).map(series_name).unwrap_or_default())
-            }
-        };
-        match (of(Measure::Accuracy), of(Measure::Utility)) {
-            (accuracy, utility) if utility.is_empty() => format!("{place}, {accuracy}."),
-            (accuracy, utility) => {
-                format!(
-                    "{place}, in preference accuracy {accuracy}; in true utility of what is said {utility}."
-                )
-            }
+    let label = &experiment.x.label;
+    let place = |x: f64| match numeric {
+        true if label.contains("fraction") => format!("At {} % ({label})", 100.0 * x),
+        true => format!("At {label} = {x}"),
+        false => {
+            format!("With {label} = {}", all.values.get(x as usize).map(series_name).unwrap_or_default())
         }
     };
-    let wanted = match (numeric, last > first) {
-        (false, _) => xs.clone(),
-        (true, true) => vec![*first, *last],
-        (true, false) => vec![*first],
+    let judged = contrasts.iter().any(|contrast| contrast.measure == Measure::Utility);
+    let sentence = |x: f64, wanted: &dyn Fn(&Contrast) -> bool| {
+        let of = |measure, name: &str| {
+            let of_x = contrasts.iter().filter(|contrast| contrast.x == x && contrast.measure == measure);
+            let phrases: Vec<String> = of_x.filter(|contrast| wanted(contrast)).map(phrase).collect();
+            let name = if judged { name } else { "" };
+            (!phrases.is_empty()).then(|| format!("{name}{}", phrases.join("; ")))
+        };
+        let parts = [
+            of(Measure::Accuracy, "in preference accuracy "),
+            of(Measure::Utility, "in true utility of what is said "),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        (!parts.is_empty()).then(|| format!("{}, {}.", place(x), parts.join("; ")))
     };
-    wanted.into_iter().map(sentence).collect::<Vec<_>>().join(" ")
+    if numeric {
+        let ends = if last > first { vec![first, last] } else { vec![first] };
+        return ends.into_iter().filter_map(|x| sentence(x, &|_| true)).collect::<Vec<_>>().join(" ");
+    }
+    let clear = |contrast: &Contrast| contrast.verdict != Verdict::CannotTell;
+    let mut sentences: Vec<String> =
+        (0..all.values.len()).filter_map(|x| sentence(x as f64, &clear)).collect();
+    let (told, of) = (contrasts.iter().filter(|contrast| clear(contrast)).count(), contrasts.len());
+    sentences.push(match (told, of) {
+        (0, 1) => phrase(&contrasts[0]) + ".",
+        (0, _) => format!("None of the {of} comparisons tells a difference."),
+        _ if told < of => format!("The other {} of {of} comparisons cannot tell.", of - told),
+        _ => String::new(),
+    });
+    sentences.join(" ").trim_end().to_owned()
 }
 
 /// A difference in words: in points of held-out preference accuracy, or in true utility.
@@ -327,6 +338,8 @@ fn start_accuracy(sweep: &SweepDir, experiment: &Experiment) -> Result<Option<f6
 
 #[cfg(test)]
 mod tests {
+    use prospect_runs::Axis;
+
     use super::*;
 
     fn contrast(value: f64, low: f64, high: f64, p: f64) -> Contrast {
@@ -366,5 +379,45 @@ mod tests {
         assert_eq!(contrasts[2].p_holm, 0.09);
         let utility = Contrast { measure: Measure::Utility, ..contrasts[0].clone() };
         assert_eq!(phrase(&utility), "kto is ahead of dpo by 0.03 (95 % interval 0.01 to 0.05)");
+    }
+    #[test]
+    fn values_without_an_order_are_named_where_there_is_a_difference() {
+        let axis = |key: &str| Axis { key: key.to_owned(), label: key.to_owned() };
+        let runs = ["plain", "few up", "thumbs"].map(|world| PlannedRun {
+            id: world.to_owned(),
+            settings: [("world".to_owned(), Value::from(world))].into(),
+            seed: 0,
+            data: 0,
+        });
+        let experiment = Experiment {
+            name: "worlds".to_owned(),
+            question: String::new(),
+            commands: Vec::new(),
+            x: axis("world"),
+            series: axis("method"),
+            baseline: "dpo".to_owned(),
+            stages: Vec::new(),
+            data: Vec::new(),
+            runs: runs.to_vec(),
+            base: Value::Null,
+        };
+        let xs = x_values(&experiment);
+        let at = |x: f64, measure, p| Contrast { x, measure, ..contrast(-0.031, -0.052, -0.01, p) };
+        let mut contrasts = [
+            at(0.0, Measure::Accuracy, 0.5),
+            at(1.0, Measure::Accuracy, 0.001),
+            at(1.0, Measure::Utility, 0.002),
+            at(2.0, Measure::Utility, 0.6),
+        ];
+        judge(&mut contrasts);
+        assert_eq!(
+            verdict(&experiment, &xs, &contrasts),
+            "With world = few up, in preference accuracy kto is behind dpo by 3.1 points (95 % interval 1.0 to 5.2); in true \
+             utility of what is said kto is behind dpo by 0.03 (95 % interval 0.01 to 0.05). The other 2 of 4 comparisons \
+             cannot tell."
+        );
+        contrasts.iter_mut().for_each(|contrast| contrast.verdict = Verdict::CannotTell);
+        assert_eq!(verdict(&experiment, &xs, &contrasts), "None of the 4 comparisons tells a difference.");
+        assert_eq!(verdict(&experiment, &xs, &[]), "There is nothing to compare yet.");
     }
 }
