@@ -32,7 +32,7 @@ sweep NAME *ARGS:
 report NAME *ARGS:
     {{ prospect }} report {{ NAME }} {{ ARGS }}
 
-# Go from synthetic feedback to a report with a tiny model, in about a minute.
+# Go from synthetic feedback to a report with a tiny model, in a minute or two.
 [group('experiments')]
 demo *ARGS:
     {{ prospect }} demo {{ ARGS }}

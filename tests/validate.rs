@@ -47,7 +47,7 @@ fn every_file_that_ships_is_valid() {
     for ((kind, _), line) in shipped().iter().zip(run.stdout.lines()) {
         assert!(line.contains(&format!(": ok ({kind}, by its keys")), "{line}");
     }
-    assert!(run.stdout.contains("experiments/demo.yaml: ok (experiment, by its keys, 12 runs)"), "{run}");
+    assert!(run.stdout.contains("experiments/demo.yaml: ok (experiment, by its keys, 18 runs)"), "{run}");
 }
 
 #[test]
