@@ -416,7 +416,9 @@ mod tests {
              utility of what is said kto is behind dpo by 0.03 (95 % interval 0.01 to 0.05). The other 2 of 4 comparisons \
              cannot tell."
         );
-        contrasts.iter_mut().for_each(|contrast| contrast.verdict = Verdict::CannotTell);
+        for contrast in &mut contrasts {
+            contrast.verdict = Verdict::CannotTell;
+        }
         assert_eq!(verdict(&experiment, &xs, &contrasts), "None of the 4 comparisons tells a difference.");
         assert_eq!(verdict(&experiment, &xs, &[]), "There is nothing to compare yet.");
     }
