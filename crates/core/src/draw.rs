@@ -41,6 +41,13 @@ impl Draw {
         marked
     }
 
+    /// Keeps the `count` items whose ids have the lowest draws, in their order. Nested, as [`lowest`](Self::lowest) is.
+    pub fn keep_lowest<T>(&self, items: &mut Vec<T>, count: usize, id: impl Fn(&T) -> &str) {
+        let ids: Vec<&str> = items.iter().map(id).collect();
+        let mut kept = self.lowest(&ids, count).into_iter();
+        items.retain(|_| kept.next().unwrap_or(false));
+    }
+
     /// A permutation of `0..count`.
     pub fn permutation(&self, count: usize) -> Vec<usize> {
         let mut ranked: Vec<_> = (0..count).map(|index| (self.bits(&index.to_string()), index)).collect();

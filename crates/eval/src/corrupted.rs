@@ -4,14 +4,15 @@ use std::{collections::BTreeMap, path::Path};
 
 use prospect_core::draw::Draw;
 use prospect_data::{Split, read_pairs};
+use prospect_runs::preference;
 use prospect_train::{
     Encoder, MicroBatch, Objective, PairExample, Policy, ReferenceCache, TrainError, pack_pairs,
 };
 
+use crate::AT_ONCE;
+
 /// Pairs of each class that are looked at.
 const PAIRS: usize = 256;
-/// Pairs that pass through the model at once.
-const AT_ONCE: usize = 16;
 
 /// Training pairs whose sides noise exchanged, and as many that it left alone.
 #[derive(Debug)]
@@ -38,9 +39,7 @@ impl CorruptedPairs {
                 .cloned()
                 .collect();
             rows.sort_by(|a, b| a.pair_id.cmp(&b.pair_id));
-            let ids: Vec<_> = rows.iter().map(|row| row.pair_id.clone()).collect();
-            let mut kept = Draw::new(0, "pairs of the noise ledger").lowest(&ids, PAIRS).into_iter();
-            rows.retain(|_| kept.next().unwrap_or(false));
+            Draw::new(0, "pairs of the noise ledger").keep_lowest(&mut rows, PAIRS, |row| &row.pair_id);
             let pairs = PairExample::to_judge(rows, objective, encoder)?;
             let pairs: Vec<&PairExample> = pairs.iter().collect();
             pairs.chunks(AT_ONCE).map(|pairs| pack_pairs(pairs, &[])).collect()
@@ -61,13 +60,9 @@ impl CorruptedPairs {
             for batch in batches {
                 let log_probs = policy.log_probs(&batch.packed, false, cache)?;
                 let (pairs, _) = log_probs.as_chunks::<2>();
-                agrees.extend(pairs.iter().map(|[chosen, rejected]| {
-                    match chosen.ratio().total_cmp(&rejected.ratio()) {
-                        std::cmp::Ordering::Greater => 1.0,
-                        std::cmp::Ordering::Equal => 0.5,
-                        std::cmp::Ordering::Less => 0.0,
-                    }
-                }));
+                agrees.extend(
+                    pairs.iter().map(|[chosen, rejected]| preference(chosen.ratio(), rejected.ratio())),
+                );
             }
             if !agrees.is_empty() {
                 let share = agrees.iter().sum::<f64>() / agrees.len() as f64;

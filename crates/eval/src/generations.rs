@@ -8,7 +8,10 @@ use prospect_model::{Adapter, Generated, Generating, Packer, Sampling, ToContinu
 use prospect_runs::{Generation, GenerationMode};
 use prospect_train::{Encoder, Objective, Policy, Reference, TrainError};
 
-use crate::text::{distinct, repetition};
+use crate::{
+    AT_ONCE,
+    text::{distinct, repetition},
+};
 
 /// The true utility of a completion under a prompt; None if it is not known of that prompt.
 pub type Utility<'a> = dyn Fn(&[Message], &str) -> Option<f64> + Send + Sync + 'a;
@@ -50,9 +53,6 @@ pub struct Said {
     pub generations: Vec<Generation>,
 }
 
-/// Completions whose log-probs are computed at once.
-const AT_ONCE: usize = 16;
-
 impl<'a> Generations<'a> {
     /// Reads prompts of the test split of a prepared dataset, the same ones whatever the training split went through, for
     /// policies trained by `objective`.
@@ -75,9 +75,8 @@ impl<'a> Generations<'a> {
                 encoded.push(HeldOutPrompt { row, tokens, chosen_length: chosen.completion.len() - marker });
             }
         }
-        let ids: Vec<_> = encoded.iter().map(|prompt| prompt.row.prompt_id.as_str()).collect();
-        let mut kept = Draw::new(0, "prompts to continue").lowest(&ids, options.prompts).into_iter();
-        encoded.retain(|_| kept.next().unwrap_or(false));
+        let draw = Draw::new(0, "prompts to continue");
+        draw.keep_lowest(&mut encoded, options.prompts, |prompt| &prompt.row.prompt_id);
         if encoded.is_empty() {
             return Err(TrainError::Examples(format!(
                 "{}: no held-out prompt fits max_prompt_length",

@@ -10,10 +10,7 @@ use prospect_train::{
     partners,
 };
 
-use crate::calibration;
-
-/// Pairs that pass through the model at once.
-const PAIRS_PER_BATCH: usize = 16;
+use crate::{AT_ONCE, calibration};
 
 /// A fixed set of held-out pairs.
 #[derive(Debug)]
@@ -44,10 +41,8 @@ impl HeldOut {
         let mut pairs = PairExample::held_out(dataset, objective, encoder)?;
         pairs.sort_by(|a, b| a.row.pair_id.cmp(&b.row.pair_id));
         pairs.dedup_by(|a, b| a.row.pair_id == b.row.pair_id);
-        let ids: Vec<_> = pairs.iter().map(|pair| pair.row.pair_id.as_str()).collect();
-        let kept = Draw::new(0, "held-out pairs").lowest(&ids, limit.unwrap_or(usize::MAX));
-        let mut kept = kept.into_iter();
-        pairs.retain(|_| kept.next().unwrap_or(false));
+        let draw = Draw::new(0, "held-out pairs");
+        draw.keep_lowest(&mut pairs, limit.unwrap_or(usize::MAX), |pair| &pair.row.pair_id);
 
         // Each prompt with the preferred completion of the next other prompt: what the KL estimate looks at.
         let all: Vec<usize> = (0..pairs.len()).collect();
@@ -65,7 +60,7 @@ impl HeldOut {
             });
         }
         let mut batches = Vec::new();
-        for (pairs, mismatched) in pairs.chunks(PAIRS_PER_BATCH).zip(mismatched.chunks(PAIRS_PER_BATCH)) {
+        for (pairs, mismatched) in pairs.chunks(AT_ONCE).zip(mismatched.chunks(AT_ONCE)) {
             let pairs: Vec<_> = pairs.iter().collect();
             let mismatched: Vec<_> = mismatched.iter().flatten().cloned().collect();
             batches.push(pack_pairs(&pairs, &mismatched)?);

@@ -13,6 +13,9 @@ mod held_out;
 pub mod stats;
 mod text;
 
+/// Pairs or completions that pass through the model at once.
+const AT_ONCE: usize = 16;
+
 pub use calibration::calibration;
 pub use corrupted::CorruptedPairs;
 pub use diagnosis::{Diagnosis, diagnose};

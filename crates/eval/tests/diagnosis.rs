@@ -4,13 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use prospect_eval::{GenerationOptions, Generations, HeldOut, diagnose};
-use prospect_model::{Activations, Decoder, Model, Train};
+use prospect_model::{Decoder, Model};
 use prospect_runs::{GenerationMode, Kind, Record, Sign};
-use prospect_train::{Encoder, Job, Observer, Policy, ReferenceCache, TrainError, TrainingSet, train};
+use prospect_train::{Encoder, Observer, Policy, ReferenceCache, TrainError};
 
 mod support;
 
-use support::{dataset, model, settings};
+use support::{dataset, model, run, settings};
 
 /// Records what a run of a sweep records.
 struct Recorder<'a> {
@@ -62,19 +62,7 @@ impl Trains {
             generations: Generations::read(&data, options, &settings.objective, &encoder).unwrap(),
             records: Vec::new(),
         };
-        let examples = TrainingSet::read(&data, &settings.objective, &encoder).unwrap();
-        let job = Job {
-            start,
-            train: Train::Full,
-            activations: Activations::Keep,
-            settings: &settings,
-            examples: &examples,
-            encoder: &encoder,
-            seed: 1,
-            checkpoints: None,
-        };
-        let cache = ReferenceCache::at(&self.folder.path().join("reference"));
-        let trained = train(&job, &cache, &mut recorder).unwrap();
+        let trained = run(&data, start, &settings, &encoder, &mut recorder);
         (trained.policy, recorder.records)
     }
 

@@ -5,13 +5,12 @@
 
 use prospect_data::Message;
 use prospect_eval::{GenerationOptions, Generations, Said};
-use prospect_model::{Activations, Train};
 use prospect_runs::{GenerationMode, Record};
-use prospect_train::{Encoder, Job, Observer, Policy, ReferenceCache, TrainError, TrainingSet, train};
+use prospect_train::{Encoder, Observer, Policy, ReferenceCache, TrainError};
 
 mod support;
 
-use support::{dataset, model, settings};
+use support::{dataset, model, run, settings};
 
 /// Lets the policy speak at the start and at the end.
 struct Speaks<'a> {
@@ -55,20 +54,8 @@ fn a_policy_speaks_and_is_judged() {
     for mode in [GenerationMode::Greedy, GenerationMode::Nucleus] {
         let options = GenerationOptions { prompts: 5, max_new_tokens: 12, mode };
         let generations = Generations::read(&data, options, &settings.objective, &encoder).unwrap();
-        let examples = TrainingSet::read(&data, &settings.objective, &encoder).unwrap();
-        let job = Job {
-            start: &model,
-            train: Train::Full,
-            activations: Activations::Keep,
-            settings: &settings,
-            examples: &examples,
-            encoder: &encoder,
-            seed: 1,
-            checkpoints: None,
-        };
         let mut observer = Speaks { generations: &generations, said: Vec::new() };
-        let cache = ReferenceCache::at(&folder.path().join("reference"));
-        train(&job, &cache, &mut observer).unwrap();
+        run(&data, &model, &settings, &encoder, &mut observer);
 
         let [start, end] = observer.said.as_slice() else { panic!("at the start and at the end") };
         let value = |said: &Said, name: &str| said.values[&format!("eval_generations/{name}")];

@@ -60,7 +60,7 @@ pub(crate) fn rewards(sweep: &Sweep) -> Option<Figure> {
         })
         .collect();
     let most = panels.iter().flat_map(|(_, heights, _)| heights.iter().flatten()).copied();
-    let y = Scale::round("share of completions", most.chain([0.0]), share_tick);
+    let y = Scale::round("share of completions", most.chain([0.0]), text::percent_tick);
     let width = (x.high - x.low) / BINS as f64;
     let low = x.low;
     let panel = |(title, heights, [chosen, rejected]): (String, [Vec<f64>; 2], [f64; 2])| {
@@ -121,18 +121,14 @@ fn steps(heights: &[f64], low: f64, width: f64) -> Vec<(f64, f64)> {
     heights.iter().enumerate().flat_map(bin).collect()
 }
 
-fn share_tick(tick: f64, decimals: usize) -> String {
-    format!("{}\u{a0}%", text::fixed(tick * 100.0, decimals.saturating_sub(2)))
-}
-
 /// Accuracy of the preferences of each confidence, one panel for each x value.
 pub(crate) fn calibration(sweep: &Sweep) -> Option<Figure> {
     let summary = sweep.summary.as_ref()?;
-    let x = Scale::round("confidence", [0.5, 1.0], share_tick);
+    let x = Scale::round("confidence", [0.5, 1.0], text::percent_tick);
     let of_points = summary.points.iter().filter_map(|point| Some((point, point.calibration.as_ref()?)));
     let of_points: Vec<_> = of_points.collect();
     let seen = of_points.iter().flat_map(|(_, calibration)| &calibration.bins).map(|bin| bin.accuracy);
-    let y = Scale::round("accuracy", seen.chain([0.5, 1.0]), share_tick);
+    let y = Scale::round("accuracy", seen.chain([0.5, 1.0]), text::percent_tick);
     let panel = |(x_value, name): &(f64, String)| {
         let mut marks = vec![Mark::Guide { points: vec![(0.5, 0.5), (1.0, 1.0)] }];
         let mut errors = Vec::new();

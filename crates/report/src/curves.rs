@@ -34,13 +34,8 @@ pub(crate) fn figure(sweep: &Sweep, metric: &Metric) -> Option<Figure> {
         return None;
     }
     all.extend(metric.rule);
-    let y = Scale::round(metric.label, all, |tick, decimals| {
-        if metric.percent {
-            format!("{}\u{a0}%", text::fixed(tick * 100.0, decimals.saturating_sub(2)))
-        } else {
-            text::fixed(tick, decimals)
-        }
-    });
+    let tick = if metric.percent { text::percent_tick } else { text::fixed };
+    let y = Scale::round(metric.label, all, tick);
     let one_x = sweep.x.values().len() < 2;
     let mut caption =
         vec!["Curves are means over seeds; bands reach from the lowest seed to the highest.".to_owned()];

@@ -23,9 +23,7 @@ pub(crate) fn accuracy(sweep: &Sweep) -> Option<Figure> {
     let mut rules = vec![(0.5, "chance")];
     rules.extend(sweep.summary.iter().filter_map(|s| s.oracle_accuracy).map(|share| (share, "oracle")));
     let seen = points.iter().flat_map(Shown::values).chain(rules.iter().map(|rule| rule.0));
-    let y = Scale::round("held-out preference accuracy", seen, |tick, decimals| {
-        format!("{}\u{a0}%", text::fixed(tick * 100.0, decimals.saturating_sub(2)))
-    });
+    let y = Scale::round("held-out preference accuracy", seen, text::percent_tick);
     let mut caption = match &sweep.summary {
         Some(_) => "Whiskers are 95 % intervals; faint dots are single seeds.".to_owned(),
         None => "Each marker is one run’s latest evaluation; the sweep has no intervals yet.".to_owned(),

@@ -8,6 +8,11 @@ pub(crate) fn percent(share: f64) -> String {
     format!("{}\u{a0}%", fixed(share * 100.0, 1))
 }
 
+/// A tick of an axis of shares; `decimals` are those that the shares need.
+pub(crate) fn percent_tick(share: f64, decimals: usize) -> String {
+    format!("{}\u{a0}%", fixed(share * 100.0, decimals.saturating_sub(2)))
+}
+
 /// A difference of shares in percentage points, with its sign: `+3.1 points`.
 pub(crate) fn points(difference: f64) -> String {
     format!("{}\u{a0}points", signed_points(difference))

@@ -26,7 +26,7 @@ pub use experiment::{
     Point, Sign, Stage, Summary, SweepDir, Verdict,
 };
 pub use lock::{Lock, LockError};
-pub use record::{Generation, GenerationMode, Kind, PairOutcome, Record};
+pub use record::{Generation, GenerationMode, Kind, PairOutcome, Record, preference};
 pub use run::{MetricsWriter, RunDir, State, Status};
 
 /// Why a run or sweep directory cannot be read or written.

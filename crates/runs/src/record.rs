@@ -51,11 +51,16 @@ pub struct PairOutcome {
 impl PairOutcome {
     /// Whether the policy prefers the chosen completion; a tie counts half.
     pub fn accuracy(&self) -> f64 {
-        match self.chosen.partial_cmp(&self.rejected) {
-            Some(std::cmp::Ordering::Greater) => 1.0,
-            Some(std::cmp::Ordering::Equal) => 0.5,
-            _ => 0.0,
-        }
+        preference(self.chosen, self.rejected)
+    }
+}
+
+/// 1 if `this` is larger than `other`, 0 if it is not, and half for a tie.
+pub fn preference(this: f64, other: f64) -> f64 {
+    match this.partial_cmp(&other) {
+        Some(std::cmp::Ordering::Greater) => 1.0,
+        Some(std::cmp::Ordering::Equal) => 0.5,
+        _ => 0.0,
     }
 }
 

@@ -28,14 +28,17 @@ pub(crate) fn exclude(raw: &ExperimentFile, mut all: Vec<Vec<Choice>>) -> Result
     Ok(all)
 }
 
+/// Whether a swept value is the one that was asked for. Numbers are the same however they are written, and a name may be
+/// given as what it reads like.
+pub(crate) fn same(value: &Value, wanted: &Value) -> bool {
+    value == wanted
+        || value.as_f64().is_some_and(|value| wanted.as_f64() == Some(value))
+        || (!wanted.is_object() && series_name(value) == series_name(wanted))
+}
+
 /// Whether the value on every axis of the rule is the rule's, or among the rule's.
 fn fits(rule: &BTreeMap<String, Value>, choices: &[Choice]) -> bool {
     rule.iter().all(|(axis, wanted)| {
-        let same = |value: &Value, wanted: &Value| {
-            value == wanted
-                || value.as_f64().is_some_and(|value| wanted.as_f64() == Some(value))
-                || (!wanted.is_object() && series_name(value) == series_name(wanted))
-        };
         choices.iter().filter(|(name, ..)| name == axis).any(|(_, value, _)| match wanted {
             Value::Array(values) => same(value, wanted) || values.iter().any(|wanted| same(value, wanted)),
             wanted => same(value, wanted),

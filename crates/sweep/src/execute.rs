@@ -29,7 +29,7 @@ use side_by_side::side_by_side;
 use training::Training;
 
 /// What a call of [`execute`] did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Executed {
     /// Runs finished by this call.
     pub finished: usize,

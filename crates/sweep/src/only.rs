@@ -1,10 +1,15 @@
 //! A part of a plan's runs.
 
-use crate::{Plan, Run, SweepError, summary::series_name};
+use std::borrow::Cow;
+
+use prospect_core::config::Document;
+use serde_json::Value;
+
+use crate::{Plan, Run, SweepError, exclude::same, summary::series_name};
 
 /// Runs of certain settings: `KEY=VALUE`, of which a run must match all. `seed` is a key too.
 #[derive(Debug, Clone, Default)]
-pub struct Only(Vec<(String, String)>);
+pub struct Only(Vec<(String, Value)>);
 
 impl Only {
     /// Reads `KEY=VALUE` as typed, and checks that some run of `plan` matches.
@@ -13,12 +18,13 @@ impl Only {
             let (key, value) = given.split_once('=').ok_or_else(|| {
                 SweepError::Setting(format!("--only takes KEY=VALUE, as in method=kto, not `{given}`"))
             })?;
-            let known = |run: &Run| values(run).any(|(name, _)| name == key);
-            if plan.runs.iter().any(|run| known(run) && matches(run, key, value)) {
-                return Ok((key.to_owned(), value.to_owned()));
+            let value: Value = Document::from_text("--only", value)?.read()?;
+            if plan.runs.iter().any(|run| has(run, key, &value)) {
+                return Ok((key.to_owned(), value));
             }
+            let all = plan.runs.iter().flat_map(values);
             let mut there: Vec<String> =
-                plan.runs.iter().flat_map(values).map(|(name, value)| format!("{name}={value}")).collect();
+                all.map(|(name, value)| format!("{name}={}", series_name(&value))).collect();
             there.sort();
             there.dedup();
             Err(SweepError::Setting(format!("no run has {given}; there are: {}", there.join(", "))))
@@ -32,20 +38,16 @@ impl Only {
 
     /// Whether a run is one of them.
     pub fn takes(&self, run: &Run) -> bool {
-        self.0.iter().all(|(key, value)| matches(run, key, value))
+        self.0.iter().all(|(key, value)| has(run, key, value))
     }
 }
 
 /// What can be said of a run: its settings and its seed.
-fn values(run: &Run) -> impl Iterator<Item = (&str, String)> {
-    let settings = run.settings.iter().map(|(key, value)| (key.as_str(), series_name(value)));
-    settings.chain([("seed", run.seed.to_string())])
+fn values(run: &Run) -> impl Iterator<Item = (&str, Cow<'_, Value>)> {
+    let settings = run.settings.iter().map(|(key, value)| (key.as_str(), Cow::Borrowed(value)));
+    settings.chain([("seed", Cow::Owned(run.seed.into()))])
 }
 
-fn matches(run: &Run, key: &str, wanted: &str) -> bool {
-    values(run).any(|(name, value)| {
-        // Numbers are the same however they are written.
-        let same_number = || Some(value.parse::<f64>().ok()? == wanted.parse::<f64>().ok()?);
-        name == key && (value == wanted || same_number() == Some(true))
-    })
+fn has(run: &Run, key: &str, wanted: &Value) -> bool {
+    values(run).any(|(name, value)| name == key && same(&value, wanted))
 }

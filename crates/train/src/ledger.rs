@@ -1,6 +1,7 @@
 //! What happens to the rows that noise changed, beside the others.
 
 use prospect_objective::LogProb;
+use prospect_runs::preference;
 
 use crate::Role;
 
@@ -36,11 +37,10 @@ pub(crate) fn noise_ledger(
     for (class, names) in [(false, CLEAN), (true, CORRUPTED)] {
         let of_class = || rows.iter().filter(move |(corrupted, ..)| *corrupted == class);
         let rewards = || of_class().filter_map(|(.., reward)| *reward);
-        let agrees = |reward: f64| f64::midpoint(1.0, if reward == 0.0 { 0.0 } else { reward.signum() });
         let values = [
             weight.and_then(|all| Some(mean(of_class().map(|(_, weight, _)| *weight))? / all)),
             mean(rewards()),
-            mean(rewards().map(agrees)),
+            mean(rewards().map(|reward| preference(reward, 0.0))),
         ];
         metrics.extend(names.into_iter().zip(values).filter_map(|(name, value)| Some((name, value?))));
     }

@@ -4,8 +4,10 @@ use std::path::Path;
 
 use prospect_core::config::Document;
 use prospect_data::PipelineFile;
-use prospect_model::{Model, ModelFile};
-use prospect_train::{Settings, TrainFile};
+use prospect_model::{Activations, Model, ModelFile, Train};
+use prospect_train::{
+    Encoder, Job, Observer, ReferenceCache, Settings, TrainFile, Trained, TrainingSet, train,
+};
 
 /// Prepares a dataset in `folder`.
 pub(crate) fn dataset(folder: &Path) {
@@ -27,4 +29,26 @@ pub(crate) fn model() -> Model {
 pub(crate) fn settings(text: &str) -> Settings {
     let text = format!("{text}\nmax_length: 160\nmax_prompt_length: 100");
     Document::from_text("train.yaml", &text).unwrap().read::<TrainFile>().unwrap().resolve().unwrap()
+}
+
+/// Trains all weights of `start` on the dataset in `data`, watched by `observer`.
+pub(crate) fn run(
+    data: &Path,
+    start: &Model,
+    settings: &Settings,
+    encoder: &Encoder<'_>,
+    observer: &mut dyn Observer,
+) -> Trained {
+    let examples = TrainingSet::read(data, &settings.objective, encoder).unwrap();
+    let job = Job {
+        start,
+        train: Train::Full,
+        activations: Activations::Keep,
+        settings,
+        examples: &examples,
+        encoder,
+        seed: 1,
+        checkpoints: None,
+    };
+    train(&job, &ReferenceCache::at(&data.with_file_name("reference")), observer).unwrap()
 }

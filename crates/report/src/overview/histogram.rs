@@ -15,9 +15,7 @@ pub(super) fn figure(histogram: &Histogram) -> Figure {
         counts.iter().map(|count| *count as f64 / total).collect()
     };
     let shares: Vec<Vec<f64>> = histogram.series.iter().map(|(_, counts)| share(counts)).collect();
-    let y = Scale::round("share of rows", shares.iter().flatten().copied().chain([0.0]), |tick, decimals| {
-        format!("{}\u{a0}%", text::fixed(tick * 100.0, decimals.saturating_sub(2)))
-    });
+    let y = Scale::round("share of rows", shares.iter().flatten().copied().chain([0.0]), text::percent_tick);
     let mut x = Scale::round(&histogram.label, [0.0, bins as f64 * width], text::fixed);
     x.high = bins as f64 * width;
     x.ticks.retain(|(tick, _)| *tick <= x.high && tick.fract() == 0.0);
