@@ -163,7 +163,7 @@ impl Decoder {
         let a = &self.architecture;
         let size = self.dtype().size_in_bytes();
         // A trained number has a gradient and two moments beside it.
-        let weights = self.frozen_bytes() + 4 * self.parameters.count() * size;
+        let weights = self.frozen_bytes() + 4 * self.parameters.bytes();
         // What one block has at hand beside what it keeps, and the head with a chunk of logits and their gradient.
         let at_hand = batch.rows() * (6 * a.intermediate + 8 * a.hidden) * size
             + 2 * Head::CHUNK_BYTES

@@ -61,9 +61,12 @@ impl Parameters {
         self.list.is_empty()
     }
 
-    /// Number of trainable numbers.
-    pub fn count(&self) -> usize {
-        self.list.iter().map(|parameter| parameter.value().elem_count()).sum()
+    /// Bytes of the trainable numbers.
+    pub(crate) fn bytes(&self) -> usize {
+        self.list
+            .iter()
+            .map(|parameter| parameter.value().elem_count() * parameter.value().dtype().size_in_bytes())
+            .sum()
     }
 }
 
