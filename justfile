@@ -68,7 +68,7 @@ ci:
 check-cuda *ARGS:
     scripts/check-cuda.sh {{ ARGS }}
 
-# Time NAME beside its peers: `bench data HH_FILE [PYTHON]`, `bench train HH_FILE WEIGHTS [PYTHON]`; see benches/NAME.sh.
+# Time NAME beside its peers: `bench data HH_FILE [PYTHON]`, `bench train HH_FILE WEIGHTS [PYTHON]`, `bench jobs HH_FILE WEIGHTS`; see benches/NAME.sh.
 [group('checks')]
 bench NAME *ARGS:
     cargo build --release

@@ -71,6 +71,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     set.extend(args.memory.setting());
     let document = Document::open(&args.experiment)?;
     if theory::is_theory(&document) {
+        if !args.how.only.is_empty() || args.how.max_hours.is_some() || args.how.jobs > NonZeroUsize::MIN {
+            say("--jobs, --only and --max-hours have no effect: a theory file is worked out at once");
+        }
         return theory::run(&args.experiment, document, &set, args.out.as_deref(), args.how.dry_run);
     }
     let experiment = Experiment::read(&path, document, &set)?;
