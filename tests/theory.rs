@@ -40,3 +40,13 @@ fn what_is_no_majority_is_told_with_its_line() {
     let run = place.run("sweep theory.yaml --set theory.share=[0.6]");
     assert!(run.stderr.contains("did you mean `shares`"), "{run}");
 }
+
+#[test]
+fn options_for_runs_are_no_options_of_what_is_worked_out() {
+    let place = place();
+    for options in ["--jobs 2", "--only method=kto", "--max-hours 1"] {
+        let run = place.run(&format!("sweep theory.yaml {options}"));
+        assert_eq!(run.code, Some(1), "{run}");
+        assert!(run.stderr.contains("a theory file has none"), "{run}");
+    }
+}

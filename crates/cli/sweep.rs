@@ -72,7 +72,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let document = Document::open(&args.experiment)?;
     if theory::is_theory(&document) {
         if !args.how.only.is_empty() || args.how.max_hours.is_some() || args.how.jobs > NonZeroUsize::MIN {
-            say("--jobs, --only and --max-hours have no effect: a theory file is worked out at once");
+            bail!("--jobs, --only and --max-hours are for runs, and a theory file has none: leave them out");
         }
         return theory::run(&args.experiment, document, &set, args.out.as_deref(), args.how.dry_run);
     }
