@@ -8,7 +8,9 @@ mod experiments;
 #[allow(dead_code, reason = "the tests of its own crate use the rest")]
 mod fake_hub;
 mod inspect;
+mod judge;
 mod objectives;
+mod plan;
 mod prepare;
 mod sources;
 mod support;

@@ -65,7 +65,12 @@ impl Place {
 
     /// Runs `prospect` to its end.
     pub(crate) fn run(&self, args: &str) -> Run {
-        let output = self.command(args).output().unwrap();
+        self.run_with(args, &[])
+    }
+
+    /// Runs `prospect` to its end with environment variables.
+    pub(crate) fn run_with(&self, args: &str, variables: &[(&str, &str)]) -> Run {
+        let output = self.command(args).envs(variables.iter().copied()).output().unwrap();
         let text = |bytes: Vec<u8>| {
             let text = String::from_utf8(bytes).unwrap();
             let folder = self.folder.path();

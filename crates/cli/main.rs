@@ -14,10 +14,12 @@ mod demo;
 mod export;
 mod facts;
 mod inspect;
+mod judge;
 mod kind;
 mod locate;
 mod output;
 mod overrides;
+mod plan;
 mod prepare;
 mod preview;
 mod report;
@@ -45,10 +47,14 @@ enum Command {
     Preview(preview::Args),
     /// Check data recipes, model recipes and experiments without running anything
     Validate(validate::Args),
+    /// Say which way to train a model fits into so much memory
+    Plan(plan::Args),
     /// Train one model on one dataset, without an experiment file
     Train(train::Args),
     /// Train every run of an experiment that is missing, and report
     Sweep(sweep::Args),
+    /// Have a judge compare what policies say: a model behind an address, or a reward model
+    Judge(judge::Args),
     /// Render a sweep's report from what is finished
     Report(report::Args),
     /// Run the whole pipeline on synthetic feedback: needs no network, data or model
@@ -69,8 +75,10 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Preview(args) => preview::run(&args),
         Command::Validate(args) => validate::run(&args),
+        Command::Plan(args) => plan::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Sweep(args) => sweep::run(&args),
+        Command::Judge(args) => judge::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Export(args) => export::run(&args),

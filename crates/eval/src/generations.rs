@@ -128,15 +128,18 @@ impl<'a> Generations<'a> {
     ) -> Result<Generation, TrainError> {
         let completion = self.tokenizer.decode(&generated.tokens, false)?.trim().to_owned();
         let HeldOutPrompt { row, .. } = prompt;
+        let chosen = turns(&row.chosen, false);
+        let utility = |text: &str| utility.and_then(|utility| utility(&row.prompt, text));
         Ok(Generation {
             prompt_id: row.prompt_id.clone(),
             prompt: turns(&row.prompt, true),
-            utility: utility.and_then(|utility| utility(&row.prompt, &completion)),
+            utility: utility(&completion),
+            chosen_utility: utility(&chosen),
             completion,
             tokens: generated.tokens.len(),
             ended: generated.ended,
             mode: self.options.mode,
-            chosen: turns(&row.chosen, false),
+            chosen,
         })
     }
 

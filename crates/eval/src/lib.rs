@@ -3,13 +3,15 @@
 //! [`HeldOut`] is a fixed set of true pairs, packed once; [`HeldOut::evaluate`] says how a policy ranks them:
 //! preference accuracy, reward margin, KL estimate and the objective's own loss, over all and by source and domain.
 //! [`Generations`] says what a policy answers to held-out prompts, [`CorruptedPairs`] whether it believes training pairs
-//! that noise turned round. [`diagnose`] reads what has gone wrong from the metrics of a run. [`stats`] turns the outcomes of many runs into estimates and differences with intervals.
+//! that noise turned round, [`judge`] who says better things. [`diagnose`] reads what has gone wrong from the metrics of a run.
+//! [`stats`] turns the outcomes of many runs into estimates and differences with intervals.
 
 mod calibration;
 mod corrupted;
 pub mod diagnosis;
 mod generations;
 mod held_out;
+pub mod judge;
 pub mod stats;
 mod text;
 

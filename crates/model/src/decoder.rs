@@ -6,6 +6,8 @@ use crate::{
     Architecture,
     architecture::Rotation,
     layers::{Block, BlockContext, Head, SavedBlock, SavedHead},
+    matrix::Matrix,
+    memory::{BatchSize, ModelSize, Place},
     pack::{PackedBatch, Scored},
     parameters::{Gradients, Parameters, Weight},
 };
@@ -143,7 +145,7 @@ impl Decoder {
             let recomputed = *recomputed.get_or_insert_with(|| match activations {
                 Activations::Keep => 0,
                 Activations::Recompute => self.blocks.len(),
-                Activations::Within(bytes) => self.recomputed_within(bytes, batch, &saved),
+                Activations::Within(bytes) => self.recomputed_within(bytes, batch),
             });
             blocks.push(if index < recomputed {
                 Kept::Input(first_rows(&x, batch.gradient_rows)?)
@@ -158,21 +160,31 @@ impl Decoder {
         Ok((sums, Saved { log_probs, batch: batch.gradient_part(), blocks, head }))
     }
 
-    /// How many of the first blocks are to be computed again so that all fits into `bytes`, when one keeps `saved`.
-    fn recomputed_within(&self, bytes: u64, batch: &PackedBatch, saved: &SavedBlock) -> usize {
-        let a = &self.architecture;
-        let size = self.dtype().size_in_bytes();
-        // A trained number has a gradient and two moments beside it.
-        let weights = self.frozen_bytes() + 4 * self.parameters.bytes();
-        // What one block has at hand beside what it keeps, and the head with a chunk of logits and their gradient.
-        let at_hand = batch.rows() * (6 * a.intermediate + 8 * a.hidden) * size
-            + 2 * Head::CHUNK_BYTES
-            + 3 * batch.scored.len() * a.hidden * size;
-        let rows = batch.rows().max(1);
-        let kept = saved.bytes() * batch.gradient_rows / rows;
-        let inputs = self.blocks.len() * batch.gradient_rows * a.hidden * size;
-        let left = (bytes as usize).saturating_sub(weights + at_hand + inputs);
-        self.blocks.len() - (left / kept.max(1)).min(self.blocks.len())
+    /// How many of the first blocks are to be computed again so that all fits into `bytes`, or as nearly as can be.
+    fn recomputed_within(&self, bytes: u64, batch: &PackedBatch) -> usize {
+        // Whether other micro-batches have left gradients, a pass does not know.
+        let recomputed = self.size().recomputed_within(bytes, &BatchSize::of(batch), true);
+        recomputed.map_or(self.blocks.len(), |recomputed| recomputed as usize)
+    }
+
+    /// The sizes that the memory of a training step depends on.
+    pub fn size(&self) -> ModelSize<'_> {
+        let numbers =
+            self.parameters.iter().map(|(_, parameter)| parameter.value().elem_count() as u64).sum();
+        let (rank, quantised) =
+            self.blocks.first().and_then(|block| block.linears().next()).map_or((None, false), |linear| {
+                let rank = linear.lora.as_ref().and_then(|lora| lora.a.value().dim(0).ok());
+                (rank.map(|rank| rank as u64), matches!(linear.weight, Matrix::Quantised(_)))
+            });
+        ModelSize {
+            architecture: &self.architecture,
+            frozen: self.frozen_bytes() as u64,
+            trained: (numbers, (self.parameters.bytes() as u64).checked_div(numbers).unwrap_or(0)),
+            rank,
+            element: self.dtype().size_in_bytes() as u64,
+            quantised,
+            place: if self.device().is_cpu() { Place::Cpu } else { Place::Gpu },
+        }
     }
 
     /// Bytes of the large frozen weights.

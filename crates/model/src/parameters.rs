@@ -85,6 +85,11 @@ impl Gradients {
         self.0.get(parameter.index)?.as_ref()
     }
 
+    /// Puts a gradient in place of what there was.
+    pub fn set(&mut self, parameter: &Parameter, gradient: Tensor) {
+        self.0[parameter.index] = Some(gradient);
+    }
+
     pub(crate) fn add(&mut self, parameter: &Parameter, gradient: Tensor) -> Result<()> {
         let dtype = parameter.value().dtype();
         let gradient = if gradient.dtype() == dtype { gradient } else { gradient.to_dtype(dtype)? };

@@ -1,11 +1,12 @@
 //! Figures of the summary's estimates: the answer, and the reward margins behind it.
 
-use prospect_runs::{Estimate, Kind, Point};
+use prospect_runs::{Estimate, Kind, Point, WinRate};
 
 use crate::{
     figure::{Figure, Mark, Panel, Scale},
     sweep::{Run, Sweep},
     text,
+    wins::{self, Round},
 };
 
 /// Held-out accuracy at every x, one curve per series: the figure that answers the question.
@@ -58,6 +59,29 @@ pub(crate) fn utility(sweep: &Sweep) -> Option<Figure> {
     let title = "True utility of what policies say";
     let plot = Plot { name: "utility", title, caption, y, rules: vec![(0.0, "")] };
     figure(sweep, plot, &points, shown)
+}
+
+/// How often each judge prefers what policies say, at every x: a figure for each judge and opponent.
+pub(crate) fn wins(sweep: &Sweep) -> Vec<Figure> {
+    let of_round = |(index, round): (usize, Round<'_>)| {
+        let shown = |rate: &&WinRate| Shown {
+            series: rate.series.clone(),
+            x: rate.x,
+            estimate: Some(rate.rate),
+            seeds: Vec::new(),
+        };
+        let points: Vec<Shown> = round.rates.iter().map(shown).collect();
+        let seen = points.iter().flat_map(Shown::values).chain([0.5]);
+        let y = Scale::round("win rate", seen, text::percent_tick);
+        let caption = "Wins and half of the ties, with 95 % intervals over seeds and prompts; at 50 % neither is better.";
+        let name = Round::figure_name(index);
+        let title = format!("Win rate: {}", round.title(sweep));
+        let rules = vec![(0.5, "as good")];
+        let plot = Plot { name: &name, title: &title, caption: caption.to_owned(), y, rules };
+        let value = |point: &Shown| point.estimate.map(|estimate| text::percent(estimate.value));
+        figure(sweep, plot, &points, value)
+    };
+    wins::rounds(sweep).into_iter().enumerate().filter_map(of_round).collect()
 }
 
 /// The reward margin at every x.

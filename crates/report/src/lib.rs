@@ -26,7 +26,7 @@
 //!
 //! Inside: `sweep` reads; `estimates`, `curves` (of `metrics`) and `classes` turn what was read into a `figure`, which is
 //! plain data; `draw` draws any figure on a `canvas`, and `image` turns that into SVG and PNG; `grids`, `rows`, `findings` and
-//! `said` make what stands between figures, and `tables` and `page` write all of it.
+//! `said` and `wins` make what stands between figures, and `tables` and `page` write all of it.
 
 mod canvas;
 mod classes;
@@ -50,6 +50,7 @@ mod sweep;
 mod tables;
 mod text;
 mod tree;
+mod wins;
 
 #[cfg(test)]
 mod tests;

@@ -21,11 +21,13 @@ use crate::{
     sweep::Sweep,
     tables::Table,
     text, tree,
+    wins::{self, RoundView},
 };
 
 /// The report's figures, by section of the page.
 pub(crate) struct Figures {
     answer: Vec<Figure>,
+    wins: Vec<Figure>,
     training: Vec<Figure>,
     margins: Vec<Figure>,
     likelihood: Vec<Figure>,
@@ -42,6 +44,7 @@ impl Figures {
         let moved = curves(&[&metrics::HELD_OUT_MARGIN, &metrics::KL, &metrics::HELD_OUT_KL]);
         Self {
             answer: [estimates::accuracy(sweep), estimates::utility(sweep)].into_iter().flatten().collect(),
+            wins: estimates::wins(sweep),
             training: curves(&[&metrics::LOSS, &metrics::TRAIN_MARGIN, &metrics::HELD_OUT_ACCURACY]),
             margins: margins.into_iter().flatten().chain(moved).collect(),
             likelihood: curves(&[&metrics::CHOSEN, &metrics::REJECTED, &metrics::CHOSEN_FALLEN]),
@@ -51,8 +54,8 @@ impl Figures {
 
     /// All of them, in the order of the page.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Figure> {
-        let Self { answer, training, margins, likelihood, noise } = self;
-        [answer, training, margins, likelihood, noise].into_iter().flatten()
+        let Self { answer, wins, training, margins, likelihood, noise } = self;
+        [answer, wins, training, margins, likelihood, noise].into_iter().flatten()
     }
 }
 
@@ -120,6 +123,8 @@ struct Page<'a> {
     x_label: &'a str,
     series_label: &'a str,
     answer: Vec<FigureView>,
+    /// Each judge's round with its figure.
+    rounds: Vec<(RoundView, FigureView)>,
     training: Vec<FigureView>,
     margins: Vec<FigureView>,
     likelihood: Vec<FigureView>,
@@ -166,6 +171,7 @@ impl<'a> Page<'a> {
             x_label: sweep.x.label(),
             series_label: &experiment.series.label,
             answer: views(&figures.answer)?,
+            rounds: rounds(sweep).zip(views(&figures.wins)?).collect(),
             training: views(&figures.training)?,
             margins: views(&figures.margins)?,
             likelihood: views(&figures.likelihood)?,
@@ -186,6 +192,10 @@ impl<'a> Page<'a> {
             commands: experiment.commands.join("\n"),
         })
     }
+}
+
+fn rounds(sweep: &Sweep) -> impl Iterator<Item = RoundView> {
+    wins::rounds(sweep).into_iter().enumerate().map(|(index, round)| round.view(sweep, index))
 }
 
 fn in_state(sweep: &Sweep, state: &str) -> usize {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use prospect_runs::{
-    Axis, Experiment, Generation, Kind, PairOutcome, PlannedRun, Record, RunDir, RunsError, State, Status,
-    Summary, SweepDir,
+    Axis, Experiment, Generation, JudgeNote, Kind, PairOutcome, PlannedRun, Record, RunDir, RunsError, State,
+    Status, Summary, SweepDir,
 };
 use serde_json::Value;
 
@@ -14,6 +14,8 @@ use crate::{ReportError, figure::Scale, look::Look, text};
 pub(crate) struct Sweep {
     pub(crate) experiment: Experiment,
     pub(crate) summary: Option<Summary>,
+    /// The judges that were asked.
+    pub(crate) judges: Vec<JudgeNote>,
     /// Names of the series, in the order of the plan.
     pub(crate) series: Vec<String>,
     pub(crate) x: XAxis,
@@ -60,6 +62,7 @@ impl Sweep {
         let failed = |source| ReportError::Sweep { path: dir.path().to_owned(), source };
         let experiment = dir.experiment().map_err(failed)?;
         let summary = dir.summary().map_err(failed)?;
+        let judges = dir.judges().map_err(failed)?;
         let planned_series =
             experiment.runs.iter().map(|run| text_of(run.settings.get(&experiment.series.key)));
         let estimated_series = summary.iter().flat_map(|summary| &summary.points).map(|p| p.series.clone());
@@ -75,7 +78,7 @@ impl Sweep {
             let planned = PlannedRun { id: stage.id.clone(), settings: BTreeMap::new(), seed: 0, data: 0 };
             (stage.name.clone(), Run::read(&dir.run(&stage.id), planned))
         });
-        Ok(Self { series, x, runs: runs.collect(), stages: stages.collect(), experiment, summary })
+        Ok(Self { series, x, runs: runs.collect(), stages: stages.collect(), experiment, summary, judges })
     }
 
     /// How the series called `name` looks.

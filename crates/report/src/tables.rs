@@ -5,7 +5,7 @@ use prospect_runs::{Estimate, Kind, Measure, Verdict};
 use crate::{
     findings, said,
     sweep::{Run, Sweep},
-    text,
+    text, wins,
 };
 
 /// A table with named columns.
@@ -41,16 +41,18 @@ fn quoted(cell: &str) -> String {
 pub(crate) fn all(sweep: &Sweep, grids: Vec<Table>) -> Vec<Table> {
     let mut tables = vec![points(sweep), contrasts(sweep), runs(sweep), curves(sweep)];
     let generations = said::table(sweep, run_columns(sweep, &said::COLUMNS), |run| run_cells(sweep, run));
-    let more = grids.into_iter().chain([calibration(sweep), rewards(sweep), findings(sweep), generations]);
+    let wins = wins::table(sweep);
+    let more =
+        grids.into_iter().chain([wins, calibration(sweep), rewards(sweep), findings(sweep), generations]);
     tables.extend(more.filter(|table| !table.rows.is_empty()));
     tables
 }
 
-fn columns(names: &[&str]) -> Vec<String> {
+pub(crate) fn columns(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-fn numbers(estimate: Estimate) -> [String; 3] {
+pub(crate) fn numbers(estimate: Estimate) -> [String; 3] {
     [estimate.value, estimate.low, estimate.high].map(|value| value.to_string())
 }
 

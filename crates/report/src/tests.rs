@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, path::Path};
 
 use prospect_runs::{
     Axis, Calibration, CalibrationBin, Contrast, DataUse, Estimate, Experiment, Finding, Generation,
-    GenerationMode, Kind, Measure, PairOutcome, PlannedRun, Point, Record, Sign, Stage, State, Status,
-    Summary, SweepDir, Verdict,
+    GenerationMode, Kind, Measure, Opponent, PairOutcome, PlannedRun, Point, Record, Sign, Stage, State,
+    Status, Summary, SweepDir, Verdict, WinRate,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -176,6 +176,7 @@ impl Made<'_> {
             mode: GenerationMode::Nucleus,
             chosen: format!("of course, knead the dough. {}", self.question),
             utility: Some(0.2 * wiggle(planned.seed, index)),
+            chosen_utility: None,
         };
         run.write_generations(&(0..6).map(said).collect::<Vec<_>>()).unwrap();
         run.set_status(&Status { state: State::Finished, seconds: 754.0, tokens: 123_456, error: None })
@@ -195,6 +196,32 @@ impl Made<'_> {
             finding(1, Sign::Unstable, [9, 9]),
             finding(2, Sign::ChosenFalling, [0, 240]),
         ]
+    }
+
+    fn win_rates(&self) -> Vec<WinRate> {
+        let opponents = [("reward model", Opponent::Baseline), ("true utility", Opponent::Target)];
+        let rate = |((judge, opponent), series, x): ((&str, Opponent), &str, f64)| WinRate {
+            judge: judge.to_owned(),
+            opponent,
+            series: series.to_owned(),
+            x,
+            rate: estimate(self.accuracy(series, x), 0.1),
+            decided: Some(estimate(self.accuracy(series, x) + 0.02, 0.12)),
+            wins: 31,
+            ties: 5,
+            losses: 22,
+            unread: 6,
+            p: 0.03,
+            p_holm: 0.06,
+            verdict: Verdict::CannotTell,
+        };
+        let mut rates = Vec::new();
+        for opponent in opponents {
+            for series in self.series {
+                rates.extend(self.xs.iter().map(|x| rate((opponent.clone(), series, *x))));
+            }
+        }
+        rates
     }
 
     fn answer(&self) -> Summary {
@@ -249,6 +276,7 @@ impl Made<'_> {
                 .filter(|contrast| contrast.series != "dpo")
                 .flat_map(|contrast| [contrast.clone(), Contrast { measure: Measure::Utility, ..contrast }])
                 .collect(),
+            win_rates: self.win_rates(),
             effect: 0.02,
             findings: self.findings(),
             oracle_accuracy: Some(0.71),
@@ -325,6 +353,8 @@ fn a_finished_sweep_is_answered_on_one_page() {
         "corrupted-weight",
         "corrupted-reward",
         "clean-reward",
+        "win-rate-1",
+        "win-rate-2",
     ];
     for figure in figures {
         assert!(html.contains(&format!("id=\"figure-{figure}\"")), "{figure}");
@@ -343,7 +373,8 @@ fn a_finished_sweep_is_answered_on_one_page() {
     assert_eq!(lines("tables/rewards.csv"), 1 + 17 * 200);
     assert_eq!(lines("tables/diagnosis.csv"), 1 + 3);
     assert_eq!(lines("tables/generations.csv"), 1 + 17 * 6);
-    assert_eq!(files.len(), 2 + 2 * figures.len() + 11);
+    assert_eq!(lines("tables/win_rates.csv"), 1 + 2 * 9);
+    assert_eq!(files.len(), 2 + 2 * figures.len() + 12);
 }
 
 #[test]

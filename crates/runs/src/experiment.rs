@@ -6,7 +6,7 @@ use prospect_core::files::write_json;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Lock, LockError, RunDir, RunsError,
+    JudgeNote, Lock, LockError, Opponent, RunDir, RunsError,
     run::{read_json, read_json_if_there},
 };
 
@@ -30,6 +30,16 @@ pub struct PlannedRun {
     pub seed: u64,
     /// Index into [`Experiment::data`].
     pub data: usize,
+}
+
+/// A series' name on figures and in tables.
+pub fn series_name(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Bool(true) => "yes".to_owned(),
+        serde_json::Value::Bool(false) => "no".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 /// A dataset that runs of the sweep train on.
@@ -214,6 +224,37 @@ pub struct Finding {
     pub advice: String,
 }
 
+/// How often a judge prefers what a series says at one x to something else, over seeds and prompts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WinRate {
+    /// The judge.
+    pub judge: String,
+    /// What the series' generations were compared with.
+    pub opponent: Opponent,
+    /// The series.
+    pub series: String,
+    /// The value of the x axis.
+    pub x: f64,
+    /// Wins and half of the ties, as a share of what was judged, with its interval over seeds and prompts.
+    pub rate: Estimate,
+    /// Wins as a share of wins and losses, with the exact binomial interval of independent comparisons; None without any.
+    pub decided: Option<Estimate>,
+    /// Comparisons won.
+    pub wins: u64,
+    /// Comparisons that the judge does not decide.
+    pub ties: u64,
+    /// Comparisons lost.
+    pub losses: u64,
+    /// Comparisons without a readable answer; they count nowhere else.
+    pub unread: u64,
+    /// The p-value of the rate against one half.
+    pub p: f64,
+    /// The p-value after Holm's adjustment for all rates of the judge.
+    pub p_holm: f64,
+    /// Whether the series is ahead of what it was compared with.
+    pub verdict: Verdict,
+}
+
 /// `summary.json`: the answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
@@ -225,6 +266,9 @@ pub struct Summary {
     pub points: Vec<Point>,
     /// Differences from the baseline series.
     pub contrasts: Vec<Contrast>,
+    /// How often judges prefer what policies say, by judge and opponent.
+    #[serde(default)]
+    pub win_rates: Vec<WinRate>,
     /// The difference of accuracies that [`Contrast::seeds_needed`] is about.
     pub effect: f64,
     /// What looks wrong in runs, in the order of the plan.
@@ -280,5 +324,15 @@ impl SweepDir {
     /// Reads `summary.json`, if the sweep has come so far.
     pub fn summary(&self) -> Result<Option<Summary>, RunsError> {
         read_json_if_there(&self.path.join("summary.json"))
+    }
+
+    /// Writes `judges.json`.
+    pub fn write_judges(&self, judges: &[JudgeNote]) -> Result<(), RunsError> {
+        Ok(write_json(&self.path.join("judges.json"), &judges)?)
+    }
+
+    /// Reads `judges.json`; empty if no judge was asked.
+    pub fn judges(&self) -> Result<Vec<JudgeNote>, RunsError> {
+        Ok(read_json_if_there(&self.path.join("judges.json"))?.unwrap_or_default())
     }
 }

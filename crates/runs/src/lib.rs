@@ -4,6 +4,7 @@
 //! <sweep>/
 //!   experiment.json        Experiment: the question, the planned runs, what to plot
 //!   summary.json           Summary: estimates, contrasts and the verdict (after the last run)
+//!   judges.json            one JudgeNote for each judge that was asked
 //!   lock                   held by the process that works on the sweep
 //!   runs/<id>/             RunDir; <id> is the fingerprint of the resolved settings
 //!     config.json          resolved settings, written before work starts
@@ -11,20 +12,23 @@
 //!     metrics.jsonl        one Record a line, TRL's metric names
 //!     pairs.jsonl          one PairOutcome a line, of the evaluation at the end
 //!     generations.jsonl    one Generation a line, where the experiment asks for them
+//!     judgements.jsonl     one Judgement a line, where a judge was asked
 //!     adapter/ or model/   what was trained
 //! ```
 //!
 //! Stages exchange these files only, so the types here are the contract between the sweep and the report.
 
 mod experiment;
+mod judgement;
 mod lock;
 mod record;
 mod run;
 
 pub use experiment::{
     Axis, Calibration, CalibrationBin, Contrast, DataUse, Estimate, Experiment, Finding, Measure, PlannedRun,
-    Point, Sign, Stage, Summary, SweepDir, Verdict,
+    Point, Sign, Stage, Summary, SweepDir, Verdict, WinRate, series_name,
 };
+pub use judgement::{JudgeNote, Judgement, Opponent};
 pub use lock::{Lock, LockError};
 pub use record::{Generation, GenerationMode, Kind, PairOutcome, Record, preference};
 pub use run::{MetricsWriter, RunDir, State, Status};

@@ -104,4 +104,7 @@ pub struct Generation {
     /// The true utility of the completion, where the data knows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub utility: Option<f64>,
+    /// The true utility of the preferred completion, where the data knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen_utility: Option<f64>,
 }

@@ -9,7 +9,7 @@ use fs_err::{File, OpenOptions};
 use prospect_core::files::{write_json, write_whole};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Generation, PairOutcome, Record, RunsError};
+use crate::{Generation, Judgement, PairOutcome, Record, RunsError};
 
 /// How far a run has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,6 +139,16 @@ impl RunDir {
     pub fn generations(&self) -> Result<Vec<Generation>, RunsError> {
         read_lines(&self.path.join("generations.jsonl"))
     }
+
+    /// Writes `judgements.jsonl`.
+    pub fn write_judgements(&self, judgements: &[Judgement]) -> Result<(), RunsError> {
+        write_lines(&self.path.join("judgements.jsonl"), judgements)
+    }
+
+    /// What judges said of the generations; empty if none was asked.
+    pub fn judgements(&self) -> Result<Vec<Judgement>, RunsError> {
+        read_lines(&self.path.join("judgements.jsonl"))
+    }
 }
 
 /// Appends records to a run's `metrics.jsonl`.
@@ -232,6 +242,7 @@ mod tests {
             mode: GenerationMode::Nucleus,
             chosen: String::new(),
             utility: Some(0.5),
+            chosen_utility: None,
         };
         run.write_generations(std::slice::from_ref(&generation)).unwrap();
         assert_eq!(run.generations().unwrap(), [generation]);

@@ -16,6 +16,7 @@ mod observe;
 mod only;
 mod plan;
 mod summary;
+mod win_rates;
 
 pub use execute::{Executed, Execution, execute};
 pub use experiment::{

@@ -7,12 +7,17 @@ use prospect_eval::{
     stats::{Outcome, contrast, estimate, holm},
 };
 use prospect_runs::{
-    Contrast, Estimate, Experiment, Finding, Generation, Kind, Measure, PairOutcome, PlannedRun, Point,
-    Summary, SweepDir, Verdict,
+    Contrast, Estimate, Experiment, Finding, Generation, Judgement, Kind, Measure, PairOutcome, PlannedRun,
+    Point, Summary, SweepDir, Verdict,
 };
 use serde_json::Value;
 
-use crate::SweepError;
+pub(crate) use prospect_runs::series_name;
+
+use crate::{
+    SweepError,
+    win_rates::{by_utility, win_rates},
+};
 
 /// Contrasts with a smaller p-value, adjusted for all of the sweep, are called differences.
 const SIGNIFICANT: f64 = 0.05;
@@ -20,27 +25,26 @@ const SIGNIFICANT: f64 = 0.05;
 /// The difference of accuracies that a sweep's number of seeds is planned for.
 const EFFECT: f64 = 0.02;
 
-/// A series' name on figures and in tables.
-pub(crate) fn series_name(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Bool(true) => "yes".to_owned(),
-        Value::Bool(false) => "no".to_owned(),
-        other => other.to_string(),
-    }
-}
-
 /// A finished run with what it made of the held-out pairs.
-struct Judged<'a> {
+pub(crate) struct Judged<'a> {
     run: &'a PlannedRun,
     pairs: Vec<PairOutcome>,
     generations: Vec<Generation>,
+    pub(crate) judgements: Vec<Judgement>,
     beta: f64,
     steps: u64,
 }
 
+#[cfg(test)]
+impl<'a> Judged<'a> {
+    /// A run of which only the judgements matter.
+    pub(crate) fn with(run: &'a PlannedRun, judgements: Vec<Judgement>) -> Self {
+        Self { run, pairs: Vec::new(), generations: Vec::new(), judgements, beta: 1.0, steps: 0 }
+    }
+}
+
 /// Runs of one series at one x, by seed.
-type Cells<'a> = BTreeMap<(String, usize), Vec<Judged<'a>>>;
+pub(crate) type Cells<'a> = BTreeMap<(String, usize), Vec<Judged<'a>>>;
 
 /// Reads the finished runs of a sweep and writes and returns its summary.
 pub fn summarise(sweep: &SweepDir) -> Result<Summary, SweepError> {
@@ -58,7 +62,16 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, SweepError> {
         let series = run.settings.get(&experiment.series.key).map(series_name).unwrap_or_default();
         let x = run.settings.get(&experiment.x.key).map_or(0, |value| xs.index(value));
         let (pairs, generations) = (directory.pairs()?, directory.generations()?);
-        cells.entry((series, x)).or_default().push(Judged { run, pairs, generations, beta, steps });
+        let mut judgements = directory.judgements()?;
+        judgements.extend(by_utility(&generations));
+        cells.entry((series, x)).or_default().push(Judged {
+            run,
+            pairs,
+            generations,
+            judgements,
+            beta,
+            steps,
+        });
     }
     for runs in cells.values_mut() {
         runs.sort_by_key(|judged| judged.run.seed);
@@ -94,6 +107,7 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, SweepError> {
         method: "Accuracy is the share of held-out pairs whose preferred completion has the larger reward (log-ratio to the reference), ties counting half. Intervals are 95 % intervals over held-out prompts and seeds together, from the variance that each brings; differences are paired by prompt and seed. Two seeds say little of how seeds differ, and intervals are as wide as that is: three seeds or more narrow them much. A difference is called one if its p-value, adjusted for all comparisons of the sweep (Holm), is below 0.05; else the data cannot tell. Seeds change the adapter's start, the data order and which rows are kept or flipped, never the held-out pairs.".to_owned(),
         points,
         contrasts,
+        win_rates: win_rates(&cells, &xs.numbers)?,
         effect: EFFECT,
         findings: findings(sweep, &experiment)?,
         oracle_accuracy,
@@ -165,7 +179,7 @@ fn utilities<'a>(runs: &[&'a Judged<'_>]) -> Option<Vec<Vec<Outcome<'a>>>> {
 }
 
 /// The interval of a share, which knows its limits.
-fn share(estimate: Estimate) -> Estimate {
+pub(crate) fn share(estimate: Estimate) -> Estimate {
     Estimate { low: estimate.low.max(0.0), high: estimate.high.min(1.0), ..estimate }
 }
 
@@ -174,11 +188,16 @@ fn judge(contrasts: &mut [Contrast]) {
     let adjusted = holm(&contrasts.iter().map(|contrast| contrast.p).collect::<Vec<_>>());
     for (contrast, p) in contrasts.iter_mut().zip(adjusted) {
         contrast.p_holm = p;
-        contrast.verdict = match contrast.difference.value {
-            value if p < SIGNIFICANT && value > 0.0 => Verdict::Ahead,
-            _ if p < SIGNIFICANT => Verdict::Behind,
-            _ => Verdict::CannotTell,
-        };
+        contrast.verdict = reading(contrast.difference.value, p);
+    }
+}
+
+/// What a difference with an adjusted p-value says.
+pub(crate) fn reading(difference: f64, p_holm: f64) -> Verdict {
+    match difference {
+        _ if p_holm >= SIGNIFICANT => Verdict::CannotTell,
+        value if value > 0.0 => Verdict::Ahead,
+        _ => Verdict::Behind,
     }
 }
 

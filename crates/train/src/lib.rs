@@ -11,6 +11,7 @@ mod batches;
 mod checkpoint;
 mod encode;
 mod examples;
+mod fit;
 mod ledger;
 mod objective;
 mod optimizer;
@@ -24,6 +25,7 @@ pub use batches::{MicroBatch, Role, pack_pairs, partners};
 pub use checkpoint::Checkpoints;
 pub use encode::{Encoded, Encoder, EncodingCounts, token_counter};
 pub use examples::{PairExample, SupervisedExample, TrainingSet, UnpairedExample};
+pub use fit::{Wanted, Way};
 pub use objective::ObjectiveState;
 pub use preview::{Previewed, Sequence, Style, preview, show};
 pub use reference::{Of, Reference, ReferenceCache};
@@ -48,6 +50,9 @@ pub enum TrainError {
     /// The dataset cannot be read.
     #[error(transparent)]
     Data(#[from] prospect_data::DataError),
+    /// Members of a group cannot go on together.
+    #[error(transparent)]
+    Collective(#[from] prospect_group::CollectiveError),
     /// The run directory failed.
     #[error(transparent)]
     Runs(#[from] prospect_runs::RunsError),

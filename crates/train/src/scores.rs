@@ -1,5 +1,6 @@
 //! From token log-probs to what objectives see, and from their gradient back to tokens.
 
+use prospect_group::{Collective, CollectiveError};
 use prospect_model::PackedBatch;
 use prospect_objective::{Humanline, LogProb};
 
@@ -63,6 +64,54 @@ impl Scores {
     pub(crate) fn unclamped(&self) -> Option<(usize, usize)> {
         let inside = self.inside.as_ref()?;
         Some((inside.iter().filter(|inside| **inside).count(), inside.len()))
+    }
+}
+
+/// What the objective sees of a global batch.
+pub(crate) struct Scored {
+    /// In the order of the micro-batches.
+    pub(crate) log_probs: Vec<LogProb>,
+    /// With humanline clamping, how many scored tokens still have a gradient, and how many there are.
+    pub(crate) unclamped: Option<(usize, usize)>,
+}
+
+impl Scored {
+    /// The scores of all members of a group, each of which has run the micro-batches of its part.
+    pub(crate) fn of_all(own: &[Scores], group: &dyn Collective) -> Result<Self, CollectiveError> {
+        let mut given = Vec::new();
+        let mut give = |bits: u64| given.extend_from_slice(&bits.to_le_bytes());
+        let counts = own.iter().filter_map(Scores::unclamped);
+        let counts = counts.reduce(|(inside, tokens), (more, of)| (inside + more, tokens + of));
+        let (inside, tokens) = counts.unwrap_or_default();
+        [u64::from(counts.is_some()), inside as u64, tokens as u64].into_iter().for_each(&mut give);
+        for LogProb { policy, reference, tokens } in own.iter().flat_map(|scores| &scores.log_probs) {
+            [policy.to_bits(), reference.to_bits(), *tokens as u64].into_iter().for_each(&mut give);
+        }
+        let (mut log_probs, mut unclamped) = (Vec::new(), None);
+        for (rank, part) in group.gather(given)?.iter().enumerate() {
+            let (triples, rest) = part.as_chunks::<24>();
+            let mut triples = triples.iter().map(|triple| {
+                let number = |at: usize| {
+                    let mut bytes = [0; 8];
+                    bytes.copy_from_slice(&triple[at..at + 8]);
+                    u64::from_le_bytes(bytes)
+                };
+                [number(0), number(8), number(16)]
+            });
+            let Some([clamps, inside, tokens]) = triples.next().filter(|_| rest.is_empty()) else {
+                return Err(CollectiveError::OutOfStep { rank });
+            };
+            if clamps > 0 {
+                let (before, of) = unclamped.unwrap_or_default();
+                unclamped = Some((before + inside as usize, of + tokens as usize));
+            }
+            log_probs.extend(triples.map(|[policy, reference, tokens]| LogProb {
+                policy: f64::from_bits(policy),
+                reference: f64::from_bits(reference),
+                tokens: tokens as usize,
+            }));
+        }
+        Ok(Self { log_probs, unclamped })
     }
 }
 

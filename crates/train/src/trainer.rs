@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use prospect_model::{Activations, Adapter, Decoder, Gradients, Model, PackedBatch, Train};
+use candle_core::{DType, Tensor};
+use prospect_group::Collective;
+use prospect_model::{Activations, Adapter, Decoder, Gradients, Model, PackedBatch, Parameters, Train};
 use prospect_objective::{LogProb, Metrics};
 use prospect_runs::{Kind, Record};
 
@@ -13,7 +15,7 @@ use crate::{
     ledger::noise_ledger,
     objective::Loss,
     optimizer::{AdamW, Optimizer, global_norm},
-    scores::{Scores, log_probs},
+    scores::{Scored, Scores, log_probs},
 };
 
 /// What to train, and on what.
@@ -34,6 +36,8 @@ pub struct Job<'a> {
     pub seed: u64,
     /// Where the run keeps its state; None for a run too short to be worth it.
     pub checkpoints: Option<&'a Checkpoints>,
+    /// Who else trains it: each member of the group runs a part of every batch.
+    pub group: &'a dyn Collective,
 }
 
 /// Watches a run.
@@ -191,7 +195,9 @@ pub fn train(
         record.values.insert("epoch".to_owned(), (step + 1) as f64 / per_epoch as f64);
         observer.record(record)?;
         observer.after(step + 1, total, &policy, cache)?;
-        if let Some(checkpoints) = job.checkpoints.filter(|all| step + 1 < total && all.due(step + 1)) {
+        let kept =
+            job.checkpoints.filter(|all| job.group.rank() == 0 && step + 1 < total && all.due(step + 1));
+        if let Some(checkpoints) = kept {
             let reached = Reached { step: step + 1, tokens, seconds: seconds(), objective: policy.state };
             checkpoints.save(reached, decoder.parameters(), &optimizer)?;
         }
@@ -211,12 +217,14 @@ fn one_step(
     learning_rate: f64,
 ) -> Result<Record, TrainError> {
     let decoder = policy.decoder;
+    let own = job.group.part(micro.len());
+    let roles_of = |micro: &[MicroBatch]| -> usize { micro.iter().map(|micro| micro.roles.len()).sum() };
     // Only the last micro-batch keeps its activations; the others run again for their backward pass. z0 must be known
     // before any backward pass, and memory must not grow with the global batch.
-    let mut scores = Vec::with_capacity(micro.len());
+    let mut scores = Vec::with_capacity(own.len());
     let mut last = None;
-    for (index, MicroBatch { packed, .. }) in micro.iter().enumerate() {
-        scores.push(if index + 1 == micro.len() {
+    for (index, MicroBatch { packed, .. }) in micro.iter().enumerate().take(own.end).skip(own.start) {
+        scores.push(if index + 1 == own.end {
             let (_, saved) = decoder.forward(packed, job.activations)?;
             let saved = last.insert(saved);
             policy.scores(packed, saved.token_log_probs(), job.settings, cache)?
@@ -226,28 +234,33 @@ fn one_step(
         });
     }
     let roles: Vec<Role> = micro.iter().flat_map(|micro| micro.roles.iter().copied()).collect();
-    let log_probs: Vec<LogProb> = scores.iter().flat_map(|scores| scores.log_probs.iter().copied()).collect();
+    // Everybody sees the whole batch, and evaluates the same objective.
+    let Scored { log_probs, unclamped } = Scored::of_all(&scores, job.group)?;
     policy.state = policy.loss.observe(policy.state, &roles, &log_probs);
     let (loss, gradient, metrics) = policy.evaluate(&roles, &log_probs);
     finite(step, "loss", loss)?;
 
     let mut gradients = Gradients::none(decoder.parameters());
-    let mut rest = gradient.as_slice();
-    for (MicroBatch { packed, roles, .. }, scores) in micro.iter().zip(&scores) {
+    let (mut rest, end) = (&gradient[roles_of(&micro[..own.start])..], own.end);
+    for ((index, MicroBatch { packed, roles, .. }), scores) in
+        micro.iter().enumerate().skip(own.start).zip(&scores)
+    {
         let (gradient, after) = rest.split_at(roles.len());
         rest = after;
-        let saved = match last.take_if(|_| after.is_empty()) {
+        let saved = match last.take_if(|_| index + 1 == end) {
             Some(saved) => saved,
             None => decoder.forward(packed, job.activations)?.1,
         };
         decoder.backward_tokens(saved, &scores.token_gradient(packed, gradient), &mut gradients)?;
     }
+    sum_gradients(job.group, decoder.parameters(), &mut gradients)?;
     let norm = global_norm(decoder.parameters(), &gradients)?;
     finite(step, "norm of the gradient", norm)?;
     let scale = (job.settings.max_grad_norm / norm).min(1.0);
     optimizer.step(decoder.parameters(), &gradients, scale, learning_rate)?;
 
-    let unclamped = unclamped(&scores).map(|share| ("humanline/unclamped", share));
+    let share = |(inside, tokens): (usize, usize)| inside as f64 / tokens.max(1) as f64;
+    let unclamped = unclamped.map(|counts| ("humanline/unclamped", share(counts)));
     let ledger = if job.examples.has_corrupted() {
         let corrupted: Vec<bool> = micro.iter().flat_map(|micro| micro.corrupted.iter().copied()).collect();
         let beta = job.settings.objective.needs_reference().then(|| policy.beta());
@@ -267,13 +280,27 @@ fn one_step(
     })
 }
 
-/// The share of scored tokens whose log-ratio is within humanline's bounds.
-fn unclamped(scores: &[Scores]) -> Option<f64> {
-    let (inside, tokens) = scores
-        .iter()
-        .filter_map(Scores::unclamped)
-        .reduce(|(inside, tokens), (more, of)| (inside + more, tokens + of))?;
-    Some(inside as f64 / tokens.max(1) as f64)
+/// Adds up the gradients of all members of a group.
+fn sum_gradients(
+    group: &dyn Collective,
+    parameters: &Parameters,
+    gradients: &mut Gradients,
+) -> Result<(), TrainError> {
+    if group.size() == 1 {
+        return Ok(());
+    }
+    for (_, parameter) in parameters.iter() {
+        let value = parameter.value();
+        // A member without a part of the batch has none.
+        let mut sum = match gradients.get(parameter) {
+            Some(gradient) => gradient.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?,
+            None => vec![0.0; value.elem_count()],
+        };
+        group.sum(&mut sum)?;
+        let sum = Tensor::from_vec(sum, value.shape(), value.device())?.to_dtype(value.dtype())?;
+        gradients.set(parameter, sum);
+    }
+    Ok(())
 }
 
 fn finite(step: u64, what: &'static str, value: f64) -> Result<(), TrainError> {

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use prospect_core::config::Document;
 use prospect_data::PipelineFile;
+use prospect_group::{Alone, Collective, threads};
 use prospect_model::{Activations, Lora, Model, ModelFile, Train};
 use prospect_runs::Record;
 use prospect_train::{
@@ -56,6 +57,22 @@ max_prompt_length: 100\nobjective: {objective}"
     Document::from_text("train.yaml", &text).unwrap().read::<TrainFile>().unwrap().resolve().unwrap()
 }
 
+/// How to train, beside the settings.
+#[derive(Clone, Copy)]
+struct How<'a> {
+    kind: Train,
+    activations: Activations,
+    cache: &'a str,
+    checkpoints: Option<&'a Checkpoints>,
+    group: &'a dyn Collective,
+}
+
+impl<'a> How<'a> {
+    fn new(kind: Train, activations: Activations, cache: &'a str) -> Self {
+        Self { kind, activations, cache, checkpoints: None, group: &Alone }
+    }
+}
+
 /// The metrics of 20 steps.
 fn trajectory(
     folder: &Path,
@@ -65,19 +82,17 @@ fn trajectory(
     cache: &str,
 ) -> Vec<Record> {
     let mut records = Records::default();
-    run(folder, settings, kind, activations, cache, None, &mut records).unwrap();
+    run(folder, settings, How::new(kind, activations, cache), &mut records).unwrap();
     records.records
 }
 
 fn run(
     folder: &Path,
     settings: &Settings,
-    kind: Train,
-    activations: Activations,
-    cache: &str,
-    checkpoints: Option<&Checkpoints>,
+    how: How<'_>,
     records: &mut Records,
 ) -> Result<Trained, TrainError> {
+    let How { kind, activations, cache, checkpoints, group } = how;
     let model = model();
     let encoder = Encoder::new(&model, settings.max_length, settings.max_prompt_length);
     let examples = TrainingSet::read(&folder.join("data"), &settings.objective, &encoder).unwrap();
@@ -90,11 +105,18 @@ fn run(
         encoder: &encoder,
         seed: 1,
         checkpoints,
+        group,
     };
     let cache = ReferenceCache::at(&folder.join(cache));
     let trained = train(&job, &cache, records);
     cache.save().unwrap();
     trained
+}
+
+/// The trained numbers.
+fn weights(trained: &Trained) -> Vec<Vec<f32>> {
+    let flat = |parameter: &prospect_model::Parameter| parameter.value().flatten_all()?.to_vec1();
+    trained.policy.parameters().iter().map(|(_, parameter)| flat(parameter).unwrap()).collect()
 }
 
 fn assert_close(what: &str, a: &[Record], b: &[Record]) {
@@ -248,16 +270,12 @@ fn recomputing_activations_and_a_warm_cache_change_nothing() {
 fn a_killed_run_goes_on_as_if_it_had_never_stopped() {
     let folder = tempfile::tempdir().unwrap();
     dataset(&folder.path().join("data"));
-    let weights = |trained: &Trained| -> Vec<Vec<f32>> {
-        let flat = |parameter: &prospect_model::Parameter| parameter.value().flatten_all()?.to_vec1();
-        trained.policy.parameters().iter().map(|(_, parameter)| flat(parameter).unwrap()).collect()
-    };
     for (objective, kind) in [("kto", LORA), ("bco", LORA), ("dpo", Train::Full)] {
         let settings = settings(objective, 16, 16);
         let go = |checkpoints: Option<&Checkpoints>, killed| {
             let mut records = Records { killed, ..Records::default() };
-            let trained =
-                run(folder.path(), &settings, kind, Activations::Keep, objective, checkpoints, &mut records);
+            let how = How { checkpoints, ..How::new(kind, Activations::Keep, objective) };
+            let trained = run(folder.path(), &settings, how, &mut records);
             (trained, records.records)
         };
         let (whole, all) = go(None, None);
@@ -279,6 +297,64 @@ fn a_killed_run_goes_on_as_if_it_had_never_stopped() {
             let (resumed, rest) = go(Some(&checkpoints), None);
             assert_eq!(rest, all[step as usize..], "{objective} killed after {killed}");
             assert_eq!(weights(&resumed.unwrap()), weights(whole.as_ref().unwrap()));
+        }
+    }
+}
+
+/// What each of `ranks` threads makes of a run, by rank.
+fn together(
+    folder: &Path,
+    settings: &Settings,
+    kind: Train,
+    ranks: usize,
+) -> Vec<(Vec<Vec<f32>>, Vec<Record>)> {
+    let one = |group: &dyn Collective| {
+        let mut records = Records::default();
+        let how = How { group, ..How::new(kind, Activations::Keep, "cache") };
+        let trained = run(folder, settings, how, &mut records).unwrap();
+        (weights(&trained), records.records)
+    };
+    std::thread::scope(|scope| {
+        let members: Vec<_> =
+            threads(ranks).into_iter().map(|member| scope.spawn(move || one(&member))).collect();
+        members.into_iter().map(|member| member.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn ranks_together_are_one_rank() {
+    let folder = tempfile::tempdir().unwrap();
+    dataset(&folder.path().join("data"));
+    for (objective, kind) in
+        [("kto", LORA), ("bco", LORA), ("dpo", Train::Full), ("kto\nhumanline: true", LORA)]
+    {
+        // A micro-batch a rank: gradients are added up in the same order, whoever has them.
+        let settings = settings(objective, 16, 4);
+        let [alone] = together(folder.path(), &settings, kind, 1).try_into().unwrap();
+        let four = together(folder.path(), &settings, kind, 4);
+        for (rank, (weights, records)) in four.iter().enumerate() {
+            assert_eq!(records, &alone.1, "{objective}, rank {rank}");
+            assert_eq!(weights, &alone.0, "{objective}, rank {rank}");
+        }
+        // Two micro-batches a rank, and parts that are not equal: sums are rounded in another order.
+        for ranks in [2, 3] {
+            let several = together(folder.path(), &settings, kind, ranks);
+            assert!(several.iter().all(|rank| *rank == several[0]), "{objective}: ranks differ");
+            assert_close(objective, &several[0].1, &alone.1);
+        }
+    }
+}
+
+#[test]
+fn a_rank_may_have_one_class_only_or_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    dataset(&folder.path().join("data"));
+    // Batches of two micro-batches of one example each: ranks have a desirable or an undesirable one, or none.
+    let settings = Settings { length: Length::Steps(12), ..settings("kto", 2, 1) };
+    let [alone] = together(folder.path(), &settings, LORA, 1).try_into().unwrap();
+    for ranks in [2, 3] {
+        for (weights, records) in together(folder.path(), &settings, LORA, ranks) {
+            assert_eq!((weights, records), alone.clone());
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod config;
 mod names;
+mod published;
 mod rope;
 
 pub(crate) use names::Names;

@@ -121,12 +121,6 @@ impl SavedAttention {
             lora: ([maybe(&q_lora)?, maybe(&k_lora)?, maybe(&v_lora)?], maybe(&output)?),
         })
     }
-
-    pub(crate) fn tensors(&self) -> impl Iterator<Item = &Tensor> {
-        let Self { unnormed, q, k, v, attended, lora: (projections, output) } = self;
-        let lora = projections.iter().chain([output]).flatten();
-        unnormed.iter().flatten().chain([q, k, v, attended]).chain(lora)
-    }
 }
 
 /// Every head of every row as a row of its own.

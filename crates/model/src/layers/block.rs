@@ -45,13 +45,6 @@ impl SavedBlock {
         let Self { x, attention, middle, mlp } = self;
         Ok(Self { x: f(&x)?, attention: attention.map(f)?, middle: f(&middle)?, mlp: mlp.map(f)? })
     }
-
-    /// Memory that the tensors take.
-    pub(crate) fn bytes(&self) -> usize {
-        let tensors =
-            [&self.x, &self.middle].into_iter().chain(self.attention.tensors()).chain(self.mlp.tensors());
-        tensors.map(|tensor| tensor.elem_count() * tensor.dtype().size_in_bytes()).sum()
-    }
 }
 
 impl Block {

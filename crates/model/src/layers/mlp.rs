@@ -46,14 +46,6 @@ impl SavedMlp {
             Self::Plain { up, lora: [a, b] } => Self::Plain { up: f(&up)?, lora: [maybe(&a)?, maybe(&b)?] },
         })
     }
-
-    pub(crate) fn tensors(&self) -> impl Iterator<Item = &Tensor> {
-        let (wide, lora): ([Option<&Tensor>; 2], &[Option<Tensor>]) = match self {
-            Self::Gated { gate, up, lora } => ([Some(gate), Some(up)], lora),
-            Self::Plain { up, lora } => ([Some(up), None], lora),
-        };
-        wide.into_iter().flatten().chain(lora.iter().flatten())
-    }
 }
 
 impl Mlp<Linear> {

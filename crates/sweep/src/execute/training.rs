@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use prospect_core::progress::Progress;
+use prospect_group::Alone;
 use prospect_model::{Activations, Model, Recipe};
 use prospect_runs::{RunDir, State, Status};
 use prospect_train::{Checkpoints, Encoder, Job, ReferenceCache, Settings, Trained, TrainingSet, train};
@@ -77,6 +78,7 @@ impl Training<'_> {
             encoder: &encoder,
             seed: self.seed,
             checkpoints: Some(&checkpoints),
+            group: &Alone,
         };
         let trained = train(&job, cache, &mut observer)?;
         directory.write_pairs(&observer.outcomes)?;

@@ -1,0 +1,129 @@
+//! Several devices that train one model together.
+//!
+//! A [`Collective`] is a member's hold on its group: what one member gives, all of them get. [`threads`] makes a group of the
+//! threads of one process, [`Sockets`] joins processes, [`Alone`] is a group of one. All members make the same calls in the
+//! same order.
+//!
+//! ```
+//! use prospect_group::{Collective, threads};
+//!
+//! let sums: Vec<f32> = std::thread::scope(|scope| {
+//!     let add = |member: prospect_group::Thread| {
+//!         let mut values = [member.rank() as f32 + 1.0];
+//!         member.sum(&mut values).map(|()| values[0])
+//!     };
+//!     let members: Vec<_> = threads(3).into_iter().map(|member| scope.spawn(move || add(member))).collect();
+//!     members.into_iter().map(|member| member.join().expect("it ends").expect("all are there")).collect()
+//! });
+//! assert_eq!(sums, [6.0, 6.0, 6.0]);
+//! ```
+
+mod sockets;
+mod threads;
+
+use std::ops::Range;
+
+pub use sockets::{Launched, Sockets};
+pub use threads::{Thread, threads};
+
+/// A member's hold on its group.
+pub trait Collective: Send + Sync + std::fmt::Debug {
+    /// The member's number, from 0.
+    fn rank(&self) -> usize;
+
+    /// Number of members.
+    fn size(&self) -> usize;
+
+    /// What every member gave, by rank. Returns once all of them have given something; an error if one is gone.
+    fn gather(&self, given: Vec<u8>) -> Result<Vec<Vec<u8>>, CollectiveError>;
+
+    /// Replaces `values` by the sums over all members, the same bits on all of them: they are added in the order of ranks,
+    /// whoever comes first.
+    fn sum(&self, values: &mut [f32]) -> Result<(), CollectiveError> {
+        if self.size() == 1 {
+            return Ok(());
+        }
+        let parts = self.gather(values.iter().flat_map(|value| value.to_le_bytes()).collect())?;
+        values.fill(0.0);
+        for (rank, part) in parts.iter().enumerate() {
+            let (numbers, rest) = part.as_chunks::<4>();
+            if numbers.len() != values.len() || !rest.is_empty() {
+                return Err(CollectiveError::OutOfStep { rank });
+            }
+            for (sum, number) in values.iter_mut().zip(numbers) {
+                *sum += f32::from_le_bytes(*number);
+            }
+        }
+        Ok(())
+    }
+
+    /// The member's part of `count` things in order: neighbours stay together, and parts differ by one at most.
+    fn part(&self, count: usize) -> Range<usize> {
+        let (rank, size) = (self.rank(), self.size());
+        rank * count / size..(rank + 1) * count / size
+    }
+
+    /// Returns when all members have come here.
+    fn wait(&self) -> Result<(), CollectiveError> {
+        self.gather(Vec::new()).map(drop)
+    }
+}
+
+/// Why members cannot go on together.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectiveError {
+    /// A member has ended.
+    #[error(
+        "rank {rank} is gone{why}: all ranks end here; the same command goes on from the last checkpoint"
+    )]
+    Gone {
+        /// Its number.
+        rank: usize,
+        /// What is known of it, in brackets, or nothing.
+        why: String,
+    },
+    /// A member gave something that does not fit.
+    #[error(
+        "rank {rank} is at another place of the run: are all ranks started with the same version and command?"
+    )]
+    OutOfStep {
+        /// Its number.
+        rank: usize,
+    },
+    /// The group cannot be formed.
+    #[error("{0}")]
+    Launch(String),
+}
+
+/// One member alone.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Alone;
+
+impl Collective for Alone {
+    fn rank(&self) -> usize {
+        0
+    }
+
+    fn size(&self) -> usize {
+        1
+    }
+
+    fn gather(&self, given: Vec<u8>) -> Result<Vec<Vec<u8>>, CollectiveError> {
+        Ok(vec![given])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover_everything_once() {
+        for size in 1..6 {
+            for count in 0..20 {
+                let all: Vec<usize> = threads(size).iter().flat_map(|member| member.part(count)).collect();
+                assert_eq!(all, (0..count).collect::<Vec<_>>());
+            }
+        }
+    }
+}

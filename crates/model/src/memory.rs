@@ -1,0 +1,328 @@
+//! How much memory a training step takes, without taking it.
+//!
+//! The numbers follow the code of the layers: which matrices of a pass are alive at once. A step goes through five moments
+//! that can be the largest, and its demand is that of the largest one:
+//!
+//! 1. the forward pass at the last block, 2. the head, 3. the backward pass at the last block, 4. the backward pass at the
+//!    first block, when all gradients are there, 5. the optimizer.
+//!
+//! `tests/memory.rs` compares it with what an allocator counts.
+
+use serde::Serialize;
+
+use crate::{Architecture, Dtype, MlpKind, PackedBatch, Quantization, Residual, Train, layers::Head};
+
+/// Where a step runs, by how its operations use memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Fused operations: hardly any temporaries.
+    Cpu,
+    /// Operations composed of others, with their temporaries.
+    Gpu,
+}
+
+/// The sizes of a micro-batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct BatchSize {
+    /// Rows: tokens of prompts, counted once, and of completions but for their last ones.
+    pub rows: u64,
+    /// Rows that may receive a gradient.
+    pub gradient_rows: u64,
+    /// Completion tokens.
+    pub scored: u64,
+    /// Completion tokens that may receive a gradient.
+    pub gradient_scored: u64,
+    /// The longest sequence.
+    pub longest: u64,
+}
+
+impl BatchSize {
+    /// The sizes of a packed batch.
+    pub fn of(batch: &PackedBatch) -> Self {
+        Self {
+            rows: batch.rows() as u64,
+            gradient_rows: batch.gradient_rows as u64,
+            scored: batch.scored.len() as u64,
+            gradient_scored: batch.gradient_scored as u64,
+            longest: batch.positions.iter().max().map_or(0, |last| u64::from(*last) + 1),
+        }
+    }
+
+    /// The part of a batch that receives no gradient: what an evaluation runs.
+    #[must_use]
+    pub fn without_gradient(self) -> Self {
+        Self { gradient_rows: 0, gradient_scored: 0, ..self }
+    }
+}
+
+/// The sizes of a model in training.
+#[derive(Debug, Clone)]
+pub struct ModelSize<'a> {
+    /// The shape.
+    pub architecture: &'a Architecture,
+    /// Bytes of the weights that are not trained.
+    pub frozen: u64,
+    /// Numbers that are trained, and the bytes of one.
+    pub trained: (u64, u64),
+    /// Rank of the adapter; None if all weights are trained.
+    pub rank: Option<u64>,
+    /// Bytes of a number of an activation.
+    pub element: u64,
+    /// Whether frozen matrices are made dense for every product.
+    pub quantised: bool,
+    /// Where it runs.
+    pub place: Place,
+}
+
+/// What a training step takes, in bytes, at its largest moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Demand {
+    /// Weights that are not trained.
+    pub frozen: u64,
+    /// Weights that are.
+    pub trained: u64,
+    /// Their gradients.
+    pub gradients: u64,
+    /// The optimizer's two moments, in f32.
+    pub moments: u64,
+    /// What forward passes keep for backward passes.
+    pub activations: u64,
+    /// What is at hand at the largest moment, beside all of that.
+    pub at_hand: u64,
+}
+
+impl Demand {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        let Self { frozen, trained, gradients, moments, activations, at_hand } = self;
+        frozen + trained + gradients + moments + activations + at_hand
+    }
+}
+
+/// Bytes of one row of each kind of matrix.
+struct Row {
+    hidden: u64,
+    query: u64,
+    key: u64,
+    /// One of the MLP's wide matrices, and how many of them a block keeps.
+    wide: u64,
+    kept_wide: u64,
+    /// x·Aᵀ of one linear layer, and how many layers there are.
+    down: u64,
+    linears: u64,
+}
+
+/// Bits of a number in blocks of a kind, by its blocks' bytes and numbers.
+fn bits(quantization: Quantization) -> f64 {
+    8.0 * match quantization {
+        Quantization::Q8_0 => 34.0 / 32.0,
+        Quantization::Q6K => 210.0 / 256.0,
+        // 144 bytes for 256 numbers and 18 for 32 are as many bits; what a file has is mostly of these kinds.
+        Quantization::Q4K | Quantization::Q4_0 | Quantization::File => 18.0 / 32.0,
+        Quantization::Bf16 => 2.0,
+    }
+}
+
+impl<'a> ModelSize<'a> {
+    /// The sizes of a model that is not there yet: what of it is trained, the type of its weights, and how frozen matrices
+    /// are kept if not in that.
+    pub fn planned(
+        architecture: &'a Architecture,
+        (train, dtype, quantization): (Train, Dtype, Option<Quantization>),
+        place: Place,
+    ) -> Self {
+        let a = architecture;
+        let element = match dtype {
+            Dtype::F32 => 4,
+            Dtype::Bf16 => 2,
+        };
+        let (hidden, wide) = (a.hidden as u64, a.intermediate as u64);
+        let (query, key) = ((a.query_heads * a.head_dim) as u64, (a.key_heads * a.head_dim) as u64);
+        // Inputs and outputs of the linear layers of a block.
+        let mut linears = vec![(query, hidden)];
+        linears.extend(match a.names().projections.as_slice().len() {
+            1 => vec![(hidden, query + 2 * key)],
+            _ => vec![(hidden, query), (hidden, key), (hidden, key)],
+        });
+        linears.extend(match a.mlp {
+            MlpKind::GatedSilu => vec![(hidden, wide), (hidden, wide), (wide, hidden)],
+            MlpKind::Gelu(_) => vec![(hidden, wide), (wide, hidden)],
+        });
+        let layers = a.layers as u64;
+        let in_linears = layers * linears.iter().map(|(from, to)| from * to).sum::<u64>();
+        let tables = a.vocabulary as u64 * hidden * if a.tied { 1 } else { 2 };
+        let (frozen, trained, rank) = match train {
+            Train::Full => (0, (in_linears + tables, element), None),
+            Train::Lora(lora) => {
+                let rank = lora.r as u64;
+                let adapter = layers * linears.iter().map(|(from, to)| rank * (from + to)).sum::<u64>();
+                let bits = quantization.map_or(8.0 * element as f64, bits);
+                let matrices = (in_linears as f64 * bits / 8.0).ceil() as u64;
+                // Adapters are in f32, whatever the weights are in.
+                (matrices + tables * element, (adapter, 4), Some(rank))
+            }
+        };
+        Self { architecture, frozen, trained, rank, element, quantised: quantization.is_some(), place }
+    }
+
+    fn row(&self) -> Row {
+        let (a, e) = (self.architecture, self.element);
+        let gated = a.mlp == MlpKind::GatedSilu;
+        let fused = a.names().projections.as_slice().len() == 1;
+        Row {
+            hidden: a.hidden as u64 * e,
+            query: (a.query_heads * a.head_dim) as u64 * e,
+            key: (a.key_heads * a.head_dim) as u64 * e,
+            wide: a.intermediate as u64 * e,
+            kept_wide: if gated { 2 } else { 1 },
+            down: self.rank.unwrap_or(0) * e,
+            linears: if fused { 2 } else { 4 } + if gated { 3 } else { 2 },
+        }
+    }
+
+    /// Bytes that a block keeps of a row. Its input is the output of the block before it.
+    fn kept(&self, row: &Row) -> u64 {
+        let a = self.architecture;
+        let middle = if a.residual == Residual::Sequential { row.hidden } else { 0 };
+        let unnormed = if a.head_norms { row.query + row.key } else { 0 };
+        row.hidden
+            + middle
+            + unnormed
+            + 2 * (row.query + row.key)
+            + row.kept_wide * row.wide
+            + row.linears * row.down
+    }
+
+    /// Bytes at hand in a block's forward pass, of a row, beside its input; what it keeps is among them.
+    fn forward(&self, row: &Row) -> u64 {
+        // At the activation: both normed inputs, the result, what goes through the activation, and what is kept.
+        let mlp = self.kept(row) + 2 * row.hidden + row.wide;
+        // At the products between rows: queries and keys before and after they are rotated.
+        let attention = 2 * row.hidden + 5 * row.query + 3 * row.key + row.linears * row.down;
+        match self.place {
+            Place::Cpu => mlp.max(attention),
+            Place::Gpu => (mlp + 2 * row.wide).max(attention + 3 * row.query) + 3 * self.wide(row.hidden),
+        }
+    }
+
+    /// Bytes at hand in a block's backward pass, of a row, beside what it keeps and the gradient that comes in.
+    fn backward(&self, row: &Row) -> u64 {
+        let mlp = row.hidden + (row.kept_wide + 2) * row.wide;
+        let attention =
+            (4 * row.hidden + 3 * row.query + 4 * row.key).saturating_sub(row.kept_wide * row.wide);
+        match self.place {
+            Place::Cpu => mlp.max(attention),
+            Place::Gpu => (mlp + 5 * row.wide).max(attention + 4 * row.query) + 4 * self.wide(row.hidden),
+        }
+    }
+
+    /// The bytes of a row in f32, which composed operations compute in.
+    fn wide(&self, row: u64) -> u64 {
+        row / self.element * self.element.max(4)
+    }
+
+    /// The probabilities of one sequence under all heads, and its repeated keys and values, where they are formed at once.
+    fn between_rows(&self, longest: u64, copies: u64) -> u64 {
+        let a = self.architecture;
+        let heads = a.query_heads as u64;
+        match self.place {
+            Place::Cpu => 0,
+            Place::Gpu => {
+                copies * heads * longest * longest * 4
+                    + 4 * heads * longest * a.head_dim as u64 * self.element
+            }
+        }
+    }
+
+    /// Bytes of the largest matrix of a block, dense.
+    fn largest_matrix(&self) -> u64 {
+        let a = self.architecture;
+        let query = (a.query_heads * a.head_dim) as u64;
+        let widest = (a.intermediate as u64).max(if a.names().projections.as_slice().len() == 1 {
+            3 * query
+        } else {
+            query
+        });
+        widest * a.hidden as u64 * self.element
+    }
+
+    /// What a step over micro-batches of this size takes, if the first `recomputed` blocks keep their inputs only.
+    /// `accumulates` says that there are several micro-batches to a step.
+    pub fn demand(&self, batch: &BatchSize, recomputed: u64, accumulates: bool) -> Demand {
+        let a = self.architecture;
+        let row = self.row();
+        let BatchSize { rows, gradient_rows, scored, gradient_scored, longest } = *batch;
+        let (layers, vocabulary) = (a.layers as u64, a.vocabulary as u64 * a.hidden as u64 * self.element);
+        let (trained, size) = self.trained;
+        let (weights, gradients) = (trained * size, trained * size);
+        let moments = trained * 8;
+
+        let full = self.rank.is_none();
+        let kept = self.kept(&row);
+        let stored = |blocks: u64| {
+            let inputs = blocks.min(recomputed);
+            gradient_rows * (inputs * row.hidden + (blocks - inputs) * kept)
+        };
+        let dense = if self.quantised { self.largest_matrix() } else { 0 };
+        let rotation = rows * a.head_dim as u64 * self.element;
+        // The residual stream and what a block has beside it; or, where only some rows are kept, those of the last block
+        // beside all of it.
+        let copied = if gradient_rows < rows && recomputed < layers {
+            rows * (row.hidden + kept) + gradient_rows * kept
+        } else {
+            0
+        };
+        let forward = rotation
+            + copied.max(rows * (row.hidden + self.forward(&row)) + dense + self.between_rows(longest, 3));
+
+        // Logits come in chunks, of rows with gradient and of those without.
+        let logits = a.vocabulary as u64 * self.element;
+        let chunk = |rows: u64| (Head::CHUNK_BYTES as u64 / logits).max(1).min(rows) * logits;
+        let (with, without) = (chunk(gradient_scored), chunk(scored - gradient_scored));
+        let composed = if self.place == Place::Gpu { 4 * self.wide(with.max(without)) } else { 0 };
+        let unit = gradient_scored * row.hidden;
+        // The gradient of the head's rows is found on the way forward if the head is frozen, else on the way back.
+        let last = rows * row.hidden + 2 * scored * row.hidden;
+        let (head, head_backward) = if full {
+            (last + with.max(without) + composed, 4 * unit + 3 * with + composed + 2 * vocabulary)
+        } else {
+            (last + unit + (composed + without.max(2 * with)).max(unit), 0)
+        };
+
+        // The gradient of the head's rows, spread over all rows, twice, and what the head has kept.
+        let spread = 2 * gradient_rows * row.hidden + 3 * unit;
+        let again = if recomputed > 0 { gradient_rows * (kept - row.hidden) } else { 0 };
+        // A gradient, and where there was one already, the sum of both.
+        let of_weight = if full { self.largest_matrix() * if accumulates { 2 } else { 1 } } else { 0 };
+        let backward = spread
+            + again
+            + gradient_rows * self.backward(&row)
+            + dense.max(of_weight)
+            + self.between_rows(longest, 6);
+
+        let all = gradients;
+        let before = if accumulates { all } else { 0 };
+        let of_head = if full { before.max(vocabulary) } else { before };
+        let of_one = stored(layers) - stored(layers - 1);
+        let embedding = if full { (if accumulates { 3 } else { 2 }) * vocabulary } else { 0 };
+        let moments_of_a_step = [
+            (before, stored(layers - 1), forward),
+            (before, stored(layers), head),
+            (before, stored(layers), head_backward),
+            (of_head, stored(layers), backward),
+            (all, of_one, backward),
+            (all, 0, spread + embedding),
+        ];
+        let largest =
+            moments_of_a_step.into_iter().max_by_key(|(gradients, stored, hand)| gradients + stored + hand);
+        let (gradients, activations, at_hand) = largest.unwrap_or_default();
+        Demand { frozen: self.frozen, trained: weights, gradients, moments, activations, at_hand }
+    }
+
+    /// How many of the first blocks must keep their inputs only so that a step takes no more than `bytes`; None if even all
+    /// of them are not enough.
+    pub fn recomputed_within(&self, bytes: u64, batch: &BatchSize, accumulates: bool) -> Option<u64> {
+        let fits = |recomputed: &u64| self.demand(batch, *recomputed, accumulates).total() <= bytes;
+        (0..=self.architecture.layers as u64).find(fits)
+    }
+}
