@@ -68,6 +68,11 @@ ci:
 check-cuda *ARGS:
     scripts/check-cuda.sh {{ ARGS }}
 
+# Compile the CUDA kernels with NVRTC, which is fetched where there is none (no GPU needed, about a minute).
+[group('checks')]
+check-kernels:
+    scripts/check-kernels.sh
+
 # Time NAME beside its peers: `bench data HH_FILE [PYTHON]`, `bench train HH_FILE WEIGHTS [PYTHON]`, `bench jobs HH_FILE WEIGHTS`; see benches/NAME.sh.
 [group('checks')]
 bench NAME *ARGS:

@@ -211,6 +211,7 @@ pub(crate) fn global_norm(parameters: &Parameters, gradients: &Gradients) -> Res
 
 #[cfg(test)]
 mod tests {
+    use prospect_kernels::adamw::{self, Constants};
     use prospect_model::{Activations, Architecture, Decoder, Packer};
 
     use super::*;
@@ -266,6 +267,32 @@ mod tests {
                 assert!((f64::from(*fused) - expected).abs() < 2e-5, "{name}: {fused} {expected}");
             }
             assert!((fused - composed).abs() < 1e-6, "{name}: {fused} {composed}");
+        }
+    }
+
+    #[test]
+    fn the_twin_of_the_cuda_kernel_takes_the_same_steps_to_the_bit() {
+        let policy = policy();
+        let gradients = gradients(&policy);
+        let mut optimizer = Optimizer::new(OPTIONS, policy.parameters()).unwrap();
+        let (name, parameter) = policy.parameters().iter().nth(3).unwrap();
+        let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let (mut value, gradient) = (flat(parameter.value()), flat(gradients.get(parameter).unwrap()));
+        let (mut first, mut second) = (vec![0.0; value.len()], vec![0.0; value.len()]);
+        for step in 1..=3 {
+            optimizer.step(policy.parameters(), &gradients, 0.5, 0.01).unwrap();
+            let left = (1.0 - OPTIONS.betas.0.powi(step), 1.0 - OPTIONS.betas.1.powi(step));
+            let constants = Constants {
+                beta1: OPTIONS.betas.0 as f32,
+                beta2: OPTIONS.betas.1 as f32,
+                scale: 0.5,
+                rate: (0.01 * left.1.sqrt() / left.0) as f32,
+                epsilon: (OPTIONS.epsilon * left.1.sqrt()) as f32,
+                decay: (1.0 - 0.01 * OPTIONS.weight_decay) as f32,
+            };
+            adamw::step(&mut value, &mut first, &mut second, &gradient, &constants);
+            let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&flat(parameter.value())), bits(&value), "{name}, step {step}");
         }
     }
 

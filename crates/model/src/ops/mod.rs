@@ -162,3 +162,5 @@ pub(crate) fn log_prob_of_targets(
 
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod twins;

@@ -10,12 +10,12 @@ use crate::{
 };
 use prospect_core::draw::Draw;
 
-fn random(name: &str, shape: (usize, usize), dtype: DType) -> Tensor {
+pub(super) fn random(name: &str, shape: (usize, usize), dtype: DType) -> Tensor {
     let data = normal(&Draw::new(1, name), shape.0 * shape.1, 1.0);
     Tensor::from_vec(data, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
 }
 
-fn flat(x: &Tensor) -> Vec<f64> {
+pub(super) fn flat(x: &Tensor) -> Vec<f64> {
     x.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
@@ -48,7 +48,7 @@ pub(crate) fn dot(a: &Tensor, b: &Tensor) -> f64 {
 }
 
 /// Two trees of odd sizes, one branch without rows; `more` tokens are added to the first prompt and to two branches.
-fn forest(more: usize) -> (Vec<Tree>, usize) {
+pub(super) fn forest(more: usize) -> (Vec<Tree>, usize) {
     let mut packer = Packer::default();
     let tokens = vec![1; 9 + more];
     let (first, second) = (packer.prompt(&tokens[..5 + more]), packer.prompt(&tokens[..2]));

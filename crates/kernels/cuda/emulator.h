@@ -1,0 +1,152 @@
+// A program that runs one kernel: the launch comes on standard input, the buffers go to standard output. Numbers are
+// little-endian.
+//
+//   length u32, entry's name · grid u32 × 3 · block u32 × 3 · shared bytes u32 · number of arguments u32 · arguments
+//   argument: 0 (null pointer) | 1, bytes u8, value | 2, bytes u64, content of a buffer
+//
+// The kernel runs under both schedules; unless both give the same bits, that is an error. `--signatures` prints the
+// parameters of every entry.
+#pragma once
+
+#include <map>
+#include <string>
+#include <utility>
+
+namespace emulator {
+
+struct Argument {
+    bool pointer = false;
+    // A scalar's bytes, or the buffer.
+    std::vector<char> bytes;
+    bool null = false;
+};
+
+template <typename T>
+struct Name;
+template <>
+struct Name<float> {
+    static constexpr const char *value = "f32";
+};
+template <>
+struct Name<double> {
+    static constexpr const char *value = "f64";
+};
+template <>
+struct Name<bf16> {
+    static constexpr const char *value = "bf16";
+};
+template <>
+struct Name<u8> {
+    static constexpr const char *value = "u8";
+};
+template <>
+struct Name<u32> {
+    static constexpr const char *value = "u32";
+};
+template <>
+struct Name<u64> {
+    static constexpr const char *value = "u64";
+};
+
+// A scalar parameter.
+template <typename T>
+struct Parameter {
+    static std::string name() { return Name<T>::value; }
+    static T of(Argument &argument) {
+        if (argument.pointer || argument.bytes.size() != sizeof(T)) shim::fail("an argument is no such scalar", 0);
+        T value;
+        std::memcpy(&value, argument.bytes.data(), sizeof(T));
+        return value;
+    }
+};
+
+// A pointer. Buffers are vectors of their exact size, so that the sanitizer finds what lies beyond.
+template <typename T>
+struct Parameter<T *> {
+    static std::string name() {
+        return std::string(std::is_const_v<T> ? "read " : "write ") + Name<std::remove_const_t<T>>::value;
+    }
+    static T *of(Argument &argument) {
+        if (!argument.pointer) shim::fail("an argument is no buffer", 0);
+        return argument.null ? nullptr : reinterpret_cast<T *>(argument.bytes.data());
+    }
+};
+
+struct Entry {
+    std::string signature;
+    std::function<void(std::vector<Argument> &)> call;
+};
+
+template <typename... A, std::size_t... I>
+void call(void (*kernel)(A...), std::vector<Argument> &arguments, std::index_sequence<I...>) {
+    kernel(Parameter<A>::of(arguments[I])...);
+}
+
+template <typename... A>
+Entry entry(void (*kernel)(A...)) {
+    std::string signature;
+    ((signature += (signature.empty() ? "" : ", ") + Parameter<A>::name()), ...);
+    return {signature, [kernel](std::vector<Argument> &arguments) {
+                if (arguments.size() != sizeof...(A)) shim::fail("another number of arguments", 0);
+                call(kernel, arguments, std::index_sequence_for<A...>());
+            }};
+}
+
+inline void read(void *to, std::size_t bytes) {
+    if (bytes > 0 && std::fread(to, 1, bytes, stdin) != bytes) shim::fail("the launch ends early", 0);
+}
+
+template <typename T>
+T read() {
+    T value;
+    read(&value, sizeof(T));
+    return value;
+}
+
+inline Argument read_argument() {
+    Argument argument;
+    const u8 tag = read<u8>();
+    argument.pointer = tag != 1;
+    argument.null = tag == 0;
+    if (tag == 1) argument.bytes.resize(read<u8>());
+    if (tag == 2) argument.bytes.resize(read<u64>());
+    read(argument.bytes.data(), argument.bytes.size());
+    return argument;
+}
+
+inline uint3 read_size() {
+    const u32 x = read<u32>(), y = read<u32>(), z = read<u32>();
+    return {x, y, z};
+}
+
+template <typename Entries>
+int run(const Entries &entries, int count, char **options) {
+    if (count > 1 && std::string(options[1]) == "--signatures") {
+        for (const auto &[name, entry] : entries) std::printf("%s(%s)\n", name.c_str(), entry.signature.c_str());
+        return 0;
+    }
+    std::string name(read<u32>(), ' ');
+    read(name.data(), name.size());
+    const auto found = entries.find(name);
+    if (found == entries.end()) shim::fail("no such entry", 0);
+    gridDim = read_size();
+    blockDim = read_size();
+    if (gridDim.z != 1 || blockDim.y != 1 || blockDim.z != 1) shim::fail("a launch of more dimensions", 0);
+    const u32 shared_bytes = read<u32>();
+    std::vector<Argument> arguments(read<u32>());
+    for (Argument &argument : arguments) argument = read_argument();
+
+    std::vector<Argument> results;
+    for (shim::Schedule schedule : {shim::Schedule::ascending, shim::Schedule::descending}) {
+        std::vector<Argument> copies = arguments;
+        shim::run_grid([&] { found->second.call(copies); }, shared_bytes, schedule);
+        for (std::size_t i = 0; i < results.size(); ++i)
+            if (results[i].bytes != copies[i].bytes) shim::fail("the result depends on the order of threads", 0);
+        results = std::move(copies);
+    }
+    for (const Argument &argument : results)
+        if (!argument.bytes.empty() && argument.pointer) std::fwrite(argument.bytes.data(), 1, argument.bytes.size(), stdout);
+    return 0;
+}
+
+}  // namespace emulator

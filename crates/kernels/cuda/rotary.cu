@@ -1,0 +1,36 @@
+// Rotary position embeddings, a thread for each number. Both numbers of a pair are read by neighbouring threads, or
+// half a head apart, so the second read comes from the cache.
+//
+// cos and sin are f32 whatever the type of x: rounded to bf16, the angles of neighbouring positions could not be told
+// apart. `sign` −1 rotates back, which is the backward pass.
+
+template <typename T>
+__device__ void rotary(T *y, const T *x, const float *cos, const float *sin, u32 width, u32 head_dim, u32 half,
+                       u32 interleaved, float sign) {
+    const u64 row = blockIdx.x;
+    const u32 column = blockIdx.y * blockDim.x + threadIdx.x;
+    if (column >= width) return;
+    x += row * width;
+    y += row * width;
+    const u32 place = column % head_dim;
+    if (place >= 2 * half) {
+        y[column] = x[column];
+        return;
+    }
+    const bool first = interleaved ? place % 2 == 0 : place < half;
+    const u32 distance = interleaved ? 1 : half;
+    const u32 turn = interleaved ? place / 2 : first ? place : place - half;
+    const float c = cos[row * half + turn], s = sign * sin[row * half + turn];
+    const float own = wide(x[column]), other = wide(x[first ? column + distance : column - distance]);
+    store(&y[column], first ? own * c - other * s : other * s + own * c);
+}
+
+#define ENTRIES(T, suffix)                                                                                             \
+    extern "C" __global__ void rotary_##suffix(T *y, const T *x, const float *cos, const float *sin, u32 width,        \
+                                               u32 head_dim, u32 half, u32 interleaved, float sign) {                  \
+        rotary(y, x, cos, sin, width, head_dim, half, interleaved, sign);                                              \
+    }
+
+ENTRIES(float, f32)
+ENTRIES(bf16, bf16)
+#undef ENTRIES

@@ -1,0 +1,188 @@
+//! A machine for the checks: a program of all sources, built by the system's C++ compiler.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fmt::Write as _,
+    hash::{DefaultHasher, Hash, Hasher},
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::OnceLock,
+};
+
+use prospect_kernels::{
+    Kernel, Launch, Source,
+    check::{Argument, Machine},
+    kernels,
+};
+
+const SHIM: &str = include_str!("../../cuda/shim.h");
+const PROGRAM: &str = include_str!("../../cuda/emulator.h");
+
+#[derive(Clone)]
+pub(crate) struct Emulator {
+    program: PathBuf,
+    sanitized: bool,
+}
+
+impl Emulator {
+    /// Of all kernels. None, with a note, where there is no C++ compiler; a source that does not compile is a failure.
+    pub(crate) fn of_kernels() -> Option<Self> {
+        static BUILT: OnceLock<Option<Emulator>> = OnceLock::new();
+        BUILT.get_or_init(|| Self::of(&kernels())).clone()
+    }
+
+    /// Of some kernels.
+    pub(crate) fn of(kernels: &[Kernel]) -> Option<Self> {
+        let compiler = compiler()?;
+        let text = text(kernels);
+        let mut hasher = DefaultHasher::new();
+        (&text, &compiler).hash(&mut hasher);
+        let program =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("emulator-{:016x}", hasher.finish()));
+        let plain = program.with_extension("plain");
+        for (program, sanitized) in [(&program, true), (&plain, false)] {
+            if program.exists() || compile(&compiler, &text, program, sanitized) {
+                return Some(Self { program: program.clone(), sanitized });
+            }
+        }
+        None
+    }
+
+    /// Whether it finds what lies beyond a buffer or shared memory, and what C++ does not define.
+    pub(crate) fn sanitized(&self) -> bool {
+        self.sanitized
+    }
+
+    /// What the sources say that entries take, sorted.
+    pub(crate) fn signatures(&self) -> Vec<String> {
+        let output = Command::new(&self.program).arg("--signatures").output().unwrap();
+        let mut signatures: Vec<String> =
+            String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+        signatures.sort();
+        signatures
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+fn compiler() -> Option<OsString> {
+    let known = ["c++", "g++", "clang++"].map(OsString::from);
+    let found = std::env::var_os("CXX").into_iter().chain(known).find(|compiler| {
+        Command::new(compiler).arg("--version").output().is_ok_and(|output| output.status.success())
+    });
+    if found.is_none() {
+        eprintln!("skipped: no C++ compiler; set CXX, or install g++");
+    }
+    found
+}
+
+/// Whether the text could be compiled with sanitizers; without them, it must be.
+#[expect(clippy::print_stderr, reason = "a weaker test says so")]
+fn compile(compiler: &OsStr, text: &str, program: &Path, sanitized: bool) -> bool {
+    let (source, part) = (program.with_extension("cpp"), program.with_extension("part"));
+    fs_err::write(&source, text).unwrap();
+    let sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"];
+    let output = Command::new(compiler)
+        .args(["-std=c++17", "-O2", "-g1", "-Wall", "-ffp-contract=off"])
+        .args(sanitizers.iter().filter(|_| sanitized))
+        .arg(&source)
+        .arg("-o")
+        .arg(&part)
+        .output()
+        .unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        // Renamed, so that a half program is not taken for a whole one.
+        fs_err::rename(&part, program).unwrap();
+        return true;
+    }
+    assert!(sanitized, "the sources do not compile: {message}");
+    eprintln!("tested without sanitizers, with which the sources do not compile: {message}");
+    false
+}
+
+/// The kernels' sources behind the shim, each in a namespace of its own, and the table of entries.
+fn text(kernels: &[Kernel]) -> String {
+    let mut text = SHIM.to_owned();
+    let mut sources: Vec<&Source> = Vec::new();
+    for Kernel { source, .. } in kernels {
+        if sources.contains(source) {
+            continue;
+        }
+        let (common, own) = source.text.split_once("\n#line 1 ").unwrap();
+        if sources.is_empty() {
+            text += common;
+        }
+        sources.push(source);
+        writeln!(text, "\nnamespace {} {{\n#line 1 {own}\n}}", source.name).unwrap();
+    }
+    writeln!(text, "\n#line 1 \"emulator.h\"\n{PROGRAM}").unwrap();
+    text +=
+        "int main(int count, char **options) {\nconst std::map<std::string, emulator::Entry> entries = {\n";
+    for Kernel { source, entry, .. } in kernels {
+        writeln!(text, "{{\"{entry}\", emulator::entry({}::{entry})}},", source.name).unwrap();
+    }
+    text + "};\nreturn emulator::run(entries, count, options);\n}\n"
+}
+
+impl Machine for Emulator {
+    fn run(&mut self, kernel: &Kernel, launch: &Launch, arguments: &mut [Argument]) -> Result<(), String> {
+        let mut child = Command::new(&self.program)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| error.to_string())?;
+        // The program may end before it has read everything; its own message is the better one.
+        let written =
+            child.stdin.take().map(|mut stdin| stdin.write_all(&request(kernel, launch, arguments)));
+        let output = child.wait_with_output().map_err(|error| error.to_string())?;
+        if !output.status.success() || !matches!(written, Some(Ok(()))) {
+            return Err(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr)));
+        }
+        let mut rest = &output.stdout[..];
+        for argument in arguments {
+            if let Argument::Buffer(bytes) = argument {
+                let Some((own, others)) = rest.split_at_checked(bytes.len()) else {
+                    return Err("the program wrote less than its buffers".to_owned());
+                };
+                bytes.copy_from_slice(own);
+                rest = others;
+            }
+        }
+        if rest.is_empty() { Ok(()) } else { Err("the program wrote more than its buffers".to_owned()) }
+    }
+}
+
+/// What the program reads; see `cuda/emulator.h`.
+fn request(kernel: &Kernel, launch: &Launch, arguments: &[Argument]) -> Vec<u8> {
+    let mut bytes = (kernel.entry.len() as u32).to_le_bytes().to_vec();
+    bytes.extend(kernel.entry.as_bytes());
+    let [x, y] = launch.grid;
+    for number in [x, y, 1, launch.block, 1, 1, launch.shared_bytes, arguments.len() as u32] {
+        bytes.extend(number.to_le_bytes());
+    }
+    for argument in arguments {
+        match argument {
+            Argument::Null => bytes.push(0),
+            Argument::Buffer(content) => {
+                bytes.push(2);
+                bytes.extend((content.len() as u64).to_le_bytes());
+                bytes.extend(content);
+            }
+            Argument::F32(x) => {
+                bytes.extend([1, 4]);
+                bytes.extend(x.to_le_bytes());
+            }
+            Argument::U32(x) => {
+                bytes.extend([1, 4]);
+                bytes.extend(x.to_le_bytes());
+            }
+            Argument::U64(x) => {
+                bytes.extend([1, 8]);
+                bytes.extend(x.to_le_bytes());
+            }
+        }
+    }
+    bytes
+}
