@@ -10,6 +10,7 @@ mod fake_hub;
 mod inspect;
 mod objectives;
 mod prepare;
+mod progress;
 mod sources;
 mod support;
 mod sweep;

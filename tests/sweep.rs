@@ -35,7 +35,7 @@ report:
   baseline: dpo
 ";
 
-fn place() -> Place {
+pub(crate) fn place() -> Place {
     let place = Place::new();
     place.write("experiment.yaml", EXPERIMENT);
     place.write("model.yaml", MODEL);

@@ -51,14 +51,19 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 /// The sweep of this name or directory, summarised.
 fn summarised(given: &Path) -> anyhow::Result<SweepDir> {
+    let sweep = find(given)?;
+    summarise(&sweep)?;
+    Ok(sweep)
+}
+
+/// The sweep of this name or directory.
+pub(crate) fn find(given: &Path) -> anyhow::Result<SweepDir> {
     let named = Path::new("runs").join(given);
     let directory = if given.join("experiment.json").exists() { given.to_owned() } else { named };
     if !directory.join("experiment.json").exists() {
         bail!("{} is no sweep: it holds no experiment.json; `prospect sweep` makes one", directory.display());
     }
-    let sweep = SweepDir::at(directory);
-    summarise(&sweep)?;
-    Ok(sweep)
+    Ok(SweepDir::at(directory))
 }
 
 /// Renders a summarised sweep.

@@ -35,8 +35,10 @@ pub struct Executed {
     pub finished: usize,
     /// Runs that were there already.
     pub already: usize,
-    /// Runs that ended with an error; their `status.json` says which.
+    /// Runs that ended with an error in this call; their `status.json` and `error.log` say which.
     pub failed: usize,
+    /// Runs that had failed before and were not tried again.
+    pub failed_earlier: usize,
     /// Runs that were not begun, because they were not asked for or time was up.
     pub left: usize,
 }
@@ -50,11 +52,13 @@ pub struct Execution {
     pub only: Only,
     /// When to begin no more runs.
     pub until: Option<Instant>,
+    /// Whether runs that failed in an earlier call are tried again.
+    pub retry_failed: bool,
 }
 
 impl Default for Execution {
     fn default() -> Self {
-        Self { jobs: NonZeroUsize::MIN, only: Only::default(), until: None }
+        Self { jobs: NonZeroUsize::MIN, only: Only::default(), until: None, retry_failed: false }
     }
 }
 
@@ -79,7 +83,11 @@ pub fn execute(
     sweep.write_experiment(&plan.record(commands, recorded.map_err(std::io::Error::from)?)?)?;
 
     let missing: Vec<&Run> = plan.runs.iter().filter(|run| !sweep.run(&run.id).is_finished()).collect();
-    let mut todo: Vec<&Run> = missing.iter().copied().filter(|run| how.only.takes(run)).collect();
+    let (failed_earlier, mut todo): (Vec<&Run>, Vec<&Run>) = missing
+        .iter()
+        .copied()
+        .filter(|run| how.only.takes(run))
+        .partition(|run| !how.retry_failed && sweep.run(&run.id).has_failed());
     // Runs that start from the same weights follow each other, so that these are loaded once.
     todo.sort_by_key(|run| (run.model, run.sft));
     let steps = |settings: &Settings, dataset: usize| {
@@ -121,7 +129,8 @@ pub fn execute(
         finished: count(|end| matches!(end, End::Finished)),
         already: plan.runs.len() - missing.len(),
         failed: count(|end| matches!(end, End::Failed)),
-        left: missing.len() - todo.len() + count(|end| matches!(end, End::Left)),
+        failed_earlier: failed_earlier.len(),
+        left: missing.len() - todo.len() - failed_earlier.len() + count(|end| matches!(end, End::Left)),
     })
 }
 
@@ -151,7 +160,17 @@ struct Start {
 }
 
 impl Work<'_> {
+    /// Without its stage no run can begin, so an error stops the sweep; the next call tries again.
     fn stage(&self, sft: &Sft) -> Result<(), SweepError> {
+        let (started, directory) = (Instant::now(), self.sweep.run(&sft.id));
+        let result = self.train_stage(sft, &directory);
+        if let Err(error) = &result {
+            directory.fail(error, started.elapsed().as_secs_f64())?;
+        }
+        result
+    }
+
+    fn train_stage(&self, sft: &Sft, directory: &RunDir) -> Result<(), SweepError> {
         let recipe = &self.plan.models[sft.model];
         let model = recipe.load()?;
         let training = Training {
@@ -165,25 +184,20 @@ impl Work<'_> {
             checkpoints: self.plan.checkpoints,
             evaluate_every: None,
         };
-        let directory = self.sweep.run(&sft.id);
-        let trained = training.run(&directory, None, self.progress, "sft", self.cache)?;
+        let trained = training.run(directory, None, self.progress, "sft", self.cache)?;
         Model { decoder: trained.policy, ..model }.save(&directory.path().join("model"))?;
-        finish(&directory)
+        finish(directory)
     }
 
-    /// How the run ended; if it failed, its status says why. Errors are those that stop a sweep.
+    /// How the run ended; if it failed, its files say why. Errors are those that stop a sweep.
     fn run(&self, run: &Run, loaded: &Loaded) -> Result<End, SweepError> {
         let model = self.model(run, loaded)?;
+        let started = Instant::now();
         let result = self.train(run, &model);
         self.cache.save()?;
         if let Err(error) = &result {
             say(format!("failed: {}, seed {}: {error}", describe(&run.settings), run.seed));
-            self.sweep.run(&run.id).set_status(&Status {
-                state: State::Failed,
-                seconds: 0.0,
-                tokens: 0,
-                error: Some(error.to_string()),
-            })?;
+            self.sweep.run(&run.id).fail(error, started.elapsed().as_secs_f64())?;
         }
         Ok(if result.is_ok() { End::Finished } else { End::Failed })
     }

@@ -3,7 +3,7 @@
 //! An [`ExperimentFile`] (`experiments/*.yaml`) asks one question. [`Plan::new`] resolves it: every combination of
 //! `linked` and `matrix` settings with every seed is a run, named by the fingerprint of all that its result depends
 //! on. [`execute`] does what is missing: datasets, the shared SFT stage, runs. [`summarise`] turns finished runs into
-//! the answer that the report shows.
+//! the answer that the report shows; [`standing`] tells how far a sweep has come.
 //!
 //! Settings are addressed by dotted keys: `data.…` (the data recipe), `model.…` (the model recipe), `train.…` and `sft.…`;
 //! `data` and `model` alone are the recipes themselves.
@@ -15,6 +15,7 @@ mod experiment;
 mod observe;
 mod only;
 mod plan;
+mod standing;
 mod summary;
 
 pub use execute::{Executed, Execution, execute};
@@ -23,6 +24,7 @@ pub use experiment::{
 };
 pub use only::Only;
 pub use plan::{Plan, Run, check};
+pub use standing::{Condition, Left, RunStanding, Standing, standing};
 pub use summary::summarise;
 
 /// Why a sweep cannot be planned or run.

@@ -10,7 +10,7 @@ use prospect_train::Settings;
 use serde_json::{Value, json};
 
 use crate::{
-    Experiment, Only, SweepError,
+    Condition, Experiment, Only, SweepError,
     documents::{Choice, Documents, combinations},
     experiment::{CheckpointsFile, EvaluateFile, Sources},
 };
@@ -284,15 +284,9 @@ impl Plan {
     }
 }
 
-fn state(sweep: &SweepDir, id: &str) -> &'static str {
-    match sweep.run(id).status() {
-        Ok(Some(status)) => match status.state {
-            prospect_runs::State::Finished => "finished",
-            prospect_runs::State::Failed => "failed",
-            prospect_runs::State::Running => "interrupted",
-        },
-        _ => "to do",
-    }
+fn state(sweep: &SweepDir, id: &str) -> Condition {
+    let worked_on = sweep.is_worked_on().unwrap_or(false);
+    Condition::of(sweep.run(id).status().ok().flatten().as_ref(), worked_on)
 }
 
 /// Settings as `key = value, …`.

@@ -21,7 +21,7 @@ mod settings;
 mod trainer;
 
 pub use batches::{MicroBatch, Role, pack_pairs, partners};
-pub use checkpoint::Checkpoints;
+pub use checkpoint::{Checkpoints, Reached};
 pub use encode::{Encoded, Encoder, EncodingCounts, token_counter};
 pub use examples::{PairExample, SupervisedExample, TrainingSet, UnpairedExample};
 pub use objective::ObjectiveState;

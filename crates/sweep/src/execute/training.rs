@@ -5,7 +5,9 @@ use std::path::Path;
 use prospect_core::progress::Progress;
 use prospect_model::{Activations, Model, Recipe};
 use prospect_runs::{RunDir, State, Status};
-use prospect_train::{Checkpoints, Encoder, Job, ReferenceCache, Settings, Trained, TrainingSet, train};
+use prospect_train::{
+    Checkpoints, Encoder, Job, Reached, ReferenceCache, Settings, Trained, TrainingSet, train,
+};
 use serde_json::json;
 
 use crate::{
@@ -44,6 +46,7 @@ impl Training<'_> {
             "dataset": self.dataset,
             "seed": self.seed,
             "examples": examples.len(),
+            "steps": self.settings.steps(examples.completions()),
             "class_counts": examples.class_counts(),
             "class_weights": self.settings.objective.class_weights(examples.class_counts()),
             "encoding": encoder.counts(),
@@ -52,8 +55,8 @@ impl Training<'_> {
         let CheckpointsFile { every, keep } = self.checkpoints;
         let checkpoints = Checkpoints::new(directory.checkpoints(), every, keep, directory.id());
         match checkpoints.latest()? {
-            Some(step) => {
-                directory.go_on(step)?;
+            Some(Reached { step, seconds, tokens, .. }) => {
+                directory.go_on(step, seconds, tokens)?;
                 progress.advance(step, label);
             }
             None => directory.begin(&config)?,
