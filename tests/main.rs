@@ -9,6 +9,7 @@ mod experiments;
 mod fake_hub;
 mod inspect;
 mod objectives;
+mod planning;
 mod prepare;
 mod progress;
 mod sources;

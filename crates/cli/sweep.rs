@@ -20,6 +20,8 @@ use crate::{
     report, theory,
 };
 
+mod estimate;
+mod plan;
 mod status;
 
 /// Arguments of `prospect sweep`.
@@ -64,16 +66,20 @@ pub(crate) struct How {
     /// Try runs again that failed in an earlier call
     #[arg(long)]
     retry_failed: bool,
-    /// Print the plan and stop
+    /// Print the plan, with how long each series trains, and stop
     #[arg(long)]
     dry_run: bool,
+    /// Measure a few steps of each kind of run that is to do, print what they all will take, and stop; with --max-hours, how
+    /// many runs fit
+    #[arg(long, conflicts_with = "dry_run")]
+    estimate: bool,
 }
 
 impl Default for How {
     fn default() -> Self {
         let jobs = NonZeroUsize::MIN;
         // For commands that do not have the option.
-        Self { jobs, only: Vec::new(), max_hours: None, retry_failed: true, dry_run: false }
+        Self { jobs, only: Vec::new(), max_hours: None, retry_failed: true, dry_run: false, estimate: false }
     }
 }
 
@@ -93,10 +99,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     set.extend(args.memory.setting());
     let document = Document::open(file)?;
     if theory::is_theory(&document) {
-        let How { jobs, only, max_hours, retry_failed, .. } = &args.how;
-        if !only.is_empty() || max_hours.is_some() || *retry_failed || *jobs > NonZeroUsize::MIN {
+        let How { jobs, only, max_hours, retry_failed, estimate, dry_run: _ } = &args.how;
+        let given = !only.is_empty() || max_hours.is_some() || *retry_failed || *estimate;
+        if given || *jobs > NonZeroUsize::MIN {
             bail!(
-                "--jobs, --only, --max-hours and --retry-failed are for runs, and a theory file has none: leave them out"
+                "--jobs, --only, --max-hours, --retry-failed and --estimate are for runs, and a theory file has none: \
+                 leave them out"
             );
         }
         return theory::run(file, document, &set, args.out.as_deref(), args.how.dry_run);
@@ -125,11 +133,14 @@ pub(crate) fn carry_out(
     let sweep = SweepDir::at(out.to_owned());
     let only = Only::read(&how.only, &plan)?;
     if how.dry_run {
-        return Ok(output::print(plan.describe(&sweep, &only))?);
+        return plan::print(&plan, &sweep, &only);
     }
     allocator::retain();
     let until = how.max_hours.and_then(|hours| started.checked_add(hours));
     let execution = Execution { jobs: how.jobs, only, until, retry_failed: how.retry_failed };
+    if how.estimate {
+        return estimate::print(&plan, &sweep, &execution, how.max_hours);
+    }
     let Executed { finished, already, failed, failed_earlier, left } =
         execute(&plan, &sweep, &execution, commands)?;
     let left = if left > 0 { format!(", {left} are left to do") } else { String::new() };

@@ -14,18 +14,21 @@ use prospect_model::{
     Model, Quantization, Recipe, TemplateSource, TokenizerSource, Train, WeightsSource, save_adapter,
 };
 use prospect_runs::{RunDir, State, Status, SweepDir};
-use prospect_train::{Encoder, Examples, ReferenceCache, Settings};
+use prospect_train::{Encoder, ReferenceCache, Settings};
 
 use crate::{
     Only, Plan, Run, SweepError,
+    budget::completions,
     observe::Judges,
     plan::{Dataset, Sft, describe},
 };
 
 mod side_by_side;
+mod todo;
 mod training;
 
 use side_by_side::side_by_side;
+pub(crate) use todo::Todo;
 use training::Training;
 
 /// What a call of [`execute`] did.
@@ -82,33 +85,12 @@ pub fn execute(
     let recorded: Result<Vec<_>, _> = manifests.iter().map(serde_json::to_value).collect();
     sweep.write_experiment(&plan.record(commands, recorded.map_err(std::io::Error::from)?)?)?;
 
-    let missing: Vec<&Run> = plan.runs.iter().filter(|run| !sweep.run(&run.id).is_finished()).collect();
-    let (failed_earlier, mut todo): (Vec<&Run>, Vec<&Run>) = missing
-        .iter()
-        .copied()
-        .filter(|run| how.only.takes(run))
-        .partition(|run| !how.retry_failed && sweep.run(&run.id).has_failed());
-    // Runs that start from the same weights follow each other, so that these are loaded once.
-    todo.sort_by_key(|run| (run.model, run.sft));
+    let todo = Todo::new(plan, sweep, how);
     let steps = |settings: &Settings, dataset: usize| {
-        let counts = manifests[dataset].train;
-        settings.steps(match settings.objective.examples() {
-            Examples::Unpaired | Examples::All => counts.n_desirable + counts.n_undesirable,
-            Examples::Paired => 2 * counts.pairs,
-            Examples::Desirable => counts.n_desirable,
-        } as usize)
+        settings.steps(completions(manifests[dataset].train, &settings.objective))
     };
-    let stages: Vec<&Sft> = plan
-        .sft
-        .iter()
-        .enumerate()
-        .filter(|(index, sft)| {
-            !sweep.run(&sft.id).is_finished() && todo.iter().any(|run| run.sft == Some(*index))
-        })
-        .map(|(_, sft)| sft)
-        .collect();
-    let of_stages = stages.iter().map(|sft| steps(&sft.settings, sft.dataset));
-    let total = of_stages.chain(todo.iter().map(|run| steps(&run.train, run.dataset))).sum();
+    let of_stages = todo.stages.iter().map(|sft| steps(&sft.settings, sft.dataset));
+    let total = of_stages.chain(todo.runs.iter().map(|run| steps(&run.train, run.dataset))).sum();
     let work = Work {
         plan,
         sweep,
@@ -117,20 +99,26 @@ pub fn execute(
         // Beside the sweeps of a folder, for all of them.
         cache: &ReferenceCache::at(&sweep.path().parent().unwrap_or(Path::new("")).join(".reference")),
     };
-    for sft in stages {
+    for sft in todo.stages {
         work.stage(sft)?;
     }
     let loaded = Loaded::default();
     let in_time = || how.until.is_none_or(|until| Instant::now() < until);
     let ends =
-        side_by_side(work.jobs, &todo, |run| if in_time() { work.run(run, &loaded) } else { Ok(End::Left) })?;
+        side_by_side(
+            work.jobs,
+            &todo.runs,
+            |run| {
+                if in_time() { work.run(run, &loaded) } else { Ok(End::Left) }
+            },
+        )?;
     let count = |wanted: fn(&End) -> bool| ends.iter().filter(|end| wanted(end)).count();
     Ok(Executed {
         finished: count(|end| matches!(end, End::Finished)),
-        already: plan.runs.len() - missing.len(),
+        already: todo.already,
         failed: count(|end| matches!(end, End::Failed)),
-        failed_earlier: failed_earlier.len(),
-        left: missing.len() - todo.len() - failed_earlier.len() + count(|end| matches!(end, End::Left)),
+        failed_earlier: todo.failed_earlier,
+        left: todo.left + count(|end| matches!(end, End::Left)),
     })
 }
 
@@ -262,25 +250,30 @@ impl Work<'_> {
         }
         // The old one goes first, so that there are not two without need.
         *loaded = None;
-        let model = Arc::new(self.start(run)?.load()?);
+        let model = Arc::new(start(self.plan, self.sweep, run.model, run.sft)?.load()?);
         *loaded = Some(Start { of, model: Arc::clone(&model) });
         Ok(model)
     }
+}
 
-    /// The base, or what the SFT stage made of it.
-    fn start(&self, run: &Run) -> Result<Recipe, SweepError> {
-        let base = self.plan.models[run.model].clone();
-        let Some(sft) = run.sft else { return Ok(base) };
-        let folder = self.sweep.run(&self.plan.sft[sft].id).path().join("model");
-        Ok(Recipe {
-            name: std::path::absolute(&folder)?.display().to_string(),
-            weights: WeightsSource::Folder(folder),
-            tokenizer: TokenizerSource::Weights,
-            chat_template: TemplateSource::Weights,
-            quantization: base.quantization.map(Quantization::trained),
-            ..base
-        })
-    }
+/// What runs start from: the base, or what the SFT stage made of it.
+pub(crate) fn start(
+    plan: &Plan,
+    sweep: &SweepDir,
+    model: usize,
+    sft: Option<usize>,
+) -> Result<Recipe, SweepError> {
+    let base = plan.models[model].clone();
+    let Some(sft) = sft else { return Ok(base) };
+    let folder = sweep.run(&plan.sft[sft].id).path().join("model");
+    Ok(Recipe {
+        name: std::path::absolute(&folder)?.display().to_string(),
+        weights: WeightsSource::Folder(folder),
+        tokenizer: TokenizerSource::Weights,
+        chat_template: TemplateSource::Weights,
+        quantization: base.quantization.map(Quantization::trained),
+        ..base
+    })
 }
 
 /// All files are there: says so.
