@@ -1,4 +1,4 @@
-//! How far a sweep has come, as a user sees it: what is left, what failed.
+//! How far a sweep has come, as a user sees it: what is left, what failed, what was stopped.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ fn shown(run: &Run, status: &Value) -> String {
     let mut lines = Vec::new();
     for line in text.lines() {
         // Times and rates come last.
-        let timed = ["finished", "failed"].iter().find_map(|state| {
+        let timed = ["finished", "failed", "stopped"].iter().find_map(|state| {
             let (before, after) = line.split_once(&format!("  {state} "))?;
             Some(format!("{before}  {state}  {}", after.split_whitespace().next()?))
         });
@@ -117,7 +117,7 @@ fn failed_runs_stay_as_they_are_until_asked_for() {
     assert_eq!((&before["counts"]["failed"], &before["left"]["runs"]), (&2.into(), &0.into()));
     let failed = runs(&before).find(|run| run["state"] == "failed").unwrap();
     let log = fs_err::read_to_string(place.path(failed["log"].as_str().unwrap())).unwrap();
-    assert!(log.starts_with("error: ") && log.contains(failed["error"].as_str().unwrap()), "{log}");
+    assert!(log.starts_with("error: ") && log.contains(failed["reason"].as_str().unwrap()), "{log}");
 
     let again = place.run(sweep);
     assert_eq!(again.code, Some(1), "{again}");
@@ -127,5 +127,54 @@ fn failed_runs_stay_as_they_are_until_asked_for() {
     let retried = place.run(&format!("{sweep} --retry-failed"));
     assert!(!retried.stderr.contains("earlier call") && retried.stderr.contains("failed: "), "{retried}");
     let shown = shown(&place.run("sweep status experiment"), &before);
-    assert!(shown.contains("Errors") && shown.contains("error.log"), "{shown}");
+    assert!(shown.contains("Failed and stopped") && shown.contains("error.log"), "{shown}");
+}
+
+#[test]
+fn runs_end_before_their_time_only_if_asked() {
+    let place = place();
+    let plan = |also: &str| {
+        place.run(&format!("sweep experiment.yaml --set evaluate={{\"every\":2}} --dry-run {also}"))
+    };
+    let asked = r#"--set stop={"below":{"accuracy":1.0,"after":2}}"#;
+    assert_ne!(plan("").stdout, plan(asked).stdout, "runs that may end early are other runs");
+
+    let sweep = format!("sweep experiment.yaml --set evaluate={{\"every\":2}} {asked}");
+    let run = place.run(&sweep);
+    assert_eq!(run.code, Some(0), "{run}");
+    let stopped = status(&place, "experiment");
+    let count = stopped["counts"]["stopped"].as_u64().unwrap();
+    assert!(count > 0, "{stopped}");
+    assert!(run.stderr.contains(&format!("{count} were stopped early, 0 were there already\n")), "{run}");
+    assert!(
+        run.stderr
+            .contains(&format!(" {count} of 4 runs were stopped early and are left out of all estimates.")),
+        "{run}"
+    );
+    for run in runs(&stopped).filter(|run| run["state"] == "stopped") {
+        assert!(run["step"].as_u64().unwrap() >= 2, "{run}");
+        assert!(run["reason"].as_str().unwrap().contains(", below 1"), "{run}");
+    }
+    let page = fs_err::read_to_string(place.path("reports/experiment/index.html")).unwrap();
+    assert!(page.contains(&format!("{count} stopped")) && page.contains(", below 1"));
+    let again = place.run(&sweep);
+    assert!(again.stderr.contains("0 runs finished, 4 were there already\n"), "{again}");
+
+    let mistaken =
+        |stop: &str| place.run(&format!("sweep experiment.yaml --dry-run --set stop={stop}")).stderr;
+    assert_snapshot!(mistaken("{}"), @"error: experiment.yaml: `stop` ends no run: set `diverged: true` or `below`");
+    assert_snapshot!(mistaken(r#"{"below":{"accuracy":0.4,"after":20}}"#), @"error: experiment.yaml: `stop.below` needs evaluations between the start and the end: set `evaluate.every`");
+    assert_snapshot!(mistaken(r#"{"diverge":true}"#), @"error: experiment.yaml: `stop.diverge`: unknown field `diverge`, expected `diverged` or `below`; did you mean `diverged`?");
+}
+
+#[test]
+fn a_run_that_diverges_fails_or_is_stopped_as_asked() {
+    let place = place();
+    let sweep = "sweep experiment.yaml --set sft=null --set train.learning_rate=1e30";
+    let run = place.run(sweep);
+    assert_eq!(run.code, Some(1), "{run}");
+    assert!(run.stderr.contains("4 of 4 runs failed"), "{run}");
+    let run = place.run(&format!("{sweep} --set stop.diverged=true --out runs/stopped"));
+    assert_eq!(run.code, Some(0), "{run}");
+    assert!(run.stderr.contains("There is nothing to compare yet. 4 of 4 runs were stopped early"), "{run}");
 }

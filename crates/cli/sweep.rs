@@ -141,10 +141,11 @@ pub(crate) fn carry_out(
     if how.estimate {
         return estimate::print(&plan, &sweep, &execution, how.max_hours);
     }
-    let Executed { finished, already, failed, failed_earlier, left } =
+    let Executed { finished, stopped, already, failed, failed_earlier, left } =
         execute(&plan, &sweep, &execution, commands)?;
     let left = if left > 0 { format!(", {left} are left to do") } else { String::new() };
-    say(format!("{finished} runs finished, {already} were there already{left}"));
+    let stopped = if stopped > 0 { format!(", {stopped} were stopped early") } else { String::new() };
+    say(format!("{finished} runs finished{stopped}, {already} were there already{left}"));
     if failed_earlier > 0 {
         say(format!("{failed_earlier} failed in an earlier call; --retry-failed tries them again"));
     }

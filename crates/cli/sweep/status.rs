@@ -38,9 +38,9 @@ fn overview(standing: &Standing) -> Overview {
         sections.push(section("Shared stages", table("sft", stages)));
     }
     sections.push(section("Runs", table("", runs)));
-    let errors: Vec<Block> = runs.iter().chain(stages).filter_map(error).collect();
-    if !errors.is_empty() {
-        sections.push(Section { title: "Errors".to_owned(), blocks: errors });
+    let reasons: Vec<Block> = runs.iter().chain(stages).filter_map(reason).collect();
+    if !reasons.is_empty() {
+        sections.push(Section { title: "Failed and stopped".to_owned(), blocks: reasons });
     }
     Overview {
         title: question.clone(),
@@ -108,8 +108,8 @@ fn setting(value: &serde_json::Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-fn error(run: &RunStanding) -> Option<Block> {
-    let error = run.error.as_ref()?;
+fn reason(run: &RunStanding) -> Option<Block> {
+    let reason = run.reason.as_ref()?;
     let log = run.log.as_ref().map(|log| format!(" (more in {})", log.display())).unwrap_or_default();
-    Some(Block::Note(format!("{}: {error}{log}", run.id)))
+    Some(Block::Note(format!("{}: {reason}{log}", run.id)))
 }

@@ -24,6 +24,8 @@ pub enum State {
     Finished,
     /// The run ended with an error.
     Failed,
+    /// The run was ended before its last step, as the experiment asks for.
+    Stopped,
 }
 
 /// `status.json` of a run.
@@ -35,9 +37,9 @@ pub struct Status {
     pub seconds: f64,
     /// Tokens that passed through the model in training steps; of a run that is in work, those before it was taken up.
     pub tokens: u64,
-    /// The error of a failed run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
+    /// Why a run failed or was stopped.
+    #[serde(default, alias = "error", skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// The directory of one run.
@@ -74,7 +76,7 @@ impl RunDir {
         }
         fs_err::create_dir_all(&self.path)?;
         write_json(&self.path.join("config.json"), config)?;
-        self.set_status(&Status { state: State::Running, seconds: 0.0, tokens: 0, error: None })
+        self.set_status(&Status { state: State::Running, seconds: 0.0, tokens: 0, reason: None })
     }
 
     /// Prepares the directory for going on after step `step`, which took `seconds` and `tokens`: records of later steps go.
@@ -85,18 +87,27 @@ impl RunDir {
         if self.error_log().exists() {
             fs_err::remove_file(self.error_log())?;
         }
-        self.set_status(&Status { state: State::Running, seconds, tokens, error: None })
+        self.set_status(&Status { state: State::Running, seconds, tokens, reason: None })
     }
 
     /// Notes that the run ended with an error after `seconds`; what it wrote so far stays.
     pub fn fail(&self, error: &(dyn std::error::Error + 'static), seconds: f64) -> Result<(), RunsError> {
         let causes = chain(error);
         write_whole(&self.error_log(), |file| writeln!(file, "error: {}", causes.join("\n  caused by: ")))?;
-        let tokens = self.metrics().ok().and_then(|records| {
-            records.iter().rev().find_map(|record| record.values.get("num_tokens").copied())
-        });
+        self.end(State::Failed, causes.join(": "), seconds)
+    }
+
+    /// Notes that the run was ended before its last step, after `seconds`; what it wrote so far stays.
+    pub fn stop(&self, reason: String, seconds: f64) -> Result<(), RunsError> {
+        self.end(State::Stopped, reason, seconds)
+    }
+
+    fn end(&self, state: State, reason: String, seconds: f64) -> Result<(), RunsError> {
+        // What cannot be read does not stand in the way of saying what happened.
+        let records = self.metrics().unwrap_or_default();
+        let tokens = records.iter().rev().find_map(|record| record.values.get("num_tokens").copied());
         let tokens = tokens.unwrap_or(0.0) as u64;
-        self.set_status(&Status { state: State::Failed, seconds, tokens, error: Some(causes.join(": ")) })
+        self.set_status(&Status { state, seconds, tokens, reason: Some(reason) })
     }
 
     /// Where the error of a failed run stands, with all of its causes.
@@ -117,6 +128,11 @@ impl RunDir {
     /// Whether all of the run's files are there.
     pub fn is_finished(&self) -> bool {
         self.state() == Some(State::Finished)
+    }
+
+    /// Whether the run was ended before its last step.
+    pub fn is_stopped(&self) -> bool {
+        self.state() == Some(State::Stopped)
     }
 
     /// Whether the run ended with an error.
@@ -258,7 +274,7 @@ mod tests {
         run.fail(&cause, 5.0).unwrap();
         let status = run.status().unwrap().unwrap();
         assert_eq!((status.state, status.seconds), (State::Failed, 5.0));
-        assert_eq!(status.error.unwrap(), "cannot read the configuration: the disk is full");
+        assert_eq!(status.reason.unwrap(), "cannot read the configuration: the disk is full");
         let log = fs_err::read_to_string(run.error_log()).unwrap();
         assert_eq!(log, "error: cannot read the configuration\n  caused by: the disk is full\n");
         assert_eq!(run.metrics().unwrap(), std::slice::from_ref(&record), "what there was stays");

@@ -36,7 +36,9 @@ use training::Training;
 pub struct Executed {
     /// Runs finished by this call.
     pub finished: usize,
-    /// Runs that were there already.
+    /// Runs that were ended before their last step, as the experiment asks for, by this call.
+    pub stopped: usize,
+    /// Runs that were finished or stopped already.
     pub already: usize,
     /// Runs that ended with an error in this call; their `status.json` and `error.log` say which.
     pub failed: usize,
@@ -68,6 +70,7 @@ impl Default for Execution {
 /// How a run ended.
 enum End {
     Finished,
+    Stopped,
     Failed,
     /// It was not begun.
     Left,
@@ -115,6 +118,7 @@ pub fn execute(
     let count = |wanted: fn(&End) -> bool| ends.iter().filter(|end| wanted(end)).count();
     Ok(Executed {
         finished: count(|end| matches!(end, End::Finished)),
+        stopped: count(|end| matches!(end, End::Stopped)),
         already: todo.already,
         failed: count(|end| matches!(end, End::Failed)),
         failed_earlier: todo.failed_earlier,
@@ -171,23 +175,37 @@ impl Work<'_> {
             seed: 0,
             checkpoints: self.plan.checkpoints,
             evaluate_every: None,
+            stop: None,
         };
         let trained = training.run(directory, None, self.progress, "sft", self.cache)?;
         Model { decoder: trained.policy, ..model }.save(&directory.path().join("model"))?;
         finish(directory)
     }
 
-    /// How the run ended; if it failed, its files say why. Errors are those that stop a sweep.
+    /// How the run ended; if it did not finish, its files say why. Errors are those that stop a sweep.
     fn run(&self, run: &Run, loaded: &Loaded) -> Result<End, SweepError> {
         let model = self.model(run, loaded)?;
-        let started = Instant::now();
+        let (started, directory) = (Instant::now(), self.sweep.run(&run.id));
         let result = self.train(run, &model);
         self.cache.save()?;
-        if let Err(error) = &result {
-            say(format!("failed: {}, seed {}: {error}", describe(&run.settings), run.seed));
-            self.sweep.run(&run.id).fail(error, started.elapsed().as_secs_f64())?;
+        let seconds = started.elapsed().as_secs_f64();
+        let told = |how: &str, why: &dyn std::fmt::Display| {
+            say(format!("{how}: {}, seed {}: {why}", describe(&run.settings), run.seed));
+        };
+        match result {
+            Ok(()) => Ok(End::Finished),
+            Err(SweepError::Train(error)) if self.plan.stop.is_some_and(|stop| stop.ends(&error)) => {
+                told("stopped", &error);
+                directory.stop(error.to_string(), seconds)?;
+                remove_checkpoints(&directory)?;
+                Ok(End::Stopped)
+            }
+            Err(error) => {
+                told("failed", &error);
+                directory.fail(&error, seconds)?;
+                Ok(End::Failed)
+            }
         }
-        Ok(if result.is_ok() { End::Finished } else { End::Failed })
     }
 
     fn train(&self, run: &Run, model: &Model) -> Result<(), SweepError> {
@@ -226,6 +244,7 @@ impl Work<'_> {
             seed: run.seed,
             checkpoints: self.plan.checkpoints,
             evaluate_every: self.plan.evaluate.every,
+            stop: self.plan.stop,
         };
         let directory = self.sweep.run(&run.id);
         let label = format!("{}, seed {}", describe(&run.settings), run.seed);
@@ -281,6 +300,10 @@ fn finish(directory: &RunDir) -> Result<(), SweepError> {
     if let Some(status) = directory.status()? {
         directory.set_status(&Status { state: State::Finished, ..status })?;
     }
+    remove_checkpoints(directory)
+}
+
+fn remove_checkpoints(directory: &RunDir) -> Result<(), SweepError> {
     if directory.checkpoints().exists() {
         fs_err::remove_dir_all(directory.checkpoints())?;
     }

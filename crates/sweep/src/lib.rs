@@ -26,7 +26,8 @@ pub use budget::{Budget, Budgets, budgets};
 pub use cost::{Cost, KindCost, Place, estimate};
 pub use execute::{Executed, Execution, execute};
 pub use experiment::{
-    CheckpointsFile, EvaluateFile, Experiment, ExperimentFile, GenerationsFile, Groups, ReportFile, Sources,
+    Below, CheckpointsFile, EvaluateFile, Experiment, ExperimentFile, GenerationsFile, Groups, ReportFile,
+    Sources, StopFile,
 };
 pub use only::Only;
 pub use plan::{Plan, Run, check};

@@ -25,6 +25,8 @@ pub enum Condition {
     Interrupted,
     /// It ended with an error.
     Failed,
+    /// It was ended before its last step, as the experiment asks for.
+    Stopped,
     /// Nothing of it is there.
     ToDo,
 }
@@ -37,6 +39,7 @@ impl Condition {
             Some(State::Running) => Self::Interrupted,
             Some(State::Finished) => Self::Finished,
             Some(State::Failed) => Self::Failed,
+            Some(State::Stopped) => Self::Stopped,
         }
     }
 
@@ -53,6 +56,7 @@ impl fmt::Display for Condition {
             Self::Running => "running",
             Self::Interrupted => "interrupted",
             Self::Failed => "failed",
+            Self::Stopped => "stopped",
             Self::ToDo => "to do",
         })
     }
@@ -77,7 +81,7 @@ pub struct Standing {
     pub runs: Vec<RunStanding>,
 }
 
-/// What is left to do of a sweep: runs that are not finished, but for failed ones.
+/// What is left to do of a sweep: runs that are not finished, but for failed and stopped ones.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Left {
     /// Runs.
@@ -110,8 +114,8 @@ pub struct RunStanding {
     pub seconds: Option<f64>,
     /// Tokens that pass through the model in training steps, by the second of work.
     pub tokens_per_second: Option<f64>,
-    /// What went wrong.
-    pub error: Option<String>,
+    /// Why it failed or was stopped, or which of its files cannot be read.
+    pub reason: Option<String>,
     /// The file that tells more of it.
     pub log: Option<PathBuf>,
 }
@@ -152,7 +156,7 @@ fn run_standing(run: &RunDir, worked_on: bool) -> RunStanding {
         steps: None,
         seconds: None,
         tokens_per_second: None,
-        error: None,
+        reason: None,
         log: None,
     };
     let read = || -> Result<RunStanding, RunsError> {
@@ -169,13 +173,13 @@ fn run_standing(run: &RunDir, worked_on: bool) -> RunStanding {
             steps,
             seconds: Some(seconds),
             tokens_per_second: rate.filter(|rate| *rate > 0.0),
-            error: status.error,
+            reason: status.reason,
             log: Some(run.error_log()).filter(|log| log.exists()),
             ..unknown.clone()
         })
     };
     // A file that cannot be read is told with its run.
-    read().unwrap_or_else(|error| RunStanding { error: Some(error.to_string()), ..unknown.clone() })
+    read().unwrap_or_else(|error| RunStanding { reason: Some(error.to_string()), ..unknown.clone() })
 }
 
 /// Seconds of work and tokens a second. `status.json` of a run in work was written when it was taken up, and `metrics.jsonl`
@@ -274,7 +278,7 @@ mod tests {
     }
 
     fn finish(sweep: &SweepDir, id: &str, seconds: f64) {
-        let status = Status { state: State::Finished, seconds, tokens: 100, error: None };
+        let status = Status { state: State::Finished, seconds, tokens: 100, reason: None };
         sweep.run(id).set_status(&status).unwrap();
     }
 
@@ -327,9 +331,9 @@ mod tests {
         fs_err::write(sweep.run("b").path().join("status.json"), "{").unwrap();
         let standing = standing(&sweep).unwrap();
         let failed = &standing.runs[0];
-        assert_eq!((failed.state, failed.error.as_deref()), (Condition::Failed, Some("no memory")));
+        assert_eq!((failed.state, failed.reason.as_deref()), (Condition::Failed, Some("no memory")));
         assert_eq!(failed.log.as_deref(), Some(sweep.run("a").error_log().as_path()));
-        assert!(standing.runs[1].error.as_ref().unwrap().contains("status.json"));
+        assert!(standing.runs[1].reason.as_ref().unwrap().contains("status.json"));
         assert_eq!(standing.left.runs, 4);
     }
 

@@ -57,6 +57,14 @@ pub enum TrainError {
     /// The dataset cannot be trained on.
     #[error("training data: {0}")]
     Examples(String),
+    /// Whoever watches the run has seen enough.
+    #[error("step {step}: {reason}")]
+    Stopped {
+        /// The optimizer step.
+        step: u64,
+        /// Why it goes no further.
+        reason: String,
+    },
     /// The loss is no longer a number.
     #[error(
         "step {step}: the {what} is {value}; lower the learning rate, or look at the batch's metrics before it"

@@ -9,7 +9,7 @@ pub(crate) struct Todo<'a> {
     /// Stages that runs wait for.
     pub(crate) stages: Vec<&'a Sft>,
     pub(crate) runs: Vec<&'a Run>,
-    /// Runs that are finished.
+    /// Runs that are finished or stopped.
     pub(crate) already: usize,
     /// Runs that failed earlier and are not tried again.
     pub(crate) failed_earlier: usize,
@@ -19,7 +19,11 @@ pub(crate) struct Todo<'a> {
 
 impl<'a> Todo<'a> {
     pub(crate) fn new(plan: &'a Plan, sweep: &SweepDir, how: &Execution) -> Self {
-        let missing: Vec<&Run> = plan.runs.iter().filter(|run| !sweep.run(&run.id).is_finished()).collect();
+        let is_over = |run: &Run| {
+            let directory = sweep.run(&run.id);
+            directory.is_finished() || directory.is_stopped()
+        };
+        let missing: Vec<&Run> = plan.runs.iter().filter(|run| !is_over(run)).collect();
         let asked: Vec<&Run> = missing.iter().copied().filter(|run| how.only.takes(run)).collect();
         let (failed, mut runs): (Vec<&Run>, Vec<&Run>) =
             asked.iter().partition(|run| !how.retry_failed && sweep.run(&run.id).has_failed());

@@ -11,7 +11,7 @@ use prospect_train::{
 use serde_json::json;
 
 use crate::{
-    CheckpointsFile, SweepError,
+    CheckpointsFile, StopFile, SweepError,
     observe::{Judges, RunObserver},
 };
 
@@ -26,6 +26,7 @@ pub(super) struct Training<'a> {
     pub(super) seed: u64,
     pub(super) checkpoints: CheckpointsFile,
     pub(super) evaluate_every: Option<u64>,
+    pub(super) stop: Option<StopFile>,
 }
 
 impl Training<'_> {
@@ -65,6 +66,7 @@ impl Training<'_> {
             metrics: directory.metrics_writer()?,
             judges,
             every: self.evaluate_every,
+            stop: self.stop,
             seed: self.seed,
             progress,
             label: label.to_owned(),
@@ -90,7 +92,7 @@ impl Training<'_> {
             state: State::Running,
             seconds: trained.seconds,
             tokens: trained.tokens,
-            error: None,
+            reason: None,
         })?;
         Ok(trained)
     }
