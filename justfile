@@ -27,6 +27,11 @@ train NAME *ARGS:
 sweep NAME *ARGS:
     {{ prospect }} sweep experiments/{{ NAME }}.yaml {{ ARGS }}
 
+# Show how far a sweep has come, also while it runs (`--json` for scripts).
+[group('experiments')]
+status NAME *ARGS:
+    {{ prospect }} sweep status {{ NAME }} {{ ARGS }}
+
 # Draw the figures and tables of a sweep.
 [group('experiments')]
 report NAME *ARGS:

@@ -35,7 +35,7 @@ report:
   baseline: dpo
 ";
 
-fn place() -> Place {
+pub(crate) fn place() -> Place {
     let place = Place::new();
     place.write("experiment.yaml", EXPERIMENT);
     place.write("model.yaml", MODEL);
@@ -73,10 +73,10 @@ fn a_plan_is_printed_and_nothing_is_done() {
     let place = place();
     let run = place.run("sweep experiment.yaml --dry-run");
     assert_eq!(run.code, Some(0), "{run}");
-    let ids: Vec<_> =
-        run.stdout.lines().skip(2).map(|line| line.trim().split("  ").next().unwrap()).collect();
+    let (plan, _) = run.stdout.split_once("\n\n").unwrap();
+    let ids: Vec<_> = plan.lines().skip(2).map(|line| line.trim().split("  ").next().unwrap()).collect();
     assert_eq!(ids.len(), 5);
-    let text = ids.iter().fold(run.stdout.clone(), |text, id| text.replace(id, "[id]"));
+    let text = ids.iter().fold(plan.to_owned(), |text, id| text.replace(id, "[id]"));
     assert_snapshot!(text, @r"
     Does it work?
     4 runs over 2 datasets and 1 models; shared stages: 1 SFT

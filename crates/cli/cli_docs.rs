@@ -11,12 +11,19 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let mut command = Cli::command().term_width(100);
     command.build();
     let mut text = format!("# Command line\n\n```text\n{}```\n", command.render_long_help());
-    for subcommand in
-        command.get_subcommands_mut().filter(|command| !command.is_hide_set() && command.get_name() != "help")
-    {
-        let help = subcommand.render_long_help().to_string();
-        write!(text, "\n## prospect {}\n\n```text\n{help}```\n", subcommand.get_name())?;
-    }
+    describe(&mut command, "prospect", &mut text)?;
     let lines: Vec<_> = text.lines().map(str::trim_end).collect();
     Ok(output::print(lines.join("\n"))?)
+}
+
+/// Adds the help of every subcommand of `command`, which is called as `name`.
+fn describe(command: &mut clap::Command, name: &str, text: &mut String) -> std::fmt::Result {
+    let shown = |command: &&mut clap::Command| !command.is_hide_set() && command.get_name() != "help";
+    for subcommand in command.get_subcommands_mut().filter(shown) {
+        let name = format!("{name} {}", subcommand.get_name());
+        let help = subcommand.render_long_help().to_string();
+        write!(text, "\n## {name}\n\n```text\n{help}```\n")?;
+        describe(subcommand, &name, text)?;
+    }
+    Ok(())
 }

@@ -49,21 +49,21 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The sweep of this name or directory, summarised.
+fn summarised(given: &Path) -> anyhow::Result<SweepDir> {
+    let sweep = find(given)?;
+    summarise(&sweep)?;
+    Ok(sweep)
+}
+
 /// The sweep of this name or directory.
-pub(crate) fn found(given: &Path) -> anyhow::Result<SweepDir> {
+pub(crate) fn find(given: &Path) -> anyhow::Result<SweepDir> {
     let named = Path::new("runs").join(given);
     let directory = if given.join("experiment.json").exists() { given.to_owned() } else { named };
     if !directory.join("experiment.json").exists() {
         bail!("{} is no sweep: it holds no experiment.json; `prospect sweep` makes one", directory.display());
     }
     Ok(SweepDir::at(directory))
-}
-
-/// The sweep of this name or directory, summarised.
-fn summarised(given: &Path) -> anyhow::Result<SweepDir> {
-    let sweep = found(given)?;
-    summarise(&sweep)?;
-    Ok(sweep)
 }
 
 /// Renders a summarised sweep.

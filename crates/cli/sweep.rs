@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use prospect_core::{config::Document, progress::say};
 use prospect_runs::SweepDir;
 use prospect_sweep::{Executed, Execution, Experiment, Only, Plan, Sources, execute, summarise};
@@ -20,11 +20,19 @@ use crate::{
     report, theory,
 };
 
+mod estimate;
+mod plan;
+mod status;
+
 /// Arguments of `prospect sweep`.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// The experiment, for example experiments/imbalance.yaml
-    experiment: PathBuf,
+    #[arg(required = true)]
+    experiment: Option<PathBuf>,
     #[command(flatten)]
     overrides: Overrides,
     #[command(flatten)]
@@ -34,6 +42,13 @@ pub(crate) struct Args {
     out: Option<PathBuf>,
     #[command(flatten)]
     how: How,
+}
+
+/// What else there is to do with a sweep.
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Show how far a sweep has come, also while another process works on it
+    Status(status::Args),
 }
 
 /// How to go about a sweep.
@@ -48,14 +63,23 @@ pub(crate) struct How {
     /// Begin no more runs after so many hours; the same command goes on with them
     #[arg(long, value_name = "HOURS", value_parser = hours)]
     max_hours: Option<Duration>,
-    /// Print the plan and stop
+    /// Try runs again that failed in an earlier call
+    #[arg(long)]
+    retry_failed: bool,
+    /// Print the plan, with how long each series trains, and stop
     #[arg(long)]
     dry_run: bool,
+    /// Measure a few steps of each kind of run that is to do, print what they all will take, and stop; with --max-hours, how
+    /// many runs fit
+    #[arg(long, conflicts_with = "dry_run")]
+    estimate: bool,
 }
 
 impl Default for How {
     fn default() -> Self {
-        Self { jobs: NonZeroUsize::MIN, only: Vec::new(), max_hours: None, dry_run: false }
+        let jobs = NonZeroUsize::MIN;
+        // For commands that do not have the option.
+        Self { jobs, only: Vec::new(), max_hours: None, retry_failed: true, dry_run: false, estimate: false }
     }
 }
 
@@ -66,15 +90,24 @@ fn hours(text: &str) -> Result<Duration, String> {
 
 /// Does what is missing of an experiment, and prints where its report is.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let path = args.experiment.display().to_string();
+    if let Some(Command::Status(args)) = &args.command {
+        return status::run(args);
+    }
+    let file = args.experiment.as_deref().context("name an experiment file")?;
+    let path = file.display().to_string();
     let mut set = args.overrides.given().to_vec();
     set.extend(args.memory.setting());
-    let document = Document::open(&args.experiment)?;
+    let document = Document::open(file)?;
     if theory::is_theory(&document) {
-        if !args.how.only.is_empty() || args.how.max_hours.is_some() || args.how.jobs > NonZeroUsize::MIN {
-            bail!("--jobs, --only and --max-hours are for runs, and a theory file has none: leave them out");
+        let How { jobs, only, max_hours, retry_failed, estimate, dry_run: _ } = &args.how;
+        let given = !only.is_empty() || max_hours.is_some() || *retry_failed || *estimate;
+        if given || *jobs > NonZeroUsize::MIN {
+            bail!(
+                "--jobs, --only, --max-hours, --retry-failed and --estimate are for runs, and a theory file has none: \
+                 leave them out"
+            );
         }
-        return theory::run(&args.experiment, document, &set, args.out.as_deref(), args.how.dry_run);
+        return theory::run(file, document, &set, args.out.as_deref(), args.how.dry_run);
     }
     let experiment = Experiment::read(&path, document, &set)?;
     let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(&experiment.name));
@@ -100,22 +133,31 @@ pub(crate) fn carry_out(
     let sweep = SweepDir::at(out.to_owned());
     let only = Only::read(&how.only, &plan)?;
     if how.dry_run {
-        return Ok(output::print(plan.describe(&sweep, &only))?);
+        return plan::print(&plan, &sweep, &only);
     }
     allocator::retain();
     let until = how.max_hours.and_then(|hours| started.checked_add(hours));
-    let executed = execute(&plan, &sweep, &Execution { jobs: how.jobs, only, until }, commands)?;
-    let Executed { finished, already, left, .. } = executed;
+    let execution = Execution { jobs: how.jobs, only, until, retry_failed: how.retry_failed };
+    if how.estimate {
+        return estimate::print(&plan, &sweep, &execution, how.max_hours);
+    }
+    let Executed { finished, stopped, already, failed, failed_earlier, left } =
+        execute(&plan, &sweep, &execution, commands)?;
     let left = if left > 0 { format!(", {left} are left to do") } else { String::new() };
-    say(format!("{finished} runs finished, {already} were there already{left}"));
+    let stopped = if stopped > 0 { format!(", {stopped} were stopped early") } else { String::new() };
+    say(format!("{finished} runs finished{stopped}, {already} were there already{left}"));
+    if failed_earlier > 0 {
+        say(format!("{failed_earlier} failed in an earlier call; --retry-failed tries them again"));
+    }
     let summary = summarise(&sweep)?;
     say(&summary.verdict);
     output::print(report::render(&sweep, report)?.display())?;
-    if executed.failed > 0 {
+    if failed + failed_earlier > 0 {
         bail!(
-            "{} of {} runs failed; their errors stand in the report, and the same command tries them again",
-            executed.failed,
-            plan.runs.len()
+            "{} of {} runs failed; their errors stand in the report, and `prospect sweep status {}` names their logs",
+            failed + failed_earlier,
+            plan.runs.len(),
+            shell_word(&out.display().to_string())
         );
     }
     Ok(())

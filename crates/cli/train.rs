@@ -69,7 +69,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let sweep = SweepDir::at(args.out.clone());
     let words = std::env::args_os().skip(1).map(|word| shell_word(&word.to_string_lossy()));
     let command = std::iter::once("prospect".to_owned()).chain(words).collect::<Vec<_>>().join(" ");
-    let executed = execute(&plan, &sweep, &Execution::default(), vec![command])?;
+    let execution = Execution { retry_failed: true, ..Execution::default() };
+    let executed = execute(&plan, &sweep, &execution, vec![command])?;
     anyhow::ensure!(executed.failed == 0, "training failed");
     for point in &summarise(&sweep)?.points {
         let Estimate { value, low, high, .. } = point.accuracy;

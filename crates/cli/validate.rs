@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::bail;
-use prospect_core::config::Document;
+use prospect_core::{config::Document, errors};
 use prospect_data::PipelineFile;
 use prospect_model::ModelFile;
 use prospect_sweep::{Experiment, Sources, check};
@@ -79,12 +79,6 @@ fn examine(path: &Path) -> Result<String, String> {
 }
 
 /// An error and its causes on one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
+fn chain(error: &(dyn Error + 'static)) -> String {
+    errors::chain(error).join(": ")
 }

@@ -2,6 +2,7 @@
 //!
 //! * [`config`]: YAML documents with overrides, read into strict types; errors name file, line and key.
 //! * [`draw`]: randomness as a keyed hash of a row, so that results depend on neither order nor threads.
+//! * [`errors`]: an error with all of its causes.
 //! * [`files`]: files and directories that appear whole or not at all, and fingerprints of values.
 //! * [`progress`]: a bar with rate and time left on a terminal, plain lines elsewhere.
 //! * [`visible`]: text of unknown origin, made safe to show.
@@ -23,6 +24,7 @@
 
 pub mod config;
 pub mod draw;
+pub mod errors;
 pub mod files;
 pub mod progress;
 pub mod visible;

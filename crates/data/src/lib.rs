@@ -80,7 +80,7 @@ pub use noise::{
 };
 pub use one_per_pair::OnePerPair;
 pub use pipeline::{Locate, Pipeline, PipelineFile, SplitFile, SplitRule};
-pub use prepare::{merge_shards, prepare, prepared};
+pub use prepare::{count, merge_shards, prepare, prepared};
 pub use reading::ReadingCounts;
 pub use row::{BinaryRow, Message, PairRow, Split, read_binary, read_pairs};
 pub use selection::{Selection, SelectionCounts};

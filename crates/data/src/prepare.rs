@@ -86,11 +86,29 @@ impl Input for Sharded<'_> {
     }
 }
 
+/// The manifest that [`prepare`] would write, without a dataset: the source is read once, and no more than a moment's scratch
+/// is written, in the system's folder for such.
+pub fn count(pipeline: &Pipeline) -> Result<Manifest, DataError> {
+    let scratch = format!("prospect-count-{}", pipeline.fingerprint()?);
+    let dir = WholeDir::create(&std::env::temp_dir().join(scratch))?;
+    Ok(decide(pipeline, dir.path(), &pipeline.source)?.0)
+}
+
 fn make(pipeline: &Pipeline, out: &Path, input: &dyn Input) -> Result<Manifest, DataError> {
     refuse_foreign(out)?;
     let dir = WholeDir::create(out)?;
+    let (manifest, feedback) = decide(pipeline, dir.path(), input)?;
+    write(pipeline, dir.path(), &feedback, input)?;
+    write_whole(&dir.path().join("README.md"), |file| file.write_all(card::card(&manifest).as_bytes()))?;
+    write_json(&dir.path().join(manifest::FILE), &manifest)?;
+    dir.commit()?;
+    Ok(manifest)
+}
+
+/// Reads the source for the first time and decides what becomes of every row.
+fn decide(pipeline: &Pipeline, dir: &Path, input: &dyn Input) -> Result<(Manifest, Feedback), DataError> {
     let source = &pipeline.source;
-    let Survey { reading, mut feedback, .. } = survey(pipeline, dir.path(), input)?;
+    let Survey { reading, mut feedback, .. } = survey(pipeline, dir, input)?;
     reading.check(pipeline.max_rejected)?;
 
     let unique_prompts = feedback.prompts(|_| true).len();
@@ -109,7 +127,7 @@ fn make(pipeline: &Pipeline, out: &Path, input: &dyn Input) -> Result<Manifest, 
     let mut manifest = Manifest {
         fingerprint: pipeline.fingerprint()?,
         config: serde_json::to_value(pipeline).map_err(std::io::Error::from)?,
-        inputs: source.inputs(dir.path())?,
+        inputs: source.inputs(dir)?,
         unique_prompts: unique_prompts as u64,
         unique_prompt_fraction: unique_prompts as f64 / feedback.pairs.len().max(1) as f64,
         reading: reading.finish()?,
@@ -131,12 +149,7 @@ fn make(pipeline: &Pipeline, out: &Path, input: &dyn Input) -> Result<Manifest, 
         return Err(DataError::EmptyTrain(why_empty(&manifest)));
     }
     manifest.warnings.extend(warnings(pipeline, &manifest));
-
-    write(pipeline, dir.path(), &feedback, input)?;
-    write_whole(&dir.path().join("README.md"), |file| file.write_all(card::card(&manifest).as_bytes()))?;
-    write_json(&dir.path().join(manifest::FILE), &manifest)?;
-    dir.commit()?;
-    Ok(manifest)
+    Ok((manifest, feedback))
 }
 
 /// Reads the source for the first time.

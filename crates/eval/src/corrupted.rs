@@ -47,6 +47,11 @@ impl CorruptedPairs {
         Ok(Some(Self { clean: batches(false)?, corrupted: batches(true)? }))
     }
 
+    /// Number of pairs.
+    pub fn pairs(&self) -> usize {
+        self.clean.iter().chain(&self.corrupted).map(|batch| batch.packed.sequences() / 2).sum()
+    }
+
     /// `eval_noise/agreement/clean` and `eval_noise/agreement/corrupted`: the share of the pairs whose completion in
     /// `chosen`, as the training data has it, has the larger reward; ties count half.
     pub fn evaluate(

@@ -204,7 +204,7 @@ fn in_state(sweep: &Sweep, state: &str) -> usize {
 
 /// How far the sweep has come, in a sentence without its full stop.
 pub(crate) fn progress(sweep: &Sweep) -> String {
-    let states = ["finished", "failed", "running", "not started"];
+    let states = ["finished", "failed", "stopped", "running", "not started"];
     let parts: Vec<String> = states
         .iter()
         .map(|state| (in_state(sweep, state), state))

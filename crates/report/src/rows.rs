@@ -82,6 +82,7 @@ pub(crate) struct RunRow {
     rate: Sorted,
     state: &'static str,
     pub(crate) error: Option<String>,
+    stopped: Option<String>,
 }
 
 impl RunRow {
@@ -103,6 +104,7 @@ impl RunRow {
             rate: Sorted::of(timed.map(|status| status.tokens as f64 / status.seconds), whole),
             state: run.state(),
             error: run.error().map(str::to_owned),
+            stopped: run.stopped().map(str::to_owned),
         }
     }
 }

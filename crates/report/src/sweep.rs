@@ -137,13 +137,20 @@ impl Run {
             Some(State::Running) => "running",
             Some(State::Finished) => "finished",
             Some(State::Failed) => "failed",
+            Some(State::Stopped) => "stopped",
         }
     }
 
     /// What went wrong, where something did.
     pub(crate) fn error(&self) -> Option<&str> {
-        let failure = self.status.as_ref().and_then(|status| status.error.as_deref());
-        failure.or(self.unreadable.as_deref())
+        let failure = self.status.as_ref().filter(|status| status.state == State::Failed);
+        failure.and_then(|status| status.reason.as_deref()).or(self.unreadable.as_deref())
+    }
+
+    /// Why the run was ended before its last step, if it was.
+    pub(crate) fn stopped(&self) -> Option<&str> {
+        let stopped = self.status.as_ref().filter(|status| status.state == State::Stopped);
+        stopped.and_then(|status| status.reason.as_deref())
     }
 
     /// Optimizer steps done.

@@ -168,7 +168,7 @@ fn runs(sweep: &Sweep) -> Table {
         row.push(or_empty(status.map(|status| status.seconds)));
         row.push(status.map(|status| status.tokens.to_string()).unwrap_or_default());
         row.push(run.state().to_owned());
-        row.push(run.error().unwrap_or_default().to_owned());
+        row.push(run.error().or(run.stopped()).unwrap_or_default().to_owned());
         row
     };
     let more = [

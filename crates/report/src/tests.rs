@@ -103,8 +103,8 @@ impl Made<'_> {
         let run = sweep.run(&planned.id);
         run.begin(&json!({"seed": planned.seed})).unwrap();
         if index == 3 {
-            let error = Some(format!("loss is NaN at step 12; lower learning_rate ({})", self.question));
-            run.set_status(&Status { state: State::Failed, seconds: 31.0, tokens: 900, error }).unwrap();
+            let reason = Some(format!("loss is NaN at step 12; lower learning_rate ({})", self.question));
+            run.set_status(&Status { state: State::Failed, seconds: 31.0, tokens: 900, reason }).unwrap();
             return;
         }
         let mut writer = run.metrics_writer().unwrap();
@@ -179,7 +179,7 @@ impl Made<'_> {
             chosen_utility: None,
         };
         run.write_generations(&(0..6).map(said).collect::<Vec<_>>()).unwrap();
-        run.set_status(&Status { state: State::Finished, seconds: 754.0, tokens: 123_456, error: None })
+        run.set_status(&Status { state: State::Finished, seconds: 754.0, tokens: 123_456, reason: None })
             .unwrap();
     }
 

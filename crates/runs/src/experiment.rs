@@ -306,6 +306,11 @@ impl SweepDir {
         Lock::take(&self.path.join("lock"))
     }
 
+    /// Whether a process works on the sweep at this moment.
+    pub fn is_worked_on(&self) -> Result<bool, RunsError> {
+        Ok(Lock::is_held(&self.path.join("lock"))?)
+    }
+
     /// Writes `experiment.json`.
     pub fn write_experiment(&self, experiment: &Experiment) -> Result<(), RunsError> {
         Ok(write_json(&self.path.join("experiment.json"), experiment)?)

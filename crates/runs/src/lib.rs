@@ -9,6 +9,7 @@
 //!   runs/<id>/             RunDir; <id> is the fingerprint of the resolved settings
 //!     config.json          resolved settings, written before work starts
 //!     status.json          Status
+//!     error.log            the error of a failed run, with all of its causes
 //!     metrics.jsonl        one Record a line, TRL's metric names
 //!     pairs.jsonl          one PairOutcome a line, of the evaluation at the end
 //!     generations.jsonl    one Generation a line, where the experiment asks for them

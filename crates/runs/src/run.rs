@@ -6,7 +6,10 @@ use std::{
 };
 
 use fs_err::{File, OpenOptions};
-use prospect_core::files::{write_json, write_whole};
+use prospect_core::{
+    errors::chain,
+    files::{write_json, write_whole},
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{Generation, Judgement, PairOutcome, Record, RunsError};
@@ -21,6 +24,8 @@ pub enum State {
     Finished,
     /// The run ended with an error.
     Failed,
+    /// The run was ended before its last step, as the experiment asks for.
+    Stopped,
 }
 
 /// `status.json` of a run.
@@ -28,13 +33,13 @@ pub enum State {
 pub struct Status {
     /// How far the run has come.
     pub state: State,
-    /// Wall-clock seconds of work.
+    /// Wall-clock seconds of work; of a run that is in work, those before it was taken up.
     pub seconds: f64,
-    /// Tokens that passed through the model in training steps.
+    /// Tokens that passed through the model in training steps; of a run that is in work, those before it was taken up.
     pub tokens: u64,
-    /// The error of a failed run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
+    /// Why a run failed or was stopped.
+    #[serde(default, alias = "error", skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// The directory of one run.
@@ -71,15 +76,43 @@ impl RunDir {
         }
         fs_err::create_dir_all(&self.path)?;
         write_json(&self.path.join("config.json"), config)?;
-        self.set_status(&Status { state: State::Running, seconds: 0.0, tokens: 0, error: None })
+        self.set_status(&Status { state: State::Running, seconds: 0.0, tokens: 0, reason: None })
     }
 
-    /// Prepares the directory for going on after step `step`: records of later steps go.
-    pub fn go_on(&self, step: u64) -> Result<(), RunsError> {
+    /// Prepares the directory for going on after step `step`, which took `seconds` and `tokens`: records of later steps go.
+    pub fn go_on(&self, step: u64, seconds: f64, tokens: u64) -> Result<(), RunsError> {
         let mut records = self.metrics()?;
         records.retain(|record| record.step <= step);
         write_lines(&self.path.join("metrics.jsonl"), &records)?;
-        self.set_status(&Status { state: State::Running, seconds: 0.0, tokens: 0, error: None })
+        if self.error_log().exists() {
+            fs_err::remove_file(self.error_log())?;
+        }
+        self.set_status(&Status { state: State::Running, seconds, tokens, reason: None })
+    }
+
+    /// Notes that the run ended with an error after `seconds`; what it wrote so far stays.
+    pub fn fail(&self, error: &(dyn std::error::Error + 'static), seconds: f64) -> Result<(), RunsError> {
+        let causes = chain(error);
+        write_whole(&self.error_log(), |file| writeln!(file, "error: {}", causes.join("\n  caused by: ")))?;
+        self.end(State::Failed, causes.join(": "), seconds)
+    }
+
+    /// Notes that the run was ended before its last step, after `seconds`; what it wrote so far stays.
+    pub fn stop(&self, reason: String, seconds: f64) -> Result<(), RunsError> {
+        self.end(State::Stopped, reason, seconds)
+    }
+
+    fn end(&self, state: State, reason: String, seconds: f64) -> Result<(), RunsError> {
+        // What cannot be read does not stand in the way of saying what happened.
+        let records = self.metrics().unwrap_or_default();
+        let tokens = records.iter().rev().find_map(|record| record.values.get("num_tokens").copied());
+        let tokens = tokens.unwrap_or(0.0) as u64;
+        self.set_status(&Status { state, seconds, tokens, reason: Some(reason) })
+    }
+
+    /// Where the error of a failed run stands, with all of its causes.
+    pub fn error_log(&self) -> PathBuf {
+        self.path.join("error.log")
     }
 
     /// Writes `status.json`.
@@ -94,7 +127,21 @@ impl RunDir {
 
     /// Whether all of the run's files are there.
     pub fn is_finished(&self) -> bool {
-        matches!(self.status(), Ok(Some(Status { state: State::Finished, .. })))
+        self.state() == Some(State::Finished)
+    }
+
+    /// Whether the run was ended before its last step.
+    pub fn is_stopped(&self) -> bool {
+        self.state() == Some(State::Stopped)
+    }
+
+    /// Whether the run ended with an error.
+    pub fn has_failed(&self) -> bool {
+        self.state() == Some(State::Failed)
+    }
+
+    fn state(&self) -> Option<State> {
+        self.status().ok().flatten().map(|status| status.state)
     }
 
     /// The resolved settings.
@@ -227,11 +274,22 @@ mod tests {
         fs_err::write(run.path().join("metrics.jsonl"), &text).unwrap();
         assert_eq!(run.metrics().unwrap(), std::slice::from_ref(&record));
         let later = Record { kind: Kind::Train, step: 2, values: [("loss".to_owned(), 0.4)].into() };
-        run.go_on(1).unwrap();
+        run.go_on(1, 2.0, 30).unwrap();
         run.metrics_writer().unwrap().append(&later).unwrap();
         assert_eq!(run.metrics().unwrap(), [record.clone(), later]);
-        run.go_on(1).unwrap();
+        run.go_on(1, 2.0, 30).unwrap();
         assert_eq!(run.metrics().unwrap(), std::slice::from_ref(&record));
+
+        let cause = prospect_core::config::ConfigError::Read(std::io::Error::other("the disk is full"));
+        run.fail(&cause, 5.0).unwrap();
+        let status = run.status().unwrap().unwrap();
+        assert_eq!((status.state, status.seconds), (State::Failed, 5.0));
+        assert_eq!(status.reason.unwrap(), "cannot read the configuration: the disk is full");
+        let log = fs_err::read_to_string(run.error_log()).unwrap();
+        assert_eq!(log, "error: cannot read the configuration\n  caused by: the disk is full\n");
+        assert_eq!(run.metrics().unwrap(), std::slice::from_ref(&record), "what there was stays");
+        run.go_on(1, 2.0, 30).unwrap();
+        assert!(!run.error_log().exists());
 
         let generation = Generation {
             prompt_id: "p".to_owned(),

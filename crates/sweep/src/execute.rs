@@ -14,18 +14,21 @@ use prospect_model::{
     Model, Quantization, Recipe, TemplateSource, TokenizerSource, Train, WeightsSource, save_adapter,
 };
 use prospect_runs::{RunDir, State, Status, SweepDir};
-use prospect_train::{Encoder, Examples, ReferenceCache, Settings};
+use prospect_train::{Encoder, ReferenceCache, Settings};
 
 use crate::{
     Only, Plan, Run, SweepError,
+    budget::completions,
     observe::Judges,
     plan::{Dataset, Sft, describe},
 };
 
 mod side_by_side;
+mod todo;
 mod training;
 
 use side_by_side::side_by_side;
+pub(crate) use todo::Todo;
 use training::Training;
 
 /// What a call of [`execute`] did.
@@ -33,10 +36,14 @@ use training::Training;
 pub struct Executed {
     /// Runs finished by this call.
     pub finished: usize,
-    /// Runs that were there already.
+    /// Runs that were ended before their last step, as the experiment asks for, by this call.
+    pub stopped: usize,
+    /// Runs that were finished or stopped already.
     pub already: usize,
-    /// Runs that ended with an error; their `status.json` says which.
+    /// Runs that ended with an error in this call; their `status.json` and `error.log` say which.
     pub failed: usize,
+    /// Runs that had failed before and were not tried again.
+    pub failed_earlier: usize,
     /// Runs that were not begun, because they were not asked for or time was up.
     pub left: usize,
 }
@@ -50,17 +57,20 @@ pub struct Execution {
     pub only: Only,
     /// When to begin no more runs.
     pub until: Option<Instant>,
+    /// Whether runs that failed in an earlier call are tried again.
+    pub retry_failed: bool,
 }
 
 impl Default for Execution {
     fn default() -> Self {
-        Self { jobs: NonZeroUsize::MIN, only: Only::default(), until: None }
+        Self { jobs: NonZeroUsize::MIN, only: Only::default(), until: None, retry_failed: false }
     }
 }
 
 /// How a run ended.
 enum End {
     Finished,
+    Stopped,
     Failed,
     /// It was not begun.
     Left,
@@ -78,29 +88,12 @@ pub fn execute(
     let recorded: Result<Vec<_>, _> = manifests.iter().map(serde_json::to_value).collect();
     sweep.write_experiment(&plan.record(commands, recorded.map_err(std::io::Error::from)?)?)?;
 
-    let missing: Vec<&Run> = plan.runs.iter().filter(|run| !sweep.run(&run.id).is_finished()).collect();
-    let mut todo: Vec<&Run> = missing.iter().copied().filter(|run| how.only.takes(run)).collect();
-    // Runs that start from the same weights follow each other, so that these are loaded once.
-    todo.sort_by_key(|run| (run.model, run.sft));
+    let todo = Todo::new(plan, sweep, how);
     let steps = |settings: &Settings, dataset: usize| {
-        let counts = manifests[dataset].train;
-        settings.steps(match settings.objective.examples() {
-            Examples::Unpaired | Examples::All => counts.n_desirable + counts.n_undesirable,
-            Examples::Paired => 2 * counts.pairs,
-            Examples::Desirable => counts.n_desirable,
-        } as usize)
+        settings.steps(completions(manifests[dataset].train, &settings.objective))
     };
-    let stages: Vec<&Sft> = plan
-        .sft
-        .iter()
-        .enumerate()
-        .filter(|(index, sft)| {
-            !sweep.run(&sft.id).is_finished() && todo.iter().any(|run| run.sft == Some(*index))
-        })
-        .map(|(_, sft)| sft)
-        .collect();
-    let of_stages = stages.iter().map(|sft| steps(&sft.settings, sft.dataset));
-    let total = of_stages.chain(todo.iter().map(|run| steps(&run.train, run.dataset))).sum();
+    let of_stages = todo.stages.iter().map(|sft| steps(&sft.settings, sft.dataset));
+    let total = of_stages.chain(todo.runs.iter().map(|run| steps(&run.train, run.dataset))).sum();
     let work = Work {
         plan,
         sweep,
@@ -109,19 +102,27 @@ pub fn execute(
         // Beside the sweeps of a folder, for all of them.
         cache: &ReferenceCache::at(&sweep.path().parent().unwrap_or(Path::new("")).join(".reference")),
     };
-    for sft in stages {
+    for sft in todo.stages {
         work.stage(sft)?;
     }
     let loaded = Loaded::default();
     let in_time = || how.until.is_none_or(|until| Instant::now() < until);
     let ends =
-        side_by_side(work.jobs, &todo, |run| if in_time() { work.run(run, &loaded) } else { Ok(End::Left) })?;
+        side_by_side(
+            work.jobs,
+            &todo.runs,
+            |run| {
+                if in_time() { work.run(run, &loaded) } else { Ok(End::Left) }
+            },
+        )?;
     let count = |wanted: fn(&End) -> bool| ends.iter().filter(|end| wanted(end)).count();
     Ok(Executed {
         finished: count(|end| matches!(end, End::Finished)),
-        already: plan.runs.len() - missing.len(),
+        stopped: count(|end| matches!(end, End::Stopped)),
+        already: todo.already,
         failed: count(|end| matches!(end, End::Failed)),
-        left: missing.len() - todo.len() + count(|end| matches!(end, End::Left)),
+        failed_earlier: todo.failed_earlier,
+        left: todo.left + count(|end| matches!(end, End::Left)),
     })
 }
 
@@ -151,7 +152,17 @@ struct Start {
 }
 
 impl Work<'_> {
+    /// Without its stage no run can begin, so an error stops the sweep; the next call tries again.
     fn stage(&self, sft: &Sft) -> Result<(), SweepError> {
+        let (started, directory) = (Instant::now(), self.sweep.run(&sft.id));
+        let result = self.train_stage(sft, &directory);
+        if let Err(error) = &result {
+            directory.fail(error, started.elapsed().as_secs_f64())?;
+        }
+        result
+    }
+
+    fn train_stage(&self, sft: &Sft, directory: &RunDir) -> Result<(), SweepError> {
         let recipe = &self.plan.models[sft.model];
         let model = recipe.load()?;
         let training = Training {
@@ -164,28 +175,37 @@ impl Work<'_> {
             seed: 0,
             checkpoints: self.plan.checkpoints,
             evaluate_every: None,
+            stop: None,
         };
-        let directory = self.sweep.run(&sft.id);
-        let trained = training.run(&directory, None, self.progress, "sft", self.cache)?;
+        let trained = training.run(directory, None, self.progress, "sft", self.cache)?;
         Model { decoder: trained.policy, ..model }.save(&directory.path().join("model"))?;
-        finish(&directory)
+        finish(directory)
     }
 
-    /// How the run ended; if it failed, its status says why. Errors are those that stop a sweep.
+    /// How the run ended; if it did not finish, its files say why. Errors are those that stop a sweep.
     fn run(&self, run: &Run, loaded: &Loaded) -> Result<End, SweepError> {
         let model = self.model(run, loaded)?;
+        let (started, directory) = (Instant::now(), self.sweep.run(&run.id));
         let result = self.train(run, &model);
         self.cache.save()?;
-        if let Err(error) = &result {
-            say(format!("failed: {}, seed {}: {error}", describe(&run.settings), run.seed));
-            self.sweep.run(&run.id).set_status(&Status {
-                state: State::Failed,
-                seconds: 0.0,
-                tokens: 0,
-                error: Some(error.to_string()),
-            })?;
+        let seconds = started.elapsed().as_secs_f64();
+        let told = |how: &str, why: &dyn std::fmt::Display| {
+            say(format!("{how}: {}, seed {}: {why}", describe(&run.settings), run.seed));
+        };
+        match result {
+            Ok(()) => Ok(End::Finished),
+            Err(SweepError::Train(error)) if self.plan.stop.is_some_and(|stop| stop.ends(&error)) => {
+                told("stopped", &error);
+                directory.stop(error.to_string(), seconds)?;
+                remove_checkpoints(&directory)?;
+                Ok(End::Stopped)
+            }
+            Err(error) => {
+                told("failed", &error);
+                directory.fail(&error, seconds)?;
+                Ok(End::Failed)
+            }
         }
-        Ok(if result.is_ok() { End::Finished } else { End::Failed })
     }
 
     fn train(&self, run: &Run, model: &Model) -> Result<(), SweepError> {
@@ -224,6 +244,7 @@ impl Work<'_> {
             seed: run.seed,
             checkpoints: self.plan.checkpoints,
             evaluate_every: self.plan.evaluate.every,
+            stop: self.plan.stop,
         };
         let directory = self.sweep.run(&run.id);
         let label = format!("{}, seed {}", describe(&run.settings), run.seed);
@@ -248,25 +269,30 @@ impl Work<'_> {
         }
         // The old one goes first, so that there are not two without need.
         *loaded = None;
-        let model = Arc::new(self.start(run)?.load()?);
+        let model = Arc::new(start(self.plan, self.sweep, run.model, run.sft)?.load()?);
         *loaded = Some(Start { of, model: Arc::clone(&model) });
         Ok(model)
     }
+}
 
-    /// The base, or what the SFT stage made of it.
-    fn start(&self, run: &Run) -> Result<Recipe, SweepError> {
-        let base = self.plan.models[run.model].clone();
-        let Some(sft) = run.sft else { return Ok(base) };
-        let folder = self.sweep.run(&self.plan.sft[sft].id).path().join("model");
-        Ok(Recipe {
-            name: std::path::absolute(&folder)?.display().to_string(),
-            weights: WeightsSource::Folder(folder),
-            tokenizer: TokenizerSource::Weights,
-            chat_template: TemplateSource::Weights,
-            quantization: base.quantization.map(Quantization::trained),
-            ..base
-        })
-    }
+/// What runs start from: the base, or what the SFT stage made of it.
+pub(crate) fn start(
+    plan: &Plan,
+    sweep: &SweepDir,
+    model: usize,
+    sft: Option<usize>,
+) -> Result<Recipe, SweepError> {
+    let base = plan.models[model].clone();
+    let Some(sft) = sft else { return Ok(base) };
+    let folder = sweep.run(&plan.sft[sft].id).path().join("model");
+    Ok(Recipe {
+        name: std::path::absolute(&folder)?.display().to_string(),
+        weights: WeightsSource::Folder(folder),
+        tokenizer: TokenizerSource::Weights,
+        chat_template: TemplateSource::Weights,
+        quantization: base.quantization.map(Quantization::trained),
+        ..base
+    })
 }
 
 /// All files are there: says so.
@@ -274,6 +300,10 @@ fn finish(directory: &RunDir) -> Result<(), SweepError> {
     if let Some(status) = directory.status()? {
         directory.set_status(&Status { state: State::Finished, ..status })?;
     }
+    remove_checkpoints(directory)
+}
+
+fn remove_checkpoints(directory: &RunDir) -> Result<(), SweepError> {
     if directory.checkpoints().exists() {
         fs_err::remove_dir_all(directory.checkpoints())?;
     }

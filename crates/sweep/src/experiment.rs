@@ -14,8 +14,10 @@ use serde_json::Value;
 
 mod groups;
 mod schema;
+mod stop;
 
 pub use groups::Groups;
+pub use stop::{Below, StopFile};
 
 use crate::SweepError;
 
@@ -61,6 +63,9 @@ pub struct ExperimentFile {
     /// How often runs keep their state, to go on from after an interruption.
     #[serde(default)]
     pub checkpoints: CheckpointsFile,
+    /// When to end runs before their time (never).
+    #[serde(default)]
+    pub stop: Option<StopFile>,
     /// What to plot against what.
     pub report: ReportFile,
 }

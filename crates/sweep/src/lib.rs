@@ -3,27 +3,36 @@
 //! An [`ExperimentFile`] (`experiments/*.yaml`) asks one question. [`Plan::new`] resolves it: every combination of
 //! `linked` and `matrix` settings with every seed is a run, named by the fingerprint of all that its result depends
 //! on. [`execute`] does what is missing: datasets, the shared SFT stage, runs. [`summarise`] turns finished runs into
-//! the answer that the report shows.
+//! the answer that the report shows; [`standing`] tells how far a sweep has come,
+//! [`estimate`] what it will take, [`budgets`] how long each series trains.
 //!
 //! Settings are addressed by dotted keys: `data.…` (the data recipe), `model.…` (the model recipe), `train.…` and `sft.…`;
 //! `data` and `model` alone are the recipes themselves.
 
+mod budget;
+mod cost;
 mod documents;
 mod exclude;
 mod execute;
 mod experiment;
+mod memory;
 mod observe;
 mod only;
 mod plan;
+mod standing;
 mod summary;
 mod win_rates;
 
+pub use budget::{Budget, Budgets, budgets};
+pub use cost::{Cost, KindCost, Place, estimate};
 pub use execute::{Executed, Execution, execute};
 pub use experiment::{
-    CheckpointsFile, EvaluateFile, Experiment, ExperimentFile, GenerationsFile, Groups, ReportFile, Sources,
+    Below, CheckpointsFile, EvaluateFile, Experiment, ExperimentFile, GenerationsFile, Groups, ReportFile,
+    Sources, StopFile,
 };
 pub use only::Only;
 pub use plan::{Plan, Run, check};
+pub use standing::{Condition, Left, RunStanding, Standing, standing};
 pub use summary::summarise;
 
 /// Why a sweep cannot be planned or run.

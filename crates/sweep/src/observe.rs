@@ -5,6 +5,8 @@ use prospect_eval::{CorruptedPairs, Generations, HeldOut, Utility};
 use prospect_runs::{Generation, Kind, MetricsWriter, PairOutcome, Record};
 use prospect_train::{Observer, Policy, ReferenceCache, TrainError};
 
+use crate::StopFile;
+
 /// What a policy is judged on.
 pub(crate) struct Judges<'a> {
     pub(crate) held_out: HeldOut,
@@ -20,6 +22,8 @@ pub(crate) struct RunObserver<'a> {
     /// None for stages that are not judged.
     pub(crate) judges: Option<&'a Judges<'a>>,
     pub(crate) every: Option<u64>,
+    /// When to end before the last step.
+    pub(crate) stop: Option<StopFile>,
     pub(crate) seed: u64,
     pub(crate) progress: &'a Progress,
     pub(crate) label: String,
@@ -51,7 +55,12 @@ impl Observer for RunObserver<'_> {
                 values.extend(said.values);
                 self.generations = said.generations;
             }
+            let accuracy = values.get("eval_rewards/accuracies").copied();
             self.metrics.append(&Record { kind: Kind::Eval, step, values })?;
+            let stop = self.stop.zip(accuracy);
+            if let Some(reason) = stop.and_then(|(stop, accuracy)| stop.reason(step, total, accuracy)) {
+                return Err(TrainError::Stopped { step, reason });
+            }
         }
         if step > 0 {
             self.progress.advance(1, &self.label);

@@ -10,9 +10,9 @@ use prospect_train::Settings;
 use serde_json::{Value, json};
 
 use crate::{
-    Experiment, Only, SweepError,
+    Condition, Experiment, Only, SweepError,
     documents::{Choice, Documents, combinations},
-    experiment::{CheckpointsFile, EvaluateFile, Sources},
+    experiment::{CheckpointsFile, EvaluateFile, Sources, StopFile},
 };
 
 /// Raised whenever the same settings would give other results.
@@ -74,6 +74,8 @@ pub struct Plan {
     pub evaluate: EvaluateFile,
     /// How often runs keep their state.
     pub checkpoints: CheckpointsFile,
+    /// When to end runs before their time.
+    pub stop: Option<StopFile>,
     /// Datasets.
     pub datasets: Vec<Dataset>,
     /// Models.
@@ -120,6 +122,7 @@ impl Plan {
             baseline: report.baseline.clone(),
             evaluate: raw.evaluate,
             checkpoints: raw.checkpoints,
+            stop: raw.stop,
             datasets: Vec::new(),
             models: Vec::new(),
             sft: Vec::new(),
@@ -161,7 +164,7 @@ impl Plan {
                 Some(self.stage(settings, dataset, model, known)?)
             }
         };
-        let id = fingerprint(&(
+        let all = (
             FORMAT_VERSION,
             &settings,
             self.datasets[dataset].pipeline.fingerprint()?,
@@ -170,7 +173,12 @@ impl Plan {
             sft.map(|sft| self.sft[sft].id.clone()),
             seed,
             &self.evaluate,
-        ))?;
+        );
+        // Runs that may end early are other runs than those that may not.
+        let id = match self.stop {
+            None => fingerprint(&all)?,
+            Some(stop) => fingerprint(&(all, stop))?,
+        };
         let settings_shown = choices.iter().map(|(axis, value, _)| (axis.clone(), value.clone())).collect();
         Ok(Run { id, settings: settings_shown, seed, train: settings, dataset, model, sft })
     }
@@ -284,15 +292,9 @@ impl Plan {
     }
 }
 
-fn state(sweep: &SweepDir, id: &str) -> &'static str {
-    match sweep.run(id).status() {
-        Ok(Some(status)) => match status.state {
-            prospect_runs::State::Finished => "finished",
-            prospect_runs::State::Failed => "failed",
-            prospect_runs::State::Running => "interrupted",
-        },
-        _ => "to do",
-    }
+fn state(sweep: &SweepDir, id: &str) -> Condition {
+    let worked_on = sweep.is_worked_on().unwrap_or(false);
+    Condition::of(sweep.run(id).status().ok().flatten().as_ref(), worked_on)
 }
 
 /// Settings as `key = value, …`.
@@ -335,6 +337,7 @@ fn axes_and_baseline(raw: &crate::ExperimentFile) -> Result<(), String> {
     if let Some((key, _)) = raw.matrix.iter().find(|(_, values)| values.is_empty()) {
         return Err(format!("`matrix.{key}` is empty: give at least one value"));
     }
+    raw.stop.map_or(Ok(()), |stop| stop.check(raw.evaluate))?;
     let axes: Vec<&String> = raw.linked.keys().chain(raw.matrix.keys()).collect();
     for (name, axis) in [("x", &raw.report.x), ("series", &raw.report.series)] {
         if !axes.contains(&axis) {

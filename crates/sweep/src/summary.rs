@@ -103,7 +103,7 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, SweepError> {
     let oracle_accuracy =
         experiment.data.first().and_then(|data| data.manifest.get("oracle_accuracy")).and_then(Value::as_f64);
     let summary = Summary {
-        verdict: verdict(&experiment, &xs, &contrasts),
+        verdict: verdict(&experiment, &xs, &contrasts) + &stopped(sweep, &experiment),
         method: "Accuracy is the share of held-out pairs whose preferred completion has the larger reward (log-ratio to the reference), ties counting half. Intervals are 95 % intervals over held-out prompts and seeds together, from the variance that each brings; differences are paired by prompt and seed. Two seeds say little of how seeds differ, and intervals are as wide as that is: three seeds or more narrow them much. A difference is called one if its p-value, adjusted for all comparisons of the sweep (Holm), is below 0.05; else the data cannot tell. Seeds change the adapter's start, the data order and which rows are kept or flipped, never the held-out pairs.".to_owned(),
         points,
         contrasts,
@@ -115,6 +115,17 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, SweepError> {
     };
     sweep.write_summary(&summary)?;
     Ok(summary)
+}
+
+/// How many runs were stopped early, where some were: estimates are of those that were not.
+fn stopped(sweep: &SweepDir, experiment: &Experiment) -> String {
+    match experiment.runs.iter().filter(|run| sweep.run(&run.id).is_stopped()).count() {
+        0 => String::new(),
+        stopped => format!(
+            " {stopped} of {} runs were stopped early and are left out of all estimates.",
+            experiment.runs.len()
+        ),
+    }
 }
 
 /// The x axis: numbers as they are, anything else by its place in the plan.

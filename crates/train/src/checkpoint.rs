@@ -30,13 +30,13 @@ pub struct Checkpoints {
 
 /// How far a run has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Reached {
+pub struct Reached {
     /// Optimizer steps.
-    pub(crate) step: u64,
+    pub step: u64,
     /// Tokens that passed through the model in training steps.
-    pub(crate) tokens: u64,
+    pub tokens: u64,
     /// Seconds of work.
-    pub(crate) seconds: f64,
+    pub seconds: f64,
     /// What the objective carries from step to step.
     pub(crate) objective: ObjectiveState,
 }
@@ -55,9 +55,9 @@ impl Checkpoints {
         Self { folder, every: every.max(1), keep: keep.max(1), run }
     }
 
-    /// The step that a killed run goes on from.
-    pub fn latest(&self) -> Result<Option<u64>, TrainError> {
-        Ok(self.newest()?.map(|(_, metadata)| metadata.reached.step))
+    /// Where a killed run goes on from.
+    pub fn latest(&self) -> Result<Option<Reached>, TrainError> {
+        Ok(self.newest()?.map(|(_, metadata)| metadata.reached))
     }
 
     /// Whether state is to be written after `step`.

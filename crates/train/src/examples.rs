@@ -124,6 +124,11 @@ impl TrainingSet {
         if matches!(self, Self::Paired(_)) { 2 } else { 1 }
     }
 
+    /// Completions in all examples together.
+    pub fn completions(&self) -> usize {
+        self.len() * self.completions_per_example()
+    }
+
     /// Whether noise changed any row.
     pub fn has_corrupted(&self) -> bool {
         match self {

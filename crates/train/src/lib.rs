@@ -22,7 +22,7 @@ mod settings;
 mod trainer;
 
 pub use batches::{MicroBatch, Role, pack_pairs, partners};
-pub use checkpoint::Checkpoints;
+pub use checkpoint::{Checkpoints, Reached};
 pub use encode::{Encoded, Encoder, EncodingCounts, token_counter};
 pub use examples::{PairExample, SupervisedExample, TrainingSet, UnpairedExample};
 pub use fit::{Wanted, Way};
@@ -62,6 +62,14 @@ pub enum TrainError {
     /// The dataset cannot be trained on.
     #[error("training data: {0}")]
     Examples(String),
+    /// Whoever watches the run has seen enough.
+    #[error("step {step}: {reason}")]
+    Stopped {
+        /// The optimizer step.
+        step: u64,
+        /// Why it goes no further.
+        reason: String,
+    },
     /// The loss is no longer a number.
     #[error(
         "step {step}: the {what} is {value}; lower the learning rate, or look at the batch's metrics before it"

@@ -168,7 +168,7 @@ pub fn train(
 
     let per_batch = (settings.batch_size / examples.completions_per_example()).max(1);
     let per_epoch = examples.len().div_ceil(per_batch);
-    let total = settings.steps(examples.len() * examples.completions_per_example());
+    let total = settings.steps(examples.completions());
     let restored = match job.checkpoints {
         Some(checkpoints) => checkpoints.restore(decoder.parameters(), &mut optimizer)?,
         None => None,

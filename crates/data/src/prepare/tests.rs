@@ -42,6 +42,12 @@ noise: { flip_desirable: 0.2, flip_undesirable: 0.1 }
 ";
 
 #[test]
+fn counting_gives_the_manifest_without_the_dataset() {
+    let (manifest, _folder) = make(NOISY);
+    assert_eq!(count(&pipeline(NOISY).unwrap()).unwrap(), manifest);
+}
+
+#[test]
 fn the_same_recipe_gives_the_same_bytes_whatever_else_runs() {
     let alone = files(make(NOISY).1.path());
     let together: Vec<_> = std::thread::scope(|scope| {

@@ -6,11 +6,13 @@ use prospect_core::progress::Progress;
 use prospect_group::Alone;
 use prospect_model::{Activations, Model, Recipe};
 use prospect_runs::{RunDir, State, Status};
-use prospect_train::{Checkpoints, Encoder, Job, ReferenceCache, Settings, Trained, TrainingSet, train};
+use prospect_train::{
+    Checkpoints, Encoder, Job, Reached, ReferenceCache, Settings, Trained, TrainingSet, train,
+};
 use serde_json::json;
 
 use crate::{
-    CheckpointsFile, SweepError,
+    CheckpointsFile, StopFile, SweepError,
     observe::{Judges, RunObserver},
 };
 
@@ -25,6 +27,7 @@ pub(super) struct Training<'a> {
     pub(super) seed: u64,
     pub(super) checkpoints: CheckpointsFile,
     pub(super) evaluate_every: Option<u64>,
+    pub(super) stop: Option<StopFile>,
 }
 
 impl Training<'_> {
@@ -45,6 +48,7 @@ impl Training<'_> {
             "dataset": self.dataset,
             "seed": self.seed,
             "examples": examples.len(),
+            "steps": self.settings.steps(examples.completions()),
             "class_counts": examples.class_counts(),
             "class_weights": self.settings.objective.class_weights(examples.class_counts()),
             "encoding": encoder.counts(),
@@ -53,8 +57,8 @@ impl Training<'_> {
         let CheckpointsFile { every, keep } = self.checkpoints;
         let checkpoints = Checkpoints::new(directory.checkpoints(), every, keep, directory.id());
         match checkpoints.latest()? {
-            Some(step) => {
-                directory.go_on(step)?;
+            Some(Reached { step, seconds, tokens, .. }) => {
+                directory.go_on(step, seconds, tokens)?;
                 progress.advance(step, label);
             }
             None => directory.begin(&config)?,
@@ -63,6 +67,7 @@ impl Training<'_> {
             metrics: directory.metrics_writer()?,
             judges,
             every: self.evaluate_every,
+            stop: self.stop,
             seed: self.seed,
             progress,
             label: label.to_owned(),
@@ -89,7 +94,7 @@ impl Training<'_> {
             state: State::Running,
             seconds: trained.seconds,
             tokens: trained.tokens,
-            error: None,
+            reason: None,
         })?;
         Ok(trained)
     }

@@ -89,11 +89,20 @@ impl Settings {
 
     /// Optimizer steps that training takes, given the number of completions in one pass.
     pub fn steps(&self, completions: usize) -> u64 {
-        let batches_per_epoch = completions.div_ceil(self.batch_size);
         match self.length {
             Length::Steps(steps) => steps,
-            Length::Epochs(epochs) => ((epochs * batches_per_epoch as f64).round() as u64).max(1),
+            Length::Epochs(epochs) => ((epochs * self.batches(completions) as f64).round() as u64).max(1),
         }
+    }
+
+    /// Passes over the data that training takes, given the number of completions in one.
+    pub fn epochs(&self, completions: usize) -> f64 {
+        self.steps(completions) as f64 / self.batches(completions).max(1) as f64
+    }
+
+    /// Optimizer steps in one pass.
+    fn batches(&self, completions: usize) -> usize {
+        completions.div_ceil(self.batch_size)
     }
 }
 
@@ -188,6 +197,15 @@ pub(crate) mod tests {
         assert_eq!(humanline("humanline: false"), None);
         assert_eq!(humanline("humanline: true"), Some(Humanline { low: -1.0, high: 1.5 }));
         assert_eq!(humanline("humanline: [-2, 0.5]"), Some(Humanline { low: -2.0, high: 0.5 }));
+    }
+
+    #[test]
+    fn steps_and_epochs_are_two_ways_to_say_how_long() {
+        // Ten completions by four are three batches.
+        let once = settings("objective: kto").unwrap();
+        assert_eq!((once.steps(10), once.epochs(10)), (3, 1.0));
+        let six = settings("objective: kto\nmax_steps: 6").unwrap();
+        assert_eq!((six.steps(10), six.epochs(10)), (6, 2.0));
     }
 
     #[test]

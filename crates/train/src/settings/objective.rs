@@ -141,6 +141,15 @@ impl Objective {
         }
     }
 
+    /// Its name, as in `objective: kto`.
+    pub fn name(&self) -> String {
+        match serde_json::to_value(self) {
+            Ok(serde_json::Value::String(name)) => name,
+            Ok(serde_json::Value::Object(named)) => named.keys().next().cloned().unwrap_or_default(),
+            _ => String::new(),
+        }
+    }
+
     /// What it is trained on.
     pub fn examples(&self) -> Examples {
         match self {

@@ -1,0 +1,130 @@
+//! `prospect sweep --estimate`: what a sweep will take, from a few measured steps.
+
+use std::time::Duration;
+
+use prospect_report::overview::{Block, Cell, Overview, Section, Table};
+use prospect_runs::SweepDir;
+use prospect_sweep::{Cost, Execution, KindCost, Place, Plan, estimate};
+
+use crate::output;
+
+/// Measures, and prints what is to do.
+pub(super) fn print(
+    plan: &Plan,
+    sweep: &SweepDir,
+    how: &Execution,
+    limit: Option<Duration>,
+) -> anyhow::Result<()> {
+    let cost = estimate(plan, sweep, how)?;
+    Ok(output::print(overview(plan, &cost, limit).text())?)
+}
+
+fn overview(plan: &Plan, cost: &Cost, limit: Option<Duration>) -> Overview {
+    let [likely, low, high] = cost.seconds().map(output::duration);
+    let measured: usize = cost.kinds.iter().map(|kind| kind.measured.len()).sum();
+    let mut lead = vec![if cost.kinds.is_empty() {
+        "to do: nothing".to_owned()
+    } else {
+        format!(
+            "to do: {} runs, about {likely} at one run at a time ({low} to {high} by the fastest and the slowest steps); an \
+             estimate from {measured} measured steps",
+            cost.runs()
+        )
+    }];
+    if let Some(limit) = limit {
+        let hours = output::duration(limit.as_secs_f64());
+        lead.push(format!("{} of {} runs fit into {hours}", cost.fitting(limit), cost.runs()));
+    }
+    let heads = [
+        "kind",
+        "model",
+        "start",
+        "runs",
+        "steps",
+        "s/step",
+        "range",
+        "evaluation",
+        "reading",
+        "hours",
+        "memory",
+    ];
+    let table = Table {
+        title: String::new(),
+        columns: heads.map(str::to_owned).to_vec(),
+        rows: cost.kinds.iter().map(row).chain(total(cost)).collect(),
+    };
+    let blocks = if cost.kinds.is_empty() {
+        Vec::new()
+    } else {
+        vec![
+            Block::Table(table),
+            Block::Note(
+                "Evaluation and reading are seconds of all runs together. Memory is the most that the process had at once while \
+                 a kind was measured, with what it keeps of earlier ones; a GPU's is not in it."
+                    .to_owned(),
+            ),
+        ]
+    };
+    Overview {
+        title: plan.question.clone(),
+        lead,
+        warnings: Vec::new(),
+        sections: vec![Section { title: "What runs take".to_owned(), blocks }],
+    }
+}
+
+fn row(kind: &KindCost) -> Vec<Cell> {
+    let start = match kind.place {
+        Place::Stage => "shared stage",
+        Place::AfterSft => "sft",
+        Place::Base => "base",
+    };
+    let range = match (kind.measured.first(), kind.measured.last()) {
+        (Some(low), Some(high)) => format!("{low:.3}–{high:.3}"),
+        _ => String::new(),
+    };
+    vec![
+        Cell::Text(kind.objective.clone()),
+        Cell::Text(kind.model.clone()),
+        Cell::Text(start.to_owned()),
+        Cell::count(kind.runs as u64),
+        Cell::count(kind.steps),
+        Cell::Number(format!("{:.3}", kind.step())),
+        Cell::Number(range),
+        Cell::Number(format!("{:.1}", kind.evaluation)),
+        Cell::Number(format!("{:.1}", kind.reading)),
+        Cell::Number(hours(kind.seconds()[0])),
+        Cell::Number(memory(kind.memory)),
+    ]
+}
+
+fn total(cost: &Cost) -> Option<Vec<Cell>> {
+    let sum = |value: fn(&KindCost) -> f64| cost.kinds.iter().map(value).sum::<f64>();
+    let text = |text: &str| Cell::Text(text.to_owned());
+    let number = |text: String| Cell::Number(text);
+    let runs: usize = cost.kinds.iter().map(|kind| kind.runs).sum();
+    (!cost.kinds.is_empty()).then(|| {
+        vec![
+            text("all"),
+            text(""),
+            text(""),
+            Cell::count(runs as u64),
+            Cell::count(cost.kinds.iter().map(|kind| kind.steps).sum()),
+            number(String::new()),
+            number(String::new()),
+            number(format!("{:.1}", sum(|kind| kind.evaluation))),
+            number(format!("{:.1}", sum(|kind| kind.reading))),
+            number(hours(cost.seconds()[0])),
+            number(memory(cost.kinds.iter().filter_map(|kind| kind.memory).max())),
+        ]
+    })
+}
+
+fn hours(seconds: f64) -> String {
+    let hours = seconds / 3600.0;
+    if hours < 0.1 { format!("{hours:.6}") } else { format!("{hours:.2}") }
+}
+
+fn memory(bytes: Option<u64>) -> String {
+    bytes.map(|bytes| format!("{:.2} GB", bytes as f64 / 1e9)).unwrap_or_default()
+}

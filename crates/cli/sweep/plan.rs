@@ -1,0 +1,64 @@
+//! `prospect sweep --dry-run`: the runs of a plan, and how long each series trains.
+
+use prospect_report::overview::{Block, Cell, Overview, Section, Table};
+use prospect_runs::SweepDir;
+use prospect_sweep::{Budget, Budgets, Only, Plan, budgets};
+
+use crate::output;
+
+/// Prints the plan.
+pub(super) fn print(plan: &Plan, sweep: &SweepDir, only: &Only) -> anyhow::Result<()> {
+    output::print(plan.describe(sweep, only))?;
+    output::print(format!("\n{}", overview(plan, &budgets(plan)).text()))?;
+    Ok(())
+}
+
+fn overview(plan: &Plan, budgets: &Budgets) -> Overview {
+    let [x, series] = &plan.axes;
+    let columns = [&series.label, &x.label, "completions", "a step", "steps", "epochs"];
+    let row = |row: &Budget| {
+        let xs = if row.xs.len() == budgets.xs.len() && row.xs.len() > 1 {
+            "all".to_owned()
+        } else {
+            row.xs.join(", ")
+        };
+        vec![
+            Cell::Text(row.series.clone()),
+            Cell::Text(xs),
+            Cell::count(row.completions as u64),
+            Cell::count(row.batch_size as u64),
+            Cell::count(row.steps),
+            Cell::Number(format!("{:.2}", row.epochs)),
+        ]
+    };
+    let table = Table {
+        title: String::new(),
+        columns: columns.iter().map(|name| (*name).to_owned()).collect(),
+        rows: budgets.rows.iter().map(row).collect(),
+    };
+    Overview {
+        title: "How long each series trains".to_owned(),
+        lead: differences(&x.label, budgets),
+        warnings: budgets.unknown.iter().map(|why| format!("data that cannot be counted: {why}")).collect(),
+        sections: vec![Section {
+            title: format!("Runs of seed {}, before rows are left out that are too long", budgets.seed),
+            blocks: vec![Block::Table(table)],
+        }],
+    }
+}
+
+/// In what series differ, and where.
+fn differences(label: &str, budgets: &Budgets) -> Vec<String> {
+    let places = |at: &[String]| {
+        if at.len() == budgets.xs.len() { String::new() } else { format!(" at {label} = {}", at.join(", ")) }
+    };
+    let differ = |what: &str, at: &[String]| {
+        (!at.is_empty()).then(|| format!("series differ in {what}{}", places(at)))
+    };
+    let found = [differ("optimizer steps", &budgets.steps_differ), differ("epochs", &budgets.epochs_differ)];
+    let found: Vec<String> = found.into_iter().flatten().collect();
+    if found.is_empty() {
+        return vec!["all series take the same optimizer steps and epochs".to_owned()];
+    }
+    found
+}

@@ -1,0 +1,115 @@
+//! `prospect sweep status`: how far a sweep has come.
+
+use std::path::PathBuf;
+
+use prospect_report::overview::{Block, Cell, Overview, Section, Table};
+use prospect_sweep::{Condition, Left, RunStanding, Standing, standing};
+
+use crate::{output, report};
+
+/// Arguments of `prospect sweep status`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The sweep's name (below runs/) or directory
+    #[arg(value_name = "SWEEP")]
+    sweep: PathBuf,
+    /// Print JSON instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+/// Reads the sweep's directory and prints how it stands.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let standing = standing(&report::find(&args.sweep)?)?;
+    if args.json {
+        output::print(serde_json::to_string_pretty(&standing)?)?;
+    } else {
+        output::print(overview(&standing).text())?;
+    }
+    Ok(())
+}
+
+fn overview(standing: &Standing) -> Overview {
+    let Standing { name, question, worked_on, counts, left, stages, runs } = standing;
+    let counts: Vec<String> = counts.iter().map(|(state, runs)| format!("{runs} {state}")).collect();
+    let working = if *worked_on { "; a process works on it at this moment" } else { "" };
+    let mut sections = Vec::new();
+    if !stages.is_empty() {
+        sections.push(section("Shared stages", table("sft", stages)));
+    }
+    sections.push(section("Runs", table("", runs)));
+    let reasons: Vec<Block> = runs.iter().chain(stages).filter_map(reason).collect();
+    if !reasons.is_empty() {
+        sections.push(Section { title: "Failed and stopped".to_owned(), blocks: reasons });
+    }
+    Overview {
+        title: question.clone(),
+        lead: vec![
+            format!("{name}: {} runs: {}{working}", runs.len(), counts.join(", ")),
+            left_in_words(left),
+        ],
+        warnings: Vec::new(),
+        sections,
+    }
+}
+
+fn left_in_words(left: &Left) -> String {
+    let Left { runs, stages, seconds, known_from } = *left;
+    let stages = match stages {
+        0 => String::new(),
+        stages => format!(" and {stages} shared stages, whose time is not known"),
+    };
+    match seconds {
+        _ if runs == 0 => "left: nothing".to_owned(),
+        None => format!("left: {runs} runs{stages}; no run has finished yet to tell how long they take"),
+        Some(seconds) => format!(
+            "left: {runs} runs{stages}, about {} at one run at a time (from {known_from} finished)",
+            output::duration(seconds)
+        ),
+    }
+}
+
+fn section(title: &str, table: Table) -> Section {
+    Section { title: title.to_owned(), blocks: vec![Block::Table(table)] }
+}
+
+/// Runs with the settings of each; `name` stands for those of runs that have none.
+fn table(name: &str, runs: &[RunStanding]) -> Table {
+    let mut settings: Vec<&String> = runs.iter().flat_map(|run| run.settings.keys()).collect();
+    settings.sort_unstable();
+    settings.dedup();
+    let mut columns: Vec<String> = vec!["run".to_owned()];
+    columns.extend(settings.iter().map(|name| (*name).clone()));
+    if settings.is_empty() {
+        columns.push("stage".to_owned());
+    } else {
+        columns.push("seed".to_owned());
+    }
+    columns.extend(["state", "step", "time", "tokens/s"].map(str::to_owned));
+    let row = |run: &RunStanding| {
+        let value = |key: &&String| Cell::Text(run.settings.get(*key).map(setting).unwrap_or_default());
+        let mut row = vec![Cell::Text(run.id.clone())];
+        row.extend(settings.iter().map(value));
+        row.push(if settings.is_empty() { Cell::Text(name.to_owned()) } else { Cell::count(run.seed) });
+        row.push(Cell::Text(run.state.to_string()));
+        row.push(Cell::Number(match (run.state, run.steps) {
+            (Condition::ToDo, _) => String::new(),
+            (_, Some(steps)) => format!("{}/{steps}", run.step),
+            (_, None) => run.step.to_string(),
+        }));
+        row.push(Cell::Number(run.seconds.map(output::duration).unwrap_or_default()));
+        row.push(Cell::Number(run.tokens_per_second.map(|rate| format!("{rate:.0}")).unwrap_or_default()));
+        row
+    };
+    Table { title: String::new(), columns, rows: runs.iter().map(row).collect() }
+}
+
+fn setting(value: &serde_json::Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn reason(run: &RunStanding) -> Option<Block> {
+    let reason = run.reason.as_ref()?;
+    let log = run.log.as_ref().map(|log| format!(" (more in {})", log.display())).unwrap_or_default();
+    Some(Block::Note(format!("{}: {reason}{log}", run.id)))
+}

@@ -1,0 +1,401 @@
+//! What a sweep will take: a few steps of each kind of run, measured.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    mem::discriminant,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use prospect_core::{files::WholeDir, progress::say};
+use prospect_data::{Manifest, prepare, prepared};
+use prospect_eval::{CorruptedPairs, Generations, HeldOut};
+use prospect_group::Alone;
+use prospect_model::{Model, Recipe, Train};
+use prospect_runs::{Record, SweepDir};
+use prospect_train::{
+    Encoder, Job, Length, Observer, Policy, ReferenceCache, Settings, TrainError, TrainingSet, train,
+};
+
+use crate::{
+    Execution, Plan, SweepError,
+    budget::{completions, counted},
+    execute::{Todo, start},
+    memory,
+};
+
+/// Optimizer steps that are measured of each kind of run.
+const STEPS: u64 = 4;
+/// Held-out pairs that are measured.
+const PAIRS: usize = 8;
+/// Held-out prompts whose continuation is measured.
+const PROMPTS: usize = 4;
+
+/// What runs of one kind take: those of one model and start, one objective, and batches and lengths alike.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KindCost {
+    /// The objective.
+    pub objective: String,
+    /// The model.
+    pub model: String,
+    /// Whether it is a shared SFT stage, starts from one, or from the base.
+    pub place: Place,
+    /// Runs of this kind.
+    pub runs: usize,
+    /// Optimizer steps of all of them.
+    pub steps: u64,
+    /// Seconds of the steps that were measured, in rising order.
+    pub measured: Vec<f64>,
+    /// Seconds of evaluation, of all runs together.
+    pub evaluation: f64,
+    /// Seconds of reading data, of all runs together, and of loading the model.
+    pub reading: f64,
+    /// The most memory that the process had at once while this was measured, in bytes, where the system tells it.
+    pub memory: Option<u64>,
+}
+
+/// Where in a sweep a kind of run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The shared SFT stage.
+    Stage,
+    /// After an SFT stage.
+    AfterSft,
+    /// From the base model.
+    Base,
+}
+
+impl KindCost {
+    /// The median of the steps measured, in seconds.
+    pub fn step(&self) -> f64 {
+        let (low, high) = self.measured.split_at(self.measured.len() / 2);
+        match (low.last(), high.first()) {
+            (Some(below), Some(above)) if low.len() == high.len() => f64::midpoint(*below, *above),
+            (_, above) => above.copied().unwrap_or(0.0),
+        }
+    }
+
+    /// Seconds of all runs one at a time, by the median step, by the fastest and by the slowest.
+    pub fn seconds(&self) -> [f64; 3] {
+        let (low, high) = (self.measured.first(), self.measured.last());
+        [Some(self.step()), low.copied(), high.copied()]
+            .map(|step| self.steps as f64 * step.unwrap_or(0.0) + self.evaluation + self.reading)
+    }
+}
+
+/// What a sweep will take.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cost {
+    /// Kinds of runs, in the order in which they are done.
+    pub kinds: Vec<KindCost>,
+    /// Seconds of the shared stages.
+    stages: f64,
+    /// Seconds of every run, in the order in which they are done.
+    runs: Vec<f64>,
+}
+
+impl Cost {
+    /// Runs to do.
+    pub fn runs(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// Seconds of all runs one at a time, by the median steps, by the fastest and by the slowest.
+    pub fn seconds(&self) -> [f64; 3] {
+        let of = |which: usize| self.kinds.iter().map(|kind| kind.seconds()[which]).sum();
+        [of(0), of(1), of(2)]
+    }
+
+    /// How many runs are finished after a while, one at a time.
+    pub fn fitting(&self, time: Duration) -> usize {
+        let mut spent = self.stages;
+        let finished = |seconds: &&f64| {
+            spent += **seconds;
+            spent <= time.as_secs_f64()
+        };
+        self.runs.iter().take_while(finished).count()
+    }
+}
+
+/// Measures what is to be done of `plan`. Nothing is written into the sweep: what has to be prepared goes to the system's
+/// folder for scratch, and is removed.
+pub fn estimate(plan: &Plan, sweep: &SweepDir, how: &Execution) -> Result<Cost, SweepError> {
+    let scratch = WholeDir::create(&std::env::temp_dir().join("prospect-estimate"))?;
+    let todo = Todo::new(plan, sweep, how);
+    let mut bench = Bench { plan, sweep, scratch: scratch.path(), manifests: BTreeMap::new(), loaded: None };
+    let mut cost = Cost { kinds: Vec::new(), stages: 0.0, runs: Vec::new() };
+    for sft in todo.stages {
+        let place = Place::Stage;
+        let item = Item { model: sft.model, sft: None, place, settings: &sft.settings, dataset: sft.dataset };
+        let kind = bench.kind(&item, &[&item])?.0;
+        cost.stages += kind.seconds()[0];
+        cost.kinds.push(kind);
+    }
+    let items: Vec<Item<'_>> = todo
+        .runs
+        .iter()
+        .map(|run| {
+            let place = if run.sft.is_some() { Place::AfterSft } else { Place::Base };
+            Item { model: run.model, sft: run.sft, place, settings: &run.train, dataset: run.dataset }
+        })
+        .collect();
+    let mut seconds = vec![0.0; items.len()];
+    let mut measured: Vec<usize> = Vec::new();
+    for first in 0..items.len() {
+        if measured.contains(&first) {
+            continue;
+        }
+        let alike: Vec<usize> =
+            (first..items.len()).filter(|index| items[*index].is_like(&items[first])).collect();
+        let members: Vec<&Item<'_>> = alike.iter().map(|index| &items[*index]).collect();
+        let (kind, each) = bench.kind(&items[first], &members)?;
+        cost.kinds.push(kind);
+        for (index, run) in alike.iter().zip(each) {
+            seconds[*index] = run;
+        }
+        measured.extend(alike);
+    }
+    cost.runs = seconds;
+    Ok(cost)
+}
+
+/// A run or a stage.
+struct Item<'a> {
+    model: usize,
+    sft: Option<usize>,
+    place: Place,
+    settings: &'a Settings,
+    dataset: usize,
+}
+
+impl Item<'_> {
+    /// Whether a step of both takes the same time, but for the lengths of texts.
+    fn is_like(&self, other: &Self) -> bool {
+        let shape = |item: &Self| {
+            let Settings { batch_size, micro_batch_size, max_length, humanline, .. } = item.settings;
+            (item.model, item.sft, *batch_size, *micro_batch_size, *max_length, humanline.is_some())
+        };
+        discriminant(&self.settings.objective) == discriminant(&other.settings.objective)
+            && shape(self) == shape(other)
+    }
+}
+
+/// What measuring needs.
+struct Bench<'a> {
+    plan: &'a Plan,
+    sweep: &'a SweepDir,
+    scratch: &'a Path,
+    manifests: BTreeMap<usize, Manifest>,
+    /// The model that was measured last, by model and stage.
+    loaded: Option<(usize, Option<usize>, Model)>,
+}
+
+impl Bench<'_> {
+    /// Measures `item` and makes of it what `members`, which are like it, take together and each.
+    fn kind(&mut self, item: &Item<'_>, members: &[&Item<'_>]) -> Result<(KindCost, Vec<f64>), SweepError> {
+        let recipe = &self.plan.models[item.model];
+        let objective = item.settings.objective.name();
+        say(format!("measuring {STEPS} steps of {objective} on {}", recipe.name));
+        memory::forget_peak();
+        let loading = self.load(item)?;
+        let dataset = self.dataset(item.dataset)?;
+        let steps = self.steps(item)?;
+        let loaded = self.loaded.as_ref().map(|(.., model)| model);
+        let model = loaded.ok_or_else(|| SweepError::Setting("no model is loaded".to_owned()))?;
+        let measured = measure(self.plan, model, recipe, item, &dataset, steps)?;
+        let mut kind = KindCost {
+            objective,
+            model: recipe.name.clone(),
+            place: item.place,
+            runs: members.len(),
+            steps: 0,
+            measured: measured.steps.clone(),
+            evaluation: 0.0,
+            reading: loading,
+            memory: memory::peak(),
+        };
+        let mut each = Vec::with_capacity(members.len());
+        for member in members {
+            let steps = self.steps(member)?;
+            let evaluation =
+                if member.place == Place::Stage { 0.0 } else { self.evaluation(member, steps, &measured)? };
+            kind.steps += steps;
+            kind.evaluation += evaluation;
+            kind.reading += measured.reading;
+            each.push(steps as f64 * kind.step() + evaluation + measured.reading);
+        }
+        if let Some(first) = each.first_mut() {
+            *first += loading;
+        }
+        Ok((kind, each))
+    }
+
+    /// Loads what `item` starts from, unless it is there, and says how long that took. Before its stage is trained, the base
+    /// stands in for what it will make of it: weights of the same shape.
+    fn load(&mut self, item: &Item<'_>) -> Result<f64, SweepError> {
+        if self.loaded.as_ref().is_some_and(|(model, sft, _)| (*model, *sft) == (item.model, item.sft)) {
+            return Ok(0.0);
+        }
+        self.loaded = None;
+        let trained = item.sft.filter(|sft| self.sweep.run(&self.plan.sft[*sft].id).is_finished());
+        let started = Instant::now();
+        let model = start(self.plan, self.sweep, item.model, trained)?.load()?;
+        self.loaded = Some((item.model, item.sft, model));
+        Ok(started.elapsed().as_secs_f64())
+    }
+
+    /// A prepared dataset: the sweep's own, or one among the scratch.
+    fn dataset(&mut self, index: usize) -> Result<PathBuf, SweepError> {
+        let dataset = &self.plan.datasets[index];
+        if let Some(manifest) = prepared(&dataset.pipeline, &dataset.path)? {
+            self.manifests.insert(index, manifest);
+            return Ok(dataset.path.clone());
+        }
+        let path = self.scratch.join(index.to_string());
+        if !path.exists() {
+            self.manifests.insert(index, prepare(&dataset.pipeline, &path)?);
+        }
+        Ok(path)
+    }
+
+    fn manifest(&mut self, index: usize) -> Result<&Manifest, SweepError> {
+        Ok(match self.manifests.entry(index) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(counted(&self.plan.datasets[index])?),
+        })
+    }
+
+    fn steps(&mut self, item: &Item<'_>) -> Result<u64, SweepError> {
+        let train = self.manifest(item.dataset)?.train;
+        Ok(item.settings.steps(completions(train, &item.settings.objective)))
+    }
+
+    /// Seconds that a run spends on held-out pairs and prompts.
+    fn evaluation(&mut self, item: &Item<'_>, steps: u64, measured: &Measured) -> Result<f64, SweepError> {
+        let held_out = self.manifest(item.dataset)?.test.pairs as usize;
+        let evaluate = self.plan.evaluate;
+        let pairs = evaluate.pairs.map_or(held_out, |most| most.min(held_out));
+        // At the start, at the end, and in between.
+        let times = 2 + evaluate.every.map_or(0, |every| steps.saturating_sub(1) / every.max(1));
+        let prompts = evaluate.generations.map_or(0, |generations| generations.prompts.get().min(held_out));
+        Ok((times as usize * pairs + measured.corrupted) as f64 * measured.pair
+            + 2.0 * prompts as f64 * measured.prompt)
+    }
+}
+
+/// What was found of one run.
+struct Measured {
+    /// Seconds of steps, in rising order.
+    steps: Vec<f64>,
+    /// Seconds of ranking a held-out pair.
+    pair: f64,
+    /// Seconds of continuing a held-out prompt.
+    prompt: f64,
+    /// Seconds of reading and encoding the data.
+    reading: f64,
+    /// Pairs of the noise ledger, those of the reference counted for themselves.
+    corrupted: usize,
+}
+
+fn measure(
+    plan: &Plan,
+    model: &Model,
+    recipe: &Recipe,
+    item: &Item<'_>,
+    dataset: &Path,
+    steps: u64,
+) -> Result<Measured, SweepError> {
+    let started = Instant::now();
+    let settings = Settings { length: Length::Steps(STEPS.min(steps)), ..item.settings.clone() };
+    let objective = &settings.objective;
+    let encoder = Encoder::new(model, settings.max_length, settings.max_prompt_length);
+    let examples = TrainingSet::read(dataset, objective, &encoder)?;
+    let judged = item.place != Place::Stage;
+    let held_out = judged.then(|| {
+        let pairs = plan.evaluate.pairs.map_or(PAIRS, |pairs| pairs.min(PAIRS));
+        HeldOut::read(dataset, Some(pairs), objective, &encoder)
+    });
+    let corrupted = if judged { CorruptedPairs::read(dataset, objective, &encoder)? } else { None };
+    let generations = plan.evaluate.generations.filter(|_| judged).map(|generations| {
+        let options = generations.options();
+        let prompts = options.prompts.min(PROMPTS);
+        Generations::read(
+            dataset,
+            prospect_eval::GenerationOptions { prompts, ..options },
+            objective,
+            &encoder,
+        )
+    });
+    let mut watch = Stopwatch {
+        held_out: held_out.transpose()?,
+        generations: generations.transpose()?,
+        prompts: plan.evaluate.generations.map_or(1, |generations| generations.prompts.get().min(PROMPTS)),
+        since: Instant::now(),
+        steps: Vec::new(),
+        pair: 0.0,
+        prompt: 0.0,
+    };
+    let reading = started.elapsed().as_secs_f64();
+    let shared = match recipe.train {
+        Train::Lora(_) => model.decoder.frozen_bytes() as u64,
+        Train::Full => 0,
+    };
+    let job = Job {
+        start: model,
+        train: recipe.train,
+        activations: recipe.activations.of_each(1, shared),
+        settings: &settings,
+        examples: &examples,
+        encoder: &encoder,
+        seed: 0,
+        checkpoints: None,
+        group: &Alone,
+    };
+    // An empty cache, which is never saved: the reference is asked anew, as it is by a run whose batches no run has had.
+    train(&job, &ReferenceCache::at(Path::new("")), &mut watch)?;
+    watch.steps.sort_by(f64::total_cmp);
+    let corrupted = corrupted.map_or(0, |corrupted| 2 * corrupted.pairs());
+    Ok(Measured { steps: watch.steps, pair: watch.pair, prompt: watch.prompt, reading, corrupted })
+}
+
+/// Takes the time of steps, and of an evaluation at the end.
+struct Stopwatch<'a> {
+    held_out: Option<HeldOut>,
+    generations: Option<Generations<'a>>,
+    prompts: usize,
+    since: Instant,
+    steps: Vec<f64>,
+    pair: f64,
+    prompt: f64,
+}
+
+impl Observer for Stopwatch<'_> {
+    fn after(
+        &mut self,
+        step: u64,
+        total: u64,
+        policy: &Policy<'_>,
+        cache: &ReferenceCache,
+    ) -> Result<(), TrainError> {
+        if step > 0 {
+            self.steps.push(self.since.elapsed().as_secs_f64());
+        }
+        if let Some(held_out) = self.held_out.as_ref().filter(|_| step == 0 || step == total) {
+            // What the reference says is known from the start.
+            let started = Instant::now();
+            held_out.evaluate(policy, step == 0, cache)?;
+            self.pair = started.elapsed().as_secs_f64() / held_out.pairs().max(1) as f64;
+        }
+        if let Some(generations) = self.generations.as_ref().filter(|_| step == total) {
+            let started = Instant::now();
+            generations.generate(policy, 0, None)?;
+            self.prompt = started.elapsed().as_secs_f64() / self.prompts.max(1) as f64;
+        }
+        self.since = Instant::now();
+        Ok(())
+    }
+
+    fn record(&mut self, _: Record) -> Result<(), TrainError> {
+        Ok(())
+    }
+}
