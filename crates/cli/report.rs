@@ -68,7 +68,7 @@ fn summarised(given: &Path) -> anyhow::Result<SweepDir> {
 
 /// Renders a summarised sweep.
 pub(crate) fn render(sweep: &SweepDir, out: &Path) -> anyhow::Result<PathBuf> {
-    list_beside(prospect_report::render(sweep, out)?)
+    list_beside(prospect_report::render(sweep, out, None)?)
 }
 
 /// Writes the list of reports, if `page` is one of those.

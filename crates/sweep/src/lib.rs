@@ -15,12 +15,14 @@ mod experiment;
 mod observe;
 mod only;
 mod plan;
+mod reference;
 mod summary;
 mod win_rates;
 
 pub use execute::{Executed, Execution, execute};
 pub use experiment::{
-    CheckpointsFile, EvaluateFile, Experiment, ExperimentFile, GenerationsFile, Groups, ReportFile, Sources,
+    CheckpointsFile, EvaluateFile, Experiment, ExperimentFile, GenerationsFile, Groups, ReferenceFile,
+    ReportFile, Sources,
 };
 pub use only::Only;
 pub use plan::{Plan, Run, check};

@@ -433,6 +433,7 @@ mod tests {
             x: axis("world"),
             series: axis("method"),
             baseline: "dpo".to_owned(),
+            reference: None,
             stages: Vec::new(),
             data: Vec::new(),
             runs: runs.to_vec(),

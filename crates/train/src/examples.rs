@@ -120,7 +120,7 @@ impl TrainingSet {
     }
 
     /// Completions in one example.
-    pub(crate) fn completions_per_example(&self) -> usize {
+    pub fn completions_per_example(&self) -> usize {
         if matches!(self, Self::Paired(_)) { 2 } else { 1 }
     }
 
