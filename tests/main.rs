@@ -18,3 +18,4 @@ mod sweep;
 mod theory;
 mod train;
 mod validate;
+mod watch;

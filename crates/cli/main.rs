@@ -28,6 +28,7 @@ mod sweep;
 mod theory;
 mod train;
 mod validate;
+mod watch;
 
 /// Human feedback to KTO-versus-DPO comparisons.
 #[derive(Parser)]
