@@ -22,6 +22,8 @@
 //!
 //! [`compare`] puts two sweeps side by side, [`list`] lists the reports of a folder.
 //!
+//! [`export`] writes what runs left for other tools: TensorBoard, CSV readers, AlpacaEval.
+//!
 //! [`overview`] is the other kind of page: facts about one thing, as plain values, for a terminal and as HTML.
 //!
 //! Inside: `sweep` reads; `estimates` (over `facets` of the x axis), `reference`, `transfer`, `curves` (of `metrics`) and `classes`
@@ -36,6 +38,7 @@ mod compare;
 mod curves;
 mod draw;
 mod estimates;
+mod export;
 mod facets;
 mod figure;
 mod findings;
@@ -67,6 +70,7 @@ use std::{
     time::Duration,
 };
 
+pub use export::{Exported, Format, export};
 use prospect_core::files::write_whole;
 use prospect_runs::{RunsError, SweepDir};
 
@@ -94,6 +98,24 @@ pub enum ReportError {
     /// The page's template does not fit its data.
     #[error("cannot fill in the page: {0}")]
     Template(#[from] minijinja::Error),
+    /// There is no room for an export.
+    #[error("{} is not empty; choose another place or remove it", folder.display())]
+    NotEmpty {
+        /// Where it was to go.
+        folder: PathBuf,
+    },
+    /// There is nothing to export.
+    #[error("no run of {} has {}", path.display(), if *generations {
+        "said anything yet; the experiment asks for it by `evaluate: { generations: … }`"
+    } else {
+        "metrics yet"
+    })]
+    Nothing {
+        /// The sweep's directory.
+        path: PathBuf,
+        /// Whether what policies say is wanted.
+        generations: bool,
+    },
     /// The file system refused.
     #[error("cannot write the report: {0}")]
     Io(#[from] io::Error),
