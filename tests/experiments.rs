@@ -66,7 +66,7 @@ const PROMPTS: &str = r#"matrix={"data.select.train_prompts":[8,16]}"#;
 #[test]
 fn compare() {
     let budget = r#"linked.budget={"epochs":{"train.num_train_epochs":1},"steps":{"train.max_steps":2}}"#;
-    run("compare", &[budget], 22);
+    run("compare", &[budget, "report.reference=null"], 22);
     run("compare-quick", &[], 11);
 }
 
@@ -100,7 +100,16 @@ fn intransitive() {
 
 #[test]
 fn scale() {
-    run("scale", &[r#"linked.model={"one":{"model":"model.yaml"},"other":{"model":"models/tiny.yaml"}}"#], 4);
+    // The paper's numbers are of models that are not here.
+    let no_reference = "report.reference=null";
+    run(
+        "scale",
+        &[
+            no_reference,
+            r#"linked.model={"one":{"model":"model.yaml"},"other":{"model":"models/tiny.yaml"}}"#,
+        ],
+        4,
+    );
     run("scale-quick", &[], 6);
 }
 

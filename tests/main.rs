@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod experiments;
+mod export;
 #[path = "../crates/hub/src/fake_hub.rs"]
 #[allow(dead_code, reason = "the tests of its own crate use the rest")]
 mod fake_hub;
@@ -20,3 +21,4 @@ mod sweep;
 mod theory;
 mod train;
 mod validate;
+mod watch;

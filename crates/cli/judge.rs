@@ -89,7 +89,7 @@ fn opponent(text: String) -> Opponent {
 
 /// Has a judge compare what finished runs say, renders the report anew, and prints where its page is.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let sweep = report::find(&args.sweep)?;
+    let sweep = report::found(&args.sweep)?;
     let lock = sweep.lock()?;
     let judged = match (&args.endpoint, &args.model, &args.reward_model) {
         (Some(address), Some(model), _) => {

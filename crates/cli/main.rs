@@ -28,6 +28,7 @@ mod sweep;
 mod theory;
 mod train;
 mod validate;
+mod watch;
 
 /// Human feedback to KTO-versus-DPO comparisons.
 #[derive(Parser)]
@@ -59,7 +60,7 @@ enum Command {
     Report(report::Args),
     /// Run the whole pipeline on synthetic feedback: needs no network, data or model
     Demo(demo::Args),
-    /// Write a model for transformers and peft, or a dataset for LLaMA-Factory
+    /// Write a model for transformers and peft, a dataset for LLaMA-Factory, or a sweep's metrics and texts for other tools
     Export(export::Args),
     /// Print this documentation as Markdown
     #[command(hide = true)]

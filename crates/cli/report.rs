@@ -1,12 +1,15 @@
 //! `prospect report`: a sweep's directory to a page, figures and tables.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use prospect_runs::SweepDir;
 use prospect_sweep::summarise;
 
-use crate::{output, theory};
+use crate::{output, theory, watch};
 
 /// Arguments of `prospect report`.
 #[derive(Debug, clap::Args)]
@@ -20,6 +23,9 @@ pub(crate) struct Args {
     /// Where to put the report [default: reports/NAME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Write the report again whenever a run has got further, until all have ended; the page loads itself again
+    #[arg(long, conflicts_with = "compare")]
+    watch: bool,
 }
 
 /// Where reports go that are not sent elsewhere.
@@ -29,37 +35,45 @@ pub(crate) const REPORTS: &str = "reports";
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let theory = args.sweep.iter().flat_map(|given| [given.clone(), Path::new("runs").join(given)]);
     if let Some(folder) = theory.into_iter().find(|folder| theory::is_there(folder)) {
+        anyhow::ensure!(!args.watch, "--watch is for runs, and a theory file has none: leave it out");
         let name = folder.file_name().unwrap_or_default();
         let out = args.out.clone().unwrap_or_else(|| Path::new(REPORTS).join(name));
         return theory::report(&folder, &out);
     }
     let given = args.sweep.iter().chain(&args.compare);
-    let sweeps = given.map(|given| summarised(given)).collect::<anyhow::Result<Vec<_>>>()?;
+    let find = if args.watch { watch::appearing } else { found };
+    let sweeps = given.map(|given| find(given)).collect::<anyhow::Result<Vec<_>>>()?;
     let names: Vec<_> = sweeps.iter().filter_map(|sweep| sweep.path().file_name()).collect();
     let name = names.iter().map(|name| name.to_string_lossy()).collect::<Vec<_>>().join("-beside-");
     let out = args.out.clone().unwrap_or_else(|| Path::new(REPORTS).join(name));
     let page = match sweeps.as_slice() {
-        [one, other] => list_beside(prospect_report::compare(one, other, &out)?)?,
+        [one, other] => {
+            summarise(one)?;
+            summarise(other)?;
+            list_beside(prospect_report::compare(one, other, &out)?)?
+        }
         sweeps => {
             let sweep = sweeps.first().context("name a sweep")?;
-            render(sweep, &out)?
+            if args.watch { watch::until_ended(sweep, &out)? } else { summarised(sweep, &out, None)? }
         }
     };
     output::print(page.display())?;
     Ok(())
 }
 
-/// The sweep of this name or directory, summarised.
-fn summarised(given: &Path) -> anyhow::Result<SweepDir> {
-    let sweep = find(given)?;
-    summarise(&sweep)?;
-    Ok(sweep)
+/// The directory that a sweep's name or path means.
+pub(crate) fn directory(given: &Path) -> PathBuf {
+    let named = Path::new("runs").join(given);
+    if given.join("experiment.json").exists() || !named.exists() && given.exists() {
+        given.to_owned()
+    } else {
+        named
+    }
 }
 
 /// The sweep of this name or directory.
-pub(crate) fn find(given: &Path) -> anyhow::Result<SweepDir> {
-    let named = Path::new("runs").join(given);
-    let directory = if given.join("experiment.json").exists() { given.to_owned() } else { named };
+pub(crate) fn found(given: &Path) -> anyhow::Result<SweepDir> {
+    let directory = directory(given);
     if !directory.join("experiment.json").exists() {
         bail!("{} is no sweep: it holds no experiment.json; `prospect sweep` makes one", directory.display());
     }
@@ -68,7 +82,13 @@ pub(crate) fn find(given: &Path) -> anyhow::Result<SweepDir> {
 
 /// Renders a summarised sweep.
 pub(crate) fn render(sweep: &SweepDir, out: &Path) -> anyhow::Result<PathBuf> {
-    list_beside(prospect_report::render(sweep, out)?)
+    list_beside(prospect_report::render(sweep, out, None)?)
+}
+
+/// Summarises what is finished of a sweep and renders it.
+pub(crate) fn summarised(sweep: &SweepDir, out: &Path, reload: Option<Duration>) -> anyhow::Result<PathBuf> {
+    summarise(sweep)?;
+    list_beside(prospect_report::render(sweep, out, reload)?)
 }
 
 /// Writes the list of reports, if `page` is one of those.

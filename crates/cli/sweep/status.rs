@@ -20,7 +20,7 @@ pub(crate) struct Args {
 
 /// Reads the sweep's directory and prints how it stands.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let standing = standing(&report::find(&args.sweep)?)?;
+    let standing = standing(&report::found(&args.sweep)?)?;
     if args.json {
         output::print(serde_json::to_string_pretty(&standing)?)?;
     } else {

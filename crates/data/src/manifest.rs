@@ -53,6 +53,8 @@ pub struct Manifest {
     /// Share of test pairs whose preferred completion has the higher score, ties counting half, where the source
     /// scores all of them: what a perfect judge of that score reaches.
     pub oracle_accuracy: Option<f64>,
+    /// The least and the greatest true utility that a completion can have, where the source knows it.
+    pub utility_range: Option<(f64, f64)>,
     /// What a user should know before using the dataset.
     pub warnings: Vec<String>,
 }

@@ -9,7 +9,7 @@ use fs_err::File;
 use prospect_core::files::{WholeDir, write_json, write_whole};
 
 use crate::{
-    AutoWeights, BinaryRow, DataError, Manifest, PairRow, Pipeline, Split, card, contradictions,
+    AutoWeights, BinaryRow, DataError, Manifest, PairRow, Pipeline, Split, World, card, contradictions,
     donors::{Collecting, Donors},
     duplicates,
     feedback::{Feedback, Row},
@@ -143,6 +143,7 @@ fn decide(pipeline: &Pipeline, dir: &Path, input: &dyn Input) -> Result<(Manifes
         class_weights: AutoWeights::of(train),
         test: feedback.counts(Split::Test),
         oracle_accuracy: oracle_accuracy(&feedback),
+        utility_range: pipeline.world().map(World::range),
         warnings: pipeline.warnings.clone(),
     };
     if manifest.train.n_desirable + manifest.train.n_undesirable == 0 {

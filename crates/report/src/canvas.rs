@@ -8,8 +8,8 @@ use std::sync::Once;
 use plotters::{
     coord::Shift,
     prelude::{
-        Circle, Color, DrawingArea, DrawingAreaErrorKind, DrawingBackend, FontFamily, FontStyle, IntoFont,
-        PathElement, Polygon, RGBColor, ShapeStyle, Text,
+        Circle, Color, DrawingArea, DrawingAreaErrorKind, DrawingBackend, FontDesc, FontFamily, FontStyle,
+        FontTransform, IntoFont, PathElement, Polygon, RGBColor, ShapeStyle, Text,
     },
     style::{
         register_font,
@@ -92,15 +92,24 @@ impl<'a, B: DrawingBackend> Canvas<'a, B> {
         let corners = |offsets: &[(f64, f64)]| -> Vec<At> {
             offsets.iter().map(|(right, down)| (x + right, y + down)).collect()
         };
+        let shape = |offsets: &[(f64, f64)]| {
+            let mut corners = corners(offsets);
+            if look.hollow() {
+                corners.extend(corners.first().copied());
+                self.line(&corners, colour, 1.0, 1.5)
+            } else {
+                self.polygon(&corners, colour, 1.0)
+            }
+        };
         match look.marker() {
+            Marker::Circle if look.hollow() => {
+                let ring = Circle::new(self.pixel((x, y)), self.length(4.0), self.stroke(colour, 1.0, 1.5));
+                self.area.draw(&ring)
+            }
             Marker::Circle => self.disc((x, y), 4.0, colour, 1.0),
-            Marker::Square => {
-                self.polygon(&corners(&[(-3.6, -3.6), (3.6, -3.6), (3.6, 3.6), (-3.6, 3.6)]), colour, 1.0)
-            }
-            Marker::Triangle => self.polygon(&corners(&[(0.0, -4.8), (4.6, 3.4), (-4.6, 3.4)]), colour, 1.0),
-            Marker::Diamond => {
-                self.polygon(&corners(&[(0.0, -5.2), (5.2, 0.0), (0.0, 5.2), (-5.2, 0.0)]), colour, 1.0)
-            }
+            Marker::Square => shape(&[(-3.6, -3.6), (3.6, -3.6), (3.6, 3.6), (-3.6, 3.6)]),
+            Marker::Triangle => shape(&[(0.0, -4.8), (4.6, 3.4), (-4.6, 3.4)]),
+            Marker::Diamond => shape(&[(0.0, -5.2), (5.2, 0.0), (0.0, 5.2), (-5.2, 0.0)]),
             Marker::Cross => {
                 self.line(&corners(&[(-3.8, -3.8), (3.8, 3.8)]), colour, 1.0, 2.0)?;
                 self.line(&corners(&[(-3.8, 3.8), (3.8, -3.8)]), colour, 1.0, 2.0)
@@ -118,16 +127,21 @@ impl<'a, B: DrawingBackend> Canvas<'a, B> {
         size: f64,
         opacity: f64,
     ) -> Drawn<B> {
-        let style = (FAMILY, FONT_HEIGHT * size * self.scale)
-            .into_font()
-            .color(&INK.mix(opacity))
-            .pos(Pos::new(across, VPos::Top));
-        let drop = match down {
-            Down::Top => 0.76,
-            Down::Middle => 0.36,
-        };
-        let top = y + (drop - self.baseline) * size;
+        let style = self.style(size).color(&INK.mix(opacity)).pos(Pos::new(across, VPos::Top));
+        let top = y + (down.drop() - self.baseline) * size;
         self.area.draw(&Text::new(text, self.pixel((x, top)), style))
+    }
+
+    /// A line of text that begins at `at`, goes up and has it in the middle of its height.
+    pub(crate) fn upright(&self, text: &str, (x, y): At, size: f64, opacity: f64) -> Drawn<B> {
+        let font = self.style(size).transform(FontTransform::Rotate270);
+        let style = font.color(&INK.mix(opacity)).pos(Pos::new(HPos::Left, VPos::Top));
+        let left = x + (Down::Middle.drop() - self.baseline) * size;
+        self.area.draw(&Text::new(text, self.pixel((left, y)), style))
+    }
+
+    fn style(&self, size: f64) -> FontDesc<'static> {
+        (FAMILY, FONT_HEIGHT * size * self.scale).into_font()
     }
 }
 
@@ -136,6 +150,16 @@ impl<'a, B: DrawingBackend> Canvas<'a, B> {
 pub(crate) enum Down {
     Top,
     Middle,
+}
+
+impl Down {
+    /// How far below the anchor the baseline is, in ems.
+    fn drop(self) -> f64 {
+        match self {
+            Self::Top => 0.76,
+            Self::Middle => 0.36,
+        }
+    }
 }
 
 /// The bundled font goes by the generic name, so that an SVG takes the reader's own sans-serif.

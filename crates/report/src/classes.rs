@@ -1,7 +1,7 @@
 //! Rewards of held-out completions by class, and how sure of its preferences a policy is.
 
 use crate::{
-    figure::{Figure, Mark, Panel, Scale},
+    figure::{Content, Figure, Mark, Panel, Scale},
     look::Look,
     sweep::{Cell, Sweep},
     text,
@@ -65,7 +65,7 @@ pub(crate) fn rewards(sweep: &Sweep) -> Option<Figure> {
     let low = x.low;
     let panel = |(title, heights, [chosen, rejected]): (String, [Vec<f64>; 2], [f64; 2])| {
         let mut marks = Vec::new();
-        for (look, heights) in [Look::REJECTED, Look::CHOSEN].into_iter().zip(heights.iter().rev()) {
+        for (look, heights) in [Look::Rejected, Look::Chosen].into_iter().zip(heights.iter().rev()) {
             let outline = steps(heights, low, width);
             marks.push(Mark::Band { look, points: outline.iter().map(|(x, y)| (*x, 0.0, *y)).collect() });
             marks.push(Mark::Line { look, points: outline });
@@ -75,7 +75,7 @@ pub(crate) fn rewards(sweep: &Sweep) -> Option<Figure> {
             text::number(chosen),
             text::number(rejected)
         );
-        Panel { title, description, x: x.clone(), y: y.clone(), marks }
+        Panel { title, description, content: Content::Plot { x: x.clone(), y: y.clone(), marks } }
     };
     let mut caption = "Reward β·log π/π_ref of each held-out completion at the end of training, all seeds together; the few \
                        beyond an end of the scale count to its outermost bin."
@@ -87,7 +87,7 @@ pub(crate) fn rewards(sweep: &Sweep) -> Option<Figure> {
         name: "rewards".to_owned(),
         title: "Rewards by class".to_owned(),
         caption,
-        legend: vec![(Look::CHOSEN, "chosen".to_owned()), (Look::REJECTED, "rejected".to_owned())],
+        legend: vec![(Look::Chosen, "chosen".to_owned()), (Look::Rejected, "rejected".to_owned())],
         panels: panels.into_iter().map(panel).collect(),
     })
 }
@@ -143,7 +143,11 @@ pub(crate) fn calibration(sweep: &Sweep) -> Option<Figure> {
         let title =
             if sweep.x.values().len() < 2 { String::new() } else { format!("{}: {name}", sweep.x.label()) };
         let description = format!("Calibration, {name}: {}.", errors.join("; "));
-        (!errors.is_empty()).then(|| Panel { title, description, x: x.clone(), y: y.clone(), marks })
+        (!errors.is_empty()).then(|| Panel {
+            title,
+            description,
+            content: Content::Plot { x: x.clone(), y: y.clone(), marks },
+        })
     };
     let panels: Vec<Panel> = sweep.x.values().iter().filter_map(panel).collect();
     (!panels.is_empty()).then(|| Figure {

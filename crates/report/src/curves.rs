@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use prospect_runs::Kind;
 
 use crate::{
-    figure::{Figure, Mark, Panel, Scale},
+    figure::{Content, Figure, Mark, Panel, Scale},
     metrics::Metric,
     sweep::{Run, Sweep},
     text,
 };
 
 /// At most so many points to a curve; more are averaged.
-const POINTS: u64 = 100;
+pub(crate) const POINTS: u64 = 100;
 
 /// The figure of a metric, or nothing if no run has recorded it.
 pub(crate) fn figure(sweep: &Sweep, metric: &Metric) -> Option<Figure> {
@@ -97,7 +97,7 @@ fn bundles(sweep: &Sweep, metric: &Metric, x: f64, width: u64) -> Vec<Bundle> {
 }
 
 /// A run's values, each the mean over `width` steps, by the number of that stretch of steps.
-fn curve(run: &Run, metric: &Metric, width: u64) -> BTreeMap<u64, f64> {
+pub(crate) fn curve(run: &Run, metric: &Metric, width: u64) -> BTreeMap<u64, f64> {
     let mut stretches: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
     for record in run.metrics.iter().filter(|record| record.kind == metric.kind) {
         if let Some(value) = record.values.get(metric.key).filter(|value| value.is_finite()) {
@@ -142,5 +142,5 @@ fn panel(metric: &Metric, title: String, y: &Scale, bundles: &[Bundle]) -> Panel
     });
     let place = if title.is_empty() { String::new() } else { format!(", {title}") };
     let description = format!("{} over steps{place}. {}.", metric.title, ends.collect::<Vec<_>>().join("; "));
-    Panel { title, description, x, y: y.clone(), marks }
+    Panel { title, description, content: Content::Plot { x, y: y.clone(), marks } }
 }

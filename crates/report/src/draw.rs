@@ -1,11 +1,14 @@
 //! Draws figures: one function for each thing that becomes an image, the same for SVG and PNG.
 
+mod matrix;
+mod plot;
+
 use plotters::{prelude::DrawingBackend, style::text_anchor::HPos};
 
 use crate::{
     canvas::{At, Canvas, Down, Drawn, fit, text_width},
-    figure::{Figure, Mark, Panel},
-    look::{INK, Look},
+    figure::{Content, Figure, Panel},
+    look::Look,
 };
 
 /// Something that becomes an image.
@@ -21,13 +24,24 @@ const MEDIUM: f64 = 12.5;
 const LARGE: f64 = 16.0;
 const MUTED: f64 = 0.72;
 
+/// Width and height of each panel of a figure, in CSS pixels: a lone plot is large, small multiples are small, and a matrix
+/// takes what it needs.
+pub(crate) fn panel_size(figure: &Figure) -> (f64, f64) {
+    let matrices = figure.panels.iter().filter_map(|panel| match &panel.content {
+        Content::Matrix(matrix) => Some(matrix::size(panel, matrix)),
+        Content::Plot { .. } => None,
+    });
+    let needed = matrices.reduce(|(wide, high), (width, height)| (wide.max(width), high.max(height)));
+    needed.unwrap_or(if figure.panels.len() == 1 { (500.0, 320.0) } else { (320.0, 230.0) })
+}
+
 /// A panel alone, as the page shows it.
-pub(crate) struct Plot<'a> {
+pub(crate) struct Alone<'a> {
     pub(crate) panel: &'a Panel,
     pub(crate) size: (f64, f64),
 }
 
-impl Drawing for Plot<'_> {
+impl Drawing for Alone<'_> {
     fn size(&self) -> (f64, f64) {
         self.size
     }
@@ -62,6 +76,7 @@ pub(crate) struct Sheet<'a> {
     /// Corner and text of each legend entry.
     legend: Vec<(At, String)>,
     columns: usize,
+    panel_size: (f64, f64),
     panels_from: f64,
 }
 
@@ -70,8 +85,10 @@ const GAP: f64 = 20.0;
 
 impl<'a> Sheet<'a> {
     pub(crate) fn of(figure: &'a Figure) -> Self {
-        let columns = figure.panels.len().clamp(1, 3);
-        let width = sheet_width(figure, columns) - 2.0 * EDGE;
+        let panel_size = panel_size(figure);
+        let most = if panel_size.0 > 500.0 { 1 } else { 3 };
+        let columns = figure.panels.len().clamp(1, most);
+        let width = columns as f64 * (panel_size.0 + GAP) - GAP;
         let (mut x, mut y) = (EDGE, EDGE + 34.0);
         let mut legend = Vec::new();
         for (_, name) in &figure.legend {
@@ -83,19 +100,18 @@ impl<'a> Sheet<'a> {
             legend.push(((x, y), name));
             x += wide + 24.0;
         }
-        Self { figure, title: fit(&figure.title, LARGE, width), legend, columns, panels_from: y + 18.0 }
+        let title = fit(&figure.title, LARGE, width);
+        let panels_from = if legend.is_empty() { y } else { y + 18.0 };
+        Self { figure, title, legend, columns, panel_size, panels_from }
     }
-}
-
-fn sheet_width(figure: &Figure, columns: usize) -> f64 {
-    2.0 * EDGE + columns as f64 * (figure.panel_size().0 + GAP) - GAP
 }
 
 impl Drawing for Sheet<'_> {
     fn size(&self) -> (f64, f64) {
         let rows = self.figure.panels.len().div_ceil(self.columns) as f64;
-        let height = self.panels_from + rows * (self.figure.panel_size().1 + GAP) - GAP + EDGE;
-        (sheet_width(self.figure, self.columns), height)
+        let (width, height) = self.panel_size;
+        let width = 2.0 * EDGE + self.columns as f64 * (width + GAP) - GAP;
+        (width, self.panels_from + rows * (height + GAP) - GAP + EDGE)
     }
 
     fn draw<B: DrawingBackend>(&self, canvas: &Canvas<'_, B>) -> Drawn<B> {
@@ -104,7 +120,7 @@ impl Drawing for Sheet<'_> {
             draw_swatch(canvas, *look, (*x, *y))?;
             canvas.text(name, (x + 42.0, *y), HPos::Left, Down::Middle, MEDIUM, 1.0)?;
         }
-        let (width, height) = self.figure.panel_size();
+        let (width, height) = self.panel_size;
         for (index, panel) in self.figure.panels.iter().enumerate() {
             let (column, row) = ((index % self.columns) as f64, (index / self.columns) as f64);
             let corner = (EDGE + column * (width + GAP), self.panels_from + row * (height + GAP));
@@ -114,137 +130,24 @@ impl Drawing for Sheet<'_> {
     }
 }
 
-/// The rectangle inside a panel's axes.
-struct Plane<'a> {
-    panel: &'a Panel,
-    left: f64,
-    right: f64,
-    top: f64,
-    bottom: f64,
-}
-
-impl Plane<'_> {
-    fn x(&self, position: f64) -> f64 {
-        self.left + self.panel.x.place(position) * (self.right - self.left)
-    }
-
-    fn y(&self, position: f64) -> f64 {
-        self.bottom - self.panel.y.place(position) * (self.bottom - self.top)
-    }
-}
-
 fn draw_panel<B: DrawingBackend>(
     canvas: &Canvas<'_, B>,
     panel: &Panel,
     (x, y): At,
     (width, height): At,
 ) -> Drawn<B> {
-    let y_labels =
-        panel.y.ticks.iter().map(|(_, label)| text_width(label, SMALL)).fold(0.0, f64::max).min(width / 4.0);
-    let title = if panel.title.is_empty() { 0.0 } else { 22.0 };
-    let rule_labels =
-        rules(panel).map(|(_, text)| text_width(text, SMALL)).fold(0.0, f64::max).min(width / 4.0);
-    let plane = Plane {
-        panel,
-        left: x + y_labels + 10.0,
-        // Room for half of the last tick's label, or for the words beside rules.
-        right: x + width - (rule_labels + 8.0).max(22.0),
-        top: y + title + 26.0,
-        bottom: y + height - 42.0,
-    };
+    let mut top = y;
     if !panel.title.is_empty() {
         canvas.text(&fit(&panel.title, MEDIUM, width), (x, y + 2.0), HPos::Left, Down::Top, MEDIUM, 1.0)?;
+        top += TITLE;
     }
-    let label = fit(&panel.y.label, SMALL, width);
-    canvas.text(&label, (x, y + title + 2.0), HPos::Left, Down::Top, SMALL, MUTED)?;
-    draw_axes(canvas, &plane)?;
-    for mark in &panel.marks {
-        draw_mark(canvas, &plane, mark)?;
+    match &panel.content {
+        Content::Plot { x: across, y: up, marks } => {
+            plot::draw(canvas, [across, up], marks, (x, top), (width, y + height - top))
+        }
+        Content::Matrix(matrix) => matrix::draw(canvas, matrix, (x, top)),
     }
-    draw_rule_labels(canvas, &plane, rule_labels)
 }
 
-/// Position and word of each rule that has a word.
-fn rules(panel: &Panel) -> impl Iterator<Item = (f64, &str)> {
-    panel.marks.iter().filter_map(|mark| match mark {
-        Mark::Rule { y, text } if !text.is_empty() => Some((*y, text.as_str())),
-        _ => None,
-    })
-}
-
-/// Writes the words of rules beside the plane, where no mark can be, one above the other.
-fn draw_rule_labels<B: DrawingBackend>(canvas: &Canvas<'_, B>, plane: &Plane<'_>, room: f64) -> Drawn<B> {
-    let mut labels: Vec<(f64, &str)> =
-        rules(plane.panel).map(|(position, text)| (plane.y(position), text)).collect();
-    labels.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let mut free_to = f64::INFINITY;
-    for (y, text) in labels {
-        let y = y.min(free_to);
-        canvas.text(
-            &fit(text, SMALL, room),
-            (plane.right + 8.0, y),
-            HPos::Left,
-            Down::Middle,
-            SMALL,
-            MUTED,
-        )?;
-        free_to = y - 1.2 * SMALL;
-    }
-    Ok(())
-}
-
-fn draw_axes<B: DrawingBackend>(canvas: &Canvas<'_, B>, plane: &Plane<'_>) -> Drawn<B> {
-    let Plane { panel, left, right, bottom, .. } = *plane;
-    for (position, label) in &panel.y.ticks {
-        let y = plane.y(*position);
-        canvas.line(&[(left, y), (right, y)], INK, 0.11, 1.0)?;
-        canvas.text(label, (left - 8.0, y), HPos::Right, Down::Middle, SMALL, MUTED)?;
-    }
-    canvas.line(&[(left, bottom), (right, bottom)], INK, 0.6, 1.0)?;
-    let mut free_from = f64::NEG_INFINITY;
-    for (position, label) in &panel.x.ticks {
-        let x = plane.x(*position);
-        canvas.line(&[(x, bottom), (x, bottom + 4.0)], INK, 0.6, 1.0)?;
-        let label = fit(label, SMALL, (right - left) / panel.x.ticks.len().min(6) as f64);
-        let half = text_width(&label, SMALL) / 2.0;
-        if x - half >= free_from {
-            canvas.text(&label, (x, bottom + 8.0), HPos::Center, Down::Top, SMALL, MUTED)?;
-            free_from = x + half + 8.0;
-        }
-    }
-    let label = fit(&panel.x.label, SMALL, right - left);
-    canvas.text(&label, (f64::midpoint(left, right), bottom + 26.0), HPos::Center, Down::Top, SMALL, MUTED)
-}
-
-fn draw_mark<B: DrawingBackend>(canvas: &Canvas<'_, B>, plane: &Plane<'_>, mark: &Mark) -> Drawn<B> {
-    let at = |x: f64, y: f64| (plane.x(x), plane.y(y));
-    match mark {
-        Mark::Rule { y, .. } => {
-            let y = plane.y(*y);
-            // On the axis there is a line already.
-            let dash: &[f64] = if y < plane.bottom { &[4.0, 4.0] } else { &[] };
-            canvas.dashed(&[(plane.left, y), (plane.right, y)], dash, INK, 0.6, 1.0)
-        }
-        Mark::Guide { points } => {
-            let points: Vec<At> = points.iter().map(|(x, y)| at(*x, *y)).collect();
-            canvas.dashed(&points, &[4.0, 4.0], INK, 0.6, 1.0)
-        }
-        Mark::Band { look, points } => {
-            let upper = points.iter().map(|(x, _, high)| at(*x, *high));
-            let lower = points.iter().rev().map(|(x, low, _)| at(*x, *low));
-            canvas.polygon(&upper.chain(lower).collect::<Vec<_>>(), look.colour(), 0.16)
-        }
-        Mark::Dot { look, x, y } => canvas.disc(at(*x, *y), 2.25, look.colour(), 0.5),
-        Mark::Line { look, points } => {
-            let points: Vec<At> = points.iter().map(|(x, y)| at(*x, *y)).collect();
-            canvas.dashed(&points, look.dash(), look.colour(), 1.0, 1.75)
-        }
-        Mark::Interval { look, x, low, high } => {
-            let ((x, low), (_, high)) = (at(*x, *low), at(*x, *high));
-            canvas.line(&[(x, low), (x, high)], look.colour(), 1.0, 1.5)?;
-            canvas.line(&[(x - 3.5, low), (x + 3.5, low)], look.colour(), 1.0, 1.5)?;
-            canvas.line(&[(x - 3.5, high), (x + 3.5, high)], look.colour(), 1.0, 1.5)
-        }
-        Mark::Marker { look, x, y } => canvas.marker(at(*x, *y), *look),
-    }
-}
+/// Height of a panel's title.
+const TITLE: f64 = 22.0;

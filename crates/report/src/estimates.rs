@@ -1,9 +1,11 @@
 //! Figures of the summary's estimates: the answer, and the reward margins behind it.
 
-use prospect_runs::{Estimate, Kind, Point, WinRate};
+use prospect_runs::{Estimate, Kind, Point, Reference, WinRate};
 
 use crate::{
-    figure::{Figure, Mark, Panel, Scale},
+    facets::{self, Facet},
+    figure::{Content, Figure, Mark, Panel, Scale},
+    reference,
     sweep::{Run, Sweep},
     text,
     wins::{self, Round},
@@ -13,6 +15,17 @@ use crate::{
 ///
 /// Without a summary it shows what the runs themselves have measured so far, without intervals.
 pub(crate) fn accuracy(sweep: &Sweep) -> Option<Figure> {
+    accuracy_over(sweep, "accuracy", "Held-out preference accuracy", facets::of(sweep))
+}
+
+/// The same over the number of the model's parameters, where the x axis is of models.
+pub(crate) fn accuracy_by_size(sweep: &Sweep) -> Option<Figure> {
+    sweep.summary.as_ref()?;
+    let facets = facets::sizes(sweep)?;
+    accuracy_over(sweep, "accuracy-by-size", "Held-out preference accuracy by size of the model", facets)
+}
+
+fn accuracy_over(sweep: &Sweep, name: &str, title: &str, facets: Vec<Facet>) -> Option<Figure> {
     let points: Vec<Shown> = match &sweep.summary {
         Some(summary) => summary
             .points
@@ -23,10 +36,13 @@ pub(crate) fn accuracy(sweep: &Sweep) -> Option<Figure> {
     };
     let mut rules = vec![(0.5, "chance")];
     rules.extend(sweep.summary.iter().filter_map(|s| s.oracle_accuracy).map(|share| (share, "oracle")));
+    let published = sweep.experiment.reference.as_ref().filter(|reference| reference.measure.is_none());
+    let numbers = published.iter().flat_map(|published| reference::points(sweep, published));
     let seen = points.iter().flat_map(Shown::values).chain(rules.iter().map(|rule| rule.0));
+    let seen = seen.chain(numbers.map(|point| point.y));
     let y = Scale::round("held-out preference accuracy", seen, text::percent_tick);
     let mut caption = match &sweep.summary {
-        Some(_) => "Whiskers are 95 % intervals; faint dots are single seeds.".to_owned(),
+        Some(_) => format!("{} are 95 % intervals; faint dots are single seeds.", intervals(&facets)),
         None => "Each marker is one run’s latest evaluation; the sweep has no intervals yet.".to_owned(),
     };
     caption.push_str(" The line “chance” is what guessing reaches.");
@@ -37,12 +53,26 @@ pub(crate) fn accuracy(sweep: &Sweep) -> Option<Figure> {
         let estimate = point.estimate?;
         Some(format!("{} ({})", text::percent(estimate.value), text::percent_interval(estimate)))
     };
-    let plot = Plot { name: "accuracy", title: "Held-out preference accuracy", caption, y, rules };
-    figure(sweep, plot, &points, shown)
+    if published.is_some() {
+        caption.push_str(
+            " Dashed lines and hollow markers are published numbers, copied, not measured by this sweep.",
+        );
+    }
+    figure(sweep, Plot { name, title, caption, y, rules, published }, &points, shown, facets)
 }
 
 /// The true utility of what policies say, at every x: the other half of the answer, where the data knows it.
 pub(crate) fn utility(sweep: &Sweep) -> Option<Figure> {
+    utility_over(sweep, "utility", "True utility of what policies say", facets::of(sweep))
+}
+
+/// The same over the number of the model's parameters, where the x axis is of models.
+pub(crate) fn utility_by_size(sweep: &Sweep) -> Option<Figure> {
+    let title = "True utility of what policies say by size of the model";
+    utility_over(sweep, "utility-by-size", title, facets::sizes(sweep)?)
+}
+
+fn utility_over(sweep: &Sweep, name: &str, title: &str, facets: Vec<Facet>) -> Option<Figure> {
     let points: Vec<Shown> = sweep
         .summary
         .iter()
@@ -56,9 +86,8 @@ pub(crate) fn utility(sweep: &Sweep) -> Option<Figure> {
                    are a sign of."
             .to_owned();
     let shown = |point: &Shown| point.estimate.map(|estimate| text::number(estimate.value));
-    let title = "True utility of what policies say";
-    let plot = Plot { name: "utility", title, caption, y, rules: vec![(0.0, "")] };
-    figure(sweep, plot, &points, shown)
+    let plot = Plot { name, title, caption, y, rules: vec![(0.0, "")], published: None };
+    figure(sweep, plot, &points, shown, facets)
 }
 
 /// How often each judge prefers what policies say, at every x: a figure for each judge and opponent.
@@ -77,9 +106,10 @@ pub(crate) fn wins(sweep: &Sweep) -> Vec<Figure> {
         let name = Round::figure_name(index);
         let title = format!("Win rate: {}", round.title(sweep));
         let rules = vec![(0.5, "as good")];
-        let plot = Plot { name: &name, title: &title, caption: caption.to_owned(), y, rules };
+        let plot =
+            Plot { name: &name, title: &title, caption: caption.to_owned(), y, rules, published: None };
         let value = |point: &Shown| point.estimate.map(|estimate| text::percent(estimate.value));
-        figure(sweep, plot, &points, value)
+        figure(sweep, plot, &points, value, facets::of(sweep))
     };
     wins::rounds(sweep).into_iter().enumerate().filter_map(of_round).collect()
 }
@@ -99,9 +129,14 @@ pub(crate) fn margin(sweep: &Sweep) -> Option<Figure> {
                    intervals. Margins grow with β and training length; they are not a measure of quality."
             .to_owned();
     let shown = |point: &Shown| point.estimate.map(|estimate| text::number(estimate.value));
-    let plot =
-        Plot { name: "margin", title: "Reward margin on held-out pairs", caption, y, rules: vec![(0.0, "")] };
-    figure(sweep, plot, &points, shown)
+    let title = "Reward margin on held-out pairs";
+    let plot = Plot { name: "margin", title, caption, y, rules: vec![(0.0, "")], published: None };
+    figure(sweep, plot, &points, shown, facets::of(sweep))
+}
+
+/// How intervals are drawn.
+fn intervals(facets: &[Facet]) -> &'static str {
+    if facets.iter().any(|facet| facet.bands) { "Bands" } else { "Whiskers" }
 }
 
 /// What is shown of one series at one x.
@@ -138,6 +173,8 @@ struct Plot<'a> {
     caption: String,
     y: Scale,
     rules: Vec<(f64, &'a str)>,
+    /// Published numbers of the same measure.
+    published: Option<&'a Reference>,
 }
 
 fn figure(
@@ -145,64 +182,88 @@ fn figure(
     plot: Plot<'_>,
     points: &[Shown],
     value: impl Fn(&Shown) -> Option<String>,
+    facets: Vec<Facet>,
 ) -> Option<Figure> {
-    if points.is_empty() {
-        return None;
+    let panel = |facet: Facet| {
+        let own: Vec<(f64, &Shown)> = points
+            .iter()
+            .filter_map(|point| {
+                Some((facet.at(point.x, sweep.place(&point.series), sweep.series.len())?, point))
+            })
+            .collect();
+        let facts = own.iter().filter_map(|(_, point)| {
+            Some(format!("{} at {}: {}", point.series, sweep.x.name(point.x), value(point)?))
+        });
+        let facts = facts.collect::<Vec<_>>().join("; ");
+        let marks = marks(sweep, &plot, &facet, &own);
+        let Facet { title, scale, .. } = facet;
+        let place = if title.is_empty() { String::new() } else { format!(", {title}") };
+        (!own.is_empty()).then(|| Panel {
+            description: format!("{}{place}. {facts}.", plot.title),
+            title,
+            content: Content::Plot { x: scale, y: plot.y.clone(), marks },
+        })
+    };
+    let panels: Vec<Panel> = facets.into_iter().filter_map(panel).collect();
+    let mut legend = sweep.legend();
+    if let Some(published) = plot.published {
+        let name = |series: &str| format!("{series}, {}", published.label);
+        legend.extend(reference::legend(sweep, published, name));
     }
-    let one_x = sweep.x.values().len() < 2;
-    let x = if one_x { series_scale(sweep) } else { sweep.x.scale() };
-    let title = plot.title.to_owned();
+    (!panels.is_empty()).then(|| Figure {
+        name: plot.name.to_owned(),
+        title: plot.title.to_owned(),
+        caption: plot.caption,
+        legend,
+        panels,
+    })
+}
+
+/// What is drawn of `points`, each at its place.
+fn marks(sweep: &Sweep, plot: &Plot<'_>, facet: &Facet, points: &[(f64, &Shown)]) -> Vec<Mark> {
     let mut marks: Vec<Mark> =
         plot.rules.iter().map(|(y, text)| Mark::Rule { y: *y, text: (*text).to_owned() }).collect();
-    let place = |point: &Shown| {
-        let index = sweep.look(&point.series).0 as f64;
-        if one_x { index } else { sweep.x.place(point.x) + beside(sweep, &x, index) }
-    };
-    for point in points {
+    let scale = &facet.scale;
+    for (at, point) in points {
         // Beside the whisker, not behind it.
-        let (look, x) = (sweep.look(&point.series), place(point) + 0.01 * (x.high - x.low));
+        let (look, x) = (sweep.look(&point.series), at + 0.01 * (scale.high - scale.low));
         marks.extend(point.seeds.iter().map(|y| match point.estimate {
             Some(_) => Mark::Dot { look, x, y: *y },
             None => Mark::Marker { look, x, y: *y },
         }));
     }
-    for (look, name) in sweep.legend() {
-        let mut own: Vec<&Shown> = points.iter().filter(|point| point.series == name).collect();
-        own.sort_by(|a, b| a.x.total_cmp(&b.x));
-        let line: Vec<_> = own.iter().filter_map(|p| p.estimate.map(|e| (place(p), e.value))).collect();
-        // Between values that are no numbers there is nothing.
-        if !one_x && sweep.x.is_numeric() && line.len() > 1 {
-            marks.push(Mark::Line { look, points: line });
+    // Between values that are no numbers there is nothing.
+    let series = sweep.legend().into_iter().map(|(look, name)| {
+        let own = points.iter().filter(|(_, point)| point.series == name);
+        let mut own: Vec<(f64, Estimate, bool)> =
+            own.filter_map(|(at, point)| Some((*at, point.estimate?, facet.joins(point.x)))).collect();
+        own.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mut line: Vec<(f64, Estimate)> =
+            own.iter().filter(|(.., joined)| *joined).map(|(at, estimate, _)| (*at, *estimate)).collect();
+        if line.len() < 2 {
+            line.clear();
         }
-        for (x, estimate) in own.iter().filter_map(|point| point.estimate.map(|e| (place(point), e))) {
-            marks.push(Mark::Interval { look, x, low: estimate.low, high: estimate.high });
+        (look, own, line)
+    });
+    let series: Vec<_> = series.collect();
+    for (look, _, line) in series.iter().filter(|(.., line)| facet.bands && !line.is_empty()) {
+        let points = line.iter().map(|(x, estimate)| (*x, estimate.low, estimate.high)).collect();
+        marks.push(Mark::Band { look: *look, points });
+    }
+    for (look, own, line) in series {
+        if !line.is_empty() {
+            let points = line.iter().map(|(x, estimate)| (*x, estimate.value)).collect();
+            marks.push(Mark::Line { look, points });
+        }
+        for (x, estimate, _) in own {
+            if line.is_empty() || !facet.bands {
+                marks.push(Mark::Interval { look, x, low: estimate.low, high: estimate.high });
+            }
             marks.push(Mark::Marker { look, x, y: estimate.value });
         }
     }
-    let facts = points.iter().filter_map(|point| {
-        Some(format!("{} at {}: {}", point.series, sweep.x.name(point.x), value(point)?))
-    });
-    let description = format!("{title}. {}.", facts.collect::<Vec<_>>().join("; "));
-    let panel = Panel { title: String::new(), description, x, y: plot.y, marks };
-    Some(Figure {
-        name: plot.name.to_owned(),
-        title,
-        caption: plot.caption,
-        legend: sweep.legend(),
-        panels: vec![panel],
-    })
-}
-
-/// With one x value, the series stand side by side.
-fn series_scale(sweep: &Sweep) -> Scale {
-    let ticks: Vec<_> =
-        sweep.series.iter().enumerate().map(|(index, name)| (index as f64, name.clone())).collect();
-    Scale { label: String::new(), low: -0.5, high: ticks.len() as f64 - 0.5, ticks }
-}
-
-/// How far beside its x a series is drawn, so that whiskers do not cover each other.
-fn beside(sweep: &Sweep, scale: &Scale, index: f64) -> f64 {
-    let count = sweep.series.len() as f64;
-    let step = (0.024 * (scale.high - scale.low)).min(0.5 * sweep.x.least_gap() / count);
-    (index - (count - 1.0) / 2.0) * step
+    if let Some(published) = plot.published {
+        marks.extend(reference::marks(sweep, published, facet));
+    }
+    marks
 }

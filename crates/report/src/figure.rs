@@ -17,26 +17,46 @@ pub(crate) struct Figure {
     pub(crate) panels: Vec<Panel>,
 }
 
-impl Figure {
-    /// Width and height of each panel, in CSS pixels: a lone panel is large, small multiples are small.
-    pub(crate) fn panel_size(&self) -> (f64, f64) {
-        if self.panels.len() == 1 { (500.0, 320.0) } else { (320.0, 230.0) }
-    }
-}
-
-/// One plot.
+/// One part of a figure.
 #[derive(Debug, Clone)]
 pub(crate) struct Panel {
     /// Which part of the figure it is; empty where the figure has one panel.
     pub(crate) title: String,
     /// What a reader who cannot see it should know.
     pub(crate) description: String,
-    /// The horizontal scale.
-    pub(crate) x: Scale,
-    /// The vertical scale.
-    pub(crate) y: Scale,
-    /// What is drawn, from back to front.
-    pub(crate) marks: Vec<Mark>,
+    /// What it shows.
+    pub(crate) content: Content,
+}
+
+/// What a panel shows.
+#[derive(Debug, Clone)]
+pub(crate) enum Content {
+    /// Marks between a horizontal and a vertical scale, from back to front.
+    Plot { x: Scale, y: Scale, marks: Vec<Mark> },
+    /// Values in rows and columns, as shades.
+    Matrix(Matrix),
+}
+
+/// A heat map with its values in it.
+#[derive(Debug, Clone)]
+pub(crate) struct Matrix {
+    /// What rows and columns are.
+    pub(crate) label: String,
+    /// Names of the columns.
+    pub(crate) columns: Vec<String>,
+    /// Names of the rows, from the top, each with its cells.
+    pub(crate) rows: Vec<(String, Vec<Shaded>)>,
+}
+
+/// A cell of a matrix.
+#[derive(Debug, Clone)]
+pub(crate) struct Shaded {
+    /// The value.
+    pub(crate) text: String,
+    /// From −1, far below the middle of the scale, to 1, far above it.
+    pub(crate) shade: f64,
+    /// Whether it has a frame.
+    pub(crate) framed: bool,
 }
 
 /// Something drawn at positions of a panel's scales.

@@ -18,19 +18,19 @@ pub(crate) struct Grid {
     pub(crate) name: &'static str,
     title: String,
     caption: String,
-    columns: Vec<String>,
-    rows: Vec<Row>,
+    pub(crate) columns: Vec<String>,
+    pub(crate) rows: Vec<Row>,
     #[serde(skip)]
     csv_columns: Vec<String>,
 }
 
 #[derive(Serialize)]
-struct Row {
-    x: String,
-    series: String,
+pub(crate) struct Row {
+    pub(crate) x: String,
+    pub(crate) series: String,
     cells: Vec<String>,
     #[serde(skip)]
-    values: Vec<Option<f64>>,
+    pub(crate) values: Vec<Option<f64>>,
 }
 
 /// What a run has to say in a column.

@@ -16,24 +16,30 @@
 //! ```no_run
 //! use prospect_runs::SweepDir;
 //!
-//! let page = prospect_report::render(&SweepDir::at("runs/imbalance".into()), "reports/imbalance".as_ref())?;
+//! let page = prospect_report::render(&SweepDir::at("runs/imbalance".into()), "reports/imbalance".as_ref(), None)?;
 //! # Ok::<(), prospect_report::ReportError>(())
 //! ```
 //!
 //! [`compare`] puts two sweeps side by side, [`list`] lists the reports of a folder.
 //!
+//! [`export`] writes what runs left for other tools: TensorBoard, CSV readers, AlpacaEval.
+//!
 //! [`overview`] is the other kind of page: facts about one thing, as plain values, for a terminal and as HTML.
 //!
-//! Inside: `sweep` reads; `estimates`, `curves` (of `metrics`) and `classes` turn what was read into a `figure`, which is
-//! plain data; `draw` draws any figure on a `canvas`, and `image` turns that into SVG and PNG; `grids`, `rows`, `findings` and
-//! `said` and `wins` make what stands between figures, and `tables` and `page` write all of it.
+//! Inside: `sweep` reads; `estimates` (over `facets` of the x axis), `reference`, `transfer`, `curves` (of `metrics`) and `classes`
+//! turn what was read into a `figure`, which is plain data; `draw` draws any figure on a `canvas`, and `image` turns that into SVG
+//! and PNG; `grids`, `rows`, `findings`, `said`, `wins` and `running` make what stands between figures, and `tables` and `page`
+//! write all of it.
 
+mod axis;
 mod canvas;
 mod classes;
 mod compare;
 mod curves;
 mod draw;
 mod estimates;
+mod export;
+mod facets;
 mod figure;
 mod findings;
 mod grids;
@@ -43,12 +49,15 @@ mod look;
 mod metrics;
 pub mod overview;
 mod page;
+mod reference;
 mod rows;
+mod running;
 mod said;
 mod script;
 mod sweep;
 mod tables;
 mod text;
+mod transfer;
 mod tree;
 mod wins;
 
@@ -58,8 +67,10 @@ mod tests;
 use std::{
     io::{self, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
+pub use export::{Exported, Format, export};
 use prospect_core::files::write_whole;
 use prospect_runs::{RunsError, SweepDir};
 
@@ -87,24 +98,42 @@ pub enum ReportError {
     /// The page's template does not fit its data.
     #[error("cannot fill in the page: {0}")]
     Template(#[from] minijinja::Error),
+    /// There is no room for an export.
+    #[error("{} is not empty; choose another place or remove it", folder.display())]
+    NotEmpty {
+        /// Where it was to go.
+        folder: PathBuf,
+    },
+    /// There is nothing to export.
+    #[error("no run of {} has {}", path.display(), if *generations {
+        "said anything yet; the experiment asks for it by `evaluate: { generations: … }`"
+    } else {
+        "metrics yet"
+    })]
+    Nothing {
+        /// The sweep's directory.
+        path: PathBuf,
+        /// Whether what policies say is wanted.
+        generations: bool,
+    },
     /// The file system refused.
     #[error("cannot write the report: {0}")]
     Io(#[from] io::Error),
 }
 
-/// Writes the report of `sweep` into the folder `out` and returns the path of its page.
-pub fn render(sweep: &SweepDir, out: &Path) -> Result<PathBuf, ReportError> {
+/// Writes the report of `sweep` into the folder `out` and returns the path of its page, which loads itself again every `reload`.
+pub fn render(sweep: &SweepDir, out: &Path, reload: Option<Duration>) -> Result<PathBuf, ReportError> {
     let sweep = Sweep::read(sweep)?;
-    let figures = page::Figures::of(&sweep);
+    let grids = page::Grids::of(&sweep);
+    let figures = page::Figures::of(&sweep, &grids);
     for figure in figures.all() {
         write_figure(figure, out)?;
     }
-    let grids = page::Grids::of(&sweep);
     for table in tables::all(&sweep, grids.tables()) {
         write_text(&out.join("tables").join(format!("{}.csv", table.name)), &table.csv())?;
     }
     let page = out.join("index.html");
-    write_text(&page, &page::html(&sweep, &figures, &grids)?)?;
+    write_text(&page, &page::html(&sweep, &figures, &grids, reload)?)?;
     list::Entry::of(&sweep).write(out)?;
     Ok(page)
 }

@@ -34,29 +34,50 @@ const DASHES: [&[f64]; 4] = [&[], &[7.0, 4.0], &[2.0, 3.0], &[9.0, 3.0, 2.0, 3.0
 /// Two more of Okabe and Ito's kind, for what is no series: Tol's green and wine.
 const OF_CLASSES: [RGBColor; 2] = [RGBColor(0x11, 0x77, 0x33), RGBColor(0x88, 0x22, 0x55)];
 
-/// The look of one series.
+/// How something that has a legend looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Look(pub(crate) usize);
-
-/// Far beyond any series, and with the first marker and dash.
-const FIRST_CLASS: usize = usize::MAX - usize::MAX % 20 - 20;
+pub(crate) enum Look {
+    /// A series, by its place.
+    Series(usize),
+    /// Published numbers of the series at a place: dashed, and markers are hollow.
+    Reference(usize),
+    /// Chosen completions.
+    Chosen,
+    /// Rejected completions.
+    Rejected,
+}
 
 impl Look {
-    /// The look of chosen completions.
-    pub(crate) const CHOSEN: Self = Self(FIRST_CLASS);
-    /// The look of rejected completions.
-    pub(crate) const REJECTED: Self = Self(FIRST_CLASS + 1);
-
     pub(crate) fn colour(self) -> RGBColor {
-        let class = self.0.checked_sub(FIRST_CLASS).and_then(|class| OF_CLASSES.get(class));
-        class.copied().unwrap_or(COLOURS[self.0 % COLOURS.len()])
+        match self {
+            Self::Series(place) | Self::Reference(place) => COLOURS[place % COLOURS.len()],
+            Self::Chosen => OF_CLASSES[0],
+            Self::Rejected => OF_CLASSES[1],
+        }
     }
 
     pub(crate) fn marker(self) -> Marker {
-        MARKERS[self.0 % MARKERS.len()]
+        match self {
+            Self::Series(place) | Self::Reference(place) => MARKERS[place % MARKERS.len()],
+            Self::Chosen | Self::Rejected => Marker::Circle,
+        }
+    }
+
+    pub(crate) fn hollow(self) -> bool {
+        matches!(self, Self::Reference(_))
     }
 
     pub(crate) fn dash(self) -> &'static [f64] {
-        DASHES[self.0 % DASHES.len()]
+        match self {
+            Self::Series(place) => DASHES[place % DASHES.len()],
+            Self::Reference(_) => &[4.0, 3.0],
+            Self::Chosen => DASHES[0],
+            Self::Rejected => DASHES[1],
+        }
     }
+}
+
+/// The colour of a matrix' cell: above its middle or below it, told apart by every kind of colour vision.
+pub(crate) fn side(above: bool) -> RGBColor {
+    if above { COLOURS[0] } else { COLOURS[1] }
 }

@@ -1,26 +1,30 @@
 //! The page: what the template is given, already in words.
 
+use std::time::Duration;
+
 use minijinja::{Environment, syntax::SyntaxConfig, value::Serde};
 use prospect_core::visible::visible;
-use prospect_runs::Measure;
+use prospect_runs::{Measure, Progress};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
     ReportError, classes, curves,
-    draw::{Plot, Swatch},
+    draw::{Alone, Swatch, panel_size},
     estimates,
-    figure::Figure,
+    figure::{Content, Figure},
     findings::{self, Group},
     grids::{self, Grid},
     image::{self, Frame},
     metrics::{self, Metric},
+    reference,
     rows::{ContrastRow, RunRow},
+    running,
     said::{self, Prompt},
     script,
     sweep::Sweep,
     tables::Table,
-    text, tree,
+    text, transfer, tree,
     wins::{self, RoundView},
 };
 
@@ -32,30 +36,40 @@ pub(crate) struct Figures {
     margins: Vec<Figure>,
     likelihood: Vec<Figure>,
     noise: Vec<Figure>,
+    origins: Vec<Figure>,
 }
 
 impl Figures {
     /// The figures that the sweep has values for.
-    pub(crate) fn of(sweep: &Sweep) -> Self {
+    pub(crate) fn of(sweep: &Sweep, grids: &Grids) -> Self {
         let curves = |metrics: &[&Metric]| -> Vec<Figure> {
             metrics.iter().filter_map(|metric| curves::figure(sweep, metric)).collect()
         };
         let margins = [estimates::margin(sweep), classes::rewards(sweep), classes::calibration(sweep)];
         let moved = curves(&[&metrics::HELD_OUT_MARGIN, &metrics::KL, &metrics::HELD_OUT_KL]);
+        let answer = [
+            estimates::accuracy(sweep),
+            estimates::utility(sweep),
+            estimates::accuracy_by_size(sweep),
+            estimates::utility_by_size(sweep),
+            reference::figure(sweep),
+        ];
+        let transfer = grids.origins.iter().filter_map(|(kind, grid)| transfer::figure(sweep, kind, grid));
         Self {
-            answer: [estimates::accuracy(sweep), estimates::utility(sweep)].into_iter().flatten().collect(),
+            answer: answer.into_iter().flatten().collect(),
             wins: estimates::wins(sweep),
             training: curves(&[&metrics::LOSS, &metrics::TRAIN_MARGIN, &metrics::HELD_OUT_ACCURACY]),
             margins: margins.into_iter().flatten().chain(moved).collect(),
             likelihood: curves(&[&metrics::CHOSEN, &metrics::REJECTED, &metrics::CHOSEN_FALLEN]),
             noise: curves(&[&metrics::CORRUPTED_WEIGHT, &metrics::CORRUPTED_REWARD, &metrics::CLEAN_REWARD]),
+            origins: transfer.collect(),
         }
     }
 
     /// All of them, in the order of the page.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Figure> {
-        let Self { answer, wins, training, margins, likelihood, noise } = self;
-        [answer, wins, training, margins, likelihood, noise].into_iter().flatten()
+        let Self { answer, wins, training, margins, likelihood, noise, origins } = self;
+        [answer, wins, training, margins, likelihood, noise, origins].into_iter().flatten()
     }
 }
 
@@ -63,13 +77,14 @@ impl Figures {
 pub(crate) struct Grids {
     noise: Option<Grid>,
     generations: Option<Grid>,
-    origins: Vec<Grid>,
+    /// By what they tell apart.
+    origins: Vec<(&'static str, Grid)>,
 }
 
 impl Grids {
     /// Those that the sweep has values for.
     pub(crate) fn of(sweep: &Sweep) -> Self {
-        let origins = ["domain", "source"].map(|kind| grids::accuracy_by(sweep, kind));
+        let origins = ["domain", "source"].map(|kind| Some((kind, grids::accuracy_by(sweep, kind)?)));
         Self {
             noise: grids::noise(sweep),
             generations: grids::generations(sweep),
@@ -80,13 +95,18 @@ impl Grids {
     /// All of them.
     pub(crate) fn tables(&self) -> Vec<Table> {
         let Self { noise, generations, origins } = self;
-        origins.iter().chain(noise).chain(generations).map(Grid::table).collect()
+        origins.iter().map(|(_, grid)| grid).chain(noise).chain(generations).map(Grid::table).collect()
     }
 }
 
 /// The page as one HTML document.
-pub(crate) fn html(sweep: &Sweep, figures: &Figures, grids: &Grids) -> Result<String, ReportError> {
-    let page = Page::of(sweep, figures, grids)?;
+pub(crate) fn html(
+    sweep: &Sweep,
+    figures: &Figures,
+    grids: &Grids,
+    reload: Option<Duration>,
+) -> Result<String, ReportError> {
+    let page = Page::of(sweep, figures, grids, reload)?;
     rendered("report.html", page)
 }
 
@@ -109,6 +129,8 @@ pub(crate) fn rendered(template: &str, page: impl Serialize) -> Result<String, R
 /// What the template is given.
 #[derive(Serialize)]
 struct Page<'a> {
+    /// Seconds after which the page loads itself again.
+    reload: Option<u64>,
     script: &'static str,
     script_source: String,
     name: &'a str,
@@ -125,12 +147,14 @@ struct Page<'a> {
     answer: Vec<FigureView>,
     /// Each judge's round with its figure.
     rounds: Vec<(RoundView, FigureView)>,
+    running: Option<FigureView>,
     training: Vec<FigureView>,
     margins: Vec<FigureView>,
     likelihood: Vec<FigureView>,
     noise: Vec<FigureView>,
     noise_grid: Option<&'a Grid>,
-    origins: &'a [Grid],
+    transfer: Vec<FigureView>,
+    origins: Vec<&'a Grid>,
     generations_grid: Option<&'a Grid>,
     prompts: Vec<Prompt>,
     findings: Vec<Group>,
@@ -147,7 +171,12 @@ struct Page<'a> {
 }
 
 impl<'a> Page<'a> {
-    fn of(sweep: &'a Sweep, figures: &Figures, grids: &'a Grids) -> Result<Self, ReportError> {
+    fn of(
+        sweep: &'a Sweep,
+        figures: &Figures,
+        grids: &'a Grids,
+        reload: Option<Duration>,
+    ) -> Result<Self, ReportError> {
         let views = |figures: &[Figure]| figures.iter().map(FigureView::of).collect::<Result<Vec<_>, _>>();
         let experiment = &sweep.experiment;
         let summary = sweep.summary.as_ref();
@@ -156,8 +185,9 @@ impl<'a> Page<'a> {
             let of = contrasts.filter(move |contrast| contrast.measure == measure);
             of.map(|contrast| ContrastRow::of(sweep, contrast)).collect::<Vec<_>>()
         };
-        let failed = in_state(sweep, "failed");
+        let failed = sweep.runs.iter().filter(|run| run.state() == "failed").count();
         Ok(Self {
+            reload: reload.map(|reload| reload.as_secs()),
             script: script::SCRIPT,
             script_source: script::source(),
             name: &experiment.name,
@@ -172,12 +202,14 @@ impl<'a> Page<'a> {
             series_label: &experiment.series.label,
             answer: views(&figures.answer)?,
             rounds: rounds(sweep).zip(views(&figures.wins)?).collect(),
+            running: running::figure(sweep).as_ref().map(FigureView::of).transpose()?,
             training: views(&figures.training)?,
             margins: views(&figures.margins)?,
             likelihood: views(&figures.likelihood)?,
             noise: views(&figures.noise)?,
             noise_grid: grids.noise.as_ref(),
-            origins: &grids.origins,
+            transfer: views(&figures.origins)?,
+            origins: grids.origins.iter().map(|(_, grid)| grid).collect(),
             generations_grid: grids.generations.as_ref(),
             prompts: said::prompts(sweep),
             findings: findings::groups(sweep),
@@ -198,21 +230,10 @@ fn rounds(sweep: &Sweep) -> impl Iterator<Item = RoundView> {
     wins::rounds(sweep).into_iter().enumerate().map(|(index, round)| round.view(sweep, index))
 }
 
-fn in_state(sweep: &Sweep, state: &str) -> usize {
-    sweep.runs.iter().filter(|run| run.state() == state).count()
-}
-
 /// How far the sweep has come, in a sentence without its full stop.
 pub(crate) fn progress(sweep: &Sweep) -> String {
-    let states = ["finished", "failed", "stopped", "running", "not started"];
-    let parts: Vec<String> = states
-        .iter()
-        .map(|state| (in_state(sweep, state), state))
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, state)| format!("{count} {state}"))
-        .collect();
-    let total = text::count(sweep.runs.len(), "run");
-    if parts.is_empty() { total } else { format!("{total}: {}", parts.join(", ")) }
+    let states = sweep.runs.iter().map(|run| run.status.as_ref().map(|status| status.state));
+    states.collect::<Progress>().to_string()
 }
 
 /// A figure as the page shows it.
@@ -224,6 +245,8 @@ pub(crate) struct FigureView {
     /// Swatch and name of each series.
     legend: Vec<(String, String)>,
     panels: Vec<String>,
+    /// Width of a panel in CSS pixels, where it must not become much smaller.
+    width: Option<f64>,
 }
 
 impl FigureView {
@@ -233,14 +256,15 @@ impl FigureView {
             .iter()
             .map(|(look, name)| Ok((image::svg(&Swatch(*look), figure, Frame::Page(""))?, name.clone())))
             .collect::<Result<_, ReportError>>()?;
-        let size = figure.panel_size();
+        let size = panel_size(figure);
         let panels = figure
             .panels
             .iter()
-            .map(|panel| image::svg(&Plot { panel, size }, figure, Frame::Page(&panel.description)))
+            .map(|panel| image::svg(&Alone { panel, size }, figure, Frame::Page(&panel.description)))
             .collect::<Result<_, _>>()?;
+        let matrices = figure.panels.iter().any(|panel| matches!(panel.content, Content::Matrix(_)));
         let Figure { name, title, caption, .. } = figure.clone();
-        Ok(Self { name, title, caption, legend, panels })
+        Ok(Self { name, title, caption, legend, panels, width: matrices.then_some(size.0) })
     }
 }
 

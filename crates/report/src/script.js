@@ -45,3 +45,23 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
     });
   });
 }
+
+// A page that loads itself again stays where it was, and what was open stays open.
+try {
+  const parts = () => Array.from(document.querySelectorAll("details"));
+  const kept = JSON.parse(sessionStorage.getItem(location.pathname));
+  sessionStorage.removeItem(location.pathname);
+  if (kept) {
+    history.scrollRestoration = "manual";
+    parts().forEach((part, index) => (part.open = kept.open[index] ?? part.open));
+    scrollTo({ top: kept.top, behavior: "instant" });
+  }
+  if (document.querySelector("meta[http-equiv=refresh]")) {
+    addEventListener("pagehide", () => {
+      const now = { top: scrollY, open: parts().map((part) => part.open) };
+      sessionStorage.setItem(location.pathname, JSON.stringify(now));
+    });
+  }
+} catch {
+  // Storage is switched off: the page begins at its top.
+}

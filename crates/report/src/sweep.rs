@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use prospect_runs::{
-    Axis, Experiment, Generation, JudgeNote, Kind, PairOutcome, PlannedRun, Record, RunDir, RunsError, State,
-    Status, Summary, SweepDir,
+    Experiment, Generation, JudgeNote, Kind, ModelSize, PairOutcome, PlannedRun, Record, RunDir, RunsError,
+    State, Status, Summary, SweepDir,
 };
 use serde_json::Value;
 
-use crate::{ReportError, figure::Scale, look::Look, text};
+use crate::{ReportError, axis::XAxis, look::Look, text};
 
 /// A sweep's files in memory.
 pub(crate) struct Sweep {
@@ -52,6 +52,10 @@ pub(crate) struct Run {
     pub(crate) generations: Vec<Generation>,
     /// β, with which log-ratios become rewards.
     pub(crate) beta: f64,
+    /// How large its model is, where the run says so.
+    pub(crate) size: Option<ModelSize>,
+    /// Optimizer steps that training takes, where the run says so.
+    pub(crate) steps_planned: Option<u64>,
     /// Why a file of the run cannot be read.
     pub(crate) unreadable: Option<String>,
 }
@@ -63,6 +67,8 @@ impl Sweep {
         let experiment = dir.experiment().map_err(failed)?;
         let summary = dir.summary().map_err(failed)?;
         let judges = dir.judges().map_err(failed)?;
+        // Of a sweep of which no run has ended it says nothing.
+        let summary = summary.filter(|summary| !summary.points.is_empty() || experiment.runs.is_empty());
         let planned_series =
             experiment.runs.iter().map(|run| text_of(run.settings.get(&experiment.series.key)));
         let estimated_series = summary.iter().flat_map(|summary| &summary.points).map(|p| p.series.clone());
@@ -81,14 +87,27 @@ impl Sweep {
         Ok(Self { series, x, runs: runs.collect(), stages: stages.collect(), experiment, summary, judges })
     }
 
+    /// The place of the series called `name` among all.
+    pub(crate) fn place(&self, name: &str) -> usize {
+        self.series.iter().position(|series| series == name).unwrap_or(0)
+    }
+
     /// How the series called `name` looks.
     pub(crate) fn look(&self, name: &str) -> Look {
-        Look(self.series.iter().position(|series| series == name).unwrap_or(0))
+        Look::Series(self.place(name))
     }
 
     /// The series that a run belongs to.
     pub(crate) fn series_of(&self, run: &Run) -> String {
         text_of(run.planned.settings.get(&self.experiment.series.key))
+    }
+
+    /// How large the model of the runs at an x value is, if they have one size.
+    pub(crate) fn size_at(&self, x: f64) -> Option<&ModelSize> {
+        let runs = self.runs.iter().filter(|run| self.x.of_run(run) == Some(x));
+        let mut sizes = runs.filter_map(|run| run.size.as_ref());
+        let first = sizes.next()?;
+        sizes.all(|size| size == first).then_some(first)
     }
 
     /// Series and x values in order, with the runs of each; places without runs are left out.
@@ -108,7 +127,7 @@ impl Sweep {
 
     /// What each look stands for.
     pub(crate) fn legend(&self) -> Vec<(Look, String)> {
-        self.series.iter().enumerate().map(|(index, name)| (Look(index), name.clone())).collect()
+        self.series.iter().enumerate().map(|(index, name)| (Look::Series(index), name.clone())).collect()
     }
 
     /// Names of the swept settings, in alphabetical order.
@@ -125,9 +144,19 @@ impl Run {
         let metrics = kept(dir.metrics(), &mut unreadable).unwrap_or_default();
         let pairs = kept(dir.pairs(), &mut unreadable).unwrap_or_default();
         let generations = kept(dir.generations(), &mut unreadable).unwrap_or_default();
-        let begun = status.is_some();
-        let beta = if begun { kept(dir.beta(), &mut unreadable).flatten() } else { None };
-        Self { planned, status, metrics, pairs, generations, beta: beta.unwrap_or(1.0), unreadable }
+        let config = status.is_some().then(|| kept(dir.config(), &mut unreadable)).flatten();
+        let config = config.unwrap_or_default();
+        Self {
+            planned,
+            status,
+            metrics,
+            pairs,
+            generations,
+            beta: config.beta().unwrap_or(1.0),
+            size: config.model_size(),
+            steps_planned: config.steps(),
+            unreadable,
+        }
     }
 
     /// Whether the run has come to its end, has failed, or neither.
@@ -186,111 +215,4 @@ fn kept<T>(result: Result<T, RunsError>, unreadable: &mut Option<String>) -> Opt
 
 fn text_of(setting: Option<&Value>) -> String {
     text::setting(setting.unwrap_or(&Value::Null))
-}
-
-/// The x axis: the values that the sweep took, and how to place and call them.
-pub(crate) struct XAxis {
-    axis: Axis,
-    /// The values and their names, in rising order.
-    values: Vec<(f64, String)>,
-    /// Each setting's value, where settings are not numbers but, say, names of models.
-    named: Option<Vec<String>>,
-    logarithmic: bool,
-}
-
-impl XAxis {
-    /// Settings that are all numbers are themselves the values; others count from 0 in the order of the plan.
-    fn of(experiment: &Experiment, summary: Option<&Summary>) -> Self {
-        let settings: Vec<&Value> = experiment
-            .runs
-            .iter()
-            .map(|run| run.settings.get(&experiment.x.key).unwrap_or(&Value::Null))
-            .collect();
-        let named = (!settings.iter().all(|setting| setting.is_number())).then(|| {
-            let mut names: Vec<String> = Vec::new();
-            for name in settings.iter().map(|setting| text::setting(setting)) {
-                if !names.contains(&name) {
-                    names.push(name);
-                }
-            }
-            names
-        });
-        let mut values: Vec<f64> = match &named {
-            Some(names) => (0..names.len()).map(|index| index as f64).collect(),
-            None => settings.iter().filter_map(|setting| setting.as_f64()).collect(),
-        };
-        values.extend(summary.iter().flat_map(|summary| &summary.points).map(|point| point.x));
-        values.retain(|value| value.is_finite());
-        values.sort_by(f64::total_cmp);
-        values.dedup();
-
-        let shares = values.iter().all(|value| (0.0..=1.0).contains(value));
-        let percent = experiment.x.label.contains('%') || experiment.x.label.contains("fraction");
-        let name = |value: f64| match (&named, percent) {
-            (Some(names), _) if value.fract() == 0.0 && (0.0..names.len() as f64).contains(&value) => {
-                names[value as usize].clone()
-            }
-            (_, true) if shares => format!("{}\u{a0}%", text::plain(value * 100.0)),
-            (_, true) => format!("{}\u{a0}%", text::plain(value)),
-            (_, false) => text::plain(value),
-        };
-        let logarithmic = match (values.first(), values.last()) {
-            (Some(first), Some(last)) => *first > 0.0 && shares && last / first >= 8.0,
-            _ => false,
-        };
-        let values = values.iter().map(|value| (*value, name(*value))).collect();
-        Self { axis: experiment.x.clone(), values, named, logarithmic }
-    }
-
-    /// Whether the values are numbers, with something between them.
-    pub(crate) fn is_numeric(&self) -> bool {
-        self.named.is_none()
-    }
-
-    /// The values and their names, in rising order.
-    pub(crate) fn values(&self) -> &[(f64, String)] {
-        &self.values
-    }
-
-    /// How figures call the axis.
-    pub(crate) fn label(&self) -> &str {
-        &self.axis.label
-    }
-
-    /// The name of a value.
-    pub(crate) fn name(&self, x: f64) -> String {
-        let known = self.values.iter().find(|(value, _)| *value == x);
-        known.map_or_else(|| text::plain(x), |(_, name)| name.clone())
-    }
-
-    /// The value of a run.
-    pub(crate) fn of_run(&self, run: &Run) -> Option<f64> {
-        let setting = run.planned.settings.get(&self.axis.key).unwrap_or(&Value::Null);
-        match &self.named {
-            Some(names) => {
-                names.iter().position(|name| *name == text::setting(setting)).map(|index| index as f64)
-            }
-            None => setting.as_f64(),
-        }
-    }
-
-    /// Where a value stands on the scale.
-    pub(crate) fn place(&self, x: f64) -> f64 {
-        if self.logarithmic { x.ln() } else { x }
-    }
-
-    /// The scale: from the first value to the last with a margin, each value a tick.
-    pub(crate) fn scale(&self) -> Scale {
-        let ticks: Vec<_> = self.values.iter().map(|(x, name)| (self.place(*x), name.clone())).collect();
-        let low = ticks.first().map_or(0.0, |tick| tick.0);
-        let high = ticks.last().map_or(1.0, |tick| tick.0);
-        let margin = if high > low { 0.06 * (high - low) } else { 0.5 };
-        Scale { label: self.label().to_owned(), low: low - margin, high: high + margin, ticks }
-    }
-
-    /// The least distance of two neighbours on the scale.
-    pub(crate) fn least_gap(&self) -> f64 {
-        let places: Vec<f64> = self.values.iter().map(|(x, _)| self.place(*x)).collect();
-        places.windows(2).map(|pair| pair[1] - pair[0]).fold(f64::INFINITY, f64::min)
-    }
 }

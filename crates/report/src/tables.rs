@@ -3,7 +3,7 @@
 use prospect_runs::{Estimate, Kind, Measure, Verdict};
 
 use crate::{
-    findings, said,
+    findings, reference, said,
     sweep::{Run, Sweep},
     text, wins,
 };
@@ -41,9 +41,14 @@ fn quoted(cell: &str) -> String {
 pub(crate) fn all(sweep: &Sweep, grids: Vec<Table>) -> Vec<Table> {
     let mut tables = vec![points(sweep), contrasts(sweep), runs(sweep), curves(sweep)];
     let generations = said::table(sweep, run_columns(sweep, &said::COLUMNS), |run| run_cells(sweep, run));
-    let wins = wins::table(sweep);
-    let more =
-        grids.into_iter().chain([wins, calibration(sweep), rewards(sweep), findings(sweep), generations]);
+    let more = grids.into_iter().chain([
+        wins::table(sweep),
+        reference::table(sweep),
+        calibration(sweep),
+        rewards(sweep),
+        findings(sweep),
+        generations,
+    ]);
     tables.extend(more.filter(|table| !table.rows.is_empty()));
     tables
 }

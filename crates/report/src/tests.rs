@@ -1,11 +1,11 @@
 //! Reports of made-up sweeps.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use prospect_runs::{
     Axis, Calibration, CalibrationBin, Contrast, DataUse, Estimate, Experiment, Finding, Generation,
-    GenerationMode, Kind, Measure, Opponent, PairOutcome, PlannedRun, Point, Record, Sign, Stage, State,
-    Status, Summary, SweepDir, Verdict, WinRate,
+    GenerationMode, Kind, Measure, Opponent, PairOutcome, PlannedRun, Point, Record, Reference, Sign, Stage,
+    State, Status, Summary, SweepDir, Verdict, WinRate,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -84,6 +84,7 @@ impl Made<'_> {
             x: Axis { key: "data.desirable_fraction".to_owned(), label: "desirable kept, %".to_owned() },
             series: Axis { key: "method".to_owned(), label: "Method".to_owned() },
             baseline: "dpo".to_owned(),
+            reference: None,
             stages: vec![Stage { name: "sft".to_owned(), id: "ab54d286474ab9e9".to_owned() }],
             data: self.xs.iter().map(data).collect(),
             runs,
@@ -289,9 +290,9 @@ impl Made<'_> {
 fn page(made: &Made<'_>, name: &str) -> (TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
     let sweep = made.write(&folder.path().join("sweep"));
-    let html = fs_err::read_to_string(render(&sweep, &folder.path().join("report")).unwrap()).unwrap();
+    let html = fs_err::read_to_string(render(&sweep, &folder.path().join("report"), None).unwrap()).unwrap();
     if let Some(kept) = std::env::var_os("KEEP_REPORT") {
-        render(&sweep, &Path::new(&kept).join(name)).unwrap();
+        render(&sweep, &Path::new(&kept).join(name), None).unwrap();
     }
     (folder, html)
 }
@@ -382,7 +383,7 @@ fn two_renders_give_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let sweep = MADE.write(&folder.path().join("sweep"));
     let [first, second] = ["a", "b"].map(|name| {
-        let page = render(&sweep, &folder.path().join(name)).unwrap();
+        let page = render(&sweep, &folder.path().join(name), None).unwrap();
         files(page.parent().unwrap())
     });
     assert!(first == second);
@@ -407,8 +408,9 @@ fn a_report_of_two_hundred_runs_stays_below_five_megabytes() {
     let made = Made { series: &series, xs: &[0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0], ..MADE };
     let sweep = crate::sweep::Sweep::read(&made.write(&folder.path().join("sweep"))).unwrap();
     assert_eq!(sweep.runs.len(), 200);
-    let (figures, grids) = (crate::page::Figures::of(&sweep), crate::page::Grids::of(&sweep));
-    let html = crate::page::html(&sweep, &figures, &grids).unwrap();
+    let grids = crate::page::Grids::of(&sweep);
+    let figures = crate::page::Figures::of(&sweep, &grids);
+    let html = crate::page::html(&sweep, &figures, &grids, None).unwrap();
     if let Some(kept) = std::env::var_os("KEEP_REPORT") {
         fs_err::write(Path::new(&kept).join("large.html"), &html).unwrap();
     }
@@ -422,7 +424,7 @@ fn two_sweeps_stand_side_by_side_and_all_are_listed() {
     let one = MADE.write(&folder.path().join("one"));
     let other = Made { question: HOSTILE, xs: &[0.1, 1.0], ..MADE }.write(&folder.path().join("other"));
     let beside = crate::compare(&one, &other, &reports.join("both & more")).unwrap();
-    render(&one, &reports.join("one")).unwrap();
+    render(&one, &reports.join("one"), None).unwrap();
     fs_err::create_dir(reports.join("no report")).unwrap();
     let list = fs_err::read_to_string(crate::list(&reports).unwrap()).unwrap();
     let html = fs_err::read_to_string(&beside).unwrap();
@@ -451,10 +453,11 @@ fn a_sweep_that_still_runs_shows_what_there_is() {
     let sweep = SweepDir::at(folder.path().join("sweep"));
     let broken = sweep.run(&sweep.experiment().unwrap().runs[0].id).path().join("metrics.jsonl");
     fs_err::write(&broken, "no\nno\n").unwrap();
-    let again = fs_err::read_to_string(render(&sweep, &folder.path().join("again")).unwrap()).unwrap();
+    let again = fs_err::read_to_string(render(&sweep, &folder.path().join("again"), None).unwrap()).unwrap();
     assert!(again.contains("metrics.jsonl:1"));
     fs_err::remove_dir_all(folder.path().join("sweep/runs")).unwrap();
-    let planned = fs_err::read_to_string(render(&sweep, &folder.path().join("planned")).unwrap()).unwrap();
+    let planned =
+        fs_err::read_to_string(render(&sweep, &folder.path().join("planned"), None).unwrap()).unwrap();
     assert!(planned.contains("18 runs: 18 not started") && !planned.contains("<figure"));
 }
 
@@ -475,8 +478,149 @@ fn an_experiment_without_runs_is_still_a_page() {
 #[test]
 fn a_folder_without_a_sweep_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    let error = render(&SweepDir::at(folder.path().to_owned()), folder.path()).unwrap_err().to_string();
+    let error = render(&SweepDir::at(folder.path().to_owned()), folder.path(), None).unwrap_err().to_string();
     assert!(error.contains("experiment.json") && error.contains("prospect sweep"), "{error}");
+}
+
+/// A made-up sweep whose x values have these names, with what else `change` makes of it.
+fn named(folder: &TempDir, names: &[&str], change: impl Fn(&SweepDir, &mut Experiment)) -> SweepDir {
+    let xs: Vec<f64> = (0..names.len()).map(|index| index as f64).collect();
+    let made = Made { xs: &xs.iter().map(|x| 0.1 + 0.2 * x).collect::<Vec<_>>(), ..MADE };
+    let sweep = made.write(&folder.path().join("sweep"));
+    let mut experiment = sweep.experiment().unwrap();
+    for run in &mut experiment.runs {
+        run.settings.insert("place".to_owned(), json!(names[run.data]));
+    }
+    experiment.x = Axis { key: "place".to_owned(), label: "where".to_owned() };
+    change(&sweep, &mut experiment);
+    sweep.write_experiment(&experiment).unwrap();
+    let mut summary = sweep.summary().unwrap().unwrap();
+    let place = |x: f64| xs[made.xs.iter().position(|other| *other == x).unwrap()];
+    summary.points.iter_mut().for_each(|point| point.x = place(point.x));
+    summary.contrasts.iter_mut().for_each(|contrast| contrast.x = place(contrast.x));
+    sweep.write_summary(&summary).unwrap();
+    sweep
+}
+
+/// The page of a sweep, without the files of its figures. With `KEEP_REPORT` set, the report is also left in that folder.
+fn shown(sweep: &SweepDir, reload: Option<Duration>, name: &str) -> String {
+    if let Some(kept) = std::env::var_os("KEEP_REPORT") {
+        render(sweep, &Path::new(&kept).join(name), reload).unwrap();
+    }
+    let sweep = crate::sweep::Sweep::read(sweep).unwrap();
+    let grids = crate::page::Grids::of(&sweep);
+    crate::page::html(&sweep, &crate::page::Figures::of(&sweep, &grids), &grids, reload).unwrap()
+}
+
+/// The descriptions of a figure's panels.
+fn descriptions<'a>(html: &'a str, figure: &str) -> Vec<&'a str> {
+    let (_, rest) = html.split_once(&format!("id=\"figure-{figure}\"")).unwrap();
+    let (figure, _) = rest.split_once("</figure>").unwrap();
+    figure.split("<title>").skip(1).map(|part| part.split_once("</title>").unwrap().0).collect()
+}
+
+#[test]
+fn what_is_trained_on_and_tested_on_is_a_heat_map() {
+    let folder = tempfile::tempdir().unwrap();
+    let trained = [json!([]), json!(["legaladvice"]), json!(["askdocs"])];
+    let sweep = named(&folder, &["all", "legal", "medical"], |_, experiment| {
+        for (data, domains) in experiment.data.iter_mut().zip(&trained) {
+            data.manifest = json!({"config": {"select": {"train_domains": domains}}});
+        }
+    });
+    let html = shown(&sweep, None, "heat");
+    let panels = descriptions(&html, "transfer-domain");
+    assert_eq!(panels.len(), 3);
+    // Columns stand in the order of the rows that were trained on them.
+    assert!(panels[0].starts_with("Held-out accuracy of dpo. all on legaladvice: "), "{}", panels[0]);
+    assert!(html.contains("Framed: what the policy was trained on"));
+    let numbers = MADE.write(&folder.path().join("numbers"));
+    assert!(!shown(&numbers, None, "numbers").contains("figure-transfer"), "numbers are no rows");
+}
+
+#[test]
+fn models_stand_by_their_size_family_by_family() {
+    let folder = tempfile::tempdir().unwrap();
+    let sizes = [("gpt_neox", 1_414_647_808_u64), ("gpt_neox", 11_846_072_320), ("llama", 32_528_943_616)];
+    let sweep = named(&folder, &["pythia-1.4b", "pythia-12b", "llama-30b"], |sweep, experiment| {
+        for run in &experiment.runs {
+            let (family, parameters) = sizes[run.data];
+            let config = sweep.run(&run.id).path().join("config.json");
+            fs_err::write(config, json!({"family": family, "parameters": parameters}).to_string()).unwrap();
+        }
+    });
+    let html = shown(&sweep, None, "sizes");
+    let panels = descriptions(&html, "accuracy-by-size");
+    assert_eq!(panels.len(), 2);
+    assert!(panels[0].contains(", gpt_neox. dpo at pythia-1.4b: "), "{}", panels[0]);
+    assert!(panels[1].contains(", llama. dpo at llama-30b: "), "{}", panels[1]);
+    for text in [">1.4B<", ">12B<", ">33B<", "Bands are 95 % intervals", "id=\"figure-utility-by-size\""] {
+        assert!(html.replace('\n', "").contains(text), "{text}");
+    }
+}
+
+#[test]
+fn kinds_and_numbers_are_panels_with_numeric_axes() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["clean", "swap 10 %", "swap 40 %", "cut short 10 %", "cut short 20 %"];
+    let sweep = named(&folder, &names, |_, _| {});
+    let html = shown(&sweep, None, "kinds");
+    let panels = descriptions(&html, "accuracy");
+    assert_eq!(panels.len(), 2);
+    assert!(panels[0].contains(", swap. dpo at clean: ") && panels[0].contains("dpo at swap 40 %: "));
+    assert!(panels[1].contains(", cut short. ") && !panels[1].contains("swap"), "{}", panels[1]);
+}
+
+#[test]
+fn published_numbers_are_apart_unless_they_measure_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let sweep = MADE.write(&folder.path().join("sweep"));
+    let mut experiment = sweep.experiment().unwrap();
+    let series = [("kto".to_owned(), vec![(json!(0.01), 28.5), (json!(0.5), 40.2), (json!(1.0), 45.3)])];
+    let reference = Reference {
+        label: format!("a paper, Figure 6 {HOSTILE}"),
+        measure: Some("win rate, %".to_owned()),
+        series: series.into(),
+    };
+    experiment.reference = Some(reference.clone());
+    sweep.write_experiment(&experiment).unwrap();
+    let html = shown(&sweep, None, "reference");
+    assert_eq!(descriptions(&html, "accuracy").len(), 1);
+    let panels = descriptions(&html, "reference");
+    // The sweep has no run at 50 %.
+    assert!(
+        panels[0].ends_with("win rate, %. kto at 1\u{a0}%: 28.5; kto at 100\u{a0}%: 45.3."),
+        "{}",
+        panels[0]
+    );
+    assert!(html.contains("not measured by this sweep") && !html.contains("<script>alert"));
+    let csv = crate::reference::table(&crate::sweep::Sweep::read(&sweep).unwrap()).csv();
+    assert_eq!(csv.lines().count(), 1 + 3);
+    assert!(csv.contains("kto,0.5,40.2,\"win rate, %\","), "{csv}");
+
+    let shares = vec![(json!(0.01), 0.57), (json!(1.0), 0.6)];
+    let series = [("kto".to_owned(), shares)].into();
+    experiment.reference = Some(Reference { label: "a paper".to_owned(), measure: None, series });
+    sweep.write_experiment(&experiment).unwrap();
+    let html = shown(&sweep, None, "same-measure");
+    assert!(!html.contains("figure-reference") && html.contains("kto, a paper"));
+}
+
+#[test]
+fn a_page_that_is_watched_loads_itself_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let sweep = Made { summary: false, ..MADE }.write(&folder.path().join("sweep"));
+    let run = sweep.run(&sweep.experiment().unwrap().runs[1].id);
+    fs_err::write(run.path().join("config.json"), json!({"steps": 300}).to_string()).unwrap();
+    run.set_status(&Status { state: State::Running, seconds: 0.0, tokens: 0, reason: None }).unwrap();
+    assert!(!shown(&sweep, None, "unfinished").contains("http-equiv=\"refresh\""));
+    let watched = shown(&sweep, Some(Duration::from_secs(5)), "watched");
+    assert!(watched.contains("<meta http-equiv=\"refresh\" content=\"5\">"));
+    assert!(watched.contains("default-src 'none'"));
+    assert_eq!(descriptions(&watched, "running").len(), 1);
+    assert!(
+        descriptions(&watched, "running")[0].starts_with("dpo at 1\u{a0}%, seed 2: step 60 of 300. Loss ")
+    );
 }
 
 #[test]
@@ -490,6 +634,6 @@ fn settings_that_are_not_numbers_become_places() {
     }
     sweep.write_experiment(&experiment).unwrap();
     fs_err::remove_file(sweep.path().join("summary.json")).unwrap();
-    let html = fs_err::read_to_string(render(&sweep, &folder.path().join("report")).unwrap()).unwrap();
+    let html = fs_err::read_to_string(render(&sweep, &folder.path().join("report"), None).unwrap()).unwrap();
     assert!(html.contains("desirable kept, %: small") && html.contains("desirable kept, %: large"));
 }

@@ -79,6 +79,18 @@ pub(crate) fn plain(value: f64) -> String {
     if value != 0.0 && matches!(text, "0" | "-0") { number(value) } else { text.replace('-', "−") }
 }
 
+/// A number of parameters: `28k`, `135M`, `1.4B`.
+pub(crate) fn size(parameters: u64) -> String {
+    let (unit, letter) = match parameters {
+        0..1_000 => return parameters.to_string(),
+        1_000..1_000_000 => (1e3, 'k'),
+        1_000_000..1_000_000_000 => (1e6, 'M'),
+        _ => (1e9, 'B'),
+    };
+    let count = parameters as f64 / unit;
+    format!("{}{letter}", fixed(count, usize::from(count < 9.95)))
+}
+
 /// A duration: `42 s`, `3 min 5 s`, `2 h 10 min`.
 pub(crate) fn duration(seconds: f64) -> String {
     let whole = seconds.max(0.0).round() as u64;
@@ -123,6 +135,10 @@ mod tests {
         assert_eq!(plain(0.29 * 100.0), "29");
         assert_eq!(plain(0.0), "0");
         assert_eq!(plain(1e-12), "1.00e−12");
+        assert_eq!(
+            [999, 27_900, 134_515_008, 1_414_647_808, 9_960_000_000, 70_000_000_000].map(size),
+            ["999", "28k", "135M", "1.4B", "10B", "70B"]
+        );
         assert_eq!(duration(7385.0), "2\u{a0}h 3\u{a0}min");
     }
 }

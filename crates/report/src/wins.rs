@@ -55,7 +55,7 @@ pub(crate) fn rounds(sweep: &Sweep) -> Vec<Round<'_>> {
     }
     for round in &mut rounds {
         round.rates.sort_by(|a, b| {
-            let place = |rate: &WinRate| sweep.look(&rate.series).0;
+            let place = |rate: &WinRate| sweep.place(&rate.series);
             a.x.total_cmp(&b.x).then_with(|| place(a).cmp(&place(b)))
         });
     }

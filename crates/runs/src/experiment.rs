@@ -60,6 +60,18 @@ pub struct Stage {
     pub id: String,
 }
 
+/// Published numbers to see the sweep's own beside.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reference {
+    /// Where they are from.
+    pub label: String,
+    /// What they measure, with its unit, where that is not the share of held-out pairs that this sweep measures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measure: Option<String>,
+    /// A value of the x axis and the number there, by series.
+    pub series: std::collections::BTreeMap<String, Vec<(serde_json::Value, f64)>>,
+}
+
 /// `experiment.json`: what the sweep asks, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Experiment {
@@ -75,6 +87,9 @@ pub struct Experiment {
     pub series: Axis,
     /// The series that the others are compared with.
     pub baseline: String,
+    /// Published numbers to see the sweep's own beside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Reference>,
     /// Stages whose result all runs share.
     pub stages: Vec<Stage>,
     /// Datasets, by index of [`PlannedRun::data`].

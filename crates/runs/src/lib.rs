@@ -22,17 +22,19 @@
 mod experiment;
 mod judgement;
 mod lock;
+mod progress;
 mod record;
 mod run;
 
 pub use experiment::{
     Axis, Calibration, CalibrationBin, Contrast, DataUse, Estimate, Experiment, Finding, Measure, PlannedRun,
-    Point, Sign, Stage, Summary, SweepDir, Verdict, WinRate, series_name,
+    Point, Reference, Sign, Stage, Summary, SweepDir, Verdict, WinRate, series_name,
 };
 pub use judgement::{JudgeNote, Judgement, Opponent};
 pub use lock::{Lock, LockError};
+pub use progress::{Progress, Stamp};
 pub use record::{Generation, GenerationMode, Kind, PairOutcome, Record, preference};
-pub use run::{MetricsWriter, RunDir, State, Status};
+pub use run::{Config, MetricsWriter, ModelSize, RunDir, State, Status};
 
 /// Why a run or sweep directory cannot be read or written.
 #[derive(Debug, thiserror::Error)]

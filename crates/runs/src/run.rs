@@ -42,6 +42,38 @@ pub struct Status {
     pub reason: Option<String>,
 }
 
+/// How large a model is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelSize {
+    /// Models of one family differ in size only, or nearly so.
+    pub family: String,
+    /// Number of weights, those of an adapter not among them.
+    pub parameters: u64,
+}
+
+/// `config.json` of a run: its resolved settings, and what it is made of.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Config(serde_json::Value);
+
+impl Config {
+    /// β of the run's objective, with which log-ratios become rewards; None if it has none.
+    pub fn beta(&self) -> Option<f64> {
+        let objective = self.0.pointer("/settings/objective")?.as_object()?;
+        objective.values().find_map(|options| options.get("beta")?.as_f64())
+    }
+
+    /// How large the run's model is, where that was written down.
+    pub fn model_size(&self) -> Option<ModelSize> {
+        let family = self.0.get("family")?.as_str()?.to_owned();
+        Some(ModelSize { family, parameters: self.0.get("parameters")?.as_u64()? })
+    }
+
+    /// Optimizer steps that the run takes, where that was written down.
+    pub fn steps(&self) -> Option<u64> {
+        self.0.get("steps")?.as_u64()
+    }
+}
+
 /// The directory of one run.
 #[derive(Debug, Clone)]
 pub struct RunDir {
@@ -145,15 +177,13 @@ impl RunDir {
     }
 
     /// The resolved settings.
-    pub fn config(&self) -> Result<serde_json::Value, RunsError> {
-        read_json(&self.path.join("config.json"))
+    pub fn config(&self) -> Result<Config, RunsError> {
+        Ok(Config(read_json(&self.path.join("config.json"))?))
     }
 
-    /// β of the run's objective, with which log-ratios become rewards; None if it has none.
+    /// β of the run's objective; see [`Config::beta`].
     pub fn beta(&self) -> Result<Option<f64>, RunsError> {
-        let config = self.config()?;
-        let objective = config.pointer("/settings/objective").and_then(serde_json::Value::as_object);
-        Ok(objective.and_then(|named| named.values().find_map(|options| options.get("beta")?.as_f64())))
+        Ok(self.config()?.beta())
     }
 
     /// Opens `metrics.jsonl` for appending.

@@ -146,6 +146,21 @@ pub struct ReportFile {
     pub series: String,
     /// The series that the others are compared with.
     pub baseline: String,
+    /// Published numbers to see beside the sweep's own.
+    pub reference: Option<ReferenceFile>,
+}
+
+/// Published numbers to see beside a sweep's own.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReferenceFile {
+    /// Where they are from: paper, table or figure, model.
+    pub label: String,
+    /// What they measure, with its unit, if that is not the accuracy that the sweep measures, a share of 1. Such numbers get a
+    /// figure of their own; others stand among the sweep's.
+    pub measure: Option<String>,
+    /// For some of the series, pairs of a value on the x axis and the number there.
+    pub series: BTreeMap<String, Vec<(Value, f64)>>,
 }
 
 /// Where recipes and what they name are found.

@@ -19,6 +19,7 @@ mod memory;
 mod observe;
 mod only;
 mod plan;
+mod reference;
 mod standing;
 mod summary;
 mod win_rates;
@@ -27,8 +28,8 @@ pub use budget::{Budget, Budgets, budgets};
 pub use cost::{Cost, KindCost, Place, estimate};
 pub use execute::{Executed, Execution, execute};
 pub use experiment::{
-    Below, CheckpointsFile, EvaluateFile, Experiment, ExperimentFile, GenerationsFile, Groups, ReportFile,
-    Sources, StopFile,
+    Below, CheckpointsFile, EvaluateFile, Experiment, ExperimentFile, GenerationsFile, Groups, ReferenceFile,
+    ReportFile, Sources, StopFile,
 };
 pub use only::Only;
 pub use plan::{Plan, Run, check};

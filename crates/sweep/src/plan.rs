@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use prospect_core::{config::Document, files::fingerprint};
 use prospect_data::{Pipeline, TokenCounter};
 use prospect_model::{ModelFile, Recipe};
-use prospect_runs::{Axis, DataUse, PlannedRun, Stage, SweepDir};
+use prospect_runs::{Axis, DataUse, PlannedRun, Reference, Stage, SweepDir};
 use prospect_train::Settings;
 use serde_json::{Value, json};
 
@@ -13,6 +13,7 @@ use crate::{
     Condition, Experiment, Only, SweepError,
     documents::{Choice, Documents, combinations},
     experiment::{CheckpointsFile, EvaluateFile, Sources, StopFile},
+    reference,
 };
 
 /// Raised whenever the same settings would give other results.
@@ -70,6 +71,8 @@ pub struct Plan {
     pub axes: [Axis; 2],
     /// The series to compare with.
     pub baseline: String,
+    /// Published numbers.
+    pub reference: Option<Reference>,
     /// When and on what to evaluate.
     pub evaluate: EvaluateFile,
     /// How often runs keep their state.
@@ -107,7 +110,7 @@ impl Plan {
     ) -> Result<Self, SweepError> {
         let raw = &experiment.raw;
         let fail = |message: String| SweepError::Experiment { file: experiment.file.clone(), message };
-        check_report(experiment)?;
+        let reference = check_report(experiment)?;
         let report = &raw.report;
         let mut plan = Self {
             name: experiment.name.clone(),
@@ -120,6 +123,7 @@ impl Plan {
                 Axis { key: report.series.clone(), label: report.series.clone() },
             ],
             baseline: report.baseline.clone(),
+            reference,
             evaluate: raw.evaluate,
             checkpoints: raw.checkpoints,
             stop: raw.stop,
@@ -262,6 +266,7 @@ impl Plan {
             x,
             series,
             baseline: self.baseline.clone(),
+            reference: self.reference.clone(),
             stages: self.sft.iter().map(|sft| Stage { name: "sft".to_owned(), id: sft.id.clone() }).collect(),
             data: data.map(|(dataset, manifest)| DataUse { path: dataset.path.clone(), manifest }).collect(),
             runs: runs.collect(),
@@ -323,11 +328,11 @@ fn position(names: &mut Vec<String>, name: String, add: impl FnOnce()) -> usize 
     })
 }
 
-fn check_report(experiment: &Experiment) -> Result<(), SweepError> {
+fn check_report(experiment: &Experiment) -> Result<Option<Reference>, SweepError> {
     axes_and_baseline(&experiment.raw).map_err(|message| experiment.complaint(&message))
 }
 
-fn axes_and_baseline(raw: &crate::ExperimentFile) -> Result<(), String> {
+fn axes_and_baseline(raw: &crate::ExperimentFile) -> Result<Option<Reference>, String> {
     if raw.seeds.is_empty() {
         return Err("`seeds` is empty: give at least one".to_owned());
     }
@@ -356,5 +361,5 @@ fn axes_and_baseline(raw: &crate::ExperimentFile) -> Result<(), String> {
             raw.report.baseline
         ));
     }
-    Ok(())
+    reference::resolve(raw, &series)
 }

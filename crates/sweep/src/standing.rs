@@ -164,7 +164,7 @@ fn run_standing(run: &RunDir, worked_on: bool) -> RunStanding {
         let metrics = run.metrics()?;
         let tokens = metrics.iter().rev().find_map(|record| record.values.get("num_tokens").copied());
         // A run that failed before it began has none.
-        let steps = run.config().ok().and_then(|config| config.get("steps")?.as_u64());
+        let steps = run.config().ok().and_then(|config| config.steps());
         let state = Condition::of(Some(&status), worked_on);
         let (seconds, rate) = times(run, &status, state, tokens.unwrap_or(0.0))?;
         Ok(RunStanding {
@@ -271,6 +271,7 @@ mod tests {
                 run("d", "kto", 1.0, 0),
                 run("e", "kto", 1.0, 1),
             ],
+            reference: None,
             base: Value::Null,
         };
         sweep.write_experiment(&experiment).unwrap();

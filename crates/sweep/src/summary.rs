@@ -86,7 +86,10 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, SweepError> {
             x: xs.numbers[*x],
             accuracy: share(estimate(&outcomes(&runs, |_, pair| pair.accuracy()))?),
             seeds: runs.iter().map(|judged| mean(judged.pairs.iter().map(PairOutcome::accuracy))).collect(),
-            utility: utilities(&runs).map(|utilities| estimate(&utilities)).transpose()?,
+            utility: utilities(&runs)
+                .map(|utilities| estimate(&utilities))
+                .transpose()?
+                .map(|utility| within(utility, utility_range(&experiment, &runs))),
             margin: estimate(&outcomes(&runs, |beta, pair| beta * (pair.chosen - pair.rejected)))?,
             steps: runs.first().map_or(0, |judged| judged.steps),
             calibration: calibration(
@@ -191,7 +194,22 @@ fn utilities<'a>(runs: &[&'a Judged<'_>]) -> Option<Vec<Vec<Outcome<'a>>>> {
 
 /// The interval of a share, which knows its limits.
 pub(crate) fn share(estimate: Estimate) -> Estimate {
-    Estimate { low: estimate.low.max(0.0), high: estimate.high.min(1.0), ..estimate }
+    within(estimate, (0.0, 1.0))
+}
+
+/// The interval of a value that lies between two limits.
+fn within(estimate: Estimate, (least, most): (f64, f64)) -> Estimate {
+    Estimate { low: estimate.low.max(least), high: estimate.high.min(most), ..estimate }
+}
+
+/// The least and the greatest utility that the runs' datasets know of.
+fn utility_range(experiment: &Experiment, runs: &[&Judged<'_>]) -> (f64, f64) {
+    let ranges = runs.iter().filter_map(|judged| {
+        let range = experiment.data.get(judged.run.data)?.manifest.get("utility_range")?;
+        Some((range.get(0)?.as_f64()?, range.get(1)?.as_f64()?))
+    });
+    let wider = |(low, high): (f64, f64), range: (f64, f64)| (low.min(range.0), high.max(range.1));
+    ranges.reduce(wider).unwrap_or((f64::NEG_INFINITY, f64::INFINITY))
 }
 
 /// Adjusts the p-values for each other and says what can be said.
@@ -426,6 +444,7 @@ mod tests {
             x: axis("world"),
             series: axis("method"),
             baseline: "dpo".to_owned(),
+            reference: None,
             stages: Vec::new(),
             data: Vec::new(),
             runs: runs.to_vec(),

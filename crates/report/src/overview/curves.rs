@@ -2,7 +2,7 @@
 
 use super::Curves;
 use crate::{
-    figure::{Figure, Mark, Panel, Scale},
+    figure::{Content, Figure, Mark, Panel, Scale},
     look::Look,
     text,
 };
@@ -27,7 +27,7 @@ pub(super) fn figure(curves: &Curves) -> Figure {
     }
     let mut marks: Vec<Mark> =
         curves.rules.iter().map(|(y, text)| Mark::Rule { y: *y, text: text.clone() }).collect();
-    for (look, (_, points)) in (0..).map(Look).zip(&curves.series) {
+    for (look, (_, points)) in (0..).map(Look::Series).zip(&curves.series) {
         marks.push(Mark::Line { look, points: points.clone() });
         if points.len() <= MARKED {
             marks.extend(points.iter().map(|(x, y)| Mark::Marker { look, x: *x, y: *y }));
@@ -44,7 +44,7 @@ pub(super) fn figure(curves: &Curves) -> Figure {
         name: curves.name.clone(),
         title: curves.title.clone(),
         caption: curves.caption.clone(),
-        legend: (0..).map(Look).zip(names).collect(),
-        panels: vec![Panel { title: String::new(), description, x, y, marks }],
+        legend: (0..).map(Look::Series).zip(names).collect(),
+        panels: vec![Panel { title: String::new(), description, content: Content::Plot { x, y, marks } }],
     }
 }

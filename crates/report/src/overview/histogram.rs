@@ -2,7 +2,7 @@
 
 use super::Histogram;
 use crate::{
-    figure::{Figure, Mark, Panel, Scale},
+    figure::{Content, Figure, Mark, Panel, Scale},
     look::Look,
     text,
 };
@@ -21,11 +21,11 @@ pub(super) fn figure(histogram: &Histogram) -> Figure {
     x.ticks.retain(|(tick, _)| *tick <= x.high && tick.fract() == 0.0);
 
     let mut marks = Vec::new();
-    for (look, shares) in (0..).map(Look).zip(&shares) {
+    for (look, shares) in (0..).map(Look::Series).zip(&shares) {
         let band = steps(shares, width).map(|(x, y)| (x, 0.0, y)).collect();
         marks.push(Mark::Band { look, points: band });
     }
-    for (look, shares) in (0..).map(Look).zip(&shares) {
+    for (look, shares) in (0..).map(Look::Series).zip(&shares) {
         let line = [(0.0, 0.0)].into_iter().chain(steps(shares, width)).chain([(x.high, 0.0)]);
         marks.push(Mark::Line { look, points: line.collect() });
     }
@@ -46,14 +46,12 @@ pub(super) fn figure(histogram: &Histogram) -> Figure {
             .series
             .iter()
             .enumerate()
-            .map(|(index, (name, _))| (Look(index), name.clone()))
+            .map(|(index, (name, _))| (Look::Series(index), name.clone()))
             .collect(),
         panels: vec![Panel {
             title: String::new(),
             description: format!("{}: {}. {}.", histogram.title, histogram.label, facts.join("; ")),
-            x,
-            y,
-            marks,
+            content: Content::Plot { x, y, marks },
         }],
     }
 }

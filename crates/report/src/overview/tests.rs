@@ -1,6 +1,7 @@
 //! Overviews as a user sees them.
 
 use super::*;
+use crate::figure::Content;
 
 const HOSTILE: &str = "<script>alert('x')</script>\u{1b}[31m\u{202e}";
 
@@ -114,6 +115,7 @@ fn a_rule_far_from_flat_curves_was_drawn_outside_of_the_figure() {
         rules: vec![(0.5, "one half".to_owned())],
         series: vec![("kto".to_owned(), vec![(0.5, 1.0), (0.9, 1.0)])],
     };
-    let y = &curves::figure(&flat).panels[0].y;
+    let figure = curves::figure(&flat);
+    let Content::Plot { y, .. } = &figure.panels[0].content else { panic!("{figure:?}") };
     assert!(y.low <= 0.5 && y.high >= 1.0, "{} to {}", y.low, y.high);
 }

@@ -41,10 +41,13 @@ impl Training<'_> {
     ) -> Result<Trained, SweepError> {
         let encoder = Encoder::new(self.model, self.settings.max_length, self.settings.max_prompt_length);
         let examples = TrainingSet::read(self.dataset, &self.settings.objective, &encoder)?;
+        let architecture = self.model.decoder.architecture();
         let config = json!({
             "settings": self.settings,
             "model": self.recipe,
             "model_fingerprint": self.model.fingerprint,
+            "family": architecture.family,
+            "parameters": architecture.parameter_count()?,
             "dataset": self.dataset,
             "seed": self.seed,
             "examples": examples.len(),

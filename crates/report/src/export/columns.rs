@@ -1,0 +1,77 @@
+//! One CSV file for each run: a row for each step, a column for each metric. Trackio imports such a file as it is.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use prospect_runs::Record;
+
+use super::Named;
+use crate::{ReportError, sweep::Sweep, tables::Table, text, write_text};
+
+/// Writes the metrics of every run that has some, and `runs.csv`, which says what runs they are.
+pub(super) fn write(sweep: &Sweep, named: &[Named<'_>], folder: &Path) -> Result<usize, ReportError> {
+    let written = || named.iter().filter(|named| !named.run.metrics.is_empty());
+    for Named { name, run } in written() {
+        write_text(&folder.join("metrics").join(format!("{name}.csv")), &table(&run.metrics).csv())?;
+    }
+    let settings = sweep.setting_names();
+    let row = |Named { name, run }: &Named<'_>| {
+        let setting = |key: &String| run.planned.settings.get(key).map(text::setting).unwrap_or_default();
+        let mut row = vec![name.clone(), run.planned.id.clone()];
+        row.extend(settings.iter().map(setting));
+        row.extend([run.planned.seed.to_string(), run.state().to_owned()]);
+        row
+    };
+    let columns = ["name", "run"].map(str::to_owned).into_iter().chain(settings.clone());
+    let runs = Table {
+        name: "runs",
+        columns: columns.chain(["seed", "state"].map(str::to_owned)).collect(),
+        rows: named.iter().map(row).collect(),
+    };
+    write_text(&folder.join("runs.csv"), &runs.csv())?;
+    Ok(written().count())
+}
+
+fn table(records: &[Record]) -> Table {
+    // Training and evaluation after the same step share a row; their names differ.
+    let mut steps: BTreeMap<u64, BTreeMap<&str, f64>> = BTreeMap::new();
+    for record in records {
+        let values = record.values.iter().map(|(name, value)| (name.as_str(), *value));
+        steps.entry(record.step).or_default().extend(values);
+    }
+    let names: BTreeSet<&str> = steps.values().flat_map(BTreeMap::keys).copied().collect();
+    let row = |(step, values): (u64, BTreeMap<&str, f64>)| {
+        let value = |name: &&str| values.get(name).map(f64::to_string).unwrap_or_default();
+        std::iter::once(step.to_string()).chain(names.iter().map(value)).collect()
+    };
+    Table {
+        name: "metrics",
+        columns: std::iter::once("step").chain(names.iter().copied()).map(str::to_owned).collect(),
+        rows: steps.into_iter().map(row).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prospect_runs::Kind;
+
+    use super::*;
+
+    #[test]
+    fn a_step_is_a_row_and_what_is_missing_is_empty() {
+        let record = |kind, step, values: &[(&str, f64)]| Record {
+            kind,
+            step,
+            values: values.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
+        };
+        let records = [
+            record(Kind::Eval, 0, &[("eval_loss", 0.5)]),
+            record(Kind::Train, 1, &[("loss", 0.5), ("kl", 0.0)]),
+            record(Kind::Train, 2, &[("loss", 0.1)]),
+            record(Kind::Eval, 2, &[("eval_loss", 0.25)]),
+        ];
+        assert_eq!(table(&records).csv(), "step,eval_loss,kl,loss\n0,0.5,,\n1,,0,0.5\n2,0.25,,0.1\n");
+    }
+}
