@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 use serde_json::Value;
 
-use crate::support::{MODEL, Place};
+use crate::support::Place;
 
 const EXPERIMENT: &str = "\
 question: Does it export?
@@ -23,10 +23,7 @@ report: { x: data.imbalance.keep_desirable, series: method, baseline: dpo }
 ";
 
 fn place() -> Place {
-    let place = Place::new();
-    place.write("experiment.yaml", EXPERIMENT);
-    place.write("model.yaml", MODEL);
-    place.write("data.yaml", "source: { kind: synthetic, pairs: 60 }\nsplit: { test_fraction: 0.2 }\n");
+    let place = Place::with(EXPERIMENT);
     let run = place.run("sweep experiment.yaml");
     assert_eq!(run.code, Some(0), "{run}");
     place

@@ -41,6 +41,15 @@ impl Place {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
+    /// A folder with an experiment on a small model and sixty generated pairs.
+    pub(crate) fn with(experiment: &str) -> Self {
+        let place = Self::new();
+        place.write("experiment.yaml", experiment);
+        place.write("model.yaml", MODEL);
+        place.write("data.yaml", "source: { kind: synthetic, pairs: 60 }\nsplit: { test_fraction: 0.2 }\n");
+        place
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

@@ -36,11 +36,7 @@ report:
 ";
 
 pub(crate) fn place() -> Place {
-    let place = Place::new();
-    place.write("experiment.yaml", EXPERIMENT);
-    place.write("model.yaml", MODEL);
-    place.write("data.yaml", "source: { kind: synthetic, pairs: 60 }\nsplit: { test_fraction: 0.2 }\n");
-    place
+    Place::with(EXPERIMENT)
 }
 
 /// The bytes of every file of the runs that does not tell the time.
@@ -274,6 +270,12 @@ fn mistakes_are_told_with_a_way_out() {
     };
     assert_snapshot!(error("sweep experiment.yaml --set train.learning_rat=1"), @"error: experiment.yaml: `train.learning_rat`: unknown field `learning_rat`, expected one of `objective`, `beta`, `desirable_weight`, `undesirable_weight`, `class_balance`, `z0`, `world_size`, `kl_partners`, `label_smoothing`, `simpo_gamma`, `lambda_coef`, `control_tokens`, `humanline`, `learning_rate`, `lr_scheduler_type`, `warmup_steps`, `num_train_epochs`, `max_steps`, `batch_size`, `micro_batch_size`, `max_grad_norm`, `weight_decay`, `adam_beta1`, `adam_beta2`, `adam_epsilon`, `max_length`, `max_prompt_length`; did you mean `learning_rate`?");
     assert_snapshot!(error("sweep experiment.yaml --set report.series=methods"), @r#"error: experiment.yaml: `report.series` is `methods`, which is no swept setting; there are: ["method", "data.imbalance.keep_desirable"]"#);
+    let reference = |series: &str| {
+        let reference = format!(r#"{{"label":"paper","measure":"win-rate","series":{series}}}"#);
+        error(&format!("sweep experiment.yaml --set report.reference={reference}"))
+    };
+    assert_snapshot!(reference(r#"{"ipo":[[1.0,30.9]]}"#), @r#"error: experiment.yaml: `report.reference.series.ipo` is no series of the experiment; there are: ["dpo", "kto"]"#);
+    assert_snapshot!(reference(r#"{"dpo":[["all",30.9]]}"#), @r#"error: experiment.yaml: `report.reference.series.dpo`: "all" is no value of `data.imbalance.keep_desirable`; there are: ["1.0", "0.5"]"#);
     assert_snapshot!(error("sweep experiment.yaml --set model.weights=missing.gguf --set model.architecture=null"), @"error: model recipe: `weights`: it does not exist; relative paths start at the current directory, [folder]");
     assert_snapshot!(error("sweep experiment.yaml --set train.max_length=20"), @"error: experiment.yaml:15: training settings: `max_prompt_length` (100) leaves no room for a completion in `max_length` (20)");
     assert_snapshot!(error("report nothing"), @"error: runs/nothing is no sweep: it holds no experiment.json; `prospect sweep` makes one");

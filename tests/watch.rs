@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{MODEL, Place};
+use crate::support::Place;
 
 const EXPERIMENT: &str = "\
 question: Does it grow?
@@ -25,11 +25,7 @@ report: { x: data.imbalance.keep_desirable, series: method, baseline: dpo }
 ";
 
 fn place() -> Place {
-    let place = Place::new();
-    place.write("experiment.yaml", EXPERIMENT);
-    place.write("model.yaml", MODEL);
-    place.write("data.yaml", "source: { kind: synthetic, pairs: 60 }\nsplit: { test_fraction: 0.2 }\n");
-    place
+    Place::with(EXPERIMENT)
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -13,7 +13,6 @@ use prospect_core::{config::Document, progress::say};
 use prospect_eval::judge::{Endpoint, EndpointOptions, Judge, Question, RewardModel, judge_sweep};
 use prospect_model::ModelFile;
 use prospect_runs::{Opponent, SweepDir};
-use prospect_sweep::summarise;
 use prospect_train::TrainFile;
 
 use crate::{allocator, locate::SOURCES, output, report};
@@ -106,10 +105,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     };
     say(format!("{judged} comparisons judged"));
     drop(lock);
-    summarise(&sweep)?;
-    let name = sweep.path().file_name().unwrap_or_default();
-    let out = args.out.clone().unwrap_or_else(|| Path::new(report::REPORTS).join(name));
-    output::print(report::render(&sweep, &out)?.display())?;
+    let out = report::place(args.out.as_deref(), sweep.path().file_name().unwrap_or_default());
+    output::print(report::summarised(&sweep, &out, None)?.display())?;
     Ok(())
 }
 

@@ -1,10 +1,10 @@
 //! `prospect plan`: which way to train a model fits into so much memory.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use prospect_core::config::Document;
-use prospect_model::{Architecture, Bytes, Dtype, ModelFile, ModelSize, Place, Recipe, Train, WeightsSource};
+use prospect_core::{config::Document, memory};
+use prospect_model::{Architecture, Bytes, Dtype, Footprint, ModelFile, Place, Recipe, Train};
 use prospect_report::overview::{Block, Cell, Overview, Section, Table, grouped};
 use prospect_train::{Settings, TrainFile, Wanted, Way};
 
@@ -64,9 +64,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let settings = args.settings()?;
     let overhead = if place == Place::Cpu { CPU_OVERHEAD } else { GPU_OVERHEAD };
     let wanted = Wanted::of(&recipe, &architecture, &settings, place);
-    let ways = wanted.ways(bytes.saturating_sub(overhead));
+    let ways = wanted.ways(bytes.saturating_sub(overhead))?;
     if args.json {
-        let smallest = wanted.smallest();
+        let smallest = wanted.smallest()?;
         let told =
             serde_json::json!({ "bytes": bytes, "overhead": overhead, "ways": ways, "smallest": smallest });
         output::print(format!("{told:#}"))?;
@@ -75,7 +75,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         output::print(told.text())?;
     }
     if ways.is_empty() {
-        let least = wanted.smallest().map_or(0, |way| way.demand.total() + overhead);
+        let least = wanted.smallest()?.map_or(0, |way| way.demand.total() + overhead);
         bail!(
             "no way to train {} fits into {}: the smallest takes {}; use a larger device, shorter sequences (--max-length), \
              or an adapter (train: lora) where all weights are trained",
@@ -93,7 +93,7 @@ impl Args {
             (Some(bytes), _) => (Place::Gpu, bytes),
             (None, Some(bytes)) => (Place::Cpu, bytes),
             (None, None) => {
-                let bytes = memory_of_this_machine().context(
+                let bytes = memory::of_this_machine().context(
                     "this machine does not say how much memory it has: give --cpu 16GiB or --gpu 80GiB",
                 )?;
                 (Place::Cpu, bytes)
@@ -110,32 +110,16 @@ impl Args {
     }
 }
 
-/// Bytes of memory, as Linux tells them.
-fn memory_of_this_machine() -> Option<u64> {
-    let text = fs_err::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
-}
-
 /// The shape of a model whose weights need not be here.
 fn architecture(recipe: &Recipe) -> anyhow::Result<Architecture> {
-    if let WeightsSource::Random(architecture, _) = &recipe.weights {
-        return Ok(architecture.clone());
+    let Some(address) = recipe.name.strip_prefix("hf://") else { return Ok(recipe.architecture()?) };
+    let repository = address.split('@').next().unwrap_or(address);
+    if let Some(architecture) = Architecture::published(repository) {
+        return Ok(architecture);
     }
-    if let Some(address) = recipe.name.strip_prefix("hf://") {
-        let repository = address.split('@').next().unwrap_or(address);
-        if let Some(architecture) = Architecture::published(repository) {
-            return Ok(architecture);
-        }
-        let config = locate(&format!("{}/config.json", recipe.name.trim_end_matches('/')))
-            .map_err(|error| anyhow::anyhow!("{}: its config.json is needed: {error}", recipe.name))?;
-        return Ok(Architecture::from_hugging_face(&fs_err::read_to_string(config)?)?);
-    }
-    let path = Path::new(&recipe.name);
-    if path.is_dir() {
-        return Ok(Architecture::from_hugging_face(&fs_err::read_to_string(path.join("config.json"))?)?);
-    }
-    Ok(recipe.load()?.decoder.architecture().clone())
+    let config = locate(&format!("{}/config.json", recipe.name.trim_end_matches('/')))
+        .map_err(|error| anyhow::anyhow!("{}: its config.json is needed: {error}", recipe.name))?;
+    Ok(Architecture::from_hugging_face(&fs_err::read_to_string(config)?)?)
 }
 
 /// An amount in three digits.
@@ -155,7 +139,7 @@ fn told(
     (place, bytes, overhead): (Place, u64, u64),
 ) -> anyhow::Result<Overview> {
     let Wanted { architecture: a, settings, .. } = wanted;
-    let ModelSize { trained: (trained, _), .. } = wanted.size(None);
+    let Footprint { trained: (trained, _), .. } = wanted.footprint(None)?;
     let what = match recipe.train {
         Train::Full => "all of them are trained".to_owned(),
         Train::Lora(lora) => format!("an adapter of rank {} with {} is trained", lora.r, grouped(trained)),

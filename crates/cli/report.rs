@@ -1,6 +1,7 @@
 //! `prospect report`: a sweep's directory to a page, figures and tables.
 
 use std::{
+    ffi::OsStr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -36,16 +37,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let theory = args.sweep.iter().flat_map(|given| [given.clone(), Path::new("runs").join(given)]);
     if let Some(folder) = theory.into_iter().find(|folder| theory::is_there(folder)) {
         anyhow::ensure!(!args.watch, "--watch is for runs, and a theory file has none: leave it out");
-        let name = folder.file_name().unwrap_or_default();
-        let out = args.out.clone().unwrap_or_else(|| Path::new(REPORTS).join(name));
-        return theory::report(&folder, &out);
+        return theory::report(&folder, &place(args.out.as_deref(), folder.file_name().unwrap_or_default()));
     }
     let given = args.sweep.iter().chain(&args.compare);
     let find = if args.watch { watch::appearing } else { found };
     let sweeps = given.map(|given| find(given)).collect::<anyhow::Result<Vec<_>>>()?;
     let names: Vec<_> = sweeps.iter().filter_map(|sweep| sweep.path().file_name()).collect();
     let name = names.iter().map(|name| name.to_string_lossy()).collect::<Vec<_>>().join("-beside-");
-    let out = args.out.clone().unwrap_or_else(|| Path::new(REPORTS).join(name));
+    let out = place(args.out.as_deref(), name.as_ref());
     let page = match sweeps.as_slice() {
         [one, other] => {
             summarise(one)?;
@@ -59,6 +58,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     };
     output::print(page.display())?;
     Ok(())
+}
+
+/// Where the report called `name` goes, unless it is sent elsewhere.
+pub(crate) fn place(out: Option<&Path>, name: &OsStr) -> PathBuf {
+    out.map_or_else(|| Path::new(REPORTS).join(name), Path::to_owned)
 }
 
 /// The directory that a sweep's name or path means.

@@ -35,8 +35,9 @@ pub(crate) fn until_ended(sweep: &SweepDir, out: &Path) -> anyhow::Result<PathBu
     let mut last = None;
     loop {
         let started = Instant::now();
-        let (stamp, progress) = (sweep.stamp()?, sweep.progress()?);
+        let stamp = sweep.stamp()?;
         if last.as_ref() != Some(&stamp) {
+            let progress = sweep.progress()?;
             // What has ended by now is in the summary, which is made after.
             let reload = (!progress.ended()).then_some(RELOAD);
             let page = report::summarised(sweep, out, reload)?;

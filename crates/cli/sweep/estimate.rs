@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prospect_report::overview::{Block, Cell, Overview, Section, Table};
+use prospect_report::overview::{self, Block, Cell, Overview, Section, Table};
 use prospect_runs::SweepDir;
 use prospect_sweep::{Cost, Execution, KindCost, Place, Plan, estimate};
 
@@ -20,7 +20,7 @@ pub(super) fn print(
 }
 
 fn overview(plan: &Plan, cost: &Cost, limit: Option<Duration>) -> Overview {
-    let [likely, low, high] = cost.seconds().map(output::duration);
+    let [likely, low, high] = cost.seconds().map(overview::duration);
     let measured: usize = cost.kinds.iter().map(|kind| kind.measured.len()).sum();
     let mut lead = vec![if cost.kinds.is_empty() {
         "to do: nothing".to_owned()
@@ -32,7 +32,7 @@ fn overview(plan: &Plan, cost: &Cost, limit: Option<Duration>) -> Overview {
         )
     }];
     if let Some(limit) = limit {
-        let hours = output::duration(limit.as_secs_f64());
+        let hours = overview::duration(limit.as_secs_f64());
         lead.push(format!("{} of {} runs fit into {hours}", cost.fitting(limit), cost.runs()));
     }
     let heads = [

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use prospect_report::overview::{Block, Cell, Overview, Section, Table};
+use prospect_report::overview::{self, Block, Cell, Overview, Section, Table};
 use prospect_sweep::{Condition, Left, RunStanding, Standing, standing};
 
 use crate::{output, report};
@@ -64,7 +64,7 @@ fn left_in_words(left: &Left) -> String {
         None => format!("left: {runs} runs{stages}; no run has finished yet to tell how long they take"),
         Some(seconds) => format!(
             "left: {runs} runs{stages}, about {} at one run at a time (from {known_from} finished)",
-            output::duration(seconds)
+            overview::duration(seconds)
         ),
     }
 }
@@ -97,7 +97,7 @@ fn table(name: &str, runs: &[RunStanding]) -> Table {
             (_, Some(steps)) => format!("{}/{steps}", run.step),
             (_, None) => run.step.to_string(),
         }));
-        row.push(Cell::Number(run.seconds.map(output::duration).unwrap_or_default()));
+        row.push(Cell::Number(run.seconds.map(overview::duration).unwrap_or_default()));
         row.push(Cell::Number(run.tokens_per_second.map(|rate| format!("{rate:.0}")).unwrap_or_default()));
         row
     };

@@ -4,6 +4,7 @@
 //! * [`draw`]: randomness as a keyed hash of a row, so that results depend on neither order nor threads.
 //! * [`errors`]: an error with all of its causes.
 //! * [`files`]: files and directories that appear whole or not at all, and fingerprints of values.
+//! * [`memory`]: of this process and of this machine.
 //! * [`progress`]: a bar with rate and time left on a terminal, plain lines elsewhere.
 //! * [`visible`]: text of unknown origin, made safe to show.
 //!
@@ -26,5 +27,6 @@ pub mod config;
 pub mod draw;
 pub mod errors;
 pub mod files;
+pub mod memory;
 pub mod progress;
 pub mod visible;

@@ -62,11 +62,6 @@ pub trait Collective: Send + Sync + std::fmt::Debug {
         let (rank, size) = (self.rank(), self.size());
         rank * count / size..(rank + 1) * count / size
     }
-
-    /// Returns when all members have come here.
-    fn wait(&self) -> Result<(), CollectiveError> {
-        self.gather(Vec::new()).map(drop)
-    }
 }
 
 /// Why members cannot go on together.

@@ -53,13 +53,6 @@ fn processor_seconds() -> f64 {
     fields.iter().sum::<f64>() / 100.0
 }
 
-fn peak_gigabytes() -> f64 {
-    let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-    kilobytes.unwrap_or(f64::NAN) / 1e6
-}
-
 /// The frozen model, its matrices kept as a recipe's `quantization` says.
 fn base(quantization: Option<&String>) -> Decoder {
     let mut recipe = serde_json::json!({ "weights": "random", "tokenizer": "bytes" });
@@ -108,7 +101,7 @@ fn main() {
     let processor = (processor_seconds() - processor) / f64::from(repeats as u32);
     times.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (step, forward) = times[times.len() / 2];
-    let peak = peak_gigabytes();
+    let peak = prospect_core::memory::peak().map_or(f64::NAN, |bytes| bytes as f64 / 1e9);
 
     let block = [(576, 576), (576, 192), (576, 192), (576, 576), (576, 1536), (576, 1536), (1536, 576)];
     let weights: usize = block.iter().map(|(inputs, outputs)| inputs * outputs).sum();

@@ -7,7 +7,7 @@ use crate::{
     architecture::Rotation,
     layers::{Block, BlockContext, Head, SavedBlock, SavedHead},
     matrix::Matrix,
-    memory::{BatchSize, ModelSize, Place},
+    memory::{BatchSize, Footprint, Place},
     pack::{PackedBatch, Scored},
     parameters::{Gradients, Parameters, Weight},
 };
@@ -163,26 +163,24 @@ impl Decoder {
     /// How many of the first blocks are to be computed again so that all fits into `bytes`, or as nearly as can be.
     fn recomputed_within(&self, bytes: u64, batch: &PackedBatch) -> usize {
         // Whether other micro-batches have left gradients, a pass does not know.
-        let recomputed = self.size().recomputed_within(bytes, &BatchSize::of(batch), true);
+        let recomputed = self.footprint().recomputed_within(bytes, &BatchSize::of(batch), true);
         recomputed.map_or(self.blocks.len(), |recomputed| recomputed as usize)
     }
 
-    /// The sizes that the memory of a training step depends on.
-    pub fn size(&self) -> ModelSize<'_> {
+    /// What the memory of a training step depends on.
+    pub fn footprint(&self) -> Footprint<'_> {
         let numbers =
             self.parameters.iter().map(|(_, parameter)| parameter.value().elem_count() as u64).sum();
-        let (rank, quantised) =
-            self.blocks.first().and_then(|block| block.linears().next()).map_or((None, false), |linear| {
-                let rank = linear.lora.as_ref().and_then(|lora| lora.a.value().dim(0).ok());
-                (rank.map(|rank| rank as u64), matches!(linear.weight, Matrix::Quantised(_)))
-            });
-        ModelSize {
+        let linears = || self.blocks.first().into_iter().flat_map(Block::linears);
+        let rank = linears().find_map(|linear| linear.lora.as_ref()?.a.value().dim(0).ok());
+        Footprint {
             architecture: &self.architecture,
+            linears: linears().filter_map(|linear| linear.weight.dims().ok().map(Into::into)).collect(),
             frozen: self.frozen_bytes() as u64,
             trained: (numbers, (self.parameters.bytes() as u64).checked_div(numbers).unwrap_or(0)),
-            rank,
+            rank: rank.map(|rank| rank as u64),
             element: self.dtype().size_in_bytes() as u64,
-            quantised,
+            quantised: linears().any(|linear| matches!(linear.weight, Matrix::Quantised(_))),
             place: if self.device().is_cpu() { Place::Cpu } else { Place::Gpu },
         }
     }

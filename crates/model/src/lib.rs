@@ -9,7 +9,7 @@
 //!   decoder, [`Tokenizer`] and [`ChatTemplate`].
 //! * [`Decoder::with_lora`] and [`Decoder::with_all_trained`] make a policy of a frozen model.
 //! * [`Decoder::generate`] continues prompts, greedily or by nucleus sampling.
-//! * [`ModelSize::demand`] says how much memory a step takes, without taking it.
+//! * [`Footprint::demand`] says how much memory a step takes, without taking it.
 //! * [`save_adapter`], [`load_adapter`] and [`Model::save`] write what `peft` and `transformers` load.
 //!
 //! ```
@@ -49,7 +49,7 @@ mod weights;
 pub use architecture::{Architecture, Biases, Family, Gelu, MlpKind, NormKind, Residual, Rope, RopeScaling};
 pub use decoder::{Activations, Adapter, Decoder, Saved};
 pub use generate::{Generated, Generating, Sampling, ToContinue};
-pub use memory::{BatchSize, Demand, ModelSize, Place};
+pub use memory::{BatchSize, Demand, Footprint, Place};
 pub use model::Model;
 pub use ops::RotaryPairs;
 pub use pack::{PackedBatch, Packer, PromptId, Scored, Tree};

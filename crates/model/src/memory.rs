@@ -1,16 +1,18 @@
 //! How much memory a training step takes, without taking it.
 //!
-//! The numbers follow the code of the layers: which matrices of a pass are alive at once. A step goes through five moments
-//! that can be the largest, and its demand is that of the largest one:
-//!
-//! 1. the forward pass at the last block, 2. the head, 3. the backward pass at the last block, 4. the backward pass at the
-//!    first block, when all gradients are there, 5. the optimizer.
+//! The numbers follow the code of the layers: which matrices of a pass are alive at once. A step goes through six moments
+//! that can be the largest, and its demand is that of the largest one: the forward pass at the last block, the head, the head's
+//! own backward pass, the backward pass at the last block, that at the first block, when all gradients are there, and the end.
 //!
 //! `tests/memory.rs` compares it with what an allocator counts.
 
+use candle_core::quantized::GgmlDType;
 use serde::Serialize;
 
-use crate::{Architecture, Dtype, MlpKind, PackedBatch, Quantization, Residual, Train, layers::Head};
+use crate::{
+    Architecture, Dtype, MlpKind, ModelError, PackedBatch, Quantization, Residual, Train, layers::Head,
+    weights::Count,
+};
 
 /// Where a step runs, by how its operations use memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,19 +49,15 @@ impl BatchSize {
             longest: batch.positions.iter().max().map_or(0, |last| u64::from(*last) + 1),
         }
     }
-
-    /// The part of a batch that receives no gradient: what an evaluation runs.
-    #[must_use]
-    pub fn without_gradient(self) -> Self {
-        Self { gradient_rows: 0, gradient_scored: 0, ..self }
-    }
 }
 
-/// The sizes of a model in training.
+/// What of a model in training the memory of a step depends on.
 #[derive(Debug, Clone)]
-pub struct ModelSize<'a> {
+pub struct Footprint<'a> {
     /// The shape.
     pub architecture: &'a Architecture,
+    /// The shapes `[out, in]` of the linear layers of a block.
+    pub linears: Vec<[usize; 2]>,
     /// Bytes of the weights that are not trained.
     pub frozen: u64,
     /// Numbers that are trained, and the bytes of one.
@@ -112,71 +110,51 @@ struct Row {
     linears: u64,
 }
 
-/// Bits of a number in blocks of a kind, by its blocks' bytes and numbers.
-fn bits(quantization: Quantization) -> f64 {
-    8.0 * match quantization {
-        Quantization::Q8_0 => 34.0 / 32.0,
-        Quantization::Q6K => 210.0 / 256.0,
-        // 144 bytes for 256 numbers and 18 for 32 are as many bits; what a file has is mostly of these kinds.
-        Quantization::Q4K | Quantization::Q4_0 | Quantization::File => 18.0 / 32.0,
-        Quantization::Bf16 => 2.0,
-    }
-}
-
-impl<'a> ModelSize<'a> {
-    /// The sizes of a model that is not there yet: what of it is trained, the type of its weights, and how frozen matrices
-    /// are kept if not in that.
+impl<'a> Footprint<'a> {
+    /// That of a model that is not there yet: what of it is trained, the type of its weights, and how frozen matrices are kept
+    /// if not in that. What a file keeps (`quantization: file`) is taken for 4.5 bits.
     pub fn planned(
         architecture: &'a Architecture,
         (train, dtype, quantization): (Train, Dtype, Option<Quantization>),
         place: Place,
-    ) -> Self {
-        let a = architecture;
+    ) -> Result<Self, ModelError> {
+        let Count { numbers, matrices } = Count::of(architecture)?;
         let element = match dtype {
             Dtype::F32 => 4,
             Dtype::Bf16 => 2,
         };
-        let (hidden, wide) = (a.hidden as u64, a.intermediate as u64);
-        let (query, key) = ((a.query_heads * a.head_dim) as u64, (a.key_heads * a.head_dim) as u64);
-        // Inputs and outputs of the linear layers of a block.
-        let mut linears = vec![(query, hidden)];
-        linears.extend(match a.names().projections.as_slice().len() {
-            1 => vec![(hidden, query + 2 * key)],
-            _ => vec![(hidden, query), (hidden, key), (hidden, key)],
-        });
-        linears.extend(match a.mlp {
-            MlpKind::GatedSilu => vec![(hidden, wide), (hidden, wide), (wide, hidden)],
-            MlpKind::Gelu(_) => vec![(hidden, wide), (wide, hidden)],
-        });
-        let layers = a.layers as u64;
-        let in_linears = layers * linears.iter().map(|(from, to)| from * to).sum::<u64>();
-        let tables = a.vocabulary as u64 * hidden * if a.tied { 1 } else { 2 };
+        let in_matrices: u64 = matrices.iter().map(|[out, into]| (out * into) as u64).sum();
+        let others = (numbers as u64 - in_matrices) * element;
         let (frozen, trained, rank) = match train {
-            Train::Full => (0, (in_linears + tables, element), None),
+            Train::Full => (0, (numbers as u64, element), None),
             Train::Lora(lora) => {
-                let rank = lora.r as u64;
-                let adapter = layers * linears.iter().map(|(from, to)| rank * (from + to)).sum::<u64>();
-                let bits = quantization.map_or(8.0 * element as f64, bits);
-                let matrices = (in_linears as f64 * bits / 8.0).ceil() as u64;
+                let adapter = matrices.iter().map(|[out, into]| (lora.r * (out + into)) as u64).sum();
+                let kept = match quantization {
+                    None => in_matrices * element,
+                    Some(quantization) => {
+                        let kind = quantization.blocks().unwrap_or(GgmlDType::Q4_0);
+                        (in_matrices * kind.type_size() as u64).div_ceil(kind.block_size() as u64)
+                    }
+                };
                 // Adapters are in f32, whatever the weights are in.
-                (matrices + tables * element, (adapter, 4), Some(rank))
+                (kept + others, (adapter, 4), Some(lora.r as u64))
             }
         };
-        Self { architecture, frozen, trained, rank, element, quantised: quantization.is_some(), place }
+        let linears = matrices[..matrices.len() / architecture.layers].to_vec();
+        let quantised = quantization.is_some();
+        Ok(Self { architecture, linears, frozen, trained, rank, element, quantised, place })
     }
 
     fn row(&self) -> Row {
         let (a, e) = (self.architecture, self.element);
-        let gated = a.mlp == MlpKind::GatedSilu;
-        let fused = a.names().projections.as_slice().len() == 1;
         Row {
             hidden: a.hidden as u64 * e,
             query: (a.query_heads * a.head_dim) as u64 * e,
             key: (a.key_heads * a.head_dim) as u64 * e,
             wide: a.intermediate as u64 * e,
-            kept_wide: if gated { 2 } else { 1 },
+            kept_wide: if a.mlp == MlpKind::GatedSilu { 2 } else { 1 },
             down: self.rank.unwrap_or(0) * e,
-            linears: if fused { 2 } else { 4 } + if gated { 3 } else { 2 },
+            linears: self.linears.len() as u64,
         }
     }
 
@@ -236,14 +214,8 @@ impl<'a> ModelSize<'a> {
 
     /// Bytes of the largest matrix of a block, dense.
     fn largest_matrix(&self) -> u64 {
-        let a = self.architecture;
-        let query = (a.query_heads * a.head_dim) as u64;
-        let widest = (a.intermediate as u64).max(if a.names().projections.as_slice().len() == 1 {
-            3 * query
-        } else {
-            query
-        });
-        widest * a.hidden as u64 * self.element
+        let numbers = self.linears.iter().map(|[out, into]| (out * into) as u64);
+        numbers.max().unwrap_or(0) * self.element
     }
 
     /// What a step over micro-batches of this size takes, if the first `recomputed` blocks keep their inputs only.

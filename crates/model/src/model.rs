@@ -109,6 +109,17 @@ impl Recipe {
         Ok(Device::cuda_if_available(0)?)
     }
 
+    /// The shape of the model, without its weights.
+    pub fn architecture(&self) -> Result<Architecture, ModelError> {
+        match &self.weights {
+            WeightsSource::Random(architecture, _) => Ok(architecture.clone()),
+            WeightsSource::Gguf(path) => Gguf::open(path, DType::F32, Device::Cpu, false)?.architecture(),
+            WeightsSource::Folder(folder) => {
+                Architecture::from_hugging_face(&fs_err::read_to_string(folder.join("config.json"))?)
+            }
+        }
+    }
+
     /// Loads decoder, tokenizer and template.
     pub fn load(&self) -> Result<Model, ModelError> {
         let device = self.device()?;
@@ -126,9 +137,7 @@ impl Recipe {
                 (gguf.architecture()?, Box::new(gguf))
             }
             WeightsSource::Folder(folder) => {
-                let config = fs_err::read_to_string(folder.join("config.json"))?;
-                let architecture = Architecture::from_hugging_face(&config)?;
-                (architecture, Box::new(Safetensors::open(folder, dtype, device)?))
+                (self.architecture()?, Box::new(Safetensors::open(folder, dtype, device)?))
             }
         };
         let decoder = match self.quantization.and_then(Quantization::blocks) {

@@ -121,7 +121,8 @@ fn predictions_are_within_a_tenth_of_what_is_allocated() {
             for (activations, recomputed) in [(Activations::Keep, 0), (Activations::Recompute, layers)] {
                 for (prompts, mismatched, micro_batches) in [(4, 0, 1), (4, 4, 1), (2, 0, 2)] {
                     let batch = batch(prompts, mismatched);
-                    let demand = policy.size().demand(&BatchSize::of(&batch), recomputed, micro_batches > 1);
+                    let demand =
+                        policy.footprint().demand(&BatchSize::of(&batch), recomputed, micro_batches > 1);
                     // Weights and moments are there before; the allocator counts what a step adds.
                     let predicted = (demand.gradients + demand.activations + demand.at_hand) as f64;
                     let fixed = (demand.frozen + demand.trained + demand.moments) as f64;
@@ -146,7 +147,7 @@ fn predictions_are_within_a_tenth_of_what_is_allocated() {
 fn a_budget_is_kept() {
     let (_, architecture) = architectures().remove(0);
     let policy = Decoder::random(architecture, 0).unwrap().with_lora(Lora { r: 8, alpha: 16.0 }, 0).unwrap();
-    let (size, batch) = (policy.size(), batch(4, 0));
+    let (size, batch) = (policy.footprint(), batch(4, 0));
     let demand = |recomputed| size.demand(&BatchSize::of(&batch), recomputed, true).total();
     let layers = policy.architecture().layers as u64;
     assert!(demand(layers) < demand(0));

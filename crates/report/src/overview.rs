@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::{ReportError, figure::Figure};
+use crate::{ReportError, figure::Figure, text};
 
 mod curves;
 mod histogram;
@@ -154,6 +154,11 @@ impl Cell {
             Self::Share(share) => crate::text::percent(*share),
         }
     }
+}
+
+/// A duration to read: `8.2 s`, `42 s`, `3 min 5 s`, `2 h 10 min`.
+pub fn duration(seconds: f64) -> String {
+    text::duration(seconds).replace('\u{a0}', " ")
 }
 
 /// A count with thin groups of three digits: `1 234 567`.

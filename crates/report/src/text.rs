@@ -1,6 +1,6 @@
 //! Numbers and settings as text. Numbers carry a true minus sign and no-break spaces.
 
-use prospect_runs::Estimate;
+use prospect_runs::{Estimate, series_name};
 use serde_json::Value;
 
 /// A share as a percentage: `63.2 %`.
@@ -109,13 +109,7 @@ pub(crate) fn count(number: usize, noun: &str) -> String {
 
 /// A JSON value on one line; text without quotes.
 pub(crate) fn setting(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => "–".to_owned(),
-        Value::Bool(true) => "yes".to_owned(),
-        Value::Bool(false) => "no".to_owned(),
-        other => other.to_string(),
-    }
+    if value.is_null() { "–".to_owned() } else { series_name(value) }
 }
 
 #[cfg(test)]

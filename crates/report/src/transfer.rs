@@ -67,7 +67,7 @@ pub(crate) fn figure(sweep: &Sweep, kind: &str, grid: &Grid) -> Option<Figure> {
     }
     (!panels.is_empty()).then(|| Figure {
         name: format!("transfer-{kind}"),
-        title: format!("Held-out accuracy by {} and {kind}", sweep.x.label()),
+        title: format!("Held-out accuracy of each {kind}, by {}", sweep.x.label()),
         caption,
         legend: Vec::new(),
         panels,

@@ -33,7 +33,7 @@ pub use experiment::{
 pub use judgement::{JudgeNote, Judgement, Opponent};
 pub use lock::{Lock, LockError};
 pub use progress::{Progress, Stamp};
-pub use record::{Generation, GenerationMode, Kind, PairOutcome, Record, preference};
+pub use record::{Generation, GenerationMode, Kind, PairOutcome, Record, last, preference};
 pub use run::{Config, MetricsWriter, ModelSize, RunDir, State, Status};
 
 /// Why a run or sweep directory cannot be read or written.

@@ -31,6 +31,11 @@ pub struct Record {
     pub values: BTreeMap<String, f64>,
 }
 
+/// The last value of a metric.
+pub fn last(records: &[Record], metric: &str) -> Option<f64> {
+    records.iter().rev().find_map(|record| record.values.get(metric)).copied()
+}
+
 /// One held-out pair under the trained policy: a line of `pairs.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PairOutcome {

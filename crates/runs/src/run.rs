@@ -12,7 +12,7 @@ use prospect_core::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Generation, Judgement, PairOutcome, Record, RunsError};
+use crate::{Generation, Judgement, PairOutcome, Record, RunsError, last};
 
 /// How far a run has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,8 +137,7 @@ impl RunDir {
     fn end(&self, state: State, reason: String, seconds: f64) -> Result<(), RunsError> {
         // What cannot be read does not stand in the way of saying what happened.
         let records = self.metrics().unwrap_or_default();
-        let tokens = records.iter().rev().find_map(|record| record.values.get("num_tokens").copied());
-        let tokens = tokens.unwrap_or(0.0) as u64;
+        let tokens = last(&records, "num_tokens").unwrap_or(0.0) as u64;
         self.set_status(&Status { state, seconds, tokens, reason: Some(reason) })
     }
 

@@ -7,12 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use prospect_core::{files::WholeDir, progress::say};
+use prospect_core::{files::WholeDir, memory, progress::say};
 use prospect_data::{Manifest, prepare, prepared};
 use prospect_eval::{CorruptedPairs, Generations, HeldOut};
 use prospect_group::Alone;
-use prospect_model::{Model, Recipe, Train};
-use prospect_runs::{Record, SweepDir};
+use prospect_model::{Model, Recipe};
+use prospect_runs::SweepDir;
 use prospect_train::{
     Encoder, Job, Length, Observer, Policy, ReferenceCache, Settings, TrainError, TrainingSet, train,
 };
@@ -21,7 +21,7 @@ use crate::{
     Execution, Plan, SweepError,
     budget::{completions, counted},
     execute::{Todo, start},
-    memory,
+    standing::median,
 };
 
 /// Optimizer steps that are measured of each kind of run.
@@ -68,11 +68,7 @@ pub enum Place {
 impl KindCost {
     /// The median of the steps measured, in seconds.
     pub fn step(&self) -> f64 {
-        let (low, high) = self.measured.split_at(self.measured.len() / 2);
-        match (low.last(), high.first()) {
-            (Some(below), Some(above)) if low.len() == high.len() => f64::midpoint(*below, *above),
-            (_, above) => above.copied().unwrap_or(0.0),
-        }
+        median(self.measured.clone()).unwrap_or(0.0)
     }
 
     /// Seconds of all runs one at a time, by the median step, by the fastest and by the slowest.
@@ -336,14 +332,10 @@ fn measure(
         prompt: 0.0,
     };
     let reading = started.elapsed().as_secs_f64();
-    let shared = match recipe.train {
-        Train::Lora(_) => model.decoder.frozen_bytes() as u64,
-        Train::Full => 0,
-    };
     let job = Job {
         start: model,
         train: recipe.train,
-        activations: recipe.activations.of_each(1, shared),
+        activations: recipe.activations,
         settings: &settings,
         examples: &examples,
         encoder: &encoder,
@@ -392,10 +384,6 @@ impl Observer for Stopwatch<'_> {
             self.prompt = started.elapsed().as_secs_f64() / self.prompts.max(1) as f64;
         }
         self.since = Instant::now();
-        Ok(())
-    }
-
-    fn record(&mut self, _: Record) -> Result<(), TrainError> {
         Ok(())
     }
 }

@@ -15,7 +15,6 @@ mod documents;
 mod exclude;
 mod execute;
 mod experiment;
-mod memory;
 mod observe;
 mod only;
 mod plan;

@@ -286,20 +286,17 @@ impl Plan {
                 if self.sft.is_empty() { "none".to_owned() } else { format!("{} SFT", self.sft.len()) },
             ),
         ];
+        let worked_on = sweep.is_worked_on().unwrap_or(false);
+        let state = |id: &str| Condition::of(sweep.run(id).status().ok().flatten().as_ref(), worked_on);
         for sft in &self.sft {
-            lines.push(format!("  {}  sft, shared  {}", sft.id, state(sweep, &sft.id)));
+            lines.push(format!("  {}  sft, shared  {}", sft.id, state(&sft.id)));
         }
         for run in self.runs.iter().filter(|run| only.takes(run)) {
             let settings = describe(&run.settings);
-            lines.push(format!("  {}  {settings}, seed {}  {}", run.id, run.seed, state(sweep, &run.id)));
+            lines.push(format!("  {}  {settings}, seed {}  {}", run.id, run.seed, state(&run.id)));
         }
         lines.join("\n")
     }
-}
-
-fn state(sweep: &SweepDir, id: &str) -> Condition {
-    let worked_on = sweep.is_worked_on().unwrap_or(false);
-    Condition::of(sweep.run(id).status().ok().flatten().as_ref(), worked_on)
 }
 
 /// Settings as `key = value, …`.

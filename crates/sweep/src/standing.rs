@@ -7,7 +7,7 @@ use std::{
     time::SystemTime,
 };
 
-use prospect_runs::{Experiment, RunDir, RunsError, State, Status, SweepDir};
+use prospect_runs::{Experiment, RunDir, RunsError, State, Status, SweepDir, last};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -162,11 +162,10 @@ fn run_standing(run: &RunDir, worked_on: bool) -> RunStanding {
     let read = || -> Result<RunStanding, RunsError> {
         let Some(status) = run.status()? else { return Ok(unknown.clone()) };
         let metrics = run.metrics()?;
-        let tokens = metrics.iter().rev().find_map(|record| record.values.get("num_tokens").copied());
         // A run that failed before it began has none.
         let steps = run.config().ok().and_then(|config| config.steps());
         let state = Condition::of(Some(&status), worked_on);
-        let (seconds, rate) = times(run, &status, state, tokens.unwrap_or(0.0))?;
+        let (seconds, rate) = times(run, &status, state, last(&metrics, "num_tokens").unwrap_or(0.0))?;
         Ok(RunStanding {
             state,
             step: metrics.iter().map(|record| record.step).max().unwrap_or(0),
@@ -232,7 +231,8 @@ fn left(experiment: &Experiment, runs: &[RunStanding], stages: &[RunStanding]) -
     }
 }
 
-fn median(mut values: Vec<f64>) -> Option<f64> {
+/// The middle of all values; None without any.
+pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     let upper = *values.get(middle)?;

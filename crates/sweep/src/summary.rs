@@ -428,6 +428,16 @@ mod tests {
         let utility = Contrast { measure: Measure::Utility, ..contrasts[0].clone() };
         assert_eq!(phrase(&utility), "kto is ahead of dpo by 0.03 (95 % interval 0.01 to 0.05)");
     }
+
+    #[test]
+    fn intervals_end_where_their_values_do() {
+        let estimate = Estimate { value: 0.97, low: 0.9, high: 1.04 };
+        assert_eq!(share(estimate), Estimate { high: 1.0, ..estimate });
+        assert_eq!(share(Estimate { low: -0.1, ..estimate }), Estimate { low: 0.0, high: 1.0, ..estimate });
+        assert_eq!(within(estimate, (-3.0, 3.0)), estimate);
+        assert_eq!(within(estimate, (f64::NEG_INFINITY, f64::INFINITY)), estimate);
+    }
+
     #[test]
     fn values_without_an_order_are_named_where_there_is_a_difference() {
         let axis = |key: &str| Axis { key: key.to_owned(), label: key.to_owned() };

@@ -1,6 +1,8 @@
 //! Which settings of a training run fit into so much memory.
 
-use prospect_model::{Architecture, BatchSize, Demand, Dtype, ModelSize, Place, Quantization, Recipe, Train};
+use prospect_model::{
+    Architecture, BatchSize, Demand, Dtype, Footprint, ModelError, Place, Quantization, Recipe, Train,
+};
 use serde::Serialize;
 
 use crate::{Examples, Objective, Settings};
@@ -64,74 +66,73 @@ impl Settings {
     }
 }
 
-impl Wanted<'_> {
-    /// The sizes of the model under a way to keep its frozen matrices.
-    pub fn size(&self, quantization: Option<Quantization>) -> ModelSize<'_> {
-        let recipe = (self.train, self.dtype, quantization);
-        ModelSize::planned(self.architecture, recipe, self.place)
-    }
-
-    /// The ways to train within `bytes`, the best of each kind of weights first: with the largest micro-batch that is of
-    /// use, and then as little computed again as fits. Kinds that do not fit have none.
-    pub fn ways(&self, bytes: u64) -> Vec<Way> {
-        self.kinds().into_iter().filter_map(|kind| self.way(kind, bytes)).collect()
-    }
-
-    /// The smallest way there is, whether it fits or not.
-    pub fn smallest(&self) -> Option<Way> {
-        let way = |kind| {
-            let least = self.settings.least_micro_batch();
-            let recomputed = self.architecture.layers as u64;
-            Way {
-                quantization: kind,
-                micro_batch_size: least,
-                recomputed,
-                demand: self.demand(kind, least, recomputed),
-            }
-        };
-        self.kinds().into_iter().map(way).min_by_key(|way| way.demand.total())
-    }
-
-    /// What a step takes.
-    pub fn demand(&self, kind: Option<Quantization>, micro_batch_size: usize, recomputed: u64) -> Demand {
-        let accumulates = micro_batch_size < self.settings.batch_size;
-        self.size(kind).demand(&self.settings.longest_batch(micro_batch_size), recomputed, accumulates)
-    }
-
-    fn kinds(&self) -> Vec<Option<Quantization>> {
-        match self.train {
-            Train::Full => vec![None],
-            Train::Lora(_) => vec![None, Some(Quantization::Q8_0), Some(Quantization::Q4K)],
-        }
-    }
-
-    fn way(&self, kind: Option<Quantization>, bytes: u64) -> Option<Way> {
-        let size = self.size(kind);
-        let mut micro_batch_size = self.settings.batch_size.max(self.settings.least_micro_batch());
-        loop {
-            let batch = self.settings.longest_batch(micro_batch_size);
-            let least = micro_batch_size <= self.settings.least_micro_batch();
-            if batch.rows <= ENOUGH_ROWS || least {
-                let accumulates = micro_batch_size < self.settings.batch_size;
-                if let Some(recomputed) = size.recomputed_within(bytes, &batch, accumulates) {
-                    let demand = size.demand(&batch, recomputed, accumulates);
-                    return Some(Way { quantization: kind, micro_batch_size, recomputed, demand });
-                }
-            }
-            if least {
-                return None;
-            }
-            // Half as many, and an even number of them for pairs.
-            let half = micro_batch_size / 2;
-            micro_batch_size =
-                (half - half % self.settings.least_micro_batch()).max(self.settings.least_micro_batch());
-        }
-    }
-}
-
 impl<'a> Wanted<'a> {
     /// What a recipe asks for.
     pub fn of(recipe: &Recipe, architecture: &'a Architecture, settings: &'a Settings, place: Place) -> Self {
         Self { architecture, train: recipe.train, dtype: recipe.dtype, settings, place }
+    }
+
+    /// The footprint of the model under a way to keep its frozen matrices.
+    pub fn footprint(&self, quantization: Option<Quantization>) -> Result<Footprint<'a>, ModelError> {
+        Footprint::planned(self.architecture, (self.train, self.dtype, quantization), self.place)
+    }
+
+    /// The ways to train within `bytes`, one for each kind of frozen matrices, the widest first: with the largest micro-batch
+    /// that is of use, and then as little computed again as fits. Kinds that do not fit have none.
+    pub fn ways(&self, bytes: u64) -> Result<Vec<Way>, ModelError> {
+        let ways = self.kinds().iter().map(|kind| self.way(*kind, bytes));
+        ways.filter_map(Result::transpose).collect()
+    }
+
+    /// The smallest way there is, whether it fits or not.
+    pub fn smallest(&self) -> Result<Option<Way>, ModelError> {
+        let (micro_batch_size, recomputed) =
+            (self.settings.least_micro_batch(), self.architecture.layers as u64);
+        let way = |kind: &Option<Quantization>| {
+            let demand = self.demand(&self.footprint(*kind)?, micro_batch_size, recomputed);
+            Ok(Way { quantization: *kind, micro_batch_size, recomputed, demand })
+        };
+        let all: Vec<Way> = self.kinds().iter().map(way).collect::<Result<_, ModelError>>()?;
+        Ok(all.into_iter().min_by_key(|way| way.demand.total()))
+    }
+
+    fn demand(&self, footprint: &Footprint<'_>, micro_batch_size: usize, recomputed: u64) -> Demand {
+        let batch = self.settings.longest_batch(micro_batch_size);
+        footprint.demand(&batch, recomputed, self.accumulates(micro_batch_size))
+    }
+
+    fn accumulates(&self, micro_batch_size: usize) -> bool {
+        micro_batch_size < self.settings.batch_size
+    }
+
+    fn kinds(&self) -> &'static [Option<Quantization>] {
+        match self.train {
+            Train::Full => &[None],
+            Train::Lora(_) => &[None, Some(Quantization::Q8_0), Some(Quantization::Q4K)],
+        }
+    }
+
+    /// Micro-batches from the whole batch down, each half of the one before, and an even number of completions for pairs.
+    fn micro_batches(&self) -> impl Iterator<Item = usize> {
+        let least = self.settings.least_micro_batch();
+        std::iter::successors(Some(self.settings.batch_size.max(least)), move |size| {
+            let half = size / 2;
+            (*size > least).then(|| (half - half % least).max(least))
+        })
+    }
+
+    fn way(&self, kind: Option<Quantization>, bytes: u64) -> Result<Option<Way>, ModelError> {
+        let footprint = self.footprint(kind)?;
+        let least = self.settings.least_micro_batch();
+        Ok(self.micro_batches().find_map(|micro_batch_size| {
+            let batch = self.settings.longest_batch(micro_batch_size);
+            if batch.rows > ENOUGH_ROWS && micro_batch_size > least {
+                return None;
+            }
+            let accumulates = self.accumulates(micro_batch_size);
+            let recomputed = footprint.recomputed_within(bytes, &batch, accumulates)?;
+            let demand = self.demand(&footprint, micro_batch_size, recomputed);
+            Some(Way { quantization: kind, micro_batch_size, recomputed, demand })
+        }))
     }
 }

@@ -40,19 +40,23 @@ pub struct Job<'a> {
     pub group: &'a dyn Collective,
 }
 
-/// Watches a run.
+/// Watches a run; does nothing of itself.
 pub trait Observer {
     /// Called before the first step and after every step.
     fn after(
         &mut self,
-        step: u64,
-        total: u64,
-        policy: &Policy<'_>,
-        cache: &ReferenceCache,
-    ) -> Result<(), TrainError>;
+        _step: u64,
+        _total: u64,
+        _policy: &Policy<'_>,
+        _cache: &ReferenceCache,
+    ) -> Result<(), TrainError> {
+        Ok(())
+    }
 
     /// Called with the metrics of a step.
-    fn record(&mut self, record: Record) -> Result<(), TrainError>;
+    fn record(&mut self, _record: Record) -> Result<(), TrainError> {
+        Ok(())
+    }
 }
 
 /// A policy in training and its reference.

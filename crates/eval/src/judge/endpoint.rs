@@ -12,6 +12,7 @@ use std::{
 };
 
 use prospect_core::{
+    errors::chain,
     files::fingerprint,
     visible::{clipped, visible},
 };
@@ -173,13 +174,7 @@ impl Endpoint {
 
 /// An error with what caused it: by itself it only names the address.
 fn with_causes(error: &reqwest::Error) -> String {
-    let mut message = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        message = format!("{message}: {error}");
-        cause = error.source();
-    }
-    message
+    chain(error).join(": ")
 }
 
 /// The seconds that an endpoint asks to wait.

@@ -13,10 +13,9 @@ use prospect_core::files::fingerprint;
 use prospect_data::{Message, PairRow, Split, read_pairs};
 use prospect_group::Alone;
 use prospect_model::{Adapter, Decoder, Model, Packer, Recipe, Train};
-use prospect_runs::{Record, preference};
+use prospect_runs::preference;
 use prospect_train::{
-    Encoder, Examples, Job, Observer, PairExample, Policy, ReferenceCache, Settings, TrainError, TrainingSet,
-    train,
+    Encoder, Examples, Job, Observer, PairExample, ReferenceCache, Settings, TrainError, TrainingSet, train,
 };
 
 use super::{Comparison, Judge, JudgeError};
@@ -216,12 +215,4 @@ impl Judge for RewardModel {
 /// Nobody watches a reward model's training.
 struct Silent;
 
-impl Observer for Silent {
-    fn after(&mut self, _: u64, _: u64, _: &Policy<'_>, _: &ReferenceCache) -> Result<(), TrainError> {
-        Ok(())
-    }
-
-    fn record(&mut self, _: Record) -> Result<(), TrainError> {
-        Ok(())
-    }
-}
+impl Observer for Silent {}

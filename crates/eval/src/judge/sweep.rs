@@ -85,22 +85,19 @@ fn said<'a>(
 
 /// The run that differs from `run` in its series alone, which is the baseline. None for the baseline itself.
 fn baseline<'a>(experiment: &'a Experiment, run: &PlannedRun) -> Option<&'a str> {
-    let series = &experiment.series.key;
+    let series = |run: &PlannedRun| run.settings.get(&experiment.series.key).map(series_name);
     let others = |run: &PlannedRun| {
-        run.settings
-            .iter()
-            .filter(|(key, _)| *key != series)
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect::<Vec<_>>()
+        let mut settings = run.settings.clone();
+        settings.remove(&experiment.series.key);
+        settings
     };
-    let is_baseline = |other: &&PlannedRun| {
-        other.settings.get(series).is_some_and(|value| series_name(value) == experiment.baseline)
+    let is_it = |other: &&PlannedRun| {
+        series(other).as_ref() == Some(&experiment.baseline)
+            && other.seed == run.seed
+            && others(other) == others(run)
     };
-    let mut candidates = experiment.runs.iter().filter(is_baseline);
-    candidates
-        .find(|other| other.seed == run.seed && others(other) == others(run))
-        .filter(|other| other.id != run.id)
-        .map(|other| other.id.as_str())
+    let found = experiment.runs.iter().find(is_it)?;
+    (found.id != run.id).then_some(found.id.as_str())
 }
 
 /// What a run says beside what another says to the same prompts, or beside the preferred completions.

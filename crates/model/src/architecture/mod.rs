@@ -172,6 +172,6 @@ impl Architecture {
 
     /// Number of weights, a shared head counted once.
     pub fn parameter_count(&self) -> Result<usize, ModelError> {
-        crate::weights::Count::of(self)
+        Ok(crate::weights::Count::of(self)?.numbers)
     }
 }

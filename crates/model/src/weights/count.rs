@@ -1,27 +1,37 @@
-//! No weights: only their number.
+//! No weights: only their number and shapes.
 
 use candle_core::{DType, Device, Tensor};
 
 use super::Weights;
-use crate::{Architecture, Decoder, ModelError};
+use crate::{Architecture, Decoder, ModelError, matrix::Matrix, parameters::Weight};
 
-/// Counts what a decoder asks for.
-#[derive(Default)]
-pub(crate) struct Count(usize);
+/// What a decoder asks for.
+#[derive(Debug, Default)]
+pub(crate) struct Count {
+    /// Numbers in all.
+    pub(crate) numbers: usize,
+    /// The shapes `[out, in]` of the linear layers, block by block.
+    pub(crate) matrices: Vec<[usize; 2]>,
+}
 
 impl Count {
-    /// Number of weights of a decoder of this architecture.
-    pub(crate) fn of(architecture: &Architecture) -> Result<usize, ModelError> {
+    /// What a decoder of this architecture asks for.
+    pub(crate) fn of(architecture: &Architecture) -> Result<Self, ModelError> {
         let mut count = Self::default();
         Decoder::frozen(architecture.clone(), &mut count)?;
-        Ok(count.0)
+        Ok(count)
     }
 }
 
 impl Weights for Count {
     fn get(&mut self, _name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
-        self.0 += shape.iter().product::<usize>();
+        self.numbers += shape.iter().product::<usize>();
         // One number that stands for all: no memory is taken.
         Ok(Tensor::zeros((), DType::F32, &Device::Cpu)?.broadcast_as(shape)?)
+    }
+
+    fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Matrix, ModelError> {
+        self.matrices.push(shape);
+        Ok(Matrix::Plain(Weight::Frozen(self.get(name, &shape)?)))
     }
 }
