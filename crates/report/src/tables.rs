@@ -3,7 +3,7 @@
 use prospect_runs::{Estimate, Kind, Measure, Verdict};
 
 use crate::{
-    findings, said,
+    findings, rows, said,
     sweep::{Run, Sweep},
     text,
 };
@@ -41,7 +41,13 @@ fn quoted(cell: &str) -> String {
 pub(crate) fn all(sweep: &Sweep, grids: Vec<Table>) -> Vec<Table> {
     let mut tables = vec![points(sweep), contrasts(sweep), runs(sweep), curves(sweep)];
     let generations = said::table(sweep, run_columns(sweep, &said::COLUMNS), |run| run_cells(sweep, run));
-    let more = grids.into_iter().chain([calibration(sweep), rewards(sweep), findings(sweep), generations]);
+    let more = grids.into_iter().chain([
+        calibration(sweep),
+        rewards(sweep),
+        findings(sweep),
+        trials(sweep),
+        generations,
+    ]);
     tables.extend(more.filter(|table| !table.rows.is_empty()));
     tables
 }
@@ -238,6 +244,25 @@ fn findings(sweep: &Sweep) -> Table {
         name: "diagnosis",
         columns: columns(&["run", "sign", "from_step", "to_step", "evidence", "advice"]),
         rows: sweep.summary.iter().flat_map(|summary| &summary.findings).map(row).collect(),
+    }
+}
+
+/// The trials of a search for settings.
+fn trials(sweep: &Sweep) -> Table {
+    let row = |trial: &prospect_runs::TrialResult| {
+        vec![
+            trial.series.clone(),
+            rows::settings(trial),
+            trial.rung.to_string(),
+            trial.accuracy.to_string(),
+            trial.seeds.to_string(),
+            if trial.won { "yes" } else { "no" }.to_owned(),
+        ]
+    };
+    Table {
+        name: "trials",
+        columns: columns(&["series", "settings", "rung", "accuracy_to_choose_by", "seeds", "won"]),
+        rows: sweep.summary.iter().flat_map(|summary| &summary.trials).map(row).collect(),
     }
 }
 

@@ -24,7 +24,7 @@ mod run;
 
 pub use experiment::{
     Axis, Calibration, CalibrationBin, Contrast, DataUse, Estimate, Experiment, Finding, Measure, PlannedRun,
-    Point, Sign, Stage, Summary, SweepDir, Verdict,
+    Point, Search, Sign, Stage, Summary, SweepDir, TrialResult, Verdict,
 };
 pub use lock::{Lock, LockError};
 pub use record::{Generation, GenerationMode, Kind, PairOutcome, Record, preference};
