@@ -34,7 +34,7 @@ fn run(name: &str, also: &[&str], runs: usize) {
         "train.batch_size=8",
         "train.micro_batch_size=4",
     ];
-    if !name.starts_with("compare") {
+    if !name.starts_with("compare") && !name.starts_with("hyper") {
         set.extend(["train.num_train_epochs=null", "train.max_steps=1"]);
     }
     if text.contains("\nsft:") {
@@ -60,7 +60,6 @@ fn run(name: &str, also: &[&str], runs: usize) {
 
 const DESIRABLE: &str = r#"matrix={"data.imbalance.keep_desirable":[1.0,0.5]}"#;
 const UNDESIRABLE: &str = r#"matrix={"data.imbalance.keep_undesirable":[1.0,0.5]}"#;
-const RATE: &str = r#"matrix={"train.learning_rate":[0.001]}"#;
 const PROMPTS: &str = r#"matrix={"data.select.train_prompts":[8,16]}"#;
 
 #[test]
@@ -127,8 +126,11 @@ fn binary() {
 
 #[test]
 fn hyper() {
-    run("hyper", &[RATE], 10);
-    run("hyper-quick", &[RATE], 8);
+    // Nine trials of two methods, then the best three, then the best.
+    let budget = r#"linked.budget={"steps":{"train.max_steps":9}}"#;
+    let halves = r#"evaluate={"pairs":9}"#;
+    run("hyper", &["search.trials=9", budget, halves], 26);
+    run("hyper-quick", &[budget, halves], 26);
 }
 
 #[test]

@@ -86,3 +86,87 @@ fn an_estimate_sums_up_and_leaves_nothing() {
     let done = place.run("sweep experiment.yaml --estimate");
     assert!(done.stdout.contains("to do: nothing"), "{done}");
 }
+
+const SEARCH: &str = r#"--set sft=null --set matrix={"data.imbalance.keep_desirable":[1.0]} --set train.num_train_epochs=null --set train.max_steps=8 --set search={"settings":{"train.learning_rate":{"log_uniform":[1e-5,1e-1]}},"series":{"kto":{"train.beta":{"choice":[0.1,0.2]}}},"trials":4,"halving":{"rungs":2,"factor":2}}"#;
+
+#[test]
+fn a_search_compares_each_series_at_its_own_best() {
+    let place = place();
+    let plan = place.run(&format!("sweep experiment.yaml --dry-run {SEARCH}"));
+    assert!(plan.stdout.contains("\n12 runs over 1 datasets"), "{plan}");
+    assert!(
+        plan.stdout.contains("then rung 2: 4 runs, of the best 2 in each of 2 series and places"),
+        "{plan}"
+    );
+    assert!(plan.stdout.contains("all series take the same optimizer steps and epochs"), "{plan}");
+    let estimate = place.run(&format!("sweep experiment.yaml --estimate {SEARCH}"));
+    // Eight runs of four steps, and four of eight.
+    assert_eq!(
+        table(&estimate.stdout, "== What runs take").last().unwrap()[1..3],
+        ["12", "64"],
+        "{estimate}"
+    );
+
+    let sweep = format!("sweep experiment.yaml {SEARCH}");
+    let part = place.run(&format!("{sweep} --only method=kto"));
+    assert!(part.stderr.contains("6 runs finished, 0 were there already, 4 are left to do"), "{part}");
+    let run = place.run(&sweep);
+    assert_eq!(run.code, Some(0), "{run}");
+    assert!(run.stderr.contains("6 runs finished, 6 were there already\n"), "{run}");
+    assert!(run.stderr.contains(" Each is at its own best of 4 trials, chosen on the other half of the held-out prompts: dpo with train.learning_rate = "), "{run}");
+    let json = |file: &str| -> serde_json::Value {
+        serde_json::from_slice(&fs_err::read(place.path(&format!("runs/experiment/{file}"))).unwrap())
+            .unwrap()
+    };
+    let (experiment, summary) = (json("experiment.json"), json("summary.json"));
+    let trials = summary["trials"].as_array().unwrap();
+    assert_eq!(trials.len(), 8, "{summary}");
+    for series in ["dpo", "kto"] {
+        let of_series: Vec<_> = trials.iter().filter(|trial| trial["series"] == series).collect();
+        assert_eq!(of_series.iter().filter(|trial| trial["rung"] == 2).count(), 2);
+        // The winner is the best of those in the last rung, and of every rung the best went on.
+        let accuracy = |trial: &serde_json::Value| trial["accuracy"].as_f64().unwrap();
+        let last = of_series.iter().filter(|trial| trial["rung"] == 2);
+        let best = last.map(|trial| accuracy(trial)).fold(f64::NEG_INFINITY, f64::max);
+        let [won] = of_series.iter().filter(|trial| trial["won"] == true).collect::<Vec<_>>()[..] else {
+            panic!()
+        };
+        assert_eq!(accuracy(won), best);
+        let compared = experiment["runs"].as_array().unwrap();
+        let [run] = compared.iter().filter(|run| run["settings"]["method"] == series).collect::<Vec<_>>()[..]
+        else {
+            panic!()
+        };
+        assert_eq!(run["settings"]["train.learning_rate"], won["settings"]["train.learning_rate"]);
+        assert_eq!(run["settings"]["rung"], 2);
+    }
+    // Twelve pairs are held out: some to choose by, the others to compare.
+    let pairs = summary["contrasts"][0]["pairs"].as_u64().unwrap();
+    assert!((1..12).contains(&pairs), "{summary}");
+    assert!(place.path("reports/experiment/tables/trials.csv").exists());
+    let page = fs_err::read_to_string(place.path("reports/experiment/index.html")).unwrap();
+    assert!(page.contains("Accuracy to choose by"));
+    let again = place.run(&sweep);
+    assert!(again.stderr.contains("0 runs finished, 12 were there already\n"), "{again}");
+    assert_eq!(summary, json("summary.json"));
+}
+
+#[test]
+fn a_search_that_makes_no_sense_is_told() {
+    let place = place();
+    let mistaken = |search: &str| {
+        place
+            .run(&format!("sweep experiment.yaml --dry-run --set search={search}"))
+            .stderr
+            .trim_end()
+            .to_owned()
+    };
+    assert_snapshot!(mistaken(r#"{"trials":2}"#), @"error: experiment.yaml: `search` draws nothing: give `settings`");
+    assert_snapshot!(mistaken(r#"{"settings":{"train.beta":{"uniform":[0.5,0.1]}},"trials":2}"#), @"error: experiment.yaml: `search`: `train.beta` is uniform [0.5, 0.1]: give two numbers, the smaller first");
+    assert_snapshot!(mistaken(r#"{"settings":{"train.beta":{"unifrom":[0.1,0.5]}},"trials":2}"#), @"error: experiment.yaml: `search.settings.train.beta.unifrom`: unknown field `unifrom`, expected one of `choice`, `uniform`, `log_uniform`; did you mean `uniform`?");
+    let misspelt = mistaken(r#"{"settings":{"train.bta":{"uniform":[0.1,0.5]}},"trials":2}"#);
+    assert!(misspelt.ends_with("did you mean `beta`?"), "{misspelt}");
+    assert_snapshot!(mistaken(r#"{"series":{"ipo":{"train.beta":{"uniform":[0.1,0.5]}}},"trials":2}"#), @r#"error: experiment.yaml: `search.series`: `ipo` is no series; there are: ["dpo", "kto"]"#);
+    assert_snapshot!(mistaken(r#"{"settings":{"train.beta":{"choice":[0.1,0.5]}},"trials":3}"#), @"error: experiment.yaml: `search.trials` is 3, and for dpo there are only 2 different ones: lower it, or give more values");
+    assert_snapshot!(mistaken(r#"{"settings":{"train.beta":{"uniform":[0.1,0.5]}},"trials":4,"halving":{"rungs":4,"factor":3}}"#), @"error: experiment.yaml: `search.halving.rungs` is 4, and one trial is left before the last: lower it, or raise `search.trials`");
+}

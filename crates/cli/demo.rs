@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         &sources,
         &args.out,
         &args.out.join("report"),
-        vec!["prospect demo".to_owned()],
+        &["prospect demo".to_owned()],
         &How::default(),
     )
 }

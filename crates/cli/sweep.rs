@@ -116,7 +116,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         write!(command, " --set {}", shell_word(given))?;
     }
     let report = Path::new(report::REPORTS).join(&experiment.name);
-    carry_out(&experiment, &SOURCES, &out, &report, vec![command], &args.how)
+    carry_out(&experiment, &SOURCES, &out, &report, &[command], &args.how)
 }
 
 /// Plans, and unless that is all that is wanted, executes, summarises and reports.
@@ -125,7 +125,7 @@ pub(crate) fn carry_out(
     sources: &Sources<'_>,
     out: &Path,
     report: &Path,
-    commands: Vec<String>,
+    commands: &[String],
     how: &How,
 ) -> anyhow::Result<()> {
     let started = Instant::now();
@@ -141,7 +141,7 @@ pub(crate) fn carry_out(
     if how.estimate {
         return estimate::print(&plan, &sweep, &execution, how.max_hours);
     }
-    let Executed { finished, stopped, already, failed, failed_earlier, left } =
+    let Executed { runs, finished, stopped, already, failed, failed_earlier, left } =
         execute(&plan, &sweep, &execution, commands)?;
     let left = if left > 0 { format!(", {left} are left to do") } else { String::new() };
     let stopped = if stopped > 0 { format!(", {stopped} were stopped early") } else { String::new() };
@@ -156,7 +156,7 @@ pub(crate) fn carry_out(
         bail!(
             "{} of {} runs failed; their errors stand in the report, and `prospect sweep status {}` names their logs",
             failed + failed_earlier,
-            plan.runs.len(),
+            runs,
             shell_word(&out.display().to_string())
         );
     }

@@ -70,7 +70,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let words = std::env::args_os().skip(1).map(|word| shell_word(&word.to_string_lossy()));
     let command = std::iter::once("prospect".to_owned()).chain(words).collect::<Vec<_>>().join(" ");
     let execution = Execution { retry_failed: true, ..Execution::default() };
-    let executed = execute(&plan, &sweep, &execution, vec![command])?;
+    let executed = execute(&plan, &sweep, &execution, &[command])?;
     anyhow::ensure!(executed.failed == 0, "training failed");
     for point in &summarise(&sweep)?.points {
         let Estimate { value, low, high, .. } = point.accuracy;

@@ -20,6 +20,11 @@ pub struct HeldOut {
     pairs: Vec<PairOutcome>,
 }
 
+/// Whether a held-out prompt is of the half that settings are chosen on. The other half is for comparing what was chosen.
+pub fn is_validation(prompt_id: &str) -> bool {
+    Draw::new(0, "prompts to choose settings on").bits(prompt_id) < u64::MAX / 2
+}
+
 /// How a policy ranks the held-out pairs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {

@@ -22,4 +22,4 @@ pub use calibration::calibration;
 pub use corrupted::CorruptedPairs;
 pub use diagnosis::{Diagnosis, diagnose};
 pub use generations::{GenerationOptions, Generations, Said, Utility};
-pub use held_out::{Evaluation, HeldOut};
+pub use held_out::{Evaluation, HeldOut, is_validation};

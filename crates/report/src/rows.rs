@@ -1,6 +1,6 @@
 //! Rows of the page's tables of contrasts and runs.
 
-use prospect_runs::{Contrast, Kind, Measure, Verdict};
+use prospect_runs::{Contrast, Kind, Measure, TrialResult, Verdict};
 use serde::Serialize;
 
 use crate::{
@@ -52,6 +52,36 @@ impl ContrastRow {
             pairs: contrast.pairs,
         }
     }
+}
+
+/// A trial of a search for settings.
+#[derive(Serialize)]
+pub(crate) struct TrialRow {
+    series: String,
+    settings: String,
+    rung: usize,
+    accuracy: Sorted,
+    seeds: usize,
+    won: bool,
+}
+
+impl TrialRow {
+    pub(crate) fn of(trial: &TrialResult) -> Self {
+        Self {
+            series: trial.series.clone(),
+            settings: settings(trial),
+            rung: trial.rung,
+            accuracy: Sorted::of(Some(trial.accuracy), text::percent),
+            seeds: trial.seeds,
+            won: trial.won,
+        }
+    }
+}
+
+/// A trial's settings in words.
+pub(crate) fn settings(trial: &TrialResult) -> String {
+    let settings = trial.settings.iter().map(|(key, value)| format!("{key} = {}", text::setting(value)));
+    settings.collect::<Vec<_>>().join(", ")
 }
 
 /// A cell of a table that sorts: what it shows, and what it sorts by.

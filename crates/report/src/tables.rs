@@ -3,7 +3,7 @@
 use prospect_runs::{Estimate, Kind, Measure, Verdict};
 
 use crate::{
-    findings, reference, said,
+    findings, reference, rows, said,
     sweep::{Run, Sweep},
     text, wins,
 };
@@ -47,6 +47,7 @@ pub(crate) fn all(sweep: &Sweep, grids: Vec<Table>) -> Vec<Table> {
         calibration(sweep),
         rewards(sweep),
         findings(sweep),
+        trials(sweep),
         generations,
     ]);
     tables.extend(more.filter(|table| !table.rows.is_empty()));
@@ -245,6 +246,25 @@ fn findings(sweep: &Sweep) -> Table {
         name: "diagnosis",
         columns: columns(&["run", "sign", "from_step", "to_step", "evidence", "advice"]),
         rows: sweep.summary.iter().flat_map(|summary| &summary.findings).map(row).collect(),
+    }
+}
+
+/// The trials of a search for settings.
+fn trials(sweep: &Sweep) -> Table {
+    let row = |trial: &prospect_runs::TrialResult| {
+        vec![
+            trial.series.clone(),
+            rows::settings(trial),
+            trial.rung.to_string(),
+            trial.accuracy.to_string(),
+            trial.seeds.to_string(),
+            if trial.won { "yes" } else { "no" }.to_owned(),
+        ]
+    };
+    Table {
+        name: "trials",
+        columns: columns(&["series", "settings", "rung", "accuracy_to_choose_by", "seeds", "won"]),
+        rows: sweep.summary.iter().flat_map(|summary| &summary.trials).map(row).collect(),
     }
 }
 

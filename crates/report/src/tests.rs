@@ -88,6 +88,7 @@ impl Made<'_> {
             stages: vec![Stage { name: "sft".to_owned(), id: "ab54d286474ab9e9".to_owned() }],
             data: self.xs.iter().map(data).collect(),
             runs,
+            search: None,
             base: json!({"model": {"weights": "hf://HuggingFaceTB/SmolLM2-135M", "lora": {"r": 16, "alpha": 32}},
                          "train": {"beta": 0.1, "learning_rate": 5e-6, "max_length": 512, "label": self.question}}),
         };
@@ -280,6 +281,7 @@ impl Made<'_> {
             win_rates: self.win_rates(),
             effect: 0.02,
             findings: self.findings(),
+            trials: Vec::new(),
             oracle_accuracy: Some(0.71),
             start_accuracy: Some(0.524),
         }

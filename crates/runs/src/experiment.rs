@@ -94,10 +94,50 @@ pub struct Experiment {
     pub stages: Vec<Stage>,
     /// Datasets, by index of [`PlannedRun::data`].
     pub data: Vec<DataUse>,
-    /// All runs, in the order of the plan.
+    /// The runs that are compared, in the order of the plan; where settings are searched for, those of the trials that have
+    /// won, once the search is over.
     pub runs: Vec<PlannedRun>,
+    /// The search for settings, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<Search>,
     /// Settings that no run changes (model, training), resolved.
     pub base: serde_json::Value,
+}
+
+/// A search for the settings at which each series is at its best.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Search {
+    /// Trials of each series at each x.
+    pub trials: usize,
+    /// The runs of each rung that the search has come to: longer from one to the next, and of fewer trials.
+    pub rungs: Vec<Vec<PlannedRun>>,
+}
+
+impl Experiment {
+    /// Every run, compared or not.
+    pub fn all_runs(&self) -> Vec<&PlannedRun> {
+        match &self.search {
+            None => self.runs.iter().collect(),
+            Some(search) => search.rungs.iter().flatten().collect(),
+        }
+    }
+}
+
+/// One trial of a search, as far as it has come.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrialResult {
+    /// The series.
+    pub series: String,
+    /// The swept settings and what was drawn.
+    pub settings: std::collections::BTreeMap<String, serde_json::Value>,
+    /// The last rung that it has a result for, from 1.
+    pub rung: usize,
+    /// Mean accuracy there on the held-out prompts that trials are ranked on.
+    pub accuracy: f64,
+    /// Seeds.
+    pub seeds: usize,
+    /// Whether it has won.
+    pub won: bool,
 }
 
 /// A value with its 95 % interval.
@@ -288,6 +328,9 @@ pub struct Summary {
     pub effect: f64,
     /// What looks wrong in runs, in the order of the plan.
     pub findings: Vec<Finding>,
+    /// The trials of a search, by series, the best of each first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trials: Vec<TrialResult>,
     /// The accuracy that the true utility itself would reach, where the data knows it.
     pub oracle_accuracy: Option<f64>,
     /// The accuracy of the model before preference training by its own log-probs (not ratios), where measured.

@@ -28,7 +28,7 @@ mod run;
 
 pub use experiment::{
     Axis, Calibration, CalibrationBin, Contrast, DataUse, Estimate, Experiment, Finding, Measure, PlannedRun,
-    Point, Reference, Sign, Stage, Summary, SweepDir, Verdict, WinRate, series_name,
+    Point, Reference, Search, Sign, Stage, Summary, SweepDir, TrialResult, Verdict, WinRate, series_name,
 };
 pub use judgement::{JudgeNote, Judgement, Opponent};
 pub use lock::{Lock, LockError};

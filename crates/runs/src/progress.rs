@@ -68,15 +68,19 @@ pub struct Stamp(Vec<Option<(u64, SystemTime)>>);
 impl SweepDir {
     /// How far the planned runs have come.
     pub fn progress(&self) -> Result<Progress, RunsError> {
-        let runs = self.experiment()?.runs;
-        runs.iter().map(|run| Ok(self.run(&run.id).status()?.map(|status| status.state))).collect()
+        let experiment = self.experiment()?;
+        experiment
+            .all_runs()
+            .iter()
+            .map(|run| Ok(self.run(&run.id).status()?.map(|status| status.state)))
+            .collect()
     }
 
     /// When the sweep's plan, and metrics and status of its runs and stages, were written.
     pub fn stamp(&self) -> Result<Stamp, RunsError> {
         let experiment = self.experiment()?;
         let stages = experiment.stages.iter().map(|stage| &stage.id);
-        let runs = stages.chain(experiment.runs.iter().map(|run| &run.id)).map(|id| self.run(id));
+        let runs = stages.chain(experiment.all_runs().into_iter().map(|run| &run.id)).map(|id| self.run(id));
         let of_runs =
             runs.flat_map(|run| ["status.json", "metrics.jsonl"].map(|name| written(&run.path().join(name))));
         Ok(Stamp(std::iter::once(written(&self.path().join("experiment.json"))).chain(of_runs).collect()))

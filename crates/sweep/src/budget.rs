@@ -59,14 +59,14 @@ pub(crate) fn counted(dataset: &Dataset) -> Result<Manifest, SweepError> {
     }
 }
 
-/// Works out how long every series of `plan` trains. Data that is not prepared is read and counted; rows that will turn out
+/// Works out how long every series of `plan` trains, where settings are searched for in the last rung. Data that is not prepared is read and counted; rows that will turn out
 /// too long for the model are counted too.
 pub fn budgets(plan: &Plan) -> Budgets {
     let [x_axis, series_axis] = &plan.axes;
     let seed = plan.runs.first().map_or(0, |run| run.seed);
     let mut counts: BTreeMap<usize, Option<SplitCounts>> = BTreeMap::new();
     let (mut unknown, mut cells, mut xs) = (Vec::new(), Vec::new(), Vec::new());
-    for run in plan.runs.iter().filter(|run| run.seed == seed) {
+    for run in plan.whole().iter().filter(|run| run.seed == seed) {
         let counted = counts.entry(run.dataset).or_insert_with(|| {
             let manifest = counted(&plan.datasets[run.dataset]);
             manifest.map_err(|error| unknown.push(error.to_string())).ok().map(|manifest| manifest.train)

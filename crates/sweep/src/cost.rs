@@ -117,7 +117,7 @@ impl Cost {
 /// folder for scratch, and is removed.
 pub fn estimate(plan: &Plan, sweep: &SweepDir, how: &Execution) -> Result<Cost, SweepError> {
     let scratch = WholeDir::create(&std::env::temp_dir().join("prospect-estimate"))?;
-    let todo = Todo::new(plan, sweep, how);
+    let todo = Todo::new(plan, &plan.foreseen(), sweep, how);
     let mut bench = Bench { plan, sweep, scratch: scratch.path(), manifests: BTreeMap::new(), loaded: None };
     let mut cost = Cost { kinds: Vec::new(), stages: 0.0, runs: Vec::new() };
     for sft in todo.stages {

@@ -32,8 +32,10 @@ pub(crate) use todo::Todo;
 use training::Training;
 
 /// What a call of [`execute`] did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Executed {
+    /// Runs there are; of a search, in the rungs that it has come to.
+    pub runs: usize,
     /// Runs finished by this call.
     pub finished: usize,
     /// Runs that were ended before their last step, as the experiment asks for, by this call.
@@ -46,6 +48,18 @@ pub struct Executed {
     pub failed_earlier: usize,
     /// Runs that were not begun, because they were not asked for or time was up.
     pub left: usize,
+}
+
+impl Executed {
+    fn add(&mut self, other: Self) {
+        self.runs += other.runs;
+        self.finished += other.finished;
+        self.stopped += other.stopped;
+        self.already += other.already;
+        self.failed += other.failed;
+        self.failed_earlier += other.failed_earlier;
+        self.left += other.left;
+    }
 }
 
 /// How to go about a plan. Nothing of it has any influence on the results of a run.
@@ -81,14 +95,50 @@ pub fn execute(
     plan: &Plan,
     sweep: &SweepDir,
     how: &Execution,
-    commands: Vec<String>,
+    commands: &[String],
 ) -> Result<Executed, SweepError> {
     let _lock = sweep.lock()?;
     let manifests = plan.datasets.iter().map(make).collect::<Result<Vec<_>, _>>()?;
     let recorded: Result<Vec<_>, _> = manifests.iter().map(serde_json::to_value).collect();
-    sweep.write_experiment(&plan.record(commands, recorded.map_err(std::io::Error::from)?)?)?;
+    let recorded = recorded.map_err(std::io::Error::from)?;
+    let record = |rungs: &[Vec<Run>], won: &[Run]| -> Result<(), SweepError> {
+        Ok(sweep.write_experiment(&plan.record(commands, &recorded, rungs, won)?)?)
+    };
+    let mut executed = Executed::default();
+    let mut rungs = vec![plan.runs.clone()];
+    for rung in 0.. {
+        record(&rungs, &[])?;
+        let runs = &rungs[rung];
+        executed.add(work_off(&Plan { runs: runs.clone(), ..plan.clone() }, sweep, how, &manifests)?);
+        let Some(search) = plan.search else { break };
+        let winners = search.winners(sweep, runs, rung)?;
+        let of_winners = |runs: &[Run]| -> Vec<Run> {
+            let won = |run: &&Run| run.trial.is_some_and(|trial| winners.contains(&trial));
+            runs.iter().filter(won).cloned().collect()
+        };
+        match plan.later.get(rung) {
+            None => {
+                record(&rungs, &of_winners(runs))?;
+                break;
+            }
+            Some(_) if winners.is_empty() => break,
+            Some(next) => {
+                let next = of_winners(next);
+                rungs.push(next);
+            }
+        }
+    }
+    Ok(executed)
+}
 
-    let todo = Todo::new(plan, sweep, how);
+/// Does what is missing of the runs of `plan`.
+fn work_off(
+    plan: &Plan,
+    sweep: &SweepDir,
+    how: &Execution,
+    manifests: &[Manifest],
+) -> Result<Executed, SweepError> {
+    let todo = Todo::new(plan, &plan.runs.iter().collect::<Vec<_>>(), sweep, how);
     let steps = |settings: &Settings, dataset: usize| {
         settings.steps(completions(manifests[dataset].train, &settings.objective))
     };
@@ -117,6 +167,7 @@ pub fn execute(
         )?;
     let count = |wanted: fn(&End) -> bool| ends.iter().filter(|end| wanted(end)).count();
     Ok(Executed {
+        runs: plan.runs.len(),
         finished: count(|end| matches!(end, End::Finished)),
         stopped: count(|end| matches!(end, End::Stopped)),
         already: todo.already,

@@ -14,9 +14,11 @@ use serde_json::Value;
 
 mod groups;
 mod schema;
+mod search;
 mod stop;
 
 pub use groups::Groups;
+pub use search::{DrawnFile, HalvingFile, SearchFile};
 pub use stop::{Below, StopFile};
 
 use crate::SweepError;
@@ -55,6 +57,9 @@ pub struct ExperimentFile {
     #[serde(default)]
     #[schemars(schema_with = "schema::exclude")]
     pub exclude: Vec<BTreeMap<String, Value>>,
+    /// A search for the settings at which each series is at its best, before series are compared (none).
+    #[serde(default)]
+    pub search: Option<SearchFile>,
     /// Seeds of adapter, data order and of the draws of imbalance and noise. The split stays.
     pub seeds: Vec<u64>,
     /// When and on what to evaluate.

@@ -19,6 +19,7 @@ mod observe;
 mod only;
 mod plan;
 mod reference;
+mod search;
 mod standing;
 mod summary;
 mod win_rates;
@@ -27,11 +28,12 @@ pub use budget::{Budget, Budgets, budgets};
 pub use cost::{Cost, KindCost, Place, estimate};
 pub use execute::{Executed, Execution, execute};
 pub use experiment::{
-    Below, CheckpointsFile, EvaluateFile, Experiment, ExperimentFile, GenerationsFile, Groups, ReferenceFile,
-    ReportFile, Sources, StopFile,
+    Below, CheckpointsFile, DrawnFile, EvaluateFile, Experiment, ExperimentFile, GenerationsFile, Groups,
+    HalvingFile, ReferenceFile, ReportFile, SearchFile, Sources, StopFile,
 };
 pub use only::Only;
 pub use plan::{Plan, Run, check};
+pub use search::{Search, Trial};
 pub use standing::{Condition, Left, RunStanding, Standing, standing};
 pub use summary::summarise;
 

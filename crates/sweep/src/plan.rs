@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 
 use crate::{
     Condition, Experiment, Only, SweepError,
-    documents::{Choice, Documents, combinations},
+    documents::{Choice, Documents},
     experiment::{CheckpointsFile, EvaluateFile, Sources, StopFile},
     reference,
+    search::{RUNG, Search, Trial, trials},
 };
 
 /// Raised whenever the same settings would give other results.
@@ -58,6 +59,8 @@ pub struct Run {
     pub model: usize,
     /// Index into [`Plan::sft`], if a stage comes first.
     pub sft: Option<usize>,
+    /// The trial that it belongs to, if settings are searched for.
+    pub trial: Option<Trial>,
 }
 
 /// What an experiment takes.
@@ -85,8 +88,12 @@ pub struct Plan {
     pub models: Vec<Recipe>,
     /// Shared stages.
     pub sft: Vec<Sft>,
-    /// Runs.
+    /// Runs; of a search, those of the first rung.
     pub runs: Vec<Run>,
+    /// How a search goes on from there.
+    pub search: Option<Search>,
+    /// Runs of the later rungs, for each trial that may come so far.
+    pub(crate) later: Vec<Vec<Run>>,
 }
 
 /// Checks an experiment with every combination of its settings, without looking for inputs or weights, and says how
@@ -94,11 +101,18 @@ pub struct Plan {
 pub fn check(experiment: &Experiment, sources: &Sources<'_>) -> Result<usize, SweepError> {
     let raw = &experiment.raw;
     check_report(experiment)?;
-    let combinations = combinations(experiment)?;
-    for choices in &combinations {
+    let trials = trials(experiment)?;
+    for (_, choices) in &trials {
         Documents::new(experiment, sources, choices, 0)?.check()?;
     }
-    Ok(combinations.len() * raw.seeds.len())
+    let all = match raw.search.as_ref().map(Search::of) {
+        None => trials.len(),
+        Some(search) => {
+            let cells = trials.len() / search.trials;
+            (0..search.rungs).map(|rung| cells * search.trials_in(rung)).sum()
+        }
+    };
+    Ok(all * raw.seeds.len())
 }
 
 impl Plan {
@@ -131,11 +145,14 @@ impl Plan {
             models: Vec::new(),
             sft: Vec::new(),
             runs: Vec::new(),
+            search: raw.search.as_ref().map(Search::of),
+            later: Vec::new(),
         };
         let mut known = Known::default();
-        for choices in combinations(experiment)? {
+        for (trial, choices) in trials(experiment)? {
             for &seed in &raw.seeds {
                 let run = plan.resolve_run(experiment, sources, data, &choices, seed, &mut known)?;
+                let run = Run { trial, ..run };
                 if plan.runs.iter().any(|other| other.id == run.id) {
                     return Err(fail(format!(
                         "two runs have the same settings ({}): remove a value that changes nothing",
@@ -145,7 +162,41 @@ impl Plan {
                 plan.runs.push(run);
             }
         }
+        if let Some(search) = plan.search {
+            let whole = std::mem::take(&mut plan.runs);
+            let rungs = (0..search.rungs).map(|rung| {
+                let runs = whole.iter().map(|run| plan.in_rung(run, search, rung, &known));
+                runs.collect::<Result<Vec<Run>, SweepError>>()
+            });
+            let mut rungs = rungs.collect::<Result<Vec<_>, _>>()?.into_iter();
+            plan.runs = rungs.next().unwrap_or_default();
+            plan.later = rungs.collect();
+        }
         Ok(plan)
+    }
+
+    /// A run as long as it is in a rung of a search.
+    fn in_rung(&self, run: &Run, search: Search, rung: usize, known: &Known) -> Result<Run, SweepError> {
+        let mut run = Run { train: run.train.clone().shortened(search.share(rung)), ..run.clone() };
+        run.id = self.id(&run, known)?;
+        if search.rungs > 1 {
+            run.settings.insert(RUNG.to_owned(), (rung + 1).into());
+        }
+        Ok(run)
+    }
+
+    /// Runs of all rungs; of the later ones, as many as there will be, by whichever trials were drawn first.
+    pub(crate) fn foreseen(&self) -> Vec<&Run> {
+        let later = self.later.iter().zip(1..).flat_map(|(runs, rung)| {
+            let most = self.search.map_or(0, |search| search.trials_in(rung));
+            runs.iter().filter(move |run| run.trial.is_some_and(|trial| trial.number <= most))
+        });
+        self.runs.iter().chain(later).collect()
+    }
+
+    /// Runs as they are in full, of every trial.
+    pub(crate) fn whole(&self) -> &[Run] {
+        self.later.last().unwrap_or(&self.runs)
     }
 
     fn resolve_run(
@@ -168,23 +219,31 @@ impl Plan {
                 Some(self.stage(settings, dataset, model, known)?)
             }
         };
+        let settings_shown = choices.iter().map(|(axis, value, _)| (axis.clone(), value.clone())).collect();
+        let id = String::new();
+        let mut run =
+            Run { id, settings: settings_shown, seed, train: settings, dataset, model, sft, trial: None };
+        run.id = self.id(&run, known)?;
+        Ok(run)
+    }
+
+    /// The fingerprint of all that a run's result depends on.
+    fn id(&self, run: &Run, known: &Known) -> Result<String, SweepError> {
         let all = (
             FORMAT_VERSION,
-            &settings,
-            self.datasets[dataset].pipeline.fingerprint()?,
-            &known.models[model],
-            self.models[model].train,
-            sft.map(|sft| self.sft[sft].id.clone()),
-            seed,
+            &run.train,
+            self.datasets[run.dataset].pipeline.fingerprint()?,
+            &known.models[run.model],
+            self.models[run.model].train,
+            run.sft.map(|sft| self.sft[sft].id.clone()),
+            run.seed,
             &self.evaluate,
         );
         // Runs that may end early are other runs than those that may not.
-        let id = match self.stop {
+        Ok(match self.stop {
             None => fingerprint(&all)?,
             Some(stop) => fingerprint(&(all, stop))?,
-        };
-        let settings_shown = choices.iter().map(|(axis, value, _)| (axis.clone(), value.clone())).collect();
-        Ok(Run { id, settings: settings_shown, seed, train: settings, dataset, model, sft })
+        })
     }
 
     fn dataset(
@@ -238,11 +297,14 @@ impl Plan {
         Ok(position(&mut known.stages, id.clone(), || self.sft.push(Sft { id, settings, dataset, model })))
     }
 
-    /// The plan as the report needs it. Manifests are filled in once datasets are there.
-    pub fn record(
+    /// The plan as the report needs it, with manifests of its datasets. Of a search, there are the runs of each rung that it
+    /// has come to, and once it is over, those of the trials that have won.
+    pub(crate) fn record(
         &self,
-        commands: Vec<String>,
-        manifests: Vec<Value>,
+        commands: &[String],
+        manifests: &[Value],
+        rungs: &[Vec<Run>],
+        won: &[Run],
     ) -> Result<prospect_runs::Experiment, SweepError> {
         let json = |value: serde_json::Result<Value>| value.map_err(std::io::Error::from);
         let base = json!({
@@ -252,24 +314,32 @@ impl Plan {
             "train": json(serde_json::to_value(self.runs.first().map(|run| &run.train)))?,
         });
         let [x, series] = self.axes.clone();
-        let runs = self.runs.iter().map(|run| PlannedRun {
+        let planned = |run: &Run| PlannedRun {
             id: run.id.clone(),
             settings: run.settings.clone(),
             seed: run.seed,
             data: run.dataset,
+        };
+        let search = self.search.map(|search| prospect_runs::Search {
+            trials: search.trials,
+            rungs: rungs.iter().map(|runs| runs.iter().map(planned).collect()).collect(),
         });
+        let runs = if search.is_some() { won } else { &self.runs };
         let data = self.datasets.iter().zip(manifests);
         Ok(prospect_runs::Experiment {
             name: self.name.clone(),
             question: self.question.clone(),
-            commands,
+            commands: commands.to_vec(),
             x,
             series,
             baseline: self.baseline.clone(),
             reference: self.reference.clone(),
             stages: self.sft.iter().map(|sft| Stage { name: "sft".to_owned(), id: sft.id.clone() }).collect(),
-            data: data.map(|(dataset, manifest)| DataUse { path: dataset.path.clone(), manifest }).collect(),
-            runs: runs.collect(),
+            data: data
+                .map(|(dataset, manifest)| DataUse { path: dataset.path.clone(), manifest: manifest.clone() })
+                .collect(),
+            runs: runs.iter().map(planned).collect(),
+            search,
             base,
         })
     }
@@ -280,7 +350,7 @@ impl Plan {
             self.question.clone(),
             format!(
                 "{} runs over {} datasets and {} models; shared stages: {}",
-                self.runs.len(),
+                self.foreseen().len(),
                 self.datasets.len(),
                 self.models.len(),
                 if self.sft.is_empty() { "none".to_owned() } else { format!("{} SFT", self.sft.len()) },
@@ -294,6 +364,16 @@ impl Plan {
         for run in self.runs.iter().filter(|run| only.takes(run)) {
             let settings = describe(&run.settings);
             lines.push(format!("  {}  {settings}, seed {}  {}", run.id, run.seed, state(&run.id)));
+        }
+        for (later, rung) in self.later.iter().zip(2..) {
+            let trials = self.search.map_or(0, |search| search.trials_in(rung - 1));
+            let cells = later.iter().filter_map(|run| run.trial).map(|trial| trial.cell);
+            let cells = cells.collect::<std::collections::BTreeSet<_>>().len();
+            let runs =
+                self.foreseen().iter().filter(|run| run.settings.get(RUNG) == Some(&rung.into())).count();
+            lines.push(format!(
+                "  then rung {rung}: {runs} runs, of the best {trials} in each of {cells} series and places"
+            ));
         }
         lines.join("\n")
     }

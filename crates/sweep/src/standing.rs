@@ -130,7 +130,8 @@ pub fn standing(sweep: &SweepDir) -> Result<Standing, SweepError> {
         ..run_standing(&sweep.run(id), worked_on)
     };
     let stages: Vec<_> = experiment.stages.iter().map(|stage| of(&stage.id, &BTreeMap::new(), 0)).collect();
-    let runs: Vec<_> = experiment.runs.iter().map(|run| of(&run.id, &run.settings, run.seed)).collect();
+    let runs: Vec<_> =
+        experiment.all_runs().into_iter().map(|run| of(&run.id, &run.settings, run.seed)).collect();
     let mut counts = BTreeMap::new();
     for run in &runs {
         *counts.entry(run.state).or_default() += 1;
@@ -272,6 +273,7 @@ mod tests {
                 run("e", "kto", 1.0, 1),
             ],
             reference: None,
+            search: None,
             base: Value::Null,
         };
         sweep.write_experiment(&experiment).unwrap();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use prospect_eval::{
-    calibration, diagnose,
+    calibration, diagnose, is_validation,
     stats::{Outcome, contrast, estimate, holm},
 };
 use prospect_runs::{
@@ -16,6 +16,7 @@ pub(crate) use prospect_runs::series_name;
 
 use crate::{
     SweepError,
+    search::results::{found, trial_results},
     win_rates::{by_utility, win_rates},
 };
 
@@ -61,8 +62,13 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, SweepError> {
         let beta = directory.beta()?.unwrap_or(1.0);
         let series = run.settings.get(&experiment.series.key).map(series_name).unwrap_or_default();
         let x = run.settings.get(&experiment.x.key).map_or(0, |value| xs.index(value));
-        let (pairs, generations) = (directory.pairs()?, directory.generations()?);
+        let (mut pairs, mut generations) = (directory.pairs()?, directory.generations()?);
         let mut judgements = directory.judgements()?;
+        // The other prompts have chosen the settings.
+        let is_compared = |prompt_id: &str| experiment.search.is_none() || !is_validation(prompt_id);
+        pairs.retain(|pair| is_compared(&pair.prompt_id));
+        generations.retain(|generation| is_compared(&generation.prompt_id));
+        judgements.retain(|judgement| is_compared(&judgement.prompt_id));
         judgements.extend(by_utility(&generations));
         cells.entry((series, x)).or_default().push(Judged {
             run,
@@ -106,13 +112,14 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, SweepError> {
     let oracle_accuracy =
         experiment.data.first().and_then(|data| data.manifest.get("oracle_accuracy")).and_then(Value::as_f64);
     let summary = Summary {
-        verdict: verdict(&experiment, &xs, &contrasts) + &stopped(sweep, &experiment),
+        verdict: verdict(&experiment, &xs, &contrasts) + &found(&experiment) + &stopped(sweep, &experiment),
         method: "Accuracy is the share of held-out pairs whose preferred completion has the larger reward (log-ratio to the reference), ties counting half. Intervals are 95 % intervals over held-out prompts and seeds together, from the variance that each brings; differences are paired by prompt and seed. Two seeds say little of how seeds differ, and intervals are as wide as that is: three seeds or more narrow them much. A difference is called one if its p-value, adjusted for all comparisons of the sweep (Holm), is below 0.05; else the data cannot tell. Seeds change the adapter's start, the data order and which rows are kept or flipped, never the held-out pairs.".to_owned(),
         points,
         contrasts,
         win_rates: win_rates(&cells, &xs.numbers)?,
         effect: EFFECT,
         findings: findings(sweep, &experiment)?,
+        trials: trial_results(sweep, &experiment)?,
         oracle_accuracy,
         start_accuracy: start_accuracy(sweep, &experiment)?,
     };
@@ -122,12 +129,12 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, SweepError> {
 
 /// How many runs were stopped early, where some were: estimates are of those that were not.
 fn stopped(sweep: &SweepDir, experiment: &Experiment) -> String {
-    match experiment.runs.iter().filter(|run| sweep.run(&run.id).is_stopped()).count() {
+    let runs = experiment.all_runs();
+    match runs.iter().filter(|run| sweep.run(&run.id).is_stopped()).count() {
         0 => String::new(),
-        stopped => format!(
-            " {stopped} of {} runs were stopped early and are left out of all estimates.",
-            experiment.runs.len()
-        ),
+        stopped => {
+            format!(" {stopped} of {} runs were stopped early and are left out of all estimates.", runs.len())
+        }
     }
 }
 
@@ -458,6 +465,7 @@ mod tests {
             stages: Vec::new(),
             data: Vec::new(),
             runs: runs.to_vec(),
+            search: None,
             base: Value::Null,
         };
         let xs = x_values(&experiment);

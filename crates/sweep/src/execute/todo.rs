@@ -18,12 +18,13 @@ pub(crate) struct Todo<'a> {
 }
 
 impl<'a> Todo<'a> {
-    pub(crate) fn new(plan: &'a Plan, sweep: &SweepDir, how: &Execution) -> Self {
+    pub(crate) fn new(plan: &'a Plan, runs: &[&'a Run], sweep: &SweepDir, how: &Execution) -> Self {
+        let all = runs.len();
         let is_over = |run: &Run| {
             let directory = sweep.run(&run.id);
             directory.is_finished() || directory.is_stopped()
         };
-        let missing: Vec<&Run> = plan.runs.iter().filter(|run| !is_over(run)).collect();
+        let missing: Vec<&Run> = runs.iter().copied().filter(|run| !is_over(run)).collect();
         let asked: Vec<&Run> = missing.iter().copied().filter(|run| how.only.takes(run)).collect();
         let (failed, mut runs): (Vec<&Run>, Vec<&Run>) =
             asked.iter().partition(|run| !how.retry_failed && sweep.run(&run.id).has_failed());
@@ -34,7 +35,7 @@ impl<'a> Todo<'a> {
         });
         Self {
             stages: stages.map(|(_, sft)| sft).collect(),
-            already: plan.runs.len() - missing.len(),
+            already: all - missing.len(),
             failed_earlier: failed.len(),
             left: missing.len() - asked.len(),
             runs,

@@ -3,6 +3,8 @@
 use prospect_train::TrainFile;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
+use super::DrawnFile;
+
 /// Settings by dotted key, as in `data.noise.flip_desirable`.
 pub(super) fn settings(generator: &mut SchemaGenerator) -> Schema {
     by_key(SETTING, &generator.subschema_for::<serde_json::Value>())
@@ -33,6 +35,16 @@ pub(super) fn exclude(generator: &mut SchemaGenerator) -> Schema {
     let values = generator.subschema_for::<serde_json::Value>();
     let combination = json_schema!({ "type": "object", "additionalProperties": values, "minProperties": 1 });
     json_schema!({ "type": "array", "items": combination })
+}
+
+/// Where settings are drawn from, by dotted key.
+pub(super) fn drawn(generator: &mut SchemaGenerator) -> Schema {
+    by_key(SETTING, &generator.subschema_for::<DrawnFile>())
+}
+
+/// The same by the name of a series.
+pub(super) fn drawn_of_series(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "additionalProperties": drawn(generator) })
 }
 
 fn by_key(pattern: &str, values: &Schema) -> Schema {

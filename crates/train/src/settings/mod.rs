@@ -87,6 +87,17 @@ impl Settings {
             }
     }
 
+    /// The same for a part of the length, from 0 to 1: fewer steps or epochs, and a shorter warm-up.
+    #[must_use]
+    pub fn shortened(self, share: f64) -> Self {
+        let part = |steps: u64| (share * steps as f64).round() as u64;
+        let length = match self.length {
+            Length::Steps(steps) => Length::Steps(part(steps).max(1)),
+            Length::Epochs(epochs) => Length::Epochs(share * epochs),
+        };
+        Self { length, warmup_steps: part(self.warmup_steps), ..self }
+    }
+
     /// Optimizer steps that training takes, given the number of completions in one pass.
     pub fn steps(&self, completions: usize) -> u64 {
         match self.length {
@@ -206,6 +217,9 @@ pub(crate) mod tests {
         assert_eq!((once.steps(10), once.epochs(10)), (3, 1.0));
         let six = settings("objective: kto\nmax_steps: 6").unwrap();
         assert_eq!((six.steps(10), six.epochs(10)), (6, 2.0));
+        assert_eq!(six.clone().shortened(1.0), six);
+        assert_eq!(six.shortened(1.0 / 3.0).steps(10), 2);
+        assert_eq!(once.shortened(0.01).steps(10), 1);
     }
 
     #[test]
