@@ -21,7 +21,8 @@ fn a_plan_says_how_long_each_series_trains() {
     let budget = |also: &str| {
         let run = place.run(&format!("sweep experiment.yaml --dry-run {also}"));
         assert_eq!(run.code, Some(0), "{run}");
-        run.stdout.split_once("\n\n").unwrap().1.to_owned()
+        let (_, rest) = run.stdout.split_once("\n\n").unwrap();
+        rest.split_once("\n\n== Memory").unwrap().0.to_owned()
     };
     assert_snapshot!(budget(""), @r"
     How long each series trains
@@ -169,4 +170,43 @@ fn a_search_that_makes_no_sense_is_told() {
     assert_snapshot!(mistaken(r#"{"series":{"ipo":{"train.beta":{"uniform":[0.1,0.5]}}},"trials":2}"#), @r#"error: experiment.yaml: `search.series`: `ipo` is no series; there are: ["dpo", "kto"]"#);
     assert_snapshot!(mistaken(r#"{"settings":{"train.beta":{"choice":[0.1,0.5]}},"trials":3}"#), @"error: experiment.yaml: `search.trials` is 3, and for dpo there are only 2 different ones: lower it, or give more values");
     assert_snapshot!(mistaken(r#"{"settings":{"train.beta":{"uniform":[0.1,0.5]}},"trials":4,"halving":{"rungs":4,"factor":3}}"#), @"error: experiment.yaml: `search.halving.rungs` is 4, and one trial is left before the last: lower it, or raise `search.trials`");
+}
+
+#[test]
+fn a_plan_says_what_it_takes_of_memory_and_what_cannot_fit_is_not_begun() {
+    let place = place();
+    let plan = |also: &str| {
+        let run = place.run(&format!("sweep experiment.yaml --dry-run {also}"));
+        assert_eq!(run.code, Some(0), "{run}");
+        table(&run.stdout, "== Memory")
+    };
+    let alone = plan("");
+    let column = |rows: &[Vec<String>], index: usize| -> Vec<String> {
+        rows.iter().map(|row| row[index].clone()).collect()
+    };
+    assert_eq!(column(&alone, 1), ["sft", "dpo", "kto"]);
+    assert_eq!(column(&alone, 2), ["1", "1", "1"]);
+    let two = plan("--jobs 2");
+    assert_eq!(column(&two, 2), ["1", "2", "2"]);
+    let bytes = |cell: &str| {
+        let (amount, unit) = cell.split_once(' ').unwrap();
+        let unit = ["KiB", "MiB", "GiB"].iter().position(|other| *other == unit).unwrap();
+        amount.parse::<f64>().unwrap() * [1.0, 1024.0, 1_048_576.0][unit]
+    };
+    let most = |rows: &[Vec<String>]| bytes(&rows[1][5]);
+    // What they start from is there once.
+    let ratio = most(&two) / most(&alone);
+    assert!((1.5..2.0).contains(&ratio), "{ratio}");
+    assert!(most(&plan("--set train.micro_batch_size=2")) < most(&alone));
+
+    // Ten thousand times as wide: 10 TiB of weights, of which none is made.
+    let wide = "--set model.architecture.hidden_size=160000 --set model.architecture.head_dim=80000 \
+                --set model.architecture.intermediate_size=320000 --set model.architecture.num_hidden_layers=4";
+    let error = place.run(&format!("sweep experiment.yaml --set sft=null {wide}"));
+    assert_eq!(error.code, Some(1), "{error}");
+    let (before, after) = error.stderr.split_once(", and this machine has ").unwrap();
+    let advice = after.split_once(" for them: ").unwrap().1;
+    assert_snapshot!(before, @"");
+    assert_snapshot!(advice, @"");
+    assert!(!place.path("runs").exists());
 }

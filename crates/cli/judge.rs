@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, anyhow};
 use clap::builder::TypedValueParser;
 use prospect_core::{config::Document, progress::say};
-use prospect_eval::judge::{Endpoint, EndpointOptions, Judge, Question, RewardModel, judge_sweep};
+use prospect_eval::judge::{Endpoint, EndpointOptions, Judge, Judged, Question, RewardModel, judge_sweep};
 use prospect_model::ModelFile;
 use prospect_runs::{Opponent, SweepDir};
 use prospect_train::TrainFile;
@@ -90,7 +90,7 @@ fn opponent(text: String) -> Opponent {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let sweep = report::found(&args.sweep)?;
     let lock = sweep.lock()?;
-    let judged = match (&args.endpoint, &args.model, &args.reward_model) {
+    let Judged { comparisons, unread } = match (&args.endpoint, &args.model, &args.reward_model) {
         (Some(address), Some(model), _) => {
             let file = Endpoint::answers_file(sweep.path(), model);
             let mut judge = Endpoint::new(args.endpoint(address, model)?, &file)?;
@@ -103,14 +103,18 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }
         _ => return Err(anyhow!("name a judge: --endpoint with --model, or --reward-model")),
     };
-    say(format!("{judged} comparisons judged"));
+    let left_out = match unread {
+        0 => String::new(),
+        _ => format!(", {unread} of them with an answer that names no response or both: they are left out"),
+    };
+    say(format!("{comparisons} comparisons judged{left_out}"));
     drop(lock);
     let out = report::place(args.out.as_deref(), sweep.path().file_name().unwrap_or_default());
     output::print(report::summarised(&sweep, &out, None)?.display())?;
     Ok(())
 }
 
-fn round(sweep: &SweepDir, judge: &mut dyn Judge, against: &Opponent) -> anyhow::Result<usize> {
+fn round(sweep: &SweepDir, judge: &mut dyn Judge, against: &Opponent) -> anyhow::Result<Judged> {
     let judged = judge_sweep(sweep, judge, against)?;
     say(judge.about());
     Ok(judged)

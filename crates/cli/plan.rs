@@ -41,10 +41,14 @@ fn amount(text: &str) -> Result<u64, String> {
     Bytes::try_from(text.to_owned()).map(|bytes| bytes.0)
 }
 
-/// Left of a GPU's memory for its context, cuBLAS and what is lost between allocations.
-const GPU_OVERHEAD: u64 = 3 << 29;
-/// Left of a machine's memory for the program, the dataset and what is lost between allocations.
-const CPU_OVERHEAD: u64 = 1 << 28;
+/// Bytes that are left for all else: of a GPU's memory for its context, cuBLAS and what is lost between allocations, of a
+/// machine's for the program, the dataset and the same.
+pub(crate) fn overhead(place: Place) -> u64 {
+    match place {
+        Place::Gpu => 3 << 29,
+        Place::Cpu => 1 << 28,
+    }
+}
 
 /// Prints the ways to train that fit, and the settings of the first.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
@@ -62,7 +66,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     let architecture = architecture(&recipe)?;
     let settings = args.settings()?;
-    let overhead = if place == Place::Cpu { CPU_OVERHEAD } else { GPU_OVERHEAD };
+    let overhead = overhead(place);
     let wanted = Wanted::of(&recipe, &architecture, &settings, place);
     let ways = wanted.ways(bytes.saturating_sub(overhead))?;
     if args.json {
@@ -123,7 +127,7 @@ fn architecture(recipe: &Recipe) -> anyhow::Result<Architecture> {
 }
 
 /// An amount in three digits.
-fn shown(bytes: u64) -> String {
+pub(crate) fn shown(bytes: u64) -> String {
     let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
     let (unit, shift) = units.into_iter().find(|(_, shift)| bytes >> shift > 0).unwrap_or(("KiB", 10));
     let amount = bytes as f64 / f64::from(1 << shift);

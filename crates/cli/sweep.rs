@@ -22,6 +22,7 @@ use crate::{
 
 mod estimate;
 mod plan;
+mod room;
 mod status;
 
 /// Arguments of `prospect sweep`.
@@ -133,8 +134,9 @@ pub(crate) fn carry_out(
     let sweep = SweepDir::at(out.to_owned());
     let only = Only::read(&how.only, &plan)?;
     if how.dry_run {
-        return plan::print(&plan, &sweep, &only);
+        return plan::print(&plan, &sweep, &only, how.jobs.get());
     }
+    room::check(&plan, how.jobs.get())?;
     allocator::retain();
     let until = how.max_hours.and_then(|hours| started.checked_add(hours));
     let execution = Execution { jobs: how.jobs, only, until, retry_failed: how.retry_failed };

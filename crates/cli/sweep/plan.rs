@@ -1,15 +1,18 @@
-//! `prospect sweep --dry-run`: the runs of a plan, and how long each series trains.
+//! `prospect sweep --dry-run`: the runs of a plan, how long each series trains, and what it takes of memory.
 
 use prospect_report::overview::{Block, Cell, Overview, Section, Table};
 use prospect_runs::SweepDir;
 use prospect_sweep::{Budget, Budgets, Only, Plan, budgets};
 
+use super::room;
 use crate::output;
 
 /// Prints the plan.
-pub(super) fn print(plan: &Plan, sweep: &SweepDir, only: &Only) -> anyhow::Result<()> {
+pub(super) fn print(plan: &Plan, sweep: &SweepDir, only: &Only, jobs: usize) -> anyhow::Result<()> {
     output::print(plan.describe(sweep, only))?;
-    output::print(format!("\n{}", overview(plan, &budgets(plan)).text()))?;
+    let mut overview = overview(plan, &budgets(plan));
+    overview.sections.push(room::section(plan, jobs)?);
+    output::print(format!("\n{}", overview.text()))?;
     Ok(())
 }
 

@@ -172,11 +172,12 @@ impl Decoder {
         let numbers =
             self.parameters.iter().map(|(_, parameter)| parameter.value().elem_count() as u64).sum();
         let linears = || self.blocks.first().into_iter().flat_map(Block::linears);
-        let rank = linears().find_map(|linear| linear.lora.as_ref()?.a.value().dim(0).ok());
+        let rank: Option<usize> = linears().find_map(|linear| linear.lora.as_ref()?.a.value().dim(0).ok());
         Footprint {
             architecture: &self.architecture,
             linears: linears().filter_map(|linear| linear.weight.dims().ok().map(Into::into)).collect(),
-            frozen: self.frozen_bytes() as u64,
+            // What all weights of a policy started from stands beside it.
+            frozen: if rank.is_none() { self.parameters.bytes() } else { self.frozen_bytes() } as u64,
             trained: (numbers, (self.parameters.bytes() as u64).checked_div(numbers).unwrap_or(0)),
             rank: rank.map(|rank| rank as u64),
             element: self.dtype().size_in_bytes() as u64,

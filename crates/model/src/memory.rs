@@ -23,6 +23,13 @@ pub enum Place {
     Gpu,
 }
 
+impl Place {
+    /// Where models are loaded: on a GPU, if there is one and this is a build for it.
+    pub fn here() -> Self {
+        if candle_core::utils::cuda_is_available() { Self::Gpu } else { Self::Cpu }
+    }
+}
+
 /// The sizes of a micro-batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct BatchSize {
@@ -58,7 +65,7 @@ pub struct Footprint<'a> {
     pub architecture: &'a Architecture,
     /// The shapes `[out, in]` of the linear layers of a block.
     pub linears: Vec<[usize; 2]>,
-    /// Bytes of the weights that are not trained.
+    /// Bytes of the weights that are not trained; where all are, of those that they started from, which are the reference.
     pub frozen: u64,
     /// Numbers that are trained, and the bytes of one.
     pub trained: (u64, u64),
@@ -75,7 +82,7 @@ pub struct Footprint<'a> {
 /// What a training step takes, in bytes, at its largest moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Demand {
-    /// Weights that are not trained.
+    /// Weights that are not trained, among them the reference's.
     pub frozen: u64,
     /// Weights that are.
     pub trained: u64,
@@ -125,21 +132,22 @@ impl<'a> Footprint<'a> {
         };
         let in_matrices: u64 = matrices.iter().map(|[out, into]| (out * into) as u64).sum();
         let others = (numbers as u64 - in_matrices) * element;
-        let (frozen, trained, rank) = match train {
-            Train::Full => (0, (numbers as u64, element), None),
-            Train::Lora(lora) => {
-                let adapter = matrices.iter().map(|[out, into]| (lora.r * (out + into)) as u64).sum();
-                let kept = match quantization {
-                    None => in_matrices * element,
-                    Some(quantization) => {
-                        let kind = quantization.blocks().unwrap_or(GgmlDType::Q4_0);
-                        (in_matrices * kind.type_size() as u64).div_ceil(kind.block_size() as u64)
-                    }
-                };
-                // Adapters are in f32, whatever the weights are in.
-                (kept + others, (adapter, 4), Some(lora.r as u64))
+        let kept = match quantization {
+            None => in_matrices * element,
+            Some(quantization) => {
+                let kind = quantization.blocks().unwrap_or(GgmlDType::Q4_0);
+                (in_matrices * kind.type_size() as u64).div_ceil(kind.block_size() as u64)
             }
         };
+        let (trained, rank) = match train {
+            Train::Full => ((numbers as u64, element), None),
+            // Adapters are in f32, whatever the weights are in.
+            Train::Lora(lora) => {
+                let adapter = matrices.iter().map(|[out, into]| (lora.r * (out + into)) as u64).sum();
+                ((adapter, 4), Some(lora.r as u64))
+            }
+        };
+        let frozen = kept + others;
         let linears = matrices[..matrices.len() / architecture.layers].to_vec();
         let quantised = quantization.is_some();
         Ok(Self { architecture, linears, frozen, trained, rank, element, quantised, place })

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use prospect_data::{Manifest, SplitCounts, count, prepared};
+use prospect_runs::series_name;
 use prospect_train::{Examples, Objective};
 
-use crate::{Plan, SweepError, plan::Dataset, summary::series_name};
+use crate::{Plan, SweepError, plan::Dataset};
 
 /// How long the runs of a series train on one dataset.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,5 +1,7 @@
 //! What a sweep will take: a few steps of each kind of run, measured.
 
+mod measure;
+
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     mem::discriminant,
@@ -9,27 +11,17 @@ use std::{
 
 use prospect_core::{files::WholeDir, memory, progress::say};
 use prospect_data::{Manifest, prepare, prepared};
-use prospect_eval::{CorruptedPairs, Generations, HeldOut};
-use prospect_group::Alone;
-use prospect_model::{Model, Recipe};
+use prospect_model::Model;
 use prospect_runs::SweepDir;
-use prospect_train::{
-    Encoder, Job, Length, Observer, Policy, ReferenceCache, Settings, TrainError, TrainingSet, train,
-};
+use prospect_train::Settings;
 
+use self::measure::{Measured, STEPS, measure};
 use crate::{
     Execution, Plan, SweepError,
     budget::{completions, counted},
     execute::{Todo, start},
     standing::median,
 };
-
-/// Optimizer steps that are measured of each kind of run.
-const STEPS: u64 = 4;
-/// Held-out pairs that are measured.
-const PAIRS: usize = 8;
-/// Held-out prompts whose continuation is measured.
-const PROMPTS: usize = 4;
 
 /// What runs of one kind take: those of one model and start, one objective, and batches and lengths alike.
 #[derive(Debug, Clone, PartialEq)]
@@ -276,114 +268,5 @@ impl Bench<'_> {
         let prompts = evaluate.generations.map_or(0, |generations| generations.prompts.get().min(held_out));
         Ok((times as usize * pairs + measured.corrupted) as f64 * measured.pair
             + 2.0 * prompts as f64 * measured.prompt)
-    }
-}
-
-/// What was found of one run.
-struct Measured {
-    /// Seconds of steps, in rising order.
-    steps: Vec<f64>,
-    /// Seconds of ranking a held-out pair.
-    pair: f64,
-    /// Seconds of continuing a held-out prompt.
-    prompt: f64,
-    /// Seconds of reading and encoding the data.
-    reading: f64,
-    /// Pairs of the noise ledger, those of the reference counted for themselves.
-    corrupted: usize,
-}
-
-fn measure(
-    plan: &Plan,
-    model: &Model,
-    recipe: &Recipe,
-    item: &Item<'_>,
-    dataset: &Path,
-    steps: u64,
-) -> Result<Measured, SweepError> {
-    let started = Instant::now();
-    let settings = Settings { length: Length::Steps(STEPS.min(steps)), ..item.settings.clone() };
-    let objective = &settings.objective;
-    let encoder = Encoder::new(model, settings.max_length, settings.max_prompt_length);
-    let examples = TrainingSet::read(dataset, objective, &encoder)?;
-    let judged = item.place != Place::Stage;
-    let held_out = judged.then(|| {
-        let pairs = plan.evaluate.pairs.map_or(PAIRS, |pairs| pairs.min(PAIRS));
-        HeldOut::read(dataset, Some(pairs), objective, &encoder)
-    });
-    let corrupted = if judged { CorruptedPairs::read(dataset, objective, &encoder)? } else { None };
-    let generations = plan.evaluate.generations.filter(|_| judged).map(|generations| {
-        let options = generations.options();
-        let prompts = options.prompts.min(PROMPTS);
-        Generations::read(
-            dataset,
-            prospect_eval::GenerationOptions { prompts, ..options },
-            objective,
-            &encoder,
-        )
-    });
-    let mut watch = Stopwatch {
-        held_out: held_out.transpose()?,
-        generations: generations.transpose()?,
-        prompts: plan.evaluate.generations.map_or(1, |generations| generations.prompts.get().min(PROMPTS)),
-        since: Instant::now(),
-        steps: Vec::new(),
-        pair: 0.0,
-        prompt: 0.0,
-    };
-    let reading = started.elapsed().as_secs_f64();
-    let job = Job {
-        start: model,
-        train: recipe.train,
-        activations: recipe.activations,
-        settings: &settings,
-        examples: &examples,
-        encoder: &encoder,
-        seed: 0,
-        checkpoints: None,
-        group: &Alone,
-    };
-    // An empty cache, which is never saved: the reference is asked anew, as it is by a run whose batches no run has had.
-    train(&job, &ReferenceCache::at(Path::new("")), &mut watch)?;
-    watch.steps.sort_by(f64::total_cmp);
-    let corrupted = corrupted.map_or(0, |corrupted| 2 * corrupted.pairs());
-    Ok(Measured { steps: watch.steps, pair: watch.pair, prompt: watch.prompt, reading, corrupted })
-}
-
-/// Takes the time of steps, and of an evaluation at the end.
-struct Stopwatch<'a> {
-    held_out: Option<HeldOut>,
-    generations: Option<Generations<'a>>,
-    prompts: usize,
-    since: Instant,
-    steps: Vec<f64>,
-    pair: f64,
-    prompt: f64,
-}
-
-impl Observer for Stopwatch<'_> {
-    fn after(
-        &mut self,
-        step: u64,
-        total: u64,
-        policy: &Policy<'_>,
-        cache: &ReferenceCache,
-    ) -> Result<(), TrainError> {
-        if step > 0 {
-            self.steps.push(self.since.elapsed().as_secs_f64());
-        }
-        if let Some(held_out) = self.held_out.as_ref().filter(|_| step == 0 || step == total) {
-            // What the reference says is known from the start.
-            let started = Instant::now();
-            held_out.evaluate(policy, step == 0, cache)?;
-            self.pair = started.elapsed().as_secs_f64() / held_out.pairs().max(1) as f64;
-        }
-        if let Some(generations) = self.generations.as_ref().filter(|_| step == total) {
-            let started = Instant::now();
-            generations.generate(policy, 0, None)?;
-            self.prompt = started.elapsed().as_secs_f64() / self.prompts.max(1) as f64;
-        }
-        self.since = Instant::now();
-        Ok(())
     }
 }

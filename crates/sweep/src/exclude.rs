@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use prospect_runs::series_name;
 use serde_json::Value;
 
-use crate::{ExperimentFile, documents::Choice, summary::series_name};
+use crate::{ExperimentFile, documents::Choice};
 
 /// Drops the combinations that a rule of `exclude` fits. A rule that fits none, or one that leaves nothing, is an error.
 pub(crate) fn exclude(raw: &ExperimentFile, mut all: Vec<Vec<Choice>>) -> Result<Vec<Vec<Choice>>, String> {

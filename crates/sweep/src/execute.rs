@@ -281,11 +281,8 @@ impl Work<'_> {
             generations: generations.transpose()?,
             utility: utility.as_deref(),
         };
-        // Frozen weights are there once, whatever the number of runs.
-        let shared = match recipe.train {
-            Train::Lora(_) => model.decoder.frozen_bytes() as u64,
-            Train::Full => 0,
-        };
+        // The weights that runs start from are there once, whatever their number.
+        let shared = model.decoder.frozen_bytes() as u64;
         let training = Training {
             model,
             recipe,

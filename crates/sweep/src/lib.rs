@@ -4,7 +4,7 @@
 //! `linked` and `matrix` settings with every seed is a run, named by the fingerprint of all that its result depends
 //! on. [`execute`] does what is missing: datasets, the shared SFT stage, runs. [`summarise`] turns finished runs into
 //! the answer that the report shows; [`standing`] tells how far a sweep has come,
-//! [`estimate`] what it will take, [`budgets`] how long each series trains.
+//! [`estimate`] what it will take, [`rooms`] how much memory, [`budgets`] how long each series trains.
 //!
 //! Settings are addressed by dotted keys: `data.…` (the data recipe), `model.…` (the model recipe), `train.…` and `sft.…`;
 //! `data` and `model` alone are the recipes themselves.
@@ -19,6 +19,7 @@ mod observe;
 mod only;
 mod plan;
 mod reference;
+mod room;
 mod search;
 mod standing;
 mod summary;
@@ -33,6 +34,7 @@ pub use experiment::{
 };
 pub use only::Only;
 pub use plan::{Plan, Run, check};
+pub use room::{Room, rooms};
 pub use search::{Search, Trial};
 pub use standing::{Condition, Left, RunStanding, Standing, standing};
 pub use summary::summarise;

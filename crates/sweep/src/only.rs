@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 
 use prospect_core::config::Document;
+use prospect_runs::series_name;
 use serde_json::Value;
 
-use crate::{Plan, Run, SweepError, exclude::same, summary::series_name};
+use crate::{Plan, Run, SweepError, exclude::same};
 
 /// Runs of certain settings: `KEY=VALUE`, of which a run must match all. `seed` is a key too.
 #[derive(Debug, Clone, Default)]

@@ -430,7 +430,7 @@ fn axes_and_baseline(raw: &crate::ExperimentFile) -> Result<Option<Reference>, S
     }
     let series: Vec<String> = match raw.linked.get(&raw.report.series) {
         Some(groups) => groups.names().cloned().collect(),
-        None => raw.matrix[&raw.report.series].iter().map(crate::summary::series_name).collect(),
+        None => raw.matrix[&raw.report.series].iter().map(prospect_runs::series_name).collect(),
     };
     if !series.contains(&raw.report.baseline) {
         return Err(format!(

@@ -22,7 +22,7 @@ pub(crate) fn resolve(raw: &ExperimentFile, series: &[String]) -> Result<Option<
         for (x, _) in points {
             let fits = if numeric { x.is_number() } else { values.contains(x) };
             if !fits {
-                let all: Vec<String> = values.iter().map(crate::summary::series_name).collect();
+                let all: Vec<String> = values.iter().map(prospect_runs::series_name).collect();
                 return Err(format!("`{place}`: {x} is no value of `{}`; there are: {all:?}", raw.report.x));
             }
         }

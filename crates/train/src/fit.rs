@@ -1,7 +1,8 @@
 //! Which settings of a training run fit into so much memory.
 
 use prospect_model::{
-    Architecture, BatchSize, Demand, Dtype, Footprint, ModelError, Place, Quantization, Recipe, Train,
+    Activations, Architecture, BatchSize, Demand, Dtype, Footprint, ModelError, Place, Quantization, Recipe,
+    Train,
 };
 use serde::Serialize;
 
@@ -94,6 +95,24 @@ impl<'a> Wanted<'a> {
         };
         let all: Vec<Way> = self.kinds().iter().map(way).collect::<Result<_, ModelError>>()?;
         Ok(all.into_iter().min_by_key(|way| way.demand.total()))
+    }
+
+    /// What the settings as they are take, with sequences that are all as long as they may be.
+    pub fn as_set(&self, kind: Option<Quantization>, activations: Activations) -> Result<Way, ModelError> {
+        let footprint = self.footprint(kind)?;
+        let micro_batch_size = self.settings.micro_batch_size;
+        let layers = self.architecture.layers as u64;
+        let recomputed = match activations {
+            Activations::Keep => 0,
+            Activations::Recompute => layers,
+            Activations::Within(bytes) => {
+                let batch = self.settings.longest_batch(micro_batch_size);
+                let within = footprint.recomputed_within(bytes, &batch, self.accumulates(micro_batch_size));
+                within.unwrap_or(layers)
+            }
+        };
+        let demand = self.demand(&footprint, micro_batch_size, recomputed);
+        Ok(Way { quantization: kind, micro_batch_size, recomputed, demand })
     }
 
     fn demand(&self, footprint: &Footprint<'_>, micro_batch_size: usize, recomputed: u64) -> Demand {

@@ -17,7 +17,7 @@ use std::path::Path;
 pub use endpoint::{Endpoint, EndpointOptions};
 pub use question::Question;
 pub use reward::RewardModel;
-pub use sweep::judge_sweep;
+pub use sweep::{Judged, judge_sweep};
 
 /// Two completions of one prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,13 +9,22 @@ use prospect_runs::{
 
 use super::{Comparison, Judge, JudgeError, question::whole_sentences};
 
+/// What a judge has done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Judged {
+    /// Comparisons.
+    pub comparisons: usize,
+    /// Those among them whose answer cannot be read.
+    pub unread: usize,
+}
+
 /// Has `judge` compare what the finished runs of a sweep say with `opponent`, and keeps what it says with the runs, in
-/// place of what it said of the same opponent before. Returns the number of comparisons.
+/// place of what it said of the same opponent before.
 pub fn judge_sweep(
     sweep: &SweepDir,
     judge: &mut dyn Judge,
     opponent: &Opponent,
-) -> Result<usize, JudgeError> {
+) -> Result<Judged, JudgeError> {
     let experiment = sweep.experiment()?;
     let said = said(sweep, &experiment)?;
     let mut rounds = Vec::new();
@@ -41,9 +50,12 @@ pub fn judge_sweep(
         )));
     }
     let progress = Progress::new("judging", "comparisons", total as u64);
+    let mut judged = Judged::default();
     for (run, comparisons) in rounds {
         let dataset = experiment.data.get(run.data).map(|data| data.path.as_path());
         let scores = judge.judge(dataset.unwrap_or(sweep.path()), &comparisons)?;
+        judged.comparisons += scores.len();
+        judged.unread += scores.iter().filter(|score| score.is_none()).count();
         let directory = sweep.run(&run.id);
         let mut judgements = directory.judgements()?;
         judgements.retain(|judgement| judgement.judge != judge.name() || judgement.opponent != *opponent);
@@ -61,7 +73,7 @@ pub fn judge_sweep(
     judges.push(JudgeNote { name: judge.name().to_owned(), about: judge.about() });
     judges.sort_by(|a, b| a.name.cmp(&b.name));
     sweep.write_judges(&judges)?;
-    Ok(total)
+    Ok(judged)
 }
 
 fn no_run(sweep: &SweepDir, id: &str) -> JudgeError {

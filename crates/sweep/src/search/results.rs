@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use prospect_runs::{Experiment, PlannedRun, RunDir, SweepDir, TrialResult};
+use prospect_runs::{Experiment, PlannedRun, RunDir, SweepDir, TrialResult, series_name};
 use serde_json::Value;
 
 use super::{RUNG, TRIAL, validation_accuracy};
-use crate::{SweepError, plan::describe, summary::series_name};
+use crate::{SweepError, plan::describe};
 
 type Settings = BTreeMap<String, Value>;
 

@@ -6,11 +6,12 @@ use prospect_core::draw::Draw;
 use serde_json::Value;
 
 use super::{RUNG, Search, TRIAL, Trial};
+use prospect_runs::series_name;
+
 use crate::{
     Experiment, SweepError,
     documents::{Choice, combinations},
     experiment::{DrawnFile, SearchFile},
-    summary::series_name,
 };
 
 /// A trial, if settings are searched for, and the settings of its runs.

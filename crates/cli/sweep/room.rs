@@ -1,0 +1,73 @@
+//! Whether a sweep fits into memory: what its plan says of it, and the check before it starts.
+
+use anyhow::bail;
+use prospect_core::{memory, progress::say};
+use prospect_model::Place;
+use prospect_report::overview::{Block, Cell, Section, Table};
+use prospect_sweep::{Plan, Room, rooms};
+
+use crate::plan::{overhead, shown};
+
+/// Bytes of this machine that runs may take, where it is they that count and the system tells them.
+fn there() -> Option<u64> {
+    let place = Place::here();
+    let bytes = memory::of_this_machine().filter(|_| place == Place::Cpu)?;
+    Some(bytes.saturating_sub(overhead(place)))
+}
+
+/// What each model takes at most under each objective, as a part of the plan.
+pub(super) fn section(plan: &Plan, jobs: usize) -> anyhow::Result<Section> {
+    let columns =
+        ["model", "objective", "runs at once", "micro-batch", "blocks recomputed", "memory at most"];
+    let row = |room: &Room| {
+        vec![
+            Cell::Text(room.model.clone()),
+            Cell::Text(room.objective.clone()),
+            Cell::count(room.side_by_side as u64),
+            Cell::count(room.way.micro_batch_size as u64),
+            Cell::Text(format!("{} of {}", room.way.recomputed, room.blocks)),
+            Cell::Number(shown(room.most())),
+        ]
+    };
+    let table = Table {
+        title: String::new(),
+        columns: columns.map(str::to_owned).to_vec(),
+        rows: rooms(plan, jobs)?.iter().map(row).collect(),
+    };
+    Ok(Section {
+        title: "Memory, if every sequence is as long as it may be".to_owned(),
+        blocks: vec![Block::Table(table)],
+    })
+}
+
+/// Refuses a plan of which weights, gradients and moments alone do not fit, and says where long sequences may not.
+pub(super) fn check(plan: &Plan, jobs: usize) -> anyhow::Result<()> {
+    let Some(there) = there() else { return Ok(()) };
+    let rooms = rooms(plan, jobs)?;
+    let largest = |size: fn(&Room) -> u64| rooms.iter().max_by_key(|room| size(room));
+    let what = |room: &Room| {
+        let at_once =
+            if room.side_by_side > 1 { format!("{} runs of ", room.side_by_side) } else { String::new() };
+        format!("{at_once}{} on {}", room.objective, room.model)
+    };
+    if let Some(room) = largest(Room::least).filter(|room| room.least() > there) {
+        bail!(
+            "{} take {} for weights, gradients and the optimizer alone, and this machine has {} for them: lower --jobs, train an \
+             adapter (model.lora), keep frozen weights in fewer bits (model.quantization), or take a smaller model; `prospect plan` \
+             shows what fits",
+            what(room),
+            shown(room.least()),
+            shown(there)
+        );
+    }
+    if let Some(room) = largest(Room::most).filter(|room| room.most() > there) {
+        say(format!(
+            "{} may take {} where all sequences are as long as they may be, and this machine has {}: if it runs out, lower --jobs or \
+             train.micro_batch_size, or set --memory",
+            what(room),
+            shown(room.most()),
+            shown(there)
+        ));
+    }
+    Ok(())
+}
