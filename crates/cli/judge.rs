@@ -89,7 +89,9 @@ fn opponent(text: String) -> Opponent {
 /// Has a judge compare what finished runs say, renders the report anew, and prints where its page is.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let sweep = report::found(&args.sweep)?;
-    let lock = sweep.lock()?;
+    let claim = sweep.claims().take("judge")?;
+    let claim =
+        claim.ok_or_else(|| anyhow!("another process judges {}; wait for it", sweep.path().display()))?;
     let judged = match (&args.endpoint, &args.model, &args.reward_model) {
         (Some(address), Some(model), _) => {
             let file = Endpoint::answers_file(sweep.path(), model);
@@ -104,7 +106,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         _ => return Err(anyhow!("name a judge: --endpoint with --model, or --reward-model")),
     };
     say(format!("{judged} comparisons judged"));
-    drop(lock);
+    drop(claim);
     let out = report::place(args.out.as_deref(), sweep.path().file_name().unwrap_or_default());
     output::print(report::summarised(&sweep, &out, None)?.display())?;
     Ok(())
