@@ -15,6 +15,8 @@ mod plan;
 mod planning;
 mod prepare;
 mod progress;
+mod sharing;
+mod slurm;
 mod sources;
 mod support;
 mod sweep;

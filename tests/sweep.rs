@@ -40,7 +40,7 @@ pub(crate) fn place() -> Place {
 }
 
 /// The bytes of every file of the runs that does not tell the time.
-fn results(place: &Place, sweep: &str) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn results(place: &Place, sweep: &str) -> BTreeMap<String, Vec<u8>> {
     fn walk(folder: &Path, root: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
         for entry in fs_err::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -57,7 +57,7 @@ fn results(place: &Place, sweep: &str) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
-fn assert_same(a: &BTreeMap<String, Vec<u8>>, b: &BTreeMap<String, Vec<u8>>) {
+pub(crate) fn assert_same(a: &BTreeMap<String, Vec<u8>>, b: &BTreeMap<String, Vec<u8>>) {
     assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
     for (name, bytes) in a {
         assert!(bytes == &b[name], "{name} differs");

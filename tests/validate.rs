@@ -88,7 +88,7 @@ fn schemas_are_fresh_and_fit_every_file_that_ships() {
     assert_eq!(run.code, Some(0), "{run}");
     let mut compiler = boon::Compiler::new();
     let mut schemas = boon::Schemas::new();
-    for kind in ["pipeline", "model", "experiment", "theory"] {
+    for kind in ["pipeline", "model", "experiment", "theory", "slurm"] {
         let name = format!("schemas/{kind}.schema.json");
         let fresh = fs_err::read_to_string(place.path(&name)).unwrap();
         let kept = fs_err::read_to_string(repository(&name)).unwrap_or_default();

@@ -89,7 +89,9 @@ fn opponent(text: String) -> Opponent {
 /// Has a judge compare what finished runs say, renders the report anew, and prints where its page is.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let sweep = report::found(&args.sweep)?;
-    let lock = sweep.lock()?;
+    let claim = sweep.claims().take("judge")?;
+    let claim =
+        claim.ok_or_else(|| anyhow!("another process judges {}; wait for it", sweep.path().display()))?;
     let Judged { comparisons, unread } = match (&args.endpoint, &args.model, &args.reward_model) {
         (Some(address), Some(model), _) => {
             let file = Endpoint::answers_file(sweep.path(), model);
@@ -108,7 +110,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         _ => format!(", {unread} of them with an answer that names no response or both: they are left out"),
     };
     say(format!("{comparisons} comparisons judged{left_out}"));
-    drop(lock);
+    drop(claim);
     let out = report::place(args.out.as_deref(), sweep.path().file_name().unwrap_or_default());
     output::print(report::summarised(&sweep, &out, None)?.display())?;
     Ok(())

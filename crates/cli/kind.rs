@@ -5,7 +5,7 @@ use std::{fmt, path::Path};
 use prospect_core::config::Document;
 use prospect_data::PipelineFile;
 use prospect_model::ModelFile;
-use prospect_sweep::ExperimentFile;
+use prospect_sweep::{ExperimentFile, ProfileFile};
 use prospect_theory::TheoryFile;
 use schemars::{Schema, schema_for};
 
@@ -20,10 +20,13 @@ pub(crate) enum Kind {
     Experiment,
     /// A question that is worked out instead of run.
     Theory,
+    /// What to ask a Slurm cluster for.
+    Slurm,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 4] = [Self::Pipeline, Self::Model, Self::Experiment, Self::Theory];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Pipeline, Self::Model, Self::Experiment, Self::Theory, Self::Slurm];
 
     /// The JSON Schema of such a file, generated from the type that reads it.
     pub(crate) fn schema(self) -> Schema {
@@ -32,6 +35,7 @@ impl Kind {
             Self::Model => schema_for!(ModelFile),
             Self::Experiment => schema_for!(ExperimentFile),
             Self::Theory => schema_for!(TheoryFile),
+            Self::Slurm => schema_for!(ProfileFile),
         }
     }
 
@@ -63,6 +67,7 @@ impl fmt::Display for Kind {
             Self::Model => "model",
             Self::Experiment => "experiment",
             Self::Theory => "theory",
+            Self::Slurm => "slurm",
         })
     }
 }

@@ -46,7 +46,7 @@ enum Command {
     Inspect(inspect::Args),
     /// Show examples as training sees them: template, scored tokens, cuts, KL partners
     Preview(preview::Args),
-    /// Check data recipes, model recipes and experiments without running anything
+    /// Check data recipes, model recipes, experiments and Slurm profiles without running anything
     Validate(validate::Args),
     /// Say which way to train a model fits into so much memory
     Plan(plan::Args),

@@ -4,13 +4,15 @@ use std::{
     fmt::Write,
     num::NonZeroUsize,
     path::{Path, PathBuf},
+    thread::sleep,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
-use prospect_core::{config::Document, progress::say};
+use clap::ValueEnum;
+use prospect_core::{config::Document, progress::say, shell};
 use prospect_runs::SweepDir;
-use prospect_sweep::{Executed, Execution, Experiment, Only, Plan, Sources, execute, summarise};
+use prospect_sweep::{Executed, Execution, Experiment, Only, Others, Plan, Sources, execute, summarise};
 
 use crate::{
     allocator,
@@ -23,6 +25,7 @@ use crate::{
 mod estimate;
 mod plan;
 mod room;
+mod slurm;
 mod status;
 
 /// Arguments of `prospect sweep`.
@@ -67,7 +70,13 @@ pub(crate) struct How {
     /// Try runs again that failed in an earlier call
     #[arg(long)]
     retry_failed: bool,
-    /// Print the plan, with how long each series trains, and stop
+    /// Where runs are trained
+    #[arg(long, value_enum, default_value_t)]
+    executor: Executor,
+    /// What to ask the cluster for [default: slurm.yaml beside the experiment, or here]
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
+    /// Print the plan, with how long each series trains, and stop; with --executor slurm, the script that would be submitted
     #[arg(long)]
     dry_run: bool,
     /// Measure a few steps of each kind of run that is to do, print what they all will take, and stop; with --max-hours, how
@@ -76,11 +85,47 @@ pub(crate) struct How {
     estimate: bool,
 }
 
+/// Where runs are trained.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Executor {
+    /// In this process; others that are called the same way share the work
+    #[default]
+    Local,
+    /// By workers that Slurm starts
+    Slurm,
+    /// In this process, which leaves as soon as others are at all that is left
+    Worker,
+}
+
 impl Default for How {
     fn default() -> Self {
-        let jobs = NonZeroUsize::MIN;
-        // For commands that do not have the option.
-        Self { jobs, only: Vec::new(), max_hours: None, retry_failed: true, dry_run: false, estimate: false }
+        Self {
+            jobs: NonZeroUsize::MIN,
+            only: Vec::new(),
+            max_hours: None,
+            // For commands that do not have the option.
+            retry_failed: true,
+            executor: Executor::Local,
+            profile: None,
+            dry_run: false,
+            estimate: false,
+        }
+    }
+}
+
+impl How {
+    /// The options that workers need too.
+    fn of_workers(&self) -> Vec<String> {
+        let Self { jobs, only, max_hours, retry_failed, executor: _, profile: _, dry_run: _, estimate: _ } =
+            self;
+        let mut words = Vec::new();
+        if *jobs > NonZeroUsize::MIN {
+            words.push(format!("--jobs {jobs}"));
+        }
+        words.extend(only.iter().map(|only| format!("--only {}", shell::word(only))));
+        words.extend(max_hours.map(|time| format!("--max-hours {}", time.as_secs_f64() / 3600.0)));
+        words.extend(retry_failed.then(|| "--retry-failed".to_owned()));
+        words
     }
 }
 
@@ -100,24 +145,51 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     set.extend(args.memory.setting());
     let document = Document::open(file)?;
     if theory::is_theory(&document) {
-        let How { jobs, only, max_hours, retry_failed, estimate, dry_run: _ } = &args.how;
-        let given = !only.is_empty() || max_hours.is_some() || *retry_failed || *estimate;
-        if given || *jobs > NonZeroUsize::MIN {
+        let How { estimate, executor, profile, .. } = &args.how;
+        if !args.how.of_workers().is_empty() || *estimate || *executor != Executor::Local || profile.is_some()
+        {
             bail!(
-                "--jobs, --only, --max-hours, --retry-failed and --estimate are for runs, and a theory file has none: \
-                 leave them out"
+                "--jobs, --only, --max-hours, --retry-failed, --executor and --estimate are for runs, and a theory file has \
+                 none: leave them out"
             );
         }
         return theory::run(file, document, &set, args.out.as_deref(), args.how.dry_run);
     }
     let experiment = Experiment::read(&path, document, &set)?;
     let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(&experiment.name));
-    let mut command = format!("prospect sweep {}", shell_word(&path));
+    let mut command = format!("prospect sweep {}", shell::word(&path));
     for given in &set {
-        write!(command, " --set {}", shell_word(given))?;
+        write!(command, " --set {}", shell::word(given))?;
     }
     let report = Path::new(report::REPORTS).join(&experiment.name);
     carry_out(&experiment, &SOURCES, &out, &report, &[command], &args.how)
+}
+
+/// What a call did.
+fn in_words(executed: &Executed) -> String {
+    let Executed { finished, stopped, already, elsewhere, left, .. } = *executed;
+    let more = |runs: usize, what: &str| if runs > 0 { format!(", {runs} {what}") } else { String::new() };
+    format!(
+        "{finished} runs finished{}, {already} were there already{}{}",
+        more(stopped, "were stopped early"),
+        more(elsewhere, "ended in other processes"),
+        more(left, "are left to do")
+    )
+}
+
+/// Summarises and reports. One of several workers that end together is enough.
+fn conclude(sweep: &SweepDir, report: &Path, others: Others) -> anyhow::Result<()> {
+    let claims = sweep.claims();
+    let _claim = loop {
+        match claims.take("report")? {
+            Some(claim) => break claim,
+            None if others == Others::Leave => return Ok(()),
+            None => sleep(claims.pause()),
+        }
+    };
+    let summary = summarise(sweep)?;
+    say(&summary.verdict);
+    Ok(output::print(report::render(sweep, report)?.display())?)
 }
 
 /// Plans, and unless that is all that is wanted, executes, summarises and reports.
@@ -133,40 +205,42 @@ pub(crate) fn carry_out(
     let plan = Plan::new(experiment, sources, &out.join("data"))?;
     let sweep = SweepDir::at(out.to_owned());
     let only = Only::read(&how.only, &plan)?;
+    if how.profile.is_some() && how.executor != Executor::Slurm {
+        bail!("--profile is for --executor slurm: give both, or neither");
+    }
+    let until = how.max_hours.and_then(|hours| started.checked_add(hours));
+    let others = if how.executor == Executor::Worker { Others::Leave } else { Others::Wait };
+    let execution =
+        Execution { jobs: how.jobs, only: only.clone(), until, retry_failed: how.retry_failed, others };
+    let submits = how.executor == Executor::Slurm && !how.estimate;
+    if submits && slurm::submit(experiment, &plan, &sweep, &execution, commands, how)? {
+        return Ok(());
+    }
     if how.dry_run {
         return plan::print(&plan, &sweep, &only, how.jobs.get());
     }
     room::check(&plan, how.jobs.get())?;
     allocator::retain();
-    let until = how.max_hours.and_then(|hours| started.checked_add(hours));
-    let execution = Execution { jobs: how.jobs, only, until, retry_failed: how.retry_failed };
     if how.estimate {
         return estimate::print(&plan, &sweep, &execution, how.max_hours);
     }
-    let Executed { runs, finished, stopped, already, failed, failed_earlier, left } =
-        execute(&plan, &sweep, &execution, commands)?;
-    let left = if left > 0 { format!(", {left} are left to do") } else { String::new() };
-    let stopped = if stopped > 0 { format!(", {stopped} were stopped early") } else { String::new() };
-    say(format!("{finished} runs finished{stopped}, {already} were there already{left}"));
+    let executed = execute(&plan, &sweep, &execution, commands)?;
+    say(in_words(&executed));
+    let Executed { runs, failed, failed_earlier, left, .. } = executed;
     if failed_earlier > 0 {
         say(format!("{failed_earlier} failed in an earlier call; --retry-failed tries them again"));
     }
-    let summary = summarise(&sweep)?;
-    say(&summary.verdict);
-    output::print(report::render(&sweep, report)?.display())?;
+    // The last worker has all to tell.
+    if others == Others::Wait || left == 0 {
+        conclude(&sweep, report, others)?;
+    }
     if failed + failed_earlier > 0 {
         bail!(
             "{} of {} runs failed; their errors stand in the report, and `prospect sweep status {}` names their logs",
             failed + failed_earlier,
             runs,
-            shell_word(&out.display().to_string())
+            shell::word(&out.display().to_string())
         );
     }
     Ok(())
-}
-
-/// A word as a shell takes it.
-pub(crate) fn shell_word(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:@,+".contains(c);
-    if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use prospect_core::{config::Document, progress::say};
+use prospect_core::{config::Document, progress::say, shell};
 use prospect_runs::{Estimate, SweepDir};
 use prospect_sweep::{Execution, Experiment, Plan, execute, summarise};
 use serde_json::json;
 
-use crate::{allocator, locate::SOURCES, output, overrides::Memory, sweep::shell_word};
+use crate::{allocator, locate::SOURCES, output, overrides::Memory};
 
 /// Arguments of `prospect train`.
 #[derive(Debug, clap::Args)]
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let experiment = Experiment::read("train", document, &set)?;
     let plan = Plan::new(&experiment, &SOURCES, &args.out.join("data"))?;
     let sweep = SweepDir::at(args.out.clone());
-    let words = std::env::args_os().skip(1).map(|word| shell_word(&word.to_string_lossy()));
+    let words = std::env::args_os().skip(1).map(|word| shell::word(&word.to_string_lossy()));
     let command = std::iter::once("prospect".to_owned()).chain(words).collect::<Vec<_>>().join(" ");
     let execution = Execution { retry_failed: true, ..Execution::default() };
     let executed = execute(&plan, &sweep, &execution, &[command])?;

@@ -9,7 +9,7 @@ use anyhow::bail;
 use prospect_core::{config::Document, errors};
 use prospect_data::PipelineFile;
 use prospect_model::ModelFile;
-use prospect_sweep::{Experiment, Sources, check};
+use prospect_sweep::{Experiment, Profile, Sources, SweepError, check};
 use prospect_theory::TheoryFile;
 
 use crate::{kind::Kind, output};
@@ -17,7 +17,7 @@ use crate::{kind::Kind, output};
 /// Arguments of `prospect validate`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Data recipes, model recipes and experiments; what a file is shows in its keys or its folder
+    /// Data recipes, model recipes, experiments and Slurm profiles; what a file is shows in its keys or its folder
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 }
@@ -45,7 +45,7 @@ fn examine(path: &Path) -> Result<String, String> {
     let document = Document::open(path).map_err(|error| chain(&error))?;
     let Some((kind, told)) = Kind::of(path, &document) else {
         return Err(document.blame(
-            "cannot tell what it is: it has neither `source` (a pipeline), `weights` (a model) nor `question` (an experiment)",
+            "cannot tell what it is: it has neither `source` (a pipeline), `weights` (a model), `question` (an experiment) nor `workers` (a Slurm profile)",
         ));
     };
     let finding = format!("{kind}, {told}");
@@ -62,6 +62,12 @@ fn examine(path: &Path) -> Result<String, String> {
         Kind::Theory => {
             let file = document.read::<TheoryFile>().map_err(|error| in_context(chain(&error)))?;
             file.resolve().map_err(|error| document.blame(&chain(&error)))?;
+        }
+        Kind::Slurm => {
+            Profile::read(document).map_err(|error| match error {
+                SweepError::Config(error) => in_context(chain(&error)),
+                error => chain(&error),
+            })?;
         }
         Kind::Experiment => {
             let name = path.display().to_string();

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use prospect_report::overview::{self, Block, Cell, Overview, Section, Table};
-use prospect_sweep::{Condition, Left, RunStanding, Standing, standing};
+use prospect_sweep::{Condition, Left, RunStanding, SlurmStanding, Standing, standing};
 
+use super::slurm;
 use crate::{output, report};
 
 /// Arguments of `prospect sweep status`.
@@ -18,13 +19,20 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// Reads the sweep's directory and prints how it stands.
+/// Reads the sweep's directory, asks Slurm for its workers, and prints how it stands.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let standing = standing(&report::found(&args.sweep)?)?;
+    let sweep = report::found(&args.sweep)?;
+    let (standing, workers) = (standing(&sweep)?, SlurmStanding::read(&sweep)?);
     if args.json {
-        output::print(serde_json::to_string_pretty(&standing)?)?;
+        let mut json = serde_json::to_value(&standing)?;
+        if let Some(workers) = &workers {
+            json["slurm"] = serde_json::to_value(workers)?;
+        }
+        output::print(serde_json::to_string_pretty(&json)?)?;
     } else {
-        output::print(overview(&standing).text())?;
+        let mut overview = overview(&standing);
+        overview.sections.extend(workers.as_ref().map(slurm::section));
+        output::print(overview.text())?;
     }
     Ok(())
 }
@@ -32,12 +40,21 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 fn overview(standing: &Standing) -> Overview {
     let Standing { name, question, worked_on, counts, left, stages, runs } = standing;
     let counts: Vec<String> = counts.iter().map(|(state, runs)| format!("{runs} {state}")).collect();
-    let working = if *worked_on { "; a process works on it at this moment" } else { "" };
+    let working = match runs.iter().chain(stages).filter(|run| run.worker.is_some()).count() {
+        0 | 1 if *worked_on => "; a process works on it at this moment".to_owned(),
+        0 => String::new(),
+        several => format!("; {several} are worked on at this moment"),
+    };
     let mut sections = Vec::new();
     if !stages.is_empty() {
         sections.push(section("Shared stages", table("sft", stages)));
     }
     sections.push(section("Runs", table("", runs)));
+    let workers: Vec<String> = runs.iter().chain(stages).filter_map(at_work).collect();
+    if !workers.is_empty() {
+        let blocks = workers.into_iter().map(Block::Note).collect();
+        sections.push(Section { title: "At work".to_owned(), blocks });
+    }
     let reasons: Vec<Block> = runs.iter().chain(stages).filter_map(reason).collect();
     if !reasons.is_empty() {
         sections.push(Section { title: "Failed and stopped".to_owned(), blocks: reasons });
@@ -106,6 +123,10 @@ fn table(name: &str, runs: &[RunStanding]) -> Table {
 
 fn setting(value: &serde_json::Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn at_work(run: &RunStanding) -> Option<String> {
+    Some(format!("{}: {}", run.id, run.worker.as_ref()?))
 }
 
 fn reason(run: &RunStanding) -> Option<Block> {

@@ -1,8 +1,10 @@
 //! Files and directories that appear whole or not at all.
 
 use std::{
+    hash::{BuildHasher, RandomState},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
 use fs_err::File;
@@ -52,8 +54,10 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
 }
 
 fn aside(path: &Path) -> PathBuf {
+    // Processes of two machines may have the same number.
+    static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(()));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{}.partial", std::process::id()))
+    path.with_file_name(format!(".{name}.{}-{:08x}.partial", std::process::id(), *PROCESS as u32))
 }
 
 /// A directory that is filled aside and takes its name only on [`commit`](Self::commit).

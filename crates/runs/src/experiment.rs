@@ -6,7 +6,7 @@ use prospect_core::files::write_json;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    JudgeNote, Lock, LockError, Opponent, RunDir, RunsError,
+    Claims, JudgeNote, Opponent, RunDir, RunsError,
     run::{read_json, read_json_if_there},
 };
 
@@ -359,14 +359,9 @@ impl SweepDir {
         RunDir::at(self.path.join("runs").join(id))
     }
 
-    /// Takes the sweep for this process.
-    pub fn lock(&self) -> Result<Lock, LockError> {
-        Lock::take(&self.path.join("lock"))
-    }
-
-    /// Whether a process works on the sweep at this moment.
-    pub fn is_worked_on(&self) -> Result<bool, RunsError> {
-        Ok(Lock::is_held(&self.path.join("lock"))?)
+    /// Who works on what of the sweep.
+    pub fn claims(&self) -> Claims {
+        Claims::at(self.path.join("claims"))
     }
 
     /// Writes `experiment.json`.

@@ -5,7 +5,7 @@
 //!   experiment.json        Experiment: the question, the planned runs, what to plot
 //!   summary.json           Summary: estimates, contrasts and the verdict (after the last run)
 //!   judges.json            one JudgeNote for each judge that was asked
-//!   lock                   held by the process that works on the sweep
+//!   claims/<name>/         Claims: which process works on which run, stage or dataset
 //!   runs/<id>/             RunDir; <id> is the fingerprint of the resolved settings
 //!     config.json          resolved settings, written before work starts
 //!     status.json          Status
@@ -19,19 +19,19 @@
 //!
 //! Stages exchange these files only, so the types here are the contract between the sweep and the report.
 
+mod claims;
 mod experiment;
 mod judgement;
-mod lock;
 mod progress;
 mod record;
 mod run;
 
+pub use claims::{Claim, Claims, Holder};
 pub use experiment::{
     Axis, Calibration, CalibrationBin, Contrast, DataUse, Estimate, Experiment, Finding, Measure, PlannedRun,
     Point, Reference, Search, Sign, Stage, Summary, SweepDir, TrialResult, Verdict, WinRate, series_name,
 };
 pub use judgement::{JudgeNote, Judgement, Opponent};
-pub use lock::{Lock, LockError};
 pub use progress::{Progress, Stamp};
 pub use record::{Generation, GenerationMode, Kind, PairOutcome, Record, last, preference};
 pub use run::{Config, MetricsWriter, ModelSize, RunDir, State, Status};

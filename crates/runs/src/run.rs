@@ -156,6 +156,15 @@ impl RunDir {
         read_json_if_there(&self.path.join("status.json"))
     }
 
+    /// Has the next look at the run's files see what other machines have written: clients of network file systems keep what
+    /// they know of a folder, also that a file is not there, until the folder is opened.
+    pub fn look_anew(&self) {
+        for folder in self.path.ancestors().take(2) {
+            // A folder that is not there holds nothing.
+            let _ = std::fs::read_dir(folder);
+        }
+    }
+
     /// Whether all of the run's files are there.
     pub fn is_finished(&self) -> bool {
         self.state() == Some(State::Finished)

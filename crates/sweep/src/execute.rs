@@ -1,33 +1,34 @@
 //! Does what is missing of a plan.
 
 use std::{
+    collections::BTreeSet,
     num::NonZeroUsize,
-    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 
 use prospect_core::progress::{Progress, say};
-use prospect_data::{Manifest, Message, prepare, prepared};
+use prospect_data::Message;
 use prospect_eval::{CorruptedPairs, Generations, HeldOut, Utility};
 use prospect_model::{
     Model, Quantization, Recipe, TemplateSource, TokenizerSource, Train, WeightsSource, save_adapter,
 };
-use prospect_runs::{RunDir, State, Status, SweepDir};
-use prospect_train::{Encoder, ReferenceCache, Settings};
+use prospect_runs::{Claim, Claims, RunDir, State, Status, SweepDir};
+use prospect_train::{Encoder, ReferenceCache};
 
 use crate::{
     Only, Plan, Run, SweepError,
-    budget::completions,
     observe::Judges,
-    plan::{Dataset, Sft, describe},
+    plan::{Sft, describe},
+    search::Trial,
 };
 
+mod sharing;
 mod side_by_side;
 mod todo;
 mod training;
 
-use side_by_side::side_by_side;
+use sharing::{datasets, work_off};
 pub(crate) use todo::Todo;
 use training::Training;
 
@@ -42,11 +43,13 @@ pub struct Executed {
     pub stopped: usize,
     /// Runs that were finished or stopped already.
     pub already: usize,
-    /// Runs that ended with an error in this call; their `status.json` and `error.log` say which.
+    /// Runs that other processes finished or stopped in the meantime.
+    pub elsewhere: usize,
+    /// Runs that ended with an error, in this call or in the meantime; their `status.json` and `error.log` say which.
     pub failed: usize,
     /// Runs that had failed before and were not tried again.
     pub failed_earlier: usize,
-    /// Runs that were not begun, because they were not asked for or time was up.
+    /// Runs that were not begun, because they were not asked for or time was up, or that other processes are at.
     pub left: usize,
 }
 
@@ -56,6 +59,7 @@ impl Executed {
         self.finished += other.finished;
         self.stopped += other.stopped;
         self.already += other.already;
+        self.elsewhere += other.elsewhere;
         self.failed += other.failed;
         self.failed_earlier += other.failed_earlier;
         self.left += other.left;
@@ -73,12 +77,30 @@ pub struct Execution {
     pub until: Option<Instant>,
     /// Whether runs that failed in an earlier call are tried again.
     pub retry_failed: bool,
+    /// What to do when others are at all that is left.
+    pub others: Others,
 }
 
 impl Default for Execution {
     fn default() -> Self {
-        Self { jobs: NonZeroUsize::MIN, only: Only::default(), until: None, retry_failed: false }
+        Self {
+            jobs: NonZeroUsize::MIN,
+            only: Only::default(),
+            until: None,
+            retry_failed: false,
+            others: Others::default(),
+        }
     }
+}
+
+/// What to do when other processes are at all runs that are left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Others {
+    /// Wait until the runs have ended, or take over those of a process that is gone.
+    #[default]
+    Wait,
+    /// Leave, once it is known that those processes live: whoever takes the last run ends the sweep.
+    Leave,
 }
 
 /// How a run ended.
@@ -88,17 +110,20 @@ enum End {
     Failed,
     /// It was not begun.
     Left,
+    /// Another process is at it, or has ended it.
+    Elsewhere,
 }
 
-/// Does what is missing of `plan` in `sweep`. `commands` reproduce it. A run that fails does not stop the others.
+/// Does what is missing of `plan` in `sweep`, together with other processes that do the same. `commands` reproduce it. A run
+/// that fails does not stop the others.
 pub fn execute(
     plan: &Plan,
     sweep: &SweepDir,
     how: &Execution,
     commands: &[String],
 ) -> Result<Executed, SweepError> {
-    let _lock = sweep.lock()?;
-    let manifests = plan.datasets.iter().map(make).collect::<Result<Vec<_>, _>>()?;
+    let claims = sweep.claims();
+    let manifests = datasets(plan, &claims)?;
     let recorded: Result<Vec<_>, _> = manifests.iter().map(serde_json::to_value).collect();
     let recorded = recorded.map_err(std::io::Error::from)?;
     let record = |rungs: &[Vec<Run>], won: &[Run]| -> Result<(), SweepError> {
@@ -109,21 +134,20 @@ pub fn execute(
     for rung in 0.. {
         record(&rungs, &[])?;
         let runs = &rungs[rung];
-        executed.add(work_off(&Plan { runs: runs.clone(), ..plan.clone() }, sweep, how, &manifests)?);
+        let of_rung = Plan { runs: runs.clone(), ..plan.clone() };
+        // Runs of a later rung are more work to come.
+        let others = if plan.later.len() > rung { Others::Wait } else { how.others };
+        executed.add(work_off(&of_rung, sweep, &Execution { others, ..how.clone() }, &manifests, &claims)?);
         let Some(search) = plan.search else { break };
         let winners = search.winners(sweep, runs, rung)?;
-        let of_winners = |runs: &[Run]| -> Vec<Run> {
-            let won = |run: &&Run| run.trial.is_some_and(|trial| winners.contains(&trial));
-            runs.iter().filter(won).cloned().collect()
-        };
         match plan.later.get(rung) {
             None => {
-                record(&rungs, &of_winners(runs))?;
+                record(&rungs, &of_trials(runs, &winners))?;
                 break;
             }
             Some(_) if winners.is_empty() => break,
             Some(next) => {
-                let next = of_winners(next);
+                let next = of_trials(next, &winners);
                 rungs.push(next);
             }
         }
@@ -131,57 +155,29 @@ pub fn execute(
     Ok(executed)
 }
 
-/// Does what is missing of the runs of `plan`.
-fn work_off(
-    plan: &Plan,
-    sweep: &SweepDir,
-    how: &Execution,
-    manifests: &[Manifest],
-) -> Result<Executed, SweepError> {
-    let todo = Todo::new(plan, &plan.runs.iter().collect::<Vec<_>>(), sweep, how);
-    let steps = |settings: &Settings, dataset: usize| {
-        settings.steps(completions(manifests[dataset].train, &settings.objective))
-    };
-    let of_stages = todo.stages.iter().map(|sft| steps(&sft.settings, sft.dataset));
-    let total = of_stages.chain(todo.runs.iter().map(|run| steps(&run.train, run.dataset))).sum();
-    let work = Work {
-        plan,
-        sweep,
-        jobs: how.jobs.get(),
-        progress: &Progress::new(&plan.name, "steps", total),
-        // Beside the sweeps of a folder, for all of them.
-        cache: &ReferenceCache::at(&sweep.path().parent().unwrap_or(Path::new("")).join(".reference")),
-    };
-    for sft in todo.stages {
-        work.stage(sft)?;
-    }
-    let loaded = Loaded::default();
-    let in_time = || how.until.is_none_or(|until| Instant::now() < until);
-    let ends =
-        side_by_side(
-            work.jobs,
-            &todo.runs,
-            |run| {
-                if in_time() { work.run(run, &loaded) } else { Ok(End::Left) }
-            },
-        )?;
-    let count = |wanted: fn(&End) -> bool| ends.iter().filter(|end| wanted(end)).count();
-    Ok(Executed {
-        runs: plan.runs.len(),
-        finished: count(|end| matches!(end, End::Finished)),
-        stopped: count(|end| matches!(end, End::Stopped)),
-        already: todo.already,
-        failed: count(|end| matches!(end, End::Failed)),
-        failed_earlier: todo.failed_earlier,
-        left: todo.left + count(|end| matches!(end, End::Left)),
-    })
+fn of_trials(runs: &[Run], trials: &BTreeSet<Trial>) -> Vec<Run> {
+    runs.iter().filter(|run| run.trial.is_some_and(|trial| trials.contains(&trial))).cloned().collect()
 }
 
-fn make(dataset: &Dataset) -> Result<Manifest, SweepError> {
-    match prepared(&dataset.pipeline, &dataset.path)? {
-        Some(manifest) => Ok(manifest),
-        None => Ok(prepare(&dataset.pipeline, &dataset.path)?),
+/// How many runs [`execute`] would begin; of a search, in the first rung that is not over.
+pub fn left(plan: &Plan, sweep: &SweepDir, how: &Execution) -> Result<usize, SweepError> {
+    let mut runs = plan.runs.clone();
+    for rung in 0.. {
+        let left = Todo::new(plan, &runs.iter().collect::<Vec<_>>(), sweep, how).runs.len();
+        let (Some(search), Some(next), 0) = (plan.search, plan.later.get(rung), left) else {
+            return Ok(left);
+        };
+        runs = of_trials(next, &search.winners(sweep, &runs, rung)?);
     }
+    Ok(0)
+}
+
+/// Writes down what is planned, for those who look at a sweep before its first worker has begun.
+pub fn announce(plan: &Plan, sweep: &SweepDir, commands: &[String]) -> Result<(), SweepError> {
+    if !sweep.path().join("experiment.json").exists() {
+        sweep.write_experiment(&plan.record(commands, &[], std::slice::from_ref(&plan.runs), &[])?)?;
+    }
+    Ok(())
 }
 
 /// What all stages and runs of a call share.
@@ -191,6 +187,7 @@ struct Work<'a> {
     jobs: usize,
     progress: &'a Progress,
     cache: &'a ReferenceCache,
+    claims: &'a Claims,
 }
 
 /// The weights that the last run to be begun starts from. Runs that go on with others keep theirs.
@@ -203,17 +200,25 @@ struct Start {
 }
 
 impl Work<'_> {
-    /// Without its stage no run can begin, so an error stops the sweep; the next call tries again.
+    /// Trains a stage, unless another process is at it or has finished it. Without its stage no run can begin, so an error
+    /// stops the sweep; the next call tries again.
     fn stage(&self, sft: &Sft) -> Result<(), SweepError> {
+        let Some(claim) = self.claims.take(&sft.id)? else { return Ok(()) };
         let (started, directory) = (Instant::now(), self.sweep.run(&sft.id));
-        let result = self.train_stage(sft, &directory);
-        if let Err(error) = &result {
-            directory.fail(error, started.elapsed().as_secs_f64())?;
+        directory.look_anew();
+        if directory.is_finished() {
+            return Ok(());
         }
-        result
+        match self.train_stage(sft, &directory, &claim) {
+            Err(error) if claim.holds() => {
+                directory.fail(&error, started.elapsed().as_secs_f64())?;
+                Err(error)
+            }
+            _ => Ok(()),
+        }
     }
 
-    fn train_stage(&self, sft: &Sft, directory: &RunDir) -> Result<(), SweepError> {
+    fn train_stage(&self, sft: &Sft, directory: &RunDir, claim: &Claim) -> Result<(), SweepError> {
         let recipe = &self.plan.models[sft.model];
         let model = recipe.load()?;
         let training = Training {
@@ -228,16 +233,23 @@ impl Work<'_> {
             evaluate_every: None,
             stop: None,
         };
-        let trained = training.run(directory, None, self.progress, "sft", self.cache)?;
+        let trained = training.run(directory, claim, None, self.progress, "sft", self.cache)?;
         Model { decoder: trained.policy, ..model }.save(&directory.path().join("model"))?;
         finish(directory)
     }
 
-    /// How the run ended; if it did not finish, its files say why. Errors are those that stop a sweep.
-    fn run(&self, run: &Run, loaded: &Loaded) -> Result<End, SweepError> {
+    /// How the run ended, unless another process is at it or `is_over` after all; if it did not finish, its files say why.
+    /// Errors are those that stop a sweep.
+    fn run(&self, run: &Run, loaded: &Loaded, is_over: impl Fn(&RunDir) -> bool) -> Result<End, SweepError> {
+        let Some(claim) = self.claims.take(&run.id)? else { return Ok(End::Elsewhere) };
+        let directory = self.sweep.run(&run.id);
+        directory.look_anew();
+        if is_over(&directory) {
+            return Ok(End::Elsewhere);
+        }
         let model = self.model(run, loaded)?;
-        let (started, directory) = (Instant::now(), self.sweep.run(&run.id));
-        let result = self.train(run, &model);
+        let started = Instant::now();
+        let result = self.train(run, &model, &claim);
         self.cache.save()?;
         let seconds = started.elapsed().as_secs_f64();
         let told = |how: &str, why: &dyn std::fmt::Display| {
@@ -245,6 +257,7 @@ impl Work<'_> {
         };
         match result {
             Ok(()) => Ok(End::Finished),
+            Err(_) if !claim.holds() => Ok(End::Elsewhere),
             Err(SweepError::Train(error)) if self.plan.stop.is_some_and(|stop| stop.ends(&error)) => {
                 told("stopped", &error);
                 directory.stop(error.to_string(), seconds)?;
@@ -259,7 +272,7 @@ impl Work<'_> {
         }
     }
 
-    fn train(&self, run: &Run, model: &Model) -> Result<(), SweepError> {
+    fn train(&self, run: &Run, model: &Model, claim: &Claim) -> Result<(), SweepError> {
         let recipe = &self.plan.models[run.model];
         let dataset = &self.plan.datasets[run.dataset].path;
         let encoder = Encoder::new(model, run.train.max_length, run.train.max_prompt_length);
@@ -296,7 +309,7 @@ impl Work<'_> {
         };
         let directory = self.sweep.run(&run.id);
         let label = format!("{}, seed {}", describe(&run.settings), run.seed);
-        let trained = training.run(&directory, Some(&judges), self.progress, &label, self.cache)?;
+        let trained = training.run(&directory, claim, Some(&judges), self.progress, &label, self.cache)?;
         match recipe.train {
             Train::Lora(lora) => {
                 save_adapter(&trained.policy, lora, &model.name, &directory.path().join("adapter"))?;

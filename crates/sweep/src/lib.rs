@@ -21,13 +21,14 @@ mod plan;
 mod reference;
 mod room;
 mod search;
+mod slurm;
 mod standing;
 mod summary;
 mod win_rates;
 
 pub use budget::{Budget, Budgets, budgets};
 pub use cost::{Cost, KindCost, Place, estimate};
-pub use execute::{Executed, Execution, execute};
+pub use execute::{Executed, Execution, Others, announce, execute, left};
 pub use experiment::{
     Below, CheckpointsFile, DrawnFile, EvaluateFile, Experiment, ExperimentFile, GenerationsFile, Groups,
     HalvingFile, ReferenceFile, ReportFile, SearchFile, Sources, StopFile,
@@ -36,6 +37,7 @@ pub use only::Only;
 pub use plan::{Plan, Run, check};
 pub use room::{Room, rooms};
 pub use search::{Search, Trial};
+pub use slurm::{Profile, ProfileFile, SlurmStanding, Submission, Submitted, Task};
 pub use standing::{Condition, Left, RunStanding, Standing, standing};
 pub use summary::summarise;
 
@@ -60,9 +62,9 @@ pub enum SweepError {
     /// The sweep's directory cannot be used.
     #[error(transparent)]
     Runs(#[from] prospect_runs::RunsError),
-    /// Another process works on the sweep.
-    #[error(transparent)]
-    Lock(#[from] prospect_runs::LockError),
+    /// Slurm does not do what is asked.
+    #[error("{0}")]
+    Slurm(String),
     /// Outcomes give no estimate.
     #[error(transparent)]
     Stats(#[from] prospect_eval::stats::StatsError),

@@ -2,7 +2,7 @@
 
 use prospect_core::progress::Progress;
 use prospect_eval::{CorruptedPairs, Generations, HeldOut, Utility};
-use prospect_runs::{Generation, Kind, MetricsWriter, PairOutcome, Record};
+use prospect_runs::{Claim, Generation, Kind, MetricsWriter, PairOutcome, Record};
 use prospect_train::{Observer, Policy, ReferenceCache, TrainError};
 
 use crate::StopFile;
@@ -19,6 +19,8 @@ pub(crate) struct Judges<'a> {
 /// Writes metrics and evaluates at the start, every so many steps, and at the end.
 pub(crate) struct RunObserver<'a> {
     pub(crate) metrics: MetricsWriter,
+    /// The run is this process's own as long as it holds.
+    pub(crate) claim: &'a Claim,
     /// None for stages that are not judged.
     pub(crate) judges: Option<&'a Judges<'a>>,
     pub(crate) every: Option<u64>,
@@ -41,6 +43,9 @@ impl Observer for RunObserver<'_> {
         policy: &Policy<'_>,
         cache: &ReferenceCache,
     ) -> Result<(), TrainError> {
+        if !self.claim.holds() {
+            return Err(TrainError::Io(std::io::Error::other("another process has taken the run over")));
+        }
         let (first, last) = (step == 0, step == total);
         let due = first || last || self.every.is_some_and(|every| step.is_multiple_of(every));
         if let Some(judges) = self.judges.filter(|_| due) {

@@ -356,8 +356,9 @@ impl Plan {
                 if self.sft.is_empty() { "none".to_owned() } else { format!("{} SFT", self.sft.len()) },
             ),
         ];
-        let worked_on = sweep.is_worked_on().unwrap_or(false);
-        let state = |id: &str| Condition::of(sweep.run(id).status().ok().flatten().as_ref(), worked_on);
+        let held = sweep.claims().held().unwrap_or_default();
+        let state =
+            |id: &str| Condition::of(sweep.run(id).status().ok().flatten().as_ref(), held.contains_key(id));
         for sft in &self.sft {
             lines.push(format!("  {}  sft, shared  {}", sft.id, state(&sft.id)));
         }

@@ -19,9 +19,9 @@ use crate::SweepError;
 pub enum Condition {
     /// All of its files are there.
     Finished,
-    /// A process works on the sweep, and the run has begun.
+    /// It has begun, and a process works on it.
     Running,
-    /// The run has begun, and no process works on the sweep.
+    /// It has begun, and no process works on it.
     Interrupted,
     /// It ended with an error.
     Failed,
@@ -69,7 +69,7 @@ pub struct Standing {
     pub name: String,
     /// Its question.
     pub question: String,
-    /// Whether a process works on it at this moment.
+    /// Whether a process works on it at this moment: on its data, a stage or a run.
     pub worked_on: bool,
     /// How many runs there are of each state.
     pub counts: BTreeMap<Condition, usize>,
@@ -106,6 +106,9 @@ pub struct RunStanding {
     pub seed: u64,
     /// How it stands.
     pub state: Condition,
+    /// The process that works on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
     /// Optimizer steps done.
     pub step: u64,
     /// Optimizer steps to do, once it has begun.
@@ -123,11 +126,12 @@ pub struct RunStanding {
 /// Reads how the sweep stands, whether or not a process works on it.
 pub fn standing(sweep: &SweepDir) -> Result<Standing, SweepError> {
     let experiment = sweep.experiment()?;
-    let worked_on = sweep.is_worked_on()?;
+    let held = sweep.claims().held()?;
     let of = |id: &str, settings: &BTreeMap<String, Value>, seed| RunStanding {
         settings: settings.clone(),
         seed,
-        ..run_standing(&sweep.run(id), worked_on)
+        worker: held.get(id).map(ToString::to_string),
+        ..run_standing(&sweep.run(id), held.contains_key(id))
     };
     let stages: Vec<_> = experiment.stages.iter().map(|stage| of(&stage.id, &BTreeMap::new(), 0)).collect();
     let runs: Vec<_> =
@@ -140,7 +144,7 @@ pub fn standing(sweep: &SweepDir) -> Result<Standing, SweepError> {
         left: left(&experiment, &runs, &stages),
         name: experiment.name,
         question: experiment.question,
-        worked_on,
+        worked_on: !held.is_empty(),
         counts,
         stages,
         runs,
@@ -153,6 +157,7 @@ fn run_standing(run: &RunDir, worked_on: bool) -> RunStanding {
         settings: BTreeMap::new(),
         seed: 0,
         state: Condition::ToDo,
+        worker: None,
         step: 0,
         steps: None,
         seconds: None,
@@ -303,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_in_work_is_running_only_while_a_process_holds_the_sweep() {
+    fn a_run_in_work_is_running_only_while_a_process_holds_it() {
         let folder = tempfile::tempdir().unwrap();
         let sweep = sweep(folder.path());
         finish(&sweep, "a", 10.0);
@@ -311,7 +316,7 @@ mod tests {
         run.begin(&json!({ "steps": 4 })).unwrap();
         let record = Record { kind: Kind::Train, step: 1, values: [("num_tokens".to_owned(), 7.0)].into() };
         run.metrics_writer().unwrap().append(&record).unwrap();
-        let lock = sweep.lock().unwrap();
+        let claim = sweep.claims().take("b").unwrap();
         let held = standing(&sweep).unwrap();
         assert!(held.worked_on);
         assert_eq!(
@@ -320,7 +325,7 @@ mod tests {
         );
         // Three quarters of b, c and, for want of others, d and e as the one that has finished.
         assert_eq!(held.left.seconds, Some(37.5));
-        drop(lock);
+        drop(claim);
         let free = standing(&sweep).unwrap();
         assert_eq!((free.worked_on, free.runs[1].state), (false, Condition::Interrupted));
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use prospect_core::progress::Progress;
 use prospect_group::Alone;
 use prospect_model::{Activations, Model, Recipe};
-use prospect_runs::{RunDir, State, Status};
+use prospect_runs::{Claim, RunDir, State, Status};
 use prospect_train::{
     Checkpoints, Encoder, Job, Reached, ReferenceCache, Settings, Trained, TrainingSet, train,
 };
@@ -34,6 +34,7 @@ impl Training<'_> {
     pub(super) fn run(
         &self,
         directory: &RunDir,
+        claim: &Claim,
         judges: Option<&Judges<'_>>,
         progress: &Progress,
         label: &str,
@@ -68,6 +69,7 @@ impl Training<'_> {
         }
         let mut observer = RunObserver {
             metrics: directory.metrics_writer()?,
+            claim,
             judges,
             every: self.evaluate_every,
             stop: self.stop,

@@ -1,0 +1,117 @@
+//! `prospect sweep --executor slurm`: workers on a cluster.
+
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use prospect_core::{config::Document, progress::say, shell};
+use prospect_report::overview::{Block, Cell, Section, Table};
+use prospect_runs::SweepDir;
+use prospect_sweep::{
+    Execution, Experiment, Plan, Profile, SlurmStanding, Submission, Submitted, Task, announce, left,
+};
+
+use super::How;
+use crate::output;
+
+/// Submits workers for the runs that are left, or prints the script that does, and says what came of it. False if no run is
+/// left.
+pub(super) fn submit(
+    experiment: &Experiment,
+    plan: &Plan,
+    sweep: &SweepDir,
+    execution: &Execution,
+    commands: &[String],
+    how: &How,
+) -> anyhow::Result<bool> {
+    let left = left(plan, sweep, execution)?;
+    let Some(most) = NonZeroUsize::new(left.div_ceil(how.jobs.get())) else { return Ok(false) };
+    let profile = Profile::read(Document::open(&profile(experiment, how)?)?)?;
+    let out = sweep.path().display().to_string();
+    let command = commands.first().context("a sweep has a command")?;
+    let mut words = vec![
+        command.strip_prefix("prospect ").unwrap_or(command).to_owned(),
+        format!("--out {}", shell::word(&out)),
+    ];
+    words.extend(how.of_workers());
+    words.push("--executor worker".to_owned());
+    let arguments = words.join(" ");
+    let submission =
+        Submission { name: &experiment.name, sweep, profile: &profile, arguments: &arguments, most };
+    if how.dry_run {
+        output::print(submission.script()?.trim_end())?;
+        return Ok(true);
+    }
+    announce(plan, sweep, commands)?;
+    let job = match submission.submit()? {
+        Submitted::Now { job, workers } => {
+            say(format!("{left} runs are left, and {workers} workers are submitted for them as job {job}"));
+            job
+        }
+        Submitted::Earlier(standing) => {
+            say(format!(
+                "workers of job {} are at work on the {left} runs that are left ({}): none are submitted",
+                standing.job,
+                in_words(&standing)
+            ));
+            standing.job
+        }
+    };
+    say(format!(
+        "`prospect sweep status {}` tells how they stand, and `scancel {job}` ends them; call this again when they are gone",
+        shell::word(&out)
+    ));
+    output::print(job)?;
+    Ok(true)
+}
+
+/// The profile that is asked for, or the nearest.
+fn profile(experiment: &Experiment, how: &How) -> anyhow::Result<PathBuf> {
+    if let Some(given) = &how.profile {
+        return Ok(given.clone());
+    }
+    let beside = Path::new(&experiment.file).with_file_name("slurm.yaml");
+    let here = PathBuf::from("slurm.yaml");
+    [&beside, &here].into_iter().find(|path| path.exists()).cloned().with_context(|| {
+        let or_here = if beside == here { String::new() } else { format!(" nor {}", here.display()) };
+        format!(
+            "--executor slurm needs a profile, and there is no {}{or_here}: write one (docs/slurm.md), or name it with --profile",
+            beside.display()
+        )
+    })
+}
+
+/// How many tasks are in which state.
+pub(super) fn in_words(standing: &SlurmStanding) -> String {
+    let mut states: Vec<(String, usize)> = Vec::new();
+    for task in &standing.tasks {
+        let state = task.state.to_lowercase().replace('_', " ");
+        match states.iter_mut().find(|(other, _)| *other == state) {
+            Some((_, count)) => *count += 1,
+            None => states.push((state, 1)),
+        }
+    }
+    states.into_iter().map(|(state, count)| format!("{count} {state}")).collect::<Vec<_>>().join(", ")
+}
+
+/// The workers of a sweep, for its status.
+pub(super) fn section(standing: &SlurmStanding) -> Section {
+    let columns = ["task", "state", "node", "time", "reason", "log"].map(str::to_owned).to_vec();
+    let row = |task: &Task| {
+        let Task { task, state, node, time, reason, log } = task;
+        let log = if log.exists() { log.display().to_string() } else { String::new() };
+        let texts = [task, &state.to_lowercase().replace('_', " "), node];
+        let mut row: Vec<Cell> = texts.into_iter().cloned().map(Cell::Text).collect();
+        row.extend([Cell::Number(time.clone()), Cell::Text(reason.clone()), Cell::Text(log)]);
+        row
+    };
+    let rows: Vec<_> = standing.tasks.iter().map(row).collect();
+    let mut blocks = Vec::new();
+    if !rows.is_empty() {
+        blocks.push(Block::Table(Table { title: String::new(), columns, rows }));
+    }
+    blocks.extend(standing.note.clone().map(Block::Note));
+    Section { title: format!("Workers: Slurm job {}", standing.job), blocks }
+}

@@ -1,0 +1,78 @@
+//! Who holds a claim.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+/// Time between two beats, if `PROSPECT_HEARTBEAT` does not say otherwise, in seconds.
+const BEAT: Duration = Duration::from_secs(10);
+
+/// A process that holds a claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The name of its machine.
+    pub host: String,
+    /// Its number there.
+    pub pid: u32,
+    /// The Slurm job, with its task, that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    /// The running system whose processes see its lock on the claim's file; None if it has none.
+    pub(super) system: Option<String>,
+    /// Milliseconds between two beats.
+    pub(super) beat: u64,
+}
+
+impl Holder {
+    /// This process. `PROSPECT_HOST` stands for another machine's name, and for another machine.
+    pub(super) fn this_process() -> Self {
+        let named = std::env::var("PROSPECT_HOST").ok();
+        let file = |path| fs_err::read_to_string(path).ok().map(|text| text.trim().to_owned());
+        let host = named.clone().or_else(|| file("/proc/sys/kernel/hostname"));
+        let beat = std::env::var("PROSPECT_HEARTBEAT").ok().and_then(|seconds| seconds.parse().ok());
+        let beat = beat.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        Self {
+            host: host.unwrap_or_else(|| "this machine".to_owned()),
+            pid: std::process::id(),
+            job: job(),
+            // Where the system has no such number, machines that share files are told apart by nothing: there are none.
+            system: named.or_else(|| file("/proc/sys/kernel/random/boot_id")).or(Some(String::new())),
+            beat: beat.unwrap_or(BEAT).as_millis().max(1) as u64,
+        }
+    }
+
+    /// A process of the machine `host`.
+    #[cfg(test)]
+    pub(super) fn on(host: &str, beat: Duration) -> Self {
+        let host = host.to_owned();
+        Self { system: Some(host.clone()), host, pid: 1, job: None, beat: beat.as_millis() as u64 }
+    }
+
+    pub(super) fn beat(&self) -> Duration {
+        Duration::from_millis(self.beat)
+    }
+
+    /// Whether the holder has a lock that `other` sees.
+    pub(super) fn is_on_the_system_of(&self, other: &Self) -> bool {
+        self.system.is_some() && self.system == other.system
+    }
+}
+
+/// The Slurm job of this process: `JOB`, or `JOB_TASK` of an array.
+fn job() -> Option<String> {
+    let variable = |name| std::env::var(name).ok();
+    match (variable("SLURM_ARRAY_JOB_ID"), variable("SLURM_ARRAY_TASK_ID")) {
+        (Some(job), Some(task)) => Some(format!("{job}_{task}")),
+        _ => variable("SLURM_JOB_ID"),
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, pid, job, .. } = self;
+        match job {
+            Some(job) => write!(f, "Slurm job {job} on {host}"),
+            None => write!(f, "process {pid} on {host}"),
+        }
+    }
+}

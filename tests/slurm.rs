@@ -1,0 +1,435 @@
+//! `prospect sweep --executor slurm`: on real daemons where they are installed, and what a user sees of mistakes.
+
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use insta::assert_snapshot;
+use prospect_core::progress::say;
+
+use crate::{
+    sharing::{LONG, at_work, signal, status, until},
+    support::{Place, Run},
+    sweep::{assert_same, place, results},
+};
+
+/// Slurm on the loopback interface: two nodes of one core each.
+struct Cluster {
+    folder: PathBuf,
+    daemons: Vec<(&'static str, Child)>,
+}
+
+const DAEMONS: [&str; 3] = ["munged", "slurmctld", "slurmd"];
+
+impl Cluster {
+    /// Starts the daemons in a folder; None, with a message, where they are not installed.
+    fn start(folder: PathBuf) -> Option<Self> {
+        let found = |name: &&str| {
+            let path = std::env::var("PATH").unwrap_or_default();
+            std::env::split_paths(&format!("{path}:/usr/sbin")).any(|folder| folder.join(name).exists())
+        };
+        if let Some(missing) = DAEMONS.iter().chain(&["sbatch", "squeue"]).find(|name| !found(name)) {
+            say(format!("skipped: there is no {missing}; install slurm-wlm and munge"));
+            return None;
+        }
+        let id = Command::new("id").arg("-u").output().unwrap();
+        if id.stdout != b"0\n" {
+            say("skipped: slurmd starts jobs as root only");
+            return None;
+        }
+        for name in ["state", "spool"] {
+            fs_err::create_dir_all(folder.join(name)).unwrap();
+        }
+        fs_err::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
+        let mut cluster = Self { folder, daemons: Vec::new() };
+        let key = cluster.folder.join("munge.key");
+        let random = Command::new("head").args(["-c", "1024", "/dev/urandom"]).output().unwrap();
+        fs_err::write(&key, random.stdout).unwrap();
+        fs_err::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        // All three are taken before one is given back.
+        let ports = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [control, first, second] = ports.each_ref().map(|port| port.local_addr().unwrap().port());
+        drop(ports);
+        let dir = cluster.folder.display();
+        let config = format!(
+            "\
+ClusterName=prospect
+SlurmctldHost=localhost(127.0.0.1)
+SlurmctldPort={control}
+SlurmUser=root
+AuthType=auth/munge
+AuthInfo=socket={dir}/munge.socket,cred_expire=5
+StateSaveLocation={dir}/state
+SlurmdSpoolDir={dir}/spool/%n
+SlurmctldPidFile={dir}/slurmctld.pid
+SlurmdPidFile={dir}/slurmd-%n.pid
+SlurmctldLogFile={dir}/slurmctld.log
+SlurmdLogFile={dir}/slurmd-%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SwitchType=switch/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SlurmdParameters=config_overrides
+SchedulerParameters=bf_interval=1,sched_interval=1
+SlurmdTimeout=6
+MinJobAge=2
+KillWait=1
+ReturnToService=2
+NodeName=n1 NodeHostname=localhost NodeAddr=127.0.0.1 Port={first} CPUs=1
+NodeName=n2 NodeHostname=localhost NodeAddr=127.0.0.1 Port={second} CPUs=1
+PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+"
+        );
+        fs_err::write(cluster.config(), config).unwrap();
+        let munge =
+            ["key-file=munge.key", "socket=munge.socket", "pid-file=munged.pid", "seed-file=munge.seed"];
+        let options = munge.map(|option| {
+            let (name, file) = option.split_once('=').unwrap();
+            format!("--{name}={dir}/{file}")
+        });
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        cluster.daemon("munged", "munged", &[&["--foreground", "--force"], &options[..]].concat());
+        let socket = cluster.folder.join("munge.socket");
+        until("munged", || socket.exists());
+        cluster.daemon("slurmctld", "slurmctld", &["-D"]);
+        cluster.daemon("n1", "slurmd", &["-D", "-N", "n1"]);
+        cluster.daemon("n2", "slurmd", &["-D", "-N", "n2"]);
+        until("two nodes", || {
+            cluster.says("sinfo", &["--noheader", "--Node", "--format=%t"]) == "idle\nidle\n"
+        });
+        Some(cluster)
+    }
+
+    fn config(&self) -> PathBuf {
+        self.folder.join("slurm.conf")
+    }
+
+    fn daemon(&mut self, name: &'static str, program: &str, args: &[&str]) {
+        let sbin = Path::new("/usr/sbin").join(program);
+        let log = fs_err::File::create(self.folder.join(format!("{name}.out"))).unwrap().into_file();
+        let child = Command::new(if sbin.exists() { sbin } else { program.into() })
+            .args(args)
+            .env("SLURM_CONF", self.config())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn();
+        self.daemons.push((name, child.unwrap()));
+    }
+
+    fn says(&self, program: &str, args: &[&str]) -> String {
+        let output = Command::new(program).args(args).env("SLURM_CONF", self.config()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Takes the daemon `name` away.
+    fn kill(&mut self, name: &str) {
+        for (_, child) in self.daemons.iter_mut().filter(|(other, _)| *other == name) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// `prospect` with arguments, on a machine of the cluster.
+    fn prospect(&self, place: &Place, args: &str) -> Run {
+        place
+            .run_with(args, &[("SLURM_CONF", self.config().to_str().unwrap()), ("PROSPECT_HEARTBEAT", "0.5")])
+    }
+
+    fn waits_for_the_end_of(&self, job: &str) {
+        until("the end of the job", || {
+            let left = self.says("squeue", &["--noheader", "--jobs", job]);
+            left.is_empty()
+        });
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.says("scancel", &["--user=root"]);
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        for (_, child) in self.daemons.iter_mut().rev() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// What is printed, without what columns are filled up with.
+fn close_up(text: &str) -> String {
+    text.lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn workers_of_a_real_cluster_do_a_sweep() {
+    let place = place();
+    let Some(cluster) = Cluster::start(place.path("slurm")) else { return };
+    let alone = place.run("sweep experiment.yaml --out runs/alone");
+    assert_eq!(alone.code, Some(0), "{alone}");
+    place.write(
+        "slurm.yaml",
+        "workers: 3\npartition: test\ntime: 00:10:00\nsbatch: { comment: 'it is # a test' }\n",
+    );
+    let sweep = "sweep experiment.yaml --executor slurm --out runs/cluster";
+
+    place.write("wrong.yaml", "workers: 3\npartition: tset\n");
+    let wrong = cluster.prospect(&place, &format!("{sweep} --profile wrong.yaml"));
+    assert_snapshot!(wrong, @r"
+    exit code 1
+    --- stdout
+    --- stderr
+    error: wrong.yaml:2: `partition`: Slurm refuses the job; change it, and call again
+      sbatch: error: invalid partition specified: tset
+      sbatch: error: Batch job submission failed: Invalid partition name specified
+    ");
+
+    let submitted = cluster.prospect(&place, sweep);
+    assert_snapshot!(submitted, @r"
+    exit code 0
+    --- stdout
+    1
+    --- stderr
+    4 runs are left, and 3 workers are submitted for them as job 1
+    `prospect sweep status runs/cluster` tells how they stand, and `scancel 1` ends them; call this again when they are gone
+    ");
+    let again = cluster.prospect(&place, sweep);
+    assert_eq!((again.code, again.stdout.as_str()), (Some(0), submitted.stdout.as_str()), "{again}");
+    assert!(
+        again.stderr.starts_with("workers of job 1 are at work on the 4 runs that are left ("),
+        "{again}"
+    );
+    let looked = cluster.prospect(&place, "sweep status runs/cluster --json");
+    let looked: serde_json::Value = serde_json::from_str(&looked.stdout).unwrap();
+    assert_eq!(
+        (&looked["slurm"]["job"], looked["slurm"]["tasks"].as_array().unwrap().len()),
+        (&"1".into(), 3)
+    );
+    assert!(looked["slurm"].get("note").is_none(), "{looked}");
+
+    cluster.waits_for_the_end_of("1");
+    let logs = (0..3)
+        .map(|task| fs_err::read_to_string(place.path(&format!("runs/cluster/slurm/1_{task}.log"))).unwrap());
+    let logs: Vec<String> = logs.collect();
+    let finished: usize = logs
+        .iter()
+        .flat_map(|log| log.lines().filter_map(|line| line.split_once(" runs finished")))
+        .map(|(count, _)| count.parse::<usize>().unwrap())
+        .sum();
+    assert_eq!(finished, 4, "{logs:#?}");
+    assert_same(&results(&place, "runs/alone"), &results(&place, "runs/cluster"));
+    assert!(logs.iter().any(|log| log.ends_with("reports/experiment/index.html\n")), "{logs:#?}");
+
+    until("that Slurm forgets the job", || {
+        !cluster.prospect(&place, "sweep status runs/cluster").stdout.contains("completed")
+    });
+    let forgotten = cluster.prospect(&place, "sweep status runs/cluster").stdout;
+    let (_, workers) = forgotten.split_once("== Workers").unwrap();
+    assert_snapshot!(close_up(workers), @r"
+    : Slurm job 1
+    Slurm tells nothing of tasks 0, 1, 2 (`sacct`: Slurm accounting storage is disabled); what their runs have come to stands above
+    ");
+    let nothing_left = cluster.prospect(&place, sweep);
+    assert_eq!(nothing_left.code, Some(0), "{nothing_left}");
+    assert!(nothing_left.stderr.contains("0 runs finished, 4 were there already\n"), "{nothing_left}");
+    assert_eq!(nothing_left.stdout, "reports/experiment/index.html\n");
+}
+
+#[test]
+fn a_killed_worker_and_a_lost_node_lose_nothing() {
+    let place = place();
+    let Some(mut cluster) = Cluster::start(place.path("slurm")) else { return };
+    let alone = place.run(&format!("sweep experiment.yaml {LONG} --out runs/alone"));
+    assert_eq!(alone.code, Some(0), "{alone}");
+    place.write("slurm.yaml", "workers: 2\n");
+    let sweep = format!("sweep experiment.yaml {LONG} --executor slurm --out runs/cluster");
+    let submitted = cluster.prospect(&place, &sweep);
+    assert_eq!((submitted.code, submitted.stdout.as_str()), (Some(0), "1\n"), "{submitted}");
+    let workers = |count: usize| {
+        until("runs at work", || at_work(&place, "runs/cluster").len() >= count);
+        at_work(&place, "runs/cluster")
+    };
+    // A worker is killed: the other one takes its run over, and ends the sweep, or is lost with its node.
+    let (run, who) = workers(2).swap_remove(0);
+    assert!(who.starts_with("Slurm job 1_"), "{who}");
+    let claim = place.path("runs/cluster/claims").join(run.file_name().unwrap());
+    signal("KILL", holder(&claim));
+    until("another worker at the run", || holder_of(&claim).is_none_or(|(_, job)| !who.contains(&job)));
+
+    // Its node is lost: Slurm puts the task back, and a worker on the other node goes on.
+    let (run, _) = workers(1).swap_remove(0);
+    let (pid, _) = holder_of(&place.path("runs/cluster/claims").join(run.file_name().unwrap())).unwrap();
+    let node = environment(pid, "SLURMD_NODENAME");
+    cluster.kill(&node);
+    let step = parent(pid);
+    signal("KILL", step);
+    signal("KILL", pid);
+    until("the end of the sweep", || {
+        status(&place, "runs/cluster").is_some_and(|status| status["counts"]["finished"] == 4)
+    });
+    cluster.waits_for_the_end_of("1");
+    assert_same(&results(&place, "runs/alone"), &results(&place, "runs/cluster"));
+    assert!(place.path("reports/experiment/index.html").exists());
+}
+
+/// The process of the last claim in a folder, and its Slurm job; None if the claim was given up.
+fn holder_of(claim: &Path) -> Option<(u32, String)> {
+    let numbers =
+        fs_err::read_dir(claim).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let last = numbers.max_by_key(|number| number.parse::<u64>().unwrap()).unwrap();
+    let text = fs_err::read_to_string(claim.join(last)).ok()?;
+    let holder: serde_json::Value = serde_json::from_str(text.lines().next()?).ok()?;
+    let pid = holder["pid"].as_u64()? as u32;
+    (!text.contains("given up")).then(|| (pid, holder["job"].as_str().unwrap().to_owned()))
+}
+
+fn holder(claim: &Path) -> u32 {
+    holder_of(claim).unwrap().0
+}
+
+fn environment(pid: u32, name: &str) -> String {
+    let all = fs_err::read(format!("/proc/{pid}/environ")).unwrap();
+    let of_name = all
+        .split(|byte| *byte == 0)
+        .map(String::from_utf8_lossy)
+        .find_map(|variable| Some(variable.strip_prefix(name)?.strip_prefix('=')?.to_owned()));
+    of_name.unwrap()
+}
+
+fn parent(pid: u32) -> u32 {
+    let status = fs_err::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap()
+}
+
+/// A folder with programs that stand for Slurm's: each says what it is given to say, and ends with a code.
+fn pretended(place: &Place, programs: &[(&str, &str, i32)]) -> String {
+    let folder = place.path("programs");
+    fs_err::create_dir_all(&folder).unwrap();
+    for (name, says, code) in programs {
+        let path = folder.join(name);
+        let to = if *code == 0 { "" } else { " >&2" };
+        fs_err::write(&path, format!("#!/bin/sh\nprintf '%s\\n' '{says}'{to}\nexit {code}\n")).unwrap();
+        fs_err::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    folder.display().to_string()
+}
+
+#[test]
+fn the_script_is_printed_and_kept() {
+    let place = place();
+    place.write(
+        "profile.yaml",
+        "workers: 8\npartition: gpu\naccount: my-project\ngpus: 1\ngpu_type: a100\ncpus: 8\nmemory: 64GiB\ntime: 12:00:00\n\
+         modules: [cuda/12.4]\nprologue: ['export HF_HUB_OFFLINE=1']\nlaunch: apptainer exec --nv prospect.sif prospect\n\
+         sbatch: { constraint: 'nvlink&big', exclusive: null }\n",
+    );
+    let sweep = "sweep experiment.yaml --executor slurm --profile profile.yaml --jobs 2 --only method=kto --set seeds=[0,1]";
+    let run = place.run(&format!("{sweep} --dry-run"));
+    assert_snapshot!(run, @r"
+    exit code 0
+    --- stdout
+    #!/bin/bash
+    # Workers of a sweep, written by `prospect sweep --executor slurm`; the next call writes it anew.
+    #SBATCH --requeue
+    #SBATCH --job-name=experiment
+    #SBATCH --array=0-1
+    #SBATCH --nodes=1
+    #SBATCH --ntasks=1
+    #SBATCH --chdir=[folder]
+    #SBATCH --output=[folder]/runs/experiment/slurm/%A_%a.log
+    #SBATCH --open-mode=append
+    #SBATCH --partition=gpu
+    #SBATCH --account=my-project
+    #SBATCH --gres=gpu:a100:1
+    #SBATCH --cpus-per-task=8
+    #SBATCH --mem=65536M
+    #SBATCH --time=12:00:00
+    #SBATCH --constraint='nvlink&big'
+    #SBATCH --exclusive
+    set -e
+    module load cuda/12.4
+    export HF_HUB_OFFLINE=1
+    exec apptainer exec --nv prospect.sif prospect sweep experiment.yaml --set 'seeds=[0,1]' --out runs/experiment --jobs 2 --only method=kto --executor worker
+    --- stderr
+    ");
+    assert!(!place.path("runs").exists());
+    let path = pretended(&place, &[("sbatch", "77;cluster", 0)]);
+    let submitted = place.run_with(sweep, &[("PATH", &path)]);
+    assert_snapshot!(submitted, @r"
+    exit code 0
+    --- stdout
+    77
+    --- stderr
+    4 runs are left, and 2 workers are submitted for them as job 77
+    `prospect sweep status runs/experiment` tells how they stand, and `scancel 77` ends them; call this again when they are gone
+    ");
+    let kept = fs_err::read_to_string(place.path("runs/experiment/slurm/submit.sh")).unwrap();
+    let shown = run.stdout.replace("[folder]", &place.path("").canonicalize().unwrap().display().to_string());
+    assert_eq!(kept, shown);
+
+    // Before any worker has begun, by a Slurm that still knows the job, and by one that does not.
+    let path = pretended(&place, &[("squeue", "0|RUNNING|n7|1:02|None\n1|PENDING||0:00|Resources", 0)]);
+    let looked = place.run_with("sweep status experiment", &[("PATH", &path)]).stdout;
+    assert_snapshot!(close_up(looked.split_once("== Workers").unwrap().1), @r"
+    : Slurm job 77
+    task state node time reason log
+    0 running n7 1:02
+    1 pending 0:00 Resources
+    ");
+    pretended(
+        &place,
+        &[
+            ("squeue", "slurm_load_jobs error: Invalid job id specified", 1),
+            ("sacct", "77_0|COMPLETED|n7|00:01:02|0:0\n77_1|CANCELLED by 0|n8|00:00:02|0:15", 0),
+        ],
+    );
+    let looked = place.run_with("sweep status experiment", &[("PATH", &path)]).stdout;
+    assert_snapshot!(close_up(looked.split_once("== Workers").unwrap().1), @r"
+    : Slurm job 77
+    task state node time reason log
+    0 completed n7 00:01:02
+    1 cancelled n8 00:00:02 exit code 0:15
+    ");
+}
+
+#[test]
+fn mistakes_are_told_with_what_to_do() {
+    let place = place();
+    let sweep = "sweep experiment.yaml --executor slurm";
+    let path = pretended(&place, &[]);
+    let said = |more: &str| place.run_with(&format!("{sweep}{more}"), &[("PATH", &path)]).stderr;
+    assert_snapshot!(said(""), @"error: --executor slurm needs a profile, and there is no slurm.yaml: write one (docs/slurm.md), or name it with --profile");
+    place.write("slurm.yaml", "workers: 2\npartion: gpu\n");
+    assert_snapshot!(said(""), @"error: slurm.yaml:2: `partion`: unknown field `partion`, expected one of `workers`, `partition`, `account`, `qos`, `gpus`, `gpu_type`, `cpus`, `memory`, `time`, `modules`, `prologue`, `launch`, `sbatch`; did you mean `partition`?");
+    place.write("slurm.yaml", "workers: 2\npartition: gpu\n");
+    assert_snapshot!(said(""), @"error: `sbatch` cannot be started (No such file or directory (os error 2)): call this on a machine of the cluster that jobs are submitted from, or leave --executor out");
+    pretended(
+        &place,
+        &[(
+            "sbatch",
+            "sbatch: error: invalid partition specified: gpu\nsbatch: error: Batch job submission failed: Invalid partition name specified",
+            1,
+        )],
+    );
+    assert_snapshot!(said(""), @r"
+    error: slurm.yaml:2: `partition`: Slurm refuses the job; change it, and call again
+      sbatch: error: invalid partition specified: gpu
+      sbatch: error: Batch job submission failed: Invalid partition name specified
+    ");
+    pretended(
+        &place,
+        &[("sbatch", "5", 0), ("squeue", "slurm_load_jobs error: Unable to contact slurm controller", 1)],
+    );
+    assert!(said("").starts_with("4 runs are left, and 2 workers are submitted for them as job 5\n"));
+    assert_snapshot!(said(""), @"error: cannot tell whether workers of job 5 are at work, so none are submitted: `squeue`: slurm_load_jobs error: Unable to contact slurm controller");
+    assert_snapshot!(place.run("sweep experiment.yaml --profile slurm.yaml").stderr, @"error: --profile is for --executor slurm: give both, or neither");
+    assert_snapshot!(place.run("validate slurm.yaml").stdout, @"slurm.yaml: ok (slurm, by its keys)");
+    let failed = place.run("sweep experiment.yaml --executor slrum");
+    assert_eq!(failed.code, Some(2), "{failed}");
+}
