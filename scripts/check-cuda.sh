@@ -2,6 +2,7 @@
 # Builds the binary with CUDA. Where no toolkit is installed, makes one from NVIDIA's Python wheels; no GPU is needed.
 #
 #   scripts/check-cuda.sh              set the toolkit up, then build (about 13 minutes on 2 cores)
+#   scripts/check-cuda.sh --check      only check types: `cargo check` (a minute once candle's kernels are built)
 #   scripts/check-cuda.sh --toolkit    only set the toolkit up, and print the variables that a build needs
 #
 # CUDA_HOME          an installed toolkit to use instead
@@ -85,5 +86,10 @@ if [[ ${1:-} == --toolkit ]]; then
 fi
 
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/cuda
+if [[ ${1:-} == --check ]]; then
+    shift
+    # In the release profile, so that candle's kernels are compiled once for check and build.
+    exec cargo check --release --features cuda "$@"
+fi
 cargo build --release --features cuda "$@"
 echo "check-cuda: built $CARGO_TARGET_DIR/release/prospect; at start it needs \$CUDA_HOME/lib64 on LD_LIBRARY_PATH and a driver"

@@ -182,7 +182,7 @@ impl Decoder {
             rank: rank.map(|rank| rank as u64),
             element: self.dtype().size_in_bytes() as u64,
             quantised: linears().any(|linear| matches!(linear.weight, Matrix::Quantised(_))),
-            place: if self.device().is_cpu() { Place::Cpu } else { Place::Gpu },
+            place: Place::of(self.device()),
         }
     }
 

@@ -9,7 +9,8 @@
 //!   decoder, [`Tokenizer`] and [`ChatTemplate`].
 //! * [`Decoder::with_lora`] and [`Decoder::with_all_trained`] make a policy of a frozen model.
 //! * [`Decoder::generate`] continues prompts, greedily or by nucleus sampling.
-//! * [`Footprint::demand`] says how much memory a step takes, without taking it.
+//! * [`Footprint::demand`] says how much memory a step takes, [`Work`] how much arithmetic, without doing it.
+//! * [`device`] opens the CPU or a GPU and tells what it is.
 //! * [`save_adapter`], [`load_adapter`] and [`Model::save`] write what `peft` and `transformers` load.
 //!
 //! ```
@@ -32,6 +33,7 @@
 mod architecture;
 mod build;
 mod decoder;
+pub mod device;
 mod generate;
 mod layers;
 mod matrix;
@@ -45,6 +47,7 @@ mod save;
 mod template;
 mod tokenizer;
 mod weights;
+mod work;
 
 pub use architecture::{Architecture, Biases, Family, Gelu, MlpKind, NormKind, Residual, Rope, RopeScaling};
 pub use decoder::{Activations, Adapter, Decoder, Saved};
@@ -61,6 +64,7 @@ pub use recipe::{
 pub use save::{load_adapter, save_adapter};
 pub use template::{ChatTemplate, Turn};
 pub use tokenizer::Tokenizer;
+pub use work::Work;
 
 /// Why a model cannot be loaded, run or saved.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +81,9 @@ pub enum ModelError {
     /// The architecture cannot be used.
     #[error("model architecture: {0}")]
     Architecture(String),
+    /// The device cannot be used.
+    #[error("device: {0}")]
+    Device(String),
     /// The weights cannot be used.
     #[error("model weights: {0}")]
     Weights(String),

@@ -6,7 +6,7 @@
 //!
 //! `tests/memory.rs` compares it with what an allocator counts.
 
-use candle_core::quantized::GgmlDType;
+use candle_core::{Device, quantized::GgmlDType};
 use serde::Serialize;
 
 use crate::{
@@ -28,6 +28,11 @@ impl Place {
     pub fn here() -> Self {
         if candle_core::utils::cuda_is_available() { Self::Gpu } else { Self::Cpu }
     }
+
+    /// Where a device is.
+    pub fn of(device: &Device) -> Self {
+        if device.is_cpu() { Self::Cpu } else { Self::Gpu }
+    }
 }
 
 /// The sizes of a micro-batch.
@@ -43,17 +48,25 @@ pub struct BatchSize {
     pub gradient_scored: u64,
     /// The longest sequence.
     pub longest: u64,
+    /// Σ over rows of the rows that each attends to, itself included.
+    pub attended: u64,
+    /// The same of rows that may receive a gradient.
+    pub gradient_attended: u64,
 }
 
 impl BatchSize {
     /// The sizes of a packed batch.
     pub fn of(batch: &PackedBatch) -> Self {
+        // A row sees the prompt and its own branch up to itself: as many rows as its position says.
+        let attended = |positions: &[u32]| positions.iter().map(|position| u64::from(*position) + 1).sum();
         Self {
             rows: batch.rows() as u64,
             gradient_rows: batch.gradient_rows as u64,
             scored: batch.scored.len() as u64,
             gradient_scored: batch.gradient_scored as u64,
             longest: batch.positions.iter().max().map_or(0, |last| u64::from(*last) + 1),
+            attended: attended(&batch.positions),
+            gradient_attended: attended(&batch.positions[..batch.gradient_rows]),
         }
     }
 }
@@ -231,7 +244,7 @@ impl<'a> Footprint<'a> {
     pub fn demand(&self, batch: &BatchSize, recomputed: u64, accumulates: bool) -> Demand {
         let a = self.architecture;
         let row = self.row();
-        let BatchSize { rows, gradient_rows, scored, gradient_scored, longest } = *batch;
+        let BatchSize { rows, gradient_rows, scored, gradient_scored, longest, .. } = *batch;
         let (layers, vocabulary) = (a.layers as u64, a.vocabulary as u64 * a.hidden as u64 * self.element);
         let (trained, size) = self.trained;
         let (weights, gradients) = (trained * size, trained * size);

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::{
     Architecture, ChatTemplate, Decoder, Dtype, ModelError, Quantization, Recipe, TemplateSource, Tokenizer,
-    TokenizerSource, WeightsSource,
+    TokenizerSource, WeightsSource, device,
     save::save_weights,
     weights::{Gguf, Quantising, Random, Safetensors, Weights},
 };
@@ -64,8 +64,32 @@ struct Companions {
 impl Decoder {
     /// A frozen f32 decoder on the CPU with random weights.
     pub fn random(architecture: Architecture, seed: u64) -> Result<Self, ModelError> {
-        let (dtype, device) = (DType::F32, Device::Cpu);
-        Self::frozen(architecture.validate()?, &mut Random { seed, dtype, device, deviation: DEVIATION })
+        Self::random_on(&Device::Cpu, architecture, seed, (Dtype::F32, None))
+    }
+
+    /// A frozen decoder on `device` with random weights of a type, those of linear layers quantised if that is said. Of any size:
+    /// one matrix at a time is on the host.
+    pub fn random_on(
+        device: &Device,
+        architecture: Architecture,
+        seed: u64,
+        (dtype, quantization): (Dtype, Option<Quantization>),
+    ) -> Result<Self, ModelError> {
+        let device = device.clone();
+        let mut weights = Random { seed, dtype: dtype.of_tensors(), device, deviation: DEVIATION };
+        Self::quantised(architecture.validate()?, &mut weights, quantization)
+    }
+
+    /// A frozen decoder, the matrices of whose linear layers are quantised if that is said.
+    fn quantised(
+        architecture: Architecture,
+        weights: &mut dyn Weights,
+        quantization: Option<Quantization>,
+    ) -> Result<Self, ModelError> {
+        match quantization.and_then(Quantization::blocks) {
+            Some(kind) => Self::frozen(architecture, &mut Quantising { source: weights, kind }),
+            None => Self::frozen(architecture, weights),
+        }
     }
 }
 
@@ -101,12 +125,13 @@ impl Recipe {
     }
 
     fn device(&self) -> Result<Device, ModelError> {
-        if self.dtype == Dtype::Bf16 && !candle_core::utils::cuda_is_available() {
+        let device = device::first()?;
+        if self.dtype == Dtype::Bf16 && device.is_cpu() {
             return Err(ModelError::Recipe(
                 "`dtype: bf16` needs a GPU (a build with --features cuda); set dtype: f32".to_owned(),
             ));
         }
-        Ok(Device::cuda_if_available(0)?)
+        Ok(device)
     }
 
     /// The shape of the model, without its weights.
@@ -123,10 +148,7 @@ impl Recipe {
     /// Loads decoder, tokenizer and template.
     pub fn load(&self) -> Result<Model, ModelError> {
         let device = self.device()?;
-        let dtype = match self.dtype {
-            Dtype::F32 => DType::F32,
-            Dtype::Bf16 => DType::BF16,
-        };
+        let dtype = self.dtype.of_tensors();
         let (architecture, mut weights): (_, Box<dyn Weights>) = match &self.weights {
             WeightsSource::Random(architecture, seed) => {
                 (architecture.clone(), Box::new(Random { seed: *seed, dtype, device, deviation: DEVIATION }))
@@ -140,10 +162,7 @@ impl Recipe {
                 (self.architecture()?, Box::new(Safetensors::open(folder, dtype, device)?))
             }
         };
-        let decoder = match self.quantization.and_then(Quantization::blocks) {
-            Some(kind) => Decoder::frozen(architecture, &mut Quantising { source: &mut *weights, kind })?,
-            None => Decoder::frozen(architecture, &mut *weights)?,
-        };
+        let decoder = Decoder::quantised(architecture, &mut *weights, self.quantization)?;
         let (tokenizer, template) = self.load_text()?;
         if tokenizer.vocabulary() > decoder.architecture().vocabulary {
             return Err(ModelError::Recipe(format!(

@@ -2,7 +2,7 @@
 
 use std::{error::Error, path::PathBuf};
 
-use candle_core::quantized::GgmlDType;
+use candle_core::{DType, quantized::GgmlDType};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +49,16 @@ pub enum Dtype {
     F32,
     /// bfloat16, on a GPU.
     Bf16,
+}
+
+impl Dtype {
+    /// As candle calls it.
+    pub fn of_tensors(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+        }
+    }
 }
 
 /// How frozen matrices are kept in memory.

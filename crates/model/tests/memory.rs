@@ -1,42 +1,11 @@
 //! What a training step is said to take, beside what an allocator counts. Alone in its process: the allocator counts all.
 
-// Helpers of tests fail as tests do; an allocator cannot be had without.
-#![allow(clippy::unwrap_used, unsafe_code)]
+// Helpers of tests fail as tests do.
+#![allow(clippy::unwrap_used)]
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    sync::atomic::{AtomicUsize, Ordering},
-};
+mod counting;
 
 use prospect_model::{Activations, Architecture, BatchSize, Decoder, Gradients, Lora, PackedBatch, Packer};
-
-struct Counting;
-
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-fn taken(bytes: usize) {
-    let now = NOW.fetch_add(bytes, Ordering::Relaxed) + bytes;
-    PEAK.fetch_max(now, Ordering::Relaxed);
-}
-
-// SAFETY: every call goes to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        taken(layout.size());
-        // SAFETY: the caller keeps `GlobalAlloc::alloc`'s contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the pointer came from `alloc` above, which is the system's.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Models that differ in what a block keeps, small but for what counts: their matrices dwarf all bookkeeping.
 fn architectures() -> Vec<(&'static str, Architecture)> {
@@ -92,14 +61,14 @@ fn peak_of_step(
     activations: Activations,
     micro_batches: usize,
 ) -> usize {
-    let before = NOW.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
-    let mut gradients = Gradients::none(policy.parameters());
-    for _ in 0..micro_batches {
-        let (log_probs, saved) = policy.forward(batch, activations).unwrap();
-        policy.backward(saved, &vec![-0.01; log_probs.len()], &mut gradients).unwrap();
-    }
-    PEAK.load(Ordering::Relaxed) - before
+    let ((), peak) = counting::peak_of(|| {
+        let mut gradients = Gradients::none(policy.parameters());
+        for _ in 0..micro_batches {
+            let (log_probs, saved) = policy.forward(batch, activations).unwrap();
+            policy.backward(saved, &vec![-0.01; log_probs.len()], &mut gradients).unwrap();
+        }
+    });
+    peak
 }
 
 #[test]

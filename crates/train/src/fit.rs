@@ -52,12 +52,17 @@ impl Settings {
             objective if objective.examples() == Examples::Paired => (completions.div_ceil(2), 0),
             _ => (completions, 0),
         };
+        // Row i of a prompt attends to i + 1 rows, and one of a completion to the prompt's as well.
+        let of_prompts = prompts * prompt * (prompt + 1) / 2;
+        let of_completion = rows * prompt + rows * (rows + 1) / 2;
         BatchSize {
             rows: prompts * prompt + (completions + mismatched) * rows,
             gradient_rows: prompts * prompt + completions * rows,
             scored: (completions + mismatched) * scored,
             gradient_scored: completions * scored,
             longest: self.max_length as u64,
+            attended: of_prompts + (completions + mismatched) * of_completion,
+            gradient_attended: of_prompts + completions * of_completion,
         }
     }
 

@@ -38,8 +38,9 @@ impl Emulator {
         let text = text(kernels);
         let mut hasher = DefaultHasher::new();
         (&text, &compiler).hash(&mut hasher);
-        let program =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("emulator-{:016x}", hasher.finish()));
+        // Beside the tests, where cargo cleans up.
+        let tests = std::env::current_exe().unwrap();
+        let program = tests.with_file_name(format!("emulator-{:016x}", hasher.finish()));
         let plain = program.with_extension("plain");
         for (program, sanitized) in [(&program, true), (&plain, false)] {
             if program.exists() || compile(&compiler, &text, program, sanitized) {

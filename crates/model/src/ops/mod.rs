@@ -1,17 +1,28 @@
 //! The operations that layers are made of, forward and backward, on packed `[rows, …]` matrices.
 //!
 //! Each exists twice: composed of candle's own operations ([`composed`], on any device), and fused for the CPU
-//! ([`cpu`]). The composed form is the oracle of the fused one in the tests.
+//! ([`cpu`]). The composed form is the oracle of the fused one in the tests. Most exist a third time, as our own CUDA kernels
+//! ([`kernels`]), which are off unless `PROSPECT_KERNELS` switches them on.
 
 mod composed;
 mod cpu;
+#[cfg(test)]
+#[path = "../../../kernels/tests/emulator/mod.rs"]
+#[allow(dead_code, reason = "the tests of its own crate use the rest")]
+mod emulator;
+#[cfg(any(feature = "cuda", test))]
+mod kernels;
 
 use candle_core::{Device, Result, Tensor};
 
+#[cfg(feature = "cuda")]
+use crate::device::cuda::Card;
 use crate::{
     architecture::Gelu,
     pack::{Scored, Tree},
 };
+#[cfg(feature = "cuda")]
+pub(crate) use kernels::{Given, Group, Launcher};
 
 /// How rotary embeddings pair the dimensions of a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,12 +44,20 @@ pub(crate) struct Heads {
     pub(crate) dim: usize,
 }
 
+/// Calls an operation for the device of a tensor; one that has kernels of a group, as these if the group is on.
 macro_rules! on_device {
+    ($group:ident, $tensor:expr, $name:ident($($argument:expr),*)) => {
+        match $tensor.device() {
+            Device::Cpu => cpu::$name($($argument),*),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(card) if kernels::Group::$group.is_on() => kernels::$name(&Card(card), $($argument),*),
+            _ => composed::$name($($argument),*),
+        }
+    };
     ($tensor:expr, $name:ident($($argument:expr),*)) => {
-        if matches!($tensor.device(), Device::Cpu) {
-            cpu::$name($($argument),*)
-        } else {
-            composed::$name($($argument),*)
+        match $tensor.device() {
+            Device::Cpu => cpu::$name($($argument),*),
+            _ => composed::$name($($argument),*),
         }
     };
 }
@@ -75,7 +94,7 @@ pub(crate) fn products(onto: Option<Tensor>, terms: &[(&Tensor, &Tensor)]) -> Re
 
 /// x·w / rms(x), row by row. Returns the result `[rows, dim]` and 1/rms `[rows]`.
 pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<(Tensor, Tensor)> {
-    on_device!(x, rms_norm(x, weight, epsilon))
+    on_device!(Norm, x, rms_norm(x, weight, epsilon))
 }
 
 /// d loss / d x of [`rms_norm`], from 1/rms and d loss / d result, plus `residual`.
@@ -86,7 +105,7 @@ pub(crate) fn rms_norm_backward(
     grad: &Tensor,
     residual: Option<&Tensor>,
 ) -> Result<Tensor> {
-    on_device!(x, rms_norm_backward(x, weight, inverse_rms, grad, residual))
+    on_device!(Norm, x, rms_norm_backward(x, weight, inverse_rms, grad, residual))
 }
 
 /// d loss / d weight `[dim]` of [`rms_norm`].
@@ -110,33 +129,33 @@ pub(crate) fn rotary(
     pairs: RotaryPairs,
     inverse: bool,
 ) -> Result<Tensor> {
-    on_device!(x, rotary(x, cos, sin, head_dim, pairs, inverse))
+    on_device!(Rotary, x, rotary(x, cos, sin, head_dim, pairs, inverse))
 }
 
 /// silu(gate)·up.
 pub(crate) fn gated_silu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    on_device!(gate, gated_silu(gate, up))
+    on_device!(Activation, gate, gated_silu(gate, up))
 }
 
 /// d loss / d gate and d loss / d up of [`gated_silu`].
 pub(crate) fn gated_silu_backward(gate: &Tensor, up: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor)> {
-    on_device!(gate, gated_silu_backward(gate, up, grad))
+    on_device!(Activation, gate, gated_silu_backward(gate, up, grad))
 }
 
 /// gelu(x), exact or by tanh.
 pub(crate) fn gelu(x: &Tensor, form: Gelu) -> Result<Tensor> {
-    on_device!(x, gelu(x, form))
+    on_device!(Activation, x, gelu(x, form))
 }
 
 /// d loss / d x of [`gelu`].
 pub(crate) fn gelu_backward(x: &Tensor, grad: &Tensor, form: Gelu) -> Result<Tensor> {
-    on_device!(x, gelu_backward(x, grad, form))
+    on_device!(Activation, x, gelu_backward(x, grad, form))
 }
 
 /// Scaled dot-product attention over a forest: a row attends to its prompt and causally to its own branch.
 /// `q` is `[rows, query_heads·head_dim]`, `k` and `v` `[rows, key_heads·head_dim]`; returns `[rows, query_heads·head_dim]`.
 pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, trees: &[Tree], heads: Heads) -> Result<Tensor> {
-    on_device!(q, attention(q, k, v, trees, heads))
+    on_device!(Attention, q, attention(q, k, v, trees, heads))
 }
 
 /// Gradients of [`attention`] with respect to q, k and v. The probabilities are computed again.
@@ -148,7 +167,7 @@ pub(crate) fn attention_backward(
     trees: &[Tree],
     heads: Heads,
 ) -> Result<(Tensor, Tensor, Tensor)> {
-    on_device!(q, attention_backward(q, k, v, grad, trees, heads))
+    on_device!(Attention, q, attention_backward(q, k, v, grad, trees, heads))
 }
 
 /// log softmax(logits)[target] of every row, as f64, and with `gradient` d that / d logits: onehot − softmax.
@@ -157,7 +176,7 @@ pub(crate) fn log_prob_of_targets(
     scored: &[Scored],
     gradient: bool,
 ) -> Result<(Vec<f64>, Option<Tensor>)> {
-    on_device!(logits, log_prob_of_targets(logits, scored, gradient))
+    on_device!(LogProb, logits, log_prob_of_targets(logits, scored, gradient))
 }
 
 #[cfg(test)]

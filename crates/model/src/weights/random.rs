@@ -4,6 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use prospect_core::draw::Draw;
 use rand::Rng;
 use rand_chacha::{ChaCha12Rng, rand_core::SeedableRng};
+use rayon::prelude::*;
 
 use super::Weights;
 use crate::ModelError;
@@ -26,21 +27,31 @@ impl Weights for Random {
             return Ok(Tensor::ones(shape, self.dtype, &self.device)?);
         }
         let data = normal(&Draw::new(self.seed, name), shape.iter().product(), self.deviation);
-        Ok(Tensor::from_vec(data, shape, &Device::Cpu)?.to_dtype(self.dtype)?.to_device(&self.device)?)
+        // One matrix at a time is on the host; the device rounds it.
+        Ok(Tensor::from_vec(data, shape, &self.device)?.to_dtype(self.dtype)?)
     }
 }
 
-/// `count` draws from a normal distribution around 0 (Box-Muller).
+/// Numbers that one thread draws in a row.
+const PART: usize = 1 << 14;
+
+/// `count` draws from a normal distribution around 0 (Box-Muller), the same on any number of threads.
 pub(crate) fn normal(draw: &Draw, count: usize, deviation: f64) -> Vec<f32> {
-    let mut stream = ChaCha12Rng::from_seed(draw.key());
-    // (0, 1]: its logarithm is finite.
-    let mut uniform = || ((stream.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64;
-    let mut values = Vec::with_capacity(count + 1);
-    while values.len() < count {
-        let (radius, angle) = ((-2.0 * uniform().ln()).sqrt() * deviation, std::f64::consts::TAU * uniform());
-        values.extend([(radius * angle.cos()) as f32, (radius * angle.sin()) as f32]);
-    }
-    values.truncate(count);
+    let mut values = vec![0.0; count];
+    values.par_chunks_mut(PART).enumerate().for_each(|(part, values)| {
+        let mut stream = ChaCha12Rng::from_seed(draw.key());
+        // Every number before this part took 64 bits, which are two words.
+        stream.set_word_pos(2 * (part * PART) as u128);
+        // (0, 1]: its logarithm is finite.
+        let mut uniform = || ((stream.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64;
+        for pair in values.chunks_mut(2) {
+            let (radius, angle) =
+                ((-2.0 * uniform().ln()).sqrt() * deviation, std::f64::consts::TAU * uniform());
+            for (value, turned) in pair.iter_mut().zip([angle.cos(), angle.sin()]) {
+                *value = (radius * turned) as f32;
+            }
+        }
+    });
     values
 }
 
@@ -55,5 +66,19 @@ mod tests {
         let mean = values.iter().map(|x| f64::from(*x)).sum::<f64>() / 20_001.0;
         let square = values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / 20_001.0;
         assert!(mean.abs() < 0.02 && (square.sqrt() - 0.5).abs() < 0.02, "{mean} {square}");
+    }
+
+    #[test]
+    fn parts_go_on_where_the_ones_before_them_end() {
+        let draw = Draw::new(5, "w");
+        let mut stream = ChaCha12Rng::from_seed(draw.key());
+        let mut uniform = || ((stream.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64;
+        let count = 2 * PART + 5;
+        let mut expected = Vec::new();
+        while expected.len() < count {
+            let (radius, angle) = ((-2.0 * uniform().ln()).sqrt(), std::f64::consts::TAU * uniform());
+            expected.extend([(radius * angle.cos()) as f32, (radius * angle.sin()) as f32]);
+        }
+        assert_eq!(normal(&draw, count, 1.0), expected[..count]);
     }
 }

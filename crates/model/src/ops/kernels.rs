@@ -1,0 +1,371 @@
+//! The operations as our own CUDA kernels (`prospect-kernels`), each in one or a few launches. Off unless switched on: see
+//! docs/kernels.md.
+
+use candle_core::{DType, Error, Result, Shape, Tensor, bail};
+use prospect_kernels::{
+    Element, Kernel, KernelError, Launch, Operation,
+    activation::{self, GATED_SILU, GATED_SILU_BACKWARD},
+    attention::{self, DELTA, Plan},
+    log_prob, norm,
+    rotary::{self, ROTATE},
+};
+
+use super::{Heads, RotaryPairs};
+use crate::{
+    architecture::Gelu,
+    pack::{Scored, Tree},
+};
+
+/// Kernels that are switched on together, by the names of their sources.
+#[cfg(feature = "cuda")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Group {
+    Norm,
+    Rotary,
+    Activation,
+    Attention,
+    LogProb,
+}
+
+#[cfg(feature = "cuda")]
+impl Group {
+    const NAMES: [(&'static str, Self); 5] = [
+        ("norm", Self::Norm),
+        ("rotary", Self::Rotary),
+        ("activation", Self::Activation),
+        ("attention", Self::Attention),
+        ("log_prob", Self::LogProb),
+    ];
+
+    /// Those that the environment variable `PROSPECT_KERNELS` names, apart by commas, or `all`; none if it is not set. Or
+    /// which name is none.
+    pub(crate) fn switched_on() -> std::result::Result<&'static [Self], &'static str> {
+        static ON: std::sync::OnceLock<std::result::Result<Vec<Group>, String>> = std::sync::OnceLock::new();
+        let parse = || {
+            let text = std::env::var("PROSPECT_KERNELS").unwrap_or_default();
+            let all = Self::NAMES.map(|(_, group)| group);
+            let mut on = Vec::new();
+            for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+                match Self::NAMES.iter().find(|(known, _)| *known == name) {
+                    _ if name == "all" => on.extend(all),
+                    Some((_, group)) => on.push(*group),
+                    None => return Err(name.to_owned()),
+                }
+            }
+            Ok(on)
+        };
+        ON.get_or_init(parse).as_deref().map_err(String::as_str)
+    }
+
+    pub(crate) fn is_on(self) -> bool {
+        Self::switched_on().is_ok_and(|on| on.contains(&self))
+    }
+}
+
+/// What a kernel is given.
+pub(crate) enum Given<'a> {
+    /// The null pointer.
+    Null,
+    /// A tensor to read; made contiguous if it is not.
+    Tensor(&'a Tensor),
+    /// A new tensor that the kernel writes.
+    New(Shape, DType),
+    F32(f32),
+    U32(u32),
+    U64(u64),
+}
+
+impl Given<'_> {
+    fn new(shape: impl Into<Shape>, dtype: DType) -> Self {
+        Self::New(shape.into(), dtype)
+    }
+
+    fn size(size: usize) -> Self {
+        Self::U32(size as u32)
+    }
+}
+
+/// What runs kernels over tensors.
+pub(crate) trait Launcher {
+    /// Runs a kernel on what it is given, in the order of its parameters, and returns the new tensors.
+    fn launch(&self, kernel: &Kernel, launch: &Launch, given: Vec<Given<'_>>) -> Result<Vec<Tensor>>;
+}
+
+/// Runs a kernel that makes `N` tensors.
+fn run<const N: usize>(
+    launcher: &impl Launcher,
+    kernel: &Kernel,
+    launch: std::result::Result<Launch, KernelError>,
+    given: Vec<Given<'_>>,
+) -> Result<[Tensor; N]> {
+    let made = launcher.launch(kernel, &launch.map_err(Error::wrap)?, given)?;
+    let count = made.len();
+    made.try_into().map_err(|_| Error::msg(format!("{} made {count} tensors, not {N}", kernel.entry)))
+}
+
+fn kernel(operation: &Operation, of: &Tensor) -> Result<Kernel> {
+    Ok(operation.kernel(element(of)?))
+}
+
+fn element(of: &Tensor) -> Result<Element> {
+    match of.dtype() {
+        DType::F32 => Ok(Element::F32),
+        DType::BF16 => Ok(Element::Bf16),
+        other => bail!("kernels are for f32 and bf16, not for {other:?}"),
+    }
+}
+
+pub(super) fn rms_norm(
+    launcher: &impl Launcher,
+    x: &Tensor,
+    weight: &Tensor,
+    epsilon: f64,
+) -> Result<(Tensor, Tensor)> {
+    let (rows, dim) = x.dims2()?;
+    let given = vec![
+        Given::new((rows, dim), x.dtype()),
+        Given::Null,
+        Given::new(rows, DType::F32),
+        Given::Tensor(x),
+        Given::Tensor(weight),
+        Given::Null,
+        Given::size(dim),
+        Given::F32(epsilon as f32),
+    ];
+    let [y, inverse] = run(launcher, &kernel(&norm::FORWARD, x)?, norm::launch(rows), given)?;
+    Ok((y, inverse))
+}
+
+pub(super) fn rms_norm_backward(
+    launcher: &impl Launcher,
+    x: &Tensor,
+    weight: &Tensor,
+    inverse_rms: &Tensor,
+    grad: &Tensor,
+    residual: Option<&Tensor>,
+) -> Result<Tensor> {
+    let (rows, dim) = x.dims2()?;
+    let given = vec![
+        Given::new((rows, dim), x.dtype()),
+        Given::Tensor(x),
+        Given::Tensor(weight),
+        Given::Null,
+        Given::Tensor(inverse_rms),
+        Given::Tensor(grad),
+        residual.map_or(Given::Null, Given::Tensor),
+        Given::size(dim),
+    ];
+    let [dx] = run(launcher, &kernel(&norm::BACKWARD, x)?, norm::launch(rows), given)?;
+    Ok(dx)
+}
+
+pub(super) fn rotary(
+    launcher: &impl Launcher,
+    x: &Tensor,
+    cos: &Tensor,
+    sin: &Tensor,
+    head_dim: usize,
+    pairs: RotaryPairs,
+    inverse: bool,
+) -> Result<Tensor> {
+    let (rows, width) = x.dims2()?;
+    let (cos, sin) = (cos.to_dtype(DType::F32)?, sin.to_dtype(DType::F32)?);
+    let given = vec![
+        Given::new((rows, width), x.dtype()),
+        Given::Tensor(x),
+        Given::Tensor(&cos),
+        Given::Tensor(&sin),
+        Given::size(width),
+        Given::size(head_dim),
+        Given::size(cos.dim(1)?),
+        Given::U32(u32::from(pairs == RotaryPairs::Interleaved)),
+        Given::F32(if inverse { -1.0 } else { 1.0 }),
+    ];
+    let [y] = run(launcher, &kernel(&ROTATE, x)?, rotary::launch(rows, width), given)?;
+    Ok(y)
+}
+
+/// An operation on numbers one by one: `N` new tensors of the shape of those given.
+fn elementwise<const N: usize>(
+    launcher: &impl Launcher,
+    operation: &Operation,
+    of: &[&Tensor],
+) -> Result<[Tensor; N]> {
+    let [first, ..] = of else { bail!("an operation on no tensor has no shape") };
+    let mut given: Vec<Given<'_>> = (0..N).map(|_| Given::new(first.shape(), first.dtype())).collect();
+    given.extend(of.iter().map(|tensor| Given::Tensor(tensor)));
+    let count = first.elem_count();
+    given.push(Given::U64(count as u64));
+    run(launcher, &kernel(operation, first)?, Ok(activation::launch(count)), given)
+}
+
+pub(super) fn gated_silu(launcher: &impl Launcher, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    let [y] = elementwise(launcher, &GATED_SILU, &[gate, up])?;
+    Ok(y)
+}
+
+pub(super) fn gated_silu_backward(
+    launcher: &impl Launcher,
+    gate: &Tensor,
+    up: &Tensor,
+    grad: &Tensor,
+) -> Result<(Tensor, Tensor)> {
+    let [d_gate, d_up] = elementwise(launcher, &GATED_SILU_BACKWARD, &[gate, up, grad])?;
+    Ok((d_gate, d_up))
+}
+
+fn form(form: Gelu) -> activation::Gelu {
+    match form {
+        Gelu::Exact => activation::Gelu::Exact,
+        Gelu::Tanh => activation::Gelu::Tanh,
+    }
+}
+
+pub(super) fn gelu(launcher: &impl Launcher, x: &Tensor, of: Gelu) -> Result<Tensor> {
+    let [y] = elementwise(launcher, form(of).forward(), &[x])?;
+    Ok(y)
+}
+
+pub(super) fn gelu_backward(launcher: &impl Launcher, x: &Tensor, grad: &Tensor, of: Gelu) -> Result<Tensor> {
+    let [dx] = elementwise(launcher, form(of).backward(), &[x, grad])?;
+    Ok(dx)
+}
+
+/// Attention's tiles on the device, and its sizes.
+struct Tiles {
+    heads: attention::Heads,
+    plan: Plan,
+}
+
+impl Tiles {
+    fn new(trees: &[Tree], heads: Heads) -> Result<Self> {
+        let heads = attention::Heads { query: heads.query, key: heads.key, dim: heads.dim };
+        let tree =
+            |tree: &Tree| attention::Tree { prompt: tree.prompt.clone(), branches: tree.branches.clone() };
+        let trees: Vec<_> = trees.iter().map(tree).collect();
+        Ok(Self { heads, plan: Plan::new(&trees, heads).map_err(Error::wrap)? })
+    }
+
+    fn sizes(&self) -> [Given<'static>; 4] {
+        let attention::Heads { query, key, dim } = self.heads;
+        [Given::size(query), Given::size(key), Given::size(dim), Given::F32(self.plan.scale())]
+    }
+
+    /// y, and log Σ exp(score) of every row and head.
+    fn forward(&self, launcher: &impl Launcher, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<[Tensor; 2]> {
+        let tiles = Tensor::new(self.plan.query_tiles(), q.device())?;
+        let mut given = vec![
+            Given::new(q.shape(), q.dtype()),
+            Given::new((q.dim(0)?, self.heads.query), DType::F32),
+            Given::Tensor(q),
+            Given::Tensor(k),
+            Given::Tensor(v),
+            Given::Tensor(&tiles),
+        ];
+        given.extend(self.sizes());
+        run(launcher, &self.heads.forward(element(q)?), Ok(self.plan.forward()), given)
+    }
+}
+
+pub(super) fn attention(
+    launcher: &impl Launcher,
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    trees: &[Tree],
+    heads: Heads,
+) -> Result<Tensor> {
+    let [y, _] = Tiles::new(trees, heads)?.forward(launcher, q, k, v)?;
+    Ok(y)
+}
+
+pub(super) fn attention_backward(
+    launcher: &impl Launcher,
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    grad: &Tensor,
+    trees: &[Tree],
+    heads: Heads,
+) -> Result<(Tensor, Tensor, Tensor)> {
+    let tiles = Tiles::new(trees, heads)?;
+    let Tiles { heads, plan } = &tiles;
+    let (element, rows) = (element(q)?, q.dim(0)?);
+    // What the forward pass found is not kept.
+    let [y, log_sum] = tiles.forward(launcher, q, k, v)?;
+    let given = vec![
+        Given::new((rows, heads.query), DType::F32),
+        Given::Tensor(grad),
+        Given::Tensor(&y),
+        Given::U64((rows * heads.query) as u64),
+        Given::size(heads.dim),
+    ];
+    let launch = attention::delta_launch(rows, *heads);
+    let [delta] = run(launcher, &DELTA.kernel(element), launch, given)?;
+
+    let inputs = || [q, k, v, grad, &log_sum, &delta].map(Given::Tensor);
+    let query_tiles = Tensor::new(plan.query_tiles(), q.device())?;
+    let mut given = vec![Given::new(q.shape(), q.dtype())];
+    given.extend(inputs().into_iter().chain([Given::Tensor(&query_tiles)]).chain(tiles.sizes()));
+    let [dq] = run(launcher, &heads.backward_queries(element), Ok(plan.backward_queries()), given)?;
+
+    let key_tiles = Tensor::new(plan.key_tiles(), q.device())?;
+    let spans = Tensor::new(plan.spans(), q.device())?;
+    let mut given = vec![Given::new(k.shape(), k.dtype()), Given::new(v.shape(), v.dtype())];
+    let layout = [Given::Tensor(&key_tiles), Given::Tensor(&spans)];
+    given.extend(inputs().into_iter().chain(layout).chain(tiles.sizes()));
+    let [dk, dv] = run(launcher, &heads.backward_keys(element), Ok(plan.backward_keys()), given)?;
+    Ok((dq, dk, dv))
+}
+
+pub(super) fn log_prob_of_targets(
+    launcher: &impl Launcher,
+    logits: &Tensor,
+    scored: &[Scored],
+    gradient: bool,
+) -> Result<(Vec<f64>, Option<Tensor>)> {
+    let (rows, columns) = logits.dims2()?;
+    let targets: Vec<u32> = scored.iter().map(|scored| scored.target).collect();
+    let targets = Tensor::new(targets, logits.device())?;
+    let given = vec![
+        Given::new(rows, DType::F32),
+        Given::new(rows, DType::F64),
+        Given::new(rows, DType::F32),
+        Given::Tensor(logits),
+        Given::Tensor(&targets),
+        Given::U32(0),
+        Given::size(columns),
+    ];
+    let chunk = kernel(&log_prob::CHUNK, logits)?;
+    let [highest, sum, target_logit] = run(launcher, &chunk, log_prob::chunk_launch(rows), given)?;
+    let given = vec![
+        Given::new(rows, DType::F64),
+        Given::Tensor(&highest),
+        Given::Tensor(&sum),
+        Given::Tensor(&target_logit),
+        Given::size(rows),
+    ];
+    let finish = kernel(&log_prob::FINISH, logits)?;
+    let [log_probs] = run(launcher, &finish, log_prob::finish_launch(rows), given)?;
+    let d_logits = if gradient {
+        let given = vec![
+            Given::new((rows, columns), logits.dtype()),
+            Given::Tensor(logits),
+            Given::Tensor(&highest),
+            Given::Tensor(&sum),
+            Given::Tensor(&targets),
+            Given::Null,
+            Given::U32(0),
+            Given::size(columns),
+        ];
+        let backward = kernel(&log_prob::BACKWARD, logits)?;
+        let [d_logits] = run(launcher, &backward, log_prob::backward_launch(rows, columns), given)?;
+        Some(d_logits)
+    } else {
+        None
+    };
+    Ok((log_probs.to_vec1()?, d_logits))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! The operations as kernels, run by the emulation of a GPU, beside those composed of candle's.
+
+use std::cell::RefCell;
+
+use candle_core::{DType, Device, Result, Tensor};
+use prospect_kernels::{
+    Element, Kernel, Launch,
+    check::{Argument, Machine},
+};
+
+use super::{super::composed, *};
+use crate::ops::{
+    emulator::Emulator,
+    tests::{flat, forest, random},
+};
+
+/// Runs kernels on tensors of the CPU.
+struct Emulated(RefCell<Emulator>);
+
+fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
+    let flat = tensor.flatten_all()?;
+    Ok(match flat.dtype() {
+        DType::F32 => Element::F32.encode(&flat.to_vec1()?),
+        DType::BF16 => Element::Bf16.encode(&flat.to_dtype(DType::F32)?.to_vec1()?),
+        DType::F64 => flat.to_vec1::<f64>()?.into_iter().flat_map(f64::to_le_bytes).collect(),
+        DType::U32 => flat.to_vec1::<u32>()?.into_iter().flat_map(u32::to_le_bytes).collect(),
+        other => bail!("{other:?}"),
+    })
+}
+
+impl Launcher for Emulated {
+    fn launch(&self, kernel: &Kernel, launch: &Launch, given: Vec<Given<'_>>) -> Result<Vec<Tensor>> {
+        assert_eq!(given.len(), kernel.parameters.len(), "{}", kernel.signature());
+        let mut arguments = Vec::new();
+        for given in &given {
+            arguments.push(match given {
+                Given::Null => Argument::Null,
+                Given::Tensor(tensor) => Argument::Buffer(bytes(tensor)?),
+                // NaNs, which a kernel must not leave.
+                Given::New(shape, dtype) => {
+                    Argument::Buffer(vec![0xff; shape.elem_count() * dtype.size_in_bytes()])
+                }
+                Given::F32(value) => Argument::F32(*value),
+                Given::U32(value) => Argument::U32(*value),
+                Given::U64(value) => Argument::U64(*value),
+            });
+        }
+        self.0.borrow_mut().run(kernel, launch, &mut arguments).map_err(Error::msg)?;
+        let made = given.into_iter().zip(arguments).filter_map(|(given, argument)| match (given, argument) {
+            (Given::New(shape, dtype), Argument::Buffer(bytes)) => {
+                Some(Tensor::from_raw_buffer(&bytes, dtype, shape.dims(), &Device::Cpu))
+            }
+            _ => None,
+        });
+        made.collect()
+    }
+}
+
+/// Both compute in f32, and composed operations on bf16 round after each: by 2⁻⁸ of numbers up to about 4, a few times over.
+fn assert_close(what: &str, ours: &Tensor, composed: &Tensor) {
+    assert_eq!((ours.dims(), ours.dtype()), (composed.dims(), composed.dtype()), "{what}");
+    let tolerance = if ours.dtype() == DType::BF16 { 0.06 } else { 2e-5 };
+    for (index, (ours, composed)) in flat(ours).iter().zip(flat(composed)).enumerate() {
+        let error = (ours - composed).abs();
+        assert!(error <= tolerance * (1.0 + composed.abs()), "{what}[{index}]: {ours} {composed}");
+    }
+}
+
+#[test]
+fn operations_as_kernels_equal_composed_ones() {
+    let Some(emulator) = Emulator::of_kernels() else { return };
+    let ours = &Emulated(RefCell::new(emulator));
+    for dtype in [DType::F32, DType::BF16] {
+        let (x, grad, up) =
+            (random("x", (9, 24), dtype), random("grad", (9, 24), dtype), random("up", (9, 24), dtype));
+        let weight = random("w", (1, 24), dtype).squeeze(0).unwrap();
+        let (y, inverse) = rms_norm(ours, &x, &weight, 1e-5).unwrap();
+        let composed_ = composed::rms_norm(&x, &weight, 1e-5).unwrap();
+        assert_close("norm", &y, &composed_.0);
+        assert_close("inverse rms", &inverse, &composed_.1);
+        for residual in [None, Some(&up)] {
+            let dx = rms_norm_backward(ours, &x, &weight, &inverse, &grad, residual).unwrap();
+            let composed_ = composed::rms_norm_backward(&x, &weight, &inverse, &grad, residual).unwrap();
+            assert_close("norm backward", &dx, &composed_);
+        }
+
+        let (cos, sin) = (random("cos", (9, 3), dtype), random("sin", (9, 3), dtype));
+        for pairs in [RotaryPairs::Halves, RotaryPairs::Interleaved] {
+            for (inverse, head_dim) in [(false, 6), (true, 6), (false, 8), (true, 8)] {
+                let y = rotary(ours, &x, &cos, &sin, head_dim, pairs, inverse).unwrap();
+                let composed_ = composed::rotary(&x, &cos, &sin, head_dim, pairs, inverse).unwrap();
+                assert_close("rotary", &y, &composed_);
+            }
+        }
+
+        let silu = gated_silu(ours, &x, &up).unwrap();
+        assert_close("silu", &silu, &composed::gated_silu(&x, &up).unwrap());
+        let d_silu = gated_silu_backward(ours, &x, &up, &grad).unwrap();
+        let composed_ = composed::gated_silu_backward(&x, &up, &grad).unwrap();
+        assert_close("silu gate", &d_silu.0, &composed_.0);
+        assert_close("silu up", &d_silu.1, &composed_.1);
+        for form in [Gelu::Exact, Gelu::Tanh] {
+            assert_close("gelu", &gelu(ours, &x, form).unwrap(), &composed::gelu(&x, form).unwrap());
+            let dx = gelu_backward(ours, &x, &grad, form).unwrap();
+            assert_close("gelu backward", &dx, &composed::gelu_backward(&x, &grad, form).unwrap());
+        }
+
+        let (trees, rows) = forest(0);
+        let heads = Heads { query: 4, key: 2, dim: 6 };
+        let (q, grad) = (random("q", (rows, 24), dtype), random("dy", (rows, 24), dtype));
+        let (k, v) = (random("k", (rows, 12), dtype), random("v", (rows, 12), dtype));
+        let y = attention(ours, &q, &k, &v, &trees, heads).unwrap();
+        assert_close("attention", &y, &composed::attention(&q, &k, &v, &trees, heads).unwrap());
+        let (dq, dk, dv) = attention_backward(ours, &q, &k, &v, &grad, &trees, heads).unwrap();
+        let composed_ = composed::attention_backward(&q, &k, &v, &grad, &trees, heads).unwrap();
+        assert_close("attention dq", &dq, &composed_.0);
+        assert_close("attention dk", &dk, &composed_.1);
+        assert_close("attention dv", &dv, &composed_.2);
+
+        let scored: Vec<_> = (0..9).map(|row| Scored { row, target: row % 24, sequence: 0 }).collect();
+        let (log_probs, d_logits) = log_prob_of_targets(ours, &x, &scored, true).unwrap();
+        let composed_ = composed::log_prob_of_targets(&x, &scored, true).unwrap();
+        for (ours, composed) in log_probs.iter().zip(&composed_.0) {
+            assert!((ours - composed).abs() < 1e-4, "{ours} {composed}");
+        }
+        assert_close("head", &d_logits.unwrap(), &composed_.1.unwrap());
+        let (again, none) = log_prob_of_targets(ours, &x, &scored, false).unwrap();
+        assert!(again == log_probs && none.is_none());
+    }
+}

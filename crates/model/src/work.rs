@@ -1,0 +1,92 @@
+//! How much arithmetic a training step takes, without doing it.
+
+use serde::Serialize;
+
+use crate::{Architecture, BatchSize, ModelError, Train, weights::Count};
+
+/// Floating-point operations of passes over a batch: two for each multiplication and addition of a matrix product, and
+/// nothing else. What is computed again to save memory does not count, so that a rate by these numbers is a model FLOP
+/// utilisation (arXiv 2204.02311). Of attention, only the products that its causal mask leaves count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Work {
+    /// The forward pass of the base model.
+    pub forward: u64,
+    /// What an adapter adds to it.
+    pub adapter: u64,
+    /// The backward pass, the adapter's included.
+    pub backward: u64,
+}
+
+impl Work {
+    /// Of a batch through a model, part of which is trained.
+    ///
+    /// With N numbers in the matrices of the blocks, L in the adapter, and d dimensions of all query heads together:
+    /// forward, 2·N a row, 2·hidden·vocabulary a scored token, and 4·d a layer for each row that a row attends to; with
+    /// an adapter 2·L a row more. Backward, of the rows and tokens with gradient: the same for the gradient of what goes
+    /// in (attention has four products in place of two), and for that of the matrices once more, if they are trained;
+    /// those that are frozen have none.
+    pub fn of(architecture: &Architecture, train: Train, batch: &BatchSize) -> Result<Self, ModelError> {
+        let a = architecture;
+        let matrices = Count::of(a)?.matrices;
+        let frozen: u64 = matrices.iter().map(|[out, into]| (out * into) as u64).sum();
+        let (adapter, gradients) = match train {
+            Train::Lora(lora) => (matrices.iter().map(|[out, into]| (lora.r * (out + into)) as u64).sum(), 1),
+            Train::Full => (0, 2),
+        };
+        let head = (a.hidden * a.vocabulary) as u64;
+        let attention = (a.layers * a.query_heads * a.head_dim) as u64;
+        Ok(Self {
+            forward: 2 * (batch.rows * frozen + batch.scored * head) + 4 * batch.attended * attention,
+            adapter: 2 * batch.rows * adapter,
+            backward: 2
+                * (gradients * (batch.gradient_rows * frozen + batch.gradient_scored * head)
+                    + 2 * batch.gradient_rows * adapter)
+                + 8 * batch.gradient_attended * attention,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Lora, Packer};
+
+    #[test]
+    fn every_product_is_counted_once() {
+        let architecture: Architecture = serde_json::from_str(
+            r#"{"vocab_size": 11, "hidden_size": 8, "intermediate_size": 5, "num_hidden_layers": 3,
+                "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 6, "max_position_embeddings": 32}"#,
+        )
+        .unwrap();
+        let mut packer = Packer::default();
+        let prompt = packer.prompt(&[1, 2, 3]);
+        packer.completion(prompt, &[4, 5, 6], true);
+        packer.completion(prompt, &[7, 8], false);
+        let batch = BatchSize::of(&packer.pack().unwrap());
+        // Prompt 1 + 2 + 3, first completion 4 + 5, second one 4.
+        assert_eq!(
+            (batch.rows, batch.gradient_rows, batch.attended, batch.gradient_attended),
+            (6, 5, 19, 15)
+        );
+        assert_eq!((batch.scored, batch.gradient_scored), (5, 3));
+
+        // q, k and v, output, gate, up and down of each of three layers; heads of 12 dimensions together.
+        let (shapes, layers) = ([(12, 8), (6, 8), (6, 8), (8, 12), (5, 8), (5, 8), (8, 5)], 3);
+        let matrices: u64 = shapes.iter().map(|(out, into)| layers * out * into).sum();
+        let low_rank: u64 = shapes.iter().map(|(out, into)| layers * 2 * (out + into)).sum();
+        let forward = 2 * 6 * matrices + 2 * 5 * 8 * 11 + 2 * 2 * 19 * layers * 12;
+        let lora = Train::Lora(Lora { r: 2, alpha: 4.0 });
+        let expected = Work {
+            forward,
+            adapter: 2 * 6 * low_rank,
+            backward: 2 * 5 * (matrices + 2 * low_rank) + 2 * 3 * 8 * 11 + 4 * 2 * 15 * layers * 12,
+        };
+        assert_eq!(Work::of(&architecture, lora, &batch).unwrap(), expected);
+        let expected = Work {
+            forward,
+            adapter: 0,
+            backward: 2 * 5 * 2 * matrices + 2 * 3 * 2 * 8 * 11 + 4 * 2 * 15 * layers * 12,
+        };
+        assert_eq!(Work::of(&architecture, Train::Full, &batch).unwrap(), expected);
+    }
+}
