@@ -73,6 +73,11 @@ ci:
 check-cuda *ARGS:
     scripts/check-cuda.sh {{ ARGS }}
 
+# Check a GPU with the binary of check-cuda: kernels, rate, steps of 1 to 30 billion weights, torch beside them (under nine minutes).
+[group('checks')]
+gpu-check *ARGS:
+    scripts/gpu-check.sh {{ ARGS }}
+
 # Compile the CUDA kernels with NVRTC, which is fetched where there is none (no GPU needed, about a minute).
 [group('checks')]
 check-kernels:

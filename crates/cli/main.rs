@@ -13,6 +13,7 @@ mod cli_docs;
 mod demo;
 mod export;
 mod facts;
+mod gpu_check;
 mod inspect;
 mod judge;
 mod kind;
@@ -62,6 +63,8 @@ enum Command {
     Demo(demo::Args),
     /// Write a model for transformers and peft, a dataset for LLaMA-Factory, or a sweep's metrics and texts for other tools
     Export(export::Args),
+    /// Check a GPU: our kernels on it, its rate, and steps of models of 1, 7 and 30 billion weights
+    GpuCheck(gpu_check::Args),
     /// Print this documentation as Markdown
     #[command(hide = true)]
     CliDocs,
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         Command::Report(args) => report::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::GpuCheck(args) => gpu_check::run(&args),
         Command::CliDocs => cli_docs::run(),
         Command::Schemas(args) => schemas::run(&args),
     };

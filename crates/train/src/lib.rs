@@ -4,6 +4,8 @@
 //! conversations into tokens, [`TrainingSet`] a dataset into examples, [`train`] runs the loop: forward over the whole
 //! global batch, the objective once, then backward, so that KTO's reference point is exact under accumulation.
 //!
+//! [`measure`] times that loop on a random model, and says what part of a device's rate it reaches.
+//!
 //! Data order is a function of seed and epoch only; reference log-probs come from the weights at the start of the
 //! stage and are cached by content in a [`ReferenceCache`]. What the next step depends on is kept in [`Checkpoints`].
 
@@ -13,6 +15,7 @@ mod encode;
 mod examples;
 mod fit;
 mod ledger;
+pub mod measure;
 mod objective;
 mod optimizer;
 mod preview;

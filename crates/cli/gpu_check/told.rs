@@ -1,0 +1,308 @@
+//! What `prospect gpu-check` found, as JSON and as tables.
+
+use std::collections::BTreeMap;
+
+use prospect_model::{
+    Dtype,
+    device::{Facts, KernelCheck},
+};
+use prospect_report::overview::{Block, Cell, Overview, Section, Table};
+use prospect_train::measure::Timed;
+use serde::Serialize;
+
+use crate::plan::shown;
+
+/// What came of a part.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Outcome<T> {
+    /// What was found.
+    Done(T),
+    /// Why there was nothing to find.
+    LeftOut(String),
+    /// What went wrong.
+    Failed(String),
+}
+
+impl<T> Outcome<T> {
+    pub(super) fn of(done: super::Done<T>) -> Self {
+        match done {
+            Ok(Ok(done)) => Self::Done(done),
+            Ok(Err(reason)) => Self::LeftOut(reason),
+            Err(error) => Self::Failed(format!("{error:#}")),
+        }
+    }
+
+    fn done(&self) -> Option<&T> {
+        if let Self::Done(done) = self { Some(done) } else { None }
+    }
+
+    /// Why there is no result.
+    fn reason(&self) -> Option<String> {
+        match self {
+            Self::Done(_) => None,
+            Self::LeftOut(reason) => Some(format!("left out: {reason}")),
+            Self::Failed(error) => Some(format!("FAILED: {error}")),
+        }
+    }
+}
+
+/// All that was found.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    version: &'static str,
+    device: Facts,
+    small: bool,
+    /// The kernels that were switched on for the steps.
+    kernels_on: Option<String>,
+    pub(super) kernels: Option<Outcome<Kernels>>,
+    pub(super) rate: Option<Outcome<Rate>>,
+    pub(super) steps: Vec<Step>,
+}
+
+/// The kernels beside their twins.
+#[derive(Debug, Serialize)]
+pub(super) struct Kernels {
+    checks: usize,
+    /// The largest error of each kernel as a share of what is allowed.
+    largest: BTreeMap<String, f64>,
+    /// Kernel, case and what went wrong.
+    failed: Vec<[String; 3]>,
+}
+
+impl Kernels {
+    pub(super) fn of(checks: &[KernelCheck]) -> Self {
+        let mut largest: BTreeMap<String, f64> = BTreeMap::new();
+        for check in checks {
+            if let Ok(share) = check.outcome {
+                let known = largest.entry(check.entry.clone()).or_default();
+                *known = known.max(share);
+            }
+        }
+        let failed = checks.iter().filter(|check| !check.passed()).map(|check| {
+            let what = match &check.outcome {
+                Ok(share) => format!("{share:.2} times the error that is allowed"),
+                Err(error) => error.clone(),
+            };
+            [check.entry.clone(), check.case.clone(), what]
+        });
+        Self { checks: checks.len(), largest, failed: failed.collect() }
+    }
+}
+
+/// The rate of products, in operations a second.
+#[derive(Debug, Serialize)]
+pub(super) struct Rate {
+    pub(super) size: usize,
+    pub(super) dtype: Dtype,
+    pub(super) operations_per_second: f64,
+}
+
+/// Steps of one objective on one model.
+#[derive(Debug, Serialize)]
+pub(super) struct Step {
+    pub(super) model: &'static str,
+    pub(super) objective: &'static str,
+    #[serde(flatten)]
+    pub(super) outcome: Outcome<Timed>,
+}
+
+impl Report {
+    pub(super) fn of(device: Facts, small: bool) -> Self {
+        let kernels_on = std::env::var("PROSPECT_KERNELS").ok().filter(|on| !on.is_empty());
+        let version = env!("CARGO_PKG_VERSION");
+        Self { version, device, small, kernels_on, kernels: None, rate: None, steps: Vec::new() }
+    }
+
+    /// The parts that failed.
+    pub(super) fn failures(&self) -> Vec<String> {
+        let mut failures = Vec::new();
+        if let Some(kernels) = &self.kernels {
+            let wrong = kernels.done().is_some_and(|kernels| !kernels.failed.is_empty());
+            if wrong || matches!(kernels, Outcome::Failed(_)) {
+                failures.push("kernels".to_owned());
+            }
+        }
+        if matches!(self.rate, Some(Outcome::Failed(_))) {
+            failures.push("rate".to_owned());
+        }
+        let steps = self.steps.iter().filter(|step| matches!(step.outcome, Outcome::Failed(_)));
+        failures.extend(steps.map(|step| format!("{} {}", step.model, step.objective)));
+        failures
+    }
+
+    pub(super) fn overview(&self) -> Overview {
+        let Facts { name, memory, free, driver, compute_capability } = &self.device;
+        let mut lead = vec![format!(
+            "{name}{}{}",
+            compute_capability.as_ref().map_or(String::new(), |of| format!(", generation {of}")),
+            driver.as_ref().map_or(String::new(), |of| format!(", driver for CUDA {of}")),
+        )];
+        if let (Some(memory), Some(free)) = (memory, free) {
+            lead.push(format!("{} of memory, {} free at the start", shown(*memory), shown(*free)));
+        }
+        lead.extend(self.kernels_on.as_ref().map(|on| format!("with our own kernels for {on}")));
+        if self.small {
+            lead.push(
+                "tiny models in the place of the large ones: the figures say nothing of those".to_owned(),
+            );
+        }
+        let sections = [self.kernels_section(), self.rate_section(), self.steps_section()];
+        Overview {
+            title: "Check of a device".to_owned(),
+            lead,
+            warnings: Vec::new(),
+            sections: sections.into_iter().flatten().collect(),
+        }
+    }
+
+    fn kernels_section(&self) -> Option<Section> {
+        let outcome = self.kernels.as_ref()?;
+        let mut blocks = Vec::new();
+        if let Some(Kernels { checks, largest, failed }) = outcome.done() {
+            blocks.push(Block::Note(format!(
+                "{} of {checks} checks of {} kernels passed; the largest error was {:.2} of what is allowed",
+                checks - failed.len(),
+                largest.len(),
+                largest.values().copied().fold(0.0, f64::max),
+            )));
+            if !failed.is_empty() {
+                let rows = failed.iter().map(|row| row.clone().map(Cell::Text).to_vec()).collect();
+                blocks.push(table(&["kernel", "case", "what went wrong"], rows));
+            }
+        }
+        blocks.extend(outcome.reason().map(Block::Note));
+        Some(Section { title: "Kernels".to_owned(), blocks })
+    }
+
+    fn rate_section(&self) -> Option<Section> {
+        let outcome = self.rate.as_ref()?;
+        let found = outcome.done().map(|rate| {
+            format!(
+                "{} TFLOP/s in products of {} × {} matrices in {}",
+                digits(rate.operations_per_second / 1e12),
+                rate.size,
+                rate.size,
+                match rate.dtype {
+                    Dtype::F32 => "f32",
+                    Dtype::Bf16 => "bf16",
+                }
+            )
+        });
+        let blocks = found.or_else(|| outcome.reason()).map(Block::Note).into_iter().collect();
+        Some(Section { title: "Rate of products".to_owned(), blocks })
+    }
+
+    fn steps_section(&self) -> Option<Section> {
+        if self.steps.is_empty() {
+            return None;
+        }
+        let rate = self.rate.as_ref().and_then(Outcome::done).map(|rate| rate.operations_per_second);
+        let rows = self.steps.iter().filter_map(|step| {
+            let timed = step.outcome.done()?;
+            let kind = timed.way.quantization.and_then(|kind| serde_json::to_value(kind).ok());
+            let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or("dense").to_owned();
+            let number = |value: Option<String>| Cell::Number(value.unwrap_or_else(|| "–".to_owned()));
+            Some(vec![
+                Cell::Text(step.model.to_owned()),
+                Cell::Text(step.objective.to_owned()),
+                Cell::Text(kind),
+                Cell::count(timed.way.micro_batch_size as u64),
+                Cell::count(timed.way.recomputed),
+                Cell::Number(digits(timed.seconds)),
+                Cell::Number(digits(timed.rows as f64 / timed.seconds)),
+                Cell::Number(digits(timed.examples as f64 / timed.seconds)),
+                Cell::Number(digits(timed.rate() / 1e12)),
+                number(rate.map(|rate| format!("{:.1} %", 100.0 * timed.rate() / rate))),
+                number(timed.peak.map(shown)),
+                Cell::Number(shown(timed.planned)),
+                number(timed.plan_by_peak().map(|ratio| format!("{ratio:.2}"))),
+            ])
+        });
+        let heads = [
+            "model",
+            "objective",
+            "matrices",
+            "micro-batch",
+            "recomputed",
+            "s a step",
+            "tokens/s",
+            "examples/s",
+            "TFLOP/s",
+            "of products",
+            "peak",
+            "plan",
+            "plan/peak",
+        ];
+        let mut blocks = vec![table(&heads, rows.collect())];
+        blocks.extend(self.steps.iter().filter_map(|step| {
+            Some(Block::Note(format!("{} {}: {}", step.model, step.objective, step.outcome.reason()?)))
+        }));
+        Some(Section { title: "Steps of LoRA, reference included".to_owned(), blocks })
+    }
+}
+
+fn table(heads: &[&str], rows: Vec<Vec<Cell>>) -> Block {
+    let columns = heads.iter().map(|head| (*head).to_owned()).collect();
+    Block::Table(Table { title: String::new(), columns, rows })
+}
+
+/// Three digits of a positive number.
+fn digits(value: f64) -> String {
+    let decimals = (2.0 - value.abs().log10().floor()).clamp(0.0, 9.0) as usize;
+    format!("{value:.decimals$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(entry: &str, outcome: Result<f64, String>) -> KernelCheck {
+        KernelCheck { entry: entry.to_owned(), case: "3 × 4".to_owned(), outcome }
+    }
+
+    #[test]
+    fn a_kernel_that_is_wrong_fails_and_is_named() {
+        let facts =
+            Facts { name: "card".into(), memory: None, free: None, driver: None, compute_capability: None };
+        let mut report = Report::of(facts, false);
+        let right = [check("a", Ok(0.25)), check("a", Ok(0.5)), check("b", Ok(0.0))];
+        report.kernels = Some(Outcome::Done(Kernels::of(&right)));
+        assert!(report.failures().is_empty());
+        let text = report.overview().text();
+        assert!(text.contains("3 of 3 checks of 2 kernels passed; the largest error was 0.50"), "{text}");
+
+        let wrong =
+            [check("a", Ok(2.5)), check("b", Err("illegal address".to_owned())), check("b", Ok(f64::NAN))];
+        report.kernels = Some(Outcome::Done(Kernels::of(&wrong)));
+        report.steps.push(Step {
+            model: "7b",
+            objective: "kto",
+            outcome: Outcome::Failed("out of memory".into()),
+        });
+        report.steps.push(Step {
+            model: "30b",
+            objective: "kto",
+            outcome: Outcome::LeftOut("too large".into()),
+        });
+        assert_eq!(report.failures(), ["kernels", "7b kto"]);
+        let text = report.overview().text();
+        for part in [
+            "0 of 3 checks",
+            "2.50 times",
+            "illegal address",
+            "7b kto: FAILED: out of memory",
+            "30b kto: left out: too large",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[test]
+    fn numbers_have_three_digits() {
+        assert_eq!(
+            [0.012_345, 1.5, 12.34, 123.4, 12_345.6].map(digits),
+            ["0.0123", "1.50", "12.3", "123", "12346"]
+        );
+    }
+}

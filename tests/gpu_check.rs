@@ -1,0 +1,73 @@
+//! The check of a GPU, run on the CPU with tiny models.
+
+use serde_json::Value;
+
+use crate::support::Place;
+
+#[test]
+fn every_part_runs_and_is_told() {
+    let place = Place::new();
+    let run = place.run("gpu-check --device cpu --small --json check.json");
+    assert_eq!(run.code, Some(0), "{run}");
+    for text in [
+        "Check of a device",
+        "== Kernels",
+        "left out: kernels run on a GPU",
+        "TFLOP/s in products of 256 × 256 matrices in f32",
+        "== Steps of LoRA, reference included",
+        "of products",
+        "plan/peak",
+        "tiny models",
+    ] {
+        assert!(run.stdout.contains(text), "{text}: {run}");
+    }
+
+    let json: Value = serde_json::from_slice(&fs_err::read(place.path("check.json")).unwrap()).unwrap();
+    assert!(json["device"]["name"].as_str().unwrap().starts_with("CPU"), "{json}");
+    assert!(json["kernels"]["left_out"].is_string(), "{json}");
+    assert!(json["rate"]["done"]["operations_per_second"].as_f64().unwrap() > 1e6, "{json}");
+    let steps = json["steps"].as_array().unwrap();
+    let names: Vec<_> =
+        steps.iter().map(|step| (step["model"].as_str(), step["objective"].as_str())).collect();
+    let expected = [("1b", "kto"), ("1b", "dpo"), ("7b", "kto"), ("7b", "dpo"), ("30b", "kto")];
+    assert_eq!(names, expected.map(|(model, objective)| (Some(model), Some(objective))));
+    for step in steps {
+        let done = &step["done"];
+        let number = |name: &str| done[name].as_f64().unwrap_or(f64::NAN);
+        assert!(number("seconds") > 0.0 && number("loss").is_finite(), "{step}");
+        // Prompts of 32 tokens; completions of 32, the last of which has no row.
+        // Of KTO eight mismatched ones beside eight, of DPO eight pairs.
+        assert_eq!((number("rows"), number("examples")), (f64::from(8 * 32 + 16 * 31), 8.0), "{step}");
+        assert!(number("operations") > 1e6 && number("planned") > 1e5, "{step}");
+        if !done["peak"].is_null() {
+            assert!(number("planned") < number("peak"), "the process comes on top: {step}");
+        }
+    }
+    // A deeper model of the same shape takes more arithmetic.
+    let operations = |index: usize| steps[index]["done"]["operations"].as_u64().unwrap();
+    assert!(operations(0) < operations(2) && operations(2) < operations(4), "{json}");
+}
+
+#[test]
+fn a_part_can_be_done_alone() {
+    let run = Place::new().run("gpu-check --device cpu --small --only 7b --only kernels");
+    assert_eq!(run.code, Some(0), "{run}");
+    assert!(run.stdout.contains("== Kernels") && run.stdout.contains("\n  7b"), "{run}");
+    assert!(!run.stdout.contains("\n  1b"), "{run}");
+}
+
+#[test]
+fn devices_that_are_not_there_are_errors_with_a_way_out() {
+    let place = Place::new();
+    // A build with CUDA says instead that there is no driver or no GPU.
+    let run = place.run("gpu-check");
+    assert_eq!(run.code, Some(1), "{run}");
+    assert_eq!(
+        run.stderr,
+        "error: device: this build has no CUDA; build with --features cuda (scripts/check-cuda.sh); without a GPU: --device cpu --small\n"
+    );
+    let run = place.run("gpu-check --device gpu0");
+    assert!(run.stderr.contains("`gpu0` is none; say cpu, or cuda:0 for the first GPU"), "{run}");
+    let run = place.run("gpu-check --device cpu --only 70b");
+    assert_eq!(run.code, Some(2), "{run}");
+}
