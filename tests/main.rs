@@ -8,6 +8,7 @@ mod export;
 #[path = "../crates/hub/src/fake_hub.rs"]
 #[allow(dead_code, reason = "the tests of its own crate use the rest")]
 mod fake_hub;
+mod group;
 mod inspect;
 mod judge;
 mod objectives;

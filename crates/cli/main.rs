@@ -22,6 +22,7 @@ mod overrides;
 mod plan;
 mod prepare;
 mod preview;
+mod ranks;
 mod report;
 mod schemas;
 mod sweep;

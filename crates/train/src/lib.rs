@@ -70,6 +70,9 @@ pub enum TrainError {
         /// Why it goes no further.
         reason: String,
     },
+    /// The run is another process's now.
+    #[error("another process has taken the run over")]
+    TakenOver,
     /// Another rank goes no further, for a reason of its own.
     #[error("rank {rank} ended the run: {reason}")]
     Ended {
