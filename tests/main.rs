@@ -9,6 +9,7 @@ mod export;
 #[allow(dead_code, reason = "the tests of its own crate use the rest")]
 mod fake_hub;
 mod gpu_check;
+mod group;
 mod inspect;
 mod judge;
 mod objectives;

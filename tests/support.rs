@@ -63,9 +63,16 @@ impl Place {
     pub(crate) fn command(&self, args: &str) -> Command {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("prospect"));
         command.current_dir(self.folder.path()).args(args.split_whitespace());
-        for variable in
-            ["CLICOLOR_FORCE", "FORCE_COLOR", "RUST_BACKTRACE", "RUST_LOG", "HF_TOKEN", "HF_ENDPOINT"]
-        {
+        for variable in [
+            "CLICOLOR_FORCE",
+            "FORCE_COLOR",
+            "RUST_BACKTRACE",
+            "RUST_LOG",
+            "HF_TOKEN",
+            "HF_ENDPOINT",
+            "RANK",
+            "WORLD_SIZE",
+        ] {
             command.env_remove(variable);
         }
         command.env("NO_COLOR", "1").env("HF_HUB_OFFLINE", "1").env("HF_HOME", self.path("no-cache"));

@@ -23,6 +23,7 @@ mod overrides;
 mod plan;
 mod prepare;
 mod preview;
+mod ranks;
 mod report;
 mod schemas;
 mod sweep;

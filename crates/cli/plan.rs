@@ -1,6 +1,6 @@
 //! `prospect plan`: which way to train a model fits into so much memory.
 
-use std::path::PathBuf;
+use std::{num::NonZeroUsize, path::PathBuf};
 
 use anyhow::{Context, bail};
 use prospect_core::{config::Document, memory};
@@ -23,6 +23,9 @@ pub(crate) struct Args {
     /// Memory of the GPU, such as 80GiB
     #[arg(long, value_name = "AMOUNT", value_parser = amount, conflicts_with = "cpu")]
     gpu: Option<u64>,
+    /// Number of such GPUs that train together: what each needs with a part of the frozen weights on it, and with all
+    #[arg(long, value_name = "N", requires = "gpu")]
+    gpus: Option<NonZeroUsize>,
     /// Memory of a machine without one, such as 16GiB [default: this machine's]
     #[arg(long, value_name = "AMOUNT", value_parser = amount)]
     cpu: Option<u64>,
@@ -50,6 +53,19 @@ pub(crate) fn overhead(place: Place) -> u64 {
     }
 }
 
+/// How weights lie on the devices, and the ways to train that fit so.
+struct Layout<'a> {
+    wanted: Wanted<'a>,
+    ways: Vec<Way>,
+    smallest: Option<Way>,
+}
+
+impl<'a> Layout<'a> {
+    fn of(wanted: Wanted<'a>, bytes: u64) -> anyhow::Result<Self> {
+        Ok(Self { ways: wanted.ways(bytes)?, smallest: wanted.smallest()?, wanted })
+    }
+}
+
 /// Prints the ways to train that fit, and the settings of the first.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let (place, bytes) = args.place()?;
@@ -67,25 +83,40 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let architecture = architecture(&recipe)?;
     let settings = args.settings()?;
     let overhead = overhead(place);
-    let wanted = Wanted::of(&recipe, &architecture, &settings, place);
-    let ways = wanted.ways(bytes.saturating_sub(overhead))?;
+    let budget = bytes.saturating_sub(overhead);
+    let ranks = args.gpus.map_or(1, NonZeroUsize::get);
+    let whole = Wanted { ranks, ..Wanted::of(&recipe, &architecture, &settings, place) };
+    let sharded = Wanted { sharded: true, ..whole.clone() };
+    let whole = Layout::of(whole, budget)?;
+    // Where all weights are trained, there are none to keep in parts.
+    let sharded =
+        (ranks > 1 && recipe.train != Train::Full).then(|| Layout::of(sharded, budget)).transpose()?;
     if args.json {
-        let smallest = wanted.smallest()?;
-        let told =
-            serde_json::json!({ "bytes": bytes, "overhead": overhead, "ways": ways, "smallest": smallest });
+        let mut told = serde_json::json!({
+            "bytes": bytes, "overhead": overhead, "ways": whole.ways, "smallest": whole.smallest,
+        });
+        if ranks > 1 {
+            told["gpus"] = ranks.into();
+        }
+        if let Some(Layout { ways, smallest, .. }) = &sharded {
+            told["sharded"] = serde_json::json!({ "ways": ways, "smallest": smallest });
+        }
         output::print(format!("{told:#}"))?;
     } else {
-        let told = told(args, &recipe, &wanted, &ways, (place, bytes, overhead))?;
+        let told = told(args, &recipe, (&whole, sharded.as_ref()), (place, bytes, overhead))?;
         output::print(told.text())?;
     }
-    if ways.is_empty() {
-        let least = wanted.smallest()?.map_or(0, |way| way.demand.total() + overhead);
+    let narrowest = sharded.as_ref().unwrap_or(&whole);
+    if narrowest.ways.is_empty() {
+        let least = narrowest.smallest.map_or(0, |way| way.demand.total() + overhead);
         bail!(
-            "no way to train {} fits into {}: the smallest takes {}; use a larger device, shorter sequences (--max-length), \
-             or an adapter (train: lora) where all weights are trained",
+            "no way to train {} fits into {}{}: the smallest takes {}; use a larger device, {}shorter sequences \
+             (--max-length), or an adapter (train: lora) where all weights are trained",
             args.model.display(),
+            if ranks > 1 { format!("{ranks} GPUs with ") } else { String::new() },
             shown(bytes),
-            shown(least)
+            shown(least),
+            if place == Place::Gpu { "more of them (--gpus), " } else { "" },
         );
     }
     Ok(())
@@ -138,19 +169,19 @@ pub(crate) fn shown(bytes: u64) -> String {
 fn told(
     args: &Args,
     recipe: &Recipe,
-    wanted: &Wanted<'_>,
-    ways: &[Way],
+    (whole, sharded): (&Layout<'_>, Option<&Layout<'_>>),
     (place, bytes, overhead): (Place, u64, u64),
 ) -> anyhow::Result<Overview> {
-    let Wanted { architecture: a, settings, .. } = wanted;
-    let Footprint { trained: (trained, _), .. } = wanted.footprint(None)?;
+    let Wanted { architecture: a, settings, ranks, .. } = whole.wanted;
+    let Footprint { trained: (trained, _), .. } = whole.wanted.footprint(None)?;
     let what = match recipe.train {
         Train::Full => "all of them are trained".to_owned(),
         Train::Lora(lora) => format!("an adapter of rank {} with {} is trained", lora.r, grouped(trained)),
     };
-    let device = match place {
-        Place::Cpu => "a CPU (in f32)",
-        Place::Gpu => "a GPU",
+    let device = match (place, ranks) {
+        (Place::Cpu, _) => "a CPU (in f32)".to_owned(),
+        (Place::Gpu, 1) => "a GPU".to_owned(),
+        (Place::Gpu, _) => format!("{ranks} GPUs, each"),
     };
     let mut lead = vec![
         format!("{} weights in {} blocks; {what}", grouped(a.parameter_count()? as u64), a.layers),
@@ -160,33 +191,54 @@ fn told(
         ),
         format!("{device} with {}, of which {} are left for all else", shown(bytes), shown(overhead)),
     ];
-    if let Some(first) = ways.first() {
-        lead.push(format!("Settings: {}", settings_of(first, wanted, place, bytes.saturating_sub(overhead))));
+    // Parts cost time, so they are for what does not fit otherwise.
+    let kind = |layout: &Layout<'_>| layout.ways.first().map(|way| way.quantization);
+    let best = sharded.filter(|sharded| kind(sharded) != kind(whole)).unwrap_or(whole);
+    if let Some(first) = best.ways.first() {
+        let settings = settings_of(first, &best.wanted, place, bytes.saturating_sub(overhead));
+        lead.push(format!("Settings: {settings}"));
     }
-    let dtype = match wanted.dtype {
-        Dtype::F32 => "f32",
-        Dtype::Bf16 => "bf16",
+    let note = "What is at hand are the matrices of the largest moment of a step; sequences are taken to be as long as they \
+                may be, so that real batches take less.";
+    let mut sections = Vec::new();
+    if let Some(sharded) = sharded {
+        let title =
+            format!("Ways that fit with a part of the frozen matrices on each GPU (--ranks {ranks} --shard)");
+        let mut blocks = blocks(sharded, overhead);
+        if let Some(Way { quantization, demand, .. }) = sharded.ways.first() {
+            let moved = whole.wanted.footprint(*quantization)?.frozen - demand.frozen;
+            blocks.push(Block::Note(format!(
+                "Embedding, head and norms are whole on each GPU. Every pass through the blocks brings the other parts to each \
+                 GPU, {} of them for the first way: a micro-batch takes one forward and one backward, and one more \
+                 forward where blocks are computed again, and for all of a rank's micro-batches but its last.",
+                shown(moved)
+            )));
+        }
+        sections.push(Section { title, blocks });
+    }
+    let title = if ranks == 1 {
+        "Ways that fit".to_owned()
+    } else {
+        format!("Ways that fit with all weights on each GPU (--ranks {ranks})")
     };
-    let row = |way: &Way| {
-        let demand = way.demand;
-        let kind = way.quantization.and_then(|kind| serde_json::to_value(kind).ok());
-        let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or(dtype).to_owned();
-        let mut row = vec![
-            Cell::Text(kind),
-            Cell::count(way.micro_batch_size as u64),
-            Cell::Text(format!("{} of {}", way.recomputed, a.layers)),
-        ];
-        let parts = [
-            demand.frozen,
-            demand.trained,
-            demand.gradients,
-            demand.moments,
-            demand.activations,
-            demand.at_hand,
-        ];
-        row.extend(parts.into_iter().chain([demand.total()]).map(|bytes| Cell::Number(shown(bytes))));
-        row
-    };
+    let mut of_whole = blocks(whole, overhead);
+    of_whole.push(Block::Note(note.to_owned()));
+    sections.push(Section { title, blocks: of_whole });
+    Ok(Overview {
+        title: format!("Memory of {}", args.model.display()),
+        lead,
+        warnings: Vec::new(),
+        sections,
+    })
+}
+
+/// The ways of a layout, or what the smallest would take.
+fn blocks(layout: &Layout<'_>, overhead: u64) -> Vec<Block> {
+    let Layout { wanted, ways, smallest } = layout;
+    if let ([], true, Some(smallest)) = (&ways[..], wanted.ranks > 1, smallest) {
+        let least = shown(smallest.demand.total() + overhead);
+        return vec![Block::Note(format!("None: the smallest takes {least} on each GPU."))];
+    }
     let columns = [
         "frozen weights",
         "micro-batch",
@@ -199,36 +251,46 @@ fn told(
         "at hand",
         "in all",
     ];
-    let table = Table {
-        title: String::new(),
-        columns: columns.map(str::to_owned).to_vec(),
-        rows: ways.iter().map(row).collect(),
+    let rows = ways.iter().map(|way| row(way, wanted)).collect();
+    vec![Block::Table(Table { title: String::new(), columns: columns.map(str::to_owned).to_vec(), rows })]
+}
+
+fn row(way: &Way, wanted: &Wanted<'_>) -> Vec<Cell> {
+    let dtype = match wanted.dtype {
+        Dtype::F32 => "f32",
+        Dtype::Bf16 => "bf16",
     };
-    let note = "What is at hand are the matrices of the largest moment of a step; sequences are taken to be as long as they \
-                may be, so that real batches take less.";
-    let section = Section {
-        title: "Ways that fit".to_owned(),
-        blocks: vec![Block::Table(table), Block::Note(note.to_owned())],
-    };
-    Ok(Overview {
-        title: format!("Memory of {}", args.model.display()),
-        lead,
-        warnings: Vec::new(),
-        sections: vec![section],
-    })
+    let demand = way.demand;
+    let kind = way.quantization.and_then(|kind| serde_json::to_value(kind).ok());
+    let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or(dtype).to_owned();
+    let mut row = vec![
+        Cell::Text(kind),
+        Cell::count(way.micro_batch_size as u64),
+        Cell::Text(format!("{} of {}", way.recomputed, wanted.architecture.layers)),
+    ];
+    let parts =
+        [demand.frozen, demand.trained, demand.gradients, demand.moments, demand.activations, demand.at_hand];
+    row.extend(parts.into_iter().chain([demand.total()]).map(|bytes| Cell::Number(shown(bytes))));
+    row
 }
 
 /// A way as settings of a sweep.
 fn settings_of(way: &Way, wanted: &Wanted<'_>, place: Place, budget: u64) -> String {
     let mut set = Vec::new();
+    if wanted.ranks > 1 {
+        set.push(format!("--ranks {}", wanted.ranks));
+    }
+    if wanted.sharded {
+        set.push("--shard".to_owned());
+    }
     if place == Place::Gpu && wanted.dtype == Dtype::F32 {
-        set.push("model.dtype=f32".to_owned());
+        set.push("--set model.dtype=f32".to_owned());
     }
     if let Some(kind) = way.quantization.and_then(|kind| serde_json::to_value(kind).ok()) {
-        set.push(format!("model.quantization={}", kind.as_str().unwrap_or_default()));
+        set.push(format!("--set model.quantization={}", kind.as_str().unwrap_or_default()));
     }
-    set.push("model.activations=null".to_owned());
-    set.push(format!("model.memory={}MiB", budget >> 20));
-    set.push(format!("train.micro_batch_size={}", way.micro_batch_size));
-    set.iter().map(|set| format!("--set {set}")).collect::<Vec<_>>().join(" ")
+    set.push("--set model.activations=null".to_owned());
+    set.push(format!("--set model.memory={}MiB", budget >> 20));
+    set.push(format!("--set train.micro_batch_size={}", way.micro_batch_size));
+    set.join(" ")
 }

@@ -19,6 +19,7 @@ use crate::{
     locate::SOURCES,
     output,
     overrides::{Memory, Overrides},
+    ranks::{Joined, Ranks},
     report, theory,
 };
 
@@ -61,6 +62,8 @@ pub(crate) struct How {
     /// Runs that train side by side, over one copy of the weights that they start from; results do not depend on it
     #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN)]
     jobs: NonZeroUsize,
+    #[command(flatten)]
+    ranks: Ranks,
     /// Do the runs of this setting only, as in method=kto or seed=0; given again, those that have all of them
     #[arg(long, value_name = "KEY=VALUE")]
     only: Vec<String>,
@@ -101,6 +104,7 @@ impl Default for How {
     fn default() -> Self {
         Self {
             jobs: NonZeroUsize::MIN,
+            ranks: Ranks::default(),
             only: Vec::new(),
             max_hours: None,
             // For commands that do not have the option.
@@ -114,11 +118,21 @@ impl Default for How {
 }
 
 impl How {
+    /// Joins the group that trains each run, if there is one.
+    fn join(&self) -> anyhow::Result<Joined> {
+        match self {
+            // Its workers do.
+            Self { executor: Executor::Slurm, .. } => Ok(Joined::default()),
+            Self { dry_run: true, .. } => self.ranks.none_for("--dry-run"),
+            Self { estimate: true, .. } => self.ranks.none_for("--estimate"),
+            _ => self.ranks.join(),
+        }
+    }
+
     /// The options that workers need too.
     fn of_workers(&self) -> Vec<String> {
-        let Self { jobs, only, max_hours, retry_failed, executor: _, profile: _, dry_run: _, estimate: _ } =
-            self;
-        let mut words = Vec::new();
+        let Self { jobs, ranks, only, max_hours, retry_failed, .. } = self;
+        let mut words = ranks.words();
         if *jobs > NonZeroUsize::MIN {
             words.push(format!("--jobs {jobs}"));
         }
@@ -149,8 +163,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         if !args.how.of_workers().is_empty() || *estimate || *executor != Executor::Local || profile.is_some()
         {
             bail!(
-                "--jobs, --only, --max-hours, --retry-failed, --executor and --estimate are for runs, and a theory file has \
-                 none: leave them out"
+                "--jobs, --ranks, --shard, --only, --max-hours, --retry-failed, --executor and --estimate are for runs, and a \
+                 theory file has none: leave them out"
             );
         }
         return theory::run(file, document, &set, args.out.as_deref(), args.how.dry_run);
@@ -202,7 +216,8 @@ pub(crate) fn carry_out(
     how: &How,
 ) -> anyhow::Result<()> {
     let started = Instant::now();
-    let plan = Plan::new(experiment, sources, &out.join("data"))?;
+    let joined = how.join()?;
+    let plan = joined.first_then_others(|| Ok(Plan::new(experiment, sources, &out.join("data"))?))?;
     let sweep = SweepDir::at(out.to_owned());
     let only = Only::read(&how.only, &plan)?;
     if how.profile.is_some() && how.executor != Executor::Slurm {
@@ -210,8 +225,9 @@ pub(crate) fn carry_out(
     }
     let until = how.max_hours.and_then(|hours| started.checked_add(hours));
     let others = if how.executor == Executor::Worker { Others::Leave } else { Others::Wait };
-    let execution =
-        Execution { jobs: how.jobs, only: only.clone(), until, retry_failed: how.retry_failed, others };
+    let How { jobs, retry_failed, .. } = *how;
+    let member = joined.member.clone();
+    let execution = Execution { jobs, only: only.clone(), until, retry_failed, others, member };
     let submits = how.executor == Executor::Slurm && !how.estimate;
     if submits && slurm::submit(experiment, &plan, &sweep, &execution, commands, how)? {
         return Ok(());
@@ -219,12 +235,18 @@ pub(crate) fn carry_out(
     if how.dry_run {
         return plan::print(&plan, &sweep, &only, how.jobs.get());
     }
-    room::check(&plan, how.jobs.get())?;
+    // What several ranks take of one machine or of several, it does not know.
+    if joined.member.group.size() == 1 {
+        room::check(&plan, how.jobs.get())?;
+    }
     allocator::retain();
     if how.estimate {
         return estimate::print(&plan, &sweep, &execution, how.max_hours);
     }
     let executed = execute(&plan, &sweep, &execution, commands)?;
+    if !joined.member.is_first() {
+        return Ok(());
+    }
     say(in_words(&executed));
     let Executed { runs, failed, failed_earlier, left, .. } = executed;
     if failed_earlier > 0 {

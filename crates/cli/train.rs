@@ -7,7 +7,7 @@ use prospect_runs::{Estimate, SweepDir};
 use prospect_sweep::{Execution, Experiment, Plan, execute, summarise};
 use serde_json::json;
 
-use crate::{allocator, locate::SOURCES, output, overrides::Memory};
+use crate::{allocator, locate::SOURCES, output, overrides::Memory, ranks::Ranks};
 
 /// Arguments of `prospect train`.
 #[derive(Debug, clap::Args)]
@@ -37,6 +37,8 @@ pub(crate) struct Args {
     set: Vec<String>,
     #[command(flatten)]
     memory: Memory,
+    #[command(flatten)]
+    ranks: Ranks,
     /// Where to put the run
     #[arg(long, value_name = "DIR", default_value = "runs/train")]
     out: PathBuf,
@@ -65,12 +67,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     set.extend(args.memory.setting());
     let document = Document::from_text("prospect train", &args.experiment().to_string())?;
     let experiment = Experiment::read("train", document, &set)?;
-    let plan = Plan::new(&experiment, &SOURCES, &args.out.join("data"))?;
+    let joined = args.ranks.join()?;
+    let plan = joined.first_then_others(|| Ok(Plan::new(&experiment, &SOURCES, &args.out.join("data"))?))?;
     let sweep = SweepDir::at(args.out.clone());
     let words = std::env::args_os().skip(1).map(|word| shell::word(&word.to_string_lossy()));
     let command = std::iter::once("prospect".to_owned()).chain(words).collect::<Vec<_>>().join(" ");
-    let execution = Execution { retry_failed: true, ..Execution::default() };
+    let execution = Execution { retry_failed: true, member: joined.member.clone(), ..Execution::default() };
     let executed = execute(&plan, &sweep, &execution, &[command])?;
+    if !joined.member.is_first() {
+        return Ok(());
+    }
     anyhow::ensure!(executed.failed == 0, "training failed");
     for point in &summarise(&sweep)?.points {
         let Estimate { value, low, high, .. } = point.accuracy;

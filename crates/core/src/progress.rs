@@ -38,6 +38,18 @@ impl Progress {
         Self::start(label, unit, None)
     }
 
+    /// Progress that nobody sees.
+    pub fn hidden() -> Self {
+        Self {
+            label: String::new(),
+            total: None,
+            started: Instant::now(),
+            done: AtomicU64::new(0),
+            next_line: AtomicU64::new(u64::MAX),
+            bar: None,
+        }
+    }
+
     fn start(label: &str, unit: &str, total: Option<u64>) -> Self {
         let bar = io::stderr().is_terminal().then(|| {
             let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);

@@ -1,8 +1,9 @@
 //! Several devices that train one model together.
 //!
 //! A [`Collective`] is a member's hold on its group: what one member gives, all of them get. [`threads`] makes a group of the
-//! threads of one process, [`Sockets`] joins processes, [`Alone`] is a group of one. All members make the same calls in the
-//! same order.
+//! threads of one process, [`Sockets`] joins processes that a launcher [started](Launched), [`Alone`] is a group of one. All
+//! members make the same calls in the same order; only what they keep in parts ([`Sharing`]) may one ask for while others are
+//! elsewhere.
 //!
 //! ```
 //! use prospect_group::{Collective, threads};
@@ -18,12 +19,18 @@
 //! assert_eq!(sums, [6.0, 6.0, 6.0]);
 //! ```
 
+mod launched;
+mod member;
+mod sharing;
 mod sockets;
 mod threads;
 
-use std::ops::Range;
+use std::{error::Error, ops::Range};
 
-pub use sockets::{Launched, Sockets};
+pub use launched::Launched;
+pub use member::Member;
+pub use sharing::{Part, Sharing};
+pub use sockets::Sockets;
 pub use threads::{Thread, threads};
 
 /// A member's hold on its group.
@@ -43,18 +50,23 @@ pub trait Collective: Send + Sync + std::fmt::Debug {
         if self.size() == 1 {
             return Ok(());
         }
-        let parts = self.gather(values.iter().flat_map(|value| value.to_le_bytes()).collect())?;
+        let parts = self.gather(bytes(values))?;
         values.fill(0.0);
-        for (rank, part) in parts.iter().enumerate() {
-            let (numbers, rest) = part.as_chunks::<4>();
-            if numbers.len() != values.len() || !rest.is_empty() {
-                return Err(CollectiveError::OutOfStep { rank });
-            }
-            for (sum, number) in values.iter_mut().zip(numbers) {
-                *sum += f32::from_le_bytes(*number);
-            }
+        parts.iter().enumerate().try_for_each(|(rank, part)| add(values, part, rank))
+    }
+
+    /// What rank 0 gives, on all members.
+    fn broadcast(&self, given: Vec<u8>) -> Result<Vec<u8>, CollectiveError> {
+        self.gather(given)?.into_iter().next().ok_or(CollectiveError::OutOfStep { rank: 0 })
+    }
+
+    /// Makes sure that all members give the same.
+    fn agree(&self, given: Vec<u8>) -> Result<(), CollectiveError> {
+        let all = self.gather(given)?;
+        match all.iter().position(|other| *other != all[0]) {
+            Some(rank) => Err(CollectiveError::OutOfStep { rank }),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The member's part of `count` things in order: neighbours stay together, and parts differ by one at most.
@@ -62,6 +74,23 @@ pub trait Collective: Send + Sync + std::fmt::Debug {
         let (rank, size) = (self.rank(), self.size());
         rank * count / size..(rank + 1) * count / size
     }
+}
+
+/// Numbers as they are sent.
+fn bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+/// Adds the numbers that member `rank` sent.
+fn add(values: &mut [f32], sent: &[u8], rank: usize) -> Result<(), CollectiveError> {
+    let (numbers, rest) = sent.as_chunks::<4>();
+    if numbers.len() != values.len() || !rest.is_empty() {
+        return Err(CollectiveError::OutOfStep { rank });
+    }
+    for (sum, number) in values.iter_mut().zip(numbers) {
+        *sum += f32::from_le_bytes(*number);
+    }
+    Ok(())
 }
 
 /// Why members cannot go on together.
@@ -84,6 +113,12 @@ pub enum CollectiveError {
     OutOfStep {
         /// Its number.
         rank: usize,
+    },
+    /// A member cannot give its part of what is shared.
+    #[error("a part of the weights cannot be given to the other ranks: {source}")]
+    Part {
+        /// Why.
+        source: Box<dyn Error + Send + Sync>,
     },
     /// The group cannot be formed.
     #[error("{0}")]
@@ -111,6 +146,22 @@ impl Collective for Alone {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_hear_the_first_and_whoever_differs_is_named() {
+        let found: Vec<_> = std::thread::scope(|scope| {
+            let members = threads(3).into_iter().map(|member| {
+                scope.spawn(move || {
+                    let heard = member.broadcast(vec![member.rank() as u8]).unwrap();
+                    member.agree(heard).unwrap();
+                    member.agree(vec![u8::from(member.rank() == 2)]).unwrap_err().to_string()
+                })
+            });
+            let members: Vec<_> = members.collect();
+            members.into_iter().map(|member| member.join().unwrap()).collect()
+        });
+        assert!(found.iter().all(|error| error.contains("rank 2 is at another place")), "{found:?}");
+    }
 
     #[test]
     fn parts_cover_everything_once() {

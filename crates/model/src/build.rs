@@ -115,7 +115,7 @@ impl Decoder {
             .collect()
     }
 
-    /// All weights with their names in checkpoints, but for a head that shares the embedding's and for quantised matrices.
+    /// All weights with their names in checkpoints, but for a head that shares the embedding's and for matrices that are not plain.
     pub(crate) fn weights_mut(&mut self) -> Vec<(String, &mut Weight)> {
         let names = self.architecture.names();
         let mut weights = vec![(format!("{}.weight", names.embedding), &mut self.embedding)];
@@ -184,11 +184,11 @@ impl Decoder {
         Ok(decoder)
     }
 
-    /// The same weights with none of them quantised any more.
+    /// The same weights with none of them quantised or in parts any more.
     pub(crate) fn dequantised(mut self) -> Result<Self, ModelError> {
         for (_, linear) in self.linears_mut() {
-            if let Matrix::Quantised(_) = linear.weight {
-                linear.weight = Matrix::Plain(Weight::Frozen(linear.weight.dense()?));
+            if let Matrix::Quantised(_) | Matrix::Sharded(_) = linear.weight {
+                linear.weight = Matrix::Plain(Weight::Frozen(linear.weight.to_save()?));
             }
         }
         Ok(self)

@@ -182,11 +182,12 @@ impl Decoder {
             rank: rank.map(|rank| rank as u64),
             element: self.dtype().size_in_bytes() as u64,
             quantised: linears().any(|linear| matches!(linear.weight, Matrix::Quantised(_))),
+            sharded: linears().any(|linear| matches!(linear.weight, Matrix::Sharded(_))),
             place: Place::of(self.device()),
         }
     }
 
-    /// Bytes of the large frozen weights.
+    /// Bytes of the large frozen weights that are kept here.
     pub fn frozen_bytes(&self) -> usize {
         let head = if self.architecture.tied { 0 } else { self.head.weight.frozen_bytes() };
         let linears = self.blocks.iter().flat_map(Block::linears);

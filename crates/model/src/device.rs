@@ -27,9 +27,9 @@ pub fn open(name: &str) -> Result<Device, ModelError> {
     }
 }
 
-/// The first GPU in a build with CUDA, else the CPU.
-pub fn first() -> Result<Device, ModelError> {
-    open(if cfg!(feature = "cuda") { "cuda" } else { "cpu" })
+/// The GPU of this number, from 0, in a build with CUDA, else the CPU.
+pub fn numbered(number: usize) -> Result<Device, ModelError> {
+    if cfg!(feature = "cuda") { open(&format!("cuda:{number}")) } else { open("cpu") }
 }
 
 /// What a device tells of itself.
@@ -103,7 +103,7 @@ mod tests {
             let error = open(name).unwrap_err().to_string();
             assert!(error.contains("--features cuda"), "{error}");
         }
-        assert!(first().unwrap().is_cpu());
+        assert!(numbered(0).unwrap().is_cpu());
     }
 
     #[test]

@@ -1,12 +1,16 @@
-//! The weights of linear layers: plain, or frozen and kept in fewer bits than they are computed in.
+//! The weights of linear layers: plain, or frozen and kept in fewer bits than they are computed in, or in parts.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use candle_core::{
     DType, Device, Result, Tensor, bail,
     quantized::{GgmlDType, QStorage, QTensor},
 };
 use rayon::prelude::*;
+
+mod sharded;
+
+pub(crate) use sharded::Sharded;
 
 use crate::parameters::{Gradients, Weight};
 
@@ -15,6 +19,7 @@ use crate::parameters::{Gradients, Weight};
 pub(crate) enum Matrix {
     Plain(Weight),
     Quantised(Quantised),
+    Sharded(Sharded),
 }
 
 impl Matrix {
@@ -23,22 +28,33 @@ impl Matrix {
         match self {
             Self::Plain(weight) => weight.value().dims2(),
             Self::Quantised(quantised) => Ok(quantised.dims()),
+            Self::Sharded(sharded) => Ok(sharded.dims()),
         }
     }
 
-    /// The numbers. Those of a quantised matrix take memory until the result is dropped.
+    /// The numbers. Those of a matrix that is not plain take memory until the result is dropped.
     pub(crate) fn dense(&self) -> Result<Tensor> {
         match self {
             Self::Plain(weight) => Ok(weight.value().clone()),
             Self::Quantised(quantised) => quantised.dense(),
+            Self::Sharded(sharded) => sharded.dense(),
         }
     }
 
-    /// Bytes that a frozen matrix takes; none if it is trained.
+    /// The numbers, to be written: those of a matrix in parts on the CPU, since no device may have room for all matrices.
+    pub(crate) fn to_save(&self) -> Result<Tensor> {
+        match self {
+            Self::Sharded(sharded) => sharded.dense()?.to_device(&Device::Cpu),
+            _ => self.dense(),
+        }
+    }
+
+    /// Bytes that a frozen matrix takes here; none if it is trained.
     pub(crate) fn frozen_bytes(&self) -> usize {
         match self {
             Self::Plain(weight) => weight.frozen_bytes(),
             Self::Quantised(quantised) => quantised.bytes(),
+            Self::Sharded(sharded) => sharded.bytes(),
         }
     }
 
@@ -50,7 +66,7 @@ impl Matrix {
     ) -> Result<()> {
         match self {
             Self::Plain(weight) => weight.add_gradient(gradients, compute),
-            Self::Quantised(_) => Ok(()),
+            Self::Quantised(_) | Self::Sharded(_) => Ok(()),
         }
     }
 }
@@ -96,10 +112,22 @@ impl Quantised {
         dtype: DType,
         device: &Device,
     ) -> Result<Self> {
-        let (rows, columns) = file.shape().dims2()?;
-        let kind = file.dtype();
+        Self::of_blocks(&file.data()?, file.shape().dims2()?, file.dtype(), row, (dtype, device))
+    }
+
+    /// A matrix of the blocks of row `row(0)`, `row(1)`, … among `blocks`.
+    fn of_blocks(
+        blocks: &[u8],
+        (rows, columns): (usize, usize),
+        kind: GgmlDType,
+        row: impl Fn(usize) -> usize + Sync,
+        (dtype, device): (DType, &Device),
+    ) -> Result<Self> {
         check_blocks(columns, kind)?;
-        let (blocks, width) = (file.data()?, columns / kind.block_size() * kind.type_size());
+        let width = columns / kind.block_size() * kind.type_size();
+        if blocks.len() < rows * width {
+            bail!("{} bytes are not the blocks of {rows} rows of {columns} numbers", blocks.len());
+        }
         let parts = row_ranges(rows, columns, device).into_par_iter().map(|(first, count)| {
             let mut part = Vec::with_capacity(count * width);
             for index in (first..first + count).map(&row) {
@@ -108,6 +136,31 @@ impl Quantised {
             on_device(&part, count, columns, kind, device)
         });
         Ok(Self { parts: parts.collect::<Result<Vec<_>>>()?.into(), dtype, device: device.clone() })
+    }
+
+    /// The rows `range`, in memory of their own.
+    fn rows(&self, range: Range<usize>) -> Result<Self> {
+        let Some(kind) = self.kind() else { bail!("a quantised matrix without rows") };
+        let (first, dims) = (range.start, (range.len(), self.dims().1));
+        Self::of_blocks(&self.blocks()?, dims, kind, |row| first + row, (self.dtype, &self.device))
+    }
+
+    /// A matrix of these blocks that is computed in the same type on the same device.
+    fn like(&self, dims: (usize, usize), kind: GgmlDType, blocks: &[u8]) -> Result<Self> {
+        Self::of_blocks(blocks, dims, kind, |row| row, (self.dtype, &self.device))
+    }
+
+    /// All blocks in order.
+    fn blocks(&self) -> Result<Vec<u8>> {
+        let mut blocks = Vec::with_capacity(self.bytes());
+        for part in &*self.parts {
+            blocks.extend_from_slice(&part.data()?);
+        }
+        Ok(blocks)
+    }
+
+    fn kind(&self) -> Option<GgmlDType> {
+        self.parts.first().map(QTensor::dtype)
     }
 
     fn dims(&self) -> (usize, usize) {

@@ -78,7 +78,8 @@ pub struct Footprint<'a> {
     pub architecture: &'a Architecture,
     /// The shapes `[out, in]` of the linear layers of a block.
     pub linears: Vec<[usize; 2]>,
-    /// Bytes of the weights that are not trained; where all are, of those that they started from, which are the reference.
+    /// Bytes of the weights that are not trained, as far as they are kept here; where all are, of those that they started from,
+    /// which are the reference.
     pub frozen: u64,
     /// Numbers that are trained, and the bytes of one.
     pub trained: (u64, u64),
@@ -88,6 +89,8 @@ pub struct Footprint<'a> {
     pub element: u64,
     /// Whether frozen matrices are made dense for every product.
     pub quantised: bool,
+    /// Whether frozen matrices are put together of the parts of a group for every product.
+    pub sharded: bool,
     /// Where it runs.
     pub place: Place,
 }
@@ -132,10 +135,12 @@ struct Row {
 
 impl<'a> Footprint<'a> {
     /// That of a model that is not there yet: what of it is trained, the type of its weights, and how frozen matrices are kept
-    /// if not in that. What a file keeps (`quantization: file`) is taken for 4.5 bits.
+    /// if not in that. What a file keeps (`quantization: file`) is taken for 4.5 bits. Each of `shards` ranks keeps its part of
+    /// these matrices.
     pub fn planned(
         architecture: &'a Architecture,
         (train, dtype, quantization): (Train, Dtype, Option<Quantization>),
+        shards: u64,
         place: Place,
     ) -> Result<Self, ModelError> {
         let Count { numbers, matrices } = Count::of(architecture)?;
@@ -160,10 +165,12 @@ impl<'a> Footprint<'a> {
                 ((adapter, 4), Some(lora.r as u64))
             }
         };
-        let frozen = kept + others;
+        // Only what lies beside an adapter is kept in parts.
+        let sharded = shards > 1 && rank.is_some();
+        let frozen = if sharded { kept.div_ceil(shards) } else { kept } + others;
         let linears = matrices[..matrices.len() / architecture.layers].to_vec();
         let quantised = quantization.is_some();
-        Ok(Self { architecture, linears, frozen, trained, rank, element, quantised, place })
+        Ok(Self { architecture, linears, frozen, trained, rank, element, quantised, sharded, place })
     }
 
     fn row(&self) -> Row {
@@ -256,7 +263,9 @@ impl<'a> Footprint<'a> {
             let inputs = blocks.min(recomputed);
             gradient_rows * (inputs * row.hidden + (blocks - inputs) * kept)
         };
-        let dense = if self.quantised { self.largest_matrix() } else { 0 };
+        // Put together of parts, a matrix is there twice for a moment.
+        let copies = u64::from(self.quantised || self.sharded) + u64::from(self.sharded);
+        let dense = copies * self.largest_matrix();
         let rotation = rows * a.head_dim as u64 * self.element;
         // The residual stream and what a block has beside it; or, where only some rows are kept, those of the last block
         // beside all of it.

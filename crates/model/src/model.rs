@@ -4,13 +4,14 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 use prospect_core::files::{fingerprint, hash_file, write_json, write_whole};
+use prospect_group::Member;
 use serde::Deserialize;
 
 use crate::{
     Architecture, ChatTemplate, Decoder, Dtype, ModelError, Quantization, Recipe, TemplateSource, Tokenizer,
-    TokenizerSource, WeightsSource, device,
+    TokenizerSource, Train, WeightsSource, device,
     save::save_weights,
-    weights::{Gguf, Quantising, Random, Safetensors, Weights},
+    weights::{Gguf, Quantising, Random, Safetensors, Sharding, Weights},
 };
 
 /// A frozen model with its tokenizer and chat template.
@@ -124,8 +125,8 @@ impl Recipe {
         Ok(fingerprint(&parts)?)
     }
 
-    fn device(&self) -> Result<Device, ModelError> {
-        let device = device::first()?;
+    fn device(&self, number: usize) -> Result<Device, ModelError> {
+        let device = device::numbered(number)?;
         if self.dtype == Dtype::Bf16 && device.is_cpu() {
             return Err(ModelError::Recipe(
                 "`dtype: bf16` needs a GPU (a build with --features cuda); set dtype: f32".to_owned(),
@@ -147,7 +148,19 @@ impl Recipe {
 
     /// Loads decoder, tokenizer and template.
     pub fn load(&self) -> Result<Model, ModelError> {
-        let device = self.device()?;
+        self.load_as(&Member::default())
+    }
+
+    /// Like [`load`](Self::load), as a member of a group: onto its GPU, and, if weights are shared, its part of them. All
+    /// members load the same models in the same order.
+    pub fn load_as(&self, member: &Member) -> Result<Model, ModelError> {
+        if member.sharing.is_some() && self.train == Train::Full {
+            return Err(ModelError::Recipe(
+                "`train: full` leaves no frozen weights to keep in parts: train an adapter, or leave --shard out"
+                    .to_owned(),
+            ));
+        }
+        let device = self.device(member.local_rank)?;
         let dtype = self.dtype.of_tensors();
         let (architecture, mut weights): (_, Box<dyn Weights>) = match &self.weights {
             WeightsSource::Random(architecture, seed) => {
@@ -162,7 +175,16 @@ impl Recipe {
                 (self.architecture()?, Box::new(Safetensors::open(folder, dtype, device)?))
             }
         };
-        let decoder = Decoder::quantised(architecture, &mut *weights, self.quantization)?;
+        let decoder = match &member.sharing {
+            Some(sharing) => {
+                let mut weights: Box<dyn Weights> = match self.quantization.and_then(Quantization::blocks) {
+                    Some(kind) => Box::new(Quantising { source: &mut *weights, kind }),
+                    None => weights,
+                };
+                Decoder::frozen(architecture, &mut Sharding { source: &mut *weights, sharing })?
+            }
+            None => Decoder::quantised(architecture, &mut *weights, self.quantization)?,
+        };
         let (tokenizer, template) = self.load_text()?;
         if tokenizer.vocabulary() > decoder.architecture().vocabulary {
             return Err(ModelError::Recipe(format!(

@@ -5,7 +5,11 @@
 
 mod counting;
 
-use prospect_model::{Activations, Architecture, BatchSize, Decoder, Gradients, Lora, PackedBatch, Packer};
+use prospect_core::config::Document;
+use prospect_group::{Member, threads};
+use prospect_model::{
+    Activations, Architecture, BatchSize, Decoder, Gradients, Lora, ModelFile, PackedBatch, Packer, Recipe,
+};
 
 /// Models that differ in what a block keeps, small but for what counts: their matrices dwarf all bookkeeping.
 fn architectures() -> Vec<(&'static str, Architecture)> {
@@ -74,6 +78,7 @@ fn peak_of_step(
 #[test]
 fn a_step_takes_what_it_is_said_to_take() {
     // One after the other: each counts what all of the process allocates.
+    ranks_with_parts_take_what_they_are_said_to_take();
     predictions_are_within_a_tenth_of_what_is_allocated();
     a_budget_is_kept();
 }
@@ -132,4 +137,70 @@ fn a_budget_is_kept() {
     let taken = fixed + peak_of_step(&policy, &batch, Activations::Within(budget), 1);
     let (least, most) = (0.85 * budget as f64, 1.05 * budget as f64);
     assert!((least..most).contains(&(taken as f64)), "{taken} of {budget}");
+}
+
+/// A model most of whose weights are in the matrices of its blocks.
+fn recipe(more: &str) -> Recipe {
+    let text = format!(
+        "weights: random\ntokenizer: bytes\n{more}architecture: {{vocab_size: 2048, tie_word_embeddings: true, hidden_size: 256, intermediate_size: 1024,
+          num_hidden_layers: 8, num_attention_heads: 4, num_key_value_heads: 4, head_dim: 64, max_position_embeddings: 512}}"
+    );
+    let file: ModelFile = Document::from_text("model.yaml", &text).unwrap().read().unwrap();
+    file.resolve(&|path| Ok(path.into())).unwrap()
+}
+
+/// What `ranks` threads take to keep a model in parts, and in a step that all of them do at once; and what they are said to
+/// take, each of them.
+fn in_parts(recipe: &Recipe, ranks: usize, batch: &PackedBatch) -> [[f64; 2]; 2] {
+    let before = counting::now();
+    let one = |member: Member| {
+        let model = recipe.load_as(&member).unwrap().decoder;
+        let policy = model.with_lora(Lora { r: 8, alpha: 16.0 }, 0).unwrap();
+        drop(model);
+        let meet = || member.group.gather(Vec::new()).unwrap();
+        meet();
+        let kept = counting::now();
+        meet();
+        counting::forget_peak();
+        meet();
+        let mut gradients = Gradients::none(policy.parameters());
+        let (log_probs, saved) = policy.forward(batch, Activations::Keep).unwrap();
+        policy.backward(saved, &vec![-0.01; log_probs.len()], &mut gradients).unwrap();
+        meet();
+        let demand = policy.footprint().demand(&BatchSize::of(batch), 0, false);
+        let said = [demand.frozen + demand.trained, demand.total() - demand.moments];
+        let taken = [kept, counting::peak()].map(|bytes| (bytes - before) as f64 / ranks as f64);
+        [taken, said.map(|bytes| bytes as f64)]
+    };
+    let one = &one;
+    std::thread::scope(|scope| {
+        let members = threads(ranks)
+            .into_iter()
+            .map(|thread| scope.spawn(move || one(Member::of(Box::new(thread), 0, ranks > 1))));
+        let members: Vec<_> = members.collect();
+        members.into_iter().map(|member| member.join().unwrap()).next().unwrap()
+    })
+}
+
+fn ranks_with_parts_take_what_they_are_said_to_take() {
+    let batch = batch(2, 0);
+    for more in ["", "quantization: q8_0\n"] {
+        let recipe = recipe(more);
+        let [[whole, _], [said_whole, _]] = in_parts(&recipe, 1, &batch);
+        for ranks in [2, 4] {
+            let [[kept, step], [said_kept, said_step]] = in_parts(&recipe, ranks, &batch);
+            let lines = format!(
+                "{more}{ranks} ranks: {:.1} MB each (said {:.1}; one alone {:.1}), in a step {:.1} (said {:.1})",
+                kept / 1e6,
+                said_kept / 1e6,
+                whole / 1e6,
+                step / 1e6,
+                said_step / 1e6
+            );
+            assert!((kept / said_kept - 1.0).abs() < 0.1, "{lines}");
+            let saved = (whole - kept) / (said_whole - said_kept);
+            assert!((saved - 1.0).abs() < 0.05, "{lines}");
+            assert!((step / said_step - 1.0).abs() < 0.1, "{lines}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     num::NonZeroUsize,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
@@ -10,6 +11,7 @@ use std::{
 use prospect_core::progress::{Progress, say};
 use prospect_data::Message;
 use prospect_eval::{CorruptedPairs, Generations, HeldOut, Utility};
+use prospect_group::Member;
 use prospect_model::{
     Model, Quantization, Recipe, TemplateSource, TokenizerSource, Train, WeightsSource, save_adapter,
 };
@@ -26,10 +28,12 @@ use crate::{
 mod sharing;
 mod side_by_side;
 mod todo;
+mod together;
 mod training;
 
 use sharing::{datasets, work_off};
 pub(crate) use todo::Todo;
+use together::Task;
 use training::Training;
 
 /// What a call of [`execute`] did.
@@ -79,6 +83,8 @@ pub struct Execution {
     pub retry_failed: bool,
     /// What to do when others are at all that is left.
     pub others: Others,
+    /// This process's place in the group that trains each run together. Rank 0 decides, evaluates and writes for all.
+    pub member: Member,
 }
 
 impl Default for Execution {
@@ -89,6 +95,7 @@ impl Default for Execution {
             until: None,
             retry_failed: false,
             others: Others::default(),
+            member: Member::default(),
         }
     }
 }
@@ -122,7 +129,21 @@ pub fn execute(
     how: &Execution,
     commands: &[String],
 ) -> Result<Executed, SweepError> {
+    let group = &*how.member.group;
+    if group.size() > 1 && how.jobs > NonZeroUsize::MIN {
+        return Err(SweepError::Setting(
+            "--jobs trains several runs side by side, and ranks train one run together: leave one of them out"
+                .to_owned(),
+        ));
+    }
+    // Ranks that were started otherwise would do other runs.
+    group.agree(plan.fingerprint()?.into_bytes())?;
     let claims = sweep.claims();
+    if !how.member.is_first() {
+        together::take_part(plan, sweep, how, &claims)?;
+        return Ok(Executed::default());
+    }
+    together::tell_of_idle_ranks(plan, group);
     let manifests = datasets(plan, &claims)?;
     let recorded: Result<Vec<_>, _> = manifests.iter().map(serde_json::to_value).collect();
     let recorded = recorded.map_err(std::io::Error::from)?;
@@ -152,7 +173,13 @@ pub fn execute(
             }
         }
     }
+    Task::End.tell(group)?;
     Ok(executed)
+}
+
+/// Where the log-probs of references are kept: beside the sweeps of a folder, for all of them.
+fn reference_cache(sweep: &SweepDir) -> ReferenceCache {
+    ReferenceCache::at(&sweep.path().parent().unwrap_or(Path::new("")).join(".reference"))
 }
 
 fn of_trials(runs: &[Run], trials: &BTreeSet<Trial>) -> Vec<Run> {
@@ -185,6 +212,7 @@ struct Work<'a> {
     plan: &'a Plan,
     sweep: &'a SweepDir,
     jobs: usize,
+    member: &'a Member,
     progress: &'a Progress,
     cache: &'a ReferenceCache,
     claims: &'a Claims,
@@ -210,6 +238,7 @@ impl Work<'_> {
             return Ok(());
         }
         match self.train_stage(sft, &directory, &claim) {
+            Err(error) if self.ends_all(&error) => Err(error),
             Err(error) if claim.holds() => {
                 directory.fail(&error, started.elapsed().as_secs_f64())?;
                 Err(error)
@@ -219,10 +248,18 @@ impl Work<'_> {
     }
 
     fn train_stage(&self, sft: &Sft, directory: &RunDir, claim: &Claim) -> Result<(), SweepError> {
+        Task::Stage(sft.id.clone()).tell(&*self.member.group)?;
+        let model = self.plan.models[sft.model].load_as(self.member)?;
+        let training = self.training_of_stage(sft, &model);
+        let trained = training.run(directory, claim, None, self.progress, "sft", self.cache)?;
+        Model { decoder: trained.policy, ..model }.save(&directory.path().join("model"))?;
+        finish(directory)
+    }
+
+    fn training_of_stage<'b>(&'b self, sft: &'b Sft, model: &'b Model) -> Training<'b> {
         let recipe = &self.plan.models[sft.model];
-        let model = recipe.load()?;
-        let training = Training {
-            model: &model,
+        Training {
+            model,
             recipe,
             // Stages go one by one.
             activations: recipe.activations,
@@ -232,10 +269,13 @@ impl Work<'_> {
             checkpoints: self.plan.checkpoints,
             evaluate_every: None,
             stop: None,
-        };
-        let trained = training.run(directory, claim, None, self.progress, "sft", self.cache)?;
-        Model { decoder: trained.policy, ..model }.save(&directory.path().join("model"))?;
-        finish(directory)
+            group: &*self.member.group,
+        }
+    }
+
+    /// Whether an error is that of one rank only, which ends all of them: what was in work goes on from its last checkpoint.
+    fn ends_all(&self, error: &SweepError) -> bool {
+        self.member.group.size() > 1 && !together::seen_by_all(error)
     }
 
     /// How the run ended, unless another process is at it or `is_over` after all; if it did not finish, its files say why.
@@ -247,6 +287,7 @@ impl Work<'_> {
         if is_over(&directory) {
             return Ok(End::Elsewhere);
         }
+        Task::Run(run.id.clone()).tell(&*self.member.group)?;
         let model = self.model(run, loaded)?;
         let started = Instant::now();
         let result = self.train(run, &model, &claim);
@@ -257,6 +298,7 @@ impl Work<'_> {
         };
         match result {
             Ok(()) => Ok(End::Finished),
+            Err(error) if self.ends_all(&error) => Err(error),
             Err(_) if !claim.holds() => Ok(End::Elsewhere),
             Err(SweepError::Train(error)) if self.plan.stop.is_some_and(|stop| stop.ends(&error)) => {
                 told("stopped", &error);
@@ -294,19 +336,7 @@ impl Work<'_> {
             generations: generations.transpose()?,
             utility: utility.as_deref(),
         };
-        // The weights that runs start from are there once, whatever their number.
-        let shared = model.decoder.frozen_bytes() as u64;
-        let training = Training {
-            model,
-            recipe,
-            activations: recipe.activations.of_each(self.jobs, shared),
-            settings: &run.train,
-            dataset,
-            seed: run.seed,
-            checkpoints: self.plan.checkpoints,
-            evaluate_every: self.plan.evaluate.every,
-            stop: self.plan.stop,
-        };
+        let training = self.training_of_run(run, model);
         let directory = self.sweep.run(&run.id);
         let label = format!("{}, seed {}", describe(&run.settings), run.seed);
         let trained = training.run(&directory, claim, Some(&judges), self.progress, &label, self.cache)?;
@@ -321,6 +351,24 @@ impl Work<'_> {
         finish(&directory)
     }
 
+    fn training_of_run<'b>(&'b self, run: &'b Run, model: &'b Model) -> Training<'b> {
+        let recipe = &self.plan.models[run.model];
+        // The weights that runs start from are there once, whatever their number.
+        let shared = model.decoder.frozen_bytes() as u64;
+        Training {
+            model,
+            recipe,
+            activations: recipe.activations.of_each(self.jobs, shared),
+            settings: &run.train,
+            dataset: &self.plan.datasets[run.dataset].path,
+            seed: run.seed,
+            checkpoints: self.plan.checkpoints,
+            evaluate_every: self.plan.evaluate.every,
+            stop: self.plan.stop,
+            group: &*self.member.group,
+        }
+    }
+
     /// The model that a run starts from, loaded once for all that start from it.
     fn model(&self, run: &Run, loaded: &Loaded) -> Result<Arc<Model>, SweepError> {
         let of = (run.model, run.sft);
@@ -330,7 +378,7 @@ impl Work<'_> {
         }
         // The old one goes first, so that there are not two without need.
         *loaded = None;
-        let model = Arc::new(start(self.plan, self.sweep, run.model, run.sft)?.load()?);
+        let model = Arc::new(start(self.plan, self.sweep, run.model, run.sft)?.load_as(self.member)?);
         *loaded = Some(Start { of, model: Arc::clone(&model) });
         Ok(model)
     }

@@ -59,6 +59,9 @@ pub enum SweepError {
     /// Training failed.
     #[error(transparent)]
     Train(#[from] prospect_train::TrainError),
+    /// Members of a group cannot go on together.
+    #[error(transparent)]
+    Collective(#[from] prospect_group::CollectiveError),
     /// The sweep's directory cannot be used.
     #[error(transparent)]
     Runs(#[from] prospect_runs::RunsError),

@@ -44,7 +44,7 @@ impl Observer for RunObserver<'_> {
         cache: &ReferenceCache,
     ) -> Result<(), TrainError> {
         if !self.claim.holds() {
-            return Err(TrainError::Io(std::io::Error::other("another process has taken the run over")));
+            return Err(TrainError::TakenOver);
         }
         let (first, last) = (step == 0, step == total);
         let due = first || last || self.every.is_some_and(|every| step.is_multiple_of(every));

@@ -227,6 +227,13 @@ impl Plan {
         Ok(run)
     }
 
+    /// Names all runs and stages, and the version that plans them.
+    pub(crate) fn fingerprint(&self) -> Result<String, SweepError> {
+        let runs = self.runs.iter().chain(self.later.iter().flatten()).map(|run| &run.id);
+        let ids: Vec<_> = runs.chain(self.sft.iter().map(|sft| &sft.id)).collect();
+        Ok(fingerprint(&(ids, env!("CARGO_PKG_VERSION")))?)
+    }
+
     /// The fingerprint of all that a run's result depends on.
     fn id(&self, run: &Run, known: &Known) -> Result<String, SweepError> {
         let all = (

@@ -24,6 +24,10 @@ pub struct Wanted<'a> {
     pub settings: &'a Settings,
     /// Where.
     pub place: Place,
+    /// Number of ranks, each of which runs its part of a batch.
+    pub ranks: usize,
+    /// Whether each rank keeps its part only of the frozen matrices.
+    pub sharded: bool,
 }
 
 /// One way to train, and what it takes.
@@ -75,12 +79,15 @@ impl Settings {
 impl<'a> Wanted<'a> {
     /// What a recipe asks for.
     pub fn of(recipe: &Recipe, architecture: &'a Architecture, settings: &'a Settings, place: Place) -> Self {
-        Self { architecture, train: recipe.train, dtype: recipe.dtype, settings, place }
+        let Recipe { train, dtype, .. } = *recipe;
+        Self { architecture, train, dtype, settings, place, ranks: 1, sharded: false }
     }
 
     /// The footprint of the model under a way to keep its frozen matrices.
     pub fn footprint(&self, quantization: Option<Quantization>) -> Result<Footprint<'a>, ModelError> {
-        Footprint::planned(self.architecture, (self.train, self.dtype, quantization), self.place)
+        let kept = (self.train, self.dtype, quantization);
+        let shards = if self.sharded { self.ranks as u64 } else { 1 };
+        Footprint::planned(self.architecture, kept, shards, self.place)
     }
 
     /// The ways to train within `bytes`, one for each kind of frozen matrices, the widest first: with the largest micro-batch
@@ -126,7 +133,7 @@ impl<'a> Wanted<'a> {
     }
 
     fn accumulates(&self, micro_batch_size: usize) -> bool {
-        micro_batch_size < self.settings.batch_size
+        micro_batch_size * self.ranks < self.settings.batch_size
     }
 
     fn kinds(&self) -> &'static [Option<Quantization>] {
@@ -136,13 +143,13 @@ impl<'a> Wanted<'a> {
         }
     }
 
-    /// Micro-batches from the whole batch down, each half of the one before, and an even number of completions for pairs.
+    /// Micro-batches from a rank's part of the batch down, each half of the one before, and an even number of completions for
+    /// pairs.
     fn micro_batches(&self) -> impl Iterator<Item = usize> {
         let least = self.settings.least_micro_batch();
-        std::iter::successors(Some(self.settings.batch_size.max(least)), move |size| {
-            let half = size / 2;
-            (*size > least).then(|| (half - half % least).max(least))
-        })
+        let even = move |size: usize| (size - size % least).max(least);
+        let all = even(self.settings.batch_size / self.ranks);
+        std::iter::successors(Some(all), move |size| (*size > least).then(|| even(size / 2)))
     }
 
     fn way(&self, kind: Option<Quantization>, bytes: u64) -> Result<Option<Way>, ModelError> {

@@ -73,6 +73,37 @@ pub enum TrainError {
         /// Why it goes no further.
         reason: String,
     },
+    /// The run is another process's now.
+    #[error("another process has taken the run over")]
+    TakenOver,
+    /// Another rank goes no further, for a reason of its own.
+    #[error("rank {rank} ended the run: {reason}")]
+    Ended {
+        /// Its number.
+        rank: usize,
+        /// Why.
+        reason: String,
+    },
+    /// A rank would go on from another step than rank 0.
+    #[error(
+        "rank {rank} finds the state after step {found}, rank 0 that after step {first}: do all machines see the same folder?"
+    )]
+    OtherState {
+        /// Its number.
+        rank: usize,
+        /// The step that it finds; 0 if none.
+        found: u64,
+        /// The step that rank 0 finds.
+        first: u64,
+    },
+    /// Ranks have come to different weights.
+    #[error(
+        "step {step}: the trained weights are not the same on all ranks: are all machines of one kind, with the same version?"
+    )]
+    Drifted {
+        /// The optimizer step.
+        step: u64,
+    },
     /// The loss is no longer a number.
     #[error(
         "step {step}: the {what} is {value}; lower the learning rate, or look at the batch's metrics before it"

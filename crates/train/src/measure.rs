@@ -94,7 +94,15 @@ impl Subject<'_> {
     pub fn wanted(&self) -> Wanted<'_> {
         let Self { architecture, dtype, device, settings } = self;
         let place = Place::of(device);
-        Wanted { architecture, train: Train::Lora(ADAPTER), dtype: *dtype, settings, place }
+        Wanted {
+            architecture,
+            train: Train::Lora(ADAPTER),
+            dtype: *dtype,
+            settings,
+            place,
+            ranks: 1,
+            sharded: false,
+        }
     }
 
     /// The frozen model.

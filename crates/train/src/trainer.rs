@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use candle_core::{DType, Tensor};
-use prospect_group::Collective;
+use prospect_group::{Collective, CollectiveError};
 use prospect_model::{Activations, Adapter, Decoder, Gradients, Model, PackedBatch, Parameters, Train};
 use prospect_objective::{LogProb, Metrics};
 use prospect_runs::{Kind, Record};
@@ -173,12 +173,9 @@ pub fn train(
     let per_batch = (settings.batch_size / examples.completions_per_example()).max(1);
     let per_epoch = examples.len().div_ceil(per_batch);
     let total = settings.steps(examples.completions());
-    let restored = match job.checkpoints {
-        Some(checkpoints) => checkpoints.restore(decoder.parameters(), &mut optimizer)?,
-        None => None,
-    };
+    let restored = restored(job, decoder.parameters(), &mut optimizer)?;
     if restored.is_none() {
-        observer.after(0, total, &policy, cache)?;
+        all_go_on(job.group, observer.after(0, total, &policy, cache))?;
     }
     let Reached { step: first, mut tokens, seconds: earlier, objective } = restored.unwrap_or_default();
     policy.state = objective;
@@ -198,10 +195,12 @@ pub fn train(
         record.values.insert("num_tokens".to_owned(), tokens as f64);
         record.values.insert("epoch".to_owned(), (step + 1) as f64 / per_epoch as f64);
         observer.record(record)?;
-        observer.after(step + 1, total, &policy, cache)?;
-        let kept =
-            job.checkpoints.filter(|all| job.group.rank() == 0 && step + 1 < total && all.due(step + 1));
-        if let Some(checkpoints) = kept {
+        all_go_on(job.group, observer.after(step + 1, total, &policy, cache))?;
+        let due = job.checkpoints.filter(|all| step + 1 < total && all.due(step + 1));
+        if due.is_some() || step + 1 == total {
+            same_weights(job.group, decoder.parameters(), step + 1)?;
+        }
+        if let Some(checkpoints) = due.filter(|_| job.group.rank() == 0) {
             let reached = Reached { step: step + 1, tokens, seconds: seconds(), objective: policy.state };
             checkpoints.save(reached, decoder.parameters(), &optimizer)?;
         }
@@ -282,6 +281,59 @@ fn one_step(
         step: step + 1,
         values: named.map(|(name, value)| (name.to_owned(), value)).collect(),
     })
+}
+
+/// Puts the newest state back, if there is any: on all members the same.
+fn restored(
+    job: &Job<'_>,
+    parameters: &Parameters,
+    optimizer: &mut Optimizer,
+) -> Result<Option<Reached>, TrainError> {
+    let mut restore = || job.checkpoints.map_or(Ok(None), |all| all.restore(parameters, optimizer));
+    let step = |restored: &Option<Reached>| restored.map_or(0, |reached| reached.step);
+    let rank = job.group.rank();
+    if rank == 0 {
+        let restored = restore()?;
+        job.group.broadcast(step(&restored).to_le_bytes().to_vec())?;
+        return Ok(restored);
+    }
+    // By now rank 0 has prepared the run's folder.
+    let told = job.group.broadcast(Vec::new())?;
+    let first = <[u8; 8]>::try_from(told).map_err(|_| CollectiveError::OutOfStep { rank: 0 })?;
+    let (restored, first) = (restore()?, u64::from_le_bytes(first));
+    let found = step(&restored);
+    if found == first { Ok(restored) } else { Err(TrainError::OtherState { rank, found, first }) }
+}
+
+/// All members of a group go on, or none of them does.
+fn all_go_on(group: &dyn Collective, own: Result<(), TrainError>) -> Result<(), TrainError> {
+    if group.size() == 1 {
+        return own;
+    }
+    let reason = own.as_ref().err().map(|error| format!("!{error}")).unwrap_or_default();
+    let reasons = group.gather(reason.into_bytes());
+    own?;
+    match reasons?.iter().enumerate().find_map(|(rank, reason)| Some((rank, reason.strip_prefix(b"!")?))) {
+        Some((rank, reason)) => {
+            Err(TrainError::Ended { rank, reason: String::from_utf8_lossy(reason).into_owned() })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Makes sure that all members have come to the same weights: each computes them for itself.
+fn same_weights(group: &dyn Collective, parameters: &Parameters, step: u64) -> Result<(), TrainError> {
+    if group.size() == 1 {
+        return Ok(());
+    }
+    let mut hasher = blake3::Hasher::new();
+    for (_, parameter) in parameters.iter() {
+        parameter.value().write_bytes(&mut std::io::BufWriter::new(&mut hasher))?;
+    }
+    match group.agree(hasher.finalize().as_bytes().to_vec()) {
+        Err(CollectiveError::OutOfStep { .. }) => Err(TrainError::Drifted { step }),
+        other => Ok(other?),
+    }
 }
 
 /// Adds up the gradients of all members of a group.

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use prospect_core::config::Document;
 use prospect_data::PipelineFile;
-use prospect_group::{Alone, Collective, threads};
+use prospect_group::{Member, threads};
 use prospect_model::{Activations, Lora, Model, ModelFile, Train};
 use prospect_runs::Record;
 use prospect_train::{
@@ -40,12 +40,12 @@ fn dataset(folder: &Path) {
     prospect_data::prepare(&recipe.resolve(&|path| Ok(path.into())).unwrap(), folder).unwrap();
 }
 
-fn model() -> Model {
+fn model(member: &Member) -> Model {
     let text = "weights: random\ntokenizer: bytes\narchitecture: {vocab_size: 258, hidden_size: 16,
       intermediate_size: 32, num_hidden_layers: 2, num_attention_heads: 2, num_key_value_heads: 1, head_dim: 8,
       max_position_embeddings: 256}";
     let recipe: ModelFile = Document::from_text("model.yaml", text).unwrap().read().unwrap();
-    recipe.resolve(&|path| Ok(path.into())).unwrap().load().unwrap()
+    recipe.resolve(&|path| Ok(path.into())).unwrap().load_as(member).unwrap()
 }
 
 /// Settings of 20 steps of `batch` completions; `objective` may go on with further lines.
@@ -58,18 +58,17 @@ max_prompt_length: 100\nobjective: {objective}"
 }
 
 /// How to train, beside the settings.
-#[derive(Clone, Copy)]
 struct How<'a> {
     kind: Train,
     activations: Activations,
     cache: &'a str,
     checkpoints: Option<&'a Checkpoints>,
-    group: &'a dyn Collective,
+    member: Member,
 }
 
 impl<'a> How<'a> {
     fn new(kind: Train, activations: Activations, cache: &'a str) -> Self {
-        Self { kind, activations, cache, checkpoints: None, group: &Alone }
+        Self { kind, activations, cache, checkpoints: None, member: Member::default() }
     }
 }
 
@@ -92,8 +91,8 @@ fn run(
     how: How<'_>,
     records: &mut Records,
 ) -> Result<Trained, TrainError> {
-    let How { kind, activations, cache, checkpoints, group } = how;
-    let model = model();
+    let How { kind, activations, cache, checkpoints, member } = how;
+    let model = model(&member);
     let encoder = Encoder::new(&model, settings.max_length, settings.max_prompt_length);
     let examples = TrainingSet::read(&folder.join("data"), &settings.objective, &encoder).unwrap();
     let job = Job {
@@ -105,7 +104,7 @@ fn run(
         encoder: &encoder,
         seed: 1,
         checkpoints,
-        group,
+        group: &*member.group,
     };
     let cache = ReferenceCache::at(&folder.join(cache));
     let trained = train(&job, &cache, records);
@@ -308,15 +307,30 @@ fn together(
     kind: Train,
     ranks: usize,
 ) -> Vec<(Vec<Vec<f32>>, Vec<Record>)> {
-    let one = |group: &dyn Collective| {
+    with_weights(folder, settings, kind, ranks, false, "cache")
+}
+
+/// Like [`together`]; with `shard`, frozen weights are kept in parts.
+fn with_weights(
+    folder: &Path,
+    settings: &Settings,
+    kind: Train,
+    ranks: usize,
+    shard: bool,
+    cache: &str,
+) -> Vec<(Vec<Vec<f32>>, Vec<Record>)> {
+    let one = |member: Member| {
         let mut records = Records::default();
-        let how = How { group, ..How::new(kind, Activations::Keep, "cache") };
+        let how = How { member, ..How::new(kind, Activations::Keep, cache) };
         let trained = run(folder, settings, how, &mut records).unwrap();
         (weights(&trained), records.records)
     };
+    let one = &one;
     std::thread::scope(|scope| {
-        let members: Vec<_> =
-            threads(ranks).into_iter().map(|member| scope.spawn(move || one(&member))).collect();
+        let members = threads(ranks).into_iter().enumerate();
+        let members: Vec<_> = members
+            .map(|(rank, thread)| scope.spawn(move || one(Member::of(Box::new(thread), rank, shard))))
+            .collect();
         members.into_iter().map(|member| member.join().unwrap()).collect()
     })
 }
@@ -341,6 +355,25 @@ fn ranks_together_are_one_rank() {
             let several = together(folder.path(), &settings, kind, ranks);
             assert!(several.iter().all(|rank| *rank == several[0]), "{objective}: ranks differ");
             assert_close(objective, &several[0].1, &alone.1);
+        }
+    }
+}
+
+#[test]
+fn ranks_with_a_part_of_the_base_each_are_one_rank() {
+    let folder = tempfile::tempdir().unwrap();
+    dataset(&folder.path().join("data"));
+    for objective in ["kto", "dpo\nhumanline: true"] {
+        let settings = Settings { length: Length::Steps(8), ..settings(objective, 16, 4) };
+        let [alone] = together(folder.path(), &settings, LORA, 1).try_into().unwrap();
+        // What the reference says is known to all (`cache`), or to none at first, and then to each of its own part.
+        for (ranks, cache) in [(4, "cache"), (4, "cold"), (3, "cold"), (2, "colder")] {
+            let parts = with_weights(folder.path(), &settings, LORA, ranks, true, cache);
+            let whole = together(folder.path(), &settings, LORA, ranks);
+            assert!(parts == whole, "{objective}, {ranks} ranks: parts change the numbers");
+            if ranks == 4 {
+                assert!(parts.iter().all(|rank| *rank == alone), "{objective}: not those of one rank");
+            }
         }
     }
 }

@@ -36,11 +36,11 @@ impl Linear {
         Self { weight, bias: bias.map(Weight::Frozen), lora: None }
     }
 
-    /// The weights with their names within the module, without the adapter's and without a quantised matrix.
+    /// The weights with their names within the module, without the adapter's and without a matrix that is not plain.
     pub(crate) fn weights_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut Weight)> {
         let weight = match &mut self.weight {
             Matrix::Plain(weight) => Some(("weight", weight)),
-            Matrix::Quantised(_) => None,
+            Matrix::Quantised(_) | Matrix::Sharded(_) => None,
         };
         weight.into_iter().chain(self.bias.as_mut().map(|bias| ("bias", bias)))
     }
@@ -93,10 +93,11 @@ impl Linear {
     /// W + s·B·A: the weight that gives the same results without the adapter.
     pub(crate) fn merged(&self) -> Result<Tensor> {
         match &self.lora {
-            None => self.weight.dense()?.copy(),
+            None => self.weight.to_save()?.copy(),
             Some(lora) => {
-                let weight = self.weight.dense()?;
-                let update = (lora.b.value().matmul(lora.a.value())? * lora.scale)?;
+                let weight = self.weight.to_save()?;
+                let [a, b] = [&lora.a, &lora.b].map(|factor| factor.value().to_device(weight.device()));
+                let update = (b?.matmul(&a?)? * lora.scale)?;
                 (weight.to_dtype(update.dtype())? + update)?.to_dtype(weight.dtype())
             }
         }

@@ -4,6 +4,7 @@ mod count;
 mod gguf;
 mod random;
 mod safetensors;
+mod sharding;
 
 use candle_core::{Tensor, quantized::GgmlDType};
 
@@ -11,6 +12,7 @@ pub(crate) use count::Count;
 pub(crate) use gguf::Gguf;
 pub(crate) use random::{Random, normal};
 pub(crate) use safetensors::Safetensors;
+pub(crate) use sharding::Sharding;
 
 use crate::{
     ModelError,

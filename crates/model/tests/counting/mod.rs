@@ -36,10 +36,25 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// Bytes that the process has.
+pub(crate) fn now() -> usize {
+    NOW.load(Ordering::Relaxed)
+}
+
+/// Begins the peak anew.
+pub(crate) fn forget_peak() {
+    PEAK.store(now(), Ordering::Relaxed);
+}
+
+/// The most bytes that it has had at once since.
+pub(crate) fn peak() -> usize {
+    PEAK.load(Ordering::Relaxed)
+}
+
 /// What `work` gives, and the bytes that it had at once at most, beside what was there before it.
 pub(crate) fn peak_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
-    let before = NOW.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
+    let before = now();
+    forget_peak();
     let done = work();
-    (done, PEAK.load(Ordering::Relaxed) - before)
+    (done, peak() - before)
 }

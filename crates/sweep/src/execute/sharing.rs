@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeSet,
-    path::Path,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -11,9 +10,11 @@ use std::{
 use prospect_core::progress::{Progress, say};
 use prospect_data::{Manifest, prepare, prepared};
 use prospect_runs::{Claims, RunDir, Status, SweepDir};
-use prospect_train::{ReferenceCache, Settings};
+use prospect_train::Settings;
 
-use super::{End, Executed, Execution, Loaded, Others, Todo, Work, side_by_side::side_by_side};
+use super::{
+    End, Executed, Execution, Loaded, Others, Todo, Work, reference_cache, side_by_side::side_by_side,
+};
 use crate::{Plan, Run, SweepError, budget::completions, plan::Dataset};
 
 /// The manifests of all datasets, once all are there.
@@ -62,8 +63,8 @@ pub(super) fn work_off(
         sweep,
         jobs: how.jobs.get(),
         progress: &Progress::new(&plan.name, "steps", total),
-        // Beside the sweeps of a folder, for all of them.
-        cache: &ReferenceCache::at(&sweep.path().parent().unwrap_or(Path::new("")).join(".reference")),
+        member: &how.member,
+        cache: &reference_cache(sweep),
         claims,
     };
     let mut executed = Executed {

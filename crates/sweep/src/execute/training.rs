@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use prospect_core::progress::Progress;
-use prospect_group::Alone;
+use prospect_group::Collective;
 use prospect_model::{Activations, Model, Recipe};
 use prospect_runs::{Claim, RunDir, State, Status};
 use prospect_train::{
-    Checkpoints, Encoder, Job, Reached, ReferenceCache, Settings, Trained, TrainingSet, train,
+    Checkpoints, Encoder, Job, Observer, Reached, ReferenceCache, Settings, Trained, TrainingSet, train,
 };
 use serde_json::json;
 
@@ -28,7 +28,14 @@ pub(super) struct Training<'a> {
     pub(super) checkpoints: CheckpointsFile,
     pub(super) evaluate_every: Option<u64>,
     pub(super) stop: Option<StopFile>,
+    /// Who trains it together.
+    pub(super) group: &'a dyn Collective,
 }
+
+/// Watches nothing: only rank 0 evaluates and writes.
+struct Silent;
+
+impl Observer for Silent {}
 
 impl Training<'_> {
     pub(super) fn run(
@@ -58,8 +65,7 @@ impl Training<'_> {
             "encoding": encoder.counts(),
             "held_out_pairs": judges.map(|judges| judges.held_out.pairs()),
         });
-        let CheckpointsFile { every, keep } = self.checkpoints;
-        let checkpoints = Checkpoints::new(directory.checkpoints(), every, keep, directory.id());
+        let checkpoints = self.checkpoints_in(directory);
         match checkpoints.latest()? {
             Some(Reached { step, seconds, tokens, .. }) => {
                 directory.go_on(step, seconds, tokens)?;
@@ -79,18 +85,7 @@ impl Training<'_> {
             outcomes: Vec::new(),
             generations: Vec::new(),
         };
-        let job = Job {
-            start: self.model,
-            train: self.recipe.train,
-            activations: self.activations,
-            settings: self.settings,
-            examples: &examples,
-            encoder: &encoder,
-            seed: self.seed,
-            checkpoints: Some(&checkpoints),
-            group: &Alone,
-        };
-        let trained = train(&job, cache, &mut observer)?;
+        let trained = train(&self.job(&examples, &encoder, &checkpoints), cache, &mut observer)?;
         directory.write_pairs(&observer.outcomes)?;
         if judges.is_some_and(|judges| judges.generations.is_some()) {
             directory.write_generations(&observer.generations)?;
@@ -102,5 +97,38 @@ impl Training<'_> {
             reason: None,
         })?;
         Ok(trained)
+    }
+
+    /// Trains together with rank 0, and writes nothing.
+    pub(super) fn take_part(&self, directory: &RunDir, cache: &ReferenceCache) -> Result<(), SweepError> {
+        let encoder = Encoder::new(self.model, self.settings.max_length, self.settings.max_prompt_length);
+        let examples = TrainingSet::read(self.dataset, &self.settings.objective, &encoder)?;
+        let checkpoints = self.checkpoints_in(directory);
+        train(&self.job(&examples, &encoder, &checkpoints), cache, &mut Silent)?;
+        Ok(())
+    }
+
+    fn checkpoints_in(&self, directory: &RunDir) -> Checkpoints {
+        let CheckpointsFile { every, keep } = self.checkpoints;
+        Checkpoints::new(directory.checkpoints(), every, keep, directory.id())
+    }
+
+    fn job<'b>(
+        &'b self,
+        examples: &'b TrainingSet,
+        encoder: &'b Encoder<'b>,
+        checkpoints: &'b Checkpoints,
+    ) -> Job<'b> {
+        Job {
+            start: self.model,
+            train: self.recipe.train,
+            activations: self.activations,
+            settings: self.settings,
+            examples,
+            encoder,
+            seed: self.seed,
+            checkpoints: Some(checkpoints),
+            group: self.group,
+        }
     }
 }

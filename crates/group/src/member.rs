@@ -1,0 +1,44 @@
+//! A process's place in its group.
+
+use std::sync::Arc;
+
+use crate::{Alone, Collective, CollectiveError, Launched, Sharing, Sockets};
+
+/// A process's place in its group.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// Its hold on the group.
+    pub group: Arc<dyn Collective>,
+    /// Its number on its machine: which GPU it takes.
+    pub local_rank: usize,
+    /// If frozen weights are kept in parts, each of them by one member: the same group, which gives them.
+    pub sharing: Option<Arc<Sharing>>,
+}
+
+impl Default for Member {
+    fn default() -> Self {
+        Self { group: Arc::new(Alone), local_rank: 0, sharing: None }
+    }
+}
+
+impl Member {
+    /// A member of `group`; with `shard`, frozen weights are kept in parts.
+    pub fn of(group: Box<dyn Collective>, local_rank: usize, shard: bool) -> Self {
+        if shard {
+            let sharing = Arc::new(Sharing::among(group));
+            Self { group: Arc::<Sharing>::clone(&sharing), local_rank, sharing: Some(sharing) }
+        } else {
+            Self { group: Arc::from(group), local_rank, sharing: None }
+        }
+    }
+
+    /// Joins the group that a launcher started: returns when all members are there.
+    pub fn join(launched: &Launched, shard: bool) -> Result<Self, CollectiveError> {
+        Ok(Self::of(Box::new(Sockets::join(launched)?), launched.local_rank, shard))
+    }
+
+    /// Whether it decides and writes for all.
+    pub fn is_first(&self) -> bool {
+        self.group.rank() == 0
+    }
+}

@@ -1,0 +1,154 @@
+//! Frozen matrices of which every member of a group keeps some rows.
+
+use std::{error::Error, sync::Arc};
+
+use candle_core::{DType, Device, Error as TensorError, Result, Tensor, bail, quantized::GgmlDType};
+use prospect_group::{Collective, Part, Sharing};
+
+use super::{Matrix, Quantised};
+
+/// A frozen matrix of which this member keeps some rows. It is put together of all parts for every product and never kept
+/// whole, as in ZeRO (arXiv 1910.02054).
+#[derive(Debug, Clone)]
+pub(crate) struct Sharded {
+    /// This member's rows, as they are kept.
+    own: Arc<Rows>,
+    dims: (usize, usize),
+    /// The matrix's number among what the group shares.
+    thing: usize,
+    sharing: Arc<Sharing>,
+}
+
+/// Some rows of a frozen matrix.
+#[derive(Debug)]
+enum Rows {
+    Plain(Tensor),
+    Quantised(Quantised, GgmlDType),
+}
+
+impl Part for Rows {
+    fn bytes(&self) -> std::result::Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
+        Ok(match self {
+            Self::Plain(rows) => {
+                let mut bytes = Vec::with_capacity(rows.elem_count() * rows.dtype().size_in_bytes());
+                rows.write_bytes(&mut bytes)?;
+                bytes
+            }
+            Self::Quantised(rows, _) => rows.blocks()?,
+        })
+    }
+}
+
+impl Sharded {
+    /// Keeps this member's rows of `whole`. All members make the same matrices in the same order.
+    pub(crate) fn of(whole: &Matrix, sharing: &Arc<Sharing>) -> Result<Self> {
+        let dims = whole.dims()?;
+        let range = sharing.part(dims.0);
+        if dims.0 < sharing.size() {
+            bail!("a matrix of {} rows has no part for each of {} ranks", dims.0, sharing.size());
+        }
+        let own = Arc::new(match whole {
+            // Memory of its own, so that the rest can go.
+            Matrix::Plain(weight) => {
+                Rows::Plain(weight.value().narrow(0, range.start, range.len())?.force_contiguous()?)
+            }
+            Matrix::Quantised(quantised) => {
+                let Some(kind) = quantised.kind() else { bail!("a quantised matrix without rows") };
+                Rows::Quantised(quantised.rows(range)?, kind)
+            }
+            Matrix::Sharded(_) => bail!("this matrix is kept in parts already"),
+        });
+        let part: Arc<dyn Part> = Arc::<Rows>::clone(&own);
+        Ok(Self { thing: sharing.keep(&part), own, dims, sharing: Arc::clone(sharing) })
+    }
+
+    pub(super) fn dims(&self) -> (usize, usize) {
+        self.dims
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        match &*self.own {
+            Rows::Plain(rows) => rows.elem_count() * rows.dtype().size_in_bytes(),
+            Rows::Quantised(rows, _) => rows.bytes(),
+        }
+    }
+
+    /// The whole matrix, until it is dropped.
+    pub(super) fn dense(&self) -> Result<Tensor> {
+        let parts = self.sharing.whole(self.thing).map_err(TensorError::wrap)?;
+        match &*self.own {
+            Rows::Plain(own) => {
+                let (dtype, device) = (own.dtype(), own.device());
+                let rows = parts.into_iter().map(|part| self.plain(&part, dtype, device));
+                Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 0)
+            }
+            Rows::Quantised(own, kind) => own.like(self.dims, *kind, &parts.concat())?.dense(),
+        }
+    }
+
+    /// Rows that a member gave.
+    fn plain(&self, part: &[u8], dtype: DType, device: &Device) -> Result<Tensor> {
+        let width = self.dims.1 * dtype.size_in_bytes();
+        Tensor::from_raw_buffer(part, dtype, &[part.len() / width, self.dims.1], device)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prospect_group::threads;
+
+    use super::*;
+    use crate::parameters::Weight;
+
+    /// A matrix of ten rows that cannot be dealt evenly to three members.
+    fn matrix(kind: Option<GgmlDType>, dtype: DType) -> Matrix {
+        let data: Vec<f32> = (0..10 * 256).map(|i| ((i * 37 % 101) as f32 - 50.0) / 50.0).collect();
+        let dense = Tensor::from_vec(data, (10, 256), &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
+        match kind {
+            None => Matrix::Plain(Weight::Frozen(dense)),
+            Some(kind) => Matrix::Quantised(Quantised::new(&dense, kind).unwrap()),
+        }
+    }
+
+    fn numbers(matrix: &Matrix) -> Vec<f32> {
+        let dense = matrix.dense().unwrap().to_dtype(DType::F32).unwrap();
+        dense.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn parts_make_the_same_matrix_in_any_type() {
+        let kinds = [GgmlDType::BF16, GgmlDType::Q8_0, GgmlDType::Q4K].map(Some);
+        for (kind, dtype) in
+            kinds.into_iter().map(|kind| (kind, DType::F32)).chain([(None, DType::F32), (None, DType::BF16)])
+        {
+            let whole = matrix(kind, dtype);
+            let (expected, bytes) = (&numbers(&whole), whole.frozen_bytes());
+            let parts: Vec<usize> = std::thread::scope(|scope| {
+                let members = threads(3).into_iter().map(|member| {
+                    scope.spawn(move || {
+                        let sharing = Arc::new(Sharing::among(Box::new(member)));
+                        let part = Matrix::Sharded(Sharded::of(&matrix(kind, dtype), &sharing).unwrap());
+                        assert_eq!(part.dims().unwrap(), (10, 256));
+                        assert!(numbers(&part) == *expected, "{kind:?} {dtype:?}");
+                        // None goes before all have seen it.
+                        sharing.gather(Vec::new()).unwrap();
+                        part.frozen_bytes()
+                    })
+                });
+                let members: Vec<_> = members.collect();
+                members.into_iter().map(|member| member.join().unwrap()).collect()
+            });
+            assert_eq!(parts.iter().sum::<usize>(), bytes, "{kind:?} {dtype:?}");
+            assert!(parts.iter().all(|part| *part <= bytes * 4 / 10), "{parts:?}");
+        }
+    }
+
+    #[test]
+    fn more_members_than_rows_are_refused() {
+        let members = threads(11).into_iter().map(|member| Arc::new(Sharing::among(Box::new(member))));
+        for sharing in members.collect::<Vec<_>>() {
+            let error = Sharded::of(&matrix(None, DType::F32), &sharing).unwrap_err().to_string();
+            assert!(error.contains("10 rows has no part for each of 11 ranks"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Processes that train each run together, as a launcher starts them.
+
+use std::{
+    collections::BTreeMap,
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use insta::assert_snapshot;
+
+use crate::support::{Place, Run};
+
+/// A stage, two methods, evaluations, and texts: two micro-batches a step.
+const EXPERIMENT: &str = "\
+question: Do ranks together do what one does?
+data: data.yaml
+model: lora.yaml
+sft: { learning_rate: 3e-3, max_steps: 6, batch_size: 8, micro_batch_size: 4, max_length: 160, max_prompt_length: 100 }
+train: { learning_rate: 1e-3, max_steps: 6, batch_size: 8, micro_batch_size: 4, max_length: 160, max_prompt_length: 100 }
+linked:
+  method:
+    dpo: { train.objective: dpo }
+    kto: { train.objective: kto, train.desirable_weight: auto }
+matrix: { data.imbalance.keep_desirable: [0.5] }
+seeds: [0]
+evaluate: { every: 4, pairs: 6, generations: { prompts: 2, max_new_tokens: 4 } }
+checkpoints: { every: 2 }
+report: { x: data.imbalance.keep_desirable, series: method, baseline: dpo }
+";
+
+const MODEL: &str = "\
+weights: random
+tokenizer: bytes
+lora: { r: 4, alpha: 8 }
+architecture: { vocab_size: 258, hidden_size: 16, intermediate_size: 32, num_hidden_layers: 2, num_attention_heads: 2,
+  num_key_value_heads: 1, head_dim: 8, max_position_embeddings: 256 }
+";
+
+fn place() -> Place {
+    let place = Place::with(EXPERIMENT);
+    place.write("lora.yaml", MODEL);
+    place
+}
+
+/// The bytes of every file below `sweep/runs` that does not tell the time, without the name of the sweep.
+fn results(place: &Place, sweep: &str) -> BTreeMap<String, Vec<u8>> {
+    fn walk(folder: &Path, root: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
+        for entry in fs_err::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, root, found);
+            } else if !path.ends_with("status.json") && !path.ends_with("config.json") {
+                let name = path.strip_prefix(root).unwrap().display().to_string();
+                found.insert(name, fs_err::read(path).unwrap());
+            }
+        }
+    }
+    let (root, mut found) = (place.path(sweep).join("runs"), BTreeMap::new());
+    walk(&root, &root, &mut found);
+    // An adapter names the weights that it belongs to: those of the sweep's own stage.
+    for (_, bytes) in found.iter_mut().filter(|(name, _)| name.ends_with("adapter_config.json")) {
+        *bytes = String::from_utf8_lossy(bytes).replace(sweep, "[sweep]").into_bytes();
+    }
+    found
+}
+
+fn assert_same(what: &str, a: &BTreeMap<String, Vec<u8>>, b: &BTreeMap<String, Vec<u8>>) {
+    assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>(), "{what}");
+    for (name, bytes) in a {
+        assert!(bytes == &b[name], "{what}: {name} differs");
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Starts `size` ranks of a command, as torchrun does.
+fn start(place: &Place, args: &str, size: usize) -> Vec<Child> {
+    let port = free_port().to_string();
+    (0..size).map(|rank| spawn(place.command(args), rank, size, &[("MASTER_PORT", &port)])).collect()
+}
+
+fn spawn(mut command: Command, rank: usize, size: usize, more: &[(&str, &str)]) -> Child {
+    let [rank, size] = [rank, size].map(|number| number.to_string());
+    command.envs([("RANK", &rank), ("WORLD_SIZE", &size), ("LOCAL_RANK", &rank)]);
+    command.env("MASTER_ADDR", "127.0.0.1").envs(more.iter().copied());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn end(child: Child) -> Run {
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Run { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// Runs a command on `size` ranks to its end: rank 0 says what one process says, the others nothing.
+fn together(place: &Place, args: &str, size: usize) -> Run {
+    let mut runs = start(place, args, size).into_iter().map(end);
+    let first = runs.next().unwrap();
+    assert_eq!(first.code, Some(0), "{first}");
+    for other in runs {
+        assert_eq!(other.code, Some(0), "{other}");
+        assert_eq!((other.stdout.as_str(), other.stderr.as_str()), ("", ""));
+    }
+    first
+}
+
+#[test]
+fn processes_do_what_one_does_bit_for_bit() {
+    let place = place();
+    let alone = place.run("sweep experiment.yaml --out runs/alone");
+    assert_eq!(alone.code, Some(0), "{alone}");
+    let expected = results(&place, "runs/alone");
+    assert!(expected.keys().any(|name| name.ends_with("generations.jsonl")));
+    let two = together(&place, "sweep experiment.yaml --out runs/two", 2);
+    assert_same("two ranks", &expected, &results(&place, "runs/two"));
+    assert!(!two.stderr.contains("warning"), "{two}");
+    // Nothing is left to do, and all ranks find it so.
+    let again = together(&place, "sweep experiment.yaml --out runs/two", 2);
+    assert!(again.stderr.contains("2 were there already"), "{again}");
+
+    // One of them has nothing to do, and weights are in parts.
+    let three = together(&place, "sweep experiment.yaml --out runs/three --shard", 3);
+    assert_same("three ranks with parts", &expected, &results(&place, "runs/three"));
+    assert!(three.stderr.contains("a batch has 2 micro-batches for 3 ranks"), "{three}");
+}
+
+#[test]
+fn ranks_are_started_by_the_command_itself() {
+    let place = place();
+    let train = "train data.yaml --model lora.yaml --objective dpo --batch-size 8 --max-length 160 \
+                 --set train.micro_batch_size=4 --set train.max_steps=4";
+    let alone = place.run(&format!("{train} --out runs/alone"));
+    assert_eq!(alone.code, Some(0), "{alone}");
+    let two = place.run(&format!("{train} --out runs/two --ranks 2 --shard"));
+    assert_eq!(two.code, Some(0), "{two}");
+    // Once each, by rank 0.
+    assert_eq!(two.stdout.replace("two", "alone"), alone.stdout);
+    assert_eq!(two.stderr, alone.stderr);
+    assert_same("two ranks", &results(&place, "runs/alone"), &results(&place, "runs/two"));
+}
+
+/// Waits until a run below `sweep` has written a checkpoint.
+fn until_checkpoint(place: &Place, sweep: &str) {
+    let started = Instant::now();
+    loop {
+        let runs = fs_err::read_dir(place.path(sweep).join("runs")).into_iter().flatten();
+        let mut folders = runs.map(|run| run.unwrap().path().join("checkpoints"));
+        if folders.any(|folder| fs_err::read_dir(folder).is_ok_and(|mut files| files.next().is_some())) {
+            return;
+        }
+        assert!(started.elapsed() < Duration::from_mins(2), "there never was a checkpoint");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_rank_that_dies_ends_all_and_the_same_command_goes_on() {
+    let place = place();
+    let sweep = |out: &str| {
+        format!(
+            "sweep experiment.yaml --set sft=null --set train.max_steps=40 --set evaluate.every=null --out {out}"
+        )
+    };
+    assert_eq!(place.run(&sweep("runs/alone")).code, Some(0));
+    let expected = results(&place, "runs/alone");
+    for (killed, shard) in [(1, ""), (0, " --shard")] {
+        let out = format!("runs/killed-{killed}");
+        let command = sweep(&out) + shard;
+        let mut ranks = start(&place, &command, 2);
+        until_checkpoint(&place, &out);
+        ranks[killed].kill().unwrap();
+        let when = Instant::now();
+        let ended: Vec<Run> = ranks.into_iter().map(end).collect();
+        let left = &ended[1 - killed];
+        assert!(when.elapsed() < Duration::from_secs(30), "{left}");
+        assert_eq!(left.code, Some(1), "{left}");
+        assert!(left.stderr.contains(&format!("rank {killed} is gone")), "{left}");
+        assert!(left.stderr.contains("the same command goes on from the last checkpoint"), "{left}");
+        assert_ne!(results(&place, &out), expected, "it was killed too late to show anything");
+        together(&place, &command, 2);
+        assert_same("killed and gone on", &expected, &results(&place, &out));
+    }
+}
+
+#[test]
+fn what_does_not_make_a_group_is_said() {
+    let place = place();
+    let train = "train data.yaml --model lora.yaml --batch-size 8 --set train.max_steps=2";
+    let alone = |args: &str, variables: &[(&str, &str)]| place.run_with(args, variables);
+    let said = [
+        alone(train, &[("RANK", "0"), ("WORLD_SIZE", "2")]),
+        alone(train, &[("RANK", "0")]),
+        // An address that is set apart for documents, and so is none of this machine.
+        alone(
+            train,
+            &[("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "192.0.2.1"), ("MASTER_PORT", "29500")],
+        ),
+        alone(&format!("{train} --shard"), &[]),
+        alone("sweep experiment.yaml --dry-run --ranks 2", &[]),
+    ];
+    let said: Vec<String> = said
+        .iter()
+        .map(|run| {
+            assert_eq!((run.code, run.stdout.as_str()), (Some(1), ""), "{run}");
+            run.stderr.clone()
+        })
+        .collect();
+    assert_snapshot!(said.concat(), @r"
+    error: there are 2 ranks, but MASTER_ADDR and MASTER_PORT do not say where rank 0 is; torchrun sets them, under srun set them to the machine of rank 0 and a free port
+    error: RANK is 0, but WORLD_SIZE does not say how many ranks there are: set both, or neither
+    error: rank 0 cannot gather 2 ranks at 192.0.2.1:29500 (MASTER_ADDR, MASTER_PORT): Cannot assign requested address (os error 99)
+    error: --shard keeps a part of the weights on each of several ranks, and there is one: add --ranks N, or start it by torchrun or srun
+    error: --dry-run is done by one process: leave --ranks and --shard out, and start it without a launcher
+    ");
+
+    // Nobody listens there, or nobody calls.
+    let port = free_port().to_string();
+    let variables = [("MASTER_PORT", port.as_str()), ("PROSPECT_GROUP_WAIT", "1")];
+    for (rank, expected) in
+        [(0, "rank 1 did not come within 1 s"), (1, "rank 1 does not reach rank 0 at 127.0.0.1:")]
+    {
+        let run = end(spawn(place.command(train), rank, 2, &variables));
+        assert_eq!(run.code, Some(1), "{run}");
+        assert!(run.stderr.contains(expected), "{run}");
+    }
+
+    // Ranks that are asked for other runs.
+    let port = free_port().to_string();
+    let other = format!("{train} --seed 1");
+    let ranks = [train, &other]
+        .into_iter()
+        .enumerate()
+        .map(|(rank, args)| spawn(place.command(args), rank, 2, &[("MASTER_PORT", &port)]));
+    for run in ranks.collect::<Vec<_>>().into_iter().map(end) {
+        assert_eq!(run.code, Some(1), "{run}");
+        assert!(run.stderr.contains("rank 1 is at another place of the run"), "{run}");
+    }
+    let run = place.run("sweep experiment.yaml --jobs 2 --ranks 2 --out runs/jobs");
+    assert!(run.code == Some(1) && run.stderr.contains("leave one of them out"), "{run}");
+    let run = place.run(&format!(
+        "{train} --ranks 2 --shard --set model.lora=null --set model.train=full --out runs/full"
+    ));
+    assert!(run.code == Some(1) && run.stderr.contains("leaves no frozen weights to keep in parts"), "{run}");
+}
