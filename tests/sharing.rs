@@ -1,7 +1,7 @@
 //! Several processes that share a sweep: they divide the work, take over what a dead one held, and come to the same results.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -52,8 +52,14 @@ pub(crate) fn at_work(place: &Place, sweep: &str) -> Vec<(PathBuf, String)> {
     let runs = status["runs"].as_array().unwrap().iter();
     runs.filter_map(|run| Some((run["id"].as_str()?, run["worker"].as_str()?)))
         .map(|(id, worker)| (place.path(sweep).join("runs").join(id), worker.to_owned()))
-        .filter(|(run, _)| fs_err::read_dir(run.join("checkpoints")).is_ok_and(|files| files.count() > 0))
+        .filter(|(run, _)| has_checkpoint(run))
         .collect()
+}
+
+/// Whether there is a whole checkpoint.
+fn has_checkpoint(run: &Path) -> bool {
+    let mut entries = fs_err::read_dir(run.join("checkpoints")).into_iter().flatten();
+    entries.any(|entry| !entry.unwrap().file_name().to_string_lossy().ends_with(".partial"))
 }
 
 pub(crate) fn signal(name: &str, pid: u32) {
@@ -100,9 +106,7 @@ fn the_run_of_a_killed_process_is_taken_over_from_its_checkpoint() {
         first.kill().unwrap();
         first.wait().unwrap();
         let runs = fs_err::read_dir(place.path("runs/two/runs")).unwrap();
-        let mut begun =
-            runs.map(|entry| entry.unwrap().path()).filter(|run| run.join("checkpoints").exists());
-        begun.next()
+        runs.map(|entry| entry.unwrap().path()).find(|run| has_checkpoint(run))
     };
     // Between the look and the kill the run may have ended; there are four.
     let run = (0..4).find_map(|_| left_behind()).unwrap();
