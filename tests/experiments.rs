@@ -87,7 +87,7 @@ fn no_sft() {
 fn noise() {
     // One method meets every kind at every rate; below, every method meets noise.
     run("noise", &[r#"linked.method={"dpo":{"train.objective":"dpo"}}"#], 25);
-    run("noise-quick", &[], 15);
+    run("noise-quick", &[], 10);
 }
 
 #[test]
