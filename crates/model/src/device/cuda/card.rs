@@ -8,7 +8,7 @@ use std::{
 use candle_core::{
     CudaDevice, Device, Result, Storage, Tensor, bail,
     cuda_backend::{
-        CudaFunc, CudaStorageSlice, WrapErr,
+        CudaStorageSlice, WrapErr,
         cudarc::{
             driver::{DevicePtr, LaunchConfig, PushKernelArg},
             nvrtc::{CompileOptions, compile_ptx_with_opts},
@@ -38,12 +38,6 @@ enum Passed {
 const GUARD: [u8; 256] = [0xa5; 256];
 
 impl Card<'_> {
-    fn function(&self, kernel: &Kernel) -> Result<CudaFunc> {
-        let ptx = ptx(kernel.source, capability(self.0)?)?;
-        let module = format!("prospect {}", kernel.source.name);
-        self.0.get_or_load_custom_func(&kernel.entry, &module, &ptx)
-    }
-
     fn run(&self, kernel: &Kernel, launch: &Launch, arguments: &[Passed]) -> Result<()> {
         if launch.is_empty() {
             return Ok(());
@@ -51,7 +45,9 @@ impl Card<'_> {
         if arguments.len() != kernel.parameters.len() {
             bail!("{} arguments for {}", arguments.len(), kernel.signature());
         }
-        let function = self.function(kernel)?;
+        let ptx = ptx(kernel.source, capability(self.0)?)?;
+        let module = format!("prospect {}", kernel.source.name);
+        let function = self.0.get_or_load_custom_func(&kernel.entry, &module, &ptx)?;
         let mut builder = function.builder();
         for argument in arguments {
             match argument {
