@@ -5,6 +5,8 @@
 #   scripts/check-cuda.sh --check      only check types: `cargo check` (about two minutes)
 #   scripts/check-cuda.sh --toolkit    only set the toolkit up, and print the variables that a build needs
 #
+# With --features nccl as well, GPUs of a group reach each other (docs/groups.md), and the binary needs libnccl at start.
+#
 # CUDA_HOME          an installed toolkit to use instead
 # CUDA_COMPUTE_CAP   the GPU generation, by default 90 (H100, H200)
 #
@@ -79,6 +81,28 @@ export PATH=$CUDA_HOME/bin:$PATH
 export CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-90}
 export LIBRARY_PATH=$CUDA_HOME/lib64:$CUDA_HOME/lib64/stubs${LIBRARY_PATH:+:$LIBRARY_PATH}
 nvcc --version | tail -n 2 >&2
+
+nccl=nvidia-nccl-cu13==2.30.7
+make_nccl() {
+    local python scratch
+    python=$(command -v python3 || command -v python) || {
+        echo "check-cuda: no python3 to fetch NCCL with; install python3 with pip, or put libnccl.so on LIBRARY_PATH" >&2
+        return 1
+    }
+    scratch=$(mktemp -d "$cache/nccl.XXXXXX")
+    # shellcheck disable=SC2064  # the folder is known now
+    trap "rm -rf '$scratch'" EXIT
+    "$python" -m pip download --quiet --no-deps --dest "$scratch/wheels" "$nccl" >&2
+    "$python" -m zipfile -e "$scratch"/wheels/*.whl "$scratch/tree"
+    ln -sf libnccl.so.2 "$scratch/tree/nvidia/nccl/lib/libnccl.so"
+    mv "$scratch/tree/nvidia/nccl" "$1"
+}
+
+if [[ " $* " == *nccl* && ${1:-} != --check ]]; then
+    home=$cache/nccl-${nccl##*==}
+    [[ -e $home/lib/libnccl.so ]] || (make_nccl "$home")
+    export LIBRARY_PATH=$home/lib:$LIBRARY_PATH
+fi
 
 if [[ ${1:-} == --toolkit ]]; then
     printf 'export %s=%q\n' CUDA_HOME "$CUDA_HOME" CUDA_COMPUTE_CAP "$CUDA_COMPUTE_CAP" LIBRARY_PATH "$LIBRARY_PATH" PATH "$PATH"

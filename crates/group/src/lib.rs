@@ -1,7 +1,8 @@
 //! Several devices that train one model together.
 //!
 //! A [`Collective`] is a member's hold on its group: what one member gives, all of them get. [`threads`] makes a group of the
-//! threads of one process, [`Sockets`] joins processes that a launcher [started](Launched), [`Alone`] is a group of one. All
+//! threads of one process, [`Sockets`] joins processes that a launcher [started](Launched), `Nccl` their GPUs too, [`Alone`] is a
+//! group of one. All
 //! members make the same calls in the same order; only what they keep in parts ([`Sharing`]) may one ask for while others are
 //! elsewhere.
 //!
@@ -19,17 +20,24 @@
 //! assert_eq!(sums, [6.0, 6.0, 6.0]);
 //! ```
 
+mod devices;
 mod launched;
 mod member;
+#[cfg(feature = "nccl")]
+mod nccl;
 mod sharing;
 mod sockets;
 mod threads;
 
 use std::{error::Error, ops::Range};
 
+use candle_core::{DType, Tensor};
+pub use devices::Devices;
 pub use launched::Launched;
 pub use member::Member;
-pub use sharing::{Part, Sharing};
+#[cfg(feature = "nccl")]
+pub use nccl::Nccl;
+pub use sharing::{Part, Sharing, Whole};
 pub use sockets::Sockets;
 pub use threads::{Thread, threads};
 
@@ -55,6 +63,21 @@ pub trait Collective: Send + Sync + std::fmt::Debug {
         parts.iter().enumerate().try_for_each(|(rank, part)| add(values, part, rank))
     }
 
+    /// The members' devices, where they reach each other without a way through the memory of their hosts.
+    fn devices(&self) -> Option<&dyn Devices> {
+        None
+    }
+
+    /// The sums over all members of tensors of one shape, in f32 on the same device; the same bits on all of them.
+    fn sum_tensor(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
+        if let Some(devices) = self.devices() {
+            return devices.all_reduce(own);
+        }
+        let mut sum = own.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
+        self.sum(&mut sum)?;
+        Ok(Tensor::from_vec(sum, own.shape(), own.device())?)
+    }
+
     /// What rank 0 gives, on all members.
     fn broadcast(&self, given: Vec<u8>) -> Result<Vec<u8>, CollectiveError> {
         self.gather(given)?.into_iter().next().ok_or(CollectiveError::OutOfStep { rank: 0 })
@@ -71,7 +94,12 @@ pub trait Collective: Send + Sync + std::fmt::Debug {
 
     /// The member's part of `count` things in order: neighbours stay together, and parts differ by one at most.
     fn part(&self, count: usize) -> Range<usize> {
-        let (rank, size) = (self.rank(), self.size());
+        self.part_of(self.rank(), count)
+    }
+
+    /// Another member's [`part`](Self::part).
+    fn part_of(&self, rank: usize, count: usize) -> Range<usize> {
+        let size = self.size();
         rank * count / size..(rank + 1) * count / size
     }
 }
@@ -120,6 +148,9 @@ pub enum CollectiveError {
         /// Why.
         source: Box<dyn Error + Send + Sync>,
     },
+    /// A device does not do its part.
+    #[error(transparent)]
+    Device(#[from] candle_core::Error),
     /// The group cannot be formed.
     #[error("{0}")]
     Launch(String),

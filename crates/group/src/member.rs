@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::{Alone, Collective, CollectiveError, Launched, Sharing, Sockets};
+use crate::{Alone, Collective, CollectiveError, Launched, Sharing};
+
+#[cfg(feature = "nccl")]
+use crate::Nccl as Processes;
+#[cfg(not(feature = "nccl"))]
+use crate::Sockets as Processes;
 
 /// A process's place in its group.
 #[derive(Debug, Clone)]
@@ -34,7 +39,7 @@ impl Member {
 
     /// Joins the group that a launcher started: returns when all members are there.
     pub fn join(launched: &Launched, shard: bool) -> Result<Self, CollectiveError> {
-        Ok(Self::of(Box::new(Sockets::join(launched)?), launched.local_rank, shard))
+        Ok(Self::of(Box::new(Processes::join(launched)?), launched.local_rank, shard))
     }
 
     /// Whether it decides and writes for all.

@@ -6,12 +6,26 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use crate::{Collective, CollectiveError};
+use candle_core::Tensor;
 
-/// A member's part of a thing.
+use crate::{Collective, CollectiveError, Devices};
+
+/// A member's part of a thing: some rows of a matrix.
 pub trait Part: Send + Sync {
-    /// The part's bytes.
+    /// The part's bytes, as they are kept.
     fn bytes(&self) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>>;
+
+    /// The part's numbers, and how many rows there are of all members.
+    fn rows(&self) -> Result<(Tensor, usize), Box<dyn Error + Send + Sync>>;
+}
+
+/// A thing of which every member gave its part.
+#[derive(Debug)]
+pub enum Whole {
+    /// The bytes of all parts, by rank, as they are kept.
+    Bytes(Vec<Vec<u8>>),
+    /// The numbers of all parts, one under the other, on this member's device.
+    Rows(Tensor),
 }
 
 /// A group whose members keep parts of things, any of which a member may need whole at any time.
@@ -47,8 +61,8 @@ impl Sharing {
         parts.len() - 1
     }
 
-    /// All parts of a thing, by rank.
-    pub fn whole(&self, thing: usize) -> Result<Vec<Vec<u8>>, CollectiveError> {
+    /// A thing, of all its parts.
+    pub fn whole(&self, thing: usize) -> Result<Whole, CollectiveError> {
         let parts = self.lock();
         let mut found = None;
         for wanted in self.wanted(Some(thing))? {
@@ -58,6 +72,10 @@ impl Sharing {
             }
         }
         found.ok_or(CollectiveError::OutOfStep { rank: self.group.rank() })
+    }
+
+    fn reach(&self) -> Result<&dyn Devices, CollectiveError> {
+        self.group.devices().ok_or(CollectiveError::OutOfStep { rank: self.group.rank() })
     }
 
     fn lock(&self) -> Parts<'_> {
@@ -91,11 +109,18 @@ impl Sharing {
         }
     }
 
-    /// Gives this member's part of a thing; all parts, by rank.
-    fn give(&self, parts: &Parts<'_>, thing: usize) -> Result<Vec<Vec<u8>>, CollectiveError> {
+    /// Gives this member's part of a thing, and gets the whole.
+    fn give(&self, parts: &Parts<'_>, thing: usize) -> Result<Whole, CollectiveError> {
         let rank = self.group.rank();
         let part = parts.get(thing).and_then(Weak::upgrade).ok_or(CollectiveError::OutOfStep { rank })?;
-        self.group.gather(part.bytes().map_err(|source| CollectiveError::Part { source })?)
+        let failed = |source| CollectiveError::Part { source };
+        Ok(match self.group.devices() {
+            Some(devices) => {
+                let (own, rows) = part.rows().map_err(failed)?;
+                Whole::Rows(devices.all_gather(&own, rows)?)
+            }
+            None => Whole::Bytes(self.group.gather(part.bytes().map_err(failed)?)?),
+        })
     }
 }
 
@@ -119,6 +144,25 @@ impl Collective for Sharing {
         self.meet(&parts)?;
         self.group.sum(values)
     }
+
+    fn devices(&self) -> Option<&dyn Devices> {
+        self.group.devices().map(|_| self as &dyn Devices)
+    }
+}
+
+/// Once all have come to where they meet.
+impl Devices for Sharing {
+    fn all_reduce(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
+        let parts = self.lock();
+        self.meet(&parts)?;
+        self.reach()?.all_reduce(own)
+    }
+
+    fn all_gather(&self, own: &Tensor, rows: usize) -> Result<Tensor, CollectiveError> {
+        let parts = self.lock();
+        self.meet(&parts)?;
+        self.reach()?.all_gather(own, rows)
+    }
 }
 
 #[cfg(test)]
@@ -134,6 +178,15 @@ mod tests {
         fn bytes(&self) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
             Ok(vec![self.0])
         }
+
+        fn rows(&self) -> Result<(Tensor, usize), Box<dyn Error + Send + Sync>> {
+            Err("threads have no devices".into())
+        }
+    }
+
+    fn bytes(whole: Whole) -> Vec<Vec<u8>> {
+        let Whole::Bytes(parts) = whole else { panic!("{whole:?}") };
+        parts
     }
 
     /// Does `work` with three things on each of three threads, and then drops its hold on the group.
@@ -164,12 +217,12 @@ mod tests {
             let needs: [&[usize]; 3] = [&[0, 1, 2, 1, 1], &[2, 0], &[]];
             for thing in needs[rank] {
                 let first = 10 * (*thing as u8 + 1);
-                assert_eq!(sharing.whole(*thing)?, [[first], [first + 1], [first + 2]]);
+                assert_eq!(bytes(sharing.whole(*thing)?), [[first], [first + 1], [first + 2]]);
             }
             assert_eq!(sharing.gather(vec![rank as u8])?, [[0], [1], [2]]);
             // And again, after they have met.
             if rank == 2 {
-                assert_eq!(sharing.whole(0)?, [[10], [11], [12]]);
+                assert_eq!(bytes(sharing.whole(0)?), [[10], [11], [12]]);
             }
             let mut sum = [rank as f32];
             sharing.sum(&mut sum)?;

@@ -152,6 +152,31 @@ impl Peer {
         }
     }
 
+    /// Takes the signs of life that have come, and nothing else.
+    fn look(&mut self) -> Result<(), Lost> {
+        // Both directions stop waiting together, so nobody may write meanwhile.
+        let to = Arc::clone(&self.to);
+        let _quiet = lock(&to);
+        loop {
+            self.from.set_nonblocking(true).map_err(Lost::Itself)?;
+            let mut head = [0; 8];
+            let seen = self.from.peek(&mut head);
+            self.from.set_nonblocking(false).map_err(Lost::Itself)?;
+            match seen {
+                Ok(0) => return Err(Lost::Itself(io::ErrorKind::UnexpectedEof.into())),
+                Ok(8) if u64::from_le_bytes(head) == ALIVE => {
+                    number(&mut self.from).map_err(Lost::Itself)?;
+                }
+                Ok(8) if u64::from_le_bytes(head) == GONE => {
+                    return Err(self.receive().err().unwrap_or(Lost::Other(self.rank)));
+                }
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(Lost::Itself(error)),
+            }
+        }
+    }
+
     fn gone(&self, lost: Lost) -> CollectiveError {
         let (rank, why) = match lost {
             Lost::Other(rank) => (rank, String::new()),
@@ -198,6 +223,19 @@ fn told_of_gone<T>(peers: &[Peer], result: Result<T, CollectiveError>) -> Result
         }
     }
     result
+}
+
+#[cfg_attr(
+    not(any(test, feature = "nccl")),
+    expect(dead_code, reason = "only GPUs are waited for beside the connections")
+)]
+impl Sockets {
+    /// Whether all that this process hears of are there, without waiting. Takes nothing that one has given.
+    pub(crate) fn look(&self) -> Result<(), CollectiveError> {
+        let peers = &mut *lock(&self.peers);
+        let looked = peers.iter_mut().try_for_each(|peer| peer.look().map_err(|lost| peer.gone(lost)));
+        told_of_gone(peers, looked)
+    }
 }
 
 impl Collective for Sockets {
@@ -288,6 +326,35 @@ mod tests {
                 });
             }
         });
+    }
+
+    #[test]
+    fn one_that_dies_is_seen_without_waiting_for_it() {
+        let mut members = group(3);
+        for member in &members {
+            for peer in &*lock(&member.peers) {
+                lock(&peer.to).write_all(&ALIVE.to_le_bytes()).unwrap();
+            }
+        }
+        // Who looks takes no message.
+        lock(&members[2].peers)[0].send(b"mine").map_err(|_| ()).unwrap();
+        while lock(&members[0].peers)[1].from.peek(&mut [0; 64]).unwrap() < 20 {
+            thread::yield_now();
+        }
+        for member in &members {
+            member.look().unwrap();
+        }
+        assert_eq!(lock(&members[0].peers)[1].receive().map_err(|_| ()).unwrap(), b"mine");
+        drop(members.pop());
+        let gone = |member: &Sockets| loop {
+            if let Err(error) = member.look() {
+                break error.to_string();
+            }
+            thread::yield_now();
+        };
+        // Rank 0 sees it, and says so to rank 1, which has no connection to it.
+        assert!(gone(&members[0]).contains("rank 2 is gone"));
+        assert!(gone(&members[1]).contains("rank 2 is gone"));
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use candle_core::{DType, Tensor};
 use prospect_group::{Collective, CollectiveError};
 use prospect_model::{Activations, Adapter, Decoder, Gradients, Model, PackedBatch, Parameters, Train};
 use prospect_objective::{LogProb, Metrics};
@@ -348,13 +347,11 @@ fn sum_gradients(
     for (_, parameter) in parameters.iter() {
         let value = parameter.value();
         // A member without a part of the batch has none.
-        let mut sum = match gradients.get(parameter) {
-            Some(gradient) => gradient.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?,
-            None => vec![0.0; value.elem_count()],
+        let own = match gradients.get(parameter) {
+            Some(gradient) => gradient.clone(),
+            None => value.zeros_like()?,
         };
-        group.sum(&mut sum)?;
-        let sum = Tensor::from_vec(sum, value.shape(), value.device())?.to_dtype(value.dtype())?;
-        gradients.set(parameter, sum);
+        gradients.set(parameter, group.sum_tensor(&own)?.to_dtype(value.dtype())?);
     }
     Ok(())
 }

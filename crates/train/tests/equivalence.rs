@@ -6,9 +6,10 @@
 
 use std::path::Path;
 
+use candle_core::Tensor;
 use prospect_core::config::Document;
 use prospect_data::PipelineFile;
-use prospect_group::{Member, threads};
+use prospect_group::{Collective, CollectiveError, Devices, Member, Thread, threads};
 use prospect_model::{Activations, Lora, Model, ModelFile, Train};
 use prospect_runs::Record;
 use prospect_train::{
@@ -307,17 +308,19 @@ fn together(
     kind: Train,
     ranks: usize,
 ) -> Vec<(Vec<Vec<f32>>, Vec<Record>)> {
-    with_weights(folder, settings, kind, ranks, false, "cache")
+    as_members(folder, settings, kind, ranks, "cache", |thread, rank| {
+        Member::of(Box::new(thread), rank, false)
+    })
 }
 
-/// Like [`together`]; with `shard`, frozen weights are kept in parts.
-fn with_weights(
+/// Like [`together`], of threads that are such members.
+fn as_members(
     folder: &Path,
     settings: &Settings,
     kind: Train,
     ranks: usize,
-    shard: bool,
     cache: &str,
+    member: impl Fn(Thread, usize) -> Member + Sync,
 ) -> Vec<(Vec<Vec<f32>>, Vec<Record>)> {
     let one = |member: Member| {
         let mut records = Records::default();
@@ -325,12 +328,11 @@ fn with_weights(
         let trained = run(folder, settings, how, &mut records).unwrap();
         (weights(&trained), records.records)
     };
-    let one = &one;
+    let (one, member) = (&one, &member);
     std::thread::scope(|scope| {
         let members = threads(ranks).into_iter().enumerate();
-        let members: Vec<_> = members
-            .map(|(rank, thread)| scope.spawn(move || one(Member::of(Box::new(thread), rank, shard))))
-            .collect();
+        let members: Vec<_> =
+            members.map(|(rank, thread)| scope.spawn(move || one(member(thread, rank)))).collect();
         members.into_iter().map(|member| member.join().unwrap()).collect()
     })
 }
@@ -368,13 +370,64 @@ fn ranks_with_a_part_of_the_base_each_are_one_rank() {
         let [alone] = together(folder.path(), &settings, LORA, 1).try_into().unwrap();
         // What the reference says is known to all (`cache`), or to none at first, and then to each of its own part.
         for (ranks, cache) in [(4, "cache"), (4, "cold"), (3, "cold"), (2, "colder")] {
-            let parts = with_weights(folder.path(), &settings, LORA, ranks, true, cache);
+            let sharing = |thread, rank| Member::of(Box::new(thread), rank, true);
+            let parts = as_members(folder.path(), &settings, LORA, ranks, cache, sharing);
             let whole = together(folder.path(), &settings, LORA, ranks);
             assert!(parts == whole, "{objective}, {ranks} ranks: parts change the numbers");
             if ranks == 4 {
                 assert!(parts.iter().all(|rank| *rank == alone), "{objective}: not those of one rank");
             }
         }
+    }
+}
+
+/// A thread whose device reaches those of the others, as GPUs do by NCCL.
+#[derive(Debug)]
+struct Reaching(Thread);
+
+impl Collective for Reaching {
+    fn rank(&self) -> usize {
+        self.0.rank()
+    }
+
+    fn size(&self) -> usize {
+        self.0.size()
+    }
+
+    fn gather(&self, given: Vec<u8>) -> Result<Vec<Vec<u8>>, CollectiveError> {
+        self.0.gather(given)
+    }
+
+    fn devices(&self) -> Option<&dyn Devices> {
+        Some(self)
+    }
+}
+
+impl Devices for Reaching {
+    fn all_reduce(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
+        self.0.sum_tensor(own)
+    }
+
+    fn all_gather(&self, own: &Tensor, rows: usize) -> Result<Tensor, CollectiveError> {
+        let columns = own.dim(1)?;
+        assert_eq!(own.dim(0)?, self.part(rows).len());
+        let mut bytes = Vec::new();
+        own.write_bytes(&mut bytes)?;
+        let all = self.gather(bytes)?.concat();
+        Ok(Tensor::from_raw_buffer(&all, own.dtype(), &[rows, columns], own.device())?)
+    }
+}
+
+#[test]
+fn devices_that_reach_each_other_change_no_number() {
+    let folder = tempfile::tempdir().unwrap();
+    dataset(&folder.path().join("data"));
+    let settings = Settings { length: Length::Steps(6), ..settings("kto", 16, 4) };
+    for (ranks, shard, cache) in [(2, false, "cache"), (2, true, "cache"), (3, true, "cold")] {
+        let expected = together(folder.path(), &settings, LORA, ranks);
+        let reaching = |thread, rank| Member::of(Box::new(Reaching(thread)), rank, shard);
+        let found = as_members(folder.path(), &settings, LORA, ranks, cache, reaching);
+        assert!(found == expected, "{ranks} ranks, in parts: {shard}");
     }
 }
 

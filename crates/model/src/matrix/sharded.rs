@@ -3,7 +3,7 @@
 use std::{error::Error, sync::Arc};
 
 use candle_core::{DType, Device, Error as TensorError, Result, Tensor, bail, quantized::GgmlDType};
-use prospect_group::{Collective, Part, Sharing};
+use prospect_group::{Collective, Part, Sharing, Whole};
 
 use super::{Matrix, Quantised};
 
@@ -21,21 +21,38 @@ pub(crate) struct Sharded {
 
 /// Some rows of a frozen matrix.
 #[derive(Debug)]
-enum Rows {
+struct Rows {
+    kept: Kept,
+    /// Rows of the whole matrix.
+    of: usize,
+}
+
+#[derive(Debug)]
+enum Kept {
     Plain(Tensor),
     Quantised(Quantised, GgmlDType),
 }
 
+type Given<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
 impl Part for Rows {
-    fn bytes(&self) -> std::result::Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
-        Ok(match self {
-            Self::Plain(rows) => {
+    fn bytes(&self) -> Given<Vec<u8>> {
+        Ok(match &self.kept {
+            Kept::Plain(rows) => {
                 let mut bytes = Vec::with_capacity(rows.elem_count() * rows.dtype().size_in_bytes());
                 rows.write_bytes(&mut bytes)?;
                 bytes
             }
-            Self::Quantised(rows, _) => rows.blocks()?,
+            Kept::Quantised(rows, _) => rows.blocks()?,
         })
+    }
+
+    fn rows(&self) -> Given<(Tensor, usize)> {
+        let rows = match &self.kept {
+            Kept::Plain(rows) => rows.clone(),
+            Kept::Quantised(rows, _) => rows.dense()?,
+        };
+        Ok((rows, self.of))
     }
 }
 
@@ -47,17 +64,18 @@ impl Sharded {
         if dims.0 < sharing.size() {
             bail!("a matrix of {} rows has no part for each of {} ranks", dims.0, sharing.size());
         }
-        let own = Arc::new(match whole {
+        let kept = match whole {
             // Memory of its own, so that the rest can go.
             Matrix::Plain(weight) => {
-                Rows::Plain(weight.value().narrow(0, range.start, range.len())?.force_contiguous()?)
+                Kept::Plain(weight.value().narrow(0, range.start, range.len())?.force_contiguous()?)
             }
             Matrix::Quantised(quantised) => {
                 let Some(kind) = quantised.kind() else { bail!("a quantised matrix without rows") };
-                Rows::Quantised(quantised.rows(range)?, kind)
+                Kept::Quantised(quantised.rows(range)?, kind)
             }
             Matrix::Sharded(_) => bail!("this matrix is kept in parts already"),
-        });
+        };
+        let own = Arc::new(Rows { kept, of: dims.0 });
         let part: Arc<dyn Part> = Arc::<Rows>::clone(&own);
         Ok(Self { thing: sharing.keep(&part), own, dims, sharing: Arc::clone(sharing) })
     }
@@ -67,22 +85,25 @@ impl Sharded {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        match &*self.own {
-            Rows::Plain(rows) => rows.elem_count() * rows.dtype().size_in_bytes(),
-            Rows::Quantised(rows, _) => rows.bytes(),
+        match &self.own.kept {
+            Kept::Plain(rows) => rows.elem_count() * rows.dtype().size_in_bytes(),
+            Kept::Quantised(rows, _) => rows.bytes(),
         }
     }
 
     /// The whole matrix, until it is dropped.
     pub(super) fn dense(&self) -> Result<Tensor> {
-        let parts = self.sharing.whole(self.thing).map_err(TensorError::wrap)?;
-        match &*self.own {
-            Rows::Plain(own) => {
+        let parts = match self.sharing.whole(self.thing).map_err(TensorError::wrap)? {
+            Whole::Rows(rows) => return Ok(rows),
+            Whole::Bytes(parts) => parts,
+        };
+        match &self.own.kept {
+            Kept::Plain(own) => {
                 let (dtype, device) = (own.dtype(), own.device());
                 let rows = parts.into_iter().map(|part| self.plain(&part, dtype, device));
                 Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 0)
             }
-            Rows::Quantised(own, kind) => own.like(self.dims, *kind, &parts.concat())?.dense(),
+            Kept::Quantised(own, kind) => own.like(self.dims, *kind, &parts.concat())?.dense(),
         }
     }
 
