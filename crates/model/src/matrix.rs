@@ -12,7 +12,10 @@ mod sharded;
 
 pub(crate) use sharded::Sharded;
 
-use crate::parameters::{Gradients, Weight};
+use crate::{
+    ops,
+    parameters::{Gradients, Weight},
+};
 
 /// The weight of a linear layer, `[out, in]`.
 #[derive(Debug, Clone)]
@@ -173,7 +176,7 @@ impl Quantised {
     }
 
     fn dense(&self) -> Result<Tensor> {
-        let dense = |part: &QTensor| part.dequantize(&self.device)?.to_dtype(self.dtype);
+        let dense = |part: &QTensor| ops::dequantise(part, self.dtype, &self.device);
         if let [part] = &*self.parts {
             return dense(part);
         }

@@ -3,7 +3,8 @@
 use std::{collections::HashMap, sync::Mutex};
 
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Storage, Tensor, bail};
-use prospect_model::{Gradients, Parameter, Parameters};
+use prospect_kernels::adamw::Constants;
+use prospect_model::{Gradients, Parameter, Parameters, adamw};
 use rayon::prelude::*;
 
 use crate::checkpoint::stored;
@@ -20,8 +21,8 @@ pub(crate) struct AdamW {
 enum Moments {
     /// On the CPU in f32: one fused loop.
     Fused(Vec<f32>, Vec<f32>),
-    /// On any device: candle's operations.
-    Composed(Tensor, Tensor),
+    /// On any device: a kernel, where one is switched on, or candle's operations.
+    OnDevice(Tensor, Tensor),
 }
 
 /// AdamW over all parameters of a model.
@@ -41,8 +42,8 @@ impl Optimizer {
             }
             // Half-precision parameters keep their moments in f32.
             let dtype = if value.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-            let zeros = Tensor::zeros(value.shape(), dtype, value.device())?;
-            Ok(Moments::Composed(zeros.clone(), zeros))
+            let zeros = || Tensor::zeros(value.shape(), dtype, value.device());
+            Ok(Moments::OnDevice(zeros()?, zeros()?))
         });
         Ok(Self { options, moments: moments.collect::<Result<_>>()?, steps: 0 })
     }
@@ -70,7 +71,11 @@ impl Optimizer {
             if let Some(gradient) = gradients.get(parameter) {
                 match moments {
                     Moments::Fused(m, v) => update.fused(parameter, &gradient.contiguous()?, m, v)?,
-                    Moments::Composed(m, v) => update.composed(parameter, gradient, m, v)?,
+                    Moments::OnDevice(m, v) => {
+                        if !adamw(parameter.value(), gradient, [&*m, &*v], &update.constants())? {
+                            update.composed(parameter, gradient, m, v)?;
+                        }
+                    }
                 }
             }
         }
@@ -89,7 +94,7 @@ impl Optimizer {
                     let tensor = |moment: &[f32]| Tensor::from_slice(moment, shape, &Device::Cpu);
                     (tensor(first)?, tensor(second)?)
                 }
-                Moments::Composed(first, second) => (first.clone(), second.clone()),
+                Moments::OnDevice(first, second) => (first.clone(), second.clone()),
             };
             state.extend([(format!("first.{name}"), first), (format!("second.{name}"), second)]);
         }
@@ -110,9 +115,9 @@ impl Optimizer {
                 Moments::Fused(..) => {
                     Moments::Fused(first.flatten_all()?.to_vec1()?, second.flatten_all()?.to_vec1()?)
                 }
-                Moments::Composed(..) => {
+                Moments::OnDevice(..) => {
                     let device = parameter.value().device();
-                    Moments::Composed(first.to_device(device)?, second.to_device(device)?)
+                    Moments::OnDevice(first.to_device(device)?, second.to_device(device)?)
                 }
             };
         }
@@ -132,6 +137,13 @@ struct Update {
 }
 
 impl Update {
+    fn constants(&self) -> Constants {
+        let Self { betas, scale, rate, epsilon, decay } = *self;
+        let [beta1, beta2, scale, rate, epsilon, decay] =
+            [betas.0, betas.1, scale, rate, epsilon, decay].map(|value| value as f32);
+        Constants { beta1, beta2, scale, rate, epsilon, decay }
+    }
+
     fn fused(&self, parameter: &Parameter, gradient: &Tensor, m: &mut [f32], v: &mut [f32]) -> Result<()> {
         let fused = Fused { update: *self, gradient, moments: Mutex::new((m, v)) };
         parameter.value().inplace_op1(&fused)
@@ -176,9 +188,7 @@ impl InplaceOp1 for Fused<'_> {
         };
         let Ok(mut moments) = self.moments.lock() else { bail!("an earlier AdamW step panicked") };
         let (m, v) = &mut *moments;
-        let Update { betas, scale, rate, epsilon, decay } = self.update;
-        let (beta1, beta2, scale) = (betas.0 as f32, betas.1 as f32, scale as f32);
-        let (rate, epsilon, decay) = (rate as f32, epsilon as f32, decay as f32);
+        let Constants { beta1, beta2, scale, rate, epsilon, decay } = self.update.constants();
         let chunk = 1 << 14;
         values[from..to]
             .par_chunks_mut(chunk)
@@ -250,7 +260,7 @@ mod tests {
         let mut composed = Optimizer::new(OPTIONS, copy.parameters()).unwrap();
         for (moments, (_, parameter)) in composed.moments.iter_mut().zip(copy.parameters().iter()) {
             let zeros = parameter.value().zeros_like().unwrap();
-            *moments = Moments::Composed(zeros.clone(), zeros);
+            *moments = Moments::OnDevice(zeros.clone(), zeros);
         }
         for _ in 0..3 {
             fused.step(policy.parameters(), &gradients, 0.5, 0.01).unwrap();

@@ -44,7 +44,7 @@ fn version(number: i32) -> String {
 pub(super) fn open(ordinal: usize) -> Result<Device, ModelError> {
     if let Err(name) = Group::switched_on() {
         return fail(format!(
-            "PROSPECT_KERNELS: `{name}` is no kernel; there are norm, rotary, activation, attention, log_prob, and all"
+            "PROSPECT_KERNELS: `{name}` is no kernel; there are norm, rotary, activation, attention, log_prob, adamw, dequantise, and all"
         ));
     }
     match driver_version() {

@@ -1,11 +1,16 @@
 //! The operations as our own CUDA kernels (`prospect-kernels`), each in one or a few launches. Off unless switched on: see
 //! docs/kernels.md.
 
-use candle_core::{DType, Error, Result, Shape, Tensor, bail};
+use candle_core::{
+    DType, Error, Result, Shape, Tensor, bail,
+    quantized::{GgmlDType, QTensor},
+};
 use prospect_kernels::{
     Element, Kernel, KernelError, Launch, Operation,
     activation::{self, GATED_SILU, GATED_SILU_BACKWARD},
+    adamw::{self, Constants},
     attention::{self, DELTA, Plan},
+    dequantise::{self, Blocks},
     log_prob, norm,
     rotary::{self, ROTATE},
 };
@@ -25,16 +30,20 @@ pub(crate) enum Group {
     Activation,
     Attention,
     LogProb,
+    AdamW,
+    Dequantise,
 }
 
 #[cfg(feature = "cuda")]
 impl Group {
-    const NAMES: [(&'static str, Self); 5] = [
+    const NAMES: [(&'static str, Self); 7] = [
         ("norm", Self::Norm),
         ("rotary", Self::Rotary),
         ("activation", Self::Activation),
         ("attention", Self::Attention),
         ("log_prob", Self::LogProb),
+        ("adamw", Self::AdamW),
+        ("dequantise", Self::Dequantise),
     ];
 
     /// Those that the environment variable `PROSPECT_KERNELS` names, apart by commas, or `all`; none if it is not set. Or
@@ -68,6 +77,10 @@ pub(crate) enum Given<'a> {
     Null,
     /// A tensor to read; made contiguous if it is not.
     Tensor(&'a Tensor),
+    /// A contiguous tensor that the kernel changes.
+    Changed(&'a Tensor),
+    /// The blocks of a quantised matrix.
+    Blocks(&'a QTensor),
     /// A new tensor that the kernel writes.
     New(Shape, DType),
     F32(f32),
@@ -365,6 +378,46 @@ pub(super) fn log_prob_of_targets(
         None
     };
     Ok((log_probs.to_vec1()?, d_logits))
+}
+
+/// A step of AdamW, in the memory of the parameter and its moments.
+pub(super) fn adamw(
+    launcher: &impl Launcher,
+    value: &Tensor,
+    gradient: &Tensor,
+    [first, second]: [&Tensor; 2],
+    constants: &Constants,
+) -> Result<()> {
+    let count = value.elem_count();
+    let gradient = gradient.to_dtype(value.dtype())?;
+    let Constants { beta1, beta2, scale, rate, epsilon, decay } = *constants;
+    let mut given = vec![
+        Given::Changed(value),
+        Given::Changed(first),
+        Given::Changed(second),
+        Given::Tensor(&gradient),
+        Given::U64(count as u64),
+    ];
+    given.extend([beta1, beta2, scale, rate, epsilon, decay].map(Given::F32));
+    let [] = run(launcher, &kernel(&adamw::STEP, value)?, Ok(adamw::launch(count)), given)?;
+    Ok(())
+}
+
+/// The numbers of a quantised matrix; None of a type that has no kernel.
+pub(super) fn dequantise(launcher: &impl Launcher, matrix: &QTensor, dtype: DType) -> Result<Option<Tensor>> {
+    let blocks = match matrix.dtype() {
+        GgmlDType::Q8_0 => Blocks::Q8_0,
+        GgmlDType::Q4_0 => Blocks::Q4_0,
+        GgmlDType::Q4K => Blocks::Q4K,
+        GgmlDType::Q6K => Blocks::Q6K,
+        _ => return Ok(None),
+    };
+    let count = matrix.shape().elem_count();
+    let given =
+        vec![Given::New(matrix.shape().clone(), dtype), Given::Blocks(matrix), Given::U64(count as u64)];
+    let element = if dtype == DType::BF16 { Element::Bf16 } else { Element::F32 };
+    let [y] = run(launcher, &blocks.kernel(element), Ok(dequantise::launch(count)), given)?;
+    Ok(Some(y))
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ mod emulator;
 #[cfg(any(feature = "cuda", test))]
 mod kernels;
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor, quantized::QTensor};
+use prospect_kernels::adamw::Constants;
 
 #[cfg(feature = "cuda")]
 use crate::device::cuda::Card;
@@ -177,6 +178,40 @@ pub(crate) fn log_prob_of_targets(
     gradient: bool,
 ) -> Result<(Vec<f64>, Option<Tensor>)> {
     on_device!(LogProb, logits, log_prob_of_targets(logits, scored, gradient))
+}
+
+/// The numbers of a quantised matrix.
+pub(crate) fn dequantise(matrix: &QTensor, dtype: DType, device: &Device) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(card) = device
+        && Group::Dequantise.is_on()
+        && let Some(numbers) = kernels::dequantise(&Card(card), matrix, dtype)?
+    {
+        return Ok(numbers);
+    }
+    matrix.dequantize(device)?.to_dtype(dtype)
+}
+
+/// A step of AdamW on a parameter, in its memory and in that of its moments (f32): g = scale·gradient; m ← β1·m + (1 − β1)·g;
+/// v ← β2·v + (1 − β2)·g²; p ← decay·p − rate·m/(√v + ε). False, and nothing is done, where the device has no kernel for it or
+/// none is switched on.
+pub fn adamw(
+    value: &Tensor,
+    gradient: &Tensor,
+    moments: [&Tensor; 2],
+    constants: &Constants,
+) -> Result<bool> {
+    match value.device() {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(card) if Group::AdamW.is_on() && value.dtype() != DType::F64 => {
+            kernels::adamw(&Card(card), value, gradient, moments, constants)?;
+            Ok(true)
+        }
+        _ => {
+            let _ = (gradient, moments, constants);
+            Ok(false)
+        }
+    }
 }
 
 #[cfg(test)]

@@ -119,6 +119,8 @@ impl Launcher for Card<'_> {
                     held.push(tensor.contiguous()?);
                     Passed::Pointer(held.last().map_or(Ok(0), pointer)?)
                 }
+                Given::Changed(tensor) => Passed::Pointer(pointer(tensor)?),
+                Given::Blocks(matrix) => Passed::Pointer(matrix.device_ptr()? as u64),
                 Given::New(shape, dtype) => {
                     // SAFETY: the kernel writes every number of what it makes.
                     #[expect(unsafe_code, reason = "memory that is not cleared first")]

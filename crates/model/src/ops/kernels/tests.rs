@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Tensor};
 use prospect_kernels::{
     Element, Kernel, Launch,
     check::{Argument, Machine},
@@ -35,7 +35,8 @@ impl Launcher for Emulated {
         for given in &given {
             arguments.push(match given {
                 Given::Null => Argument::Null,
-                Given::Tensor(tensor) => Argument::Buffer(bytes(tensor)?),
+                Given::Tensor(tensor) | Given::Changed(tensor) => Argument::Buffer(bytes(tensor)?),
+                Given::Blocks(matrix) => Argument::Buffer(matrix.data()?.into_owned()),
                 // NaNs, which a kernel must not leave.
                 Given::New(shape, dtype) => {
                     Argument::Buffer(vec![0xff; shape.elem_count() * dtype.size_in_bytes()])
@@ -47,12 +48,37 @@ impl Launcher for Emulated {
         }
         self.0.borrow_mut().run(kernel, launch, &mut arguments).map_err(Error::msg)?;
         let made = given.into_iter().zip(arguments).filter_map(|(given, argument)| match (given, argument) {
+            (Given::Changed(tensor), Argument::Buffer(bytes)) => {
+                tensor.inplace_op1(&Overwrite(bytes)).err().map(Err)
+            }
             (Given::New(shape, dtype), Argument::Buffer(bytes)) => {
                 Some(Tensor::from_raw_buffer(&bytes, dtype, shape.dims(), &Device::Cpu))
             }
             _ => None,
         });
         made.collect()
+    }
+}
+
+/// Puts a kernel's result where it was taken from.
+struct Overwrite(Vec<u8>);
+
+impl InplaceOp1 for Overwrite {
+    fn name(&self) -> &'static str {
+        "overwrite"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let place = layout.start_offset()..layout.start_offset() + layout.shape().elem_count();
+        match storage {
+            CpuStorage::F32(values) => values[place].copy_from_slice(&Element::F32.decode(&self.0)),
+            CpuStorage::BF16(values) => {
+                let decoded = Tensor::new(Element::Bf16.decode(&self.0), &Device::Cpu)?;
+                values[place].copy_from_slice(&decoded.to_dtype(DType::BF16)?.to_vec1()?);
+            }
+            _ => bail!("a kernel changes f32 and bf16 only"),
+        }
+        Ok(())
     }
 }
 
@@ -127,4 +153,43 @@ fn operations_as_kernels_equal_composed_ones() {
         let (again, none) = log_prob_of_targets(ours, &x, &scored, false).unwrap();
         assert!(again == log_probs && none.is_none());
     }
+}
+
+#[test]
+fn a_step_changes_parameter_and_moments_where_they_are() {
+    let Some(emulator) = Emulator::of_kernels() else { return };
+    let ours = &Emulated(RefCell::new(emulator));
+    let constants =
+        Constants { beta1: 0.9, beta2: 0.95, scale: 0.5, rate: 0.01, epsilon: 1e-8, decay: 0.999 };
+    for dtype in [DType::F32, DType::BF16] {
+        let (value, gradient) = (random("value", (9, 24), dtype), random("gradient", (9, 24), dtype));
+        let moments = [random("m", (9, 24), DType::F32), random("v", (9, 24), DType::F32).sqr().unwrap()];
+        let [mut p, mut m, mut v] = [&value, &moments[0], &moments[1]]
+            .map(|tensor| flat(tensor).into_iter().map(|number| number as f32).collect::<Vec<_>>());
+        let g: Vec<f32> = flat(&gradient).into_iter().map(|number| number as f32).collect();
+        prospect_kernels::adamw::step(&mut p, &mut m, &mut v, &g, &constants);
+        super::adamw(ours, &value, &gradient, moments.each_ref(), &constants).unwrap();
+        let expected = Tensor::from_vec(p, (9, 24), &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
+        assert_eq!(flat(&value), flat(&expected));
+        for (moment, expected) in moments.iter().zip([m, v]) {
+            assert!(flat(moment).iter().zip(expected).all(|(found, expected)| *found as f32 == expected));
+        }
+    }
+}
+
+#[test]
+fn blocks_become_numbers_as_candle_has_them() {
+    let Some(emulator) = Emulator::of_kernels() else { return };
+    let ours = &Emulated(RefCell::new(emulator));
+    let dense = random("blocks", (3, 512), DType::F32);
+    for kind in [GgmlDType::Q8_0, GgmlDType::Q4_0, GgmlDType::Q4K, GgmlDType::Q6K] {
+        let matrix = QTensor::quantize(&dense, kind).unwrap();
+        for dtype in [DType::F32, DType::BF16] {
+            let numbers = dequantise(ours, &matrix, dtype).unwrap().unwrap();
+            let expected = matrix.dequantize(&Device::Cpu).unwrap().to_dtype(dtype).unwrap();
+            assert_eq!((numbers.dims(), flat(&numbers)), (expected.dims(), flat(&expected)), "{kind:?}");
+        }
+    }
+    let other = QTensor::quantize(&dense, GgmlDType::Q5_0).unwrap();
+    assert!(dequantise(ours, &other, DType::F32).unwrap().is_none());
 }
