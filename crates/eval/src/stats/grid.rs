@@ -12,6 +12,8 @@ pub(super) struct Grid {
     pub(super) prompts: Vec<usize>,
     /// How many prompts there are.
     pub(super) prompt_count: usize,
+    /// Whether all outcomes are verdicts, or differences of such: no, a tie, or yes.
+    pub(super) verdicts: bool,
     /// The pair ids.
     pairs: Vec<String>,
 }
@@ -32,13 +34,14 @@ impl Grid {
         }
         let reference = sorted(first);
         let prompts = reference.iter().filter_map(|outcome| numbers.get(outcome.prompt).copied()).collect();
-        let runs = runs
+        let runs: Vec<Vec<f64>> = runs
             .iter()
             .enumerate()
             .map(|(run, outcomes)| values(run, &reference, outcomes))
             .collect::<Result<_, _>>()?;
         let pairs = reference.iter().map(|outcome| outcome.pair.to_owned()).collect();
-        Ok(Self { runs, prompts, prompt_count: numbers.len(), pairs })
+        let verdicts = runs.iter().flatten().all(|value| [0.0, 0.5, 1.0].contains(value));
+        Ok(Self { runs, prompts, prompt_count: numbers.len(), verdicts, pairs })
     }
 
     /// `self` minus `other`, run by run and pair by pair.
@@ -53,6 +56,7 @@ impl Grid {
             let pair = pair(&self, column).or_else(|| pair(other, column)).unwrap_or_default();
             return Err(StatsError::Pairs { run: self.runs.len(), pair });
         }
+        self.verdicts &= other.verdicts;
         for (run, other) in self.runs.iter_mut().zip(&other.runs) {
             for (value, other) in run.iter_mut().zip(other) {
                 *value -= other;

@@ -20,12 +20,16 @@ const OUTSIDE: f64 = 0.05;
 /// verdicts on a pair differ from run to run makes the interval wide rather than narrow: simulated, it covers 95 to 98 %
 /// for 2, 3, 5 and 8 seeds, however much seeds differ. Two seeds say little of how seeds differ, and the interval is as wide
 /// as that is (t is 12.7, with three seeds 4.3). With one seed it speaks of that seed alone, with one prompt of that prompt.
+///
+/// Where outcomes are verdicts, right or wrong, the variance of prompts is that with one more prompt on which the verdict is the
+/// opposite, as Agresti and Min (2005) have it for matched proportions: that 50 prompts show no difference does not say that
+/// there is none.
 pub fn estimate(outcomes: &[Vec<Outcome<'_>>]) -> Result<Estimate, StatsError> {
     Ok(Components::of(&Grid::align(outcomes)?).estimate())
 }
 
 /// The mean of `a − b`, paired by seed (same place in both lists) and held-out pair, with its interval as
-/// [`estimate`] gives it. `contrast(b, a)` is its exact negative; identical outcomes give exactly 0 [0, 0].
+/// [`estimate`] gives it. `contrast(b, a)` is its exact negative.
 pub fn contrast(a: &[Vec<Outcome<'_>>], b: &[Vec<Outcome<'_>>]) -> Result<Difference, StatsError> {
     Ok(Difference(Components::of(&Grid::align(a)?.minus(&Grid::align(b)?)?)))
 }
@@ -83,10 +87,11 @@ impl Components {
         let mean_square_of_seeds = per(prompts as f64 * squares(&of_seed), seeds - 1);
         let mean_square_of_prompts = per(seeds as f64 * squares(&of_prompt), prompts - 1);
         let noise = per(residual.sum(), (seeds - 1) * (prompts - 1));
+        let opposite = if grid.verdicts && prompts > 1 { 1.0 / (prompts as f64).powi(2) } else { 0.0 };
         Self {
             mean,
             of_seeds: mean_square_of_seeds / cells,
-            of_prompts: (mean_square_of_prompts - noise).max(0.0) / cells,
+            of_prompts: (mean_square_of_prompts - noise).max(0.0) / cells + opposite,
             seeds,
             prompts,
         }
@@ -292,6 +297,21 @@ mod tests {
         assert!(told >= 150, "{needed} seeds: {told} of 200");
         assert!(known.seeds_needed(2.0 * known.estimate().value).unwrap() <= needed);
         assert_eq!(known.seeds_needed(1e-6), None);
+    }
+
+    #[test]
+    fn no_difference_on_some_prompts_is_not_no_difference() {
+        let ids = ids(100);
+        let right: Vec<Vec<f64>> = vec![vec![1.0; 100]; 3];
+        let same = contrast(&outcomes(&right, &ids), &outcomes(&right, &ids)).unwrap();
+        // t of 49 degrees of freedom, over 50 prompts.
+        let half = 2.009_575 / 50.0;
+        let Estimate { value, low, high } = same.estimate();
+        assert!(value == 0.0 && (high - half).abs() < 1e-6 && (low + half).abs() < 1e-6, "{same:?}");
+        assert_eq!((same.p_value(), same.seeds_needed(0.02)), (1.0, None));
+        // Of the accuracy too.
+        let Estimate { low, .. } = estimate(&outcomes(&right, &ids)).unwrap();
+        assert!(low < 1.0 - 1.0 / 30.0, "{low}");
     }
 
     #[test]
