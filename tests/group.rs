@@ -38,14 +38,14 @@ architecture: { vocab_size: 258, hidden_size: 16, intermediate_size: 32, num_hid
   num_key_value_heads: 1, head_dim: 8, max_position_embeddings: 256 }
 ";
 
-fn place() -> Place {
+pub(crate) fn place() -> Place {
     let place = Place::with(EXPERIMENT);
     place.write("lora.yaml", MODEL);
     place
 }
 
 /// The bytes of every file below `sweep/runs` that does not tell the time, without the name of the sweep.
-fn results(place: &Place, sweep: &str) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn results(place: &Place, sweep: &str) -> BTreeMap<String, Vec<u8>> {
     fn walk(folder: &Path, root: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
         for entry in fs_err::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -66,14 +66,14 @@ fn results(place: &Place, sweep: &str) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
-fn assert_same(what: &str, a: &BTreeMap<String, Vec<u8>>, b: &BTreeMap<String, Vec<u8>>) {
+pub(crate) fn assert_same(what: &str, a: &BTreeMap<String, Vec<u8>>, b: &BTreeMap<String, Vec<u8>>) {
     assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>(), "{what}");
     for (name, bytes) in a {
         assert!(bytes == &b[name], "{what}: {name} differs");
     }
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

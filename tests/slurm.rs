@@ -10,8 +10,9 @@ use insta::assert_snapshot;
 use prospect_core::progress::say;
 
 use crate::{
+    group,
     sharing::{LONG, at_work, signal, status, until},
-    support::{Place, Run},
+    support::{Place, Run, repository},
     sweep::{assert_same, place, results},
 };
 
@@ -242,6 +243,82 @@ fn workers_of_a_real_cluster_do_a_sweep() {
 }
 
 #[test]
+fn a_dataset_is_prepared_by_a_real_cluster() {
+    let place = place();
+    let Some(cluster) = Cluster::start(place.path("slurm")) else { return };
+    let prepare = r#"prepare data.yaml --set source={"kind":"hh","path":"hh.jsonl"}"#;
+    let fixture = fs_err::read_to_string(repository("tests/fixtures/hh.jsonl")).unwrap();
+    // Parts are blocks of 1024 records.
+    let usable: String = fixture.split_inclusive('\n').take(5).collect();
+    place.write("hh.jsonl", usable.repeat(600));
+    assert_eq!(place.run(&format!("{prepare} --out whole")).code, Some(0));
+    place.write("slurm.yaml", "workers: 3\ntime: 00:10:00\n");
+
+    let submitted = cluster.prospect(&place, &format!("{prepare} --out parts --executor slurm"));
+    assert_snapshot!(submitted, @r"
+    exit code 0
+    --- stdout
+    2
+    --- stderr
+    3 tasks read the input as job 1, and job 2 puts together what they have read; `scancel 1 2` ends them, and the same call goes on
+    ");
+    let again = cluster.prospect(&place, &format!("{prepare} --out parts --executor slurm"));
+    assert_snapshot!(again, @r"
+    exit code 0
+    --- stdout
+    2
+    --- stderr
+    jobs of an earlier call are queued or running, up to 2: none are submitted
+    ");
+    cluster.waits_for_the_end_of("2");
+    let files = |dataset: &str| {
+        ["kto/train", "kto/test", "dpo/train", "dpo/test"].map(|part| {
+            fs_err::read(place.path(&format!("{dataset}/{part}-00000-of-00001.parquet"))).unwrap()
+        })
+    };
+    assert!(files("whole") == files("parts"));
+    let there = cluster.prospect(&place, &format!("{prepare} --out parts --executor slurm"));
+    assert!(there.stderr.contains("up to date") && there.stdout == "parts\n", "{there}");
+
+    // A part that fails takes the job with it that was to follow.
+    let fails = format!("{prepare} --strict --out bad --executor slurm");
+    place.write("hh.jsonl", format!("{}not a record\n", usable.repeat(600)));
+    let last = cluster.prospect(&place, &fails).stdout.trim().parse::<u32>().unwrap();
+    cluster.waits_for_the_end_of(&last.to_string());
+    let log = fs_err::read_to_string(place.path(&format!("bad.shards/slurm/{}_3.log", last - 1))).unwrap();
+    assert!(log.contains("hh.jsonl:3001: "), "{log}");
+    assert!(!place.path("bad").exists() && place.path("bad.shards/00001-of-00003.shard").exists());
+}
+
+#[test]
+fn srun_starts_the_ranks_of_a_group() {
+    let place = group::place();
+    let Some(cluster) = Cluster::start(place.path("slurm")) else { return };
+    let alone = place.run("sweep experiment.yaml --out runs/alone");
+    assert_eq!(alone.code, Some(0), "{alone}");
+    let command = place.command("sweep experiment.yaml --shard --out runs/two");
+    let output = Command::new("srun")
+        .args(["--nodes=2", "--ntasks=2", "--ntasks-per-node=1"])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .current_dir(place.path(""))
+        .env("SLURM_CONF", cluster.config())
+        .env("MASTER_ADDR", "127.0.0.1")
+        .env("MASTER_PORT", group::free_port().to_string())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    // Rank 0 alone tells.
+    assert_eq!(told.matches("2 runs finished").count(), 1, "{told}");
+    group::assert_same(
+        "two ranks by srun",
+        &group::results(&place, "runs/alone"),
+        &group::results(&place, "runs/two"),
+    );
+}
+
+#[test]
 fn a_killed_worker_and_a_lost_node_lose_nothing() {
     let place = place();
     let Some(mut cluster) = Cluster::start(place.path("slurm")) else { return };
@@ -396,6 +473,52 @@ fn the_script_is_printed_and_kept() {
     0 completed n7 00:01:02
     1 cancelled n8 00:00:02 exit code 0:15
     ");
+}
+
+#[test]
+fn the_scripts_that_prepare_a_dataset_are_printed() {
+    let place = place();
+    place.write("slurm.yaml", "workers: 4\nmemory: 8GiB\n");
+    let prepare = "prepare data.yaml --set split.test_fraction=0.5 --strict";
+    let run = place.run(&format!("{prepare} --executor slurm --dry-run"));
+    let program = assert_cmd::cargo::cargo_bin!("prospect").display().to_string();
+    assert_snapshot!(run.to_string().replace(&program, "[prospect]"), @r"
+    exit code 0
+    --- stdout
+    #!/bin/bash
+    # Part of preparing a dataset, written by `prospect prepare --executor slurm`; the next call writes it anew.
+    #SBATCH --requeue
+    #SBATCH --job-name=data
+    #SBATCH --array=1-4
+    #SBATCH --nodes=1
+    #SBATCH --ntasks=1
+    #SBATCH --chdir=[folder]
+    #SBATCH --output=[folder]/data/data.shards/slurm/%A_%a.log
+    #SBATCH --open-mode=append
+    #SBATCH --mem=8192M
+    set -e
+    exec [prospect] prepare data.yaml --out data/data --set split.test_fraction=0.5 --strict --shard $SLURM_ARRAY_TASK_ID/4
+
+    #!/bin/bash
+    # Part of preparing a dataset, written by `prospect prepare --executor slurm`; the next call writes it anew.
+    #SBATCH --requeue
+    #SBATCH --job-name=data
+    #SBATCH --nodes=1
+    #SBATCH --ntasks=1
+    #SBATCH --chdir=[folder]
+    #SBATCH --output=[folder]/data/data.shards/slurm/%j.log
+    #SBATCH --open-mode=append
+    #SBATCH --dependency=afterok:JOB
+    #SBATCH --kill-on-invalid-dep=yes
+    #SBATCH --mem=8192M
+    set -e
+    exec [prospect] prepare data.yaml --out data/data --set split.test_fraction=0.5 --strict --merge
+    --- stderr
+    ");
+    assert!(!place.path("data").exists() && !place.path("data.shards").exists());
+    assert_snapshot!(place.run(&format!("{prepare} --profile slurm.yaml")).stderr, @"error: --profile and --dry-run are for --executor slurm: give it too, or leave them out");
+    fs_err::remove_file(place.path("slurm.yaml")).unwrap();
+    assert_snapshot!(place.run(&format!("{prepare} --executor slurm")).stderr, @"error: --executor slurm needs a profile, and there is no slurm.yaml: write one (docs/slurm.md), or name it with --profile");
 }
 
 #[test]

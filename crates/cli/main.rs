@@ -23,6 +23,7 @@ mod overrides;
 mod plan;
 mod prepare;
 mod preview;
+mod profile;
 mod ranks;
 mod report;
 mod schemas;

@@ -5,12 +5,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use anyhow::bail;
 use prospect_core::progress::say;
 use prospect_data::{
     Manifest, Shard, SplitCounts, merge_shards, prepare, prepare_shard, prepared, shard_file, shard_prepared,
 };
 
 use crate::{locate::SOURCES, output, overrides::Overrides};
+
+mod slurm;
 
 /// Arguments of `prospect prepare`.
 #[derive(Debug, clap::Args)]
@@ -28,12 +31,38 @@ pub(crate) struct Args {
     /// Make the dataset of the parts that --shard made: the same files as without them
     #[arg(long)]
     merge: bool,
+    #[command(flatten)]
+    place: Place,
     /// Make the dataset again even if it is up to date
     #[arg(long)]
     force: bool,
     /// Stop at the first row that cannot be used, instead of setting it aside in rejected.jsonl
     #[arg(long)]
     strict: bool,
+}
+
+/// Where the input is read, and how.
+#[derive(Debug, clap::Args)]
+struct Place {
+    /// Where the input is read
+    #[arg(long, value_enum, default_value_t, conflicts_with_all = ["shard", "merge"])]
+    executor: Executor,
+    /// What to ask the cluster for [default: slurm.yaml beside the recipe, or here]
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
+    /// With --executor slurm, print the scripts that would be submitted, and stop
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Where the input is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Executor {
+    /// In this process
+    #[default]
+    Local,
+    /// By tasks that Slurm starts, each of which reads a part: as many as the profile has workers
+    Slurm,
 }
 
 /// Makes the dataset unless it is there already, and prints where it is.
@@ -56,8 +85,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }
         return Ok(output::print(shard_file(&out, shard).display())?);
     }
+    let Place { executor, profile, dry_run } = &args.place;
+    if *executor == Executor::Local && (profile.is_some() || *dry_run) {
+        bail!("--profile and --dry-run are for --executor slurm: give it too, or leave them out");
+    }
     if !args.force && prepared(&pipeline, &out)?.is_some() {
         up_to_date();
+    } else if *executor == Executor::Slurm {
+        return slurm::submit(args, &out);
     } else if args.merge {
         say(summary(&merge_shards(&pipeline, &out)?));
     } else {

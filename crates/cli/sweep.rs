@@ -12,7 +12,9 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 use prospect_core::{config::Document, progress::say, shell};
 use prospect_runs::SweepDir;
-use prospect_sweep::{Executed, Execution, Experiment, Only, Others, Plan, Sources, execute, summarise};
+use prospect_sweep::{
+    Executed, Execution, Experiment, Only, Others, Plan, Sources, Spread, execute, summarise,
+};
 
 use crate::{
     allocator,
@@ -235,9 +237,10 @@ pub(crate) fn carry_out(
     if how.dry_run {
         return plan::print(&plan, &sweep, &only, how.jobs.get());
     }
-    // What several ranks take of one machine or of several, it does not know.
-    if joined.member.group.size() == 1 {
-        room::check(&plan, how.jobs.get())?;
+    // Rank 0 for all: they are alike.
+    if joined.member.is_first() {
+        let (ranks, sharded) = (joined.member.group.size(), joined.member.sharing.is_some());
+        room::check(&plan, Spread { ranks, sharded, jobs: how.jobs.get() }, joined.member.local_rank)?;
     }
     allocator::retain();
     if how.estimate {

@@ -84,7 +84,7 @@ fn row(kind: &KindCost) -> Vec<Cell> {
         _ => String::new(),
     };
     vec![
-        Cell::Text(kind.objective.clone()),
+        Cell::Text(kind.objectives.join(", ")),
         Cell::Text(kind.model.clone()),
         Cell::Text(start.to_owned()),
         Cell::count(kind.runs as u64),

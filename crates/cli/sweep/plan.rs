@@ -2,7 +2,7 @@
 
 use prospect_report::overview::{Block, Cell, Overview, Section, Table};
 use prospect_runs::SweepDir;
-use prospect_sweep::{Budget, Budgets, Only, Plan, budgets};
+use prospect_sweep::{Budget, Budgets, Only, Plan, Spread, budgets};
 
 use super::room;
 use crate::output;
@@ -11,7 +11,7 @@ use crate::output;
 pub(super) fn print(plan: &Plan, sweep: &SweepDir, only: &Only, jobs: usize) -> anyhow::Result<()> {
     output::print(plan.describe(sweep, only))?;
     let mut overview = overview(plan, &budgets(plan));
-    overview.sections.push(room::section(plan, jobs)?);
+    overview.sections.push(room::section(plan, Spread { jobs, ranks: 1, sharded: false })?);
     output::print(format!("\n{}", overview.text()))?;
     Ok(())
 }

@@ -1,20 +1,17 @@
 //! `prospect sweep --executor slurm`: workers on a cluster.
 
-use std::{
-    num::NonZeroUsize,
-    path::{Path, PathBuf},
-};
+use std::{num::NonZeroUsize, path::Path};
 
 use anyhow::Context;
-use prospect_core::{config::Document, progress::say, shell};
+use prospect_core::{progress::say, shell};
 use prospect_report::overview::{Block, Cell, Section, Table};
 use prospect_runs::SweepDir;
 use prospect_sweep::{
-    Execution, Experiment, Plan, Profile, SlurmStanding, Submission, Submitted, Task, announce, left,
+    Execution, Experiment, Plan, SlurmStanding, Submission, Submitted, Task, announce, left,
 };
 
 use super::How;
-use crate::output;
+use crate::{output, profile};
 
 /// Submits workers for the runs that are left, or prints the script that does, and says what came of it. False if no run is
 /// left.
@@ -28,7 +25,7 @@ pub(super) fn submit(
 ) -> anyhow::Result<bool> {
     let left = left(plan, sweep, execution)?;
     let Some(most) = NonZeroUsize::new(left.div_ceil(how.jobs.get())) else { return Ok(false) };
-    let profile = Profile::read(Document::open(&profile(experiment, how)?)?)?;
+    let profile = profile::find(how.profile.as_deref(), Path::new(&experiment.file))?;
     let out = sweep.path().display().to_string();
     let command = commands.first().context("a sweep has a command")?;
     let mut words = vec![
@@ -65,22 +62,6 @@ pub(super) fn submit(
     ));
     output::print(job)?;
     Ok(true)
-}
-
-/// The profile that is asked for, or the nearest.
-fn profile(experiment: &Experiment, how: &How) -> anyhow::Result<PathBuf> {
-    if let Some(given) = &how.profile {
-        return Ok(given.clone());
-    }
-    let beside = Path::new(&experiment.file).with_file_name("slurm.yaml");
-    let here = PathBuf::from("slurm.yaml");
-    [&beside, &here].into_iter().find(|path| path.exists()).cloned().with_context(|| {
-        let or_here = if beside == here { String::new() } else { format!(" nor {}", here.display()) };
-        format!(
-            "--executor slurm needs a profile, and there is no {}{or_here}: write one (docs/slurm.md), or name it with --profile",
-            beside.display()
-        )
-    })
 }
 
 /// How many tasks are in which state.

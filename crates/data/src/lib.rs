@@ -85,7 +85,7 @@ pub use reading::ReadingCounts;
 pub use row::{BinaryRow, Message, PairRow, Split, read_binary, read_pairs};
 pub use selection::{Selection, SelectionCounts};
 pub use shard::Shard;
-pub use shards::{prepare_shard, shard_file, shard_prepared};
+pub use shards::{prepare_shard, shard_file, shard_prepared, shards_folder};
 pub use sources::{
     AnnotatorGroup, AnnotatorsFile, Binarise, Columns, Domain, Field, Kind, Oasst, Only, Over, Part, Ranks,
     ResolvedSource, Shp, SourceFile, SourceFiles, Sources, Synthetic, Thumbs, World, WorldFile,

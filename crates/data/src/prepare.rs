@@ -33,7 +33,7 @@ pub fn prepare(pipeline: &Pipeline, out: &Path) -> Result<Manifest, DataError> {
 pub fn merge_shards(pipeline: &Pipeline, out: &Path) -> Result<Manifest, DataError> {
     let shards = Shards::find(pipeline, out)?;
     let manifest = make(pipeline, out, &Sharded { sources: &pipeline.source, shards })?;
-    fs_err::remove_dir_all(shards::folder(out))?;
+    fs_err::remove_dir_all(shards::shards_folder(out))?;
     Ok(manifest)
 }
 

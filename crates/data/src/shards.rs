@@ -35,8 +35,8 @@ struct Place {
     block: u64,
 }
 
-/// The folder of a dataset's shards.
-pub(crate) fn folder(dataset: &Path) -> PathBuf {
+/// The folder of a dataset's shards, beside it.
+pub fn shards_folder(dataset: &Path) -> PathBuf {
     let mut name = dataset.file_name().unwrap_or_default().to_owned();
     name.push(".shards");
     dataset.with_file_name(name)
@@ -45,7 +45,7 @@ pub(crate) fn folder(dataset: &Path) -> PathBuf {
 /// The file of a shard.
 pub fn shard_file(dataset: &Path, shard: Shard) -> PathBuf {
     let (index, of) = shard.place();
-    folder(dataset).join(format!("{:05}-of-{of:05}.shard", index + 1))
+    shards_folder(dataset).join(format!("{:05}-of-{of:05}.shard", index + 1))
 }
 
 fn header(pipeline: &Pipeline, shard: Shard) -> Result<Header, DataError> {
@@ -67,7 +67,7 @@ pub(crate) struct Shards {
 impl Shards {
     /// Finds the shards beside a dataset; all have to be there, and of this very recipe.
     pub(crate) fn find(pipeline: &Pipeline, dataset: &Path) -> Result<Self, DataError> {
-        let folder = folder(dataset);
+        let folder = shards_folder(dataset);
         let fail = |message: String| DataError::Folder { folder: folder.clone(), message };
         let entries: Vec<PathBuf> = if folder.exists() {
             fs_err::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?

@@ -6,10 +6,10 @@ use prospect_core::draw::Draw;
 use prospect_data::{Split, read_pairs};
 use prospect_runs::preference;
 use prospect_train::{
-    Encoder, MicroBatch, Objective, PairExample, Policy, ReferenceCache, TrainError, pack_pairs,
+    Encoder, MicroBatch, PairExample, Policy, ReferenceCache, Settings, TrainError, pack_pairs,
 };
 
-use crate::AT_ONCE;
+use crate::pairs_at_once;
 
 /// Pairs of each class that are looked at.
 const PAIRS: usize = 256;
@@ -25,7 +25,7 @@ impl CorruptedPairs {
     /// Reads the training split of a prepared dataset; None if no pair of it is exchanged.
     pub fn read(
         dataset: &Path,
-        objective: &Objective,
+        settings: &Settings,
         encoder: &Encoder<'_>,
     ) -> Result<Option<Self>, TrainError> {
         let rows = read_pairs(dataset, Split::Train)?;
@@ -40,9 +40,9 @@ impl CorruptedPairs {
                 .collect();
             rows.sort_by(|a, b| a.pair_id.cmp(&b.pair_id));
             Draw::new(0, "pairs of the noise ledger").keep_lowest(&mut rows, PAIRS, |row| &row.pair_id);
-            let pairs = PairExample::to_judge(rows, objective, encoder)?;
+            let pairs = PairExample::to_judge(rows, &settings.objective, encoder)?;
             let pairs: Vec<&PairExample> = pairs.iter().collect();
-            pairs.chunks(AT_ONCE).map(|pairs| pack_pairs(pairs, &[])).collect()
+            pairs.chunks(pairs_at_once(settings)).map(|pairs| pack_pairs(pairs, &[])).collect()
         };
         Ok(Some(Self { clean: batches(false)?, corrupted: batches(true)? }))
     }

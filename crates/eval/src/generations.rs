@@ -6,10 +6,10 @@ use prospect_core::draw::Draw;
 use prospect_data::{Message, PairRow, Split, read_pairs};
 use prospect_model::{Adapter, Generated, Generating, Packer, Sampling, ToContinue, Tokenizer};
 use prospect_runs::{Generation, GenerationMode};
-use prospect_train::{Encoder, Objective, Policy, Reference, TrainError};
+use prospect_train::{Encoder, Policy, Reference, Settings, TrainError};
 
 use crate::{
-    AT_ONCE,
+    at_once,
     text::{distinct, repetition},
 };
 
@@ -31,6 +31,7 @@ pub struct GenerationOptions {
 #[derive(Debug)]
 pub struct Generations<'a> {
     options: GenerationOptions,
+    at_once: usize,
     tokenizer: &'a Tokenizer,
     prompts: Vec<HeldOutPrompt>,
 }
@@ -55,13 +56,14 @@ pub struct Said {
 
 impl<'a> Generations<'a> {
     /// Reads prompts of the test split of a prepared dataset, the same ones whatever the training split went through, for
-    /// policies trained by `objective`.
+    /// policies trained with `settings`.
     pub fn read(
         dataset: &Path,
         options: GenerationOptions,
-        objective: &Objective,
+        settings: &Settings,
         encoder: &Encoder<'a>,
     ) -> Result<Self, TrainError> {
+        let objective = &settings.objective;
         let mut rows = read_pairs(dataset, Split::Test)?;
         rows.sort_by(|a, b| (&a.prompt_id, &a.pair_id).cmp(&(&b.prompt_id, &b.pair_id)));
         rows.dedup_by(|a, b| a.prompt_id == b.prompt_id);
@@ -83,7 +85,7 @@ impl<'a> Generations<'a> {
                 dataset.display()
             )));
         }
-        Ok(Self { options, tokenizer: encoder.tokenizer(), prompts: encoded })
+        Ok(Self { options, at_once: at_once(settings), tokenizer: encoder.tokenizer(), prompts: encoded })
     }
 
     /// Continues the prompts. `seed` is that of the draws; `utility` judges what is said, where the data knows its truth.
@@ -101,6 +103,7 @@ impl<'a> Generations<'a> {
             max_new_tokens: self.options.max_new_tokens,
             end: self.tokenizer.end_id()?,
             seed,
+            at_once: self.at_once,
         };
         let asked: Vec<_> = self
             .prompts
@@ -184,7 +187,7 @@ impl<'a> Generations<'a> {
         let said: Vec<_> =
             self.prompts.iter().zip(&completions).filter(|(_, tokens)| !tokens.is_empty()).collect();
         let mut sum = 0.0;
-        for said in said.chunks(AT_ONCE) {
+        for said in said.chunks(self.at_once) {
             let mut packer = Packer::default();
             for (prompt, completion) in said {
                 let id = packer.prompt(&prompt.tokens);

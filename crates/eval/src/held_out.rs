@@ -6,11 +6,11 @@ use prospect_core::draw::Draw;
 use prospect_objective::LogProb;
 use prospect_runs::PairOutcome;
 use prospect_train::{
-    Encoder, MicroBatch, Objective, PairExample, Policy, ReferenceCache, Role, TrainError, pack_pairs,
+    Encoder, MicroBatch, PairExample, Policy, ReferenceCache, Role, Settings, TrainError, pack_pairs,
     partners,
 };
 
-use crate::{AT_ONCE, calibration};
+use crate::{calibration, pairs_at_once};
 
 /// A fixed set of held-out pairs.
 #[derive(Debug)]
@@ -35,14 +35,15 @@ pub struct Evaluation {
 }
 
 impl HeldOut {
-    /// Reads the test split of a prepared dataset, for policies trained by `objective`. Of more than `limit` pairs, the
+    /// Reads the test split of a prepared dataset, for policies trained with `settings`. Of more than `limit` pairs, the
     /// same ones are taken whatever the dataset's training split went through.
     pub fn read(
         dataset: &Path,
         limit: Option<usize>,
-        objective: &Objective,
+        settings: &Settings,
         encoder: &Encoder<'_>,
     ) -> Result<Self, TrainError> {
+        let objective = &settings.objective;
         let mut pairs = PairExample::held_out(dataset, objective, encoder)?;
         pairs.sort_by(|a, b| a.row.pair_id.cmp(&b.row.pair_id));
         pairs.dedup_by(|a, b| a.row.pair_id == b.row.pair_id);
@@ -65,7 +66,8 @@ impl HeldOut {
             });
         }
         let mut batches = Vec::new();
-        for (pairs, mismatched) in pairs.chunks(AT_ONCE).zip(mismatched.chunks(AT_ONCE)) {
+        let at_once = pairs_at_once(settings);
+        for (pairs, mismatched) in pairs.chunks(at_once).zip(mismatched.chunks(at_once)) {
             let pairs: Vec<_> = pairs.iter().collect();
             let mismatched: Vec<_> = mismatched.iter().flatten().cloned().collect();
             batches.push(pack_pairs(&pairs, &mismatched)?);

@@ -58,8 +58,8 @@ impl Trains {
         let encoder = Encoder::new(start, settings.max_length, settings.max_prompt_length);
         let options = GenerationOptions { prompts: 8, max_new_tokens: 48, mode: GenerationMode::Greedy };
         let mut recorder = Recorder {
-            held_out: HeldOut::read(&data, None, &settings.objective, &encoder).unwrap(),
-            generations: Generations::read(&data, options, &settings.objective, &encoder).unwrap(),
+            held_out: HeldOut::read(&data, None, &settings, &encoder).unwrap(),
+            generations: Generations::read(&data, options, &settings, &encoder).unwrap(),
             records: Vec::new(),
         };
         let trained = run(&data, start, &settings, &encoder, &mut recorder);

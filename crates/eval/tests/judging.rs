@@ -53,7 +53,7 @@ fn a_policy_speaks_and_is_judged() {
     let encoder = Encoder::new(&model, settings.max_length, settings.max_prompt_length);
     for mode in [GenerationMode::Greedy, GenerationMode::Nucleus] {
         let options = GenerationOptions { prompts: 5, max_new_tokens: 12, mode };
-        let generations = Generations::read(&data, options, &settings.objective, &encoder).unwrap();
+        let generations = Generations::read(&data, options, &settings, &encoder).unwrap();
         let mut observer = Speaks { generations: &generations, said: Vec::new() };
         run(&data, &model, &settings, &encoder, &mut observer);
 

@@ -37,6 +37,8 @@ pub struct Generating {
     pub end: u32,
     /// Seed of the draws.
     pub seed: u64,
+    /// Prompts in work at once. What is said does not depend on it, memory does.
+    pub at_once: usize,
 }
 
 /// A prompt to continue.
@@ -82,7 +84,8 @@ impl Decoder {
         let none = Generated { tokens: Vec::new(), ended: false, entropy: 0.0 };
         let mut done = vec![none; prompts.len()];
         let draw = Draw::new(how.seed, "next tokens");
-        for (group, first) in prompts.chunks(Self::AT_ONCE).zip((0..).step_by(Self::AT_ONCE)) {
+        let at_once = how.at_once.max(1);
+        for (group, first) in prompts.chunks(at_once).zip((0..).step_by(at_once)) {
             let (mut rows, mut logits) = self.read_prompts(group, first, how.max_new_tokens, adapter)?;
             for place in 0..how.max_new_tokens {
                 let choices = choose(&logits, &rows, place, how, &draw)?;
@@ -112,9 +115,6 @@ impl Decoder {
         }
         Ok(done)
     }
-
-    /// Prompts in work at once.
-    const AT_ONCE: usize = 16;
 
     /// Runs the prompts and gives the logits after each.
     fn read_prompts<'a>(

@@ -188,7 +188,7 @@ fn smollm2_knows_the_capital_of_france_and_equals_candle_transformers() {
     let model = recipe(&format!("weights: {}", path.display())).load().unwrap();
     let tokens = model.tokenizer.encode("The capital of France is").unwrap();
     let end = model.tokenizer.end_id().unwrap();
-    let how = Generating { sampling: Sampling::Greedy, max_new_tokens: 2, end, seed: 0 };
+    let how = Generating { sampling: Sampling::Greedy, max_new_tokens: 2, end, seed: 0, at_once: 2 };
     let prompt = ToContinue { id: "", tokens: &tokens };
     let generated = model.decoder.generate(&[prompt], &how, Adapter::On).unwrap();
     assert_eq!(model.tokenizer.decode(&generated[0].tokens, true).unwrap(), " Paris.");

@@ -125,7 +125,7 @@ fn stories260k_tells_its_documented_story() {
     let (documented, _) = documented.split_once("\n```").unwrap();
 
     let begin = 1;
-    let how = Generating { sampling: Sampling::Greedy, max_new_tokens: 256, end: begin, seed: 0 };
+    let how = Generating { sampling: Sampling::Greedy, max_new_tokens: 256, end: begin, seed: 0, at_once: 2 };
     let start = ToContinue { id: "", tokens: &[begin] };
     let generated = model.decoder.generate(&[start], &how, Adapter::On).unwrap();
     let told: Vec<u8> =

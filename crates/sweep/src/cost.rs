@@ -4,7 +4,6 @@ mod measure;
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
-    mem::discriminant,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -13,7 +12,7 @@ use prospect_core::{files::WholeDir, memory, progress::say};
 use prospect_data::{Manifest, prepare, prepared};
 use prospect_model::Model;
 use prospect_runs::SweepDir;
-use prospect_train::Settings;
+use prospect_train::{Examples, Objective, Settings};
 
 use self::measure::{Measured, STEPS, measure};
 use crate::{
@@ -23,11 +22,12 @@ use crate::{
     standing::median,
 };
 
-/// What runs of one kind take: those of one model and start, one objective, and batches and lengths alike.
+/// What runs of one kind take: those of one model and start, of objectives that ask the same of it, and batches and lengths
+/// alike.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KindCost {
-    /// The objective.
-    pub objective: String,
+    /// The objectives. The first of them was measured.
+    pub objectives: Vec<String>,
     /// The model.
     pub model: String,
     /// Whether it is a shared SFT stage, starts from one, or from the base.
@@ -157,15 +157,33 @@ struct Item<'a> {
 }
 
 impl Item<'_> {
+    /// What the objective asks of the model: which completions, how many mismatched ones for each, and whether the reference's
+    /// log-probs too. What it makes of them takes no time beside that.
+    fn asked(&self) -> (Examples, usize, bool) {
+        let objective = &self.settings.objective;
+        let mismatched = if let Objective::Kto { kl_partners, .. } = objective { *kl_partners } else { 0 };
+        (objective.examples(), mismatched, objective.needs_reference())
+    }
+
     /// Whether a step of both takes the same time, but for the lengths of texts.
     fn is_like(&self, other: &Self) -> bool {
         let shape = |item: &Self| {
             let Settings { batch_size, micro_batch_size, max_length, humanline, .. } = item.settings;
             (item.model, item.sft, *batch_size, *micro_batch_size, *max_length, humanline.is_some())
         };
-        discriminant(&self.settings.objective) == discriminant(&other.settings.objective)
-            && shape(self) == shape(other)
+        self.asked() == other.asked() && shape(self) == shape(other)
     }
+}
+
+/// Each name once, in the order in which they come.
+fn unique(names: impl Iterator<Item = String>) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for name in names {
+        if !found.contains(&name) {
+            found.push(name);
+        }
+    }
+    found
 }
 
 /// What measuring needs.
@@ -192,7 +210,7 @@ impl Bench<'_> {
         let model = loaded.ok_or_else(|| SweepError::Setting("no model is loaded".to_owned()))?;
         let measured = measure(self.plan, model, recipe, item, &dataset, steps)?;
         let mut kind = KindCost {
-            objective,
+            objectives: unique(members.iter().map(|member| member.settings.objective.name())),
             model: recipe.name.clone(),
             place: item.place,
             runs: members.len(),

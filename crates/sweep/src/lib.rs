@@ -10,6 +10,7 @@
 //! `data` and `model` alone are the recipes themselves.
 
 mod budget;
+mod condition;
 mod cost;
 mod documents;
 mod exclude;
@@ -27,6 +28,7 @@ mod summary;
 mod win_rates;
 
 pub use budget::{Budget, Budgets, budgets};
+pub use condition::Condition;
 pub use cost::{Cost, KindCost, Place, estimate};
 pub use execute::{Executed, Execution, Others, announce, execute, left};
 pub use experiment::{
@@ -35,10 +37,10 @@ pub use experiment::{
 };
 pub use only::Only;
 pub use plan::{Plan, Run, check};
-pub use room::{Room, rooms};
+pub use room::{Room, Spread, rooms};
 pub use search::{Search, Trial};
-pub use slurm::{Profile, ProfileFile, SlurmStanding, Submission, Submitted, Task};
-pub use standing::{Condition, Left, RunStanding, Standing, standing};
+pub use slurm::{Preparation, Prepares, Profile, ProfileFile, SlurmStanding, Submission, Submitted, Task};
+pub use standing::{Left, RunStanding, Standing, standing};
 pub use summary::summarise;
 
 /// Why a sweep cannot be planned or run.

@@ -1,7 +1,7 @@
 //! What the runs of a plan take of memory at most, before they are begun.
 
-use prospect_model::{Architecture, Demand, Place};
-use prospect_train::{Settings, Wanted, Way};
+use prospect_model::{Architecture, Demand, Place, Recipe};
+use prospect_train::{Wanted, Way};
 
 use crate::{Plan, SweepError};
 
@@ -16,7 +16,7 @@ pub struct Room {
     pub way: Way,
     /// Blocks of the model.
     pub blocks: usize,
-    /// How many there are at once.
+    /// How many there are at once on a device.
     pub side_by_side: usize,
 }
 
@@ -34,16 +34,30 @@ impl Room {
     }
 }
 
-/// What each model of a plan takes at most under each objective, with `jobs` runs side by side, in the order of the plan.
-pub fn rooms(plan: &Plan, jobs: usize) -> Result<Vec<Room>, SweepError> {
+/// How runs are spread over devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spread {
+    /// Runs side by side on one device.
+    pub jobs: usize,
+    /// Ranks that train each run together, each on a device of its own.
+    pub ranks: usize,
+    /// Whether each rank keeps its part only of the frozen matrices.
+    pub sharded: bool,
+}
+
+/// What each model of a plan takes at most of a device under each objective, in the order of the plan.
+pub fn rooms(plan: &Plan, spread: Spread) -> Result<Vec<Room>, SweepError> {
     let architectures: Vec<Architecture> =
         plan.models.iter().map(prospect_model::Recipe::architecture).collect::<Result<_, _>>()?;
-    let jobs = jobs.min(plan.runs.len()).max(1);
+    let Spread { ranks, sharded, .. } = spread;
+    let jobs = spread.jobs.min(plan.runs.len()).max(1);
     let stages = plan.sft.iter().map(|sft| (sft.model, &sft.settings, 1));
     let runs = plan.whole().iter().map(|run| (run.model, &run.train, jobs));
     let mut rooms: Vec<Room> = Vec::new();
     for (model, settings, side_by_side) in stages.chain(runs) {
-        let room = room(plan, model, &architectures[model], settings, side_by_side)?;
+        let recipe = &plan.models[model];
+        let wanted = Wanted::of(recipe, &architectures[model], settings, Place::here());
+        let room = room(recipe, &Wanted { ranks, sharded, ..wanted }, side_by_side)?;
         let same = |other: &&mut Room| (&other.model, &other.objective) == (&room.model, &room.objective);
         match rooms.iter_mut().find(same) {
             Some(other) if other.most() >= room.most() => {}
@@ -54,22 +68,14 @@ pub fn rooms(plan: &Plan, jobs: usize) -> Result<Vec<Room>, SweepError> {
     Ok(rooms)
 }
 
-fn room(
-    plan: &Plan,
-    model: usize,
-    architecture: &Architecture,
-    settings: &Settings,
-    side_by_side: usize,
-) -> Result<Room, SweepError> {
-    let recipe = &plan.models[model];
-    let wanted = Wanted::of(recipe, architecture, settings, Place::here());
+fn room(recipe: &Recipe, wanted: &Wanted<'_>, side_by_side: usize) -> Result<Room, SweepError> {
     let frozen = wanted.footprint(recipe.quantization)?.frozen;
     let activations = recipe.activations.of_each(side_by_side, frozen);
     Ok(Room {
         model: recipe.name.clone(),
-        objective: settings.objective.name(),
+        objective: wanted.settings.objective.name(),
         way: wanted.as_set(recipe.quantization, activations)?,
-        blocks: architecture.layers,
+        blocks: wanted.architecture.layers,
         side_by_side,
     })
 }

@@ -2,65 +2,15 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
-use prospect_runs::{Experiment, RunDir, RunsError, State, Status, SweepDir, last};
+use prospect_runs::{Experiment, RunDir, RunsError, Status, SweepDir, last};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::SweepError;
-
-/// How a run stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Condition {
-    /// All of its files are there.
-    Finished,
-    /// It has begun, and a process works on it.
-    Running,
-    /// It has begun, and no process works on it.
-    Interrupted,
-    /// It ended with an error.
-    Failed,
-    /// It was ended before its last step, as the experiment asks for.
-    Stopped,
-    /// Nothing of it is there.
-    ToDo,
-}
-
-impl Condition {
-    pub(crate) fn of(status: Option<&Status>, worked_on: bool) -> Self {
-        match status.map(|status| status.state) {
-            None => Self::ToDo,
-            Some(State::Running) if worked_on => Self::Running,
-            Some(State::Running) => Self::Interrupted,
-            Some(State::Finished) => Self::Finished,
-            Some(State::Failed) => Self::Failed,
-            Some(State::Stopped) => Self::Stopped,
-        }
-    }
-
-    /// Whether a call of the sweep goes on with such a run.
-    fn is_left(self) -> bool {
-        matches!(self, Self::Running | Self::Interrupted | Self::ToDo)
-    }
-}
-
-impl fmt::Display for Condition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Finished => "finished",
-            Self::Running => "running",
-            Self::Interrupted => "interrupted",
-            Self::Failed => "failed",
-            Self::Stopped => "stopped",
-            Self::ToDo => "to do",
-        })
-    }
-}
+use crate::{Condition, SweepError};
 
 /// How a sweep stands.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -247,7 +197,7 @@ pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use prospect_runs::{Axis, Kind, PlannedRun, Record};
+    use prospect_runs::{Axis, Kind, PlannedRun, Record, State};
     use serde_json::json;
 
     use super::*;

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How estimates and differences are made, as the report says it.
-const METHOD: &str = "Accuracy is the share of held-out pairs whose preferred completion has the larger reward (log-ratio to the reference), ties counting half. Intervals are 95 % intervals over held-out prompts and seeds together, from the variance that each brings; differences are paired by prompt and seed. Two seeds say little of how seeds differ, and intervals are as wide as that is: three seeds or more narrow them much. A difference is called one if its p-value, adjusted for all comparisons of the sweep (Holm), is below 0.05; else the data cannot tell. Seeds change the adapter's start, the data order and which rows are kept or flipped, never the held-out pairs.";
+const METHOD: &str = "Accuracy is the share of held-out pairs whose preferred completion has the larger reward (log-ratio to the reference), ties counting half. Intervals are 95 % intervals over held-out prompts and seeds together, from the variance that each brings; differences are paired by prompt and seed. Two seeds say little of how seeds differ, and intervals are as wide as that is: three seeds or more narrow them much. Verdicts count one more prompt that goes the other way, since to agree on some prompts is not to agree on all. A difference is called one if its p-value, adjusted for all comparisons of the sweep (Holm), is below 0.05; else the data cannot tell. Seeds change the adapter's start, the data order and which rows are kept or flipped, never the held-out pairs.";
 
 /// Reads the finished runs of a sweep and writes and returns its summary.
 pub fn summarise(sweep: &SweepDir) -> Result<Summary, SweepError> {

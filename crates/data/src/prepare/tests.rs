@@ -117,7 +117,7 @@ fn merged_shards_give_the_bytes_of_one_process() {
         }
         merge_shards(&recipe, &out).unwrap();
         assert!(files(&out) == files(&alone), "{of} shards");
-        assert!(!shards::folder(&out).exists());
+        assert!(!shards::shards_folder(&out).exists());
     }
 }
 

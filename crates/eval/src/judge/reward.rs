@@ -19,7 +19,7 @@ use prospect_train::{
 };
 
 use super::{Comparison, Judge, JudgeError};
-use crate::{AT_ONCE, stats::binomial_exact};
+use crate::{at_once, stats::binomial_exact};
 
 /// Fewer held-out pairs teach nothing.
 const LEAST_PAIRS: usize = 16;
@@ -147,7 +147,7 @@ impl RewardModel {
             .map(|(prompt, completion)| encoder.encode(prompt, completion))
             .collect::<Result<_, _>>()?;
         let mut rewards = Vec::with_capacity(said.len());
-        for encoded in encoded.chunks(AT_ONCE) {
+        for encoded in encoded.chunks(at_once(settings)) {
             let mut packer = Packer::default();
             for encoded in encoded.iter().flatten() {
                 let prompt = packer.prompt(&encoded.prompt);

@@ -49,13 +49,13 @@ pub(super) fn measure(
     let judged = item.place != Place::Stage;
     let held_out = judged.then(|| {
         let pairs = plan.evaluate.pairs.map_or(PAIRS, |pairs| pairs.min(PAIRS));
-        HeldOut::read(dataset, Some(pairs), objective, &encoder)
+        HeldOut::read(dataset, Some(pairs), &settings, &encoder)
     });
-    let corrupted = if judged { CorruptedPairs::read(dataset, objective, &encoder)? } else { None };
+    let corrupted = if judged { CorruptedPairs::read(dataset, &settings, &encoder)? } else { None };
     let generations = plan.evaluate.generations.filter(|_| judged).map(|generations| {
         let options = generations.options();
         let prompts = options.prompts.min(PROMPTS);
-        Generations::read(dataset, GenerationOptions { prompts, ..options }, objective, &encoder)
+        Generations::read(dataset, GenerationOptions { prompts, ..options }, &settings, &encoder)
     });
     let mut watch = Stopwatch {
         held_out: held_out.transpose()?,

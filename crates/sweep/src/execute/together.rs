@@ -7,7 +7,10 @@ use prospect_runs::{Claims, SweepDir};
 use prospect_train::TrainError;
 use serde::{Deserialize, Serialize};
 
-use super::{Loaded, Work, reference_cache};
+use super::{
+    reference_cache,
+    work::{Loaded, Work},
+};
 use crate::{Execution, Plan, SweepError};
 
 /// What rank 0 is about to do. Stages and runs go by their ids.

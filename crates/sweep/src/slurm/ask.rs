@@ -1,6 +1,9 @@
 //! What Slurm says of a sweep's workers.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use prospect_runs::SweepDir;
 use serde::Serialize;
@@ -54,7 +57,8 @@ const ENDED: [&str; 10] = [
 impl SlurmStanding {
     /// How the workers stand that were last submitted for a sweep; None if there never were any.
     pub fn read(sweep: &SweepDir) -> Result<Option<Self>, SweepError> {
-        Ok(Job::read(sweep)?.map(|job| standing_of(&job, sweep)))
+        let folder = folder(sweep);
+        Ok(Job::read(&folder)?.map(|job| standing_of(&job, &folder)))
     }
 }
 
@@ -71,7 +75,7 @@ pub(super) fn is_at_work(job: &Job) -> Result<bool, SweepError> {
 }
 
 /// How the job's tasks stand: by `squeue`, and where that knows them no longer, by `sacct`.
-pub(super) fn standing_of(job: &Job, sweep: &SweepDir) -> SlurmStanding {
+pub(super) fn standing_of(job: &Job, folder: &Path) -> SlurmStanding {
     let mut notes = Vec::new();
     let mut rows = match squeue(job) {
         Answer::Rows(rows) => rows,
@@ -106,7 +110,7 @@ pub(super) fn standing_of(job: &Job, sweep: &SweepDir) -> SlurmStanding {
     }
     let number = |row: &Row| row[0].parse::<usize>().unwrap_or(usize::MAX);
     rows.sort_by_key(number);
-    let log = |task: &str| folder(sweep).join(format!("{}_{task}.log", job.id));
+    let log = |task: &str| folder.join(format!("{}_{task}.log", job.id));
     let tasks = rows.into_iter().map(|[task, state, node, time, reason]| Task {
         log: log(&task),
         task,

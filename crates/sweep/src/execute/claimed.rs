@@ -13,7 +13,9 @@ use prospect_runs::{Claims, RunDir, Status, SweepDir};
 use prospect_train::Settings;
 
 use super::{
-    End, Executed, Execution, Loaded, Others, Todo, Work, reference_cache, side_by_side::side_by_side,
+    Executed, Execution, Others, Todo, reference_cache,
+    side_by_side::side_by_side,
+    work::{End, Loaded, Work},
 };
 use crate::{Plan, Run, SweepError, budget::completions, plan::Dataset};
 

@@ -1,0 +1,40 @@
+//! `prospect prepare --executor slurm`: the parts of an input on a cluster.
+
+use std::path::Path;
+
+use prospect_core::{progress::say, shell};
+use prospect_sweep::{Preparation, Prepares};
+
+use super::Args;
+use crate::{output, profile};
+
+/// Submits jobs that read the input, or prints their scripts, and says what came of it.
+pub(super) fn submit(args: &Args, out: &Path) -> anyhow::Result<()> {
+    let profile = profile::find(args.place.profile.as_deref(), &args.pipeline)?;
+    let path = |path: &Path| shell::word(&path.display().to_string());
+    let mut words = vec!["prepare".to_owned(), path(&args.pipeline), format!("--out {}", path(out))];
+    words.extend(args.overrides.given().iter().map(|set| format!("--set {}", shell::word(set))));
+    words.extend(args.force.then(|| "--force".to_owned()));
+    words.extend(args.strict.then(|| "--strict".to_owned()));
+    let arguments = words.join(" ");
+    let name = out.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let preparation = Preparation { name: &name, dataset: out, profile: &profile, arguments: &arguments };
+    if args.place.dry_run {
+        output::print(preparation.scripts()?.join("\n").trim_end())?;
+        return Ok(());
+    }
+    let last = match preparation.submit()? {
+        Prepares::Now { parts, tasks, merge } => {
+            say(format!(
+                "{tasks} tasks read the input as job {parts}, and job {merge} puts together what they have read; `scancel {parts} \
+                 {merge}` ends them, and the same call goes on"
+            ));
+            merge
+        }
+        Prepares::Earlier(job) => {
+            say(format!("jobs of an earlier call are queued or running, up to {job}: none are submitted"));
+            job
+        }
+    };
+    Ok(output::print(last)?)
+}
