@@ -39,7 +39,7 @@ pub(super) fn draw<B: DrawingBackend>(
         |texts: &mut dyn Iterator<Item = &str>| texts.map(|text| text_width(text, SMALL)).fold(0.0, f64::max);
     let y_labels = widest(&mut scales[1].ticks.iter().map(|(_, label)| label.as_str())).min(width / 4.0);
     let rule_labels = widest(&mut rules(marks).map(|(_, text)| text)).min(width / 4.0);
-    let plane = Plane {
+    let mut plane = Plane {
         scales,
         left: x + y_labels + 10.0,
         // Room for half of the last tick's label, or for the words beside rules.
@@ -47,9 +47,13 @@ pub(super) fn draw<B: DrawingBackend>(
         top: y + 26.0,
         bottom: y + height - 42.0,
     };
+    let labels = tick_labels(&plane);
+    if labels.iter().any(|label| label.row > 0) {
+        plane.bottom -= ROW;
+    }
     let label = fit(&scales[1].label, SMALL, width);
     canvas.text(&label, (x, y + 2.0), HPos::Left, Down::Top, SMALL, MUTED)?;
-    draw_axes(canvas, &plane)?;
+    draw_axes(canvas, &plane, &labels)?;
     for mark in marks {
         draw_mark(canvas, &plane, mark)?;
     }
@@ -90,7 +94,35 @@ fn draw_rule_labels<B: DrawingBackend>(
     Ok(())
 }
 
-fn draw_axes<B: DrawingBackend>(canvas: &Canvas<'_, B>, plane: &Plane<'_>) -> Drawn<B> {
+/// Height of a row of labels below the axis.
+const ROW: f64 = 1.25 * SMALL;
+
+/// A label below the axis.
+struct TickLabel {
+    text: String,
+    middle: f64,
+    row: usize,
+}
+
+/// Labels where they do not touch each other, in two rows where one has no room for all. What even two have no room for is
+/// left out.
+fn tick_labels(plane: &Plane<'_>) -> Vec<TickLabel> {
+    let ticks = &plane.scales[0].ticks;
+    let most = (plane.right - plane.left) / ticks.len().min(6) as f64;
+    let mut free_from = [f64::NEG_INFINITY; 2];
+    let mut labels = Vec::with_capacity(ticks.len());
+    for (position, label) in ticks {
+        let (text, middle) = (fit(label, SMALL, most), plane.x(*position));
+        let half = text_width(&text, SMALL) / 2.0;
+        if let Some(row) = free_from.iter().position(|free_from| middle - half >= *free_from) {
+            free_from[row] = middle + half + 8.0;
+            labels.push(TickLabel { text, middle, row });
+        }
+    }
+    labels
+}
+
+fn draw_axes<B: DrawingBackend>(canvas: &Canvas<'_, B>, plane: &Plane<'_>, labels: &[TickLabel]) -> Drawn<B> {
     let Plane { scales: [across, up], left, right, bottom, .. } = *plane;
     for (position, label) in &up.ticks {
         let y = plane.y(*position);
@@ -98,19 +130,19 @@ fn draw_axes<B: DrawingBackend>(canvas: &Canvas<'_, B>, plane: &Plane<'_>) -> Dr
         canvas.text(label, (left - 8.0, y), HPos::Right, Down::Middle, SMALL, MUTED)?;
     }
     canvas.line(&[(left, bottom), (right, bottom)], INK, 0.6, 1.0)?;
-    let mut free_from = f64::NEG_INFINITY;
-    for (position, label) in &across.ticks {
+    for (position, _) in &across.ticks {
         let x = plane.x(*position);
         canvas.line(&[(x, bottom), (x, bottom + 4.0)], INK, 0.6, 1.0)?;
-        let label = fit(label, SMALL, (right - left) / across.ticks.len().min(6) as f64);
-        let half = text_width(&label, SMALL) / 2.0;
-        if x - half >= free_from {
-            canvas.text(&label, (x, bottom + 8.0), HPos::Center, Down::Top, SMALL, MUTED)?;
-            free_from = x + half + 8.0;
-        }
+    }
+    let mut rows = 1;
+    for TickLabel { text, middle, row } in labels {
+        let y = bottom + 8.0 + *row as f64 * ROW;
+        canvas.text(text, (*middle, y), HPos::Center, Down::Top, SMALL, MUTED)?;
+        rows = rows.max(row + 1);
     }
     let label = fit(&across.label, SMALL, right - left);
-    canvas.text(&label, (f64::midpoint(left, right), bottom + 26.0), HPos::Center, Down::Top, SMALL, MUTED)
+    let y = bottom + 26.0 + (rows - 1) as f64 * ROW;
+    canvas.text(&label, (f64::midpoint(left, right), y), HPos::Center, Down::Top, SMALL, MUTED)
 }
 
 fn draw_mark<B: DrawingBackend>(canvas: &Canvas<'_, B>, plane: &Plane<'_>, mark: &Mark) -> Drawn<B> {
