@@ -81,6 +81,17 @@ fn an_estimate_sums_up_and_leaves_nothing() {
         assert!(number(row, 9) >= 0.99 * least, "{run}");
     }
 
+    // Methods that ask the same of the model are measured once, and the second asks the reference nothing new.
+    let alike = r#"{"dpo":{"train.objective":"dpo"},"ipo":{"train.objective":"ipo"}}"#;
+    let run = place.run(&format!("sweep experiment.yaml --estimate --set linked.method={alike}"));
+    let rows = table(&run.stdout, "== What runs take");
+    assert_eq!(
+        (rows[1][0].as_str(), rows[1][3].as_str(), rows[1][4].as_str()),
+        ("dpo, ipo", "4", "36"),
+        "{run}"
+    );
+    assert!(rows[1][7].starts_with("18 × "), "{run}");
+
     let none = place.run("sweep experiment.yaml --estimate --max-hours 0 --only method=kto");
     assert!(none.stdout.contains("0 of 2 runs fit into 0.0 s"), "{none}");
     place.run("sweep experiment.yaml");

@@ -43,6 +43,7 @@ fn overview(plan: &Plan, cost: &Cost, limit: Option<Duration>) -> Overview {
         "steps",
         "s/step",
         "range",
+        "known",
         "evaluation",
         "reading",
         "hours",
@@ -59,7 +60,8 @@ fn overview(plan: &Plan, cost: &Cost, limit: Option<Duration>) -> Overview {
         vec![
             Block::Table(table),
             Block::Note(
-                "Evaluation and reading are seconds of all runs together. Memory is the most that the process had at once while \
+                "Known are steps whose batches an earlier run has asked the reference about, and seconds of one. Evaluation and reading \
+                 are seconds of all runs together. Memory is the most that the process had at once while \
                  a kind was measured, with what it keeps of earlier ones; a GPU's is not in it."
                     .to_owned(),
             ),
@@ -91,6 +93,11 @@ fn row(kind: &KindCost) -> Vec<Cell> {
         Cell::count(kind.steps),
         Cell::Number(format!("{:.3}", kind.step())),
         Cell::Number(range),
+        Cell::Number(if kind.known > 0 {
+            format!("{} × {:.3}", kind.known, kind.known_step())
+        } else {
+            String::new()
+        }),
         Cell::Number(format!("{:.1}", kind.evaluation)),
         Cell::Number(format!("{:.1}", kind.reading)),
         Cell::Number(hours(kind.seconds()[0])),
@@ -110,6 +117,7 @@ fn total(cost: &Cost) -> Option<Vec<Cell>> {
             text(""),
             Cell::count(runs as u64),
             Cell::count(cost.kinds.iter().map(|kind| kind.steps).sum()),
+            number(String::new()),
             number(String::new()),
             number(String::new()),
             number(format!("{:.1}", sum(|kind| kind.evaluation))),

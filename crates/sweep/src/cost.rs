@@ -36,8 +36,12 @@ pub struct KindCost {
     pub runs: usize,
     /// Optimizer steps of all of them.
     pub steps: u64,
+    /// Those of them whose batches an earlier run has asked the reference about.
+    pub known: u64,
     /// Seconds of the steps that were measured, in rising order.
     pub measured: Vec<f64>,
+    /// Seconds of the same steps where the reference's log-probs are known; none of objectives without a reference.
+    pub measured_known: Vec<f64>,
     /// Seconds of evaluation, of all runs together.
     pub evaluation: f64,
     /// Seconds of reading data, of all runs together, and of loading the model.
@@ -63,11 +67,24 @@ impl KindCost {
         median(self.measured.clone()).unwrap_or(0.0)
     }
 
+    /// The median of a step that asks the reference nothing new.
+    pub fn known_step(&self) -> f64 {
+        median(self.measured_known.clone()).unwrap_or_else(|| self.step())
+    }
+
     /// Seconds of all runs one at a time, by the median step, by the fastest and by the slowest.
     pub fn seconds(&self) -> [f64; 3] {
-        let (low, high) = (self.measured.first(), self.measured.last());
-        [Some(self.step()), low.copied(), high.copied()]
-            .map(|step| self.steps as f64 * step.unwrap_or(0.0) + self.evaluation + self.reading)
+        let of = |step: f64, known: f64| {
+            (self.steps - self.known) as f64 * step
+                + self.known as f64 * known
+                + self.evaluation
+                + self.reading
+        };
+        let end = |end: fn(&[f64]) -> Option<&f64>| {
+            let step = end(&self.measured).copied().unwrap_or(0.0);
+            of(step, end(&self.measured_known).copied().unwrap_or(step))
+        };
+        [of(self.step(), self.known_step()), end(<[f64]>::first), end(<[f64]>::last)]
     }
 }
 
@@ -114,19 +131,43 @@ pub fn estimate(plan: &Plan, sweep: &SweepDir, how: &Execution) -> Result<Cost, 
     let mut cost = Cost { kinds: Vec::new(), stages: 0.0, runs: Vec::new() };
     for sft in todo.stages {
         let place = Place::Stage;
-        let item = Item { model: sft.model, sft: None, place, settings: &sft.settings, dataset: sft.dataset };
+        let item = Item {
+            model: sft.model,
+            sft: None,
+            place,
+            settings: &sft.settings,
+            dataset: sft.dataset,
+            seed: 0,
+            known: false,
+            ranked: false,
+        };
         let kind = bench.kind(&item, &[&item])?.0;
         cost.stages += kind.seconds()[0];
         cost.kinds.push(kind);
     }
-    let items: Vec<Item<'_>> = todo
+    let mut items: Vec<Item<'_>> = todo
         .runs
         .iter()
         .map(|run| {
             let place = if run.sft.is_some() { Place::AfterSft } else { Place::Base };
-            Item { model: run.model, sft: run.sft, place, settings: &run.train, dataset: run.dataset }
+            Item {
+                model: run.model,
+                sft: run.sft,
+                place,
+                settings: &run.train,
+                dataset: run.dataset,
+                seed: run.seed,
+                known: false,
+                ranked: false,
+            }
         })
         .collect();
+    for index in 1..items.len() {
+        let (earlier, item) = (&items[..index], &items[index]);
+        let known = earlier.iter().any(|other| item.asks_what(other));
+        let ranked = earlier.iter().any(|other| item.ranks_what(other));
+        (items[index].known, items[index].ranked) = (known, ranked);
+    }
     let mut seconds = vec![0.0; items.len()];
     let mut measured: Vec<usize> = Vec::new();
     for first in 0..items.len() {
@@ -154,6 +195,11 @@ struct Item<'a> {
     place: Place,
     settings: &'a Settings,
     dataset: usize,
+    seed: u64,
+    /// Whether an earlier run has asked the reference about the same batches.
+    known: bool,
+    /// Whether an earlier run has asked it about the same held-out pairs.
+    ranked: bool,
 }
 
 impl Item<'_> {
@@ -163,6 +209,28 @@ impl Item<'_> {
         let objective = &self.settings.objective;
         let mismatched = if let Objective::Kto { kl_partners, .. } = objective { *kl_partners } else { 0 };
         (objective.examples(), mismatched, objective.needs_reference())
+    }
+
+    /// Whether the reference is asked about the same batches, if at all.
+    fn asks_what(&self, other: &Self) -> bool {
+        let batches = |item: &Self| {
+            let Settings { batch_size, micro_batch_size, max_length, max_prompt_length, .. } = *item.settings;
+            let (examples, mismatched, asked) = item.asked();
+            let texts =
+                (item.dataset, max_length, max_prompt_length, batch_size, micro_batch_size, item.seed);
+            asked.then_some((item.model, item.sft, texts, examples, mismatched))
+        };
+        batches(self).is_some() && batches(self) == batches(other)
+    }
+
+    /// Whether held-out pairs are ranked that the reference knows already.
+    fn ranks_what(&self, other: &Self) -> bool {
+        let pairs = |item: &Self| {
+            let Settings { micro_batch_size, max_length, max_prompt_length, .. } = *item.settings;
+            let control = item.settings.objective.control(true).to_owned();
+            (item.model, item.sft, item.dataset, max_length, max_prompt_length, micro_batch_size, control)
+        };
+        pairs(self) == pairs(other)
     }
 
     /// Whether a step of both takes the same time, but for the lengths of texts.
@@ -215,7 +283,9 @@ impl Bench<'_> {
             place: item.place,
             runs: members.len(),
             steps: 0,
+            known: 0,
             measured: measured.steps.clone(),
+            measured_known: measured.known_steps.clone(),
             evaluation: 0.0,
             reading: loading,
             memory: memory::peak(),
@@ -226,9 +296,11 @@ impl Bench<'_> {
             let evaluation =
                 if member.place == Place::Stage { 0.0 } else { self.evaluation(member, steps, &measured)? };
             kind.steps += steps;
+            kind.known += if member.known { steps } else { 0 };
             kind.evaluation += evaluation;
             kind.reading += measured.reading;
-            each.push(steps as f64 * kind.step() + evaluation + measured.reading);
+            let step = if member.known { kind.known_step() } else { kind.step() };
+            each.push(steps as f64 * step + evaluation + measured.reading);
         }
         if let Some(first) = each.first_mut() {
             *first += loading;
@@ -281,8 +353,9 @@ impl Bench<'_> {
         let held_out = self.manifest(item.dataset)?.test.pairs as usize;
         let evaluate = self.plan.evaluate;
         let pairs = evaluate.pairs.map_or(held_out, |most| most.min(held_out));
-        // At the start, at the end, and in between.
-        let times = 2 + evaluate.every.map_or(0, |every| steps.saturating_sub(1) / every.max(1));
+        // In between and at the end; and at the start, where the policy still is the reference.
+        let between = evaluate.every.map_or(0, |every| steps.saturating_sub(1) / every.max(1));
+        let times = between + 1 + u64::from(!item.ranked);
         let prompts = evaluate.generations.map_or(0, |generations| generations.prompts.get().min(held_out));
         Ok((times as usize * pairs + measured.corrupted) as f64 * measured.pair
             + 2.0 * prompts as f64 * measured.prompt)

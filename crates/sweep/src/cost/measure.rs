@@ -23,6 +23,8 @@ const PROMPTS: usize = 4;
 pub(super) struct Measured {
     /// Seconds of steps, in rising order.
     pub(super) steps: Vec<f64>,
+    /// Seconds of the same steps where the reference's log-probs are known, if it is asked at all.
+    pub(super) known_steps: Vec<f64>,
     /// Seconds of ranking a held-out pair.
     pub(super) pair: f64,
     /// Seconds of continuing a held-out prompt.
@@ -61,10 +63,7 @@ pub(super) fn measure(
         held_out: held_out.transpose()?,
         generations: generations.transpose()?,
         prompts: plan.evaluate.generations.map_or(1, |generations| generations.prompts.get().min(PROMPTS)),
-        since: Instant::now(),
-        steps: Vec::new(),
-        pair: 0.0,
-        prompt: 0.0,
+        ..Stopwatch::default()
     };
     let reading = started.elapsed().as_secs_f64();
     let job = Job {
@@ -79,18 +78,33 @@ pub(super) fn measure(
         group: &Alone,
     };
     // An empty cache, which is never saved: the reference is asked anew, as it is by a run whose batches no run has had.
-    train(&job, &ReferenceCache::at(Path::new("")), &mut watch)?;
-    watch.steps.sort_by(f64::total_cmp);
+    let cache = ReferenceCache::at(Path::new(""));
+    train(&job, &cache, &mut watch)?;
+    let mut again = Stopwatch::default();
+    if objective.needs_reference() {
+        train(&job, &cache, &mut again)?;
+    }
+    for steps in [&mut watch.steps, &mut again.steps] {
+        steps.sort_by(f64::total_cmp);
+    }
     let corrupted = corrupted.map_or(0, |corrupted| 2 * corrupted.pairs());
-    Ok(Measured { steps: watch.steps, pair: watch.pair, prompt: watch.prompt, reading, corrupted })
+    Ok(Measured {
+        steps: watch.steps,
+        known_steps: again.steps,
+        pair: watch.pair,
+        prompt: watch.prompt,
+        reading,
+        corrupted,
+    })
 }
 
 /// Takes the time of steps, and of an evaluation at the end.
+#[derive(Default)]
 struct Stopwatch<'a> {
     held_out: Option<HeldOut>,
     generations: Option<Generations<'a>>,
     prompts: usize,
-    since: Instant,
+    since: Option<Instant>,
     steps: Vec<f64>,
     pair: f64,
     prompt: f64,
@@ -104,8 +118,8 @@ impl Observer for Stopwatch<'_> {
         policy: &Policy<'_>,
         cache: &ReferenceCache,
     ) -> Result<(), TrainError> {
-        if step > 0 {
-            self.steps.push(self.since.elapsed().as_secs_f64());
+        if let Some(since) = self.since {
+            self.steps.push(since.elapsed().as_secs_f64());
         }
         if let Some(held_out) = self.held_out.as_ref().filter(|_| step == 0 || step == total) {
             // What the reference says is known from the start.
@@ -118,7 +132,7 @@ impl Observer for Stopwatch<'_> {
             generations.generate(policy, 0, None)?;
             self.prompt = started.elapsed().as_secs_f64() / self.prompts.max(1) as f64;
         }
-        self.since = Instant::now();
+        self.since = Some(Instant::now());
         Ok(())
     }
 }

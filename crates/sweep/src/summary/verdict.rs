@@ -5,16 +5,18 @@ use serde_json::Value;
 
 use super::cells::Xs;
 
-/// What the sweep says: at the smallest value of x and at the largest, or, where values have no order, wherever there is a
-/// difference.
+/// Comparisons that are told one by one where they tell no difference.
+const FEW: usize = 4;
+
+/// What the sweep says: wherever there is a difference, and of few series, at the smallest value of x and at the largest in any
+/// case.
 pub(super) fn verdict(experiment: &Experiment, all: &Xs, contrasts: &[Contrast]) -> String {
-    let (first, last) = contrasts
-        .iter()
-        .map(|contrast| contrast.x)
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(first, last), x| (first.min(x), last.max(x)));
-    if first > last {
+    let mut xs: Vec<f64> = contrasts.iter().map(|contrast| contrast.x).collect();
+    xs.sort_by(f64::total_cmp);
+    xs.dedup();
+    let (Some(&first), Some(&last)) = (xs.first(), xs.last()) else {
         return "There is nothing to compare yet.".to_owned();
-    }
+    };
     let numeric =
         experiment.runs.iter().all(|run| run.settings.get(&experiment.x.key).is_some_and(Value::is_number));
     let label = &experiment.x.label;
@@ -40,13 +42,13 @@ pub(super) fn verdict(experiment: &Experiment, all: &Xs, contrasts: &[Contrast])
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         (!parts.is_empty()).then(|| format!("{}, {}.", place(x), parts.join("; ")))
     };
-    if numeric {
-        let ends = if last > first { vec![first, last] } else { vec![first] };
-        return ends.into_iter().filter_map(|x| sentence(x, &|_| true)).collect::<Vec<_>>().join(" ");
-    }
     let clear = |contrast: &Contrast| contrast.verdict != Verdict::CannotTell;
-    let mut sentences: Vec<String> =
-        (0..all.values.len()).filter_map(|x| sentence(x as f64, &clear)).collect();
+    let at_end = |contrast: &Contrast| contrast.x == first || contrast.x == last;
+    if numeric && contrasts.iter().filter(|contrast| at_end(contrast)).count() <= FEW {
+        let told = |contrast: &Contrast| clear(contrast) || at_end(contrast);
+        return xs.iter().filter_map(|x| sentence(*x, &told)).collect::<Vec<_>>().join(" ");
+    }
+    let mut sentences: Vec<String> = xs.iter().filter_map(|x| sentence(*x, &clear)).collect();
     let (told, of) = (contrasts.iter().filter(|contrast| clear(contrast)).count(), contrasts.len());
     sentences.push(match (told, of) {
         (0, 1) => phrase(&contrasts[0]) + ".",
@@ -180,5 +182,50 @@ mod tests {
         }
         assert_eq!(verdict(&experiment, &xs, &contrasts), "None of the 4 comparisons tells a difference.");
         assert_eq!(verdict(&experiment, &xs, &[]), "There is nothing to compare yet.");
+    }
+
+    #[test]
+    fn of_values_in_order_the_ends_are_told_and_differences_between_them() {
+        let axis = |key: &str| Axis { key: key.to_owned(), label: key.to_owned() };
+        let run = |x: f64| PlannedRun {
+            id: x.to_string(),
+            settings: [("kept".to_owned(), x.into())].into(),
+            seed: 0,
+            data: 0,
+        };
+        let experiment = Experiment {
+            name: "kept".to_owned(),
+            question: String::new(),
+            commands: Vec::new(),
+            x: axis("kept"),
+            series: axis("method"),
+            baseline: "dpo".to_owned(),
+            reference: None,
+            stages: Vec::new(),
+            data: Vec::new(),
+            runs: [0.1, 0.5, 1.0].map(run).to_vec(),
+            search: None,
+            base: Value::Null,
+        };
+        let xs = x_values(&experiment);
+        let at = |x: f64, p| Contrast { x, ..contrast(-0.031, -0.052, -0.01, p) };
+        let mut contrasts = vec![at(0.1, 0.9), at(0.5, 0.001), at(1.0, 0.9)];
+        judge(&mut contrasts);
+        assert_eq!(
+            verdict(&experiment, &xs, &contrasts),
+            "At kept = 0.1, kto and dpo cannot be told apart (difference -3.1 points, 95 % interval -5.2 to -1.0). At kept = 0.5, kto \
+             is behind dpo by 3.1 points (95 % interval 1.0 to 5.2). At kept = 1, kto and dpo cannot be told apart (difference -3.1 \
+             points, 95 % interval -5.2 to -1.0)."
+        );
+        // Of many, only differences.
+        for series in ["ipo", "cdpo"] {
+            let more = [0.1, 1.0].map(|x| Contrast { series: series.to_owned(), ..at(x, 0.9) });
+            contrasts.extend(more);
+        }
+        judge(&mut contrasts);
+        assert_eq!(
+            verdict(&experiment, &xs, &contrasts),
+            "At kept = 0.5, kto is behind dpo by 3.1 points (95 % interval 1.0 to 5.2). The other 6 of 7 comparisons cannot tell."
+        );
     }
 }
