@@ -103,11 +103,11 @@ impl Scale {
             .into_iter()
             .filter(|value| value.is_finite())
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
-        if low > high {
+        // What is zero throughout may be a share, which is never below.
+        if low > high || (low, high) == (0.0, 0.0) {
             (low, high) = (0.0, 1.0);
-        }
-        if high - low <= 1e-9 * high.abs().max(low.abs()) {
-            let margin = if high == 0.0 { 1.0 } else { 0.1 * high.abs() };
+        } else if high - low <= 1e-9 * high.abs().max(low.abs()) {
+            let margin = 0.1 * high.abs();
             (low, high) = (low - margin, high + margin);
         }
         let step = round_step((high - low) / 5.0);
