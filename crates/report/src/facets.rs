@@ -29,6 +29,14 @@ struct Place {
     joined: bool,
 }
 
+/// How far apart whiskers of `count` series stand that share a value, so that they do not cover each other, on a scale of this
+/// width.
+fn step(places: &[Place], count: usize, width: f64) -> f64 {
+    let gaps = places.windows(2).map(|pair| pair[1].at - pair[0].at);
+    let gap = 0.5 * gaps.fold(f64::INFINITY, f64::min) / count as f64;
+    gap.min(0.024 * width)
+}
+
 impl Facet {
     /// Where a value of the series at place `series` of `count` stands, if this part has the value.
     pub(crate) fn at(&self, x: f64, series: usize, count: usize) -> Option<f64> {
@@ -40,11 +48,25 @@ impl Facet {
         if self.bands {
             return Some(place.at);
         }
-        // Side by side, so that whiskers do not cover each other.
-        let gaps = places.windows(2).map(|pair| pair[1].at - pair[0].at);
-        let gap = 0.5 * gaps.fold(f64::INFINITY, f64::min) / count as f64;
-        let step = gap.min(0.024 * (self.scale.high - self.scale.low));
+        let step = step(places, count, self.scale.high - self.scale.low);
         Some(place.at + (series as f64 - (count as f64 - 1.0) / 2.0) * step)
+    }
+
+    /// With room at both ends for whiskers of `count` series.
+    fn with_room(mut self, count: usize) -> Self {
+        let (Places::Values(places), Scale { low, high, .. }) = (&self.places, &mut self.scale) else {
+            return self;
+        };
+        let ends = [*low, *high];
+        // The wider the scale, the wider apart they stand; a few rounds settle it.
+        for _ in 0..8 {
+            let width = *high - *low;
+            let half = (count as f64 - 1.0) / 2.0 * step(places, count, width) + 0.02 * width;
+            if let (Some(first), Some(last)) = (places.first(), places.last()) {
+                (*low, *high) = (ends[0].min(first.at - half), ends[1].max(last.at + half));
+            }
+        }
+        self
     }
 
     /// Whether a line may lead to a value.
@@ -78,7 +100,7 @@ pub(crate) fn of(sweep: &Sweep) -> Vec<Facet> {
         let scale = Scale { label: String::new(), low: -0.5, high: ticks.len() as f64 - 0.5, ticks };
         return vec![Facet { title: String::new(), scale, bands: false, places: Places::Series }];
     }
-    kinds(sweep).unwrap_or_else(|| {
+    let facets = kinds(sweep).unwrap_or_else(|| {
         let joined = sweep.x.is_numeric();
         let place =
             |(x, name): &(f64, String)| (Place { x: *x, at: sweep.x.place(*x), joined }, name.clone());
@@ -86,7 +108,8 @@ pub(crate) fn of(sweep: &Sweep) -> Vec<Facet> {
         let end = |place: Option<&(Place, String)>| place.map_or(0.0, |(place, _)| place.at);
         let ends = [end(places.first()), end(places.last())];
         vec![Facet::of("", sweep.x.label(), places, ends)]
-    })
+    });
+    facets.into_iter().map(|facet| facet.with_room(sweep.series.len())).collect()
 }
 
 /// A value named `KIND NUMBER`, without its kind.
