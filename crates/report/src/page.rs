@@ -218,7 +218,11 @@ impl<'a> Page<'a> {
             utilities: rows(Measure::Utility),
             effect: summary.map(|summary| text::points(summary.effect).trim_start_matches('+').to_owned()),
             setting_names: sweep.setting_names(),
-            trials: summary.iter().flat_map(|summary| &summary.trials).map(TrialRow::of).collect(),
+            trials: summary
+                .iter()
+                .flat_map(|summary| &summary.trials)
+                .map(|trial| TrialRow::of(sweep, trial))
+                .collect(),
             runs: sweep.runs.iter().map(|run| RunRow::of(sweep, run)).collect(),
             stages: sweep.stages.iter().map(|(name, run)| (name.as_str(), RunRow::of(sweep, run))).collect(),
             data: datasets(sweep),

@@ -66,10 +66,10 @@ pub(crate) struct TrialRow {
 }
 
 impl TrialRow {
-    pub(crate) fn of(trial: &TrialResult) -> Self {
+    pub(crate) fn of(sweep: &Sweep, trial: &TrialResult) -> Self {
         Self {
             series: trial.series.clone(),
-            settings: settings(trial),
+            settings: settings(sweep, trial),
             rung: trial.rung,
             accuracy: Sorted::of(Some(trial.accuracy), text::percent),
             seeds: trial.seeds,
@@ -78,10 +78,13 @@ impl TrialRow {
     }
 }
 
-/// A trial's settings in words.
-pub(crate) fn settings(trial: &TrialResult) -> String {
-    let settings = trial.settings.iter().map(|(key, value)| format!("{key} = {}", text::setting(value)));
-    settings.collect::<Vec<_>>().join(", ")
+/// A trial's settings in words, but for its series, and for x where all have the same.
+pub(crate) fn settings(sweep: &Sweep, trial: &TrialResult) -> String {
+    let experiment = &sweep.experiment;
+    let tells =
+        |key: &str| key != experiment.series.key && (key != experiment.x.key || sweep.x.values().len() > 1);
+    let settings = trial.settings.iter().filter(|(key, _)| tells(key));
+    settings.map(|(key, value)| format!("{key} = {}", text::setting(value))).collect::<Vec<_>>().join(", ")
 }
 
 /// A cell of a table that sorts: what it shows, and what it sorts by.

@@ -254,7 +254,7 @@ fn trials(sweep: &Sweep) -> Table {
     let row = |trial: &prospect_runs::TrialResult| {
         vec![
             trial.series.clone(),
-            rows::settings(trial),
+            rows::settings(sweep, trial),
             trial.rung.to_string(),
             trial.accuracy.to_string(),
             trial.seeds.to_string(),
