@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use prospect_group::{Launched, Member};
+use prospect_model::device;
 
 /// Options of commands that several processes can do together.
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
@@ -83,11 +84,16 @@ impl Ranks {
             ),
             None => return Ok(Joined::default()),
         };
-        match Member::join(&launched, self.shard) {
+        // A GPU that is not there is told before the others are waited for.
+        let joined = match device::numbered(launched.local_rank) {
+            Ok(_) => Member::join(&launched, self.shard).map_err(anyhow::Error::from),
+            Err(error) => Err(error.into()),
+        };
+        match joined {
             Ok(member) => Ok(Joined { member, _started: started }),
             Err(error) => {
                 started.give_up();
-                Err(error.into())
+                Err(error)
             }
         }
     }
