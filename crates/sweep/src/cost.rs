@@ -40,7 +40,7 @@ pub struct KindCost {
     pub known: u64,
     /// Seconds of the steps that were measured, in rising order.
     pub measured: Vec<f64>,
-    /// Seconds of the same steps where the reference's log-probs are known; none of objectives without a reference.
+    /// Seconds of some of these steps where the reference's log-probs are known; none of objectives without a reference.
     pub measured_known: Vec<f64>,
     /// Seconds of evaluation, of all runs together.
     pub evaluation: f64,

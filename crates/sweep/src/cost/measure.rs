@@ -14,6 +14,8 @@ use crate::{Plan, SweepError};
 
 /// Optimizer steps that are measured of each kind of run.
 pub(super) const STEPS: u64 = 4;
+/// Steps that are measured again with the reference's log-probs known.
+const KNOWN_STEPS: u64 = 2;
 /// Held-out pairs that are measured.
 const PAIRS: usize = 8;
 /// Held-out prompts whose continuation is measured.
@@ -23,7 +25,7 @@ const PROMPTS: usize = 4;
 pub(super) struct Measured {
     /// Seconds of steps, in rising order.
     pub(super) steps: Vec<f64>,
-    /// Seconds of the same steps where the reference's log-probs are known, if it is asked at all.
+    /// Seconds of some of these steps where the reference's log-probs are known, if it is asked at all.
     pub(super) known_steps: Vec<f64>,
     /// Seconds of ranking a held-out pair.
     pub(super) pair: f64,
@@ -82,7 +84,8 @@ pub(super) fn measure(
     train(&job, &cache, &mut watch)?;
     let mut again = Stopwatch::default();
     if objective.needs_reference() {
-        train(&job, &cache, &mut again)?;
+        let settings = Settings { length: Length::Steps(KNOWN_STEPS.min(steps)), ..settings.clone() };
+        train(&Job { settings: &settings, ..job }, &cache, &mut again)?;
     }
     for steps in [&mut watch.steps, &mut again.steps] {
         steps.sort_by(f64::total_cmp);
