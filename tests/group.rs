@@ -3,14 +3,16 @@
 use std::{
     collections::BTreeMap,
     net::TcpListener,
-    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use insta::assert_snapshot;
 
-use crate::support::{Place, Run};
+use crate::{
+    support::{Place, Run},
+    sweep::{self, assert_same},
+};
 
 /// A stage, two methods, evaluations, and texts: two micro-batches a step.
 const EXPERIMENT: &str = "\
@@ -46,31 +48,12 @@ pub(crate) fn place() -> Place {
 
 /// The bytes of every file below `sweep/runs` that does not tell the time, without the name of the sweep.
 pub(crate) fn results(place: &Place, sweep: &str) -> BTreeMap<String, Vec<u8>> {
-    fn walk(folder: &Path, root: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
-        for entry in fs_err::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                walk(&path, root, found);
-            } else if !path.ends_with("status.json") && !path.ends_with("config.json") {
-                let name = path.strip_prefix(root).unwrap().display().to_string();
-                found.insert(name, fs_err::read(path).unwrap());
-            }
-        }
-    }
-    let (root, mut found) = (place.path(sweep).join("runs"), BTreeMap::new());
-    walk(&root, &root, &mut found);
+    let mut found = sweep::results(place, sweep);
     // An adapter names the weights that it belongs to: those of the sweep's own stage.
     for (_, bytes) in found.iter_mut().filter(|(name, _)| name.ends_with("adapter_config.json")) {
         *bytes = String::from_utf8_lossy(bytes).replace(sweep, "[sweep]").into_bytes();
     }
     found
-}
-
-pub(crate) fn assert_same(what: &str, a: &BTreeMap<String, Vec<u8>>, b: &BTreeMap<String, Vec<u8>>) {
-    assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>(), "{what}");
-    for (name, bytes) in a {
-        assert!(bytes == &b[name], "{what}: {name} differs");
-    }
 }
 
 pub(crate) fn free_port() -> u16 {
@@ -116,7 +99,7 @@ fn processes_do_what_one_does_bit_for_bit() {
     let expected = results(&place, "runs/alone");
     assert!(expected.keys().any(|name| name.ends_with("generations.jsonl")));
     let two = together(&place, "sweep experiment.yaml --out runs/two", 2);
-    assert_same("two ranks", &expected, &results(&place, "runs/two"));
+    assert_same(&expected, &results(&place, "runs/two"));
     assert!(!two.stderr.contains("warning"), "{two}");
     // Nothing is left to do, and all ranks find it so.
     let again = together(&place, "sweep experiment.yaml --out runs/two", 2);
@@ -124,7 +107,7 @@ fn processes_do_what_one_does_bit_for_bit() {
 
     // One of them has nothing to do, and weights are in parts.
     let three = together(&place, "sweep experiment.yaml --out runs/three --shard", 3);
-    assert_same("three ranks with parts", &expected, &results(&place, "runs/three"));
+    assert_same(&expected, &results(&place, "runs/three"));
     assert!(three.stderr.contains("a batch has 2 micro-batches for 3 ranks"), "{three}");
 }
 
@@ -140,7 +123,7 @@ fn ranks_are_started_by_the_command_itself() {
     // Once each, by rank 0.
     assert_eq!(two.stdout.replace("two", "alone"), alone.stdout);
     assert_eq!(two.stderr, alone.stderr);
-    assert_same("two ranks", &results(&place, "runs/alone"), &results(&place, "runs/two"));
+    assert_same(&results(&place, "runs/alone"), &results(&place, "runs/two"));
 }
 
 /// Waits until a run below `sweep` has written a checkpoint.
@@ -182,7 +165,7 @@ fn a_rank_that_dies_ends_all_and_the_same_command_goes_on() {
         assert!(left.stderr.contains("the same command goes on from the last checkpoint"), "{left}");
         assert_ne!(results(&place, &out), expected, "it was killed too late to show anything");
         together(&place, &command, 2);
-        assert_same("killed and gone on", &expected, &results(&place, &out));
+        assert_same(&expected, &results(&place, &out));
     }
 }
 

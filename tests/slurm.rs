@@ -311,11 +311,7 @@ fn srun_starts_the_ranks_of_a_group() {
     assert!(output.status.success(), "{told}");
     // Rank 0 alone tells.
     assert_eq!(told.matches("2 runs finished").count(), 1, "{told}");
-    group::assert_same(
-        "two ranks by srun",
-        &group::results(&place, "runs/alone"),
-        &group::results(&place, "runs/two"),
-    );
+    assert_same(&group::results(&place, "runs/alone"), &group::results(&place, "runs/two"));
 }
 
 #[test]

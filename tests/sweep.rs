@@ -57,6 +57,7 @@ pub(crate) fn results(place: &Place, sweep: &str) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
+#[track_caller]
 pub(crate) fn assert_same(a: &BTreeMap<String, Vec<u8>>, b: &BTreeMap<String, Vec<u8>>) {
     assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
     for (name, bytes) in a {
