@@ -2,9 +2,8 @@
 //!
 //! A [`Collective`] is a member's hold on its group: what one member gives, all of them get. [`threads`] makes a group of the
 //! threads of one process, [`Sockets`] joins processes that a launcher [started](Launched), `Nccl` their GPUs too, [`Alone`] is a
-//! group of one. All
-//! members make the same calls in the same order; only what they keep in parts ([`Sharing`]) may one ask for while others are
-//! elsewhere.
+//! group of one. All members make the same calls in the same order; only what they keep in parts ([`Sharing`]) may one ask for
+//! while others are elsewhere.
 //!
 //! ```
 //! use prospect_group::{Collective, threads};

@@ -11,12 +11,15 @@ use std::{
 };
 
 use candle_core::{
-    DType, Device, Error as TensorError, Storage, Tensor,
+    DType, Error as TensorError, Storage, Tensor,
     cuda_backend::{
         CudaDType, CudaStorage, WrapErr,
         cudarc::{
-            driver::{CudaContext, DeviceRepr, ValidAsZeroBits},
-            nccl::{Comm, Id, NcclType, ReduceOp, result::NcclError},
+            driver::{CudaContext, CudaSlice, CudaView, DeviceRepr, ValidAsZeroBits},
+            nccl::{
+                Comm, Id, NcclType, ReduceOp,
+                result::{NcclError, NcclStatus},
+            },
         },
     },
     op::BackpropOp,
@@ -99,57 +102,54 @@ impl Nccl {
         Ok(())
     }
 
+    /// Makes a matrix of this shape of a tensor that all members give: `work` tells NCCL what to do.
+    fn exchange<T>(
+        &self,
+        what: &str,
+        own: &Tensor,
+        shape: (usize, usize),
+        work: impl FnOnce(&Comm, &CudaView<'_, T>, &mut CudaSlice<T>) -> Result<NcclStatus, NcclError>,
+    ) -> Result<Tensor, CollectiveError>
+    where
+        T: CudaDType + DeviceRepr + ValidAsZeroBits,
+    {
+        let own = own.contiguous()?;
+        let device = own.device().as_cuda_device()?;
+        let mut made = device.alloc_zeros::<T>(shape.0 * shape.1)?;
+        {
+            let (storage, layout) = own.storage_and_layout();
+            let (Storage::Cuda(storage), Some((first, end))) = (&*storage, layout.contiguous_offsets())
+            else {
+                let message = "a tensor for the other GPUs is not on this one, in one piece";
+                return Err(TensorError::Msg(message.to_owned()).into());
+            };
+            let own = storage.as_cuda_slice::<T>()?.slice(first..end);
+            self.together(what, |comm| work(comm, &own, &mut made).map(|_| ()))?;
+        }
+        let made = Storage::Cuda(CudaStorage::wrap_cuda_slice(made, device.clone()));
+        Ok(Tensor::from_storage(made, shape, BackpropOp::none(), false))
+    }
+
     /// The rows of all members, each of which gives `most` of them.
     fn gather<T>(&self, own: &Tensor, most: usize) -> Result<Tensor, CollectiveError>
     where
         T: CudaDType + DeviceRepr + NcclType + ValidAsZeroBits,
     {
         let (rows, columns) = own.dims2()?;
-        let own = own.pad_with_zeros(0, 0, most - rows)?.contiguous()?;
-        let device = own.device().as_cuda_device()?;
-        let mut all = device.alloc_zeros::<T>(self.size() * most * columns)?;
-        {
-            let (storage, layout) = own.storage_and_layout();
-            let (Storage::Cuda(storage), Some((first, end))) = (&*storage, layout.contiguous_offsets())
-            else {
-                return Err(not_here());
-            };
-            let own = storage.as_cuda_slice::<T>()?.slice(first..end);
-            self.together("put weights together", |comm| comm.all_gather(&own, &mut all).map(|_| ()))?;
-        }
-        Ok(tensor(all, (self.size() * most, columns), own.device())?)
+        let own = own.pad_with_zeros(0, 0, most - rows)?;
+        let shape = (self.size() * most, columns);
+        self.exchange::<T>("put weights together", &own, shape, |comm, own, all| comm.all_gather(own, all))
     }
-}
-
-fn not_here() -> CollectiveError {
-    TensorError::Msg("a tensor for the other GPUs is not on this one, in one piece".to_owned()).into()
-}
-
-fn tensor<T: CudaDType>(
-    slice: candle_core::cuda_backend::cudarc::driver::CudaSlice<T>,
-    shape: (usize, usize),
-    device: &Device,
-) -> candle_core::Result<Tensor> {
-    let storage = CudaStorage::wrap_cuda_slice(slice, device.as_cuda_device()?.clone());
-    Ok(Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false))
 }
 
 impl Devices for Nccl {
     fn all_reduce(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
-        let own = own.to_dtype(DType::F32)?.contiguous()?;
-        let mut sum = own.device().as_cuda_device()?.alloc_zeros::<f32>(own.elem_count())?;
-        {
-            let (storage, layout) = own.storage_and_layout();
-            let (Storage::Cuda(storage), Some((first, end))) = (&*storage, layout.contiguous_offsets())
-            else {
-                return Err(not_here());
-            };
-            let own = storage.as_cuda_slice::<f32>()?.slice(first..end);
-            self.together("add up gradients", |comm| {
-                comm.all_reduce(&own, &mut sum, &ReduceOp::Sum).map(|_| ())
-            })?;
-        }
-        Ok(tensor(sum, (1, own.elem_count()), own.device())?.reshape(own.shape())?)
+        let flat = own.to_dtype(DType::F32)?;
+        let shape = (1, own.elem_count());
+        let sum = self.exchange::<f32>("add up gradients", &flat, shape, |comm, own, sum| {
+            comm.all_reduce(own, sum, &ReduceOp::Sum)
+        })?;
+        Ok(sum.reshape(own.shape())?)
     }
 
     fn all_gather(&self, own: &Tensor, rows: usize) -> Result<Tensor, CollectiveError> {

@@ -13,7 +13,6 @@ use super::{Matrix, Quantised};
 pub(crate) struct Sharded {
     /// This member's rows, as they are kept.
     own: Arc<Rows>,
-    dims: (usize, usize),
     /// The matrix's number among what the group shares.
     thing: usize,
     sharing: Arc<Sharing>,
@@ -23,8 +22,8 @@ pub(crate) struct Sharded {
 #[derive(Debug)]
 struct Rows {
     kept: Kept,
-    /// Rows of the whole matrix.
-    of: usize,
+    /// Rows and columns of the whole matrix.
+    of: (usize, usize),
 }
 
 #[derive(Debug)]
@@ -52,7 +51,7 @@ impl Part for Rows {
             Kept::Plain(rows) => rows.clone(),
             Kept::Quantised(rows, _) => rows.dense()?,
         };
-        Ok((rows, self.of))
+        Ok((rows, self.of.0))
     }
 }
 
@@ -75,13 +74,13 @@ impl Sharded {
             }
             Matrix::Sharded(_) => bail!("this matrix is kept in parts already"),
         };
-        let own = Arc::new(Rows { kept, of: dims.0 });
+        let own = Arc::new(Rows { kept, of: dims });
         let part: Arc<dyn Part> = Arc::<Rows>::clone(&own);
-        Ok(Self { thing: sharing.keep(&part), own, dims, sharing: Arc::clone(sharing) })
+        Ok(Self { thing: sharing.keep(&part), own, sharing: Arc::clone(sharing) })
     }
 
     pub(super) fn dims(&self) -> (usize, usize) {
-        self.dims
+        self.own.of
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -103,14 +102,15 @@ impl Sharded {
                 let rows = parts.into_iter().map(|part| self.plain(&part, dtype, device));
                 Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 0)
             }
-            Kept::Quantised(own, kind) => own.like(self.dims, *kind, &parts.concat())?.dense(),
+            Kept::Quantised(own, kind) => own.like(self.own.of, *kind, &parts.concat())?.dense(),
         }
     }
 
     /// Rows that a member gave.
     fn plain(&self, part: &[u8], dtype: DType, device: &Device) -> Result<Tensor> {
-        let width = self.dims.1 * dtype.size_in_bytes();
-        Tensor::from_raw_buffer(part, dtype, &[part.len() / width, self.dims.1], device)
+        let columns = self.own.of.1;
+        let width = columns * dtype.size_in_bytes();
+        Tensor::from_raw_buffer(part, dtype, &[part.len() / width, columns], device)
     }
 }
 
