@@ -138,14 +138,12 @@ pub fn estimate(plan: &Plan, sweep: &SweepDir, how: &Execution) -> Result<Cost, 
             settings: &sft.settings,
             dataset: sft.dataset,
             seed: 0,
-            known: false,
-            ranked: false,
         };
-        let kind = bench.kind(&item, &[&item])?.0;
+        let kind = bench.kind(&item, &[(&item, Asked::default())])?.0;
         cost.stages += kind.seconds()[0];
         cost.kinds.push(kind);
     }
-    let mut items: Vec<Item<'_>> = todo
+    let items: Vec<Item<'_>> = todo
         .runs
         .iter()
         .map(|run| {
@@ -157,17 +155,9 @@ pub fn estimate(plan: &Plan, sweep: &SweepDir, how: &Execution) -> Result<Cost, 
                 settings: &run.train,
                 dataset: run.dataset,
                 seed: run.seed,
-                known: false,
-                ranked: false,
             }
         })
         .collect();
-    for index in 1..items.len() {
-        let (earlier, item) = (&items[..index], &items[index]);
-        let known = earlier.iter().any(|other| item.asks_what(other));
-        let ranked = earlier.iter().any(|other| item.ranks_what(other));
-        (items[index].known, items[index].ranked) = (known, ranked);
-    }
     let mut seconds = vec![0.0; items.len()];
     let mut measured: Vec<usize> = Vec::new();
     for first in 0..items.len() {
@@ -176,7 +166,8 @@ pub fn estimate(plan: &Plan, sweep: &SweepDir, how: &Execution) -> Result<Cost, 
         }
         let alike: Vec<usize> =
             (first..items.len()).filter(|index| items[*index].is_like(&items[first])).collect();
-        let members: Vec<&Item<'_>> = alike.iter().map(|index| &items[*index]).collect();
+        let asked = |index: usize| Asked::before(&items[index], &items[..index]);
+        let members: Vec<_> = alike.iter().map(|index| (&items[*index], asked(*index))).collect();
         let (kind, each) = bench.kind(&items[first], &members)?;
         cost.kinds.push(kind);
         for (index, run) in alike.iter().zip(each) {
@@ -196,10 +187,24 @@ struct Item<'a> {
     settings: &'a Settings,
     dataset: usize,
     seed: u64,
-    /// Whether an earlier run has asked the reference about the same batches.
-    known: bool,
-    /// Whether an earlier run has asked it about the same held-out pairs.
-    ranked: bool,
+}
+
+/// What earlier runs have asked the reference that a run asks too.
+#[derive(Debug, Clone, Copy, Default)]
+struct Asked {
+    /// About its batches.
+    batches: bool,
+    /// About its held-out pairs.
+    held_out: bool,
+}
+
+impl Asked {
+    fn before(item: &Item<'_>, earlier: &[Item<'_>]) -> Self {
+        Self {
+            batches: earlier.iter().any(|other| item.asks_what(other)),
+            held_out: earlier.iter().any(|other| item.ranks_what(other)),
+        }
+    }
 }
 
 impl Item<'_> {
@@ -266,7 +271,11 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     /// Measures `item` and makes of it what `members`, which are like it, take together and each.
-    fn kind(&mut self, item: &Item<'_>, members: &[&Item<'_>]) -> Result<(KindCost, Vec<f64>), SweepError> {
+    fn kind(
+        &mut self,
+        item: &Item<'_>,
+        members: &[(&Item<'_>, Asked)],
+    ) -> Result<(KindCost, Vec<f64>), SweepError> {
         let recipe = &self.plan.models[item.model];
         let objective = item.settings.objective.name();
         say(format!("measuring {STEPS} steps of {objective} on {}", recipe.name));
@@ -278,7 +287,7 @@ impl Bench<'_> {
         let model = loaded.ok_or_else(|| SweepError::Setting("no model is loaded".to_owned()))?;
         let measured = measure(self.plan, model, recipe, item, &dataset, steps)?;
         let mut kind = KindCost {
-            objectives: unique(members.iter().map(|member| member.settings.objective.name())),
+            objectives: unique(members.iter().map(|(member, _)| member.settings.objective.name())),
             model: recipe.name.clone(),
             place: item.place,
             runs: members.len(),
@@ -291,15 +300,18 @@ impl Bench<'_> {
             memory: memory::peak(),
         };
         let mut each = Vec::with_capacity(members.len());
-        for member in members {
+        for (member, asked) in members {
             let steps = self.steps(member)?;
-            let evaluation =
-                if member.place == Place::Stage { 0.0 } else { self.evaluation(member, steps, &measured)? };
+            let evaluation = if member.place == Place::Stage {
+                0.0
+            } else {
+                self.evaluation(member, *asked, steps, &measured)?
+            };
             kind.steps += steps;
-            kind.known += if member.known { steps } else { 0 };
+            kind.known += if asked.batches { steps } else { 0 };
             kind.evaluation += evaluation;
             kind.reading += measured.reading;
-            let step = if member.known { kind.known_step() } else { kind.step() };
+            let step = if asked.batches { kind.known_step() } else { kind.step() };
             each.push(steps as f64 * step + evaluation + measured.reading);
         }
         if let Some(first) = each.first_mut() {
@@ -349,13 +361,19 @@ impl Bench<'_> {
     }
 
     /// Seconds that a run spends on held-out pairs and prompts.
-    fn evaluation(&mut self, item: &Item<'_>, steps: u64, measured: &Measured) -> Result<f64, SweepError> {
+    fn evaluation(
+        &mut self,
+        item: &Item<'_>,
+        asked: Asked,
+        steps: u64,
+        measured: &Measured,
+    ) -> Result<f64, SweepError> {
         let held_out = self.manifest(item.dataset)?.test.pairs as usize;
         let evaluate = self.plan.evaluate;
         let pairs = evaluate.pairs.map_or(held_out, |most| most.min(held_out));
         // In between and at the end; and at the start, where the policy still is the reference.
         let between = evaluate.every.map_or(0, |every| steps.saturating_sub(1) / every.max(1));
-        let times = between + 1 + u64::from(!item.ranked);
+        let times = between + 1 + u64::from(!asked.held_out);
         let prompts = evaluate.generations.map_or(0, |generations| generations.prompts.get().min(held_out));
         Ok((times as usize * pairs + measured.corrupted) as f64 * measured.pair
             + 2.0 * prompts as f64 * measured.prompt)

@@ -139,29 +139,34 @@ mod tests {
         assert_eq!(phrase(&utility), "kto is ahead of dpo by 0.03 (95 % interval 0.01 to 0.05)");
     }
 
-    #[test]
-    fn values_without_an_order_are_named_where_there_is_a_difference() {
+    /// An experiment with a run at each of three values of x.
+    fn over(x: &str, values: [Value; 3]) -> Experiment {
         let axis = |key: &str| Axis { key: key.to_owned(), label: key.to_owned() };
-        let runs = ["plain", "few up", "thumbs"].map(|world| PlannedRun {
-            id: world.to_owned(),
-            settings: [("world".to_owned(), Value::from(world))].into(),
+        let run = |value: Value| PlannedRun {
+            id: series_name(&value),
+            settings: [(x.to_owned(), value)].into(),
             seed: 0,
             data: 0,
-        });
-        let experiment = Experiment {
-            name: "worlds".to_owned(),
+        };
+        Experiment {
+            name: x.to_owned(),
             question: String::new(),
             commands: Vec::new(),
-            x: axis("world"),
+            x: axis(x),
             series: axis("method"),
             baseline: "dpo".to_owned(),
             reference: None,
             stages: Vec::new(),
             data: Vec::new(),
-            runs: runs.to_vec(),
+            runs: values.map(run).to_vec(),
             search: None,
             base: Value::Null,
-        };
+        }
+    }
+
+    #[test]
+    fn values_without_an_order_are_named_where_there_is_a_difference() {
+        let experiment = over("world", ["plain", "few up", "thumbs"].map(Value::from));
         let xs = x_values(&experiment);
         let at = |x: f64, measure, p| Contrast { x, measure, ..contrast(-0.031, -0.052, -0.01, p) };
         let mut contrasts = [
@@ -186,27 +191,7 @@ mod tests {
 
     #[test]
     fn of_values_in_order_the_ends_are_told_and_differences_between_them() {
-        let axis = |key: &str| Axis { key: key.to_owned(), label: key.to_owned() };
-        let run = |x: f64| PlannedRun {
-            id: x.to_string(),
-            settings: [("kept".to_owned(), x.into())].into(),
-            seed: 0,
-            data: 0,
-        };
-        let experiment = Experiment {
-            name: "kept".to_owned(),
-            question: String::new(),
-            commands: Vec::new(),
-            x: axis("kept"),
-            series: axis("method"),
-            baseline: "dpo".to_owned(),
-            reference: None,
-            stages: Vec::new(),
-            data: Vec::new(),
-            runs: [0.1, 0.5, 1.0].map(run).to_vec(),
-            search: None,
-            base: Value::Null,
-        };
+        let experiment = over("kept", [0.1, 0.5, 1.0].map(Value::from));
         let xs = x_values(&experiment);
         let at = |x: f64, p| Contrast { x, ..contrast(-0.031, -0.052, -0.01, p) };
         let mut contrasts = vec![at(0.1, 0.9), at(0.5, 0.001), at(1.0, 0.9)];
