@@ -15,6 +15,13 @@ pub mod judge;
 pub mod stats;
 mod text;
 
+pub use calibration::calibration;
+pub use corrupted::CorruptedPairs;
+pub use diagnosis::{Diagnosis, diagnose};
+pub use generations::{GenerationOptions, Generations, Said, Utility};
+pub use held_out::{Evaluation, HeldOut, is_validation};
+use prospect_train::Settings;
+
 /// Completions that pass through the model at once: those of a micro-batch, so that whatever trains in a device's memory is
 /// evaluated in it, and no more than help.
 fn at_once(settings: &Settings) -> usize {
@@ -25,10 +32,3 @@ fn at_once(settings: &Settings) -> usize {
 fn pairs_at_once(settings: &Settings) -> usize {
     (at_once(settings) / 2).max(1)
 }
-
-pub use calibration::calibration;
-pub use corrupted::CorruptedPairs;
-pub use diagnosis::{Diagnosis, diagnose};
-pub use generations::{GenerationOptions, Generations, Said, Utility};
-pub use held_out::{Evaluation, HeldOut, is_validation};
-use prospect_train::Settings;

@@ -48,12 +48,16 @@ pub(super) fn draw<B: DrawingBackend>(
         bottom: y + height - 42.0,
     };
     let labels = tick_labels(&plane);
+    let below = plane.bottom + 26.0;
     if labels.iter().any(|label| label.row > 0) {
         plane.bottom -= ROW;
     }
     let label = fit(&scales[1].label, SMALL, width);
     canvas.text(&label, (x, y + 2.0), HPos::Left, Down::Top, SMALL, MUTED)?;
     draw_axes(canvas, &plane, &labels)?;
+    let middle = f64::midpoint(plane.left, plane.right);
+    let label = fit(&scales[0].label, SMALL, plane.right - plane.left);
+    canvas.text(&label, (middle, below), HPos::Center, Down::Top, SMALL, MUTED)?;
     for mark in marks {
         draw_mark(canvas, &plane, mark)?;
     }
@@ -134,15 +138,10 @@ fn draw_axes<B: DrawingBackend>(canvas: &Canvas<'_, B>, plane: &Plane<'_>, label
         let x = plane.x(*position);
         canvas.line(&[(x, bottom), (x, bottom + 4.0)], INK, 0.6, 1.0)?;
     }
-    let mut rows = 1;
-    for TickLabel { text, middle, row } in labels {
+    labels.iter().try_for_each(|TickLabel { text, middle, row }| {
         let y = bottom + 8.0 + *row as f64 * ROW;
-        canvas.text(text, (*middle, y), HPos::Center, Down::Top, SMALL, MUTED)?;
-        rows = rows.max(row + 1);
-    }
-    let label = fit(&across.label, SMALL, right - left);
-    let y = bottom + 26.0 + (rows - 1) as f64 * ROW;
-    canvas.text(&label, (f64::midpoint(left, right), y), HPos::Center, Down::Top, SMALL, MUTED)
+        canvas.text(text, (*middle, y), HPos::Center, Down::Top, SMALL, MUTED)
+    })
 }
 
 fn draw_mark<B: DrawingBackend>(canvas: &Canvas<'_, B>, plane: &Plane<'_>, mark: &Mark) -> Drawn<B> {
