@@ -68,7 +68,7 @@ deny:
 ci:
     .ci/run
 
-# Build with CUDA, with a toolkit made from wheels where there is none (no GPU needed, about 13 minutes).
+# Build with CUDA, with a toolkit made from wheels where there is none (no GPU needed, 13 to 26 minutes on 2 cores).
 [group('checks')]
 check-cuda *ARGS:
     scripts/check-cuda.sh {{ ARGS }}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the binary with CUDA. Where no toolkit is installed, makes one from NVIDIA's Python wheels; no GPU is needed.
 #
-#   scripts/check-cuda.sh              set the toolkit up, then build (about 13 minutes on 2 cores)
+#   scripts/check-cuda.sh              set the toolkit up, then build (13 to 26 minutes on 2 cores)
 #   scripts/check-cuda.sh --check      only check types: `cargo check` (about two minutes)
 #   scripts/check-cuda.sh --toolkit    only set the toolkit up, and print the variables that a build needs
 #
