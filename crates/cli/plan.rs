@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use prospect_core::{config::Document, memory};
 use prospect_model::{Architecture, Bytes, Dtype, Footprint, ModelFile, Place, Recipe, Train};
 use prospect_report::overview::{Block, Cell, Overview, Section, Table, grouped};
-use prospect_train::{Settings, TrainFile, Wanted, Way};
+use prospect_train::{PlanRequest, Settings, TrainFile, TrainPlan};
 
 use crate::{locate::locate, output, overrides::Overrides};
 
@@ -55,13 +55,13 @@ pub(crate) fn overhead(place: Place) -> u64 {
 
 /// How weights lie on the devices, and the ways to train that fit so.
 struct Layout<'a> {
-    wanted: Wanted<'a>,
-    ways: Vec<Way>,
-    smallest: Option<Way>,
+    wanted: PlanRequest<'a>,
+    ways: Vec<TrainPlan>,
+    smallest: Option<TrainPlan>,
 }
 
 impl<'a> Layout<'a> {
-    fn of(wanted: Wanted<'a>, bytes: u64) -> anyhow::Result<Self> {
+    fn of(wanted: PlanRequest<'a>, bytes: u64) -> anyhow::Result<Self> {
         Ok(Self { ways: wanted.ways(bytes)?, smallest: wanted.smallest()?, wanted })
     }
 }
@@ -85,8 +85,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let overhead = overhead(place);
     let budget = bytes.saturating_sub(overhead);
     let ranks = args.gpus.map_or(1, NonZeroUsize::get);
-    let whole = Wanted { ranks, ..Wanted::of(&recipe, &architecture, &settings, place) };
-    let sharded = Wanted { sharded: true, ..whole.clone() };
+    let whole = PlanRequest { ranks, ..PlanRequest::of(&recipe, &architecture, &settings, place) };
+    let sharded = PlanRequest { sharded: true, ..whole.clone() };
     let whole = Layout::of(whole, budget)?;
     // Where all weights are trained, there are none to keep in parts.
     let sharded =
@@ -172,7 +172,7 @@ fn told(
     (whole, sharded): (&Layout<'_>, Option<&Layout<'_>>),
     (place, bytes, overhead): (Place, u64, u64),
 ) -> anyhow::Result<Overview> {
-    let Wanted { architecture: a, settings, ranks, .. } = whole.wanted;
+    let PlanRequest { architecture: a, settings, ranks, .. } = whole.wanted;
     let Footprint { trained: (trained, _), .. } = whole.wanted.footprint(None)?;
     let what = match recipe.train {
         Train::Full => "all of them are trained".to_owned(),
@@ -205,7 +205,7 @@ fn told(
         let title =
             format!("Ways that fit with a part of the frozen matrices on each GPU (--ranks {ranks} --shard)");
         let mut blocks = blocks(sharded, overhead);
-        if let Some(Way { quantization, demand, .. }) = sharded.ways.first() {
+        if let Some(TrainPlan { quantization, demand, .. }) = sharded.ways.first() {
             let moved = whole.wanted.footprint(*quantization)?.frozen - demand.frozen;
             blocks.push(Block::Note(format!(
                 "Embedding, head and norms are whole on each GPU. Every pass through the blocks brings the other parts to each \
@@ -255,7 +255,7 @@ fn blocks(layout: &Layout<'_>, overhead: u64) -> Vec<Block> {
     vec![Block::Table(Table { title: String::new(), columns: columns.map(str::to_owned).to_vec(), rows })]
 }
 
-fn row(way: &Way, wanted: &Wanted<'_>) -> Vec<Cell> {
+fn row(way: &TrainPlan, wanted: &PlanRequest<'_>) -> Vec<Cell> {
     let dtype = match wanted.dtype {
         Dtype::F32 => "f32",
         Dtype::Bf16 => "bf16",
@@ -275,7 +275,7 @@ fn row(way: &Way, wanted: &Wanted<'_>) -> Vec<Cell> {
 }
 
 /// A way as settings of a sweep.
-fn settings_of(way: &Way, wanted: &Wanted<'_>, place: Place, budget: u64) -> String {
+fn settings_of(way: &TrainPlan, wanted: &PlanRequest<'_>, place: Place, budget: u64) -> String {
     let mut set = Vec::new();
     if wanted.ranks > 1 {
         set.push(format!("--ranks {}", wanted.ranks));

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use prospect_group::{Launched, Member};
+use prospect_dist::{LaunchEnv, ProcessGroup};
 use prospect_model::device;
 
 /// Options of commands that several processes can do together.
@@ -26,7 +26,7 @@ pub(crate) struct Ranks {
 #[derive(Default)]
 pub(crate) struct Joined {
     // Before the others, who wait for it to go.
-    pub(crate) member: Member,
+    pub(crate) member: ProcessGroup,
     _started: Started,
 }
 
@@ -86,7 +86,7 @@ impl Ranks {
         };
         // A GPU that is not there is told before the others are waited for.
         let joined = match device::numbered(launched.local_rank) {
-            Ok(_) => Member::join(&launched, self.shard).map_err(anyhow::Error::from),
+            Ok(_) => ProcessGroup::join(&launched, self.shard).map_err(anyhow::Error::from),
             Err(error) => Err(error.into()),
         };
         match joined {
@@ -114,12 +114,12 @@ impl Joined {
     }
 }
 
-fn launched() -> anyhow::Result<Option<Launched>> {
-    Ok(Launched::read(|name| std::env::var(name).ok())?)
+fn launched() -> anyhow::Result<Option<LaunchEnv>> {
+    Ok(LaunchEnv::read(|name| std::env::var(name).ok())?)
 }
 
 /// Starts the other members, with the same arguments.
-fn start(size: usize) -> anyhow::Result<(Launched, Started)> {
+fn start(size: usize) -> anyhow::Result<(LaunchEnv, Started)> {
     // The port is free again when rank 0 listens there.
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let program = std::env::current_exe().context("this program's own file, to start it again")?;
@@ -138,5 +138,5 @@ fn start(size: usize) -> anyhow::Result<(Launched, Started)> {
             }
         }
     }
-    Ok((Launched::here(0, size, address.to_string()), started))
+    Ok((LaunchEnv::here(0, size, address.to_string()), started))
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use prospect_report::overview::{self, Block, Cell, Overview, Section, Table};
-use prospect_sweep::{Condition, Left, RunStanding, SlurmStanding, Standing, standing};
+use prospect_sweep::{Left, RunStanding, RunState, SlurmStanding, SweepStatus, standing};
 
 use super::slurm;
 use crate::{output, report};
@@ -37,8 +37,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn overview(standing: &Standing) -> Overview {
-    let Standing { name, question, worked_on, counts, left, stages, runs } = standing;
+fn overview(standing: &SweepStatus) -> Overview {
+    let SweepStatus { name, question, worked_on, counts, left, stages, runs } = standing;
     let counts: Vec<String> = counts.iter().map(|(state, runs)| format!("{runs} {state}")).collect();
     let working = match runs.iter().chain(stages).filter(|run| run.worker.is_some()).count() {
         0 | 1 if *worked_on => "; a process works on it at this moment".to_owned(),
@@ -110,7 +110,7 @@ fn table(name: &str, runs: &[RunStanding]) -> Table {
         row.push(if settings.is_empty() { Cell::Text(name.to_owned()) } else { Cell::count(run.seed) });
         row.push(Cell::Text(run.state.to_string()));
         row.push(Cell::Number(match (run.state, run.steps) {
-            (Condition::ToDo, _) => String::new(),
+            (RunState::ToDo, _) => String::new(),
             (_, Some(steps)) => format!("{}/{steps}", run.step),
             (_, None) => run.step.to_string(),
         }));

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use prospect_core::draw::Draw;
 use prospect_data::{Message, PairRow, Split, read_pairs};
-use prospect_model::{Adapter, Generated, Generating, Packer, Sampling, ToContinue, Tokenizer};
+use prospect_model::{Adapter, Generated, GenerationConfig, Packer, Prompt, Sampling, Tokenizer};
 use prospect_runs::{Generation, GenerationMode};
 use prospect_train::{Encoder, Policy, Reference, Settings, TrainError};
 
@@ -29,7 +29,7 @@ pub struct GenerationOptions {
 
 /// A fixed set of held-out prompts to continue.
 #[derive(Debug)]
-pub struct Generations<'a> {
+pub struct HeldOutPrompts<'a> {
     options: GenerationOptions,
     at_once: usize,
     tokenizer: &'a Tokenizer,
@@ -47,14 +47,14 @@ struct HeldOutPrompt {
 
 /// What a policy said, and what there is to say of it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Said {
+pub struct Generations {
     /// Values under names that start with `eval_generations/`.
     pub values: BTreeMap<String, f64>,
     /// One for each prompt.
     pub generations: Vec<Generation>,
 }
 
-impl<'a> Generations<'a> {
+impl<'a> HeldOutPrompts<'a> {
     /// Reads prompts of the test split of a prepared dataset, the same ones whatever the training split went through, for
     /// policies trained with `settings`.
     pub fn read(
@@ -94,8 +94,8 @@ impl<'a> Generations<'a> {
         policy: &Policy<'_>,
         seed: u64,
         utility: Option<&Utility<'_>>,
-    ) -> Result<Said, TrainError> {
-        let how = Generating {
+    ) -> Result<Generations, TrainError> {
+        let how = GenerationConfig {
             sampling: match self.options.mode {
                 GenerationMode::Greedy => Sampling::Greedy,
                 GenerationMode::Nucleus => Sampling::Nucleus { top_p: 0.95, temperature: 0.7 },
@@ -108,7 +108,7 @@ impl<'a> Generations<'a> {
         let asked: Vec<_> = self
             .prompts
             .iter()
-            .map(|prompt| ToContinue { id: &prompt.row.prompt_id, tokens: &prompt.tokens })
+            .map(|prompt| Prompt { id: &prompt.row.prompt_id, tokens: &prompt.tokens })
             .collect();
         let generated = policy.decoder.generate(&asked, &how, Adapter::On)?;
         let kl = self.mean_log_ratio(policy, &generated, how.end)?;
@@ -120,7 +120,7 @@ impl<'a> Generations<'a> {
             .collect::<Result<Vec<_>, _>>()?;
         let mut values = self.values(&generated, &generations);
         values.insert("eval_generations/kl".to_owned(), kl);
-        Ok(Said { values, generations })
+        Ok(Generations { values, generations })
     }
 
     fn generation(

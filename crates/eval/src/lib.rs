@@ -2,7 +2,7 @@
 //!
 //! [`HeldOut`] is a fixed set of true pairs, packed once; [`HeldOut::evaluate`] says how a policy ranks them:
 //! preference accuracy, reward margin, KL estimate and the objective's own loss, over all and by source and domain.
-//! [`Generations`] says what a policy answers to held-out prompts, [`CorruptedPairs`] whether it believes training pairs
+//! [`HeldOutPrompts`] says what a policy answers to held-out prompts, [`CorruptedPairs`] whether it believes training pairs
 //! that noise turned round, [`judge`] who says better things. [`diagnose`] reads what has gone wrong from the metrics of a run.
 //! [`stats`] turns the outcomes of many runs into estimates and differences with intervals.
 
@@ -18,7 +18,7 @@ mod text;
 pub use calibration::calibration;
 pub use corrupted::CorruptedPairs;
 pub use diagnosis::{Diagnosis, diagnose};
-pub use generations::{GenerationOptions, Generations, Said, Utility};
+pub use generations::{GenerationOptions, Generations, HeldOutPrompts, Utility};
 pub use held_out::{Evaluation, HeldOut, is_validation};
 use prospect_train::Settings;
 

@@ -3,7 +3,7 @@
 // Helpers of tests fail as tests do.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
-use prospect_eval::{GenerationOptions, Generations, HeldOut, diagnose};
+use prospect_eval::{GenerationOptions, HeldOut, HeldOutPrompts, diagnose};
 use prospect_model::{Decoder, Model};
 use prospect_runs::{GenerationMode, Kind, Record, Sign};
 use prospect_train::{Encoder, Observer, Policy, ReferenceCache, TrainError};
@@ -15,7 +15,7 @@ use support::{dataset, model, run, settings};
 /// Records what a run of a sweep records.
 struct Recorder<'a> {
     held_out: HeldOut,
-    generations: Generations<'a>,
+    generations: HeldOutPrompts<'a>,
     records: Vec<Record>,
 }
 
@@ -59,7 +59,7 @@ impl Trains {
         let options = GenerationOptions { prompts: 8, max_new_tokens: 48, mode: GenerationMode::Greedy };
         let mut recorder = Recorder {
             held_out: HeldOut::read(&data, None, &settings, &encoder).unwrap(),
-            generations: Generations::read(&data, options, &settings, &encoder).unwrap(),
+            generations: HeldOutPrompts::read(&data, options, &settings, &encoder).unwrap(),
             records: Vec::new(),
         };
         let trained = run(&data, start, &settings, &encoder, &mut recorder);

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use prospect_data::Message;
-use prospect_eval::{GenerationOptions, Generations, Said};
+use prospect_eval::{GenerationOptions, Generations, HeldOutPrompts};
 use prospect_runs::{GenerationMode, Record};
 use prospect_train::{Encoder, Observer, Policy, ReferenceCache, TrainError};
 
@@ -14,8 +14,8 @@ use support::{dataset, model, run, settings};
 
 /// Lets the policy speak at the start and at the end.
 struct Speaks<'a> {
-    generations: &'a Generations<'a>,
-    said: Vec<Said>,
+    generations: &'a HeldOutPrompts<'a>,
+    said: Vec<Generations>,
 }
 
 impl Observer for Speaks<'_> {
@@ -30,8 +30,9 @@ impl Observer for Speaks<'_> {
             let letters = |_: &[Message], completion: &str| Some(completion.chars().count() as f64);
             self.said.push(self.generations.generate(policy, 3, Some(&letters))?);
             let again = self.generations.generate(policy, 3, None)?;
-            let texts =
-                |said: &Said| said.generations.iter().map(|g| g.completion.clone()).collect::<Vec<_>>();
+            let texts = |said: &Generations| {
+                said.generations.iter().map(|g| g.completion.clone()).collect::<Vec<_>>()
+            };
             assert_eq!(texts(&self.said[self.said.len() - 1]), texts(&again));
         }
         Ok(())
@@ -53,12 +54,12 @@ fn a_policy_speaks_and_is_judged() {
     let encoder = Encoder::new(&model, settings.max_length, settings.max_prompt_length);
     for mode in [GenerationMode::Greedy, GenerationMode::Nucleus] {
         let options = GenerationOptions { prompts: 5, max_new_tokens: 12, mode };
-        let generations = Generations::read(&data, options, &settings, &encoder).unwrap();
+        let generations = HeldOutPrompts::read(&data, options, &settings, &encoder).unwrap();
         let mut observer = Speaks { generations: &generations, said: Vec::new() };
         run(&data, &model, &settings, &encoder, &mut observer);
 
         let [start, end] = observer.said.as_slice() else { panic!("at the start and at the end") };
-        let value = |said: &Said, name: &str| said.values[&format!("eval_generations/{name}")];
+        let value = |said: &Generations, name: &str| said.values[&format!("eval_generations/{name}")];
         assert!(value(start, "kl").abs() < 1e-4, "the policy is the reference at the start");
         assert!(value(end, "kl").abs() > 0.1, "{:?}", end.values);
         let letters: Vec<f64> = end.generations.iter().map(|g| g.utility.unwrap()).collect();
@@ -71,7 +72,8 @@ fn a_policy_speaks_and_is_judged() {
             assert!(value(said, "chosen_length") > 5.0);
             assert!((0.0..=1.0).contains(&value(said, "ended")));
         }
-        let prompts = |said: &Said| said.generations.iter().map(|g| g.prompt_id.clone()).collect::<Vec<_>>();
+        let prompts =
+            |said: &Generations| said.generations.iter().map(|g| g.prompt_id.clone()).collect::<Vec<_>>();
         assert_eq!(prompts(start), prompts(end));
     }
 }

@@ -1,19 +1,44 @@
-//! What an `hf://` address says.
+//! Parsing of `hf://` addresses.
 
 use std::fmt;
 
-use hf_hub::{RepoType, RepoTypeAny};
-
 use crate::HubError;
 
-/// How every address starts.
+/// The prefix of every address.
 pub(crate) const SCHEME: &str = "hf://";
+
+/// The kind of a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RepoKind {
+    /// A model.
+    Model,
+    /// A dataset.
+    Dataset,
+}
+
+impl RepoKind {
+    /// The kind's name in API URLs and in the cache (`models--ORG--NAME`).
+    pub(crate) fn plural(self) -> &'static str {
+        match self {
+            Self::Model => "models",
+            Self::Dataset => "datasets",
+        }
+    }
+
+    /// The prefix of a repository in page and download URLs.
+    fn url_prefix(self) -> &'static str {
+        match self {
+            Self::Model => "",
+            Self::Dataset => "datasets/",
+        }
+    }
+}
 
 /// A repository at a revision, and a path in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Address {
     /// Model or dataset.
-    pub(crate) kind: RepoTypeAny,
+    pub(crate) kind: RepoKind,
     /// The user or organisation.
     pub(crate) owner: String,
     /// The repository's name under its owner.
@@ -25,13 +50,13 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    /// Reads an address.
+    /// Parses an address.
     pub(crate) fn parse(text: &str) -> Result<Self, HubError> {
         let fail = |problem: &'static str| HubError::Address { address: text.to_owned(), problem };
         let rest = text.strip_prefix(SCHEME).ok_or_else(|| fail("it does not start with hf://"))?;
         let (kind, rest) = match rest.strip_prefix("datasets/") {
-            Some(rest) => (RepoTypeAny::Dataset, rest),
-            None => (RepoTypeAny::Model, rest),
+            Some(rest) => (RepoKind::Dataset, rest),
+            None => (RepoKind::Model, rest),
         };
         let (repository, rest) = rest.split_once('@').ok_or_else(|| {
             fail("it has no revision; add @ and a commit (from the repository's history page), a tag or `main`")
@@ -52,7 +77,7 @@ impl Address {
         Ok(Self { kind, owner: owner.to_owned(), name: name.to_owned(), revision, path: path.to_owned() })
     }
 
-    /// The repository's page, for people.
+    /// The URL of the repository's page, which is also the base of its download URLs.
     pub(crate) fn page(&self, endpoint: &str) -> String {
         format!("{endpoint}/{}{}/{}", self.kind.url_prefix(), self.owner, self.name)
     }
@@ -72,13 +97,14 @@ fn is_repository_part(part: &str) -> bool {
         && part.chars().all(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(letter))
 }
 
-/// Whether every part of a slash-separated path is a plain name, so that it stays below the folder it is joined to.
+/// Returns true if every part of a slash-separated path is a plain name, so that the path stays
+/// below the folder it is joined to.
 pub(crate) fn is_safe_path(path: &str) -> bool {
     path.split('/')
         .all(|part| !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', '\0']))
 }
 
-/// The revision and what follows it. `refs/pr/N` and `refs/convert/NAME` are the revisions with slashes in them.
+/// Splits the revision from the path after it. `refs/pr/N` and `refs/convert/NAME` are the revisions with slashes in them.
 fn split_revision(text: &str) -> (String, &str) {
     let parts = if text.starts_with("refs/pr/") || text.starts_with("refs/convert/") { 3 } else { 1 };
     let end = text.match_indices('/').nth(parts - 1).map_or(text.len(), |(index, _)| index);
@@ -97,13 +123,13 @@ mod tests {
     #[test]
     fn addresses_are_read_and_written() {
         for (text, kind, revision, path) in [
-            ("hf://org/name@main", RepoTypeAny::Model, "main", ""),
-            ("hf://org/name@v1.0/config.json", RepoTypeAny::Model, "v1.0", "config.json"),
-            ("hf://datasets/org/name@abc/data/train", RepoTypeAny::Dataset, "abc", "data/train"),
-            ("hf://datasets/org/name@refs/pr/3", RepoTypeAny::Dataset, "refs/pr/3", ""),
+            ("hf://org/name@main", RepoKind::Model, "main", ""),
+            ("hf://org/name@v1.0/config.json", RepoKind::Model, "v1.0", "config.json"),
+            ("hf://datasets/org/name@abc/data/train", RepoKind::Dataset, "abc", "data/train"),
+            ("hf://datasets/org/name@refs/pr/3", RepoKind::Dataset, "refs/pr/3", ""),
             (
                 "hf://datasets/org/name@refs/convert/parquet/d/f",
-                RepoTypeAny::Dataset,
+                RepoKind::Dataset,
                 "refs/convert/parquet",
                 "d/f",
             ),

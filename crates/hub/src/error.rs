@@ -1,12 +1,12 @@
-//! Why an address gave no local path.
+//! Errors of fetching.
 
 use std::path::PathBuf;
 
-use hf_hub::HFError;
+use ureq::http::StatusCode;
 
-use crate::address::Address;
+use crate::{address::Address, client::RequestError};
 
-/// Why an address gave no local path.
+/// An error of fetching an address.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
     /// The text is not an address.
@@ -26,7 +26,7 @@ pub enum HubError {
         /// The address.
         address: String,
         /// What failed.
-        source: Box<HFError>,
+        source: Box<RequestError>,
     },
     /// The Hub has no such repository, revision, file or folder.
     #[error("{address} does not exist: check the repository, the revision and the path at {page}")]
@@ -60,14 +60,14 @@ pub enum HubError {
     },
     /// The repository holds no file to fetch.
     #[error(
-        "{address} holds nothing to fetch; of a model that is *.safetensors, *.json, *.txt and tokenizer.model: name another file with /PATH"
+        "{address} holds nothing to fetch; of a model that is *.safetensors, *.json, *.jinja, *.txt and tokenizer.model: name another file with /PATH"
     )]
     Empty {
         /// The address.
         address: String,
     },
-    /// A file arrived with another length than the Hub states, and was discarded.
-    #[error("{file} of {address} arrived with {got} of {expected} bytes and was discarded; try again")]
+    /// A file's length or SHA-256 is not what the Hub states.
+    #[error("{file} of {address} arrived damaged ({got} of {expected} bytes) and was discarded; try again")]
     Damaged {
         /// The address.
         address: String,
@@ -78,19 +78,13 @@ pub enum HubError {
         /// Bytes that the Hub states.
         expected: u64,
     },
-    /// The branch moved while its files were being fetched.
-    #[error("{address} changed while it was fetched; try again, or name a commit instead of a branch")]
-    Moved {
-        /// The address.
-        address: String,
-    },
     /// The Hub answered something else.
     #[error("cannot fetch {address}")]
     Hub {
         /// The address.
         address: String,
         /// What the Hub, or the cache, said.
-        source: Box<HFError>,
+        source: Box<RequestError>,
     },
     /// The file system refused.
     #[error(transparent)]
@@ -98,25 +92,18 @@ pub enum HubError {
 }
 
 impl HubError {
-    /// Says what an error of the client means for `address`.
-    pub(crate) fn explain(address: &Address, endpoint: &str, error: HFError) -> Self {
+    /// Turns a failed request for `address` into an error that says what to do.
+    pub(crate) fn explain(address: &Address, endpoint: &str, error: RequestError) -> Self {
         let (page, address) = (address.page(endpoint), address.to_string());
-        let status = match &error {
-            HFError::AuthRequired { context }
-            | HFError::Forbidden { context }
-            | HFError::Http { context } => context.status.as_u16(),
-            HFError::RepoNotFound { .. }
-            | HFError::RevisionNotFound { .. }
-            | HFError::EntryNotFound { .. } => 404,
-            HFError::Request { .. } => {
-                return Self::Network { address, source: Box::new(error) };
+        match error {
+            RequestError::Status(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+                Self::Closed { address, page }
             }
-            _ => 0,
-        };
-        match status {
-            401 | 403 => Self::Closed { address, page },
-            404 => Self::NotFound { address, page },
-            _ => Self::Hub { address, source: Box::new(error) },
+            RequestError::Status(StatusCode::NOT_FOUND) => Self::NotFound { address, page },
+            error @ (RequestError::Connection(_) | RequestError::Interrupted(_)) => {
+                Self::Network { address, source: Box::new(error) }
+            }
+            error => Self::Hub { address, source: Box::new(error) },
         }
     }
 }

@@ -4,17 +4,21 @@
 
 use std::{
     fmt::Write as _,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
 };
 
+use sha2::{Digest, Sha256};
+
 /// The commit that `main` stands for.
 pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+/// The commit of the tag `v2`, with the same files.
+const SECOND_COMMIT: &str = "89abcdef0123456789abcdef0123456789abcdef";
 
 type Files = &'static [(&'static str, &'static str)];
 
@@ -27,19 +31,24 @@ struct Shared {
     files: Files,
     requests: Mutex<Vec<String>>,
     tokens: Mutex<Vec<String>>,
+    /// The `range` header of each download.
+    ranges: Mutex<Vec<String>>,
     refuse_downloads: AtomicBool,
+    /// The most bytes that a download sends before the connection breaks; 0 for all.
+    break_off_after: AtomicUsize,
 }
 
 struct Request {
-    method: String,
     path: String,
-    body: String,
+    range: String,
 }
 
 struct Reply {
     status: u16,
     headers: String,
     body: String,
+    /// Bytes of the body that are sent.
+    sent: usize,
 }
 
 impl FakeHub {
@@ -51,7 +60,9 @@ impl FakeHub {
             files,
             requests: Mutex::default(),
             tokens: Mutex::default(),
+            ranges: Mutex::default(),
             refuse_downloads: AtomicBool::new(false),
+            break_off_after: AtomicUsize::new(0),
         });
         let served = Arc::clone(&shared);
         thread::spawn(move || {
@@ -77,9 +88,19 @@ impl FakeHub {
         self.shared.tokens.lock().unwrap().clone()
     }
 
-    /// Answers downloads (not the HEAD requests before them) with an error page.
+    /// The `range` header of every download so far.
+    pub(crate) fn ranges(&self) -> Vec<String> {
+        self.shared.ranges.lock().unwrap().clone()
+    }
+
+    /// Answers downloads with an error page.
     pub(crate) fn refuse_downloads(&self, refuse: bool) {
         self.shared.refuse_downloads.store(refuse, Ordering::SeqCst);
+    }
+
+    /// Breaks the connection after so many bytes of a download.
+    pub(crate) fn break_off_after(&self, bytes: usize) {
+        self.shared.break_off_after.store(bytes, Ordering::SeqCst);
     }
 }
 
@@ -93,9 +114,7 @@ fn serve(mut stream: TcpStream, shared: &Shared) {
     let reply = answer(&request, shared);
     let mut text = format!("HTTP/1.1 {} -\r\nconnection: close\r\n{}", reply.status, reply.headers);
     write!(text, "content-length: {}\r\n\r\n", reply.body.len()).unwrap();
-    if request.method != "HEAD" {
-        text.push_str(&reply.body);
-    }
+    text.push_str(&reply.body[..reply.sent]);
     stream.write_all(text.as_bytes()).unwrap();
 }
 
@@ -105,26 +124,22 @@ fn read(stream: &TcpStream, shared: &Shared) -> Request {
     reader.read_line(&mut line).unwrap();
     let mut words = line.split_whitespace();
     let method = words.next().unwrap_or_default().to_owned();
-    let target = words.next().unwrap_or_default();
+    let target = words.next().unwrap_or_default().replace("%2F", "/");
     let path = target.split('?').next().unwrap_or_default().to_owned();
-    let (mut length, mut token) = (0, String::new());
+    let (mut range, mut token) = (String::new(), String::new());
     loop {
         let mut header = String::new();
         reader.read_line(&mut header).unwrap();
         match header.trim_end().split_once(": ") {
-            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
-                length = value.parse().unwrap();
-            }
+            Some((name, value)) if name.eq_ignore_ascii_case("range") => value.clone_into(&mut range),
             Some((name, value)) if name.eq_ignore_ascii_case("authorization") => value.clone_into(&mut token),
             Some(_) => {}
             None => break,
         }
     }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).unwrap();
     shared.requests.lock().unwrap().push(format!("{method} {path}"));
     shared.tokens.lock().unwrap().push(token);
-    Request { method, path, body: String::from_utf8(body).unwrap() }
+    Request { path, range }
 }
 
 fn answer(request: &Request, shared: &Shared) -> Reply {
@@ -140,53 +155,82 @@ fn answer(request: &Request, shared: &Shared) -> Reply {
     if (owner, name) != ("org", "name") {
         return error(404, "RepoNotFound");
     }
-    if revision != "main" && revision != COMMIT {
+    if !["main", "v2", COMMIT, SECOND_COMMIT].contains(&revision) {
         return error(404, "RevisionNotFound");
     }
     match action {
-        "tree" => {
-            entries(shared.files.iter().filter(|(path, _)| is_below(path, file)).map(|file| entry(*file)))
+        "revision" => {
+            let sha = if revision == "v2" { SECOND_COMMIT } else { COMMIT };
+            json(format!(r#"{{"id":"org/name","sha":"{sha}"}}"#))
         }
-        "paths-info" => {
-            let wanted = request.body.split('"').nth(3).unwrap_or_default();
-            let exact = shared.files.iter().find(|(path, _)| *path == wanted).map(|file| entry(*file));
-            let folder = || {
-                shared
-                    .files
-                    .iter()
-                    .any(|(path, _)| is_below(path, wanted))
-                    .then(|| format!(r#"{{"type":"directory","oid":"-","path":"{wanted}"}}"#))
-            };
-            entries(exact.or_else(folder).into_iter())
-        }
-        "resolve" => match shared.files.iter().find(|(path, _)| *path == file) {
-            Some(_) if request.method == "GET" && shared.refuse_downloads.load(Ordering::SeqCst) => {
-                error(403, "AccessDenied")
+        "tree" => tree(shared.files, file, request.path.contains("recursive=true")),
+        "resolve" => {
+            shared.ranges.lock().unwrap().push(request.range.clone());
+            match shared.files.iter().find(|(path, _)| *path == file) {
+                Some(_) if shared.refuse_downloads.load(Ordering::SeqCst) => {
+                    Reply { status: 200, ..error(200, "AccessDenied") }
+                }
+                Some((_, content)) => content_from(content, &request.range, shared),
+                None => error(404, "EntryNotFound"),
             }
-            Some((path, content)) => Reply {
-                status: 200,
-                headers: format!("etag: \"{}\"\r\nx-repo-commit: {COMMIT}\r\n", path.replace('/', "-")),
-                body: (*content).to_owned(),
-            },
-            None => error(404, "EntryNotFound"),
-        },
+        }
         _ => error(400, "-"),
     }
+}
+
+/// The bytes of a file from where the range starts.
+fn content_from(content: &str, range: &str, shared: &Shared) -> Reply {
+    let start: usize = range.trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap_or(0);
+    let body = content[start..].to_owned();
+    let most = match shared.break_off_after.load(Ordering::SeqCst) {
+        0 => usize::MAX,
+        bytes => bytes,
+    };
+    let status = if start == 0 { 200 } else { 206 };
+    Reply { status, headers: String::new(), sent: body.len().min(most), body }
+}
+
+/// The entries of a folder, files with their folders when `recursive`.
+fn tree(files: Files, folder: &str, recursive: bool) -> Reply {
+    let mut entries: Vec<String> = Vec::new();
+    for file in files.iter().filter(|(path, _)| is_below(path, folder)) {
+        let rest = file.0[folder.len()..].trim_start_matches('/');
+        match rest.split_once('/') {
+            Some((name, _)) if !recursive => {
+                let path = file.0[..file.0.len() - rest.len() + name.len()].to_owned();
+                let entry = format!(r#"{{"type":"directory","oid":"-","size":0,"path":"{path}"}}"#);
+                if !entries.contains(&entry) {
+                    entries.push(entry);
+                }
+            }
+            _ => entries.push(entry(*file)),
+        }
+    }
+    json(format!("[{}]", entries.join(",")))
 }
 
 fn is_below(path: &str, folder: &str) -> bool {
     folder.is_empty() || path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
 }
 
+/// A file of the tree; safetensors are large files with a SHA-256, which is wrong for `damaged.safetensors`.
 fn entry((path, content): (&str, &str)) -> String {
-    format!(r#"{{"type":"file","oid":"-","size":{},"path":"{path}"}}"#, content.len())
+    let (size, oid) = (content.len(), path.replace('/', "-"));
+    let lfs = if path.ends_with(".safetensors") {
+        let hashed = if path.starts_with("damaged") { "other" } else { content };
+        let sha256: String = Sha256::digest(hashed).iter().map(|byte| format!("{byte:02x}")).collect();
+        format!(r#","lfs":{{"oid":"{sha256}","size":{size},"pointerSize":134}}"#)
+    } else {
+        String::new()
+    };
+    format!(r#"{{"type":"file","oid":"{oid}","size":{size},"path":"{path}"{lfs}}}"#)
 }
 
-fn entries(entries: impl Iterator<Item = String>) -> Reply {
-    let body = format!("[{}]", entries.collect::<Vec<_>>().join(","));
-    Reply { status: 200, headers: "content-type: application/json\r\n".to_owned(), body }
+fn json(body: String) -> Reply {
+    Reply { status: 200, headers: "content-type: application/json\r\n".to_owned(), sent: body.len(), body }
 }
 
 fn error(status: u16, code: &str) -> Reply {
-    Reply { status, headers: format!("x-error-code: {code}\r\n"), body: "an error page".to_owned() }
+    let body = "an error page".to_owned();
+    Reply { status, headers: format!("x-error-code: {code}\r\n"), sent: body.len(), body }
 }

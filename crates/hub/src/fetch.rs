@@ -2,147 +2,86 @@
 
 use std::path::{Path, PathBuf};
 
-use hf_hub::{HFError, HFRepositorySync, RepoTypeAny, repository::RepoTreeEntry};
+use prospect_core::progress::Progress;
 
 use crate::{
     HubError,
     address::{Address, is_safe_path},
-    meter::Meter,
+    cache::RepoCache,
+    client::{Client, RemoteFile},
     settings::Settings,
 };
 
-/// A file of a repository.
-struct RemoteFile {
-    /// Its path in the repository.
-    path: String,
-    /// Its length in bytes.
-    size: u64,
-}
+const MEGABYTE: u64 = 1_000_000;
 
-/// The local path of `text`, fetched where the cache lacks it.
+/// Returns the local path of `text`; downloads what the cache lacks.
 pub(crate) fn fetch(text: &str, settings: &Settings) -> Result<PathBuf, HubError> {
     let address = Address::parse(text)?;
-    let explain = |error| HubError::explain(&address, &settings.endpoint, error);
-    let client = settings.client().map_err(explain)?;
-    let repository = client.repository(address.kind, &address.owner, &address.name);
+    let cache = RepoCache::new(&settings.cache, &address);
     if settings.offline {
-        return cached(&repository, &address, settings);
+        return cache.find(&address).ok_or_else(|| HubError::NotCached {
+            address: address.to_string(),
+            cache: settings.cache.clone(),
+        });
     }
-    let files = list(&repository, &address).map_err(explain)?;
-    let root = download(&repository, &address, settings, &files)?;
+    let explain = |error| HubError::explain(&address, &settings.endpoint, error);
+    let client = Client::new(&address, settings);
+    // Everything is fetched at one commit, so that a branch that moves meanwhile does no harm.
+    let commit = client.commit().map_err(explain)?;
+    let files = client.list(&commit).map_err(explain)?;
+    if files.is_empty() {
+        return Err(HubError::Empty { address: address.to_string() });
+    }
+    cache.save_ref(&address.revision, &commit)?;
+    download(&client, &cache, &address, &commit, &files)?;
+    let root = cache.snapshot(&commit);
     Ok(if address.path.is_empty() { root } else { root.join(&address.path) })
 }
 
-/// What the cache holds of the address.
-fn cached(
-    repository: &HFRepositorySync<RepoTypeAny>,
-    address: &Address,
-    settings: &Settings,
-) -> Result<PathBuf, HubError> {
-    let revision = &address.revision;
-    let found = if address.path.is_empty() {
-        repository.snapshot_download().revision(revision).local_files_only(true).send()
-    } else {
-        // Finds folders as well as files.
-        repository.download_file().filename(&address.path).revision(revision).local_files_only(true).send()
-    };
-    found.map_err(|error| match error {
-        HFError::LocalEntryNotFound { .. } => {
-            HubError::NotCached { address: address.to_string(), cache: settings.cache.clone() }
-        }
-        error => HubError::explain(address, &settings.endpoint, error),
-    })
-}
-
-/// The files that the address names.
-fn list(repository: &HFRepositorySync<RepoTypeAny>, address: &Address) -> Result<Vec<RemoteFile>, HFError> {
-    let tree = |path: Option<String>| {
-        repository.list_tree().revision(&address.revision).maybe_path_in_repo(path).recursive(true).send()
-    };
-    if address.path.is_empty() {
-        let mut files = files_of(tree(None)?);
-        if address.kind == RepoTypeAny::Model {
-            files.retain(|file| is_model_file(&file.path));
-        }
-        return Ok(files);
-    }
-    let missing = || HFError::EntryNotFound {
-        path: address.path.clone(),
-        repo_id: repository.repo_path(),
-        context: None,
-    };
-    let found =
-        repository.get_paths_info().paths(vec![address.path.clone()]).revision(&address.revision).send()?;
-    match found.into_iter().next().ok_or_else(missing)? {
-        RepoTreeEntry::Directory { path, .. } => Ok(files_of(tree(Some(path))?)),
-        file @ RepoTreeEntry::File { .. } => Ok(files_of(vec![file])),
-    }
-}
-
-fn files_of(entries: Vec<RepoTreeEntry>) -> Vec<RemoteFile> {
-    entries
-        .into_iter()
-        .filter_map(|entry| match entry {
-            RepoTreeEntry::File { path, size, .. } => Some(RemoteFile { path, size }),
-            RepoTreeEntry::Directory { .. } => None,
-        })
-        .collect()
-}
-
-/// Whether a whole-model fetch takes the file: weights as safetensors, and what describes them.
-fn is_model_file(path: &str) -> bool {
-    let extension = Path::new(path).extension().and_then(|extension| extension.to_str());
-    let wanted = matches!(extension, Some("safetensors" | "json" | "txt")) || path == "tokenizer.model";
-    // Folders (onnx/, original/) and consolidated.* hold the same weights once more.
-    wanted && !path.contains('/') && !path.starts_with("consolidated")
-}
-
-/// Fetches the files and gives the folder of the snapshot that holds them.
+/// Brings the files into the cache.
 fn download(
-    repository: &HFRepositorySync<RepoTypeAny>,
+    client: &Client<'_>,
+    cache: &RepoCache,
     address: &Address,
-    settings: &Settings,
+    commit: &str,
     files: &[RemoteFile],
-) -> Result<PathBuf, HubError> {
-    let meter = Meter::new(&format!("fetching {address}"), files.iter().map(|file| file.size).sum());
-    let mut root: Option<PathBuf> = None;
+) -> Result<(), HubError> {
+    let total: u64 = files.iter().map(|file| file.size).sum();
+    let progress = Progress::new(&format!("fetching {address}"), "MB", total.div_ceil(MEGABYTE));
+    let shown = std::cell::Cell::new(0);
+    let mut before = 0;
     for file in files {
-        if !is_safe_path(&file.path) {
+        if !is_safe_path(&file.path) || !is_safe_path(&file.etag) || file.etag.contains('/') {
             return Err(HubError::Io(std::io::Error::other(format!(
                 "{address} lists the path `{}`, which leads out of the repository",
                 file.path
             ))));
         }
-        let local = repository
-            .download_file()
-            .filename(&file.path)
-            .revision(&address.revision)
-            .progress(meter.clone())
-            .send()
-            .map_err(|error| HubError::explain(address, &settings.endpoint, error))?;
-        check_length(address, file, &local)?;
-        meter.finish(file.size);
-        let depth = file.path.split('/').count();
-        let snapshot = local.ancestors().nth(depth).unwrap_or(&local).to_owned();
-        if root.get_or_insert_with(|| snapshot.clone()) != &snapshot {
-            return Err(HubError::Moved { address: address.to_string() });
+        let arrived = |bytes: u64| {
+            let megabytes = (before + bytes) / MEGABYTE;
+            if megabytes > shown.get() {
+                progress.advance(megabytes - shown.replace(megabytes), "");
+            }
+        };
+        let (blob, partial) = cache.blob(file)?;
+        if !is_whole(&blob, file) {
+            let _lock = cache.lock(file)?;
+            // Another process may have fetched it while this one waited for the lock.
+            if !is_whole(&blob, file) {
+                client.download(file, commit, &partial, &arrived)?;
+                fs_err::rename(&partial, &blob)?;
+            }
         }
+        cache.link(file, commit)?;
+        arrived(file.size);
+        before += file.size;
     }
-    root.ok_or_else(|| HubError::Empty { address: address.to_string() })
+    Ok(())
 }
 
-/// Discards a file of the wrong length. The client keeps whatever the server sends, even the text of an error.
-fn check_length(address: &Address, file: &RemoteFile, local: &Path) -> Result<(), HubError> {
-    let got = fs_err::metadata(local)?.len();
-    if got == file.size {
-        return Ok(());
-    }
-    // The path in the snapshot is a link to the content, and the content is what would be found again.
-    fs_err::remove_file(fs_err::canonicalize(local)?)?;
-    if fs_err::symlink_metadata(local).is_ok() {
-        fs_err::remove_file(local)?;
-    }
-    Err(HubError::Damaged { address: address.to_string(), file: file.path.clone(), got, expected: file.size })
+/// Returns true if `blob` holds all bytes of `file`.
+fn is_whole(blob: &Path, file: &RemoteFile) -> bool {
+    fs_err::metadata(blob).is_ok_and(|metadata| metadata.len() == file.size)
 }
 
 #[cfg(test)]
@@ -268,6 +207,34 @@ mod tests {
         let error = fetch("hf://org/name@main", &settings).unwrap_err();
         assert!(matches!(error, HubError::Network { .. }), "{error}");
         assert!(error.to_string().contains("HF_HUB_OFFLINE=1"));
+    }
+
+    #[test]
+    fn an_interrupted_download_continues() {
+        let (hub, cache) = (FakeHub::start(FILES), tempfile::tempdir().unwrap());
+        hub.break_off_after(3);
+        let path = fetch("hf://org/name@main/model.safetensors", &settings(&hub, cache.path())).unwrap();
+        assert_eq!(fs_err::read_to_string(path).unwrap(), "weights");
+        assert_eq!(hub.ranges(), ["", "bytes=3-", "bytes=6-"]);
+    }
+
+    #[test]
+    fn a_content_of_two_revisions_is_fetched_once() {
+        let (hub, cache) = (FakeHub::start(FILES), tempfile::tempdir().unwrap());
+        let settings = settings(&hub, cache.path());
+        fetch("hf://org/name@main/config.json", &settings).unwrap();
+        fetch("hf://org/name@v2/config.json", &settings).unwrap();
+        assert_eq!(hub.ranges().len(), 1);
+    }
+
+    #[test]
+    fn a_file_with_other_bytes_than_its_hash_is_discarded() {
+        const DAMAGED: &[(&str, &str)] = &[("damaged.safetensors", "weights")];
+        let (hub, cache) = (FakeHub::start(DAMAGED), tempfile::tempdir().unwrap());
+        let error =
+            fetch("hf://org/name@main/damaged.safetensors", &settings(&hub, cache.path())).unwrap_err();
+        assert!(matches!(error, HubError::Damaged { got: 7, expected: 7, .. }), "{error}");
+        assert!(!tree(cache.path()).iter().any(|path| path.contains("blobs")));
     }
 
     #[test]

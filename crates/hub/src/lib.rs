@@ -1,16 +1,17 @@
-//! `hf://` addresses to local files.
+//! Downloads from the Hugging Face Hub: `hf://` addresses to local files.
 //!
 //! | address | local path |
 //! |---|---|
-//! | `hf://ORG/NAME@REVISION` | folder of a model, with `*.safetensors`, `*.json`, `*.txt` and `tokenizer.model` of its top |
+//! | `hf://ORG/NAME@REVISION` | a model's folder: `*.safetensors`, `*.json`, `*.jinja`, `*.txt` and `tokenizer.model` at its top level |
 //! | `hf://ORG/NAME@REVISION/PATH` | one file, or a folder with all files below it |
-//! | `hf://datasets/ORG/NAME@REVISION[/PATH]` | the same of a dataset; without a path, all its files |
+//! | `hf://datasets/ORG/NAME@REVISION[/PATH]` | the same for a dataset; without a path, all its files |
 //!
-//! The revision is a branch, a tag or, best, a commit: without one the same recipe would mean different bytes on
-//! different days. Files land in the cache that Python's `huggingface_hub` uses, and are fetched once.
+//! The revision is a branch, a tag or a commit. A commit is best: a branch means different bytes on different days.
+//! Files go into the cache that Python's `huggingface_hub` uses. Interrupted downloads resume, and large files
+//! are checked against their SHA-256.
 //!
-//! `HF_TOKEN` (or the token file that `hf auth login` writes), `HF_ENDPOINT`, `HF_HOME` and `HF_HUB_CACHE` mean what
-//! they mean there. With `HF_HUB_OFFLINE=1` nothing is asked of the network: the path is what the cache holds.
+//! `HF_TOKEN` (or the token file of `hf auth login`), `HF_ENDPOINT`, `HF_HOME` and `HF_HUB_CACHE` work as they do in
+//! `huggingface_hub`. `HF_HUB_OFFLINE=1` uses the cache only. Proxies are read from `HTTPS_PROXY` and `NO_PROXY`.
 //!
 //! ```no_run
 //! let text = "hf://HuggingFaceTB/SmolLM2-135M-Instruct@main";
@@ -24,21 +25,23 @@
 use std::path::PathBuf;
 
 mod address;
+mod cache;
+mod client;
 mod error;
 #[cfg(test)]
 mod fake_hub;
 mod fetch;
-mod meter;
 mod settings;
 
+pub use client::RequestError;
 pub use error::HubError;
 
-/// Whether `text` is meant as an address on the Hub rather than as a local path.
+/// Returns true if `text` is an address on the Hub rather than a local path.
 pub fn is_address(text: &str) -> bool {
     text.starts_with(address::SCHEME)
 }
 
-/// The local file or folder that `address` names, after fetching what the cache lacks.
+/// Returns the local file or folder that `address` names; downloads what the cache lacks.
 pub fn fetch(address: &str) -> Result<PathBuf, HubError> {
     fetch::fetch(address, &settings::Settings::from_env())
 }

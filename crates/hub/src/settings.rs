@@ -1,32 +1,29 @@
-//! How to reach the Hub and where to keep its files.
+//! Endpoint, token and cache folder.
 
 use std::path::{Path, PathBuf};
 
-use hf_hub::{HFClient, HFClientSync, HFResult};
-
-/// Where the Hub is when nothing else is said.
+/// The default endpoint.
 const ENDPOINT: &str = "https://huggingface.co";
 
-/// How to reach the Hub and where to keep its files.
+/// Endpoint, token and cache folder.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    /// Base URL of the Hub, without a slash at its end.
+    /// Base URL of the Hub, without a trailing slash.
     pub(crate) endpoint: String,
     /// Token for gated and private repositories.
     pub(crate) token: Option<String>,
     /// Folder of the cache.
     pub(crate) cache: PathBuf,
-    /// Whether only the cache may be asked.
+    /// Whether only the cache may be used.
     pub(crate) offline: bool,
 }
 
 impl Settings {
-    /// The settings that the environment gives, by the names `huggingface_hub` gave them.
+    /// Reads the environment variables of `huggingface_hub`.
     pub(crate) fn from_env() -> Self {
         Self::from_variables(|name| std::env::var(name).ok())
     }
 
-    /// The settings that `lookup` gives.
     fn from_variables(lookup: impl Fn(&str) -> Option<String>) -> Self {
         let set =
             |name: &str| lookup(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
@@ -46,18 +43,6 @@ impl Settings {
             cache: set("HF_HUB_CACHE").map_or_else(|| home.join("hub"), PathBuf::from),
             offline: offline.is_some_and(|value| ["1", "true", "yes", "on"].contains(&value.as_str())),
         }
-    }
-
-    /// A client with these settings. Everything is passed on explicitly: the client's own reading of the environment
-    /// differs from version to version.
-    pub(crate) fn client(&self) -> HFResult<HFClientSync> {
-        let builder =
-            HFClient::builder().endpoint(&self.endpoint).cache_dir(&self.cache).retry_max_attempts(3);
-        match &self.token {
-            Some(token) => builder.token(token),
-            None => builder,
-        }
-        .build_sync()
     }
 }
 

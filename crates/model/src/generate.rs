@@ -28,7 +28,7 @@ pub enum Sampling {
 
 /// How to continue.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Generating {
+pub struct GenerationConfig {
     /// How tokens are chosen.
     pub sampling: Sampling,
     /// Tokens to stop after.
@@ -43,7 +43,7 @@ pub struct Generating {
 
 /// A prompt to continue.
 #[derive(Debug, Clone, Copy)]
-pub struct ToContinue<'a> {
+pub struct Prompt<'a> {
     /// What its draws are for: the same id is continued the same way.
     pub id: &'a str,
     /// At least one token.
@@ -77,8 +77,8 @@ impl Decoder {
     /// Continues all prompts, several at a time. A draw is a function of seed, prompt id and the token's place only.
     pub fn generate(
         &self,
-        prompts: &[ToContinue<'_>],
-        how: &Generating,
+        prompts: &[Prompt<'_>],
+        how: &GenerationConfig,
         adapter: Adapter,
     ) -> std::result::Result<Vec<Generated>, ModelError> {
         let none = Generated { tokens: Vec::new(), ended: false, entropy: 0.0 };
@@ -119,7 +119,7 @@ impl Decoder {
     /// Runs the prompts and gives the logits after each.
     fn read_prompts<'a>(
         &self,
-        prompts: &[ToContinue<'a>],
+        prompts: &[Prompt<'a>],
         first: usize,
         max_new_tokens: usize,
         adapter: Adapter,
@@ -202,7 +202,7 @@ fn choose(
     logits: &Tensor,
     rows: &[Row<'_>],
     place: usize,
-    how: &Generating,
+    how: &GenerationConfig,
     draw: &Draw,
 ) -> Result<Vec<(u32, f64)>> {
     let logits = logits.to_dtype(DType::F32)?.to_vec2::<f32>()?;

@@ -51,7 +51,7 @@ mod work;
 
 pub use architecture::{Architecture, Biases, Family, Gelu, MlpKind, NormKind, Residual, Rope, RopeScaling};
 pub use decoder::{Activations, Adapter, Decoder, Saved};
-pub use generate::{Generated, Generating, Sampling, ToContinue};
+pub use generate::{Generated, GenerationConfig, Prompt, Sampling};
 pub use memory::{BatchSize, Demand, Footprint, Place};
 pub use model::Model;
 pub use ops::{RotaryPairs, adamw};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 use prospect_core::files::{fingerprint, hash_file, write_json, write_whole};
-use prospect_group::Member;
+use prospect_dist::ProcessGroup;
 use serde::Deserialize;
 
 use crate::{
@@ -148,12 +148,12 @@ impl Recipe {
 
     /// Loads decoder, tokenizer and template.
     pub fn load(&self) -> Result<Model, ModelError> {
-        self.load_as(&Member::default())
+        self.load_as(&ProcessGroup::default())
     }
 
     /// Like [`load`](Self::load), as a member of a group: onto its GPU, and, if weights are shared, its part of them. All
     /// members load the same models in the same order.
-    pub fn load_as(&self, member: &Member) -> Result<Model, ModelError> {
+    pub fn load_as(&self, member: &ProcessGroup) -> Result<Model, ModelError> {
         if member.sharing.is_some() && self.train == Train::Full {
             return Err(ModelError::Recipe(
                 "`train: full` leaves no frozen weights to keep in parts: train an adapter, or leave --shard out"

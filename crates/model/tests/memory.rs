@@ -6,7 +6,7 @@
 mod counting;
 
 use prospect_core::config::Document;
-use prospect_group::{Member, threads};
+use prospect_dist::{ProcessGroup, threads};
 use prospect_model::{
     Activations, Architecture, BatchSize, Decoder, Gradients, Lora, ModelFile, PackedBatch, Packer, Recipe,
 };
@@ -153,7 +153,7 @@ fn recipe(more: &str) -> Recipe {
 /// take, each of them.
 fn in_parts(recipe: &Recipe, ranks: usize, batch: &PackedBatch) -> [[f64; 2]; 2] {
     let before = counting::now();
-    let one = |member: Member| {
+    let one = |member: ProcessGroup| {
         let model = recipe.load_as(&member).unwrap().decoder;
         let policy = model.with_lora(Lora { r: 8, alpha: 16.0 }, 0).unwrap();
         drop(model);
@@ -176,7 +176,7 @@ fn in_parts(recipe: &Recipe, ranks: usize, batch: &PackedBatch) -> [[f64; 2]; 2]
     std::thread::scope(|scope| {
         let members = threads(ranks)
             .into_iter()
-            .map(|thread| scope.spawn(move || one(Member::of(Box::new(thread), 0, ranks > 1))));
+            .map(|thread| scope.spawn(move || one(ProcessGroup::of(Box::new(thread), 0, ranks > 1))));
         let members: Vec<_> = members.collect();
         members.into_iter().map(|member| member.join().unwrap()).next().unwrap()
     })

@@ -9,8 +9,8 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::llama::{Cache, Config, Llama, LlamaEosToks};
 use prospect_model::{
-    Adapter, Architecture, Decoder, Generating, Lora, Model, ModelFile, Packer, Recipe, Sampling, ToContinue,
-    load_adapter, save_adapter,
+    Adapter, Architecture, Decoder, GenerationConfig, Lora, Model, ModelFile, Packer, Prompt, Recipe,
+    Sampling, load_adapter, save_adapter,
 };
 
 /// candle-transformers' logits after the last token, from the weights in `folder`.
@@ -188,8 +188,8 @@ fn smollm2_knows_the_capital_of_france_and_equals_candle_transformers() {
     let model = recipe(&format!("weights: {}", path.display())).load().unwrap();
     let tokens = model.tokenizer.encode("The capital of France is").unwrap();
     let end = model.tokenizer.end_id().unwrap();
-    let how = Generating { sampling: Sampling::Greedy, max_new_tokens: 2, end, seed: 0, at_once: 2 };
-    let prompt = ToContinue { id: "", tokens: &tokens };
+    let how = GenerationConfig { sampling: Sampling::Greedy, max_new_tokens: 2, end, seed: 0, at_once: 2 };
+    let prompt = Prompt { id: "", tokens: &tokens };
     let generated = model.decoder.generate(&[prompt], &how, Adapter::On).unwrap();
     assert_eq!(model.tokenizer.decode(&generated[0].tokens, true).unwrap(), " Paris.");
 

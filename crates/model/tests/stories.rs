@@ -9,7 +9,7 @@ use std::{
 };
 
 use candle_core::{Device, Tensor};
-use prospect_model::{Adapter, Generating, Model, ModelFile, Sampling, ToContinue};
+use prospect_model::{Adapter, GenerationConfig, Model, ModelFile, Prompt, Sampling};
 
 /// Little-endian numbers, one after the other.
 struct Reader<'a>(&'a [u8]);
@@ -125,8 +125,9 @@ fn stories260k_tells_its_documented_story() {
     let (documented, _) = documented.split_once("\n```").unwrap();
 
     let begin = 1;
-    let how = Generating { sampling: Sampling::Greedy, max_new_tokens: 256, end: begin, seed: 0, at_once: 2 };
-    let start = ToContinue { id: "", tokens: &[begin] };
+    let how =
+        GenerationConfig { sampling: Sampling::Greedy, max_new_tokens: 256, end: begin, seed: 0, at_once: 2 };
+    let start = Prompt { id: "", tokens: &[begin] };
     let generated = model.decoder.generate(&[start], &how, Adapter::On).unwrap();
     let told: Vec<u8> =
         generated[0].tokens.iter().flat_map(|token| vocabulary[*token as usize].clone()).collect();

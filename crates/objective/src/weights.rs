@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "lowercase", untagged)]
 pub enum Weight {
     /// As it is.
-    Given(f64),
+    KernelArg(f64),
     /// From the counts of the training data, see [`ClassWeights::resolve`].
     Auto(Auto),
 }
@@ -43,9 +43,11 @@ impl ClassWeights {
         let ratio = counts.1 as f64 / counts.0 as f64;
         let ratio = if ratio.is_finite() && ratio > 0.0 { balance * ratio } else { 1.0 };
         match (desirable, undesirable) {
-            (Weight::Given(desirable), Weight::Given(undesirable)) => Self { desirable, undesirable },
-            (Weight::Given(desirable), Weight::Auto(_)) => Self { desirable, undesirable: desirable / ratio },
-            (Weight::Auto(_), Weight::Given(undesirable)) => {
+            (Weight::KernelArg(desirable), Weight::KernelArg(undesirable)) => Self { desirable, undesirable },
+            (Weight::KernelArg(desirable), Weight::Auto(_)) => {
+                Self { desirable, undesirable: desirable / ratio }
+            }
+            (Weight::Auto(_), Weight::KernelArg(undesirable)) => {
                 Self { desirable: undesirable * ratio, undesirable }
             }
             (Weight::Auto(_), Weight::Auto(_)) => Self { desirable: ratio, undesirable: 1.0 },
@@ -67,18 +69,19 @@ mod tests {
 
     #[test]
     fn auto_reaches_the_balance() {
-        for (desirable, undesirable) in [(AUTO, Weight::Given(1.0)), (Weight::Given(1.0), AUTO), (AUTO, AUTO)]
+        for (desirable, undesirable) in
+            [(AUTO, Weight::KernelArg(1.0)), (Weight::KernelArg(1.0), AUTO), (AUTO, AUTO)]
         {
             let weights = ClassWeights::resolve(desirable, undesirable, (10, 100), 4.0 / 3.0);
             assert!((class_balance(weights, (10, 100)).unwrap() - 4.0 / 3.0).abs() < 1e-12);
         }
-        let weights = ClassWeights::resolve(AUTO, Weight::Given(1.0), (10, 100), 1.0);
+        let weights = ClassWeights::resolve(AUTO, Weight::KernelArg(1.0), (10, 100), 1.0);
         assert_eq!(weights, ClassWeights { desirable: 10.0, undesirable: 1.0 });
     }
 
     #[test]
     fn one_class_has_weight_one() {
-        let weights = ClassWeights::resolve(AUTO, Weight::Given(1.0), (0, 100), 1.0);
+        let weights = ClassWeights::resolve(AUTO, Weight::KernelArg(1.0), (0, 100), 1.0);
         assert_eq!(weights, ClassWeights { desirable: 1.0, undesirable: 1.0 });
         assert_eq!(class_balance(weights, (0, 100)), None);
     }
@@ -86,7 +89,7 @@ mod tests {
     #[test]
     fn weights_are_read_as_typed() {
         let read = |text: &str| serde_json::from_str::<Weight>(text);
-        assert_eq!(read("2.5").unwrap(), Weight::Given(2.5));
+        assert_eq!(read("2.5").unwrap(), Weight::KernelArg(2.5));
         assert_eq!(read("\"auto\"").unwrap(), AUTO);
         assert!(read("\"automatic\"").is_err());
     }

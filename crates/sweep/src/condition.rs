@@ -8,7 +8,7 @@ use serde::Serialize;
 /// How a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Condition {
+pub enum RunState {
     /// All of its files are there.
     Finished,
     /// It has begun, and a process works on it.
@@ -23,7 +23,7 @@ pub enum Condition {
     ToDo,
 }
 
-impl Condition {
+impl RunState {
     pub(crate) fn of(status: Option<&Status>, worked_on: bool) -> Self {
         match status.map(|status| status.state) {
             None => Self::ToDo,
@@ -41,7 +41,7 @@ impl Condition {
     }
 }
 
-impl fmt::Display for Condition {
+impl fmt::Display for RunState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Finished => "finished",

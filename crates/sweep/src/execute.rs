@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, num::NonZeroUsize, path::Path, time::Instant};
 
-use prospect_group::Member;
+use prospect_dist::ProcessGroup;
 use prospect_runs::SweepDir;
 use prospect_train::ReferenceCache;
 
@@ -68,7 +68,7 @@ pub struct Execution {
     /// What to do when others are at all that is left.
     pub others: Others,
     /// This process's place in the group that trains each run together. Rank 0 decides, evaluates and writes for all.
-    pub member: Member,
+    pub member: ProcessGroup,
 }
 
 impl Default for Execution {
@@ -79,7 +79,7 @@ impl Default for Execution {
             until: None,
             retry_failed: false,
             others: Others::default(),
-            member: Member::default(),
+            member: ProcessGroup::default(),
         }
     }
 }

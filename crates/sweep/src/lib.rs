@@ -28,7 +28,7 @@ mod summary;
 mod win_rates;
 
 pub use budget::{Budget, Budgets, budgets};
-pub use condition::Condition;
+pub use condition::RunState;
 pub use cost::{Cost, KindCost, Place, estimate};
 pub use execute::{Executed, Execution, Others, announce, execute, left};
 pub use experiment::{
@@ -40,7 +40,7 @@ pub use plan::{Plan, Run, check};
 pub use room::{Room, Spread, rooms};
 pub use search::{Search, Trial};
 pub use slurm::{Preparation, Prepares, Profile, ProfileFile, SlurmStanding, Submission, Submitted, Task};
-pub use standing::{Left, RunStanding, Standing, standing};
+pub use standing::{Left, RunStanding, SweepStatus, standing};
 pub use summary::summarise;
 
 /// Why a sweep cannot be planned or run.
@@ -63,7 +63,7 @@ pub enum SweepError {
     Train(#[from] prospect_train::TrainError),
     /// Members of a group cannot go on together.
     #[error(transparent)]
-    Collective(#[from] prospect_group::CollectiveError),
+    Collective(#[from] prospect_dist::CollectiveError),
     /// The sweep's directory cannot be used.
     #[error(transparent)]
     Runs(#[from] prospect_runs::RunsError),

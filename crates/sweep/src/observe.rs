@@ -1,7 +1,7 @@
 //! What a run writes while it trains.
 
 use prospect_core::progress::Progress;
-use prospect_eval::{CorruptedPairs, Generations, HeldOut, Utility};
+use prospect_eval::{CorruptedPairs, HeldOut, HeldOutPrompts, Utility};
 use prospect_runs::{Claim, Generation, Kind, MetricsWriter, PairOutcome, Record};
 use prospect_train::{Observer, Policy, ReferenceCache, TrainError};
 
@@ -11,7 +11,7 @@ use crate::StopFile;
 pub(crate) struct Judges<'a> {
     pub(crate) held_out: HeldOut,
     pub(crate) corrupted: Option<CorruptedPairs>,
-    pub(crate) generations: Option<Generations<'a>>,
+    pub(crate) generations: Option<HeldOutPrompts<'a>>,
     /// The true utility of what is generated, where the data knows it.
     pub(crate) utility: Option<&'a Utility<'a>>,
 }

@@ -1,7 +1,7 @@
 //! What the runs of a plan take of memory at most, before they are begun.
 
 use prospect_model::{Architecture, Demand, Place, Recipe};
-use prospect_train::{Wanted, Way};
+use prospect_train::{PlanRequest, TrainPlan};
 
 use crate::{Plan, SweepError};
 
@@ -13,7 +13,7 @@ pub struct Room {
     /// The objective.
     pub objective: String,
     /// How one of them trains, and what it takes if its sequences are all as long as they may be.
-    pub way: Way,
+    pub way: TrainPlan,
     /// Blocks of the model.
     pub blocks: usize,
     /// How many there are at once on a device.
@@ -56,8 +56,8 @@ pub fn rooms(plan: &Plan, spread: Spread) -> Result<Vec<Room>, SweepError> {
     let mut rooms: Vec<Room> = Vec::new();
     for (model, settings, side_by_side) in stages.chain(runs) {
         let recipe = &plan.models[model];
-        let wanted = Wanted::of(recipe, &architectures[model], settings, Place::here());
-        let room = room(recipe, &Wanted { ranks, sharded, ..wanted }, side_by_side)?;
+        let wanted = PlanRequest::of(recipe, &architectures[model], settings, Place::here());
+        let room = room(recipe, &PlanRequest { ranks, sharded, ..wanted }, side_by_side)?;
         let same = |other: &&mut Room| (&other.model, &other.objective) == (&room.model, &room.objective);
         match rooms.iter_mut().find(same) {
             Some(other) if other.most() >= room.most() => {}
@@ -68,7 +68,7 @@ pub fn rooms(plan: &Plan, spread: Spread) -> Result<Vec<Room>, SweepError> {
     Ok(rooms)
 }
 
-fn room(recipe: &Recipe, wanted: &Wanted<'_>, side_by_side: usize) -> Result<Room, SweepError> {
+fn room(recipe: &Recipe, wanted: &PlanRequest<'_>, side_by_side: usize) -> Result<Room, SweepError> {
     let frozen = wanted.footprint(recipe.quantization)?.frozen;
     let activations = recipe.activations.of_each(side_by_side, frozen);
     Ok(Room {

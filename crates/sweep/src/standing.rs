@@ -10,11 +10,11 @@ use prospect_runs::{Experiment, RunDir, RunsError, Status, SweepDir, last};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{Condition, SweepError};
+use crate::{RunState, SweepError};
 
 /// How a sweep stands.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Standing {
+pub struct SweepStatus {
     /// The experiment's name.
     pub name: String,
     /// Its question.
@@ -22,7 +22,7 @@ pub struct Standing {
     /// Whether a process works on it at this moment: on its data, a stage or a run.
     pub worked_on: bool,
     /// How many runs there are of each state.
-    pub counts: BTreeMap<Condition, usize>,
+    pub counts: BTreeMap<RunState, usize>,
     /// What is left to do.
     pub left: Left,
     /// Shared stages, as runs without settings.
@@ -55,7 +55,7 @@ pub struct RunStanding {
     /// Its seed.
     pub seed: u64,
     /// How it stands.
-    pub state: Condition,
+    pub state: RunState,
     /// The process that works on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worker: Option<String>,
@@ -74,7 +74,7 @@ pub struct RunStanding {
 }
 
 /// Reads how the sweep stands, whether or not a process works on it.
-pub fn standing(sweep: &SweepDir) -> Result<Standing, SweepError> {
+pub fn standing(sweep: &SweepDir) -> Result<SweepStatus, SweepError> {
     let experiment = sweep.experiment()?;
     let held = sweep.claims().held()?;
     let of = |id: &str, settings: &BTreeMap<String, Value>, seed| RunStanding {
@@ -90,7 +90,7 @@ pub fn standing(sweep: &SweepDir) -> Result<Standing, SweepError> {
     for run in &runs {
         *counts.entry(run.state).or_default() += 1;
     }
-    Ok(Standing {
+    Ok(SweepStatus {
         left: left(&experiment, &runs, &stages),
         name: experiment.name,
         question: experiment.question,
@@ -106,7 +106,7 @@ fn run_standing(run: &RunDir, worked_on: bool) -> RunStanding {
         id: run.id(),
         settings: BTreeMap::new(),
         seed: 0,
-        state: Condition::ToDo,
+        state: RunState::ToDo,
         worker: None,
         step: 0,
         steps: None,
@@ -120,7 +120,7 @@ fn run_standing(run: &RunDir, worked_on: bool) -> RunStanding {
         let metrics = run.metrics()?;
         // A run that failed before it began has none.
         let steps = run.config().ok().and_then(|config| config.steps());
-        let state = Condition::of(Some(&status), worked_on);
+        let state = RunState::of(Some(&status), worked_on);
         let (seconds, rate) = times(run, &status, state, last(&metrics, "num_tokens").unwrap_or(0.0))?;
         Ok(RunStanding {
             state,
@@ -142,17 +142,17 @@ fn run_standing(run: &RunDir, worked_on: bool) -> RunStanding {
 fn times(
     run: &RunDir,
     status: &Status,
-    state: Condition,
+    state: RunState,
     tokens: f64,
 ) -> Result<(f64, Option<f64>), RunsError> {
     let before = status.tokens as f64;
     let all = (status.seconds > 0.0).then(|| before / status.seconds);
-    if !matches!(state, Condition::Running | Condition::Interrupted) {
+    if !matches!(state, RunState::Running | RunState::Interrupted) {
         return Ok((status.seconds, all));
     }
     let since = written(&run.path().join("status.json"))?;
     let last_step = written(&run.path().join("metrics.jsonl")).unwrap_or(since);
-    let until = if state == Condition::Running { SystemTime::now() } else { last_step };
+    let until = if state == RunState::Running { SystemTime::now() } else { last_step };
     let seconds = |until: SystemTime| until.duration_since(since).map_or(0.0, |time| time.as_secs_f64());
     let rate = match seconds(last_step) {
         time if time > 0.0 && tokens > before => Some((tokens - before) / time),
@@ -167,7 +167,7 @@ fn written(file: &Path) -> std::io::Result<SystemTime> {
 
 fn left(experiment: &Experiment, runs: &[RunStanding], stages: &[RunStanding]) -> Left {
     let series = |run: &RunStanding| run.settings.get(&experiment.series.key).cloned();
-    let finished: Vec<&RunStanding> = runs.iter().filter(|run| run.state == Condition::Finished).collect();
+    let finished: Vec<&RunStanding> = runs.iter().filter(|run| run.state == RunState::Finished).collect();
     let median_of = |like: &dyn Fn(&RunStanding) -> bool| {
         median(finished.iter().filter(|run| like(run)).filter_map(|run| run.seconds).collect())
     };
@@ -245,7 +245,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let sweep = sweep(folder.path());
         let before = standing(&sweep).unwrap();
-        assert_eq!(before.counts, [(Condition::ToDo, 5)].into());
+        assert_eq!(before.counts, [(RunState::ToDo, 5)].into());
         assert_eq!(before.left, Left { runs: 5, stages: 0, seconds: None, known_from: 0 });
         finish(&sweep, "a", 10.0);
         finish(&sweep, "d", 40.0);
@@ -271,13 +271,13 @@ mod tests {
         assert!(held.worked_on);
         assert_eq!(
             (held.runs[1].state, held.runs[1].step, held.runs[1].steps),
-            (Condition::Running, 1, Some(4))
+            (RunState::Running, 1, Some(4))
         );
         // Three quarters of b, c and, for want of others, d and e as the one that has finished.
         assert_eq!(held.left.seconds, Some(37.5));
         drop(claim);
         let free = standing(&sweep).unwrap();
-        assert_eq!((free.worked_on, free.runs[1].state), (false, Condition::Interrupted));
+        assert_eq!((free.worked_on, free.runs[1].state), (false, RunState::Interrupted));
     }
 
     #[test]
@@ -289,7 +289,7 @@ mod tests {
         fs_err::write(sweep.run("b").path().join("status.json"), "{").unwrap();
         let standing = standing(&sweep).unwrap();
         let failed = &standing.runs[0];
-        assert_eq!((failed.state, failed.reason.as_deref()), (Condition::Failed, Some("no memory")));
+        assert_eq!((failed.state, failed.reason.as_deref()), (RunState::Failed, Some("no memory")));
         assert_eq!(failed.log.as_deref(), Some(sweep.run("a").error_log().as_path()));
         assert!(standing.runs[1].reason.as_ref().unwrap().contains("status.json"));
         assert_eq!(standing.left.runs, 4);

@@ -30,7 +30,7 @@ pub struct Checkpoints {
 
 /// How far a run has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct Reached {
+pub struct TrainState {
     /// Optimizer steps.
     pub step: u64,
     /// Tokens that passed through the model in training steps.
@@ -45,7 +45,7 @@ pub struct Reached {
 #[derive(Serialize, Deserialize)]
 struct Metadata {
     run: String,
-    reached: Reached,
+    reached: TrainState,
 }
 
 impl Checkpoints {
@@ -56,7 +56,7 @@ impl Checkpoints {
     }
 
     /// Where a killed run goes on from.
-    pub fn latest(&self) -> Result<Option<Reached>, TrainError> {
+    pub fn latest(&self) -> Result<Option<TrainState>, TrainError> {
         Ok(self.newest()?.map(|(_, metadata)| metadata.reached))
     }
 
@@ -68,7 +68,7 @@ impl Checkpoints {
     /// Writes the state after a step, whole, and removes the oldest file beyond the number to keep.
     pub(crate) fn save(
         &self,
-        reached: Reached,
+        reached: TrainState,
         parameters: &Parameters,
         optimizer: &Optimizer,
     ) -> Result<(), TrainError> {
@@ -94,7 +94,7 @@ impl Checkpoints {
         &self,
         parameters: &Parameters,
         optimizer: &mut Optimizer,
-    ) -> Result<Option<Reached>, TrainError> {
+    ) -> Result<Option<TrainState>, TrainError> {
         let Some((path, Metadata { reached, .. })) = self.newest()? else { return Ok(None) };
         let tensors = candle_core::safetensors::load(&path, &Device::Cpu)?;
         for (name, parameter) in parameters.iter() {

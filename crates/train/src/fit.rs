@@ -13,7 +13,7 @@ const ENOUGH_ROWS: u64 = 8192;
 
 /// What is to be trained, and how long its sequences are.
 #[derive(Debug, Clone)]
-pub struct Wanted<'a> {
+pub struct PlanRequest<'a> {
     /// The shape of the model.
     pub architecture: &'a Architecture,
     /// What is trained of it.
@@ -32,7 +32,7 @@ pub struct Wanted<'a> {
 
 /// One way to train, and what it takes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Way {
+pub struct TrainPlan {
     /// How frozen matrices are kept, if not in the type of the weights.
     pub quantization: Option<Quantization>,
     /// Completions that pass through the model at once.
@@ -76,7 +76,7 @@ impl Settings {
     }
 }
 
-impl<'a> Wanted<'a> {
+impl<'a> PlanRequest<'a> {
     /// What a recipe asks for.
     pub fn of(recipe: &Recipe, architecture: &'a Architecture, settings: &'a Settings, place: Place) -> Self {
         let Recipe { train, dtype, .. } = *recipe;
@@ -92,25 +92,29 @@ impl<'a> Wanted<'a> {
 
     /// The ways to train within `bytes`, one for each kind of frozen matrices, the widest first: with the largest micro-batch
     /// that is of use, and then as little computed again as fits. Kinds that do not fit have none.
-    pub fn ways(&self, bytes: u64) -> Result<Vec<Way>, ModelError> {
+    pub fn ways(&self, bytes: u64) -> Result<Vec<TrainPlan>, ModelError> {
         let ways = self.kinds().iter().map(|kind| self.way(*kind, bytes));
         ways.filter_map(Result::transpose).collect()
     }
 
     /// The smallest way there is, whether it fits or not.
-    pub fn smallest(&self) -> Result<Option<Way>, ModelError> {
+    pub fn smallest(&self) -> Result<Option<TrainPlan>, ModelError> {
         let (micro_batch_size, recomputed) =
             (self.settings.least_micro_batch(), self.architecture.layers as u64);
         let way = |kind: &Option<Quantization>| {
             let demand = self.demand(&self.footprint(*kind)?, micro_batch_size, recomputed);
-            Ok(Way { quantization: *kind, micro_batch_size, recomputed, demand })
+            Ok(TrainPlan { quantization: *kind, micro_batch_size, recomputed, demand })
         };
-        let all: Vec<Way> = self.kinds().iter().map(way).collect::<Result<_, ModelError>>()?;
+        let all: Vec<TrainPlan> = self.kinds().iter().map(way).collect::<Result<_, ModelError>>()?;
         Ok(all.into_iter().min_by_key(|way| way.demand.total()))
     }
 
     /// What the settings as they are take, with sequences that are all as long as they may be.
-    pub fn as_set(&self, kind: Option<Quantization>, activations: Activations) -> Result<Way, ModelError> {
+    pub fn as_set(
+        &self,
+        kind: Option<Quantization>,
+        activations: Activations,
+    ) -> Result<TrainPlan, ModelError> {
         let footprint = self.footprint(kind)?;
         let micro_batch_size = self.settings.micro_batch_size;
         let layers = self.architecture.layers as u64;
@@ -124,7 +128,7 @@ impl<'a> Wanted<'a> {
             }
         };
         let demand = self.demand(&footprint, micro_batch_size, recomputed);
-        Ok(Way { quantization: kind, micro_batch_size, recomputed, demand })
+        Ok(TrainPlan { quantization: kind, micro_batch_size, recomputed, demand })
     }
 
     fn demand(&self, footprint: &Footprint<'_>, micro_batch_size: usize, recomputed: u64) -> Demand {
@@ -152,7 +156,7 @@ impl<'a> Wanted<'a> {
         std::iter::successors(Some(all), move |size| (*size > least).then(|| even(size / 2)))
     }
 
-    fn way(&self, kind: Option<Quantization>, bytes: u64) -> Result<Option<Way>, ModelError> {
+    fn way(&self, kind: Option<Quantization>, bytes: u64) -> Result<Option<TrainPlan>, ModelError> {
         let footprint = self.footprint(kind)?;
         let least = self.settings.least_micro_batch();
         Ok(self.micro_batches().find_map(|micro_batch_size| {
@@ -163,7 +167,7 @@ impl<'a> Wanted<'a> {
             let accumulates = self.accumulates(micro_batch_size);
             let recomputed = footprint.recomputed_within(bytes, &batch, accumulates)?;
             let demand = self.demand(&footprint, micro_batch_size, recomputed);
-            Some(Way { quantization: kind, micro_batch_size, recomputed, demand })
+            Some(TrainPlan { quantization: kind, micro_batch_size, recomputed, demand })
         }))
     }
 }

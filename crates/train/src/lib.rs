@@ -25,13 +25,13 @@ mod settings;
 mod trainer;
 
 pub use batches::{MicroBatch, Role, pack_pairs, partners};
-pub use checkpoint::{Checkpoints, Reached};
+pub use checkpoint::{Checkpoints, TrainState};
 pub use encode::{Encoded, Encoder, EncodingCounts, token_counter};
 pub use examples::{PairExample, SupervisedExample, TrainingSet, UnpairedExample};
-pub use fit::{Wanted, Way};
+pub use fit::{PlanRequest, TrainPlan};
 pub use objective::ObjectiveState;
 pub use preview::{Previewed, Sequence, Style, preview, show};
-pub use reference::{Of, Reference, ReferenceCache};
+pub use reference::{LogProbGranularity, Reference, ReferenceCache};
 pub use settings::{
     ClassWeighting, ControlTokens, Examples, Length, Objective, ObjectiveName, Schedule, Settings, TrainFile,
     Z0,
@@ -55,7 +55,7 @@ pub enum TrainError {
     Data(#[from] prospect_data::DataError),
     /// Members of a group cannot go on together.
     #[error(transparent)]
-    Collective(#[from] prospect_group::CollectiveError),
+    Collective(#[from] prospect_dist::CollectiveError),
     /// The run directory failed.
     #[error(transparent)]
     Runs(#[from] prospect_runs::RunsError),

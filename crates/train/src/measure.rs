@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use prospect_data::{Message, PairRow};
-use prospect_group::Alone;
+use prospect_dist::SingleProcess;
 use prospect_model::{
     Activations, Architecture, ChatTemplate, Decoder, Dtype, Lora, Model, Place, Tokenizer, Train, Work,
     device,
@@ -14,8 +14,8 @@ use prospect_runs::Record;
 use serde::Serialize;
 
 use crate::{
-    Encoder, Job, Observer, PairExample, Policy, ReferenceCache, Settings, TrainError, TrainFile,
-    TrainingSet, UnpairedExample, Wanted, Way, settings::Examples, train,
+    Encoder, Job, Observer, PairExample, PlanRequest, Policy, ReferenceCache, Settings, TrainError,
+    TrainFile, TrainPlan, TrainingSet, UnpairedExample, settings::Examples, train,
 };
 
 /// Steps before the first that counts, in which memory and kernels are set up.
@@ -41,7 +41,7 @@ pub struct Subject<'a> {
 #[derive(Debug, Clone, Serialize)]
 pub struct Timed {
     /// How it was done.
-    pub way: Way,
+    pub way: TrainPlan,
     /// Seconds of a step, by the median of those after the first.
     pub seconds: f64,
     /// Steps that were timed.
@@ -91,10 +91,10 @@ pub fn settings(
 
 impl Subject<'_> {
     /// What the planner is asked.
-    pub fn wanted(&self) -> Wanted<'_> {
+    pub fn wanted(&self) -> PlanRequest<'_> {
         let Self { architecture, dtype, device, settings } = self;
         let place = Place::of(device);
-        Wanted {
+        PlanRequest {
             architecture,
             train: Train::Lora(ADAPTER),
             dtype: *dtype,
@@ -106,13 +106,13 @@ impl Subject<'_> {
     }
 
     /// The frozen model.
-    pub fn base(&self, way: &Way) -> Result<Decoder, TrainError> {
+    pub fn base(&self, way: &TrainPlan) -> Result<Decoder, TrainError> {
         let kept = (self.dtype, way.quantization);
         Ok(Decoder::random_on(self.device, self.architecture.clone(), 0, kept)?)
     }
 
     /// Trains an adapter beside `base` for the steps of the settings.
-    pub fn time(&self, base: Decoder, way: &Way) -> Result<Timed, TrainError> {
+    pub fn time(&self, base: Decoder, way: &TrainPlan) -> Result<Timed, TrainError> {
         let settings = Settings { micro_batch_size: way.micro_batch_size, ..self.settings.clone() };
         let (tokenizer, name) = (Tokenizer::bytes()?, "random".to_owned());
         let template = ChatTemplate::chatml(&tokenizer)?;
@@ -134,7 +134,7 @@ impl Subject<'_> {
             encoder: &encoder,
             seed: 0,
             checkpoints: None,
-            group: &Alone,
+            group: &SingleProcess,
         };
         // Never written: every step's reference is computed.
         let cache = ReferenceCache::at(&std::env::temp_dir().join("prospect-measure-keeps-no-reference"));
@@ -314,7 +314,7 @@ mod tests {
                 Subject { architecture: &architecture, dtype: Dtype::F32, device: &Device::Cpu, settings };
             // Small enough for every block to be computed again, and two micro-batches.
             let way = subject.wanted().smallest().unwrap().unwrap();
-            let way = Way { quantization: None, micro_batch_size: 2, ..way };
+            let way = TrainPlan { quantization: None, micro_batch_size: 2, ..way };
             let timed = subject.time(subject.base(&way).unwrap(), &way).unwrap();
             assert_eq!((timed.steps, timed.examples), (3, examples));
             // Prompts of 32 tokens; completions of 32, the last of which has no row.

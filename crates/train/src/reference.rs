@@ -23,18 +23,18 @@ pub enum Reference<'a> {
 }
 
 impl Reference<'_> {
-    fn log_probs(&self, batch: &PackedBatch, of: Of) -> Result<Vec<f64>, TrainError> {
+    fn log_probs(&self, batch: &PackedBatch, of: LogProbGranularity) -> Result<Vec<f64>, TrainError> {
         let (Self::AdapterOff(decoder) | Self::Frozen(decoder)) = self;
         Ok(match of {
-            Of::Sequences => decoder.log_probs(batch, Adapter::Off)?,
-            Of::Tokens => decoder.token_log_probs(batch, Adapter::Off)?,
+            LogProbGranularity::Sequences => decoder.log_probs(batch, Adapter::Off)?,
+            LogProbGranularity::Tokens => decoder.token_log_probs(batch, Adapter::Off)?,
         })
     }
 }
 
 /// Whose log-probs: those of whole completions, or of their tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Of {
+pub enum LogProbGranularity {
     /// Sums over the tokens of each completion, by index of the completion.
     Sequences,
     /// Every scored token, in the order of [`PackedBatch::scored_sequences`].
@@ -88,11 +88,11 @@ impl ReferenceCache {
         name: &str,
         reference: &Reference<'_>,
         batch: &PackedBatch,
-        of: Of,
+        of: LogProbGranularity,
     ) -> Result<Vec<f64>, TrainError> {
         let mut hasher = blake3::Hasher::new_derive_key("prospect 2026 reference log-probs v1");
         hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes()).update(&batch.content());
-        if of == Of::Tokens {
+        if of == LogProbGranularity::Tokens {
             hasher.update(b"tokens");
         }
         let key = *hasher.finalize().as_bytes();
@@ -204,9 +204,11 @@ mod tests {
             (Decoder::random(architecture(), 0).unwrap(), Decoder::random(architecture(), 1).unwrap());
         let folder = tempfile::tempdir().unwrap();
         let cache = ReferenceCache::at(folder.path());
-        let first = cache.log_probs("one", &Reference::Frozen(&one), &batch(3), Of::Sequences).unwrap();
+        let first = cache
+            .log_probs("one", &Reference::Frozen(&one), &batch(3), LogProbGranularity::Sequences)
+            .unwrap();
         cache.save().unwrap();
-        cache.log_probs("one", &Reference::Frozen(&one), &batch(4), Of::Sequences).unwrap();
+        cache.log_probs("one", &Reference::Frozen(&one), &batch(4), LogProbGranularity::Sequences).unwrap();
         cache.save().unwrap();
 
         let path = cache.store("one").unwrap().file.path().to_owned();
@@ -216,12 +218,15 @@ mod tests {
         assert_eq!(lock(&cache.store("one").unwrap().state).known.len(), 1);
         // A known batch is not computed again, whatever model stands behind the name; any other key is.
         let lookup = |name: &str, token: u32| {
-            cache.log_probs(name, &Reference::Frozen(&two), &batch(token), Of::Sequences).unwrap()
+            cache
+                .log_probs(name, &Reference::Frozen(&two), &batch(token), LogProbGranularity::Sequences)
+                .unwrap()
         };
         assert_eq!(lookup("one", 3), first);
         assert_ne!(lookup("two", 3), first);
         assert_ne!(lookup("one", 4), first);
-        let tokens = cache.log_probs("one", &Reference::Frozen(&two), &batch(3), Of::Tokens).unwrap();
+        let tokens =
+            cache.log_probs("one", &Reference::Frozen(&two), &batch(3), LogProbGranularity::Tokens).unwrap();
         assert_ne!(tokens, first, "log-probs of tokens are not taken from those of sequences");
     }
     #[test]
@@ -232,14 +237,21 @@ mod tests {
         let (one, other) = (ReferenceCache::at(folder.path()), ReferenceCache::at(folder.path()));
         let mut expected = Vec::new();
         for (cache, token) in [(&one, 3), (&other, 4), (&one, 5)] {
-            expected.push(cache.log_probs("r", &reference, &batch(token), Of::Sequences).unwrap());
+            expected.push(
+                cache.log_probs("r", &reference, &batch(token), LogProbGranularity::Sequences).unwrap(),
+            );
             cache.save().unwrap();
         }
         // Another decoder behind the name shows that nothing is computed anew.
         let decoder = Decoder::random(architecture(), 1).unwrap();
         let cache = ReferenceCache::at(folder.path());
         for (token, expected) in (3..=5).zip(expected) {
-            let found = cache.log_probs("r", &Reference::Frozen(&decoder), &batch(token), Of::Sequences);
+            let found = cache.log_probs(
+                "r",
+                &Reference::Frozen(&decoder),
+                &batch(token),
+                LogProbGranularity::Sequences,
+            );
             assert_eq!(found.unwrap(), expected);
         }
     }
@@ -249,7 +261,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let decoder = Decoder::random(architecture(), 0).unwrap();
         let cache = ReferenceCache::at(folder.path());
-        let work = || cache.log_probs("r", &Reference::Frozen(&decoder), &batch(3), Of::Sequences).unwrap();
+        let work = || {
+            cache
+                .log_probs("r", &Reference::Frozen(&decoder), &batch(3), LogProbGranularity::Sequences)
+                .unwrap()
+        };
         let found: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..8).map(|_| scope.spawn(work)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -257,7 +273,11 @@ mod tests {
         assert!(found.iter().all(|values| *values == found[0]));
         assert_eq!(lock(&cache.store("r").unwrap().state).unsaved.len(), 1);
 
-        let fails = || cache.log_probs("r", &Reference::Frozen(&decoder), &batch(16), Of::Sequences).is_err();
+        let fails = || {
+            cache
+                .log_probs("r", &Reference::Frozen(&decoder), &batch(16), LogProbGranularity::Sequences)
+                .is_err()
+        };
         assert!(fails() && fails(), "the second call does not wait for the first");
     }
 }

@@ -1,6 +1,6 @@
 //! From token log-probs to what objectives see, and from their gradient back to tokens.
 
-use prospect_group::{Collective, CollectiveError};
+use prospect_dist::{Collective, CollectiveError};
 use prospect_model::PackedBatch;
 use prospect_objective::{Humanline, LogProb};
 

@@ -2,15 +2,16 @@
 
 use std::time::Instant;
 
-use prospect_group::{Collective, CollectiveError};
+use prospect_dist::{Collective, CollectiveError};
 use prospect_model::{Activations, Adapter, Decoder, Gradients, Model, PackedBatch, Parameters, Train};
 use prospect_objective::{LogProb, Metrics};
 use prospect_runs::{Kind, Record};
 
 use crate::{
-    Encoder, ObjectiveState, Of, Reference, ReferenceCache, Settings, TrainError, TrainingSet,
+    Encoder, LogProbGranularity, ObjectiveState, Reference, ReferenceCache, Settings, TrainError,
+    TrainingSet,
     batches::{MicroBatch, Role, epoch_order, micro_batches},
-    checkpoint::{Checkpoints, Reached},
+    checkpoint::{Checkpoints, TrainState},
     ledger::noise_ledger,
     objective::Loss,
     optimizer::{AdamW, Optimizer, global_norm},
@@ -80,7 +81,7 @@ impl Policy<'_> {
         at_start: bool,
         cache: &ReferenceCache,
     ) -> Result<Vec<LogProb>, TrainError> {
-        let reference = self.reference_log_probs(packed, Of::Sequences, cache)?;
+        let reference = self.reference_log_probs(packed, LogProbGranularity::Sequences, cache)?;
         let policy =
             if at_start { reference.clone() } else { self.decoder.log_probs(packed, Adapter::On)? };
         Ok(log_probs(packed, policy, reference))
@@ -89,7 +90,7 @@ impl Policy<'_> {
     fn reference_log_probs(
         &self,
         packed: &PackedBatch,
-        of: Of,
+        of: LogProbGranularity,
         cache: &ReferenceCache,
     ) -> Result<Vec<f64>, TrainError> {
         cache.log_probs(self.reference_name, &self.reference, packed, of)
@@ -105,12 +106,14 @@ impl Policy<'_> {
     ) -> Result<Scores, TrainError> {
         Ok(match settings.humanline {
             Some(humanline) => {
-                let reference = self.reference_log_probs(packed, Of::Tokens, cache)?;
+                let reference = self.reference_log_probs(packed, LogProbGranularity::Tokens, cache)?;
                 Scores::clamped(packed, tokens, &reference, humanline)
             }
-            None if settings.objective.needs_reference() => {
-                Scores::whole(packed, tokens, self.reference_log_probs(packed, Of::Sequences, cache)?)
-            }
+            None if settings.objective.needs_reference() => Scores::whole(
+                packed,
+                tokens,
+                self.reference_log_probs(packed, LogProbGranularity::Sequences, cache)?,
+            ),
             None => Scores::whole(packed, tokens, vec![0.0; packed.sequences()]),
         })
     }
@@ -176,7 +179,7 @@ pub fn train(
     if restored.is_none() {
         all_go_on(job.group, observer.after(0, total, &policy, cache))?;
     }
-    let Reached { step: first, mut tokens, seconds: earlier, objective } = restored.unwrap_or_default();
+    let TrainState { step: first, mut tokens, seconds: earlier, objective } = restored.unwrap_or_default();
     policy.state = objective;
     let seconds = || earlier + started.elapsed().as_secs_f64();
     let (mut epoch, mut order) = (0, epoch_order(job.seed, 0, examples.len()));
@@ -200,7 +203,7 @@ pub fn train(
             same_weights(job.group, decoder.parameters(), step + 1)?;
         }
         if let Some(checkpoints) = due.filter(|_| job.group.rank() == 0) {
-            let reached = Reached { step: step + 1, tokens, seconds: seconds(), objective: policy.state };
+            let reached = TrainState { step: step + 1, tokens, seconds: seconds(), objective: policy.state };
             checkpoints.save(reached, decoder.parameters(), &optimizer)?;
         }
     }
@@ -287,9 +290,9 @@ fn restored(
     job: &Job<'_>,
     parameters: &Parameters,
     optimizer: &mut Optimizer,
-) -> Result<Option<Reached>, TrainError> {
+) -> Result<Option<TrainState>, TrainError> {
     let mut restore = || job.checkpoints.map_or(Ok(None), |all| all.restore(parameters, optimizer));
-    let step = |restored: &Option<Reached>| restored.map_or(0, |reached| reached.step);
+    let step = |restored: &Option<TrainState>| restored.map_or(0, |reached| reached.step);
     let rank = job.group.rank();
     if rank == 0 {
         let restored = restore()?;

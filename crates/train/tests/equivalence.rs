@@ -9,7 +9,7 @@ use std::path::Path;
 use candle_core::Tensor;
 use prospect_core::config::Document;
 use prospect_data::PipelineFile;
-use prospect_group::{Collective, CollectiveError, Devices, Member, Thread, threads};
+use prospect_dist::{Collective, CollectiveError, Devices, ProcessGroup, Thread, threads};
 use prospect_model::{Activations, Lora, Model, ModelFile, Train};
 use prospect_runs::Record;
 use prospect_train::{
@@ -41,7 +41,7 @@ fn dataset(folder: &Path) {
     prospect_data::prepare(&recipe.resolve(&|path| Ok(path.into())).unwrap(), folder).unwrap();
 }
 
-fn model(member: &Member) -> Model {
+fn model(member: &ProcessGroup) -> Model {
     let text = "weights: random\ntokenizer: bytes\narchitecture: {vocab_size: 258, hidden_size: 16,
       intermediate_size: 32, num_hidden_layers: 2, num_attention_heads: 2, num_key_value_heads: 1, head_dim: 8,
       max_position_embeddings: 256}";
@@ -64,12 +64,12 @@ struct How<'a> {
     activations: Activations,
     cache: &'a str,
     checkpoints: Option<&'a Checkpoints>,
-    member: Member,
+    member: ProcessGroup,
 }
 
 impl<'a> How<'a> {
     fn new(kind: Train, activations: Activations, cache: &'a str) -> Self {
-        Self { kind, activations, cache, checkpoints: None, member: Member::default() }
+        Self { kind, activations, cache, checkpoints: None, member: ProcessGroup::default() }
     }
 }
 
@@ -309,7 +309,7 @@ fn together(
     ranks: usize,
 ) -> Vec<(Vec<Vec<f32>>, Vec<Record>)> {
     as_members(folder, settings, kind, ranks, "cache", |thread, rank| {
-        Member::of(Box::new(thread), rank, false)
+        ProcessGroup::of(Box::new(thread), rank, false)
     })
 }
 
@@ -320,9 +320,9 @@ fn as_members(
     kind: Train,
     ranks: usize,
     cache: &str,
-    member: impl Fn(Thread, usize) -> Member + Sync,
+    member: impl Fn(Thread, usize) -> ProcessGroup + Sync,
 ) -> Vec<(Vec<Vec<f32>>, Vec<Record>)> {
-    let one = |member: Member| {
+    let one = |member: ProcessGroup| {
         let mut records = Records::default();
         let how = How { member, ..How::new(kind, Activations::Keep, cache) };
         let trained = run(folder, settings, how, &mut records).unwrap();
@@ -370,7 +370,7 @@ fn ranks_with_a_part_of_the_base_each_are_one_rank() {
         let [alone] = together(folder.path(), &settings, LORA, 1).try_into().unwrap();
         // What the reference says is known to all (`cache`), or to none at first, and then to each of its own part.
         for (ranks, cache) in [(4, "cache"), (4, "cold"), (3, "cold"), (2, "colder")] {
-            let sharing = |thread, rank| Member::of(Box::new(thread), rank, true);
+            let sharing = |thread, rank| ProcessGroup::of(Box::new(thread), rank, true);
             let parts = as_members(folder.path(), &settings, LORA, ranks, cache, sharing);
             let whole = together(folder.path(), &settings, LORA, ranks);
             assert!(parts == whole, "{objective}, {ranks} ranks: parts change the numbers");
@@ -425,7 +425,7 @@ fn devices_that_reach_each_other_change_no_number() {
     let settings = Settings { length: Length::Steps(6), ..settings("kto", 16, 4) };
     for (ranks, shard, cache) in [(2, false, "cache"), (2, true, "cache"), (3, true, "cold")] {
         let expected = together(folder.path(), &settings, LORA, ranks);
-        let reaching = |thread, rank| Member::of(Box::new(Reaching(thread)), rank, shard);
+        let reaching = |thread, rank| ProcessGroup::of(Box::new(Reaching(thread)), rank, shard);
         let found = as_members(folder.path(), &settings, LORA, ranks, cache, reaching);
         assert!(found == expected, "{ranks} ranks, in parts: {shard}");
     }

@@ -16,8 +16,12 @@ use prospect_core::{
     files::fingerprint,
     visible::{clipped, visible},
 };
-use reqwest::{Response, StatusCode, header::RETRY_AFTER};
 use serde_json::{Value, json};
+use ureq::{
+    Agent, Body,
+    http::{Response, StatusCode, Uri},
+    tls::{RootCerts, TlsConfig},
+};
 
 use super::{
     Comparison, Judge, JudgeError,
@@ -59,8 +63,7 @@ pub struct Endpoint {
     url: String,
     answers: Answers,
     pace: Pace,
-    client: reqwest::Client,
-    runtime: tokio::runtime::Runtime,
+    agent: Agent,
     /// Comparisons whose two orders were answered differently.
     undecided: usize,
     judged: usize,
@@ -82,15 +85,19 @@ impl Endpoint {
             address: options.address.clone(),
             message: error.to_string(),
         };
-        let client = reqwest::Client::builder()
-            .timeout(options.timeout)
+        let parsed: Uri = url.parse().map_err(|error| failed(&error))?;
+        if parsed.host().is_none() || !matches!(parsed.scheme_str(), Some("http" | "https")) {
+            return Err(failed(&"not an http:// or https:// address"));
+        }
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build())
+            .timeout_global(Some(options.timeout))
             .user_agent(concat!("prospect/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|error| failed(&error))?;
-        reqwest::Url::parse(&url).map_err(|error| failed(&error))?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+            .into();
         let (answers, pace) = (Answers::at(answers)?, Pace::new(options.per_minute));
-        Ok(Self { options, url, answers, pace, client, runtime, undecided: 0, judged: 0 })
+        Ok(Self { options, url, answers, pace, agent, undecided: 0, judged: 0 })
     }
 
     /// Where the answers of a model about a sweep are kept.
@@ -129,7 +136,7 @@ impl Endpoint {
         let mut wait = self.options.wait;
         for tries_left in (0..self.options.tries.get()).rev() {
             self.pace.wait();
-            match self.runtime.block_on(self.request(body)) {
+            match self.request(body) {
                 Ok(answer) => return Ok(answer),
                 Err(Refused::ForNow(_, least)) if tries_left > 0 => {
                     thread::sleep(least.map_or(wait, |least| least.max(wait)));
@@ -144,16 +151,16 @@ impl Endpoint {
         Err(failed("no answer".to_owned()))
     }
 
-    async fn request(&self, body: &Value) -> Result<String, Refused> {
-        let mut request = self.client.post(&self.url).json(body);
+    fn request(&self, body: &Value) -> Result<String, Refused> {
+        let mut request = self.agent.post(&self.url);
         if let Some(key) = &self.options.key {
-            request = request.bearer_auth(key);
+            request = request.header("authorization", format!("Bearer {key}"));
         }
-        let sent = request.send().await;
-        let response = sent.map_err(|error| Refused::ForNow(with_causes(&error), None))?;
+        let broken = |error: ureq::Error| Refused::ForNow(chain(&error).join(": "), None);
+        let mut response = request.send_json(body).map_err(broken)?;
         let status = response.status();
         let wait = retry_after(&response);
-        let text = response.text().await.map_err(|error| Refused::ForNow(with_causes(&error), None))?;
+        let text = response.body_mut().read_to_string().map_err(broken)?;
         if !status.is_success() {
             let message = format!("{status}: {}", visible(&clipped(text.trim(), 300)));
             let for_now = status.is_server_error()
@@ -172,14 +179,9 @@ impl Endpoint {
     }
 }
 
-/// An error with what caused it: by itself it only names the address.
-fn with_causes(error: &reqwest::Error) -> String {
-    chain(error).join(": ")
-}
-
 /// The seconds that an endpoint asks to wait.
-fn retry_after(response: &Response) -> Option<Duration> {
-    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse::<f64>().ok()?;
+fn retry_after(response: &Response<Body>) -> Option<Duration> {
+    let seconds = response.headers().get("retry-after")?.to_str().ok()?.trim().parse::<f64>().ok()?;
     Duration::try_from_secs_f64(seconds.min(600.0)).ok()
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use prospect_core::files::fingerprint;
 use prospect_data::{Message, PairRow, Split, read_pairs};
-use prospect_group::Alone;
+use prospect_dist::SingleProcess;
 use prospect_model::{Adapter, Decoder, Model, Packer, Recipe, Train};
 use prospect_runs::preference;
 use prospect_train::{
@@ -111,7 +111,7 @@ impl RewardModel {
             encoder: &encoder,
             seed: 0,
             checkpoints: None,
-            group: &Alone,
+            group: &SingleProcess,
         };
         let policy = train(&job, cache, &mut Silent)?.policy;
         cache.save()?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use prospect_core::config::Document;
 use prospect_data::PipelineFile;
-use prospect_group::Alone;
+use prospect_dist::SingleProcess;
 use prospect_model::{Activations, Model, ModelFile, Train};
 use prospect_train::{
     Encoder, Job, Observer, ReferenceCache, Settings, TrainFile, Trained, TrainingSet, train,
@@ -50,7 +50,7 @@ pub(crate) fn run(
         encoder,
         seed: 1,
         checkpoints: None,
-        group: &Alone,
+        group: &SingleProcess,
     };
     train(&job, &ReferenceCache::at(&data.with_file_name("reference")), observer).unwrap()
 }

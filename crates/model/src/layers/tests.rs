@@ -4,8 +4,8 @@ use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::log_softmax;
 
 use crate::{
-    Activations, Adapter, Architecture, Decoder, Gelu, Generated, Generating, Gradients, Lora, ModelError,
-    PackedBatch, Packer, Residual, RotaryPairs, Sampling, ToContinue,
+    Activations, Adapter, Architecture, Decoder, Gelu, Generated, GenerationConfig, Gradients, Lora,
+    ModelError, PackedBatch, Packer, Prompt, Residual, RotaryPairs, Sampling,
     ops::{
         self,
         tests::{assert_gradient, dot},
@@ -455,8 +455,9 @@ fn greedy_completions_are_those_of_the_whole_forward_pass() {
     for (name, architecture) in architectures() {
         let decoder = with_adapter(&decoder(&architecture, DType::F32));
         let prompts = to_continue();
-        let ask: Vec<_> = prompts.iter().map(|tokens| ToContinue { id: "", tokens }).collect();
-        let how = Generating { sampling: Sampling::Greedy, max_new_tokens: 9, end: 22, seed: 0, at_once: 2 };
+        let ask: Vec<_> = prompts.iter().map(|tokens| Prompt { id: "", tokens }).collect();
+        let how =
+            GenerationConfig { sampling: Sampling::Greedy, max_new_tokens: 9, end: 22, seed: 0, at_once: 2 };
         for adapter in [Adapter::On, Adapter::Off] {
             let generated = decoder.generate(&ask, &how, adapter).unwrap();
             for (prompt, generated) in prompts.iter().zip(&generated) {
@@ -484,8 +485,8 @@ fn draws_belong_to_prompts_and_places_not_to_their_order() {
     let ids: Vec<String> = (0..prompts.len()).map(|index| format!("prompt {index}")).collect();
     let sampling = Sampling::Nucleus { top_p: 0.95, temperature: 2.0 };
     let generate = |order: &[usize], seed| {
-        let how = Generating { sampling, max_new_tokens: 12, end: 99, seed, at_once: 2 };
-        let ask = order.iter().map(|index| ToContinue { id: &ids[*index], tokens: &prompts[*index] });
+        let how = GenerationConfig { sampling, max_new_tokens: 12, end: 99, seed, at_once: 2 };
+        let ask = order.iter().map(|index| Prompt { id: &ids[*index], tokens: &prompts[*index] });
         decoder.generate(&ask.collect::<Vec<_>>(), &how, Adapter::On).unwrap()
     };
     let order: Vec<usize> = (0..prompts.len()).collect();
@@ -500,9 +501,10 @@ fn draws_belong_to_prompts_and_places_not_to_their_order() {
 #[test]
 fn completions_stop_where_positions_end() {
     let decoder = llama(DType::F32);
-    let how = Generating { sampling: Sampling::Greedy, max_new_tokens: 50, end: 99, seed: 0, at_once: 2 };
+    let how =
+        GenerationConfig { sampling: Sampling::Greedy, max_new_tokens: 50, end: 99, seed: 0, at_once: 2 };
     let tokens = [1; 30];
-    let generate = |tokens| decoder.generate(&[ToContinue { id: "", tokens }], &how, Adapter::On);
+    let generate = |tokens| decoder.generate(&[Prompt { id: "", tokens }], &how, Adapter::On);
     // Positions 30 and 31 are read, and what follows the last is chosen but not read.
     assert_eq!(generate(&tokens).unwrap()[0].tokens.len(), 3);
     assert!(!generate(&tokens).unwrap()[0].ended);

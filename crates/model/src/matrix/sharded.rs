@@ -3,7 +3,7 @@
 use std::{error::Error, sync::Arc};
 
 use candle_core::{DType, Device, Error as TensorError, Result, Tensor, bail, quantized::GgmlDType};
-use prospect_group::{Collective, Part, Sharing, Whole};
+use prospect_dist::{Collective, Part, ShardedStore, Whole};
 
 use super::{Matrix, Quantised};
 
@@ -15,7 +15,7 @@ pub(crate) struct Sharded {
     own: Arc<Rows>,
     /// The matrix's number among what the group shares.
     thing: usize,
-    sharing: Arc<Sharing>,
+    sharing: Arc<ShardedStore>,
 }
 
 /// Some rows of a frozen matrix.
@@ -32,10 +32,10 @@ enum Kept {
     Quantised(Quantised, GgmlDType),
 }
 
-type Given<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+type KernelArg<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 impl Part for Rows {
-    fn bytes(&self) -> Given<Vec<u8>> {
+    fn bytes(&self) -> KernelArg<Vec<u8>> {
         Ok(match &self.kept {
             Kept::Plain(rows) => {
                 let mut bytes = Vec::with_capacity(rows.elem_count() * rows.dtype().size_in_bytes());
@@ -46,7 +46,7 @@ impl Part for Rows {
         })
     }
 
-    fn rows(&self) -> Given<(Tensor, usize)> {
+    fn rows(&self) -> KernelArg<(Tensor, usize)> {
         let rows = match &self.kept {
             Kept::Plain(rows) => rows.clone(),
             Kept::Quantised(rows, _) => rows.dense()?,
@@ -57,7 +57,7 @@ impl Part for Rows {
 
 impl Sharded {
     /// Keeps this member's rows of `whole`. All members make the same matrices in the same order.
-    pub(crate) fn of(whole: &Matrix, sharing: &Arc<Sharing>) -> Result<Self> {
+    pub(crate) fn of(whole: &Matrix, sharing: &Arc<ShardedStore>) -> Result<Self> {
         let dims = whole.dims()?;
         let range = sharing.part(dims.0);
         if dims.0 < sharing.size() {
@@ -116,7 +116,7 @@ impl Sharded {
 
 #[cfg(test)]
 mod tests {
-    use prospect_group::threads;
+    use prospect_dist::threads;
 
     use super::*;
     use crate::parameters::Weight;
@@ -147,7 +147,7 @@ mod tests {
             let parts: Vec<usize> = std::thread::scope(|scope| {
                 let members = threads(3).into_iter().map(|member| {
                     scope.spawn(move || {
-                        let sharing = Arc::new(Sharing::among(Box::new(member)));
+                        let sharing = Arc::new(ShardedStore::among(Box::new(member)));
                         let part = Matrix::Sharded(Sharded::of(&matrix(kind, dtype), &sharing).unwrap());
                         assert_eq!(part.dims().unwrap(), (10, 256));
                         assert!(numbers(&part) == *expected, "{kind:?} {dtype:?}");
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn more_members_than_rows_are_refused() {
-        let members = threads(11).into_iter().map(|member| Arc::new(Sharing::among(Box::new(member))));
+        let members = threads(11).into_iter().map(|member| Arc::new(ShardedStore::among(Box::new(member))));
         for sharing in members.collect::<Vec<_>>() {
             let error = Sharded::of(&matrix(None, DType::F32), &sharing).unwrap_err().to_string();
             assert!(error.contains("10 rows has no part for each of 11 ranks"), "{error}");

@@ -72,7 +72,7 @@ impl Group {
 }
 
 /// What a kernel is given.
-pub(crate) enum Given<'a> {
+pub(crate) enum KernelArg<'a> {
     /// The null pointer.
     Null,
     /// A tensor to read; made contiguous if it is not.
@@ -88,7 +88,7 @@ pub(crate) enum Given<'a> {
     U64(u64),
 }
 
-impl Given<'_> {
+impl KernelArg<'_> {
     fn new(shape: impl Into<Shape>, dtype: DType) -> Self {
         Self::New(shape.into(), dtype)
     }
@@ -101,7 +101,7 @@ impl Given<'_> {
 /// What runs kernels over tensors.
 pub(crate) trait Launcher {
     /// Runs a kernel on what it is given, in the order of its parameters, and returns the new tensors.
-    fn launch(&self, kernel: &Kernel, launch: &Launch, given: Vec<Given<'_>>) -> Result<Vec<Tensor>>;
+    fn launch(&self, kernel: &Kernel, launch: &Launch, given: Vec<KernelArg<'_>>) -> Result<Vec<Tensor>>;
 }
 
 /// Runs a kernel that makes `N` tensors.
@@ -109,7 +109,7 @@ fn run<const N: usize>(
     launcher: &impl Launcher,
     kernel: &Kernel,
     launch: std::result::Result<Launch, KernelError>,
-    given: Vec<Given<'_>>,
+    given: Vec<KernelArg<'_>>,
 ) -> Result<[Tensor; N]> {
     let made = launcher.launch(kernel, &launch.map_err(Error::wrap)?, given)?;
     let count = made.len();
@@ -136,14 +136,14 @@ pub(super) fn rms_norm(
 ) -> Result<(Tensor, Tensor)> {
     let (rows, dim) = x.dims2()?;
     let given = vec![
-        Given::new((rows, dim), x.dtype()),
-        Given::Null,
-        Given::new(rows, DType::F32),
-        Given::Tensor(x),
-        Given::Tensor(weight),
-        Given::Null,
-        Given::size(dim),
-        Given::F32(epsilon as f32),
+        KernelArg::new((rows, dim), x.dtype()),
+        KernelArg::Null,
+        KernelArg::new(rows, DType::F32),
+        KernelArg::Tensor(x),
+        KernelArg::Tensor(weight),
+        KernelArg::Null,
+        KernelArg::size(dim),
+        KernelArg::F32(epsilon as f32),
     ];
     let [y, inverse] = run(launcher, &kernel(&norm::FORWARD, x)?, norm::launch(rows), given)?;
     Ok((y, inverse))
@@ -159,14 +159,14 @@ pub(super) fn rms_norm_backward(
 ) -> Result<Tensor> {
     let (rows, dim) = x.dims2()?;
     let given = vec![
-        Given::new((rows, dim), x.dtype()),
-        Given::Tensor(x),
-        Given::Tensor(weight),
-        Given::Null,
-        Given::Tensor(inverse_rms),
-        Given::Tensor(grad),
-        residual.map_or(Given::Null, Given::Tensor),
-        Given::size(dim),
+        KernelArg::new((rows, dim), x.dtype()),
+        KernelArg::Tensor(x),
+        KernelArg::Tensor(weight),
+        KernelArg::Null,
+        KernelArg::Tensor(inverse_rms),
+        KernelArg::Tensor(grad),
+        residual.map_or(KernelArg::Null, KernelArg::Tensor),
+        KernelArg::size(dim),
     ];
     let [dx] = run(launcher, &kernel(&norm::BACKWARD, x)?, norm::launch(rows), given)?;
     Ok(dx)
@@ -184,15 +184,15 @@ pub(super) fn rotary(
     let (rows, width) = x.dims2()?;
     let (cos, sin) = (cos.to_dtype(DType::F32)?, sin.to_dtype(DType::F32)?);
     let given = vec![
-        Given::new((rows, width), x.dtype()),
-        Given::Tensor(x),
-        Given::Tensor(&cos),
-        Given::Tensor(&sin),
-        Given::size(width),
-        Given::size(head_dim),
-        Given::size(cos.dim(1)?),
-        Given::U32(u32::from(pairs == RotaryPairs::Interleaved)),
-        Given::F32(if inverse { -1.0 } else { 1.0 }),
+        KernelArg::new((rows, width), x.dtype()),
+        KernelArg::Tensor(x),
+        KernelArg::Tensor(&cos),
+        KernelArg::Tensor(&sin),
+        KernelArg::size(width),
+        KernelArg::size(head_dim),
+        KernelArg::size(cos.dim(1)?),
+        KernelArg::U32(u32::from(pairs == RotaryPairs::Interleaved)),
+        KernelArg::F32(if inverse { -1.0 } else { 1.0 }),
     ];
     let [y] = run(launcher, &kernel(&ROTATE, x)?, rotary::launch(rows, width), given)?;
     Ok(y)
@@ -205,10 +205,11 @@ fn elementwise<const N: usize>(
     of: &[&Tensor],
 ) -> Result<[Tensor; N]> {
     let [first, ..] = of else { bail!("an operation on no tensor has no shape") };
-    let mut given: Vec<Given<'_>> = (0..N).map(|_| Given::new(first.shape(), first.dtype())).collect();
-    given.extend(of.iter().map(|tensor| Given::Tensor(tensor)));
+    let mut given: Vec<KernelArg<'_>> =
+        (0..N).map(|_| KernelArg::new(first.shape(), first.dtype())).collect();
+    given.extend(of.iter().map(|tensor| KernelArg::Tensor(tensor)));
     let count = first.elem_count();
-    given.push(Given::U64(count as u64));
+    given.push(KernelArg::U64(count as u64));
     run(launcher, &kernel(operation, first)?, Ok(activation::launch(count)), given)
 }
 
@@ -259,21 +260,26 @@ impl Tiles {
         Ok(Self { heads, plan: Plan::new(&trees, heads).map_err(Error::wrap)? })
     }
 
-    fn sizes(&self) -> [Given<'static>; 4] {
+    fn sizes(&self) -> [KernelArg<'static>; 4] {
         let attention::Heads { query, key, dim } = self.heads;
-        [Given::size(query), Given::size(key), Given::size(dim), Given::F32(self.plan.scale())]
+        [
+            KernelArg::size(query),
+            KernelArg::size(key),
+            KernelArg::size(dim),
+            KernelArg::F32(self.plan.scale()),
+        ]
     }
 
     /// y, and log Σ exp(score) of every row and head.
     fn forward(&self, launcher: &impl Launcher, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<[Tensor; 2]> {
         let tiles = Tensor::new(self.plan.query_tiles(), q.device())?;
         let mut given = vec![
-            Given::new(q.shape(), q.dtype()),
-            Given::new((q.dim(0)?, self.heads.query), DType::F32),
-            Given::Tensor(q),
-            Given::Tensor(k),
-            Given::Tensor(v),
-            Given::Tensor(&tiles),
+            KernelArg::new(q.shape(), q.dtype()),
+            KernelArg::new((q.dim(0)?, self.heads.query), DType::F32),
+            KernelArg::Tensor(q),
+            KernelArg::Tensor(k),
+            KernelArg::Tensor(v),
+            KernelArg::Tensor(&tiles),
         ];
         given.extend(self.sizes());
         run(launcher, &self.heads.forward(element(q)?), Ok(self.plan.forward()), given)
@@ -307,25 +313,25 @@ pub(super) fn attention_backward(
     // What the forward pass found is not kept.
     let [y, log_sum] = tiles.forward(launcher, q, k, v)?;
     let given = vec![
-        Given::new((rows, heads.query), DType::F32),
-        Given::Tensor(grad),
-        Given::Tensor(&y),
-        Given::U64((rows * heads.query) as u64),
-        Given::size(heads.dim),
+        KernelArg::new((rows, heads.query), DType::F32),
+        KernelArg::Tensor(grad),
+        KernelArg::Tensor(&y),
+        KernelArg::U64((rows * heads.query) as u64),
+        KernelArg::size(heads.dim),
     ];
     let launch = attention::delta_launch(rows, *heads);
     let [delta] = run(launcher, &DELTA.kernel(element), launch, given)?;
 
-    let inputs = || [q, k, v, grad, &log_sum, &delta].map(Given::Tensor);
+    let inputs = || [q, k, v, grad, &log_sum, &delta].map(KernelArg::Tensor);
     let query_tiles = Tensor::new(plan.query_tiles(), q.device())?;
-    let mut given = vec![Given::new(q.shape(), q.dtype())];
-    given.extend(inputs().into_iter().chain([Given::Tensor(&query_tiles)]).chain(tiles.sizes()));
+    let mut given = vec![KernelArg::new(q.shape(), q.dtype())];
+    given.extend(inputs().into_iter().chain([KernelArg::Tensor(&query_tiles)]).chain(tiles.sizes()));
     let [dq] = run(launcher, &heads.backward_queries(element), Ok(plan.backward_queries()), given)?;
 
     let key_tiles = Tensor::new(plan.key_tiles(), q.device())?;
     let spans = Tensor::new(plan.spans(), q.device())?;
-    let mut given = vec![Given::new(k.shape(), k.dtype()), Given::new(v.shape(), v.dtype())];
-    let layout = [Given::Tensor(&key_tiles), Given::Tensor(&spans)];
+    let mut given = vec![KernelArg::new(k.shape(), k.dtype()), KernelArg::new(v.shape(), v.dtype())];
+    let layout = [KernelArg::Tensor(&key_tiles), KernelArg::Tensor(&spans)];
     given.extend(inputs().into_iter().chain(layout).chain(tiles.sizes()));
     let [dk, dv] = run(launcher, &heads.backward_keys(element), Ok(plan.backward_keys()), given)?;
     Ok((dq, dk, dv))
@@ -341,35 +347,35 @@ pub(super) fn log_prob_of_targets(
     let targets: Vec<u32> = scored.iter().map(|scored| scored.target).collect();
     let targets = Tensor::new(targets, logits.device())?;
     let given = vec![
-        Given::new(rows, DType::F32),
-        Given::new(rows, DType::F64),
-        Given::new(rows, DType::F32),
-        Given::Tensor(logits),
-        Given::Tensor(&targets),
-        Given::U32(0),
-        Given::size(columns),
+        KernelArg::new(rows, DType::F32),
+        KernelArg::new(rows, DType::F64),
+        KernelArg::new(rows, DType::F32),
+        KernelArg::Tensor(logits),
+        KernelArg::Tensor(&targets),
+        KernelArg::U32(0),
+        KernelArg::size(columns),
     ];
     let chunk = kernel(&log_prob::CHUNK, logits)?;
     let [highest, sum, target_logit] = run(launcher, &chunk, log_prob::chunk_launch(rows), given)?;
     let given = vec![
-        Given::new(rows, DType::F64),
-        Given::Tensor(&highest),
-        Given::Tensor(&sum),
-        Given::Tensor(&target_logit),
-        Given::size(rows),
+        KernelArg::new(rows, DType::F64),
+        KernelArg::Tensor(&highest),
+        KernelArg::Tensor(&sum),
+        KernelArg::Tensor(&target_logit),
+        KernelArg::size(rows),
     ];
     let finish = kernel(&log_prob::FINISH, logits)?;
     let [log_probs] = run(launcher, &finish, log_prob::finish_launch(rows), given)?;
     let d_logits = if gradient {
         let given = vec![
-            Given::new((rows, columns), logits.dtype()),
-            Given::Tensor(logits),
-            Given::Tensor(&highest),
-            Given::Tensor(&sum),
-            Given::Tensor(&targets),
-            Given::Null,
-            Given::U32(0),
-            Given::size(columns),
+            KernelArg::new((rows, columns), logits.dtype()),
+            KernelArg::Tensor(logits),
+            KernelArg::Tensor(&highest),
+            KernelArg::Tensor(&sum),
+            KernelArg::Tensor(&targets),
+            KernelArg::Null,
+            KernelArg::U32(0),
+            KernelArg::size(columns),
         ];
         let backward = kernel(&log_prob::BACKWARD, logits)?;
         let [d_logits] = run(launcher, &backward, log_prob::backward_launch(rows, columns), given)?;
@@ -392,13 +398,13 @@ pub(super) fn adamw(
     let gradient = gradient.to_dtype(value.dtype())?;
     let Constants { beta1, beta2, scale, rate, epsilon, decay } = *constants;
     let mut given = vec![
-        Given::Changed(value),
-        Given::Changed(first),
-        Given::Changed(second),
-        Given::Tensor(&gradient),
-        Given::U64(count as u64),
+        KernelArg::Changed(value),
+        KernelArg::Changed(first),
+        KernelArg::Changed(second),
+        KernelArg::Tensor(&gradient),
+        KernelArg::U64(count as u64),
     ];
-    given.extend([beta1, beta2, scale, rate, epsilon, decay].map(Given::F32));
+    given.extend([beta1, beta2, scale, rate, epsilon, decay].map(KernelArg::F32));
     let [] = run(launcher, &kernel(&adamw::STEP, value)?, Ok(adamw::launch(count)), given)?;
     Ok(())
 }
@@ -413,8 +419,11 @@ pub(super) fn dequantise(launcher: &impl Launcher, matrix: &QTensor, dtype: DTyp
         _ => return Ok(None),
     };
     let count = matrix.shape().elem_count();
-    let given =
-        vec![Given::New(matrix.shape().clone(), dtype), Given::Blocks(matrix), Given::U64(count as u64)];
+    let given = vec![
+        KernelArg::New(matrix.shape().clone(), dtype),
+        KernelArg::Blocks(matrix),
+        KernelArg::U64(count as u64),
+    ];
     let element = if dtype == DType::BF16 { Element::Bf16 } else { Element::F32 };
     let [y] = run(launcher, &blocks.kernel(element), Ok(dequantise::launch(count)), given)?;
     Ok(Some(y))

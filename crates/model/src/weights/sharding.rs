@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use prospect_group::Sharing;
+use prospect_dist::ShardedStore;
 
 use super::Weights;
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 /// member ever has them all.
 pub(crate) struct Sharding<'a> {
     pub(crate) source: &'a mut dyn Weights,
-    pub(crate) sharing: &'a Arc<Sharing>,
+    pub(crate) sharing: &'a Arc<ShardedStore>,
 }
 
 impl Weights for Sharding<'_> {

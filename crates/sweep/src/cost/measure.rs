@@ -2,8 +2,8 @@
 
 use std::{path::Path, time::Instant};
 
-use prospect_eval::{CorruptedPairs, GenerationOptions, Generations, HeldOut};
-use prospect_group::Alone;
+use prospect_dist::SingleProcess;
+use prospect_eval::{CorruptedPairs, GenerationOptions, HeldOut, HeldOutPrompts};
 use prospect_model::{Model, Recipe};
 use prospect_train::{
     Encoder, Job, Length, Observer, Policy, ReferenceCache, Settings, TrainError, TrainingSet, train,
@@ -59,7 +59,7 @@ pub(super) fn measure(
     let generations = plan.evaluate.generations.filter(|_| judged).map(|generations| {
         let options = generations.options();
         let prompts = options.prompts.min(PROMPTS);
-        Generations::read(dataset, GenerationOptions { prompts, ..options }, &settings, &encoder)
+        HeldOutPrompts::read(dataset, GenerationOptions { prompts, ..options }, &settings, &encoder)
     });
     let mut watch = Stopwatch {
         held_out: held_out.transpose()?,
@@ -77,7 +77,7 @@ pub(super) fn measure(
         encoder: &encoder,
         seed: 0,
         checkpoints: None,
-        group: &Alone,
+        group: &SingleProcess,
     };
     // An empty cache, which is never saved: the reference is asked anew, as it is by a run whose batches no run has had.
     let cache = ReferenceCache::at(Path::new(""));
@@ -105,7 +105,7 @@ pub(super) fn measure(
 #[derive(Default)]
 struct Stopwatch<'a> {
     held_out: Option<HeldOut>,
-    generations: Option<Generations<'a>>,
+    generations: Option<HeldOutPrompts<'a>>,
     prompts: usize,
     since: Option<Instant>,
     steps: Vec<f64>,

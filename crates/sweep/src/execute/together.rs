@@ -1,7 +1,7 @@
 //! What ranks other than the first do: take part in what rank 0 decides, and write nothing.
 
 use prospect_core::progress::{Progress, say};
-use prospect_group::{Collective, CollectiveError};
+use prospect_dist::{Collective, CollectiveError};
 use prospect_model::Model;
 use prospect_runs::{Claims, SweepDir};
 use prospect_train::TrainError;

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use prospect_core::progress::Progress;
-use prospect_group::Collective;
+use prospect_dist::Collective;
 use prospect_model::{Activations, Model, Recipe};
 use prospect_runs::{Claim, RunDir, State, Status};
 use prospect_train::{
-    Checkpoints, Encoder, Job, Observer, Reached, ReferenceCache, Settings, Trained, TrainingSet, train,
+    Checkpoints, Encoder, Job, Observer, ReferenceCache, Settings, TrainState, Trained, TrainingSet, train,
 };
 use serde_json::json;
 
@@ -67,7 +67,7 @@ impl Training<'_> {
         });
         let checkpoints = self.checkpoints_in(directory);
         match checkpoints.latest()? {
-            Some(Reached { step, seconds, tokens, .. }) => {
+            Some(TrainState { step, seconds, tokens, .. }) => {
                 directory.go_on(step, seconds, tokens)?;
                 progress.advance(step, label);
             }

@@ -7,8 +7,8 @@ use std::{
 
 use prospect_core::progress::{Progress, say};
 use prospect_data::Message;
-use prospect_eval::{CorruptedPairs, Generations, HeldOut, Utility};
-use prospect_group::Member;
+use prospect_dist::ProcessGroup;
+use prospect_eval::{CorruptedPairs, HeldOut, HeldOutPrompts, Utility};
 use prospect_model::{
     Model, Quantization, Recipe, TemplateSource, TokenizerSource, Train, WeightsSource, save_adapter,
 };
@@ -41,7 +41,7 @@ pub(super) struct Work<'a> {
     pub(super) plan: &'a Plan,
     pub(super) sweep: &'a SweepDir,
     pub(super) jobs: usize,
-    pub(super) member: &'a Member,
+    pub(super) member: &'a ProcessGroup,
     pub(super) progress: &'a Progress,
     pub(super) cache: &'a ReferenceCache,
     pub(super) claims: &'a Claims,
@@ -152,11 +152,10 @@ impl Work<'_> {
         let recipe = &self.plan.models[run.model];
         let dataset = &self.plan.datasets[run.dataset].path;
         let encoder = Encoder::new(model, run.train.max_length, run.train.max_prompt_length);
-        let generations = self
-            .plan
-            .evaluate
-            .generations
-            .map(|generations| Generations::read(dataset, generations.options(), &run.train, &encoder));
+        let generations =
+            self.plan.evaluate.generations.map(|generations| {
+                HeldOutPrompts::read(dataset, generations.options(), &run.train, &encoder)
+            });
         let utility = self.plan.datasets[run.dataset].pipeline.world().map(|world| {
             Box::new(|prompt: &[Message], completion: &str| {
                 let asked = prompt.last().map_or("", |message| message.content.as_str());

@@ -6,7 +6,7 @@ use prospect_runs::{DataUse, PlannedRun, Stage, SweepDir};
 use serde_json::{Value, json};
 
 use super::{Plan, Run, describe};
-use crate::{Condition, Only, SweepError, search::RUNG};
+use crate::{Only, RunState, SweepError, search::RUNG};
 
 impl Plan {
     /// The plan as the report needs it, with manifests of its datasets. Of a search, there are the runs of each rung that it
@@ -70,7 +70,7 @@ impl Plan {
         ];
         let held = sweep.claims().held().unwrap_or_default();
         let state =
-            |id: &str| Condition::of(sweep.run(id).status().ok().flatten().as_ref(), held.contains_key(id));
+            |id: &str| RunState::of(sweep.run(id).status().ok().flatten().as_ref(), held.contains_key(id));
         for sft in &self.sft {
             lines.push(format!("  {}  sft, shared  {}", sft.id, state(&sft.id)));
         }

@@ -95,7 +95,7 @@ impl TrainFile {
     }
 
     fn weighting(&self) -> Result<ClassWeighting, TrainError> {
-        let one = Weight::Given(1.0);
+        let one = Weight::KernelArg(1.0);
         let weighting = ClassWeighting {
             desirable_weight: self.desirable_weight.unwrap_or(one),
             undesirable_weight: self.undesirable_weight.unwrap_or(one),
@@ -106,7 +106,7 @@ impl TrainFile {
             ("undesirable_weight", weighting.undesirable_weight),
         ];
         for (name, weight) in weights {
-            if let Weight::Given(weight) = weight {
+            if let Weight::KernelArg(weight) = weight {
                 not_negative(name, weight)?;
             }
         }

@@ -21,7 +21,7 @@ use prospect_kernels::{
 };
 
 use super::capability;
-use crate::ops::{Given, Launcher};
+use crate::ops::{KernelArg, Launcher};
 
 /// A GPU that runs our kernels.
 pub(crate) struct Card<'a>(pub(crate) &'a CudaDevice);
@@ -108,20 +108,20 @@ fn pointer(tensor: &Tensor) -> Result<u64> {
 }
 
 impl Launcher for Card<'_> {
-    fn launch(&self, kernel: &Kernel, launch: &Launch, given: Vec<Given<'_>>) -> Result<Vec<Tensor>> {
+    fn launch(&self, kernel: &Kernel, launch: &Launch, given: Vec<KernelArg<'_>>) -> Result<Vec<Tensor>> {
         let device = Device::Cuda(self.0.clone());
         let (mut passed, mut made, mut held) = (Vec::with_capacity(given.len()), Vec::new(), Vec::new());
         for given in given {
             passed.push(match given {
-                Given::Null => Passed::Pointer(0),
-                Given::Tensor(tensor) => {
+                KernelArg::Null => Passed::Pointer(0),
+                KernelArg::Tensor(tensor) => {
                     // Until after the launch: freed memory is reused in the order of the stream.
                     held.push(tensor.contiguous()?);
                     Passed::Pointer(held.last().map_or(Ok(0), pointer)?)
                 }
-                Given::Changed(tensor) => Passed::Pointer(pointer(tensor)?),
-                Given::Blocks(matrix) => Passed::Pointer(matrix.device_ptr()? as u64),
-                Given::New(shape, dtype) => {
+                KernelArg::Changed(tensor) => Passed::Pointer(pointer(tensor)?),
+                KernelArg::Blocks(matrix) => Passed::Pointer(matrix.device_ptr()? as u64),
+                KernelArg::New(shape, dtype) => {
                     // SAFETY: the kernel writes every number of what it makes.
                     #[expect(unsafe_code, reason = "memory that is not cleared first")]
                     let tensor = unsafe { Tensor::empty(shape, dtype, &device) }?;
@@ -129,9 +129,9 @@ impl Launcher for Card<'_> {
                     made.push(tensor);
                     Passed::Pointer(pointer)
                 }
-                Given::F32(value) => Passed::F32(value),
-                Given::U32(value) => Passed::U32(value),
-                Given::U64(value) => Passed::U64(value),
+                KernelArg::F32(value) => Passed::F32(value),
+                KernelArg::U32(value) => Passed::U32(value),
+                KernelArg::U64(value) => Passed::U64(value),
             });
         }
         self.run(kernel, launch, &passed)?;

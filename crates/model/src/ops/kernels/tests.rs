@@ -29,29 +29,29 @@ fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
 }
 
 impl Launcher for Emulated {
-    fn launch(&self, kernel: &Kernel, launch: &Launch, given: Vec<Given<'_>>) -> Result<Vec<Tensor>> {
+    fn launch(&self, kernel: &Kernel, launch: &Launch, given: Vec<KernelArg<'_>>) -> Result<Vec<Tensor>> {
         assert_eq!(given.len(), kernel.parameters.len(), "{}", kernel.signature());
         let mut arguments = Vec::new();
         for given in &given {
             arguments.push(match given {
-                Given::Null => Argument::Null,
-                Given::Tensor(tensor) | Given::Changed(tensor) => Argument::Buffer(bytes(tensor)?),
-                Given::Blocks(matrix) => Argument::Buffer(matrix.data()?.into_owned()),
+                KernelArg::Null => Argument::Null,
+                KernelArg::Tensor(tensor) | KernelArg::Changed(tensor) => Argument::Buffer(bytes(tensor)?),
+                KernelArg::Blocks(matrix) => Argument::Buffer(matrix.data()?.into_owned()),
                 // NaNs, which a kernel must not leave.
-                Given::New(shape, dtype) => {
+                KernelArg::New(shape, dtype) => {
                     Argument::Buffer(vec![0xff; shape.elem_count() * dtype.size_in_bytes()])
                 }
-                Given::F32(value) => Argument::F32(*value),
-                Given::U32(value) => Argument::U32(*value),
-                Given::U64(value) => Argument::U64(*value),
+                KernelArg::F32(value) => Argument::F32(*value),
+                KernelArg::U32(value) => Argument::U32(*value),
+                KernelArg::U64(value) => Argument::U64(*value),
             });
         }
         self.0.borrow_mut().run(kernel, launch, &mut arguments).map_err(Error::msg)?;
         let made = given.into_iter().zip(arguments).filter_map(|(given, argument)| match (given, argument) {
-            (Given::Changed(tensor), Argument::Buffer(bytes)) => {
+            (KernelArg::Changed(tensor), Argument::Buffer(bytes)) => {
                 tensor.inplace_op1(&Overwrite(bytes)).err().map(Err)
             }
-            (Given::New(shape, dtype), Argument::Buffer(bytes)) => {
+            (KernelArg::New(shape, dtype), Argument::Buffer(bytes)) => {
                 Some(Tensor::from_raw_buffer(&bytes, dtype, shape.dims(), &Device::Cpu))
             }
             _ => None,

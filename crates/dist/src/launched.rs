@@ -15,7 +15,7 @@ const WAIT: &str = "PROSPECT_GROUP_WAIT";
 
 /// What a launcher says of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Launched {
+pub struct LaunchEnv {
     /// The process's number among all.
     pub rank: usize,
     /// Number of processes.
@@ -28,7 +28,7 @@ pub struct Launched {
     pub wait: Duration,
 }
 
-impl Launched {
+impl LaunchEnv {
     /// Process `rank` of `size` processes of one machine, the first of which listens at `address`.
     pub fn here(rank: usize, size: usize, address: String) -> Self {
         Self { rank, size, local_rank: rank, address, wait: START }
@@ -89,15 +89,15 @@ impl Launched {
 mod tests {
     use super::*;
 
-    fn read(variables: &[(&str, &str)]) -> Result<Option<Launched>, String> {
-        let launched = Launched::read(|name| {
+    fn read(variables: &[(&str, &str)]) -> Result<Option<LaunchEnv>, String> {
+        let launched = LaunchEnv::read(|name| {
             variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
         });
         launched.map_err(|error| error.to_string())
     }
 
     /// Like [`read`], with an address.
-    fn of(more: &[(&str, &str)]) -> Result<Option<Launched>, String> {
+    fn of(more: &[(&str, &str)]) -> Result<Option<LaunchEnv>, String> {
         read(&[more, &[("MASTER_ADDR", "10.0.0.1"), ("MASTER_PORT", "29500")]].concat())
     }
 
@@ -105,7 +105,7 @@ mod tests {
     fn launchers_say_who_is_who() {
         assert_eq!(read(&[]), Ok(None));
         assert_eq!(of(&[("RANK", "0"), ("WORLD_SIZE", "1")]), Ok(None));
-        let expected = Launched { local_rank: 1, ..Launched::here(3, 8, "10.0.0.1:29500".to_owned()) };
+        let expected = LaunchEnv { local_rank: 1, ..LaunchEnv::here(3, 8, "10.0.0.1:29500".to_owned()) };
         let torch = [("RANK", "3"), ("WORLD_SIZE", "8"), ("LOCAL_RANK", "1")];
         assert_eq!(of(&torch), Ok(Some(expected.clone())));
         let batch = [("SLURM_PROCID", "3"), ("SLURM_NTASKS", "8"), ("SLURM_LOCALID", "1")];

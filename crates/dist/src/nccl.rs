@@ -25,7 +25,7 @@ use candle_core::{
     op::BackpropOp,
 };
 
-use crate::{Collective, CollectiveError, Devices, Launched, Sockets};
+use crate::{Collective, CollectiveError, Devices, LaunchEnv, Sockets};
 
 /// How often a process that waits for its GPU looks whether the others are still there.
 const LOOK: Duration = Duration::from_millis(100);
@@ -55,7 +55,7 @@ fn failed(what: &str, NcclError(code): NcclError) -> CollectiveError {
 
 impl Nccl {
     /// Joins the group, with the GPU of this process's number on its machine. Returns when all members are there.
-    pub fn join(launched: &Launched) -> Result<Self, CollectiveError> {
+    pub fn join(launched: &LaunchEnv) -> Result<Self, CollectiveError> {
         let sockets = Sockets::join(launched)?;
         let context = CudaContext::new(launched.local_rank).w()?;
         let id = if launched.rank == 0 {

@@ -17,7 +17,7 @@ use std::{
 
 mod meeting;
 
-use crate::{Collective, CollectiveError, Launched, add, bytes};
+use crate::{Collective, CollectiveError, LaunchEnv, add, bytes};
 use meeting::{call, listen};
 
 /// How often a member shows that it lives, however long it works without a word.
@@ -64,8 +64,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Sockets {
     /// Joins the group: returns when all members are there.
-    pub fn join(launched: &Launched) -> Result<Self, CollectiveError> {
-        let Launched { rank, size, address, wait, .. } = launched;
+    pub fn join(launched: &LaunchEnv) -> Result<Self, CollectiveError> {
+        let LaunchEnv { rank, size, address, wait, .. } = launched;
         let waited = wait.as_secs();
         let streams = if *rank == 0 {
             listen(launched).map_err(|error| {
@@ -284,7 +284,7 @@ mod tests {
         let address = free_address();
         thread::scope(|scope| {
             let join = |rank| {
-                let launched = Launched::here(rank, size, address.clone());
+                let launched = LaunchEnv::here(rank, size, address.clone());
                 scope.spawn(move || Sockets::join(&launched).unwrap())
             };
             // The last come first.

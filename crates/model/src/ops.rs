@@ -7,7 +7,7 @@
 mod composed;
 mod cpu;
 #[cfg(test)]
-#[path = "../../../kernels/tests/emulator/mod.rs"]
+#[path = "../../kernels/tests/emulator/mod.rs"]
 #[allow(dead_code, reason = "the tests of its own crate use the rest")]
 mod emulator;
 #[cfg(any(feature = "cuda", test))]
@@ -23,7 +23,7 @@ use crate::{
     pack::{Scored, Tree},
 };
 #[cfg(feature = "cuda")]
-pub(crate) use kernels::{Given, Group, Launcher};
+pub(crate) use kernels::{Group, KernelArg, Launcher};
 
 /// How rotary embeddings pair the dimensions of a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,13 +8,15 @@ use std::{
 };
 
 use super::number;
-use crate::Launched;
+use crate::LaunchEnv;
 
 /// What every connection starts with, so that a stranger is not taken for a member.
 const GREETING: &[u8; 16] = b"prospect group 2";
 
 /// Rank 0 waits for the others, who come in any order.
-pub(super) fn listen(Launched { size, address, wait, .. }: &Launched) -> io::Result<Vec<(usize, TcpStream)>> {
+pub(super) fn listen(
+    LaunchEnv { size, address, wait, .. }: &LaunchEnv,
+) -> io::Result<Vec<(usize, TcpStream)>> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     let mut members: Vec<Option<TcpStream>> = (1..*size).map(|_| None).collect();
@@ -61,7 +63,7 @@ fn greeted(mut stream: TcpStream) -> Option<(usize, usize, TcpStream)> {
 }
 
 /// The others call rank 0 until it answers.
-pub(super) fn call(Launched { rank, size, address, wait, .. }: &Launched) -> io::Result<TcpStream> {
+pub(super) fn call(LaunchEnv { rank, size, address, wait, .. }: &LaunchEnv) -> io::Result<TcpStream> {
     let until = Instant::now() + *wait;
     loop {
         let connected = address.to_socket_addrs().and_then(|all| {
@@ -97,8 +99,8 @@ mod tests {
     fn who_does_not_come_or_is_not_found_is_said() {
         let wait = Duration::from_millis(300);
         let of =
-            |rank, size, address: &str| Launched { wait, ..Launched::here(rank, size, address.to_owned()) };
-        let fails = |launched: &Launched| Sockets::join(launched).unwrap_err().to_string();
+            |rank, size, address: &str| LaunchEnv { wait, ..LaunchEnv::here(rank, size, address.to_owned()) };
+        let fails = |launched: &LaunchEnv| Sockets::join(launched).unwrap_err().to_string();
         let address = free_address();
         let error = fails(&of(0, 2, &address));
         assert!(error.contains("rank 1 did not come"), "{error}");
@@ -109,7 +111,7 @@ mod tests {
         assert!(error.contains("rank 0 cannot gather 2 ranks at 192.0.2.1:29500"), "{error}");
         let error = thread::scope(|scope| {
             let other = scope.spawn(|| Sockets::join(&of(1, 3, &address)));
-            let error = fails(&Launched { wait: Duration::from_secs(10), ..of(0, 2, &address) });
+            let error = fails(&LaunchEnv { wait: Duration::from_secs(10), ..of(0, 2, &address) });
             drop(other.join());
             error
         });

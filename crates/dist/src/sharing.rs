@@ -33,13 +33,13 @@ pub enum Whole {
 /// They need not be at the same place for that. Whenever a member needs a thing or has come to where all meet, it says so, and
 /// all hear it: as long as anyone needs something, all give their parts of it; when all have come, they meet. So one
 /// member may do what the others do not, such as evaluate, and members need not have the same number of batches.
-pub struct Sharing {
+pub struct ShardedStore {
     group: Box<dyn Collective>,
     /// By number of the thing. Those that nobody needs any more are gone.
     parts: Mutex<Vec<Weak<dyn Part>>>,
 }
 
-impl fmt::Debug for Sharing {
+impl fmt::Debug for ShardedStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sharing").field("group", &self.group).finish_non_exhaustive()
     }
@@ -47,7 +47,7 @@ impl fmt::Debug for Sharing {
 
 type Parts<'a> = MutexGuard<'a, Vec<Weak<dyn Part>>>;
 
-impl Sharing {
+impl ShardedStore {
     /// Sharing among the members of `group`. All of it goes through this from now on.
     pub fn among(group: Box<dyn Collective>) -> Self {
         Self { group, parts: Mutex::default() }
@@ -124,7 +124,7 @@ impl Sharing {
     }
 }
 
-impl Collective for Sharing {
+impl Collective for ShardedStore {
     fn rank(&self) -> usize {
         self.group.rank()
     }
@@ -151,7 +151,7 @@ impl Collective for Sharing {
 }
 
 /// Once all have come to where they meet.
-impl Devices for Sharing {
+impl Devices for ShardedStore {
     fn all_reduce(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
         let parts = self.lock();
         self.meet(&parts)?;
@@ -191,13 +191,13 @@ mod tests {
 
     /// Does `work` with three things on each of three threads, and then drops its hold on the group.
     fn each(
-        work: impl Fn(&Sharing) -> Result<(), CollectiveError> + Sync,
+        work: impl Fn(&ShardedStore) -> Result<(), CollectiveError> + Sync,
     ) -> Vec<Result<(), CollectiveError>> {
         thread::scope(|scope| {
             let work = &work;
             let members = threads(3).into_iter().map(|member| {
                 scope.spawn(move || {
-                    let sharing = Sharing::among(Box::new(member));
+                    let sharing = ShardedStore::among(Box::new(member));
                     let rank = sharing.rank() as u8;
                     let parts = [10, 20, 30].map(|thing| Arc::new(Byte(thing + rank)) as Arc<dyn Part>);
                     assert_eq!(parts.each_ref().map(|part| sharing.keep(part)), [0, 1, 2]);

@@ -1,15 +1,15 @@
 //! Several devices that train one model together.
 //!
 //! A [`Collective`] is a member's hold on its group: what one member gives, all of them get. [`threads`] makes a group of the
-//! threads of one process, [`Sockets`] joins processes that a launcher [started](Launched), `Nccl` their GPUs too, [`Alone`] is a
-//! group of one. All members make the same calls in the same order; only what they keep in parts ([`Sharing`]) may one ask for
+//! threads of one process, [`Sockets`] joins processes that a launcher [started](Launched), `Nccl` their GPUs too, [`SingleProcess`] is a
+//! group of one. All members make the same calls in the same order; only what they keep in parts ([`ShardedStore`]) may one ask for
 //! while others are elsewhere.
 //!
 //! ```
-//! use prospect_group::{Collective, threads};
+//! use prospect_dist::{Collective, threads};
 //!
 //! let sums: Vec<f32> = std::thread::scope(|scope| {
-//!     let add = |member: prospect_group::Thread| {
+//!     let add = |member: prospect_dist::Thread| {
 //!         let mut values = [member.rank() as f32 + 1.0];
 //!         member.sum(&mut values).map(|()| values[0])
 //!     };
@@ -32,11 +32,11 @@ use std::{error::Error, ops::Range};
 
 use candle_core::{DType, Tensor};
 pub use devices::Devices;
-pub use launched::Launched;
-pub use member::Member;
+pub use launched::LaunchEnv;
+pub use member::ProcessGroup;
 #[cfg(feature = "nccl")]
 pub use nccl::Nccl;
-pub use sharing::{Part, Sharing, Whole};
+pub use sharing::{Part, ShardedStore, Whole};
 pub use sockets::Sockets;
 pub use threads::{Thread, threads};
 
@@ -157,9 +157,9 @@ pub enum CollectiveError {
 
 /// One member alone.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Alone;
+pub struct SingleProcess;
 
-impl Collective for Alone {
+impl Collective for SingleProcess {
     fn rank(&self) -> usize {
         0
     }

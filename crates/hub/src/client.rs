@@ -1,0 +1,391 @@
+//! Requests to the Hub: commits, file listings and resumable downloads.
+
+use std::{
+    io::{self, Read, Write},
+    path::Path,
+    time::Duration,
+};
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use ureq::{
+    Agent, Body,
+    config::RedirectAuthHeaders,
+    http::{Response, StatusCode},
+    tls::{RootCerts, TlsConfig},
+};
+
+use crate::{
+    HubError,
+    address::{Address, RepoKind, is_safe_path},
+    settings::Settings,
+};
+
+/// Attempts in a row that may fail before a request is given up.
+const ATTEMPTS: u32 = 3;
+/// The wait before the second attempt; it doubles with each further one.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// The longest silence within a response.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes read at a time.
+const CHUNK: usize = 1 << 18;
+
+/// A file of a repository.
+#[derive(Debug)]
+pub(crate) struct RemoteFile {
+    /// Path in the repository, below its root.
+    pub(crate) path: String,
+    /// Length in bytes.
+    pub(crate) size: u64,
+    /// Name of its content in the cache: the SHA-256 of a large file, the git object id of a small one.
+    pub(crate) etag: String,
+    /// Whether `etag` is the SHA-256 of the content.
+    is_sha256: bool,
+}
+
+/// A repository on the Hub.
+pub(crate) struct Client<'a> {
+    agent: Agent,
+    settings: &'a Settings,
+    address: &'a Address,
+}
+
+/// A failed request.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The Hub answered with an error.
+    #[error("the Hub answered {0}")]
+    Status(StatusCode),
+    /// The connection failed.
+    #[error(transparent)]
+    Connection(#[from] Box<ureq::Error>),
+    /// The response broke off.
+    #[error("the response broke off: {0}")]
+    Interrupted(io::Error),
+    /// The response is not what the API promises.
+    #[error("unexpected response: {0}")]
+    Unexpected(String),
+    /// The cache cannot be written.
+    #[error(transparent)]
+    Cache(io::Error),
+}
+
+impl RequestError {
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Status(status) => {
+                status.is_server_error()
+                    || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(status)
+            }
+            Self::Connection(_) | Self::Interrupted(_) => true,
+            Self::Unexpected(_) | Self::Cache(_) => false,
+        }
+    }
+}
+
+impl From<ureq::Error> for RequestError {
+    fn from(error: ureq::Error) -> Self {
+        Self::Connection(Box::new(error))
+    }
+}
+
+/// An entry of a repository's tree, as the API lists it.
+#[derive(Deserialize)]
+struct TreeEntry {
+    r#type: String,
+    path: String,
+    #[serde(default)]
+    size: u64,
+    #[serde(default)]
+    oid: String,
+    lfs: Option<LargeFile>,
+}
+
+#[derive(Deserialize)]
+struct LargeFile {
+    oid: String,
+    size: u64,
+}
+
+#[derive(Deserialize)]
+struct Revision {
+    sha: String,
+}
+
+impl From<TreeEntry> for RemoteFile {
+    fn from(entry: TreeEntry) -> Self {
+        let TreeEntry { path, size, oid, lfs, .. } = entry;
+        match lfs {
+            Some(lfs) => Self { path, size: lfs.size, etag: lfs.oid, is_sha256: true },
+            None => Self { path, size, etag: oid, is_sha256: false },
+        }
+    }
+}
+
+impl<'a> Client<'a> {
+    /// A client for the repository of `address`.
+    pub(crate) fn new(address: &'a Address, settings: &'a Settings) -> Self {
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .redirect_auth_headers(RedirectAuthHeaders::SameHost)
+            .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build())
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_per_read(Some(READ_TIMEOUT))
+            .user_agent(concat!("prospect/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .into();
+        Self { agent, settings, address }
+    }
+
+    /// Returns the commit that the address's revision points to.
+    pub(crate) fn commit(&self) -> Result<String, RequestError> {
+        let url = format!("{}/revision/{}", self.api(), encoded(&self.address.revision, false));
+        let Revision { sha } = read_json(self.get(&url)?)?;
+        if is_safe_path(&sha) && !sha.contains('/') {
+            Ok(sha)
+        } else {
+            Err(RequestError::Unexpected(format!("`{sha}` as commit")))
+        }
+    }
+
+    /// Lists the files that the address names, at `commit`; empty if it names nothing.
+    ///
+    /// A model as a whole leaves out formats that hold the same weights once more.
+    pub(crate) fn list(&self, commit: &str) -> Result<Vec<RemoteFile>, RequestError> {
+        let path = &self.address.path;
+        if path.is_empty() {
+            let mut files = self.tree(commit, "")?;
+            if self.address.kind == RepoKind::Model {
+                files.retain(|file| is_model_file(&file.path));
+            }
+            return Ok(files);
+        }
+        // The API lists folders; a file is found in the listing of its parent.
+        let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        let entry = self.entries(commit, parent, false)?.into_iter().find(|entry| entry.path == *path);
+        match entry {
+            Some(folder) if folder.r#type == "directory" => self.tree(commit, path),
+            Some(file) => Ok(vec![file.into()]),
+            None => Err(RequestError::Status(StatusCode::NOT_FOUND)),
+        }
+    }
+
+    /// Lists the files below a folder.
+    fn tree(&self, commit: &str, folder: &str) -> Result<Vec<RemoteFile>, RequestError> {
+        let entries = self.entries(commit, folder, true)?;
+        Ok(entries.into_iter().filter(|entry| entry.r#type == "file").map(RemoteFile::from).collect())
+    }
+
+    /// Lists the entries of a folder, page by page.
+    fn entries(&self, commit: &str, folder: &str, recursive: bool) -> Result<Vec<TreeEntry>, RequestError> {
+        let slash = if folder.is_empty() { "" } else { "/" };
+        let folder = encoded(folder, true);
+        let mut next =
+            Some(format!("{}/tree/{commit}{slash}{folder}?recursive={recursive}&limit=1000", self.api()));
+        let mut entries = Vec::new();
+        while let Some(url) = next {
+            let response = self.get(&url)?;
+            next = next_page(&response);
+            entries.extend(read_json::<Vec<TreeEntry>>(response)?);
+        }
+        Ok(entries)
+    }
+
+    /// Downloads `file` of `commit` to `path`, continuing what an earlier attempt left there. `arrived` is told the
+    /// bytes that are there.
+    pub(crate) fn download(
+        &self,
+        file: &RemoteFile,
+        commit: &str,
+        path: &Path,
+        arrived: &dyn Fn(u64),
+    ) -> Result<(), HubError> {
+        let page = self.address.page(&self.settings.endpoint);
+        let url = format!("{page}/resolve/{commit}/{}", encoded(&file.path, true));
+        let mut wait = FIRST_WAIT;
+        let mut failures = 0;
+        loop {
+            let before = length(path);
+            match self.download_rest(&url, file, path, arrived) {
+                Ok(()) => return self.check(file, path),
+                Err(error) => {
+                    let progressed = length(path) > before;
+                    (failures, wait) = if progressed { (0, FIRST_WAIT) } else { (failures + 1, wait * 2) };
+                    if !error.is_transient() || failures == ATTEMPTS {
+                        return Err(HubError::explain(self.address, &self.settings.endpoint, error));
+                    }
+                    std::thread::sleep(wait);
+                }
+            }
+        }
+    }
+
+    /// Appends the bytes of `file` that `path` lacks.
+    fn download_rest(
+        &self,
+        url: &str,
+        file: &RemoteFile,
+        path: &Path,
+        arrived: &dyn Fn(u64),
+    ) -> Result<(), RequestError> {
+        let mut out =
+            fs_err::OpenOptions::new().create(true).append(true).open(path).map_err(RequestError::Cache)?;
+        let mut have = length(path);
+        if have > file.size {
+            out.set_len(0).map_err(RequestError::Cache)?;
+            have = 0;
+        }
+        if have == file.size {
+            return Ok(());
+        }
+        let mut request = self.agent.get(url).header("accept-encoding", "identity");
+        if have > 0 {
+            request = request.header("range", format!("bytes={have}-"));
+        }
+        let response = self.authorized(request).call()?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(RequestError::Status(status));
+        }
+        if have > 0 && status != StatusCode::PARTIAL_CONTENT {
+            // The server sends the file from its start.
+            out.set_len(0).map_err(RequestError::Cache)?;
+            have = 0;
+        }
+        let mut body = response.into_body().into_reader();
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            let bytes = body.read(&mut chunk).map_err(RequestError::Interrupted)?;
+            if bytes == 0 {
+                break;
+            }
+            out.write_all(&chunk[..bytes]).map_err(RequestError::Cache)?;
+            have += bytes as u64;
+            arrived(have);
+        }
+        if have < file.size {
+            let missing = io::Error::new(io::ErrorKind::UnexpectedEof, "it ended early");
+            return Err(RequestError::Interrupted(missing));
+        }
+        out.sync_all().map_err(RequestError::Cache)
+    }
+
+    /// Discards a download whose length or SHA-256 is not what the Hub states.
+    fn check(&self, file: &RemoteFile, path: &Path) -> Result<(), HubError> {
+        let got = length(path);
+        if got == file.size && (!file.is_sha256 || sha256(path)? == file.etag) {
+            return Ok(());
+        }
+        fs_err::remove_file(path)?;
+        Err(HubError::Damaged {
+            address: self.address.to_string(),
+            file: file.path.clone(),
+            got,
+            expected: file.size,
+        })
+    }
+
+    /// Sends a GET request, again after transient failures.
+    fn get(&self, url: &str) -> Result<Response<Body>, RequestError> {
+        let mut wait = FIRST_WAIT;
+        let mut attempt = 1;
+        loop {
+            let result = self.authorized(self.agent.get(url)).call().map_err(RequestError::from).and_then(
+                |response| {
+                    let status = response.status();
+                    if status.is_success() { Ok(response) } else { Err(RequestError::Status(status)) }
+                },
+            );
+            match result {
+                Err(error) if error.is_transient() && attempt < ATTEMPTS => {
+                    std::thread::sleep(wait);
+                    wait *= 2;
+                    attempt += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn authorized<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        match &self.settings.token {
+            Some(token) => request.header("authorization", format!("Bearer {token}")),
+            None => request,
+        }
+    }
+
+    /// The base URL of the repository's API.
+    fn api(&self) -> String {
+        let Address { kind, owner, name, .. } = self.address;
+        format!("{}/api/{}/{owner}/{name}", self.settings.endpoint, kind.plural())
+    }
+}
+
+/// Returns true for files that a whole-model download takes: weights as safetensors, and what describes them.
+fn is_model_file(path: &str) -> bool {
+    let extension = Path::new(path).extension().and_then(|extension| extension.to_str());
+    let wanted =
+        matches!(extension, Some("safetensors" | "json" | "jinja" | "txt")) || path == "tokenizer.model";
+    // Folders (onnx/, original/) and consolidated.* hold the same weights once more.
+    wanted && !path.contains('/') && !path.starts_with("consolidated")
+}
+
+/// Returns the URL of the next page (RFC 8288, `<URL>; rel="next"`).
+fn next_page(response: &Response<Body>) -> Option<String> {
+    let links = response.headers().get("link")?.to_str().ok()?;
+    let link = links.split(',').find(|link| link.contains("rel=\"next\""))?;
+    Some(link.split_once('<')?.1.split_once('>')?.0.to_owned())
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(mut response: Response<Body>) -> Result<T, RequestError> {
+    let text = response
+        .body_mut()
+        .with_config()
+        .limit(1 << 28)
+        .read_to_string()
+        .map_err(|error| RequestError::Interrupted(io::Error::other(error)))?;
+    serde_json::from_str(&text).map_err(|error| RequestError::Unexpected(error.to_string()))
+}
+
+/// Percent-encodes a path or revision for a URL.
+fn encoded(text: &str, keep_slashes: bool) -> String {
+    let mut url = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) || (keep_slashes && byte == b'/') {
+            url.push(char::from(byte));
+        } else {
+            url.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    url
+}
+
+/// Returns the length of a file in bytes; 0 if there is none.
+fn length(path: &Path) -> u64 {
+    fs_err::metadata(path).map_or(0, |metadata| metadata.len())
+}
+
+fn sha256(path: &Path) -> io::Result<String> {
+    let mut file = fs_err::File::open(path)?;
+    let mut digest = Sha256::new();
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        match file.read(&mut chunk)? {
+            0 => break,
+            bytes => digest.update(&chunk[..bytes]),
+        }
+    }
+    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_percent_encoded() {
+        assert_eq!(encoded("data/a b#1.json", true), "data/a%20b%231.json");
+        assert_eq!(encoded("refs/pr/3", false), "refs%2Fpr%2F3");
+    }
+}
