@@ -45,13 +45,13 @@ demo *ARGS:
 # Run all tests.
 [group('checks')]
 test *ARGS:
-    cargo test --workspace {{ ARGS }}
+    cargo test --workspace --release {{ ARGS }}
 
 # Check format and lints.
 [group('checks')]
 lint:
     cargo fmt --all --check
-    cargo clippy --workspace --all-targets -- -D warnings
+    cargo clippy --release --workspace --all-targets -- -D warnings
 
 # Check every recipe, model recipe and experiment that ships.
 [group('checks')]

@@ -44,7 +44,7 @@ fi
 
 sources=$(mktemp -d)
 trap 'rm -rf "$sources"' EXIT
-cargo run --quiet --package prospect-kernels --example sources -- "$sources"
+cargo run --quiet --release --package prospect-kernels --example sources -- "$sources"
 
 # NVRTC looks for its builtins along this path.
 export LD_LIBRARY_PATH=$nvrtc${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}

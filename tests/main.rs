@@ -11,6 +11,7 @@ mod fake_hub;
 mod gpu_check;
 mod group;
 mod inspect;
+mod json_schema;
 mod judge;
 mod objectives;
 mod plan;

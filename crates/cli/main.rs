@@ -18,6 +18,7 @@ mod inspect;
 mod judge;
 mod kind;
 mod locate;
+mod log;
 mod output;
 mod overrides;
 mod plan;
@@ -37,6 +38,9 @@ mod watch;
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Cli {
+    /// Print more on standard error: debug lines, or traces when given twice (`RUST_LOG` overrides)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
     #[command(subcommand)]
     command: Command,
 }
@@ -76,7 +80,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let Cli { verbose, command } = Cli::parse();
+    log::start(verbose);
+    let result = match command {
         Command::Prepare(args) => prepare::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Preview(args) => preview::run(&args),

@@ -88,13 +88,13 @@ impl Progress {
         if elapsed >= next {
             self.next_line.store(elapsed + LINE_EVERY, Ordering::Relaxed);
             let seconds = self.started.elapsed().as_secs_f64();
-            say(match self.total {
-                Some(total) => {
-                    let left = total.saturating_sub(done) as f64 * seconds / done.max(1) as f64;
-                    format!("{}: {done}/{total}, about {left:.0} s left {message}", self.label)
-                }
-                None => format!("{}: {done}, {:.0} a second {message}", self.label, done as f64 / seconds),
-            });
+            let label = &self.label;
+            if let Some(total) = self.total {
+                let left = total.saturating_sub(done) as f64 * seconds / done.max(1) as f64;
+                tracing::info!("{label}: {done}/{total}, about {left:.0} s left {message}");
+            } else {
+                tracing::info!("{label}: {done}, {:.0} a second {message}", done as f64 / seconds);
+            }
         }
     }
 }

@@ -135,7 +135,7 @@ pub enum DataError {
     InputChanged,
     /// Rows do not fit into columns.
     #[error("cannot make columns of the rows")]
-    Columns(#[source] arrow::error::ArrowError),
+    Columns(#[source] arrow_schema::ArrowError),
     /// No row is left to train on.
     #[error("the training split is empty: {0}")]
     EmptyTrain(String),
@@ -191,7 +191,7 @@ impl DataError {
     }
 
     /// The arrow library failed on `file`.
-    pub(crate) fn arrow(file: &Path) -> impl Fn(arrow::error::ArrowError) -> Self {
+    pub(crate) fn arrow(file: &Path) -> impl Fn(arrow_schema::ArrowError) -> Self {
         move |source| Self::Parquet { file: file.to_owned(), source: source.into() }
     }
 }

@@ -10,6 +10,7 @@ mod csv;
 mod lines;
 mod open;
 mod parquet;
+mod parquet_json;
 
 use std::path::Path;
 

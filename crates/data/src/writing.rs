@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, path::Path};
 
-use arrow::array::RecordBatch;
+use arrow_array::RecordBatch;
 use rayon::prelude::*;
 
 use crate::{

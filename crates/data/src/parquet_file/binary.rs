@@ -2,11 +2,8 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use arrow::{
-    array::{ArrayRef, BooleanArray, Float64Array, StringArray},
-    datatypes::{DataType, Field},
-    error::ArrowError,
-};
+use arrow_array::{ArrayRef, BooleanArray, Float64Array, StringArray};
+use arrow_schema::{ArrowError, DataType, Field};
 
 use super::{
     Record,

@@ -2,12 +2,11 @@
 
 use std::{path::Path, sync::Arc};
 
-use arrow::{
-    array::{Array, ArrayRef, BooleanArray, Float64Array, ListArray, RecordBatch, StringArray, StructArray},
-    buffer::OffsetBuffer,
-    datatypes::{DataType, Field, Fields},
-    error::ArrowError,
+use arrow_array::{
+    Array, ArrayRef, BooleanArray, Float64Array, ListArray, RecordBatch, StringArray, StructArray,
 };
+use arrow_buffer::OffsetBuffer;
+use arrow_schema::{ArrowError, DataType, Field, Fields};
 
 use crate::{DataError, Message};
 

@@ -2,11 +2,8 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use arrow::{
-    array::{ArrayRef, BooleanArray, Float64Array},
-    datatypes::Field,
-    error::ArrowError,
-};
+use arrow_array::{ArrayRef, BooleanArray, Float64Array};
+use arrow_schema::{ArrowError, Field};
 
 use super::{
     Record,

@@ -5,10 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use arrow::{
-    array::{Array, ArrayRef, RecordBatch},
-    datatypes::{DataType, Field},
-};
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_schema::{DataType, Field};
 use fs_err::File;
 use parquet::{
     arrow::{

@@ -3,12 +3,11 @@
 use std::path::Path;
 
 use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use arrow::json::LineDelimitedWriter;
 use fs_err::File;
 
 use crate::{
     DataError,
-    records::{Each, FileNotes, LONGEST, lines::too_long},
+    records::{Each, FileNotes, LONGEST, lines::too_long, parquet_json},
 };
 
 /// Rows turned into text at a time.
@@ -23,11 +22,10 @@ pub(super) fn read(path: &Path, each: &mut Each<'_>) -> Result<FileNotes, DataEr
     let mut number = 0;
     for batch in reader {
         let batch = batch.map_err(DataError::arrow(path))?;
-        let mut text = Vec::new();
-        LineDelimitedWriter::new(&mut text).write(&batch).map_err(DataError::arrow(path))?;
-        for line in text.split(|byte| *byte == b'\n').take(batch.num_rows()) {
+        for row in 0..batch.num_rows() {
             number += 1;
-            each(number, if line.len() > LONGEST { Err(too_long()) } else { Ok(line) })?;
+            let line = parquet_json::row(&batch, row).to_string();
+            each(number, if line.len() > LONGEST { Err(too_long()) } else { Ok(line.as_bytes()) })?;
         }
     }
     Ok(FileNotes::default())
@@ -37,7 +35,7 @@ pub(super) fn read(path: &Path, each: &mut Each<'_>) -> Result<FileNotes, DataEr
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
+    use arrow_array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
 
     use crate::records::tests::records;
 

@@ -1,0 +1,51 @@
+//! Status lines of the libraries (`tracing` events) on standard error.
+//!
+//! Plain lines by default; `-v` adds debug lines with their module, `-vv` traces. `RUST_LOG` takes precedence.
+
+use std::{fmt, io};
+
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::{
+    EnvFilter,
+    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
+    registry::LookupSpan,
+};
+
+/// Starts logging at the level that `verbose` (the number of `-v`) and `RUST_LOG` give.
+pub(crate) fn start(verbose: u8) {
+    let ours = ["info", "debug", "trace"][usize::from(verbose.min(2))];
+    let default = format!("warn,prospect={ours}");
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    // Fails only if a subscriber is set already, which would be as good.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .event_format(Plain)
+        .try_init();
+}
+
+/// Lines as a person reads them: information as it is, warnings marked, details with their module.
+struct Plain;
+
+impl<S, N> FormatEvent<S, N> for Plain
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let metadata = event.metadata();
+        match *metadata.level() {
+            Level::INFO => {}
+            Level::WARN => write!(writer, "warning: ")?,
+            Level::ERROR => write!(writer, "error: ")?,
+            level => write!(writer, "{} {}: ", level.as_str().to_lowercase(), metadata.target())?,
+        }
+        context.format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}
