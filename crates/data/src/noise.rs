@@ -54,11 +54,11 @@ pub struct Noise {
     /// Label flips that favour long completions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub length_flip: Option<LengthFlip>,
-    /// Annotator groups, some of which prefer the opposite.
+    /// Annotator groups, including contrary ones that prefer the opposite.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub annotators: Option<Annotators>,
-    /// Share of prompts with an intransitive cycle. Of a prompt with completions A over B over C,
-    /// the pair of A and C is swapped.
+    /// Share of prompts that get an intransitive cycle: of the pairs A over B, B over C and A over C,
+    /// the last one is swapped.
     pub cycles: f64,
     /// Completions replaced by those of other prompts.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -296,9 +296,7 @@ impl Noise {
             let drawn = counts.kinds.get("score_flip").and_then(|kind| kind.drawn).unwrap_or_default();
             if drawn.changed == 0 {
                 let eligible = drawn.eligible;
-                idle.push(format!(
-                    "`noise.score_flip` has no effect: it flips 0 of {eligible} scored pairs"
-                ));
+                idle.push(format!("`noise.score_flip` has no effect: it flips 0 of {eligible} scored pairs"));
             }
         }
         idle

@@ -1,5 +1,5 @@
-//! Annotator noise: each prompt is judged by one of several annotator groups, some of which prefer
-//! the opposite.
+//! Annotator noise: each prompt is judged by one of several groups of annotators; contrary groups
+//! prefer the opposite.
 //!
 //! The prompts are divided among `groups` groups of equal size. round(contrary × groups) of them
 //! are contrary: all their judgements are inverted. The noise is therefore clustered by prompt
@@ -18,7 +18,7 @@ use crate::{
     feedback::{Feedback, lowest_ids},
 };
 
-/// Annotator groups, some of which prefer the opposite.
+/// Annotator groups, including contrary ones that prefer the opposite.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Annotators {

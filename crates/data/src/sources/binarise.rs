@@ -62,7 +62,9 @@ impl Binarise {
         let fail =
             |key, value: f64, message| Err(DataError::Value { key, value: value.to_string(), message });
         match *self {
-            Self::Threshold { at } if !at.is_finite() => fail("source.binarise.at", at, "must be a finite number"),
+            Self::Threshold { at } if !at.is_finite() => {
+                fail("source.binarise.at", at, "must be a finite number")
+            }
             Self::Chance { midpoint, .. } if !midpoint.is_finite() => {
                 fail("source.binarise.midpoint", midpoint, "must be a finite number")
             }

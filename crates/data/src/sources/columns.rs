@@ -221,10 +221,7 @@ pub(crate) fn completion(found: Found<'_>, prompt: &[Message]) -> Result<RawComp
         [only] if only.role == "assistant" => Ok(RawCompletion { messages, score: None, label: None }),
         _ => Err(Flaw {
             reason: Reason::NoAssistantTurn,
-            detail: format!(
-                "`{}` must be one assistant turn, optionally preceded by the prompt",
-                found.name
-            ),
+            detail: format!("`{}` must be one assistant turn, optionally preceded by the prompt", found.name),
         }),
     }
 }

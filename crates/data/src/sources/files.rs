@@ -74,7 +74,10 @@ pub(crate) fn find(address: &str, path: &Path, wanted: impl Fn(&str) -> bool) ->
         found.iter().zip(found.iter().skip(1)).find(|(one, other)| stem(one) == stem(other))
     {
         let names = [one, other].map(|file| file.strip_prefix(path).unwrap_or(file).display().to_string());
-        return Err(fail(format!("contains both {} and {}, the same data twice; remove one of them", names[0], names[1])));
+        return Err(fail(format!(
+            "contains both {} and {}, the same data twice; remove one of them",
+            names[0], names[1]
+        )));
     }
     if found.is_empty() {
         return Err(fail(format!(

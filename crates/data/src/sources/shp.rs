@@ -105,7 +105,8 @@ impl Shp {
         }
         if self.min_score_ratio > 1.0 {
             let (Some(a), Some(b)) = (line.score_A, line.score_B) else {
-                let detail = "no `score_A` and `score_B`, which `min_score_ratio` needs; set it to 1 to do without";
+                let detail =
+                    "no `score_A` and `score_B`, which `min_score_ratio` needs; set it to 1 to do without";
                 return reject(Reason::MissingField, detail.to_owned());
             };
             if a <= 0.0 || b <= 0.0 {
