@@ -57,8 +57,8 @@ pub struct Noise {
     /// Annotator groups, including contrary ones that prefer the opposite.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub annotators: Option<Annotators>,
-    /// Share of prompts that get an intransitive cycle: of the pairs A over B, B over C and A over C,
-    /// the last one is swapped.
+    /// Share of prompts that get an intransitive cycle: of the pairs A over B, B over C and A over
+    /// C, the last one is swapped.
     pub cycles: f64,
     /// Completions replaced by those of other prompts.
     #[serde(skip_serializing_if = "Option::is_none")]
