@@ -11,7 +11,7 @@
 //! |---|---|---|
 //! | proposition 4.1 | [`gradients`] | KTO's gradient vanishes as the reward tends to ±∞ |
 //! | theorem 4.2 | [`utilities`] | equal preferences and optimum, but different human utility |
-//! | theorem 4.3 | [`majority`] | under contradictions, neutral KTO favours the majority; DPO may not |
+//! | theorem 4.3 | [`majority`] | contradictions: neutral KTO favours the majority, DPO may not |
 //!
 //! ```
 //! use prospect_theory::Theory;
