@@ -1,4 +1,4 @@
-//! JSON lines: one object a line.
+//! JSON Lines: one object per line.
 
 use crate::{
     DataError,
@@ -6,7 +6,7 @@ use crate::{
     records::{Each, LONGEST, open::Text},
 };
 
-/// Calls `each` with every line that is not blank. Returns how many are blank.
+/// Calls `each` for every line that is not blank. Returns the number of blank lines.
 pub(super) fn read(text: &mut Text, each: &mut Each<'_>) -> Result<u64, DataError> {
     let (mut number, mut blank, mut line) = (0, 0, Vec::new());
     loop {
@@ -31,7 +31,7 @@ pub(super) fn read(text: &mut Text, each: &mut Each<'_>) -> Result<u64, DataErro
     }
 }
 
-/// Skips the rest of a line; whether there was any.
+/// Skips the rest of a line. Returns true if it held more than white space.
 fn skip_line(text: &mut Text, line: &mut Vec<u8>) -> Result<bool, DataError> {
     let mut longer = false;
     loop {
