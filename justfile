@@ -1,4 +1,4 @@
-# Every recipe passes further arguments on: `just sweep imbalance --dry-run`.
+# Every recipe passes additional arguments to its command: `just sweep imbalance --dry-run`.
 
 prospect := "cargo run --release --"
 
@@ -7,12 +7,12 @@ prospect := "cargo run --release --"
 default:
     @just --list
 
-# Turn raw feedback into KTO and DPO parquet, as pipelines/NAME.yaml says.
+# Prepare the KTO and DPO datasets of pipelines/NAME.yaml.
 [group('experiments')]
 prepare-data NAME="hh" *ARGS:
     {{ prospect }} prepare pipelines/{{ NAME }}.yaml {{ ARGS }}
 
-# Show what the dataset data/NAME holds (`--html FILE` for a page with figures).
+# Show the contents of the dataset data/NAME (`--html FILE` for a page with figures).
 [group('experiments')]
 inspect NAME="hh" *ARGS:
     {{ prospect }} inspect data/{{ NAME }} {{ ARGS }}
@@ -22,22 +22,22 @@ inspect NAME="hh" *ARGS:
 train NAME *ARGS:
     {{ prospect }} train pipelines/{{ NAME }}.yaml {{ ARGS }}
 
-# Run the experiment of experiments/NAME.yaml; a second call continues where it stopped.
+# Run the experiment experiments/NAME.yaml; a second call resumes it.
 [group('experiments')]
 sweep NAME *ARGS:
     {{ prospect }} sweep experiments/{{ NAME }}.yaml {{ ARGS }}
 
-# Show how far a sweep has come, also while it runs (`--json` for scripts).
+# Show the progress of a sweep, also while it runs (`--json` for scripts).
 [group('experiments')]
 status NAME *ARGS:
     {{ prospect }} sweep status {{ NAME }} {{ ARGS }}
 
-# Draw the figures and tables of a sweep.
+# Write the report of a sweep: figures and tables.
 [group('experiments')]
 report NAME *ARGS:
     {{ prospect }} report {{ NAME }} {{ ARGS }}
 
-# Go from synthetic feedback to a report with a tiny model, in a minute or two.
+# Run the whole pipeline on synthetic feedback with a tiny model, in a minute or two.
 [group('experiments')]
 demo *ARGS:
     {{ prospect }} demo {{ ARGS }}
@@ -47,13 +47,13 @@ demo *ARGS:
 test *ARGS:
     cargo test --workspace --release {{ ARGS }}
 
-# Check format and lints.
+# Check formatting and lints.
 [group('checks')]
 lint:
     cargo fmt --all --check
     cargo clippy --release --workspace --all-targets -- -D warnings
 
-# Check every recipe, model recipe and experiment that ships.
+# Validate all data recipes, model recipes and experiments of the repository.
 [group('checks')]
 validate:
     {{ prospect }} validate pipelines/*.yaml models/*.yaml experiments/*.yaml
@@ -68,22 +68,22 @@ deny:
 ci:
     .ci/run
 
-# Build with CUDA, with a toolkit made from wheels where there is none (no GPU needed, 13 to 26 minutes on 2 cores).
+# Build with CUDA; assembles a toolkit from wheels if none is installed (no GPU needed, 13 to 26 minutes on 2 cores).
 [group('checks')]
 check-cuda *ARGS:
     scripts/check-cuda.sh {{ ARGS }}
 
-# Check a GPU with the binary of check-cuda: kernels, rate, steps of 1 to 30 billion weights, torch beside them (under nine minutes).
+# Test and benchmark a GPU with the binary of check-cuda: kernels, matrix products, steps of 1B to 30B models, torch (under 9 minutes).
 [group('checks')]
 gpu-check *ARGS:
     scripts/gpu-check.sh {{ ARGS }}
 
-# Compile the CUDA kernels with NVRTC, which is fetched where there is none (no GPU needed, about a minute).
+# Compile the CUDA kernels with NVRTC, downloaded if not installed (no GPU needed, about a minute).
 [group('checks')]
 check-kernels:
     scripts/check-kernels.sh
 
-# Time NAME beside its peers: `bench data HH_FILE [PYTHON]`, `bench train HH_FILE WEIGHTS [PYTHON]`, `bench jobs HH_FILE WEIGHTS`; see benches/NAME.sh.
+# Benchmark against other tools: `data HH_FILE [PYTHON]`, `train HH_FILE WEIGHTS [PYTHON]`, `jobs HH_FILE WEIGHTS` (benches/NAME.sh).
 [group('checks')]
 bench NAME *ARGS:
     cargo build --release

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Times data preparation: HH harmless 40 and 160 times over with distinct prompts, on one thread and on two; and the same
-# file with `datasets` and TRL, and with polars, where a Python with them is given. All in one run.
+# Benchmarks data preparation: HH harmless replicated 40 and 160 times with distinct prompts, on one thread and on two. With
+# PYTHON, also the same file with `datasets` and TRL, and with polars. All in one run.
 #
 #   benches/data.sh HH_FILE [PYTHON]
 #
 #   HH_FILE   harmless-base/test.jsonl.gz of HH
-#   PYTHON    an interpreter with datasets, trl and polars
+#   PYTHON    Python interpreter with datasets, trl and polars
 #
-# Each line: wall seconds, processor seconds, peak memory of the process. The peers' includes their imports, and
+# Each line: wall time, CPU time and peak memory of the process. The times of other tools include their imports;
 # `datasets` starts with an empty cache.
 set -euo pipefail
 
@@ -18,7 +18,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 cd "$scratch"
 
-# repeat TIMES: every row so many times, its first turn marked with the round.
+# repeat TIMES: prints every row TIMES times, with the number of the round in its first turn.
 repeat() {
     local round
     for ((round = 0; round < $1; round++)); do
@@ -26,7 +26,7 @@ repeat() {
     done
 }
 
-# timed NAME COMMAND...
+# timed NAME COMMAND...: prints time and memory of the command.
 timed() {
     local name=$1
     shift

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Times eight runs side by side against one run alone: KTO with LoRA r16 on SmolLM2-135M, HH, batch 4, max_length 256, f32,
-# each with its own seed and a cold reference cache. Whole processes: loading and evaluation included.
+# Benchmarks eight parallel runs against a single run: KTO with LoRA r16 on SmolLM2-135M, HH, batch 4, max_length 256, f32,
+# each run with its own seed and a cold reference cache. Whole processes: loading and evaluation included.
 #
 #   benches/jobs.sh HH_FILE WEIGHTS
 #
 #   HH_FILE   harmless-base/test.jsonl.gz of HH
-#   WEIGHTS   the model, a GGUF file (scripts/smollm2.sh fetches it)
-#   STEPS     (environment) optimizer steps of a run, by default 4
+#   WEIGHTS   the model, a GGUF file (scripts/smollm2.sh downloads it)
+#   STEPS     (environment) optimizer steps per run, default 4
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -28,7 +28,7 @@ seeds: [0, 1, 2, 3, 4, 5, 6, 7]
 report: { x: data.seed, series: method, baseline: kto }
 YAML
 
-# measure NAME ARGUMENTS…: wall seconds, processor seconds and peak memory.
+# measure NAME ARGUMENTS…: prints wall time, CPU time and peak memory of the sweep.
 measure() {
     local name=$1
     shift
@@ -39,5 +39,5 @@ measure() {
 
 measure "one run" --set 'seeds=[0]'
 for jobs in ${JOBS:-1 2 8}; do
-    measure "eight runs, $jobs side by side" --jobs "$jobs"
+    measure "eight runs, $jobs in parallel" --jobs "$jobs"
 done

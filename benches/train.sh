@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Times whole optimizer steps, reference included: LoRA r16 on all linear layers of SmolLM2-135M, HH, batch 4, max_length
-# 256, f32. Ours with a cold and a warm reference cache, and TRL on the same rows where a Python with TRL is given.
+# Benchmarks whole optimizer steps, reference included: LoRA r16 on all linear layers of SmolLM2-135M, HH, batch 4,
+# max_length 256, f32. Prospect with a cold and a warm reference cache; with PYTHON, also TRL on the same rows.
 #
 #   benches/train.sh HH_FILE WEIGHTS [PYTHON]
 #
 #   HH_FILE   harmless-base/test.jsonl.gz of HH
-#   WEIGHTS   the model, a GGUF file (scripts/smollm2.sh fetches it)
-#   PYTHON    an interpreter with torch, transformers, trl, peft and datasets
-#   PROMPTS   (environment) prompts to train on, by default 40: 20 steps of KTO, 10 of DPO
+#   WEIGHTS   the model, a GGUF file (scripts/smollm2.sh downloads it)
+#   PYTHON    Python interpreter with torch, transformers, trl, peft and datasets
+#   PROMPTS   (environment) training prompts, default 40: 20 steps of KTO, 10 of DPO
 #
-# One epoch over those prompts, less the first two steps, in which both sides start up. Peak memory is of the process.
+# Measures one epoch over these prompts without the first two steps (warm-up). Peak memory is that of the process.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -19,7 +19,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 cd "$scratch"
 
-# ours METHOD COMPLETIONS_PER_STEP STEPS ACTIVATIONS: a cold run, then a warm one.
+# ours METHOD COMPLETIONS_PER_STEP STEPS ACTIVATIONS: a run with a cold cache, then one with a warm cache.
 ours() {
     local method=$1 batch=$2 steps=$3 activations=$4
     for cache in cold warm; do
@@ -36,7 +36,7 @@ matrix: { data.seed: [0] }
 seeds: [0]
 report: { x: data.seed, series: method, baseline: $method }
 YAML
-            # A warm run finds the reference's log-probs of the runs before it, and nothing else.
+            # A warm run reuses only the reference log-probs of earlier runs.
             rm -rf "runs/$name"
             [[ $cache == warm ]] || rm -rf runs/.reference
             /usr/bin/time -f %M "$prospect" sweep "$name.yaml" >/dev/null 2>"log-$length" || { cat "log-$length"; exit 1; }

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Builds the binary with CUDA. Where no toolkit is installed, makes one from NVIDIA's Python wheels; no GPU is needed.
+# Builds the binary with CUDA. Assembles a toolkit from NVIDIA's Python wheels if none is installed. No GPU is needed.
 #
-#   scripts/check-cuda.sh              set the toolkit up, then build (13 to 26 minutes on 2 cores)
-#   scripts/check-cuda.sh --check      only check types: `cargo check` (about two minutes)
-#   scripts/check-cuda.sh --toolkit    only set the toolkit up, and print the variables that a build needs
+#   scripts/check-cuda.sh              set up the toolkit, then build (13 to 26 minutes on 2 cores)
+#   scripts/check-cuda.sh --check      only type-check: `cargo check` (about two minutes)
+#   scripts/check-cuda.sh --toolkit    only set up the toolkit, and print the variables that a build needs
 #
-# With --features nccl as well, GPUs of a group reach each other (docs/groups.md), and the binary needs libnccl at start.
+# With --features nccl, GPUs communicate through NCCL (docs/groups.md), and the binary needs libnccl at start.
 #
-# CUDA_HOME          an installed toolkit to use instead
-# CUDA_COMPUTE_CAP   the GPU generation, by default 90 (H100, H200)
+# CUDA_HOME          installed toolkit to use instead
+# CUDA_COMPUTE_CAP   GPU generation, default 90 (H100, H200)
 #
-# The binary needs libcuda, libcublas, libcurand and libcudart at start, so it is kept apart from the CPU build.
+# The binary needs libcuda, libcublas, libcurand and libcudart at start, so it has a target folder of its own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -26,25 +26,25 @@ wheels=(
     nvidia-cuda-nvrtc==13.0.88
 )
 
-# Every wheel unpacks into nvidia/cu13, which becomes one toolkit.
+# All wheels unpack into nvidia/cu13, which becomes the toolkit.
 make_toolkit() {
     local python scratch target=$1 library
     python=$(command -v python3 || command -v python) || {
-        echo "check-cuda: no CUDA_HOME and no python3 to fetch a toolkit with; set CUDA_HOME, or install python3 with pip" >&2
+        echo "check-cuda: no CUDA_HOME, and no python3 to download a toolkit; set CUDA_HOME, or install python3 with pip" >&2
         return 1
     }
     mkdir -p "$cache"
     scratch=$(mktemp -d "$cache/cuda.XXXXXX")
-    # shellcheck disable=SC2064  # the folder is known now
+    # shellcheck disable=SC2064  # expand the folder now
     trap "rm -rf '$scratch'" EXIT
     "$python" -m pip download --quiet --no-deps --dest "$scratch/wheels" "${wheels[@]}" >&2
     for wheel in "$scratch"/wheels/*.whl; do
         "$python" -m zipfile -e "$wheel" "$scratch/tree"
     done
     cd "$scratch/tree/nvidia/cu13"
-    # The unpacker drops the permissions.
+    # zipfile does not restore permissions.
     chmod +x bin/* nvvm/bin/*
-    # Wheels bring libX.so.N only; linking asks for libX.so.
+    # Wheels contain only libX.so.N; the linker needs libX.so.
     for library in lib/lib{cublas,cublasLt,curand,nvrtc,cudart}.so.*; do
         ln -sf "$(basename "$library")" "${library%%.so.*}.so"
     done
@@ -54,12 +54,12 @@ make_toolkit() {
     mv "$scratch/tree/nvidia/cu13" "$target"
 }
 
-# The driver comes with a GPU, not with the toolkit. A stub with its functions lets the binary link; each of them
-# returns CUDA_ERROR_NO_DEVICE.
+# The driver is not part of the toolkit. A stub with its functions lets the binary link; each function returns
+# CUDA_ERROR_NO_DEVICE.
 make_driver_stub() {
     local cc functions
     cc=${CC:-cc}
-    # Both the names as written and those that macros make of them (cuMemAlloc, cuMemAlloc_v2).
+    # Names as written and after macro expansion (cuMemAlloc, cuMemAlloc_v2).
     mapfile -t functions < <({ cat include/cuda.h && "$cc" -E -P -I include -x c include/cuda.h; } |
         grep -oE '\bcu[A-Z][A-Za-z0-9_]*[[:space:]]*\(' | tr -d '( \t' | sort -u)
     if ((${#functions[@]} < 300)); then
@@ -86,11 +86,11 @@ nccl=nvidia-nccl-cu13==2.30.7
 make_nccl() {
     local python scratch
     python=$(command -v python3 || command -v python) || {
-        echo "check-cuda: no python3 to fetch NCCL with; install python3 with pip, or put libnccl.so on LIBRARY_PATH" >&2
+        echo "check-cuda: no python3 to download NCCL; install python3 with pip, or add the folder of libnccl.so to LIBRARY_PATH" >&2
         return 1
     }
     scratch=$(mktemp -d "$cache/nccl.XXXXXX")
-    # shellcheck disable=SC2064  # the folder is known now
+    # shellcheck disable=SC2064  # expand the folder now
     trap "rm -rf '$scratch'" EXIT
     "$python" -m pip download --quiet --no-deps --dest "$scratch/wheels" "$nccl" >&2
     "$python" -m zipfile -e "$scratch"/wheels/*.whl "$scratch/tree"
@@ -109,7 +109,7 @@ if [[ ${1:-} == --toolkit ]]; then
     exit
 fi
 
-# Types do not depend on what candle's kernels compile to, so a stand-in makes empty files of them.
+# Types do not depend on the compiled form of candle's kernels, so a stub of nvcc writes empty files.
 make_nvcc_stub() {
     local stub=$1
     mkdir -p "$stub/bin"

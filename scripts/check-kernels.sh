@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# Compiles every CUDA kernel with NVRTC, to machine code for each GPU generation; no GPU is needed, about a minute.
+# Compiles every CUDA kernel with NVRTC to machine code for each GPU generation. No GPU is needed. About a minute.
 #
-#   scripts/check-kernels.sh            fetch NVRTC (90 MB) if it is not there, then compile
-#   scripts/check-kernels.sh --nvrtc    only fetch NVRTC, and print the folder that holds it
+#   scripts/check-kernels.sh            download NVRTC (90 MB) if it is missing, then compile
+#   scripts/check-kernels.sh --nvrtc    only download NVRTC, and print its folder
 #
-# CUDA_HOME               an installed toolkit whose NVRTC to use instead
-# KERNEL_ARCHITECTURES    by default sm_80 sm_90 sm_100 (A100, H100 and H200, B200)
+# CUDA_HOME               installed toolkit whose NVRTC is used instead
+# KERNEL_ARCHITECTURES    default: sm_80 sm_90 sm_100 (A100, H100 and H200, B200)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 version=13.0.88
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/prospect
 python=$(command -v python3 || command -v python) || {
-    echo "check-kernels: NVRTC is fetched and called through Python, and there is no python3; install it with pip" >&2
+    echo "check-kernels: no python3 to download and call NVRTC; install python3 with pip" >&2
     exit 1
 }
 
-# The folder with libnvrtc: an installed toolkit's, that of scripts/check-cuda.sh, or one with nothing else.
+# Prints the folder of libnvrtc: of an installed toolkit, of scripts/check-cuda.sh, or of a download of its own.
 find_nvrtc() {
     local folder scratch
     for folder in ${CUDA_HOME:+"$CUDA_HOME/lib64"} "$cache/cuda-$version/lib" "$cache/nvrtc-$version/lib"; do
@@ -27,11 +27,11 @@ find_nvrtc() {
     done
     mkdir -p "$cache"
     scratch=$(mktemp -d "$cache/nvrtc.XXXXXX")
-    # shellcheck disable=SC2064  # the folder is known now
+    # shellcheck disable=SC2064  # expand the folder now
     trap "rm -rf '$scratch'" EXIT
     "$python" -m pip download --quiet --no-deps --dest "$scratch" "nvidia-cuda-nvrtc==$version" >&2
     "$python" -m zipfile -e "$scratch"/*.whl "$scratch/tree"
-    # Renamed, so that an interrupted run leaves no half folder under the final name.
+    # Rename at the end, so that an interrupted run leaves no partial folder under the final name.
     mv -T "$scratch/tree/nvidia/cu13" "$cache/nvrtc-$version"
     echo "$cache/nvrtc-$version/lib"
 }
@@ -46,7 +46,7 @@ sources=$(mktemp -d)
 trap 'rm -rf "$sources"' EXIT
 cargo run --quiet --release --package prospect-kernels --example sources -- "$sources"
 
-# NVRTC looks for its builtins along this path.
+# NVRTC searches this path for its builtins.
 export LD_LIBRARY_PATH=$nvrtc${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 read -ra architectures <<<"${KERNEL_ARCHITECTURES:-sm_80 sm_90 sm_100}"
 "$python" - "$nvrtc" "$sources" "${architectures[@]}" <<'PYTHON'
@@ -54,7 +54,7 @@ import ctypes, glob, os, re, sys
 from ctypes import byref, c_char_p, c_int, c_size_t, c_void_p, create_string_buffer
 
 nvrtc_folder, folder, *architectures = sys.argv[1:]
-# Not libnvrtc-builtins, nor the other build that the wheel brings.
+# Excludes libnvrtc-builtins and the alternative build in the wheel.
 library = min(glob.glob(os.path.join(nvrtc_folder, "libnvrtc.so*")), key=len)
 nvrtc = ctypes.CDLL(library)
 
@@ -85,7 +85,7 @@ failed = False
 compiled = 0
 for architecture in architectures:
     if int(re.sub(r"\D", "", architecture)) not in list(known):
-        print(f"{architecture}: left out, this NVRTC does not know it")
+        print(f"{architecture}: skipped, not supported by this NVRTC")
         continue
     for path in sorted(glob.glob(os.path.join(folder, "*.cu"))):
         name = os.path.basename(path)
@@ -108,15 +108,15 @@ for architecture in architectures:
         missing = [entry for entry in entries if b".text." + entry.encode() + b"\0" not in machine_code]
         if missing:
             failed = True
-            print(f"{what}: FAILED, no entry {', '.join(missing)}")
+            print(f"{what}: FAILED, missing entry {', '.join(missing)}")
             continue
         compiled += len(entries)
         registers = max(map(int, re.findall(r"Used (\d+) registers", log)))
         spilled = sum(map(int, re.findall(r"(\d+) bytes spill stores", log)))
-        print(f"{what}: {len(entries)} kernels, at most {registers} registers, {spilled} bytes spilled in all")
+        print(f"{what}: {len(entries)} kernels, at most {registers} registers, {spilled} bytes spilled in total")
         call("nvrtcDestroyProgram", byref(program))
 
 if failed or compiled == 0:
-    raise SystemExit("check-kernels: not every kernel compiles")
+    raise SystemExit("check-kernels: some kernels do not compile")
 print(f"check-kernels: {compiled} kernels compiled")
 PYTHON

@@ -1,26 +1,28 @@
 #!/usr/bin/env bash
-# Checks a GPU with a binary that was built elsewhere: our kernels, the rate of products, and steps of LoRA on shapes of 1, 7
-# and 30 billion weights; beside them the same steps with torch and peft, where python3 has them. In under nine minutes.
+# Tests and benchmarks a GPU with a binary that was built elsewhere: CUDA kernels, the rate of matrix products, and LoRA
+# training steps on model shapes of 1, 7 and 30 billion parameters; also the same steps with torch and peft, if python3
+# has them. Under nine minutes.
 #
-#   scripts/gpu-check.sh [BINARY] [FOLDER]     FOLDER gets a JSON file for each part, and the tables as summary.txt
-#   scripts/gpu-check.sh --small [...]         tiny models: half a minute, to see that all of it runs
+#   scripts/gpu-check.sh [BINARY] [FOLDER]     FOLDER receives a JSON file per part, and summary.txt
+#   scripts/gpu-check.sh --small [...]         tiny models, half a minute: a smoke test
 #
-# Needs no Rust and no network: a driver for CUDA 13, and CUDA 13's libraries on LD_LIBRARY_PATH, in CUDA_HOME, in
-# /usr/local/cuda, or in python3's wheels (nvidia-cublas, nvidia-curand, nvidia-cuda-runtime, nvidia-cuda-nvrtc; torch brings them).
+# Requires a driver for CUDA 13, and CUDA 13's libraries on LD_LIBRARY_PATH, in CUDA_HOME, in /usr/local/cuda, or in python3's
+# wheels (nvidia-cublas, nvidia-curand, nvidia-cuda-runtime, nvidia-cuda-nvrtc; torch installs them). Needs neither Rust nor
+# a network.
 #
-# BINARY                  by default PROSPECT_CUDA_BINARY, a `prospect` beside this script, or what scripts/check-cuda.sh built
-# FOLDER                  by default OUT, or gpu-check
-# PROSPECT_KERNELS        our kernels that the steps run with (docs/kernels.md); none by default
-# PROSPECT_CHECK_DEVICE   another GPU (cuda:1), or cpu, to try the script where there is no GPU
+# BINARY                  default: PROSPECT_CUDA_BINARY, `prospect` in this script's folder, or the build of scripts/check-cuda.sh
+# FOLDER                  default: OUT, or gpu-check
+# PROSPECT_KERNELS        kernels to enable in the training steps (docs/kernels.md); default: none
+# PROSPECT_CHECK_DEVICE   another GPU (cuda:1), or cpu to try the script without a GPU
 #
-# A part that fails or takes too long does not stop the others. The exit code is 0 if all passed, 1 if one failed, and 2 if
-# nothing could be checked.
+# A part that fails or times out does not stop the others. Exit code: 0 if all parts passed, 1 if one failed, 2 if nothing
+# could be checked.
 set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-say() { echo "gpu-check: $*" >&2; }
+log() { echo "gpu-check: $*" >&2; }
 give_up() {
-    say "$*"
+    log "$*"
     exit 2
 }
 
@@ -33,11 +35,11 @@ binary=${1:-${PROSPECT_CUDA_BINARY:-}}
 for candidate in "$here/prospect" "$here/../target/cuda/release/prospect" "${CARGO_TARGET_DIR:-/nowhere}/cuda/release/prospect"; do
     [[ -n $binary ]] || { [[ -f $candidate ]] && binary=$candidate; }
 done
-[[ -n $binary ]] || give_up "no binary: give one, or build it with scripts/check-cuda.sh"
-[[ -f $binary ]] || give_up "$binary: there is no such file"
+[[ -n $binary ]] || give_up "no binary: pass its path, or build it with scripts/check-cuda.sh"
+[[ -f $binary ]] || give_up "$binary: no such file"
 [[ -x $binary ]] || chmod +x "$binary" || give_up "$binary: not executable"
 out=${2:-${OUT:-gpu-check}}
-mkdir -p "$out" || give_up "$out: cannot be made"
+mkdir -p "$out" || give_up "cannot create $out"
 device=${PROSPECT_CHECK_DEVICE:-cuda:0}
 python=$(command -v python3 || true)
 
@@ -48,7 +50,7 @@ for folder in ${CUDA_HOME:+"$CUDA_HOME/lib64"} /usr/local/cuda/lib64 /usr/local/
     [[ -d $folder ]] && folders+=("$folder")
 done
 if [[ -n $python ]]; then
-    # The wheels put their libraries into nvidia/*/lib of any folder that Python looks into.
+    # Wheels install their libraries in nvidia/*/lib of a folder on Python's path.
     while IFS= read -r folder; do folders+=("$folder"); done < <("$python" - <<'PYTHON'
 import glob, os, sys
 for place in sys.path:
@@ -64,53 +66,53 @@ export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:-}
 
 missing=$(ldd "$binary" 2>/dev/null | awk '/not found/ { print $1 }' | sort -u | paste -sd ' ')
 if [[ -n $missing ]]; then
-    [[ $missing == *libcuda.so* ]] && say "libcuda comes with the driver: is there a GPU? (nvidia-smi must list it)"
-    give_up "not found: $missing; looked in ${LD_LIBRARY_PATH:-no folder}"
+    [[ $missing == *libcuda.so* ]] && log "libcuda is part of the driver; check that nvidia-smi lists the GPU"
+    give_up "missing libraries: $missing; searched ${LD_LIBRARY_PATH:-no folder}"
 fi
 
 # --- the GPU ----------------------------------------------------------------------------------------------------------
 
 if [[ $device == cuda* ]]; then
-    command -v nvidia-smi >/dev/null || give_up "no nvidia-smi, so no driver: nothing to check"
+    command -v nvidia-smi >/dev/null || give_up "no nvidia-smi, so no driver; install one"
     card=$(nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader 2>&1) ||
-        give_up "nvidia-smi sees no GPU: $card"
-    say "$(paste -sd ';' <<<"$card")"
-    # "CUDA Version: 13.0", or "CUDA UMD Version" from some drivers on.
+        give_up "nvidia-smi reports no GPU: $card"
+    log "$(paste -sd ';' <<<"$card")"
+    # "CUDA Version: 13.0"; newer drivers print "CUDA UMD Version".
     cuda=$(nvidia-smi | grep -oE 'CUDA[A-Z ]* Version: *[0-9]+' | grep -oE '[0-9]+$' | head -n 1)
     if [[ -n $cuda ]] && ((cuda < 13)); then
-        give_up "the driver is for CUDA $cuda, the binary for CUDA 13: update the driver (580 or newer)"
+        give_up "the driver supports CUDA $cuda, the binary needs CUDA 13; update the driver (580 or newer)"
     fi
 fi
 
 # --- parts ------------------------------------------------------------------------------------------------------------
 
-# Everything ends by then, in seconds.
+# Time limit of all parts together, in seconds.
 end=530
 failed=0
 summary=$out/summary.txt
 : >"$summary"
 
-# part NAME SECONDS COMMAND...: the output goes to the summary, errors are told and noted.
+# part NAME SECONDS COMMAND...: runs a part, appends its output to the summary, and reports and records errors.
 part() {
     local name=$1 limit=$2 left=$((end - SECONDS)) start=$SECONDS code=0
     shift 2
     ((limit < left)) || limit=$left
     if ((limit < 5)); then
-        say "$name: left out, no time is left"
-        echo "$name: left out, no time was left" >>"$summary"
+        log "$name: skipped, no time left"
+        echo "$name: skipped, no time left" >>"$summary"
         return
     fi
-    say "$name: at most $limit s"
+    log "$name: at most $limit s"
     timeout --kill-after=5 "$limit" "$@" >"$out/.part" || code=$?
     cat "$out/.part" | tee -a "$summary"
     rm -f "$out/.part"
     if ((code == 124 || code == 137)); then
-        echo "$name: FAILED, took longer than $limit s" | tee -a "$summary"
+        echo "$name: FAILED, timed out after $limit s" | tee -a "$summary"
     elif ((code != 0)); then
         echo "$name: FAILED (exit code $code)" | tee -a "$summary"
     fi
     ((code == 0)) || failed=1
-    say "$name: $((SECONDS - start)) s"
+    log "$name: $((SECONDS - start)) s"
 }
 
 ours() {
@@ -124,18 +126,18 @@ ours kernels 90
 ours 1b 60
 ours 7b 110
 if [[ -z $python ]]; then
-    say "torch: left out, there is no python3"
+    log "torch: skipped, no python3"
 elif ! "$python" -c 'import torch, transformers, peft' 2>/dev/null; then
-    say "torch: left out, python3 has not all of torch, transformers and peft"
+    log "torch: skipped, python3 lacks torch, transformers or peft"
 elif [[ ! -f $here/../benches/peers/time_gpu_step.py ]]; then
-    say "torch: left out, benches/peers/time_gpu_step.py is not there"
+    log "torch: skipped, no benches/peers/time_gpu_step.py"
 else
     theirs 1b 60
     theirs 7b 100
 fi
 ours 30b 180
 
-# --- side by side -----------------------------------------------------------------------------------------------------
+# --- comparison -------------------------------------------------------------------------------------------------------
 
 if [[ -n $python ]]; then
     "$python" - "$out" <<'PYTHON' | tee -a "$summary"
@@ -145,10 +147,10 @@ folder = pathlib.Path(sys.argv[1])
 lines = []
 
 
-def add(what, model, step, rate):
+def add(program, model, step, rate):
     seconds, peak = step["seconds"], step["peak"]
     lines.append([
-        model, step["objective"], what, f"{step['examples'] / seconds:.2f}", f"{step['rows'] / seconds:.0f}",
+        model, step["objective"], program, f"{step['examples'] / seconds:.2f}", f"{step['rows'] / seconds:.0f}",
         f"{100 * step['operations'] / seconds / rate:.1f} %" if rate and step.get("operations") else "-",
         f"{peak / 2**30:.1f} GiB" if peak else "-",
     ])
@@ -162,19 +164,19 @@ for model in ("1b", "7b", "30b"):
         steps += [("prospect", {**step["done"], "objective": step["objective"]}) for step in report["steps"] if "done" in step]
     if (folder / f"torch-{model}.json").exists():
         steps += [("torch + peft", step) for step in json.loads((folder / f"torch-{model}.json").read_text())["steps"] if "seconds" in step]
-    # One step is one step: both are measured by the operations that prospect counts for it.
+    # Both programs run the same step, so both use prospect's FLOP count for it.
     known = {step["objective"]: step["operations"] for _, step in steps if "operations" in step}
     for _, step in steps:
         step.setdefault("operations", known.get(step["objective"]))
-    for what, step in sorted(steps, key=lambda step: (step[1]["objective"] != "kto", step[0])):
-        add(what, model, step, rate)
+    for program, step in sorted(steps, key=lambda step: (step[1]["objective"] != "kto", step[0])):
+        add(program, model, step, rate)
 if lines:
-    heads = ["model", "objective", "with", "examples/s", "rows/s", "of products", "peak"]
+    heads = ["model", "objective", "program", "examples/s", "rows/s", "of products", "peak"]
     widths = [max(len(row[i]) for row in [heads, *lines]) for i in range(len(heads))]
-    print("\n== Side by side: whole steps, reference included")
+    print("\n== Comparison: whole steps, reference included")
     for row in [heads, *lines]:
         print("  " + "  ".join(cell.ljust(width) if i < 3 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths))))
 PYTHON
 fi
-say "$([[ $failed == 0 ]] && echo passed || echo FAILED) after $SECONDS s; results in $out"
+log "$([[ $failed == 0 ]] && echo passed || echo FAILED) after $SECONDS s; results in $out"
 exit "$failed"

