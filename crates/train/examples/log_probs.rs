@@ -1,7 +1,10 @@
 //! Prints log-probs of held-out pairs as JSON lines, to compare with other implementations
 //! (`benches/peers/check_peft.py`).
 //!
-//! `cargo run --release -p prospect-train --example log_probs -- WEIGHTS ADAPTER_DIR DATASET PAIRS > rows.jsonl`
+//! ```sh
+//! cargo run --release -p prospect-train --example log_probs -- \
+//!     WEIGHTS ADAPTER_DIR DATASET PAIRS > rows.jsonl
+//! ```
 
 use std::{
     io::Write,

@@ -208,8 +208,7 @@ fn unpaired_micro_batches(
     for (micro, batch) in batch.chunks(per_micro).enumerate() {
         let mut builder = MicroBatchBuilder::default();
         // Positions in the global batch, with their reference groups.
-        let positions =
-            || (micro * per_micro..).map(|position| (position, position / group_size.max(1)));
+        let positions = || (micro * per_micro..).map(|position| (position, position / group_size.max(1)));
         for (index, (_, group)) in batch.iter().zip(positions()) {
             let UnpairedExample { encoded, desirable, weight, corrupted, .. } = &examples[*index];
             let role = Role::Unpaired { desirable: *desirable, weight: *weight, group };
@@ -237,7 +236,8 @@ fn encode_mismatched(
     let example = &examples[candidates[position]];
     let mut encoded = Vec::with_capacity(count);
     for partner in find_partners(examples, candidates, position, epoch, count)? {
-        // The prompt fitted with its own completion, and truncation does not depend on the completion.
+        // The prompt fitted with its own completion, and truncation does not depend on the
+        // completion.
         encoded.extend(encoder.encode(&example.prompt, &examples[partner].completion)?);
     }
     Ok(encoded)

@@ -1,8 +1,9 @@
 //! Checkpoints of a run: a killed run resumes from the newest one, bit for bit.
 //!
-//! A checkpoint is one safetensors file, `step-00000120.safetensors`. It holds the trainable weights
-//! by name, AdamW's moments as `first.NAME` and `second.NAME`, and a [`TrainState`] in the metadata.
-//! Data order and random draws are functions of seed and step, so no generator state is kept.
+//! A checkpoint is one safetensors file, `step-00000120.safetensors`. It holds the trainable
+//! weights by name, AdamW's moments as `first.NAME` and `second.NAME`, and a [`TrainState`] in the
+//! metadata. Data order and random draws are functions of seed and step, so no generator state is
+//! kept.
 
 use std::path::{Path, PathBuf};
 

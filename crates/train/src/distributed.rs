@@ -1,8 +1,8 @@
 //! Collective operations of data-parallel training.
 //!
 //! Every rank runs its part of the micro-batches. Log-probs are gathered before the loss, gradients
-//! summed before the optimizer step, so that all ranks evaluate the same objective on the same global
-//! batch and take the same step.
+//! summed before the optimizer step, so that all ranks evaluate the same objective on the same
+//! global batch and take the same step.
 
 use std::ops::ControlFlow;
 
@@ -19,8 +19,8 @@ use crate::{
 /// Gathers the log-probs of all ranks, in the order of the micro-batches.
 ///
 /// A rank sends records of three u64, little-endian. The first is its count of unclamped tokens
-/// (present or not, inside, total); one per sequence follows (bits of the policy's log-prob, bits of
-/// the reference's, tokens).
+/// (present or not, inside, total); one per sequence follows (bits of the policy's log-prob, bits
+/// of the reference's, tokens).
 pub(crate) fn gather_logps(
     local: &[MicroBatchLogps],
     group: &dyn Collective,
@@ -29,9 +29,8 @@ pub(crate) fn gather_logps(
     let UnclampedCount { inside, total } = unclamped.unwrap_or_default();
     let header = [u64::from(unclamped.is_some()), inside as u64, total as u64];
     let sequences = local.iter().flat_map(|micro_batch| &micro_batch.logps);
-    let sequences = sequences.map(|LogProb { policy, reference, tokens }| {
-        [policy.to_bits(), reference.to_bits(), *tokens as u64]
-    });
+    let sequences = sequences
+        .map(|LogProb { policy, reference, tokens }| [policy.to_bits(), reference.to_bits(), *tokens as u64]);
     let sent = std::iter::once(header).chain(sequences).flatten().flat_map(u64::to_le_bytes).collect();
 
     let (mut logps, mut unclamped) = (Vec::new(), None);

@@ -1,11 +1,12 @@
 //! Conversations to tokens.
 //!
 //! Prompt and completion are tokenized together, as one text. If the prompt's own tokens are not a
-//! prefix of the result (a merge across the boundary), the completion starts at the first token that
-//! differs; [`Encoded::boundary_merged`] marks the case.
+//! prefix of the result (a merge across the boundary), the completion starts at the first token
+//! that differs; [`Encoded::boundary_merged`] marks the case.
 //!
-//! Truncation of a prompt does not depend on its completion: it drops whole turns, oldest first, but
-//! never the last one. A completion that is too long loses its tail, and with it the end marker.
+//! Truncation of a prompt does not depend on its completion: it drops whole turns, oldest first,
+//! but never the last one. A completion that is too long loses its tail, and with it the end
+//! marker.
 
 use std::sync::Arc;
 
@@ -76,7 +77,8 @@ pub struct Encoder<'a> {
     max_prompt_length: usize,
 }
 
-/// Returns a counter of tokens, end marker included, for the tokenizer and chat template of a recipe.
+/// Returns a counter of tokens, end marker included, for the tokenizer and chat template of a
+/// recipe.
 pub fn token_counter(recipe: &Recipe) -> Result<TokenCounter, ModelError> {
     let (tokenizer, template) = recipe.load_text()?;
     let name = fingerprint(&(tokenizer.to_json()?, template.source(), template.begin()))?;
@@ -123,8 +125,8 @@ impl<'a> Encoder<'a> {
         self.tokenizer
     }
 
-    /// Encodes a prompt to generate from, with a control text at its end. Returns `None` if the last
-    /// turn is too long.
+    /// Encodes a prompt to generate from, with a control text at its end. Returns `None` if the
+    /// last turn is too long.
     pub fn encode_prompt(&self, prompt: &[Message], control: &str) -> Result<Option<Vec<u32>>, TrainError> {
         Ok(self.fit_prompt(prompt, control)?.map(|fitted| fitted.tokens))
     }
@@ -136,8 +138,8 @@ impl<'a> Encoder<'a> {
 
     /// Like [`encode`](Self::encode), with a control text between prompt and completion.
     ///
-    /// The text follows the header of the assistant's turn. It is plain text to the tokenizer, counts
-    /// towards the prompt's length, and is not scored.
+    /// The text follows the header of the assistant's turn. It is plain text to the tokenizer,
+    /// counts towards the prompt's length, and is not scored.
     pub fn encode_after(
         &self,
         prompt: &[Message],
@@ -161,8 +163,7 @@ impl<'a> Encoder<'a> {
         // Neither side may be empty: the first completion token is predicted from a prompt token.
         let boundary = boundary.clamp(1, tokens.len().saturating_sub(1).max(1));
         let boundary_merged = boundary < fitted.tokens.len();
-        let truncation =
-            Truncation { prompt: fitted.truncated, completion: tokens.len() > self.max_length };
+        let truncation = Truncation { prompt: fitted.truncated, completion: tokens.len() > self.max_length };
         tokens.truncate(self.max_length);
         if tokens.len() <= boundary {
             return Err(TrainError::Examples(format!("a completion has no tokens: {completion:?}")));
@@ -171,8 +172,8 @@ impl<'a> Encoder<'a> {
         Ok(Some(Encoded { prompt: tokens, completion, truncation, boundary_merged }))
     }
 
-    /// Drops the oldest turns until the prompt and its control text fit. A leading system turn stays.
-    /// Returns `None` if the last turn does not fit.
+    /// Drops the oldest turns until the prompt and its control text fit. A leading system turn
+    /// stays. Returns `None` if the last turn does not fit.
     fn fit_prompt<'b>(
         &self,
         prompt: &'b [Message],
@@ -315,8 +316,9 @@ mod tests {
                 assert_eq!(cut.prompt, encoded.prompt);
                 assert_eq!(cut.completion, encoded.completion[..encoded.completion.len() - 1]);
             }
-            // The line breaks that end the prompt and begin the completion become one token, unless the
-            // tokenizer has one token per white-space byte (sentencepiece) or never merges line breaks.
+            // The line breaks that end the prompt and begin the completion become one token, unless
+            // the tokenizer has one token per white-space byte (sentencepiece) or never merges line
+            // breaks.
             let expected = u64::from(name.starts_with("gpt") || name.starts_with("smollm2"));
             assert_eq!((counts.encoded, counts.boundary_merges), (4, expected), "{name}");
         }

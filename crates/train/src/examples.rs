@@ -10,7 +10,8 @@ use crate::{Encoded, Encoder, EncodingCounts, Objective, TrainError, settings::F
 /// A completion with a binary label.
 #[derive(Debug, Clone)]
 pub struct UnpairedExample {
-    /// Identity of the prompt. Completions of one prompt are never each other's mismatched completion.
+    /// Identity of the prompt. Completions of one prompt are never each other's mismatched
+    /// completion.
     pub prompt_id: String,
     /// Messages of the prompt, to be joined with another example's completion.
     pub prompt: Vec<Message>,

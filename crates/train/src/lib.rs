@@ -1,13 +1,13 @@
 //! Training loop: batches, reference log-probs, loss, optimizer, checkpoints and a memory planner.
 //!
 //! [`train`] trains a policy as a [`TrainContext`] describes and reports to an [`Observer`]. A step
-//! (`step.rs`) runs the whole global batch forward, evaluates the objective once, then runs backward.
-//! KTO's reference point is therefore exact under gradient accumulation.
+//! (`step.rs`) runs the whole global batch forward, evaluates the objective once, then runs
+//! backward. KTO's reference point is therefore exact under gradient accumulation.
 //!
 //! | module | content |
 //! |---|---|
 //! | `settings` | [`TrainFile`], the YAML form, and [`Settings`], the resolved form |
-//! | `encode`, `examples` | [`Encoder`] turns conversations into tokens, [`TrainingSet`] a dataset into examples |
+//! | `encode`, `examples` | [`Encoder`]: conversations to tokens; [`TrainingSet`]: rows to examples |
 //! | `batches` | data order, mismatched completions, [`MicroBatch`] |
 //! | `trainer`, `step` | the loop, and one optimizer step |
 //! | `policy`, `logprobs`, `loss` | log-probs of policy and reference, and the objective's loss |
@@ -15,7 +15,7 @@
 //! | `optimizer`, `checkpoint` | AdamW, and [`Checkpoints`] to resume from |
 //! | `distributed` | collective operations of data-parallel training |
 //! | `noise_metrics` | metrics of corrupted and clean rows |
-//! | `planner` | [`PlanRequest`] finds settings that fit a memory budget; [`benchmark`] times them |
+//! | `planner` | [`PlanRequest`]: settings that fit a memory budget; [`benchmark`]: their speed |
 //! | `preview` | training examples as text |
 //!
 //! The order of the data is a function of seed and epoch only.
@@ -24,7 +24,7 @@
 //! use prospect_core::config::Document;
 //! use prospect_train::TrainFile;
 //!
-//! let text = "objective: kto\nlearning_rate: 5e-6\nbatch_size: 32\nmax_length: 512\nmax_steps: 100";
+//! let text = "objective: kto\nlearning_rate: 5e-6\nbatch_size: 32\nmax_length: 512\nmax_steps: 9";
 //! let settings = Document::from_text("train.yaml", text)?.read::<TrainFile>()?.resolve()?;
 //! assert_eq!(settings.objective.name(), "kto");
 //! assert_eq!(settings.max_prompt_length, 256);

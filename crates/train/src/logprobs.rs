@@ -46,11 +46,7 @@ pub(crate) fn sequence_logps(
 
 impl MicroBatchLogps {
     /// Sums the policy's token log-probs; `reference_logps` are per sequence already.
-    pub(crate) fn new(
-        packed: &PackedBatch,
-        policy_token_logps: &[f64],
-        reference_logps: Vec<f64>,
-    ) -> Self {
+    pub(crate) fn new(packed: &PackedBatch, policy_token_logps: &[f64], reference_logps: Vec<f64>) -> Self {
         let policy_logps = packed.sum_by_sequence(policy_token_logps);
         Self { logps: sequence_logps(packed, policy_logps, reference_logps), unclamped: None }
     }
@@ -73,7 +69,8 @@ impl MicroBatchLogps {
         let clamped: Vec<f64> = ratios.iter().map(|ratio| humanline.clamp(*ratio)).collect();
         let policy_logps = packed.sum_by_sequence(policy_token_logps);
         let log_ratios = packed.sum_by_sequence(&clamped);
-        let reference_logps = policy_logps.iter().zip(log_ratios).map(|(policy, ratio)| policy - ratio).collect();
+        let reference_logps =
+            policy_logps.iter().zip(log_ratios).map(|(policy, ratio)| policy - ratio).collect();
         let unclamped = ratios.into_iter().map(|ratio| humanline.is_inside(ratio)).collect();
         Self { logps: sequence_logps(packed, policy_logps, reference_logps), unclamped: Some(unclamped) }
     }

@@ -15,7 +15,8 @@ use crate::Role;
 /// * `noise/agreement/clean|corrupted`: share of these rewards above 0; ties count half. Needs a
 ///   reference.
 ///
-/// `beta` is `None` for objectives without reference. Mismatched completions belong to neither class.
+/// `beta` is `None` for objectives without reference. Mismatched completions belong to neither
+/// class.
 pub(crate) fn noise_metrics(
     roles: &[Role],
     corrupted: &[bool],
@@ -90,8 +91,13 @@ mod tests {
             Role::Mismatched { group: 0 },
         ];
         let log_probs = [2.0, 2.0, -4.0, 100.0].map(log_prob);
-        let metrics =
-            noise_metrics(&roles, &[false, false, true, false], &log_probs, &[-0.1, 0.2, 0.6, 0.0], Some(0.5));
+        let metrics = noise_metrics(
+            &roles,
+            &[false, false, true, false],
+            &log_probs,
+            &[-0.1, 0.2, 0.6, 0.0],
+            Some(0.5),
+        );
         let value = |name: &str| metrics.iter().find(|(other, _)| *other == name).unwrap().1;
         assert!((value("noise/gradient_weight/clean") - 0.5).abs() < 1e-12);
         assert!((value("noise/gradient_weight/corrupted") - 2.0).abs() < 1e-12);

@@ -11,8 +11,8 @@ use crate::{Policy, ReferenceCache, TrainError};
 pub trait Observer {
     /// Called before the first step (with `step` 0) and after every step.
     ///
-    /// [`ControlFlow::Break`] ends the run on all ranks, before a checkpoint of this step is written.
-    /// A resumed run is not observed before its first step.
+    /// [`ControlFlow::Break`] ends the run on all ranks, before a checkpoint of this step is
+    /// written. A resumed run is not observed before its first step.
     fn on_step_end(
         &mut self,
         _step: u64,

@@ -1,4 +1,5 @@
-//! Memory planner: training settings that fit a memory budget, and a benchmark that checks the plan.
+//! Memory planner: training settings that fit a memory budget, and a benchmark that checks the
+//! plan.
 
 pub mod benchmark;
 mod fit;

@@ -44,9 +44,9 @@ pub enum PreviewStyle {
     Colour,
 }
 
-/// Previews the first `count` training examples for `settings` and `seed`, or, for the test split, the
-/// first held-out pairs. Mismatched completions ("KL partners") come from the global batch, as with
-/// `z0: global`.
+/// Previews the first `count` training examples for `settings` and `seed`, or, for the test split,
+/// the first held-out pairs. Mismatched completions ("KL partners") come from the global batch, as
+/// with `z0: global`.
 pub fn preview(
     dataset: &Path,
     split: Split,
@@ -103,12 +103,7 @@ impl Previewer<'_> {
         Ok(previews)
     }
 
-    fn training(
-        &self,
-        dataset: &Path,
-        seed: u64,
-        count: usize,
-    ) -> Result<Vec<ExamplePreview>, TrainError> {
+    fn training(&self, dataset: &Path, seed: u64, count: usize) -> Result<Vec<ExamplePreview>, TrainError> {
         let set = TrainingSet::read(dataset, &self.settings.objective, &self.encoder)?;
         let order = epoch_order(seed, 0, set.len());
         match &set {
@@ -119,8 +114,7 @@ impl Previewer<'_> {
                 positions
                     .take(count)
                     .map(|(batch, position)| {
-                        let found =
-                            find_partners(examples, batch, position, &order, self.kl_partners())?;
+                        let found = find_partners(examples, batch, position, &order, self.kl_partners())?;
                         let others = found.into_iter().map(|other| &examples[other]);
                         self.unpaired(&examples[batch[position]], others)
                     })

@@ -48,9 +48,9 @@ pub enum LogProbGranularity {
 /// Cache of reference log-probs: a folder with one file per reference, shared by runs, sweeps and
 /// processes.
 ///
-/// The key hashes the whole packed batch and the name of the reference (weights, adapter, tokenizer,
-/// template, element type). A cached log-prob therefore equals the computed one bit for bit, and
-/// policy and reference agree exactly at step 0.
+/// The key hashes the whole packed batch and the name of the reference (weights, adapter,
+/// tokenizer, template, element type). A cached log-prob therefore equals the computed one bit for
+/// bit, and policy and reference agree exactly at step 0.
 ///
 /// Concurrent runs of a process share one cache. If one run is computing an entry, the others wait
 /// for it.
@@ -76,13 +76,15 @@ struct CacheEntries {
     unsaved: Vec<CacheKey>,
 }
 
-/// Locks a mutex, poisoned or not: every change of the map is one call, so a panic leaves it intact.
+/// Locks a mutex, poisoned or not: every change of the map is one call, so a panic leaves it
+/// intact.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl ReferenceCache {
-    /// Opens the cache in `folder`. A missing folder is an empty cache; files are read on first use.
+    /// Opens the cache in `folder`. A missing folder is an empty cache; files are read on first
+    /// use.
     pub fn new(folder: &Path) -> Self {
         Self { folder: folder.to_owned(), shards: Mutex::default() }
     }

@@ -173,7 +173,13 @@ fn assert_micro_batch_size_does_not_matter(
 fn accumulation_gives_the_trajectory_of_one_large_batch_for_kto_too() {
     let folder = tempfile::tempdir().unwrap();
     dataset(&folder.path().join("data"));
-    let kto = assert_micro_batch_size_does_not_matter(folder.path(), "kto\ndesirable_weight: 4", Train::Full, 1, 20);
+    let kto = assert_micro_batch_size_does_not_matter(
+        folder.path(),
+        "kto\ndesirable_weight: 4",
+        Train::Full,
+        1,
+        20,
+    );
     assert!(kto.iter().any(|record| record.values["kl"] > 1e-3), "z0 is above its clamp");
     assert_micro_batch_size_does_not_matter(folder.path(), "dpo", LORA, 2, 20);
 }

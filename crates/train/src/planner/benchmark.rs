@@ -1,7 +1,7 @@
 //! Benchmark of the training loop on random weights and generated examples.
 //!
-//! All sequences have their maximum length, as the memory planner assumes, so measured peak memory and
-//! planned memory can be compared.
+//! All sequences have their maximum length, as the memory planner assumes, so measured peak memory
+//! and planned memory can be compared.
 
 use std::{ops::ControlFlow, time::Instant};
 
@@ -218,7 +218,8 @@ impl Observer for StepTimer<'_> {
     }
 }
 
-/// Generates examples with `completions` completions, each with its own prompt and at maximum length.
+/// Generates examples with `completions` completions, each with its own prompt and at maximum
+/// length.
 fn generate_examples(
     settings: &Settings,
     encoder: &Encoder<'_>,
@@ -228,8 +229,9 @@ fn generate_examples(
     let completion = |seed: usize| vec![message("assistant", text(settings.max_length, seed))];
     let encode = |prompt: &[Message], completion: &[Message]| {
         let encoded = encoder.encode(prompt, completion)?;
-        encoded
-            .ok_or_else(|| TrainError::Examples(format!("max_length {} is too short; raise it", settings.max_length)))
+        encoded.ok_or_else(|| {
+            TrainError::Examples(format!("max_length {} is too short; raise it", settings.max_length))
+        })
     };
     // One token is one byte, so every prompt has the same number of template tokens.
     let added = encode(&prompt(1, 0), &completion(0))?.prompt.len() - 1;

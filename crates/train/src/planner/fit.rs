@@ -44,7 +44,8 @@ pub struct TrainPlan {
 }
 
 impl Settings {
-    /// Size of a micro-batch of `completions` completions, with every sequence at its maximum length.
+    /// Size of a micro-batch of `completions` completions, with every sequence at its maximum
+    /// length.
     pub fn longest_batch(&self, completions: usize) -> BatchSize {
         let completions = completions as u64;
         let prompt = self.max_prompt_length as u64;
@@ -58,7 +59,8 @@ impl Settings {
             }
             _ => (completions, 0),
         };
-        // Row i of a prompt attends to i + 1 rows; rows of a completion attend to the prompt as well.
+        // Row i of a prompt attends to i + 1 rows; rows of a completion attend to the prompt as
+        // well.
         let attended_by_prompts = prompts * prompt * (prompt + 1) / 2;
         let attended_by_completion = rows * prompt + rows * (rows + 1) / 2;
         BatchSize {
@@ -156,8 +158,8 @@ impl<'a> PlanRequest<'a> {
         }
     }
 
-    /// Micro-batch sizes to try: a rank's part of the batch, then half of the size before. Pairs stay
-    /// whole.
+    /// Micro-batch sizes to try: a rank's part of the batch, then half of the size before. Pairs
+    /// stay whole.
     fn micro_batch_sizes(&self) -> impl Iterator<Item = usize> {
         let min = self.settings.min_micro_batch();
         let even = move |size: usize| (size - size % min).max(min);

@@ -1,8 +1,8 @@
 //! Append-only file of cache entries, shared by several processes.
 //!
-//! A record is `key (32 bytes) count (u32) values (f64…)`, little-endian. Readers and writers lock the
-//! file, so an incomplete record can only come from a killed process. It is cut off before the next
-//! append.
+//! A record is `key (32 bytes) count (u32) values (f64…)`, little-endian. Readers and writers lock
+//! the file, so an incomplete record can only come from a killed process. It is cut off before the
+//! next append.
 
 use std::{
     io::{Read, Seek, SeekFrom, Write},

@@ -40,7 +40,8 @@ pub struct TrainFile {
     pub lambda_coef: Option<f64>,
     /// Control texts for desirable and undesirable completions (`<|good|>` and `<|bad|>`).
     pub control_tokens: Option<ControlTokens>,
-    /// Clamps the log-ratio of every token to `[low, high]` (false). `true` is [-1, 1.5], as in HALOs.
+    /// Clamps the log-ratio of every token to `[low, high]` (false). `true` is [-1, 1.5], as in
+    /// HALOs.
     pub(super) humanline: Option<HumanlineFile>,
     /// Peak learning rate.
     pub learning_rate: f64,
@@ -147,7 +148,8 @@ impl TrainFile {
         })
     }
 
-    /// Checks that batches are not empty, and large enough for pairs and for mismatched completions.
+    /// Checks that batches are not empty, and large enough for pairs and for mismatched
+    /// completions.
     fn check_batches(&self, objective: &Objective, micro_batch_size: usize) -> Result<(), TrainError> {
         let paired = objective.feedback_format() == FeedbackFormat::Paired;
         for (name, size) in [("batch_size", self.batch_size), ("micro_batch_size", micro_batch_size)] {

@@ -23,8 +23,8 @@ pub enum Z0 {
     Global,
     /// The micro-batch, as in TRL. `micro_batch_size` then changes the method.
     MicroBatch,
-    /// One device's share of the global batch, divided by this number of devices. Reproduces runs of
-    /// the paper's code.
+    /// One device's share of the global batch, divided by this number of devices. Reproduces runs
+    /// of the paper's code.
     DividedByWorldSize(usize),
 }
 

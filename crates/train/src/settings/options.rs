@@ -88,9 +88,8 @@ impl ObjectiveOption {
 
 /// Rejects the first option that is set without effect on the objective.
 fn check_options(file: &TrainFile) -> Result<(), TrainError> {
-    let idle = OPTIONS
-        .iter()
-        .find(|option| (option.is_set)(file) && !option.objectives.contains(&file.objective));
+    let idle =
+        OPTIONS.iter().find(|option| (option.is_set)(file) && !option.objectives.contains(&file.objective));
     match idle {
         Some(option) => fail(format!(
             "`{}` has no effect on `objective: {}`; it belongs to {}",
