@@ -33,7 +33,8 @@ pub(crate) fn gather_logps(
         .map(|LogProb { policy, reference, tokens }| [policy.to_bits(), reference.to_bits(), *tokens as u64]);
     let sent = std::iter::once(header).chain(sequences).flatten().flat_map(u64::to_le_bytes).collect();
 
-    let (mut logps, mut unclamped) = (Vec::new(), None);
+    let mut logps = Vec::new();
+    let mut unclamped: Option<UnclampedCount> = None;
     for (rank, received) in group.gather(sent)?.iter().enumerate() {
         let (records, rest) = received.as_chunks::<24>();
         let mut records = records.iter().map(|record| {

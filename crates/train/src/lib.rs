@@ -7,7 +7,7 @@
 //! | module | content |
 //! |---|---|
 //! | `settings` | [`TrainFile`], the YAML form, and [`Settings`], the resolved form |
-//! | `encode`, `examples` | [`Encoder`]: conversations to tokens; [`TrainingSet`]: rows to examples |
+//! | `encode`, `examples` | [`Encoder`]: text to tokens; [`TrainingSet`]: rows to examples |
 //! | `batches` | data order, mismatched completions, [`MicroBatch`] |
 //! | `trainer`, `step` | the loop, and one optimizer step |
 //! | `policy`, `logprobs`, `loss` | log-probs of policy and reference, and the objective's loss |

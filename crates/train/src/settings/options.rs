@@ -1,4 +1,4 @@
-//! Options of objectives: the table of which option applies to which objective, and their checks.
+//! Options of objectives: one table of options and their objectives, and the checks of values.
 
 use prospect_objective::{Bco, Dpo, Hinge, Humanline, Ipo, Kto, Orpo, Simpo, Slic, SmoothedDpo, Weight};
 use schemars::{JsonSchema, Schema};
