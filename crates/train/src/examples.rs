@@ -178,7 +178,9 @@ fn encode_rows<'a>(
     // Collected before the first error is returned, so that it is the same in every run.
     let encoded: Vec<Result<_, _>> = rows.par_iter().map(encode).collect();
     let encoded = encoded.into_iter().collect::<Result<Vec<Option<Encoded>>, TrainError>>()?;
-    encoded.iter().for_each(|encoded| counts.add(encoded.as_ref()));
+    for encoded in &encoded {
+        counts.add(encoded.as_ref());
+    }
     Ok(encoded)
 }
 

@@ -72,7 +72,7 @@ pub struct TrainedPolicy {
 #[derive(Debug)]
 pub enum TrainOutcome {
     /// All steps were taken.
-    Completed(TrainedPolicy),
+    Completed(Box<TrainedPolicy>),
     /// The run ended early.
     Stopped(StopReason),
 }
@@ -81,7 +81,7 @@ impl TrainOutcome {
     /// Returns the policy; a stopped run is an error. For observers that never stop a run.
     pub fn into_policy(self) -> Result<TrainedPolicy, TrainError> {
         match self {
-            Self::Completed(trained) => Ok(trained),
+            Self::Completed(trained) => Ok(*trained),
             Self::Stopped(reason) => Err(TrainError::Incomplete(reason)),
         }
     }

@@ -3,8 +3,7 @@
 use std::{collections::HashMap, sync::Mutex};
 
 use candle_core::{CpuStorage, DType, Device, Error, InplaceOp1, Layout, Result, Storage, Tensor, bail};
-use prospect_kernels::adamw::Constants;
-use prospect_model::{Gradients, Parameter, Parameters, adamw};
+use prospect_model::{AdamWConstants, Gradients, Parameter, Parameters, adamw};
 use rayon::prelude::*;
 
 /// Tensors by name, as in a safetensors file.
@@ -143,11 +142,11 @@ struct ParameterUpdate {
 }
 
 impl ParameterUpdate {
-    fn constants(&self) -> Constants {
+    fn constants(&self) -> AdamWConstants {
         let Self { betas, scale, rate, epsilon, decay } = *self;
         let [beta1, beta2, scale, rate, epsilon, decay] =
             [betas.0, betas.1, scale, rate, epsilon, decay].map(|value| value as f32);
-        Constants { beta1, beta2, scale, rate, epsilon, decay }
+        AdamWConstants { beta1, beta2, scale, rate, epsilon, decay }
     }
 
     fn fused(&self, parameter: &Parameter, gradient: &Tensor, m: &mut [f32], v: &mut [f32]) -> Result<()> {
@@ -196,7 +195,7 @@ impl InplaceOp1 for FusedAdamW<'_> {
         };
         let Ok(mut moments) = self.moments.lock() else { bail!("fused AdamW: an earlier step panicked") };
         let (m, v) = &mut *moments;
-        let Constants { beta1, beta2, scale, rate, epsilon, decay } = self.update.constants();
+        let AdamWConstants { beta1, beta2, scale, rate, epsilon, decay } = self.update.constants();
         let chunk = 1 << 14;
         values[from..to]
             .par_chunks_mut(chunk)
@@ -229,7 +228,7 @@ pub(crate) fn global_norm(parameters: &Parameters, gradients: &Gradients) -> Res
 
 #[cfg(test)]
 mod tests {
-    use prospect_kernels::adamw::{self, Constants};
+    use prospect_kernels::adamw;
     use prospect_model::{Activations, Architecture, Decoder, Packer};
 
     use super::*;
@@ -301,7 +300,7 @@ mod tests {
         for step in 1..=3 {
             optimizer.step(policy.parameters(), &gradients, 0.5, 0.01).unwrap();
             let correction = (1.0 - CONFIG.betas.0.powi(step), 1.0 - CONFIG.betas.1.powi(step));
-            let constants = Constants {
+            let constants = AdamWConstants {
                 beta1: CONFIG.betas.0 as f32,
                 beta2: CONFIG.betas.1 as f32,
                 scale: 0.5,

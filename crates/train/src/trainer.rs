@@ -107,5 +107,6 @@ pub fn train(
         }
     }
     let seconds = seconds();
-    Ok(TrainOutcome::Completed(TrainedPolicy { policy: decoder, steps: total, tokens, seconds }))
+    let trained = TrainedPolicy { policy: decoder, steps: total, tokens, seconds };
+    Ok(TrainOutcome::Completed(Box::new(trained)))
 }

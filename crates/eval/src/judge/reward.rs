@@ -60,7 +60,9 @@ impl RewardModel {
         continued: BTreeSet<String>,
         references: &Path,
     ) -> Result<Self, JudgeError> {
-        if settings.objective.feedback_format() != FeedbackFormat::Paired || !settings.objective.needs_reference() {
+        if settings.objective.feedback_format() != FeedbackFormat::Paired
+            || !settings.objective.needs_reference()
+        {
             return Err(JudgeError::Nothing(
                 "a reward model learns from pairs, beside a reference: set objective to dpo, or a relative of it".to_owned(),
             ));

@@ -111,7 +111,7 @@ pub(super) fn describe_options(schema: &mut Schema) {
         if let Some(serde_json::Value::String(text)) =
             property.and_then(|property| property.get_mut("description"))
         {
-            text.push_str(&format!(" Objectives: {}.", option.objective_names()));
+            text.extend([" Objectives: ", &option.objective_names(), "."]);
         }
     }
 }
