@@ -153,3 +153,52 @@ pub(crate) fn assert_same_weights(
         other => Ok(other?),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prospect_dist::{Thread, threads};
+
+    use super::*;
+
+    /// Runs `work` on `ranks` threads of one process and returns the results by rank.
+    fn on_ranks<T: Send>(ranks: usize, work: impl Fn(Thread) -> T + Sync) -> Vec<T> {
+        let work = &work;
+        std::thread::scope(|scope| {
+            let ranks: Vec<_> =
+                threads(ranks).into_iter().map(|thread| scope.spawn(move || work(thread))).collect();
+            ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+        })
+    }
+
+    #[test]
+    fn one_rank_stops_all_and_each_knows_why() {
+        let stop = StopReason::EarlyStop { step: 3, reason: "accuracy is low".to_owned() };
+        let outcomes = on_ranks(3, |thread| {
+            let local =
+                if thread.rank() == 1 { ControlFlow::Break(stop.clone()) } else { ControlFlow::Continue(()) };
+            all_continue(&thread, Ok(local)).unwrap()
+        });
+        let other = StopReason::OtherRank { rank: 1, reason: "step 3: accuracy is low".to_owned() };
+        let expected = [other.clone(), stop, other].map(ControlFlow::Break);
+        assert_eq!(outcomes, expected);
+    }
+
+    #[test]
+    fn an_error_of_one_rank_stops_the_others() {
+        let outcomes = on_ranks(2, |thread| {
+            let failed = thread.rank() == 0;
+            let error = || TrainError::Examples("no data".to_owned());
+            let local = if failed { Err(error()) } else { Ok(ControlFlow::Continue(())) };
+            all_continue(&thread, local).map_err(|error| error.to_string())
+        });
+        let reason = "training data: no data".to_owned();
+        let stopped = ControlFlow::Break(StopReason::OtherRank { rank: 0, reason: reason.clone() });
+        assert_eq!(outcomes, [Err(reason), Ok(stopped)]);
+    }
+
+    #[test]
+    fn ranks_continue_together() {
+        let flows = on_ranks(2, |thread| all_continue(&thread, Ok(ControlFlow::Continue(()))).unwrap());
+        assert_eq!(flows, [ControlFlow::Continue(()), ControlFlow::Continue(())]);
+    }
+}
