@@ -9,7 +9,7 @@ use prospect_model::{
     Architecture, Dtype, Place,
     device::{self, Device},
 };
-use prospect_train::measure::{self, Subject, Timed};
+use prospect_train::benchmark::{self, Benchmark, BenchmarkResult};
 
 use crate::{
     output,
@@ -107,7 +107,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if parts.iter().any(|part| *part != Part::Kernels) {
         let (dtype, size) = (dtype(&device), if args.small { 256 } else { 8192 });
         say(format!("rate: products of {size} × {size} matrices"));
-        let rate = measure::product_rate(&device, dtype, size);
+        let rate = benchmark::matmul_rate(&device, dtype, size);
         let rate = rate.map(|operations_per_second| Rate { size, dtype, operations_per_second });
         report.rate = Some(Outcome::of(rate.map(Ok).map_err(Into::into)));
     }
@@ -163,19 +163,19 @@ fn step(
     (objective, completions): (&str, usize),
     (device, free): (&Device, u64),
     base: &mut Option<Base>,
-) -> Done<Timed> {
-    let settings = measure::settings(objective, completions, shape.max_length, shape.steps)?;
-    let subject = Subject { architecture: &shape.architecture, dtype: dtype(device), device, settings };
+) -> Done<BenchmarkResult> {
+    let settings = benchmark::settings(objective, completions, shape.max_length, shape.steps)?;
+    let benchmark = Benchmark { architecture: &shape.architecture, dtype: dtype(device), device, settings };
     let overhead = overhead(Place::of(device));
-    let ways = subject.wanted().ways(free.saturating_sub(overhead))?;
+    let ways = benchmark.plan_request().plans_within(free.saturating_sub(overhead))?;
     let kept = base.as_ref().map(|(_, kept)| *kept);
     let Some(way) = ways.into_iter().find(|way| kept.is_none_or(|kept| kept == way.quantization)) else {
-        let least = subject.wanted().smallest()?.map_or(0, |way| way.demand.total() + overhead);
+        let least = benchmark.plan_request().smallest_plan()?.map_or(0, |way| way.demand.total() + overhead);
         return Ok(Err(format!("the smallest way takes {}, {} are free", shown(least), shown(free))));
     };
     let (model, _) = match base {
         Some(base) => base,
-        None => base.insert((subject.base(&way)?, way.quantization)),
+        None => base.insert((benchmark.base_model(&way)?, way.quantization)),
     };
-    Ok(Ok(subject.time(model.clone(), &way)?))
+    Ok(Ok(benchmark.run(model.clone(), &way)?))
 }

@@ -62,7 +62,7 @@ struct Layout<'a> {
 
 impl<'a> Layout<'a> {
     fn of(wanted: PlanRequest<'a>, bytes: u64) -> anyhow::Result<Self> {
-        Ok(Self { ways: wanted.ways(bytes)?, smallest: wanted.smallest()?, wanted })
+        Ok(Self { ways: wanted.plans_within(bytes)?, smallest: wanted.smallest_plan()?, wanted })
     }
 }
 
@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let overhead = overhead(place);
     let budget = bytes.saturating_sub(overhead);
     let ranks = args.gpus.map_or(1, NonZeroUsize::get);
-    let whole = PlanRequest { ranks, ..PlanRequest::of(&recipe, &architecture, &settings, place) };
+    let whole = PlanRequest { ranks, ..PlanRequest::from_recipe(&recipe, &architecture, &settings, place) };
     let sharded = PlanRequest { sharded: true, ..whole.clone() };
     let whole = Layout::of(whole, budget)?;
     // Where all weights are trained, there are none to keep in parts.

@@ -8,7 +8,7 @@ use std::{
 use prospect_core::config::Document;
 use prospect_data::Split;
 use prospect_model::ModelFile;
-use prospect_train::{Style, TrainFile, preview, show};
+use prospect_train::{PreviewStyle, TrainFile, preview, render_previews};
 
 use crate::{locate::locate, output};
 
@@ -29,7 +29,7 @@ pub(crate) struct Args {
     split: SplitName,
     /// Thumbs with their KL partners, or pairs
     #[arg(long, value_enum, default_value = "kto")]
-    objective: ObjectiveName,
+    objective: PreviewObjective,
     /// Tokens of prompt and completion together
     #[arg(long, value_name = "TOKENS", default_value_t = 512)]
     max_length: usize,
@@ -51,7 +51,7 @@ enum SplitName {
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum ObjectiveName {
+enum PreviewObjective {
     Kto,
     Dpo,
 }
@@ -62,8 +62,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let model = file.resolve(&locate)?.load()?;
     let mut settings = Document::from_text("preview", "learning_rate: 1")?;
     let objective = match args.objective {
-        ObjectiveName::Kto => "kto",
-        ObjectiveName::Dpo => "dpo",
+        PreviewObjective::Kto => "kto",
+        PreviewObjective::Dpo => "dpo",
     };
     settings.set("objective", objective.into())?;
     settings.set("max_length", args.max_length.into())?;
@@ -79,6 +79,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let examples = preview(&args.dataset, split, &model, &settings, args.seed, args.count)?;
     let colour =
         io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    output::print(show(&examples, if colour { Style::Colour } else { Style::Plain }))?;
+    let style = if colour { PreviewStyle::Colour } else { PreviewStyle::Plain };
+    output::print(render_previews(&examples, style))?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use prospect_model::{
     device::{Facts, KernelCheck},
 };
 use prospect_report::overview::{Block, Cell, Overview, Section, Table};
-use prospect_train::measure::Timed;
+use prospect_train::benchmark::BenchmarkResult;
 use serde::Serialize;
 
 use crate::plan::shown;
@@ -104,7 +104,7 @@ pub(super) struct Step {
     pub(super) model: &'static str,
     pub(super) objective: &'static str,
     #[serde(flatten)]
-    pub(super) outcome: Outcome<Timed>,
+    pub(super) outcome: Outcome<BenchmarkResult>,
 }
 
 impl Report {
@@ -200,15 +200,15 @@ impl Report {
         let rate = self.rate.as_ref().and_then(Outcome::done).map(|rate| rate.operations_per_second);
         let rows = self.steps.iter().filter_map(|step| {
             let timed = step.outcome.done()?;
-            let kind = timed.way.quantization.and_then(|kind| serde_json::to_value(kind).ok());
+            let kind = timed.plan.quantization.and_then(|kind| serde_json::to_value(kind).ok());
             let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or("dense").to_owned();
             let number = |value: Option<String>| Cell::Number(value.unwrap_or_else(|| "–".to_owned()));
             Some(vec![
                 Cell::Text(step.model.to_owned()),
                 Cell::Text(step.objective.to_owned()),
                 Cell::Text(kind),
-                Cell::count(timed.way.micro_batch_size as u64),
-                Cell::count(timed.way.recomputed),
+                Cell::count(timed.plan.micro_batch_size as u64),
+                Cell::count(timed.plan.recomputed),
                 Cell::Number(digits(timed.seconds)),
                 Cell::Number(digits(timed.rows as f64 / timed.seconds)),
                 Cell::Number(digits(timed.examples as f64 / timed.seconds)),

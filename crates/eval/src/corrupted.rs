@@ -40,7 +40,7 @@ impl CorruptedPairs {
                 .collect();
             rows.sort_by(|a, b| a.pair_id.cmp(&b.pair_id));
             Draw::new(0, "pairs of the noise ledger").keep_lowest(&mut rows, PAIRS, |row| &row.pair_id);
-            let pairs = PairExample::to_judge(rows, &settings.objective, encoder)?;
+            let pairs = PairExample::encode_for_evaluation(rows, &settings.objective, encoder)?;
             let pairs: Vec<&PairExample> = pairs.iter().collect();
             pairs.chunks(pairs_at_once(settings)).map(|pairs| pack_pairs(pairs, &[])).collect()
         };

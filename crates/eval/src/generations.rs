@@ -6,7 +6,7 @@ use prospect_core::draw::Draw;
 use prospect_data::{Message, PairRow, Split, read_pairs};
 use prospect_model::{Adapter, Generated, GenerationConfig, Packer, Prompt, Sampling, Tokenizer};
 use prospect_runs::{Generation, GenerationMode};
-use prospect_train::{Encoder, Policy, Reference, Settings, TrainError};
+use prospect_train::{Encoder, Policy, ReferenceModel, Settings, TrainError};
 
 use crate::{
     at_once,
@@ -176,7 +176,7 @@ impl<'a> HeldOutPrompts<'a> {
         generated: &[Generated],
         end: u32,
     ) -> Result<f64, TrainError> {
-        let (Reference::AdapterOff(reference) | Reference::Frozen(reference)) = &policy.reference;
+        let (ReferenceModel::AdapterOff(reference) | ReferenceModel::Frozen(reference)) = &policy.reference;
         let completions: Vec<Vec<u32>> = generated
             .iter()
             .map(|generated| {

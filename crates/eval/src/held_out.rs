@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use prospect_core::draw::Draw;
-use prospect_objective::LogProb;
+use prospect_objective::{BatchLoss, LogProb};
 use prospect_runs::PairOutcome;
 use prospect_train::{
     Encoder, MicroBatch, PairExample, Policy, ReferenceCache, Role, Settings, TrainError, pack_pairs,
@@ -44,7 +44,7 @@ impl HeldOut {
         encoder: &Encoder<'_>,
     ) -> Result<Self, TrainError> {
         let objective = &settings.objective;
-        let mut pairs = PairExample::held_out(dataset, objective, encoder)?;
+        let mut pairs = PairExample::read_held_out(dataset, objective, encoder)?;
         pairs.sort_by(|a, b| a.row.pair_id.cmp(&b.row.pair_id));
         pairs.dedup_by(|a, b| a.row.pair_id == b.row.pair_id);
         let draw = Draw::new(0, "held-out pairs");
@@ -100,7 +100,7 @@ impl HeldOut {
             log_probs.extend(policy.log_probs(&batch.packed, at_start, cache)?);
             roles.extend_from_slice(&batch.roles);
         }
-        let (loss, _, metrics) = policy.evaluate(&roles, &log_probs);
+        let BatchLoss { loss, metrics, .. } = policy.evaluate(&roles, &log_probs);
         let of = |role: Role| {
             roles.iter().zip(&log_probs).filter(move |(r, _)| **r == role).map(|(_, log_prob)| *log_prob)
         };

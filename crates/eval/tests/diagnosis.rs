@@ -3,10 +3,12 @@
 // Helpers of tests fail as tests do.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+use std::ops::ControlFlow;
+
 use prospect_eval::{GenerationOptions, HeldOut, HeldOutPrompts, diagnose};
 use prospect_model::{Decoder, Model};
 use prospect_runs::{GenerationMode, Kind, Record, Sign};
-use prospect_train::{Encoder, Observer, Policy, ReferenceCache, TrainError};
+use prospect_train::{Encoder, Observer, Policy, ReferenceCache, StopReason, TrainError};
 
 mod support;
 
@@ -20,22 +22,22 @@ struct Recorder<'a> {
 }
 
 impl Observer for Recorder<'_> {
-    fn after(
+    fn on_step_end(
         &mut self,
         step: u64,
         total: u64,
         policy: &Policy<'_>,
         cache: &ReferenceCache,
-    ) -> Result<(), TrainError> {
+    ) -> Result<ControlFlow<StopReason>, TrainError> {
         if step == 0 || step == total {
             let mut values = self.held_out.evaluate(policy, step == 0, cache)?.values;
             values.extend(self.generations.generate(policy, 0, None)?.values);
             self.records.push(Record { kind: Kind::Eval, step, values });
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 
-    fn record(&mut self, record: Record) -> Result<(), TrainError> {
+    fn on_log(&mut self, record: Record) -> Result<(), TrainError> {
         self.records.push(record);
         Ok(())
     }

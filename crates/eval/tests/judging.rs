@@ -3,10 +3,12 @@
 // Helpers of tests fail as tests do.
 #![allow(clippy::unwrap_used)]
 
+use std::ops::ControlFlow;
+
 use prospect_data::Message;
 use prospect_eval::{GenerationOptions, Generations, HeldOutPrompts};
 use prospect_runs::{GenerationMode, Record};
-use prospect_train::{Encoder, Observer, Policy, ReferenceCache, TrainError};
+use prospect_train::{Encoder, Observer, Policy, ReferenceCache, StopReason, TrainError};
 
 mod support;
 
@@ -19,13 +21,13 @@ struct Speaks<'a> {
 }
 
 impl Observer for Speaks<'_> {
-    fn after(
+    fn on_step_end(
         &mut self,
         step: u64,
         total: u64,
         policy: &Policy<'_>,
         _: &ReferenceCache,
-    ) -> Result<(), TrainError> {
+    ) -> Result<ControlFlow<StopReason>, TrainError> {
         if step == 0 || step == total {
             let letters = |_: &[Message], completion: &str| Some(completion.chars().count() as f64);
             self.said.push(self.generations.generate(policy, 3, Some(&letters))?);
@@ -35,10 +37,10 @@ impl Observer for Speaks<'_> {
             };
             assert_eq!(texts(&self.said[self.said.len() - 1]), texts(&again));
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 
-    fn record(&mut self, _: Record) -> Result<(), TrainError> {
+    fn on_log(&mut self, _: Record) -> Result<(), TrainError> {
         Ok(())
     }
 }

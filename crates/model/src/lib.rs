@@ -57,6 +57,7 @@ pub use model::Model;
 pub use ops::{RotaryPairs, adamw};
 pub use pack::{PackedBatch, Packer, PromptId, Scored, Tree};
 pub use parameters::{Gradients, Parameter, Parameters};
+pub use prospect_kernels::adamw::Constants as AdamWConstants;
 pub use recipe::{
     Bytes, Dtype, Locate, Lora, ModelFile, Quantization, Recipe, TemplateSource, TokenizerSource, Train,
     WeightsSource,

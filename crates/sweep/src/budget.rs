@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use prospect_data::{Manifest, SplitCounts, count, prepared};
 use prospect_runs::series_name;
-use prospect_train::{Examples, Objective};
+use prospect_train::{FeedbackFormat, Objective};
 
 use crate::{Plan, SweepError, plan::Dataset};
 
@@ -44,10 +44,10 @@ pub struct Budgets {
 
 /// Completions that `objective` sees in one pass over a training split.
 pub(crate) fn completions(train: SplitCounts, objective: &Objective) -> usize {
-    let completions = match objective.examples() {
-        Examples::Unpaired | Examples::All => train.n_desirable + train.n_undesirable,
-        Examples::Paired => 2 * train.pairs,
-        Examples::Desirable => train.n_desirable,
+    let completions = match objective.feedback_format() {
+        FeedbackFormat::Unpaired | FeedbackFormat::All => train.n_desirable + train.n_undesirable,
+        FeedbackFormat::Paired => 2 * train.pairs,
+        FeedbackFormat::Desirable => train.n_desirable,
     };
     completions as usize
 }

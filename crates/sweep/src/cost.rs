@@ -12,7 +12,7 @@ use prospect_core::{files::WholeDir, memory, progress::say};
 use prospect_data::{Manifest, prepare, prepared};
 use prospect_model::Model;
 use prospect_runs::SweepDir;
-use prospect_train::{Examples, Objective, Settings};
+use prospect_train::{FeedbackFormat, Objective, Settings};
 
 use self::measure::{Measured, STEPS, measure};
 use crate::{
@@ -210,10 +210,10 @@ impl Asked {
 impl Item<'_> {
     /// What the objective asks of the model: which completions, how many mismatched ones for each, and whether the reference's
     /// log-probs too. What it makes of them takes no time beside that.
-    fn asked(&self) -> (Examples, usize, bool) {
+    fn asked(&self) -> (FeedbackFormat, usize, bool) {
         let objective = &self.settings.objective;
         let mismatched = if let Objective::Kto { kl_partners, .. } = objective { *kl_partners } else { 0 };
-        (objective.examples(), mismatched, objective.needs_reference())
+        (objective.feedback_format(), mismatched, objective.needs_reference())
     }
 
     /// Whether the reference is asked about the same batches, if at all.
@@ -287,7 +287,7 @@ impl Bench<'_> {
         let model = loaded.ok_or_else(|| SweepError::Setting("no model is loaded".to_owned()))?;
         let measured = measure(self.plan, model, recipe, item, &dataset, steps)?;
         let mut kind = KindCost {
-            objectives: unique(members.iter().map(|(member, _)| member.settings.objective.name())),
+            objectives: unique(members.iter().map(|(member, _)| member.settings.objective.name().to_owned())),
             model: recipe.name.clone(),
             place: item.place,
             runs: members.len(),

@@ -152,7 +152,7 @@ pub fn execute(
 
 /// Where the log-probs of references are kept: beside the sweeps of a folder, for all of them.
 fn reference_cache(sweep: &SweepDir) -> ReferenceCache {
-    ReferenceCache::at(&sweep.path().parent().unwrap_or(Path::new("")).join(".reference"))
+    ReferenceCache::new(&sweep.path().parent().unwrap_or(Path::new("")).join(".reference"))
 }
 
 fn of_trials(runs: &[Run], trials: &BTreeSet<Trial>) -> Vec<Run> {

@@ -1,9 +1,11 @@
 //! What a run writes while it trains.
 
+use std::ops::ControlFlow;
+
 use prospect_core::progress::Progress;
 use prospect_eval::{CorruptedPairs, HeldOut, HeldOutPrompts, Utility};
 use prospect_runs::{Claim, Generation, Kind, MetricsWriter, PairOutcome, Record};
-use prospect_train::{Observer, Policy, ReferenceCache, TrainError};
+use prospect_train::{Observer, Policy, ReferenceCache, StopReason, TrainError};
 
 use crate::StopFile;
 
@@ -36,15 +38,15 @@ pub(crate) struct RunObserver<'a> {
 }
 
 impl Observer for RunObserver<'_> {
-    fn after(
+    fn on_step_end(
         &mut self,
         step: u64,
         total: u64,
         policy: &Policy<'_>,
         cache: &ReferenceCache,
-    ) -> Result<(), TrainError> {
+    ) -> Result<ControlFlow<StopReason>, TrainError> {
         if !self.claim.holds() {
-            return Err(TrainError::TakenOver);
+            return Ok(ControlFlow::Break(StopReason::TakenOver));
         }
         let (first, last) = (step == 0, step == total);
         let due = first || last || self.every.is_some_and(|every| step.is_multiple_of(every));
@@ -64,16 +66,16 @@ impl Observer for RunObserver<'_> {
             self.metrics.append(&Record { kind: Kind::Eval, step, values })?;
             let stop = self.stop.zip(accuracy);
             if let Some(reason) = stop.and_then(|(stop, accuracy)| stop.reason(step, total, accuracy)) {
-                return Err(TrainError::Stopped { step, reason });
+                return Ok(ControlFlow::Break(StopReason::EarlyStop { step, reason }));
             }
         }
         if step > 0 {
             self.progress.advance(1, &self.label);
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 
-    fn record(&mut self, record: Record) -> Result<(), TrainError> {
+    fn on_log(&mut self, record: Record) -> Result<(), TrainError> {
         Ok(self.metrics.append(&record)?)
     }
 }

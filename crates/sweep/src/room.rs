@@ -56,7 +56,7 @@ pub fn rooms(plan: &Plan, spread: Spread) -> Result<Vec<Room>, SweepError> {
     let mut rooms: Vec<Room> = Vec::new();
     for (model, settings, side_by_side) in stages.chain(runs) {
         let recipe = &plan.models[model];
-        let wanted = PlanRequest::of(recipe, &architectures[model], settings, Place::here());
+        let wanted = PlanRequest::from_recipe(recipe, &architectures[model], settings, Place::here());
         let room = room(recipe, &PlanRequest { ranks, sharded, ..wanted }, side_by_side)?;
         let same = |other: &&mut Room| (&other.model, &other.objective) == (&room.model, &room.objective);
         match rooms.iter_mut().find(same) {
@@ -73,8 +73,8 @@ fn room(recipe: &Recipe, wanted: &PlanRequest<'_>, side_by_side: usize) -> Resul
     let activations = recipe.activations.of_each(side_by_side, frozen);
     Ok(Room {
         model: recipe.name.clone(),
-        objective: wanted.settings.objective.name(),
-        way: wanted.as_set(recipe.quantization, activations)?,
+        objective: wanted.settings.objective.name().to_owned(),
+        way: wanted.plan_as_set(recipe.quantization, activations)?,
         blocks: wanted.architecture.layers,
         side_by_side,
     })

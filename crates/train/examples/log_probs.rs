@@ -1,6 +1,10 @@
-//! Log-probs of a dataset's held-out pairs, for comparing with other implementations (`benches/peers/check_peft.py`).
+//! Prints log-probs of held-out pairs as JSON lines, to compare with other implementations
+//! (`benches/peers/check_peft.py`).
 //!
-//! `cargo run --release -p prospect-train --example log_probs -- WEIGHTS ADAPTER_DIR DATASET PAIRS > rows.jsonl`
+//! ```sh
+//! cargo run --release -p prospect-train --example log_probs -- \
+//!     WEIGHTS ADAPTER_DIR DATASET PAIRS > rows.jsonl
+//! ```
 
 use std::{
     io::Write,
@@ -22,7 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let encoder = Encoder::new(&model, 256, 192);
     let mut out = std::io::stdout().lock();
     for pair in
-        PairExample::held_out(Path::new(dataset), &Objective::Sft, &encoder)?.iter().take(pairs.parse()?)
+        PairExample::read_held_out(Path::new(dataset), &Objective::Sft, &encoder)?.iter().take(pairs.parse()?)
     {
         for encoded in [&pair.chosen, &pair.rejected] {
             let mut packer = Packer::default();

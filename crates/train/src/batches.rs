@@ -1,4 +1,4 @@
-//! Which examples a step sees, and how they are packed.
+//! Data order and packing: the examples of each step, as packed micro-batches.
 
 use prospect_core::draw::Draw;
 use prospect_model::{PackedBatch, Packer, PromptId};
@@ -8,52 +8,90 @@ use crate::{
     examples::SupervisedExample, settings::Z0,
 };
 
-/// What a sequence of a batch is to the objective.
+/// Role of a sequence in the objective.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Role {
-    /// A completion with a thumb.
+    /// Completion with a binary label.
     Unpaired {
-        /// Thumbs up.
+        /// True if the completion is desirable.
         desirable: bool,
-        /// The row's own weight.
+        /// Weight of the row.
         weight: f64,
-        /// Examples of one group share KTO's reference point.
+        /// Reference group: examples of one group share KTO's reference point.
         group: usize,
     },
-    /// A prompt with another prompt's completion, for KTO's reference point.
+    /// Prompt with the completion of another prompt, for KTO's reference point.
     Mismatched {
-        /// The examples whose reference point it is for.
+        /// Reference group that the sequence contributes to.
         group: usize,
     },
-    /// A pair's preferred completion.
+    /// Chosen completion of a pair.
     Chosen,
-    /// A pair's other completion.
+    /// Rejected completion of a pair.
     Rejected,
-    /// A completion to imitate.
+    /// Completion to imitate.
     Supervised {
-        /// The row's own weight.
+        /// Weight of the row.
         weight: f64,
     },
 }
 
-/// Sequences that pass through the model at once.
+/// Sequences that run through the model at once.
 #[derive(Debug)]
 pub struct MicroBatch {
-    /// The rows.
+    /// Packed tokens.
     pub packed: PackedBatch,
-    /// What each sequence of `packed` is.
+    /// Role of each sequence.
     pub roles: Vec<Role>,
-    /// Whether noise changed the row or pair that each sequence of `packed` belongs to.
+    /// For each sequence, true if noise changed its row or pair.
     pub corrupted: Vec<bool>,
 }
 
-/// The order of `count` examples in an epoch: a function of seed and epoch only.
+/// Returns the order of `count` examples in an epoch, a function of seed and epoch only.
 pub(crate) fn epoch_order(seed: u64, epoch: u64, count: usize) -> Vec<usize> {
     Draw::new(seed, &format!("order of epoch {epoch}")).permutation(count)
 }
 
-/// The members of `candidates` whose completions may stand under the prompt of the one at `position`, for KTO's
-/// reference point: those of other prompts, the next one first, cyclically.
+/// Global batches by step. Every epoch is shuffled again; its last batch may be smaller.
+pub(crate) struct EpochSampler {
+    seed: u64,
+    examples: usize,
+    per_batch: usize,
+    epoch: u64,
+    order: Vec<usize>,
+}
+
+/// Indices of a global batch, and of the epoch it comes from.
+pub(crate) struct SampledBatch<'a> {
+    pub(crate) batch: &'a [usize],
+    pub(crate) epoch: &'a [usize],
+}
+
+impl EpochSampler {
+    pub(crate) fn new(seed: u64, examples: usize, per_batch: usize) -> Self {
+        Self { seed, examples, per_batch, epoch: 0, order: epoch_order(seed, 0, examples) }
+    }
+
+    /// Number of batches in an epoch.
+    pub(crate) fn steps_per_epoch(&self) -> usize {
+        self.examples.div_ceil(self.per_batch)
+    }
+
+    /// Returns the global batch of a step (from 0).
+    pub(crate) fn batch(&mut self, step: u64) -> SampledBatch<'_> {
+        let steps_per_epoch = self.steps_per_epoch() as u64;
+        let epoch = step / steps_per_epoch;
+        if epoch != self.epoch {
+            (self.epoch, self.order) = (epoch, epoch_order(self.seed, epoch, self.examples));
+        }
+        let first = (step % steps_per_epoch) as usize * self.per_batch;
+        let last = (first + self.per_batch).min(self.order.len());
+        SampledBatch { batch: &self.order[first..last], epoch: &self.order }
+    }
+}
+
+/// Returns the candidates whose completions can be paired with the prompt at `position` for KTO's
+/// reference point: those of other prompts, starting with the next one, cyclically.
 pub fn partners(
     candidates: &[usize],
     position: usize,
@@ -64,16 +102,16 @@ pub fn partners(
     others.filter(move |candidate| !same_prompt(*candidate))
 }
 
-/// Packs sequences, putting those of equal prompt tokens under one prompt.
+/// Builder of a micro-batch. Sequences with equal prompt tokens share one packed prompt.
 #[derive(Default)]
-struct Forest<'a> {
+struct MicroBatchBuilder<'a> {
     packer: Packer<'a>,
     prompts: Vec<(&'a [u32], PromptId)>,
     roles: Vec<Role>,
     corrupted: Vec<bool>,
 }
 
-impl<'a> Forest<'a> {
+impl<'a> MicroBatchBuilder<'a> {
     fn add(&mut self, encoded: &'a Encoded, role: Role, corrupted: bool) {
         let known = self.prompts.iter().find(|(prompt, _)| *prompt == encoded.prompt).map(|(_, id)| *id);
         let prompt = known.unwrap_or_else(|| {
@@ -91,23 +129,23 @@ impl<'a> Forest<'a> {
     }
 }
 
-/// Packs pairs (chosen and rejected in turn), then prompts with completions of other prompts.
+/// Packs pairs (chosen and rejected alternate), then mismatched completions.
 pub fn pack_pairs(pairs: &[&PairExample], mismatched: &[Encoded]) -> Result<MicroBatch, TrainError> {
-    let mut forest = Forest::default();
+    let mut builder = MicroBatchBuilder::default();
     for pair in pairs {
-        forest.add(&pair.chosen, Role::Chosen, pair.row.is_corrupted());
-        forest.add(&pair.rejected, Role::Rejected, pair.row.is_corrupted());
+        builder.add(&pair.chosen, Role::Chosen, pair.row.is_corrupted());
+        builder.add(&pair.rejected, Role::Rejected, pair.row.is_corrupted());
     }
     for encoded in mismatched {
-        forest.add(encoded, Role::Mismatched { group: 0 }, false);
+        builder.add(encoded, Role::Mismatched { group: 0 }, false);
     }
-    forest.pack()
+    builder.pack()
 }
 
 /// Packs the examples `batch` of a global batch into micro-batches.
 ///
-/// KTO's partners come from the examples that share its reference point, or, if those have too few other prompts, from
-/// `epoch`.
+/// KTO's mismatched completions come from the examples that share a reference point, or from the
+/// whole `epoch` if those have too few other prompts.
 pub(crate) fn micro_batches(
     set: &TrainingSet,
     batch: &[usize],
@@ -116,62 +154,78 @@ pub(crate) fn micro_batches(
     encoder: &Encoder<'_>,
 ) -> Result<Vec<MicroBatch>, TrainError> {
     let per_micro = (settings.micro_batch_size / set.completions_per_example()).max(1);
-    let mut micro_batches = Vec::new();
     match set {
         TrainingSet::Unpaired(examples) => {
-            let (group_size, scope, count) = match settings.objective {
-                Objective::Kto { z0, kl_partners, .. } => {
-                    let group_size = z0.group_size(batch.len(), per_micro);
-                    // The paper's code mixes the global batch before it deals it out to devices.
-                    let scope = if z0 == Z0::MicroBatch { group_size } else { batch.len() };
-                    (group_size, scope, kl_partners)
-                }
-                _ => (batch.len(), batch.len(), 0),
-            };
-            let mut mismatched = Vec::with_capacity(batch.len());
-            for candidates in batch.chunks(scope.max(1)) {
-                for position in 0..candidates.len() {
-                    mismatched.push(with_partners(examples, candidates, position, epoch, count, encoder)?);
-                }
-            }
-            for (micro, batch) in batch.chunks(per_micro).enumerate() {
-                let mut forest = Forest::default();
-                let places = || (micro * per_micro..).map(|place| (place, place / group_size.max(1)));
-                for (index, (_, group)) in batch.iter().zip(places()) {
-                    let UnpairedExample { encoded, desirable, weight, corrupted, .. } = &examples[*index];
-                    let role = Role::Unpaired { desirable: *desirable, weight: *weight, group };
-                    forest.add(encoded, role, *corrupted);
-                }
-                for (place, group) in places().take(batch.len()) {
-                    for encoded in &mismatched[place] {
-                        forest.add(encoded, Role::Mismatched { group }, false);
-                    }
-                }
-                micro_batches.push(forest.pack()?);
-            }
+            unpaired_micro_batches(examples, batch, epoch, per_micro, settings, encoder)
         }
         TrainingSet::Paired(examples) => {
-            for batch in batch.chunks(per_micro) {
+            let pack = |batch: &[usize]| {
                 let pairs: Vec<_> = batch.iter().map(|index| &examples[*index]).collect();
-                micro_batches.push(pack_pairs(&pairs, &[])?);
-            }
+                pack_pairs(&pairs, &[])
+            };
+            batch.chunks(per_micro).map(pack).collect()
         }
         TrainingSet::Completions(examples) => {
-            for batch in batch.chunks(per_micro) {
-                let mut forest = Forest::default();
+            let pack = |batch: &[usize]| {
+                let mut builder = MicroBatchBuilder::default();
                 for index in batch {
                     let SupervisedExample { encoded, weight, corrupted, .. } = &examples[*index];
-                    forest.add(encoded, Role::Supervised { weight: *weight }, *corrupted);
+                    builder.add(encoded, Role::Supervised { weight: *weight }, *corrupted);
                 }
-                micro_batches.push(forest.pack()?);
+                builder.pack()
+            };
+            batch.chunks(per_micro).map(pack).collect()
+        }
+    }
+}
+
+/// Packs labelled completions, `per_micro` at a time, each micro-batch followed by its mismatched
+/// completions.
+fn unpaired_micro_batches(
+    examples: &[UnpairedExample],
+    batch: &[usize],
+    epoch: &[usize],
+    per_micro: usize,
+    settings: &Settings,
+    encoder: &Encoder<'_>,
+) -> Result<Vec<MicroBatch>, TrainError> {
+    let (group_size, scope, partners) = match settings.objective {
+        Objective::Kto { z0, kl_partners, .. } => {
+            let group_size = z0.group_size(batch.len(), per_micro);
+            // The paper's code mixes the global batch before it splits it over devices.
+            let scope = if z0 == Z0::MicroBatch { group_size } else { batch.len() };
+            (group_size, scope, kl_partners)
+        }
+        _ => (batch.len(), batch.len(), 0),
+    };
+    let mut mismatched = Vec::with_capacity(batch.len());
+    for candidates in batch.chunks(scope.max(1)) {
+        for position in 0..candidates.len() {
+            mismatched.push(encode_mismatched(examples, candidates, position, epoch, partners, encoder)?);
+        }
+    }
+    let mut micro_batches = Vec::new();
+    for (micro, batch) in batch.chunks(per_micro).enumerate() {
+        let mut builder = MicroBatchBuilder::default();
+        // Positions in the global batch, with their reference groups.
+        let positions = || (micro * per_micro..).map(|position| (position, position / group_size.max(1)));
+        for (index, (_, group)) in batch.iter().zip(positions()) {
+            let UnpairedExample { encoded, desirable, weight, corrupted, .. } = &examples[*index];
+            let role = Role::Unpaired { desirable: *desirable, weight: *weight, group };
+            builder.add(encoded, role, *corrupted);
+        }
+        for (position, group) in positions().take(batch.len()) {
+            for encoded in &mismatched[position] {
+                builder.add(encoded, Role::Mismatched { group }, false);
             }
         }
+        micro_batches.push(builder.pack()?);
     }
     Ok(micro_batches)
 }
 
-/// The prompt of the candidate at `position` with the completions of `count` partners.
-fn with_partners(
+/// Encodes the prompt of the candidate at `position` with the completions of `count` partners.
+fn encode_mismatched(
     examples: &[UnpairedExample],
     candidates: &[usize],
     position: usize,
@@ -182,13 +236,15 @@ fn with_partners(
     let example = &examples[candidates[position]];
     let mut encoded = Vec::with_capacity(count);
     for partner in find_partners(examples, candidates, position, epoch, count)? {
-        // The prompt fitted with the example's own completion, and is cut the same way whatever follows.
+        // The prompt fitted with its own completion, and truncation does not depend on the
+        // completion.
         encoded.extend(encoder.encode(&example.prompt, &examples[partner].completion)?);
     }
     Ok(encoded)
 }
 
-/// The `count` examples whose completions stand under the prompt of the candidate at `position`.
+/// Returns `count` examples whose completions are paired with the prompt of the candidate at
+/// `position`.
 pub(crate) fn find_partners(
     examples: &[UnpairedExample],
     candidates: &[usize],
@@ -209,7 +265,8 @@ pub(crate) fn find_partners(
     }
     if found.len() < count {
         return Err(TrainError::Examples(format!(
-            "KTO needs {count} completions of other prompts for each prompt, and for one there are only {}: add prompts, lower kl_partners, or use `objective: apo_zero_unpaired`, which needs none",
+            "KTO needs {count} completions of other prompts for each prompt, but one prompt has only {}; \
+             add prompts, lower `kl_partners`, or use `objective: apo_zero_unpaired`, which needs none",
             found.len()
         )));
     }
@@ -230,7 +287,7 @@ mod tests {
                 let found: Vec<usize> = partners(&batch, position, same).collect();
                 assert!(found.iter().all(|other| prompts[*other] != prompts[position]));
                 let others = batch.iter().filter(|other| prompts[**other] != prompts[position]);
-                assert_eq!(found.len(), others.count(), "each of them once");
+                assert_eq!(found.len(), others.count(), "each partner once");
             }
         }
     }
@@ -240,5 +297,17 @@ mod tests {
         assert_eq!(epoch_order(1, 0, 50), epoch_order(1, 0, 50));
         assert_ne!(epoch_order(1, 0, 50), epoch_order(1, 1, 50));
         assert_ne!(epoch_order(1, 0, 50), epoch_order(2, 0, 50));
+    }
+
+    #[test]
+    fn the_sampler_covers_every_epoch_in_its_order() {
+        let mut sampler = EpochSampler::new(7, 10, 4);
+        assert_eq!(sampler.steps_per_epoch(), 3);
+        for epoch in 0..2 {
+            let order = epoch_order(7, epoch, 10);
+            let batches: Vec<usize> =
+                (0..3).flat_map(|step| sampler.batch(3 * epoch + step).batch.to_vec()).collect();
+            assert_eq!(batches, order);
+        }
     }
 }

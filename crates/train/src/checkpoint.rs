@@ -1,25 +1,27 @@
-//! A run's state between two steps: a run that was killed goes on from it as if it had never stopped.
+//! Checkpoints of a run: a killed run resumes from the newest one, bit for bit.
 //!
-//! A checkpoint is one safetensors file, `step-00000120.safetensors`: the trainable weights by name, AdamW's moments as
-//! `first.NAME` and `second.NAME`, and in the metadata what else the next step depends on. The order of the data and
-//! every draw are functions of seed and step, so there is no generator to keep.
+//! A checkpoint is one safetensors file, `step-00000120.safetensors`. It holds the trainable
+//! weights by name, AdamW's moments as `first.NAME` and `second.NAME`, and a [`TrainState`] in the
+//! metadata. Data order and random draws are functions of seed and step, so no generator state is
+//! kept.
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use prospect_core::{files::write_whole_at, progress::say};
 use prospect_model::Parameters;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
-use crate::{ObjectiveState, TrainError, optimizer::Optimizer};
+use crate::{
+    ObjectiveState, TrainError,
+    optimizer::{AdamW, state_tensor},
+};
 
-const METADATA: &str = "prospect";
+/// Key of our entry in the metadata of a safetensors file.
+const METADATA_KEY: &str = "prospect";
 
-/// Where a run keeps its state, and how often it writes it.
+/// Checkpoint folder of a run, with interval and retention.
 #[derive(Debug, Clone)]
 pub struct Checkpoints {
     folder: PathBuf,
@@ -28,59 +30,61 @@ pub struct Checkpoints {
     run: String,
 }
 
-/// How far a run has come.
+/// Progress of a run: everything the next step depends on, except tensors.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct TrainState {
-    /// Optimizer steps.
+    /// Optimizer steps taken.
     pub step: u64,
-    /// Tokens that passed through the model in training steps.
+    /// Tokens processed in training steps.
     pub tokens: u64,
     /// Seconds of work.
     pub seconds: f64,
-    /// What the objective carries from step to step.
+    /// State of the objective.
     pub(crate) objective: ObjectiveState,
 }
 
-/// The metadata of a file.
+/// Our metadata in a checkpoint file.
 #[derive(Serialize, Deserialize)]
-struct Metadata {
+struct CheckpointMetadata {
     run: String,
-    reached: TrainState,
+    #[serde(rename = "reached")]
+    state: TrainState,
 }
 
 impl Checkpoints {
-    /// Checkpoints in `folder` every `every` steps, of which the last `keep` stay. `run` names everything that the run
-    /// depends on: state of another run is not taken up.
+    /// Writes a checkpoint to `folder` every `every` steps and keeps the last `keep`.
+    ///
+    /// `run` identifies everything the run depends on; checkpoints of other runs are ignored.
     pub fn new(folder: PathBuf, every: u64, keep: usize, run: String) -> Self {
         Self { folder, every: every.max(1), keep: keep.max(1), run }
     }
 
-    /// Where a killed run goes on from.
+    /// Returns the state of the newest checkpoint.
     pub fn latest(&self) -> Result<Option<TrainState>, TrainError> {
-        Ok(self.newest()?.map(|(_, metadata)| metadata.reached))
+        Ok(self.newest()?.map(|(_, metadata)| metadata.state))
     }
 
-    /// Whether state is to be written after `step`.
-    pub(crate) fn due(&self, step: u64) -> bool {
+    /// Returns true if a checkpoint is due after `step`.
+    pub(crate) fn is_due(&self, step: u64) -> bool {
         step.is_multiple_of(self.every)
     }
 
-    /// Writes the state after a step, whole, and removes the oldest file beyond the number to keep.
+    /// Writes a checkpoint atomically, then removes the oldest ones beyond `keep`.
     pub(crate) fn save(
         &self,
-        reached: TrainState,
+        state: TrainState,
         parameters: &Parameters,
-        optimizer: &Optimizer,
+        optimizer: &AdamW,
     ) -> Result<(), TrainError> {
-        let metadata = serde_json::to_string(&Metadata { run: self.run.clone(), reached })
+        let metadata = serde_json::to_string(&CheckpointMetadata { run: self.run.clone(), state })
             .map_err(std::io::Error::from)?;
-        let mut tensors = optimizer.state(parameters)?;
+        let mut tensors = optimizer.state_dict(parameters)?;
         let values = parameters.iter().map(|(name, parameter)| (name.to_owned(), parameter.value().clone()));
         tensors.extend(values);
-        let path = self.folder.join(format!("step-{:08}.safetensors", reached.step));
-        write_whole_at(&path, |aside| {
-            safetensors::serialize_to_file(tensors, Some([(METADATA.to_owned(), metadata)].into()), aside)
-                .map_err(std::io::Error::other)
+        let path = self.folder.join(format!("step-{:08}.safetensors", state.step));
+        write_whole_at(&path, |temporary| {
+            let metadata = [(METADATA_KEY.to_owned(), metadata)].into();
+            safetensors::serialize_to_file(tensors, Some(metadata), temporary).map_err(std::io::Error::other)
         })?;
         let files = self.files()?;
         for old in files.iter().take(files.len().saturating_sub(self.keep)) {
@@ -89,63 +93,55 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Puts the newest state back, if there is any.
+    /// Loads weights and optimizer from the newest checkpoint, if there is one.
     pub(crate) fn restore(
         &self,
         parameters: &Parameters,
-        optimizer: &mut Optimizer,
+        optimizer: &mut AdamW,
     ) -> Result<Option<TrainState>, TrainError> {
-        let Some((path, Metadata { reached, .. })) = self.newest()? else { return Ok(None) };
+        let Some((path, CheckpointMetadata { state, .. })) = self.newest()? else { return Ok(None) };
         let tensors = candle_core::safetensors::load(&path, &Device::Cpu)?;
         for (name, parameter) in parameters.iter() {
-            let value = stored(&tensors, name)?;
+            let value = state_tensor(&tensors, name)?;
             parameter.var().set(&value.to_device(parameter.value().device())?)?;
         }
-        optimizer.restore(parameters, &tensors, reached.step)?;
-        Ok(Some(reached))
+        optimizer.load_state_dict(parameters, &tensors, state.step)?;
+        Ok(Some(state))
     }
 
-    /// Files of state, oldest first.
+    /// Lists checkpoint files, oldest first.
     fn files(&self) -> Result<Vec<PathBuf>, TrainError> {
         if !self.folder.exists() {
             return Ok(Vec::new());
         }
         let entries = fs_err::read_dir(&self.folder)?.map(|entry| entry.map(|entry| entry.path()));
         let mut files = entries.collect::<Result<Vec<_>, _>>()?;
-        files.retain(|path| path.extension().is_some_and(|ending| ending == "safetensors"));
+        files.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
         files.sort_unstable();
         Ok(files)
     }
 
-    /// The newest file that is whole and of this run.
-    fn newest(&self) -> Result<Option<(PathBuf, Metadata)>, TrainError> {
+    /// Finds the newest intact checkpoint of this run.
+    fn newest(&self) -> Result<Option<(PathBuf, CheckpointMetadata)>, TrainError> {
         for path in self.files()?.into_iter().rev() {
-            match metadata(&path)? {
+            match read_metadata(&path)? {
                 Some(metadata) if metadata.run == self.run => return Ok(Some((path, metadata))),
                 Some(_) => {}
-                None => say(format!("{}: not a whole checkpoint, passed over", path.display())),
+                None => say(format!("{}: damaged checkpoint; using an older one", path.display())),
             }
         }
         Ok(None)
     }
 }
 
-/// What the file says of itself; None if it is damaged.
-fn metadata(path: &Path) -> Result<Option<Metadata>, TrainError> {
+/// Reads the metadata of a checkpoint file; `None` if the file is damaged.
+fn read_metadata(path: &Path) -> Result<Option<CheckpointMetadata>, TrainError> {
     let bytes = fs_err::read(path)?;
-    // Also checks that the tensors fill the file.
+    // Deserializing also checks that the file holds all its tensors.
     let (Ok((_, header)), Ok(_)) = (SafeTensors::read_metadata(&bytes), SafeTensors::deserialize(&bytes))
     else {
         return Ok(None);
     };
-    let text = header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA));
+    let text = header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA_KEY));
     Ok(text.and_then(|text| serde_json::from_str(text).ok()))
-}
-
-/// A tensor of the file.
-pub(crate) fn stored<'a>(
-    tensors: &'a HashMap<String, Tensor>,
-    name: &str,
-) -> candle_core::Result<&'a Tensor> {
-    tensors.get(name).ok_or_else(|| candle_core::Error::msg(format!("the checkpoint lacks tensor `{name}`")))
 }

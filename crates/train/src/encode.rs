@@ -1,11 +1,14 @@
 //! Conversations to tokens.
 //!
-//! Prompt and completion are tokenised together, as one text. Where the prompt's own tokens are not a prefix of that
-//! (a merge across the boundary), the completion starts at the first token that differs, and the case is counted.
-//! A prompt is cut the same way whatever completion follows: whole turns, oldest first, never the last one. A
-//! completion that is too long loses its tail and with it the end marker.
+//! Prompt and completion are tokenized together, as one text. If the prompt's own tokens are not a
+//! prefix of the result (a merge across the boundary), the completion starts at the first token
+//! that differs; [`Encoded::boundary_merged`] marks the case.
+//!
+//! Truncation of a prompt does not depend on its completion: it drops whole turns, oldest first,
+//! but never the last one. A completion that is too long loses its tail, and with it the end
+//! marker.
 
-use std::{cell::Cell, sync::Arc};
+use std::sync::Arc;
 
 use prospect_core::files::fingerprint;
 use prospect_data::{Message, TokenCounter};
@@ -14,16 +17,29 @@ use serde::Serialize;
 
 use crate::TrainError;
 
-/// Tokens of a prompt and of a completion that ends with its end marker, unless it was cut.
+/// Tokens of a prompt and its completion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encoded {
-    /// At least one token.
+    /// Tokens of the prompt; at least one.
     pub prompt: Vec<u32>,
-    /// At least one token.
+    /// Tokens of the completion, at least one. Ends with the end marker unless truncated.
     pub completion: Vec<u32>,
+    /// Truncated parts.
+    pub truncation: Truncation,
+    /// True if the end of the prompt shares a token with the completion.
+    pub boundary_merged: bool,
 }
 
-/// What happened while encoding.
+/// Parts of a conversation that were truncated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Truncation {
+    /// The prompt lost turns.
+    pub prompt: bool,
+    /// The completion lost its tail.
+    pub completion: bool,
+}
+
+/// Counts of encoded, truncated and dropped conversations.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct EncodingCounts {
     /// Conversations encoded.
@@ -32,29 +48,43 @@ pub struct EncodingCounts {
     pub prompts_cut: u64,
     /// Completions that lost their tail.
     pub completions_cut: u64,
-    /// Conversations dropped because the prompt's last turn alone is too long.
+    /// Conversations dropped because the last turn of the prompt is too long by itself.
     pub prompt_too_long: u64,
     /// Conversations whose prompt and completion share a token.
     pub boundary_merges: u64,
 }
 
-/// Turns conversations into tokens.
-#[derive(Debug)]
+impl EncodingCounts {
+    /// Adds a result of [`Encoder::encode`].
+    pub fn add(&mut self, encoded: Option<&Encoded>) {
+        let Some(Encoded { truncation, boundary_merged, .. }) = encoded else {
+            self.prompt_too_long += 1;
+            return;
+        };
+        self.encoded += 1;
+        self.prompts_cut += u64::from(truncation.prompt);
+        self.completions_cut += u64::from(truncation.completion);
+        self.boundary_merges += u64::from(*boundary_merged);
+    }
+}
+
+/// Converts conversations to tokens, within length limits.
+#[derive(Debug, Clone, Copy)]
 pub struct Encoder<'a> {
     tokenizer: &'a Tokenizer,
     template: &'a ChatTemplate,
     max_length: usize,
     max_prompt_length: usize,
-    counts: Cell<EncodingCounts>,
 }
 
-/// Counts tokens, the end marker included, as the tokenizer and the chat template of a recipe make them.
+/// Returns a counter of tokens, end marker included, for the tokenizer and chat template of a
+/// recipe.
 pub fn token_counter(recipe: &Recipe) -> Result<TokenCounter, ModelError> {
     let (tokenizer, template) = recipe.load_text()?;
     let name = fingerprint(&(tokenizer.to_json()?, template.source(), template.begin()))?;
     let count = move |prompt: &[Message], completion: &[Message]| {
-        let encoded =
-            Encoder::of(&tokenizer, &template, usize::MAX, usize::MAX).encode(prompt, completion)?;
+        let encoder = Encoder::from_parts(&tokenizer, &template, usize::MAX, usize::MAX);
+        let encoded = encoder.encode(prompt, completion)?;
         Ok(encoded.map_or((0, 0), |encoded| (encoded.prompt.len(), encoded.completion.len())))
     };
     Ok(TokenCounter::new(name, Arc::new(count)))
@@ -64,110 +94,104 @@ fn turns(messages: &[Message]) -> Vec<Turn<'_>> {
     messages.iter().map(|message| Turn { role: &message.role, content: &message.content }).collect()
 }
 
+/// A prompt within `max_prompt_length`.
+struct FittedPrompt<'a> {
+    turns: Vec<Turn<'a>>,
+    /// Rendered turns, without the control text.
+    text: String,
+    /// Tokens of the rendered turns and the control text.
+    tokens: Vec<u32>,
+    truncated: bool,
+}
+
 impl<'a> Encoder<'a> {
-    /// An encoder for `model` that keeps at most `max_length` tokens, `max_prompt_length` of them for the prompt.
+    /// Creates an encoder for `model`. Prompt and completion together have at most `max_length`
+    /// tokens, the prompt at most `max_prompt_length`.
     pub fn new(model: &'a Model, max_length: usize, max_prompt_length: usize) -> Self {
-        Self::of(&model.tokenizer, &model.template, max_length, max_prompt_length)
+        Self::from_parts(&model.tokenizer, &model.template, max_length, max_prompt_length)
     }
 
-    fn of(
+    fn from_parts(
         tokenizer: &'a Tokenizer,
         template: &'a ChatTemplate,
         max_length: usize,
         max_prompt_length: usize,
     ) -> Self {
-        Self { tokenizer, template, max_length, max_prompt_length, counts: Cell::default() }
+        Self { tokenizer, template, max_length, max_prompt_length }
     }
 
-    /// What happened so far.
-    pub fn counts(&self) -> EncodingCounts {
-        self.counts.get()
-    }
-
-    fn count(&self, change: impl FnOnce(&mut EncodingCounts)) {
-        let mut counts = self.counts.get();
-        change(&mut counts);
-        self.counts.set(counts);
-    }
-
-    /// What turns text into tokens.
+    /// The tokenizer.
     pub fn tokenizer(&self) -> &'a Tokenizer {
         self.tokenizer
     }
 
-    /// The tokens of a prompt to be continued, with a control text at its end; None if its last turn is too long.
+    /// Encodes a prompt to generate from, with a control text at its end. Returns `None` if the
+    /// last turn is too long.
     pub fn encode_prompt(&self, prompt: &[Message], control: &str) -> Result<Option<Vec<u32>>, TrainError> {
-        Ok(self.cut_prompt(prompt, control)?.map(|(_, _, tokens)| tokens))
+        Ok(self.fit_prompt(prompt, control)?.map(|fitted| fitted.tokens))
     }
 
-    /// The tokens of a conversation; None, and counted, if its prompt's last turn is too long.
+    /// Encodes a conversation. Returns `None` if the last turn of the prompt is too long.
     pub fn encode(&self, prompt: &[Message], completion: &[Message]) -> Result<Option<Encoded>, TrainError> {
         self.encode_after(prompt, "", completion)
     }
 
-    /// Like [`encode`](Self::encode), with a control text at the end of the prompt, where the assistant's turn has opened:
-    /// it is read as plain text and not scored.
+    /// Like [`encode`](Self::encode), with a control text between prompt and completion.
+    ///
+    /// The text follows the header of the assistant's turn. It is plain text to the tokenizer,
+    /// counts towards the prompt's length, and is not scored.
     pub fn encode_after(
         &self,
         prompt: &[Message],
         control: &str,
         completion: &[Message],
     ) -> Result<Option<Encoded>, TrainError> {
-        let Some((kept, prompt_text, prompt_tokens)) = self.cut_prompt(prompt, control)? else {
-            self.count(|counts| counts.prompt_too_long += 1);
+        let Some(fitted) = self.fit_prompt(prompt, control)? else {
             return Ok(None);
         };
         let completion =
             completion.iter().map(|message| message.content.as_str()).collect::<Vec<_>>().join("\n\n");
-        let text = self.template.conversation(&kept, &completion)?;
-        let Some(after_prompt) = text.strip_prefix(&prompt_text) else {
+        let text = self.template.conversation(&fitted.turns, &completion)?;
+        let Some(after_prompt) = text.strip_prefix(&fitted.text) else {
             return Err(TrainError::Examples(
-                "the chat template renders a conversation's prompt differently when a completion follows; set chat_template: chatml"
+                "the chat template renders a prompt differently when a completion follows; set `chat_template: chatml`"
                     .to_owned(),
             ));
         };
-        let mut tokens = self.tokenizer.encode(&[&prompt_text, control, after_prompt].concat())?;
-        let boundary = prompt_tokens.iter().zip(&tokens).take_while(|(ours, theirs)| ours == theirs).count();
-        // Neither side may be empty: something must predict, and something must be predicted.
+        let mut tokens = self.tokenizer.encode(&[&fitted.text, control, after_prompt].concat())?;
+        let boundary = fitted.tokens.iter().zip(&tokens).take_while(|(own, joint)| own == joint).count();
+        // Neither side may be empty: the first completion token is predicted from a prompt token.
         let boundary = boundary.clamp(1, tokens.len().saturating_sub(1).max(1));
-        let merged = boundary < prompt_tokens.len();
-        let cut = tokens.len() > self.max_length;
+        let boundary_merged = boundary < fitted.tokens.len();
+        let truncation = Truncation { prompt: fitted.truncated, completion: tokens.len() > self.max_length };
         tokens.truncate(self.max_length);
         if tokens.len() <= boundary {
             return Err(TrainError::Examples(format!("a completion has no tokens: {completion:?}")));
         }
         let completion = tokens.split_off(boundary);
-        self.count(|counts| {
-            counts.encoded += 1;
-            counts.completions_cut += u64::from(cut);
-            counts.boundary_merges += u64::from(merged);
-        });
-        Ok(Some(Encoded { prompt: tokens, completion }))
+        Ok(Some(Encoded { prompt: tokens, completion, truncation, boundary_merged }))
     }
 
-    /// Drops the oldest turns (a leading system turn stays) until the prompt fits with its control text; None if its last
-    /// turn does not. The tokens are those of both texts, the text is the prompt's.
-    #[expect(clippy::type_complexity, reason = "three parts of one prompt, used in one place")]
-    fn cut_prompt<'b>(
+    /// Drops the oldest turns until the prompt and its control text fit. A leading system turn
+    /// stays. Returns `None` if the last turn does not fit.
+    fn fit_prompt<'b>(
         &self,
         prompt: &'b [Message],
         control: &str,
-    ) -> Result<Option<(Vec<Turn<'b>>, String, Vec<u32>)>, TrainError> {
-        let mut kept = turns(prompt);
-        let first = usize::from(kept.first().is_some_and(|turn| turn.role == "system"));
+    ) -> Result<Option<FittedPrompt<'b>>, TrainError> {
+        let mut turns = turns(prompt);
+        let first = usize::from(turns.first().is_some_and(|turn| turn.role == "system"));
         loop {
-            let text = self.template.prompt(&kept)?;
+            let text = self.template.prompt(&turns)?;
             let tokens = self.tokenizer.encode(&[&text, control].concat())?;
             if tokens.len() <= self.max_prompt_length {
-                if kept.len() < prompt.len() {
-                    self.count(|counts| counts.prompts_cut += 1);
-                }
-                return Ok(Some((kept, text, tokens)));
+                let truncated = turns.len() < prompt.len();
+                return Ok(Some(FittedPrompt { turns, text, tokens, truncated }));
             }
-            if kept.len() <= first + 1 {
+            if turns.len() <= first + 1 {
                 return Ok(None);
             }
-            kept.remove(first);
+            turns.remove(first);
         }
     }
 }
@@ -188,11 +212,10 @@ mod tests {
     ) -> T {
         let tokenizer = Tokenizer::bytes().unwrap();
         let template = ChatTemplate::chatml(&tokenizer).unwrap();
-        let counts = Cell::default();
-        test(&Encoder { tokenizer: &tokenizer, template: &template, max_length, max_prompt_length, counts })
+        test(&Encoder::from_parts(&tokenizer, &template, max_length, max_prompt_length))
     }
 
-    // In ChatML a user turn of n bytes takes n + 8 tokens, the assistant's opening 11.
+    // In ChatML a user turn of n bytes has n + 8 tokens, the header of the assistant's turn 11.
     #[test]
     fn a_completion_ends_with_one_end_marker() {
         with_encoder(100, 50, |encoder| {
@@ -230,7 +253,7 @@ mod tests {
             let encoded =
                 encoder.encode(&[message("user", "hi")], &[message("assistant", "longer")]).unwrap().unwrap();
             assert_eq!(encoder.tokenizer.decode(&encoded.completion, true).unwrap(), "long");
-            assert_eq!(encoder.counts().completions_cut, 1);
+            assert_eq!(encoded.truncation, Truncation { prompt: false, completion: true });
         });
     }
 
@@ -241,15 +264,14 @@ mod tests {
             let encoded = encoder.encode(&prompt, &[message("assistant", "y")]).unwrap().unwrap();
             let text = encoder.tokenizer.decode(&encoded.prompt, true).unwrap();
             assert_eq!(text, "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n");
-            assert_eq!(encoder.counts().prompts_cut, 1);
+            assert_eq!(encoded.truncation, Truncation { prompt: true, completion: false });
         });
         with_encoder(60, 20, |encoder| {
             assert_eq!(encoder.encode(&prompt, &[message("assistant", "y")]).unwrap(), None);
-            assert_eq!(encoder.counts().prompt_too_long, 1);
         });
     }
 
-    /// The tokenizers of real models, with the default template.
+    /// Tokenizers of real models, with the default template.
     #[expect(clippy::print_stderr, reason = "says that a test is skipped")]
     fn real_models() -> Vec<(&'static str, Model)> {
         let Some(data) = std::env::var_os("PROSPECT_TEST_DATA") else {
@@ -277,8 +299,10 @@ mod tests {
         for (name, model) in real_models() {
             let encoder = Encoder::new(&model, 200, 100);
             let end = model.tokenizer.end_id().unwrap();
+            let mut counts = EncodingCounts::default();
             for completion in ["Fine.", " Fine.", "\n\nFine.", "12 ½"] {
                 let encoded = encoder.encode(&prompt, &[message("assistant", completion)]).unwrap().unwrap();
+                counts.add(Some(&encoded));
                 let turns = [Turn { role: "user", content: "How are you?" }];
                 let text = model.template.conversation(&turns, completion).unwrap();
                 let whole = [encoded.prompt.clone(), encoded.completion.clone()].concat();
@@ -292,11 +316,33 @@ mod tests {
                 assert_eq!(cut.prompt, encoded.prompt);
                 assert_eq!(cut.completion, encoded.completion[..encoded.completion.len() - 1]);
             }
-            // The line break that ends the prompt and those that begin the completion become one token, but where every
-            // byte of white space has its own (sentencepiece) or line breaks are never merged.
-            let merges = encoder.counts().boundary_merges;
+            // The line breaks that end the prompt and begin the completion become one token, unless
+            // the tokenizer has one token per white-space byte (sentencepiece) or never merges line
+            // breaks.
             let expected = u64::from(name.starts_with("gpt") || name.starts_with("smollm2"));
-            assert_eq!((encoder.counts().encoded, merges), (4, expected), "{name}");
+            assert_eq!((counts.encoded, counts.boundary_merges), (4, expected), "{name}");
         }
+    }
+
+    #[test]
+    fn counts_sum_truncations_and_dropped_prompts() {
+        let encoded = |prompt, completion, boundary_merged| Encoded {
+            prompt: vec![1],
+            completion: vec![2],
+            truncation: Truncation { prompt, completion },
+            boundary_merged,
+        };
+        let mut counts = EncodingCounts::default();
+        for encoded in [Some(encoded(true, false, false)), Some(encoded(true, true, true)), None] {
+            counts.add(encoded.as_ref());
+        }
+        let expected = EncodingCounts {
+            encoded: 2,
+            prompts_cut: 2,
+            completions_cut: 1,
+            prompt_too_long: 1,
+            boundary_merges: 1,
+        };
+        assert_eq!(counts, expected);
     }
 }

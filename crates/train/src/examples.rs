@@ -1,38 +1,40 @@
-//! What a run trains on.
+//! Training examples: rows of a prepared dataset as tokens.
 
 use std::path::Path;
 
-use prospect_data::{PairRow, Split, read_binary, read_pairs};
+use prospect_data::{BinaryRow, Message, PairRow, Split, read_binary, read_pairs};
+use rayon::prelude::*;
 
-use crate::{Encoded, Encoder, Objective, TrainError, settings::Examples};
+use crate::{Encoded, Encoder, EncodingCounts, Objective, TrainError, settings::FeedbackFormat};
 
-/// A completion with a thumb.
+/// A completion with a binary label.
 #[derive(Debug, Clone)]
 pub struct UnpairedExample {
-    /// Completions of the same prompt are no partners of each other.
+    /// Identity of the prompt. Completions of one prompt are never each other's mismatched
+    /// completion.
     pub prompt_id: String,
-    /// The prompt's messages, for pairing it with another example's completion.
-    pub prompt: Vec<prospect_data::Message>,
-    /// The completion's messages.
-    pub completion: Vec<prospect_data::Message>,
+    /// Messages of the prompt, to be joined with another example's completion.
+    pub prompt: Vec<Message>,
+    /// Messages of the completion.
+    pub completion: Vec<Message>,
     /// Tokens.
     pub encoded: Encoded,
-    /// Thumbs up.
+    /// True if the completion is desirable.
     pub desirable: bool,
-    /// The row's own weight.
+    /// Weight of the row.
     pub weight: f64,
-    /// Whether noise changed the row.
+    /// True if noise changed the row.
     pub corrupted: bool,
 }
 
-/// Two completions of one prompt, one preferred.
+/// A chosen and a rejected completion of one prompt.
 #[derive(Debug, Clone)]
 pub struct PairExample {
-    /// The dataset's row.
+    /// Row of the dataset.
     pub row: PairRow,
-    /// Tokens of the preferred completion.
+    /// Tokens with the chosen completion.
     pub chosen: Encoded,
-    /// Tokens of the other.
+    /// Tokens with the rejected completion.
     pub rejected: Encoded,
 }
 
@@ -41,76 +43,89 @@ pub struct PairExample {
 pub struct SupervisedExample {
     /// Tokens.
     pub encoded: Encoded,
-    /// Thumbs up.
+    /// True if the completion is desirable.
     pub desirable: bool,
-    /// The row's own weight.
+    /// Weight of the row.
     pub weight: f64,
-    /// Whether noise changed the row.
+    /// True if noise changed the row.
     pub corrupted: bool,
 }
 
-/// A training set in the form that its objective takes.
+/// Training examples in the format of the objective.
 #[derive(Debug, Clone)]
 pub enum TrainingSet {
-    /// For KTO and its relatives.
+    /// Labelled completions, for KTO and its relatives.
     Unpaired(Vec<UnpairedExample>),
-    /// For DPO and its relatives.
+    /// Pairs, for DPO and its relatives.
     Paired(Vec<PairExample>),
-    /// For SFT.
+    /// Completions to imitate, for SFT.
     Completions(Vec<SupervisedExample>),
 }
 
 impl TrainingSet {
-    /// Reads and encodes the training split of a prepared dataset for `objective`.
+    /// Reads and encodes the training split of a prepared dataset in the format of `objective`.
     pub fn read(dataset: &Path, objective: &Objective, encoder: &Encoder<'_>) -> Result<Self, TrainError> {
-        let rows = || read_binary(dataset, Split::Train);
-        let set = match objective.examples() {
-            Examples::Paired => Self::Paired(pairs(read_pairs(dataset, Split::Train)?, "", encoder)?),
-            Examples::Unpaired => {
-                let mut examples = Vec::new();
-                for row in rows()? {
-                    if let Some(encoded) = encoder.encode(&row.prompt, &row.completion)? {
-                        let corrupted = row.is_corrupted();
-                        let prospect_data::BinaryRow { prompt_id, prompt, completion, label, weight, .. } =
-                            row;
-                        examples.push(UnpairedExample {
-                            prompt_id,
-                            prompt,
-                            completion,
-                            encoded,
-                            desirable: label,
-                            weight,
-                            corrupted,
-                        });
-                    }
-                }
-                Self::Unpaired(examples)
+        Ok(Self::read_counted(dataset, objective, encoder)?.0)
+    }
+
+    /// Like [`read`](Self::read); also returns the counts of truncated and dropped conversations.
+    pub fn read_counted(
+        dataset: &Path,
+        objective: &Objective,
+        encoder: &Encoder<'_>,
+    ) -> Result<(Self, EncodingCounts), TrainError> {
+        let mut counts = EncodingCounts::default();
+        let set = match objective.feedback_format() {
+            FeedbackFormat::Paired => {
+                let rows = read_pairs(dataset, Split::Train)?;
+                Self::Paired(encode_pairs(rows, "", encoder, &mut counts)?)
             }
-            Examples::Desirable | Examples::All => {
-                let all = objective.examples() == Examples::All;
-                let mut examples = Vec::new();
-                for row in rows()?.into_iter().filter(|row| all || row.label) {
-                    let (desirable, weight, corrupted) = (row.label, row.weight, row.is_corrupted());
-                    let encoded =
-                        encoder.encode_after(&row.prompt, objective.control(desirable), &row.completion)?;
-                    let example = |encoded| SupervisedExample { encoded, desirable, weight, corrupted };
-                    examples.extend(encoded.map(example));
-                }
-                Self::Completions(examples)
+            FeedbackFormat::Unpaired => {
+                let rows = read_binary(dataset, Split::Train)?;
+                let encoded = encode_rows(&rows, encoder, |_| "", &mut counts)?;
+                let examples = rows.into_iter().zip(encoded).filter_map(|(row, encoded)| {
+                    let corrupted = row.is_corrupted();
+                    let BinaryRow { prompt_id, prompt, completion, label, weight, .. } = row;
+                    let (encoded, desirable) = (encoded?, label);
+                    Some(UnpairedExample {
+                        prompt_id,
+                        prompt,
+                        completion,
+                        encoded,
+                        desirable,
+                        weight,
+                        corrupted,
+                    })
+                });
+                Self::Unpaired(examples.collect())
+            }
+            format @ (FeedbackFormat::Desirable | FeedbackFormat::All) => {
+                let mut rows = read_binary(dataset, Split::Train)?;
+                rows.retain(|row| format == FeedbackFormat::All || row.label);
+                let encoded = encode_rows(&rows, encoder, |row| objective.control(row.label), &mut counts)?;
+                let examples = rows.iter().zip(encoded).filter_map(|(row, encoded)| {
+                    Some(SupervisedExample {
+                        encoded: encoded?,
+                        desirable: row.label,
+                        weight: row.weight,
+                        corrupted: row.is_corrupted(),
+                    })
+                });
+                Self::Completions(examples.collect())
             }
         };
         if set.len() == 0 {
             return Err(TrainError::Examples(format!(
-                "{}: no training example fits max_prompt_length and the objective; {:?}",
-                dataset.display(),
-                encoder.counts()
+                "{}: no training example is left for the objective within max_prompt_length: {counts:?}; \
+                 raise max_length or max_prompt_length, or use other data",
+                dataset.display()
             )));
         }
-        Ok(set)
+        Ok((set, counts))
     }
 
     /// Number of examples: rows, pairs or completions.
-    #[expect(clippy::len_without_is_empty, reason = "an empty training set is refused when it is read")]
+    #[expect(clippy::len_without_is_empty, reason = "reading an empty training set is an error")]
     pub fn len(&self) -> usize {
         match self {
             Self::Unpaired(examples) => examples.len(),
@@ -119,17 +134,17 @@ impl TrainingSet {
         }
     }
 
-    /// Completions in one example.
+    /// Completions per example: 2 for pairs, else 1.
     pub(crate) fn completions_per_example(&self) -> usize {
         if matches!(self, Self::Paired(_)) { 2 } else { 1 }
     }
 
-    /// Completions in all examples together.
+    /// Completions in all examples.
     pub fn completions(&self) -> usize {
         self.len() * self.completions_per_example()
     }
 
-    /// Whether noise changed any row.
+    /// Returns true if noise changed any row.
     pub fn has_corrupted(&self) -> bool {
         match self {
             Self::Unpaired(examples) => examples.iter().any(|example| example.corrupted),
@@ -138,7 +153,7 @@ impl TrainingSet {
         }
     }
 
-    /// Desirable and undesirable rows.
+    /// Counts desirable and undesirable completions, (n_D, n_U).
     pub fn class_counts(&self) -> (usize, usize) {
         let count = |desirable: &dyn Fn(usize) -> bool| {
             let desirable = (0..self.len()).filter(|index| desirable(*index)).count();
@@ -152,12 +167,41 @@ impl TrainingSet {
     }
 }
 
-/// Encoded pairs, both sides after `control`; a pair of which one side is dropped goes as a whole.
-fn pairs(rows: Vec<PairRow>, control: &str, encoder: &Encoder<'_>) -> Result<Vec<PairExample>, TrainError> {
-    let mut examples = Vec::new();
-    for row in rows {
+/// Encodes rows in parallel, each with its control text; results keep the order of the rows.
+fn encode_rows<'a>(
+    rows: &[BinaryRow],
+    encoder: &Encoder<'_>,
+    control: impl Fn(&BinaryRow) -> &'a str + Sync,
+    counts: &mut EncodingCounts,
+) -> Result<Vec<Option<Encoded>>, TrainError> {
+    let encode = |row: &BinaryRow| encoder.encode_after(&row.prompt, control(row), &row.completion);
+    // Collected before the first error is returned, so that it is the same in every run.
+    let encoded: Vec<Result<_, _>> = rows.par_iter().map(encode).collect();
+    let encoded = encoded.into_iter().collect::<Result<Vec<Option<Encoded>>, TrainError>>()?;
+    for encoded in &encoded {
+        counts.add(encoded.as_ref());
+    }
+    Ok(encoded)
+}
+
+/// Encodes pairs in parallel, both sides after `control`. A pair is dropped if either side is.
+fn encode_pairs(
+    rows: Vec<PairRow>,
+    control: &str,
+    encoder: &Encoder<'_>,
+    counts: &mut EncodingCounts,
+) -> Result<Vec<PairExample>, TrainError> {
+    let encode = |row: PairRow| {
         let chosen = encoder.encode_after(&row.prompt, control, &row.chosen)?;
         let rejected = encoder.encode_after(&row.prompt, control, &row.rejected)?;
+        Ok((row, chosen, rejected))
+    };
+    let encoded: Vec<Result<_, TrainError>> = rows.into_par_iter().map(encode).collect();
+    let mut examples = Vec::with_capacity(encoded.len());
+    for encoded in encoded {
+        let (row, chosen, rejected) = encoded?;
+        counts.add(chosen.as_ref());
+        counts.add(rejected.as_ref());
         if let (Some(chosen), Some(rejected)) = (chosen, rejected) {
             examples.push(PairExample { row, chosen, rejected });
         }
@@ -166,25 +210,27 @@ fn pairs(rows: Vec<PairRow>, control: &str, encoder: &Encoder<'_>) -> Result<Vec
 }
 
 impl PairExample {
-    /// Encodes pairs to judge a policy on, both sides after the text that the objective's policy is sampled with.
-    pub fn to_judge(
+    /// Encodes pairs for evaluation. Both sides follow the control text that the objective's policy
+    /// is sampled with.
+    pub fn encode_for_evaluation(
         rows: Vec<PairRow>,
         objective: &Objective,
         encoder: &Encoder<'_>,
     ) -> Result<Vec<Self>, TrainError> {
-        pairs(rows, objective.control(true), encoder)
+        encode_pairs(rows, objective.control(true), encoder, &mut EncodingCounts::default())
     }
 
     /// Reads and encodes the held-out pairs of a prepared dataset.
-    pub fn held_out(
+    pub fn read_held_out(
         dataset: &Path,
         objective: &Objective,
         encoder: &Encoder<'_>,
     ) -> Result<Vec<Self>, TrainError> {
-        let pairs = Self::to_judge(read_pairs(dataset, Split::Test)?, objective, encoder)?;
+        let rows = read_pairs(dataset, Split::Test)?;
+        let pairs = Self::encode_for_evaluation(rows, objective, encoder)?;
         if pairs.is_empty() {
             return Err(TrainError::Examples(format!(
-                "{}: no held-out pair fits max_prompt_length",
+                "{}: no held-out pair fits max_prompt_length; raise it",
                 dataset.display()
             )));
         }

@@ -1,119 +1,68 @@
-//! Batches, reference log-probs, optimizer and the training loop.
+//! Training loop: batches, reference log-probs, loss, optimizer, checkpoints and a memory planner.
 //!
-//! [`TrainFile`] is what an experiment file says of training, [`Settings`] the resolved form. [`Encoder`] turns
-//! conversations into tokens, [`TrainingSet`] a dataset into examples, [`train`] runs the loop: forward over the whole
-//! global batch, the objective once, then backward, so that KTO's reference point is exact under accumulation.
+//! [`train`] trains a policy as a [`TrainContext`] describes and reports to an [`Observer`]. A step
+//! (`step.rs`) runs the whole global batch forward, evaluates the objective once, then runs
+//! backward. KTO's reference point is therefore exact under gradient accumulation.
 //!
-//! [`measure`] times that loop on a random model, and says what part of a device's rate it reaches.
+//! | module | content |
+//! |---|---|
+//! | `settings` | [`TrainFile`], the YAML form, and [`Settings`], the resolved form |
+//! | `encode`, `examples` | [`Encoder`]: text to tokens; [`TrainingSet`]: rows to examples |
+//! | `batches` | data order, mismatched completions, [`MicroBatch`] |
+//! | `trainer`, `step` | the loop, and one optimizer step |
+//! | `policy`, `logprobs`, `loss` | log-probs of policy and reference, and the objective's loss |
+//! | `reference` | [`ReferenceCache`], reference log-probs cached by content |
+//! | `optimizer`, `checkpoint` | AdamW, and [`Checkpoints`] to resume from |
+//! | `distributed` | collective operations of data-parallel training |
+//! | `noise_metrics` | metrics of corrupted and clean rows |
+//! | `planner` | [`PlanRequest`]: settings that fit a memory budget; [`benchmark`]: their speed |
+//! | `preview` | training examples as text |
 //!
-//! Data order is a function of seed and epoch only; reference log-probs come from the weights at the start of the
-//! stage and are cached by content in a [`ReferenceCache`]. What the next step depends on is kept in [`Checkpoints`].
+//! The order of the data is a function of seed and epoch only.
+//!
+//! ```
+//! use prospect_core::config::Document;
+//! use prospect_train::TrainFile;
+//!
+//! let text = "objective: kto\nlearning_rate: 5e-6\nbatch_size: 32\nmax_length: 512\nmax_steps: 9";
+//! let settings = Document::from_text("train.yaml", text)?.read::<TrainFile>()?.resolve()?;
+//! assert_eq!(settings.objective.name(), "kto");
+//! assert_eq!(settings.max_prompt_length, 256);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod batches;
 mod checkpoint;
+mod distributed;
 mod encode;
+mod error;
 mod examples;
-mod fit;
-mod ledger;
-pub mod measure;
-mod objective;
+mod logprobs;
+mod loss;
+mod noise_metrics;
+mod observer;
 mod optimizer;
+mod planner;
+mod policy;
 mod preview;
 mod reference;
-mod scores;
 mod settings;
+mod step;
 mod trainer;
 
 pub use batches::{MicroBatch, Role, pack_pairs, partners};
 pub use checkpoint::{Checkpoints, TrainState};
-pub use encode::{Encoded, Encoder, EncodingCounts, token_counter};
+pub use encode::{Encoded, Encoder, EncodingCounts, Truncation, token_counter};
+pub use error::TrainError;
 pub use examples::{PairExample, SupervisedExample, TrainingSet, UnpairedExample};
-pub use fit::{PlanRequest, TrainPlan};
-pub use objective::ObjectiveState;
-pub use preview::{Previewed, Sequence, Style, preview, show};
-pub use reference::{LogProbGranularity, Reference, ReferenceCache};
+pub use loss::ObjectiveState;
+pub use observer::{Observer, StopReason, TrainOutcome, TrainedPolicy};
+pub use planner::{PlanRequest, TrainPlan, benchmark};
+pub use policy::Policy;
+pub use preview::{ExamplePreview, PreviewStyle, SequencePreview, preview, render_previews};
+pub use reference::{LogProbGranularity, ReferenceCache, ReferenceModel};
 pub use settings::{
-    ClassWeighting, ControlTokens, Examples, Length, Objective, ObjectiveName, Schedule, Settings, TrainFile,
-    Z0,
+    ClassWeighting, ControlTokens, FeedbackFormat, Length, Objective, ObjectiveName, Schedule, Settings,
+    TrainFile, Z0,
 };
-pub use trainer::{Job, Observer, Policy, Trained, train};
-
-/// Why training cannot start or go on.
-#[derive(Debug, thiserror::Error)]
-pub enum TrainError {
-    /// The file system refused.
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
-    /// A tensor operation failed.
-    #[error(transparent)]
-    Tensor(#[from] candle_core::Error),
-    /// The model failed.
-    #[error(transparent)]
-    Model(#[from] prospect_model::ModelError),
-    /// The dataset cannot be read.
-    #[error(transparent)]
-    Data(#[from] prospect_data::DataError),
-    /// Members of a group cannot go on together.
-    #[error(transparent)]
-    Collective(#[from] prospect_dist::CollectiveError),
-    /// The run directory failed.
-    #[error(transparent)]
-    Runs(#[from] prospect_runs::RunsError),
-    /// The settings cannot be used.
-    #[error("training settings: {0}")]
-    Settings(String),
-    /// The dataset cannot be trained on.
-    #[error("training data: {0}")]
-    Examples(String),
-    /// Whoever watches the run has seen enough.
-    #[error("step {step}: {reason}")]
-    Stopped {
-        /// The optimizer step.
-        step: u64,
-        /// Why it goes no further.
-        reason: String,
-    },
-    /// The run is another process's now.
-    #[error("another process has taken the run over")]
-    TakenOver,
-    /// Another rank goes no further, for a reason of its own.
-    #[error("rank {rank} ended the run: {reason}")]
-    Ended {
-        /// Its number.
-        rank: usize,
-        /// Why.
-        reason: String,
-    },
-    /// A rank would go on from another step than rank 0.
-    #[error(
-        "rank {rank} finds the state after step {found}, rank 0 that after step {first}: do all machines see the same folder?"
-    )]
-    OtherState {
-        /// Its number.
-        rank: usize,
-        /// The step that it finds; 0 if none.
-        found: u64,
-        /// The step that rank 0 finds.
-        first: u64,
-    },
-    /// Ranks have come to different weights.
-    #[error(
-        "step {step}: the trained weights are not the same on all ranks: are all machines of one kind, with the same version?"
-    )]
-    Drifted {
-        /// The optimizer step.
-        step: u64,
-    },
-    /// The loss is no longer a number.
-    #[error(
-        "step {step}: the {what} is {value}; lower the learning rate, or look at the batch's metrics before it"
-    )]
-    Diverged {
-        /// The optimizer step.
-        step: u64,
-        /// What is not finite.
-        what: &'static str,
-        /// Its value.
-        value: f64,
-    },
-}
+pub use trainer::{TrainContext, train};

@@ -2,16 +2,21 @@
 
 use std::{collections::HashMap, sync::Mutex};
 
-use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Storage, Tensor, bail};
-use prospect_kernels::adamw::Constants;
-use prospect_model::{Gradients, Parameter, Parameters, adamw};
+use candle_core::{CpuStorage, DType, Device, Error, InplaceOp1, Layout, Result, Storage, Tensor, bail};
+use prospect_model::{AdamWConstants, Gradients, Parameter, Parameters, adamw};
 use rayon::prelude::*;
 
-use crate::checkpoint::stored;
+/// Tensors by name, as in a safetensors file.
+pub(crate) type StateDict = HashMap<String, Tensor>;
 
-/// AdamW's constants for one step.
+/// Returns a tensor of a state dict; an error names the missing tensor.
+pub(crate) fn state_tensor<'a>(state: &'a StateDict, name: &str) -> Result<&'a Tensor> {
+    state.get(name).ok_or_else(|| Error::msg(format!("the checkpoint lacks tensor `{name}`")))
+}
+
+/// Hyperparameters of AdamW, except the learning rate.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct AdamW {
+pub(crate) struct AdamWConfig {
     pub(crate) betas: (f64, f64),
     pub(crate) epsilon: f64,
     pub(crate) weight_decay: f64,
@@ -19,21 +24,22 @@ pub(crate) struct AdamW {
 
 /// First and second moment of one parameter.
 enum Moments {
-    /// On the CPU in f32: one fused loop.
+    /// f32 on the CPU: updated in one fused loop.
     Fused(Vec<f32>, Vec<f32>),
-    /// On any device: a kernel, where one is switched on, or candle's operations.
+    /// Any device: updated by a kernel if one is enabled, else by candle operations.
     OnDevice(Tensor, Tensor),
 }
 
 /// AdamW over all parameters of a model.
-pub(crate) struct Optimizer {
-    options: AdamW,
+pub(crate) struct AdamW {
+    config: AdamWConfig,
     moments: Vec<Moments>,
     steps: i32,
 }
 
-impl Optimizer {
-    pub(crate) fn new(options: AdamW, parameters: &Parameters) -> Result<Self> {
+impl AdamW {
+    /// Creates the optimizer with zero moments.
+    pub(crate) fn new(config: AdamWConfig, parameters: &Parameters) -> Result<Self> {
         let moments = parameters.iter().map(|(_, parameter)| {
             let value = parameter.value();
             if matches!(value.device(), Device::Cpu) && value.dtype() == DType::F32 {
@@ -45,10 +51,10 @@ impl Optimizer {
             let zeros = || Tensor::zeros(value.shape(), dtype, value.device());
             Ok(Moments::OnDevice(zeros()?, zeros()?))
         });
-        Ok(Self { options, moments: moments.collect::<Result<_>>()?, steps: 0 })
+        Ok(Self { config, moments: moments.collect::<Result<_>>()?, steps: 0 })
     }
 
-    /// One step along `scale` times the gradients.
+    /// Takes one step along `scale` times the gradients. Parameters without a gradient stay.
     pub(crate) fn step(
         &mut self,
         parameters: &Parameters,
@@ -57,14 +63,14 @@ impl Optimizer {
         learning_rate: f64,
     ) -> Result<()> {
         self.steps += 1;
-        let AdamW { betas, epsilon, weight_decay } = self.options;
-        // Bias corrections, taken into the step size and ε.
-        let (first, second) = (1.0 - betas.0.powi(self.steps), 1.0 - betas.1.powi(self.steps));
-        let update = Update {
+        let AdamWConfig { betas, epsilon, weight_decay } = self.config;
+        // Bias corrections of both moments, folded into the step size and ε.
+        let (correction1, correction2) = (1.0 - betas.0.powi(self.steps), 1.0 - betas.1.powi(self.steps));
+        let update = ParameterUpdate {
             betas,
             scale,
-            rate: learning_rate * second.sqrt() / first,
-            epsilon: epsilon * second.sqrt(),
+            rate: learning_rate * correction2.sqrt() / correction1,
+            epsilon: epsilon * correction2.sqrt(),
             decay: 1.0 - learning_rate * weight_decay,
         };
         for ((_, parameter), moments) in parameters.iter().zip(&mut self.moments) {
@@ -81,11 +87,9 @@ impl Optimizer {
         }
         Ok(())
     }
-}
 
-impl Optimizer {
-    /// The moments by name.
-    pub(crate) fn state(&self, parameters: &Parameters) -> Result<Vec<(String, Tensor)>> {
+    /// Returns the moments as `first.NAME` and `second.NAME`.
+    pub(crate) fn state_dict(&self, parameters: &Parameters) -> Result<Vec<(String, Tensor)>> {
         let mut state = Vec::with_capacity(2 * self.moments.len());
         for ((name, parameter), moments) in parameters.iter().zip(&self.moments) {
             let (first, second) = match moments {
@@ -101,16 +105,16 @@ impl Optimizer {
         Ok(state)
     }
 
-    /// Takes moments of [`state`](Self::state) back, as they were after `steps` steps.
-    pub(crate) fn restore(
+    /// Restores the moments of [`state_dict`](Self::state_dict) and the step count.
+    pub(crate) fn load_state_dict(
         &mut self,
         parameters: &Parameters,
-        state: &HashMap<String, Tensor>,
+        state: &StateDict,
         steps: u64,
     ) -> Result<()> {
         for ((name, parameter), moments) in parameters.iter().zip(&mut self.moments) {
-            let [first, second] = ["first", "second"].map(|kind| stored(state, &format!("{kind}.{name}")));
-            let (first, second) = (first?, second?);
+            let first = state_tensor(state, &format!("first.{name}"))?;
+            let second = state_tensor(state, &format!("second.{name}"))?;
             *moments = match moments {
                 Moments::Fused(..) => {
                     Moments::Fused(first.flatten_all()?.to_vec1()?, second.flatten_all()?.to_vec1()?)
@@ -121,14 +125,15 @@ impl Optimizer {
                 }
             };
         }
-        self.steps = i32::try_from(steps).map_err(candle_core::Error::wrap)?;
+        self.steps = i32::try_from(steps).map_err(Error::wrap)?;
         Ok(())
     }
 }
 
-/// m ← β1·m + (1−β1)·g; v ← β2·v + (1−β2)·g²; p ← decay·p − rate·m/(√v + ε), with g = scale·gradient.
+/// Update of one parameter: m ← β1·m + (1−β1)·g; v ← β2·v + (1−β2)·g²;
+/// p ← decay·p − rate·m/(√v + ε), with g = scale·gradient.
 #[derive(Clone, Copy)]
-struct Update {
+struct ParameterUpdate {
     betas: (f64, f64),
     scale: f64,
     rate: f64,
@@ -136,16 +141,16 @@ struct Update {
     decay: f64,
 }
 
-impl Update {
-    fn constants(&self) -> Constants {
+impl ParameterUpdate {
+    fn constants(&self) -> AdamWConstants {
         let Self { betas, scale, rate, epsilon, decay } = *self;
         let [beta1, beta2, scale, rate, epsilon, decay] =
             [betas.0, betas.1, scale, rate, epsilon, decay].map(|value| value as f32);
-        Constants { beta1, beta2, scale, rate, epsilon, decay }
+        AdamWConstants { beta1, beta2, scale, rate, epsilon, decay }
     }
 
     fn fused(&self, parameter: &Parameter, gradient: &Tensor, m: &mut [f32], v: &mut [f32]) -> Result<()> {
-        let fused = Fused { update: *self, gradient, moments: Mutex::new((m, v)) };
+        let fused = FusedAdamW { update: *self, gradient, moments: Mutex::new((m, v)) };
         parameter.value().inplace_op1(&fused)
     }
 
@@ -165,13 +170,15 @@ impl Update {
     }
 }
 
-struct Fused<'a> {
-    update: Update,
+/// In-place update of an f32 parameter on the CPU, in parallel chunks.
+struct FusedAdamW<'a> {
+    update: ParameterUpdate,
     gradient: &'a Tensor,
+    /// Behind a lock because candle passes the operation by shared reference.
     moments: Mutex<(&'a mut [f32], &'a mut [f32])>,
 }
 
-impl InplaceOp1 for Fused<'_> {
+impl InplaceOp1 for FusedAdamW<'_> {
     fn name(&self) -> &'static str {
         "adamw"
     }
@@ -179,16 +186,16 @@ impl InplaceOp1 for Fused<'_> {
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
         let (gradient, gradient_layout) = self.gradient.storage_and_layout();
         let (CpuStorage::F32(values), Storage::Cpu(CpuStorage::F32(gradient))) = (storage, &*gradient) else {
-            bail!("the fused AdamW is for f32 on the CPU");
+            bail!("fused AdamW: parameter and gradient must be f32 on the CPU");
         };
         let (Some((from, to)), Some((gradient_from, gradient_to))) =
             (layout.contiguous_offsets(), gradient_layout.contiguous_offsets())
         else {
-            bail!("the fused AdamW needs contiguous parameters and gradients");
+            bail!("fused AdamW: parameter and gradient must be contiguous");
         };
-        let Ok(mut moments) = self.moments.lock() else { bail!("an earlier AdamW step panicked") };
+        let Ok(mut moments) = self.moments.lock() else { bail!("fused AdamW: an earlier step panicked") };
         let (m, v) = &mut *moments;
-        let Constants { beta1, beta2, scale, rate, epsilon, decay } = self.update.constants();
+        let AdamWConstants { beta1, beta2, scale, rate, epsilon, decay } = self.update.constants();
         let chunk = 1 << 14;
         values[from..to]
             .par_chunks_mut(chunk)
@@ -206,13 +213,13 @@ impl InplaceOp1 for Fused<'_> {
     }
 }
 
-/// The Euclidean norm of all gradients together.
+/// Returns the Euclidean norm over all gradients.
 pub(crate) fn global_norm(parameters: &Parameters, gradients: &Gradients) -> Result<f64> {
     let mut square = 0.0;
     for (_, parameter) in parameters.iter() {
         if let Some(gradient) = gradients.get(parameter) {
             let dtype = if gradient.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-            // One tensor's sum of squares in its own type, the sum over tensors in f64.
+            // Squares are summed in the tensor's own type, tensors in f64.
             square += gradient.to_dtype(dtype)?.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
         }
     }
@@ -221,7 +228,7 @@ pub(crate) fn global_norm(parameters: &Parameters, gradients: &Gradients) -> Res
 
 #[cfg(test)]
 mod tests {
-    use prospect_kernels::adamw::{self, Constants};
+    use prospect_kernels::adamw;
     use prospect_model::{Activations, Architecture, Decoder, Packer};
 
     use super::*;
@@ -245,19 +252,19 @@ mod tests {
         gradients
     }
 
-    const OPTIONS: AdamW = AdamW { betas: (0.9, 0.99), epsilon: 1e-8, weight_decay: 0.1 };
+    const CONFIG: AdamWConfig = AdamWConfig { betas: (0.9, 0.99), epsilon: 1e-8, weight_decay: 0.1 };
 
     #[test]
     fn fused_and_composed_updates_are_adamw() {
         let policy = policy();
         let gradients = gradients(&policy);
-        let mut fused = Optimizer::new(OPTIONS, policy.parameters()).unwrap();
+        let mut fused = AdamW::new(CONFIG, policy.parameters()).unwrap();
         let (name, parameter) = policy.parameters().iter().nth(3).unwrap();
         let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let (start, gradient) = (flat(parameter.value()), flat(gradients.get(parameter).unwrap()));
 
         let copy = policy.with_all_trained().unwrap();
-        let mut composed = Optimizer::new(OPTIONS, copy.parameters()).unwrap();
+        let mut composed = AdamW::new(CONFIG, copy.parameters()).unwrap();
         for (moments, (_, parameter)) in composed.moments.iter_mut().zip(copy.parameters().iter()) {
             let zeros = parameter.value().zeros_like().unwrap();
             *moments = Moments::OnDevice(zeros.clone(), zeros);
@@ -266,7 +273,8 @@ mod tests {
             fused.step(policy.parameters(), &gradients, 0.5, 0.01).unwrap();
             composed.step(copy.parameters(), &gradients, 0.5, 0.01).unwrap();
         }
-        // With a constant gradient the corrected moments are g and g², so each step is −lr·sign(g) beside the decay.
+        // With a constant gradient the corrected moments are g and g², so each step is −lr·sign(g)
+        // plus the decay.
         let twin = copy.parameters().iter().nth(3).unwrap().1;
         for ((start, gradient), (fused, composed)) in
             start.iter().zip(&gradient).zip(flat(parameter.value()).iter().zip(flat(twin.value())))
@@ -284,21 +292,21 @@ mod tests {
     fn the_twin_of_the_cuda_kernel_takes_the_same_steps_to_the_bit() {
         let policy = policy();
         let gradients = gradients(&policy);
-        let mut optimizer = Optimizer::new(OPTIONS, policy.parameters()).unwrap();
+        let mut optimizer = AdamW::new(CONFIG, policy.parameters()).unwrap();
         let (name, parameter) = policy.parameters().iter().nth(3).unwrap();
         let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let (mut value, gradient) = (flat(parameter.value()), flat(gradients.get(parameter).unwrap()));
         let (mut first, mut second) = (vec![0.0; value.len()], vec![0.0; value.len()]);
         for step in 1..=3 {
             optimizer.step(policy.parameters(), &gradients, 0.5, 0.01).unwrap();
-            let left = (1.0 - OPTIONS.betas.0.powi(step), 1.0 - OPTIONS.betas.1.powi(step));
-            let constants = Constants {
-                beta1: OPTIONS.betas.0 as f32,
-                beta2: OPTIONS.betas.1 as f32,
+            let correction = (1.0 - CONFIG.betas.0.powi(step), 1.0 - CONFIG.betas.1.powi(step));
+            let constants = AdamWConstants {
+                beta1: CONFIG.betas.0 as f32,
+                beta2: CONFIG.betas.1 as f32,
                 scale: 0.5,
-                rate: (0.01 * left.1.sqrt() / left.0) as f32,
-                epsilon: (OPTIONS.epsilon * left.1.sqrt()) as f32,
-                decay: (1.0 - 0.01 * OPTIONS.weight_decay) as f32,
+                rate: (0.01 * correction.1.sqrt() / correction.0) as f32,
+                epsilon: (CONFIG.epsilon * correction.1.sqrt()) as f32,
+                decay: (1.0 - 0.01 * CONFIG.weight_decay) as f32,
             };
             adamw::step(&mut value, &mut first, &mut second, &gradient, &constants);
             let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();

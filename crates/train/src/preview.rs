@@ -1,4 +1,4 @@
-//! What training would see: the first examples of its first epoch, or held-out pairs, as text.
+//! Preview of training data: examples in the order of the first epoch, or held-out pairs, as text.
 
 use std::path::Path;
 
@@ -7,46 +7,46 @@ use prospect_data::{Message, Split};
 use prospect_model::Model;
 
 use crate::{
-    Encoded, Encoder, EncodingCounts, Objective, PairExample, Settings, TrainError, TrainingSet,
-    UnpairedExample,
+    Encoded, Encoder, Objective, PairExample, Settings, TrainError, TrainingSet, UnpairedExample,
     batches::{epoch_order, find_partners, partners},
 };
 
-/// An example and the sequences that it brings into a batch.
+/// An example with its sequences in a batch.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Previewed {
-    /// What the example is.
+pub struct ExamplePreview {
+    /// Split, label, and id of the pair or prompt.
     pub title: String,
-    /// Its sequences.
-    pub sequences: Vec<Sequence>,
+    /// Sequences of the example.
+    pub sequences: Vec<SequencePreview>,
 }
 
-/// A prompt and a completion as the model gets them.
+/// A prompt and a completion, as the model receives them.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Sequence {
-    /// What it is to the objective.
+pub struct SequencePreview {
+    /// Role in the objective.
     pub role: String,
-    /// The text of the prompt's tokens, which are read only.
+    /// Text of the prompt's tokens, which are not scored.
     pub prompt: String,
-    /// The text of the completion's tokens, which are scored, without the end marker.
+    /// Text of the completion's tokens, which are scored, without the end marker.
     pub completion: String,
-    /// The end marker, where the completion has kept it.
+    /// End marker; `None` if it was truncated.
     pub end: Option<String>,
-    /// Token counts, and what happened on the way.
+    /// Token counts, truncation, end marker and boundary.
     pub notes: Vec<String>,
 }
 
-/// How sequences are shown.
+/// Style of a rendered preview. Scored tokens are between ⟦ and ⟧ in both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Style {
-    /// Scored tokens stand between ⟦ and ⟧.
+pub enum PreviewStyle {
+    /// Plain text.
     Plain,
-    /// They are coloured, too.
+    /// ANSI colours.
     Colour,
 }
 
-/// The first `count` examples that training with `settings` and `seed` takes from `dataset`, or, of the test split,
-/// the first pairs of the evaluation. KL partners are those of the global batch, as with `z0: global`.
+/// Previews the first `count` training examples for `settings` and `seed`, or, for the test split,
+/// the first held-out pairs. Mismatched completions ("KL partners") come from the global batch, as
+/// with `z0: global`.
 pub fn preview(
     dataset: &Path,
     split: Split,
@@ -54,71 +54,86 @@ pub fn preview(
     settings: &Settings,
     seed: u64,
     count: usize,
-) -> Result<Vec<Previewed>, TrainError> {
-    let encoder = Encoder::new(model, settings.max_length, settings.max_prompt_length);
-    let look =
-        Look { model, settings, encoder: &encoder, whole: Encoder::new(model, usize::MAX, usize::MAX) };
-    let count_partners = match settings.objective {
-        Objective::Kto { kl_partners, .. } => kl_partners,
-        _ => 0,
+) -> Result<Vec<ExamplePreview>, TrainError> {
+    let previewer = Previewer {
+        model,
+        settings,
+        encoder: Encoder::new(model, settings.max_length, settings.max_prompt_length),
+        unlimited: Encoder::new(model, usize::MAX, usize::MAX),
     };
-    let mut shown = Vec::new();
-    if split == Split::Test {
-        let mut pairs = PairExample::held_out(dataset, &settings.objective, &encoder)?;
+    match split {
+        Split::Test => previewer.held_out(dataset, count),
+        Split::Train => previewer.training(dataset, seed, count),
+    }
+}
+
+struct Previewer<'a> {
+    model: &'a Model,
+    settings: &'a Settings,
+    encoder: Encoder<'a>,
+    /// Encoder without truncation.
+    unlimited: Encoder<'a>,
+}
+
+impl Previewer<'_> {
+    /// Mismatched completions per prompt; 0 for objectives other than KTO.
+    fn kl_partners(&self) -> usize {
+        match self.settings.objective {
+            Objective::Kto { kl_partners, .. } => kl_partners,
+            _ => 0,
+        }
+    }
+
+    fn held_out(&self, dataset: &Path, count: usize) -> Result<Vec<ExamplePreview>, TrainError> {
+        let mut pairs = PairExample::read_held_out(dataset, &self.settings.objective, &self.encoder)?;
         pairs.sort_by(|a, b| a.row.pair_id.cmp(&b.row.pair_id));
         let all: Vec<usize> = (0..pairs.len()).collect();
+        let mut previews = Vec::new();
         for (index, pair) in pairs.iter().enumerate().take(count) {
-            let mut previewed = look.pair(split, pair)?;
+            let mut preview = self.pair(Split::Test, pair)?;
             let same_prompt = |other: usize| pairs[other].row.prompt_id == pair.row.prompt_id;
-            for other in partners(&all, index, same_prompt).take(count_partners) {
+            for other in partners(&all, index, same_prompt).take(self.kl_partners()) {
                 let other = &pairs[other].row;
                 let role =
                     format!("KL partner: the prompt with the chosen completion of pair {}", other.pair_id);
-                previewed.sequences.push(look.sequence(role, &pair.row.prompt, &other.chosen)?);
+                preview.sequences.push(self.sequence(role, &pair.row.prompt, &other.chosen)?);
             }
-            shown.push(previewed);
+            previews.push(preview);
         }
-        return Ok(shown);
+        Ok(previews)
     }
-    let set = TrainingSet::read(dataset, &settings.objective, &encoder)?;
-    let order = epoch_order(seed, 0, set.len());
-    match &set {
-        TrainingSet::Unpaired(examples) => {
-            let batches = order.chunks(settings.batch_size);
-            let places = batches.flat_map(|batch| (0..batch.len()).map(move |position| (batch, position)));
-            for (batch, position) in places.take(count) {
-                let found = find_partners(examples, batch, position, &order, count_partners)?;
-                let others = found.into_iter().map(|other| &examples[other]);
-                shown.push(look.unpaired(&examples[batch[position]], others)?);
+
+    fn training(&self, dataset: &Path, seed: u64, count: usize) -> Result<Vec<ExamplePreview>, TrainError> {
+        let set = TrainingSet::read(dataset, &self.settings.objective, &self.encoder)?;
+        let order = epoch_order(seed, 0, set.len());
+        match &set {
+            TrainingSet::Unpaired(examples) => {
+                let batches = order.chunks(self.settings.batch_size);
+                let positions =
+                    batches.flat_map(|batch| (0..batch.len()).map(move |position| (batch, position)));
+                positions
+                    .take(count)
+                    .map(|(batch, position)| {
+                        let found = find_partners(examples, batch, position, &order, self.kl_partners())?;
+                        let others = found.into_iter().map(|other| &examples[other]);
+                        self.unpaired(&examples[batch[position]], others)
+                    })
+                    .collect()
             }
-        }
-        TrainingSet::Paired(examples) => {
-            for index in order.iter().take(count) {
-                shown.push(look.pair(split, &examples[*index])?);
+            TrainingSet::Paired(examples) => {
+                order.iter().take(count).map(|index| self.pair(Split::Train, &examples[*index])).collect()
             }
-        }
-        TrainingSet::Completions(_) => {
-            return Err(TrainError::Settings("a preview shows thumbs (kto) or pairs (dpo)".to_owned()));
+            TrainingSet::Completions(_) => Err(TrainError::Settings(
+                "preview supports objectives on rows (kto) and on pairs (dpo)".to_owned(),
+            )),
         }
     }
-    Ok(shown)
-}
 
-/// What it takes to turn messages into a sequence to look at.
-struct Look<'a> {
-    model: &'a Model,
-    settings: &'a Settings,
-    encoder: &'a Encoder<'a>,
-    /// Cuts nothing.
-    whole: Encoder<'a>,
-}
-
-impl Look<'_> {
     fn unpaired<'b>(
         &self,
         example: &UnpairedExample,
         partners: impl Iterator<Item = &'b UnpairedExample>,
-    ) -> Result<Previewed, TrainError> {
+    ) -> Result<ExamplePreview, TrainError> {
         let UnpairedExample { prompt_id, prompt, completion, desirable, weight, .. } = example;
         let label = if *desirable { "desirable" } else { "undesirable" };
         let mut sequences = vec![self.sequence(label.to_owned(), prompt, completion)?];
@@ -127,12 +142,16 @@ impl Look<'_> {
             sequences.push(self.sequence(role, prompt, &other.completion)?);
         }
         let weight = if *weight == 1.0 { String::new() } else { format!(", weight {weight}") };
-        Ok(Previewed { title: format!("train, {label}{weight}, prompt {prompt_id}"), sequences })
+        Ok(ExamplePreview { title: format!("train, {label}{weight}, prompt {prompt_id}"), sequences })
     }
 
-    fn pair(&self, split: Split, PairExample { row, .. }: &PairExample) -> Result<Previewed, TrainError> {
+    fn pair(
+        &self,
+        split: Split,
+        PairExample { row, .. }: &PairExample,
+    ) -> Result<ExamplePreview, TrainError> {
         let noise = if row.swapped { ", swapped by noise" } else { "" };
-        Ok(Previewed {
+        Ok(ExamplePreview {
             title: format!("{split}, pair {}{noise}", row.pair_id),
             sequences: vec![
                 self.sequence("chosen".to_owned(), &row.prompt, &row.chosen)?,
@@ -146,39 +165,36 @@ impl Look<'_> {
         role: String,
         prompt: &[Message],
         completion: &[Message],
-    ) -> Result<Sequence, TrainError> {
-        let before = self.encoder.counts();
-        let (encoded, whole) =
-            (self.encoder.encode(prompt, completion)?, self.whole.encode(prompt, completion)?);
-        let (Some(encoded), Some(whole)) = (encoded, whole) else {
+    ) -> Result<SequencePreview, TrainError> {
+        let encoded = self.encoder.encode(prompt, completion)?;
+        let unlimited = self.unlimited.encode(prompt, completion)?;
+        let (Some(encoded), Some(unlimited)) = (encoded, unlimited) else {
             return Err(TrainError::Examples("a prompt that fitted before is too long".to_owned()));
         };
         let tokenizer = &self.model.tokenizer;
         let (end_id, mut scored) = (tokenizer.end_id()?, encoded.completion.clone());
-        let ends = scored.last() == Some(&end_id);
-        if ends {
+        let has_end = scored.last() == Some(&end_id);
+        if has_end {
             scored.pop();
         }
         let completion = tokenizer.decode(&scored, true)?;
-        let notes = self.notes(before, &encoded, &whole, ends, &completion);
-        Ok(Sequence {
+        let notes = self.notes(&encoded, &unlimited, has_end, &completion);
+        Ok(SequencePreview {
             role,
             prompt: tokenizer.decode(&encoded.prompt, true)?,
             completion,
-            end: ends.then(|| tokenizer.end().to_owned()),
+            end: has_end.then(|| tokenizer.end().to_owned()),
             notes,
         })
     }
 
     fn notes(
         &self,
-        before: EncodingCounts,
         encoded: &Encoded,
-        whole: &Encoded,
-        ends: bool,
-        text: &str,
+        unlimited: &Encoded,
+        has_end: bool,
+        completion_text: &str,
     ) -> Vec<String> {
-        let after = self.encoder.counts();
         let (prompt, completion) = (encoded.prompt.len(), encoded.completion.len());
         let mut notes = vec![format!(
             "tokens: {prompt} of prompt (at most {}), {completion} of completion, together {} (at most {})",
@@ -186,21 +202,21 @@ impl Look<'_> {
             prompt + completion,
             self.settings.max_length
         )];
-        if after.prompts_cut > before.prompts_cut {
-            let gone = whole.prompt.len() - prompt;
-            notes.push(format!("cut: the prompt's oldest turns, {gone} tokens, are left out"));
+        if encoded.truncation.prompt {
+            let dropped = unlimited.prompt.len() - prompt;
+            notes.push(format!("cut: the prompt's oldest turns, {dropped} tokens, are left out"));
         }
-        if after.completions_cut > before.completions_cut {
-            let gone = whole.completion.len() - completion;
-            notes.push(format!("cut: the completion loses its last {gone} tokens"));
+        if encoded.truncation.completion {
+            let dropped = unlimited.completion.len() - completion;
+            notes.push(format!("cut: the completion loses its last {dropped} tokens"));
         }
-        notes.push(if ends {
+        notes.push(if has_end {
             format!("end marker: {}, scored", self.model.tokenizer.end())
         } else {
             "end marker: none, it was cut off".to_owned()
         });
-        notes.push(if after.boundary_merges > before.boundary_merges {
-            let start: String = text.chars().take(12).collect();
+        notes.push(if encoded.boundary_merged {
+            let start: String = completion_text.chars().take(12).collect();
             format!("boundary: the prompt's last characters share a token with the completion, so scoring begins at {start:?}")
         } else {
             "boundary: clean, the prompt's own tokens are a prefix".to_owned()
@@ -209,19 +225,17 @@ impl Look<'_> {
     }
 }
 
-/// Examples as text.
-pub fn show(previewed: &[Previewed], style: Style) -> String {
+/// Renders previews as text.
+pub fn render_previews(previews: &[ExamplePreview], style: PreviewStyle) -> String {
     let paint = |code: &str, text: &str| match style {
-        Style::Colour => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
-        Style::Plain => text.to_owned(),
+        PreviewStyle::Colour => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
+        PreviewStyle::Plain => text.to_owned(),
     };
     let mut lines = Vec::new();
-    for (index, example) in previewed.iter().enumerate() {
-        lines.push(paint(
-            "1",
-            &format!("== {} of {}: {}", index + 1, previewed.len(), visible(&example.title)),
-        ));
-        for Sequence { role, prompt, completion, end, notes } in &example.sequences {
+    for (index, example) in previews.iter().enumerate() {
+        let title = format!("== {} of {}: {}", index + 1, previews.len(), visible(&example.title));
+        lines.push(paint("1", &title));
+        for SequencePreview { role, prompt, completion, end, notes } in &example.sequences {
             lines.push(format!("-- {}", paint("1", &visible(role))));
             lines.extend(notes.iter().map(|note| paint("2", &visible(note))));
             let end = end.as_deref().map(|end| paint("1;33", &visible(end))).unwrap_or_default();

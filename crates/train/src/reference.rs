@@ -1,4 +1,4 @@
-//! Log-probs under the reference: the weights at the start of the stage.
+//! Reference log-probs, cached on disk. The reference is the model at the start of the stage.
 
 use std::{
     collections::HashMap,
@@ -8,144 +8,152 @@ use std::{
 
 use prospect_model::{Adapter, Decoder, PackedBatch};
 
-mod file;
+mod cache_file;
 
 use crate::TrainError;
-use file::RecordsFile;
+use cache_file::{CacheFile, CacheKey};
 
-/// The weights at the start of the stage.
+/// The model at the start of the stage.
 #[derive(Debug)]
-pub enum Reference<'a> {
-    /// The policy with its adapter switched off.
+pub enum ReferenceModel<'a> {
+    /// The policy with its adapter disabled.
     AdapterOff(&'a Decoder),
-    /// Frozen weights beside a policy that is trained in full.
+    /// A frozen copy, for full fine-tuning.
     Frozen(&'a Decoder),
 }
 
-impl Reference<'_> {
-    fn log_probs(&self, batch: &PackedBatch, of: LogProbGranularity) -> Result<Vec<f64>, TrainError> {
+impl ReferenceModel<'_> {
+    fn log_probs(
+        &self,
+        batch: &PackedBatch,
+        granularity: LogProbGranularity,
+    ) -> Result<Vec<f64>, TrainError> {
         let (Self::AdapterOff(decoder) | Self::Frozen(decoder)) = self;
-        Ok(match of {
+        Ok(match granularity {
             LogProbGranularity::Sequences => decoder.log_probs(batch, Adapter::Off)?,
             LogProbGranularity::Tokens => decoder.token_log_probs(batch, Adapter::Off)?,
         })
     }
 }
 
-/// Whose log-probs: those of whole completions, or of their tokens.
+/// Granularity of cached log-probs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogProbGranularity {
-    /// Sums over the tokens of each completion, by index of the completion.
+    /// One per completion: the sum over its tokens.
     Sequences,
-    /// Every scored token, in the order of [`PackedBatch::scored_sequences`].
+    /// One per scored token, in the order of [`PackedBatch::scored_sequences`].
     Tokens,
 }
 
-/// Reference log-probs by content, in a folder that runs, sweeps and processes share: one file for each reference.
+/// Cache of reference log-probs: a folder with one file per reference, shared by runs, sweeps and
+/// processes.
 ///
-/// The key is a whole packed batch together with the name of the reference (weights, adapter, tokenizer, template,
-/// element type), so that a log-prob from the cache is the one that would be computed, bit for bit: at step 0 policy
-/// and reference agree exactly. Runs that train side by side share one cache: what one of them is computing, another waits
-/// for.
+/// The key hashes the whole packed batch and the name of the reference (weights, adapter,
+/// tokenizer, template, element type). A cached log-prob therefore equals the computed one bit for
+/// bit, and policy and reference agree exactly at step 0.
+///
+/// Concurrent runs of a process share one cache. If one run is computing an entry, the others wait
+/// for it.
 #[derive(Debug)]
 pub struct ReferenceCache {
     folder: PathBuf,
-    stores: Mutex<HashMap<String, Arc<Store>>>,
+    shards: Mutex<HashMap<String, Arc<CacheShard>>>,
 }
 
-type Key = [u8; 32];
-
-/// The log-probs under one reference.
+/// Log-probs under one reference.
 #[derive(Debug)]
-struct Store {
-    file: RecordsFile,
-    state: Mutex<State>,
-    /// A log-prob has been computed, or will not be.
+struct CacheShard {
+    file: CacheFile,
+    entries: Mutex<CacheEntries>,
+    /// Signals that a pending entry was computed or given up.
     changed: Condvar,
 }
 
 #[derive(Debug)]
-struct State {
-    /// None while it is being computed.
-    known: HashMap<Key, Option<Vec<f64>>>,
-    unsaved: Vec<Key>,
+struct CacheEntries {
+    /// `None` while an entry is being computed.
+    values: HashMap<CacheKey, Option<Vec<f64>>>,
+    unsaved: Vec<CacheKey>,
 }
 
-/// A thread that panicked left nothing half-done: every change of a map is one call.
+/// Locks a mutex, poisoned or not: every change of the map is one call, so a panic leaves it
+/// intact.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl ReferenceCache {
-    /// The cache in `folder`; an absent folder is an empty cache. Files are read when a reference is first asked for.
-    pub fn at(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), stores: Mutex::default() }
+    /// Opens the cache in `folder`. A missing folder is an empty cache; files are read on first
+    /// use.
+    pub fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), shards: Mutex::default() }
     }
 
-    /// Log-probs of `batch` under `reference`, which is named `name`.
+    /// Returns log-probs of `batch` under `reference`, called `name`; computes them if needed.
     pub fn log_probs(
         &self,
         name: &str,
-        reference: &Reference<'_>,
+        reference: &ReferenceModel<'_>,
         batch: &PackedBatch,
-        of: LogProbGranularity,
+        granularity: LogProbGranularity,
     ) -> Result<Vec<f64>, TrainError> {
         let mut hasher = blake3::Hasher::new_derive_key("prospect 2026 reference log-probs v1");
         hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes()).update(&batch.content());
-        if of == LogProbGranularity::Tokens {
+        if granularity == LogProbGranularity::Tokens {
             hasher.update(b"tokens");
         }
         let key = *hasher.finalize().as_bytes();
-        let store = self.store(name)?;
-        if let Some(values) = store.claim(key) {
+        let shard = self.shard(name)?;
+        if let Some(values) = shard.get_or_reserve(key) {
             return Ok(values);
         }
-        let mut claim = Claim { store: &store, key, values: None };
-        let values = reference.log_probs(batch, of)?;
-        claim.values = Some(values.clone());
+        let mut pending = PendingEntry { shard: &shard, key, values: None };
+        let values = reference.log_probs(batch, granularity)?;
+        pending.values = Some(values.clone());
         Ok(values)
     }
 
-    /// Appends what is new to the files.
+    /// Appends new entries to the files.
     pub fn save(&self) -> Result<(), TrainError> {
-        let stores: Vec<_> = lock(&self.stores).values().cloned().collect();
-        for store in stores {
-            let mut state = lock(&store.state);
-            let state = &mut *state;
-            let new = state.unsaved.iter().filter_map(|key| Some((*key, state.known.get(key)?.as_deref()?)));
-            store.file.append(new)?;
-            state.unsaved.clear();
+        let shards: Vec<_> = lock(&self.shards).values().cloned().collect();
+        for shard in shards {
+            let mut entries = lock(&shard.entries);
+            let CacheEntries { values, unsaved } = &mut *entries;
+            let new = unsaved.iter().filter_map(|key| Some((*key, values.get(key)?.as_deref()?)));
+            shard.file.append(new)?;
+            unsaved.clear();
         }
         Ok(())
     }
 
-    fn store(&self, name: &str) -> Result<Arc<Store>, TrainError> {
-        let mut stores = lock(&self.stores);
-        if let Some(store) = stores.get(name) {
-            return Ok(Arc::clone(store));
+    fn shard(&self, name: &str) -> Result<Arc<CacheShard>, TrainError> {
+        let mut shards = lock(&self.shards);
+        if let Some(shard) = shards.get(name) {
+            return Ok(Arc::clone(shard));
         }
         let stem = &blake3::hash(name.as_bytes()).to_hex()[..16];
-        let file = RecordsFile::at(self.folder.join(format!("{stem}.bin")));
-        let known = file.read()?.into_iter().map(|(key, values)| (key, Some(values))).collect();
-        let state = Mutex::new(State { known, unsaved: Vec::new() });
-        let store = Arc::new(Store { file, state, changed: Condvar::new() });
-        stores.insert(name.to_owned(), Arc::clone(&store));
-        Ok(store)
+        let file = CacheFile::new(self.folder.join(format!("{stem}.bin")));
+        let values = file.read()?.into_iter().map(|(key, values)| (key, Some(values))).collect();
+        let entries = Mutex::new(CacheEntries { values, unsaved: Vec::new() });
+        let shard = Arc::new(CacheShard { file, entries, changed: Condvar::new() });
+        shards.insert(name.to_owned(), Arc::clone(&shard));
+        Ok(shard)
     }
 }
 
-impl Store {
-    /// The values of `key`, once they are known; None if the caller is to compute them.
-    fn claim(&self, key: Key) -> Option<Vec<f64>> {
-        let mut state = lock(&self.state);
+impl CacheShard {
+    /// Returns an entry, waiting for it if another thread is computing it. Returns `None` if the
+    /// caller has to compute it.
+    fn get_or_reserve(&self, key: CacheKey) -> Option<Vec<f64>> {
+        let mut entries = lock(&self.entries);
         loop {
-            match state.known.get(&key) {
+            match entries.values.get(&key) {
                 Some(Some(values)) => return Some(values.clone()),
                 Some(None) => {
-                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    entries = self.changed.wait(entries).unwrap_or_else(PoisonError::into_inner);
                 }
                 None => {
-                    state.known.insert(key, None);
+                    entries.values.insert(key, None);
                     return None;
                 }
             }
@@ -153,26 +161,27 @@ impl Store {
     }
 }
 
-/// The promise to compute a key's values. Dropped without them, it leaves the key to whoever waits.
-struct Claim<'a> {
-    store: &'a Store,
-    key: Key,
+/// A reserved entry. Dropped without values, it releases the reservation, so that a waiting thread
+/// computes the entry.
+struct PendingEntry<'a> {
+    shard: &'a CacheShard,
+    key: CacheKey,
     values: Option<Vec<f64>>,
 }
 
-impl Drop for Claim<'_> {
+impl Drop for PendingEntry<'_> {
     fn drop(&mut self) {
-        let mut state = lock(&self.store.state);
+        let mut entries = lock(&self.shard.entries);
         match self.values.take() {
             Some(values) => {
-                state.known.insert(self.key, Some(values));
-                state.unsaved.push(self.key);
+                entries.values.insert(self.key, Some(values));
+                entries.unsaved.push(self.key);
             }
             None => {
-                state.known.remove(&self.key);
+                entries.values.remove(&self.key);
             }
         }
-        self.store.changed.notify_all();
+        self.shard.changed.notify_all();
     }
 }
 
@@ -190,94 +199,84 @@ mod tests {
         packer.pack().unwrap()
     }
 
-    fn architecture() -> Architecture {
-        serde_json::from_str(
+    fn decoder(seed: u64) -> Decoder {
+        let architecture: Architecture = serde_json::from_str(
             r#"{"vocab_size": 16, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1,
                 "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4, "max_position_embeddings": 32}"#,
         )
-        .unwrap()
+        .unwrap();
+        Decoder::random(architecture, seed).unwrap()
+    }
+
+    /// Log-probs of the sequences of `batch(token)`.
+    fn sequences(
+        cache: &ReferenceCache,
+        name: &str,
+        decoder: &Decoder,
+        token: u32,
+    ) -> Result<Vec<f64>, TrainError> {
+        let reference = ReferenceModel::Frozen(decoder);
+        cache.log_probs(name, &reference, &batch(token), LogProbGranularity::Sequences)
     }
 
     #[test]
     fn the_cache_survives_a_kill_and_knows_its_keys() {
-        let (one, two) =
-            (Decoder::random(architecture(), 0).unwrap(), Decoder::random(architecture(), 1).unwrap());
+        let (one, two) = (decoder(0), decoder(1));
         let folder = tempfile::tempdir().unwrap();
-        let cache = ReferenceCache::at(folder.path());
-        let first = cache
-            .log_probs("one", &Reference::Frozen(&one), &batch(3), LogProbGranularity::Sequences)
-            .unwrap();
+        let cache = ReferenceCache::new(folder.path());
+        let first = sequences(&cache, "one", &one, 3).unwrap();
         cache.save().unwrap();
-        cache.log_probs("one", &Reference::Frozen(&one), &batch(4), LogProbGranularity::Sequences).unwrap();
+        sequences(&cache, "one", &one, 4).unwrap();
         cache.save().unwrap();
 
-        let path = cache.store("one").unwrap().file.path().to_owned();
+        let path = cache.shard("one").unwrap().file.path().to_owned();
         let whole = fs_err::read(&path).unwrap();
         fs_err::write(&path, &whole[..whole.len() - 3]).unwrap();
-        let cache = ReferenceCache::at(folder.path());
-        assert_eq!(lock(&cache.store("one").unwrap().state).known.len(), 1);
-        // A known batch is not computed again, whatever model stands behind the name; any other key is.
-        let lookup = |name: &str, token: u32| {
-            cache
-                .log_probs(name, &Reference::Frozen(&two), &batch(token), LogProbGranularity::Sequences)
-                .unwrap()
-        };
+        let cache = ReferenceCache::new(folder.path());
+        assert_eq!(lock(&cache.shard("one").unwrap().entries).values.len(), 1);
+        // A known entry is not computed again, even with another model under the name.
+        let lookup = |name: &str, token: u32| sequences(&cache, name, &two, token).unwrap();
         assert_eq!(lookup("one", 3), first);
         assert_ne!(lookup("two", 3), first);
         assert_ne!(lookup("one", 4), first);
-        let tokens =
-            cache.log_probs("one", &Reference::Frozen(&two), &batch(3), LogProbGranularity::Tokens).unwrap();
-        assert_ne!(tokens, first, "log-probs of tokens are not taken from those of sequences");
+        let reference = ReferenceModel::Frozen(&two);
+        let tokens = cache.log_probs("one", &reference, &batch(3), LogProbGranularity::Tokens).unwrap();
+        assert_ne!(tokens, first, "token log-probs are separate from sequence log-probs");
     }
+
     #[test]
     fn sweeps_share_what_each_of_them_appends() {
         let folder = tempfile::tempdir().unwrap();
-        let decoder = Decoder::random(architecture(), 0).unwrap();
-        let reference = Reference::Frozen(&decoder);
-        let (one, other) = (ReferenceCache::at(folder.path()), ReferenceCache::at(folder.path()));
+        let computing = decoder(0);
+        let (one, other) = (ReferenceCache::new(folder.path()), ReferenceCache::new(folder.path()));
         let mut expected = Vec::new();
         for (cache, token) in [(&one, 3), (&other, 4), (&one, 5)] {
-            expected.push(
-                cache.log_probs("r", &reference, &batch(token), LogProbGranularity::Sequences).unwrap(),
-            );
+            expected.push(sequences(cache, "r", &computing, token).unwrap());
             cache.save().unwrap();
         }
-        // Another decoder behind the name shows that nothing is computed anew.
-        let decoder = Decoder::random(architecture(), 1).unwrap();
-        let cache = ReferenceCache::at(folder.path());
+        // A different decoder under the same name shows that nothing is computed again.
+        let different = decoder(1);
+        let cache = ReferenceCache::new(folder.path());
         for (token, expected) in (3..=5).zip(expected) {
-            let found = cache.log_probs(
-                "r",
-                &Reference::Frozen(&decoder),
-                &batch(token),
-                LogProbGranularity::Sequences,
-            );
-            assert_eq!(found.unwrap(), expected);
+            assert_eq!(sequences(&cache, "r", &different, token).unwrap(), expected);
         }
     }
 
     #[test]
     fn one_of_many_threads_computes_and_a_failure_leaves_the_work_to_another() {
         let folder = tempfile::tempdir().unwrap();
-        let decoder = Decoder::random(architecture(), 0).unwrap();
-        let cache = ReferenceCache::at(folder.path());
-        let work = || {
-            cache
-                .log_probs("r", &Reference::Frozen(&decoder), &batch(3), LogProbGranularity::Sequences)
-                .unwrap()
-        };
+        let decoder = decoder(0);
+        let cache = ReferenceCache::new(folder.path());
+        let work = || sequences(&cache, "r", &decoder, 3).unwrap();
         let found: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..8).map(|_| scope.spawn(work)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         assert!(found.iter().all(|values| *values == found[0]));
-        assert_eq!(lock(&cache.store("r").unwrap().state).unsaved.len(), 1);
+        assert_eq!(lock(&cache.shard("r").unwrap().entries).unsaved.len(), 1);
 
-        let fails = || {
-            cache
-                .log_probs("r", &Reference::Frozen(&decoder), &batch(16), LogProbGranularity::Sequences)
-                .is_err()
-        };
+        // Token 16 is outside the vocabulary.
+        let fails = || sequences(&cache, "r", &decoder, 16).is_err();
         assert!(fails() && fails(), "the second call does not wait for the first");
     }
 }

@@ -1,8 +1,8 @@
-//! Training settings, under TRL's names: as typed ([`TrainFile`]) and resolved ([`Settings`]).
+//! Training settings, with TRL's names: as written ([`TrainFile`]) and resolved ([`Settings`]).
 
 mod file;
-mod name;
 mod objective;
+mod objective_name;
 mod options;
 
 use prospect_objective::Humanline;
@@ -12,23 +12,23 @@ use serde::{Deserialize, Serialize};
 use crate::TrainError;
 
 pub use file::TrainFile;
-pub use name::ObjectiveName;
-pub use objective::{ClassWeighting, ControlTokens, Examples, Objective, Z0};
+pub use objective::{ClassWeighting, ControlTokens, FeedbackFormat, Objective, Z0};
+pub use objective_name::ObjectiveName;
 
-/// How the learning rate goes on after the warm-up.
+/// Learning rate schedule after the warm-up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
-    /// It stays.
+    /// Constant at the peak.
     #[default]
     Constant,
-    /// It falls to 0 along a line.
+    /// Linear decay to 0.
     Linear,
-    /// It falls to 0 along half a cosine.
+    /// Cosine decay to 0.
     Cosine,
 }
 
-/// How long to train.
+/// Length of training.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Length {
@@ -41,38 +41,38 @@ pub enum Length {
 /// Resolved training settings.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Settings {
-    /// What is minimised.
+    /// Objective with its options.
     pub objective: Objective,
-    /// Bounds on the log-ratios of tokens, if they are clamped.
+    /// Bounds for the log-ratios of tokens; `None` without clamping.
     pub humanline: Option<Humanline>,
     /// Peak learning rate.
     pub learning_rate: f64,
-    /// After the warm-up.
+    /// Learning rate schedule after the warm-up.
     pub schedule: Schedule,
-    /// Steps of warm-up.
+    /// Steps of linear warm-up.
     pub warmup_steps: u64,
-    /// How long.
+    /// Length of training.
     pub length: Length,
-    /// Completions in an optimizer step.
+    /// Completions per optimizer step.
     pub batch_size: usize,
-    /// Completions that pass through the model at once.
+    /// Completions per forward pass.
     pub micro_batch_size: usize,
-    /// Largest global norm of the gradient.
+    /// Maximum global norm of the gradient.
     pub max_grad_norm: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
-    /// AdamW's β1, β2.
+    /// AdamW's β1 and β2.
     pub adam_betas: (f64, f64),
     /// AdamW's ε.
     pub adam_epsilon: f64,
-    /// Tokens of prompt and completion.
+    /// Maximum tokens of prompt and completion together.
     pub max_length: usize,
-    /// Tokens of the prompt.
+    /// Maximum tokens of the prompt.
     pub max_prompt_length: usize,
 }
 
 impl Settings {
-    /// The learning rate of step `step` (from 0) of `total`.
+    /// Learning rate of step `step` (from 0) of `total`.
     pub(crate) fn learning_rate_at(&self, step: u64, total: u64) -> f64 {
         if step < self.warmup_steps {
             return self.learning_rate * (step + 1) as f64 / self.warmup_steps as f64;
@@ -87,7 +87,7 @@ impl Settings {
             }
     }
 
-    /// The same for a part of the length, from 0 to 1: fewer steps or epochs, and a shorter warm-up.
+    /// Scales length and warm-up by `share`, from 0 to 1.
     #[must_use]
     pub fn shortened(self, share: f64) -> Self {
         let part = |steps: u64| (share * steps as f64).round() as u64;
@@ -98,7 +98,7 @@ impl Settings {
         Self { length, warmup_steps: part(self.warmup_steps), ..self }
     }
 
-    /// Optimizer steps that training takes, given the number of completions in one pass.
+    /// Optimizer steps of training, given the number of completions in an epoch.
     pub fn steps(&self, completions: usize) -> u64 {
         match self.length {
             Length::Steps(steps) => steps,
@@ -106,18 +106,18 @@ impl Settings {
         }
     }
 
-    /// Passes over the data that training takes, given the number of completions in one.
+    /// Epochs of training, given the number of completions in an epoch.
     pub fn epochs(&self, completions: usize) -> f64 {
         self.steps(completions) as f64 / self.batches(completions).max(1) as f64
     }
 
-    /// Optimizer steps in one pass.
+    /// Optimizer steps per epoch.
     fn batches(&self, completions: usize) -> usize {
         completions.div_ceil(self.batch_size)
     }
 }
 
-/// The settings cannot be used.
+/// Returns a settings error.
 fn fail<T>(message: impl Into<String>) -> Result<T, TrainError> {
     Err(TrainError::Settings(message.into()))
 }
@@ -149,7 +149,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn knobs_without_effect_are_errors() {
+    fn options_without_effect_are_errors() {
         for (text, word) in [
             ("objective: dpo\ndesirable_weight: 2", "it belongs to kto, apo_zero_unpaired"),
             ("objective: sft\nbeta: 0.1", "`beta` has no effect on `objective: sft`"),
@@ -211,8 +211,8 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn steps_and_epochs_are_two_ways_to_say_how_long() {
-        // Ten completions by four are three batches.
+    fn length_is_in_steps_or_epochs() {
+        // Ten completions are three batches of at most four.
         let once = settings("objective: kto").unwrap();
         assert_eq!((once.steps(10), once.epochs(10)), (3, 1.0));
         let six = settings("objective: kto\nmax_steps: 6").unwrap();

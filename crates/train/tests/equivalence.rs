@@ -1,10 +1,11 @@
-//! What must not matter: how a global batch is cut, whether activations are kept, whether the cache is warm. And what must:
-//! the modes of KTO's reference point, humanline clamping.
+//! Equivalence of training runs. Micro-batch size, activation recomputation, a warm cache, resuming
+//! and the number of ranks must not change the numbers; the scope of KTO's reference point and
+//! humanline clamping must.
 
-// Helpers of tests fail as tests do.
+// Test helpers may panic.
 #![allow(clippy::unwrap_used)]
 
-use std::path::Path;
+use std::{ops::ControlFlow, path::Path};
 
 use candle_core::Tensor;
 use prospect_core::config::Document;
@@ -13,23 +14,33 @@ use prospect_dist::{Collective, CollectiveError, Devices, ProcessGroup, Thread, 
 use prospect_model::{Activations, Lora, Model, ModelFile, Train};
 use prospect_runs::Record;
 use prospect_train::{
-    Checkpoints, Encoder, Job, Length, Observer, Policy, ReferenceCache, Settings, TrainError, TrainFile,
-    Trained, TrainingSet, train,
+    Checkpoints, Encoder, Length, Observer, Policy, ReferenceCache, Settings, StopReason, TrainContext,
+    TrainError, TrainFile, TrainedPolicy, TrainingSet, train,
 };
 
-/// Collects the metrics of a run, and stops it after step `killed`.
+/// Collects the metrics of a run, and stops it after step `stop_after`.
 #[derive(Default)]
 struct Records {
     records: Vec<Record>,
-    killed: Option<u64>,
+    stop_after: Option<u64>,
 }
 
 impl Observer for Records {
-    fn after(&mut self, step: u64, _: u64, _: &Policy<'_>, _: &ReferenceCache) -> Result<(), TrainError> {
-        if self.killed == Some(step) { Err(TrainError::Examples("killed".to_owned())) } else { Ok(()) }
+    fn on_step_end(
+        &mut self,
+        step: u64,
+        _: u64,
+        _: &Policy<'_>,
+        _: &ReferenceCache,
+    ) -> Result<ControlFlow<StopReason>, TrainError> {
+        Ok(if self.stop_after == Some(step) {
+            ControlFlow::Break(StopReason::TakenOver)
+        } else {
+            ControlFlow::Continue(())
+        })
     }
 
-    fn record(&mut self, record: Record) -> Result<(), TrainError> {
+    fn on_log(&mut self, record: Record) -> Result<(), TrainError> {
         self.records.push(record);
         Ok(())
     }
@@ -49,7 +60,7 @@ fn model(member: &ProcessGroup) -> Model {
     recipe.resolve(&|path| Ok(path.into())).unwrap().load_as(member).unwrap()
 }
 
-/// Settings of 20 steps of `batch` completions; `objective` may go on with further lines.
+/// Settings for 20 steps of `batch` completions; `objective` may contain further lines.
 fn settings(objective: &str, batch: usize, micro: usize) -> Settings {
     let text = format!(
         "learning_rate: 1e-3\nmax_steps: 20\nbatch_size: {batch}\nmicro_batch_size: {micro}\nmax_length: 160
@@ -58,8 +69,8 @@ max_prompt_length: 100\nobjective: {objective}"
     Document::from_text("train.yaml", &text).unwrap().read::<TrainFile>().unwrap().resolve().unwrap()
 }
 
-/// How to train, beside the settings.
-struct How<'a> {
+/// Options of a run, in addition to its settings.
+struct RunOptions<'a> {
     kind: Train,
     activations: Activations,
     cache: &'a str,
@@ -67,13 +78,13 @@ struct How<'a> {
     member: ProcessGroup,
 }
 
-impl<'a> How<'a> {
+impl<'a> RunOptions<'a> {
     fn new(kind: Train, activations: Activations, cache: &'a str) -> Self {
         Self { kind, activations, cache, checkpoints: None, member: ProcessGroup::default() }
     }
 }
 
-/// The metrics of 20 steps.
+/// Trains and returns the metrics of every step.
 fn trajectory(
     folder: &Path,
     settings: &Settings,
@@ -82,22 +93,22 @@ fn trajectory(
     cache: &str,
 ) -> Vec<Record> {
     let mut records = Records::default();
-    run(folder, settings, How::new(kind, activations, cache), &mut records).unwrap();
+    run(folder, settings, RunOptions::new(kind, activations, cache), &mut records).unwrap();
     records.records
 }
 
 fn run(
     folder: &Path,
     settings: &Settings,
-    how: How<'_>,
+    options: RunOptions<'_>,
     records: &mut Records,
-) -> Result<Trained, TrainError> {
-    let How { kind, activations, cache, checkpoints, member } = how;
+) -> Result<TrainedPolicy, TrainError> {
+    let RunOptions { kind, activations, cache, checkpoints, member } = options;
     let model = model(&member);
     let encoder = Encoder::new(&model, settings.max_length, settings.max_prompt_length);
     let examples = TrainingSet::read(&folder.join("data"), &settings.objective, &encoder).unwrap();
-    let job = Job {
-        start: &model,
+    let context = TrainContext {
+        model: &model,
         train: kind,
         activations,
         settings,
@@ -107,14 +118,14 @@ fn run(
         checkpoints,
         group: &*member.group,
     };
-    let cache = ReferenceCache::at(&folder.join(cache));
-    let trained = train(&job, &cache, records);
+    let cache = ReferenceCache::new(&folder.join(cache));
+    let outcome = train(&context, &cache, records);
     cache.save().unwrap();
-    trained
+    outcome?.into_policy()
 }
 
-/// The trained numbers.
-fn weights(trained: &Trained) -> Vec<Vec<f32>> {
+/// Trained weights, flattened.
+fn weights(trained: &TrainedPolicy) -> Vec<Vec<f32>> {
     let flat = |parameter: &prospect_model::Parameter| parameter.value().flatten_all()?.to_vec1();
     trained.policy.parameters().iter().map(|(_, parameter)| flat(parameter).unwrap()).collect()
 }
@@ -122,7 +133,7 @@ fn weights(trained: &Trained) -> Vec<Vec<f32>> {
 fn assert_close(what: &str, a: &[Record], b: &[Record]) {
     assert_eq!(a.len(), b.len());
     for (a, b) in a.iter().zip(b) {
-        // Cutting a batch runs shared prompts more than once: the count of tokens may differ, nothing else.
+        // Splitting a batch runs shared prompts more than once, so only the token count may differ.
         for (name, value) in a.values.iter().filter(|(name, _)| *name != "num_tokens") {
             let other = b.values[name];
             assert!(
@@ -136,8 +147,9 @@ fn assert_close(what: &str, a: &[Record], b: &[Record]) {
 
 const LORA: Train = Train::Lora(Lora { r: 4, alpha: 8.0 });
 
-/// 32 x 1, 8 x 4 and 1 x 32 examples give one trajectory; an example is `completions` of them.
-fn assert_cuts_do_not_matter(
+/// Asserts that micro-batches of 32, 8 and 1 examples give one trajectory; an example has
+/// `completions` completions.
+fn assert_micro_batch_size_does_not_matter(
     folder: &Path,
     objective: &str,
     kind: Train,
@@ -161,9 +173,15 @@ fn assert_cuts_do_not_matter(
 fn accumulation_gives_the_trajectory_of_one_large_batch_for_kto_too() {
     let folder = tempfile::tempdir().unwrap();
     dataset(&folder.path().join("data"));
-    let kto = assert_cuts_do_not_matter(folder.path(), "kto\ndesirable_weight: 4", Train::Full, 1, 20);
-    assert!(kto.iter().any(|record| record.values["kl"] > 1e-3), "z0 is not only the clamp");
-    assert_cuts_do_not_matter(folder.path(), "dpo", LORA, 2, 20);
+    let kto = assert_micro_batch_size_does_not_matter(
+        folder.path(),
+        "kto\ndesirable_weight: 4",
+        Train::Full,
+        1,
+        20,
+    );
+    assert!(kto.iter().any(|record| record.values["kl"] > 1e-3), "z0 is above its clamp");
+    assert_micro_batch_size_does_not_matter(folder.path(), "dpo", LORA, 2, 20);
 }
 
 #[test]
@@ -179,7 +197,7 @@ fn accumulation_changes_no_other_objective() {
         ("orpo", 2),
         ("csft", 1),
     ] {
-        assert_cuts_do_not_matter(folder.path(), objective, Train::Full, completions, 4);
+        assert_micro_batch_size_does_not_matter(folder.path(), objective, Train::Full, completions, 4);
     }
 }
 
@@ -193,11 +211,11 @@ fn the_reference_point_is_what_its_mode_says() {
     };
     let kl = |records: &[Record]| -> Vec<f64> { records.iter().map(|record| record.values["kl"]).collect() };
     let global = run("z0: global", 16);
-    assert!(kl(&global).iter().any(|kl| *kl > 0.0), "otherwise the modes could not be told apart");
-    // One micro-batch, and one device, are the whole batch.
+    assert!(kl(&global).iter().any(|kl| *kl > 0.0), "otherwise the modes are indistinguishable");
+    // One micro-batch, or one device, is the whole batch.
     assert_eq!(run("z0: micro_batch", 16), global);
     assert_eq!(run("z0: divided_by_world_size\nworld_size: 1", 16), global);
-    // TRL's estimate depends on how the batch is cut; that of the paper's code is smaller.
+    // TRL's estimate depends on the micro-batch size; the estimate of the paper's code is smaller.
     assert_ne!(kl(&run("z0: micro_batch", 4)), kl(&global));
     let divided = kl(&run("z0: divided_by_world_size\nworld_size: 4", 16));
     assert!(divided.iter().sum::<f64>() < 0.7 * kl(&global).iter().sum::<f64>());
@@ -221,7 +239,7 @@ fn clamping_matters_only_where_tokens_have_moved() {
     }
     assert_eq!(narrow[0].values["humanline/unclamped"], 1.0);
     assert!(narrow[19].values["humanline/unclamped"] < 0.9);
-    // A pair of completions of at most 60 tokens each moves by no more than 1e-3 per token.
+    // A pair has at most 120 tokens, and each moves by at most 1e-3.
     let margin = narrow[19].values["rewards/margins"];
     assert!(margin.abs() <= 0.1 * 1e-3 * 120.0 && plain[19].values["rewards/margins"] > margin, "{margin}");
 }
@@ -260,61 +278,61 @@ fn recomputing_activations_and_a_warm_cache_change_nothing() {
         |activations, cache| trajectory(folder.path(), &settings("kto", 16, 8), LORA, activations, cache);
     let cold = run(Activations::Keep, "one");
     assert_eq!(cold, run(Activations::Keep, "one"));
-    // Within 70 MiB the logits' chunks leave room for some blocks only; within 1 byte for none.
+    // 70 MiB leave room for some blocks next to the chunks of logits; 1 byte leaves room for none.
     for activations in [Activations::Recompute, Activations::Within(70 << 20), Activations::Within(1)] {
         assert_close("recompute", &cold, &run(activations, "two"));
     }
 }
 
 #[test]
-fn a_killed_run_goes_on_as_if_it_had_never_stopped() {
+fn a_stopped_run_resumes_as_if_it_had_never_stopped() {
     let folder = tempfile::tempdir().unwrap();
     dataset(&folder.path().join("data"));
     for (objective, kind) in [("kto", LORA), ("bco", LORA), ("dpo", Train::Full)] {
         let settings = settings(objective, 16, 16);
-        let go = |checkpoints: Option<&Checkpoints>, killed| {
-            let mut records = Records { killed, ..Records::default() };
-            let how = How { checkpoints, ..How::new(kind, Activations::Keep, objective) };
-            let trained = run(folder.path(), &settings, how, &mut records);
+        let run = |checkpoints: Option<&Checkpoints>, stop_after| {
+            let mut records = Records { stop_after, ..Records::default() };
+            let options = RunOptions { checkpoints, ..RunOptions::new(kind, Activations::Keep, objective) };
+            let trained = crate::run(folder.path(), &settings, options, &mut records);
             (trained, records.records)
         };
-        let (whole, all) = go(None, None);
-        for killed in [1, 6, 7, 19] {
-            let place = folder.path().join(format!("{objective}-{killed}"));
-            let checkpoints = Checkpoints::new(place.clone(), 3, 2, "this run".to_owned());
-            assert!(go(Some(&checkpoints), Some(killed)).0.is_err());
-            // The checkpoint of the step at which the kill came was not written any more.
-            let step = (killed - 1) / 3 * 3;
-            assert_eq!(checkpoints.latest().unwrap().map(|reached| reached.step), (step > 0).then_some(step));
-            assert!(fs_err::read_dir(&place).map_or(0, Iterator::count) <= 2);
-            // The newest file is damaged: the one before it serves.
-            let damaged = place.join("step-00000099.safetensors");
+        let (whole, all) = run(None, None);
+        for stopped in [1, 6, 7, 19] {
+            let directory = folder.path().join(format!("{objective}-{stopped}"));
+            let checkpoints = Checkpoints::new(directory.clone(), 3, 2, "this run".to_owned());
+            assert!(run(Some(&checkpoints), Some(stopped)).0.is_err());
+            // No checkpoint is written for the step at which the run stopped.
+            let step = (stopped - 1) / 3 * 3;
+            assert_eq!(checkpoints.latest().unwrap().map(|state| state.step), (step > 0).then_some(step));
+            assert!(fs_err::read_dir(&directory).map_or(0, Iterator::count) <= 2);
+            // The newest file is damaged, so the one before it is used.
+            let damaged = directory.join("step-00000099.safetensors");
             if step > 0 {
                 fs_err::write(&damaged, b"half a file").unwrap();
             }
-            let other = Checkpoints::new(place.clone(), 3, 2, "another run".to_owned());
+            let other = Checkpoints::new(directory.clone(), 3, 2, "another run".to_owned());
             assert_eq!(other.latest().unwrap(), None);
-            let (resumed, rest) = go(Some(&checkpoints), None);
-            assert_eq!(rest, all[step as usize..], "{objective} killed after {killed}");
+            let (resumed, rest) = run(Some(&checkpoints), None);
+            assert_eq!(rest, all[step as usize..], "{objective} stopped after {stopped}");
             assert_eq!(weights(&resumed.unwrap()), weights(whole.as_ref().unwrap()));
         }
     }
 }
 
-/// What each of `ranks` threads makes of a run, by rank.
-fn together(
+/// Weights and metrics of a run on `ranks` threads, by rank.
+fn run_ranks(
     folder: &Path,
     settings: &Settings,
     kind: Train,
     ranks: usize,
 ) -> Vec<(Vec<Vec<f32>>, Vec<Record>)> {
-    as_members(folder, settings, kind, ranks, "cache", |thread, rank| {
+    run_groups(folder, settings, kind, ranks, "cache", |thread, rank| {
         ProcessGroup::of(Box::new(thread), rank, false)
     })
 }
 
-/// Like [`together`], of threads that are such members.
-fn as_members(
+/// Like [`run_ranks`], with a process group per thread.
+fn run_groups(
     folder: &Path,
     settings: &Settings,
     kind: Train,
@@ -324,8 +342,8 @@ fn as_members(
 ) -> Vec<(Vec<Vec<f32>>, Vec<Record>)> {
     let one = |member: ProcessGroup| {
         let mut records = Records::default();
-        let how = How { member, ..How::new(kind, Activations::Keep, cache) };
-        let trained = run(folder, settings, how, &mut records).unwrap();
+        let options = RunOptions { member, ..RunOptions::new(kind, Activations::Keep, cache) };
+        let trained = run(folder, settings, options, &mut records).unwrap();
         (weights(&trained), records.records)
     };
     let (one, member) = (&one, &member);
@@ -344,17 +362,17 @@ fn ranks_together_are_one_rank() {
     for (objective, kind) in
         [("kto", LORA), ("bco", LORA), ("dpo", Train::Full), ("kto\nhumanline: true", LORA)]
     {
-        // A micro-batch a rank: gradients are added up in the same order, whoever has them.
+        // One micro-batch per rank: gradients are summed in the same order as on a single rank.
         let settings = settings(objective, 16, 4);
-        let [alone] = together(folder.path(), &settings, kind, 1).try_into().unwrap();
-        let four = together(folder.path(), &settings, kind, 4);
+        let [alone] = run_ranks(folder.path(), &settings, kind, 1).try_into().unwrap();
+        let four = run_ranks(folder.path(), &settings, kind, 4);
         for (rank, (weights, records)) in four.iter().enumerate() {
             assert_eq!(records, &alone.1, "{objective}, rank {rank}");
             assert_eq!(weights, &alone.0, "{objective}, rank {rank}");
         }
-        // Two micro-batches a rank, and parts that are not equal: sums are rounded in another order.
+        // Two micro-batches per rank, or unequal parts: sums are rounded in another order.
         for ranks in [2, 3] {
-            let several = together(folder.path(), &settings, kind, ranks);
+            let several = run_ranks(folder.path(), &settings, kind, ranks);
             assert!(several.iter().all(|rank| *rank == several[0]), "{objective}: ranks differ");
             assert_close(objective, &several[0].1, &alone.1);
         }
@@ -362,30 +380,30 @@ fn ranks_together_are_one_rank() {
 }
 
 #[test]
-fn ranks_with_a_part_of_the_base_each_are_one_rank() {
+fn ranks_with_a_sharded_base_are_one_rank() {
     let folder = tempfile::tempdir().unwrap();
     dataset(&folder.path().join("data"));
     for objective in ["kto", "dpo\nhumanline: true"] {
         let settings = Settings { length: Length::Steps(8), ..settings(objective, 16, 4) };
-        let [alone] = together(folder.path(), &settings, LORA, 1).try_into().unwrap();
-        // What the reference says is known to all (`cache`), or to none at first, and then to each of its own part.
+        let [alone] = run_ranks(folder.path(), &settings, LORA, 1).try_into().unwrap();
+        // Reference log-probs are cached on all ranks (`cache`), or on none at first.
         for (ranks, cache) in [(4, "cache"), (4, "cold"), (3, "cold"), (2, "colder")] {
             let sharing = |thread, rank| ProcessGroup::of(Box::new(thread), rank, true);
-            let parts = as_members(folder.path(), &settings, LORA, ranks, cache, sharing);
-            let whole = together(folder.path(), &settings, LORA, ranks);
-            assert!(parts == whole, "{objective}, {ranks} ranks: parts change the numbers");
+            let parts = run_groups(folder.path(), &settings, LORA, ranks, cache, sharing);
+            let whole = run_ranks(folder.path(), &settings, LORA, ranks);
+            assert!(parts == whole, "{objective}, {ranks} ranks: sharding changes the numbers");
             if ranks == 4 {
-                assert!(parts.iter().all(|rank| *rank == alone), "{objective}: not those of one rank");
+                assert!(parts.iter().all(|rank| *rank == alone), "{objective}: differs from one rank");
             }
         }
     }
 }
 
-/// A thread whose device reaches those of the others, as GPUs do by NCCL.
+/// A thread with direct device-to-device collectives, as GPUs have with NCCL.
 #[derive(Debug)]
-struct Reaching(Thread);
+struct DirectThread(Thread);
 
-impl Collective for Reaching {
+impl Collective for DirectThread {
     fn rank(&self) -> usize {
         self.0.rank()
     }
@@ -403,7 +421,7 @@ impl Collective for Reaching {
     }
 }
 
-impl Devices for Reaching {
+impl Devices for DirectThread {
     fn all_reduce(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
         self.0.sum_tensor(own)
     }
@@ -419,27 +437,27 @@ impl Devices for Reaching {
 }
 
 #[test]
-fn devices_that_reach_each_other_change_no_number() {
+fn direct_device_collectives_change_no_number() {
     let folder = tempfile::tempdir().unwrap();
     dataset(&folder.path().join("data"));
     let settings = Settings { length: Length::Steps(6), ..settings("kto", 16, 4) };
     for (ranks, shard, cache) in [(2, false, "cache"), (2, true, "cache"), (3, true, "cold")] {
-        let expected = together(folder.path(), &settings, LORA, ranks);
-        let reaching = |thread, rank| ProcessGroup::of(Box::new(Reaching(thread)), rank, shard);
-        let found = as_members(folder.path(), &settings, LORA, ranks, cache, reaching);
-        assert!(found == expected, "{ranks} ranks, in parts: {shard}");
+        let expected = run_ranks(folder.path(), &settings, LORA, ranks);
+        let direct = |thread, rank| ProcessGroup::of(Box::new(DirectThread(thread)), rank, shard);
+        let found = run_groups(folder.path(), &settings, LORA, ranks, cache, direct);
+        assert!(found == expected, "{ranks} ranks, sharded: {shard}");
     }
 }
 
 #[test]
-fn a_rank_may_have_one_class_only_or_nothing() {
+fn a_rank_may_have_one_class_or_no_example() {
     let folder = tempfile::tempdir().unwrap();
     dataset(&folder.path().join("data"));
-    // Batches of two micro-batches of one example each: ranks have a desirable or an undesirable one, or none.
+    // A batch has two micro-batches of one example each, so a rank has one class, or no example.
     let settings = Settings { length: Length::Steps(12), ..settings("kto", 2, 1) };
-    let [alone] = together(folder.path(), &settings, LORA, 1).try_into().unwrap();
+    let [alone] = run_ranks(folder.path(), &settings, LORA, 1).try_into().unwrap();
     for ranks in [2, 3] {
-        for (weights, records) in together(folder.path(), &settings, LORA, ranks) {
+        for (weights, records) in run_ranks(folder.path(), &settings, LORA, ranks) {
             assert_eq!((weights, records), alone.clone());
         }
     }

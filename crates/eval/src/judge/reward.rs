@@ -15,7 +15,8 @@ use prospect_dist::SingleProcess;
 use prospect_model::{Adapter, Decoder, Model, Packer, Recipe, Train};
 use prospect_runs::preference;
 use prospect_train::{
-    Encoder, Examples, Job, Observer, PairExample, ReferenceCache, Settings, TrainError, TrainingSet, train,
+    Encoder, FeedbackFormat, PairExample, ReferenceCache, Settings, TrainContext, TrainError, TrainingSet,
+    train,
 };
 
 use super::{Comparison, Judge, JudgeError};
@@ -59,13 +60,15 @@ impl RewardModel {
         continued: BTreeSet<String>,
         references: &Path,
     ) -> Result<Self, JudgeError> {
-        if settings.objective.examples() != Examples::Paired || !settings.objective.needs_reference() {
+        if settings.objective.feedback_format() != FeedbackFormat::Paired
+            || !settings.objective.needs_reference()
+        {
             return Err(JudgeError::Nothing(
                 "a reward model learns from pairs, beside a reference: set objective to dpo, or a relative of it".to_owned(),
             ));
         }
         let model = recipe.load()?;
-        let cache = ReferenceCache::at(references);
+        let cache = ReferenceCache::new(references);
         Ok(Self { from, model, recipe, settings, continued, cache, trained: BTreeMap::new() })
     }
 
@@ -92,7 +95,7 @@ impl RewardModel {
     ) -> Result<Trained, JudgeError> {
         let Self { model, recipe, settings, cache, .. } = self;
         let encoder = Encoder::new(model, settings.max_length, settings.max_prompt_length);
-        let examples = PairExample::to_judge(others, &settings.objective, &encoder)?;
+        let examples = PairExample::encode_for_evaluation(others, &settings.objective, &encoder)?;
         let pairs = examples.len();
         if pairs < LEAST_PAIRS {
             return Err(JudgeError::Nothing(format!(
@@ -102,8 +105,8 @@ impl RewardModel {
                 dataset.display()
             )));
         }
-        let job = Job {
-            start: model,
+        let context = TrainContext {
+            model,
             train: recipe.train,
             activations: recipe.activations,
             settings,
@@ -113,7 +116,7 @@ impl RewardModel {
             checkpoints: None,
             group: &SingleProcess,
         };
-        let policy = train(&job, cache, &mut Silent)?.policy;
+        let policy = train(&context, cache, &mut ())?.into_policy()?.policy;
         cache.save()?;
         let prompts =
             asked.iter().map(|row| (row.prompt_id.clone(), row.prompt.clone())).collect::<BTreeMap<_, _>>();
@@ -211,8 +214,3 @@ impl Judge for RewardModel {
         Ok(sides.iter().map(|[ours, theirs]| Some(preference((*ours)?, (*theirs)?))).collect())
     }
 }
-
-/// Nobody watches a reward model's training.
-struct Silent;
-
-impl Observer for Silent {}

@@ -7,7 +7,7 @@ use prospect_data::PipelineFile;
 use prospect_dist::SingleProcess;
 use prospect_model::{Activations, Model, ModelFile, Train};
 use prospect_train::{
-    Encoder, Job, Observer, ReferenceCache, Settings, TrainFile, Trained, TrainingSet, train,
+    Encoder, Observer, ReferenceCache, Settings, TrainContext, TrainFile, TrainedPolicy, TrainingSet, train,
 };
 
 /// Prepares a dataset in `folder`.
@@ -39,10 +39,10 @@ pub(crate) fn run(
     settings: &Settings,
     encoder: &Encoder<'_>,
     observer: &mut dyn Observer,
-) -> Trained {
+) -> TrainedPolicy {
     let examples = TrainingSet::read(data, &settings.objective, encoder).unwrap();
-    let job = Job {
-        start,
+    let context = TrainContext {
+        model: start,
         train: Train::Full,
         activations: Activations::Keep,
         settings,
@@ -52,5 +52,6 @@ pub(crate) fn run(
         checkpoints: None,
         group: &SingleProcess,
     };
-    train(&job, &ReferenceCache::at(&data.with_file_name("reference")), observer).unwrap()
+    let cache = ReferenceCache::new(&data.with_file_name("reference"));
+    train(&context, &cache, observer).unwrap().into_policy().unwrap()
 }

@@ -1,12 +1,13 @@
 //! The time of a few steps of one run, and of a part of its evaluation.
 
-use std::{path::Path, time::Instant};
+use std::{ops::ControlFlow, path::Path, time::Instant};
 
 use prospect_dist::SingleProcess;
 use prospect_eval::{CorruptedPairs, GenerationOptions, HeldOut, HeldOutPrompts};
 use prospect_model::{Model, Recipe};
 use prospect_train::{
-    Encoder, Job, Length, Observer, Policy, ReferenceCache, Settings, TrainError, TrainingSet, train,
+    Encoder, Length, Observer, Policy, ReferenceCache, Settings, StopReason, TrainContext, TrainError,
+    TrainingSet, train,
 };
 
 use super::{Item, Place};
@@ -68,8 +69,8 @@ pub(super) fn measure(
         ..Stopwatch::default()
     };
     let reading = started.elapsed().as_secs_f64();
-    let job = Job {
-        start: model,
+    let context = TrainContext {
+        model,
         train: recipe.train,
         activations: recipe.activations,
         settings: &settings,
@@ -80,12 +81,12 @@ pub(super) fn measure(
         group: &SingleProcess,
     };
     // An empty cache, which is never saved: the reference is asked anew, as it is by a run whose batches no run has had.
-    let cache = ReferenceCache::at(Path::new(""));
-    train(&job, &cache, &mut watch)?;
+    let cache = ReferenceCache::new(Path::new(""));
+    train(&context, &cache, &mut watch)?;
     let mut again = Stopwatch::default();
     if objective.needs_reference() {
         let settings = Settings { length: Length::Steps(KNOWN_STEPS.min(steps)), ..settings.clone() };
-        train(&Job { settings: &settings, ..job }, &cache, &mut again)?;
+        train(&TrainContext { settings: &settings, ..context }, &cache, &mut again)?;
     }
     for steps in [&mut watch.steps, &mut again.steps] {
         steps.sort_by(f64::total_cmp);
@@ -114,13 +115,13 @@ struct Stopwatch<'a> {
 }
 
 impl Observer for Stopwatch<'_> {
-    fn after(
+    fn on_step_end(
         &mut self,
         step: u64,
         total: u64,
         policy: &Policy<'_>,
         cache: &ReferenceCache,
-    ) -> Result<(), TrainError> {
+    ) -> Result<ControlFlow<StopReason>, TrainError> {
         if let Some(since) = self.since {
             self.steps.push(since.elapsed().as_secs_f64());
         }
@@ -136,6 +137,6 @@ impl Observer for Stopwatch<'_> {
             self.prompt = started.elapsed().as_secs_f64() / self.prompts.max(1) as f64;
         }
         self.since = Some(Instant::now());
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 }

@@ -38,14 +38,7 @@ impl Task {
 
 /// Whether all ranks have the error, and so can go on with the next run. Any other one ends them all.
 pub(super) fn seen_by_all(error: &SweepError) -> bool {
-    let SweepError::Train(error) = error else { return false };
-    matches!(
-        error,
-        TrainError::Stopped { .. }
-            | TrainError::Diverged { .. }
-            | TrainError::TakenOver
-            | TrainError::Ended { .. }
-    )
+    matches!(error, SweepError::Train(TrainError::Diverged { .. }))
 }
 
 /// A rank without a micro-batch only waits.

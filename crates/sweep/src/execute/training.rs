@@ -7,7 +7,8 @@ use prospect_dist::Collective;
 use prospect_model::{Activations, Model, Recipe};
 use prospect_runs::{Claim, RunDir, State, Status};
 use prospect_train::{
-    Checkpoints, Encoder, Job, Observer, ReferenceCache, Settings, TrainState, Trained, TrainingSet, train,
+    Checkpoints, Encoder, ReferenceCache, Settings, TrainContext, TrainOutcome, TrainState, TrainingSet,
+    train,
 };
 use serde_json::json;
 
@@ -32,11 +33,6 @@ pub(super) struct Training<'a> {
     pub(super) group: &'a dyn Collective,
 }
 
-/// Watches nothing: only rank 0 evaluates and writes.
-struct Silent;
-
-impl Observer for Silent {}
-
 impl Training<'_> {
     pub(super) fn run(
         &self,
@@ -46,9 +42,10 @@ impl Training<'_> {
         progress: &Progress,
         label: &str,
         cache: &ReferenceCache,
-    ) -> Result<Trained, SweepError> {
+    ) -> Result<TrainOutcome, SweepError> {
         let encoder = Encoder::new(self.model, self.settings.max_length, self.settings.max_prompt_length);
-        let examples = TrainingSet::read(self.dataset, &self.settings.objective, &encoder)?;
+        let (examples, encoding_counts) =
+            TrainingSet::read_counted(self.dataset, &self.settings.objective, &encoder)?;
         let architecture = self.model.decoder.architecture();
         let config = json!({
             "settings": self.settings,
@@ -62,7 +59,7 @@ impl Training<'_> {
             "steps": self.settings.steps(examples.completions()),
             "class_counts": examples.class_counts(),
             "class_weights": self.settings.objective.class_weights(examples.class_counts()),
-            "encoding": encoder.counts(),
+            "encoding": encoding_counts,
             "held_out_pairs": judges.map(|judges| judges.held_out.pairs()),
         });
         let checkpoints = self.checkpoints_in(directory);
@@ -85,7 +82,11 @@ impl Training<'_> {
             outcomes: Vec::new(),
             generations: Vec::new(),
         };
-        let trained = train(&self.job(&examples, &encoder, &checkpoints), cache, &mut observer)?;
+        let context = self.context(&examples, &encoder, &checkpoints);
+        let trained = match train(&context, cache, &mut observer)? {
+            TrainOutcome::Completed(trained) => trained,
+            stopped @ TrainOutcome::Stopped(_) => return Ok(stopped),
+        };
         directory.write_pairs(&observer.outcomes)?;
         if judges.is_some_and(|judges| judges.generations.is_some()) {
             directory.write_generations(&observer.generations)?;
@@ -96,7 +97,7 @@ impl Training<'_> {
             tokens: trained.tokens,
             reason: None,
         })?;
-        Ok(trained)
+        Ok(TrainOutcome::Completed(trained))
     }
 
     /// Trains together with rank 0, and writes nothing.
@@ -104,7 +105,8 @@ impl Training<'_> {
         let encoder = Encoder::new(self.model, self.settings.max_length, self.settings.max_prompt_length);
         let examples = TrainingSet::read(self.dataset, &self.settings.objective, &encoder)?;
         let checkpoints = self.checkpoints_in(directory);
-        train(&self.job(&examples, &encoder, &checkpoints), cache, &mut Silent)?;
+        // Only rank 0 evaluates and writes.
+        train(&self.context(&examples, &encoder, &checkpoints), cache, &mut ())?;
         Ok(())
     }
 
@@ -113,14 +115,14 @@ impl Training<'_> {
         Checkpoints::new(directory.checkpoints(), every, keep, directory.id())
     }
 
-    fn job<'b>(
+    fn context<'b>(
         &'b self,
         examples: &'b TrainingSet,
         encoder: &'b Encoder<'b>,
         checkpoints: &'b Checkpoints,
-    ) -> Job<'b> {
-        Job {
-            start: self.model,
+    ) -> TrainContext<'b> {
+        TrainContext {
+            model: self.model,
             train: self.recipe.train,
             activations: self.activations,
             settings: self.settings,

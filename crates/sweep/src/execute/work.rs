@@ -13,7 +13,7 @@ use prospect_model::{
     Model, Quantization, Recipe, TemplateSource, TokenizerSource, Train, WeightsSource, save_adapter,
 };
 use prospect_runs::{Claim, Claims, RunDir, State, Status, SweepDir};
-use prospect_train::{Encoder, ReferenceCache};
+use prospect_train::{Encoder, ReferenceCache, StopReason, TrainError, TrainOutcome};
 
 use super::{
     together::{self, Task},
@@ -72,17 +72,31 @@ impl Work<'_> {
                 directory.fail(&error, started.elapsed().as_secs_f64())?;
                 Err(error)
             }
+            Ok(Some(reason)) if claim.holds() => {
+                directory.fail(&reason, started.elapsed().as_secs_f64())?;
+                Err(TrainError::Incomplete(reason).into())
+            }
             _ => Ok(()),
         }
     }
 
-    fn train_stage(&self, sft: &Sft, directory: &RunDir, claim: &Claim) -> Result<(), SweepError> {
+    /// Trains a stage. Returns the reason if it ended before its last step.
+    fn train_stage(
+        &self,
+        sft: &Sft,
+        directory: &RunDir,
+        claim: &Claim,
+    ) -> Result<Option<StopReason>, SweepError> {
         Task::Stage(sft.id.clone()).tell(&*self.member.group)?;
         let model = self.plan.models[sft.model].load_as(self.member)?;
         let training = self.training_of_stage(sft, &model);
-        let trained = training.run(directory, claim, None, self.progress, "sft", self.cache)?;
+        let trained = match training.run(directory, claim, None, self.progress, "sft", self.cache)? {
+            TrainOutcome::Completed(trained) => trained,
+            TrainOutcome::Stopped(reason) => return Ok(Some(reason)),
+        };
         Model { decoder: trained.policy, ..model }.save(&directory.path().join("model"))?;
-        finish(directory)
+        finish(directory)?;
+        Ok(None)
     }
 
     pub(super) fn training_of_stage<'b>(&'b self, sft: &'b Sft, model: &'b Model) -> Training<'b> {
@@ -130,15 +144,24 @@ impl Work<'_> {
         let told = |how: &str, why: &dyn std::fmt::Display| {
             say(format!("{how}: {}, seed {}: {why}", describe(&run.settings), run.seed));
         };
+        let stopped = |why: &dyn std::fmt::Display| {
+            told("stopped", why);
+            directory.stop(why.to_string(), seconds)?;
+            remove_checkpoints(&directory)?;
+            Ok(End::Stopped)
+        };
         match result {
-            Ok(()) => Ok(End::Finished),
+            Ok(None) => Ok(End::Finished),
             Err(error) if self.ends_all(&error) => Err(error),
-            Err(_) if !claim.holds() => Ok(End::Elsewhere),
+            Ok(Some(_)) | Err(_) if !claim.holds() => Ok(End::Elsewhere),
+            Ok(Some(reason @ StopReason::EarlyStop { .. })) => stopped(&reason),
             Err(SweepError::Train(error)) if self.plan.stop.is_some_and(|stop| stop.ends(&error)) => {
-                told("stopped", &error);
-                directory.stop(error.to_string(), seconds)?;
-                remove_checkpoints(&directory)?;
-                Ok(End::Stopped)
+                stopped(&error)
+            }
+            Ok(Some(reason)) => {
+                told("failed", &reason);
+                directory.fail(&reason, seconds)?;
+                Ok(End::Failed)
             }
             Err(error) => {
                 told("failed", &error);
@@ -148,7 +171,8 @@ impl Work<'_> {
         }
     }
 
-    fn train(&self, run: &Run, model: &Model, claim: &Claim) -> Result<(), SweepError> {
+    /// Trains a run. Returns the reason if it ended before its last step.
+    fn train(&self, run: &Run, model: &Model, claim: &Claim) -> Result<Option<StopReason>, SweepError> {
         let recipe = &self.plan.models[run.model];
         let dataset = &self.plan.datasets[run.dataset].path;
         let encoder = Encoder::new(model, run.train.max_length, run.train.max_prompt_length);
@@ -171,7 +195,11 @@ impl Work<'_> {
         let training = self.training_of_run(run, model);
         let directory = self.sweep.run(&run.id);
         let label = format!("{}, seed {}", describe(&run.settings), run.seed);
-        let trained = training.run(&directory, claim, Some(&judges), self.progress, &label, self.cache)?;
+        let outcome = training.run(&directory, claim, Some(&judges), self.progress, &label, self.cache)?;
+        let trained = match outcome {
+            TrainOutcome::Completed(trained) => trained,
+            TrainOutcome::Stopped(reason) => return Ok(Some(reason)),
+        };
         match recipe.train {
             Train::Lora(lora) => {
                 save_adapter(&trained.policy, lora, &model.name, &directory.path().join("adapter"))?;
@@ -180,7 +208,8 @@ impl Work<'_> {
                 Model { decoder: trained.policy, ..model.clone() }.save(&directory.path().join("model"))?;
             }
         }
-        finish(&directory)
+        finish(&directory)?;
+        Ok(None)
     }
 
     pub(super) fn training_of_run<'b>(&'b self, run: &'b Run, model: &'b Model) -> Training<'b> {

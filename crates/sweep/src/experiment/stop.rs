@@ -58,13 +58,9 @@ impl StopFile {
             .then(|| format!("held-out accuracy is {accuracy:.3}, below {least}"))
     }
 
-    /// Whether an error of training is such an end.
+    /// Returns true if an error of training ends the run early, rather than failing it.
     pub(crate) fn ends(self, error: &TrainError) -> bool {
-        match error {
-            TrainError::Stopped { .. } => true,
-            TrainError::Diverged { .. } => self.diverged,
-            _ => false,
-        }
+        self.diverged && matches!(error, TrainError::Diverged { .. })
     }
 }
 

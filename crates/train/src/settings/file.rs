@@ -1,80 +1,82 @@
-//! Training settings as typed, and how they resolve.
+//! Training settings as written in YAML, and their resolution.
 
 use prospect_objective::ClassWeight;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    ControlTokens, Examples, Length, Objective, ObjectiveName, Schedule, Settings, Z0, fail,
-    options::{HumanlineFile, Z0File},
+    ControlTokens, FeedbackFormat, Length, Objective, ObjectiveName, Schedule, Settings, Z0, fail,
+    options::{HumanlineFile, Z0File, describe_options},
     positive,
 };
 use crate::TrainError;
 
-/// Training settings as typed in an experiment file. An option without effect on the objective is an error.
+/// Training settings. An option without effect on the objective is an error.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = describe_options)]
 pub struct TrainFile {
-    /// What is minimised.
+    /// Objective to minimise.
     pub objective: ObjectiveName,
-    /// β; 0.1, for SimPO 2 and for SLiC 1.
+    /// β, the factor from log-ratios to rewards (0.1; simpo 2, slic 1).
     pub beta: Option<f64>,
-    /// λ_D of KTO and APO-zero: a number (1), or `auto`.
+    /// λ_D, weight of desirable completions: a number (1), or `auto`.
     pub desirable_weight: Option<ClassWeight>,
-    /// λ_U of KTO and APO-zero: a number (1), or `auto`.
+    /// λ_U, weight of undesirable completions: a number (1), or `auto`.
     pub undesirable_weight: Option<ClassWeight>,
-    /// What `auto` makes of (λ_D·n_D)/(λ_U·n_U): 1 to 4/3 by the paper's advice (1).
+    /// Target of `auto` for (λ_D·n_D)/(λ_U·n_U) (1). The paper advises 1 to 4/3.
     pub class_balance: Option<f64>,
-    /// Over what KTO's reference point is a mean (`global`).
+    /// Scope of the reference point z0 (`global`).
     pub(super) z0: Option<Z0File>,
-    /// With `z0: divided_by_world_size`, the number of devices of the run that is reproduced.
+    /// Number of devices of the reproduced run, with `z0: divided_by_world_size`.
     pub world_size: Option<usize>,
-    /// Mismatched completions for each of KTO's examples (1); more make z0 less noisy, at a forward pass each.
+    /// Mismatched completions per example (1). More make z0 less noisy, at one forward pass each.
     pub kl_partners: Option<usize>,
-    /// ε of cDPO and robust DPO: the share of pairs that are the wrong way round (0.1).
+    /// ε, share of pairs with a wrong label (0.1). At least 0 and below 0.5.
     pub label_smoothing: Option<f64>,
-    /// γ of SimPO (0.5).
+    /// γ, target margin (0.5).
     pub simpo_gamma: Option<f64>,
-    /// λ of SLiC: the weight of the likelihood of chosen completions (0.1).
+    /// λ, weight of the likelihood of chosen completions (0.1).
     pub lambda_coef: Option<f64>,
-    /// Texts that tell conditional SFT's model how a completion was judged (`<|good|>` and `<|bad|>`).
+    /// Control texts for desirable and undesirable completions (`<|good|>` and `<|bad|>`).
     pub control_tokens: Option<ControlTokens>,
-    /// Clamps the log-ratio of every token to `[low, high]`; `true` is [-1, 1.5], as in HALOs (false).
+    /// Clamps the log-ratio of every token to `[low, high]` (false). `true` is [-1, 1.5], as in
+    /// HALOs.
     pub(super) humanline: Option<HumanlineFile>,
     /// Peak learning rate.
     pub learning_rate: f64,
-    /// How the learning rate goes on after the warm-up.
+    /// Learning rate schedule after the warm-up.
     #[serde(default)]
     pub lr_scheduler_type: Schedule,
-    /// Optimizer steps over which the learning rate grows to its peak.
+    /// Optimizer steps of linear warm-up (0).
     #[serde(default)]
     pub warmup_steps: u64,
-    /// Passes over the training data (1). Give this or `max_steps`.
+    /// Epochs: passes over the training data (1). Set this or `max_steps`, not both.
     pub num_train_epochs: Option<f64>,
-    /// Optimizer steps, over as many passes as that takes.
+    /// Optimizer steps, over as many epochs as needed. Set this or `num_train_epochs`, not both.
     pub max_steps: Option<u64>,
-    /// Completions in an optimizer step: rows, or twice the pairs.
+    /// Completions per optimizer step: rows, or twice the number of pairs.
     pub batch_size: usize,
-    /// Completions that pass through the model at once (`batch_size`).
+    /// Completions per forward pass (`batch_size`). Smaller values need less memory.
     pub micro_batch_size: Option<usize>,
-    /// Gradients of a larger global norm are scaled down to it (1).
+    /// Maximum global norm of the gradient; larger gradients are scaled down (1).
     #[serde(default = "one")]
     pub max_grad_norm: f64,
     /// Decoupled weight decay (0).
     #[serde(default)]
     pub weight_decay: f64,
-    /// Decay of AdamW's first moment (0.9).
+    /// β1 of AdamW: decay of the first moment (0.9).
     #[serde(default = "adam_beta1")]
     pub adam_beta1: f64,
-    /// Decay of AdamW's second moment (0.999).
+    /// β2 of AdamW: decay of the second moment (0.999).
     #[serde(default = "adam_beta2")]
     pub adam_beta2: f64,
-    /// AdamW's ε (1e-8).
+    /// ε of AdamW (1e-8).
     #[serde(default = "adam_epsilon")]
     pub adam_epsilon: f64,
-    /// Tokens of prompt and completion together; longer completions lose their tail.
+    /// Maximum tokens of prompt and completion together. Longer completions lose their tail.
     pub max_length: usize,
-    /// Tokens of the prompt (half of `max_length`); longer prompts lose their oldest turns.
+    /// Maximum tokens of the prompt (half of `max_length`). Longer prompts lose their oldest turns.
     pub max_prompt_length: Option<usize>,
 }
 
@@ -95,12 +97,12 @@ fn adam_epsilon() -> f64 {
 }
 
 impl TrainFile {
-    /// Checks and resolves. Options without effect on the objective are errors.
+    /// Checks the settings and fills in defaults. An option without effect is an error.
     pub fn resolve(self) -> Result<Settings, TrainError> {
         let objective = self.objective()?;
         let humanline = self.humanline.map(HumanlineFile::resolve).transpose()?.flatten();
         let length = match (self.num_train_epochs, self.max_steps) {
-            (Some(_), Some(_)) => return fail("give `num_train_epochs` or `max_steps`, not both"),
+            (Some(_), Some(_)) => return fail("set `num_train_epochs` or `max_steps`, not both"),
             (None, Some(steps)) => Length::Steps(steps),
             (epochs, None) => Length::Epochs(epochs.unwrap_or(1.0)),
         };
@@ -146,8 +148,10 @@ impl TrainFile {
         })
     }
 
+    /// Checks that batches are not empty, and large enough for pairs and for mismatched
+    /// completions.
     fn check_batches(&self, objective: &Objective, micro_batch_size: usize) -> Result<(), TrainError> {
-        let paired = objective.examples() == Examples::Paired;
+        let paired = objective.feedback_format() == FeedbackFormat::Paired;
         for (name, size) in [("batch_size", self.batch_size), ("micro_batch_size", micro_batch_size)] {
             if size == 0 {
                 return fail(format!("`{name}` must be at least 1"));

@@ -1,35 +1,35 @@
-//! What is minimised, with the options that have an effect on it.
+//! Objectives with their options.
 
 use prospect_objective::{Bco, ClassWeight, ClassWeights, Dpo, Hinge, Ipo, Orpo, Simpo, Slic, SmoothedDpo};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// λ_D and λ_U, which may wait for the counts of the training data.
+/// Class weights λ_D and λ_U, before `auto` is resolved from the training data.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ClassWeighting {
     /// λ_D.
     pub desirable_weight: ClassWeight,
     /// λ_U.
     pub undesirable_weight: ClassWeight,
-    /// The target of `auto`.
+    /// Target of `auto` for (λ_D·n_D)/(λ_U·n_U).
     pub class_balance: f64,
 }
 
-/// Over which mismatched completions KTO's reference point is a mean.
+/// Scope of KTO's reference point z0: the mismatched completions that it averages over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Z0 {
-    /// Those of the whole global batch, however it is cut: exact.
+    /// The global batch. Exact, and independent of the micro-batch size.
     Global,
-    /// Those of the micro-batch, as in TRL: `micro_batch_size` changes the method.
+    /// The micro-batch, as in TRL. `micro_batch_size` then changes the method.
     MicroBatch,
-    /// Those of one device's share of the global batch, divided by this number of devices, as the paper's code does: for
-    /// reproducing its runs.
+    /// One device's share of the global batch, divided by this number of devices. Reproduces runs
+    /// of the paper's code.
     DividedByWorldSize(usize),
 }
 
 impl Z0 {
-    /// How many of the `batch` examples of a global batch share a reference point.
+    /// Returns the number of examples that share a reference point, in a global batch of `batch`.
     pub(crate) fn group_size(self, batch: usize, micro_batch: usize) -> usize {
         match self {
             Self::Global => batch,
@@ -39,20 +39,22 @@ impl Z0 {
         .max(1)
     }
 
-    /// What the clamped mean is divided by.
+    /// Divisor of the clamped mean.
     pub(crate) fn divisor(self) -> f64 {
         if let Self::DividedByWorldSize(devices) = self { devices as f64 } else { 1.0 }
     }
 }
 
-/// Texts that tell conditional SFT's model how a completion was judged. They end the prompt as plain text, are never
-/// scored, and a model is sampled from with the desirable one.
+/// Control texts of conditional SFT, one per label.
+///
+/// A control text ends the prompt, as plain text, and is not scored. Policies are sampled with the
+/// desirable one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ControlTokens {
-    /// Before desirable completions, and when sampling.
+    /// Text before desirable completions, and for sampling.
     pub desirable: String,
-    /// Before undesirable completions.
+    /// Text before undesirable completions.
     pub undesirable: String,
 }
 
@@ -62,22 +64,23 @@ impl Default for ControlTokens {
     }
 }
 
-/// The form of feedback that an objective is trained on.
+/// Feedback format that an objective trains on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Examples {
-    /// Completions with a thumb.
+pub enum FeedbackFormat {
+    /// Completions with binary labels.
     Unpaired,
-    /// Pairs.
+    /// Pairs of a chosen and a rejected completion.
     Paired,
     /// Desirable completions.
     Desirable,
-    /// All completions, each to be imitated.
+    /// All completions.
     All,
 }
 
-/// What is minimised.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// Objective with its options. Variants are those of [`ObjectiveName`](crate::ObjectiveName).
+#[derive(Debug, Clone, PartialEq, Serialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 #[expect(missing_docs, reason = "the variants are those of ObjectiveName")]
 pub enum Objective {
     Kto {
@@ -86,9 +89,9 @@ pub enum Objective {
         /// λ_D and λ_U.
         #[serde(flatten)]
         weighting: ClassWeighting,
-        /// Over what z0 is a mean.
+        /// Scope of the reference point.
         z0: Z0,
-        /// Mismatched completions for each example.
+        /// Mismatched completions per example.
         kl_partners: usize,
     },
     ApoZeroUnpaired {
@@ -112,18 +115,26 @@ pub enum Objective {
 }
 
 impl Objective {
-    /// λ_D and λ_U for training data of `counts` = (n_D, n_U) rows; None for objectives without class weights.
-    pub fn class_weights(&self, counts: (usize, usize)) -> Option<ClassWeights> {
+    /// Name, as in `objective: kto`.
+    pub fn name(&self) -> &'static str {
+        self.into()
+    }
+
+    /// Resolves class weights for training data of `class_counts` = (n_D, n_U) rows. Returns `None`
+    /// for objectives without class weights.
+    pub fn class_weights(&self, class_counts: (usize, usize)) -> Option<ClassWeights> {
         match self {
             Self::Kto { weighting, .. } | Self::ApoZeroUnpaired { weighting, .. } => {
                 let ClassWeighting { desirable_weight, undesirable_weight, class_balance } = *weighting;
-                Some(ClassWeights::resolve(desirable_weight, undesirable_weight, counts, class_balance))
+                let weights =
+                    ClassWeights::resolve(desirable_weight, undesirable_weight, class_counts, class_balance);
+                Some(weights)
             }
             _ => None,
         }
     }
 
-    /// β, with which log-ratios become rewards; 1 for objectives that have none.
+    /// β, the factor from log-ratios to rewards; 1 for objectives without β.
     pub fn beta(&self) -> f64 {
         match self {
             Self::Kto { beta, .. }
@@ -141,19 +152,10 @@ impl Objective {
         }
     }
 
-    /// Its name, as in `objective: kto`.
-    pub fn name(&self) -> String {
-        match serde_json::to_value(self) {
-            Ok(serde_json::Value::String(name)) => name,
-            Ok(serde_json::Value::Object(named)) => named.keys().next().cloned().unwrap_or_default(),
-            _ => String::new(),
-        }
-    }
-
-    /// What it is trained on.
-    pub fn examples(&self) -> Examples {
+    /// Feedback format of the training data.
+    pub fn feedback_format(&self) -> FeedbackFormat {
         match self {
-            Self::Kto { .. } | Self::ApoZeroUnpaired { .. } | Self::Bco(_) => Examples::Unpaired,
+            Self::Kto { .. } | Self::ApoZeroUnpaired { .. } | Self::Bco(_) => FeedbackFormat::Unpaired,
             Self::Dpo(_)
             | Self::Cdpo(_)
             | Self::RobustDpo(_)
@@ -161,19 +163,18 @@ impl Objective {
             | Self::Ipo(_)
             | Self::Simpo(_)
             | Self::Orpo(_)
-            | Self::Slic(_) => Examples::Paired,
-            Self::Sft => Examples::Desirable,
-            Self::Csft(_) => Examples::All,
+            | Self::Slic(_) => FeedbackFormat::Paired,
+            Self::Sft => FeedbackFormat::Desirable,
+            Self::Csft(_) => FeedbackFormat::All,
         }
     }
 
-    /// Whether training looks at the reference.
+    /// Returns true if the loss depends on the reference.
     pub fn needs_reference(&self) -> bool {
         !matches!(self, Self::Simpo(_) | Self::Orpo(_) | Self::Slic(_) | Self::Sft | Self::Csft(_))
     }
 
-    /// The text that ends the prompt of a completion that was judged so; a model is sampled from with that of desirable
-    /// ones. Empty for all objectives but conditional SFT.
+    /// Control text for a label, at the end of the prompt. Empty except for conditional SFT.
     pub fn control(&self, desirable: bool) -> &str {
         match self {
             Self::Csft(control) if desirable => &control.desirable,

@@ -1,34 +1,125 @@
-//! The options of objectives, checked.
+//! Options of objectives: one table of options and their objectives, and the checks of values.
 
 use prospect_objective::{Bco, ClassWeight, Dpo, Hinge, Humanline, Ipo, Kto, Orpo, Simpo, Slic, SmoothedDpo};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
+use strum::VariantArray;
 
 use super::{ClassWeighting, Objective, ObjectiveName, TrainFile, Z0, fail, not_negative, positive};
 use crate::TrainError;
 
-impl TrainFile {
-    /// What is minimised, with every option of it checked.
-    pub(super) fn objective(&self) -> Result<Objective, TrainError> {
-        let given = [
-            ("beta", self.beta.is_some()),
-            ("desirable_weight", self.desirable_weight.is_some()),
-            ("undesirable_weight", self.undesirable_weight.is_some()),
-            ("class_balance", self.class_balance.is_some()),
-            ("z0", self.z0.is_some()),
-            ("world_size", self.world_size.is_some()),
-            ("kl_partners", self.kl_partners.is_some()),
-            ("label_smoothing", self.label_smoothing.is_some()),
-            ("simpo_gamma", self.simpo_gamma.is_some()),
-            ("lambda_coef", self.lambda_coef.is_some()),
-            ("control_tokens", self.control_tokens.is_some()),
-            ("humanline", self.humanline.is_some()),
-        ];
-        let complaint =
-            |(name, given): &(&str, bool)| given.then(|| self.objective.complaint(name)).flatten();
-        if let Some(complaint) = given.iter().find_map(complaint) {
-            return fail(complaint);
+/// An option that applies to some objectives only.
+struct ObjectiveOption {
+    /// Key in YAML.
+    key: &'static str,
+    is_set: fn(&TrainFile) -> bool,
+    objectives: &'static [ObjectiveName],
+}
+
+/// Objectives with class weights.
+const CLASS_WEIGHTED: &[ObjectiveName] = &[ObjectiveName::Kto, ObjectiveName::ApoZeroUnpaired];
+/// Objectives on log-ratios to a reference.
+const WITH_REFERENCE: &[ObjectiveName] = &[
+    ObjectiveName::Kto,
+    ObjectiveName::ApoZeroUnpaired,
+    ObjectiveName::Bco,
+    ObjectiveName::Dpo,
+    ObjectiveName::Cdpo,
+    ObjectiveName::RobustDpo,
+    ObjectiveName::Hinge,
+    ObjectiveName::Ipo,
+];
+const WITH_BETA: &[ObjectiveName] = &[
+    ObjectiveName::Kto,
+    ObjectiveName::ApoZeroUnpaired,
+    ObjectiveName::Bco,
+    ObjectiveName::Dpo,
+    ObjectiveName::Cdpo,
+    ObjectiveName::RobustDpo,
+    ObjectiveName::Hinge,
+    ObjectiveName::Ipo,
+    ObjectiveName::Simpo,
+    ObjectiveName::Orpo,
+    ObjectiveName::Slic,
+];
+
+/// All options and the objectives they apply to, in the order of error messages.
+///
+/// Everything else follows from this table: the error for an option without effect, the remark
+/// "Objectives: …" in the JSON Schema, and the test of the table in `docs/objectives.md`.
+const OPTIONS: &[ObjectiveOption] = &[
+    option("beta", |file| file.beta.is_some(), WITH_BETA),
+    option("desirable_weight", |file| file.desirable_weight.is_some(), CLASS_WEIGHTED),
+    option("undesirable_weight", |file| file.undesirable_weight.is_some(), CLASS_WEIGHTED),
+    option("class_balance", |file| file.class_balance.is_some(), CLASS_WEIGHTED),
+    option("z0", |file| file.z0.is_some(), &[ObjectiveName::Kto]),
+    option("world_size", |file| file.world_size.is_some(), &[ObjectiveName::Kto]),
+    option("kl_partners", |file| file.kl_partners.is_some(), &[ObjectiveName::Kto]),
+    option(
+        "label_smoothing",
+        |file| file.label_smoothing.is_some(),
+        &[ObjectiveName::Cdpo, ObjectiveName::RobustDpo],
+    ),
+    option("simpo_gamma", |file| file.simpo_gamma.is_some(), &[ObjectiveName::Simpo]),
+    option("lambda_coef", |file| file.lambda_coef.is_some(), &[ObjectiveName::Slic]),
+    option("control_tokens", |file| file.control_tokens.is_some(), &[ObjectiveName::Csft]),
+    option("humanline", |file| file.humanline.is_some(), WITH_REFERENCE),
+];
+
+const fn option(
+    key: &'static str,
+    is_set: fn(&TrainFile) -> bool,
+    objectives: &'static [ObjectiveName],
+) -> ObjectiveOption {
+    ObjectiveOption { key, is_set, objectives }
+}
+
+impl ObjectiveOption {
+    /// Names of the objectives, separated by commas.
+    fn objective_names(&self) -> String {
+        let names: Vec<String> = ObjectiveName::VARIANTS
+            .iter()
+            .filter(|name| self.objectives.contains(name))
+            .map(ToString::to_string)
+            .collect();
+        names.join(", ")
+    }
+}
+
+/// Rejects the first option that is set without effect on the objective.
+fn check_options(file: &TrainFile) -> Result<(), TrainError> {
+    let idle =
+        OPTIONS.iter().find(|option| (option.is_set)(file) && !option.objectives.contains(&file.objective));
+    match idle {
+        Some(option) => fail(format!(
+            "`{}` has no effect on `objective: {}`; it belongs to {}",
+            option.key,
+            file.objective,
+            option.objective_names()
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Adds the objectives of each option to its description in a JSON Schema.
+pub(super) fn describe_options(schema: &mut Schema) {
+    let Some(properties) = schema.get_mut("properties").and_then(|value| value.as_object_mut()) else {
+        return;
+    };
+    for option in OPTIONS {
+        let property = properties.get_mut(option.key).and_then(|value| value.as_object_mut());
+        if let Some(serde_json::Value::String(text)) =
+            property.and_then(|property| property.get_mut("description"))
+        {
+            text.extend([" Objectives: ", &option.objective_names(), "."]);
         }
+    }
+}
+
+impl TrainFile {
+    /// Builds the objective and checks its options.
+    pub(super) fn objective(&self) -> Result<Objective, TrainError> {
+        check_options(self)?;
         let beta = |default: f64| positive("beta", self.beta.unwrap_or(default));
         let smoothed = || {
             let default = SmoothedDpo::default();
@@ -48,7 +139,7 @@ impl TrainFile {
                 kl_partners: match self.kl_partners.unwrap_or(1) {
                     0 => {
                         return fail(
-                            "`kl_partners` must be at least 1; `objective: apo_zero_unpaired` has z0 = 0",
+                            "`kl_partners` must be at least 1, not 0; for z0 = 0 set `objective: apo_zero_unpaired`",
                         );
                     }
                     partners => partners,
@@ -85,7 +176,7 @@ impl TrainFile {
                 let control = self.control_tokens.clone().unwrap_or_default();
                 if control.desirable == control.undesirable {
                     return fail(format!(
-                        "`control_tokens` are both {:?}: the model could not tell desirable from undesirable",
+                        "`control_tokens` are both {:?}: the model could not tell desirable from undesirable; set two texts",
                         control.desirable
                     ));
                 }
@@ -114,7 +205,7 @@ impl TrainFile {
             && !weights.iter().any(|(_, weight)| matches!(weight, ClassWeight::Auto(_)))
         {
             return fail(
-                "`class_balance` is the target of `auto`; set desirable_weight or undesirable_weight to auto",
+                "`class_balance` has an effect only with `auto`; set `desirable_weight` or `undesirable_weight` to `auto`",
             );
         }
         Ok(weighting)
@@ -132,32 +223,33 @@ impl TrainFile {
                 self.batch_size
             )),
             (Z0File::DividedByWorldSize, None) => {
-                fail("`z0: divided_by_world_size` needs `world_size`: 8 for the paper's runs")
+                fail("`z0: divided_by_world_size` needs `world_size`; set 8 for the paper's runs")
             }
             (_, Some(_)) => fail("`world_size` has an effect only with `z0: divided_by_world_size`"),
         }
     }
 }
 
-/// Over which mismatched completions KTO's reference point is a mean, as typed.
+/// Scope of KTO's reference point z0: the mismatched completions that it averages over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Z0File {
-    /// Those of the whole global batch, however it is cut: exact.
+    /// The global batch. Exact, and independent of `micro_batch_size`.
     Global,
-    /// Those of the micro-batch, as in TRL: `micro_batch_size` changes the method.
+    /// The micro-batch, as in TRL. `micro_batch_size` then changes the method.
     MicroBatch,
-    /// Those of one device's share of the global batch, divided by `world_size`, as the paper's code does.
+    /// One device's share of the global batch, divided by `world_size`. Reproduces runs of the
+    /// paper's code.
     DividedByWorldSize,
 }
 
-/// Humanline clamping as typed: `true` for the usual bounds, or `[low, high]`.
+/// Humanline clamping: `true` for the default bounds, or `[low, high]`.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "true, false, or two numbers [low, high]")]
 pub(super) enum HumanlineFile {
-    /// Whether log-ratios are clamped to the usual bounds.
+    /// `true` clamps log-ratios to the default bounds, [-1, 1.5].
     Switch(bool),
-    /// The bounds.
+    /// Bounds `[low, high]`, in nats: low below 0, high above 0.
     Bounds([f64; 2]),
 }
 
@@ -169,6 +261,49 @@ impl HumanlineFile {
             Self::Bounds([low, high]) => fail(format!(
                 "`humanline` must be [low, high] with low below 0 and high above, not [{low}, {high}]"
             )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Options of an objective by the table.
+    fn options(objective: ObjectiveName) -> BTreeSet<&'static str> {
+        OPTIONS
+            .iter()
+            .filter(|option| option.objectives.contains(&objective))
+            .map(|option| option.key)
+            .collect()
+    }
+
+    #[test]
+    fn the_schema_lists_the_objectives_of_every_option() {
+        let schema = schemars::schema_for!(TrainFile);
+        for option in OPTIONS {
+            let description = schema.pointer(&format!("/properties/{}/description", option.key));
+            let description = description.and_then(serde_json::Value::as_str).unwrap();
+            let remark = format!("Objectives: {}.", option.objective_names());
+            assert!(description.ends_with(&remark), "{}: {description}", option.key);
+        }
+    }
+
+    #[test]
+    fn the_documentation_lists_the_options_of_every_objective() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/objectives.md");
+        let text = fs_err::read_to_string(path).unwrap();
+        for objective in ObjectiveName::VARIANTS {
+            let start = format!("| `{objective}` |");
+            let row = text.lines().find(|line| line.starts_with(&start)).unwrap();
+            // The options are in the last column; its names in backticks alternate with other text.
+            let column = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+            let named = column.split('`').skip(1).step_by(2);
+            let named: BTreeSet<&str> =
+                named.filter(|name| OPTIONS.iter().any(|option| option.key == *name)).collect();
+            assert_eq!(named, options(*objective), "{objective}");
         }
     }
 }

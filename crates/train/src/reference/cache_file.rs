@@ -1,7 +1,8 @@
-//! A file of records that several processes read and append to.
+//! Append-only file of cache entries, shared by several processes.
 //!
-//! Records are `key (32 bytes) count (u32) values (f64…)`, little-endian. Readers and writers hold the file's lock while
-//! they are at it, so a record that is not whole is what a killed process left; it is cut off before the next is appended.
+//! A record is `key (32 bytes) count (u32) values (f64…)`, little-endian. Readers and writers lock
+//! the file, so an incomplete record can only come from a killed process. It is cut off before the
+//! next append.
 
 use std::{
     io::{Read, Seek, SeekFrom, Write},
@@ -10,14 +11,17 @@ use std::{
 
 use fs_err::{File, OpenOptions};
 
-/// The file at a path, which need not exist yet.
+/// Content hash of a batch and its reference.
+pub(super) type CacheKey = [u8; 32];
+
+/// A cache file, which may not exist yet.
 #[derive(Debug)]
-pub(super) struct RecordsFile {
+pub(super) struct CacheFile {
     path: PathBuf,
 }
 
-impl RecordsFile {
-    pub(super) fn at(path: PathBuf) -> Self {
+impl CacheFile {
+    pub(super) fn new(path: PathBuf) -> Self {
         Self { path }
     }
 
@@ -26,8 +30,8 @@ impl RecordsFile {
         &self.path
     }
 
-    /// All whole records.
-    pub(super) fn read(&self) -> std::io::Result<Vec<([u8; 32], Vec<f64>)>> {
+    /// Reads all complete records.
+    pub(super) fn read(&self) -> std::io::Result<Vec<(CacheKey, Vec<f64>)>> {
         if !self.path.exists() {
             return Ok(Vec::new());
         }
@@ -49,10 +53,10 @@ impl RecordsFile {
         Ok(records)
     }
 
-    /// Appends records and waits until they are on disk.
+    /// Appends records and syncs them to disk.
     pub(super) fn append<'a>(
         &self,
-        records: impl Iterator<Item = ([u8; 32], &'a [f64])>,
+        records: impl Iterator<Item = (CacheKey, &'a [f64])>,
     ) -> std::io::Result<()> {
         let mut bytes = Vec::new();
         for (key, values) in records {
@@ -69,7 +73,7 @@ impl RecordsFile {
         let mut file =
             OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&self.path)?;
         file.file().lock()?;
-        let end = whole_length(&mut file)?;
+        let end = complete_length(&mut file)?;
         file.set_len(end)?;
         file.seek(SeekFrom::Start(end))?;
         file.write_all(&bytes)?;
@@ -77,19 +81,19 @@ impl RecordsFile {
     }
 }
 
-/// Bytes of whole records. Only their heads are read.
-fn whole_length(file: &mut File) -> std::io::Result<u64> {
-    let (length, mut at) = (file.metadata()?.len(), 0);
-    let mut head = [0; 36];
-    while at + 36 <= length {
-        file.seek(SeekFrom::Start(at))?;
-        file.read_exact(&mut head)?;
-        let [.., a, b, c, d] = head;
-        let next = at + 36 + 8 * u64::from(u32::from_le_bytes([a, b, c, d]));
+/// Length of all complete records, in bytes. Reads only their headers.
+fn complete_length(file: &mut File) -> std::io::Result<u64> {
+    let (length, mut offset) = (file.metadata()?.len(), 0);
+    let mut header = [0; 36];
+    while offset + 36 <= length {
+        file.seek(SeekFrom::Start(offset))?;
+        file.read_exact(&mut header)?;
+        let [.., a, b, c, d] = header;
+        let next = offset + 36 + 8 * u64::from(u32::from_le_bytes([a, b, c, d]));
         if next > length {
             break;
         }
-        at = next;
+        offset = next;
     }
-    Ok(at)
+    Ok(offset)
 }

@@ -1,7 +1,9 @@
-//! How fast a device trains a model of some shape, and in how much memory: random weights, generated examples that are as long
-//! as they may be, and the training loop itself.
+//! Benchmark of the training loop on random weights and generated examples.
+//!
+//! All sequences have their maximum length, as the memory planner assumes, so measured peak memory
+//! and planned memory can be compared.
 
-use std::time::Instant;
+use std::{ops::ControlFlow, time::Instant};
 
 use candle_core::{Device, Tensor};
 use prospect_data::{Message, PairRow};
@@ -13,67 +15,70 @@ use prospect_model::{
 use prospect_runs::Record;
 use serde::Serialize;
 
+use super::{PlanRequest, TrainPlan};
 use crate::{
-    Encoder, Job, Observer, PairExample, PlanRequest, Policy, ReferenceCache, Settings, TrainError,
-    TrainFile, TrainPlan, TrainingSet, UnpairedExample, settings::Examples, train,
+    Encoder, FeedbackFormat, Observer, PairExample, Policy, ReferenceCache, Settings, StopReason,
+    TrainContext, TrainError, TrainFile, TrainingSet, UnpairedExample, train,
 };
 
-/// Steps before the first that counts, in which memory and kernels are set up.
+/// Steps that are not timed, in which memory and kernels are set up.
 const WARM_UP: u64 = 1;
 
-/// The adapter, on every linear layer of the blocks.
+/// Adapter on every linear layer of the blocks.
 const ADAPTER: Lora = Lora { r: 16, alpha: 32.0 };
 
-/// What is to be timed.
+/// Model, device and settings to benchmark.
 #[derive(Debug, Clone)]
-pub struct Subject<'a> {
-    /// The shape of the model.
+pub struct Benchmark<'a> {
+    /// Architecture of the model.
     pub architecture: &'a Architecture,
-    /// The type of its weights.
+    /// Element type of the weights.
     pub dtype: Dtype,
-    /// Where it is trained.
+    /// Device to train on.
     pub device: &'a Device,
-    /// How: the objective, the completions of a step, and the length of their sequences.
+    /// Objective, batch size and sequence length.
     pub settings: Settings,
 }
 
-/// What a step took.
+/// Time and memory of a training step.
 #[derive(Debug, Clone, Serialize)]
-pub struct Timed {
-    /// How it was done.
-    pub way: TrainPlan,
-    /// Seconds of a step, by the median of those after the first.
+pub struct BenchmarkResult {
+    /// Plan that was benchmarked.
+    #[serde(rename = "way")]
+    pub plan: TrainPlan,
+    /// Median seconds of a step, without the warm-up.
     pub seconds: f64,
-    /// Steps that were timed.
+    /// Timed steps.
     pub steps: u64,
-    /// Tokens that pass through the policy in a step, prompts counted once.
+    /// Tokens per step that run through the policy; a shared prompt counts once.
     pub rows: u64,
-    /// Rows or pairs of a step.
+    /// Rows or pairs per step.
     pub examples: u64,
-    /// Floating-point operations of a step: forward passes of policy and reference, and the backward pass ([`Work`]).
+    /// Floating-point operations per step: forward passes of policy and reference, and the backward
+    /// pass ([`Work`]).
     pub operations: u64,
-    /// The most bytes that were in use at once.
+    /// Peak memory in bytes; `None` where the device does not report it.
     pub peak: Option<u64>,
-    /// What the plan said of them.
+    /// Planned memory in bytes.
     pub planned: u64,
-    /// The loss of the last step.
+    /// Loss of the last step.
     pub loss: f64,
 }
 
-impl Timed {
-    /// The rate of the arithmetic that a step is made of, in operations a second.
+impl BenchmarkResult {
+    /// Floating-point operations per second.
     pub fn rate(&self) -> f64 {
         self.operations as f64 / self.seconds
     }
 
-    /// What the plan said by what was in use.
+    /// Ratio of planned to peak memory.
     pub fn plan_by_peak(&self) -> Option<f64> {
         self.peak.map(|peak| self.planned as f64 / peak as f64)
     }
 }
 
-/// Settings of `steps` timed steps of an objective, each of `completions` completions with sequences of `max_length` tokens,
-/// half of them the prompt's.
+/// Returns settings for `steps` timed steps of `completions` completions, with sequences of
+/// `max_length` tokens, half of them prompt.
 pub fn settings(
     objective: &str,
     completions: usize,
@@ -89,9 +94,9 @@ pub fn settings(
     file.resolve()
 }
 
-impl Subject<'_> {
-    /// What the planner is asked.
-    pub fn wanted(&self) -> PlanRequest<'_> {
+impl Benchmark<'_> {
+    /// Returns the planner's request for this benchmark.
+    pub fn plan_request(&self) -> PlanRequest<'_> {
         let Self { architecture, dtype, device, settings } = self;
         let place = Place::of(device);
         PlanRequest {
@@ -105,28 +110,28 @@ impl Subject<'_> {
         }
     }
 
-    /// The frozen model.
-    pub fn base(&self, way: &TrainPlan) -> Result<Decoder, TrainError> {
-        let kept = (self.dtype, way.quantization);
+    /// Creates the frozen base model with random weights, quantized as planned.
+    pub fn base_model(&self, plan: &TrainPlan) -> Result<Decoder, TrainError> {
+        let kept = (self.dtype, plan.quantization);
         Ok(Decoder::random_on(self.device, self.architecture.clone(), 0, kept)?)
     }
 
-    /// Trains an adapter beside `base` for the steps of the settings.
-    pub fn time(&self, base: Decoder, way: &TrainPlan) -> Result<Timed, TrainError> {
-        let settings = Settings { micro_batch_size: way.micro_batch_size, ..self.settings.clone() };
+    /// Trains an adapter on `base` and times the steps.
+    pub fn run(&self, base: Decoder, plan: &TrainPlan) -> Result<BenchmarkResult, TrainError> {
+        let settings = Settings { micro_batch_size: plan.micro_batch_size, ..self.settings.clone() };
         let (tokenizer, name) = (Tokenizer::bytes()?, "random".to_owned());
         let template = ChatTemplate::chatml(&tokenizer)?;
-        let start = Model { name: name.clone(), decoder: base, tokenizer, template, fingerprint: name };
-        let encoder = Encoder::new(&start, settings.max_length, settings.max_prompt_length);
+        let model = Model { name: name.clone(), decoder: base, tokenizer, template, fingerprint: name };
+        let encoder = Encoder::new(&model, settings.max_length, settings.max_prompt_length);
         let steps = settings.steps(settings.batch_size);
-        let examples = examples(&settings, &encoder, settings.batch_size * steps as usize)?;
-        let activations = match way.recomputed {
+        let examples = generate_examples(&settings, &encoder, settings.batch_size * steps as usize)?;
+        let activations = match plan.recomputed {
             0 => Activations::Keep,
             all if all == self.architecture.layers as u64 => Activations::Recompute,
-            _ => Activations::Within(way.demand.total()),
+            _ => Activations::Within(plan.demand.total()),
         };
-        let job = Job {
-            start: &start,
+        let context = TrainContext {
+            model: &model,
             train: Train::Lora(ADAPTER),
             activations,
             settings: &settings,
@@ -136,49 +141,49 @@ impl Subject<'_> {
             checkpoints: None,
             group: &SingleProcess,
         };
-        // Never written: every step's reference is computed.
-        let cache = ReferenceCache::at(&std::env::temp_dir().join("prospect-measure-keeps-no-reference"));
-        let mut clock = Clock { device: self.device, marks: Vec::new(), rows: Vec::new(), loss: f64::NAN };
-        train(&job, &cache, &mut clock)?;
+        // Never saved, so every step computes its reference log-probs.
+        let cache = ReferenceCache::new(&std::env::temp_dir().join("prospect-measure-keeps-no-reference"));
+        let mut timer = StepTimer { device: self.device, ends: Vec::new(), rows: Vec::new(), loss: f64::NAN };
+        train(&context, &cache, &mut timer)?.into_policy()?;
 
         let batch = settings.longest_batch(settings.batch_size);
-        if let Some(rows) = clock.rows.iter().find(|rows| **rows != batch.rows as f64) {
+        if let Some(rows) = timer.rows.iter().find(|rows| **rows != batch.rows as f64) {
             return Err(TrainError::Examples(format!(
-                "a step had {rows} rows, not {}: the figures would be those of another batch",
+                "a step of the benchmark had {rows} rows, not the planned {}",
                 batch.rows
             )));
         }
-        let work = Work::of(self.architecture, job.train, &batch)?;
-        Ok(Timed {
-            way: *way,
-            seconds: clock.median(),
+        let work = Work::of(self.architecture, context.train, &batch)?;
+        Ok(BenchmarkResult {
+            plan: *plan,
+            seconds: timer.median(),
             steps: steps - WARM_UP,
             rows: batch.rows,
             examples: (settings.batch_size / examples.completions_per_example()) as u64,
             operations: 2 * work.forward + work.adapter + work.backward,
             peak: device::peak(self.device)?,
-            planned: way.demand.total(),
-            loss: clock.loss,
+            planned: plan.demand.total(),
+            loss: timer.loss,
         })
     }
 }
 
-/// Notes when steps end.
-struct Clock<'a> {
+/// Records when steps end.
+struct StepTimer<'a> {
     device: &'a Device,
-    marks: Vec<Instant>,
+    ends: Vec<Instant>,
     rows: Vec<f64>,
     loss: f64,
 }
 
-impl Clock<'_> {
-    /// Of the seconds between marks, those of the warm-up left out.
+impl StepTimer<'_> {
+    /// Median seconds of a step, without the warm-up.
     fn median(&self) -> f64 {
         let mut seconds: Vec<f64> = self
-            .marks
+            .ends
             .windows(2)
             .skip(WARM_UP as usize)
-            .map(|marks| (marks[1] - marks[0]).as_secs_f64())
+            .map(|ends| (ends[1] - ends[0]).as_secs_f64())
             .collect();
         seconds.sort_by(f64::total_cmp);
         let (lower, upper) = (seconds.len().saturating_sub(1) / 2, seconds.len() / 2);
@@ -189,17 +194,23 @@ impl Clock<'_> {
     }
 }
 
-impl Observer for Clock<'_> {
-    fn after(&mut self, step: u64, _: u64, _: &Policy<'_>, _: &ReferenceCache) -> Result<(), TrainError> {
+impl Observer for StepTimer<'_> {
+    fn on_step_end(
+        &mut self,
+        step: u64,
+        _: u64,
+        _: &Policy<'_>,
+        _: &ReferenceCache,
+    ) -> Result<ControlFlow<StopReason>, TrainError> {
         self.device.synchronize()?;
         if step == WARM_UP {
             device::forget_peak(self.device)?;
         }
-        self.marks.push(Instant::now());
-        Ok(())
+        self.ends.push(Instant::now());
+        Ok(ControlFlow::Continue(()))
     }
 
-    fn record(&mut self, record: Record) -> Result<(), TrainError> {
+    fn on_log(&mut self, record: Record) -> Result<(), TrainError> {
         let value = |name: &str| record.values.get(name).copied().unwrap_or(f64::NAN);
         self.rows.push(value("num_tokens") - self.rows.iter().sum::<f64>());
         self.loss = value("loss");
@@ -207,8 +218,9 @@ impl Observer for Clock<'_> {
     }
 }
 
-/// `completions` completions, each example under a prompt of its own, all as long as the settings allow.
-fn examples(
+/// Generates examples with `completions` completions, each with its own prompt and at maximum
+/// length.
+fn generate_examples(
     settings: &Settings,
     encoder: &Encoder<'_>,
     completions: usize,
@@ -217,13 +229,14 @@ fn examples(
     let completion = |seed: usize| vec![message("assistant", text(settings.max_length, seed))];
     let encode = |prompt: &[Message], completion: &[Message]| {
         let encoded = encoder.encode(prompt, completion)?;
-        encoded
-            .ok_or_else(|| TrainError::Examples(format!("max_length {} is too short", settings.max_length)))
+        encoded.ok_or_else(|| {
+            TrainError::Examples(format!("max_length {} is too short; raise it", settings.max_length))
+        })
     };
-    // One token is one byte, so what the template adds to a prompt is known from any.
+    // One token is one byte, so every prompt has the same number of template tokens.
     let added = encode(&prompt(1, 0), &completion(0))?.prompt.len() - 1;
     let length = settings.max_prompt_length.saturating_sub(added).max(1);
-    if settings.objective.examples() == Examples::Paired {
+    if settings.objective.feedback_format() == FeedbackFormat::Paired {
         let pair = |index: usize| {
             let prompt = prompt(length, index);
             let (chosen, rejected) = (completion(2 * index), completion(2 * index + 1));
@@ -266,15 +279,15 @@ fn message(role: &str, content: String) -> Message {
     Message { role: role.to_owned(), content }
 }
 
-/// Letters that begin with the seed's number.
+/// Returns `length` characters: the seed, then letters.
 fn text(length: usize, seed: usize) -> String {
     let letters = (0..length).map(|at| char::from(b'a' + ((at * at + 7 * at + 11 * seed) % 26) as u8));
     seed.to_string().chars().chain(letters).take(length).collect()
 }
 
-/// The rate of products of square matrices of `size` rows of normal random numbers, in operations a second: the best of three
-/// runs of ten products each.
-pub fn product_rate(device: &Device, dtype: Dtype, size: usize) -> Result<f64, TrainError> {
+/// Measures products of square matrices of `size` rows, filled with normal random numbers. Returns
+/// floating-point operations per second, the best of three runs of ten products each.
+pub fn matmul_rate(device: &Device, dtype: Dtype, size: usize) -> Result<f64, TrainError> {
     let matrix = || Tensor::randn(0f32, 1.0, (size, size), device)?.to_dtype(dtype.of_tensors());
     let (left, right) = (matrix()?, matrix()?);
     let run = |count: usize| -> Result<f64, TrainError> {
@@ -310,26 +323,26 @@ mod tests {
         let architecture = architecture();
         for (objective, completions, examples) in [("kto", 4, 4), ("dpo", 4, 2)] {
             let settings = settings(objective, completions, 64, 3).unwrap();
-            let subject =
-                Subject { architecture: &architecture, dtype: Dtype::F32, device: &Device::Cpu, settings };
-            // Small enough for every block to be computed again, and two micro-batches.
-            let way = subject.wanted().smallest().unwrap().unwrap();
-            let way = TrainPlan { quantization: None, micro_batch_size: 2, ..way };
-            let timed = subject.time(subject.base(&way).unwrap(), &way).unwrap();
-            assert_eq!((timed.steps, timed.examples), (3, examples));
-            // Prompts of 32 tokens; completions of 32, the last of which has no row.
-            assert_eq!(timed.rows, if objective == "kto" { 4 * 32 + 8 * 31 } else { 2 * 32 + 4 * 31 });
-            assert!(timed.seconds > 0.0 && timed.rate() > 0.0 && timed.loss.is_finite());
-            assert!(timed.plan_by_peak().is_none_or(|ratio| ratio > 0.0));
+            let benchmark =
+                Benchmark { architecture: &architecture, dtype: Dtype::F32, device: &Device::Cpu, settings };
+            // Recomputes every block, and has two micro-batches.
+            let plan = benchmark.plan_request().smallest_plan().unwrap().unwrap();
+            let plan = TrainPlan { quantization: None, micro_batch_size: 2, ..plan };
+            let result = benchmark.run(benchmark.base_model(&plan).unwrap(), &plan).unwrap();
+            assert_eq!((result.steps, result.examples), (3, examples));
+            // Prompts have 32 tokens, completions 32; the last token of a completion is not run.
+            assert_eq!(result.rows, if objective == "kto" { 4 * 32 + 8 * 31 } else { 2 * 32 + 4 * 31 });
+            assert!(result.seconds > 0.0 && result.rate() > 0.0 && result.loss.is_finite());
+            assert!(result.plan_by_peak().is_none_or(|ratio| ratio > 0.0));
         }
     }
 
     #[test]
-    fn the_median_leaves_the_warm_up_out() {
+    fn the_median_excludes_the_warm_up() {
         let start = Instant::now();
         let at = |seconds: &[u64]| {
-            let marks = seconds.iter().map(|at| start + std::time::Duration::from_secs(*at)).collect();
-            Clock { device: &Device::Cpu, marks, rows: Vec::new(), loss: 0.0 }.median()
+            let ends = seconds.iter().map(|at| start + std::time::Duration::from_secs(*at)).collect();
+            StepTimer { device: &Device::Cpu, ends, rows: Vec::new(), loss: 0.0 }.median()
         };
         assert_eq!(at(&[0, 100, 101, 111, 113]), 2.0);
         assert_eq!(at(&[0, 100, 101, 104]), 2.0);
@@ -337,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn products_have_a_rate() {
-        assert!(product_rate(&Device::Cpu, Dtype::F32, 64).unwrap() > 1e6);
+    fn matrix_products_have_a_rate() {
+        assert!(matmul_rate(&Device::Cpu, Dtype::F32, 64).unwrap() > 1e6);
     }
 }

@@ -1,50 +1,68 @@
-//! What happens to the rows that noise changed, beside the others.
+//! Metrics of corrupted and clean rows of a batch: the effect of injected noise on training.
 
 use prospect_objective::LogProb;
 use prospect_runs::preference;
 
 use crate::Role;
 
-/// Metrics of a batch's clean and corrupted rows apart; a class that is absent from the batch has no value.
+/// Computes metrics of clean and of corrupted rows. A class that is absent from the batch has no
+/// metrics.
 ///
-/// * `noise/gradient_weight/clean|corrupted`: mean |d loss / d log π| of the class's completions, where 1 is the mean of
-///   the whole batch: how much the step listens to them.
-/// * `noise/rewards/clean|corrupted`: with a reference, the mean of β times the log-ratio, counted negative for
-///   undesirable and rejected completions: how far the policy has gone along with the labels as they are.
-/// * `noise/agreement/clean|corrupted`: with a reference, the share of these rewards above 0, ties counting half.
-pub(crate) fn noise_ledger(
+/// * `noise/gradient_weight/clean|corrupted`: mean |d loss / d log π| of the class's completions,
+///   relative to the mean of the batch. Measures the influence of the class on the step.
+/// * `noise/rewards/clean|corrupted`: mean of β·log-ratio, negated for undesirable and rejected
+///   completions. Measures how far the policy has moved towards the labels. Needs a reference.
+/// * `noise/agreement/clean|corrupted`: share of these rewards above 0; ties count half. Needs a
+///   reference.
+///
+/// `beta` is `None` for objectives without reference. Mismatched completions belong to neither
+/// class.
+pub(crate) fn noise_metrics(
     roles: &[Role],
     corrupted: &[bool],
-    log_probs: &[LogProb],
+    logps: &[LogProb],
     gradient: &[f64],
     beta: Option<f64>,
 ) -> Vec<(&'static str, f64)> {
-    let rows: Vec<(bool, f64, Option<f64>)> = roles
+    let rows: Vec<NoiseRow> = roles
         .iter()
         .zip(corrupted)
-        .zip(log_probs.iter().zip(gradient))
+        .zip(logps.iter().zip(gradient))
         .filter_map(|((role, corrupted), (log_prob, gradient))| {
             let sign = match role {
                 Role::Mismatched { .. } => return None,
                 Role::Rejected | Role::Unpaired { desirable: false, .. } => -1.0,
                 Role::Chosen | Role::Supervised { .. } | Role::Unpaired { desirable: true, .. } => 1.0,
             };
-            Some((*corrupted, gradient.abs(), beta.map(|beta| sign * beta * log_prob.ratio())))
+            Some(NoiseRow {
+                corrupted: *corrupted,
+                gradient: gradient.abs(),
+                reward: beta.map(|beta| sign * beta * log_prob.ratio()),
+            })
         })
         .collect();
-    let weight = mean(rows.iter().map(|(_, weight, _)| *weight)).filter(|weight| *weight > 0.0);
+    let batch_gradient = mean(rows.iter().map(|row| row.gradient)).filter(|mean| *mean > 0.0);
     let mut metrics = Vec::new();
-    for (class, names) in [(false, CLEAN), (true, CORRUPTED)] {
-        let of_class = || rows.iter().filter(move |(corrupted, ..)| *corrupted == class);
-        let rewards = || of_class().filter_map(|(.., reward)| *reward);
+    for (corrupted, names) in [(false, CLEAN), (true, CORRUPTED)] {
+        let class = || rows.iter().filter(move |row| row.corrupted == corrupted);
+        let rewards = || class().filter_map(|row| row.reward);
         let values = [
-            weight.and_then(|all| Some(mean(of_class().map(|(_, weight, _)| *weight))? / all)),
+            batch_gradient.and_then(|batch| Some(mean(class().map(|row| row.gradient))? / batch)),
             mean(rewards()),
             mean(rewards().map(|reward| preference(reward, 0.0))),
         ];
         metrics.extend(names.into_iter().zip(values).filter_map(|(name, value)| Some((name, value?))));
     }
     metrics
+}
+
+/// One completion, as these metrics see it.
+struct NoiseRow {
+    corrupted: bool,
+    /// |d loss / d log π|.
+    gradient: f64,
+    /// Signed reward; `None` without reference.
+    reward: Option<f64>,
 }
 
 const CLEAN: [&str; 3] = ["noise/gradient_weight/clean", "noise/rewards/clean", "noise/agreement/clean"];
@@ -65,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_are_told_apart_and_weights_are_relative() {
+    fn classes_are_separate_and_weights_are_relative() {
         let roles = [
             Role::Unpaired { desirable: true, weight: 1.0, group: 0 },
             Role::Unpaired { desirable: false, weight: 1.0, group: 0 },
@@ -73,9 +91,14 @@ mod tests {
             Role::Mismatched { group: 0 },
         ];
         let log_probs = [2.0, 2.0, -4.0, 100.0].map(log_prob);
-        let ledger =
-            noise_ledger(&roles, &[false, false, true, false], &log_probs, &[-0.1, 0.2, 0.6, 0.0], Some(0.5));
-        let value = |name: &str| ledger.iter().find(|(other, _)| *other == name).unwrap().1;
+        let metrics = noise_metrics(
+            &roles,
+            &[false, false, true, false],
+            &log_probs,
+            &[-0.1, 0.2, 0.6, 0.0],
+            Some(0.5),
+        );
+        let value = |name: &str| metrics.iter().find(|(other, _)| *other == name).unwrap().1;
         assert!((value("noise/gradient_weight/clean") - 0.5).abs() < 1e-12);
         assert!((value("noise/gradient_weight/corrupted") - 2.0).abs() < 1e-12);
         assert!((value("noise/rewards/clean") - 0.0).abs() < 1e-12);
@@ -86,7 +109,7 @@ mod tests {
 
     #[test]
     fn an_absent_class_and_an_absent_reference_have_no_values() {
-        let ledger = noise_ledger(&[Role::Chosen], &[false], &[log_prob(1.0)], &[-1.0], None);
-        assert_eq!(ledger, [("noise/gradient_weight/clean", 1.0)]);
+        let metrics = noise_metrics(&[Role::Chosen], &[false], &[log_prob(1.0)], &[-1.0], None);
+        assert_eq!(metrics, [("noise/gradient_weight/clean", 1.0)]);
     }
 }

@@ -1,0 +1,204 @@
+//! Collective operations of data-parallel training.
+//!
+//! Every rank runs its part of the micro-batches. Log-probs are gathered before the loss, gradients
+//! summed before the optimizer step, so that all ranks evaluate the same objective on the same
+//! global batch and take the same step.
+
+use std::ops::ControlFlow;
+
+use prospect_dist::{Collective, CollectiveError};
+use prospect_model::{Gradients, Parameters};
+use prospect_objective::LogProb;
+
+use crate::{
+    Checkpoints, StopReason, TrainError, TrainState,
+    logprobs::{BatchLogps, MicroBatchLogps, UnclampedCount},
+    optimizer::AdamW,
+};
+
+/// Gathers the log-probs of all ranks, in the order of the micro-batches.
+///
+/// A rank sends records of three u64, little-endian. The first is its count of unclamped tokens
+/// (present or not, inside, total); one per sequence follows (bits of the policy's log-prob, bits
+/// of the reference's, tokens).
+pub(crate) fn gather_logps(
+    local: &[MicroBatchLogps],
+    group: &dyn Collective,
+) -> Result<BatchLogps, CollectiveError> {
+    let unclamped = local.iter().filter_map(MicroBatchLogps::unclamped).reduce(UnclampedCount::add);
+    let UnclampedCount { inside, total } = unclamped.unwrap_or_default();
+    let header = [u64::from(unclamped.is_some()), inside as u64, total as u64];
+    let sequences = local.iter().flat_map(|micro_batch| &micro_batch.logps);
+    let sequences = sequences
+        .map(|LogProb { policy, reference, tokens }| [policy.to_bits(), reference.to_bits(), *tokens as u64]);
+    let sent = std::iter::once(header).chain(sequences).flatten().flat_map(u64::to_le_bytes).collect();
+
+    let mut logps = Vec::new();
+    let mut unclamped: Option<UnclampedCount> = None;
+    for (rank, received) in group.gather(sent)?.iter().enumerate() {
+        let (records, rest) = received.as_chunks::<24>();
+        let mut records = records.iter().map(|record| {
+            let value = |at: usize| {
+                let mut bytes = [0; 8];
+                bytes.copy_from_slice(&record[at..at + 8]);
+                u64::from_le_bytes(bytes)
+            };
+            [value(0), value(8), value(16)]
+        });
+        let Some([clamps, inside, total]) = records.next().filter(|_| rest.is_empty()) else {
+            return Err(CollectiveError::OutOfStep { rank });
+        };
+        if clamps > 0 {
+            let count = UnclampedCount { inside: inside as usize, total: total as usize };
+            unclamped = Some(unclamped.unwrap_or_default().add(count));
+        }
+        logps.extend(records.map(|[policy, reference, tokens]| LogProb {
+            policy: f64::from_bits(policy),
+            reference: f64::from_bits(reference),
+            tokens: tokens as usize,
+        }));
+    }
+    Ok(BatchLogps { logps, unclamped })
+}
+
+/// Sums the gradients of all ranks. A rank without micro-batches contributes zeros.
+pub(crate) fn all_reduce_gradients(
+    group: &dyn Collective,
+    parameters: &Parameters,
+    gradients: &mut Gradients,
+) -> Result<(), TrainError> {
+    if group.size() == 1 {
+        return Ok(());
+    }
+    for (_, parameter) in parameters.iter() {
+        let value = parameter.value();
+        let local = match gradients.get(parameter) {
+            Some(gradient) => gradient.clone(),
+            None => value.zeros_like()?,
+        };
+        gradients.set(parameter, group.sum_tensor(&local)?.to_dtype(value.dtype())?);
+    }
+    Ok(())
+}
+
+/// Continues only if every rank continues.
+///
+/// A rank that stops, or fails, stops all others with [`StopReason::OtherRank`].
+pub(crate) fn all_continue(
+    group: &dyn Collective,
+    local: Result<ControlFlow<StopReason>, TrainError>,
+) -> Result<ControlFlow<StopReason>, TrainError> {
+    if group.size() == 1 {
+        return local;
+    }
+    // An empty message means "continue"; the mark keeps an empty reason apart from that.
+    let message = match &local {
+        Ok(ControlFlow::Continue(())) => String::new(),
+        Ok(ControlFlow::Break(reason)) => format!("!{reason}"),
+        Err(error) => format!("!{error}"),
+    };
+    let messages = group.gather(message.into_bytes());
+    // A rank that stops for a reason of its own reports that reason.
+    if let ControlFlow::Break(reason) = local? {
+        return Ok(ControlFlow::Break(reason));
+    }
+    let stopped = messages?.iter().enumerate().find_map(|(rank, message)| {
+        let reason = String::from_utf8_lossy(message.strip_prefix(b"!")?).into_owned();
+        Some(StopReason::OtherRank { rank, reason })
+    });
+    Ok(stopped.map_or(ControlFlow::Continue(()), ControlFlow::Break))
+}
+
+/// Restores the newest checkpoint on all ranks, and checks that it is the same step everywhere.
+pub(crate) fn restore(
+    checkpoints: Option<&Checkpoints>,
+    group: &dyn Collective,
+    parameters: &Parameters,
+    optimizer: &mut AdamW,
+) -> Result<Option<TrainState>, TrainError> {
+    let mut restore = || match checkpoints {
+        Some(checkpoints) => checkpoints.restore(parameters, optimizer),
+        None => Ok(None),
+    };
+    let step = |state: &Option<TrainState>| state.map_or(0, |state| state.step);
+    let rank = group.rank();
+    if rank == 0 {
+        let state = restore()?;
+        group.broadcast(step(&state).to_le_bytes().to_vec())?;
+        return Ok(state);
+    }
+    // Rank 0 prepares the run's folder before it broadcasts, so other ranks read after it.
+    let received = group.broadcast(Vec::new())?;
+    let first = <[u8; 8]>::try_from(received).map_err(|_| CollectiveError::OutOfStep { rank: 0 })?;
+    let (state, first) = (restore()?, u64::from_le_bytes(first));
+    let found = step(&state);
+    if found == first { Ok(state) } else { Err(TrainError::CheckpointMismatch { rank, found, first }) }
+}
+
+/// Checks that all ranks hold the same weights: each rank computes its updates itself.
+pub(crate) fn assert_same_weights(
+    group: &dyn Collective,
+    parameters: &Parameters,
+    step: u64,
+) -> Result<(), TrainError> {
+    if group.size() == 1 {
+        return Ok(());
+    }
+    let mut hasher = blake3::Hasher::new();
+    for (_, parameter) in parameters.iter() {
+        parameter.value().write_bytes(&mut std::io::BufWriter::new(&mut hasher))?;
+    }
+    match group.agree(hasher.finalize().as_bytes().to_vec()) {
+        Err(CollectiveError::OutOfStep { .. }) => Err(TrainError::WeightsDiffer { step }),
+        other => Ok(other?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prospect_dist::{Thread, threads};
+
+    use super::*;
+
+    /// Runs `work` on `ranks` threads of one process and returns the results by rank.
+    fn on_ranks<T: Send>(ranks: usize, work: impl Fn(Thread) -> T + Sync) -> Vec<T> {
+        let work = &work;
+        std::thread::scope(|scope| {
+            let ranks: Vec<_> =
+                threads(ranks).into_iter().map(|thread| scope.spawn(move || work(thread))).collect();
+            ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+        })
+    }
+
+    #[test]
+    fn one_rank_stops_all_and_each_knows_why() {
+        let stop = StopReason::EarlyStop { step: 3, reason: "accuracy is low".to_owned() };
+        let outcomes = on_ranks(3, |thread| {
+            let local =
+                if thread.rank() == 1 { ControlFlow::Break(stop.clone()) } else { ControlFlow::Continue(()) };
+            all_continue(&thread, Ok(local)).unwrap()
+        });
+        let other = StopReason::OtherRank { rank: 1, reason: "step 3: accuracy is low".to_owned() };
+        let expected = [other.clone(), stop, other].map(ControlFlow::Break);
+        assert_eq!(outcomes, expected);
+    }
+
+    #[test]
+    fn an_error_of_one_rank_stops_the_others() {
+        let outcomes = on_ranks(2, |thread| {
+            let failed = thread.rank() == 0;
+            let error = || TrainError::Examples("no data".to_owned());
+            let local = if failed { Err(error()) } else { Ok(ControlFlow::Continue(())) };
+            all_continue(&thread, local).map_err(|error| error.to_string())
+        });
+        let reason = "training data: no data".to_owned();
+        let stopped = ControlFlow::Break(StopReason::OtherRank { rank: 0, reason: reason.clone() });
+        assert_eq!(outcomes, [Err(reason), Ok(stopped)]);
+    }
+
+    #[test]
+    fn ranks_continue_together() {
+        let flows = on_ranks(2, |thread| all_continue(&thread, Ok(ControlFlow::Continue(()))).unwrap());
+        assert_eq!(flows, [ControlFlow::Continue(()), ControlFlow::Continue(())]);
+    }
+}

@@ -1,0 +1,67 @@
+//! Errors of training.
+
+use crate::StopReason;
+
+/// Error that prevents training from starting or continuing.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// A file operation failed.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// A tensor operation failed.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+    /// The model failed.
+    #[error(transparent)]
+    Model(#[from] prospect_model::ModelError),
+    /// The dataset cannot be read.
+    #[error(transparent)]
+    Data(#[from] prospect_data::DataError),
+    /// A collective operation failed.
+    #[error(transparent)]
+    Collective(#[from] prospect_dist::CollectiveError),
+    /// The run directory failed.
+    #[error(transparent)]
+    Runs(#[from] prospect_runs::RunsError),
+    /// Invalid training settings.
+    #[error("training settings: {0}")]
+    Settings(String),
+    /// Unusable training data.
+    #[error("training data: {0}")]
+    Examples(String),
+    /// A run was stopped where its caller needs a policy.
+    #[error("training ended before its last step: {0}")]
+    Incomplete(StopReason),
+    /// A rank would resume from another step than rank 0.
+    #[error(
+        "rank {rank} finds a checkpoint of step {found}, rank 0 one of step {first}; check that all machines see the same folder"
+    )]
+    CheckpointMismatch {
+        /// Number of the rank.
+        rank: usize,
+        /// Step that it finds; 0 if none.
+        found: u64,
+        /// Step that rank 0 finds; 0 if none.
+        first: u64,
+    },
+    /// The weights of the ranks differ.
+    #[error(
+        "step {step}: the trained weights differ between ranks; use machines of one kind, with the same version of prospect"
+    )]
+    WeightsDiffer {
+        /// Optimizer steps taken.
+        step: u64,
+    },
+    /// Loss or gradient norm is not finite.
+    #[error(
+        "step {step}: the {what} is {value}; lower the learning rate, or look at the metrics of the steps before"
+    )]
+    Diverged {
+        /// Optimizer step, from 0.
+        step: u64,
+        /// Name of the value.
+        what: &'static str,
+        /// The value.
+        value: f64,
+    },
+}

@@ -1,0 +1,131 @@
+//! Sequence log-probs from token log-probs, and token gradients from sequence gradients.
+
+use prospect_model::PackedBatch;
+use prospect_objective::{Humanline, LogProb};
+
+/// Number of scored tokens inside the humanline bounds, out of all scored tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct UnclampedCount {
+    pub(crate) inside: usize,
+    pub(crate) total: usize,
+}
+
+impl UnclampedCount {
+    pub(crate) fn add(self, other: Self) -> Self {
+        Self { inside: self.inside + other.inside, total: self.total + other.total }
+    }
+
+    /// Share of tokens inside the bounds; 0 without tokens.
+    pub(crate) fn share(self) -> f64 {
+        self.inside as f64 / self.total.max(1) as f64
+    }
+}
+
+/// Log-probs of a micro-batch's sequences, as the objective receives them.
+pub(crate) struct MicroBatchLogps {
+    /// One entry per sequence.
+    pub(crate) logps: Vec<LogProb>,
+    /// One flag per scored token: inside the humanline bounds, so it has a gradient. `None` without
+    /// clamping.
+    unclamped: Option<Vec<bool>>,
+}
+
+/// Pairs up sequence log-probs of policy and reference.
+pub(crate) fn sequence_logps(
+    packed: &PackedBatch,
+    policy_logps: Vec<f64>,
+    reference_logps: Vec<f64>,
+) -> Vec<LogProb> {
+    policy_logps
+        .into_iter()
+        .zip(reference_logps)
+        .zip(packed.lengths())
+        .map(|((policy, reference), tokens)| LogProb { policy, reference, tokens })
+        .collect()
+}
+
+impl MicroBatchLogps {
+    /// Sums the policy's token log-probs; `reference_logps` are per sequence already.
+    pub(crate) fn new(packed: &PackedBatch, policy_token_logps: &[f64], reference_logps: Vec<f64>) -> Self {
+        let policy_logps = packed.sum_by_sequence(policy_token_logps);
+        Self { logps: sequence_logps(packed, policy_logps, reference_logps), unclamped: None }
+    }
+
+    /// Clamps the log-ratio of every token, then sums.
+    ///
+    /// The policy's log-probs stay as they are; the reference's become policy minus clamped
+    /// log-ratio, so that the difference is the clamped log-ratio of the sequence.
+    pub(crate) fn with_clamp(
+        packed: &PackedBatch,
+        policy_token_logps: &[f64],
+        reference_token_logps: &[f64],
+        humanline: Humanline,
+    ) -> Self {
+        let ratios: Vec<f64> = policy_token_logps
+            .iter()
+            .zip(reference_token_logps)
+            .map(|(policy, reference)| policy - reference)
+            .collect();
+        let clamped: Vec<f64> = ratios.iter().map(|ratio| humanline.clamp(*ratio)).collect();
+        let policy_logps = packed.sum_by_sequence(policy_token_logps);
+        let log_ratios = packed.sum_by_sequence(&clamped);
+        let reference_logps =
+            policy_logps.iter().zip(log_ratios).map(|(policy, ratio)| policy - ratio).collect();
+        let unclamped = ratios.into_iter().map(|ratio| humanline.is_inside(ratio)).collect();
+        Self { logps: sequence_logps(packed, policy_logps, reference_logps), unclamped: Some(unclamped) }
+    }
+
+    /// Spreads d loss / d log π of sequences over their scored tokens. Clamped tokens get 0.
+    pub(crate) fn token_gradient(&self, packed: &PackedBatch, sequence_gradient: &[f64]) -> Vec<f64> {
+        let of_tokens = packed.scored_sequences().map(|sequence| sequence_gradient[sequence]);
+        match &self.unclamped {
+            None => of_tokens.collect(),
+            Some(unclamped) => of_tokens
+                .zip(unclamped)
+                .map(|(gradient, unclamped)| if *unclamped { gradient } else { 0.0 })
+                .collect(),
+        }
+    }
+
+    /// Counts unclamped tokens; `None` without clamping.
+    pub(crate) fn unclamped(&self) -> Option<UnclampedCount> {
+        let unclamped = self.unclamped.as_ref()?;
+        let inside = unclamped.iter().filter(|unclamped| **unclamped).count();
+        Some(UnclampedCount { inside, total: unclamped.len() })
+    }
+}
+
+/// Log-probs of a global batch, as the objective receives them.
+pub(crate) struct BatchLogps {
+    /// One entry per sequence, in the order of the micro-batches.
+    pub(crate) logps: Vec<LogProb>,
+    /// Unclamped tokens of the whole batch; `None` without clamping.
+    pub(crate) unclamped: Option<UnclampedCount>,
+}
+
+#[cfg(test)]
+mod tests {
+    use prospect_model::Packer;
+
+    use super::*;
+
+    #[test]
+    fn tokens_are_clamped_before_they_are_summed() {
+        let mut packer = Packer::default();
+        let prompt = packer.prompt(&[1]);
+        packer.completion(prompt, &[2, 3, 4], true);
+        packer.completion(prompt, &[5], true);
+        let packed = packer.pack().unwrap();
+        let (policy, reference) = ([-1.0, -5.0, -2.0, -3.0], [-4.0, -3.0, -2.25, -3.0]);
+        let clamped = MicroBatchLogps::with_clamp(&packed, &policy, &reference, Humanline::default());
+        let ratios: Vec<f64> = clamped.logps.iter().map(|log_prob| log_prob.ratio()).collect();
+        assert_eq!(ratios, [1.5 - 1.0 + 0.25, 0.0]);
+        assert_eq!(clamped.logps[0].policy, -8.0);
+        assert_eq!(clamped.token_gradient(&packed, &[2.0, -1.0]), [0.0, 0.0, 2.0, -1.0]);
+        assert_eq!(clamped.unclamped(), Some(UnclampedCount { inside: 2, total: 4 }));
+
+        let plain = MicroBatchLogps::new(&packed, &policy, vec![-9.25, -3.0]);
+        assert_eq!(plain.logps[0], LogProb { policy: -8.0, reference: -9.25, tokens: 3 });
+        assert_eq!(plain.token_gradient(&packed, &[2.0, -1.0]), [2.0, 2.0, 2.0, -1.0]);
+    }
+}

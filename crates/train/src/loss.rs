@@ -1,0 +1,181 @@
+//! Loss of a global batch: applies the objective of `prospect-objective` to sequence log-probs.
+
+use std::collections::BTreeMap;
+
+use prospect_objective::{
+    BatchLoss, ClassWeights, Kto, LogProb, PreferencePair, RunningMean, Supervised, Unpaired,
+    apo_zero_unpaired, bco, cdpo, dpo, hinge, ipo, kto, orpo, reference_point, robust_dpo, sft, simpo, slic,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{Objective, batches::Role};
+
+/// An objective with resolved class weights.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct LossFunction {
+    objective: Objective,
+    weights: ClassWeights,
+}
+
+/// State that an objective carries from step to step; part of a checkpoint.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct ObjectiveState {
+    /// BCO's δ: running mean of all rewards.
+    pub rewards: RunningMean,
+}
+
+/// Inputs of an objective, with the index of each sequence in the batch.
+#[derive(Debug)]
+struct Indexed<T> {
+    /// Sequence indices, in the order of the objective's gradient.
+    indices: Vec<usize>,
+    inputs: Vec<T>,
+}
+
+impl<T> Default for Indexed<T> {
+    fn default() -> Self {
+        Self { indices: Vec::new(), inputs: Vec::new() }
+    }
+}
+
+impl LossFunction {
+    /// Resolves class weights for training data of `class_counts` = (n_D, n_U) rows.
+    pub(crate) fn new(objective: &Objective, class_counts: (usize, usize)) -> Self {
+        let weights = objective.class_weights(class_counts).unwrap_or_default();
+        Self { objective: objective.clone(), weights }
+    }
+
+    /// β of the objective.
+    pub(crate) fn beta(&self) -> f64 {
+        self.objective.beta()
+    }
+
+    /// Returns the state after a training batch; the batch's loss is evaluated with it.
+    pub(crate) fn observe(&self, state: ObjectiveState, roles: &[Role], logps: &[LogProb]) -> ObjectiveState {
+        match &self.objective {
+            Objective::Bco(bco) => {
+                ObjectiveState { rewards: bco.observe(state.rewards, &unpaired(roles, logps).inputs) }
+            }
+            _ => state,
+        }
+    }
+
+    /// Evaluates the objective on a global batch. The gradient, d loss / d log π, has one entry per
+    /// sequence of the batch, in the order given; mismatched completions get 0.
+    pub(crate) fn evaluate(&self, state: ObjectiveState, roles: &[Role], logps: &[LogProb]) -> BatchLoss {
+        let on_pairs = |evaluate: &dyn Fn(&[PreferencePair]) -> BatchLoss| {
+            let Indexed { indices, inputs } = pairs(roles, logps);
+            (indices, evaluate(&inputs))
+        };
+        let (indices, evaluated) = match &self.objective {
+            Objective::Kto { beta, z0, .. } => {
+                let groups = reference_groups(roles, logps);
+                let indices = groups.iter().flat_map(|group| &group.examples.indices).copied().collect();
+                let groups: Vec<_> = groups
+                    .iter()
+                    .map(|group| {
+                        let z0 = reference_point(&group.kl_logps) / z0.divisor();
+                        (group.examples.inputs.as_slice(), z0)
+                    })
+                    .collect();
+                (indices, kto(&Kto { beta: *beta, weights: self.weights }, &groups))
+            }
+            Objective::ApoZeroUnpaired { beta, .. } => {
+                let Indexed { indices, inputs } = unpaired(roles, logps);
+                (indices, apo_zero_unpaired(&Kto { beta: *beta, weights: self.weights }, &inputs))
+            }
+            Objective::Bco(options) => {
+                let Indexed { indices, inputs } = unpaired(roles, logps);
+                (indices, bco(options, &inputs, state.rewards.mean))
+            }
+            Objective::Dpo(options) => on_pairs(&|pairs| dpo(options, pairs)),
+            Objective::Cdpo(options) => on_pairs(&|pairs| cdpo(options, pairs)),
+            Objective::RobustDpo(options) => on_pairs(&|pairs| robust_dpo(options, pairs)),
+            Objective::Hinge(options) => on_pairs(&|pairs| hinge(options, pairs)),
+            Objective::Ipo(options) => on_pairs(&|pairs| ipo(options, pairs)),
+            Objective::Simpo(options) => on_pairs(&|pairs| simpo(options, pairs)),
+            Objective::Orpo(options) => on_pairs(&|pairs| orpo(options, pairs)),
+            Objective::Slic(options) => on_pairs(&|pairs| slic(options, pairs)),
+            Objective::Sft | Objective::Csft(_) => {
+                let Indexed { indices, inputs } = supervised(roles, logps);
+                (indices, sft(&inputs))
+            }
+        };
+        let mut gradient = vec![0.0; roles.len()];
+        for (index, value) in indices.into_iter().zip(&evaluated.gradient) {
+            gradient[index] = *value;
+        }
+        BatchLoss { gradient, ..evaluated }
+    }
+}
+
+/// Examples that share a KTO reference point z0, and the log-probs that z0 is estimated from.
+#[derive(Default)]
+struct ReferenceGroup {
+    examples: Indexed<Unpaired>,
+    /// Log-probs of mismatched completions.
+    kl_logps: Vec<LogProb>,
+}
+
+/// Sorts labelled completions by reference group. A held-out pair counts as two rows of group 0.
+fn reference_groups(roles: &[Role], logps: &[LogProb]) -> Vec<ReferenceGroup> {
+    let mut groups: BTreeMap<usize, ReferenceGroup> = BTreeMap::new();
+    for (index, (role, log_prob)) in roles.iter().zip(logps).enumerate() {
+        let (desirable, weight, group) = match role {
+            Role::Unpaired { desirable, weight, group } => (*desirable, *weight, *group),
+            Role::Chosen => (true, 1.0, 0),
+            Role::Rejected => (false, 1.0, 0),
+            Role::Mismatched { group } => {
+                groups.entry(*group).or_default().kl_logps.push(*log_prob);
+                continue;
+            }
+            Role::Supervised { .. } => continue,
+        };
+        let examples = &mut groups.entry(group).or_default().examples;
+        examples.indices.push(index);
+        examples.inputs.push(Unpaired { log_prob: *log_prob, desirable, weight });
+    }
+    groups.into_values().collect()
+}
+
+/// Labelled completions of all reference groups.
+fn unpaired(roles: &[Role], logps: &[LogProb]) -> Indexed<Unpaired> {
+    let mut all = Indexed::default();
+    for group in reference_groups(roles, logps) {
+        all.indices.extend(group.examples.indices);
+        all.inputs.extend(group.examples.inputs);
+    }
+    all
+}
+
+/// Pairs in the order of their chosen completions. Indices list all chosen, then all rejected.
+fn pairs(roles: &[Role], logps: &[LogProb]) -> Indexed<PreferencePair> {
+    let indices_of =
+        |wanted: Role| -> Vec<usize> { (0..roles.len()).filter(|index| roles[*index] == wanted).collect() };
+    let (chosen, rejected) = (indices_of(Role::Chosen), indices_of(Role::Rejected));
+    let inputs = chosen
+        .iter()
+        .zip(&rejected)
+        .map(|(chosen, rejected)| PreferencePair {
+            chosen: logps[*chosen],
+            rejected: logps[*rejected],
+            weight: 1.0,
+        })
+        .collect();
+    Indexed { indices: [chosen, rejected].concat(), inputs }
+}
+
+/// Completions to imitate. For a held-out pair, the chosen one.
+fn supervised(roles: &[Role], logps: &[LogProb]) -> Indexed<Supervised> {
+    let mut all = Indexed::default();
+    for (index, (role, log_prob)) in roles.iter().zip(logps).enumerate() {
+        let weight = match role {
+            Role::Supervised { weight } => *weight,
+            Role::Chosen => 1.0,
+            _ => continue,
+        };
+        all.indices.push(index);
+        all.inputs.push(Supervised { policy: log_prob.policy, tokens: log_prob.tokens, weight });
+    }
+    all
+}

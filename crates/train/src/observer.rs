@@ -1,0 +1,88 @@
+//! Hooks into a training run, and the ways in which a run ends.
+
+use std::ops::ControlFlow;
+
+use prospect_model::Decoder;
+use prospect_runs::Record;
+
+use crate::{Policy, ReferenceCache, TrainError};
+
+/// Callbacks of [`train`](crate::train). The default methods do nothing; `()` observes nothing.
+pub trait Observer {
+    /// Called before the first step (with `step` 0) and after every step.
+    ///
+    /// [`ControlFlow::Break`] ends the run on all ranks, before a checkpoint of this step is
+    /// written. A resumed run is not observed before its first step.
+    fn on_step_end(
+        &mut self,
+        _step: u64,
+        _total: u64,
+        _policy: &Policy<'_>,
+        _cache: &ReferenceCache,
+    ) -> Result<ControlFlow<StopReason>, TrainError> {
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Called with the metrics of every step, before [`on_step_end`](Self::on_step_end).
+    fn on_log(&mut self, _record: Record) -> Result<(), TrainError> {
+        Ok(())
+    }
+}
+
+impl Observer for () {}
+
+/// Reason why a run ended before its last step, other than an error.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StopReason {
+    /// A stopping rule applied.
+    #[error("step {step}: {reason}")]
+    EarlyStop {
+        /// Optimizer steps taken.
+        step: u64,
+        /// The rule and the value that triggered it.
+        reason: String,
+    },
+    /// Another process has taken over the run.
+    #[error("another process has taken over the run")]
+    TakenOver,
+    /// Another rank stopped or failed.
+    #[error("rank {rank} ended the run: {reason}")]
+    OtherRank {
+        /// Number of that rank.
+        rank: usize,
+        /// Its reason or error.
+        reason: String,
+    },
+}
+
+/// A completed run.
+#[derive(Debug)]
+pub struct TrainedPolicy {
+    /// The policy.
+    pub policy: Decoder,
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Tokens processed in training steps; a shared prompt counts once.
+    pub tokens: u64,
+    /// Seconds of work, including work before an interruption.
+    pub seconds: f64,
+}
+
+/// Outcome of [`train`](crate::train).
+#[derive(Debug)]
+pub enum TrainOutcome {
+    /// All steps were taken.
+    Completed(Box<TrainedPolicy>),
+    /// The run ended early.
+    Stopped(StopReason),
+}
+
+impl TrainOutcome {
+    /// Returns the policy; a stopped run is an error. For observers that never stop a run.
+    pub fn into_policy(self) -> Result<TrainedPolicy, TrainError> {
+        match self {
+            Self::Completed(trained) => Ok(*trained),
+            Self::Stopped(reason) => Err(TrainError::Incomplete(reason)),
+        }
+    }
+}

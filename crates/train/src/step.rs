@@ -1,0 +1,146 @@
+//! One optimizer step: forward, loss, backward, update.
+//!
+//! KTO's reference point z0 is a mean over the global batch, so the loss needs the log-probs of all
+//! micro-batches before the first backward pass:
+//!
+//! 1. [`forward`] all micro-batches of this rank, and gather the log-probs of all ranks;
+//! 2. evaluate the objective once, on the global batch;
+//! 3. [`backward`] micro-batch by micro-batch, and sum the gradients of all ranks;
+//! 4. clip the gradient norm and update the parameters.
+//!
+//! Only the last micro-batch keeps its activations from step 1; the others run forward again in
+//! step 3. Memory therefore does not grow with the global batch.
+
+use prospect_model::{Adapter, Gradients, Saved};
+use prospect_objective::{BatchLoss, LogProb};
+use prospect_runs::{Kind, Record};
+
+use crate::{
+    Policy, ReferenceCache, TrainContext, TrainError,
+    batches::{MicroBatch, Role},
+    distributed::{all_reduce_gradients, gather_logps},
+    logprobs::{BatchLogps, MicroBatchLogps, UnclampedCount},
+    noise_metrics::noise_metrics,
+    optimizer::{AdamW, global_norm},
+};
+
+/// Takes step `step` (from 0) on a global batch and returns its metrics.
+pub(crate) fn train_step(
+    context: &TrainContext<'_>,
+    policy: &mut Policy<'_>,
+    optimizer: &mut AdamW,
+    cache: &ReferenceCache,
+    micro_batches: &[MicroBatch],
+    step: u64,
+    learning_rate: f64,
+) -> Result<Record, TrainError> {
+    let parameters = policy.decoder.parameters();
+    let part = context.group.part(micro_batches.len());
+    let local = &micro_batches[part.clone()];
+
+    let LocalForward { logps, last_activations } = forward(context, policy, cache, local)?;
+    let BatchLogps { logps: batch_logps, unclamped } = gather_logps(&logps, context.group)?;
+
+    let roles: Vec<Role> = micro_batches.iter().flat_map(|micro| micro.roles.iter().copied()).collect();
+    policy.state = policy.loss.observe(policy.state, &roles, &batch_logps);
+    let evaluated = policy.evaluate(&roles, &batch_logps);
+    check_finite(step, "loss", evaluated.loss)?;
+
+    let sequences_before = micro_batches[..part.start].iter().map(|micro| micro.roles.len()).sum();
+    let local_gradient = &evaluated.gradient[sequences_before..];
+    let mut gradients = backward(context, policy, local, &logps, local_gradient, last_activations)?;
+    all_reduce_gradients(context.group, parameters, &mut gradients)?;
+
+    let grad_norm = global_norm(parameters, &gradients)?;
+    check_finite(step, "norm of the gradient", grad_norm)?;
+    let clip = (context.settings.max_grad_norm / grad_norm).min(1.0);
+    optimizer.step(parameters, &gradients, clip, learning_rate)?;
+
+    let noise = if context.examples.has_corrupted() {
+        step_noise_metrics(context, policy, micro_batches, &roles, &batch_logps, &evaluated)
+    } else {
+        Vec::new()
+    };
+    let values = evaluated
+        .metrics
+        .named()
+        .chain([("loss", evaluated.loss), ("grad_norm", grad_norm), ("learning_rate", learning_rate)])
+        .chain(unclamped.map(|count: UnclampedCount| ("humanline/unclamped", count.share())))
+        .chain(noise)
+        .map(|(name, value)| (name.to_owned(), value));
+    Ok(Record { kind: Kind::Train, step: step + 1, values: values.collect() })
+}
+
+/// Result of the forward pass over the micro-batches of one rank.
+struct LocalForward {
+    /// One entry per micro-batch.
+    logps: Vec<MicroBatchLogps>,
+    /// Activations of the last micro-batch; `None` if the rank has no micro-batch.
+    last_activations: Option<Saved>,
+}
+
+/// Runs policy and reference on all micro-batches of this rank.
+fn forward(
+    context: &TrainContext<'_>,
+    policy: &Policy<'_>,
+    cache: &ReferenceCache,
+    local: &[MicroBatch],
+) -> Result<LocalForward, TrainError> {
+    let mut logps = Vec::with_capacity(local.len());
+    let Some((last, others)) = local.split_last() else {
+        return Ok(LocalForward { logps, last_activations: None });
+    };
+    for MicroBatch { packed, .. } in others {
+        let policy_token_logps = policy.decoder.token_log_probs(packed, Adapter::On)?;
+        logps.push(policy.training_logps(packed, &policy_token_logps, context.settings, cache)?);
+    }
+    let (_, saved) = policy.decoder.forward(&last.packed, context.activations)?;
+    logps.push(policy.training_logps(&last.packed, saved.token_log_probs(), context.settings, cache)?);
+    Ok(LocalForward { logps, last_activations: Some(saved) })
+}
+
+/// Accumulates parameter gradients over the micro-batches of this rank.
+///
+/// `sequence_gradient` is d loss / d log π, starting at the rank's first sequence.
+fn backward(
+    context: &TrainContext<'_>,
+    policy: &Policy<'_>,
+    local: &[MicroBatch],
+    logps: &[MicroBatchLogps],
+    sequence_gradient: &[f64],
+    mut last_activations: Option<Saved>,
+) -> Result<Gradients, TrainError> {
+    let decoder = policy.decoder;
+    let mut gradients = Gradients::none(decoder.parameters());
+    let mut rest = sequence_gradient;
+    for (index, (MicroBatch { packed, roles, .. }, logps)) in local.iter().zip(logps).enumerate() {
+        let (sequence_gradient, after) = rest.split_at(roles.len());
+        rest = after;
+        let saved = match last_activations.take_if(|_| index + 1 == local.len()) {
+            Some(saved) => saved,
+            None => decoder.forward(packed, context.activations)?.1,
+        };
+        let token_gradient = logps.token_gradient(packed, sequence_gradient);
+        decoder.backward_tokens(saved, &token_gradient, &mut gradients)?;
+    }
+    Ok(gradients)
+}
+
+/// Computes the `noise/…` metrics of a global batch.
+fn step_noise_metrics(
+    context: &TrainContext<'_>,
+    policy: &Policy<'_>,
+    micro_batches: &[MicroBatch],
+    roles: &[Role],
+    logps: &[LogProb],
+    evaluated: &BatchLoss,
+) -> Vec<(&'static str, f64)> {
+    let corrupted: Vec<bool> =
+        micro_batches.iter().flat_map(|micro| micro.corrupted.iter().copied()).collect();
+    let beta = context.settings.objective.needs_reference().then(|| policy.beta());
+    noise_metrics(roles, &corrupted, logps, &evaluated.gradient, beta)
+}
+
+fn check_finite(step: u64, what: &'static str, value: f64) -> Result<(), TrainError> {
+    if value.is_finite() { Ok(()) } else { Err(TrainError::Diverged { step, what, value }) }
+}
