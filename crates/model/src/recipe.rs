@@ -53,7 +53,7 @@ pub enum Dtype {
 
 impl Dtype {
     /// As candle calls it.
-    pub fn of_tensors(self) -> DType {
+    pub fn to_candle(self) -> DType {
         match self {
             Self::F32 => DType::F32,
             Self::Bf16 => DType::BF16,
@@ -221,11 +221,11 @@ pub struct Recipe {
 }
 
 /// Turns a path or address of a recipe into a local path.
-pub type Locate<'a> = dyn Fn(&str) -> Result<PathBuf, Box<dyn Error + Send + Sync>> + 'a;
+pub type PathResolver<'a> = dyn Fn(&str) -> Result<PathBuf, Box<dyn Error + Send + Sync>> + 'a;
 
 impl ModelFile {
     /// Resolves the recipe; `locate` turns paths and `hf://` addresses into local paths.
-    pub fn resolve(self, locate: &Locate<'_>) -> Result<Recipe, ModelError> {
+    pub fn resolve(self, locate: &PathResolver<'_>) -> Result<Recipe, ModelError> {
         let fail = |message: String| ModelError::Recipe(message);
         let find = |key: &str, path: &str| locate(path).map_err(|error| fail(format!("`{key}`: {error}")));
         let weights = match (self.weights.as_str(), self.architecture) {

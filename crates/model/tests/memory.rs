@@ -98,7 +98,7 @@ fn predictions_are_within_a_tenth_of_what_is_allocated() {
                     let demand =
                         policy.footprint().demand(&BatchSize::of(&batch), recomputed, micro_batches > 1);
                     // Weights and moments are there before; the allocator counts what a step adds.
-                    let predicted = (demand.gradients + demand.activations + demand.at_hand) as f64;
+                    let predicted = (demand.gradients + demand.activations + demand.workspace) as f64;
                     let fixed = (demand.frozen + demand.trained + demand.moments) as f64;
                     let measured = peak_of_step(policy, &batch, activations, micro_batches) as f64;
                     let (of_step, of_all) =

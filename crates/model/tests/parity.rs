@@ -141,7 +141,7 @@ fn broken_weights_name_file_and_tensor() {
     let gguf = folder.path().join("m.gguf");
     fs_err::write(&gguf, b"GGUF\x03\0\0\0").unwrap();
     let error = recipe(&format!("weights: {}", gguf.display())).load().unwrap_err().to_string();
-    assert!(error.contains("m.gguf: not a whole GGUF file"), "{error}");
+    assert!(error.contains("m.gguf: not a complete GGUF file"), "{error}");
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn smollm2_knows_the_capital_of_france_and_equals_candle_transformers() {
     let Some(path) = smollm2() else { return };
     let model = recipe(&format!("weights: {}", path.display())).load().unwrap();
     let tokens = model.tokenizer.encode("The capital of France is").unwrap();
-    let end = model.tokenizer.end_id().unwrap();
+    let end = model.tokenizer.eos_token_id().unwrap();
     let how = GenerationConfig { sampling: Sampling::Greedy, max_new_tokens: 2, end, seed: 0, at_once: 2 };
     let prompt = Prompt { id: "", tokens: &tokens };
     let generated = model.decoder.generate(&[prompt], &how, Adapter::On).unwrap();

@@ -2,17 +2,17 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{Attention, HeadNorms, Linear, Mlp, Norm, attention::SavedAttention, mlp::SavedMlp};
+use super::{Attention, HeadNorms, Linear, Norm, attention::SavedAttention, mlp::SavedMlp};
 use crate::{
-    architecture::{Names, Residual},
-    ops::{self, Heads, RotaryPairs},
-    pack::Tree,
+    architecture::{AttentionHeads, Mlp, Residual, RotaryPairs, TensorNames},
+    ops,
+    pack::PromptTree,
     parameters::Gradients,
 };
 
 /// One block.
 #[derive(Debug, Clone)]
-pub(crate) struct Block {
+pub(crate) struct DecoderBlock {
     pub(crate) attention_norm: Norm,
     pub(crate) attention: Attention,
     pub(crate) mlp_norm: Norm,
@@ -22,11 +22,11 @@ pub(crate) struct Block {
 
 /// What all blocks share in a pass over a batch.
 pub(crate) struct BlockContext<'a> {
-    pub(crate) trees: &'a [Tree],
+    pub(crate) trees: &'a [PromptTree],
     /// cos and sin of the rotation of every row, `[rows, rotated dims/2]`.
     pub(crate) rotation: (Tensor, Tensor),
     pub(crate) pairs: RotaryPairs,
-    pub(crate) heads: Heads,
+    pub(crate) heads: AttentionHeads,
     pub(crate) adapter: bool,
 }
 
@@ -47,7 +47,7 @@ impl SavedBlock {
     }
 }
 
-impl Block {
+impl DecoderBlock {
     /// The linear layers.
     pub(crate) fn linears(&self) -> impl Iterator<Item = &Linear> {
         let Attention { projections, output, .. } = &self.attention;
@@ -58,7 +58,7 @@ impl Block {
     #[expect(clippy::type_complexity, reason = "two lists, taken apart where they are asked for")]
     pub(crate) fn modules_mut(
         &mut self,
-        names: &Names,
+        names: &TensorNames,
     ) -> (Vec<(&'static str, &mut Linear)>, Vec<(&'static str, &mut Norm)>) {
         let Attention { projections, norms, output } = &mut self.attention;
         let names_of_linears =

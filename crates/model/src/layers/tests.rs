@@ -4,19 +4,20 @@ use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::log_softmax;
 
 use crate::{
-    Activations, Adapter, Architecture, Decoder, Gelu, Generated, GenerationConfig, Gradients, Lora,
+    Activations, Adapter, Architecture, Decoder, GeluKind, Generated, GenerationConfig, Gradients,
+    LoraConfig,
     ModelError, PackedBatch, Packer, Prompt, Residual, RotaryPairs, Sampling,
     ops::{
         self,
         tests::{assert_gradient, dot},
     },
-    parameters::Weight,
-    weights::{Weights, normal},
+    parameters::WeightTensor,
+    weights::{LinearWeight, TensorSource, normal},
 };
 use prospect_core::draw::Draw;
 
-use super::{BlockContext, Linear, Mlp, Norm, Projections};
-use crate::matrix::Matrix;
+use super::{BlockContext, Linear, Norm};
+use crate::architecture::{Mlp, Projections};
 
 const SIZES: &str = r#""vocab_size": 23, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2,
     "max_position_embeddings": 32"#;
@@ -47,7 +48,7 @@ fn architectures() -> Vec<(&'static str, Architecture)> {
 /// Random weights of which norms and biases are random too.
 struct Rough(DType);
 
-impl Weights for Rough {
+impl TensorSource for Rough {
     fn get(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
         let values = normal(&Draw::new(5, name), shape.iter().product(), 0.3);
         let values = Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(self.0)?;
@@ -66,7 +67,7 @@ fn llama(dtype: DType) -> Decoder {
 
 /// An adapter that does something: B is not zero.
 fn with_adapter(decoder: &Decoder) -> Decoder {
-    let decoder = decoder.with_lora(Lora { r: 2, alpha: 3.0 }, 1).unwrap();
+    let decoder = decoder.with_lora(LoraConfig { r: 2, alpha: 3.0 }, 1).unwrap();
     for (name, parameter) in decoder.parameters().iter().filter(|(name, _)| name.contains("lora_B")) {
         let value = normal(&Draw::new(2, name), parameter.value().elem_count(), 0.3);
         let value = Tensor::from_vec(value, parameter.value().shape(), &Device::Cpu).unwrap();
@@ -81,9 +82,9 @@ const COMPLETIONS: [(usize, &[u32], bool); 4] =
 
 fn batch() -> PackedBatch {
     let mut packer = Packer::default();
-    let prompts = PROMPTS.map(|prompt| packer.prompt(prompt));
+    let prompts = PROMPTS.map(|prompt| packer.add_prompt(prompt));
     for (prompt, tokens, gradient) in COMPLETIONS {
-        packer.completion(prompts[prompt], tokens, gradient);
+        packer.add_completion(prompts[prompt], tokens, gradient);
     }
     packer.pack().unwrap()
 }
@@ -103,15 +104,15 @@ fn gradients(decoder: &Decoder, activations: Activations) -> Gradients {
 }
 
 /// A weight as candle's autograd knows it.
-fn tracked(weight: &Weight) -> &Tensor {
+fn tracked(weight: &WeightTensor) -> &Tensor {
     match weight {
-        Weight::Frozen(value) => value,
-        Weight::Trained(parameter) => parameter.var(),
+        WeightTensor::Frozen(value) => value,
+        WeightTensor::Trained(parameter) => parameter.var(),
     }
 }
 
 fn oracle_linear(x: &Tensor, linear: &Linear) -> Tensor {
-    let Matrix::Plain(weight) = &linear.weight else { panic!("the oracle is of plain weights") };
+    let LinearWeight::Plain(weight) = &linear.weight else { panic!("the oracle is of plain weights") };
     let y = x.matmul(&tracked(weight).t().unwrap()).unwrap();
     let y = match &linear.bias {
         Some(bias) => y.broadcast_add(tracked(bias)).unwrap(),
@@ -144,8 +145,8 @@ fn oracle_mlp(x: &Tensor, mlp: &Mlp<Linear>) -> Tensor {
             let up = oracle_linear(x, up);
             // candle's own gelus have slopes of six digits.
             let share = match gelu {
-                Gelu::Exact => (&up * std::f64::consts::FRAC_1_SQRT_2).unwrap().erf(),
-                Gelu::Tanh => {
+                GeluKind::Exact => (&up * std::f64::consts::FRAC_1_SQRT_2).unwrap().erf(),
+                GeluKind::Tanh => {
                     let cube = (up.sqr().unwrap() * &up).unwrap();
                     let inner = (&up + (cube * 0.044_715).unwrap()).unwrap();
                     (inner * (2.0 / std::f64::consts::PI).sqrt()).unwrap().tanh()
@@ -399,8 +400,8 @@ fn a_log_prob_does_not_depend_on_its_batch_mates() {
         let together = decoder.log_probs(&batch(), Adapter::On).unwrap();
         for ((prompt, completion, gradient), together) in COMPLETIONS.into_iter().zip(together) {
             let mut packer = Packer::default();
-            let id = packer.prompt(PROMPTS[prompt]);
-            packer.completion(id, completion, gradient);
+            let id = packer.add_prompt(PROMPTS[prompt]);
+            packer.add_completion(id, completion, gradient);
             let alone = decoder.log_probs(&packer.pack().unwrap(), Adapter::On).unwrap()[0];
             assert!((alone - together).abs() < 1e-5 * (1.0 + together.abs()), "{name}: {alone} {together}");
         }
@@ -412,7 +413,7 @@ fn switching_the_adapter_off_gives_the_base_exactly() {
     let base = llama(DType::F32);
     let off = with_adapter(&base).log_probs(&batch(), Adapter::Off).unwrap();
     assert_eq!(off, base.log_probs(&batch(), Adapter::Off).unwrap());
-    let fresh = base.with_lora(Lora { r: 2, alpha: 4.0 }, 0).unwrap();
+    let fresh = base.with_lora(LoraConfig { r: 2, alpha: 4.0 }, 0).unwrap();
     assert_eq!(fresh.log_probs(&batch(), Adapter::On).unwrap(), off);
     assert_eq!(fresh.forward(&batch(), Activations::Keep).unwrap().0, off);
 }

@@ -2,7 +2,7 @@
 //! docs/kernels.md.
 
 use candle_core::{
-    DType, Error, Result, Shape, Tensor, bail,
+    DType, Error, Result, Tensor, bail,
     quantized::{GgmlDType, QTensor},
 };
 use prospect_kernels::{
@@ -15,98 +15,15 @@ use prospect_kernels::{
     rotary::{self, ROTATE},
 };
 
-use super::{Heads, RotaryPairs};
 use crate::{
-    architecture::Gelu,
-    pack::{Scored, Tree},
+    architecture::{AttentionHeads, GeluKind, RotaryPairs},
+    device::{KernelArg, KernelLauncher},
+    pack::{PromptTree, ScoredToken},
 };
-
-/// Kernels that are switched on together, by the names of their sources.
-#[cfg(feature = "cuda")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Group {
-    Norm,
-    Rotary,
-    Activation,
-    Attention,
-    LogProb,
-    AdamW,
-    Dequantise,
-}
-
-#[cfg(feature = "cuda")]
-impl Group {
-    const NAMES: [(&'static str, Self); 7] = [
-        ("norm", Self::Norm),
-        ("rotary", Self::Rotary),
-        ("activation", Self::Activation),
-        ("attention", Self::Attention),
-        ("log_prob", Self::LogProb),
-        ("adamw", Self::AdamW),
-        ("dequantise", Self::Dequantise),
-    ];
-
-    /// Those that the environment variable `PROSPECT_KERNELS` names, apart by commas, or `all`; none if it is not set. Or
-    /// which name is none.
-    pub(crate) fn switched_on() -> std::result::Result<&'static [Self], &'static str> {
-        static ON: std::sync::OnceLock<std::result::Result<Vec<Group>, String>> = std::sync::OnceLock::new();
-        let parse = || {
-            let text = std::env::var("PROSPECT_KERNELS").unwrap_or_default();
-            let all = Self::NAMES.map(|(_, group)| group);
-            let mut on = Vec::new();
-            for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-                match Self::NAMES.iter().find(|(known, _)| *known == name) {
-                    _ if name == "all" => on.extend(all),
-                    Some((_, group)) => on.push(*group),
-                    None => return Err(name.to_owned()),
-                }
-            }
-            Ok(on)
-        };
-        ON.get_or_init(parse).as_deref().map_err(String::as_str)
-    }
-
-    pub(crate) fn is_on(self) -> bool {
-        Self::switched_on().is_ok_and(|on| on.contains(&self))
-    }
-}
-
-/// What a kernel is given.
-pub(crate) enum KernelArg<'a> {
-    /// The null pointer.
-    Null,
-    /// A tensor to read; made contiguous if it is not.
-    Tensor(&'a Tensor),
-    /// A contiguous tensor that the kernel changes.
-    Changed(&'a Tensor),
-    /// The blocks of a quantised matrix.
-    Blocks(&'a QTensor),
-    /// A new tensor that the kernel writes.
-    New(Shape, DType),
-    F32(f32),
-    U32(u32),
-    U64(u64),
-}
-
-impl KernelArg<'_> {
-    fn new(shape: impl Into<Shape>, dtype: DType) -> Self {
-        Self::New(shape.into(), dtype)
-    }
-
-    fn size(size: usize) -> Self {
-        Self::U32(size as u32)
-    }
-}
-
-/// What runs kernels over tensors.
-pub(crate) trait Launcher {
-    /// Runs a kernel on what it is given, in the order of its parameters, and returns the new tensors.
-    fn launch(&self, kernel: &Kernel, launch: &Launch, given: Vec<KernelArg<'_>>) -> Result<Vec<Tensor>>;
-}
 
 /// Runs a kernel that makes `N` tensors.
 fn run<const N: usize>(
-    launcher: &impl Launcher,
+    launcher: &impl KernelLauncher,
     kernel: &Kernel,
     launch: std::result::Result<Launch, KernelError>,
     given: Vec<KernelArg<'_>>,
@@ -129,7 +46,7 @@ fn element(of: &Tensor) -> Result<Element> {
 }
 
 pub(super) fn rms_norm(
-    launcher: &impl Launcher,
+    launcher: &impl KernelLauncher,
     x: &Tensor,
     weight: &Tensor,
     epsilon: f64,
@@ -150,7 +67,7 @@ pub(super) fn rms_norm(
 }
 
 pub(super) fn rms_norm_backward(
-    launcher: &impl Launcher,
+    launcher: &impl KernelLauncher,
     x: &Tensor,
     weight: &Tensor,
     inverse_rms: &Tensor,
@@ -173,7 +90,7 @@ pub(super) fn rms_norm_backward(
 }
 
 pub(super) fn rotary(
-    launcher: &impl Launcher,
+    launcher: &impl KernelLauncher,
     x: &Tensor,
     cos: &Tensor,
     sin: &Tensor,
@@ -200,7 +117,7 @@ pub(super) fn rotary(
 
 /// An operation on numbers one by one: `N` new tensors of the shape of those given.
 fn elementwise<const N: usize>(
-    launcher: &impl Launcher,
+    launcher: &impl KernelLauncher,
     operation: &Operation,
     of: &[&Tensor],
 ) -> Result<[Tensor; N]> {
@@ -213,13 +130,13 @@ fn elementwise<const N: usize>(
     run(launcher, &kernel(operation, first)?, Ok(activation::launch(count)), given)
 }
 
-pub(super) fn gated_silu(launcher: &impl Launcher, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+pub(super) fn gated_silu(launcher: &impl KernelLauncher, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     let [y] = elementwise(launcher, &GATED_SILU, &[gate, up])?;
     Ok(y)
 }
 
 pub(super) fn gated_silu_backward(
-    launcher: &impl Launcher,
+    launcher: &impl KernelLauncher,
     gate: &Tensor,
     up: &Tensor,
     grad: &Tensor,
@@ -228,19 +145,19 @@ pub(super) fn gated_silu_backward(
     Ok((d_gate, d_up))
 }
 
-fn form(form: Gelu) -> activation::Gelu {
+fn form(form: GeluKind) -> activation::Gelu {
     match form {
-        Gelu::Exact => activation::Gelu::Exact,
-        Gelu::Tanh => activation::Gelu::Tanh,
+        GeluKind::Exact => activation::Gelu::Exact,
+        GeluKind::Tanh => activation::Gelu::Tanh,
     }
 }
 
-pub(super) fn gelu(launcher: &impl Launcher, x: &Tensor, of: Gelu) -> Result<Tensor> {
+pub(super) fn gelu(launcher: &impl KernelLauncher, x: &Tensor, of: GeluKind) -> Result<Tensor> {
     let [y] = elementwise(launcher, form(of).forward(), &[x])?;
     Ok(y)
 }
 
-pub(super) fn gelu_backward(launcher: &impl Launcher, x: &Tensor, grad: &Tensor, of: Gelu) -> Result<Tensor> {
+pub(super) fn gelu_backward(launcher: &impl KernelLauncher, x: &Tensor, grad: &Tensor, of: GeluKind) -> Result<Tensor> {
     let [dx] = elementwise(launcher, form(of).backward(), &[x, grad])?;
     Ok(dx)
 }
@@ -252,10 +169,10 @@ struct Tiles {
 }
 
 impl Tiles {
-    fn new(trees: &[Tree], heads: Heads) -> Result<Self> {
+    fn new(trees: &[PromptTree], heads: AttentionHeads) -> Result<Self> {
         let heads = attention::Heads { query: heads.query, key: heads.key, dim: heads.dim };
         let tree =
-            |tree: &Tree| attention::Tree { prompt: tree.prompt.clone(), branches: tree.branches.clone() };
+            |tree: &PromptTree| attention::Tree { prompt: tree.prompt.clone(), branches: tree.branches.clone() };
         let trees: Vec<_> = trees.iter().map(tree).collect();
         Ok(Self { heads, plan: Plan::new(&trees, heads).map_err(Error::wrap)? })
     }
@@ -271,7 +188,7 @@ impl Tiles {
     }
 
     /// y, and log Σ exp(score) of every row and head.
-    fn forward(&self, launcher: &impl Launcher, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<[Tensor; 2]> {
+    fn forward(&self, launcher: &impl KernelLauncher, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<[Tensor; 2]> {
         let tiles = Tensor::new(self.plan.query_tiles(), q.device())?;
         let mut given = vec![
             KernelArg::new(q.shape(), q.dtype()),
@@ -287,25 +204,25 @@ impl Tiles {
 }
 
 pub(super) fn attention(
-    launcher: &impl Launcher,
+    launcher: &impl KernelLauncher,
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
-    trees: &[Tree],
-    heads: Heads,
+    trees: &[PromptTree],
+    heads: AttentionHeads,
 ) -> Result<Tensor> {
     let [y, _] = Tiles::new(trees, heads)?.forward(launcher, q, k, v)?;
     Ok(y)
 }
 
 pub(super) fn attention_backward(
-    launcher: &impl Launcher,
+    launcher: &impl KernelLauncher,
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
     grad: &Tensor,
-    trees: &[Tree],
-    heads: Heads,
+    trees: &[PromptTree],
+    heads: AttentionHeads,
 ) -> Result<(Tensor, Tensor, Tensor)> {
     let tiles = Tiles::new(trees, heads)?;
     let Tiles { heads, plan } = &tiles;
@@ -338,9 +255,9 @@ pub(super) fn attention_backward(
 }
 
 pub(super) fn log_prob_of_targets(
-    launcher: &impl Launcher,
+    launcher: &impl KernelLauncher,
     logits: &Tensor,
-    scored: &[Scored],
+    scored: &[ScoredToken],
     gradient: bool,
 ) -> Result<(Vec<f64>, Option<Tensor>)> {
     let (rows, columns) = logits.dims2()?;
@@ -388,7 +305,7 @@ pub(super) fn log_prob_of_targets(
 
 /// A step of AdamW, in the memory of the parameter and its moments.
 pub(super) fn adamw(
-    launcher: &impl Launcher,
+    launcher: &impl KernelLauncher,
     value: &Tensor,
     gradient: &Tensor,
     [first, second]: [&Tensor; 2],
@@ -410,7 +327,7 @@ pub(super) fn adamw(
 }
 
 /// The numbers of a quantised matrix; None of a type that has no kernel.
-pub(super) fn dequantise(launcher: &impl Launcher, matrix: &QTensor, dtype: DType) -> Result<Option<Tensor>> {
+pub(super) fn dequantise(launcher: &impl KernelLauncher, matrix: &QTensor, dtype: DType) -> Result<Option<Tensor>> {
     let blocks = match matrix.dtype() {
         GgmlDType::Q8_0 => Blocks::Q8_0,
         GgmlDType::Q4_0 => Blocks::Q4_0,

@@ -12,11 +12,8 @@ use prospect_kernels::{
     rotary::{self, Pairs, Shape},
 };
 
-use super::{
-    Heads, RotaryPairs,
-    tests::{flat, forest, random},
-};
-use crate::{Gelu, pack::Scored};
+use super::tests::{flat, forest, random};
+use crate::{GeluKind, RotaryPairs, architecture::AttentionHeads, pack::ScoredToken};
 
 fn assert_twin(what: &str, ours: &Tensor, twin: &[f64]) {
     let ours = flat(ours);
@@ -91,7 +88,7 @@ fn activations() {
     let twin = activation::gated_silu_backward(&x_values, &up_values, &grad_values);
     assert_twin("silu gate", &ours.0, &twin.0);
     assert_twin("silu up", &ours.1, &twin.1);
-    for (form, twin) in [(Gelu::Exact, TwinGelu::Exact), (Gelu::Tanh, TwinGelu::Tanh)] {
+    for (form, twin) in [(GeluKind::Exact, TwinGelu::Exact), (GeluKind::Tanh, TwinGelu::Tanh)] {
         assert_twin("gelu", &super::gelu(&x, form).unwrap(), &activation::gelu(&x_values, twin));
         let dx = super::gelu_backward(&x, &grad, form).unwrap();
         assert_twin("gelu backward", &dx, &activation::gelu_backward(&x_values, &grad_values, twin));
@@ -101,7 +98,7 @@ fn activations() {
 #[test]
 fn attention_over_trees() {
     let (trees, rows) = forest(70);
-    let heads = Heads { query: 4, key: 2, dim: 6 };
+    let heads = AttentionHeads { query: 4, key: 2, dim: 6 };
     let twin_heads = TwinHeads { query: heads.query, key: heads.key, dim: heads.dim };
     let twin_trees: Vec<_> = trees
         .iter()
@@ -126,7 +123,7 @@ fn attention_over_trees() {
 fn log_probs() {
     let (logits, values) = numbers("logits", (5, 24));
     let targets = [5, 0, 23, 7, 7];
-    let scored = targets.map(|target| Scored { row: 0, target, sequence: 0 });
+    let scored = targets.map(|target| ScoredToken { row: 0, target, sequence: 0 });
     let (ours, gradient) = super::log_prob_of_targets(&logits, &scored, true).unwrap();
     let ours = Tensor::new(ours, &Device::Cpu).unwrap();
     assert_twin("log-probs", &ours, &log_prob::log_probs(&values, 24, &targets));

@@ -28,7 +28,7 @@ fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
     })
 }
 
-impl Launcher for Emulated {
+impl KernelLauncher for Emulated {
     fn launch(&self, kernel: &Kernel, launch: &Launch, given: Vec<KernelArg<'_>>) -> Result<Vec<Tensor>> {
         assert_eq!(given.len(), kernel.parameters.len(), "{}", kernel.signature());
         let mut arguments = Vec::new();
@@ -125,14 +125,14 @@ fn operations_as_kernels_equal_composed_ones() {
         let composed_ = composed::gated_silu_backward(&x, &up, &grad).unwrap();
         assert_close("silu gate", &d_silu.0, &composed_.0);
         assert_close("silu up", &d_silu.1, &composed_.1);
-        for form in [Gelu::Exact, Gelu::Tanh] {
+        for form in [GeluKind::Exact, GeluKind::Tanh] {
             assert_close("gelu", &gelu(ours, &x, form).unwrap(), &composed::gelu(&x, form).unwrap());
             let dx = gelu_backward(ours, &x, &grad, form).unwrap();
             assert_close("gelu backward", &dx, &composed::gelu_backward(&x, &grad, form).unwrap());
         }
 
         let (trees, rows) = forest(0);
-        let heads = Heads { query: 4, key: 2, dim: 6 };
+        let heads = AttentionHeads { query: 4, key: 2, dim: 6 };
         let (q, grad) = (random("q", (rows, 24), dtype), random("dy", (rows, 24), dtype));
         let (k, v) = (random("k", (rows, 12), dtype), random("v", (rows, 12), dtype));
         let y = attention(ours, &q, &k, &v, &trees, heads).unwrap();
@@ -143,7 +143,7 @@ fn operations_as_kernels_equal_composed_ones() {
         assert_close("attention dk", &dk, &composed_.1);
         assert_close("attention dv", &dv, &composed_.2);
 
-        let scored: Vec<_> = (0..9).map(|row| Scored { row, target: row % 24, sequence: 0 }).collect();
+        let scored: Vec<_> = (0..9).map(|row| ScoredToken { row, target: row % 24, sequence: 0 }).collect();
         let (log_probs, d_logits) = log_prob_of_targets(ours, &x, &scored, true).unwrap();
         let composed_ = composed::log_prob_of_targets(&x, &scored, true).unwrap();
         for (ours, composed) in log_probs.iter().zip(&composed_.0) {
