@@ -16,7 +16,7 @@
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use prospect_model::{Activations, Decoder, Gradients, Lora, ModelFile, Packer};
+use prospect_model::{Activations, Decoder, Gradients, LoraConfig, ModelFile, Packer};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -76,15 +76,15 @@ fn main() {
     };
     let (sequences, tokens, repeats) = (number(1, 4), number(2, 256), number(3, 5));
 
-    let decoder = base(arguments.get(4)).with_lora(Lora { r: 16, alpha: 32.0 }, 0).unwrap();
+    let decoder = base(arguments.get(4)).with_lora(LoraConfig { r: 16, alpha: 32.0 }, 0).unwrap();
 
     let text: Vec<Vec<u32>> = (0..sequences)
         .map(|row| (0..=tokens).map(|at| ((row * 7919 + at * 104_729) % 49152) as u32).collect())
         .collect();
     let mut packer = Packer::default();
     for row in &text {
-        let prompt = packer.prompt(&row[..1]);
-        packer.completion(prompt, &row[1..], true);
+        let prompt = packer.add_prompt(&row[..1]);
+        packer.add_completion(prompt, &row[1..], true);
     }
     let batch = packer.pack().unwrap();
     let rows = batch.rows();

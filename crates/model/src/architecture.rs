@@ -9,8 +9,8 @@ mod rope;
 
 pub(crate) use names::TensorNames;
 pub(crate) use parts::{AttentionHeads, Mlp, Projections};
-pub use rope::{RotaryPairs, Rope, RopeScaling};
 pub(crate) use rope::RotaryTable;
+pub use rope::{Rope, RopeScaling, RotaryPairs};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -9,14 +9,14 @@ use crate::ModelError;
 
 #[cfg(feature = "cuda")]
 mod cuda;
+#[cfg(not(feature = "cuda"))]
+#[path = "device/no_cuda.rs"]
+mod cuda;
 #[cfg(any(feature = "cuda", test))]
 #[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "only a build with CUDA has the kernels"))]
 mod kernel_group;
 #[cfg(any(feature = "cuda", test))]
 mod launch;
-#[cfg(not(feature = "cuda"))]
-#[path = "device/no_cuda.rs"]
-mod cuda;
 
 #[cfg(feature = "cuda")]
 pub(crate) use cuda::Gpu;

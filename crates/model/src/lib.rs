@@ -54,7 +54,7 @@ mod tokenizer;
 mod weights;
 
 pub use architecture::{
-    Architecture, Biases, Family, GeluKind, MlpKind, NormKind, Residual, RotaryPairs, Rope, RopeScaling,
+    Architecture, Biases, Family, GeluKind, MlpKind, NormKind, Residual, Rope, RopeScaling, RotaryPairs,
 };
 pub use cost::{BatchSize, Flops, Footprint, MemoryDemand, TrainedElements};
 pub use decoder::{Activations, Adapter, Decoder, Generated, GenerationConfig, Prompt, Sampling, Saved};

@@ -11,9 +11,7 @@ use crate::{
     Architecture, ChatTemplate, Decoder, Dtype, ModelError, Quantization, Recipe, TemplateSource, Tokenizer,
     TokenizerSource, Train, WeightsSource, device,
     save::save_weights,
-    weights::{
-        GgufFile, QuantisingSource, RandomWeights, SafetensorsFolder, ShardingSource, TensorSource,
-    },
+    weights::{GgufFile, QuantisingSource, RandomWeights, SafetensorsFolder, ShardingSource, TensorSource},
 };
 
 /// Frozen model with its tokenizer and chat template.
@@ -125,8 +123,7 @@ impl Recipe {
     pub fn load_as(&self, member: &ProcessGroup) -> Result<Model, ModelError> {
         if member.sharing.is_some() && self.train == Train::Full {
             return Err(ModelError::Recipe(
-                "`train: full` has no frozen weights to shard; train an adapter, or drop --shard"
-                    .to_owned(),
+                "`train: full` has no frozen weights to shard; train an adapter, or drop --shard".to_owned(),
             ));
         }
         let device = self.device(member.local_rank)?;
@@ -146,10 +143,11 @@ impl Recipe {
         };
         let decoder = match &member.sharing {
             Some(store) => {
-                let mut weights: Box<dyn TensorSource> = match self.quantization.and_then(Quantization::blocks) {
-                    Some(kind) => Box::new(QuantisingSource { source: &mut *weights, kind }),
-                    None => weights,
-                };
+                let mut weights: Box<dyn TensorSource> =
+                    match self.quantization.and_then(Quantization::blocks) {
+                        Some(kind) => Box::new(QuantisingSource { source: &mut *weights, kind }),
+                        None => weights,
+                    };
                 Decoder::frozen(architecture, &mut ShardingSource { source: &mut *weights, store })?
             }
             None => Decoder::quantised(architecture, &mut *weights, self.quantization)?,
@@ -205,7 +203,10 @@ impl Recipe {
 }
 
 /// Reads the text settings of a folder of weights, and its tokenizer if `tokenizer` is set.
-fn load_text_of_folder(folder: &Path, tokenizer: bool) -> Result<(Option<Tokenizer>, TextConfig), ModelError> {
+fn load_text_of_folder(
+    folder: &Path,
+    tokenizer: bool,
+) -> Result<(Option<Tokenizer>, TextConfig), ModelError> {
     let path = folder.join("tokenizer_config.json");
     let config: TokenizerConfig = if path.exists() {
         serde_json::from_slice(&fs_err::read(&path)?)
@@ -228,7 +229,10 @@ impl Model {
         fs_err::create_dir_all(folder)?;
         save_weights(&self.decoder, &folder.join("model.safetensors"))?;
         let eos_token_id = self.tokenizer.eos_token_id()?;
-        write_json(&folder.join("config.json"), &self.decoder.architecture().to_hugging_face(Some(eos_token_id)))?;
+        write_json(
+            &folder.join("config.json"),
+            &self.decoder.architecture().to_hugging_face(Some(eos_token_id)),
+        )?;
         let tokenizer = self.tokenizer.to_json()?;
         write_whole(&folder.join("tokenizer.json"), |writer| {
             std::io::Write::write_all(writer, tokenizer.as_bytes())

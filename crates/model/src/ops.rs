@@ -16,12 +16,12 @@ mod kernels;
 use candle_core::{DType, Device, Result, Tensor, quantized::QTensor};
 use prospect_kernels::adamw::Constants;
 
+#[cfg(feature = "cuda")]
+use crate::device::{Gpu, KernelGroup};
 use crate::{
     architecture::{AttentionHeads, GeluKind, RotaryPairs},
     pack::{PromptTree, ScoredToken},
 };
-#[cfg(feature = "cuda")]
-use crate::device::{Gpu, KernelGroup};
 
 /// Calls an operation for the device of a tensor; one that has kernels of a group, as these if the group is on.
 macro_rules! on_device {
@@ -133,7 +133,13 @@ pub(crate) fn gelu_backward(x: &Tensor, grad: &Tensor, form: GeluKind) -> Result
 
 /// Scaled dot-product attention over a forest: a row attends to its prompt and causally to its own branch.
 /// `q` is `[rows, query_heads·head_dim]`, `k` and `v` `[rows, key_heads·head_dim]`; returns `[rows, query_heads·head_dim]`.
-pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, trees: &[PromptTree], heads: AttentionHeads) -> Result<Tensor> {
+pub(crate) fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    trees: &[PromptTree],
+    heads: AttentionHeads,
+) -> Result<Tensor> {
     on_device!(Attention, q, attention(q, k, v, trees, heads))
 }
 

@@ -25,7 +25,12 @@ pub(crate) fn save_weights(decoder: &Decoder, path: &Path) -> Result<(), ModelEr
 }
 
 /// Writes the adapter of `decoder` to `folder` in PEFT's format; `base` names the base model.
-pub fn save_adapter(decoder: &Decoder, lora: LoraConfig, base: &str, folder: &Path) -> Result<(), ModelError> {
+pub fn save_adapter(
+    decoder: &Decoder,
+    lora: LoraConfig,
+    base: &str,
+    folder: &Path,
+) -> Result<(), ModelError> {
     fs_err::create_dir_all(folder)?;
     let named = decoder.parameters.iter();
     let tensors: BTreeMap<_, _> = named

@@ -52,7 +52,12 @@ impl ChatTemplate {
         environment
             .add_template_owned("chat", source.to_owned())
             .map_err(|error| ModelError::Template(format!("{error:#}")))?;
-        Ok(Self { source: source.to_owned(), environment, bos_token: bos_token.to_owned(), eos_token: eos_token.to_owned() })
+        Ok(Self {
+            source: source.to_owned(),
+            environment,
+            bos_token: bos_token.to_owned(),
+            eos_token: eos_token.to_owned(),
+        })
     }
 
     /// Returns the template's `bos_token`, empty if there is none.
@@ -65,7 +70,11 @@ impl ChatTemplate {
         &self.source
     }
 
-    fn render(&self, messages: &[ChatMessage<'_>], add_generation_prompt: bool) -> Result<String, ModelError> {
+    fn render(
+        &self,
+        messages: &[ChatMessage<'_>],
+        add_generation_prompt: bool,
+    ) -> Result<String, ModelError> {
         let messages: Vec<Value> = messages
             .iter()
             .map(|message| {

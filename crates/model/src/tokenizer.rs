@@ -117,7 +117,8 @@ impl Tokenizer {
             inner.add_special_tokens(special).map_err(fail)?;
         }
         let eos_token = tokens.get(gguf.number("tokenizer.ggml.eos_token_id")?);
-        let eos_token = eos_token.ok_or_else(|| fail("`tokenizer.ggml.eos_token_id` is not in the vocabulary"))?.clone();
+        let eos_token =
+            eos_token.ok_or_else(|| fail("`tokenizer.ggml.eos_token_id` is not in the vocabulary"))?.clone();
         let bos_token = match gguf.value("tokenizer.ggml.add_bos_token") {
             Ok(Value::Bool(true)) => gguf.bos_token().unwrap_or_default(),
             _ => String::new(),
@@ -153,7 +154,9 @@ impl Tokenizer {
     /// Returns the id of the end-of-sequence token.
     pub fn eos_token_id(&self) -> Result<u32, ModelError> {
         let id = self.inner.token_to_id(&self.eos_token);
-        id.ok_or_else(|| fail(format!("the end-of-sequence token `{}` is not in the vocabulary", self.eos_token)))
+        id.ok_or_else(|| {
+            fail(format!("the end-of-sequence token `{}` is not in the vocabulary", self.eos_token))
+        })
     }
 
     /// Returns the number of token ids.

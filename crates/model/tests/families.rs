@@ -13,7 +13,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::{mistral, qwen2, qwen3};
 use prospect_model::{
-    Activations, Adapter, Decoder, Gradients, Lora, Model, ModelFile, Packer, Parameters, load_adapter,
+    Activations, Adapter, Decoder, Gradients, LoraConfig, Model, ModelFile, Packer, Parameters, load_adapter,
     save_adapter,
 };
 use serde::Deserialize;
@@ -101,8 +101,8 @@ fn load(folder: &Path) -> Model {
 /// The log-prob of the completion and its gradients.
 fn backward(policy: &Decoder, golden: &Golden) -> (f64, Gradients) {
     let mut packer = Packer::default();
-    let prompt = packer.prompt(&golden.tokens[..golden.prompt]);
-    packer.completion(prompt, &golden.tokens[golden.prompt..], true);
+    let prompt = packer.add_prompt(&golden.tokens[..golden.prompt]);
+    packer.add_completion(prompt, &golden.tokens[golden.prompt..], true);
     let (log_probs, saved) = policy.forward(&packer.pack().unwrap(), Activations::Keep).unwrap();
     let mut gradients = Gradients::none(policy.parameters());
     policy.backward(saved, &[1.0], &mut gradients).unwrap();
@@ -155,7 +155,7 @@ fn adapters_equal_those_of_peft() {
     for (case, golden) in cases() {
         let folder = tempfile::tempdir().unwrap();
         let base = checkpoint(&golden, folder.path()).decoder;
-        let lora = Lora { r: golden.adapter.r, alpha: golden.adapter.alpha };
+        let lora = LoraConfig { r: golden.adapter.r, alpha: golden.adapter.alpha };
         save_adapter(&base.with_lora(lora, 0).unwrap(), lora, "base", folder.path()).unwrap();
         // In place of ours, the weights that peft had, under its names.
         let tensors = weights(&golden.adapter.tensors);
@@ -178,7 +178,7 @@ fn adapters_target_the_modules_of_their_family() {
     for (case, golden) in cases() {
         let folder = tempfile::tempdir().unwrap();
         let base = checkpoint(&golden, folder.path()).decoder;
-        let lora = Lora { r: 1, alpha: 1.0 };
+        let lora = LoraConfig { r: 1, alpha: 1.0 };
         save_adapter(&base.with_lora(lora, 0).unwrap(), lora, "base", folder.path()).unwrap();
         let config: Value =
             serde_json::from_slice(&fs_err::read(folder.path().join("adapter_config.json")).unwrap())

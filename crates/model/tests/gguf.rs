@@ -15,7 +15,7 @@ use candle_core::{
         gguf_file::{Value, write},
     },
 };
-use prospect_model::{Activations, Adapter, Gradients, Lora, Model, ModelFile, Packer};
+use prospect_model::{Activations, Adapter, Gradients, LoraConfig, Model, ModelFile, Packer};
 
 /// Rows are whole blocks of 256, as the K-quants need.
 const ARCHITECTURE: &str = "{vocab_size: 300, hidden_size: 256, intermediate_size: 512, num_hidden_layers: 2,
@@ -108,9 +108,9 @@ fn write_gguf(path: &Path, tensors: &BTreeMap<String, Tensor>, kind: GgmlDType) 
 
 fn log_probs(model: &Model) -> Vec<f64> {
     let mut packer = Packer::default();
-    let prompt = packer.prompt(&[1, 2, 3, 250]);
-    packer.completion(prompt, &[4, 5, 6], false);
-    packer.completion(prompt, &[77, 299], false);
+    let prompt = packer.add_prompt(&[1, 2, 3, 250]);
+    packer.add_completion(prompt, &[4, 5, 6], false);
+    packer.add_completion(prompt, &[77, 299], false);
     model.decoder.log_probs(&packer.pack().unwrap(), Adapter::On).unwrap()
 }
 
@@ -143,15 +143,15 @@ fn every_quantisation_gives_the_log_probs_of_its_dequantised_weights() {
 
 /// Log-probs under an adapter that is not zero, and the gradients of the adapter.
 fn adapted(model: &Model) -> (Vec<f64>, Vec<f32>) {
-    let policy = model.decoder.with_lora(Lora { r: 4, alpha: 8.0 }, 7).unwrap();
+    let policy = model.decoder.with_lora(LoraConfig { r: 4, alpha: 8.0 }, 7).unwrap();
     for (_, parameter) in policy.parameters().iter() {
         let shifted = (parameter.value() + 0.03).unwrap();
         parameter.var().set(&shifted).unwrap();
     }
     let mut packer = Packer::default();
-    let prompt = packer.prompt(&[1, 2, 3, 250]);
-    packer.completion(prompt, &[4, 5, 6], true);
-    packer.completion(prompt, &[77, 299], true);
+    let prompt = packer.add_prompt(&[1, 2, 3, 250]);
+    packer.add_completion(prompt, &[4, 5, 6], true);
+    packer.add_completion(prompt, &[77, 299], true);
     let (log_probs, saved) = policy.forward(&packer.pack().unwrap(), Activations::Keep).unwrap();
     let mut gradients = Gradients::none(policy.parameters());
     policy.backward(saved, &[0.5, -0.25], &mut gradients).unwrap();
@@ -183,7 +183,7 @@ fn a_quantised_base_trains_as_its_dequantised_weights_do() {
         }
         assert_ne!(file.fingerprint, again.fingerprint);
         // An adapter is taken into the numbers that the blocks stand for.
-        let policy = again.decoder.with_lora(Lora { r: 4, alpha: 8.0 }, 7).unwrap();
+        let policy = again.decoder.with_lora(LoraConfig { r: 4, alpha: 8.0 }, 7).unwrap();
         let saved = folder.path().join("saved");
         Model { decoder: policy, ..again.clone() }.save(&saved).unwrap();
         assert_eq!(log_probs(&load(&saved.display().to_string())), log_probs(&again), "{kind:?}");

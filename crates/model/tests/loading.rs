@@ -8,7 +8,7 @@ mod counting;
 use std::{collections::HashMap, path::Path};
 
 use candle_core::{DType, Device, Tensor};
-use prospect_model::{Architecture, Decoder, Dtype, Lora, ModelFile, Quantization};
+use prospect_model::{Architecture, Decoder, Dtype, LoraConfig, ModelFile, Quantization};
 
 const LAYERS: usize = 6;
 const HIDDEN: usize = 256;
@@ -89,8 +89,9 @@ fn only_one_tensor_at_a_time_is_there_twice() {
     // Drawn weights, dense and quantised: of the latter a whole matrix is never kept.
     let architecture: Architecture = serde_json::from_value(architecture()).unwrap();
     let draw = |quantization| {
-        let kept = (Dtype::F32, quantization);
-        counting::peak_of(|| Decoder::random_on(&Device::Cpu, architecture.clone(), 0, kept).unwrap())
+        counting::peak_of(|| {
+            Decoder::random_on(&Device::Cpu, architecture.clone(), 0, Dtype::F32, quantization).unwrap()
+        })
     };
     let (dense, peak) = draw(None);
     assert!((4 * all..4 * all + one + rest).contains(&peak), "{peak} bytes for {all} drawn numbers");
@@ -99,6 +100,6 @@ fn only_one_tensor_at_a_time_is_there_twice() {
     assert!(quantised.frozen_bytes() < 2 * all, "{}", quantised.frozen_bytes());
 
     // An adapter is put beside the weights, not beside a copy of them.
-    let (_, peak) = counting::peak_of(|| dense.with_lora(Lora { r: 2, alpha: 4.0 }, 0).unwrap());
+    let (_, peak) = counting::peak_of(|| dense.with_lora(LoraConfig { r: 2, alpha: 4.0 }, 0).unwrap());
     assert!(peak < one, "{peak} bytes for an adapter");
 }

@@ -8,7 +8,8 @@ mod counting;
 use prospect_core::config::Document;
 use prospect_dist::{ProcessGroup, threads};
 use prospect_model::{
-    Activations, Architecture, BatchSize, Decoder, Gradients, Lora, ModelFile, PackedBatch, Packer, Recipe,
+    Activations, Architecture, BatchSize, Decoder, Gradients, LoraConfig, ModelFile, PackedBatch, Packer,
+    Recipe,
 };
 
 /// Models that differ in what a block keeps, small but for what counts: their matrices dwarf all bookkeeping.
@@ -47,12 +48,12 @@ fn batch(prompts: usize, mismatched: usize) -> PackedBatch {
         .collect();
     let mut packer = Packer::default();
     for (index, (prompt, completions)) in sides.iter().enumerate() {
-        let id = packer.prompt(prompt);
+        let id = packer.add_prompt(prompt);
         for completion in completions {
-            packer.completion(id, completion, true);
+            packer.add_completion(id, completion, true);
         }
         if index < mismatched {
-            packer.completion(id, &sides[(index + 1) % prompts].1[0], false);
+            packer.add_completion(id, &sides[(index + 1) % prompts].1[0], false);
         }
     }
     packer.pack().unwrap()
@@ -89,14 +90,14 @@ fn predictions_are_within_a_tenth_of_what_is_allocated() {
     for (name, architecture) in architectures() {
         let base = Decoder::random(architecture, 0).unwrap();
         let layers = base.architecture().layers as u64;
-        let lora = base.with_lora(Lora { r: 8, alpha: 16.0 }, 0).unwrap();
+        let lora = base.with_lora(LoraConfig { r: 8, alpha: 16.0 }, 0).unwrap();
         let full = base.with_all_trained().unwrap();
         for (kind, policy) in [("lora", &lora), ("full", &full)] {
             for (activations, recomputed) in [(Activations::Keep, 0), (Activations::Recompute, layers)] {
                 for (prompts, mismatched, micro_batches) in [(4, 0, 1), (4, 4, 1), (2, 0, 2)] {
                     let batch = batch(prompts, mismatched);
                     let demand =
-                        policy.footprint().demand(&BatchSize::of(&batch), recomputed, micro_batches > 1);
+                        policy.footprint().demand(&BatchSize::from(&batch), recomputed, micro_batches > 1);
                     // Weights and moments are there before; the allocator counts what a step adds.
                     let predicted = (demand.gradients + demand.activations + demand.workspace) as f64;
                     let fixed = (demand.frozen + demand.trained + demand.moments) as f64;
@@ -120,19 +121,20 @@ fn predictions_are_within_a_tenth_of_what_is_allocated() {
 
 fn a_budget_is_kept() {
     let (_, architecture) = architectures().remove(0);
-    let policy = Decoder::random(architecture, 0).unwrap().with_lora(Lora { r: 8, alpha: 16.0 }, 0).unwrap();
+    let policy =
+        Decoder::random(architecture, 0).unwrap().with_lora(LoraConfig { r: 8, alpha: 16.0 }, 0).unwrap();
     let (size, batch) = (policy.footprint(), batch(4, 0));
-    let demand = |recomputed| size.demand(&BatchSize::of(&batch), recomputed, true).total();
+    let demand = |recomputed| size.demand(&BatchSize::from(&batch), recomputed, true).total();
     let layers = policy.architecture().layers as u64;
     assert!(demand(layers) < demand(0));
     for recomputed in 0..=layers {
         let budget = demand(recomputed);
-        let found = size.recomputed_within(budget, &BatchSize::of(&batch), true).unwrap();
+        let found = size.recomputed_within(budget, &BatchSize::from(&batch), true).unwrap();
         assert!(found <= recomputed && demand(found) <= budget);
     }
-    assert_eq!(size.recomputed_within(demand(layers) - 1, &BatchSize::of(&batch), true), None);
+    assert_eq!(size.recomputed_within(demand(layers) - 1, &BatchSize::from(&batch), true), None);
     // And a pass that is told the budget keeps to it.
-    let fixed = (size.frozen + size.trained.0 * (size.trained.1 + 8)) as usize;
+    let fixed = (size.frozen + size.trained.bytes() + 8 * size.trained.count) as usize;
     let budget = demand(layers / 2);
     let taken = fixed + peak_of_step(&policy, &batch, Activations::Within(budget), 1);
     let (least, most) = (0.85 * budget as f64, 1.05 * budget as f64);
@@ -155,7 +157,7 @@ fn in_parts(recipe: &Recipe, ranks: usize, batch: &PackedBatch) -> [[f64; 2]; 2]
     let before = counting::now();
     let one = |member: ProcessGroup| {
         let model = recipe.load_as(&member).unwrap().decoder;
-        let policy = model.with_lora(Lora { r: 8, alpha: 16.0 }, 0).unwrap();
+        let policy = model.with_lora(LoraConfig { r: 8, alpha: 16.0 }, 0).unwrap();
         drop(model);
         let meet = || member.group.gather(Vec::new()).unwrap();
         meet();
@@ -167,7 +169,7 @@ fn in_parts(recipe: &Recipe, ranks: usize, batch: &PackedBatch) -> [[f64; 2]; 2]
         let (log_probs, saved) = policy.forward(batch, Activations::Keep).unwrap();
         policy.backward(saved, &vec![-0.01; log_probs.len()], &mut gradients).unwrap();
         meet();
-        let demand = policy.footprint().demand(&BatchSize::of(batch), 0, false);
+        let demand = policy.footprint().demand(&BatchSize::from(batch), 0, false);
         let said = [demand.frozen + demand.trained, demand.total() - demand.moments];
         let taken = [kept, counting::peak()].map(|bytes| (bytes - before) as f64 / ranks as f64);
         [taken, said.map(|bytes| bytes as f64)]

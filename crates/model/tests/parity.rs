@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::llama::{Cache, Config, Llama, LlamaEosToks};
 use prospect_model::{
-    Adapter, Architecture, Decoder, GenerationConfig, Lora, Model, ModelFile, Packer, Prompt, Recipe,
+    Adapter, Architecture, Decoder, GenerationConfig, LoraConfig, Model, ModelFile, Packer, Prompt, Recipe,
     Sampling, load_adapter, save_adapter,
 };
 
@@ -79,8 +79,8 @@ fn a_saved_model_loads_with_the_same_log_probs() {
     let loaded = recipe(&format!("weights: {}", folder.path().display())).load().unwrap();
     let batch = || {
         let mut packer = Packer::default();
-        let prompt = packer.prompt(&[1, 2, 3]);
-        packer.completion(prompt, &[4, 5, 6], false);
+        let prompt = packer.add_prompt(&[1, 2, 3]);
+        packer.add_completion(prompt, &[4, 5, 6], false);
         packer.pack().unwrap()
     };
     let log_probs = |decoder: &Decoder| decoder.log_probs(&batch(), Adapter::On).unwrap();
@@ -146,7 +146,7 @@ fn broken_weights_name_file_and_tensor() {
 
 #[test]
 fn adapters_have_pefts_layout() {
-    let (lora, folder) = (Lora { r: 2, alpha: 4.0 }, tempfile::tempdir().unwrap());
+    let (lora, folder) = (LoraConfig { r: 2, alpha: 4.0 }, tempfile::tempdir().unwrap());
     let policy = tiny("").decoder.with_lora(lora, 0).unwrap();
     save_adapter(&policy, lora, "base", folder.path()).unwrap();
     let tensors =
@@ -188,7 +188,13 @@ fn smollm2_knows_the_capital_of_france_and_equals_candle_transformers() {
     let model = recipe(&format!("weights: {}", path.display())).load().unwrap();
     let tokens = model.tokenizer.encode("The capital of France is").unwrap();
     let end = model.tokenizer.eos_token_id().unwrap();
-    let how = GenerationConfig { sampling: Sampling::Greedy, max_new_tokens: 2, end, seed: 0, at_once: 2 };
+    let how = GenerationConfig {
+        sampling: Sampling::Greedy,
+        max_new_tokens: 2,
+        eos_token_id: end,
+        seed: 0,
+        batch_size: 2,
+    };
     let prompt = Prompt { id: "", tokens: &tokens };
     let generated = model.decoder.generate(&[prompt], &how, Adapter::On).unwrap();
     assert_eq!(model.tokenizer.decode(&generated[0].tokens, true).unwrap(), " Paris.");

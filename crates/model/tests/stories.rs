@@ -125,8 +125,13 @@ fn stories260k_tells_its_documented_story() {
     let (documented, _) = documented.split_once("\n```").unwrap();
 
     let begin = 1;
-    let how =
-        GenerationConfig { sampling: Sampling::Greedy, max_new_tokens: 256, end: begin, seed: 0, at_once: 2 };
+    let how = GenerationConfig {
+        sampling: Sampling::Greedy,
+        max_new_tokens: 256,
+        eos_token_id: begin,
+        seed: 0,
+        batch_size: 2,
+    };
     let start = Prompt { id: "", tokens: &[begin] };
     let generated = model.decoder.generate(&[start], &how, Adapter::On).unwrap();
     let told: Vec<u8> =

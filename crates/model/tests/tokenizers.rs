@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use prospect_model::{Model, ModelFile, ChatMessage};
+use prospect_model::{ChatMessage, Model, ModelFile};
 
 fn data() -> Option<PathBuf> {
     let data = std::env::var_os("PROSPECT_TEST_DATA");

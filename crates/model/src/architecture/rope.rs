@@ -170,7 +170,12 @@ pub(crate) struct RotaryTable {
 
 impl RotaryTable {
     /// Returns cos and sin of every position, each `[positions, rotated dims/2]`.
-    pub(crate) fn cos_sin(&self, positions: &[u32], dtype: DType, device: &Device) -> Result<(Tensor, Tensor)> {
+    pub(crate) fn cos_sin(
+        &self,
+        positions: &[u32],
+        dtype: DType,
+        device: &Device,
+    ) -> Result<(Tensor, Tensor)> {
         let count = positions.iter().max().map_or(0, |max| *max as usize + 1);
         let index = Tensor::new(positions, device)?;
         let table = |function: fn(f64) -> f64| {

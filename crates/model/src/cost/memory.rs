@@ -201,7 +201,8 @@ impl Footprint<'_> {
         let a = self.architecture;
         let row = self.row_bytes();
         let BatchSize { rows, gradient_rows, scored, gradient_scored, longest, .. } = *batch;
-        let (layers, vocabulary) = (a.layers as u64, a.vocabulary as u64 * a.hidden as u64 * self.element_bytes);
+        let (layers, vocabulary) =
+            (a.layers as u64, a.vocabulary as u64 * a.hidden as u64 * self.element_bytes);
         let weights = self.trained.bytes();
         let moments = self.trained.count * 8;
 
@@ -222,7 +223,8 @@ impl Footprint<'_> {
             0
         };
         let forward = rotation
-            + copied.max(rows * (row.hidden + self.forward(&row)) + dense + self.attention_matrices(longest, 3));
+            + copied
+                .max(rows * (row.hidden + self.forward(&row)) + dense + self.attention_matrices(longest, 3));
 
         // Logits come in chunks, either of rows with gradient or of rows without.
         let logits = a.vocabulary as u64 * self.element_bytes;

@@ -82,7 +82,10 @@ impl Builder<'_> {
 
 impl Decoder {
     /// Builds a decoder of frozen weights.
-    pub(crate) fn frozen(architecture: Architecture, weights: &mut dyn TensorSource) -> Result<Self, ModelError> {
+    pub(crate) fn frozen(
+        architecture: Architecture,
+        weights: &mut dyn TensorSource,
+    ) -> Result<Self, ModelError> {
         let a = &architecture;
         let names = a.names();
         let mut builder = Builder { architecture: a, weights };

@@ -129,7 +129,7 @@ impl Decoder {
     ) -> std::result::Result<(Vec<ActivePrompt<'a>>, Tensor), ModelError> {
         let mut packer = Packer::default();
         for prompt in prompts {
-            packer.prompt(prompt.tokens);
+            packer.add_prompt(prompt.tokens);
         }
         let batch = packer.pack()?;
         self.check(&batch)?;
@@ -165,7 +165,9 @@ impl Decoder {
         let batch = PackedBatch {
             tokens: tokens.to_vec(),
             positions: rows.iter().map(|row| row.read as u32).collect(),
-            trees: (0..rows.len()).map(|row| PromptTree { prompt: row..row + 1, branches: Vec::new() }).collect(),
+            trees: (0..rows.len())
+                .map(|row| PromptTree { prompt: row..row + 1, branches: Vec::new() })
+                .collect(),
             ..PackedBatch::default()
         };
         let x = self.pass(&batch, adapter, |block, heads, [q, k, v]| {

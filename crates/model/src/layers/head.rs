@@ -90,7 +90,11 @@ impl Head {
     }
 
     /// The scored tokens in chunks, none of which straddles `boundary`, with their first row.
-    fn chunks<'a>(&self, scored: &'a [ScoredToken], boundary: usize) -> Result<Vec<(usize, &'a [ScoredToken])>> {
+    fn chunks<'a>(
+        &self,
+        scored: &'a [ScoredToken],
+        boundary: usize,
+    ) -> Result<Vec<(usize, &'a [ScoredToken])>> {
         let weight = self.weight.value();
         let size = (Self::CHUNK_BYTES / (weight.dim(0)? * weight.dtype().size_in_bytes())).max(1);
         let (kept, rest) = scored.split_at(boundary);

@@ -5,8 +5,7 @@ use candle_nn::ops::log_softmax;
 
 use crate::{
     Activations, Adapter, Architecture, Decoder, GeluKind, Generated, GenerationConfig, Gradients,
-    LoraConfig,
-    ModelError, PackedBatch, Packer, Prompt, Residual, RotaryPairs, Sampling,
+    LoraConfig, ModelError, PackedBatch, Packer, Prompt, Residual, RotaryPairs, Sampling,
     ops::{
         self,
         tests::{assert_gradient, dot},
@@ -174,7 +173,7 @@ fn oracle_loss(decoder: &Decoder) -> Tensor {
         let mask =
             Tensor::from_vec(mask, (count, count), &Device::Cpu).unwrap().to_dtype(decoder.dtype()).unwrap();
         let positions: Vec<u32> = (0..count as u32).collect();
-        let (cos, sin) = decoder.rotation.at(&positions, decoder.dtype(), &Device::Cpu).unwrap();
+        let (cos, sin) = decoder.rotary.cos_sin(&positions, decoder.dtype(), &Device::Cpu).unwrap();
         for block in &decoder.blocks {
             let attention = &block.attention;
             let normed = norm(&x, &block.attention_norm);
@@ -362,7 +361,7 @@ fn every_layer_backward_is_a_derivative() {
 
         let packed = PackedBatch::context(&[1, 2, 3, 4, 5]);
         for pairs in [RotaryPairs::Halves, RotaryPairs::Interleaved] {
-            let rotation = decoder.rotation.at(&packed.positions, DType::F64, &Device::Cpu).unwrap();
+            let rotation = decoder.rotary.cos_sin(&packed.positions, DType::F64, &Device::Cpu).unwrap();
             let heads = decoder.architecture().heads();
             let context = BlockContext { trees: &packed.trees, rotation, pairs, heads, adapter: true };
             let attend = |[q, k, v]: [&Tensor; 3]| ops::attention(q, k, v, &packed.trees, heads);
@@ -457,8 +456,13 @@ fn greedy_completions_are_those_of_the_whole_forward_pass() {
         let decoder = with_adapter(&decoder(&architecture, DType::F32));
         let prompts = to_continue();
         let ask: Vec<_> = prompts.iter().map(|tokens| Prompt { id: "", tokens }).collect();
-        let how =
-            GenerationConfig { sampling: Sampling::Greedy, max_new_tokens: 9, end: 22, seed: 0, at_once: 2 };
+        let how = GenerationConfig {
+            sampling: Sampling::Greedy,
+            max_new_tokens: 9,
+            eos_token_id: 22,
+            seed: 0,
+            batch_size: 2,
+        };
         for adapter in [Adapter::On, Adapter::Off] {
             let generated = decoder.generate(&ask, &how, adapter).unwrap();
             for (prompt, generated) in prompts.iter().zip(&generated) {
@@ -486,7 +490,7 @@ fn draws_belong_to_prompts_and_places_not_to_their_order() {
     let ids: Vec<String> = (0..prompts.len()).map(|index| format!("prompt {index}")).collect();
     let sampling = Sampling::Nucleus { top_p: 0.95, temperature: 2.0 };
     let generate = |order: &[usize], seed| {
-        let how = GenerationConfig { sampling, max_new_tokens: 12, end: 99, seed, at_once: 2 };
+        let how = GenerationConfig { sampling, max_new_tokens: 12, eos_token_id: 99, seed, batch_size: 2 };
         let ask = order.iter().map(|index| Prompt { id: &ids[*index], tokens: &prompts[*index] });
         decoder.generate(&ask.collect::<Vec<_>>(), &how, Adapter::On).unwrap()
     };
@@ -502,8 +506,13 @@ fn draws_belong_to_prompts_and_places_not_to_their_order() {
 #[test]
 fn completions_stop_where_positions_end() {
     let decoder = llama(DType::F32);
-    let how =
-        GenerationConfig { sampling: Sampling::Greedy, max_new_tokens: 50, end: 99, seed: 0, at_once: 2 };
+    let how = GenerationConfig {
+        sampling: Sampling::Greedy,
+        max_new_tokens: 50,
+        eos_token_id: 99,
+        seed: 0,
+        batch_size: 2,
+    };
     let tokens = [1; 30];
     let generate = |tokens| decoder.generate(&[Prompt { id: "", tokens }], &how, Adapter::On);
     // Positions 30 and 31 are read, and what follows the last is chosen but not read.

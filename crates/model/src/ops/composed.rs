@@ -5,7 +5,7 @@ use candle_core::{D, DType, Device, Result, Tensor};
 use super::LoraFactors;
 use crate::{
     architecture::{AttentionHeads, GeluKind, RotaryPairs},
-    pack::{ScoredToken, PromptTree},
+    pack::{PromptTree, ScoredToken},
 };
 
 /// Reductions of half-precision tensors are done in f32.
@@ -216,7 +216,13 @@ fn add_rows(total: &Tensor, part: &Tensor, ranges: &[std::ops::Range<usize>]) ->
     total.index_add(&Tensor::new(index, total.device())?, part, 0)
 }
 
-pub(super) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, trees: &[PromptTree], heads: AttentionHeads) -> Result<Tensor> {
+pub(super) fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    trees: &[PromptTree],
+    heads: AttentionHeads,
+) -> Result<Tensor> {
     let mut output = q.zeros_like()?;
     for visible in trees.iter().flat_map(Visible::in_tree) {
         let p = visible.probabilities(&visible.queries(q, heads)?, &visible.gather(k, heads)?, heads)?;

@@ -157,7 +157,12 @@ pub(super) fn gelu(launcher: &impl KernelLauncher, x: &Tensor, of: GeluKind) -> 
     Ok(y)
 }
 
-pub(super) fn gelu_backward(launcher: &impl KernelLauncher, x: &Tensor, grad: &Tensor, of: GeluKind) -> Result<Tensor> {
+pub(super) fn gelu_backward(
+    launcher: &impl KernelLauncher,
+    x: &Tensor,
+    grad: &Tensor,
+    of: GeluKind,
+) -> Result<Tensor> {
     let [dx] = elementwise(launcher, form(of).backward(), &[x, grad])?;
     Ok(dx)
 }
@@ -171,8 +176,10 @@ struct Tiles {
 impl Tiles {
     fn new(trees: &[PromptTree], heads: AttentionHeads) -> Result<Self> {
         let heads = attention::Heads { query: heads.query, key: heads.key, dim: heads.dim };
-        let tree =
-            |tree: &PromptTree| attention::Tree { prompt: tree.prompt.clone(), branches: tree.branches.clone() };
+        let tree = |tree: &PromptTree| attention::Tree {
+            prompt: tree.prompt.clone(),
+            branches: tree.branches.clone(),
+        };
         let trees: Vec<_> = trees.iter().map(tree).collect();
         Ok(Self { heads, plan: Plan::new(&trees, heads).map_err(Error::wrap)? })
     }
@@ -188,7 +195,13 @@ impl Tiles {
     }
 
     /// y, and log Σ exp(score) of every row and head.
-    fn forward(&self, launcher: &impl KernelLauncher, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<[Tensor; 2]> {
+    fn forward(
+        &self,
+        launcher: &impl KernelLauncher,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+    ) -> Result<[Tensor; 2]> {
         let tiles = Tensor::new(self.plan.query_tiles(), q.device())?;
         let mut given = vec![
             KernelArg::new(q.shape(), q.dtype()),
@@ -327,7 +340,11 @@ pub(super) fn adamw(
 }
 
 /// The numbers of a quantised matrix; None of a type that has no kernel.
-pub(super) fn dequantise(launcher: &impl KernelLauncher, matrix: &QTensor, dtype: DType) -> Result<Option<Tensor>> {
+pub(super) fn dequantise(
+    launcher: &impl KernelLauncher,
+    matrix: &QTensor,
+    dtype: DType,
+) -> Result<Option<Tensor>> {
     let blocks = match matrix.dtype() {
         GgmlDType::Q8_0 => Blocks::Q8_0,
         GgmlDType::Q4_0 => Blocks::Q4_0,

@@ -2,10 +2,10 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{LoraFactors, AttentionHeads, RotaryPairs, composed, cpu};
+use super::{AttentionHeads, LoraFactors, RotaryPairs, composed, cpu};
 use crate::{
     GeluKind,
-    pack::{Packer, ScoredToken, PromptTree},
+    pack::{Packer, PromptTree, ScoredToken},
     weights::normal,
 };
 use prospect_core::draw::Draw;
@@ -51,9 +51,9 @@ pub(crate) fn dot(a: &Tensor, b: &Tensor) -> f64 {
 pub(super) fn forest(more: usize) -> (Vec<PromptTree>, usize) {
     let mut packer = Packer::default();
     let tokens = vec![1; 9 + more];
-    let (first, second) = (packer.prompt(&tokens[..5 + more]), packer.prompt(&tokens[..2]));
+    let (first, second) = (packer.add_prompt(&tokens[..5 + more]), packer.add_prompt(&tokens[..2]));
     for (prompt, count) in [(first, 4), (first, 1), (first, 3 + more), (second, 6 + more)] {
-        packer.completion(prompt, &tokens[..count], true);
+        packer.add_completion(prompt, &tokens[..count], true);
     }
     let batch = packer.pack().unwrap();
     (batch.trees.clone(), batch.rows())

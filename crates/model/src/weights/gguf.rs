@@ -260,7 +260,8 @@ impl TensorSource for GgufFile {
         let (name, head_dim) = self.gguf_name(name)?;
         let mut tensor = self.tensor(&name, shape)?;
         if let Some(head_dim) = head_dim {
-            let rows: Vec<u32> = (0..tensor.dim(0)?).map(|row| interleaved_row(row, head_dim) as u32).collect();
+            let rows: Vec<u32> =
+                (0..tensor.dim(0)?).map(|row| interleaved_row(row, head_dim) as u32).collect();
             tensor = tensor.index_select(&Tensor::new(rows, &Device::Cpu)?, 0)?;
         }
         Ok(tensor.to_dtype(self.dtype)?.to_device(&self.device)?)

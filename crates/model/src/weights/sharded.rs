@@ -103,7 +103,9 @@ impl ShardedMatrix {
                 let rows = parts.into_iter().map(|part| self.plain(&part, dtype, device));
                 Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 0)
             }
-            ShardData::Quantised(own, kind) => own.like(self.shard.whole_dims, *kind, &parts.concat())?.dense(),
+            ShardData::Quantised(own, kind) => {
+                own.like(self.shard.whole_dims, *kind, &parts.concat())?.dense()
+            }
         }
     }
 
@@ -169,7 +171,9 @@ mod tests {
                 let members = threads(3).into_iter().map(|member| {
                     scope.spawn(move || {
                         let sharing = Arc::new(ShardedStore::among(Box::new(member)));
-                        let part = LinearWeight::Sharded(ShardedMatrix::from_whole(&matrix(kind, dtype), &sharing).unwrap());
+                        let part = LinearWeight::Sharded(
+                            ShardedMatrix::from_whole(&matrix(kind, dtype), &sharing).unwrap(),
+                        );
                         assert_eq!(part.dims().unwrap(), (10, 256));
                         assert!(elements(&part) == *expected, "{kind:?} {dtype:?}");
                         // No rank drops its part before all have gathered it.
@@ -189,7 +193,8 @@ mod tests {
     fn more_ranks_than_rows_are_refused() {
         let members = threads(11).into_iter().map(|member| Arc::new(ShardedStore::among(Box::new(member))));
         for sharing in members.collect::<Vec<_>>() {
-            let error = ShardedMatrix::from_whole(&matrix(None, DType::F32), &sharing).unwrap_err().to_string();
+            let error =
+                ShardedMatrix::from_whole(&matrix(None, DType::F32), &sharing).unwrap_err().to_string();
             assert!(error.contains("10 rows cannot be divided among 11 ranks"), "{error}");
         }
     }

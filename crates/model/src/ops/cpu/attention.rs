@@ -87,7 +87,8 @@ impl<T: Real> HeadRun<'_, T> {
 
     /// Softmax of the scaled, causally masked scores: `[queries, context]`.
     fn probabilities(&self) -> Vec<T> {
-        let mut scores = self.against_context(self.q, self.k, T::nearest((self.heads.dim as f64).sqrt().recip()));
+        let mut scores =
+            self.against_context(self.q, self.k, T::nearest((self.heads.dim as f64).sqrt().recip()));
         let first_unseen = self.context() - self.queries.len() + 1;
         vectorised(|| {
             for (query, row) in scores.chunks_exact_mut(self.context()).enumerate() {
@@ -172,8 +173,20 @@ fn tasks(trees: &[PromptTree], heads: AttentionHeads) -> Vec<(usize, usize)> {
     (0..trees.len()).flat_map(|tree| (0..heads.key).map(move |head| (tree, head))).collect()
 }
 
-pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, trees: &[PromptTree], heads: AttentionHeads) -> Result<Tensor> {
-    fn run<T: Real>(q: &Tensor, k: &Tensor, v: &Tensor, trees: &[PromptTree], heads: AttentionHeads) -> Result<Tensor> {
+pub(crate) fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    trees: &[PromptTree],
+    heads: AttentionHeads,
+) -> Result<Tensor> {
+    fn run<T: Real>(
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        trees: &[PromptTree],
+        heads: AttentionHeads,
+    ) -> Result<Tensor> {
         let shape = q.dims2()?;
         let (q, k, v) = (Opened::new(q), Opened::new(k), Opened::new(v));
         let (q, k, v) = (q.slice::<T>()?, k.slice::<T>()?, v.slice::<T>()?);

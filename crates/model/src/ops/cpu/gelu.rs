@@ -42,7 +42,8 @@ fn gelu_and_slope<T: Normal>(x: T, form: GeluKind) -> (T, T) {
     match form {
         GeluKind::Exact => {
             let below = x.below();
-            let density = (-half * x * x).exp_of_negative() * T::nearest(std::f64::consts::TAU.sqrt().recip());
+            let density =
+                (-half * x * x).exp_of_negative() * T::nearest(std::f64::consts::TAU.sqrt().recip());
             (x * below, below + x * density)
         }
         GeluKind::Tanh => {
