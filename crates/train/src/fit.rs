@@ -1,8 +1,8 @@
 //! Which settings of a training run fit into so much memory.
 
 use prospect_model::{
-    Activations, Architecture, BatchSize, Demand, Dtype, Footprint, ModelError, Place, Quantization, Recipe,
-    Train,
+    Activations, Architecture, BatchSize, DeviceKind, Dtype, Footprint, MemoryDemand, ModelError,
+    Quantization, Recipe, Train,
 };
 use serde::Serialize;
 
@@ -23,7 +23,7 @@ pub struct PlanRequest<'a> {
     /// How to train.
     pub settings: &'a Settings,
     /// Where.
-    pub place: Place,
+    pub place: DeviceKind,
     /// Number of ranks, each of which runs its part of a batch.
     pub ranks: usize,
     /// Whether each rank keeps its part only of the frozen matrices.
@@ -40,7 +40,7 @@ pub struct TrainPlan {
     /// Blocks whose activations are computed again.
     pub recomputed: u64,
     /// What a step takes at most.
-    pub demand: Demand,
+    pub demand: MemoryDemand,
 }
 
 impl Settings {
@@ -78,16 +78,20 @@ impl Settings {
 
 impl<'a> PlanRequest<'a> {
     /// What a recipe asks for.
-    pub fn of(recipe: &Recipe, architecture: &'a Architecture, settings: &'a Settings, place: Place) -> Self {
+    pub fn of(
+        recipe: &Recipe,
+        architecture: &'a Architecture,
+        settings: &'a Settings,
+        place: DeviceKind,
+    ) -> Self {
         let Recipe { train, dtype, .. } = *recipe;
         Self { architecture, train, dtype, settings, place, ranks: 1, sharded: false }
     }
 
     /// The footprint of the model under a way to keep its frozen matrices.
     pub fn footprint(&self, quantization: Option<Quantization>) -> Result<Footprint<'a>, ModelError> {
-        let kept = (self.train, self.dtype, quantization);
         let shards = if self.sharded { self.ranks as u64 } else { 1 };
-        Footprint::planned(self.architecture, kept, shards, self.place)
+        Footprint::planned(self.architecture, self.train, self.dtype, quantization, shards, self.place)
     }
 
     /// The ways to train within `bytes`, one for each kind of frozen matrices, the widest first: with the largest micro-batch
@@ -131,7 +135,7 @@ impl<'a> PlanRequest<'a> {
         Ok(TrainPlan { quantization: kind, micro_batch_size, recomputed, demand })
     }
 
-    fn demand(&self, footprint: &Footprint<'_>, micro_batch_size: usize, recomputed: u64) -> Demand {
+    fn demand(&self, footprint: &Footprint<'_>, micro_batch_size: usize, recomputed: u64) -> MemoryDemand {
         let batch = self.settings.longest_batch(micro_batch_size);
         footprint.demand(&batch, recomputed, self.accumulates(micro_batch_size))
     }

@@ -7,8 +7,8 @@ use candle_core::{Device, Tensor};
 use prospect_data::{Message, PairRow};
 use prospect_dist::SingleProcess;
 use prospect_model::{
-    Activations, Architecture, ChatTemplate, Decoder, Dtype, Lora, Model, Place, Tokenizer, Train, Work,
-    device,
+    Activations, Architecture, ChatTemplate, Decoder, DeviceKind, Dtype, Flops, LoraConfig, Model, Tokenizer,
+    Train, device,
 };
 use prospect_runs::Record;
 use serde::Serialize;
@@ -22,7 +22,7 @@ use crate::{
 const WARM_UP: u64 = 1;
 
 /// The adapter, on every linear layer of the blocks.
-const ADAPTER: Lora = Lora { r: 16, alpha: 32.0 };
+const ADAPTER: LoraConfig = LoraConfig { r: 16, alpha: 32.0 };
 
 /// What is to be timed.
 #[derive(Debug, Clone)]
@@ -50,7 +50,7 @@ pub struct Timed {
     pub rows: u64,
     /// Rows or pairs of a step.
     pub examples: u64,
-    /// Floating-point operations of a step: forward passes of policy and reference, and the backward pass ([`Work`]).
+    /// Floating-point operations of a step: forward passes of policy and reference, and the backward pass ([`Flops`]).
     pub operations: u64,
     /// The most bytes that were in use at once.
     pub peak: Option<u64>,
@@ -93,7 +93,7 @@ impl Subject<'_> {
     /// What the planner is asked.
     pub fn wanted(&self) -> PlanRequest<'_> {
         let Self { architecture, dtype, device, settings } = self;
-        let place = Place::of(device);
+        let place = DeviceKind::from(*device);
         PlanRequest {
             architecture,
             train: Train::Lora(ADAPTER),
@@ -107,8 +107,7 @@ impl Subject<'_> {
 
     /// The frozen model.
     pub fn base(&self, way: &TrainPlan) -> Result<Decoder, TrainError> {
-        let kept = (self.dtype, way.quantization);
-        Ok(Decoder::random_on(self.device, self.architecture.clone(), 0, kept)?)
+        Ok(Decoder::random_on(self.device, self.architecture.clone(), 0, self.dtype, way.quantization)?)
     }
 
     /// Trains an adapter beside `base` for the steps of the settings.
@@ -148,15 +147,15 @@ impl Subject<'_> {
                 batch.rows
             )));
         }
-        let work = Work::of(self.architecture, job.train, &batch)?;
+        let flops = Flops::for_batch(self.architecture, job.train, &batch)?;
         Ok(Timed {
             way: *way,
             seconds: clock.median(),
             steps: steps - WARM_UP,
             rows: batch.rows,
             examples: (settings.batch_size / examples.completions_per_example()) as u64,
-            operations: 2 * work.forward + work.adapter + work.backward,
-            peak: device::peak(self.device)?,
+            operations: 2 * flops.forward + flops.adapter + flops.backward,
+            peak: device::peak_memory(self.device)?,
             planned: way.demand.total(),
             loss: clock.loss,
         })
@@ -193,7 +192,7 @@ impl Observer for Clock<'_> {
     fn after(&mut self, step: u64, _: u64, _: &Policy<'_>, _: &ReferenceCache) -> Result<(), TrainError> {
         self.device.synchronize()?;
         if step == WARM_UP {
-            device::forget_peak(self.device)?;
+            device::reset_peak_memory(self.device)?;
         }
         self.marks.push(Instant::now());
         Ok(())
@@ -275,7 +274,7 @@ fn text(length: usize, seed: usize) -> String {
 /// The rate of products of square matrices of `size` rows of normal random numbers, in operations a second: the best of three
 /// runs of ten products each.
 pub fn product_rate(device: &Device, dtype: Dtype, size: usize) -> Result<f64, TrainError> {
-    let matrix = || Tensor::randn(0f32, 1.0, (size, size), device)?.to_dtype(dtype.of_tensors());
+    let matrix = || Tensor::randn(0f32, 1.0, (size, size), device)?.to_dtype(dtype.to_candle());
     let (left, right) = (matrix()?, matrix()?);
     let run = |count: usize| -> Result<f64, TrainError> {
         device.synchronize()?;

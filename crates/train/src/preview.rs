@@ -154,7 +154,7 @@ impl Look<'_> {
             return Err(TrainError::Examples("a prompt that fitted before is too long".to_owned()));
         };
         let tokenizer = &self.model.tokenizer;
-        let (end_id, mut scored) = (tokenizer.end_id()?, encoded.completion.clone());
+        let (end_id, mut scored) = (tokenizer.eos_token_id()?, encoded.completion.clone());
         let ends = scored.last() == Some(&end_id);
         if ends {
             scored.pop();
@@ -165,7 +165,7 @@ impl Look<'_> {
             role,
             prompt: tokenizer.decode(&encoded.prompt, true)?,
             completion,
-            end: ends.then(|| tokenizer.end().to_owned()),
+            end: ends.then(|| tokenizer.eos_token().to_owned()),
             notes,
         })
     }
@@ -195,7 +195,7 @@ impl Look<'_> {
             notes.push(format!("cut: the completion loses its last {gone} tokens"));
         }
         notes.push(if ends {
-            format!("end marker: {}, scored", self.model.tokenizer.end())
+            format!("end marker: {}, scored", self.model.tokenizer.eos_token())
         } else {
             "end marker: none, it was cut off".to_owned()
         });

@@ -10,7 +10,7 @@ use candle_core::Tensor;
 use prospect_core::config::Document;
 use prospect_data::PipelineFile;
 use prospect_dist::{Collective, CollectiveError, Devices, ProcessGroup, Thread, threads};
-use prospect_model::{Activations, Lora, Model, ModelFile, Train};
+use prospect_model::{Activations, LoraConfig, Model, ModelFile, Train};
 use prospect_runs::Record;
 use prospect_train::{
     Checkpoints, Encoder, Job, Length, Observer, Policy, ReferenceCache, Settings, TrainError, TrainFile,
@@ -134,7 +134,7 @@ fn assert_close(what: &str, a: &[Record], b: &[Record]) {
     }
 }
 
-const LORA: Train = Train::Lora(Lora { r: 4, alpha: 8.0 });
+const LORA: Train = Train::Lora(LoraConfig { r: 4, alpha: 8.0 });
 
 /// 32 x 1, 8 x 4 and 1 x 32 examples give one trajectory; an example is `completions` of them.
 fn assert_cuts_do_not_matter(
