@@ -212,7 +212,7 @@ fn a_truncated_gguf_tensor_is_named() {
     let bytes = fs_err::read(path).unwrap();
     fs_err::write(&short, &bytes[..bytes.len() - 1_000_000]).unwrap();
     let error = recipe(&format!("weights: {}", short.display())).load().unwrap_err().to_string();
-    assert!(error.contains("short.gguf: tensor `") && error.contains("is the file whole?"), "{error}");
+    assert!(error.contains("short.gguf: tensor `") && error.contains("is the file complete?"), "{error}");
 }
 
 #[test]
