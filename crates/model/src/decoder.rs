@@ -26,9 +26,9 @@ pub enum Activations {
     Keep,
     /// Saves the input of every block only and recomputes the rest: smallest.
     Recompute,
-    /// Recomputes as few blocks as lets weights, optimizer and activations fit into this many bytes.
-    /// These are the first blocks: when they are recomputed, the activations of the last ones have
-    /// been freed.
+    /// Recomputes as few blocks as lets weights, optimizer and activations fit into this many
+    /// bytes. These are the first blocks: when they are recomputed, the activations of the last
+    /// ones have been freed.
     Within(u64),
 }
 
@@ -217,8 +217,8 @@ impl Decoder {
         self.backward_tokens(saved, &token_grad, gradients)
     }
 
-    /// Adds d loss / d parameter to `gradients`, given d loss / d log π of every scored token in the
-    /// order of [`PackedBatch::scored_sequences`]. Tokens without gradient come last and may be
+    /// Adds d loss / d parameter to `gradients`, given d loss / d log π of every scored token in
+    /// the order of [`PackedBatch::scored_sequences`]. Tokens without gradient come last and may be
     /// omitted.
     pub fn backward_tokens(&self, saved: Saved, grad: &[f64], gradients: &mut Gradients) -> Result<()> {
         let Saved { batch, blocks, head, .. } = saved;

@@ -18,14 +18,14 @@
 //! | generation | [`Decoder::generate`]: greedy or nucleus sampling |
 //! | cost of a step | [`Footprint::demand`] for memory, [`Flops`] for arithmetic; nothing is run |
 //! | devices | [`device`] |
-//! | files | [`save_adapter`], [`load_adapter`] and [`Model::save`], compatible with `peft` and `transformers` |
+//! | files of `peft` and `transformers` | [`save_adapter`], [`load_adapter`], [`Model::save`] |
 //!
 //! ```
 //! use prospect_model::{Activations, Architecture, Decoder, Gradients, Packer};
 //!
 //! let architecture: Architecture = serde_json::from_str(
 //!     r#"{"vocab_size": 16, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1,
-//!         "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4, "max_position_embeddings": 32}"#,
+//!         "num_attention_heads": 2, "max_position_embeddings": 32}"#,
 //! )?;
 //! let policy = Decoder::random(architecture, 0)?.with_all_trained()?;
 //! let mut packer = Packer::default();

@@ -61,8 +61,8 @@ struct TextConfig {
 }
 
 impl Recipe {
-    /// Returns a hash of everything that the recipe's log-probs depend on. Files count by content, not
-    /// by path.
+    /// Returns a hash of everything that the recipe's log-probs depend on. Files count by content,
+    /// not by path.
     pub fn fingerprint(&self) -> Result<String, ModelError> {
         let mut parts = vec![fingerprint(&(self.dtype, self.quantization, "model v2"))?];
         match &self.weights {

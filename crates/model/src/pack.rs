@@ -1,14 +1,16 @@
 //! Packed batches, without padding and with each prompt shared by its completions.
 //!
 //! A batch is a forest of two-level trees: a prompt and its completions. The rows of all trees form
-//! one `[rows, hidden]` matrix. A completion's rows attend to its prompt's rows and causally to each
-//! other. Rows that need no gradient (KTO's mismatched completions) come last, so that the backward
-//! pass works on a prefix of every matrix.
+//! one `[rows, hidden]` matrix. A completion's rows attend to its prompt's rows and causally to
+//! each other. Rows that need no gradient (KTO's mismatched completions) come last, so that the
+//! backward pass works on a prefix of every matrix.
 //!
 //! ```text
 //! row     0 1 2 | 3 4 | 5 | 6 7 | 8 9
-//!         prompt  y1    y2  prompt' y'      a completion's last token has no row: it predicts nothing
+//!         prompt  y1    y2  prompt' y'
 //! ```
+//!
+//! The last token of a completion has no row, because it predicts nothing.
 
 use std::ops::Range;
 
@@ -174,7 +176,8 @@ impl PackedBatch {
         sums
     }
 
-    /// Returns as bytes everything besides the weights that the log-probs depend on, as a cache key.
+    /// Returns as bytes everything besides the weights that the log-probs depend on, as a cache
+    /// key.
     pub fn content(&self) -> Vec<u8> {
         let ranges = self.trees.iter().flat_map(|tree| std::iter::once(&tree.prompt).chain(&tree.branches));
         let words = ranges

@@ -7,8 +7,8 @@ use candle_core::{Result, Tensor, Var};
 pub struct Parameter {
     index: usize,
     var: Var,
-    /// The variable's memory as a plain tensor. Results computed from a `Var` keep their inputs alive
-    /// for candle's autograd, which is not used here.
+    /// The variable's memory as a plain tensor. Results computed from a `Var` keep their inputs
+    /// alive for candle's autograd, which is not used here.
     value: Tensor,
 }
 

@@ -14,18 +14,18 @@ use crate::{Activations, Architecture, ModelError};
 pub struct ModelFile {
     /// Weights: a Hugging Face folder, a `.gguf` file, an `hf://` address of either, or `random`.
     pub weights: String,
-    /// Tokenizer: `bytes` (one token per byte) or a `tokenizer.json`. Default: the tokenizer that comes
-    /// with the weights.
+    /// Tokenizer: `bytes` (one token per byte) or a `tokenizer.json`. Default: the tokenizer that
+    /// comes with the weights.
     pub tokenizer: Option<String>,
-    /// Chat template: `chatml` or a Jinja file. Default: the template that comes with the weights, or
-    /// `chatml` if there is none.
+    /// Chat template: `chatml` or a Jinja file. Default: the template that comes with the weights,
+    /// or `chatml` if there is none.
     pub chat_template: Option<String>,
     /// Element type of the weights: `f32`, or `bf16` on a GPU.
     #[serde(default)]
     pub dtype: Dtype,
     /// Quantisation of the frozen matrices of linear layers under an adapter (QLoRA): a GGUF block
-    /// type, or `file` to keep the blocks of the `.gguf` file. They are dequantised for each product.
-    /// Embedding, head and norms stay in `dtype`. Default: none.
+    /// type, or `file` to keep the blocks of the `.gguf` file. They are dequantised for each
+    /// product. Embedding, head and norms stay in `dtype`. Default: none.
     pub quantization: Option<Quantization>,
     /// Trained weights: `lora` (an adapter) or `full` (all).
     #[serde(default)]
@@ -35,8 +35,8 @@ pub struct ModelFile {
     /// Activation checkpointing: `keep` saves all activations, `recompute` saves only the inputs of
     /// blocks. Default: `keep`, or whatever fits into `memory` if that is set.
     pub activations: Option<ActivationsKind>,
-    /// Memory budget for weights, optimizer and activations, such as `8GiB`. Activations that do not
-    /// fit are recomputed.
+    /// Memory budget for weights, optimizer and activations, such as `8GiB`. Activations that do
+    /// not fit are recomputed.
     pub memory: Option<Bytes>,
     /// Architecture for `weights: random`.
     pub architecture: Option<Architecture>,

@@ -27,8 +27,8 @@ pub struct ChatTemplate {
 impl ChatTemplate {
     /// Creates the default template, `<|im_start|>ROLE\nCONTENT<|im_end|>\n` for each message.
     ///
-    /// If `<|im_end|>` is not in the vocabulary, the end-of-sequence token takes its place, so that a
-    /// message ends with one token that the model knows. The text starts with the
+    /// If `<|im_end|>` is not in the vocabulary, the end-of-sequence token takes its place, so that
+    /// a message ends with one token that the model knows. The text starts with the
     /// beginning-of-sequence token if the tokenizer adds one.
     pub fn chatml(tokenizer: &Tokenizer) -> Result<Self, ModelError> {
         let begin = if tokenizer.bos_token().is_empty() { "" } else { "{{ bos_token }}" };
@@ -99,8 +99,8 @@ impl ChatTemplate {
 
     /// Renders a prompt and a completion, ending with exactly one end-of-message token.
     ///
-    /// Text after that token (a line break in ChatML) belongs to the next message and is dropped. If
-    /// the template writes no such token, the end-of-sequence token is appended.
+    /// Text after that token (a line break in ChatML) belongs to the next message and is dropped.
+    /// If the template writes no such token, the end-of-sequence token is appended.
     pub fn conversation(&self, prompt: &[ChatMessage<'_>], completion: &str) -> Result<String, ModelError> {
         let mut messages = prompt.to_vec();
         messages.push(ChatMessage { role: "assistant", content: completion });

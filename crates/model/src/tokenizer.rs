@@ -35,7 +35,8 @@ fn fail(error: impl std::fmt::Display) -> ModelError {
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json`. Without `eos_token`, the first common name in the vocabulary is used.
+    /// Reads a `tokenizer.json`. Without `eos_token`, the first common name in the vocabulary is
+    /// used.
     pub(crate) fn open(path: &Path, eos_token: Option<String>) -> Result<Self, ModelError> {
         let inner = Inner::from_file(path).map_err(|error| fail(format!("{}: {error}", path.display())))?;
         let usual = ["<|im_end|>", "<|eot_id|>", "</s>", "<|endoftext|>", "<eos>"];
@@ -61,7 +62,8 @@ impl Tokenizer {
 
     fn checked(mut self) -> Result<Self, ModelError> {
         self.eos_token_id()?;
-        // A tokenizer.json may contain truncation or padding from training, which would change log-probs.
+        // A tokenizer.json may contain truncation or padding from training, which would change
+        // log-probs.
         self.inner.with_truncation(None).map_err(fail)?;
         self.inner.with_padding(None);
         Ok(self)
@@ -126,7 +128,8 @@ impl Tokenizer {
         Self { inner, bos_token, eos_token }.checked()
     }
 
-    /// Encodes `text`. Special tokens in it, such as `<|im_end|>`, become one token; none are added.
+    /// Encodes `text`. Special tokens in it, such as `<|im_end|>`, become one token; none are
+    /// added.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, ModelError> {
         Ok(self.inner.encode(text, false).map_err(fail)?.get_ids().to_vec())
     }

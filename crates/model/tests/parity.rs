@@ -1,6 +1,8 @@
-//! Parity with other implementations: candle-transformers' Llama, SmolLM2's known continuation, files on disk.
+//! Parity with other implementations: candle-transformers' Llama, SmolLM2's known continuation, and
+//! files.
+//! files on disk.
 
-// Helpers of tests fail as tests do.
+// Helpers of tests may panic.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::path::{Path, PathBuf};
@@ -13,7 +15,7 @@ use prospect_model::{
     Sampling, load_adapter, save_adapter,
 };
 
-/// candle-transformers' logits after the last token, from the weights in `folder`.
+/// Returns candle-transformers' logits after the last token, from the weights in `folder`.
 fn oracle_logits(folder: &Path, a: &Architecture, tokens: &[u32]) -> Vec<f32> {
     let config = Config {
         hidden_size: a.hidden,
@@ -156,7 +158,7 @@ fn adapters_have_pefts_layout() {
     assert_eq!(tensors["base_model.model.model.layers.1.mlp.down_proj.lora_A.weight"].dims(), [2, 80]);
     assert_eq!(tensors["base_model.model.model.layers.1.mlp.down_proj.lora_B.weight"].dims(), [32, 2]);
 
-    // B starts at zero; give it values, so that loading shows.
+    // B starts at zero; nonzero values make a failure to load visible.
     for (index, (_, parameter)) in policy.parameters().iter().enumerate() {
         let value = (parameter.value() + 0.01 * index as f64).unwrap();
         parameter.var().set(&value).unwrap();
@@ -171,7 +173,7 @@ fn adapters_have_pefts_layout() {
     assert!(load_adapter(&other.decoder, folder.path()).unwrap_err().to_string().contains("adapter_model"));
 }
 
-/// SmolLM2-135M-Instruct as GGUF, if the environment says where.
+/// Returns the path of SmolLM2-135M-Instruct as GGUF, if `PROSPECT_TEST_MODEL` is set.
 fn smollm2() -> Option<PathBuf> {
     let path = std::env::var_os("PROSPECT_TEST_MODEL").map(PathBuf::from);
     if path.is_none() {

@@ -1,6 +1,6 @@
 //! Tokenizers of real models against test vectors of another implementation (llama.cpp).
 
-// Helpers of tests fail as tests do.
+// Helpers of tests may panic.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ fn model(tokenizer: &Path) -> Model {
     file.resolve(&|path| Ok(PathBuf::from(path))).unwrap().load().unwrap()
 }
 
-/// The texts of a file of vectors.
+/// Reads the texts of a file of test vectors.
 fn texts(folder: &Path) -> Vec<String> {
     let texts = fs_err::read_to_string(folder.join("ggml-vocab-gpt-2.gguf.inp")).unwrap();
     texts.split("\n__ggml_vocab_test__\n").map(str::to_owned).collect()

@@ -40,8 +40,8 @@ pub enum RopeScaling {
         /// Factor by which the context grows.
         factor: f64,
     },
-    /// Scales only for sequences longer than `max_position_embeddings`. Such sequences are rejected,
-    /// so this has no effect.
+    /// Scales only for sequences longer than `max_position_embeddings`. Such sequences are
+    /// rejected, so this has no effect.
     Dynamic {
         /// Factor by which the context may grow.
         factor: f64,

@@ -26,12 +26,12 @@ impl Flops {
     /// N is the number of elements in the matrices of the blocks, L that in the adapter, and d the
     /// number of dimensions of all query heads together.
     ///
-    /// * Forward: 2·N a row, 2·hidden·vocabulary a scored token, and 4·d a layer for each row that a
-    ///   row attends to.
+    /// * Forward: 2·N a row, 2·hidden·vocabulary a scored token, and 4·d a layer for each row that
+    ///   a row attends to.
     /// * Adapter: 2·L a row.
     /// * Backward, for the rows and tokens with gradient: the same again for the gradient of the
-    ///   inputs (attention has four products instead of two), and once more for that of the matrices
-    ///   if they are trained.
+    ///   inputs (attention has four products instead of two), and once more for that of the
+    ///   matrices if they are trained.
     pub fn for_batch(
         architecture: &Architecture,
         train: Train,
@@ -81,7 +81,7 @@ mod tests {
         );
         assert_eq!((batch.scored, batch.gradient_scored), (5, 3));
 
-        // q, k and v, output, gate, up and down of each of three layers; heads of 12 dimensions together.
+        // q, k, v, output, gate, up and down of each of three layers; 12 query dimensions together.
         let (shapes, layers) = ([(12, 8), (6, 8), (6, 8), (8, 12), (5, 8), (5, 8), (8, 5)], 3);
         let matrices: u64 = shapes.iter().map(|(out, into)| layers * out * into).sum();
         let low_rank: u64 = shapes.iter().map(|(out, into)| layers * 2 * (out + into)).sum();

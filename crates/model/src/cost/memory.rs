@@ -141,7 +141,8 @@ impl Footprint<'_> {
     /// Returns the bytes of a block's forward pass for each row: saved activations and workspace,
     /// without the block's input.
     fn forward(&self, row: &RowBytes) -> u64 {
-        // At the activation: both normed inputs, the result, the activation's input, and what is saved.
+        // At the activation: both normed inputs, the result, the activation's input, and what is
+        // saved.
         let mlp = self.saved(row) + 2 * row.hidden + row.wide;
         // At the attention products: queries and keys before and after rotation.
         let attention = 2 * row.hidden + 5 * row.query + 3 * row.key + row.linears * row.down;
@@ -241,7 +242,8 @@ impl Footprint<'_> {
             (last + unit + (composed + without.max(2 * with)).max(unit), 0)
         };
 
-        // The gradient of the head's rows scattered to all rows, twice, and what the head has saved.
+        // The gradient of the head's rows scattered to all rows, twice, and what the head has
+        // saved.
         let spread = 2 * gradient_rows * row.hidden + 3 * unit;
         let again = if recomputed > 0 { gradient_rows * (saved - row.hidden) } else { 0 };
         // A weight gradient; when accumulating, also its sum with the previous one.

@@ -121,8 +121,8 @@ impl Decoder {
         Self::random_on(&Device::Cpu, architecture, seed, Dtype::F32, None)
     }
 
-    /// Builds a frozen decoder on `device` with random weights, optionally quantised. The host holds
-    /// one matrix at a time.
+    /// Builds a frozen decoder on `device` with random weights, optionally quantised. The host
+    /// holds one matrix at a time.
     pub fn random_on(
         device: &Device,
         architecture: Architecture,

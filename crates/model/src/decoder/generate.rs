@@ -17,8 +17,9 @@ use crate::{
 pub enum Sampling {
     /// Takes the most probable token.
     Greedy,
-    /// Nucleus (top-p) sampling (arXiv 1904.09751): draws from the smallest set of most probable tokens
-    /// whose total probability is at least `top_p`, after dividing the logits by `temperature`.
+    /// Nucleus (top-p) sampling (arXiv 1904.09751): draws from the smallest set of most probable
+    /// tokens whose total probability is at least `top_p`, after dividing the logits by
+    /// `temperature`.
     Nucleus {
         /// Total probability to draw from, in (0, 1].
         top_p: f64,
@@ -56,11 +57,11 @@ pub struct Prompt<'a> {
 pub struct Generated {
     /// Token ids, without the end-of-sequence token.
     pub tokens: Vec<u32>,
-    /// Whether the end-of-sequence token was generated. If not, the completion stopped at
+    /// True if the end-of-sequence token was generated; false if the completion stopped at
     /// `max_new_tokens` or at the model's last position.
     pub ended: bool,
-    /// Mean entropy in nats of the model's distribution at each generated token, the end-of-sequence
-    /// token included; 0 without tokens.
+    /// Mean entropy in nats of the model's distribution at each generated token, the
+    /// end-of-sequence token included; 0 without tokens.
     pub entropy: f64,
 }
 
@@ -76,8 +77,8 @@ struct ActivePrompt<'a> {
 }
 
 impl Decoder {
-    /// Generates a completion of each prompt. A draw depends on seed, prompt id and the token's position
-    /// in the completion only.
+    /// Generates a completion of each prompt. A draw depends on seed, prompt id and the token's
+    /// position in the completion only.
     pub fn generate(
         &self,
         prompts: &[Prompt<'_>],
@@ -187,8 +188,8 @@ impl Decoder {
         self.head.logits(&x)
     }
 
-    /// Runs all blocks on the rows of `batch`, with attention computed by `attend`, which receives the
-    /// block's index.
+    /// Runs all blocks on the rows of `batch`, with attention computed by `attend`, which receives
+    /// the block's index.
     fn pass(
         &self,
         batch: &PackedBatch,

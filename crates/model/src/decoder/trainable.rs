@@ -24,8 +24,8 @@ impl Decoder {
             .collect()
     }
 
-    /// Returns all weights with their names in checkpoints, without a tied head and without quantised
-    /// or sharded matrices.
+    /// Returns all weights with their names in checkpoints, without a tied head and without
+    /// quantised or sharded matrices.
     pub(crate) fn weights_mut(&mut self) -> Vec<(String, &mut WeightTensor)> {
         let names = self.architecture.names();
         let mut weights = vec![(format!("{}.weight", names.embedding), &mut self.embedding)];
@@ -70,9 +70,9 @@ impl Decoder {
         Ok(decoder)
     }
 
-    /// Returns a copy with frozen weights and a new adapter on every linear layer of the blocks. A is
-    /// drawn from a normal distribution of variance 1/(3·in), and B is zero, so that the policy starts
-    /// as the base model.
+    /// Returns a copy with frozen weights and a new adapter on every linear layer of the blocks. A
+    /// is drawn from a normal distribution of variance 1/(3·in), and B is zero, so that the policy
+    /// starts as the base model.
     pub fn with_lora(&self, lora: LoraConfig, seed: u64) -> Result<Self, ModelError> {
         let mut decoder = self.merged()?;
         let mut parameters = Parameters::default();

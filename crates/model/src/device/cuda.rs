@@ -25,8 +25,8 @@ pub(crate) use gpu::Gpu;
 /// CUDA version that this binary was built for, in the driver's notation.
 const BUILT_FOR_CUDA: i32 = 13_000;
 
-/// Compute capability that candle's kernels were built for, as in `CUDA_COMPUTE_CAP`; they run on no
-/// other.
+/// Compute capability that candle's kernels were built for, as in `CUDA_COMPUTE_CAP`; they run on
+/// no other.
 const BUILT_FOR_CAPABILITY: Option<&str> = option_env!("CUDA_COMPUTE_CAP");
 
 /// Returns the CUDA version of the driver; 0 without a driver.

@@ -19,8 +19,8 @@ pub(crate) enum KernelGroup {
 }
 
 impl KernelGroup {
-    /// Returns the groups in `PROSPECT_KERNELS`: names separated by commas, or `all`; none by default.
-    /// The error is an unknown name.
+    /// Returns the groups in `PROSPECT_KERNELS`: names separated by commas, or `all`; none by
+    /// default. The error is an unknown name.
     pub(crate) fn switched_on() -> Result<&'static [Self], &'static str> {
         static ON: OnceLock<Result<Vec<KernelGroup>, String>> = OnceLock::new();
         ON.get_or_init(|| Self::parse_list(&std::env::var("PROSPECT_KERNELS").unwrap_or_default()))

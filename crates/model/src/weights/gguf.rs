@@ -205,8 +205,8 @@ impl GgufFile {
         Ok(self.blocks(name, shape)?.dequantize(&Device::Cpu)?)
     }
 
-    /// Translates a Hugging Face name to GGUF. Also returns the head dimension if the rows are in the
-    /// order of interleaved pairs.
+    /// Translates a Hugging Face name to GGUF. Also returns the head dimension if the rows are in
+    /// the order of interleaved pairs.
     fn gguf_name(&self, name: &str) -> Result<(String, Option<usize>), ModelError> {
         let ours = gguf_name(name).ok_or_else(|| self.fail(&format!("`{name}` has no GGUF name")))?;
         let rotated = ours.contains(".attn_q.") || ours.contains(".attn_k.");

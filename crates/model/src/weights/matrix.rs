@@ -26,8 +26,8 @@ impl LinearWeight {
         }
     }
 
-    /// Returns the dense matrix. Unless the weight is plain, the result takes memory of its own until
-    /// it is dropped.
+    /// Returns the dense matrix. Unless the weight is plain, the result takes memory of its own
+    /// until it is dropped.
     pub(crate) fn dense(&self) -> Result<Tensor> {
         match self {
             Self::Plain(weight) => Ok(weight.value().clone()),
@@ -36,8 +36,8 @@ impl LinearWeight {
         }
     }
 
-    /// Returns the dense matrix for saving. A sharded matrix is moved to the CPU, since the matrices
-    /// together may not fit on any device.
+    /// Returns the dense matrix for saving. A sharded matrix is moved to the CPU, since the
+    /// matrices together may not fit on any device.
     pub(crate) fn dense_for_saving(&self) -> Result<Tensor> {
         match self {
             Self::Sharded(sharded) => sharded.dense()?.to_device(&Device::Cpu),

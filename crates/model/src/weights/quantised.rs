@@ -44,7 +44,8 @@ impl QuantisedMatrix {
         Ok(Self { parts: parts.collect::<Result<Vec<_>>>()?.into(), dtype, device })
     }
 
-    /// Takes the blocks of a tensor on the CPU as they are; row i of the matrix is row `row(i)` of `file`.
+    /// Takes the blocks of a tensor on the CPU as they are; row i of the matrix is row `row(i)` of
+    /// `file`.
     pub(crate) fn from_file(
         file: &QTensor,
         row: impl Fn(usize) -> usize + Sync,

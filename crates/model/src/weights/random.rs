@@ -42,8 +42,8 @@ impl TensorSource for RandomWeights {
 /// Elements that a task draws.
 const PART: usize = 1 << 14;
 
-/// Draws `count` values from a normal distribution around 0 (Box-Muller). The values do not depend on
-/// the number of threads.
+/// Draws `count` values from a normal distribution around 0 (Box-Muller). The values do not depend
+/// on the number of threads.
 pub(crate) fn normal(draw: &Draw, count: usize, deviation: f64) -> Vec<f32> {
     let mut values = vec![0.0; count];
     values.par_chunks_mut(PART).enumerate().for_each(|(part, values)| {

@@ -43,8 +43,8 @@ impl SafetensorsFolder {
             // The error of `fs_err` names the file; candle's does not.
             fs_err::File::open(file)?;
         }
-        // SAFETY: the files are mapped read-only. A checkpoint that another process rewrites during the
-        // load is corrupt however it is read.
+        // SAFETY: the files are mapped read-only. A checkpoint that another process rewrites during
+        // the load is corrupt however it is read.
         #[expect(unsafe_code, reason = "memory mapping")]
         let tensors = unsafe { MmapedSafetensors::multi(&files) }
             .map_err(|error| ModelError::Weights(format!("{}: {error}", folder.display())))?;

@@ -9,7 +9,7 @@ use prospect_dist::{Collective, Part, ShardedStore, Whole};
 use super::{LinearWeight, QuantisedMatrix, TensorSource};
 use crate::ModelError;
 
-/// Frozen matrix of which this rank keeps some rows. It is gathered for every product.
+/// Frozen matrix with some of its rows on each rank. It is gathered for every product.
 #[derive(Debug, Clone)]
 pub(crate) struct ShardedMatrix {
     /// This rank's rows.
@@ -117,8 +117,8 @@ impl ShardedMatrix {
     }
 }
 
-/// Shards the matrices of linear layers of another source. Each is divided as soon as it is read, so
-/// that no rank ever holds all of them.
+/// Shards the matrices of linear layers of another source. Each is divided as soon as it is read,
+/// so that no rank ever holds all of them.
 pub(crate) struct ShardingSource<'a> {
     pub(crate) source: &'a mut dyn TensorSource,
     pub(crate) store: &'a Arc<ShardedStore>,

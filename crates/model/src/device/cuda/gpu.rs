@@ -62,8 +62,8 @@ impl Gpu<'_> {
             block_dim: (launch.block, 1, 1),
             shared_mem_bytes: launch.shared_bytes,
         };
-        // SAFETY: the arguments match the kernel's signature, which the tests compare with its source.
-        // The kernel checks verify that a kernel stays within its buffers.
+        // SAFETY: the arguments match the kernel's signature, which the tests compare with its
+        // source. The kernel checks verify that a kernel stays within its buffers.
         #[expect(unsafe_code, reason = "a launch")]
         let launched = unsafe { builder.launch(config) };
         launched.w()?;
