@@ -11,7 +11,7 @@ mod mlp;
 mod norm;
 
 pub(crate) use attention::{Attention, HeadNorms};
-pub(crate) use block::{BlockContext, DecoderBlock, SavedBlock};
+pub(crate) use block::{BlockContext, BlockModules, DecoderBlock, SavedBlock};
 pub(crate) use head::{Head, SavedHead};
 pub(crate) use linear::{Linear, LoraAdapter};
 pub(crate) use norm::Norm;

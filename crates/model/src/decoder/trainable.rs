@@ -6,7 +6,7 @@ use prospect_core::draw::Draw;
 use super::Decoder;
 use crate::{
     LoraConfig, ModelError,
-    layers::{Head, Linear, LoraAdapter},
+    layers::{BlockModules, Head, Linear, LoraAdapter},
     parameters::{Parameters, WeightTensor},
     weights::{LinearWeight, normal},
 };
@@ -19,7 +19,7 @@ impl Decoder {
         let blocks = self.blocks.iter_mut().enumerate();
         blocks
             .flat_map(|(layer, block)| {
-                block.modules_mut(&names).0.into_iter().map(move |module| whole(layer, module))
+                block.modules_mut(&names).linears.into_iter().map(move |module| whole(layer, module))
             })
             .collect()
     }
@@ -30,7 +30,7 @@ impl Decoder {
         let names = self.architecture.names();
         let mut weights = vec![(format!("{}.weight", names.embedding), &mut self.embedding)];
         for (layer, block) in self.blocks.iter_mut().enumerate() {
-            let (linears, norms) = block.modules_mut(&names);
+            let BlockModules { linears, norms } = block.modules_mut(&names);
             let linears = linears.into_iter().flat_map(|(name, linear)| {
                 linear.weights_mut().map(move |(kind, weight)| (name, kind, weight))
             });

@@ -154,23 +154,32 @@ fn assemble<T: Real>(
     rows: usize,
     stride: usize,
     width: usize,
-    parts: impl Iterator<Item = (usize, usize, Vec<T>)>,
+    parts: impl Iterator<Item = (HeadTask, Vec<T>)>,
     layouts: &[TreeLayout],
 ) -> Vec<T> {
     let mut whole = zeros::<T>(rows * stride);
-    for (tree, column, part) in parts {
+    for (HeadTask { tree, key_head }, part) in parts {
         for (range, start) in &layouts[tree].ranges {
             for (offset, row) in range.clone().enumerate() {
                 let from = &part[(start + offset) * width..][..width];
-                whole[row * stride + column * width..][..width].copy_from_slice(from);
+                whole[row * stride + key_head * width..][..width].copy_from_slice(from);
             }
         }
     }
     whole
 }
 
-fn tasks(trees: &[PromptTree], heads: AttentionHeads) -> Vec<(usize, usize)> {
-    (0..trees.len()).flat_map(|tree| (0..heads.key).map(move |head| (tree, head))).collect()
+/// One key head of one tree.
+#[derive(Clone, Copy)]
+struct HeadTask {
+    tree: usize,
+    key_head: usize,
+}
+
+fn tasks(trees: &[PromptTree], heads: AttentionHeads) -> Vec<HeadTask> {
+    (0..trees.len())
+        .flat_map(|tree| (0..heads.key).map(move |key_head| HeadTask { tree, key_head }))
+        .collect()
 }
 
 pub(crate) fn attention(
@@ -195,7 +204,8 @@ pub(crate) fn attention(
         let layouts: Vec<_> = trees.iter().map(TreeLayout::new).collect();
         let results: Vec<_> = tasks(trees, heads)
             .into_par_iter()
-            .map(|(tree, key_head)| {
+            .map(|task| {
+                let HeadTask { tree, key_head } = task;
                 let layout = &layouts[tree];
                 let mut y = zeros::<T>(layout.rows * width);
                 for (queries, seen) in runs(&trees[tree]) {
@@ -225,7 +235,7 @@ pub(crate) fn attention(
                         }
                     }
                 }
-                (tree, key_head, y)
+                (task, y)
             })
             .collect();
         tensor(assemble(shape.0, shape.1, width, results.into_iter(), &layouts), shape)
@@ -258,7 +268,8 @@ pub(crate) fn attention_backward(
         let scale = T::nearest((dim as f64).sqrt().recip());
         let results: Vec<_> = tasks(trees, heads)
             .into_par_iter()
-            .map(|(tree, key_head)| {
+            .map(|task| {
+                let HeadTask { tree, key_head } = task;
                 let layout = &layouts[tree];
                 let mut dq = zeros::<T>(layout.rows * width);
                 let (mut dk, mut dv) = (zeros::<T>(layout.rows * dim), zeros::<T>(layout.rows * dim));
@@ -302,14 +313,14 @@ pub(crate) fn attention_backward(
                         }
                     }
                 }
-                (tree, key_head, dq, dk, dv)
+                (task, [dq, dk, dv])
             })
             .collect();
         let (mut dq, mut dk, mut dv) = (Vec::new(), Vec::new(), Vec::new());
-        for (tree, head, q, k, v) in results {
-            dq.push((tree, head, q));
-            dk.push((tree, head, k));
-            dv.push((tree, head, v));
+        for (task, [q, k, v]) in results {
+            dq.push((task, q));
+            dk.push((task, k));
+            dv.push((task, v));
         }
         Ok((
             tensor(assemble(q_shape.0, q_shape.1, width, dq.into_iter(), &layouts), q_shape)?,
