@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_config_survives_the_way_out_and_back() {
+    fn a_config_survives_a_round_trip() {
         for keys in [
             r#""model_type":"llama","rope_theta":500.0,"num_key_value_heads":2,"attention_bias":true"#,
             r#""model_type":"llama","rope_scaling":{"rope_type":"llama3","factor":8.0,"low_freq_factor":1.0,
@@ -378,9 +378,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_supported_is_said() {
-        let refusal = |keys: &str| read(keys).unwrap_err().to_string();
-        for (keys, said) in [
+    fn unsupported_settings_are_named_in_the_error() {
+        let error_of = |keys: &str| read(keys).unwrap_err().to_string();
+        for (keys, expected) in [
             (r#""model_type":"bert""#, "`bert`"),
             (r#""model_type":"llama","num_key_value_heads":3"#, "multiple"),
             (r#""model_type":"llama","hidden_act":"relu""#, "`relu`"),
@@ -390,12 +390,12 @@ mod tests {
             (r#""model_type":"llama","rope_scaling":{"rope_type":"linear","factor":0}"#, "factor"),
             (r#""model_type":"gpt_neox","rotary_pct":0.1"#, "rotated"),
         ] {
-            let refusal = refusal(keys);
-            assert!(refusal.contains("config.json") && refusal.contains(said), "{refusal}");
+            let error = error_of(keys);
+            assert!(error.contains("config.json") && error.contains(expected), "{error}");
         }
-        // In a recipe, where every key was typed on purpose.
+        // In a recipe, every key is intentional.
         let typed = format!(r#"{{"rotary_pct":1.0,{SIZES}}}"#);
-        let refusal = serde_json::from_str::<Architecture>(&typed).unwrap_err().to_string();
-        assert!(refusal.contains("`rotary_pct` has no effect"), "{refusal}");
+        let error = serde_json::from_str::<Architecture>(&typed).unwrap_err().to_string();
+        assert!(error.contains("`rotary_pct` has no effect"), "{error}");
     }
 }

@@ -26,9 +26,9 @@ fn run<const N: usize>(
     launcher: &impl KernelLauncher,
     kernel: &Kernel,
     launch: std::result::Result<Launch, KernelError>,
-    given: Vec<KernelArg<'_>>,
+    args: Vec<KernelArg<'_>>,
 ) -> Result<[Tensor; N]> {
-    let made = launcher.launch(kernel, &launch.map_err(Error::wrap)?, given)?;
+    let made = launcher.launch(kernel, &launch.map_err(Error::wrap)?, args)?;
     let count = made.len();
     made.try_into().map_err(|_| Error::msg(format!("{} made {count} tensors, not {N}", kernel.entry)))
 }
@@ -52,7 +52,7 @@ pub(super) fn rms_norm(
     epsilon: f64,
 ) -> Result<(Tensor, Tensor)> {
     let (rows, dim) = x.dims2()?;
-    let given = vec![
+    let args = vec![
         KernelArg::new((rows, dim), x.dtype()),
         KernelArg::Null,
         KernelArg::new(rows, DType::F32),
@@ -62,7 +62,7 @@ pub(super) fn rms_norm(
         KernelArg::size(dim),
         KernelArg::F32(epsilon as f32),
     ];
-    let [y, inverse] = run(launcher, &kernel(&norm::FORWARD, x)?, norm::launch(rows), given)?;
+    let [y, inverse] = run(launcher, &kernel(&norm::FORWARD, x)?, norm::launch(rows), args)?;
     Ok((y, inverse))
 }
 
@@ -75,7 +75,7 @@ pub(super) fn rms_norm_backward(
     residual: Option<&Tensor>,
 ) -> Result<Tensor> {
     let (rows, dim) = x.dims2()?;
-    let given = vec![
+    let args = vec![
         KernelArg::new((rows, dim), x.dtype()),
         KernelArg::Tensor(x),
         KernelArg::Tensor(weight),
@@ -85,7 +85,7 @@ pub(super) fn rms_norm_backward(
         residual.map_or(KernelArg::Null, KernelArg::Tensor),
         KernelArg::size(dim),
     ];
-    let [dx] = run(launcher, &kernel(&norm::BACKWARD, x)?, norm::launch(rows), given)?;
+    let [dx] = run(launcher, &kernel(&norm::BACKWARD, x)?, norm::launch(rows), args)?;
     Ok(dx)
 }
 
@@ -100,7 +100,7 @@ pub(super) fn rotary(
 ) -> Result<Tensor> {
     let (rows, width) = x.dims2()?;
     let (cos, sin) = (cos.to_dtype(DType::F32)?, sin.to_dtype(DType::F32)?);
-    let given = vec![
+    let args = vec![
         KernelArg::new((rows, width), x.dtype()),
         KernelArg::Tensor(x),
         KernelArg::Tensor(&cos),
@@ -111,7 +111,7 @@ pub(super) fn rotary(
         KernelArg::U32(u32::from(pairs == RotaryPairs::Interleaved)),
         KernelArg::F32(if inverse { -1.0 } else { 1.0 }),
     ];
-    let [y] = run(launcher, &kernel(&ROTATE, x)?, rotary::launch(rows, width), given)?;
+    let [y] = run(launcher, &kernel(&ROTATE, x)?, rotary::launch(rows, width), args)?;
     Ok(y)
 }
 
@@ -122,12 +122,11 @@ fn elementwise<const N: usize>(
     of: &[&Tensor],
 ) -> Result<[Tensor; N]> {
     let [first, ..] = of else { bail!("an operation on no tensor has no shape") };
-    let mut given: Vec<KernelArg<'_>> =
-        (0..N).map(|_| KernelArg::new(first.shape(), first.dtype())).collect();
-    given.extend(of.iter().map(|tensor| KernelArg::Tensor(tensor)));
+    let mut args: Vec<KernelArg<'_>> = (0..N).map(|_| KernelArg::new(first.shape(), first.dtype())).collect();
+    args.extend(of.iter().map(|tensor| KernelArg::Tensor(tensor)));
     let count = first.elem_count();
-    given.push(KernelArg::U64(count as u64));
-    run(launcher, &kernel(operation, first)?, Ok(activation::launch(count)), given)
+    args.push(KernelArg::U64(count as u64));
+    run(launcher, &kernel(operation, first)?, Ok(activation::launch(count)), args)
 }
 
 pub(super) fn gated_silu(launcher: &impl KernelLauncher, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
@@ -203,7 +202,7 @@ impl Tiles {
         v: &Tensor,
     ) -> Result<[Tensor; 2]> {
         let tiles = Tensor::new(self.plan.query_tiles(), q.device())?;
-        let mut given = vec![
+        let mut args = vec![
             KernelArg::new(q.shape(), q.dtype()),
             KernelArg::new((q.dim(0)?, self.heads.query), DType::F32),
             KernelArg::Tensor(q),
@@ -211,8 +210,8 @@ impl Tiles {
             KernelArg::Tensor(v),
             KernelArg::Tensor(&tiles),
         ];
-        given.extend(self.sizes());
-        run(launcher, &self.heads.forward(element(q)?), Ok(self.plan.forward()), given)
+        args.extend(self.sizes());
+        run(launcher, &self.heads.forward(element(q)?), Ok(self.plan.forward()), args)
     }
 }
 
@@ -242,7 +241,7 @@ pub(super) fn attention_backward(
     let (element, rows) = (element(q)?, q.dim(0)?);
     // What the forward pass found is not kept.
     let [y, log_sum] = tiles.forward(launcher, q, k, v)?;
-    let given = vec![
+    let args = vec![
         KernelArg::new((rows, heads.query), DType::F32),
         KernelArg::Tensor(grad),
         KernelArg::Tensor(&y),
@@ -250,20 +249,20 @@ pub(super) fn attention_backward(
         KernelArg::size(heads.dim),
     ];
     let launch = attention::delta_launch(rows, *heads);
-    let [delta] = run(launcher, &DELTA.kernel(element), launch, given)?;
+    let [delta] = run(launcher, &DELTA.kernel(element), launch, args)?;
 
     let inputs = || [q, k, v, grad, &log_sum, &delta].map(KernelArg::Tensor);
     let query_tiles = Tensor::new(plan.query_tiles(), q.device())?;
-    let mut given = vec![KernelArg::new(q.shape(), q.dtype())];
-    given.extend(inputs().into_iter().chain([KernelArg::Tensor(&query_tiles)]).chain(tiles.sizes()));
-    let [dq] = run(launcher, &heads.backward_queries(element), Ok(plan.backward_queries()), given)?;
+    let mut args = vec![KernelArg::new(q.shape(), q.dtype())];
+    args.extend(inputs().into_iter().chain([KernelArg::Tensor(&query_tiles)]).chain(tiles.sizes()));
+    let [dq] = run(launcher, &heads.backward_queries(element), Ok(plan.backward_queries()), args)?;
 
     let key_tiles = Tensor::new(plan.key_tiles(), q.device())?;
     let spans = Tensor::new(plan.spans(), q.device())?;
-    let mut given = vec![KernelArg::new(k.shape(), k.dtype()), KernelArg::new(v.shape(), v.dtype())];
+    let mut args = vec![KernelArg::new(k.shape(), k.dtype()), KernelArg::new(v.shape(), v.dtype())];
     let layout = [KernelArg::Tensor(&key_tiles), KernelArg::Tensor(&spans)];
-    given.extend(inputs().into_iter().chain(layout).chain(tiles.sizes()));
-    let [dk, dv] = run(launcher, &heads.backward_keys(element), Ok(plan.backward_keys()), given)?;
+    args.extend(inputs().into_iter().chain(layout).chain(tiles.sizes()));
+    let [dk, dv] = run(launcher, &heads.backward_keys(element), Ok(plan.backward_keys()), args)?;
     Ok((dq, dk, dv))
 }
 
@@ -276,7 +275,7 @@ pub(super) fn log_prob_of_targets(
     let (rows, columns) = logits.dims2()?;
     let targets: Vec<u32> = scored.iter().map(|scored| scored.target).collect();
     let targets = Tensor::new(targets, logits.device())?;
-    let given = vec![
+    let args = vec![
         KernelArg::new(rows, DType::F32),
         KernelArg::new(rows, DType::F64),
         KernelArg::new(rows, DType::F32),
@@ -286,8 +285,8 @@ pub(super) fn log_prob_of_targets(
         KernelArg::size(columns),
     ];
     let chunk = kernel(&log_prob::CHUNK, logits)?;
-    let [highest, sum, target_logit] = run(launcher, &chunk, log_prob::chunk_launch(rows), given)?;
-    let given = vec![
+    let [highest, sum, target_logit] = run(launcher, &chunk, log_prob::chunk_launch(rows), args)?;
+    let args = vec![
         KernelArg::new(rows, DType::F64),
         KernelArg::Tensor(&highest),
         KernelArg::Tensor(&sum),
@@ -295,9 +294,9 @@ pub(super) fn log_prob_of_targets(
         KernelArg::size(rows),
     ];
     let finish = kernel(&log_prob::FINISH, logits)?;
-    let [log_probs] = run(launcher, &finish, log_prob::finish_launch(rows), given)?;
+    let [log_probs] = run(launcher, &finish, log_prob::finish_launch(rows), args)?;
     let d_logits = if gradient {
-        let given = vec![
+        let args = vec![
             KernelArg::new((rows, columns), logits.dtype()),
             KernelArg::Tensor(logits),
             KernelArg::Tensor(&highest),
@@ -308,7 +307,7 @@ pub(super) fn log_prob_of_targets(
             KernelArg::size(columns),
         ];
         let backward = kernel(&log_prob::BACKWARD, logits)?;
-        let [d_logits] = run(launcher, &backward, log_prob::backward_launch(rows, columns), given)?;
+        let [d_logits] = run(launcher, &backward, log_prob::backward_launch(rows, columns), args)?;
         Some(d_logits)
     } else {
         None
@@ -327,15 +326,15 @@ pub(super) fn adamw(
     let count = value.elem_count();
     let gradient = gradient.to_dtype(value.dtype())?;
     let Constants { beta1, beta2, scale, rate, epsilon, decay } = *constants;
-    let mut given = vec![
+    let mut args = vec![
         KernelArg::Changed(value),
         KernelArg::Changed(first),
         KernelArg::Changed(second),
         KernelArg::Tensor(&gradient),
         KernelArg::U64(count as u64),
     ];
-    given.extend([beta1, beta2, scale, rate, epsilon, decay].map(KernelArg::F32));
-    let [] = run(launcher, &kernel(&adamw::STEP, value)?, Ok(adamw::launch(count)), given)?;
+    args.extend([beta1, beta2, scale, rate, epsilon, decay].map(KernelArg::F32));
+    let [] = run(launcher, &kernel(&adamw::STEP, value)?, Ok(adamw::launch(count)), args)?;
     Ok(())
 }
 
@@ -353,13 +352,13 @@ pub(super) fn dequantise(
         _ => return Ok(None),
     };
     let count = matrix.shape().elem_count();
-    let given = vec![
+    let args = vec![
         KernelArg::New(matrix.shape().clone(), dtype),
         KernelArg::Blocks(matrix),
         KernelArg::U64(count as u64),
     ];
     let element = if dtype == DType::BF16 { Element::Bf16 } else { Element::F32 };
-    let [y] = run(launcher, &blocks.kernel(element), Ok(dequantise::launch(count)), given)?;
+    let [y] = run(launcher, &blocks.kernel(element), Ok(dequantise::launch(count)), args)?;
     Ok(Some(y))
 }
 

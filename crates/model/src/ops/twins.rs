@@ -23,7 +23,7 @@ fn assert_twin(what: &str, ours: &Tensor, twin: &[f64]) {
     }
 }
 
-fn numbers(name: &str, shape: (usize, usize)) -> (Tensor, Vec<f64>) {
+fn random_matrix(name: &str, shape: (usize, usize)) -> (Tensor, Vec<f64>) {
     let tensor = random(name, shape, DType::F64);
     let values = flat(&tensor);
     (tensor, values)
@@ -31,11 +31,11 @@ fn numbers(name: &str, shape: (usize, usize)) -> (Tensor, Vec<f64>) {
 
 #[test]
 fn norms() {
-    let (x, x_values) = numbers("x", (5, 24));
-    let (grad, grad_values) = numbers("grad", (5, 24));
-    let (residual, residual_values) = numbers("residual", (5, 24));
-    let (weight, w) = numbers("w", (1, 24));
-    let (bias, b) = numbers("b", (1, 24));
+    let (x, x_values) = random_matrix("x", (5, 24));
+    let (grad, grad_values) = random_matrix("grad", (5, 24));
+    let (residual, residual_values) = random_matrix("residual", (5, 24));
+    let (weight, w) = random_matrix("w", (1, 24));
+    let (bias, b) = random_matrix("b", (1, 24));
     let weight = weight.squeeze(0).unwrap();
 
     let (y, inverse) = super::rms_norm(&x, &weight, 1e-5).unwrap();
@@ -64,8 +64,8 @@ fn norms() {
 
 #[test]
 fn rotations() {
-    let (x, x_values) = numbers("x", (5, 24));
-    let ((cos, c), (sin, s)) = (numbers("cos", (5, 3)), numbers("sin", (5, 3)));
+    let (x, x_values) = random_matrix("x", (5, 24));
+    let ((cos, c), (sin, s)) = (random_matrix("cos", (5, 3)), random_matrix("sin", (5, 3)));
     for (pairs, twin_pairs) in
         [(RotaryPairs::Halves, Pairs::Halves), (RotaryPairs::Interleaved, Pairs::Interleaved)]
     {
@@ -80,9 +80,9 @@ fn rotations() {
 
 #[test]
 fn activations() {
-    let (x, x_values) = numbers("x", (5, 24));
-    let (up, up_values) = numbers("up", (5, 24));
-    let (grad, grad_values) = numbers("grad", (5, 24));
+    let (x, x_values) = random_matrix("x", (5, 24));
+    let (up, up_values) = random_matrix("up", (5, 24));
+    let (grad, grad_values) = random_matrix("grad", (5, 24));
     assert_twin("silu", &super::gated_silu(&x, &up).unwrap(), &activation::gated_silu(&x_values, &up_values));
     let ours = super::gated_silu_backward(&x, &up, &grad).unwrap();
     let twin = activation::gated_silu_backward(&x_values, &up_values, &grad_values);
@@ -104,8 +104,9 @@ fn attention_over_trees() {
         .iter()
         .map(|tree| TwinTree { prompt: tree.prompt.clone(), branches: tree.branches.clone() })
         .collect();
-    let ((q, q_values), (grad, grad_values)) = (numbers("q", (rows, 24)), numbers("dy", (rows, 24)));
-    let ((k, k_values), (v, v_values)) = (numbers("k", (rows, 12)), numbers("v", (rows, 12)));
+    let ((q, q_values), (grad, grad_values)) =
+        (random_matrix("q", (rows, 24)), random_matrix("dy", (rows, 24)));
+    let ((k, k_values), (v, v_values)) = (random_matrix("k", (rows, 12)), random_matrix("v", (rows, 12)));
     let y = super::attention(&q, &k, &v, &trees, heads).unwrap();
     let twin = attention::forward(&q_values, &k_values, &v_values, &twin_trees, twin_heads);
     assert_twin("y", &y, &twin.y);
@@ -121,7 +122,7 @@ fn attention_over_trees() {
 
 #[test]
 fn log_probs() {
-    let (logits, values) = numbers("logits", (5, 24));
+    let (logits, values) = random_matrix("logits", (5, 24));
     let targets = [5, 0, 23, 7, 7];
     let scored = targets.map(|target| ScoredToken { row: 0, target, sequence: 0 });
     let (ours, gradient) = super::log_prob_of_targets(&logits, &scored, true).unwrap();

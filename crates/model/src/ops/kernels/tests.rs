@@ -29,11 +29,11 @@ fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
 }
 
 impl KernelLauncher for Emulated {
-    fn launch(&self, kernel: &Kernel, launch: &Launch, given: Vec<KernelArg<'_>>) -> Result<Vec<Tensor>> {
-        assert_eq!(given.len(), kernel.parameters.len(), "{}", kernel.signature());
+    fn launch(&self, kernel: &Kernel, launch: &Launch, args: Vec<KernelArg<'_>>) -> Result<Vec<Tensor>> {
+        assert_eq!(args.len(), kernel.parameters.len(), "{}", kernel.signature());
         let mut arguments = Vec::new();
-        for given in &given {
-            arguments.push(match given {
+        for arg in &args {
+            arguments.push(match arg {
                 KernelArg::Null => Argument::Null,
                 KernelArg::Tensor(tensor) | KernelArg::Changed(tensor) => Argument::Buffer(bytes(tensor)?),
                 KernelArg::Blocks(matrix) => Argument::Buffer(matrix.data()?.into_owned()),
@@ -47,7 +47,7 @@ impl KernelLauncher for Emulated {
             });
         }
         self.0.borrow_mut().run(kernel, launch, &mut arguments).map_err(Error::msg)?;
-        let made = given.into_iter().zip(arguments).filter_map(|(given, argument)| match (given, argument) {
+        let made = args.into_iter().zip(arguments).filter_map(|(arg, argument)| match (arg, argument) {
             (KernelArg::Changed(tensor), Argument::Buffer(bytes)) => {
                 tensor.inplace_op1(&Overwrite(bytes)).err().map(Err)
             }
@@ -185,9 +185,9 @@ fn blocks_become_numbers_as_candle_has_them() {
     for kind in [GgmlDType::Q8_0, GgmlDType::Q4_0, GgmlDType::Q4K, GgmlDType::Q6K] {
         let matrix = QTensor::quantize(&dense, kind).unwrap();
         for dtype in [DType::F32, DType::BF16] {
-            let numbers = dequantise(ours, &matrix, dtype).unwrap().unwrap();
+            let elements = dequantise(ours, &matrix, dtype).unwrap().unwrap();
             let expected = matrix.dequantize(&Device::Cpu).unwrap().to_dtype(dtype).unwrap();
-            assert_eq!((numbers.dims(), flat(&numbers)), (expected.dims(), flat(&expected)), "{kind:?}");
+            assert_eq!((elements.dims(), flat(&elements)), (expected.dims(), flat(&expected)), "{kind:?}");
         }
     }
     let other = QTensor::quantize(&dense, GgmlDType::Q5_0).unwrap();
