@@ -67,7 +67,7 @@ fn devices_that_are_not_there_are_errors_with_a_way_out() {
         "error: device: this build has no CUDA; build with --features cuda (scripts/check-cuda.sh); without a GPU: --device cpu --small\n"
     );
     let run = place.run("gpu-check --device gpu0");
-    assert!(run.stderr.contains("`gpu0` is none; say cpu, or cuda:0 for the first GPU"), "{run}");
+    assert!(run.stderr.contains("unknown device `gpu0`; use cpu, or cuda:0 for the first GPU"), "{run}");
     let run = place.run("gpu-check --device cpu --only 70b");
     assert_eq!(run.code, Some(2), "{run}");
 }

@@ -20,7 +20,7 @@ fn thirty_billion_weights_fit_onto_one_gpu() {
     let first = &json["ways"][0];
     // Comfortably: no matrix in fewer bits.
     assert_eq!(first["quantization"], Value::Null);
-    let parts = ["frozen", "trained", "gradients", "moments", "activations", "at_hand"];
+    let parts = ["frozen", "trained", "gradients", "moments", "activations", "workspace"];
     let total: u64 = parts.iter().map(|part| first["demand"][part].as_u64().unwrap()).sum();
     assert!(total + json["overhead"].as_u64().unwrap() <= 141 << 30);
 }
@@ -61,16 +61,16 @@ fn several_gpus_hold_what_one_does_not() {
     Settings: --ranks 4 --shard --set model.activations=null --set model.memory=23040MiB --set train.micro_batch_size=4
 
     == Ways that fit with a part of the frozen matrices on each GPU (--ranks 4 --shard)
-      frozen weights  micro-batch  blocks recomputed    frozen  trained  gradients  moments  activations   at hand    in all
-      bf16                      4  55 of 60           15.7 GiB  465 MiB    465 MiB  930 MiB     2.84 GiB  1.97 GiB  22.4 GiB
-      q8_0                      8  49 of 60           8.74 GiB  465 MiB   0.00 KiB  930 MiB     8.84 GiB  3.16 GiB  22.1 GiB
-      q4_k                      8  42 of 60           5.00 GiB  465 MiB   0.00 KiB  930 MiB     12.5 GiB  3.16 GiB  22.1 GiB
+      frozen weights  micro-batch  blocks recomputed    frozen  trained  gradients  moments  activations  workspace    in all
+      bf16                      4  55 of 60           15.7 GiB  465 MiB    465 MiB  930 MiB     2.84 GiB   1.97 GiB  22.4 GiB
+      q8_0                      8  49 of 60           8.74 GiB  465 MiB   0.00 KiB  930 MiB     8.84 GiB   3.16 GiB  22.1 GiB
+      q4_k                      8  42 of 60           5.00 GiB  465 MiB   0.00 KiB  930 MiB     12.5 GiB   3.16 GiB  22.1 GiB
     Embedding, head and norms are whole on each GPU. Every pass through the blocks brings the other parts to each GPU, 44.8 GiB of them for the first way: a micro-batch takes one forward and one backward, and one more forward where blocks are computed again, and for all of a rank's micro-batches but its last.
 
     == Ways that fit with all weights on each GPU (--ranks 4)
-      frozen weights  micro-batch  blocks recomputed    frozen  trained  gradients  moments  activations   at hand    in all
-      q4_k                      2  52 of 60           17.6 GiB  465 MiB    465 MiB  930 MiB     1.81 GiB  1.15 GiB  22.4 GiB
-    What is at hand are the matrices of the largest moment of a step; sequences are taken to be as long as they may be, so that real batches take less.
+      frozen weights  micro-batch  blocks recomputed    frozen  trained  gradients  moments  activations  workspace    in all
+      q4_k                      2  52 of 60           17.6 GiB  465 MiB    465 MiB  930 MiB     1.81 GiB   1.15 GiB  22.4 GiB
+    The workspace is the peak of temporary tensors in a step. Sequences are assumed to have the maximum length, so real batches take less.
     ");
     assert_snapshot!(table("models/llama-3.1-70b.yaml"), @r"
     Memory of llama-3.1-70b.yaml
@@ -80,13 +80,13 @@ fn several_gpus_hold_what_one_does_not() {
     Settings: --ranks 4 --shard --set model.quantization=q4_k --set model.activations=null --set model.memory=23040MiB --set train.micro_batch_size=4
 
     == Ways that fit with a part of the frozen matrices on each GPU (--ranks 4 --shard)
-      frozen weights  micro-batch  blocks recomputed    frozen  trained  gradients   moments  activations   at hand    in all
-      q4_k                      4  77 of 80           12.9 GiB  790 MiB    790 MiB  1.54 GiB     3.46 GiB  2.97 GiB  22.4 GiB
+      frozen weights  micro-batch  blocks recomputed    frozen  trained  gradients   moments  activations  workspace    in all
+      q4_k                      4  77 of 80           12.9 GiB  790 MiB    790 MiB  1.54 GiB     3.46 GiB   2.97 GiB  22.4 GiB
     Embedding, head and norms are whole on each GPU. Every pass through the blocks brings the other parts to each GPU, 26.9 GiB of them for the first way: a micro-batch takes one forward and one backward, and one more forward where blocks are computed again, and for all of a rank's micro-batches but its last.
 
     == Ways that fit with all weights on each GPU (--ranks 4)
     None: the smallest takes 46.3 GiB on each GPU.
-    What is at hand are the matrices of the largest moment of a step; sequences are taken to be as long as they may be, so that real batches take less.
+    The workspace is the peak of temporary tensors in a step. Sequences are assumed to have the maximum length, so real batches take less.
     ");
     let small = plan("--gpu 8GiB --gpus 2");
     assert!(small.code == Some(1) && small.stderr.contains("2 GPUs with 8.00 GiB"), "{small}");

@@ -6,7 +6,7 @@ use anyhow::{anyhow, bail};
 use clap::ValueEnum;
 use prospect_core::{files::write_json, progress::say};
 use prospect_model::{
-    Architecture, Dtype, Place,
+    Architecture, DeviceKind, Dtype,
     device::{self, Device},
 };
 use prospect_train::benchmark::{self, Benchmark, BenchmarkResult};
@@ -99,7 +99,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     };
     let parts: Vec<Part> =
         if args.only.is_empty() { Part::value_variants().to_vec() } else { args.only.clone() };
-    let mut report = Report::of(device::facts(&device)?, args.small);
+    let mut report = Report::of(device::info(&device)?, args.small);
     if parts.contains(&Part::Kernels) {
         say("kernels: each beside its twin");
         report.kernels = Some(Outcome::of(kernels(&device)));
@@ -142,7 +142,7 @@ fn kernels(device: &Device) -> Done<Kernels> {
 /// Times the objectives of a shape over one copy of its weights.
 fn steps(shape: &Shape, device: &Device, report: &mut Report) {
     // Before the weights are there.
-    let free = device::facts(device).map(|facts| facts.free);
+    let free = device::info(device).map(|info| info.free);
     let mut base = None;
     for (objective, completions) in shape.batches {
         say(format!("{}: {objective}", shape.name));
@@ -166,7 +166,7 @@ fn step(
 ) -> Done<BenchmarkResult> {
     let settings = benchmark::settings(objective, completions, shape.max_length, shape.steps)?;
     let benchmark = Benchmark { architecture: &shape.architecture, dtype: dtype(device), device, settings };
-    let overhead = overhead(Place::of(device));
+    let overhead = overhead(DeviceKind::from(device));
     let ways = benchmark.plan_request().plans_within(free.saturating_sub(overhead))?;
     let kept = base.as_ref().map(|(_, kept)| *kept);
     let Some(way) = ways.into_iter().find(|way| kept.is_none_or(|kept| kept == way.quantization)) else {

@@ -4,7 +4,7 @@ use std::{num::NonZeroUsize, path::PathBuf};
 
 use anyhow::{Context, bail};
 use prospect_core::{config::Document, memory};
-use prospect_model::{Architecture, Bytes, Dtype, Footprint, ModelFile, Place, Recipe, Train};
+use prospect_model::{Architecture, Bytes, DeviceKind, Dtype, Footprint, ModelFile, Recipe, Train};
 use prospect_report::overview::{Block, Cell, Overview, Section, Table, grouped};
 use prospect_train::{PlanRequest, Settings, TrainFile, TrainPlan};
 
@@ -46,10 +46,10 @@ fn amount(text: &str) -> Result<u64, String> {
 
 /// Bytes that are left for all else: of a GPU's memory for its context, cuBLAS and what is lost between allocations, of a
 /// machine's for the program, the dataset and the same.
-pub(crate) fn overhead(place: Place) -> u64 {
+pub(crate) fn overhead(place: DeviceKind) -> u64 {
     match place {
-        Place::Gpu => 3 << 29,
-        Place::Cpu => 1 << 28,
+        DeviceKind::Gpu => 3 << 29,
+        DeviceKind::Cpu => 1 << 28,
     }
 }
 
@@ -77,7 +77,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         .resolve(&|address| {
             if address.starts_with("hf://") { Ok(address.into()) } else { locate(address) }
         })?;
-    if place == Place::Cpu {
+    if place == DeviceKind::Cpu {
         recipe.dtype = Dtype::F32;
     }
     let architecture = architecture(&recipe)?;
@@ -116,22 +116,22 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             if ranks > 1 { format!("{ranks} GPUs with ") } else { String::new() },
             shown(bytes),
             shown(least),
-            if place == Place::Gpu { "more of them (--gpus), " } else { "" },
+            if place == DeviceKind::Gpu { "more of them (--gpus), " } else { "" },
         );
     }
     Ok(())
 }
 
 impl Args {
-    fn place(&self) -> anyhow::Result<(Place, u64)> {
+    fn place(&self) -> anyhow::Result<(DeviceKind, u64)> {
         Ok(match (self.gpu, self.cpu) {
-            (Some(bytes), _) => (Place::Gpu, bytes),
-            (None, Some(bytes)) => (Place::Cpu, bytes),
+            (Some(bytes), _) => (DeviceKind::Gpu, bytes),
+            (None, Some(bytes)) => (DeviceKind::Cpu, bytes),
             (None, None) => {
                 let bytes = memory::of_this_machine().context(
                     "this machine does not say how much memory it has: give --cpu 16GiB or --gpu 80GiB",
                 )?;
-                (Place::Cpu, bytes)
+                (DeviceKind::Cpu, bytes)
             }
         })
     }
@@ -170,18 +170,20 @@ fn told(
     args: &Args,
     recipe: &Recipe,
     (whole, sharded): (&Layout<'_>, Option<&Layout<'_>>),
-    (place, bytes, overhead): (Place, u64, u64),
+    (place, bytes, overhead): (DeviceKind, u64, u64),
 ) -> anyhow::Result<Overview> {
     let PlanRequest { architecture: a, settings, ranks, .. } = whole.wanted;
-    let Footprint { trained: (trained, _), .. } = whole.wanted.footprint(None)?;
+    let Footprint { trained, .. } = whole.wanted.footprint(None)?;
     let what = match recipe.train {
         Train::Full => "all of them are trained".to_owned(),
-        Train::Lora(lora) => format!("an adapter of rank {} with {} is trained", lora.r, grouped(trained)),
+        Train::Lora(lora) => {
+            format!("an adapter of rank {} with {} is trained", lora.r, grouped(trained.count))
+        }
     };
     let device = match (place, ranks) {
-        (Place::Cpu, _) => "a CPU (in f32)".to_owned(),
-        (Place::Gpu, 1) => "a GPU".to_owned(),
-        (Place::Gpu, _) => format!("{ranks} GPUs, each"),
+        (DeviceKind::Cpu, _) => "a CPU (in f32)".to_owned(),
+        (DeviceKind::Gpu, 1) => "a GPU".to_owned(),
+        (DeviceKind::Gpu, _) => format!("{ranks} GPUs, each"),
     };
     let mut lead = vec![
         format!("{} weights in {} blocks; {what}", grouped(a.parameter_count()? as u64), a.layers),
@@ -198,8 +200,8 @@ fn told(
         let settings = settings_of(first, &best.wanted, place, bytes.saturating_sub(overhead));
         lead.push(format!("Settings: {settings}"));
     }
-    let note = "What is at hand are the matrices of the largest moment of a step; sequences are taken to be as long as they \
-                may be, so that real batches take less.";
+    let note = "The workspace is the peak of temporary tensors in a step. Sequences are assumed to have the maximum length, so real \
+                batches take less.";
     let mut sections = Vec::new();
     if let Some(sharded) = sharded {
         let title =
@@ -248,7 +250,7 @@ fn blocks(layout: &Layout<'_>, overhead: u64) -> Vec<Block> {
         "gradients",
         "moments",
         "activations",
-        "at hand",
+        "workspace",
         "in all",
     ];
     let rows = ways.iter().map(|way| row(way, wanted)).collect();
@@ -268,14 +270,20 @@ fn row(way: &TrainPlan, wanted: &PlanRequest<'_>) -> Vec<Cell> {
         Cell::count(way.micro_batch_size as u64),
         Cell::Text(format!("{} of {}", way.recomputed, wanted.architecture.layers)),
     ];
-    let parts =
-        [demand.frozen, demand.trained, demand.gradients, demand.moments, demand.activations, demand.at_hand];
+    let parts = [
+        demand.frozen,
+        demand.trained,
+        demand.gradients,
+        demand.moments,
+        demand.activations,
+        demand.workspace,
+    ];
     row.extend(parts.into_iter().chain([demand.total()]).map(|bytes| Cell::Number(shown(bytes))));
     row
 }
 
 /// A way as settings of a sweep.
-fn settings_of(way: &TrainPlan, wanted: &PlanRequest<'_>, place: Place, budget: u64) -> String {
+fn settings_of(way: &TrainPlan, wanted: &PlanRequest<'_>, place: DeviceKind, budget: u64) -> String {
     let mut set = Vec::new();
     if wanted.ranks > 1 {
         set.push(format!("--ranks {}", wanted.ranks));
@@ -283,7 +291,7 @@ fn settings_of(way: &TrainPlan, wanted: &PlanRequest<'_>, place: Place, budget: 
     if wanted.sharded {
         set.push("--shard".to_owned());
     }
-    if place == Place::Gpu && wanted.dtype == Dtype::F32 {
+    if place == DeviceKind::Gpu && wanted.dtype == Dtype::F32 {
         set.push("--set model.dtype=f32".to_owned());
     }
     if let Some(kind) = way.quantization.and_then(|kind| serde_json::to_value(kind).ok()) {

@@ -85,7 +85,7 @@ impl Ranks {
             None => return Ok(Joined::default()),
         };
         // A GPU that is not there is told before the others are waited for.
-        let joined = match device::numbered(launched.local_rank) {
+        let joined = match device::by_ordinal(launched.local_rank) {
             Ok(_) => ProcessGroup::join(&launched, self.shard).map_err(anyhow::Error::from),
             Err(error) => Err(error.into()),
         };

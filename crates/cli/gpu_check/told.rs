@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use prospect_model::{
     Dtype,
-    device::{Facts, KernelCheck},
+    device::{DeviceInfo, KernelCheck},
 };
 use prospect_report::overview::{Block, Cell, Overview, Section, Table};
 use prospect_train::benchmark::BenchmarkResult;
@@ -51,7 +51,7 @@ impl<T> Outcome<T> {
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     version: &'static str,
-    device: Facts,
+    device: DeviceInfo,
     small: bool,
     /// The kernels that were switched on for the steps.
     kernels_on: Option<String>,
@@ -108,7 +108,7 @@ pub(super) struct Step {
 }
 
 impl Report {
-    pub(super) fn of(device: Facts, small: bool) -> Self {
+    pub(super) fn of(device: DeviceInfo, small: bool) -> Self {
         let kernels_on = std::env::var("PROSPECT_KERNELS").ok().filter(|on| !on.is_empty());
         let version = env!("CARGO_PKG_VERSION");
         Self { version, device, small, kernels_on, kernels: None, rate: None, steps: Vec::new() }
@@ -132,7 +132,7 @@ impl Report {
     }
 
     pub(super) fn overview(&self) -> Overview {
-        let Facts { name, memory, free, driver, compute_capability } = &self.device;
+        let DeviceInfo { name, memory, free, driver, compute_capability } = &self.device;
         let mut lead = vec![format!(
             "{name}{}{}",
             compute_capability.as_ref().map_or(String::new(), |of| format!(", generation {of}")),
@@ -263,8 +263,13 @@ mod tests {
 
     #[test]
     fn a_kernel_that_is_wrong_fails_and_is_named() {
-        let facts =
-            Facts { name: "card".into(), memory: None, free: None, driver: None, compute_capability: None };
+        let facts = DeviceInfo {
+            name: "card".into(),
+            memory: None,
+            free: None,
+            driver: None,
+            compute_capability: None,
+        };
         let mut report = Report::of(facts, false);
         let right = [check("a", Ok(0.25)), check("a", Ok(0.5)), check("b", Ok(0.0))];
         report.kernels = Some(Outcome::Done(Kernels::of(&right)));

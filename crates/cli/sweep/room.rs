@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 use prospect_core::{memory, progress::say};
-use prospect_model::{Place, device};
+use prospect_model::{DeviceKind, device};
 use prospect_report::overview::{Block, Cell, Section, Table};
 use prospect_sweep::{Plan, Room, Spread, rooms};
 
@@ -10,12 +10,12 @@ use crate::plan::{overhead, shown};
 
 /// Bytes that runs may take, where they are known: of this machine, or of the GPU that is this process's.
 fn there(spread: Spread, number: usize) -> anyhow::Result<Option<(u64, &'static str)>> {
-    let place = Place::here();
+    let place = DeviceKind::detect();
     let (bytes, whose) = match place {
         // How many ranks share this machine's memory, a launcher does not say.
-        Place::Cpu if spread.ranks > 1 => return Ok(None),
-        Place::Cpu => (memory::of_this_machine(), "this machine"),
-        Place::Gpu => (device::facts(&device::numbered(number)?)?.free, "the GPU"),
+        DeviceKind::Cpu if spread.ranks > 1 => return Ok(None),
+        DeviceKind::Cpu => (memory::of_this_machine(), "this machine"),
+        DeviceKind::Gpu => (device::info(&device::by_ordinal(number)?)?.free, "the GPU"),
     };
     Ok(bytes.map(|bytes| (bytes.saturating_sub(overhead(place)), whose)))
 }

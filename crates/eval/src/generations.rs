@@ -72,7 +72,7 @@ impl<'a> HeldOutPrompts<'a> {
             let tokens = encoder.encode_prompt(&row.prompt, objective.control(true))?;
             let chosen = encoder.encode_after(&row.prompt, objective.control(true), &row.chosen)?;
             if let (Some(tokens), Some(chosen)) = (tokens, chosen) {
-                let end = Some(encoder.tokenizer().end_id()?);
+                let end = Some(encoder.tokenizer().eos_token_id()?);
                 let marker = usize::from(chosen.completion.last().copied() == end);
                 encoded.push(HeldOutPrompt { row, tokens, chosen_length: chosen.completion.len() - marker });
             }
@@ -101,9 +101,9 @@ impl<'a> HeldOutPrompts<'a> {
                 GenerationMode::Nucleus => Sampling::Nucleus { top_p: 0.95, temperature: 0.7 },
             },
             max_new_tokens: self.options.max_new_tokens,
-            end: self.tokenizer.end_id()?,
+            eos_token_id: self.tokenizer.eos_token_id()?,
             seed,
-            at_once: self.at_once,
+            batch_size: self.at_once,
         };
         let asked: Vec<_> = self
             .prompts
@@ -111,7 +111,7 @@ impl<'a> HeldOutPrompts<'a> {
             .map(|prompt| Prompt { id: &prompt.row.prompt_id, tokens: &prompt.tokens })
             .collect();
         let generated = policy.decoder.generate(&asked, &how, Adapter::On)?;
-        let kl = self.mean_log_ratio(policy, &generated, how.end)?;
+        let kl = self.mean_log_ratio(policy, &generated, how.eos_token_id)?;
         let generations = self
             .prompts
             .iter()
@@ -190,8 +190,8 @@ impl<'a> HeldOutPrompts<'a> {
         for said in said.chunks(self.at_once) {
             let mut packer = Packer::default();
             for (prompt, completion) in said {
-                let id = packer.prompt(&prompt.tokens);
-                packer.completion(id, completion, false);
+                let id = packer.add_prompt(&prompt.tokens);
+                packer.add_completion(id, completion, false);
             }
             let packed = packer.pack()?;
             let own = policy.decoder.log_probs(&packed, Adapter::On)?;

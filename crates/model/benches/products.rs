@@ -1,9 +1,10 @@
-//! Would one product do better than several of the same input? The projections of a block of SmolLM2-135M's shape, apart and
-//! merged (q, k and v; gate and up), forward and for the input's gradient, in alternation.
+//! Separate against merged projections. Times the projections of a block of SmolLM2-135M's shape
+//! (q, k and v; gate and up), forward and for the gradient of the input, in alternation.
 //!
 //!     cargo bench --workspace --bench products -- [rows]
 //!
-//! Apart, the parts of a gradient are not added up here, and merged, the results are not taken apart: both would cost more.
+//! Excluded costs: adding the parts of a gradient of separate projections, and splitting the
+//! results of merged ones.
 
 #![allow(
     clippy::print_stdout,
@@ -23,7 +24,7 @@ fn ones(rows: usize, columns: usize) -> Tensor {
     Tensor::ones((rows, columns), DType::F32, &Device::Cpu).unwrap()
 }
 
-/// Median seconds of each of `works`, which take turns.
+/// Returns the median seconds of each of `works`, run in turns.
 fn medians(works: [&dyn Fn(); 2]) -> [f64; 2] {
     let mut seconds = [Vec::new(), Vec::new()];
     for _ in 0..41 {

@@ -1,9 +1,10 @@
-//! Forward and backward of LoRA (rank 16, all linear layers) on a random model of SmolLM2-135M's shape, f32.
+//! Forward and backward pass of LoRA (rank 16, all linear layers) on a random f32 model of
+//! SmolLM2-135M's shape.
 //!
 //!     cargo bench --workspace --bench step -- [keep|recompute] [sequences] [tokens] [repeats] [quantization]
 //!
-//! Prints tokens per second, the peak of memory, and what the machine's matrix products would need for the same
-//! arithmetic: the rate is measured in the same process, on the model's own shapes.
+//! Prints tokens per second, peak memory, and the time that the matrix products alone would take at
+//! the rate measured in the same process on the model's shapes.
 
 #![allow(
     clippy::print_stdout,
@@ -16,7 +17,7 @@
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use prospect_model::{Activations, Decoder, Gradients, Lora, ModelFile, Packer};
+use prospect_model::{Activations, Decoder, Gradients, LoraConfig, ModelFile, Packer};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -25,7 +26,7 @@ const SMOLLM2_135M: &str = r#"{"vocab_size": 49152, "hidden_size": 576, "interme
     "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "head_dim": 64, "rope_theta": 100000.0,
     "rms_norm_eps": 1e-5, "max_position_embeddings": 2048, "tie_word_embeddings": true}"#;
 
-/// Best GFLOP/s over a few products of the shapes that a step is made of.
+/// Returns the best GFLOP/s over a few products of a step's shapes.
 fn product_rate(rows: usize, architecture: &[(usize, usize)]) -> f64 {
     let mut best = 0.0_f64;
     for _ in 0..3 {
@@ -45,7 +46,7 @@ fn product_rate(rows: usize, architecture: &[(usize, usize)]) -> f64 {
     best
 }
 
-/// Processor seconds of this process so far, all threads together.
+/// Returns the CPU seconds of this process, summed over threads.
 fn processor_seconds() -> f64 {
     let stat = fs_err::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields: Vec<f64> =
@@ -53,7 +54,7 @@ fn processor_seconds() -> f64 {
     fields.iter().sum::<f64>() / 100.0
 }
 
-/// The frozen model, its matrices kept as a recipe's `quantization` says.
+/// Builds the frozen model, with a recipe's `quantization`.
 fn base(quantization: Option<&String>) -> Decoder {
     let mut recipe = serde_json::json!({ "weights": "random", "tokenizer": "bytes" });
     recipe["architecture"] = serde_json::from_str(SMOLLM2_135M).unwrap();
@@ -76,15 +77,15 @@ fn main() {
     };
     let (sequences, tokens, repeats) = (number(1, 4), number(2, 256), number(3, 5));
 
-    let decoder = base(arguments.get(4)).with_lora(Lora { r: 16, alpha: 32.0 }, 0).unwrap();
+    let decoder = base(arguments.get(4)).with_lora(LoraConfig { r: 16, alpha: 32.0 }, 0).unwrap();
 
     let text: Vec<Vec<u32>> = (0..sequences)
         .map(|row| (0..=tokens).map(|at| ((row * 7919 + at * 104_729) % 49152) as u32).collect())
         .collect();
     let mut packer = Packer::default();
     for row in &text {
-        let prompt = packer.prompt(&row[..1]);
-        packer.completion(prompt, &row[1..], true);
+        let prompt = packer.add_prompt(&row[..1]);
+        packer.add_completion(prompt, &row[1..], true);
     }
     let batch = packer.pack().unwrap();
     let rows = batch.rows();
@@ -106,8 +107,8 @@ fn main() {
     let block = [(576, 576), (576, 192), (576, 192), (576, 576), (576, 1536), (576, 1536), (1536, 576)];
     let weights: usize = block.iter().map(|(inputs, outputs)| inputs * outputs).sum();
     let adapters: usize = block.iter().map(|(inputs, outputs)| 16 * (inputs + outputs)).sum();
-    // Products with weights: forward and input gradient, and forward again to recompute; an adapter's gradients are two
-    // more. Attention: two products forward, five backward, half of each masked.
+    // Products with weights: forward, input gradient, and forward again to recompute; two more for
+    // an adapter's gradients. Attention: two products forward, five backward, half of each masked.
     let again = usize::from(activations == Activations::Recompute);
     let attention = sequences * tokens * tokens * 9 * 64 / 2 * (2 * (1 + again) + 5);
     let flops = 2

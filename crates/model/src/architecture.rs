@@ -1,27 +1,31 @@
-//! What a decoder is made of: its sizes, and a choice for each part in which the families differ.
+//! Decoder architectures: the sizes of a model, and one choice for each part in which the model
+//! families differ.
 
 mod config;
 mod names;
+mod parts;
 mod published;
 mod rope;
 
-pub(crate) use names::Names;
-pub(crate) use rope::Rotation;
-pub use rope::{Rope, RopeScaling};
+pub(crate) use names::TensorNames;
+pub(crate) use parts::{AttentionHeads, Mlp, Projections};
+pub(crate) use rope::RotaryTable;
+pub use rope::{Rope, RopeScaling, RotaryPairs};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ModelError, ops::Heads};
-use config::Config;
+use crate::ModelError;
+use config::HfConfig;
 
-/// The sizes and choices that fix a decoder's tensors and arithmetic. Typed and saved as the keys of `config.json`.
+/// Sizes and choices that determine a decoder's tensors and arithmetic. Read and written as the
+/// keys of a Hugging Face `config.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "Config", into = "Config")]
+#[serde(try_from = "HfConfig", into = "HfConfig")]
 pub struct Architecture {
-    /// Whose names the tensors have.
+    /// Model family, which determines the tensor names.
     pub family: Family,
-    /// Tokens in the vocabulary.
+    /// Number of tokens in the vocabulary.
     pub vocabulary: usize,
     /// Width of the residual stream.
     pub hidden: usize,
@@ -29,35 +33,35 @@ pub struct Architecture {
     pub intermediate: usize,
     /// Number of blocks.
     pub layers: usize,
-    /// Query heads.
+    /// Number of query heads.
     pub query_heads: usize,
-    /// Key and value heads.
+    /// Number of key and value heads.
     pub key_heads: usize,
     /// Dimensions of a head.
     pub head_dim: usize,
-    /// Positions the model was made for.
+    /// Number of positions the model was trained for.
     pub max_positions: usize,
-    /// The norms of blocks and before the head.
+    /// Norm of the blocks and of the final norm.
     pub norm: NormKind,
-    /// Added to the mean square, or variance, in norms.
+    /// Constant added to the mean square, or the variance, in norms.
     pub epsilon: f64,
-    /// The MLP's form.
+    /// Form of the MLP.
     pub mlp: MlpKind,
-    /// How attention and MLP are joined.
+    /// Residual connections of attention and MLP.
     pub residual: Residual,
-    /// Which linear layers of a block add a bias.
+    /// Linear layers of a block that have a bias.
     pub biases: Biases,
-    /// Whether queries and keys are normed, head by head, before they are rotated.
+    /// Applies a norm to every query and key head before the rotary embedding.
     pub head_norms: bool,
-    /// Rotary position embeddings.
+    /// Rotary position embedding.
     pub rope: Rope,
-    /// Positions that a token looks back on, itself included, where that is not all of them.
+    /// Sliding window in positions, the token itself included; None for full attention.
     pub window: Option<usize>,
-    /// Whether the head shares the embedding's weight.
+    /// Shares the embedding's weight with the vocabulary head.
     pub tied: bool,
 }
 
-/// The families whose checkpoints are known, under the names of `model_type`.
+/// Supported model families, named as in `model_type`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Family {
@@ -74,65 +78,65 @@ pub enum Family {
     GptNeox,
 }
 
-/// How rows are normed.
+/// Normalisation of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NormKind {
-    /// x·w / rms(x).
+    /// RMS norm: x·w / rms(x).
     Rms,
-    /// The same of x − mean(x), and a bias added.
+    /// Layer norm: the RMS norm of x − mean(x), plus a bias.
     Layer,
 }
 
-/// An MLP's form.
+/// Form of an MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MlpKind {
-    /// down(silu(gate(x))·up(x)).
+    /// SwiGLU: down(silu(gate(x))·up(x)).
     GatedSilu,
     /// down(gelu(up(x))).
-    Gelu(Gelu),
+    Gelu(GeluKind),
 }
 
-/// Which function is meant by gelu.
+/// Variant of the GELU activation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gelu {
-    /// x·Φ(x), Φ the normal distribution function.
+pub enum GeluKind {
+    /// x·Φ(x), with Φ the normal distribution function.
     Exact,
     /// x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))/2.
     Tanh,
 }
 
-/// How attention and MLP are joined with the residual stream.
+/// Residual connections of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Residual {
-    /// The MLP sees what attention added.
+    /// The MLP reads the sum of the block's input and attention.
     Sequential,
-    /// Both see the block's input, and both are added.
+    /// Attention and MLP both read the block's input, and both outputs are added to it.
     Parallel,
 }
 
-/// Which linear layers of a block add a bias.
+/// Linear layers of a block that have a bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Biases {
     /// Query, key and value projections.
     pub projections: bool,
-    /// Attention's output projection.
+    /// Output projection of attention.
     pub output: bool,
-    /// The MLP's layers.
+    /// Layers of the MLP.
     pub mlp: bool,
 }
 
 impl Architecture {
-    /// The shape of attention.
-    pub(crate) fn heads(&self) -> Heads {
-        Heads { query: self.query_heads, key: self.key_heads, dim: self.head_dim }
+    pub(crate) fn heads(&self) -> AttentionHeads {
+        AttentionHeads { query: self.query_heads, key: self.key_heads, dim: self.head_dim }
     }
 
-    /// The longest sequence the model can take: within it, a sliding window hides nothing.
+    /// Returns the length of the longest supported sequence. Up to this length a sliding window
+    /// masks nothing.
     pub fn longest(&self) -> usize {
         self.window.map_or(self.max_positions, |window| window.min(self.max_positions))
     }
 
-    /// Refuses numbers that no decoder can have.
+    /// Checks that the sizes are consistent.
     pub fn validate(self) -> Result<Self, ModelError> {
         let fail = |message: String| Err(ModelError::Architecture(message));
         let sizes = [
@@ -155,23 +159,18 @@ impl Architecture {
             ));
         }
         if self.family == Family::GptNeox && self.query_heads != self.key_heads {
-            return fail("gpt_neox has as many key heads as query heads".to_owned());
+            return fail("gpt_neox needs as many key heads as query heads".to_owned());
         }
         if self.head_dim == 0 || !self.head_dim.is_multiple_of(2) {
             return fail(format!("head_dim is {}, not a positive even number", self.head_dim));
         }
         if self.rope.dims == 0 || !self.rope.dims.is_multiple_of(2) || self.rope.dims > self.head_dim {
             return fail(format!(
-                "{} of the {} dimensions of a head are rotated: not a positive even number of them",
+                "{} of the {} dimensions of a head are rotated; the number must be positive and even",
                 self.rope.dims, self.head_dim
             ));
         }
         self.rope.validate()?;
         Ok(self)
-    }
-
-    /// Number of weights, a shared head counted once.
-    pub fn parameter_count(&self) -> Result<usize, ModelError> {
-        Ok(crate::weights::Count::of(self)?.numbers)
     }
 }

@@ -1,34 +1,41 @@
-//! A decoder language model that gives log-probs of completions and takes their gradient.
+//! The decoder: forward and backward pass.
+
+mod build;
+mod generate;
+mod trainable;
+
+pub use generate::{Generated, GenerationConfig, Prompt, Sampling};
 
 use candle_core::{DType, Device, Result, Tensor};
 
 use crate::{
     Architecture,
-    architecture::Rotation,
-    layers::{Block, BlockContext, Head, SavedBlock, SavedHead},
-    matrix::Matrix,
-    memory::{BatchSize, Footprint, Place},
-    pack::{PackedBatch, Scored},
-    parameters::{Gradients, Parameters, Weight},
+    architecture::RotaryTable,
+    cost::{BatchSize, Footprint, TrainedElements},
+    layers::{BlockContext, DecoderBlock, Head, SavedBlock, SavedHead},
+    pack::{PackedBatch, ScoredToken},
+    parameters::{Gradients, Parameters, WeightTensor},
+    weights::LinearWeight,
 };
 
-/// What a forward pass keeps for the backward pass.
+/// Activation checkpointing: activations that a forward pass saves for the backward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Activations {
-    /// What every block needs: fastest.
+    /// Saves the activations of every block: fastest.
     Keep,
-    /// Only the input of every block; the rest is computed again: smallest.
+    /// Saves the input of every block only and recomputes the rest: smallest.
     Recompute,
-    /// As much as lets weights, optimizer and activations fit into so many bytes: as many of the last blocks as
-    /// possible, since their memory is free again when the first ones are computed anew.
+    /// Recomputes as few blocks as lets weights, optimizer and activations fit into this many
+    /// bytes. These are the first blocks: when they are recomputed, the activations of the last
+    /// ones have been freed.
     Within(u64),
 }
 
 impl Activations {
-    /// The part of each of `runs` that train side by side in the same memory, over one copy of `frozen` bytes of weights.
+    /// Divides a memory budget among `runs` concurrent runs that share `frozen` bytes of weights.
     #[must_use]
-    pub fn of_each(self, runs: usize, frozen: u64) -> Self {
+    pub fn per_run(self, runs: usize, frozen: u64) -> Self {
         match self {
             Self::Within(bytes) => Self::Within(frozen + bytes.saturating_sub(frozen) / runs.max(1) as u64),
             other => other,
@@ -36,64 +43,66 @@ impl Activations {
     }
 }
 
-/// Whose log-probs a pass gives.
+/// Use of the adapter in a pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Adapter {
-    /// The policy's: with the adapter.
+    /// Adapter switched on: log-probs of the policy.
     On,
-    /// The base model's: the adapter switched off.
+    /// Adapter switched off: log-probs of the base model.
     Off,
 }
 
-/// A decoder language model.
+/// Decoder language model that returns log-probs of completions and backpropagates through them.
 #[derive(Debug, Clone)]
 pub struct Decoder {
     pub(crate) architecture: Architecture,
-    pub(crate) embedding: Weight,
-    pub(crate) blocks: Vec<Block>,
+    pub(crate) embedding: WeightTensor,
+    pub(crate) blocks: Vec<DecoderBlock>,
     pub(crate) head: Head,
     pub(crate) parameters: Parameters,
-    pub(crate) rotation: Rotation,
+    pub(crate) rotary: RotaryTable,
 }
 
-/// What a forward pass kept of one block.
-enum Kept {
-    Whole(SavedBlock),
+/// Saved activations of one block.
+enum BlockActivations {
+    All(SavedBlock),
+    /// Input, from which the others are recomputed.
     Input(Tensor),
 }
 
-/// What [`Decoder::forward`] keeps for [`Decoder::backward`].
+/// State that [`Decoder::forward`] saves for [`Decoder::backward`].
 pub struct Saved {
     log_probs: Vec<f64>,
     batch: PackedBatch,
-    blocks: Vec<Kept>,
+    blocks: Vec<BlockActivations>,
     head: SavedHead,
 }
 
 impl Saved {
-    /// log π of every scored token, in nats, in the order of [`PackedBatch::scored_sequences`].
+    /// Returns log π of every scored token in nats, in the order of
+    /// [`PackedBatch::scored_sequences`].
     pub fn token_log_probs(&self) -> &[f64] {
         &self.log_probs
     }
 }
 
 impl Decoder {
-    /// The shape of the model.
+    /// Returns the architecture.
     pub fn architecture(&self) -> &Architecture {
         &self.architecture
     }
 
-    /// The trainable weights.
+    /// Returns the trainable weights.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }
 
-    /// Where the weights are.
+    /// Returns the device of the weights.
     pub fn device(&self) -> &Device {
         self.embedding.value().device()
     }
 
-    /// The type of the weights.
+    /// Returns the element type of the weights.
     pub fn dtype(&self) -> DType {
         self.embedding.value().dtype()
     }
@@ -101,7 +110,7 @@ impl Decoder {
     pub(crate) fn context<'a>(&self, batch: &'a PackedBatch, adapter: Adapter) -> Result<BlockContext<'a>> {
         Ok(BlockContext {
             trees: &batch.trees,
-            rotation: self.rotation.at(&batch.positions, self.dtype(), self.device())?,
+            rotation: self.rotary.cos_sin(&batch.positions, self.dtype(), self.device())?,
             pairs: self.architecture.rope.pairs,
             heads: self.architecture.heads(),
             adapter: adapter == Adapter::On,
@@ -112,17 +121,19 @@ impl Decoder {
         self.embedding.value().index_select(&Tensor::new(batch.tokens.as_slice(), self.device())?, 0)
     }
 
-    fn rows_of(&self, scored: &[Scored]) -> Result<Tensor> {
+    fn rows_of(&self, scored: &[ScoredToken]) -> Result<Tensor> {
         let rows: Vec<u32> = scored.iter().map(|scored| scored.row).collect();
         Tensor::new(rows, self.device())
     }
 
-    /// log π of every completion of the batch, in nats, by index of [`crate::Packer::completion`].
+    /// Computes log π of every completion in nats, by the index from
+    /// [`Packer::add_completion`](crate::Packer::add_completion).
     pub fn log_probs(&self, batch: &PackedBatch, adapter: Adapter) -> Result<Vec<f64>> {
         Ok(batch.sum_by_sequence(&self.token_log_probs(batch, adapter)?))
     }
 
-    /// log π of every scored token, in nats, in the order of [`PackedBatch::scored_sequences`].
+    /// Computes log π of every scored token in nats, in the order of
+    /// [`PackedBatch::scored_sequences`].
     pub fn token_log_probs(&self, batch: &PackedBatch, adapter: Adapter) -> Result<Vec<f64>> {
         self.check(batch)?;
         let context = self.context(batch, adapter)?;
@@ -134,7 +145,8 @@ impl Decoder {
         Ok(self.head.forward(&x, &batch.scored, 0)?.0)
     }
 
-    /// Like [`log_probs`](Self::log_probs) with the adapter on, and what [`backward`](Self::backward) needs.
+    /// Computes [`log_probs`](Self::log_probs) with the adapter on, and saves the state for
+    /// [`backward`](Self::backward).
     pub fn forward(&self, batch: &PackedBatch, activations: Activations) -> Result<(Vec<f64>, Saved)> {
         self.check(batch)?;
         let context = self.context(batch, Adapter::On)?;
@@ -148,9 +160,9 @@ impl Decoder {
                 Activations::Within(bytes) => self.recomputed_within(bytes, batch),
             });
             blocks.push(if index < recomputed {
-                Kept::Input(first_rows(&x, batch.gradient_rows)?)
+                BlockActivations::Input(first_rows(&x, batch.gradient_rows)?)
             } else {
-                Kept::Whole(saved.map(&|saved| first_rows(saved, batch.gradient_rows))?)
+                BlockActivations::All(saved.map(&|saved| first_rows(saved, batch.gradient_rows))?)
             });
             x = y;
         }
@@ -160,50 +172,54 @@ impl Decoder {
         Ok((sums, Saved { log_probs, batch: batch.gradient_part(), blocks, head }))
     }
 
-    /// How many of the first blocks are to be computed again so that all fits into `bytes`, or as nearly as can be.
+    /// Returns how many of the first blocks to recompute so that the step fits into `bytes`; all of
+    /// them if it does not fit.
     fn recomputed_within(&self, bytes: u64, batch: &PackedBatch) -> usize {
-        // Whether other micro-batches have left gradients, a pass does not know.
-        let recomputed = self.footprint().recomputed_within(bytes, &BatchSize::of(batch), true);
+        // A pass does not know whether other micro-batches have left gradients; assume so.
+        let recomputed = self.footprint().recomputed_within(bytes, &BatchSize::from(batch), true);
         recomputed.map_or(self.blocks.len(), |recomputed| recomputed as usize)
     }
 
-    /// What the memory of a training step depends on.
+    /// Returns the properties that the memory of a training step depends on.
     pub fn footprint(&self) -> Footprint<'_> {
-        let numbers =
-            self.parameters.iter().map(|(_, parameter)| parameter.value().elem_count() as u64).sum();
-        let linears = || self.blocks.first().into_iter().flat_map(Block::linears);
+        let count = self.parameters.iter().map(|(_, parameter)| parameter.value().elem_count() as u64).sum();
+        let linears = || self.blocks.first().into_iter().flat_map(DecoderBlock::linears);
         let rank: Option<usize> = linears().find_map(|linear| linear.lora.as_ref()?.a.value().dim(0).ok());
         Footprint {
             architecture: &self.architecture,
             linears: linears().filter_map(|linear| linear.weight.dims().ok().map(Into::into)).collect(),
-            // What all weights of a policy started from stands beside it.
+            // Full training keeps the initial weights as the reference model.
             frozen: if rank.is_none() { self.parameters.bytes() } else { self.frozen_bytes() } as u64,
-            trained: (numbers, (self.parameters.bytes() as u64).checked_div(numbers).unwrap_or(0)),
+            trained: TrainedElements {
+                count,
+                element_bytes: (self.parameters.bytes() as u64).checked_div(count).unwrap_or(0),
+            },
             rank: rank.map(|rank| rank as u64),
-            element: self.dtype().size_in_bytes() as u64,
-            quantised: linears().any(|linear| matches!(linear.weight, Matrix::Quantised(_))),
-            sharded: linears().any(|linear| matches!(linear.weight, Matrix::Sharded(_))),
-            place: Place::of(self.device()),
+            element_bytes: self.dtype().size_in_bytes() as u64,
+            quantised: linears().any(|linear| matches!(linear.weight, LinearWeight::Quantised(_))),
+            sharded: linears().any(|linear| matches!(linear.weight, LinearWeight::Sharded(_))),
+            device: self.device().into(),
         }
     }
 
-    /// Bytes of the large frozen weights that are kept here.
+    /// Returns the bytes on this rank of the frozen embedding, head and linear layers.
     pub fn frozen_bytes(&self) -> usize {
         let head = if self.architecture.tied { 0 } else { self.head.weight.frozen_bytes() };
-        let linears = self.blocks.iter().flat_map(Block::linears);
+        let linears = self.blocks.iter().flat_map(DecoderBlock::linears);
         self.embedding.frozen_bytes()
             + head
             + linears.map(|linear| linear.weight.frozen_bytes()).sum::<usize>()
     }
 
-    /// Adds d loss / d parameter to `gradients`, given d loss / d log π of every completion of the batch.
+    /// Adds d loss / d parameter to `gradients`, given d loss / d log π of every completion.
     pub fn backward(&self, saved: Saved, grad: &[f64], gradients: &mut Gradients) -> Result<()> {
         let token_grad: Vec<f64> = saved.batch.scored_sequences().map(|sequence| grad[sequence]).collect();
         self.backward_tokens(saved, &token_grad, gradients)
     }
 
-    /// Like [`backward`](Self::backward), given d loss / d log π of every scored token, in the order of
-    /// [`PackedBatch::scored_sequences`]; those that take no gradient come last and may be left out.
+    /// Adds d loss / d parameter to `gradients`, given d loss / d log π of every scored token in
+    /// the order of [`PackedBatch::scored_sequences`]. Tokens without gradient come last and may be
+    /// omitted.
     pub fn backward_tokens(&self, saved: Saved, grad: &[f64], gradients: &mut Gradients) -> Result<()> {
         let Saved { batch, blocks, head, .. } = saved;
         if batch.scored.is_empty() {
@@ -217,10 +233,10 @@ impl Decoder {
         let mut dx = zero.index_add(&self.rows_of(&batch.scored)?, &d_rows, 0)?;
 
         let context = self.context(&batch, Adapter::On)?;
-        for (block, kept) in self.blocks.iter().zip(blocks).rev() {
-            let saved = match kept {
-                Kept::Whole(saved) => saved,
-                Kept::Input(x) => block.forward(&x, &context)?.1,
+        for (block, activations) in self.blocks.iter().zip(blocks).rev() {
+            let saved = match activations {
+                BlockActivations::All(saved) => saved,
+                BlockActivations::Input(x) => block.forward(&x, &context)?.1,
             };
             dx = block.backward(saved, &dx, &context, gradients)?;
         }
@@ -230,7 +246,7 @@ impl Decoder {
         })
     }
 
-    /// Logits `[tokens, vocabulary]` after each of `tokens`.
+    /// Computes the logits `[tokens, vocabulary]` after each of `tokens`.
     pub fn logits(&self, tokens: &[u32], adapter: Adapter) -> Result<Tensor> {
         self.head.logits(&self.hidden(tokens, adapter)?)
     }
@@ -242,7 +258,7 @@ impl Decoder {
         self.blocks.iter().try_fold(self.embed(&batch)?, |x, block| Ok(block.forward(&x, &context)?.0))
     }
 
-    /// Token ids and positions come from outside and index into tables.
+    /// Checks token ids and positions, which index into tables.
     pub(crate) fn check(&self, batch: &PackedBatch) -> Result<()> {
         let vocabulary = self.architecture.vocabulary;
         let mut tokens = batch.tokens.iter().chain(batch.scored.iter().map(|scored| &scored.target));
@@ -259,13 +275,13 @@ impl Decoder {
             );
         }
         if batch.tokens.is_empty() {
-            candle_core::bail!("an empty batch has no log-probs");
+            candle_core::bail!("the batch is empty");
         }
         Ok(())
     }
 }
 
-/// The first rows, without holding on to the memory of the others.
+/// Returns the first rows, copied unless they are all, so that the others can be freed.
 fn first_rows(x: &Tensor, rows: usize) -> Result<Tensor> {
     if x.dim(0)? == rows { Ok(x.clone()) } else { x.narrow(0, 0, rows)?.force_contiguous() }
 }

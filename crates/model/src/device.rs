@@ -1,4 +1,4 @@
-//! The CPU or a GPU: opening it, and what it tells of itself.
+//! Devices: opening the CPU or a GPU, memory statistics, and our CUDA kernels.
 
 pub use candle_core::Device;
 use prospect_core::memory;
@@ -8,77 +8,113 @@ use serde::Serialize;
 use crate::ModelError;
 
 #[cfg(feature = "cuda")]
-pub(crate) mod cuda;
+mod cuda;
 #[cfg(not(feature = "cuda"))]
 #[path = "device/no_cuda.rs"]
 mod cuda;
+#[cfg(any(feature = "cuda", test))]
+#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "only a build with CUDA has the kernels"))]
+mod kernel_group;
+#[cfg(any(feature = "cuda", test))]
+mod launch;
+
+#[cfg(feature = "cuda")]
+pub(crate) use cuda::Gpu;
+#[cfg(feature = "cuda")]
+pub(crate) use kernel_group::KernelGroup;
+#[cfg(any(feature = "cuda", test))]
+pub(crate) use launch::{KernelArg, KernelLauncher};
+
+/// Kind of a device, by the memory behaviour of its operations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// Fused operations, with almost no temporaries.
+    Cpu,
+    /// Composed operations, with their temporaries.
+    Gpu,
+}
+
+impl DeviceKind {
+    /// Returns the kind on which models are loaded: a GPU if this build supports it and one is
+    /// present.
+    pub fn detect() -> Self {
+        if candle_core::utils::cuda_is_available() { Self::Gpu } else { Self::Cpu }
+    }
+}
+
+impl From<&Device> for DeviceKind {
+    fn from(device: &Device) -> Self {
+        if device.is_cpu() { Self::Cpu } else { Self::Gpu }
+    }
+}
 
 fn fail<T>(message: impl Into<String>) -> Result<T, ModelError> {
     Err(ModelError::Device(message.into()))
 }
 
-/// The device of this name: `cpu`, or `cuda:0`, `cuda:1`, … (`cuda` is the first).
+/// Opens a device by name: `cpu`, or `cuda:0`, `cuda:1`, … (`cuda` is `cuda:0`).
 pub fn open(name: &str) -> Result<Device, ModelError> {
     match (name, name.strip_prefix("cuda").map(|rest| rest.strip_prefix(':').unwrap_or(rest))) {
         ("cpu", _) => Ok(Device::Cpu),
         (_, Some("")) => cuda::open(0),
-        (_, Some(number)) if number.parse::<usize>().is_ok() => cuda::open(number.parse().unwrap_or(0)),
-        _ => fail(format!("`{name}` is none; say cpu, or cuda:0 for the first GPU")),
+        (_, Some(ordinal)) if ordinal.parse::<usize>().is_ok() => cuda::open(ordinal.parse().unwrap_or(0)),
+        _ => fail(format!("unknown device `{name}`; use cpu, or cuda:0 for the first GPU")),
     }
 }
 
-/// The GPU of this number, from 0, in a build with CUDA, else the CPU.
-pub fn numbered(number: usize) -> Result<Device, ModelError> {
-    if cfg!(feature = "cuda") { open(&format!("cuda:{number}")) } else { open("cpu") }
+/// Opens the GPU with this ordinal, counted from 0, in a build with CUDA, and the CPU otherwise.
+pub fn by_ordinal(ordinal: usize) -> Result<Device, ModelError> {
+    if cfg!(feature = "cuda") { open(&format!("cuda:{ordinal}")) } else { open("cpu") }
 }
 
-/// What a device tells of itself.
+/// Description of a device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Facts {
-    /// Its name.
+pub struct DeviceInfo {
+    /// Product name.
     pub name: String,
-    /// Bytes of its memory.
+    /// Total memory in bytes.
     pub memory: Option<u64>,
-    /// Bytes of it that are free for tensors.
+    /// Memory available to tensors in bytes.
     pub free: Option<u64>,
-    /// The CUDA version of the driver.
+    /// CUDA version of the driver.
     pub driver: Option<String>,
-    /// The generation of the GPU.
+    /// Compute capability of the GPU.
     pub compute_capability: Option<String>,
 }
 
-/// What a device tells of itself.
-pub fn facts(device: &Device) -> Result<Facts, ModelError> {
-    if let Device::Cuda(card) = device {
-        return cuda::facts(card);
+/// Returns the description of a device.
+pub fn info(device: &Device) -> Result<DeviceInfo, ModelError> {
+    if let Device::Cuda(gpu) = device {
+        return cuda::info(gpu);
     }
     let memory = memory::of_this_machine();
     let name = format!("CPU, {} threads", rayon::current_num_threads());
-    Ok(Facts { name, memory, free: memory, driver: None, compute_capability: None })
+    Ok(DeviceInfo { name, memory, free: memory, driver: None, compute_capability: None })
 }
 
-/// Begins the peak of [`peak`] anew.
-pub fn forget_peak(device: &Device) -> Result<(), ModelError> {
-    if let Device::Cuda(card) = device {
-        return cuda::forget_peak(card);
+/// Resets the peak that [`peak_memory`] returns.
+pub fn reset_peak_memory(device: &Device) -> Result<(), ModelError> {
+    if let Device::Cuda(gpu) = device {
+        return cuda::reset_peak_memory(gpu);
     }
     memory::forget_peak();
     Ok(())
 }
 
-/// The most bytes that were in use at once since [`forget_peak`]: on a GPU by tensors, on the CPU by the process. None where
-/// the device does not tell.
-pub fn peak(device: &Device) -> Result<Option<u64>, ModelError> {
+/// Returns the peak number of bytes in use since [`reset_peak_memory`]: by tensors on a GPU, by the
+/// process on the CPU. None if the device does not count.
+pub fn peak_memory(device: &Device) -> Result<Option<u64>, ModelError> {
     match device {
-        Device::Cuda(card) => cuda::peak(card),
+        Device::Cuda(gpu) => cuda::peak_memory(gpu),
         _ => Ok(memory::peak()),
     }
 }
 
-/// Runs every CUDA kernel and compares it with its twin; None on a device that cannot run them.
+/// Runs every CUDA kernel and compares it with its reference implementation. None on a device that
+/// cannot run them.
 pub fn check_kernels(device: &Device) -> Result<Option<Vec<KernelCheck>>, ModelError> {
     match device {
-        Device::Cuda(card) => cuda::check_kernels(card),
+        Device::Cuda(gpu) => cuda::check_kernels(gpu),
         _ => Ok(None),
     }
 }
@@ -103,15 +139,15 @@ mod tests {
             let error = open(name).unwrap_err().to_string();
             assert!(error.contains("--features cuda"), "{error}");
         }
-        assert!(numbered(0).unwrap().is_cpu());
+        assert!(by_ordinal(0).unwrap().is_cpu());
     }
 
     #[test]
-    fn the_cpu_tells_its_memory() {
-        let facts = facts(&Device::Cpu).unwrap();
-        assert!(facts.name.starts_with("CPU") && facts.driver.is_none());
+    fn the_cpu_reports_its_memory() {
+        let info = info(&Device::Cpu).unwrap();
+        assert!(info.name.starts_with("CPU") && info.driver.is_none());
         assert_eq!(check_kernels(&Device::Cpu).unwrap(), None);
-        forget_peak(&Device::Cpu).unwrap();
-        assert_eq!(peak(&Device::Cpu).unwrap().is_some(), facts.memory.is_some());
+        reset_peak_memory(&Device::Cpu).unwrap();
+        assert_eq!(peak_memory(&Device::Cpu).unwrap().is_some(), info.memory.is_some());
     }
 }

@@ -10,11 +10,10 @@ mod linear;
 mod mlp;
 mod norm;
 
-pub(crate) use attention::{Attention, HeadNorms, Projections};
-pub(crate) use block::{Block, BlockContext, SavedBlock};
+pub(crate) use attention::{Attention, HeadNorms};
+pub(crate) use block::{BlockContext, BlockModules, DecoderBlock, SavedBlock};
 pub(crate) use head::{Head, SavedHead};
-pub(crate) use linear::{Linear, Lora};
-pub(crate) use mlp::Mlp;
+pub(crate) use linear::{Linear, LoraAdapter};
 pub(crate) use norm::Norm;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A loaded model: decoder, tokenizer and chat template.
+//! Loading and saving of models: decoder, tokenizer and chat template.
 
 use std::path::Path;
 
@@ -11,40 +11,41 @@ use crate::{
     Architecture, ChatTemplate, Decoder, Dtype, ModelError, Quantization, Recipe, TemplateSource, Tokenizer,
     TokenizerSource, Train, WeightsSource, device,
     save::save_weights,
-    weights::{Gguf, Quantising, Random, Safetensors, Sharding, Weights},
+    weights::{GgufFile, QuantisingSource, RandomWeights, SafetensorsFolder, ShardingSource, TensorSource},
 };
 
-/// A frozen model with its tokenizer and chat template.
+/// Frozen model with its tokenizer and chat template.
 #[derive(Debug, Clone)]
 pub struct Model {
-    /// The base model's name, as its recipe has it.
+    /// Name of the base model, from its recipe.
     pub name: String,
-    /// The weights.
+    /// Decoder with the weights.
     pub decoder: Decoder,
-    /// Text to tokens.
+    /// Tokenizer.
     pub tokenizer: Tokenizer,
-    /// Conversations to text.
+    /// Chat template.
     pub template: ChatTemplate,
-    /// Names everything that log-probs depend on: weights, tokenizer, template, element type.
+    /// Hash of everything that log-probs depend on: weights, tokenizer, template and element type.
     pub fingerprint: String,
 }
 
-/// The parts of `tokenizer_config.json` that matter here.
+/// Relevant keys of `tokenizer_config.json`.
 #[derive(Default, Deserialize)]
 struct TokenizerConfig {
     chat_template: Option<String>,
-    bos_token: Option<Token>,
-    eos_token: Option<Token>,
+    bos_token: Option<SpecialToken>,
+    eos_token: Option<SpecialToken>,
 }
 
+/// Special token, either plain or as the fields of an added token.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Token {
+enum SpecialToken {
     Text(String),
     Object { content: String },
 }
 
-impl Token {
+impl SpecialToken {
     fn text(self) -> String {
         match self {
             Self::Text(text) | Self::Object { content: text } => text,
@@ -52,50 +53,16 @@ impl Token {
     }
 }
 
-/// Standard deviation of random weights: GPT-2's and Llama's.
-const DEVIATION: f64 = 0.02;
-
-/// What comes with weights beside tensors.
+/// Chat template and beginning-of-sequence token that come with weights.
 #[derive(Default)]
-struct Companions {
+struct TextConfig {
     template: Option<String>,
-    begin: Option<String>,
-}
-
-impl Decoder {
-    /// A frozen f32 decoder on the CPU with random weights.
-    pub fn random(architecture: Architecture, seed: u64) -> Result<Self, ModelError> {
-        Self::random_on(&Device::Cpu, architecture, seed, (Dtype::F32, None))
-    }
-
-    /// A frozen decoder on `device` with random weights of a type, those of linear layers quantised if that is said. Of any size:
-    /// one matrix at a time is on the host.
-    pub fn random_on(
-        device: &Device,
-        architecture: Architecture,
-        seed: u64,
-        (dtype, quantization): (Dtype, Option<Quantization>),
-    ) -> Result<Self, ModelError> {
-        let device = device.clone();
-        let mut weights = Random { seed, dtype: dtype.of_tensors(), device, deviation: DEVIATION };
-        Self::quantised(architecture.validate()?, &mut weights, quantization)
-    }
-
-    /// A frozen decoder, the matrices of whose linear layers are quantised if that is said.
-    fn quantised(
-        architecture: Architecture,
-        weights: &mut dyn Weights,
-        quantization: Option<Quantization>,
-    ) -> Result<Self, ModelError> {
-        match quantization.and_then(Quantization::blocks) {
-            Some(kind) => Self::frozen(architecture, &mut Quantising { source: weights, kind }),
-            None => Self::frozen(architecture, weights),
-        }
-    }
+    bos_token: Option<String>,
 }
 
 impl Recipe {
-    /// A name for everything that the recipe's log-probs depend on: by the content of files, not by their paths.
+    /// Returns a hash of everything that the recipe's log-probs depend on. Files count by content,
+    /// not by path.
     pub fn fingerprint(&self) -> Result<String, ModelError> {
         let mut parts = vec![fingerprint(&(self.dtype, self.quantization, "model v2"))?];
         match &self.weights {
@@ -125,8 +92,8 @@ impl Recipe {
         Ok(fingerprint(&parts)?)
     }
 
-    fn device(&self, number: usize) -> Result<Device, ModelError> {
-        let device = device::numbered(number)?;
+    fn device(&self, ordinal: usize) -> Result<Device, ModelError> {
+        let device = device::by_ordinal(ordinal)?;
         if self.dtype == Dtype::Bf16 && device.is_cpu() {
             return Err(ModelError::Recipe(
                 "`dtype: bf16` needs a GPU (a build with --features cuda); set dtype: f32".to_owned(),
@@ -135,60 +102,60 @@ impl Recipe {
         Ok(device)
     }
 
-    /// The shape of the model, without its weights.
+    /// Reads the architecture without loading the weights.
     pub fn architecture(&self) -> Result<Architecture, ModelError> {
         match &self.weights {
             WeightsSource::Random(architecture, _) => Ok(architecture.clone()),
-            WeightsSource::Gguf(path) => Gguf::open(path, DType::F32, Device::Cpu, false)?.architecture(),
+            WeightsSource::Gguf(path) => GgufFile::open(path, DType::F32, Device::Cpu, false)?.architecture(),
             WeightsSource::Folder(folder) => {
                 Architecture::from_hugging_face(&fs_err::read_to_string(folder.join("config.json"))?)
             }
         }
     }
 
-    /// Loads decoder, tokenizer and template.
+    /// Loads decoder, tokenizer and chat template.
     pub fn load(&self) -> Result<Model, ModelError> {
         self.load_as(&ProcessGroup::default())
     }
 
-    /// Like [`load`](Self::load), as a member of a group: onto its GPU, and, if weights are shared, its part of them. All
-    /// members load the same models in the same order.
+    /// Loads the model on a rank of a process group: onto the rank's GPU, and with sharded frozen
+    /// matrices if the group shards them. All ranks must load the same models in the same order.
     pub fn load_as(&self, member: &ProcessGroup) -> Result<Model, ModelError> {
         if member.sharing.is_some() && self.train == Train::Full {
             return Err(ModelError::Recipe(
-                "`train: full` leaves no frozen weights to keep in parts: train an adapter, or leave --shard out"
-                    .to_owned(),
+                "`train: full` has no frozen weights to shard; train an adapter, or drop --shard".to_owned(),
             ));
         }
         let device = self.device(member.local_rank)?;
-        let dtype = self.dtype.of_tensors();
-        let (architecture, mut weights): (_, Box<dyn Weights>) = match &self.weights {
+        let dtype = self.dtype.to_candle();
+        let (architecture, mut weights): (_, Box<dyn TensorSource>) = match &self.weights {
             WeightsSource::Random(architecture, seed) => {
-                (architecture.clone(), Box::new(Random { seed: *seed, dtype, device, deviation: DEVIATION }))
+                (architecture.clone(), Box::new(RandomWeights::new(*seed, dtype, device)))
             }
             WeightsSource::Gguf(path) => {
                 let quantised = self.quantization == Some(Quantization::File);
-                let mut gguf = Gguf::open(path, dtype, device, quantised)?;
+                let mut gguf = GgufFile::open(path, dtype, device, quantised)?;
                 (gguf.architecture()?, Box::new(gguf))
             }
             WeightsSource::Folder(folder) => {
-                (self.architecture()?, Box::new(Safetensors::open(folder, dtype, device)?))
+                (self.architecture()?, Box::new(SafetensorsFolder::open(folder, dtype, device)?))
             }
         };
         let decoder = match &member.sharing {
-            Some(sharing) => {
-                let mut weights: Box<dyn Weights> = match self.quantization.and_then(Quantization::blocks) {
-                    Some(kind) => Box::new(Quantising { source: &mut *weights, kind }),
-                    None => weights,
-                };
-                Decoder::frozen(architecture, &mut Sharding { source: &mut *weights, sharing })?
+            Some(store) => {
+                let mut weights: Box<dyn TensorSource> =
+                    match self.quantization.and_then(Quantization::blocks) {
+                        Some(kind) => Box::new(QuantisingSource { source: &mut *weights, kind }),
+                        None => weights,
+                    };
+                Decoder::frozen(architecture, &mut ShardingSource { source: &mut *weights, store })?
             }
             None => Decoder::quantised(architecture, &mut *weights, self.quantization)?,
         };
         let (tokenizer, template) = self.load_text()?;
         if tokenizer.vocabulary() > decoder.architecture().vocabulary {
             return Err(ModelError::Recipe(format!(
-                "the tokenizer has {} tokens, the model only {}: they do not belong together",
+                "the tokenizer has {} tokens, but the model only {}; use the model's own tokenizer",
                 tokenizer.vocabulary(),
                 decoder.architecture().vocabulary
             )));
@@ -196,18 +163,18 @@ impl Recipe {
         Ok(Model { name: self.name.clone(), decoder, tokenizer, template, fingerprint: self.fingerprint()? })
     }
 
-    /// Loads tokenizer and template alone.
+    /// Loads tokenizer and chat template only.
     pub fn load_text(&self) -> Result<(Tokenizer, ChatTemplate), ModelError> {
         let own = self.tokenizer == TokenizerSource::Weights;
-        let (own_tokenizer, companions) = match &self.weights {
-            WeightsSource::Random(..) => (None, Companions::default()),
+        let (own_tokenizer, text) = match &self.weights {
+            WeightsSource::Random(..) => (None, TextConfig::default()),
             WeightsSource::Gguf(path) => {
-                let gguf = Gguf::open(path, DType::F32, Device::Cpu, false)?;
+                let gguf = GgufFile::open(path, DType::F32, Device::Cpu, false)?;
                 let tokenizer = own.then(|| Tokenizer::from_gguf(&gguf)).transpose()?;
                 let template = gguf.text("tokenizer.chat_template").ok().map(str::to_owned);
-                (tokenizer, Companions { template, begin: gguf.begin_token() })
+                (tokenizer, TextConfig { template, bos_token: gguf.bos_token() })
             }
-            WeightsSource::Folder(folder) => text_of_folder(folder, own)?,
+            WeightsSource::Folder(folder) => load_text_of_folder(folder, own)?,
         };
         let tokenizer = match (&self.tokenizer, own_tokenizer) {
             (TokenizerSource::Bytes, _) => Tokenizer::bytes()?,
@@ -215,17 +182,17 @@ impl Recipe {
             (TokenizerSource::Weights, Some(tokenizer)) => tokenizer,
             (TokenizerSource::Weights, None) => {
                 return Err(ModelError::Recipe(
-                    "the weights bring no tokenizer: set `tokenizer:`".to_owned(),
+                    "the weights come without a tokenizer; set `tokenizer:`".to_owned(),
                 ));
             }
         };
-        let begin = companions.begin.unwrap_or_else(|| tokenizer.begin().to_owned());
-        let template = match (&self.chat_template, companions.template) {
+        let bos_token = text.bos_token.unwrap_or_else(|| tokenizer.bos_token().to_owned());
+        let template = match (&self.chat_template, text.template) {
             (TemplateSource::File(path), _) => {
-                ChatTemplate::new(&fs_err::read_to_string(path)?, &begin, tokenizer.end())?
+                ChatTemplate::new(&fs_err::read_to_string(path)?, &bos_token, tokenizer.eos_token())?
             }
             (TemplateSource::Weights, Some(template)) => {
-                ChatTemplate::new(&template, &begin, tokenizer.end())?
+                ChatTemplate::new(&template, &bos_token, tokenizer.eos_token())?
             }
             (TemplateSource::Weights, None) | (TemplateSource::Chatml, _) => {
                 ChatTemplate::chatml(&tokenizer)?
@@ -235,8 +202,11 @@ impl Recipe {
     }
 }
 
-/// What a folder of weights says of text: its tokenizer, if that is wanted, and the rest.
-fn text_of_folder(folder: &Path, tokenizer: bool) -> Result<(Option<Tokenizer>, Companions), ModelError> {
+/// Reads the text settings of a folder of weights, and its tokenizer if `tokenizer` is set.
+fn load_text_of_folder(
+    folder: &Path,
+    tokenizer: bool,
+) -> Result<(Option<Tokenizer>, TextConfig), ModelError> {
     let path = folder.join("tokenizer_config.json");
     let config: TokenizerConfig = if path.exists() {
         serde_json::from_slice(&fs_err::read(&path)?)
@@ -244,32 +214,35 @@ fn text_of_folder(folder: &Path, tokenizer: bool) -> Result<(Option<Tokenizer>, 
     } else {
         TokenizerConfig::default()
     };
-    // Newer checkpoints keep the template in a file of its own.
+    // Newer checkpoints have the template in a separate file.
     let jinja = folder.join("chat_template.jinja");
     let template = if jinja.exists() { Some(fs_err::read_to_string(jinja)?) } else { config.chat_template };
     let tokenizer = tokenizer
-        .then(|| Tokenizer::open(&folder.join("tokenizer.json"), config.eos_token.map(Token::text)))
+        .then(|| Tokenizer::open(&folder.join("tokenizer.json"), config.eos_token.map(SpecialToken::text)))
         .transpose()?;
-    Ok((tokenizer, Companions { template, begin: config.bos_token.map(Token::text) }))
+    Ok((tokenizer, TextConfig { template, bos_token: config.bos_token.map(SpecialToken::text) }))
 }
 
 impl Model {
-    /// Writes the model as a folder that `transformers` loads. Adapters are taken into the weights.
+    /// Writes the model, adapters merged, to a folder that `transformers` loads.
     pub fn save(&self, folder: &Path) -> Result<(), ModelError> {
         fs_err::create_dir_all(folder)?;
         save_weights(&self.decoder, &folder.join("model.safetensors"))?;
-        let end = self.tokenizer.end_id()?;
-        write_json(&folder.join("config.json"), &self.decoder.architecture().to_hugging_face(Some(end)))?;
+        let eos_token_id = self.tokenizer.eos_token_id()?;
+        write_json(
+            &folder.join("config.json"),
+            &self.decoder.architecture().to_hugging_face(Some(eos_token_id)),
+        )?;
         let tokenizer = self.tokenizer.to_json()?;
         write_whole(&folder.join("tokenizer.json"), |writer| {
             std::io::Write::write_all(writer, tokenizer.as_bytes())
         })?;
-        let begin = Some(self.template.begin()).filter(|begin| !begin.is_empty());
+        let bos_token = Some(self.template.bos_token()).filter(|token| !token.is_empty());
         let config = serde_json::json!({
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": begin,
-            "eos_token": self.tokenizer.end(),
-            "pad_token": self.tokenizer.end(),
+            "bos_token": bos_token,
+            "eos_token": self.tokenizer.eos_token(),
+            "pad_token": self.tokenizer.eos_token(),
             "chat_template": self.template.source(),
         });
         Ok(write_json(&folder.join("tokenizer_config.json"), &config)?)

@@ -17,33 +17,11 @@ use candle_core::{DType, Device, Result, Tensor, quantized::QTensor};
 use prospect_kernels::adamw::Constants;
 
 #[cfg(feature = "cuda")]
-use crate::device::cuda::Card;
+use crate::device::{Gpu, KernelGroup};
 use crate::{
-    architecture::Gelu,
-    pack::{Scored, Tree},
+    architecture::{AttentionHeads, GeluKind, RotaryPairs},
+    pack::{PromptTree, ScoredToken},
 };
-#[cfg(feature = "cuda")]
-pub(crate) use kernels::{Group, KernelArg, Launcher};
-
-/// How rotary embeddings pair the dimensions of a head.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RotaryPairs {
-    /// Dimension i with i + half: the layout of Hugging Face checkpoints.
-    Halves,
-    /// Dimension 2i with 2i + 1: the layout of the original Llama and of GGUF files.
-    Interleaved,
-}
-
-/// The shape of attention: `query` is a multiple of `key`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Heads {
-    /// Number of query heads.
-    pub(crate) query: usize,
-    /// Number of key and value heads.
-    pub(crate) key: usize,
-    /// Dimensions of one head.
-    pub(crate) dim: usize,
-}
 
 /// Calls an operation for the device of a tensor; one that has kernels of a group, as these if the group is on.
 macro_rules! on_device {
@@ -51,7 +29,7 @@ macro_rules! on_device {
         match $tensor.device() {
             Device::Cpu => cpu::$name($($argument),*),
             #[cfg(feature = "cuda")]
-            Device::Cuda(card) if kernels::Group::$group.is_on() => kernels::$name(&Card(card), $($argument),*),
+            Device::Cuda(gpu) if KernelGroup::$group.is_on() => kernels::$name(&Gpu(gpu), $($argument),*),
             _ => composed::$name($($argument),*),
         }
     };
@@ -65,7 +43,7 @@ macro_rules! on_device {
 
 /// A low-rank update of a weight `[out, in]`: scale·b·a.
 #[derive(Clone, Copy)]
-pub(crate) struct Factors<'a> {
+pub(crate) struct LoraFactors<'a> {
     /// `[rank, in]`.
     pub(crate) a: &'a Tensor,
     /// `[out, rank]`.
@@ -80,7 +58,7 @@ pub(crate) fn linear(
     x: &Tensor,
     weight: &Tensor,
     residual: Option<&Tensor>,
-    adapter: Option<Factors<'_>>,
+    adapter: Option<LoraFactors<'_>>,
 ) -> Result<(Tensor, Option<Tensor>)> {
     on_device!(x, linear(x, weight, residual, adapter))
 }
@@ -144,18 +122,24 @@ pub(crate) fn gated_silu_backward(gate: &Tensor, up: &Tensor, grad: &Tensor) -> 
 }
 
 /// gelu(x), exact or by tanh.
-pub(crate) fn gelu(x: &Tensor, form: Gelu) -> Result<Tensor> {
+pub(crate) fn gelu(x: &Tensor, form: GeluKind) -> Result<Tensor> {
     on_device!(Activation, x, gelu(x, form))
 }
 
 /// d loss / d x of [`gelu`].
-pub(crate) fn gelu_backward(x: &Tensor, grad: &Tensor, form: Gelu) -> Result<Tensor> {
+pub(crate) fn gelu_backward(x: &Tensor, grad: &Tensor, form: GeluKind) -> Result<Tensor> {
     on_device!(Activation, x, gelu_backward(x, grad, form))
 }
 
 /// Scaled dot-product attention over a forest: a row attends to its prompt and causally to its own branch.
 /// `q` is `[rows, query_heads·head_dim]`, `k` and `v` `[rows, key_heads·head_dim]`; returns `[rows, query_heads·head_dim]`.
-pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, trees: &[Tree], heads: Heads) -> Result<Tensor> {
+pub(crate) fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    trees: &[PromptTree],
+    heads: AttentionHeads,
+) -> Result<Tensor> {
     on_device!(Attention, q, attention(q, k, v, trees, heads))
 }
 
@@ -165,8 +149,8 @@ pub(crate) fn attention_backward(
     k: &Tensor,
     v: &Tensor,
     grad: &Tensor,
-    trees: &[Tree],
-    heads: Heads,
+    trees: &[PromptTree],
+    heads: AttentionHeads,
 ) -> Result<(Tensor, Tensor, Tensor)> {
     on_device!(Attention, q, attention_backward(q, k, v, grad, trees, heads))
 }
@@ -174,7 +158,7 @@ pub(crate) fn attention_backward(
 /// log softmax(logits)[target] of every row, as f64, and with `gradient` d that / d logits: onehot − softmax.
 pub(crate) fn log_prob_of_targets(
     logits: &Tensor,
-    scored: &[Scored],
+    scored: &[ScoredToken],
     gradient: bool,
 ) -> Result<(Vec<f64>, Option<Tensor>)> {
     on_device!(LogProb, logits, log_prob_of_targets(logits, scored, gradient))
@@ -183,11 +167,11 @@ pub(crate) fn log_prob_of_targets(
 /// The numbers of a quantised matrix.
 pub(crate) fn dequantise(matrix: &QTensor, dtype: DType, device: &Device) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
-    if let Device::Cuda(card) = device
-        && Group::Dequantise.is_on()
-        && let Some(numbers) = kernels::dequantise(&Card(card), matrix, dtype)?
+    if let Device::Cuda(gpu) = device
+        && KernelGroup::Dequantise.is_on()
+        && let Some(elements) = kernels::dequantise(&Gpu(gpu), matrix, dtype)?
     {
-        return Ok(numbers);
+        return Ok(elements);
     }
     matrix.dequantize(device)?.to_dtype(dtype)
 }
@@ -203,8 +187,8 @@ pub fn adamw(
 ) -> Result<bool> {
     match value.device() {
         #[cfg(feature = "cuda")]
-        Device::Cuda(card) if Group::AdamW.is_on() && value.dtype() != DType::F64 => {
-            kernels::adamw(&Card(card), value, gradient, moments, constants)?;
+        Device::Cuda(gpu) if KernelGroup::AdamW.is_on() && value.dtype() != DType::F64 => {
+            kernels::adamw(&Gpu(gpu), value, gradient, moments, constants)?;
             Ok(true)
         }
         _ => {

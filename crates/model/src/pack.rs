@@ -1,20 +1,22 @@
-//! Packed batches: no padding, and a prompt is run once for all of its completions.
+//! Packed batches, without padding and with each prompt shared by its completions.
 //!
-//! A batch is a forest of two-level trees: a prompt, and the completions that continue it. All rows lie in one
-//! `[rows, hidden]` matrix; a completion's rows attend to its prompt's rows and causally to each other. Rows that
-//! need no gradient (KTO's mismatched completions) come last, so that the backward pass works on a prefix of every
-//! matrix.
+//! A batch is a forest of two-level trees: a prompt and its completions. The rows of all trees form
+//! one `[rows, hidden]` matrix. A completion's rows attend to its prompt's rows and causally to
+//! each other. Rows that need no gradient (KTO's mismatched completions) come last, so that the
+//! backward pass works on a prefix of every matrix.
 //!
 //! ```text
 //! row     0 1 2 | 3 4 | 5 | 6 7 | 8 9
-//!         prompt  y1    y2  prompt' y'      a completion's last token has no row: nothing follows it
+//!         prompt  y1    y2  prompt' y'
 //! ```
+//!
+//! The last token of a completion has no row, because it predicts nothing.
 
 use std::ops::Range;
 
 use crate::ModelError;
 
-/// A prompt's place among the prompts of a [`Packer`].
+/// Index of a prompt in a [`Packer`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PromptId(usize);
 
@@ -22,31 +24,31 @@ pub struct PromptId(usize);
 #[derive(Debug, Default)]
 pub struct Packer<'a> {
     prompts: Vec<&'a [u32]>,
-    completions: Vec<Completion<'a>>,
+    completions: Vec<PackedCompletion<'a>>,
 }
 
 #[derive(Debug)]
-struct Completion<'a> {
+struct PackedCompletion<'a> {
     prompt: PromptId,
     tokens: &'a [u32],
     gradient: bool,
 }
 
 impl<'a> Packer<'a> {
-    /// Adds a prompt, which must hold at least one token.
-    pub fn prompt(&mut self, tokens: &'a [u32]) -> PromptId {
+    /// Adds a prompt of at least one token.
+    pub fn add_prompt(&mut self, tokens: &'a [u32]) -> PromptId {
         self.prompts.push(tokens);
         PromptId(self.prompts.len() - 1)
     }
 
-    /// Adds a completion of `prompt`, at least one token long. Its log-prob is at the returned index.
-    /// `gradient` says whether the backward pass will be asked about it.
-    pub fn completion(&mut self, prompt: PromptId, tokens: &'a [u32], gradient: bool) -> usize {
-        self.completions.push(Completion { prompt, tokens, gradient });
+    /// Adds a completion of `prompt`, of at least one token, and returns the index of its log-prob.
+    /// Without `gradient`, the backward pass ignores it.
+    pub fn add_completion(&mut self, prompt: PromptId, tokens: &'a [u32], gradient: bool) -> usize {
+        self.completions.push(PackedCompletion { prompt, tokens, gradient });
         self.completions.len() - 1
     }
 
-    /// Lays the rows out.
+    /// Arranges the rows.
     pub fn pack(self) -> Result<PackedBatch, ModelError> {
         let mut batch = PackedBatch { sequences: self.completions.len(), ..PackedBatch::default() };
         for (prompt, tokens) in self.prompts.iter().enumerate() {
@@ -56,7 +58,7 @@ impl<'a> Packer<'a> {
                 )));
             }
             let rows = batch.append(tokens, 0);
-            batch.trees.push(Tree { prompt: rows, branches: Vec::new() });
+            batch.trees.push(PromptTree { prompt: rows, branches: Vec::new() });
             self.append_branches(&mut batch, |completion| {
                 completion.gradient && completion.prompt.0 == prompt
             })?;
@@ -69,7 +71,7 @@ impl<'a> Packer<'a> {
     fn append_branches(
         &self,
         batch: &mut PackedBatch,
-        belongs: impl Fn(&Completion<'_>) -> bool,
+        belongs: impl Fn(&PackedCompletion<'_>) -> bool,
     ) -> Result<(), ModelError> {
         for (sequence, completion) in
             self.completions.iter().enumerate().filter(|(_, completion)| belongs(completion))
@@ -80,9 +82,9 @@ impl<'a> Packer<'a> {
             let tree = completion.prompt.0;
             let prompt = batch.trees[tree].prompt.clone();
             let rows = batch.append(&completion.tokens[..rest.len()], prompt.len());
-            batch.scored.push(Scored { row: prompt.end as u32 - 1, target: *first, sequence });
+            batch.scored.push(ScoredToken { row: prompt.end as u32 - 1, target: *first, sequence });
             let scored = rest.iter().zip(rows.clone());
-            batch.scored.extend(scored.map(|(target, row)| Scored {
+            batch.scored.extend(scored.map(|(target, row)| ScoredToken {
                 row: row as u32,
                 target: *target,
                 sequence,
@@ -93,37 +95,37 @@ impl<'a> Packer<'a> {
     }
 }
 
-/// A prompt's rows and those of its completions.
+/// Rows of a prompt and of its completions.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tree {
+pub struct PromptTree {
     /// Rows of the prompt, at positions 0, 1, ….
     pub prompt: Range<usize>,
-    /// Rows of each completion, at the positions after the prompt.
+    /// Rows of each completion, at the positions following the prompt.
     pub branches: Vec<Range<usize>>,
 }
 
-/// A completion token whose log-prob counts.
+/// Completion token, whose log-prob is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Scored {
-    /// The row that predicts it.
+pub struct ScoredToken {
+    /// Row that predicts the token.
     pub row: u32,
-    /// The token.
+    /// Token id.
     pub target: u32,
-    /// The sequence it belongs to.
+    /// Index of the token's sequence.
     pub sequence: usize,
 }
 
-/// Rows ready for a forward pass.
+/// Batch ready for a forward pass.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PackedBatch {
     pub(crate) tokens: Vec<u32>,
     pub(crate) positions: Vec<u32>,
-    pub(crate) trees: Vec<Tree>,
-    pub(crate) scored: Vec<Scored>,
+    pub(crate) trees: Vec<PromptTree>,
+    pub(crate) scored: Vec<ScoredToken>,
     pub(crate) sequences: usize,
-    /// Rows before this one may receive a gradient.
+    /// Number of leading rows that may receive a gradient.
     pub(crate) gradient_rows: usize,
-    /// Scored tokens before this one may receive a gradient.
+    /// Number of leading scored tokens that may receive a gradient.
     pub(crate) gradient_scored: usize,
 }
 
@@ -135,59 +137,60 @@ impl PackedBatch {
         start..self.tokens.len()
     }
 
-    /// One sequence of context only, for generation and for looking at logits.
+    /// Makes a batch of one sequence without scored tokens, to compute logits.
     pub fn context(tokens: &[u32]) -> Self {
         let mut batch = Self::default();
         let rows = batch.append(tokens, 0);
-        batch.trees.push(Tree { prompt: rows, branches: Vec::new() });
+        batch.trees.push(PromptTree { prompt: rows, branches: Vec::new() });
         batch
     }
 
-    /// Tokens that pass through the model.
+    /// Returns the number of rows: tokens that pass through the model.
     pub fn rows(&self) -> usize {
         self.tokens.len()
     }
 
-    /// Number of completions.
+    /// Returns the number of completions.
     pub fn sequences(&self) -> usize {
         self.sequences
     }
 
-    /// The sequence of every scored token, in the order in which token log-probs come.
+    /// Iterates over the sequence of every scored token, in the order of token log-probs.
     pub fn scored_sequences(&self) -> impl Iterator<Item = usize> {
         self.scored.iter().map(|scored| scored.sequence)
     }
 
-    /// Number of scored tokens of every sequence.
+    /// Returns the number of scored tokens of every sequence.
     pub fn lengths(&self) -> Vec<usize> {
         let mut lengths = vec![0; self.sequences];
         self.scored_sequences().for_each(|sequence| lengths[sequence] += 1);
         lengths
     }
 
-    /// Sums values of scored tokens to values of sequences.
-    pub fn sum_by_sequence(&self, of_tokens: &[f64]) -> Vec<f64> {
+    /// Sums values of scored tokens by sequence.
+    pub fn sum_by_sequence(&self, token_values: &[f64]) -> Vec<f64> {
         let mut sums = vec![0.0; self.sequences];
-        for (sequence, value) in self.scored_sequences().zip(of_tokens) {
+        for (sequence, value) in self.scored_sequences().zip(token_values) {
             sums[sequence] += value;
         }
         sums
     }
 
-    /// Everything that the log-probs depend on beside the weights, as bytes: for caching them.
+    /// Returns as bytes everything besides the weights that the log-probs depend on, as a cache
+    /// key.
     pub fn content(&self) -> Vec<u8> {
         let ranges = self.trees.iter().flat_map(|tree| std::iter::once(&tree.prompt).chain(&tree.branches));
-        let numbers = ranges
+        let words = ranges
             .flat_map(|range| [range.start as u32, range.end as u32])
             .chain(self.tokens.iter().copied())
             .chain(self.positions.iter().copied())
             .chain(self.scored.iter().flat_map(|scored| [scored.row, scored.target, scored.sequence as u32]));
-        numbers.flat_map(u32::to_le_bytes).collect()
+        words.flat_map(u32::to_le_bytes).collect()
     }
 
-    /// The part of the batch that may receive gradients.
+    /// Returns the part of the batch that may receive gradients.
     pub(crate) fn gradient_part(&self) -> Self {
-        let trees = self.trees.iter().map(|tree| Tree {
+        let trees = self.trees.iter().map(|tree| PromptTree {
             prompt: tree.prompt.clone(),
             branches: tree.branches.iter().filter(|rows| rows.end <= self.gradient_rows).cloned().collect(),
         });
@@ -208,10 +211,10 @@ mod tests {
     #[test]
     fn prompts_are_shared_and_gradient_free_rows_come_last() {
         let mut packer = Packer::default();
-        let (first, second) = (packer.prompt(&[1, 2, 3]), packer.prompt(&[4]));
-        packer.completion(first, &[9, 8], false);
-        packer.completion(first, &[5, 6, 7], true);
-        packer.completion(second, &[5], true);
+        let (first, second) = (packer.add_prompt(&[1, 2, 3]), packer.add_prompt(&[4]));
+        packer.add_completion(first, &[9, 8], false);
+        packer.add_completion(first, &[5, 6, 7], true);
+        packer.add_completion(second, &[5], true);
         let batch = packer.pack().unwrap();
         assert_eq!(batch.tokens, [1, 2, 3, 5, 6, 4, 9]);
         assert_eq!(batch.positions, [0, 1, 2, 3, 4, 0, 3]);
@@ -226,11 +229,11 @@ mod tests {
     #[test]
     fn empty_prompts_and_completions_are_errors() {
         let mut packer = Packer::default();
-        packer.prompt(&[]);
+        packer.add_prompt(&[]);
         assert!(packer.pack().is_err());
         let mut packer = Packer::default();
-        let prompt = packer.prompt(&[1]);
-        packer.completion(prompt, &[], true);
+        let prompt = packer.add_prompt(&[1]);
+        packer.add_completion(prompt, &[], true);
         assert!(packer.pack().is_err());
     }
 }

@@ -2,34 +2,34 @@
 
 use candle_core::{Result, Tensor, Var};
 
-/// A trainable weight.
+/// Trainable weight.
 #[derive(Debug, Clone)]
 pub struct Parameter {
     index: usize,
     var: Var,
-    /// The variable's memory as a plain tensor. What is computed of a variable holds on to all that it was computed from, for
-    /// an autograd that is not used here.
+    /// The variable's memory as a plain tensor. Results computed from a `Var` keep their inputs
+    /// alive for candle's autograd, which is not used here.
     value: Tensor,
 }
 
 impl Parameter {
-    /// The present value.
+    /// Returns the current value.
     pub fn value(&self) -> &Tensor {
         &self.value
     }
 
-    /// The variable behind it, for an optimizer to write.
+    /// Returns the underlying variable, for an optimizer to update.
     pub fn var(&self) -> &Var {
         &self.var
     }
 
-    /// Its place among all trainable weights.
+    /// Returns the index among all trainable weights.
     pub fn index(&self) -> usize {
         self.index
     }
 }
 
-/// All trainable weights of a model, with their names.
+/// Trainable weights of a model, with their names.
 #[derive(Debug, Clone, Default)]
 pub struct Parameters {
     names: Vec<String>,
@@ -37,7 +37,7 @@ pub struct Parameters {
 }
 
 impl Parameters {
-    /// Makes `value` trainable under `name`.
+    /// Adds a trainable copy of `value` under `name`.
     pub(crate) fn add(&mut self, name: String, value: &Tensor) -> Result<Parameter> {
         let var = Var::from_tensor(value)?;
         let parameter = Parameter { index: self.list.len(), value: var.as_detached_tensor(), var };
@@ -46,22 +46,22 @@ impl Parameters {
         Ok(parameter)
     }
 
-    /// Names and weights, in the order of their indices.
+    /// Iterates over names and weights in index order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Parameter)> {
         self.names.iter().map(String::as_str).zip(&self.list)
     }
 
-    /// Number of trainable tensors.
+    /// Returns the number of trainable tensors.
     pub fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// Whether nothing is trainable.
+    /// Returns whether no weight is trainable.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// Bytes of the trainable numbers.
+    /// Returns the bytes of all trainable weights.
     pub(crate) fn bytes(&self) -> usize {
         self.list
             .iter()
@@ -70,22 +70,22 @@ impl Parameters {
     }
 }
 
-/// d loss / d parameter, summed over backward passes.
+/// Gradients d loss / d parameter, summed over backward passes.
 #[derive(Debug)]
 pub struct Gradients(Vec<Option<Tensor>>);
 
 impl Gradients {
-    /// No gradient yet for any of `parameters`.
+    /// Creates an empty set, with no gradient for any of `parameters`.
     pub fn none(parameters: &Parameters) -> Self {
         Self(vec![None; parameters.len()])
     }
 
-    /// The gradient of a parameter, if any pass gave it one.
+    /// Returns the gradient of a parameter; None before its first backward pass.
     pub fn get(&self, parameter: &Parameter) -> Option<&Tensor> {
         self.0.get(parameter.index)?.as_ref()
     }
 
-    /// Puts a gradient in place of what there was.
+    /// Replaces the gradient of a parameter.
     pub fn set(&mut self, parameter: &Parameter, gradient: Tensor) {
         self.0[parameter.index] = Some(gradient);
     }
@@ -102,14 +102,14 @@ impl Gradients {
     }
 }
 
-/// A weight that is trained, or not.
+/// Frozen or trained weight.
 #[derive(Debug, Clone)]
-pub(crate) enum Weight {
+pub(crate) enum WeightTensor {
     Frozen(Tensor),
     Trained(Parameter),
 }
 
-impl Weight {
+impl WeightTensor {
     pub(crate) fn value(&self) -> &Tensor {
         match self {
             Self::Frozen(value) => value,
@@ -117,7 +117,7 @@ impl Weight {
         }
     }
 
-    /// Bytes that a frozen weight takes; none if it is trained.
+    /// Returns the bytes of a frozen weight; 0 if it is trained.
     pub(crate) fn frozen_bytes(&self) -> usize {
         match self {
             Self::Frozen(value) => value.elem_count() * value.dtype().size_in_bytes(),
@@ -125,7 +125,7 @@ impl Weight {
         }
     }
 
-    /// Adds the gradient that `compute` gives, if the weight is trained.
+    /// Adds the gradient from `compute` if the weight is trained.
     pub(crate) fn add_gradient(
         &self,
         gradients: &mut Gradients,

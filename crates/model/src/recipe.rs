@@ -8,34 +8,39 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Activations, Architecture, ModelError};
 
-/// A model recipe as typed.
+/// Model recipe as written.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelFile {
-    /// A Hugging Face folder, a `.gguf` file, an `hf://` address of either, or `random`.
+    /// Weights: a Hugging Face folder, a `.gguf` file, an `hf://` address of either, or `random`.
     pub weights: String,
-    /// Where the tokenizer is: `bytes` (one token a byte), or a `tokenizer.json`; else it comes with the weights.
+    /// Tokenizer: `bytes` (one token per byte) or a `tokenizer.json`. Default: the tokenizer that
+    /// comes with the weights.
     pub tokenizer: Option<String>,
-    /// The chat template: `chatml`, or a Jinja file; else it comes with the weights, and is `chatml` if they have none.
+    /// Chat template: `chatml` or a Jinja file. Default: the template that comes with the weights,
+    /// or `chatml` if there is none.
     pub chat_template: Option<String>,
-    /// Element type of the weights: f32, or bf16 on a GPU.
+    /// Element type of the weights: `f32`, or `bf16` on a GPU.
     #[serde(default)]
     pub dtype: Dtype,
-    /// How the frozen matrices of linear layers are kept in memory beside an adapter, to be widened for each product: in
-    /// blocks of a GGUF type, or `file`: in those of the `.gguf` file itself. Embedding, head and norms stay in `dtype`.
+    /// Quantisation of the frozen matrices of linear layers under an adapter (QLoRA): a GGUF block
+    /// type, or `file` to keep the blocks of the `.gguf` file. They are dequantised for each
+    /// product. Embedding, head and norms stay in `dtype`. Default: none.
     pub quantization: Option<Quantization>,
-    /// What is trained: `lora` or `full`.
+    /// Trained weights: `lora` (an adapter) or `full` (all).
     #[serde(default)]
     pub train: TrainKind,
-    /// The adapter, for `train: lora`.
-    pub lora: Option<Lora>,
-    /// What a forward pass keeps: `keep`, or `recompute` for less memory, or as much as fits into `memory`.
+    /// Adapter settings for `train: lora`. Default: `r: 16`, `alpha: 32`.
+    pub lora: Option<LoraConfig>,
+    /// Activation checkpointing: `keep` saves all activations, `recompute` saves only the inputs of
+    /// blocks. Default: `keep`, or whatever fits into `memory` if that is set.
     pub activations: Option<ActivationsKind>,
-    /// Memory for weights, optimizer and activations (`8GiB`): activations that do not fit are computed again.
+    /// Memory budget for weights, optimizer and activations, such as `8GiB`. Activations that do
+    /// not fit are recomputed.
     pub memory: Option<Bytes>,
-    /// The shape, for `weights: random`.
+    /// Architecture for `weights: random`.
     pub architecture: Option<Architecture>,
-    /// Seed of random weights.
+    /// Seed for `weights: random`.
     #[serde(default)]
     pub init_seed: u64,
 }
@@ -47,13 +52,13 @@ pub enum Dtype {
     /// Single precision.
     #[default]
     F32,
-    /// bfloat16, on a GPU.
+    /// bfloat16, on a GPU only.
     Bf16,
 }
 
 impl Dtype {
-    /// As candle calls it.
-    pub fn of_tensors(self) -> DType {
+    /// Converts to candle's type.
+    pub fn to_candle(self) -> DType {
         match self {
             Self::F32 => DType::F32,
             Self::Bf16 => DType::BF16,
@@ -61,11 +66,11 @@ impl Dtype {
     }
 }
 
-/// How frozen matrices are kept in memory.
+/// Storage of frozen matrices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Quantization {
-    /// The blocks of the `.gguf` file. What an SFT stage makes of such weights is kept in 8 bits (`q8_0`).
+    /// Blocks of the `.gguf` file. Weights that an SFT stage trained are stored as `q8_0`.
     File,
     /// bfloat16: 16 bits.
     Bf16,
@@ -84,7 +89,7 @@ pub enum Quantization {
 }
 
 impl Quantization {
-    /// The type of the blocks, unless the file says it.
+    /// Returns the block type; None if the file determines it.
     pub(crate) fn blocks(self) -> Option<GgmlDType> {
         Some(match self {
             Self::File => return None,
@@ -96,35 +101,35 @@ impl Quantization {
         })
     }
 
-    /// For weights that training made of those kept so.
+    /// Returns the storage of weights merged after training.
     #[must_use]
     pub fn trained(self) -> Self {
         if self == Self::File { Self::Q8_0 } else { self }
     }
 }
 
-/// What is trained, as typed.
+/// Trained weights, as written in a recipe.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TrainKind {
-    /// A low-rank adapter.
+    /// LoRA adapter.
     #[default]
     Lora,
     /// All weights.
     Full,
 }
 
-/// What a forward pass keeps, as typed.
+/// Activation checkpointing, as written in a recipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ActivationsKind {
-    /// What every block needs.
+    /// Saves all activations.
     Keep,
-    /// The inputs of blocks.
+    /// Saves the inputs of blocks and recomputes the rest.
     Recompute,
 }
 
-/// An amount of memory, as typed: a number with `GiB`, `MiB` or `KiB`.
+/// Amount of memory: a number with the unit `GiB`, `MiB` or `KiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(extend("pattern" = "(GiB|MiB|KiB)$"))]
@@ -139,93 +144,94 @@ impl TryFrom<String> for Bytes {
             let number = text.strip_suffix(unit)?.trim().parse::<f64>().ok()?;
             (number.is_finite() && number > 0.0).then_some(Self((number * f64::from(1 << shift)) as u64))
         });
-        parsed.ok_or_else(|| format!("`{text}` is no amount of memory; write it like 8GiB or 500MiB"))
+        parsed.ok_or_else(|| format!("`{text}` is not an amount of memory; write it like 8GiB or 500MiB"))
     }
 }
 
-/// A low-rank adapter on every linear layer of the blocks.
+/// LoRA adapter on every linear layer of the blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Lora {
-    /// Rank.
+#[schemars(rename = "Lora")]
+pub struct LoraConfig {
+    /// Rank of the adapter.
     pub r: usize,
-    /// The update is alpha/r · B·A.
+    /// Scale: the update of a weight is alpha/r · B·A.
     pub alpha: f64,
 }
 
-/// Where weights come from.
+/// Source of the weights.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WeightsSource {
-    /// A folder with `config.json` and safetensors.
+    /// Folder with `config.json` and safetensors.
     Folder(PathBuf),
-    /// A GGUF file.
+    /// GGUF file.
     Gguf(PathBuf),
-    /// Drawn from a seed.
+    /// Random weights of an architecture, drawn from a seed.
     Random(Architecture, u64),
 }
 
-/// Where a tokenizer comes from.
+/// Source of the tokenizer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenizerSource {
-    /// With the weights.
+    /// Comes with the weights.
     Weights,
-    /// One token a byte.
+    /// One token per byte.
     Bytes,
-    /// A `tokenizer.json`.
+    /// `tokenizer.json`.
     File(PathBuf),
 }
 
-/// Where a chat template comes from.
+/// Source of the chat template.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TemplateSource {
-    /// With the weights; ChatML if they have none.
+    /// Comes with the weights; ChatML if they have none.
     Weights,
     /// ChatML.
     Chatml,
-    /// A Jinja file.
+    /// Jinja file.
     File(PathBuf),
 }
 
-/// What is trained.
+/// Trained weights.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Train {
-    /// A low-rank adapter beside frozen weights.
-    Lora(Lora),
+    /// LoRA adapter on frozen weights.
+    Lora(LoraConfig),
     /// All weights.
     Full,
 }
 
-/// A resolved model recipe.
+/// Resolved model recipe.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Recipe {
-    /// What was typed for `weights`: the base model's name.
+    /// Name of the base model: the value of `weights` as written.
     pub name: String,
-    /// Where weights come from.
+    /// Source of the weights.
     pub weights: WeightsSource,
-    /// Where the tokenizer comes from.
+    /// Source of the tokenizer.
     pub tokenizer: TokenizerSource,
-    /// Where the chat template comes from.
+    /// Source of the chat template.
     pub chat_template: TemplateSource,
     /// Element type of the weights.
     pub dtype: Dtype,
-    /// How frozen matrices are kept, if not in `dtype`.
+    /// Storage of frozen matrices; None for `dtype`.
     pub quantization: Option<Quantization>,
-    /// What is trained.
+    /// Trained weights.
     pub train: Train,
-    /// What a forward pass keeps.
+    /// Activation checkpointing.
     pub activations: Activations,
 }
 
-/// Turns a path or address of a recipe into a local path.
-pub type Locate<'a> = dyn Fn(&str) -> Result<PathBuf, Box<dyn Error + Send + Sync>> + 'a;
+/// Function that maps a path or `hf://` address in a recipe to a local path.
+pub type PathResolver<'a> = dyn Fn(&str) -> Result<PathBuf, Box<dyn Error + Send + Sync>> + 'a;
 
 impl ModelFile {
-    /// Resolves the recipe; `locate` turns paths and `hf://` addresses into local paths.
-    pub fn resolve(self, locate: &Locate<'_>) -> Result<Recipe, ModelError> {
+    /// Checks the recipe and resolves its paths and `hf://` addresses with `locate`.
+    pub fn resolve(self, locate: &PathResolver<'_>) -> Result<Recipe, ModelError> {
         let fail = |message: String| ModelError::Recipe(message);
         let find = |key: &str, path: &str| locate(path).map_err(|error| fail(format!("`{key}`: {error}")));
         let weights = match (self.weights.as_str(), self.architecture) {
@@ -233,7 +239,8 @@ impl ModelFile {
             ("random", None) => return Err(fail("`weights: random` needs an `architecture`".to_owned())),
             (_, Some(_)) => {
                 return Err(fail(
-                    "`architecture` is for `weights: random`; other weights bring their own".to_owned(),
+                    "`architecture` is only for `weights: random`; other weights come with their own"
+                        .to_owned(),
                 ));
             }
             (address, None) => {
@@ -246,7 +253,8 @@ impl ModelFile {
             Some(path) => TokenizerSource::File(find("tokenizer", path)?),
             None if matches!(weights, WeightsSource::Random(..)) => {
                 return Err(fail(
-                    "random weights bring no tokenizer: set `tokenizer: bytes` or a path".to_owned(),
+                    "random weights come without a tokenizer; set `tokenizer:` to `bytes` or a path"
+                        .to_owned(),
                 ));
             }
             None => TokenizerSource::Weights,
@@ -260,7 +268,7 @@ impl ModelFile {
             (TrainKind::Lora, Some(lora)) if lora.r == 0 => {
                 return Err(fail("`lora.r` must be at least 1".to_owned()));
             }
-            (TrainKind::Lora, lora) => Train::Lora(lora.unwrap_or(Lora { r: 16, alpha: 32.0 })),
+            (TrainKind::Lora, lora) => Train::Lora(lora.unwrap_or(LoraConfig { r: 16, alpha: 32.0 })),
             (TrainKind::Full, None) => Train::Full,
             (TrainKind::Full, Some(_)) => {
                 return Err(fail("`lora` has no effect with `train: full`; remove one of them".to_owned()));
@@ -269,13 +277,13 @@ impl ModelFile {
         match (self.quantization, train, &weights) {
             (Some(_), Train::Full, _) => {
                 return Err(fail(
-                    "`quantization` keeps frozen weights, and `train: full` freezes none; remove one of them"
+                    "`quantization` has no effect with `train: full`, which has no frozen weights; remove one of them"
                         .to_owned(),
                 ));
             }
             (Some(Quantization::File), _, WeightsSource::Folder(_) | WeightsSource::Random(..)) => {
                 return Err(fail(
-                    "`quantization: file` keeps the blocks of a .gguf file, and the weights are none; say q8_0, q6_k, q4_k, q4_0 or bf16"
+                    "`quantization: file` needs the weights of a .gguf file; use q8_0, q6_k, q4_k, q4_0 or bf16"
                         .to_owned(),
                 ));
             }
@@ -286,7 +294,7 @@ impl ModelFile {
             (Some(ActivationsKind::Recompute), None) => Activations::Recompute,
             (None, Some(Bytes(bytes))) => Activations::Within(bytes),
             (Some(_), Some(_)) => {
-                return Err(fail("`memory` decides what `activations` says; give one of them".to_owned()));
+                return Err(fail("`memory` and `activations` exclude each other: `memory` chooses the activations; remove one of them".to_owned()));
             }
         };
         Ok(Recipe {

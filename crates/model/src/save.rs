@@ -1,4 +1,4 @@
-//! Checkpoints that `transformers` and `peft` load.
+//! Checkpoints and adapters in the formats of `transformers` and `peft`.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -9,13 +9,13 @@ use candle_core::{
 use prospect_core::files::{write_json, write_whole_at};
 use serde::Deserialize;
 
-use crate::{Decoder, Lora, ModelError, RotaryPairs};
+use crate::{Decoder, LoraConfig, ModelError, RotaryPairs};
 
-/// Writes all weights of `decoder`, adapters taken in, to one safetensors file.
+/// Writes all weights of `decoder`, adapters merged, to one safetensors file.
 pub(crate) fn save_weights(decoder: &Decoder, path: &Path) -> Result<(), ModelError> {
     if decoder.architecture.rope.pairs != RotaryPairs::Halves {
         return Err(ModelError::Weights(
-            "a model of interleaved rotary pairs has no Hugging Face layout".to_owned(),
+            "a model with interleaved rotary pairs cannot be saved in Hugging Face layout".to_owned(),
         ));
     }
     let mut decoder = decoder.merged()?.dequantised()?;
@@ -24,15 +24,20 @@ pub(crate) fn save_weights(decoder: &Decoder, path: &Path) -> Result<(), ModelEr
     save_tensors(&tensors, path)
 }
 
-/// Writes the adapter of `decoder` to `folder` in PEFT's layout; `base` is what it was trained on.
-pub fn save_adapter(decoder: &Decoder, lora: Lora, base: &str, folder: &Path) -> Result<(), ModelError> {
+/// Writes the adapter of `decoder` to `folder` in PEFT's format; `base` names the base model.
+pub fn save_adapter(
+    decoder: &Decoder,
+    lora: LoraConfig,
+    base: &str,
+    folder: &Path,
+) -> Result<(), ModelError> {
     fs_err::create_dir_all(folder)?;
     let named = decoder.parameters.iter();
     let tensors: BTreeMap<_, _> = named
         .map(|(name, parameter)| (format!("base_model.model.{name}"), parameter.value().clone()))
         .collect();
     save_tensors(&tensors, &folder.join("adapter_model.safetensors"))?;
-    // The last part of each adapted layer's name, in the layers' order.
+    // Last component of each adapted layer's name, in layer order.
     let mut modules: Vec<&str> = Vec::new();
     for (name, _) in decoder.parameters.iter() {
         let module = name.strip_suffix(".lora_A.weight").and_then(|layer| layer.rsplit('.').next());
@@ -53,13 +58,14 @@ pub fn save_adapter(decoder: &Decoder, lora: Lora, base: &str, folder: &Path) ->
     Ok(write_json(&folder.join("adapter_config.json"), &config)?)
 }
 
-/// The frozen `base` with the adapter that [`save_adapter`] (or `peft`, on all linear layers) wrote to `folder`.
+/// Loads an adapter written by [`save_adapter`], or by `peft` on all linear layers, onto the frozen
+/// `base`.
 pub fn load_adapter(base: &Decoder, folder: &Path) -> Result<Decoder, ModelError> {
     let config = folder.join("adapter_config.json");
     let fail = |message: String| ModelError::Weights(format!("{}: {message}", folder.display()));
     let config: AdapterConfig = serde_json::from_slice(&fs_err::read(config)?)
         .map_err(|error| fail(format!("adapter_config.json: {error}")))?;
-    let policy = base.with_lora(Lora { r: config.r, alpha: config.lora_alpha }, 0)?;
+    let policy = base.with_lora(LoraConfig { r: config.r, alpha: config.lora_alpha }, 0)?;
     let tensors = load(folder.join("adapter_model.safetensors"), base.device())
         .map_err(|error| fail(format!("adapter_model.safetensors: {error}")))?;
     for (name, parameter) in policy.parameters.iter() {
@@ -67,7 +73,7 @@ pub fn load_adapter(base: &Decoder, folder: &Path) -> Result<Decoder, ModelError
         let tensor = tensor.ok_or_else(|| fail(format!("tensor `{name}` is missing")))?;
         if tensor.shape() != parameter.value().shape() {
             return Err(fail(format!(
-                "tensor `{name}` has shape {:?}: is this the adapter's base?",
+                "tensor `{name}` has shape {:?}: which does not fit the base model; is this the model the adapter was trained on?",
                 tensor.dims()
             )));
         }
@@ -76,7 +82,7 @@ pub fn load_adapter(base: &Decoder, folder: &Path) -> Result<Decoder, ModelError
     Ok(policy)
 }
 
-/// The keys of `adapter_config.json` that matter here.
+/// Relevant keys of `adapter_config.json`.
 #[derive(Deserialize)]
 struct AdapterConfig {
     r: usize,

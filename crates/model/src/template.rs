@@ -1,47 +1,48 @@
-//! Chat templates: a conversation to the text that a model sees.
+//! Chat templates, which render a conversation to the text that a model reads.
 
 use crate::{ModelError, Tokenizer};
 use minijinja::{Environment, ErrorKind, Value, context, syntax::SyntaxConfig};
 
-/// One turn of a conversation.
+/// Message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Turn<'a> {
-    /// Who speaks: `system`, `user` or `assistant`.
+pub struct ChatMessage<'a> {
+    /// Author: `system`, `user` or `assistant`.
     pub role: &'a str,
-    /// What is said.
+    /// Text of the message.
     pub content: &'a str,
 }
 
-/// ChatML's own marker for the end of a turn.
+/// ChatML's end-of-message token.
 const CHATML_END: &str = "<|im_end|>";
 
-/// A chat template in Jinja, as in `tokenizer_config.json`.
+/// Chat template in Jinja, as in `tokenizer_config.json`.
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {
     source: String,
     environment: Environment<'static>,
-    begin: String,
-    end: String,
+    bos_token: String,
+    eos_token: String,
 }
 
 impl ChatTemplate {
-    /// `<|im_start|>ROLE\nCONTENT<|im_end|>\n` for each turn: the default, where a model brings no template.
+    /// Creates the default template, `<|im_start|>ROLE\nCONTENT<|im_end|>\n` for each message.
     ///
-    /// Where `<|im_end|>` is no token of the model, its own end-of-sequence token stands there, so that an end is one
-    /// token that the model knows. The token that the tokenizer would put before a text, if any, comes first, once.
+    /// If `<|im_end|>` is not in the vocabulary, the end-of-sequence token takes its place, so that
+    /// a message ends with one token that the model knows. The text starts with the
+    /// beginning-of-sequence token if the tokenizer adds one.
     pub fn chatml(tokenizer: &Tokenizer) -> Result<Self, ModelError> {
-        let begin = if tokenizer.begin().is_empty() { "" } else { "{{ bos_token }}" };
+        let begin = if tokenizer.bos_token().is_empty() { "" } else { "{{ bos_token }}" };
         let end = if tokenizer.has_token(CHATML_END) { CHATML_END } else { "{{ eos_token }}" };
         let source = format!(
             "{begin}{{% for message in messages %}}<|im_start|>{{{{ message.role }}}}\n{{{{ message.content }}}}{end}\n{{% endfor %}}{{% if add_generation_prompt %}}<|im_start|>assistant\n{{% endif %}}"
         );
-        Self::new(&source, tokenizer.begin(), tokenizer.end())
+        Self::new(&source, tokenizer.bos_token(), tokenizer.eos_token())
     }
 
-    /// Compiles `source`; `begin` and `end` are its `bos_token` and `eos_token`.
-    pub fn new(source: &str, begin: &str, end: &str) -> Result<Self, ModelError> {
+    /// Compiles `source`, with these values of its variables `bos_token` and `eos_token`.
+    pub fn new(source: &str, bos_token: &str, eos_token: &str) -> Result<Self, ModelError> {
         let mut environment = Environment::new();
-        // As transformers sets Jinja up.
+        // Same Jinja settings as transformers.
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(|error| ModelError::Template(format!("{error:#}")))?);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
@@ -51,51 +52,63 @@ impl ChatTemplate {
         environment
             .add_template_owned("chat", source.to_owned())
             .map_err(|error| ModelError::Template(format!("{error:#}")))?;
-        Ok(Self { source: source.to_owned(), environment, begin: begin.to_owned(), end: end.to_owned() })
+        Ok(Self {
+            source: source.to_owned(),
+            environment,
+            bos_token: bos_token.to_owned(),
+            eos_token: eos_token.to_owned(),
+        })
     }
 
-    /// The template's `bos_token`; empty if there is none.
-    pub fn begin(&self) -> &str {
-        &self.begin
+    /// Returns the template's `bos_token`, empty if there is none.
+    pub fn bos_token(&self) -> &str {
+        &self.bos_token
     }
 
-    /// The template's Jinja text.
+    /// Returns the Jinja source.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    fn render(&self, turns: &[Turn<'_>], add_generation_prompt: bool) -> Result<String, ModelError> {
-        let messages: Vec<Value> = turns
+    fn render(
+        &self,
+        messages: &[ChatMessage<'_>],
+        add_generation_prompt: bool,
+    ) -> Result<String, ModelError> {
+        let messages: Vec<Value> = messages
             .iter()
-            .map(|turn| {
-                Value::from_pairs([("role", turn.role.to_owned()), ("content", turn.content.to_owned())])
+            .map(|message| {
+                Value::from_pairs([
+                    ("role", message.role.to_owned()),
+                    ("content", message.content.to_owned()),
+                ])
             })
             .collect();
         let values = context! {
-            messages, add_generation_prompt, bos_token => self.begin.as_str(), eos_token => self.end.as_str(),
+            messages, add_generation_prompt, bos_token => self.bos_token.as_str(), eos_token => self.eos_token.as_str(),
         };
         let template = self.environment.get_template("chat");
         let rendered = template.and_then(|template| template.render(values));
         rendered.map_err(|error| ModelError::Template(format!("{error:#}")))
     }
 
-    /// The text of a prompt, up to where the assistant starts to speak.
-    pub fn prompt(&self, prompt: &[Turn<'_>]) -> Result<String, ModelError> {
+    /// Renders a prompt up to the start of the assistant's message.
+    pub fn prompt(&self, prompt: &[ChatMessage<'_>]) -> Result<String, ModelError> {
         self.render(prompt, true)
     }
 
-    /// The text of a prompt and a completion, from the start to exactly one end marker.
+    /// Renders a prompt and a completion, ending with exactly one end-of-message token.
     ///
-    /// What a template writes after the end marker (ChatML: a line break) belongs to the next turn and is left out;
-    /// if it writes no marker, the end-of-sequence token is appended.
-    pub fn conversation(&self, prompt: &[Turn<'_>], completion: &str) -> Result<String, ModelError> {
-        let mut turns = prompt.to_vec();
-        turns.push(Turn { role: "assistant", content: completion });
-        let mut text = self.render(&turns, false)?;
+    /// Text after that token (a line break in ChatML) belongs to the next message and is dropped.
+    /// If the template writes no such token, the end-of-sequence token is appended.
+    pub fn conversation(&self, prompt: &[ChatMessage<'_>], completion: &str) -> Result<String, ModelError> {
+        let mut messages = prompt.to_vec();
+        messages.push(ChatMessage { role: "assistant", content: completion });
+        let mut text = self.render(&messages, false)?;
         match text.rfind(completion.trim_end()) {
             Some(at) if text[at + completion.trim_end().len()..].trim().is_empty() => {
                 text.truncate(at + completion.trim_end().len());
-                text.push_str(&self.end);
+                text.push_str(&self.eos_token);
             }
             _ => text.truncate(text.trim_end().len()),
         }
@@ -107,7 +120,7 @@ impl ChatTemplate {
 mod tests {
     use super::*;
 
-    const USER: Turn<'static> = Turn { role: "user", content: "hi" };
+    const USER: ChatMessage<'static> = ChatMessage { role: "user", content: "hi" };
 
     #[test]
     fn chatml_has_one_end_marker() {

@@ -1,4 +1,4 @@
-//! Text to token ids and back.
+//! Tokenizers: text to token ids and back.
 
 use std::path::Path;
 
@@ -17,17 +17,17 @@ use tokenizers::{
     tokenizer::SplitDelimiterBehavior,
 };
 
-use crate::{ModelError, weights::Gguf};
+use crate::{ModelError, weights::GgufFile};
 
-/// A tokenizer, the token that begins a text, and the one that ends a completion.
+/// Tokenizer with its beginning-of-sequence and end-of-sequence tokens.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     inner: Inner,
-    begin: String,
-    end: String,
+    bos_token: String,
+    eos_token: String,
 }
 
-/// Start and end of a turn in ChatML.
+/// Start-of-message and end-of-message token of ChatML.
 const CHATML: [&str; 2] = ["<|im_start|>", "<|im_end|>"];
 
 fn fail(error: impl std::fmt::Display) -> ModelError {
@@ -35,22 +35,23 @@ fn fail(error: impl std::fmt::Display) -> ModelError {
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json`; `end` is the end-of-sequence token, or is looked for under its usual names.
-    pub(crate) fn open(path: &Path, end: Option<String>) -> Result<Self, ModelError> {
+    /// Reads a `tokenizer.json`. Without `eos_token`, the first common name in the vocabulary is
+    /// used.
+    pub(crate) fn open(path: &Path, eos_token: Option<String>) -> Result<Self, ModelError> {
         let inner = Inner::from_file(path).map_err(|error| fail(format!("{}: {error}", path.display())))?;
         let usual = ["<|im_end|>", "<|eot_id|>", "</s>", "<|endoftext|>", "<eos>"];
-        let end = end
+        let eos_token = eos_token
             .or_else(|| {
                 usual.iter().find(|token| inner.token_to_id(token).is_some()).map(|token| (*token).to_owned())
             })
             .ok_or_else(|| fail(format!("{}: no end-of-sequence token found", path.display())))?;
-        let mut tokenizer = Self { inner, begin: String::new(), end };
-        tokenizer.begin = tokenizer.put_before_texts()?;
+        let mut tokenizer = Self { inner, bos_token: String::new(), eos_token };
+        tokenizer.bos_token = tokenizer.prepended_token()?;
         tokenizer.checked()
     }
 
-    /// The token that the tokenizer's own post-processing puts before a text.
-    fn put_before_texts(&self) -> Result<String, ModelError> {
+    /// Returns the token that the tokenizer's post-processing prepends to a text.
+    fn prepended_token(&self) -> Result<String, ModelError> {
         let first = |special| -> Result<Option<u32>, ModelError> {
             Ok(self.inner.encode("x", special).map_err(fail)?.get_ids().first().copied())
         };
@@ -60,14 +61,15 @@ impl Tokenizer {
     }
 
     fn checked(mut self) -> Result<Self, ModelError> {
-        self.end_id()?;
-        // A tokenizer.json may carry truncation or padding from training; both would change log-probs.
+        self.eos_token_id()?;
+        // A tokenizer.json may contain truncation or padding from training, which would change
+        // log-probs.
         self.inner.with_truncation(None).map_err(fail)?;
         self.inner.with_padding(None);
         Ok(self)
     }
 
-    /// One token for each of the 256 bytes, and ChatML's two markers.
+    /// Creates a tokenizer with a token for each of the 256 bytes and ChatML's two tokens.
     pub fn bytes() -> Result<Self, ModelError> {
         let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
         alphabet.sort_unstable();
@@ -77,12 +79,12 @@ impl Tokenizer {
         let mut inner = Inner::new(model);
         inner.with_pre_tokenizer(Some(ByteLevel::new(false, true, false)));
         inner.with_decoder(Some(ByteLevelDecoder::new(false, true, false)));
-        inner.add_special_tokens(CHATML.map(|marker| AddedToken::from(marker, true))).map_err(fail)?;
-        Self { inner, begin: String::new(), end: CHATML[1].to_owned() }.checked()
+        inner.add_special_tokens(CHATML.map(|token| AddedToken::from(token, true))).map_err(fail)?;
+        Self { inner, bos_token: String::new(), eos_token: CHATML[1].to_owned() }.checked()
     }
 
     /// Builds the byte-level BPE tokenizer that a GGUF file describes.
-    pub(crate) fn from_gguf(gguf: &Gguf) -> Result<Self, ModelError> {
+    pub(crate) fn from_gguf(gguf: &GgufFile) -> Result<Self, ModelError> {
         let model = gguf.text("tokenizer.ggml.model")?;
         if model != "gpt2" {
             return Err(fail(format!(
@@ -108,7 +110,7 @@ impl Tokenizer {
         inner.with_pre_tokenizer(Some(pre_tokenizer(gguf.text("tokenizer.ggml.pre")?)?));
         inner.with_decoder(Some(ByteLevelDecoder::new(false, true, false)));
         if let Ok(Value::Array(kinds)) = gguf.value("tokenizer.ggml.token_type") {
-            // 3 is a control token, 4 one that the user defined.
+            // 3 is a control token, 4 a user-defined one.
             let special = tokens.iter().zip(kinds).filter_map(|(token, kind)| match kind {
                 Value::I32(3) => Some(AddedToken::from(token.as_str(), true)),
                 Value::I32(4) => Some(AddedToken::from(token.as_str(), false)),
@@ -116,58 +118,62 @@ impl Tokenizer {
             });
             inner.add_special_tokens(special).map_err(fail)?;
         }
-        let end = tokens.get(gguf.number("tokenizer.ggml.eos_token_id")?);
-        let end = end.ok_or_else(|| fail("`tokenizer.ggml.eos_token_id` is not in the vocabulary"))?.clone();
-        let begin = match gguf.value("tokenizer.ggml.add_bos_token") {
-            Ok(Value::Bool(true)) => gguf.begin_token().unwrap_or_default(),
+        let eos_token = tokens.get(gguf.number("tokenizer.ggml.eos_token_id")?);
+        let eos_token =
+            eos_token.ok_or_else(|| fail("`tokenizer.ggml.eos_token_id` is not in the vocabulary"))?.clone();
+        let bos_token = match gguf.value("tokenizer.ggml.add_bos_token") {
+            Ok(Value::Bool(true)) => gguf.bos_token().unwrap_or_default(),
             _ => String::new(),
         };
-        Self { inner, begin, end }.checked()
+        Self { inner, bos_token, eos_token }.checked()
     }
 
-    /// Token ids of `text`; markers such as `<|im_end|>` become their own tokens, and nothing is added.
+    /// Encodes `text`. Special tokens in it, such as `<|im_end|>`, become one token; none are
+    /// added.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, ModelError> {
         Ok(self.inner.encode(text, false).map_err(fail)?.get_ids().to_vec())
     }
 
-    /// The text of token ids; `markers` says whether to show special tokens.
-    pub fn decode(&self, ids: &[u32], markers: bool) -> Result<String, ModelError> {
-        self.inner.decode(ids, !markers).map_err(fail)
+    /// Decodes token ids, with special tokens if `special_tokens` is set.
+    pub fn decode(&self, ids: &[u32], special_tokens: bool) -> Result<String, ModelError> {
+        self.inner.decode(ids, !special_tokens).map_err(fail)
     }
 
-    /// The token that begins every text, as text; empty if the tokenizer adds none.
-    pub fn begin(&self) -> &str {
-        &self.begin
+    /// Returns the text of the beginning-of-sequence token; empty if the tokenizer adds none.
+    pub fn bos_token(&self) -> &str {
+        &self.bos_token
     }
 
-    /// Whether `text` is one token.
+    /// Returns whether `text` is a token of the vocabulary.
     pub fn has_token(&self, text: &str) -> bool {
         self.inner.token_to_id(text).is_some()
     }
 
-    /// The token that ends a completion, as text.
-    pub fn end(&self) -> &str {
-        &self.end
+    /// Returns the text of the end-of-sequence token.
+    pub fn eos_token(&self) -> &str {
+        &self.eos_token
     }
 
-    /// The token that ends a completion.
-    pub fn end_id(&self) -> Result<u32, ModelError> {
-        let id = self.inner.token_to_id(&self.end);
-        id.ok_or_else(|| fail(format!("the end-of-sequence token `{}` is not in the vocabulary", self.end)))
+    /// Returns the id of the end-of-sequence token.
+    pub fn eos_token_id(&self) -> Result<u32, ModelError> {
+        let id = self.inner.token_to_id(&self.eos_token);
+        id.ok_or_else(|| {
+            fail(format!("the end-of-sequence token `{}` is not in the vocabulary", self.eos_token))
+        })
     }
 
-    /// Number of token ids.
+    /// Returns the number of token ids.
     pub fn vocabulary(&self) -> usize {
         self.inner.get_vocab_size(true)
     }
 
-    /// The tokenizer as a `tokenizer.json`.
+    /// Returns the contents of a `tokenizer.json`.
     pub fn to_json(&self) -> Result<String, ModelError> {
         self.inner.to_string(false).map_err(fail)
     }
 }
 
-/// The pre-tokenizers behind the names that GGUF files use.
+/// Returns the pre-tokenizer that a GGUF file names.
 fn pre_tokenizer(name: &str) -> Result<PreTokenizerWrapper, ModelError> {
     const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
     const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -178,14 +184,14 @@ fn pre_tokenizer(name: &str) -> Result<PreTokenizerWrapper, ModelError> {
     };
     match name {
         "gpt-2" | "gpt2" => Ok(ByteLevel::new(false, true, true).into()),
-        // Every digit is a token of its own.
+        // Every digit is a separate token.
         "smollm" => {
             Ok(Sequence::new(vec![Digits::new(true).into(), ByteLevel::new(false, true, true).into()]).into())
         }
         "llama-bpe" | "llama3" => split(LLAMA3),
         "qwen2" => split(QWEN2),
         other => Err(fail(format!(
-            "GGUF pre-tokenizer `{other}` is not known here; set `tokenizer:` to the model's tokenizer.json"
+            "GGUF pre-tokenizer `{other}` is not supported; set `tokenizer:` to the model's tokenizer.json"
         ))),
     }
 }
@@ -195,13 +201,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_go_there_and_back() {
+    fn bytes_survive_a_round_trip() {
         let tokenizer = Tokenizer::bytes().unwrap();
         assert_eq!(tokenizer.vocabulary(), 258);
         let text = "<|im_start|>user\nhéllo  1\n<|im_end|>";
         let ids = tokenizer.encode(text).unwrap();
         assert_eq!(ids.len(), text.len() - 12 - 10 + 2);
-        assert_eq!(ids.last(), Some(&tokenizer.end_id().unwrap()));
+        assert_eq!(ids.last(), Some(&tokenizer.eos_token_id().unwrap()));
         assert_eq!(tokenizer.decode(&ids, true).unwrap(), text);
         assert_eq!(tokenizer.decode(&ids, false).unwrap(), "user\nhéllo  1\n");
     }

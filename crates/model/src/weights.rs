@@ -1,62 +1,42 @@
-//! Where weights come from, under the names and in the layout of Hugging Face checkpoints.
+//! Weights: the sources they are loaded from, and the forms in which linear layers keep them.
+//!
+//! A [`TensorSource`] yields tensors under the names and in the layout of Hugging Face checkpoints.
 
-mod count;
 mod gguf;
+mod matrix;
+mod quantised;
 mod random;
 mod safetensors;
-mod sharding;
+mod sharded;
 
-use candle_core::{Tensor, quantized::GgmlDType};
+use candle_core::Tensor;
 
-pub(crate) use count::Count;
-pub(crate) use gguf::Gguf;
-pub(crate) use random::{Random, normal};
-pub(crate) use safetensors::Safetensors;
-pub(crate) use sharding::Sharding;
+pub(crate) use gguf::GgufFile;
+pub(crate) use matrix::LinearWeight;
+pub(crate) use quantised::{QuantisedMatrix, QuantisingSource};
+pub(crate) use random::{RandomWeights, normal};
+pub(crate) use safetensors::SafetensorsFolder;
+pub(crate) use sharded::{ShardedMatrix, ShardingSource};
 
-use crate::{
-    ModelError,
-    matrix::{Matrix, Quantised},
-    parameters::Weight,
-};
+use crate::{ModelError, parameters::WeightTensor};
 
-/// A source of named tensors.
-pub(crate) trait Weights {
-    /// The tensor `name` of exactly this shape.
+/// Source of named tensors.
+pub(crate) trait TensorSource {
+    /// Returns the tensor `name`, or an error if its shape is not `shape`.
     fn get(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError>;
 
-    /// The frozen matrix `name` of a linear layer, `[out, in]`.
-    fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Matrix, ModelError> {
-        Ok(Matrix::Plain(Weight::Frozen(self.get(name, &shape)?)))
+    /// Returns the frozen weight `name` of a linear layer, `[out, in]`.
+    fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<LinearWeight, ModelError> {
+        Ok(LinearWeight::Plain(WeightTensor::Frozen(self.get(name, &shape)?)))
     }
 }
 
-/// The weights of `source`, the matrices of linear layers in blocks of `kind`.
-pub(crate) struct Quantising<'a> {
-    pub(crate) source: &'a mut dyn Weights,
-    pub(crate) kind: GgmlDType,
-}
-
-impl Weights for Quantising<'_> {
-    fn get(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
-        self.source.get(name, shape)
-    }
-
-    fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Matrix, ModelError> {
-        let quantised = Quantised::new(&self.source.get(name, &shape)?, self.kind);
-        let quantised = quantised.map_err(|error| {
-            ModelError::Recipe(format!("tensor `{name}` cannot be kept so (`quantization`): {error}"))
-        })?;
-        Ok(Matrix::Quantised(quantised))
-    }
-}
-
-/// Refuses a tensor of another shape, naming it.
-fn check_shape(file: &str, name: &str, found: &[usize], wanted: &[usize]) -> Result<(), ModelError> {
-    if found == wanted {
+/// Rejects a tensor of an unexpected shape.
+fn check_shape(file: &str, name: &str, found: &[usize], expected: &[usize]) -> Result<(), ModelError> {
+    if found == expected {
         return Ok(());
     }
     Err(ModelError::Weights(format!(
-        "{file}: tensor `{name}` has shape {found:?}, the architecture wants {wanted:?}; do weights and config.json belong together?"
+        "{file}: tensor `{name}` has shape {found:?}, the architecture needs {expected:?}; do weights and config.json belong together?"
     )))
 }

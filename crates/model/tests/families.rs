@@ -1,7 +1,7 @@
-//! Each model family against transformers and peft (`tests/golden`, made by `benches/peers/golden_families.py`) and
-//! against candle-transformers.
+//! Parity of each model family with transformers and peft (golden values in `tests/golden`, made by
+//! `benches/peers/golden_families.py`) and with candle-transformers.
 
-// Helpers of tests fail as tests do.
+// Helpers of tests may panic.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -13,24 +13,24 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::{mistral, qwen2, qwen3};
 use prospect_model::{
-    Activations, Adapter, Decoder, Gradients, Lora, Model, ModelFile, Packer, Parameters, load_adapter,
+    Activations, Adapter, Decoder, Gradients, LoraConfig, Model, ModelFile, Packer, Parameters, load_adapter,
     save_adapter,
 };
 use serde::Deserialize;
 use serde_json::Value;
 
-/// What another implementation found.
+/// Golden values from transformers and peft.
 #[derive(Deserialize)]
 struct Golden {
     config: Value,
     tensors: BTreeMap<String, Vec<usize>>,
     tokens: Vec<u32>,
-    /// How many of the tokens are the prompt.
+    /// Number of prompt tokens.
     prompt: usize,
-    /// After the last tokens.
+    /// Logits after the last tokens.
     logits: Vec<Vec<f64>>,
     log_prob: f64,
-    /// Norm, and product with known numbers.
+    /// Norm of each gradient, and its dot product with known values.
     gradients: BTreeMap<String, [f64; 2]>,
     adapter: GoldenAdapter,
 }
@@ -59,8 +59,9 @@ fn cases() -> Vec<(String, Golden)> {
     cases
 }
 
-/// Numbers in [−1, 1), the same as in the script: SplitMix64 from the FNV-1a hash of `name`.
-fn numbers(name: &str, count: usize) -> Vec<f64> {
+/// Returns pseudo-random values in [−1, 1), identical to those of the Python script: SplitMix64
+/// seeded with the FNV-1a hash of `name`.
+fn uniform_values(name: &str, count: usize) -> Vec<f64> {
     let fnv = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     let mut state = name.bytes().fold(0xcbf2_9ce4_8422_2325, fnv);
     let mut next = || {
@@ -75,16 +76,16 @@ fn numbers(name: &str, count: usize) -> Vec<f64> {
 fn weights(tensors: &BTreeMap<String, Vec<usize>>) -> HashMap<String, Tensor> {
     let weight = |(name, shape): (&String, &Vec<usize>)| {
         let centre = if shape.len() == 1 && name.ends_with("weight") { 1.0 } else { 0.0 };
-        let values: Vec<f32> = numbers(name, shape.iter().product())
+        let values: Vec<f32> = uniform_values(name, shape.iter().product())
             .into_iter()
-            .map(|number| (centre + 0.3 * number) as f32)
+            .map(|value| (centre + 0.3 * value) as f32)
             .collect();
         (name.clone(), Tensor::from_vec(values, shape.as_slice(), &Device::Cpu).unwrap())
     };
     tensors.iter().map(weight).collect()
 }
 
-/// Writes the checkpoint that the golden values belong to, under the names that transformers gives its tensors.
+/// Writes the checkpoint of the golden values, with the tensor names of transformers.
 fn checkpoint(golden: &Golden, folder: &Path) -> Model {
     fs_err::write(folder.join("config.json"), golden.config.to_string()).unwrap();
     candle_core::safetensors::save(&weights(&golden.tensors), folder.join("model.safetensors")).unwrap();
@@ -98,11 +99,11 @@ fn load(folder: &Path) -> Model {
     file.resolve(&|path| Ok(PathBuf::from(path))).unwrap().load().unwrap()
 }
 
-/// The log-prob of the completion and its gradients.
+/// Returns the log-prob of the completion and its gradients.
 fn backward(policy: &Decoder, golden: &Golden) -> (f64, Gradients) {
     let mut packer = Packer::default();
-    let prompt = packer.prompt(&golden.tokens[..golden.prompt]);
-    packer.completion(prompt, &golden.tokens[golden.prompt..], true);
+    let prompt = packer.add_prompt(&golden.tokens[..golden.prompt]);
+    packer.add_completion(prompt, &golden.tokens[golden.prompt..], true);
     let (log_probs, saved) = policy.forward(&packer.pack().unwrap(), Activations::Keep).unwrap();
     let mut gradients = Gradients::none(policy.parameters());
     policy.backward(saved, &[1.0], &mut gradients).unwrap();
@@ -124,7 +125,7 @@ fn assert_gradients(
         let gradient = gradients.get(parameter).unwrap().flatten_all().unwrap();
         let gradient: Vec<f64> = gradient.to_dtype(DType::F64).unwrap().to_vec1().unwrap();
         let our_norm = gradient.iter().map(|x| x * x).sum::<f64>().sqrt();
-        let probe = numbers(&format!("{name}/probe"), gradient.len());
+        let probe = uniform_values(&format!("{name}/probe"), gradient.len());
         let our_product: f64 = gradient.iter().zip(&probe).map(|(gradient, probe)| gradient * probe).sum();
         assert!((our_norm / norm - 1.0).abs() < 1e-4, "{case}: {name}: {our_norm} {norm}");
         assert!((our_product - product).abs() < 1e-4 * norm, "{case}: {name}: {our_product} {product}");
@@ -155,7 +156,7 @@ fn adapters_equal_those_of_peft() {
     for (case, golden) in cases() {
         let folder = tempfile::tempdir().unwrap();
         let base = checkpoint(&golden, folder.path()).decoder;
-        let lora = Lora { r: golden.adapter.r, alpha: golden.adapter.alpha };
+        let lora = LoraConfig { r: golden.adapter.r, alpha: golden.adapter.alpha };
         save_adapter(&base.with_lora(lora, 0).unwrap(), lora, "base", folder.path()).unwrap();
         // In place of ours, the weights that peft had, under its names.
         let tensors = weights(&golden.adapter.tensors);
@@ -178,7 +179,7 @@ fn adapters_target_the_modules_of_their_family() {
     for (case, golden) in cases() {
         let folder = tempfile::tempdir().unwrap();
         let base = checkpoint(&golden, folder.path()).decoder;
-        let lora = Lora { r: 1, alpha: 1.0 };
+        let lora = LoraConfig { r: 1, alpha: 1.0 };
         save_adapter(&base.with_lora(lora, 0).unwrap(), lora, "base", folder.path()).unwrap();
         let config: Value =
             serde_json::from_slice(&fs_err::read(folder.path().join("adapter_config.json")).unwrap())
@@ -211,12 +212,12 @@ fn a_saved_checkpoint_has_the_tensors_it_was_loaded_from() {
     }
 }
 
-/// Logits after the last token, as candle-transformers finds them.
+/// Returns candle-transformers' logits after the last token; None if it lacks the family.
 fn candle_logits(case: &str, golden: &Golden, folder: &Path) -> Option<Tensor> {
     let tensors = candle_core::safetensors::load(folder.join("model.safetensors"), &Device::Cpu).unwrap();
     let builder = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
     let input = Tensor::new(golden.tokens.as_slice(), &Device::Cpu).unwrap().unsqueeze(0).unwrap();
-    // candle-transformers knows the older keys only.
+    // candle-transformers supports only the older keys.
     let mut config = golden.config.clone();
     let theta = golden.config["rope_parameters"]["rope_theta"].clone();
     let missing = serde_json::json!({

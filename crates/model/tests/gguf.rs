@@ -1,6 +1,6 @@
-//! Weights of GGUF files: what is loaded is what the file's blocks stand for.
+//! Weights loaded from GGUF files equal the dequantised blocks of the file.
 
-// Helpers of tests fail as tests do.
+// Helpers of tests may panic.
 #![allow(clippy::unwrap_used)]
 
 use std::{
@@ -15,13 +15,13 @@ use candle_core::{
         gguf_file::{Value, write},
     },
 };
-use prospect_model::{Activations, Adapter, Gradients, Lora, Model, ModelFile, Packer};
+use prospect_model::{Activations, Adapter, Gradients, LoraConfig, Model, ModelFile, Packer};
 
-/// Rows are whole blocks of 256, as the K-quants need.
+/// Rows are a multiple of the block size of the K-quants, 256.
 const ARCHITECTURE: &str = "{vocab_size: 300, hidden_size: 256, intermediate_size: 512, num_hidden_layers: 2,
   num_attention_heads: 4, num_key_value_heads: 2, head_dim: 64, max_position_embeddings: 64, rms_norm_eps: 1e-5}";
 
-/// `weights` may go on with further lines.
+/// `weights` may contain further lines.
 fn load(weights: &str) -> Model {
     let text = format!("weights: {weights}\ntokenizer: bytes");
     let document = prospect_core::config::Document::from_text("model.yaml", &text).unwrap();
@@ -29,11 +29,11 @@ fn load(weights: &str) -> Model {
     file.resolve(&|path| Ok(PathBuf::from(path))).unwrap().load().unwrap()
 }
 
-/// The tensors of a random model, under the names of Hugging Face checkpoints.
+/// Returns the tensors of a random model, with the names of Hugging Face checkpoints.
 fn random_tensors(folder: &Path) -> BTreeMap<String, Tensor> {
     load(&format!("random\narchitecture: {ARCHITECTURE}")).save(folder).unwrap();
     let tensors = candle_core::safetensors::load(folder.join("model.safetensors"), &Device::Cpu).unwrap();
-    // Random weights of deviation 0.02 give log-probs that hardly depend on them.
+    // With the default deviation of 0.02, log-probs would hardly depend on the weights.
     let scaled = |name: String, x: Tensor| {
         let x = if x.dims().len() == 2 { (x * 5.0).unwrap() } else { x };
         (name, x)
@@ -41,7 +41,8 @@ fn random_tensors(folder: &Path) -> BTreeMap<String, Tensor> {
     tensors.into_iter().map(|(name, x)| scaled(name, x)).collect()
 }
 
-/// Rows of every head from halves (a₀ a₁ … b₀ b₁ …) to pairs (a₀ b₀ a₁ b₁ …), as llama.cpp's converter orders them.
+/// Reorders the rows of every head from halves (a₀ a₁ … b₀ b₁ …) to interleaved pairs
+/// (a₀ b₀ a₁ b₁ …), as llama.cpp's converter does.
 fn interleaved(weight: &Tensor, head_dim: usize) -> Tensor {
     let rows = weight.dim(0).unwrap();
     let order: Vec<u32> = (0..rows)
@@ -73,7 +74,8 @@ fn gguf_name(name: &str) -> String {
     .fold(name, |name, (theirs, gguf)| name.replace(theirs, gguf))
 }
 
-/// Writes `tensors` as a GGUF file whose matrices are of type `kind`, and returns what its blocks stand for.
+/// Writes `tensors` as a GGUF file whose matrices have type `kind`, and returns the dequantised
+/// tensors.
 fn write_gguf(path: &Path, tensors: &BTreeMap<String, Tensor>, kind: GgmlDType) -> HashMap<String, Tensor> {
     let metadata = [
         ("general.architecture", Value::String("llama".to_owned())),
@@ -87,10 +89,10 @@ fn write_gguf(path: &Path, tensors: &BTreeMap<String, Tensor>, kind: GgmlDType) 
     ];
     let (mut stored, mut meant) = (Vec::new(), HashMap::new());
     for (name, tensor) in tensors {
-        // Norms stay in f32, as llama.cpp leaves them.
+        // llama.cpp keeps norms in f32.
         let kind = if tensor.dims().len() == 1 { GgmlDType::F32 } else { kind };
         let quantise = |tensor: &Tensor| QTensor::quantize(tensor, kind).unwrap();
-        // Blocks lie along a row, so that the order of rows does not change what they hold.
+        // Blocks lie along a row, so the order of rows does not change their contents.
         meant.insert(name.clone(), quantise(tensor).dequantize(&Device::Cpu).unwrap());
         let ordered = if name.contains("q_proj") || name.contains("k_proj") {
             interleaved(tensor, 64)
@@ -108,9 +110,9 @@ fn write_gguf(path: &Path, tensors: &BTreeMap<String, Tensor>, kind: GgmlDType) 
 
 fn log_probs(model: &Model) -> Vec<f64> {
     let mut packer = Packer::default();
-    let prompt = packer.prompt(&[1, 2, 3, 250]);
-    packer.completion(prompt, &[4, 5, 6], false);
-    packer.completion(prompt, &[77, 299], false);
+    let prompt = packer.add_prompt(&[1, 2, 3, 250]);
+    packer.add_completion(prompt, &[4, 5, 6], false);
+    packer.add_completion(prompt, &[77, 299], false);
     model.decoder.log_probs(&packer.pack().unwrap(), Adapter::On).unwrap()
 }
 
@@ -135,23 +137,23 @@ fn every_quantisation_gives_the_log_probs_of_its_dequantised_weights() {
         assert_eq!(loaded, log_probs(&load(&folder.path().display().to_string())), "{kind:?}");
         seen.push(loaded);
     }
-    // The types do differ: none was read as another.
+    // The types differ: none was read as another.
     for (index, one) in seen.iter().enumerate() {
         assert!(seen[..index].iter().all(|other| other != one), "{seen:?}");
     }
 }
 
-/// Log-probs under an adapter that is not zero, and the gradients of the adapter.
+/// Returns log-probs under a nonzero adapter, and the gradients of the adapter.
 fn adapted(model: &Model) -> (Vec<f64>, Vec<f32>) {
-    let policy = model.decoder.with_lora(Lora { r: 4, alpha: 8.0 }, 7).unwrap();
+    let policy = model.decoder.with_lora(LoraConfig { r: 4, alpha: 8.0 }, 7).unwrap();
     for (_, parameter) in policy.parameters().iter() {
         let shifted = (parameter.value() + 0.03).unwrap();
         parameter.var().set(&shifted).unwrap();
     }
     let mut packer = Packer::default();
-    let prompt = packer.prompt(&[1, 2, 3, 250]);
-    packer.completion(prompt, &[4, 5, 6], true);
-    packer.completion(prompt, &[77, 299], true);
+    let prompt = packer.add_prompt(&[1, 2, 3, 250]);
+    packer.add_completion(prompt, &[4, 5, 6], true);
+    packer.add_completion(prompt, &[77, 299], true);
     let (log_probs, saved) = policy.forward(&packer.pack().unwrap(), Activations::Keep).unwrap();
     let mut gradients = Gradients::none(policy.parameters());
     policy.backward(saved, &[0.5, -0.25], &mut gradients).unwrap();
@@ -176,14 +178,14 @@ fn a_quantised_base_trains_as_its_dequantised_weights_do() {
         let dense = load(&folder.path().display().to_string());
         let file = load(&format!("{}\nquantization: file", gguf.display()));
         assert_eq!(adapted(&file), adapted(&dense), "{kind:?}");
-        // Weights that are on the type's grid stay there.
+        // Quantising dequantised weights again changes nothing.
         let again = load(&format!("{}\nquantization: {quantization}", folder.path().display()));
         if kind == GgmlDType::BF16 || kind == GgmlDType::Q8_0 {
             assert_eq!(adapted(&again), adapted(&dense), "{kind:?}");
         }
         assert_ne!(file.fingerprint, again.fingerprint);
-        // An adapter is taken into the numbers that the blocks stand for.
-        let policy = again.decoder.with_lora(Lora { r: 4, alpha: 8.0 }, 7).unwrap();
+        // Merging adds an adapter to the dequantised weights.
+        let policy = again.decoder.with_lora(LoraConfig { r: 4, alpha: 8.0 }, 7).unwrap();
         let saved = folder.path().join("saved");
         Model { decoder: policy, ..again.clone() }.save(&saved).unwrap();
         assert_eq!(log_probs(&load(&saved.display().to_string())), log_probs(&again), "{kind:?}");

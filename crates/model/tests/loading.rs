@@ -1,14 +1,16 @@
-//! Weights come one tensor at a time: no whole model is in memory twice. Alone in its process: the allocator counts all.
+//! Weights are loaded one tensor at a time, so that no model is in memory twice. In a process of
+//! its own, because the allocator counts the whole process.
 
-// Helpers of tests fail as tests do.
+// Helpers of tests may panic.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/counting.rs"]
 mod counting;
 
 use std::{collections::HashMap, path::Path};
 
 use candle_core::{DType, Device, Tensor};
-use prospect_model::{Architecture, Decoder, Dtype, Lora, ModelFile, Quantization};
+use prospect_model::{Architecture, Decoder, Dtype, LoraConfig, ModelFile, Quantization};
 
 const LAYERS: usize = 6;
 const HIDDEN: usize = 256;
@@ -23,8 +25,8 @@ fn architecture() -> serde_json::Value {
     })
 }
 
-/// Writes the model in bf16, as large checkpoints are, a shard for the ends and one for each block; returns its numbers, and
-/// those of its largest tensor.
+/// Writes the model in bf16, as large checkpoints are, with a shard for embedding and head and one
+/// for each block. Returns the number of elements of all tensors and of the largest.
 fn write(folder: &Path) -> (usize, usize) {
     let (mut map, mut all, mut largest) = (serde_json::Map::new(), 0, 0);
     let mut shard = |name: &str, tensors: &[(String, Vec<usize>)]| {
@@ -33,9 +35,9 @@ fn write(folder: &Path) -> (usize, usize) {
             let count: usize = shape.iter().product();
             (all, largest) = (all + count, largest.max(count));
             map.insert(tensor.clone(), name.into());
-            let numbers: Vec<f32> = (0..count).map(|at| ((at * 37 % 101) as f32 - 50.0) / 1000.0).collect();
-            let numbers = Tensor::from_vec(numbers, shape.as_slice(), &Device::Cpu).unwrap();
-            content.insert(tensor.clone(), numbers.to_dtype(DType::BF16).unwrap());
+            let elements: Vec<f32> = (0..count).map(|at| ((at * 37 % 101) as f32 - 50.0) / 1000.0).collect();
+            let elements = Tensor::from_vec(elements, shape.as_slice(), &Device::Cpu).unwrap();
+            content.insert(tensor.clone(), elements.to_dtype(DType::BF16).unwrap());
         }
         candle_core::safetensors::save(&content, folder.join(name)).unwrap();
     };
@@ -73,7 +75,7 @@ fn write(folder: &Path) -> (usize, usize) {
 fn only_one_tensor_at_a_time_is_there_twice() {
     let folder = tempfile::tempdir().unwrap();
     let (all, largest) = write(folder.path());
-    // The embedding and a few kilobytes of names, templates and indices.
+    // Overhead: the largest tensor in f32, and names, templates and indices.
     let (one, rest) = (4 * largest, 1 << 19);
 
     let recipe: ModelFile =
@@ -82,23 +84,24 @@ fn only_one_tensor_at_a_time_is_there_twice() {
     let recipe = recipe.resolve(&|path| Ok(path.into())).unwrap();
     let (model, peak) = counting::peak_of(|| recipe.load().unwrap());
     assert_eq!(model.decoder.architecture().parameter_count().unwrap(), all);
-    // In f32, and of the tensor at hand the file's bf16 beside it.
-    assert!((4 * all..4 * all + one + rest).contains(&peak), "{peak} bytes for {all} numbers in f32");
+    // All weights in f32, and the current tensor in bf16.
+    assert!((4 * all..4 * all + one + rest).contains(&peak), "{peak} bytes for {all} elements in f32");
     drop(model);
 
-    // Drawn weights, dense and quantised: of the latter a whole matrix is never kept.
+    // Random weights: a quantised model never keeps a dense matrix.
     let architecture: Architecture = serde_json::from_value(architecture()).unwrap();
     let draw = |quantization| {
-        let kept = (Dtype::F32, quantization);
-        counting::peak_of(|| Decoder::random_on(&Device::Cpu, architecture.clone(), 0, kept).unwrap())
+        counting::peak_of(|| {
+            Decoder::random_on(&Device::Cpu, architecture.clone(), 0, Dtype::F32, quantization).unwrap()
+        })
     };
     let (dense, peak) = draw(None);
-    assert!((4 * all..4 * all + one + rest).contains(&peak), "{peak} bytes for {all} drawn numbers");
+    assert!((4 * all..4 * all + one + rest).contains(&peak), "{peak} bytes for {all} random elements");
     let (quantised, peak) = draw(Some(Quantization::Q8_0));
     assert!(peak < quantised.frozen_bytes() + 2 * one + rest, "{peak} of {}", quantised.frozen_bytes());
     assert!(quantised.frozen_bytes() < 2 * all, "{}", quantised.frozen_bytes());
 
-    // An adapter is put beside the weights, not beside a copy of them.
-    let (_, peak) = counting::peak_of(|| dense.with_lora(Lora { r: 2, alpha: 4.0 }, 0).unwrap());
+    // An adapter shares the weights; they are not copied.
+    let (_, peak) = counting::peak_of(|| dense.with_lora(LoraConfig { r: 2, alpha: 4.0 }, 0).unwrap());
     assert!(peak < one, "{peak} bytes for an adapter");
 }

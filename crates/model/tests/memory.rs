@@ -1,17 +1,21 @@
-//! What a training step is said to take, beside what an allocator counts. Alone in its process: the allocator counts all.
+//! Predicted memory of a training step against the counts of an allocator. In a process of its own,
+//! because the allocator counts the whole process.
 
-// Helpers of tests fail as tests do.
+// Helpers of tests may panic.
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/counting.rs"]
 mod counting;
 
 use prospect_core::config::Document;
 use prospect_dist::{ProcessGroup, threads};
 use prospect_model::{
-    Activations, Architecture, BatchSize, Decoder, Gradients, Lora, ModelFile, PackedBatch, Packer, Recipe,
+    Activations, Architecture, BatchSize, Decoder, Gradients, LoraConfig, ModelFile, PackedBatch, Packer,
+    Recipe,
 };
 
-/// Models that differ in what a block keeps, small but for what counts: their matrices dwarf all bookkeeping.
+/// Small models that differ in what a block saves. Their matrices are large compared with all
+/// bookkeeping.
 fn architectures() -> Vec<(&'static str, Architecture)> {
     let of = |text: &str| serde_json::from_str(text).unwrap();
     vec![
@@ -37,7 +41,8 @@ fn architectures() -> Vec<(&'static str, Architecture)> {
     ]
 }
 
-/// Prompts with two completions each, and as many completions without gradient as `mismatched` says.
+/// Returns a batch of prompts with two completions each, and `mismatched` completions without
+/// gradient.
 fn batch(prompts: usize, mismatched: usize) -> PackedBatch {
     let tokens = |count: usize, seed: usize| -> Vec<u32> {
         (0..count).map(|index| ((index * 31 + seed * 17) % 2000) as u32).collect()
@@ -47,18 +52,18 @@ fn batch(prompts: usize, mismatched: usize) -> PackedBatch {
         .collect();
     let mut packer = Packer::default();
     for (index, (prompt, completions)) in sides.iter().enumerate() {
-        let id = packer.prompt(prompt);
+        let id = packer.add_prompt(prompt);
         for completion in completions {
-            packer.completion(id, completion, true);
+            packer.add_completion(id, completion, true);
         }
         if index < mismatched {
-            packer.completion(id, &sides[(index + 1) % prompts].1[0], false);
+            packer.add_completion(id, &sides[(index + 1) % prompts].1[0], false);
         }
     }
     packer.pack().unwrap()
 }
 
-/// Bytes at the largest moment of a step of so many micro-batches, beside what was there before it.
+/// Returns the peak bytes of a step of `micro_batches`, relative to the bytes before it.
 fn peak_of_step(
     policy: &Decoder,
     batch: &PackedBatch,
@@ -76,9 +81,9 @@ fn peak_of_step(
 }
 
 #[test]
-fn a_step_takes_what_it_is_said_to_take() {
-    // One after the other: each counts what all of the process allocates.
-    ranks_with_parts_take_what_they_are_said_to_take();
+fn a_step_takes_the_predicted_memory() {
+    // In sequence, because each counts the allocations of the whole process.
+    sharded_ranks_take_the_predicted_memory();
     predictions_are_within_a_tenth_of_what_is_allocated();
     a_budget_is_kept();
 }
@@ -89,16 +94,16 @@ fn predictions_are_within_a_tenth_of_what_is_allocated() {
     for (name, architecture) in architectures() {
         let base = Decoder::random(architecture, 0).unwrap();
         let layers = base.architecture().layers as u64;
-        let lora = base.with_lora(Lora { r: 8, alpha: 16.0 }, 0).unwrap();
+        let lora = base.with_lora(LoraConfig { r: 8, alpha: 16.0 }, 0).unwrap();
         let full = base.with_all_trained().unwrap();
         for (kind, policy) in [("lora", &lora), ("full", &full)] {
             for (activations, recomputed) in [(Activations::Keep, 0), (Activations::Recompute, layers)] {
                 for (prompts, mismatched, micro_batches) in [(4, 0, 1), (4, 4, 1), (2, 0, 2)] {
                     let batch = batch(prompts, mismatched);
                     let demand =
-                        policy.footprint().demand(&BatchSize::of(&batch), recomputed, micro_batches > 1);
-                    // Weights and moments are there before; the allocator counts what a step adds.
-                    let predicted = (demand.gradients + demand.activations + demand.at_hand) as f64;
+                        policy.footprint().demand(&BatchSize::from(&batch), recomputed, micro_batches > 1);
+                    // Weights and moments exist before the step; the allocator counts what it adds.
+                    let predicted = (demand.gradients + demand.activations + demand.workspace) as f64;
                     let fixed = (demand.frozen + demand.trained + demand.moments) as f64;
                     let measured = peak_of_step(policy, &batch, activations, micro_batches) as f64;
                     let (of_step, of_all) =
@@ -120,26 +125,27 @@ fn predictions_are_within_a_tenth_of_what_is_allocated() {
 
 fn a_budget_is_kept() {
     let (_, architecture) = architectures().remove(0);
-    let policy = Decoder::random(architecture, 0).unwrap().with_lora(Lora { r: 8, alpha: 16.0 }, 0).unwrap();
+    let policy =
+        Decoder::random(architecture, 0).unwrap().with_lora(LoraConfig { r: 8, alpha: 16.0 }, 0).unwrap();
     let (size, batch) = (policy.footprint(), batch(4, 0));
-    let demand = |recomputed| size.demand(&BatchSize::of(&batch), recomputed, true).total();
+    let demand = |recomputed| size.demand(&BatchSize::from(&batch), recomputed, true).total();
     let layers = policy.architecture().layers as u64;
     assert!(demand(layers) < demand(0));
     for recomputed in 0..=layers {
         let budget = demand(recomputed);
-        let found = size.recomputed_within(budget, &BatchSize::of(&batch), true).unwrap();
+        let found = size.recomputed_within(budget, &BatchSize::from(&batch), true).unwrap();
         assert!(found <= recomputed && demand(found) <= budget);
     }
-    assert_eq!(size.recomputed_within(demand(layers) - 1, &BatchSize::of(&batch), true), None);
-    // And a pass that is told the budget keeps to it.
-    let fixed = (size.frozen + size.trained.0 * (size.trained.1 + 8)) as usize;
+    assert_eq!(size.recomputed_within(demand(layers) - 1, &BatchSize::from(&batch), true), None);
+    // A pass with this budget stays within it.
+    let fixed = (size.frozen + size.trained.bytes() + 8 * size.trained.count) as usize;
     let budget = demand(layers / 2);
     let taken = fixed + peak_of_step(&policy, &batch, Activations::Within(budget), 1);
     let (least, most) = (0.85 * budget as f64, 1.05 * budget as f64);
     assert!((least..most).contains(&(taken as f64)), "{taken} of {budget}");
 }
 
-/// A model most of whose weights are in the matrices of its blocks.
+/// Returns a recipe whose model has most of its weights in the matrices of its blocks.
 fn recipe(more: &str) -> Recipe {
     let text = format!(
         "weights: random\ntokenizer: bytes\n{more}architecture: {{vocab_size: 2048, tie_word_embeddings: true, hidden_size: 256, intermediate_size: 1024,
@@ -149,28 +155,39 @@ fn recipe(more: &str) -> Recipe {
     file.resolve(&|path| Ok(path.into())).unwrap()
 }
 
-/// What `ranks` threads take to keep a model in parts, and in a step that all of them do at once; and what they are said to
-/// take, each of them.
-fn in_parts(recipe: &Recipe, ranks: usize, batch: &PackedBatch) -> [[f64; 2]; 2] {
+/// Bytes of one rank that keeps a sharded model.
+struct RankBytes {
+    /// Between steps.
+    kept: f64,
+    /// At the peak of a step.
+    step: f64,
+}
+
+/// Returns measured and predicted bytes of each of `ranks` threads that run a step together.
+fn sharded(recipe: &Recipe, ranks: usize, batch: &PackedBatch) -> (RankBytes, RankBytes) {
     let before = counting::now();
     let one = |member: ProcessGroup| {
         let model = recipe.load_as(&member).unwrap().decoder;
-        let policy = model.with_lora(Lora { r: 8, alpha: 16.0 }, 0).unwrap();
+        let policy = model.with_lora(LoraConfig { r: 8, alpha: 16.0 }, 0).unwrap();
         drop(model);
         let meet = || member.group.gather(Vec::new()).unwrap();
         meet();
         let kept = counting::now();
         meet();
-        counting::forget_peak();
+        counting::reset_peak();
         meet();
         let mut gradients = Gradients::none(policy.parameters());
         let (log_probs, saved) = policy.forward(batch, Activations::Keep).unwrap();
         policy.backward(saved, &vec![-0.01; log_probs.len()], &mut gradients).unwrap();
         meet();
-        let demand = policy.footprint().demand(&BatchSize::of(batch), 0, false);
-        let said = [demand.frozen + demand.trained, demand.total() - demand.moments];
-        let taken = [kept, counting::peak()].map(|bytes| (bytes - before) as f64 / ranks as f64);
-        [taken, said.map(|bytes| bytes as f64)]
+        let demand = policy.footprint().demand(&BatchSize::from(batch), 0, false);
+        let each = |bytes: usize| (bytes - before) as f64 / ranks as f64;
+        let measured = RankBytes { kept: each(kept), step: each(counting::peak()) };
+        let predicted = RankBytes {
+            kept: (demand.frozen + demand.trained) as f64,
+            step: (demand.total() - demand.moments) as f64,
+        };
+        (measured, predicted)
     };
     let one = &one;
     std::thread::scope(|scope| {
@@ -182,25 +199,25 @@ fn in_parts(recipe: &Recipe, ranks: usize, batch: &PackedBatch) -> [[f64; 2]; 2]
     })
 }
 
-fn ranks_with_parts_take_what_they_are_said_to_take() {
+fn sharded_ranks_take_the_predicted_memory() {
     let batch = batch(2, 0);
     for more in ["", "quantization: q8_0\n"] {
         let recipe = recipe(more);
-        let [[whole, _], [said_whole, _]] = in_parts(&recipe, 1, &batch);
+        let (whole, predicted_whole) = sharded(&recipe, 1, &batch);
         for ranks in [2, 4] {
-            let [[kept, step], [said_kept, said_step]] = in_parts(&recipe, ranks, &batch);
+            let (measured, predicted) = sharded(&recipe, ranks, &batch);
             let lines = format!(
-                "{more}{ranks} ranks: {:.1} MB each (said {:.1}; one alone {:.1}), in a step {:.1} (said {:.1})",
-                kept / 1e6,
-                said_kept / 1e6,
-                whole / 1e6,
-                step / 1e6,
-                said_step / 1e6
+                "{more}{ranks} ranks: {:.1} MB each (predicted {:.1}; unsharded {:.1}), in a step {:.1} (predicted {:.1})",
+                measured.kept / 1e6,
+                predicted.kept / 1e6,
+                whole.kept / 1e6,
+                measured.step / 1e6,
+                predicted.step / 1e6
             );
-            assert!((kept / said_kept - 1.0).abs() < 0.1, "{lines}");
-            let saved = (whole - kept) / (said_whole - said_kept);
+            assert!((measured.kept / predicted.kept - 1.0).abs() < 0.1, "{lines}");
+            let saved = (whole.kept - measured.kept) / (predicted_whole.kept - predicted.kept);
             assert!((saved - 1.0).abs() < 0.05, "{lines}");
-            assert!((step / said_step - 1.0).abs() < 0.1, "{lines}");
+            assert!((measured.step / predicted.step - 1.0).abs() < 0.1, "{lines}");
         }
     }
 }

@@ -1,6 +1,8 @@
-//! Parity with other implementations: candle-transformers' Llama, SmolLM2's known continuation, files on disk.
+//! Parity with other implementations: candle-transformers' Llama, SmolLM2's known continuation, and
+//! files.
+//! files on disk.
 
-// Helpers of tests fail as tests do.
+// Helpers of tests may panic.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::path::{Path, PathBuf};
@@ -9,11 +11,11 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::llama::{Cache, Config, Llama, LlamaEosToks};
 use prospect_model::{
-    Adapter, Architecture, Decoder, GenerationConfig, Lora, Model, ModelFile, Packer, Prompt, Recipe,
+    Adapter, Architecture, Decoder, GenerationConfig, LoraConfig, Model, ModelFile, Packer, Prompt, Recipe,
     Sampling, load_adapter, save_adapter,
 };
 
-/// candle-transformers' logits after the last token, from the weights in `folder`.
+/// Returns candle-transformers' logits after the last token, from the weights in `folder`.
 fn oracle_logits(folder: &Path, a: &Architecture, tokens: &[u32]) -> Vec<f32> {
     let config = Config {
         hidden_size: a.hidden,
@@ -79,8 +81,8 @@ fn a_saved_model_loads_with_the_same_log_probs() {
     let loaded = recipe(&format!("weights: {}", folder.path().display())).load().unwrap();
     let batch = || {
         let mut packer = Packer::default();
-        let prompt = packer.prompt(&[1, 2, 3]);
-        packer.completion(prompt, &[4, 5, 6], false);
+        let prompt = packer.add_prompt(&[1, 2, 3]);
+        packer.add_completion(prompt, &[4, 5, 6], false);
         packer.pack().unwrap()
     };
     let log_probs = |decoder: &Decoder| decoder.log_probs(&batch(), Adapter::On).unwrap();
@@ -141,12 +143,12 @@ fn broken_weights_name_file_and_tensor() {
     let gguf = folder.path().join("m.gguf");
     fs_err::write(&gguf, b"GGUF\x03\0\0\0").unwrap();
     let error = recipe(&format!("weights: {}", gguf.display())).load().unwrap_err().to_string();
-    assert!(error.contains("m.gguf: not a whole GGUF file"), "{error}");
+    assert!(error.contains("m.gguf: not a complete GGUF file"), "{error}");
 }
 
 #[test]
 fn adapters_have_pefts_layout() {
-    let (lora, folder) = (Lora { r: 2, alpha: 4.0 }, tempfile::tempdir().unwrap());
+    let (lora, folder) = (LoraConfig { r: 2, alpha: 4.0 }, tempfile::tempdir().unwrap());
     let policy = tiny("").decoder.with_lora(lora, 0).unwrap();
     save_adapter(&policy, lora, "base", folder.path()).unwrap();
     let tensors =
@@ -156,7 +158,7 @@ fn adapters_have_pefts_layout() {
     assert_eq!(tensors["base_model.model.model.layers.1.mlp.down_proj.lora_A.weight"].dims(), [2, 80]);
     assert_eq!(tensors["base_model.model.model.layers.1.mlp.down_proj.lora_B.weight"].dims(), [32, 2]);
 
-    // B starts at zero; give it values, so that loading shows.
+    // B starts at zero; nonzero values make a failure to load visible.
     for (index, (_, parameter)) in policy.parameters().iter().enumerate() {
         let value = (parameter.value() + 0.01 * index as f64).unwrap();
         parameter.var().set(&value).unwrap();
@@ -171,7 +173,7 @@ fn adapters_have_pefts_layout() {
     assert!(load_adapter(&other.decoder, folder.path()).unwrap_err().to_string().contains("adapter_model"));
 }
 
-/// SmolLM2-135M-Instruct as GGUF, if the environment says where.
+/// Returns the path of SmolLM2-135M-Instruct as GGUF, if `PROSPECT_TEST_MODEL` is set.
 fn smollm2() -> Option<PathBuf> {
     let path = std::env::var_os("PROSPECT_TEST_MODEL").map(PathBuf::from);
     if path.is_none() {
@@ -187,8 +189,14 @@ fn smollm2_knows_the_capital_of_france_and_equals_candle_transformers() {
     let Some(path) = smollm2() else { return };
     let model = recipe(&format!("weights: {}", path.display())).load().unwrap();
     let tokens = model.tokenizer.encode("The capital of France is").unwrap();
-    let end = model.tokenizer.end_id().unwrap();
-    let how = GenerationConfig { sampling: Sampling::Greedy, max_new_tokens: 2, end, seed: 0, at_once: 2 };
+    let end = model.tokenizer.eos_token_id().unwrap();
+    let how = GenerationConfig {
+        sampling: Sampling::Greedy,
+        max_new_tokens: 2,
+        eos_token_id: end,
+        seed: 0,
+        batch_size: 2,
+    };
     let prompt = Prompt { id: "", tokens: &tokens };
     let generated = model.decoder.generate(&[prompt], &how, Adapter::On).unwrap();
     assert_eq!(model.tokenizer.decode(&generated[0].tokens, true).unwrap(), " Paris.");
@@ -206,7 +214,7 @@ fn a_truncated_gguf_tensor_is_named() {
     let bytes = fs_err::read(path).unwrap();
     fs_err::write(&short, &bytes[..bytes.len() - 1_000_000]).unwrap();
     let error = recipe(&format!("weights: {}", short.display())).load().unwrap_err().to_string();
-    assert!(error.contains("short.gguf: tensor `") && error.contains("is the file whole?"), "{error}");
+    assert!(error.contains("short.gguf: tensor `") && error.contains("is the file complete?"), "{error}");
 }
 
 #[test]

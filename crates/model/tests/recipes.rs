@@ -1,6 +1,6 @@
-//! The recipes of `models/`, and that their architectures have exactly the weights that were published.
+//! The recipes in `models/`, and the parameter counts of their architectures.
 
-// Helpers of tests fail as tests do.
+// Helpers of tests may panic.
 #![allow(clippy::unwrap_used)]
 
 use std::{

@@ -1,6 +1,7 @@
-//! A real model of 260 thousand weights (llama2.c's stories260K) tells the story that its authors printed.
+//! A trained model with 260 thousand weights (llama2.c's stories260K) generates the story that its
+//! authors published.
 
-// Helpers of tests fail as tests do.
+// Helpers of tests may panic.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::{
@@ -11,7 +12,7 @@ use std::{
 use candle_core::{Device, Tensor};
 use prospect_model::{Adapter, GenerationConfig, Model, ModelFile, Prompt, Sampling};
 
-/// Little-endian numbers, one after the other.
+/// Reader of consecutive little-endian values.
 struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
@@ -38,14 +39,15 @@ impl Reader<'_> {
     }
 }
 
-/// Rows of every head from pairs (a₀ b₀ a₁ b₁ …), as llama2.c rotates them, to halves (a₀ a₁ … b₀ b₁ …).
+/// Reorders the rows of every head from interleaved pairs (a₀ b₀ a₁ b₁ …), as in llama2.c, to
+/// halves (a₀ a₁ … b₀ b₁ …).
 fn halves(weight: &Tensor, head_dim: usize) -> Tensor {
     let (rows, columns) = weight.dims2().unwrap();
     let weight = weight.reshape((rows / head_dim, head_dim / 2, 2, columns)).unwrap();
     weight.transpose(1, 2).unwrap().reshape((rows, columns)).unwrap()
 }
 
-/// Writes llama2.c's first file format as a Hugging Face folder.
+/// Converts llama2.c's first file format to a Hugging Face folder.
 fn convert(bytes: &[u8], folder: &Path) {
     let mut file = Reader(bytes);
     let [hidden, intermediate, layers, heads, key_heads, vocabulary, positions] =
@@ -79,12 +81,12 @@ fn convert(bytes: &[u8], folder: &Path) {
         }
     }
     tensors.insert("model.norm.weight".to_owned(), file.tensor(&[hidden]));
-    // What follows is a table of the rotation.
+    // The rest of the file is a table of the rotation.
     assert_eq!(file.0.len(), 2 * 4 * positions * head_dim / 2);
     candle_core::safetensors::save(&tensors, folder.join("model.safetensors")).unwrap();
 }
 
-/// The text of each token.
+/// Reads the text of each token.
 fn vocabulary(bytes: &[u8], count: usize) -> Vec<Vec<u8>> {
     let mut file = Reader(bytes);
     let _longest = file.count();
@@ -125,8 +127,13 @@ fn stories260k_tells_its_documented_story() {
     let (documented, _) = documented.split_once("\n```").unwrap();
 
     let begin = 1;
-    let how =
-        GenerationConfig { sampling: Sampling::Greedy, max_new_tokens: 256, end: begin, seed: 0, at_once: 2 };
+    let how = GenerationConfig {
+        sampling: Sampling::Greedy,
+        max_new_tokens: 256,
+        eos_token_id: begin,
+        seed: 0,
+        batch_size: 2,
+    };
     let start = Prompt { id: "", tokens: &[begin] };
     let generated = model.decoder.generate(&[start], &how, Adapter::On).unwrap();
     let told: Vec<u8> =

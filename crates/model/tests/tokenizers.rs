@@ -1,11 +1,11 @@
 //! Tokenizers of real models against test vectors of another implementation (llama.cpp).
 
-// Helpers of tests fail as tests do.
+// Helpers of tests may panic.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::path::{Path, PathBuf};
 
-use prospect_model::{Model, ModelFile, Turn};
+use prospect_model::{ChatMessage, Model, ModelFile};
 
 fn data() -> Option<PathBuf> {
     let data = std::env::var_os("PROSPECT_TEST_DATA");
@@ -26,7 +26,7 @@ fn model(tokenizer: &Path) -> Model {
     file.resolve(&|path| Ok(PathBuf::from(path))).unwrap().load().unwrap()
 }
 
-/// The texts of a file of vectors.
+/// Reads the texts of a file of test vectors.
 fn texts(folder: &Path) -> Vec<String> {
     let texts = fs_err::read_to_string(folder.join("ggml-vocab-gpt-2.gguf.inp")).unwrap();
     texts.split("\n__ggml_vocab_test__\n").map(str::to_owned).collect()
@@ -79,12 +79,12 @@ fn the_default_template_begins_and_ends_with_tokens_of_the_model() {
         ("smollm2_tokenizer.from_gguf.json", "", "<|im_end|>"),
     ] {
         let model = model(&folder.join(name));
-        let user = Turn { role: "user", content: "hi" };
+        let user = ChatMessage { role: "user", content: "hi" };
         let text = model.template.conversation(&[user], "yo").unwrap();
         let start = "<|im_start|>";
         assert_eq!(text, format!("{begin}{start}user\nhi{end}\n{start}assistant\nyo{end}"), "{name}");
         let ids = model.tokenizer.encode(&text).unwrap();
-        assert_eq!(ids.last(), Some(&model.tokenizer.end_id().unwrap()), "{name}");
+        assert_eq!(ids.last(), Some(&model.tokenizer.eos_token_id().unwrap()), "{name}");
         if begin == "<s>" {
             assert_eq!(ids[0], 1);
             assert_ne!(ids[1], 1);

@@ -1,6 +1,6 @@
 //! What the runs of a plan take of memory at most, before they are begun.
 
-use prospect_model::{Architecture, Demand, Place, Recipe};
+use prospect_model::{Architecture, DeviceKind, MemoryDemand, Recipe};
 use prospect_train::{PlanRequest, TrainPlan};
 
 use crate::{Plan, SweepError};
@@ -23,13 +23,13 @@ pub struct Room {
 impl Room {
     /// Bytes of all of them, over one copy of the weights that are not trained.
     pub fn most(&self) -> u64 {
-        let Demand { frozen, .. } = self.way.demand;
+        let MemoryDemand { frozen, .. } = self.way.demand;
         frozen + self.side_by_side as u64 * (self.way.demand.total() - frozen)
     }
 
     /// Bytes that no shorter sequence spares: weights, gradients and the optimizer's moments.
     pub fn least(&self) -> u64 {
-        let Demand { frozen, trained, moments, .. } = self.way.demand;
+        let MemoryDemand { frozen, trained, moments, .. } = self.way.demand;
         frozen + self.side_by_side as u64 * (2 * trained + moments)
     }
 }
@@ -56,7 +56,7 @@ pub fn rooms(plan: &Plan, spread: Spread) -> Result<Vec<Room>, SweepError> {
     let mut rooms: Vec<Room> = Vec::new();
     for (model, settings, side_by_side) in stages.chain(runs) {
         let recipe = &plan.models[model];
-        let wanted = PlanRequest::from_recipe(recipe, &architectures[model], settings, Place::here());
+        let wanted = PlanRequest::from_recipe(recipe, &architectures[model], settings, DeviceKind::detect());
         let room = room(recipe, &PlanRequest { ranks, sharded, ..wanted }, side_by_side)?;
         let same = |other: &&mut Room| (&other.model, &other.objective) == (&room.model, &room.objective);
         match rooms.iter_mut().find(same) {
@@ -70,7 +70,7 @@ pub fn rooms(plan: &Plan, spread: Spread) -> Result<Vec<Room>, SweepError> {
 
 fn room(recipe: &Recipe, wanted: &PlanRequest<'_>, side_by_side: usize) -> Result<Room, SweepError> {
     let frozen = wanted.footprint(recipe.quantization)?.frozen;
-    let activations = recipe.activations.of_each(side_by_side, frozen);
+    let activations = recipe.activations.per_run(side_by_side, frozen);
     Ok(Room {
         model: recipe.name.clone(),
         objective: wanted.settings.objective.name().to_owned(),

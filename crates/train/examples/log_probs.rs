@@ -30,8 +30,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     {
         for encoded in [&pair.chosen, &pair.rejected] {
             let mut packer = Packer::default();
-            let prompt = packer.prompt(&encoded.prompt);
-            packer.completion(prompt, &encoded.completion, false);
+            let prompt = packer.add_prompt(&encoded.prompt);
+            packer.add_completion(prompt, &encoded.completion, false);
             let packed = packer.pack()?;
             let row = serde_json::json!({
                 "prompt_ids": encoded.prompt,

@@ -115,11 +115,11 @@ impl<'a> MicroBatchBuilder<'a> {
     fn add(&mut self, encoded: &'a Encoded, role: Role, corrupted: bool) {
         let known = self.prompts.iter().find(|(prompt, _)| *prompt == encoded.prompt).map(|(_, id)| *id);
         let prompt = known.unwrap_or_else(|| {
-            let id = self.packer.prompt(&encoded.prompt);
+            let id = self.packer.add_prompt(&encoded.prompt);
             self.prompts.push((&encoded.prompt, id));
             id
         });
-        self.packer.completion(prompt, &encoded.completion, !matches!(role, Role::Mismatched { .. }));
+        self.packer.add_completion(prompt, &encoded.completion, !matches!(role, Role::Mismatched { .. }));
         self.roles.push(role);
         self.corrupted.push(corrupted);
     }

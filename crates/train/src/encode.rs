@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use prospect_core::files::fingerprint;
 use prospect_data::{Message, TokenCounter};
-use prospect_model::{ChatTemplate, Model, ModelError, Recipe, Tokenizer, Turn};
+use prospect_model::{ChatMessage, ChatTemplate, Model, ModelError, Recipe, Tokenizer};
 use serde::Serialize;
 
 use crate::TrainError;
@@ -81,7 +81,7 @@ pub struct Encoder<'a> {
 /// recipe.
 pub fn token_counter(recipe: &Recipe) -> Result<TokenCounter, ModelError> {
     let (tokenizer, template) = recipe.load_text()?;
-    let name = fingerprint(&(tokenizer.to_json()?, template.source(), template.begin()))?;
+    let name = fingerprint(&(tokenizer.to_json()?, template.source(), template.bos_token()))?;
     let count = move |prompt: &[Message], completion: &[Message]| {
         let encoder = Encoder::from_parts(&tokenizer, &template, usize::MAX, usize::MAX);
         let encoded = encoder.encode(prompt, completion)?;
@@ -90,13 +90,13 @@ pub fn token_counter(recipe: &Recipe) -> Result<TokenCounter, ModelError> {
     Ok(TokenCounter::new(name, Arc::new(count)))
 }
 
-fn turns(messages: &[Message]) -> Vec<Turn<'_>> {
-    messages.iter().map(|message| Turn { role: &message.role, content: &message.content }).collect()
+fn turns(messages: &[Message]) -> Vec<ChatMessage<'_>> {
+    messages.iter().map(|message| ChatMessage { role: &message.role, content: &message.content }).collect()
 }
 
 /// A prompt within `max_prompt_length`.
 struct FittedPrompt<'a> {
-    turns: Vec<Turn<'a>>,
+    turns: Vec<ChatMessage<'a>>,
     /// Rendered turns, without the control text.
     text: String,
     /// Tokens of the rendered turns and the control text.
@@ -221,7 +221,7 @@ mod tests {
         with_encoder(100, 50, |encoder| {
             let encoded =
                 encoder.encode(&[message("user", "hi")], &[message("assistant", "yo")]).unwrap().unwrap();
-            let end = encoder.tokenizer.end_id().unwrap();
+            let end = encoder.tokenizer.eos_token_id().unwrap();
             assert_eq!(encoded.prompt.len(), 10 + 11);
             assert_eq!(encoded.completion.len(), 3);
             assert_eq!(encoded.completion.iter().filter(|token| **token == end).count(), 1);
@@ -298,12 +298,12 @@ mod tests {
         let prompt = [message("user", "How are you?")];
         for (name, model) in real_models() {
             let encoder = Encoder::new(&model, 200, 100);
-            let end = model.tokenizer.end_id().unwrap();
+            let end = model.tokenizer.eos_token_id().unwrap();
             let mut counts = EncodingCounts::default();
             for completion in ["Fine.", " Fine.", "\n\nFine.", "12 ½"] {
                 let encoded = encoder.encode(&prompt, &[message("assistant", completion)]).unwrap().unwrap();
                 counts.add(Some(&encoded));
-                let turns = [Turn { role: "user", content: "How are you?" }];
+                let turns = [ChatMessage { role: "user", content: "How are you?" }];
                 let text = model.template.conversation(&turns, completion).unwrap();
                 let whole = [encoded.prompt.clone(), encoded.completion.clone()].concat();
                 assert_eq!(whole, model.tokenizer.encode(&text).unwrap(), "{name}: {completion:?}");

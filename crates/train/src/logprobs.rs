@@ -112,9 +112,9 @@ mod tests {
     #[test]
     fn tokens_are_clamped_before_they_are_summed() {
         let mut packer = Packer::default();
-        let prompt = packer.prompt(&[1]);
-        packer.completion(prompt, &[2, 3, 4], true);
-        packer.completion(prompt, &[5], true);
+        let prompt = packer.add_prompt(&[1]);
+        packer.add_completion(prompt, &[2, 3, 4], true);
+        packer.add_completion(prompt, &[5], true);
         let packed = packer.pack().unwrap();
         let (policy, reference) = ([-1.0, -5.0, -2.0, -3.0], [-4.0, -3.0, -2.25, -3.0]);
         let clamped = MicroBatchLogps::with_clamp(&packed, &policy, &reference, Humanline::default());

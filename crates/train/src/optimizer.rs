@@ -244,8 +244,8 @@ mod tests {
 
     fn gradients(policy: &Decoder) -> Gradients {
         let mut packer = Packer::default();
-        let prompt = packer.prompt(&[1, 2, 3]);
-        packer.completion(prompt, &[4, 5, 6], true);
+        let prompt = packer.add_prompt(&[1, 2, 3]);
+        packer.add_completion(prompt, &[4, 5, 6], true);
         let (_, saved) = policy.forward(&packer.pack().unwrap(), Activations::Keep).unwrap();
         let mut gradients = Gradients::none(policy.parameters());
         policy.backward(saved, &[-1.0], &mut gradients).unwrap();

@@ -172,8 +172,8 @@ impl Previewer<'_> {
             return Err(TrainError::Examples("a prompt that fitted before is too long".to_owned()));
         };
         let tokenizer = &self.model.tokenizer;
-        let (end_id, mut scored) = (tokenizer.end_id()?, encoded.completion.clone());
-        let has_end = scored.last() == Some(&end_id);
+        let (eos_token_id, mut scored) = (tokenizer.eos_token_id()?, encoded.completion.clone());
+        let has_end = scored.last() == Some(&eos_token_id);
         if has_end {
             scored.pop();
         }
@@ -183,7 +183,7 @@ impl Previewer<'_> {
             role,
             prompt: tokenizer.decode(&encoded.prompt, true)?,
             completion,
-            end: has_end.then(|| tokenizer.end().to_owned()),
+            end: has_end.then(|| tokenizer.eos_token().to_owned()),
             notes,
         })
     }
@@ -211,7 +211,7 @@ impl Previewer<'_> {
             notes.push(format!("cut: the completion loses its last {dropped} tokens"));
         }
         notes.push(if has_end {
-            format!("end marker: {}, scored", self.model.tokenizer.end())
+            format!("end marker: {}, scored", self.model.tokenizer.eos_token())
         } else {
             "end marker: none, it was cut off".to_owned()
         });

@@ -194,8 +194,8 @@ mod tests {
     fn batch(token: u32) -> PackedBatch {
         let mut packer = Packer::default();
         let prompt = [1, 2];
-        let id = packer.prompt(&prompt);
-        packer.completion(id, std::slice::from_ref(&token), true);
+        let id = packer.add_prompt(&prompt);
+        packer.add_completion(id, std::slice::from_ref(&token), true);
         packer.pack().unwrap()
     }
 

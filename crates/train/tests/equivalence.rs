@@ -11,7 +11,7 @@ use candle_core::Tensor;
 use prospect_core::config::Document;
 use prospect_data::PipelineFile;
 use prospect_dist::{Collective, CollectiveError, Devices, ProcessGroup, Thread, threads};
-use prospect_model::{Activations, Lora, Model, ModelFile, Train};
+use prospect_model::{Activations, LoraConfig, Model, ModelFile, Train};
 use prospect_runs::Record;
 use prospect_train::{
     Checkpoints, Encoder, Length, Observer, Policy, ReferenceCache, Settings, StopReason, TrainContext,
@@ -145,7 +145,7 @@ fn assert_close(what: &str, a: &[Record], b: &[Record]) {
     }
 }
 
-const LORA: Train = Train::Lora(Lora { r: 4, alpha: 8.0 });
+const LORA: Train = Train::Lora(LoraConfig { r: 4, alpha: 8.0 });
 
 /// Asserts that micro-batches of 32, 8 and 1 examples give one trajectory; an example has
 /// `completions` completions.

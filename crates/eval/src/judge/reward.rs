@@ -153,8 +153,8 @@ impl RewardModel {
         for encoded in encoded.chunks(at_once(settings)) {
             let mut packer = Packer::default();
             for encoded in encoded.iter().flatten() {
-                let prompt = packer.prompt(&encoded.prompt);
-                packer.completion(prompt, &encoded.completion, false);
+                let prompt = packer.add_prompt(&encoded.prompt);
+                packer.add_completion(prompt, &encoded.completion, false);
             }
             let packed = packer.pack()?;
             let own = policy.log_probs(&packed, Adapter::On)?;

@@ -1,20 +1,20 @@
-//! The keys of `config.json`, as typed there or in a recipe, to and from an [`Architecture`].
+//! Conversion between an [`Architecture`] and the keys of a `config.json`, which recipes use too.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Architecture, Biases, Family, Gelu, MlpKind, NormKind, Residual, Rope};
-use crate::{ModelError, ops::RotaryPairs};
+use super::{Architecture, Biases, Family, GeluKind, MlpKind, NormKind, Residual, Rope, RotaryPairs};
+use crate::ModelError;
 
-/// The keys of a `config.json` that matter here. An absent key has the value that `transformers` gives it.
+/// Relevant keys of a `config.json`. The default of a key is that of `transformers`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Architecture")]
-pub(super) struct Config {
-    /// The family (llama).
+pub(super) struct HfConfig {
+    /// Model family (llama).
     model_type: Option<Family>,
-    /// Tokens in the vocabulary.
+    /// Number of tokens in the vocabulary.
     #[schemars(required)]
     vocab_size: Option<usize>,
     /// Width of the residual stream.
@@ -26,56 +26,56 @@ pub(super) struct Config {
     /// Number of blocks.
     #[schemars(required)]
     num_hidden_layers: Option<usize>,
-    /// Query heads.
+    /// Number of query heads.
     #[schemars(required)]
     num_attention_heads: Option<usize>,
-    /// Key and value heads (as many as query heads).
+    /// Number of key and value heads (that of query heads).
     num_key_value_heads: Option<usize>,
     /// Dimensions of a head (hidden_size / num_attention_heads; 128 for qwen3).
     head_dim: Option<usize>,
-    /// Positions the model was made for.
+    /// Number of positions the model was trained for.
     #[schemars(required)]
     max_position_embeddings: Option<usize>,
-    /// The MLP's activation (silu; gelu for gpt_neox).
+    /// Activation of the MLP (silu; gelu for gpt_neox).
     hidden_act: Option<String>,
-    /// Added to the mean square in norms.
+    /// Constant added to the mean square in norms (1e-6).
     rms_norm_eps: Option<f64>,
-    /// gpt_neox: added to the variance in norms.
+    /// gpt_neox: constant added to the variance in norms (1e-5).
     layer_norm_eps: Option<f64>,
-    /// Whether the head shares the embedding's weight.
+    /// Shares the embedding's weight with the vocabulary head (false).
     tie_word_embeddings: Option<bool>,
-    /// Whether the linear layers of attention add a bias.
+    /// Adds biases to the linear layers of attention (false; true for gpt_neox).
     attention_bias: Option<bool>,
-    /// llama: whether the linear layers of the MLP add a bias.
+    /// llama: adds biases to the linear layers of the MLP (false).
     mlp_bias: Option<bool>,
-    /// Base of the rotary frequencies.
+    /// Base of the rotary frequencies (10000).
     rope_theta: Option<f64>,
-    /// How rotary frequencies are changed.
+    /// Scaling of the rotary frequencies.
     rope_scaling: Option<Map<String, Value>>,
-    /// Where newer versions of `transformers` keep all that concerns rotary embeddings.
+    /// All settings of rotary embeddings, as newer versions of `transformers` write them.
     rope_parameters: Option<Map<String, Value>>,
-    /// gpt_neox: the share of a head's dimensions that is rotated.
+    /// gpt_neox: fraction of a head's dimensions that is rotated (0.25).
     rotary_pct: Option<f64>,
-    /// gpt_neox: base of the rotary frequencies.
+    /// gpt_neox: base of the rotary frequencies (10000).
     rotary_emb_base: Option<f64>,
-    /// gpt_neox: whether attention and MLP read the same input (true).
+    /// gpt_neox: attention and MLP read the same input (true).
     use_parallel_residual: Option<bool>,
-    /// Positions that a token looks back on; null for all.
+    /// Sliding window of attention in positions; null for full attention.
     #[serde(default)]
     #[schemars(with = "Option<usize>")]
     sliding_window: Window,
-    /// Whether the window is used.
+    /// qwen2, qwen3: uses the sliding window (false).
     use_sliding_window: Option<bool>,
 }
 
-/// The one key of which absent is not the same as null.
+/// `sliding_window`, the one key whose absence differs from null.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 #[serde(from = "Option<usize>", into = "Option<usize>")]
 enum Window {
-    /// 4096 positions.
+    /// Default: 4096 positions.
     #[default]
     Absent,
-    /// All positions.
+    /// Full attention.
     Null,
     Positions(usize),
 }
@@ -95,7 +95,7 @@ impl From<Window> for Option<usize> {
     }
 }
 
-/// Keys that mean something only in some families.
+/// Returns whether `key` has a meaning in `family`.
 fn applies(key: &str, family: Family) -> bool {
     use Family::{GptNeox, Llama, Mistral, Qwen2, Qwen3};
     match key {
@@ -113,16 +113,17 @@ fn fail(message: impl std::fmt::Display) -> ModelError {
     ModelError::Architecture(message.to_string())
 }
 
-/// All keys, absent ones with null.
-fn keys(config: &Config) -> Map<String, Value> {
+/// Returns all keys, with null for absent ones.
+fn keys(config: &HfConfig) -> Map<String, Value> {
     match serde_json::to_value(config) {
         Ok(Value::Object(keys)) => keys,
         _ => Map::new(),
     }
 }
 
-/// Takes the plain numbers of rotary embeddings out of `parameters`; what remains describes a scaling, or nothing.
-fn rope(config: &Config, family: Family, head_dim: usize) -> Result<Rope, ModelError> {
+/// Reads the rotary settings. Keys of `rope_parameters` other than base and fraction describe a
+/// scaling.
+fn rope(config: &HfConfig, family: Family, head_dim: usize) -> Result<Rope, ModelError> {
     let mut parameters = match (&config.rope_parameters, &config.rope_scaling) {
         (Some(_), Some(_)) => return Err(fail("rope_parameters and rope_scaling exclude each other")),
         (Some(parameters), None) | (None, Some(parameters)) => parameters.clone(),
@@ -139,7 +140,7 @@ fn rope(config: &Config, family: Family, head_dim: usize) -> Result<Rope, ModelE
         _ if fraction.is_none_or(|fraction| fraction == 1.0) => 1.0,
         _ => return Err(fail("partial_rotary_factor is supported only for gpt_neox")),
     };
-    // `type` is the older name, and some files have both.
+    // `type` is the older name of `rope_type`; some files have both.
     let old = parameters.remove("type");
     let kind = parameters.remove("rope_type").or(old).unwrap_or(Value::Null);
     let scaling = if kind.is_null() || kind == "default" {
@@ -164,10 +165,10 @@ fn rope(config: &Config, family: Family, head_dim: usize) -> Result<Rope, ModelE
     })
 }
 
-impl TryFrom<Config> for Architecture {
+impl TryFrom<HfConfig> for Architecture {
     type Error = ModelError;
 
-    fn try_from(config: Config) -> Result<Self, ModelError> {
+    fn try_from(config: HfConfig) -> Result<Self, ModelError> {
         let family = config.model_type.unwrap_or_default();
         let idle = keys(&config).into_iter().find(|(key, value)| !value.is_null() && !applies(key, family));
         if let Some((key, _)) = idle {
@@ -184,8 +185,8 @@ impl TryFrom<Config> for Architecture {
         let activation = config.hidden_act.as_deref().unwrap_or(if neox { "gelu" } else { "silu" });
         let mlp = match (neox, activation) {
             (false, "silu" | "swish") => MlpKind::GatedSilu,
-            (true, "gelu" | "gelu_python") => MlpKind::Gelu(Gelu::Exact),
-            (true, "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh") => MlpKind::Gelu(Gelu::Tanh),
+            (true, "gelu" | "gelu_python") => MlpKind::Gelu(GeluKind::Exact),
+            (true, "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh") => MlpKind::Gelu(GeluKind::Tanh),
             _ => return Err(fail(format!("hidden_act `{activation}` is not supported"))),
         };
         let attention_bias = config.attention_bias.unwrap_or(neox);
@@ -226,13 +227,13 @@ impl TryFrom<Config> for Architecture {
     }
 }
 
-impl From<Architecture> for Config {
+impl From<Architecture> for HfConfig {
     fn from(a: Architecture) -> Self {
         let neox = a.family == Family::GptNeox;
         let activation = match a.mlp {
             MlpKind::GatedSilu => "silu",
-            MlpKind::Gelu(Gelu::Exact) => "gelu",
-            MlpKind::Gelu(Gelu::Tanh) => "gelu_pytorch_tanh",
+            MlpKind::Gelu(GeluKind::Exact) => "gelu",
+            MlpKind::Gelu(GeluKind::Tanh) => "gelu_pytorch_tanh",
         };
         let scaling = a.rope.scaling.as_ref().and_then(|scaling| match serde_json::to_value(scaling) {
             Ok(Value::Object(scaling)) => Some(scaling),
@@ -276,26 +277,26 @@ impl From<Architecture> for Config {
 }
 
 impl Architecture {
-    /// Reads a Hugging Face `config.json`, which may hold many more keys.
+    /// Reads a Hugging Face `config.json`; unknown keys are ignored.
     pub fn from_hugging_face(text: &str) -> Result<Self, ModelError> {
         let fail = |error: &dyn std::fmt::Display| fail(format!("config.json: {error}"));
         let mut given: Map<String, Value> = serde_json::from_str(text).map_err(|error| fail(&error))?;
         let family = given.get("model_type").cloned().unwrap_or(Value::Null);
         let family: Family =
             serde_json::from_value(family).map_err(|error| fail(&format!("model_type: {error}")))?;
-        let known = keys(&Config::default());
+        let known = keys(&HfConfig::default());
         given.retain(|key, _| known.contains_key(key) && applies(key, family));
-        // A scaling of null beside the newer key, as some files have it.
+        // Some files have `rope_scaling: null` next to `rope_parameters`.
         given.retain(|key, value| key != "rope_scaling" || !value.is_null());
-        let config: Config = serde_json::from_value(Value::Object(given)).map_err(|error| fail(&error))?;
+        let config: HfConfig = serde_json::from_value(Value::Object(given)).map_err(|error| fail(&error))?;
         Self::try_from(config).map_err(|error| match error {
             ModelError::Architecture(message) => fail(&message),
             other => other,
         })
     }
 
-    /// The `config.json` with which `transformers` loads the model.
-    pub(crate) fn to_hugging_face(&self, end: Option<u32>) -> Value {
+    /// Returns a `config.json` that `transformers` loads.
+    pub(crate) fn to_hugging_face(&self, eos_token_id: Option<u32>) -> Value {
         let class = match self.family {
             Family::Llama => "LlamaForCausalLM",
             Family::Mistral => "MistralForCausalLM",
@@ -305,11 +306,11 @@ impl Architecture {
         };
         let mut config = Map::new();
         config.insert("architectures".to_owned(), serde_json::json!([class]));
-        let own = keys(&Config::from(self.clone()));
+        let own = keys(&HfConfig::from(self.clone()));
         let kept = |key: &str| key == "sliding_window" && applies(key, self.family);
         config.extend(own.into_iter().filter(|(key, value)| kept(key) || !value.is_null()));
         config.insert("dtype".to_owned(), "float32".into());
-        config.insert("eos_token_id".to_owned(), end.into());
+        config.insert("eos_token_id".to_owned(), eos_token_id.into());
         Value::Object(config)
     }
 }
@@ -326,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_config_survives_the_way_out_and_back() {
+    fn a_config_survives_a_round_trip() {
         for keys in [
             r#""model_type":"llama","rope_theta":500.0,"num_key_value_heads":2,"attention_bias":true"#,
             r#""model_type":"llama","rope_scaling":{"rope_type":"llama3","factor":8.0,"low_freq_factor":1.0,
@@ -377,9 +378,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_supported_is_said() {
-        let refusal = |keys: &str| read(keys).unwrap_err().to_string();
-        for (keys, said) in [
+    fn unsupported_settings_are_named_in_the_error() {
+        let error_of = |keys: &str| read(keys).unwrap_err().to_string();
+        for (keys, expected) in [
             (r#""model_type":"bert""#, "`bert`"),
             (r#""model_type":"llama","num_key_value_heads":3"#, "multiple"),
             (r#""model_type":"llama","hidden_act":"relu""#, "`relu`"),
@@ -389,12 +390,12 @@ mod tests {
             (r#""model_type":"llama","rope_scaling":{"rope_type":"linear","factor":0}"#, "factor"),
             (r#""model_type":"gpt_neox","rotary_pct":0.1"#, "rotated"),
         ] {
-            let refusal = refusal(keys);
-            assert!(refusal.contains("config.json") && refusal.contains(said), "{refusal}");
+            let error = error_of(keys);
+            assert!(error.contains("config.json") && error.contains(expected), "{error}");
         }
-        // In a recipe, where every key was typed on purpose.
+        // In a recipe, every key is intentional.
         let typed = format!(r#"{{"rotary_pct":1.0,{SIZES}}}"#);
-        let refusal = serde_json::from_str::<Architecture>(&typed).unwrap_err().to_string();
-        assert!(refusal.contains("`rotary_pct` has no effect"), "{refusal}");
+        let error = serde_json::from_str::<Architecture>(&typed).unwrap_err().to_string();
+        assert!(error.contains("`rotary_pct` has no effect"), "{error}");
     }
 }

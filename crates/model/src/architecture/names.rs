@@ -1,11 +1,10 @@
-//! What the parts of a decoder are called in Hugging Face checkpoints.
+//! Names of the modules of a decoder in Hugging Face checkpoints.
 
-use super::{Architecture, Family, MlpKind};
-use crate::layers::{Mlp, Projections};
+use super::{Architecture, Family, Mlp, MlpKind, Projections};
 
-/// The names of modules; those of a block without its prefix.
+/// Module names; those of a block are without the block's prefix.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Names {
+pub(crate) struct TensorNames {
     pub(crate) embedding: &'static str,
     blocks: &'static str,
     pub(crate) norm: &'static str,
@@ -19,20 +18,20 @@ pub(crate) struct Names {
     pub(crate) mlp: Mlp<&'static str>,
 }
 
-impl Names {
-    /// The whole name of a module of a block.
-    pub(crate) fn of_block(&self, layer: usize, module: &str) -> String {
+impl TensorNames {
+    /// Returns the full name of a module of block `layer`.
+    pub(crate) fn in_block(&self, layer: usize, module: &str) -> String {
         format!("{}.{layer}.{module}", self.blocks)
     }
 }
 
 impl Architecture {
-    pub(crate) fn names(&self) -> Names {
+    pub(crate) fn names(&self) -> TensorNames {
         let mlp = match self.mlp {
             MlpKind::GatedSilu => Mlp::Gated(["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]),
             MlpKind::Gelu(gelu) => Mlp::Plain(["mlp.dense_h_to_4h", "mlp.dense_4h_to_h"], gelu),
         };
-        let llama = Names {
+        let llama = TensorNames {
             embedding: "model.embed_tokens",
             blocks: "model.layers",
             norm: "model.norm",
@@ -47,7 +46,7 @@ impl Architecture {
         };
         match self.family {
             Family::Llama | Family::Mistral | Family::Qwen2 | Family::Qwen3 => llama,
-            Family::GptNeox => Names {
+            Family::GptNeox => TensorNames {
                 embedding: "gpt_neox.embed_in",
                 blocks: "gpt_neox.layers",
                 norm: "gpt_neox.final_layer_norm",

@@ -1,4 +1,4 @@
-//! Architectures of published models, so that they can be planned for before they are there.
+//! Architectures of published models, so that planning needs no download.
 
 use std::collections::BTreeMap;
 
@@ -7,27 +7,28 @@ use serde_json::Value;
 
 use super::Architecture;
 
-/// A published model: the keys of its config.json that matter, and the number of weights on its card.
+/// Relevant keys of a published model's `config.json`, and the parameter count on its model card.
 #[derive(Deserialize)]
-struct Published {
+struct PublishedModel {
     parameters: usize,
     config: Value,
 }
 
-fn all() -> BTreeMap<String, Published> {
-    // The tests read it whole.
+fn all() -> BTreeMap<String, PublishedModel> {
+    // Cannot fail: tests parse the whole file.
     serde_json::from_str(include_str!("published.json")).unwrap_or_default()
 }
 
 impl Architecture {
-    /// The architecture of a published model by its Hub repository, as in `huggyllama/llama-30b`; None if it is not among those
-    /// that recipes ship for.
+    /// Returns the architecture of a published model by its Hub repository, such as
+    /// `huggyllama/llama-30b`; None if no shipped recipe uses it.
     pub fn published(repository: &str) -> Option<Self> {
         let config = all().remove(repository)?.config;
         Self::from_hugging_face(&config.to_string()).ok()
     }
 
-    /// The repositories that [`published`](Self::published) knows, each with the number of weights on its card.
+    /// Returns the repositories known to [`published`](Self::published), with the parameter count
+    /// on each model card.
     pub fn published_repositories() -> BTreeMap<String, usize> {
         all().into_iter().map(|(name, published)| (name, published.parameters)).collect()
     }

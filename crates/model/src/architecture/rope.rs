@@ -1,4 +1,5 @@
-//! Rotary position embeddings (arXiv 2104.09864) and how their frequencies are scaled for longer contexts.
+//! Rotary position embeddings (arXiv 2104.09864) and the scaling of their frequencies for longer
+//! contexts.
 
 use std::f64::consts::TAU;
 
@@ -6,63 +7,73 @@ use candle_core::{DType, Device, Result, Tensor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ModelError, ops::RotaryPairs};
+use crate::ModelError;
 
-/// How positions rotate queries and keys.
+/// Pairing of the dimensions of a head in rotary embeddings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RotaryPairs {
+    /// Dimension i with i + half: the layout of Hugging Face checkpoints.
+    Halves,
+    /// Dimension 2i with 2i + 1: the layout of the original Llama and of GGUF files.
+    Interleaved,
+}
+
+/// Rotary position embedding of queries and keys.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rope {
     /// Base of the frequencies.
     pub theta: f64,
-    /// Dimensions of a head that are rotated, from its first on.
+    /// Number of rotated dimensions of a head, counted from its first.
     pub dims: usize,
-    /// How the frequencies are changed, if they are.
+    /// Frequency scaling, if any.
     pub scaling: Option<RopeScaling>,
-    /// How dimensions are paired. Checkpoints in Hugging Face layout use halves.
+    /// Pairing of dimensions; `Halves` in Hugging Face checkpoints.
     pub pairs: RotaryPairs,
 }
 
-/// How frequencies are changed, as in the `rope_scaling` of a `config.json`.
+/// Frequency scaling for longer contexts, as `rope_scaling` in a `config.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "rope_type", rename_all = "lowercase", deny_unknown_fields)]
 pub enum RopeScaling {
-    /// All divided by `factor`.
+    /// Divides all frequencies by `factor`.
     Linear {
-        /// How many times longer the context becomes.
+        /// Factor by which the context grows.
         factor: f64,
     },
-    /// Changed only for sequences longer than `max_position_embeddings`, which are refused here: as without scaling.
+    /// Scales only for sequences longer than `max_position_embeddings`. Such sequences are
+    /// rejected, so this has no effect.
     Dynamic {
-        /// How many times longer the context may become.
+        /// Factor by which the context may grow.
         factor: f64,
     },
-    /// Low frequencies divided by `factor`, high ones kept, blended between (Llama 3.1).
+    /// Llama 3.1: divides low frequencies by `factor`, keeps high ones and blends between.
     Llama3 {
-        /// How many times longer the context becomes.
+        /// Factor by which the context grows.
         factor: f64,
-        /// Frequencies with fewer turns than this in the original context are divided.
+        /// Frequencies with fewer turns than this in the original context are divided by `factor`.
         low_freq_factor: f64,
         /// Frequencies with more turns than this in the original context are kept.
         high_freq_factor: f64,
-        /// The original context.
+        /// Context length before scaling.
         original_max_position_embeddings: usize,
     },
-    /// Blended by dimension, and queries and keys made longer (arXiv 2309.00071).
+    /// YaRN (arXiv 2309.00071): blends by dimension, and scales queries and keys.
     Yarn {
-        /// How many times longer the context becomes.
+        /// Factor by which the context grows.
         factor: f64,
-        /// The original context; `max_position_embeddings` if absent.
+        /// Context length before scaling (`max_position_embeddings`).
         #[serde(skip_serializing_if = "Option::is_none")]
         original_max_position_embeddings: Option<usize>,
-        /// Dimensions with more turns than this in the original context are kept; 32.
+        /// Dimensions with more turns than this in the original context are kept (32).
         #[serde(skip_serializing_if = "Option::is_none")]
         beta_fast: Option<f64>,
-        /// Dimensions with fewer turns than this in the original context are divided; 1.
+        /// Dimensions with fewer turns than this in the original context are divided (1).
         #[serde(skip_serializing_if = "Option::is_none")]
         beta_slow: Option<f64>,
-        /// What cos and sin are multiplied by; 0.1·ln(factor) + 1.
+        /// Factor of cos and sin (0.1·ln(factor) + 1).
         #[serde(skip_serializing_if = "Option::is_none")]
         attention_factor: Option<f64>,
-        /// Whether the ends of the blend are whole dimensions; true.
+        /// Rounds the ends of the blend to whole dimensions (true).
         #[serde(skip_serializing_if = "Option::is_none")]
         truncate: Option<bool>,
     },
@@ -99,8 +110,8 @@ impl Rope {
         }
     }
 
-    /// The rotation's frequencies; `max_positions` is the model's own.
-    pub(crate) fn rotation(&self, max_positions: usize) -> Rotation {
+    /// Returns the scaled frequencies; `max_positions` is the model's `max_position_embeddings`.
+    pub(crate) fn table(&self, max_positions: usize) -> RotaryTable {
         let dims = self.dims as f64;
         let plain: Vec<f64> = (0..self.dims / 2).map(|i| self.theta.powf(-2.0 * i as f64 / dims)).collect();
         let scaled = |change: &dyn Fn(usize, f64) -> f64| {
@@ -131,7 +142,7 @@ impl Rope {
                 truncate,
             }) => {
                 let original = original.unwrap_or(max_positions) as f64;
-                // The dimension that turns this often in the original context.
+                // The dimension with this many turns in the original context.
                 let dimension = |turns: f64| dims * (original / (turns * TAU)).ln() / (2.0 * self.theta.ln());
                 let (low, high) = (dimension(beta_fast.unwrap_or(32.0)), dimension(beta_slow.unwrap_or(1.0)));
                 let (low, high) =
@@ -145,21 +156,26 @@ impl Rope {
                 (scaled(&change), attention_factor.unwrap_or(0.1 * factor.ln() + 1.0))
             }
         };
-        Rotation { frequencies, magnitude }
+        RotaryTable { frequencies, magnitude }
     }
 }
 
-/// The rotation of each position: angles position·frequency, in f64.
+/// Rotation angles: position·frequency, in f64.
 #[derive(Debug, Clone)]
-pub(crate) struct Rotation {
+pub(crate) struct RotaryTable {
     pub(crate) frequencies: Vec<f64>,
-    /// What cos and sin are multiplied by.
+    /// Factor of cos and sin.
     magnitude: f64,
 }
 
-impl Rotation {
-    /// cos and sin of every position, `[positions, rotated dims/2]`.
-    pub(crate) fn at(&self, positions: &[u32], dtype: DType, device: &Device) -> Result<(Tensor, Tensor)> {
+impl RotaryTable {
+    /// Returns cos and sin of every position, each `[positions, rotated dims/2]`.
+    pub(crate) fn cos_sin(
+        &self,
+        positions: &[u32],
+        dtype: DType,
+        device: &Device,
+    ) -> Result<(Tensor, Tensor)> {
         let count = positions.iter().max().map_or(0, |max| *max as usize + 1);
         let index = Tensor::new(positions, device)?;
         let table = |function: fn(f64) -> f64| {

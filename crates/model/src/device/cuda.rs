@@ -1,4 +1,4 @@
-//! A GPU: its driver, its memory, and our kernels on it.
+//! CUDA GPUs: driver, memory pool and kernel checks.
 
 use std::ptr;
 
@@ -15,20 +15,21 @@ use candle_core::{
 };
 use prospect_kernels::check;
 
-use super::{Facts, KernelCheck, fail};
-use crate::{ModelError, ops::Group};
+use super::{DeviceInfo, KernelCheck, KernelGroup, fail};
+use crate::ModelError;
 
-mod card;
+mod gpu;
 
-pub(crate) use card::Card;
+pub(crate) use gpu::Gpu;
 
-/// The CUDA version that candle's part of this binary was built for, as the driver writes it.
-const CUDA: i32 = 13_000;
+/// CUDA version that this binary was built for, in the driver's notation.
+const BUILT_FOR_CUDA: i32 = 13_000;
 
-/// The GPU generation that candle's kernels were built for, as `CUDA_COMPUTE_CAP` has it; they run on no other.
-const BUILT_FOR: Option<&str> = option_env!("CUDA_COMPUTE_CAP");
+/// Compute capability that candle's kernels were built for, as in `CUDA_COMPUTE_CAP`; they run on
+/// no other.
+const BUILT_FOR_CAPABILITY: Option<&str> = option_env!("CUDA_COMPUTE_CAP");
 
-/// The CUDA version that the driver knows; 0 if there is no driver.
+/// Returns the CUDA version of the driver; 0 without a driver.
 fn driver_version() -> i32 {
     let mut version = 0;
     // SAFETY: the driver writes one int.
@@ -42,18 +43,19 @@ fn version(number: i32) -> String {
 }
 
 pub(super) fn open(ordinal: usize) -> Result<Device, ModelError> {
-    if let Err(name) = Group::switched_on() {
+    if let Err(name) = KernelGroup::switched_on() {
         return fail(format!(
-            "PROSPECT_KERNELS: `{name}` is no kernel; there are norm, rotary, activation, attention, log_prob, adamw, dequantise, and all"
+            "PROSPECT_KERNELS: unknown kernel `{name}`; use all, or some of {}",
+            KernelGroup::names()
         ));
     }
     match driver_version() {
-        0 => return fail("there is no CUDA driver; install one (nvidia-smi must list the GPU)"),
-        found if found < CUDA => {
+        0 => return fail("no CUDA driver found; install one (nvidia-smi must list the GPU)"),
+        found if found < BUILT_FOR_CUDA => {
             return fail(format!(
-                "the driver is for CUDA {}, this binary for CUDA {}; update the driver (580 or newer)",
+                "the driver supports CUDA {}, this binary needs CUDA {}; update the driver (580 or newer)",
                 version(found),
-                version(CUDA)
+                version(BUILT_FOR_CUDA)
             ));
         }
         _ => {}
@@ -61,35 +63,35 @@ pub(super) fn open(ordinal: usize) -> Result<Device, ModelError> {
     let count = CudaContext::device_count().unwrap_or(0);
     if ordinal >= usize::try_from(count).unwrap_or(0) {
         return fail(format!(
-            "there is no GPU cuda:{ordinal}, {count} are seen; look at nvidia-smi and CUDA_VISIBLE_DEVICES"
+            "GPU cuda:{ordinal} not found, {count} visible; check nvidia-smi and CUDA_VISIBLE_DEVICES"
         ));
     }
     let device = Device::new_cuda(ordinal)?;
-    let card = device.as_cuda_device()?;
-    let (major, minor) = capability(card)?;
+    let gpu = device.as_cuda_device()?;
+    let (major, minor) = capability(gpu)?;
     let found = format!("{major}{minor}");
-    if let Some(built) = BUILT_FOR.filter(|built| *built != found) {
+    if let Some(built) = BUILT_FOR_CAPABILITY.filter(|built| *built != found) {
         return fail(format!(
-            "the GPU is of generation {found}, this binary for {built}; build with CUDA_COMPUTE_CAP={found}"
+            "the GPU has compute capability {found}, this binary needs {built}; build with CUDA_COMPUTE_CAP={found}"
         ));
     }
-    // Else every wait for a result gives all free memory back to the driver, to be asked for again.
-    if let Some(pool) = pool(card)? {
+    // By default, every synchronisation returns all free memory to the driver.
+    if let Some(pool) = pool(gpu)? {
         set(pool, Attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, u64::MAX)?;
     }
     Ok(device)
 }
 
-fn capability(card: &CudaDevice) -> candle_core::Result<(i32, i32)> {
-    card.cuda_stream().context().compute_capability().w()
+fn capability(gpu: &CudaDevice) -> candle_core::Result<(i32, i32)> {
+    gpu.cuda_stream().context().compute_capability().w()
 }
 
-pub(super) fn facts(card: &CudaDevice) -> Result<Facts, ModelError> {
-    let stream = card.cuda_stream();
+pub(super) fn info(gpu: &CudaDevice) -> Result<DeviceInfo, ModelError> {
+    let stream = gpu.cuda_stream();
     let context = stream.context();
     let (free, memory) = context.mem_get_info().w()?;
-    // What the pool keeps is free for tensors, too.
-    let kept = match pool(card)? {
+    // Memory that the pool has reserved but does not use is available to tensors, too.
+    let pooled = match pool(gpu)? {
         Some(pool) => {
             let [reserved, used] = [
                 Attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT,
@@ -99,19 +101,19 @@ pub(super) fn facts(card: &CudaDevice) -> Result<Facts, ModelError> {
         }
         None => 0,
     };
-    let (major, minor) = capability(card)?;
-    Ok(Facts {
+    let (major, minor) = capability(gpu)?;
+    Ok(DeviceInfo {
         name: context.name().w()?,
         memory: Some(memory as u64),
-        free: Some(free as u64 + kept),
+        free: Some(free as u64 + pooled),
         driver: Some(version(driver_version())),
         compute_capability: Some(format!("{major}.{minor}")),
     })
 }
 
-/// The pool that tensors are allocated from; None if the driver has none.
-fn pool(card: &CudaDevice) -> candle_core::Result<Option<CUmemoryPool>> {
-    let stream = card.cuda_stream();
+/// Returns the pool that tensors are allocated from; None if the driver has none.
+fn pool(gpu: &CudaDevice) -> candle_core::Result<Option<CUmemoryPool>> {
+    let stream = gpu.cuda_stream();
     let context = stream.context();
     if !context.has_async_alloc() {
         return Ok(None);
@@ -123,7 +125,7 @@ fn pool(card: &CudaDevice) -> candle_core::Result<Option<CUmemoryPool>> {
 }
 
 fn set(pool: CUmemoryPool, attribute: Attribute, mut value: u64) -> candle_core::Result<()> {
-    // SAFETY: the attributes that are set here are of 64 bits.
+    // SAFETY: the attributes set here have 64 bits.
     #[expect(unsafe_code, reason = "a call of the driver")]
     let set = unsafe { mem_pool::set_attribute(pool, attribute, ptr::from_mut(&mut value).cast()) };
     set.w()
@@ -131,25 +133,25 @@ fn set(pool: CUmemoryPool, attribute: Attribute, mut value: u64) -> candle_core:
 
 fn get(pool: CUmemoryPool, attribute: Attribute) -> candle_core::Result<u64> {
     let mut value = 0u64;
-    // SAFETY: the attributes that are asked for here are of 64 bits.
+    // SAFETY: the attributes read here have 64 bits.
     #[expect(unsafe_code, reason = "a call of the driver")]
     let got = unsafe { mem_pool::get_attribute(pool, attribute, ptr::from_mut(&mut value).cast()) };
     got.w()?;
     Ok(value)
 }
 
-pub(super) fn forget_peak(card: &CudaDevice) -> Result<(), ModelError> {
-    if let Some(pool) = pool(card)? {
+pub(super) fn reset_peak_memory(gpu: &CudaDevice) -> Result<(), ModelError> {
+    if let Some(pool) = pool(gpu)? {
         set(pool, Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH, 0)?;
     }
     Ok(())
 }
 
-pub(super) fn peak(card: &CudaDevice) -> Result<Option<u64>, ModelError> {
+pub(super) fn peak_memory(gpu: &CudaDevice) -> Result<Option<u64>, ModelError> {
     let high = |pool| get(pool, Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH);
-    Ok(pool(card)?.map(high).transpose()?)
+    Ok(pool(gpu)?.map(high).transpose()?)
 }
 
-pub(super) fn check_kernels(card: &CudaDevice) -> Result<Option<Vec<KernelCheck>>, ModelError> {
-    Ok(Some(check::all(&mut Card(card))))
+pub(super) fn check_kernels(gpu: &CudaDevice) -> Result<Option<Vec<KernelCheck>>, ModelError> {
+    Ok(Some(check::all(&mut Gpu(gpu))))
 }

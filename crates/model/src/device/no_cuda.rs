@@ -1,30 +1,30 @@
-//! What a build without CUDA says of GPUs.
+//! GPUs in a build without CUDA: every call is an error.
 
 use candle_core::{CudaDevice, Device};
 
-use super::{Facts, KernelCheck, fail};
+use super::{DeviceInfo, KernelCheck, fail};
 use crate::ModelError;
 
-fn none<T>() -> Result<T, ModelError> {
+fn unavailable<T>() -> Result<T, ModelError> {
     fail("this build has no CUDA; build with --features cuda (scripts/check-cuda.sh)")
 }
 
 pub(super) fn open(_: usize) -> Result<Device, ModelError> {
-    none()
+    unavailable()
 }
 
-pub(super) fn facts(_: &CudaDevice) -> Result<Facts, ModelError> {
-    none()
+pub(super) fn info(_: &CudaDevice) -> Result<DeviceInfo, ModelError> {
+    unavailable()
 }
 
-pub(super) fn forget_peak(_: &CudaDevice) -> Result<(), ModelError> {
-    none()
+pub(super) fn reset_peak_memory(_: &CudaDevice) -> Result<(), ModelError> {
+    unavailable()
 }
 
-pub(super) fn peak(_: &CudaDevice) -> Result<Option<u64>, ModelError> {
-    none()
+pub(super) fn peak_memory(_: &CudaDevice) -> Result<Option<u64>, ModelError> {
+    unavailable()
 }
 
 pub(super) fn check_kernels(_: &CudaDevice) -> Result<Option<Vec<KernelCheck>>, ModelError> {
-    none()
+    unavailable()
 }

@@ -4,32 +4,10 @@ use candle_core::{Result, Tensor};
 
 use super::{BlockContext, Linear, Norm};
 use crate::{
-    ops::{self, Heads},
+    architecture::{AttentionHeads, Projections},
+    ops,
     parameters::Gradients,
 };
-
-/// Query, key and value projections: three, or one of which each head's rows are a query's, a key's and a value's.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Projections<T> {
-    Separate([T; 3]),
-    Fused(T),
-}
-
-impl<T> Projections<T> {
-    pub(crate) fn as_slice(&self) -> &[T] {
-        match self {
-            Self::Separate(projections) => projections,
-            Self::Fused(projection) => std::slice::from_ref(projection),
-        }
-    }
-
-    pub(crate) fn as_mut_slice(&mut self) -> &mut [T] {
-        match self {
-            Self::Separate(projections) => projections,
-            Self::Fused(projection) => std::slice::from_mut(projection),
-        }
-    }
-}
 
 impl Projections<Linear> {
     /// q, k and v, and x·Aᵀ of each projection.
@@ -42,7 +20,7 @@ impl Projections<Linear> {
                 Ok(([q, k, v], [q_lora, k_lora, v_lora]))
             }
             Self::Fused(projection) => {
-                let Heads { query, dim, .. } = context.heads;
+                let AttentionHeads { query, dim, .. } = context.heads;
                 let (y, lora) = projection.forward(x, None, context.adapter)?;
                 let rows = y.dim(0)?;
                 let y = y.reshape((rows, query, 3, dim))?;
@@ -57,7 +35,7 @@ impl Projections<Linear> {
         x: &Tensor,
         lora: &[Option<Tensor>; 3],
         [d_q, d_k, d_v]: [Tensor; 3],
-        heads: Heads,
+        heads: AttentionHeads,
         gradients: &mut Gradients,
     ) -> Result<Tensor> {
         match self {

@@ -2,17 +2,17 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{Attention, HeadNorms, Linear, Mlp, Norm, attention::SavedAttention, mlp::SavedMlp};
+use super::{Attention, HeadNorms, Linear, Norm, attention::SavedAttention, mlp::SavedMlp};
 use crate::{
-    architecture::{Names, Residual},
-    ops::{self, Heads, RotaryPairs},
-    pack::Tree,
+    architecture::{AttentionHeads, Mlp, Residual, RotaryPairs, TensorNames},
+    ops,
+    pack::PromptTree,
     parameters::Gradients,
 };
 
 /// One block.
 #[derive(Debug, Clone)]
-pub(crate) struct Block {
+pub(crate) struct DecoderBlock {
     pub(crate) attention_norm: Norm,
     pub(crate) attention: Attention,
     pub(crate) mlp_norm: Norm,
@@ -22,11 +22,11 @@ pub(crate) struct Block {
 
 /// What all blocks share in a pass over a batch.
 pub(crate) struct BlockContext<'a> {
-    pub(crate) trees: &'a [Tree],
+    pub(crate) trees: &'a [PromptTree],
     /// cos and sin of the rotation of every row, `[rows, rotated dims/2]`.
     pub(crate) rotation: (Tensor, Tensor),
     pub(crate) pairs: RotaryPairs,
-    pub(crate) heads: Heads,
+    pub(crate) heads: AttentionHeads,
     pub(crate) adapter: bool,
 }
 
@@ -47,30 +47,30 @@ impl SavedBlock {
     }
 }
 
-impl Block {
+/// Modules of a block, with their names within the block.
+pub(crate) struct BlockModules<'a> {
+    pub(crate) linears: Vec<(&'static str, &'a mut Linear)>,
+    pub(crate) norms: Vec<(&'static str, &'a mut Norm)>,
+}
+
+impl DecoderBlock {
     /// The linear layers.
     pub(crate) fn linears(&self) -> impl Iterator<Item = &Linear> {
         let Attention { projections, output, .. } = &self.attention;
         projections.as_slice().iter().chain([output]).chain(self.mlp.as_slice())
     }
 
-    /// The linear layers and the norms, with their names within the block.
-    #[expect(clippy::type_complexity, reason = "two lists, taken apart where they are asked for")]
-    pub(crate) fn modules_mut(
-        &mut self,
-        names: &Names,
-    ) -> (Vec<(&'static str, &mut Linear)>, Vec<(&'static str, &mut Norm)>) {
+    /// Returns the modules, with their names within the block.
+    pub(crate) fn modules_mut(&mut self, names: &TensorNames) -> BlockModules<'_> {
         let Attention { projections, norms, output } = &mut self.attention;
         let names_of_linears =
             names.projections.as_slice().iter().chain([&names.output]).chain(names.mlp.as_slice());
         let linears = projections.as_mut_slice().iter_mut().chain([output]).chain(self.mlp.as_mut_slice());
         let linears = names_of_linears.copied().zip(linears).collect();
-        let mut all =
-            vec![(names.attention_norm, &mut self.attention_norm), (names.mlp_norm, &mut self.mlp_norm)];
-        if let Some(HeadNorms { query, key }) = norms {
-            all.extend([(names.query_norm, query), (names.key_norm, key)]);
-        }
-        (linears, all)
+        let head_norms =
+            norms.as_mut().map(|HeadNorms { query, key }| [(names.query_norm, query), (names.key_norm, key)]);
+        let norms = [(names.attention_norm, &mut self.attention_norm), (names.mlp_norm, &mut self.mlp_norm)];
+        BlockModules { linears, norms: norms.into_iter().chain(head_norms.into_iter().flatten()).collect() }
     }
 
     pub(crate) fn forward(&self, x: &Tensor, context: &BlockContext<'_>) -> Result<(Tensor, SavedBlock)> {

@@ -6,15 +6,15 @@ use candle_core::{Result, Tensor};
 use super::{Norm, norm::SavedNorm};
 use crate::{
     ops,
-    pack::Scored,
-    parameters::{Gradients, Weight},
+    pack::ScoredToken,
+    parameters::{Gradients, WeightTensor},
 };
 
 /// Final norm and head; `weight` is `[vocabulary, hidden]`, perhaps shared with the embedding.
 #[derive(Debug, Clone)]
 pub(crate) struct Head {
     pub(crate) norm: Norm,
-    pub(crate) weight: Weight,
+    pub(crate) weight: WeightTensor,
 }
 
 /// What the backward pass needs of the head.
@@ -35,12 +35,12 @@ impl Head {
     pub(crate) fn forward(
         &self,
         x: &Tensor,
-        scored: &[Scored],
+        scored: &[ScoredToken],
         keep: usize,
     ) -> Result<(Vec<f64>, SavedHead)> {
         let (normed, norm) = self.norm.forward(x)?;
         let (mut log_probs, mut unit) = (Vec::with_capacity(scored.len()), Vec::new());
-        let frozen = matches!(self.weight, Weight::Frozen(_));
+        let frozen = matches!(self.weight, WeightTensor::Frozen(_));
         for (rows, part) in self.chunks(scored, keep)? {
             let gradient = frozen && rows < keep;
             let normed = normed.narrow(0, rows, part.len())?;
@@ -59,7 +59,7 @@ impl Head {
     pub(crate) fn backward(
         &self,
         saved: SavedHead,
-        scored: &[Scored],
+        scored: &[ScoredToken],
         grad: &[f64],
         gradients: &mut Gradients,
     ) -> Result<Tensor> {
@@ -90,7 +90,11 @@ impl Head {
     }
 
     /// The scored tokens in chunks, none of which straddles `boundary`, with their first row.
-    fn chunks<'a>(&self, scored: &'a [Scored], boundary: usize) -> Result<Vec<(usize, &'a [Scored])>> {
+    fn chunks<'a>(
+        &self,
+        scored: &'a [ScoredToken],
+        boundary: usize,
+    ) -> Result<Vec<(usize, &'a [ScoredToken])>> {
         let weight = self.weight.value();
         let size = (Self::CHUNK_BYTES / (weight.dim(0)? * weight.dtype().size_in_bytes())).max(1);
         let (kept, rest) = scored.split_at(boundary);

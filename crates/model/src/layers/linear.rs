@@ -3,21 +3,21 @@
 use candle_core::{DType, Result, Tensor};
 
 use crate::{
-    matrix::Matrix,
-    ops::{self, Factors},
-    parameters::{Gradients, Parameter, Weight},
+    ops::{self, LoraFactors},
+    parameters::{Gradients, Parameter, WeightTensor},
+    weights::LinearWeight,
 };
 
 /// A low-rank adapter: `a` is `[rank, in]`, `b` `[out, rank]`, the update of the weight is scale·b·a. Beside weights of 16 bits
 /// it is in f32, so that small updates are not lost, and takes the type of the activations for its products.
 #[derive(Debug, Clone)]
-pub(crate) struct Lora {
+pub(crate) struct LoraAdapter {
     pub(crate) a: Parameter,
     pub(crate) b: Parameter,
     pub(crate) scale: f64,
 }
 
-impl Lora {
+impl LoraAdapter {
     fn factors(&self, dtype: DType) -> Result<[Tensor; 2]> {
         Ok([self.a.value().to_dtype(dtype)?, self.b.value().to_dtype(dtype)?])
     }
@@ -26,21 +26,21 @@ impl Lora {
 /// A linear layer; `weight` is `[out, in]`, `bias` `[out]`.
 #[derive(Debug, Clone)]
 pub(crate) struct Linear {
-    pub(crate) weight: Matrix,
-    pub(crate) bias: Option<Weight>,
-    pub(crate) lora: Option<Lora>,
+    pub(crate) weight: LinearWeight,
+    pub(crate) bias: Option<WeightTensor>,
+    pub(crate) lora: Option<LoraAdapter>,
 }
 
 impl Linear {
-    pub(crate) fn frozen(weight: Matrix, bias: Option<Tensor>) -> Self {
-        Self { weight, bias: bias.map(Weight::Frozen), lora: None }
+    pub(crate) fn frozen(weight: LinearWeight, bias: Option<Tensor>) -> Self {
+        Self { weight, bias: bias.map(WeightTensor::Frozen), lora: None }
     }
 
     /// The weights with their names within the module, without the adapter's and without a matrix that is not plain.
-    pub(crate) fn weights_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut Weight)> {
+    pub(crate) fn weights_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut WeightTensor)> {
         let weight = match &mut self.weight {
-            Matrix::Plain(weight) => Some(("weight", weight)),
-            Matrix::Quantised(_) | Matrix::Sharded(_) => None,
+            LinearWeight::Plain(weight) => Some(("weight", weight)),
+            LinearWeight::Quantised(_) | LinearWeight::Sharded(_) => None,
         };
         weight.into_iter().chain(self.bias.as_mut().map(|bias| ("bias", bias)))
     }
@@ -57,7 +57,7 @@ impl Linear {
             Some(lora) => Some((lora.factors(x.dtype())?, lora.scale)),
             None => None,
         };
-        let factors = factors.as_ref().map(|([a, b], scale)| Factors { a, b, scale: *scale });
+        let factors = factors.as_ref().map(|([a, b], scale)| LoraFactors { a, b, scale: *scale });
         let (y, down) = ops::linear(x, &self.weight.dense()?, residual, factors)?;
         match &self.bias {
             Some(bias) => Ok((y.broadcast_add(bias.value())?, down)),
@@ -93,9 +93,9 @@ impl Linear {
     /// W + s·B·A: the weight that gives the same results without the adapter.
     pub(crate) fn merged(&self) -> Result<Tensor> {
         match &self.lora {
-            None => self.weight.to_save()?.copy(),
+            None => self.weight.dense_for_saving()?.copy(),
             Some(lora) => {
-                let weight = self.weight.to_save()?;
+                let weight = self.weight.dense_for_saving()?;
                 let [a, b] = [&lora.a, &lora.b].map(|factor| factor.value().to_device(weight.device()));
                 let update = (b?.matmul(&a?)? * lora.scale)?;
                 (weight.to_dtype(update.dtype())? + update)?.to_dtype(weight.dtype())

@@ -3,30 +3,7 @@
 use candle_core::{Result, Tensor, bail};
 
 use super::Linear;
-use crate::{architecture::Gelu, ops, parameters::Gradients};
-
-/// Gate, up and down with silu(gate)·up between; or up and down with gelu between.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Mlp<T> {
-    Gated([T; 3]),
-    Plain([T; 2], Gelu),
-}
-
-impl<T> Mlp<T> {
-    pub(crate) fn as_slice(&self) -> &[T] {
-        match self {
-            Self::Gated(linears) => linears,
-            Self::Plain(linears, _) => linears,
-        }
-    }
-
-    pub(crate) fn as_mut_slice(&mut self) -> &mut [T] {
-        match self {
-            Self::Gated(linears) => linears,
-            Self::Plain(linears, _) => linears,
-        }
-    }
-}
+use crate::{architecture::Mlp, ops, parameters::Gradients};
 
 /// What the backward pass needs of an MLP, beside its input: what the activation saw, and x·Aᵀ of each layer. The
 /// activation is cheap and computed again.

@@ -4,14 +4,14 @@ use candle_core::{Result, Tensor};
 
 use crate::{
     ops,
-    parameters::{Gradients, Weight},
+    parameters::{Gradients, WeightTensor},
 };
 
 /// x·w / rms(x); with a bias, the layer norm: that of x − mean(x), and the bias added.
 #[derive(Debug, Clone)]
 pub(crate) struct Norm {
-    pub(crate) weight: Weight,
-    pub(crate) bias: Option<Weight>,
+    pub(crate) weight: WeightTensor,
+    pub(crate) bias: Option<WeightTensor>,
     pub(crate) epsilon: f64,
 }
 
@@ -26,7 +26,7 @@ impl SavedNorm {
 
 impl Norm {
     /// The weights with their names within the module.
-    pub(crate) fn weights_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut Weight)> {
+    pub(crate) fn weights_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut WeightTensor)> {
         let bias = self.bias.as_mut().map(|bias| ("bias", bias));
         std::iter::once(("weight", &mut self.weight)).chain(bias)
     }

@@ -4,19 +4,19 @@ use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::log_softmax;
 
 use crate::{
-    Activations, Adapter, Architecture, Decoder, Gelu, Generated, GenerationConfig, Gradients, Lora,
-    ModelError, PackedBatch, Packer, Prompt, Residual, RotaryPairs, Sampling,
+    Activations, Adapter, Architecture, Decoder, GeluKind, Generated, GenerationConfig, Gradients,
+    LoraConfig, ModelError, PackedBatch, Packer, Prompt, Residual, RotaryPairs, Sampling,
     ops::{
         self,
         tests::{assert_gradient, dot},
     },
-    parameters::Weight,
-    weights::{Weights, normal},
+    parameters::WeightTensor,
+    weights::{LinearWeight, TensorSource, normal},
 };
 use prospect_core::draw::Draw;
 
-use super::{BlockContext, Linear, Mlp, Norm, Projections};
-use crate::matrix::Matrix;
+use super::{BlockContext, Linear, Norm};
+use crate::architecture::{Mlp, Projections};
 
 const SIZES: &str = r#""vocab_size": 23, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2,
     "max_position_embeddings": 32"#;
@@ -47,7 +47,7 @@ fn architectures() -> Vec<(&'static str, Architecture)> {
 /// Random weights of which norms and biases are random too.
 struct Rough(DType);
 
-impl Weights for Rough {
+impl TensorSource for Rough {
     fn get(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
         let values = normal(&Draw::new(5, name), shape.iter().product(), 0.3);
         let values = Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(self.0)?;
@@ -66,7 +66,7 @@ fn llama(dtype: DType) -> Decoder {
 
 /// An adapter that does something: B is not zero.
 fn with_adapter(decoder: &Decoder) -> Decoder {
-    let decoder = decoder.with_lora(Lora { r: 2, alpha: 3.0 }, 1).unwrap();
+    let decoder = decoder.with_lora(LoraConfig { r: 2, alpha: 3.0 }, 1).unwrap();
     for (name, parameter) in decoder.parameters().iter().filter(|(name, _)| name.contains("lora_B")) {
         let value = normal(&Draw::new(2, name), parameter.value().elem_count(), 0.3);
         let value = Tensor::from_vec(value, parameter.value().shape(), &Device::Cpu).unwrap();
@@ -81,9 +81,9 @@ const COMPLETIONS: [(usize, &[u32], bool); 4] =
 
 fn batch() -> PackedBatch {
     let mut packer = Packer::default();
-    let prompts = PROMPTS.map(|prompt| packer.prompt(prompt));
+    let prompts = PROMPTS.map(|prompt| packer.add_prompt(prompt));
     for (prompt, tokens, gradient) in COMPLETIONS {
-        packer.completion(prompts[prompt], tokens, gradient);
+        packer.add_completion(prompts[prompt], tokens, gradient);
     }
     packer.pack().unwrap()
 }
@@ -103,15 +103,15 @@ fn gradients(decoder: &Decoder, activations: Activations) -> Gradients {
 }
 
 /// A weight as candle's autograd knows it.
-fn tracked(weight: &Weight) -> &Tensor {
+fn tracked(weight: &WeightTensor) -> &Tensor {
     match weight {
-        Weight::Frozen(value) => value,
-        Weight::Trained(parameter) => parameter.var(),
+        WeightTensor::Frozen(value) => value,
+        WeightTensor::Trained(parameter) => parameter.var(),
     }
 }
 
 fn oracle_linear(x: &Tensor, linear: &Linear) -> Tensor {
-    let Matrix::Plain(weight) = &linear.weight else { panic!("the oracle is of plain weights") };
+    let LinearWeight::Plain(weight) = &linear.weight else { panic!("the oracle is of plain weights") };
     let y = x.matmul(&tracked(weight).t().unwrap()).unwrap();
     let y = match &linear.bias {
         Some(bias) => y.broadcast_add(tracked(bias)).unwrap(),
@@ -144,8 +144,8 @@ fn oracle_mlp(x: &Tensor, mlp: &Mlp<Linear>) -> Tensor {
             let up = oracle_linear(x, up);
             // candle's own gelus have slopes of six digits.
             let share = match gelu {
-                Gelu::Exact => (&up * std::f64::consts::FRAC_1_SQRT_2).unwrap().erf(),
-                Gelu::Tanh => {
+                GeluKind::Exact => (&up * std::f64::consts::FRAC_1_SQRT_2).unwrap().erf(),
+                GeluKind::Tanh => {
                     let cube = (up.sqr().unwrap() * &up).unwrap();
                     let inner = (&up + (cube * 0.044_715).unwrap()).unwrap();
                     (inner * (2.0 / std::f64::consts::PI).sqrt()).unwrap().tanh()
@@ -173,7 +173,7 @@ fn oracle_loss(decoder: &Decoder) -> Tensor {
         let mask =
             Tensor::from_vec(mask, (count, count), &Device::Cpu).unwrap().to_dtype(decoder.dtype()).unwrap();
         let positions: Vec<u32> = (0..count as u32).collect();
-        let (cos, sin) = decoder.rotation.at(&positions, decoder.dtype(), &Device::Cpu).unwrap();
+        let (cos, sin) = decoder.rotary.cos_sin(&positions, decoder.dtype(), &Device::Cpu).unwrap();
         for block in &decoder.blocks {
             let attention = &block.attention;
             let normed = norm(&x, &block.attention_norm);
@@ -361,7 +361,7 @@ fn every_layer_backward_is_a_derivative() {
 
         let packed = PackedBatch::context(&[1, 2, 3, 4, 5]);
         for pairs in [RotaryPairs::Halves, RotaryPairs::Interleaved] {
-            let rotation = decoder.rotation.at(&packed.positions, DType::F64, &Device::Cpu).unwrap();
+            let rotation = decoder.rotary.cos_sin(&packed.positions, DType::F64, &Device::Cpu).unwrap();
             let heads = decoder.architecture().heads();
             let context = BlockContext { trees: &packed.trees, rotation, pairs, heads, adapter: true };
             let attend = |[q, k, v]: [&Tensor; 3]| ops::attention(q, k, v, &packed.trees, heads);
@@ -399,8 +399,8 @@ fn a_log_prob_does_not_depend_on_its_batch_mates() {
         let together = decoder.log_probs(&batch(), Adapter::On).unwrap();
         for ((prompt, completion, gradient), together) in COMPLETIONS.into_iter().zip(together) {
             let mut packer = Packer::default();
-            let id = packer.prompt(PROMPTS[prompt]);
-            packer.completion(id, completion, gradient);
+            let id = packer.add_prompt(PROMPTS[prompt]);
+            packer.add_completion(id, completion, gradient);
             let alone = decoder.log_probs(&packer.pack().unwrap(), Adapter::On).unwrap()[0];
             assert!((alone - together).abs() < 1e-5 * (1.0 + together.abs()), "{name}: {alone} {together}");
         }
@@ -412,7 +412,7 @@ fn switching_the_adapter_off_gives_the_base_exactly() {
     let base = llama(DType::F32);
     let off = with_adapter(&base).log_probs(&batch(), Adapter::Off).unwrap();
     assert_eq!(off, base.log_probs(&batch(), Adapter::Off).unwrap());
-    let fresh = base.with_lora(Lora { r: 2, alpha: 4.0 }, 0).unwrap();
+    let fresh = base.with_lora(LoraConfig { r: 2, alpha: 4.0 }, 0).unwrap();
     assert_eq!(fresh.log_probs(&batch(), Adapter::On).unwrap(), off);
     assert_eq!(fresh.forward(&batch(), Activations::Keep).unwrap().0, off);
 }
@@ -456,8 +456,13 @@ fn greedy_completions_are_those_of_the_whole_forward_pass() {
         let decoder = with_adapter(&decoder(&architecture, DType::F32));
         let prompts = to_continue();
         let ask: Vec<_> = prompts.iter().map(|tokens| Prompt { id: "", tokens }).collect();
-        let how =
-            GenerationConfig { sampling: Sampling::Greedy, max_new_tokens: 9, end: 22, seed: 0, at_once: 2 };
+        let how = GenerationConfig {
+            sampling: Sampling::Greedy,
+            max_new_tokens: 9,
+            eos_token_id: 22,
+            seed: 0,
+            batch_size: 2,
+        };
         for adapter in [Adapter::On, Adapter::Off] {
             let generated = decoder.generate(&ask, &how, adapter).unwrap();
             for (prompt, generated) in prompts.iter().zip(&generated) {
@@ -485,7 +490,7 @@ fn draws_belong_to_prompts_and_places_not_to_their_order() {
     let ids: Vec<String> = (0..prompts.len()).map(|index| format!("prompt {index}")).collect();
     let sampling = Sampling::Nucleus { top_p: 0.95, temperature: 2.0 };
     let generate = |order: &[usize], seed| {
-        let how = GenerationConfig { sampling, max_new_tokens: 12, end: 99, seed, at_once: 2 };
+        let how = GenerationConfig { sampling, max_new_tokens: 12, eos_token_id: 99, seed, batch_size: 2 };
         let ask = order.iter().map(|index| Prompt { id: &ids[*index], tokens: &prompts[*index] });
         decoder.generate(&ask.collect::<Vec<_>>(), &how, Adapter::On).unwrap()
     };
@@ -501,8 +506,13 @@ fn draws_belong_to_prompts_and_places_not_to_their_order() {
 #[test]
 fn completions_stop_where_positions_end() {
     let decoder = llama(DType::F32);
-    let how =
-        GenerationConfig { sampling: Sampling::Greedy, max_new_tokens: 50, end: 99, seed: 0, at_once: 2 };
+    let how = GenerationConfig {
+        sampling: Sampling::Greedy,
+        max_new_tokens: 50,
+        eos_token_id: 99,
+        seed: 0,
+        batch_size: 2,
+    };
     let tokens = [1; 30];
     let generate = |tokens| decoder.generate(&[Prompt { id: "", tokens }], &how, Adapter::On);
     // Positions 30 and 31 are read, and what follows the last is chosen but not read.

@@ -2,10 +2,10 @@
 
 use candle_core::{D, DType, Device, Result, Tensor};
 
-use super::{Factors, Heads, RotaryPairs};
+use super::LoraFactors;
 use crate::{
-    architecture::Gelu,
-    pack::{Scored, Tree},
+    architecture::{AttentionHeads, GeluKind, RotaryPairs},
+    pack::{PromptTree, ScoredToken},
 };
 
 /// Reductions of half-precision tensors are done in f32.
@@ -17,13 +17,13 @@ pub(super) fn linear(
     x: &Tensor,
     weight: &Tensor,
     residual: Option<&Tensor>,
-    adapter: Option<Factors<'_>>,
+    adapter: Option<LoraFactors<'_>>,
 ) -> Result<(Tensor, Option<Tensor>)> {
     let mut y = x.matmul(&weight.t()?)?;
     if let Some(residual) = residual {
         y = (residual + y)?;
     }
-    let Some(Factors { a, b, scale }) = adapter else { return Ok((y, None)) };
+    let Some(LoraFactors { a, b, scale }) = adapter else { return Ok((y, None)) };
     let down = x.matmul(&a.t()?)?;
     let y = (y + down.matmul(&(b * scale)?.t()?)?)?;
     Ok((y, Some(down)))
@@ -129,22 +129,22 @@ fn gelu_tanh(x: &Tensor) -> Result<(Tensor, Tensor)> {
     Ok((tanh, slope))
 }
 
-pub(super) fn gelu(x: &Tensor, form: Gelu) -> Result<Tensor> {
+pub(super) fn gelu(x: &Tensor, form: GeluKind) -> Result<Tensor> {
     match form {
-        Gelu::Exact => x.gelu_erf(),
-        Gelu::Tanh => ((gelu_tanh(x)?.0 + 1.0)? * x)? / 2.0,
+        GeluKind::Exact => x.gelu_erf(),
+        GeluKind::Tanh => ((gelu_tanh(x)?.0 + 1.0)? * x)? / 2.0,
     }
 }
 
-pub(super) fn gelu_backward(x: &Tensor, grad: &Tensor, form: Gelu) -> Result<Tensor> {
+pub(super) fn gelu_backward(x: &Tensor, grad: &Tensor, form: GeluKind) -> Result<Tensor> {
     let slope = match form {
         // Φ(x) + x·φ(x)
-        Gelu::Exact => {
+        GeluKind::Exact => {
             let below = (((x * std::f64::consts::FRAC_1_SQRT_2)?.erf()? + 1.0)? / 2.0)?;
             let density = ((x.sqr()? / -2.0)?.exp()? / std::f64::consts::TAU.sqrt())?;
             (below + (x * density)?)?
         }
-        Gelu::Tanh => {
+        GeluKind::Tanh => {
             let (tanh, slope) = gelu_tanh(x)?;
             (((tanh + 1.0)? + (x * slope)?)? / 2.0)?
         }
@@ -159,7 +159,7 @@ struct Visible {
 }
 
 impl Visible {
-    fn of(tree: &Tree) -> impl Iterator<Item = Self> {
+    fn in_tree(tree: &PromptTree) -> impl Iterator<Item = Self> {
         let prompt = tree.prompt.clone();
         let branches = tree.branches.iter().filter(|rows| !rows.is_empty()).cloned();
         std::iter::once(Self { queries: prompt.clone(), context: vec![prompt.clone()] }).chain(
@@ -179,7 +179,7 @@ impl Visible {
     }
 
     /// The context rows of `x` as `[query_heads, context, head_dim]`, key heads repeated.
-    fn gather(&self, x: &Tensor, heads: Heads) -> Result<Tensor> {
+    fn gather(&self, x: &Tensor, heads: AttentionHeads) -> Result<Tensor> {
         let parts: Vec<_> =
             self.context.iter().map(|rows| x.narrow(0, rows.start, rows.len())).collect::<Result<_>>()?;
         let x = by_head(&Tensor::cat(&parts, 0)?, heads.key, heads.dim)?;
@@ -188,11 +188,11 @@ impl Visible {
         x.unsqueeze(1)?.expand((key_heads, group, context, dim))?.reshape((heads.query, context, dim))
     }
 
-    fn queries(&self, x: &Tensor, heads: Heads) -> Result<Tensor> {
+    fn queries(&self, x: &Tensor, heads: AttentionHeads) -> Result<Tensor> {
         by_head(&x.narrow(0, self.queries.start, self.queries.len())?, heads.query, heads.dim)
     }
 
-    fn probabilities(&self, q: &Tensor, k: &Tensor, heads: Heads) -> Result<Tensor> {
+    fn probabilities(&self, q: &Tensor, k: &Tensor, heads: AttentionHeads) -> Result<Tensor> {
         let scores = (q.matmul(&k.t()?)? * (heads.dim as f64).sqrt().recip())?;
         let scores = scores.to_dtype(wide(q.dtype()))?;
         let scores = scores.broadcast_add(&self.mask(scores.dtype(), q.device())?)?;
@@ -216,9 +216,15 @@ fn add_rows(total: &Tensor, part: &Tensor, ranges: &[std::ops::Range<usize>]) ->
     total.index_add(&Tensor::new(index, total.device())?, part, 0)
 }
 
-pub(super) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, trees: &[Tree], heads: Heads) -> Result<Tensor> {
+pub(super) fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    trees: &[PromptTree],
+    heads: AttentionHeads,
+) -> Result<Tensor> {
     let mut output = q.zeros_like()?;
-    for visible in trees.iter().flat_map(Visible::of) {
+    for visible in trees.iter().flat_map(Visible::in_tree) {
         let p = visible.probabilities(&visible.queries(q, heads)?, &visible.gather(k, heads)?, heads)?;
         let y = p.to_dtype(v.dtype())?.matmul(&visible.gather(v, heads)?)?;
         output = add_rows(&output, &by_row(&y)?, std::slice::from_ref(&visible.queries))?;
@@ -231,12 +237,12 @@ pub(super) fn attention_backward(
     k: &Tensor,
     v: &Tensor,
     grad: &Tensor,
-    trees: &[Tree],
-    heads: Heads,
+    trees: &[PromptTree],
+    heads: AttentionHeads,
 ) -> Result<(Tensor, Tensor, Tensor)> {
     let (mut dq, mut dk, mut dv) = (q.zeros_like()?, k.zeros_like()?, v.zeros_like()?);
     let group = heads.query / heads.key;
-    for visible in trees.iter().flat_map(Visible::of) {
+    for visible in trees.iter().flat_map(Visible::in_tree) {
         let (queries, keys, values) =
             (visible.queries(q, heads)?, visible.gather(k, heads)?, visible.gather(v, heads)?);
         let dy = visible.queries(grad, heads)?;
@@ -260,7 +266,7 @@ pub(super) fn attention_backward(
 
 pub(super) fn log_prob_of_targets(
     logits: &Tensor,
-    scored: &[Scored],
+    scored: &[ScoredToken],
     gradient: bool,
 ) -> Result<(Vec<f64>, Option<Tensor>)> {
     let dtype = logits.dtype();

@@ -2,7 +2,7 @@
 //! docs/kernels.md.
 
 use candle_core::{
-    DType, Error, Result, Shape, Tensor, bail,
+    DType, Error, Result, Tensor, bail,
     quantized::{GgmlDType, QTensor},
 };
 use prospect_kernels::{
@@ -15,103 +15,20 @@ use prospect_kernels::{
     rotary::{self, ROTATE},
 };
 
-use super::{Heads, RotaryPairs};
 use crate::{
-    architecture::Gelu,
-    pack::{Scored, Tree},
+    architecture::{AttentionHeads, GeluKind, RotaryPairs},
+    device::{KernelArg, KernelLauncher},
+    pack::{PromptTree, ScoredToken},
 };
-
-/// Kernels that are switched on together, by the names of their sources.
-#[cfg(feature = "cuda")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Group {
-    Norm,
-    Rotary,
-    Activation,
-    Attention,
-    LogProb,
-    AdamW,
-    Dequantise,
-}
-
-#[cfg(feature = "cuda")]
-impl Group {
-    const NAMES: [(&'static str, Self); 7] = [
-        ("norm", Self::Norm),
-        ("rotary", Self::Rotary),
-        ("activation", Self::Activation),
-        ("attention", Self::Attention),
-        ("log_prob", Self::LogProb),
-        ("adamw", Self::AdamW),
-        ("dequantise", Self::Dequantise),
-    ];
-
-    /// Those that the environment variable `PROSPECT_KERNELS` names, apart by commas, or `all`; none if it is not set. Or
-    /// which name is none.
-    pub(crate) fn switched_on() -> std::result::Result<&'static [Self], &'static str> {
-        static ON: std::sync::OnceLock<std::result::Result<Vec<Group>, String>> = std::sync::OnceLock::new();
-        let parse = || {
-            let text = std::env::var("PROSPECT_KERNELS").unwrap_or_default();
-            let all = Self::NAMES.map(|(_, group)| group);
-            let mut on = Vec::new();
-            for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-                match Self::NAMES.iter().find(|(known, _)| *known == name) {
-                    _ if name == "all" => on.extend(all),
-                    Some((_, group)) => on.push(*group),
-                    None => return Err(name.to_owned()),
-                }
-            }
-            Ok(on)
-        };
-        ON.get_or_init(parse).as_deref().map_err(String::as_str)
-    }
-
-    pub(crate) fn is_on(self) -> bool {
-        Self::switched_on().is_ok_and(|on| on.contains(&self))
-    }
-}
-
-/// What a kernel is given.
-pub(crate) enum KernelArg<'a> {
-    /// The null pointer.
-    Null,
-    /// A tensor to read; made contiguous if it is not.
-    Tensor(&'a Tensor),
-    /// A contiguous tensor that the kernel changes.
-    Changed(&'a Tensor),
-    /// The blocks of a quantised matrix.
-    Blocks(&'a QTensor),
-    /// A new tensor that the kernel writes.
-    New(Shape, DType),
-    F32(f32),
-    U32(u32),
-    U64(u64),
-}
-
-impl KernelArg<'_> {
-    fn new(shape: impl Into<Shape>, dtype: DType) -> Self {
-        Self::New(shape.into(), dtype)
-    }
-
-    fn size(size: usize) -> Self {
-        Self::U32(size as u32)
-    }
-}
-
-/// What runs kernels over tensors.
-pub(crate) trait Launcher {
-    /// Runs a kernel on what it is given, in the order of its parameters, and returns the new tensors.
-    fn launch(&self, kernel: &Kernel, launch: &Launch, given: Vec<KernelArg<'_>>) -> Result<Vec<Tensor>>;
-}
 
 /// Runs a kernel that makes `N` tensors.
 fn run<const N: usize>(
-    launcher: &impl Launcher,
+    launcher: &impl KernelLauncher,
     kernel: &Kernel,
     launch: std::result::Result<Launch, KernelError>,
-    given: Vec<KernelArg<'_>>,
+    args: Vec<KernelArg<'_>>,
 ) -> Result<[Tensor; N]> {
-    let made = launcher.launch(kernel, &launch.map_err(Error::wrap)?, given)?;
+    let made = launcher.launch(kernel, &launch.map_err(Error::wrap)?, args)?;
     let count = made.len();
     made.try_into().map_err(|_| Error::msg(format!("{} made {count} tensors, not {N}", kernel.entry)))
 }
@@ -129,13 +46,13 @@ fn element(of: &Tensor) -> Result<Element> {
 }
 
 pub(super) fn rms_norm(
-    launcher: &impl Launcher,
+    launcher: &impl KernelLauncher,
     x: &Tensor,
     weight: &Tensor,
     epsilon: f64,
 ) -> Result<(Tensor, Tensor)> {
     let (rows, dim) = x.dims2()?;
-    let given = vec![
+    let args = vec![
         KernelArg::new((rows, dim), x.dtype()),
         KernelArg::Null,
         KernelArg::new(rows, DType::F32),
@@ -145,12 +62,12 @@ pub(super) fn rms_norm(
         KernelArg::size(dim),
         KernelArg::F32(epsilon as f32),
     ];
-    let [y, inverse] = run(launcher, &kernel(&norm::FORWARD, x)?, norm::launch(rows), given)?;
+    let [y, inverse] = run(launcher, &kernel(&norm::FORWARD, x)?, norm::launch(rows), args)?;
     Ok((y, inverse))
 }
 
 pub(super) fn rms_norm_backward(
-    launcher: &impl Launcher,
+    launcher: &impl KernelLauncher,
     x: &Tensor,
     weight: &Tensor,
     inverse_rms: &Tensor,
@@ -158,7 +75,7 @@ pub(super) fn rms_norm_backward(
     residual: Option<&Tensor>,
 ) -> Result<Tensor> {
     let (rows, dim) = x.dims2()?;
-    let given = vec![
+    let args = vec![
         KernelArg::new((rows, dim), x.dtype()),
         KernelArg::Tensor(x),
         KernelArg::Tensor(weight),
@@ -168,12 +85,12 @@ pub(super) fn rms_norm_backward(
         residual.map_or(KernelArg::Null, KernelArg::Tensor),
         KernelArg::size(dim),
     ];
-    let [dx] = run(launcher, &kernel(&norm::BACKWARD, x)?, norm::launch(rows), given)?;
+    let [dx] = run(launcher, &kernel(&norm::BACKWARD, x)?, norm::launch(rows), args)?;
     Ok(dx)
 }
 
 pub(super) fn rotary(
-    launcher: &impl Launcher,
+    launcher: &impl KernelLauncher,
     x: &Tensor,
     cos: &Tensor,
     sin: &Tensor,
@@ -183,7 +100,7 @@ pub(super) fn rotary(
 ) -> Result<Tensor> {
     let (rows, width) = x.dims2()?;
     let (cos, sin) = (cos.to_dtype(DType::F32)?, sin.to_dtype(DType::F32)?);
-    let given = vec![
+    let args = vec![
         KernelArg::new((rows, width), x.dtype()),
         KernelArg::Tensor(x),
         KernelArg::Tensor(&cos),
@@ -194,32 +111,31 @@ pub(super) fn rotary(
         KernelArg::U32(u32::from(pairs == RotaryPairs::Interleaved)),
         KernelArg::F32(if inverse { -1.0 } else { 1.0 }),
     ];
-    let [y] = run(launcher, &kernel(&ROTATE, x)?, rotary::launch(rows, width), given)?;
+    let [y] = run(launcher, &kernel(&ROTATE, x)?, rotary::launch(rows, width), args)?;
     Ok(y)
 }
 
 /// An operation on numbers one by one: `N` new tensors of the shape of those given.
 fn elementwise<const N: usize>(
-    launcher: &impl Launcher,
+    launcher: &impl KernelLauncher,
     operation: &Operation,
     of: &[&Tensor],
 ) -> Result<[Tensor; N]> {
     let [first, ..] = of else { bail!("an operation on no tensor has no shape") };
-    let mut given: Vec<KernelArg<'_>> =
-        (0..N).map(|_| KernelArg::new(first.shape(), first.dtype())).collect();
-    given.extend(of.iter().map(|tensor| KernelArg::Tensor(tensor)));
+    let mut args: Vec<KernelArg<'_>> = (0..N).map(|_| KernelArg::new(first.shape(), first.dtype())).collect();
+    args.extend(of.iter().map(|tensor| KernelArg::Tensor(tensor)));
     let count = first.elem_count();
-    given.push(KernelArg::U64(count as u64));
-    run(launcher, &kernel(operation, first)?, Ok(activation::launch(count)), given)
+    args.push(KernelArg::U64(count as u64));
+    run(launcher, &kernel(operation, first)?, Ok(activation::launch(count)), args)
 }
 
-pub(super) fn gated_silu(launcher: &impl Launcher, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+pub(super) fn gated_silu(launcher: &impl KernelLauncher, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     let [y] = elementwise(launcher, &GATED_SILU, &[gate, up])?;
     Ok(y)
 }
 
 pub(super) fn gated_silu_backward(
-    launcher: &impl Launcher,
+    launcher: &impl KernelLauncher,
     gate: &Tensor,
     up: &Tensor,
     grad: &Tensor,
@@ -228,19 +144,24 @@ pub(super) fn gated_silu_backward(
     Ok((d_gate, d_up))
 }
 
-fn form(form: Gelu) -> activation::Gelu {
+fn form(form: GeluKind) -> activation::Gelu {
     match form {
-        Gelu::Exact => activation::Gelu::Exact,
-        Gelu::Tanh => activation::Gelu::Tanh,
+        GeluKind::Exact => activation::Gelu::Exact,
+        GeluKind::Tanh => activation::Gelu::Tanh,
     }
 }
 
-pub(super) fn gelu(launcher: &impl Launcher, x: &Tensor, of: Gelu) -> Result<Tensor> {
+pub(super) fn gelu(launcher: &impl KernelLauncher, x: &Tensor, of: GeluKind) -> Result<Tensor> {
     let [y] = elementwise(launcher, form(of).forward(), &[x])?;
     Ok(y)
 }
 
-pub(super) fn gelu_backward(launcher: &impl Launcher, x: &Tensor, grad: &Tensor, of: Gelu) -> Result<Tensor> {
+pub(super) fn gelu_backward(
+    launcher: &impl KernelLauncher,
+    x: &Tensor,
+    grad: &Tensor,
+    of: GeluKind,
+) -> Result<Tensor> {
     let [dx] = elementwise(launcher, form(of).backward(), &[x, grad])?;
     Ok(dx)
 }
@@ -252,10 +173,12 @@ struct Tiles {
 }
 
 impl Tiles {
-    fn new(trees: &[Tree], heads: Heads) -> Result<Self> {
+    fn new(trees: &[PromptTree], heads: AttentionHeads) -> Result<Self> {
         let heads = attention::Heads { query: heads.query, key: heads.key, dim: heads.dim };
-        let tree =
-            |tree: &Tree| attention::Tree { prompt: tree.prompt.clone(), branches: tree.branches.clone() };
+        let tree = |tree: &PromptTree| attention::Tree {
+            prompt: tree.prompt.clone(),
+            branches: tree.branches.clone(),
+        };
         let trees: Vec<_> = trees.iter().map(tree).collect();
         Ok(Self { heads, plan: Plan::new(&trees, heads).map_err(Error::wrap)? })
     }
@@ -271,9 +194,15 @@ impl Tiles {
     }
 
     /// y, and log Σ exp(score) of every row and head.
-    fn forward(&self, launcher: &impl Launcher, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<[Tensor; 2]> {
+    fn forward(
+        &self,
+        launcher: &impl KernelLauncher,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+    ) -> Result<[Tensor; 2]> {
         let tiles = Tensor::new(self.plan.query_tiles(), q.device())?;
-        let mut given = vec![
+        let mut args = vec![
             KernelArg::new(q.shape(), q.dtype()),
             KernelArg::new((q.dim(0)?, self.heads.query), DType::F32),
             KernelArg::Tensor(q),
@@ -281,38 +210,38 @@ impl Tiles {
             KernelArg::Tensor(v),
             KernelArg::Tensor(&tiles),
         ];
-        given.extend(self.sizes());
-        run(launcher, &self.heads.forward(element(q)?), Ok(self.plan.forward()), given)
+        args.extend(self.sizes());
+        run(launcher, &self.heads.forward(element(q)?), Ok(self.plan.forward()), args)
     }
 }
 
 pub(super) fn attention(
-    launcher: &impl Launcher,
+    launcher: &impl KernelLauncher,
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
-    trees: &[Tree],
-    heads: Heads,
+    trees: &[PromptTree],
+    heads: AttentionHeads,
 ) -> Result<Tensor> {
     let [y, _] = Tiles::new(trees, heads)?.forward(launcher, q, k, v)?;
     Ok(y)
 }
 
 pub(super) fn attention_backward(
-    launcher: &impl Launcher,
+    launcher: &impl KernelLauncher,
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
     grad: &Tensor,
-    trees: &[Tree],
-    heads: Heads,
+    trees: &[PromptTree],
+    heads: AttentionHeads,
 ) -> Result<(Tensor, Tensor, Tensor)> {
     let tiles = Tiles::new(trees, heads)?;
     let Tiles { heads, plan } = &tiles;
     let (element, rows) = (element(q)?, q.dim(0)?);
     // What the forward pass found is not kept.
     let [y, log_sum] = tiles.forward(launcher, q, k, v)?;
-    let given = vec![
+    let args = vec![
         KernelArg::new((rows, heads.query), DType::F32),
         KernelArg::Tensor(grad),
         KernelArg::Tensor(&y),
@@ -320,33 +249,33 @@ pub(super) fn attention_backward(
         KernelArg::size(heads.dim),
     ];
     let launch = attention::delta_launch(rows, *heads);
-    let [delta] = run(launcher, &DELTA.kernel(element), launch, given)?;
+    let [delta] = run(launcher, &DELTA.kernel(element), launch, args)?;
 
     let inputs = || [q, k, v, grad, &log_sum, &delta].map(KernelArg::Tensor);
     let query_tiles = Tensor::new(plan.query_tiles(), q.device())?;
-    let mut given = vec![KernelArg::new(q.shape(), q.dtype())];
-    given.extend(inputs().into_iter().chain([KernelArg::Tensor(&query_tiles)]).chain(tiles.sizes()));
-    let [dq] = run(launcher, &heads.backward_queries(element), Ok(plan.backward_queries()), given)?;
+    let mut args = vec![KernelArg::new(q.shape(), q.dtype())];
+    args.extend(inputs().into_iter().chain([KernelArg::Tensor(&query_tiles)]).chain(tiles.sizes()));
+    let [dq] = run(launcher, &heads.backward_queries(element), Ok(plan.backward_queries()), args)?;
 
     let key_tiles = Tensor::new(plan.key_tiles(), q.device())?;
     let spans = Tensor::new(plan.spans(), q.device())?;
-    let mut given = vec![KernelArg::new(k.shape(), k.dtype()), KernelArg::new(v.shape(), v.dtype())];
+    let mut args = vec![KernelArg::new(k.shape(), k.dtype()), KernelArg::new(v.shape(), v.dtype())];
     let layout = [KernelArg::Tensor(&key_tiles), KernelArg::Tensor(&spans)];
-    given.extend(inputs().into_iter().chain(layout).chain(tiles.sizes()));
-    let [dk, dv] = run(launcher, &heads.backward_keys(element), Ok(plan.backward_keys()), given)?;
+    args.extend(inputs().into_iter().chain(layout).chain(tiles.sizes()));
+    let [dk, dv] = run(launcher, &heads.backward_keys(element), Ok(plan.backward_keys()), args)?;
     Ok((dq, dk, dv))
 }
 
 pub(super) fn log_prob_of_targets(
-    launcher: &impl Launcher,
+    launcher: &impl KernelLauncher,
     logits: &Tensor,
-    scored: &[Scored],
+    scored: &[ScoredToken],
     gradient: bool,
 ) -> Result<(Vec<f64>, Option<Tensor>)> {
     let (rows, columns) = logits.dims2()?;
     let targets: Vec<u32> = scored.iter().map(|scored| scored.target).collect();
     let targets = Tensor::new(targets, logits.device())?;
-    let given = vec![
+    let args = vec![
         KernelArg::new(rows, DType::F32),
         KernelArg::new(rows, DType::F64),
         KernelArg::new(rows, DType::F32),
@@ -356,8 +285,8 @@ pub(super) fn log_prob_of_targets(
         KernelArg::size(columns),
     ];
     let chunk = kernel(&log_prob::CHUNK, logits)?;
-    let [highest, sum, target_logit] = run(launcher, &chunk, log_prob::chunk_launch(rows), given)?;
-    let given = vec![
+    let [highest, sum, target_logit] = run(launcher, &chunk, log_prob::chunk_launch(rows), args)?;
+    let args = vec![
         KernelArg::new(rows, DType::F64),
         KernelArg::Tensor(&highest),
         KernelArg::Tensor(&sum),
@@ -365,9 +294,9 @@ pub(super) fn log_prob_of_targets(
         KernelArg::size(rows),
     ];
     let finish = kernel(&log_prob::FINISH, logits)?;
-    let [log_probs] = run(launcher, &finish, log_prob::finish_launch(rows), given)?;
+    let [log_probs] = run(launcher, &finish, log_prob::finish_launch(rows), args)?;
     let d_logits = if gradient {
-        let given = vec![
+        let args = vec![
             KernelArg::new((rows, columns), logits.dtype()),
             KernelArg::Tensor(logits),
             KernelArg::Tensor(&highest),
@@ -378,7 +307,7 @@ pub(super) fn log_prob_of_targets(
             KernelArg::size(columns),
         ];
         let backward = kernel(&log_prob::BACKWARD, logits)?;
-        let [d_logits] = run(launcher, &backward, log_prob::backward_launch(rows, columns), given)?;
+        let [d_logits] = run(launcher, &backward, log_prob::backward_launch(rows, columns), args)?;
         Some(d_logits)
     } else {
         None
@@ -388,7 +317,7 @@ pub(super) fn log_prob_of_targets(
 
 /// A step of AdamW, in the memory of the parameter and its moments.
 pub(super) fn adamw(
-    launcher: &impl Launcher,
+    launcher: &impl KernelLauncher,
     value: &Tensor,
     gradient: &Tensor,
     [first, second]: [&Tensor; 2],
@@ -397,20 +326,24 @@ pub(super) fn adamw(
     let count = value.elem_count();
     let gradient = gradient.to_dtype(value.dtype())?;
     let Constants { beta1, beta2, scale, rate, epsilon, decay } = *constants;
-    let mut given = vec![
+    let mut args = vec![
         KernelArg::Changed(value),
         KernelArg::Changed(first),
         KernelArg::Changed(second),
         KernelArg::Tensor(&gradient),
         KernelArg::U64(count as u64),
     ];
-    given.extend([beta1, beta2, scale, rate, epsilon, decay].map(KernelArg::F32));
-    let [] = run(launcher, &kernel(&adamw::STEP, value)?, Ok(adamw::launch(count)), given)?;
+    args.extend([beta1, beta2, scale, rate, epsilon, decay].map(KernelArg::F32));
+    let [] = run(launcher, &kernel(&adamw::STEP, value)?, Ok(adamw::launch(count)), args)?;
     Ok(())
 }
 
 /// The numbers of a quantised matrix; None of a type that has no kernel.
-pub(super) fn dequantise(launcher: &impl Launcher, matrix: &QTensor, dtype: DType) -> Result<Option<Tensor>> {
+pub(super) fn dequantise(
+    launcher: &impl KernelLauncher,
+    matrix: &QTensor,
+    dtype: DType,
+) -> Result<Option<Tensor>> {
     let blocks = match matrix.dtype() {
         GgmlDType::Q8_0 => Blocks::Q8_0,
         GgmlDType::Q4_0 => Blocks::Q4_0,
@@ -419,13 +352,13 @@ pub(super) fn dequantise(launcher: &impl Launcher, matrix: &QTensor, dtype: DTyp
         _ => return Ok(None),
     };
     let count = matrix.shape().elem_count();
-    let given = vec![
+    let args = vec![
         KernelArg::New(matrix.shape().clone(), dtype),
         KernelArg::Blocks(matrix),
         KernelArg::U64(count as u64),
     ];
     let element = if dtype == DType::BF16 { Element::Bf16 } else { Element::F32 };
-    let [y] = run(launcher, &blocks.kernel(element), Ok(dequantise::launch(count)), given)?;
+    let [y] = run(launcher, &blocks.kernel(element), Ok(dequantise::launch(count)), args)?;
     Ok(Some(y))
 }
 

@@ -2,10 +2,10 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{Factors, Heads, RotaryPairs, composed, cpu};
+use super::{AttentionHeads, LoraFactors, RotaryPairs, composed, cpu};
 use crate::{
-    Gelu,
-    pack::{Packer, Scored, Tree},
+    GeluKind,
+    pack::{Packer, PromptTree, ScoredToken},
     weights::normal,
 };
 use prospect_core::draw::Draw;
@@ -48,18 +48,18 @@ pub(crate) fn dot(a: &Tensor, b: &Tensor) -> f64 {
 }
 
 /// Two trees of odd sizes, one branch without rows; `more` tokens are added to the first prompt and to two branches.
-pub(super) fn forest(more: usize) -> (Vec<Tree>, usize) {
+pub(super) fn forest(more: usize) -> (Vec<PromptTree>, usize) {
     let mut packer = Packer::default();
     let tokens = vec![1; 9 + more];
-    let (first, second) = (packer.prompt(&tokens[..5 + more]), packer.prompt(&tokens[..2]));
+    let (first, second) = (packer.add_prompt(&tokens[..5 + more]), packer.add_prompt(&tokens[..2]));
     for (prompt, count) in [(first, 4), (first, 1), (first, 3 + more), (second, 6 + more)] {
-        packer.completion(prompt, &tokens[..count], true);
+        packer.add_completion(prompt, &tokens[..count], true);
     }
     let batch = packer.pack().unwrap();
     (batch.trees.clone(), batch.rows())
 }
 
-const HEADS: Heads = Heads { query: 4, key: 2, dim: 6 };
+const HEADS: AttentionHeads = AttentionHeads { query: 4, key: 2, dim: 6 };
 
 fn tolerance(dtype: DType) -> f64 {
     if dtype == DType::F64 { 1e-12 } else { 2e-5 }
@@ -91,7 +91,7 @@ fn fused_operations_equal_composed_ones() {
             }
         }
 
-        for form in [Gelu::Exact, Gelu::Tanh] {
+        for form in [GeluKind::Exact, GeluKind::Tanh] {
             // Far out on both sides too.
             let x = (&x * 4.0).unwrap();
             let fused = cpu::gelu(&x, form).unwrap();
@@ -122,7 +122,7 @@ fn fused_operations_equal_composed_ones() {
             assert_close("attention dv", &fused.2, &composed_.2, 10.0 * tolerance);
         }
 
-        let scored: Vec<_> = (0..37).map(|row| Scored { row, target: row % 24, sequence: 0 }).collect();
+        let scored: Vec<_> = (0..37).map(|row| ScoredToken { row, target: row % 24, sequence: 0 }).collect();
         let fused = cpu::log_prob_of_targets(&x, &scored, true).unwrap();
         let composed_ = composed::log_prob_of_targets(&x, &scored, true).unwrap();
         for (a, b) in fused.0.iter().zip(&composed_.0) {
@@ -141,7 +141,7 @@ fn fused_products_equal_composed_ones() {
         let (a, b, residual) =
             (random("a", (3, 24), dtype), random("b", (10, 3), dtype), random("r", (37, 10), dtype));
         for residual in [None, Some(&residual)] {
-            for adapter in [None, Some(Factors { a: &a, b: &b, scale: 0.7 })] {
+            for adapter in [None, Some(LoraFactors { a: &a, b: &b, scale: 0.7 })] {
                 let fused = cpu::linear(&x, &weight, residual, adapter).unwrap();
                 let composed_ = composed::linear(&x, &weight, residual, adapter).unwrap();
                 assert_close("linear", &fused.0, &composed_.0, tolerance);
@@ -185,7 +185,7 @@ fn backward_passes_are_derivatives() {
 
     let centred = super::centre(&seed).unwrap();
     assert_gradient("centre", &x, &centred, |x| dot(&super::centre(x).unwrap(), &seed));
-    for form in [Gelu::Exact, Gelu::Tanh] {
+    for form in [GeluKind::Exact, GeluKind::Tanh] {
         let dx = super::gelu_backward(&x, &seed, form).unwrap();
         assert_gradient("gelu", &x, &dx, |x| dot(&super::gelu(x, form).unwrap(), &seed));
     }
@@ -206,7 +206,7 @@ fn backward_passes_are_derivatives() {
     assert_gradient("attention v", &v, &dv, |v| y(&q, &k, v));
 
     let logits = random("logits", (3, 8), dtype);
-    let scored: Vec<_> = [5, 0, 7].map(|target| Scored { row: 0, target, sequence: 0 }).into();
+    let scored: Vec<_> = [5, 0, 7].map(|target| ScoredToken { row: 0, target, sequence: 0 }).into();
     let (_, gradient) = super::log_prob_of_targets(&logits, &scored, true).unwrap();
     assert_gradient("head", &logits, &gradient.unwrap(), |x| {
         super::log_prob_of_targets(x, &scored, false).unwrap().0.iter().sum()

@@ -12,11 +12,8 @@ use prospect_kernels::{
     rotary::{self, Pairs, Shape},
 };
 
-use super::{
-    Heads, RotaryPairs,
-    tests::{flat, forest, random},
-};
-use crate::{Gelu, pack::Scored};
+use super::tests::{flat, forest, random};
+use crate::{GeluKind, RotaryPairs, architecture::AttentionHeads, pack::ScoredToken};
 
 fn assert_twin(what: &str, ours: &Tensor, twin: &[f64]) {
     let ours = flat(ours);
@@ -26,7 +23,7 @@ fn assert_twin(what: &str, ours: &Tensor, twin: &[f64]) {
     }
 }
 
-fn numbers(name: &str, shape: (usize, usize)) -> (Tensor, Vec<f64>) {
+fn random_matrix(name: &str, shape: (usize, usize)) -> (Tensor, Vec<f64>) {
     let tensor = random(name, shape, DType::F64);
     let values = flat(&tensor);
     (tensor, values)
@@ -34,11 +31,11 @@ fn numbers(name: &str, shape: (usize, usize)) -> (Tensor, Vec<f64>) {
 
 #[test]
 fn norms() {
-    let (x, x_values) = numbers("x", (5, 24));
-    let (grad, grad_values) = numbers("grad", (5, 24));
-    let (residual, residual_values) = numbers("residual", (5, 24));
-    let (weight, w) = numbers("w", (1, 24));
-    let (bias, b) = numbers("b", (1, 24));
+    let (x, x_values) = random_matrix("x", (5, 24));
+    let (grad, grad_values) = random_matrix("grad", (5, 24));
+    let (residual, residual_values) = random_matrix("residual", (5, 24));
+    let (weight, w) = random_matrix("w", (1, 24));
+    let (bias, b) = random_matrix("b", (1, 24));
     let weight = weight.squeeze(0).unwrap();
 
     let (y, inverse) = super::rms_norm(&x, &weight, 1e-5).unwrap();
@@ -67,8 +64,8 @@ fn norms() {
 
 #[test]
 fn rotations() {
-    let (x, x_values) = numbers("x", (5, 24));
-    let ((cos, c), (sin, s)) = (numbers("cos", (5, 3)), numbers("sin", (5, 3)));
+    let (x, x_values) = random_matrix("x", (5, 24));
+    let ((cos, c), (sin, s)) = (random_matrix("cos", (5, 3)), random_matrix("sin", (5, 3)));
     for (pairs, twin_pairs) in
         [(RotaryPairs::Halves, Pairs::Halves), (RotaryPairs::Interleaved, Pairs::Interleaved)]
     {
@@ -83,15 +80,15 @@ fn rotations() {
 
 #[test]
 fn activations() {
-    let (x, x_values) = numbers("x", (5, 24));
-    let (up, up_values) = numbers("up", (5, 24));
-    let (grad, grad_values) = numbers("grad", (5, 24));
+    let (x, x_values) = random_matrix("x", (5, 24));
+    let (up, up_values) = random_matrix("up", (5, 24));
+    let (grad, grad_values) = random_matrix("grad", (5, 24));
     assert_twin("silu", &super::gated_silu(&x, &up).unwrap(), &activation::gated_silu(&x_values, &up_values));
     let ours = super::gated_silu_backward(&x, &up, &grad).unwrap();
     let twin = activation::gated_silu_backward(&x_values, &up_values, &grad_values);
     assert_twin("silu gate", &ours.0, &twin.0);
     assert_twin("silu up", &ours.1, &twin.1);
-    for (form, twin) in [(Gelu::Exact, TwinGelu::Exact), (Gelu::Tanh, TwinGelu::Tanh)] {
+    for (form, twin) in [(GeluKind::Exact, TwinGelu::Exact), (GeluKind::Tanh, TwinGelu::Tanh)] {
         assert_twin("gelu", &super::gelu(&x, form).unwrap(), &activation::gelu(&x_values, twin));
         let dx = super::gelu_backward(&x, &grad, form).unwrap();
         assert_twin("gelu backward", &dx, &activation::gelu_backward(&x_values, &grad_values, twin));
@@ -101,14 +98,15 @@ fn activations() {
 #[test]
 fn attention_over_trees() {
     let (trees, rows) = forest(70);
-    let heads = Heads { query: 4, key: 2, dim: 6 };
+    let heads = AttentionHeads { query: 4, key: 2, dim: 6 };
     let twin_heads = TwinHeads { query: heads.query, key: heads.key, dim: heads.dim };
     let twin_trees: Vec<_> = trees
         .iter()
         .map(|tree| TwinTree { prompt: tree.prompt.clone(), branches: tree.branches.clone() })
         .collect();
-    let ((q, q_values), (grad, grad_values)) = (numbers("q", (rows, 24)), numbers("dy", (rows, 24)));
-    let ((k, k_values), (v, v_values)) = (numbers("k", (rows, 12)), numbers("v", (rows, 12)));
+    let ((q, q_values), (grad, grad_values)) =
+        (random_matrix("q", (rows, 24)), random_matrix("dy", (rows, 24)));
+    let ((k, k_values), (v, v_values)) = (random_matrix("k", (rows, 12)), random_matrix("v", (rows, 12)));
     let y = super::attention(&q, &k, &v, &trees, heads).unwrap();
     let twin = attention::forward(&q_values, &k_values, &v_values, &twin_trees, twin_heads);
     assert_twin("y", &y, &twin.y);
@@ -124,9 +122,9 @@ fn attention_over_trees() {
 
 #[test]
 fn log_probs() {
-    let (logits, values) = numbers("logits", (5, 24));
+    let (logits, values) = random_matrix("logits", (5, 24));
     let targets = [5, 0, 23, 7, 7];
-    let scored = targets.map(|target| Scored { row: 0, target, sequence: 0 });
+    let scored = targets.map(|target| ScoredToken { row: 0, target, sequence: 0 });
     let (ours, gradient) = super::log_prob_of_targets(&logits, &scored, true).unwrap();
     let ours = Tensor::new(ours, &Device::Cpu).unwrap();
     assert_twin("log-probs", &ours, &log_prob::log_probs(&values, 24, &targets));

@@ -1,4 +1,4 @@
-//! GGUF files, dequantised at load.
+//! GGUF files, dequantised on load unless the recipe keeps their blocks.
 
 use std::path::{Path, PathBuf};
 
@@ -11,36 +11,35 @@ use candle_core::{
 };
 use fs_err::File;
 
-use super::{Weights, check_shape};
+use super::{LinearWeight, QuantisedMatrix, TensorSource, check_shape};
 use crate::{
     Architecture, Biases, Family, MlpKind, ModelError, NormKind, Residual, Rope, RopeScaling, RotaryPairs,
-    matrix::{Matrix, Quantised},
-    parameters::Weight,
+    parameters::WeightTensor,
 };
 
-/// An open GGUF file.
-pub(crate) struct Gguf {
+/// Open GGUF file.
+pub(crate) struct GgufFile {
     path: PathBuf,
     file: File,
     content: Content,
     dtype: DType,
     device: Device,
-    /// Whether the matrices of linear layers stay in the file's blocks.
-    quantised: bool,
+    /// Keeps the matrices of linear layers in the file's blocks.
+    keep_blocks: bool,
 }
 
-impl Gguf {
+impl GgufFile {
     pub(crate) fn open(
         path: &Path,
         dtype: DType,
         device: Device,
-        quantised: bool,
+        keep_blocks: bool,
     ) -> Result<Self, ModelError> {
         let mut file = File::open(path)?;
         let content = Content::read(&mut file).map_err(|error| {
-            ModelError::Weights(format!("{}: not a whole GGUF file: {error}", path.display()))
+            ModelError::Weights(format!("{}: not a complete GGUF file: {error}", path.display()))
         })?;
-        Ok(Self { path: path.to_owned(), file, content, dtype, device, quantised })
+        Ok(Self { path: path.to_owned(), file, content, dtype, device, keep_blocks })
     }
 
     fn fail(&self, message: &str) -> ModelError {
@@ -58,7 +57,7 @@ impl Gguf {
             .map_err(|error| self.fail(&format!("`{key}`: {error}")))
     }
 
-    /// A whole number of any width.
+    /// Reads a non-negative integer of any width.
     pub(crate) fn number(&self, key: &str) -> Result<usize, ModelError> {
         let number = match self.value(key)? {
             Value::U8(x) => Some(u64::from(*x)),
@@ -71,21 +70,21 @@ impl Gguf {
         };
         number
             .and_then(|x| usize::try_from(x).ok())
-            .ok_or_else(|| self.fail(&format!("`{key}` is not a count")))
+            .ok_or_else(|| self.fail(&format!("`{key}` is not a non-negative integer")))
     }
 
-    /// The text of the beginning-of-sequence token.
-    pub(crate) fn begin_token(&self) -> Option<String> {
+    /// Returns the text of the beginning-of-sequence token.
+    pub(crate) fn bos_token(&self) -> Option<String> {
         let id = self.number("tokenizer.ggml.bos_token_id").ok()?;
         let tokens = self.value("tokenizer.ggml.tokens").ok()?.to_vec().ok()?;
         tokens.get(id)?.to_string().ok().cloned()
     }
 
-    fn real(&self, key: &str) -> Result<f64, ModelError> {
+    fn float(&self, key: &str) -> Result<f64, ModelError> {
         match self.value(key)? {
             Value::F32(x) => Ok(f64::from(*x)),
             Value::F64(x) => Ok(*x),
-            _ => Err(self.fail(&format!("`{key}` is not a number with decimals"))),
+            _ => Err(self.fail(&format!("`{key}` is not a floating-point number"))),
         }
     }
 
@@ -122,7 +121,7 @@ impl Gguf {
             head_dim,
             max_positions: number("context_length")?,
             norm: NormKind::Rms,
-            epsilon: self.real(&format!("{name}.attention.layer_norm_rms_epsilon"))?,
+            epsilon: self.float(&format!("{name}.attention.layer_norm_rms_epsilon"))?,
             mlp: MlpKind::GatedSilu,
             residual: Residual::Sequential,
             biases: Biases {
@@ -132,7 +131,7 @@ impl Gguf {
             },
             head_norms: family == Family::Qwen3,
             rope: Rope {
-                theta: self.real(&format!("{name}.rope.freq_base")).unwrap_or(10_000.0),
+                theta: self.float(&format!("{name}.rope.freq_base")).unwrap_or(10_000.0),
                 dims: number("rope.dimension_count").unwrap_or(head_dim),
                 scaling: self.scaling(&name)?,
                 pairs: RotaryPairs::Halves,
@@ -156,7 +155,7 @@ impl Gguf {
     }
 
     fn scaling(&self, name: &str) -> Result<Option<RopeScaling>, ModelError> {
-        let factor = || self.real(&format!("{name}.rope.scaling.factor"));
+        let factor = || self.float(&format!("{name}.rope.scaling.factor"));
         match self.text(&format!("{name}.rope.scaling.type")) {
             Err(_) | Ok("none") => Ok(None),
             Ok("linear") => Ok(Some(RopeScaling::Linear { factor: factor()? })),
@@ -166,8 +165,9 @@ impl Gguf {
         }
     }
 
-    /// GGUF files keep only what each frequency is divided by. All models scaled so have the same three numbers beside
-    /// the factor; that they do is checked.
+    /// Recovers the parameters of a Llama 3.1 scaling. GGUF files keep only the divisor of each
+    /// frequency. All known models share three of the four parameters, and the result is checked
+    /// against the divisors.
     fn llama3_scaling(&mut self, architecture: &Architecture) -> Result<RopeScaling, ModelError> {
         let width = architecture.rope.dims / 2;
         let divisors = self.tensor(FREQUENCY_FACTORS, &[width])?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
@@ -177,13 +177,13 @@ impl Gguf {
             high_freq_factor: 4.0,
             original_max_position_embeddings: 8192,
         };
-        let of = |scaling| {
+        let frequencies = |scaling| {
             let rope = Rope { scaling, ..architecture.rope.clone() };
-            rope.rotation(architecture.max_positions).frequencies
+            rope.table(architecture.max_positions).frequencies
         };
-        let (plain, scaled) = (of(None), of(Some(scaling.clone())));
-        let same = plain.iter().zip(scaled).zip(divisors);
-        if same.into_iter().all(|((plain, scaled), divisor)| (plain / scaled / divisor - 1.0).abs() < 1e-3) {
+        let (plain, scaled) = (frequencies(None), frequencies(Some(scaling.clone())));
+        let mut triples = plain.iter().zip(scaled).zip(divisors);
+        if triples.all(|((plain, scaled), divisor)| (plain / scaled / divisor - 1.0).abs() < 1e-3) {
             return Ok(scaling);
         }
         Err(self.fail(&format!(
@@ -191,24 +191,24 @@ impl Gguf {
         )))
     }
 
-    /// The blocks of a tensor by its GGUF name, on the CPU.
+    /// Reads the blocks of a tensor by its GGUF name, on the CPU.
     fn blocks(&mut self, name: &str, shape: &[usize]) -> Result<QTensor, ModelError> {
         let blocks = self.content.tensor(&mut self.file, name, &Device::Cpu).map_err(|error| {
-            self.fail(&format!("tensor `{name}` cannot be read: {error}; is the file whole?"))
+            self.fail(&format!("tensor `{name}` cannot be read: {error}; is the file complete?"))
         })?;
         check_shape(&self.path.display().to_string(), name, blocks.shape().dims(), shape)?;
         Ok(blocks)
     }
 
-    /// A tensor by its GGUF name, dequantised, on the CPU.
+    /// Reads and dequantises a tensor by its GGUF name, on the CPU.
     fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
         Ok(self.blocks(name, shape)?.dequantize(&Device::Cpu)?)
     }
 
-    /// A Hugging Face name in GGUF, and for rows in the order of interleaved pairs the dimension of a head.
-    fn named(&self, name: &str) -> Result<(String, Option<usize>), ModelError> {
-        let ours =
-            gguf_name(name).ok_or_else(|| self.fail(&format!("no GGUF name is known for `{name}`")))?;
+    /// Translates a Hugging Face name to GGUF. Also returns the head dimension if the rows are in
+    /// the order of interleaved pairs.
+    fn gguf_name(&self, name: &str) -> Result<(String, Option<usize>), ModelError> {
+        let ours = gguf_name(name).ok_or_else(|| self.fail(&format!("`{name}` has no GGUF name")))?;
         let rotated = ours.contains(".attn_q.") || ours.contains(".attn_k.");
         let interleaved = rotated && self.text("general.architecture")? == "llama";
         let head_dim = if interleaved { Some(self.head_dim("llama")?) } else { None };
@@ -216,10 +216,10 @@ impl Gguf {
     }
 }
 
-/// What each rotary frequency is divided by.
+/// Divisors of the rotary frequencies.
 const FREQUENCY_FACTORS: &str = "rope_freqs.weight";
 
-/// The GGUF name of a tensor in a Hugging Face checkpoint.
+/// Translates a Hugging Face tensor name to GGUF; None if there is no counterpart.
 fn gguf_name(name: &str) -> Option<String> {
     let whole = [
         ("model.embed_tokens.weight", "token_embd.weight"),
@@ -247,33 +247,34 @@ fn gguf_name(name: &str) -> Option<String> {
     parts.iter().find(|(theirs, _)| *theirs == part).map(|(_, gguf)| format!("blk.{layer}.{gguf}.{kind}"))
 }
 
-/// GGUF keeps the rows of Llama's Q and K in the order of interleaved pairs; Hugging Face checkpoints in halves. Where in
-/// the file `row` is.
-fn interleaved(row: usize, head_dim: usize) -> usize {
+/// Returns the file's row for `row` of a Hugging Face checkpoint. GGUF orders the rows of Llama's Q
+/// and K for interleaved pairs, Hugging Face for halves.
+fn interleaved_row(row: usize, head_dim: usize) -> usize {
     let (head, within) = (row / head_dim, row % head_dim);
     let half = head_dim / 2;
     head * head_dim + 2 * (within % half) + within / half
 }
 
-impl Weights for Gguf {
+impl TensorSource for GgufFile {
     fn get(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
-        let (name, head_dim) = self.named(name)?;
+        let (name, head_dim) = self.gguf_name(name)?;
         let mut tensor = self.tensor(&name, shape)?;
         if let Some(head_dim) = head_dim {
-            let rows: Vec<u32> = (0..tensor.dim(0)?).map(|row| interleaved(row, head_dim) as u32).collect();
+            let rows: Vec<u32> =
+                (0..tensor.dim(0)?).map(|row| interleaved_row(row, head_dim) as u32).collect();
             tensor = tensor.index_select(&Tensor::new(rows, &Device::Cpu)?, 0)?;
         }
         Ok(tensor.to_dtype(self.dtype)?.to_device(&self.device)?)
     }
 
-    fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Matrix, ModelError> {
-        if !self.quantised {
-            return Ok(Matrix::Plain(Weight::Frozen(self.get(name, &shape)?)));
+    fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<LinearWeight, ModelError> {
+        if !self.keep_blocks {
+            return Ok(LinearWeight::Plain(WeightTensor::Frozen(self.get(name, &shape)?)));
         }
-        let (name, head_dim) = self.named(name)?;
+        let (name, head_dim) = self.gguf_name(name)?;
         let blocks = self.blocks(&name, &shape)?;
-        let row = |row| head_dim.map_or(row, |head_dim| interleaved(row, head_dim));
-        Ok(Matrix::Quantised(Quantised::of_file(&blocks, row, self.dtype, &self.device)?))
+        let row = |row| head_dim.map_or(row, |head_dim| interleaved_row(row, head_dim));
+        Ok(LinearWeight::Quantised(QuantisedMatrix::from_file(&blocks, row, self.dtype, &self.device)?))
     }
 }
 
@@ -290,8 +291,8 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_put_back_in_halves() {
-        let rows: Vec<usize> = (0..8).map(|row| interleaved(row, 4)).collect();
+    fn interleaved_rows_are_reordered_to_halves() {
+        let rows: Vec<usize> = (0..8).map(|row| interleaved_row(row, 4)).collect();
         assert_eq!(rows, [0, 2, 1, 3, 4, 6, 5, 7]);
     }
 }

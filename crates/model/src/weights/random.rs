@@ -1,4 +1,4 @@
-//! Random weights from a seed, the same on every machine.
+//! Random weights from a seed, identical on every machine.
 
 use candle_core::{DType, Device, Tensor};
 use prospect_core::draw::Draw;
@@ -6,19 +6,26 @@ use rand::Rng;
 use rand_chacha::{ChaCha12Rng, rand_core::SeedableRng};
 use rayon::prelude::*;
 
-use super::Weights;
+use super::TensorSource;
 use crate::ModelError;
 
-/// Draws matrices from a normal distribution; norms are 1, biases 0.
-pub(crate) struct Random {
-    pub(crate) seed: u64,
-    pub(crate) dtype: DType,
-    pub(crate) device: Device,
-    /// Standard deviation; GPT-2's and Llama's is 0.02.
-    pub(crate) deviation: f64,
+/// Source of random weights: matrices from a normal distribution, norms of 1, biases of 0.
+pub(crate) struct RandomWeights {
+    seed: u64,
+    dtype: DType,
+    device: Device,
 }
 
-impl Weights for Random {
+/// Standard deviation of matrices, that of GPT-2 and Llama.
+const DEVIATION: f64 = 0.02;
+
+impl RandomWeights {
+    pub(crate) fn new(seed: u64, dtype: DType, device: Device) -> Self {
+        Self { seed, dtype, device }
+    }
+}
+
+impl TensorSource for RandomWeights {
     fn get(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
         if name.ends_with("bias") {
             return Ok(Tensor::zeros(shape, self.dtype, &self.device)?);
@@ -26,29 +33,30 @@ impl Weights for Random {
         if shape.len() == 1 {
             return Ok(Tensor::ones(shape, self.dtype, &self.device)?);
         }
-        let data = normal(&Draw::new(self.seed, name), shape.iter().product(), self.deviation);
-        // One matrix at a time is on the host; the device rounds it.
+        let data = normal(&Draw::new(self.seed, name), shape.iter().product(), DEVIATION);
+        // Rounded on the device, so that the host holds one f32 matrix at a time.
         Ok(Tensor::from_vec(data, shape, &self.device)?.to_dtype(self.dtype)?)
     }
 }
 
-/// Numbers that one thread draws in a row.
+/// Elements that a task draws.
 const PART: usize = 1 << 14;
 
-/// `count` draws from a normal distribution around 0 (Box-Muller), the same on any number of threads.
+/// Draws `count` values from a normal distribution around 0 (Box-Muller). The values do not depend
+/// on the number of threads.
 pub(crate) fn normal(draw: &Draw, count: usize, deviation: f64) -> Vec<f32> {
     let mut values = vec![0.0; count];
     values.par_chunks_mut(PART).enumerate().for_each(|(part, values)| {
         let mut stream = ChaCha12Rng::from_seed(draw.key());
-        // Every number before this part took 64 bits, which are two words.
+        // Every earlier value took 64 bits, or two words.
         stream.set_word_pos(2 * (part * PART) as u128);
-        // (0, 1]: its logarithm is finite.
+        // In (0, 1], so that the logarithm is finite.
         let mut uniform = || ((stream.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64;
         for pair in values.chunks_mut(2) {
             let (radius, angle) =
                 ((-2.0 * uniform().ln()).sqrt() * deviation, std::f64::consts::TAU * uniform());
-            for (value, turned) in pair.iter_mut().zip([angle.cos(), angle.sin()]) {
-                *value = (radius * turned) as f32;
+            for (value, component) in pair.iter_mut().zip([angle.cos(), angle.sin()]) {
+                *value = (radius * component) as f32;
             }
         }
     });
@@ -60,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn draws_have_the_deviation_asked_for() {
+    fn draws_have_the_requested_deviation() {
         let values = normal(&Draw::new(3, "w"), 20_001, 0.5);
         assert_eq!(values.len(), 20_001);
         let mean = values.iter().map(|x| f64::from(*x)).sum::<f64>() / 20_001.0;
@@ -69,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_go_on_where_the_ones_before_them_end() {
+    fn parts_continue_the_stream_of_earlier_parts() {
         let draw = Draw::new(5, "w");
         let mut stream = ChaCha12Rng::from_seed(draw.key());
         let mut uniform = || ((stream.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64;

@@ -1,4 +1,4 @@
-//! Hugging Face folders: `model.safetensors`, or shards with an index.
+//! Hugging Face folders with `model.safetensors`, or with shards and an index.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -8,28 +8,29 @@ use std::{
 use candle_core::{DType, Device, Tensor, safetensors::MmapedSafetensors};
 use serde::Deserialize;
 
-use super::{Weights, check_shape};
+use super::{TensorSource, check_shape};
 use crate::ModelError;
 
-/// The tensors of a folder.
-pub(crate) struct Safetensors {
+/// Memory-mapped safetensors files of a folder.
+pub(crate) struct SafetensorsFolder {
     folder: PathBuf,
     tensors: MmapedSafetensors,
     dtype: DType,
     device: Device,
 }
 
-/// `model.safetensors.index.json`: which shard holds a tensor.
+/// Contents of `model.safetensors.index.json`.
 #[derive(Deserialize)]
-struct Index {
+struct ShardIndex {
+    /// Shard file of each tensor.
     weight_map: HashMap<String, String>,
 }
 
-impl Safetensors {
+impl SafetensorsFolder {
     pub(crate) fn open(folder: &Path, dtype: DType, device: Device) -> Result<Self, ModelError> {
         let index = folder.join("model.safetensors.index.json");
         let files: Vec<PathBuf> = if index.exists() {
-            let index: Index = serde_json::from_slice(&fs_err::read(&index)?)
+            let index: ShardIndex = serde_json::from_slice(&fs_err::read(&index)?)
                 .map_err(|error| ModelError::Weights(format!("{}: {error}", index.display())))?;
             let shards: HashSet<_> = index.weight_map.into_values().collect();
             let mut shards: Vec<_> = shards.into_iter().map(|shard| folder.join(shard)).collect();
@@ -39,11 +40,11 @@ impl Safetensors {
             vec![folder.join("model.safetensors")]
         };
         for file in &files {
-            // Opening names the file where candle's own error would not.
+            // The error of `fs_err` names the file; candle's does not.
             fs_err::File::open(file)?;
         }
-        // SAFETY: the files are mapped read-only; a checkpoint that another process rewrites while it is loaded is
-        // broken however it is read.
+        // SAFETY: the files are mapped read-only. A checkpoint that another process rewrites during
+        // the load is corrupt however it is read.
         #[expect(unsafe_code, reason = "memory mapping")]
         let tensors = unsafe { MmapedSafetensors::multi(&files) }
             .map_err(|error| ModelError::Weights(format!("{}: {error}", folder.display())))?;
@@ -51,7 +52,7 @@ impl Safetensors {
     }
 }
 
-impl Weights for Safetensors {
+impl TensorSource for SafetensorsFolder {
     fn get(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
         let folder = self.folder.display().to_string();
         let tensor = self

@@ -219,7 +219,7 @@ impl Work<'_> {
         Training {
             model,
             recipe,
-            activations: recipe.activations.of_each(self.jobs, shared),
+            activations: recipe.activations.per_run(self.jobs, shared),
             settings: &run.train,
             dataset: &self.plan.datasets[run.dataset].path,
             seed: run.seed,

@@ -214,7 +214,7 @@ mod tests {
             ("workers: 0\n", "slurm.yaml:1: `workers`: invalid value: integer `0`"),
             ("workers: 1\ntime: 90\n", "slurm.yaml:2: `time`: invalid type: integer `90`"),
             ("workers: 1\ntime: 1:30\n", "slurm.yaml:2: `time` is `1:30`: write hours:minutes:seconds"),
-            ("workers: 1\nmemory: 64G\n", "slurm.yaml:2: `memory`: `64G` is no amount of memory"),
+            ("workers: 1\nmemory: 64G\n", "slurm.yaml:2: `memory`: `64G` is not an amount of memory"),
             ("workers: 1\ngpu_type: a100\n", "slurm.yaml:2: `gpu_type` without `gpus`"),
             ("workers: 1\nmodules: [cuda; rm]\n", "slurm.yaml:2: `modules`: \"cuda; rm\" is no name"),
             ("workers: 1\nsbatch: { mem: 3 }\n", "slurm.yaml:2: `sbatch.mem`: set `memory` instead"),

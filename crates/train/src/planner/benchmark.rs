@@ -9,8 +9,8 @@ use candle_core::{Device, Tensor};
 use prospect_data::{Message, PairRow};
 use prospect_dist::SingleProcess;
 use prospect_model::{
-    Activations, Architecture, ChatTemplate, Decoder, Dtype, Lora, Model, Place, Tokenizer, Train, Work,
-    device,
+    Activations, Architecture, ChatTemplate, Decoder, DeviceKind, Dtype, Flops, LoraConfig, Model, Tokenizer,
+    Train, device,
 };
 use prospect_runs::Record;
 use serde::Serialize;
@@ -25,7 +25,7 @@ use crate::{
 const WARM_UP: u64 = 1;
 
 /// Adapter on every linear layer of the blocks.
-const ADAPTER: Lora = Lora { r: 16, alpha: 32.0 };
+const ADAPTER: LoraConfig = LoraConfig { r: 16, alpha: 32.0 };
 
 /// Model, device and settings to benchmark.
 #[derive(Debug, Clone)]
@@ -55,7 +55,7 @@ pub struct BenchmarkResult {
     /// Rows or pairs per step.
     pub examples: u64,
     /// Floating-point operations per step: forward passes of policy and reference, and the backward
-    /// pass ([`Work`]).
+    /// pass ([`Flops`]).
     pub operations: u64,
     /// Peak memory in bytes; `None` where the device does not report it.
     pub peak: Option<u64>,
@@ -98,7 +98,7 @@ impl Benchmark<'_> {
     /// Returns the planner's request for this benchmark.
     pub fn plan_request(&self) -> PlanRequest<'_> {
         let Self { architecture, dtype, device, settings } = self;
-        let place = Place::of(device);
+        let place = DeviceKind::from(*device);
         PlanRequest {
             architecture,
             train: Train::Lora(ADAPTER),
@@ -112,8 +112,7 @@ impl Benchmark<'_> {
 
     /// Creates the frozen base model with random weights, quantized as planned.
     pub fn base_model(&self, plan: &TrainPlan) -> Result<Decoder, TrainError> {
-        let kept = (self.dtype, plan.quantization);
-        Ok(Decoder::random_on(self.device, self.architecture.clone(), 0, kept)?)
+        Ok(Decoder::random_on(self.device, self.architecture.clone(), 0, self.dtype, plan.quantization)?)
     }
 
     /// Trains an adapter on `base` and times the steps.
@@ -153,15 +152,15 @@ impl Benchmark<'_> {
                 batch.rows
             )));
         }
-        let work = Work::of(self.architecture, context.train, &batch)?;
+        let flops = Flops::for_batch(self.architecture, context.train, &batch)?;
         Ok(BenchmarkResult {
             plan: *plan,
             seconds: timer.median(),
             steps: steps - WARM_UP,
             rows: batch.rows,
             examples: (settings.batch_size / examples.completions_per_example()) as u64,
-            operations: 2 * work.forward + work.adapter + work.backward,
-            peak: device::peak(self.device)?,
+            operations: 2 * flops.forward + flops.adapter + flops.backward,
+            peak: device::peak_memory(self.device)?,
             planned: plan.demand.total(),
             loss: timer.loss,
         })
@@ -204,7 +203,7 @@ impl Observer for StepTimer<'_> {
     ) -> Result<ControlFlow<StopReason>, TrainError> {
         self.device.synchronize()?;
         if step == WARM_UP {
-            device::forget_peak(self.device)?;
+            device::reset_peak_memory(self.device)?;
         }
         self.ends.push(Instant::now());
         Ok(ControlFlow::Continue(()))
@@ -288,7 +287,7 @@ fn text(length: usize, seed: usize) -> String {
 /// Measures products of square matrices of `size` rows, filled with normal random numbers. Returns
 /// floating-point operations per second, the best of three runs of ten products each.
 pub fn matmul_rate(device: &Device, dtype: Dtype, size: usize) -> Result<f64, TrainError> {
-    let matrix = || Tensor::randn(0f32, 1.0, (size, size), device)?.to_dtype(dtype.of_tensors());
+    let matrix = || Tensor::randn(0f32, 1.0, (size, size), device)?.to_dtype(dtype.to_candle());
     let (left, right) = (matrix()?, matrix()?);
     let run = |count: usize| -> Result<f64, TrainError> {
         device.synchronize()?;

@@ -1,8 +1,8 @@
 //! Search for training settings that fit a memory budget.
 
 use prospect_model::{
-    Activations, Architecture, BatchSize, Demand, Dtype, Footprint, ModelError, Place, Quantization, Recipe,
-    Train,
+    Activations, Architecture, BatchSize, DeviceKind, Dtype, Footprint, MemoryDemand, ModelError,
+    Quantization, Recipe, Train,
 };
 use serde::Serialize;
 
@@ -23,7 +23,7 @@ pub struct PlanRequest<'a> {
     /// Training settings.
     pub settings: &'a Settings,
     /// Kind of device.
-    pub place: Place,
+    pub place: DeviceKind,
     /// Number of ranks; each runs a part of every batch.
     pub ranks: usize,
     /// Shards the frozen matrices over the ranks.
@@ -40,7 +40,7 @@ pub struct TrainPlan {
     /// Blocks whose activations are recomputed in the backward pass.
     pub recomputed: u64,
     /// Peak memory of a step.
-    pub demand: Demand,
+    pub demand: MemoryDemand,
 }
 
 impl Settings {
@@ -86,7 +86,7 @@ impl<'a> PlanRequest<'a> {
         recipe: &Recipe,
         architecture: &'a Architecture,
         settings: &'a Settings,
-        place: Place,
+        place: DeviceKind,
     ) -> Self {
         let Recipe { train, dtype, .. } = *recipe;
         Self { architecture, train, dtype, settings, place, ranks: 1, sharded: false }
@@ -94,9 +94,8 @@ impl<'a> PlanRequest<'a> {
 
     /// Memory footprint of the model, with frozen matrices in `quantization`.
     pub fn footprint(&self, quantization: Option<Quantization>) -> Result<Footprint<'a>, ModelError> {
-        let kept = (self.train, self.dtype, quantization);
         let shards = if self.sharded { self.ranks as u64 } else { 1 };
-        Footprint::planned(self.architecture, kept, shards, self.place)
+        Footprint::planned(self.architecture, self.train, self.dtype, quantization, shards, self.place)
     }
 
     /// Finds plans within `bytes`: at most one per quantization, the most precise first.
@@ -141,7 +140,7 @@ impl<'a> PlanRequest<'a> {
         Ok(TrainPlan { quantization, micro_batch_size, recomputed, demand })
     }
 
-    fn demand(&self, footprint: &Footprint<'_>, micro_batch_size: usize, recomputed: u64) -> Demand {
+    fn demand(&self, footprint: &Footprint<'_>, micro_batch_size: usize, recomputed: u64) -> MemoryDemand {
         let batch = self.settings.longest_batch(micro_batch_size);
         footprint.demand(&batch, recomputed, self.accumulates(micro_batch_size))
     }

@@ -12,7 +12,7 @@ use super::{
     real::Real,
     tensor,
 };
-use crate::{ops::Heads, pack::Tree};
+use crate::{architecture::AttentionHeads, pack::PromptTree};
 
 fn zeros<T: Real>(count: usize) -> Vec<T> {
     vec![T::ZERO; count]
@@ -24,7 +24,7 @@ const QUERIES: usize = 64;
 
 /// The runs of query rows of a tree, with the rows that they see: those before their branch, and those of their branch
 /// up to the last query.
-fn runs(tree: &Tree) -> impl Iterator<Item = (Range<usize>, [Range<usize>; 2])> {
+fn runs(tree: &PromptTree) -> impl Iterator<Item = (Range<usize>, [Range<usize>; 2])> {
     let start = tree.prompt.start;
     let branches = tree.branches.iter().map(|rows| (rows.clone(), tree.prompt.clone()));
     std::iter::once((tree.prompt.clone(), start..start)).chain(branches).flat_map(|(rows, before)| {
@@ -36,17 +36,17 @@ fn runs(tree: &Tree) -> impl Iterator<Item = (Range<usize>, [Range<usize>; 2])> 
 }
 
 /// One head of one run: where its matrices lie.
-struct Run<'a, T> {
+struct HeadRun<'a, T> {
     q: &'a [T],
     k: &'a [T],
     queries: Range<usize>,
     seen: [Range<usize>; 2],
     query_head: usize,
     key_head: usize,
-    heads: Heads,
+    heads: AttentionHeads,
 }
 
-impl<T: Real> Run<'_, T> {
+impl<T: Real> HeadRun<'_, T> {
     fn context(&self) -> usize {
         self.seen.iter().map(Range::len).sum()
     }
@@ -87,7 +87,8 @@ impl<T: Real> Run<'_, T> {
 
     /// Softmax of the scaled, causally masked scores: `[queries, context]`.
     fn probabilities(&self) -> Vec<T> {
-        let mut scores = self.against_context(self.q, self.k, T::of((self.heads.dim as f64).sqrt().recip()));
+        let mut scores =
+            self.against_context(self.q, self.k, T::nearest((self.heads.dim as f64).sqrt().recip()));
         let first_unseen = self.context() - self.queries.len() + 1;
         vectorised(|| {
             for (query, row) in scores.chunks_exact_mut(self.context()).enumerate() {
@@ -121,14 +122,14 @@ impl<T: Real> Run<'_, T> {
 }
 
 /// A task's rows: those of one tree; results lie in `[rows, width]` of its own.
-struct Place {
+struct TreeLayout {
     /// For each row range of the tree, where it starts in the task's result.
     ranges: Vec<(Range<usize>, usize)>,
     rows: usize,
 }
 
-impl Place {
-    fn of(tree: &Tree) -> Self {
+impl TreeLayout {
+    fn new(tree: &PromptTree) -> Self {
         let mut rows = 0;
         let ranges = std::iter::once(&tree.prompt)
             .chain(&tree.branches)
@@ -153,43 +154,65 @@ fn assemble<T: Real>(
     rows: usize,
     stride: usize,
     width: usize,
-    parts: impl Iterator<Item = (usize, usize, Vec<T>)>,
-    places: &[Place],
+    parts: impl Iterator<Item = (HeadTask, Vec<T>)>,
+    layouts: &[TreeLayout],
 ) -> Vec<T> {
     let mut whole = zeros::<T>(rows * stride);
-    for (tree, column, part) in parts {
-        for (range, start) in &places[tree].ranges {
+    for (HeadTask { tree, key_head }, part) in parts {
+        for (range, start) in &layouts[tree].ranges {
             for (offset, row) in range.clone().enumerate() {
                 let from = &part[(start + offset) * width..][..width];
-                whole[row * stride + column * width..][..width].copy_from_slice(from);
+                whole[row * stride + key_head * width..][..width].copy_from_slice(from);
             }
         }
     }
     whole
 }
 
-fn tasks(trees: &[Tree], heads: Heads) -> Vec<(usize, usize)> {
-    (0..trees.len()).flat_map(|tree| (0..heads.key).map(move |head| (tree, head))).collect()
+/// One key head of one tree.
+#[derive(Clone, Copy)]
+struct HeadTask {
+    tree: usize,
+    key_head: usize,
 }
 
-pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, trees: &[Tree], heads: Heads) -> Result<Tensor> {
-    fn run<T: Real>(q: &Tensor, k: &Tensor, v: &Tensor, trees: &[Tree], heads: Heads) -> Result<Tensor> {
+fn tasks(trees: &[PromptTree], heads: AttentionHeads) -> Vec<HeadTask> {
+    (0..trees.len())
+        .flat_map(|tree| (0..heads.key).map(move |key_head| HeadTask { tree, key_head }))
+        .collect()
+}
+
+pub(crate) fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    trees: &[PromptTree],
+    heads: AttentionHeads,
+) -> Result<Tensor> {
+    fn run<T: Real>(
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        trees: &[PromptTree],
+        heads: AttentionHeads,
+    ) -> Result<Tensor> {
         let shape = q.dims2()?;
         let (q, k, v) = (Opened::new(q), Opened::new(k), Opened::new(v));
         let (q, k, v) = (q.slice::<T>()?, k.slice::<T>()?, v.slice::<T>()?);
         let group = heads.query / heads.key;
         let width = group * heads.dim;
-        let places: Vec<_> = trees.iter().map(Place::of).collect();
+        let layouts: Vec<_> = trees.iter().map(TreeLayout::new).collect();
         let results: Vec<_> = tasks(trees, heads)
             .into_par_iter()
-            .map(|(tree, key_head)| {
-                let place = &places[tree];
-                let mut y = zeros::<T>(place.rows * width);
+            .map(|task| {
+                let HeadTask { tree, key_head } = task;
+                let layout = &layouts[tree];
+                let mut y = zeros::<T>(layout.rows * width);
                 for (queries, seen) in runs(&trees[tree]) {
-                    let at = place.local(queries.start) * width;
+                    let at = layout.local(queries.start) * width;
                     for member in 0..group {
                         let query_head = key_head * group + member;
-                        let run = Run {
+                        let run = HeadRun {
                             q,
                             k,
                             queries: queries.clone(),
@@ -212,10 +235,10 @@ pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, trees: &[Tree], head
                         }
                     }
                 }
-                (tree, key_head, y)
+                (task, y)
             })
             .collect();
-        tensor(assemble(shape.0, shape.1, width, results.into_iter(), &places), shape)
+        tensor(assemble(shape.0, shape.1, width, results.into_iter(), &layouts), shape)
     }
     by_dtype!(q, run(q, k, v, trees, heads))
 }
@@ -225,35 +248,36 @@ pub(crate) fn attention_backward(
     k: &Tensor,
     v: &Tensor,
     grad: &Tensor,
-    trees: &[Tree],
-    heads: Heads,
+    trees: &[PromptTree],
+    heads: AttentionHeads,
 ) -> Result<(Tensor, Tensor, Tensor)> {
     fn run<T: Real>(
         q: &Tensor,
         k: &Tensor,
         v: &Tensor,
         grad: &Tensor,
-        trees: &[Tree],
-        heads: Heads,
+        trees: &[PromptTree],
+        heads: AttentionHeads,
     ) -> Result<(Tensor, Tensor, Tensor)> {
         let (q_shape, k_shape) = (q.dims2()?, k.dims2()?);
         let (q, k, v, grad) = (Opened::new(q), Opened::new(k), Opened::new(v), Opened::new(grad));
         let (q, k, v, grad) = (q.slice::<T>()?, k.slice::<T>()?, v.slice::<T>()?, grad.slice::<T>()?);
         let group = heads.query / heads.key;
         let (dim, width) = (heads.dim, group * heads.dim);
-        let places: Vec<_> = trees.iter().map(Place::of).collect();
-        let scale = T::of((dim as f64).sqrt().recip());
+        let layouts: Vec<_> = trees.iter().map(TreeLayout::new).collect();
+        let scale = T::nearest((dim as f64).sqrt().recip());
         let results: Vec<_> = tasks(trees, heads)
             .into_par_iter()
-            .map(|(tree, key_head)| {
-                let place = &places[tree];
-                let mut dq = zeros::<T>(place.rows * width);
-                let (mut dk, mut dv) = (zeros::<T>(place.rows * dim), zeros::<T>(place.rows * dim));
+            .map(|task| {
+                let HeadTask { tree, key_head } = task;
+                let layout = &layouts[tree];
+                let mut dq = zeros::<T>(layout.rows * width);
+                let (mut dk, mut dv) = (zeros::<T>(layout.rows * dim), zeros::<T>(layout.rows * dim));
                 for (queries, seen) in runs(&trees[tree]) {
-                    let at = place.local(queries.start) * width;
+                    let at = layout.local(queries.start) * width;
                     for member in 0..group {
                         let query_head = key_head * group + member;
-                        let run = Run {
+                        let run = HeadRun {
                             q,
                             k,
                             queries: queries.clone(),
@@ -274,7 +298,7 @@ pub(crate) fn attention_backward(
                             let ds = View::rows(&ds, column, context);
                             let p = View::rows(&p, column, context);
                             let (of_query, of_key) = ((count, dim, rows.len()), (rows.len(), dim, count));
-                            let key_at = place.local(rows.start) * dim;
+                            let key_at = layout.local(rows.start) * dim;
                             add(
                                 &mut dq,
                                 at + member * dim,
@@ -289,19 +313,19 @@ pub(crate) fn attention_backward(
                         }
                     }
                 }
-                (tree, key_head, dq, dk, dv)
+                (task, [dq, dk, dv])
             })
             .collect();
         let (mut dq, mut dk, mut dv) = (Vec::new(), Vec::new(), Vec::new());
-        for (tree, head, q, k, v) in results {
-            dq.push((tree, head, q));
-            dk.push((tree, head, k));
-            dv.push((tree, head, v));
+        for (task, [q, k, v]) in results {
+            dq.push((task, q));
+            dk.push((task, k));
+            dv.push((task, v));
         }
         Ok((
-            tensor(assemble(q_shape.0, q_shape.1, width, dq.into_iter(), &places), q_shape)?,
-            tensor(assemble(k_shape.0, k_shape.1, dim, dk.into_iter(), &places), k_shape)?,
-            tensor(assemble(k_shape.0, k_shape.1, dim, dv.into_iter(), &places), k_shape)?,
+            tensor(assemble(q_shape.0, q_shape.1, width, dq.into_iter(), &layouts), q_shape)?,
+            tensor(assemble(k_shape.0, k_shape.1, dim, dk.into_iter(), &layouts), k_shape)?,
+            tensor(assemble(k_shape.0, k_shape.1, dim, dv.into_iter(), &layouts), k_shape)?,
         ))
     }
     by_dtype!(q, run(q, k, v, grad, trees, heads))

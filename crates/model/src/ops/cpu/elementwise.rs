@@ -9,7 +9,7 @@ use super::{
     real::Real,
     tensor,
 };
-use crate::ops::RotaryPairs;
+use crate::architecture::RotaryPairs;
 
 /// Rows that one task works on: enough to outweigh the cost of a task.
 const ROWS: usize = 16;
@@ -19,7 +19,7 @@ pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<(Ten
         let (rows, dim) = x.dims2()?;
         let (x, weight) = (Opened::new(x), Opened::new(weight));
         let (x, weight) = (x.slice::<T>()?, weight.slice::<T>()?);
-        let (count, epsilon) = (T::of(dim as f64), T::of(epsilon));
+        let (count, epsilon) = (T::nearest(dim as f64), T::nearest(epsilon));
         let (mut y, mut inverse) = (vec![T::ZERO; rows * dim], vec![T::ZERO; rows]);
         let parts =
             y.par_chunks_mut(ROWS * dim).zip(x.par_chunks(ROWS * dim)).zip(inverse.par_chunks_mut(ROWS));
@@ -62,7 +62,7 @@ pub(crate) fn rms_norm_backward(
             Some(residual) => Opened::new(residual).slice::<T>()?.to_vec(),
             None => vec![T::ZERO; rows * dim],
         };
-        let count = T::of(dim as f64);
+        let count = T::nearest(dim as f64);
         let inputs = x.par_chunks(ROWS * dim).zip(grad.par_chunks(ROWS * dim)).zip(inverse.par_chunks(ROWS));
         dx.par_chunks_mut(ROWS * dim).zip(inputs).for_each(|(dx, ((x, grad), inverse))| {
             vectorised(|| {
@@ -101,7 +101,7 @@ pub(crate) fn rotary(
         let half = cos.dim(1)?;
         let (x, cos, sin) = (Opened::new(x), Opened::new(cos), Opened::new(sin));
         let (x, cos, sin) = (x.slice::<T>()?, cos.slice::<T>()?, sin.slice::<T>()?);
-        let sign = T::of(if inverse { -1.0 } else { 1.0 });
+        let sign = T::nearest(if inverse { -1.0 } else { 1.0 });
         let mut y = vec![T::ZERO; rows * width];
         let turns = cos.par_chunks(ROWS * half).zip(sin.par_chunks(ROWS * half));
         let parts = y.par_chunks_mut(ROWS * width).zip(x.par_chunks(ROWS * width)).zip(turns);

@@ -6,7 +6,7 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::{Opened, by_dtype, elementwise::BLOCK, lanes::vectorised, real::Real, tensor};
-use crate::architecture::Gelu;
+use crate::architecture::GeluKind;
 
 /// Φ, the normal distribution function.
 trait Normal: Real {
@@ -37,27 +37,28 @@ impl Normal for f32 {
 
 /// gelu(x) and its slope.
 #[inline(always)]
-fn gelu_and_slope<T: Normal>(x: T, form: Gelu) -> (T, T) {
-    let (one, half) = (T::ONE, T::of(0.5));
+fn gelu_and_slope<T: Normal>(x: T, form: GeluKind) -> (T, T) {
+    let (one, half) = (T::ONE, T::nearest(0.5));
     match form {
-        Gelu::Exact => {
+        GeluKind::Exact => {
             let below = x.below();
-            let density = (-half * x * x).exp_of_negative() * T::of(std::f64::consts::TAU.sqrt().recip());
+            let density =
+                (-half * x * x).exp_of_negative() * T::nearest(std::f64::consts::TAU.sqrt().recip());
             (x * below, below + x * density)
         }
-        Gelu::Tanh => {
-            let root = T::of((2.0 / std::f64::consts::PI).sqrt());
-            let cubic = T::of(0.044_715);
+        GeluKind::Tanh => {
+            let root = T::nearest((2.0 / std::f64::consts::PI).sqrt());
+            let cubic = T::nearest(0.044_715);
             // (1 + tanh u)/2 = σ(2u)
             let share = ((root + root) * x * (one + cubic * x * x)).sigmoid();
-            let inner = (root + root) * (one + T::of(3.0) * cubic * x * x);
+            let inner = (root + root) * (one + T::nearest(3.0) * cubic * x * x);
             (x * share, share + x * share * (one - share) * inner)
         }
     }
 }
 
-pub(crate) fn gelu(x: &Tensor, form: Gelu) -> Result<Tensor> {
-    fn run<T: Normal>(x: &Tensor, form: Gelu) -> Result<Tensor> {
+pub(crate) fn gelu(x: &Tensor, form: GeluKind) -> Result<Tensor> {
+    fn run<T: Normal>(x: &Tensor, form: GeluKind) -> Result<Tensor> {
         let shape = x.dims2()?;
         let x = Opened::new(x);
         let x = x.slice::<T>()?;
@@ -74,8 +75,8 @@ pub(crate) fn gelu(x: &Tensor, form: Gelu) -> Result<Tensor> {
     by_dtype!(x, run(x, form))
 }
 
-pub(crate) fn gelu_backward(x: &Tensor, grad: &Tensor, form: Gelu) -> Result<Tensor> {
-    fn run<T: Normal>(x: &Tensor, grad: &Tensor, form: Gelu) -> Result<Tensor> {
+pub(crate) fn gelu_backward(x: &Tensor, grad: &Tensor, form: GeluKind) -> Result<Tensor> {
+    fn run<T: Normal>(x: &Tensor, grad: &Tensor, form: GeluKind) -> Result<Tensor> {
         let shape = x.dims2()?;
         let (x, grad) = (Opened::new(x), Opened::new(grad));
         let (x, grad) = (x.slice::<T>()?, grad.slice::<T>()?);

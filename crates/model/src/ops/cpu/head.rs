@@ -9,7 +9,7 @@ use super::{
     real::Real,
     tensor,
 };
-use crate::pack::Scored;
+use crate::pack::ScoredToken;
 
 /// Logits whose exponentials are added up in their own type before the sum goes on in f64: exact enough for any
 /// vocabulary.
@@ -17,12 +17,12 @@ const PART: usize = 1024;
 
 pub(crate) fn log_prob_of_targets(
     logits: &Tensor,
-    scored: &[Scored],
+    scored: &[ScoredToken],
     gradient: bool,
 ) -> Result<(Vec<f64>, Option<Tensor>)> {
     fn run<T: Real>(
         logits: &Tensor,
-        scored: &[Scored],
+        scored: &[ScoredToken],
         gradient: bool,
     ) -> Result<(Vec<f64>, Option<Tensor>)> {
         let (rows, vocabulary) = logits.dims2()?;
@@ -37,7 +37,7 @@ pub(crate) fn log_prob_of_targets(
             .zip(logits)
             .map(|(grad, (logits, scored))| {
                 let (log_prob, max, sum) = log_prob(logits, scored);
-                let inverse = T::of(-sum.recip());
+                let inverse = T::nearest(-sum.recip());
                 vectorised(|| {
                     for (grad, logit) in grad.iter_mut().zip(logits) {
                         *grad = (*logit - max).exp_of_negative() * inverse;
@@ -53,7 +53,7 @@ pub(crate) fn log_prob_of_targets(
 }
 
 /// The target's log-prob, the largest logit and Σ exp(logit − largest).
-fn log_prob<T: Real>(logits: &[T], scored: &Scored) -> (f64, T, f64) {
+fn log_prob<T: Real>(logits: &[T], scored: &ScoredToken) -> (f64, T, f64) {
     let (max, sum) = vectorised(|| {
         let max = max(logits);
         let parts = logits.chunks(PART);

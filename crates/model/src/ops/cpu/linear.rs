@@ -8,19 +8,19 @@ use super::{
     real::Real,
     tensor,
 };
-use crate::ops::Factors;
+use crate::ops::LoraFactors;
 
 pub(crate) fn linear(
     x: &Tensor,
     weight: &Tensor,
     residual: Option<&Tensor>,
-    adapter: Option<Factors<'_>>,
+    adapter: Option<LoraFactors<'_>>,
 ) -> Result<(Tensor, Option<Tensor>)> {
     fn run<T: Real>(
         x: &Tensor,
         weight: &Tensor,
         residual: Option<&Tensor>,
-        adapter: Option<Factors<'_>>,
+        adapter: Option<LoraFactors<'_>>,
     ) -> Result<(Tensor, Option<Tensor>)> {
         let ((rows, inputs), outputs) = (x.dims2()?, weight.dim(0)?);
         let (x, weight) = (Opened::new(x), Opened::new(weight));
@@ -36,7 +36,7 @@ pub(crate) fn linear(
                 y
             }
         };
-        let Some(Factors { a, b, scale }) = adapter else {
+        let Some(LoraFactors { a, b, scale }) = adapter else {
             return Ok((tensor(y, (rows, outputs))?, None));
         };
         let rank = a.dim(0)?;
@@ -48,7 +48,7 @@ pub(crate) fn linear(
             &mut ViewMut { data: &mut y, at: 0, row_stride: outputs },
             Target::AddTo,
             (rows, outputs, rank),
-            T::of(scale),
+            T::nearest(scale),
             View::rows(&down, 0, rank),
             b,
             Threads::All,

@@ -16,7 +16,7 @@ pub(super) trait Real: WithDType + Float {
     fn exp_of_negative(self) -> Self;
 
     /// The nearest value to `x`.
-    fn of(x: f64) -> Self {
+    fn nearest(x: f64) -> Self {
         <Self as NumCast>::from(x).unwrap_or_else(Self::nan)
     }
 

@@ -28,12 +28,12 @@ fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
     })
 }
 
-impl Launcher for Emulated {
-    fn launch(&self, kernel: &Kernel, launch: &Launch, given: Vec<KernelArg<'_>>) -> Result<Vec<Tensor>> {
-        assert_eq!(given.len(), kernel.parameters.len(), "{}", kernel.signature());
+impl KernelLauncher for Emulated {
+    fn launch(&self, kernel: &Kernel, launch: &Launch, args: Vec<KernelArg<'_>>) -> Result<Vec<Tensor>> {
+        assert_eq!(args.len(), kernel.parameters.len(), "{}", kernel.signature());
         let mut arguments = Vec::new();
-        for given in &given {
-            arguments.push(match given {
+        for arg in &args {
+            arguments.push(match arg {
                 KernelArg::Null => Argument::Null,
                 KernelArg::Tensor(tensor) | KernelArg::Changed(tensor) => Argument::Buffer(bytes(tensor)?),
                 KernelArg::Blocks(matrix) => Argument::Buffer(matrix.data()?.into_owned()),
@@ -47,7 +47,7 @@ impl Launcher for Emulated {
             });
         }
         self.0.borrow_mut().run(kernel, launch, &mut arguments).map_err(Error::msg)?;
-        let made = given.into_iter().zip(arguments).filter_map(|(given, argument)| match (given, argument) {
+        let made = args.into_iter().zip(arguments).filter_map(|(arg, argument)| match (arg, argument) {
             (KernelArg::Changed(tensor), Argument::Buffer(bytes)) => {
                 tensor.inplace_op1(&Overwrite(bytes)).err().map(Err)
             }
@@ -125,14 +125,14 @@ fn operations_as_kernels_equal_composed_ones() {
         let composed_ = composed::gated_silu_backward(&x, &up, &grad).unwrap();
         assert_close("silu gate", &d_silu.0, &composed_.0);
         assert_close("silu up", &d_silu.1, &composed_.1);
-        for form in [Gelu::Exact, Gelu::Tanh] {
+        for form in [GeluKind::Exact, GeluKind::Tanh] {
             assert_close("gelu", &gelu(ours, &x, form).unwrap(), &composed::gelu(&x, form).unwrap());
             let dx = gelu_backward(ours, &x, &grad, form).unwrap();
             assert_close("gelu backward", &dx, &composed::gelu_backward(&x, &grad, form).unwrap());
         }
 
         let (trees, rows) = forest(0);
-        let heads = Heads { query: 4, key: 2, dim: 6 };
+        let heads = AttentionHeads { query: 4, key: 2, dim: 6 };
         let (q, grad) = (random("q", (rows, 24), dtype), random("dy", (rows, 24), dtype));
         let (k, v) = (random("k", (rows, 12), dtype), random("v", (rows, 12), dtype));
         let y = attention(ours, &q, &k, &v, &trees, heads).unwrap();
@@ -143,7 +143,7 @@ fn operations_as_kernels_equal_composed_ones() {
         assert_close("attention dk", &dk, &composed_.1);
         assert_close("attention dv", &dv, &composed_.2);
 
-        let scored: Vec<_> = (0..9).map(|row| Scored { row, target: row % 24, sequence: 0 }).collect();
+        let scored: Vec<_> = (0..9).map(|row| ScoredToken { row, target: row % 24, sequence: 0 }).collect();
         let (log_probs, d_logits) = log_prob_of_targets(ours, &x, &scored, true).unwrap();
         let composed_ = composed::log_prob_of_targets(&x, &scored, true).unwrap();
         for (ours, composed) in log_probs.iter().zip(&composed_.0) {
@@ -185,9 +185,9 @@ fn blocks_become_numbers_as_candle_has_them() {
     for kind in [GgmlDType::Q8_0, GgmlDType::Q4_0, GgmlDType::Q4K, GgmlDType::Q6K] {
         let matrix = QTensor::quantize(&dense, kind).unwrap();
         for dtype in [DType::F32, DType::BF16] {
-            let numbers = dequantise(ours, &matrix, dtype).unwrap().unwrap();
+            let elements = dequantise(ours, &matrix, dtype).unwrap().unwrap();
             let expected = matrix.dequantize(&Device::Cpu).unwrap().to_dtype(dtype).unwrap();
-            assert_eq!((numbers.dims(), flat(&numbers)), (expected.dims(), flat(&expected)), "{kind:?}");
+            assert_eq!((elements.dims(), flat(&elements)), (expected.dims(), flat(&expected)), "{kind:?}");
         }
     }
     let other = QTensor::quantize(&dense, GgmlDType::Q5_0).unwrap();

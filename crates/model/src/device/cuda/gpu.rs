@@ -1,4 +1,4 @@
-//! Kernels on a GPU: compiled by NVRTC when they are first asked for, launched on candle's stream.
+//! Kernels on a GPU: compiled by NVRTC at first use, launched on candle's stream.
 
 use std::{
     collections::BTreeMap,
@@ -21,24 +21,24 @@ use prospect_kernels::{
 };
 
 use super::capability;
-use crate::ops::{KernelArg, Launcher};
+use crate::device::{KernelArg, KernelLauncher};
 
-/// A GPU that runs our kernels.
-pub(crate) struct Card<'a>(pub(crate) &'a CudaDevice);
+/// GPU that runs our kernels.
+pub(crate) struct Gpu<'a>(pub(crate) &'a CudaDevice);
 
-/// An argument as a launch takes it.
-enum Passed {
+/// Argument as passed to the driver.
+enum RawArg {
     Pointer(u64),
     F32(f32),
     U32(u32),
     U64(u64),
 }
 
-/// What lies behind a buffer of a check, and must still be there after it.
+/// Bytes after each buffer of a check, which the kernel must not change.
 const GUARD: [u8; 256] = [0xa5; 256];
 
-impl Card<'_> {
-    fn run(&self, kernel: &Kernel, launch: &Launch, arguments: &[Passed]) -> Result<()> {
+impl Gpu<'_> {
+    fn run(&self, kernel: &Kernel, launch: &Launch, arguments: &[RawArg]) -> Result<()> {
         if launch.is_empty() {
             return Ok(());
         }
@@ -51,9 +51,9 @@ impl Card<'_> {
         let mut builder = function.builder();
         for argument in arguments {
             match argument {
-                Passed::Pointer(value) | Passed::U64(value) => builder.arg(value),
-                Passed::F32(value) => builder.arg(value),
-                Passed::U32(value) => builder.arg(value),
+                RawArg::Pointer(value) | RawArg::U64(value) => builder.arg(value),
+                RawArg::F32(value) => builder.arg(value),
+                RawArg::U32(value) => builder.arg(value),
             };
         }
         let [x, y] = launch.grid;
@@ -62,8 +62,8 @@ impl Card<'_> {
             block_dim: (launch.block, 1, 1),
             shared_mem_bytes: launch.shared_bytes,
         };
-        // SAFETY: the arguments are those of the kernel's signature, which the tests compare with its source; that a kernel
-        // keeps within its buffers is what its checks are for.
+        // SAFETY: the arguments match the kernel's signature, which the tests compare with its
+        // source. The kernel checks verify that a kernel stays within its buffers.
         #[expect(unsafe_code, reason = "a launch")]
         let launched = unsafe { builder.launch(config) };
         launched.w()?;
@@ -71,7 +71,7 @@ impl Card<'_> {
     }
 }
 
-/// A source compiled for a GPU generation.
+/// Compiles a source for a compute capability, once per process.
 fn ptx(source: &'static Source, (major, minor): (i32, i32)) -> Result<Arc<str>> {
     type Compiled = BTreeMap<(&'static str, i32, i32), Arc<str>>;
     static COMPILED: Mutex<Compiled> = Mutex::new(BTreeMap::new());
@@ -89,7 +89,7 @@ fn ptx(source: &'static Source, (major, minor): (i32, i32)) -> Result<Arc<str>> 
     Ok(ptx)
 }
 
-/// Where a contiguous tensor of this GPU begins.
+/// Returns the address of a contiguous tensor on this GPU.
 fn pointer(tensor: &Tensor) -> Result<u64> {
     let (storage, layout) = tensor.storage_and_layout();
     let (Storage::Cuda(storage), Some((first, _))) = (&*storage, layout.contiguous_offsets()) else {
@@ -107,31 +107,31 @@ fn pointer(tensor: &Tensor) -> Result<u64> {
     Ok(base + (first * tensor.dtype().size_in_bytes()) as u64)
 }
 
-impl Launcher for Card<'_> {
-    fn launch(&self, kernel: &Kernel, launch: &Launch, given: Vec<KernelArg<'_>>) -> Result<Vec<Tensor>> {
+impl KernelLauncher for Gpu<'_> {
+    fn launch(&self, kernel: &Kernel, launch: &Launch, args: Vec<KernelArg<'_>>) -> Result<Vec<Tensor>> {
         let device = Device::Cuda(self.0.clone());
-        let (mut passed, mut made, mut held) = (Vec::with_capacity(given.len()), Vec::new(), Vec::new());
-        for given in given {
-            passed.push(match given {
-                KernelArg::Null => Passed::Pointer(0),
+        let (mut passed, mut made, mut held) = (Vec::with_capacity(args.len()), Vec::new(), Vec::new());
+        for arg in args {
+            passed.push(match arg {
+                KernelArg::Null => RawArg::Pointer(0),
                 KernelArg::Tensor(tensor) => {
-                    // Until after the launch: freed memory is reused in the order of the stream.
+                    // Held until after the launch: freed memory is reused in stream order.
                     held.push(tensor.contiguous()?);
-                    Passed::Pointer(held.last().map_or(Ok(0), pointer)?)
+                    RawArg::Pointer(held.last().map_or(Ok(0), pointer)?)
                 }
-                KernelArg::Changed(tensor) => Passed::Pointer(pointer(tensor)?),
-                KernelArg::Blocks(matrix) => Passed::Pointer(matrix.device_ptr()? as u64),
+                KernelArg::Changed(tensor) => RawArg::Pointer(pointer(tensor)?),
+                KernelArg::Blocks(matrix) => RawArg::Pointer(matrix.device_ptr()? as u64),
                 KernelArg::New(shape, dtype) => {
-                    // SAFETY: the kernel writes every number of what it makes.
-                    #[expect(unsafe_code, reason = "memory that is not cleared first")]
+                    // SAFETY: the kernel writes every element of a new tensor.
+                    #[expect(unsafe_code, reason = "uninitialised memory")]
                     let tensor = unsafe { Tensor::empty(shape, dtype, &device) }?;
                     let pointer = pointer(&tensor)?;
                     made.push(tensor);
-                    Passed::Pointer(pointer)
+                    RawArg::Pointer(pointer)
                 }
-                KernelArg::F32(value) => Passed::F32(value),
-                KernelArg::U32(value) => Passed::U32(value),
-                KernelArg::U64(value) => Passed::U64(value),
+                KernelArg::F32(value) => RawArg::F32(value),
+                KernelArg::U32(value) => RawArg::U32(value),
+                KernelArg::U64(value) => RawArg::U64(value),
             });
         }
         self.run(kernel, launch, &passed)?;
@@ -139,7 +139,7 @@ impl Launcher for Card<'_> {
     }
 }
 
-impl Machine for Card<'_> {
+impl Machine for Gpu<'_> {
     fn run(
         &mut self,
         kernel: &Kernel,
@@ -150,25 +150,25 @@ impl Machine for Card<'_> {
     }
 }
 
-impl Card<'_> {
-    /// A launch whose buffers come from the host and go back to it.
+impl Gpu<'_> {
+    /// Launches with buffers copied from the host, and copies them back.
     fn check(&self, kernel: &Kernel, launch: &Launch, arguments: &mut [Argument]) -> Result<()> {
         let device = Device::Cuda(self.0.clone());
         let (mut passed, mut buffers) = (Vec::with_capacity(arguments.len()), Vec::new());
         for argument in &*arguments {
             passed.push(match argument {
-                Argument::Null => Passed::Pointer(0),
+                Argument::Null => RawArg::Pointer(0),
                 Argument::Buffer(bytes) => {
                     let bytes = [bytes, &GUARD[..]].concat();
                     let length = bytes.len();
                     let tensor = Tensor::from_vec(bytes, length, &device)?;
                     let pointer = pointer(&tensor)?;
                     buffers.push(tensor);
-                    Passed::Pointer(pointer)
+                    RawArg::Pointer(pointer)
                 }
-                Argument::F32(value) => Passed::F32(*value),
-                Argument::U32(value) => Passed::U32(*value),
-                Argument::U64(value) => Passed::U64(*value),
+                Argument::F32(value) => RawArg::F32(*value),
+                Argument::U32(value) => RawArg::U32(*value),
+                Argument::U64(value) => RawArg::U64(*value),
             });
         }
         self.run(kernel, launch, &passed)?;

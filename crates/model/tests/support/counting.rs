@@ -1,6 +1,6 @@
-//! An allocator that counts, for tests that are alone in their process.
+//! Allocator that counts the bytes in use, for tests in a process of their own.
 
-// An allocator cannot be had without.
+// An allocator needs unsafe code.
 #![allow(unsafe_code)]
 
 use std::{
@@ -13,22 +13,22 @@ struct Counting;
 static NOW: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
-fn taken(bytes: usize) {
+fn add(bytes: usize) {
     let now = NOW.fetch_add(bytes, Ordering::Relaxed) + bytes;
     PEAK.fetch_max(now, Ordering::Relaxed);
 }
 
-// SAFETY: every call goes to the system's allocator as it came.
+// SAFETY: every call is forwarded to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        taken(layout.size());
-        // SAFETY: the caller keeps `GlobalAlloc::alloc`'s contract.
+        add(layout.size());
+        // SAFETY: the caller upholds the contract of `GlobalAlloc::alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         NOW.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the pointer came from `alloc` above, which is the system's.
+        // SAFETY: the pointer came from `alloc` above, and so from the system's allocator.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -36,25 +36,25 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Bytes that the process has.
+/// Returns the bytes in use.
 pub(crate) fn now() -> usize {
     NOW.load(Ordering::Relaxed)
 }
 
-/// Begins the peak anew.
-pub(crate) fn forget_peak() {
+/// Resets the peak to the bytes in use.
+pub(crate) fn reset_peak() {
     PEAK.store(now(), Ordering::Relaxed);
 }
 
-/// The most bytes that it has had at once since.
+/// Returns the peak bytes in use since the last reset.
 pub(crate) fn peak() -> usize {
     PEAK.load(Ordering::Relaxed)
 }
 
-/// What `work` gives, and the bytes that it had at once at most, beside what was there before it.
+/// Runs `work` and returns its result with the peak bytes, relative to the bytes before it.
 pub(crate) fn peak_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = now();
-    forget_peak();
+    reset_peak();
     let done = work();
     (done, peak() - before)
 }

@@ -1,99 +1,103 @@
-//! Continuing prompts token by token: keys and values of what has been read are kept, so that each step runs one row
-//! a prompt.
+//! Generation with a key-value cache: each step runs one row per prompt.
 
 use candle_core::{D, DType, Result, Tensor};
 use prospect_core::draw::Draw;
 
+use super::{Adapter, Decoder};
 use crate::{
-    Adapter, Decoder, ModelError, Packer,
-    layers::Block,
-    ops::{self, Heads},
-    pack::{PackedBatch, Tree},
+    ModelError, Packer,
+    architecture::AttentionHeads,
+    layers::DecoderBlock,
+    ops,
+    pack::{PackedBatch, PromptTree},
 };
 
-/// How the next token is chosen.
+/// Sampling strategy.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Sampling {
-    /// The likeliest token.
+    /// Takes the most probable token.
     Greedy,
-    /// One of the likeliest tokens that together have a share of at least `top_p` (arXiv 1904.09751), by their
-    /// probabilities after the logits were divided by `temperature`.
+    /// Nucleus (top-p) sampling (arXiv 1904.09751): draws from the smallest set of most probable
+    /// tokens whose total probability is at least `top_p`, after dividing the logits by
+    /// `temperature`.
     Nucleus {
-        /// Share of the probability to draw from, in (0, 1].
+        /// Total probability to draw from, in (0, 1].
         top_p: f64,
-        /// What logits are divided by, above 0.
+        /// Divisor of the logits, above 0.
         temperature: f64,
     },
 }
 
-/// How to continue.
+/// Generation settings.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GenerationConfig {
-    /// How tokens are chosen.
+    /// Sampling strategy.
     pub sampling: Sampling,
-    /// Tokens to stop after.
+    /// Maximum number of generated tokens.
     pub max_new_tokens: usize,
-    /// The token that ends a completion.
-    pub end: u32,
+    /// Token that ends a completion.
+    pub eos_token_id: u32,
     /// Seed of the draws.
     pub seed: u64,
-    /// Prompts in work at once. What is said does not depend on it, memory does.
-    pub at_once: usize,
+    /// Number of prompts generated at the same time. Affects memory, not the result.
+    pub batch_size: usize,
 }
 
-/// A prompt to continue.
+/// Prompt to continue.
 #[derive(Debug, Clone, Copy)]
 pub struct Prompt<'a> {
-    /// What its draws are for: the same id is continued the same way.
+    /// Id that seeds the prompt's draws: the same id gives the same completion.
     pub id: &'a str,
-    /// At least one token.
+    /// Token ids, at least one.
     pub tokens: &'a [u32],
 }
 
-/// A prompt's completion.
+/// Generated completion of a prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generated {
-    /// The tokens, without the end marker.
+    /// Token ids, without the end-of-sequence token.
     pub tokens: Vec<u32>,
-    /// Whether the end marker came; otherwise the completion stopped at `max_new_tokens`, or where the model's positions
-    /// end.
+    /// True if the end-of-sequence token was generated; false if the completion stopped at
+    /// `max_new_tokens` or at the model's last position.
     pub ended: bool,
-    /// Mean entropy of the model's distribution at each chosen token, the end marker included, in nats; 0 without tokens.
+    /// Mean entropy in nats of the model's distribution at each generated token, the
+    /// end-of-sequence token included; 0 without tokens.
     pub entropy: f64,
 }
 
-/// A prompt in work.
-struct Row<'a> {
+/// State of an unfinished completion.
+struct ActivePrompt<'a> {
     id: &'a str,
-    /// Its place among the prompts.
+    /// Index among the prompts.
     index: usize,
-    /// Tokens that the model has read.
+    /// Number of tokens in the cache.
     read: usize,
-    /// Keys and values of every block, `[key heads, room, dim]`.
+    /// Keys and values of every block, `[key heads, capacity, dim]`.
     cache: Vec<[Tensor; 2]>,
 }
 
 impl Decoder {
-    /// Continues all prompts, several at a time. A draw is a function of seed, prompt id and the token's place only.
+    /// Generates a completion of each prompt. A draw depends on seed, prompt id and the token's
+    /// position in the completion only.
     pub fn generate(
         &self,
         prompts: &[Prompt<'_>],
-        how: &GenerationConfig,
+        config: &GenerationConfig,
         adapter: Adapter,
     ) -> std::result::Result<Vec<Generated>, ModelError> {
         let none = Generated { tokens: Vec::new(), ended: false, entropy: 0.0 };
         let mut done = vec![none; prompts.len()];
-        let draw = Draw::new(how.seed, "next tokens");
-        let at_once = how.at_once.max(1);
-        for (group, first) in prompts.chunks(at_once).zip((0..).step_by(at_once)) {
-            let (mut rows, mut logits) = self.read_prompts(group, first, how.max_new_tokens, adapter)?;
-            for place in 0..how.max_new_tokens {
-                let choices = choose(&logits, &rows, place, how, &draw)?;
+        let draw = Draw::new(config.seed, "next tokens");
+        let batch_size = config.batch_size.max(1);
+        for (group, first) in prompts.chunks(batch_size).zip((0..).step_by(batch_size)) {
+            let (mut rows, mut logits) = self.read_prompts(group, first, config.max_new_tokens, adapter)?;
+            for step in 0..config.max_new_tokens {
+                let choices = choose(&logits, &rows, step, config, &draw)?;
                 let (mut going, mut next) = (Vec::new(), Vec::new());
                 for (row, (token, entropy)) in rows.into_iter().zip(choices) {
                     let generated = &mut done[row.index];
                     generated.entropy += entropy;
-                    generated.ended = token == how.end;
+                    generated.ended = token == config.eos_token_id;
                     if !generated.ended {
                         generated.tokens.push(token);
                         if row.read < self.architecture().longest() {
@@ -103,7 +107,7 @@ impl Decoder {
                     }
                 }
                 rows = going;
-                if rows.is_empty() || place + 1 == how.max_new_tokens {
+                if rows.is_empty() || step + 1 == config.max_new_tokens {
                     break;
                 }
                 logits = self.read_tokens(&mut rows, &next, adapter)?;
@@ -116,24 +120,24 @@ impl Decoder {
         Ok(done)
     }
 
-    /// Runs the prompts and gives the logits after each.
+    /// Runs the prompts, fills their caches and returns the logits after each.
     fn read_prompts<'a>(
         &self,
         prompts: &[Prompt<'a>],
         first: usize,
         max_new_tokens: usize,
         adapter: Adapter,
-    ) -> std::result::Result<(Vec<Row<'a>>, Tensor), ModelError> {
+    ) -> std::result::Result<(Vec<ActivePrompt<'a>>, Tensor), ModelError> {
         let mut packer = Packer::default();
         for prompt in prompts {
-            packer.prompt(prompt.tokens);
+            packer.add_prompt(prompt.tokens);
         }
         let batch = packer.pack()?;
         self.check(&batch)?;
-        let mut rows: Vec<Row<'_>> = prompts
+        let mut rows: Vec<ActivePrompt<'_>> = prompts
             .iter()
             .zip(first..)
-            .map(|(prompt, index)| Row {
+            .map(|(prompt, index)| ActivePrompt {
                 id: prompt.id,
                 index,
                 read: prompt.tokens.len(),
@@ -143,9 +147,9 @@ impl Decoder {
         let ends: Vec<u32> = batch.trees.iter().map(|tree| tree.prompt.end as u32 - 1).collect();
         let x = self.pass(&batch, adapter, |_, heads, [q, k, v]| {
             for (row, tree) in rows.iter_mut().zip(&batch.trees) {
-                let room = (row.read + max_new_tokens).min(self.architecture().longest());
+                let capacity = (row.read + max_new_tokens).min(self.architecture().longest());
                 let keep = |x: &Tensor| -> Result<Tensor> {
-                    let kept = Tensor::zeros((heads.key, room, heads.dim), x.dtype(), x.device())?;
+                    let kept = Tensor::zeros((heads.key, capacity, heads.dim), x.dtype(), x.device())?;
                     kept.slice_set(&by_head(&x.narrow(0, tree.prompt.start, row.read)?, heads)?, 1, 0)?;
                     Ok(kept)
                 };
@@ -157,12 +161,14 @@ impl Decoder {
         Ok((rows, self.head.logits(&last)?))
     }
 
-    /// Runs one more token of each row and gives the logits after it.
-    fn read_tokens(&self, rows: &mut [Row<'_>], tokens: &[u32], adapter: Adapter) -> Result<Tensor> {
+    /// Runs one more token of each prompt and returns the logits after it.
+    fn read_tokens(&self, rows: &mut [ActivePrompt<'_>], tokens: &[u32], adapter: Adapter) -> Result<Tensor> {
         let batch = PackedBatch {
             tokens: tokens.to_vec(),
             positions: rows.iter().map(|row| row.read as u32).collect(),
-            trees: (0..rows.len()).map(|row| Tree { prompt: row..row + 1, branches: Vec::new() }).collect(),
+            trees: (0..rows.len())
+                .map(|row| PromptTree { prompt: row..row + 1, branches: Vec::new() })
+                .collect(),
             ..PackedBatch::default()
         };
         let x = self.pass(&batch, adapter, |block, heads, [q, k, v]| {
@@ -172,7 +178,7 @@ impl Decoder {
                     kept.slice_set(&by_head(&new.narrow(0, index, 1)?, heads)?, 1, row.read)?;
                 }
                 let seen = [keys.narrow(1, 0, row.read + 1)?, values.narrow(1, 0, row.read + 1)?];
-                look_back(&q.narrow(0, index, 1)?, &seen, heads)
+                attend_to_cache(&q.narrow(0, index, 1)?, &seen, heads)
             });
             Tensor::cat(&attended.collect::<Result<Vec<_>>>()?, 0)
         })?;
@@ -182,36 +188,37 @@ impl Decoder {
         self.head.logits(&x)
     }
 
-    /// Runs all blocks on the rows of `batch`; `attend` gets the number of the block.
+    /// Runs all blocks on the rows of `batch`, with attention computed by `attend`, which receives
+    /// the block's index.
     fn pass(
         &self,
         batch: &PackedBatch,
         adapter: Adapter,
-        mut attend: impl FnMut(usize, Heads, [&Tensor; 3]) -> Result<Tensor>,
+        mut attend: impl FnMut(usize, AttentionHeads, [&Tensor; 3]) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let context = self.context(batch, adapter)?;
-        let step = |x: Tensor, (index, block): (usize, &Block)| {
+        let step = |x: Tensor, (index, block): (usize, &DecoderBlock)| {
             Ok(block.forward_with(&x, &context, |qkv| attend(index, context.heads, qkv))?.0)
         };
         self.blocks.iter().enumerate().try_fold(self.embed(batch)?, step)
     }
 }
 
-/// For each row, the next token and the entropy of its distribution.
+/// Returns the next token of each prompt and the entropy of its distribution.
 fn choose(
     logits: &Tensor,
-    rows: &[Row<'_>],
-    place: usize,
-    how: &GenerationConfig,
+    rows: &[ActivePrompt<'_>],
+    step: usize,
+    config: &GenerationConfig,
     draw: &Draw,
 ) -> Result<Vec<(u32, f64)>> {
     let logits = logits.to_dtype(DType::F32)?.to_vec2::<f32>()?;
-    let chosen = |(logits, row): (&Vec<f32>, &Row<'_>)| {
-        let token = match how.sampling {
-            Sampling::Greedy => likeliest(logits),
+    let chosen = |(logits, row): (&Vec<f32>, &ActivePrompt<'_>)| {
+        let token = match config.sampling {
+            Sampling::Greedy => argmax(logits),
             Sampling::Nucleus { top_p, temperature } => {
-                // 53 bits of a draw are a number in [0, 1).
-                let bits = draw.bits(&format!("{} {place}", row.id)) >> 11;
+                // 53 bits of the draw as a number in [0, 1).
+                let bits = draw.bits(&format!("{} {step}", row.id)) >> 11;
                 nucleus(&softmax(logits, temperature), top_p, bits as f64 / (1_u64 << 53) as f64)
             }
         };
@@ -220,13 +227,14 @@ fn choose(
     Ok(logits.iter().zip(rows).map(chosen).collect())
 }
 
-/// `[rows, key heads·dim]` as `[key heads, rows, dim]`.
-fn by_head(x: &Tensor, heads: Heads) -> Result<Tensor> {
+/// Reshapes `[rows, key heads·dim]` to `[key heads, rows, dim]`.
+fn by_head(x: &Tensor, heads: AttentionHeads) -> Result<Tensor> {
     x.reshape((x.dim(0)?, heads.key, heads.dim))?.transpose(0, 1)?.contiguous()
 }
 
-/// Attention of one query row `[1, query heads·dim]` to the keys and values `[key heads, seen, dim]`.
-fn look_back(q: &Tensor, [keys, values]: &[Tensor; 2], heads: Heads) -> Result<Tensor> {
+/// Computes attention of one query row `[1, query heads·dim]` to the keys and values
+/// `[key heads, cached, dim]`.
+fn attend_to_cache(q: &Tensor, [keys, values]: &[Tensor; 2], heads: AttentionHeads) -> Result<Tensor> {
     let q = q.reshape((heads.key, heads.query / heads.key, heads.dim))?;
     let scores = (q.matmul(&keys.t()?)? * (heads.dim as f64).sqrt().recip())?;
     let weights = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
@@ -234,13 +242,13 @@ fn look_back(q: &Tensor, [keys, values]: &[Tensor; 2], heads: Heads) -> Result<T
     weights.matmul(values)?.reshape((1, heads.query * heads.dim))
 }
 
-/// The token of largest logit; of equal ones the first.
-fn likeliest(logits: &[f32]) -> u32 {
+/// Returns the token with the largest logit, the first of several.
+fn argmax(logits: &[f32]) -> u32 {
     let better = |best: (u32, f32), next: (u32, f32)| if next.1 > best.1 { next } else { best };
     (0..).zip(logits.iter().copied()).fold((0, f32::NEG_INFINITY), better).0
 }
 
-/// Probabilities of logits that are divided by `temperature`.
+/// Computes the softmax of logits divided by `temperature`.
 fn softmax(logits: &[f32], temperature: f64) -> Vec<f64> {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let exponential = |logit: &f32| (f64::from(logit - largest) / temperature).exp();
@@ -252,14 +260,15 @@ fn softmax(logits: &[f32], temperature: f64) -> Vec<f64> {
     weights
 }
 
-/// −Σ p·ln p.
+/// Computes −Σ p·ln p.
 fn entropy(probabilities: &[f64]) -> f64 {
     let term = |p: &f64| if *p > 0.0 { -p * p.ln() } else { 0.0 };
     probabilities.iter().map(term).sum()
 }
 
-/// The token at `place`, from 0 to 1, of the smallest set of likeliest tokens that has a share of at least `top_p`.
-fn nucleus(probabilities: &[f64], top_p: f64, place: f64) -> u32 {
+/// Returns the token at quantile `uniform`, in [0, 1), of the smallest set of most probable tokens
+/// whose total probability is at least `top_p`.
+fn nucleus(probabilities: &[f64], top_p: f64, uniform: f64) -> u32 {
     let mut ranked: Vec<(u32, f64)> = (0..).zip(probabilities.iter().copied()).collect();
     ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     let mut share = 0.0;
@@ -270,14 +279,14 @@ fn nucleus(probabilities: &[f64], top_p: f64, place: f64) -> u32 {
     });
     let size = inside.count();
     ranked.truncate(size);
-    let mut left = place * ranked.iter().map(|(_, p)| p).sum::<f64>();
+    let mut left = uniform * ranked.iter().map(|(_, p)| p).sum::<f64>();
     for (token, p) in &ranked {
         if left < *p {
             return *token;
         }
         left -= p;
     }
-    // Rounding may leave a rest behind the last.
+    // Rounding may leave a remainder after the last token.
     ranked.last().map_or(0, |(token, _)| *token)
 }
 
@@ -309,6 +318,6 @@ mod tests {
         assert!((softmax(&logits, 0.5)[2] - 2.0 / 3.0).abs() < 1e-7);
         assert!((entropy(&[0.25; 4]) - 4.0_f64.ln()).abs() < 1e-12);
         assert!(entropy(&[1.0, 0.0]).abs() < 1e-12);
-        assert_eq!(likeliest(&[1.0, 3.0, 3.0]), 1);
+        assert_eq!(argmax(&[1.0, 3.0, 3.0]), 1);
     }
 }

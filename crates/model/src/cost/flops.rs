@@ -1,33 +1,44 @@
-//! How much arithmetic a training step takes, without doing it.
+//! Arithmetic of a training step.
 
 use serde::Serialize;
 
-use crate::{Architecture, BatchSize, ModelError, Train, weights::Count};
+use super::{BatchSize, parameter_count::ParameterCount};
+use crate::{Architecture, ModelError, Train};
 
-/// Floating-point operations of passes over a batch: two for each multiplication and addition of a matrix product, and
-/// nothing else. What is computed again to save memory does not count, so that a rate by these numbers is a model FLOP
-/// utilisation (arXiv 2204.02311). Of attention, only the products that its causal mask leaves count.
+/// Floating-point operations of passes over a batch.
+///
+/// Only matrix products count, with two operations for each multiply-add. Recomputed activations do
+/// not count, so that a rate in these units is a model FLOP utilisation (arXiv 2204.02311). Of
+/// attention, only the products that the causal mask leaves count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Work {
-    /// The forward pass of the base model.
+pub struct Flops {
+    /// Forward pass of the base model.
     pub forward: u64,
-    /// What an adapter adds to it.
+    /// Additional operations of the adapter's forward pass.
     pub adapter: u64,
-    /// The backward pass, the adapter's included.
+    /// Backward pass, including the adapter's.
     pub backward: u64,
 }
 
-impl Work {
-    /// Of a batch through a model, part of which is trained.
+impl Flops {
+    /// Counts the operations of a batch.
     ///
-    /// With N numbers in the matrices of the blocks, L in the adapter, and d dimensions of all query heads together:
-    /// forward, 2·N a row, 2·hidden·vocabulary a scored token, and 4·d a layer for each row that a row attends to; with
-    /// an adapter 2·L a row more. Backward, of the rows and tokens with gradient: the same for the gradient of what goes
-    /// in (attention has four products in place of two), and for that of the matrices once more, if they are trained;
-    /// those that are frozen have none.
-    pub fn of(architecture: &Architecture, train: Train, batch: &BatchSize) -> Result<Self, ModelError> {
+    /// N is the number of elements in the matrices of the blocks, L that in the adapter, and d the
+    /// number of dimensions of all query heads together.
+    ///
+    /// * Forward: 2·N a row, 2·hidden·vocabulary a scored token, and 4·d a layer for each row that
+    ///   a row attends to.
+    /// * Adapter: 2·L a row.
+    /// * Backward, for the rows and tokens with gradient: the same again for the gradient of the
+    ///   inputs (attention has four products instead of two), and once more for that of the
+    ///   matrices if they are trained.
+    pub fn for_batch(
+        architecture: &Architecture,
+        train: Train,
+        batch: &BatchSize,
+    ) -> Result<Self, ModelError> {
         let a = architecture;
-        let matrices = Count::of(a)?.matrices;
+        let matrices = ParameterCount::new(a)?.matrices;
         let frozen: u64 = matrices.iter().map(|[out, into]| (out * into) as u64).sum();
         let (adapter, gradients) = match train {
             Train::Lora(lora) => (matrices.iter().map(|[out, into]| (lora.r * (out + into)) as u64).sum(), 1),
@@ -49,7 +60,7 @@ impl Work {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Lora, Packer};
+    use crate::{LoraConfig, Packer};
 
     #[test]
     fn every_product_is_counted_once() {
@@ -59,10 +70,10 @@ mod tests {
         )
         .unwrap();
         let mut packer = Packer::default();
-        let prompt = packer.prompt(&[1, 2, 3]);
-        packer.completion(prompt, &[4, 5, 6], true);
-        packer.completion(prompt, &[7, 8], false);
-        let batch = BatchSize::of(&packer.pack().unwrap());
+        let prompt = packer.add_prompt(&[1, 2, 3]);
+        packer.add_completion(prompt, &[4, 5, 6], true);
+        packer.add_completion(prompt, &[7, 8], false);
+        let batch = BatchSize::from(&packer.pack().unwrap());
         // Prompt 1 + 2 + 3, first completion 4 + 5, second one 4.
         assert_eq!(
             (batch.rows, batch.gradient_rows, batch.attended, batch.gradient_attended),
@@ -70,23 +81,23 @@ mod tests {
         );
         assert_eq!((batch.scored, batch.gradient_scored), (5, 3));
 
-        // q, k and v, output, gate, up and down of each of three layers; heads of 12 dimensions together.
+        // q, k, v, output, gate, up and down of each of three layers; 12 query dimensions together.
         let (shapes, layers) = ([(12, 8), (6, 8), (6, 8), (8, 12), (5, 8), (5, 8), (8, 5)], 3);
         let matrices: u64 = shapes.iter().map(|(out, into)| layers * out * into).sum();
         let low_rank: u64 = shapes.iter().map(|(out, into)| layers * 2 * (out + into)).sum();
         let forward = 2 * 6 * matrices + 2 * 5 * 8 * 11 + 2 * 2 * 19 * layers * 12;
-        let lora = Train::Lora(Lora { r: 2, alpha: 4.0 });
-        let expected = Work {
+        let lora = Train::Lora(LoraConfig { r: 2, alpha: 4.0 });
+        let expected = Flops {
             forward,
             adapter: 2 * 6 * low_rank,
             backward: 2 * 5 * (matrices + 2 * low_rank) + 2 * 3 * 8 * 11 + 4 * 2 * 15 * layers * 12,
         };
-        assert_eq!(Work::of(&architecture, lora, &batch).unwrap(), expected);
-        let expected = Work {
+        assert_eq!(Flops::for_batch(&architecture, lora, &batch).unwrap(), expected);
+        let expected = Flops {
             forward,
             adapter: 0,
             backward: 2 * 5 * 2 * matrices + 2 * 3 * 2 * 8 * 11 + 4 * 2 * 15 * layers * 12,
         };
-        assert_eq!(Work::of(&architecture, Train::Full, &batch).unwrap(), expected);
+        assert_eq!(Flops::for_batch(&architecture, Train::Full, &batch).unwrap(), expected);
     }
 }

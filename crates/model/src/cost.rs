@@ -1,0 +1,11 @@
+//! Cost of a training step in memory and arithmetic, computed without running it.
+
+mod batch_size;
+mod flops;
+mod memory;
+mod parameter_count;
+mod planned;
+
+pub use batch_size::BatchSize;
+pub use flops::Flops;
+pub use memory::{Footprint, MemoryDemand, TrainedElements};

@@ -1,0 +1,282 @@
+//! Memory of a training step.
+//!
+//! The formulas follow the code of the layers: which matrices of a pass are alive at the same time.
+//! The peak of a step is at one of six moments, and the demand is that of the largest:
+//!
+//! 1. the forward pass at the last block,
+//! 2. the head,
+//! 3. the head's backward pass,
+//! 4. the backward pass at the last block,
+//! 5. the backward pass at the first block, when all gradients exist,
+//! 6. the end, at the embedding.
+//!
+//! `tests/memory.rs` compares the result with the counts of an allocator.
+
+use serde::Serialize;
+
+use super::BatchSize;
+use crate::{Architecture, DeviceKind, MlpKind, Residual, layers::Head};
+
+/// Properties of a model in training that the memory of a step depends on.
+#[derive(Debug, Clone)]
+pub struct Footprint<'a> {
+    /// Architecture of the model.
+    pub architecture: &'a Architecture,
+    /// Shapes `[out, in]` of the linear layers of a block.
+    pub linears: Vec<[usize; 2]>,
+    /// Bytes of the frozen weights on this rank. In full training, those of the reference model,
+    /// which is the model that training started from.
+    pub frozen: u64,
+    /// Trained weights.
+    pub trained: TrainedElements,
+    /// Rank of the adapter; None in full training.
+    pub rank: Option<u64>,
+    /// Bytes of one element of an activation.
+    pub element_bytes: u64,
+    /// Dequantises frozen matrices for every product.
+    pub quantised: bool,
+    /// Gathers frozen matrices from all ranks for every product.
+    pub sharded: bool,
+    /// Kind of the device.
+    pub device: DeviceKind,
+}
+
+/// Trained weights of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrainedElements {
+    /// Number of elements.
+    pub count: u64,
+    /// Bytes of one element.
+    pub element_bytes: u64,
+}
+
+impl TrainedElements {
+    /// Returns the bytes of all elements.
+    pub fn bytes(&self) -> u64 {
+        self.count * self.element_bytes
+    }
+}
+
+/// Peak memory of a training step in bytes, by use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct MemoryDemand {
+    /// Frozen weights, including the reference model's.
+    pub frozen: u64,
+    /// Trained weights.
+    pub trained: u64,
+    /// Gradients of the trained weights.
+    pub gradients: u64,
+    /// The optimizer's two moments, in f32.
+    pub moments: u64,
+    /// Activations saved by forward passes for backward passes.
+    pub activations: u64,
+    /// Workspace: temporary tensors at the peak of the step.
+    pub workspace: u64,
+}
+
+impl MemoryDemand {
+    /// Returns the sum of all uses.
+    pub fn total(&self) -> u64 {
+        let Self { frozen, trained, gradients, moments, activations, workspace } = self;
+        frozen + trained + gradients + moments + activations + workspace
+    }
+}
+
+/// Bytes of one row of each kind of matrix.
+struct RowBytes {
+    hidden: u64,
+    query: u64,
+    key: u64,
+    /// One of the MLP's wide matrices.
+    wide: u64,
+    /// Number of wide matrices that a block saves.
+    saved_wide: u64,
+    /// x·Aᵀ of one linear layer.
+    down: u64,
+    /// Number of linear layers.
+    linears: u64,
+}
+
+/// Memory that changes during a step, at one of its moments.
+#[derive(Clone, Copy)]
+struct Moment {
+    gradients: u64,
+    activations: u64,
+    workspace: u64,
+}
+
+impl Moment {
+    fn total(&self) -> u64 {
+        self.gradients + self.activations + self.workspace
+    }
+}
+
+impl Footprint<'_> {
+    fn row_bytes(&self) -> RowBytes {
+        let (a, e) = (self.architecture, self.element_bytes);
+        RowBytes {
+            hidden: a.hidden as u64 * e,
+            query: (a.query_heads * a.head_dim) as u64 * e,
+            key: (a.key_heads * a.head_dim) as u64 * e,
+            wide: a.intermediate as u64 * e,
+            saved_wide: if a.mlp == MlpKind::GatedSilu { 2 } else { 1 },
+            down: self.rank.unwrap_or(0) * e,
+            linears: self.linears.len() as u64,
+        }
+    }
+
+    /// Returns the bytes that a block saves for each row. Its input is the previous block's output.
+    fn saved(&self, row: &RowBytes) -> u64 {
+        let a = self.architecture;
+        let middle = if a.residual == Residual::Sequential { row.hidden } else { 0 };
+        let unnormed = if a.head_norms { row.query + row.key } else { 0 };
+        row.hidden
+            + middle
+            + unnormed
+            + 2 * (row.query + row.key)
+            + row.saved_wide * row.wide
+            + row.linears * row.down
+    }
+
+    /// Returns the bytes of a block's forward pass for each row: saved activations and workspace,
+    /// without the block's input.
+    fn forward(&self, row: &RowBytes) -> u64 {
+        // At the activation: both normed inputs, the result, the activation's input, and what is
+        // saved.
+        let mlp = self.saved(row) + 2 * row.hidden + row.wide;
+        // At the attention products: queries and keys before and after rotation.
+        let attention = 2 * row.hidden + 5 * row.query + 3 * row.key + row.linears * row.down;
+        match self.device {
+            DeviceKind::Cpu => mlp.max(attention),
+            DeviceKind::Gpu => {
+                (mlp + 2 * row.wide).max(attention + 3 * row.query) + 3 * self.in_f32(row.hidden)
+            }
+        }
+    }
+
+    /// Returns the workspace of a block's backward pass for each row, without saved activations and
+    /// the incoming gradient.
+    fn backward(&self, row: &RowBytes) -> u64 {
+        let mlp = row.hidden + (row.saved_wide + 2) * row.wide;
+        let attention =
+            (4 * row.hidden + 3 * row.query + 4 * row.key).saturating_sub(row.saved_wide * row.wide);
+        match self.device {
+            DeviceKind::Cpu => mlp.max(attention),
+            DeviceKind::Gpu => {
+                (mlp + 5 * row.wide).max(attention + 4 * row.query) + 4 * self.in_f32(row.hidden)
+            }
+        }
+    }
+
+    /// Converts bytes of activations to those of the same elements in f32, in which composed
+    /// operations compute.
+    fn in_f32(&self, bytes: u64) -> u64 {
+        bytes / self.element_bytes * self.element_bytes.max(4)
+    }
+
+    /// Returns the bytes of the attention probabilities of one sequence under all heads, and of its
+    /// repeated keys and values. Fused CPU operations never materialise them.
+    fn attention_matrices(&self, longest: u64, copies: u64) -> u64 {
+        let a = self.architecture;
+        let heads = a.query_heads as u64;
+        match self.device {
+            DeviceKind::Cpu => 0,
+            DeviceKind::Gpu => {
+                copies * heads * longest * longest * 4
+                    + 4 * heads * longest * a.head_dim as u64 * self.element_bytes
+            }
+        }
+    }
+
+    /// Returns the dense bytes of the largest matrix of a block.
+    fn largest_matrix(&self) -> u64 {
+        let elements = self.linears.iter().map(|[out, into]| (out * into) as u64);
+        elements.max().unwrap_or(0) * self.element_bytes
+    }
+
+    /// Predicts the peak memory of a step over micro-batches of this size, with activation
+    /// checkpointing in the first `recomputed` blocks: these save their inputs only.
+    ///
+    /// `accumulates` means that a step has several micro-batches.
+    pub fn demand(&self, batch: &BatchSize, recomputed: u64, accumulates: bool) -> MemoryDemand {
+        let a = self.architecture;
+        let row = self.row_bytes();
+        let BatchSize { rows, gradient_rows, scored, gradient_scored, longest, .. } = *batch;
+        let (layers, vocabulary) =
+            (a.layers as u64, a.vocabulary as u64 * a.hidden as u64 * self.element_bytes);
+        let weights = self.trained.bytes();
+        let moments = self.trained.count * 8;
+
+        let full = self.rank.is_none();
+        let saved = self.saved(&row);
+        let stored = |blocks: u64| {
+            let inputs = blocks.min(recomputed);
+            gradient_rows * (inputs * row.hidden + (blocks - inputs) * saved)
+        };
+        // A gathered matrix exists twice for a moment: as parts and as a whole.
+        let copies = u64::from(self.quantised || self.sharded) + u64::from(self.sharded);
+        let dense = copies * self.largest_matrix();
+        let rotation = rows * a.head_dim as u64 * self.element_bytes;
+        // Where only some rows are saved, the last block's activations exist in full and as a copy.
+        let copied = if gradient_rows < rows && recomputed < layers {
+            rows * (row.hidden + saved) + gradient_rows * saved
+        } else {
+            0
+        };
+        let forward = rotation
+            + copied
+                .max(rows * (row.hidden + self.forward(&row)) + dense + self.attention_matrices(longest, 3));
+
+        // Logits come in chunks, either of rows with gradient or of rows without.
+        let logits = a.vocabulary as u64 * self.element_bytes;
+        let chunk = |rows: u64| (Head::CHUNK_BYTES as u64 / logits).max(1).min(rows) * logits;
+        let (with, without) = (chunk(gradient_scored), chunk(scored - gradient_scored));
+        let composed = if self.device == DeviceKind::Gpu { 4 * self.in_f32(with.max(without)) } else { 0 };
+        let unit = gradient_scored * row.hidden;
+        // A frozen head computes the gradient of its rows in the forward pass, a trained one in the
+        // backward pass.
+        let last = rows * row.hidden + 2 * scored * row.hidden;
+        let (head, head_backward) = if full {
+            (last + with.max(without) + composed, 4 * unit + 3 * with + composed + 2 * vocabulary)
+        } else {
+            (last + unit + (composed + without.max(2 * with)).max(unit), 0)
+        };
+
+        // The gradient of the head's rows scattered to all rows, twice, and what the head has
+        // saved.
+        let spread = 2 * gradient_rows * row.hidden + 3 * unit;
+        let again = if recomputed > 0 { gradient_rows * (saved - row.hidden) } else { 0 };
+        // A weight gradient; when accumulating, also its sum with the previous one.
+        let of_weight = if full { self.largest_matrix() * if accumulates { 2 } else { 1 } } else { 0 };
+        let backward = spread
+            + again
+            + gradient_rows * self.backward(&row)
+            + dense.max(of_weight)
+            + self.attention_matrices(longest, 6);
+
+        let before = if accumulates { weights } else { 0 };
+        let with_head = if full { before.max(vocabulary) } else { before };
+        let first_block = stored(layers) - stored(layers - 1);
+        let embedding = if full { (if accumulates { 3 } else { 2 }) * vocabulary } else { 0 };
+        let moment = |gradients, activations, workspace| Moment { gradients, activations, workspace };
+        let peak = [
+            moment(before, stored(layers - 1), forward),
+            moment(before, stored(layers), head),
+            moment(before, stored(layers), head_backward),
+            moment(with_head, stored(layers), backward),
+            moment(weights, first_block, backward),
+            moment(weights, 0, spread + embedding),
+        ]
+        .into_iter()
+        .max_by_key(Moment::total);
+        let Moment { gradients, activations, workspace } = peak.unwrap_or(moment(0, 0, 0));
+        MemoryDemand { frozen: self.frozen, trained: weights, gradients, moments, activations, workspace }
+    }
+
+    /// Returns the fewest blocks to recompute so that a step fits into `bytes`; None if it does not
+    /// fit even when all are.
+    pub fn recomputed_within(&self, bytes: u64, batch: &BatchSize, accumulates: bool) -> Option<u64> {
+        let fits = |recomputed: &u64| self.demand(batch, *recomputed, accumulates).total() <= bytes;
+        (0..=self.architecture.layers as u64).find(fits)
+    }
+}

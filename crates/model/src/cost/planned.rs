@@ -1,0 +1,58 @@
+//! Footprint of a model that is not loaded.
+
+use candle_core::quantized::GgmlDType;
+
+use super::{Footprint, TrainedElements, parameter_count::ParameterCount};
+use crate::{Architecture, DeviceKind, Dtype, ModelError, Quantization, Train};
+
+impl<'a> Footprint<'a> {
+    /// Computes the footprint from an architecture and the settings of a recipe.
+    ///
+    /// `quantization: file` counts as 4.5 bits an element. Each of `shards` ranks keeps its part of
+    /// the frozen matrices.
+    pub fn planned(
+        architecture: &'a Architecture,
+        train: Train,
+        dtype: Dtype,
+        quantization: Option<Quantization>,
+        shards: u64,
+        device: DeviceKind,
+    ) -> Result<Self, ModelError> {
+        let ParameterCount { elements, matrices } = ParameterCount::new(architecture)?;
+        let element_bytes = match dtype {
+            Dtype::F32 => 4,
+            Dtype::Bf16 => 2,
+        };
+        let in_matrices: u64 = matrices.iter().map(|[out, into]| (out * into) as u64).sum();
+        let other_bytes = (elements as u64 - in_matrices) * element_bytes;
+        let matrix_bytes = match quantization {
+            None => in_matrices * element_bytes,
+            Some(quantization) => {
+                let kind = quantization.blocks().unwrap_or(GgmlDType::Q4_0);
+                (in_matrices * kind.type_size() as u64).div_ceil(kind.block_size() as u64)
+            }
+        };
+        let (trained, rank) = match train {
+            Train::Full => (TrainedElements { count: elements as u64, element_bytes }, None),
+            // Adapters are in f32, whatever the type of the weights.
+            Train::Lora(lora) => {
+                let count = matrices.iter().map(|[out, into]| (lora.r * (out + into)) as u64).sum();
+                (TrainedElements { count, element_bytes: 4 }, Some(lora.r as u64))
+            }
+        };
+        // Only frozen matrices are sharded.
+        let sharded = shards > 1 && rank.is_some();
+        let kept_bytes = if sharded { matrix_bytes.div_ceil(shards) } else { matrix_bytes };
+        Ok(Self {
+            architecture,
+            linears: matrices[..matrices.len() / architecture.layers].to_vec(),
+            frozen: kept_bytes + other_bytes,
+            trained,
+            rank,
+            element_bytes,
+            quantised: quantization.is_some(),
+            sharded,
+            device,
+        })
+    }
+}
