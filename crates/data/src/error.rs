@@ -52,7 +52,7 @@ pub enum DataError {
          if it is what you expect, unpack it first",
         file.display()
     )]
-    Swollen {
+    GzipTooLarge {
         /// The file.
         file: PathBuf,
         /// Bytes of text read before giving up.

@@ -35,63 +35,51 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod balance;
-mod card;
-mod contradictions;
-mod donors;
-mod duplicates;
+mod config;
 mod error;
-mod feedback;
-mod ids;
-mod imbalance;
-mod llama_factory;
-mod manifest;
-mod minhash;
-mod mixing;
-mod noise;
-mod one_per_pair;
-mod parquet_file;
-mod pipeline;
+#[cfg(test)]
+mod fixtures;
+mod ingest;
+mod output;
 mod prepare;
-mod raw;
-mod reading;
-mod records;
-mod row;
-mod selection;
-mod shard;
-mod shards;
-mod sources;
-mod split;
+mod rows;
+mod steps;
 mod summary;
-mod survey;
+mod table;
 mod tokens;
-mod writing;
 
-pub use balance::AutoWeights;
-pub use contradictions::{ContradictionCounts, Contradictions, PolicyEffect};
-pub use duplicates::{DuplicateCounts, Duplicates, Near};
-pub use error::DataError;
-pub use imbalance::{ClassCounts, Imbalance, ImbalanceCounts, Per, Ratio};
-pub use llama_factory::{LlamaFactory, export_llama_factory};
-pub use manifest::{InputFile, Manifest, SplitCounts, read_manifest};
-pub use mixing::{Mix, MixCounts};
-pub use noise::{
-    Annotators, Changed, DropWords, KindCounts, LengthFlip, Noise, NoiseCounts, ScoreFlip, Shuffle, Truncate,
+pub use config::{
+    HhPart, Locate, Pipeline, PipelineFile, SourceFile, SourceFiles, SourceKind, SplitFile,
 };
-pub use one_per_pair::OnePerPair;
-pub use pipeline::{Locate, Pipeline, PipelineFile, SplitFile, SplitRule};
-pub use prepare::{count, merge_shards, prepare, prepared};
-pub use reading::ReadingCounts;
-pub use row::{BinaryRow, Message, PairRow, Split, read_binary, read_pairs};
-pub use selection::{Selection, SelectionCounts};
-pub use shard::Shard;
-pub use shards::{prepare_shard, shard_file, shard_prepared, shards_folder};
-pub use sources::{
-    AnnotatorGroup, AnnotatorsFile, Binarise, Columns, Domain, Field, Kind, Oasst, Only, Over, Part, Ranks,
-    ResolvedSource, Shp, SourceFile, SourceFiles, Sources, Synthetic, Thumbs, World, WorldFile,
+pub use error::DataError;
+pub use ingest::{
+    InputFile, ReadingCounts, Shard, shard_file, shards_folder,
+    sources::{
+        AnnotatorGroup, AnnotatorsFile, Binarise, Columns, CompletionPart, Domain, Oasst, RankPairing, RecordField,
+        ResolvedSource, ResolvedSources, ScoreScope, Shp, Synthetic, SyntheticWorld, Thumbs, WorldFile,
+    },
+};
+pub use output::{
+    ClassWeights, LlamaFactoryCounts, Manifest, export_llama_factory, read_binary, read_manifest, read_pairs,
+};
+pub use prepare::{dry_run, is_shard_prepared, merge_shards, prepare, prepare_shard, prepared};
+pub use rows::{BinaryRow, Message, PairRow, Split};
+pub use steps::{
+    contradictions::{ContradictionCounts, Contradictions, PolicyEffect},
+    duplicates::{DuplicateCounts, Duplicates, NearDuplicates},
+    imbalance::{ClassCounts, Imbalance, ImbalanceCounts, ImbalanceScope, Ratio},
+    mixing::{Mix, MixCounts},
+    noise::{
+        Annotators, ChangeCounts, DropWords, LengthFlip, Noise, NoiseCounts, NoiseKindCounts, ScoreFlip, Shuffle,
+        Truncate,
+    },
+    one_per_pair::OnePerPair,
+    selection::{Selection, SelectionCounts},
+    split::SplitRule,
 };
 pub use summary::{
-    Counts, Example, Group, Histogram, Lengths, RejectedExample, Rejections, SplitSummary, Summary,
-    TextLengths, summarise,
+    DatasetSummary, DomainSummary, Example, LengthHistogram, Lengths, RejectedExample, Rejections, RowCounts,
+    SplitSummary, TextLengths, summarise,
 };
+pub use table::SplitCounts;
 pub use tokens::{CountTokens, TokenCounter};

@@ -1,10 +1,8 @@
 //! The rows of a dataset, and reading them back.
 
-use std::{fmt, path::Path};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
-
-use crate::{DataError, parquet_file};
 
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -122,14 +120,4 @@ pub struct PairRow {
     pub noise: String,
     /// Whether noise exchanged the two sides.
     pub swapped: bool,
-}
-
-/// Reads the binary rows of a dataset directory.
-pub fn read_binary(dataset: &Path, split: Split) -> Result<Vec<BinaryRow>, DataError> {
-    parquet_file::read(dataset, split)
-}
-
-/// Reads the pairs of a dataset directory.
-pub fn read_pairs(dataset: &Path, split: Split) -> Result<Vec<PairRow>, DataError> {
-    parquet_file::read(dataset, split)
 }

@@ -1,21 +1,13 @@
 //! Recipes: what a YAML file says, and what that resolves to.
 
-use std::{error::Error, path::PathBuf};
-
 use prospect_core::files::fingerprint;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Contradictions, DataError, Duplicates, Imbalance, Mix, Noise, OnePerPair, Selection, SourceFiles,
-    Sources, TokenCounter, World, feedback::Measure,
-};
+use crate::{SplitRule, config::{locate::Locate, source::SourceFiles}, Contradictions, DataError, Duplicates, Imbalance, Mix, Noise, OnePerPair, Selection, ResolvedSources, TokenCounter, SyntheticWorld, ingest::digest::DigestOptions};
 
 /// Raised whenever the same recipe and inputs would give other files.
 const FORMAT_VERSION: u32 = 3;
-
-/// Turns a path or address of a recipe into a local path.
-pub type Locate<'a> = dyn Fn(&str) -> Result<PathBuf, Box<dyn Error + Send + Sync>> + 'a;
 
 /// A recipe as written.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -67,25 +59,12 @@ pub struct SplitFile {
     test_fraction: f64,
 }
 
-/// How rows are split.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SplitRule {
-    /// As the sources have them.
-    Source,
-    /// By prompt, where a source has no splits: this share of its prompts is held out.
-    ByPrompt {
-        /// The share.
-        test_fraction: f64,
-    },
-}
-
 /// A recipe with its inputs found and hashed and its values checked: all that decides what the dataset holds.
 #[derive(Debug, Clone, Serialize)]
 pub struct Pipeline {
     format_version: u32,
     pub(crate) seed: u64,
-    pub(crate) source: Sources,
+    pub(crate) source: ResolvedSources,
     pub(crate) split: SplitRule,
     pub(crate) contradictions: Contradictions,
     pub(crate) deduplicate: Duplicates,
@@ -154,10 +133,10 @@ impl PipelineFile {
     pub fn resolve(self, locate: &Locate<'_>) -> Result<Pipeline, DataError> {
         self.check()?;
         let test_fraction = self.test_fraction();
-        let (source, told) = self.source.resolve(self.seed, locate)?;
+        let (source, notes) = self.source.resolve(self.seed, locate)?;
         let has_splits = source.has_splits();
         let split = if has_splits { SplitRule::Source } else { SplitRule::ByPrompt { test_fraction } };
-        let mut warnings = told.warnings;
+        let mut warnings = notes.warnings;
         if has_splits && self.split.is_some() {
             warnings.push("`split.test_fraction` has no effect: the source has splits of its own".to_owned());
         }
@@ -184,7 +163,7 @@ impl PipelineFile {
             noise,
             max_rejected: self.max_rejected,
             warnings,
-            notes: told.notes,
+            notes: notes.notes,
             strict: false,
         })
     }
@@ -205,12 +184,12 @@ impl Pipeline {
 
     /// The world that the feedback is generated from, which knows the true utility of any completion; None if people gave
     /// the feedback.
-    pub fn world(&self) -> Option<&World> {
+    pub fn world(&self) -> Option<&SyntheticWorld> {
         self.source.world()
     }
 
     /// What to find out about groups.
-    pub(crate) fn measure(&self) -> Result<Measure, DataError> {
+    pub(crate) fn digest_options(&self) -> Result<DigestOptions, DataError> {
         let max_tokens = match (self.select.max_tokens, &self.tokens) {
             (None, _) => None,
             (Some(most), Some(tokens)) => Some((most, tokens.clone())),
@@ -219,7 +198,7 @@ impl Pipeline {
                 return Err(DataError::Value { key: "select.max_tokens", value: most.to_string(), message });
             }
         };
-        Ok(Measure { sign: self.deduplicate.near.is_some(), max_tokens })
+        Ok(DigestOptions { sign: self.deduplicate.near.is_some(), max_tokens })
     }
 
     /// What was found out about the inputs and is worth a look, such as kinds that were sniffed.

@@ -4,20 +4,13 @@ use std::{io, path::Path};
 
 use serde_json::Value;
 
-use crate::{
-    DataError,
-    records::for_each_record,
-    sources::{
-        Columns, Field, Kind,
-        json::{self, Object},
-    },
-};
+use crate::{DataError, config::source_kind::SourceKind, ingest::{records::for_each_record, sources::{Columns, RecordField, json::{Object, self}}}};
 
 /// Records looked at before giving up.
 const LOOKED_AT: usize = 32;
 
 /// The kind of a file, and by which keys it was told.
-pub(crate) fn sniff(path: &Path, columns: &Columns) -> Result<(Kind, String), DataError> {
+pub(crate) fn sniff(path: &Path, columns: &Columns) -> Result<(SourceKind, String), DataError> {
     let (mut kind, mut seen, mut found) = (None, 0, "it is empty".to_owned());
     let read = for_each_record(path, &mut |_, record| {
         seen += 1;
@@ -39,33 +32,33 @@ pub(crate) fn sniff(path: &Path, columns: &Columns) -> Result<(Kind, String), Da
     }
 }
 
-fn judge(object: &Object, columns: &Columns) -> Option<Kind> {
+fn judge(object: &Object, columns: &Columns) -> Option<SourceKind> {
     let key = |key: &str| object.0.get(key);
     let has = |field| columns.find(object, field).is_some();
     if key("history").is_some() && key("human_ref_A").is_some() {
-        return Some(Kind::Shp);
+        return Some(SourceKind::Shp);
     }
     let tree = key("message_tree_id").is_some() && key("prompt").is_some_and(Value::is_object);
     if tree || (key("message_id").is_some() && key("text").is_some() && key("role").is_some()) {
-        return Some(Kind::Oasst);
+        return Some(SourceKind::Oasst);
     }
-    if has(Field::Chosen) && has(Field::Rejected) {
+    if has(RecordField::Chosen) && has(RecordField::Rejected) {
         let transcript = |key: &str| {
             object.0.get(key).and_then(Value::as_str).is_some_and(|text| text.contains("\n\nAssistant:"))
         };
-        let hh = !has(Field::Prompt)
-            && !has(Field::Conversation)
+        let hh = !has(RecordField::Prompt)
+            && !has(RecordField::Conversation)
             && transcript("chosen")
             && transcript("rejected");
-        return Some(if hh { Kind::Hh } else { Kind::Pairs });
+        return Some(if hh { SourceKind::Hh } else { SourceKind::Pairs });
     }
-    if has(Field::Completions) {
-        return Some(Kind::Scores);
+    if has(RecordField::Completions) {
+        return Some(SourceKind::Scores);
     }
-    let judged = has(Field::Completion) || has(Field::Conversation);
-    match (judged, has(Field::Label), has(Field::Score)) {
-        (true, true, _) => Some(Kind::Labels),
-        (true, false, true) => Some(Kind::Scores),
+    let judged = has(RecordField::Completion) || has(RecordField::Conversation);
+    match (judged, has(RecordField::Label), has(RecordField::Score)) {
+        (true, true, _) => Some(SourceKind::Labels),
+        (true, false, true) => Some(SourceKind::Scores),
         _ => None,
     }
 }
@@ -81,16 +74,16 @@ mod tests {
         for (record, kind) in [
             (
                 json!({"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant: c"}),
-                Some(Kind::Hh),
+                Some(SourceKind::Hh),
             ),
-            (json!({"prompt": "p", "chosen": "\n\nAssistant: b", "rejected": "c"}), Some(Kind::Pairs)),
-            (json!({"history": "h", "human_ref_A": "a", "human_ref_B": "b", "labels": 1}), Some(Kind::Shp)),
-            (json!({"message_id": "m", "text": "t", "role": "prompter"}), Some(Kind::Oasst)),
-            (json!({"message_tree_id": "m", "prompt": {}}), Some(Kind::Oasst)),
-            (json!({"prompt": "p", "completion": "c", "label": true}), Some(Kind::Labels)),
-            (json!({"messages": [], "label": true}), Some(Kind::Labels)),
-            (json!({"prompt": "p", "completion": "c", "score": 1}), Some(Kind::Scores)),
-            (json!({"instruction": "p", "completions": []}), Some(Kind::Scores)),
+            (json!({"prompt": "p", "chosen": "\n\nAssistant: b", "rejected": "c"}), Some(SourceKind::Pairs)),
+            (json!({"history": "h", "human_ref_A": "a", "human_ref_B": "b", "labels": 1}), Some(SourceKind::Shp)),
+            (json!({"message_id": "m", "text": "t", "role": "prompter"}), Some(SourceKind::Oasst)),
+            (json!({"message_tree_id": "m", "prompt": {}}), Some(SourceKind::Oasst)),
+            (json!({"prompt": "p", "completion": "c", "label": true}), Some(SourceKind::Labels)),
+            (json!({"messages": [], "label": true}), Some(SourceKind::Labels)),
+            (json!({"prompt": "p", "completion": "c", "score": 1}), Some(SourceKind::Scores)),
+            (json!({"instruction": "p", "completions": []}), Some(SourceKind::Scores)),
             (json!({"prompt": "p", "completion": "c"}), None),
         ] {
             let Value::Object(map) = record.clone() else { panic!() };

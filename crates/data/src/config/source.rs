@@ -8,42 +8,12 @@ use serde::{
     de::{self, MapAccess, SeqAccess, Visitor},
 };
 
-use crate::{
-    DataError, Locate,
-    sources::{
-        Binarise, Columns, Oasst, Ranks, Reader, ResolvedSource, Shp, Sources, Synthetic, WorldFile,
-        files::{self, Inputs},
-        labels::Labels,
-        pairs::Pairs,
-        scores::Scores,
-        sniff::sniff,
-    },
-};
-
-/// The kinds of sources.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// Transcripts in the format of Anthropic's HH.
-    Hh,
-    /// The Stanford Human Preferences dataset.
-    Shp,
-    /// OpenAssistant's trees or messages.
-    Oasst,
-    /// Pairs of one's own.
-    Pairs,
-    /// Completions of one's own with a label each.
-    Labels,
-    /// Completions of one's own with scores.
-    Scores,
-    /// Generated feedback whose true utility is known.
-    Synthetic,
-}
+use crate::{DataError, config::{locate::Locate, sniff::sniff, source_kind::SourceKind}, ingest::sources::{Binarise, Columns, Oasst, RankPairing, SourceFormat, ResolvedSource, Shp, ResolvedSources, Synthetic, WorldFile, files::{HashedFiles, self}, labels::LabelsFormat, pairs::PairsFormat, scores::ScoresFormat}};
 
 /// Part of HH, told by the names of its folders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Only {
+pub enum HhPart {
     /// Folders that begin with `helpful`.
     Helpful,
     /// Folders that begin with `harmless`.
@@ -55,7 +25,7 @@ pub enum Only {
 #[serde(deny_unknown_fields, default)]
 pub struct SourceFile {
     /// The kind; told from the first records if not given.
-    kind: Option<Kind>,
+    kind: Option<SourceKind>,
     /// A file, a folder of files, or an `hf://` address of either. All but generated feedback needs one.
     path: Option<String>,
     /// What the `source` column says; the kind if not given.
@@ -65,13 +35,13 @@ pub struct SourceFile {
     /// The domains to keep (SHP's subreddits, HH's folders, or those of `columns.domain`); all if not given.
     domains: Option<Vec<String>>,
     /// HH: one part of it.
-    only: Option<Only>,
+    only: Option<HhPart>,
     /// SHP: the smallest ratio of the two scores of a training row (2).
     min_score_ratio: Option<f64>,
     /// SHP: the most training pairs of one post (5); null for no limit.
     max_pairs_per_post: Limit<usize>,
     /// OASST: which ranks form pairs (adjacent).
-    ranks: Option<Ranks>,
+    ranks: Option<RankPairing>,
     /// OASST: the language of every message of a conversation (en); null for any.
     language: Limit<String>,
     /// OASST: only messages that passed review (false).
@@ -177,7 +147,7 @@ impl JsonSchema for SourceFiles {
 
 /// What resolving says beside its result.
 #[derive(Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct ResolveNotes {
     /// What was found out, for the user to check.
     pub(crate) notes: Vec<String>,
     /// What may not be as the user expects.
@@ -187,7 +157,7 @@ pub(crate) struct Told {
 impl SourceFiles {
     /// Checks all that can be told without looking for the files.
     pub(crate) fn check(&self) -> Result<(), DataError> {
-        let synthetic = self.0.iter().filter(|source| source.kind == Some(Kind::Synthetic)).count();
+        let synthetic = self.0.iter().filter(|source| source.kind == Some(SourceKind::Synthetic)).count();
         if self.0.is_empty() || synthetic > 1 {
             let (key, value) = ("source", self.0.len().to_string() + " sources");
             let message = "it needs at least one, and at most one of kind synthetic";
@@ -197,20 +167,20 @@ impl SourceFiles {
     }
 
     /// Finds and hashes the files of every source.
-    pub(crate) fn resolve(self, seed: u64, locate: &Locate<'_>) -> Result<(Sources, Told), DataError> {
-        let mut told = Told::default();
+    pub(crate) fn resolve(self, seed: u64, locate: &Locate<'_>) -> Result<(ResolvedSources, ResolveNotes), DataError> {
+        let mut notes = ResolveNotes::default();
         let sources: Vec<ResolvedSource> = self
             .0
             .into_iter()
-            .map(|source| source.resolve(seed, locate, &mut told))
+            .map(|source| source.resolve(seed, locate, &mut notes))
             .collect::<Result<_, _>>()?;
-        Ok((Sources(sources), told))
+        Ok((ResolvedSources(sources), notes))
     }
 }
 
 impl SourceFile {
     fn check(&self) -> Result<(), DataError> {
-        if self.kind != Some(Kind::Synthetic) {
+        if self.kind != Some(SourceKind::Synthetic) {
             self.address()?;
         }
         match self.kind {
@@ -220,7 +190,7 @@ impl SourceFile {
     }
 
     /// Checks the settings of a source of `kind`.
-    fn check_as(&self, kind: Kind) -> Result<(), DataError> {
+    fn check_as(&self, kind: SourceKind) -> Result<(), DataError> {
         self.refuse_idle(kind)?;
         if let Some(policy) = &self.binarise {
             policy.check()?;
@@ -228,7 +198,7 @@ impl SourceFile {
         if let Some(world) = &self.world {
             world.check(self.pairs.unwrap_or_default())?;
         }
-        if kind == Kind::Scores && self.binarise.is_none() {
+        if kind == SourceKind::Scores && self.binarise.is_none() {
             let message = "scores need a policy that makes labels of them, for example `{by: best_and_worst}` or \
                            `{by: mean, over: prompt}`";
             return Err(DataError::Value { key: "source.binarise", value: "not given".to_owned(), message });
@@ -249,17 +219,17 @@ impl SourceFile {
         })
     }
 
-    fn resolve(self, seed: u64, locate: &Locate<'_>, told: &mut Told) -> Result<ResolvedSource, DataError> {
-        let (kind, inputs) = self.find(locate, told)?;
+    fn resolve(self, seed: u64, locate: &Locate<'_>, notes: &mut ResolveNotes) -> Result<ResolvedSource, DataError> {
+        let (kind, inputs) = self.find(locate, notes)?;
         self.check_as(kind)?;
         let Self { columns, binarise, .. } = self;
         let reader = match kind {
-            Kind::Hh => Reader::Hh,
-            Kind::Shp => {
+            SourceKind::Hh => SourceFormat::Hh,
+            SourceKind::Shp => {
                 let ratio = self.min_score_ratio.unwrap_or(2.0);
-                Reader::Shp(Shp::new(ratio, self.max_pairs_per_post.or(5), seed))
+                SourceFormat::Shp(Shp::new(ratio, self.max_pairs_per_post.or(5), seed))
             }
-            Kind::Oasst => Reader::Oasst(Oasst {
+            SourceKind::Oasst => SourceFormat::Oasst(Oasst {
                 ranks: self.ranks.unwrap_or_default(),
                 language: self.language.or("en".to_owned()),
                 only_reviewed: self.only_reviewed.unwrap_or_default(),
@@ -267,17 +237,17 @@ impl SourceFile {
                 drop_synthetic: self.drop_synthetic.unwrap_or_default(),
                 rating: self.rating,
             }),
-            Kind::Pairs => Reader::Pairs(Pairs { columns }),
-            Kind::Labels => Reader::Labels(Labels { columns }),
-            Kind::Scores => Reader::Scores(Scores { columns }),
-            Kind::Synthetic => Reader::Synthetic(Synthetic {
+            SourceKind::Pairs => SourceFormat::Pairs(PairsFormat { columns }),
+            SourceKind::Labels => SourceFormat::Labels(LabelsFormat { columns }),
+            SourceKind::Scores => SourceFormat::Scores(ScoresFormat { columns }),
+            SourceKind::Synthetic => SourceFormat::Synthetic(Synthetic {
                 pairs: self.pairs.unwrap_or_default(),
                 seed,
                 world: self.world.unwrap_or_default().resolve(),
             }),
         };
-        let name = self.name.unwrap_or_else(|| kind.name().to_owned());
-        told.warnings.extend(inputs.warnings.into_iter().map(|warning| format!("source {name}: {warning}")));
+        let name = self.name.unwrap_or_else(|| kind.to_string());
+        notes.warnings.extend(inputs.warnings.into_iter().map(|warning| format!("source {name}: {warning}")));
         Ok(ResolvedSource {
             name,
             reader,
@@ -291,9 +261,9 @@ impl SourceFile {
     }
 
     /// The kind, sniffed where it is not given, and the files.
-    fn find(&self, locate: &Locate<'_>, told: &mut Told) -> Result<(Kind, Inputs), DataError> {
-        if self.kind == Some(Kind::Synthetic) {
-            return Ok((Kind::Synthetic, Inputs::default()));
+    fn find(&self, locate: &Locate<'_>, notes: &mut ResolveNotes) -> Result<(SourceKind, HashedFiles), DataError> {
+        if self.kind == Some(SourceKind::Synthetic) {
+            return Ok((SourceKind::Synthetic, HashedFiles::default()));
         }
         let address = self.address()?;
         let path =
@@ -303,9 +273,9 @@ impl SourceFile {
             (Some(kind), _) => kind,
             (None, Some(file)) => {
                 let (kind, by) = sniff(&file.path, &self.columns)?;
-                told.notes.push(format!(
+                notes.notes.push(format!(
                     "{address} is of kind {} (told from {}: {by})",
-                    kind.name(),
+                    kind,
                     file.name()
                 ));
                 kind
@@ -319,7 +289,7 @@ impl SourceFile {
     fn wants(&self, folder: &str) -> bool {
         let only = self.only.is_none_or(|only| folder.starts_with(only.prefix()));
         let domain = match self.kind {
-            Some(Kind::Hh | Kind::Shp) if !folder.is_empty() && self.domain.is_none() => {
+            Some(SourceKind::Hh | SourceKind::Shp) if !folder.is_empty() && self.domain.is_none() => {
                 self.domains.as_ref().is_none_or(|domains| domains.iter().any(|domain| domain == folder))
             }
             _ => true,
@@ -328,59 +298,44 @@ impl SourceFile {
     }
 
     /// Refuses settings that the kind does not know.
-    fn refuse_idle(&self, kind: Kind) -> Result<(), DataError> {
-        let own = [Kind::Pairs, Kind::Labels, Kind::Scores];
-        let domains = [Kind::Hh, Kind::Shp, Kind::Pairs, Kind::Labels, Kind::Scores];
+    fn refuse_idle(&self, kind: SourceKind) -> Result<(), DataError> {
+        let own = [SourceKind::Pairs, SourceKind::Labels, SourceKind::Scores];
+        let domains = [SourceKind::Hh, SourceKind::Shp, SourceKind::Pairs, SourceKind::Labels, SourceKind::Scores];
         let scored =
-            [Kind::Hh, Kind::Shp, Kind::Oasst, Kind::Pairs, Kind::Labels, Kind::Scores, Kind::Synthetic];
-        let settings: [(&'static str, bool, &[Kind]); 15] = [
+            [SourceKind::Hh, SourceKind::Shp, SourceKind::Oasst, SourceKind::Pairs, SourceKind::Labels, SourceKind::Scores, SourceKind::Synthetic];
+        let settings: [(&'static str, bool, &[SourceKind]); 15] = [
             (
                 "path",
                 self.path.is_some(),
-                &[Kind::Hh, Kind::Shp, Kind::Oasst, Kind::Pairs, Kind::Labels, Kind::Scores],
+                &[SourceKind::Hh, SourceKind::Shp, SourceKind::Oasst, SourceKind::Pairs, SourceKind::Labels, SourceKind::Scores],
             ),
             ("domains", self.domains.is_some(), &domains),
-            ("only", self.only.is_some(), &[Kind::Hh]),
-            ("min_score_ratio", self.min_score_ratio.is_some(), &[Kind::Shp]),
-            ("max_pairs_per_post", self.max_pairs_per_post.is_given(), &[Kind::Shp]),
-            ("ranks", self.ranks.is_some(), &[Kind::Oasst]),
-            ("language", self.language.is_given(), &[Kind::Oasst]),
-            ("only_reviewed", self.only_reviewed.is_some(), &[Kind::Oasst]),
-            ("drop_deleted", self.drop_deleted.is_some(), &[Kind::Oasst]),
-            ("drop_synthetic", self.drop_synthetic.is_some(), &[Kind::Oasst]),
-            ("rating", self.rating.is_some(), &[Kind::Oasst]),
+            ("only", self.only.is_some(), &[SourceKind::Hh]),
+            ("min_score_ratio", self.min_score_ratio.is_some(), &[SourceKind::Shp]),
+            ("max_pairs_per_post", self.max_pairs_per_post.is_given(), &[SourceKind::Shp]),
+            ("ranks", self.ranks.is_some(), &[SourceKind::Oasst]),
+            ("language", self.language.is_given(), &[SourceKind::Oasst]),
+            ("only_reviewed", self.only_reviewed.is_some(), &[SourceKind::Oasst]),
+            ("drop_deleted", self.drop_deleted.is_some(), &[SourceKind::Oasst]),
+            ("drop_synthetic", self.drop_synthetic.is_some(), &[SourceKind::Oasst]),
+            ("rating", self.rating.is_some(), &[SourceKind::Oasst]),
             ("columns", !self.columns.is_empty(), &own),
             ("binarise", self.binarise.is_some(), &scored),
-            ("pairs", self.pairs.is_some(), &[Kind::Synthetic]),
-            ("world", self.world.is_some(), &[Kind::Synthetic]),
+            ("pairs", self.pairs.is_some(), &[SourceKind::Synthetic]),
+            ("world", self.world.is_some(), &[SourceKind::Synthetic]),
         ];
         match settings.into_iter().find(|(_, given, kinds)| *given && !kinds.contains(&kind)) {
-            Some((setting, ..)) => Err(DataError::NoEffect { setting, kind: kind.name() }),
+            Some((setting, ..)) => Err(DataError::NoEffect { setting, kind: kind.into() }),
             None => Ok(()),
         }
     }
 }
 
-impl Only {
+impl HhPart {
     fn prefix(self) -> &'static str {
         match self {
             Self::Helpful => "helpful",
             Self::Harmless => "harmless",
-        }
-    }
-}
-
-impl Kind {
-    /// The kind as recipes name it.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Hh => "hh",
-            Self::Shp => "shp",
-            Self::Oasst => "oasst",
-            Self::Pairs => "pairs",
-            Self::Labels => "labels",
-            Self::Scores => "scores",
-            Self::Synthetic => "synthetic",
         }
     }
 }

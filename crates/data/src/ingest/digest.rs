@@ -1,101 +1,105 @@
-//! What is known of a group of rows without its texts.
+//! Groups to table rows: ids, lengths and signatures in place of texts.
 
-use super::{Group, NO_PAIR, Pair, Row};
 use crate::{
     DataError, Message,
-    ids::{self, Id},
-    minhash::Signature,
-    noise::Noisy,
-    raw::RawGroup,
+    ingest::raw::RawGroup,
+    table::{
+        feedback::{CompletionDigest, Feedback, FeedbackPair, FeedbackRow, GroupDigest, PromptGroup},
+        ids,
+        minhash::Signature,
+    },
     tokens::TokenCounter,
 };
 
-/// What to find out about groups beside their ids and lengths.
+/// Optional measurements of a group, besides ids and lengths.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Measure {
-    /// Whether to sign prompts, so that they can be compared.
+pub(crate) struct DigestOptions {
+    /// Whether to compute MinHash signatures of prompts, for near duplicates.
     pub(crate) sign: bool,
-    /// The most tokens that a row should have, and what counts them.
+    /// Limit on the tokens of prompt and completion together, and the counter that measures them.
     pub(crate) max_tokens: Option<(usize, TokenCounter)>,
 }
 
-/// A group without its texts, indices counted from 0 within it.
-#[derive(Debug)]
-pub(crate) struct Digest {
-    pub(super) group: Group,
-    pub(super) rows: Vec<Row>,
-    pub(super) pairs: Vec<Pair>,
-    pub(super) signature: Option<Signature>,
-}
-
-impl Digest {
-    /// Hashes and measures a group: one row for every label and for every side of a pair without a label.
-    pub(crate) fn new(group: &RawGroup, measure: &Measure) -> Result<Self, DataError> {
-        let signature = measure.sign.then(|| Signature::new(&group.prompt));
-        let prompt = ids::prompt_id(&group.prompt);
-        let ids: Vec<Id> =
-            group.completions.iter().map(|completion| ids::row_id(prompt, &completion.messages)).collect();
-        let many_tokens = match &measure.max_tokens {
-            None => vec![false; group.completions.len()],
-            Some((most, tokens)) => group
-                .completions
-                .iter()
-                .map(|completion| {
-                    let (prompt, completion) = tokens.count(&group.prompt, &completion.messages)?;
-                    Ok(prompt + completion > *most)
-                })
-                .collect::<Result<_, DataError>>()?,
-        };
-        let row = |index: usize, original_label, pair| Row {
-            id: ids[index],
-            score: group.completions[index].score.unwrap_or(f64::NAN),
-            group: 0,
-            pair,
-            completion: index as u32,
-            characters: characters(&group.completions[index].messages),
-            original_label,
-            kept: true,
-            several_words: several_words(&group.completions[index].messages),
-            many_tokens: many_tokens[index],
-            noisy: Noisy::default(),
-        };
-        let mut rows = Vec::new();
-        // A row with a label of its own stands once; it belongs to its first pair.
-        let labelled: Vec<Option<u32>> = (0..group.completions.len())
-            .map(|index| {
-                let label = group.completions[index].label?;
-                let pair =
-                    group.pairs.iter().position(|(chosen, rejected)| *chosen == index || *rejected == index);
-                rows.push(row(index, label, pair.map_or(NO_PAIR, |pair| pair as u32)));
-                Some(rows.len() as u32 - 1)
+/// Hashes and measures a group: one row for every label, and one for every side of a pair whose
+/// completion has no label of its own.
+pub(crate) fn digest_group(group: &RawGroup, options: &DigestOptions) -> Result<GroupDigest, DataError> {
+    let prompt = ids::prompt_id(&group.prompt);
+    let completions = digest_completions(group, prompt, options)?;
+    let mut rows = Vec::new();
+    // A completion with a label gives one row, however many pairs it is in; the row refers to the first.
+    let labelled: Vec<Option<u32>> = (0..group.completions.len())
+        .map(|index| {
+            let label = group.completions[index].label?;
+            let pair = group.pairs.iter().position(|(chosen, rejected)| *chosen == index || *rejected == index);
+            rows.push(FeedbackRow::new(completions[index], label, pair.map(|pair| pair as u32)));
+            Some(rows.len() as u32 - 1)
+        })
+        .collect();
+    let mut pairs = Vec::with_capacity(group.pairs.len());
+    for (pair, (chosen, rejected)) in (0..).zip(&group.pairs) {
+        let mut side = |index: usize, label| {
+            labelled[index].unwrap_or_else(|| {
+                rows.push(FeedbackRow::new(completions[index], label, Some(pair)));
+                rows.len() as u32 - 1
             })
-            .collect();
-        let mut pairs = Vec::with_capacity(group.pairs.len());
-        for (pair, (chosen, rejected)) in group.pairs.iter().enumerate() {
-            let mut side = |index: usize, label| {
-                labelled[index].unwrap_or_else(|| {
-                    rows.push(row(index, label, pair as u32));
-                    rows.len() as u32 - 1
-                })
-            };
-            let (chosen_row, rejected_row) = (side(*chosen, true), side(*rejected, false));
-            let id = ids::pair_id(prompt, ids[*chosen], ids[*rejected]);
-            pairs.push(Pair { id, chosen: chosen_row, rejected: rejected_row });
-        }
-        let group = Group {
+        };
+        let (chosen_row, rejected_row) = (side(*chosen, true), side(*rejected, false));
+        let id = ids::pair_id(prompt, completions[*chosen].id, completions[*rejected].id);
+        pairs.push(FeedbackPair { id, chosen: chosen_row, rejected: rejected_row });
+    }
+    Ok(GroupDigest {
+        group: PromptGroup {
             prompt,
             split: group.split,
             origin: 0,
             characters: characters(&group.prompt),
             first_row: 0,
             first_pair: 0,
-        };
-        Ok(Self { group, rows, pairs, signature })
-    }
+        },
+        rows,
+        pairs,
+        signature: options.sign.then(|| Signature::new(&group.prompt)),
+    })
 }
 
-/// Characters of a text.
-pub(super) fn characters(messages: &[Message]) -> u32 {
+fn digest_completions(
+    group: &RawGroup,
+    prompt: ids::Id,
+    options: &DigestOptions,
+) -> Result<Vec<CompletionDigest>, DataError> {
+    let completions = (0..).zip(&group.completions);
+    completions
+        .map(|(index, completion)| {
+            let many_tokens = match &options.max_tokens {
+                None => false,
+                Some((limit, tokens)) => {
+                    let (prompt, completion) = tokens.count(&group.prompt, &completion.messages)?;
+                    prompt + completion > *limit
+                }
+            };
+            Ok(CompletionDigest {
+                id: ids::row_id(prompt, &completion.messages),
+                score: completion.score,
+                completion: index,
+                characters: characters(&completion.messages),
+                several_words: several_words(&completion.messages),
+                many_tokens,
+            })
+        })
+        .collect()
+}
+
+/// Returns whether a group from the second pass has the lengths of the group that the first pass saw
+/// under this index. It differs if the input changed in between.
+pub(crate) fn matches_table(feedback: &Feedback, index: usize, group: &RawGroup) -> bool {
+    feedback.groups[index].characters == characters(&group.prompt)
+        && feedback.rows[feedback.group_rows(index)].iter().all(|row| {
+            let completion = group.completions.get(row.completion as usize);
+            completion.is_some_and(|completion| row.characters == characters(&completion.messages))
+        })
+}
+
+fn characters(messages: &[Message]) -> u32 {
     messages.iter().map(|message| message.content.chars().count()).sum::<usize>() as u32
 }
 

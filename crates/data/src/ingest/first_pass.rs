@@ -1,4 +1,4 @@
-//! The first reading: what is known of every row without keeping its texts.
+//! The first pass over the input: counts of all rows by outcome, and the feedback table.
 
 use std::io::Write;
 
@@ -7,38 +7,42 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     DataError,
-    feedback::{Digest, Feedback, Measure},
-    raw::{RawGroup, RawRow, Remark, Sink},
-    reading::Reading,
+    ingest::{
+        digest::{DigestOptions, digest_group},
+        raw::{RawGroup, RawRow, Remark, RowSink},
+        rejections::RowTally,
+    },
+    table::feedback::{Feedback, GroupDigest},
 };
 
-/// Takes the rows of a source for the first time.
+/// Result of a first pass so far. `W` receives the rejected rows.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Survey<W> {
-    pub(crate) reading: Reading<W>,
+pub(crate) struct FirstPass<W> {
+    pub(crate) tally: RowTally<W>,
     pub(crate) feedback: Feedback,
     #[serde(skip)]
-    measure: Measure,
+    options: DigestOptions,
 }
 
-impl<W: Write> Survey<W> {
-    /// Writes rejected rows to `rejected`; `strict` makes the first one an error.
-    pub(crate) fn new(rejected: W, strict: bool, measure: Measure) -> Self {
-        Self { reading: Reading::new(rejected, strict), feedback: Feedback::default(), measure }
+impl<W: Write> FirstPass<W> {
+    /// Starts a pass that writes rejected rows to `rejected`. With `strict`, the first rejected row
+    /// is an error.
+    pub(crate) fn new(rejected: W, strict: bool, options: DigestOptions) -> Self {
+        Self { tally: RowTally::new(rejected, strict), feedback: Feedback::default(), options }
     }
 
-    /// Takes the next rows of the input; gives their groups.
+    /// Counts and digests rows, and returns their groups.
     pub(crate) fn take(&mut self, rows: Vec<RawRow>) -> Result<Vec<RawGroup>, DataError> {
-        let measure = &self.measure;
-        let digests: Vec<Result<Vec<Digest>, DataError>> = rows
+        let options = &self.options;
+        let digests: Vec<Result<Vec<GroupDigest>, DataError>> = rows
             .par_iter()
-            .with_min_len(SOME)
-            .map(|row| row.outcome.iter().flatten().map(|group| Digest::new(group, measure)).collect())
+            .with_min_len(MIN_ROWS_PER_THREAD)
+            .map(|row| row.outcome.iter().flatten().map(|group| digest_group(group, options)).collect())
             .collect();
         let mut groups = Vec::new();
         for (row, digests) in rows.into_iter().zip(digests) {
             let first = groups.len();
-            groups.extend(self.reading.take(row)?);
+            groups.extend(self.tally.take(row)?);
             for (group, digest) in groups[first..].iter().zip(digests?) {
                 self.feedback.add(digest, &group.source, &group.domain)?;
             }
@@ -47,23 +51,23 @@ impl<W: Write> Survey<W> {
     }
 }
 
-impl Survey<Vec<u8>> {
-    /// What was found so far; the survey goes on with nothing.
+impl FirstPass<Vec<u8>> {
+    /// Returns the result so far and starts over with an empty one.
     pub(crate) fn split_off(&mut self) -> Self {
-        let next = Self::new(Vec::new(), self.reading.strict, self.measure.clone());
+        let next = Self::new(Vec::new(), self.tally.strict, self.options.clone());
         std::mem::replace(self, next)
     }
 }
 
-impl<W: Write + Send> Sink for Survey<W> {
+impl<W: Write + Send> RowSink for FirstPass<W> {
     fn rows(&mut self, rows: Vec<RawRow>) -> Result<(), DataError> {
         self.take(rows).map(drop)
     }
 
     fn remark(&mut self, remark: Remark, times: u64) {
-        self.reading.remark(remark, times);
+        self.tally.remark(remark, times);
     }
 }
 
-/// Fewer rows than this are not worth another thread.
-const SOME: usize = 32;
+/// Fewer rows than this do not pay for another thread.
+const MIN_ROWS_PER_THREAD: usize = 32;

@@ -13,10 +13,10 @@ mod parquet;
 
 use std::path::Path;
 
-use crate::{DataError, raw::Flaw};
+use crate::{DataError, ingest::raw::Flaw};
 
 /// The longest record in bytes. Longer ones are rejected without being kept in memory.
-pub(crate) const LONGEST: usize = 16 << 20;
+pub(crate) const MAX_RECORD_BYTES: usize = 16 << 20;
 
 /// What reading a whole file tells beside its records.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(crate) struct FileNotes {
 }
 
 /// Takes a record: its place, and its bytes or why it has none.
-pub(crate) type Each<'a> = dyn FnMut(usize, Result<&[u8], Flaw>) -> Result<(), DataError> + 'a;
+pub(crate) type RecordHandler<'a> = dyn FnMut(usize, Result<&[u8], Flaw>) -> Result<(), DataError> + 'a;
 
 /// How a file contains its records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,11 +39,11 @@ enum Container {
 }
 
 /// Calls `each` with every record of the file, in order.
-pub(crate) fn for_each_record(path: &Path, each: &mut Each<'_>) -> Result<FileNotes, DataError> {
+pub(crate) fn for_each_record(path: &Path, each: &mut RecordHandler<'_>) -> Result<FileNotes, DataError> {
     if open::is_parquet(path)? {
         return parquet::read(path, each);
     }
-    let mut text = open::Text::open(path)?;
+    let mut text = open::InputText::open(path)?;
     let mut notes = FileNotes { byte_order_mark: text.skip_byte_order_mark()?, blank_lines: 0 };
     match container(path, &mut text)? {
         Container::Array => array::read(&mut text, each)?,
@@ -54,7 +54,7 @@ pub(crate) fn for_each_record(path: &Path, each: &mut Each<'_>) -> Result<FileNo
 }
 
 /// Told by the name for tables of text, which look like anything, and by the first byte for JSON.
-fn container(path: &Path, text: &mut open::Text) -> Result<Container, DataError> {
+fn container(path: &Path, text: &mut open::InputText) -> Result<Container, DataError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let name = name.strip_suffix(".gz").unwrap_or(&name);
     Ok(match name.rsplit('.').next() {

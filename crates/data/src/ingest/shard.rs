@@ -1,80 +1,85 @@
-//! Shards of an input: what one process of many reads.
+//! Shards of an input: the part that one of several processes reads.
 //!
-//! The records of a source are dealt out in blocks, to the shards in turn, so that every shard has a like share of every
-//! source, and the order of all records can be told from the shards alone.
+//! The records of each source are dealt to the shards in blocks, round-robin. Every shard gets an equal
+//! part of every source, and the order of all records follows from the shards alone.
 
 use std::str::FromStr;
 
 use crate::{
     DataError,
-    raw::{RawRow, Remark, Sink},
+    ingest::raw::{RawRow, Remark, RowSink},
 };
 
-/// One of so many shards.
+/// One shard of several, written `2/8`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
     /// From 0.
     index: u64,
-    of: u64,
+    count: u64,
 }
 
-/// Records of a block.
-pub(crate) const BLOCK: u64 = 1024;
+/// Records in a block.
+pub(crate) const BLOCK_RECORDS: u64 = 1024;
 
 impl Shard {
-    /// All there is.
-    pub(crate) const WHOLE: Self = Self { index: 0, of: 1 };
+    /// The whole input.
+    pub(crate) const WHOLE: Self = Self { index: 0, count: 1 };
 
-    /// Every one of so many shards.
-    pub(crate) fn all(of: u64) -> impl Iterator<Item = Self> {
-        (0..of).map(move |index| Self { index, of })
+    /// Iterates over all of `count` shards.
+    pub(crate) fn all(count: u64) -> impl Iterator<Item = Self> {
+        (0..count).map(move |index| Self { index, count })
     }
 
-    /// Whether a record belongs to it, by its number in its source from 0.
-    pub(crate) fn has(self, record: u64) -> bool {
-        record / BLOCK % self.of == self.index
+    /// Returns whether the shard contains a record, by its number in the source, from 0.
+    pub(crate) fn contains(self, record: u64) -> bool {
+        record / BLOCK_RECORDS % self.count == self.index
     }
 
-    /// Whether it is the one that reports what belongs to no record.
+    /// Returns whether this is the first shard, which reports remarks that belong to no record.
     pub(crate) fn is_first(self) -> bool {
         self.index == 0
     }
 
-    /// Its place among the shards, from 0, and how many there are.
-    pub(crate) fn place(self) -> (u64, u64) {
-        (self.index, self.of)
+    /// Returns its index, from 0.
+    pub(crate) fn index(self) -> u64 {
+        self.index
+    }
+
+    /// Returns the number of shards.
+    pub(crate) fn count(self) -> u64 {
+        self.count
     }
 }
 
 impl FromStr for Shard {
     type Err = String;
 
-    /// Reads `2/8`: the second of eight.
+    /// Parses `2/8`, the second of eight shards.
     fn from_str(text: &str) -> Result<Self, String> {
         let parsed =
-            text.split_once('/').and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
+            text.split_once('/').and_then(|(number, count)| Some((number.parse().ok()?, count.parse().ok()?)));
         match parsed {
-            Some((number, of)) if (1..=of).contains(&number) && of <= 99_999 => {
-                Ok(Self { index: number - 1, of })
+            Some((number, count)) if (1..=count).contains(&number) && count <= 99_999 => {
+                Ok(Self { index: number - 1, count })
             }
-            _ => Err("a shard is written like 2/8: a number from 1, and how many there are".to_owned()),
+            _ => Err("a shard is written like 2/8: its number, from 1, and the number of shards".to_owned()),
         }
     }
 }
 
-/// Hands on the rows of a shard, of a source that can only be read whole.
-pub(crate) struct ShardOf<'a> {
+/// Passes on the rows of one shard, for a source that can only be read whole.
+pub(crate) struct ShardFilter<'a> {
     pub(crate) shard: Shard,
-    /// Of the row that comes next.
+    /// Number of the next row in the source.
     pub(crate) number: u64,
-    pub(crate) into: &'a mut dyn Sink,
+    pub(crate) into: &'a mut dyn RowSink,
 }
 
-impl Sink for ShardOf<'_> {
+impl RowSink for ShardFilter<'_> {
     fn rows(&mut self, mut rows: Vec<RawRow>) -> Result<(), DataError> {
         rows.retain(|_| {
             self.number += 1;
-            self.shard.has(self.number - 1)
+            self.shard.contains(self.number - 1)
         });
         self.into.rows(rows)
     }
@@ -92,7 +97,7 @@ mod tests {
 
     #[test]
     fn shards_are_counted_from_one() {
-        let shard = |text: &str| text.parse::<Shard>().map(Shard::place);
+        let shard = |text: &str| text.parse::<Shard>().map(|shard| (shard.index, shard.count));
         assert_eq!((shard("1/4"), shard("4/4")), (Ok((0, 4)), Ok((3, 4))));
         for wrong in ["0/4", "5/4", "1", "1/0", "a/b", "-1/2", ""] {
             assert!(shard(wrong).is_err_and(|error| error.contains("2/8")), "{wrong}");
@@ -101,11 +106,11 @@ mod tests {
 
     #[test]
     fn every_record_is_in_one_shard() {
-        for of in 1..5 {
+        for count in 1..5 {
             assert!(
-                (0..9 * BLOCK)
+                (0..9 * BLOCK_RECORDS)
                     .step_by(97)
-                    .all(|record| Shard::all(of).filter(|shard| shard.has(record)).count() == 1)
+                    .all(|record| Shard::all(count).filter(|shard| shard.contains(record)).count() == 1)
             );
         }
     }

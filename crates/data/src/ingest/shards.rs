@@ -1,106 +1,102 @@
-//! Shards on disk: what each process of many found in its part of the input, for one process to put together.
+//! Shards on disk: the result of a first pass over part of the input.
 //!
-//! `<dataset>.shards/00002-of-00008.shard` holds a header, then block after block of records: where the block stands, what
-//! the first reading found in it, and its groups with their texts, which the second reading wants. Each part is a length
-//! (64 bits, little endian) and so many bytes of postcard, compressed with zstd but for the first two.
+//! `<dataset>.shards/00002-of-00008.shard` is a sequence of chunks. A chunk is a length (64-bit,
+//! little-endian) and that many bytes of postcard:
+//!
+//! | chunk | zstd |
+//! |---|---|
+//! | [`ShardHeader`] | no |
+//! | for each block of records: [`BlockPosition`] | no |
+//! | its `FirstPass` (counts, rejected rows, table) | yes |
+//! | its groups with their texts, for the second pass | yes |
 
-mod reading;
-mod saving;
+mod read;
+mod write;
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DataError, Pipeline, Shard};
-pub(crate) use reading::InOrder;
-use reading::Reader;
-pub use saving::prepare_shard;
+use crate::{DataError, ingest::shard::Shard};
+pub(crate) use read::OrderedBlocks;
+use read::ShardReader;
+pub(crate) use write::write_shard;
 
-/// What a shard is of.
+/// Identity of a shard.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Header {
+pub(crate) struct ShardHeader {
     format_version: u32,
-    /// Names the recipe and its inputs.
+    /// Fingerprint of the recipe and its inputs.
     fingerprint: String,
+    /// Index of the shard, from 0, and number of shards.
     place: (u64, u64),
 }
 
-/// Raised whenever the layout of shards changes.
+/// Version of the shard format. Increment it with every change of the format.
 const FORMAT_VERSION: u32 = 1;
 
-/// Where a block of records stands among all: source, then number.
+/// Position of a block in the order of all records: source, then block number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-struct Place {
+struct BlockPosition {
     source: usize,
     block: u64,
 }
 
-/// The folder of a dataset's shards, beside it.
+/// Returns the folder for the shards of a dataset: `<dataset>.shards`.
 pub fn shards_folder(dataset: &Path) -> PathBuf {
     let mut name = dataset.file_name().unwrap_or_default().to_owned();
     name.push(".shards");
     dataset.with_file_name(name)
 }
 
-/// The file of a shard.
+/// Returns the path of a shard.
 pub fn shard_file(dataset: &Path, shard: Shard) -> PathBuf {
-    let (index, of) = shard.place();
-    shards_folder(dataset).join(format!("{:05}-of-{of:05}.shard", index + 1))
+    shards_folder(dataset).join(format!("{:05}-of-{:05}.shard", shard.index() + 1, shard.count()))
 }
 
-fn header(pipeline: &Pipeline, shard: Shard) -> Result<Header, DataError> {
-    Ok(Header { format_version: FORMAT_VERSION, fingerprint: pipeline.fingerprint()?, place: shard.place() })
-}
+impl ShardHeader {
+    /// `fingerprint` is that of the recipe.
+    pub(crate) fn new(fingerprint: &str, shard: Shard) -> Self {
+        Self {
+            format_version: FORMAT_VERSION,
+            fingerprint: fingerprint.to_owned(),
+            place: (shard.index(), shard.count()),
+        }
+    }
 
-/// Whether a shard of this very recipe is there.
-pub fn shard_prepared(pipeline: &Pipeline, dataset: &Path, shard: Shard) -> Result<bool, DataError> {
-    let path = shard_file(dataset, shard);
-    let found = if path.exists() { Reader::open(&path).ok() } else { None };
-    Ok(found.is_some_and(|(found, _)| header(pipeline, shard).is_ok_and(|wanted| found == wanted)))
+    /// Returns whether `path` is a shard with this header.
+    pub(crate) fn matches_file(&self, path: &Path) -> bool {
+        path.exists() && ShardReader::open(path).is_ok_and(|(found, _)| found == *self)
+    }
 }
 
 /// All shards of an input.
-pub(crate) struct Shards {
+pub(crate) struct ShardSet {
     paths: Vec<PathBuf>,
 }
 
-impl Shards {
-    /// Finds the shards beside a dataset; all have to be there, and of this very recipe.
-    pub(crate) fn find(pipeline: &Pipeline, dataset: &Path) -> Result<Self, DataError> {
+impl ShardSet {
+    /// Finds the shards of a dataset. Fails unless all are present and have the recipe's fingerprint.
+    pub(crate) fn find(fingerprint: &str, dataset: &Path) -> Result<Self, DataError> {
         let folder = shards_folder(dataset);
         let fail = |message: String| DataError::Folder { folder: folder.clone(), message };
-        let entries: Vec<PathBuf> = if folder.exists() {
-            fs_err::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?
-        } else {
-            Vec::new()
-        };
-        let mut counts: Vec<u64> = entries
-            .iter()
-            .filter_map(|path| path.file_stem()?.to_str()?.split_once("-of-")?.1.parse().ok())
-            .collect();
-        counts.sort_unstable();
-        counts.dedup();
-        let &[of] = counts.as_slice() else {
-            return Err(fail(match counts.as_slice() {
-                [] => "holds no shards; make them with `--shard 1/N` to `--shard N/N`".to_owned(),
-                _ => format!("holds shards of {counts:?}; remove those that are not wanted"),
-            }));
-        };
+        let count = shard_count(&folder)?;
         let mut missing = Vec::new();
         let mut paths = Vec::new();
-        for shard in Shard::all(of) {
+        for shard in Shard::all(count) {
             let path = shard_file(dataset, shard);
-            let number = shard.place().0 + 1;
+            let number = shard.index() + 1;
             if path.exists() {
-                let (found, _) = Reader::open(&path)?;
-                if found != header(pipeline, shard)? {
+                let (found, _) = ShardReader::open(&path)?;
+                if found != ShardHeader::new(fingerprint, shard) {
                     return Err(fail(format!(
-                        "holds shard {number}/{of} of another recipe, input or version; make it again with `--shard {number}/{of}`"
+                        "holds shard {number}/{count} of another recipe, input or version; make it again with \
+                         `--shard {number}/{count}`"
                     )));
                 }
                 paths.push(path);
             } else {
-                missing.push(format!("{number}/{of}"));
+                missing.push(format!("{number}/{count}"));
             }
         }
         if missing.is_empty() {
@@ -115,10 +111,31 @@ impl Shards {
         Err(fail(format!("lacks the shards {}{more}; make them with `--shard`", shown.join(", "))))
     }
 
-    /// Starts to read the blocks of all shards in the order of their records.
-    pub(crate) fn open(&self) -> Result<InOrder, DataError> {
+    /// Opens all shards for reading their blocks in record order.
+    pub(crate) fn open(&self) -> Result<OrderedBlocks, DataError> {
         let readers =
-            self.paths.iter().map(|path| Ok(Reader::open(path)?.1)).collect::<Result<Vec<_>, DataError>>()?;
-        Ok(InOrder { readers })
+            self.paths.iter().map(|path| Ok(ShardReader::open(path)?.1)).collect::<Result<Vec<_>, DataError>>()?;
+        Ok(OrderedBlocks { readers })
     }
+}
+
+/// Returns the number of shards, read from the file names in a folder.
+fn shard_count(folder: &Path) -> Result<u64, DataError> {
+    let entries: Vec<PathBuf> = if folder.exists() {
+        fs_err::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?
+    } else {
+        Vec::new()
+    };
+    let mut counts: Vec<u64> = entries
+        .iter()
+        .filter_map(|path| path.file_stem()?.to_str()?.split_once("-of-")?.1.parse().ok())
+        .collect();
+    counts.sort_unstable();
+    counts.dedup();
+    let message = match counts.as_slice() {
+        [count] => return Ok(*count),
+        [] => "holds no shards; make them with `--shard 1/N` to `--shard N/N`".to_owned(),
+        _ => format!("holds shards of {counts:?}; remove those that are not wanted"),
+    };
+    Err(DataError::Folder { folder: folder.to_owned(), message })
 }

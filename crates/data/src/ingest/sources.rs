@@ -2,18 +2,16 @@
 //! in [`Reader`] and one in [`recipe`].
 
 mod binarise;
-mod columns;
-mod files;
+pub(crate) mod columns;
+pub(crate) mod files;
 mod hh;
-mod json;
-mod labels;
+pub(crate) mod json;
+pub(crate) mod labels;
 mod oasst;
-mod pairs;
-mod recipe;
+pub(crate) mod pairs;
 mod rows;
-mod scores;
+pub(crate) mod scores;
 mod shp;
-mod sniff;
 mod synthetic;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -28,64 +26,59 @@ use std::{
 
 use serde::Serialize;
 
-pub use binarise::{Binarise, Over};
-pub use columns::{Columns, Field};
-pub use oasst::{Oasst, Ranks};
-pub use recipe::{Kind, Only, SourceFile, SourceFiles};
+pub use binarise::{Binarise, ScoreScope};
+pub use columns::{Columns, RecordField};
+pub use oasst::{Oasst, RankPairing};
 pub use shp::Shp;
-pub use synthetic::{AnnotatorGroup, AnnotatorsFile, Domain, Part, Synthetic, Thumbs, World, WorldFile};
+pub use synthetic::{AnnotatorGroup, AnnotatorsFile, Domain, CompletionPart, Synthetic, Thumbs, SyntheticWorld, WorldFile};
 
-use crate::{
-    DataError, InputFile,
-    raw::Sink,
-    shard::{Shard, ShardOf},
-};
-use binarise::{Labelling, Rule};
-use files::Input;
-use hh::Hh;
-use labels::Labels;
-use pairs::Pairs;
-use rows::{Common, Format};
-use scores::Scores;
+use crate::{DataError, InputFile, ingest::{raw::RowSink, shard::{Shard, ShardFilter}}};
+use binarise::{Labeller, Rule};
+use files::HashedFile;
+use hh::HhFormat;
+use labels::LabelsFormat;
+use pairs::PairsFormat;
+use rows::{SourceContext, RecordFormat};
+use scores::ScoresFormat;
 
 /// All sources of a recipe, read one after the other.
 #[derive(Debug, Clone, Serialize)]
 #[serde(transparent)]
-pub struct Sources(Vec<ResolvedSource>);
+pub struct ResolvedSources(pub(crate) Vec<ResolvedSource>);
 
 /// A source whose files have been found and hashed.
 #[derive(Debug, Clone, Serialize)]
 pub struct ResolvedSource {
     /// What the `source` column says.
-    name: String,
+    pub(crate) name: String,
     #[serde(flatten)]
-    reader: Reader,
+    pub(crate) reader: SourceFormat,
     /// What the `domain` column says where neither record nor folder does.
-    domain: Option<String>,
+    pub(crate) domain: Option<String>,
     /// The domains to keep; all if empty.
-    domains: Vec<String>,
-    binarise: Option<Binarise>,
-    files: Vec<Input>,
+    pub(crate) domains: Vec<String>,
+    pub(crate) binarise: Option<Binarise>,
+    pub(crate) files: Vec<HashedFile>,
     #[serde(skip)]
-    seed: u64,
+    pub(crate) seed: u64,
     #[serde(skip)]
-    rule: OnceLock<Rule>,
+    pub(crate) rule: OnceLock<Rule>,
 }
 
 /// How a source is read.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-enum Reader {
+pub(crate) enum SourceFormat {
     Hh,
     Shp(Shp),
     Oasst(Oasst),
-    Pairs(Pairs),
-    Labels(Labels),
-    Scores(Scores),
+    Pairs(PairsFormat),
+    Labels(LabelsFormat),
+    Scores(ScoresFormat),
     Synthetic(Synthetic),
 }
 
-impl Sources {
+impl ResolvedSources {
     /// Whether every source has a training and a test split of its own.
     pub(crate) fn has_splits(&self) -> bool {
         self.0.iter().all(ResolvedSource::has_splits)
@@ -93,7 +86,7 @@ impl Sources {
 
     /// Reads every row in order, the same each time. `dataset` is the directory being made, for a source that writes
     /// what it reads.
-    pub(crate) fn read(&self, dataset: &Path, into: &mut dyn Sink) -> Result<(), DataError> {
+    pub(crate) fn read(&self, dataset: &Path, into: &mut dyn RowSink) -> Result<(), DataError> {
         self.0.iter().try_for_each(|source| source.read(dataset, Shard::WHOLE, into))
     }
 
@@ -103,9 +96,9 @@ impl Sources {
     }
 
     /// The world that feedback is generated from, if any is.
-    pub(crate) fn world(&self) -> Option<&World> {
+    pub(crate) fn world(&self) -> Option<&SyntheticWorld> {
         self.0.iter().find_map(|source| match &source.reader {
-            Reader::Synthetic(synthetic) => Some(&synthetic.world),
+            SourceFormat::Synthetic(synthetic) => Some(&synthetic.world),
             _ => None,
         })
     }
@@ -115,8 +108,8 @@ impl Sources {
         let mut inputs = Vec::new();
         for source in &self.0 {
             match source.reader {
-                Reader::Synthetic(_) => inputs.push(Synthetic::input(dataset)?.describe()),
-                _ => inputs.extend(source.files.iter().map(Input::describe)),
+                SourceFormat::Synthetic(_) => inputs.push(Synthetic::input(dataset)?.describe()),
+                _ => inputs.extend(source.files.iter().map(HashedFile::describe)),
             }
         }
         Ok(inputs)
@@ -130,11 +123,11 @@ impl ResolvedSource {
 
     /// Whether feedback is made up, so that there is nothing to read in shards.
     pub(crate) fn is_generated(&self) -> bool {
-        matches!(self.reader, Reader::Synthetic(_))
+        matches!(self.reader, SourceFormat::Synthetic(_))
     }
 
     /// Reads the rows of a shard in order, the same each time.
-    pub(crate) fn read(&self, dataset: &Path, shard: Shard, into: &mut dyn Sink) -> Result<(), DataError> {
+    pub(crate) fn read(&self, dataset: &Path, shard: Shard, into: &mut dyn RowSink) -> Result<(), DataError> {
         let Some(policy) = &self.binarise else { return self.read_raw(dataset, shard, into) };
         if self.rule.get().is_none() {
             // A policy looks at all scores, whatever part of the rows is wanted.
@@ -142,7 +135,7 @@ impl ResolvedSource {
             let _ = self.rule.set(rule);
         }
         let Some(rule) = self.rule.get() else { return Ok(()) };
-        let mut labelling = Labelling { rule, groups: 0, scored: 0, into };
+        let mut labelling = Labeller { rule, groups: 0, scored: 0, into };
         self.read_raw(dataset, shard, &mut labelling)?;
         if labelling.groups > 0 && labelling.scored == 0 {
             return Err(DataError::NoScores(self.name.clone()));
@@ -150,43 +143,43 @@ impl ResolvedSource {
         Ok(())
     }
 
-    fn read_raw(&self, dataset: &Path, shard: Shard, into: &mut dyn Sink) -> Result<(), DataError> {
-        let format: &dyn Format = match &self.reader {
-            Reader::Hh => &Hh,
-            Reader::Shp(shp) => {
+    fn read_raw(&self, dataset: &Path, shard: Shard, into: &mut dyn RowSink) -> Result<(), DataError> {
+        let format: &dyn RecordFormat = match &self.reader {
+            SourceFormat::Hh => &HhFormat,
+            SourceFormat::Shp(shp) => {
                 shp.settle(&self.files)?;
                 shp
             }
-            Reader::Pairs(pairs) => pairs,
-            Reader::Labels(labels) => labels,
-            Reader::Scores(scores) => scores,
-            Reader::Oasst(oasst) => {
-                let mut into = ShardOf { shard, number: 0, into };
+            SourceFormat::Pairs(pairs) => pairs,
+            SourceFormat::Labels(labels) => labels,
+            SourceFormat::Scores(scores) => scores,
+            SourceFormat::Oasst(oasst) => {
+                let mut into = ShardFilter { shard, number: 0, into };
                 return self
                     .files
                     .iter()
-                    .try_for_each(|file| oasst::read(file, oasst, &self.common(file, shard), &mut into));
+                    .try_for_each(|file| oasst::read(file, oasst, &self.context(file, shard), &mut into));
             }
-            Reader::Synthetic(synthetic) => {
+            SourceFormat::Synthetic(synthetic) => {
                 synthetic.write(dataset)?;
                 let file = Synthetic::input(dataset)?;
-                rows::read(&file, synthetic, &self.common(&file, shard), 0, into)?;
+                rows::read(&file, synthetic, &self.context(&file, shard), 0, into)?;
                 return Ok(());
             }
         };
         let mut number = 0;
         for file in &self.files {
-            number += rows::read(file, format, &self.common(file, shard), number, into)?;
+            number += rows::read(file, format, &self.context(file, shard), number, into)?;
         }
         Ok(())
     }
 
-    fn common(&self, file: &Input, shard: Shard) -> Common<'_> {
+    fn context(&self, file: &HashedFile, shard: Shard) -> SourceContext<'_> {
         let folder = match self.reader {
-            Reader::Hh | Reader::Shp(_) if !file.folder.is_empty() => Some(file.folder.as_str()),
+            SourceFormat::Hh | SourceFormat::Shp(_) if !file.folder.is_empty() => Some(file.folder.as_str()),
             _ => None,
         };
         let domain: Arc<str> = self.domain.as_deref().or(folder).unwrap_or(&self.name).into();
-        Common { source: self.name.as_str().into(), domain, domains: &self.domains, shard }
+        SourceContext { source: self.name.as_str().into(), domain, domains: &self.domains, shard }
     }
 }

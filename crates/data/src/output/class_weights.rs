@@ -9,7 +9,7 @@ use crate::SplitCounts;
 /// `desirable_weight` and `undesirable_weight` of a KTO run take them as they are.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct AutoWeights {
+pub struct ClassWeights {
     /// λ_D.
     pub desirable_weight: f64,
     /// λ_U.
@@ -20,9 +20,9 @@ pub struct AutoWeights {
     pub unweighted_balance: f64,
 }
 
-impl AutoWeights {
+impl ClassWeights {
     /// The weights for a split, unless one of its classes is empty.
-    pub(crate) fn of(counts: SplitCounts) -> Option<Self> {
+    pub(crate) fn from_counts(counts: SplitCounts) -> Option<Self> {
         let (desirable, undesirable) = (counts.n_desirable as f64, counts.n_undesirable as f64);
         if desirable == 0.0 || undesirable == 0.0 {
             return None;
@@ -42,9 +42,9 @@ mod tests {
     #[test]
     fn the_rarer_class_weighs_more() {
         let weights = |n_desirable, n_undesirable| {
-            AutoWeights::of(SplitCounts { n_desirable, n_undesirable, ..SplitCounts::default() })
+            ClassWeights::from_counts(SplitCounts { n_desirable, n_undesirable, ..SplitCounts::default() })
         };
-        let expected = AutoWeights {
+        let expected = ClassWeights {
             desirable_weight: 10.0,
             undesirable_weight: 1.0,
             balance: 1.0,

@@ -1,4 +1,4 @@
-//! Completions that noise gives to other rows, kept in a file while the dataset is written.
+//! Completions that shuffle noise assigns to other rows, in a temporary file.
 
 use std::{
     collections::HashMap,
@@ -11,24 +11,34 @@ use fs_err::File;
 
 use crate::{
     DataError, Message,
-    feedback::Feedback,
-    raw::{RawGroup, Texts},
+    ingest::{
+        digest::matches_table,
+        raw::{GroupSink, RawGroup},
+    },
+    table::feedback::Feedback,
 };
 
-/// Completions by the index of their row.
-pub(crate) struct Donors {
-    path: PathBuf,
-    file: Mutex<File>,
-    places: HashMap<u32, (u64, usize)>,
+/// Bytes of a completion within the file.
+#[derive(Debug, Clone, Copy)]
+struct FileRange {
+    start: u64,
+    length: usize,
 }
 
-impl Donors {
-    /// The completion of a row.
+/// Completions by row index.
+pub(crate) struct CompletionStore {
+    path: PathBuf,
+    file: Mutex<File>,
+    ranges: HashMap<u32, FileRange>,
+}
+
+impl CompletionStore {
+    /// Reads the completion of a row.
     pub(crate) fn get(&self, row: u32) -> Result<Vec<Message>, DataError> {
-        let (place, length) = *self.places.get(&row).ok_or(DataError::InputChanged)?;
+        let FileRange { start, length } = *self.ranges.get(&row).ok_or(DataError::InputChanged)?;
         let mut bytes = vec![0; length];
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(place))?;
+        file.seek(SeekFrom::Start(start))?;
         file.read_exact(&mut bytes)?;
         drop(file);
         Ok(serde_json::from_slice(&bytes).map_err(std::io::Error::from)?)
@@ -40,52 +50,53 @@ impl Donors {
     }
 }
 
-/// Takes the rows of a source to keep the completions that are given away.
-pub(crate) struct Collecting<'a> {
+/// Collects the completions of all donor rows in a pass over the input.
+pub(crate) struct CompletionCollector<'a> {
     feedback: &'a Feedback,
     path: PathBuf,
     file: BufWriter<File>,
-    /// Rows whose completion is wanted, in order.
+    /// Donor rows, sorted.
     wanted: Vec<u32>,
-    places: HashMap<u32, (u64, usize)>,
+    ranges: HashMap<u32, FileRange>,
+    /// Bytes written so far.
     end: u64,
-    /// The group that comes next.
+    /// Index of the next group.
     next: usize,
 }
 
-impl<'a> Collecting<'a> {
-    /// Keeps completions in a file of `folder`.
+impl<'a> CompletionCollector<'a> {
+    /// Creates the file in `folder`.
     pub(crate) fn new(folder: &Path, feedback: &'a Feedback) -> Result<Self, DataError> {
         let mut wanted: Vec<u32> = feedback.donors.iter().map(|(_, donor)| *donor).collect();
         wanted.sort_unstable();
         wanted.dedup();
         let path = folder.join(".completions");
         let file = BufWriter::new(File::create(&path)?);
-        Ok(Self { feedback, path, file, wanted, places: HashMap::new(), end: 0, next: 0 })
+        Ok(Self { feedback, path, file, wanted, ranges: HashMap::new(), end: 0, next: 0 })
     }
 
-    /// What was kept.
-    pub(crate) fn finish(self) -> Result<Donors, DataError> {
+    /// Flushes the file and opens it for reading.
+    pub(crate) fn finish(self) -> Result<CompletionStore, DataError> {
         self.file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
         let file = Mutex::new(File::open(&self.path)?);
-        Ok(Donors { path: self.path, file, places: self.places })
+        Ok(CompletionStore { path: self.path, file, ranges: self.ranges })
     }
 }
 
-impl Texts for Collecting<'_> {
+impl GroupSink for CompletionCollector<'_> {
     fn groups(&mut self, groups: Vec<RawGroup>) -> Result<(), DataError> {
         for group in &groups {
-            if self.next >= self.feedback.groups.len() || !self.feedback.fits(self.next, group) {
+            if self.next >= self.feedback.groups.len() || !matches_table(self.feedback, self.next, group) {
                 return Err(DataError::InputChanged);
             }
-            let range = self.feedback.rows_of(self.next);
+            let range = self.feedback.group_rows(self.next);
             let start = self.wanted.partition_point(|row| (*row as usize) < range.start);
             for row in self.wanted[start..].iter().take_while(|row| (**row as usize) < range.end) {
                 let completion = self.feedback.rows[*row as usize].completion as usize;
                 let bytes = serde_json::to_vec(&group.completions[completion].messages)
                     .map_err(std::io::Error::from)?;
                 self.file.write_all(&bytes)?;
-                self.places.insert(*row, (self.end, bytes.len()));
+                self.ranges.insert(*row, FileRange { start: self.end, length: bytes.len() });
                 self.end += bytes.len() as u64;
             }
             self.next += 1;

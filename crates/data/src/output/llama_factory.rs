@@ -13,14 +13,11 @@ use prospect_core::files::{WholeDir, write_json};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::{
-    BinaryRow, DataError, Message, PairRow, Split,
-    parquet_file::{self, Record},
-};
+use crate::{BinaryRow, DataError, Message, PairRow, Split, output::parquet::{ParquetRow, self}};
 
 /// Rows and pairs written, and those that do not alternate and were left out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LlamaFactory {
+pub struct LlamaFactoryCounts {
     /// Rows and pairs written.
     pub written: u64,
     /// Rows and pairs left out.
@@ -29,14 +26,14 @@ pub struct LlamaFactory {
 
 /// A row of its KTO format.
 #[derive(Serialize)]
-struct Thumb<'a> {
+struct KtoRecord<'a> {
     messages: Vec<&'a Message>,
     label: bool,
 }
 
 /// A row of its DPO format.
 #[derive(Serialize)]
-struct Preference<'a> {
+struct DpoRecord<'a> {
     messages: Vec<&'a Message>,
     chosen: &'a Message,
     rejected: &'a Message,
@@ -44,14 +41,14 @@ struct Preference<'a> {
 
 /// Writes a dataset as a folder that LLaMA-Factory reads with `dataset_dir`, whole or not at all. Its datasets are called
 /// `NAME_kto`, `NAME_kto_test`, `NAME_dpo` and `NAME_dpo_test`.
-pub fn export_llama_factory(dataset: &Path, name: &str, out: &Path) -> Result<LlamaFactory, DataError> {
+pub fn export_llama_factory(dataset: &Path, name: &str, out: &Path) -> Result<LlamaFactoryCounts, DataError> {
     if out.exists() && fs_err::read_dir(out)?.next().is_some() {
         let message = "is not empty; choose another place or remove it".to_owned();
         return Err(DataError::Folder { folder: out.to_owned(), message });
     }
     let dir = WholeDir::create(out)?;
     let mut info = Map::new();
-    let mut counts = LlamaFactory::default();
+    let mut counts = LlamaFactoryCounts::default();
     for split in Split::ALL {
         let suffix = if split == Split::Test { "_test" } else { "" };
         let mut add = |kind: &str, columns: Value| {
@@ -75,12 +72,12 @@ pub fn export_llama_factory(dataset: &Path, name: &str, out: &Path) -> Result<Ll
         write::<BinaryRow>(dataset, split, &kto, &mut counts, |row, out| {
             let Some(completion) = reply(&row.prompt, &row.completion) else { return Ok(false) };
             let messages = row.prompt.iter().chain([completion]).collect();
-            line(out, &Thumb { messages, label: row.label })
+            line(out, &KtoRecord { messages, label: row.label })
         })?;
         write::<PairRow>(dataset, split, &dpo, &mut counts, |pair, out| {
             let sides = [&pair.chosen, &pair.rejected].map(|side| reply(&pair.prompt, side));
             let [Some(chosen), Some(rejected)] = sides else { return Ok(false) };
-            line(out, &Preference { messages: pair.prompt.iter().collect(), chosen, rejected })
+            line(out, &DpoRecord { messages: pair.prompt.iter().collect(), chosen, rejected })
         })?;
     }
     write_json(&dir.path().join("dataset_info.json"), &info)?;
@@ -88,15 +85,15 @@ pub fn export_llama_factory(dataset: &Path, name: &str, out: &Path) -> Result<Ll
     Ok(counts)
 }
 
-fn write<R: Record>(
+fn write<R: ParquetRow>(
     dataset: &Path,
     split: Split,
     path: &Path,
-    counts: &mut LlamaFactory,
+    counts: &mut LlamaFactoryCounts,
     row: impl Fn(&R, &mut BufWriter<File>) -> Result<bool, DataError>,
 ) -> Result<(), DataError> {
     let mut out = BufWriter::new(File::create(path)?);
-    for batch in parquet_file::batches::<R>(dataset, split, &[])? {
+    for batch in parquet::batches::<R>(dataset, split, &[])? {
         for record in batch?.rows::<R>()? {
             let written = row(&record, &mut out)?;
             counts.written += u64::from(written);

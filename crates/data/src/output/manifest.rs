@@ -4,10 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    AutoWeights, ContradictionCounts, DataError, DuplicateCounts, ImbalanceCounts, MixCounts, NoiseCounts,
-    ReadingCounts, SelectionCounts, Split,
-};
+use crate::{ClassWeights, ContradictionCounts, DataError, DuplicateCounts, ImbalanceCounts, InputFile, MixCounts, NoiseCounts, ReadingCounts, SelectionCounts, SplitCounts};
 
 /// The name of the file in a dataset directory.
 pub(crate) const FILE: &str = "manifest.json";
@@ -47,7 +44,7 @@ pub struct Manifest {
     /// What the training split holds.
     pub train: SplitCounts,
     /// Weights that make up for the training split's classes, unless one is empty.
-    pub class_weights: Option<AutoWeights>,
+    pub class_weights: Option<ClassWeights>,
     /// What the test split holds.
     pub test: SplitCounts,
     /// Share of test pairs whose preferred completion has the higher score, ties counting half, where the source
@@ -57,34 +54,6 @@ pub struct Manifest {
     pub utility_range: Option<(f64, f64)>,
     /// What a user should know before using the dataset.
     pub warnings: Vec<String>,
-}
-
-/// A file that was read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct InputFile {
-    /// Its name, without folders.
-    pub name: String,
-    /// The split it holds, where the source has splits.
-    pub split: Option<Split>,
-    /// BLAKE3 hash of its bytes.
-    pub blake3: String,
-    /// Its `hf://` address at the commit that was read, if it is from the Hub.
-    pub address: Option<String>,
-}
-
-/// What a split holds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SplitCounts {
-    /// Different prompts.
-    pub prompts: u64,
-    /// Rows of the paired file.
-    pub pairs: u64,
-    /// Rows of the binary file with label true.
-    pub n_desirable: u64,
-    /// Rows of the binary file with label false.
-    pub n_undesirable: u64,
 }
 
 /// Reads the manifest of a dataset directory.

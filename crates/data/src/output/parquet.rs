@@ -12,47 +12,47 @@ use arrow::{
 };
 use parquet::arrow::{ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder};
 
-use crate::{DataError, Split};
+use crate::{BinaryRow, DataError, PairRow, Split};
 
-pub(crate) mod binary;
+pub(crate) mod binary_rows;
 mod columns;
-pub(crate) mod pair;
-mod tables;
+pub(crate) mod pair_rows;
+mod writer;
 
-use columns::Columns;
-pub(crate) use tables::Tables;
+use columns::ColumnReader;
+pub(crate) use writer::DatasetWriter;
 
 /// A row type with a parquet file of its own.
-pub(crate) trait Record: Sized {
+pub(crate) trait ParquetRow: Sized {
     /// The folder of its files: what trains on them.
     const FOLDER: &'static str;
     /// A row that is written, its texts borrowed.
-    type Out<'a>;
+    type Borrowed<'a>;
     /// Its columns, in order.
     fn fields() -> Vec<Field>;
     /// Rows to one array a field.
-    fn to_arrays(rows: &[Self::Out<'_>]) -> Result<Vec<ArrayRef>, ArrowError>;
+    fn to_arrays(rows: &[Self::Borrowed<'_>]) -> Result<Vec<ArrayRef>, ArrowError>;
     /// Arrays to rows.
-    fn from_columns(columns: &Columns<'_>) -> Result<Vec<Self>, DataError>;
+    fn from_columns(columns: &ColumnReader<'_>) -> Result<Vec<Self>, DataError>;
 }
 
 /// The file of a split.
-pub(crate) fn path<R: Record>(dataset: &Path, split: Split) -> PathBuf {
+pub(crate) fn path<R: ParquetRow>(dataset: &Path, split: Split) -> PathBuf {
     dataset.join(R::FOLDER).join(format!("{split}-00000-of-00001.parquet"))
 }
 
 /// The columns of a row type.
-fn schema<R: Record>() -> std::sync::Arc<Schema> {
+fn schema<R: ParquetRow>() -> std::sync::Arc<Schema> {
     std::sync::Arc::new(Schema::new(R::fields()))
 }
 
 /// Rows as columns.
-pub(crate) fn batch<R: Record>(rows: &[R::Out<'_>]) -> Result<RecordBatch, ArrowError> {
+pub(crate) fn record_batch<R: ParquetRow>(rows: &[R::Borrowed<'_>]) -> Result<RecordBatch, ArrowError> {
     RecordBatch::try_new(schema::<R>(), R::to_arrays(rows)?)
 }
 
 /// Reads the rows of a split.
-pub(crate) fn read<R: Record>(dataset: &Path, split: Split) -> Result<Vec<R>, DataError> {
+pub(crate) fn read<R: ParquetRow>(dataset: &Path, split: Split) -> Result<Vec<R>, DataError> {
     let mut rows = Vec::new();
     for batch in batches::<R>(dataset, split, &[])? {
         rows.extend(batch?.rows::<R>()?);
@@ -61,11 +61,11 @@ pub(crate) fn read<R: Record>(dataset: &Path, split: Split) -> Result<Vec<R>, Da
 }
 
 /// Reads the rows of a split, batch by batch: the columns in `only`, or all of them if it is empty.
-pub(crate) fn batches<R: Record>(
+pub(crate) fn batches<R: ParquetRow>(
     dataset: &Path,
     split: Split,
     only: &[&str],
-) -> Result<impl Iterator<Item = Result<Batch, DataError>>, DataError> {
+) -> Result<impl Iterator<Item = Result<RowBatch, DataError>>, DataError> {
     let file = path::<R>(dataset, split);
     if !file.exists() {
         return Err(DataError::Missing { file, dataset: dataset.to_owned() });
@@ -88,40 +88,50 @@ pub(crate) fn batches<R: Record>(
     };
     let reader = builder.with_projection(mask).build().map_err(DataError::parquet(&file))?;
     Ok(reader.map(move |batch| match batch {
-        Ok(batch) => Ok(Batch { file: file.clone(), batch }),
+        Ok(batch) => Ok(RowBatch { file: file.clone(), batch }),
         Err(error) => Err(DataError::arrow(&file)(error)),
     }))
 }
 
 /// Some rows of a file.
-pub(crate) struct Batch {
+pub(crate) struct RowBatch {
     file: PathBuf,
     batch: RecordBatch,
 }
 
-impl Batch {
+impl RowBatch {
     /// The rows, of which all columns must have been read.
-    pub(crate) fn rows<R: Record>(&self) -> Result<Vec<R>, DataError> {
+    pub(crate) fn rows<R: ParquetRow>(&self) -> Result<Vec<R>, DataError> {
         R::from_columns(&self.columns())
     }
 
     /// The columns that were read.
-    pub(crate) fn columns(&self) -> Columns<'_> {
-        Columns { file: &self.file, batch: &self.batch }
+    pub(crate) fn columns(&self) -> ColumnReader<'_> {
+        ColumnReader { file: &self.file, batch: &self.batch }
     }
+}
+
+/// Reads the binary rows of a dataset directory.
+pub fn read_binary(dataset: &Path, split: Split) -> Result<Vec<BinaryRow>, DataError> {
+    read(dataset, split)
+}
+
+/// Reads the pairs of a dataset directory.
+pub fn read_pairs(dataset: &Path, split: Split) -> Result<Vec<PairRow>, DataError> {
+    read(dataset, split)
 }
 
 #[cfg(test)]
 mod tests {
     use std::borrow::Cow;
 
-    use super::{binary::BinaryOut, *};
-    use crate::{BinaryRow, Message, PairRow, feedback::Origin, ids::prompt_id, read_binary, read_pairs};
+    use super::{binary_rows::BinaryRowRef, *};
+    use crate::{BinaryRow, Message, PairRow, read_binary, read_pairs, table::{feedback::Origin, ids::prompt_id}};
 
-    fn write(dataset: &Path, rows: &[BinaryOut<'_>]) {
-        let mut tables = Tables::create(dataset).unwrap();
+    fn write(dataset: &Path, rows: &[BinaryRowRef<'_>]) {
+        let mut tables = DatasetWriter::create(dataset).unwrap();
         if !rows.is_empty() {
-            tables.push::<BinaryRow>(Split::Train, batch::<BinaryRow>(rows).unwrap()).unwrap();
+            tables.push::<BinaryRow>(Split::Train, record_batch::<BinaryRow>(rows).unwrap()).unwrap();
         }
         tables.finish().unwrap();
     }
@@ -133,7 +143,7 @@ mod tests {
         let completion = [Message::assistant("y")];
         let id = prompt_id(&prompt);
         let origin = Origin { source: "s".into(), domain: "d".into() };
-        let out = |pair_id, score| BinaryOut {
+        let out = |pair_id, score| BinaryRowRef {
             id,
             prompt_id: id,
             pair_id,

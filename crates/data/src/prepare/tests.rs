@@ -6,7 +6,7 @@ use std::{
 use prospect_core::config::Document;
 
 use super::*;
-use crate::{KindCounts, PipelineFile, read_binary, read_pairs};
+use crate::{NoiseKindCounts, PipelineFile, read_binary, read_pairs};
 
 fn pipeline(yaml: &str) -> Result<Pipeline, DataError> {
     let file: PipelineFile = Document::from_text("recipe.yaml", yaml).unwrap().read().unwrap();
@@ -218,11 +218,11 @@ noise:
   drop_words: { desirable: 0.3, drop: 0.4 }
 ";
     let (_, clean) = make("source: { kind: synthetic, pairs: 500 }");
-    let (manifest, noisy) = make(recipe);
+    let (manifest, corruption) = make(recipe);
     assert!(manifest.warnings.is_empty(), "{:?}", manifest.warnings);
-    assert!(!noisy.path().join(".completions").exists());
+    assert!(!corruption.path().join(".completions").exists());
     let rows = |out: &tempfile::TempDir| read_binary(out.path(), Split::Train).unwrap();
-    let (before, after) = (rows(&clean), rows(&noisy));
+    let (before, after) = (rows(&clean), rows(&corruption));
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     let texts: HashSet<&str> = before.iter().map(|row| row.completion[0].content.as_str()).collect();
     let mut others = 0;
@@ -246,7 +246,7 @@ noise:
     for (kind, name) in
         [("shuffle", "shuffle"), ("flip", "flip"), ("swap_pairs", "swap"), ("annotators", "annotator")]
     {
-        let KindCounts { desirable, undesirable, .. } = manifest.noise.kinds[kind];
+        let NoiseKindCounts { desirable, undesirable, .. } = manifest.noise.kinds[kind];
         assert_eq!(counts[name], desirable.changed + undesirable.changed, "{kind}");
     }
     assert_eq!(counts["truncate"], manifest.noise.kinds["truncate"].undesirable.changed);
@@ -256,7 +256,7 @@ noise:
     for row in &after {
         by_pair.entry(row.pair_id.clone().unwrap()).or_default().push(row);
     }
-    for pair in read_pairs(noisy.path(), Split::Train).unwrap() {
+    for pair in read_pairs(corruption.path(), Split::Train).unwrap() {
         let [first, second] = by_pair[&pair.pair_id][..] else { panic!() };
         let (chosen, rejected) = if pair.swapped { (second, first) } else { (first, second) };
         assert_eq!((&pair.chosen, &pair.rejected), (&chosen.completion, &rejected.completion));

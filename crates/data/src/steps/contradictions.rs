@@ -9,10 +9,7 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    feedback::{Feedback, Pair},
-    ids::Id,
-};
+use crate::table::{feedback::{Feedback, FeedbackPair}, ids::Id};
 
 /// What to do with the rows of a completion that carries both labels.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -103,7 +100,7 @@ pub(crate) fn settle(feedback: &mut Feedback, policy: Contradictions) -> Contrad
 fn effect(feedback: &Feedback, policy: Contradictions, rows: &[u32]) -> PolicyEffect {
     let rows: HashSet<u32> = rows.iter().copied().collect();
     let desirable = rows.iter().filter(|row| feedback.rows[**row as usize].original_label).count();
-    let loses_a_side = |pair: &&Pair| rows.contains(&pair.chosen) || rows.contains(&pair.rejected);
+    let loses_a_side = |pair: &&FeedbackPair| rows.contains(&pair.chosen) || rows.contains(&pair.rejected);
     let pairs = if rows.is_empty() { 0 } else { feedback.pairs.iter().filter(loses_a_side).count() };
     PolicyEffect {
         policy,
@@ -116,7 +113,7 @@ fn effect(feedback: &Feedback, policy: Contradictions, rows: &[u32]) -> PolicyEf
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::feedback::tests::raw;
+    use crate::fixtures::raw_pair;
 
     #[test]
     fn policies_drop_what_they_say() {
@@ -125,7 +122,7 @@ mod tests {
         let pairs: Vec<_> = pairs.iter().map(|(chosen, rejected)| ("p", *chosen, *rejected)).collect();
         let other = [("q", "b", "z")];
         let kept = |policy| {
-            let raw = pairs.iter().chain(&other).map(|(prompt, c, r)| raw(prompt, c, r, None));
+            let raw = pairs.iter().chain(&other).map(|(prompt, c, r)| raw_pair(prompt, c, r, None));
             let mut feedback = Feedback::new(raw);
             let counts = settle(&mut feedback, policy);
             assert_eq!((counts.completions, counts.rows), (2, 5));

@@ -6,12 +6,7 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Split,
-    feedback::Feedback,
-    ids::Id,
-    minhash::{Banding, Signature},
-};
+use crate::{Split, table::{feedback::Feedback, ids::Id, minhash::{Banding, Signature}}};
 
 /// What to do about duplicates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -21,13 +16,13 @@ pub struct Duplicates {
     pub drop_exact: bool,
     /// Look for prompts of the training split that are nearly the same as one of the test split.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub near: Option<Near>,
+    pub near: Option<NearDuplicates>,
 }
 
 /// When prompts are nearly the same.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Near {
+pub struct NearDuplicates {
     /// Estimated Jaccard similarity of the sets of three neighbouring words from which on.
     #[serde(default = "similar")]
     pub threshold: f64,
@@ -101,7 +96,7 @@ pub(crate) fn near(feedback: &mut Feedback, duplicates: Duplicates, counts: &mut
         groups.retain(|group| {
             let about = &feedback.groups[*group];
             about.split.unwrap_or(Split::Train) == split
-                && feedback.rows[feedback.rows_of(*group)].iter().any(|row| row.kept)
+                && feedback.rows[feedback.group_rows(*group)].iter().any(|row| row.kept)
                 && seen.insert(about.prompt)
         });
         groups
@@ -150,11 +145,7 @@ pub(crate) fn near(feedback: &mut Feedback, duplicates: Duplicates, counts: &mut
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        Message,
-        feedback::tests::raw,
-        raw::{RawCompletion, RawGroup},
-    };
+    use crate::{Message, fixtures::raw_pair, ingest::raw::{RawCompletion, RawGroup}};
 
     #[test]
     fn repeated_judgements_go_and_the_first_of_each_stays() {
@@ -167,9 +158,9 @@ mod tests {
             pairs: Vec::new(),
             ..raw("p", "", "", None)
         };
-        let pair = || raw("p", "a", "b", None);
+        let pair = || raw_pair("p", "a", "b", None);
         let groups =
-            [pair(), thumb(true), pair(), thumb(true), thumb(false), pair(), raw("p", "b", "a", None)];
+            [pair(), thumb(true), pair(), thumb(true), thumb(false), pair(), raw_pair("p", "b", "a", None)];
         let feedback = Feedback::new(groups.clone());
         let counts = exact(&mut feedback.clone(), Duplicates::default());
         assert_eq!((counts.exact, counts.exact_rows_dropped), (3, 0));
@@ -180,7 +171,7 @@ mod tests {
             .groups
             .iter()
             .zip(0..)
-            .map(|(_, n)| feedback.rows[feedback.rows_of(n)][0].kept)
+            .map(|(_, n)| feedback.rows[feedback.group_rows(n)][0].kept)
             .collect();
         assert_eq!(kept, [true, true, false, false, true, false, true]);
         // The same pair in the other split is no duplicate of it.
@@ -194,13 +185,13 @@ mod tests {
             let words: Vec<String> = (0..60).map(|k| format!("w{n}x{k}")).collect();
             format!("{} {end}", words.join(" "))
         };
-        let train = (0..20).map(|n| raw(&text(n, "once"), "a", "b", Some(Split::Train)));
-        let test = (15..25).map(|n| raw(&text(n, "twice"), "a", "b", Some(Split::Test)));
+        let train = (0..20).map(|n| raw_pair(&text(n, "once"), "a", "b", Some(Split::Train)));
+        let test = (15..25).map(|n| raw_pair(&text(n, "twice"), "a", "b", Some(Split::Test)));
         let feedback = Feedback::new(train.chain(test));
         let near_with = |drop| {
             let mut feedback = feedback.clone();
             let mut counts = DuplicateCounts::default();
-            let near_prompts = Some(Near { threshold: 0.8, drop });
+            let near_prompts = Some(NearDuplicates { threshold: 0.8, drop });
             near(&mut feedback, Duplicates { drop_exact: false, near: near_prompts }, &mut counts);
             assert_eq!((counts.near_train_prompts, counts.near_test_prompts), (Some(5), Some(5)));
             (

@@ -10,11 +10,7 @@ use prospect_core::draw::{Draw, exact_count};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    DataError,
-    feedback::{Feedback, lowest},
-    ids::Id,
-};
+use crate::{DataError, table::{feedback::{Feedback, lowest}, ids::Id}};
 
 /// How many training rows of each class to keep.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -31,8 +27,8 @@ pub struct Imbalance {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total: Option<usize>,
     /// Whether shares, ratio and total are of each source or of all together.
-    #[serde(skip_serializing_if = "Per::is_overall")]
-    pub per: Per,
+    #[serde(skip_serializing_if = "ImbalanceScope::is_overall")]
+    pub per: ImbalanceScope,
     /// Seed of which rows stay; the recipe's own if not given. Lets a sweep draw anew while the split stays.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
@@ -40,7 +36,7 @@ pub struct Imbalance {
 
 impl Default for Imbalance {
     fn default() -> Self {
-        let (ratio, total, per, seed) = (None, None, Per::Overall, None);
+        let (ratio, total, per, seed) = (None, None, ImbalanceScope::Overall, None);
         Self { keep_desirable: 1.0, keep_undesirable: 1.0, ratio, total, per, seed }
     }
 }
@@ -48,7 +44,7 @@ impl Default for Imbalance {
 /// What a number of rows is of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Per {
+pub enum ImbalanceScope {
     /// All sources together.
     #[default]
     Overall,
@@ -56,7 +52,7 @@ pub enum Per {
     Source,
 }
 
-impl Per {
+impl ImbalanceScope {
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     fn is_overall(&self) -> bool {
         *self == Self::Overall
@@ -188,11 +184,11 @@ pub(crate) fn thin(
     let draw = Draw::new(imbalance.seed.unwrap_or(seed), "keep");
     let mut classes: BTreeMap<String, [Vec<(Id, u32)>; 2]> = BTreeMap::new();
     for (class, label) in [true, false].into_iter().enumerate() {
-        for index in feedback.class(label) {
+        for index in feedback.training_class(label) {
             let row = &feedback.rows[index as usize];
             let whose = match imbalance.per {
-                Per::Overall => "",
-                Per::Source => feedback.origin_of(row).source.as_str(),
+                ImbalanceScope::Overall => "",
+                ImbalanceScope::Source => feedback.origin(row).source.as_str(),
             };
             // Names are few and rows many: only a new name is worth an allocation.
             if !classes.contains_key(whose) {
@@ -225,14 +221,11 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::{
-        Split,
-        feedback::tests::{many, raw},
-    };
+    use crate::{Split, fixtures::{distinct_pairs, raw_pair}};
     use proptest::prelude::*;
 
     fn kept(imbalance: Imbalance, seed: u64) -> (ImbalanceCounts, HashSet<Id>) {
-        let mut feedback = many(97);
+        let mut feedback = distinct_pairs(97);
         let counts = thin(&mut feedback, imbalance, seed).unwrap();
         (counts, feedback.kept(Split::Train).map(|row| row.id).collect())
     }
@@ -278,18 +271,18 @@ mod tests {
     #[test]
     fn each_source_has_its_own_count() {
         let group = |source: &str, n: usize| {
-            let mut group = raw(&format!("{source}{n}"), "yes", "no", None);
+            let mut group = raw_pair(&format!("{source}{n}"), "yes", "no", None);
             group.source = source.into();
             group
         };
         let groups = (0..30).map(|n| group("one", n)).chain((0..10).map(|n| group("other", n)));
         let mut feedback = Feedback::new(groups);
         let (ratio, total) = ("1:4".parse().ok(), Some(10));
-        let imbalance = Imbalance { ratio, total, per: Per::Source, ..Imbalance::default() };
+        let imbalance = Imbalance { ratio, total, per: ImbalanceScope::Source, ..Imbalance::default() };
         let counts = thin(&mut feedback, imbalance, 0).unwrap();
         assert_eq!((counts.desirable.kept, counts.undesirable.kept), (4, 16));
         for (source, kept) in [("one", 10), ("other", 10)] {
-            let rows = feedback.kept(Split::Train).filter(|row| feedback.origin_of(row).source == source);
+            let rows = feedback.kept(Split::Train).filter(|row| feedback.origin(row).source == source);
             assert_eq!(rows.count(), kept);
         }
         let error = thin(&mut feedback, Imbalance { total: Some(11), ..imbalance }, 0).unwrap_err();

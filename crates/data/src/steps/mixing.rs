@@ -10,11 +10,7 @@ use prospect_core::draw::Draw;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    DataError, Split,
-    feedback::{Feedback, lowest_ids},
-    ids::Id,
-};
+use crate::{DataError, Split, table::{feedback::{Feedback, lowest_ids}, ids::Id}};
 
 /// How sources are mixed, by what the `source` column says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -89,7 +85,7 @@ impl Mix {
             .iter()
             .map(|source| {
                 feedback.prompts(|row| {
-                    let here = feedback.origin_of(row).source == *source;
+                    let here = feedback.origin(row).source == *source;
                     here && row.kept && feedback.split(row) == Split::Train
                 })
             })
@@ -169,7 +165,7 @@ fn keep(feedback: &mut Feedback, source: &str, kept: &HashSet<Id>) {
     for index in 0..feedback.rows.len() {
         let row = &feedback.rows[index];
         if feedback.split(row) == Split::Train
-            && feedback.origin_of(row).source == source
+            && feedback.origin(row).source == source
             && !kept.contains(&feedback.group(row).prompt)
         {
             feedback.rows[index].kept = false;
@@ -180,14 +176,14 @@ fn keep(feedback: &mut Feedback, source: &str, kept: &HashSet<Id>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::feedback::tests::raw;
+    use crate::fixtures::raw_pair;
     use proptest::prelude::*;
 
     /// Three sources with 60, 30 and 10 prompts of two rows each.
     fn three() -> Feedback {
         let groups = [("a", 60), ("b", 30), ("c", 10)].into_iter().flat_map(|(source, prompts)| {
             (0..prompts).map(move |n| {
-                let mut group = raw(&format!("{source}{n}"), "yes", "no", None);
+                let mut group = raw_pair(&format!("{source}{n}"), "yes", "no", None);
                 group.source = source.into();
                 group
             })

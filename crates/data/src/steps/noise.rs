@@ -7,23 +7,21 @@
 //! Noise belongs to rows, and both files show it: a pair is swapped if the label of any of its rows is flipped, and
 //! has the spoilt texts of its rows.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::borrow::Cow;
 
 use prospect_core::draw::Draw;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    DataError, Message, Split,
-    feedback::{Feedback, Pair, Row},
-};
+use crate::{DataError, Message, Split, table::{corruption::TextNoise, feedback::{Feedback, FeedbackRow}}};
 
 mod annotators;
+mod counts;
 mod cycles;
 mod drop_words;
 mod flip;
 mod length_flip;
-mod mark;
+mod sampling;
 mod score_flip;
 mod shuffle;
 mod swap;
@@ -32,7 +30,7 @@ mod truncate;
 pub use annotators::Annotators;
 pub use drop_words::DropWords;
 pub use length_flip::LengthFlip;
-pub use mark::Changed;
+pub use counts::{ChangeCounts, NoiseCounts, NoiseKindCounts};
 pub use score_flip::ScoreFlip;
 pub use shuffle::Shuffle;
 pub use truncate::Truncate;
@@ -70,115 +68,6 @@ pub struct Noise {
     /// Seed of which rows change; the recipe's own if not given. Lets a sweep draw anew while the split stays.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-}
-
-/// What noise changed.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NoiseCounts {
-    /// Desirable training rows that became undesirable, by any kind.
-    pub flipped_desirable: u64,
-    /// Undesirable training rows that became desirable, by any kind.
-    pub flipped_undesirable: u64,
-    /// Training pairs whose sides were exchanged, by any kind.
-    pub swapped_pairs: u64,
-    /// Training rows whose completion is not the original one.
-    pub changed_completions: u64,
-    /// The same for each kind of the recipe.
-    pub kinds: BTreeMap<String, KindCounts>,
-}
-
-/// What one kind of noise changed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct KindCounts {
-    /// Rows with original label true.
-    pub desirable: Changed,
-    /// Rows with original label false.
-    pub undesirable: Changed,
-    /// The pairs (`swap_pairs`) or prompts (`annotators`, `cycles`) that were drawn, where not rows are.
-    pub drawn: Option<Changed>,
-}
-
-/// What noise did to a row.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Noisy {
-    judgement: Judgement,
-    text: Text,
-}
-
-/// What turned the judgement of a row round.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-enum Judgement {
-    #[default]
-    Original,
-    Flip,
-    Swap,
-    ScoreFlip,
-    LengthFlip,
-    Annotator,
-    Cycle,
-}
-
-/// What spoilt the completion of a row.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-enum Text {
-    #[default]
-    Original,
-    Shuffle,
-    Truncate,
-    DropWords,
-}
-
-impl Judgement {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Original => "",
-            Self::Flip => "flip",
-            Self::Swap => "swap",
-            Self::ScoreFlip => "score_flip",
-            Self::LengthFlip => "length_flip",
-            Self::Annotator => "annotator",
-            Self::Cycle => "cycle",
-        }
-    }
-}
-
-impl Text {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Original => "",
-            Self::Shuffle => "shuffle",
-            Self::Truncate => "truncate",
-            Self::DropWords => "drop_words",
-        }
-    }
-}
-
-impl Noisy {
-    /// Whether the label is the opposite of the original one.
-    pub(crate) fn flipped(self) -> bool {
-        self.judgement != Judgement::Original
-    }
-
-    /// What the `noise` column says of rows: the kinds joined by `+`, or `none`.
-    pub(crate) fn names(rows: &[Self]) -> Cow<'static, str> {
-        let judgements = rows.iter().map(|noisy| noisy.judgement.name());
-        let texts = rows.iter().map(|noisy| noisy.text.name());
-        let mut names: Vec<&str> = judgements.chain(texts).filter(|name| !name.is_empty()).collect();
-        let mut seen = Vec::new();
-        names.retain(|name| {
-            !seen.contains(name) && {
-                seen.push(*name);
-                true
-            }
-        });
-        match names.as_slice() {
-            [] => Cow::Borrowed("none"),
-            [name] => Cow::Borrowed(name),
-            names => Cow::Owned(names.join("+")),
-        }
-    }
 }
 
 impl Noise {
@@ -233,7 +122,7 @@ impl Noise {
     pub(crate) fn apply(&self, feedback: &mut Feedback, seed: u64) -> NoiseCounts {
         let seed = self.seed.unwrap_or(seed);
         let mut counts = NoiseCounts::default();
-        let mut kind = |name: &str, kind: Option<KindCounts>| {
+        let mut kind = |name: &str, kind: Option<NoiseKindCounts>| {
             counts.kinds.extend(kind.map(|kind| (name.to_owned(), kind)));
         };
         kind("flip", flip::apply(feedback, self.flip_desirable, self.flip_undesirable, seed));
@@ -246,19 +135,19 @@ impl Noise {
         kind("truncate", self.truncate.map(|kind| kind.apply(feedback, seed)));
         kind("drop_words", self.drop_words.map(|kind| kind.apply(feedback, seed)));
         for row in feedback.kept(Split::Train) {
-            counts.flipped_desirable += u64::from(row.noisy.flipped() && row.original_label);
-            counts.flipped_undesirable += u64::from(row.noisy.flipped() && !row.original_label);
-            counts.changed_completions += u64::from(row.noisy.text != Text::Original);
+            counts.flipped_desirable += u64::from(row.corruption.is_flipped() && row.original_label);
+            counts.flipped_undesirable += u64::from(row.corruption.is_flipped() && !row.original_label);
+            counts.changed_completions += u64::from(row.corruption.text != TextNoise::Original);
         }
-        let swapped = feedback.kept_pairs(Split::Train).filter(|pair| feedback.swapped(pair));
+        let swapped = feedback.kept_pairs(Split::Train).filter(|pair| feedback.is_swapped(pair));
         counts.swapped_pairs = swapped.count() as u64;
         counts
     }
 
     /// The texts that this noise makes of a completion.
-    pub(crate) fn spoiler(&self, seed: u64) -> Spoiler {
+    pub(crate) fn text_corruptor(&self, seed: u64) -> TextCorruptor {
         let draw = Draw::new(self.seed.unwrap_or(seed), drop_words::PURPOSE);
-        Spoiler { truncate: self.truncate, drop_words: self.drop_words, draw }
+        TextCorruptor { truncate: self.truncate, drop_words: self.drop_words, draw }
     }
 
     /// The rates that changed nothing.
@@ -302,15 +191,15 @@ impl Noise {
 }
 
 /// Makes the completions of rows with text noise.
-pub(crate) struct Spoiler {
+pub(crate) struct TextCorruptor {
     truncate: Option<Truncate>,
     drop_words: Option<DropWords>,
     draw: Draw,
 }
 
-impl Spoiler {
+impl TextCorruptor {
     /// The completion of a row. A shuffled one has been replaced before.
-    pub(crate) fn spoil<'a>(&self, row: &Row, completion: &'a [Message]) -> Cow<'a, [Message]> {
+    pub(crate) fn corrupt<'a>(&self, row: &FeedbackRow, completion: &'a [Message]) -> Cow<'a, [Message]> {
         let last = |change: &dyn Fn(&str) -> String| {
             let mut messages = completion.to_vec();
             if let Some(message) = messages.last_mut() {
@@ -318,18 +207,12 @@ impl Spoiler {
             }
             Cow::Owned(messages)
         };
-        match (row.noisy.text, self.truncate, self.drop_words) {
-            (Text::Truncate, Some(truncate), _) => last(&|text| truncate.cut(text).to_owned()),
-            (Text::DropWords, _, Some(drop_words)) => last(&|text| drop_words.thin(text, row.id, &self.draw)),
+        match (row.corruption.text, self.truncate, self.drop_words) {
+            (TextNoise::Truncate, Some(truncate), _) => last(&|text| truncate.cut(text).to_owned()),
+            (TextNoise::DropWords, _, Some(drop_words)) => last(&|text| drop_words.thin(text, row.id, &self.draw)),
             _ => Cow::Borrowed(completion),
         }
     }
-}
-
-/// The difference of the scores of a pair, chosen less rejected, where both have one.
-fn score_gap(feedback: &Feedback, pair: &Pair) -> Option<f64> {
-    let [chosen, rejected] = feedback.sides(pair).map(Row::score);
-    Some(chosen? - rejected?)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use prospect_core::draw::Draw;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Split, feedback::Feedback};
+use crate::{Split, table::feedback::Feedback};
 
 /// Which side of a training pair stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -40,12 +40,12 @@ pub(crate) fn thin(feedback: &mut Feedback, policy: OnePerPair, seed: u64) -> u6
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::feedback::tests::many;
+    use crate::fixtures::distinct_pairs;
 
     #[test]
     fn one_row_of_each_training_pair_stays() {
         for policy in [OnePerPair::Alternate, OnePerPair::Hash] {
-            let mut feedback = many(400);
+            let mut feedback = distinct_pairs(400);
             for group in feedback.groups.iter_mut().take(20) {
                 group.split = Some(Split::Test);
             }

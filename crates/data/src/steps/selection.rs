@@ -6,10 +6,7 @@ use prospect_core::draw::Draw;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    DataError, Split,
-    feedback::{Feedback, Row, lowest_ids},
-};
+use crate::{DataError, Split, table::feedback::{Feedback, FeedbackRow, lowest_ids}};
 
 /// What to use of a source.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -81,7 +78,7 @@ fn drop_domains(feedback: &mut Feedback, wanted: &[String]) -> Result<u64, DataE
     let dropped: Vec<u32> = (0..)
         .zip(&feedback.rows)
         .filter(|(_, row)| row.kept && feedback.split(row) == Split::Train)
-        .filter(|(_, row)| !wanted.contains(&feedback.origin_of(row).domain))
+        .filter(|(_, row)| !wanted.contains(&feedback.origin(row).domain))
         .map(|(index, _)| index)
         .collect();
     let count = dropped.len() as u64;
@@ -91,7 +88,7 @@ fn drop_domains(feedback: &mut Feedback, wanted: &[String]) -> Result<u64, DataE
 
 /// Drops rows over a limit, whole pairs of them. Returns how many pairs, and how many rows without a pair.
 fn drop_long(feedback: &mut Feedback, selection: &Selection) -> (u64, u64) {
-    let long = |row: &Row| {
+    let long = |row: &FeedbackRow| {
         let characters = feedback.group(row).characters as usize + row.characters as usize;
         row.many_tokens || selection.max_characters.is_some_and(|limit| characters > limit)
     };
@@ -131,7 +128,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::feedback::tests::{many, raw};
+    use crate::fixtures::{distinct_pairs, raw_pair};
 
     fn selected(feedback: &mut Feedback, selection: &Selection) -> SelectionCounts {
         select(feedback, selection, 3).unwrap()
@@ -140,7 +137,7 @@ mod tests {
     #[test]
     fn other_domains_are_held_out_but_not_trained_on() {
         let group = |prompt: &str, domain: &str, split| {
-            let mut group = raw(prompt, "yes", "no", Some(split));
+            let mut group = raw_pair(prompt, "yes", "no", Some(split));
             group.domain = domain.into();
             group
         };
@@ -160,12 +157,12 @@ mod tests {
     #[test]
     fn smaller_selections_are_subsets_of_exact_size() {
         let prompts = |count| {
-            let mut feedback = many(40);
+            let mut feedback = distinct_pairs(40);
             let counts =
                 selected(&mut feedback, &Selection { train_prompts: Some(count), ..Selection::default() });
             let kept: HashSet<_> =
                 feedback.kept(Split::Train).map(|row| feedback.group(row).prompt).collect();
-            assert_eq!(kept.len() as u64 + counts.train_prompts, distinct(&many(40)));
+            assert_eq!(kept.len() as u64 + counts.train_prompts, distinct(&distinct_pairs(40)));
             kept
         };
         let (small, large) = (prompts(5), prompts(12));
@@ -180,7 +177,7 @@ mod tests {
     #[test]
     fn long_rows_without_a_pair_go_alone() {
         let group = |text: &str| {
-            let mut group = raw(text, "yes", "no", None);
+            let mut group = raw_pair(text, "yes", "no", None);
             group.pairs.clear();
             group.completions.truncate(1);
             group.completions[0].label = Some(true);
@@ -193,7 +190,7 @@ mod tests {
 
     #[test]
     fn long_pairs_go_as_a_whole() {
-        let raw = vec![raw("p", "short", "a very long completion", None), raw("q", "a", "b", None)];
+        let raw = vec![raw_pair("p", "short", "a very long completion", None), raw_pair("q", "a", "b", None)];
         let mut feedback = Feedback::new(raw);
         let counts = selected(&mut feedback, &Selection { max_characters: Some(10), ..Selection::default() });
         assert_eq!(counts.long_pairs, 1);

@@ -4,11 +4,22 @@ use std::collections::HashSet;
 
 use prospect_core::draw::{Draw, exact_count};
 
-use crate::{
-    Split, SplitRule,
-    feedback::{Feedback, lowest_ids},
-    ids::Id,
-};
+use serde::Serialize;
+
+use crate::{Split, table::{feedback::{Feedback, lowest_ids}, ids::Id}};
+
+/// How rows are split.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SplitRule {
+    /// As the sources have them.
+    Source,
+    /// By prompt, where a source has no splits: this share of its prompts is held out.
+    ByPrompt {
+        /// The share.
+        test_fraction: f64,
+    },
+}
 
 /// Puts every group into a split that its source does not. Returns how many training rows were dropped because a test
 /// split of some source has their prompt too.
@@ -45,13 +56,13 @@ fn drop_leaks(feedback: &mut Feedback) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::feedback::tests::{many, raw};
+    use crate::fixtures::{distinct_pairs, raw_pair};
     use proptest::prelude::*;
 
     proptest! {
         #[test]
         fn no_prompt_is_in_both_splits(prompts in proptest::collection::vec(0u8..20, 1..60), fraction in 0.0..=1.0f64, seed: u64) {
-            let raw = prompts.iter().enumerate().map(|(n, p)| raw(&p.to_string(), &n.to_string(), "no", None));
+            let raw = prompts.iter().enumerate().map(|(n, p)| raw_pair(&p.to_string(), &n.to_string(), "no", None));
             let mut feedback = Feedback::new(raw);
             by_prompt(&mut feedback, fraction, seed);
             let ids = |split| feedback.kept(split).map(|row| feedback.group(row).prompt).collect::<HashSet<_>>();
@@ -64,9 +75,9 @@ mod tests {
     #[test]
     fn training_rows_with_a_test_prompt_are_dropped() {
         let raw = vec![
-            raw("a", "yes", "no", Some(Split::Train)),
-            raw("b", "yes", "no", Some(Split::Train)),
-            raw("a", "maybe", "no", Some(Split::Test)),
+            raw_pair("a", "yes", "no", Some(Split::Train)),
+            raw_pair("b", "yes", "no", Some(Split::Train)),
+            raw_pair("a", "maybe", "no", Some(Split::Test)),
         ];
         let mut feedback = Feedback::new(raw);
         assert_eq!(assign(&mut feedback, &SplitRule::Source, 0), 2);
@@ -76,9 +87,9 @@ mod tests {
     #[test]
     fn sources_with_and_without_splits_share_no_prompt() {
         let own = (0..20).map(|n| {
-            raw(&format!("p{n}"), "yes", "no", Some(if n < 10 { Split::Test } else { Split::Train }))
+            raw_pair(&format!("p{n}"), "yes", "no", Some(if n < 10 { Split::Test } else { Split::Train }))
         });
-        let other = (5..40).map(|n| raw(&format!("p{n}"), "maybe", "no", None));
+        let other = (5..40).map(|n| raw_pair(&format!("p{n}"), "maybe", "no", None));
         let mut feedback = Feedback::new(own.chain(other));
         let dropped = assign(&mut feedback, &SplitRule::ByPrompt { test_fraction: 0.2 }, 3);
         let ids = |split| feedback.kept(split).map(|row| feedback.group(row).prompt).collect::<HashSet<_>>();
@@ -90,7 +101,7 @@ mod tests {
     #[test]
     fn a_smaller_test_split_is_part_of_a_larger_one() {
         let held_out = |fraction| {
-            let mut feedback = many(50);
+            let mut feedback = distinct_pairs(50);
             by_prompt(&mut feedback, fraction, 7);
             feedback.kept(Split::Test).map(|row| row.id).collect::<HashSet<_>>()
         };

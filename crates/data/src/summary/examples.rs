@@ -36,14 +36,14 @@ pub struct Example {
 type Stratum = (Split, bool, bool);
 
 /// The rows of each stratum that draw lowest.
-pub(super) struct Chosen {
+pub(super) struct ExampleSampler {
     count: usize,
     draw: Draw,
     rows: BTreeMap<Stratum, BTreeMap<(u64, u64), Example>>,
     seen: u64,
 }
 
-impl Chosen {
+impl ExampleSampler {
     /// Keeps `count` rows of each stratum.
     pub(super) fn new(count: usize) -> Self {
         Self { count, draw: Draw::new(0, "examples to look at"), rows: BTreeMap::new(), seen: 0 }

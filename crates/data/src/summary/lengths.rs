@@ -6,14 +6,14 @@ use serde::Serialize;
 
 /// How often each length occurs. Serialised as count, mean and quantiles.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[serde(into = "Shape")]
+#[serde(into = "LengthStatistics")]
 pub struct Lengths {
     times: BTreeMap<usize, u64>,
 }
 
 /// Lengths in a few numbers.
 #[derive(Debug, Serialize)]
-struct Shape {
+struct LengthStatistics {
     count: u64,
     mean: f64,
     min: usize,
@@ -22,7 +22,7 @@ struct Shape {
     max: usize,
 }
 
-impl From<Lengths> for Shape {
+impl From<Lengths> for LengthStatistics {
     fn from(lengths: Lengths) -> Self {
         let [min, median, p95, max] = [0.0, 0.5, 0.95, 1.0].map(|share| lengths.quantile(share).unwrap_or(0));
         Self { count: lengths.count(), mean: lengths.mean().unwrap_or(0.0), min, median, p95, max }
@@ -64,7 +64,7 @@ impl Lengths {
 /// Counts of lengths in bins of equal width, for several series over the same bins. The last bin also holds
 /// everything longer, so that a few very long texts do not squeeze the rest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Histogram {
+pub struct LengthHistogram {
     /// Width of a bin: 1, 2, 5, 10, …
     pub width: usize,
     /// Whether the last bin holds lengths beyond its end.
@@ -76,7 +76,7 @@ pub struct Histogram {
 /// Bins that reach to the 99th percentile, at most.
 const BINS: usize = 24;
 
-impl Histogram {
+impl LengthHistogram {
     /// Sorts series of lengths into bins.
     pub fn of(series: &[&Lengths]) -> Self {
         let most = |share| series.iter().filter_map(|lengths| lengths.quantile(share)).max().unwrap_or(0);
@@ -129,7 +129,7 @@ mod tests {
 
         #[test]
         fn a_histogram_loses_nothing(a in prop::collection::vec(0usize..5000, 0..60), b in prop::collection::vec(0usize..9, 0..9)) {
-            let histogram = Histogram::of(&[&lengths(&a), &lengths(&b)]);
+            let histogram = LengthHistogram::of(&[&lengths(&a), &lengths(&b)]);
             let totals: Vec<u64> = histogram.counts.iter().map(|counts| counts.iter().sum()).collect();
             prop_assert_eq!(totals, [a.len() as u64, b.len() as u64]);
             prop_assert!(histogram.counts[0].len() <= BINS + 1);
@@ -140,10 +140,10 @@ mod tests {
     fn the_tail_goes_to_the_last_bin() {
         let mut list: Vec<usize> = (0..200).collect();
         list.push(1_000_000);
-        let histogram = Histogram::of(&[&lengths(&list)]);
+        let histogram = LengthHistogram::of(&[&lengths(&list)]);
         assert_eq!((histogram.width, histogram.open), (10, true));
         assert_eq!(histogram.counts, [[vec![10; 19], vec![11]].concat()]);
-        assert_eq!(Histogram::of(&[&lengths(&[])]).counts, [[0]]);
+        assert_eq!(LengthHistogram::of(&[&lengths(&[])]).counts, [[0]]);
     }
 
     #[test]

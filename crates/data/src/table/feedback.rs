@@ -1,7 +1,7 @@
-//! Feedback on its way through the steps: what is known of every row, without the texts.
+//! The feedback table: prompt groups, rows and pairs of a dataset in preparation, without their texts.
 //!
-//! All that happens to a row is decided here, on some forty bytes a row; the texts stay in the input, which is
-//! read a second time to write them (see [`crate::writing`]).
+//! Every step reads and edits this table, at about forty bytes a row. The texts stay in the input,
+//! which a second pass reads again to write the dataset.
 
 use std::collections::HashSet;
 
@@ -9,131 +9,140 @@ use prospect_core::draw::Draw;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::{DataError, Split, SplitCounts, ids::Id, minhash::Signature, noise::Noisy, raw::RawGroup};
+use crate::{
+    DataError, Split,
+    table::{SplitCounts, corruption::Corruption, ids::Id, minhash::Signature},
+};
 
-mod digest;
-
-use digest::characters;
-pub(crate) use digest::{Digest, Measure};
-
-/// A prompt with the rows and pairs about it. Several groups may share a prompt.
+/// A prompt with its rows and pairs. Several groups may have the same prompt.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct Group {
+pub(crate) struct PromptGroup {
     pub(crate) prompt: Id,
-    /// The split the source puts it in, where it has splits; then the one that [`crate::split`] decides.
+    /// Split that the source assigns, if any; later the split that the split step assigns.
     pub(crate) split: Option<Split>,
     /// Index into [`Feedback::origins`].
     pub(crate) origin: u16,
-    /// Characters of the prompt.
+    /// Length of the prompt in characters.
     pub(crate) characters: u32,
-    /// Its first row; the next group's first row is behind its last.
+    /// Index of its first row. Its rows end where those of the next group begin.
     pub(crate) first_row: u32,
-    /// Its first pair.
+    /// Index of its first pair.
     pub(crate) first_pair: u32,
 }
 
 /// A judged completion.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-#[expect(clippy::struct_excessive_bools, reason = "what is known of a row, in few bytes")]
-pub(crate) struct Row {
+#[expect(clippy::struct_excessive_bools, reason = "a compact record: flags take a byte each")]
+pub(crate) struct FeedbackRow {
     pub(crate) id: Id,
-    /// Not a number if there is none.
+    /// NaN if the source gives no score.
     score: f64,
     pub(crate) group: u32,
-    /// The (first) pair the row is a side of, or [`NO_PAIR`].
+    /// First pair that the row is a side of, or [`NO_PAIR`].
     pair: u32,
-    /// Which completion of the group.
+    /// Index of the completion within its group.
     pub(crate) completion: u32,
-    /// Characters of the completion.
+    /// Length of the completion in characters.
     pub(crate) characters: u32,
     pub(crate) original_label: bool,
-    /// Whether no step has dropped the row.
+    /// False once a step has dropped the row.
     pub(crate) kept: bool,
     /// Whether the last message has more than one word.
     pub(crate) several_words: bool,
-    /// Whether prompt and completion have more tokens than the recipe allows.
+    /// Whether prompt and completion exceed the recipe's limit on tokens.
     pub(crate) many_tokens: bool,
-    pub(crate) noisy: Noisy,
+    pub(crate) corruption: Corruption,
 }
 
+/// Value of [`FeedbackRow::pair`] for a row that is in no pair.
 const NO_PAIR: u32 = u32::MAX;
 
-/// Two rows about one prompt, by index.
+/// Two rows of one prompt, by index.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct Pair {
+pub(crate) struct FeedbackPair {
     pub(crate) id: Id,
     pub(crate) chosen: u32,
     pub(crate) rejected: u32,
 }
 
-/// All rows of a dataset that is being made.
+/// All rows of a dataset in preparation.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Feedback {
-    pub(crate) groups: Vec<Group>,
-    pub(crate) rows: Vec<Row>,
-    pub(crate) pairs: Vec<Pair>,
-    /// What the `source` and the `domain` column of a group say.
+    pub(crate) groups: Vec<PromptGroup>,
+    pub(crate) rows: Vec<FeedbackRow>,
+    pub(crate) pairs: Vec<FeedbackPair>,
+    /// Distinct values of the `source` and `domain` columns.
     pub(crate) origins: Vec<Origin>,
-    /// The signature of each group's prompt, where prompts are compared.
+    /// MinHash signature of each group's prompt; empty unless near duplicates are searched.
     pub(crate) signatures: Vec<Signature>,
-    /// The rows whose completion noise replaces, each with the row it comes from; ordered by row.
+    /// Rows whose completion noise replaces, each with the row that the new completion comes from.
+    /// Sorted by row.
     pub(crate) donors: Vec<(u32, u32)>,
 }
 
-/// Where a group comes from.
+/// Values of the `source` and `domain` columns of a group.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Origin {
     pub(crate) source: String,
     pub(crate) domain: String,
 }
 
+/// A prompt group on its way into the table. Indices count from 0 within the group.
+#[derive(Debug)]
+pub(crate) struct GroupDigest {
+    pub(crate) group: PromptGroup,
+    pub(crate) rows: Vec<FeedbackRow>,
+    pub(crate) pairs: Vec<FeedbackPair>,
+    pub(crate) signature: Option<Signature>,
+}
+
 impl Feedback {
-    /// Takes the next group.
-    pub(crate) fn add(&mut self, digest: Digest, source: &str, domain: &str) -> Result<(), DataError> {
-        let Digest { group, rows, pairs, signature } = digest;
-        let origin = self.origin(source, domain)?;
+    /// Appends a group.
+    pub(crate) fn add(&mut self, digest: GroupDigest, source: &str, domain: &str) -> Result<(), DataError> {
+        let GroupDigest { group, rows, pairs, signature } = digest;
+        let origin = self.origin_index(source, domain)?;
         self.signatures.extend(signature);
-        self.extend([Group { origin, ..group }], rows, pairs)
+        self.extend([PromptGroup { origin, ..group }], rows, pairs)
     }
 
-    /// Takes the groups that were found after these.
+    /// Appends another table.
     pub(crate) fn append(&mut self, next: Self) -> Result<(), DataError> {
         let origins = next
             .origins
             .iter()
-            .map(|origin| self.origin(&origin.source, &origin.domain))
+            .map(|origin| self.origin_index(&origin.source, &origin.domain))
             .collect::<Result<Vec<_>, _>>()?;
         self.signatures.extend(next.signatures);
         let groups = next
             .groups
             .into_iter()
-            .map(|group| Group { origin: origins[usize::from(group.origin)], ..group });
+            .map(|group| PromptGroup { origin: origins[usize::from(group.origin)], ..group });
         self.extend(groups, next.rows, next.pairs)
     }
 
-    /// Takes groups whose indices are counted from their own first group, row and pair.
+    /// Appends groups, rows and pairs whose indices count from 0, and shifts these indices.
     fn extend(
         &mut self,
-        groups: impl IntoIterator<Item = Group>,
-        rows: Vec<Row>,
-        pairs: Vec<Pair>,
+        groups: impl IntoIterator<Item = PromptGroup>,
+        rows: Vec<FeedbackRow>,
+        pairs: Vec<FeedbackPair>,
     ) -> Result<(), DataError> {
         if self.rows.len() + rows.len() >= NO_PAIR as usize {
             return Err(DataError::TooManyRows);
         }
         let [first_group, first_row, first_pair] =
             [self.groups.len(), self.rows.len(), self.pairs.len()].map(|index| index as u32);
-        self.groups.extend(groups.into_iter().map(|group| Group {
+        self.groups.extend(groups.into_iter().map(|group| PromptGroup {
             first_row: first_row + group.first_row,
             first_pair: first_pair + group.first_pair,
             ..group
         }));
-        self.rows.extend(rows.into_iter().map(|row| Row {
+        self.rows.extend(rows.into_iter().map(|row| FeedbackRow {
             group: first_group + row.group,
             pair: if row.pair == NO_PAIR { NO_PAIR } else { first_pair + row.pair },
             ..row
         }));
-        self.pairs.extend(pairs.into_iter().map(|pair| Pair {
+        self.pairs.extend(pairs.into_iter().map(|pair| FeedbackPair {
             chosen: first_row + pair.chosen,
             rejected: first_row + pair.rejected,
             ..pair
@@ -141,9 +150,9 @@ impl Feedback {
         Ok(())
     }
 
-    fn origin(&mut self, source: &str, domain: &str) -> Result<u16, DataError> {
+    fn origin_index(&mut self, source: &str, domain: &str) -> Result<u16, DataError> {
         let known = |origin: &Origin| origin.source == source && origin.domain == domain;
-        // The group before usually has the same origin, and it is the last one found.
+        // Searched from the end: consecutive groups usually share their origin.
         let index = self.origins.iter().rposition(known).unwrap_or_else(|| {
             self.origins.push(Origin { source: source.to_owned(), domain: domain.to_owned() });
             self.origins.len() - 1
@@ -151,81 +160,72 @@ impl Feedback {
         u16::try_from(index).map_err(|_| DataError::TooManyRows)
     }
 
-    /// The group a row is in.
-    pub(crate) fn group(&self, row: &Row) -> &Group {
+    /// Returns the group of a row.
+    pub(crate) fn group(&self, row: &FeedbackRow) -> &PromptGroup {
         &self.groups[row.group as usize]
     }
 
-    /// Where a row comes from.
-    pub(crate) fn origin_of(&self, row: &Row) -> &Origin {
+    /// Returns the source and domain of a row.
+    pub(crate) fn origin(&self, row: &FeedbackRow) -> &Origin {
         &self.origins[usize::from(self.group(row).origin)]
     }
 
-    /// The split a row is in.
-    pub(crate) fn split(&self, row: &Row) -> Split {
+    /// Returns the split of a row; training if none has been assigned.
+    pub(crate) fn split(&self, row: &FeedbackRow) -> Split {
         self.group(row).split.unwrap_or(Split::Train)
     }
 
-    /// The pair of which a row is a side.
-    pub(crate) fn pair(&self, row: &Row) -> Option<&Pair> {
+    /// Returns the first pair that a row is a side of.
+    pub(crate) fn pair(&self, row: &FeedbackRow) -> Option<&FeedbackPair> {
         self.pairs.get(row.pair as usize)
     }
 
-    /// Names what was judged: the pair that a row is a side of, else the row.
-    pub(crate) fn judged(&self, row: &Row) -> Id {
+    /// Returns the id of the judgement behind a row: its pair's id, or its own if it is in no pair.
+    pub(crate) fn judgement_id(&self, row: &FeedbackRow) -> Id {
         self.pair(row).map_or(row.id, |pair| pair.id)
     }
 
-    /// The two rows of a pair: chosen, rejected.
-    pub(crate) fn sides(&self, pair: &Pair) -> [&Row; 2] {
+    /// Returns the two rows of a pair: chosen, rejected.
+    pub(crate) fn sides(&self, pair: &FeedbackPair) -> [&FeedbackRow; 2] {
         [pair.chosen, pair.rejected].map(|index| &self.rows[index as usize])
     }
 
-    /// The rows of a group.
-    pub(crate) fn rows_of(&self, group: usize) -> std::ops::Range<usize> {
+    /// Returns the row indices of a group.
+    pub(crate) fn group_rows(&self, group: usize) -> std::ops::Range<usize> {
         let end = self.groups.get(group + 1).map_or(self.rows.len(), |next| next.first_row as usize);
         self.groups[group].first_row as usize..end
     }
 
-    /// The pairs of a group.
-    pub(crate) fn pairs_of(&self, group: usize) -> std::ops::Range<usize> {
+    /// Returns the pair indices of a group.
+    pub(crate) fn group_pairs(&self, group: usize) -> std::ops::Range<usize> {
         let end = self.groups.get(group + 1).map_or(self.pairs.len(), |next| next.first_pair as usize);
         self.groups[group].first_pair as usize..end
     }
 
-    /// The rows of a split that are still there.
-    pub(crate) fn kept(&self, split: Split) -> impl Iterator<Item = &Row> {
+    /// Iterates over the kept rows of a split.
+    pub(crate) fn kept(&self, split: Split) -> impl Iterator<Item = &FeedbackRow> {
         self.rows.iter().filter(move |row| row.kept && self.split(row) == split)
     }
 
-    /// Whether a group, read again, is the one that was seen under this index.
-    pub(crate) fn fits(&self, index: usize, group: &RawGroup) -> bool {
-        self.groups[index].characters == characters(&group.prompt)
-            && self.rows[self.rows_of(index)].iter().all(|row| {
-                let completion = group.completions.get(row.completion as usize);
-                completion.is_some_and(|completion| row.characters == characters(&completion.messages))
-            })
-    }
-
-    /// Whether both rows of a pair are still there.
-    pub(crate) fn whole(&self, pair: &Pair) -> bool {
+    /// Returns whether both rows of a pair are kept.
+    pub(crate) fn is_whole(&self, pair: &FeedbackPair) -> bool {
         self.sides(pair).iter().all(|row| row.kept)
     }
 
-    /// The pairs of a split whose rows are both still there.
-    pub(crate) fn kept_pairs(&self, split: Split) -> impl Iterator<Item = &Pair> {
+    /// Iterates over the pairs of a split that have both rows kept.
+    pub(crate) fn kept_pairs(&self, split: Split) -> impl Iterator<Item = &FeedbackPair> {
         self.pairs
             .iter()
-            .filter(move |pair| self.whole(pair) && self.split(&self.rows[pair.chosen as usize]) == split)
+            .filter(move |pair| self.is_whole(pair) && self.split(&self.rows[pair.chosen as usize]) == split)
     }
 
-    /// Whether noise exchanged the sides of a pair: it did if it flipped any of its rows.
-    pub(crate) fn swapped(&self, pair: &Pair) -> bool {
-        self.sides(pair).iter().any(|row| row.noisy.flipped())
+    /// Returns whether noise swapped the sides of a pair: it did if it flipped any of its rows.
+    pub(crate) fn is_swapped(&self, pair: &FeedbackPair) -> bool {
+        self.sides(pair).iter().any(|row| row.corruption.is_flipped())
     }
 
-    /// The training rows of one class that are still there, by index.
-    pub(crate) fn class(&self, label: bool) -> Vec<u32> {
+    /// Returns the indices of the kept training rows with an original label.
+    pub(crate) fn training_class(&self, label: bool) -> Vec<u32> {
         (0..self.rows.len() as u32)
             .into_par_iter()
             .filter(|index| {
@@ -242,11 +242,11 @@ impl Feedback {
         }
     }
 
-    /// The different prompts among groups that have a row which `wanted` accepts.
-    pub(crate) fn prompts(&self, wanted: impl Fn(&Row) -> bool + Sync) -> Vec<Id> {
+    /// Returns the distinct prompts of the groups with a row that `wanted` accepts, sorted.
+    pub(crate) fn prompts(&self, wanted: impl Fn(&FeedbackRow) -> bool + Sync) -> Vec<Id> {
         let mut prompts: Vec<Id> = (0..self.groups.len())
             .into_par_iter()
-            .filter(|group| self.rows[self.rows_of(*group)].iter().any(&wanted))
+            .filter(|group| self.rows[self.group_rows(*group)].iter().any(&wanted))
             .map(|group| self.groups[group].prompt)
             .collect();
         prompts.par_sort_unstable();
@@ -254,7 +254,7 @@ impl Feedback {
         prompts
     }
 
-    /// What a split holds.
+    /// Counts the kept prompts, rows and pairs of a split.
     pub(crate) fn counts(&self, split: Split) -> SplitCounts {
         let rows = self.kept(split).count();
         let n_desirable = self.kept(split).filter(|row| row.label()).count();
@@ -267,20 +267,49 @@ impl Feedback {
     }
 }
 
-impl Row {
-    /// The label after noise.
-    pub(crate) fn label(&self) -> bool {
-        self.original_label != self.noisy.flipped()
+/// Measurements of a completion from which its rows are made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CompletionDigest {
+    pub(crate) id: Id,
+    pub(crate) score: Option<f64>,
+    pub(crate) completion: u32,
+    pub(crate) characters: u32,
+    pub(crate) several_words: bool,
+    pub(crate) many_tokens: bool,
+}
+
+impl FeedbackRow {
+    /// Makes a kept, uncorrupted row of group 0.
+    pub(crate) fn new(completion: CompletionDigest, original_label: bool, pair: Option<u32>) -> Self {
+        let CompletionDigest { id, score, completion, characters, several_words, many_tokens } = completion;
+        Self {
+            id,
+            score: score.unwrap_or(f64::NAN),
+            group: 0,
+            pair: pair.unwrap_or(NO_PAIR),
+            completion,
+            characters,
+            original_label,
+            kept: true,
+            several_words,
+            many_tokens,
+            corruption: Corruption::default(),
+        }
     }
 
-    /// The score, where the source gives one; higher is better.
+    /// Returns the label after noise.
+    pub(crate) fn label(&self) -> bool {
+        self.original_label != self.corruption.is_flipped()
+    }
+
+    /// Returns the score if the source gives one; higher is better.
     pub(crate) fn score(&self) -> Option<f64> {
         (!self.score.is_nan()).then_some(self.score)
     }
 }
 
-/// The `count` candidates of lowest draw, each given by the id that is drawn for and an index. Nested: a smaller
-/// count gives a subset.
+/// Returns the `count` candidates with the lowest draws. A candidate is an index with the id that it
+/// draws for. Nested: a smaller count gives a subset.
 pub(crate) fn lowest(draw: &Draw, candidates: &[(Id, u32)], count: usize) -> Vec<u32> {
     let mut ranked: Vec<(u64, u32)> =
         candidates.par_iter().map(|(id, index)| (draw.bits(id.digits().as_ref()), *index)).collect();
@@ -291,56 +320,26 @@ pub(crate) fn lowest(draw: &Draw, candidates: &[(Id, u32)], count: usize) -> Vec
     ranked.into_iter().map(|(_, index)| index).collect()
 }
 
-/// The `count` ids of lowest draw.
+/// Returns the `count` ids with the lowest draws.
 pub(crate) fn lowest_ids(draw: &Draw, ids: &[Id], count: usize) -> HashSet<Id> {
     let candidates: Vec<(Id, u32)> = ids.iter().copied().zip(0..).collect();
     lowest(draw, &candidates, count).into_iter().map(|index| ids[index as usize]).collect()
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-    use crate::{Message, raw::RawCompletion};
-
-    /// A pair about `prompt`.
-    pub(crate) fn raw(prompt: &str, chosen: &str, rejected: &str, split: Option<Split>) -> RawGroup {
-        RawGroup {
-            split,
-            source: "s".into(),
-            domain: "d".into(),
-            prompt: vec![Message::user(prompt)],
-            completions: vec![completion(chosen, None), completion(rejected, None)],
-            pairs: vec![(0, 1)],
-        }
-    }
-
-    fn completion(text: &str, label: Option<bool>) -> RawCompletion {
-        RawCompletion { messages: vec![Message::assistant(text)], score: None, label }
-    }
-
-    impl Feedback {
-        /// The rows and pairs of all groups.
-        pub(crate) fn new(groups: impl IntoIterator<Item = RawGroup>) -> Self {
-            let mut feedback = Self::default();
-            for group in groups {
-                let digest = Digest::new(&group, &Measure { sign: true, max_tokens: None }).unwrap();
-                feedback.add(digest, &group.source, &group.domain).unwrap();
-            }
-            feedback
-        }
-    }
-
-    /// As many pairs, all about different prompts.
-    pub(crate) fn many(pairs: usize) -> Feedback {
-        Feedback::new((0..pairs).map(|n| raw(&format!("p{n}"), "yes", "no", None)))
-    }
+    use crate::{
+        fixtures::{completion, raw_pair},
+        ingest::raw::RawGroup,
+    };
 
     #[test]
     fn parts_appended_are_the_whole() {
         let groups = || {
             (0..9).map(|n| RawGroup {
                 source: format!("s{}", n % 2).into(),
-                ..raw(&format!("p{n}"), "a", "b", None)
+                ..raw_pair(&format!("p{n}"), "a", "b", None)
             })
         };
         let whole = Feedback::new(groups());
@@ -354,9 +353,9 @@ pub(crate) mod tests {
         let texts = ["best", "middle", "worst", "alone", "unjudged"];
         let labels = [None, None, Some(true), Some(false), None];
         let completions = texts.iter().zip(labels).map(|(text, label)| completion(text, label)).collect();
-        let group = RawGroup { completions, pairs: vec![(0, 1), (1, 2)], ..raw("p", "", "", None) };
-        let feedback = Feedback::new([raw("other", "a", "b", None), group]);
-        let rows: Vec<(&str, bool, bool)> = feedback.rows[feedback.rows_of(1)]
+        let group = RawGroup { completions, pairs: vec![(0, 1), (1, 2)], ..raw_pair("p", "", "", None) };
+        let feedback = Feedback::new([raw_pair("other", "a", "b", None), group]);
+        let rows: Vec<(&str, bool, bool)> = feedback.rows[feedback.group_rows(1)]
             .iter()
             .map(|row| (texts[row.completion as usize], row.original_label, feedback.pair(row).is_some()))
             .collect();
@@ -370,12 +369,16 @@ pub(crate) mod tests {
         assert_eq!(rows, expected);
         let sides: Vec<_> = feedback.pairs.iter().map(|pair| (pair.chosen, pair.rejected)).collect();
         assert_eq!(sides, [(0, 1), (4, 5), (6, 2)]);
-        assert_eq!(feedback.pairs_of(1), 1..3);
+        assert_eq!(feedback.group_pairs(1), 1..3);
         assert_eq!(feedback.pair(&feedback.rows[2]).unwrap().id, feedback.pairs[2].id);
     }
 
     #[test]
     fn a_row_takes_few_bytes() {
-        assert!(size_of::<Row>() <= 40 && size_of::<Pair>() <= 16 && size_of::<Group>() <= 32);
+        assert!(
+            size_of::<FeedbackRow>() <= 40
+                && size_of::<FeedbackPair>() <= 16
+                && size_of::<PromptGroup>() <= 32
+        );
     }
 }

@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::row::Message;
+use crate::rows::Message;
 
 /// 64 bits of a hash; written as sixteen hexadecimal digits, and ordered like these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -1,10 +1,6 @@
 //! A JSON array of objects, taken apart element by element without reading the whole of it.
 
-use crate::{
-    DataError,
-    raw::{Flaw, Reason},
-    records::{Each, LONGEST, lines::too_long, open::Text},
-};
+use crate::{DataError, ingest::{raw::{Flaw, RejectReason}, records::{RecordHandler, MAX_RECORD_BYTES, lines::too_long, open::InputText}}};
 
 /// Where the scanner stands in the text of an array.
 #[derive(Default)]
@@ -16,7 +12,7 @@ struct Scanner {
 }
 
 /// What a byte is to the array.
-enum Byte {
+enum ByteClass {
     /// Part of the element.
     Inside,
     /// The comma after the element.
@@ -26,7 +22,7 @@ enum Byte {
 }
 
 impl Scanner {
-    fn step(&mut self, byte: u8) -> Byte {
+    fn step(&mut self, byte: u8) -> ByteClass {
         if self.in_string {
             match byte {
                 _ if self.escaped => self.escaped = false,
@@ -34,22 +30,22 @@ impl Scanner {
                 b'"' => self.in_string = false,
                 _ => {}
             }
-            return Byte::Inside;
+            return ByteClass::Inside;
         }
         match byte {
-            b',' if self.depth == 0 => return Byte::Comma,
-            b']' if self.depth == 0 => return Byte::Close,
+            b',' if self.depth == 0 => return ByteClass::Comma,
+            b']' if self.depth == 0 => return ByteClass::Close,
             b'"' => self.in_string = true,
             b'{' | b'[' => self.depth += 1,
             b'}' | b']' => self.depth = self.depth.saturating_sub(1),
             _ => {}
         }
-        Byte::Inside
+        ByteClass::Inside
     }
 }
 
 /// Calls `each` with every element. What follows the array, and an array that does not end, is a flawed record.
-pub(super) fn read(text: &mut Text, each: &mut Each<'_>) -> Result<(), DataError> {
+pub(super) fn read(text: &mut InputText, each: &mut RecordHandler<'_>) -> Result<(), DataError> {
     let opening = text.peek()?.iter().position(|byte| *byte == b'[').unwrap_or_default();
     text.consume(opening + 1);
     let mut elements = Elements { element: Vec::new(), too_long: false, number: 0, each };
@@ -65,10 +61,10 @@ pub(super) fn read(text: &mut Text, each: &mut Each<'_>) -> Result<(), DataError
         let mut start = 0;
         while !closed && done < length {
             let kind = scanner.step(bytes[done]);
-            if !matches!(kind, Byte::Inside) {
+            if !matches!(kind, ByteClass::Inside) {
                 elements.extend(&bytes[start..done]);
                 start = done + 1;
-                closed = matches!(kind, Byte::Close);
+                closed = matches!(kind, ByteClass::Close);
                 elements.end(!closed)?;
             }
             done += 1;
@@ -89,12 +85,12 @@ struct Elements<'a, 'b> {
     element: Vec<u8>,
     too_long: bool,
     number: usize,
-    each: &'a mut Each<'b>,
+    each: &'a mut RecordHandler<'b>,
 }
 
 impl Elements<'_, '_> {
     fn extend(&mut self, bytes: &[u8]) {
-        self.too_long |= self.element.len() + bytes.len() > LONGEST;
+        self.too_long |= self.element.len() + bytes.len() > MAX_RECORD_BYTES;
         if self.too_long {
             self.element.clear();
         } else {
@@ -120,14 +116,14 @@ impl Elements<'_, '_> {
     }
 
     fn flaw(&mut self, detail: &str) -> Result<(), DataError> {
-        (self.each)(self.number + 1, Err(Flaw { reason: Reason::NotJson, detail: detail.to_owned() }))
+        (self.each)(self.number + 1, Err(Flaw { reason: RejectReason::NotJson, detail: detail.to_owned() }))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::records::tests::{records, sound};
+    use crate::ingest::records::tests::{records, sound};
     use proptest::prelude::*;
 
     #[test]
@@ -143,13 +139,13 @@ mod tests {
         for (text, sound) in [("[{\"a\": 1}, {\"b", 1), ("[{\"a\": 1}] {\"b\": 2}", 1), ("[", 0)] {
             let (elements, _) = records("a.json", text.as_bytes()).unwrap();
             assert_eq!(elements.len(), sound + 1, "{text}");
-            assert_eq!(elements[sound].1.as_ref().unwrap_err().reason, Reason::NotJson);
+            assert_eq!(elements[sound].1.as_ref().unwrap_err().reason, RejectReason::NotJson);
         }
     }
 
     #[test]
     fn an_element_longer_than_the_longest_is_rejected_and_the_next_one_read() {
-        let text = format!("[\"{}\", 1]", "x".repeat(LONGEST));
+        let text = format!("[\"{}\", 1]", "x".repeat(MAX_RECORD_BYTES));
         let (elements, _) = records("a.json", text.as_bytes()).unwrap();
         assert_eq!(elements, [(1, Err(too_long())), (2, Ok("1".to_owned()))]);
     }

@@ -6,22 +6,18 @@ use std::{
     rc::Rc,
 };
 
-use crate::{
-    DataError,
-    raw::{Flaw, Reason},
-    records::{Each, LONGEST, open::Text},
-};
+use crate::{DataError, ingest::{raw::{Flaw, RejectReason}, records::{RecordHandler, MAX_RECORD_BYTES, open::InputText}}};
 
 /// Calls `each` with every record.
-pub(super) fn read(text: &mut Text, delimiter: u8, each: &mut Each<'_>) -> Result<(), DataError> {
+pub(super) fn read(text: &mut InputText, delimiter: u8, each: &mut RecordHandler<'_>) -> Result<(), DataError> {
     let path = text.path().to_owned();
     // The parser stops between the carriage return and the line feed after a record.
     let behind =
         u64::from(text.peek()?.windows(2).find(|two| two[1] == b'\n').is_some_and(|two| two[0] == b'\r'));
-    let left = Rc::new(Cell::new(LONGEST));
+    let left = Rc::new(Cell::new(MAX_RECORD_BYTES));
     let mut reader = ::csv::ReaderBuilder::new()
         .delimiter(delimiter)
-        .from_reader(Rationed { text, left: Rc::clone(&left) });
+        .from_reader(LimitedText { text, left: Rc::clone(&left) });
     let fail = |message: String| DataError::Table { file: path.clone(), message };
     let header = reader.byte_headers().map_err(|error| fail(error.to_string()))?.clone();
     let names: Vec<String> =
@@ -32,7 +28,7 @@ pub(super) fn read(text: &mut Text, delimiter: u8, each: &mut Each<'_>) -> Resul
     let mut record = ::csv::ByteRecord::new();
     loop {
         // What is read ahead of the record counts too.
-        left.set(LONGEST + (1 << 17));
+        left.set(MAX_RECORD_BYTES + (1 << 17));
         let line = |record: &::csv::ByteRecord| {
             (record.position().map_or(0, ::csv::Position::line) + behind).try_into().unwrap_or(usize::MAX)
         };
@@ -45,13 +41,13 @@ pub(super) fn read(text: &mut Text, delimiter: u8, each: &mut Each<'_>) -> Resul
             Err(error) => match error.kind() {
                 ::csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
                     let detail = format!("{len} fields where the header has {expected_len}");
-                    each(line(&record), Err(Flaw { reason: Reason::UnevenRow, detail }))?;
+                    each(line(&record), Err(Flaw { reason: RejectReason::UnevenRow, detail }))?;
                 }
                 _ if left.get() == 0 => {
                     let line = reader.position().line();
                     return Err(fail(format!(
                         "the record before line {line} is longer than {} MiB; is a quote not closed?",
-                        LONGEST >> 20
+                        MAX_RECORD_BYTES >> 20
                     )));
                 }
                 ::csv::ErrorKind::Io(_) => {
@@ -71,21 +67,21 @@ fn object(names: &[String], record: &::csv::ByteRecord) -> Result<Vec<u8>, Flaw>
     let mut object = serde_json::Map::new();
     for (name, value) in names.iter().zip(record) {
         let value = std::str::from_utf8(value).map_err(|error| Flaw {
-            reason: Reason::NotUtf8,
+            reason: RejectReason::NotUtf8,
             detail: format!("`{name}` has invalid UTF-8 after {} bytes", error.valid_up_to()),
         })?;
         object.insert(name.clone(), value.into());
     }
-    serde_json::to_vec(&object).map_err(|error| Flaw { reason: Reason::NotJson, detail: error.to_string() })
+    serde_json::to_vec(&object).map_err(|error| Flaw { reason: RejectReason::NotJson, detail: error.to_string() })
 }
 
 /// A text of which only so many bytes may be read until the next record starts.
-struct Rationed<'a> {
-    text: &'a mut Text,
+struct LimitedText<'a> {
+    text: &'a mut InputText,
     left: Rc<Cell<usize>>,
 }
 
-impl Read for Rationed<'_> {
+impl Read for LimitedText<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.left.get() == 0 {
             return Err(io::Error::other("the record is too long"));
@@ -99,7 +95,7 @@ impl Read for Rationed<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::records::tests::{records, sound};
+    use crate::ingest::records::tests::{records, sound};
 
     #[test]
     fn quotes_line_breaks_and_other_delimiters_are_read() {
@@ -118,7 +114,7 @@ mod tests {
         let (rows, _) = records("a.csv", b"a,b\n1\n\xff,2\n3,4\n").unwrap();
         let reasons: Vec<_> =
             rows.iter().map(|(line, row)| (*line, row.as_ref().err().map(|f| f.reason))).collect();
-        assert_eq!(reasons, [(2, Some(Reason::UnevenRow)), (3, Some(Reason::NotUtf8)), (4, None)]);
+        assert_eq!(reasons, [(2, Some(RejectReason::UnevenRow)), (3, Some(RejectReason::NotUtf8)), (4, None)]);
         let error = records("a.csv", b"a,b,a\n").unwrap_err().to_string();
         assert!(error.contains("column `a` twice"), "{error}");
     }
@@ -126,7 +122,7 @@ mod tests {
     #[test]
     fn a_quote_that_is_not_closed_does_not_fill_the_memory() {
         let mut text = b"a,b\n1,2\n\"".to_vec();
-        text.resize(3 * LONGEST, b'x');
+        text.resize(3 * MAX_RECORD_BYTES, b'x');
         let error = records("a.csv", &text).unwrap_err().to_string();
         assert!(error.contains("is a quote not closed?"), "{error}");
     }

@@ -1,21 +1,17 @@
 //! JSON lines: one object a line.
 
-use crate::{
-    DataError,
-    raw::{Flaw, Reason},
-    records::{Each, LONGEST, open::Text},
-};
+use crate::{DataError, ingest::{raw::{Flaw, RejectReason}, records::{RecordHandler, MAX_RECORD_BYTES, open::InputText}}};
 
 /// Calls `each` with every line that is not blank. Returns how many are blank.
-pub(super) fn read(text: &mut Text, each: &mut Each<'_>) -> Result<u64, DataError> {
+pub(super) fn read(text: &mut InputText, each: &mut RecordHandler<'_>) -> Result<u64, DataError> {
     let (mut number, mut blank, mut line) = (0, 0, Vec::new());
     loop {
         line.clear();
-        if text.line(&mut line, LONGEST)? == 0 {
+        if text.line(&mut line, MAX_RECORD_BYTES)? == 0 {
             return Ok(blank);
         }
         number += 1;
-        if line.len() == LONGEST && line.last() != Some(&b'\n') {
+        if line.len() == MAX_RECORD_BYTES && line.last() != Some(&b'\n') {
             let longer = skip_line(text, &mut line)?;
             if longer {
                 each(number, Err(too_long()))?;
@@ -32,7 +28,7 @@ pub(super) fn read(text: &mut Text, each: &mut Each<'_>) -> Result<u64, DataErro
 }
 
 /// Skips the rest of a line; whether there was any.
-fn skip_line(text: &mut Text, line: &mut Vec<u8>) -> Result<bool, DataError> {
+fn skip_line(text: &mut InputText, line: &mut Vec<u8>) -> Result<bool, DataError> {
     let mut longer = false;
     loop {
         let kept = line.len();
@@ -47,16 +43,13 @@ fn skip_line(text: &mut Text, line: &mut Vec<u8>) -> Result<bool, DataError> {
 }
 
 pub(super) fn too_long() -> Flaw {
-    Flaw { reason: Reason::TooLong, detail: format!("longer than {} MiB", LONGEST >> 20) }
+    Flaw { reason: RejectReason::TooLong, detail: format!("longer than {} MiB", MAX_RECORD_BYTES >> 20) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::records::{
-        FileNotes,
-        tests::{records, sound},
-    };
+    use crate::ingest::records::{FileNotes, tests::{records, sound}};
 
     #[test]
     fn marks_blank_lines_and_carriage_returns_are_tolerated() {
@@ -68,14 +61,14 @@ mod tests {
 
     #[test]
     fn a_line_longer_than_the_longest_is_rejected_and_the_next_one_read() {
-        let mut text = vec![b'x'; LONGEST + 5];
+        let mut text = vec![b'x'; MAX_RECORD_BYTES + 5];
         text.extend(b"\nnext\n");
-        let mut fits = vec![b'y'; LONGEST];
+        let mut fits = vec![b'y'; MAX_RECORD_BYTES];
         text.append(&mut fits);
         text.extend(b"\r\n");
         let (lines, _) = records("a.jsonl", &text).unwrap();
         assert_eq!(lines[0], (1, Err(too_long())));
         assert_eq!(lines[1], (2, Ok("next".to_owned())));
-        assert_eq!((lines[2].0, lines[2].1.as_ref().unwrap().len()), (3, LONGEST));
+        assert_eq!((lines[2].0, lines[2].1.as_ref().unwrap().len()), (3, MAX_RECORD_BYTES));
     }
 }

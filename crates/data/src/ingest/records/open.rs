@@ -16,7 +16,7 @@ const LARGEST_RATIO: u64 = 200;
 const SLACK: u64 = 64 << 20;
 
 /// The text of a file, with errors that say how far it could be read.
-pub(crate) struct Text {
+pub(crate) struct InputText {
     path: PathBuf,
     reader: Box<dyn BufRead>,
     compressed: bool,
@@ -33,7 +33,7 @@ pub(crate) fn is_parquet(path: &Path) -> Result<bool, DataError> {
     Ok(magic == b"PAR1")
 }
 
-impl Text {
+impl InputText {
     /// Opens a file. Whether it is compressed is told by its first bytes, not by its name.
     pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
         let file = File::open(path)?;
@@ -42,7 +42,7 @@ impl Text {
         let compressed = file.fill_buf()?.starts_with(&[0x1f, 0x8b]);
         let reader: Box<dyn BufRead> = if compressed {
             let left = SLACK + LARGEST_RATIO.saturating_mul(length);
-            Box::new(BufReader::with_capacity(1 << 16, Bounded { inner: MultiGzDecoder::new(file), left }))
+            Box::new(BufReader::with_capacity(1 << 16, LimitedReader { inner: MultiGzDecoder::new(file), left }))
         } else {
             Box::new(file)
         };
@@ -94,7 +94,7 @@ impl Text {
     }
 }
 
-impl Read for Text {
+impl Read for InputText {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.reader.read(buffer)?;
         self.bytes += read as u64;
@@ -102,7 +102,7 @@ impl Read for Text {
     }
 }
 
-impl Text {
+impl InputText {
     /// What an error of the text's own [`Read`] means.
     pub(crate) fn explain(&self, source: io::Error) -> DataError {
         explain(&self.path, self.compressed, self.records, self.bytes, source)
@@ -111,8 +111,8 @@ impl Text {
 
 fn explain(path: &Path, compressed: bool, records: usize, bytes: u64, source: io::Error) -> DataError {
     let file = path.to_owned();
-    if matches!(source.get_ref(), Some(error) if error.is::<Swollen>()) {
-        DataError::Swollen { file, bytes }
+    if matches!(source.get_ref(), Some(error) if error.is::<GzipTooLarge>()) {
+        DataError::GzipTooLarge { file, bytes }
     } else if compressed {
         DataError::Gzip { file, records, bytes, source }
     } else {
@@ -121,27 +121,27 @@ fn explain(path: &Path, compressed: bool, records: usize, bytes: u64, source: io
 }
 
 /// Hands on so many bytes and no more.
-struct Bounded<R> {
+struct LimitedReader<R> {
     inner: R,
     left: u64,
 }
 
 /// Compressed data that unpacks to far more than text does.
 #[derive(Debug)]
-struct Swollen;
+struct GzipTooLarge;
 
-impl fmt::Display for Swollen {
+impl fmt::Display for GzipTooLarge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("too much data")
     }
 }
 
-impl std::error::Error for Swollen {}
+impl std::error::Error for GzipTooLarge {}
 
-impl<R: Read> Read for Bounded<R> {
+impl<R: Read> Read for LimitedReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        self.left = self.left.checked_sub(read as u64).ok_or_else(|| io::Error::other(Swollen))?;
+        self.left = self.left.checked_sub(read as u64).ok_or_else(|| io::Error::other(GzipTooLarge))?;
         Ok(read)
     }
 }
@@ -151,7 +151,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::records::tests::records;
+    use crate::ingest::records::tests::records;
 
     fn gzip(text: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
@@ -176,10 +176,10 @@ mod tests {
         let error = records("a", &whole[..whole.len() / 2]).unwrap_err();
         let DataError::Gzip { records: lines, bytes, .. } = error else { panic!("{error}") };
         assert!(lines > 100 && bytes > 1000, "{lines} {bytes}");
-        let mut flipped = whole.clone();
-        let last = flipped.len() - 6;
-        flipped[last] ^= 1;
-        assert!(matches!(records("a", &flipped).unwrap_err(), DataError::Gzip { records: 4000, .. }));
+        let mut is_flipped = whole.clone();
+        let last = is_flipped.len() - 6;
+        is_flipped[last] ^= 1;
+        assert!(matches!(records("a", &is_flipped).unwrap_err(), DataError::Gzip { records: 4000, .. }));
         assert!(matches!(records("a", b"\x1f\x8bnot gzip").unwrap_err(), DataError::Gzip { records: 0, .. }));
     }
 
@@ -187,7 +187,7 @@ mod tests {
     fn a_gzip_bomb_is_refused_without_unpacking_it_whole() {
         let bomb = gzip(&vec![b'0'; 120 << 20]);
         let error = records("bomb.jsonl.gz", &bomb).unwrap_err();
-        let DataError::Swollen { bytes, .. } = error else { panic!("{error}") };
+        let DataError::GzipTooLarge { bytes, .. } = error else { panic!("{error}") };
         assert!(bytes < SLACK + LARGEST_RATIO * bomb.len() as u64, "{bytes}");
     }
 }

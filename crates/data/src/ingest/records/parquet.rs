@@ -6,16 +6,13 @@ use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use arrow::json::LineDelimitedWriter;
 use fs_err::File;
 
-use crate::{
-    DataError,
-    records::{Each, FileNotes, LONGEST, lines::too_long},
-};
+use crate::{DataError, ingest::records::{RecordHandler, FileNotes, MAX_RECORD_BYTES, lines::too_long}};
 
 /// Rows turned into text at a time.
 const BATCH: usize = 256;
 
 /// Calls `each` with every row.
-pub(super) fn read(path: &Path, each: &mut Each<'_>) -> Result<FileNotes, DataError> {
+pub(super) fn read(path: &Path, each: &mut RecordHandler<'_>) -> Result<FileNotes, DataError> {
     let file = File::open(path)?.into_file();
     let reader = ParquetRecordBatchReaderBuilder::try_new(file)
         .and_then(|builder| builder.with_batch_size(BATCH).build())
@@ -27,7 +24,7 @@ pub(super) fn read(path: &Path, each: &mut Each<'_>) -> Result<FileNotes, DataEr
         LineDelimitedWriter::new(&mut text).write(&batch).map_err(DataError::arrow(path))?;
         for line in text.split(|byte| *byte == b'\n').take(batch.num_rows()) {
             number += 1;
-            each(number, if line.len() > LONGEST { Err(too_long()) } else { Ok(line) })?;
+            each(number, if line.len() > MAX_RECORD_BYTES { Err(too_long()) } else { Ok(line) })?;
         }
     }
     Ok(FileNotes::default())
@@ -39,7 +36,7 @@ mod tests {
 
     use arrow::array::{ArrayRef, BooleanArray, RecordBatch, StringArray};
 
-    use crate::records::tests::records;
+    use crate::ingest::records::tests::records;
 
     #[test]
     fn rows_become_objects_without_their_nulls() {

@@ -1,4 +1,4 @@
-//! Shards read back, block after block in the order of the records.
+//! Reading shards: their blocks, in the order of the records.
 
 use std::{
     io::{BufReader, Read, Write},
@@ -8,38 +8,41 @@ use std::{
 use fs_err::File;
 use serde::de::DeserializeOwned;
 
-use super::{Header, Place};
+use super::{BlockPosition, ShardHeader};
 use crate::{
     DataError,
-    raw::{GroupBlocks, RawGroup},
-    survey::Survey,
+    ingest::{blocks::GroupBlocks, first_pass::FirstPass, raw::RawGroup},
 };
 
-/// The blocks of all shards in the order of their records.
-pub(crate) struct InOrder {
-    pub(super) readers: Vec<Reader>,
+/// Blocks of all shards in the order of their records.
+pub(crate) struct OrderedBlocks {
+    pub(super) readers: Vec<ShardReader>,
 }
 
-impl InOrder {
-    /// The shard that has the next block of a source.
-    fn next(&mut self, source: usize) -> Option<&mut Reader> {
-        let of_source = |reader: &&mut Reader| reader.next.is_some_and(|place| place.source == source);
-        self.readers.iter_mut().filter(of_source).min_by_key(|reader| reader.next)
+impl OrderedBlocks {
+    /// Returns the shard with the next block of a source.
+    fn next(&mut self, source: usize) -> Option<&mut ShardReader> {
+        let has_source = |reader: &&mut ShardReader| reader.next.is_some_and(|position| position.source == source);
+        self.readers.iter_mut().filter(has_source).min_by_key(|reader| reader.next)
     }
 
-    /// What was found in the records of a source.
-    pub(crate) fn survey<W: Write>(&mut self, source: usize, into: &mut Survey<W>) -> Result<(), DataError> {
+    /// Appends the first-pass result of a source.
+    pub(crate) fn first_pass<W: Write>(
+        &mut self,
+        source: usize,
+        into: &mut FirstPass<W>,
+    ) -> Result<(), DataError> {
         while let Some(reader) = self.next(source) {
-            let found: Survey<Vec<u8>> = reader.compressed()?;
+            let block: FirstPass<Vec<u8>> = reader.compressed()?;
             reader.skip()?;
             reader.advance()?;
-            into.reading.append(&found.reading)?;
-            into.feedback.append(found.feedback)?;
+            into.tally.append(&block.tally)?;
+            into.feedback.append(block.feedback)?;
         }
         Ok(())
     }
 
-    /// The groups of a source.
+    /// Reads the groups of a source.
     pub(crate) fn groups(&mut self, source: usize, into: &mut GroupBlocks<'_>) -> Result<(), DataError> {
         while let Some(reader) = self.next(source) {
             reader.skip()?;
@@ -51,21 +54,22 @@ impl InOrder {
     }
 }
 
-/// One shard while it is read.
-pub(super) struct Reader {
+/// Reader of one shard.
+pub(super) struct ShardReader {
     path: PathBuf,
     file: BufReader<File>,
-    /// Bytes from here to the end.
+    /// Bytes that remain to be read.
     left: u64,
-    next: Option<Place>,
+    /// Position of the next block; None at the end.
+    next: Option<BlockPosition>,
 }
 
-impl Reader {
-    pub(super) fn open(path: &Path) -> Result<(Header, Self), DataError> {
+impl ShardReader {
+    pub(super) fn open(path: &Path) -> Result<(ShardHeader, Self), DataError> {
         let file = File::open(path)?;
         let left = file.metadata()?.len();
         let mut reader = Self { path: path.to_owned(), file: BufReader::new(file), left, next: None };
-        let bytes = reader.part()?;
+        let bytes = reader.chunk()?;
         let header = reader.decode(&bytes)?;
         reader.advance()?;
         Ok((header, reader))
@@ -79,18 +83,18 @@ impl Reader {
         postcard::from_bytes(bytes).map_err(|_| self.damaged())
     }
 
-    /// Finds the next block.
+    /// Reads the position of the next block.
     fn advance(&mut self) -> Result<(), DataError> {
         self.next = if self.left == 0 {
             None
         } else {
-            let bytes = self.part()?;
+            let bytes = self.chunk()?;
             Some(self.decode(&bytes)?)
         };
         Ok(())
     }
 
-    fn length(&mut self) -> Result<u64, DataError> {
+    fn chunk_length(&mut self) -> Result<u64, DataError> {
         let mut length = [0; 8];
         let left = self.left.checked_sub(8).ok_or_else(|| self.damaged())?;
         self.file.read_exact(&mut length)?;
@@ -99,20 +103,20 @@ impl Reader {
         Ok(length)
     }
 
-    fn part(&mut self) -> Result<Vec<u8>, DataError> {
-        let mut bytes = vec![0; self.length()? as usize];
+    fn chunk(&mut self) -> Result<Vec<u8>, DataError> {
+        let mut bytes = vec![0; self.chunk_length()? as usize];
         self.file.read_exact(&mut bytes)?;
         Ok(bytes)
     }
 
     fn skip(&mut self) -> Result<(), DataError> {
-        let length = self.length()?;
-        // Within the buffer where possible.
+        let length = self.chunk_length()?;
+        // Unlike `seek`, this keeps the buffer where possible.
         Ok(self.file.seek_relative(length.cast_signed())?)
     }
 
     fn compressed<T: DeserializeOwned>(&mut self) -> Result<T, DataError> {
-        let bytes = self.part()?;
+        let bytes = self.chunk()?;
         let bytes = zstd::decode_all(bytes.as_slice()).map_err(|_| self.damaged())?;
         self.decode(&bytes)
     }

@@ -1,4 +1,4 @@
-//! One shard of an input, read and written.
+//! Writing a shard: a first pass over part of the input.
 
 use std::{
     io::{BufWriter, Write},
@@ -9,89 +9,100 @@ use fs_err::File;
 use prospect_core::{files::write_whole_at, progress::Progress};
 use serde::Serialize;
 
-use super::{Place, header, shard_file};
+use super::{BlockPosition, ShardHeader, shard_file};
 use crate::{
-    DataError, Pipeline, ReadingCounts, Shard,
-    raw::{RawRow, Remark, Sink},
-    shard::BLOCK,
-    survey::Survey,
+    DataError,
+    ingest::{
+        first_pass::FirstPass,
+        raw::{RawRow, Remark, RowSink},
+        rejections::ReadingCounts,
+        shard::{BLOCK_RECORDS, Shard},
+        sources::ResolvedSources,
+    },
 };
 
-/// Reads one shard of the input and keeps what it finds beside the dataset to be.
-pub fn prepare_shard(pipeline: &Pipeline, dataset: &Path, shard: Shard) -> Result<ReadingCounts, DataError> {
-    let (header, measure) = (header(pipeline, shard)?, pipeline.measure()?);
-    write_whole_at(&shard_file(dataset, shard), |aside| {
-        let mut saving = Saving {
-            file: BufWriter::new(File::create(aside)?),
+/// Reads one shard of the sources and writes the result next to the dataset. Generated sources are
+/// left out: generating them again is cheaper than storing them.
+pub(crate) fn write_shard(
+    header: &ShardHeader,
+    sources: &ResolvedSources,
+    first_pass: FirstPass<Vec<u8>>,
+    dataset: &Path,
+    shard: Shard,
+) -> Result<ReadingCounts, DataError> {
+    write_whole_at(&shard_file(dataset, shard), |temporary| {
+        let mut writer = ShardWriter {
+            file: BufWriter::new(File::create(temporary)?),
             shard,
-            place: Place { source: 0, block: 0 },
+            position: BlockPosition { source: 0, block: 0 },
             pending: Vec::new(),
-            survey: Survey::new(Vec::new(), pipeline.strict, measure),
+            first_pass,
             counts: ReadingCounts::default(),
             progress: Progress::open_ended("reading", "rows"),
         };
-        write_part(&mut saving.file, &encode(&header)?)?;
-        for (index, source) in pipeline.source.as_slice().iter().enumerate() {
+        write_chunk(&mut writer.file, &encode(&header)?)?;
+        for (index, source) in sources.as_slice().iter().enumerate() {
             if !source.is_generated() {
-                saving.place = Place { source: index, block: shard.place().0 };
-                source.read(dataset, shard, &mut saving)?;
-                saving.end()?;
+                writer.position = BlockPosition { source: index, block: shard.index() };
+                source.read(dataset, shard, &mut writer)?;
+                writer.finish_source()?;
             }
         }
-        saving.file.flush()?;
-        Ok(saving.counts)
+        writer.file.flush()?;
+        Ok(writer.counts)
     })
 }
 
-/// Takes the rows of a shard and writes them in blocks.
-struct Saving {
+/// Writes the rows of a shard in blocks.
+struct ShardWriter {
     file: BufWriter<File>,
     shard: Shard,
-    /// Of the block at hand.
-    place: Place,
+    /// Position of the current block.
+    position: BlockPosition,
+    /// Rows of the current block.
     pending: Vec<RawRow>,
-    survey: Survey<Vec<u8>>,
+    first_pass: FirstPass<Vec<u8>>,
     counts: ReadingCounts,
     progress: Progress,
 }
 
-impl Saving {
-    fn block(&mut self, rows: Vec<RawRow>) -> Result<(), DataError> {
+impl ShardWriter {
+    fn write_block(&mut self, rows: Vec<RawRow>) -> Result<(), DataError> {
         let read = rows.len() as u64;
-        let groups = self.survey.take(rows)?;
-        let found = self.survey.split_off();
-        self.counts.add(&found.reading.counts);
-        write_part(&mut self.file, &encode(&self.place)?)?;
-        write_part(&mut self.file, &compress(&found)?)?;
-        write_part(&mut self.file, &compress(&groups)?)?;
-        self.place.block += self.shard.place().1;
+        let groups = self.first_pass.take(rows)?;
+        let block = self.first_pass.split_off();
+        self.counts.add(&block.tally.counts);
+        write_chunk(&mut self.file, &encode(&self.position)?)?;
+        write_chunk(&mut self.file, &compress(&block)?)?;
+        write_chunk(&mut self.file, &compress(&groups)?)?;
+        self.position.block += self.shard.count();
         self.progress.advance(read, "");
         Ok(())
     }
 
-    /// Writes what is left of a source.
-    fn end(&mut self) -> Result<(), DataError> {
+    /// Writes the last, partial block of a source.
+    fn finish_source(&mut self) -> Result<(), DataError> {
         let rows = std::mem::take(&mut self.pending);
-        if rows.is_empty() && self.survey.reading.counts == ReadingCounts::default() {
+        if rows.is_empty() && self.first_pass.tally.counts == ReadingCounts::default() {
             return Ok(());
         }
-        self.block(rows)
+        self.write_block(rows)
     }
 }
 
-impl Sink for Saving {
+impl RowSink for ShardWriter {
     fn rows(&mut self, rows: Vec<RawRow>) -> Result<(), DataError> {
         self.pending.extend(rows);
-        while self.pending.len() >= BLOCK as usize {
-            let rest = self.pending.split_off(BLOCK as usize);
+        while self.pending.len() >= BLOCK_RECORDS as usize {
+            let rest = self.pending.split_off(BLOCK_RECORDS as usize);
             let rows = std::mem::replace(&mut self.pending, rest);
-            self.block(rows)?;
+            self.write_block(rows)?;
         }
         Ok(())
     }
 
     fn remark(&mut self, remark: Remark, times: u64) {
-        self.survey.reading.remark(remark, times);
+        self.first_pass.tally.remark(remark, times);
     }
 }
 
@@ -103,7 +114,7 @@ fn compress(value: &impl Serialize) -> std::io::Result<Vec<u8>> {
     zstd::encode_all(encode(value)?.as_slice(), 1)
 }
 
-fn write_part(file: &mut impl Write, bytes: &[u8]) -> std::io::Result<()> {
+fn write_chunk(file: &mut impl Write, bytes: &[u8]) -> std::io::Result<()> {
     file.write_all(&(bytes.len() as u64).to_le_bytes())?;
     file.write_all(bytes)
 }

@@ -6,11 +6,7 @@ use prospect_core::draw::Draw;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    DataError,
-    ids::{self, Id},
-    raw::{RawGroup, RawRow, Remark, Sink},
-};
+use crate::{DataError, ingest::raw::{RawGroup, RawRow, Remark, RowSink}, table::ids::{Id, self}};
 
 /// How labels follow from scores, of which higher is better.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -24,12 +20,12 @@ pub enum Binarise {
     /// Desirable from the mean score on.
     Mean {
         /// The mean of what.
-        over: Over,
+        over: ScoreScope,
     },
     /// Desirable from the median score on; of an even number of scores, the mean of the two in the middle.
     Median {
         /// The median of what.
-        over: Over,
+        over: ScoreScope,
     },
     /// Desirable with probability `1 / (1 + exp((midpoint - score) / scale))`, drawn by prompt and completion.
     Chance {
@@ -46,7 +42,7 @@ pub enum Binarise {
 /// Which scores a mean or median is taken of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Over {
+pub enum ScoreScope {
     /// All of the source.
     Source,
     /// Those of the same prompt.
@@ -74,9 +70,9 @@ impl Binarise {
     pub(crate) fn rule(
         &self,
         seed: u64,
-        read: impl FnOnce(&mut dyn Sink) -> Result<(), DataError>,
+        read: impl FnOnce(&mut dyn RowSink) -> Result<(), DataError>,
     ) -> Result<Rule, DataError> {
-        let (middle, over): (fn(&mut [f64]) -> f64, Over) = match *self {
+        let (middle, over): (fn(&mut [f64]) -> f64, ScoreScope) = match *self {
             Self::Threshold { at } => return Ok(Rule::From(at)),
             Self::Chance { midpoint, scale } => {
                 return Ok(Rule::Chance { midpoint, scale, draw: Draw::new(seed, "binarise") });
@@ -85,14 +81,14 @@ impl Binarise {
             Self::Mean { over } => (mean, over),
             Self::Median { over } => (median, over),
         };
-        let mut scores = Scores { over, by_prompt: HashMap::new() };
+        let mut scores = ScoreCollector { over, by_prompt: HashMap::new() };
         read(&mut scores)?;
         let mut middles: HashMap<Option<Id>, f64> =
             scores.by_prompt.into_iter().map(|(prompt, mut scores)| (prompt, middle(&mut scores))).collect();
         Ok(match over {
             // Without a score nothing is compared with it.
-            Over::Source => Rule::From(middles.remove(&None).unwrap_or(f64::INFINITY)),
-            Over::Prompt => Rule::FromPrompts(middles),
+            ScoreScope::Source => Rule::From(middles.remove(&None).unwrap_or(f64::INFINITY)),
+            ScoreScope::Prompt => Rule::FromPrompts(middles),
         })
     }
 }
@@ -108,12 +104,12 @@ fn median(scores: &mut [f64]) -> f64 {
 }
 
 /// Collects scores, by prompt or all under no name.
-struct Scores {
-    over: Over,
+struct ScoreCollector {
+    over: ScoreScope,
     by_prompt: HashMap<Option<Id>, Vec<f64>>,
 }
 
-impl Sink for Scores {
+impl RowSink for ScoreCollector {
     fn rows(&mut self, rows: Vec<RawRow>) -> Result<(), DataError> {
         for group in rows.into_iter().flat_map(|row| row.outcome.unwrap_or_default()) {
             let scores: Vec<f64> =
@@ -122,8 +118,8 @@ impl Sink for Scores {
                 continue;
             }
             let key = match self.over {
-                Over::Source => None,
-                Over::Prompt => Some(ids::prompt_id(&group.prompt)),
+                ScoreScope::Source => None,
+                ScoreScope::Prompt => Some(ids::prompt_id(&group.prompt)),
             };
             self.by_prompt.entry(key).or_default().extend(scores);
         }
@@ -191,15 +187,15 @@ fn extremes(group: &RawGroup) -> Option<(usize, usize)> {
 }
 
 /// Hands on what is read, with labels.
-pub(crate) struct Labelling<'a> {
+pub(crate) struct Labeller<'a> {
     pub(crate) rule: &'a Rule,
     /// Groups so far, and their completions with a score.
     pub(crate) groups: u64,
     pub(crate) scored: u64,
-    pub(crate) into: &'a mut dyn Sink,
+    pub(crate) into: &'a mut dyn RowSink,
 }
 
-impl Sink for Labelling<'_> {
+impl RowSink for Labeller<'_> {
     fn rows(&mut self, mut rows: Vec<RawRow>) -> Result<(), DataError> {
         for row in &mut rows {
             for group in row.outcome.iter_mut().flatten() {
@@ -220,7 +216,7 @@ impl Sink for Labelling<'_> {
 mod tests {
     use serde_json::json;
 
-    use crate::sources::tests::{Collected, read};
+    use crate::ingest::sources::tests::{Collected, read};
 
     /// Two prompts: scores 1, 2, 9 and 8, 8.
     fn scored(policy: &str) -> Collected {

@@ -7,20 +7,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{
-    Message,
-    raw::{Flaw, RawCompletion, Reason},
-    sources::{
-        json::{Object, wrong_type},
-        text::excerpt,
-        turns::turns,
-    },
-};
+use crate::{Message, ingest::{raw::{Flaw, RawCompletion, RejectReason}, sources::{json::{Object, wrong_type}, text::excerpt, turns::turns}}};
 
 /// What a column or key can hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Field {
+pub enum RecordField {
     /// The conversation so far, or the one question.
     Prompt,
     /// A system turn before it.
@@ -49,7 +41,7 @@ pub enum Field {
     Domain,
 }
 
-impl Field {
+impl RecordField {
     /// The names under which it is looked for.
     fn usual(self) -> &'static [&'static str] {
         match self {
@@ -82,11 +74,11 @@ impl Field {
 /// `score_chosen: metadata.score_chosen`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Columns(BTreeMap<Field, String>);
+pub struct Columns(BTreeMap<RecordField, String>);
 
 /// A value and the name it was found under.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Found<'a> {
+pub(crate) struct FoundValue<'a> {
     pub(crate) name: &'a str,
     pub(crate) value: &'a Value,
 }
@@ -97,10 +89,10 @@ impl Columns {
     }
 
     /// The value of a field. Null is as good as absent.
-    pub(crate) fn find<'a>(&'a self, record: &'a Object, field: Field) -> Option<Found<'a>> {
+    pub(crate) fn find<'a>(&'a self, record: &'a Object, field: RecordField) -> Option<FoundValue<'a>> {
         let at = |name: &'a str| {
             let value = at(&record.0, name).filter(|value| !value.is_null())?;
-            Some(Found { name, value })
+            Some(FoundValue { name, value })
         };
         match self.0.get(&field) {
             Some(name) => at(name),
@@ -109,9 +101,9 @@ impl Columns {
     }
 
     /// The value of a field that must be there.
-    pub(crate) fn need<'a>(&'a self, record: &'a Object, field: Field) -> Result<Found<'a>, Flaw> {
+    pub(crate) fn need<'a>(&'a self, record: &'a Object, field: RecordField) -> Result<FoundValue<'a>, Flaw> {
         self.find(record, field).ok_or_else(|| Flaw {
-            reason: Reason::MissingField,
+            reason: RejectReason::MissingField,
             detail: format!("no `{}`", self.0.get(&field).map_or(field.name(), String::as_str)),
         })
     }
@@ -119,10 +111,10 @@ impl Columns {
     /// The prompt: `prompt`, text or turns, or a conversation without its completion; `system` and LLaMA-Factory's
     /// `history` come before it and `input` after it. None where the record has no prompt.
     pub(crate) fn prompt(&self, record: &Object) -> Result<Option<Vec<Message>>, Flaw> {
-        let found = self.find(record, Field::Prompt).or_else(|| self.find(record, Field::Conversation));
+        let found = self.find(record, RecordField::Prompt).or_else(|| self.find(record, RecordField::Conversation));
         let Some(found) = found else { return Ok(None) };
         let mut prompt = Vec::new();
-        if let Some(system) = self.find(record, Field::System) {
+        if let Some(system) = self.find(record, RecordField::System) {
             let text = text(system)?.trim();
             if !text.is_empty() {
                 prompt.push(Message { role: "system".to_owned(), content: text.to_owned() });
@@ -145,11 +137,11 @@ impl Columns {
 
     /// What the record says its domain is.
     pub(crate) fn domain(&self, record: &Object) -> Result<Option<String>, Flaw> {
-        self.find(record, Field::Domain).map(|domain| Ok(text(domain)?.to_owned())).transpose()
+        self.find(record, RecordField::Domain).map(|domain| Ok(text(domain)?.to_owned())).transpose()
     }
 
     /// A score, absent or a number.
-    pub(crate) fn score(&self, record: &Object, field: Field) -> Result<Option<f64>, Flaw> {
+    pub(crate) fn score(&self, record: &Object, field: RecordField) -> Result<Option<f64>, Flaw> {
         self.find(record, field).map_or(Ok(None), score)
     }
 }
@@ -162,12 +154,12 @@ fn at<'a>(map: &'a serde_json::Map<String, Value>, name: &str) -> Option<&'a Val
 }
 
 /// A text.
-pub(crate) fn text(found: Found<'_>) -> Result<&str, Flaw> {
+pub(crate) fn text(found: FoundValue<'_>) -> Result<&str, Flaw> {
     found.value.as_str().ok_or_else(|| wrong_type(found.name, found.value, "text"))
 }
 
 /// A number, or text that is one; an empty text is no score.
-pub(crate) fn score(found: Found<'_>) -> Result<Option<f64>, Flaw> {
+pub(crate) fn score(found: FoundValue<'_>) -> Result<Option<f64>, Flaw> {
     let number = match found.value {
         Value::String(text) if text.trim().is_empty() => return Ok(None),
         Value::String(text) => text.trim().parse().ok(),
@@ -178,7 +170,7 @@ pub(crate) fn score(found: Found<'_>) -> Result<Option<f64>, Flaw> {
 }
 
 /// A label: a boolean, 1 for desirable, 0 or -1 for undesirable, or text that says one of these.
-pub(crate) fn label(found: Found<'_>) -> Result<bool, Flaw> {
+pub(crate) fn label(found: FoundValue<'_>) -> Result<bool, Flaw> {
     let label = match found.value {
         Value::Bool(label) => Some(*label),
         Value::Number(number) => sign(number.as_f64()),
@@ -190,7 +182,7 @@ pub(crate) fn label(found: Found<'_>) -> Result<bool, Flaw> {
         _ => None,
     };
     label.ok_or_else(|| Flaw {
-        reason: Reason::BadValue,
+        reason: RejectReason::BadValue,
         detail: format!(
             "`{}` is {}, expected true or false (or 1 and 0, yes and no, up and down)",
             found.name,
@@ -209,7 +201,7 @@ fn sign(number: Option<f64>) -> Option<bool> {
 
 /// A completion without score or label. Where its turns begin with those of the prompt, as in chats written out in
 /// full, these go.
-pub(crate) fn completion(found: Found<'_>, prompt: &[Message]) -> Result<RawCompletion, Flaw> {
+pub(crate) fn completion(found: FoundValue<'_>, prompt: &[Message]) -> Result<RawCompletion, Flaw> {
     let mut messages = turns(found.name, found.value, "assistant")?;
     if messages.len() > prompt.len() && messages.starts_with(prompt) {
         messages.drain(..prompt.len());
@@ -217,7 +209,7 @@ pub(crate) fn completion(found: Found<'_>, prompt: &[Message]) -> Result<RawComp
     match messages.as_slice() {
         [only] if only.role == "assistant" => Ok(RawCompletion { messages, score: None, label: None }),
         _ => Err(Flaw {
-            reason: Reason::NoAssistantTurn,
+            reason: RejectReason::NoAssistantTurn,
             detail: format!(
                 "`{}` is not one assistant turn, with or without the prompt before it",
                 found.name
@@ -231,7 +223,7 @@ pub(crate) fn split_last(name: &str, mut turns: Vec<Message>) -> Result<(Vec<Mes
     match turns.pop() {
         Some(last) if last.role == "assistant" => Ok((turns, last)),
         _ => Err(Flaw {
-            reason: Reason::HumanTurnLast,
+            reason: RejectReason::HumanTurnLast,
             detail: format!("`{name}` does not end with an assistant turn"),
         }),
     }

@@ -9,7 +9,7 @@ use crate::{DataError, InputFile, Split};
 
 /// A file found and hashed. Its place is not part of what names the dataset; what is in it and what its folder says is.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Input {
+pub(crate) struct HashedFile {
     #[serde(skip)]
     pub(crate) path: PathBuf,
     /// The folder it lies in, where that is below the source's own; else empty.
@@ -23,7 +23,7 @@ pub(crate) struct Input {
 
 /// What the words in a file's name say of its split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Word {
+enum SplitWord {
     Train,
     Test,
     Validation,
@@ -31,14 +31,14 @@ enum Word {
 
 /// The files of a source, and what a user should know about how they were chosen.
 #[derive(Debug, Default)]
-pub(crate) struct Inputs {
-    pub(crate) files: Vec<Input>,
+pub(crate) struct HashedFiles {
+    pub(crate) files: Vec<HashedFile>,
     pub(crate) warnings: Vec<String>,
 }
 
 const EXTENSIONS: [&str; 5] = ["jsonl", "json", "csv", "tsv", "parquet"];
 
-impl Input {
+impl HashedFile {
     /// Its name, without folders.
     pub(crate) fn name(&self) -> String {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
@@ -53,16 +53,16 @@ impl Input {
 
 /// Finds and hashes the files at `path`, which is where `address` was found. Of a folder's files those are taken whose
 /// folder (the name of the one they lie in, empty at the top) is `wanted`.
-pub(crate) fn find(address: &str, path: &Path, wanted: impl Fn(&str) -> bool) -> Result<Inputs, DataError> {
+pub(crate) fn find(address: &str, path: &Path, wanted: impl Fn(&str) -> bool) -> Result<HashedFiles, DataError> {
     if !path.is_dir() {
-        let file = Input {
+        let file = HashedFile {
             path: path.to_owned(),
             folder: String::new(),
             split: None,
             blake3: hash_file(path)?,
             address: pinned(address, path),
         };
-        return Ok(Inputs { files: vec![file], warnings: Vec::new() });
+        return Ok(HashedFiles { files: vec![file], warnings: Vec::new() });
     }
     let fail = |message: String| DataError::Folder { folder: path.to_owned(), message };
     let mut found = Vec::new();
@@ -80,29 +80,29 @@ pub(crate) fn find(address: &str, path: &Path, wanted: impl Fn(&str) -> bool) ->
             EXTENSIONS.join(", ")
         )));
     }
-    let words: Vec<Option<Word>> = found.iter().map(|file| word(path, file)).collect();
+    let words: Vec<Option<SplitWord>> = found.iter().map(|file| word(path, file)).collect();
     let has = |word| words.contains(&Some(word));
-    let held_out = if has(Word::Test) { Word::Test } else { Word::Validation };
+    let held_out = if has(SplitWord::Test) { SplitWord::Test } else { SplitWord::Validation };
     let mut warnings = Vec::new();
     // Without both a training and a held-out file the words in the names split nothing.
-    let splits = has(Word::Train) && has(held_out);
+    let splits = has(SplitWord::Train) && has(held_out);
     if splits && let Some(index) = words.iter().position(Option::is_none) {
         let name = found[index].strip_prefix(path).unwrap_or(&found[index]).display().to_string();
         return Err(fail(format!(
             "{name} has neither train, test nor validation in its name, and others have"
         )));
     }
-    if splits && held_out == Word::Test && has(Word::Validation) {
+    if splits && held_out == SplitWord::Test && has(SplitWord::Validation) {
         warnings.push("validation files are left out: the source has a test split".to_owned());
     }
     let mut files = Vec::new();
     for (file, word) in found.into_iter().zip(words) {
         let split = match word {
-            Some(Word::Train) => Split::Train,
-            Some(Word::Validation) if splits && held_out == Word::Test => continue,
+            Some(SplitWord::Train) => Split::Train,
+            Some(SplitWord::Validation) if splits && held_out == SplitWord::Test => continue,
             _ => Split::Test,
         };
-        files.push(Input {
+        files.push(HashedFile {
             folder: folder(path, &file),
             split: splits.then_some(split),
             blake3: hash_file(&file)?,
@@ -110,7 +110,7 @@ pub(crate) fn find(address: &str, path: &Path, wanted: impl Fn(&str) -> bool) ->
             path: file,
         });
     }
-    Ok(Inputs { files, warnings })
+    Ok(HashedFiles { files, warnings })
 }
 
 /// Every file of data below a folder, sorted, without hidden ones.
@@ -152,14 +152,14 @@ fn folder(root: &Path, file: &Path) -> String {
 }
 
 /// The split that a file's name says, or else that of a folder above it.
-fn word(root: &Path, file: &Path) -> Option<Word> {
+fn word(root: &Path, file: &Path) -> Option<SplitWord> {
     let parts = stem(file);
     let parts = parts.strip_prefix(root).unwrap_or(&parts).to_string_lossy().to_lowercase();
     parts.rsplit('/').find_map(|part| {
         part.rsplit(|letter: char| !letter.is_ascii_alphanumeric()).find_map(|word| match word {
-            "train" | "training" => Some(Word::Train),
-            "test" => Some(Word::Test),
-            "validation" | "valid" | "val" | "dev" | "eval" => Some(Word::Validation),
+            "train" | "training" => Some(SplitWord::Train),
+            "test" => Some(SplitWord::Test),
+            "validation" | "valid" | "val" | "dev" | "eval" => Some(SplitWord::Validation),
             _ => None,
         })
     })

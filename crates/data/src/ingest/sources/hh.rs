@@ -7,32 +7,23 @@
 
 use serde::Deserialize;
 
-use crate::{
-    Message,
-    raw::{Flaw, RawCompletion, Reason, Remark},
-    sources::{
-        json,
-        rows::{Draft, Format, Parsed, Record},
-        text::excerpt,
-        transcript::{self, Transcript},
-    },
-};
+use crate::{Message, ingest::{raw::{Flaw, RawCompletion, RejectReason, Remark}, sources::{json, rows::{Draft, RecordFormat, Parsed, SourceRecord}, text::excerpt, transcript::{Transcript, self}}}};
 
 /// The format.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Hh;
+pub(crate) struct HhFormat;
 
 #[derive(Deserialize)]
-struct Line {
+struct HhRecord {
     chosen: String,
     rejected: String,
     score_chosen: Option<f64>,
     score_rejected: Option<f64>,
 }
 
-impl Format for Hh {
-    fn parse(&self, record: &Record<'_>) -> Parsed {
-        let line: Line = match json::parse(record.bytes) {
+impl RecordFormat for HhFormat {
+    fn parse(&self, record: &SourceRecord<'_>) -> Parsed {
+        let line: HhRecord = match json::parse(record.bytes) {
             Ok(line) => line,
             Err(flaw) => return Parsed::rejected(vec![flaw]),
         };
@@ -60,7 +51,7 @@ impl Format for Hh {
         };
         if let Some(unequal) = unequal {
             // Completions of different prompts may well be alike.
-            let others = draft.flaws().into_iter().filter(|flaw| flaw.reason != Reason::IdenticalCompletions);
+            let others = draft.flaws().into_iter().filter(|flaw| flaw.reason != RejectReason::IdenticalCompletions);
             return Parsed::rejected(others.chain([unequal]).collect());
         }
         let mut parsed = Parsed::from(Ok(draft));
@@ -74,11 +65,11 @@ impl Format for Hh {
 fn side(name: &str, text: &str) -> Result<Transcript, Flaw> {
     transcript::parse(text).map_err(|flaw| {
         let (reason, what) = match flaw {
-            transcript::Flaw::NoAssistantTurn => (Reason::NoAssistantTurn, "has no assistant turn"),
-            transcript::Flaw::TextBeforeFirstTurn => {
-                (Reason::TextBeforeFirstTurn, "has text before its first turn")
+            transcript::TranscriptFlaw::NoAssistantTurn => (RejectReason::NoAssistantTurn, "has no assistant turn"),
+            transcript::TranscriptFlaw::TextBeforeFirstTurn => {
+                (RejectReason::TextBeforeFirstTurn, "has text before its first turn")
             }
-            transcript::Flaw::HumanTurnLast => (Reason::HumanTurnLast, "ends with a human turn"),
+            transcript::TranscriptFlaw::HumanTurnLast => (RejectReason::HumanTurnLast, "ends with a human turn"),
         };
         Flaw { reason, detail: format!("{name} {what}: {}", excerpt(text.trim())) }
     })
@@ -91,13 +82,13 @@ fn unequal_prompts(chosen: &Transcript, rejected: &Transcript) -> Option<Flaw> {
     let same = chosen.prompt.iter().zip(&rejected.prompt).take_while(|(one, other)| one == other).count();
     let (one, other) = (chosen.prompt.len(), rejected.prompt.len());
     let detail = format!("prompts of {one} and {other} turns differ from turn {}", same + 1);
-    Some(Flaw { reason: Reason::UnequalPrompts, detail })
+    Some(Flaw { reason: RejectReason::UnequalPrompts, detail })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sources::tests::{Collected, read};
+    use crate::ingest::sources::tests::{Collected, read};
     use proptest::prelude::*;
 
     fn hh(lines: &[&[u8]]) -> Collected {
@@ -170,7 +161,7 @@ mod tests {
         ) {
             let (chosen, rejected) = parts.split_at(cut.min(parts.len()));
             let line = line(&chosen.concat(), &rejected.concat());
-            let record = Record { bytes: line.as_bytes(), split: None, number: 0 };
+            let record = SourceRecord { bytes: line.as_bytes(), split: None, number: 0 };
             for draft in Hh.parse(&record).drafts.into_iter().flatten() {
                 prop_assert!(draft.completions[0] != draft.completions[1] && !draft.prompt.is_empty());
             }

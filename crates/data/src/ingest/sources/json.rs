@@ -8,26 +8,23 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use crate::{
-    raw::{Flaw, Reason},
-    sources::text::head,
-};
+use crate::ingest::{raw::{Flaw, RejectReason}, sources::text::head};
 
 /// Reads one record as a `T`.
 pub(crate) fn parse<T: DeserializeOwned>(record: &[u8]) -> Result<T, Flaw> {
     let text = std::str::from_utf8(record).map_err(|error| Flaw {
-        reason: Reason::NotUtf8,
+        reason: RejectReason::NotUtf8,
         detail: format!("invalid UTF-8 after {} bytes", error.valid_up_to()),
     })?;
     serde_json::from_str(text).map_err(|error| {
         let message = error.to_string();
         let reason = match error.classify() {
-            serde_json::error::Category::Data if message.starts_with("missing field") => Reason::MissingField,
+            serde_json::error::Category::Data if message.starts_with("missing field") => RejectReason::MissingField,
             serde_json::error::Category::Data if message.starts_with("duplicate field") => {
-                Reason::DuplicateKey
+                RejectReason::DuplicateKey
             }
-            serde_json::error::Category::Data => Reason::WrongType,
-            _ => Reason::NotJson,
+            serde_json::error::Category::Data => RejectReason::WrongType,
+            _ => RejectReason::NotJson,
         };
         // serde counts lines within this one record.
         Flaw { reason, detail: head(&message.replace(" at line 1 column", " at column")).to_owned() }
@@ -128,7 +125,7 @@ pub(crate) fn kind(value: &Value) -> &'static str {
 
 /// A value of the wrong type.
 pub(crate) fn wrong_type(name: &str, value: &Value, expected: &str) -> Flaw {
-    Flaw { reason: Reason::WrongType, detail: format!("`{name}` is {}, expected {expected}", kind(value)) }
+    Flaw { reason: RejectReason::WrongType, detail: format!("`{name}` is {}, expected {expected}", kind(value)) }
 }
 
 #[cfg(test)]
@@ -139,13 +136,13 @@ mod tests {
     fn what_is_wrong_is_told_apart() {
         let deep = format!("{{\"a\": {}{}}}", "[".repeat(100_000), "]".repeat(100_000));
         for (record, reason) in [
-            (&b"{\"a\": 1, \"b\": {\"c\": 1, \"c\": 2}}"[..], Reason::DuplicateKey),
-            (b"[1]", Reason::WrongType),
-            (b"true", Reason::WrongType),
-            (b"{\"a\": ", Reason::NotJson),
-            (b"{\"a\": \"\\ud800\"}", Reason::NotJson),
-            (b"{\"a\": \"\xff\"}", Reason::NotUtf8),
-            (deep.as_bytes(), Reason::NotJson),
+            (&b"{\"a\": 1, \"b\": {\"c\": 1, \"c\": 2}}"[..], RejectReason::DuplicateKey),
+            (b"[1]", RejectReason::WrongType),
+            (b"true", RejectReason::WrongType),
+            (b"{\"a\": ", RejectReason::NotJson),
+            (b"{\"a\": \"\\ud800\"}", RejectReason::NotJson),
+            (b"{\"a\": \"\xff\"}", RejectReason::NotUtf8),
+            (deep.as_bytes(), RejectReason::NotJson),
         ] {
             assert_eq!(parse::<Object>(record).unwrap_err().reason, reason);
         }

@@ -3,35 +3,27 @@
 
 use serde::Serialize;
 
-use crate::{
-    raw::{Flaw, RawCompletion},
-    sources::{
-        columns::{Columns, Field, completion, label, split_last},
-        json::{self, Object},
-        rows::{Draft, Format, Parsed, Record},
-        turns::turns,
-    },
-};
+use crate::ingest::{raw::{Flaw, RawCompletion}, sources::{columns::{Columns, RecordField, completion, label, split_last}, json::{Object, self}, rows::{Draft, RecordFormat, Parsed, SourceRecord}, turns::turns}};
 
 /// The format, with the user's names of columns.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Labels {
+pub(crate) struct LabelsFormat {
     pub(crate) columns: Columns,
 }
 
-impl Format for Labels {
-    fn parse(&self, record: &Record<'_>) -> Parsed {
+impl RecordFormat for LabelsFormat {
+    fn parse(&self, record: &SourceRecord<'_>) -> Parsed {
         json::parse::<Object>(record.bytes).and_then(|object| self.draft(&object)).into()
     }
 }
 
-impl Labels {
+impl LabelsFormat {
     fn draft(&self, record: &Object) -> Result<Draft, Flaw> {
         let Self { columns } = self;
-        let label = label(columns.need(record, Field::Label)?)?;
+        let label = label(columns.need(record, RecordField::Label)?)?;
         let (prompt, judged) = judged(columns, record)?;
         let completion =
-            RawCompletion { label: Some(label), score: columns.score(record, Field::Score)?, ..judged };
+            RawCompletion { label: Some(label), score: columns.score(record, RecordField::Score)?, ..judged };
         Ok(Draft {
             domain: columns.domain(record)?,
             prompt,
@@ -46,17 +38,17 @@ pub(super) fn judged(
     columns: &Columns,
     record: &Object,
 ) -> Result<(Vec<crate::Message>, RawCompletion), Flaw> {
-    if let Some(found) = columns.find(record, Field::Completion) {
+    if let Some(found) = columns.find(record, RecordField::Completion) {
         let prompt = columns.prompt(record)?.unwrap_or_default();
         let completion = completion(found, &prompt)?;
         return Ok((prompt, completion));
     }
     let conversation = columns
-        .find(record, Field::Conversation)
-        .map_or_else(|| columns.need(record, Field::Completion), Ok)?;
+        .find(record, RecordField::Conversation)
+        .map_or_else(|| columns.need(record, RecordField::Completion), Ok)?;
     // The conversation is the prompt with the completion after it.
     let whole = match columns.prompt(record)? {
-        Some(prompt) if columns.find(record, Field::Prompt).is_none() => prompt,
+        Some(prompt) if columns.find(record, RecordField::Prompt).is_none() => prompt,
         _ => turns(conversation.name, conversation.value, "user")?,
     };
     let (prompt, last) = split_last(conversation.name, whole)?;
@@ -67,7 +59,7 @@ pub(super) fn judged(
 mod tests {
     use serde_json::json;
 
-    use crate::sources::tests::{only, read};
+    use crate::ingest::sources::tests::{only, read};
 
     #[test]
     fn the_formats_of_trl_and_llama_factory_mean_the_same() {

@@ -13,19 +13,14 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    DataError,
-    raw::{RawRow, Remark, Sink},
-    records::for_each_record,
-    sources::{Input, rows::Common},
-};
+use crate::{DataError, ingest::{raw::{RawRow, Remark, RowSink}, records::for_each_record, sources::{HashedFile, rows::SourceContext}}};
 
-use message::{Line, Message};
+use message::{OasstLine, OasstMessage};
 
 /// Which replies to one message form pairs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Ranks {
+pub enum RankPairing {
     /// Each rank with the next one; a missing rank leaves a gap that is not bridged (as in HALOs).
     #[default]
     Adjacent,
@@ -36,7 +31,7 @@ pub enum Ranks {
 /// Which messages are used, and how.
 #[derive(Debug, Clone, Serialize)]
 pub struct Oasst {
-    pub(crate) ranks: Ranks,
+    pub(crate) ranks: RankPairing,
     /// The language that every message of a conversation has; any if absent.
     pub(crate) language: Option<String>,
     /// Only messages that passed review.
@@ -50,7 +45,7 @@ pub struct Oasst {
 
 impl Oasst {
     /// Why a message is left out by itself.
-    fn filter(&self, message: &Message) -> Option<&'static str> {
+    fn filter(&self, message: &OasstMessage) -> Option<&'static str> {
         let language = self.language.as_ref().is_some_and(|language| message.lang.as_ref() != Some(language));
         [
             (language, "other_language"),
@@ -67,25 +62,25 @@ impl Oasst {
 /// Reads a file. A tree is a row of its own; flat messages are rows in their order after all trees, since a reply may
 /// stand anywhere after (or even before) the message that it answers.
 pub(crate) fn read(
-    file: &Input,
+    file: &HashedFile,
     oasst: &Oasst,
-    common: &Common<'_>,
-    into: &mut dyn Sink,
+    context: &SourceContext<'_>,
+    into: &mut dyn RowSink,
 ) -> Result<(), DataError> {
     let name: Arc<str> = file.name().into();
     let row = |line, drafts: Vec<_>, remarks| {
         let groups =
-            drafts.into_iter().map(|draft: super::rows::Draft| draft.group(file.split, common)).collect();
+            drafts.into_iter().map(|draft: super::rows::Draft| draft.group(file.split, context)).collect();
         RawRow { file: name.clone(), line, outcome: Ok(groups), remarks }
     };
     let (mut flat, mut lines) = (Vec::new(), Vec::new());
     let notes = for_each_record(&file.path, &mut |line, record| match record.and_then(message::parse) {
-        Ok(Line::Message(message)) => {
+        Ok(OasstLine::Message(message)) => {
             flat.push(*message);
             lines.push(line);
             Ok(())
         }
-        Ok(Line::Tree(messages)) => {
+        Ok(OasstLine::Tree(messages)) => {
             let (drafts, remarks): (Vec<_>, Vec<_>) = thread::threads(&messages, oasst).into_iter().unzip();
             let drafts = drafts.into_iter().flatten().collect();
             into.rows(vec![row(line, drafts, remarks.into_iter().flatten().collect())])

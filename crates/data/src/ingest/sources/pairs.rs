@@ -4,34 +4,25 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{
-    Message,
-    raw::{Flaw, RawCompletion, Reason},
-    sources::{
-        columns::{Columns, Field, Found, completion, split_last},
-        json::{self, Object},
-        rows::{Draft, Format, Parsed, Record},
-        turns::turns,
-    },
-};
+use crate::{Message, ingest::{raw::{Flaw, RawCompletion, RejectReason}, sources::{columns::{Columns, RecordField, FoundValue, completion, split_last}, json::{Object, self}, rows::{Draft, RecordFormat, Parsed, SourceRecord}, turns::turns}}};
 
 /// The format, with the user's names of columns.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Pairs {
+pub(crate) struct PairsFormat {
     pub(crate) columns: Columns,
 }
 
-impl Format for Pairs {
-    fn parse(&self, record: &Record<'_>) -> Parsed {
+impl RecordFormat for PairsFormat {
+    fn parse(&self, record: &SourceRecord<'_>) -> Parsed {
         json::parse::<Object>(record.bytes).and_then(|object| self.draft(&object)).into()
     }
 }
 
-impl Pairs {
+impl PairsFormat {
     fn draft(&self, record: &Object) -> Result<Draft, Flaw> {
         let Self { columns } = self;
         let (chosen, rejected) =
-            (columns.need(record, Field::Chosen)?, columns.need(record, Field::Rejected)?);
+            (columns.need(record, RecordField::Chosen)?, columns.need(record, RecordField::Rejected)?);
         let (prompt, mut chosen, mut rejected) = match columns.prompt(record)? {
             Some(prompt) => {
                 let (chosen, rejected) = (completion(chosen, &prompt)?, completion(rejected, &prompt)?);
@@ -39,8 +30,8 @@ impl Pairs {
             }
             None => implicit(chosen, rejected)?,
         };
-        chosen.score = columns.score(record, Field::ScoreChosen)?;
-        rejected.score = columns.score(record, Field::ScoreRejected)?;
+        chosen.score = columns.score(record, RecordField::ScoreChosen)?;
+        rejected.score = columns.score(record, RecordField::ScoreRejected)?;
         Ok(Draft {
             domain: columns.domain(record)?,
             prompt,
@@ -53,13 +44,13 @@ impl Pairs {
 /// Two conversations without a prompt of their own: each is split at its last assistant turn, and what is before must
 /// be equal. Plain texts cannot be split: their common beginning may well be part of the completions.
 fn implicit(
-    chosen: Found<'_>,
-    rejected: Found<'_>,
+    chosen: FoundValue<'_>,
+    rejected: FoundValue<'_>,
 ) -> Result<(Vec<Message>, RawCompletion, RawCompletion), Flaw> {
-    let side = |found: Found<'_>| {
+    let side = |found: FoundValue<'_>| {
         if !matches!(found.value, Value::Array(_)) {
             let detail = format!("no `prompt`, and `{}` is not a conversation that holds it", found.name);
-            return Err(Flaw { reason: Reason::MissingField, detail });
+            return Err(Flaw { reason: RejectReason::MissingField, detail });
         }
         split_last(found.name, turns(found.name, found.value, "assistant")?)
     };
@@ -70,7 +61,7 @@ fn implicit(
             prompt.len(),
             other.len()
         );
-        return Err(Flaw { reason: Reason::UnequalPrompts, detail });
+        return Err(Flaw { reason: RejectReason::UnequalPrompts, detail });
     }
     let completion = |turn| RawCompletion { messages: vec![turn], score: None, label: None };
     Ok((prompt, completion(chosen), completion(rejected)))
@@ -80,10 +71,7 @@ fn implicit(
 mod tests {
     use serde_json::json;
 
-    use crate::{
-        raw::RawGroup,
-        sources::tests::{only, read},
-    };
+    use crate::ingest::{raw::RawGroup, sources::tests::{only, read}};
 
     fn texts(group: &RawGroup) -> (Vec<&str>, Vec<&str>) {
         let prompt = group.prompt.iter().map(|turn| turn.content.as_str()).collect();

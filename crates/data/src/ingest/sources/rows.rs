@@ -4,16 +4,10 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::{
-    DataError, Message, Split,
-    raw::{Flaw, RawCompletion, RawGroup, RawRow, Reason, Remark, Sink},
-    records::for_each_record,
-    shard::Shard,
-    sources::{Input, text::excerpt},
-};
+use crate::{DataError, Message, Split, ingest::{raw::{Flaw, RawCompletion, RawGroup, RawRow, RejectReason, Remark, RowSink}, records::for_each_record, shard::Shard, sources::{HashedFile, text::excerpt}}};
 
 /// A record and where it stands.
-pub(crate) struct Record<'a> {
+pub(crate) struct SourceRecord<'a> {
     /// The bytes of a JSON object.
     pub(crate) bytes: &'a [u8],
     /// The split of its file.
@@ -23,9 +17,9 @@ pub(crate) struct Record<'a> {
 }
 
 /// How a source writes a record.
-pub(crate) trait Format: Sync {
+pub(crate) trait RecordFormat: Sync {
     /// Takes one record apart. A source of many kinds of rows gives several prompts for one, or none.
-    fn parse(&self, record: &Record<'_>) -> Parsed;
+    fn parse(&self, record: &SourceRecord<'_>) -> Parsed;
 }
 
 /// What became of a record.
@@ -46,7 +40,7 @@ pub(crate) struct Draft {
 }
 
 /// What all groups of a source have in common.
-pub(crate) struct Common<'a> {
+pub(crate) struct SourceContext<'a> {
     pub(crate) source: Arc<str>,
     pub(crate) domain: Arc<str>,
     /// The domains to keep; all if empty.
@@ -85,12 +79,12 @@ impl Draft {
     pub(crate) fn flaws(&self) -> Vec<Flaw> {
         let mut flaws = Vec::new();
         if self.prompt.iter().all(|turn| turn.content.is_empty()) {
-            flaws.push(Flaw { reason: Reason::EmptyPrompt, detail: "the prompt is empty".to_owned() });
+            flaws.push(Flaw { reason: RejectReason::EmptyPrompt, detail: "the prompt is empty".to_owned() });
         }
         for (index, completion) in self.completions.iter().enumerate() {
             if completion.messages.iter().all(|turn| turn.content.is_empty()) {
                 let detail = format!("{} is empty", self.side(index));
-                flaws.push(Flaw { reason: Reason::EmptyCompletion, detail });
+                flaws.push(Flaw { reason: RejectReason::EmptyCompletion, detail });
             }
         }
         for (chosen, rejected) in &self.pairs {
@@ -100,7 +94,7 @@ impl Draft {
                 && let Some(turn) = chosen.messages.iter().find(|turn| !turn.content.is_empty())
             {
                 let detail = format!("both sides are {}", excerpt(&turn.content));
-                flaws.push(Flaw { reason: Reason::IdenticalCompletions, detail });
+                flaws.push(Flaw { reason: RejectReason::IdenticalCompletions, detail });
             }
         }
         flaws
@@ -137,14 +131,14 @@ impl Draft {
     }
 
     /// Makes it a group of a source.
-    pub(crate) fn group(self, split: Option<Split>, common: &Common<'_>) -> RawGroup {
+    pub(crate) fn group(self, split: Option<Split>, context: &SourceContext<'_>) -> RawGroup {
         let Self { domain, prompt, completions, pairs } = self;
-        let domain = domain.map_or_else(|| common.domain.clone(), Arc::from);
-        RawGroup { split, source: common.source.clone(), domain, prompt, completions, pairs }
+        let domain = domain.map_or_else(|| context.domain.clone(), Arc::from);
+        RawGroup { split, source: context.source.clone(), domain, prompt, completions, pairs }
     }
 }
 
-impl Common<'_> {
+impl SourceContext<'_> {
     /// Whether a domain is kept.
     pub(crate) fn wants(&self, domain: &str) -> bool {
         self.domains.is_empty() || self.domains.iter().any(|wanted| wanted == domain)
@@ -156,29 +150,29 @@ const BATCH: (usize, usize) = (1024, 1 << 20);
 
 /// Reads the records of a file that are in the shard. Returns how many the file has.
 pub(crate) fn read(
-    file: &Input,
-    format: &dyn Format,
-    common: &Common<'_>,
+    file: &HashedFile,
+    format: &dyn RecordFormat,
+    context: &SourceContext<'_>,
     before: u64,
-    into: &mut dyn Sink,
+    into: &mut dyn RowSink,
 ) -> Result<u64, DataError> {
     let name: Arc<str> = file.name().into();
     let mut number = before;
-    let mut batch = Batch::default();
-    let mut flush = |batch: &mut Batch| {
+    let mut batch = PendingRecords::default();
+    let mut flush = |batch: &mut PendingRecords| {
         let parse = |(line, number, record): &(usize, u64, Result<Vec<u8>, Flaw>)| {
             let parsed = match record {
-                Ok(bytes) => format.parse(&Record { bytes, split: file.split, number: *number }),
+                Ok(bytes) => format.parse(&SourceRecord { bytes, split: file.split, number: *number }),
                 Err(flaw) => Parsed::rejected(vec![flaw.clone()]),
             };
-            row(parsed, &name, *line, file.split, common)
+            row(parsed, &name, *line, file.split, context)
         };
         let rows = batch.records.par_iter().map(parse).collect();
-        *batch = Batch::default();
+        *batch = PendingRecords::default();
         into.rows(rows)
     };
     let notes = for_each_record(&file.path, &mut |line, record| {
-        if common.shard.has(number) {
+        if context.shard.contains(number) {
             batch.bytes += record.as_ref().map_or(0, |bytes| bytes.len());
             batch.records.push((line, number, record.map(<[u8]>::to_vec)));
         }
@@ -186,7 +180,7 @@ pub(crate) fn read(
         if batch.records.len() >= BATCH.0 || batch.bytes >= BATCH.1 { flush(&mut batch) } else { Ok(()) }
     })?;
     flush(&mut batch)?;
-    if common.shard.is_first() {
+    if context.shard.is_first() {
         into.remark(Remark::Repaired("byte_order_mark"), notes.byte_order_mark.into());
         into.remark(Remark::Repaired("blank_line"), notes.blank_lines);
     }
@@ -194,18 +188,18 @@ pub(crate) fn read(
 }
 
 #[derive(Default)]
-struct Batch {
+struct PendingRecords {
     bytes: usize,
     /// Line, number and bytes of each record.
     records: Vec<(usize, u64, Result<Vec<u8>, Flaw>)>,
 }
 
-fn row(parsed: Parsed, file: &Arc<str>, line: usize, split: Option<Split>, common: &Common<'_>) -> RawRow {
+fn row(parsed: Parsed, file: &Arc<str>, line: usize, split: Option<Split>, context: &SourceContext<'_>) -> RawRow {
     let Parsed { drafts, mut remarks } = parsed;
     let outcome = drafts.map(|drafts| {
-        let mut groups: Vec<RawGroup> = drafts.into_iter().map(|draft| draft.group(split, common)).collect();
+        let mut groups: Vec<RawGroup> = drafts.into_iter().map(|draft| draft.group(split, context)).collect();
         let before = groups.len();
-        groups.retain(|group| common.wants(&group.domain));
+        groups.retain(|group| context.wants(&group.domain));
         if groups.len() < before {
             remarks = vec![Remark::Filtered("other_domain")];
         }

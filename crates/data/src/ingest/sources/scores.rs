@@ -5,47 +5,39 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{
-    raw::{Flaw, RawCompletion, Reason},
-    sources::{
-        columns::{Columns, Field, Found, completion, score},
-        json::{self, Object, wrong_type},
-        labels::judged,
-        rows::{Draft, Format, Parsed, Record},
-    },
-};
+use crate::ingest::{raw::{Flaw, RawCompletion, RejectReason}, sources::{columns::{Columns, RecordField, FoundValue, completion, score}, json::{Object, self, wrong_type}, labels::judged, rows::{Draft, RecordFormat, Parsed, SourceRecord}}};
 
 /// The format, with the user's names of columns.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Scores {
+pub(crate) struct ScoresFormat {
     pub(crate) columns: Columns,
 }
 
-impl Format for Scores {
-    fn parse(&self, record: &Record<'_>) -> Parsed {
+impl RecordFormat for ScoresFormat {
+    fn parse(&self, record: &SourceRecord<'_>) -> Parsed {
         json::parse::<Object>(record.bytes).and_then(|object| self.draft(&object)).into()
     }
 }
 
-impl Scores {
+impl ScoresFormat {
     fn draft(&self, record: &Object) -> Result<Draft, Flaw> {
         let Self { columns } = self;
         let domain = columns.domain(record)?;
-        let Some(list) = columns.find(record, Field::Completions) else {
-            let score = score(columns.need(record, Field::Score)?)?;
+        let Some(list) = columns.find(record, RecordField::Completions) else {
+            let score = score(columns.need(record, RecordField::Score)?)?;
             let (prompt, judged) = judged(columns, record)?;
             let completions = vec![RawCompletion { score, ..judged }];
             return Ok(Draft { domain, prompt, completions, pairs: Vec::new() });
         };
         let prompt = columns.prompt(record)?.unwrap_or_default();
         let values = list.value.as_array().ok_or_else(|| wrong_type(list.name, list.value, "a list"))?;
-        let scores = columns.find(record, Field::Scores);
+        let scores = columns.find(record, RecordField::Scores);
         let scores = scores
             .map(|found| found.value.as_array().ok_or_else(|| wrong_type(found.name, found.value, "a list")))
             .transpose()?;
         if let Some(scores) = scores.filter(|scores| scores.len() != values.len()) {
             let detail = format!("{} completions with {} scores", values.len(), scores.len());
-            return Err(Flaw { reason: Reason::BadValue, detail });
+            return Err(Flaw { reason: RejectReason::BadValue, detail });
         }
         let mut completions = Vec::with_capacity(values.len());
         for (index, value) in values.iter().enumerate() {
@@ -54,11 +46,11 @@ impl Scores {
                 Value::Object(object) if !object.contains_key("role") && !object.contains_key("from") => {
                     self.object(list.name, object, &prompt)?
                 }
-                value => completion(Found { name: list.name, value }, &prompt)?,
+                value => completion(FoundValue { name: list.name, value }, &prompt)?,
             };
             if let Some(value) = scores.and_then(|scores| scores.get(index)).filter(|value| !value.is_null())
             {
-                scored.score = score(Found { name: "scores", value })?;
+                scored.score = score(FoundValue { name: "scores", value })?;
             }
             completions.push(scored);
         }
@@ -74,13 +66,13 @@ impl Scores {
     ) -> Result<RawCompletion, Flaw> {
         const TEXT: [&str; 5] = ["response", "text", "content", "completion", "output"];
         let value = TEXT.iter().find_map(|key| object.get(*key)).ok_or_else(|| Flaw {
-            reason: Reason::MissingField,
+            reason: RejectReason::MissingField,
             detail: format!("an object of `{name}` has none of `{}`", TEXT.join("`, `")),
         })?;
         let scored = Object(object.clone());
         Ok(RawCompletion {
-            score: self.columns.score(&scored, Field::Score)?,
-            ..completion(Found { name, value }, prompt)?
+            score: self.columns.score(&scored, RecordField::Score)?,
+            ..completion(FoundValue { name, value }, prompt)?
         })
     }
 }
@@ -89,7 +81,7 @@ impl Scores {
 mod tests {
     use serde_json::json;
 
-    use crate::sources::tests::read;
+    use crate::ingest::sources::tests::read;
 
     #[test]
     fn scores_stand_in_objects_or_in_a_list_beside_the_completions() {

@@ -11,15 +11,7 @@ use std::{collections::HashSet, sync::OnceLock};
 use prospect_core::{draw::Draw, files::short_hash};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    DataError, Message, Split,
-    raw::{Flaw, RawCompletion, Reason, Remark},
-    records::for_each_record,
-    sources::{
-        Input, json,
-        rows::{Draft, Format, Parsed, Record},
-    },
-};
+use crate::{DataError, Message, Split, ingest::{raw::{Flaw, RawCompletion, RejectReason, Remark}, records::for_each_record, sources::{HashedFile, json, rows::{Draft, RecordFormat, Parsed, SourceRecord}}}};
 
 /// Which training rows are used.
 #[derive(Debug, Clone, Serialize)]
@@ -36,7 +28,7 @@ pub struct Shp {
 
 #[derive(Deserialize)]
 #[expect(non_snake_case, reason = "the dataset's own names")]
-struct Line {
+struct ShpRecord {
     post_id: Option<String>,
     domain: Option<String>,
     history: String,
@@ -48,8 +40,8 @@ struct Line {
 }
 
 /// What the rules say of a record.
-enum Verdict {
-    Use(Line),
+enum ShpVerdict {
+    Use(ShpRecord),
     Filtered(&'static str),
     Rejected(Flaw),
 }
@@ -60,7 +52,7 @@ impl Shp {
     }
 
     /// Finds, once, which records are over the cap of their post: by hash, so that order does not matter.
-    pub(crate) fn settle(&self, files: &[Input]) -> Result<(), DataError> {
+    pub(crate) fn settle(&self, files: &[HashedFile]) -> Result<(), DataError> {
         let Some(most) = self.max_pairs_per_post.filter(|_| self.surplus.get().is_none()) else {
             return Ok(());
         };
@@ -70,8 +62,8 @@ impl Shp {
         for file in files {
             for_each_record(&file.path, &mut |_, record| {
                 let usable = record.ok().filter(|_| rules_apply(file.split)).and_then(|bytes| {
-                    let record = Record { bytes, split: file.split, number };
-                    let Verdict::Use(line) = self.judge(&record) else { return None };
+                    let record = SourceRecord { bytes, split: file.split, number };
+                    let ShpVerdict::Use(line) = self.judge(&record) else { return None };
                     let post = draw.bits(line.post_id.as_deref()?);
                     draft(line).flaws().is_empty().then(|| (post, draw.bits(&short_hash(bytes)), number))
                 });
@@ -87,35 +79,35 @@ impl Shp {
         Ok(())
     }
 
-    fn judge(&self, record: &Record<'_>) -> Verdict {
-        let line: Line = match json::parse(record.bytes) {
+    fn judge(&self, record: &SourceRecord<'_>) -> ShpVerdict {
+        let line: ShpRecord = match json::parse(record.bytes) {
             Ok(line) => line,
-            Err(flaw) => return Verdict::Rejected(flaw),
+            Err(flaw) => return ShpVerdict::Rejected(flaw),
         };
-        let reject = |reason, detail: String| Verdict::Rejected(Flaw { reason, detail });
+        let reject = |reason, detail: String| ShpVerdict::Rejected(Flaw { reason, detail });
         if line.labels != 0 && line.labels != 1 {
-            return reject(Reason::BadValue, format!("`labels` is {}, expected 0 or 1", line.labels));
+            return reject(RejectReason::BadValue, format!("`labels` is {}, expected 0 or 1", line.labels));
         }
         if !rules_apply(record.split) {
-            return Verdict::Use(line);
+            return ShpVerdict::Use(line);
         }
         if self.min_score_ratio > 1.0 {
             let (Some(a), Some(b)) = (line.score_A, line.score_B) else {
                 let detail = "no `score_A` and `score_B`, which `min_score_ratio` needs; 1 asks for none";
-                return reject(Reason::MissingField, detail.to_owned());
+                return reject(RejectReason::MissingField, detail.to_owned());
             };
             if a <= 0.0 || b <= 0.0 {
-                return Verdict::Filtered("score_not_positive");
+                return ShpVerdict::Filtered("score_not_positive");
             }
             if f64::max(a / b, b / a) < self.min_score_ratio {
-                return Verdict::Filtered("score_ratio");
+                return ShpVerdict::Filtered("score_ratio");
             }
         }
         if self.max_pairs_per_post.is_some() && line.post_id.is_none() {
             let detail = "no `post_id`, which `max_pairs_per_post` needs; null asks for none";
-            return reject(Reason::MissingField, detail.to_owned());
+            return reject(RejectReason::MissingField, detail.to_owned());
         }
-        Verdict::Use(line)
+        ShpVerdict::Use(line)
     }
 }
 
@@ -123,12 +115,12 @@ fn rules_apply(split: Option<Split>) -> bool {
     split != Some(Split::Test)
 }
 
-impl Format for Shp {
-    fn parse(&self, record: &Record<'_>) -> Parsed {
+impl RecordFormat for Shp {
+    fn parse(&self, record: &SourceRecord<'_>) -> Parsed {
         let line = match self.judge(record) {
-            Verdict::Use(line) => line,
-            Verdict::Filtered(why) => return Parsed::filtered(why),
-            Verdict::Rejected(flaw) => return Parsed::rejected(vec![flaw]),
+            ShpVerdict::Use(line) => line,
+            ShpVerdict::Filtered(why) => return Parsed::filtered(why),
+            ShpVerdict::Rejected(flaw) => return Parsed::rejected(vec![flaw]),
         };
         if self.surplus.get().is_some_and(|surplus| surplus.contains(&record.number)) {
             return Parsed::filtered("pairs_per_post");
@@ -144,7 +136,7 @@ impl Format for Shp {
     }
 }
 
-fn draft(line: Line) -> Draft {
+fn draft(line: ShpRecord) -> Draft {
     let completion = |text: &str, score| RawCompletion {
         messages: vec![Message::assistant(text.trim())],
         score,
@@ -169,7 +161,7 @@ fn domain_of(column: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use crate::sources::tests::{Collected, read, read_folder};
+    use crate::ingest::sources::tests::{Collected, read, read_folder};
 
     fn row(post: &str, a: f64, b: f64, label: u8, text: usize) -> String {
         format!(

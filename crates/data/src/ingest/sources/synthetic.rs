@@ -17,17 +17,9 @@ use serde::{Deserialize, Serialize};
 
 pub use recipe::{AnnotatorsFile, Thumbs, WorldFile};
 pub use words::Domain;
-pub use world::{AnnotatorGroup, Part, World};
+pub use world::{AnnotatorGroup, CompletionPart, SyntheticWorld};
 
-use crate::{
-    DataError, Message,
-    raw::RawCompletion,
-    sources::{
-        files::{self, Input},
-        json,
-        rows::{Draft, Format, Parsed, Record},
-    },
-};
+use crate::{DataError, Message, ingest::{raw::RawCompletion, sources::{files::{HashedFile, self}, json, rows::{Draft, RecordFormat, Parsed, SourceRecord}}}};
 use recipe::pairs_of;
 use words::{ASKS, CLOSINGS, EXTRAS, OPENINGS, Topic, VAGUE};
 use world::Kinds;
@@ -37,22 +29,22 @@ use world::Kinds;
 pub struct Synthetic {
     pub(crate) pairs: usize,
     pub(crate) seed: u64,
-    pub(crate) world: World,
+    pub(crate) world: SyntheticWorld,
 }
 
 /// One annotator's judgement of the completions of a prompt: a line of `raw.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Line {
+struct SyntheticRecord {
     prompt: String,
     domain: String,
     /// The one that was preferred most often first.
-    completions: Vec<Judged>,
+    completions: Vec<JudgedCompletion>,
     /// (chosen, rejected), as indices into the completions.
     pairs: Vec<(usize, usize)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Judged {
+struct JudgedCompletion {
     text: String,
     utility: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,14 +53,14 @@ struct Judged {
 
 /// Generates the judgements of a seed.
 struct Generator<'a> {
-    world: &'a World,
+    world: &'a SyntheticWorld,
     draw: Draw,
     prompts: Vec<usize>,
     topics: Vec<(Domain, &'static Topic)>,
 }
 
 impl<'a> Generator<'a> {
-    fn new(world: &'a World, seed: u64) -> Self {
+    fn new(world: &'a SyntheticWorld, seed: u64) -> Self {
         let topics: Vec<_> = world
             .domains
             .iter()
@@ -80,7 +72,7 @@ impl<'a> Generator<'a> {
     }
 
     /// The judgement of a number: those of one prompt follow each other.
-    fn line(&self, number: usize) -> Line {
+    fn line(&self, number: usize) -> SyntheticRecord {
         let (group, round) = (number / self.world.judgements, number % self.world.judgements);
         let prompt = self.prompts[group % self.prompts.len()];
         let (topic, rest) = (prompt % self.topics.len(), prompt / self.topics.len());
@@ -112,12 +104,12 @@ impl<'a> Generator<'a> {
             Some(self.prefers(&name, f64::from(utility(index)) - threshold))
         };
         let truth = &self.world.annotators[0];
-        let judged = |index: &usize| Judged {
+        let judged = |index: &usize| JudgedCompletion {
             text: completions[*index].0.clone(),
             utility: f64::from(truth.utility(completions[*index].1)) / 10.0,
             thumb: thumb(*index),
         };
-        Line {
+        SyntheticRecord {
             prompt: format!("{ask} {task} {extra} ?"),
             domain: domain.name().to_owned(),
             completions: order.iter().map(judged).collect(),
@@ -215,22 +207,22 @@ impl Synthetic {
     }
 
     /// What [`write`](Self::write) wrote.
-    pub(crate) fn input(dataset: &Path) -> Result<Input, DataError> {
+    pub(crate) fn input(dataset: &Path) -> Result<HashedFile, DataError> {
         let path = dataset.join(RAW);
         let found = files::find("", &path, |_| true)?.files.into_iter().next();
         found.ok_or_else(|| DataError::Missing { file: path, dataset: dataset.to_owned() })
     }
 }
 
-impl Format for Synthetic {
-    fn parse(&self, record: &Record<'_>) -> Parsed {
-        json::parse::<Line>(record.bytes).map(Line::draft).into()
+impl RecordFormat for Synthetic {
+    fn parse(&self, record: &SourceRecord<'_>) -> Parsed {
+        json::parse::<SyntheticRecord>(record.bytes).map(SyntheticRecord::draft).into()
     }
 }
 
-impl Line {
+impl SyntheticRecord {
     fn draft(self) -> Draft {
-        let completion = |judged: Judged| RawCompletion {
+        let completion = |judged: JudgedCompletion| RawCompletion {
             messages: vec![Message::assistant(judged.text)],
             score: Some(judged.utility),
             label: judged.thumb,

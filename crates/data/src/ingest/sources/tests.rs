@@ -5,13 +5,13 @@ use std::path::Path;
 use prospect_core::config::Document;
 
 use super::*;
-use crate::raw::RawGroup;
+use crate::ingest::raw::RawGroup;
 
 /// All that a source hands over.
-pub(crate) type Collected = crate::reading::tests::Collected;
+pub(crate) type Collected = crate::ingest::rejections::tests::CollectedRows;
 
 /// A source as written, resolved with a path of the test's own.
-fn resolve(source: &str, path: &Path) -> Result<Sources, DataError> {
+fn resolve(source: &str, path: &Path) -> Result<ResolvedSources, DataError> {
     let mut document = Document::from_text("source", source).unwrap();
     document.set("path", path.display().to_string().into()).unwrap();
     let file: SourceFiles = document.read().unwrap();

@@ -2,8 +2,8 @@
 
 /// The beginning of a text.
 pub(crate) fn head(text: &str) -> &str {
-    const LONGEST: usize = 80;
-    text.char_indices().nth(LONGEST).map_or(text, |(end, _)| &text[..end])
+    const MAX_RECORD_BYTES: usize = 80;
+    text.char_indices().nth(MAX_RECORD_BYTES).map_or(text, |(end, _)| &text[..end])
 }
 
 /// Quotes the beginning of a text, on one line.

@@ -15,7 +15,7 @@ pub(crate) struct Transcript {
 
 /// Why a text is no transcript.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Flaw {
+pub(crate) enum TranscriptFlaw {
     NoAssistantTurn,
     TextBeforeFirstTurn,
     HumanTurnLast,
@@ -25,15 +25,15 @@ const HUMAN: &str = "\n\nHuman:";
 const ASSISTANT: &str = "\n\nAssistant:";
 
 /// Takes a transcript apart. Only a marker after a blank line starts a turn: `Human:` inside a turn is text.
-pub(crate) fn parse(text: &str) -> Result<Transcript, Flaw> {
+pub(crate) fn parse(text: &str) -> Result<Transcript, TranscriptFlaw> {
     let mut starts: Vec<(usize, &str)> =
         text.match_indices(HUMAN).chain(text.match_indices(ASSISTANT)).collect();
     starts.sort_unstable();
     if !starts.iter().any(|(_, marker)| *marker == ASSISTANT) {
-        return Err(Flaw::NoAssistantTurn);
+        return Err(TranscriptFlaw::NoAssistantTurn);
     }
     if starts.first().is_some_and(|(start, _)| !text[..*start].trim().is_empty()) {
-        return Err(Flaw::TextBeforeFirstTurn);
+        return Err(TranscriptFlaw::TextBeforeFirstTurn);
     }
     let ends = starts.iter().skip(1).map(|(start, _)| *start).chain([text.len()]);
     let mut trimmed = false;
@@ -49,7 +49,7 @@ pub(crate) fn parse(text: &str) -> Result<Transcript, Flaw> {
         Some(last) if last.role == "assistant" => {
             Ok(Transcript { prompt: turns, completion: last.content, trimmed })
         }
-        _ => Err(Flaw::HumanTurnLast),
+        _ => Err(TranscriptFlaw::HumanTurnLast),
     }
 }
 
@@ -75,11 +75,11 @@ mod tests {
 
     #[test]
     fn flaws_are_told_apart() {
-        assert_eq!(parse("").unwrap_err(), Flaw::NoAssistantTurn);
-        assert_eq!(parse("\n\nHuman: a").unwrap_err(), Flaw::NoAssistantTurn);
-        assert_eq!(parse("hi\n\nAssistant: a").unwrap_err(), Flaw::TextBeforeFirstTurn);
-        assert_eq!(parse("Human: hi\n\nAssistant: a").unwrap_err(), Flaw::TextBeforeFirstTurn);
-        assert_eq!(parse("\n\nAssistant: a\n\nHuman: b").unwrap_err(), Flaw::HumanTurnLast);
+        assert_eq!(parse("").unwrap_err(), TranscriptFlaw::NoAssistantTurn);
+        assert_eq!(parse("\n\nHuman: a").unwrap_err(), TranscriptFlaw::NoAssistantTurn);
+        assert_eq!(parse("hi\n\nAssistant: a").unwrap_err(), TranscriptFlaw::TextBeforeFirstTurn);
+        assert_eq!(parse("Human: hi\n\nAssistant: a").unwrap_err(), TranscriptFlaw::TextBeforeFirstTurn);
+        assert_eq!(parse("\n\nAssistant: a\n\nHuman: b").unwrap_err(), TranscriptFlaw::HumanTurnLast);
     }
 
     proptest! {

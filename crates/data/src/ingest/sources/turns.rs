@@ -2,11 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::{
-    Message,
-    raw::{Flaw, Reason},
-    sources::{json::wrong_type, text::excerpt},
-};
+use crate::{Message, ingest::{raw::{Flaw, RejectReason}, sources::{json::wrong_type, text::excerpt}}};
 
 /// Reads a conversation. A text, or a list of texts, is one turn of `role` each; a turn is `{role, content}` or
 /// `{from, value}`.
@@ -32,7 +28,7 @@ fn turn(name: &str, value: &Value, role: &str) -> Result<Message, Flaw> {
 
 fn field<'a>(name: &str, turn: &'a Map<String, Value>, keys: &[&str; 2]) -> Result<&'a Value, Flaw> {
     keys.iter().find_map(|key| turn.get(*key)).ok_or_else(|| Flaw {
-        reason: Reason::MissingField,
+        reason: RejectReason::MissingField,
         detail: format!("a turn of `{name}` has neither `{}` nor `{}`", keys[0], keys[1]),
     })
 }
@@ -62,7 +58,7 @@ fn known_role(name: &str, given: &str) -> Result<&'static str, Flaw> {
         "assistant" | "gpt" | "model" | "bot" | "chatbot" | "chatgpt" => Ok("assistant"),
         "system" => Ok("system"),
         _ => Err(Flaw {
-            reason: Reason::UnknownRole,
+            reason: RejectReason::UnknownRole,
             detail: format!(
                 "`{name}` has a turn of {}; roles are user, assistant and system",
                 excerpt(given)
@@ -94,12 +90,12 @@ mod tests {
     #[test]
     fn what_cannot_be_a_turn_is_named() {
         for (value, reason) in [
-            (json!(true), Reason::WrongType),
-            (json!([{"role": "user"}]), Reason::MissingField),
-            (json!([{"role": 1, "content": "a"}]), Reason::WrongType),
-            (json!([{"role": "user", "content": 1}]), Reason::WrongType),
-            (json!([{"role": "tool", "content": "a"}]), Reason::UnknownRole),
-            (json!([{"role": "user", "content": [{"type": "image"}]}]), Reason::WrongType),
+            (json!(true), RejectReason::WrongType),
+            (json!([{"role": "user"}]), RejectReason::MissingField),
+            (json!([{"role": 1, "content": "a"}]), RejectReason::WrongType),
+            (json!([{"role": "user", "content": 1}]), RejectReason::WrongType),
+            (json!([{"role": "tool", "content": "a"}]), RejectReason::UnknownRole),
+            (json!([{"role": "user", "content": [{"type": "image"}]}]), RejectReason::WrongType),
         ] {
             assert_eq!(turns("p", &value, "user").unwrap_err().reason, reason, "{value}");
         }

@@ -9,13 +9,13 @@ use arrow::{
 };
 
 use super::{
-    Record,
-    columns::{Columns, flag, message_array, messages, optional_number, text, text_array},
+    ParquetRow,
+    columns::{ColumnReader, flag, message_array, messages, optional_number, text, text_array},
 };
-use crate::{BinaryRow, DataError, Message, feedback::Origin, ids::Id};
+use crate::{BinaryRow, DataError, Message, table::{feedback::Origin, ids::Id}};
 
 /// A [`BinaryRow`] to write.
-pub(crate) struct BinaryOut<'a> {
+pub(crate) struct BinaryRowRef<'a> {
     pub(crate) id: Id,
     pub(crate) prompt_id: Id,
     pub(crate) pair_id: Option<Id>,
@@ -29,9 +29,9 @@ pub(crate) struct BinaryOut<'a> {
     pub(crate) weight: f64,
 }
 
-impl Record for BinaryRow {
+impl ParquetRow for BinaryRow {
     const FOLDER: &'static str = "kto";
-    type Out<'a> = BinaryOut<'a>;
+    type Borrowed<'a> = BinaryRowRef<'a>;
 
     fn fields() -> Vec<Field> {
         vec![
@@ -50,8 +50,8 @@ impl Record for BinaryRow {
         ]
     }
 
-    fn to_arrays(rows: &[BinaryOut<'_>]) -> Result<Vec<ArrayRef>, ArrowError> {
-        let flags = |get: fn(&BinaryOut<'_>) -> bool| {
+    fn to_arrays(rows: &[BinaryRowRef<'_>]) -> Result<Vec<ArrayRef>, ArrowError> {
+        let flags = |get: fn(&BinaryRowRef<'_>) -> bool| {
             Arc::new(rows.iter().map(|row| Some(get(row))).collect::<BooleanArray>())
         };
         Ok(vec![
@@ -70,7 +70,7 @@ impl Record for BinaryRow {
         ])
     }
 
-    fn from_columns(columns: &Columns<'_>) -> Result<Vec<Self>, DataError> {
+    fn from_columns(columns: &ColumnReader<'_>) -> Result<Vec<Self>, DataError> {
         let mut prompt = columns.messages("prompt")?.into_iter();
         let mut completion = columns.messages("completion")?.into_iter();
         let mut label = columns.flags("label")?.into_iter();

@@ -56,12 +56,12 @@ pub(crate) fn message_array<'a>(
 }
 
 /// The columns of a batch, by name. Their types have been compared with the fields before.
-pub(crate) struct Columns<'a> {
+pub(crate) struct ColumnReader<'a> {
     pub(crate) file: &'a Path,
     pub(crate) batch: &'a RecordBatch,
 }
 
-impl Columns<'_> {
+impl ColumnReader<'_> {
     fn array<T: 'static>(&self, name: &str) -> Result<&T, DataError> {
         self.batch
             .column_by_name(name)
@@ -70,13 +70,13 @@ impl Columns<'_> {
     }
 
     /// The values of an array in which nothing may be null.
-    fn whole<T>(&self, name: &str, values: impl Iterator<Item = Option<T>>) -> Result<Vec<T>, DataError> {
+    fn non_null<T>(&self, name: &str, values: impl Iterator<Item = Option<T>>) -> Result<Vec<T>, DataError> {
         values.collect::<Option<_>>().ok_or_else(|| DataError::column(self.file, name, "holds nulls"))
     }
 
     /// A column of strings.
     pub(crate) fn text(&self, name: &str) -> Result<Vec<String>, DataError> {
-        self.whole(name, self.optional_text(name)?.into_iter())
+        self.non_null(name, self.optional_text(name)?.into_iter())
     }
 
     /// A column of strings that may be null.
@@ -86,12 +86,12 @@ impl Columns<'_> {
 
     /// A column of booleans.
     pub(crate) fn flags(&self, name: &str) -> Result<Vec<bool>, DataError> {
-        self.whole(name, self.array::<BooleanArray>(name)?.iter())
+        self.non_null(name, self.array::<BooleanArray>(name)?.iter())
     }
 
     /// A column of numbers.
     pub(crate) fn numbers(&self, name: &str) -> Result<Vec<f64>, DataError> {
-        self.whole(name, self.array::<Float64Array>(name)?.iter())
+        self.non_null(name, self.array::<Float64Array>(name)?.iter())
     }
 
     /// A column of numbers that may be null.
@@ -102,7 +102,7 @@ impl Columns<'_> {
     /// A column of conversations.
     pub(crate) fn messages(&self, name: &str) -> Result<Vec<Vec<Message>>, DataError> {
         let wrong = || DataError::column(self.file, name, "is not a list of {role, content}");
-        let list = self.whole(name, self.array::<ListArray>(name)?.iter())?;
+        let list = self.non_null(name, self.array::<ListArray>(name)?.iter())?;
         list.iter()
             .map(|turns| {
                 let turns = turns.as_any().downcast_ref::<StructArray>().ok_or_else(wrong)?;
@@ -115,7 +115,7 @@ impl Columns<'_> {
                 let turn = |(role, content): (Option<&str>, Option<&str>)| {
                     Some(Message { role: role?.to_owned(), content: content?.to_owned() })
                 };
-                self.whole(name, field("role")?.iter().zip(field("content")?.iter()).map(turn))
+                self.non_null(name, field("role")?.iter().zip(field("content")?.iter()).map(turn))
             })
             .collect()
     }

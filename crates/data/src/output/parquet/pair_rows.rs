@@ -9,13 +9,13 @@ use arrow::{
 };
 
 use super::{
-    Record,
-    columns::{Columns, flag, message_array, messages, optional_number, text, text_array},
+    ParquetRow,
+    columns::{ColumnReader, flag, message_array, messages, optional_number, text, text_array},
 };
-use crate::{DataError, Message, PairRow, feedback::Origin, ids::Id};
+use crate::{DataError, Message, PairRow, table::{feedback::Origin, ids::Id}};
 
 /// A [`PairRow`] to write.
-pub(crate) struct PairOut<'a> {
+pub(crate) struct PairRowRef<'a> {
     pub(crate) pair_id: Id,
     pub(crate) prompt_id: Id,
     pub(crate) prompt: &'a [Message],
@@ -28,9 +28,9 @@ pub(crate) struct PairOut<'a> {
     pub(crate) swapped: bool,
 }
 
-impl Record for PairRow {
+impl ParquetRow for PairRow {
     const FOLDER: &'static str = "dpo";
-    type Out<'a> = PairOut<'a>;
+    type Borrowed<'a> = PairRowRef<'a>;
 
     fn fields() -> Vec<Field> {
         vec![
@@ -48,7 +48,7 @@ impl Record for PairRow {
         ]
     }
 
-    fn to_arrays(rows: &[PairOut<'_>]) -> Result<Vec<ArrayRef>, ArrowError> {
+    fn to_arrays(rows: &[PairRowRef<'_>]) -> Result<Vec<ArrayRef>, ArrowError> {
         Ok(vec![
             message_array(rows.iter().map(|row| row.prompt))?,
             message_array(rows.iter().map(|row| &*row.chosen))?,
@@ -64,7 +64,7 @@ impl Record for PairRow {
         ])
     }
 
-    fn from_columns(columns: &Columns<'_>) -> Result<Vec<Self>, DataError> {
+    fn from_columns(columns: &ColumnReader<'_>) -> Result<Vec<Self>, DataError> {
         let mut prompt_id = columns.text("prompt_id")?.into_iter();
         let mut prompt = columns.messages("prompt")?.into_iter();
         let mut chosen = columns.messages("chosen")?.into_iter();

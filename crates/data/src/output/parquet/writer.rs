@@ -21,7 +21,7 @@ use parquet::{
 };
 use rayon::prelude::*;
 
-use super::{Record, path, schema};
+use super::{ParquetRow, path, schema};
 use crate::{BinaryRow, DataError, PairRow, Split};
 
 /// Rows that fill a row group.
@@ -34,7 +34,7 @@ const BYTES: usize = 16 << 20;
 const WAITING: usize = 48 << 20;
 
 /// One file.
-struct Table {
+struct TableWriter {
     path: PathBuf,
     writer: SerializedFileWriter<File>,
     columns: ArrowRowGroupWriterFactory,
@@ -46,8 +46,8 @@ struct Table {
     row_groups: usize,
 }
 
-impl Table {
-    fn create<R: Record>(dataset: &Path, split: Split) -> Result<Self, DataError> {
+impl TableWriter {
+    fn create<R: ParquetRow>(dataset: &Path, split: Split) -> Result<Self, DataError> {
         let path = path::<R>(dataset, split);
         if let Some(folder) = path.parent() {
             fs_err::create_dir_all(folder)?;
@@ -64,15 +64,15 @@ impl Table {
     }
 
     /// The columns of the row group at hand, as pieces of work.
-    fn take(&mut self, table: usize) -> Result<RowGroup, ParquetError> {
+    fn take(&mut self, table: usize) -> Result<PendingRowGroup, ParquetError> {
         let mut writers = self.columns.create_column_writers(self.row_groups)?.into_iter();
         let batches = std::mem::take(&mut self.batches);
-        let columns = self.fields.iter().enumerate().map(|(index, field)| Column {
+        let columns = self.fields.iter().enumerate().map(|(index, field)| PendingColumn {
             field: field.clone(),
             writers: writers.by_ref().take(leaves(field.data_type())).collect(),
             arrays: batches.iter().map(|batch| batch.column(index).clone()).collect(),
         });
-        let row_group = RowGroup { table, columns: columns.collect() };
+        let row_group = PendingRowGroup { table, columns: columns.collect() };
         (self.rows, self.bytes, self.row_groups) = (0, 0, self.row_groups + 1);
         Ok(row_group)
     }
@@ -96,19 +96,19 @@ fn leaves(data_type: &DataType) -> usize {
     }
 }
 
-struct RowGroup {
+struct PendingRowGroup {
     table: usize,
-    columns: Vec<Column>,
+    columns: Vec<PendingColumn>,
 }
 
 /// One field of a row group.
-struct Column {
+struct PendingColumn {
     field: Field,
     writers: Vec<ArrowColumnWriter>,
     arrays: Vec<ArrayRef>,
 }
 
-impl Column {
+impl PendingColumn {
     fn encode(mut self) -> Result<Vec<ArrowColumnChunk>, ParquetError> {
         for array in &self.arrays {
             for (leaf, writer) in compute_leaves(&self.field, array)?.iter().zip(&mut self.writers) {
@@ -120,25 +120,25 @@ impl Column {
 }
 
 /// The binary and the paired file of each split.
-pub(crate) struct Tables {
-    files: Vec<Table>,
-    waiting: Vec<RowGroup>,
+pub(crate) struct DatasetWriter {
+    files: Vec<TableWriter>,
+    waiting: Vec<PendingRowGroup>,
     bytes: usize,
 }
 
-impl Tables {
+impl DatasetWriter {
     /// Starts the files of `dataset`.
     pub(crate) fn create(dataset: &Path) -> Result<Self, DataError> {
         let mut files = Vec::new();
         for split in Split::ALL {
-            files.push(Table::create::<BinaryRow>(dataset, split)?);
-            files.push(Table::create::<PairRow>(dataset, split)?);
+            files.push(TableWriter::create::<BinaryRow>(dataset, split)?);
+            files.push(TableWriter::create::<PairRow>(dataset, split)?);
         }
         Ok(Self { files, waiting: Vec::new(), bytes: 0 })
     }
 
     /// Appends rows to the file of a split.
-    pub(crate) fn push<R: Record>(&mut self, split: Split, batch: RecordBatch) -> Result<(), DataError> {
+    pub(crate) fn push<R: ParquetRow>(&mut self, split: Split, batch: RecordBatch) -> Result<(), DataError> {
         if batch.num_rows() == 0 {
             return Ok(());
         }
@@ -163,7 +163,7 @@ impl Tables {
             tables.push((row_group.table, row_group.columns.len()));
             columns.extend(row_group.columns);
         }
-        let encoded: Vec<_> = columns.into_par_iter().with_max_len(1).map(Column::encode).collect();
+        let encoded: Vec<_> = columns.into_par_iter().with_max_len(1).map(PendingColumn::encode).collect();
         let mut encoded = encoded.into_iter();
         for (table, columns) in tables {
             let table = &mut self.files[table];

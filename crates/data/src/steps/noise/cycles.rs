@@ -7,19 +7,17 @@ use std::collections::{BTreeMap, HashMap};
 
 use prospect_core::draw::{Draw, exact_count};
 
-use super::{Judgement, KindCounts, mark};
-use crate::{
-    feedback::{Feedback, lowest},
-    ids::Id,
-};
+use super::{counts::NoiseKindCounts, sampling};
+use crate::table::corruption::LabelNoise;
+use crate::table::{feedback::{Feedback, lowest}, ids::Id};
 
-pub(super) fn apply(feedback: &mut Feedback, rate: f64, seed: u64) -> Option<KindCounts> {
+pub(super) fn apply(feedback: &mut Feedback, rate: f64, seed: u64) -> Option<NoiseKindCounts> {
     if rate == 0.0 {
         return None;
     }
     let draw = Draw::new(seed, "cycles");
     let mut pairs: BTreeMap<Id, Vec<u32>> = BTreeMap::new();
-    for index in mark::free_pairs(feedback) {
+    for index in sampling::free_pairs(feedback) {
         let row = &feedback.rows[feedback.pairs[index as usize].chosen as usize];
         pairs.entry(feedback.group(row).prompt).or_default().push(index);
     }
@@ -46,5 +44,5 @@ pub(super) fn apply(feedback: &mut Feedback, rate: f64, seed: u64) -> Option<Kin
         .collect();
     let chosen = lowest(&draw, &closing, exact_count(rate, closing.len()));
     let eligible: Vec<u32> = closing.into_iter().map(|(_, pair)| pair).collect();
-    Some(mark::pairs(feedback, &eligible, &chosen, Judgement::Cycle))
+    Some(sampling::mark_pairs(feedback, &eligible, &chosen, LabelNoise::Cycle))
 }

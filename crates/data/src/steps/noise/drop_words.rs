@@ -7,14 +7,9 @@ use prospect_core::draw::{Draw, exact_count};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    KindCounts, Text,
-    mark::{self, Candidate, Mark},
-};
-use crate::{
-    feedback::{Feedback, Row},
-    ids::Id,
-};
+use super::{counts::NoiseKindCounts, sampling::{self, Candidate, NoiseMark}};
+use crate::table::corruption::TextNoise;
+use crate::table::{feedback::{Feedback, FeedbackRow}, ids::Id};
 
 /// The purpose of the draws for words.
 pub(super) const PURPOSE: &str = "dropped words";
@@ -39,11 +34,11 @@ fn some() -> f64 {
 }
 
 impl DropWords {
-    pub(super) fn apply(&self, feedback: &mut Feedback, seed: u64) -> KindCounts {
+    pub(super) fn apply(&self, feedback: &mut Feedback, seed: u64) -> NoiseKindCounts {
         let candidate =
-            |_: &Feedback, row: &Row| row.several_words.then_some(Candidate { key: row.id, log_weight: 0.0 });
+            |_: &Feedback, row: &FeedbackRow| row.several_words.then_some(Candidate { key: row.id, log_weight: 0.0 });
         let rates = [self.desirable, self.undesirable];
-        mark::rows(feedback, &Draw::new(seed, "drop words"), rates, Mark::Text(Text::DropWords), candidate)
+        sampling::mark_rows(feedback, &Draw::new(seed, "drop words"), rates, NoiseMark::Text(TextNoise::DropWords), candidate)
     }
 
     /// A text without some of its words; `row` names the row it is the completion of.
@@ -69,7 +64,7 @@ impl DropWords {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Message, ids::prompt_id};
+    use crate::{Message, table::ids::prompt_id};
     use proptest::prelude::*;
 
     proptest! {

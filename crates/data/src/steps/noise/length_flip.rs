@@ -9,14 +9,9 @@ use prospect_core::draw::Draw;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Judgement, KindCounts,
-    mark::{self, Candidate, Mark},
-};
-use crate::{
-    Split,
-    feedback::{Feedback, Row},
-};
+use super::{counts::NoiseKindCounts, sampling::{self, Candidate, NoiseMark}};
+use crate::table::corruption::LabelNoise;
+use crate::{Split, table::feedback::{Feedback, FeedbackRow}};
 
 /// Flips that favour long completions.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -38,11 +33,11 @@ fn one() -> f64 {
 }
 
 impl LengthFlip {
-    pub(super) fn apply(&self, feedback: &mut Feedback, seed: u64) -> KindCounts {
+    pub(super) fn apply(&self, feedback: &mut Feedback, seed: u64) -> NoiseKindCounts {
         let mut lengths: Vec<u32> = feedback.kept(Split::Train).map(|row| row.characters).collect();
         let middle = lengths.len() / 2;
         let median = if lengths.is_empty() { 0 } else { *lengths.select_nth_unstable(middle).1 };
-        let candidate = |feedback: &Feedback, row: &Row| {
+        let candidate = |feedback: &Feedback, row: &FeedbackRow| {
             let (longer, shorter) = match feedback.pair(row) {
                 Some(pair) => {
                     let [chosen, rejected] = feedback.sides(pair).map(|row| row.characters);
@@ -52,10 +47,10 @@ impl LengthFlip {
                 None => (row.characters, median),
             };
             let log_weight = (f64::from(longer) / f64::from(shorter.max(1))).ln() / self.temperature;
-            (longer > shorter).then(|| Candidate { key: feedback.judged(row), log_weight })
+            (longer > shorter).then(|| Candidate { key: feedback.judgement_id(row), log_weight })
         };
         let rates = [self.desirable, self.undesirable];
-        let mark = Mark::Judgement(Judgement::LengthFlip);
-        mark::rows(feedback, &Draw::new(seed, "length flip"), rates, mark, candidate)
+        let mark = NoiseMark::Label(LabelNoise::LengthFlip);
+        sampling::mark_rows(feedback, &Draw::new(seed, "length flip"), rates, mark, candidate)
     }
 }

@@ -2,24 +2,10 @@
 
 use prospect_core::draw::{Draw, exact_count};
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
-use super::{Judgement, KindCounts, Text};
-use crate::{
-    Split,
-    feedback::{Feedback, Row},
-    ids::Id,
-};
-
-/// How many of something could change, and did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Changed {
-    /// Those that the kind could change: `changed` is the rate times this, rounded.
-    pub eligible: u64,
-    /// Those that it changed.
-    pub changed: u64,
-}
+use super::counts::{ChangeCounts, NoiseKindCounts};
+use crate::table::corruption::{LabelNoise, TextNoise};
+use crate::{Split, table::{feedback::{Feedback, FeedbackRow}, ids::Id}};
 
 /// A row that may change: what is drawn for, and the natural logarithm of how likely it is to be among the first.
 pub(super) struct Candidate {
@@ -29,59 +15,59 @@ pub(super) struct Candidate {
 
 /// What a kind does to a row.
 #[derive(Clone, Copy)]
-pub(super) enum Mark {
-    Judgement(Judgement),
-    Text(Text),
+pub(super) enum NoiseMark {
+    Label(LabelNoise),
+    Text(TextNoise),
 }
 
-impl Mark {
+impl NoiseMark {
     /// Whether a row has no noise of this sort yet.
-    pub(super) fn fits(self, row: &Row) -> bool {
+    pub(super) fn accepts(self, row: &FeedbackRow) -> bool {
         match self {
-            Self::Judgement(_) => row.noisy.judgement == Judgement::Original,
-            Self::Text(_) => row.noisy.text == Text::Original,
+            Self::Label(_) => row.corruption.label == LabelNoise::Original,
+            Self::Text(_) => row.corruption.text == TextNoise::Original,
         }
     }
 
-    pub(super) fn put(self, row: &mut Row) {
+    pub(super) fn apply_to(self, row: &mut FeedbackRow) {
         match self {
-            Self::Judgement(judgement) => row.noisy.judgement = judgement,
-            Self::Text(text) => row.noisy.text = text,
+            Self::Label(judgement) => row.corruption.label = judgement,
+            Self::Text(text) => row.corruption.text = text,
         }
     }
 }
 
 /// Marks `rate × eligible` rows of each class, where `rates` are of the desirable and the undesirable rows.
-pub(super) fn rows(
+pub(super) fn mark_rows(
     feedback: &mut Feedback,
     draw: &Draw,
     rates: [f64; 2],
-    mark: Mark,
-    candidate: impl Fn(&Feedback, &Row) -> Option<Candidate> + Sync,
-) -> KindCounts {
+    mark: NoiseMark,
+    candidate: impl Fn(&Feedback, &FeedbackRow) -> Option<Candidate> + Sync,
+) -> NoiseKindCounts {
     let mut class = |label, rate| {
         let candidates: Vec<(Candidate, u32)> = feedback
-            .class(label)
+            .training_class(label)
             .into_par_iter()
             .filter_map(|index| {
                 let row = &feedback.rows[index as usize];
-                let candidate = if mark.fits(row) { candidate(feedback, row) } else { None };
+                let candidate = if mark.accepts(row) { candidate(feedback, row) } else { None };
                 candidate.map(|candidate| (candidate, index))
             })
             .collect();
-        let chosen = first(draw, &candidates, exact_count(rate, candidates.len()));
+        let chosen = weighted_sample(draw, &candidates, exact_count(rate, candidates.len()));
         for index in &chosen {
-            mark.put(&mut feedback.rows[*index as usize]);
+            mark.apply_to(&mut feedback.rows[*index as usize]);
         }
-        Changed { eligible: candidates.len() as u64, changed: chosen.len() as u64 }
+        ChangeCounts { eligible: candidates.len() as u64, changed: chosen.len() as u64 }
     };
-    KindCounts { desirable: class(true, rates[0]), undesirable: class(false, rates[1]), drawn: None }
+    NoiseKindCounts { desirable: class(true, rates[0]), undesirable: class(false, rates[1]), drawn: None }
 }
 
 /// The indices of the `count` candidates that come first when each waits an exponential time whose rate is its weight:
-/// sampling without replacement, each next one in proportion to weight (Efraimidis and Spirakis 2006). At equal
+/// mark without replacement, each next one in proportion to weight (Efraimidis and Spirakis 2006). At equal
 /// weights it is the order of the draws.
-pub(super) fn first(draw: &Draw, candidates: &[(Candidate, u32)], count: usize) -> Vec<u32> {
+pub(super) fn weighted_sample(draw: &Draw, candidates: &[(Candidate, u32)], count: usize) -> Vec<u32> {
     // The logarithm of the waiting time, in an order-preserving integer; then the draw, which is finer.
     let time = |candidate: &Candidate| {
         let bits = draw.bits(candidate.key.digits().as_ref());
@@ -111,28 +97,28 @@ fn ordered(number: f64) -> u64 {
 
 /// The whole training pairs, by index, neither of whose rows has judgement noise.
 pub(super) fn free_pairs(feedback: &Feedback) -> Vec<u32> {
-    let free = |pair: &crate::feedback::Pair| {
+    let free = |pair: &crate::table::feedback::FeedbackPair| {
         let [chosen, rejected] = feedback.sides(pair);
-        feedback.whole(pair)
+        feedback.is_whole(pair)
             && feedback.split(chosen) == Split::Train
-            && [chosen, rejected].iter().all(|row| !row.noisy.flipped())
+            && [chosen, rejected].iter().all(|row| !row.corruption.is_flipped())
     };
     (0..feedback.pairs.len() as u32).filter(|index| free(&feedback.pairs[*index as usize])).collect()
 }
 
 /// Turns the judgement of both rows of some pairs, and counts the rows that could have been.
-pub(super) fn pairs(
+pub(super) fn mark_pairs(
     feedback: &mut Feedback,
     eligible: &[u32],
     chosen: &[u32],
-    judgement: Judgement,
-) -> KindCounts {
+    judgement: LabelNoise,
+) -> NoiseKindCounts {
     for index in chosen {
         let pair = feedback.pairs[*index as usize];
         for row in [pair.chosen, pair.rejected] {
-            Mark::Judgement(judgement).put(&mut feedback.rows[row as usize]);
+            NoiseMark::Label(judgement).apply_to(&mut feedback.rows[row as usize]);
         }
     }
-    let rows = Changed { eligible: eligible.len() as u64, changed: chosen.len() as u64 };
-    KindCounts { desirable: rows, undesirable: rows, drawn: Some(rows) }
+    let rows = ChangeCounts { eligible: eligible.len() as u64, changed: chosen.len() as u64 };
+    NoiseKindCounts { desirable: rows, undesirable: rows, drawn: Some(rows) }
 }

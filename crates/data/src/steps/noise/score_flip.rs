@@ -8,12 +8,9 @@ use prospect_core::draw::Draw;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Judgement, KindCounts,
-    mark::{self, Candidate, Changed, Mark},
-    score_gap,
-};
-use crate::feedback::{Feedback, Pair, Row};
+use super::{counts::{ChangeCounts, NoiseKindCounts}, sampling::{self, Candidate, NoiseMark}};
+use crate::table::corruption::LabelNoise;
+use crate::table::feedback::{Feedback, FeedbackPair, FeedbackRow};
 
 /// Flips that are likelier the closer the scores of a pair are.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -30,29 +27,35 @@ pub struct ScoreFlip {
 }
 
 impl ScoreFlip {
-    pub(super) fn apply(&self, feedback: &mut Feedback, seed: u64) -> KindCounts {
+    pub(super) fn apply(&self, feedback: &mut Feedback, seed: u64) -> NoiseKindCounts {
         let draw = Draw::new(seed, "score flip");
         let log_odds =
-            |feedback: &Feedback, pair: &Pair| Some(-score_gap(feedback, pair)? / self.temperature);
+            |feedback: &Feedback, pair: &FeedbackPair| Some(-score_gap(feedback, pair)? / self.temperature);
         if let (None, None) = (self.desirable, self.undesirable) {
-            let mut eligible = mark::free_pairs(feedback);
+            let mut eligible = sampling::free_pairs(feedback);
             eligible.retain(|index| log_odds(feedback, &feedback.pairs[*index as usize]).is_some());
             let mut chosen = eligible.clone();
             chosen.retain(|index| {
                 let pair = &feedback.pairs[*index as usize];
                 let odds = log_odds(feedback, pair).map_or(0.0, f64::exp);
                 // u < odds / (1 + odds), which holds for infinite odds too.
-                let u = mark::uniform(draw.bits(pair.id.digits().as_ref()));
+                let u = sampling::uniform(draw.bits(pair.id.digits().as_ref()));
                 u < odds * (1.0 - u)
             });
-            return mark::pairs(feedback, &eligible, &chosen, Judgement::ScoreFlip);
+            return sampling::mark_pairs(feedback, &eligible, &chosen, LabelNoise::ScoreFlip);
         }
-        let candidate = |feedback: &Feedback, row: &Row| {
+        let candidate = |feedback: &Feedback, row: &FeedbackRow| {
             let pair = feedback.pair(row)?;
             Some(Candidate { key: pair.id, log_weight: log_odds(feedback, pair)? })
         };
         let rates = [self.desirable, self.undesirable].map(Option::unwrap_or_default);
-        let counts = mark::rows(feedback, &draw, rates, Mark::Judgement(Judgement::ScoreFlip), candidate);
-        KindCounts { drawn: None::<Changed>, ..counts }
+        let counts = sampling::mark_rows(feedback, &draw, rates, NoiseMark::Label(LabelNoise::ScoreFlip), candidate);
+        NoiseKindCounts { drawn: None::<ChangeCounts>, ..counts }
     }
+}
+
+/// The difference of the scores of a pair, chosen less rejected, where both have one.
+pub(super) fn score_gap(feedback: &Feedback, pair: &FeedbackPair) -> Option<f64> {
+    let [chosen, rejected] = feedback.sides(pair).map(FeedbackRow::score);
+    Some(chosen? - rejected?)
 }

@@ -7,14 +7,9 @@ use prospect_core::draw::Draw;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    KindCounts, Text,
-    mark::{self, Candidate, Mark},
-};
-use crate::{
-    Split,
-    feedback::{Feedback, Row},
-};
+use super::{counts::NoiseKindCounts, sampling::{self, Candidate, NoiseMark}};
+use crate::table::corruption::TextNoise;
+use crate::{Split, table::feedback::{Feedback, FeedbackRow}};
 
 /// Completions of other prompts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -29,14 +24,14 @@ pub struct Shuffle {
 }
 
 impl Shuffle {
-    pub(super) fn apply(&self, feedback: &mut Feedback, seed: u64) -> KindCounts {
+    pub(super) fn apply(&self, feedback: &mut Feedback, seed: u64) -> NoiseKindCounts {
         // With one prompt there is no other.
         let prompts = feedback.prompts(|row| row.kept && feedback.split(row) == Split::Train).len();
         let candidate =
-            |_: &Feedback, row: &Row| (prompts > 1).then_some(Candidate { key: row.id, log_weight: 0.0 });
+            |_: &Feedback, row: &FeedbackRow| (prompts > 1).then_some(Candidate { key: row.id, log_weight: 0.0 });
         let rates = [self.desirable, self.undesirable];
         let draw = Draw::new(seed, "shuffle completions");
-        let counts = mark::rows(feedback, &draw, rates, Mark::Text(Text::Shuffle), candidate);
+        let counts = sampling::mark_rows(feedback, &draw, rates, NoiseMark::Text(TextNoise::Shuffle), candidate);
         feedback.donors = donors(feedback, &Draw::new(seed, "donors"));
         counts
     }
@@ -55,7 +50,7 @@ fn donors(feedback: &Feedback, draw: &Draw) -> Vec<(u32, u32)> {
     let row = |index: u32| &feedback.rows[index as usize];
     let mut donors: Vec<(u32, u32)> = Vec::new();
     for (place, (_, index)) in order.iter().enumerate() {
-        if row(*index).noisy.text == Text::Shuffle {
+        if row(*index).corruption.text == TextNoise::Shuffle {
             let prompt = feedback.group(row(*index)).prompt;
             let others = order[place..].iter().chain(&order).map(|(_, other)| *other);
             let mut others = others.filter(|other| feedback.group(row(*other)).prompt != prompt);

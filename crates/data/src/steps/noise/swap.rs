@@ -2,19 +2,17 @@
 
 use prospect_core::draw::{Draw, exact_count};
 
-use super::{Judgement, KindCounts, mark};
-use crate::{
-    feedback::{Feedback, lowest},
-    ids::Id,
-};
+use super::{counts::NoiseKindCounts, sampling};
+use crate::table::corruption::LabelNoise;
+use crate::table::{feedback::{Feedback, lowest}, ids::Id};
 
-pub(super) fn apply(feedback: &mut Feedback, rate: f64, seed: u64) -> Option<KindCounts> {
+pub(super) fn apply(feedback: &mut Feedback, rate: f64, seed: u64) -> Option<NoiseKindCounts> {
     if rate == 0.0 {
         return None;
     }
-    let eligible = mark::free_pairs(feedback);
+    let eligible = sampling::free_pairs(feedback);
     let candidates: Vec<(Id, u32)> =
         eligible.iter().map(|index| (feedback.pairs[*index as usize].id, *index)).collect();
     let chosen = lowest(&Draw::new(seed, "swap"), &candidates, exact_count(rate, candidates.len()));
-    Some(mark::pairs(feedback, &eligible, &chosen, Judgement::Swap))
+    Some(sampling::mark_pairs(feedback, &eligible, &chosen, LabelNoise::Swap))
 }

@@ -4,11 +4,7 @@ use proptest::prelude::*;
 use prospect_core::draw::exact_count;
 
 use super::*;
-use crate::{
-    feedback::tests::{many, raw},
-    ids::Id,
-    raw::{RawCompletion, RawGroup},
-};
+use crate::{fixtures::{distinct_pairs, raw_pair}, ingest::raw::{RawCompletion, RawGroup}, table::ids::Id};
 
 fn completion(text: String, score: Option<f64>, label: Option<bool>) -> RawCompletion {
     RawCompletion { messages: vec![Message::assistant(text)], score, label }
@@ -47,9 +43,9 @@ fn noise(kind: &str, desirable: f64, undesirable: f64) -> Noise {
 const ROW_KINDS: [&str; 6] = ["flip", "score_flip", "length_flip", "shuffle", "truncate", "drop_words"];
 
 /// The rows that noise changed, by index, and what it did to them.
-fn changed(feedback: &Feedback) -> BTreeMap<usize, Noisy> {
+fn changed(feedback: &Feedback) -> BTreeMap<usize, Corruption> {
     let rows = feedback.rows.iter().enumerate();
-    rows.filter(|(_, row)| row.noisy != Noisy::default()).map(|(index, row)| (index, row.noisy)).collect()
+    rows.filter(|(_, row)| row.corruption != Corruption::default()).map(|(index, row)| (index, row.corruption)).collect()
 }
 
 fn apply(noise: Noise, seed: u64) -> (NoiseCounts, Feedback) {
@@ -70,8 +66,8 @@ proptest! {
         let (counts, small) = apply(noise(kind, low, 0.25), seed);
         let (_, large) = apply(noise(kind, high, 0.25), seed);
         let (small, large) = (changed(&small), changed(&large));
-        prop_assert!(small.iter().all(|(row, noisy)| large.get(row) == Some(noisy)));
-        let KindCounts { desirable, undesirable, .. } = counts.kinds[kind];
+        prop_assert!(small.iter().all(|(row, corruption)| large.get(row) == Some(corruption)));
+        let NoiseKindCounts { desirable, undesirable, .. } = counts.kinds[kind];
         prop_assert_eq!(desirable.changed as usize, exact_count(low, desirable.eligible as usize));
         prop_assert_eq!(undesirable.changed as usize, exact_count(0.25, undesirable.eligible as usize));
         prop_assert_eq!(small.len() as u64, desirable.changed + undesirable.changed);
@@ -88,14 +84,14 @@ proptest! {
         };
         let flips = |feedback: &Feedback| {
             let rows = feedback.rows.iter().enumerate();
-            rows.filter(|(_, row)| row.noisy.judgement == Judgement::Flip).map(|(index, _)| index).collect::<Vec<_>>()
+            rows.filter(|(_, row)| row.corruption.label == LabelNoise::Flip).map(|(index, _)| index).collect::<Vec<_>>()
         };
         prop_assert_eq!(flips(&apply(first, seed).1), flips(&apply(both, seed).1));
     }
 
     #[test]
     fn flip_counts_are_of_each_class(rate in 0.0..=1.0f64, seed: u64) {
-        let mut feedback = many(83);
+        let mut feedback = distinct_pairs(83);
         let counts = noise("flip", rate, 0.2).apply(&mut feedback, seed);
         prop_assert_eq!(counts.flipped_desirable as usize, exact_count(rate, 83));
         prop_assert_eq!(counts.flipped_undesirable, 17);
@@ -104,17 +100,17 @@ proptest! {
 
     #[test]
     fn at_equal_rates_pairs_flip_whole(rate in 0.0..=1.0f64, seed: u64) {
-        let mut feedback = many(50);
+        let mut feedback = distinct_pairs(50);
         let counts = noise("flip", rate, rate).apply(&mut feedback, seed);
-        let whole = |pair: &Pair| feedback.sides(pair).iter().all(|row| row.noisy.flipped());
-        prop_assert!(feedback.pairs.iter().all(|pair| feedback.swapped(pair) == whole(pair)));
+        let both_flipped = |pair: &FeedbackPair| feedback.sides(pair).iter().all(|row| row.corruption.is_flipped());
+        prop_assert!(feedback.pairs.iter().all(|pair| feedback.is_swapped(pair) == both_flipped(pair)));
         prop_assert_eq!(counts.swapped_pairs, counts.flipped_desirable);
     }
 
     #[test]
     fn swaps_are_an_exact_number_of_whole_pairs(rate in 0.0..=1.0f64, seed: u64) {
         let (counts, feedback) = apply(Noise { swap_pairs: rate, ..Noise::default() }, seed);
-        let swapped = feedback.pairs.iter().filter(|pair| feedback.swapped(pair)).count();
+        let swapped = feedback.pairs.iter().filter(|pair| feedback.is_swapped(pair)).count();
         prop_assert_eq!(swapped, exact_count(rate, 120));
         prop_assert_eq!((counts.flipped_desirable, counts.flipped_undesirable), (swapped as u64, swapped as u64));
     }
@@ -122,13 +118,13 @@ proptest! {
 
 #[test]
 fn scores_that_are_close_are_confused() {
-    let gap = |feedback: &Feedback, pair: &Pair| score_gap(feedback, pair).unwrap();
+    let gap = |feedback: &Feedback, pair: &FeedbackPair| score_gap(feedback, pair).unwrap();
     let mean = |gaps: Vec<f64>| gaps.iter().sum::<f64>() / gaps.len() as f64;
     let (_, feedback) = apply(noise("score_flip", 0.3, 0.3), 1);
     let (swapped, straight): (Vec<_>, Vec<_>) =
-        feedback.pairs.iter().partition(|pair| feedback.swapped(pair));
+        feedback.pairs.iter().partition(|pair| feedback.is_swapped(pair));
     assert_eq!(swapped.len(), 36);
-    let gaps = |pairs: Vec<&Pair>| mean(pairs.into_iter().map(|pair| gap(&feedback, pair)).collect());
+    let gaps = |pairs: Vec<&FeedbackPair>| mean(pairs.into_iter().map(|pair| gap(&feedback, pair)).collect());
     assert!(gaps(swapped) + 2.0 < gaps(straight));
 
     // Without rates each pair flips with its own probability.
@@ -137,7 +133,7 @@ fn scores_that_are_close_are_confused() {
     for seed in 0..100 {
         let (counts, feedback) = apply(Noise { score_flip, ..Noise::default() }, seed);
         assert_eq!(counts.kinds["score_flip"].drawn.unwrap().eligible, 120);
-        flips += feedback.pairs.iter().filter(|pair| feedback.swapped(pair)).count();
+        flips += feedback.pairs.iter().filter(|pair| feedback.is_swapped(pair)).count();
     }
     let feedback = varied();
     let expected: f64 =
@@ -147,7 +143,7 @@ fn scores_that_are_close_are_confused() {
 
 #[test]
 fn unscored_pairs_cannot_be_confused_and_this_is_told() {
-    let mut feedback = many(10);
+    let mut feedback = distinct_pairs(10);
     let noise = noise("score_flip", 0.5, 0.0);
     let counts = noise.apply(&mut feedback, 0);
     assert_eq!(
@@ -159,11 +155,11 @@ fn unscored_pairs_cannot_be_confused_and_this_is_told() {
 #[test]
 fn only_longer_completions_win_by_length() {
     let (counts, feedback) = apply(noise("length_flip", 1.0, 1.0), 0);
-    let longer = |pair: &Pair| {
+    let longer = |pair: &FeedbackPair| {
         let [chosen, rejected] = feedback.sides(pair).map(|row| row.characters);
         rejected > chosen
     };
-    assert!(feedback.pairs.iter().all(|pair| feedback.swapped(pair) == longer(pair)));
+    assert!(feedback.pairs.iter().all(|pair| feedback.is_swapped(pair) == longer(pair)));
     assert!(counts.swapped_pairs > 20);
 
     // Without pairs the median is the mark.
@@ -186,8 +182,8 @@ fn contrary_annotators_turn_whole_prompts_round() {
     let (counts, feedback) = apply(annotators(0.3), 5);
     let drawn = counts.kinds["annotators"].drawn.unwrap();
     assert_eq!((drawn.eligible, drawn.changed), (60, 18));
-    let prompts = |flipped| -> HashSet<Id> {
-        let rows = feedback.rows.iter().filter(|row| row.noisy.flipped() == flipped);
+    let prompts = |is_flipped| -> HashSet<Id> {
+        let rows = feedback.rows.iter().filter(|row| row.corruption.is_flipped() == is_flipped);
         rows.map(|row| feedback.group(row).prompt).collect()
     };
     assert!(prompts(true).is_disjoint(&prompts(false)));
@@ -211,13 +207,13 @@ fn cycles_close_triangles_one_a_prompt() {
     let drawn = counts.kinds["cycles"].drawn.unwrap();
     assert_eq!((drawn.eligible, drawn.changed, counts.swapped_pairs), (15, 6, 6));
     for group in (0..15)
-        .filter(|group| feedback.pairs[feedback.pairs_of(*group)].iter().any(|pair| feedback.swapped(pair)))
+        .filter(|group| feedback.pairs[feedback.group_pairs(*group)].iter().any(|pair| feedback.is_swapped(pair)))
     {
-        let over: BTreeSet<(u32, u32)> = feedback.pairs[feedback.pairs_of(group)]
+        let over: BTreeSet<(u32, u32)> = feedback.pairs[feedback.group_pairs(group)]
             .iter()
             .map(|pair| {
                 let [chosen, rejected] = feedback.sides(pair).map(|row| row.completion);
-                if feedback.swapped(pair) { (rejected, chosen) } else { (chosen, rejected) }
+                if feedback.is_swapped(pair) { (rejected, chosen) } else { (chosen, rejected) }
             })
             .collect();
         let cycles =
@@ -235,17 +231,17 @@ fn shuffled_completions_are_of_other_prompts_whatever_the_rate() {
     assert!(all.donors.iter().all(|(row, donor)| prompt(*row) != prompt(*donor)));
     assert!(few.donors.iter().all(|gift| all.donors.contains(gift)));
     // With a single prompt there is nothing to give.
-    let mut one = Feedback::new((0..3).map(|n| raw("p", &n.to_string(), "no", None)));
+    let mut one = Feedback::new((0..3).map(|n| raw_pair("p", &n.to_string(), "no", None)));
     let counts = noise("shuffle", 1.0, 1.0).apply(&mut one, 3);
     assert_eq!((one.donors.len(), counts.kinds["shuffle"].desirable.eligible), (0, 0));
 }
 
 #[test]
 fn names_are_joined_once_each() {
-    let noisy = |judgement, text| Noisy { judgement, text };
-    let plain = Noisy::default();
-    assert_eq!(Noisy::names(&[plain, plain]), "none");
-    assert_eq!(Noisy::names(&[noisy(Judgement::Flip, Text::Original), plain]), "flip");
-    let both = [noisy(Judgement::Swap, Text::Shuffle), noisy(Judgement::Swap, Text::Truncate)];
-    assert_eq!(Noisy::names(&both), "swap+shuffle+truncate");
+    let corruption = |judgement, text| Corruption { judgement, text };
+    let plain = Corruption::default();
+    assert_eq!(Corruption::column_value(&[plain, plain]), "none");
+    assert_eq!(Corruption::column_value(&[corruption(LabelNoise::Flip, TextNoise::Original), plain]), "flip");
+    let both = [corruption(LabelNoise::Swap, TextNoise::Shuffle), corruption(LabelNoise::Swap, TextNoise::Truncate)];
+    assert_eq!(Corruption::column_value(&both), "swap+shuffle+truncate");
 }

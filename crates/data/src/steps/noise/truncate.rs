@@ -7,11 +7,9 @@ use prospect_core::draw::{Draw, exact_count};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    KindCounts, Text,
-    mark::{self, Candidate, Mark},
-};
-use crate::feedback::{Feedback, Row};
+use super::{counts::NoiseKindCounts, sampling::{self, Candidate, NoiseMark}};
+use crate::table::corruption::TextNoise;
+use crate::table::feedback::{Feedback, FeedbackRow};
 
 /// Completions cut short.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -33,12 +31,12 @@ fn half() -> f64 {
 }
 
 impl Truncate {
-    pub(super) fn apply(&self, feedback: &mut Feedback, seed: u64) -> KindCounts {
-        let candidate = |_: &Feedback, row: &Row| {
+    pub(super) fn apply(&self, feedback: &mut Feedback, seed: u64) -> NoiseKindCounts {
+        let candidate = |_: &Feedback, row: &FeedbackRow| {
             (row.characters > 1).then_some(Candidate { key: row.id, log_weight: 0.0 })
         };
         let rates = [self.desirable, self.undesirable];
-        mark::rows(feedback, &Draw::new(seed, "truncate"), rates, Mark::Text(Text::Truncate), candidate)
+        sampling::mark_rows(feedback, &Draw::new(seed, "truncate"), rates, NoiseMark::Text(TextNoise::Truncate), candidate)
     }
 
     /// The beginning of a text.

@@ -4,14 +4,11 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use crate::{
-    raw::{Flaw, Reason},
-    sources::{json, text::excerpt},
-};
+use crate::ingest::{raw::{Flaw, RejectReason}, sources::{json, text::excerpt}};
 
 /// A message and what people said of it.
 #[derive(Debug, Clone)]
-pub(super) struct Message {
+pub(super) struct OasstMessage {
     pub(super) id: String,
     pub(super) parent: Option<String>,
     /// Trimmed.
@@ -28,15 +25,15 @@ pub(super) struct Message {
 }
 
 /// What a line holds.
-pub(super) enum Line {
-    Message(Box<Message>),
+pub(super) enum OasstLine {
+    Message(Box<OasstMessage>),
     /// The messages of a tree, each after the one it answers.
-    Tree(Vec<Message>),
+    Tree(Vec<OasstMessage>),
 }
 
 /// A message, or a tree with the message at its root as `prompt`.
 #[derive(Debug, Deserialize)]
-struct Raw {
+struct RawMessage {
     message_id: Option<String>,
     parent_id: Option<String>,
     text: Option<String>,
@@ -47,8 +44,8 @@ struct Raw {
     synthetic: Option<bool>,
     rank: Option<i64>,
     labels: Option<Ratings>,
-    replies: Option<Vec<Raw>>,
-    prompt: Option<Box<Raw>>,
+    replies: Option<Vec<RawMessage>>,
+    prompt: Option<Box<RawMessage>>,
 }
 
 /// Mean ratings by name, from 0 to 1: as columns in flat files, as a map in trees.
@@ -64,7 +61,7 @@ struct Rating {
     value: Option<f64>,
 }
 
-impl Message {
+impl OasstMessage {
     /// The mean rating of this name.
     pub(super) fn rating(&self, wanted: &str) -> Option<f64> {
         match self.ratings.as_ref()? {
@@ -75,10 +72,10 @@ impl Message {
         }
     }
 
-    fn new(raw: Raw, parent: Option<String>) -> Result<Self, Flaw> {
+    fn new(raw: RawMessage, parent: Option<String>) -> Result<Self, Flaw> {
         let need = |field: Option<String>, name: &str| {
             field.ok_or_else(|| Flaw {
-                reason: Reason::MissingField,
+                reason: RejectReason::MissingField,
                 detail: format!("a message has no `{name}`"),
             })
         };
@@ -88,7 +85,7 @@ impl Message {
             "prompter" => false,
             _ => {
                 let detail = format!("role {}, expected prompter or assistant", excerpt(&role));
-                return Err(Flaw { reason: Reason::UnknownRole, detail });
+                return Err(Flaw { reason: RejectReason::UnknownRole, detail });
             }
         };
         Ok(Self {
@@ -107,11 +104,11 @@ impl Message {
 }
 
 /// Reads a line.
-pub(super) fn parse(record: &[u8]) -> Result<Line, Flaw> {
-    let mut raw: Raw = json::parse(record)?;
+pub(super) fn parse(record: &[u8]) -> Result<OasstLine, Flaw> {
+    let mut raw: RawMessage = json::parse(record)?;
     let Some(root) = raw.prompt.take() else {
         let parent = raw.parent_id.take();
-        return Ok(Line::Message(Box::new(Message::new(raw, parent)?)));
+        return Ok(OasstLine::Message(Box::new(OasstMessage::new(raw, parent)?)));
     };
     let mut messages = Vec::new();
     // The nesting says who answers whom.
@@ -120,7 +117,7 @@ pub(super) fn parse(record: &[u8]) -> Result<Line, Flaw> {
         let replies = raw.replies.take().unwrap_or_default();
         let id = raw.message_id.clone();
         next.extend(replies.into_iter().rev().map(|reply| (reply, id.clone())));
-        messages.push(Message::new(raw, parent)?);
+        messages.push(OasstMessage::new(raw, parent)?);
     }
-    Ok(Line::Tree(messages))
+    Ok(OasstLine::Tree(messages))
 }

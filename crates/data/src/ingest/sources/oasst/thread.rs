@@ -2,18 +2,11 @@
 
 use std::collections::HashMap;
 
-use crate::{
-    Message as Turn,
-    raw::{RawCompletion, Remark},
-    sources::{
-        oasst::{Oasst, Ranks, message::Message},
-        rows::Draft,
-    },
-};
+use crate::{Message as Turn, ingest::{raw::{RawCompletion, Remark}, sources::{oasst::{Oasst, RankPairing, message::OasstMessage}, rows::Draft}}};
 
 /// What is known of a message's conversation up to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Path {
+enum ConversationStatus {
     Unknown,
     /// Being followed upwards: to meet it again is to go in a circle.
     Open,
@@ -25,7 +18,7 @@ enum Path {
 
 /// Every message's replies as a draft, where at least two of them are ranked (or some are rated, if the score is a
 /// rating), and remarks on the message itself.
-pub(super) fn threads(messages: &[Message], oasst: &Oasst) -> Vec<(Option<Draft>, Vec<Remark>)> {
+pub(super) fn threads(messages: &[OasstMessage], oasst: &Oasst) -> Vec<(Option<Draft>, Vec<Remark>)> {
     let mut by_id = HashMap::new();
     for (index, message) in messages.iter().enumerate() {
         by_id.entry(message.id.as_str()).or_insert(index);
@@ -35,7 +28,7 @@ pub(super) fn threads(messages: &[Message], oasst: &Oasst) -> Vec<(Option<Draft>
     let mut replies: Vec<Vec<usize>> = vec![Vec::new(); messages.len()];
     for (index, message) in messages.iter().enumerate() {
         if message.assistant
-            && paths[index] == Path::Sound
+            && paths[index] == ConversationStatus::Sound
             && let Some(parent) = conversations.parent(index)
         {
             replies[parent].push(index);
@@ -53,7 +46,7 @@ pub(super) fn threads(messages: &[Message], oasst: &Oasst) -> Vec<(Option<Draft>
 }
 
 struct Conversations<'a> {
-    messages: &'a [Message],
+    messages: &'a [OasstMessage],
     by_id: HashMap<&'a str, usize>,
     oasst: &'a Oasst,
 }
@@ -65,8 +58,8 @@ impl Conversations<'_> {
     }
 
     /// Follows every message to its root, and says why those that are left out are.
-    fn follow(&self) -> (Vec<Path>, Vec<Vec<Remark>>) {
-        let mut paths = vec![Path::Unknown; self.messages.len()];
+    fn follow(&self) -> (Vec<ConversationStatus>, Vec<Vec<Remark>>) {
+        let mut paths = vec![ConversationStatus::Unknown; self.messages.len()];
         let mut remarks = vec![Vec::new(); self.messages.len()];
         for start in 0..self.messages.len() {
             let (mut trail, mut next) = (Vec::new(), Some(start));
@@ -74,20 +67,20 @@ impl Conversations<'_> {
             let mut above = Ok(());
             while let Some(index) = next {
                 match paths[index] {
-                    Path::Unknown => {
-                        paths[index] = Path::Open;
+                    ConversationStatus::Unknown => {
+                        paths[index] = ConversationStatus::Open;
                         trail.push(index);
                         next = self.parent(index);
                         if next.is_none() && self.messages[index].parent.is_some() {
                             above = Err("orphan");
                         }
                     }
-                    Path::Open => {
+                    ConversationStatus::Open => {
                         above = Err("cycle");
                         break;
                     }
-                    Path::Sound => break,
-                    Path::Broken => {
+                    ConversationStatus::Sound => break,
+                    ConversationStatus::Broken => {
                         above = Err("after_a_message_left_out");
                         break;
                     }
@@ -98,7 +91,7 @@ impl Conversations<'_> {
                 let repeated =
                     (self.by_id.get(message.id.as_str()) != Some(&index)).then_some("repeated_message");
                 let why = repeated.or_else(|| self.oasst.filter(message)).or(above.err());
-                paths[index] = if why.is_some() { Path::Broken } else { Path::Sound };
+                paths[index] = if why.is_some() { ConversationStatus::Broken } else { ConversationStatus::Sound };
                 if let Some(why) = why {
                     remarks[index].push(Remark::Filtered(why));
                     above = Err("after_a_message_left_out");
@@ -110,11 +103,11 @@ impl Conversations<'_> {
 
     /// The replies to a message, best first, with what was said of them.
     fn draft(&self, index: usize, replies: &[usize], remarks: &mut Vec<Remark>) -> Option<Draft> {
-        let score = |reply: &Message| match &self.oasst.rating {
+        let score = |reply: &OasstMessage| match &self.oasst.rating {
             Some(rating) => reply.rating(rating),
             None => reply.rank.map(|rank| -(rank as f64)),
         };
-        let mut judged: Vec<&Message> = replies.iter().map(|reply| &self.messages[*reply]).collect();
+        let mut judged: Vec<&OasstMessage> = replies.iter().map(|reply| &self.messages[*reply]).collect();
         if judged.len() > 1 && judged.iter().any(|reply| reply.rank.is_none()) {
             remarks.push(Remark::Noted("unranked_replies"));
         }
@@ -131,8 +124,8 @@ impl Conversations<'_> {
             for (rejected, worse) in judged.iter().enumerate().skip(chosen + 1) {
                 let (Some(high), Some(low)) = (better.rank, worse.rank) else { continue };
                 let paired = match self.oasst.ranks {
-                    Ranks::Adjacent => high.checked_add(1) == Some(low),
-                    Ranks::All => high < low,
+                    RankPairing::Adjacent => high.checked_add(1) == Some(low),
+                    RankPairing::All => high < low,
                 };
                 if paired && better.text == worse.text {
                     remarks.push(Remark::Filtered("identical_replies"));
@@ -145,7 +138,7 @@ impl Conversations<'_> {
         if pairs.is_empty() && !rated {
             return None;
         }
-        let completion = |reply: &&Message| RawCompletion {
+        let completion = |reply: &&OasstMessage| RawCompletion {
             messages: vec![Turn::assistant(reply.text.as_str())],
             score: score(reply),
             label: None,
@@ -180,7 +173,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    use crate::sources::tests::{Collected, read};
+    use crate::ingest::sources::tests::{Collected, read};
 
     fn message(id: &str, parent: Option<&str>, rank: Option<i64>) -> Value {
         let role = if rank.is_some() || id.starts_with('a') { "assistant" } else { "prompter" };

@@ -4,9 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Part,
+    CompletionPart,
     words::Domain,
-    world::{AnnotatorGroup, World},
+    world::{AnnotatorGroup, SyntheticWorld},
 };
 use crate::DataError;
 
@@ -37,7 +37,7 @@ pub struct AnnotatorsFile {
     share: f64,
     /// The parts of a completion that count for them the other way round (none).
     #[serde(default)]
-    inverts: Vec<Part>,
+    inverts: Vec<CompletionPart>,
 }
 
 /// How a completion gets its thumb.
@@ -126,7 +126,7 @@ impl WorldFile {
         if shares.iter().filter(|share| most - **share < SLACK).count() > 1 {
             return fail("one group is the largest: its utility is the truth");
         }
-        let twice = |parts: &[Part]| (1..parts.len()).any(|index| parts[..index].contains(&parts[index]));
+        let twice = |parts: &[CompletionPart]| (1..parts.len()).any(|index| parts[..index].contains(&parts[index]));
         if self.annotators.iter().any(|group| twice(&group.inverts)) {
             return fail("`inverts` names a part twice");
         }
@@ -134,12 +134,12 @@ impl WorldFile {
     }
 
     /// The world, once checked.
-    pub(crate) fn resolve(self) -> World {
+    pub(crate) fn resolve(self) -> SyntheticWorld {
         let groups = self.annotators.into_iter();
         let mut annotators: Vec<_> =
             groups.map(|group| AnnotatorGroup { share: group.share, inverts: group.inverts }).collect();
         annotators.sort_by(|a, b| b.share.total_cmp(&a.share));
-        World {
+        SyntheticWorld {
             domains: self.domains,
             completions: self.completions,
             judgements: self.judgements,

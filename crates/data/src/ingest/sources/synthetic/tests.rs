@@ -2,20 +2,20 @@ use std::{cmp::Ordering, collections::HashSet};
 
 use super::*;
 
-fn world(yaml: &str) -> World {
+fn world(yaml: &str) -> SyntheticWorld {
     let document = prospect_core::config::Document::from_text("world.yaml", yaml).unwrap();
     let file: WorldFile = document.read().unwrap();
     file.check(0).unwrap();
     file.resolve()
 }
 
-fn lines(world: &World, count: usize) -> Vec<Line> {
+fn lines(world: &SyntheticWorld, count: usize) -> Vec<SyntheticRecord> {
     let generator = Generator::new(world, 5);
     (0..count).map(|number| generator.line(number)).collect()
 }
 
 /// The share of pairs whose chosen completion has the higher value, ties counting half.
-fn agreement(lines: &[Line], value: impl Fn(&Line, usize) -> f64) -> f64 {
+fn agreement(lines: &[SyntheticRecord], value: impl Fn(&SyntheticRecord, usize) -> f64) -> f64 {
     let pairs = lines.iter().flat_map(|line| line.pairs.iter().map(move |pair| (line, pair)));
     let points = pairs.clone().map(|(line, (chosen, rejected))| {
         match value(line, *chosen).total_cmp(&value(line, *rejected)) {
@@ -27,7 +27,7 @@ fn agreement(lines: &[Line], value: impl Fn(&Line, usize) -> f64) -> f64 {
     points.sum::<f64>() / pairs.count() as f64
 }
 
-fn truth(line: &Line, index: usize) -> f64 {
+fn truth(line: &SyntheticRecord, index: usize) -> f64 {
     line.completions[index].utility
 }
 
@@ -89,7 +89,7 @@ fn the_majority_prevails_and_the_minority_contradicts() {
     let world = world(yaml);
     let lines = lines(&world, 10_000);
     // One annotator never errs, so that each judgement is that of a group on its own utility.
-    let minority = |line: &Line, index: usize| {
+    let minority = |line: &SyntheticRecord, index: usize| {
         let content = truth(line, index);
         let text = &line.completions[index].text;
         let [opening, _, closing] = super::world::kinds(super::world::topic_of(&line.prompt).unwrap(), text);
@@ -99,7 +99,7 @@ fn the_majority_prevails_and_the_minority_contradicts() {
     assert!(with > against, "{with} {against}");
     // Every judgement of the same prompt is of the same texts.
     for group in lines.chunks(5) {
-        let texts = |line: &Line| {
+        let texts = |line: &SyntheticRecord| {
             let mut texts: Vec<_> =
                 line.completions.iter().map(|completion| completion.text.clone()).collect();
             texts.sort();
@@ -115,7 +115,7 @@ fn the_majority_prevails_and_the_minority_contradicts() {
 
 #[test]
 fn annotators_without_temperature_never_err_but_at_ties() {
-    let ties = |line: &Line| truth(line, 0) == truth(line, 1);
+    let ties = |line: &SyntheticRecord| truth(line, 0) == truth(line, 1);
     let lines = lines(&world("{temperature: 0}"), 2000);
     assert!(lines.iter().all(|line| ties(line) || truth(line, 0) > truth(line, 1)));
 }
@@ -133,7 +133,7 @@ fn all_pairs_of_several_completions_are_judged() {
 fn thumbs_are_of_completions_and_rise_with_their_utility() {
     let sharp = lines(&world("{temperature: 0, thumbs: {threshold: 0.5}}"), 500);
     let completions =
-        |lines: &[Line]| lines.iter().flat_map(|line| line.completions.clone()).collect::<Vec<_>>();
+        |lines: &[SyntheticRecord]| lines.iter().flat_map(|line| line.completions.clone()).collect::<Vec<_>>();
     assert!(completions(&sharp).iter().all(|c| c.utility == 0.5 || c.thumb == Some(c.utility > 0.5)));
     let blurred = completions(&lines(&world("{thumbs: {}}"), 5000));
     let up = |at: f64| {

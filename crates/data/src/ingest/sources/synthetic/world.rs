@@ -10,7 +10,7 @@ use super::{
 /// A part of a completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Part {
+pub enum CompletionPart {
     /// How politely it begins.
     Opening,
     /// Whether it says what is right for the topic.
@@ -19,7 +19,7 @@ pub enum Part {
     Closing,
 }
 
-impl Part {
+impl CompletionPart {
     const ALL: [Self; 3] = [Self::Opening, Self::Content, Self::Closing];
 
     /// In tenths.
@@ -41,13 +41,13 @@ pub struct AnnotatorGroup {
     /// Their share of all annotators.
     pub share: f64,
     /// The parts that count for them the other way round.
-    pub inverts: Vec<Part>,
+    pub inverts: Vec<CompletionPart>,
 }
 
 impl AnnotatorGroup {
     /// The utility to them, in tenths: exact.
     pub(super) fn utility(&self, kinds: Kinds) -> i32 {
-        Part::ALL
+        CompletionPart::ALL
             .into_iter()
             .zip(kinds)
             .map(|(part, kind)| if self.inverts.contains(&part) { -kind } else { kind } * part.weight())
@@ -68,7 +68,7 @@ impl AnnotatorGroup {
 ///
 /// The utility of a completion is the weighted sum. The truth is the utility to the largest group of annotators.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct World {
+pub struct SyntheticWorld {
     pub(super) domains: Vec<Domain>,
     pub(super) completions: usize,
     pub(super) judgements: usize,
@@ -78,7 +78,7 @@ pub struct World {
     pub(super) thumbs: Option<Thumbs>,
 }
 
-impl World {
+impl SyntheticWorld {
     /// The true utility of any text as a completion of any prompt; None if the prompt asks for no task that any world knows.
     ///
     /// Each part is looked at by itself: the opening ends with the first comma, the content with the next full stop, and the
@@ -92,7 +92,7 @@ impl World {
 
     /// The least and the greatest utility there are.
     pub fn range(&self) -> (f64, f64) {
-        let most = f64::from(Part::ALL.map(Part::weight).iter().sum::<i32>()) / 10.0;
+        let most = f64::from(CompletionPart::ALL.map(CompletionPart::weight).iter().sum::<i32>()) / 10.0;
         (-most, most)
     }
 }
@@ -152,10 +152,10 @@ mod tests {
 
     #[test]
     fn the_truth_is_what_the_largest_group_holds() {
-        let group = |share: f64, inverts: &[Part]| AnnotatorGroup { share, inverts: inverts.to_vec() };
-        let minority = group(0.4, &[Part::Opening, Part::Closing]);
+        let group = |share: f64, inverts: &[CompletionPart]| AnnotatorGroup { share, inverts: inverts.to_vec() };
+        let minority = group(0.4, &[CompletionPart::Opening, CompletionPart::Closing]);
         assert_eq!(minority.utility([1, 1, 1]), 3);
-        let world = World { annotators: vec![group(0.6, &[]), minority], ..WorldFile::default().resolve() };
+        let world = SyntheticWorld { annotators: vec![group(0.6, &[]), minority], ..WorldFile::default().resolve() };
         assert_eq!(world.utility(PROMPT, "sure, use a hot oven. good luck"), Some(2.7));
     }
 }
