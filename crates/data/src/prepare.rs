@@ -54,9 +54,9 @@ pub fn dry_run(pipeline: &Pipeline) -> Result<Manifest, DataError> {
 
 /// Returns the manifest of `out` if it holds the complete dataset of this recipe and these inputs.
 pub fn prepared(pipeline: &Pipeline, out: &Path) -> Result<Option<Manifest>, DataError> {
-    let complete = Split::ALL
-        .into_iter()
-        .all(|split| parquet::path::<BinaryRow>(out, split).exists() && parquet::path::<PairRow>(out, split).exists());
+    let complete = Split::ALL.into_iter().all(|split| {
+        parquet::path::<BinaryRow>(out, split).exists() && parquet::path::<PairRow>(out, split).exists()
+    });
     // An unreadable manifest is from another version, so the dataset must be prepared again.
     let manifest = if complete { read_manifest(out).ok() } else { None };
     let fingerprint = pipeline.fingerprint()?;

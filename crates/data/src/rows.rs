@@ -1,4 +1,4 @@
-//! The rows of a dataset, and reading them back.
+//! Rows of a dataset.
 
 use std::fmt;
 
@@ -9,27 +9,27 @@ use serde::{Deserialize, Serialize};
 pub struct Message {
     /// `user`, `assistant` or `system`.
     pub role: String,
-    /// The text, trimmed.
+    /// Text, trimmed.
     pub content: String,
 }
 
 impl Message {
-    /// A turn of the human.
+    /// Makes a user turn.
     pub fn user(content: impl Into<String>) -> Self {
         Self { role: "user".to_owned(), content: content.into() }
     }
 
-    /// A turn of the model.
+    /// Makes an assistant turn.
     pub fn assistant(content: impl Into<String>) -> Self {
         Self { role: "assistant".to_owned(), content: content.into() }
     }
 }
 
-/// Which rows: to train on, or held out.
+/// Split of a dataset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
-    /// Rows to train on; imbalance and noise apply here.
+    /// Training rows. Imbalance and noise apply to these only.
     Train,
     /// Held-out rows, never corrupted.
     Test,
@@ -49,75 +49,77 @@ impl fmt::Display for Split {
     }
 }
 
-/// A prompt, a completion and whether people found it desirable (`kto/*.parquet`, as TRL's `KTOTrainer` reads).
+/// A prompt, a completion and a binary label: a row of `kto/*.parquet`, in the format of TRL's
+/// `KTOTrainer`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BinaryRow {
-    /// Names prompt and completion by content; two rows share it where people disagree or repeat themselves.
+    /// Hash of prompt and completion. Rows share it if several people judged the same completion.
     pub id: String,
-    /// Names the prompt by content; never in both splits.
+    /// Hash of the prompt. A prompt is never in both splits.
     pub prompt_id: String,
-    /// The pair this row is one side of.
+    /// Pair that the row is a side of.
     pub pair_id: Option<String>,
-    /// The conversation so far.
+    /// Conversation before the completion.
     pub prompt: Vec<Message>,
-    /// The completion that was judged: one assistant turn.
+    /// Judged completion: one assistant turn.
     pub completion: Vec<Message>,
-    /// Desirable or not, after noise.
+    /// Whether the completion is desirable, after noise.
     pub label: bool,
-    /// The kind of source: `hh`, `synthetic`.
+    /// Name of the source, such as `hh`.
     pub source: String,
-    /// The domain within the source.
+    /// Domain within the source.
     pub domain: String,
-    /// The score the source gives the completion; higher is better.
+    /// Score of the completion, if the source has scores; higher is better.
     pub score: Option<f64>,
-    /// The label before noise.
+    /// Label before noise.
     pub original_label: bool,
-    /// What noise did: `none` or `flip`.
+    /// Kinds of noise that changed the row, joined by `+`, or `none`.
     pub noise: String,
     /// Weight of the row in training.
     pub weight: f64,
 }
 
-/// The name in the `noise` column of a row that noise left alone.
+/// Value of the `noise` column for unchanged rows.
 const NO_NOISE: &str = "none";
 
 impl BinaryRow {
-    /// Whether noise changed the row's label or completion.
+    /// Returns whether noise changed the label or the completion.
     pub fn is_corrupted(&self) -> bool {
         self.noise != NO_NOISE
     }
+}
+
+/// A prompt with a chosen and a rejected completion: a row of `dpo/*.parquet`, in the format of TRL's
+/// `DPOTrainer`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PairRow {
+    /// Hash of the prompt and the two completions, in the source's order.
+    pub pair_id: String,
+    /// Hash of the prompt. A prompt is never in both splits.
+    pub prompt_id: String,
+    /// Conversation before the completions.
+    pub prompt: Vec<Message>,
+    /// Preferred completion, after noise.
+    pub chosen: Vec<Message>,
+    /// Other completion.
+    pub rejected: Vec<Message>,
+    /// Name of the source, such as `hh`.
+    pub source: String,
+    /// Domain within the source.
+    pub domain: String,
+    /// Score of the completion in `chosen`, if the source has scores.
+    pub score_chosen: Option<f64>,
+    /// Score of the completion in `rejected`, if the source has scores.
+    pub score_rejected: Option<f64>,
+    /// Kinds of noise that changed the pair, joined by `+`, or `none`.
+    pub noise: String,
+    /// Whether noise swapped the two sides.
+    pub swapped: bool,
 }
 
 impl PairRow {
-    /// Whether noise exchanged the sides or changed a completion.
+    /// Returns whether noise swapped the sides or changed a completion.
     pub fn is_corrupted(&self) -> bool {
         self.noise != NO_NOISE
     }
-}
-
-/// A prompt and two completions, one preferred (`dpo/*.parquet`, as TRL's `DPOTrainer` reads).
-#[derive(Debug, Clone, PartialEq)]
-pub struct PairRow {
-    /// Names the pair by content, in the source's order of sides.
-    pub pair_id: String,
-    /// Names the prompt by content; never in both splits.
-    pub prompt_id: String,
-    /// The conversation so far.
-    pub prompt: Vec<Message>,
-    /// The preferred completion, after noise.
-    pub chosen: Vec<Message>,
-    /// The other completion.
-    pub rejected: Vec<Message>,
-    /// The kind of source: `hh`, `synthetic`.
-    pub source: String,
-    /// The domain within the source.
-    pub domain: String,
-    /// The source's score of the completion in `chosen`.
-    pub score_chosen: Option<f64>,
-    /// The source's score of the completion in `rejected`.
-    pub score_rejected: Option<f64>,
-    /// What noise did: `none` or `flip`.
-    pub noise: String,
-    /// Whether noise exchanged the two sides.
-    pub swapped: bool,
 }

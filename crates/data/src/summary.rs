@@ -7,7 +7,9 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde::Serialize;
 
-use crate::{BinaryRow, DataError, Manifest, Message, PairRow, Split, TokenCounter, output::parquet, read_manifest};
+use crate::{
+    BinaryRow, DataError, Manifest, Message, PairRow, Split, TokenCounter, output::parquet, read_manifest,
+};
 
 mod examples;
 mod lengths;
@@ -102,7 +104,8 @@ pub fn summarise(
     progress: &dyn Fn(u64),
 ) -> Result<DatasetSummary, DataError> {
     let manifest = read_manifest(dataset)?;
-    let (mut groups, mut splits, mut chosen) = (BTreeMap::new(), BTreeMap::new(), ExampleSampler::new(examples));
+    let (mut groups, mut splits, mut chosen) =
+        (BTreeMap::new(), BTreeMap::new(), ExampleSampler::new(examples));
     for split in Split::ALL {
         let mut of_split =
             SplitSummary { tokens: tokens.map(|_| TextLengths::default()), ..SplitSummary::default() };
@@ -128,8 +131,12 @@ pub fn summarise(
         }
         splits.insert(split, of_split);
     }
-    let groups =
-        groups.into_iter().map(|((split, source, domain), counts)| DomainSummary { split, source, domain, counts });
+    let groups = groups.into_iter().map(|((split, source, domain), counts)| DomainSummary {
+        split,
+        source,
+        domain,
+        counts,
+    });
     Ok(DatasetSummary {
         groups: groups.collect(),
         splits,

@@ -1,48 +1,53 @@
-//! Recipes: what a YAML file says, and what that resolves to.
+//! Recipes: [`PipelineFile`] as written, [`Pipeline`] as resolved.
 
 use prospect_core::files::fingerprint;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{SplitRule, config::{locate::Locate, source::SourceFiles}, Contradictions, DataError, Duplicates, Imbalance, Mix, Noise, OnePerPair, Selection, ResolvedSources, TokenCounter, SyntheticWorld, ingest::digest::DigestOptions};
+use crate::{
+    Contradictions, DataError, Duplicates, Imbalance, Mix, Noise, OnePerPair, ResolvedSources, Selection,
+    SplitRule, SyntheticWorld, TokenCounter,
+    config::{locate::Locate, source::SourceFiles},
+    ingest::digest::DigestOptions,
+};
 
-/// Raised whenever the same recipe and inputs would give other files.
+/// Version of the dataset format. Increment it whenever the same recipe and inputs give other files.
 const FORMAT_VERSION: u32 = 3;
 
-/// A recipe as written.
+/// Recipe for a dataset, as written in `pipelines/*.yaml`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PipelineFile {
-    /// Decides every draw: held-out prompts, rows kept, labels flipped.
+    /// Seed of all random draws: held-out prompts, kept rows, flipped labels. Default: 0.
     #[serde(default)]
     seed: u64,
-    /// Where feedback comes from: one source, or a list of them.
+    /// Source of the feedback, or a list of sources.
     source: SourceFiles,
-    /// How prompts are held out, for a source without splits of its own.
+    /// Train/test split of sources without splits of their own.
     split: Option<SplitFile>,
-    /// What becomes of completions with both labels.
+    /// Policy for completions with contradictory labels. Default: keep.
     #[serde(default)]
     contradictions: Contradictions,
-    /// What becomes of repeated judgements, and of training prompts that are nearly the same as a test prompt.
+    /// Duplicate judgements, and training prompts that nearly duplicate a test prompt.
     #[serde(default)]
     deduplicate: Duplicates,
-    /// Part of the source: short conversations, so many prompts.
+    /// Subset of the source: maximum length, domains, number of prompts.
     #[serde(default)]
     select: Selection,
-    /// The model recipe whose tokenizer and chat template count tokens, for `select.max_tokens`.
+    /// Model recipe whose tokenizer and chat template count tokens for `select.max_tokens`.
     tokenizer: Option<String>,
-    /// Keep one row of each training pair (both if not given).
+    /// Keep only one row of each training pair. Default: keep both.
     one_per_pair: Option<OnePerPair>,
-    /// How much of the training split each source is.
+    /// Proportions of the sources in the training split.
     #[serde(default)]
     mix: Mix,
-    /// How many training rows of each class to keep.
+    /// Class imbalance: how many training rows of each class to keep.
     #[serde(default)]
     imbalance: Imbalance,
-    /// How judgements of training rows are turned round and completions spoilt.
+    /// Label and text noise in training rows.
     #[serde(default)]
     noise: Noise,
-    /// A larger share of unusable rows is an error.
+    /// Largest acceptable fraction of unusable rows; more is an error. Default: 0.05.
     #[serde(default = "default_max_rejected")]
     max_rejected: f64,
 }
@@ -51,15 +56,15 @@ fn default_max_rejected() -> f64 {
     0.05
 }
 
-/// `split` as written.
+/// Train/test split by prompt.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SplitFile {
-    /// The share of prompts held out.
+    /// Fraction of prompts in the test split. Default: 0.1.
     test_fraction: f64,
 }
 
-/// A recipe with its inputs found and hashed and its values checked: all that decides what the dataset holds.
+/// Resolved recipe: inputs found and hashed, values checked. It determines the content of the dataset.
 #[derive(Debug, Clone, Serialize)]
 pub struct Pipeline {
     format_version: u32,
@@ -69,24 +74,24 @@ pub struct Pipeline {
     pub(crate) contradictions: Contradictions,
     pub(crate) deduplicate: Duplicates,
     pub(crate) select: Selection,
-    /// Counts tokens, where `select.max_tokens` asks for it.
+    /// Token counter for `select.max_tokens`.
     pub(crate) tokens: Option<TokenCounter>,
     pub(crate) one_per_pair: Option<OnePerPair>,
     pub(crate) mix: Mix,
     pub(crate) imbalance: Imbalance,
     pub(crate) noise: Noise,
     pub(crate) max_rejected: f64,
-    /// Settings of the recipe that change nothing here.
+    /// Settings without effect.
     #[serde(skip)]
     pub(crate) warnings: Vec<String>,
     #[serde(skip)]
     notes: Vec<String>,
-    /// Whether the first row that cannot be used is an error. It does not change what a dataset holds.
+    /// Whether the first rejected row is an error. Does not change the content of the dataset.
     #[serde(skip)]
     pub(crate) strict: bool,
 }
 
-/// The share of prompts held out where neither source nor recipe says.
+/// Default of `split.test_fraction`.
 const TEST_FRACTION: f64 = 0.1;
 
 impl PipelineFile {
@@ -94,7 +99,7 @@ impl PipelineFile {
         self.split.as_ref().map_or(TEST_FRACTION, |split| split.test_fraction)
     }
 
-    /// Checks all that can be told without looking for the inputs.
+    /// Checks everything that does not require the inputs.
     pub fn check(&self) -> Result<(), DataError> {
         let mut fractions = vec![
             ("split.test_fraction", self.test_fraction()),
@@ -124,7 +129,8 @@ impl PipelineFile {
         self.source.check()
     }
 
-    /// The model recipe whose tokens are counted, if any; give what counts them to [`Pipeline::counting`].
+    /// Returns the model recipe whose tokens are counted, if any. Pass a counter for it to
+    /// [`Pipeline::counting`].
     pub fn tokenizer(&self) -> Option<&str> {
         self.tokenizer.as_deref()
     }
@@ -133,14 +139,14 @@ impl PipelineFile {
     pub fn resolve(self, locate: &Locate<'_>) -> Result<Pipeline, DataError> {
         self.check()?;
         let test_fraction = self.test_fraction();
-        let (source, notes) = self.source.resolve(self.seed, locate)?;
+        let (source, messages) = self.source.resolve(self.seed, locate)?;
         let has_splits = source.has_splits();
         let split = if has_splits { SplitRule::Source } else { SplitRule::ByPrompt { test_fraction } };
-        let mut warnings = notes.warnings;
+        let mut warnings = messages.warnings;
         if has_splits && self.split.is_some() {
             warnings.push("`split.test_fraction` has no effect: the source has splits of its own".to_owned());
         }
-        // A seed that draws nothing does not make another dataset.
+        // A seed that draws nothing must not change the fingerprint.
         let (mut imbalance, mut noise) = (self.imbalance, self.noise);
         if imbalance.is_none() {
             imbalance.seed = None;
@@ -163,32 +169,32 @@ impl PipelineFile {
             noise,
             max_rejected: self.max_rejected,
             warnings,
-            notes: notes.notes,
+            notes: messages.notes,
             strict: false,
         })
     }
 }
 
 impl Pipeline {
-    /// Makes the first row that cannot be used an error.
+    /// Makes the first rejected row an error.
     #[must_use]
     pub fn strict(self) -> Self {
         Self { strict: true, ..self }
     }
 
-    /// Says how tokens are counted.
+    /// Sets the token counter, which `select.max_tokens` needs.
     #[must_use]
     pub fn counting(self, tokens: TokenCounter) -> Self {
         Self { tokens: Some(tokens), ..self }
     }
 
-    /// The world that the feedback is generated from, which knows the true utility of any completion; None if people gave
-    /// the feedback.
+    /// Returns the world that the feedback is generated from, which knows the true utility of any
+    /// completion; None for human feedback.
     pub fn world(&self) -> Option<&SyntheticWorld> {
         self.source.world()
     }
 
-    /// What to find out about groups.
+    /// Returns the measurements that the steps need. Fails if they need tokens and nothing counts them.
     pub(crate) fn digest_options(&self) -> Result<DigestOptions, DataError> {
         let max_tokens = match (self.select.max_tokens, &self.tokens) {
             (None, _) => None,
@@ -201,12 +207,13 @@ impl Pipeline {
         Ok(DigestOptions { sign: self.deduplicate.near.is_some(), max_tokens })
     }
 
-    /// What was found out about the inputs and is worth a look, such as kinds that were sniffed.
+    /// Returns messages about the inputs for the user to check, such as detected kinds of sources.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// Names the dataset by all that decides what it holds: settings, input contents and format version.
+    /// Returns the hash of everything that determines the dataset: settings, input contents and format
+    /// version.
     pub fn fingerprint(&self) -> Result<String, DataError> {
         Ok(fingerprint(self)?)
     }

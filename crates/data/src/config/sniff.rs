@@ -4,7 +4,17 @@ use std::{io, path::Path};
 
 use serde_json::Value;
 
-use crate::{DataError, config::source_kind::SourceKind, ingest::{records::for_each_record, sources::{Columns, RecordField, json::{Object, self}}}};
+use crate::{
+    DataError,
+    config::source_kind::SourceKind,
+    ingest::{
+        records::for_each_record,
+        sources::{
+            Columns, RecordField,
+            json::{self, Object},
+        },
+    },
+};
 
 /// Records looked at before giving up.
 const LOOKED_AT: usize = 32;
@@ -77,7 +87,10 @@ mod tests {
                 Some(SourceKind::Hh),
             ),
             (json!({"prompt": "p", "chosen": "\n\nAssistant: b", "rejected": "c"}), Some(SourceKind::Pairs)),
-            (json!({"history": "h", "human_ref_A": "a", "human_ref_B": "b", "labels": 1}), Some(SourceKind::Shp)),
+            (
+                json!({"history": "h", "human_ref_A": "a", "human_ref_B": "b", "labels": 1}),
+                Some(SourceKind::Shp),
+            ),
             (json!({"message_id": "m", "text": "t", "role": "prompter"}), Some(SourceKind::Oasst)),
             (json!({"message_tree_id": "m", "prompt": {}}), Some(SourceKind::Oasst)),
             (json!({"prompt": "p", "completion": "c", "label": true}), Some(SourceKind::Labels)),

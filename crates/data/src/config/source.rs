@@ -8,7 +8,18 @@ use serde::{
     de::{self, MapAccess, SeqAccess, Visitor},
 };
 
-use crate::{DataError, config::{locate::Locate, sniff::sniff, source_kind::SourceKind}, ingest::sources::{Binarise, Columns, Oasst, RankPairing, SourceFormat, ResolvedSource, Shp, ResolvedSources, Synthetic, WorldFile, files::{HashedFiles, self}, labels::LabelsFormat, pairs::PairsFormat, scores::ScoresFormat}};
+use crate::{
+    DataError,
+    config::{locate::Locate, sniff::sniff, source_kind::SourceKind},
+    ingest::sources::{
+        Binarise, Columns, Oasst, RankPairing, ResolvedSource, ResolvedSources, Shp, SourceFormat, Synthetic,
+        WorldFile,
+        files::{self, HashedFiles},
+        labels::LabelsFormat,
+        pairs::PairsFormat,
+        scores::ScoresFormat,
+    },
+};
 
 /// Part of HH, told by the names of its folders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -167,7 +178,11 @@ impl SourceFiles {
     }
 
     /// Finds and hashes the files of every source.
-    pub(crate) fn resolve(self, seed: u64, locate: &Locate<'_>) -> Result<(ResolvedSources, ResolveNotes), DataError> {
+    pub(crate) fn resolve(
+        self,
+        seed: u64,
+        locate: &Locate<'_>,
+    ) -> Result<(ResolvedSources, ResolveNotes), DataError> {
         let mut notes = ResolveNotes::default();
         let sources: Vec<ResolvedSource> = self
             .0
@@ -219,7 +234,12 @@ impl SourceFile {
         })
     }
 
-    fn resolve(self, seed: u64, locate: &Locate<'_>, notes: &mut ResolveNotes) -> Result<ResolvedSource, DataError> {
+    fn resolve(
+        self,
+        seed: u64,
+        locate: &Locate<'_>,
+        notes: &mut ResolveNotes,
+    ) -> Result<ResolvedSource, DataError> {
         let (kind, inputs) = self.find(locate, notes)?;
         self.check_as(kind)?;
         let Self { columns, binarise, .. } = self;
@@ -261,7 +281,11 @@ impl SourceFile {
     }
 
     /// The kind, sniffed where it is not given, and the files.
-    fn find(&self, locate: &Locate<'_>, notes: &mut ResolveNotes) -> Result<(SourceKind, HashedFiles), DataError> {
+    fn find(
+        &self,
+        locate: &Locate<'_>,
+        notes: &mut ResolveNotes,
+    ) -> Result<(SourceKind, HashedFiles), DataError> {
         if self.kind == Some(SourceKind::Synthetic) {
             return Ok((SourceKind::Synthetic, HashedFiles::default()));
         }
@@ -273,11 +297,7 @@ impl SourceFile {
             (Some(kind), _) => kind,
             (None, Some(file)) => {
                 let (kind, by) = sniff(&file.path, &self.columns)?;
-                notes.notes.push(format!(
-                    "{address} is of kind {} (told from {}: {by})",
-                    kind,
-                    file.name()
-                ));
+                notes.notes.push(format!("{address} is of kind {} (told from {}: {by})", kind, file.name()));
                 kind
             }
             (None, None) => return Err(DataError::UnknownKind { file: path, found: "no file".to_owned() }),
@@ -300,14 +320,29 @@ impl SourceFile {
     /// Refuses settings that the kind does not know.
     fn refuse_idle(&self, kind: SourceKind) -> Result<(), DataError> {
         let own = [SourceKind::Pairs, SourceKind::Labels, SourceKind::Scores];
-        let domains = [SourceKind::Hh, SourceKind::Shp, SourceKind::Pairs, SourceKind::Labels, SourceKind::Scores];
-        let scored =
-            [SourceKind::Hh, SourceKind::Shp, SourceKind::Oasst, SourceKind::Pairs, SourceKind::Labels, SourceKind::Scores, SourceKind::Synthetic];
+        let domains =
+            [SourceKind::Hh, SourceKind::Shp, SourceKind::Pairs, SourceKind::Labels, SourceKind::Scores];
+        let scored = [
+            SourceKind::Hh,
+            SourceKind::Shp,
+            SourceKind::Oasst,
+            SourceKind::Pairs,
+            SourceKind::Labels,
+            SourceKind::Scores,
+            SourceKind::Synthetic,
+        ];
         let settings: [(&'static str, bool, &[SourceKind]); 15] = [
             (
                 "path",
                 self.path.is_some(),
-                &[SourceKind::Hh, SourceKind::Shp, SourceKind::Oasst, SourceKind::Pairs, SourceKind::Labels, SourceKind::Scores],
+                &[
+                    SourceKind::Hh,
+                    SourceKind::Shp,
+                    SourceKind::Oasst,
+                    SourceKind::Pairs,
+                    SourceKind::Labels,
+                    SourceKind::Scores,
+                ],
             ),
             ("domains", self.domains.is_some(), &domains),
             ("only", self.only.is_some(), &[SourceKind::Hh]),

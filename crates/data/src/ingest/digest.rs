@@ -30,7 +30,8 @@ pub(crate) fn digest_group(group: &RawGroup, options: &DigestOptions) -> Result<
     let labelled: Vec<Option<u32>> = (0..group.completions.len())
         .map(|index| {
             let label = group.completions[index].label?;
-            let pair = group.pairs.iter().position(|(chosen, rejected)| *chosen == index || *rejected == index);
+            let pair =
+                group.pairs.iter().position(|(chosen, rejected)| *chosen == index || *rejected == index);
             rows.push(FeedbackRow::new(completions[index], label, pair.map(|pair| pair as u32)));
             Some(rows.len() as u32 - 1)
         })

@@ -8,8 +8,8 @@
 mod array;
 mod csv;
 mod lines;
-mod open;
 mod parquet;
+mod text;
 
 use std::path::Path;
 
@@ -40,10 +40,10 @@ enum Container {
 
 /// Calls `each` with every record of the file, in order.
 pub(crate) fn for_each_record(path: &Path, each: &mut RecordHandler<'_>) -> Result<FileNotes, DataError> {
-    if open::is_parquet(path)? {
+    if text::is_parquet(path)? {
         return parquet::read(path, each);
     }
-    let mut text = open::InputText::open(path)?;
+    let mut text = text::InputText::open(path)?;
     let mut notes = FileNotes { byte_order_mark: text.skip_byte_order_mark()?, blank_lines: 0 };
     match container(path, &mut text)? {
         Container::Array => array::read(&mut text, each)?,
@@ -54,7 +54,7 @@ pub(crate) fn for_each_record(path: &Path, each: &mut RecordHandler<'_>) -> Resu
 }
 
 /// Told by the name for tables of text, which look like anything, and by the first byte for JSON.
-fn container(path: &Path, text: &mut open::InputText) -> Result<Container, DataError> {
+fn container(path: &Path, text: &mut text::InputText) -> Result<Container, DataError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let name = name.strip_suffix(".gz").unwrap_or(&name);
     Ok(match name.rsplit('.').next() {

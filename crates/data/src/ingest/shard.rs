@@ -56,8 +56,9 @@ impl FromStr for Shard {
 
     /// Parses `2/8`, the second of eight shards.
     fn from_str(text: &str) -> Result<Self, String> {
-        let parsed =
-            text.split_once('/').and_then(|(number, count)| Some((number.parse().ok()?, count.parse().ok()?)));
+        let parsed = text
+            .split_once('/')
+            .and_then(|(number, count)| Some((number.parse().ok()?, count.parse().ok()?)));
         match parsed {
             Some((number, count)) if (1..=count).contains(&number) && count <= 99_999 => {
                 Ok(Self { index: number - 1, count })

@@ -113,8 +113,11 @@ impl ShardSet {
 
     /// Opens all shards for reading their blocks in record order.
     pub(crate) fn open(&self) -> Result<OrderedBlocks, DataError> {
-        let readers =
-            self.paths.iter().map(|path| Ok(ShardReader::open(path)?.1)).collect::<Result<Vec<_>, DataError>>()?;
+        let readers = self
+            .paths
+            .iter()
+            .map(|path| Ok(ShardReader::open(path)?.1))
+            .collect::<Result<Vec<_>, DataError>>()?;
         Ok(OrderedBlocks { readers })
     }
 }

@@ -3,19 +3,19 @@
 
 mod binarise;
 pub(crate) mod columns;
+mod excerpt;
 pub(crate) mod files;
 mod hh;
 pub(crate) mod json;
 pub(crate) mod labels;
 mod oasst;
 pub(crate) mod pairs;
-mod rows;
+mod per_record;
 pub(crate) mod scores;
 mod shp;
 mod synthetic;
 #[cfg(test)]
 pub(crate) mod tests;
-mod text;
 mod transcript;
 mod turns;
 
@@ -30,15 +30,23 @@ pub use binarise::{Binarise, ScoreScope};
 pub use columns::{Columns, RecordField};
 pub use oasst::{Oasst, RankPairing};
 pub use shp::Shp;
-pub use synthetic::{AnnotatorGroup, AnnotatorsFile, Domain, CompletionPart, Synthetic, Thumbs, SyntheticWorld, WorldFile};
+pub use synthetic::{
+    AnnotatorGroup, AnnotatorsFile, CompletionPart, Domain, Synthetic, SyntheticWorld, Thumbs, WorldFile,
+};
 
-use crate::{DataError, InputFile, ingest::{raw::RowSink, shard::{Shard, ShardFilter}}};
+use crate::{
+    DataError, InputFile,
+    ingest::{
+        raw::RowSink,
+        shard::{Shard, ShardFilter},
+    },
+};
 use binarise::{Labeller, Rule};
 use files::HashedFile;
 use hh::HhFormat;
 use labels::LabelsFormat;
 use pairs::PairsFormat;
-use rows::{SourceContext, RecordFormat};
+use per_record::{RecordFormat, SourceContext};
 use scores::ScoresFormat;
 
 /// All sources of a recipe, read one after the other.
@@ -163,13 +171,13 @@ impl ResolvedSource {
             SourceFormat::Synthetic(synthetic) => {
                 synthetic.write(dataset)?;
                 let file = Synthetic::input(dataset)?;
-                rows::read(&file, synthetic, &self.context(&file, shard), 0, into)?;
+                per_record::read(&file, synthetic, &self.context(&file, shard), 0, into)?;
                 return Ok(());
             }
         };
         let mut number = 0;
         for file in &self.files {
-            number += rows::read(file, format, &self.context(file, shard), number, into)?;
+            number += per_record::read(file, format, &self.context(file, shard), number, into)?;
         }
         Ok(())
     }

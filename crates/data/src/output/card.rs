@@ -1,11 +1,11 @@
-//! The dataset card, `README.md`: what the Hugging Face `datasets` library reads to find configs and splits.
+//! Dataset card: the `README.md` from which the Hugging Face `datasets` library learns configs and splits.
 
-use crate::Manifest;
+use crate::{Manifest, SplitCounts};
 
-/// The text of the card.
+/// Returns the text of the card.
 pub(crate) fn card(manifest: &Manifest) -> String {
-    let row = |name: &str, counts: crate::SplitCounts| {
-        let crate::SplitCounts { prompts, pairs, n_desirable, n_undesirable } = counts;
+    let row = |name: &str, counts: SplitCounts| {
+        let SplitCounts { prompts, pairs, n_desirable, n_undesirable } = counts;
         format!("| {name} | {prompts} | {pairs} | {n_desirable} | {n_undesirable} |")
     };
     let (train, test) = (row("train", manifest.train), row("test", manifest.test));

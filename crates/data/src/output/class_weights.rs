@@ -1,12 +1,12 @@
-//! Class weights that make up for unequal classes (arXiv 2402.01306, equation 9).
+//! Class weights that balance unequal classes (Ethayarajh et al. 2024, arXiv 2402.01306, equation 9).
 
 use serde::{Deserialize, Serialize};
 
 use crate::SplitCounts;
 
-/// λ_D and λ_U for which the classes of the training split have equal weight; none is below 1.
+/// λ_D and λ_U that give both classes of the training split equal weight; neither is below 1.
 ///
-/// `desirable_weight` and `undesirable_weight` of a KTO run take them as they are.
+/// They are valid values of `desirable_weight` and `undesirable_weight` of a KTO run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClassWeights {
@@ -14,14 +14,14 @@ pub struct ClassWeights {
     pub desirable_weight: f64,
     /// λ_U.
     pub undesirable_weight: f64,
-    /// (λ_D·n_D)/(λ_U·n_U) with these weights; the paper advises 1 to 4/3.
+    /// (λ_D·n_D)/(λ_U·n_U) with these weights; the paper recommends 1 to 4/3.
     pub balance: f64,
-    /// n_D/n_U: the same with weights of 1.
+    /// n_D/n_U: the balance with weights of 1.
     pub unweighted_balance: f64,
 }
 
 impl ClassWeights {
-    /// The weights for a split, unless one of its classes is empty.
+    /// Returns the weights for a split; None if one of its classes is empty.
     pub(crate) fn from_counts(counts: SplitCounts) -> Option<Self> {
         let (desirable, undesirable) = (counts.n_desirable as f64, counts.n_undesirable as f64);
         if desirable == 0.0 || undesirable == 0.0 {

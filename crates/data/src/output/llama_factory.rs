@@ -1,7 +1,8 @@
-//! Datasets for LLaMA-Factory: JSON lines of whole conversations, and the `dataset_info.json` that describes them.
+//! Export for LLaMA-Factory: JSON lines of conversations, and the `dataset_info.json` that describes them.
 //!
-//! Its loader wants the prompt and a single reply in one list (`messages` with `label` for KTO) or beside each other
-//! (`messages`, `chosen`, `rejected`), and turns that alternate. It skips other conversations, so they are left out.
+//! For KTO its loader expects `messages` (prompt and one reply) and `label`; for DPO `messages`,
+//! `chosen` and `rejected`. It skips conversations whose turns do not alternate, so the export leaves
+//! them out and counts them.
 
 use std::{
     io::{BufWriter, Write},
@@ -13,25 +14,28 @@ use prospect_core::files::{WholeDir, write_json};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::{BinaryRow, DataError, Message, PairRow, Split, output::parquet::{ParquetRow, self}};
+use crate::{
+    BinaryRow, DataError, Message, PairRow, Split,
+    output::parquet::{self, ParquetRow},
+};
 
-/// Rows and pairs written, and those that do not alternate and were left out.
+/// Counts of an export.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LlamaFactoryCounts {
     /// Rows and pairs written.
     pub written: u64,
-    /// Rows and pairs left out.
+    /// Rows and pairs left out because their turns do not alternate.
     pub left_out: u64,
 }
 
-/// A row of its KTO format.
+/// Record of the KTO format.
 #[derive(Serialize)]
 struct KtoRecord<'a> {
     messages: Vec<&'a Message>,
     label: bool,
 }
 
-/// A row of its DPO format.
+/// Record of the DPO format.
 #[derive(Serialize)]
 struct DpoRecord<'a> {
     messages: Vec<&'a Message>,
@@ -39,11 +43,11 @@ struct DpoRecord<'a> {
     rejected: &'a Message,
 }
 
-/// Writes a dataset as a folder that LLaMA-Factory reads with `dataset_dir`, whole or not at all. Its datasets are called
-/// `NAME_kto`, `NAME_kto_test`, `NAME_dpo` and `NAME_dpo_test`.
+/// Exports a dataset to the folder `out`, for LLaMA-Factory's `dataset_dir`. It contains the datasets
+/// `NAME_kto`, `NAME_kto_test`, `NAME_dpo` and `NAME_dpo_test`. The folder appears only when complete.
 pub fn export_llama_factory(dataset: &Path, name: &str, out: &Path) -> Result<LlamaFactoryCounts, DataError> {
     if out.exists() && fs_err::read_dir(out)?.next().is_some() {
-        let message = "is not empty; choose another place or remove it".to_owned();
+        let message = "is not empty; choose another folder or remove it".to_owned();
         return Err(DataError::Folder { folder: out.to_owned(), message });
     }
     let dir = WholeDir::create(out)?;
@@ -109,7 +113,8 @@ fn line(out: &mut impl Write, row: &impl Serialize) -> Result<bool, DataError> {
     Ok(true)
 }
 
-/// The only message of a completion, where user and assistant take turns before it and it is the assistant's.
+/// Returns the single message of a completion; None unless it is the assistant's and the turns before
+/// it alternate between user and assistant.
 fn reply<'a>(prompt: &[Message], completion: &'a [Message]) -> Option<&'a Message> {
     let [reply] = completion else { return None };
     let turns = match prompt {

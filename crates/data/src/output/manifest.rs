@@ -1,58 +1,61 @@
-//! `manifest.json`: what a dataset was made of and every count on the way.
+//! `manifest.json`: the recipe and inputs of a dataset, and the counts of every step.
 
 use std::{collections::BTreeMap, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ClassWeights, ContradictionCounts, DataError, DuplicateCounts, ImbalanceCounts, InputFile, MixCounts, NoiseCounts, ReadingCounts, SelectionCounts, SplitCounts};
+use crate::{
+    ClassWeights, ContradictionCounts, DataError, DuplicateCounts, ImbalanceCounts, InputFile, MixCounts,
+    NoiseCounts, ReadingCounts, SelectionCounts, SplitCounts,
+};
 
-/// The name of the file in a dataset directory.
+/// Name of the manifest in a dataset directory.
 pub(crate) const FILE: &str = "manifest.json";
 
-/// What a dataset was made of and what happened on the way.
+/// Record of a preparation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// [`Pipeline::fingerprint`](crate::Pipeline::fingerprint) of the recipe.
     pub fingerprint: String,
-    /// The resolved recipe.
+    /// Resolved recipe.
     pub config: serde_json::Value,
-    /// The files read.
+    /// Input files.
     pub inputs: Vec<InputFile>,
-    /// Rows read, by outcome.
+    /// Input rows by outcome, rejected rows by reason.
     pub reading: ReadingCounts,
-    /// Different prompts among the pairs read.
+    /// Distinct prompts in the input.
     pub unique_prompts: u64,
-    /// `unique_prompts` as a share of the pairs.
+    /// `unique_prompts` divided by the number of pairs.
     pub unique_prompt_fraction: f64,
-    /// Completions with both labels.
+    /// Completions with contradictory labels.
     pub contradictions: ContradictionCounts,
-    /// Repeated judgements, and prompts of both splits that are nearly the same.
+    /// Repeated judgements, and near duplicates between the splits.
     pub duplicates: DuplicateCounts,
-    /// Training rows dropped because the source's test split has their prompt too.
+    /// Training rows dropped because their prompt is in a source's test split.
     pub leaked_rows_dropped: u64,
-    /// What selection dropped.
+    /// Rows and prompts dropped by selection.
     pub selection: SelectionCounts,
-    /// Training rows dropped because only one side of a pair stays.
+    /// Training rows dropped by `one_per_pair`.
     pub one_per_pair_dropped: u64,
-    /// What the mix took of each source, if the recipe mixes.
+    /// Prompts of each source in the mix; empty if the recipe does not mix.
     pub mix: BTreeMap<String, MixCounts>,
-    /// What imbalance kept and dropped.
+    /// Rows kept and dropped by imbalance.
     pub imbalance: ImbalanceCounts,
-    /// What noise changed.
+    /// Rows changed by noise.
     pub noise: NoiseCounts,
-    /// What the training split holds.
+    /// Size of the training split.
     pub train: SplitCounts,
-    /// Weights that make up for the training split's classes, unless one is empty.
+    /// Weights that balance the classes of the training split; None if a class is empty.
     pub class_weights: Option<ClassWeights>,
-    /// What the test split holds.
+    /// Size of the test split.
     pub test: SplitCounts,
-    /// Share of test pairs whose preferred completion has the higher score, ties counting half, where the source
-    /// scores all of them: what a perfect judge of that score reaches.
+    /// Fraction of test pairs whose chosen completion has the higher score, ties counting half: the
+    /// accuracy of a judge that knows the scores. None unless the source scores all of them.
     pub oracle_accuracy: Option<f64>,
-    /// The least and the greatest true utility that a completion can have, where the source knows it.
+    /// Range of the true utility of a completion, if the source knows it.
     pub utility_range: Option<(f64, f64)>,
-    /// What a user should know before using the dataset.
+    /// Settings without effect, and splits that lack something.
     pub warnings: Vec<String>,
 }
 

@@ -1,7 +1,8 @@
-//! Rows to parquet and back.
+//! Parquet files of a dataset: writing and reading rows.
 //!
-//! Columns are plain non-null strings, numbers and lists of `{role, content}` (only scores and `pair_id` may be
-//! null), compressed with zstd. Nothing that varies between runs goes into a file: same rows, same bytes.
+//! Columns are non-null strings, numbers and lists of `{role, content}`; only scores and `pair_id` may
+//! be null. They are compressed with zstd. Files hold nothing that varies between runs: the same rows
+//! give the same bytes.
 
 use std::path::{Path, PathBuf};
 
@@ -22,31 +23,31 @@ mod writer;
 use columns::ColumnReader;
 pub(crate) use writer::DatasetWriter;
 
-/// A row type with a parquet file of its own.
+/// Row type with parquet files of its own.
 pub(crate) trait ParquetRow: Sized {
-    /// The folder of its files: what trains on them.
+    /// Folder of its files, named after the objective that trains on them.
     const FOLDER: &'static str;
-    /// A row that is written, its texts borrowed.
+    /// Row to write, with borrowed texts.
     type Borrowed<'a>;
-    /// Its columns, in order.
+    /// Returns its columns, in order.
     fn fields() -> Vec<Field>;
-    /// Rows to one array a field.
+    /// Converts rows to one array per field.
     fn to_arrays(rows: &[Self::Borrowed<'_>]) -> Result<Vec<ArrayRef>, ArrowError>;
-    /// Arrays to rows.
+    /// Converts arrays to rows.
     fn from_columns(columns: &ColumnReader<'_>) -> Result<Vec<Self>, DataError>;
 }
 
-/// The file of a split.
+/// Returns the path of the file of a split.
 pub(crate) fn path<R: ParquetRow>(dataset: &Path, split: Split) -> PathBuf {
     dataset.join(R::FOLDER).join(format!("{split}-00000-of-00001.parquet"))
 }
 
-/// The columns of a row type.
+/// Returns the schema of a row type.
 fn schema<R: ParquetRow>() -> std::sync::Arc<Schema> {
     std::sync::Arc::new(Schema::new(R::fields()))
 }
 
-/// Rows as columns.
+/// Converts rows to columns.
 pub(crate) fn record_batch<R: ParquetRow>(rows: &[R::Borrowed<'_>]) -> Result<RecordBatch, ArrowError> {
     RecordBatch::try_new(schema::<R>(), R::to_arrays(rows)?)
 }
@@ -60,7 +61,7 @@ pub(crate) fn read<R: ParquetRow>(dataset: &Path, split: Split) -> Result<Vec<R>
     Ok(rows)
 }
 
-/// Reads the rows of a split, batch by batch: the columns in `only`, or all of them if it is empty.
+/// Reads a split batch by batch: the columns in `only`, or all columns if it is empty.
 pub(crate) fn batches<R: ParquetRow>(
     dataset: &Path,
     split: Split,
@@ -93,30 +94,30 @@ pub(crate) fn batches<R: ParquetRow>(
     }))
 }
 
-/// Some rows of a file.
+/// Some rows of a file, as columns.
 pub(crate) struct RowBatch {
     file: PathBuf,
     batch: RecordBatch,
 }
 
 impl RowBatch {
-    /// The rows, of which all columns must have been read.
+    /// Returns the rows. All columns must have been read.
     pub(crate) fn rows<R: ParquetRow>(&self) -> Result<Vec<R>, DataError> {
         R::from_columns(&self.columns())
     }
 
-    /// The columns that were read.
+    /// Returns the columns that were read.
     pub(crate) fn columns(&self) -> ColumnReader<'_> {
         ColumnReader { file: &self.file, batch: &self.batch }
     }
 }
 
-/// Reads the binary rows of a dataset directory.
+/// Reads the binary rows of a split of a dataset directory.
 pub fn read_binary(dataset: &Path, split: Split) -> Result<Vec<BinaryRow>, DataError> {
     read(dataset, split)
 }
 
-/// Reads the pairs of a dataset directory.
+/// Reads the pairs of a split of a dataset directory.
 pub fn read_pairs(dataset: &Path, split: Split) -> Result<Vec<PairRow>, DataError> {
     read(dataset, split)
 }
@@ -126,7 +127,10 @@ mod tests {
     use std::borrow::Cow;
 
     use super::{binary_rows::BinaryRowRef, *};
-    use crate::{BinaryRow, Message, PairRow, read_binary, read_pairs, table::{feedback::Origin, ids::prompt_id}};
+    use crate::{
+        BinaryRow, Message, PairRow, read_binary, read_pairs,
+        table::{feedback::Origin, ids::prompt_id},
+    };
 
     fn write(dataset: &Path, rows: &[BinaryRowRef<'_>]) {
         let mut tables = DatasetWriter::create(dataset).unwrap();

@@ -1,9 +1,6 @@
 //! Preparation by several processes: each reads a shard of the input, and one merges the shards.
 
-use std::{
-    io::BufWriter,
-    path::Path,
-};
+use std::{io::BufWriter, path::Path};
 
 use fs_err::File;
 

@@ -6,7 +6,7 @@ use std::{
 use prospect_core::config::Document;
 
 use super::*;
-use crate::{NoiseKindCounts, PipelineFile, read_binary, read_pairs};
+use crate::{NoiseKindCounts, PipelineFile, Shard, read_binary, read_pairs, shard_file};
 
 fn pipeline(yaml: &str) -> Result<Pipeline, DataError> {
     let file: PipelineFile = Document::from_text("recipe.yaml", yaml).unwrap().read().unwrap();
@@ -44,7 +44,7 @@ noise: { flip_desirable: 0.2, flip_undesirable: 0.1 }
 #[test]
 fn counting_gives_the_manifest_without_the_dataset() {
     let (manifest, _folder) = make(NOISY);
-    assert_eq!(count(&pipeline(NOISY).unwrap()).unwrap(), manifest);
+    assert_eq!(dry_run(&pipeline(NOISY).unwrap()).unwrap(), manifest);
 }
 
 #[test]
@@ -111,13 +111,13 @@ fn merged_shards_give_the_bytes_of_one_process() {
     for of in [1, 2, 5] {
         let out = folder.path().join(format!("of-{of}"));
         for shard in Shard::all(of) {
-            assert!(!shards::shard_prepared(&recipe, &out, shard).unwrap());
-            shards::prepare_shard(&recipe, &out, shard).unwrap();
-            assert!(shards::shard_prepared(&recipe, &out, shard).unwrap());
+            assert!(!is_shard_prepared(&recipe, &out, shard).unwrap());
+            prepare_shard(&recipe, &out, shard).unwrap();
+            assert!(is_shard_prepared(&recipe, &out, shard).unwrap());
         }
         merge_shards(&recipe, &out).unwrap();
         assert!(files(&out) == files(&alone), "{of} shards");
-        assert!(!shards::shards_folder(&out).exists());
+        assert!(!shards_folder(&out).exists());
     }
 }
 
@@ -130,15 +130,15 @@ fn shards_that_are_missing_foreign_or_damaged_are_refused() {
     let refused = || merge_shards(&recipe, &out).unwrap_err().to_string();
     assert!(refused().contains("holds no shards"));
     let shards: Vec<Shard> = Shard::all(3).collect();
-    shards::prepare_shard(&recipe, &out, shards[1]).unwrap();
+    prepare_shard(&recipe, &out, shards[1]).unwrap();
     assert!(refused().contains("lacks the shards 1/3, 3/3"), "{}", refused());
     for shard in &shards {
-        shards::prepare_shard(&recipe, &out, *shard).unwrap();
+        prepare_shard(&recipe, &out, *shard).unwrap();
     }
-    shards::prepare_shard(&pipeline(&format!("seed: 1{text}")).unwrap(), &out, shards[0]).unwrap();
+    prepare_shard(&pipeline(&format!("seed: 1{text}")).unwrap(), &out, shards[0]).unwrap();
     assert!(refused().contains("shard 1/3 of another recipe"), "{}", refused());
-    shards::prepare_shard(&recipe, &out, shards[0]).unwrap();
-    let path = shards::shard_file(&out, shards[2]);
+    prepare_shard(&recipe, &out, shards[0]).unwrap();
+    let path = shard_file(&out, shards[2]);
     let bytes = fs_err::read(&path).unwrap();
     for end in [0, 5, 40, bytes.len() - 1] {
         fs_err::write(&path, &bytes[..end]).unwrap();

@@ -1,7 +1,7 @@
-//! One completion of one prompt, judged desirable here and undesirable there.
+//! Contradictions: completions of a prompt that are desirable in one row and undesirable in another.
 //!
-//! Rankings and repeated comments produce them; HALOs emits both rows unsaid. They are counted always, and kept
-//! unless the recipe says otherwise.
+//! Rankings and repeated comments cause them (HALOs keeps both rows silently). They are always counted,
+//! and kept unless the recipe says otherwise.
 
 use std::collections::HashSet;
 
@@ -9,9 +9,12 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::table::{feedback::{Feedback, FeedbackPair}, ids::Id};
+use crate::table::{
+    feedback::{Feedback, FeedbackPair},
+    ids::Id,
+};
 
-/// What to do with the rows of a completion that carries both labels.
+/// Policy for the rows of a completion with contradictory labels.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Contradictions {
@@ -24,7 +27,7 @@ pub enum Contradictions {
     Majority,
 }
 
-/// Contradictory labels found.
+/// Contradictory labels, and the rows dropped because of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ContradictionCounts {
@@ -34,11 +37,11 @@ pub struct ContradictionCounts {
     pub rows: u64,
     /// Rows dropped.
     pub dropped: u64,
-    /// What each policy would have dropped.
+    /// Effect that each policy has on these rows.
     pub policies: Vec<PolicyEffect>,
 }
 
-/// What a policy drops.
+/// Rows and pairs that a policy drops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyEffect {
@@ -53,10 +56,10 @@ pub struct PolicyEffect {
 }
 
 impl Contradictions {
-    /// Every policy.
+    /// All policies.
     const ALL: [Self; 3] = [Self::Keep, Self::Drop, Self::Majority];
 
-    /// Whether a row with `label` stays, of a completion with so many desirable and undesirable rows.
+    /// Returns whether a row with `label` stays, given the rows of its completion by label.
     fn keeps(self, label: bool, desirable: usize, undesirable: usize) -> bool {
         match self {
             Self::Keep => true,
@@ -67,11 +70,11 @@ impl Contradictions {
     }
 }
 
-/// Counts contradictory rows and drops those that the policy drops.
+/// Counts contradictory rows and applies the policy.
 pub(crate) fn settle(feedback: &mut Feedback, policy: Contradictions) -> ContradictionCounts {
     let mut counts = ContradictionCounts::default();
     let mut dropped = Contradictions::ALL.map(|policy| (policy, Vec::new()));
-    // The rows of a completion stand together: its judgements are a run.
+    // Sorted, so that the rows of a completion are adjacent.
     let mut judgements: Vec<(Id, bool, u32)> =
         feedback.rows.iter().zip(0..).map(|(row, index)| (row.id, row.original_label, index)).collect();
     judgements.par_sort_unstable();
@@ -84,8 +87,8 @@ pub(crate) fn settle(feedback: &mut Feedback, policy: Contradictions) -> Contrad
         counts.completions += 1;
         counts.rows += run.len() as u64;
         for (policy, dropped) in &mut dropped {
-            let gone = run.iter().filter(|(_, label, _)| !policy.keeps(*label, desirable, undesirable));
-            dropped.extend(gone.map(|(.., index)| *index));
+            let losers = run.iter().filter(|(_, label, _)| !policy.keeps(*label, desirable, undesirable));
+            dropped.extend(losers.map(|(.., index)| *index));
         }
     }
     counts.policies = dropped.iter().map(|(policy, rows)| effect(feedback, *policy, rows)).collect();
@@ -96,7 +99,7 @@ pub(crate) fn settle(feedback: &mut Feedback, policy: Contradictions) -> Contrad
     counts
 }
 
-/// What dropping `rows` takes from `feedback`.
+/// Counts the rows by label and the pairs that dropping `rows` affects.
 fn effect(feedback: &Feedback, policy: Contradictions, rows: &[u32]) -> PolicyEffect {
     let rows: HashSet<u32> = rows.iter().copied().collect();
     let desirable = rows.iter().filter(|row| feedback.rows[**row as usize].original_label).count();

@@ -1,4 +1,4 @@
-//! Duplicates: judgements that repeat an earlier one, and prompts of the two splits that are nearly the same.
+//! Duplicates: repeated judgements, and training prompts that nearly duplicate a test prompt.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,36 +6,45 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Split, table::{feedback::Feedback, ids::Id, minhash::{Banding, Signature}}};
+use crate::{
+    Split,
+    table::{
+        feedback::Feedback,
+        ids::Id,
+        minhash::{Banding, Signature},
+    },
+};
 
-/// What to do about duplicates.
+/// Policy for duplicates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Duplicates {
-    /// Drop pairs and labelled completions that repeat an earlier one of their split exactly.
+    /// Drop pairs and labelled completions that exactly repeat an earlier one of their split. Default:
+    /// false (duplicates are only counted).
     pub drop_exact: bool,
-    /// Look for prompts of the training split that are nearly the same as one of the test split.
+    /// Search for training prompts that nearly duplicate a test prompt. Default: no search.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub near: Option<NearDuplicates>,
 }
 
-/// When prompts are nearly the same.
+/// Near duplicates between the splits, by MinHash.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NearDuplicates {
-    /// Estimated Jaccard similarity of the sets of three neighbouring words from which on.
-    #[serde(default = "similar")]
+    /// Smallest estimated Jaccard similarity of two prompts, as sets of word trigrams, that makes them
+    /// near duplicates. Default: 0.8.
+    #[serde(default = "default_threshold")]
     pub threshold: f64,
-    /// Drop the training rows with such a prompt.
+    /// Drop the training rows with such a prompt. Default: false (they are only counted).
     #[serde(default)]
     pub drop: bool,
 }
 
-fn similar() -> f64 {
+fn default_threshold() -> f64 {
     0.8
 }
 
-/// Duplicates found.
+/// Duplicates, and the rows dropped because of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DuplicateCounts {
@@ -43,17 +52,18 @@ pub struct DuplicateCounts {
     pub exact: u64,
     /// Rows of these that were dropped.
     pub exact_rows_dropped: u64,
-    /// Training prompts that are nearly the same as a test prompt, where that was looked for.
+    /// Training prompts that nearly duplicate a test prompt; None without a search.
     pub near_train_prompts: Option<u64>,
-    /// The test prompts that these are near to.
+    /// Test prompts that they nearly duplicate.
     pub near_test_prompts: Option<u64>,
-    /// Training rows dropped for their prompt.
+    /// Training rows dropped as near duplicates.
     pub near_rows_dropped: u64,
 }
 
-/// Counts exact duplicates, and drops all but the first of each if the recipe says so.
+/// Counts exact duplicates; with `drop_exact`, drops all but the first of each.
 pub(crate) fn exact(feedback: &mut Feedback, duplicates: Duplicates) -> DuplicateCounts {
-    // Pairs by content, and rows outside pairs by content and label; the copies of one stand together.
+    // Pairs by content (kind 0), rows in no pair by content and label (kinds 1 and 2). Sorted, so that
+    // copies are adjacent, the first one first.
     let pairs = feedback.pairs.iter().zip(0..).map(|(pair, index)| {
         let row = &feedback.rows[pair.chosen as usize];
         (pair.id, 0, feedback.group(row).split, index)
@@ -84,7 +94,7 @@ pub(crate) fn exact(feedback: &mut Feedback, duplicates: Duplicates) -> Duplicat
     counts
 }
 
-/// Counts training prompts that are nearly the same as a test prompt, and drops their rows if the recipe says so.
+/// Counts training prompts that nearly duplicate a test prompt; with `near.drop`, drops their rows.
 pub(crate) fn near(feedback: &mut Feedback, duplicates: Duplicates, counts: &mut DuplicateCounts) {
     let Some(near) = duplicates.near else {
         return;
@@ -145,7 +155,11 @@ pub(crate) fn near(feedback: &mut Feedback, duplicates: Duplicates, counts: &mut
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Message, fixtures::raw_pair, ingest::raw::{RawCompletion, RawGroup}};
+    use crate::{
+        Message,
+        fixtures::raw_pair,
+        ingest::raw::{RawCompletion, RawGroup},
+    };
 
     #[test]
     fn repeated_judgements_go_and_the_first_of_each_stays() {
@@ -156,7 +170,7 @@ mod tests {
                 label: Some(label),
             }],
             pairs: Vec::new(),
-            ..raw("p", "", "", None)
+            ..raw_pair("p", "", "", None)
         };
         let pair = || raw_pair("p", "a", "b", None);
         let groups =

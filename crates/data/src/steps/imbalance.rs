@@ -1,8 +1,9 @@
-//! Unbalanced feedback: only part of a class is kept.
+//! Class imbalance: keeps only part of a class of training rows.
 //!
-//! Either a share of each class, or a ratio of desirable to undesirable rows. A share is of the training rows of that
-//! class; HALOs counts generations instead, so that its 0.5 removes nothing. Rows are drawn one by one, not as whole
-//! pairs: a pair stays in the paired file if both rows stay.
+//! The recipe gives either the fraction of each class to keep, or the ratio of desirable to undesirable
+//! rows. A fraction refers to the training rows of the class. (HALOs counts generations instead, so its
+//! 0.5 removes nothing.) Rows are drawn one by one, not in pairs; a pair stays in the paired file if both
+//! of its rows stay.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -10,26 +11,33 @@ use prospect_core::draw::{Draw, exact_count};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{DataError, table::{feedback::{Feedback, lowest}, ids::Id}};
+use crate::{
+    DataError,
+    table::{
+        feedback::{Feedback, lowest},
+        ids::Id,
+    },
+};
 
-/// How many training rows of each class to keep.
+/// Class imbalance of the training rows.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Imbalance {
-    /// Share of the desirable rows.
+    /// Fraction of the desirable rows to keep. Default: 1.
     pub keep_desirable: f64,
-    /// Share of the undesirable rows.
+    /// Fraction of the undesirable rows to keep. Default: 1.
     pub keep_undesirable: f64,
-    /// Desirable to undesirable rows, as `1:10`: the most rows that have it, or `total` rows.
+    /// Ratio of desirable to undesirable rows, such as `1:10`. Keeps as many rows as possible, or `total`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ratio: Option<Ratio>,
-    /// Rows of both classes together; needs `ratio`.
+    /// Number of rows of both classes together; needs `ratio`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total: Option<usize>,
-    /// Whether shares, ratio and total are of each source or of all together.
+    /// Rows that fractions, ratio and total refer to. Default: overall.
     #[serde(skip_serializing_if = "ImbalanceScope::is_overall")]
     pub per: ImbalanceScope,
-    /// Seed of which rows stay; the recipe's own if not given. Lets a sweep draw anew while the split stays.
+    /// Seed that draws the rows to keep. Default: the recipe's seed. Lets a sweep vary the rows but not
+    /// the split.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
 }
@@ -41,14 +49,14 @@ impl Default for Imbalance {
     }
 }
 
-/// What a number of rows is of.
+/// Rows that a fraction, ratio or total refers to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ImbalanceScope {
-    /// All sources together.
+    /// Rows of all sources together.
     #[default]
     Overall,
-    /// Each source.
+    /// Rows of each source separately.
     Source,
 }
 
@@ -59,7 +67,7 @@ impl ImbalanceScope {
     }
 }
 
-/// Desirable to undesirable, both above 0; written `1:10`.
+/// Ratio of desirable to undesirable rows, both above 0; written `1:10`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(into = "String", try_from = "String")]
 #[schemars(extend("pattern" = "^[^:]+:[^:]+$"))]
@@ -76,7 +84,7 @@ impl FromStr for Ratio {
         let parsed = text.split_once(':').and_then(|(desirable, undesirable)| {
             Some(Self { desirable: number(desirable)?, undesirable: number(undesirable)? })
         });
-        parsed.ok_or_else(|| format!("`{text}` is no ratio: write desirable:undesirable, such as 1:10"))
+        parsed.ok_or_else(|| format!("`{text}` is not a ratio: write desirable:undesirable, such as 1:10"))
     }
 }
 
@@ -100,17 +108,17 @@ impl fmt::Display for Ratio {
     }
 }
 
-/// What became of the rows of one class.
+/// Training rows of one class.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClassCounts {
-    /// Training rows kept.
+    /// Rows kept.
     pub kept: u64,
-    /// Training rows dropped.
+    /// Rows dropped.
     pub dropped: u64,
 }
 
-/// What imbalance kept and dropped, by label before noise.
+/// Training rows kept and dropped by imbalance, by label before noise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImbalanceCounts {
@@ -121,7 +129,7 @@ pub struct ImbalanceCounts {
 }
 
 impl Imbalance {
-    /// Whether every row is kept.
+    /// Returns whether every row is kept.
     pub(crate) fn is_none(&self) -> bool {
         self.keep_desirable == 1.0 && self.keep_undesirable == 1.0 && self.ratio.is_none()
     }
@@ -144,7 +152,7 @@ impl Imbalance {
         }
     }
 
-    /// How many desirable and undesirable rows to keep of `available` ones.
+    /// Returns the number of rows to keep, of `available` ones: desirable, undesirable.
     fn counts(&self, available: [usize; 2], whose: &str) -> Result<[usize; 2], DataError> {
         let [desirable, undesirable] = available;
         let Some(ratio) = self.ratio else {
@@ -154,7 +162,7 @@ impl Imbalance {
             ]);
         };
         let Some(total) = self.total else {
-            // As many as the class that is short of rows allows.
+            // Limited by the class that has too few rows.
             let wanted = exact_count(ratio.undesirable / ratio.desirable, desirable);
             return Ok(if wanted <= undesirable {
                 [desirable, wanted]
@@ -175,7 +183,7 @@ impl Imbalance {
     }
 }
 
-/// Drops training rows until each class has the rows that the recipe keeps.
+/// Drops training rows until each class has the number that the recipe keeps.
 pub(crate) fn thin(
     feedback: &mut Feedback,
     imbalance: Imbalance,
@@ -190,7 +198,7 @@ pub(crate) fn thin(
                 ImbalanceScope::Overall => "",
                 ImbalanceScope::Source => feedback.origin(row).source.as_str(),
             };
-            // Names are few and rows many: only a new name is worth an allocation.
+            // There are many rows and few names: `entry` would allocate a name for every row.
             if !classes.contains_key(whose) {
                 classes.insert(whose.to_owned(), [Vec::new(), Vec::new()]);
             }
@@ -221,7 +229,10 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::{Split, fixtures::{distinct_pairs, raw_pair}};
+    use crate::{
+        Split,
+        fixtures::{distinct_pairs, raw_pair},
+    };
     use proptest::prelude::*;
 
     fn kept(imbalance: Imbalance, seed: u64) -> (ImbalanceCounts, HashSet<Id>) {

@@ -1,8 +1,9 @@
-//! Mixing sources: how much of the training split each one is.
+//! Mixing sources: their proportions in the training split.
 //!
-//! The unit is a training prompt with all its rows. A source s with n_s prompts (after its cap) has the share
-//! p_s ∝ w_s · n_s^(1/T): at temperature T = 1 and equal weights as much as it has, at a high T all sources alike. No
-//! prompt is repeated, so without a number of prompts the mix is the largest that has these shares.
+//! The unit is a training prompt with all its rows. A source s with n_s prompts (after its cap) gets the
+//! proportion p_s ∝ w_s · n_s^(1/T). At temperature T = 1 and equal weights, sources are proportional to
+//! their size; a high T makes them equal. No prompt is repeated, so without a number of prompts the mix is
+//! the largest with these proportions.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -10,19 +11,26 @@ use prospect_core::draw::Draw;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{DataError, Split, table::{feedback::{Feedback, lowest_ids}, ids::Id}};
+use crate::{
+    DataError, Split,
+    table::{
+        feedback::{Feedback, lowest_ids},
+        ids::Id,
+    },
+};
 
-/// How sources are mixed, by what the `source` column says.
+/// Proportions of the sources in the training split, by source name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Mix {
-    /// w_s; 1 for a source that is not named, 0 leaves a source out.
+    /// Weight w_s of each source. Default: 1; 0 excludes a source.
     pub weights: BTreeMap<String, f64>,
-    /// The most training prompts of a source.
+    /// Largest number of training prompts of each source. Default: no limit.
     pub caps: BTreeMap<String, usize>,
-    /// T.
+    /// Temperature T: 1 keeps sources proportional to their size, higher values make them more equal.
+    /// Default: 1.
     pub temperature: f64,
-    /// Training prompts of all sources together.
+    /// Number of training prompts of all sources together. Default: as many as possible.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompts: Option<usize>,
 }
@@ -33,18 +41,18 @@ impl Default for Mix {
     }
 }
 
-/// What the mix took of a source.
+/// Training prompts of a source.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MixCounts {
-    /// Its training prompts before.
+    /// Prompts before mixing.
     pub available: u64,
-    /// Its training prompts in the mix.
+    /// Prompts in the mix.
     pub kept: u64,
 }
 
 impl Mix {
-    /// Whether every prompt is kept.
+    /// Returns whether every prompt is kept.
     pub(crate) fn is_none(&self) -> bool {
         *self == Self::default()
     }
@@ -62,7 +70,7 @@ impl Mix {
         }
     }
 
-    /// Drops training rows until the sources have their shares; counts by source.
+    /// Drops training rows until the sources have their proportions. Returns counts by source.
     pub(crate) fn apply(
         &self,
         feedback: &mut Feedback,
@@ -109,7 +117,7 @@ impl Mix {
         Ok(counts)
     }
 
-    /// How many prompts of each source, of so many `available` ones.
+    /// Returns the number of prompts of each source, of `available` ones.
     fn quotas(&self, sources: &[String], available: &[usize]) -> Result<Vec<usize>, DataError> {
         let shaped = !self.weights.is_empty() || self.temperature != 1.0;
         if !shaped && self.prompts.is_none() {
@@ -131,7 +139,7 @@ impl Mix {
             .filter(|(share, _)| **share > 0.0)
             .map(|(share, available)| *available as f64 / share)
             .fold(f64::INFINITY, f64::min);
-        // A sum of floating-point shares may miss a whole number by a hair.
+        // Rounding errors may leave the quotient just below a whole number.
         let largest = if largest.is_finite() { (largest + 1e-6).floor() as usize } else { 0 };
         let total = self.prompts.unwrap_or(largest);
         let quotas = apportion(&shares, total);
@@ -146,7 +154,7 @@ impl Mix {
     }
 }
 
-/// Whole numbers that sum to `total`, in proportion to `shares`: the largest remainders are rounded up.
+/// Apportions `total` in proportion to `shares` by the largest-remainder method.
 fn apportion(shares: &[f64], total: usize) -> Vec<usize> {
     let exact: Vec<f64> = shares.iter().map(|share| share * total as f64).collect();
     let mut quotas: Vec<usize> = exact.iter().map(|exact| (exact + 1e-9).floor() as usize).collect();
@@ -160,7 +168,7 @@ fn apportion(shares: &[f64], total: usize) -> Vec<usize> {
     quotas
 }
 
-/// Drops the training rows of a source whose prompt is not kept.
+/// Drops the training rows of a source whose prompt is not in `kept`.
 fn keep(feedback: &mut Feedback, source: &str, kept: &HashSet<Id>) {
     for index in 0..feedback.rows.len() {
         let row = &feedback.rows[index];

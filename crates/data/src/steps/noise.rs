@@ -13,7 +13,13 @@ use prospect_core::draw::Draw;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{DataError, Message, Split, table::{corruption::TextNoise, feedback::{Feedback, FeedbackRow}}};
+use crate::{
+    DataError, Message, Split,
+    table::{
+        corruption::TextNoise,
+        feedback::{Feedback, FeedbackRow},
+    },
+};
 
 mod annotators;
 mod counts;
@@ -28,9 +34,9 @@ mod swap;
 mod truncate;
 
 pub use annotators::Annotators;
+pub use counts::{ChangeCounts, NoiseCounts, NoiseKindCounts};
 pub use drop_words::DropWords;
 pub use length_flip::LengthFlip;
-pub use counts::{ChangeCounts, NoiseCounts, NoiseKindCounts};
 pub use score_flip::ScoreFlip;
 pub use shuffle::Shuffle;
 pub use truncate::Truncate;
@@ -209,7 +215,9 @@ impl TextCorruptor {
         };
         match (row.corruption.text, self.truncate, self.drop_words) {
             (TextNoise::Truncate, Some(truncate), _) => last(&|text| truncate.cut(text).to_owned()),
-            (TextNoise::DropWords, _, Some(drop_words)) => last(&|text| drop_words.thin(text, row.id, &self.draw)),
+            (TextNoise::DropWords, _, Some(drop_words)) => {
+                last(&|text| drop_words.thin(text, row.id, &self.draw))
+            }
             _ => Cow::Borrowed(completion),
         }
     }

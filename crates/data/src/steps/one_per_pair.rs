@@ -1,6 +1,7 @@
-//! Feedback that never was pairs: one side of each training pair, as if every prompt had been answered once.
+//! Unpaired feedback from pairs: keeps one side of each training pair.
 //!
-//! The KTO paper's one-y-per-x setting (HALOs takes only the first pair of a prompt, and alternates over prompts).
+//! This is the one-y-per-x setting of the KTO paper. (HALOs takes the first pair of a prompt, and
+//! alternates over prompts.)
 
 use prospect_core::draw::Draw;
 use schemars::JsonSchema;
@@ -8,17 +9,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Split, table::feedback::Feedback};
 
-/// Which side of a training pair stays.
+/// Side of a training pair that stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnePerPair {
-    /// The chosen one of the first pair, the rejected one of the second, and so on: as many of each, give or take one.
+    /// Chosen side of the first pair, rejected side of the second, and so on: balanced classes.
     Alternate,
-    /// Either, drawn by the pair's content: what stays does not depend on the order of pairs.
+    /// Random side, drawn by the pair's content: independent of the order of pairs.
     Hash,
 }
 
-/// Drops one side of every training pair. Returns how many rows.
+/// Drops one side of every training pair. Returns the number of dropped rows.
 pub(crate) fn thin(feedback: &mut Feedback, policy: OnePerPair, seed: u64) -> u64 {
     let draw = Draw::new(seed, "one per pair");
     let dropped: Vec<u32> = feedback

@@ -1,4 +1,4 @@
-//! Part of a source: short conversations, some domains to train on, so many prompts of each split.
+//! Selection of part of a source: short conversations, training domains, a number of prompts per split.
 
 use std::collections::BTreeSet;
 
@@ -6,32 +6,38 @@ use prospect_core::draw::Draw;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{DataError, Split, table::feedback::{Feedback, FeedbackRow, lowest_ids}};
+use crate::{
+    DataError, Split,
+    table::feedback::{Feedback, FeedbackRow, lowest_ids},
+};
 
-/// What to use of a source.
+/// Subset of the source.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Selection {
-    /// Drop rows whose prompt and completion have more characters than this together, and pairs with such a row.
+    /// Largest length of prompt and completion together, in characters. Longer rows are dropped, and
+    /// pairs with such a row. Default: no limit.
     pub max_characters: Option<usize>,
-    /// The same in tokens, as the tokenizer and chat template of `tokenizer` (a model recipe) make them.
+    /// The same limit in tokens; needs `tokenizer`, the model recipe with the tokenizer and chat template.
+    /// Default: no limit.
     pub max_tokens: Option<usize>,
-    /// Keep training rows of these domains only (all): the test split keeps the others, to see what transfers to them.
+    /// Domains of the training rows. The test split keeps the other domains, to measure transfer.
+    /// Default: all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub train_domains: Vec<String>,
-    /// Keep so many prompts of the training split, drawn by seed; a smaller number is a subset.
+    /// Number of training prompts, drawn by seed; a smaller number gives a subset. Default: all.
     pub train_prompts: Option<usize>,
-    /// Keep so many prompts of the test split.
+    /// Number of test prompts, drawn by seed. Default: all.
     pub test_prompts: Option<usize>,
 }
 
-/// What selection dropped.
+/// Rows, pairs and prompts dropped by selection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SelectionCounts {
-    /// Pairs that are too long.
+    /// Pairs over the length limit.
     pub long_pairs: u64,
-    /// Rows in no pair that are too long.
+    /// Rows in no pair over the length limit.
     pub long_rows: u64,
     /// Training rows of other domains.
     #[serde(default)]
@@ -42,7 +48,7 @@ pub struct SelectionCounts {
     pub test_prompts: u64,
 }
 
-/// Drops what is not selected. Comes after the split, so that the split does not depend on it.
+/// Drops all rows outside the selection. Runs after the split, so that the split does not depend on it.
 pub(crate) fn select(
     feedback: &mut Feedback,
     selection: &Selection,
@@ -62,7 +68,7 @@ pub(crate) fn select(
     })
 }
 
-/// Drops training rows of domains that are not `wanted`, if any are. Returns how many.
+/// Drops training rows of other domains than `wanted`, unless it is empty. Returns their number.
 fn drop_domains(feedback: &mut Feedback, wanted: &[String]) -> Result<u64, DataError> {
     if wanted.is_empty() {
         return Ok(0);
@@ -86,7 +92,8 @@ fn drop_domains(feedback: &mut Feedback, wanted: &[String]) -> Result<u64, DataE
     Ok(count)
 }
 
-/// Drops rows over a limit, whole pairs of them. Returns how many pairs, and how many rows without a pair.
+/// Drops rows over the length limits, and pairs with such a row. Returns the number of pairs, and of
+/// rows in no pair.
 fn drop_long(feedback: &mut Feedback, selection: &Selection) -> (u64, u64) {
     let long = |row: &FeedbackRow| {
         let characters = feedback.group(row).characters as usize + row.characters as usize;

@@ -1,4 +1,4 @@
-//! Training and test rows, so that no prompt is in both.
+//! Train/test split by prompt: no prompt is in both splits.
 
 use std::collections::HashSet;
 
@@ -6,23 +6,29 @@ use prospect_core::draw::{Draw, exact_count};
 
 use serde::Serialize;
 
-use crate::{Split, table::{feedback::{Feedback, lowest_ids}, ids::Id}};
+use crate::{
+    Split,
+    table::{
+        feedback::{Feedback, lowest_ids},
+        ids::Id,
+    },
+};
 
-/// How rows are split.
+/// Rule that splits rows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SplitRule {
-    /// As the sources have them.
+    /// The splits of the sources.
     Source,
-    /// By prompt, where a source has no splits: this share of its prompts is held out.
+    /// By prompt, for sources without splits.
     ByPrompt {
-        /// The share.
+        /// Fraction of prompts in the test split.
         test_fraction: f64,
     },
 }
 
-/// Puts every group into a split that its source does not. Returns how many training rows were dropped because a test
-/// split of some source has their prompt too.
+/// Assigns groups without a split to one, then drops training rows whose prompt is in a test split.
+/// Returns the number of dropped rows.
 pub(crate) fn assign(feedback: &mut Feedback, rule: &SplitRule, seed: u64) -> u64 {
     if let SplitRule::ByPrompt { test_fraction } = rule {
         by_prompt(feedback, *test_fraction, seed);

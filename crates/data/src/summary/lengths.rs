@@ -78,7 +78,7 @@ const BINS: usize = 24;
 
 impl LengthHistogram {
     /// Sorts series of lengths into bins.
-    pub fn of(series: &[&Lengths]) -> Self {
+    pub fn new(series: &[&Lengths]) -> Self {
         let most = |share| series.iter().filter_map(|lengths| lengths.quantile(share)).max().unwrap_or(0);
         let (usual, longest) = (most(0.99), most(1.0));
         let width = round_width(usual / BINS + 1);
@@ -129,7 +129,7 @@ mod tests {
 
         #[test]
         fn a_histogram_loses_nothing(a in prop::collection::vec(0usize..5000, 0..60), b in prop::collection::vec(0usize..9, 0..9)) {
-            let histogram = LengthHistogram::of(&[&lengths(&a), &lengths(&b)]);
+            let histogram = LengthHistogram::new(&[&lengths(&a), &lengths(&b)]);
             let totals: Vec<u64> = histogram.counts.iter().map(|counts| counts.iter().sum()).collect();
             prop_assert_eq!(totals, [a.len() as u64, b.len() as u64]);
             prop_assert!(histogram.counts[0].len() <= BINS + 1);
@@ -140,10 +140,10 @@ mod tests {
     fn the_tail_goes_to_the_last_bin() {
         let mut list: Vec<usize> = (0..200).collect();
         list.push(1_000_000);
-        let histogram = LengthHistogram::of(&[&lengths(&list)]);
+        let histogram = LengthHistogram::new(&[&lengths(&list)]);
         assert_eq!((histogram.width, histogram.open), (10, true));
         assert_eq!(histogram.counts, [[vec![10; 19], vec![11]].concat()]);
-        assert_eq!(LengthHistogram::of(&[&lengths(&[])]).counts, [[0]]);
+        assert_eq!(LengthHistogram::new(&[&lengths(&[])]).counts, [[0]]);
     }
 
     #[test]

@@ -14,7 +14,9 @@ pub(crate) struct Corruption {
 }
 
 /// Kind of noise that inverted the label of a row.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::IntoStaticStr)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::IntoStaticStr,
+)]
 #[strum(serialize_all = "snake_case")]
 pub(crate) enum LabelNoise {
     /// The label is the original one.
@@ -29,7 +31,9 @@ pub(crate) enum LabelNoise {
 }
 
 /// Kind of noise that changed the completion of a row.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::IntoStaticStr)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::IntoStaticStr,
+)]
 #[strum(serialize_all = "snake_case")]
 pub(crate) enum TextNoise {
     /// The completion is the original one.

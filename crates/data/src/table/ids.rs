@@ -1,24 +1,24 @@
-//! Names of prompts, rows and pairs: hashes of their content, and of nothing else.
+//! Ids of prompts, rows and pairs: hashes of their content only.
 //!
-//! Every part goes in with its length before it, so that two different lists of turns cannot hash alike
-//! because their concatenations do.
+//! Each part is hashed with its length, so that different lists of turns with the same concatenation get
+//! different ids.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::rows::Message;
+use crate::Message;
 
-/// 64 bits of a hash; written as sixteen hexadecimal digits, and ordered like these.
+/// First 64 bits of a hash; written as 16 hexadecimal digits and ordered like them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct Id(u64);
 
-/// The digits of an [`Id`].
+/// Digits of an [`Id`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Digits([u8; 16]);
 
 impl Id {
-    /// The digits, without an allocation.
+    /// Returns the digits, without an allocation.
     pub(crate) fn digits(self) -> Digits {
         let mut digits = [0; 16];
         for (place, digit) in digits.iter_mut().enumerate() {
@@ -31,7 +31,7 @@ impl Id {
 
 impl AsRef<str> for Digits {
     fn as_ref(&self) -> &str {
-        // Hexadecimal digits are always text.
+        // Hexadecimal digits are valid UTF-8.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
@@ -42,18 +42,18 @@ impl fmt::Display for Id {
     }
 }
 
-/// Names a prompt: the hash of its roles and texts.
+/// Hashes the roles and texts of a prompt.
 pub(crate) fn prompt_id(prompt: &[Message]) -> Id {
     digest("prospect 2026 prompt id v1", turns(prompt))
 }
 
-/// Names a prompt with a completion, whatever its label.
+/// Hashes a prompt and a completion, without the label.
 pub(crate) fn row_id(prompt_id: Id, completion: &[Message]) -> Id {
     let prompt = prompt_id.digits();
     digest("prospect 2026 row id v1", [prompt.as_ref()].into_iter().chain(turns(completion)))
 }
 
-/// Names a pair by its prompt and the rows of its two sides, in the order of the source.
+/// Hashes a pair: its prompt and the rows of its two sides, in the order of the source.
 pub(crate) fn pair_id(prompt_id: Id, chosen_id: Id, rejected_id: Id) -> Id {
     let parts = [prompt_id, chosen_id, rejected_id].map(Id::digits);
     digest("prospect 2026 pair id v1", parts.iter().map(AsRef::as_ref))

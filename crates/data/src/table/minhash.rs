@@ -1,22 +1,23 @@
-//! MinHash signatures of texts (Broder 1997): how alike two sets of shingles are, from a few numbers each.
+//! MinHash signatures (Broder 1997), which estimate the Jaccard similarity of texts.
 //!
-//! A text is the set of its runs of three words (lower case, letters and digits only). The signature holds, for each of
-//! 128 hash functions, the least hash of the set; two signatures agree in a place with the probability that is
-//! the Jaccard similarity of the sets, so the share of places in which they agree estimates it within 0.04 or so.
+//! A text is the set of its word trigrams (lower case, letters and digits only). Its signature holds the
+//! smallest hash of the set for each of 128 hash functions. Two signatures agree at a position with a
+//! probability equal to the Jaccard similarity of the sets, so the fraction of equal positions estimates
+//! it, with a standard error of at most 0.044.
 
 use serde::{Deserialize, Serialize};
 
 use crate::Message;
 
-/// Numbers in a signature.
+/// Length of a signature.
 const HASHES: usize = 128;
 
-/// The least hash of a text's shingles for each hash function.
+/// Smallest hash of a text's shingles, for each hash function.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Signature(Box<[u32]>);
 
 impl Signature {
-    /// The signature of a conversation.
+    /// Computes the signature of a conversation.
     pub(crate) fn new(messages: &[Message]) -> Self {
         let mut least = vec![u32::MAX; HASHES];
         let words: Vec<u64> = messages
@@ -27,11 +28,11 @@ impl Signature {
                 word.chars().flat_map(char::to_lowercase).fold(SEED, |hash, c| mix(hash ^ u64::from(c)))
             })
             .collect();
-        // Fewer than three words are one shingle.
+        // A text of fewer than three words is one shingle.
         for shingle in words.windows(words.len().clamp(1, SHINGLE)) {
             let mut hash = shingle.iter().fold(SEED, |hash, word| mix(hash.rotate_left(5) ^ word));
             for least in &mut least {
-                // The next hash function: the next number of a generator that starts with the shingle.
+                // The hash functions are consecutive outputs of SplitMix64, seeded with the shingle.
                 hash = hash.wrapping_add(SEED);
                 *least = (*least).min((mix(hash) >> 32) as u32);
             }
@@ -39,7 +40,7 @@ impl Signature {
         Self(least.into())
     }
 
-    /// The estimated Jaccard similarity.
+    /// Estimates the Jaccard similarity.
     pub(crate) fn similarity(&self, other: &Self) -> f64 {
         let equal = self.0.iter().zip(&other.0).filter(|(one, other)| one == other).count();
         equal as f64 / HASHES as f64
@@ -49,24 +50,26 @@ impl Signature {
 /// Words in a shingle.
 const SHINGLE: usize = 3;
 
-/// The golden ratio in 64 bits, as SplitMix64 has it.
+/// SplitMix64's increment: the golden ratio in 64 bits.
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// SplitMix64's mixing of a number.
+/// SplitMix64's output function.
 fn mix(mut number: u64) -> u64 {
     number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     number ^ (number >> 31)
 }
 
-/// How signatures are cut into bands: two that agree in a whole band are worth comparing.
+/// Locality-sensitive hashing: signatures are cut into bands, and two texts are compared only if they
+/// agree in a band.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Banding {
+    /// Positions in a band.
     rows: usize,
 }
 
 impl Banding {
-    /// The longest bands that find at least 99 % of the texts whose similarity is `threshold`.
+    /// Chooses the longest bands that find at least 99 % of the texts with similarity `threshold`.
     pub(crate) fn for_threshold(threshold: f64) -> Self {
         let found = |rows: usize| {
             let bands = (HASHES / rows) as f64;
@@ -76,7 +79,7 @@ impl Banding {
         Self { rows }
     }
 
-    /// The bands of a signature, each with a hash of what it holds.
+    /// Iterates over the bands of a signature, each with a hash of its content.
     pub(crate) fn buckets(self, signature: &Signature) -> impl Iterator<Item = (usize, u64)> {
         let bands = signature.0.chunks_exact(self.rows).enumerate();
         bands.map(|(band, rows)| (band, rows.iter().fold(SEED, |hash, row| mix(hash ^ u64::from(*row)))))

@@ -1,6 +1,12 @@
 //! A JSON array of objects, taken apart element by element without reading the whole of it.
 
-use crate::{DataError, ingest::{raw::{Flaw, RejectReason}, records::{RecordHandler, MAX_RECORD_BYTES, lines::too_long, open::InputText}}};
+use crate::{
+    DataError,
+    ingest::{
+        raw::{Flaw, RejectReason},
+        records::{MAX_RECORD_BYTES, RecordHandler, lines::too_long, text::InputText},
+    },
+};
 
 /// Where the scanner stands in the text of an array.
 #[derive(Default)]

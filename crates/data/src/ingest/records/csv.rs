@@ -6,10 +6,20 @@ use std::{
     rc::Rc,
 };
 
-use crate::{DataError, ingest::{raw::{Flaw, RejectReason}, records::{RecordHandler, MAX_RECORD_BYTES, open::InputText}}};
+use crate::{
+    DataError,
+    ingest::{
+        raw::{Flaw, RejectReason},
+        records::{MAX_RECORD_BYTES, RecordHandler, text::InputText},
+    },
+};
 
 /// Calls `each` with every record.
-pub(super) fn read(text: &mut InputText, delimiter: u8, each: &mut RecordHandler<'_>) -> Result<(), DataError> {
+pub(super) fn read(
+    text: &mut InputText,
+    delimiter: u8,
+    each: &mut RecordHandler<'_>,
+) -> Result<(), DataError> {
     let path = text.path().to_owned();
     // The parser stops between the carriage return and the line feed after a record.
     let behind =
@@ -72,7 +82,8 @@ fn object(names: &[String], record: &::csv::ByteRecord) -> Result<Vec<u8>, Flaw>
         })?;
         object.insert(name.clone(), value.into());
     }
-    serde_json::to_vec(&object).map_err(|error| Flaw { reason: RejectReason::NotJson, detail: error.to_string() })
+    serde_json::to_vec(&object)
+        .map_err(|error| Flaw { reason: RejectReason::NotJson, detail: error.to_string() })
 }
 
 /// A text of which only so many bytes may be read until the next record starts.
@@ -114,7 +125,10 @@ mod tests {
         let (rows, _) = records("a.csv", b"a,b\n1\n\xff,2\n3,4\n").unwrap();
         let reasons: Vec<_> =
             rows.iter().map(|(line, row)| (*line, row.as_ref().err().map(|f| f.reason))).collect();
-        assert_eq!(reasons, [(2, Some(RejectReason::UnevenRow)), (3, Some(RejectReason::NotUtf8)), (4, None)]);
+        assert_eq!(
+            reasons,
+            [(2, Some(RejectReason::UnevenRow)), (3, Some(RejectReason::NotUtf8)), (4, None)]
+        );
         let error = records("a.csv", b"a,b,a\n").unwrap_err().to_string();
         assert!(error.contains("column `a` twice"), "{error}");
     }

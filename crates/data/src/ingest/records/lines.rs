@@ -1,6 +1,12 @@
 //! JSON lines: one object a line.
 
-use crate::{DataError, ingest::{raw::{Flaw, RejectReason}, records::{RecordHandler, MAX_RECORD_BYTES, open::InputText}}};
+use crate::{
+    DataError,
+    ingest::{
+        raw::{Flaw, RejectReason},
+        records::{MAX_RECORD_BYTES, RecordHandler, text::InputText},
+    },
+};
 
 /// Calls `each` with every line that is not blank. Returns how many are blank.
 pub(super) fn read(text: &mut InputText, each: &mut RecordHandler<'_>) -> Result<u64, DataError> {
@@ -49,7 +55,10 @@ pub(super) fn too_long() -> Flaw {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ingest::records::{FileNotes, tests::{records, sound}};
+    use crate::ingest::records::{
+        FileNotes,
+        tests::{records, sound},
+    };
 
     #[test]
     fn marks_blank_lines_and_carriage_returns_are_tolerated() {

@@ -6,7 +6,10 @@ use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use arrow::json::LineDelimitedWriter;
 use fs_err::File;
 
-use crate::{DataError, ingest::records::{RecordHandler, FileNotes, MAX_RECORD_BYTES, lines::too_long}};
+use crate::{
+    DataError,
+    ingest::records::{FileNotes, MAX_RECORD_BYTES, RecordHandler, lines::too_long},
+};
 
 /// Rows turned into text at a time.
 const BATCH: usize = 256;

@@ -22,7 +22,8 @@ pub(crate) struct OrderedBlocks {
 impl OrderedBlocks {
     /// Returns the shard with the next block of a source.
     fn next(&mut self, source: usize) -> Option<&mut ShardReader> {
-        let has_source = |reader: &&mut ShardReader| reader.next.is_some_and(|position| position.source == source);
+        let has_source =
+            |reader: &&mut ShardReader| reader.next.is_some_and(|position| position.source == source);
         self.readers.iter_mut().filter(has_source).min_by_key(|reader| reader.next)
     }
 

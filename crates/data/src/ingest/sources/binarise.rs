@@ -6,7 +6,11 @@ use prospect_core::draw::Draw;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{DataError, ingest::raw::{RawGroup, RawRow, Remark, RowSink}, table::ids::{Id, self}};
+use crate::{
+    DataError,
+    ingest::raw::{RawGroup, RawRow, Remark, RowSink},
+    table::ids::{self, Id},
+};
 
 /// How labels follow from scores, of which higher is better.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -7,7 +7,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Message, ingest::{raw::{Flaw, RawCompletion, RejectReason}, sources::{json::{Object, wrong_type}, text::excerpt, turns::turns}}};
+use crate::{
+    Message,
+    ingest::{
+        raw::{Flaw, RawCompletion, RejectReason},
+        sources::{
+            excerpt::excerpt,
+            json::{Object, wrong_type},
+            turns::turns,
+        },
+    },
+};
 
 /// What a column or key can hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -111,7 +121,8 @@ impl Columns {
     /// The prompt: `prompt`, text or turns, or a conversation without its completion; `system` and LLaMA-Factory's
     /// `history` come before it and `input` after it. None where the record has no prompt.
     pub(crate) fn prompt(&self, record: &Object) -> Result<Option<Vec<Message>>, Flaw> {
-        let found = self.find(record, RecordField::Prompt).or_else(|| self.find(record, RecordField::Conversation));
+        let found =
+            self.find(record, RecordField::Prompt).or_else(|| self.find(record, RecordField::Conversation));
         let Some(found) = found else { return Ok(None) };
         let mut prompt = Vec::new();
         if let Some(system) = self.find(record, RecordField::System) {

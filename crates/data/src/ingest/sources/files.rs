@@ -53,7 +53,11 @@ impl HashedFile {
 
 /// Finds and hashes the files at `path`, which is where `address` was found. Of a folder's files those are taken whose
 /// folder (the name of the one they lie in, empty at the top) is `wanted`.
-pub(crate) fn find(address: &str, path: &Path, wanted: impl Fn(&str) -> bool) -> Result<HashedFiles, DataError> {
+pub(crate) fn find(
+    address: &str,
+    path: &Path,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<HashedFiles, DataError> {
     if !path.is_dir() {
         let file = HashedFile {
             path: path.to_owned(),

@@ -7,7 +7,18 @@
 
 use serde::Deserialize;
 
-use crate::{Message, ingest::{raw::{Flaw, RawCompletion, RejectReason, Remark}, sources::{json, rows::{Draft, RecordFormat, Parsed, SourceRecord}, text::excerpt, transcript::{Transcript, self}}}};
+use crate::{
+    Message,
+    ingest::{
+        raw::{Flaw, RawCompletion, RejectReason, Remark},
+        sources::{
+            excerpt::excerpt,
+            json,
+            per_record::{Draft, Parsed, RecordFormat, SourceRecord},
+            transcript::{self, Transcript},
+        },
+    },
+};
 
 /// The format.
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +62,8 @@ impl RecordFormat for HhFormat {
         };
         if let Some(unequal) = unequal {
             // Completions of different prompts may well be alike.
-            let others = draft.flaws().into_iter().filter(|flaw| flaw.reason != RejectReason::IdenticalCompletions);
+            let others =
+                draft.flaws().into_iter().filter(|flaw| flaw.reason != RejectReason::IdenticalCompletions);
             return Parsed::rejected(others.chain([unequal]).collect());
         }
         let mut parsed = Parsed::from(Ok(draft));
@@ -65,11 +77,15 @@ impl RecordFormat for HhFormat {
 fn side(name: &str, text: &str) -> Result<Transcript, Flaw> {
     transcript::parse(text).map_err(|flaw| {
         let (reason, what) = match flaw {
-            transcript::TranscriptFlaw::NoAssistantTurn => (RejectReason::NoAssistantTurn, "has no assistant turn"),
+            transcript::TranscriptFlaw::NoAssistantTurn => {
+                (RejectReason::NoAssistantTurn, "has no assistant turn")
+            }
             transcript::TranscriptFlaw::TextBeforeFirstTurn => {
                 (RejectReason::TextBeforeFirstTurn, "has text before its first turn")
             }
-            transcript::TranscriptFlaw::HumanTurnLast => (RejectReason::HumanTurnLast, "ends with a human turn"),
+            transcript::TranscriptFlaw::HumanTurnLast => {
+                (RejectReason::HumanTurnLast, "ends with a human turn")
+            }
         };
         Flaw { reason, detail: format!("{name} {what}: {}", excerpt(text.trim())) }
     })
@@ -162,7 +178,7 @@ mod tests {
             let (chosen, rejected) = parts.split_at(cut.min(parts.len()));
             let line = line(&chosen.concat(), &rejected.concat());
             let record = SourceRecord { bytes: line.as_bytes(), split: None, number: 0 };
-            for draft in Hh.parse(&record).drafts.into_iter().flatten() {
+            for draft in HhFormat.parse(&record).drafts.into_iter().flatten() {
                 prop_assert!(draft.completions[0] != draft.completions[1] && !draft.prompt.is_empty());
             }
         }

@@ -8,7 +8,10 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use crate::ingest::{raw::{Flaw, RejectReason}, sources::text::head};
+use crate::ingest::{
+    raw::{Flaw, RejectReason},
+    sources::excerpt::head,
+};
 
 /// Reads one record as a `T`.
 pub(crate) fn parse<T: DeserializeOwned>(record: &[u8]) -> Result<T, Flaw> {
@@ -19,7 +22,9 @@ pub(crate) fn parse<T: DeserializeOwned>(record: &[u8]) -> Result<T, Flaw> {
     serde_json::from_str(text).map_err(|error| {
         let message = error.to_string();
         let reason = match error.classify() {
-            serde_json::error::Category::Data if message.starts_with("missing field") => RejectReason::MissingField,
+            serde_json::error::Category::Data if message.starts_with("missing field") => {
+                RejectReason::MissingField
+            }
             serde_json::error::Category::Data if message.starts_with("duplicate field") => {
                 RejectReason::DuplicateKey
             }
@@ -125,7 +130,10 @@ pub(crate) fn kind(value: &Value) -> &'static str {
 
 /// A value of the wrong type.
 pub(crate) fn wrong_type(name: &str, value: &Value, expected: &str) -> Flaw {
-    Flaw { reason: RejectReason::WrongType, detail: format!("`{name}` is {}, expected {expected}", kind(value)) }
+    Flaw {
+        reason: RejectReason::WrongType,
+        detail: format!("`{name}` is {}, expected {expected}", kind(value)),
+    }
 }
 
 #[cfg(test)]

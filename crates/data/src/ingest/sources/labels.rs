@@ -3,7 +3,15 @@
 
 use serde::Serialize;
 
-use crate::ingest::{raw::{Flaw, RawCompletion}, sources::{columns::{Columns, RecordField, completion, label, split_last}, json::{Object, self}, rows::{Draft, RecordFormat, Parsed, SourceRecord}, turns::turns}};
+use crate::ingest::{
+    raw::{Flaw, RawCompletion},
+    sources::{
+        columns::{Columns, RecordField, completion, label, split_last},
+        json::{self, Object},
+        per_record::{Draft, Parsed, RecordFormat, SourceRecord},
+        turns::turns,
+    },
+};
 
 /// The format, with the user's names of columns.
 #[derive(Debug, Clone, Serialize)]

@@ -13,7 +13,14 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{DataError, ingest::{raw::{RawRow, Remark, RowSink}, records::for_each_record, sources::{HashedFile, rows::SourceContext}}};
+use crate::{
+    DataError,
+    ingest::{
+        raw::{RawRow, Remark, RowSink},
+        records::for_each_record,
+        sources::{files::HashedFile, per_record::SourceContext},
+    },
+};
 
 use message::{OasstLine, OasstMessage};
 
@@ -69,8 +76,10 @@ pub(crate) fn read(
 ) -> Result<(), DataError> {
     let name: Arc<str> = file.name().into();
     let row = |line, drafts: Vec<_>, remarks| {
-        let groups =
-            drafts.into_iter().map(|draft: super::rows::Draft| draft.group(file.split, context)).collect();
+        let groups = drafts
+            .into_iter()
+            .map(|draft: super::per_record::Draft| draft.group(file.split, context))
+            .collect();
         RawRow { file: name.clone(), line, outcome: Ok(groups), remarks }
     };
     let (mut flat, mut lines) = (Vec::new(), Vec::new());

@@ -4,7 +4,18 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{Message, ingest::{raw::{Flaw, RawCompletion, RejectReason}, sources::{columns::{Columns, RecordField, FoundValue, completion, split_last}, json::{Object, self}, rows::{Draft, RecordFormat, Parsed, SourceRecord}, turns::turns}}};
+use crate::{
+    Message,
+    ingest::{
+        raw::{Flaw, RawCompletion, RejectReason},
+        sources::{
+            columns::{Columns, FoundValue, RecordField, completion, split_last},
+            json::{self, Object},
+            per_record::{Draft, Parsed, RecordFormat, SourceRecord},
+            turns::turns,
+        },
+    },
+};
 
 /// The format, with the user's names of columns.
 #[derive(Debug, Clone, Serialize)]
@@ -71,7 +82,10 @@ fn implicit(
 mod tests {
     use serde_json::json;
 
-    use crate::ingest::{raw::RawGroup, sources::tests::{only, read}};
+    use crate::ingest::{
+        raw::RawGroup,
+        sources::tests::{only, read},
+    };
 
     fn texts(group: &RawGroup) -> (Vec<&str>, Vec<&str>) {
         let prompt = group.prompt.iter().map(|turn| turn.content.as_str()).collect();

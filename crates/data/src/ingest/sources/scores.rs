@@ -5,7 +5,15 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::ingest::{raw::{Flaw, RawCompletion, RejectReason}, sources::{columns::{Columns, RecordField, FoundValue, completion, score}, json::{Object, self, wrong_type}, labels::judged, rows::{Draft, RecordFormat, Parsed, SourceRecord}}};
+use crate::ingest::{
+    raw::{Flaw, RawCompletion, RejectReason},
+    sources::{
+        columns::{Columns, FoundValue, RecordField, completion, score},
+        json::{self, Object, wrong_type},
+        labels::judged,
+        per_record::{Draft, Parsed, RecordFormat, SourceRecord},
+    },
+};
 
 /// The format, with the user's names of columns.
 #[derive(Debug, Clone, Serialize)]

@@ -11,7 +11,18 @@ use std::{collections::HashSet, sync::OnceLock};
 use prospect_core::{draw::Draw, files::short_hash};
 use serde::{Deserialize, Serialize};
 
-use crate::{DataError, Message, Split, ingest::{raw::{Flaw, RawCompletion, RejectReason, Remark}, records::for_each_record, sources::{HashedFile, json, rows::{Draft, RecordFormat, Parsed, SourceRecord}}}};
+use crate::{
+    DataError, Message, Split,
+    ingest::{
+        raw::{Flaw, RawCompletion, RejectReason, Remark},
+        records::for_each_record,
+        sources::{
+            files::HashedFile,
+            json,
+            per_record::{Draft, Parsed, RecordFormat, SourceRecord},
+        },
+    },
+};
 
 /// Which training rows are used.
 #[derive(Debug, Clone, Serialize)]

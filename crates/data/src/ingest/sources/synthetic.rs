@@ -6,23 +6,33 @@
 //! texts. With a temperature of 0.4 the preferred one of two has the higher utility in 90 % of the pairs (ties counting
 //! half): no judge can agree with the labels more often.
 
-mod recipe;
 mod words;
 mod world;
+mod world_file;
 
 use std::{io::Write, path::Path};
 
 use prospect_core::{draw::Draw, files::write_whole};
 use serde::{Deserialize, Serialize};
 
-pub use recipe::{AnnotatorsFile, Thumbs, WorldFile};
 pub use words::Domain;
-pub use world::{AnnotatorGroup, CompletionPart, SyntheticWorld};
+pub use world::{AnnotatorGroup, CompletionPart, SyntheticWorld, Thumbs};
+pub use world_file::{AnnotatorsFile, WorldFile};
 
-use crate::{DataError, Message, ingest::{raw::RawCompletion, sources::{files::{HashedFile, self}, json, rows::{Draft, RecordFormat, Parsed, SourceRecord}}}};
-use recipe::pairs_of;
+use crate::{
+    DataError, Message,
+    ingest::{
+        raw::RawCompletion,
+        sources::{
+            files::{self, HashedFile},
+            json,
+            per_record::{Draft, Parsed, RecordFormat, SourceRecord},
+        },
+    },
+};
 use words::{ASKS, CLOSINGS, EXTRAS, OPENINGS, Topic, VAGUE};
 use world::Kinds;
+use world_file::pairs_of;
 
 /// How much feedback to generate, and from which world.
 #[derive(Debug, Clone, Serialize)]

@@ -5,7 +5,7 @@ use std::path::Path;
 use prospect_core::config::Document;
 
 use super::*;
-use crate::ingest::raw::RawGroup;
+use crate::{SourceFiles, ingest::raw::RawGroup};
 
 /// All that a source hands over.
 pub(crate) type Collected = crate::ingest::rejections::tests::CollectedRows;

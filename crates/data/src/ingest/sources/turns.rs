@@ -2,7 +2,13 @@
 
 use serde_json::{Map, Value};
 
-use crate::{Message, ingest::{raw::{Flaw, RejectReason}, sources::{json::wrong_type, text::excerpt}}};
+use crate::{
+    Message,
+    ingest::{
+        raw::{Flaw, RejectReason},
+        sources::{excerpt::excerpt, json::wrong_type},
+    },
+};
 
 /// Reads a conversation. A text, or a list of texts, is one turn of `role` each; a turn is `{role, content}` or
 /// `{from, value}`.

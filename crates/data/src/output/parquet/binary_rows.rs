@@ -1,4 +1,4 @@
-//! [`BinaryRow`] as columns.
+//! [`BinaryRow`] as parquet columns.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -12,9 +12,12 @@ use super::{
     ParquetRow,
     columns::{ColumnReader, flag, message_array, messages, optional_number, text, text_array},
 };
-use crate::{BinaryRow, DataError, Message, table::{feedback::Origin, ids::Id}};
+use crate::{
+    BinaryRow, DataError, Message,
+    table::{feedback::Origin, ids::Id},
+};
 
-/// A [`BinaryRow`] to write.
+/// [`BinaryRow`] to write, with borrowed texts.
 pub(crate) struct BinaryRowRef<'a> {
     pub(crate) id: Id,
     pub(crate) prompt_id: Id,
@@ -82,7 +85,7 @@ impl ParquetRow for BinaryRow {
         let mut original_label = columns.flags("original_label")?.into_iter();
         let mut noise = columns.text("noise")?.into_iter();
         let mut weight = columns.numbers("weight")?.into_iter();
-        // Columns of a batch have one length, so every iterator ends with the first.
+        // All columns of a batch have the same length, so all iterators end together.
         let mut row = |id| {
             Some(Self {
                 id,

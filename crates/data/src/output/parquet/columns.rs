@@ -1,4 +1,4 @@
-//! Typed columns: fields, arrays from rows, and values from a batch.
+//! Typed columns: Arrow fields, arrays from values, and values from a batch.
 
 use std::{path::Path, sync::Arc};
 
@@ -11,22 +11,22 @@ use arrow::{
 
 use crate::{DataError, Message};
 
-/// A non-null string column.
+/// Field of a non-null string column.
 pub(crate) fn text(name: &str) -> Field {
     Field::new(name, DataType::Utf8, false)
 }
 
-/// A non-null boolean column.
+/// Field of a non-null boolean column.
 pub(crate) fn flag(name: &str) -> Field {
     Field::new(name, DataType::Boolean, false)
 }
 
-/// A number column that may be null.
+/// Field of a nullable number column.
 pub(crate) fn optional_number(name: &str) -> Field {
     Field::new(name, DataType::Float64, true)
 }
 
-/// A non-null list of `{role, content}`.
+/// Field of a non-null list of `{role, content}`.
 pub(crate) fn messages(name: &str) -> Field {
     Field::new_list(name, message_field(), false)
 }
@@ -39,12 +39,12 @@ fn message_field() -> Field {
     Field::new_struct("element", message_fields(), false)
 }
 
-/// Strings to an array.
+/// Converts strings to an array.
 pub(crate) fn text_array(values: impl Iterator<Item = impl AsRef<str>>) -> ArrayRef {
     Arc::new(StringArray::from_iter_values(values))
 }
 
-/// Conversations to an array.
+/// Converts conversations to an array.
 pub(crate) fn message_array<'a>(
     values: impl Iterator<Item = &'a [Message]> + Clone,
 ) -> Result<ArrayRef, ArrowError> {
@@ -55,7 +55,7 @@ pub(crate) fn message_array<'a>(
     Ok(Arc::new(ListArray::try_new(Arc::new(message_field()), offsets, Arc::new(turns), None)?))
 }
 
-/// The columns of a batch, by name. Their types have been compared with the fields before.
+/// Columns of a batch, by name. Their types must have been checked against the schema.
 pub(crate) struct ColumnReader<'a> {
     pub(crate) file: &'a Path,
     pub(crate) batch: &'a RecordBatch,
@@ -66,40 +66,40 @@ impl ColumnReader<'_> {
         self.batch
             .column_by_name(name)
             .and_then(|array| array.as_any().downcast_ref())
-            .ok_or_else(|| DataError::column(self.file, name, "has another type than it should"))
+            .ok_or_else(|| DataError::column(self.file, name, "has an unexpected type"))
     }
 
-    /// The values of an array in which nothing may be null.
+    /// Collects values, none of which may be null.
     fn non_null<T>(&self, name: &str, values: impl Iterator<Item = Option<T>>) -> Result<Vec<T>, DataError> {
         values.collect::<Option<_>>().ok_or_else(|| DataError::column(self.file, name, "holds nulls"))
     }
 
-    /// A column of strings.
+    /// Reads a column of strings.
     pub(crate) fn text(&self, name: &str) -> Result<Vec<String>, DataError> {
         self.non_null(name, self.optional_text(name)?.into_iter())
     }
 
-    /// A column of strings that may be null.
+    /// Reads a column of nullable strings.
     pub(crate) fn optional_text(&self, name: &str) -> Result<Vec<Option<String>>, DataError> {
         Ok(self.array::<StringArray>(name)?.iter().map(|value| value.map(str::to_owned)).collect())
     }
 
-    /// A column of booleans.
+    /// Reads a column of booleans.
     pub(crate) fn flags(&self, name: &str) -> Result<Vec<bool>, DataError> {
         self.non_null(name, self.array::<BooleanArray>(name)?.iter())
     }
 
-    /// A column of numbers.
+    /// Reads a column of numbers.
     pub(crate) fn numbers(&self, name: &str) -> Result<Vec<f64>, DataError> {
         self.non_null(name, self.array::<Float64Array>(name)?.iter())
     }
 
-    /// A column of numbers that may be null.
+    /// Reads a column of nullable numbers.
     pub(crate) fn optional_numbers(&self, name: &str) -> Result<Vec<Option<f64>>, DataError> {
         Ok(self.array::<Float64Array>(name)?.iter().collect())
     }
 
-    /// A column of conversations.
+    /// Reads a column of conversations.
     pub(crate) fn messages(&self, name: &str) -> Result<Vec<Vec<Message>>, DataError> {
         let wrong = || DataError::column(self.file, name, "is not a list of {role, content}");
         let list = self.non_null(name, self.array::<ListArray>(name)?.iter())?;

@@ -1,4 +1,4 @@
-//! [`PairRow`] as columns.
+//! [`PairRow`] as parquet columns.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -12,9 +12,12 @@ use super::{
     ParquetRow,
     columns::{ColumnReader, flag, message_array, messages, optional_number, text, text_array},
 };
-use crate::{DataError, Message, PairRow, table::{feedback::Origin, ids::Id}};
+use crate::{
+    DataError, Message, PairRow,
+    table::{feedback::Origin, ids::Id},
+};
 
-/// A [`PairRow`] to write.
+/// [`PairRow`] to write, with borrowed texts.
 pub(crate) struct PairRowRef<'a> {
     pub(crate) pair_id: Id,
     pub(crate) prompt_id: Id,
@@ -75,7 +78,7 @@ impl ParquetRow for PairRow {
         let mut score_rejected = columns.optional_numbers("score_rejected")?.into_iter();
         let mut noise = columns.text("noise")?.into_iter();
         let mut swapped = columns.flags("swapped")?.into_iter();
-        // Columns of a batch have one length, so every iterator ends with the first.
+        // All columns of a batch have the same length, so all iterators end together.
         let mut row = |pair_id| {
             Some(Self {
                 pair_id,

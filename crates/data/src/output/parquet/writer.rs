@@ -1,7 +1,8 @@
-//! The files of a dataset while they are written.
+//! Writing the parquet files of a dataset.
 //!
-//! Rows come in batches of columns and leave in row groups, whose columns are encoded and compressed in parallel. A
-//! row group ends with the batch that fills it, so the bytes depend on the rows and batches alone.
+//! Rows arrive in batches of columns and are written in row groups, whose columns are encoded and
+//! compressed in parallel. A row group ends with the batch that fills it, so the bytes depend only on
+//! the rows and batches.
 
 use std::path::{Path, PathBuf};
 
@@ -25,21 +26,21 @@ use super::{ParquetRow, path, schema};
 use crate::{BinaryRow, DataError, PairRow, Split};
 
 /// Rows that fill a row group.
-const ROWS: usize = 8192;
+const GROUP_ROWS: usize = 8192;
 
 /// Bytes of columns that fill a row group.
-const BYTES: usize = 16 << 20;
+const GROUP_BYTES: usize = 16 << 20;
 
-/// Bytes of full row groups that are worth encoding together.
-const WAITING: usize = 48 << 20;
+/// Bytes of pending row groups that are encoded together.
+const PENDING_BYTES: usize = 48 << 20;
 
-/// One file.
+/// Writer of one file.
 struct TableWriter {
     path: PathBuf,
     writer: SerializedFileWriter<File>,
     columns: ArrowRowGroupWriterFactory,
     fields: Vec<Field>,
-    /// What the next row group holds so far.
+    /// Batches of the current row group.
     batches: Vec<RecordBatch>,
     rows: usize,
     bytes: usize,
@@ -63,7 +64,7 @@ impl TableWriter {
         Ok(Self { path, writer, columns, fields, batches: Vec::new(), rows: 0, bytes: 0, row_groups: 0 })
     }
 
-    /// The columns of the row group at hand, as pieces of work.
+    /// Returns the current row group and starts the next. `table` is the index of this file.
     fn take(&mut self, table: usize) -> Result<PendingRowGroup, ParquetError> {
         let mut writers = self.columns.create_column_writers(self.row_groups)?.into_iter();
         let batches = std::mem::take(&mut self.batches);
@@ -87,7 +88,7 @@ impl TableWriter {
     }
 }
 
-/// How many parquet columns an arrow type becomes.
+/// Returns the number of parquet columns of an Arrow type.
 fn leaves(data_type: &DataType) -> usize {
     match data_type {
         DataType::List(field) => leaves(field.data_type()),
@@ -96,12 +97,14 @@ fn leaves(data_type: &DataType) -> usize {
     }
 }
 
+/// A full row group that is not yet encoded.
 struct PendingRowGroup {
+    /// Index of its file.
     table: usize,
     columns: Vec<PendingColumn>,
 }
 
-/// One field of a row group.
+/// A field of a row group that is not yet encoded.
 struct PendingColumn {
     field: Field,
     writers: Vec<ArrowColumnWriter>,
@@ -119,7 +122,7 @@ impl PendingColumn {
     }
 }
 
-/// The binary and the paired file of each split.
+/// Writers of the binary and the paired file of each split.
 pub(crate) struct DatasetWriter {
     files: Vec<TableWriter>,
     waiting: Vec<PendingRowGroup>,
@@ -127,7 +130,7 @@ pub(crate) struct DatasetWriter {
 }
 
 impl DatasetWriter {
-    /// Starts the files of `dataset`.
+    /// Creates the files of `dataset`.
     pub(crate) fn create(dataset: &Path) -> Result<Self, DataError> {
         let mut files = Vec::new();
         for split in Split::ALL {
@@ -148,14 +151,14 @@ impl DatasetWriter {
         let bytes: usize = batch.columns().iter().map(Array::get_array_memory_size).sum();
         table.bytes += bytes;
         table.batches.push(batch);
-        if table.rows >= ROWS || table.bytes >= BYTES {
+        if table.rows >= GROUP_ROWS || table.bytes >= GROUP_BYTES {
             self.bytes += table.bytes;
             self.waiting.push(table.take(index).map_err(DataError::parquet(&table.path))?);
         }
-        if self.bytes >= WAITING { self.encode() } else { Ok(()) }
+        if self.bytes >= PENDING_BYTES { self.encode() } else { Ok(()) }
     }
 
-    /// Encodes the row groups that wait, in parallel, and appends them in order.
+    /// Encodes the pending row groups in parallel and appends them in order.
     fn encode(&mut self) -> Result<(), DataError> {
         let mut tables = Vec::new();
         let mut columns = Vec::new();
@@ -174,7 +177,7 @@ impl DatasetWriter {
         Ok(())
     }
 
-    /// Writes what is left and ends the files.
+    /// Writes the last row groups and closes the files.
     pub(crate) fn finish(mut self) -> Result<(), DataError> {
         for index in 0..self.files.len() {
             let table = &mut self.files[index];

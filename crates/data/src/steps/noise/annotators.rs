@@ -7,9 +7,15 @@ use prospect_core::draw::{Draw, exact_count};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{counts::{ChangeCounts, NoiseKindCounts}, sampling::{NoiseMark}};
+use super::{
+    counts::{ChangeCounts, NoiseKindCounts},
+    sampling::NoiseMark,
+};
 use crate::table::corruption::LabelNoise;
-use crate::{Split, table::feedback::{Feedback, lowest_ids}};
+use crate::{
+    Split,
+    table::feedback::{Feedback, lowest_ids},
+};
 
 /// Annotators of whom some prefer the opposite.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -9,7 +9,10 @@ use prospect_core::draw::{Draw, exact_count};
 
 use super::{counts::NoiseKindCounts, sampling};
 use crate::table::corruption::LabelNoise;
-use crate::table::{feedback::{Feedback, lowest}, ids::Id};
+use crate::table::{
+    feedback::{Feedback, lowest},
+    ids::Id,
+};
 
 pub(super) fn apply(feedback: &mut Feedback, rate: f64, seed: u64) -> Option<NoiseKindCounts> {
     if rate == 0.0 {

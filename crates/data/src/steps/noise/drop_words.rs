@@ -7,9 +7,15 @@ use prospect_core::draw::{Draw, exact_count};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{counts::NoiseKindCounts, sampling::{self, Candidate, NoiseMark}};
+use super::{
+    counts::NoiseKindCounts,
+    sampling::{self, Candidate, NoiseMark},
+};
 use crate::table::corruption::TextNoise;
-use crate::table::{feedback::{Feedback, FeedbackRow}, ids::Id};
+use crate::table::{
+    feedback::{Feedback, FeedbackRow},
+    ids::Id,
+};
 
 /// The purpose of the draws for words.
 pub(super) const PURPOSE: &str = "dropped words";
@@ -35,10 +41,17 @@ fn some() -> f64 {
 
 impl DropWords {
     pub(super) fn apply(&self, feedback: &mut Feedback, seed: u64) -> NoiseKindCounts {
-        let candidate =
-            |_: &Feedback, row: &FeedbackRow| row.several_words.then_some(Candidate { key: row.id, log_weight: 0.0 });
+        let candidate = |_: &Feedback, row: &FeedbackRow| {
+            row.several_words.then_some(Candidate { key: row.id, log_weight: 0.0 })
+        };
         let rates = [self.desirable, self.undesirable];
-        sampling::mark_rows(feedback, &Draw::new(seed, "drop words"), rates, NoiseMark::Text(TextNoise::DropWords), candidate)
+        sampling::mark_rows(
+            feedback,
+            &Draw::new(seed, "drop words"),
+            rates,
+            NoiseMark::Text(TextNoise::DropWords),
+            candidate,
+        )
     }
 
     /// A text without some of its words; `row` names the row it is the completion of.

@@ -4,7 +4,10 @@
 
 use prospect_core::draw::Draw;
 
-use super::{counts::NoiseKindCounts, sampling::{self, Candidate, NoiseMark}};
+use super::{
+    counts::NoiseKindCounts,
+    sampling::{self, Candidate, NoiseMark},
+};
 use crate::table::corruption::LabelNoise;
 use crate::table::feedback::{Feedback, FeedbackRow};
 
@@ -17,8 +20,9 @@ pub(super) fn apply(
     if desirable == 0.0 && undesirable == 0.0 {
         return None;
     }
-    let candidate =
-        |feedback: &Feedback, row: &FeedbackRow| Some(Candidate { key: feedback.judgement_id(row), log_weight: 0.0 });
+    let candidate = |feedback: &Feedback, row: &FeedbackRow| {
+        Some(Candidate { key: feedback.judgement_id(row), log_weight: 0.0 })
+    };
     let (draw, mark) = (Draw::new(seed, "flip"), NoiseMark::Label(LabelNoise::Flip));
     Some(sampling::mark_rows(feedback, &draw, [desirable, undesirable], mark, candidate))
 }

@@ -9,9 +9,15 @@ use prospect_core::draw::Draw;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{counts::NoiseKindCounts, sampling::{self, Candidate, NoiseMark}};
+use super::{
+    counts::NoiseKindCounts,
+    sampling::{self, Candidate, NoiseMark},
+};
 use crate::table::corruption::LabelNoise;
-use crate::{Split, table::feedback::{Feedback, FeedbackRow}};
+use crate::{
+    Split,
+    table::feedback::{Feedback, FeedbackRow},
+};
 
 /// Flips that favour long completions.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]

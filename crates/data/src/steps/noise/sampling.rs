@@ -5,7 +5,13 @@ use rayon::prelude::*;
 
 use super::counts::{ChangeCounts, NoiseKindCounts};
 use crate::table::corruption::{LabelNoise, TextNoise};
-use crate::{Split, table::{feedback::{Feedback, FeedbackRow}, ids::Id}};
+use crate::{
+    Split,
+    table::{
+        feedback::{Feedback, FeedbackRow},
+        ids::Id,
+    },
+};
 
 /// A row that may change: what is drawn for, and the natural logarithm of how likely it is to be among the first.
 pub(super) struct Candidate {

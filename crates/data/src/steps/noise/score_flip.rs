@@ -8,7 +8,10 @@ use prospect_core::draw::Draw;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{counts::{ChangeCounts, NoiseKindCounts}, sampling::{self, Candidate, NoiseMark}};
+use super::{
+    counts::{ChangeCounts, NoiseKindCounts},
+    sampling::{self, Candidate, NoiseMark},
+};
 use crate::table::corruption::LabelNoise;
 use crate::table::feedback::{Feedback, FeedbackPair, FeedbackRow};
 
@@ -49,7 +52,8 @@ impl ScoreFlip {
             Some(Candidate { key: pair.id, log_weight: log_odds(feedback, pair)? })
         };
         let rates = [self.desirable, self.undesirable].map(Option::unwrap_or_default);
-        let counts = sampling::mark_rows(feedback, &draw, rates, NoiseMark::Label(LabelNoise::ScoreFlip), candidate);
+        let counts =
+            sampling::mark_rows(feedback, &draw, rates, NoiseMark::Label(LabelNoise::ScoreFlip), candidate);
         NoiseKindCounts { drawn: None::<ChangeCounts>, ..counts }
     }
 }

@@ -7,9 +7,15 @@ use prospect_core::draw::Draw;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{counts::NoiseKindCounts, sampling::{self, Candidate, NoiseMark}};
+use super::{
+    counts::NoiseKindCounts,
+    sampling::{self, Candidate, NoiseMark},
+};
 use crate::table::corruption::TextNoise;
-use crate::{Split, table::feedback::{Feedback, FeedbackRow}};
+use crate::{
+    Split,
+    table::feedback::{Feedback, FeedbackRow},
+};
 
 /// Completions of other prompts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -27,11 +33,13 @@ impl Shuffle {
     pub(super) fn apply(&self, feedback: &mut Feedback, seed: u64) -> NoiseKindCounts {
         // With one prompt there is no other.
         let prompts = feedback.prompts(|row| row.kept && feedback.split(row) == Split::Train).len();
-        let candidate =
-            |_: &Feedback, row: &FeedbackRow| (prompts > 1).then_some(Candidate { key: row.id, log_weight: 0.0 });
+        let candidate = |_: &Feedback, row: &FeedbackRow| {
+            (prompts > 1).then_some(Candidate { key: row.id, log_weight: 0.0 })
+        };
         let rates = [self.desirable, self.undesirable];
         let draw = Draw::new(seed, "shuffle completions");
-        let counts = sampling::mark_rows(feedback, &draw, rates, NoiseMark::Text(TextNoise::Shuffle), candidate);
+        let counts =
+            sampling::mark_rows(feedback, &draw, rates, NoiseMark::Text(TextNoise::Shuffle), candidate);
         feedback.donors = donors(feedback, &Draw::new(seed, "donors"));
         counts
     }

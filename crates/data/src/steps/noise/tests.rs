@@ -3,8 +3,16 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use proptest::prelude::*;
 use prospect_core::draw::exact_count;
 
-use super::*;
-use crate::{fixtures::{distinct_pairs, raw_pair}, ingest::raw::{RawCompletion, RawGroup}, table::ids::Id};
+use super::{score_flip::score_gap, *};
+use crate::table::{
+    corruption::{Corruption, LabelNoise},
+    feedback::FeedbackPair,
+};
+use crate::{
+    fixtures::{distinct_pairs, raw_pair},
+    ingest::raw::{RawCompletion, RawGroup},
+    table::ids::Id,
+};
 
 fn completion(text: String, score: Option<f64>, label: Option<bool>) -> RawCompletion {
     RawCompletion { messages: vec![Message::assistant(text)], score, label }
@@ -18,7 +26,7 @@ fn varied() -> Feedback {
             completion(format!("{n} {}", word(n * 7)), Some((n % 10) as f64), None),
             completion(format!("{n} {} no", word(n * 5 + 3)), Some((n % 4) as f64 - 1.0), None),
         ];
-        RawGroup { completions, ..raw(&format!("p{}", n % 60), "", "", None) }
+        RawGroup { completions, ..raw_pair(&format!("p{}", n % 60), "", "", None) }
     }))
 }
 
@@ -45,7 +53,9 @@ const ROW_KINDS: [&str; 6] = ["flip", "score_flip", "length_flip", "shuffle", "t
 /// The rows that noise changed, by index, and what it did to them.
 fn changed(feedback: &Feedback) -> BTreeMap<usize, Corruption> {
     let rows = feedback.rows.iter().enumerate();
-    rows.filter(|(_, row)| row.corruption != Corruption::default()).map(|(index, row)| (index, row.corruption)).collect()
+    rows.filter(|(_, row)| row.corruption != Corruption::default())
+        .map(|(index, row)| (index, row.corruption))
+        .collect()
 }
 
 fn apply(noise: Noise, seed: u64) -> (NoiseCounts, Feedback) {
@@ -166,7 +176,7 @@ fn only_longer_completions_win_by_length() {
     let thumb = |n: usize| RawGroup {
         completions: vec![completion("x".repeat(n), None, Some(n.is_multiple_of(2)))],
         pairs: Vec::new(),
-        ..raw(&n.to_string(), "", "", None)
+        ..raw_pair(&n.to_string(), "", "", None)
     };
     let mut feedback = Feedback::new((1..=21).map(thumb));
     noise("length_flip", 1.0, 1.0).apply(&mut feedback, 0);
@@ -197,7 +207,7 @@ fn cycles_close_triangles_one_a_prompt() {
     let ranked = |n: usize, pairs: &[(usize, usize)]| RawGroup {
         completions: (0..4).map(|rank| completion(format!("{n} {rank}"), None, None)).collect(),
         pairs: pairs.to_vec(),
-        ..raw(&format!("p{n}"), "", "", None)
+        ..raw_pair(&format!("p{n}"), "", "", None)
     };
     let all = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)];
     let groups = (0..20).map(|n| ranked(n, if n < 15 { &all } else { &all[..1] }));
@@ -206,9 +216,9 @@ fn cycles_close_triangles_one_a_prompt() {
     let counts = noise.apply(&mut feedback, 9);
     let drawn = counts.kinds["cycles"].drawn.unwrap();
     assert_eq!((drawn.eligible, drawn.changed, counts.swapped_pairs), (15, 6, 6));
-    for group in (0..15)
-        .filter(|group| feedback.pairs[feedback.group_pairs(*group)].iter().any(|pair| feedback.is_swapped(pair)))
-    {
+    for group in (0..15).filter(|group| {
+        feedback.pairs[feedback.group_pairs(*group)].iter().any(|pair| feedback.is_swapped(pair))
+    }) {
         let over: BTreeSet<(u32, u32)> = feedback.pairs[feedback.group_pairs(group)]
             .iter()
             .map(|pair| {
@@ -238,10 +248,11 @@ fn shuffled_completions_are_of_other_prompts_whatever_the_rate() {
 
 #[test]
 fn names_are_joined_once_each() {
-    let corruption = |judgement, text| Corruption { judgement, text };
+    let corruption = |label, text| Corruption { label, text };
     let plain = Corruption::default();
     assert_eq!(Corruption::column_value(&[plain, plain]), "none");
     assert_eq!(Corruption::column_value(&[corruption(LabelNoise::Flip, TextNoise::Original), plain]), "flip");
-    let both = [corruption(LabelNoise::Swap, TextNoise::Shuffle), corruption(LabelNoise::Swap, TextNoise::Truncate)];
+    let both =
+        [corruption(LabelNoise::Swap, TextNoise::Shuffle), corruption(LabelNoise::Swap, TextNoise::Truncate)];
     assert_eq!(Corruption::column_value(&both), "swap+shuffle+truncate");
 }

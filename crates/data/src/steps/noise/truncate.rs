@@ -7,7 +7,10 @@ use prospect_core::draw::{Draw, exact_count};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{counts::NoiseKindCounts, sampling::{self, Candidate, NoiseMark}};
+use super::{
+    counts::NoiseKindCounts,
+    sampling::{self, Candidate, NoiseMark},
+};
 use crate::table::corruption::TextNoise;
 use crate::table::feedback::{Feedback, FeedbackRow};
 
@@ -36,7 +39,13 @@ impl Truncate {
             (row.characters > 1).then_some(Candidate { key: row.id, log_weight: 0.0 })
         };
         let rates = [self.desirable, self.undesirable];
-        sampling::mark_rows(feedback, &Draw::new(seed, "truncate"), rates, NoiseMark::Text(TextNoise::Truncate), candidate)
+        sampling::mark_rows(
+            feedback,
+            &Draw::new(seed, "truncate"),
+            rates,
+            NoiseMark::Text(TextNoise::Truncate),
+            candidate,
+        )
     }
 
     /// The beginning of a text.

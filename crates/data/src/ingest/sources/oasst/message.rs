@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use crate::ingest::{raw::{Flaw, RejectReason}, sources::{json, text::excerpt}};
+use crate::ingest::{
+    raw::{Flaw, RejectReason},
+    sources::{excerpt::excerpt, json},
+};
 
 /// A message and what people said of it.
 #[derive(Debug, Clone)]

@@ -2,7 +2,16 @@
 
 use std::collections::HashMap;
 
-use crate::{Message as Turn, ingest::{raw::{RawCompletion, Remark}, sources::{oasst::{Oasst, RankPairing, message::OasstMessage}, rows::Draft}}};
+use crate::{
+    Message as Turn,
+    ingest::{
+        raw::{RawCompletion, Remark},
+        sources::{
+            oasst::{Oasst, RankPairing, message::OasstMessage},
+            per_record::Draft,
+        },
+    },
+};
 
 /// What is known of a message's conversation up to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +100,8 @@ impl Conversations<'_> {
                 let repeated =
                     (self.by_id.get(message.id.as_str()) != Some(&index)).then_some("repeated_message");
                 let why = repeated.or_else(|| self.oasst.filter(message)).or(above.err());
-                paths[index] = if why.is_some() { ConversationStatus::Broken } else { ConversationStatus::Sound };
+                paths[index] =
+                    if why.is_some() { ConversationStatus::Broken } else { ConversationStatus::Sound };
                 if let Some(why) = why {
                     remarks[index].push(Remark::Filtered(why));
                     above = Err("after_a_message_left_out");

@@ -132,8 +132,9 @@ fn all_pairs_of_several_completions_are_judged() {
 #[test]
 fn thumbs_are_of_completions_and_rise_with_their_utility() {
     let sharp = lines(&world("{temperature: 0, thumbs: {threshold: 0.5}}"), 500);
-    let completions =
-        |lines: &[SyntheticRecord]| lines.iter().flat_map(|line| line.completions.clone()).collect::<Vec<_>>();
+    let completions = |lines: &[SyntheticRecord]| {
+        lines.iter().flat_map(|line| line.completions.clone()).collect::<Vec<_>>()
+    };
     assert!(completions(&sharp).iter().all(|c| c.utility == 0.5 || c.thumb == Some(c.utility > 0.5)));
     let blurred = completions(&lines(&world("{thumbs: {}}"), 5000));
     let up = |at: f64| {

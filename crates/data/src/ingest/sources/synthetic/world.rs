@@ -1,14 +1,12 @@
 //! What is good: the true utility of any completion, and the people who judge it.
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::{
-    recipe::Thumbs,
-    words::{CLOSINGS, Domain, OPENINGS, Topic, VAGUE},
-};
+use super::words::{CLOSINGS, Domain, OPENINGS, Topic, VAGUE};
 
 /// A part of a completion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CompletionPart {
     /// How politely it begins.
@@ -30,6 +28,14 @@ impl CompletionPart {
             Self::Closing => 2,
         }
     }
+}
+
+/// How a completion gets its thumb.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Thumbs {
+    /// It is up with probability sigmoid((utility - threshold) / temperature) (0).
+    pub threshold: f64,
 }
 
 /// +1, 0 or -1 for opening, content and closing.
@@ -152,10 +158,12 @@ mod tests {
 
     #[test]
     fn the_truth_is_what_the_largest_group_holds() {
-        let group = |share: f64, inverts: &[CompletionPart]| AnnotatorGroup { share, inverts: inverts.to_vec() };
+        let group =
+            |share: f64, inverts: &[CompletionPart]| AnnotatorGroup { share, inverts: inverts.to_vec() };
         let minority = group(0.4, &[CompletionPart::Opening, CompletionPart::Closing]);
         assert_eq!(minority.utility([1, 1, 1]), 3);
-        let world = SyntheticWorld { annotators: vec![group(0.6, &[]), minority], ..WorldFile::default().resolve() };
+        let world =
+            SyntheticWorld { annotators: vec![group(0.6, &[]), minority], ..WorldFile::default().resolve() };
         assert_eq!(world.utility(PROMPT, "sure, use a hot oven. good luck"), Some(2.7));
     }
 }

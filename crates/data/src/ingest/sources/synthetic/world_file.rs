@@ -4,9 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CompletionPart,
     words::Domain,
-    world::{AnnotatorGroup, SyntheticWorld},
+    world::{AnnotatorGroup, CompletionPart, SyntheticWorld, Thumbs},
 };
 use crate::DataError;
 
@@ -38,14 +37,6 @@ pub struct AnnotatorsFile {
     /// The parts of a completion that count for them the other way round (none).
     #[serde(default)]
     inverts: Vec<CompletionPart>,
-}
-
-/// How a completion gets its thumb.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Thumbs {
-    /// It is up with probability sigmoid((utility - threshold) / temperature) (0).
-    pub threshold: f64,
 }
 
 impl Default for WorldFile {
@@ -126,7 +117,8 @@ impl WorldFile {
         if shares.iter().filter(|share| most - **share < SLACK).count() > 1 {
             return fail("one group is the largest: its utility is the truth");
         }
-        let twice = |parts: &[CompletionPart]| (1..parts.len()).any(|index| parts[..index].contains(&parts[index]));
+        let twice =
+            |parts: &[CompletionPart]| (1..parts.len()).any(|index| parts[..index].contains(&parts[index]));
         if self.annotators.iter().any(|group| twice(&group.inverts)) {
             return fail("`inverts` names a part twice");
         }

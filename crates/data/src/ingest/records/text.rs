@@ -42,7 +42,10 @@ impl InputText {
         let compressed = file.fill_buf()?.starts_with(&[0x1f, 0x8b]);
         let reader: Box<dyn BufRead> = if compressed {
             let left = SLACK + LARGEST_RATIO.saturating_mul(length);
-            Box::new(BufReader::with_capacity(1 << 16, LimitedReader { inner: MultiGzDecoder::new(file), left }))
+            Box::new(BufReader::with_capacity(
+                1 << 16,
+                LimitedReader { inner: MultiGzDecoder::new(file), left },
+            ))
         } else {
             Box::new(file)
         };

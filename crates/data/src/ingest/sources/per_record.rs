@@ -4,7 +4,15 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::{DataError, Message, Split, ingest::{raw::{Flaw, RawCompletion, RawGroup, RawRow, RejectReason, Remark, RowSink}, records::for_each_record, shard::Shard, sources::{HashedFile, text::excerpt}}};
+use crate::{
+    DataError, Message, Split,
+    ingest::{
+        raw::{Flaw, RawCompletion, RawGroup, RawRow, RejectReason, Remark, RowSink},
+        records::for_each_record,
+        shard::Shard,
+        sources::{excerpt::excerpt, files::HashedFile},
+    },
+};
 
 /// A record and where it stands.
 pub(crate) struct SourceRecord<'a> {
@@ -194,7 +202,13 @@ struct PendingRecords {
     records: Vec<(usize, u64, Result<Vec<u8>, Flaw>)>,
 }
 
-fn row(parsed: Parsed, file: &Arc<str>, line: usize, split: Option<Split>, context: &SourceContext<'_>) -> RawRow {
+fn row(
+    parsed: Parsed,
+    file: &Arc<str>,
+    line: usize,
+    split: Option<Split>,
+    context: &SourceContext<'_>,
+) -> RawRow {
     let Parsed { drafts, mut remarks } = parsed;
     let outcome = drafts.map(|drafts| {
         let mut groups: Vec<RawGroup> = drafts.into_iter().map(|draft| draft.group(split, context)).collect();
