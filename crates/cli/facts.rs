@@ -1,8 +1,8 @@
 //! A dataset's summary in words: which counts stand together, and what they are called.
 
 use prospect_data::{
-    ClassWeights, DatasetSummary, Example, LengthHistogram, Lengths, Manifest, Message, RowCounts, Split,
-    SplitSummary, TextLengths,
+    BalancedClassWeights, DatasetSummary, Example, LengthHistogram, Lengths, Manifest, Message, RowCounts,
+    Split, SplitSummary, TextLengths,
 };
 use prospect_report::overview::{self, Block, Cell, Overview, Section, Table, Text, Turn, grouped};
 
@@ -82,14 +82,16 @@ fn balance(summary: &DatasetSummary) -> Block {
 fn weights_note(manifest: &Manifest) -> Block {
     Block::Note(match manifest.class_weights {
         None => "Training rows are of one class: KTO's class weights have nothing to balance.".to_owned(),
-        Some(ClassWeights { desirable_weight, undesirable_weight, balance, unweighted_balance }) => format!(
-            "In training (λ_D·n_D)/(λ_U·n_U) is {} with weights of 1 and {} with `desirable_weight: {}` and \
+        Some(BalancedClassWeights { desirable_weight, undesirable_weight, balance, unweighted_balance }) => {
+            format!(
+                "In training (λ_D·n_D)/(λ_U·n_U) is {} with weights of 1 and {} with `desirable_weight: {}` and \
              `undesirable_weight: {}`; KTO's paper advises 1 to 4/3.",
-            ratio(unweighted_balance),
-            ratio(balance),
-            ratio(desirable_weight),
-            ratio(undesirable_weight),
-        ),
+                ratio(unweighted_balance),
+                ratio(balance),
+                ratio(desirable_weight),
+                ratio(undesirable_weight),
+            )
+        }
     })
 }
 

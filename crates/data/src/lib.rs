@@ -15,17 +15,18 @@
 //! ```
 //!
 //! The steps run in a fixed order: read and reject rows, settle contradictory labels, find exact
-//! duplicates, split by prompt, find near duplicates, select, keep one side of each pair, mix sources,
-//! apply class imbalance, apply noise, write. Imbalance and noise affect the training split only. The
-//! binary and the paired files hold the same rows with the same corruption.
+//! duplicates, split by prompt, find near duplicates, select, keep one side of each pair, mix
+//! sources, apply class imbalance, apply noise, write. Imbalance and noise affect the training
+//! split only. The binary and the paired files hold the same rows with the same corruption.
 //!
-//! The input is read twice. The first pass keeps about forty bytes of each row, on which all steps work;
-//! the second pass writes the texts of the rows that remain. [`prepare_shard`] runs the first pass on part
-//! of the input, and [`merge_shards`] makes from all parts the same dataset as [`prepare`].
+//! The input is read twice. The first pass keeps about forty bytes of each row, on which all steps
+//! work; the second pass writes the texts of the rows that remain. [`prepare_shard`] runs the first
+//! pass on part of the input, and [`merge_shards`] makes from all parts the same dataset as
+//! [`prepare`].
 //!
-//! [`read_binary`], [`read_pairs`], [`read_manifest`] and [`summarise`] read a dataset directory. Synthetic
-//! feedback comes from a [`SyntheticWorld`], which knows the true utility of any completion
-//! ([`Pipeline::world`]).
+//! [`read_binary`], [`read_pairs`], [`read_manifest`] and [`summarise`] read a dataset directory.
+//! Synthetic feedback comes from a [`SyntheticWorld`], which knows the true utility of any
+//! completion ([`Pipeline::world`]).
 //!
 //! | module | content |
 //! |---|---|
@@ -74,7 +75,8 @@ pub use ingest::{
     },
 };
 pub use output::{
-    ClassWeights, LlamaFactoryCounts, Manifest, export_llama_factory, read_binary, read_manifest, read_pairs,
+    BalancedClassWeights, LlamaFactoryCounts, Manifest, export_llama_factory, read_binary, read_manifest,
+    read_pairs,
 };
 pub use prepare::{dry_run, is_shard_prepared, merge_shards, prepare, prepare_shard, prepared};
 pub use rows::{BinaryRow, Message, PairRow, Split};

@@ -13,7 +13,7 @@ use fs_err::File;
 use prospect_core::files::{WholeDir, write_json, write_whole};
 
 use crate::{
-    BinaryRow, ClassWeights, DataError, Manifest, PairRow, Pipeline, Split, SyntheticWorld,
+    BalancedClassWeights, BinaryRow, DataError, Manifest, PairRow, Pipeline, Split, SyntheticWorld,
     ingest::{blocks::GroupBlocks, first_pass::FirstPass, raw::GroupSink, shards::shards_folder},
     output::{
         card,
@@ -30,8 +30,8 @@ use sharded::ShardedInput;
 
 pub use sharded::{is_shard_prepared, prepare_shard};
 
-/// Prepares the dataset directory `out`. An earlier dataset there is replaced only when the new one is
-/// complete.
+/// Prepares the dataset directory `out`. An earlier dataset there is replaced only when the new one
+/// is complete.
 pub fn prepare(pipeline: &Pipeline, out: &Path) -> Result<Manifest, DataError> {
     prepare_from(pipeline, out, &pipeline.source)
 }
@@ -44,8 +44,8 @@ pub fn merge_shards(pipeline: &Pipeline, out: &Path) -> Result<Manifest, DataErr
     Ok(manifest)
 }
 
-/// Returns the manifest that [`prepare`] would write, without writing a dataset. Reads the input once;
-/// temporary files go to the system's temporary folder.
+/// Returns the manifest that [`prepare`] would write, without writing a dataset. Reads the input
+/// once; temporary files go to the system's temporary folder.
 pub fn dry_run(pipeline: &Pipeline) -> Result<Manifest, DataError> {
     let scratch = format!("prospect-count-{}", pipeline.fingerprint()?);
     let dir = WholeDir::create(&std::env::temp_dir().join(scratch))?;
@@ -123,7 +123,7 @@ fn run_steps(
         imbalance,
         noise,
         train,
-        class_weights: ClassWeights::from_counts(train),
+        class_weights: BalancedClassWeights::from_counts(train),
         test: feedback.counts(Split::Test),
         oracle_accuracy: oracle_accuracy(&feedback),
         utility_range: pipeline.world().map(SyntheticWorld::range),
@@ -159,8 +159,8 @@ fn write_rows(
         input.groups(dir, &mut blocks)?;
         blocks.finish()
     };
-    // The new completion of a shuffled row can come from anywhere in the input, so these completions
-    // are collected in a pass of their own.
+    // The new completion of a shuffled row can come from anywhere in the input, so these
+    // completions are collected in a pass of their own.
     let donors = if feedback.donors.is_empty() {
         None
     } else {

@@ -1,7 +1,5 @@
 //! Rows of a dataset.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 /// One turn of a conversation.
@@ -26,8 +24,11 @@ impl Message {
 }
 
 /// Split of a dataset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, strum::Display,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Split {
     /// Training rows. Imbalance and noise apply to these only.
     Train,
@@ -38,15 +39,6 @@ pub enum Split {
 impl Split {
     /// Both splits.
     pub const ALL: [Self; 2] = [Self::Train, Self::Test];
-}
-
-impl fmt::Display for Split {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Train => "train",
-            Self::Test => "test",
-        })
-    }
 }
 
 /// A prompt, a completion and a binary label: a row of `kto/*.parquet`, in the format of TRL's
@@ -89,8 +81,8 @@ impl BinaryRow {
     }
 }
 
-/// A prompt with a chosen and a rejected completion: a row of `dpo/*.parquet`, in the format of TRL's
-/// `DPOTrainer`.
+/// A prompt with a chosen and a rejected completion: a row of `dpo/*.parquet`, in the format of
+/// TRL's `DPOTrainer`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PairRow {
     /// Hash of the prompt and the two completions, in the source's order.

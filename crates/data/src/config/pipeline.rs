@@ -11,7 +11,8 @@ use crate::{
     ingest::digest::DigestOptions,
 };
 
-/// Version of the dataset format. Increment it whenever the same recipe and inputs give other files.
+/// Version of the dataset format. Increment it whenever the same recipe and inputs give other
+/// files.
 const FORMAT_VERSION: u32 = 3;
 
 /// Recipe for a dataset, as written in `pipelines/*.yaml`.
@@ -64,7 +65,8 @@ pub struct SplitFile {
     test_fraction: f64,
 }
 
-/// Resolved recipe: inputs found and hashed, values checked. It determines the content of the dataset.
+/// Resolved recipe: inputs found and hashed, values checked. It determines the content of the
+/// dataset.
 #[derive(Debug, Clone, Serialize)]
 pub struct Pipeline {
     format_version: u32,
@@ -194,7 +196,8 @@ impl Pipeline {
         self.source.world()
     }
 
-    /// Returns the measurements that the steps need. Fails if they need tokens and nothing counts them.
+    /// Returns the measurements that the steps need. Fails if they need tokens and nothing counts
+    /// them.
     pub(crate) fn digest_options(&self) -> Result<DigestOptions, DataError> {
         let max_tokens = match (self.select.max_tokens, &self.tokens) {
             (None, _) => None,
@@ -212,8 +215,8 @@ impl Pipeline {
         &self.notes
     }
 
-    /// Returns the hash of everything that determines the dataset: settings, input contents and format
-    /// version.
+    /// Returns the hash of everything that determines the dataset: settings, input contents and
+    /// format version.
     pub fn fingerprint(&self) -> Result<String, DataError> {
         Ok(fingerprint(self)?)
     }

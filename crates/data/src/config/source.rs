@@ -22,7 +22,8 @@ use crate::{
 };
 
 /// Part of HH, told by the names of its folders.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
 pub enum HhPart {
     /// Folders that begin with `helpful`.
@@ -78,14 +79,14 @@ pub struct SourceFile {
 enum Limit<T> {
     /// Not given.
     #[default]
-    Usual,
+    Unset,
     Off,
-    To(T),
+    Value(T),
 }
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Limit<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Option::deserialize(deserializer)?.map_or(Self::Off, Self::To))
+        Ok(Option::deserialize(deserializer)?.map_or(Self::Off, Self::Value))
     }
 }
 
@@ -105,14 +106,14 @@ impl<T: JsonSchema> JsonSchema for Limit<T> {
 
 impl<T> Limit<T> {
     fn is_given(&self) -> bool {
-        !matches!(self, Self::Usual)
+        !matches!(self, Self::Unset)
     }
 
-    fn or(self, usual: T) -> Option<T> {
+    fn or(self, default: T) -> Option<T> {
         match self {
-            Self::Usual => Some(usual),
+            Self::Unset => Some(default),
             Self::Off => None,
-            Self::To(limit) => Some(limit),
+            Self::Value(limit) => Some(limit),
         }
     }
 }
@@ -307,7 +308,7 @@ impl SourceFile {
 
     /// Whether the files of a folder are read. HH's red-team transcripts are no preferences.
     fn wants(&self, folder: &str) -> bool {
-        let only = self.only.is_none_or(|only| folder.starts_with(only.prefix()));
+        let only = self.only.is_none_or(|only| folder.starts_with(<&str>::from(only)));
         let domain = match self.kind {
             Some(SourceKind::Hh | SourceKind::Shp) if !folder.is_empty() && self.domain.is_none() => {
                 self.domains.as_ref().is_none_or(|domains| domains.iter().any(|domain| domain == folder))
@@ -362,15 +363,6 @@ impl SourceFile {
         match settings.into_iter().find(|(_, given, kinds)| *given && !kinds.contains(&kind)) {
             Some((setting, ..)) => Err(DataError::NoEffect { setting, kind: kind.into() }),
             None => Ok(()),
-        }
-    }
-}
-
-impl HhPart {
-    fn prefix(self) -> &'static str {
-        match self {
-            Self::Helpful => "helpful",
-            Self::Harmless => "harmless",
         }
     }
 }

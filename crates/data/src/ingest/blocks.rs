@@ -63,7 +63,8 @@ pub(crate) struct GroupBlocks<'a> {
 }
 
 impl<'a> GroupBlocks<'a> {
-    /// Passes blocks on to `sink`. `label` and `total` (the number of groups) are for the progress bar.
+    /// Passes blocks on to `sink`. `label` and `total` (the number of groups) are for the progress
+    /// bar.
     pub(crate) fn new(sink: &'a mut dyn GroupSink, label: &str, total: usize) -> Self {
         Self { sink, progress: Progress::new(label, "prompts", total as u64), groups: Vec::new(), bytes: 0 }
     }

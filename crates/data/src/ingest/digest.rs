@@ -26,7 +26,8 @@ pub(crate) fn digest_group(group: &RawGroup, options: &DigestOptions) -> Result<
     let prompt = ids::prompt_id(&group.prompt);
     let completions = digest_completions(group, prompt, options)?;
     let mut rows = Vec::new();
-    // A completion with a label gives one row, however many pairs it is in; the row refers to the first.
+    // A completion with a label gives one row, however many pairs it is in; the row refers to the
+    // first.
     let labelled: Vec<Option<u32>> = (0..group.completions.len())
         .map(|index| {
             let label = group.completions[index].label?;
@@ -90,8 +91,8 @@ fn digest_completions(
         .collect()
 }
 
-/// Returns whether a group from the second pass has the lengths of the group that the first pass saw
-/// under this index. It differs if the input changed in between.
+/// Returns whether a group from the second pass has the lengths of the group that the first pass
+/// saw under this index. It differs if the input changed in between.
 pub(crate) fn matches_table(feedback: &Feedback, index: usize, group: &RawGroup) -> bool {
     feedback.groups[index].characters == characters(&group.prompt)
         && feedback.rows[feedback.group_rows(index)].iter().all(|row| {

@@ -1,7 +1,7 @@
 //! Input rows as sources give them: each with its groups, or with all its flaws.
 //!
-//! A source is read twice, first to decide which rows stay, then to write them. It must give the same
-//! rows in the same order both times.
+//! A source is read twice, first to decide which rows stay, then to write them. It must give the
+//! same rows in the same order both times.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Counts of all input rows by outcome, and `rejected.jsonl`. This is the place where a rejected row
-//! is counted, with its reasons.
+//! Counts of all input rows by outcome, and `rejected.jsonl`. This is the place where a rejected
+//! row is counted, with its reasons.
 //!
 //! A source marks a row as rejected by giving it [`Flaw`]s; [`RowTally`] counts the row under each
 //! reason and writes it to `rejected.jsonl`, and [`RowTally::check`] compares the total with
@@ -46,8 +46,8 @@ pub struct ReadingCounts {
     /// Rejected rows with several reasons, by the reasons joined with `+`. `rejected_by_reason`
     /// counts these rows more than once.
     pub rejected_overlaps: BTreeMap<String, u64>,
-    /// Repairs: `trimmed_white_space` (rows), `byte_order_mark` (files), `blank_line` (lines skipped,
-    /// not among the rows read).
+    /// Repairs: `trimmed_white_space` (rows), `byte_order_mark` (files), `blank_line` (lines
+    /// skipped, not among the rows read).
     pub repaired: BTreeMap<String, u64>,
     /// Unusual rows that were kept unchanged: `consecutive_turns`, `empty_prompt_turn`.
     pub noted: BTreeMap<String, u64>,

@@ -1,7 +1,7 @@
 //! Shards of an input: the part that one of several processes reads.
 //!
-//! The records of each source are dealt to the shards in blocks, round-robin. Every shard gets an equal
-//! part of every source, and the order of all records follows from the shards alone.
+//! The records of each source are dealt to the shards in blocks, round-robin. Every shard gets an
+//! equal part of every source, and the order of all records follows from the shards alone.
 
 use std::str::FromStr;
 

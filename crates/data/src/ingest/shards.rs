@@ -76,7 +76,8 @@ pub(crate) struct ShardSet {
 }
 
 impl ShardSet {
-    /// Finds the shards of a dataset. Fails unless all are present and have the recipe's fingerprint.
+    /// Finds the shards of a dataset. Fails unless all are present and have the recipe's
+    /// fingerprint.
     pub(crate) fn find(fingerprint: &str, dataset: &Path) -> Result<Self, DataError> {
         let folder = shards_folder(dataset);
         let fail = |message: String| DataError::Folder { folder: folder.clone(), message };

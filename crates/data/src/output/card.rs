@@ -1,4 +1,5 @@
-//! Dataset card: the `README.md` from which the Hugging Face `datasets` library learns configs and splits.
+//! Dataset card: the `README.md` from which the Hugging Face `datasets` library learns configs and
+//! splits.
 
 use crate::{Manifest, SplitCounts};
 

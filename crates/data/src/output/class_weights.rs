@@ -1,4 +1,5 @@
-//! Class weights that balance unequal classes (Ethayarajh et al. 2024, arXiv 2402.01306, equation 9).
+//! Class weights that balance unequal classes (Ethayarajh et al. 2024, arXiv 2402.01306, equation
+//! 9).
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +10,7 @@ use crate::SplitCounts;
 /// They are valid values of `desirable_weight` and `undesirable_weight` of a KTO run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ClassWeights {
+pub struct BalancedClassWeights {
     /// λ_D.
     pub desirable_weight: f64,
     /// λ_U.
@@ -20,7 +21,7 @@ pub struct ClassWeights {
     pub unweighted_balance: f64,
 }
 
-impl ClassWeights {
+impl BalancedClassWeights {
     /// Returns the weights for a split; None if one of its classes is empty.
     pub(crate) fn from_counts(counts: SplitCounts) -> Option<Self> {
         let (desirable, undesirable) = (counts.n_desirable as f64, counts.n_undesirable as f64);
@@ -42,9 +43,13 @@ mod tests {
     #[test]
     fn the_rarer_class_weighs_more() {
         let weights = |n_desirable, n_undesirable| {
-            ClassWeights::from_counts(SplitCounts { n_desirable, n_undesirable, ..SplitCounts::default() })
+            BalancedClassWeights::from_counts(SplitCounts {
+                n_desirable,
+                n_undesirable,
+                ..SplitCounts::default()
+            })
         };
-        let expected = ClassWeights {
+        let expected = BalancedClassWeights {
             desirable_weight: 10.0,
             undesirable_weight: 1.0,
             balance: 1.0,

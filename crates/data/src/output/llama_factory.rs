@@ -1,8 +1,9 @@
-//! Export for LLaMA-Factory: JSON lines of conversations, and the `dataset_info.json` that describes them.
+//! Export for LLaMA-Factory: JSON lines of conversations, and the `dataset_info.json` that
+//! describes them.
 //!
 //! For KTO its loader expects `messages` (prompt and one reply) and `label`; for DPO `messages`,
-//! `chosen` and `rejected`. It skips conversations whose turns do not alternate, so the export leaves
-//! them out and counts them.
+//! `chosen` and `rejected`. It skips conversations whose turns do not alternate, so the export
+//! leaves them out and counts them.
 
 use std::{
     io::{BufWriter, Write},
@@ -43,8 +44,9 @@ struct DpoRecord<'a> {
     rejected: &'a Message,
 }
 
-/// Exports a dataset to the folder `out`, for LLaMA-Factory's `dataset_dir`. It contains the datasets
-/// `NAME_kto`, `NAME_kto_test`, `NAME_dpo` and `NAME_dpo_test`. The folder appears only when complete.
+/// Exports a dataset to the folder `out`, for LLaMA-Factory's `dataset_dir`. It contains the
+/// datasets `NAME_kto`, `NAME_kto_test`, `NAME_dpo` and `NAME_dpo_test`. The folder appears only
+/// when complete.
 pub fn export_llama_factory(dataset: &Path, name: &str, out: &Path) -> Result<LlamaFactoryCounts, DataError> {
     if out.exists() && fs_err::read_dir(out)?.next().is_some() {
         let message = "is not empty; choose another folder or remove it".to_owned();
@@ -113,8 +115,8 @@ fn line(out: &mut impl Write, row: &impl Serialize) -> Result<bool, DataError> {
     Ok(true)
 }
 
-/// Returns the single message of a completion; None unless it is the assistant's and the turns before
-/// it alternate between user and assistant.
+/// Returns the single message of a completion; None unless it is the assistant's and the turns
+/// before it alternate between user and assistant.
 fn reply<'a>(prompt: &[Message], completion: &'a [Message]) -> Option<&'a Message> {
     let [reply] = completion else { return None };
     let turns = match prompt {

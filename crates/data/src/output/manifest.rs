@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::Path};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClassWeights, ContradictionCounts, DataError, DuplicateCounts, ImbalanceCounts, InputFile, MixCounts,
-    NoiseCounts, ReadingCounts, SelectionCounts, SplitCounts,
+    BalancedClassWeights, ContradictionCounts, DataError, DuplicateCounts, ImbalanceCounts, InputFile,
+    MixCounts, NoiseCounts, ReadingCounts, SelectionCounts, SplitCounts,
 };
 
 /// Name of the manifest in a dataset directory.
@@ -47,7 +47,7 @@ pub struct Manifest {
     /// Size of the training split.
     pub train: SplitCounts,
     /// Weights that balance the classes of the training split; None if a class is empty.
-    pub class_weights: Option<ClassWeights>,
+    pub class_weights: Option<BalancedClassWeights>,
     /// Size of the test split.
     pub test: SplitCounts,
     /// Fraction of test pairs whose chosen completion has the higher score, ties counting half: the

@@ -1,8 +1,8 @@
 //! Parquet files of a dataset: writing and reading rows.
 //!
-//! Columns are non-null strings, numbers and lists of `{role, content}`; only scores and `pair_id` may
-//! be null. They are compressed with zstd. Files hold nothing that varies between runs: the same rows
-//! give the same bytes.
+//! Columns are non-null strings, numbers and lists of `{role, content}`; only scores and `pair_id`
+//! may be null. They are compressed with zstd. Files hold nothing that varies between runs: the
+//! same rows give the same bytes.
 
 use std::path::{Path, PathBuf};
 

@@ -13,8 +13,8 @@ use crate::{
     },
 };
 
-/// Feedback that can be read twice: first to decide which rows stay, then to write them. Both passes
-/// give the same groups in the same order. `dataset` is the directory in preparation.
+/// Feedback that can be read twice: first to decide which rows stay, then to write them. Both
+/// passes give the same groups in the same order. `dataset` is the directory in preparation.
 pub(super) trait FeedbackInput {
     fn first_pass(&self, dataset: &Path, into: &mut FirstPass<BufWriter<File>>) -> Result<(), DataError>;
     fn groups(&self, dataset: &Path, into: &mut GroupBlocks<'_>) -> Result<(), DataError>;

@@ -18,7 +18,7 @@ fn make(yaml: &str) -> (Manifest, tempfile::TempDir) {
     (prepare(&pipeline(yaml).unwrap(), out.path()).unwrap(), out)
 }
 
-/// Every file of a dataset by name.
+/// Reads all files of a dataset, by name.
 fn files(dataset: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
     let mut folders = vec![dataset.to_owned()];
@@ -61,7 +61,7 @@ fn the_same_recipe_gives_the_same_bytes_whatever_else_runs() {
 
 #[test]
 fn the_number_of_threads_changes_no_byte() {
-    // More rows than a block and than a row group hold.
+    // More rows than fit into a block and a row group.
     let recipe = NOISY.replace("pairs: 300", "pairs: 9000");
     let made = [1, 2, 5].map(|threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -70,7 +70,8 @@ fn the_number_of_threads_changes_no_byte() {
     assert!(made.iter().all(|files| *files == made[0]));
 }
 
-/// Writes pairs as HH's lines, some of them unusable, and a recipe that reads them beside generated and scored feedback.
+/// Writes pairs as HH's lines, some of them unusable, and a recipe that reads them beside generated
+/// and scored feedback.
 fn mixed_sources(folder: &Path) -> String {
     let side = |n: usize, text: &str| format!("\n\nHuman: ask {n}\n\nAssistant: {text}");
     let lines: Vec<String> = (0..3000)
@@ -361,7 +362,7 @@ fn too_many_bad_rows_are_an_error_with_reasons_and_lines() {
     assert!(error.contains("2 of 2 rows") && error.contains("a.jsonl:2: expected ident"), "{error}");
 }
 
-/// The folder with real data, if the test can run.
+/// Returns the folder with real data, if there is one.
 fn real() -> Option<PathBuf> {
     let folder = std::env::var_os("PROSPECT_TEST_DATA").map(PathBuf::from);
     if folder.is_none() {
@@ -379,7 +380,7 @@ fn real_hh_files_give_the_known_counts() {
     let lines = |out: &Path, reason: &str| -> Vec<usize> {
         let text = fs_err::read_to_string(out.join("rejected.jsonl")).unwrap();
         let rows = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-        // Known rows are numbered from 0.
+        // The reference counts rows from 0.
         rows.filter(|row| row["reason"] == reason)
             .map(|row| row["line"].as_u64().unwrap() as usize - 1)
             .collect()
@@ -402,7 +403,7 @@ fn real_hh_files_give_the_known_counts() {
     assert_eq!(helpful.unique_prompts, 1840);
     prospect_core::progress::say(serde_json::to_string(&helpful).unwrap());
 
-    // A tenth is part of a half, in exact counts, on the same test rows.
+    // A fraction of 0.1 is a subset of 0.5, with exact counts and the same test rows.
     let keep = |share: f64| {
         let (manifest, out) =
             make("harmless-base_test.jsonl.gz", &format!("imbalance: {{keep_desirable: {share}}}"));

@@ -1,7 +1,8 @@
-//! Contradictions: completions of a prompt that are desirable in one row and undesirable in another.
+//! Contradictions: completions of a prompt that are desirable in one row and undesirable in
+//! another.
 //!
-//! Rankings and repeated comments cause them (HALOs keeps both rows silently). They are always counted,
-//! and kept unless the recipe says otherwise.
+//! Rankings and repeated comments cause them (HALOs keeps both rows silently). They are always
+//! counted, and kept unless the recipe says otherwise.
 
 use std::collections::HashSet;
 

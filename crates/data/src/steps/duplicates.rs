@@ -19,8 +19,8 @@ use crate::{
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Duplicates {
-    /// Drop pairs and labelled completions that exactly repeat an earlier one of their split. Default:
-    /// false (duplicates are only counted).
+    /// Drop pairs and labelled completions that exactly repeat an earlier one of their split.
+    /// Default: false (duplicates are only counted).
     pub drop_exact: bool,
     /// Search for training prompts that nearly duplicate a test prompt. Default: no search.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -31,8 +31,8 @@ pub struct Duplicates {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NearDuplicates {
-    /// Smallest estimated Jaccard similarity of two prompts, as sets of word trigrams, that makes them
-    /// near duplicates. Default: 0.8.
+    /// Smallest estimated Jaccard similarity of two prompts, as sets of word trigrams, that makes
+    /// them near duplicates. Default: 0.8.
     #[serde(default = "default_threshold")]
     pub threshold: f64,
     /// Drop the training rows with such a prompt. Default: false (they are only counted).
@@ -62,8 +62,8 @@ pub struct DuplicateCounts {
 
 /// Counts exact duplicates; with `drop_exact`, drops all but the first of each.
 pub(crate) fn exact(feedback: &mut Feedback, duplicates: Duplicates) -> DuplicateCounts {
-    // Pairs by content (kind 0), rows in no pair by content and label (kinds 1 and 2). Sorted, so that
-    // copies are adjacent, the first one first.
+    // Pairs by content (kind 0), rows in no pair by content and label (kinds 1 and 2). Sorted, so
+    // that copies are adjacent, the first one first.
     let pairs = feedback.pairs.iter().zip(0..).map(|(pair, index)| {
         let row = &feedback.rows[pair.chosen as usize];
         (pair.id, 0, feedback.group(row).split, index)

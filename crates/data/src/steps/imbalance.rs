@@ -1,9 +1,9 @@
 //! Class imbalance: keeps only part of a class of training rows.
 //!
-//! The recipe gives either the fraction of each class to keep, or the ratio of desirable to undesirable
-//! rows. A fraction refers to the training rows of the class. (HALOs counts generations instead, so its
-//! 0.5 removes nothing.) Rows are drawn one by one, not in pairs; a pair stays in the paired file if both
-//! of its rows stay.
+//! The recipe gives either the fraction of each class to keep, or the ratio of desirable to
+//! undesirable rows. A fraction refers to the training rows of the class. (HALOs counts generations
+//! instead, so its 0.5 removes nothing.) Rows are drawn one by one, not in pairs; a pair stays in
+//! the paired file if both of its rows stay.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -27,7 +27,8 @@ pub struct Imbalance {
     pub keep_desirable: f64,
     /// Fraction of the undesirable rows to keep. Default: 1.
     pub keep_undesirable: f64,
-    /// Ratio of desirable to undesirable rows, such as `1:10`. Keeps as many rows as possible, or `total`.
+    /// Ratio of desirable to undesirable rows, such as `1:10`. Keeps as many rows as possible, or
+    /// `total`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ratio: Option<Ratio>,
     /// Number of rows of both classes together; needs `ratio`.
@@ -36,8 +37,8 @@ pub struct Imbalance {
     /// Rows that fractions, ratio and total refer to. Default: overall.
     #[serde(skip_serializing_if = "ImbalanceScope::is_overall")]
     pub per: ImbalanceScope,
-    /// Seed that draws the rows to keep. Default: the recipe's seed. Lets a sweep vary the rows but not
-    /// the split.
+    /// Seed that draws the rows to keep. Default: the recipe's seed. Lets a sweep vary the rows but
+    /// not the split.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
 }
@@ -153,7 +154,7 @@ impl Imbalance {
     }
 
     /// Returns the number of rows to keep, of `available` ones: desirable, undesirable.
-    fn counts(&self, available: [usize; 2], whose: &str) -> Result<[usize; 2], DataError> {
+    fn counts(&self, available: [usize; 2], scope: &str) -> Result<[usize; 2], DataError> {
         let [desirable, undesirable] = available;
         let Some(ratio) = self.ratio else {
             return Ok([
@@ -175,7 +176,7 @@ impl Imbalance {
         if counts[0] > desirable || counts[1] > undesirable {
             return Err(DataError::NotEnough(format!(
                 "`imbalance.ratio: {ratio}` with `total: {total}` takes {} desirable and {} undesirable training \
-                 rows{whose}, but there are {desirable} and {undesirable}",
+                 rows{scope}, but there are {desirable} and {undesirable}",
                 counts[0], counts[1],
             )));
         }
@@ -194,23 +195,23 @@ pub(crate) fn thin(
     for (class, label) in [true, false].into_iter().enumerate() {
         for index in feedback.training_class(label) {
             let row = &feedback.rows[index as usize];
-            let whose = match imbalance.per {
+            let scope = match imbalance.per {
                 ImbalanceScope::Overall => "",
                 ImbalanceScope::Source => feedback.origin(row).source.as_str(),
             };
             // There are many rows and few names: `entry` would allocate a name for every row.
-            if !classes.contains_key(whose) {
-                classes.insert(whose.to_owned(), [Vec::new(), Vec::new()]);
+            if !classes.contains_key(scope) {
+                classes.insert(scope.to_owned(), [Vec::new(), Vec::new()]);
             }
-            if let Some(rows) = classes.get_mut(whose) {
+            if let Some(rows) = classes.get_mut(scope) {
                 rows[class].push((row.id, index));
             }
         }
     }
     let mut counts = [ClassCounts::default(); 2];
-    for (whose, rows) in classes {
-        let whose = if whose.is_empty() { whose } else { format!(" of {whose}") };
-        let keep = imbalance.counts([rows[0].len(), rows[1].len()], &whose)?;
+    for (scope, rows) in classes {
+        let scope = if scope.is_empty() { scope } else { format!(" of {scope}") };
+        let keep = imbalance.counts([rows[0].len(), rows[1].len()], &scope)?;
         for ((rows, keep), counts) in rows.iter().zip(keep).zip(&mut counts) {
             let kept = lowest(&draw, rows, keep);
             counts.kept += kept.len() as u64;

@@ -1,9 +1,9 @@
 //! Mixing sources: their proportions in the training split.
 //!
-//! The unit is a training prompt with all its rows. A source s with n_s prompts (after its cap) gets the
-//! proportion p_s ∝ w_s · n_s^(1/T). At temperature T = 1 and equal weights, sources are proportional to
-//! their size; a high T makes them equal. No prompt is repeated, so without a number of prompts the mix is
-//! the largest with these proportions.
+//! The unit is a training prompt with all its rows. A source s with n_s prompts (after its cap)
+//! gets the proportion p_s ∝ w_s · n_s^(1/T). At temperature T = 1 and equal weights, sources are
+//! proportional to their size; a high T makes them equal. No prompt is repeated, so without a
+//! number of prompts the mix is the largest with these proportions.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -27,8 +27,8 @@ pub struct Mix {
     pub weights: BTreeMap<String, f64>,
     /// Largest number of training prompts of each source. Default: no limit.
     pub caps: BTreeMap<String, usize>,
-    /// Temperature T: 1 keeps sources proportional to their size, higher values make them more equal.
-    /// Default: 1.
+    /// Temperature T: 1 keeps sources proportional to their size, higher values make them more
+    /// equal. Default: 1.
     pub temperature: f64,
     /// Number of training prompts of all sources together. Default: as many as possible.
     #[serde(skip_serializing_if = "Option::is_none")]

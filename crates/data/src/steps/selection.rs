@@ -1,4 +1,5 @@
-//! Selection of part of a source: short conversations, training domains, a number of prompts per split.
+//! Selection of part of a source: short conversations, training domains, a number of prompts per
+//! split.
 
 use std::collections::BTreeSet;
 
@@ -15,11 +16,11 @@ use crate::{
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Selection {
-    /// Largest length of prompt and completion together, in characters. Longer rows are dropped, and
-    /// pairs with such a row. Default: no limit.
+    /// Largest length of prompt and completion together, in characters. Longer rows are dropped,
+    /// and pairs with such a row. Default: no limit.
     pub max_characters: Option<usize>,
-    /// The same limit in tokens; needs `tokenizer`, the model recipe with the tokenizer and chat template.
-    /// Default: no limit.
+    /// The same limit in tokens; needs `tokenizer`, the model recipe with the tokenizer and chat
+    /// template. Default: no limit.
     pub max_tokens: Option<usize>,
     /// Domains of the training rows. The test split keeps the other domains, to measure transfer.
     /// Default: all.
@@ -48,7 +49,8 @@ pub struct SelectionCounts {
     pub test_prompts: u64,
 }
 
-/// Drops all rows outside the selection. Runs after the split, so that the split does not depend on it.
+/// Drops all rows outside the selection. Runs after the split, so that the split does not depend on
+/// it.
 pub(crate) fn select(
     feedback: &mut Feedback,
     selection: &Selection,
@@ -92,8 +94,8 @@ fn drop_domains(feedback: &mut Feedback, wanted: &[String]) -> Result<u64, DataE
     Ok(count)
 }
 
-/// Drops rows over the length limits, and pairs with such a row. Returns the number of pairs, and of
-/// rows in no pair.
+/// Drops rows over the length limits, and pairs with such a row. Returns the number of pairs, and
+/// of rows in no pair.
 fn drop_long(feedback: &mut Feedback, selection: &Selection) -> (u64, u64) {
     let long = |row: &FeedbackRow| {
         let characters = feedback.group(row).characters as usize + row.characters as usize;

@@ -100,7 +100,8 @@ mod tests {
         let dropped = assign(&mut feedback, &SplitRule::ByPrompt { test_fraction: 0.2 }, 3);
         let ids = |split| feedback.kept(split).map(|row| feedback.group(row).prompt).collect::<HashSet<_>>();
         assert!(ids(Split::Train).is_disjoint(&ids(Split::Test)) && dropped > 0);
-        // The ten of the source with splits, and a fifth of the 35 prompts of the other; they may share some.
+        // The ten of the source with splits, and a fifth of the 35 prompts of the other; they may
+        // share some.
         assert!((10..=17).contains(&ids(Split::Test).len()));
     }
 

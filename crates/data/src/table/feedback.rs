@@ -1,4 +1,5 @@
-//! The feedback table: prompt groups, rows and pairs of a dataset in preparation, without their texts.
+//! The feedback table: prompt groups, rows and pairs of a dataset in preparation, without their
+//! texts.
 //!
 //! Every step reads and edits this table, at about forty bytes a row. The texts stay in the input,
 //! which a second pass reads again to write the dataset.
@@ -308,8 +309,8 @@ impl FeedbackRow {
     }
 }
 
-/// Returns the `count` candidates with the lowest draws. A candidate is an index with the id that it
-/// draws for. Nested: a smaller count gives a subset.
+/// Returns the `count` candidates with the lowest draws. A candidate is an index with the id that
+/// it draws for. Nested: a smaller count gives a subset.
 pub(crate) fn lowest(draw: &Draw, candidates: &[(Id, u32)], count: usize) -> Vec<u32> {
     let mut ranked: Vec<(u64, u32)> =
         candidates.par_iter().map(|(id, index)| (draw.bits(id.digits().as_ref()), *index)).collect();

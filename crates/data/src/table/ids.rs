@@ -1,7 +1,7 @@
 //! Ids of prompts, rows and pairs: hashes of their content only.
 //!
-//! Each part is hashed with its length, so that different lists of turns with the same concatenation get
-//! different ids.
+//! Each part is hashed with its length, so that different lists of turns with the same
+//! concatenation get different ids.
 
 use std::fmt;
 

@@ -1,9 +1,9 @@
 //! MinHash signatures (Broder 1997), which estimate the Jaccard similarity of texts.
 //!
-//! A text is the set of its word trigrams (lower case, letters and digits only). Its signature holds the
-//! smallest hash of the set for each of 128 hash functions. Two signatures agree at a position with a
-//! probability equal to the Jaccard similarity of the sets, so the fraction of equal positions estimates
-//! it, with a standard error of at most 0.044.
+//! A text is the set of its word trigrams (lower case, letters and digits only). Its signature
+//! holds the smallest hash of the set for each of 128 hash functions. Two signatures agree at a
+//! position with a probability equal to the Jaccard similarity of the sets, so the fraction of
+//! equal positions estimates it, with a standard error of at most 0.044.
 
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +32,8 @@ impl Signature {
         for shingle in words.windows(words.len().clamp(1, SHINGLE)) {
             let mut hash = shingle.iter().fold(SEED, |hash, word| mix(hash.rotate_left(5) ^ word));
             for least in &mut least {
-                // The hash functions are consecutive outputs of SplitMix64, seeded with the shingle.
+                // The hash functions are consecutive outputs of SplitMix64, seeded with the
+                // shingle.
                 hash = hash.wrapping_add(SEED);
                 *least = (*least).min((mix(hash) >> 32) as u32);
             }
@@ -60,8 +61,8 @@ fn mix(mut number: u64) -> u64 {
     number ^ (number >> 31)
 }
 
-/// Locality-sensitive hashing: signatures are cut into bands, and two texts are compared only if they
-/// agree in a band.
+/// Locality-sensitive hashing: signatures are cut into bands, and two texts are compared only if
+/// they agree in a band.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Banding {
     /// Positions in a band.

@@ -20,8 +20,21 @@ use crate::{
 };
 
 /// What a column or key can hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    strum::IntoStaticStr,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum RecordField {
     /// The conversation so far, or the one question.
     Prompt,
@@ -70,14 +83,6 @@ impl RecordField {
             Self::Domain => &["domain"],
         }
     }
-
-    /// The name that messages use.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Conversation => "conversation",
-            other => other.usual().first().copied().unwrap_or_default(),
-        }
-    }
 }
 
 /// `source.columns`: which column or key holds what, where it has another name. A dot goes into an object:
@@ -114,7 +119,7 @@ impl Columns {
     pub(crate) fn need<'a>(&'a self, record: &'a Object, field: RecordField) -> Result<FoundValue<'a>, Flaw> {
         self.find(record, field).ok_or_else(|| Flaw {
             reason: RejectReason::MissingField,
-            detail: format!("no `{}`", self.0.get(&field).map_or(field.name(), String::as_str)),
+            detail: format!("no `{}`", self.0.get(&field).map_or(field.into(), String::as_str)),
         })
     }
 

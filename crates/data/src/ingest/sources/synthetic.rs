@@ -121,7 +121,7 @@ impl<'a> Generator<'a> {
         };
         SyntheticRecord {
             prompt: format!("{ask} {task} {extra} ?"),
-            domain: domain.name().to_owned(),
+            domain: <&str>::from(domain).to_owned(),
             completions: order.iter().map(judged).collect(),
             pairs: pairs.iter().map(|(chosen, rejected)| (place(*chosen), place(*rejected))).collect(),
         }

@@ -1,8 +1,8 @@
 //! Writing the parquet files of a dataset.
 //!
 //! Rows arrive in batches of columns and are written in row groups, whose columns are encoded and
-//! compressed in parallel. A row group ends with the batch that fills it, so the bytes depend only on
-//! the rows and batches.
+//! compressed in parallel. A row group ends with the batch that fills it, so the bytes depend only
+//! on the rows and batches.
 
 use std::path::{Path, PathBuf};
 

@@ -28,7 +28,8 @@ pub struct NoiseKindCounts {
     pub desirable: ChangeCounts,
     /// Rows with original label false.
     pub undesirable: ChangeCounts,
-    /// Pairs (`swap_pairs`) or prompts (`annotators`, `cycles`), for kinds that draw these instead of rows.
+    /// Pairs (`swap_pairs`) or prompts (`annotators`, `cycles`), for kinds that draw these instead
+    /// of rows.
     pub drawn: Option<ChangeCounts>,
 }
 

@@ -4,8 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What prompts are about. Openings and closings are worded alike in all domains; topics and what is right to say are not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Domain {
     /// Everyday life.
     Home,
@@ -25,16 +26,6 @@ pub(super) struct Topic {
 
 impl Domain {
     pub(super) const ALL: [Self; 4] = [Self::Home, Self::Medical, Self::Legal, Self::Technical];
-
-    /// As recipes and the `domain` column call it.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Home => "home",
-            Self::Medical => "medical",
-            Self::Legal => "legal",
-            Self::Technical => "technical",
-        }
-    }
 
     pub(super) fn topics(self) -> &'static [Topic; 8] {
         match self {

@@ -1,7 +1,7 @@
 //! `source.world` of a recipe, and its checks.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::{
     words::Domain,
@@ -66,7 +66,7 @@ impl WorldFile {
         check(
             !domains.is_empty() && !twice,
             "source.world.domains",
-            format!("{:?}", domains.iter().map(|domain| domain.name()).collect::<Vec<_>>()),
+            format!("{:?}", domains.iter().map(|domain| <&str>::from(*domain)).collect::<Vec<_>>()),
             "it is a list of home, medical, legal and technical, each at most once",
         )?;
         check(
