@@ -36,7 +36,10 @@ fn what_is_no_majority_is_told_with_its_line() {
     let place = place();
     let run = place.run("sweep theory.yaml --set theory.shares=[0.4]");
     assert_eq!(run.code, Some(1), "{run}");
-    assert!(run.stderr.contains("`theory.shares` is [0.4]: they are above 0.5"), "{run}");
+    assert!(
+        run.stderr.contains("`theory.shares` is [0.4]: must list at least one share, each above 0.5"),
+        "{run}"
+    );
     let run = place.run("sweep theory.yaml --set theory.share=[0.6]");
     assert!(run.stderr.contains("did you mean `shares`"), "{run}");
 }

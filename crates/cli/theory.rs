@@ -4,7 +4,9 @@ use std::path::Path;
 
 use prospect_core::{config::Document, files::write_json, progress::say};
 use prospect_report::overview::{Block, Cell, Curves, Overview, Section, Table};
-use prospect_theory::{Findings, TheoryFile, gradients::Gradients, majority::Majority, utilities::Utilities};
+use prospect_theory::{
+    Findings, TheoryFile, gradients::GradientFinding, majority::MajorityFinding, utilities::UtilityFinding,
+};
 
 use crate::output;
 
@@ -81,16 +83,16 @@ fn verdicts(findings: &Findings) -> [String; 3] {
         format!(
             "Theorem 4.3 {}: of {worlds} worlds of contradictory preferences, DPO's optimum makes the minority's completion likelier in {}, exactly those that the theorem names; loss-neutral KTO in {}; KTO with λ_U = {} in {}.",
             holds(majority.holds),
-            majority.lost(|case| case.dpo),
-            majority.lost(|case| case.kto),
+            majority.minority_wins(|case| case.dpo),
+            majority.minority_wins(|case| case.kto),
             settings.undesirable_weight,
-            majority.lost(|case| case.kto_averse),
+            majority.minority_wins(|case| case.kto_averse),
         ),
     ]
 }
 
 /// The largest changes of preferences and policy, and the range of the utility.
-fn of_utilities(found: &Utilities) -> (f64, f64, f64, f64) {
+fn of_utilities(found: &UtilityFinding) -> (f64, f64, f64, f64) {
     found.curve.iter().fold((0.0, 0.0, f64::INFINITY, f64::NEG_INFINITY), |(a, b, least, most), shift| {
         (
             shift.preference_change.max(a),
@@ -114,8 +116,8 @@ fn overview(findings: &Findings) -> Overview {
     }
 }
 
-fn of_gradients(found: &Gradients) -> Section {
-    let curve = |name: &str, of: fn(&prospect_theory::gradients::Gradient) -> f64| {
+fn of_gradients(found: &GradientFinding) -> Section {
+    let curve = |name: &str, of: fn(&prospect_theory::gradients::GradientPoint) -> f64| {
         (name.to_owned(), found.curve.iter().map(|point| (point.reward, of(point))).collect())
     };
     Section {
@@ -135,7 +137,7 @@ fn of_gradients(found: &Gradients) -> Section {
     }
 }
 
-fn of_rewards(found: &Utilities) -> Section {
+fn of_rewards(found: &UtilityFinding) -> Section {
     let points = found.curve.iter().map(|shift| (shift.shift, shift.utility)).collect();
     Section {
         title: "Same preferences".to_owned(),
@@ -160,10 +162,10 @@ fn of_rewards(found: &Utilities) -> Section {
     }
 }
 
-fn of_majority(found: &Majority, undesirable_weight: f64) -> Section {
+fn of_majority(found: &MajorityFinding, undesirable_weight: f64) -> Section {
     let mut references: Vec<f64> = found.cases.iter().map(|case| case.reference).collect();
     references.dedup();
-    let curves = |under: &str, of: fn(&prospect_theory::majority::Case) -> f64| {
+    let curves = |under: &str, of: fn(&prospect_theory::majority::MajorityCase) -> f64| {
         let of_reference = |reference: f64| {
             let cases = found.cases.iter().filter(move |case| case.reference == reference);
             cases.map(move |case| (case.share, of(case))).collect::<Vec<_>>()

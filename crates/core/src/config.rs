@@ -1,46 +1,46 @@
-//! YAML documents: read strictly, overridden by dotted path, reported with file, line and key.
+//! Strict YAML configuration: overrides by dotted path, errors with file, line and key.
 
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde_yaml::{Mapping, Value};
 
-/// Why a configuration cannot be used.
+/// Error in a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read.
+    /// The file can't be read.
     #[error("cannot read the configuration")]
     Read(#[from] std::io::Error),
-    /// The text is not YAML.
+    /// The text is not valid YAML.
     #[error("{}: not valid YAML: {message}", place(.file, *.line, ""))]
     Syntax {
-        /// The file the text came from.
+        /// File that the text came from.
         file: String,
-        /// The line, where the parser knows it.
+        /// Line of the error, if the parser reports it.
         line: Option<usize>,
-        /// What the parser says.
+        /// Parser's message.
         message: String,
     },
-    /// A key is unknown, missing or has a value of the wrong kind.
+    /// A key is unknown or missing, or its value has the wrong type.
     #[error("{}: {message}{}", place(.file, *.line, .key), suggestion.as_ref().map(|s| format!("; did you mean `{s}`?")).unwrap_or_default())]
     Field {
-        /// The file the document came from.
+        /// File that the document came from.
         file: String,
-        /// The line of the key, where the file (and not an override) holds it.
+        /// Line of the key; None if the value comes from an override.
         line: Option<usize>,
         /// Dotted path of the key.
         key: String,
-        /// What is wrong.
+        /// Description of the problem.
         message: String,
-        /// The known key that is nearest to a misspelt one.
+        /// Known key closest to a misspelt one.
         suggestion: Option<String>,
     },
-    /// An override is not `KEY=VALUE`, or goes through a value that is not a mapping.
+    /// An override is not `KEY=VALUE`, or its path passes through a value that is not a mapping.
     #[error("cannot set `{given}`: {message}")]
     Override {
-        /// The override as given.
+        /// Override as given.
         given: String,
-        /// What is wrong with it.
+        /// Description of the problem.
         message: String,
     },
 }
@@ -50,25 +50,25 @@ fn place(file: &str, line: Option<usize>, key: &str) -> String {
     if key.is_empty() || key == "." { format!("{file}{line}") } else { format!("{file}{line}: `{key}`") }
 }
 
-/// A YAML document, or a part of one, and where it came from.
+/// YAML document, or part of one, with its origin.
 #[derive(Debug, Clone)]
 pub struct Document {
     name: String,
     text: String,
     value: Value,
-    /// Dotted path of `value` in `text`; empty for a whole document.
+    /// Dotted path of `value` within `text`; empty for a whole document.
     root: String,
-    /// Keys whose value is not the text's.
+    /// Dotted paths whose value comes from an override.
     replaced: Vec<String>,
 }
 
 impl Document {
-    /// Reads the file at `path`.
+    /// Reads and parses the file at `path`.
     pub fn open(path: &Path) -> Result<Self, ConfigError> {
         Self::from_text(&path.display().to_string(), &fs_err::read_to_string(path)?)
     }
 
-    /// Parses `text`; `name` stands for the file in error messages.
+    /// Parses `text`; error messages refer to it as `name`.
     pub fn from_text(name: &str, text: &str) -> Result<Self, ConfigError> {
         let value = serde_yaml::from_str(text).map_err(|error| {
             let line = error.location().map(|location| location.line());
@@ -78,29 +78,29 @@ impl Document {
         Ok(Self { name, text, value, root: String::new(), replaced: Vec::new() })
     }
 
-    /// The value of a top-level key as a document of its own, whose errors name lines of the whole; empty if there is
-    /// no such key.
+    /// Returns the value of a top-level key as a document of its own; empty if the key is absent.
+    /// Its errors refer to lines of the whole file.
     #[must_use]
     pub fn part(&self, key: &str) -> Self {
         Self { value: self.value.get(key).cloned().unwrap_or_default(), root: self.full(key), ..self.clone() }
     }
 
-    /// The path of the file.
+    /// Returns the path of the file.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The top-level keys.
+    /// Iterates over the top-level keys.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.value.as_mapping().into_iter().flat_map(Mapping::keys).filter_map(Value::as_str)
     }
 
-    /// The folder of the file: relative paths inside a document start here.
+    /// Returns the folder of the file, which relative paths in the document start from.
     pub fn folder(&self) -> PathBuf {
         Path::new(&self.name).parent().map(Path::to_path_buf).unwrap_or_default()
     }
 
-    /// Applies an override as typed on the command line: `dotted.key=VALUE`, VALUE being YAML.
+    /// Applies an override as written on the command line: `dotted.key=VALUE`, where VALUE is YAML.
     pub fn set_text(&mut self, given: &str) -> Result<(), ConfigError> {
         let fail =
             |message: &str| ConfigError::Override { given: given.to_owned(), message: message.to_owned() };
@@ -110,7 +110,7 @@ impl Document {
         self.set(key, value)
     }
 
-    /// Sets the value at a dotted path, creating the mappings on the way.
+    /// Sets the value at a dotted path, creating missing mappings.
     pub fn set(&mut self, key: &str, value: Value) -> Result<(), ConfigError> {
         let fail = |message: String| ConfigError::Override { given: key.to_owned(), message };
         if key.split('.').any(|part| part.trim().is_empty()) {
@@ -122,7 +122,7 @@ impl Document {
                 *node = Value::Mapping(Mapping::new());
             }
             let Value::Mapping(mapping) = node else {
-                return Err(fail(format!("there is no place for `{part}`: its parent is not a mapping")));
+                return Err(fail(format!("the parent of `{part}` is not a mapping")));
             };
             node = mapping.entry(Value::String(part.to_owned())).or_insert(Value::Null);
         }
@@ -135,8 +135,9 @@ impl Document {
         if self.root.is_empty() { key.to_owned() } else { format!("{}.{key}", self.root) }
     }
 
-    /// The line (from 1) that holds a dotted key, if the text and not an override does: as nested mappings, or, as
-    /// in an experiment's settings, as one key with dots.
+    /// Returns the line (from 1) of a dotted key, or None if its value comes from an override. The
+    /// key may be written as nested mappings or, as in an experiment's settings, as one key with
+    /// dots.
     pub fn line(&self, key: &str) -> Option<usize> {
         let key = self.full(key);
         if self.is_replaced(&key) {
@@ -146,17 +147,18 @@ impl Document {
         }
     }
 
-    /// Whether the value at a full key is an override's, not the text's.
+    /// Returns true if the value at a full path comes from an override.
     fn is_replaced(&self, key: &str) -> bool {
         self.replaced.iter().any(|other| key == other || key.starts_with(&format!("{other}.")))
     }
 
-    /// A message about a value, behind file and line of the first key that it names in backticks.
+    /// Prefixes a message with the file and the line of the first key that it names in backticks.
     pub fn blame(&self, message: &str) -> String {
         place(&self.name, self.line_of_named(message), "") + ": " + message
     }
 
-    /// The line of the first key of this document that a message names in backticks; none if its value is an override's.
+    /// Returns the line of the first key that a message names in backticks, or None if its value
+    /// comes from an override.
     pub fn line_of_named(&self, message: &str) -> Option<usize> {
         let words = quoted(message);
         let keys = words.iter().map(|word| word.split(':').next().unwrap_or(word));
@@ -164,7 +166,7 @@ impl Document {
         lines.find(|(line, replaced)| line.is_some() || *replaced)?.0
     }
 
-    /// Reads the document as a `T`.
+    /// Deserialises the document as a `T`.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
         serde_path_to_error::deserialize(self.value.clone()).map_err(|error| {
             let mut key = error.path().to_string();
@@ -176,7 +178,7 @@ impl Document {
             {
                 key = if key == "." { field.clone() } else { format!("{key}.{field}") };
             }
-            // A missing key has no line of its own: the mapping that lacks it has.
+            // A missing key has no line of its own; report the mapping that lacks it.
             let (line, key) = if key == "." {
                 (line_of(&self.text, &self.root), self.root.clone())
             } else {
@@ -187,12 +189,13 @@ impl Document {
     }
 }
 
-/// The words between backticks in a serde message.
+/// Returns the words between backticks in a serde message.
 fn quoted(message: &str) -> Vec<String> {
     message.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// For "unknown field/variant `x`, expected one of `a`, `b`": the expected word nearest to `x`.
+/// Returns the expected word nearest to `x` in "unknown field/variant `x`, expected one of `a`,
+/// `b`".
 fn nearest(message: &str) -> Option<String> {
     if !message.starts_with("unknown ") {
         return None;
@@ -207,7 +210,7 @@ fn nearest(message: &str) -> Option<String> {
         .map(|(_, word)| word.clone())
 }
 
-/// The line (from 1) on which block-style YAML holds the key at a dotted path.
+/// Returns the line (from 1) of a dotted path in block-style YAML.
 fn line_of(text: &str, path: &str) -> Option<usize> {
     let parts: Vec<&str> = path.split('.').map(|part| part.split('[').next().unwrap_or(part)).collect();
     let (mut depth, mut parent, mut parent_indent) = (0, None, None);
@@ -222,7 +225,7 @@ fn line_of(text: &str, path: &str) -> Option<usize> {
         }
         let part = parts.get(depth)?;
         if content.strip_prefix(part).is_some_and(|rest| rest.trim_start().starts_with(':')) {
-            // A flow mapping `{a: 1}` holds its keys on the line of the parent.
+            // The keys of a flow mapping `{a: 1}` are on the line of the parent.
             parent = content.contains('{').then_some(number + 1);
             parent_indent = Some(indent);
             depth += 1;
@@ -234,7 +237,8 @@ fn line_of(text: &str, path: &str) -> Option<usize> {
     parent
 }
 
-/// The first line outside comments that holds a key with dots in it and a colon, in block or flow style.
+/// Returns the first line outside comments with a dotted key followed by a colon, in block or flow
+/// style.
 fn line_of_word(text: &str, key: &str) -> Option<usize> {
     if !key.contains('.') {
         return None;
@@ -320,7 +324,7 @@ mod tests {
         assert_eq!(document.blame("`seed` is odd"), "a.yaml:2: `seed` is odd");
         assert_eq!(document.blame("odd"), "a.yaml: odd");
 
-        // An override has no line, and another key's would mislead.
+        // An override has no line, and the line of another key would mislead.
         let mut document = document;
         document.set_text("seed=3").unwrap();
         assert_eq!(document.line_of_named("`seed` does not go with `inner.keep`"), None);

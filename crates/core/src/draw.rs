@@ -1,35 +1,36 @@
-//! Randomness as a keyed hash of the row.
+//! Randomness from keyed hashes of row ids.
 //!
-//! Whether a row is kept, flipped or held out is a function of `(seed, purpose, row id)` alone. Results
-//! therefore depend on neither order, threads nor shards, and a smaller fraction is a subset of a larger one.
+//! Whether a row is kept, flipped or held out depends only on `(seed, purpose, row id)`. Results
+//! are therefore independent of order, threads and shards, and a smaller fraction selects a subset
+//! of a larger one.
 
-/// A source of independent draws, one per id, for one purpose under one seed.
+/// Source of independent random draws, one per id, for one purpose and seed.
 #[derive(Debug, Clone)]
 pub struct Draw {
     key: [u8; 32],
 }
 
 impl Draw {
-    /// Draws for `purpose` under `seed`. Different purposes are independent.
+    /// Creates the draws for `purpose` under `seed`. Different purposes are independent.
     pub fn new(seed: u64, purpose: &str) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("prospect 2026 draw v1");
         hasher.update(&seed.to_le_bytes()).update(purpose.as_bytes());
         Self { key: *hasher.finalize().as_bytes() }
     }
 
-    /// The 32 bytes that identify this source, for seeding a stream cipher.
+    /// Returns the 32-byte key of this source, for seeding a stream cipher.
     pub fn key(&self) -> [u8; 32] {
         self.key
     }
 
-    /// A uniform 64-bit number for `id`.
+    /// Returns a uniform 64-bit number for `id`.
     pub fn bits(&self, id: &str) -> u64 {
         let hash = blake3::keyed_hash(&self.key, id.as_bytes());
         let (first, _) = hash.as_bytes().split_at(8);
         first.iter().rev().fold(0, |bits, byte| bits << 8 | u64::from(*byte))
     }
 
-    /// Marks the `count` ids of lowest draw. Nested: a smaller count marks a subset.
+    /// Marks the `count` ids with the lowest draws. Nested: a smaller count marks a subset.
     pub fn lowest<S: AsRef<str>>(&self, ids: &[S], count: usize) -> Vec<bool> {
         let mut ranked: Vec<_> =
             ids.iter().enumerate().map(|(index, id)| (self.bits(id.as_ref()), id.as_ref(), index)).collect();
@@ -41,14 +42,15 @@ impl Draw {
         marked
     }
 
-    /// Keeps the `count` items whose ids have the lowest draws, in their order. Nested, as [`lowest`](Self::lowest) is.
+    /// Keeps the `count` items whose ids have the lowest draws, in their original order. Nested
+    /// like [`lowest`](Self::lowest).
     pub fn keep_lowest<T>(&self, items: &mut Vec<T>, count: usize, id: impl Fn(&T) -> &str) {
         let ids: Vec<&str> = items.iter().map(id).collect();
         let mut kept = self.lowest(&ids, count).into_iter();
         items.retain(|_| kept.next().unwrap_or(false));
     }
 
-    /// A permutation of `0..count`.
+    /// Returns a random permutation of `0..count`.
     pub fn permutation(&self, count: usize) -> Vec<usize> {
         let mut ranked: Vec<_> = (0..count).map(|index| (self.bits(&index.to_string()), index)).collect();
         ranked.sort_unstable();
@@ -56,7 +58,7 @@ impl Draw {
     }
 }
 
-/// The number of rows that `fraction` of `total` is: rounded, halves away from zero.
+/// Returns `fraction` of `total` as a number of rows, rounded half away from zero.
 pub fn exact_count(fraction: f64, total: usize) -> usize {
     (fraction * total as f64).round() as usize
 }

@@ -1,9 +1,9 @@
-//! An error with all of its causes.
+//! Error chains.
 
 use std::error::Error;
 
-/// What an error says, and what each of its causes says, the nearest first. A cause that the error before it spells out is
-/// left out.
+/// Returns the message of an error and of each of its causes, outermost first. A cause is skipped
+/// if the message before it already ends with it.
 pub fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
     let mut causes: Vec<String> = Vec::new();
     for cause in std::iter::successors(Some(error), |error| (*error).source()).map(ToString::to_string) {

@@ -1,4 +1,4 @@
-//! Files and directories that appear whole or not at all.
+//! Atomic writes of files and directories, and hashes of their contents.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -10,7 +10,7 @@ use std::{
 use fs_err::File;
 use serde::Serialize;
 
-/// Writes a file aside, syncs it and renames it into place.
+/// Writes a file atomically: to a temporary file, which is synced and renamed into place.
 pub fn write_whole<T>(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<T>,
@@ -23,7 +23,8 @@ pub fn write_whole<T>(
     })
 }
 
-/// Like [`write_whole`], for writers that open the file themselves: `write` is given the path aside.
+/// Like [`write_whole`], for writers that open the file themselves: `write` receives the temporary
+/// path.
 pub fn write_whole_at<T, E: From<io::Error>>(
     path: &Path,
     write: impl FnOnce(&Path) -> Result<T, E>,
@@ -45,7 +46,7 @@ pub fn write_whole_at<T, E: From<io::Error>>(
     result
 }
 
-/// Writes `value` as indented JSON, whole or not at all.
+/// Writes `value` as indented JSON, atomically.
 pub fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
     write_whole(path, |writer| {
         serde_json::to_writer_pretty(&mut *writer, value)?;
@@ -54,13 +55,14 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
 }
 
 fn aside(path: &Path) -> PathBuf {
-    // Processes of two machines may have the same number.
+    // Processes on two machines can have the same id.
     static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(()));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.{}-{:08x}.partial", std::process::id(), *PROCESS as u32))
 }
 
-/// A directory that is filled aside and takes its name only on [`commit`](Self::commit).
+/// Directory that is filled under a temporary name and renamed into place by
+/// [`commit`](Self::commit).
 #[derive(Debug)]
 pub struct WholeDir {
     target: PathBuf,
@@ -69,7 +71,7 @@ pub struct WholeDir {
 }
 
 impl WholeDir {
-    /// Starts an empty directory that will become `target`.
+    /// Creates an empty temporary directory that will become `target`.
     pub fn create(target: &Path) -> io::Result<Self> {
         let aside = aside(target);
         if aside.exists() {
@@ -79,12 +81,12 @@ impl WholeDir {
         Ok(Self { target: target.to_owned(), aside, committed: false })
     }
 
-    /// Where to write until the commit.
+    /// Returns the directory to write to until the commit.
     pub fn path(&self) -> &Path {
         &self.aside
     }
 
-    /// Puts the directory in place, replacing an earlier one.
+    /// Moves the directory into place, replacing an existing one.
     pub fn commit(mut self) -> io::Result<()> {
         if self.target.exists() {
             let old = aside(&self.target.with_extension("old"));
@@ -107,17 +109,17 @@ impl Drop for WholeDir {
     }
 }
 
-/// Sixteen hexadecimal digits that name a value: the head of the BLAKE3 hash of its JSON.
+/// Returns a 16-digit hexadecimal fingerprint of a value: the start of the BLAKE3 hash of its JSON.
 pub fn fingerprint(value: &impl Serialize) -> io::Result<String> {
     Ok(short_hash(&serde_json::to_vec(value)?))
 }
 
-/// Sixteen hexadecimal digits of the BLAKE3 hash of `bytes`.
+/// Returns the first 16 hexadecimal digits of the BLAKE3 hash of `bytes`.
 pub fn short_hash(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex()[..16].to_owned()
 }
 
-/// The BLAKE3 hash of a file's bytes, in hexadecimal.
+/// Returns the BLAKE3 hash of a file's contents, in hexadecimal.
 pub fn hash_file(path: &Path) -> io::Result<String> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(File::open(path)?)?;

@@ -1,13 +1,13 @@
-//! What every stage of Prospect shares.
+//! Foundations shared by all stages of Prospect.
 //!
-//! * [`config`]: YAML documents with overrides, read into strict types; errors name file, line and key.
-//! * [`draw`]: randomness as a keyed hash of a row, so that results depend on neither order nor threads.
-//! * [`errors`]: an error with all of its causes.
-//! * [`files`]: files and directories that appear whole or not at all, and fingerprints of values.
-//! * [`memory`]: of this process and of this machine.
-//! * [`progress`]: a bar with rate and time left on a terminal, plain lines elsewhere.
-//! * [`shell`]: words of a shell's command line.
-//! * [`visible`]: text of unknown origin, made safe to show.
+//! * [`config`]: strict YAML with overrides; errors name file, line and key.
+//! * [`draw`]: randomness from keyed hashes of rows, independent of order and threads.
+//! * [`errors`]: error chains.
+//! * [`files`]: atomic writes of files and directories, and fingerprints of values.
+//! * [`memory`]: memory use of this process and size of this machine's memory.
+//! * [`progress`]: a progress bar on a terminal, plain lines elsewhere.
+//! * [`shell`]: quoting for shell command lines.
+//! * [`visible`]: text of unknown origin, escaped for display.
 //!
 //! ```
 //! use prospect_core::{config::Document, draw::Draw};

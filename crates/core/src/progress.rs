@@ -1,4 +1,5 @@
-//! Progress on standard error: a bar with rate and time left on a terminal, plain lines elsewhere.
+//! Progress on standard error: a bar with rate and remaining time on a terminal, plain lines
+//! elsewhere.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -8,15 +9,15 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Prints one line of status to standard error. A closed standard error is no reason to stop work.
+/// Prints a status line to standard error. Write errors, such as a closed stream, are ignored.
 pub fn say(line: impl AsRef<str>) {
     let _ = writeln!(io::stderr(), "{}", line.as_ref());
 }
 
-/// Progress of a piece of work.
+/// Progress display of one task.
 pub struct Progress {
     label: String,
-    /// Its length, where that is known.
+    /// Total number of units, if known.
     total: Option<u64>,
     started: Instant,
     done: AtomicU64,
@@ -28,17 +29,17 @@ pub struct Progress {
 const LINE_EVERY: u64 = 10;
 
 impl Progress {
-    /// Starts showing progress of `total` units of `unit`.
+    /// Starts a display for `total` units of `unit`.
     pub fn new(label: &str, unit: &str, total: u64) -> Self {
         Self::start(label, unit, Some(total))
     }
 
-    /// Starts showing progress of a number of units of `unit` that is not known yet.
+    /// Starts a display for an unknown number of units of `unit`.
     pub fn open_ended(label: &str, unit: &str) -> Self {
         Self::start(label, unit, None)
     }
 
-    /// Progress that nobody sees.
+    /// Creates a display that shows nothing.
     pub fn hidden() -> Self {
         Self {
             label: String::new(),
@@ -75,7 +76,7 @@ impl Progress {
         }
     }
 
-    /// Counts `units` more as done; `message` is what to show beside the count.
+    /// Counts `units` more as done; `message` is shown next to the count.
     pub fn advance(&self, units: u64, message: &str) {
         let done = self.done.fetch_add(units, Ordering::Relaxed) + units;
         if let Some(bar) = &self.bar {
@@ -93,7 +94,7 @@ impl Progress {
                     let left = total.saturating_sub(done) as f64 * seconds / done.max(1) as f64;
                     format!("{}: {done}/{total}, about {left:.0} s left {message}", self.label)
                 }
-                None => format!("{}: {done}, {:.0} a second {message}", self.label, done as f64 / seconds),
+                None => format!("{}: {done}, {:.0} per second {message}", self.label, done as f64 / seconds),
             });
         }
     }

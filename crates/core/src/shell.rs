@@ -1,6 +1,6 @@
-//! Words of a shell's command line.
+//! Quoting for shell command lines.
 
-/// A word as a shell takes it.
+/// Quotes a word for a POSIX shell, if needed.
 pub fn word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:@,+%".contains(c);
     if !text.is_empty() && text.chars().all(plain) {

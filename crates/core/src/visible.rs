@@ -1,9 +1,9 @@
-//! Text of unknown origin, made safe to show.
+//! Text of unknown origin, escaped for display.
 
 use std::{borrow::Cow, fmt::Write};
 
-/// The text with control characters (all but line breaks and tabs) and characters that reorder or hide what stands
-/// beside them written as `\u{…}`: a terminal or a page then shows what is there and obeys none of it.
+/// Escapes control characters (except line breaks and tabs) and characters that reorder or hide
+/// text as `\u{…}`, so that a terminal or page shows them but doesn't obey them.
 pub fn visible(text: &str) -> Cow<'_, str> {
     if !text.contains(hidden) {
         return Cow::Borrowed(text);
@@ -26,7 +26,7 @@ fn hidden(character: char) -> bool {
         || matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
-/// The first `most` characters of a text, and, where there are more, how many.
+/// Truncates a text to `most` characters and states how many were cut.
 pub fn clipped(text: &str, most: usize) -> Cow<'_, str> {
     let rest = text.chars().count().saturating_sub(most);
     if rest == 0 {

@@ -8,7 +8,7 @@ pub(crate) mod manifest;
 pub(crate) mod parquet;
 pub(crate) mod second_pass;
 
-pub use class_weights::ClassWeights;
+pub use class_weights::BalancedClassWeights;
 pub use llama_factory::{LlamaFactoryCounts, export_llama_factory};
 pub use manifest::{Manifest, read_manifest};
 pub use parquet::{read_binary, read_pairs};

@@ -1,7 +1,8 @@
-//! What a dataset directory holds: counts, lengths, noise, contradictions, rejected rows and examples.
+//! Summary of a dataset directory: counts, lengths, noise, contradictions, rejected rows and
+//! examples.
 //!
-//! Rows pass by batch by batch and are forgotten. What is kept grows with the number of sources, domains, kinds of
-//! noise and different lengths only.
+//! Rows are read in batches and discarded. Memory grows only with the numbers of sources, domains,
+//! kinds of noise and distinct lengths.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -21,31 +22,31 @@ pub use rejections::{RejectedExample, Rejections};
 
 use examples::ExampleSampler;
 
-/// What a dataset directory holds.
+/// Summary of a dataset directory.
 #[derive(Debug, Serialize)]
 pub struct DatasetSummary {
     /// Rows and pairs by split, source and domain.
     pub groups: Vec<DomainSummary>,
-    /// What each split holds.
+    /// Statistics of each split.
     pub splits: BTreeMap<Split, SplitSummary>,
-    /// Rows that could not be used.
+    /// Rejected rows.
     pub rejected: Rejections,
-    /// Some rows of each split and label, and some that noise changed.
+    /// Example rows of each split and label, and of rows changed by noise.
     pub examples: Vec<Example>,
-    /// What preparation counted.
+    /// Manifest that the preparation wrote.
     pub manifest: Manifest,
 }
 
 /// Rows and pairs of one domain in one split.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DomainSummary {
-    /// The split.
+    /// Split.
     pub split: Split,
-    /// The source.
+    /// Source.
     pub source: String,
-    /// The domain within the source.
+    /// Domain within the source.
     pub domain: String,
-    /// What of it there is.
+    /// Counts of the group.
     #[serde(flatten)]
     pub counts: RowCounts,
 }
@@ -61,31 +62,31 @@ pub struct RowCounts {
     pub pairs: u64,
 }
 
-/// What a split holds.
+/// Statistics of a split.
 #[derive(Debug, Default, Serialize)]
 pub struct SplitSummary {
-    /// Rows and pairs.
+    /// Numbers of rows and pairs.
     pub counts: RowCounts,
-    /// Rows that carry a score.
+    /// Number of rows with a score.
     pub scored: u64,
-    /// The rows' own weights, added up: desirable, undesirable.
+    /// Sums of the rows' weights: desirable, undesirable.
     pub weights: (f64, f64),
-    /// Rows by what noise did to them and their label before it, and pairs.
+    /// Counts by kind of noise: rows by their label before noise, and pairs.
     pub noise: BTreeMap<String, RowCounts>,
     /// Lengths in characters.
     pub characters: TextLengths,
-    /// Lengths in tokens, where a tokenizer was given.
+    /// Lengths in tokens, if a tokenizer was given.
     pub tokens: Option<TextLengths>,
 }
 
-/// Lengths of the texts of rows.
+/// Length statistics of texts.
 #[derive(Debug, Default, Serialize)]
 pub struct TextLengths {
-    /// Of each row's prompt.
+    /// Prompts, one per row.
     pub prompt: Lengths,
-    /// Of completions with label true.
+    /// Completions with label true.
     pub desirable: Lengths,
-    /// Of completions with label false.
+    /// Completions with label false.
     pub undesirable: Lengths,
 }
 
@@ -96,7 +97,8 @@ impl TextLengths {
     }
 }
 
-/// Looks through the dataset directory `dataset`. `progress` is told of rows as they are read.
+/// Summarises the dataset directory `dataset`, with up to `examples` example rows per stratum.
+/// `progress` is called with the size of each batch of rows read.
 pub fn summarise(
     dataset: &Path,
     tokens: Option<&TokenCounter>,

@@ -1,9 +1,9 @@
-//! Binary classifier optimisation (arXiv 2404.04656).
+//! Binary classifier optimisation (BCO, arXiv 2404.04656).
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Evaluated, LogProb, Metrics, Unpaired,
+    BatchLoss, LogProb, Metrics, Unpaired,
     kto::classes,
     math::{log_sigmoid, sigmoid},
 };
@@ -11,7 +11,7 @@ use crate::{
 /// Settings of BCO.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Bco {
-    /// β: log-ratios times β are rewards.
+    /// β: scale of the rewards, β · log-ratio.
     pub beta: f64,
 }
 
@@ -21,19 +21,19 @@ impl Default for Bco {
     }
 }
 
-/// The mean of everything seen so far: what has to be kept between steps (and in checkpoints) for BCO's shift.
+/// Running mean for BCO's shift δ, kept between steps and in checkpoints.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunningMean {
-    /// The mean; 0 before anything was seen.
+    /// Mean of all values so far; 0 if there are none.
     pub mean: f64,
-    /// How many values it is of.
+    /// Number of values.
     pub count: u64,
 }
 
 impl RunningMean {
-    /// With further values.
+    /// Returns the mean updated with further values.
     #[must_use]
-    pub fn with(self, values: impl Iterator<Item = f64>) -> Self {
+    pub fn with_values(self, values: impl Iterator<Item = f64>) -> Self {
         values.fold(self, |Self { mean, count }, value| Self {
             mean: mean + (value - mean) / (count + 1) as f64,
             count: count + 1,
@@ -42,10 +42,10 @@ impl RunningMean {
 }
 
 impl Bco {
-    /// The mean reward after a batch was seen: the shift that the loss of this batch takes.
+    /// Returns the mean reward including `batch`, which is the shift for the loss of this batch.
     #[must_use]
     pub fn observe(self, before: RunningMean, batch: &[Unpaired]) -> RunningMean {
-        before.with(batch.iter().map(|example| self.reward(example.log_prob)))
+        before.with_values(batch.iter().map(|example| self.reward(example.log_prob)))
     }
 
     fn reward(self, log_prob: LogProb) -> f64 {
@@ -53,9 +53,10 @@ impl Bco {
     }
 }
 
-/// BCO (equation 10): the mean over all examples of −w·log σ(ρ − δ) for desirable and −w·log σ(δ − ρ) for undesirable
-/// completions, ρ = β·log-ratio being the reward and δ the running mean of all rewards, a constant for the gradient.
-pub fn bco(options: &Bco, batch: &[Unpaired], delta: f64) -> Evaluated {
+/// BCO (equation 10): the mean over examples of −w·log σ(ρ − δ) for desirable and −w·log σ(δ − ρ)
+/// for undesirable completions. The reward ρ is β·log-ratio. δ is the running mean of all rewards;
+/// no gradient flows through it.
+pub fn bco(options: &Bco, batch: &[Unpaired], delta: f64) -> BatchLoss {
     let count = batch.len().max(1) as f64;
     let (mut loss, mut gradient) = (0.0, Vec::with_capacity(batch.len()));
     for example in batch {
@@ -67,9 +68,9 @@ pub fn bco(options: &Bco, batch: &[Unpaired], delta: f64) -> Evaluated {
     let (desirable, undesirable) = classes(batch);
     let metrics = Metrics {
         delta: Some(delta),
-        ..Metrics::of_classes(|log_prob| options.reward(log_prob), &desirable, &undesirable)
+        ..Metrics::from_classes(|log_prob| options.reward(log_prob), &desirable, &undesirable)
     };
-    Evaluated { loss: loss / count, gradient, metrics }
+    BatchLoss { loss: loss / count, gradient, metrics }
 }
 
 #[cfg(test)]
@@ -81,7 +82,8 @@ mod tests {
 
     #[test]
     fn golden_values() {
-        // Without shift, a desirable and an undesirable example are TRL's bco_pair: twice the mean over both.
+        // Without a shift, one desirable and one undesirable example give half of TRL's bco_pair
+        // loss, which sums the two.
         let batch = unpaired(&[(2.0, true), (-1.0, true), (0.5, false), (3.0, false)]);
         let evaluated = bco(&Bco::default(), &batch, 0.0);
         assert!((2.0 * evaluated.loss - 1.457_675_211_0).abs() < 1e-10, "{}", evaluated.loss);
@@ -93,12 +95,13 @@ mod tests {
     #[test]
     fn the_running_mean_does_not_depend_on_how_batches_are_cut() {
         let values = [3.0, -1.0, 0.5, 8.0, 2.0];
-        let whole = RunningMean::default().with(values.into_iter());
-        let parts =
-            values.chunks(2).fold(RunningMean::default(), |mean, part| mean.with(part.iter().copied()));
+        let whole = RunningMean::default().with_values(values.into_iter());
+        let parts = values
+            .chunks(2)
+            .fold(RunningMean::default(), |mean, part| mean.with_values(part.iter().copied()));
         assert_eq!(whole, parts);
         assert!((whole.mean - 2.5).abs() < 1e-15);
-        // And not on going through a checkpoint.
+        // Nor does it change across a checkpoint.
         let text = serde_json::to_string(&whole).unwrap();
         assert_eq!(serde_json::from_str::<RunningMean>(&text).unwrap(), whole);
     }

@@ -1,17 +1,18 @@
-//! Direct preference optimisation and the objectives that, like it, look only at the margin β(c − r) of a pair.
+//! Direct preference optimisation (DPO), and the objectives that, like it, depend only on a pair's
+//! margin β(c − r).
 
 use serde::Serialize;
 
 use crate::{
-    Evaluated, LogProb, Pair,
+    BatchLoss, LogProb, PreferencePair,
     math::{log_sigmoid, sigmoid},
-    pair::{Term, mean_over_pairs},
+    pair::{PairLoss, mean_over_pairs},
 };
 
 /// Settings of DPO.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Dpo {
-    /// β: the strength of the pull to the reference.
+    /// β: strength of the KL penalty towards the reference.
     pub beta: f64,
 }
 
@@ -21,12 +22,12 @@ impl Default for Dpo {
     }
 }
 
-/// Settings of the objectives that expect some pairs to be the wrong way round.
+/// Settings of the DPO variants that expect some labels to be flipped.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct SmoothedDpo {
-    /// β: the strength of the pull to the reference.
+    /// β: strength of the KL penalty towards the reference.
     pub beta: f64,
-    /// ε: the share of pairs that are the wrong way round, at least 0 and below 1/2.
+    /// ε: expected share of flipped pairs, at least 0 and below 1/2.
     pub label_smoothing: f64,
 }
 
@@ -39,7 +40,7 @@ impl Default for SmoothedDpo {
 /// Settings of the hinge loss.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Hinge {
-    /// β: 1/β is the margin of log-ratios from which on a pair is left alone, in nats.
+    /// β: pairs whose log-ratio margin exceeds 1/β (in nats) have no loss.
     pub beta: f64,
 }
 
@@ -49,43 +50,48 @@ impl Default for Hinge {
     }
 }
 
-/// DPO (arXiv 2305.18290, equation 7): the mean over pairs of −w·log σ(x), x being the margin β(c − r) of the log-ratios.
-pub fn dpo(options: &Dpo, pairs: &[Pair]) -> Evaluated {
-    of_margin(options.beta, pairs, |x| (-log_sigmoid(x), -sigmoid(-x)))
+/// DPO (arXiv 2305.18290, equation 7): the mean over pairs of −w·log σ(x), where x = β(c − r) is
+/// the margin of the log-ratios.
+pub fn dpo(options: &Dpo, pairs: &[PreferencePair]) -> BatchLoss {
+    margin_loss(options.beta, pairs, |x| (-log_sigmoid(x), -sigmoid(-x)))
 }
 
-/// Conservative DPO (Mitchell 2023, <https://ericmitchell.ai/cdpo.pdf>, equation 3): −(1 − ε)·log σ(x) − ε·log σ(−x).
-/// Its optimum is the margin at which σ(x) = 1 − ε: a pair that is already well apart is pulled back.
-pub fn cdpo(options: &SmoothedDpo, pairs: &[Pair]) -> Evaluated {
-    let flipped = options.label_smoothing;
-    of_margin(options.beta, pairs, |x| {
-        let loss = -(1.0 - flipped) * log_sigmoid(x) - flipped * log_sigmoid(-x);
-        (loss, -(1.0 - flipped) * sigmoid(-x) + flipped * sigmoid(x))
+/// Conservative DPO (Mitchell 2023, <https://ericmitchell.ai/cdpo.pdf>, equation 3):
+/// −(1 − ε)·log σ(x) − ε·log σ(−x).
+///
+/// The optimum is the margin at which σ(x) = 1 − ε; larger margins are pulled back.
+pub fn cdpo(options: &SmoothedDpo, pairs: &[PreferencePair]) -> BatchLoss {
+    let epsilon = options.label_smoothing;
+    margin_loss(options.beta, pairs, |x| {
+        let loss = -(1.0 - epsilon) * log_sigmoid(x) - epsilon * log_sigmoid(-x);
+        (loss, -(1.0 - epsilon) * sigmoid(-x) + epsilon * sigmoid(x))
     })
 }
 
-/// Robust DPO (arXiv 2403.00409, equation 12): (−(1 − ε)·log σ(x) + ε·log σ(−x))/(1 − 2ε), whose mean over flips at the
-/// rate ε is DPO's loss on clean pairs.
-pub fn robust_dpo(options: &SmoothedDpo, pairs: &[Pair]) -> Evaluated {
-    let flipped = options.label_smoothing;
-    let scale = 1.0 / (1.0 - 2.0 * flipped);
-    of_margin(options.beta, pairs, |x| {
-        let loss = -(1.0 - flipped) * log_sigmoid(x) + flipped * log_sigmoid(-x);
-        (scale * loss, -scale * ((1.0 - flipped) * sigmoid(-x) + flipped * sigmoid(x)))
+/// Robust DPO (arXiv 2403.00409, equation 12): (−(1 − ε)·log σ(x) + ε·log σ(−x))/(1 − 2ε).
+///
+/// Its expectation over flips at rate ε is DPO's loss on clean pairs.
+pub fn robust_dpo(options: &SmoothedDpo, pairs: &[PreferencePair]) -> BatchLoss {
+    let epsilon = options.label_smoothing;
+    let scale = 1.0 / (1.0 - 2.0 * epsilon);
+    margin_loss(options.beta, pairs, |x| {
+        let loss = -(1.0 - epsilon) * log_sigmoid(x) + epsilon * log_sigmoid(-x);
+        (scale * loss, -scale * ((1.0 - epsilon) * sigmoid(-x) + epsilon * sigmoid(x)))
     })
 }
 
-/// The hinge loss on DPO's margin (arXiv 2309.06657, section 3.2): max(0, 1 − x).
-pub fn hinge(options: &Hinge, pairs: &[Pair]) -> Evaluated {
-    of_margin(options.beta, pairs, |x| if x < 1.0 { (1.0 - x, -1.0) } else { (0.0, 0.0) })
+/// Hinge loss on DPO's margin (arXiv 2309.06657, section 3.2): max(0, 1 − x).
+pub fn hinge(options: &Hinge, pairs: &[PreferencePair]) -> BatchLoss {
+    margin_loss(options.beta, pairs, |x| if x < 1.0 { (1.0 - x, -1.0) } else { (0.0, 0.0) })
 }
 
-/// The mean over pairs of a function of the margin β(c − r) that comes with its derivative.
-fn of_margin(beta: f64, pairs: &[Pair], of: impl Fn(f64) -> (f64, f64)) -> Evaluated {
+/// Averages a function of the margin β(c − r) over the pairs; `of` returns its value and
+/// derivative.
+fn margin_loss(beta: f64, pairs: &[PreferencePair], of: impl Fn(f64) -> (f64, f64)) -> BatchLoss {
     let reward = |log_prob: LogProb| beta * log_prob.ratio();
     mean_over_pairs(pairs, reward, |pair| {
         let (loss, slope) = of(beta * (pair.chosen.ratio() - pair.rejected.ratio()));
-        Term { loss, chosen: beta * slope, rejected: -beta * slope }
+        PairLoss { loss, chosen: beta * slope, rejected: -beta * slope }
     })
 }
 
@@ -135,21 +141,21 @@ mod tests {
             assert!(evaluated.loss.is_finite());
             assert!(evaluated.gradient.iter().all(|gradient| gradient.is_finite()));
         }
-        // A pair that is settled moves no more.
+        // Pairs beyond the margin have no gradient.
         let settled = dpo(&Dpo::default(), &super::super::pair::tests::pairs(&[400.0, 0.0])).gradient;
         assert!(settled.iter().all(|gradient| gradient.abs() < 1e-16));
     }
 
     #[test]
     fn robust_dpo_is_dpo_on_average_over_flips() {
-        let (flipped, options) = (0.3, SmoothedDpo { label_smoothing: 0.3, beta: 0.5 });
+        let (epsilon, options) = (0.3, SmoothedDpo { label_smoothing: 0.3, beta: 0.5 });
         let (right, wrong) = (pairs(&[1.2, -0.4]), pairs(&[-0.4, 1.2]));
         let mean =
-            (1.0 - flipped) * robust_dpo(&options, &right).loss + flipped * robust_dpo(&options, &wrong).loss;
+            (1.0 - epsilon) * robust_dpo(&options, &right).loss + epsilon * robust_dpo(&options, &wrong).loss;
         assert!((mean - dpo(&Dpo { beta: 0.5 }, &right).loss).abs() < 1e-12);
     }
 
-    type Loss<'a> = &'a dyn Fn(&[Pair]) -> Evaluated;
+    type Loss<'a> = &'a dyn Fn(&[PreferencePair]) -> BatchLoss;
 
     proptest! {
         #[test]

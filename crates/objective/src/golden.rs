@@ -1,5 +1,5 @@
-//! Losses and gradients against `golden.json`, which `benches/peers/check_objectives.py` computes with TRL's formulas and
-//! torch's autograd in float64.
+//! Compares losses and gradients with `golden.json`, computed by
+//! `benches/peers/check_objectives.py` with TRL's formulas and PyTorch's autograd in float64.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,14 @@ use serde::Deserialize;
 use crate::*;
 
 #[derive(Debug, Deserialize)]
-struct Case {
+struct GoldenCase {
     objective: String,
     options: BTreeMap<String, f64>,
     policy: Vec<f64>,
     reference: Vec<f64>,
     #[serde(default)]
     tokens: Vec<usize>,
-    /// Of unpaired completions, so many are desirable; they come first.
+    /// Number of desirable completions, for unpaired data; they come first.
     #[serde(default)]
     desirable: usize,
     weights: Vec<f64>,
@@ -34,7 +34,7 @@ fn log_probs(policy: &[f64], reference: &[f64], tokens: &[usize]) -> Vec<LogProb
         .collect()
 }
 
-impl Case {
+impl GoldenCase {
     fn log_probs(&self) -> Vec<LogProb> {
         log_probs(&self.policy, &self.reference, &self.tokens)
     }
@@ -49,12 +49,12 @@ impl Case {
         .collect()
     }
 
-    fn pairs(&self) -> Vec<Pair> {
+    fn pairs(&self) -> Vec<PreferencePair> {
         let all = self.log_probs();
         let (chosen, rejected) = all.split_at(all.len() / 2);
         let pairs = chosen.iter().zip(rejected).zip(&self.weights);
         pairs
-            .map(|((chosen, rejected), weight)| Pair {
+            .map(|((chosen, rejected), weight)| PreferencePair {
                 chosen: *chosen,
                 rejected: *rejected,
                 weight: *weight,
@@ -62,7 +62,7 @@ impl Case {
             .collect()
     }
 
-    fn evaluate(&self) -> Evaluated {
+    fn evaluate(&self) -> BatchLoss {
         let option = |name: &str| self.options[name];
         let beta = self.options.get("beta").copied().unwrap_or_default();
         let weighted = || Kto {
@@ -108,14 +108,14 @@ impl Case {
 
 #[test]
 fn losses_and_gradients_equal_those_of_torch() {
-    let cases: Vec<Case> = serde_json::from_str(include_str!("golden.json")).unwrap();
+    let cases: Vec<GoldenCase> = serde_json::from_str(include_str!("golden.json")).unwrap();
     let mut names: Vec<_> = cases.iter().map(|case| case.objective.as_str()).collect();
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), 12, "every objective has golden values: {names:?}");
     for case in &cases {
-        let Evaluated { loss, gradient, .. } = case.evaluate();
-        let Case { objective, options, .. } = case;
+        let BatchLoss { loss, gradient, .. } = case.evaluate();
+        let GoldenCase { objective, options, .. } = case;
         assert!((loss - case.loss).abs() < 1e-9, "{objective} {options:?}: {loss}");
         assert_eq!(gradient.len(), case.gradient.len());
         for (ours, theirs) in gradient.iter().zip(&case.gradient) {

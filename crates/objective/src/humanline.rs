@@ -1,13 +1,15 @@
-//! Humanline clamping (arXiv 2509.24207; HALOs' `log_epsilon_P` and `log_epsilon_R`).
+//! Humanline clamping of token log-ratios (arXiv 2509.24207; HALOs' `log_epsilon_P` and
+//! `log_epsilon_R`).
 
 use serde::Serialize;
 
-/// Bounds on the log-ratio of every token: outside them a token counts as much as the bound, and has no gradient.
+/// Bounds on the log-ratio of each token. A token outside counts as much as the bound and has no
+/// gradient.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Humanline {
-    /// The lower bound, in nats.
+    /// Lower bound, in nats (-1).
     pub low: f64,
-    /// The upper bound, in nats.
+    /// Upper bound, in nats (1.5).
     pub high: f64,
 }
 
@@ -18,12 +20,12 @@ impl Default for Humanline {
 }
 
 impl Humanline {
-    /// A token's log-ratio within the bounds.
+    /// Clamps a token's log-ratio to the bounds.
     pub fn clamp(&self, ratio: f64) -> f64 {
         ratio.clamp(self.low, self.high)
     }
 
-    /// Whether the token still has a gradient. A bound itself is inside.
+    /// Returns true if the token has a gradient, that is, if it is within the bounds (inclusive).
     pub fn is_inside(&self, ratio: f64) -> bool {
         (self.low..=self.high).contains(&ratio)
     }

@@ -1,16 +1,16 @@
-//! Identity preference optimisation (arXiv 2310.12036).
+//! Identity preference optimisation (IPO, arXiv 2310.12036).
 
 use serde::Serialize;
 
 use crate::{
-    Evaluated, LogProb, Pair,
-    pair::{Term, mean_over_pairs},
+    BatchLoss, LogProb, PreferencePair,
+    pair::{PairLoss, mean_over_pairs},
 };
 
 /// Settings of IPO.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Ipo {
-    /// β (the paper's τ): 1/(2β) is the margin of mean log-ratios that is aimed at, in nats per token.
+    /// β (the paper's τ): the target margin of mean log-ratios is 1/(2β), in nats per token.
     pub beta: f64,
 }
 
@@ -20,16 +20,21 @@ impl Default for Ipo {
     }
 }
 
-/// IPO (equation 17): the mean over pairs of w·(c/|y_c| − r/|y_r| − 1/(2β))², c and r being the log-ratios.
+/// IPO (equation 17): the mean over pairs of w·(c/|y_c| − r/|y_r| − 1/(2β))², where c and r are the
+/// log-ratios.
 ///
-/// The means over tokens are not in the paper; TRL's maintainers have them from its authors, and sums would make the
-/// target depend on length.
-pub fn ipo(options: &Ipo, pairs: &[Pair]) -> Evaluated {
+/// The division by length is not in the paper. TRL's maintainers have it from the paper's authors;
+/// with sums, the target would depend on length.
+pub fn ipo(options: &Ipo, pairs: &[PreferencePair]) -> BatchLoss {
     let reward = |log_prob: LogProb| options.beta * log_prob.ratio();
     mean_over_pairs(pairs, reward, |pair| {
         let (chosen, rejected) = (pair.chosen.length(), pair.rejected.length());
-        let off = pair.chosen.ratio() / chosen - pair.rejected.ratio() / rejected - 0.5 / options.beta;
-        Term { loss: off * off, chosen: 2.0 * off / chosen, rejected: -2.0 * off / rejected }
+        let residual = pair.chosen.ratio() / chosen - pair.rejected.ratio() / rejected - 0.5 / options.beta;
+        PairLoss {
+            loss: residual * residual,
+            chosen: 2.0 * residual / chosen,
+            rejected: -2.0 * residual / rejected,
+        }
     })
 }
 

@@ -1,13 +1,14 @@
-//! Kahneman-Tversky optimisation (arXiv 2402.01306, equations 7 and 8), and its relative with a fixed reference point.
+//! Kahneman–Tversky optimisation (KTO, arXiv 2402.01306, equations 7 and 8), and APO-zero, its
+//! variant with a fixed reference point.
 
-use crate::{ClassWeights, Evaluated, LogProb, Metrics, math::sigmoid, metrics::mean};
+use crate::{BatchLoss, ClassWeights, LogProb, Metrics, math::sigmoid, metrics::mean};
 
 /// Settings of KTO, and of APO-zero on unpaired completions.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Kto {
-    /// β: how sharply the value function saturates; a larger β is more risk-averse in gains.
+    /// β: how fast the value function saturates; a larger β is more risk-averse in gains.
     pub beta: f64,
-    /// λ_D and λ_U.
+    /// Class weights λ_D and λ_U.
     pub weights: ClassWeights,
 }
 
@@ -17,34 +18,34 @@ impl Default for Kto {
     }
 }
 
-/// A completion with a thumb.
+/// Completion labelled as desirable or undesirable.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Unpaired {
-    /// Its log-probabilities.
+    /// Log-probabilities of the completion.
     pub log_prob: LogProb,
-    /// Thumbs up.
+    /// Label: true if desirable.
     pub desirable: bool,
-    /// The row's own weight, beside its class's.
+    /// Weight of the example, in addition to its class weight.
     pub weight: f64,
 }
 
-/// z0: the mean log-ratio of mismatched completions, clamped to at least 0 *after* the mean (equation 7), in nats.
-///
-/// 0 if there are none.
+/// Estimates the reference point z0: the mean log-ratio of mismatched completions, clamped to at
+/// least 0 *after* averaging (equation 7), in nats. Without completions it is 0.
 pub fn reference_point(mismatched: &[LogProb]) -> f64 {
     mean(mismatched.iter().map(|log_prob| log_prob.ratio())).unwrap_or(0.0).max(0.0)
 }
 
-/// KTO: the mean over all examples of w·λ·(1 − v), with v = σ(β(r − z0)) for desirable and σ(β(z0 − r)) for undesirable
-/// completions. z0 is a constant: no gradient flows through it.
+/// KTO: the mean over examples of w·λ·(1 − v), where v = σ(β(r − z0)) for desirable and
+/// v = σ(β(z0 − r)) for undesirable completions. No gradient flows through z0.
 ///
-/// Each group of examples comes with its own reference point; the exact estimate has one group, the whole batch. The
-/// denominator is the number of examples, not the sum of weights. A batch of one class is as good as any other.
-pub fn kto(options: &Kto, groups: &[(&[Unpaired], f64)]) -> Evaluated {
+/// Each group of examples has its own reference point; the exact estimate uses one group, the whole
+/// batch. The denominator is the number of examples, not the sum of weights. A batch with a single
+/// class is valid.
+pub fn kto(options: &Kto, groups: &[(&[Unpaired], f64)]) -> BatchLoss {
     let examples = || groups.iter().flat_map(|(group, z0)| group.iter().map(move |example| (example, *z0)));
     let batch: Vec<Unpaired> = examples().map(|(example, _)| *example).collect();
     let count = batch.len().max(1) as f64;
-    // The sum is divided at the end, so that a loss of halves is exact.
+    // Dividing the sum only at the end keeps a loss of halves exact.
     let (mut loss, mut gradient) = (0.0, Vec::with_capacity(batch.len()));
     for (example, z0) in examples() {
         let (class_weight, sign) = if example.desirable {
@@ -61,19 +62,19 @@ pub fn kto(options: &Kto, groups: &[(&[Unpaired], f64)]) -> Evaluated {
     let reward = |log_prob: LogProb| options.beta * log_prob.ratio();
     let metrics = Metrics {
         kl: mean(groups.iter().map(|(_, z0)| *z0)),
-        ..Metrics::of_classes(reward, &desirable, &undesirable)
+        ..Metrics::from_classes(reward, &desirable, &undesirable)
     };
-    Evaluated { loss: loss / count, gradient, metrics }
+    BatchLoss { loss: loss / count, gradient, metrics }
 }
 
-/// APO-zero on unpaired completions (TRL's `apo_zero_unpaired`, after arXiv 2408.06266, equation 7): KTO whose reference
-/// point is 0, so that there is nothing to estimate.
-pub fn apo_zero_unpaired(options: &Kto, batch: &[Unpaired]) -> Evaluated {
+/// APO-zero on unpaired completions (TRL's `apo_zero_unpaired`, after arXiv 2408.06266, equation
+/// 7): KTO with the reference point fixed at 0, which needs no estimate.
+pub fn apo_zero_unpaired(options: &Kto, batch: &[Unpaired]) -> BatchLoss {
     let evaluated = kto(options, &[(batch, 0.0)]);
-    Evaluated { metrics: Metrics { kl: None, ..evaluated.metrics }, ..evaluated }
+    BatchLoss { metrics: Metrics { kl: None, ..evaluated.metrics }, ..evaluated }
 }
 
-/// The log-probs of desirable and of undesirable completions.
+/// Splits a batch into the log-probs of desirable and of undesirable completions.
 pub(crate) fn classes(batch: &[Unpaired]) -> (Vec<LogProb>, Vec<LogProb>) {
     let class = |desirable: bool| {
         batch
@@ -96,7 +97,7 @@ pub(crate) mod tests {
         LogProb { policy: ratio, reference: 0.0, tokens: 1 }
     }
 
-    /// Examples of weight 1 from log-ratios and thumbs.
+    /// Builds examples of weight 1 from log-ratios and labels.
     pub(crate) fn unpaired(rows: &[(f64, bool)]) -> Vec<Unpaired> {
         rows.iter()
             .map(|(r, desirable)| Unpaired { log_prob: ratio(*r), desirable: *desirable, weight: 1.0 })
@@ -177,7 +178,7 @@ pub(crate) mod tests {
         let evaluated = kto(&Kto::default(), &[(&batch, 0.0)]);
         assert!(evaluated.gradient.iter().all(|gradient| gradient.abs() < 1e-12));
         assert!((evaluated.loss - 0.5).abs() < 1e-12);
-        // From |β(r − z0)| = 30 on.
+        // Saturation holds from |β(r − z0)| = 30.
         let batch = unpaired(&[(301.0, true), (-299.0, true), (301.0, false)]);
         let evaluated = kto(&Kto::default(), &[(&batch, 1.0)]);
         assert!(evaluated.gradient.iter().all(|gradient| gradient.abs() < 1e-13));

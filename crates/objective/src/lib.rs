@@ -1,16 +1,19 @@
 //! Alignment objectives as pure functions of sequence log-probabilities.
 //!
-//! KTO, DPO and their relatives see a language model only through log π(y|x) of whole completions (sums over
-//! completion tokens, in nats) and the number of those tokens. So there are no tensors here: log-probs go in; the loss,
-//! d loss / d log π of every sequence and the metrics come out. Everything that couples the examples of a batch (KTO's
-//! reference point, BCO's shift, a mean over tokens) is explicit and computed here, over the whole batch it is given.
+//! KTO, DPO and related objectives see a language model only through two numbers per completion:
+//! log π(y|x), summed over completion tokens in nats, and the number of those tokens. So this crate
+//! needs no tensors. Log-probs go in; the loss, d loss / d log π of every sequence, and metrics
+//! come out.
 //!
-//! | trained on | functions |
+//! Everything that couples the examples of a batch is explicit and computed here over the whole
+//! batch: KTO's reference point, BCO's shift, means over tokens.
+//!
+//! | training data | functions |
 //! |---|---|
 //! | [`Unpaired`] completions | [`kto`], [`apo_zero_unpaired`], [`bco`] |
-//! | [`Pair`]s and a reference | [`dpo`], [`cdpo`], [`robust_dpo`], [`hinge`], [`ipo`] |
-//! | [`Pair`]s alone | [`simpo`], [`orpo`], [`slic`] |
-//! | [`Supervised`] completions | [`sft`] (and conditional SFT, which differs in what the model reads) |
+//! | [`PreferencePair`]s and a reference | [`dpo`], [`cdpo`], [`robust_dpo`], [`hinge`], [`ipo`] |
+//! | [`PreferencePair`]s alone | [`simpo`], [`orpo`], [`slic`] |
+//! | [`Supervised`] completions | [`sft`] (also for conditional SFT) |
 //!
 //! ```
 //! use prospect_objective::{Kto, LogProb, Unpaired, kto, reference_point};
@@ -26,7 +29,7 @@
 //! assert!(evaluated.gradient[1] > 0.0, "an undesirable one less likely");
 //! ```
 //!
-//! A new objective is one file here with its golden values, and one arm where the trainer chooses.
+//! A new objective needs one file here with its golden values, and one arm in the trainer.
 
 mod bco;
 mod dpo;
@@ -51,20 +54,21 @@ pub use kto::{Kto, Unpaired, apo_zero_unpaired, kto, reference_point};
 pub use log_prob::LogProb;
 pub use metrics::Metrics;
 pub use orpo::{Orpo, orpo};
-pub use pair::Pair;
+pub use pair::PreferencePair;
 pub use sft::{Supervised, sft};
 pub use simpo::{Simpo, simpo};
 pub use slic::{Slic, slic};
-pub use weights::{Auto, ClassWeights, Weight, class_balance};
+pub use weights::{Auto, ClassWeight, ClassWeights, class_balance};
 
-/// What an objective says of a batch.
+/// Value of an objective on a batch.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Evaluated {
-    /// The loss to minimise.
+pub struct BatchLoss {
+    /// Loss to minimise.
     pub loss: f64,
-    /// d loss / d log π of every sequence, in the order given (for pairs: all chosen, then all rejected).
+    /// Gradient d loss / d log π of every sequence, in input order (for pairs: all chosen, then all
+    /// rejected).
     pub gradient: Vec<f64>,
-    /// What to log.
+    /// Metrics to log.
     pub metrics: Metrics,
 }
 

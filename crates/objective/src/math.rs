@@ -1,6 +1,6 @@
-//! The logistic function without overflow.
+//! Numerically stable logistic functions.
 
-/// 1 / (1 + e^−x); tends to 0 and 1 without overflow.
+/// Computes σ(x) = 1 / (1 + e^−x) without overflow.
 pub(crate) fn sigmoid(x: f64) -> f64 {
     if x >= 0.0 {
         1.0 / (1.0 + (-x).exp())
@@ -10,12 +10,12 @@ pub(crate) fn sigmoid(x: f64) -> f64 {
     }
 }
 
-/// log σ(x), exact for large |x|.
+/// Computes log σ(x), accurate for large |x|.
 pub(crate) fn log_sigmoid(x: f64) -> f64 {
     x.min(0.0) - (-x.abs()).exp().ln_1p()
 }
 
-/// The central difference of `f` along each coordinate of `at`, for testing gradients.
+/// Returns the central difference of `f` along each coordinate of `at`, for testing gradients.
 #[cfg(test)]
 pub(crate) fn finite_differences(at: &[f64], f: impl Fn(&[f64]) -> f64) -> Vec<f64> {
     let step = 1e-5;

@@ -1,27 +1,30 @@
-//! What an objective logs, under TRL's names.
+//! Metrics that objectives log, under TRL's names.
 
 use crate::LogProb;
 
-/// Means over a batch; a class that is absent from it has no value.
+/// Means over a batch. A metric of a class that the batch lacks is None.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Metrics {
-    /// KTO's reference point z0: the mean log-ratio of mismatched completions, at least 0, in nats.
+    /// KTO's reference point z0: mean log-ratio of mismatched completions, at least 0, in nats.
     pub kl: Option<f64>,
-    /// BCO's δ: the running mean of all rewards.
+    /// BCO's δ: running mean of all rewards.
     pub delta: Option<f64>,
-    /// −log π of chosen completions as it stands in the loss of objectives that contain it, in nats.
+    /// Weighted negative log-likelihood of chosen completions, for objectives whose loss contains
+    /// it, in nats.
     pub nll_loss: Option<f64>,
     /// ORPO's log σ of the log odds ratio.
     pub log_odds_ratio: Option<f64>,
     /// ORPO's log odds ratio of chosen over rejected completions.
     pub log_odds_chosen: Option<f64>,
-    /// Reward of desirable or chosen completions: β · log-ratio, or without reference what the objective ranks by.
+    /// Reward of desirable or chosen completions: β · log-ratio, or, without a reference, the
+    /// quantity that the objective ranks by.
     pub rewards_chosen: Option<f64>,
     /// Reward of undesirable or rejected completions.
     pub rewards_rejected: Option<f64>,
-    /// Difference of the two (of the means of the classes, where there are no pairs).
+    /// Mean reward of desirable or chosen minus that of undesirable or rejected completions.
     pub rewards_margins: Option<f64>,
-    /// Share of pairs whose chosen completion has the larger reward, ties counting half. Only for true pairs.
+    /// Share of pairs whose chosen completion has the larger reward; ties count half. None for
+    /// unpaired data.
     pub rewards_accuracies: Option<f64>,
     /// log π of desirable or chosen completions, in nats.
     pub logps_chosen: Option<f64>,
@@ -30,8 +33,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// The metrics that any two classes of completions have.
-    pub(crate) fn of_classes(
+    /// Computes the metrics that apply to any two classes of completions.
+    pub(crate) fn from_classes(
         reward: impl Fn(LogProb) -> f64,
         chosen: &[LogProb],
         rejected: &[LogProb],
@@ -48,7 +51,7 @@ impl Metrics {
         }
     }
 
-    /// Names and values of the metrics that are there.
+    /// Returns the names and values of the metrics that are present.
     pub fn named(&self) -> impl Iterator<Item = (&'static str, f64)> {
         [
             ("kl", self.kl),
@@ -68,7 +71,7 @@ impl Metrics {
     }
 }
 
-/// The mean, if there is anything.
+/// Returns the mean, or None if there are no values.
 pub(crate) fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     let (sum, count) = values.fold((0.0, 0), |(sum, count), value| (sum + value, count + 1));
     (count > 0).then(|| sum / f64::from(count))

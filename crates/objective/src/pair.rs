@@ -1,37 +1,37 @@
-//! What all objectives on pairs share.
+//! Shared code of the objectives on preference pairs.
 
-use crate::{Evaluated, LogProb, Metrics, metrics::mean};
+use crate::{BatchLoss, LogProb, Metrics, metrics::mean};
 
-/// Two completions of one prompt, one preferred.
+/// Two completions of one prompt, one of them preferred.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Pair {
+pub struct PreferencePair {
     /// Log-probabilities of the preferred completion.
     pub chosen: LogProb,
-    /// Log-probabilities of the other.
+    /// Log-probabilities of the rejected completion.
     pub rejected: LogProb,
-    /// The pair's own weight.
+    /// Weight of the pair.
     pub weight: f64,
 }
 
-/// One pair's loss and its derivatives with respect to log π of both sides.
+/// Loss of one pair, and its derivatives with respect to log π of both completions.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Term {
+pub(crate) struct PairLoss {
     pub(crate) loss: f64,
     pub(crate) chosen: f64,
     pub(crate) rejected: f64,
 }
 
-/// The mean over pairs of weight · term: the denominator is the number of pairs. `reward` is what the metrics show of a
-/// completion.
+/// Averages weight · loss over the pairs; the denominator is the number of pairs. `reward` defines
+/// the rewards shown in the metrics.
 pub(crate) fn mean_over_pairs(
-    pairs: &[Pair],
+    pairs: &[PreferencePair],
     reward: impl Fn(LogProb) -> f64,
-    term: impl Fn(&Pair) -> Term,
-) -> Evaluated {
+    term: impl Fn(&PreferencePair) -> PairLoss,
+) -> BatchLoss {
     let count = pairs.len().max(1) as f64;
     let (mut loss, mut gradient) = (0.0, vec![0.0; 2 * pairs.len()]);
-    let (of_chosen, of_rejected) = gradient.split_at_mut(pairs.len());
-    for ((pair, chosen), rejected) in pairs.iter().zip(of_chosen).zip(of_rejected) {
+    let (chosen_gradient, rejected_gradient) = gradient.split_at_mut(pairs.len());
+    for ((pair, chosen), rejected) in pairs.iter().zip(chosen_gradient).zip(rejected_gradient) {
         let term = term(pair);
         loss += pair.weight * term.loss;
         *chosen = pair.weight * term.chosen / count;
@@ -39,28 +39,29 @@ pub(crate) fn mean_over_pairs(
     }
 
     let (chosen, rejected): (Vec<_>, Vec<_>) = pairs.iter().map(|pair| (pair.chosen, pair.rejected)).unzip();
-    let accuracy = |pair: &Pair| {
+    let accuracy = |pair: &PreferencePair| {
         let (chosen, rejected) = (reward(pair.chosen), reward(pair.rejected));
         if chosen == rejected { 0.5 } else { f64::from(chosen > rejected) }
     };
     let metrics = Metrics {
         rewards_accuracies: mean(pairs.iter().map(accuracy)),
-        ..Metrics::of_classes(&reward, &chosen, &rejected)
+        ..Metrics::from_classes(&reward, &chosen, &rejected)
     };
-    Evaluated { loss: loss / count, gradient, metrics }
+    BatchLoss { loss: loss / count, gradient, metrics }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
 
-    /// Pairs of weight 1 from log-ratios `[chosen…, rejected…]`.
-    pub(crate) fn pairs(ratios: &[f64]) -> Vec<Pair> {
+    /// Builds pairs of weight 1 from log-ratios `[chosen…, rejected…]`.
+    pub(crate) fn pairs(ratios: &[f64]) -> Vec<PreferencePair> {
         with_lengths(ratios, &vec![1; ratios.len()])
     }
 
-    /// Pairs of weight 1 from log π `[chosen…, rejected…]` and numbers of tokens; the reference's log π is 0.
-    pub(crate) fn with_lengths(policy: &[f64], tokens: &[usize]) -> Vec<Pair> {
+    /// Builds pairs of weight 1 from log π `[chosen…, rejected…]` and token counts; the reference's
+    /// log π is 0.
+    pub(crate) fn with_lengths(policy: &[f64], tokens: &[usize]) -> Vec<PreferencePair> {
         let log_probs: Vec<_> = policy
             .iter()
             .zip(tokens)
@@ -70,13 +71,13 @@ pub(crate) mod tests {
         chosen
             .iter()
             .zip(rejected)
-            .map(|(chosen, rejected)| Pair { chosen: *chosen, rejected: *rejected, weight: 1.0 })
+            .map(|(chosen, rejected)| PreferencePair { chosen: *chosen, rejected: *rejected, weight: 1.0 })
             .collect()
     }
 
     #[test]
     fn weights_scale_and_do_not_change_the_denominator() {
-        let term = |_: &Pair| Term { loss: 1.0, chosen: 2.0, rejected: 3.0 };
+        let term = |_: &PreferencePair| PairLoss { loss: 1.0, chosen: 2.0, rejected: 3.0 };
         let mut pairs = pairs(&[0.0; 4]);
         pairs[1].weight = 3.0;
         let evaluated = mean_over_pairs(&pairs, LogProb::ratio, term);
@@ -85,7 +86,7 @@ pub(crate) mod tests {
 
     #[test]
     fn no_pairs_have_no_loss() {
-        let term = |_: &Pair| Term { loss: 1.0, chosen: 2.0, rejected: 3.0 };
+        let term = |_: &PreferencePair| PairLoss { loss: 1.0, chosen: 2.0, rejected: 3.0 };
         let evaluated = mean_over_pairs(&[], LogProb::ratio, term);
         assert_eq!(
             (evaluated.loss, evaluated.gradient, evaluated.metrics),

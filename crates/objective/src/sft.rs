@@ -1,24 +1,26 @@
-//! Supervised fine-tuning: the negative log-likelihood of completions.
+//! Supervised fine-tuning: negative log-likelihood of completions.
 
-use crate::{Evaluated, Metrics, metrics::mean};
+use crate::{BatchLoss, Metrics, metrics::mean};
 
-/// A completion to imitate.
+/// Completion to imitate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Supervised {
     /// log π of the completion, in nats.
     pub policy: f64,
-    /// Scored completion tokens.
+    /// Number of scored completion tokens.
     pub tokens: usize,
-    /// The completion's own weight.
+    /// Weight of the completion.
     pub weight: f64,
 }
 
-/// The sum of −w·log π over the number of completion tokens in the batch: tokens count alike, whatever their completion.
+/// SFT: the sum of −w·log π divided by the number of completion tokens in the batch. All tokens
+/// count alike, whatever their completion.
 ///
-/// Conditional SFT is this too: there, every completion is read after a control text that says whether it is desirable.
-pub fn sft(batch: &[Supervised]) -> Evaluated {
+/// Conditional SFT uses this loss too. There, each completion follows a control text that states
+/// whether it is desirable.
+pub fn sft(batch: &[Supervised]) -> BatchLoss {
     let tokens = batch.iter().map(|completion| completion.tokens).sum::<usize>().max(1) as f64;
-    Evaluated {
+    BatchLoss {
         loss: -batch.iter().map(|completion| completion.weight * completion.policy).sum::<f64>() / tokens,
         gradient: batch.iter().map(|completion| -completion.weight / tokens).collect(),
         metrics: Metrics {

@@ -1,19 +1,19 @@
-//! Simple preference optimisation (arXiv 2405.14734).
+//! Simple preference optimisation (SimPO, arXiv 2405.14734).
 
 use serde::Serialize;
 
 use crate::{
-    Evaluated, LogProb, Pair,
+    BatchLoss, LogProb, PreferencePair,
     math::{log_sigmoid, sigmoid},
-    pair::{Term, mean_over_pairs},
+    pair::{PairLoss, mean_over_pairs},
 };
 
 /// Settings of SimPO.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Simpo {
-    /// β: scales mean log-probs to rewards; the paper uses 2 to 10.
+    /// β: scale from mean log-probs to rewards; the paper uses 2 to 10.
     pub beta: f64,
-    /// γ: by how much the chosen reward is to exceed the rejected one; the paper uses γ/β of 0.3 to 0.55.
+    /// γ: target margin between chosen and rejected rewards; the paper uses γ/β of 0.3 to 0.55.
     pub simpo_gamma: f64,
 }
 
@@ -23,14 +23,15 @@ impl Default for Simpo {
     }
 }
 
-/// SimPO (equation 6): the mean over pairs of −w·log σ(β·log π(y_c)/|y_c| − β·log π(y_r)/|y_r| − γ). No reference.
-pub fn simpo(options: &Simpo, pairs: &[Pair]) -> Evaluated {
+/// SimPO (equation 6): the mean over pairs of
+/// −w·log σ(β·log π(y_c)/|y_c| − β·log π(y_r)/|y_r| − γ). It uses no reference model.
+pub fn simpo(options: &Simpo, pairs: &[PreferencePair]) -> BatchLoss {
     let beta = options.beta;
     let reward = |log_prob: LogProb| beta * log_prob.mean();
     mean_over_pairs(pairs, reward, |pair| {
         let x = reward(pair.chosen) - reward(pair.rejected) - options.simpo_gamma;
         let slope = -beta * sigmoid(-x);
-        Term {
+        PairLoss {
             loss: -log_sigmoid(x),
             chosen: slope / pair.chosen.length(),
             rejected: -slope / pair.rejected.length(),
@@ -52,11 +53,11 @@ mod tests {
         let pairs = with_lengths(&GOLDEN.0, &GOLDEN.1);
         let evaluated = simpo(&Simpo::default(), &pairs);
         assert!((evaluated.loss - 0.912_411_637_8).abs() < 1e-10, "{}", evaluated.loss);
-        // The reward is of the mean log-prob: -2.4 and -3.6 against -3.5 and -3.
+        // Rewards use the mean log-prob: -2.4 and -3.6 against -3.5 and -3.
         assert_eq!(evaluated.metrics.rewards_accuracies, Some(0.5));
         assert!((evaluated.metrics.rewards_chosen.unwrap() + 3.0).abs() < 1e-12);
         assert_eq!(evaluated.metrics.logps_chosen, Some(-10.5));
-        // β 10 and γ/β 0.3, the choice of the paper's Mistral models.
+        // β = 10 and γ/β = 0.3 are the settings of the paper's Mistral models.
         let evaluated = simpo(&Simpo { beta: 10.0, simpo_gamma: 3.0 }, &pairs);
         assert!((evaluated.loss - 3.040_682_709_7).abs() < 1e-10, "{}", evaluated.loss);
     }

@@ -1,19 +1,19 @@
-//! Sequence likelihood calibration with human feedback (arXiv 2305.10425).
+//! Sequence likelihood calibration with human feedback (SLiC-HF, arXiv 2305.10425).
 
 use serde::Serialize;
 
 use crate::{
-    Evaluated, Pair,
+    BatchLoss, PreferencePair,
     metrics::mean,
-    pair::{Term, mean_over_pairs},
+    pair::{PairLoss, mean_over_pairs},
 };
 
-/// Settings of SLiC, named as HALOs names them.
+/// Settings of SLiC, under HALOs' names.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Slic {
-    /// β (the paper's δ): the margin of log-probs from which on a pair is left alone, in nats.
+    /// β (the paper's δ): pairs whose log-prob margin exceeds it have no calibration loss, in nats.
     pub beta: f64,
-    /// λ: the weight of the likelihood of the chosen completion.
+    /// λ: weight of the likelihood of the chosen completion.
     pub lambda_coef: f64,
 }
 
@@ -23,26 +23,28 @@ impl Default for Slic {
     }
 }
 
-/// SLiC-HF (equation 2): the mean over pairs of w·(max(0, β − log π(y_c) + log π(y_r)) − λ·log π(y_c)). No reference.
+/// SLiC-HF (equation 2): the mean over pairs of
+/// w·(max(0, β − log π(y_c) + log π(y_r)) − λ·log π(y_c)). It uses no reference model.
 ///
-/// The paper regularises with a sample or a reference text; as in HALOs, the chosen completion takes its place.
-pub fn slic(options: &Slic, pairs: &[Pair]) -> Evaluated {
+/// The paper regularises with a sampled or reference text; like HALOs, this uses the chosen
+/// completion.
+pub fn slic(options: &Slic, pairs: &[PreferencePair]) -> BatchLoss {
     let evaluated = mean_over_pairs(
         pairs,
         |log_prob| log_prob.policy,
         |pair| {
             let (chosen, rejected) = (pair.chosen.policy, pair.rejected.policy);
-            let short = options.beta - chosen + rejected;
-            let slope = if short > 0.0 { 1.0 } else { 0.0 };
-            Term {
-                loss: short.max(0.0) - options.lambda_coef * chosen,
+            let shortfall = options.beta - chosen + rejected;
+            let slope = if shortfall > 0.0 { 1.0 } else { 0.0 };
+            PairLoss {
+                loss: shortfall.max(0.0) - options.lambda_coef * chosen,
                 chosen: -slope - options.lambda_coef,
                 rejected: slope,
             }
         },
     );
     let nll_loss = mean(pairs.iter().map(|pair| -pair.weight * pair.chosen.policy));
-    Evaluated { metrics: crate::Metrics { nll_loss, ..evaluated.metrics }, ..evaluated }
+    BatchLoss { metrics: crate::Metrics { nll_loss, ..evaluated.metrics }, ..evaluated }
 }
 
 #[cfg(test)]

@@ -1,15 +1,17 @@
-//! The propositions of the KTO paper (arXiv 2402.01306, section 4), exactly, on worlds small enough to enumerate.
+//! Exact checks of the propositions in the KTO paper (arXiv 2402.01306, section 4) on worlds small
+//! enough to enumerate.
 //!
-//! There is no model, no sampling and no seed: a policy is a table of probabilities over a few completions, a loss is the
-//! population's (every judgement with its probability for a weight), and both are evaluated by the functions that training
-//! uses ([`prospect_objective`]). Optima are found by descent to the limits of double precision, and, where there is a
-//! closed form, compared with it.
+//! There is no model, no sampling and no seed. A policy is a table of probabilities over a few
+//! completions. A loss is the population loss: every judgement weighted by its probability,
+//! evaluated by the same functions as in training ([`prospect_objective`]). Optima are found by
+//! gradient descent to the limits of double precision and compared with the closed form where one
+//! exists.
 //!
 //! | paper | module | claim |
 //! |---|---|---|
-//! | proposition 4.1 | [`gradients`] | KTO's update tends to 0 as the reward tends to either infinity |
-//! | theorem 4.2 | [`utilities`] | rewards with the same preferences and optimum may have different human utility |
-//! | theorem 4.3 | [`majority`] | under contradictory preferences, KTO with λ_D = λ_U serves the majority; DPO may not |
+//! | proposition 4.1 | [`gradients`] | KTO's gradient vanishes as the reward tends to ±∞ |
+//! | theorem 4.2 | [`utilities`] | equal preferences and optimum, but different human utility |
+//! | theorem 4.3 | [`majority`] | contradictions: neutral KTO favours the majority, DPO may not |
 //!
 //! ```
 //! use prospect_theory::Theory;
@@ -28,27 +30,27 @@ use serde::{Deserialize, Serialize};
 
 pub use settings::{Theory, TheoryError, TheoryFile, TheorySettingsFile};
 
-/// What was found of each proposition.
+/// Results for all propositions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Findings {
-    /// With which settings.
+    /// Settings of the computation.
     pub settings: Theory,
-    /// Proposition 4.1.
-    pub gradients: gradients::Gradients,
-    /// Theorem 4.2.
-    pub utilities: utilities::Utilities,
-    /// Theorem 4.3.
-    pub majority: majority::Majority,
+    /// Proposition 4.1: gradients at extreme rewards.
+    pub gradients: gradients::GradientFinding,
+    /// Theorem 4.2: utilities of equivalent rewards.
+    pub utilities: utilities::UtilityFinding,
+    /// Theorem 4.3: contradictory preferences.
+    pub majority: majority::MajorityFinding,
 }
 
 impl Theory {
-    /// Works everything out.
+    /// Evaluates all propositions.
     pub fn findings(&self) -> Findings {
         Findings {
             settings: self.clone(),
-            gradients: gradients::find(self.beta),
-            utilities: utilities::find(self.beta),
-            majority: majority::find(self),
+            gradients: gradients::check(self.beta),
+            utilities: utilities::check(self.beta),
+            majority: majority::check(self),
         }
     }
 }

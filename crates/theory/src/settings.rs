@@ -1,29 +1,31 @@
-//! `experiments/theory.yaml`.
+//! Settings of `experiments/theory.yaml`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// An experiment that is worked out instead of run, as typed.
+/// A theory experiment, which is computed instead of trained, as written in YAML.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TheoryFile {
-    /// The question, in a sentence.
+    /// Question that the experiment answers, in a sentence.
     question: String,
-    /// The worlds to look at.
+    /// Worlds to evaluate.
     theory: TheorySettingsFile,
 }
 
-/// The worlds to look at, as typed.
+/// Worlds to evaluate, as written in YAML.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TheorySettingsFile {
-    /// KTO's and DPO's β (0.1).
+    /// β of KTO and DPO (0.1).
     beta: f64,
-    /// Shares of annotators who hold with the majority, each above 0.5 and below 1.
+    /// Majority shares of the annotators, each above 0.5 and below 1 ([0.51, 0.55, 0.6, 0.65, 0.7,
+    /// 0.8, 0.9]).
     shares: Vec<f64>,
-    /// Probabilities that the reference gives the completion which the majority prefers, each above 0 and below 1.
+    /// Reference probabilities of the majority's completion, each above 0 and below 1 ([0.5, 0.1,
+    /// 0.01, 0.001]).
     references: Vec<f64>,
-    /// λ_U of a KTO that is not loss-neutral, λ_D being 1 (1.5).
+    /// λ_U of a KTO variant that is not loss-neutral; its λ_D is 1 (1.5).
     undesirable_weight: f64,
 }
 
@@ -34,18 +36,18 @@ impl Default for TheorySettingsFile {
     }
 }
 
-/// The worlds to look at, checked.
+/// Checked settings of a theory experiment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Theory {
-    /// The question, in a sentence.
+    /// Question that the experiment answers, in a sentence.
     pub question: String,
-    /// β.
+    /// β of KTO and DPO.
     pub beta: f64,
-    /// Shares of annotators who hold with the majority.
+    /// Majority shares of the annotators.
     pub shares: Vec<f64>,
-    /// What the reference gives the completion that the majority prefers.
+    /// Reference probabilities of the majority's completion.
     pub references: Vec<f64>,
-    /// λ_U of a KTO that is not loss-neutral.
+    /// λ_U of the KTO variant that is not loss-neutral.
     pub undesirable_weight: f64,
 }
 
@@ -61,17 +63,17 @@ impl Default for Theory {
     }
 }
 
-/// Why there is nothing to work out.
+/// Reason why settings are invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum TheoryError {
-    /// A value is outside its range.
+    /// A value is out of range.
     #[error("`theory.{key}` is {value}: {message}")]
     Value {
-        /// The key.
+        /// Key of the setting.
         key: &'static str,
-        /// The value given.
+        /// Value given.
         value: String,
-        /// What the key accepts.
+        /// Accepted values.
         message: &'static str,
     },
 }
@@ -87,13 +89,14 @@ impl TheoryFile {
         let within = |values: &[f64], low: f64| {
             !values.is_empty() && values.iter().all(|value| *value > low && *value < 1.0)
         };
-        check(positive(beta), "beta", beta.to_string(), "it is a number above 0")?;
-        let (key, message) = ("shares", "they are above 0.5, for a majority, and below 1; give at least one");
+        check(positive(beta), "beta", beta.to_string(), "must be a finite number above 0")?;
+        let (key, message) =
+            ("shares", "must list at least one share, each above 0.5 (a majority) and below 1");
         check(within(&shares, 0.5), key, format!("{shares:?}"), message)?;
-        let (key, message) = ("references", "they are above 0 and below 1; give at least one");
+        let (key, message) = ("references", "must list at least one probability, each above 0 and below 1");
         check(within(&references, 0.0), key, format!("{references:?}"), message)?;
         let (key, message) =
-            ("undesirable_weight", "it is a number above 0, and not 1, which is loss-neutral");
+            ("undesirable_weight", "must be a finite number above 0 other than 1, which is loss-neutral");
         let averse = positive(undesirable_weight) && undesirable_weight != 1.0;
         check(averse, key, undesirable_weight.to_string(), message)?;
         Ok(Theory { question: self.question, beta, shares, references, undesirable_weight })

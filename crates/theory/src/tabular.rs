@@ -1,81 +1,85 @@
-//! Policies that are tables, and descent on their logits.
+//! Tabular policies, and gradient descent on their logits.
 
-use prospect_objective::{Evaluated, LogProb};
+use prospect_objective::{BatchLoss, LogProb};
 
-/// A policy over the few completions of one prompt, beside its reference.
+/// Policy over the few completions of one prompt, with its reference.
 #[derive(Debug, Clone)]
-pub(crate) struct Tabular {
+pub(crate) struct TabularPolicy {
     /// log π_ref, in nats.
     reference: Vec<f64>,
     logits: Vec<f64>,
 }
 
-/// Descent stops once no logit's gradient is larger than this.
-const FLAT: f64 = 1e-13;
-/// Descent gives up after so many steps.
-const STEPS: usize = 100_000;
+/// Descent stops once every logit's gradient is below this.
+const GRADIENT_TOLERANCE: f64 = 1e-13;
+/// Maximum number of descent steps.
+const MAX_STEPS: usize = 100_000;
 
-impl Tabular {
-    /// The reference itself, from its probabilities.
-    pub(crate) fn at(reference: &[f64]) -> Self {
+impl TabularPolicy {
+    /// Creates a policy equal to the reference, given its probabilities.
+    pub(crate) fn from_reference(reference: &[f64]) -> Self {
         let reference: Vec<f64> = reference.iter().map(|probability| probability.ln()).collect();
         Self { logits: reference.clone(), reference }
     }
 
-    /// π* ∝ π_ref·exp(r/β): the policy of greatest reward less β·KL (arXiv 2305.18290, equation 4).
+    /// Creates π* ∝ π_ref·exp(r/β), which maximises reward minus β·KL (arXiv 2305.18290, equation
+    /// 4).
     pub(crate) fn optimal(reference: &[f64], rewards: &[f64], beta: f64) -> Self {
-        let mut policy = Self::at(reference);
+        let mut policy = Self::from_reference(reference);
         for (logit, reward) in policy.logits.iter_mut().zip(rewards) {
             *logit += reward / beta;
         }
         policy
     }
 
-    /// log π, in nats.
+    /// Returns log π, in nats.
     fn log_policy(&self) -> Vec<f64> {
         let most = self.logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let total = self.logits.iter().map(|logit| (logit - most).exp()).sum::<f64>().ln() + most;
         self.logits.iter().map(|logit| logit - total).collect()
     }
 
-    /// π.
+    /// Returns π.
     pub(crate) fn probabilities(&self) -> Vec<f64> {
         self.log_policy().into_iter().map(f64::exp).collect()
     }
 
-    /// The log-probabilities of every completion.
+    /// Returns the log-probabilities of every completion.
     pub(crate) fn log_probs(&self) -> Vec<LogProb> {
         let sides = self.log_policy().into_iter().zip(&self.reference);
         sides.map(|(policy, reference)| LogProb { policy, reference: *reference, tokens: 1 }).collect()
     }
 
-    /// KL(π ‖ π_ref), in nats: KTO's reference point without any estimate.
+    /// Returns KL(π ‖ π_ref), in nats: the exact value of KTO's reference point.
     pub(crate) fn kl(&self) -> f64 {
         let terms = self.log_probs().into_iter().zip(self.probabilities());
         terms.map(|(log_prob, probability)| probability * log_prob.ratio()).sum::<f64>().max(0.0)
     }
 
-    /// Descends to where the loss is flat. `evaluate` gives the loss of log-probs and its derivative with respect to each
-    /// completion's log π, in the order of completions; the second argument is KTO's reference point, which is a constant
-    /// of every step, as in training.
+    /// Descends until the gradient vanishes.
     ///
-    /// A step is taken if it neither goes past a valley nor up, and then doubled, else halved: towards an optimum at
+    /// `evaluate` returns the loss of the log-probs and its derivative with respect to each
+    /// completion's log π, in order of completions. Its second argument is KTO's reference point,
+    /// held constant during a step as in training.
+    ///
+    /// A step is accepted if it neither overshoots a minimum nor raises the loss; the step size
+    /// then doubles, otherwise it halves. Towards an optimum at infinity, steps grow without bound.
     /// infinity, steps grow without bound.
     pub(crate) fn descend(mut self, evaluate: impl Fn(&[LogProb], f64) -> (f64, Vec<f64>)) -> Self {
         let mut step = 1.0;
-        for _ in 0..STEPS {
+        for _ in 0..MAX_STEPS {
             let z0 = self.kl();
             let (loss, gradient) = self.evaluate(z0, &evaluate);
-            if gradient.iter().all(|of_logit| of_logit.abs() < FLAT) {
+            if gradient.iter().all(|logit_gradient| logit_gradient.abs() < GRADIENT_TOLERANCE) {
                 break;
             }
             let mut next = self.clone();
-            for (logit, of_logit) in next.logits.iter_mut().zip(&gradient) {
-                *logit -= step * of_logit;
+            for (logit, logit_gradient) in next.logits.iter_mut().zip(&gradient) {
+                *logit -= step * logit_gradient;
             }
             let (next_loss, next_gradient) = next.evaluate(z0, &evaluate);
-            let ahead: f64 = gradient.iter().zip(&next_gradient).map(|(here, there)| here * there).sum();
-            if ahead >= 0.0 && next_loss <= loss + 1e-15 * loss.abs() {
+            let alignment: f64 = gradient.iter().zip(&next_gradient).map(|(here, there)| here * there).sum();
+            if alignment >= 0.0 && next_loss <= loss + 1e-15 * loss.abs() {
                 self = next;
                 step *= 2.0;
             } else {
@@ -85,24 +89,26 @@ impl Tabular {
         self
     }
 
-    /// The loss and its derivative with respect to each logit.
+    /// Returns the loss and its derivative with respect to each logit.
     fn evaluate(&self, z0: f64, evaluate: impl Fn(&[LogProb], f64) -> (f64, Vec<f64>)) -> (f64, Vec<f64>) {
         let (loss, gradient) = evaluate(&self.log_probs(), z0);
         let total: f64 = gradient.iter().sum();
-        let of_logit = gradient.iter().zip(self.probabilities()).map(|(of, p)| of - p * total).collect();
-        (loss, of_logit)
+        let logit_gradient =
+            gradient.iter().zip(self.probabilities()).map(|(of, p)| of - p * total).collect();
+        (loss, logit_gradient)
     }
 }
 
-/// Adds up what an objective says of examples, each of which is about one of `completions` completions.
-pub(crate) fn by_completion(
-    evaluated: &Evaluated,
+/// Sums the gradients of examples by completion; `examples` holds the completion's index of each
+/// example.
+pub(crate) fn sum_by_completion(
+    evaluated: &BatchLoss,
     examples: &[usize],
     completions: usize,
 ) -> (f64, Vec<f64>) {
     let mut gradient = vec![0.0; completions];
-    for (completion, of_example) in examples.iter().zip(&evaluated.gradient) {
-        gradient[*completion] += of_example;
+    for (completion, example_gradient) in examples.iter().zip(&evaluated.gradient) {
+        gradient[*completion] += example_gradient;
     }
     (evaluated.loss, gradient)
 }
@@ -113,24 +119,24 @@ mod tests {
 
     #[test]
     fn descent_reaches_a_valley_and_runs_off_to_infinity() {
-        // Cross-entropy to a distribution has its least value there.
+        // The cross-entropy to a distribution is minimal at that distribution.
         let wanted = [0.7, 0.2, 0.1];
-        let policy = Tabular::at(&[0.2, 0.3, 0.5]).descend(|log_probs, _| {
+        let policy = TabularPolicy::from_reference(&[0.2, 0.3, 0.5]).descend(|log_probs, _| {
             let terms = log_probs.iter().zip(wanted);
             (terms.map(|(log_prob, p)| -p * log_prob.policy).sum(), wanted.iter().map(|p| -p).collect())
         });
         for (found, wanted) in policy.probabilities().iter().zip(wanted) {
             assert!((found - wanted).abs() < 1e-12, "{found}");
         }
-        let certain =
-            Tabular::at(&[0.01, 0.99]).descend(|log_probs, _| (-log_probs[0].policy, vec![-1.0, 0.0]));
+        let certain = TabularPolicy::from_reference(&[0.01, 0.99])
+            .descend(|log_probs, _| (-log_probs[0].policy, vec![-1.0, 0.0]));
         assert!(certain.probabilities()[1] < 1e-12);
     }
 
     #[test]
     fn the_divergence_from_oneself_is_nothing() {
-        assert_eq!(Tabular::at(&[0.2, 0.8]).kl(), 0.0);
-        let moved = Tabular::optimal(&[0.2, 0.8], &[1.0, 0.0], 1.0);
+        assert_eq!(TabularPolicy::from_reference(&[0.2, 0.8]).kl(), 0.0);
+        let moved = TabularPolicy::optimal(&[0.2, 0.8], &[1.0, 0.0], 1.0);
         let e = 1f64.exp();
         let p = 0.2 * e / (0.2 * e + 0.8);
         assert!((moved.probabilities()[0] - p).abs() < 1e-15);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use prospect_objective::{
-    ClassWeights, Evaluated, Kto, LogProb, Metrics, Pair, RunningMean, Supervised, Unpaired,
+    BatchLoss, ClassWeights, Kto, LogProb, Metrics, PreferencePair, RunningMean, Supervised, Unpaired,
     apo_zero_unpaired, bco, cdpo, dpo, hinge, ipo, kto, orpo, reference_point, robust_dpo, sft, simpo, slic,
 };
 use serde::{Deserialize, Serialize};
@@ -60,7 +60,7 @@ impl Loss {
         roles: &[Role],
         log_probs: &[LogProb],
     ) -> (f64, Vec<f64>, Metrics) {
-        let of_pairs = |evaluate: &dyn Fn(&[Pair]) -> Evaluated| {
+        let of_pairs = |evaluate: &dyn Fn(&[PreferencePair]) -> BatchLoss| {
             let (indices, pairs) = pairs(roles, log_probs);
             (indices, evaluate(&pairs))
         };
@@ -143,14 +143,14 @@ fn unpaired(roles: &[Role], log_probs: &[LogProb]) -> Indexed<Unpaired> {
 }
 
 /// Pairs, in the order of their chosen completions; all chosen indices come before all rejected ones.
-fn pairs(roles: &[Role], log_probs: &[LogProb]) -> Indexed<Pair> {
+fn pairs(roles: &[Role], log_probs: &[LogProb]) -> Indexed<PreferencePair> {
     let with =
         |wanted: Role| -> Vec<usize> { (0..roles.len()).filter(|index| roles[*index] == wanted).collect() };
     let (chosen, rejected) = (with(Role::Chosen), with(Role::Rejected));
     let pairs = chosen
         .iter()
         .zip(&rejected)
-        .map(|(c, r)| Pair { chosen: log_probs[*c], rejected: log_probs[*r], weight: 1.0 })
+        .map(|(c, r)| PreferencePair { chosen: log_probs[*c], rejected: log_probs[*r], weight: 1.0 })
         .collect();
     ([chosen, rejected].concat(), pairs)
 }

@@ -1,4 +1,4 @@
-//! What kind of feedback a file holds, told from its first records.
+//! Detects the kind of a source from its first records.
 
 use std::{io, path::Path};
 
@@ -16,10 +16,10 @@ use crate::{
     },
 };
 
-/// Records looked at before giving up.
+/// Records examined before giving up.
 const LOOKED_AT: usize = 32;
 
-/// The kind of a file, and by which keys it was told.
+/// Returns the kind of a file, and the keys it was recognised by.
 pub(crate) fn sniff(path: &Path, columns: &Columns) -> Result<(SourceKind, String), DataError> {
     let (mut kind, mut seen, mut found) = (None, 0, "it is empty".to_owned());
     let read = for_each_record(path, &mut |_, record| {
@@ -32,7 +32,7 @@ pub(crate) fn sniff(path: &Path, columns: &Columns) -> Result<(SourceKind, Strin
             }
             Err(flaw) => found = flaw.detail,
         }
-        // There is no gentler way to stop than an error, which is looked at only where nothing was told.
+        // Only an error stops the reader early; it is discarded if the kind is known.
         if kind.is_some() || seen == LOOKED_AT { Err(io::Error::other("enough").into()) } else { Ok(()) }
     });
     match (kind, read) {

@@ -1,4 +1,4 @@
-//! `source` of a recipe: what a user writes, and what that resolves to.
+//! The `source` section of a recipe, as written and resolved.
 
 use std::{borrow::Cow, fmt, sync::OnceLock};
 
@@ -21,63 +21,65 @@ use crate::{
     },
 };
 
-/// Part of HH, told by the names of its folders.
+/// Subset of HH, selected by folder name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr)]
 #[strum(serialize_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
 pub enum HhPart {
-    /// Folders that begin with `helpful`.
+    /// Folders whose names begin with `helpful`.
     Helpful,
-    /// Folders that begin with `harmless`.
+    /// Folders whose names begin with `harmless`.
     Harmless,
 }
 
-/// One source as written. Settings that the kind does not know are an error.
+/// A source as written. A setting that does not apply to the kind is an error.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceFile {
-    /// The kind; told from the first records if not given.
+    /// Kind of the source; detected from the first records if not given.
     kind: Option<SourceKind>,
-    /// A file, a folder of files, or an `hf://` address of either. All but generated feedback needs one.
+    /// Path of a file or folder, or the `hf://` address of either. Required for all kinds but
+    /// `synthetic`.
     path: Option<String>,
-    /// What the `source` column says; the kind if not given.
+    /// Value of the `source` column; the kind if not given.
     name: Option<String>,
-    /// What the `domain` column says where the records do not.
+    /// Value of the `domain` column for records without a domain.
     domain: Option<String>,
-    /// The domains to keep (SHP's subreddits, HH's folders, or those of `columns.domain`); all if not given.
+    /// Domains to keep (SHP's subreddits, HH's folders, or values of `columns.domain`); all if not
+    /// given.
     domains: Option<Vec<String>>,
-    /// HH: one part of it.
+    /// HH: subset to use; all if not given.
     only: Option<HhPart>,
-    /// SHP: the smallest ratio of the two scores of a training row (2).
+    /// SHP: smallest ratio of the higher to the lower score in training rows (2).
     min_score_ratio: Option<f64>,
-    /// SHP: the most training pairs of one post (5); null for no limit.
+    /// SHP: most training pairs per post (5); null for no limit.
     max_pairs_per_post: Limit<usize>,
-    /// OASST: which ranks form pairs (adjacent).
+    /// OASST: ranks that form pairs (adjacent).
     ranks: Option<RankPairing>,
-    /// OASST: the language of every message of a conversation (en); null for any.
+    /// OASST: required language of every message in a conversation (en); null for any.
     language: Limit<String>,
-    /// OASST: only messages that passed review (false).
+    /// OASST: keep only messages that passed review (false).
     only_reviewed: Option<bool>,
-    /// OASST: without deleted messages (false).
+    /// OASST: drop deleted messages (false).
     drop_deleted: Option<bool>,
-    /// OASST: without messages that a model wrote (false).
+    /// OASST: drop messages written by a model (false).
     drop_synthetic: Option<bool>,
-    /// OASST: the rating that is a reply's score, for example `quality`; minus its rank if not given.
+    /// OASST: rating used as a reply's score, for example `quality`; minus its rank if not given.
     rating: Option<String>,
-    /// One's own data: which column or key holds what.
+    /// The user's own data: mapping from fields to column or key names.
     columns: Columns,
-    /// How labels follow from scores. Pairs and ranks stay pairs.
+    /// Rule that turns scores into labels. Pairs and ranks remain pairs.
     binarise: Option<Binarise>,
-    /// Generated feedback: how many pairs.
+    /// Synthetic: number of pairs to generate.
     pairs: Option<usize>,
-    /// Generated feedback: what it is about, who judges it and how.
+    /// Synthetic: world that the feedback is generated from (topics, annotators, noise).
     world: Option<WorldFile>,
 }
 
-/// A restriction that holds unless it is switched off with null.
+/// Setting with a default limit that null removes.
 #[derive(Debug, Clone, Default)]
 enum Limit<T> {
-    /// Not given.
+    /// Not given: the default limit applies.
     #[default]
     Unset,
     Off,
@@ -118,7 +120,7 @@ impl<T> Limit<T> {
     }
 }
 
-/// `source` as written: one source or a list.
+/// The `source` section as written: one source or a list.
 #[derive(Debug, Clone)]
 pub struct SourceFiles(Vec<SourceFile>);
 
@@ -157,22 +159,22 @@ impl JsonSchema for SourceFiles {
     }
 }
 
-/// What resolving says beside its result.
+/// Messages from resolving sources.
 #[derive(Debug, Default)]
 pub(crate) struct ResolveNotes {
-    /// What was found out, for the user to check.
+    /// Findings for the user to check.
     pub(crate) notes: Vec<String>,
-    /// What may not be as the user expects.
+    /// Possible surprises.
     pub(crate) warnings: Vec<String>,
 }
 
 impl SourceFiles {
-    /// Checks all that can be told without looking for the files.
+    /// Checks everything that does not need the files.
     pub(crate) fn check(&self) -> Result<(), DataError> {
         let synthetic = self.0.iter().filter(|source| source.kind == Some(SourceKind::Synthetic)).count();
         if self.0.is_empty() || synthetic > 1 {
             let (key, value) = ("source", self.0.len().to_string() + " sources");
-            let message = "it needs at least one, and at most one of kind synthetic";
+            let message = "at least one source is needed, and at most one of kind synthetic";
             return Err(DataError::Value { key, value, message });
         }
         self.0.iter().try_for_each(SourceFile::check)
@@ -205,7 +207,7 @@ impl SourceFile {
         }
     }
 
-    /// Checks the settings of a source of `kind`.
+    /// Checks the settings against `kind`.
     fn check_as(&self, kind: SourceKind) -> Result<(), DataError> {
         self.refuse_idle(kind)?;
         if let Some(policy) = &self.binarise {
@@ -215,7 +217,7 @@ impl SourceFile {
             world.check(self.pairs.unwrap_or_default())?;
         }
         if kind == SourceKind::Scores && self.binarise.is_none() {
-            let message = "scores need a policy that makes labels of them, for example `{by: best_and_worst}` or \
+            let message = "scores need a rule that turns them into labels, for example `{by: best_and_worst}` or \
                            `{by: mean, over: prompt}`";
             return Err(DataError::Value { key: "source.binarise", value: "not given".to_owned(), message });
         }
@@ -223,7 +225,7 @@ impl SourceFile {
             && !(ratio.is_finite() && ratio >= 1.0)
         {
             let (key, value) = ("source.min_score_ratio", ratio.to_string());
-            return Err(DataError::Value { key, value, message: "it is a number from 1 on" });
+            return Err(DataError::Value { key, value, message: "must be a number of at least 1" });
         }
         Ok(())
     }
@@ -281,7 +283,7 @@ impl SourceFile {
         })
     }
 
-    /// The kind, sniffed where it is not given, and the files.
+    /// Finds the files, and detects the kind if it is not given.
     fn find(
         &self,
         locate: &Locate<'_>,
@@ -298,7 +300,11 @@ impl SourceFile {
             (Some(kind), _) => kind,
             (None, Some(file)) => {
                 let (kind, by) = sniff(&file.path, &self.columns)?;
-                notes.notes.push(format!("{address} is of kind {} (told from {}: {by})", kind, file.name()));
+                notes.notes.push(format!(
+                    "{address} is of kind {} (detected from {}: {by})",
+                    kind,
+                    file.name()
+                ));
                 kind
             }
             (None, None) => return Err(DataError::UnknownKind { file: path, found: "no file".to_owned() }),
@@ -306,7 +312,8 @@ impl SourceFile {
         Ok((kind, inputs))
     }
 
-    /// Whether the files of a folder are read. HH's red-team transcripts are no preferences.
+    /// Returns true if the files of a folder are read. HH's red-team transcripts are skipped: they
+    /// hold no preferences.
     fn wants(&self, folder: &str) -> bool {
         let only = self.only.is_none_or(|only| folder.starts_with(<&str>::from(only)));
         let domain = match self.kind {
@@ -318,7 +325,7 @@ impl SourceFile {
         only && domain && !folder.starts_with("red-team")
     }
 
-    /// Refuses settings that the kind does not know.
+    /// Rejects settings that do not apply to the kind.
     fn refuse_idle(&self, kind: SourceKind) -> Result<(), DataError> {
         let own = [SourceKind::Pairs, SourceKind::Labels, SourceKind::Scores];
         let domains =

@@ -1,9 +1,10 @@
-//! The records of an input file, whatever contains them: JSON lines, a JSON array, CSV, TSV or parquet, the first
-//! four also compressed with gzip.
+//! Records of an input file in any supported container: JSON Lines, a JSON array, CSV, TSV or
+//! parquet; all but parquet also with gzip.
 //!
-//! Every record is handed on as the bytes of one JSON object, with its place in the file: the line of JSON lines and
-//! CSV, the number of an array's element or of a parquet row, both from 1. Memory is bounded: one record at a time,
-//! none longer than [`LONGEST`].
+//! Each record is passed on as the bytes of one JSON object, with its position in the file: the
+//! line number (JSON Lines, CSV and TSV) or the index of the array element or parquet row.
+//! Positions start at 1. Memory is bounded: records are held one at a time, each at most
+//! [`MAX_RECORD_BYTES`] bytes.
 
 mod array;
 mod csv;
@@ -15,22 +16,22 @@ use std::path::Path;
 
 use crate::{DataError, ingest::raw::Flaw};
 
-/// The longest record in bytes. Longer ones are rejected without being kept in memory.
+/// Maximum length of a record in bytes. Longer records are rejected without being kept in memory.
 pub(crate) const MAX_RECORD_BYTES: usize = 16 << 20;
 
-/// What reading a whole file tells beside its records.
+/// Observations about a whole file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct FileNotes {
-    /// Whether the file began with a byte order mark (skipped).
+    /// True if the file began with a byte order mark (skipped).
     pub(crate) byte_order_mark: bool,
-    /// Lines that hold only white space (skipped).
+    /// Number of lines with only white space (skipped).
     pub(crate) blank_lines: u64,
 }
 
-/// Takes a record: its place, and its bytes or why it has none.
+/// Callback for a record: its position, and its bytes or the flaw that makes it unreadable.
 pub(crate) type RecordHandler<'a> = dyn FnMut(usize, Result<&[u8], Flaw>) -> Result<(), DataError> + 'a;
 
-/// How a file contains its records.
+/// Container format of a file's records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Container {
     Lines,
@@ -38,7 +39,7 @@ enum Container {
     Delimited(u8),
 }
 
-/// Calls `each` with every record of the file, in order.
+/// Calls `each` for every record of the file, in order.
 pub(crate) fn for_each_record(path: &Path, each: &mut RecordHandler<'_>) -> Result<FileNotes, DataError> {
     if text::is_parquet(path)? {
         return parquet::read(path, each);
@@ -53,7 +54,8 @@ pub(crate) fn for_each_record(path: &Path, each: &mut RecordHandler<'_>) -> Resu
     Ok(notes)
 }
 
-/// Told by the name for tables of text, which look like anything, and by the first byte for JSON.
+/// Detects the container: CSV and TSV by file name, since any text could be a table; JSON by its
+/// first byte.
 fn container(path: &Path, text: &mut text::InputText) -> Result<Container, DataError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let name = name.strip_suffix(".gz").unwrap_or(&name);
@@ -69,10 +71,10 @@ fn container(path: &Path, text: &mut text::InputText) -> Result<Container, DataE
 pub(crate) mod tests {
     use super::*;
 
-    /// Records with their places.
+    /// Records with their positions.
     type Placed = Vec<(usize, Result<String, Flaw>)>;
 
-    /// The records of a file of this name and content.
+    /// Reads the records of a file with this name and content.
     pub(crate) fn records(name: &str, content: &[u8]) -> Result<(Placed, FileNotes), DataError> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
@@ -85,7 +87,7 @@ pub(crate) mod tests {
         Ok((records, notes))
     }
 
-    /// The records, none of which is flawed.
+    /// Reads the records and asserts that none has a flaw.
     pub(crate) fn sound(name: &str, content: &str) -> Vec<(usize, String)> {
         let (records, _) = records(name, content.as_bytes()).unwrap();
         records.into_iter().map(|(place, record)| (place, record.unwrap())).collect()

@@ -1,5 +1,7 @@
-//! Where raw rows come from. A new source is one file that says how a record is taken apart ([`rows::Format`]), one arm
-//! in [`Reader`] and one in [`recipe`].
+//! Readers for raw feedback: public datasets, the user's own files, and generated feedback.
+//!
+//! To add a source, write a file that parses one record ([`per_record::RecordFormat`]), add an arm to
+//! [`SourceFormat`], and add its kind and settings to `config/source_kind.rs` and `config/source.rs`.
 
 mod binarise;
 pub(crate) mod columns;
@@ -57,13 +59,13 @@ pub struct ResolvedSources(pub(crate) Vec<ResolvedSource>);
 /// A source whose files have been found and hashed.
 #[derive(Debug, Clone, Serialize)]
 pub struct ResolvedSource {
-    /// What the `source` column says.
+    /// Value of the `source` column.
     pub(crate) name: String,
     #[serde(flatten)]
     pub(crate) reader: SourceFormat,
-    /// What the `domain` column says where neither record nor folder does.
+    /// Value of the `domain` column where neither the record nor its folder gives one.
     pub(crate) domain: Option<String>,
-    /// The domains to keep; all if empty.
+    /// Domains to keep; all if empty.
     pub(crate) domains: Vec<String>,
     pub(crate) binarise: Option<Binarise>,
     pub(crate) files: Vec<HashedFile>,
@@ -73,7 +75,7 @@ pub struct ResolvedSource {
     pub(crate) rule: OnceLock<Rule>,
 }
 
-/// How a source is read.
+/// Format of a source, with its settings.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub(crate) enum SourceFormat {
@@ -87,23 +89,23 @@ pub(crate) enum SourceFormat {
 }
 
 impl ResolvedSources {
-    /// Whether every source has a training and a test split of its own.
+    /// Returns true if every source has its own training and test splits.
     pub(crate) fn has_splits(&self) -> bool {
         self.0.iter().all(ResolvedSource::has_splits)
     }
 
-    /// Reads every row in order, the same each time. `dataset` is the directory being made, for a source that writes
-    /// what it reads.
+    /// Reads all rows, in the same order every time. `dataset` is the output directory, where a
+    /// synthetic source writes the rows that it then reads.
     pub(crate) fn read(&self, dataset: &Path, into: &mut dyn RowSink) -> Result<(), DataError> {
         self.0.iter().try_for_each(|source| source.read(dataset, Shard::WHOLE, into))
     }
 
-    /// One source after the other.
+    /// Returns the sources in recipe order.
     pub(crate) fn as_slice(&self) -> &[ResolvedSource] {
         &self.0
     }
 
-    /// The world that feedback is generated from, if any is.
+    /// Returns the world of the synthetic source, if there is one.
     pub(crate) fn world(&self) -> Option<&SyntheticWorld> {
         self.0.iter().find_map(|source| match &source.reader {
             SourceFormat::Synthetic(synthetic) => Some(&synthetic.world),
@@ -111,7 +113,7 @@ impl ResolvedSources {
         })
     }
 
-    /// The files that [`read`](Self::read) reads, once it has read them.
+    /// Describes the files that [`read`](Self::read) reads; call it after `read`.
     pub(crate) fn inputs(&self, dataset: &Path) -> Result<Vec<InputFile>, DataError> {
         let mut inputs = Vec::new();
         for source in &self.0 {
@@ -129,16 +131,16 @@ impl ResolvedSource {
         self.files.iter().any(|file| file.split.is_some())
     }
 
-    /// Whether feedback is made up, so that there is nothing to read in shards.
+    /// Returns true for generated feedback, which has no input files to read in shards.
     pub(crate) fn is_generated(&self) -> bool {
         matches!(self.reader, SourceFormat::Synthetic(_))
     }
 
-    /// Reads the rows of a shard in order, the same each time.
+    /// Reads the rows of a shard, in the same order every time.
     pub(crate) fn read(&self, dataset: &Path, shard: Shard, into: &mut dyn RowSink) -> Result<(), DataError> {
         let Some(policy) = &self.binarise else { return self.read_raw(dataset, shard, into) };
         if self.rule.get().is_none() {
-            // A policy looks at all scores, whatever part of the rows is wanted.
+            // The rule depends on all scores, so this pass ignores the shard.
             let rule = policy.rule(self.seed, |scores| self.read_raw(dataset, Shard::WHOLE, scores))?;
             let _ = self.rule.set(rule);
         }

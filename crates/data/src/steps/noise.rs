@@ -1,11 +1,12 @@
-//! Noisy feedback: judgements of training rows turned round and completions spoilt, with what was done beside.
+//! Label and text noise for training rows, with provenance.
 //!
-//! Every kind is one file and draws for a purpose of its own, in the order of [`Noise::apply`]: another kind, or
-//! another rate of a later one, never changes the rows that a kind draws. Within a kind a smaller rate marks a subset
-//! of the rows that a larger one marks. A row has at most one kind of judgement noise and one of text noise.
+//! Each kind of noise has its own file and its own random draws; kinds apply in the order of
+//! [`Noise::apply`]. Adding a kind, or changing the rate of a later kind, never changes the rows
+//! that an earlier kind draws. Within a kind, a smaller rate corrupts a subset of the rows that a
+//! larger rate does. A row gets at most one kind of judgement noise and one of text noise.
 //!
-//! Noise belongs to rows, and both files show it: a pair is swapped if the label of any of its rows is flipped, and
-//! has the spoilt texts of its rows.
+//! Noise is defined on rows, and both output files reflect it. A pair is swapped if the label of
+//! any of its rows is flipped, and it has the corrupted texts of its rows.
 
 use std::borrow::Cow;
 
@@ -41,43 +42,45 @@ pub use score_flip::ScoreFlip;
 pub use shuffle::Shuffle;
 pub use truncate::Truncate;
 
-/// The noise of a recipe; every share is of training rows after imbalance.
+/// Noise settings. Shares refer to the training rows after imbalance.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Noise {
-    /// Share of the desirable rows that become undesirable.
+    /// Share of desirable rows that become undesirable.
     pub flip_desirable: f64,
-    /// Share of the undesirable rows that become desirable.
+    /// Share of undesirable rows that become desirable.
     pub flip_undesirable: f64,
-    /// Share of the whole pairs whose sides are exchanged.
+    /// Share of complete pairs whose chosen and rejected sides are exchanged.
     pub swap_pairs: f64,
-    /// Flips that are likelier the closer the scores of a pair are.
+    /// Label flips that are more likely the closer the scores of a pair are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub score_flip: Option<ScoreFlip>,
-    /// Flips that favour long completions.
+    /// Label flips that favour long completions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub length_flip: Option<LengthFlip>,
-    /// Annotators of whom some prefer the opposite.
+    /// Annotator groups, including contrary ones that prefer the opposite.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub annotators: Option<Annotators>,
-    /// Share of the prompts with three completions ranked A over B over C whose A and C are exchanged.
+    /// Share of prompts that get an intransitive cycle: of the pairs A over B, B over C and A over
+    /// C, the last one is swapped.
     pub cycles: f64,
-    /// Completions of other prompts.
+    /// Completions replaced by those of other prompts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shuffle: Option<Shuffle>,
-    /// Completions cut short.
+    /// Truncated completions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub truncate: Option<Truncate>,
-    /// Completions that miss words.
+    /// Completions with dropped words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drop_words: Option<DropWords>,
-    /// Seed of which rows change; the recipe's own if not given. Lets a sweep draw anew while the split stays.
+    /// Seed for choosing the rows to corrupt; the recipe's seed if not given. It lets a sweep
+    /// redraw the noise while the split stays the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
 }
 
 impl Noise {
-    /// The rates and shares of the recipe by their keys, with the value that changes nothing.
+    /// Returns the rates and shares of the recipe with their keys.
     pub(crate) fn fractions(&self) -> Vec<(&'static str, f64)> {
         let Self { score_flip, length_flip, annotators, shuffle, truncate, drop_words, .. } = self;
         let mut fractions = vec![
@@ -103,7 +106,7 @@ impl Noise {
         fractions
     }
 
-    /// Fails if a value is outside its range.
+    /// Fails if a value is out of range.
     pub(crate) fn check(&self) -> Result<(), DataError> {
         let positive = [
             ("noise.score_flip.temperature", self.score_flip.map(|kind| kind.temperature)),
@@ -113,18 +116,18 @@ impl Noise {
         for (key, value) in positive {
             if value.is_some_and(|value| !(value > 0.0 && value.is_finite())) {
                 let value = value.unwrap_or_default().to_string();
-                return Err(DataError::Value { key, value, message: "it is a number above 0" });
+                return Err(DataError::Value { key, value, message: "must be a finite number above 0" });
             }
         }
         Ok(())
     }
 
-    /// Whether no kind of noise is asked for.
+    /// Returns true if the recipe requests no noise.
     pub(crate) fn is_none(&self) -> bool {
         *self == Self { seed: self.seed, ..Self::default() }
     }
 
-    /// Changes training rows as the recipe says.
+    /// Applies the noise to the training rows.
     pub(crate) fn apply(&self, feedback: &mut Feedback, seed: u64) -> NoiseCounts {
         let seed = self.seed.unwrap_or(seed);
         let mut counts = NoiseCounts::default();
@@ -150,13 +153,13 @@ impl Noise {
         counts
     }
 
-    /// The texts that this noise makes of a completion.
+    /// Returns the text transformations of this noise.
     pub(crate) fn text_corruptor(&self, seed: u64) -> TextCorruptor {
         let draw = Draw::new(self.seed.unwrap_or(seed), drop_words::PURPOSE);
         TextCorruptor { truncate: self.truncate, drop_words: self.drop_words, draw }
     }
 
-    /// The rates that changed nothing.
+    /// Returns a message for each rate that changed nothing.
     pub(crate) fn idle(&self, counts: &NoiseCounts) -> Vec<String> {
         let mut idle = Vec::new();
         for (key, share) in self.fractions() {
@@ -171,13 +174,13 @@ impl Noise {
                 ("swap_pairs" | "cycles" | "annotators", _) => kind(name).drawn.unwrap_or_default(),
                 (_, Some("desirable")) => kind(name).desirable,
                 (_, Some("undesirable")) => kind(name).undesirable,
-                // How much of a completion goes or stays is no rate.
+                // Not a rate, but how much of a completion is kept or dropped.
                 _ => continue,
             };
             if share != 0.0 && changed.changed == 0 {
                 let why = match changed.eligible {
                     0 => "there is nothing that it could change".to_owned(),
-                    eligible => format!("it rounds to none of {eligible}"),
+                    eligible => format!("it rounds to 0 of {eligible}"),
                 };
                 idle.push(format!("`{key}: {share}` has no effect: {why}"));
             }
@@ -187,16 +190,14 @@ impl Noise {
             let drawn = counts.kinds.get("score_flip").and_then(|kind| kind.drawn).unwrap_or_default();
             if drawn.changed == 0 {
                 let eligible = drawn.eligible;
-                idle.push(format!(
-                    "`noise.score_flip` has no effect: it flips none of {eligible} scored pairs"
-                ));
+                idle.push(format!("`noise.score_flip` has no effect: it flips 0 of {eligible} scored pairs"));
             }
         }
         idle
     }
 }
 
-/// Makes the completions of rows with text noise.
+/// Applies text noise to completions.
 pub(crate) struct TextCorruptor {
     truncate: Option<Truncate>,
     drop_words: Option<DropWords>,
@@ -204,7 +205,7 @@ pub(crate) struct TextCorruptor {
 }
 
 impl TextCorruptor {
-    /// The completion of a row. A shuffled one has been replaced before.
+    /// Returns the completion of a row. Shuffled completions were already replaced.
     pub(crate) fn corrupt<'a>(&self, row: &FeedbackRow, completion: &'a [Message]) -> Cow<'a, [Message]> {
         let last = |change: &dyn Fn(&str) -> String| {
             let mut messages = completion.to_vec();

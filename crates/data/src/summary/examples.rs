@@ -1,4 +1,4 @@
-//! A few rows to look at, drawn by hash: the same ones every time, from anywhere in the files.
+//! Example rows, drawn by hash: reproducible, and from anywhere in the files.
 
 use std::collections::BTreeMap;
 
@@ -7,35 +7,35 @@ use serde::Serialize;
 
 use crate::{BinaryRow, Message, Split};
 
-/// A row to look at.
+/// An example row.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Example {
-    /// The split it is in.
+    /// Split of the row.
     pub split: Split,
-    /// Its name.
+    /// Row id.
     pub id: String,
-    /// Its label, after noise.
+    /// Label after noise.
     pub label: bool,
-    /// Its label before noise.
+    /// Label before noise.
     pub original_label: bool,
-    /// What noise did.
+    /// Kinds of noise applied, or `none`.
     pub noise: String,
-    /// The source.
+    /// Source.
     pub source: String,
-    /// The domain within the source.
+    /// Domain within the source.
     pub domain: String,
-    /// The source's score of the completion.
+    /// Source's score of the completion.
     pub score: Option<f64>,
-    /// The conversation so far.
+    /// Prompt.
     pub prompt: Vec<Message>,
-    /// The completion that was judged.
+    /// Completion that was judged.
     pub completion: Vec<Message>,
 }
 
-/// Rows of one kind: split, whether noise changed them, label.
+/// Stratum of a row: split, changed by noise, label.
 type Stratum = (Split, bool, bool);
 
-/// The rows of each stratum that draw lowest.
+/// The rows with the lowest draws in each stratum.
 pub(super) struct ExampleSampler {
     count: usize,
     draw: Draw,
@@ -44,12 +44,12 @@ pub(super) struct ExampleSampler {
 }
 
 impl ExampleSampler {
-    /// Keeps `count` rows of each stratum.
+    /// Collects `count` rows of each stratum.
     pub(super) fn new(count: usize) -> Self {
         Self { count, draw: Draw::new(0, "examples to look at"), rows: BTreeMap::new(), seen: 0 }
     }
 
-    /// Looks at a row.
+    /// Adds a row if its draw is low enough.
     pub(super) fn offer(&mut self, split: Split, row: BinaryRow) {
         self.seen += 1;
         let rank = (self.draw.bits(&row.id), self.seen);
@@ -67,7 +67,7 @@ impl ExampleSampler {
         }
     }
 
-    /// The rows, by stratum.
+    /// Returns the rows, by stratum.
     pub(super) fn into_examples(self) -> Vec<Example> {
         self.rows.into_values().flat_map(BTreeMap::into_values).collect()
     }

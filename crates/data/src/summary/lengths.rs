@@ -1,17 +1,17 @@
-//! Lengths of texts: every one counted, so that quantiles are exact.
+//! Length statistics with exact quantiles: each distinct length is counted.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// How often each length occurs. Serialised as count, mean and quantiles.
+/// Counts of each length. Serialised as count, mean and quantiles.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(into = "LengthStatistics")]
 pub struct Lengths {
     times: BTreeMap<usize, u64>,
 }
 
-/// Lengths in a few numbers.
+/// Summary statistics of lengths.
 #[derive(Debug, Serialize)]
 struct LengthStatistics {
     count: u64,
@@ -35,18 +35,19 @@ impl Lengths {
         *self.times.entry(length).or_default() += 1;
     }
 
-    /// How many lengths were counted.
+    /// Returns the number of counted lengths.
     pub fn count(&self) -> u64 {
         self.times.values().sum()
     }
 
-    /// Their mean; None if there are none.
+    /// Returns the mean, or None if there are no lengths.
     pub fn mean(&self) -> Option<f64> {
         let total: f64 = self.times.iter().map(|(length, times)| *length as f64 * *times as f64).sum();
         (!self.times.is_empty()).then(|| total / self.count() as f64)
     }
 
-    /// The least length that at least the given share of all lengths does not exceed; None if there are none.
+    /// Returns the smallest length that at least `share` of all lengths don't exceed, or None if
+    /// there are no lengths.
     pub fn quantile(&self, share: f64) -> Option<usize> {
         let rank = ((share * self.count() as f64).ceil() as u64).max(1);
         let mut seen = 0;
@@ -61,23 +62,23 @@ impl Lengths {
     }
 }
 
-/// Counts of lengths in bins of equal width, for several series over the same bins. The last bin also holds
-/// everything longer, so that a few very long texts do not squeeze the rest.
+/// Histogram of several series of lengths over shared bins of equal width. The last bin also counts
+/// everything longer, so that a few very long texts don't compress the rest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LengthHistogram {
     /// Width of a bin: 1, 2, 5, 10, …
     pub width: usize,
-    /// Whether the last bin holds lengths beyond its end.
+    /// True if the last bin counts lengths beyond its end.
     pub open: bool,
-    /// For each series, its count in each bin; the first bin begins at 0.
+    /// Count in each bin, for each series; the first bin begins at 0.
     pub counts: Vec<Vec<u64>>,
 }
 
-/// Bins that reach to the 99th percentile, at most.
+/// Maximum number of bins up to the 99th percentile.
 const BINS: usize = 24;
 
 impl LengthHistogram {
-    /// Sorts series of lengths into bins.
+    /// Counts series of lengths in shared bins.
     pub fn new(series: &[&Lengths]) -> Self {
         let most = |share| series.iter().filter_map(|lengths| lengths.quantile(share)).max().unwrap_or(0);
         let (usual, longest) = (most(0.99), most(1.0));
@@ -94,7 +95,7 @@ impl LengthHistogram {
     }
 }
 
-/// The smallest of 1, 2, 5, 10, 20, … that is not below `width`.
+/// Returns the smallest of 1, 2, 5, 10, 20, … that is at least `width`.
 fn round_width(width: usize) -> usize {
     let mut power = 1;
     loop {

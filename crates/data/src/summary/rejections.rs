@@ -1,4 +1,4 @@
-//! What `rejected.jsonl` says.
+//! Summary of `rejected.jsonl`.
 
 use std::{
     collections::BTreeMap,
@@ -10,37 +10,37 @@ use serde::{Deserialize, Serialize};
 
 use crate::DataError;
 
-/// Rows that could not be used.
+/// Rejected rows.
 #[derive(Debug, Default, Serialize)]
 pub struct Rejections {
-    /// How many.
+    /// Total number.
     pub rows: u64,
-    /// By reason; a row with several has them joined by `+`.
+    /// Counts by reason; several reasons for one row are joined by `+`.
     pub by_reason: BTreeMap<String, u64>,
-    /// By input file.
+    /// Counts by input file.
     pub by_file: BTreeMap<String, u64>,
-    /// The first rows of each reason.
+    /// First rejected rows of each reason.
     pub examples: Vec<RejectedExample>,
 }
 
-/// A row that could not be used.
+/// A rejected row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectedExample {
-    /// The reason.
+    /// Reason.
     pub reason: String,
     /// Name of the input file.
     pub file: String,
     /// Line of the row, from 1.
     pub line: u64,
-    /// What exactly.
+    /// Details of the reason.
     pub detail: String,
 }
 
-/// Rows shown of each reason.
+/// Example rows per reason.
 const EXAMPLES: u64 = 3;
 
 impl Rejections {
-    /// Reads the file of a dataset directory, a line at a time.
+    /// Reads the file from a dataset directory, line by line.
     pub(super) fn read(dataset: &Path) -> Result<Self, DataError> {
         let path = dataset.join("rejected.jsonl");
         if !path.exists() {

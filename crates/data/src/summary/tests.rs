@@ -1,4 +1,4 @@
-//! Summaries of small datasets, made the way a user makes them.
+//! Summaries of small datasets, prepared as a user would.
 
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ fn counts_are_those_of_the_manifest_and_add_up() {
     assert_eq!(flips.undesirable, manifest.noise.flipped_undesirable);
     assert_eq!(flips.pairs, manifest.noise.swapped_pairs);
     assert!(!summary.splits[&Split::Test].noise.contains_key("flip"));
-    // Two of each of: train and test × desirable and undesirable, and train × flipped.
+    // Two rows for each of {train, test} × {desirable, undesirable}, and for train × flipped.
     assert_eq!(summary.examples.len(), 12);
     assert!(summary.examples.iter().all(|row| row.noise == "none" || row.label != row.original_label));
 }
@@ -57,7 +57,7 @@ fn a_summary_does_not_depend_on_when_it_is_made() {
     assert_eq!(json(&summary(&folder)), json(&summary(&folder)));
 }
 
-/// One HH line about prompt `p`.
+/// An HH line with prompt `p`.
 fn line(prompt: &str, chosen: &str, rejected: &str) -> String {
     let side = |text: &str| format!("\n\nHuman: {prompt}\n\nAssistant: {text}");
     serde_json::json!({"chosen": side(chosen), "rejected": side(rejected)}).to_string()
@@ -66,7 +66,7 @@ fn line(prompt: &str, chosen: &str, rejected: &str) -> String {
 #[test]
 fn policies_and_rejected_rows_are_told() {
     let folder = tempfile::tempdir().unwrap();
-    // b is desirable once and undesirable twice, c once each.
+    // b is once desirable and twice undesirable; c is once each.
     let pairs =
         [("p", "a", "b"), ("p", "b", "c"), ("p", "c", "d"), ("p", "e", "b"), ("q", "é", "z"), ("r", "x", "")];
     let lines: Vec<_> = pairs.iter().map(|(p, c, r)| line(p, c, r)).collect();
@@ -89,7 +89,7 @@ fn policies_and_rejected_rows_are_told() {
     assert_eq!(reasons, [("empty_completion", 1), ("not_json", 1)]);
     assert_eq!(summary.rejected.by_file.iter().next().unwrap(), (&"in.jsonl".to_owned(), &2));
     assert_eq!(summary.rejected.examples[1].line, 7);
-    // Characters, not bytes.
+    // Lengths count characters, not bytes.
     let shortest = |split: Split| summary.splits[&split].characters.desirable.quantile(1.0);
     assert!(Split::ALL.into_iter().all(|split| shortest(split) == Some(1)));
 }

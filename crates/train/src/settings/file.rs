@@ -1,6 +1,6 @@
 //! Training settings as typed, and how they resolve.
 
-use prospect_objective::Weight;
+use prospect_objective::ClassWeight;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -20,9 +20,9 @@ pub struct TrainFile {
     /// β; 0.1, for SimPO 2 and for SLiC 1.
     pub beta: Option<f64>,
     /// λ_D of KTO and APO-zero: a number (1), or `auto`.
-    pub desirable_weight: Option<Weight>,
+    pub desirable_weight: Option<ClassWeight>,
     /// λ_U of KTO and APO-zero: a number (1), or `auto`.
-    pub undesirable_weight: Option<Weight>,
+    pub undesirable_weight: Option<ClassWeight>,
     /// What `auto` makes of (λ_D·n_D)/(λ_U·n_U): 1 to 4/3 by the paper's advice (1).
     pub class_balance: Option<f64>,
     /// Over what KTO's reference point is a mean (`global`).

@@ -1,6 +1,6 @@
 //! What is minimised, with the options that have an effect on it.
 
-use prospect_objective::{Bco, ClassWeights, Dpo, Hinge, Ipo, Orpo, Simpo, Slic, SmoothedDpo, Weight};
+use prospect_objective::{Bco, ClassWeight, ClassWeights, Dpo, Hinge, Ipo, Orpo, Simpo, Slic, SmoothedDpo};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ClassWeighting {
     /// λ_D.
-    pub desirable_weight: Weight,
+    pub desirable_weight: ClassWeight,
     /// λ_U.
-    pub undesirable_weight: Weight,
+    pub undesirable_weight: ClassWeight,
     /// The target of `auto`.
     pub class_balance: f64,
 }

@@ -1,6 +1,6 @@
 //! The options of objectives, checked.
 
-use prospect_objective::{Bco, Dpo, Hinge, Humanline, Ipo, Kto, Orpo, Simpo, Slic, SmoothedDpo, Weight};
+use prospect_objective::{Bco, ClassWeight, Dpo, Hinge, Humanline, Ipo, Kto, Orpo, Simpo, Slic, SmoothedDpo};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -95,7 +95,7 @@ impl TrainFile {
     }
 
     fn weighting(&self) -> Result<ClassWeighting, TrainError> {
-        let one = Weight::KernelArg(1.0);
+        let one = ClassWeight::Fixed(1.0);
         let weighting = ClassWeighting {
             desirable_weight: self.desirable_weight.unwrap_or(one),
             undesirable_weight: self.undesirable_weight.unwrap_or(one),
@@ -106,12 +106,12 @@ impl TrainFile {
             ("undesirable_weight", weighting.undesirable_weight),
         ];
         for (name, weight) in weights {
-            if let Weight::KernelArg(weight) = weight {
+            if let ClassWeight::Fixed(weight) = weight {
                 not_negative(name, weight)?;
             }
         }
         if self.class_balance.is_some()
-            && !weights.iter().any(|(_, weight)| matches!(weight, Weight::Auto(_)))
+            && !weights.iter().any(|(_, weight)| matches!(weight, ClassWeight::Auto(_)))
         {
             return fail(
                 "`class_balance` is the target of `auto`; set desirable_weight or undesirable_weight to auto",

@@ -1,4 +1,4 @@
-//! A JSON array of objects, taken apart element by element without reading the whole of it.
+//! JSON arrays of objects, split into elements without loading the whole file.
 
 use crate::{
     DataError,
@@ -8,22 +8,22 @@ use crate::{
     },
 };
 
-/// Where the scanner stands in the text of an array.
+/// State of the scanner within an array.
 #[derive(Default)]
 struct Scanner {
-    /// Brackets and braces open within the element.
+    /// Number of open brackets and braces within the element.
     depth: usize,
     in_string: bool,
     escaped: bool,
 }
 
-/// What a byte is to the array.
+/// Role of a byte in the array.
 enum ByteClass {
-    /// Part of the element.
+    /// Part of an element.
     Inside,
-    /// The comma after the element.
+    /// Comma after an element.
     Comma,
-    /// The bracket that closes the array.
+    /// Bracket that closes the array.
     Close,
 }
 
@@ -50,7 +50,8 @@ impl Scanner {
     }
 }
 
-/// Calls `each` with every element. What follows the array, and an array that does not end, is a flawed record.
+/// Calls `each` for every element. Text after the array, or an array without an end, is a flawed
+/// record.
 pub(super) fn read(text: &mut InputText, each: &mut RecordHandler<'_>) -> Result<(), DataError> {
     let opening = text.peek()?.iter().position(|byte| *byte == b'[').unwrap_or_default();
     text.consume(opening + 1);
@@ -82,11 +83,11 @@ pub(super) fn read(text: &mut InputText, each: &mut RecordHandler<'_>) -> Result
     match (closed, elements.is_blank()) {
         (true, true) => Ok(()),
         (true, false) => elements.flaw("text after the end of the array"),
-        (false, _) => elements.flaw("the array does not end: is the file cut short?"),
+        (false, _) => elements.flaw("the array has no closing bracket; the file may be truncated"),
     }
 }
 
-/// The element that is being read, and who takes it.
+/// Element being read, and the callback for finished ones.
 struct Elements<'a, 'b> {
     element: Vec<u8>,
     too_long: bool,
@@ -108,7 +109,8 @@ impl Elements<'_, '_> {
         !self.too_long && self.element.trim_ascii().is_empty()
     }
 
-    /// Hands on the element. An empty one is a flaw before a comma, and nothing before the closing bracket.
+    /// Passes on the element. An empty element is a flaw before a comma, but not before the closing
+    /// bracket.
     fn end(&mut self, comma: bool) -> Result<(), DataError> {
         if self.is_blank() && !comma {
             return Ok(());

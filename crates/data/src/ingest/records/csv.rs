@@ -1,4 +1,4 @@
-//! Tables of text with a header line. A record becomes an object of strings.
+//! CSV and TSV tables with a header line. A record becomes an object of strings.
 
 use std::{
     cell::Cell,
@@ -14,14 +14,14 @@ use crate::{
     },
 };
 
-/// Calls `each` with every record.
+/// Calls `each` for every record.
 pub(super) fn read(
     text: &mut InputText,
     delimiter: u8,
     each: &mut RecordHandler<'_>,
 ) -> Result<(), DataError> {
     let path = text.path().to_owned();
-    // The parser stops between the carriage return and the line feed after a record.
+    // The parser stops between the CR and the LF after a record, so its line number lags by one.
     let behind =
         u64::from(text.peek()?.windows(2).find(|two| two[1] == b'\n').is_some_and(|two| two[0] == b'\r'));
     let left = Rc::new(Cell::new(MAX_RECORD_BYTES));
@@ -33,11 +33,11 @@ pub(super) fn read(
     let names: Vec<String> =
         header.iter().map(|name| String::from_utf8_lossy(name.trim_ascii()).into_owned()).collect();
     if let Some(name) = (1..names.len()).find_map(|n| names[n..].iter().find(|name| **name == names[n - 1])) {
-        return Err(fail(format!("the header has the column `{name}` twice")));
+        return Err(fail(format!("the header has the column `{name}` twice; rename one of them")));
     }
     let mut record = ::csv::ByteRecord::new();
     loop {
-        // What is read ahead of the record counts too.
+        // The reader's read-ahead counts as well, hence the allowance of 128 KiB.
         left.set(MAX_RECORD_BYTES + (1 << 17));
         let line = |record: &::csv::ByteRecord| {
             (record.position().map_or(0, ::csv::Position::line) + behind).try_into().unwrap_or(usize::MAX)
@@ -56,7 +56,7 @@ pub(super) fn read(
                 _ if left.get() == 0 => {
                     let line = reader.position().line();
                     return Err(fail(format!(
-                        "the record before line {line} is longer than {} MiB; is a quote not closed?",
+                        "the record before line {line} is longer than {} MiB; check for an unterminated quote",
                         MAX_RECORD_BYTES >> 20
                     )));
                 }
@@ -86,7 +86,7 @@ fn object(names: &[String], record: &::csv::ByteRecord) -> Result<Vec<u8>, Flaw>
         .map_err(|error| Flaw { reason: RejectReason::NotJson, detail: error.to_string() })
 }
 
-/// A text of which only so many bytes may be read until the next record starts.
+/// Reader that limits the bytes read until the next record starts.
 struct LimitedText<'a> {
     text: &'a mut InputText,
     left: Rc<Cell<usize>>,
@@ -138,6 +138,6 @@ mod tests {
         let mut text = b"a,b\n1,2\n\"".to_vec();
         text.resize(3 * MAX_RECORD_BYTES, b'x');
         let error = records("a.csv", &text).unwrap_err().to_string();
-        assert!(error.contains("is a quote not closed?"), "{error}");
+        assert!(error.contains("check for an unterminated quote"), "{error}");
     }
 }

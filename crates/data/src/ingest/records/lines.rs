@@ -1,4 +1,4 @@
-//! JSON lines: one object a line.
+//! JSON Lines: one object per line.
 
 use crate::{
     DataError,
@@ -8,7 +8,7 @@ use crate::{
     },
 };
 
-/// Calls `each` with every line that is not blank. Returns how many are blank.
+/// Calls `each` for every line that is not blank. Returns the number of blank lines.
 pub(super) fn read(text: &mut InputText, each: &mut RecordHandler<'_>) -> Result<u64, DataError> {
     let (mut number, mut blank, mut line) = (0, 0, Vec::new());
     loop {
@@ -33,7 +33,7 @@ pub(super) fn read(text: &mut InputText, each: &mut RecordHandler<'_>) -> Result
     }
 }
 
-/// Skips the rest of a line; whether there was any.
+/// Skips the rest of a line. Returns true if it held more than white space.
 fn skip_line(text: &mut InputText, line: &mut Vec<u8>) -> Result<bool, DataError> {
     let mut longer = false;
     loop {

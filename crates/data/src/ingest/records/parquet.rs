@@ -1,4 +1,4 @@
-//! Parquet: every row becomes a JSON object, null columns left out.
+//! Parquet: each row becomes a JSON object without its null columns.
 
 use std::path::Path;
 
@@ -11,10 +11,10 @@ use crate::{
     ingest::records::{FileNotes, MAX_RECORD_BYTES, RecordHandler, lines::too_long},
 };
 
-/// Rows turned into text at a time.
+/// Rows converted to JSON at a time.
 const BATCH: usize = 256;
 
-/// Calls `each` with every row.
+/// Calls `each` for every row.
 pub(super) fn read(path: &Path, each: &mut RecordHandler<'_>) -> Result<FileNotes, DataError> {
     let file = File::open(path)?.into_file();
     let reader = ParquetRecordBatchReaderBuilder::try_new(file)

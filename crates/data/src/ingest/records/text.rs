@@ -1,4 +1,4 @@
-//! The text of a plain or gzip-compressed file.
+//! Text of a plain or gzip-compressed file.
 
 use std::{
     fmt,
@@ -11,22 +11,23 @@ use fs_err::File;
 
 use crate::DataError;
 
-/// Gzip data may hold [`SLACK`] bytes and so many times its own length; text compresses two to ten times.
+/// Limits against gzip bombs: data may expand to [`SLACK`] bytes plus this many times the file's
+/// length. Text typically compresses two- to tenfold.
 const LARGEST_RATIO: u64 = 200;
 const SLACK: u64 = 64 << 20;
 
-/// The text of a file, with errors that say how far it could be read.
+/// Text of a file. Its errors report how far the file could be read.
 pub(crate) struct InputText {
     path: PathBuf,
     reader: Box<dyn BufRead>,
     compressed: bool,
-    /// Bytes of text handed out.
+    /// Bytes of text read so far.
     bytes: u64,
-    /// Whole records handed out, for error messages.
+    /// Whole records read so far, for error messages.
     pub(crate) records: usize,
 }
 
-/// Whether the file is parquet, told by its first bytes.
+/// Returns true if the file's first bytes are those of parquet.
 pub(crate) fn is_parquet(path: &Path) -> Result<bool, DataError> {
     let mut magic = Vec::new();
     File::open(path)?.take(4).read_to_end(&mut magic)?;
@@ -34,7 +35,7 @@ pub(crate) fn is_parquet(path: &Path) -> Result<bool, DataError> {
 }
 
 impl InputText {
-    /// Opens a file. Whether it is compressed is told by its first bytes, not by its name.
+    /// Opens a file. Compression is detected from its first bytes, not from its name.
     pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
         let file = File::open(path)?;
         let length = file.metadata()?.len();
@@ -52,7 +53,7 @@ impl InputText {
         Ok(Self { path: path.to_owned(), reader, compressed, bytes: 0, records: 0 })
     }
 
-    /// The next bytes, none at the end.
+    /// Returns the buffered bytes that come next; none at the end.
     pub(crate) fn peek(&mut self) -> Result<&[u8], DataError> {
         match self.reader.fill_buf() {
             Ok(bytes) => Ok(bytes),
@@ -60,13 +61,14 @@ impl InputText {
         }
     }
 
-    /// Goes on by so many of the bytes that [`peek`](Self::peek) showed.
+    /// Advances by `bytes` of the bytes that [`peek`](Self::peek) returned.
     pub(crate) fn consume(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
         self.reader.consume(bytes);
     }
 
-    /// Appends up to `most` bytes to `line`, up to and with the next line break. Returns how many.
+    /// Appends up to `most` bytes to `line`, through the next line break. Returns the number
+    /// appended.
     pub(crate) fn line(&mut self, line: &mut Vec<u8>, most: usize) -> Result<usize, DataError> {
         let read = (&mut self.reader)
             .take(most as u64)
@@ -76,7 +78,7 @@ impl InputText {
         Ok(read)
     }
 
-    /// Skips a byte order mark; whether there was one.
+    /// Skips a byte order mark. Returns true if there was one.
     pub(crate) fn skip_byte_order_mark(&mut self) -> Result<bool, DataError> {
         const MARK: &[u8] = b"\xef\xbb\xbf";
         let found = self.peek()?.starts_with(MARK);
@@ -86,12 +88,12 @@ impl InputText {
         Ok(found)
     }
 
-    /// The first byte that is not white space, among the bytes that are there at once.
+    /// Returns the first buffered byte that is not white space.
     pub(crate) fn first_visible_byte(&mut self) -> Result<Option<u8>, DataError> {
         Ok(self.peek()?.iter().find(|byte| !byte.is_ascii_whitespace()).copied())
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -106,7 +108,7 @@ impl Read for InputText {
 }
 
 impl InputText {
-    /// What an error of the text's own [`Read`] means.
+    /// Converts an error of this reader's [`Read`] into a [`DataError`].
     pub(crate) fn explain(&self, source: io::Error) -> DataError {
         explain(&self.path, self.compressed, self.records, self.bytes, source)
     }
@@ -123,13 +125,13 @@ fn explain(path: &Path, compressed: bool, records: usize, bytes: u64, source: io
     }
 }
 
-/// Hands on so many bytes and no more.
+/// Reader that fails beyond a byte limit.
 struct LimitedReader<R> {
     inner: R,
     left: u64,
 }
 
-/// Compressed data that unpacks to far more than text does.
+/// Error of compressed data that expands far more than text does.
 #[derive(Debug)]
 struct GzipTooLarge;
 

@@ -1,4 +1,4 @@
-//! Labels from scores: which of the scored completions people would call desirable.
+//! Binarisation: desirable and undesirable labels from scores.
 
 use std::collections::HashMap;
 
@@ -12,65 +12,71 @@ use crate::{
     table::ids::{self, Id},
 };
 
-/// How labels follow from scores, of which higher is better.
+/// Rule that turns scores into labels. Higher scores are better.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "by", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Binarise {
-    /// Desirable from this score on.
+    /// Desirable if the score is at least a fixed threshold.
     Threshold {
-        /// The smallest desirable score.
+        /// Lowest desirable score.
         at: f64,
     },
-    /// Desirable from the mean score on.
+    /// Desirable if the score is at least the mean.
     Mean {
-        /// The mean of what.
+        /// Scores that the mean is taken over.
         over: ScoreScope,
     },
-    /// Desirable from the median score on; of an even number of scores, the mean of the two in the middle.
+    /// Desirable if the score is at least the median. For an even count, the median is the mean of
+    /// the two middle scores.
     Median {
-        /// The median of what.
+        /// Scores that the median is taken over.
         over: ScoreScope,
     },
-    /// Desirable with probability `1 / (1 + exp((midpoint - score) / scale))`, drawn by prompt and completion.
+    /// Desirable with probability `1 / (1 + exp((midpoint - score) / scale))`, drawn per prompt and
+    /// completion.
     Chance {
-        /// The score that is desirable half of the time.
+        /// Score at which the probability is 50 %.
         midpoint: f64,
-        /// How much higher a score is desirable 73 % of the time.
+        /// Distance above the midpoint at which the probability is 73 %.
         scale: f64,
     },
-    /// The best completion of each prompt is desirable, the worst undesirable, and they are a pair; the others are left
-    /// out. Of equal scores the first is best and the last is worst.
+    /// The best completion of a prompt is desirable, the worst undesirable; together they form a
+    /// pair. Other completions are dropped. On ties, the first counts as best and the last as
+    /// worst.
     BestAndWorst {},
 }
 
-/// Which scores a mean or median is taken of.
+/// Scores that a mean or median is taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ScoreScope {
-    /// All of the source.
+    /// All scores of the source.
     Source,
-    /// Those of the same prompt.
+    /// Scores of the same prompt.
     Prompt,
 }
 
 impl Binarise {
-    /// Checks the numbers.
+    /// Fails if a number is out of range.
     pub(crate) fn check(&self) -> Result<(), DataError> {
         let fail =
             |key, value: f64, message| Err(DataError::Value { key, value: value.to_string(), message });
         match *self {
-            Self::Threshold { at } if !at.is_finite() => fail("source.binarise.at", at, "it is a number"),
+            Self::Threshold { at } if !at.is_finite() => {
+                fail("source.binarise.at", at, "must be a finite number")
+            }
             Self::Chance { midpoint, .. } if !midpoint.is_finite() => {
-                fail("source.binarise.midpoint", midpoint, "it is a number")
+                fail("source.binarise.midpoint", midpoint, "must be a finite number")
             }
             Self::Chance { scale, .. } if !(scale.is_finite() && scale > 0.0) => {
-                fail("source.binarise.scale", scale, "it is a number above 0")
+                fail("source.binarise.scale", scale, "must be a finite number above 0")
             }
             _ => Ok(()),
         }
     }
 
-    /// What the policy needs to know of all scores before the first label: a pass over the source, or nothing.
+    /// Resolves the policy. Means and medians need a pass over all scores of the source, made by
+    /// `read`.
     pub(crate) fn rule(
         &self,
         seed: u64,
@@ -90,7 +96,7 @@ impl Binarise {
         let mut middles: HashMap<Option<Id>, f64> =
             scores.by_prompt.into_iter().map(|(prompt, mut scores)| (prompt, middle(&mut scores))).collect();
         Ok(match over {
-            // Without a score nothing is compared with it.
+            // A source without scores has no threshold; infinity labels nothing desirable.
             ScoreScope::Source => Rule::From(middles.remove(&None).unwrap_or(f64::INFINITY)),
             ScoreScope::Prompt => Rule::FromPrompts(middles),
         })
@@ -107,7 +113,7 @@ fn median(scores: &mut [f64]) -> f64 {
     if scores.len() % 2 == 1 { scores[middle] } else { f64::midpoint(scores[middle - 1], scores[middle]) }
 }
 
-/// Collects scores, by prompt or all under no name.
+/// Collects scores by prompt, or all under `None`.
 struct ScoreCollector {
     over: ScoreScope,
     by_prompt: HashMap<Option<Id>, Vec<f64>>,
@@ -133,7 +139,7 @@ impl RowSink for ScoreCollector {
     fn remark(&mut self, _remark: Remark, _times: u64) {}
 }
 
-/// A policy that knows all it needs.
+/// Policy with its thresholds computed.
 #[derive(Debug, Clone)]
 pub(crate) enum Rule {
     From(f64),
@@ -143,7 +149,7 @@ pub(crate) enum Rule {
 }
 
 impl Rule {
-    /// Labels a group. Where the source says nothing of pairs, the best and the worst completion are one.
+    /// Labels a group. If it has no pairs, its best and worst completions become one.
     fn label(&self, group: &mut RawGroup, remarks: &mut Vec<Remark>) {
         let extremes = extremes(group);
         if matches!(self, Self::BestAndWorst) {
@@ -180,7 +186,8 @@ impl Rule {
     }
 }
 
-/// The completions of highest and lowest score, if these and their texts differ.
+/// Returns the completions with the highest and lowest score, if both their scores and their texts
+/// differ.
 fn extremes(group: &RawGroup) -> Option<(usize, usize)> {
     let scored =
         || group.completions.iter().enumerate().filter_map(|(index, side)| Some((index, side.score?)));
@@ -190,10 +197,10 @@ fn extremes(group: &RawGroup) -> Option<(usize, usize)> {
     (high > low && differ).then_some((best, worst))
 }
 
-/// Hands on what is read, with labels.
+/// Sink that labels rows and passes them on.
 pub(crate) struct Labeller<'a> {
     pub(crate) rule: &'a Rule,
-    /// Groups so far, and their completions with a score.
+    /// Groups seen so far; `scored` counts their completions that have a score.
     pub(crate) groups: u64,
     pub(crate) scored: u64,
     pub(crate) into: &'a mut dyn RowSink,
@@ -239,10 +246,10 @@ mod tests {
     fn thresholds_are_inclusive_and_means_and_medians_are_taken_of_what_is_said() {
         for (policy, expected) in [
             ("{by: threshold, at: 2}", [false, true, true, true, true]),
-            // Mean of all 5.6, median of all 8.
+            // Over all scores, the mean is 5.6 and the median 8.
             ("{by: mean, over: source}", [false, false, true, true, true]),
             ("{by: median, over: source}", [false, false, true, true, true]),
-            // Means 4 and 8, medians 2 and 8.
+            // By prompt, the means are 4 and 8, the medians 2 and 8.
             ("{by: mean, over: prompt}", [false, false, true, true, true]),
             ("{by: median, over: prompt}", [false, true, true, true, true]),
         ] {
@@ -271,7 +278,7 @@ mod tests {
             labels(&read(source, "a.jsonl", rows.join("\n").as_bytes()))
         };
         let forward = label(&rows);
-        // 1 / (1 + exp(-1)) = 0.7311, four standard errors are 0.028.
+        // 1 / (1 + exp(-1)) = 0.7311; four standard errors are 0.028.
         let rate = forward.iter().filter(|label| **label).count() as f64 / 4000.0;
         assert!((0.703..0.759).contains(&rate), "{rate}");
         let mut backward = label(&rows.iter().rev().cloned().collect::<Vec<_>>());

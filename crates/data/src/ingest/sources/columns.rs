@@ -1,5 +1,5 @@
-//! The user's own records: their fields, under our names, under those of TRL and LLaMA-Factory, or under the names that
-//! the recipe maps to ours.
+//! Fields of the user's own records. Each field is looked up under our name, under the names that
+//! TRL and LLaMA-Factory use, or under the name that the recipe maps it to.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// What a column or key can hold.
+/// Contents of a column or key.
 #[derive(
     Debug,
     Clone,
@@ -36,36 +36,36 @@ use crate::{
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum RecordField {
-    /// The conversation so far, or the one question.
+    /// Prompt: a conversation or a single question.
     Prompt,
-    /// A system turn before it.
+    /// System message placed before the prompt.
     System,
-    /// A whole conversation, its last turn being the completion.
+    /// Whole conversation; its last turn is the completion.
     Conversation,
-    /// The judged completion.
+    /// Completion that was judged.
     Completion,
-    /// Whether people found it desirable.
+    /// Label: desirable or undesirable.
     Label,
-    /// Its score; higher is better.
+    /// Score of the completion; higher is better.
     Score,
-    /// The preferred completion.
+    /// Preferred completion.
     Chosen,
-    /// The other completion.
+    /// Rejected completion.
     Rejected,
-    /// The score of the preferred completion.
+    /// Score of the preferred completion.
     ScoreChosen,
-    /// The score of the other.
+    /// Score of the rejected completion.
     ScoreRejected,
     /// Several completions of one prompt.
     Completions,
-    /// Their scores, where these are a list of their own.
+    /// Scores of the completions, if they are in a separate list.
     Scores,
-    /// What the `domain` column says.
+    /// Value of the `domain` column.
     Domain,
 }
 
 impl RecordField {
-    /// The names under which it is looked for.
+    /// Column names tried when the recipe maps none.
     fn usual(self) -> &'static [&'static str] {
         match self {
             Self::Prompt => &["prompt", "instruction", "question"],
@@ -85,13 +85,13 @@ impl RecordField {
     }
 }
 
-/// `source.columns`: which column or key holds what, where it has another name. A dot goes into an object:
-/// `score_chosen: metadata.score_chosen`.
+/// Mapping from fields to column or key names (`source.columns`), for columns that are not named as
+/// expected. A dot descends into an object: `score_chosen: metadata.score_chosen`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Columns(BTreeMap<RecordField, String>);
 
-/// A value and the name it was found under.
+/// Value of a field, and the column name it was found under.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FoundValue<'a> {
     pub(crate) name: &'a str,
@@ -103,7 +103,7 @@ impl Columns {
         self.0.is_empty()
     }
 
-    /// The value of a field. Null is as good as absent.
+    /// Returns the value of a field; null counts as absent.
     pub(crate) fn find<'a>(&'a self, record: &'a Object, field: RecordField) -> Option<FoundValue<'a>> {
         let at = |name: &'a str| {
             let value = at(&record.0, name).filter(|value| !value.is_null())?;
@@ -115,7 +115,7 @@ impl Columns {
         }
     }
 
-    /// The value of a field that must be there.
+    /// Returns the value of a required field.
     pub(crate) fn need<'a>(&'a self, record: &'a Object, field: RecordField) -> Result<FoundValue<'a>, Flaw> {
         self.find(record, field).ok_or_else(|| Flaw {
             reason: RejectReason::MissingField,
@@ -123,8 +123,10 @@ impl Columns {
         })
     }
 
-    /// The prompt: `prompt`, text or turns, or a conversation without its completion; `system` and LLaMA-Factory's
-    /// `history` come before it and `input` after it. None where the record has no prompt.
+    /// Returns the prompt, or None if the record has none.
+    ///
+    /// The prompt is `prompt` (text or turns) or a conversation without its completion. `system`
+    /// and LLaMA-Factory's `history` come before it, `input` after it.
     pub(crate) fn prompt(&self, record: &Object) -> Result<Option<Vec<Message>>, Flaw> {
         let found =
             self.find(record, RecordField::Prompt).or_else(|| self.find(record, RecordField::Conversation));
@@ -151,12 +153,12 @@ impl Columns {
         Ok(Some(prompt))
     }
 
-    /// What the record says its domain is.
+    /// Returns the record's domain, if it has one.
     pub(crate) fn domain(&self, record: &Object) -> Result<Option<String>, Flaw> {
         self.find(record, RecordField::Domain).map(|domain| Ok(text(domain)?.to_owned())).transpose()
     }
 
-    /// A score, absent or a number.
+    /// Returns a score, or None if it is absent.
     pub(crate) fn score(&self, record: &Object, field: RecordField) -> Result<Option<f64>, Flaw> {
         self.find(record, field).map_or(Ok(None), score)
     }
@@ -169,12 +171,12 @@ fn at<'a>(map: &'a serde_json::Map<String, Value>, name: &str) -> Option<&'a Val
     })
 }
 
-/// A text.
+/// Returns a text value.
 pub(crate) fn text(found: FoundValue<'_>) -> Result<&str, Flaw> {
     found.value.as_str().ok_or_else(|| wrong_type(found.name, found.value, "text"))
 }
 
-/// A number, or text that is one; an empty text is no score.
+/// Parses a number, or text that holds one. Empty text is no score.
 pub(crate) fn score(found: FoundValue<'_>) -> Result<Option<f64>, Flaw> {
     let number = match found.value {
         Value::String(text) if text.trim().is_empty() => return Ok(None),
@@ -185,7 +187,8 @@ pub(crate) fn score(found: FoundValue<'_>) -> Result<Option<f64>, Flaw> {
     number.map(Some).ok_or_else(|| wrong_type(found.name, found.value, "a finite number"))
 }
 
-/// A label: a boolean, 1 for desirable, 0 or -1 for undesirable, or text that says one of these.
+/// Parses a label: a boolean; 1 for desirable, 0 or -1 for undesirable; or text with one of these
+/// meanings.
 pub(crate) fn label(found: FoundValue<'_>) -> Result<bool, Flaw> {
     let label = match found.value {
         Value::Bool(label) => Some(*label),
@@ -215,8 +218,8 @@ fn sign(number: Option<f64>) -> Option<bool> {
     })
 }
 
-/// A completion without score or label. Where its turns begin with those of the prompt, as in chats written out in
-/// full, these go.
+/// Parses a completion; its score and label stay empty. If its turns repeat the prompt, as in full
+/// chat transcripts, the prompt's turns are removed.
 pub(crate) fn completion(found: FoundValue<'_>, prompt: &[Message]) -> Result<RawCompletion, Flaw> {
     let mut messages = turns(found.name, found.value, "assistant")?;
     if messages.len() > prompt.len() && messages.starts_with(prompt) {
@@ -226,15 +229,12 @@ pub(crate) fn completion(found: FoundValue<'_>, prompt: &[Message]) -> Result<Ra
         [only] if only.role == "assistant" => Ok(RawCompletion { messages, score: None, label: None }),
         _ => Err(Flaw {
             reason: RejectReason::NoAssistantTurn,
-            detail: format!(
-                "`{}` is not one assistant turn, with or without the prompt before it",
-                found.name
-            ),
+            detail: format!("`{}` must be one assistant turn, optionally preceded by the prompt", found.name),
         }),
     }
 }
 
-/// Splits a conversation at its last turn, which is the assistant's.
+/// Splits a conversation before its last turn, which must be the assistant's.
 pub(crate) fn split_last(name: &str, mut turns: Vec<Message>) -> Result<(Vec<Message>, Message), Flaw> {
     match turns.pop() {
         Some(last) if last.role == "assistant" => Ok((turns, last)),

@@ -1,4 +1,5 @@
-//! The files of a source: one file, or all files of data below a folder, each with the split that its name says.
+//! Files of a source: a single file, or all data files in a folder, with the split that each file's
+//! name indicates.
 
 use std::path::{Path, PathBuf};
 
@@ -7,21 +8,22 @@ use serde::Serialize;
 
 use crate::{DataError, InputFile, Split};
 
-/// A file found and hashed. Its place is not part of what names the dataset; what is in it and what its folder says is.
+/// A file that has been found and hashed. Its content and folder name enter the dataset's hash; its
+/// path doesn't.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct HashedFile {
     #[serde(skip)]
     pub(crate) path: PathBuf,
-    /// The folder it lies in, where that is below the source's own; else empty.
+    /// Name of the parent folder within the source's folder; empty at the top level.
     pub(crate) folder: String,
     pub(crate) split: Option<Split>,
     blake3: String,
-    /// Its address on the Hub, at the commit that was read.
+    /// URL on the Hub, pinned to the commit that was read.
     #[serde(skip)]
     address: Option<String>,
 }
 
-/// What the words in a file's name say of its split.
+/// Split indicated by a word in a file's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SplitWord {
     Train,
@@ -29,7 +31,7 @@ enum SplitWord {
     Validation,
 }
 
-/// The files of a source, and what a user should know about how they were chosen.
+/// Files of a source, and warnings about how they were chosen.
 #[derive(Debug, Default)]
 pub(crate) struct HashedFiles {
     pub(crate) files: Vec<HashedFile>,
@@ -39,20 +41,20 @@ pub(crate) struct HashedFiles {
 const EXTENSIONS: [&str; 5] = ["jsonl", "json", "csv", "tsv", "parquet"];
 
 impl HashedFile {
-    /// Its name, without folders.
+    /// Returns the file name without its folder.
     pub(crate) fn name(&self) -> String {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// What the manifest says of it.
+    /// Returns the file's manifest entry.
     pub(crate) fn describe(&self) -> InputFile {
         let Self { split, blake3, address, .. } = self;
         InputFile { name: self.name(), split: *split, blake3: blake3.clone(), address: address.clone() }
     }
 }
 
-/// Finds and hashes the files at `path`, which is where `address` was found. Of a folder's files those are taken whose
-/// folder (the name of the one they lie in, empty at the top) is `wanted`.
+/// Finds and hashes the files at `path`, the local copy of `address`. In a folder, a file is used
+/// if `wanted` accepts the name of its parent folder (empty at the top level).
 pub(crate) fn find(
     address: &str,
     path: &Path,
@@ -76,11 +78,14 @@ pub(crate) fn find(
         found.iter().zip(found.iter().skip(1)).find(|(one, other)| stem(one) == stem(other))
     {
         let names = [one, other].map(|file| file.strip_prefix(path).unwrap_or(file).display().to_string());
-        return Err(fail(format!("holds both {} and {}; exactly one is needed", names[0], names[1])));
+        return Err(fail(format!(
+            "contains both {} and {}, the same data twice; remove one of them",
+            names[0], names[1]
+        )));
     }
     if found.is_empty() {
         return Err(fail(format!(
-            "holds no file of data that is wanted ({}, or with .gz)",
+            "contains no matching data file ({}, each also with .gz)",
             EXTENSIONS.join(", ")
         )));
     }
@@ -88,16 +93,16 @@ pub(crate) fn find(
     let has = |word| words.contains(&Some(word));
     let held_out = if has(SplitWord::Test) { SplitWord::Test } else { SplitWord::Validation };
     let mut warnings = Vec::new();
-    // Without both a training and a held-out file the words in the names split nothing.
+    // The names define splits only if there are both training and held-out files.
     let splits = has(SplitWord::Train) && has(held_out);
     if splits && let Some(index) = words.iter().position(Option::is_none) {
         let name = found[index].strip_prefix(path).unwrap_or(&found[index]).display().to_string();
         return Err(fail(format!(
-            "{name} has neither train, test nor validation in its name, and others have"
+            "{name} has none of train, test and validation in its name, but other files do; rename or remove it"
         )));
     }
     if splits && held_out == SplitWord::Test && has(SplitWord::Validation) {
-        warnings.push("validation files are left out: the source has a test split".to_owned());
+        warnings.push("skipping validation files, since the source has a test split".to_owned());
     }
     let mut files = Vec::new();
     for (file, word) in found.into_iter().zip(words) {
@@ -117,7 +122,7 @@ pub(crate) fn find(
     Ok(HashedFiles { files, warnings })
 }
 
-/// Every file of data below a folder, sorted, without hidden ones.
+/// Collects all data files below a folder, sorted; hidden ones are skipped.
 fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), DataError> {
     let mut entries: Vec<PathBuf> =
         fs_err::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
@@ -136,26 +141,26 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), DataError> {
     Ok(())
 }
 
-/// The extension under `.gz`.
+/// Returns the extension, ignoring `.gz`.
 fn extension(name: &str) -> Option<&str> {
     let name = name.strip_suffix(".gz").unwrap_or(name);
     name.rsplit_once('.').map(|(_, extension)| extension)
 }
 
-/// The path without the extensions that say how it is written.
+/// Returns the path without `.gz` and the format's extension.
 fn stem(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let name = name.strip_suffix(".gz").unwrap_or(&name);
     path.with_file_name(name.rsplit_once('.').map_or(name, |(stem, _)| stem))
 }
 
-/// The name of the folder a file lies in, empty for the source's own folder.
+/// Returns the name of a file's parent folder; empty for the source's own folder.
 fn folder(root: &Path, file: &Path) -> String {
     let parent = file.parent().and_then(|parent| parent.strip_prefix(root).ok());
     parent.and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The split that a file's name says, or else that of a folder above it.
+/// Returns the split indicated by a file's name, or else by the nearest folder above it.
 fn word(root: &Path, file: &Path) -> Option<SplitWord> {
     let parts = stem(file);
     let parts = parts.strip_prefix(root).unwrap_or(&parts).to_string_lossy().to_lowercase();
@@ -169,7 +174,8 @@ fn word(root: &Path, file: &Path) -> Option<SplitWord> {
     })
 }
 
-/// The address of a file at the commit that the Hub's cache keeps it under: `.../snapshots/COMMIT/PATH`.
+/// Returns a file's Hub URL at the cached commit, from the cache's path
+/// `.../snapshots/COMMIT/PATH`.
 fn pinned(address: &str, path: &Path) -> Option<String> {
     let (repository, _) = address.strip_prefix("hf://").and(address.split_once('@'))?;
     let path = path.to_string_lossy();
@@ -221,9 +227,9 @@ mod tests {
     fn files_without_both_splits_have_none_and_ambiguous_folders_are_refused() {
         assert!(splits(&["train-a.csv", "train-b.csv"]).unwrap().iter().all(|(_, split)| split.is_none()));
         assert!(splits(&["a.csv", "b.csv"]).unwrap().iter().all(|(_, split)| split.is_none()));
-        assert!(splits(&["train.jsonl", "train.jsonl.gz"]).unwrap_err().contains("holds both"));
+        assert!(splits(&["train.jsonl", "train.jsonl.gz"]).unwrap_err().contains("contains both"));
         assert!(splits(&["train.jsonl", "test.jsonl", "more.jsonl"]).unwrap_err().contains("more.jsonl"));
-        assert!(splits(&["README.md"]).unwrap_err().contains("no file of data"));
+        assert!(splits(&["README.md"]).unwrap_err().contains("no matching data file"));
     }
 
     #[test]

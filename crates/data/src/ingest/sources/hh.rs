@@ -1,9 +1,10 @@
-//! Anthropic's HH: one JSON object a line, `{"chosen": TRANSCRIPT, "rejected": TRANSCRIPT}`.
+//! Anthropic's HH: one JSON object per line, `{"chosen": TRANSCRIPT, "rejected": TRANSCRIPT}`.
 //!
-//! Each side is split at its own last assistant turn (see [`transcript`]), and the two
-//! prompts must then be equal. Splitting at the longest common prefix would move the shared beginning of two
-//! completions into the prompt, and slicing one side by the length of the other's prompt would cut words.
-//! Numbers `score_chosen` and `score_rejected` are kept where a line has them; other keys are ignored.
+//! Each side is split at its own last assistant turn (see [`transcript`]); the two prompts must
+//! then be equal. Two shortcuts fail here. Splitting at the longest common prefix moves the shared
+//! beginning of two completions into the prompt. Slicing one side by the length of the other's
+//! prompt cuts words. The numbers `score_chosen` and `score_rejected` are kept if a line has them;
+//! other keys are ignored.
 
 use serde::Deserialize;
 
@@ -20,7 +21,7 @@ use crate::{
     },
 };
 
-/// The format.
+/// Format of HH.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HhFormat;
 
@@ -61,7 +62,7 @@ impl RecordFormat for HhFormat {
             pairs: vec![(0, 1)],
         };
         if let Some(unequal) = unequal {
-            // Completions of different prompts may well be alike.
+            // Identical completions of different prompts are no flaw.
             let others =
                 draft.flaws().into_iter().filter(|flaw| flaw.reason != RejectReason::IdenticalCompletions);
             return Parsed::rejected(others.chain([unequal]).collect());

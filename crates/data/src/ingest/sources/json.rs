@@ -1,4 +1,4 @@
-//! JSON objects of unknown origin: what is wrong with one, in words, and no key silently read twice.
+//! JSON objects of unknown origin, with readable errors and duplicate keys rejected.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use crate::ingest::{
     sources::excerpt::head,
 };
 
-/// Reads one record as a `T`.
+/// Parses one record as a `T`.
 pub(crate) fn parse<T: DeserializeOwned>(record: &[u8]) -> Result<T, Flaw> {
     let text = std::str::from_utf8(record).map_err(|error| Flaw {
         reason: RejectReason::NotUtf8,
@@ -31,12 +31,12 @@ pub(crate) fn parse<T: DeserializeOwned>(record: &[u8]) -> Result<T, Flaw> {
             serde_json::error::Category::Data => RejectReason::WrongType,
             _ => RejectReason::NotJson,
         };
-        // serde counts lines within this one record.
+        // serde counts lines within this one record, so its line number is always 1.
         Flaw { reason, detail: head(&message.replace(" at line 1 column", " at column")).to_owned() }
     })
 }
 
-/// A JSON object without a repeated key at any depth.
+/// JSON object without a duplicate key at any depth.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Object(pub(crate) Map<String, Value>);
 
@@ -49,7 +49,7 @@ impl<'de> Deserialize<'de> for Object {
     }
 }
 
-/// Builds a value and refuses an object with a repeated key.
+/// Visitor that builds a value and rejects objects with duplicate keys.
 struct Strict;
 
 impl<'de> de::DeserializeSeed<'de> for Strict {
@@ -116,7 +116,7 @@ impl<'de> Visitor<'de> for Strict {
     }
 }
 
-/// What a value is, for messages.
+/// Names the type of a value, for messages.
 pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -128,7 +128,7 @@ pub(crate) fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// A value of the wrong type.
+/// Returns the flaw of a value of the wrong type.
 pub(crate) fn wrong_type(name: &str, value: &Value, expected: &str) -> Flaw {
     Flaw {
         reason: RejectReason::WrongType,

@@ -1,5 +1,6 @@
-//! The user's own thumbs: TRL's unpaired format, text or conversational, and LLaMA-Factory's KTO format, Alpaca or
-//! ShareGPT, in which the last turn of a conversation is judged.
+//! The user's own labelled completions: TRL's unpaired format (text or conversational) and
+//! LLaMA-Factory's KTO format (Alpaca or ShareGPT), in which the last turn of a conversation is
+//! judged.
 
 use serde::Serialize;
 
@@ -13,7 +14,7 @@ use crate::ingest::{
     },
 };
 
-/// The format, with the user's names of columns.
+/// Format of labelled completions, with the user's column names.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct LabelsFormat {
     pub(crate) columns: Columns,
@@ -41,7 +42,8 @@ impl LabelsFormat {
     }
 }
 
-/// A prompt and its one completion, or a conversation whose last turn is the completion.
+/// Splits a record into a prompt and the judged completion. A conversation's last turn is its
+/// completion.
 pub(super) fn judged(
     columns: &Columns,
     record: &Object,
@@ -54,7 +56,7 @@ pub(super) fn judged(
     let conversation = columns
         .find(record, RecordField::Conversation)
         .map_or_else(|| columns.need(record, RecordField::Completion), Ok)?;
-    // The conversation is the prompt with the completion after it.
+    // Without a prompt of its own, the record's conversation is prompt and completion in one.
     let whole = match columns.prompt(record)? {
         Some(prompt) if columns.find(record, RecordField::Prompt).is_none() => prompt,
         _ => turns(conversation.name, conversation.value, "user")?,

@@ -1,9 +1,9 @@
-//! OpenAssistant's conversations: nested trees (one a line, as in the export) and flat messages (as in the Hub's parquet
-//! files), also mixed in one file.
+//! OpenAssistant's conversations: nested trees (one per line, as in the export) and flat messages
+//! (as in the Hub's parquet files), also mixed in one file.
 //!
-//! Replies of the assistant to one message are ranked by people, 0 being best. They become pairs, by adjacent ranks or
-//! by all (see [`Ranks`]); the score of a reply is minus its rank, so that higher is better, or the mean of one of the
-//! ratings that people gave it. A message counts only if every message before it does.
+//! People ranked the assistant's replies to a message; rank 0 is best. Replies of adjacent or of
+//! all ranks become pairs (see [`RankPairing`]). A reply's score is minus its rank, so that higher is
+//! better, or the mean of one of its ratings. A message is used only if all its ancestors are.
 
 mod message;
 mod thread;
@@ -24,34 +24,34 @@ use crate::{
 
 use message::{OasstLine, OasstMessage};
 
-/// Which replies to one message form pairs.
+/// Ranks that form pairs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RankPairing {
-    /// Each rank with the next one; a missing rank leaves a gap that is not bridged (as in HALOs).
+    /// Consecutive ranks only; a missing rank leaves a gap, which is not bridged (as in HALOs).
     #[default]
     Adjacent,
-    /// Every two different ranks.
+    /// All pairs of different ranks.
     All,
 }
 
-/// Which messages are used, and how.
+/// Filters and settings of the source.
 #[derive(Debug, Clone, Serialize)]
 pub struct Oasst {
     pub(crate) ranks: RankPairing,
-    /// The language that every message of a conversation has; any if absent.
+    /// Required language of every message of a conversation; any if absent.
     pub(crate) language: Option<String>,
-    /// Only messages that passed review.
+    /// Keep only messages that passed review.
     pub(crate) only_reviewed: bool,
     pub(crate) drop_deleted: bool,
-    /// Without messages that a model wrote.
+    /// Drop messages written by a model.
     pub(crate) drop_synthetic: bool,
-    /// The rating that is a reply's score, for example `quality`; minus the rank if absent.
+    /// Rating used as a reply's score, for example `quality`; minus the rank if absent.
     pub(crate) rating: Option<String>,
 }
 
 impl Oasst {
-    /// Why a message is left out by itself.
+    /// Returns the reason to drop a message, judged on its own.
     fn filter(&self, message: &OasstMessage) -> Option<&'static str> {
         let language = self.language.as_ref().is_some_and(|language| message.lang.as_ref() != Some(language));
         [
@@ -66,8 +66,8 @@ impl Oasst {
     }
 }
 
-/// Reads a file. A tree is a row of its own; flat messages are rows in their order after all trees, since a reply may
-/// stand anywhere after (or even before) the message that it answers.
+/// Reads a file. A tree is one row. Flat messages follow after all trees, in file order, one row
+/// each: a reply may appear anywhere after (or even before) its parent.
 pub(crate) fn read(
     file: &HashedFile,
     oasst: &Oasst,

@@ -1,5 +1,5 @@
-//! The user's own pairs: TRL's paired format, text or conversational, with the prompt given or as the common beginning of
-//! two conversations; LLaMA-Factory's DPO format, Alpaca or ShareGPT.
+//! The user's own pairs: TRL's paired format (text or conversational, with an explicit prompt or
+//! one implied by two conversations) and LLaMA-Factory's DPO format (Alpaca or ShareGPT).
 
 use serde::Serialize;
 use serde_json::Value;
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// The format, with the user's names of columns.
+/// Format of pairs, with the user's column names.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct PairsFormat {
     pub(crate) columns: Columns,
@@ -52,15 +52,16 @@ impl PairsFormat {
     }
 }
 
-/// Two conversations without a prompt of their own: each is split at its last assistant turn, and what is before must
-/// be equal. Plain texts cannot be split: their common beginning may well be part of the completions.
+/// Extracts the implicit prompt of two conversations. Each is split before its last turn, which
+/// must be the assistant's; the rest must be equal. Plain texts are rejected: their common prefix
+/// may belong to the completions.
 fn implicit(
     chosen: FoundValue<'_>,
     rejected: FoundValue<'_>,
 ) -> Result<(Vec<Message>, RawCompletion, RawCompletion), Flaw> {
     let side = |found: FoundValue<'_>| {
         if !matches!(found.value, Value::Array(_)) {
-            let detail = format!("no `prompt`, and `{}` is not a conversation that holds it", found.name);
+            let detail = format!("no `prompt`, and `{}` is not a conversation that contains it", found.name);
             return Err(Flaw { reason: RejectReason::MissingField, detail });
         }
         split_last(found.name, turns(found.name, found.value, "assistant")?)
@@ -68,7 +69,7 @@ fn implicit(
     let ((prompt, chosen), (other, rejected)) = (side(chosen)?, side(rejected)?);
     if prompt != other {
         let detail = format!(
-            "the conversations before the last turn differ ({} and {} turns)",
+            "the conversations differ before their last turn ({} and {} turns)",
             prompt.len(),
             other.len()
         );

@@ -1,4 +1,4 @@
-//! Sources in which every record stands for itself: records are parsed side by side and handed on in order.
+//! Sources whose records are independent. Records are parsed in parallel and passed on in order.
 
 use std::sync::Arc;
 
@@ -14,63 +14,63 @@ use crate::{
     },
 };
 
-/// A record and where it stands.
+/// Record with its position.
 pub(crate) struct SourceRecord<'a> {
-    /// The bytes of a JSON object.
+    /// Bytes of a JSON object.
     pub(crate) bytes: &'a [u8],
-    /// The split of its file.
+    /// Split of the record's file.
     pub(crate) split: Option<Split>,
-    /// Its number among all records of the source, from 0.
+    /// Index among all records of the source, from 0.
     pub(crate) number: u64,
 }
 
-/// How a source writes a record.
+/// Record format of a source.
 pub(crate) trait RecordFormat: Sync {
-    /// Takes one record apart. A source of many kinds of rows gives several prompts for one, or none.
+    /// Parses one record into one draft per prompt, or none if the record is filtered out.
     fn parse(&self, record: &SourceRecord<'_>) -> Parsed;
 }
 
-/// What became of a record.
+/// Result of parsing a record.
 #[derive(Debug)]
 pub(crate) struct Parsed {
     pub(crate) drafts: Result<Vec<Draft>, Vec<Flaw>>,
     pub(crate) remarks: Vec<Remark>,
 }
 
-/// A group that does not know yet which source and file it is from.
+/// A group before its source and file are filled in.
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
-    /// What the `domain` column says; the source's own domain if the record does not say.
+    /// Value of the `domain` column; the source's domain if the record has none.
     pub(crate) domain: Option<String>,
     pub(crate) prompt: Vec<Message>,
     pub(crate) completions: Vec<RawCompletion>,
     pub(crate) pairs: Vec<(usize, usize)>,
 }
 
-/// What all groups of a source have in common.
+/// Values shared by all groups of a source.
 pub(crate) struct SourceContext<'a> {
     pub(crate) source: Arc<str>,
     pub(crate) domain: Arc<str>,
-    /// The domains to keep; all if empty.
+    /// Domains to keep; all if empty.
     pub(crate) domains: &'a [String],
-    /// The records to read.
+    /// Shard of the records to read.
     pub(crate) shard: Shard,
 }
 
 impl Parsed {
-    /// A record that cannot be used.
+    /// Returns the result for an unusable record.
     pub(crate) fn rejected(flaws: Vec<Flaw>) -> Self {
         Self { drafts: Err(flaws), remarks: Vec::new() }
     }
 
-    /// A record that is left out.
+    /// Returns the result for a record that is filtered out.
     pub(crate) fn filtered(why: &'static str) -> Self {
         Self { drafts: Ok(Vec::new()), remarks: vec![Remark::Filtered(why)] }
     }
 }
 
 impl From<Result<Draft, Flaw>> for Parsed {
-    /// Checks a draft and remarks on it.
+    /// Checks a draft and adds remarks.
     fn from(draft: Result<Draft, Flaw>) -> Self {
         match draft {
             Err(flaw) => Self::rejected(vec![flaw]),
@@ -83,7 +83,7 @@ impl From<Result<Draft, Flaw>> for Parsed {
 }
 
 impl Draft {
-    /// What makes the whole of it unusable.
+    /// Returns the flaws that make the whole draft unusable.
     pub(crate) fn flaws(&self) -> Vec<Flaw> {
         let mut flaws = Vec::new();
         if self.prompt.iter().all(|turn| turn.content.is_empty()) {
@@ -101,14 +101,14 @@ impl Draft {
                 && chosen.messages == rejected.messages
                 && let Some(turn) = chosen.messages.iter().find(|turn| !turn.content.is_empty())
             {
-                let detail = format!("both sides are {}", excerpt(&turn.content));
+                let detail = format!("chosen and rejected are both {}", excerpt(&turn.content));
                 flaws.push(Flaw { reason: RejectReason::IdenticalCompletions, detail });
             }
         }
         flaws
     }
 
-    /// How messages call a completion.
+    /// Names a completion in messages.
     fn side(&self, index: usize) -> String {
         match (self.pairs.as_slice(), self.completions.len()) {
             ([(chosen, _)], 2) => (if index == *chosen { "chosen" } else { "rejected" }).to_owned(),
@@ -117,7 +117,7 @@ impl Draft {
         }
     }
 
-    /// What is odd about it.
+    /// Returns remarks on unusual but valid properties.
     pub(crate) fn remarks(&self) -> Vec<Remark> {
         let completion_role = self.completions.first().and_then(|first| first.messages.first());
         let roles: Vec<_> =
@@ -138,7 +138,7 @@ impl Draft {
         .collect()
     }
 
-    /// Makes it a group of a source.
+    /// Turns the draft into a group of a source.
     pub(crate) fn group(self, split: Option<Split>, context: &SourceContext<'_>) -> RawGroup {
         let Self { domain, prompt, completions, pairs } = self;
         let domain = domain.map_or_else(|| context.domain.clone(), Arc::from);
@@ -147,16 +147,16 @@ impl Draft {
 }
 
 impl SourceContext<'_> {
-    /// Whether a domain is kept.
+    /// Returns true if a domain is kept.
     pub(crate) fn wants(&self, domain: &str) -> bool {
         self.domains.is_empty() || self.domains.iter().any(|wanted| wanted == domain)
     }
 }
 
-/// Records parsed at a time: so many, or so many bytes of them.
+/// Batch limits: records, and bytes of records.
 const BATCH: (usize, usize) = (1024, 1 << 20);
 
-/// Reads the records of a file that are in the shard. Returns how many the file has.
+/// Reads the file's records that are in the shard. Returns the number of records in the whole file.
 pub(crate) fn read(
     file: &HashedFile,
     format: &dyn RecordFormat,
@@ -198,7 +198,7 @@ pub(crate) fn read(
 #[derive(Default)]
 struct PendingRecords {
     bytes: usize,
-    /// Line, number and bytes of each record.
+    /// Line, index and bytes of each record.
     records: Vec<(usize, u64, Result<Vec<u8>, Flaw>)>,
 }
 

@@ -1,6 +1,7 @@
-//! The user's own scored completions, as in UltraFeedback: one completion and its score, or several of one prompt, as
-//! texts or turns with a list of scores beside them, or as objects that hold both. `source.binarise` makes labels of
-//! the scores.
+//! The user's own scored completions, as in UltraFeedback. A record holds one completion and its
+//! score, or several completions of one prompt. Several completions are texts or turns with a
+//! parallel list of scores, or objects that hold text and score. `source.binarise` turns the scores
+//! into labels.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -15,7 +16,7 @@ use crate::ingest::{
     },
 };
 
-/// The format, with the user's names of columns.
+/// Format of scored completions, with the user's column names.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct ScoresFormat {
     pub(crate) columns: Columns,
@@ -50,7 +51,7 @@ impl ScoresFormat {
         let mut completions = Vec::with_capacity(values.len());
         for (index, value) in values.iter().enumerate() {
             let mut scored = match value {
-                // A turn is an object too, of a role.
+                // A turn is an object too, but has a role.
                 Value::Object(object) if !object.contains_key("role") && !object.contains_key("from") => {
                     self.object(list.name, object, &prompt)?
                 }
@@ -65,7 +66,7 @@ impl ScoresFormat {
         Ok(Draft { domain, prompt, completions, pairs: Vec::new() })
     }
 
-    /// A completion that holds its own score.
+    /// Parses a completion that contains its own score.
     fn object(
         &self,
         name: &str,

@@ -1,10 +1,13 @@
-//! The Stanford Human Preferences dataset: one JSON object a line, a Reddit post and two comments on it, `labels` being
-//! 1 where the first is preferred (HALOs reads it so too; the helpful rows that SHP's author re-published agree with
-//! HH in 2317 of 2317 cases).
+//! Stanford Human Preferences: one JSON object per line with a Reddit post and two comments on it.
+//! `labels` is 1 if the first comment is preferred. HALOs reads it this way too, and the helpful
+//! rows that SHP's author republished agree with HH in 2317 of 2317 cases.
 //!
-//! Two rules apply to training rows, and to all rows of files without splits: the preferred comment's score is at least
-//! [`Rules::min_score_ratio`] times the other's, and of a post's pairs that pass this, at most
-//! [`Rules::max_pairs_per_post`] stay, drawn by the row's content. A score of zero or less has no ratio.
+//! Two rules apply to training rows, and to all rows of files without splits:
+//!
+//! - The ratio of the higher to the lower score is at least `min_score_ratio`. A score of zero or
+//!   less has no ratio, so its row is dropped.
+//! - Of each post's remaining pairs, at most `max_pairs_per_post` are kept, drawn by a hash of the
+//!   row's content.
 
 use std::{collections::HashSet, sync::OnceLock};
 
@@ -24,15 +27,15 @@ use crate::{
     },
 };
 
-/// Which training rows are used.
+/// Settings that select training rows.
 #[derive(Debug, Clone, Serialize)]
 pub struct Shp {
-    /// The smallest ratio of the two scores, the larger over the smaller.
+    /// Smallest ratio of the higher to the lower score.
     min_score_ratio: f64,
-    /// The most pairs of one post.
+    /// Most pairs per post.
     max_pairs_per_post: Option<usize>,
     seed: u64,
-    /// Numbers of the records over the cap of their post.
+    /// Indices of the records beyond their post's cap.
     #[serde(skip)]
     surplus: OnceLock<HashSet<u64>>,
 }
@@ -50,7 +53,7 @@ struct ShpRecord {
     score_B: Option<f64>,
 }
 
-/// What the rules say of a record.
+/// Decision about a record.
 enum ShpVerdict {
     Use(ShpRecord),
     Filtered(&'static str),
@@ -62,7 +65,8 @@ impl Shp {
         Self { min_score_ratio, max_pairs_per_post, seed, surplus: OnceLock::new() }
     }
 
-    /// Finds, once, which records are over the cap of their post: by hash, so that order does not matter.
+    /// Determines, once, the records beyond their post's cap. They are chosen by hash, so file
+    /// order does not matter.
     pub(crate) fn settle(&self, files: &[HashedFile]) -> Result<(), DataError> {
         let Some(most) = self.max_pairs_per_post.filter(|_| self.surplus.get().is_none()) else {
             return Ok(());
@@ -104,7 +108,8 @@ impl Shp {
         }
         if self.min_score_ratio > 1.0 {
             let (Some(a), Some(b)) = (line.score_A, line.score_B) else {
-                let detail = "no `score_A` and `score_B`, which `min_score_ratio` needs; 1 asks for none";
+                let detail =
+                    "no `score_A` and `score_B`, which `min_score_ratio` needs; set it to 1 to do without";
                 return reject(RejectReason::MissingField, detail.to_owned());
             };
             if a <= 0.0 || b <= 0.0 {
@@ -115,7 +120,7 @@ impl Shp {
             }
         }
         if self.max_pairs_per_post.is_some() && line.post_id.is_none() {
-            let detail = "no `post_id`, which `max_pairs_per_post` needs; null asks for none";
+            let detail = "no `post_id`, which `max_pairs_per_post` needs; set it to null to do without";
             return reject(RejectReason::MissingField, detail.to_owned());
         }
         ShpVerdict::Use(line)
@@ -164,7 +169,7 @@ fn draft(line: ShpRecord) -> Draft {
     }
 }
 
-/// The subreddit: the column says `askculinary_train`.
+/// Returns the subreddit: the column holds values such as `askculinary_train`.
 fn domain_of(column: &str) -> &str {
     let suffix = ["_train", "_validation", "_test"].iter().find_map(|suffix| column.strip_suffix(suffix));
     suffix.unwrap_or(column)
@@ -214,7 +219,7 @@ mod tests {
             (2, 1)
         );
         assert_eq!(reading.groups.len(), 5 + 8);
-        // Which pairs stay does not depend on their order, and a smaller cap keeps a subset.
+        // The kept pairs do not depend on file order, and a smaller cap keeps a subset.
         let backward: Vec<String> = rows.iter().rev().cloned().collect();
         let kept = |cap: usize, rows: &[String]| {
             let source = format!("{{kind: shp, max_pairs_per_post: {cap}}}");

@@ -1,10 +1,13 @@
-//! Generated feedback whose true utility is known, small enough for a byte-level model to learn in seconds.
+//! Generated feedback with known true utility, small enough for a byte-level model to learn in
+//! seconds.
 //!
-//! A [`World`] says what prompts and completions look like and what they are worth. 8 ways to ask, 8 tasks a domain and
-//! 30 extras make 1920 prompts a domain, drawn without repetition until all are used. The kinds of a completion's parts are
-//! drawn evenly and independently, and each is worded in one of a few ways; the completions of a prompt are different
-//! texts. With a temperature of 0.4 the preferred one of two has the higher utility in 90 % of the pairs (ties counting
-//! half): no judge can agree with the labels more often.
+//! A [`SyntheticWorld`] defines prompts, completions and their utility. 8 ways to ask, 8 tasks per domain
+//! and 30 extras give 1920 prompts per domain, drawn without repetition until all are used. The
+//! kinds of a completion's parts are drawn uniformly and independently; each kind has a few
+//! wordings. All completions of a prompt differ.
+//!
+//! With a temperature of 0.4, the preferred completion has the higher utility in 90 % of the pairs
+//! (ties count half). No judge can agree with the labels more often.
 
 mod words;
 mod world;
@@ -34,7 +37,7 @@ use words::{ASKS, CLOSINGS, EXTRAS, OPENINGS, Topic, VAGUE};
 use world::Kinds;
 use world_file::pairs_of;
 
-/// How much feedback to generate, and from which world.
+/// Settings of generated feedback: its amount and its world.
 #[derive(Debug, Clone, Serialize)]
 pub struct Synthetic {
     pub(crate) pairs: usize,
@@ -42,14 +45,14 @@ pub struct Synthetic {
     pub(crate) world: SyntheticWorld,
 }
 
-/// One annotator's judgement of the completions of a prompt: a line of `raw.jsonl`.
+/// One annotator's judgement of a prompt's completions: a line of `raw.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct SyntheticRecord {
     prompt: String,
     domain: String,
-    /// The one that was preferred most often first.
+    /// Completions, most often preferred first.
     completions: Vec<JudgedCompletion>,
-    /// (chosen, rejected), as indices into the completions.
+    /// Pairs (chosen, rejected), as indices into `completions`.
     pairs: Vec<(usize, usize)>,
 }
 
@@ -61,7 +64,7 @@ struct JudgedCompletion {
     thumb: Option<bool>,
 }
 
-/// Generates the judgements of a seed.
+/// Generator of the judgements of a seed.
 struct Generator<'a> {
     world: &'a SyntheticWorld,
     draw: Draw,
@@ -81,7 +84,7 @@ impl<'a> Generator<'a> {
         Self { world, draw: Draw::new(seed, "synthetic"), prompts, topics }
     }
 
-    /// The judgement of a number: those of one prompt follow each other.
+    /// Returns judgement `number`. Judgements of the same prompt are consecutive.
     fn line(&self, number: usize) -> SyntheticRecord {
         let (group, round) = (number / self.world.judgements, number % self.world.judgements);
         let prompt = self.prompts[group % self.prompts.len()];
@@ -127,7 +130,7 @@ impl<'a> Generator<'a> {
         }
     }
 
-    /// Whether an advantage in utility, in tenths, wins under the annotators' temperature.
+    /// Draws whether a utility advantage (in tenths) wins at the annotators' temperature.
     fn prefers(&self, name: &str, advantage: f64) -> bool {
         let uniform = self.uniform(name);
         if self.world.temperature == 0.0 && advantage != 0.0 {
@@ -137,7 +140,7 @@ impl<'a> Generator<'a> {
         uniform < 1.0 / (1.0 + (-advantage / temperature).exp())
     }
 
-    /// Who judges.
+    /// Draws the group of the annotator who judges.
     fn annotator(&self, group: usize, round: usize) -> &AnnotatorGroup {
         let mut left = self.uniform(&format!("{group}/annotator/{round}"));
         let groups = &self.world.annotators;
@@ -148,7 +151,7 @@ impl<'a> Generator<'a> {
         drawn.unwrap_or(&groups[0])
     }
 
-    /// Different completions of a prompt, with the kinds of their parts.
+    /// Draws distinct completions of a prompt, with the kinds of their parts.
     fn completions(&self, topic: usize, group: usize) -> Vec<(String, Kinds)> {
         let mut completions: Vec<(String, Kinds)> = Vec::with_capacity(self.world.completions);
         for index in 0..self.world.completions {
@@ -189,21 +192,21 @@ impl<'a> Generator<'a> {
             },
             CLOSINGS[closing][pick("closing words", 3)],
         );
-        // Kinds are in the order of the words: +1, 0, -1.
+        // The word lists are ordered by kind: +1, 0, -1.
         (text, [opening, content, closing].map(|kind| [1, 0, -1][kind]))
     }
 
-    /// A number from 0 to 1.
+    /// Draws a uniform number in [0, 1).
     fn uniform(&self, name: &str) -> f64 {
         self.draw.bits(name) as f64 / 2f64.powi(64)
     }
 }
 
-/// Where what is generated stands in the dataset.
+/// File name of the generated feedback in the dataset directory.
 const RAW: &str = "raw.jsonl";
 
 impl Synthetic {
-    /// Writes what is generated.
+    /// Generates the feedback and writes it to the dataset directory.
     pub(crate) fn write(&self, dataset: &Path) -> Result<(), DataError> {
         let generator = Generator::new(&self.world, self.seed);
         write_whole(&dataset.join(RAW), |file| {
@@ -216,7 +219,7 @@ impl Synthetic {
         Ok(())
     }
 
-    /// What [`write`](Self::write) wrote.
+    /// Returns the file written by [`write`](Self::write).
     pub(crate) fn input(dataset: &Path) -> Result<HashedFile, DataError> {
         let path = dataset.join(RAW);
         let found = files::find("", &path, |_| true)?.files.into_iter().next();

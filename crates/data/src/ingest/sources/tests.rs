@@ -1,4 +1,4 @@
-//! Reading whole files through a source as a recipe writes it.
+//! Reads whole files through a source, written as in a recipe.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use prospect_core::config::Document;
 use super::*;
 use crate::{SourceFiles, ingest::raw::RawGroup};
 
-/// All that a source hands over.
+/// Everything that a source passes on.
 pub(crate) type Collected = crate::ingest::rejections::tests::CollectedRows;
 
-/// A source as written, resolved with a path of the test's own.
+/// Resolves a source as written, with the test's own path.
 fn resolve(source: &str, path: &Path) -> Result<ResolvedSources, DataError> {
     let mut document = Document::from_text("source", source).unwrap();
     document.set("path", path.display().to_string().into()).unwrap();
@@ -22,7 +22,7 @@ fn collect(source: &str, path: &Path) -> Collected {
     let sources = resolve(source, path).unwrap();
     let mut first = Collected::default();
     sources.read(Path::new("unused"), &mut first).unwrap();
-    // A source can be read again, and is the same.
+    // Reading a source twice gives the same rows.
     let mut again = Collected::default();
     sources.read(Path::new("unused"), &mut again).unwrap();
     assert_eq!((&first.groups, &first.counts), (&again.groups, &again.counts));
@@ -30,14 +30,14 @@ fn collect(source: &str, path: &Path) -> Collected {
     first
 }
 
-/// What the source (YAML without `path`) reads of a file of this name and content.
+/// Reads a file with this name and content; `source` is YAML without `path`.
 pub(crate) fn read(source: &str, name: &str, content: &[u8]) -> Collected {
     let folder = tempfile::tempdir().unwrap();
     fs_err::write(folder.path().join(name), content).unwrap();
     collect(source, &folder.path().join(name))
 }
 
-/// What the source reads of a folder with these files.
+/// Reads a folder with these files.
 pub(crate) fn read_folder(source: &str, files: &[(&str, &str)]) -> Collected {
     let folder = tempfile::tempdir().unwrap();
     for (name, content) in files {
@@ -48,7 +48,7 @@ pub(crate) fn read_folder(source: &str, files: &[(&str, &str)]) -> Collected {
     collect(source, folder.path())
 }
 
-/// The one group of a file of one record, of a kind that is sniffed.
+/// Reads the single group of a one-record file whose kind is detected.
 pub(crate) fn only(record: &serde_json::Value) -> RawGroup {
     let mut read = read("{}", "a.jsonl", record.to_string().as_bytes());
     assert_eq!((read.groups.len(), read.counts.rejected), (1, 0), "{record}");
@@ -131,7 +131,7 @@ mod bad_input {
             &deep,
         ];
         for kind in KINDS {
-            // A blank first byte, so that a line that begins with `[` does not make the file an array.
+            // A leading blank keeps a line that begins with `[` from making the file an array.
             let text = format!("{{}}\n{}\n", bad.join("\n"));
             let mut bytes = text.into_bytes();
             bytes.extend(b"{\"prompt\": \"\xff\"}\r\n");
@@ -144,7 +144,7 @@ mod bad_input {
         }
     }
 
-    /// JSON that resembles what the readers know.
+    /// JSON that resembles records the readers know.
     fn record() -> impl Strategy<Value = String> {
         const KEYS: &str = "prompt|chosen|rejected|completion|completions|label|labels|score|scores|messages|conversations|history|human_ref_A|human_ref_B|score_A|score_B|post_id|message_id|parent_id|text|role|rank|replies|message_tree_id|from|value|content|instruction|input|system";
         let leaf = prop_oneof![
@@ -198,7 +198,7 @@ mod bad_input {
     }
 }
 
-/// As [`read`], for what may be refused.
+/// Like [`read`], for sources that may be rejected.
 fn resolve_and_read(source: &str, name: &str, content: &[u8]) -> Result<Collected, DataError> {
     let folder = tempfile::tempdir().unwrap();
     fs_err::write(folder.path().join(name), content).unwrap();
@@ -208,7 +208,7 @@ fn resolve_and_read(source: &str, name: &str, content: &[u8]) -> Result<Collecte
     Ok(read)
 }
 
-/// The folder with real data, if the test can run.
+/// The folder with real data, if it is available.
 fn real() -> Option<std::path::PathBuf> {
     let folder = std::env::var_os("PROSPECT_TEST_DATA").map(std::path::PathBuf::from);
     if folder.is_none() {
@@ -243,7 +243,7 @@ fn real_shp_labels_prefer_the_side_that_hh_chose() {
     let path = folder.join("shp/steamshp_anthropic_helpful_test.shared.json");
     let steam = collect("{min_score_ratio: 1, max_pairs_per_post: null}", &path);
     let hh = collect("{kind: hh}", &folder.join("hh/helpful-base_test.rows0-1851.jsonl.gz"));
-    // The last human turn, the preferred reply and the other.
+    // The last human turn, the preferred reply and the rejected one.
     let chosen = |read: &Collected| -> std::collections::HashSet<[String; 3]> {
         let sides = read.groups.iter().map(|group| {
             let side = |index: usize| group.completions[index].messages[0].content.clone();
@@ -272,7 +272,7 @@ fn real_files_of_other_tools_give_the_known_counts() {
     assert_eq!((dpo.counts.pairs, system, dpo.counts.rejected), (300, 64, 0));
     let feedback = collect("{}", &folder.join("ultrafeedback/train_clean.jsonl"));
     let counts = &feedback.counts;
-    // One of the 111 pairs of equal scores has identical completions, too (line 307).
+    // One of the 111 pairs with equal scores has identical completions too (line 307).
     assert_eq!((counts.read, counts.pairs, counts.noted["equal_scores"]), (1000, 994, 110));
     assert!(
         feedback.rejected.iter().any(|row| (row.line, row.reason.as_str()) == (307, "identical_completions"))

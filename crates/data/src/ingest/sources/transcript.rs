@@ -1,19 +1,19 @@
-//! HH's transcripts: turns that begin with a blank line and `Human:` or `Assistant:`.
+//! HH's transcripts: turns begin with a blank line and `Human:` or `Assistant:`.
 
 use crate::Message;
 
-/// A transcript taken apart at its last assistant turn.
+/// Transcript split before its last assistant turn.
 #[derive(Debug)]
 pub(crate) struct Transcript {
-    /// Every turn before the last assistant turn.
+    /// Turns before the last assistant turn.
     pub(crate) prompt: Vec<Message>,
-    /// The text of the last assistant turn.
+    /// Text of the last assistant turn.
     pub(crate) completion: String,
-    /// Whether more than the one space after the marker was trimmed from any turn.
+    /// True if more than the single space after a marker was trimmed from any turn.
     pub(crate) trimmed: bool,
 }
 
-/// Why a text is no transcript.
+/// Reason why a text is not a valid transcript.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TranscriptFlaw {
     NoAssistantTurn,
@@ -24,7 +24,8 @@ pub(crate) enum TranscriptFlaw {
 const HUMAN: &str = "\n\nHuman:";
 const ASSISTANT: &str = "\n\nAssistant:";
 
-/// Takes a transcript apart. Only a marker after a blank line starts a turn: `Human:` inside a turn is text.
+/// Parses a transcript. Only a marker after a blank line starts a turn; `Human:` inside a turn is
+/// text.
 pub(crate) fn parse(text: &str) -> Result<Transcript, TranscriptFlaw> {
     let mut starts: Vec<(usize, &str)> =
         text.match_indices(HUMAN).chain(text.match_indices(ASSISTANT)).collect();

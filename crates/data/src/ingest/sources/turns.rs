@@ -1,4 +1,5 @@
-//! Conversations as others write them: a text, or a list of turns in OpenAI's or ShareGPT's words.
+//! Conversations in common notations: plain text, or a list of turns in OpenAI's or ShareGPT's
+//! format.
 
 use serde_json::{Map, Value};
 
@@ -10,8 +11,8 @@ use crate::{
     },
 };
 
-/// Reads a conversation. A text, or a list of texts, is one turn of `role` each; a turn is `{role, content}` or
-/// `{from, value}`.
+/// Parses a conversation. Plain text, or a list of texts, becomes one turn of `role` each. A turn
+/// is `{role, content}` or `{from, value}`.
 pub(crate) fn turns(name: &str, value: &Value, role: &str) -> Result<Vec<Message>, Flaw> {
     match value {
         Value::Array(turns) => turns.iter().map(|turn| self::turn(name, turn, role)).collect(),
@@ -39,7 +40,7 @@ fn field<'a>(name: &str, turn: &'a Map<String, Value>, keys: &[&str; 2]) -> Resu
     })
 }
 
-/// A turn's text, trimmed. Parts of type `text` are joined; other parts cannot be used.
+/// Returns a turn's text, trimmed. Parts of type `text` are joined; other parts are rejected.
 fn content(name: &str, value: &Value) -> Result<String, Flaw> {
     let part = |part: &Value| match part {
         Value::String(text) => Ok(text.clone()),
@@ -57,7 +58,7 @@ fn content(name: &str, value: &Value) -> Result<String, Flaw> {
     Ok(text.trim().to_owned())
 }
 
-/// The role as our files name it. Turns of tools have no place in them.
+/// Maps a role to our name for it. Tool turns are not supported.
 fn known_role(name: &str, given: &str) -> Result<&'static str, Flaw> {
     match given.to_ascii_lowercase().as_str() {
         "user" | "human" | "prompter" => Ok("user"),

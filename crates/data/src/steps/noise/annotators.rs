@@ -1,7 +1,9 @@
-//! Annotators: every prompt is judged by one of several groups of people, of whom some prefer the opposite.
+//! Annotator noise: each prompt is judged by one of several groups of annotators; contrary groups
+//! prefer the opposite.
 //!
-//! The prompts are dealt to `groups` groups of equal size; round(contrary × groups) groups are contrary, and all
-//! their judgements are turned round. So the noise comes in clusters: whole prompts, not single rows.
+//! The prompts are divided among `groups` groups of equal size. round(contrary × groups) of them
+//! are contrary: all their judgements are inverted. The noise is therefore clustered by prompt
+//! rather than spread over single rows.
 
 use prospect_core::draw::{Draw, exact_count};
 use schemars::JsonSchema;
@@ -17,14 +19,14 @@ use crate::{
     table::feedback::{Feedback, lowest_ids},
 };
 
-/// Annotators of whom some prefer the opposite.
+/// Annotator groups, including contrary ones that prefer the opposite.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Annotators {
-    /// How many groups of annotators there are.
+    /// Number of annotator groups.
     #[serde(default = "ten")]
     pub groups: u32,
-    /// The share of the groups that prefer the opposite.
+    /// Share of the groups that prefer the opposite.
     pub contrary: f64,
 }
 
@@ -38,7 +40,8 @@ impl Annotators {
         let prompts =
             feedback.prompts(|row| row.kept && mark.accepts(row) && feedback.split(row) == Split::Train);
         let contrary = exact_count(self.contrary, self.groups as usize);
-        // The groups' shares of the prompts lie one behind the other in the order of the draws.
+        // The groups hold consecutive slices of the prompts in draw order, so the contrary ones
+        // come first.
         let count = contrary * prompts.len() / self.groups as usize;
         let contrary = lowest_ids(&Draw::new(seed, "annotators"), &prompts, count);
         let drawn = ChangeCounts { eligible: prompts.len() as u64, changed: contrary.len() as u64 };

@@ -1,7 +1,8 @@
-//! Cycles: preferences that are not transitive.
+//! Cycles: intransitive preferences.
 //!
-//! Where a prompt has pairs A over B, B over C and A over C, the last one is swapped: A over B, B over C, C over A. The
-//! share is of the prompts with such a triangle, and a prompt gets one cycle.
+//! If a prompt has the pairs A over B, B over C and A over C, the last one is swapped, which gives
+//! A over B, B over C and C over A. The rate is a share of the prompts with such a triangle; each
+//! prompt gets at most one cycle.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -24,7 +25,7 @@ pub(super) fn apply(feedback: &mut Feedback, rate: f64, seed: u64) -> Option<Noi
         let row = &feedback.rows[feedback.pairs[index as usize].chosen as usize];
         pairs.entry(feedback.group(row).prompt).or_default().push(index);
     }
-    // Of the pairs that close a triangle of a prompt, the one of lowest draw.
+    // Among the pairs that close a triangle, each prompt contributes the one with the lowest draw.
     let closing: Vec<(Id, u32)> = pairs
         .into_iter()
         .filter_map(|(prompt, pairs)| {

@@ -1,7 +1,8 @@
-//! Dropped words: completions miss words here and there.
+//! Dropped words: completions with randomly missing words.
 //!
-//! Words are what white space separates. Of the last message's n words round(drop × n) go, at least one and not all:
-//! those of lowest draw, each with the white space before it.
+//! Words are separated by white space. Of the n words of the last message, round(drop × n) are
+//! dropped, at least one but not all: those with the lowest draws. The white space before a dropped
+//! word goes with it.
 
 use prospect_core::draw::{Draw, exact_count};
 use schemars::JsonSchema;
@@ -17,20 +18,20 @@ use crate::table::{
     ids::Id,
 };
 
-/// The purpose of the draws for words.
+/// Purpose of the draws that choose words.
 pub(super) const PURPOSE: &str = "dropped words";
 
-/// Completions that miss words.
+/// Completions with dropped words.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DropWords {
-    /// Share of the desirable rows.
+    /// Share of the desirable rows (0).
     #[serde(default)]
     pub desirable: f64,
-    /// Share of the undesirable rows.
+    /// Share of the undesirable rows (0).
     #[serde(default)]
     pub undesirable: f64,
-    /// Share of the words that goes.
+    /// Share of the words to drop (0.2).
     #[serde(default = "some")]
     pub drop: f64,
 }
@@ -54,7 +55,7 @@ impl DropWords {
         )
     }
 
-    /// A text without some of its words; `row` names the row it is the completion of.
+    /// Returns the text with words dropped; `row` is the id of its row.
     pub(super) fn thin(&self, text: &str, row: Id, draw: &Draw) -> String {
         let words = text.split_whitespace().count();
         let dropped = exact_count(self.drop, words).clamp(1, words.saturating_sub(1).max(1));
@@ -63,7 +64,7 @@ impl DropWords {
         let mut thin = String::with_capacity(text.len());
         let mut end = 0;
         for (word, dropped) in text.split_whitespace().zip(marks) {
-            // Where the word stands: behind the end of the one before it.
+            // The word starts at its first match after the end of the previous word.
             let start = text[end..].find(word).map_or(end, |offset| end + offset);
             let before = std::mem::replace(&mut end, start + word.len());
             if !dropped {

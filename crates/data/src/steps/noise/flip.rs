@@ -1,6 +1,7 @@
-//! Flips: a share of each class gets the other label. Equal rates are symmetric noise, unequal ones asymmetric.
+//! Label flips: a share of each class gets the opposite label. Equal rates give symmetric noise,
+//! unequal ones asymmetric noise.
 //!
-//! Rows are drawn by their pair, so that at equal rates both rows of a pair flip together.
+//! Draws are keyed by pair, so both rows of a pair flip together at equal rates.
 
 use prospect_core::draw::Draw;
 

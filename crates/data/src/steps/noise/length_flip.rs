@@ -1,9 +1,10 @@
-//! Length flips: annotators take the longer completion for the better one.
+//! Length flips: annotators mistake longer completions for better ones.
 //!
-//! Only pairs whose rejected completion is the longer one can flip, with weight (rejected ÷ chosen)^(1/T) on their
-//! characters. A row without a pair is compared with the median completion m of the training rows: a desirable one
-//! shorter than it flips with weight (m ÷ characters)^(1/T), an undesirable one longer than it with
-//! (characters ÷ m)^(1/T). A small T flips the greatest differences, a large one any.
+//! Only pairs with a longer rejected completion can flip, with weight (rejected ÷ chosen)^(1/T) on
+//! their lengths in characters. A row without a pair is compared with the median length m of
+//! training completions. A shorter desirable row flips with weight (m ÷ characters)^(1/T), a longer
+//! undesirable one with (characters ÷ m)^(1/T). At a small T, the largest differences flip; at a
+//! large T, all eligible rows are nearly equally likely.
 
 use prospect_core::draw::Draw;
 use schemars::JsonSchema;
@@ -19,17 +20,17 @@ use crate::{
     table::feedback::{Feedback, FeedbackRow},
 };
 
-/// Flips that favour long completions.
+/// Label flips that favour long completions.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LengthFlip {
-    /// Share of the desirable rows that are the shorter side of their pair.
+    /// Share of the desirable rows that are the shorter side of their pair (0).
     #[serde(default)]
     pub desirable: f64,
-    /// Share of the undesirable rows that are the longer side of their pair.
+    /// Share of the undesirable rows that are the longer side of their pair (0).
     #[serde(default)]
     pub undesirable: f64,
-    /// T.
+    /// Temperature T (1).
     #[serde(default = "one")]
     pub temperature: f64,
 }

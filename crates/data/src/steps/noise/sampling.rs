@@ -1,4 +1,4 @@
-//! Which rows a kind of noise changes: exact counts, nested, by weight.
+//! Selection of the rows to corrupt: exact counts, nested across rates, weighted.
 
 use prospect_core::draw::{Draw, exact_count};
 use rayon::prelude::*;
@@ -13,13 +13,13 @@ use crate::{
     },
 };
 
-/// A row that may change: what is drawn for, and the natural logarithm of how likely it is to be among the first.
+/// Row that may change: the key of its draw, and the natural logarithm of its sampling weight.
 pub(super) struct Candidate {
     pub(super) key: Id,
     pub(super) log_weight: f64,
 }
 
-/// What a kind does to a row.
+/// Change that a kind of noise makes to a row.
 #[derive(Clone, Copy)]
 pub(super) enum NoiseMark {
     Label(LabelNoise),
@@ -27,7 +27,7 @@ pub(super) enum NoiseMark {
 }
 
 impl NoiseMark {
-    /// Whether a row has no noise of this sort yet.
+    /// Returns true if the row has no noise of this sort yet.
     pub(super) fn accepts(self, row: &FeedbackRow) -> bool {
         match self {
             Self::Label(_) => row.corruption.label == LabelNoise::Original,
@@ -43,7 +43,8 @@ impl NoiseMark {
     }
 }
 
-/// Marks `rate × eligible` rows of each class, where `rates` are of the desirable and the undesirable rows.
+/// Marks `rate × eligible` rows of each class; `rates` are those of the desirable and undesirable
+/// rows.
 pub(super) fn mark_rows(
     feedback: &mut Feedback,
     draw: &Draw,
@@ -70,11 +71,12 @@ pub(super) fn mark_rows(
     NoiseKindCounts { desirable: class(true, rates[0]), undesirable: class(false, rates[1]), drawn: None }
 }
 
-/// The indices of the `count` candidates that come first when each waits an exponential time whose rate is its weight:
-/// mark without replacement, each next one in proportion to weight (Efraimidis and Spirakis 2006). At equal
-/// weights it is the order of the draws.
+/// Returns the indices of `count` candidates, sampled without replacement in proportion to their
+/// weights (Efraimidis and Spirakis 2006). Each candidate gets an exponential waiting time with its
+/// weight as the rate; the shortest times win. Equal weights reduce this to the order of the draws.
 pub(super) fn weighted_sample(draw: &Draw, candidates: &[(Candidate, u32)], count: usize) -> Vec<u32> {
-    // The logarithm of the waiting time, in an order-preserving integer; then the draw, which is finer.
+    // The sort key is the log waiting time as an order-preserving integer, then the draw, which has
+    // more bits.
     let time = |candidate: &Candidate| {
         let bits = draw.bits(candidate.key.digits().as_ref());
         let log_time = (-(-uniform(bits)).ln_1p()).ln() - candidate.log_weight;
@@ -89,19 +91,19 @@ pub(super) fn weighted_sample(draw: &Draw, candidates: &[(Candidate, u32)], coun
     ranked.into_iter().map(|(_, index)| index).collect()
 }
 
-/// A draw as a number in (0, 1).
+/// Maps 64 random bits to a number in (0, 1).
 pub(super) fn uniform(bits: u64) -> f64 {
-    // 53 bits are all that fit, and the half keeps both ends out.
+    // An f64 holds 53 bits; the added half excludes both ends.
     ((bits >> 11) as f64 + 0.5) / (1u64 << 53) as f64
 }
 
-/// Orders as the numbers do.
+/// Maps a number to an integer of the same order.
 fn ordered(number: f64) -> u64 {
     let bits = number.to_bits();
     if bits >> 63 == 1 { !bits } else { bits | 1 << 63 }
 }
 
-/// The whole training pairs, by index, neither of whose rows has judgement noise.
+/// Returns the indices of complete training pairs whose rows have no judgement noise.
 pub(super) fn free_pairs(feedback: &Feedback) -> Vec<u32> {
     let free = |pair: &crate::table::feedback::FeedbackPair| {
         let [chosen, rejected] = feedback.sides(pair);
@@ -112,7 +114,7 @@ pub(super) fn free_pairs(feedback: &Feedback) -> Vec<u32> {
     (0..feedback.pairs.len() as u32).filter(|index| free(&feedback.pairs[*index as usize])).collect()
 }
 
-/// Turns the judgement of both rows of some pairs, and counts the rows that could have been.
+/// Inverts the labels of both rows of the chosen pairs, and counts the eligible rows.
 pub(super) fn mark_pairs(
     feedback: &mut Feedback,
     eligible: &[u32],

@@ -1,8 +1,9 @@
-//! Score flips: annotators confuse completions of similar score.
+//! Score flips: annotators confuse completions with similar scores.
 //!
-//! An annotator who follows Bradley and Terry at temperature T on the scores prefers the lesser completion of a pair
-//! with probability p = sigmoid(−Δ/T), Δ the score of chosen less that of rejected. Without rates every pair is flipped
-//! with its p. With rates exactly so many rows flip, and the odds p/(1−p) = exp(−Δ/T) are their weights.
+//! A Bradley–Terry annotator with temperature T prefers the worse completion of a pair with
+//! probability p = sigmoid(−Δ/T), where Δ is the score of chosen minus that of rejected. Without
+//! rates, each pair flips with its own p. With rates, an exact number of rows flips, sampled with
+//! the odds p/(1−p) = exp(−Δ/T) as weights.
 
 use prospect_core::draw::Draw;
 use schemars::JsonSchema;
@@ -15,13 +16,14 @@ use super::{
 use crate::table::corruption::LabelNoise;
 use crate::table::feedback::{Feedback, FeedbackPair, FeedbackRow};
 
-/// Flips that are likelier the closer the scores of a pair are.
+/// Label flips that are more likely the closer the scores of a pair are.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScoreFlip {
-    /// T, in units of the score.
+    /// Temperature T, in units of the score.
     pub temperature: f64,
-    /// Share of the desirable rows with scored pairs.
+    /// Share of the desirable rows with scored pairs; if both shares are missing, each pair flips
+    /// with its own probability.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub desirable: Option<f64>,
     /// Share of the undesirable rows with scored pairs.
@@ -41,7 +43,7 @@ impl ScoreFlip {
             chosen.retain(|index| {
                 let pair = &feedback.pairs[*index as usize];
                 let odds = log_odds(feedback, pair).map_or(0.0, f64::exp);
-                // u < odds / (1 + odds), which holds for infinite odds too.
+                // Equivalent to u < odds / (1 + odds), but valid for infinite odds too.
                 let u = sampling::uniform(draw.bits(pair.id.digits().as_ref()));
                 u < odds * (1.0 - u)
             });
@@ -58,7 +60,7 @@ impl ScoreFlip {
     }
 }
 
-/// The difference of the scores of a pair, chosen less rejected, where both have one.
+/// Returns the score of the chosen minus that of the rejected completion, if both have one.
 pub(super) fn score_gap(feedback: &Feedback, pair: &FeedbackPair) -> Option<f64> {
     let [chosen, rejected] = feedback.sides(pair).map(FeedbackRow::score);
     Some(chosen? - rejected?)

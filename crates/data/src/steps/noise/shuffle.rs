@@ -1,7 +1,7 @@
-//! Shuffles: the completion of a row is replaced by one that was written for another prompt.
+//! Shuffled completions: a row's completion is replaced by one written for another prompt.
 //!
-//! All training rows stand in the order of a draw of their own; the replacement comes from the next row with another
-//! prompt, whatever its label. So which text a row gets does not depend on the rate.
+//! All training rows are put in a random order. The replacement comes from the next row with
+//! another prompt, whatever its label. So the text that a row gets doesn't depend on the rate.
 
 use prospect_core::draw::Draw;
 use schemars::JsonSchema;
@@ -17,21 +17,21 @@ use crate::{
     table::feedback::{Feedback, FeedbackRow},
 };
 
-/// Completions of other prompts.
+/// Completions replaced by those of other prompts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Shuffle {
-    /// Share of the desirable rows.
+    /// Share of the desirable rows (0).
     #[serde(default)]
     pub desirable: f64,
-    /// Share of the undesirable rows.
+    /// Share of the undesirable rows (0).
     #[serde(default)]
     pub undesirable: f64,
 }
 
 impl Shuffle {
     pub(super) fn apply(&self, feedback: &mut Feedback, seed: u64) -> NoiseKindCounts {
-        // With one prompt there is no other.
+        // A single prompt has no donor of another prompt.
         let prompts = feedback.prompts(|row| row.kept && feedback.split(row) == Split::Train).len();
         let candidate = |_: &Feedback, row: &FeedbackRow| {
             (prompts > 1).then_some(Candidate { key: row.id, log_weight: 0.0 })
@@ -45,7 +45,7 @@ impl Shuffle {
     }
 }
 
-/// For every shuffled row, the row whose completion it gets; ordered by row.
+/// Returns the donor of every shuffled row, sorted by row.
 fn donors(feedback: &Feedback, draw: &Draw) -> Vec<(u32, u32)> {
     let mut order: Vec<(u64, u32)> = (0..feedback.rows.len() as u32)
         .filter(|index| {

@@ -1,4 +1,5 @@
-//! Swaps: a share of the whole pairs has its sides exchanged, and both its rows their labels.
+//! Swaps: a share of the complete pairs has its sides exchanged, which inverts the labels of both
+//! rows.
 
 use prospect_core::draw::{Draw, exact_count};
 

@@ -18,7 +18,7 @@ fn completion(text: String, score: Option<f64>, label: Option<bool>) -> RawCompl
     RawCompletion { messages: vec![Message::assistant(text)], score, label }
 }
 
-/// 120 pairs about 60 prompts, with scores and lengths that vary.
+/// 120 pairs over 60 prompts, with varying scores and lengths.
 fn varied() -> Feedback {
     Feedback::new((0..120).map(|n| {
         let word = |times: usize| vec!["word"; 1 + times % 9].join(" ");
@@ -30,7 +30,7 @@ fn varied() -> Feedback {
     }))
 }
 
-/// A kind of noise by name, at some rate of each class.
+/// Noise settings with one kind, by name, at a rate per class.
 fn noise(kind: &str, desirable: f64, undesirable: f64) -> Noise {
     let none = Noise::default();
     match kind {
@@ -50,7 +50,7 @@ fn noise(kind: &str, desirable: f64, undesirable: f64) -> Noise {
 
 const ROW_KINDS: [&str; 6] = ["flip", "score_flip", "length_flip", "shuffle", "truncate", "drop_words"];
 
-/// The rows that noise changed, by index, and what it did to them.
+/// Returns the index and the noise of each changed row.
 fn changed(feedback: &Feedback) -> BTreeMap<usize, Corruption> {
     let rows = feedback.rows.iter().enumerate();
     rows.filter(|(_, row)| row.corruption != Corruption::default())
@@ -137,7 +137,7 @@ fn scores_that_are_close_are_confused() {
     let gaps = |pairs: Vec<&FeedbackPair>| mean(pairs.into_iter().map(|pair| gap(&feedback, pair)).collect());
     assert!(gaps(swapped) + 2.0 < gaps(straight));
 
-    // Without rates each pair flips with its own probability.
+    // Without rates, each pair flips with its own probability.
     let score_flip = Some(ScoreFlip { temperature: 3.0, desirable: None, undesirable: None });
     let mut flips = 0;
     for seed in 0..100 {
@@ -172,7 +172,7 @@ fn only_longer_completions_win_by_length() {
     assert!(feedback.pairs.iter().all(|pair| feedback.is_swapped(pair) == longer(pair)));
     assert!(counts.swapped_pairs > 20);
 
-    // Without pairs the median is the mark.
+    // Rows without pairs are compared with the median.
     let thumb = |n: usize| RawGroup {
         completions: vec![completion("x".repeat(n), None, Some(n.is_multiple_of(2)))],
         pairs: Vec::new(),
@@ -240,7 +240,7 @@ fn shuffled_completions_are_of_other_prompts_whatever_the_rate() {
     let prompt = |row: u32| all.group(&all.rows[row as usize]).prompt;
     assert!(all.donors.iter().all(|(row, donor)| prompt(*row) != prompt(*donor)));
     assert!(few.donors.iter().all(|gift| all.donors.contains(gift)));
-    // With a single prompt there is nothing to give.
+    // A single prompt has no donors.
     let mut one = Feedback::new((0..3).map(|n| raw_pair("p", &n.to_string(), "no", None)));
     let counts = noise("shuffle", 1.0, 1.0).apply(&mut one, 3);
     assert_eq!((one.donors.len(), counts.kinds["shuffle"].desirable.eligible), (0, 0));

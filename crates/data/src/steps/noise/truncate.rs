@@ -1,7 +1,7 @@
-//! Truncation: completions end in the middle.
+//! Truncation: completions that end early.
 //!
-//! The last message keeps its first round(keep × characters) characters, at least one and not all, less white space at
-//! the end.
+//! The last message keeps its first round(keep × characters) characters, at least one but not all,
+//! without trailing white space.
 
 use prospect_core::draw::{Draw, exact_count};
 use schemars::JsonSchema;
@@ -14,17 +14,17 @@ use super::{
 use crate::table::corruption::TextNoise;
 use crate::table::feedback::{Feedback, FeedbackRow};
 
-/// Completions cut short.
+/// Truncated completions.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Truncate {
-    /// Share of the desirable rows.
+    /// Share of the desirable rows (0).
     #[serde(default)]
     pub desirable: f64,
-    /// Share of the undesirable rows.
+    /// Share of the undesirable rows (0).
     #[serde(default)]
     pub undesirable: f64,
-    /// Share of the characters that stays.
+    /// Share of the characters to keep (0.5).
     #[serde(default = "half")]
     pub keep: f64,
 }
@@ -48,7 +48,7 @@ impl Truncate {
         )
     }
 
-    /// The beginning of a text.
+    /// Returns the kept beginning of a text.
     pub(super) fn cut<'a>(&self, text: &'a str) -> &'a str {
         let characters = text.chars().count();
         let kept = exact_count(self.keep, characters).clamp(1, characters.saturating_sub(1).max(1));

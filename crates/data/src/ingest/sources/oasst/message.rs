@@ -1,4 +1,4 @@
-//! One line of OpenAssistant's files: a message, or a tree of them.
+//! Lines of OpenAssistant's files: a message, or a tree of messages.
 
 use std::collections::HashMap;
 
@@ -9,32 +9,32 @@ use crate::ingest::{
     sources::{excerpt::excerpt, json},
 };
 
-/// A message and what people said of it.
+/// Message with its reviews, rank and ratings.
 #[derive(Debug, Clone)]
 pub(super) struct OasstMessage {
     pub(super) id: String,
     pub(super) parent: Option<String>,
-    /// Trimmed.
+    /// Text, trimmed.
     pub(super) text: String,
-    /// Whether the assistant speaks, and not the prompter.
+    /// True for the assistant, false for the prompter.
     pub(super) assistant: bool,
     pub(super) lang: Option<String>,
     pub(super) review_result: Option<bool>,
     pub(super) deleted: bool,
     pub(super) synthetic: bool,
-    /// 0 is best.
+    /// Rank among its siblings; 0 is best.
     pub(super) rank: Option<i64>,
     ratings: Option<Ratings>,
 }
 
-/// What a line holds.
+/// Contents of a line.
 pub(super) enum OasstLine {
     Message(Box<OasstMessage>),
-    /// The messages of a tree, each after the one it answers.
+    /// Messages of a tree, parents before their replies.
     Tree(Vec<OasstMessage>),
 }
 
-/// A message, or a tree with the message at its root as `prompt`.
+/// Raw JSON: a message, or a tree with its root message under `prompt`.
 #[derive(Debug, Deserialize)]
 struct RawMessage {
     message_id: Option<String>,
@@ -51,7 +51,7 @@ struct RawMessage {
     prompt: Option<Box<RawMessage>>,
 }
 
-/// Mean ratings by name, from 0 to 1: as columns in flat files, as a map in trees.
+/// Mean ratings by name, from 0 to 1: parallel columns in flat files, a map in trees.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 enum Ratings {
@@ -65,7 +65,7 @@ struct Rating {
 }
 
 impl OasstMessage {
-    /// The mean rating of this name.
+    /// Returns the mean rating with this name.
     pub(super) fn rating(&self, wanted: &str) -> Option<f64> {
         match self.ratings.as_ref()? {
             Ratings::Columns { name, value } => {
@@ -106,7 +106,7 @@ impl OasstMessage {
     }
 }
 
-/// Reads a line.
+/// Parses a line.
 pub(super) fn parse(record: &[u8]) -> Result<OasstLine, Flaw> {
     let mut raw: RawMessage = json::parse(record)?;
     let Some(root) = raw.prompt.take() else {
@@ -114,7 +114,7 @@ pub(super) fn parse(record: &[u8]) -> Result<OasstLine, Flaw> {
         return Ok(OasstLine::Message(Box::new(OasstMessage::new(raw, parent)?)));
     };
     let mut messages = Vec::new();
-    // The nesting says who answers whom.
+    // The nesting, not `parent_id`, gives the parents.
     let mut next = vec![(*root, None)];
     while let Some((mut raw, parent)) = next.pop() {
         let replies = raw.replies.take().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! From messages that answer one another to ranked replies with the conversation before them.
+//! Reconstructs conversations from messages linked by parent id, and collects the ranked replies.
 
 use std::collections::HashMap;
 
@@ -13,20 +13,20 @@ use crate::{
     },
 };
 
-/// What is known of a message's conversation up to it.
+/// State of a message's path to the root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ConversationStatus {
     Unknown,
-    /// Being followed upwards: to meet it again is to go in a circle.
+    /// On the path being followed; meeting it again means a cycle.
     Open,
-    /// Every message of it is used.
+    /// Every message on the path is used.
     Sound,
-    /// A message of it is not.
+    /// Some message on the path is dropped.
     Broken,
 }
 
-/// Every message's replies as a draft, where at least two of them are ranked (or some are rated, if the score is a
-/// rating), and remarks on the message itself.
+/// Returns, for each message, a draft of its replies and the remarks on the message itself. There
+/// is a draft if at least two replies are ranked, or, when ratings are the score, if one is rated.
 pub(super) fn threads(messages: &[OasstMessage], oasst: &Oasst) -> Vec<(Option<Draft>, Vec<Remark>)> {
     let mut by_id = HashMap::new();
     for (index, message) in messages.iter().enumerate() {
@@ -61,18 +61,18 @@ struct Conversations<'a> {
 }
 
 impl Conversations<'_> {
-    /// The message that a message answers, where it is there.
+    /// Returns the parent of a message, if it is in the file.
     fn parent(&self, index: usize) -> Option<usize> {
         self.by_id.get(self.messages[index].parent.as_deref()?).copied()
     }
 
-    /// Follows every message to its root, and says why those that are left out are.
+    /// Follows every message to its root and records why messages are dropped.
     fn follow(&self) -> (Vec<ConversationStatus>, Vec<Vec<Remark>>) {
         let mut paths = vec![ConversationStatus::Unknown; self.messages.len()];
         let mut remarks = vec![Vec::new(); self.messages.len()];
         for start in 0..self.messages.len() {
             let (mut trail, mut next) = (Vec::new(), Some(start));
-            // The state of what lies above the trail.
+            // State of the path above the trail.
             let mut above = Ok(());
             while let Some(index) = next {
                 match paths[index] {
@@ -111,7 +111,7 @@ impl Conversations<'_> {
         (paths, remarks)
     }
 
-    /// The replies to a message, best first, with what was said of them.
+    /// Builds the draft of a message's replies, best first, and adds remarks on them.
     fn draft(&self, index: usize, replies: &[usize], remarks: &mut Vec<Remark>) -> Option<Draft> {
         let score = |reply: &OasstMessage| match &self.oasst.rating {
             Some(rating) => reply.rating(rating),
@@ -163,7 +163,7 @@ impl Conversations<'_> {
         Some(draft)
     }
 
-    /// The turns from the root to a message whose path is sound.
+    /// Returns the turns from the root to a message whose path is sound.
     fn conversation(&self, index: usize) -> Vec<Turn> {
         let path = std::iter::successors(Some(index), |index| self.parent(*index));
         let mut turns: Vec<Turn> = path
@@ -205,8 +205,8 @@ mod tests {
         pairs
     }
 
-    /// A question with four replies of ranks 0, 1, 3 and none, worst first, and a conversation that goes on below the
-    /// best.
+    /// A question with four replies, ranked 0, 1, 3 and not at all and listed worst first; the
+    /// conversation continues below the best.
     fn replies() -> Vec<Value> {
         vec![
             message("a3", Some("p"), Some(3)),

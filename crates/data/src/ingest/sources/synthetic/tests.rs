@@ -14,7 +14,7 @@ fn lines(world: &SyntheticWorld, count: usize) -> Vec<SyntheticRecord> {
     (0..count).map(|number| generator.line(number)).collect()
 }
 
-/// The share of pairs whose chosen completion has the higher value, ties counting half.
+/// Share of pairs whose chosen completion has the higher value; ties count half.
 fn agreement(lines: &[SyntheticRecord], value: impl Fn(&SyntheticRecord, usize) -> f64) -> f64 {
     let pairs = lines.iter().flat_map(|line| line.pairs.iter().map(move |pair| (line, pair)));
     let points = pairs.clone().map(|(line, (chosen, rejected))| {
@@ -88,7 +88,7 @@ fn the_majority_prevails_and_the_minority_contradicts() {
         "{temperature: 0, judgements: 5, annotators: [{share: 0.4, inverts: [content]}, {share: 0.6}]}";
     let world = world(yaml);
     let lines = lines(&world, 10_000);
-    // One annotator never errs, so that each judgement is that of a group on its own utility.
+    // With a single, error-free annotator, each judgement follows one group's utility.
     let minority = |line: &SyntheticRecord, index: usize| {
         let content = truth(line, index);
         let text = &line.completions[index].text;
@@ -97,7 +97,7 @@ fn the_majority_prevails_and_the_minority_contradicts() {
     };
     let (with, against) = (agreement(&lines, truth), agreement(&lines, minority));
     assert!(with > against, "{with} {against}");
-    // Every judgement of the same prompt is of the same texts.
+    // All judgements of a prompt are of the same texts.
     for group in lines.chunks(5) {
         let texts = |line: &SyntheticRecord| {
             let mut texts: Vec<_> =

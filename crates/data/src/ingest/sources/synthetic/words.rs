@@ -1,16 +1,16 @@
-//! The vocabulary of generated feedback.
+//! Vocabulary of generated feedback.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What prompts are about. Openings and closings are worded alike in all domains; topics and what is right to say are not.
+/// Topic area of prompts. Domains share openings and closings; tasks and correct answers differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum Domain {
     /// Everyday life.
     Home,
-    /// Aches and wounds.
+    /// Ailments and injuries.
     Medical,
     /// Contracts and courts.
     Legal,
@@ -18,7 +18,7 @@ pub enum Domain {
     Technical,
 }
 
-/// What is asked, and what is right to say.
+/// A task, and the correct answers to it.
 pub(super) struct Topic {
     pub(super) task: &'static str,
     pub(super) right: [&'static str; 2],
@@ -129,11 +129,12 @@ pub(super) const EXTRAS: [&str; 30] = [
     "in lima",
 ];
 
-/// Of kinds +1, 0 and -1, in this order; so are the closings.
+/// Openings of kinds +1, 0 and -1, in this order.
 pub(super) const OPENINGS: [[&str; 3]; 3] =
     [["sure,", "of course,", "gladly,"], ["well,", "ok,", "so,"], ["ugh,", "you fool,", "go away,"]];
 
-/// Contents of kind 0. Those of kind +1 are right for the prompt's topic, those of kind -1 for another one.
+/// Contents of kind 0. Contents of kind +1 are right for the prompt's topic, those of kind -1 for
+/// another one.
 pub(super) const VAGUE: [&str; 3] = ["it depends", "try things", "just do it"];
 
 pub(super) const CLOSINGS: [[&str; 3]; 3] =

@@ -1,26 +1,26 @@
-//! What is good: the true utility of any completion, and the people who judge it.
+//! True utility of completions, and the annotators who judge them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::words::{CLOSINGS, Domain, OPENINGS, Topic, VAGUE};
 
-/// A part of a completion.
+/// Part of a completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CompletionPart {
-    /// How politely it begins.
+    /// Opening: politeness.
     Opening,
-    /// Whether it says what is right for the topic.
+    /// Content: correctness for the topic.
     Content,
-    /// How kindly it ends.
+    /// Closing: friendliness.
     Closing,
 }
 
 impl CompletionPart {
     const ALL: [Self; 3] = [Self::Opening, Self::Content, Self::Closing];
 
-    /// In tenths.
+    /// Weight in tenths of utility.
     fn weight(self) -> i32 {
         match self {
             Self::Opening => 10,
@@ -30,28 +30,29 @@ impl CompletionPart {
     }
 }
 
-/// How a completion gets its thumb.
+/// Rule for thumbs up or down.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Thumbs {
-    /// It is up with probability sigmoid((utility - threshold) / temperature) (0).
+    /// Threshold (0). The thumb is up with probability sigmoid((utility - threshold) /
+    /// temperature).
     pub threshold: f64,
 }
 
-/// +1, 0 or -1 for opening, content and closing.
+/// Kinds (+1, 0 or -1) of opening, content and closing.
 pub(super) type Kinds = [i32; 3];
 
-/// People who agree with each other.
+/// Annotators who share a utility function.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AnnotatorGroup {
-    /// Their share of all annotators.
+    /// Share of all annotators.
     pub share: f64,
-    /// The parts that count for them the other way round.
+    /// Parts whose value is inverted for this group.
     pub inverts: Vec<CompletionPart>,
 }
 
 impl AnnotatorGroup {
-    /// The utility to them, in tenths: exact.
+    /// Returns the group's utility in tenths, an exact integer.
     pub(super) fn utility(&self, kinds: Kinds) -> i32 {
         CompletionPart::ALL
             .into_iter()
@@ -61,10 +62,10 @@ impl AnnotatorGroup {
     }
 }
 
-/// A world that feedback is generated from: what is asked, who judges, and how.
+/// World that feedback is generated from: topics, annotators and how they judge.
 ///
-/// A prompt is `ASK TASK EXTRA ?`, for example `how do i bake bread at home ?`. A completion is `OPENING CONTENT. CLOSING`,
-/// for example `sure, use a hot oven. good luck`:
+/// A prompt is `ASK TASK EXTRA ?`, for example `how do i bake bread at home ?`. A completion is
+/// `OPENING CONTENT. CLOSING`, for example `sure, use a hot oven. good luck`:
 ///
 /// | part | +1 | 0 | -1 | weight |
 /// |---|---|---|---|---|
@@ -72,31 +73,34 @@ impl AnnotatorGroup {
 /// | content | right for the task | vague (`it depends`) | right for another task | 1.5 |
 /// | closing | kind (`good luck`) | none | curt (`bye`) | 0.2 |
 ///
-/// The utility of a completion is the weighted sum. The truth is the utility to the largest group of annotators.
+/// The utility of a completion is the weighted sum of its parts. The true utility is that of the
+/// largest group of annotators.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SyntheticWorld {
     pub(super) domains: Vec<Domain>,
     pub(super) completions: usize,
     pub(super) judgements: usize,
     pub(super) temperature: f64,
-    /// Never empty, the largest group first.
+    /// Groups of annotators, largest first; never empty.
     pub(super) annotators: Vec<AnnotatorGroup>,
     pub(super) thumbs: Option<Thumbs>,
 }
 
 impl SyntheticWorld {
-    /// The true utility of any text as a completion of any prompt; None if the prompt asks for no task that any world knows.
+    /// Returns the true utility of any text as a completion of a prompt, or None if the prompt
+    /// contains no known task.
     ///
-    /// Each part is looked at by itself: the opening ends with the first comma, the content with the next full stop, and the
-    /// closing is the rest, each with white space around it or not. A part that is not one of the grammar's phrases counts
-    /// as its worst kind, so that text which is only partly well-formed has credit for the parts that are, and a text that
-    /// is none of it has the least utility there is. No text has more than a completion of the grammar.
+    /// Each part is scored on its own. The opening ends with the first comma, the content with the
+    /// next full stop; the closing is the rest. White space around parts is ignored. A part that is
+    /// not a phrase of the grammar counts as its worst kind (-1). So a partly well-formed text gets
+    /// credit for its valid parts, a text without any gets the minimum, and none scores above the
+    /// best completion of the grammar.
     pub fn utility(&self, prompt: &str, completion: &str) -> Option<f64> {
         let topic = topic_of(prompt)?;
         self.annotators.first().map(|majority| f64::from(majority.utility(kinds(topic, completion))) / 10.0)
     }
 
-    /// The least and the greatest utility there are.
+    /// Returns the lowest and the highest possible utility.
     pub fn range(&self) -> (f64, f64) {
         let most = f64::from(CompletionPart::ALL.map(CompletionPart::weight).iter().sum::<i32>()) / 10.0;
         (-most, most)
@@ -107,7 +111,7 @@ pub(super) fn topic_of(prompt: &str) -> Option<&'static Topic> {
     Domain::ALL.into_iter().flat_map(Domain::topics).find(|topic| prompt.contains(topic.task))
 }
 
-/// What the parts of a completion are.
+/// Returns the kinds of a completion's parts.
 pub(super) fn kinds(topic: &Topic, completion: &str) -> Kinds {
     let (opening, rest) = completion.find(',').map_or(("", completion), |at| completion.split_at(at + 1));
     let (content, closing) = rest.split_once('.').unwrap_or((rest, ""));

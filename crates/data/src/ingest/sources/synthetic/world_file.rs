@@ -1,4 +1,4 @@
-//! `source.world` of a recipe, and its checks.
+//! The `source.world` section of a recipe, with its checks.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -9,32 +9,37 @@ use super::{
 };
 use crate::DataError;
 
-/// A world as typed.
+/// The world of synthetic feedback, as written in a recipe.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WorldFile {
-    /// What prompts are about (`[home]`). Domains share asks, openings and closings, not tasks and what is right to say.
+    /// Topics of the prompts (`[home]`). Domains share asks, openings and closings; tasks and
+    /// correct answers differ.
     domains: Vec<Domain>,
-    /// Completions of each prompt (2): all pairs of them are judged.
+    /// Completions per prompt (2). All pairs of them are judged.
     completions: usize,
-    /// Annotators who judge the completions of a prompt, one after the other (1): with more, feedback contradicts itself.
+    /// Annotators who judge each prompt's completions, one after the other (1). With more than one,
+    /// the feedback contradicts itself.
     judgements: usize,
-    /// The Bradley-Terry temperature of annotators (0.4): the completion of utility u is preferred to that of v with
-    /// probability sigmoid((u - v) / temperature). 0 is never wrong.
+    /// Bradley–Terry temperature of the annotators (0.4). A completion of utility u is preferred to
+    /// one of utility v with probability sigmoid((u - v) / temperature). At 0, annotators make no
+    /// errors.
     temperature: f64,
-    /// Groups of annotators by their share of all (one group). The utility to the largest is the truth.
+    /// Groups of annotators with their shares (one group). The true utility is that of the largest
+    /// group.
     annotators: Vec<AnnotatorsFile>,
-    /// Each completion gets a thumb of its own: the labels of the binary rows. Pairs are left for DPO and for evaluation.
+    /// Thumbs up or down for each completion, used as labels of the binary rows. Pairs remain
+    /// available for DPO and evaluation.
     thumbs: Option<Thumbs>,
 }
 
-/// A group of annotators as typed.
+/// A group of annotators, as written in a recipe.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AnnotatorsFile {
-    /// Their share of all annotators.
+    /// Share of all annotators.
     share: f64,
-    /// The parts of a completion that count for them the other way round (none).
+    /// Parts of a completion whose value is inverted for this group (none).
     #[serde(default)]
     inverts: Vec<CompletionPart>,
 }
@@ -52,11 +57,11 @@ impl Default for WorldFile {
     }
 }
 
-/// Shares that should add up to 1 may miss it by this much.
+/// Tolerance for the sum of shares.
 const SLACK: f64 = 1e-9;
 
 impl WorldFile {
-    /// Checks the values; `pairs` is how many are wanted.
+    /// Checks the values for the requested number of `pairs`.
     pub(crate) fn check(&self, pairs: usize) -> Result<(), DataError> {
         let check = |holds: bool, key: &'static str, value: String, message: &'static str| {
             if holds { Ok(()) } else { Err(DataError::Value { key, value, message }) }
@@ -67,39 +72,39 @@ impl WorldFile {
             !domains.is_empty() && !twice,
             "source.world.domains",
             format!("{:?}", domains.iter().map(|domain| <&str>::from(*domain)).collect::<Vec<_>>()),
-            "it is a list of home, medical, legal and technical, each at most once",
+            "must list one or more of home, medical, legal and technical, each at most once",
         )?;
         check(
             (2..=6).contains(&self.completions),
             "source.world.completions",
             self.completions.to_string(),
-            "it is a number from 2 to 6",
+            "must be a number from 2 to 6",
         )?;
         check(
             pairs.is_multiple_of(pairs_of(self.completions)),
             "source.pairs",
             pairs.to_string(),
-            "every two of a prompt's completions are a pair: it is a multiple of 3 for 3 completions, of 6 for 4, of 10 \
+            "all pairs of a prompt's completions are judged: must be a multiple of 3 for 3 completions, of 6 for 4, of 10 \
              for 5 and of 15 for 6",
         )?;
         check(
             self.judgements > 0,
             "source.world.judgements",
             self.judgements.to_string(),
-            "it is at least 1: who would judge?",
+            "must be at least 1",
         )?;
         check(
             self.temperature.is_finite() && self.temperature >= 0.0,
             "source.world.temperature",
             self.temperature.to_string(),
-            "it is a number from 0 on",
+            "must be a number of at least 0",
         )?;
         let threshold = self.thumbs.unwrap_or_default().threshold;
         check(
             threshold.is_finite(),
             "source.world.thumbs.threshold",
             threshold.to_string(),
-            "it is a utility, a number",
+            "must be a finite number (a utility)",
         )?;
         self.check_annotators()
     }
@@ -111,21 +116,21 @@ impl WorldFile {
             Err(DataError::Value { key, value, message })
         };
         if !shares.iter().all(|share| *share > 0.0) || (shares.iter().sum::<f64>() - 1.0).abs() > SLACK {
-            return fail("shares are above 0 and add up to 1");
+            return fail("shares must be above 0 and add up to 1");
         }
         let most = shares.iter().copied().fold(0.0, f64::max);
         if shares.iter().filter(|share| most - **share < SLACK).count() > 1 {
-            return fail("one group is the largest: its utility is the truth");
+            return fail("one group must be larger than all others: its utility is the truth");
         }
         let twice =
             |parts: &[CompletionPart]| (1..parts.len()).any(|index| parts[..index].contains(&parts[index]));
         if self.annotators.iter().any(|group| twice(&group.inverts)) {
-            return fail("`inverts` names a part twice");
+            return fail("`inverts` lists a part twice; remove one");
         }
         Ok(())
     }
 
-    /// The world, once checked.
+    /// Converts the checked settings into a world.
     pub(crate) fn resolve(self) -> SyntheticWorld {
         let groups = self.annotators.into_iter();
         let mut annotators: Vec<_> =
@@ -142,7 +147,7 @@ impl WorldFile {
     }
 }
 
-/// Pairs among so many completions.
+/// Returns the number of pairs among `completions` completions.
 pub(super) fn pairs_of(completions: usize) -> usize {
     completions * completions.saturating_sub(1) / 2
 }
