@@ -2,7 +2,7 @@
 //!
 //! 1. [`PipelineFile`] is a recipe as written (`pipelines/*.yaml`).
 //! 2. [`PipelineFile::resolve`] checks it, finds and hashes its inputs, and returns a [`Pipeline`].
-//! 3. [`prepare`] makes a dataset directory from the pipeline:
+//! 3. [`prepare()`] makes a dataset directory from the pipeline:
 //!
 //! ```text
 //! <dataset>/
@@ -22,7 +22,7 @@
 //! The input is read twice. The first pass keeps about forty bytes of each row, on which all steps
 //! work; the second pass writes the texts of the rows that remain. [`prepare_shard`] runs the first
 //! pass on part of the input, and [`merge_shards`] makes from all parts the same dataset as
-//! [`prepare`].
+//! [`prepare()`].
 //!
 //! [`read_binary`], [`read_pairs`], [`read_manifest`] and [`summarise`] read a dataset directory.
 //! Synthetic feedback comes from a [`SyntheticWorld`], which knows the true utility of any

@@ -10,7 +10,7 @@ use serde::{
 
 use crate::{
     DataError,
-    config::{locate::Locate, sniff::sniff, source_kind::SourceKind},
+    config::{limit::Limit, locate::Locate, sniff::sniff, source_kind::SourceKind},
     ingest::sources::{
         Binarise, Columns, Oasst, RankPairing, ResolvedSource, ResolvedSources, Shp, SourceFormat, Synthetic,
         WorldFile,
@@ -74,50 +74,6 @@ pub struct SourceFile {
     pairs: Option<usize>,
     /// Synthetic: world that the feedback is generated from (topics, annotators, noise).
     world: Option<WorldFile>,
-}
-
-/// Setting with a default limit that null removes.
-#[derive(Debug, Clone, Default)]
-enum Limit<T> {
-    /// Not given: the default limit applies.
-    #[default]
-    Unset,
-    Off,
-    Value(T),
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Limit<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Option::deserialize(deserializer)?.map_or(Self::Off, Self::Value))
-    }
-}
-
-impl<T: JsonSchema> JsonSchema for Limit<T> {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        Option::<T>::schema_name()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        Option::<T>::json_schema(generator)
-    }
-}
-
-impl<T> Limit<T> {
-    fn is_given(&self) -> bool {
-        !matches!(self, Self::Unset)
-    }
-
-    fn or(self, default: T) -> Option<T> {
-        match self {
-            Self::Unset => Some(default),
-            Self::Off => None,
-            Self::Value(limit) => Some(limit),
-        }
-    }
 }
 
 /// The `source` section as written: one source or a list.

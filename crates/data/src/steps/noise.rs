@@ -3,7 +3,7 @@
 //! Each kind of noise has its own file and its own random draws; kinds apply in the order of
 //! [`Noise::apply`]. Adding a kind, or changing the rate of a later kind, never changes the rows
 //! that an earlier kind draws. Within a kind, a smaller rate corrupts a subset of the rows that a
-//! larger rate does. A row gets at most one kind of judgement noise and one of text noise.
+//! larger rate does. A row gets at most one kind of label noise and one of text noise.
 //!
 //! Noise is defined on rows, and both output files reflect it. A pair is swapped if the label of
 //! any of its rows is flipped, and it has the corrupted texts of its rows.

@@ -32,8 +32,13 @@ pub struct Example {
     pub completion: Vec<Message>,
 }
 
-/// Stratum of a row: split, changed by noise, label.
-type Stratum = (Split, bool, bool);
+/// Rows that are sampled together, in the order of the summary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Stratum {
+    split: Split,
+    corrupted: bool,
+    undesirable: bool,
+}
 
 /// The rows with the lowest draws in each stratum.
 pub(super) struct ExampleSampler {
@@ -53,7 +58,8 @@ impl ExampleSampler {
     pub(super) fn offer(&mut self, split: Split, row: BinaryRow) {
         self.seen += 1;
         let rank = (self.draw.bits(&row.id), self.seen);
-        let rows = self.rows.entry((split, row.noise != "none", !row.label)).or_default();
+        let stratum = Stratum { split, corrupted: row.is_corrupted(), undesirable: !row.label };
+        let rows = self.rows.entry(stratum).or_default();
         if rows.len() >= self.count && rows.last_key_value().is_none_or(|(last, _)| *last < rank) {
             return;
         }

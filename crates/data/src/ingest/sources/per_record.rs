@@ -153,8 +153,11 @@ impl SourceContext<'_> {
     }
 }
 
-/// Batch limits: records, and bytes of records.
-const BATCH: (usize, usize) = (1024, 1 << 20);
+/// Records that fill a batch.
+const BATCH_RECORDS: usize = 1024;
+
+/// Bytes of records that fill a batch.
+const BATCH_BYTES: usize = 1 << 20;
 
 /// Reads the file's records that are in the shard. Returns the number of records in the whole file.
 pub(crate) fn read(
@@ -168,12 +171,12 @@ pub(crate) fn read(
     let mut number = before;
     let mut batch = PendingRecords::default();
     let mut flush = |batch: &mut PendingRecords| {
-        let parse = |(line, number, record): &(usize, u64, Result<Vec<u8>, Flaw>)| {
-            let parsed = match record {
-                Ok(bytes) => format.parse(&SourceRecord { bytes, split: file.split, number: *number }),
+        let parse = |record: &PendingRecord| {
+            let parsed = match &record.bytes {
+                Ok(bytes) => format.parse(&SourceRecord { bytes, split: file.split, number: record.number }),
                 Err(flaw) => Parsed::rejected(vec![flaw.clone()]),
             };
-            row(parsed, &name, *line, file.split, context)
+            row(parsed, &name, record.line, file.split, context)
         };
         let rows = batch.records.par_iter().map(parse).collect();
         *batch = PendingRecords::default();
@@ -182,10 +185,14 @@ pub(crate) fn read(
     let notes = for_each_record(&file.path, &mut |line, record| {
         if context.shard.contains(number) {
             batch.bytes += record.as_ref().map_or(0, |bytes| bytes.len());
-            batch.records.push((line, number, record.map(<[u8]>::to_vec)));
+            batch.records.push(PendingRecord { line, number, bytes: record.map(<[u8]>::to_vec) });
         }
         number += 1;
-        if batch.records.len() >= BATCH.0 || batch.bytes >= BATCH.1 { flush(&mut batch) } else { Ok(()) }
+        if batch.records.len() >= BATCH_RECORDS || batch.bytes >= BATCH_BYTES {
+            flush(&mut batch)
+        } else {
+            Ok(())
+        }
     })?;
     flush(&mut batch)?;
     if context.shard.is_first() {
@@ -195,11 +202,20 @@ pub(crate) fn read(
     Ok(number - before)
 }
 
+/// Records that are not yet parsed.
 #[derive(Default)]
 struct PendingRecords {
+    records: Vec<PendingRecord>,
+    /// Bytes of all records.
     bytes: usize,
-    /// Line, index and bytes of each record.
-    records: Vec<(usize, u64, Result<Vec<u8>, Flaw>)>,
+}
+
+/// A record that is not yet parsed.
+struct PendingRecord {
+    line: usize,
+    /// Number among all records of the source, from 0.
+    number: u64,
+    bytes: Result<Vec<u8>, Flaw>,
 }
 
 fn row(

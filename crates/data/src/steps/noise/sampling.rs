@@ -103,7 +103,7 @@ fn ordered(number: f64) -> u64 {
     if bits >> 63 == 1 { !bits } else { bits | 1 << 63 }
 }
 
-/// Returns the indices of complete training pairs whose rows have no judgement noise.
+/// Returns the indices of complete training pairs whose rows have no label noise.
 pub(super) fn free_pairs(feedback: &Feedback) -> Vec<u32> {
     let free = |pair: &crate::table::feedback::FeedbackPair| {
         let [chosen, rejected] = feedback.sides(pair);
