@@ -55,7 +55,7 @@ pub struct BinaryRow {
     pub prompt: Vec<Message>,
     /// Judged completion: one assistant turn.
     pub completion: Vec<Message>,
-    /// Whether the completion is desirable, after noise.
+    /// Label after noise: true for desirable.
     pub label: bool,
     /// Name of the source, such as `hh`.
     pub source: String,
@@ -105,7 +105,7 @@ pub struct PairRow {
     pub score_rejected: Option<f64>,
     /// Kinds of noise that changed the pair, joined by `+`, or `none`.
     pub noise: String,
-    /// Whether noise swapped the two sides.
+    /// True if noise swapped the two sides.
     pub swapped: bool,
 }
 

@@ -106,7 +106,8 @@ fn every_recipe_runs_on_local_files() {
     }
     let ran: Vec<_> =
         ran.iter().map(|(name, train, test, bad)| (name.as_str(), *train, *test, *bad)).collect();
-    // SHP: 7 rows a file, of which one is under the ratio and at most five a post stay. OASST: adjacent ranks.
+    // SHP: 7 rows a file; one is under the ratio, and at most five a post stay. OASST: adjacent
+    // ranks.
     let expected = [
         ("all", 4 + 10 + 2, 4 + 14 + 2, 0),
         ("domains-legal", 5, 7, 0),

@@ -88,7 +88,7 @@ pub struct Pipeline {
     pub(crate) warnings: Vec<String>,
     #[serde(skip)]
     notes: Vec<String>,
-    /// Whether the first rejected row is an error. Does not change the content of the dataset.
+    /// Makes the first rejected row an error. Does not change the content of the dataset.
     #[serde(skip)]
     pub(crate) strict: bool,
 }

@@ -14,7 +14,7 @@ use crate::{
 /// Optional measurements of a group, besides ids and lengths.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct DigestOptions {
-    /// Whether to compute MinHash signatures of prompts, for near duplicates.
+    /// Computes MinHash signatures of prompts, for near duplicates.
     pub(crate) sign: bool,
     /// Limit on the tokens of prompt and completion together, and the counter that measures them.
     pub(crate) max_tokens: Option<(usize, TokenCounter)>,

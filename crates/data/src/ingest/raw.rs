@@ -63,7 +63,7 @@ pub(crate) struct RawCompletion {
     pub(crate) messages: Vec<Message>,
     /// Higher is better.
     pub(crate) score: Option<f64>,
-    /// Whether the completion is desirable, if it was judged on its own.
+    /// True if desirable, false if undesirable; None if it was not judged on its own.
     pub(crate) label: Option<bool>,
 }
 

@@ -59,7 +59,7 @@ pub struct ReadingCounts {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct RowTally<W> {
     rejected: W,
-    /// Whether the first rejected row is an error.
+    /// Makes the first rejected row an error.
     pub(crate) strict: bool,
     pub(crate) counts: ReadingCounts,
     /// Rejected rows by reason, or by several reasons joined with `+`.

@@ -1,7 +1,8 @@
 //! Readers for raw feedback: public datasets, the user's own files, and generated feedback.
 //!
-//! To add a source, write a file that parses one record ([`per_record::RecordFormat`]), add an arm to
-//! [`SourceFormat`], and add its kind and settings to `config/source_kind.rs` and `config/source.rs`.
+//! To add a source, write a file that parses one record ([`per_record::RecordFormat`]), add an arm
+//! to [`SourceFormat`], and add its kind and settings to `config/source_kind.rs` and
+//! `config/source.rs`.
 
 mod binarise;
 pub(crate) mod columns;

@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(kept(&Mix { prompts: Some(10), ..Mix::default() }).0, [6, 3, 1]);
         assert_eq!(kept(&Mix { caps: named([("a", 7)]), ..Mix::default() }).0, [7, 30, 10]);
         assert_eq!(kept(&Mix { weights: named([("c", 0.0)]), ..Mix::default() }).0, [60, 30, 0]);
-        // 60 : 30 : 2 × 10, of which c has ten.
+        // Shares 60 : 30 : 2 × 10; c has only ten prompts.
         assert_eq!(kept(&Mix { weights: named([("c", 2.0)]), ..Mix::default() }).0, [30, 15, 10]);
         let error = Mix { prompts: Some(200), ..Mix::default() }.apply(&mut three(), 0).unwrap_err();
         assert!(error.to_string().contains("these shares allow 100"), "{error}");

@@ -48,9 +48,9 @@ pub(crate) struct FeedbackRow {
     pub(crate) original_label: bool,
     /// False once a step has dropped the row.
     pub(crate) kept: bool,
-    /// Whether the last message has more than one word.
+    /// True if the last message has more than one word.
     pub(crate) several_words: bool,
-    /// Whether prompt and completion exceed the recipe's limit on tokens.
+    /// True if prompt and completion exceed the recipe's limit on tokens.
     pub(crate) many_tokens: bool,
     pub(crate) corruption: Corruption,
 }

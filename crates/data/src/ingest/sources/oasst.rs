@@ -2,8 +2,8 @@
 //! (as in the Hub's parquet files), also mixed in one file.
 //!
 //! People ranked the assistant's replies to a message; rank 0 is best. Replies of adjacent or of
-//! all ranks become pairs (see [`RankPairing`]). A reply's score is minus its rank, so that higher is
-//! better, or the mean of one of its ratings. A message is used only if all its ancestors are.
+//! all ranks become pairs (see [`RankPairing`]). A reply's score is minus its rank, so that higher
+//! is better, or the mean of one of its ratings. A message is used only if all its ancestors are.
 
 mod message;
 mod thread;

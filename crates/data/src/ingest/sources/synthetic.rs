@@ -1,9 +1,9 @@
 //! Generated feedback with known true utility, small enough for a byte-level model to learn in
 //! seconds.
 //!
-//! A [`SyntheticWorld`] defines prompts, completions and their utility. 8 ways to ask, 8 tasks per domain
-//! and 30 extras give 1920 prompts per domain, drawn without repetition until all are used. The
-//! kinds of a completion's parts are drawn uniformly and independently; each kind has a few
+//! A [`SyntheticWorld`] defines prompts, completions and their utility. 8 ways to ask, 8 tasks per
+//! domain and 30 extras give 1920 prompts per domain, drawn without repetition until all are used.
+//! The kinds of a completion's parts are drawn uniformly and independently; each kind has a few
 //! wordings. All completions of a prompt differ.
 //!
 //! With a temperature of 0.4, the preferred completion has the higher utility in 90 % of the pairs

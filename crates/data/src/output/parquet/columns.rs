@@ -69,7 +69,7 @@ impl ColumnReader<'_> {
             .ok_or_else(|| DataError::column(self.file, name, "has an unexpected type"))
     }
 
-    /// Collects values, none of which may be null.
+    /// Collects non-null values; fails at a null.
     fn non_null<T>(&self, name: &str, values: impl Iterator<Item = Option<T>>) -> Result<Vec<T>, DataError> {
         values.collect::<Option<_>>().ok_or_else(|| DataError::column(self.file, name, "holds nulls"))
     }
