@@ -105,7 +105,7 @@ fn shards_merge_to_the_same_dataset() {
     exit code 2
     --- stdout
     --- stderr
-    error: invalid value '3/2' for '--shard <I/N>': a shard is written like 2/8: a number from 1, and how many there are
+    error: invalid value '3/2' for '--shard <I/N>': a shard is written like 2/8: its number, from 1, and the number of shards
 
     For more information, try '--help'.
     "#);
@@ -158,7 +158,7 @@ fn a_dataset_is_exported_for_llama_factory() {
     exit code 1
     --- stdout
     --- stderr
-    error: factory: is not empty; choose another place or remove it
+    error: factory: is not empty; choose another folder or remove it
     "#);
 }
 
@@ -279,7 +279,7 @@ fn a_folder_of_other_things_is_not_replaced() {
     exit code 1
     --- stdout
     --- stderr
-    error: . exists and is not a dataset made by `prospect prepare`; choose another place or remove it
+    error: . exists and is not a dataset made by `prospect prepare`; choose another directory or remove it
     "#);
 }
 

@@ -73,8 +73,7 @@ fn what_cannot_be_told_asks_for_the_kind() {
     let run = place.run("prepare recipe.yaml");
     assert_eq!(run.code, Some(1));
     assert!(
-        run.stderr
-            .contains("a.jsonl: cannot tell what kind of feedback this is (keys question, answer, thumb)"),
+        run.stderr.contains("a.jsonl: cannot detect the kind of feedback (keys question, answer, thumb)"),
         "{run}"
     );
     let columns = "source.columns={completion: answer, label: thumb}";

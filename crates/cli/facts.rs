@@ -1,14 +1,14 @@
 //! A dataset's summary in words: which counts stand together, and what they are called.
 
 use prospect_data::{
-    AutoWeights, Counts, Example, Histogram, Lengths, Manifest, Message, Split, SplitSummary, Summary,
-    TextLengths,
+    BalancedClassWeights, DatasetSummary, Example, LengthHistogram, Lengths, Manifest, Message, RowCounts,
+    Split, SplitSummary, TextLengths,
 };
 use prospect_report::overview::{self, Block, Cell, Overview, Section, Table, Text, Turn, grouped};
 
 /// What there is to see in a dataset.
-pub(crate) fn overview(name: &str, summary: &Summary) -> Overview {
-    let Summary { groups, splits, rejected, examples, manifest } = summary;
+pub(crate) fn overview(name: &str, summary: &DatasetSummary) -> Overview {
+    let DatasetSummary { groups, splits, rejected, examples, manifest } = summary;
     let section = |title: &str, blocks: Vec<Block>| Section { title: title.to_owned(), blocks };
     let lead = |(split, of): (&Split, &SplitSummary)| {
         format!(
@@ -20,7 +20,7 @@ pub(crate) fn overview(name: &str, summary: &Summary) -> Overview {
         )
     };
     let counts = groups.iter().map(|group| {
-        let Counts { desirable, undesirable, pairs } = group.counts;
+        let RowCounts { desirable, undesirable, pairs } = group.counts;
         vec![
             Cell::Text(group.split.to_string()),
             Cell::Text(group.source.clone()),
@@ -64,9 +64,9 @@ fn ratio(value: f64) -> String {
 }
 
 /// How many rows of each class there are, and what their own weights make of that.
-fn balance(summary: &Summary) -> Block {
+fn balance(summary: &DatasetSummary) -> Block {
     let rows = summary.splits.iter().map(|(split, of)| {
-        let Counts { desirable, undesirable, .. } = of.counts;
+        let RowCounts { desirable, undesirable, .. } = of.counts;
         vec![
             Cell::Text(split.to_string()),
             Cell::count(desirable),
@@ -82,18 +82,20 @@ fn balance(summary: &Summary) -> Block {
 fn weights_note(manifest: &Manifest) -> Block {
     Block::Note(match manifest.class_weights {
         None => "Training rows are of one class: KTO's class weights have nothing to balance.".to_owned(),
-        Some(AutoWeights { desirable_weight, undesirable_weight, balance, unweighted_balance }) => format!(
-            "In training (λ_D·n_D)/(λ_U·n_U) is {} with weights of 1 and {} with `desirable_weight: {}` and \
+        Some(BalancedClassWeights { desirable_weight, undesirable_weight, balance, unweighted_balance }) => {
+            format!(
+                "In training (λ_D·n_D)/(λ_U·n_U) is {} with weights of 1 and {} with `desirable_weight: {}` and \
              `undesirable_weight: {}`; KTO's paper advises 1 to 4/3.",
-            ratio(unweighted_balance),
-            ratio(balance),
-            ratio(desirable_weight),
-            ratio(undesirable_weight),
-        ),
+                ratio(unweighted_balance),
+                ratio(balance),
+                ratio(desirable_weight),
+                ratio(undesirable_weight),
+            )
+        }
     })
 }
 
-fn lengths(summary: &Summary) -> Vec<Block> {
+fn lengths(summary: &DatasetSummary) -> Vec<Block> {
     let mut rows = Vec::new();
     let mut blocks = Vec::new();
     for (split, of) in &summary.splits {
@@ -138,7 +140,7 @@ fn histogram(split: Split, unit: &str, what: &str, of: &[(&str, &Lengths)]) -> O
         return None;
     }
     let lengths: Vec<_> = series.iter().map(|(_, lengths)| *lengths).collect();
-    let Histogram { width, open, counts } = Histogram::of(&lengths);
+    let LengthHistogram { width, open, counts } = LengthHistogram::new(&lengths);
     Some(Block::Histogram(overview::Histogram {
         name: format!("{split}-{what}-{unit}"),
         title: format!("Length of {what}s, {split}"),
@@ -150,7 +152,7 @@ fn histogram(split: Split, unit: &str, what: &str, of: &[(&str, &Lengths)]) -> O
 }
 
 /// Rows by what noise did to them.
-fn noise(summary: &Summary) -> Block {
+fn noise(summary: &DatasetSummary) -> Block {
     let rows = summary.splits.iter().flat_map(|(split, of)| {
         of.noise.iter().map(move |(kind, counts)| {
             let all = of.counts.desirable + of.counts.undesirable;

@@ -9,7 +9,7 @@ use prospect_core::{
     files::write_whole,
     progress::{Progress, say},
 };
-use prospect_data::{Summary, TokenCounter, read_manifest, summarise};
+use prospect_data::{DatasetSummary, TokenCounter, read_manifest, summarise};
 use prospect_model::ModelFile;
 use prospect_train::token_counter;
 
@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn summary(args: &Args, tokens: Option<&TokenCounter>) -> anyhow::Result<Summary> {
+fn summary(args: &Args, tokens: Option<&TokenCounter>) -> anyhow::Result<DatasetSummary> {
     let dataset: &Path = &args.dataset;
     let manifest = read_manifest(dataset)?;
     let rows =

@@ -8,7 +8,8 @@ use std::{
 use anyhow::bail;
 use prospect_core::progress::say;
 use prospect_data::{
-    Manifest, Shard, SplitCounts, merge_shards, prepare, prepare_shard, prepared, shard_file, shard_prepared,
+    Manifest, Shard, SplitCounts, is_shard_prepared, merge_shards, prepare, prepare_shard, prepared,
+    shard_file,
 };
 
 use crate::{locate::SOURCES, output, overrides::Overrides};
@@ -77,7 +78,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let out = args.out.clone().unwrap_or_else(|| default_out(&args.pipeline));
     let up_to_date = || say("up to date: same recipe, same inputs (--force makes it again)");
     if let Some(shard) = args.shard {
-        if !args.force && shard_prepared(&pipeline, &out, shard)? {
+        if !args.force && is_shard_prepared(&pipeline, &out, shard)? {
             up_to_date();
         } else {
             let counts = prepare_shard(&pipeline, &out, shard)?;

@@ -1,34 +1,34 @@
-//! What can go wrong between a recipe and a dataset.
+//! Errors of preparing and reading datasets.
 
 use std::path::{Path, PathBuf};
 
-/// Why a dataset cannot be prepared or read.
+/// Error of preparing or reading a dataset.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    /// A value of the recipe is outside its range.
+    /// A value of the recipe is out of range.
     #[error("`{key}` is {value}: {message}")]
     Value {
         /// Dotted path of the key.
         key: &'static str,
-        /// The value given.
+        /// Value given.
         value: String,
-        /// What the key accepts.
+        /// Values that the key accepts.
         message: &'static str,
     },
     /// The input of a source cannot be found.
     #[error("`source.path`: cannot find `{address}`")]
     Locate {
-        /// The path or address given.
+        /// Path or address given.
         address: String,
-        /// Why not.
+        /// Cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// An input folder does not hold the files it should.
+    /// A folder does not hold the expected files.
     #[error("{}: {message}", folder.display())]
     Folder {
-        /// The folder.
+        /// Folder.
         folder: PathBuf,
-        /// What is missing or ambiguous, and what to do.
+        /// Files that are missing or ambiguous, and how to fix it.
         message: String,
     },
     /// A gzip file is damaged.
@@ -37,71 +37,71 @@ pub enum DataError {
         file.display()
     )]
     Gzip {
-        /// The file.
+        /// File.
         file: PathBuf,
-        /// Whole records read before the damage.
+        /// Complete records read before the damage.
         records: usize,
         /// Bytes of text read before the damage.
         bytes: u64,
-        /// What the decompressor says.
+        /// Error of the decompressor.
         source: std::io::Error,
     },
-    /// A gzip file unpacks to far more than text does.
+    /// A gzip file is far larger decompressed than text can be.
     #[error(
-        "{}: more than {bytes} bytes of text in a gzip file of this size, as in data made to fill memories; \
-         if it is what you expect, unpack it first",
+        "{}: more than {bytes} bytes of text in a gzip file of this size, which suggests a decompression bomb; \
+         if the size is right, decompress the file first",
         file.display()
     )]
-    Swollen {
-        /// The file.
+    GzipTooLarge {
+        /// File.
         file: PathBuf,
-        /// Bytes of text read before giving up.
+        /// Bytes of text read so far.
         bytes: u64,
     },
-    /// A setting of a source that its kind does not know.
+    /// A setting does not apply to the kind of its source.
     #[error("`source.{setting}` has no effect on feedback of kind {kind}; remove it")]
     NoEffect {
-        /// The setting.
+        /// Setting.
         setting: &'static str,
-        /// The kind.
+        /// Kind of the source.
         kind: &'static str,
     },
-    /// Labels are asked for by score, and there is none.
+    /// `binarise` needs scores, and the source has none.
     #[error("source {0}: `binarise` has no effect: no completion has a score")]
     NoScores(String),
     /// A CSV or TSV file cannot be read.
     #[error("{}: {message}", file.display())]
     Table {
-        /// The file.
+        /// File.
         file: PathBuf,
-        /// What is wrong with it.
+        /// Defect.
         message: String,
     },
-    /// What kind of feedback a file holds cannot be told from it.
+    /// The kind of feedback in a file cannot be detected.
     #[error(
-        "{}: cannot tell what kind of feedback this is ({found}); say it with `source.kind` (hh, shp, oasst, pairs, \
-         labels, scores) and, for names of your own, `source.columns`",
+        "{}: cannot detect the kind of feedback ({found}); set `source.kind` (hh, shp, oasst, pairs, labels, scores) \
+         and, for other column names, `source.columns`",
         file.display()
     )]
     UnknownKind {
-        /// The file.
+        /// File.
         file: PathBuf,
-        /// What it holds.
+        /// Keys of its first records.
         found: String,
     },
-    /// A row is unusable, and the recipe is run strictly.
+    /// A row was rejected in a strict preparation.
     #[error("{file}:{line}: {reason}: {detail}; with `--strict` no row may be rejected")]
     Strict {
         /// Name of the file.
         file: String,
         /// Line of the row, from 1.
         line: usize,
-        /// Why it cannot be used.
+        /// Reason for rejection.
         reason: String,
-        /// What exactly.
+        /// Details.
         detail: String,
     },
-    /// A larger share of the rows is unusable than the recipe allows.
+    /// More rows were rejected than the recipe allows.
     #[error(
         "{rejected} of {read} rows cannot be used, more than `max_rejected: {allowed}` allows:\n{summary}\n\
          look at these lines, then repair the input or raise `max_rejected`"
@@ -111,86 +111,86 @@ pub enum DataError {
         rejected: u64,
         /// Rows read.
         read: u64,
-        /// The largest share allowed.
+        /// Largest fraction allowed.
         allowed: f64,
-        /// The most frequent reasons, each with its first rows.
+        /// Most frequent reasons, each with its first rows.
         summary: String,
     },
-    /// The recipe takes more rows than there are.
+    /// The recipe needs more rows, prompts or domains than the input has.
     #[error("{0}")]
     NotEnough(String),
-    /// The recipe names a source that gave no row.
+    /// `mix` names a source without rows.
     #[error("`mix` names the source `{name}`, but the rows come from: {known}")]
     UnknownSource {
-        /// The name given.
+        /// Name given.
         name: String,
-        /// The sources that there are.
+        /// Sources of the rows.
         known: String,
     },
-    /// There are more rows than can be counted.
+    /// The input exceeds the index types of the table.
     #[error("the input has more than 4 billion rows or 65,536 sources and domains; prepare parts of it")]
     TooManyRows,
-    /// The second reading did not give what the first gave.
+    /// The second pass read other groups than the first.
     #[error("the input changed while it was read; prepare it again")]
     InputChanged,
-    /// Rows do not fit into columns.
-    #[error("cannot make columns of the rows")]
+    /// Rows cannot be converted to Arrow columns.
+    #[error("cannot convert rows to columns")]
     Columns(#[source] arrow_schema::ArrowError),
-    /// No row is left to train on.
+    /// No training rows remain.
     #[error("the training split is empty: {0}")]
     EmptyTrain(String),
-    /// The output directory holds something else.
-    #[error("{} exists and is not a dataset made by `prospect prepare`; choose another place or remove it", .0.display())]
+    /// The output directory holds something other than a dataset.
+    #[error("{} exists and is not a dataset made by `prospect prepare`; choose another directory or remove it", .0.display())]
     Occupied(PathBuf),
     /// A dataset file is missing.
     #[error("{} does not exist; make the dataset with `prospect prepare PIPELINE.yaml --out {}`", file.display(), dataset.display())]
     Missing {
-        /// The file.
+        /// File.
         file: PathBuf,
-        /// The dataset directory.
+        /// Dataset directory.
         dataset: PathBuf,
     },
-    /// A dataset file was made by something else, or by another version.
+    /// A dataset file has an unexpected format: it is from another tool or version.
     #[error("{}: {column}{message}; make the dataset again with `prospect prepare PIPELINE.yaml --force`", file.display())]
     Schema {
-        /// The file.
+        /// File.
         file: PathBuf,
-        /// The column, as "column `x` ", or nothing.
+        /// "column `x` ", or empty.
         column: String,
-        /// What is wrong with it.
+        /// Defect.
         message: String,
     },
     /// A parquet file cannot be read or written.
     #[error("{}: cannot read or write parquet", file.display())]
     Parquet {
-        /// The file.
+        /// File.
         file: PathBuf,
-        /// What the parquet library says.
+        /// Error of the parquet library.
         source: parquet::errors::ParquetError,
     },
-    /// A file of a sharded preparation is damaged.
-    #[error("{}: not a whole shard; make it again with `--shard`", .0.display())]
+    /// A shard of a preparation is damaged.
+    #[error("{}: incomplete or damaged shard; make it again with `--shard`", .0.display())]
     Shard(PathBuf),
-    /// A text cannot be turned into tokens.
+    /// A text cannot be tokenised.
     #[error("cannot count tokens: {0}")]
     Tokens(Box<dyn std::error::Error + Send + Sync>),
-    /// The file system refused.
+    /// A file system operation failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
 }
 
 impl DataError {
-    /// A column of a dataset file is not what it should be.
+    /// Makes an error about a column of a dataset file.
     pub(crate) fn column(file: &Path, column: &str, message: impl Into<String>) -> Self {
         Self::Schema { file: file.to_owned(), column: format!("column `{column}` "), message: message.into() }
     }
 
-    /// The parquet library failed on `file`.
+    /// Returns a function that adds `file` to errors of the parquet library.
     pub(crate) fn parquet(file: &Path) -> impl Fn(parquet::errors::ParquetError) -> Self {
         move |source| Self::Parquet { file: file.to_owned(), source }
     }
 
-    /// The arrow library failed on `file`.
+    /// Returns a function that adds `file` to errors of the arrow library.
     pub(crate) fn arrow(file: &Path) -> impl Fn(arrow_schema::ArrowError) -> Self {
         move |source| Self::Parquet { file: file.to_owned(), source: source.into() }
     }

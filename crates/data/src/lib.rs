@@ -1,25 +1,41 @@
-//! Raw human feedback to binary and paired parquet.
+//! Prepares datasets for KTO and DPO: raw human feedback to binary and paired parquet files.
 //!
-//! A [`PipelineFile`] is what a recipe (`pipelines/*.yaml`) says; [`PipelineFile::resolve`] finds and hashes its
-//! inputs and checks its values, which gives a [`Pipeline`]; [`prepare`] turns that into a dataset directory:
+//! 1. [`PipelineFile`] is a recipe as written (`pipelines/*.yaml`).
+//! 2. [`PipelineFile::resolve`] checks it, finds and hashes its inputs, and returns a [`Pipeline`].
+//! 3. [`prepare()`] makes a dataset directory from the pipeline:
 //!
 //! ```text
 //! <dataset>/
-//!   kto/{train,test}-00000-of-00001.parquet   one BinaryRow a row: prompt, completion, label
-//!   dpo/{train,test}-00000-of-00001.parquet   one PairRow a row: prompt, chosen, rejected
-//!   manifest.json                             Manifest: the recipe, input hashes, every count by reason
-//!   rejected.jsonl                            file, line, reason and detail of each row that was not usable
-//!   README.md                                 dataset card, read by the Hugging Face `datasets` library
-//!   raw.jsonl                                 only with a generated source: what was generated
+//!   kto/{train,test}-00000-of-00001.parquet   BinaryRows: prompt, completion, label
+//!   dpo/{train,test}-00000-of-00001.parquet   PairRows: prompt, chosen, rejected
+//!   manifest.json                             Manifest: recipe, input hashes, counts of every step
+//!   rejected.jsonl                            unusable rows: file, line, reason, detail
+//!   README.md                                 dataset card for the Hugging Face `datasets` library
+//!   raw.jsonl                                 generated feedback, for synthetic sources only
 //! ```
 //!
-//! The steps have one order: read, reject, pair, settle contradictory labels, count or drop duplicates, split by
-//! prompt, select, keep one side of each pair, mix sources, thin classes (imbalance), corrupt (noise), write. Texts are
-//! read twice: all is decided on what the first reading keeps of a row. Imbalance and noise touch the training split
-//! only, and the binary and the paired files hold the same rows with the same corruption. [`prepare_shard`] reads a part
-//! of the input and [`merge_shards`] makes the dataset of all parts, the same as [`prepare`] does.
+//! The steps run in a fixed order: read and reject rows, settle contradictory labels, find exact
+//! duplicates, split by prompt, find near duplicates, select, keep one side of each pair, mix
+//! sources, apply class imbalance, apply noise, write. Imbalance and noise affect the training
+//! split only. The binary and the paired files hold the same rows with the same corruption.
 //!
-//! Generated feedback comes from a [`World`], which knows the true utility of any completion ([`Pipeline::world`]).
+//! The input is read twice. The first pass keeps about forty bytes of each row, on which all steps
+//! work; the second pass writes the texts of the rows that remain. [`prepare_shard`] runs the first
+//! pass on part of the input, and [`merge_shards`] makes from all parts the same dataset as
+//! [`prepare()`].
+//!
+//! [`read_binary`], [`read_pairs`], [`read_manifest`] and [`summarise`] read a dataset directory.
+//! Synthetic feedback comes from a [`SyntheticWorld`], which knows the true utility of any
+//! completion ([`Pipeline::world`]).
+//!
+//! | module | content |
+//! |---|---|
+//! | `config` | recipes as written, and resolving them |
+//! | `ingest` | input files to prompts with judged completions; rejected rows are counted here |
+//! | `table` | table of all rows without their texts, on which the steps work |
+//! | `steps` | the steps between reading and writing, one file each |
+//! | `output` | parquet files, manifest, dataset card, exports |
+//! | `prepare` | all of these in order |
 //!
 //! ```
 //! use prospect_core::config::Document;
@@ -35,63 +51,51 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod balance;
-mod card;
-mod contradictions;
-mod donors;
-mod duplicates;
+mod config;
 mod error;
-mod feedback;
-mod ids;
-mod imbalance;
-mod llama_factory;
-mod manifest;
-mod minhash;
-mod mixing;
-mod noise;
-mod one_per_pair;
-mod parquet_file;
-mod pipeline;
+#[cfg(test)]
+mod fixtures;
+mod ingest;
+mod output;
 mod prepare;
-mod raw;
-mod reading;
-mod records;
-mod row;
-mod selection;
-mod shard;
-mod shards;
-mod sources;
-mod split;
+mod rows;
+mod steps;
 mod summary;
-mod survey;
+mod table;
 mod tokens;
-mod writing;
 
-pub use balance::AutoWeights;
-pub use contradictions::{ContradictionCounts, Contradictions, PolicyEffect};
-pub use duplicates::{DuplicateCounts, Duplicates, Near};
+pub use config::{HhPart, Locate, Pipeline, PipelineFile, SourceFile, SourceFiles, SourceKind, SplitFile};
 pub use error::DataError;
-pub use imbalance::{ClassCounts, Imbalance, ImbalanceCounts, Per, Ratio};
-pub use llama_factory::{LlamaFactory, export_llama_factory};
-pub use manifest::{InputFile, Manifest, SplitCounts, read_manifest};
-pub use mixing::{Mix, MixCounts};
-pub use noise::{
-    Annotators, Changed, DropWords, KindCounts, LengthFlip, Noise, NoiseCounts, ScoreFlip, Shuffle, Truncate,
+pub use ingest::{
+    InputFile, ReadingCounts, Shard, shard_file, shards_folder,
+    sources::{
+        AnnotatorGroup, AnnotatorsFile, Binarise, Columns, CompletionPart, Domain, Oasst, RankPairing,
+        RecordField, ResolvedSource, ResolvedSources, ScoreScope, Shp, Synthetic, SyntheticWorld, Thumbs,
+        WorldFile,
+    },
 };
-pub use one_per_pair::OnePerPair;
-pub use pipeline::{Locate, Pipeline, PipelineFile, SplitFile, SplitRule};
-pub use prepare::{count, merge_shards, prepare, prepared};
-pub use reading::ReadingCounts;
-pub use row::{BinaryRow, Message, PairRow, Split, read_binary, read_pairs};
-pub use selection::{Selection, SelectionCounts};
-pub use shard::Shard;
-pub use shards::{prepare_shard, shard_file, shard_prepared, shards_folder};
-pub use sources::{
-    AnnotatorGroup, AnnotatorsFile, Binarise, Columns, Domain, Field, Kind, Oasst, Only, Over, Part, Ranks,
-    ResolvedSource, Shp, SourceFile, SourceFiles, Sources, Synthetic, Thumbs, World, WorldFile,
+pub use output::{
+    BalancedClassWeights, LlamaFactoryCounts, Manifest, export_llama_factory, read_binary, read_manifest,
+    read_pairs,
+};
+pub use prepare::{dry_run, is_shard_prepared, merge_shards, prepare, prepare_shard, prepared};
+pub use rows::{BinaryRow, Message, PairRow, Split};
+pub use steps::{
+    contradictions::{ContradictionCounts, Contradictions, PolicyEffect},
+    duplicates::{DuplicateCounts, Duplicates, NearDuplicates},
+    imbalance::{ClassCounts, Imbalance, ImbalanceCounts, ImbalanceScope, Ratio},
+    mixing::{Mix, MixCounts},
+    noise::{
+        Annotators, ChangeCounts, DropWords, LengthFlip, Noise, NoiseCounts, NoiseKindCounts, ScoreFlip,
+        Shuffle, Truncate,
+    },
+    one_per_pair::OnePerPair,
+    selection::{Selection, SelectionCounts},
+    split::SplitRule,
 };
 pub use summary::{
-    Counts, Example, Group, Histogram, Lengths, RejectedExample, Rejections, SplitSummary, Summary,
-    TextLengths, summarise,
+    DatasetSummary, DomainSummary, Example, LengthHistogram, Lengths, RejectedExample, Rejections, RowCounts,
+    SplitSummary, TextLengths, summarise,
 };
+pub use table::SplitCounts;
 pub use tokens::{CountTokens, TokenCounter};

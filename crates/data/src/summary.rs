@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, path::Path};
 use serde::Serialize;
 
 use crate::{
-    BinaryRow, DataError, Manifest, Message, PairRow, Split, TokenCounter, parquet_file, read_manifest,
+    BinaryRow, DataError, Manifest, Message, PairRow, Split, TokenCounter, output::parquet, read_manifest,
 };
 
 mod examples;
@@ -17,16 +17,16 @@ mod lengths;
 mod rejections;
 
 pub use examples::Example;
-pub use lengths::{Histogram, Lengths};
+pub use lengths::{LengthHistogram, Lengths};
 pub use rejections::{RejectedExample, Rejections};
 
-use examples::Chosen;
+use examples::ExampleSampler;
 
 /// Summary of a dataset directory.
 #[derive(Debug, Serialize)]
-pub struct Summary {
+pub struct DatasetSummary {
     /// Rows and pairs by split, source and domain.
-    pub groups: Vec<Group>,
+    pub groups: Vec<DomainSummary>,
     /// Statistics of each split.
     pub splits: BTreeMap<Split, SplitSummary>,
     /// Rejected rows.
@@ -39,7 +39,7 @@ pub struct Summary {
 
 /// Rows and pairs of one domain in one split.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Group {
+pub struct DomainSummary {
     /// Split.
     pub split: Split,
     /// Source.
@@ -48,12 +48,12 @@ pub struct Group {
     pub domain: String,
     /// Counts of the group.
     #[serde(flatten)]
-    pub counts: Counts,
+    pub counts: RowCounts,
 }
 
 /// Rows by label after noise, and pairs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
+pub struct RowCounts {
     /// Rows with label true.
     pub desirable: u64,
     /// Rows with label false.
@@ -66,13 +66,13 @@ pub struct Counts {
 #[derive(Debug, Default, Serialize)]
 pub struct SplitSummary {
     /// Numbers of rows and pairs.
-    pub counts: Counts,
+    pub counts: RowCounts,
     /// Number of rows with a score.
     pub scored: u64,
     /// Sums of the rows' weights: desirable, undesirable.
     pub weights: (f64, f64),
     /// Counts by kind of noise: rows by their label before noise, and pairs.
-    pub noise: BTreeMap<String, Counts>,
+    pub noise: BTreeMap<String, RowCounts>,
     /// Lengths in characters.
     pub characters: TextLengths,
     /// Lengths in tokens, if a tokenizer was given.
@@ -104,23 +104,24 @@ pub fn summarise(
     tokens: Option<&TokenCounter>,
     examples: usize,
     progress: &dyn Fn(u64),
-) -> Result<Summary, DataError> {
+) -> Result<DatasetSummary, DataError> {
     let manifest = read_manifest(dataset)?;
-    let (mut groups, mut splits, mut chosen) = (BTreeMap::new(), BTreeMap::new(), Chosen::new(examples));
+    let (mut groups, mut splits, mut chosen) =
+        (BTreeMap::new(), BTreeMap::new(), ExampleSampler::new(examples));
     for split in Split::ALL {
         let mut of_split =
             SplitSummary { tokens: tokens.map(|_| TextLengths::default()), ..SplitSummary::default() };
-        for batch in parquet_file::batches::<BinaryRow>(dataset, split, &[])? {
+        for batch in parquet::batches::<BinaryRow>(dataset, split, &[])? {
             let rows: Vec<BinaryRow> = batch?.rows()?;
             progress(rows.len() as u64);
             for row in rows {
                 of_split.add(&row, tokens)?;
-                let group: &mut Counts = group(&mut groups, split, &row.source, &row.domain);
+                let group: &mut RowCounts = group(&mut groups, split, &row.source, &row.domain);
                 *group.side(row.label) += 1;
                 chosen.offer(split, row);
             }
         }
-        for batch in parquet_file::batches::<PairRow>(dataset, split, &["source", "domain", "noise"])? {
+        for batch in parquet::batches::<PairRow>(dataset, split, &["source", "domain", "noise"])? {
             let batch = batch?;
             let columns = batch.columns();
             let origins = columns.text("source")?.into_iter().zip(columns.text("domain")?);
@@ -132,9 +133,13 @@ pub fn summarise(
         }
         splits.insert(split, of_split);
     }
-    let groups =
-        groups.into_iter().map(|((split, source, domain), counts)| Group { split, source, domain, counts });
-    Ok(Summary {
+    let groups = groups.into_iter().map(|((split, source, domain), counts)| DomainSummary {
+        split,
+        source,
+        domain,
+        counts,
+    });
+    Ok(DatasetSummary {
         groups: groups.collect(),
         splits,
         rejected: Rejections::read(dataset)?,
@@ -144,15 +149,15 @@ pub fn summarise(
 }
 
 fn group<'a>(
-    groups: &'a mut BTreeMap<(Split, String, String), Counts>,
+    groups: &'a mut BTreeMap<(Split, String, String), RowCounts>,
     split: Split,
     source: &str,
     domain: &str,
-) -> &'a mut Counts {
+) -> &'a mut RowCounts {
     groups.entry((split, source.to_owned(), domain.to_owned())).or_default()
 }
 
-impl Counts {
+impl RowCounts {
     fn side(&mut self, label: bool) -> &mut u64 {
         if label { &mut self.desirable } else { &mut self.undesirable }
     }
@@ -164,7 +169,7 @@ impl SplitSummary {
         self.scored += u64::from(row.score.is_some());
         *(if row.label { &mut self.weights.0 } else { &mut self.weights.1 }) += row.weight;
         if !self.noise.contains_key(&row.noise) {
-            self.noise.insert(row.noise.clone(), Counts::default());
+            self.noise.insert(row.noise.clone(), RowCounts::default());
         }
         if let Some(noise) = self.noise.get_mut(&row.noise) {
             *noise.side(row.original_label) += 1;

@@ -1,4 +1,4 @@
-//! Lengths in tokens: how many a conversation has for some model. What a token is, the caller knows.
+//! Token counting. The caller supplies the tokenizer.
 
 use std::{fmt, sync::Arc};
 
@@ -6,12 +6,12 @@ use serde::{Serialize, Serializer};
 
 use crate::{DataError, Message};
 
-/// Gives the tokens of a prompt and of a completion that follows it.
+/// Function that returns the number of tokens of a prompt and of the completion that follows it.
 pub type CountTokens = dyn Fn(&[Message], &[Message]) -> Result<(usize, usize), Box<dyn std::error::Error + Send + Sync>>
     + Send
     + Sync;
 
-/// Counts tokens as a certain model's tokenizer and chat template make them.
+/// Counts tokens with the tokenizer and chat template of a model.
 #[derive(Clone)]
 pub struct TokenCounter {
     name: String,
@@ -19,12 +19,12 @@ pub struct TokenCounter {
 }
 
 impl TokenCounter {
-    /// `name` names all that the counts depend on; counters of one name count alike.
+    /// `name` must identify everything that the counts depend on: it becomes part of fingerprints.
     pub fn new(name: String, count: Arc<CountTokens>) -> Self {
         Self { name, count }
     }
 
-    /// Tokens of a prompt and of a completion that follows it.
+    /// Returns the tokens of a prompt and of the completion that follows it.
     pub(crate) fn count(
         &self,
         prompt: &[Message],

@@ -1,4 +1,4 @@
-//! Every recipe that ships, on small local files in the layout of its source.
+//! Runs every recipe in `pipelines/` on small local files in the layout of its source.
 
 #![cfg(test)]
 
@@ -15,7 +15,7 @@ fn write(root: &Path, name: &str, rows: &[serde_json::Value]) {
     fs_err::write(path, lines.join("\n")).unwrap();
 }
 
-/// The layout of each source on the Hub, below a folder with the name of its repository.
+/// Makes a folder per Hub repository, with files in the layout of that source.
 fn hub() -> tempfile::TempDir {
     let hub = tempfile::tempdir().unwrap();
     let root = hub.path();
@@ -69,7 +69,7 @@ fn hub() -> tempfile::TempDir {
     hub
 }
 
-/// Runs a recipe that ships with its addresses looked up below `hub`.
+/// Runs a recipe of `pipelines/` with its `hf://` addresses resolved to folders of `hub`.
 fn run(name: &str, hub: &Path) -> (Manifest, tempfile::TempDir) {
     let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../pipelines").join(name);
     let file: PipelineFile = Document::open(&recipe).unwrap().read().unwrap();
@@ -106,7 +106,8 @@ fn every_recipe_runs_on_local_files() {
     }
     let ran: Vec<_> =
         ran.iter().map(|(name, train, test, bad)| (name.as_str(), *train, *test, *bad)).collect();
-    // SHP: 7 rows a file, one under the ratio, five a post. OASST: adjacent ranks.
+    // SHP: 7 rows a file; one is under the ratio, and at most five a post stay. OASST: adjacent
+    // ranks.
     let expected = [
         ("all", 4 + 10 + 2, 4 + 14 + 2, 0),
         ("domains-legal", 5, 7, 0),
@@ -148,7 +149,7 @@ fn a_mix_keeps_source_and_domain_of_every_row() {
 fn scores_become_thumbs_by_the_mean_of_their_prompt() {
     let hub = hub();
     let (manifest, out) = run("ultrafeedback-binary.yaml", hub.path());
-    // Of 8.5, 4 and 7 (mean 6.5) two are desirable.
+    // Of the scores 8.5, 4 and 7 (mean 6.5), two are desirable.
     assert_eq!((manifest.train.n_desirable, manifest.train.n_undesirable), (36, 18));
     let rows = read_binary(&out.path().join("out"), Split::Test).unwrap();
     assert!(rows.iter().all(|row| row.label == (row.score.unwrap() >= 6.5)));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use prospect_data::{Manifest, SplitCounts, count, prepared};
+use prospect_data::{Manifest, SplitCounts, dry_run, prepared};
 use prospect_runs::series_name;
 use prospect_train::{FeedbackFormat, Objective};
 
@@ -56,7 +56,7 @@ pub(crate) fn completions(train: SplitCounts, objective: &Objective) -> usize {
 pub(crate) fn counted(dataset: &Dataset) -> Result<Manifest, SweepError> {
     match prepared(&dataset.pipeline, &dataset.path)? {
         Some(manifest) => Ok(manifest),
-        None => Ok(count(&dataset.pipeline)?),
+        None => Ok(dry_run(&dataset.pipeline)?),
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 use prospect_core::config::Document;
 
 use super::*;
-use crate::{KindCounts, PipelineFile, read_binary, read_pairs};
+use crate::{NoiseKindCounts, PipelineFile, Shard, read_binary, read_pairs, shard_file};
 
 fn pipeline(yaml: &str) -> Result<Pipeline, DataError> {
     let file: PipelineFile = Document::from_text("recipe.yaml", yaml).unwrap().read().unwrap();
@@ -18,7 +18,7 @@ fn make(yaml: &str) -> (Manifest, tempfile::TempDir) {
     (prepare(&pipeline(yaml).unwrap(), out.path()).unwrap(), out)
 }
 
-/// Every file of a dataset by name.
+/// Reads all files of a dataset, by name.
 fn files(dataset: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
     let mut folders = vec![dataset.to_owned()];
@@ -44,7 +44,7 @@ noise: { flip_desirable: 0.2, flip_undesirable: 0.1 }
 #[test]
 fn counting_gives_the_manifest_without_the_dataset() {
     let (manifest, _folder) = make(NOISY);
-    assert_eq!(count(&pipeline(NOISY).unwrap()).unwrap(), manifest);
+    assert_eq!(dry_run(&pipeline(NOISY).unwrap()).unwrap(), manifest);
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn the_same_recipe_gives_the_same_bytes_whatever_else_runs() {
 
 #[test]
 fn the_number_of_threads_changes_no_byte() {
-    // More rows than a block and than a row group hold.
+    // More rows than fit into a block and a row group.
     let recipe = NOISY.replace("pairs: 300", "pairs: 9000");
     let made = [1, 2, 5].map(|threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -70,7 +70,8 @@ fn the_number_of_threads_changes_no_byte() {
     assert!(made.iter().all(|files| *files == made[0]));
 }
 
-/// Writes pairs as HH's lines, some of them unusable, and a recipe that reads them beside generated and scored feedback.
+/// Writes pairs as HH's lines, some of them unusable, and a recipe that reads them beside generated
+/// and scored feedback.
 fn mixed_sources(folder: &Path) -> String {
     let side = |n: usize, text: &str| format!("\n\nHuman: ask {n}\n\nAssistant: {text}");
     let lines: Vec<String> = (0..3000)
@@ -111,13 +112,13 @@ fn merged_shards_give_the_bytes_of_one_process() {
     for of in [1, 2, 5] {
         let out = folder.path().join(format!("of-{of}"));
         for shard in Shard::all(of) {
-            assert!(!shards::shard_prepared(&recipe, &out, shard).unwrap());
-            shards::prepare_shard(&recipe, &out, shard).unwrap();
-            assert!(shards::shard_prepared(&recipe, &out, shard).unwrap());
+            assert!(!is_shard_prepared(&recipe, &out, shard).unwrap());
+            prepare_shard(&recipe, &out, shard).unwrap();
+            assert!(is_shard_prepared(&recipe, &out, shard).unwrap());
         }
         merge_shards(&recipe, &out).unwrap();
         assert!(files(&out) == files(&alone), "{of} shards");
-        assert!(!shards::shards_folder(&out).exists());
+        assert!(!shards_folder(&out).exists());
     }
 }
 
@@ -130,15 +131,15 @@ fn shards_that_are_missing_foreign_or_damaged_are_refused() {
     let refused = || merge_shards(&recipe, &out).unwrap_err().to_string();
     assert!(refused().contains("holds no shards"));
     let shards: Vec<Shard> = Shard::all(3).collect();
-    shards::prepare_shard(&recipe, &out, shards[1]).unwrap();
+    prepare_shard(&recipe, &out, shards[1]).unwrap();
     assert!(refused().contains("lacks the shards 1/3, 3/3"), "{}", refused());
     for shard in &shards {
-        shards::prepare_shard(&recipe, &out, *shard).unwrap();
+        prepare_shard(&recipe, &out, *shard).unwrap();
     }
-    shards::prepare_shard(&pipeline(&format!("seed: 1{text}")).unwrap(), &out, shards[0]).unwrap();
+    prepare_shard(&pipeline(&format!("seed: 1{text}")).unwrap(), &out, shards[0]).unwrap();
     assert!(refused().contains("shard 1/3 of another recipe"), "{}", refused());
-    shards::prepare_shard(&recipe, &out, shards[0]).unwrap();
-    let path = shards::shard_file(&out, shards[2]);
+    prepare_shard(&recipe, &out, shards[0]).unwrap();
+    let path = shard_file(&out, shards[2]);
     let bytes = fs_err::read(&path).unwrap();
     for end in [0, 5, 40, bytes.len() - 1] {
         fs_err::write(&path, &bytes[..end]).unwrap();
@@ -218,11 +219,11 @@ noise:
   drop_words: { desirable: 0.3, drop: 0.4 }
 ";
     let (_, clean) = make("source: { kind: synthetic, pairs: 500 }");
-    let (manifest, noisy) = make(recipe);
+    let (manifest, corruption) = make(recipe);
     assert!(manifest.warnings.is_empty(), "{:?}", manifest.warnings);
-    assert!(!noisy.path().join(".completions").exists());
+    assert!(!corruption.path().join(".completions").exists());
     let rows = |out: &tempfile::TempDir| read_binary(out.path(), Split::Train).unwrap();
-    let (before, after) = (rows(&clean), rows(&noisy));
+    let (before, after) = (rows(&clean), rows(&corruption));
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     let texts: HashSet<&str> = before.iter().map(|row| row.completion[0].content.as_str()).collect();
     let mut others = 0;
@@ -246,7 +247,7 @@ noise:
     for (kind, name) in
         [("shuffle", "shuffle"), ("flip", "flip"), ("swap_pairs", "swap"), ("annotators", "annotator")]
     {
-        let KindCounts { desirable, undesirable, .. } = manifest.noise.kinds[kind];
+        let NoiseKindCounts { desirable, undesirable, .. } = manifest.noise.kinds[kind];
         assert_eq!(counts[name], desirable.changed + undesirable.changed, "{kind}");
     }
     assert_eq!(counts["truncate"], manifest.noise.kinds["truncate"].undesirable.changed);
@@ -256,7 +257,7 @@ noise:
     for row in &after {
         by_pair.entry(row.pair_id.clone().unwrap()).or_default().push(row);
     }
-    for pair in read_pairs(noisy.path(), Split::Train).unwrap() {
+    for pair in read_pairs(corruption.path(), Split::Train).unwrap() {
         let [first, second] = by_pair[&pair.pair_id][..] else { panic!() };
         let (chosen, rejected) = if pair.swapped { (second, first) } else { (first, second) };
         assert_eq!((&pair.chosen, &pair.rejected), (&chosen.completion, &rejected.completion));
@@ -361,7 +362,7 @@ fn too_many_bad_rows_are_an_error_with_reasons_and_lines() {
     assert!(error.contains("2 of 2 rows") && error.contains("a.jsonl:2: expected ident"), "{error}");
 }
 
-/// The folder with real data, if the test can run.
+/// Returns the folder with real data, if there is one.
 fn real() -> Option<PathBuf> {
     let folder = std::env::var_os("PROSPECT_TEST_DATA").map(PathBuf::from);
     if folder.is_none() {
@@ -379,7 +380,7 @@ fn real_hh_files_give_the_known_counts() {
     let lines = |out: &Path, reason: &str| -> Vec<usize> {
         let text = fs_err::read_to_string(out.join("rejected.jsonl")).unwrap();
         let rows = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-        // Known rows are numbered from 0.
+        // The reference counts rows from 0.
         rows.filter(|row| row["reason"] == reason)
             .map(|row| row["line"].as_u64().unwrap() as usize - 1)
             .collect()
@@ -402,7 +403,7 @@ fn real_hh_files_give_the_known_counts() {
     assert_eq!(helpful.unique_prompts, 1840);
     prospect_core::progress::say(serde_json::to_string(&helpful).unwrap());
 
-    // A tenth is part of a half, in exact counts, on the same test rows.
+    // A fraction of 0.1 is a subset of 0.5, with exact counts and the same test rows.
     let keep = |share: f64| {
         let (manifest, out) =
             make("harmless-base_test.jsonl.gz", &format!("imbalance: {{keep_desirable: {share}}}"));

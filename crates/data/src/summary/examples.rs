@@ -32,18 +32,23 @@ pub struct Example {
     pub completion: Vec<Message>,
 }
 
-/// Stratum of a row: split, changed by noise, label.
-type Stratum = (Split, bool, bool);
+/// Rows that are sampled together, in the order of the summary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Stratum {
+    split: Split,
+    corrupted: bool,
+    undesirable: bool,
+}
 
 /// The rows with the lowest draws in each stratum.
-pub(super) struct Chosen {
+pub(super) struct ExampleSampler {
     count: usize,
     draw: Draw,
     rows: BTreeMap<Stratum, BTreeMap<(u64, u64), Example>>,
     seen: u64,
 }
 
-impl Chosen {
+impl ExampleSampler {
     /// Collects `count` rows of each stratum.
     pub(super) fn new(count: usize) -> Self {
         Self { count, draw: Draw::new(0, "examples to look at"), rows: BTreeMap::new(), seen: 0 }
@@ -53,7 +58,8 @@ impl Chosen {
     pub(super) fn offer(&mut self, split: Split, row: BinaryRow) {
         self.seen += 1;
         let rank = (self.draw.bits(&row.id), self.seen);
-        let rows = self.rows.entry((split, row.noise != "none", !row.label)).or_default();
+        let stratum = Stratum { split, corrupted: row.is_corrupted(), undesirable: !row.label };
+        let rows = self.rows.entry(stratum).or_default();
         if rows.len() >= self.count && rows.last_key_value().is_none_or(|(last, _)| *last < rank) {
             return;
         }

@@ -6,14 +6,14 @@ use serde::Serialize;
 
 /// Counts of each length. Serialised as count, mean and quantiles.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[serde(into = "Shape")]
+#[serde(into = "LengthStatistics")]
 pub struct Lengths {
     times: BTreeMap<usize, u64>,
 }
 
 /// Summary statistics of lengths.
 #[derive(Debug, Serialize)]
-struct Shape {
+struct LengthStatistics {
     count: u64,
     mean: f64,
     min: usize,
@@ -22,7 +22,7 @@ struct Shape {
     max: usize,
 }
 
-impl From<Lengths> for Shape {
+impl From<Lengths> for LengthStatistics {
     fn from(lengths: Lengths) -> Self {
         let [min, median, p95, max] = [0.0, 0.5, 0.95, 1.0].map(|share| lengths.quantile(share).unwrap_or(0));
         Self { count: lengths.count(), mean: lengths.mean().unwrap_or(0.0), min, median, p95, max }
@@ -65,7 +65,7 @@ impl Lengths {
 /// Histogram of several series of lengths over shared bins of equal width. The last bin also counts
 /// everything longer, so that a few very long texts don't compress the rest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Histogram {
+pub struct LengthHistogram {
     /// Width of a bin: 1, 2, 5, 10, …
     pub width: usize,
     /// True if the last bin counts lengths beyond its end.
@@ -77,9 +77,9 @@ pub struct Histogram {
 /// Maximum number of bins up to the 99th percentile.
 const BINS: usize = 24;
 
-impl Histogram {
+impl LengthHistogram {
     /// Counts series of lengths in shared bins.
-    pub fn of(series: &[&Lengths]) -> Self {
+    pub fn new(series: &[&Lengths]) -> Self {
         let most = |share| series.iter().filter_map(|lengths| lengths.quantile(share)).max().unwrap_or(0);
         let (usual, longest) = (most(0.99), most(1.0));
         let width = round_width(usual / BINS + 1);
@@ -130,7 +130,7 @@ mod tests {
 
         #[test]
         fn a_histogram_loses_nothing(a in prop::collection::vec(0usize..5000, 0..60), b in prop::collection::vec(0usize..9, 0..9)) {
-            let histogram = Histogram::of(&[&lengths(&a), &lengths(&b)]);
+            let histogram = LengthHistogram::new(&[&lengths(&a), &lengths(&b)]);
             let totals: Vec<u64> = histogram.counts.iter().map(|counts| counts.iter().sum()).collect();
             prop_assert_eq!(totals, [a.len() as u64, b.len() as u64]);
             prop_assert!(histogram.counts[0].len() <= BINS + 1);
@@ -141,10 +141,10 @@ mod tests {
     fn the_tail_goes_to_the_last_bin() {
         let mut list: Vec<usize> = (0..200).collect();
         list.push(1_000_000);
-        let histogram = Histogram::of(&[&lengths(&list)]);
+        let histogram = LengthHistogram::new(&[&lengths(&list)]);
         assert_eq!((histogram.width, histogram.open), (10, true));
         assert_eq!(histogram.counts, [[vec![10; 19], vec![11]].concat()]);
-        assert_eq!(Histogram::of(&[&lengths(&[])]).counts, [[0]]);
+        assert_eq!(LengthHistogram::new(&[&lengths(&[])]).counts, [[0]]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ fn dataset(recipe: &str) -> tempfile::TempDir {
     folder
 }
 
-fn summary(folder: &tempfile::TempDir) -> Summary {
+fn summary(folder: &tempfile::TempDir) -> DatasetSummary {
     summarise(&folder.path().join("out"), None, 2, &|_| {}).unwrap()
 }
 
@@ -53,7 +53,7 @@ fn counts_are_those_of_the_manifest_and_add_up() {
 #[test]
 fn a_summary_does_not_depend_on_when_it_is_made() {
     let folder = dataset(NOISY);
-    let json = |summary: &Summary| serde_json::to_string(summary).unwrap();
+    let json = |summary: &DatasetSummary| serde_json::to_string(summary).unwrap();
     assert_eq!(json(&summary(&folder)), json(&summary(&folder)));
 }
 

@@ -1,0 +1,331 @@
+//! The `source` section of a recipe, as written and resolved.
+
+use std::{borrow::Cow, fmt, sync::OnceLock};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, MapAccess, SeqAccess, Visitor},
+};
+
+use crate::{
+    DataError,
+    config::{limit::Limit, locate::Locate, sniff::sniff, source_kind::SourceKind},
+    ingest::sources::{
+        Binarise, Columns, Oasst, RankPairing, ResolvedSource, ResolvedSources, Shp, SourceFormat, Synthetic,
+        WorldFile,
+        files::{self, HashedFiles},
+        labels::LabelsFormat,
+        pairs::PairsFormat,
+        scores::ScoresFormat,
+    },
+};
+
+/// Subset of HH, selected by folder name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
+pub enum HhPart {
+    /// Folders whose names begin with `helpful`.
+    Helpful,
+    /// Folders whose names begin with `harmless`.
+    Harmless,
+}
+
+/// A source as written. A setting that does not apply to the kind is an error.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SourceFile {
+    /// Kind of the source; detected from the first records if not given.
+    kind: Option<SourceKind>,
+    /// Path of a file or folder, or the `hf://` address of either. Required for all kinds but
+    /// `synthetic`.
+    path: Option<String>,
+    /// Value of the `source` column; the kind if not given.
+    name: Option<String>,
+    /// Value of the `domain` column for records without a domain.
+    domain: Option<String>,
+    /// Domains to keep (SHP's subreddits, HH's folders, or values of `columns.domain`); all if not
+    /// given.
+    domains: Option<Vec<String>>,
+    /// HH: subset to use; all if not given.
+    only: Option<HhPart>,
+    /// SHP: smallest ratio of the higher to the lower score in training rows (2).
+    min_score_ratio: Option<f64>,
+    /// SHP: most training pairs per post (5); null for no limit.
+    max_pairs_per_post: Limit<usize>,
+    /// OASST: ranks that form pairs (adjacent).
+    ranks: Option<RankPairing>,
+    /// OASST: required language of every message in a conversation (en); null for any.
+    language: Limit<String>,
+    /// OASST: keep only messages that passed review (false).
+    only_reviewed: Option<bool>,
+    /// OASST: drop deleted messages (false).
+    drop_deleted: Option<bool>,
+    /// OASST: drop messages written by a model (false).
+    drop_synthetic: Option<bool>,
+    /// OASST: rating used as a reply's score, for example `quality`; minus its rank if not given.
+    rating: Option<String>,
+    /// The user's own data: mapping from fields to column or key names.
+    columns: Columns,
+    /// Rule that turns scores into labels. Pairs and ranks remain pairs.
+    binarise: Option<Binarise>,
+    /// Synthetic: number of pairs to generate.
+    pairs: Option<usize>,
+    /// Synthetic: world that the feedback is generated from (topics, annotators, noise).
+    world: Option<WorldFile>,
+}
+
+/// The `source` section as written: one source or a list.
+#[derive(Debug, Clone)]
+pub struct SourceFiles(Vec<SourceFile>);
+
+impl<'de> Deserialize<'de> for SourceFiles {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = Vec<SourceFile>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a source or a list of sources")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                Ok(vec![SourceFile::deserialize(de::value::MapAccessDeserializer::new(map))?])
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+                Vec::deserialize(de::value::SeqAccessDeserializer::new(seq))
+            }
+        }
+
+        deserializer.deserialize_any(OneOrMany).map(Self)
+    }
+}
+
+impl JsonSchema for SourceFiles {
+    fn schema_name() -> Cow<'static, str> {
+        "SourceFiles".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let one = generator.subschema_for::<SourceFile>();
+        json_schema!({ "anyOf": [one, { "type": "array", "items": one, "minItems": 1 }] })
+    }
+}
+
+/// Messages from resolving sources.
+#[derive(Debug, Default)]
+pub(crate) struct ResolveNotes {
+    /// Findings for the user to check.
+    pub(crate) notes: Vec<String>,
+    /// Possible surprises.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl SourceFiles {
+    /// Checks everything that does not need the files.
+    pub(crate) fn check(&self) -> Result<(), DataError> {
+        let synthetic = self.0.iter().filter(|source| source.kind == Some(SourceKind::Synthetic)).count();
+        if self.0.is_empty() || synthetic > 1 {
+            let (key, value) = ("source", self.0.len().to_string() + " sources");
+            let message = "at least one source is needed, and at most one of kind synthetic";
+            return Err(DataError::Value { key, value, message });
+        }
+        self.0.iter().try_for_each(SourceFile::check)
+    }
+
+    /// Finds and hashes the files of every source.
+    pub(crate) fn resolve(
+        self,
+        seed: u64,
+        locate: &Locate<'_>,
+    ) -> Result<(ResolvedSources, ResolveNotes), DataError> {
+        let mut notes = ResolveNotes::default();
+        let sources: Vec<ResolvedSource> = self
+            .0
+            .into_iter()
+            .map(|source| source.resolve(seed, locate, &mut notes))
+            .collect::<Result<_, _>>()?;
+        Ok((ResolvedSources(sources), notes))
+    }
+}
+
+impl SourceFile {
+    fn check(&self) -> Result<(), DataError> {
+        if self.kind != Some(SourceKind::Synthetic) {
+            self.address()?;
+        }
+        match self.kind {
+            Some(kind) => self.check_as(kind),
+            None => self.binarise.map_or(Ok(()), |policy| policy.check()),
+        }
+    }
+
+    /// Checks the settings against `kind`.
+    fn check_as(&self, kind: SourceKind) -> Result<(), DataError> {
+        self.refuse_idle(kind)?;
+        if let Some(policy) = &self.binarise {
+            policy.check()?;
+        }
+        if let Some(world) = &self.world {
+            world.check(self.pairs.unwrap_or_default())?;
+        }
+        if kind == SourceKind::Scores && self.binarise.is_none() {
+            let message = "scores need a rule that turns them into labels, for example `{by: best_and_worst}` or \
+                           `{by: mean, over: prompt}`";
+            return Err(DataError::Value { key: "source.binarise", value: "not given".to_owned(), message });
+        }
+        if let Some(ratio) = self.min_score_ratio
+            && !(ratio.is_finite() && ratio >= 1.0)
+        {
+            let (key, value) = ("source.min_score_ratio", ratio.to_string());
+            return Err(DataError::Value { key, value, message: "must be a number of at least 1" });
+        }
+        Ok(())
+    }
+
+    fn address(&self) -> Result<&str, DataError> {
+        self.path.as_deref().ok_or_else(|| {
+            let message = "a file, a folder or an hf:// address is needed";
+            DataError::Value { key: "source.path", value: "not given".to_owned(), message }
+        })
+    }
+
+    fn resolve(
+        self,
+        seed: u64,
+        locate: &Locate<'_>,
+        notes: &mut ResolveNotes,
+    ) -> Result<ResolvedSource, DataError> {
+        let (kind, inputs) = self.find(locate, notes)?;
+        self.check_as(kind)?;
+        let Self { columns, binarise, .. } = self;
+        let reader = match kind {
+            SourceKind::Hh => SourceFormat::Hh,
+            SourceKind::Shp => {
+                let ratio = self.min_score_ratio.unwrap_or(2.0);
+                SourceFormat::Shp(Shp::new(ratio, self.max_pairs_per_post.or(5), seed))
+            }
+            SourceKind::Oasst => SourceFormat::Oasst(Oasst {
+                ranks: self.ranks.unwrap_or_default(),
+                language: self.language.or("en".to_owned()),
+                only_reviewed: self.only_reviewed.unwrap_or_default(),
+                drop_deleted: self.drop_deleted.unwrap_or_default(),
+                drop_synthetic: self.drop_synthetic.unwrap_or_default(),
+                rating: self.rating,
+            }),
+            SourceKind::Pairs => SourceFormat::Pairs(PairsFormat { columns }),
+            SourceKind::Labels => SourceFormat::Labels(LabelsFormat { columns }),
+            SourceKind::Scores => SourceFormat::Scores(ScoresFormat { columns }),
+            SourceKind::Synthetic => SourceFormat::Synthetic(Synthetic {
+                pairs: self.pairs.unwrap_or_default(),
+                seed,
+                world: self.world.unwrap_or_default().resolve(),
+            }),
+        };
+        let name = self.name.unwrap_or_else(|| kind.to_string());
+        notes.warnings.extend(inputs.warnings.into_iter().map(|warning| format!("source {name}: {warning}")));
+        Ok(ResolvedSource {
+            name,
+            reader,
+            domain: self.domain,
+            domains: self.domains.unwrap_or_default(),
+            binarise,
+            files: inputs.files,
+            seed,
+            rule: OnceLock::new(),
+        })
+    }
+
+    /// Finds the files, and detects the kind if it is not given.
+    fn find(
+        &self,
+        locate: &Locate<'_>,
+        notes: &mut ResolveNotes,
+    ) -> Result<(SourceKind, HashedFiles), DataError> {
+        if self.kind == Some(SourceKind::Synthetic) {
+            return Ok((SourceKind::Synthetic, HashedFiles::default()));
+        }
+        let address = self.address()?;
+        let path =
+            locate(address).map_err(|source| DataError::Locate { address: address.to_owned(), source })?;
+        let inputs = files::find(address, &path, |folder| self.wants(folder))?;
+        let kind = match (self.kind, inputs.files.first()) {
+            (Some(kind), _) => kind,
+            (None, Some(file)) => {
+                let (kind, by) = sniff(&file.path, &self.columns)?;
+                notes.notes.push(format!(
+                    "{address} is of kind {} (detected from {}: {by})",
+                    kind,
+                    file.name()
+                ));
+                kind
+            }
+            (None, None) => return Err(DataError::UnknownKind { file: path, found: "no file".to_owned() }),
+        };
+        Ok((kind, inputs))
+    }
+
+    /// Returns true if the files of a folder are read. HH's red-team transcripts are skipped: they
+    /// hold no preferences.
+    fn wants(&self, folder: &str) -> bool {
+        let only = self.only.is_none_or(|only| folder.starts_with(<&str>::from(only)));
+        let domain = match self.kind {
+            Some(SourceKind::Hh | SourceKind::Shp) if !folder.is_empty() && self.domain.is_none() => {
+                self.domains.as_ref().is_none_or(|domains| domains.iter().any(|domain| domain == folder))
+            }
+            _ => true,
+        };
+        only && domain && !folder.starts_with("red-team")
+    }
+
+    /// Rejects settings that do not apply to the kind.
+    fn refuse_idle(&self, kind: SourceKind) -> Result<(), DataError> {
+        let own = [SourceKind::Pairs, SourceKind::Labels, SourceKind::Scores];
+        let domains =
+            [SourceKind::Hh, SourceKind::Shp, SourceKind::Pairs, SourceKind::Labels, SourceKind::Scores];
+        let scored = [
+            SourceKind::Hh,
+            SourceKind::Shp,
+            SourceKind::Oasst,
+            SourceKind::Pairs,
+            SourceKind::Labels,
+            SourceKind::Scores,
+            SourceKind::Synthetic,
+        ];
+        let settings: [(&'static str, bool, &[SourceKind]); 15] = [
+            (
+                "path",
+                self.path.is_some(),
+                &[
+                    SourceKind::Hh,
+                    SourceKind::Shp,
+                    SourceKind::Oasst,
+                    SourceKind::Pairs,
+                    SourceKind::Labels,
+                    SourceKind::Scores,
+                ],
+            ),
+            ("domains", self.domains.is_some(), &domains),
+            ("only", self.only.is_some(), &[SourceKind::Hh]),
+            ("min_score_ratio", self.min_score_ratio.is_some(), &[SourceKind::Shp]),
+            ("max_pairs_per_post", self.max_pairs_per_post.is_given(), &[SourceKind::Shp]),
+            ("ranks", self.ranks.is_some(), &[SourceKind::Oasst]),
+            ("language", self.language.is_given(), &[SourceKind::Oasst]),
+            ("only_reviewed", self.only_reviewed.is_some(), &[SourceKind::Oasst]),
+            ("drop_deleted", self.drop_deleted.is_some(), &[SourceKind::Oasst]),
+            ("drop_synthetic", self.drop_synthetic.is_some(), &[SourceKind::Oasst]),
+            ("rating", self.rating.is_some(), &[SourceKind::Oasst]),
+            ("columns", !self.columns.is_empty(), &own),
+            ("binarise", self.binarise.is_some(), &scored),
+            ("pairs", self.pairs.is_some(), &[SourceKind::Synthetic]),
+            ("world", self.world.is_some(), &[SourceKind::Synthetic]),
+        ];
+        match settings.into_iter().find(|(_, given, kinds)| *given && !kinds.contains(&kind)) {
+            Some((setting, ..)) => Err(DataError::NoEffect { setting, kind: kind.into() }),
+            None => Ok(()),
+        }
+    }
+}

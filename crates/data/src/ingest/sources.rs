@@ -1,0 +1,196 @@
+//! Readers for raw feedback: public datasets, the user's own files, and generated feedback.
+//!
+//! To add a source, write a file that parses one record ([`per_record::RecordFormat`]), add an arm
+//! to [`SourceFormat`], and add its kind and settings to `config/source_kind.rs` and
+//! `config/source.rs`.
+
+mod binarise;
+pub(crate) mod columns;
+mod excerpt;
+pub(crate) mod files;
+mod hh;
+pub(crate) mod json;
+pub(crate) mod labels;
+mod oasst;
+pub(crate) mod pairs;
+mod per_record;
+pub(crate) mod scores;
+mod shp;
+mod synthetic;
+#[cfg(test)]
+pub(crate) mod tests;
+mod transcript;
+mod turns;
+
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+};
+
+use serde::Serialize;
+
+pub use binarise::{Binarise, ScoreScope};
+pub use columns::{Columns, RecordField};
+pub use oasst::{Oasst, RankPairing};
+pub use shp::Shp;
+pub use synthetic::{
+    AnnotatorGroup, AnnotatorsFile, CompletionPart, Domain, Synthetic, SyntheticWorld, Thumbs, WorldFile,
+};
+
+use crate::{
+    DataError, InputFile,
+    ingest::{
+        raw::RowSink,
+        shard::{Shard, ShardFilter},
+    },
+};
+use binarise::{Labeller, Rule};
+use files::HashedFile;
+use hh::HhFormat;
+use labels::LabelsFormat;
+use pairs::PairsFormat;
+use per_record::{RecordFormat, SourceContext};
+use scores::ScoresFormat;
+
+/// All sources of a recipe, read one after the other.
+#[derive(Debug, Clone, Serialize)]
+#[serde(transparent)]
+pub struct ResolvedSources(pub(crate) Vec<ResolvedSource>);
+
+/// A source whose files have been found and hashed.
+#[derive(Debug, Clone, Serialize)]
+pub struct ResolvedSource {
+    /// Value of the `source` column.
+    pub(crate) name: String,
+    #[serde(flatten)]
+    pub(crate) reader: SourceFormat,
+    /// Value of the `domain` column where neither the record nor its folder gives one.
+    pub(crate) domain: Option<String>,
+    /// Domains to keep; all if empty.
+    pub(crate) domains: Vec<String>,
+    pub(crate) binarise: Option<Binarise>,
+    pub(crate) files: Vec<HashedFile>,
+    #[serde(skip)]
+    pub(crate) seed: u64,
+    #[serde(skip)]
+    pub(crate) rule: OnceLock<Rule>,
+}
+
+/// Format of a source, with its settings.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub(crate) enum SourceFormat {
+    Hh,
+    Shp(Shp),
+    Oasst(Oasst),
+    Pairs(PairsFormat),
+    Labels(LabelsFormat),
+    Scores(ScoresFormat),
+    Synthetic(Synthetic),
+}
+
+impl ResolvedSources {
+    /// Returns true if every source has its own training and test splits.
+    pub(crate) fn has_splits(&self) -> bool {
+        self.0.iter().all(ResolvedSource::has_splits)
+    }
+
+    /// Reads all rows, in the same order every time. `dataset` is the output directory, where a
+    /// synthetic source writes the rows that it then reads.
+    pub(crate) fn read(&self, dataset: &Path, into: &mut dyn RowSink) -> Result<(), DataError> {
+        self.0.iter().try_for_each(|source| source.read(dataset, Shard::WHOLE, into))
+    }
+
+    /// Returns the sources in recipe order.
+    pub(crate) fn as_slice(&self) -> &[ResolvedSource] {
+        &self.0
+    }
+
+    /// Returns the world of the synthetic source, if there is one.
+    pub(crate) fn world(&self) -> Option<&SyntheticWorld> {
+        self.0.iter().find_map(|source| match &source.reader {
+            SourceFormat::Synthetic(synthetic) => Some(&synthetic.world),
+            _ => None,
+        })
+    }
+
+    /// Describes the files that [`read`](Self::read) reads; call it after `read`.
+    pub(crate) fn inputs(&self, dataset: &Path) -> Result<Vec<InputFile>, DataError> {
+        let mut inputs = Vec::new();
+        for source in &self.0 {
+            match source.reader {
+                SourceFormat::Synthetic(_) => inputs.push(Synthetic::input(dataset)?.describe()),
+                _ => inputs.extend(source.files.iter().map(HashedFile::describe)),
+            }
+        }
+        Ok(inputs)
+    }
+}
+
+impl ResolvedSource {
+    fn has_splits(&self) -> bool {
+        self.files.iter().any(|file| file.split.is_some())
+    }
+
+    /// Returns true for generated feedback, which has no input files to read in shards.
+    pub(crate) fn is_generated(&self) -> bool {
+        matches!(self.reader, SourceFormat::Synthetic(_))
+    }
+
+    /// Reads the rows of a shard, in the same order every time.
+    pub(crate) fn read(&self, dataset: &Path, shard: Shard, into: &mut dyn RowSink) -> Result<(), DataError> {
+        let Some(policy) = &self.binarise else { return self.read_raw(dataset, shard, into) };
+        if self.rule.get().is_none() {
+            // The rule depends on all scores, so this pass ignores the shard.
+            let rule = policy.rule(self.seed, |scores| self.read_raw(dataset, Shard::WHOLE, scores))?;
+            let _ = self.rule.set(rule);
+        }
+        let Some(rule) = self.rule.get() else { return Ok(()) };
+        let mut labelling = Labeller { rule, groups: 0, scored: 0, into };
+        self.read_raw(dataset, shard, &mut labelling)?;
+        if labelling.groups > 0 && labelling.scored == 0 {
+            return Err(DataError::NoScores(self.name.clone()));
+        }
+        Ok(())
+    }
+
+    fn read_raw(&self, dataset: &Path, shard: Shard, into: &mut dyn RowSink) -> Result<(), DataError> {
+        let format: &dyn RecordFormat = match &self.reader {
+            SourceFormat::Hh => &HhFormat,
+            SourceFormat::Shp(shp) => {
+                shp.settle(&self.files)?;
+                shp
+            }
+            SourceFormat::Pairs(pairs) => pairs,
+            SourceFormat::Labels(labels) => labels,
+            SourceFormat::Scores(scores) => scores,
+            SourceFormat::Oasst(oasst) => {
+                let mut into = ShardFilter { shard, number: 0, into };
+                return self
+                    .files
+                    .iter()
+                    .try_for_each(|file| oasst::read(file, oasst, &self.context(file, shard), &mut into));
+            }
+            SourceFormat::Synthetic(synthetic) => {
+                synthetic.write(dataset)?;
+                let file = Synthetic::input(dataset)?;
+                per_record::read(&file, synthetic, &self.context(&file, shard), 0, into)?;
+                return Ok(());
+            }
+        };
+        let mut number = 0;
+        for file in &self.files {
+            number += per_record::read(file, format, &self.context(file, shard), number, into)?;
+        }
+        Ok(())
+    }
+
+    fn context(&self, file: &HashedFile, shard: Shard) -> SourceContext<'_> {
+        let folder = match self.reader {
+            SourceFormat::Hh | SourceFormat::Shp(_) if !file.folder.is_empty() => Some(file.folder.as_str()),
+            _ => None,
+        };
+        let domain: Arc<str> = self.domain.as_deref().or(folder).unwrap_or(&self.name).into();
+        SourceContext { source: self.name.as_str().into(), domain, domains: &self.domains, shard }
+    }
+}

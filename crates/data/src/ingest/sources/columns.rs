@@ -1,0 +1,246 @@
+//! Fields of the user's own records. Each field is looked up under our name, under the names that
+//! TRL and LLaMA-Factory use, or under the name that the recipe maps it to.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    Message,
+    ingest::{
+        raw::{Flaw, RawCompletion, RejectReason},
+        sources::{
+            excerpt::excerpt,
+            json::{Object, wrong_type},
+            turns::turns,
+        },
+    },
+};
+
+/// Contents of a column or key.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    strum::IntoStaticStr,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum RecordField {
+    /// Prompt: a conversation or a single question.
+    Prompt,
+    /// System message placed before the prompt.
+    System,
+    /// Whole conversation; its last turn is the completion.
+    Conversation,
+    /// Completion that was judged.
+    Completion,
+    /// Label: desirable or undesirable.
+    Label,
+    /// Score of the completion; higher is better.
+    Score,
+    /// Preferred completion.
+    Chosen,
+    /// Rejected completion.
+    Rejected,
+    /// Score of the preferred completion.
+    ScoreChosen,
+    /// Score of the rejected completion.
+    ScoreRejected,
+    /// Several completions of one prompt.
+    Completions,
+    /// Scores of the completions, if they are in a separate list.
+    Scores,
+    /// Value of the `domain` column.
+    Domain,
+}
+
+impl RecordField {
+    /// Column names tried when the recipe maps none.
+    fn usual(self) -> &'static [&'static str] {
+        match self {
+            Self::Prompt => &["prompt", "instruction", "question"],
+            Self::System => &["system"],
+            Self::Conversation => &["messages", "conversations", "conversation"],
+            Self::Completion => &["completion", "output", "response"],
+            Self::Label => &["label", "kto_tag"],
+            Self::Score => &["score", "rating", "reward", "overall_score"],
+            Self::Chosen => &["chosen"],
+            Self::Rejected => &["rejected"],
+            Self::ScoreChosen => &["score_chosen", "metadata.score_chosen"],
+            Self::ScoreRejected => &["score_rejected", "metadata.score_rejected"],
+            Self::Completions => &["completions", "responses"],
+            Self::Scores => &["scores", "ratings"],
+            Self::Domain => &["domain"],
+        }
+    }
+}
+
+/// Mapping from fields to column or key names (`source.columns`), for columns that are not named as
+/// expected. A dot descends into an object: `score_chosen: metadata.score_chosen`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Columns(BTreeMap<RecordField, String>);
+
+/// Value of a field, and the column name it was found under.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FoundValue<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) value: &'a Value,
+}
+
+impl Columns {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns the value of a field; null counts as absent.
+    pub(crate) fn find<'a>(&'a self, record: &'a Object, field: RecordField) -> Option<FoundValue<'a>> {
+        let at = |name: &'a str| {
+            let value = at(&record.0, name).filter(|value| !value.is_null())?;
+            Some(FoundValue { name, value })
+        };
+        match self.0.get(&field) {
+            Some(name) => at(name),
+            None => field.usual().iter().find_map(|name| at(name)),
+        }
+    }
+
+    /// Returns the value of a required field.
+    pub(crate) fn need<'a>(&'a self, record: &'a Object, field: RecordField) -> Result<FoundValue<'a>, Flaw> {
+        self.find(record, field).ok_or_else(|| Flaw {
+            reason: RejectReason::MissingField,
+            detail: format!("no `{}`", self.0.get(&field).map_or(field.into(), String::as_str)),
+        })
+    }
+
+    /// Returns the prompt, or None if the record has none.
+    ///
+    /// The prompt is `prompt` (text or turns) or a conversation without its completion. `system`
+    /// and LLaMA-Factory's `history` come before it, `input` after it.
+    pub(crate) fn prompt(&self, record: &Object) -> Result<Option<Vec<Message>>, Flaw> {
+        let found =
+            self.find(record, RecordField::Prompt).or_else(|| self.find(record, RecordField::Conversation));
+        let Some(found) = found else { return Ok(None) };
+        let mut prompt = Vec::new();
+        if let Some(system) = self.find(record, RecordField::System) {
+            let text = text(system)?.trim();
+            if !text.is_empty() {
+                prompt.push(Message { role: "system".to_owned(), content: text.to_owned() });
+            }
+        }
+        for turn in record.0.get("history").and_then(Value::as_array).into_iter().flatten() {
+            for (value, role) in turn.as_array().into_iter().flatten().zip(["user", "assistant"]) {
+                prompt.extend(turns("history", value, role)?);
+            }
+        }
+        prompt.extend(turns(found.name, found.value, "user")?);
+        if let (Value::String(_), Some(Value::String(input)), Some(last)) =
+            (found.value, record.0.get("input"), prompt.last_mut())
+            && !input.trim().is_empty()
+        {
+            last.content = format!("{}\n{}", last.content, input.trim());
+        }
+        Ok(Some(prompt))
+    }
+
+    /// Returns the record's domain, if it has one.
+    pub(crate) fn domain(&self, record: &Object) -> Result<Option<String>, Flaw> {
+        self.find(record, RecordField::Domain).map(|domain| Ok(text(domain)?.to_owned())).transpose()
+    }
+
+    /// Returns a score, or None if it is absent.
+    pub(crate) fn score(&self, record: &Object, field: RecordField) -> Result<Option<f64>, Flaw> {
+        self.find(record, field).map_or(Ok(None), score)
+    }
+}
+
+fn at<'a>(map: &'a serde_json::Map<String, Value>, name: &str) -> Option<&'a Value> {
+    map.get(name).or_else(|| {
+        let (first, rest) = name.split_once('.')?;
+        at(map.get(first)?.as_object()?, rest)
+    })
+}
+
+/// Returns a text value.
+pub(crate) fn text(found: FoundValue<'_>) -> Result<&str, Flaw> {
+    found.value.as_str().ok_or_else(|| wrong_type(found.name, found.value, "text"))
+}
+
+/// Parses a number, or text that holds one. Empty text is no score.
+pub(crate) fn score(found: FoundValue<'_>) -> Result<Option<f64>, Flaw> {
+    let number = match found.value {
+        Value::String(text) if text.trim().is_empty() => return Ok(None),
+        Value::String(text) => text.trim().parse().ok(),
+        value => value.as_f64(),
+    };
+    let number = number.filter(|number| number.is_finite());
+    number.map(Some).ok_or_else(|| wrong_type(found.name, found.value, "a finite number"))
+}
+
+/// Parses a label: a boolean; 1 for desirable, 0 or -1 for undesirable; or text with one of these
+/// meanings.
+pub(crate) fn label(found: FoundValue<'_>) -> Result<bool, Flaw> {
+    let label = match found.value {
+        Value::Bool(label) => Some(*label),
+        Value::Number(number) => sign(number.as_f64()),
+        Value::String(text) => match text.trim().to_ascii_lowercase().as_str() {
+            "true" | "yes" | "up" | "desirable" | "chosen" => Some(true),
+            "false" | "no" | "down" | "undesirable" | "rejected" => Some(false),
+            text => sign(text.parse().ok()),
+        },
+        _ => None,
+    };
+    label.ok_or_else(|| Flaw {
+        reason: RejectReason::BadValue,
+        detail: format!(
+            "`{}` is {}, expected true or false (or 1 and 0, yes and no, up and down)",
+            found.name,
+            excerpt(&found.value.to_string())
+        ),
+    })
+}
+
+fn sign(number: Option<f64>) -> Option<bool> {
+    number.and_then(|number| match number {
+        1.0 => Some(true),
+        0.0 | -1.0 => Some(false),
+        _ => None,
+    })
+}
+
+/// Parses a completion; its score and label stay empty. If its turns repeat the prompt, as in full
+/// chat transcripts, the prompt's turns are removed.
+pub(crate) fn completion(found: FoundValue<'_>, prompt: &[Message]) -> Result<RawCompletion, Flaw> {
+    let mut messages = turns(found.name, found.value, "assistant")?;
+    if messages.len() > prompt.len() && messages.starts_with(prompt) {
+        messages.drain(..prompt.len());
+    }
+    match messages.as_slice() {
+        [only] if only.role == "assistant" => Ok(RawCompletion { messages, score: None, label: None }),
+        _ => Err(Flaw {
+            reason: RejectReason::NoAssistantTurn,
+            detail: format!("`{}` must be one assistant turn, optionally preceded by the prompt", found.name),
+        }),
+    }
+}
+
+/// Splits a conversation before its last turn, which must be the assistant's.
+pub(crate) fn split_last(name: &str, mut turns: Vec<Message>) -> Result<(Vec<Message>, Message), Flaw> {
+    match turns.pop() {
+        Some(last) if last.role == "assistant" => Ok((turns, last)),
+        _ => Err(Flaw {
+            reason: RejectReason::HumanTurnLast,
+            detail: format!("`{name}` does not end with an assistant turn"),
+        }),
+    }
+}

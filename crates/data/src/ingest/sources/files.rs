@@ -1,0 +1,242 @@
+//! Files of a source: a single file, or all data files in a folder, with the split that each file's
+//! name indicates.
+
+use std::path::{Path, PathBuf};
+
+use prospect_core::files::hash_file;
+use serde::Serialize;
+
+use crate::{DataError, InputFile, Split};
+
+/// A file that has been found and hashed. Its content and folder name enter the dataset's hash; its
+/// path doesn't.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct HashedFile {
+    #[serde(skip)]
+    pub(crate) path: PathBuf,
+    /// Name of the parent folder within the source's folder; empty at the top level.
+    pub(crate) folder: String,
+    pub(crate) split: Option<Split>,
+    blake3: String,
+    /// URL on the Hub, pinned to the commit that was read.
+    #[serde(skip)]
+    address: Option<String>,
+}
+
+/// Split indicated by a word in a file's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SplitWord {
+    Train,
+    Test,
+    Validation,
+}
+
+/// Files of a source, and warnings about how they were chosen.
+#[derive(Debug, Default)]
+pub(crate) struct HashedFiles {
+    pub(crate) files: Vec<HashedFile>,
+    pub(crate) warnings: Vec<String>,
+}
+
+const EXTENSIONS: [&str; 5] = ["jsonl", "json", "csv", "tsv", "parquet"];
+
+impl HashedFile {
+    /// Returns the file name without its folder.
+    pub(crate) fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// Returns the file's manifest entry.
+    pub(crate) fn describe(&self) -> InputFile {
+        let Self { split, blake3, address, .. } = self;
+        InputFile { name: self.name(), split: *split, blake3: blake3.clone(), address: address.clone() }
+    }
+}
+
+/// Finds and hashes the files at `path`, the local copy of `address`. In a folder, a file is used
+/// if `wanted` accepts the name of its parent folder (empty at the top level).
+pub(crate) fn find(
+    address: &str,
+    path: &Path,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<HashedFiles, DataError> {
+    if !path.is_dir() {
+        let file = HashedFile {
+            path: path.to_owned(),
+            folder: String::new(),
+            split: None,
+            blake3: hash_file(path)?,
+            address: pinned(address, path),
+        };
+        return Ok(HashedFiles { files: vec![file], warnings: Vec::new() });
+    }
+    let fail = |message: String| DataError::Folder { folder: path.to_owned(), message };
+    let mut found = Vec::new();
+    walk(path, &mut found)?;
+    found.retain(|file| wanted(&folder(path, file)));
+    if let Some((one, other)) =
+        found.iter().zip(found.iter().skip(1)).find(|(one, other)| stem(one) == stem(other))
+    {
+        let names = [one, other].map(|file| file.strip_prefix(path).unwrap_or(file).display().to_string());
+        return Err(fail(format!(
+            "contains both {} and {}, the same data twice; remove one of them",
+            names[0], names[1]
+        )));
+    }
+    if found.is_empty() {
+        return Err(fail(format!(
+            "contains no matching data file ({}, each also with .gz)",
+            EXTENSIONS.join(", ")
+        )));
+    }
+    let words: Vec<Option<SplitWord>> = found.iter().map(|file| word(path, file)).collect();
+    let has = |word| words.contains(&Some(word));
+    let held_out = if has(SplitWord::Test) { SplitWord::Test } else { SplitWord::Validation };
+    let mut warnings = Vec::new();
+    // The names define splits only if there are both training and held-out files.
+    let splits = has(SplitWord::Train) && has(held_out);
+    if splits && let Some(index) = words.iter().position(Option::is_none) {
+        let name = found[index].strip_prefix(path).unwrap_or(&found[index]).display().to_string();
+        return Err(fail(format!(
+            "{name} has none of train, test and validation in its name, but other files do; rename or remove it"
+        )));
+    }
+    if splits && held_out == SplitWord::Test && has(SplitWord::Validation) {
+        warnings.push("skipping validation files, since the source has a test split".to_owned());
+    }
+    let mut files = Vec::new();
+    for (file, word) in found.into_iter().zip(words) {
+        let split = match word {
+            Some(SplitWord::Train) => Split::Train,
+            Some(SplitWord::Validation) if splits && held_out == SplitWord::Test => continue,
+            _ => Split::Test,
+        };
+        files.push(HashedFile {
+            folder: folder(path, &file),
+            split: splits.then_some(split),
+            blake3: hash_file(&file)?,
+            address: pinned(address, &file),
+            path: file,
+        });
+    }
+    Ok(HashedFiles { files, warnings })
+}
+
+/// Collects all data files below a folder, sorted; hidden ones are skipped.
+fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), DataError> {
+    let mut entries: Vec<PathBuf> =
+        fs_err::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    entries.sort();
+    for path in entries {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with('.') {
+            continue;
+        }
+        if path.is_dir() {
+            walk(&path, found)?;
+        } else if extension(&name).is_some_and(|extension| EXTENSIONS.contains(&extension)) {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Returns the extension, ignoring `.gz`.
+fn extension(name: &str) -> Option<&str> {
+    let name = name.strip_suffix(".gz").unwrap_or(name);
+    name.rsplit_once('.').map(|(_, extension)| extension)
+}
+
+/// Returns the path without `.gz` and the format's extension.
+fn stem(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    path.with_file_name(name.rsplit_once('.').map_or(name, |(stem, _)| stem))
+}
+
+/// Returns the name of a file's parent folder; empty for the source's own folder.
+fn folder(root: &Path, file: &Path) -> String {
+    let parent = file.parent().and_then(|parent| parent.strip_prefix(root).ok());
+    parent.and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Returns the split indicated by a file's name, or else by the nearest folder above it.
+fn word(root: &Path, file: &Path) -> Option<SplitWord> {
+    let parts = stem(file);
+    let parts = parts.strip_prefix(root).unwrap_or(&parts).to_string_lossy().to_lowercase();
+    parts.rsplit('/').find_map(|part| {
+        part.rsplit(|letter: char| !letter.is_ascii_alphanumeric()).find_map(|word| match word {
+            "train" | "training" => Some(SplitWord::Train),
+            "test" => Some(SplitWord::Test),
+            "validation" | "valid" | "val" | "dev" | "eval" => Some(SplitWord::Validation),
+            _ => None,
+        })
+    })
+}
+
+/// Returns a file's Hub URL at the cached commit, from the cache's path
+/// `.../snapshots/COMMIT/PATH`.
+fn pinned(address: &str, path: &Path) -> Option<String> {
+    let (repository, _) = address.strip_prefix("hf://").and(address.split_once('@'))?;
+    let path = path.to_string_lossy();
+    let (_, below) = path.rsplit_once("/snapshots/")?;
+    Some(format!("{repository}@{below}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder_of(names: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for name in names {
+            let path = folder.path().join(name);
+            fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+            fs_err::write(path, name).unwrap();
+        }
+        folder
+    }
+
+    fn splits(names: &[&str]) -> Result<Vec<(String, Option<Split>)>, String> {
+        let folder = folder_of(names);
+        let found = find("", folder.path(), |_| true).map_err(|error| error.to_string())?;
+        Ok(found.files.iter().map(|file| (file.name(), file.split)).collect())
+    }
+
+    #[test]
+    fn names_and_folders_say_the_split() {
+        let (train, test) = (Some(Split::Train), Some(Split::Test));
+        let names = [
+            "README.md",
+            "a/train.json",
+            "a/validation.json",
+            "a/test.json.gz",
+            "b/test-00000-of-00001.parquet",
+        ];
+        let found = splits(&names).unwrap();
+        let found: Vec<_> = found.iter().map(|(name, split)| (name.as_str(), *split)).collect();
+        assert_eq!(
+            found,
+            [("test.json.gz", test), ("train.json", train), ("test-00000-of-00001.parquet", test)]
+        );
+        let found = splits(&["train/0.jsonl", "dev/0.jsonl"]).unwrap();
+        assert_eq!(found.iter().map(|(_, split)| *split).collect::<Vec<_>>(), [test, train]);
+    }
+
+    #[test]
+    fn files_without_both_splits_have_none_and_ambiguous_folders_are_refused() {
+        assert!(splits(&["train-a.csv", "train-b.csv"]).unwrap().iter().all(|(_, split)| split.is_none()));
+        assert!(splits(&["a.csv", "b.csv"]).unwrap().iter().all(|(_, split)| split.is_none()));
+        assert!(splits(&["train.jsonl", "train.jsonl.gz"]).unwrap_err().contains("contains both"));
+        assert!(splits(&["train.jsonl", "test.jsonl", "more.jsonl"]).unwrap_err().contains("more.jsonl"));
+        assert!(splits(&["README.md"]).unwrap_err().contains("no matching data file"));
+    }
+
+    #[test]
+    fn a_file_from_the_hub_is_named_by_its_commit() {
+        let path = Path::new("/c/datasets--org--name/snapshots/0123abc/data/train.json");
+        let address = pinned("hf://datasets/org/name@main/data", path);
+        assert_eq!(address.as_deref(), Some("hf://datasets/org/name@0123abc/data/train.json"));
+        assert_eq!(pinned("data", path), None);
+    }
+}

@@ -1,0 +1,314 @@
+//! Reconstructs conversations from messages linked by parent id, and collects the ranked replies.
+
+use std::collections::HashMap;
+
+use crate::{
+    Message as Turn,
+    ingest::{
+        raw::{RawCompletion, Remark},
+        sources::{
+            oasst::{Oasst, RankPairing, message::OasstMessage},
+            per_record::Draft,
+        },
+    },
+};
+
+/// State of a message's path to the root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ConversationStatus {
+    Unknown,
+    /// On the path being followed; meeting it again means a cycle.
+    Open,
+    /// Every message on the path is used.
+    Sound,
+    /// Some message on the path is dropped.
+    Broken,
+}
+
+/// Returns, for each message, a draft of its replies and the remarks on the message itself. There
+/// is a draft if at least two replies are ranked, or, when ratings are the score, if one is rated.
+pub(super) fn threads(messages: &[OasstMessage], oasst: &Oasst) -> Vec<(Option<Draft>, Vec<Remark>)> {
+    let mut by_id = HashMap::new();
+    for (index, message) in messages.iter().enumerate() {
+        by_id.entry(message.id.as_str()).or_insert(index);
+    }
+    let conversations = Conversations { messages, by_id, oasst };
+    let (paths, mut remarks) = conversations.follow();
+    let mut replies: Vec<Vec<usize>> = vec![Vec::new(); messages.len()];
+    for (index, message) in messages.iter().enumerate() {
+        if message.assistant
+            && paths[index] == ConversationStatus::Sound
+            && let Some(parent) = conversations.parent(index)
+        {
+            replies[parent].push(index);
+        }
+    }
+    replies
+        .into_iter()
+        .enumerate()
+        .map(|(index, replies)| {
+            let mut remarks = std::mem::take(&mut remarks[index]);
+            let draft = conversations.draft(index, &replies, &mut remarks);
+            (draft, remarks)
+        })
+        .collect()
+}
+
+struct Conversations<'a> {
+    messages: &'a [OasstMessage],
+    by_id: HashMap<&'a str, usize>,
+    oasst: &'a Oasst,
+}
+
+impl Conversations<'_> {
+    /// Returns the parent of a message, if it is in the file.
+    fn parent(&self, index: usize) -> Option<usize> {
+        self.by_id.get(self.messages[index].parent.as_deref()?).copied()
+    }
+
+    /// Follows every message to its root and records why messages are dropped.
+    fn follow(&self) -> (Vec<ConversationStatus>, Vec<Vec<Remark>>) {
+        let mut paths = vec![ConversationStatus::Unknown; self.messages.len()];
+        let mut remarks = vec![Vec::new(); self.messages.len()];
+        for start in 0..self.messages.len() {
+            let (mut trail, mut next) = (Vec::new(), Some(start));
+            // State of the path above the trail.
+            let mut above = Ok(());
+            while let Some(index) = next {
+                match paths[index] {
+                    ConversationStatus::Unknown => {
+                        paths[index] = ConversationStatus::Open;
+                        trail.push(index);
+                        next = self.parent(index);
+                        if next.is_none() && self.messages[index].parent.is_some() {
+                            above = Err("orphan");
+                        }
+                    }
+                    ConversationStatus::Open => {
+                        above = Err("cycle");
+                        break;
+                    }
+                    ConversationStatus::Sound => break,
+                    ConversationStatus::Broken => {
+                        above = Err("after_a_message_left_out");
+                        break;
+                    }
+                }
+            }
+            for index in trail.into_iter().rev() {
+                let message = &self.messages[index];
+                let repeated =
+                    (self.by_id.get(message.id.as_str()) != Some(&index)).then_some("repeated_message");
+                let why = repeated.or_else(|| self.oasst.filter(message)).or(above.err());
+                paths[index] =
+                    if why.is_some() { ConversationStatus::Broken } else { ConversationStatus::Sound };
+                if let Some(why) = why {
+                    remarks[index].push(Remark::Filtered(why));
+                    above = Err("after_a_message_left_out");
+                }
+            }
+        }
+        (paths, remarks)
+    }
+
+    /// Builds the draft of a message's replies, best first, and adds remarks on them.
+    fn draft(&self, index: usize, replies: &[usize], remarks: &mut Vec<Remark>) -> Option<Draft> {
+        let score = |reply: &OasstMessage| match &self.oasst.rating {
+            Some(rating) => reply.rating(rating),
+            None => reply.rank.map(|rank| -(rank as f64)),
+        };
+        let mut judged: Vec<&OasstMessage> = replies.iter().map(|reply| &self.messages[*reply]).collect();
+        if judged.len() > 1 && judged.iter().any(|reply| reply.rank.is_none()) {
+            remarks.push(Remark::Noted("unranked_replies"));
+        }
+        judged.retain(|reply| reply.rank.is_some() || score(reply).is_some());
+        judged.sort_by_key(|reply| reply.rank.unwrap_or(i64::MAX));
+        let ranks: Vec<Option<i64>> = judged.iter().map(|reply| reply.rank).collect();
+        let apart =
+            |two: &[Option<i64>]| matches!(two, [Some(one), Some(other)] if other.saturating_sub(*one) > 1);
+        if ranks.windows(2).any(apart) {
+            remarks.push(Remark::Noted("rank_gap"));
+        }
+        let mut pairs = Vec::new();
+        for (chosen, better) in judged.iter().enumerate() {
+            for (rejected, worse) in judged.iter().enumerate().skip(chosen + 1) {
+                let (Some(high), Some(low)) = (better.rank, worse.rank) else { continue };
+                let paired = match self.oasst.ranks {
+                    RankPairing::Adjacent => high.checked_add(1) == Some(low),
+                    RankPairing::All => high < low,
+                };
+                if paired && better.text == worse.text {
+                    remarks.push(Remark::Filtered("identical_replies"));
+                } else if paired {
+                    pairs.push((chosen, rejected));
+                }
+            }
+        }
+        let rated = self.oasst.rating.is_some() && judged.iter().any(|reply| score(reply).is_some());
+        if pairs.is_empty() && !rated {
+            return None;
+        }
+        let completion = |reply: &&OasstMessage| RawCompletion {
+            messages: vec![Turn::assistant(reply.text.as_str())],
+            score: score(reply),
+            label: None,
+        };
+        let draft = Draft {
+            domain: None,
+            prompt: self.conversation(index),
+            completions: judged.iter().map(completion).collect(),
+            pairs,
+        };
+        remarks.extend(draft.remarks());
+        Some(draft)
+    }
+
+    /// Returns the turns from the root to a message whose path is sound.
+    fn conversation(&self, index: usize) -> Vec<Turn> {
+        let path = std::iter::successors(Some(index), |index| self.parent(*index));
+        let mut turns: Vec<Turn> = path
+            .map(|index| {
+                let message = &self.messages[index];
+                let turn = if message.assistant { Turn::assistant } else { Turn::user };
+                turn(message.text.clone())
+            })
+            .collect();
+        turns.reverse();
+        turns
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use crate::ingest::sources::tests::{Collected, read};
+
+    fn message(id: &str, parent: Option<&str>, rank: Option<i64>) -> Value {
+        let role = if rank.is_some() || id.starts_with('a') { "assistant" } else { "prompter" };
+        json!({"message_id": id, "parent_id": parent, "text": format!("text {id}"), "role": role, "lang": "en",
+            "rank": rank, "review_result": true, "deleted": false, "synthetic": false})
+    }
+
+    fn flat(source: &str, messages: &[Value]) -> Collected {
+        let lines: Vec<String> = messages.iter().map(Value::to_string).collect();
+        read(source, "a.jsonl", lines.join("\n").as_bytes())
+    }
+
+    fn pairs(reading: &Collected) -> Vec<(&str, &str)> {
+        let mut pairs = Vec::new();
+        for group in &reading.groups {
+            let text = |index: usize| group.completions[index].messages[0].content.as_str();
+            pairs.extend(group.pairs.iter().map(|(chosen, rejected)| (text(*chosen), text(*rejected))));
+        }
+        pairs
+    }
+
+    /// A question with four replies, ranked 0, 1, 3 and not at all and listed worst first; the
+    /// conversation continues below the best.
+    fn replies() -> Vec<Value> {
+        vec![
+            message("a3", Some("p"), Some(3)),
+            message("p", None, None),
+            message("a1", Some("p"), Some(1)),
+            message("a0", Some("p"), Some(0)),
+            message("a-", Some("p"), None),
+            message("q", Some("a0"), None),
+            message("b1", Some("q"), Some(1)),
+            message("b0", Some("q"), Some(0)),
+        ]
+    }
+
+    #[test]
+    fn adjacent_ranks_leave_gaps_and_all_ranks_bridge_them() {
+        let adjacent = flat("{}", &replies());
+        assert_eq!(pairs(&adjacent), [("text a0", "text a1"), ("text b0", "text b1")]);
+        assert_eq!((adjacent.counts.noted["rank_gap"], adjacent.counts.noted["unranked_replies"]), (1, 1));
+        let below: Vec<&str> = adjacent.groups[1].prompt.iter().map(|turn| turn.content.as_str()).collect();
+        assert_eq!(below, ["text p", "text a0", "text q"]);
+        let all = flat("{ranks: all}", &replies());
+        let expected =
+            [("text a0", "text a1"), ("text a0", "text a3"), ("text a1", "text a3"), ("text b0", "text b1")];
+        assert_eq!(pairs(&all), expected);
+        assert_eq!(all.groups[0].completions[0].score, Some(0.0));
+    }
+
+    #[test]
+    fn a_tree_and_its_flat_messages_give_the_same() {
+        let nested = json!({"message_tree_id": "p", "prompt": {"message_id": "p", "text": "text p", "role": "prompter", "lang": "en", "replies": [
+            {"message_id": "a1", "text": "text a1", "role": "assistant", "lang": "en", "rank": 1},
+            {"message_id": "a0", "text": "text a0", "role": "assistant", "lang": "en", "rank": 0, "replies": [
+                {"message_id": "q", "text": "text q", "role": "prompter", "lang": "en", "replies": [
+                    {"message_id": "b0", "text": "text b0", "role": "assistant", "lang": "en", "rank": 0},
+                    {"message_id": "b1", "text": "text b1", "role": "assistant", "lang": "en", "rank": 1}]}]},
+            {"message_id": "a3", "text": "text a3", "role": "assistant", "lang": "en", "rank": 3},
+            {"message_id": "a-", "text": "text a-", "role": "assistant", "lang": "en"}]}});
+        let (tree, flat) = (flat("{}", &[nested]), flat("{}", &replies()));
+        assert_eq!((pairs(&tree), &tree.counts.noted), (pairs(&flat), &flat.counts.noted));
+        assert_eq!((tree.counts.read, flat.counts.read), (1, 8));
+    }
+
+    #[test]
+    fn filters_take_the_conversation_below_with_them() {
+        let mut messages = replies();
+        messages[3]["lang"] = json!("de");
+        let reading = flat("{}", &messages);
+        assert!(pairs(&reading).is_empty());
+        let filtered = &reading.counts.filtered;
+        assert_eq!((filtered["other_language"], filtered["after_a_message_left_out"]), (1, 3));
+        for (key, value, option, why) in [
+            ("deleted", json!(true), "drop_deleted", "deleted"),
+            ("synthetic", json!(true), "drop_synthetic", "synthetic"),
+            ("review_result", json!(null), "only_reviewed", "not_reviewed"),
+        ] {
+            let mut messages = replies();
+            messages[2][key] = value;
+            assert_eq!(pairs(&flat("{}", &messages)).len(), 2);
+            let reading = flat(&format!("{{{option}: true}}"), &messages);
+            assert_eq!((pairs(&reading).len(), reading.counts.filtered[why]), (1, 1));
+        }
+    }
+
+    #[test]
+    fn orphans_circles_and_repeated_messages_are_counted() {
+        let messages = [
+            message("p", None, None),
+            message("p", None, None),
+            message("x", Some("nowhere"), None),
+            message("a0", Some("x"), Some(0)),
+            message("c", Some("d"), None),
+            message("d", Some("c"), None),
+            message("e", Some("e"), None),
+        ];
+        let reading = flat("{kind: oasst}", &messages);
+        let filtered: Vec<_> =
+            reading.counts.filtered.iter().map(|(why, count)| (why.as_str(), *count)).collect();
+        let expected =
+            [("after_a_message_left_out", 2), ("cycle", 2), ("orphan", 1), ("repeated_message", 1)];
+        assert_eq!(filtered, expected);
+    }
+
+    #[test]
+    fn ratings_can_be_the_score() {
+        let mut messages = replies();
+        messages[0]["labels"] = json!({"name": ["spam", "quality"], "value": [0.0, 0.25], "count": [1, 1]});
+        messages[4]["labels"] = json!({"quality": {"value": 0.75, "count": 3}});
+        let source = "{kind: oasst, rating: quality, binarise: {by: threshold, at: 0.5}}";
+        let reading = flat(source, &messages);
+        let labels: Vec<_> = reading.groups[0].completions.iter().map(|reply| reply.label).collect();
+        assert_eq!(labels, [None, None, Some(false), Some(true)]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_graph_of_messages_is_read(edges in proptest::collection::vec((0u8..12, proptest::option::of(0u8..14), proptest::option::of(0i64..4)), 0..24)) {
+            let messages: Vec<Value> = edges
+                .iter()
+                .map(|(id, parent, rank)| message(&id.to_string(), parent.map(|p| p.to_string()).as_deref(), *rank))
+                .collect();
+            let reading = flat("{kind: oasst, ranks: all}", &messages);
+            prop_assert_eq!(reading.counts.read as usize, messages.len());
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The user's own pairs: TRL's paired format (text or conversational, with an explicit prompt or
+//! one implied by two conversations) and LLaMA-Factory's DPO format (Alpaca or ShareGPT).
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    Message,
+    ingest::{
+        raw::{Flaw, RawCompletion, RejectReason},
+        sources::{
+            columns::{Columns, FoundValue, RecordField, completion, split_last},
+            json::{self, Object},
+            per_record::{Draft, Parsed, RecordFormat, SourceRecord},
+            turns::turns,
+        },
+    },
+};
+
+/// Format of pairs, with the user's column names.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct PairsFormat {
+    pub(crate) columns: Columns,
+}
+
+impl RecordFormat for PairsFormat {
+    fn parse(&self, record: &SourceRecord<'_>) -> Parsed {
+        json::parse::<Object>(record.bytes).and_then(|object| self.draft(&object)).into()
+    }
+}
+
+impl PairsFormat {
+    fn draft(&self, record: &Object) -> Result<Draft, Flaw> {
+        let Self { columns } = self;
+        let (chosen, rejected) =
+            (columns.need(record, RecordField::Chosen)?, columns.need(record, RecordField::Rejected)?);
+        let (prompt, mut chosen, mut rejected) = match columns.prompt(record)? {
+            Some(prompt) => {
+                let (chosen, rejected) = (completion(chosen, &prompt)?, completion(rejected, &prompt)?);
+                (prompt, chosen, rejected)
+            }
+            None => implicit(chosen, rejected)?,
+        };
+        chosen.score = columns.score(record, RecordField::ScoreChosen)?;
+        rejected.score = columns.score(record, RecordField::ScoreRejected)?;
+        Ok(Draft {
+            domain: columns.domain(record)?,
+            prompt,
+            completions: vec![chosen, rejected],
+            pairs: vec![(0, 1)],
+        })
+    }
+}
+
+/// Extracts the implicit prompt of two conversations. Each is split before its last turn, which
+/// must be the assistant's; the rest must be equal. Plain texts are rejected: their common prefix
+/// may belong to the completions.
+fn implicit(
+    chosen: FoundValue<'_>,
+    rejected: FoundValue<'_>,
+) -> Result<(Vec<Message>, RawCompletion, RawCompletion), Flaw> {
+    let side = |found: FoundValue<'_>| {
+        if !matches!(found.value, Value::Array(_)) {
+            let detail = format!("no `prompt`, and `{}` is not a conversation that contains it", found.name);
+            return Err(Flaw { reason: RejectReason::MissingField, detail });
+        }
+        split_last(found.name, turns(found.name, found.value, "assistant")?)
+    };
+    let ((prompt, chosen), (other, rejected)) = (side(chosen)?, side(rejected)?);
+    if prompt != other {
+        let detail = format!(
+            "the conversations differ before their last turn ({} and {} turns)",
+            prompt.len(),
+            other.len()
+        );
+        return Err(Flaw { reason: RejectReason::UnequalPrompts, detail });
+    }
+    let completion = |turn| RawCompletion { messages: vec![turn], score: None, label: None };
+    Ok((prompt, completion(chosen), completion(rejected)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::ingest::{
+        raw::RawGroup,
+        sources::tests::{only, read},
+    };
+
+    fn texts(group: &RawGroup) -> (Vec<&str>, Vec<&str>) {
+        let prompt = group.prompt.iter().map(|turn| turn.content.as_str()).collect();
+        (prompt, group.completions.iter().map(|side| side.messages[0].content.as_str()).collect())
+    }
+
+    #[test]
+    fn the_formats_of_trl_and_llama_factory_mean_the_same() {
+        let turn = |role: &str, text: &str| json!({"role": role, "content": text});
+        let from = |role: &str, text: &str| json!({"from": role, "value": text});
+        for row in [
+            json!({"prompt": "p", "chosen": "a", "rejected": "b"}),
+            json!({"prompt": [turn("user", "p")], "chosen": [turn("assistant", "a")], "rejected": [turn("assistant", "b")]}),
+            json!({"prompt": "p", "chosen": [turn("user", "p"), turn("assistant", "a")], "rejected": [turn("user", "p"), turn("assistant", "b")]}),
+            json!({"chosen": [turn("user", "p"), turn("assistant", "a")], "rejected": [turn("user", "p"), turn("assistant", "b")]}),
+            json!({"conversations": [from("human", "p")], "chosen": from("gpt", "a"), "rejected": from("gpt", "b")}),
+            json!({"instruction": "p", "input": "", "chosen": "a", "rejected": "b"}),
+        ] {
+            let group = only(&row);
+            assert_eq!(texts(&group), (vec!["p"], vec!["a", "b"]), "{row}");
+            assert_eq!(group.pairs, [(0, 1)]);
+        }
+        let row = json!({"instruction": "q", "input": "i", "system": "s", "history": [["h", "r"]], "chosen": "a", "rejected": "b"});
+        assert_eq!(texts(&only(&row)).0, ["s", "h", "r", "q\ni"]);
+    }
+
+    #[test]
+    fn what_cannot_be_split_is_rejected() {
+        let turn = |role: &str, text: &str| json!({"role": role, "content": text});
+        for (row, reason) in [
+            (json!({"chosen": "p a", "rejected": "p b"}), "missing_field"),
+            (
+                json!({"chosen": [turn("user", "p"), turn("assistant", "a")], "rejected": [turn("user", "q"), turn("assistant", "b")]}),
+                "unequal_prompts",
+            ),
+            (json!({"chosen": [turn("user", "p")], "rejected": [turn("user", "p")]}), "human_turn_last"),
+            (
+                json!({"prompt": "p", "chosen": [turn("user", "x"), turn("assistant", "a")], "rejected": "b"}),
+                "no_assistant_turn",
+            ),
+            (json!({"prompt": "p", "chosen": "a", "rejected": " a"}), "identical_completions"),
+            (json!({"prompt": " ", "chosen": "a", "rejected": "b"}), "empty_prompt"),
+            (json!({"prompt": "p", "chosen": true, "rejected": "b"}), "wrong_type"),
+            (json!({"prompt": "p", "chosen": "a", "rejected": "b", "score_chosen": "high"}), "wrong_type"),
+        ] {
+            let reading = read("{kind: pairs}", "a.jsonl", row.to_string().as_bytes());
+            assert_eq!(
+                reading.rejected.iter().map(|row| row.reason.as_str()).collect::<Vec<_>>(),
+                [reason],
+                "{row}"
+            );
+        }
+    }
+
+    #[test]
+    fn columns_have_the_names_that_the_recipe_gives_them() {
+        let source = "{columns: {prompt: Question, chosen: good.text, rejected: bad, score_chosen: good.score, domain: topic}}";
+        let row = json!({"Question": "p", "good": {"text": "a", "score": 7}, "bad": "b", "topic": "law"});
+        let reading = read(source, "a.jsonl", row.to_string().as_bytes());
+        assert_eq!(texts(&reading.groups[0]), (vec!["p"], vec!["a", "b"]));
+        assert_eq!((reading.groups[0].completions[0].score, &*reading.groups[0].domain), (Some(7.0), "law"));
+    }
+}

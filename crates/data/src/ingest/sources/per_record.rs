@@ -1,0 +1,239 @@
+//! Sources whose records are independent. Records are parsed in parallel and passed on in order.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use crate::{
+    DataError, Message, Split,
+    ingest::{
+        raw::{Flaw, RawCompletion, RawGroup, RawRow, RejectReason, Remark, RowSink},
+        records::for_each_record,
+        shard::Shard,
+        sources::{excerpt::excerpt, files::HashedFile},
+    },
+};
+
+/// Record with its position.
+pub(crate) struct SourceRecord<'a> {
+    /// Bytes of a JSON object.
+    pub(crate) bytes: &'a [u8],
+    /// Split of the record's file.
+    pub(crate) split: Option<Split>,
+    /// Index among all records of the source, from 0.
+    pub(crate) number: u64,
+}
+
+/// Record format of a source.
+pub(crate) trait RecordFormat: Sync {
+    /// Parses one record into one draft per prompt, or none if the record is filtered out.
+    fn parse(&self, record: &SourceRecord<'_>) -> Parsed;
+}
+
+/// Result of parsing a record.
+#[derive(Debug)]
+pub(crate) struct Parsed {
+    pub(crate) drafts: Result<Vec<Draft>, Vec<Flaw>>,
+    pub(crate) remarks: Vec<Remark>,
+}
+
+/// A group before its source and file are filled in.
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    /// Value of the `domain` column; the source's domain if the record has none.
+    pub(crate) domain: Option<String>,
+    pub(crate) prompt: Vec<Message>,
+    pub(crate) completions: Vec<RawCompletion>,
+    pub(crate) pairs: Vec<(usize, usize)>,
+}
+
+/// Values shared by all groups of a source.
+pub(crate) struct SourceContext<'a> {
+    pub(crate) source: Arc<str>,
+    pub(crate) domain: Arc<str>,
+    /// Domains to keep; all if empty.
+    pub(crate) domains: &'a [String],
+    /// Shard of the records to read.
+    pub(crate) shard: Shard,
+}
+
+impl Parsed {
+    /// Returns the result for an unusable record.
+    pub(crate) fn rejected(flaws: Vec<Flaw>) -> Self {
+        Self { drafts: Err(flaws), remarks: Vec::new() }
+    }
+
+    /// Returns the result for a record that is filtered out.
+    pub(crate) fn filtered(why: &'static str) -> Self {
+        Self { drafts: Ok(Vec::new()), remarks: vec![Remark::Filtered(why)] }
+    }
+}
+
+impl From<Result<Draft, Flaw>> for Parsed {
+    /// Checks a draft and adds remarks.
+    fn from(draft: Result<Draft, Flaw>) -> Self {
+        match draft {
+            Err(flaw) => Self::rejected(vec![flaw]),
+            Ok(draft) => match draft.flaws() {
+                flaws if flaws.is_empty() => Self { remarks: draft.remarks(), drafts: Ok(vec![draft]) },
+                flaws => Self::rejected(flaws),
+            },
+        }
+    }
+}
+
+impl Draft {
+    /// Returns the flaws that make the whole draft unusable.
+    pub(crate) fn flaws(&self) -> Vec<Flaw> {
+        let mut flaws = Vec::new();
+        if self.prompt.iter().all(|turn| turn.content.is_empty()) {
+            flaws.push(Flaw { reason: RejectReason::EmptyPrompt, detail: "the prompt is empty".to_owned() });
+        }
+        for (index, completion) in self.completions.iter().enumerate() {
+            if completion.messages.iter().all(|turn| turn.content.is_empty()) {
+                let detail = format!("{} is empty", self.side(index));
+                flaws.push(Flaw { reason: RejectReason::EmptyCompletion, detail });
+            }
+        }
+        for (chosen, rejected) in &self.pairs {
+            if let (Some(chosen), Some(rejected)) =
+                (self.completions.get(*chosen), self.completions.get(*rejected))
+                && chosen.messages == rejected.messages
+                && let Some(turn) = chosen.messages.iter().find(|turn| !turn.content.is_empty())
+            {
+                let detail = format!("chosen and rejected are both {}", excerpt(&turn.content));
+                flaws.push(Flaw { reason: RejectReason::IdenticalCompletions, detail });
+            }
+        }
+        flaws
+    }
+
+    /// Names a completion in messages.
+    fn side(&self, index: usize) -> String {
+        match (self.pairs.as_slice(), self.completions.len()) {
+            ([(chosen, _)], 2) => (if index == *chosen { "chosen" } else { "rejected" }).to_owned(),
+            (_, 1) => "the completion".to_owned(),
+            _ => format!("completion {}", index + 1),
+        }
+    }
+
+    /// Returns remarks on unusual but valid properties.
+    pub(crate) fn remarks(&self) -> Vec<Remark> {
+        let completion_role = self.completions.first().and_then(|first| first.messages.first());
+        let roles: Vec<_> =
+            self.prompt.iter().chain(completion_role).map(|turn| turn.role.as_str()).collect();
+        let consecutive = roles.windows(2).any(|two| two[0] == two[1]);
+        let empty = self.prompt.iter().any(|turn| turn.content.is_empty());
+        let equal = self.pairs.iter().any(|(chosen, rejected)| {
+            let score = |index: &usize| self.completions.get(*index).and_then(|completion| completion.score);
+            score(chosen).is_some() && score(chosen) == score(rejected)
+        });
+        [
+            consecutive.then_some(Remark::Noted("consecutive_turns")),
+            empty.then_some(Remark::Noted("empty_prompt_turn")),
+            equal.then_some(Remark::Noted("equal_scores")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    /// Turns the draft into a group of a source.
+    pub(crate) fn group(self, split: Option<Split>, context: &SourceContext<'_>) -> RawGroup {
+        let Self { domain, prompt, completions, pairs } = self;
+        let domain = domain.map_or_else(|| context.domain.clone(), Arc::from);
+        RawGroup { split, source: context.source.clone(), domain, prompt, completions, pairs }
+    }
+}
+
+impl SourceContext<'_> {
+    /// Returns true if a domain is kept.
+    pub(crate) fn wants(&self, domain: &str) -> bool {
+        self.domains.is_empty() || self.domains.iter().any(|wanted| wanted == domain)
+    }
+}
+
+/// Records that fill a batch.
+const BATCH_RECORDS: usize = 1024;
+
+/// Bytes of records that fill a batch.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// Reads the file's records that are in the shard. Returns the number of records in the whole file.
+pub(crate) fn read(
+    file: &HashedFile,
+    format: &dyn RecordFormat,
+    context: &SourceContext<'_>,
+    before: u64,
+    into: &mut dyn RowSink,
+) -> Result<u64, DataError> {
+    let name: Arc<str> = file.name().into();
+    let mut number = before;
+    let mut batch = PendingRecords::default();
+    let mut flush = |batch: &mut PendingRecords| {
+        let parse = |record: &PendingRecord| {
+            let parsed = match &record.bytes {
+                Ok(bytes) => format.parse(&SourceRecord { bytes, split: file.split, number: record.number }),
+                Err(flaw) => Parsed::rejected(vec![flaw.clone()]),
+            };
+            row(parsed, &name, record.line, file.split, context)
+        };
+        let rows = batch.records.par_iter().map(parse).collect();
+        *batch = PendingRecords::default();
+        into.rows(rows)
+    };
+    let notes = for_each_record(&file.path, &mut |line, record| {
+        if context.shard.contains(number) {
+            batch.bytes += record.as_ref().map_or(0, |bytes| bytes.len());
+            batch.records.push(PendingRecord { line, number, bytes: record.map(<[u8]>::to_vec) });
+        }
+        number += 1;
+        if batch.records.len() >= BATCH_RECORDS || batch.bytes >= BATCH_BYTES {
+            flush(&mut batch)
+        } else {
+            Ok(())
+        }
+    })?;
+    flush(&mut batch)?;
+    if context.shard.is_first() {
+        into.remark(Remark::Repaired("byte_order_mark"), notes.byte_order_mark.into());
+        into.remark(Remark::Repaired("blank_line"), notes.blank_lines);
+    }
+    Ok(number - before)
+}
+
+/// Records that are not yet parsed.
+#[derive(Default)]
+struct PendingRecords {
+    records: Vec<PendingRecord>,
+    /// Bytes of all records.
+    bytes: usize,
+}
+
+/// A record that is not yet parsed.
+struct PendingRecord {
+    line: usize,
+    /// Number among all records of the source, from 0.
+    number: u64,
+    bytes: Result<Vec<u8>, Flaw>,
+}
+
+fn row(
+    parsed: Parsed,
+    file: &Arc<str>,
+    line: usize,
+    split: Option<Split>,
+    context: &SourceContext<'_>,
+) -> RawRow {
+    let Parsed { drafts, mut remarks } = parsed;
+    let outcome = drafts.map(|drafts| {
+        let mut groups: Vec<RawGroup> = drafts.into_iter().map(|draft| draft.group(split, context)).collect();
+        let before = groups.len();
+        groups.retain(|group| context.wants(&group.domain));
+        if groups.len() < before {
+            remarks = vec![Remark::Filtered("other_domain")];
+        }
+        groups
+    });
+    RawRow { file: file.clone(), line, outcome, remarks }
+}

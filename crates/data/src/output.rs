@@ -1,0 +1,14 @@
+//! Writing a dataset directory and reading it back.
+
+pub(crate) mod card;
+mod class_weights;
+pub(crate) mod completion_store;
+mod llama_factory;
+pub(crate) mod manifest;
+pub(crate) mod parquet;
+pub(crate) mod second_pass;
+
+pub use class_weights::BalancedClassWeights;
+pub use llama_factory::{LlamaFactoryCounts, export_llama_factory};
+pub use manifest::{Manifest, read_manifest};
+pub use parquet::{read_binary, read_pairs};

@@ -1,0 +1,73 @@
+//! `manifest.json`: the recipe and inputs of a dataset, and the counts of every step.
+
+use std::{collections::BTreeMap, path::Path};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    BalancedClassWeights, ContradictionCounts, DataError, DuplicateCounts, ImbalanceCounts, InputFile,
+    MixCounts, NoiseCounts, ReadingCounts, SelectionCounts, SplitCounts,
+};
+
+/// Name of the manifest in a dataset directory.
+pub(crate) const FILE: &str = "manifest.json";
+
+/// Record of a preparation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// [`Pipeline::fingerprint`](crate::Pipeline::fingerprint) of the recipe.
+    pub fingerprint: String,
+    /// Resolved recipe.
+    pub config: serde_json::Value,
+    /// Input files.
+    pub inputs: Vec<InputFile>,
+    /// Input rows by outcome, rejected rows by reason.
+    pub reading: ReadingCounts,
+    /// Distinct prompts in the input.
+    pub unique_prompts: u64,
+    /// `unique_prompts` divided by the number of pairs.
+    pub unique_prompt_fraction: f64,
+    /// Completions with contradictory labels.
+    pub contradictions: ContradictionCounts,
+    /// Repeated judgements, and near duplicates between the splits.
+    pub duplicates: DuplicateCounts,
+    /// Training rows dropped because their prompt is in a source's test split.
+    pub leaked_rows_dropped: u64,
+    /// Rows and prompts dropped by selection.
+    pub selection: SelectionCounts,
+    /// Training rows dropped by `one_per_pair`.
+    pub one_per_pair_dropped: u64,
+    /// Prompts of each source in the mix; empty if the recipe does not mix.
+    pub mix: BTreeMap<String, MixCounts>,
+    /// Rows kept and dropped by imbalance.
+    pub imbalance: ImbalanceCounts,
+    /// Rows changed by noise.
+    pub noise: NoiseCounts,
+    /// Size of the training split.
+    pub train: SplitCounts,
+    /// Weights that balance the classes of the training split; None if a class is empty.
+    pub class_weights: Option<BalancedClassWeights>,
+    /// Size of the test split.
+    pub test: SplitCounts,
+    /// Fraction of test pairs whose chosen completion has the higher score, ties counting half: the
+    /// accuracy of a judge that knows the scores. None unless the source scores all of them.
+    pub oracle_accuracy: Option<f64>,
+    /// Range of the true utility of a completion, if the source knows it.
+    pub utility_range: Option<(f64, f64)>,
+    /// Settings without effect, and splits that lack something.
+    pub warnings: Vec<String>,
+}
+
+/// Reads the manifest of a dataset directory.
+pub fn read_manifest(dataset: &Path) -> Result<Manifest, DataError> {
+    let file = dataset.join(FILE);
+    if !file.exists() {
+        return Err(DataError::Missing { file, dataset: dataset.to_owned() });
+    }
+    serde_json::from_slice(&fs_err::read(&file)?).map_err(|error| DataError::Schema {
+        file,
+        column: String::new(),
+        message: format!("is not a manifest of this version ({error})"),
+    })
+}

@@ -1,0 +1,196 @@
+//! Parquet files of a dataset: writing and reading rows.
+//!
+//! Columns are non-null strings, numbers and lists of `{role, content}`; only scores and `pair_id`
+//! may be null. They are compressed with zstd. Files hold nothing that varies between runs: the
+//! same rows give the same bytes.
+
+use std::path::{Path, PathBuf};
+
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::{ArrowError, Field, Schema};
+use parquet::arrow::{ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder};
+
+use crate::{BinaryRow, DataError, PairRow, Split};
+
+pub(crate) mod binary_rows;
+mod columns;
+pub(crate) mod pair_rows;
+mod writer;
+
+use columns::ColumnReader;
+pub(crate) use writer::DatasetWriter;
+
+/// Row type with parquet files of its own.
+pub(crate) trait ParquetRow: Sized {
+    /// Folder of its files, named after the objective that trains on them.
+    const FOLDER: &'static str;
+    /// Row to write, with borrowed texts.
+    type Borrowed<'a>;
+    /// Returns its columns, in order.
+    fn fields() -> Vec<Field>;
+    /// Converts rows to one array per field.
+    fn to_arrays(rows: &[Self::Borrowed<'_>]) -> Result<Vec<ArrayRef>, ArrowError>;
+    /// Converts arrays to rows.
+    fn from_columns(columns: &ColumnReader<'_>) -> Result<Vec<Self>, DataError>;
+}
+
+/// Returns the path of the file of a split.
+pub(crate) fn path<R: ParquetRow>(dataset: &Path, split: Split) -> PathBuf {
+    dataset.join(R::FOLDER).join(format!("{split}-00000-of-00001.parquet"))
+}
+
+/// Returns the schema of a row type.
+fn schema<R: ParquetRow>() -> std::sync::Arc<Schema> {
+    std::sync::Arc::new(Schema::new(R::fields()))
+}
+
+/// Converts rows to columns.
+pub(crate) fn record_batch<R: ParquetRow>(rows: &[R::Borrowed<'_>]) -> Result<RecordBatch, ArrowError> {
+    RecordBatch::try_new(schema::<R>(), R::to_arrays(rows)?)
+}
+
+/// Reads the rows of a split.
+pub(crate) fn read<R: ParquetRow>(dataset: &Path, split: Split) -> Result<Vec<R>, DataError> {
+    let mut rows = Vec::new();
+    for batch in batches::<R>(dataset, split, &[])? {
+        rows.extend(batch?.rows::<R>()?);
+    }
+    Ok(rows)
+}
+
+/// Reads a split batch by batch: the columns in `only`, or all columns if it is empty.
+pub(crate) fn batches<R: ParquetRow>(
+    dataset: &Path,
+    split: Split,
+    only: &[&str],
+) -> Result<impl Iterator<Item = Result<RowBatch, DataError>>, DataError> {
+    let file = path::<R>(dataset, split);
+    if !file.exists() {
+        return Err(DataError::Missing { file, dataset: dataset.to_owned() });
+    }
+    let builder = ParquetRecordBatchReaderBuilder::try_new(fs_err::File::open(&file)?.into_file())
+        .map_err(DataError::parquet(&file))?;
+    for field in R::fields() {
+        match builder.schema().field_with_name(field.name()) {
+            Err(_) => return Err(DataError::column(&file, field.name(), "is missing")),
+            Ok(found) if found.data_type() != field.data_type() => {
+                let message = format!("has type {}, not {}", found.data_type(), field.data_type());
+                return Err(DataError::column(&file, field.name(), message));
+            }
+            Ok(_) => {}
+        }
+    }
+    let mask = match only {
+        [] => ProjectionMask::all(),
+        names => ProjectionMask::columns(builder.parquet_schema(), names.iter().copied()),
+    };
+    let reader = builder.with_projection(mask).build().map_err(DataError::parquet(&file))?;
+    Ok(reader.map(move |batch| match batch {
+        Ok(batch) => Ok(RowBatch { file: file.clone(), batch }),
+        Err(error) => Err(DataError::arrow(&file)(error)),
+    }))
+}
+
+/// Some rows of a file, as columns.
+pub(crate) struct RowBatch {
+    file: PathBuf,
+    batch: RecordBatch,
+}
+
+impl RowBatch {
+    /// Returns the rows. All columns must have been read.
+    pub(crate) fn rows<R: ParquetRow>(&self) -> Result<Vec<R>, DataError> {
+        R::from_columns(&self.columns())
+    }
+
+    /// Returns the columns that were read.
+    pub(crate) fn columns(&self) -> ColumnReader<'_> {
+        ColumnReader { file: &self.file, batch: &self.batch }
+    }
+}
+
+/// Reads the binary rows of a split of a dataset directory.
+pub fn read_binary(dataset: &Path, split: Split) -> Result<Vec<BinaryRow>, DataError> {
+    read(dataset, split)
+}
+
+/// Reads the pairs of a split of a dataset directory.
+pub fn read_pairs(dataset: &Path, split: Split) -> Result<Vec<PairRow>, DataError> {
+    read(dataset, split)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::{binary_rows::BinaryRowRef, *};
+    use crate::{
+        BinaryRow, Message, PairRow, read_binary, read_pairs,
+        table::{feedback::Origin, ids::prompt_id},
+    };
+
+    fn write(dataset: &Path, rows: &[BinaryRowRef<'_>]) {
+        let mut tables = DatasetWriter::create(dataset).unwrap();
+        if !rows.is_empty() {
+            tables.push::<BinaryRow>(Split::Train, record_batch::<BinaryRow>(rows).unwrap()).unwrap();
+        }
+        tables.finish().unwrap();
+    }
+
+    #[test]
+    fn rows_come_back_as_they_were() {
+        let dataset = tempfile::tempdir().unwrap();
+        let prompt = [Message::user("é"), Message::assistant(""), Message::user("x")];
+        let completion = [Message::assistant("y")];
+        let id = prompt_id(&prompt);
+        let origin = Origin { source: "s".into(), domain: "d".into() };
+        let out = |pair_id, score| BinaryRowRef {
+            id,
+            prompt_id: id,
+            pair_id,
+            prompt: &prompt,
+            completion: Cow::Borrowed(&completion),
+            label: true,
+            origin: &origin,
+            score,
+            original_label: false,
+            noise: "flip".into(),
+            weight: 0.1,
+        };
+        let row = |pair_id, score| BinaryRow {
+            id: id.to_string(),
+            prompt_id: id.to_string(),
+            pair_id,
+            prompt: prompt.to_vec(),
+            completion: completion.to_vec(),
+            label: true,
+            source: "s".into(),
+            domain: "d".into(),
+            score,
+            original_label: false,
+            noise: "flip".into(),
+            weight: 0.1,
+        };
+        write(dataset.path(), &[out(None, None), out(Some(id), Some(1.5))]);
+        let rows = [row(None, None), row(Some(id.to_string()), Some(1.5))];
+        assert_eq!(read_binary(dataset.path(), Split::Train).unwrap(), rows);
+        assert!(read_pairs(dataset.path(), Split::Test).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_foreign_file_is_an_error_that_names_file_and_column() {
+        let dataset = tempfile::tempdir().unwrap();
+        let missing = read_binary(dataset.path(), Split::Train).unwrap_err().to_string();
+        assert!(missing.contains("prospect prepare"), "{missing}");
+        write(dataset.path(), &[]);
+        fs_err::copy(
+            path::<BinaryRow>(dataset.path(), Split::Train),
+            path::<PairRow>(dataset.path(), Split::Train),
+        )
+        .unwrap();
+        let wrong = read_pairs(dataset.path(), Split::Train).unwrap_err().to_string();
+        assert!(wrong.contains("dpo/train-00000-of-00001.parquet: column `chosen` is missing"), "{wrong}");
+        fs_err::write(path::<PairRow>(dataset.path(), Split::Train), "PAR1").unwrap();
+        assert!(read_pairs(dataset.path(), Split::Train).is_err());
+    }
+}
