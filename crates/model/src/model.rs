@@ -154,7 +154,7 @@ impl Recipe {
     /// Like [`load`](Self::load), as a member of a group: onto its GPU, and, if weights are shared, its part of them. All
     /// members load the same models in the same order.
     pub fn load_as(&self, member: &ProcessGroup) -> Result<Model, ModelError> {
-        if member.sharing.is_some() && self.train == Train::Full {
+        if member.sharded_store.is_some() && self.train == Train::Full {
             return Err(ModelError::Recipe(
                 "`train: full` leaves no frozen weights to keep in parts: train an adapter, or leave --shard out"
                     .to_owned(),
@@ -175,7 +175,7 @@ impl Recipe {
                 (self.architecture()?, Box::new(Safetensors::open(folder, dtype, device)?))
             }
         };
-        let decoder = match &member.sharing {
+        let decoder = match &member.sharded_store {
             Some(sharing) => {
                 let mut weights: Box<dyn Weights> = match self.quantization.and_then(Quantization::blocks) {
                     Some(kind) => Box::new(Quantising { source: &mut *weights, kind }),

@@ -6,7 +6,7 @@
 mod counting;
 
 use prospect_core::config::Document;
-use prospect_dist::{ProcessGroup, threads};
+use prospect_dist::{ProcessGroup, thread_group};
 use prospect_model::{
     Activations, Architecture, BatchSize, Decoder, Gradients, Lora, ModelFile, PackedBatch, Packer, Recipe,
 };
@@ -157,7 +157,7 @@ fn in_parts(recipe: &Recipe, ranks: usize, batch: &PackedBatch) -> [[f64; 2]; 2]
         let model = recipe.load_as(&member).unwrap().decoder;
         let policy = model.with_lora(Lora { r: 8, alpha: 16.0 }, 0).unwrap();
         drop(model);
-        let meet = || member.group.gather(Vec::new()).unwrap();
+        let meet = || member.collective.barrier().unwrap();
         meet();
         let kept = counting::now();
         meet();
@@ -174,9 +174,9 @@ fn in_parts(recipe: &Recipe, ranks: usize, batch: &PackedBatch) -> [[f64; 2]; 2]
     };
     let one = &one;
     std::thread::scope(|scope| {
-        let members = threads(ranks)
+        let members = thread_group(ranks)
             .into_iter()
-            .map(|thread| scope.spawn(move || one(ProcessGroup::of(Box::new(thread), 0, ranks > 1))));
+            .map(|thread| scope.spawn(move || one(ProcessGroup::new(Box::new(thread), 0, ranks > 1))));
         let members: Vec<_> = members.collect();
         members.into_iter().map(|member| member.join().unwrap()).next().unwrap()
     })

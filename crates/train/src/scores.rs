@@ -88,7 +88,7 @@ impl Scored {
             [policy.to_bits(), reference.to_bits(), *tokens as u64].into_iter().for_each(&mut give);
         }
         let (mut log_probs, mut unclamped) = (Vec::new(), None);
-        for (rank, part) in group.gather(given)?.iter().enumerate() {
+        for (rank, part) in group.all_gather(given)?.iter().enumerate() {
             let (triples, rest) = part.as_chunks::<24>();
             let mut triples = triples.iter().map(|triple| {
                 let number = |at: usize| {

@@ -222,7 +222,7 @@ fn one_step(
     learning_rate: f64,
 ) -> Result<Record, TrainError> {
     let decoder = policy.decoder;
-    let own = job.group.part(micro.len());
+    let own = job.group.shard_range(micro.len());
     let roles_of = |micro: &[MicroBatch]| -> usize { micro.iter().map(|micro| micro.roles.len()).sum() };
     // Only the last micro-batch keeps its activations; the others run again for their backward pass. z0 must be known
     // before any backward pass, and memory must not grow with the global batch.
@@ -309,11 +309,11 @@ fn restored(
 
 /// All members of a group go on, or none of them does.
 fn all_go_on(group: &dyn Collective, own: Result<(), TrainError>) -> Result<(), TrainError> {
-    if group.size() == 1 {
+    if group.world_size() == 1 {
         return own;
     }
     let reason = own.as_ref().err().map(|error| format!("!{error}")).unwrap_or_default();
-    let reasons = group.gather(reason.into_bytes());
+    let reasons = group.all_gather(reason.into_bytes());
     own?;
     match reasons?.iter().enumerate().find_map(|(rank, reason)| Some((rank, reason.strip_prefix(b"!")?))) {
         Some((rank, reason)) => {
@@ -325,14 +325,14 @@ fn all_go_on(group: &dyn Collective, own: Result<(), TrainError>) -> Result<(), 
 
 /// Makes sure that all members have come to the same weights: each computes them for itself.
 fn same_weights(group: &dyn Collective, parameters: &Parameters, step: u64) -> Result<(), TrainError> {
-    if group.size() == 1 {
+    if group.world_size() == 1 {
         return Ok(());
     }
     let mut hasher = blake3::Hasher::new();
     for (_, parameter) in parameters.iter() {
         parameter.value().write_bytes(&mut std::io::BufWriter::new(&mut hasher))?;
     }
-    match group.agree(hasher.finalize().as_bytes().to_vec()) {
+    match group.check_equal(hasher.finalize().as_bytes().to_vec()) {
         Err(CollectiveError::OutOfStep { .. }) => Err(TrainError::Drifted { step }),
         other => Ok(other?),
     }
@@ -344,7 +344,7 @@ fn sum_gradients(
     parameters: &Parameters,
     gradients: &mut Gradients,
 ) -> Result<(), TrainError> {
-    if group.size() == 1 {
+    if group.world_size() == 1 {
         return Ok(());
     }
     for (_, parameter) in parameters.iter() {
@@ -354,7 +354,7 @@ fn sum_gradients(
             Some(gradient) => gradient.clone(),
             None => value.zeros_like()?,
         };
-        gradients.set(parameter, group.sum_tensor(&own)?.to_dtype(value.dtype())?);
+        gradients.set(parameter, group.all_reduce_tensor(&own)?.to_dtype(value.dtype())?);
     }
     Ok(())
 }

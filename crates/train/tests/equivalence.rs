@@ -9,7 +9,7 @@ use std::path::Path;
 use candle_core::Tensor;
 use prospect_core::config::Document;
 use prospect_data::PipelineFile;
-use prospect_dist::{Collective, CollectiveError, Devices, ProcessGroup, Thread, threads};
+use prospect_dist::{Collective, CollectiveError, DeviceCollective, ProcessGroup, ThreadRank, thread_group};
 use prospect_model::{Activations, Lora, Model, ModelFile, Train};
 use prospect_runs::Record;
 use prospect_train::{
@@ -309,7 +309,7 @@ fn together(
     ranks: usize,
 ) -> Vec<(Vec<Vec<f32>>, Vec<Record>)> {
     as_members(folder, settings, kind, ranks, "cache", |thread, rank| {
-        ProcessGroup::of(Box::new(thread), rank, false)
+        ProcessGroup::new(Box::new(thread), rank, false)
     })
 }
 
@@ -320,7 +320,7 @@ fn as_members(
     kind: Train,
     ranks: usize,
     cache: &str,
-    member: impl Fn(Thread, usize) -> ProcessGroup + Sync,
+    member: impl Fn(ThreadRank, usize) -> ProcessGroup + Sync,
 ) -> Vec<(Vec<Vec<f32>>, Vec<Record>)> {
     let one = |member: ProcessGroup| {
         let mut records = Records::default();
@@ -330,7 +330,7 @@ fn as_members(
     };
     let (one, member) = (&one, &member);
     std::thread::scope(|scope| {
-        let members = threads(ranks).into_iter().enumerate();
+        let members = thread_group(ranks).into_iter().enumerate();
         let members: Vec<_> =
             members.map(|(rank, thread)| scope.spawn(move || one(member(thread, rank)))).collect();
         members.into_iter().map(|member| member.join().unwrap()).collect()
@@ -370,7 +370,7 @@ fn ranks_with_a_part_of_the_base_each_are_one_rank() {
         let [alone] = together(folder.path(), &settings, LORA, 1).try_into().unwrap();
         // What the reference says is known to all (`cache`), or to none at first, and then to each of its own part.
         for (ranks, cache) in [(4, "cache"), (4, "cold"), (3, "cold"), (2, "colder")] {
-            let sharing = |thread, rank| ProcessGroup::of(Box::new(thread), rank, true);
+            let sharing = |thread, rank| ProcessGroup::new(Box::new(thread), rank, true);
             let parts = as_members(folder.path(), &settings, LORA, ranks, cache, sharing);
             let whole = together(folder.path(), &settings, LORA, ranks);
             assert!(parts == whole, "{objective}, {ranks} ranks: parts change the numbers");
@@ -383,49 +383,49 @@ fn ranks_with_a_part_of_the_base_each_are_one_rank() {
 
 /// A thread whose device reaches those of the others, as GPUs do by NCCL.
 #[derive(Debug)]
-struct Reaching(Thread);
+struct Reaching(ThreadRank);
 
 impl Collective for Reaching {
     fn rank(&self) -> usize {
         self.0.rank()
     }
 
-    fn size(&self) -> usize {
-        self.0.size()
+    fn world_size(&self) -> usize {
+        self.0.world_size()
     }
 
-    fn gather(&self, given: Vec<u8>) -> Result<Vec<Vec<u8>>, CollectiveError> {
-        self.0.gather(given)
+    fn all_gather(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, CollectiveError> {
+        self.0.all_gather(own)
     }
 
-    fn devices(&self) -> Option<&dyn Devices> {
+    fn device_collective(&self) -> Option<&dyn DeviceCollective> {
         Some(self)
     }
 }
 
-impl Devices for Reaching {
-    fn all_reduce(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
-        self.0.sum_tensor(own)
+impl DeviceCollective for Reaching {
+    fn all_reduce_on_device(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
+        self.0.all_reduce_tensor(own)
     }
 
-    fn all_gather(&self, own: &Tensor, rows: usize) -> Result<Tensor, CollectiveError> {
+    fn all_gather_on_device(&self, own: &Tensor, rows: usize) -> Result<Tensor, CollectiveError> {
         let columns = own.dim(1)?;
-        assert_eq!(own.dim(0)?, self.part(rows).len());
+        assert_eq!(own.dim(0)?, self.shard_range(rows).len());
         let mut bytes = Vec::new();
         own.write_bytes(&mut bytes)?;
-        let all = self.gather(bytes)?.concat();
+        let all = self.all_gather(bytes)?.concat();
         Ok(Tensor::from_raw_buffer(&all, own.dtype(), &[rows, columns], own.device())?)
     }
 }
 
 #[test]
-fn devices_that_reach_each_other_change_no_number() {
+fn device_collective_that_reach_each_other_change_no_number() {
     let folder = tempfile::tempdir().unwrap();
     dataset(&folder.path().join("data"));
     let settings = Settings { length: Length::Steps(6), ..settings("kto", 16, 4) };
     for (ranks, shard, cache) in [(2, false, "cache"), (2, true, "cache"), (3, true, "cold")] {
         let expected = together(folder.path(), &settings, LORA, ranks);
-        let reaching = |thread, rank| ProcessGroup::of(Box::new(Reaching(thread)), rank, shard);
+        let reaching = |thread, rank| ProcessGroup::new(Box::new(Reaching(thread)), rank, shard);
         let found = as_members(folder.path(), &settings, LORA, ranks, cache, reaching);
         assert!(found == expected, "{ranks} ranks, in parts: {shard}");
     }

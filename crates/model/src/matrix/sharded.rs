@@ -3,7 +3,7 @@
 use std::{error::Error, sync::Arc};
 
 use candle_core::{DType, Device, Error as TensorError, Result, Tensor, bail, quantized::GgmlDType};
-use prospect_dist::{Collective, Part, ShardedStore, Whole};
+use prospect_dist::{Collective, Gathered, Shard, ShardedStore};
 
 use super::{Matrix, Quantised};
 
@@ -34,7 +34,7 @@ enum Kept {
 
 type KernelArg<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-impl Part for Rows {
+impl Shard for Rows {
     fn bytes(&self) -> KernelArg<Vec<u8>> {
         Ok(match &self.kept {
             Kept::Plain(rows) => {
@@ -59,9 +59,9 @@ impl Sharded {
     /// Keeps this member's rows of `whole`. All members make the same matrices in the same order.
     pub(crate) fn of(whole: &Matrix, sharing: &Arc<ShardedStore>) -> Result<Self> {
         let dims = whole.dims()?;
-        let range = sharing.part(dims.0);
-        if dims.0 < sharing.size() {
-            bail!("a matrix of {} rows has no part for each of {} ranks", dims.0, sharing.size());
+        let range = sharing.shard_range(dims.0);
+        if dims.0 < sharing.world_size() {
+            bail!("a matrix of {} rows has no part for each of {} ranks", dims.0, sharing.world_size());
         }
         let kept = match whole {
             // Memory of its own, so that the rest can go.
@@ -75,8 +75,8 @@ impl Sharded {
             Matrix::Sharded(_) => bail!("this matrix is kept in parts already"),
         };
         let own = Arc::new(Rows { kept, of: dims });
-        let part: Arc<dyn Part> = Arc::<Rows>::clone(&own);
-        Ok(Self { thing: sharing.keep(&part), own, sharing: Arc::clone(sharing) })
+        let part: Arc<dyn Shard> = Arc::<Rows>::clone(&own);
+        Ok(Self { thing: sharing.register(&part), own, sharing: Arc::clone(sharing) })
     }
 
     pub(super) fn dims(&self) -> (usize, usize) {
@@ -92,9 +92,9 @@ impl Sharded {
 
     /// The whole matrix, until it is dropped.
     pub(super) fn dense(&self) -> Result<Tensor> {
-        let parts = match self.sharing.whole(self.thing).map_err(TensorError::wrap)? {
-            Whole::Rows(rows) => return Ok(rows),
-            Whole::Bytes(parts) => parts,
+        let parts = match self.sharing.gather(self.thing).map_err(TensorError::wrap)? {
+            Gathered::Rows(rows) => return Ok(rows),
+            Gathered::Bytes(parts) => parts,
         };
         match &self.own.kept {
             Kept::Plain(own) => {
@@ -116,7 +116,7 @@ impl Sharded {
 
 #[cfg(test)]
 mod tests {
-    use prospect_dist::threads;
+    use prospect_dist::thread_group;
 
     use super::*;
     use crate::parameters::Weight;
@@ -145,14 +145,14 @@ mod tests {
             let whole = matrix(kind, dtype);
             let (expected, bytes) = (&numbers(&whole), whole.frozen_bytes());
             let parts: Vec<usize> = std::thread::scope(|scope| {
-                let members = threads(3).into_iter().map(|member| {
+                let members = thread_group(3).into_iter().map(|member| {
                     scope.spawn(move || {
-                        let sharing = Arc::new(ShardedStore::among(Box::new(member)));
+                        let sharing = Arc::new(ShardedStore::new(Box::new(member)));
                         let part = Matrix::Sharded(Sharded::of(&matrix(kind, dtype), &sharing).unwrap());
                         assert_eq!(part.dims().unwrap(), (10, 256));
                         assert!(numbers(&part) == *expected, "{kind:?} {dtype:?}");
                         // None goes before all have seen it.
-                        sharing.gather(Vec::new()).unwrap();
+                        sharing.barrier().unwrap();
                         part.frozen_bytes()
                     })
                 });
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn more_members_than_rows_are_refused() {
-        let members = threads(11).into_iter().map(|member| Arc::new(ShardedStore::among(Box::new(member))));
+        let members = thread_group(11).into_iter().map(|member| Arc::new(ShardedStore::new(Box::new(member))));
         for sharing in members.collect::<Vec<_>>() {
             let error = Sharded::of(&matrix(None, DType::F32), &sharing).unwrap_err().to_string();
             assert!(error.contains("10 rows has no part for each of 11 ranks"), "{error}");
