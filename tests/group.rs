@@ -162,7 +162,10 @@ fn a_rank_that_dies_ends_all_and_the_same_command_goes_on() {
         assert!(when.elapsed() < Duration::from_secs(30), "{left}");
         assert_eq!(left.code, Some(1), "{left}");
         assert!(left.stderr.contains(&format!("lost rank {killed}")), "{left}");
-        assert!(left.stderr.contains("run the same command again to resume from the last checkpoint"), "{left}");
+        assert!(
+            left.stderr.contains("run the same command again to resume from the last checkpoint"),
+            "{left}"
+        );
         assert_ne!(results(&place, &out), expected, "it was killed too late to show anything");
         together(&place, &command, 2);
         assert_same(&expected, &results(&place, &out));

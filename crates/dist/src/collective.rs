@@ -22,7 +22,8 @@ pub trait Collective: Send + Sync + fmt::Debug {
 
     /// Replaces `values` by their sums over all ranks.
     ///
-    /// The sums have the same bits on every rank: they are added in rank order, not in order of arrival.
+    /// The sums have the same bits on every rank: they are added in rank order, not in order of
+    /// arrival.
     fn all_reduce(&self, values: &mut [f32]) -> Result<(), CollectiveError> {
         if self.world_size() == 1 {
             return Ok(());
@@ -37,8 +38,8 @@ pub trait Collective: Send + Sync + fmt::Debug {
         None
     }
 
-    /// Returns the sum over all ranks of tensors of one shape: f32, on the device of `own`, with the same bits
-    /// on every rank.
+    /// Returns the sum over all ranks of tensors of one shape: f32, on the device of `own`, with
+    /// the same bits on every rank.
     fn all_reduce_tensor(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
         if let Some(devices) = self.device_collective() {
             return devices.all_reduce_on_device(own);

@@ -2,7 +2,8 @@
 
 use std::error::Error;
 
-/// Error of a collective call. None of them can be retried: the process ends and resumes from a checkpoint.
+/// Error of a collective call. None of them can be retried: the process ends and resumes from a
+/// checkpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum CollectiveError {
     /// A rank ended or lost its connection.
@@ -15,7 +16,8 @@ pub enum CollectiveError {
         /// Cause in parentheses with a leading space, or empty.
         detail: String,
     },
-    /// A rank sent data of an unexpected length or content, so the ranks no longer make the same calls.
+    /// A rank sent data of an unexpected length or content, so the ranks no longer make the same
+    /// calls.
     #[error("rank {rank} is out of step: start all ranks with the same version and the same command")]
     OutOfStep {
         /// The rank that differs.

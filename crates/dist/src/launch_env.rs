@@ -1,7 +1,8 @@
 //! Launcher environment variables.
 //!
-//! `torchrun` sets `RANK`, `WORLD_SIZE`, `LOCAL_RANK`, `MASTER_ADDR` and `MASTER_PORT`. Slurm's `srun` sets
-//! `SLURM_PROCID`, `SLURM_NTASKS` and `SLURM_LOCALID`; the user adds the two `MASTER_` variables.
+//! `torchrun` sets `RANK`, `WORLD_SIZE`, `LOCAL_RANK`, `MASTER_ADDR` and `MASTER_PORT`. Slurm's
+//! `srun` sets `SLURM_PROCID`, `SLURM_NTASKS` and `SLURM_LOCALID`; the user adds the two `MASTER_`
+//! variables.
 
 use std::time::Duration;
 
@@ -54,19 +55,19 @@ impl LaunchEnv {
                 .map(Some)
                 .map_err(|_| CollectiveError::Launch(format!("{name} is `{value}`, not a whole number")))
         };
-        let (rank, world_size) = match (
-            number(&["RANK", "SLURM_PROCID"])?,
-            number(&["WORLD_SIZE", "SLURM_NTASKS"])?,
-        ) {
-            (None, None) | (_, Some(0 | 1)) => return Ok(None),
-            (Some(rank), Some(world_size)) => (rank, world_size),
-            (Some(rank), None) => {
-                return fail(format!("RANK is {rank}, but WORLD_SIZE is not set: set both or neither"));
-            }
-            (None, Some(world_size)) => {
-                return fail(format!("WORLD_SIZE is {world_size}, but RANK is not set: set both or neither"));
-            }
-        };
+        let (rank, world_size) =
+            match (number(&["RANK", "SLURM_PROCID"])?, number(&["WORLD_SIZE", "SLURM_NTASKS"])?) {
+                (None, None) | (_, Some(0 | 1)) => return Ok(None),
+                (Some(rank), Some(world_size)) => (rank, world_size),
+                (Some(rank), None) => {
+                    return fail(format!("RANK is {rank}, but WORLD_SIZE is not set: set both or neither"));
+                }
+                (None, Some(world_size)) => {
+                    return fail(format!(
+                        "WORLD_SIZE is {world_size}, but RANK is not set: set both or neither"
+                    ));
+                }
+            };
         if rank >= world_size {
             return fail(format!(
                 "RANK is {rank}, but WORLD_SIZE is {world_size}: ranks go from 0 to {}",
@@ -123,10 +124,7 @@ mod tests {
         let agent_store = [&torch[..], &[("TORCHELASTIC_USE_AGENT_STORE", "True")]].concat();
         assert_eq!(read_with_master(&agent_store).unwrap().unwrap().master_address, "10.0.0.1:29501");
         let timeout = [&torch[..], &[(TIMEOUT_VARIABLE, "7")]].concat();
-        assert_eq!(
-            read_with_master(&timeout).unwrap().unwrap().rendezvous_timeout,
-            Duration::from_secs(7)
-        );
+        assert_eq!(read_with_master(&timeout).unwrap().unwrap().rendezvous_timeout, Duration::from_secs(7));
         let ipv6 = [&torch[..], &[("MASTER_ADDR", "fd00::1"), ("MASTER_PORT", "1")]].concat();
         assert_eq!(read(&ipv6).unwrap().unwrap().master_address, "[fd00::1]:1");
     }

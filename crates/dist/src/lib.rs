@@ -1,7 +1,8 @@
 //! Data-parallel training over several processes: collectives, rendezvous and sharded weights.
 //!
-//! A [`Collective`] is one rank's handle on its group. Every rank must make the same calls in the same
-//! order. Only the shards of a [`ShardedStore`] may be gathered by one rank while others do something else.
+//! A [`Collective`] is one rank's handle on its group. Every rank must make the same calls in the
+//! same order. Only the shards of a [`ShardedStore`] may be gathered by one rank while others do
+//! something else.
 //!
 //! | type | the ranks of the group |
 //! |---|---|
@@ -10,8 +11,8 @@
 //! | `NcclGroup` (feature `nccl`) | the same processes, with tensors sent from GPU to GPU |
 //! | [`ThreadRank`] | threads of one process, for tests |
 //!
-//! Callers hold a [`ProcessGroup`]: a collective, the local rank and, with `--shard`, the store of sharded
-//! weights.
+//! Callers hold a [`ProcessGroup`]: a collective, the local rank and, with `--shard`, the store of
+//! sharded weights.
 //!
 //! ```
 //! use prospect_dist::{Collective, ThreadRank, thread_group};
@@ -21,8 +22,9 @@
 //!         let mut values = [rank.rank() as f32 + 1.0];
 //!         rank.all_reduce(&mut values).map(|()| values[0])
 //!     };
-//!     let threads: Vec<_> = thread_group(3).into_iter().map(|rank| scope.spawn(move || add(rank))).collect();
-//!     threads.into_iter().map(|thread| thread.join().expect("no panic").expect("no lost rank")).collect()
+//!     let group = thread_group(3).into_iter();
+//!     let threads: Vec<_> = group.map(|rank| scope.spawn(move || add(rank))).collect();
+//!     threads.into_iter().map(|thread| thread.join().unwrap().unwrap()).collect()
 //! });
 //! assert_eq!(sums, [6.0, 6.0, 6.0]);
 //! ```
@@ -43,6 +45,6 @@ pub use launch_env::LaunchEnv;
 #[cfg(feature = "nccl")]
 pub use nccl::NcclGroup;
 pub use process_group::ProcessGroup;
-pub use sharded_store::{Gathered, Shard, ShardedStore};
+pub use sharded_store::{Gathered, MatrixShard, ShardedStore};
 pub use tcp::TcpGroup;
 pub use threads::{ThreadRank, thread_group};

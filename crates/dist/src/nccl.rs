@@ -1,7 +1,8 @@
 //! Group whose GPUs communicate through NCCL.
 //!
-//! The TCP connections of [`TcpGroup`] exchange NCCL's unique id and all small data. Gradients and weights go
-//! from GPU to GPU. A GPU would wait forever for a lost rank, so the process checks the connections meanwhile.
+//! The TCP connections of [`TcpGroup`] exchange NCCL's unique id and all small data. Gradients and
+//! weights go from GPU to GPU. A GPU would wait forever for a lost rank, so the process checks the
+//! connections meanwhile.
 
 use std::{
     fmt,
@@ -55,7 +56,8 @@ fn nccl_error(action: &str, NcclError(code): NcclError) -> CollectiveError {
 }
 
 impl NcclGroup {
-    /// Joins the group with the GPU of this process's local rank. Blocks until all ranks have joined.
+    /// Joins the group with the GPU of this process's local rank. Blocks until all ranks have
+    /// joined.
     ///
     /// # Errors
     /// Fails if a rank does not join in time or NCCL cannot connect the GPUs.
@@ -72,9 +74,8 @@ impl NcclGroup {
         let id = <[u8; 128]>::try_from(id).map_err(|_| CollectiveError::OutOfStep { rank: 0 })?;
         // Candle's stream: that of the calling thread.
         let stream = context.per_thread_stream();
-        let comm =
-            Comm::from_rank(stream, env.rank, env.world_size, Id::uninit(id.map(|byte| byte as _)))
-                .map_err(|error| nccl_error("connect the GPUs (each rank needs its own)", error))?;
+        let comm = Comm::from_rank(stream, env.rank, env.world_size, Id::uninit(id.map(|byte| byte as _)))
+            .map_err(|error| nccl_error("connect the GPUs (each rank needs its own)", error))?;
         Ok(Self { tcp, comm: Mutex::new(Some(Communicator(comm))) })
     }
 
@@ -106,7 +107,8 @@ impl NcclGroup {
         Ok(())
     }
 
-    /// Runs a collective operation from `own` into a new matrix. `start` calls NCCL with input and output.
+    /// Runs a collective operation from `own` into a new matrix. `start` calls NCCL with input and
+    /// output.
     fn run_into_matrix<T>(
         &self,
         action: &str,

@@ -9,7 +9,8 @@ use crate::NcclGroup as Backend;
 #[cfg(not(feature = "nccl"))]
 use crate::TcpGroup as Backend;
 
-/// Process group of one process: its collective, local rank and sharded weights. The default is one process.
+/// Process group of one process: its collective, local rank and sharded weights. The default is one
+/// process.
 #[derive(Debug, Clone)]
 pub struct ProcessGroup {
     /// Collective operations with the other ranks.

@@ -14,7 +14,7 @@ use crate::{Collective, CollectiveError, DeviceCollective};
 const AT_COLLECTIVE: u64 = u64::MAX;
 
 /// One rank's shard of a matrix: some of its rows.
-pub trait Shard: Send + Sync {
+pub trait MatrixShard: Send + Sync {
     /// Returns the shard as it is stored, for ranks that communicate through host memory.
     fn bytes(&self) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>>;
 
@@ -32,16 +32,18 @@ pub enum Gathered {
     Rows(Tensor),
 }
 
-/// Collective whose ranks store shards, any of which a rank may gather at any time (as in ZeRO stage 3).
+/// Collective whose ranks store shards, any of which a rank may gather at any time (as in ZeRO
+/// stage 3).
 ///
-/// Ranks need not gather in lockstep. A rank that needs a matrix, or that has reached a collective call,
-/// announces it to all ranks. As long as any rank needs a matrix, all send their shards of it; once every rank
-/// has reached its collective call, the call proceeds. So one rank may evaluate while the others wait in a
-/// collective call and serve their shards, and ranks may have different numbers of batches.
+/// Ranks need not gather in lockstep. A rank that needs a matrix, or that has reached a collective
+/// call, announces it to all ranks. As long as any rank needs a matrix, all send their shards of
+/// it; once every rank has reached its collective call, the call proceeds. So one rank may evaluate
+/// while the others wait in a collective call and serve their shards, and ranks may have different
+/// numbers of batches.
 pub struct ShardedStore {
     group: Box<dyn Collective>,
     /// Shards by id. Dropped matrices leave a dead `Weak`, so that ids stay valid.
-    shards: Mutex<Vec<Weak<dyn Shard>>>,
+    shards: Mutex<Vec<Weak<dyn MatrixShard>>>,
 }
 
 impl fmt::Debug for ShardedStore {
@@ -50,19 +52,20 @@ impl fmt::Debug for ShardedStore {
     }
 }
 
-type Shards<'a> = MutexGuard<'a, Vec<Weak<dyn Shard>>>;
+type Shards<'a> = MutexGuard<'a, Vec<Weak<dyn MatrixShard>>>;
 
 impl ShardedStore {
-    /// Shards matrices over the ranks of `group`. From now on all of the group's calls go through the store.
+    /// Shards matrices over the ranks of `group`. From now on all of the group's calls go through
+    /// the store.
     pub fn new(group: Box<dyn Collective>) -> Self {
         Self { group, shards: Mutex::default() }
     }
 
     /// Registers this rank's shard of a new matrix and returns the matrix's id.
     ///
-    /// The store keeps no ownership: the matrix lives as long as the caller's `Arc`. All ranks register the
-    /// same matrices in the same order.
-    pub fn register(&self, shard: &Arc<dyn Shard>) -> usize {
+    /// The store keeps no ownership: the matrix lives as long as the caller's `Arc`. All ranks
+    /// register the same matrices in the same order.
+    pub fn register(&self, shard: &Arc<dyn MatrixShard>) -> usize {
         let mut shards = self.lock();
         shards.push(Arc::downgrade(shard));
         shards.len() - 1
@@ -89,12 +92,13 @@ impl ShardedStore {
         self.shards.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the ids of matrices that ranks request in this round, each once. A rank at a collective call
-    /// passes `None`.
+    /// Returns the ids of matrices that ranks request in this round, each once. A rank at a
+    /// collective call passes `None`.
     fn exchange_requests(&self, own: Option<usize>) -> Result<Vec<usize>, CollectiveError> {
         let message = own.map_or(AT_COLLECTIVE, |id| id as u64);
         let mut requested = Vec::new();
-        for (rank, message) in self.group.all_gather(message.to_le_bytes().to_vec())?.into_iter().enumerate() {
+        for (rank, message) in self.group.all_gather(message.to_le_bytes().to_vec())?.into_iter().enumerate()
+        {
             let message = <[u8; 8]>::try_from(message).map_err(|_| CollectiveError::OutOfStep { rank })?;
             let id = u64::from_le_bytes(message);
             if id != AT_COLLECTIVE && !requested.contains(&(id as usize)) {
@@ -181,7 +185,7 @@ mod tests {
 
     struct ByteShard(u8);
 
-    impl Shard for ByteShard {
+    impl MatrixShard for ByteShard {
         fn bytes(&self) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
             Ok(vec![self.0])
         }
@@ -206,7 +210,8 @@ mod tests {
                 scope.spawn(move || {
                     let store = ShardedStore::new(Box::new(group));
                     let rank = store.rank() as u8;
-                    let shards = [10, 20, 30].map(|first| Arc::new(ByteShard(first + rank)) as Arc<dyn Shard>);
+                    let shards =
+                        [10, 20, 30].map(|first| Arc::new(ByteShard(first + rank)) as Arc<dyn MatrixShard>);
                     assert_eq!(shards.each_ref().map(|shard| store.register(shard)), [0, 1, 2]);
                     work(&store)
                 })

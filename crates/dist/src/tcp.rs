@@ -1,10 +1,11 @@
 //! Group of processes on one or several machines, connected by TCP through rank 0.
 //!
-//! Every rank other than 0 has one connection, to rank 0: it sends its data there and receives the result.
-//! The traffic is small: log-probs, and one send and one receive of the gradients per step.
+//! Every rank other than 0 has one connection, to rank 0: it sends its data there and receives the
+//! result. The traffic is small: log-probs, and one send and one receive of the gradients per step.
 //!
-//! A process that ends closes its connections. A machine that fails does not, so every rank sends a heartbeat
-//! each [`HEARTBEAT_INTERVAL`], and a peer that sends nothing for [`HEARTBEAT_TIMEOUT`] counts as lost.
+//! A process that ends closes its connections. A machine that fails does not, so every rank sends a
+//! heartbeat each [`HEARTBEAT_INTERVAL`], and a peer that sends nothing for [`HEARTBEAT_TIMEOUT`]
+//! counts as lost.
 
 use std::{
     io::{self, Read, Write},
@@ -121,11 +122,7 @@ impl Drop for TcpGroup {
 }
 
 /// Sends this rank's data to rank 0 and receives `replies` messages.
-fn exchange_with_root(
-    root: &mut Peer,
-    own: &[u8],
-    replies: usize,
-) -> Result<Vec<Vec<u8>>, CollectiveError> {
+fn exchange_with_root(root: &mut Peer, own: &[u8], replies: usize) -> Result<Vec<Vec<u8>>, CollectiveError> {
     // Receive even if the send failed: rank 0's last message may name the rank that was lost.
     let sent = root.send(own);
     let received = (0..replies).map(|_| root.receive()).collect::<Result<Vec<_>, _>>();

@@ -8,11 +8,11 @@ use crate::{Collective, CollectiveError};
 #[derive(Debug)]
 pub struct ThreadRank {
     rank: usize,
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct SharedState {
     state: Mutex<RoundState>,
     changed: Condvar,
 }
@@ -30,11 +30,11 @@ struct RoundState {
 /// Creates a group of `world_size` ranks, one for each of as many threads, by rank.
 pub fn thread_group(world_size: usize) -> Vec<ThreadRank> {
     let state = RoundState { sent: vec![None; world_size], gathered: Arc::default(), round: 0, lost: None };
-    let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
+    let shared = Arc::new(SharedState { state: Mutex::new(state), changed: Condvar::new() });
     (0..world_size).map(|rank| ThreadRank { rank, shared: Arc::clone(&shared) }).collect()
 }
 
-impl Shared {
+impl SharedState {
     fn lock(&self) -> MutexGuard<'_, RoundState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -54,7 +54,7 @@ pub use decoder::{Activations, Adapter, Decoder, Saved};
 pub use generate::{Generated, GenerationConfig, Prompt, Sampling};
 pub use memory::{BatchSize, Demand, Footprint, Place};
 pub use model::Model;
-pub use ops::{RotaryPairs, adamw};
+pub use ops::{AdamWConstants, RotaryPairs, adamw};
 pub use pack::{PackedBatch, Packer, PromptId, Scored, Tree};
 pub use parameters::{Gradients, Parameter, Parameters};
 pub use recipe::{

@@ -7,14 +7,14 @@
 mod composed;
 mod cpu;
 #[cfg(test)]
-#[path = "../../kernels/tests/emulator/mod.rs"]
+#[path = "../../kernels/tests/emulation/emulator.rs"]
 #[allow(dead_code, reason = "the tests of its own crate use the rest")]
 mod emulator;
 #[cfg(any(feature = "cuda", test))]
 mod kernels;
 
 use candle_core::{DType, Device, Result, Tensor, quantized::QTensor};
-use prospect_kernels::adamw::Constants;
+pub use prospect_kernels::adamw::AdamWConstants;
 
 #[cfg(feature = "cuda")]
 use crate::device::cuda::Card;
@@ -199,7 +199,7 @@ pub fn adamw(
     value: &Tensor,
     gradient: &Tensor,
     moments: [&Tensor; 2],
-    constants: &Constants,
+    constants: &AdamWConstants,
 ) -> Result<bool> {
     match value.device() {
         #[cfg(feature = "cuda")]

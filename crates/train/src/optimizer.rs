@@ -3,8 +3,7 @@
 use std::{collections::HashMap, sync::Mutex};
 
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Storage, Tensor, bail};
-use prospect_kernels::adamw::Constants;
-use prospect_model::{Gradients, Parameter, Parameters, adamw};
+use prospect_model::{AdamWConstants as Constants, Gradients, Parameter, Parameters, adamw};
 use rayon::prelude::*;
 
 use crate::checkpoint::stored;
@@ -221,7 +220,7 @@ pub(crate) fn global_norm(parameters: &Parameters, gradients: &Gradients) -> Res
 
 #[cfg(test)]
 mod tests {
-    use prospect_kernels::adamw::{self, Constants};
+    use prospect_kernels::adamw;
     use prospect_model::{Activations, Architecture, Decoder, Packer};
 
     use super::*;

@@ -105,7 +105,7 @@ fn run(
         encoder: &encoder,
         seed: 1,
         checkpoints,
-        group: &*member.group,
+        group: &*member.collective,
     };
     let cache = ReferenceCache::at(&folder.join(cache));
     let trained = train(&job, &cache, records);

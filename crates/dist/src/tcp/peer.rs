@@ -1,7 +1,7 @@
 //! Connection to another rank and its wire format.
 //!
-//! A message is its length as a little-endian u64 and its bytes. Two values that cannot be lengths are control
-//! messages: [`HEARTBEAT`], and [`RANK_LOST`], which is followed by the lost rank.
+//! A message is its length as a little-endian u64 and its bytes. Two values that cannot be lengths
+//! are control messages: [`HEARTBEAT`], and [`RANK_LOST`], which is followed by the lost rank.
 
 use std::{
     io::{self, Read, Write},
@@ -79,9 +79,11 @@ impl Peer {
         }
     }
 
-    /// Reads the heartbeats and loss announcements that have arrived, without blocking. Leaves messages unread.
+    /// Reads the heartbeats and loss announcements that have arrived, without blocking. Leaves
+    /// messages unread.
     pub(super) fn check(&mut self) -> Result<(), PeerFailure> {
-        // Reader and writer share one socket, so the writer must not be used while it is non-blocking.
+        // Reader and writer share one socket, so the writer must not be used while it is
+        // non-blocking.
         let writer = Arc::clone(&self.writer);
         let _writer = lock(&writer);
         loop {

@@ -14,7 +14,7 @@ use crate::LaunchEnv;
 const GREETING: &[u8; 16] = b"prospect group 2";
 
 /// Connection of a rank that has introduced itself.
-struct Joined {
+struct Introduction {
     rank: usize,
     world_size: usize,
     stream: TcpStream,
@@ -30,14 +30,14 @@ pub(super) fn accept_all(env: &LaunchEnv) -> io::Result<Vec<(usize, TcpStream)>>
     while streams.iter().any(Option::is_none) {
         match listener.accept() {
             Ok((stream, _)) => {
-                let Some(joined) = read_greeting(stream) else { continue };
-                let rank = joined.rank;
-                if joined.world_size != world_size {
-                    let theirs = joined.world_size;
+                let Some(peer) = read_greeting(stream) else { continue };
+                let rank = peer.rank;
+                if peer.world_size != world_size {
+                    let theirs = peer.world_size;
                     return Err(io::Error::other(format!("rank {rank} has a world size of {theirs}")));
                 }
                 match rank.checked_sub(1).and_then(|index| streams.get_mut(index)) {
-                    Some(slot @ None) => *slot = Some(joined.stream),
+                    Some(slot @ None) => *slot = Some(peer.stream),
                     _ => return Err(io::Error::other(format!("two processes have rank {rank}"))),
                 }
             }
@@ -63,7 +63,7 @@ pub(super) fn accept_all(env: &LaunchEnv) -> io::Result<Vec<(usize, TcpStream)>>
 }
 
 /// Reads a rank's greeting. Returns `None` for a connection of another program.
-fn read_greeting(mut stream: TcpStream) -> Option<Joined> {
+fn read_greeting(mut stream: TcpStream) -> Option<Introduction> {
     stream.set_nonblocking(false).ok()?;
     stream.set_nodelay(true).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
@@ -71,7 +71,7 @@ fn read_greeting(mut stream: TcpStream) -> Option<Joined> {
     stream.read_exact(&mut greeting).ok().filter(|()| greeting == *GREETING)?;
     let rank = read_u64(&mut stream).ok()? as usize;
     let world_size = read_u64(&mut stream).ok()? as usize;
-    Some(Joined { rank, world_size, stream })
+    Some(Introduction { rank, world_size, stream })
 }
 
 /// On other ranks: connects to rank 0, retrying until it listens.

@@ -3,7 +3,7 @@
 use std::{error::Error, sync::Arc};
 
 use candle_core::{DType, Device, Error as TensorError, Result, Tensor, bail, quantized::GgmlDType};
-use prospect_dist::{Collective, Gathered, Shard, ShardedStore};
+use prospect_dist::{Collective, Gathered, MatrixShard, ShardedStore};
 
 use super::{Matrix, Quantised};
 
@@ -34,7 +34,7 @@ enum Kept {
 
 type KernelArg<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-impl Shard for Rows {
+impl MatrixShard for Rows {
     fn bytes(&self) -> KernelArg<Vec<u8>> {
         Ok(match &self.kept {
             Kept::Plain(rows) => {
@@ -75,7 +75,7 @@ impl Sharded {
             Matrix::Sharded(_) => bail!("this matrix is kept in parts already"),
         };
         let own = Arc::new(Rows { kept, of: dims });
-        let part: Arc<dyn Shard> = Arc::<Rows>::clone(&own);
+        let part: Arc<dyn MatrixShard> = Arc::<Rows>::clone(&own);
         Ok(Self { thing: sharing.register(&part), own, sharing: Arc::clone(sharing) })
     }
 
@@ -166,7 +166,8 @@ mod tests {
 
     #[test]
     fn more_members_than_rows_are_refused() {
-        let members = thread_group(11).into_iter().map(|member| Arc::new(ShardedStore::new(Box::new(member))));
+        let members =
+            thread_group(11).into_iter().map(|member| Arc::new(ShardedStore::new(Box::new(member))));
         for sharing in members.collect::<Vec<_>>() {
             let error = Sharded::of(&matrix(None, DType::F32), &sharing).unwrap_err().to_string();
             assert!(error.contains("10 rows has no part for each of 11 ranks"), "{error}");

@@ -8,9 +8,9 @@ use candle_core::{
 use prospect_kernels::{
     Element, Kernel, KernelError, Launch, Operation,
     activation::{self, GATED_SILU, GATED_SILU_BACKWARD},
-    adamw::{self, Constants},
-    attention::{self, DELTA, Plan},
-    dequantise::{self, Blocks},
+    adamw::{self, AdamWConstants},
+    attention::{self, DELTA, TilePlan},
+    dequantise::{self, BlockFormat},
     log_prob, norm,
     rotary::{self, ROTATE},
 };
@@ -228,10 +228,10 @@ pub(super) fn gated_silu_backward(
     Ok((d_gate, d_up))
 }
 
-fn form(form: Gelu) -> activation::Gelu {
+fn form(form: Gelu) -> activation::GeluForm {
     match form {
-        Gelu::Exact => activation::Gelu::Exact,
-        Gelu::Tanh => activation::Gelu::Tanh,
+        Gelu::Exact => activation::GeluForm::Exact,
+        Gelu::Tanh => activation::GeluForm::Tanh,
     }
 }
 
@@ -247,21 +247,23 @@ pub(super) fn gelu_backward(launcher: &impl Launcher, x: &Tensor, grad: &Tensor,
 
 /// Attention's tiles on the device, and its sizes.
 struct Tiles {
-    heads: attention::Heads,
-    plan: Plan,
+    heads: attention::AttentionHeads,
+    plan: TilePlan,
 }
 
 impl Tiles {
     fn new(trees: &[Tree], heads: Heads) -> Result<Self> {
-        let heads = attention::Heads { query: heads.query, key: heads.key, dim: heads.dim };
-        let tree =
-            |tree: &Tree| attention::Tree { prompt: tree.prompt.clone(), branches: tree.branches.clone() };
+        let heads = attention::AttentionHeads { query: heads.query, key: heads.key, dim: heads.dim };
+        let tree = |tree: &Tree| attention::AttentionTree {
+            prompt: tree.prompt.clone(),
+            branches: tree.branches.clone(),
+        };
         let trees: Vec<_> = trees.iter().map(tree).collect();
-        Ok(Self { heads, plan: Plan::new(&trees, heads).map_err(Error::wrap)? })
+        Ok(Self { heads, plan: TilePlan::new(&trees, heads).map_err(Error::wrap)? })
     }
 
     fn sizes(&self) -> [KernelArg<'static>; 4] {
-        let attention::Heads { query, key, dim } = self.heads;
+        let attention::AttentionHeads { query, key, dim } = self.heads;
         [
             KernelArg::size(query),
             KernelArg::size(key),
@@ -311,7 +313,7 @@ pub(super) fn attention_backward(
     let Tiles { heads, plan } = &tiles;
     let (element, rows) = (element(q)?, q.dim(0)?);
     // What the forward pass found is not kept.
-    let [y, log_sum] = tiles.forward(launcher, q, k, v)?;
+    let [y, lse] = tiles.forward(launcher, q, k, v)?;
     let given = vec![
         KernelArg::new((rows, heads.query), DType::F32),
         KernelArg::Tensor(grad),
@@ -322,7 +324,7 @@ pub(super) fn attention_backward(
     let launch = attention::delta_launch(rows, *heads);
     let [delta] = run(launcher, &DELTA.kernel(element), launch, given)?;
 
-    let inputs = || [q, k, v, grad, &log_sum, &delta].map(KernelArg::Tensor);
+    let inputs = || [q, k, v, grad, &lse, &delta].map(KernelArg::Tensor);
     let query_tiles = Tensor::new(plan.query_tiles(), q.device())?;
     let mut given = vec![KernelArg::new(q.shape(), q.dtype())];
     given.extend(inputs().into_iter().chain([KernelArg::Tensor(&query_tiles)]).chain(tiles.sizes()));
@@ -392,11 +394,11 @@ pub(super) fn adamw(
     value: &Tensor,
     gradient: &Tensor,
     [first, second]: [&Tensor; 2],
-    constants: &Constants,
+    constants: &AdamWConstants,
 ) -> Result<()> {
     let count = value.elem_count();
     let gradient = gradient.to_dtype(value.dtype())?;
-    let Constants { beta1, beta2, scale, rate, epsilon, decay } = *constants;
+    let AdamWConstants { beta1, beta2, scale, rate, epsilon, decay } = *constants;
     let mut given = vec![
         KernelArg::Changed(value),
         KernelArg::Changed(first),
@@ -412,10 +414,10 @@ pub(super) fn adamw(
 /// The numbers of a quantised matrix; None of a type that has no kernel.
 pub(super) fn dequantise(launcher: &impl Launcher, matrix: &QTensor, dtype: DType) -> Result<Option<Tensor>> {
     let blocks = match matrix.dtype() {
-        GgmlDType::Q8_0 => Blocks::Q8_0,
-        GgmlDType::Q4_0 => Blocks::Q4_0,
-        GgmlDType::Q4K => Blocks::Q4K,
-        GgmlDType::Q6K => Blocks::Q6K,
+        GgmlDType::Q8_0 => BlockFormat::Q8_0,
+        GgmlDType::Q4_0 => BlockFormat::Q4_0,
+        GgmlDType::Q4K => BlockFormat::Q4K,
+        GgmlDType::Q6K => BlockFormat::Q6K,
         _ => return Ok(None),
     };
     let count = matrix.shape().elem_count();

@@ -94,7 +94,7 @@ fn assert_close(what: &str, ours: &Tensor, composed: &Tensor) {
 
 #[test]
 fn operations_as_kernels_equal_composed_ones() {
-    let Some(emulator) = Emulator::of_kernels() else { return };
+    let Some(emulator) = Emulator::for_all_kernels() else { return };
     let ours = &Emulated(RefCell::new(emulator));
     for dtype in [DType::F32, DType::BF16] {
         let (x, grad, up) =
@@ -157,10 +157,10 @@ fn operations_as_kernels_equal_composed_ones() {
 
 #[test]
 fn a_step_changes_parameter_and_moments_where_they_are() {
-    let Some(emulator) = Emulator::of_kernels() else { return };
+    let Some(emulator) = Emulator::for_all_kernels() else { return };
     let ours = &Emulated(RefCell::new(emulator));
     let constants =
-        Constants { beta1: 0.9, beta2: 0.95, scale: 0.5, rate: 0.01, epsilon: 1e-8, decay: 0.999 };
+        AdamWConstants { beta1: 0.9, beta2: 0.95, scale: 0.5, rate: 0.01, epsilon: 1e-8, decay: 0.999 };
     for dtype in [DType::F32, DType::BF16] {
         let (value, gradient) = (random("value", (9, 24), dtype), random("gradient", (9, 24), dtype));
         let moments = [random("m", (9, 24), DType::F32), random("v", (9, 24), DType::F32).sqr().unwrap()];
@@ -179,7 +179,7 @@ fn a_step_changes_parameter_and_moments_where_they_are() {
 
 #[test]
 fn blocks_become_numbers_as_candle_has_them() {
-    let Some(emulator) = Emulator::of_kernels() else { return };
+    let Some(emulator) = Emulator::for_all_kernels() else { return };
     let ours = &Emulated(RefCell::new(emulator));
     let dense = random("blocks", (3, 512), DType::F32);
     for kind in [GgmlDType::Q8_0, GgmlDType::Q4_0, GgmlDType::Q4K, GgmlDType::Q6K] {
