@@ -1,5 +1,5 @@
-//! The operations as our own CUDA kernels (`prospect-kernels`), each in one or a few launches. Off unless switched on: see
-//! docs/kernels.md.
+//! Operations as CUDA kernels of `prospect-kernels`, each in one or a few launches. Disabled by
+//! default: see docs/kernels.md.
 
 use candle_core::{
     DType, Error, Result, Shape, Tensor, bail,
@@ -21,7 +21,7 @@ use crate::{
     pack::{Scored, Tree},
 };
 
-/// Kernels that are switched on together, by the names of their sources.
+/// Kernels that are enabled together, by the name of their source.
 #[cfg(feature = "cuda")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Group {
@@ -46,8 +46,11 @@ impl Group {
         ("dequantise", Self::Dequantise),
     ];
 
-    /// Those that the environment variable `PROSPECT_KERNELS` names, apart by commas, or `all`; none if it is not set. Or
-    /// which name is none.
+    /// Returns the groups in the environment variable `PROSPECT_KERNELS`: a comma-separated list or
+    /// `all`; none if it is not set.
+    ///
+    /// # Errors
+    /// Returns the first unknown name.
     pub(crate) fn switched_on() -> std::result::Result<&'static [Self], &'static str> {
         static ON: std::sync::OnceLock<std::result::Result<Vec<Group>, String>> = std::sync::OnceLock::new();
         let parse = || {
@@ -71,17 +74,17 @@ impl Group {
     }
 }
 
-/// What a kernel is given.
+/// Argument of a kernel.
 pub(crate) enum KernelArg<'a> {
-    /// The null pointer.
+    /// Null pointer.
     Null,
-    /// A tensor to read; made contiguous if it is not.
+    /// Tensor to read. Made contiguous if necessary.
     Tensor(&'a Tensor),
-    /// A contiguous tensor that the kernel changes.
+    /// Contiguous tensor that the kernel updates in place.
     Changed(&'a Tensor),
-    /// The blocks of a quantised matrix.
+    /// Blocks of a quantised matrix.
     Blocks(&'a QTensor),
-    /// A new tensor that the kernel writes.
+    /// New tensor that the kernel writes.
     New(Shape, DType),
     F32(f32),
     U32(u32),
@@ -98,13 +101,13 @@ impl KernelArg<'_> {
     }
 }
 
-/// What runs kernels over tensors.
+/// Launcher of kernels on tensors.
 pub(crate) trait Launcher {
-    /// Runs a kernel on what it is given, in the order of its parameters, and returns the new tensors.
+    /// Runs a kernel with arguments in the order of its parameters. Returns the new tensors.
     fn launch(&self, kernel: &Kernel, launch: &Launch, given: Vec<KernelArg<'_>>) -> Result<Vec<Tensor>>;
 }
 
-/// Runs a kernel that makes `N` tensors.
+/// Runs a kernel with `N` new tensors.
 fn run<const N: usize>(
     launcher: &impl Launcher,
     kernel: &Kernel,
@@ -198,7 +201,7 @@ pub(super) fn rotary(
     Ok(y)
 }
 
-/// An operation on numbers one by one: `N` new tensors of the shape of those given.
+/// Runs an elementwise operation. The `N` new tensors have the shape of the inputs.
 fn elementwise<const N: usize>(
     launcher: &impl Launcher,
     operation: &Operation,
@@ -245,7 +248,7 @@ pub(super) fn gelu_backward(launcher: &impl Launcher, x: &Tensor, grad: &Tensor,
     Ok(dx)
 }
 
-/// Attention's tiles on the device, and its sizes.
+/// Tiles and head sizes of one attention operation.
 struct Tiles {
     heads: attention::AttentionHeads,
     plan: TilePlan,
@@ -272,7 +275,7 @@ impl Tiles {
         ]
     }
 
-    /// y, and log Σ exp(score) of every row and head.
+    /// Returns y and the log-sum-exp of the scores of each row and head.
     fn forward(&self, launcher: &impl Launcher, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<[Tensor; 2]> {
         let tiles = Tensor::new(self.plan.query_tiles(), q.device())?;
         let mut given = vec![
@@ -312,7 +315,7 @@ pub(super) fn attention_backward(
     let tiles = Tiles::new(trees, heads)?;
     let Tiles { heads, plan } = &tiles;
     let (element, rows) = (element(q)?, q.dim(0)?);
-    // What the forward pass found is not kept.
+    // The forward pass does not keep its results, so run it again.
     let [y, lse] = tiles.forward(launcher, q, k, v)?;
     let given = vec![
         KernelArg::new((rows, heads.query), DType::F32),
@@ -388,7 +391,7 @@ pub(super) fn log_prob_of_targets(
     Ok((log_probs.to_vec1()?, d_logits))
 }
 
-/// A step of AdamW, in the memory of the parameter and its moments.
+/// Takes an AdamW step in the memory of the parameter and its moments.
 pub(super) fn adamw(
     launcher: &impl Launcher,
     value: &Tensor,
@@ -411,7 +414,7 @@ pub(super) fn adamw(
     Ok(())
 }
 
-/// The numbers of a quantised matrix; None of a type that has no kernel.
+/// Dequantises a matrix. Returns `None` for formats without a kernel.
 pub(super) fn dequantise(launcher: &impl Launcher, matrix: &QTensor, dtype: DType) -> Result<Option<Tensor>> {
     let blocks = match matrix.dtype() {
         GgmlDType::Q8_0 => BlockFormat::Q8_0,

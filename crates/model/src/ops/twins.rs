@@ -1,4 +1,4 @@
-//! The twins of the CUDA kernels say what our operations compute.
+//! Operations against the twins of the CUDA kernels.
 
 use candle_core::{
     D, DType, Device, Tensor,
@@ -51,7 +51,7 @@ fn norms() {
     let dw = super::rms_norm_weight_grad(&x, &inverse, &grad).unwrap();
     assert_twin("dw", &dw, &norm::weight_grad(&x_values, 24, None, &twin.rstd, &grad_values).0);
 
-    // The layer norm, as `Norm` composes it.
+    // Layer norm, composed as in `Norm`.
     let centred = super::centre(&x).unwrap();
     let (y, inverse) = super::rms_norm(&centred, &weight, 1e-5).unwrap();
     let twin = norm::forward(&x_values, &w, Some(&b), 1e-5);

@@ -1,4 +1,4 @@
-//! The operations as kernels, run by the emulation of a GPU, beside those composed of candle's.
+//! Operations as kernels on the emulated GPU, against those composed of candle's operations.
 
 use std::cell::RefCell;
 
@@ -14,7 +14,7 @@ use crate::ops::{
     tests::{flat, forest, random},
 };
 
-/// Runs kernels on tensors of the CPU.
+/// Launcher that runs kernels on CPU tensors.
 struct Emulated(RefCell<Emulator>);
 
 fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
@@ -37,7 +37,7 @@ impl Launcher for Emulated {
                 KernelArg::Null => Argument::Null,
                 KernelArg::Tensor(tensor) | KernelArg::Changed(tensor) => Argument::Buffer(bytes(tensor)?),
                 KernelArg::Blocks(matrix) => Argument::Buffer(matrix.data()?.into_owned()),
-                // NaNs, which a kernel must not leave.
+                // NaNs, which the kernel must overwrite.
                 KernelArg::New(shape, dtype) => {
                     Argument::Buffer(vec![0xff; shape.elem_count() * dtype.size_in_bytes()])
                 }
@@ -60,7 +60,7 @@ impl Launcher for Emulated {
     }
 }
 
-/// Puts a kernel's result where it was taken from.
+/// Copies a kernel's result back into its tensor.
 struct Overwrite(Vec<u8>);
 
 impl InplaceOp1 for Overwrite {
@@ -82,7 +82,8 @@ impl InplaceOp1 for Overwrite {
     }
 }
 
-/// Both compute in f32, and composed operations on bf16 round after each: by 2⁻⁸ of numbers up to about 4, a few times over.
+/// Asserts agreement. Both compute in f32, but composed operations on bf16 round after each step: a
+/// few errors of 2⁻⁸ times values up to about 4.
 fn assert_close(what: &str, ours: &Tensor, composed: &Tensor) {
     assert_eq!((ours.dims(), ours.dtype()), (composed.dims(), composed.dtype()), "{what}");
     let tolerance = if ours.dtype() == DType::BF16 { 0.06 } else { 2e-5 };
