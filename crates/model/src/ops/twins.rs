@@ -146,7 +146,7 @@ fn blocks() {
         let quantised = QTensor::quantize(&dense, kind).unwrap();
         let ours =
             quantised.dequantize(&Device::Cpu).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        assert_eq!((kind.block_size(), kind.type_size()), (twin.numbers(), twin.bytes()));
+        assert_eq!((kind.block_size(), kind.type_size()), (twin.elements(), twin.bytes()));
         assert_eq!(ours, dequantise(twin, &quantised.data().unwrap()), "{kind:?}");
     }
 }
