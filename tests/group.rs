@@ -161,8 +161,11 @@ fn a_rank_that_dies_ends_all_and_the_same_command_goes_on() {
         let left = &ended[1 - killed];
         assert!(when.elapsed() < Duration::from_secs(30), "{left}");
         assert_eq!(left.code, Some(1), "{left}");
-        assert!(left.stderr.contains(&format!("rank {killed} is gone")), "{left}");
-        assert!(left.stderr.contains("the same command goes on from the last checkpoint"), "{left}");
+        assert!(left.stderr.contains(&format!("lost rank {killed}")), "{left}");
+        assert!(
+            left.stderr.contains("run the same command again to resume from the last checkpoint"),
+            "{left}"
+        );
         assert_ne!(results(&place, &out), expected, "it was killed too late to show anything");
         together(&place, &command, 2);
         assert_same(&expected, &results(&place, &out));
@@ -193,9 +196,9 @@ fn what_does_not_make_a_group_is_said() {
         })
         .collect();
     assert_snapshot!(said.concat(), @r"
-    error: there are 2 ranks, but MASTER_ADDR and MASTER_PORT do not say where rank 0 is; torchrun sets them, under srun set them to the machine of rank 0 and a free port
-    error: RANK is 0, but WORLD_SIZE does not say how many ranks there are: set both, or neither
-    error: rank 0 cannot gather 2 ranks at 192.0.2.1:29500 (MASTER_ADDR, MASTER_PORT): Cannot assign requested address (os error 99)
+    error: WORLD_SIZE is 2, but MASTER_ADDR or MASTER_PORT is not set: torchrun sets them; under srun, set them to the host of rank 0 and a free port
+    error: RANK is 0, but WORLD_SIZE is not set: set both or neither
+    error: rank 0 cannot form a group of 2 ranks at 192.0.2.1:29500 (MASTER_ADDR, MASTER_PORT): Cannot assign requested address (os error 99)
     error: --shard keeps a part of the weights on each of several ranks, and there is one: add --ranks N, or start it by torchrun or srun
     error: --dry-run is done by one process: leave --ranks and --shard out, and start it without a launcher
     ");
@@ -204,7 +207,7 @@ fn what_does_not_make_a_group_is_said() {
     let port = free_port().to_string();
     let variables = [("MASTER_PORT", port.as_str()), ("PROSPECT_GROUP_WAIT", "1")];
     for (rank, expected) in
-        [(0, "rank 1 did not come within 1 s"), (1, "rank 1 does not reach rank 0 at 127.0.0.1:")]
+        [(0, "rank 1 did not join within 1 s"), (1, "rank 1 cannot reach rank 0 at 127.0.0.1:")]
     {
         let run = end(spawn(place.command(train), rank, 2, &variables));
         assert_eq!(run.code, Some(1), "{run}");
@@ -220,7 +223,7 @@ fn what_does_not_make_a_group_is_said() {
         .map(|(rank, args)| spawn(place.command(args), rank, 2, &[("MASTER_PORT", &port)]));
     for run in ranks.collect::<Vec<_>>().into_iter().map(end) {
         assert_eq!(run.code, Some(1), "{run}");
-        assert!(run.stderr.contains("rank 1 is at another place of the run"), "{run}");
+        assert!(run.stderr.contains("rank 1 is out of step"), "{run}");
     }
     let run = place.run("sweep experiment.yaml --jobs 2 --ranks 2 --out runs/jobs");
     assert!(run.code == Some(1) && run.stderr.contains("leave one of them out"), "{run}");

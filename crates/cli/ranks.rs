@@ -72,9 +72,9 @@ impl Ranks {
     pub(crate) fn join(self) -> anyhow::Result<Joined> {
         let wanted = self.ranks.map_or(1, NonZeroUsize::get);
         let (launched, mut started) = match launched()? {
-            Some(launched) if self.ranks.is_some() && launched.size != wanted => bail!(
+            Some(launched) if self.ranks.is_some() && launched.world_size != wanted => bail!(
                 "--ranks {wanted}, but a launcher has started {} ranks (WORLD_SIZE or SLURM_NTASKS): leave --ranks out",
-                launched.size
+                launched.world_size
             ),
             Some(launched) => (launched, Started::default()),
             None if wanted > 1 => start(wanted)?,
@@ -102,20 +102,20 @@ impl Ranks {
 impl Joined {
     /// What `work` gives, on rank 0 before the others: what it fetches and prepares they find.
     pub(crate) fn first_then_others<T>(&self, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
-        let group = &self.member.group;
-        if !self.member.is_first() {
-            group.broadcast(Vec::new())?;
+        let group = &self.member.collective;
+        if !self.member.is_main_process() {
+            group.barrier()?;
         }
         let done = work()?;
-        if self.member.is_first() {
-            group.broadcast(Vec::new())?;
+        if self.member.is_main_process() {
+            group.barrier()?;
         }
         Ok(done)
     }
 }
 
 fn launched() -> anyhow::Result<Option<LaunchEnv>> {
-    Ok(LaunchEnv::read(|name| std::env::var(name).ok())?)
+    Ok(LaunchEnv::from_variables(|name| std::env::var(name).ok())?)
 }
 
 /// Starts the other members, with the same arguments.
@@ -138,5 +138,5 @@ fn start(size: usize) -> anyhow::Result<(LaunchEnv, Started)> {
             }
         }
     }
-    Ok((LaunchEnv::here(0, size, address.to_string()), started))
+    Ok((LaunchEnv::single_machine(0, size, address.to_string()), started))
 }

@@ -238,8 +238,8 @@ pub(crate) fn carry_out(
         return plan::print(&plan, &sweep, &only, how.jobs.get());
     }
     // Rank 0 for all: they are alike.
-    if joined.member.is_first() {
-        let (ranks, sharded) = (joined.member.group.size(), joined.member.sharing.is_some());
+    if joined.member.is_main_process() {
+        let (ranks, sharded) = (joined.member.collective.world_size(), joined.member.sharded_store.is_some());
         room::check(&plan, Spread { ranks, sharded, jobs: how.jobs.get() }, joined.member.local_rank)?;
     }
     allocator::retain();
@@ -247,7 +247,7 @@ pub(crate) fn carry_out(
         return estimate::print(&plan, &sweep, &execution, how.max_hours);
     }
     let executed = execute(&plan, &sweep, &execution, commands)?;
-    if !joined.member.is_first() {
+    if !joined.member.is_main_process() {
         return Ok(());
     }
     say(in_words(&executed));

@@ -74,7 +74,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let command = std::iter::once("prospect".to_owned()).chain(words).collect::<Vec<_>>().join(" ");
     let execution = Execution { retry_failed: true, member: joined.member.clone(), ..Execution::default() };
     let executed = execute(&plan, &sweep, &execution, &[command])?;
-    if !joined.member.is_first() {
+    if !joined.member.is_main_process() {
         return Ok(());
     }
     anyhow::ensure!(executed.failed == 0, "training failed");

@@ -1,7 +1,8 @@
-//! Members whose GPUs reach each other through NCCL.
+//! Group whose GPUs communicate through NCCL.
 //!
-//! Connections of [`Sockets`] bring the members together and carry what is small; gradients and weights go from GPU to GPU. A GPU
-//! that waits for a lost one would wait for ever, so the process looks after the others while it waits.
+//! The TCP connections of [`TcpGroup`] exchange NCCL's unique id and all small data. Gradients and
+//! weights go from GPU to GPU. A GPU would wait forever for a lost rank, so the process checks the
+//! connections meanwhile.
 
 use std::{
     fmt,
@@ -25,167 +26,175 @@ use candle_core::{
     op::BackpropOp,
 };
 
-use crate::{Collective, CollectiveError, Devices, LaunchEnv, Sockets};
+use crate::{Collective, CollectiveError, DeviceCollective, LaunchEnv, TcpGroup};
 
-/// How often a process that waits for its GPU looks whether the others are still there.
-const LOOK: Duration = Duration::from_millis(100);
+/// Interval between checks of the connections while a GPU operation runs.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A process's hold on a group whose GPUs reach each other.
-pub struct Nccl {
-    sockets: Sockets,
-    comm: Mutex<Option<Handle>>,
+/// One process's handle on a group whose GPUs communicate through NCCL.
+pub struct NcclGroup {
+    tcp: TcpGroup,
+    /// `None` after a rank was lost.
+    comm: Mutex<Option<Communicator>>,
 }
 
-/// NCCL's communicator. Dropping it ends what waits for others.
-struct Handle(Comm);
+/// NCCL's communicator. Dropping it aborts pending operations.
+struct Communicator(Comm);
 
-// SAFETY: a communicator may be used by any thread, by one at a time; it is kept behind a lock.
+// SAFETY: any thread may use a communicator, one at a time; a mutex guards it.
 #[expect(unsafe_code, reason = "the pointer inside is not tied to a thread")]
-unsafe impl Send for Handle {}
+unsafe impl Send for Communicator {}
 
-impl fmt::Debug for Nccl {
+impl fmt::Debug for NcclGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Nccl").field("sockets", &self.sockets).finish_non_exhaustive()
+        f.debug_struct("NcclGroup").field("tcp", &self.tcp).finish_non_exhaustive()
     }
 }
 
-fn failed(what: &str, NcclError(code): NcclError) -> CollectiveError {
-    CollectiveError::Launch(format!("NCCL cannot {what}: {code:?}; NCCL_DEBUG=INFO makes it say more"))
+fn nccl_error(action: &str, NcclError(code): NcclError) -> CollectiveError {
+    CollectiveError::Launch(format!("NCCL cannot {action}: {code:?}; set NCCL_DEBUG=INFO for details"))
 }
 
-impl Nccl {
-    /// Joins the group, with the GPU of this process's number on its machine. Returns when all members are there.
-    pub fn join(launched: &LaunchEnv) -> Result<Self, CollectiveError> {
-        let sockets = Sockets::join(launched)?;
-        let context = CudaContext::new(launched.local_rank).w()?;
-        let id = if launched.rank == 0 {
-            let id = Id::new().map_err(|error| failed("name the group", error))?;
+impl NcclGroup {
+    /// Joins the group with the GPU of this process's local rank. Blocks until all ranks have
+    /// joined.
+    ///
+    /// # Errors
+    /// Fails if a rank does not join in time or NCCL cannot connect the GPUs.
+    pub fn join(env: &LaunchEnv) -> Result<Self, CollectiveError> {
+        let tcp = TcpGroup::join(env)?;
+        let context = CudaContext::new(env.local_rank).w()?;
+        let id = if env.rank == 0 {
+            let id = Id::new().map_err(|error| nccl_error("create a unique id", error))?;
             id.internal().iter().map(|byte| *byte as u8).collect()
         } else {
             Vec::new()
         };
-        let id = sockets.broadcast(id)?;
+        let id = tcp.broadcast(id)?;
         let id = <[u8; 128]>::try_from(id).map_err(|_| CollectiveError::OutOfStep { rank: 0 })?;
-        // The stream on which candle works: that of the thread that calls.
+        // Candle's stream: that of the calling thread.
         let stream = context.per_thread_stream();
-        let comm =
-            Comm::from_rank(stream, launched.rank, launched.size, Id::uninit(id.map(|byte| byte as _)))
-                .map_err(|error| failed("join the GPUs (one for each rank)", error))?;
-        Ok(Self { sockets, comm: Mutex::new(Some(Handle(comm))) })
+        let comm = Comm::from_rank(stream, env.rank, env.world_size, Id::uninit(id.map(|byte| byte as _)))
+            .map_err(|error| nccl_error("connect the GPUs (each rank needs its own)", error))?;
+        Ok(Self { tcp, comm: Mutex::new(Some(Communicator(comm))) })
     }
 
-    /// Makes all GPUs do something together, and waits for this one.
-    fn together(
+    /// Starts a collective operation and waits until this GPU has finished it.
+    fn run(
         &self,
-        what: &str,
-        work: impl FnOnce(&Comm) -> Result<(), NcclError>,
+        action: &str,
+        start: impl FnOnce(&Comm) -> Result<(), NcclError>,
     ) -> Result<(), CollectiveError> {
         let mut held = self.comm.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Handle(comm)) = held.as_ref() else {
-            return Err(CollectiveError::Launch(format!("NCCL cannot {what} after a rank has gone")));
+        let Some(Communicator(comm)) = held.as_ref() else {
+            return Err(CollectiveError::Launch(format!("NCCL cannot {action} after a rank was lost")));
         };
         comm.context().bind_to_thread().w()?;
-        work(comm).map_err(|error| failed(what, error))?;
+        start(comm).map_err(|error| nccl_error(action, error))?;
         let done = comm.stream().record_event(None).w()?;
-        let mut looked = Instant::now();
+        let mut checked = Instant::now();
         while !done.try_is_complete().w()? {
-            if looked.elapsed() < LOOK {
+            if checked.elapsed() < CHECK_INTERVAL {
                 thread::yield_now();
                 continue;
             }
-            if let Err(gone) = self.sockets.look() {
+            if let Err(lost) = self.tcp.check_peers() {
                 *held = None;
-                return Err(gone);
+                return Err(lost);
             }
-            looked = Instant::now();
+            checked = Instant::now();
         }
         Ok(())
     }
 
-    /// Makes a matrix of this shape of a tensor that all members give: `work` tells NCCL what to do.
-    fn exchange<T>(
+    /// Runs a collective operation from `own` into a new matrix. `start` calls NCCL with input and
+    /// output.
+    fn run_into_matrix<T>(
         &self,
-        what: &str,
+        action: &str,
         own: &Tensor,
         shape: (usize, usize),
-        work: impl FnOnce(&Comm, &CudaView<'_, T>, &mut CudaSlice<T>) -> Result<NcclStatus, NcclError>,
+        start: impl FnOnce(&Comm, &CudaView<'_, T>, &mut CudaSlice<T>) -> Result<NcclStatus, NcclError>,
     ) -> Result<Tensor, CollectiveError>
     where
         T: CudaDType + DeviceRepr + ValidAsZeroBits,
     {
         let own = own.contiguous()?;
         let device = own.device().as_cuda_device()?;
-        let mut made = device.alloc_zeros::<T>(shape.0 * shape.1)?;
+        let mut output = device.alloc_zeros::<T>(shape.0 * shape.1)?;
         {
             let (storage, layout) = own.storage_and_layout();
             let (Storage::Cuda(storage), Some((first, end))) = (&*storage, layout.contiguous_offsets())
             else {
-                let message = "a tensor for the other GPUs is not on this one, in one piece";
+                let message = "a tensor for a collective operation is not contiguous on this GPU";
                 return Err(TensorError::Msg(message.to_owned()).into());
             };
             let own = storage.as_cuda_slice::<T>()?.slice(first..end);
-            self.together(what, |comm| work(comm, &own, &mut made).map(|_| ()))?;
+            self.run(action, |comm| start(comm, &own, &mut output).map(|_| ()))?;
         }
-        let made = Storage::Cuda(CudaStorage::wrap_cuda_slice(made, device.clone()));
-        Ok(Tensor::from_storage(made, shape, BackpropOp::none(), false))
+        let output = Storage::Cuda(CudaStorage::wrap_cuda_slice(output, device.clone()));
+        Ok(Tensor::from_storage(output, shape, BackpropOp::none(), false))
     }
 
-    /// The rows of all members, each of which gives `most` of them.
-    fn gather<T>(&self, own: &Tensor, most: usize) -> Result<Tensor, CollectiveError>
+    /// Gathers the rows of all ranks, each padded with zeros to `padded_rows`.
+    fn gather_padded<T>(&self, own: &Tensor, padded_rows: usize) -> Result<Tensor, CollectiveError>
     where
         T: CudaDType + DeviceRepr + NcclType + ValidAsZeroBits,
     {
         let (rows, columns) = own.dims2()?;
-        let own = own.pad_with_zeros(0, 0, most - rows)?;
-        let shape = (self.size() * most, columns);
-        self.exchange::<T>("put weights together", &own, shape, |comm, own, all| comm.all_gather(own, all))
+        let own = own.pad_with_zeros(0, 0, padded_rows - rows)?;
+        let shape = (self.world_size() * padded_rows, columns);
+        self.run_into_matrix::<T>("gather weights", &own, shape, |comm, own, all| comm.all_gather(own, all))
     }
 }
 
-impl Devices for Nccl {
-    fn all_reduce(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
+impl DeviceCollective for NcclGroup {
+    fn all_reduce_on_device(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
         let flat = own.to_dtype(DType::F32)?;
         let shape = (1, own.elem_count());
-        let sum = self.exchange::<f32>("add up gradients", &flat, shape, |comm, own, sum| {
+        let sum = self.run_into_matrix::<f32>("sum gradients", &flat, shape, |comm, own, sum| {
             comm.all_reduce(own, sum, &ReduceOp::Sum)
         })?;
         Ok(sum.reshape(own.shape())?)
     }
 
-    fn all_gather(&self, own: &Tensor, rows: usize) -> Result<Tensor, CollectiveError> {
-        let most = rows.div_ceil(self.size());
+    fn all_gather_on_device(&self, own: &Tensor, rows: usize) -> Result<Tensor, CollectiveError> {
+        let padded_rows = rows.div_ceil(self.world_size());
         let all = match own.dtype() {
-            DType::F32 => self.gather::<f32>(own, most)?,
-            DType::BF16 => self.gather::<half::bf16>(own, most)?,
-            DType::F16 => self.gather::<half::f16>(own, most)?,
-            other => return Err(TensorError::Msg(format!("no weights are kept in {other:?}")).into()),
+            DType::F32 => self.gather_padded::<f32>(own, padded_rows)?,
+            DType::BF16 => self.gather_padded::<half::bf16>(own, padded_rows)?,
+            DType::F16 => self.gather_padded::<half::f16>(own, padded_rows)?,
+            other => {
+                return Err(TensorError::Msg(format!("cannot gather weights of type {other:?}")).into());
+            }
         };
-        if most * self.size() == rows {
+        if padded_rows * self.world_size() == rows {
             return Ok(all);
         }
-        let parts = (0..self.size()).map(|rank| all.narrow(0, rank * most, self.part_of(rank, rows).len()));
-        Ok(Tensor::cat(&parts.collect::<Result<Vec<_>, _>>()?, 0)?)
+        let shards = (0..self.world_size())
+            .map(|rank| all.narrow(0, rank * padded_rows, self.shard_range_of(rank, rows).len()));
+        Ok(Tensor::cat(&shards.collect::<Result<Vec<_>, _>>()?, 0)?)
     }
 }
 
-impl Collective for Nccl {
+impl Collective for NcclGroup {
     fn rank(&self) -> usize {
-        self.sockets.rank()
+        self.tcp.rank()
     }
 
-    fn size(&self) -> usize {
-        self.sockets.size()
+    fn world_size(&self) -> usize {
+        self.tcp.world_size()
     }
 
-    fn gather(&self, given: Vec<u8>) -> Result<Vec<Vec<u8>>, CollectiveError> {
-        self.sockets.gather(given)
+    fn all_gather(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, CollectiveError> {
+        self.tcp.all_gather(own)
     }
 
-    fn sum(&self, values: &mut [f32]) -> Result<(), CollectiveError> {
-        self.sockets.sum(values)
+    fn all_reduce(&self, values: &mut [f32]) -> Result<(), CollectiveError> {
+        self.tcp.all_reduce(values)
     }
 
-    fn devices(&self) -> Option<&dyn Devices> {
+    fn device_collective(&self) -> Option<&dyn DeviceCollective> {
         Some(self)
     }
 }

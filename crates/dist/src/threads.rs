@@ -1,80 +1,80 @@
-//! Members that are threads of one process.
+//! Group whose ranks are threads of one process.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::{Collective, CollectiveError};
 
-/// A thread's hold on its group.
+/// One thread's handle on its group. Dropping it fails the other ranks' pending calls.
 #[derive(Debug)]
-pub struct Thread {
+pub struct ThreadRank {
     rank: usize,
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
+struct SharedState {
+    state: Mutex<RoundState>,
     changed: Condvar,
 }
 
 #[derive(Debug)]
-struct State {
-    /// What members gave in this round.
-    given: Vec<Option<Vec<u8>>>,
-    /// What they gave in the last one, until all have taken it.
-    taken: Arc<Vec<Vec<u8>>>,
+struct RoundState {
+    /// Data sent in the current round, by rank.
+    sent: Vec<Option<Vec<u8>>>,
+    /// Data of the last finished round.
+    gathered: Arc<Vec<Vec<u8>>>,
     round: u64,
-    gone: Option<usize>,
+    lost: Option<usize>,
 }
 
-/// A group of `size` members for as many threads of this process, by rank.
-pub fn threads(size: usize) -> Vec<Thread> {
-    let state = State { given: vec![None; size], taken: Arc::default(), round: 0, gone: None };
-    let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
-    (0..size).map(|rank| Thread { rank, shared: Arc::clone(&shared) }).collect()
+/// Creates a group of `world_size` ranks, one for each of as many threads, by rank.
+pub fn thread_group(world_size: usize) -> Vec<ThreadRank> {
+    let state = RoundState { sent: vec![None; world_size], gathered: Arc::default(), round: 0, lost: None };
+    let shared = Arc::new(SharedState { state: Mutex::new(state), changed: Condvar::new() });
+    (0..world_size).map(|rank| ThreadRank { rank, shared: Arc::clone(&shared) }).collect()
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl SharedState {
+    fn lock(&self) -> MutexGuard<'_, RoundState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Collective for Thread {
+impl Collective for ThreadRank {
     fn rank(&self) -> usize {
         self.rank
     }
 
-    fn size(&self) -> usize {
-        self.shared.lock().given.len()
+    fn world_size(&self) -> usize {
+        self.shared.lock().sent.len()
     }
 
-    fn gather(&self, given: Vec<u8>) -> Result<Vec<Vec<u8>>, CollectiveError> {
+    fn all_gather(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, CollectiveError> {
         let mut state = self.shared.lock();
         let round = state.round;
-        state.given[self.rank] = Some(given);
-        if state.given.iter().all(Option::is_some) {
-            let all = state.given.iter_mut().filter_map(Option::take).collect();
-            state.taken = Arc::new(all);
+        state.sent[self.rank] = Some(own);
+        if state.sent.iter().all(Option::is_some) {
+            let all = state.sent.iter_mut().filter_map(Option::take).collect();
+            state.gathered = Arc::new(all);
             state.round += 1;
             self.shared.changed.notify_all();
         }
         while state.round == round {
-            if let Some(rank) = state.gone {
-                return Err(CollectiveError::Gone { rank, why: String::new() });
+            if let Some(rank) = state.lost {
+                return Err(CollectiveError::RankLost { rank, detail: String::new() });
             }
             state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        // Nobody ends the next round before all have ended this one: it takes a gift of each.
-        let taken = Arc::clone(&state.taken);
+        // `gathered` is still this round's: the next round ends only once this rank has sent again.
+        let gathered = Arc::clone(&state.gathered);
         drop(state);
-        Ok(taken.as_ref().clone())
+        Ok(gathered.as_ref().clone())
     }
 }
 
-impl Drop for Thread {
+impl Drop for ThreadRank {
     fn drop(&mut self) {
-        self.shared.lock().gone = Some(self.rank);
+        self.shared.lock().lost = Some(self.rank);
         self.shared.changed.notify_all();
     }
 }
@@ -86,14 +86,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everybody_hears_everybody_round_after_round() {
+    fn all_gather_returns_every_rank_in_every_round() {
         thread::scope(|scope| {
-            for member in threads(4) {
+            for group in thread_group(4) {
                 scope.spawn(move || {
                     for round in 0..100_u8 {
-                        let heard = member.gather(vec![member.rank() as u8, round]).unwrap();
+                        let gathered = group.all_gather(vec![group.rank() as u8, round]).unwrap();
                         let expected: Vec<_> = (0..4).map(|rank| vec![rank, round]).collect();
-                        assert_eq!(heard, expected);
+                        assert_eq!(gathered, expected);
                     }
                 });
             }
@@ -101,15 +101,16 @@ mod tests {
     }
 
     #[test]
-    fn sums_are_the_same_bits_everywhere() {
+    fn sums_have_the_same_bits_on_all_ranks() {
         let sums: Vec<Vec<f32>> = thread::scope(|scope| {
-            let sum = |member: Thread| {
-                let own = [1e8_f32, 1.0, -1e8, 0.5][member.rank()];
+            let sum = |group: ThreadRank| {
+                let own = [1e8_f32, 1.0, -1e8, 0.5][group.rank()];
                 let mut values = vec![own, own * 3.0];
-                member.sum(&mut values).unwrap();
+                group.all_reduce(&mut values).unwrap();
                 values
             };
-            let all: Vec<_> = threads(4).into_iter().map(|member| scope.spawn(move || sum(member))).collect();
+            let all: Vec<_> =
+                thread_group(4).into_iter().map(|group| scope.spawn(move || sum(group))).collect();
             all.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         assert!(sums.iter().all(|sum| *sum == sums[0]));
@@ -117,13 +118,13 @@ mod tests {
     }
 
     #[test]
-    fn one_that_ends_ends_all() {
-        let mut members = threads(3);
-        drop(members.pop());
+    fn a_lost_rank_fails_all_others() {
+        let mut ranks = thread_group(3);
+        drop(ranks.pop());
         thread::scope(|scope| {
-            for member in members {
+            for group in ranks {
                 scope.spawn(move || {
-                    assert!(matches!(member.gather(Vec::new()), Err(CollectiveError::Gone { .. })));
+                    assert!(matches!(group.all_gather(Vec::new()), Err(CollectiveError::RankLost { .. })));
                 });
             }
         });

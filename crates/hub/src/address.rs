@@ -4,20 +4,20 @@ use std::fmt;
 
 use crate::HubError;
 
-/// The prefix of every address.
+/// URL scheme of addresses.
 pub(crate) const SCHEME: &str = "hf://";
 
-/// The kind of a repository.
+/// Kind of repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RepoKind {
-    /// A model.
+    /// Model repository.
     Model,
-    /// A dataset.
+    /// Dataset repository.
     Dataset,
 }
 
 impl RepoKind {
-    /// The kind's name in API URLs and in the cache (`models--ORG--NAME`).
+    /// Returns the kind's name in API URLs and in the cache (`models--ORG--NAME`).
     pub(crate) fn plural(self) -> &'static str {
         match self {
             Self::Model => "models",
@@ -25,7 +25,7 @@ impl RepoKind {
         }
     }
 
-    /// The prefix of a repository in page and download URLs.
+    /// Returns the prefix of a repository in page and download URLs.
     fn url_prefix(self) -> &'static str {
         match self {
             Self::Model => "",
@@ -34,23 +34,24 @@ impl RepoKind {
     }
 }
 
-/// A repository at a revision, and a path in it.
+/// Path in a repository at a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Address {
-    /// Model or dataset.
+    /// Kind of repository.
     pub(crate) kind: RepoKind,
-    /// The user or organisation.
+    /// User or organisation.
     pub(crate) owner: String,
-    /// The repository's name under its owner.
+    /// Repository name, without its owner.
     pub(crate) name: String,
     /// Branch, tag or commit.
     pub(crate) revision: String,
-    /// Path of a file or folder, without slashes at its ends; empty for the whole repository.
+    /// Path of a file or folder, without leading or trailing slashes. Empty for the whole
+    /// repository.
     pub(crate) path: String,
 }
 
 impl Address {
-    /// Parses an address.
+    /// Parses an address: `hf://[datasets/]ORG/NAME@REVISION[/PATH]`.
     pub(crate) fn parse(text: &str) -> Result<Self, HubError> {
         let fail = |problem: &'static str| HubError::Address { address: text.to_owned(), problem };
         let rest = text.strip_prefix(SCHEME).ok_or_else(|| fail("it does not start with hf://"))?;
@@ -59,12 +60,12 @@ impl Address {
             None => (RepoKind::Model, rest),
         };
         let (repository, rest) = rest.split_once('@').ok_or_else(|| {
-            fail("it has no revision; add @ and a commit (from the repository's history page), a tag or `main`")
+            fail("the revision is missing; add @ and a commit (from the repository's history page), a tag or `main`")
         })?;
         let (owner, name) =
-            repository.split_once('/').ok_or_else(|| fail("the repository is not written as ORG/NAME"))?;
+            repository.split_once('/').ok_or_else(|| fail("the repository is not ORG/NAME"))?;
         if ![owner, name].into_iter().all(is_repository_part) {
-            return Err(fail("the repository is not written as ORG/NAME"));
+            return Err(fail("the repository is not ORG/NAME"));
         }
         let (revision, path) = split_revision(rest);
         let path = path.trim_matches('/');
@@ -72,12 +73,12 @@ impl Address {
             return Err(fail("the revision after @ is empty"));
         }
         if !is_safe_path(&revision) || !(path.is_empty() || is_safe_path(path)) {
-            return Err(fail("it has an empty, `.` or `..` part"));
+            return Err(fail("the path has an empty, `.` or `..` part"));
         }
         Ok(Self { kind, owner: owner.to_owned(), name: name.to_owned(), revision, path: path.to_owned() })
     }
 
-    /// The URL of the repository's page, which is also the base of its download URLs.
+    /// Returns the URL of the repository's page, which is also the base of its download URLs.
     pub(crate) fn page(&self, endpoint: &str) -> String {
         format!("{endpoint}/{}{}/{}", self.kind.url_prefix(), self.owner, self.name)
     }
@@ -97,14 +98,15 @@ fn is_repository_part(part: &str) -> bool {
         && part.chars().all(|letter| letter.is_ascii_alphanumeric() || "-_.".contains(letter))
 }
 
-/// Returns true if every part of a slash-separated path is a plain name, so that the path stays
-/// below the folder it is joined to.
+/// Returns true if a slash-separated path has no empty, `.` or `..` part, so it cannot leave its
+/// folder.
 pub(crate) fn is_safe_path(path: &str) -> bool {
     path.split('/')
         .all(|part| !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', '\0']))
 }
 
-/// Splits the revision from the path after it. `refs/pr/N` and `refs/convert/NAME` are the revisions with slashes in them.
+/// Splits a revision from the path after it. Only revisions such as `refs/pr/N` and
+/// `refs/convert/NAME` contain slashes.
 fn split_revision(text: &str) -> (String, &str) {
     let parts = if text.starts_with("refs/pr/") || text.starts_with("refs/convert/") { 3 } else { 1 };
     let end = text.match_indices('/').nth(parts - 1).map_or(text.len(), |(index, _)| index);
@@ -121,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_read_and_written() {
+    fn addresses_round_trip() {
         for (text, kind, revision, path) in [
             ("hf://org/name@main", RepoKind::Model, "main", ""),
             ("hf://org/name@v1.0/config.json", RepoKind::Model, "v1.0", "config.json"),
@@ -152,14 +154,14 @@ mod tests {
     fn a_missing_revision_is_named() {
         assert_eq!(
             problem("hf://org/name"),
-            "`hf://org/name` is no address: it has no revision; add @ and a commit (from the repository's history \
+            "`hf://org/name` is not a Hub address: the revision is missing; add @ and a commit (from the repository's history \
              page), a tag or `main`; write hf://[datasets/]ORG/NAME@REVISION[/PATH]"
         );
         assert!(problem("hf://org/name@").contains("revision after @ is empty"));
     }
 
     #[test]
-    fn other_text_is_no_address() {
+    fn other_text_is_rejected() {
         for text in [
             "org/name@main",
             "hf://name@main",
@@ -168,7 +170,7 @@ mod tests {
             "hf://o/../x@main",
             "hf:///n@m",
         ] {
-            assert!(problem(text).contains("is no address"), "{text}");
+            assert!(problem(text).contains("is not a Hub address"), "{text}");
         }
         for path in ["../x", "a//b", "a/./b", "a/.."] {
             assert!(problem(&format!("hf://o/n@main/{path}")).contains("`..` part"), "{path}");

@@ -1,10 +1,10 @@
-//! The cache folder, in the layout of Python's `huggingface_hub`.
+//! Cache folder in the layout of Python's `huggingface_hub`.
 //!
 //! ```text
 //! <cache>/models--ORG--NAME/
-//!   refs/<revision>             the commit that a branch or tag pointed to
+//!   refs/<revision>             commit of a branch or tag
 //!   snapshots/<commit>/<path>   links to blobs
-//!   blobs/<etag>                contents; `<etag>.incomplete` while they arrive
+//!   blobs/<etag>                file contents; `<etag>.incomplete` during a download
 //! <cache>/.locks/models--ORG--NAME/<etag>.lock
 //! ```
 
@@ -17,19 +17,19 @@ use prospect_core::files::write_whole;
 
 use crate::{address::Address, client::RemoteFile};
 
-/// The cache folder of one repository.
+/// Cache folder of one repository.
 pub(crate) struct RepoCache {
     root: PathBuf,
     locks: PathBuf,
 }
 
-/// A file's content that this process alone downloads; dropped, it lets other processes do so.
+/// Exclusive lock for the download of a file's content. Released on drop.
 pub(crate) struct BlobLock {
     _file: fs_err::File,
 }
 
 impl RepoCache {
-    /// The folder of the address's repository below `cache`.
+    /// Opens the folder of the address's repository in `cache`.
     pub(crate) fn new(cache: &Path, address: &Address) -> Self {
         let name = format!("{}--{}--{}", address.kind.plural(), address.owner, address.name);
         Self { root: cache.join(&name), locks: cache.join(".locks").join(name) }
@@ -40,7 +40,7 @@ impl RepoCache {
         self.root.join("snapshots").join(commit)
     }
 
-    /// Returns the path that `address` names, if the cache has it.
+    /// Returns the local path of `address` if it is cached.
     pub(crate) fn find(&self, address: &Address) -> Option<PathBuf> {
         let commit = fs_err::read_to_string(self.root.join("refs").join(&address.revision));
         let commit = commit.map_or_else(|_| address.revision.clone(), |text| text.trim().to_owned());
@@ -48,7 +48,7 @@ impl RepoCache {
         path.exists().then_some(path)
     }
 
-    /// Notes that `revision` points to `commit`.
+    /// Saves the commit of a revision.
     pub(crate) fn save_ref(&self, revision: &str, commit: &str) -> io::Result<()> {
         if revision == commit {
             return Ok(());
@@ -60,7 +60,7 @@ impl RepoCache {
         write_whole(&path, |writer| io::Write::write_all(writer, commit.as_bytes()))
     }
 
-    /// Waits until no other process downloads the content of `file`.
+    /// Locks the content of `file`. Blocks while another process downloads it.
     pub(crate) fn lock(&self, file: &RemoteFile) -> io::Result<BlobLock> {
         fs_err::create_dir_all(&self.locks)?;
         let lock = fs_err::File::create(self.locks.join(format!("{}.lock", file.etag)))?;
@@ -68,14 +68,14 @@ impl RepoCache {
         Ok(BlobLock { _file: lock })
     }
 
-    /// Returns the path of a file's content, and that of the part that has arrived. Creates their folder.
+    /// Returns the paths of a file's content and of its partial download. Creates their folder.
     pub(crate) fn blob(&self, file: &RemoteFile) -> io::Result<(PathBuf, PathBuf)> {
         let folder = self.root.join("blobs");
         fs_err::create_dir_all(&folder)?;
         Ok((folder.join(&file.etag), folder.join(format!("{}.incomplete", file.etag))))
     }
 
-    /// Makes the content of `file` visible in the snapshot of `commit`.
+    /// Links the content of `file` into the snapshot of `commit`.
     pub(crate) fn link(&self, file: &RemoteFile, commit: &str) -> io::Result<()> {
         let pointer = self.snapshot(commit).join(&file.path);
         if let Some(folder) = pointer.parent() {
@@ -85,7 +85,7 @@ impl RepoCache {
             return Ok(());
         }
         if fs_err::symlink_metadata(&pointer).is_ok() {
-            // A link whose content was deleted.
+            // Dangling link: the content was deleted.
             fs_err::remove_file(&pointer)?;
         }
         let up = "../".repeat(file.path.split('/').count() + 1);
@@ -97,7 +97,8 @@ impl RepoCache {
     }
 }
 
-/// Links `pointer` to `target` (relative to the pointer); copies `content` where links are not allowed.
+/// Links `pointer` to `target`, which is relative to it. Copies `content` on systems other than
+/// Unix.
 fn link_file(target: &Path, pointer: &Path, content: &Path) -> io::Result<()> {
     #[cfg(unix)]
     {

@@ -1,4 +1,4 @@
-//! Requests to the Hub: commits, file listings and resumable downloads.
+//! Hub client: commits, file listings and resumable downloads.
 
 use std::{
     io::{self, Read, Write},
@@ -21,52 +21,53 @@ use crate::{
     settings::Settings,
 };
 
-/// Attempts in a row that may fail before a request is given up.
+/// Consecutive failures after which a request is given up.
 const ATTEMPTS: u32 = 3;
-/// The wait before the second attempt; it doubles with each further one.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// Initial backoff, which doubles with each further attempt.
+const INITIAL_BACKOFF: Duration = Duration::from_millis(500);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// The longest silence within a response.
+/// Read timeout within a response.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// Bytes read at a time.
+/// Read buffer size in bytes.
 const CHUNK: usize = 1 << 18;
 
-/// A file of a repository.
+/// File of a repository.
 #[derive(Debug)]
 pub(crate) struct RemoteFile {
-    /// Path in the repository, below its root.
+    /// Path relative to the root of the repository.
     pub(crate) path: String,
-    /// Length in bytes.
+    /// Size in bytes.
     pub(crate) size: u64,
-    /// Name of its content in the cache: the SHA-256 of a large file, the git object id of a small one.
+    /// Name of the content in the cache: SHA-256 of a large file (LFS), git object id of a small
+    /// one.
     pub(crate) etag: String,
-    /// Whether `etag` is the SHA-256 of the content.
+    /// True if `etag` is the SHA-256 of the content.
     is_sha256: bool,
 }
 
-/// A repository on the Hub.
+/// Client for one repository.
 pub(crate) struct Client<'a> {
     agent: Agent,
     settings: &'a Settings,
     address: &'a Address,
 }
 
-/// A failed request.
+/// Error of a request.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
-    /// The Hub answered with an error.
-    #[error("the Hub answered {0}")]
+    /// HTTP error status.
+    #[error("the Hub returned status {0}")]
     Status(StatusCode),
-    /// The connection failed.
+    /// Connection error.
     #[error(transparent)]
     Connection(#[from] Box<ureq::Error>),
-    /// The response broke off.
-    #[error("the response broke off: {0}")]
+    /// Incomplete response.
+    #[error("incomplete response: {0}")]
     Interrupted(io::Error),
-    /// The response is not what the API promises.
+    /// Response that does not match the API.
     #[error("unexpected response: {0}")]
     Unexpected(String),
-    /// The cache cannot be written.
+    /// Error writing the cache.
     #[error(transparent)]
     Cache(io::Error),
 }
@@ -90,7 +91,7 @@ impl From<ureq::Error> for RequestError {
     }
 }
 
-/// An entry of a repository's tree, as the API lists it.
+/// Entry of a repository's tree in the API.
 #[derive(Deserialize)]
 struct TreeEntry {
     r#type: String,
@@ -124,7 +125,7 @@ impl From<TreeEntry> for RemoteFile {
 }
 
 impl<'a> Client<'a> {
-    /// A client for the repository of `address`.
+    /// Creates a client for the repository of `address`.
     pub(crate) fn new(address: &'a Address, settings: &'a Settings) -> Self {
         let agent = Agent::config_builder()
             .http_status_as_error(false)
@@ -138,9 +139,9 @@ impl<'a> Client<'a> {
         Self { agent, settings, address }
     }
 
-    /// Returns the commit that the address's revision points to.
+    /// Resolves the address's revision to a commit.
     pub(crate) fn commit(&self) -> Result<String, RequestError> {
-        let url = format!("{}/revision/{}", self.api(), encoded(&self.address.revision, false));
+        let url = format!("{}/revision/{}", self.api(), percent_encode(&self.address.revision, false));
         let Revision { sha } = read_json(self.get(&url)?)?;
         if is_safe_path(&sha) && !sha.contains('/') {
             Ok(sha)
@@ -149,9 +150,9 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Lists the files that the address names, at `commit`; empty if it names nothing.
+    /// Lists the files of the address at `commit`.
     ///
-    /// A model as a whole leaves out formats that hold the same weights once more.
+    /// For a whole model, leaves out formats that duplicate the weights.
     pub(crate) fn list(&self, commit: &str) -> Result<Vec<RemoteFile>, RequestError> {
         let path = &self.address.path;
         if path.is_empty() {
@@ -161,7 +162,7 @@ impl<'a> Client<'a> {
             }
             return Ok(files);
         }
-        // The API lists folders; a file is found in the listing of its parent.
+        // The API lists folders only, so look a file up in its parent folder.
         let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
         let entry = self.entries(commit, parent, false)?.into_iter().find(|entry| entry.path == *path);
         match entry {
@@ -171,16 +172,16 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Lists the files below a folder.
+    /// Lists all files in a folder and its subfolders.
     fn tree(&self, commit: &str, folder: &str) -> Result<Vec<RemoteFile>, RequestError> {
         let entries = self.entries(commit, folder, true)?;
         Ok(entries.into_iter().filter(|entry| entry.r#type == "file").map(RemoteFile::from).collect())
     }
 
-    /// Lists the entries of a folder, page by page.
+    /// Lists the entries of a folder. Follows pagination.
     fn entries(&self, commit: &str, folder: &str, recursive: bool) -> Result<Vec<TreeEntry>, RequestError> {
         let slash = if folder.is_empty() { "" } else { "/" };
-        let folder = encoded(folder, true);
+        let folder = percent_encode(folder, true);
         let mut next =
             Some(format!("{}/tree/{commit}{slash}{folder}?recursive={recursive}&limit=1000", self.api()));
         let mut entries = Vec::new();
@@ -192,26 +193,29 @@ impl<'a> Client<'a> {
         Ok(entries)
     }
 
-    /// Downloads `file` of `commit` to `path`, continuing what an earlier attempt left there. `arrived` is told the
-    /// bytes that are there.
+    /// Downloads `file` at `commit` to `path`. Resumes an earlier partial download.
+    ///
+    /// Calls `on_progress` with the number of bytes downloaded so far. Retries transient failures
+    /// and verifies the result.
     pub(crate) fn download(
         &self,
         file: &RemoteFile,
         commit: &str,
         path: &Path,
-        arrived: &dyn Fn(u64),
+        on_progress: &dyn Fn(u64),
     ) -> Result<(), HubError> {
         let page = self.address.page(&self.settings.endpoint);
-        let url = format!("{page}/resolve/{commit}/{}", encoded(&file.path, true));
-        let mut wait = FIRST_WAIT;
+        let url = format!("{page}/resolve/{commit}/{}", percent_encode(&file.path, true));
+        let mut wait = INITIAL_BACKOFF;
         let mut failures = 0;
         loop {
             let before = length(path);
-            match self.download_rest(&url, file, path, arrived) {
-                Ok(()) => return self.check(file, path),
+            match self.download_rest(&url, file, path, on_progress) {
+                Ok(()) => return self.verify(file, path),
                 Err(error) => {
                     let progressed = length(path) > before;
-                    (failures, wait) = if progressed { (0, FIRST_WAIT) } else { (failures + 1, wait * 2) };
+                    (failures, wait) =
+                        if progressed { (0, INITIAL_BACKOFF) } else { (failures + 1, wait * 2) };
                     if !error.is_transient() || failures == ATTEMPTS {
                         return Err(HubError::explain(self.address, &self.settings.endpoint, error));
                     }
@@ -221,13 +225,13 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Appends the bytes of `file` that `path` lacks.
+    /// Downloads the missing bytes of `file` and appends them to `path`.
     fn download_rest(
         &self,
         url: &str,
         file: &RemoteFile,
         path: &Path,
-        arrived: &dyn Fn(u64),
+        on_progress: &dyn Fn(u64),
     ) -> Result<(), RequestError> {
         let mut out =
             fs_err::OpenOptions::new().create(true).append(true).open(path).map_err(RequestError::Cache)?;
@@ -249,7 +253,7 @@ impl<'a> Client<'a> {
             return Err(RequestError::Status(status));
         }
         if have > 0 && status != StatusCode::PARTIAL_CONTENT {
-            // The server sends the file from its start.
+            // The server ignored the range and sends the whole file.
             out.set_len(0).map_err(RequestError::Cache)?;
             have = 0;
         }
@@ -262,23 +266,24 @@ impl<'a> Client<'a> {
             }
             out.write_all(&chunk[..bytes]).map_err(RequestError::Cache)?;
             have += bytes as u64;
-            arrived(have);
+            on_progress(have);
         }
         if have < file.size {
-            let missing = io::Error::new(io::ErrorKind::UnexpectedEof, "it ended early");
+            let missing = io::Error::new(io::ErrorKind::UnexpectedEof, "the connection closed early");
             return Err(RequestError::Interrupted(missing));
         }
         out.sync_all().map_err(RequestError::Cache)
     }
 
-    /// Discards a download whose length or SHA-256 is not what the Hub states.
-    fn check(&self, file: &RemoteFile, path: &Path) -> Result<(), HubError> {
+    /// Verifies the size and, for large files, the SHA-256 of a download. Deletes it if they
+    /// differ.
+    fn verify(&self, file: &RemoteFile, path: &Path) -> Result<(), HubError> {
         let got = length(path);
         if got == file.size && (!file.is_sha256 || sha256(path)? == file.etag) {
             return Ok(());
         }
         fs_err::remove_file(path)?;
-        Err(HubError::Damaged {
+        Err(HubError::Corrupt {
             address: self.address.to_string(),
             file: file.path.clone(),
             got,
@@ -286,9 +291,9 @@ impl<'a> Client<'a> {
         })
     }
 
-    /// Sends a GET request, again after transient failures.
+    /// Sends a GET request. Retries transient failures.
     fn get(&self, url: &str) -> Result<Response<Body>, RequestError> {
-        let mut wait = FIRST_WAIT;
+        let mut wait = INITIAL_BACKOFF;
         let mut attempt = 1;
         loop {
             let result = self.authorized(self.agent.get(url)).call().map_err(RequestError::from).and_then(
@@ -315,23 +320,24 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// The base URL of the repository's API.
+    /// Returns the base URL of the repository's API.
     fn api(&self) -> String {
         let Address { kind, owner, name, .. } = self.address;
         format!("{}/api/{}/{owner}/{name}", self.settings.endpoint, kind.plural())
     }
 }
 
-/// Returns true for files that a whole-model download takes: weights as safetensors, and what describes them.
+/// Returns true for files of a whole-model download: safetensors weights, configuration, tokenizer
+/// and template.
 fn is_model_file(path: &str) -> bool {
     let extension = Path::new(path).extension().and_then(|extension| extension.to_str());
     let wanted =
         matches!(extension, Some("safetensors" | "json" | "jinja" | "txt")) || path == "tokenizer.model";
-    // Folders (onnx/, original/) and consolidated.* hold the same weights once more.
+    // Folders (onnx/, original/) and consolidated.* duplicate the weights.
     wanted && !path.contains('/') && !path.starts_with("consolidated")
 }
 
-/// Returns the URL of the next page (RFC 8288, `<URL>; rel="next"`).
+/// Returns the URL of the next page from the `Link` header (RFC 8288, `<URL>; rel="next"`).
 fn next_page(response: &Response<Body>) -> Option<String> {
     let links = response.headers().get("link")?.to_str().ok()?;
     let link = links.split(',').find(|link| link.contains("rel=\"next\""))?;
@@ -349,7 +355,7 @@ fn read_json<T: serde::de::DeserializeOwned>(mut response: Response<Body>) -> Re
 }
 
 /// Percent-encodes a path or revision for a URL.
-fn encoded(text: &str, keep_slashes: bool) -> String {
+fn percent_encode(text: &str, keep_slashes: bool) -> String {
     let mut url = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) || (keep_slashes && byte == b'/') {
@@ -361,7 +367,7 @@ fn encoded(text: &str, keep_slashes: bool) -> String {
     url
 }
 
-/// Returns the length of a file in bytes; 0 if there is none.
+/// Returns the size of a file in bytes, or 0 if it does not exist.
 fn length(path: &Path) -> u64 {
     fs_err::metadata(path).map_or(0, |metadata| metadata.len())
 }
@@ -385,7 +391,7 @@ mod tests {
 
     #[test]
     fn paths_are_percent_encoded() {
-        assert_eq!(encoded("data/a b#1.json", true), "data/a%20b%231.json");
-        assert_eq!(encoded("refs/pr/3", false), "refs%2Fpr%2F3");
+        assert_eq!(percent_encode("data/a b#1.json", true), "data/a%20b%231.json");
+        assert_eq!(percent_encode("refs/pr/3", false), "refs%2Fpr%2F3");
     }
 }

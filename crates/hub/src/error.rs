@@ -1,4 +1,4 @@
-//! Errors of fetching.
+//! Errors of downloads.
 
 use std::path::PathBuf;
 
@@ -6,98 +6,99 @@ use ureq::http::StatusCode;
 
 use crate::{address::Address, client::RequestError};
 
-/// An error of fetching an address.
+/// Error of resolving or downloading an address.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
-    /// The text is not an address.
-    #[error("`{address}` is no address: {problem}; write hf://[datasets/]ORG/NAME@REVISION[/PATH]")]
+    /// Malformed address.
+    #[error("`{address}` is not a Hub address: {problem}; write hf://[datasets/]ORG/NAME@REVISION[/PATH]")]
     Address {
-        /// The text as given.
+        /// Text as given.
         address: String,
-        /// What is wrong with it.
+        /// Problem of the address.
         problem: &'static str,
     },
-    /// The Hub did not answer, or the connection broke.
+    /// Network error.
     #[error(
-        "cannot fetch {address}: the network failed; try again, set HF_HUB_OFFLINE=1 if it has been fetched before, or \
-         use a local path instead (--set KEY=PATH)"
+        "cannot download {address}: network error; try again, set HF_HUB_OFFLINE=1 if it is in the cache, or \
+         use a local path (--set KEY=PATH)"
     )]
     Network {
-        /// The address.
+        /// Requested address.
         address: String,
-        /// What failed.
+        /// Cause.
         source: Box<RequestError>,
     },
-    /// The Hub has no such repository, revision, file or folder.
-    #[error("{address} does not exist: check the repository, the revision and the path at {page}")]
+    /// Unknown repository, revision, file or folder.
+    #[error("{address} does not exist: check repository, revision and path at {page}")]
     NotFound {
-        /// The address.
+        /// Requested address.
         address: String,
-        /// The repository's page.
+        /// URL of the repository's page.
         page: String,
     },
-    /// The Hub refuses this reader.
+    /// No access: gated or private repository.
     #[error(
-        "{address} is closed: the repository is gated or private, or its name is misspelt; accept its terms at {page}, \
-         then set HF_TOKEN to a token that may read it"
+        "no access to {address}: the repository is gated or private, or its name is misspelt; accept its terms at {page} \
+         and set HF_TOKEN to a token with read access"
     )]
-    Closed {
-        /// The address.
+    NoAccess {
+        /// Requested address.
         address: String,
-        /// The repository's page.
+        /// URL of the repository's page.
         page: String,
     },
-    /// The cache lacks the file, and `HF_HUB_OFFLINE` forbids fetching it.
+    /// File that is not cached, with `HF_HUB_OFFLINE` set.
     #[error(
-        "{address} is not in {}, and HF_HUB_OFFLINE is set; fetch it once without, or use a local path instead",
+        "{address} is not in the cache {} and HF_HUB_OFFLINE is set; unset it to download, or use a local path",
         .cache.display()
     )]
     NotCached {
-        /// The address.
+        /// Requested address.
         address: String,
-        /// The folder that was searched.
+        /// Cache folder.
         cache: PathBuf,
     },
-    /// The repository holds no file to fetch.
+    /// Repository without files to download.
     #[error(
-        "{address} holds nothing to fetch; of a model that is *.safetensors, *.json, *.jinja, *.txt and tokenizer.model: name another file with /PATH"
+        "{address} has no files to download: of a whole model, only *.safetensors, *.json, *.jinja, *.txt and \
+         tokenizer.model are downloaded; add /PATH for another file"
     )]
     Empty {
-        /// The address.
+        /// Requested address.
         address: String,
     },
-    /// A file's length or SHA-256 is not what the Hub states.
-    #[error("{file} of {address} arrived damaged ({got} of {expected} bytes) and was discarded; try again")]
-    Damaged {
-        /// The address.
+    /// File with a wrong size or SHA-256.
+    #[error("{file} of {address} is corrupt ({got} of {expected} bytes) and was deleted; try again")]
+    Corrupt {
+        /// Requested address.
         address: String,
         /// Path of the file in the repository.
         file: String,
-        /// Bytes that arrived.
+        /// Bytes received.
         got: u64,
-        /// Bytes that the Hub states.
+        /// Size on the Hub in bytes.
         expected: u64,
     },
-    /// The Hub answered something else.
-    #[error("cannot fetch {address}")]
+    /// Other error of the Hub or the cache.
+    #[error("cannot download {address}")]
     Hub {
-        /// The address.
+        /// Requested address.
         address: String,
-        /// What the Hub, or the cache, said.
+        /// Cause.
         source: Box<RequestError>,
     },
-    /// The file system refused.
+    /// File system error.
     #[error(transparent)]
     Io(#[from] std::io::Error),
 }
 
 impl HubError {
-    /// Turns a failed request for `address` into an error that says what to do.
+    /// Converts a failed request for `address` to an error that suggests a fix.
     pub(crate) fn explain(address: &Address, endpoint: &str, error: RequestError) -> Self {
         let (page, address) = (address.page(endpoint), address.to_string());
         match error {
             RequestError::Status(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-                Self::Closed { address, page }
+                Self::NoAccess { address, page }
             }
             RequestError::Status(StatusCode::NOT_FOUND) => Self::NotFound { address, page },
             error @ (RequestError::Connection(_) | RequestError::Interrupted(_)) => {

@@ -1,6 +1,7 @@
-//! A server on the loopback interface that plays the Hub, for tests.
+//! Fake Hub for tests: an HTTP server on the loopback interface.
 //!
-//! It serves the same files as `org/name` (a model and a dataset) and refuses `org/gated`; `main` is its only branch.
+//! Serves the same files as the model and the dataset `org/name`. Refuses `org/gated`. Its only
+//! branch is `main`.
 
 use std::{
     fmt::Write as _,
@@ -15,27 +16,27 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-/// The commit that `main` stands for.
+/// Commit of `main`.
 pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
-/// The commit of the tag `v2`, with the same files.
+/// Commit of the tag `v2`, with the same files.
 const SECOND_COMMIT: &str = "89abcdef0123456789abcdef0123456789abcdef";
 
 type Files = &'static [(&'static str, &'static str)];
 
 pub(crate) struct FakeHub {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<FakeHubState>,
 }
 
-struct Shared {
+struct FakeHubState {
     files: Files,
     requests: Mutex<Vec<String>>,
     tokens: Mutex<Vec<String>>,
-    /// The `range` header of each download.
+    /// `range` header of each download.
     ranges: Mutex<Vec<String>>,
     refuse_downloads: AtomicBool,
-    /// The most bytes that a download sends before the connection breaks; 0 for all.
-    break_off_after: AtomicUsize,
+    /// Bytes of a download after which the connection closes; 0 for no limit.
+    close_after: AtomicUsize,
 }
 
 struct Request {
@@ -47,22 +48,22 @@ struct Reply {
     status: u16,
     headers: String,
     body: String,
-    /// Bytes of the body that are sent.
+    /// Bytes of the body to send.
     sent: usize,
 }
 
 impl FakeHub {
-    /// Serves `files`, given as path and content, until the test process ends.
+    /// Serves `files`, pairs of path and content, until the test process ends.
     pub(crate) fn start(files: Files) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(FakeHubState {
             files,
             requests: Mutex::default(),
             tokens: Mutex::default(),
             ranges: Mutex::default(),
             refuse_downloads: AtomicBool::new(false),
-            break_off_after: AtomicUsize::new(0),
+            close_after: AtomicUsize::new(0),
         });
         let served = Arc::clone(&shared);
         thread::spawn(move || {
@@ -78,38 +79,38 @@ impl FakeHub {
         format!("http://{}", self.address)
     }
 
-    /// Method and path of every request so far.
+    /// Returns method and path of all requests so far.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.shared.requests.lock().unwrap().clone()
     }
 
-    /// The `authorization` header of every request so far.
+    /// Returns the `authorization` headers of all requests so far.
     pub(crate) fn tokens(&self) -> Vec<String> {
         self.shared.tokens.lock().unwrap().clone()
     }
 
-    /// The `range` header of every download so far.
+    /// Returns the `range` headers of all downloads so far.
     pub(crate) fn ranges(&self) -> Vec<String> {
         self.shared.ranges.lock().unwrap().clone()
     }
 
-    /// Answers downloads with an error page.
+    /// Responds to downloads with an error page.
     pub(crate) fn refuse_downloads(&self, refuse: bool) {
         self.shared.refuse_downloads.store(refuse, Ordering::SeqCst);
     }
 
-    /// Breaks the connection after so many bytes of a download.
-    pub(crate) fn break_off_after(&self, bytes: usize) {
-        self.shared.break_off_after.store(bytes, Ordering::SeqCst);
+    /// Closes the connection after `bytes` bytes of a download.
+    pub(crate) fn close_after(&self, bytes: usize) {
+        self.shared.close_after.store(bytes, Ordering::SeqCst);
     }
 }
 
-/// An address that nobody listens on.
+/// Returns an address without a listener.
 pub(crate) fn closed_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-fn serve(mut stream: TcpStream, shared: &Shared) {
+fn serve(mut stream: TcpStream, shared: &FakeHubState) {
     let request = read(&stream, shared);
     let reply = answer(&request, shared);
     let mut text = format!("HTTP/1.1 {} -\r\nconnection: close\r\n{}", reply.status, reply.headers);
@@ -118,7 +119,7 @@ fn serve(mut stream: TcpStream, shared: &Shared) {
     stream.write_all(text.as_bytes()).unwrap();
 }
 
-fn read(stream: &TcpStream, shared: &Shared) -> Request {
+fn read(stream: &TcpStream, shared: &FakeHubState) -> Request {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).unwrap();
@@ -142,7 +143,7 @@ fn read(stream: &TcpStream, shared: &Shared) -> Request {
     Request { path, range }
 }
 
-fn answer(request: &Request, shared: &Shared) -> Reply {
+fn answer(request: &Request, shared: &FakeHubState) -> Reply {
     let path = request.path.trim_start_matches('/');
     let api = path.strip_prefix("api/models/").or_else(|| path.strip_prefix("api/datasets/"));
     let rest = api.unwrap_or_else(|| path.strip_prefix("datasets/").unwrap_or(path));
@@ -178,11 +179,11 @@ fn answer(request: &Request, shared: &Shared) -> Reply {
     }
 }
 
-/// The bytes of a file from where the range starts.
-fn content_from(content: &str, range: &str, shared: &Shared) -> Reply {
+/// Responds with the bytes of a file from the start of the range.
+fn content_from(content: &str, range: &str, shared: &FakeHubState) -> Reply {
     let start: usize = range.trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap_or(0);
     let body = content[start..].to_owned();
-    let most = match shared.break_off_after.load(Ordering::SeqCst) {
+    let most = match shared.close_after.load(Ordering::SeqCst) {
         0 => usize::MAX,
         bytes => bytes,
     };
@@ -190,7 +191,7 @@ fn content_from(content: &str, range: &str, shared: &Shared) -> Reply {
     Reply { status, headers: String::new(), sent: body.len().min(most), body }
 }
 
-/// The entries of a folder, files with their folders when `recursive`.
+/// Lists a folder: its entries, or all files below it with `recursive`.
 fn tree(files: Files, folder: &str, recursive: bool) -> Reply {
     let mut entries: Vec<String> = Vec::new();
     for file in files.iter().filter(|(path, _)| is_below(path, folder)) {
@@ -213,7 +214,8 @@ fn is_below(path: &str, folder: &str) -> bool {
     folder.is_empty() || path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// A file of the tree; safetensors are large files with a SHA-256, which is wrong for `damaged.safetensors`.
+/// Returns the tree entry of a file. Safetensors are large files with a SHA-256, which is wrong for
+/// `damaged.safetensors`.
 fn entry((path, content): (&str, &str)) -> String {
     let (size, oid) = (content.len(), path.replace('/', "-"));
     let lfs = if path.ends_with(".safetensors") {

@@ -1,4 +1,4 @@
-//! From an address to a local path.
+//! Resolution of an address to a local path.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::{
 
 const MEGABYTE: u64 = 1_000_000;
 
-/// Returns the local path of `text`; downloads what the cache lacks.
+/// Returns the local path of an address. Downloads files that are not cached.
 pub(crate) fn fetch(text: &str, settings: &Settings) -> Result<PathBuf, HubError> {
     let address = Address::parse(text)?;
     let cache = RepoCache::new(&settings.cache, &address);
@@ -26,7 +26,7 @@ pub(crate) fn fetch(text: &str, settings: &Settings) -> Result<PathBuf, HubError
     }
     let explain = |error| HubError::explain(&address, &settings.endpoint, error);
     let client = Client::new(&address, settings);
-    // Everything is fetched at one commit, so that a branch that moves meanwhile does no harm.
+    // Download everything at one commit, because a branch may move meanwhile.
     let commit = client.commit().map_err(explain)?;
     let files = client.list(&commit).map_err(explain)?;
     if files.is_empty() {
@@ -38,7 +38,7 @@ pub(crate) fn fetch(text: &str, settings: &Settings) -> Result<PathBuf, HubError
     Ok(if address.path.is_empty() { root } else { root.join(&address.path) })
 }
 
-/// Brings the files into the cache.
+/// Downloads the files to the cache.
 fn download(
     client: &Client<'_>,
     cache: &RepoCache,
@@ -53,34 +53,34 @@ fn download(
     for file in files {
         if !is_safe_path(&file.path) || !is_safe_path(&file.etag) || file.etag.contains('/') {
             return Err(HubError::Io(std::io::Error::other(format!(
-                "{address} lists the path `{}`, which leads out of the repository",
+                "{address} lists the path `{}`, which is outside the repository",
                 file.path
             ))));
         }
-        let arrived = |bytes: u64| {
+        let on_progress = |bytes: u64| {
             let megabytes = (before + bytes) / MEGABYTE;
             if megabytes > shown.get() {
                 progress.advance(megabytes - shown.replace(megabytes), "");
             }
         };
         let (blob, partial) = cache.blob(file)?;
-        if !is_whole(&blob, file) {
+        if !is_complete(&blob, file) {
             let _lock = cache.lock(file)?;
-            // Another process may have fetched it while this one waited for the lock.
-            if !is_whole(&blob, file) {
-                client.download(file, commit, &partial, &arrived)?;
+            // Another process may have downloaded it meanwhile.
+            if !is_complete(&blob, file) {
+                client.download(file, commit, &partial, &on_progress)?;
                 fs_err::rename(&partial, &blob)?;
             }
         }
         cache.link(file, commit)?;
-        arrived(file.size);
+        on_progress(file.size);
         before += file.size;
     }
     Ok(())
 }
 
-/// Returns true if `blob` holds all bytes of `file`.
-fn is_whole(blob: &Path, file: &RemoteFile) -> bool {
+/// Returns true if `blob` is complete.
+fn is_complete(blob: &Path, file: &RemoteFile) -> bool {
     fs_err::metadata(blob).is_ok_and(|metadata| metadata.len() == file.size)
 }
 
@@ -92,7 +92,7 @@ mod tests {
     const FILES: &[(&str, &str)] = &[
         ("config.json", "{}"),
         ("model.safetensors", "weights"),
-        ("pytorch_model.bin", "weights once more"),
+        ("pytorch_model.bin", "duplicate weights"),
         ("onnx/config.json", "{}"),
         ("tokenizer.model", "pieces"),
         ("data/train/a.jsonl", "1"),
@@ -109,7 +109,7 @@ mod tests {
         }
     }
 
-    /// Paths below `folder`, sorted.
+    /// Returns the paths of all files below `folder`, sorted.
     fn tree(folder: &Path) -> Vec<String> {
         let mut paths = Vec::new();
         let mut folders = vec![folder.to_owned()];
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_say_what_to_do() {
+    fn refusals_suggest_a_fix() {
         let (hub, cache) = (FakeHub::start(FILES), tempfile::tempdir().unwrap());
         let settings = settings(&hub, cache.path());
         for text in [
@@ -210,16 +210,16 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_download_continues() {
+    fn an_interrupted_download_resumes() {
         let (hub, cache) = (FakeHub::start(FILES), tempfile::tempdir().unwrap());
-        hub.break_off_after(3);
+        hub.close_after(3);
         let path = fetch("hf://org/name@main/model.safetensors", &settings(&hub, cache.path())).unwrap();
         assert_eq!(fs_err::read_to_string(path).unwrap(), "weights");
         assert_eq!(hub.ranges(), ["", "bytes=3-", "bytes=6-"]);
     }
 
     #[test]
-    fn a_content_of_two_revisions_is_fetched_once() {
+    fn content_shared_by_two_revisions_is_downloaded_once() {
         let (hub, cache) = (FakeHub::start(FILES), tempfile::tempdir().unwrap());
         let settings = settings(&hub, cache.path());
         fetch("hf://org/name@main/config.json", &settings).unwrap();
@@ -228,22 +228,22 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_other_bytes_than_its_hash_is_discarded() {
+    fn a_file_with_a_wrong_hash_is_deleted() {
         const DAMAGED: &[(&str, &str)] = &[("damaged.safetensors", "weights")];
         let (hub, cache) = (FakeHub::start(DAMAGED), tempfile::tempdir().unwrap());
         let error =
             fetch("hf://org/name@main/damaged.safetensors", &settings(&hub, cache.path())).unwrap_err();
-        assert!(matches!(error, HubError::Damaged { got: 7, expected: 7, .. }), "{error}");
+        assert!(matches!(error, HubError::Corrupt { got: 7, expected: 7, .. }), "{error}");
         assert!(!tree(cache.path()).iter().any(|path| path.contains("blobs")));
     }
 
     #[test]
-    fn a_file_of_the_wrong_length_is_discarded() {
+    fn a_file_with_a_wrong_size_is_deleted() {
         let (hub, cache) = (FakeHub::start(FILES), tempfile::tempdir().unwrap());
         let settings = settings(&hub, cache.path());
         let text = "hf://org/name@main/config.json";
         hub.refuse_downloads(true);
-        assert!(matches!(fetch(text, &settings), Err(HubError::Damaged { expected: 2, .. })));
+        assert!(matches!(fetch(text, &settings), Err(HubError::Corrupt { expected: 2, .. })));
         hub.refuse_downloads(false);
         assert_eq!(fs_err::read_to_string(fetch(text, &settings).unwrap()).unwrap(), "{}");
     }

@@ -2,16 +2,20 @@
 //!
 //! | address | local path |
 //! |---|---|
-//! | `hf://ORG/NAME@REVISION` | a model's folder: `*.safetensors`, `*.json`, `*.jinja`, `*.txt` and `tokenizer.model` at its top level |
-//! | `hf://ORG/NAME@REVISION/PATH` | one file, or a folder with all files below it |
-//! | `hf://datasets/ORG/NAME@REVISION[/PATH]` | the same for a dataset; without a path, all its files |
+//! | `hf://ORG/NAME@REVISION` | folder of a model: top-level `*.safetensors`, `*.json`, … |
+//! | `hf://ORG/NAME@REVISION/PATH` | one file, or a folder with its subfolders |
+//! | `hf://datasets/ORG/NAME@REVISION[/PATH]` | same for a dataset; without a path, all files |
 //!
-//! The revision is a branch, a tag or a commit. A commit is best: a branch means different bytes on different days.
-//! Files go into the cache that Python's `huggingface_hub` uses. Interrupted downloads resume, and large files
-//! are checked against their SHA-256.
+//! Of a whole model, only the top-level `*.safetensors`, `*.json`, `*.jinja`, `*.txt` and
+//! `tokenizer.model` are downloaded. Other formats duplicate the weights.
 //!
-//! `HF_TOKEN` (or the token file of `hf auth login`), `HF_ENDPOINT`, `HF_HOME` and `HF_HUB_CACHE` work as they do in
-//! `huggingface_hub`. `HF_HUB_OFFLINE=1` uses the cache only. Proxies are read from `HTTPS_PROXY` and `NO_PROXY`.
+//! The revision is a branch, a tag or a commit. Prefer a commit: a branch can move. The cache is
+//! that of Python's `huggingface_hub`. Interrupted downloads resume, and large files are verified
+//! by their SHA-256.
+//!
+//! `HF_TOKEN` (or the token file of `hf auth login`), `HF_ENDPOINT`, `HF_HOME` and `HF_HUB_CACHE`
+//! work as they do in `huggingface_hub`. `HF_HUB_OFFLINE=1` uses the cache only. Proxies are read
+//! from `HTTPS_PROXY` and `NO_PROXY`.
 //!
 //! ```no_run
 //! let text = "hf://HuggingFaceTB/SmolLM2-135M-Instruct@main";
@@ -36,12 +40,12 @@ mod settings;
 pub use client::RequestError;
 pub use error::HubError;
 
-/// Returns true if `text` is an address on the Hub rather than a local path.
+/// Returns true if `text` is a Hub address, not a local path.
 pub fn is_address(text: &str) -> bool {
     text.starts_with(address::SCHEME)
 }
 
-/// Returns the local file or folder that `address` names; downloads what the cache lacks.
+/// Returns the local file or folder of an address. Downloads files that are not cached.
 pub fn fetch(address: &str) -> Result<PathBuf, HubError> {
     fetch::fetch(address, &settings::Settings::from_env())
 }

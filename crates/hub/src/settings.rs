@@ -1,8 +1,8 @@
-//! Endpoint, token and cache folder.
+//! Settings from the environment variables of `huggingface_hub`.
 
 use std::path::{Path, PathBuf};
 
-/// The default endpoint.
+/// Default endpoint.
 const ENDPOINT: &str = "https://huggingface.co";
 
 /// Endpoint, token and cache folder.
@@ -14,7 +14,7 @@ pub(crate) struct Settings {
     pub(crate) token: Option<String>,
     /// Folder of the cache.
     pub(crate) cache: PathBuf,
-    /// Whether only the cache may be used.
+    /// Use the cache only (`HF_HUB_OFFLINE`).
     pub(crate) offline: bool,
 }
 
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_override_from_wide_to_narrow() {
+    fn specific_variables_override_general_ones() {
         let home = tempfile::tempdir().unwrap();
         fs_err::write(home.path().join("token"), "saved\n").unwrap();
         let home = home.path().to_str().unwrap();

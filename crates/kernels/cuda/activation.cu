@@ -1,18 +1,18 @@
-// The activations of MLPs, element by element: silu(gate)·up, and gelu(x), exact or by tanh.
+// MLP activations: SwiGLU, silu(gate)·up, and GELU, exact or with the tanh approximation.
 
-// 1/(1 + e^−x), without overflow on either side.
+// 1/(1 + e^−x), without overflow for large |x|.
 __device__ inline float sigmoid(float x) {
     const float e = expf(-fabsf(x));
     return (x >= 0.0f ? 1.0f : e) / (1.0f + e);
 }
 
-struct Curve {
+struct ValueAndSlope {
     float value, slope;
 };
 
-// x·Φ(x), and Φ(x) + x·φ(x). Φ through erfc, which keeps its digits far to the left.
+// x·Φ(x) and Φ(x) + x·φ(x). Φ is computed by erfc, which stays accurate for very negative x.
 struct Exact {
-    __device__ static Curve at(float x) {
+    __device__ static ValueAndSlope at(float x) {
         const float below = 0.5f * erfcf(x * -0.707106781f);
         const float density = 0.398942280f * expf(-0.5f * x * x);
         return {x * below, below + x * density};
@@ -21,7 +21,7 @@ struct Exact {
 
 // x·(1 + tanh u)/2 = x·σ(2u) with u = √(2/π)·(x + 0.044715·x³).
 struct Tanh {
-    __device__ static Curve at(float x) {
+    __device__ static ValueAndSlope at(float x) {
         const float share = sigmoid(1.595769122f * x * (1.0f + 0.044715f * x * x));
         const float inner = 1.595769122f * (1.0f + 3.0f * 0.044715f * x * x);
         return {x * share, share + x * share * (1.0f - share) * inner};
@@ -31,30 +31,30 @@ struct Tanh {
 template <typename T>
 __device__ void gated_silu(T *y, const T *gate, const T *up, u64 count) {
     for (u64 i = first_element(); i < count; i += element_step()) {
-        const float x = wide(gate[i]);
-        store(&y[i], x * sigmoid(x) * wide(up[i]));
+        const float x = to_float(gate[i]);
+        store(&y[i], x * sigmoid(x) * to_float(up[i]));
     }
 }
 
 template <typename T>
 __device__ void gated_silu_backward(T *d_gate, T *d_up, const T *gate, const T *up, const T *grad, u64 count) {
     for (u64 i = first_element(); i < count; i += element_step()) {
-        const float x = wide(gate[i]), share = sigmoid(x), silu = x * share, g = wide(grad[i]);
+        const float x = to_float(gate[i]), share = sigmoid(x), silu = x * share, g = to_float(grad[i]);
         // silu' = σ + silu·(1 − σ)
-        store(&d_gate[i], g * wide(up[i]) * (share + silu * (1.0f - share)));
+        store(&d_gate[i], g * to_float(up[i]) * (share + silu * (1.0f - share)));
         store(&d_up[i], g * silu);
     }
 }
 
 template <typename Form, typename T>
 __device__ void gelu(T *y, const T *x, u64 count) {
-    for (u64 i = first_element(); i < count; i += element_step()) store(&y[i], Form::at(wide(x[i])).value);
+    for (u64 i = first_element(); i < count; i += element_step()) store(&y[i], Form::at(to_float(x[i])).value);
 }
 
 template <typename Form, typename T>
 __device__ void gelu_backward(T *dx, const T *x, const T *grad, u64 count) {
     for (u64 i = first_element(); i < count; i += element_step())
-        store(&dx[i], wide(grad[i]) * Form::at(wide(x[i])).slope);
+        store(&dx[i], to_float(grad[i]) * Form::at(to_float(x[i])).slope);
 }
 
 #define ENTRIES(T, suffix)                                                                                             \

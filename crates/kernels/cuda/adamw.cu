@@ -1,19 +1,20 @@
 // AdamW (arXiv 1711.05101) in one pass over the parameters, with moments in f32:
 //   g = scale·gradient; m ← β1·m + (1 − β1)·g; v ← β2·v + (1 − β2)·g²; p ← decay·p − rate·m/(√v + ε)
-// The bias corrections are in `rate` and `epsilon`. Products and sums are rounded one by one, so that a GPU gives the
-// bits that the CPU's loop gives; the pass waits for memory, not for arithmetic.
+// `rate` and `epsilon` include the bias corrections. Each product and sum is rounded separately (no
+// FMA), so the GPU gives the bits of the CPU's loop. This costs no time, because the kernel is
+// memory-bound.
 
 template <typename T>
 __device__ void adamw(T *value, float *first, float *second, const T *gradient, u64 count, float beta1, float beta2,
                       float scale, float rate, float epsilon, float decay) {
     for (u64 i = first_element(); i < count; i += element_step()) {
-        const float g = __fmul_rn(wide(gradient[i]), scale);
+        const float g = __fmul_rn(to_float(gradient[i]), scale);
         const float m = __fadd_rn(__fmul_rn(beta1, first[i]), __fmul_rn(1.0f - beta1, g));
         const float v = __fadd_rn(__fmul_rn(beta2, second[i]), __fmul_rn(__fmul_rn(1.0f - beta2, g), g));
         first[i] = m;
         second[i] = v;
         const float step = __fdiv_rn(__fmul_rn(rate, m), __fadd_rn(__fsqrt_rn(v), epsilon));
-        store(&value[i], __fadd_rn(__fmul_rn(decay, wide(value[i])), -step));
+        store(&value[i], __fadd_rn(__fmul_rn(decay, to_float(value[i])), -step));
     }
 }
 

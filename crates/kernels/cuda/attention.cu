@@ -1,26 +1,30 @@
-// Attention over prompt trees, without ever storing the scores (arXiv 2205.14135, 2307.08691): keys stream through
-// shared memory 32 at a time beside a running maximum and sum. Arithmetic is f32. A prompt's rows are seen by all of
-// its completions; which rows see which is in the tiles that the host lays out (src/attention/plan.rs).
+// FlashAttention over prompt trees (arXiv 2205.14135, 2307.08691): scores are never stored. Keys
+// stream through shared memory 32 at a time with a running maximum and sum. Arithmetic is f32. All
+// completions attend to their prompt's rows; the mask is in the tiles that the host builds
+// (src/attention/plan.rs).
 //
-// A warp owns ROWS rows of the tile. For scores, a lane is a key (or, in the backward pass for keys, a query): every
-// lane reads its own row of the streamed tile, at an odd distance so that banks differ. For the sums over keys, a lane
-// is every 32nd dimension of a head, STRIPES of them: reads lie side by side. No sum uses atomics, so results do not
-// vary.
+// Each warp owns ROWS rows of the tile. To compute scores, a lane handles one key (or one query, in
+// the backward pass for keys) and reads its own row of the streamed tile; an odd row stride avoids
+// bank conflicts. To sum over keys, a lane handles every 32nd dimension of a head, STRIPES in
+// total, so that reads are coalesced. No sum uses atomics, so results are deterministic.
 //
-// STRIPES·32 is the largest head; WARPS is what fits into 48 KiB of shared memory with it.
+// STRIPES·32 is the largest head dimension. WARPS is the number of warps whose rows fit into 48 KiB
+// of shared memory.
 
 const u32 ROWS = 4;
 
-// Rows `from…` of one head into shared memory, `count` of them, as f32 times `factor`; rows from `to` on are zeros.
+// Loads `count` rows of one head, starting at `from`, into shared memory as f32 times `factor`.
+// Rows from `to` on are zero.
 template <typename T>
 __device__ void load(float *tile, u32 tile_stride, const T *rows, u32 from, u32 to, u32 count, u32 row_stride, u32 dim,
                      float factor) {
     for (u32 r = threadIdx.x / WARP; r < count; r += blockDim.x / WARP)
         for (u32 d = threadIdx.x % WARP; d < dim; d += WARP)
-            tile[r * tile_stride + d] = from + r < to ? wide(rows[(u64)(from + r) * row_stride + d]) * factor : 0.0f;
+            tile[r * tile_stride + d] =
+                from + r < to ? to_float(rows[(u64)(from + r) * row_stride + d]) * factor : 0.0f;
 }
 
-// products[r] = own row r of this warp · the lane's row of the streamed tile.
+// products[r] = row r of this warp · this lane's row of the streamed tile.
 __device__ inline void dot(float *products, const float *own, const float *streamed, u32 dim) {
     for (u32 r = 0; r < ROWS; ++r) products[r] = 0.0f;
     for (u32 d = 0; d < dim; ++d) {
@@ -49,15 +53,16 @@ __device__ void store_row(T *row, const float *sums, float factor, u32 dim) {
     }
 }
 
-// A tile of queries: its rows, the rows before their branch that they see (a prompt, or none), and where their branch
-// begins.
+// Tile of queries: its rows, the rows before their branch that they attend to (the prompt, or
+// none), and the first row of their branch.
 struct QueryTile {
     u32 first, end, before_first, before_end, own_first;
 };
 
-// y and, for the backward pass, log Σ exp(score) of every row and head. Block: a tile of queries, a query head.
+// Computes y and, for the backward pass, the log-sum-exp of the scores of each row and head. Block:
+// a tile of queries and a query head.
 template <typename T, u32 STRIPES>
-__device__ void attention_forward(T *y, float *log_sum, const T *q, const T *k, const T *v, const u32 *tiles,
+__device__ void attention_forward(T *y, float *lse, const T *q, const T *k, const T *v, const u32 *tiles,
                                   u32 query_heads, u32 key_heads, u32 dim, float scale) {
     SHARED_MEMORY(shared);
     const u32 lane = threadIdx.x % WARP, own = threadIdx.x / WARP * ROWS, tile_rows = blockDim.x / WARP * ROWS;
@@ -68,7 +73,7 @@ __device__ void attention_forward(T *y, float *log_sum, const T *q, const T *k, 
     load(queries, dim, q + head * dim, tile.first, tile.end, tile_rows, query_heads * dim, dim, scale);
     float highest[ROWS], sum[ROWS], out[ROWS][STRIPES];
     for (u32 r = 0; r < ROWS; ++r) {
-        highest[r] = minus_infinity();
+        highest[r] = negative_infinity();
         sum[r] = 0.0f;
         for (u32 i = 0; i < STRIPES; ++i) out[r][i] = 0.0f;
     }
@@ -83,8 +88,9 @@ __device__ void attention_forward(T *y, float *log_sum, const T *q, const T *k, 
             const u32 key = from + lane;
             for (u32 r = 0; r < ROWS; ++r) {
                 const bool seen = key < to && key <= tile.first + own + r;
-                // The first keys of either part are seen by all queries, so from here on this is not −∞.
-                const float peak = fmaxf(highest[r], warp_max(seen ? score[r] : minus_infinity()));
+                // Finite from the first keys on, because all queries attend to each part's first
+                // keys.
+                const float peak = fmaxf(highest[r], warp_max(seen ? score[r] : negative_infinity()));
                 const float keep = expf(highest[r] - peak), p = seen ? expf(score[r] - peak) : 0.0f;
                 highest[r] = peak;
                 sum[r] = sum[r] * keep + p;
@@ -102,26 +108,28 @@ __device__ void attention_forward(T *y, float *log_sum, const T *q, const T *k, 
         const u32 row = tile.first + own + r;
         if (row >= tile.end) continue;
         store_row<T, STRIPES>(y + ((u64)row * query_heads + head) * dim, out[r], 1.0f / total, dim);
-        if (lane == 0) log_sum[(u64)row * query_heads + head] = highest[r] + logf(total);
+        if (lane == 0) lse[(u64)row * query_heads + head] = highest[r] + logf(total);
     }
 }
 
-// delta = Σ over a head's dimensions of grad·y, which equals Σ over keys of p·dp. A warp for each row and head.
+// delta = Σ over a head's dimensions of grad·y, which equals Σ over keys of p·dp. One warp per row
+// and head.
 template <typename T>
 __device__ void attention_delta(float *delta, const T *grad, const T *y, u64 heads, u32 dim) {
     const u64 head = first_element() / WARP;
     if (head >= heads) return;
     float sum = 0.0f;
-    for (u32 d = threadIdx.x % WARP; d < dim; d += WARP) sum += wide(grad[head * dim + d]) * wide(y[head * dim + d]);
+    for (u32 d = threadIdx.x % WARP; d < dim; d += WARP)
+        sum += to_float(grad[head * dim + d]) * to_float(y[head * dim + d]);
     sum = warp_sum(sum);
     if (threadIdx.x % WARP == 0) delta[head] = sum;
 }
 
-// dq = scale·Σ over keys of ds·k, with p = exp(score − log_sum) and ds = p·(grad·v − delta). Block as in the forward
-// pass.
+// dq = scale·Σ over keys of ds·k, with p = exp(score − lse) and ds = p·(grad·v − delta). Block as
+// in the forward pass.
 template <typename T, u32 STRIPES>
 __device__ void attention_backward_queries(T *dq, const T *q, const T *k, const T *v, const T *grad,
-                                           const float *log_sum, const float *delta, const u32 *tiles, u32 query_heads,
+                                           const float *lse, const float *delta, const u32 *tiles, u32 query_heads,
                                            u32 key_heads, u32 dim, float scale) {
     SHARED_MEMORY(shared);
     const u32 lane = threadIdx.x % WARP, own = threadIdx.x / WARP * ROWS, tile_rows = blockDim.x / WARP * ROWS;
@@ -131,11 +139,11 @@ __device__ void attention_backward_queries(T *dq, const T *q, const T *k, const 
     float *weights = streamed + WARP * stride + own * WARP;
     load(queries, dim, q + head * dim, tile.first, tile.end, tile_rows, query_heads * dim, dim, scale);
     load(grads, dim, grad + head * dim, tile.first, tile.end, tile_rows, query_heads * dim, dim, 1.0f);
-    float row_log_sum[ROWS], row_delta[ROWS], out[ROWS][STRIPES];
+    float row_lse[ROWS], row_delta[ROWS], out[ROWS][STRIPES];
     for (u32 r = 0; r < ROWS; ++r) {
         const u32 row = tile.first + own + r;
         const u64 at = (u64)row * query_heads + head;
-        row_log_sum[r] = row < tile.end ? log_sum[at] : 0.0f;
+        row_lse[r] = row < tile.end ? lse[at] : 0.0f;
         row_delta[r] = row < tile.end ? delta[at] : 0.0f;
         for (u32 i = 0; i < STRIPES; ++i) out[r][i] = 0.0f;
     }
@@ -154,7 +162,7 @@ __device__ void attention_backward_queries(T *dq, const T *q, const T *k, const 
             const u32 key = from + lane;
             for (u32 r = 0; r < ROWS; ++r) {
                 const bool seen = key < to && key <= tile.first + own + r && tile.first + own + r < tile.end;
-                weights[r * WARP + lane] = seen ? expf(score[r] - row_log_sum[r]) * (dp[r] - row_delta[r]) : 0.0f;
+                weights[r * WARP + lane] = seen ? expf(score[r] - row_lse[r]) * (dp[r] - row_delta[r]) : 0.0f;
             }
             __syncwarp();
             accumulate<STRIPES>(out, weights, streamed, stride, min(WARP, to - from), dim);
@@ -166,7 +174,8 @@ __device__ void attention_backward_queries(T *dq, const T *q, const T *k, const 
     }
 }
 
-// A tile of keys: its rows, and the spans of queries that see them, which are `spans[from..to]`.
+// Tile of keys: its rows, and the spans of queries that attend to them,
+// `spans[spans_from..spans_to]`.
 struct KeyTile {
     u32 first, end, spans_from, spans_to;
 };
@@ -175,11 +184,11 @@ struct Span {
     u32 first, end;
 };
 
-// dk = scale·Σ over queries of ds·q and dv = Σ p·grad, over all query heads of a key head in turn. Block: a tile of
-// keys, a key head.
+// dk = scale·Σ over queries of ds·q and dv = Σ p·grad, over all query heads of a key head in turn.
+// Block: a tile of keys, a key head.
 template <typename T, u32 STRIPES>
 __device__ void attention_backward_keys(T *dk, T *dv, const T *q, const T *k, const T *v, const T *grad,
-                                        const float *log_sum, const float *delta, const u32 *tiles, const u32 *spans,
+                                        const float *lse, const float *delta, const u32 *tiles, const u32 *spans,
                                         u32 query_heads, u32 key_heads, u32 dim, float scale) {
     SHARED_MEMORY(shared);
     const u32 lane = threadIdx.x % WARP, own = threadIdx.x / WARP * ROWS, tile_rows = blockDim.x / WARP * ROWS;
@@ -207,18 +216,19 @@ __device__ void attention_backward_keys(T *dk, T *dv, const T *q, const T *k, co
                 load(streamed, stride, grad + head * dim, from, span.end, WARP, query_heads * dim, dim, 1.0f);
                 __syncthreads();
                 dot(dp, values + own * dim, streamed + lane * stride, dim);
-                const float query_log_sum = query < span.end ? log_sum[at] : 0.0f;
+                const float query_lse = query < span.end ? lse[at] : 0.0f;
                 const float query_delta = query < span.end ? delta[at] : 0.0f;
                 for (u32 r = 0; r < ROWS; ++r) {
                     const u32 key = tile.first + own + r;
                     const bool seen = query < span.end && key <= query && key < tile.end;
-                    const float p = seen ? expf(score[r] - query_log_sum) : 0.0f;
+                    const float p = seen ? expf(score[r] - query_lse) : 0.0f;
                     p_weights[r * WARP + lane] = p;
                     ds_weights[r * WARP + lane] = p * (dp[r] - query_delta);
                 }
                 __syncwarp();
                 accumulate<STRIPES>(value_sums, p_weights, streamed, stride, count, dim);
-                // The queries once more: they and their gradients do not fit side by side for wide heads.
+                // Load the queries again: for wide heads, queries and gradients do not fit into
+                // shared memory together.
                 __syncthreads();
                 load(streamed, stride, q + head * dim, from, span.end, WARP, query_heads * dim, dim, 1.0f);
                 __syncthreads();
@@ -236,26 +246,27 @@ __device__ void attention_backward_keys(T *dk, T *dv, const T *q, const T *k, co
 
 #define ENTRIES(T, suffix, STRIPES, WARPS, BLOCKS)                                                                     \
     extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)                                                   \
-        attention_forward_##suffix(T *y, float *log_sum, const T *q, const T *k, const T *v, const u32 *tiles,         \
+        attention_forward_##suffix(T *y, float *lse, const T *q, const T *k, const T *v, const u32 *tiles,             \
                                    u32 query_heads, u32 key_heads, u32 dim, float scale) {                             \
-        attention_forward<T, STRIPES>(y, log_sum, q, k, v, tiles, query_heads, key_heads, dim, scale);                 \
+        attention_forward<T, STRIPES>(y, lse, q, k, v, tiles, query_heads, key_heads, dim, scale);                     \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)                                                   \
         attention_backward_queries_##suffix(T *dq, const T *q, const T *k, const T *v, const T *grad,                  \
-                                            const float *log_sum, const float *delta, const u32 *tiles,                \
+                                            const float *lse, const float *delta, const u32 *tiles,                    \
                                             u32 query_heads, u32 key_heads, u32 dim, float scale) {                    \
-        attention_backward_queries<T, STRIPES>(dq, q, k, v, grad, log_sum, delta, tiles, query_heads, key_heads, dim,  \
+        attention_backward_queries<T, STRIPES>(dq, q, k, v, grad, lse, delta, tiles, query_heads, key_heads, dim,      \
                                                scale);                                                                 \
     }                                                                                                                  \
     extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS)                                                   \
         attention_backward_keys_##suffix(T *dk, T *dv, const T *q, const T *k, const T *v, const T *grad,              \
-                                         const float *log_sum, const float *delta, const u32 *tiles, const u32 *spans, \
+                                         const float *lse, const float *delta, const u32 *tiles, const u32 *spans,     \
                                          u32 query_heads, u32 key_heads, u32 dim, float scale) {                       \
-        attention_backward_keys<T, STRIPES>(dk, dv, q, k, v, grad, log_sum, delta, tiles, spans, query_heads,          \
+        attention_backward_keys<T, STRIPES>(dk, dv, q, k, v, grad, lse, delta, tiles, spans, query_heads,              \
                                             key_heads, dim, scale);                                                    \
     }
 
-// Warps as in src/attention/plan.rs. BLOCKS side by side on a processor leave each thread the registers that it needs.
+// WARPS as in src/attention/plan.rs. With BLOCKS resident blocks per multiprocessor, each thread
+// has enough registers.
 ENTRIES(float, 64_f32, 2, 8, 4)
 ENTRIES(float, 128_f32, 4, 4, 8)
 ENTRIES(float, 256_f32, 8, 1, 16)

@@ -1,26 +1,28 @@
-// What all kernels share: number types, and sums over a block. Every source is compiled after this text: by NVRTC for
-// a GPU, and after shim.h by a C++17 compiler for the tests. No header is included, so that none has to be found.
+// Common declarations of all kernels: element types and reductions over a block. This text precedes
+// every source: NVRTC compiles both for a GPU; in the tests, a C++17 compiler compiles both after
+// shim.h. It includes no header, so NVRTC needs no include path.
 
 typedef unsigned char u8;
 typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-// Shared memory is always dynamic: the launcher states its bytes, and the tests find what goes beyond them.
+// All shared memory is dynamic: the launcher gives its size, and the tests detect accesses beyond
+// it.
 #ifndef SHARED_MEMORY
 #define SHARED_MEMORY(name) extern __shared__ float name[]
 #endif
 
 const u32 WARP = 32;
 
-// The upper half of an f32. Own conversions, since NVRTC comes without cuda_bf16.h.
+// bfloat16: the upper half of an f32. Converted here, because NVRTC does not ship cuda_bf16.h.
 struct bf16 {
     u16 bits;
 };
 
-__device__ inline float wide(float x) { return x; }
+__device__ inline float to_float(float x) { return x; }
 
-__device__ inline float wide(bf16 x) { return __uint_as_float((u32)x.bits << 16); }
+__device__ inline float to_float(bf16 x) { return __uint_as_float((u32)x.bits << 16); }
 
 __device__ inline void store(float *to, float x) { *to = x; }
 
@@ -31,7 +33,7 @@ __device__ inline void store(bf16 *to, float x) {
     to->bits = (u16)(nan ? bits >> 16 | 0x40u : (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
 
-__device__ inline float minus_infinity() { return __uint_as_float(0xff800000u); }
+__device__ inline float negative_infinity() { return __uint_as_float(0xff800000u); }
 
 __device__ inline float warp_sum(float x) {
     for (u32 offset = WARP / 2; offset > 0; offset /= 2)
@@ -45,8 +47,8 @@ __device__ inline float warp_max(float x) {
     return x;
 }
 
-// The sum over all threads of the block, the same in each of them. `scratch` holds a float for each warp. Always in the
-// same order, so the same inputs give the same bits.
+// Returns the sum over all threads of the block, in every thread. `scratch` holds one float per
+// warp. The order of addition is fixed, so the same inputs give the same bits.
 __device__ inline float block_sum(float x, float *scratch) {
     const u32 warps = blockDim.x / WARP;
     x = warp_sum(x);
@@ -54,12 +56,12 @@ __device__ inline float block_sum(float x, float *scratch) {
     __syncthreads();
     float sum = 0.0f;
     for (u32 warp = 0; warp < warps; ++warp) sum += scratch[warp];
-    // The next sum writes where this one is still being read.
+    // The next sum overwrites `scratch`, which other threads may still read.
     __syncthreads();
     return sum;
 }
 
-// Index of the first element that a thread works on, and the distance to its next one: neighbouring threads take
+// Grid-stride loop: a thread's first element and the step to its next. Neighbouring threads process
 // neighbouring elements.
 __device__ inline u64 first_element() { return (u64)blockIdx.x * blockDim.x + threadIdx.x; }
 

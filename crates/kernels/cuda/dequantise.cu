@@ -1,9 +1,10 @@
-// Blocks of GGUF types to numbers, a thread for each: writes lie side by side, and the bytes of a block come from the
-// cache for all but its first thread. Products are rounded one by one, as on the CPU, so the numbers are the same.
+// Dequantisation of GGUF blocks, one thread per element: writes are coalesced, and the bytes of a
+// block come from the cache for all threads but the first. Products are rounded separately (no
+// FMA), so the results have the CPU's bits.
 
 __device__ inline float half_at(const u8 *bytes) {
     const u32 bits = bytes[0] | (u32)bytes[1] << 8, exponent = bits >> 10 & 31u, fraction = bits & 1023u;
-    // Below 2^−14, fraction·2^−24; otherwise the exponent's bias is 127 instead of 15.
+    // Subnormals are fraction·2^−24. Otherwise the exponent bias changes from 15 to 127.
     const float size = exponent == 0    ? fraction * 5.9604644775390625e-8f
                        : exponent == 31 ? __uint_as_float(0x7f800000u | fraction << 13)
                                         : __uint_as_float((exponent + 112u) << 23 | fraction << 13);
@@ -16,7 +17,7 @@ struct Q8_0 {
     __device__ static float at(const u8 *block, u32 i) { return __fmul_rn((signed char)block[2 + i], half_at(block)); }
 };
 
-// f16 scale, 32 × 4 bits less 8: the first half of the numbers in the low bits.
+// f16 scale, 32 × 4 bits with an offset of −8. The low bits hold the first half of the elements.
 struct Q4_0 {
     static const u32 COUNT = 32, BYTES = 18;
     __device__ static float at(const u8 *block, u32 i) {
@@ -25,7 +26,8 @@ struct Q4_0 {
     }
 };
 
-// f16 scale and f16 minimum of eight groups' own, 8 × 6 bits of each in 12 bytes, 256 × 4 bits.
+// f16 scale and f16 minimum, 8 six-bit scales and 8 six-bit minimums of groups in 12 bytes, 256 × 4
+// bits.
 struct Q4_K {
     static const u32 COUNT = 256, BYTES = 144;
     __device__ static float at(const u8 *block, u32 i) {
@@ -45,7 +47,8 @@ struct Q4_K {
     }
 };
 
-// 256 × 6 bits less 32: four bits, then two bits; 16 × i8 scales of 16 numbers each; f16 scale.
+// 256 × 6 bits with an offset of −32: all low four bits, then all high two bits; 16 × i8 scales of
+// 16 elements each; f16 scale.
 struct Q6_K {
     static const u32 COUNT = 256, BYTES = 210;
     __device__ static float at(const u8 *block, u32 i) {

@@ -1,11 +1,11 @@
-// A program that runs one kernel: the launch comes on standard input, the buffers go to standard output. Numbers are
-// little-endian.
+// Program that runs one kernel. It reads the launch from standard input and writes the buffers to
+// standard output. Integers are little-endian. Input:
 //
 //   length u32, entry's name · grid u32 × 3 · block u32 × 3 · shared bytes u32 · number of arguments u32 · arguments
 //   argument: 0 (null pointer) | 1, bytes u8, value | 2, bytes u64, content of a buffer
 //
-// The kernel runs under both schedules; unless both give the same bits, that is an error. `--signatures` prints the
-// parameters of every entry.
+// The kernel runs under both schedules; it is an error if their results differ in a bit.
+// `--signatures` prints the parameters of all entries.
 #pragma once
 
 #include <map>
@@ -16,7 +16,7 @@ namespace emulator {
 
 struct Argument {
     bool pointer = false;
-    // A scalar's bytes, or the buffer.
+    // Bytes of the scalar or the buffer.
     std::vector<char> bytes;
     bool null = false;
 };
@@ -48,26 +48,28 @@ struct Name<u64> {
     static constexpr const char *value = "u64";
 };
 
-// A scalar parameter.
+// Scalar parameter.
 template <typename T>
 struct Parameter {
     static std::string name() { return Name<T>::value; }
     static T of(Argument &argument) {
-        if (argument.pointer || argument.bytes.size() != sizeof(T)) shim::fail("an argument is no such scalar", 0);
+        if (argument.pointer || argument.bytes.size() != sizeof(T))
+            shim::fail("an argument does not match its scalar parameter", 0);
         T value;
         std::memcpy(&value, argument.bytes.data(), sizeof(T));
         return value;
     }
 };
 
-// A pointer. Buffers are vectors of their exact size, so that the sanitizer finds what lies beyond.
+// Pointer parameter. Buffers are vectors of their exact size, so that the sanitizer detects
+// accesses beyond them.
 template <typename T>
 struct Parameter<T *> {
     static std::string name() {
         return std::string(std::is_const_v<T> ? "read " : "write ") + Name<std::remove_const_t<T>>::value;
     }
     static T *of(Argument &argument) {
-        if (!argument.pointer) shim::fail("an argument is no buffer", 0);
+        if (!argument.pointer) shim::fail("an argument is not a pointer", 0);
         return argument.null ? nullptr : reinterpret_cast<T *>(argument.bytes.data());
     }
 };
@@ -87,13 +89,13 @@ Entry entry(void (*kernel)(A...)) {
     std::string signature;
     ((signature += (signature.empty() ? "" : ", ") + Parameter<A>::name()), ...);
     return {signature, [kernel](std::vector<Argument> &arguments) {
-                if (arguments.size() != sizeof...(A)) shim::fail("another number of arguments", 0);
+                if (arguments.size() != sizeof...(A)) shim::fail("wrong number of arguments", 0);
                 call(kernel, arguments, std::index_sequence_for<A...>());
             }};
 }
 
 inline void read(void *to, std::size_t bytes) {
-    if (bytes > 0 && std::fread(to, 1, bytes, stdin) != bytes) shim::fail("the launch ends early", 0);
+    if (bytes > 0 && std::fread(to, 1, bytes, stdin) != bytes) shim::fail("the input ends early", 0);
 }
 
 template <typename T>
@@ -128,10 +130,10 @@ int run(const Entries &entries, int count, char **options) {
     std::string name(read<u32>(), ' ');
     read(name.data(), name.size());
     const auto found = entries.find(name);
-    if (found == entries.end()) shim::fail("no such entry", 0);
+    if (found == entries.end()) shim::fail("unknown entry", 0);
     gridDim = read_size();
     blockDim = read_size();
-    if (gridDim.z != 1 || blockDim.y != 1 || blockDim.z != 1) shim::fail("a launch of more dimensions", 0);
+    if (gridDim.z != 1 || blockDim.y != 1 || blockDim.z != 1) shim::fail("too many launch dimensions", 0);
     const u32 shared_bytes = read<u32>();
     std::vector<Argument> arguments(read<u32>());
     for (Argument &argument : arguments) argument = read_argument();

@@ -1,8 +1,8 @@
-// Rotary position embeddings, a thread for each number. Both numbers of a pair are read by neighbouring threads, or
+// Rotary position embeddings, one thread per element. The two elements of a pair are adjacent or
 // half a head apart, so the second read comes from the cache.
 //
-// cos and sin are f32 whatever the type of x: rounded to bf16, the angles of neighbouring positions could not be told
-// apart. `sign` −1 rotates back, which is the backward pass.
+// cos and sin are f32 for all types of x: rounded to bf16, neighbouring positions would have equal
+// angles. `sign` −1 rotates back, which is the backward pass.
 
 template <typename T>
 __device__ void rotary(T *y, const T *x, const float *cos, const float *sin, u32 width, u32 head_dim, u32 half,
@@ -12,16 +12,16 @@ __device__ void rotary(T *y, const T *x, const float *cos, const float *sin, u32
     if (column >= width) return;
     x += row * width;
     y += row * width;
-    const u32 place = column % head_dim;
-    if (place >= 2 * half) {
+    const u32 dimension = column % head_dim;
+    if (dimension >= 2 * half) {
         y[column] = x[column];
         return;
     }
-    const bool first = interleaved ? place % 2 == 0 : place < half;
+    const bool first = interleaved ? dimension % 2 == 0 : dimension < half;
     const u32 distance = interleaved ? 1 : half;
-    const u32 turn = interleaved ? place / 2 : first ? place : place - half;
-    const float c = cos[row * half + turn], s = sign * sin[row * half + turn];
-    const float own = wide(x[column]), other = wide(x[first ? column + distance : column - distance]);
+    const u32 pair = interleaved ? dimension / 2 : first ? dimension : dimension - half;
+    const float c = cos[row * half + pair], s = sign * sin[row * half + pair];
+    const float own = to_float(x[column]), other = to_float(x[first ? column + distance : column - distance]);
     store(&y[column], first ? own * c - other * s : other * s + own * c);
 }
 

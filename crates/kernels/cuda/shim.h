@@ -1,8 +1,9 @@
-// CUDA's words for a C++17 compiler: the kernels run on a CPU, to be tested where there is no GPU.
+// CUDA built-ins for a C++17 compiler, to test the kernels on a CPU.
 //
-// A block's threads are fibres, each of which runs until its next barrier, in ascending or in descending order. So a
-// missing barrier shows: under one of the two a thread reads what another has not written yet, or has written too early,
-// and shared memory starts as NaNs. A barrier that not all threads reach ends the program. There is one block at a time.
+// Blocks run one at a time. The threads of a block are fibres: each runs until its next barrier, in
+// ascending or in descending order. Without a necessary barrier, one of the two orders reads a
+// value too early or too late and gives other bits. Shared memory starts as NaNs. A barrier that
+// not all threads reach ends the program.
 #pragma once
 
 #include <algorithm>
@@ -32,7 +33,7 @@ struct uint3 {
     unsigned x, y, z;
 };
 
-// As in CUDA; set before a fibre goes on.
+// CUDA built-in variables, set before a fibre resumes.
 static uint3 threadIdx, blockIdx, blockDim, gridDim;
 
 using std::max;
@@ -74,7 +75,8 @@ struct Fibre {
     std::unique_ptr<char[]> stack{new char[STACK_BYTES]};
     Wait wait = Wait::none;
     int line = 0;
-    // Two slots in turn: a thread that is ahead by one exchange writes where nobody reads.
+    // Two alternating slots: a thread that is one exchange ahead does not overwrite a value that
+    // others still read.
     double exchanged[2] = {0, 0};
     unsigned exchanges = 0;
 };
@@ -83,7 +85,7 @@ static std::vector<Fibre> fibres;
 static ucontext_t scheduler;
 static const std::function<void()> *body;
 
-// The sanitizer must know whose stack it is on.
+// The sanitizer must be told about stack switches.
 inline void enter(Fibre *fibre) {
 #ifdef __SANITIZE_ADDRESS__
     void *own = nullptr;
@@ -126,7 +128,7 @@ inline void block_barrier(int line) { leave(Wait::block, line); }
 
 inline void warp_barrier(int line) { leave(Wait::warp, line); }
 
-// Lets fibres first…last go on if all of them wait for the same.
+// Releases fibres first…last if all of them wait at the same kind of barrier.
 inline bool release(std::size_t first, std::size_t last, Wait wait) {
     for (std::size_t i = first; i < last; ++i)
         if (fibres[i].wait != wait) return false;
@@ -137,15 +139,15 @@ inline bool release(std::size_t first, std::size_t last, Wait wait) {
     return true;
 }
 
-// The order in which blocks, warps and threads take their turns.
+// Order in which blocks, warps and threads run.
 enum class Schedule { ascending, descending };
 
 inline unsigned turn(unsigned index, unsigned count, Schedule schedule) {
     return schedule == Schedule::ascending ? index : count - 1 - index;
 }
 
-// Runs all threads of the block to their end. A warp runs up to the next barrier of the block before another begins: as
-// far ahead as it can be on a GPU.
+// Runs all threads of the block to their end. A warp runs to the next block barrier before another
+// starts: as far ahead as is possible on a GPU.
 inline void run_block(Schedule schedule) {
     const unsigned threads = blockDim.x, warps = threads / WARP_SIZE;
     for (unsigned i = 0; i < threads; ++i) {
@@ -173,20 +175,21 @@ inline void run_block(Schedule schedule) {
     for (unsigned i = 0; i < threads; ++i) {
         if (fibres[i].wait == Wait::done) continue;
         threadIdx.x = i;
-        fail("a barrier that not all threads reach", fibres[i].line);
+        fail("not all threads reach a barrier", fibres[i].line);
     }
 }
 
-// Runs the kernel `call` on every block of `gridDim`.
+// Runs the kernel `call` on every block of the grid.
 inline void run_grid(const std::function<void()> &call, std::size_t shared_bytes, Schedule schedule) {
-    if (blockDim.x == 0 || blockDim.x % WARP_SIZE != 0) fail("a block that is no whole warps", 0);
+    if (blockDim.x == 0 || blockDim.x % WARP_SIZE != 0) fail("the block size is not a multiple of the warp size", 0);
     body = &call;
     if (fibres.size() < blockDim.x) fibres = std::vector<Fibre>(blockDim.x);
     const unsigned blocks = gridDim.x * gridDim.y;
     for (unsigned b = 0; b < blocks; ++b) {
         const unsigned block = turn(b, blocks, schedule);
         blockIdx = {block % gridDim.x, block / gridDim.x, 0};
-        // Exactly as large as asked for, so that the sanitizer finds what lies beyond; bytes of ones are NaNs.
+        // Exactly the requested size, so that the sanitizer detects accesses beyond it. Bytes of
+        // 0xff are NaNs.
         std::unique_ptr<char[]> shared(new char[shared_bytes]);
         std::memset(shared.get(), 0xff, shared_bytes);
         shared_memory = reinterpret_cast<float *>(shared.get());
@@ -198,7 +201,7 @@ inline void run_grid(const std::function<void()> &call, std::size_t shared_bytes
 
 template <typename T>
 T __shfl_xor_sync(unsigned mask, T x, unsigned offset) {
-    if (mask != 0xffffffffu) shim::fail("a shuffle of a part of a warp", 0);
+    if (mask != 0xffffffffu) shim::fail("a shuffle needs the whole warp", 0);
     const unsigned self = threadIdx.x;
     const unsigned slot = shim::fibres[self].exchanges++ % 2;
     shim::fibres[self].exchanged[slot] = x;

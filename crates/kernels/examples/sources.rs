@@ -1,4 +1,5 @@
-//! Writes every source to a folder as NVRTC gets it, and the entries that it must have: `NAME.cu` and `NAME.entries`.
+//! Writes each source to a folder as NVRTC receives it (`NAME.cu`), with a list of its entries
+//! (`NAME.entries`).
 
 use std::path::PathBuf;
 

@@ -1,44 +1,49 @@
-//! The activations of MLPs, element by element: silu(gate)·up, and gelu, exact or by tanh.
+//! MLP activations: SwiGLU, silu(gate)·up, and GELU, exact or with the tanh approximation.
 
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, PI, TAU};
 
 use crate::{
-    Item, Launch, Operation,
-    kernel::{ACTIVATION, Parameter, read, value, write},
+    Launch, Operation, ScalarType,
+    kernel::{ACTIVATION, KernelParameter, read, value, write},
 };
 
-/// [`gated_silu`].
+/// Operation of [`gated_silu`].
 pub static GATED_SILU: Operation = Operation {
     source: &ACTIVATION,
     name: "gated_silu",
     parameters: &[
-        write("y", Item::Any),
-        read("gate", Item::Any),
-        read("up", Item::Any),
-        value("count", Item::U64),
+        write("y", ScalarType::Generic),
+        read("gate", ScalarType::Generic),
+        read("up", ScalarType::Generic),
+        value("count", ScalarType::U64),
     ],
 };
 
-/// [`gated_silu_backward`].
+/// Operation of [`gated_silu_backward`].
 pub static GATED_SILU_BACKWARD: Operation = Operation {
     source: &ACTIVATION,
     name: "gated_silu_backward",
     parameters: &[
-        write("d_gate", Item::Any),
-        write("d_up", Item::Any),
-        read("gate", Item::Any),
-        read("up", Item::Any),
-        read("grad", Item::Any),
-        value("count", Item::U64),
+        write("d_gate", ScalarType::Generic),
+        write("d_up", ScalarType::Generic),
+        read("gate", ScalarType::Generic),
+        read("up", ScalarType::Generic),
+        read("grad", ScalarType::Generic),
+        value("count", ScalarType::U64),
     ],
 };
 
-const PLAIN: &[Parameter] = &[write("y", Item::Any), read("x", Item::Any), value("count", Item::U64)];
+const PLAIN: &[KernelParameter] =
+    &[write("y", ScalarType::Generic), read("x", ScalarType::Generic), value("count", ScalarType::U64)];
 
-const PLAIN_BACKWARD: &[Parameter] =
-    &[write("dx", Item::Any), read("x", Item::Any), read("grad", Item::Any), value("count", Item::U64)];
+const PLAIN_BACKWARD: &[KernelParameter] = &[
+    write("dx", ScalarType::Generic),
+    read("x", ScalarType::Generic),
+    read("grad", ScalarType::Generic),
+    value("count", ScalarType::U64),
+];
 
-const fn plain(name: &'static str, parameters: &'static [Parameter]) -> Operation {
+const fn plain(name: &'static str, parameters: &'static [KernelParameter]) -> Operation {
     Operation { source: &ACTIVATION, name, parameters }
 }
 
@@ -50,25 +55,25 @@ static GELU_TANH_BACKWARD: Operation = plain("gelu_tanh_backward", PLAIN_BACKWAR
 pub(crate) static OPERATIONS: &[&Operation] =
     &[&GATED_SILU, &GATED_SILU_BACKWARD, &GELU_EXACT, &GELU_TANH, &GELU_EXACT_BACKWARD, &GELU_TANH_BACKWARD];
 
-/// Of every operation here.
+/// Returns the launch of every operation in this module.
 pub fn launch(count: usize) -> Launch {
     Launch::elements(count)
 }
 
-/// How the normal distribution function in gelu is computed.
+/// Form of GELU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gelu {
-    /// x·Φ(x).
+pub enum GeluForm {
+    /// x·Φ(x), with the normal distribution function Φ.
     Exact,
-    /// x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))/2.
+    /// Tanh approximation: x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))/2.
     Tanh,
 }
 
-impl Gelu {
-    /// Both of them.
+impl GeluForm {
+    /// Both forms.
     pub const ALL: [Self; 2] = [Self::Exact, Self::Tanh];
 
-    /// [`gelu`].
+    /// Returns the operation of [`gelu`].
     pub fn forward(self) -> &'static Operation {
         match self {
             Self::Exact => &GELU_EXACT,
@@ -76,7 +81,7 @@ impl Gelu {
         }
     }
 
-    /// [`gelu_backward`].
+    /// Returns the operation of [`gelu_backward`].
     pub fn backward(self) -> &'static Operation {
         match self {
             Self::Exact => &GELU_EXACT_BACKWARD,
@@ -84,7 +89,7 @@ impl Gelu {
         }
     }
 
-    /// gelu(x) and its slope.
+    /// Returns gelu(x) and its derivative.
     fn at(self, x: f64) -> (f64, f64) {
         match self {
             Self::Exact => {
@@ -101,12 +106,12 @@ impl Gelu {
     }
 }
 
-/// Twin of [`GATED_SILU`]: silu(gate)·up with silu(x) = x/(1 + e^−x).
+/// Twin of [`GATED_SILU`]: returns silu(gate)·up with silu(x) = x/(1 + e^−x).
 pub fn gated_silu(gate: &[f64], up: &[f64]) -> Vec<f64> {
     gate.iter().zip(up).map(|(gate, up)| gate * sigmoid(*gate) * up).collect()
 }
 
-/// Twin of [`GATED_SILU_BACKWARD`]: d loss / d gate and d loss / d up.
+/// Twin of [`GATED_SILU_BACKWARD`]: returns d loss / d gate and d loss / d up.
 pub fn gated_silu_backward(gate: &[f64], up: &[f64], grad: &[f64]) -> (Vec<f64>, Vec<f64>) {
     let each = |((gate, up), grad): ((&f64, &f64), &f64)| {
         let share = sigmoid(*gate);
@@ -115,13 +120,13 @@ pub fn gated_silu_backward(gate: &[f64], up: &[f64], grad: &[f64]) -> (Vec<f64>,
     gate.iter().zip(up).zip(grad).map(each).unzip()
 }
 
-/// Twin of [`Gelu::forward`].
-pub fn gelu(x: &[f64], form: Gelu) -> Vec<f64> {
+/// Twin of [`GeluForm::forward`]: returns gelu(x).
+pub fn gelu(x: &[f64], form: GeluForm) -> Vec<f64> {
     x.iter().map(|x| form.at(*x).0).collect()
 }
 
-/// Twin of [`Gelu::backward`]: d loss / d x.
-pub fn gelu_backward(x: &[f64], grad: &[f64], form: Gelu) -> Vec<f64> {
+/// Twin of [`GeluForm::backward`]: returns d loss / d x.
+pub fn gelu_backward(x: &[f64], grad: &[f64], form: GeluForm) -> Vec<f64> {
     x.iter().zip(grad).map(|(x, grad)| grad * form.at(*x).1).collect()
 }
 
@@ -129,7 +134,8 @@ fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
-/// 1 − erf(x), to about 1e-14 of its size: by the series of erf near 0, by the continued fraction beyond.
+/// Returns 1 − erf(x) with a relative error of about 1e-14: by the series of erf below 2, by the
+/// continued fraction above.
 fn erfc(x: f64) -> f64 {
     if x < 0.0 {
         return 2.0 - erfc(-x);
@@ -151,11 +157,11 @@ fn erfc(x: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{assert_derivative, dot, numbers};
+    use crate::check::{assert_derivative, dot, random_values};
 
     #[test]
     fn erfc_is_exact() {
-        // By the C library.
+        // Values of the C library.
         let known = [
             (0.0, 1.0),
             (0.5, 0.479_500_122_186_953_5),
@@ -171,12 +177,12 @@ mod tests {
 
     #[test]
     fn the_twins_are_derivatives() {
-        let x: Vec<f64> = numbers(1, 24).iter().map(|x| 3.0 * x).collect();
-        let (up, seed) = (numbers(2, 24), numbers(3, 24));
+        let x: Vec<f64> = random_values(1, 24).iter().map(|x| 3.0 * x).collect();
+        let (up, seed) = (random_values(2, 24), random_values(3, 24));
         let (d_gate, d_up) = gated_silu_backward(&x, &up, &seed);
         assert_derivative("gate", &x, &d_gate, |x| dot(&gated_silu(x, &up), &seed));
         assert_derivative("up", &up, &d_up, |up| dot(&gated_silu(&x, up), &seed));
-        for form in Gelu::ALL {
+        for form in GeluForm::ALL {
             let dx = gelu_backward(&x, &seed, form);
             assert_derivative("gelu", &x, &dx, |x| dot(&gelu(x, form), &seed));
         }

@@ -1,63 +1,73 @@
-//! AdamW (arXiv 1711.05101) on one parameter.
+//! One step of AdamW (arXiv 1711.05101) on one parameter.
 
 use crate::{
-    Item, Launch, Operation,
+    Launch, Operation, ScalarType,
     kernel::{ADAMW, read, value, write},
 };
 
-/// [`step`]: bit for bit, on a GPU too. `value` and `gradient` are of the parameter's type, the moments f32.
+/// Operation of [`step`], with the same bits on CPU and GPU.
+///
+/// `value` and `gradient` have the parameter's element type; the moments are f32.
 pub static STEP: Operation = Operation {
     source: &ADAMW,
     name: "adamw",
     parameters: &[
-        write("value", Item::Any),
-        write("first", Item::F32),
-        write("second", Item::F32),
-        read("gradient", Item::Any),
-        value("count", Item::U64),
-        value("beta1", Item::F32),
-        value("beta2", Item::F32),
-        value("scale", Item::F32),
-        value("rate", Item::F32),
-        value("epsilon", Item::F32),
-        value("decay", Item::F32),
+        write("value", ScalarType::Generic),
+        write("first", ScalarType::F32),
+        write("second", ScalarType::F32),
+        read("gradient", ScalarType::Generic),
+        value("count", ScalarType::U64),
+        value("beta1", ScalarType::F32),
+        value("beta2", ScalarType::F32),
+        value("scale", ScalarType::F32),
+        value("rate", ScalarType::F32),
+        value("epsilon", ScalarType::F32),
+        value("decay", ScalarType::F32),
     ],
 };
 
 pub(crate) static OPERATIONS: &[&Operation] = &[&STEP];
 
-/// Of [`STEP`].
+/// Returns the launch of [`STEP`].
 pub fn launch(count: usize) -> Launch {
     Launch::elements(count)
 }
 
-/// The constants of one step.
+/// Constants of one AdamW step.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Constants {
-    /// Decay of the first moment.
+pub struct AdamWConstants {
+    /// β1: decay of the first moment.
     pub beta1: f32,
-    /// Decay of the second moment.
+    /// β2: decay of the second moment.
     pub beta2: f32,
-    /// Times the gradient.
+    /// Factor of the gradient, for clipping.
     pub scale: f32,
-    /// Learning rate with the bias corrections, lr·√(1 − β2ᵗ)/(1 − β1ᵗ).
+    /// Learning rate with bias corrections: lr·√(1 − β2ᵗ)/(1 − β1ᵗ).
     pub rate: f32,
-    /// ε·√(1 − β2ᵗ).
+    /// ε with bias correction: ε·√(1 − β2ᵗ).
     pub epsilon: f32,
-    /// 1 − lr·weight decay.
+    /// Weight decay factor: 1 − lr·weight_decay.
     pub decay: f32,
 }
 
-/// Twin of [`STEP`]: g = scale·gradient; m ← β1·m + (1 − β1)·g; v ← β2·v + (1 − β2)·g²; p ← decay·p − rate·m/(√v + ε), each
-/// product and sum rounded to f32. A bf16 parameter's new value has still to be rounded.
+/// Twin of [`STEP`]. Updates a parameter and its moments in place:
+///
+/// ```text
+/// g = scale·gradient
+/// m ← β1·m + (1 − β1)·g
+/// v ← β2·v + (1 − β2)·g²
+/// p ← decay·p − rate·m/(√v + ε)
+/// ```
+///
+/// Each product and sum is rounded to f32. The caller rounds the new value of a bf16 parameter.
 pub fn step(
     value: &mut [f32],
     first: &mut [f32],
     second: &mut [f32],
     gradient: &[f32],
-    constants: &Constants,
+    constants: &AdamWConstants,
 ) {
-    let Constants { beta1, beta2, scale, rate, epsilon, decay } = *constants;
+    let AdamWConstants { beta1, beta2, scale, rate, epsilon, decay } = *constants;
     for (((value, m), v), gradient) in value.iter_mut().zip(first).zip(second).zip(gradient) {
         let gradient = gradient * scale;
         *m = beta1 * *m + (1.0 - beta1) * gradient;
@@ -73,7 +83,7 @@ mod tests {
     #[test]
     fn a_first_step_is_the_learning_rate_against_the_gradients_sign() {
         let (lr, weight_decay, beta1, beta2) = (0.01, 0.1, 0.9f32, 0.99f32);
-        let constants = Constants {
+        let constants = AdamWConstants {
             beta1,
             beta2,
             scale: 0.5,

@@ -1,78 +1,83 @@
-//! Attention over a forest: a row attends to its prompt and causally to its own branch.
+//! Attention over packed prompt trees: a row attends to its prompt, and causally to its own branch.
 //!
-//! `q`, `y` and their gradients are `[rows, query_heads·dim]`, `k`, `v` and theirs `[rows, key_heads·dim]`; `log_sum` and
-//! `delta` are `[rows, query_heads]` in f32. Which rows see which is in a [`Plan`]; scores are scaled by 1/√dim.
+//! | tensors | shape |
+//! |---|---|
+//! | `q`, `y` and their gradients | `[rows, query_heads·dim]` |
+//! | `k`, `v` and their gradients | `[rows, key_heads·dim]` |
+//! | `lse` (log-sum-exp of the scores), `delta` | `[rows, query_heads]`, f32 |
+//!
+//! A [`TilePlan`] holds the mask. Scores are scaled by 1/√dim.
 
 mod plan;
 mod twin;
 
-pub use plan::{Heads, Plan, Tree};
-pub use twin::{Attended, Gradients, backward, delta, forward};
+pub use plan::{AttentionHeads, AttentionTree, TilePlan};
+pub use twin::{AttentionGradients, AttentionOutput, backward, delta, forward};
 
 use crate::{
-    Element, Item, Kernel, KernelError, Launch, Operation,
-    kernel::{ATTENTION, Parameter, read, value, write},
+    Element, Kernel, KernelError, Launch, Operation, ScalarType,
+    kernel::{ATTENTION, KernelParameter, read, value, write},
     launch::{self, WARP, size},
 };
 
-const FORWARD: &[Parameter] = &[
-    write("y", Item::Any),
-    write("log_sum", Item::F32),
-    read("q", Item::Any),
-    read("k", Item::Any),
-    read("v", Item::Any),
-    read("tiles", Item::U32),
-    value("query_heads", Item::U32),
-    value("key_heads", Item::U32),
-    value("dim", Item::U32),
-    value("scale", Item::F32),
+const FORWARD: &[KernelParameter] = &[
+    write("y", ScalarType::Generic),
+    write("lse", ScalarType::F32),
+    read("q", ScalarType::Generic),
+    read("k", ScalarType::Generic),
+    read("v", ScalarType::Generic),
+    read("tiles", ScalarType::U32),
+    value("query_heads", ScalarType::U32),
+    value("key_heads", ScalarType::U32),
+    value("dim", ScalarType::U32),
+    value("scale", ScalarType::F32),
 ];
 
-const BACKWARD_QUERIES: &[Parameter] = &[
-    write("dq", Item::Any),
-    read("q", Item::Any),
-    read("k", Item::Any),
-    read("v", Item::Any),
-    read("grad", Item::Any),
-    read("log_sum", Item::F32),
-    read("delta", Item::F32),
-    read("tiles", Item::U32),
-    value("query_heads", Item::U32),
-    value("key_heads", Item::U32),
-    value("dim", Item::U32),
-    value("scale", Item::F32),
+const BACKWARD_QUERIES: &[KernelParameter] = &[
+    write("dq", ScalarType::Generic),
+    read("q", ScalarType::Generic),
+    read("k", ScalarType::Generic),
+    read("v", ScalarType::Generic),
+    read("grad", ScalarType::Generic),
+    read("lse", ScalarType::F32),
+    read("delta", ScalarType::F32),
+    read("tiles", ScalarType::U32),
+    value("query_heads", ScalarType::U32),
+    value("key_heads", ScalarType::U32),
+    value("dim", ScalarType::U32),
+    value("scale", ScalarType::F32),
 ];
 
-const BACKWARD_KEYS: &[Parameter] = &[
-    write("dk", Item::Any),
-    write("dv", Item::Any),
-    read("q", Item::Any),
-    read("k", Item::Any),
-    read("v", Item::Any),
-    read("grad", Item::Any),
-    read("log_sum", Item::F32),
-    read("delta", Item::F32),
-    read("tiles", Item::U32),
-    read("spans", Item::U32),
-    value("query_heads", Item::U32),
-    value("key_heads", Item::U32),
-    value("dim", Item::U32),
-    value("scale", Item::F32),
+const BACKWARD_KEYS: &[KernelParameter] = &[
+    write("dk", ScalarType::Generic),
+    write("dv", ScalarType::Generic),
+    read("q", ScalarType::Generic),
+    read("k", ScalarType::Generic),
+    read("v", ScalarType::Generic),
+    read("grad", ScalarType::Generic),
+    read("lse", ScalarType::F32),
+    read("delta", ScalarType::F32),
+    read("tiles", ScalarType::U32),
+    read("spans", ScalarType::U32),
+    value("query_heads", ScalarType::U32),
+    value("key_heads", ScalarType::U32),
+    value("dim", ScalarType::U32),
+    value("scale", ScalarType::F32),
 ];
 
-const fn operation(name: &'static str, parameters: &'static [Parameter]) -> Operation {
+const fn operation(name: &'static str, parameters: &'static [KernelParameter]) -> Operation {
     Operation { source: &ATTENTION, name, parameters }
 }
 
-/// [`delta`] of every row and head; `heads` is rows·query heads.
+/// Operation of [`delta`]. `heads` is rows·query heads.
 pub static DELTA: Operation = operation(
     "attention_delta",
     &[
-        write("delta", Item::F32),
-        read("grad", Item::Any),
-        read("y", Item::Any),
-        value("heads", Item::U64),
-        value("dim", Item::U32),
+        write("delta", ScalarType::F32),
+        read("grad", ScalarType::Generic),
+        read("y", ScalarType::Generic),
+        value("heads", ScalarType::U64),
+        value("dim", ScalarType::U32),
     ],
 );
 
@@ -99,32 +104,35 @@ pub(crate) static OPERATIONS: &[&Operation] = &[
     &BACKWARD_KEYS_256,
 ];
 
-/// Of [`DELTA`]: a warp for each row and head.
-pub fn delta_launch(rows: usize, heads: Heads) -> Result<Launch, KernelError> {
+/// Returns the launch of [`DELTA`]: a warp for each row and head.
+pub fn delta_launch(rows: usize, heads: AttentionHeads) -> Result<Launch, KernelError> {
     let warps = launch::THREADS / WARP;
     let blocks = (rows * heads.query).div_ceil(warps as usize);
     Ok(Launch { grid: [size("rows of heads", blocks)?, 1], block: launch::THREADS, shared_bytes: 0 })
 }
 
-/// The kernels for heads of some width. Their sources keep what belongs to a head in 32 lanes times a fixed number of
-/// registers.
-impl Heads {
-    /// [`forward`], launched as [`Plan::forward`]; `tiles` are the plan's query tiles.
+/// Kernels by head dimension. Their sources keep a head in 32 lanes times a fixed number of
+/// registers, so there are three of each: for up to 64, 128 and 256 dimensions.
+impl AttentionHeads {
+    /// Returns the kernel of [`forward`]. Launch: [`TilePlan::forward`]; `tiles`:
+    /// [`TilePlan::query_tiles`].
     pub fn forward(self, element: Element) -> Kernel {
-        self.choose([&FORWARD_64, &FORWARD_128, &FORWARD_256]).kernel(element)
+        self.select([&FORWARD_64, &FORWARD_128, &FORWARD_256]).kernel(element)
     }
 
-    /// [`Gradients::dq`], launched as [`Plan::backward_queries`]; `tiles` are the plan's query tiles.
+    /// Returns the kernel of [`AttentionGradients::dq`]. Launch: [`TilePlan::backward_queries`];
+    /// `tiles`: [`TilePlan::query_tiles`].
     pub fn backward_queries(self, element: Element) -> Kernel {
-        self.choose([&BACKWARD_QUERIES_64, &BACKWARD_QUERIES_128, &BACKWARD_QUERIES_256]).kernel(element)
+        self.select([&BACKWARD_QUERIES_64, &BACKWARD_QUERIES_128, &BACKWARD_QUERIES_256]).kernel(element)
     }
 
-    /// [`Gradients::dk`] and [`Gradients::dv`], launched as [`Plan::backward_keys`]; `tiles` are the plan's key tiles.
+    /// Returns the kernel of [`AttentionGradients::dk`] and [`AttentionGradients::dv`]. Launch:
+    /// [`TilePlan::backward_keys`]; `tiles`: [`TilePlan::key_tiles`].
     pub fn backward_keys(self, element: Element) -> Kernel {
-        self.choose([&BACKWARD_KEYS_64, &BACKWARD_KEYS_128, &BACKWARD_KEYS_256]).kernel(element)
+        self.select([&BACKWARD_KEYS_64, &BACKWARD_KEYS_128, &BACKWARD_KEYS_256]).kernel(element)
     }
 
-    fn choose(self, by_width: [&'static Operation; 3]) -> &'static Operation {
+    fn select(self, by_width: [&'static Operation; 3]) -> &'static Operation {
         match self.dim {
             0..=64 => by_width[0],
             65..=128 => by_width[1],

@@ -1,8 +1,8 @@
-//! Checks of the kernels against their twins, on any machine that runs them.
+//! Checks of the kernels against their twins, on any machine that runs kernels.
 //!
-//! A result may differ from its f64 twin by the rounding of its own type, and by what f32 arithmetic adds on the way: a
-//! number of units (2⁻²⁴) of the largest result, stated beside each check with its reason. Where the bits must agree, they
-//! are compared.
+//! The tolerance of a result is the rounding of its own type plus the error of f32 arithmetic: a
+//! number of units (2⁻²⁴) of the largest result, stated in each check with its reason. AdamW and
+//! dequantisation must agree to the bit.
 
 mod activation;
 mod adamw;
@@ -15,62 +15,64 @@ mod norm;
 mod rotary;
 
 pub use argument::Argument;
-use argument::Input;
-pub(crate) use compare::numbers;
-use compare::{Draws, difference, error, error_beside, largest_share};
+use argument::TwinInput;
+pub(crate) use compare::random_values;
+use compare::{SplitMix64, bit_difference, error, error_with_cancellation, max_relative_error};
 #[cfg(test)]
 pub(crate) use compare::{assert_derivative, dot};
 
 use crate::{Element, Kernel, KernelError, Launch};
 
-/// What runs kernels: a GPU, or an emulation of one.
+/// Machine that runs kernels: a GPU or its emulation.
 pub trait Machine {
-    /// Runs a kernel. Buffers are device memory: what the kernel leaves in them is read back into `arguments`, which are
-    /// in the order of [`Kernel::parameters`]. The launch is not empty.
+    /// Runs a kernel and reads its buffers back into `arguments`.
+    ///
+    /// `arguments` follow [`Kernel::parameters`]. The launch is not empty.
     fn run(&mut self, kernel: &Kernel, launch: &Launch, arguments: &mut [Argument]) -> Result<(), String>;
 }
 
-/// What became of one check.
+/// Result of one check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Check {
-    /// The kernel's entry.
+    /// Entry of the kernel.
     pub entry: String,
-    /// Shape and options.
+    /// Shape and options of the test case.
     pub case: String,
-    /// The largest error as a share of what is allowed: at most 1 if the check passed. Or why it could not be run.
+    /// Largest error divided by the tolerance, at most 1 if the check passed; or the reason that it
+    /// did not run.
     pub outcome: Result<f64, String>,
 }
 
 impl Check {
-    /// Whether the kernel computes what its twin does.
+    /// Returns true if the kernel agrees with its twin.
     pub fn passed(&self) -> bool {
         self.outcome.as_ref().is_ok_and(|error| *error <= 1.0)
     }
 }
 
-/// Checks every kernel.
+/// Checks all kernels.
 pub fn all(machine: &mut dyn Machine) -> Vec<Check> {
-    let mut bench = Bench { machine, checks: Vec::new() };
+    let mut runner = CheckRunner { machine, checks: Vec::new() };
     for element in Element::ALL {
-        norm::check(&mut bench, element);
-        rotary::check(&mut bench, element);
-        activation::check(&mut bench, element);
-        log_prob::check(&mut bench, element);
-        adamw::check(&mut bench, element);
-        dequantise::check(&mut bench, element);
-        attention::check(&mut bench, element);
+        norm::check(&mut runner, element);
+        rotary::check(&mut runner, element);
+        activation::check(&mut runner, element);
+        log_prob::check(&mut runner, element);
+        adamw::check(&mut runner, element);
+        dequantise::check(&mut runner, element);
+        attention::check(&mut runner, element);
     }
-    bench.checks
+    runner.checks
 }
 
-/// Runs kernels and notes what comes of it.
-struct Bench<'a> {
+/// Runs kernels and collects the results.
+struct CheckRunner<'a> {
     machine: &'a mut dyn Machine,
     checks: Vec<Check>,
 }
 
-impl Bench<'_> {
-    /// Runs a kernel and compares what it leaves in its buffers.
+impl CheckRunner<'_> {
+    /// Runs a kernel and records the error of its buffers.
     fn check(
         &mut self,
         kernel: &Kernel,
@@ -80,10 +82,10 @@ impl Bench<'_> {
         error: impl FnOnce(&[Argument]) -> f64,
     ) {
         let outcome = self.run(kernel, launch, arguments).map(|arguments| error(&arguments));
-        self.note(kernel, case, outcome);
+        self.record(kernel, case, outcome);
     }
 
-    fn note(&mut self, kernel: &Kernel, case: String, outcome: Result<f64, String>) {
+    fn record(&mut self, kernel: &Kernel, case: String, outcome: Result<f64, String>) {
         self.checks.push(Check { entry: kernel.entry.clone(), case, outcome });
     }
 
@@ -98,7 +100,7 @@ impl Bench<'_> {
         let fits =
             parameters.iter().zip(&arguments).all(|(parameter, argument)| argument.fits(parameter.kind));
         if arguments.len() != parameters.len() || !fits {
-            return Err(format!("arguments do not fit {}", kernel.signature()));
+            return Err(format!("arguments do not match {}", kernel.signature()));
         }
         if !launch.is_empty() {
             self.machine.run(kernel, &launch, &mut arguments)?;

@@ -1,12 +1,12 @@
-//! Blocks of GGUF types to numbers.
+//! Dequantisation of GGUF blocks.
 
 use crate::{
-    Element, Item, Kernel, Launch, Operation,
-    kernel::{DEQUANTISE, Parameter, read, value, write},
+    Element, Kernel, Launch, Operation, ScalarType,
+    kernel::{DEQUANTISE, KernelParameter, read, value, write},
 };
 
-const PARAMETERS: &[Parameter] =
-    &[write("y", Item::Any), read("blocks", Item::Byte), value("count", Item::U64)];
+const PARAMETERS: &[KernelParameter] =
+    &[write("y", ScalarType::Generic), read("blocks", ScalarType::Byte), value("count", ScalarType::U64)];
 
 const fn operation(name: &'static str) -> Operation {
     Operation { source: &DEQUANTISE, name, parameters: PARAMETERS }
@@ -19,29 +19,29 @@ static Q6_K: Operation = operation("dequantise_q6_k");
 
 pub(crate) static OPERATIONS: &[&Operation] = &[&Q8_0, &Q4_0, &Q4_K, &Q6_K];
 
-/// Of every kernel here; `count` numbers.
+/// Returns the launch of every kernel in this module for `count` elements.
 pub fn launch(count: usize) -> Launch {
     Launch::elements(count)
 }
 
-/// A type of blocks, as ggml defines it.
+/// Quantisation format, as ggml defines it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blocks {
-    /// 32 × i8 and a scale.
+pub enum BlockFormat {
+    /// 32 × i8 with a scale.
     Q8_0,
-    /// 32 × 4 bits and a scale.
+    /// 32 × 4 bits with a scale.
     Q4_0,
-    /// 256 × 4 bits, a scale and a minimum for every 32.
+    /// 256 × 4 bits with a scale and a minimum per 32.
     Q4K,
-    /// 256 × 6 bits, a scale for every 16.
+    /// 256 × 6 bits with a scale per 16.
     Q6K,
 }
 
-impl Blocks {
-    /// All of them.
+impl BlockFormat {
+    /// All formats with a kernel.
     pub const ALL: [Self; 4] = [Self::Q8_0, Self::Q4_0, Self::Q4K, Self::Q6K];
 
-    /// [`dequantise`]: the same numbers, rounded once more if they are to be bf16.
+    /// Returns the kernel of [`dequantise`], which rounds once more for bf16.
     pub fn kernel(self, element: Element) -> Kernel {
         match self {
             Self::Q8_0 => &Q8_0,
@@ -52,15 +52,15 @@ impl Blocks {
         .kernel(element)
     }
 
-    /// Numbers in a block.
-    pub fn numbers(self) -> usize {
+    /// Returns the elements of a block.
+    pub fn elements(self) -> usize {
         match self {
             Self::Q8_0 | Self::Q4_0 => 32,
             Self::Q4K | Self::Q6K => 256,
         }
     }
 
-    /// Bytes of a block.
+    /// Returns the bytes of a block.
     pub fn bytes(self) -> usize {
         match self {
             Self::Q8_0 => 34,
@@ -70,8 +70,8 @@ impl Blocks {
         }
     }
 
-    /// Where the f16 scales of a block lie.
-    pub(crate) fn scales(self) -> &'static [usize] {
+    /// Returns the offsets of the f16 scales of a block.
+    pub(crate) fn scale_offsets(self) -> &'static [usize] {
         match self {
             Self::Q8_0 | Self::Q4_0 => &[0],
             Self::Q4K => &[0, 2],
@@ -80,15 +80,16 @@ impl Blocks {
     }
 }
 
-/// Twin of [`Blocks::kernel`]: the numbers of whole blocks, each product rounded to f32 as candle and ggml do.
-pub fn dequantise(kind: Blocks, blocks: &[u8]) -> Vec<f32> {
+/// Twin of [`BlockFormat::kernel`]: returns the elements of whole blocks, each product rounded to
+/// f32 as in candle and ggml.
+pub fn dequantise(kind: BlockFormat, blocks: &[u8]) -> Vec<f32> {
     let one = match kind {
-        Blocks::Q8_0 => q8_0,
-        Blocks::Q4_0 => q4_0,
-        Blocks::Q4K => q4_k,
-        Blocks::Q6K => q6_k,
+        BlockFormat::Q8_0 => q8_0,
+        BlockFormat::Q4_0 => q4_0,
+        BlockFormat::Q4K => q4_k,
+        BlockFormat::Q6K => q6_k,
     };
-    let mut y = Vec::with_capacity(blocks.len() / kind.bytes() * kind.numbers());
+    let mut y = Vec::with_capacity(blocks.len() / kind.bytes() * kind.elements());
     blocks.chunks_exact(kind.bytes()).for_each(|block| one(block, &mut y));
     y
 }
@@ -108,7 +109,8 @@ fn q4_0(block: &[u8], y: &mut Vec<f32>) {
 fn q4_k(block: &[u8], y: &mut Vec<f32>) {
     let (scale, minimum) = (half(block, 0), half(block, 2));
     let (small, q) = block[4..].split_at(12);
-    // Six bits of the first four groups, then four bits of the others, whose upper two bits lie above the first ones'.
+    // Groups 0 to 3: six bits in their own byte. Groups 4 to 7: four bits, with the upper two bits
+    // above those of groups 0 to 3.
     let group = |j: usize| {
         if j < 4 {
             (small[j] & 63, small[j + 4] & 63)
@@ -142,7 +144,7 @@ fn q6_k(block: &[u8], y: &mut Vec<f32>) {
     }
 }
 
-/// The f16 at `bytes[at..]`, little-endian.
+/// Reads the little-endian f16 at `bytes[at..]`.
 fn half(bytes: &[u8], at: usize) -> f32 {
     let bits = u16::from_le_bytes([bytes[at], bytes[at + 1]]);
     let (exponent, fraction) = (i32::from(bits >> 10 & 31), f32::from(bits & 1023) / 1024.0);
@@ -160,30 +162,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_are_taken_apart_as_ggml_lays_them_out() {
+    fn blocks_are_decoded_in_ggmls_layout() {
         // Scale 0.5; 0x38 0x00 is its f16.
         let mut block = vec![0x00, 0x38];
         block.extend((0..32).map(|i| if i == 31 { 0x80 } else { i }));
-        let y = dequantise(Blocks::Q8_0, &block);
+        let y = dequantise(BlockFormat::Q8_0, &block);
         assert_eq!((y.len(), y[3], y[31]), (32, 1.5, -64.0));
 
         let mut block = vec![0x00, 0x38];
         block.extend([0xf0; 16]);
-        let y = dequantise(Blocks::Q4_0, &block);
+        let y = dequantise(BlockFormat::Q4_0, &block);
         assert_eq!((y.len(), y[0], y[16]), (32, -4.0, 3.5));
 
-        // Scale 1, minimum 0.5; group 0 has scale 3 and minimum 2, group 4 scale 16 + 1 and minimum 32 + 5.
+        // Scale 1, minimum 0.5; group 0 has scale 3 and minimum 2, group 4 scale 16 + 1 and minimum
+        // 32 + 5.
         let mut block = vec![0x00, 0x3c, 0x00, 0x38];
         block.extend([0x40 | 3, 0, 0, 0, 0x80 | 2, 0, 0, 0, 0x51, 0, 0, 0]);
         block.extend([7; 128]);
-        let y = dequantise(Blocks::Q4K, &block);
+        let y = dequantise(BlockFormat::Q4K, &block);
         assert_eq!((y.len(), y[0], y[128]), (256, 3.0 * 7.0 - 1.0, 17.0 * 7.0 - 18.5));
 
         let mut block = vec![0x21; 128];
         block.extend([0b11_10_01_00; 64]);
         block.extend((0..16u8).map(|i| i + 1));
         block.extend([0x00, 0x38]);
-        let y = dequantise(Blocks::Q6K, &block);
+        let y = dequantise(BlockFormat::Q6K, &block);
         assert_eq!(y.len(), 256);
         // Quarters of the first half: low bits 1, 1, 2, 2; high bits 0, 1, 2, 3; scales 1, 3, 5, 7.
         let want = [(1.0, 1.0), (17.0, 3.0), (34.0, 5.0), (50.0, 7.0)];
@@ -194,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn halves_of_every_size_are_read() {
+    fn subnormal_infinite_and_nan_f16_are_read() {
         let known =
             [(0x0001, 5.960_464_5e-8), (0x8400, -6.103_515_6e-5), (0x7bff, 65504.0), (0x3555, 0.333_251_95)];
         for (bits, want) in known {

@@ -1,27 +1,30 @@
-//! The types of numbers that kernels read and write.
+//! Element types of kernels.
 
-/// What the numbers of a matrix are.
+use std::fmt;
+
+/// Element type of a matrix. Its `Display` form, `f32` or `bf16`, is the suffix of kernel entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Element {
-    /// 32 bits.
+    /// 32-bit float.
     F32,
-    /// The upper half of an f32.
+    /// bfloat16: the upper half of an f32.
     Bf16,
 }
 
-impl Element {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::F32, Self::Bf16];
-
-    /// As entries and signatures name it.
-    pub fn name(self) -> &'static str {
-        match self {
+impl fmt::Display for Element {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
-        }
+        })
     }
+}
 
-    /// The nearest number of this type, ties to even.
+impl Element {
+    /// All element types.
+    pub const ALL: [Self; 2] = [Self::F32, Self::Bf16];
+
+    /// Rounds to the nearest value of this type, ties to even.
     pub fn round(self, x: f32) -> f32 {
         match self {
             Self::F32 => x,
@@ -29,15 +32,15 @@ impl Element {
         }
     }
 
-    /// The largest error of rounding to this type, relative to the number.
-    pub fn half_unit(self) -> f64 {
+    /// Returns the unit roundoff: the largest relative error of rounding to this type.
+    pub fn half_ulp(self) -> f64 {
         match self {
             Self::F32 => 2f64.powi(-24),
             Self::Bf16 => 2f64.powi(-8),
         }
     }
 
-    /// Little-endian bytes of `values`, each rounded to this type.
+    /// Rounds `values` to this type and returns their little-endian bytes.
     pub fn encode(self, values: &[f32]) -> Vec<u8> {
         match self {
             Self::F32 => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
@@ -45,7 +48,7 @@ impl Element {
         }
     }
 
-    /// The numbers of [`encode`](Self::encode).
+    /// Decodes the bytes of [`encode`](Self::encode).
     pub fn decode(self, bytes: &[u8]) -> Vec<f32> {
         match self {
             Self::F32 => bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),

@@ -1,15 +1,15 @@
-//! What a launcher must know of a kernel: its source, entry point and arguments in order.
+//! Description of a kernel for its launcher: source, entry point and parameters in order.
 
 use std::fmt;
 
 use crate::Element;
 
-/// A source text that NVRTC compiles as it is, without include paths.
+/// Source text that NVRTC compiles unchanged, without include paths.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Source {
-    /// The file's name without its ending, unique among [`SOURCES`].
+    /// File name without its extension, unique among [`SOURCES`].
     pub name: &'static str,
-    /// CUDA C++17.
+    /// CUDA C++17 text, with `common.cuh` in front.
     pub text: &'static str,
 }
 
@@ -26,7 +26,7 @@ macro_rules! sources {
             ),
         };)*
 
-        /// All sources.
+        /// All sources, by name.
         pub static SOURCES: &[&Source] = &[$(&$constant),*];
     };
 }
@@ -41,143 +41,148 @@ sources!(
     ROTARY "rotary"
 );
 
-/// What a kernel computes, for any type of numbers.
+/// Operation that kernels compute, one for each element type.
 #[derive(Debug)]
 pub struct Operation {
     pub(crate) source: &'static Source,
     pub(crate) name: &'static str,
-    pub(crate) parameters: &'static [Parameter],
+    pub(crate) parameters: &'static [KernelParameter],
 }
 
 impl Operation {
-    /// The kernel for numbers of this type.
+    /// Returns the kernel for an element type.
     pub fn kernel(&self, element: Element) -> Kernel {
-        let of = |parameter: &Parameter| Parameter { kind: parameter.kind.of(element), ..*parameter };
-        let entry =
-            if self.generic() { format!("{}_{}", self.name, element.name()) } else { self.name.to_owned() };
-        Kernel { source: self.source, entry, parameters: self.parameters.iter().map(of).collect() }
+        let with_element = |parameter: &KernelParameter| KernelParameter {
+            kind: parameter.kind.with_element(element),
+            ..*parameter
+        };
+        let entry = if self.is_generic() { format!("{}_{element}", self.name) } else { self.name.to_owned() };
+        Kernel { source: self.source, entry, parameters: self.parameters.iter().map(with_element).collect() }
     }
 
-    fn generic(&self) -> bool {
-        self.parameters.iter().any(|parameter| parameter.kind != parameter.kind.of(Element::F32))
+    fn is_generic(&self) -> bool {
+        self.parameters.iter().any(|parameter| parameter.kind != parameter.kind.with_element(Element::F32))
     }
 
     pub(crate) fn kernels(&self) -> Vec<Kernel> {
-        let elements = if self.generic() { &Element::ALL[..] } else { &[Element::F32] };
+        let elements = if self.is_generic() { &Element::ALL[..] } else { &[Element::F32] };
         elements.iter().map(|element| self.kernel(*element)).collect()
     }
 }
 
-/// An entry point of a source.
+/// Entry point of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kernel {
-    /// Where it stands.
+    /// Source that contains it.
     pub source: &'static Source,
-    /// Its name in the compiled module, not mangled.
+    /// Name in the compiled module, not mangled.
     pub entry: String,
-    /// Its arguments, in order.
-    pub parameters: Vec<Parameter>,
+    /// Parameters, in order.
+    pub parameters: Vec<KernelParameter>,
 }
 
 impl Kernel {
-    /// Entry and types of the arguments, as the emulator prints what the source says.
+    /// Returns the entry and its parameters' types, in the form in which the emulator prints the
+    /// source's.
     pub fn signature(&self) -> String {
         let kinds: Vec<String> = self.parameters.iter().map(|parameter| parameter.kind.to_string()).collect();
         format!("{}({})", self.entry, kinds.join(", "))
     }
 }
 
-/// An argument of a kernel.
+/// Parameter of a kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Parameter {
-    /// As in the source.
+pub struct KernelParameter {
+    /// Name in the source.
     pub name: &'static str,
-    /// What is passed.
-    pub kind: Kind,
+    /// Kind of argument.
+    pub kind: ParameterKind,
 }
 
-impl fmt::Display for Parameter {
+impl fmt::Display for KernelParameter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.name, self.kind)
     }
 }
 
-/// What is passed to a kernel.
+/// Kind of a kernel parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A device pointer that is read only; null stands for nothing where the operation's documentation says so.
-    Read(Item),
-    /// A device pointer that is written, and perhaps read.
-    Write(Item),
-    /// A value.
-    Value(Item),
+pub enum ParameterKind {
+    /// Device pointer to read. May be null where the operation's documentation says so.
+    Read(ScalarType),
+    /// Device pointer to write, and possibly to read.
+    Write(ScalarType),
+    /// Scalar passed by value.
+    Value(ScalarType),
 }
 
-impl Kind {
-    fn of(self, element: Element) -> Self {
+impl ParameterKind {
+    fn with_element(self, element: Element) -> Self {
         match self {
-            Self::Read(item) => Self::Read(item.of(element)),
-            Self::Write(item) => Self::Write(item.of(element)),
-            Self::Value(item) => Self::Value(item.of(element)),
+            Self::Read(item) => Self::Read(item.with_element(element)),
+            Self::Write(item) => Self::Write(item.with_element(element)),
+            Self::Value(item) => Self::Value(item.with_element(element)),
         }
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ParameterKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Read(item) => write!(f, "read {}", item.name()),
-            Self::Write(item) => write!(f, "write {}", item.name()),
-            Self::Value(item) => f.write_str(item.name()),
+            Self::Read(item) => write!(f, "read {item}"),
+            Self::Write(item) => write!(f, "write {item}"),
+            Self::Value(item) => item.fmt(f),
         }
     }
 }
 
-/// The type of a value, or of what a pointer points to.
+/// Type of a scalar parameter or of the elements behind a pointer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Item {
-    /// Whatever the kernel is made for; only in an [`Operation`].
-    Any,
-    /// A type of numbers.
-    Number(Element),
-    /// f64.
+pub enum ScalarType {
+    /// The kernel's element type. Only in an [`Operation`]; a [`Kernel`] has the actual type.
+    Generic,
+    /// f32 or bf16.
+    Float(Element),
+    /// 64-bit float.
     F64,
-    /// u8.
+    /// Unsigned byte.
     Byte,
-    /// u32.
+    /// Unsigned 32-bit integer.
     U32,
-    /// u64.
+    /// Unsigned 64-bit integer.
     U64,
 }
 
-impl Item {
-    /// f32, whatever the kernel is made for.
-    pub(crate) const F32: Self = Self::Number(Element::F32);
+impl ScalarType {
+    /// f32, whatever the kernel's element type.
+    pub(crate) const F32: Self = Self::Float(Element::F32);
 
-    fn of(self, element: Element) -> Self {
-        if self == Self::Any { Self::Number(element) } else { self }
+    fn with_element(self, element: Element) -> Self {
+        if self == Self::Generic { Self::Float(element) } else { self }
     }
+}
 
-    fn name(self) -> &'static str {
-        match self {
-            Self::Any => "any",
-            Self::Number(element) => element.name(),
+impl fmt::Display for ScalarType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Generic => "any",
+            Self::Float(element) => return element.fmt(f),
             Self::F64 => "f64",
             Self::Byte => "u8",
             Self::U32 => "u32",
             Self::U64 => "u64",
-        }
+        })
     }
 }
 
-pub(crate) const fn read(name: &'static str, item: Item) -> Parameter {
-    Parameter { name, kind: Kind::Read(item) }
+pub(crate) const fn read(name: &'static str, item: ScalarType) -> KernelParameter {
+    KernelParameter { name, kind: ParameterKind::Read(item) }
 }
 
-pub(crate) const fn write(name: &'static str, item: Item) -> Parameter {
-    Parameter { name, kind: Kind::Write(item) }
+pub(crate) const fn write(name: &'static str, item: ScalarType) -> KernelParameter {
+    KernelParameter { name, kind: ParameterKind::Write(item) }
 }
 
-pub(crate) const fn value(name: &'static str, item: Item) -> Parameter {
-    Parameter { name, kind: Kind::Value(item) }
+pub(crate) const fn value(name: &'static str, item: ScalarType) -> KernelParameter {
+    KernelParameter { name, kind: ParameterKind::Value(item) }
 }

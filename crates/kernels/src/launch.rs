@@ -1,86 +1,89 @@
-//! The size of a launch.
+//! Launch dimensions.
 
-/// The size of a launch.
+/// Launch dimensions of a kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Launch {
-    /// Blocks along x and y.
+    /// Number of blocks along x and y.
     pub grid: [u32; 2],
-    /// Threads of a block, along x: whole warps.
+    /// Threads of a block, along x. A multiple of the warp size.
     pub block: u32,
-    /// Bytes of dynamic shared memory, at most 48 KiB: no kernel needs leave for more.
+    /// Bytes of dynamic shared memory: at most 48 KiB, the limit without a function attribute.
     pub shared_bytes: u32,
 }
 
 impl Launch {
-    /// Whether there is nothing to do. CUDA refuses a launch without blocks, so it must be left out.
+    /// Returns true if the grid has no blocks. CUDA rejects such a launch, so callers must skip it.
     pub fn is_empty(&self) -> bool {
         self.grid.contains(&0)
     }
 
-    /// A thread for each of `count` elements, or for several at a distance.
+    /// Launches a thread for each of `count` elements, with a grid-stride loop beyond
+    /// [`MAX_BLOCKS`].
     pub(crate) fn elements(count: usize) -> Self {
-        let blocks = count.div_ceil(THREADS as usize).min(MOST_BLOCKS);
+        let blocks = count.div_ceil(THREADS as usize).min(MAX_BLOCKS);
         Self { grid: [blocks as u32, 1], block: THREADS, shared_bytes: 0 }
     }
 
-    /// A block for each row.
+    /// Launches a block for each row.
     pub(crate) fn rows(rows: usize, block: u32, shared_bytes: u32) -> Result<Self, KernelError> {
         Ok(Self { grid: [size("rows", rows)?, 1], block, shared_bytes })
     }
 }
 
-/// Threads of a block that goes over elements: enough warps to hide the way to memory.
+/// Threads of an elementwise block: enough warps to hide memory latency.
 pub(crate) const THREADS: u32 = 256;
 
-/// Blocks that go over elements: more than a GPU runs at once, so that none of its processors waits for another.
-const MOST_BLOCKS: usize = 1 << 14;
+/// Largest number of elementwise blocks: more than a GPU runs at once, so that all its
+/// multiprocessors stay busy.
+const MAX_BLOCKS: usize = 1 << 14;
 
-/// Threads of a warp.
+/// Warp size.
 pub(crate) const WARP: u32 = 32;
 
-/// Why a kernel cannot be launched.
+/// Reason that a kernel cannot be launched.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KernelError {
-    /// A size beyond what a launch takes.
-    #[error("{count} {what} are more than a kernel launch takes ({most}); use smaller batches")]
+    /// Size above the limit of a launch.
+    #[error("{count} {what} exceed the limit of a kernel launch ({limit}): use smaller batches")]
     TooMany {
-        /// Of what.
+        /// Counted things, in the plural.
         what: &'static str,
-        /// How many.
+        /// Requested size.
         count: usize,
-        /// How many there may be.
-        most: usize,
+        /// Largest size.
+        limit: usize,
     },
-    /// The shape of attention cannot be used.
+    /// Unsupported number or width of attention heads.
     #[error(
-        "attention kernels are for heads of 1 to 256 dimensions and query heads in equal groups, not for {query} \
-         query heads, {key} key heads and {dim} dimensions"
+        "attention kernels do not support {query} query heads, {key} key heads and {dim} dimensions: the head dimension \
+         must be 1 to 256 and the query heads a multiple of the key heads"
     )]
     Heads {
-        /// Query heads.
+        /// Number of query heads.
         query: usize,
-        /// Key heads.
+        /// Number of key heads.
         key: usize,
-        /// Dimensions of a head.
+        /// Head dimension.
         dim: usize,
     },
-    /// The forest cannot be used.
+    /// Overlapping rows of prompts and completions.
     #[error(
-        "attention kernels need trees whose rows lie apart, and branches after their prompt; rows {first}..{end} do not"
+        "attention kernels need prompt trees without overlapping rows, with branches after their prompt: rows \
+         {first}..{end} violate this"
     )]
     Trees {
         /// First row of the range.
         first: usize,
-        /// The row after its last.
+        /// End of the range (exclusive).
         end: usize,
     },
 }
 
-/// `count` as the u32 that a launch or an argument takes.
+/// Converts `count` to the u32 of a launch dimension or argument.
 pub(crate) fn size(what: &'static str, count: usize) -> Result<u32, KernelError> {
-    let most = i32::MAX as usize;
-    if count > most {
-        return Err(KernelError::TooMany { what, count, most });
+    let limit = i32::MAX as usize;
+    if count > limit {
+        return Err(KernelError::TooMany { what, count, limit });
     }
     Ok(count as u32)
 }

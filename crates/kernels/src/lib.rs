@@ -1,13 +1,20 @@
-//! The CUDA kernels that candle lacks, as source text for NVRTC, with what a launcher and a test need to know of them.
+//! CUDA kernels for the operations that candle lacks, as source text for NVRTC.
 //!
-//! A kernel exists three times. `cuda/*.cu` is what a GPU runs. A twin beside its description ([`norm::forward`],
-//! [`attention::backward`], …) says in plain loops what it computes, in f64, or in f32 where the bits must agree. And a
-//! check ([`check::all`]) runs it on a [`Machine`](check::Machine) over many shapes and compares it with its twin. The
-//! tests' machine is this crate's own emulation of a GPU by a C++ compiler, so no card is needed; on a card, the same
-//! checks run on the same sources.
+//! Each kernel exists in three forms:
 //!
-//! All matrices are row-major and contiguous. Numbers are f32 or bf16 ([`Element`]), arithmetic is f32, a result is
-//! rounded once. No kernel uses atomics: the same inputs give the same bits.
+//! | form | where | for |
+//! |---|---|---|
+//! | source | `cuda/*.cu` | the GPU |
+//! | twin | beside its [`Operation`] ([`norm::forward`], [`attention::backward`], …) | definition in plain loops: f64, or f32 where bits must agree |
+//! | check | [`check::all`] | comparison of source and twin over many shapes |
+//!
+//! A check runs on any [`Machine`](check::Machine). The tests use an emulated GPU that a C++
+//! compiler builds from the sources, so they need no card. `prospect gpu-check` runs the same
+//! checks on a card.
+//!
+//! All matrices are row-major and contiguous, with f32 or bf16 elements ([`Element`]). Arithmetic
+//! is f32, and each result is rounded once. Kernels use no atomics, so the same inputs give the
+//! same bits.
 //!
 //! ```
 //! use prospect_kernels::{Element, norm};
@@ -34,10 +41,10 @@ pub mod norm;
 pub mod rotary;
 
 pub use element::Element;
-pub use kernel::{Item, Kernel, Kind, Operation, Parameter, SOURCES, Source};
+pub use kernel::{Kernel, KernelParameter, Operation, ParameterKind, SOURCES, ScalarType, Source};
 pub use launch::{KernelError, Launch};
 
-/// Every kernel of every source.
+/// Returns all kernels of all sources.
 pub fn kernels() -> Vec<Kernel> {
     let operations = [
         activation::OPERATIONS,

@@ -1,7 +1,8 @@
-//! Layers: small structs with `forward` and `backward`.
+//! Layers: small structs with a `forward` and a hand-written `backward`.
 //!
-//! `forward` returns its result and what `backward` needs; `backward` takes that and d loss / d result, adds the
-//! gradients of the layer's trainable weights and returns d loss / d input.
+//! `forward` returns its result and the tensors saved for `backward`. `backward` takes these and d
+//! loss / d result, adds the gradients of the layer's trainable weights and returns d loss / d
+//! input.
 
 mod attention;
 mod block;

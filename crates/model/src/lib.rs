@@ -61,10 +61,10 @@ pub use decoder::{Activations, Adapter, Decoder, Generated, GenerationConfig, Pr
 pub use device::DeviceKind;
 pub use error::ModelError;
 pub use model::Model;
-pub use ops::adamw;
+pub use ops::{AdamWConstants, adamw};
 pub use pack::{PackedBatch, Packer, PromptId, PromptTree, ScoredToken};
 pub use parameters::{Gradients, Parameter, Parameters};
-pub use prospect_kernels::adamw::Constants as AdamWConstants;
+
 pub use recipe::{
     Bytes, Dtype, LoraConfig, ModelFile, PathResolver, Quantization, Recipe, TemplateSource, TokenizerSource,
     Train, WeightsSource,

@@ -121,7 +121,7 @@ impl Recipe {
     /// Loads the model on a rank of a process group: onto the rank's GPU, and with sharded frozen
     /// matrices if the group shards them. All ranks must load the same models in the same order.
     pub fn load_as(&self, member: &ProcessGroup) -> Result<Model, ModelError> {
-        if member.sharing.is_some() && self.train == Train::Full {
+        if member.sharded_store.is_some() && self.train == Train::Full {
             return Err(ModelError::Recipe(
                 "`train: full` has no frozen weights to shard; train an adapter, or drop --shard".to_owned(),
             ));
@@ -141,7 +141,7 @@ impl Recipe {
                 (self.architecture()?, Box::new(SafetensorsFolder::open(folder, dtype, device)?))
             }
         };
-        let decoder = match &member.sharing {
+        let decoder = match &member.sharded_store {
             Some(store) => {
                 let mut weights: Box<dyn TensorSource> =
                     match self.quantization.and_then(Quantization::blocks) {

@@ -1,20 +1,22 @@
-//! The operations that layers are made of, forward and backward, on packed `[rows, …]` matrices.
+//! Tensor operations of the layers, forward and backward, on packed `[rows, …]` matrices.
 //!
-//! Each exists twice: composed of candle's own operations ([`composed`], on any device), and fused for the CPU
-//! ([`cpu`]). The composed form is the oracle of the fused one in the tests. Most exist a third time, as our own CUDA kernels
-//! ([`kernels`]), which are off unless `PROSPECT_KERNELS` switches them on.
+//! | implementation | device |
+//! |---|---|
+//! | [`composed`] of candle's operations | all; reference of the others in tests |
+//! | [`cpu`], fused | CPU |
+//! | [`kernels`] of `prospect-kernels`, for most operations | GPU, if `PROSPECT_KERNELS` enables them |
 
 mod composed;
 mod cpu;
 #[cfg(test)]
-#[path = "../../kernels/tests/emulator/mod.rs"]
+#[path = "../../kernels/tests/emulation/emulator.rs"]
 #[allow(dead_code, reason = "the tests of its own crate use the rest")]
 mod emulator;
 #[cfg(any(feature = "cuda", test))]
 mod kernels;
 
 use candle_core::{DType, Device, Result, Tensor, quantized::QTensor};
-use prospect_kernels::adamw::Constants;
+pub use prospect_kernels::adamw::AdamWConstants;
 
 #[cfg(feature = "cuda")]
 use crate::device::{Gpu, KernelGroup};
@@ -23,7 +25,8 @@ use crate::{
     pack::{PromptTree, ScoredToken},
 };
 
-/// Calls an operation for the device of a tensor; one that has kernels of a group, as these if the group is on.
+/// Calls an operation on a tensor's device. With a group name, uses the group's CUDA kernels if
+/// they are enabled.
 macro_rules! on_device {
     ($group:ident, $tensor:expr, $name:ident($($argument:expr),*)) => {
         match $tensor.device() {
@@ -41,19 +44,20 @@ macro_rules! on_device {
     };
 }
 
-/// A low-rank update of a weight `[out, in]`: scale·b·a.
+/// Low-rank update (LoRA) of a weight `[out, in]`: scale·b·a.
 #[derive(Clone, Copy)]
 pub(crate) struct LoraFactors<'a> {
-    /// `[rank, in]`.
+    /// A, `[rank, in]`.
     pub(crate) a: &'a Tensor,
-    /// `[out, rank]`.
+    /// B, `[out, rank]`.
     pub(crate) b: &'a Tensor,
-    /// Times the product.
+    /// Factor of the product.
     pub(crate) scale: f64,
 }
 
-/// \[residual +\] x·weightᵀ \[+ scale·(x·aᵀ)·bᵀ\], and x·aᵀ if there is an adapter.
-/// `x` is `[rows, in]`, `weight` `[out, in]`, `residual` and the result `[rows, out]`.
+/// Returns \[residual +\] x·weightᵀ \[+ scale·(x·aᵀ)·bᵀ\], and x·aᵀ if there is an adapter.
+///
+/// `x` is `[rows, in]`, `weight` is `[out, in]`, `residual` and the result are `[rows, out]`.
 pub(crate) fn linear(
     x: &Tensor,
     weight: &Tensor,
@@ -63,7 +67,7 @@ pub(crate) fn linear(
     on_device!(x, linear(x, weight, residual, adapter))
 }
 
-/// \[onto +\] Σ left·right, in the memory of `onto` where the device can.
+/// Returns \[onto +\] Σ left·right, in the memory of `onto` if the device supports it.
 pub(crate) fn products(onto: Option<Tensor>, terms: &[(&Tensor, &Tensor)]) -> Result<Tensor> {
     match terms {
         [(left, _), ..] => on_device!(left, products(onto, terms)),
@@ -71,12 +75,12 @@ pub(crate) fn products(onto: Option<Tensor>, terms: &[(&Tensor, &Tensor)]) -> Re
     }
 }
 
-/// x·w / rms(x), row by row. Returns the result `[rows, dim]` and 1/rms `[rows]`.
+/// RMS norm of each row: returns x·w / rms(x), `[rows, dim]`, and 1/rms(x), `[rows]`.
 pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<(Tensor, Tensor)> {
     on_device!(Norm, x, rms_norm(x, weight, epsilon))
 }
 
-/// d loss / d x of [`rms_norm`], from 1/rms and d loss / d result, plus `residual`.
+/// Returns d loss / d x of [`rms_norm`], plus `residual`. `grad` is d loss / d result.
 pub(crate) fn rms_norm_backward(
     x: &Tensor,
     weight: &Tensor,
@@ -87,19 +91,20 @@ pub(crate) fn rms_norm_backward(
     on_device!(Norm, x, rms_norm_backward(x, weight, inverse_rms, grad, residual))
 }
 
-/// d loss / d weight `[dim]` of [`rms_norm`].
+/// Returns d loss / d weight, `[dim]`, of [`rms_norm`].
 pub(crate) fn rms_norm_weight_grad(x: &Tensor, inverse_rms: &Tensor, grad: &Tensor) -> Result<Tensor> {
     let normalised = x.broadcast_mul(&inverse_rms.unsqueeze(1)?)?;
     (normalised * grad)?.sum(0)
 }
 
-/// x − mean(x), row by row. Its own backward pass.
+/// Returns x − mean(x) of each row. Also its own backward pass.
 pub(crate) fn centre(x: &Tensor) -> Result<Tensor> {
     composed::centre(x)
 }
 
-/// Rotates the heads of `x` `[rows, heads·head_dim]` by `cos` and `sin` `[rows, rotated dims/2]`; a head's dimensions
-/// after the rotated ones stay. With `inverse`, rotates back: the backward pass.
+/// Rotates the heads of `x`, `[rows, heads·head_dim]`, by `cos` and `sin`, `[rows, rotated
+/// dims/2]`. A head's other dimensions are unchanged. With `inverse`, rotates back, which is the
+/// backward pass.
 pub(crate) fn rotary(
     x: &Tensor,
     cos: &Tensor,
@@ -111,28 +116,31 @@ pub(crate) fn rotary(
     on_device!(Rotary, x, rotary(x, cos, sin, head_dim, pairs, inverse))
 }
 
-/// silu(gate)·up.
+/// Returns silu(gate)·up (SwiGLU).
 pub(crate) fn gated_silu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     on_device!(Activation, gate, gated_silu(gate, up))
 }
 
-/// d loss / d gate and d loss / d up of [`gated_silu`].
+/// Returns d loss / d gate and d loss / d up of [`gated_silu`].
 pub(crate) fn gated_silu_backward(gate: &Tensor, up: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor)> {
     on_device!(Activation, gate, gated_silu_backward(gate, up, grad))
 }
 
-/// gelu(x), exact or by tanh.
+/// Returns gelu(x), exact or with the tanh approximation.
 pub(crate) fn gelu(x: &Tensor, form: GeluKind) -> Result<Tensor> {
     on_device!(Activation, x, gelu(x, form))
 }
 
-/// d loss / d x of [`gelu`].
+/// Returns d loss / d x of [`gelu`].
 pub(crate) fn gelu_backward(x: &Tensor, grad: &Tensor, form: GeluKind) -> Result<Tensor> {
     on_device!(Activation, x, gelu_backward(x, grad, form))
 }
 
-/// Scaled dot-product attention over a forest: a row attends to its prompt and causally to its own branch.
-/// `q` is `[rows, query_heads·head_dim]`, `k` and `v` `[rows, key_heads·head_dim]`; returns `[rows, query_heads·head_dim]`.
+/// Scaled dot-product attention over prompt trees: a row attends to its prompt, and causally to its
+/// own branch.
+///
+/// `q` and the result are `[rows, query_heads·head_dim]`; `k` and `v` are `[rows,
+/// key_heads·head_dim]`.
 pub(crate) fn attention(
     q: &Tensor,
     k: &Tensor,
@@ -143,7 +151,7 @@ pub(crate) fn attention(
     on_device!(Attention, q, attention(q, k, v, trees, heads))
 }
 
-/// Gradients of [`attention`] with respect to q, k and v. The probabilities are computed again.
+/// Returns the gradients of [`attention`] with respect to q, k and v. Recomputes the probabilities.
 pub(crate) fn attention_backward(
     q: &Tensor,
     k: &Tensor,
@@ -155,7 +163,8 @@ pub(crate) fn attention_backward(
     on_device!(Attention, q, attention_backward(q, k, v, grad, trees, heads))
 }
 
-/// log softmax(logits)[target] of every row, as f64, and with `gradient` d that / d logits: onehot − softmax.
+/// Returns log softmax(logits)[target] of each row as f64 and, with `gradient`, its gradient with
+/// respect to the logits: onehot − softmax.
 pub(crate) fn log_prob_of_targets(
     logits: &Tensor,
     scored: &[ScoredToken],
@@ -164,7 +173,7 @@ pub(crate) fn log_prob_of_targets(
     on_device!(LogProb, logits, log_prob_of_targets(logits, scored, gradient))
 }
 
-/// The numbers of a quantised matrix.
+/// Dequantises a matrix.
 pub(crate) fn dequantise(matrix: &QTensor, dtype: DType, device: &Device) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
     if let Device::Cuda(gpu) = device
@@ -176,14 +185,21 @@ pub(crate) fn dequantise(matrix: &QTensor, dtype: DType, device: &Device) -> Res
     matrix.dequantize(device)?.to_dtype(dtype)
 }
 
-/// A step of AdamW on a parameter, in its memory and in that of its moments (f32): g = scale·gradient; m ← β1·m + (1 − β1)·g;
-/// v ← β2·v + (1 − β2)·g²; p ← decay·p − rate·m/(√v + ε). False, and nothing is done, where the device has no kernel for it or
-/// none is switched on.
+/// Takes one AdamW step with a fused kernel: updates a parameter and its moments (f32) in place.
+///
+/// ```text
+/// g = scale·gradient
+/// m ← β1·m + (1 − β1)·g
+/// v ← β2·v + (1 − β2)·g²
+/// p ← decay·p − rate·m/(√v + ε)
+/// ```
+///
+/// Returns false and changes nothing if the device has no kernel or the kernel is not enabled.
 pub fn adamw(
     value: &Tensor,
     gradient: &Tensor,
     moments: [&Tensor; 2],
-    constants: &Constants,
+    constants: &AdamWConstants,
 ) -> Result<bool> {
     match value.device() {
         #[cfg(feature = "cuda")]

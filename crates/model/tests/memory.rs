@@ -8,7 +8,7 @@
 mod counting;
 
 use prospect_core::config::Document;
-use prospect_dist::{ProcessGroup, threads};
+use prospect_dist::{ProcessGroup, thread_group};
 use prospect_model::{
     Activations, Architecture, BatchSize, Decoder, Gradients, LoraConfig, ModelFile, PackedBatch, Packer,
     Recipe,
@@ -170,7 +170,7 @@ fn sharded(recipe: &Recipe, ranks: usize, batch: &PackedBatch) -> (RankBytes, Ra
         let model = recipe.load_as(&member).unwrap().decoder;
         let policy = model.with_lora(LoraConfig { r: 8, alpha: 16.0 }, 0).unwrap();
         drop(model);
-        let meet = || member.group.gather(Vec::new()).unwrap();
+        let meet = || member.collective.barrier().unwrap();
         meet();
         let kept = counting::now();
         meet();
@@ -191,9 +191,9 @@ fn sharded(recipe: &Recipe, ranks: usize, batch: &PackedBatch) -> (RankBytes, Ra
     };
     let one = &one;
     std::thread::scope(|scope| {
-        let members = threads(ranks)
+        let members = thread_group(ranks)
             .into_iter()
-            .map(|thread| scope.spawn(move || one(ProcessGroup::of(Box::new(thread), 0, ranks > 1))));
+            .map(|thread| scope.spawn(move || one(ProcessGroup::new(Box::new(thread), 0, ranks > 1))));
         let members: Vec<_> = members.collect();
         members.into_iter().map(|member| member.join().unwrap()).next().unwrap()
     })

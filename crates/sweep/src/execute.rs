@@ -102,17 +102,17 @@ pub fn execute(
     how: &Execution,
     commands: &[String],
 ) -> Result<Executed, SweepError> {
-    let group = &*how.member.group;
-    if group.size() > 1 && how.jobs > NonZeroUsize::MIN {
+    let group = &*how.member.collective;
+    if group.world_size() > 1 && how.jobs > NonZeroUsize::MIN {
         return Err(SweepError::Setting(
             "--jobs trains several runs side by side, and ranks train one run together: leave one of them out"
                 .to_owned(),
         ));
     }
     // Ranks that were started otherwise would do other runs.
-    group.agree(plan.fingerprint()?.into_bytes())?;
+    group.check_equal(plan.fingerprint()?.into_bytes())?;
     let claims = sweep.claims();
-    if !how.member.is_first() {
+    if !how.member.is_main_process() {
         together::take_part(plan, sweep, how, &claims)?;
         return Ok(Executed::default());
     }

@@ -35,7 +35,7 @@ pub(crate) fn gather_logps(
 
     let mut logps = Vec::new();
     let mut unclamped: Option<UnclampedCount> = None;
-    for (rank, received) in group.gather(sent)?.iter().enumerate() {
+    for (rank, received) in group.all_gather(sent)?.iter().enumerate() {
         let (records, rest) = received.as_chunks::<24>();
         let mut records = records.iter().map(|record| {
             let value = |at: usize| {
@@ -67,7 +67,7 @@ pub(crate) fn all_reduce_gradients(
     parameters: &Parameters,
     gradients: &mut Gradients,
 ) -> Result<(), TrainError> {
-    if group.size() == 1 {
+    if group.world_size() == 1 {
         return Ok(());
     }
     for (_, parameter) in parameters.iter() {
@@ -76,7 +76,7 @@ pub(crate) fn all_reduce_gradients(
             Some(gradient) => gradient.clone(),
             None => value.zeros_like()?,
         };
-        gradients.set(parameter, group.sum_tensor(&local)?.to_dtype(value.dtype())?);
+        gradients.set(parameter, group.all_reduce_tensor(&local)?.to_dtype(value.dtype())?);
     }
     Ok(())
 }
@@ -88,7 +88,7 @@ pub(crate) fn all_continue(
     group: &dyn Collective,
     local: Result<ControlFlow<StopReason>, TrainError>,
 ) -> Result<ControlFlow<StopReason>, TrainError> {
-    if group.size() == 1 {
+    if group.world_size() == 1 {
         return local;
     }
     // An empty message means "continue"; the mark keeps an empty reason apart from that.
@@ -97,7 +97,7 @@ pub(crate) fn all_continue(
         Ok(ControlFlow::Break(reason)) => format!("!{reason}"),
         Err(error) => format!("!{error}"),
     };
-    let messages = group.gather(message.into_bytes());
+    let messages = group.all_gather(message.into_bytes());
     // A rank that stops for a reason of its own reports that reason.
     if let ControlFlow::Break(reason) = local? {
         return Ok(ControlFlow::Break(reason));
@@ -141,14 +141,14 @@ pub(crate) fn assert_same_weights(
     parameters: &Parameters,
     step: u64,
 ) -> Result<(), TrainError> {
-    if group.size() == 1 {
+    if group.world_size() == 1 {
         return Ok(());
     }
     let mut hasher = blake3::Hasher::new();
     for (_, parameter) in parameters.iter() {
         parameter.value().write_bytes(&mut std::io::BufWriter::new(&mut hasher))?;
     }
-    match group.agree(hasher.finalize().as_bytes().to_vec()) {
+    match group.check_equal(hasher.finalize().as_bytes().to_vec()) {
         Err(CollectiveError::OutOfStep { .. }) => Err(TrainError::WeightsDiffer { step }),
         other => Ok(other?),
     }

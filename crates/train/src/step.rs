@@ -35,7 +35,7 @@ pub(crate) fn train_step(
     learning_rate: f64,
 ) -> Result<Record, TrainError> {
     let parameters = policy.decoder.parameters();
-    let part = context.group.part(micro_batches.len());
+    let part = context.group.shard_range(micro_batches.len());
     let local = &micro_batches[part.clone()];
 
     let LocalForward { logps, last_activations } = forward(context, policy, cache, local)?;

@@ -116,7 +116,7 @@ fn run(
         encoder: &encoder,
         seed: 1,
         checkpoints,
-        group: &*member.group,
+        group: &*member.collective,
     };
     let cache = ReferenceCache::new(&folder.join(cache));
     let outcome = train(&context, &cache, records);
@@ -338,7 +338,7 @@ fn run_groups(
     kind: Train,
     ranks: usize,
     cache: &str,
-    member: impl Fn(Thread, usize) -> ProcessGroup + Sync,
+    member: impl Fn(ThreadRank, usize) -> ProcessGroup + Sync,
 ) -> Vec<(Vec<Vec<f32>>, Vec<Record>)> {
     let one = |member: ProcessGroup| {
         let mut records = Records::default();
@@ -348,7 +348,7 @@ fn run_groups(
     };
     let (one, member) = (&one, &member);
     std::thread::scope(|scope| {
-        let members = threads(ranks).into_iter().enumerate();
+        let members = thread_group(ranks).into_iter().enumerate();
         let members: Vec<_> =
             members.map(|(rank, thread)| scope.spawn(move || one(member(thread, rank)))).collect();
         members.into_iter().map(|member| member.join().unwrap()).collect()
@@ -408,15 +408,15 @@ impl Collective for DirectThread {
         self.0.rank()
     }
 
-    fn size(&self) -> usize {
-        self.0.size()
+    fn world_size(&self) -> usize {
+        self.0.world_size()
     }
 
-    fn gather(&self, given: Vec<u8>) -> Result<Vec<Vec<u8>>, CollectiveError> {
-        self.0.gather(given)
+    fn all_gather(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, CollectiveError> {
+        self.0.all_gather(own)
     }
 
-    fn devices(&self) -> Option<&dyn Devices> {
+    fn device_collective(&self) -> Option<&dyn DeviceCollective> {
         Some(self)
     }
 }
@@ -426,12 +426,12 @@ impl Devices for DirectThread {
         self.0.sum_tensor(own)
     }
 
-    fn all_gather(&self, own: &Tensor, rows: usize) -> Result<Tensor, CollectiveError> {
+    fn all_gather_on_device(&self, own: &Tensor, rows: usize) -> Result<Tensor, CollectiveError> {
         let columns = own.dim(1)?;
-        assert_eq!(own.dim(0)?, self.part(rows).len());
+        assert_eq!(own.dim(0)?, self.shard_range(rows).len());
         let mut bytes = Vec::new();
         own.write_bytes(&mut bytes)?;
-        let all = self.gather(bytes)?.concat();
+        let all = self.all_gather(bytes)?.concat();
         Ok(Tensor::from_raw_buffer(&all, own.dtype(), &[rows, columns], own.device())?)
     }
 }

@@ -1,4 +1,4 @@
-//! Which rows see which, laid out for the kernels: tiles of rows that a block works on.
+//! Attention mask of prompt trees as tiles: the rows that one thread block processes.
 
 use std::ops::Range;
 
@@ -7,31 +7,32 @@ use crate::{
     launch::{WARP, size},
 };
 
-/// A prompt's rows and those of its completions, as `PackedBatch` has them.
+/// Rows of a prompt and its completions in a packed batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tree {
+pub struct AttentionTree {
     /// Rows of the prompt.
     pub prompt: Range<usize>,
-    /// Rows of each completion, after the prompt's; possibly none.
+    /// Rows of each completion, after the prompt's. May be empty.
     pub branches: Vec<Range<usize>>,
 }
 
-/// The shape of attention.
+/// Number and width of attention heads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heads {
-    /// Query heads, a multiple of the key heads: neighbouring ones share a key head.
+pub struct AttentionHeads {
+    /// Number of query heads, a multiple of the key heads. Neighbouring query heads share a key
+    /// head (GQA).
     pub query: usize,
-    /// Key and value heads.
+    /// Number of key and value heads.
     pub key: usize,
-    /// Dimensions of a head, 1 to 256.
+    /// Head dimension, 1 to 256.
     pub dim: usize,
 }
 
-/// Rows of a tile that a warp works on: `ROWS` of `attention.cu`.
+/// Rows of a tile per warp: `ROWS` in `attention.cu`.
 const ROWS: u32 = 4;
 
-impl Heads {
-    /// Warps of a block: `WARPS` of `attention.cu`.
+impl AttentionHeads {
+    /// Returns the warps of a block: `WARPS` in `attention.cu`.
     fn warps(self) -> u32 {
         match self.dim {
             0..=64 => 8,
@@ -40,34 +41,38 @@ impl Heads {
         }
     }
 
-    /// Bytes of shared memory: `own` matrices of the tile's rows, the streamed rows, and `weights` numbers of each of the
-    /// tile's rows for each streamed row.
+    /// Returns the bytes of shared memory for `own` matrices of the tile's rows, the streamed rows,
+    /// and `weights` floats for each pair of a tile row and a streamed row.
     fn shared_bytes(self, own: u32, weights: u32) -> u32 {
         let (dim, rows) = (self.dim as u32, self.warps() * ROWS);
         4 * (own * rows * dim + WARP * (dim | 1) + weights * rows * WARP)
     }
 }
 
-/// Tiles for the attention kernels. Rows that are in no tree are neither read nor written.
+/// Tiles of the attention kernels. Rows outside all trees are neither read nor written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
-    heads: Heads,
+pub struct TilePlan {
+    heads: AttentionHeads,
     query_tiles: Vec<u32>,
     key_tiles: Vec<u32>,
     spans: Vec<u32>,
 }
 
-impl Plan {
-    /// The tiles of a forest. Branches must lie after their prompt, and no two ranges may overlap.
-    pub fn new(trees: &[Tree], heads: Heads) -> Result<Self, KernelError> {
-        let Heads { query, key, dim } = heads;
+impl TilePlan {
+    /// Builds the tiles of prompt trees.
+    ///
+    /// # Errors
+    /// Fails if ranges overlap, a branch starts before the end of its prompt, or the heads are
+    /// unsupported.
+    pub fn new(trees: &[AttentionTree], heads: AttentionHeads) -> Result<Self, KernelError> {
+        let AttentionHeads { query, key, dim } = heads;
         if key == 0 || query == 0 || !query.is_multiple_of(key) || !(1..=256).contains(&dim) || query > 0xffff
         {
             return Err(KernelError::Heads { query, key, dim });
         }
-        check(trees)?;
+        check_ranges(trees)?;
         let mut plan = Self { heads, query_tiles: Vec::new(), key_tiles: Vec::new(), spans: Vec::new() };
-        for Tree { prompt, branches } in trees {
+        for AttentionTree { prompt, branches } in trees {
             plan.add(prompt, &(prompt.start..prompt.start), branches);
             for branch in branches {
                 plan.add(branch, prompt, &[]);
@@ -76,7 +81,8 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Adds `rows`, which see the rows `before` and causally each other, and are seen by the rows `after`.
+    /// Adds the tiles of `rows`, which attend to the rows `before` and causally to each other. The
+    /// rows `after` attend to them.
     fn add(&mut self, rows: &Range<usize>, before: &Range<usize>, after: &[Range<usize>]) {
         let height = (self.heads.warps() * ROWS) as usize;
         for first in rows.clone().step_by(height) {
@@ -90,32 +96,34 @@ impl Plan {
         }
     }
 
-    /// Tiles of queries: first row, end, first row before the branch that is seen, end of those, first row of the branch.
+    /// Returns the query tiles, five u32 each: first row, end, first visible row before the branch,
+    /// end of these, first row of the branch.
     pub fn query_tiles(&self) -> &[u32] {
         &self.query_tiles
     }
 
-    /// Tiles of keys: first row, end, and the spans of queries that see them, from and to.
+    /// Returns the key tiles, four u32 each: first row, end, and the range of
+    /// [`spans`](Self::spans) of the queries that attend to them.
     pub fn key_tiles(&self) -> &[u32] {
         &self.key_tiles
     }
 
-    /// Spans of queries: first row, end.
+    /// Returns the spans of queries, two u32 each: first row, end.
     pub fn spans(&self) -> &[u32] {
         &self.spans
     }
 
-    /// Of [`Heads::forward`].
+    /// Returns the launch of [`AttentionHeads::forward`].
     pub fn forward(&self) -> Launch {
         self.launch(self.query_tiles.len() / 5, self.heads.query, self.heads.shared_bytes(1, 1))
     }
 
-    /// Of [`Heads::backward_queries`].
+    /// Returns the launch of [`AttentionHeads::backward_queries`].
     pub fn backward_queries(&self) -> Launch {
         self.launch(self.query_tiles.len() / 5, self.heads.query, self.heads.shared_bytes(2, 1))
     }
 
-    /// Of [`Heads::backward_keys`].
+    /// Returns the launch of [`AttentionHeads::backward_keys`].
     pub fn backward_keys(&self) -> Launch {
         self.launch(self.key_tiles.len() / 4, self.heads.key, self.heads.shared_bytes(2, 2))
     }
@@ -124,15 +132,15 @@ impl Plan {
         Launch { grid: [tiles as u32, heads as u32], block: self.heads.warps() * WARP, shared_bytes }
     }
 
-    /// 1/√dim.
+    /// Returns the scale of scores, 1/√dim.
     pub fn scale(&self) -> f32 {
         (self.heads.dim as f32).sqrt().recip()
     }
 }
 
-fn check(trees: &[Tree]) -> Result<(), KernelError> {
+fn check_ranges(trees: &[AttentionTree]) -> Result<(), KernelError> {
     let mut ranges: Vec<&Range<usize>> = Vec::new();
-    for Tree { prompt, branches } in trees {
+    for AttentionTree { prompt, branches } in trees {
         size("rows", prompt.end)?;
         ranges.push(prompt);
         for branch in branches {
@@ -155,15 +163,15 @@ fn check(trees: &[Tree]) -> Result<(), KernelError> {
 mod tests {
     use super::*;
 
-    const HEADS: Heads = Heads { query: 4, key: 2, dim: 128 };
+    const HEADS: AttentionHeads = AttentionHeads { query: 4, key: 2, dim: 128 };
 
     #[test]
-    fn tiles_cover_each_row_once_and_name_what_sees_it() {
+    fn tiles_cover_each_row_once_with_the_rows_that_attend_to_it() {
         let trees = [
-            Tree { prompt: 0..20, branches: vec![20..23, 23..23, 40..41] },
-            Tree { prompt: 23..40, branches: vec![] },
+            AttentionTree { prompt: 0..20, branches: vec![20..23, 23..23, 40..41] },
+            AttentionTree { prompt: 23..40, branches: vec![] },
         ];
-        let plan = Plan::new(&trees, HEADS).unwrap();
+        let plan = TilePlan::new(&trees, HEADS).unwrap();
         let queries: Vec<_> = plan.query_tiles().as_chunks::<5>().0.to_vec();
         assert_eq!(
             queries,
@@ -183,10 +191,10 @@ mod tests {
     }
 
     #[test]
-    fn shared_memory_stays_below_what_needs_no_leave() {
+    fn shared_memory_stays_within_48_kib() {
         for dim in 1..=256 {
-            let heads = Heads { dim, ..HEADS };
-            let plan = Plan::new(&[Tree { prompt: 0..1, branches: vec![] }], heads).unwrap();
+            let heads = AttentionHeads { dim, ..HEADS };
+            let plan = TilePlan::new(&[AttentionTree { prompt: 0..1, branches: vec![] }], heads).unwrap();
             assert!(
                 plan.backward_queries().shared_bytes.max(plan.backward_keys().shared_bytes) <= 48 << 10,
                 "{dim}"
@@ -195,18 +203,18 @@ mod tests {
     }
 
     #[test]
-    fn forests_and_shapes_that_kernels_cannot_take_are_errors() {
+    fn unsupported_trees_and_heads_are_errors() {
         let plan = |prompt, branches: &[Range<usize>], heads| {
-            Plan::new(&[Tree { prompt, branches: branches.to_vec() }], heads)
+            TilePlan::new(&[AttentionTree { prompt, branches: branches.to_vec() }], heads)
                 .map(|_| ())
                 .unwrap_err()
                 .to_string()
         };
         let before = std::slice::from_ref(&(0..3));
-        assert!(plan(3..6, before, HEADS).ends_with("rows 0..3 do not"));
-        assert!(plan(0..3, &[3..6, 5..7], HEADS).ends_with("rows 5..7 do not"));
-        assert!(plan(0..3, &[], Heads { dim: 257, ..HEADS }).contains("257 dimensions"));
-        assert!(plan(0..3, &[], Heads { key: 3, ..HEADS }).contains("3 key heads"));
-        assert!(plan(0..usize::MAX, &[], HEADS).contains("more than a kernel launch takes"));
+        assert!(plan(3..6, before, HEADS).contains("rows 0..3 violate this"));
+        assert!(plan(0..3, &[3..6, 5..7], HEADS).contains("rows 5..7 violate this"));
+        assert!(plan(0..3, &[], AttentionHeads { dim: 257, ..HEADS }).contains("257 dimensions"));
+        assert!(plan(0..3, &[], AttentionHeads { key: 3, ..HEADS }).contains("3 key heads"));
+        assert!(plan(0..usize::MAX, &[], HEADS).contains("exceed the limit of a kernel launch"));
     }
 }

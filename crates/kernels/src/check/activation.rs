@@ -1,33 +1,34 @@
-//! From one number to more than a block, far out on both sides; and with one block for all.
+//! From one element to more than a block, with large arguments of both signs; and one block for all
+//! elements.
 
-use super::{Argument, Bench, Input, error, numbers};
+use super::{Argument, CheckRunner, TwinInput, error, random_values};
 use crate::{
     Element, Launch,
-    activation::{self, GATED_SILU, GATED_SILU_BACKWARD, Gelu},
+    activation::{self, GATED_SILU, GATED_SILU_BACKWARD, GeluForm},
 };
 
-/// Exponentials and erfc are within a few units, and their argument is rounded: at |x| = 10, 50 units of e^(−x²/2), of
-/// which nothing is left beside the largest result.
+/// Tolerance in f32 units. Exponentials and erfc err by a few units, and their argument is rounded:
+/// at |x| = 10 that is 50 units of e^(−x²/2), which is negligible beside the largest result.
 const UNITS: f64 = 32.0;
 
-pub(super) fn check(bench: &mut Bench<'_>, element: Element) {
+pub(super) fn check(runner: &mut CheckRunner<'_>, element: Element) {
     for count in [0, 1, 255, 1000] {
-        numbers_of(bench, element, count, activation::launch(count), "");
+        check_elements(runner, element, count, activation::launch(count), "");
     }
     let one_block = Launch { grid: [1, 1], ..activation::launch(1000) };
-    numbers_of(bench, element, 1000, one_block, " in one block");
+    check_elements(runner, element, 1000, one_block, " in one block");
 }
 
-fn numbers_of(bench: &mut Bench<'_>, element: Element, count: usize, launch: Launch, how: &str) {
-    let spread: Vec<f64> = numbers(1, count).iter().map(|x| 4.0 * x).collect();
-    let x = Input::new(element, &spread);
-    let (up, grad) = (Input::random(element, 2, count), Input::random(element, 3, count));
+fn check_elements(runner: &mut CheckRunner<'_>, element: Element, count: usize, launch: Launch, how: &str) {
+    let spread: Vec<f64> = random_values(1, count).iter().map(|x| 4.0 * x).collect();
+    let x = TwinInput::new(element, &spread);
+    let (up, grad) = (TwinInput::random(element, 2, count), TwinInput::random(element, 3, count));
     let case = format!("{count}{how}");
     let last = Argument::U64(count as u64);
 
     let want = activation::gated_silu(&x.values, &up.values);
     let arguments = vec![Argument::unwritten(element, count), x.argument(), up.argument(), last.clone()];
-    bench.check(&GATED_SILU.kernel(element), case.clone(), Ok(launch), arguments, |got| {
+    runner.check(&GATED_SILU.kernel(element), case.clone(), Ok(launch), arguments, |got| {
         error(&got[0], element, &want, UNITS)
     });
 
@@ -40,20 +41,20 @@ fn numbers_of(bench: &mut Bench<'_>, element: Element, count: usize, launch: Lau
         grad.argument(),
         last.clone(),
     ];
-    bench.check(&GATED_SILU_BACKWARD.kernel(element), case.clone(), Ok(launch), arguments, |got| {
+    runner.check(&GATED_SILU_BACKWARD.kernel(element), case.clone(), Ok(launch), arguments, |got| {
         error(&got[0], element, &d_gate, UNITS).max(error(&got[1], element, &d_up, UNITS))
     });
 
-    for form in Gelu::ALL {
+    for form in GeluForm::ALL {
         let want = activation::gelu(&x.values, form);
         let arguments = vec![Argument::unwritten(element, count), x.argument(), last.clone()];
-        bench.check(&form.forward().kernel(element), case.clone(), Ok(launch), arguments, |got| {
+        runner.check(&form.forward().kernel(element), case.clone(), Ok(launch), arguments, |got| {
             error(&got[0], element, &want, UNITS)
         });
         let want = activation::gelu_backward(&x.values, &grad.values, form);
         let arguments =
             vec![Argument::unwritten(element, count), x.argument(), grad.argument(), last.clone()];
-        bench.check(&form.backward().kernel(element), case.clone(), Ok(launch), arguments, |got| {
+        runner.check(&form.backward().kernel(element), case.clone(), Ok(launch), arguments, |got| {
             error(&got[0], element, &want, UNITS)
         });
     }

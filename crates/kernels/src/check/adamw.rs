@@ -1,24 +1,24 @@
-//! Three steps in a row, whose bits must be the twin's.
+//! Three consecutive steps, which must agree with the twin to the bit.
 
-use super::{Argument, Bench, difference, numbers};
+use super::{Argument, CheckRunner, bit_difference, random_values};
 use crate::{
     Element, Launch,
-    adamw::{self, Constants, STEP},
+    adamw::{self, AdamWConstants, STEP},
 };
 
-pub(super) fn check(bench: &mut Bench<'_>, element: Element) {
+pub(super) fn check(runner: &mut CheckRunner<'_>, element: Element) {
     for count in [0, 1, 255, 1000] {
-        steps(bench, element, count, adamw::launch(count), "");
+        steps(runner, element, count, adamw::launch(count), "");
     }
     let one_block = Launch { grid: [1, 1], ..adamw::launch(1000) };
-    steps(bench, element, 1000, one_block, " in one block");
+    steps(runner, element, 1000, one_block, " in one block");
 }
 
 fn floats(seed: u64, count: usize, factor: f64) -> Vec<f32> {
-    numbers(seed, count).iter().map(|x| (factor * x) as f32).collect()
+    random_values(seed, count).iter().map(|x| (factor * x) as f32).collect()
 }
 
-fn steps(bench: &mut Bench<'_>, element: Element, count: usize, launch: Launch, how: &str) {
+fn steps(runner: &mut CheckRunner<'_>, element: Element, count: usize, launch: Launch, how: &str) {
     let kernel = STEP.kernel(element);
     let rounded = |values: &[f32]| element.decode(&element.encode(values));
     let mut value = rounded(&floats(1, count, 1.0));
@@ -27,7 +27,7 @@ fn steps(bench: &mut Bench<'_>, element: Element, count: usize, launch: Launch, 
         let gradient = rounded(&floats(10 + u64::from(step), count, 0.1));
         let (beta1, beta2, rate) = (0.9f32, 0.95f32, 1e-3);
         let second_left = 1.0 - beta2.powi(step.into());
-        let constants = Constants {
+        let constants = AdamWConstants {
             beta1,
             beta2,
             scale: 0.7,
@@ -51,10 +51,10 @@ fn steps(bench: &mut Bench<'_>, element: Element, count: usize, launch: Launch, 
         ];
         adamw::step(&mut value, &mut first, &mut second, &gradient, &constants);
         value = rounded(&value);
-        bench.check(&kernel, format!("{count}{how}, step {step}"), Ok(launch), arguments, |got| {
-            difference(&got[0], &element.encode(&value))
-                .max(difference(&got[1], &Element::F32.encode(&first)))
-                .max(difference(&got[2], &Element::F32.encode(&second)))
+        runner.check(&kernel, format!("{count}{how}, step {step}"), Ok(launch), arguments, |got| {
+            bit_difference(&got[0], &element.encode(&value))
+                .max(bit_difference(&got[1], &Element::F32.encode(&first)))
+                .max(bit_difference(&got[2], &Element::F32.encode(&second)))
         });
     }
 }

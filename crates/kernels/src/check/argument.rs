@@ -1,31 +1,31 @@
-//! What is passed to kernels, and read back.
+//! Arguments of kernels in checks.
 
-use super::numbers;
-use crate::{Element, Item, Kind};
+use super::random_values;
+use crate::{Element, ParameterKind, ScalarType};
 
-/// An argument of a launch.
+/// Argument of a launch.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Argument {
-    /// The null pointer.
+    /// Null pointer.
     Null,
-    /// A pointer to these bytes.
+    /// Pointer to a buffer with these bytes.
     Buffer(Vec<u8>),
-    /// A value.
+    /// f32 scalar.
     F32(f32),
-    /// A value.
+    /// u32 scalar.
     U32(u32),
-    /// A value.
+    /// u64 scalar.
     U64(u64),
 }
 
 impl Argument {
-    /// Whether this can be passed for a parameter of this kind.
-    pub(super) fn fits(&self, kind: Kind) -> bool {
+    /// Returns true if it matches a parameter of this kind.
+    pub(super) fn fits(&self, kind: ParameterKind) -> bool {
         match self {
-            Self::Null | Self::Buffer(_) => matches!(kind, Kind::Read(_) | Kind::Write(_)),
-            Self::F32(_) => kind == Kind::Value(Item::F32),
-            Self::U32(_) => kind == Kind::Value(Item::U32),
-            Self::U64(_) => kind == Kind::Value(Item::U64),
+            Self::Null | Self::Buffer(_) => matches!(kind, ParameterKind::Read(_) | ParameterKind::Write(_)),
+            Self::F32(_) => kind == ParameterKind::Value(ScalarType::F32),
+            Self::U32(_) => kind == ParameterKind::Value(ScalarType::U32),
+            Self::U64(_) => kind == ParameterKind::Value(ScalarType::U64),
         }
     }
 
@@ -36,17 +36,18 @@ impl Argument {
         }
     }
 
-    /// f64 numbers of a buffer.
+    /// Returns the elements of an f64 buffer.
     pub(super) fn doubles(&self) -> Vec<f64> {
         self.bytes().as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect()
     }
 
-    /// Numbers of a buffer.
-    pub(super) fn numbers(&self, element: Element) -> Vec<f64> {
+    /// Returns the elements of a buffer.
+    pub(super) fn elements(&self, element: Element) -> Vec<f64> {
         element.decode(self.bytes()).into_iter().map(f64::from).collect()
     }
 
-    /// A buffer of `count` numbers that a kernel has to write: NaNs.
+    /// Returns an output buffer of `count` elements, filled with NaNs to reveal elements that a
+    /// kernel does not write.
     pub(super) fn unwritten(element: Element, count: usize) -> Self {
         Self::Buffer(vec![0xff; element.encode(&[0.0]).len() * count])
     }
@@ -60,13 +61,13 @@ impl Argument {
     }
 }
 
-/// A kernel's input: what it gets, and the same numbers for its twin.
-pub(super) struct Input {
+/// Input of a kernel, with the same values for its twin.
+pub(super) struct TwinInput {
     argument: Argument,
     pub(super) values: Vec<f64>,
 }
 
-impl Input {
+impl TwinInput {
     pub(super) fn new(element: Element, values: &[f64]) -> Self {
         let bytes = element.encode(&values.iter().map(|x| *x as f32).collect::<Vec<_>>());
         let values = element.decode(&bytes).into_iter().map(f64::from).collect();
@@ -74,7 +75,7 @@ impl Input {
     }
 
     pub(super) fn random(element: Element, seed: u64, count: usize) -> Self {
-        Self::new(element, &numbers(seed, count))
+        Self::new(element, &random_values(seed, count))
     }
 
     pub(super) fn argument(&self) -> Argument {

@@ -1,33 +1,34 @@
-//! Vocabularies from one token to more than a block, whole and in chunks; targets in every chunk, and in none.
+//! Vocabularies from one token to more than a block, whole and in chunks, with targets in all
+//! chunks and in none.
 
-use super::{Argument, Bench, Input, error, largest_share, numbers};
+use super::{Argument, CheckRunner, TwinInput, error, max_relative_error, random_values};
 use crate::{
     Element,
     log_prob::{self, BACKWARD, CHUNK, FINISH},
 };
 
-/// Exponentials are within a few units, and rounding `logit − highest` adds a unit for each 1 that it is below 0; the
-/// largest ones, near 0, make up the sum.
+/// Tolerance in f32 units. Exponentials err by a few units, and rounding `logit − highest` adds one
+/// unit per 1 below 0. The largest terms, near 0, dominate the sum.
 const UNITS: f64 = 16.0;
 
-pub(super) fn check(bench: &mut Bench<'_>, element: Element) {
+pub(super) fn check(runner: &mut CheckRunner<'_>, element: Element) {
     let cases: [(usize, &[usize]); 6] =
         [(1, &[1]), (5, &[7]), (3, &[5, 1, 64, 530]), (4, &[1537]), (2, &[600, 600, 337]), (0, &[5])];
     for (rows, widths) in cases {
         for spread in [1.0, 30.0] {
             let logits: Vec<f64> =
-                numbers(1, rows * widths.iter().sum::<usize>()).iter().map(|x| spread * x).collect();
-            vocabulary(bench, element, rows, widths, &logits, &format!("spread {spread}"));
+                random_values(1, rows * widths.iter().sum::<usize>()).iter().map(|x| spread * x).collect();
+            vocabulary(runner, element, rows, widths, &logits, &format!("spread {spread}"));
         }
     }
-    // A masked token, a whole chunk of them at the beginning, and one that has all of the mass.
+    // Masked tokens, a first chunk of nothing else, and a token with all of the probability.
     let masked = f64::NEG_INFINITY;
     let logits = [masked, masked, 1.0, masked, 2.0, masked, masked, -3.0, 90.0, 0.5];
-    vocabulary(bench, element, 2, &[2, 3], &logits, "masked");
+    vocabulary(runner, element, 2, &[2, 3], &logits, "masked");
 }
 
 fn vocabulary(
-    bench: &mut Bench<'_>,
+    runner: &mut CheckRunner<'_>,
     element: Element,
     rows: usize,
     widths: &[usize],
@@ -35,11 +36,11 @@ fn vocabulary(
     what: &str,
 ) {
     let columns: usize = widths.iter().sum();
-    let logits = Input::new(element, logits).values;
-    // The last row's target is beyond the vocabulary, unless it is the only one.
+    let logits = TwinInput::new(element, logits).values;
+    // The last row's target is outside the vocabulary, unless it is the only row.
     let target = |row: usize| if row > 0 && row + 1 == rows { columns } else { row * 7919 % columns };
     let targets: Vec<u32> = (0..rows).map(|row| target(row) as u32).collect();
-    let scale = Input::random(Element::F32, 2, rows);
+    let scale = TwinInput::random(Element::F32, 2, rows);
     let case = format!("{rows} × {columns} in {} chunks, {what}", widths.len());
 
     let mut state = vec![
@@ -47,22 +48,22 @@ fn vocabulary(
         Argument::Buffer(vec![0xff; 8 * rows]),
         Argument::unwritten(Element::F32, rows),
     ];
-    let chunks: Vec<(usize, Input)> = widths
+    let chunks: Vec<(usize, TwinInput)> = widths
         .iter()
         .scan(0, |next, width| {
             let first = *next;
             *next += width;
             let columns = logits.chunks_exact(columns).flat_map(|row| &row[first..first + width]);
-            Some((first, Input::new(element, &columns.copied().collect::<Vec<_>>())))
+            Some((first, TwinInput::new(element, &columns.copied().collect::<Vec<_>>())))
         })
         .collect();
     for ((first, chunk), width) in chunks.iter().zip(widths) {
         let rest =
             [chunk.argument(), Argument::u32s(&targets), Argument::count(*first), Argument::count(*width)];
         let arguments = state.iter().cloned().chain(rest).collect();
-        match bench.run(&CHUNK.kernel(element), log_prob::chunk_launch(rows), arguments) {
+        match runner.run(&CHUNK.kernel(element), log_prob::chunk_launch(rows), arguments) {
             Ok(arguments) => state = arguments.into_iter().take(3).collect(),
-            Err(error) => return bench.note(&CHUNK.kernel(element), case, Err(error)),
+            Err(error) => return runner.record(&CHUNK.kernel(element), case, Err(error)),
         }
     }
     let [highest, sum, target_logit] = &state[..] else { return };
@@ -74,10 +75,10 @@ fn vocabulary(
         target_logit.clone(),
         Argument::count(rows),
     ];
-    let outcome = bench.run(&FINISH.kernel(element), log_prob::finish_launch(rows), arguments);
-    let outcome = outcome.map(|got| largest_share(&got[0].doubles(), &want, 0.0, UNITS, 0.0));
-    bench.note(&CHUNK.kernel(element), case.clone(), outcome.clone());
-    bench.note(&FINISH.kernel(element), case.clone(), outcome);
+    let outcome = runner.run(&FINISH.kernel(element), log_prob::finish_launch(rows), arguments);
+    let outcome = outcome.map(|got| max_relative_error(&got[0].doubles(), &want, 0.0, UNITS, 0.0));
+    runner.record(&CHUNK.kernel(element), case.clone(), outcome.clone());
+    runner.record(&FINISH.kernel(element), case.clone(), outcome);
 
     for scaled in [false, true] {
         let factors = if scaled { scale.values.clone() } else { vec![1.0; rows] };
@@ -97,7 +98,7 @@ fn vocabulary(
             ];
             let case = format!("{case}, from {first}{}", if scaled { ", scaled" } else { "" });
             let launch = log_prob::backward_launch(rows, *width);
-            bench.check(&BACKWARD.kernel(element), case, launch, arguments, |got| {
+            runner.check(&BACKWARD.kernel(element), case, launch, arguments, |got| {
                 error(&got[0], element, &want, UNITS)
             });
         }

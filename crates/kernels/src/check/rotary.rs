@@ -1,33 +1,33 @@
-//! Heads rotated whole and in part, rows of less and more than a block.
+//! Heads rotated fully and partly, in rows of less and more than a block.
 
-use super::{Argument, Bench, Input, error};
+use super::{Argument, CheckRunner, TwinInput, error};
 use crate::{
     Element,
-    rotary::{self, Pairs, ROTATE, Shape},
+    rotary::{self, PairLayout, ROTATE, RotaryShape},
 };
 
-/// Two products and a sum.
+/// Tolerance in f32 units: two products and a sum.
 const UNITS: f64 = 4.0;
 
-pub(super) fn check(bench: &mut Bench<'_>, element: Element) {
+pub(super) fn check(runner: &mut CheckRunner<'_>, element: Element) {
     for (rows, heads, head_dim, half) in
         [(1, 1, 2, 1), (3, 3, 6, 3), (5, 2, 8, 2), (2, 5, 64, 32), (0, 1, 4, 2)]
     {
-        for pairs in [Pairs::Halves, Pairs::Interleaved] {
+        for pairs in [PairLayout::Halves, PairLayout::Interleaved] {
             for sign in [1.0, -1.0] {
-                let shape = Shape { width: heads * head_dim, head_dim, half, pairs };
-                rotation(bench, element, rows, shape, sign);
+                let shape = RotaryShape { width: heads * head_dim, head_dim, half, pairs };
+                rotation(runner, element, rows, shape, sign);
             }
         }
     }
 }
 
-fn rotation(bench: &mut Bench<'_>, element: Element, rows: usize, shape: Shape, sign: f32) {
-    let Shape { width, head_dim, half, pairs } = shape;
-    let x = Input::random(element, 1, rows * width);
-    let angles = super::numbers(2, rows * half);
+fn rotation(runner: &mut CheckRunner<'_>, element: Element, rows: usize, shape: RotaryShape, sign: f32) {
+    let RotaryShape { width, head_dim, half, pairs } = shape;
+    let x = TwinInput::random(element, 1, rows * width);
+    let angles = super::random_values(2, rows * half);
     let table = |function: fn(f64) -> f64| {
-        Input::new(Element::F32, &angles.iter().map(|angle| function(*angle)).collect::<Vec<_>>())
+        TwinInput::new(Element::F32, &angles.iter().map(|angle| function(*angle)).collect::<Vec<_>>())
     };
     let (cos, sin) = (table(f64::cos), table(f64::sin));
     let want = rotary::rotate(&x.values, &cos.values, &sin.values, shape, f64::from(sign));
@@ -39,11 +39,11 @@ fn rotation(bench: &mut Bench<'_>, element: Element, rows: usize, shape: Shape, 
         Argument::count(width),
         Argument::count(head_dim),
         Argument::count(half),
-        Argument::U32(u32::from(pairs == Pairs::Interleaved)),
+        Argument::U32(u32::from(pairs == PairLayout::Interleaved)),
         Argument::F32(sign),
     ];
     let case = format!("{rows} × {width}, {half} pairs of {head_dim}, {pairs:?}, sign {sign}");
-    bench.check(&ROTATE.kernel(element), case, rotary::launch(rows, width), arguments, |got| {
+    runner.check(&ROTATE.kernel(element), case, rotary::launch(rows, width), arguments, |got| {
         error(&got[0], element, &want, UNITS)
     });
 }

@@ -1,4 +1,5 @@
-//! Self-attention: projections, the norms of some families, rotation, and the products between rows.
+//! Self-attention: projections, query and key norms in some families, rotary embeddings, and
+//! attention itself.
 
 use candle_core::{Result, Tensor};
 
@@ -10,7 +11,7 @@ use crate::{
 };
 
 impl Projections<Linear> {
-    /// q, k and v, and x·Aᵀ of each projection.
+    /// Returns q, k and v, and x·Aᵀ of each projection.
     fn forward(&self, x: &Tensor, context: &BlockContext<'_>) -> Result<([Tensor; 3], [Option<Tensor>; 3])> {
         match self {
             Self::Separate([q, k, v]) => {
@@ -55,14 +56,14 @@ impl Projections<Linear> {
     }
 }
 
-/// Norms of queries and keys over the dimensions of a head, before they are rotated.
+/// Norms of queries and keys over the dimensions of a head, before the rotation.
 #[derive(Debug, Clone)]
 pub(crate) struct HeadNorms {
     pub(crate) query: Norm,
     pub(crate) key: Norm,
 }
 
-/// Self-attention.
+/// Self-attention layer.
 #[derive(Debug, Clone)]
 pub(crate) struct Attention {
     pub(crate) projections: Projections<Linear>,
@@ -70,20 +71,20 @@ pub(crate) struct Attention {
     pub(crate) output: Linear,
 }
 
-/// What the backward pass needs of attention, beside its input.
+/// Tensors saved for the backward pass, besides the input.
 pub(crate) struct SavedAttention {
-    /// Queries and keys before their norms, where there are norms.
+    /// Queries and keys before their norms, if there are norms.
     unnormed: Option<[Tensor; 2]>,
     q: Tensor,
     k: Tensor,
     v: Tensor,
     attended: Tensor,
-    /// x·Aᵀ of the projections, and of the output.
+    /// x·Aᵀ of the projections and of the output.
     lora: ([Option<Tensor>; 3], Option<Tensor>),
 }
 
 impl SavedAttention {
-    /// What `f` makes of every tensor.
+    /// Applies `f` to all tensors.
     pub(crate) fn map(self, f: &impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
         let maybe = |x: &Option<Tensor>| x.as_ref().map(f).transpose();
         let Self { unnormed, q, k, v, attended, lora: ([q_lora, k_lora, v_lora], output) } = self;
@@ -101,14 +102,14 @@ impl SavedAttention {
     }
 }
 
-/// Every head of every row as a row of its own.
+/// Reshapes to one row per row and head.
 fn by_head(x: &Tensor, dim: usize) -> Result<Tensor> {
     x.reshape((x.elem_count() / dim, dim))
 }
 
 impl Attention {
-    /// Attention of the rows of `x` to what `attend` lets them see, given rotated queries and keys, and values; plus
-    /// `residual`.
+    /// Returns self-attention of the rows of `x`, plus `residual`. `attend` computes attention from
+    /// rotated queries and keys, and values.
     pub(crate) fn forward(
         &self,
         x: &Tensor,

@@ -1,4 +1,4 @@
-//! A decoder block: attention and an MLP, each after a norm and beside the residual stream.
+//! Decoder block: attention and an MLP, each with a norm before it and a residual connection.
 
 use candle_core::{Result, Tensor};
 
@@ -10,7 +10,7 @@ use crate::{
     parameters::Gradients,
 };
 
-/// One block.
+/// Decoder block.
 #[derive(Debug, Clone)]
 pub(crate) struct DecoderBlock {
     pub(crate) attention_norm: Norm,
@@ -20,27 +20,27 @@ pub(crate) struct DecoderBlock {
     pub(crate) residual: Residual,
 }
 
-/// What all blocks share in a pass over a batch.
+/// Inputs that all blocks share in a pass over a batch.
 pub(crate) struct BlockContext<'a> {
     pub(crate) trees: &'a [PromptTree],
-    /// cos and sin of the rotation of every row, `[rows, rotated dims/2]`.
+    /// cos and sin of the rotary angles of each row, `[rows, rotated dims/2]`.
     pub(crate) rotation: (Tensor, Tensor),
     pub(crate) pairs: RotaryPairs,
     pub(crate) heads: AttentionHeads,
     pub(crate) adapter: bool,
 }
 
-/// What the backward pass needs of a block. Norms are cheap and computed again.
+/// Tensors saved for the backward pass of a block. Norms are cheap, so they are recomputed.
 pub(crate) struct SavedBlock {
     x: Tensor,
     attention: SavedAttention,
-    /// What the MLP's norm saw.
+    /// Input of the MLP's norm.
     middle: Tensor,
     mlp: SavedMlp,
 }
 
 impl SavedBlock {
-    /// What `f` makes of every tensor.
+    /// Applies `f` to all tensors.
     pub(crate) fn map(self, f: &impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
         let Self { x, attention, middle, mlp } = self;
         Ok(Self { x: f(&x)?, attention: attention.map(f)?, middle: f(&middle)?, mlp: mlp.map(f)? })
@@ -54,7 +54,7 @@ pub(crate) struct BlockModules<'a> {
 }
 
 impl DecoderBlock {
-    /// The linear layers.
+    /// Returns the linear layers.
     pub(crate) fn linears(&self) -> impl Iterator<Item = &Linear> {
         let Attention { projections, output, .. } = &self.attention;
         projections.as_slice().iter().chain([output]).chain(self.mlp.as_slice())
@@ -77,7 +77,8 @@ impl DecoderBlock {
         self.forward_with(x, context, |[q, k, v]| ops::attention(q, k, v, context.trees, context.heads))
     }
 
-    /// Like [`forward`](Self::forward), where `attend` says what the rows see, given rotated queries and keys, and values.
+    /// Like [`forward`](Self::forward), with a custom `attend`: attention from rotated queries and
+    /// keys, and values.
     pub(crate) fn forward_with(
         &self,
         x: &Tensor,

@@ -1,5 +1,7 @@
-//! The final norm and the vocabulary head: only rows that predict completion tokens come here, in chunks, so that
-//! `[tokens, vocabulary]` logits never exist as a whole.
+//! Final norm and vocabulary head.
+//!
+//! Only rows that predict completion tokens reach the head, in chunks, so the whole `[tokens,
+//! vocabulary]` logits never exist.
 
 use candle_core::{Result, Tensor};
 
@@ -10,28 +12,29 @@ use crate::{
     parameters::{Gradients, WeightTensor},
 };
 
-/// Final norm and head; `weight` is `[vocabulary, hidden]`, perhaps shared with the embedding.
+/// Final norm and head. `weight` is `[vocabulary, hidden]` and may be tied to the embedding.
 #[derive(Debug, Clone)]
 pub(crate) struct Head {
     pub(crate) norm: Norm,
     pub(crate) weight: WeightTensor,
 }
 
-/// What the backward pass needs of the head.
+/// Tensors saved for the backward pass of the head.
 pub(crate) struct SavedHead {
-    /// The last block's rows that predict a scored token.
+    /// Output rows of the last block that predict a scored token.
     x: Tensor,
     norm: SavedNorm,
-    /// With a frozen head: d log π(token) / d normed row, to be scaled by the weight of the token's sequence. This
-    /// takes two products with the head where a second look at the logits would take three.
+    /// With a frozen head: d log π(token) / d normed row, which the backward pass scales by the
+    /// weight of the token's sequence. This needs two products with the head; recomputing the
+    /// logits would need three.
     unit: Option<Tensor>,
 }
 
 impl Head {
-    /// Bytes of logits that a chunk may take.
+    /// Largest size of a chunk of logits in bytes.
     pub(crate) const CHUNK_BYTES: usize = 32 << 20;
 
-    /// log π of every scored token, given the rows `x` that predict them.
+    /// Returns log π of each scored token, from the rows `x` that predict them.
     pub(crate) fn forward(
         &self,
         x: &Tensor,
@@ -55,7 +58,7 @@ impl Head {
         Ok((log_probs, SavedHead { x: x.narrow(0, 0, keep)?, norm: norm.narrow(keep)?, unit }))
     }
 
-    /// d loss / d `x` of the kept rows, given d loss / d log π of every kept token.
+    /// Returns d loss / d `x` of the saved rows, from d loss / d log π of each saved token.
     pub(crate) fn backward(
         &self,
         saved: SavedHead,
@@ -84,12 +87,12 @@ impl Head {
         self.norm.backward(&x, &norm, &d_normed, None, gradients)
     }
 
-    /// Logits `[rows, vocabulary]` of all rows of `x`.
+    /// Returns the logits of all rows of `x`, `[rows, vocabulary]`.
     pub(crate) fn logits(&self, x: &Tensor) -> Result<Tensor> {
         self.norm.forward(x)?.0.matmul(&self.weight.value().t()?)
     }
 
-    /// The scored tokens in chunks, none of which straddles `boundary`, with their first row.
+    /// Returns chunks of scored tokens with their first row. No chunk straddles `boundary`.
     fn chunks<'a>(
         &self,
         scored: &'a [ScoredToken],

@@ -1,4 +1,4 @@
-//! y = x·Wᵀ + bias, with a low-rank adapter beside it: + s·(x·Aᵀ)·Bᵀ (arXiv 2106.09685).
+//! Linear layer y = x·Wᵀ + bias, with an optional LoRA adapter: + s·(x·Aᵀ)·Bᵀ (arXiv 2106.09685).
 
 use candle_core::{DType, Result, Tensor};
 
@@ -8,8 +8,10 @@ use crate::{
     weights::LinearWeight,
 };
 
-/// A low-rank adapter: `a` is `[rank, in]`, `b` `[out, rank]`, the update of the weight is scale·b·a. Beside weights of 16 bits
-/// it is in f32, so that small updates are not lost, and takes the type of the activations for its products.
+/// LoRA adapter: `a` is `[rank, in]`, `b` is `[out, rank]`, and the weight update is scale·b·a.
+///
+/// With 16-bit weights the adapter is f32, so that small updates are not lost. Its products use the
+/// type of the activations.
 #[derive(Debug, Clone)]
 pub(crate) struct LoraAdapter {
     pub(crate) a: Parameter,
@@ -23,7 +25,7 @@ impl LoraAdapter {
     }
 }
 
-/// A linear layer; `weight` is `[out, in]`, `bias` `[out]`.
+/// Linear layer. `weight` is `[out, in]`, `bias` is `[out]`.
 #[derive(Debug, Clone)]
 pub(crate) struct Linear {
     pub(crate) weight: LinearWeight,
@@ -36,7 +38,8 @@ impl Linear {
         Self { weight, bias: bias.map(WeightTensor::Frozen), lora: None }
     }
 
-    /// The weights with their names within the module, without the adapter's and without a matrix that is not plain.
+    /// Returns the weights with their names in the module, without the adapter's and without
+    /// quantised or sharded matrices.
     pub(crate) fn weights_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut WeightTensor)> {
         let weight = match &mut self.weight {
             LinearWeight::Plain(weight) => Some(("weight", weight)),
@@ -45,7 +48,8 @@ impl Linear {
         weight.into_iter().chain(self.bias.as_mut().map(|bias| ("bias", bias)))
     }
 
-    /// x·Wᵀ and the bias, plus `residual`, plus, with `adapter`, the adapter's part; and x·Aᵀ if there was one.
+    /// Returns x·Wᵀ + bias + `residual`, plus the adapter's update with `adapter`; and x·Aᵀ if
+    /// there is an adapter.
     pub(crate) fn forward(
         &self,
         x: &Tensor,
@@ -65,8 +69,8 @@ impl Linear {
         }
     }
 
-    /// d loss / d x, added to `onto`. `x` is the input and `down` what [`forward`](Self::forward) returned beside its
-    /// result.
+    /// Returns d loss / d x, added to `onto`. `x` is the input and `down` is the x·Aᵀ that
+    /// [`forward`](Self::forward) returned.
     pub(crate) fn backward(
         &self,
         x: &Tensor,
@@ -90,7 +94,7 @@ impl Linear {
         ops::products(onto, &[(grad, weight), (&d_down, &a)])
     }
 
-    /// W + s·B·A: the weight that gives the same results without the adapter.
+    /// Returns the merged weight W + s·B·A, which gives the same results without the adapter.
     pub(crate) fn merged(&self) -> Result<Tensor> {
         match &self.lora {
             None => self.weight.dense_for_saving()?.copy(),

@@ -1,19 +1,19 @@
-//! The MLP of a block.
+//! MLP of a block.
 
 use candle_core::{Result, Tensor, bail};
 
 use super::Linear;
 use crate::{architecture::Mlp, ops, parameters::Gradients};
 
-/// What the backward pass needs of an MLP, beside its input: what the activation saw, and x·Aᵀ of each layer. The
-/// activation is cheap and computed again.
+/// Tensors saved for the backward pass, besides the input: the inputs of the activation, and x·Aᵀ
+/// of each layer. The activation is cheap, so it is recomputed.
 pub(crate) enum SavedMlp {
     Gated { gate: Tensor, up: Tensor, lora: [Option<Tensor>; 3] },
     Plain { up: Tensor, lora: [Option<Tensor>; 2] },
 }
 
 impl SavedMlp {
-    /// What `f` makes of every tensor.
+    /// Applies `f` to all tensors.
     pub(crate) fn map(self, f: &impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
         let maybe = |x: &Option<Tensor>| x.as_ref().map(f).transpose();
         Ok(match self {
@@ -26,7 +26,7 @@ impl SavedMlp {
 }
 
 impl Mlp<Linear> {
-    /// The MLP of every row of `x`, plus `residual`.
+    /// Returns the MLP of each row of `x`, plus `residual`.
     pub(crate) fn forward(
         &self,
         x: &Tensor,

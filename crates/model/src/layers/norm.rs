@@ -7,7 +7,7 @@ use crate::{
     parameters::{Gradients, WeightTensor},
 };
 
-/// x·w / rms(x); with a bias, the layer norm: that of x − mean(x), and the bias added.
+/// RMS norm, x·w / rms(x). With a bias, layer norm: the RMS norm of x − mean(x), plus the bias.
 #[derive(Debug, Clone)]
 pub(crate) struct Norm {
     pub(crate) weight: WeightTensor,
@@ -15,7 +15,7 @@ pub(crate) struct Norm {
     pub(crate) epsilon: f64,
 }
 
-/// What the backward pass needs of a norm, beside its input: 1/rms of every row.
+/// Tensors saved for the backward pass, besides the input: 1/rms of each row.
 pub(crate) struct SavedNorm(Tensor);
 
 impl SavedNorm {
@@ -25,7 +25,7 @@ impl SavedNorm {
 }
 
 impl Norm {
-    /// The weights with their names within the module.
+    /// Returns the weights with their names in the module.
     pub(crate) fn weights_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut WeightTensor)> {
         let bias = self.bias.as_mut().map(|bias| ("bias", bias));
         std::iter::once(("weight", &mut self.weight)).chain(bias)
@@ -40,7 +40,7 @@ impl Norm {
         Ok((y.broadcast_add(bias.value())?, SavedNorm(inverse_rms)))
     }
 
-    /// d loss / d x, plus `residual`: the gradient that goes past the norm.
+    /// Returns d loss / d x plus `residual`, the gradient of the residual connection.
     pub(crate) fn backward(
         &self,
         x: &Tensor,
@@ -56,7 +56,7 @@ impl Norm {
         };
         let Some(bias) = &self.bias else { return backward(x, residual, gradients) };
         bias.add_gradient(gradients, || grad.sum(0))?;
-        // Centring is its own transpose.
+        // Centring is symmetric, so it is its own backward pass.
         let dx = ops::centre(&backward(&ops::centre(x)?, None, gradients)?)?;
         residual.map_or(Ok(dx.clone()), |residual| residual + dx)
     }

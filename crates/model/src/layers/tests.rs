@@ -1,4 +1,5 @@
-//! Layers and the whole decoder: finite differences, candle's autograd, packing.
+//! Layers and the whole decoder against finite differences and candle's autograd, packed and
+//! unpacked.
 
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::log_softmax;
@@ -29,7 +30,7 @@ fn architecture(keys: &str) -> Architecture {
     serde_json::from_str(&format!("{{{SIZES}, {keys}}}")).unwrap()
 }
 
-/// One of each form that a part can have.
+/// Architectures that cover every variant of each part.
 fn architectures() -> Vec<(&'static str, Architecture)> {
     let of = |keys: &[&str]| architecture(&keys.join(", "));
     vec![
@@ -44,7 +45,7 @@ fn architectures() -> Vec<(&'static str, Architecture)> {
     ]
 }
 
-/// Random weights of which norms and biases are random too.
+/// Random weights, including those of norms and biases.
 struct Rough(DType);
 
 impl TensorSource for Rough {
@@ -64,7 +65,7 @@ fn llama(dtype: DType) -> Decoder {
     decoder(&architecture(&[LLAMA, TIED].join(", ")), dtype)
 }
 
-/// An adapter that does something: B is not zero.
+/// Adapter with non-zero B, so that it has an effect.
 fn with_adapter(decoder: &Decoder) -> Decoder {
     let decoder = decoder.with_lora(LoraConfig { r: 2, alpha: 3.0 }, 1).unwrap();
     for (name, parameter) in decoder.parameters().iter().filter(|(name, _)| name.contains("lora_B")) {
@@ -88,7 +89,7 @@ fn batch() -> PackedBatch {
     packer.pack().unwrap()
 }
 
-/// d loss / d log π of each completion; the last takes no gradient.
+/// d loss / d log π of each completion; zero for the last.
 const SEED: [f64; 4] = [0.7, -1.3, 0.4, 0.0];
 
 fn loss(log_probs: &[f64]) -> f64 {
@@ -102,7 +103,7 @@ fn gradients(decoder: &Decoder, activations: Activations) -> Gradients {
     gradients
 }
 
-/// A weight as candle's autograd knows it.
+/// Returns a weight as a variable of candle's autograd.
 fn tracked(weight: &WeightTensor) -> &Tensor {
     match weight {
         WeightTensor::Frozen(value) => value,
@@ -142,7 +143,7 @@ fn oracle_mlp(x: &Tensor, mlp: &Mlp<Linear>) -> Tensor {
         }
         Mlp::Plain([up, down], gelu) => {
             let up = oracle_linear(x, up);
-            // candle's own gelus have slopes of six digits.
+            // The derivatives of candle's GELUs are accurate to six digits.
             let share = match gelu {
                 GeluKind::Exact => (&up * std::f64::consts::FRAC_1_SQRT_2).unwrap().erf(),
                 GeluKind::Tanh => {
@@ -157,7 +158,8 @@ fn oracle_mlp(x: &Tensor, mlp: &Mlp<Linear>) -> Tensor {
     }
 }
 
-/// The loss by candle's own differentiable operations, one unpacked sequence at a time: shares no code with the layers.
+/// Computes the loss with candle's differentiable operations, one unpacked sequence at a time.
+/// Shares no code with the layers.
 fn oracle_loss(decoder: &Decoder) -> Tensor {
     let a = decoder.architecture();
     let norm = |x: &Tensor, norm: &Norm| oracle_norm(x, norm, a.epsilon);
@@ -276,7 +278,7 @@ fn a_whole_model_gradient_is_a_derivative() {
         let base = decoder(&architecture, DType::F64);
         for decoder in [with_adapter(&base), base.with_all_trained().unwrap()] {
             let gradients = gradients(&decoder, Activations::Keep);
-            // Those of the first block: their gradients come through everything else.
+            // Weights of the first block, whose gradients pass through all other layers.
             for (parameter_name, parameter) in
                 decoder.parameters().iter().filter(|(name, _)| name.contains(".0."))
             {
@@ -310,7 +312,7 @@ fn gradients_of_tokens_add_up_to_those_of_sequences() {
         };
         assert_eq!(values(&by_token), values(&by_sequence), "{name}");
     }
-    // Without a gradient on one of them, it is the derivative of the rest.
+    // If one of them takes no gradient, the result is the derivative of the rest.
     let mut masked = of_tokens.clone();
     masked[1] = 0.0;
     let mut gradients = Gradients::none(decoder.parameters());
@@ -445,7 +447,7 @@ fn tokens_and_positions_out_of_range_are_errors() {
     assert!(error(&mistral, &[1; 9]).contains("8 positions (its sliding window)"));
 }
 
-/// Prompts of several lengths, more than are in work at once.
+/// Prompts of several lengths, more than one batch.
 fn to_continue() -> Vec<Vec<u32>> {
     (0..20).map(|index| (0..=index % 5).map(|place| (3 * index + 7 * place) % 23).collect()).collect()
 }
@@ -515,7 +517,7 @@ fn completions_stop_where_positions_end() {
     };
     let tokens = [1; 30];
     let generate = |tokens| decoder.generate(&[Prompt { id: "", tokens }], &how, Adapter::On);
-    // Positions 30 and 31 are read, and what follows the last is chosen but not read.
+    // Positions 30 and 31 are read; the token after the last position is sampled but not read.
     assert_eq!(generate(&tokens).unwrap()[0].tokens.len(), 3);
     assert!(!generate(&tokens).unwrap()[0].ended);
     assert!(generate(&[]).unwrap_err().to_string().contains("no tokens"));

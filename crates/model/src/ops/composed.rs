@@ -1,4 +1,4 @@
-//! The operations composed of candle's own, on any device.
+//! Operations composed of candle's operations, for all devices.
 
 use candle_core::{D, DType, Device, Result, Tensor};
 
@@ -8,7 +8,7 @@ use crate::{
     pack::{PromptTree, ScoredToken},
 };
 
-/// Reductions of half-precision tensors are done in f32.
+/// Returns the type for reductions: f32 for half-precision tensors.
 fn wide(dtype: DType) -> DType {
     if dtype == DType::F64 { DType::F64 } else { DType::F32 }
 }
@@ -111,7 +111,7 @@ pub(super) fn gated_silu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
 }
 
 pub(super) fn gated_silu_backward(gate: &Tensor, up: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor)> {
-    // σ(x) as (1 + tanh(x/2))/2, which does not overflow.
+    // σ(x) = (1 + tanh(x/2))/2 does not overflow.
     let sigmoid = (((gate / 2.0)?.tanh()? + 1.0)? / 2.0)?;
     let silu = (gate * &sigmoid)?;
     // silu' = σ + silu·(1 − σ)
@@ -119,7 +119,7 @@ pub(super) fn gated_silu_backward(gate: &Tensor, up: &Tensor, grad: &Tensor) -> 
     Ok((((grad * up)? * slope)?, (grad * silu)?))
 }
 
-/// tanh(√(2/π)·(x + 0.044715·x³)) and its slope.
+/// Returns tanh(√(2/π)·(x + 0.044715·x³)) and its derivative.
 fn gelu_tanh(x: &Tensor) -> Result<(Tensor, Tensor)> {
     let square = x.sqr()?;
     let root = (2.0 / std::f64::consts::PI).sqrt();
@@ -152,7 +152,8 @@ pub(super) fn gelu_backward(x: &Tensor, grad: &Tensor, form: GeluKind) -> Result
     grad * slope
 }
 
-/// One tree's context for a run of query rows: which rows may be seen, and the mask `[queries, context]`.
+/// Consecutive query rows of a tree and the rows that they attend to. The causal mask is `[queries,
+/// context]`.
 struct Visible {
     queries: std::ops::Range<usize>,
     context: Vec<std::ops::Range<usize>>,
@@ -178,7 +179,8 @@ impl Visible {
         Tensor::from_vec(mask, (own, before + own), device)?.to_dtype(dtype)
     }
 
-    /// The context rows of `x` as `[query_heads, context, head_dim]`, key heads repeated.
+    /// Returns the context rows of `x` as `[query_heads, context, head_dim]`, with repeated key
+    /// heads.
     fn gather(&self, x: &Tensor, heads: AttentionHeads) -> Result<Tensor> {
         let parts: Vec<_> =
             self.context.iter().map(|rows| x.narrow(0, rows.start, rows.len())).collect::<Result<_>>()?;
@@ -210,7 +212,7 @@ fn by_row(x: &Tensor) -> Result<Tensor> {
     x.transpose(0, 1)?.contiguous()?.reshape((rows, heads * head_dim))
 }
 
-/// Adds `part`, whose rows are those of `ranges` in turn, to the rows of `total`.
+/// Adds the rows of `part` to the rows `ranges` of `total`, in this order.
 fn add_rows(total: &Tensor, part: &Tensor, ranges: &[std::ops::Range<usize>]) -> Result<Tensor> {
     let index: Vec<u32> = ranges.iter().cloned().flatten().map(|row| row as u32).collect();
     total.index_add(&Tensor::new(index, total.device())?, part, 0)
@@ -252,7 +254,7 @@ pub(super) fn attention_backward(
         let ds =
             ((&p * dp.broadcast_sub(&mean)?)? * (heads.dim as f64).sqrt().recip())?.to_dtype(q.dtype())?;
         let p = p.to_dtype(q.dtype())?;
-        // Gradients of the repeated key heads are summed over their group.
+        // Sums the gradients of repeated key heads over their group.
         let ungroup = |x: Tensor| -> Result<Tensor> {
             let (_, context, dim) = x.dims3()?;
             by_row(&x.reshape((heads.key, group, context, dim))?.sum(1)?)

@@ -1,4 +1,4 @@
-//! The operations fused for the CPU: one pass over the data, rows in parallel.
+//! Operations fused for the CPU: one pass over the data, with rows in parallel.
 
 mod attention;
 mod elementwise;
@@ -18,7 +18,7 @@ pub(super) use linear::{linear, products};
 use candle_core::{Device, Layout, Result, Shape, Storage, StorageRef, Tensor, bail};
 use real::Real;
 
-/// A contiguous CPU tensor opened for reading.
+/// Contiguous CPU tensor opened for reading.
 struct Opened<'a> {
     storage: StorageRef<'a>,
     layout: &'a Layout,
@@ -43,7 +43,7 @@ fn tensor<T: Real>(data: Vec<T>, shape: impl Into<Shape>) -> Result<Tensor> {
     Tensor::from_vec(data, shape.into(), &Device::Cpu)
 }
 
-/// Calls a function generic over [`Real`] with the tensor's element type.
+/// Calls a function that is generic over [`Real`] with the tensor's element type.
 macro_rules! by_dtype {
     ($tensor:expr, $function:ident($($argument:expr),* $(,)?)) => {
         match $tensor.dtype() {

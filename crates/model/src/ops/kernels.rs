@@ -1,5 +1,5 @@
-//! The operations as our own CUDA kernels (`prospect-kernels`), each in one or a few launches. Off unless switched on: see
-//! docs/kernels.md.
+//! Operations as CUDA kernels of `prospect-kernels`, each in one or a few launches. Disabled by
+//! default: see docs/kernels.md.
 
 use candle_core::{
     DType, Error, Result, Tensor, bail,
@@ -8,9 +8,9 @@ use candle_core::{
 use prospect_kernels::{
     Element, Kernel, KernelError, Launch, Operation,
     activation::{self, GATED_SILU, GATED_SILU_BACKWARD},
-    adamw::{self, Constants},
-    attention::{self, DELTA, Plan},
-    dequantise::{self, Blocks},
+    adamw::{self, AdamWConstants},
+    attention::{self, DELTA, TilePlan},
+    dequantise::{self, BlockFormat},
     log_prob, norm,
     rotary::{self, ROTATE},
 };
@@ -115,7 +115,7 @@ pub(super) fn rotary(
     Ok(y)
 }
 
-/// An operation on numbers one by one: `N` new tensors of the shape of those given.
+/// Runs an elementwise operation. The `N` new tensors have the shape of the inputs.
 fn elementwise<const N: usize>(
     launcher: &impl KernelLauncher,
     operation: &Operation,
@@ -144,10 +144,10 @@ pub(super) fn gated_silu_backward(
     Ok((d_gate, d_up))
 }
 
-fn form(form: GeluKind) -> activation::Gelu {
+fn form(form: GeluKind) -> activation::GeluForm {
     match form {
-        GeluKind::Exact => activation::Gelu::Exact,
-        GeluKind::Tanh => activation::Gelu::Tanh,
+        GeluKind::Exact => activation::GeluForm::Exact,
+        GeluKind::Tanh => activation::GeluForm::Tanh,
     }
 }
 
@@ -166,25 +166,25 @@ pub(super) fn gelu_backward(
     Ok(dx)
 }
 
-/// Attention's tiles on the device, and its sizes.
+/// Tiles and head sizes of one attention operation.
 struct Tiles {
-    heads: attention::Heads,
-    plan: Plan,
+    heads: attention::AttentionHeads,
+    plan: TilePlan,
 }
 
 impl Tiles {
     fn new(trees: &[PromptTree], heads: AttentionHeads) -> Result<Self> {
-        let heads = attention::Heads { query: heads.query, key: heads.key, dim: heads.dim };
-        let tree = |tree: &PromptTree| attention::Tree {
+        let heads = attention::AttentionHeads { query: heads.query, key: heads.key, dim: heads.dim };
+        let tree = |tree: &PromptTree| attention::AttentionTree {
             prompt: tree.prompt.clone(),
             branches: tree.branches.clone(),
         };
         let trees: Vec<_> = trees.iter().map(tree).collect();
-        Ok(Self { heads, plan: Plan::new(&trees, heads).map_err(Error::wrap)? })
+        Ok(Self { heads, plan: TilePlan::new(&trees, heads).map_err(Error::wrap)? })
     }
 
     fn sizes(&self) -> [KernelArg<'static>; 4] {
-        let attention::Heads { query, key, dim } = self.heads;
+        let attention::AttentionHeads { query, key, dim } = self.heads;
         [
             KernelArg::size(query),
             KernelArg::size(key),
@@ -193,7 +193,7 @@ impl Tiles {
         ]
     }
 
-    /// y, and log Σ exp(score) of every row and head.
+    /// Returns y and the log-sum-exp of the scores of each row and head.
     fn forward(
         &self,
         launcher: &impl KernelLauncher,
@@ -239,8 +239,8 @@ pub(super) fn attention_backward(
     let tiles = Tiles::new(trees, heads)?;
     let Tiles { heads, plan } = &tiles;
     let (element, rows) = (element(q)?, q.dim(0)?);
-    // What the forward pass found is not kept.
-    let [y, log_sum] = tiles.forward(launcher, q, k, v)?;
+    // The forward pass does not keep its results, so run it again.
+    let [y, lse] = tiles.forward(launcher, q, k, v)?;
     let args = vec![
         KernelArg::new((rows, heads.query), DType::F32),
         KernelArg::Tensor(grad),
@@ -251,7 +251,7 @@ pub(super) fn attention_backward(
     let launch = attention::delta_launch(rows, *heads);
     let [delta] = run(launcher, &DELTA.kernel(element), launch, args)?;
 
-    let inputs = || [q, k, v, grad, &log_sum, &delta].map(KernelArg::Tensor);
+    let inputs = || [q, k, v, grad, &lse, &delta].map(KernelArg::Tensor);
     let query_tiles = Tensor::new(plan.query_tiles(), q.device())?;
     let mut args = vec![KernelArg::new(q.shape(), q.dtype())];
     args.extend(inputs().into_iter().chain([KernelArg::Tensor(&query_tiles)]).chain(tiles.sizes()));
@@ -315,17 +315,17 @@ pub(super) fn log_prob_of_targets(
     Ok((log_probs.to_vec1()?, d_logits))
 }
 
-/// A step of AdamW, in the memory of the parameter and its moments.
+/// Takes an AdamW step in the memory of the parameter and its moments.
 pub(super) fn adamw(
     launcher: &impl KernelLauncher,
     value: &Tensor,
     gradient: &Tensor,
     [first, second]: [&Tensor; 2],
-    constants: &Constants,
+    constants: &AdamWConstants,
 ) -> Result<()> {
     let count = value.elem_count();
     let gradient = gradient.to_dtype(value.dtype())?;
-    let Constants { beta1, beta2, scale, rate, epsilon, decay } = *constants;
+    let AdamWConstants { beta1, beta2, scale, rate, epsilon, decay } = *constants;
     let mut args = vec![
         KernelArg::Changed(value),
         KernelArg::Changed(first),
@@ -338,17 +338,17 @@ pub(super) fn adamw(
     Ok(())
 }
 
-/// The numbers of a quantised matrix; None of a type that has no kernel.
+/// Dequantises a matrix. Returns `None` for formats without a kernel.
 pub(super) fn dequantise(
     launcher: &impl KernelLauncher,
     matrix: &QTensor,
     dtype: DType,
 ) -> Result<Option<Tensor>> {
     let blocks = match matrix.dtype() {
-        GgmlDType::Q8_0 => Blocks::Q8_0,
-        GgmlDType::Q4_0 => Blocks::Q4_0,
-        GgmlDType::Q4K => Blocks::Q4K,
-        GgmlDType::Q6K => Blocks::Q6K,
+        GgmlDType::Q8_0 => BlockFormat::Q8_0,
+        GgmlDType::Q4_0 => BlockFormat::Q4_0,
+        GgmlDType::Q4K => BlockFormat::Q4K,
+        GgmlDType::Q6K => BlockFormat::Q6K,
         _ => return Ok(None),
     };
     let count = matrix.shape().elem_count();

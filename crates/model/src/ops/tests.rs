@@ -1,4 +1,4 @@
-//! Fused against composed, and both against finite differences.
+//! Fused operations against composed ones, and both against finite differences.
 
 use candle_core::{DType, Device, Tensor};
 
@@ -27,7 +27,8 @@ fn assert_close(what: &str, a: &Tensor, b: &Tensor, tolerance: f64) {
     }
 }
 
-/// Compares `gradient` with central differences of `sum(f(x) * seed)` along every element of `x`.
+/// Asserts that `gradient` agrees with central differences of `sum(f(x) * seed)` in every element
+/// of `x`.
 pub(crate) fn assert_gradient(what: &str, x: &Tensor, gradient: &Tensor, f: impl Fn(&Tensor) -> f64) {
     let (values, gradient) = (flat(x), flat(gradient));
     let step = 1e-5;
@@ -47,7 +48,8 @@ pub(crate) fn dot(a: &Tensor, b: &Tensor) -> f64 {
     flat(a).iter().zip(flat(b)).map(|(a, b)| a * b).sum()
 }
 
-/// Two trees of odd sizes, one branch without rows; `more` tokens are added to the first prompt and to two branches.
+/// Returns two trees of odd sizes, with one empty branch. Adds `more` tokens to the first prompt
+/// and to two branches.
 pub(super) fn forest(more: usize) -> (Vec<PromptTree>, usize) {
     let mut packer = Packer::default();
     let tokens = vec![1; 9 + more];
@@ -92,7 +94,7 @@ fn fused_operations_equal_composed_ones() {
         }
 
         for form in [GeluKind::Exact, GeluKind::Tanh] {
-            // Far out on both sides too.
+            // Includes large arguments of both signs.
             let x = (&x * 4.0).unwrap();
             let fused = cpu::gelu(&x, form).unwrap();
             assert_close("gelu", &fused, &composed::gelu(&x, form).unwrap(), tolerance);
@@ -108,7 +110,7 @@ fn fused_operations_equal_composed_ones() {
         assert_close("silu gate", &fused.0, &composed_.0, tolerance);
         assert_close("silu up", &fused.1, &composed_.1, tolerance);
 
-        // Fewer rows than are worked on at once, and more.
+        // Fewer rows than a block, and more.
         for (trees, rows) in [forest(0), forest(131)] {
             let (q, grad) = (random("q", (rows, 24), dtype), random("dy", (rows, 24), dtype));
             let (k, v) = (random("k", (rows, 12), dtype), random("v", (rows, 12), dtype));
@@ -154,7 +156,7 @@ fn fused_products_equal_composed_ones() {
         let (left, right) = (random("l", (37, 10), dtype), random("r2", (37, 3), dtype));
         let terms = [(&left, &weight), (&right, &a)];
         for onto in [None, Some(&x)] {
-            // `products` may write where `onto` lies.
+            // `products` may overwrite `onto`.
             let fused = cpu::products(onto.map(|onto| onto.copy().unwrap()), &terms).unwrap();
             let composed_ = composed::products(onto.cloned(), &terms).unwrap();
             assert_close("products", &fused, &composed_, tolerance);

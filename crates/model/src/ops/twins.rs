@@ -1,15 +1,15 @@
-//! The twins of the CUDA kernels say what our operations compute.
+//! Operations against the twins of the CUDA kernels.
 
 use candle_core::{
     D, DType, Device, Tensor,
     quantized::{GgmlDType, QTensor},
 };
 use prospect_kernels::{
-    activation::{self, Gelu as TwinGelu},
-    attention::{self, Attended, Heads as TwinHeads, Tree as TwinTree},
-    dequantise::{Blocks, dequantise},
+    activation::{self, GeluForm as TwinGelu},
+    attention::{self, AttentionHeads as TwinHeads, AttentionOutput, AttentionTree as TwinTree},
+    dequantise::{BlockFormat, dequantise},
     log_prob, norm,
-    rotary::{self, Pairs, Shape},
+    rotary::{self, PairLayout, RotaryShape},
 };
 
 use super::tests::{flat, forest, random};
@@ -41,23 +41,23 @@ fn norms() {
     let (y, inverse) = super::rms_norm(&x, &weight, 1e-5).unwrap();
     let twin = norm::forward(&x_values, &w, None, 1e-5);
     assert_twin("y", &y, &twin.y);
-    assert_twin("inverse", &inverse, &twin.inverse);
+    assert_twin("inverse", &inverse, &twin.rstd);
     let dx = super::rms_norm_backward(&x, &weight, &inverse, &grad, Some(&residual)).unwrap();
-    let twin_dx = norm::backward(&x_values, &w, None, &twin.inverse, &grad_values, Some(&residual_values));
+    let twin_dx = norm::backward(&x_values, &w, None, &twin.rstd, &grad_values, Some(&residual_values));
     assert_twin("dx", &dx, &twin_dx);
     let dw = super::rms_norm_weight_grad(&x, &inverse, &grad).unwrap();
-    assert_twin("dw", &dw, &norm::weight_grad(&x_values, 24, None, &twin.inverse, &grad_values).0);
+    assert_twin("dw", &dw, &norm::weight_grad(&x_values, 24, None, &twin.rstd, &grad_values).0);
 
-    // The layer norm, as `Norm` composes it.
+    // Layer norm, composed as in `Norm`.
     let centred = super::centre(&x).unwrap();
     let (y, inverse) = super::rms_norm(&centred, &weight, 1e-5).unwrap();
     let twin = norm::forward(&x_values, &w, Some(&b), 1e-5);
     assert_twin("layer y", &y.broadcast_add(&bias).unwrap(), &twin.y);
     assert_twin("layer mean", &x.mean(D::Minus1).unwrap(), &twin.mean);
     let dx = super::rms_norm_backward(&centred, &weight, &inverse, &grad, None).unwrap();
-    let twin_dx = norm::backward(&x_values, &w, Some(&twin.mean), &twin.inverse, &grad_values, None);
+    let twin_dx = norm::backward(&x_values, &w, Some(&twin.mean), &twin.rstd, &grad_values, None);
     assert_twin("layer dx", &super::centre(&dx).unwrap(), &twin_dx);
-    let (dw, db) = norm::weight_grad(&x_values, 24, Some(&twin.mean), &twin.inverse, &grad_values);
+    let (dw, db) = norm::weight_grad(&x_values, 24, Some(&twin.mean), &twin.rstd, &grad_values);
     assert_twin("layer dw", &super::rms_norm_weight_grad(&centred, &inverse, &grad).unwrap(), &dw);
     assert_twin("layer db", &grad.sum(0).unwrap(), &db);
 }
@@ -67,11 +67,11 @@ fn rotations() {
     let (x, x_values) = random_matrix("x", (5, 24));
     let ((cos, c), (sin, s)) = (random_matrix("cos", (5, 3)), random_matrix("sin", (5, 3)));
     for (pairs, twin_pairs) in
-        [(RotaryPairs::Halves, Pairs::Halves), (RotaryPairs::Interleaved, Pairs::Interleaved)]
+        [(RotaryPairs::Halves, PairLayout::Halves), (RotaryPairs::Interleaved, PairLayout::Interleaved)]
     {
         for (head_dim, inverse) in [(6, false), (6, true), (8, false), (8, true)] {
             let y = super::rotary(&x, &cos, &sin, head_dim, pairs, inverse).unwrap();
-            let shape = Shape { width: 24, head_dim, half: 3, pairs: twin_pairs };
+            let shape = RotaryShape { width: 24, head_dim, half: 3, pairs: twin_pairs };
             let sign = if inverse { -1.0 } else { 1.0 };
             assert_twin("rotary", &y, &rotary::rotate(&x_values, &c, &s, shape, sign));
         }
@@ -110,10 +110,10 @@ fn attention_over_trees() {
     let y = super::attention(&q, &k, &v, &trees, heads).unwrap();
     let twin = attention::forward(&q_values, &k_values, &v_values, &twin_trees, twin_heads);
     assert_twin("y", &y, &twin.y);
-    let Attended { y, log_sum } = twin;
+    let AttentionOutput { y, lse } = twin;
     let delta = attention::delta(&grad_values, &y, twin_heads);
     let inputs = [&*q_values, &k_values, &v_values, &grad_values];
-    let twin = attention::backward(inputs, &log_sum, &delta, &twin_trees, twin_heads);
+    let twin = attention::backward(inputs, &lse, &delta, &twin_trees, twin_heads);
     let (dq, dk, dv) = super::attention_backward(&q, &k, &v, &grad, &trees, heads).unwrap();
     assert_twin("dq", &dq, &twin.dq);
     assert_twin("dk", &dk, &twin.dk);
@@ -135,16 +135,16 @@ fn log_probs() {
 fn blocks() {
     let dense = random("dense", (3, 512), DType::F32);
     let kinds = [
-        (GgmlDType::Q8_0, Blocks::Q8_0),
-        (GgmlDType::Q4_0, Blocks::Q4_0),
-        (GgmlDType::Q4K, Blocks::Q4K),
-        (GgmlDType::Q6K, Blocks::Q6K),
+        (GgmlDType::Q8_0, BlockFormat::Q8_0),
+        (GgmlDType::Q4_0, BlockFormat::Q4_0),
+        (GgmlDType::Q4K, BlockFormat::Q4K),
+        (GgmlDType::Q6K, BlockFormat::Q6K),
     ];
     for (kind, twin) in kinds {
         let quantised = QTensor::quantize(&dense, kind).unwrap();
         let ours =
             quantised.dequantize(&Device::Cpu).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        assert_eq!((kind.block_size(), kind.type_size()), (twin.numbers(), twin.bytes()));
+        assert_eq!((kind.block_size(), kind.type_size()), (twin.elements(), twin.bytes()));
         assert_eq!(ours, dequantise(twin, &quantised.data().unwrap()), "{kind:?}");
     }
 }

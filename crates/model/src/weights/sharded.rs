@@ -4,7 +4,7 @@
 use std::{error::Error, sync::Arc};
 
 use candle_core::{DType, Device, Error as TensorError, Result, Tensor, bail, quantized::GgmlDType};
-use prospect_dist::{Collective, Part, ShardedStore, Whole};
+use prospect_dist::{Collective, Gathered, MatrixShard, ShardedStore};
 
 use super::{LinearWeight, QuantisedMatrix, TensorSource};
 use crate::ModelError;
@@ -13,7 +13,7 @@ use crate::ModelError;
 #[derive(Debug, Clone)]
 pub(crate) struct ShardedMatrix {
     /// This rank's rows.
-    shard: Arc<MatrixShard>,
+    shard: Arc<RowShard>,
     /// Index of the matrix in the store.
     index: usize,
     store: Arc<ShardedStore>,
@@ -21,7 +21,7 @@ pub(crate) struct ShardedMatrix {
 
 /// Consecutive rows of a frozen matrix.
 #[derive(Debug)]
-struct MatrixShard {
+struct RowShard {
     data: ShardData,
     /// Rows and columns of the whole matrix.
     whole_dims: (usize, usize),
@@ -33,10 +33,10 @@ enum ShardData {
     Quantised(QuantisedMatrix, GgmlDType),
 }
 
-type PartResult<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+type ShardResult<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-impl Part for MatrixShard {
-    fn bytes(&self) -> PartResult<Vec<u8>> {
+impl MatrixShard for RowShard {
+    fn bytes(&self) -> ShardResult<Vec<u8>> {
         Ok(match &self.data {
             ShardData::Plain(rows) => {
                 let mut bytes = Vec::with_capacity(rows.elem_count() * rows.dtype().size_in_bytes());
@@ -47,7 +47,7 @@ impl Part for MatrixShard {
         })
     }
 
-    fn rows(&self) -> PartResult<(Tensor, usize)> {
+    fn rows(&self) -> ShardResult<(Tensor, usize)> {
         let rows = match &self.data {
             ShardData::Plain(rows) => rows.clone(),
             ShardData::Quantised(rows, _) => rows.dense()?,
@@ -60,9 +60,9 @@ impl ShardedMatrix {
     /// Keeps this rank's rows of `whole`. All ranks must shard the same matrices in the same order.
     pub(crate) fn from_whole(whole: &LinearWeight, store: &Arc<ShardedStore>) -> Result<Self> {
         let dims = whole.dims()?;
-        let range = store.part(dims.0);
-        if dims.0 < store.size() {
-            bail!("a matrix of {} rows cannot be divided among {} ranks", dims.0, store.size());
+        let range = store.shard_range(dims.0);
+        if dims.0 < store.world_size() {
+            bail!("a matrix of {} rows cannot be divided among {} ranks", dims.0, store.world_size());
         }
         let data = match whole {
             // A copy, so that the whole matrix can be freed.
@@ -75,9 +75,9 @@ impl ShardedMatrix {
             }
             LinearWeight::Sharded(_) => bail!("this matrix is sharded already"),
         };
-        let shard = Arc::new(MatrixShard { data, whole_dims: dims });
-        let part: Arc<dyn Part> = Arc::<MatrixShard>::clone(&shard);
-        Ok(Self { index: store.keep(&part), shard, store: Arc::clone(store) })
+        let shard = Arc::new(RowShard { data, whole_dims: dims });
+        let part: Arc<dyn MatrixShard> = Arc::<RowShard>::clone(&shard);
+        Ok(Self { index: store.register(&part), shard, store: Arc::clone(store) })
     }
 
     pub(super) fn dims(&self) -> (usize, usize) {
@@ -93,9 +93,9 @@ impl ShardedMatrix {
 
     /// Gathers the whole matrix from all ranks.
     pub(super) fn dense(&self) -> Result<Tensor> {
-        let parts = match self.store.whole(self.index).map_err(TensorError::wrap)? {
-            Whole::Rows(rows) => return Ok(rows),
-            Whole::Bytes(parts) => parts,
+        let parts = match self.store.gather(self.index).map_err(TensorError::wrap)? {
+            Gathered::Rows(rows) => return Ok(rows),
+            Gathered::Bytes(parts) => parts,
         };
         match &self.shard.data {
             ShardData::Plain(own) => {
@@ -139,7 +139,7 @@ impl TensorSource for ShardingSource<'_> {
 
 #[cfg(test)]
 mod tests {
-    use prospect_dist::threads;
+    use prospect_dist::thread_group;
 
     use super::*;
     use crate::parameters::WeightTensor;
@@ -168,16 +168,16 @@ mod tests {
             let whole = matrix(kind, dtype);
             let (expected, bytes) = (&elements(&whole), whole.frozen_bytes());
             let parts: Vec<usize> = std::thread::scope(|scope| {
-                let members = threads(3).into_iter().map(|member| {
+                let members = thread_group(3).into_iter().map(|member| {
                     scope.spawn(move || {
-                        let sharing = Arc::new(ShardedStore::among(Box::new(member)));
+                        let sharing = Arc::new(ShardedStore::new(Box::new(member)));
                         let part = LinearWeight::Sharded(
                             ShardedMatrix::from_whole(&matrix(kind, dtype), &sharing).unwrap(),
                         );
                         assert_eq!(part.dims().unwrap(), (10, 256));
                         assert!(elements(&part) == *expected, "{kind:?} {dtype:?}");
                         // No rank drops its part before all have gathered it.
-                        sharing.gather(Vec::new()).unwrap();
+                        sharing.barrier().unwrap();
                         part.frozen_bytes()
                     })
                 });
@@ -191,7 +191,8 @@ mod tests {
 
     #[test]
     fn more_ranks_than_rows_are_refused() {
-        let members = threads(11).into_iter().map(|member| Arc::new(ShardedStore::among(Box::new(member))));
+        let members =
+            thread_group(11).into_iter().map(|member| Arc::new(ShardedStore::new(Box::new(member))));
         for sharing in members.collect::<Vec<_>>() {
             let error =
                 ShardedMatrix::from_whole(&matrix(None, DType::F32), &sharing).unwrap_err().to_string();

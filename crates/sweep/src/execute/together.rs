@@ -45,11 +45,11 @@ pub(super) fn seen_by_all(error: &SweepError) -> bool {
 pub(super) fn tell_of_idle_ranks(plan: &Plan, group: &dyn Collective) {
     let settings = plan.runs.iter().map(|run| &run.train).chain(plan.sft.iter().map(|sft| &sft.settings));
     let fewest = settings.map(|train| train.batch_size.div_ceil(train.micro_batch_size)).min();
-    if let Some(fewest) = fewest.filter(|fewest| *fewest < group.size()) {
+    if let Some(fewest) = fewest.filter(|fewest| *fewest < group.world_size()) {
         say(format!(
             "warning: a batch has {fewest} micro-batches for {} ranks, so that some have nothing to do: lower \
              train.micro_batch_size",
-            group.size()
+            group.world_size()
         ));
     }
 }
@@ -75,7 +75,7 @@ pub(super) fn take_part(
     // What a stage started from stays until rank 0 has written what came of it, for which it may need all parts.
     let mut of_stage: Option<Model> = None;
     loop {
-        let task = Task::hear(&*how.member.group)?;
+        let task = Task::hear(&*how.member.collective)?;
         drop(of_stage.take());
         let unknown = SweepError::from(CollectiveError::OutOfStep { rank: 0 });
         let result = match &task {

@@ -87,7 +87,7 @@ impl Work<'_> {
         directory: &RunDir,
         claim: &Claim,
     ) -> Result<Option<StopReason>, SweepError> {
-        Task::Stage(sft.id.clone()).tell(&*self.member.group)?;
+        Task::Stage(sft.id.clone()).tell(&*self.member.collective)?;
         let model = self.plan.models[sft.model].load_as(self.member)?;
         let training = self.training_of_stage(sft, &model);
         let trained = match training.run(directory, claim, None, self.progress, "sft", self.cache)? {
@@ -112,13 +112,13 @@ impl Work<'_> {
             checkpoints: self.plan.checkpoints,
             evaluate_every: None,
             stop: None,
-            group: &*self.member.group,
+            group: &*self.member.collective,
         }
     }
 
     /// Whether an error is that of one rank only, which ends all of them: what was in work goes on from its last checkpoint.
     fn ends_all(&self, error: &SweepError) -> bool {
-        self.member.group.size() > 1 && !together::seen_by_all(error)
+        self.member.collective.world_size() > 1 && !together::seen_by_all(error)
     }
 
     /// How the run ended, unless another process is at it or `is_over` after all; if it did not finish, its files say why.
@@ -135,7 +135,7 @@ impl Work<'_> {
         if is_over(&directory) {
             return Ok(End::Elsewhere);
         }
-        Task::Run(run.id.clone()).tell(&*self.member.group)?;
+        Task::Run(run.id.clone()).tell(&*self.member.collective)?;
         let model = self.model(run, loaded)?;
         let started = Instant::now();
         let result = self.train(run, &model, &claim);
@@ -226,7 +226,7 @@ impl Work<'_> {
             checkpoints: self.plan.checkpoints,
             evaluate_every: self.plan.evaluate.every,
             stop: self.plan.stop,
-            group: &*self.member.group,
+            group: &*self.member.collective,
         }
     }
 

@@ -1,4 +1,4 @@
-//! Attention over prompt trees: one task for each tree and key head, probabilities never kept.
+//! Attention over prompt trees: one task per tree and key head. Probabilities are not stored.
 
 use std::ops::Range;
 
@@ -18,12 +18,12 @@ fn zeros<T: Real>(count: usize) -> Vec<T> {
     vec![T::ZERO; count]
 }
 
-/// Query rows that are worked on at once: keys after the last of them are not looked at, and their scores stay in the
+/// Query rows per block. A block skips all keys after its last query, and its scores stay in the
 /// cache.
 const QUERIES: usize = 64;
 
-/// The runs of query rows of a tree, with the rows that they see: those before their branch, and those of their branch
-/// up to the last query.
+/// Returns the query blocks of a tree with the rows that they attend to: those before their branch,
+/// and those of their branch up to the last query.
 fn runs(tree: &PromptTree) -> impl Iterator<Item = (Range<usize>, [Range<usize>; 2])> {
     let start = tree.prompt.start;
     let branches = tree.branches.iter().map(|rows| (rows.clone(), tree.prompt.clone()));
@@ -35,7 +35,7 @@ fn runs(tree: &PromptTree) -> impl Iterator<Item = (Range<usize>, [Range<usize>;
     })
 }
 
-/// One head of one run: where its matrices lie.
+/// One query head of one block of query rows.
 struct HeadRun<'a, T> {
     q: &'a [T],
     k: &'a [T],
@@ -61,13 +61,13 @@ impl<T: Real> HeadRun<'_, T> {
         View::rows(data, rows.start * stride + self.key_head * self.heads.dim, stride)
     }
 
-    /// The parts of the context that are not empty: rows, and their first column among the scores.
+    /// Returns the non-empty parts of the context: their rows and their first column in the scores.
     fn parts(&self) -> impl Iterator<Item = (&Range<usize>, usize)> {
         let [before, own] = &self.seen;
         [(before, 0), (own, before.len())].into_iter().filter(|(rows, _)| !rows.is_empty())
     }
 
-    /// left · rightᵀ over the whole context: `[queries, context]`.
+    /// Returns left · rightᵀ over the whole context, `[queries, context]`.
     fn against_context(&self, left: &[T], right: &[T], scale: T) -> Vec<T> {
         let context = self.context();
         let mut scores = zeros(self.queries.len() * context);
@@ -85,7 +85,7 @@ impl<T: Real> HeadRun<'_, T> {
         scores
     }
 
-    /// Softmax of the scaled, causally masked scores: `[queries, context]`.
+    /// Returns the softmax of the scaled, causally masked scores, `[queries, context]`.
     fn probabilities(&self) -> Vec<T> {
         let mut scores =
             self.against_context(self.q, self.k, T::nearest((self.heads.dim as f64).sqrt().recip()));
@@ -107,7 +107,7 @@ impl<T: Real> HeadRun<'_, T> {
         scores
     }
 
-    /// p·(dp − Σ p·dp), row by row, in place of `dp`.
+    /// Overwrites `dp` with p·(dp − Σ p·dp), row by row.
     fn softmax_backward(&self, p: &[T], dp: &mut [T]) {
         let context = self.context();
         vectorised(|| {
@@ -121,9 +121,9 @@ impl<T: Real> HeadRun<'_, T> {
     }
 }
 
-/// A task's rows: those of one tree; results lie in `[rows, width]` of its own.
+/// Rows of one task, which are those of one tree. Each task has its own result, `[rows, width]`.
 struct TreeLayout {
-    /// For each row range of the tree, where it starts in the task's result.
+    /// Row ranges of the tree, with their start in the task's result.
     ranges: Vec<(Range<usize>, usize)>,
     rows: usize,
 }
@@ -142,14 +142,14 @@ impl TreeLayout {
         Self { ranges, rows }
     }
 
-    /// Where a row of the tree lies in the task's result.
+    /// Returns the index of a tree's row in the task's result.
     fn local(&self, row: usize) -> usize {
         let found = self.ranges.iter().find(|(rows, _)| rows.contains(&row));
         found.map_or(0, |(rows, start)| start + (row - rows.start))
     }
 }
 
-/// Copies the results of tasks, of `width` columns each, into columns `task·width…` of `[rows, stride]`.
+/// Copies the results of tasks, `width` columns each, to columns `task·width…` of `[rows, stride]`.
 fn assemble<T: Real>(
     rows: usize,
     stride: usize,

@@ -1,4 +1,4 @@
-//! Norms, rotations and the gated activation.
+//! Norms, rotary embeddings and the gated activation.
 
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::architecture::RotaryPairs;
 
-/// Rows that one task works on: enough to outweigh the cost of a task.
+/// Rows per task: enough to outweigh the overhead of a task.
 const ROWS: usize = 16;
 
 pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<(Tensor, Tensor)> {
@@ -137,7 +137,7 @@ pub(crate) fn rotary(
     by_dtype!(x, run(x, cos, sin, head_dim, pairs, inverse))
 }
 
-/// Elements that one task works on.
+/// Elements per task.
 pub(super) const BLOCK: usize = 8192;
 
 pub(crate) fn gated_silu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {

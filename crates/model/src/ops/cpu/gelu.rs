@@ -1,4 +1,4 @@
-//! The activation of plain MLPs.
+//! GELU, the activation of MLPs without a gate.
 
 #![expect(clippy::inline_always, reason = "what is not inlined is not compiled for the wide vectors")]
 
@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::{Opened, by_dtype, elementwise::BLOCK, lanes::vectorised, real::Real, tensor};
 use crate::architecture::GeluKind;
 
-/// Φ, the normal distribution function.
+/// Standard normal distribution function Φ.
 trait Normal: Real {
     fn below(self) -> Self;
 }
@@ -20,7 +20,7 @@ impl Normal for f64 {
 }
 
 impl Normal for f32 {
-    /// Within 1e-7 (Abramowitz and Stegun, 7.1.26); written so that the compiler can vectorise it.
+    /// Has an error below 1e-7 (Abramowitz and Stegun, 7.1.26). Written for auto-vectorisation.
     #[inline(always)]
     fn below(self) -> Self {
         let x = self.abs() * std::f32::consts::FRAC_1_SQRT_2;
@@ -35,7 +35,7 @@ impl Normal for f32 {
     }
 }
 
-/// gelu(x) and its slope.
+/// Returns gelu(x) and its derivative.
 #[inline(always)]
 fn gelu_and_slope<T: Normal>(x: T, form: GeluKind) -> (T, T) {
     let (one, half) = (T::ONE, T::nearest(0.5));

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::pack::ScoredToken;
 
-/// Logits whose exponentials are added up in their own type before the sum goes on in f64: exact enough for any
-/// vocabulary.
+/// Number of exponentials that are summed in their own type before they are added to the f64 sum.
+/// Accurate enough for all vocabularies.
 const PART: usize = 1024;
 
 pub(crate) fn log_prob_of_targets(
@@ -52,7 +52,7 @@ pub(crate) fn log_prob_of_targets(
     by_dtype!(logits, run(logits, scored, gradient))
 }
 
-/// The target's log-prob, the largest logit and Σ exp(logit − largest).
+/// Returns the target's log-prob, the largest logit and Σ exp(logit − largest).
 fn log_prob<T: Real>(logits: &[T], scored: &ScoredToken) -> (f64, T, f64) {
     let (max, sum) = vectorised(|| {
         let max = max(logits);

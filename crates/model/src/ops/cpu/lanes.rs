@@ -1,26 +1,26 @@
-//! Loops that the compiler can turn into vector instructions.
+//! Loops that the compiler auto-vectorises.
 
 #![expect(clippy::inline_always, reason = "what is not inlined is not compiled for the wide vectors")]
 
 use super::real::Real;
 
-/// Elements that are reduced side by side: what the widest vectors hold, twice. Fixed, so that sums are the same on
-/// every machine.
+/// Partial results of a reduction: two of the widest vectors. Fixed, so that sums are the same on
+/// all machines.
 const LANES: usize = 32;
 
-/// Runs `work`, compiled for the widest vectors that this machine has.
+/// Runs `work`, compiled for the widest vectors of this machine.
 #[inline(always)]
 pub(super) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(work)
 }
 
-/// The sum of `term(i)` over `0..count`.
+/// Returns the sum of `term(i)` over `0..count`.
 #[inline(always)]
 pub(super) fn sum<T: Real>(count: usize, term: impl Fn(usize) -> T) -> T {
     fold(count, T::ZERO, term, |sum, value| sum + value)
 }
 
-/// The largest of `values`, −∞ if there are none.
+/// Returns the largest of `values`, or −∞ if there are none.
 #[inline(always)]
 pub(super) fn max<T: Real>(values: &[T]) -> T {
     fold(values.len(), T::neg_infinity(), |i| values[i], |max, value| if value > max { value } else { max })

@@ -1,4 +1,4 @@
-//! Products with weights, added up where the result lies.
+//! Products with weights, accumulated in the memory of the result.
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor, bail};
 
@@ -80,7 +80,7 @@ pub(crate) fn products(onto: Option<Tensor>, terms: &[(&Tensor, &Tensor)]) -> Re
     by_dtype!(left, run(onto, terms))
 }
 
-/// target += left · right.
+/// Computes target += left · right.
 struct AddProduct<'a> {
     left: &'a Tensor,
     right: &'a Tensor,

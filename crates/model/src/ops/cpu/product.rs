@@ -4,7 +4,7 @@ use gemm::Parallelism;
 
 use super::real::Real;
 
-/// A matrix inside a slice: `at` is its first element.
+/// Read-only matrix in a slice. `at` is its first element.
 #[derive(Clone, Copy)]
 pub(super) struct View<'a, T> {
     pub(super) data: &'a [T],
@@ -14,12 +14,12 @@ pub(super) struct View<'a, T> {
 }
 
 impl<'a, T> View<'a, T> {
-    /// Rows of `row_stride` elements, starting at `at`.
+    /// Creates a matrix with rows `row_stride` elements apart, starting at `at`.
     pub(super) fn rows(data: &'a [T], at: usize, row_stride: usize) -> Self {
         Self { data, at, row_stride, column_stride: 1 }
     }
 
-    /// The transposed matrix.
+    /// Returns the transposed matrix.
     pub(super) fn transposed(self) -> Self {
         Self { row_stride: self.column_stride, column_stride: self.row_stride, ..self }
     }
@@ -30,33 +30,33 @@ impl<'a, T> View<'a, T> {
     }
 }
 
-/// A matrix inside a slice that is written.
+/// Writable matrix in a slice.
 pub(super) struct ViewMut<'a, T> {
     pub(super) data: &'a mut [T],
     pub(super) at: usize,
     pub(super) row_stride: usize,
 }
 
-/// What a product does with what stands in its target.
+/// Effect of a product on its target's previous contents.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target {
     Replace,
     AddTo,
 }
 
-/// The threads that a product may use.
+/// Threads of a product.
 #[derive(Clone, Copy)]
 pub(super) enum Threads {
-    /// This one: for products inside a parallel task.
+    /// Current thread, for products inside a parallel task.
     One,
-    /// All of the pool.
+    /// All threads of the pool.
     All,
 }
 
-/// target (m × n) = [target +] scale · left (m × k) · right (k × n).
+/// Computes target (m × n) = [target +] scale · left (m × k) · right (k × n).
 ///
 /// # Panics
-/// If a matrix does not lie within its slice: a bug in the caller.
+/// Panics if a matrix exceeds its slice, which is a bug in the caller.
 pub(super) fn product<T: Real>(
     target: &mut ViewMut<'_, T>,
     mode: Target,
@@ -71,8 +71,8 @@ pub(super) fn product<T: Real>(
     }
     let written = View::rows(&*target.data, target.at, target.row_stride);
     assert!(written.holds(m, n) && n <= target.row_stride.max(n) && left.holds(m, k) && right.holds(k, n));
-    // SAFETY: the assertion above shows that every element which is read or written lies within its slice; `target`
-    // is borrowed mutably and so overlaps neither `left` nor `right`.
+    // SAFETY: the assertion above shows that all accessed elements are within their slices.
+    // `target` is borrowed mutably, so it overlaps neither `left` nor `right`.
     #[expect(unsafe_code, reason = "gemm takes pointers")]
     unsafe {
         run(
@@ -88,10 +88,10 @@ pub(super) fn product<T: Real>(
     }
 }
 
-/// left (m × k) · right (k × n) in memory of its own, which is not cleared first.
+/// Returns left (m × k) · right (k × n) in new memory, which is not zeroed first.
 ///
 /// # Panics
-/// If a matrix does not lie within its slice: a bug in the caller.
+/// Panics if a matrix exceeds its slice, which is a bug in the caller.
 pub(super) fn new_product<T: Real>(
     (m, n, k): (usize, usize, usize),
     left: View<'_, T>,
@@ -102,7 +102,8 @@ pub(super) fn new_product<T: Real>(
     }
     assert!(left.holds(m, k) && right.holds(k, n));
     let mut target = Vec::with_capacity(m * n);
-    // SAFETY: as in `product`; the target's capacity is m·n, and `Replace` writes every element without reading any.
+    // SAFETY: as in `product`. The target's capacity is m·n, and `Replace` writes all elements
+    // without reading any.
     #[expect(unsafe_code, reason = "gemm takes pointers")]
     unsafe {
         run(target.as_mut_ptr(), n, Target::Replace, (m, n, k), T::ONE, left, right, Threads::All);
@@ -112,7 +113,8 @@ pub(super) fn new_product<T: Real>(
 }
 
 /// # Safety
-/// All matrices lie in memory that is theirs, `left` and `right` initialised; with `AddTo`, so is `target`.
+/// All matrices must be within valid memory. `left` and `right`, and with `AddTo` also `target`,
+/// must be initialised.
 #[expect(unsafe_code, reason = "gemm takes pointers")]
 #[expect(clippy::too_many_arguments, reason = "gemm has twenty")]
 unsafe fn run<T: Real>(
@@ -126,7 +128,7 @@ unsafe fn run<T: Real>(
     threads: Threads,
 ) {
     let add = mode == Target::AddTo;
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         gemm::gemm(
             m,

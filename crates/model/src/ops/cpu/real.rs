@@ -1,26 +1,27 @@
-//! The element types of CPU models.
+//! Element types of models on the CPU.
 
 #![expect(clippy::inline_always, reason = "what is not inlined is not compiled for the wide vectors")]
 
 use candle_core::WithDType;
 use num_traits::{Float, NumCast};
 
-/// f32, or f64 for checking gradients.
+/// Floating-point type: f32, or f64 to check gradients.
 pub(super) trait Real: WithDType + Float {
-    /// 0.
+    /// Zero.
     const ZERO: Self;
-    /// 1.
+    /// One.
     const ONE: Self;
 
-    /// e^x for x ≤ 0, accurate to a few units in the last place; written so that the compiler can vectorise it.
+    /// Returns e^x for x ≤ 0, accurate to a few units in the last place. Written for
+    /// auto-vectorisation.
     fn exp_of_negative(self) -> Self;
 
-    /// The nearest value to `x`.
+    /// Rounds `x` to this type.
     fn nearest(x: f64) -> Self {
         <Self as NumCast>::from(x).unwrap_or_else(Self::nan)
     }
 
-    /// 1/(1 + e^−x).
+    /// Returns 1/(1 + e^−x).
     #[inline(always)]
     fn sigmoid(self) -> Self {
         let e = (-self.abs()).exp_of_negative();
@@ -42,10 +43,10 @@ impl Real for f32 {
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
 
-    /// 2^n · e^r with |r| ≤ ln 2 / 2 and a polynomial of degree 6 for e^r.
+    /// Computes 2^n · e^r with |r| ≤ ln 2 / 2 and a polynomial of degree 6 for e^r.
     #[inline(always)]
     fn exp_of_negative(self) -> Self {
-        // Below −87, e^x is denormal: as good as 0 wherever it is used.
+        // Below −87, e^x is subnormal, which callers may treat as 0.
         let x = self.max(-87.0);
         let n = (x * std::f32::consts::LOG2_E).round_ties_even();
         // ln 2 in two parts, so that r keeps its low bits.

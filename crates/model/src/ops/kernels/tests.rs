@@ -1,4 +1,4 @@
-//! The operations as kernels, run by the emulation of a GPU, beside those composed of candle's.
+//! Operations as kernels on the emulated GPU, against those composed of candle's operations.
 
 use std::cell::RefCell;
 
@@ -14,7 +14,7 @@ use crate::ops::{
     tests::{flat, forest, random},
 };
 
-/// Runs kernels on tensors of the CPU.
+/// Launcher that runs kernels on CPU tensors.
 struct Emulated(RefCell<Emulator>);
 
 fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
@@ -37,7 +37,7 @@ impl KernelLauncher for Emulated {
                 KernelArg::Null => Argument::Null,
                 KernelArg::Tensor(tensor) | KernelArg::Changed(tensor) => Argument::Buffer(bytes(tensor)?),
                 KernelArg::Blocks(matrix) => Argument::Buffer(matrix.data()?.into_owned()),
-                // NaNs, which a kernel must not leave.
+                // NaNs, which the kernel must overwrite.
                 KernelArg::New(shape, dtype) => {
                     Argument::Buffer(vec![0xff; shape.elem_count() * dtype.size_in_bytes()])
                 }
@@ -60,7 +60,7 @@ impl KernelLauncher for Emulated {
     }
 }
 
-/// Puts a kernel's result where it was taken from.
+/// Copies a kernel's result back into its tensor.
 struct Overwrite(Vec<u8>);
 
 impl InplaceOp1 for Overwrite {
@@ -82,7 +82,8 @@ impl InplaceOp1 for Overwrite {
     }
 }
 
-/// Both compute in f32, and composed operations on bf16 round after each: by 2⁻⁸ of numbers up to about 4, a few times over.
+/// Asserts agreement. Both compute in f32, but composed operations on bf16 round after each step: a
+/// few errors of 2⁻⁸ times values up to about 4.
 fn assert_close(what: &str, ours: &Tensor, composed: &Tensor) {
     assert_eq!((ours.dims(), ours.dtype()), (composed.dims(), composed.dtype()), "{what}");
     let tolerance = if ours.dtype() == DType::BF16 { 0.06 } else { 2e-5 };
@@ -94,7 +95,7 @@ fn assert_close(what: &str, ours: &Tensor, composed: &Tensor) {
 
 #[test]
 fn operations_as_kernels_equal_composed_ones() {
-    let Some(emulator) = Emulator::of_kernels() else { return };
+    let Some(emulator) = Emulator::for_all_kernels() else { return };
     let ours = &Emulated(RefCell::new(emulator));
     for dtype in [DType::F32, DType::BF16] {
         let (x, grad, up) =
@@ -157,10 +158,10 @@ fn operations_as_kernels_equal_composed_ones() {
 
 #[test]
 fn a_step_changes_parameter_and_moments_where_they_are() {
-    let Some(emulator) = Emulator::of_kernels() else { return };
+    let Some(emulator) = Emulator::for_all_kernels() else { return };
     let ours = &Emulated(RefCell::new(emulator));
     let constants =
-        Constants { beta1: 0.9, beta2: 0.95, scale: 0.5, rate: 0.01, epsilon: 1e-8, decay: 0.999 };
+        AdamWConstants { beta1: 0.9, beta2: 0.95, scale: 0.5, rate: 0.01, epsilon: 1e-8, decay: 0.999 };
     for dtype in [DType::F32, DType::BF16] {
         let (value, gradient) = (random("value", (9, 24), dtype), random("gradient", (9, 24), dtype));
         let moments = [random("m", (9, 24), DType::F32), random("v", (9, 24), DType::F32).sqr().unwrap()];
@@ -179,7 +180,7 @@ fn a_step_changes_parameter_and_moments_where_they_are() {
 
 #[test]
 fn blocks_become_numbers_as_candle_has_them() {
-    let Some(emulator) = Emulator::of_kernels() else { return };
+    let Some(emulator) = Emulator::for_all_kernels() else { return };
     let ours = &Emulated(RefCell::new(emulator));
     let dense = random("blocks", (3, 512), DType::F32);
     for kind in [GgmlDType::Q8_0, GgmlDType::Q4_0, GgmlDType::Q4K, GgmlDType::Q6K] {

@@ -1,4 +1,4 @@
-//! A machine for the checks: a program of all sources, built by the system's C++ compiler.
+//! Emulated GPU: a program of the kernels' sources, built by the system's C++ compiler.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -26,19 +26,20 @@ pub(crate) struct Emulator {
 }
 
 impl Emulator {
-    /// Of all kernels. None, with a note, where there is no C++ compiler; a source that does not compile is a failure.
-    pub(crate) fn of_kernels() -> Option<Self> {
+    /// Builds the emulator of all kernels, once per process. Returns `None` with a message if there
+    /// is no C++ compiler. Panics if a source does not compile.
+    pub(crate) fn for_all_kernels() -> Option<Self> {
         static BUILT: OnceLock<Option<Emulator>> = OnceLock::new();
-        BUILT.get_or_init(|| Self::of(&kernels())).clone()
+        BUILT.get_or_init(|| Self::build(&kernels())).clone()
     }
 
-    /// Of some kernels.
-    pub(crate) fn of(kernels: &[Kernel]) -> Option<Self> {
+    /// Builds the emulator of some kernels.
+    pub(crate) fn build(kernels: &[Kernel]) -> Option<Self> {
         let compiler = compiler()?;
         let text = text(kernels);
         let mut hasher = DefaultHasher::new();
         (&text, &compiler).hash(&mut hasher);
-        // Beside the tests, where cargo cleans up.
+        // In the target folder, which `cargo clean` removes.
         let tests = std::env::current_exe().unwrap();
         let program = tests.with_file_name(format!("emulator-{:016x}", hasher.finish()));
         let plain = program.with_extension("plain");
@@ -50,12 +51,12 @@ impl Emulator {
         None
     }
 
-    /// Whether it finds what lies beyond a buffer or shared memory, and what C++ does not define.
+    /// Returns true if the sanitizers detect out-of-bounds accesses and undefined behaviour.
     pub(crate) fn sanitized(&self) -> bool {
         self.sanitized
     }
 
-    /// What the sources say that entries take, sorted.
+    /// Returns the entries' signatures in the sources, sorted.
     pub(crate) fn signatures(&self) -> Vec<String> {
         let output = Command::new(&self.program).arg("--signatures").output().unwrap();
         let mut signatures: Vec<String> =
@@ -65,20 +66,21 @@ impl Emulator {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+#[expect(clippy::print_stderr, reason = "a skipped test prints its reason")]
 fn compiler() -> Option<OsString> {
     let known = ["c++", "g++", "clang++"].map(OsString::from);
     let found = std::env::var_os("CXX").into_iter().chain(known).find(|compiler| {
         Command::new(compiler).arg("--version").output().is_ok_and(|output| output.status.success())
     });
     if found.is_none() {
-        eprintln!("skipped: no C++ compiler; set CXX, or install g++");
+        eprintln!("skipped: no C++ compiler; set CXX or install g++");
     }
     found
 }
 
-/// Whether the text could be compiled with sanitizers; without them, it must be.
-#[expect(clippy::print_stderr, reason = "a weaker test says so")]
+/// Compiles the text. Returns false if it does not compile with sanitizers; panics if it does not
+/// compile without.
+#[expect(clippy::print_stderr, reason = "a weaker test prints its reason")]
 fn compile(compiler: &OsStr, text: &str, program: &Path, sanitized: bool) -> bool {
     let (source, part) = (program.with_extension("cpp"), program.with_extension("part"));
     fs_err::write(&source, text).unwrap();
@@ -93,16 +95,17 @@ fn compile(compiler: &OsStr, text: &str, program: &Path, sanitized: bool) -> boo
         .unwrap();
     let message = String::from_utf8_lossy(&output.stderr);
     if output.status.success() {
-        // Renamed, so that a half program is not taken for a whole one.
+        // The rename makes the program appear only when it is complete.
         fs_err::rename(&part, program).unwrap();
         return true;
     }
     assert!(sanitized, "the sources do not compile: {message}");
-    eprintln!("tested without sanitizers, with which the sources do not compile: {message}");
+    eprintln!("testing without sanitizers, because the sources do not compile with them: {message}");
     false
 }
 
-/// The kernels' sources behind the shim, each in a namespace of its own, and the table of entries.
+/// Returns the program's text: the shim, each source in its own namespace, and the table of
+/// entries.
 fn text(kernels: &[Kernel]) -> String {
     let mut text = SHIM.to_owned();
     let mut sources: Vec<&Source> = Vec::new();
@@ -134,7 +137,8 @@ impl Machine for Emulator {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| error.to_string())?;
-        // The program may end before it has read everything; its own message is the better one.
+        // The program may exit before it has read everything; then its own message is more useful
+        // than the broken pipe.
         let written =
             child.stdin.take().map(|mut stdin| stdin.write_all(&request(kernel, launch, arguments)));
         let output = child.wait_with_output().map_err(|error| error.to_string())?;
@@ -155,7 +159,7 @@ impl Machine for Emulator {
     }
 }
 
-/// What the program reads; see `cuda/emulator.h`.
+/// Encodes the program's input: see `cuda/emulator.h`.
 fn request(kernel: &Kernel, launch: &Launch, arguments: &[Argument]) -> Vec<u8> {
     let mut bytes = (kernel.entry.len() as u32).to_le_bytes().to_vec();
     bytes.extend(kernel.entry.as_bytes());

@@ -1,21 +1,21 @@
-//! The kernels without a GPU: compiled by a C++ compiler behind `cuda/shim.h`, run by emulated threads, and compared with
-//! their twins.
+//! Checks of the kernels without a GPU: compiled as C++ with `cuda/shim.h`, run by emulated threads
+//! and compared with their twins.
 
-// Helpers of tests fail as tests do.
+// Helpers may panic, as tests do.
 #![allow(clippy::unwrap_used)]
 
 mod emulator;
 
 use emulator::Emulator;
 use prospect_kernels::{
-    Element, Item, Kernel, Kind, Launch, Parameter, Source,
+    Element, Kernel, KernelParameter, Launch, ParameterKind, ScalarType, Source,
     check::{self, Argument, Machine},
     kernels,
 };
 
 #[test]
-fn kernels_compute_what_their_twins_say() {
-    let Some(mut emulator) = Emulator::of_kernels() else { return };
+fn kernels_agree_with_their_twins() {
+    let Some(mut emulator) = Emulator::for_all_kernels() else { return };
     let checks = check::all(&mut emulator);
     let failed: Vec<_> = checks.iter().filter(|check| !check.passed()).collect();
     assert!(failed.is_empty(), "{} of {}: {failed:#?}", failed.len(), checks.len());
@@ -25,8 +25,8 @@ fn kernels_compute_what_their_twins_say() {
 }
 
 #[test]
-fn sources_have_the_parameters_that_descriptions_state() {
-    let Some(emulator) = Emulator::of_kernels() else { return };
+fn sources_have_the_described_parameters() {
+    let Some(emulator) = Emulator::for_all_kernels() else { return };
     let mut described: Vec<String> = kernels().iter().map(Kernel::signature).collect();
     described.sort();
     assert_eq!(emulator.signatures(), described);
@@ -34,15 +34,19 @@ fn sources_have_the_parameters_that_descriptions_state() {
 
 static FAULTY: Source = Source {
     name: "faulty",
-    text: concat!(include_str!("../cuda/common.cuh"), "\n#line 1 \"faulty.cu\"\n", include_str!("faulty.cu")),
+    text: concat!(
+        include_str!("../../cuda/common.cuh"),
+        "\n#line 1 \"faulty.cu\"\n",
+        include_str!("faulty.cu")
+    ),
 };
 
 #[test]
-fn the_emulator_notices_faults() {
-    let float = Item::Number(Element::F32);
+fn the_emulator_detects_faults() {
+    let float = ScalarType::Float(Element::F32);
     let parameters = vec![
-        Parameter { name: "y", kind: Kind::Write(float) },
-        Parameter { name: "x", kind: Kind::Read(float) },
+        KernelParameter { name: "y", kind: ParameterKind::Write(float) },
+        KernelParameter { name: "x", kind: ParameterKind::Read(float) },
     ];
     let kernel =
         |entry: &str| Kernel { source: &FAULTY, entry: entry.to_owned(), parameters: parameters.clone() };
@@ -50,13 +54,13 @@ fn the_emulator_notices_faults() {
         ("correct", ""),
         ("reads_before_all_have_written", "depends on the order"),
         ("writes_before_all_have_read", "depends on the order"),
-        ("leaves_a_barrier_out", "a barrier that not all threads reach"),
+        ("leaves_a_barrier_out", "not all threads reach a barrier"),
         ("waits_at_two_barriers", "threads wait at different barriers"),
         ("depends_on_the_order", "depends on the order"),
         ("writes_beyond_shared_memory", "heap-buffer-overflow"),
         ("reads_beyond_a_buffer", "heap-buffer-overflow"),
     ];
-    let Some(mut emulator) = Emulator::of(&faults.map(|(entry, _)| kernel(entry))) else { return };
+    let Some(mut emulator) = Emulator::build(&faults.map(|(entry, _)| kernel(entry))) else { return };
     let launch = Launch { grid: [1, 1], block: 64, shared_bytes: 64 * 4 };
     let x: Vec<f32> = (0..64u8).map(f32::from).collect();
     for (entry, message) in faults {
@@ -67,7 +71,7 @@ fn the_emulator_notices_faults() {
         let outcome = emulator.run(&kernel(entry), &launch, &mut arguments);
         match outcome {
             Ok(()) => {
-                assert_eq!(message, "", "{entry} went through");
+                assert_eq!(message, "", "{entry} passed");
                 assert_eq!(arguments[0], Argument::Buffer(Element::F32.encode(&[2016.0])));
             }
             Err(error) => assert!(!message.is_empty() && error.contains(message), "{entry}: {error}"),

@@ -1,4 +1,4 @@
-// What the emulator must notice: each kernel has one fault. All of them sum the block's numbers into `y`.
+// Faults that the emulator must detect, one per kernel. Each kernel sums the block's elements into `y`.
 
 extern "C" __global__ void correct(float *y, const float *x) {
     SHARED_MEMORY(shared);

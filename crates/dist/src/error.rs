@@ -1,0 +1,38 @@
+//! Errors of collective calls.
+
+use std::error::Error;
+
+/// Error of a collective call. None of them can be retried: the process ends and resumes from a
+/// checkpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectiveError {
+    /// A rank ended or lost its connection.
+    #[error(
+        "lost rank {rank}{detail}: all ranks stop; run the same command again to resume from the last checkpoint"
+    )]
+    RankLost {
+        /// The lost rank.
+        rank: usize,
+        /// Cause in parentheses with a leading space, or empty.
+        detail: String,
+    },
+    /// A rank sent data of an unexpected length or content, so the ranks no longer make the same
+    /// calls.
+    #[error("rank {rank} is out of step: start all ranks with the same version and the same command")]
+    OutOfStep {
+        /// The rank that differs.
+        rank: usize,
+    },
+    /// This rank cannot read its shard of the weights.
+    #[error("cannot send this rank's shard of the weights: {source}")]
+    Shard {
+        /// Cause.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// Error of candle or of the device.
+    #[error(transparent)]
+    Device(#[from] candle_core::Error),
+    /// The group cannot be formed.
+    #[error("{0}")]
+    Launch(String),
+}
