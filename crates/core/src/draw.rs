@@ -3,6 +3,8 @@
 //! Whether a row is kept, flipped or held out is a function of `(seed, purpose, row id)` alone. Results
 //! therefore depend on neither order, threads nor shards, and a smaller fraction is a subset of a larger one.
 
+use crate::sample::k_lowest;
+
 /// A source of independent draws, one per id, for one purpose under one seed.
 #[derive(Debug, Clone)]
 pub struct Draw {
@@ -31,11 +33,10 @@ impl Draw {
 
     /// Marks the `count` ids of lowest draw. Nested: a smaller count marks a subset.
     pub fn lowest<S: AsRef<str>>(&self, ids: &[S], count: usize) -> Vec<bool> {
-        let mut ranked: Vec<_> =
+        let ranked =
             ids.iter().enumerate().map(|(index, id)| (self.bits(id.as_ref()), id.as_ref(), index)).collect();
-        ranked.sort_unstable();
         let mut marked = vec![false; ids.len()];
-        for (_, _, index) in ranked.into_iter().take(count) {
+        for (_, _, index) in k_lowest(ranked, count) {
             marked[index] = true;
         }
         marked

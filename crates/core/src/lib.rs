@@ -6,6 +6,7 @@
 //! * [`files`]: files and directories that appear whole or not at all, and fingerprints of values.
 //! * [`memory`]: of this process and of this machine.
 //! * [`progress`]: a bar with rate and time left on a terminal, plain lines elsewhere.
+//! * [`sample`]: mean, median and the lowest items of a sample.
 //! * [`shell`]: words of a shell's command line.
 //! * [`visible`]: text of unknown origin, made safe to show.
 //!
@@ -30,5 +31,6 @@ pub mod errors;
 pub mod files;
 pub mod memory;
 pub mod progress;
+pub mod sample;
 pub mod shell;
 pub mod visible;

@@ -3,9 +3,10 @@
 // Helpers of tests fail as tests do.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
-use prospect_eval::{GenerationOptions, HeldOut, HeldOutPrompts, diagnose};
+use prospect_analysis::diagnose;
+use prospect_eval::{GenerationOptions, HeldOut, HeldOutPrompts};
 use prospect_model::{Decoder, Model};
-use prospect_runs::{GenerationMode, Kind, Record, Sign};
+use prospect_runs::{GenerationMode, MetricsRecord, RecordKind, Sign};
 use prospect_train::{Encoder, Observer, Policy, ReferenceCache, TrainError};
 
 mod support;
@@ -16,7 +17,7 @@ use support::{dataset, model, run, settings};
 struct Recorder<'a> {
     held_out: HeldOut,
     generations: HeldOutPrompts<'a>,
-    records: Vec<Record>,
+    records: Vec<MetricsRecord>,
 }
 
 impl Observer for Recorder<'_> {
@@ -30,12 +31,12 @@ impl Observer for Recorder<'_> {
         if step == 0 || step == total {
             let mut values = self.held_out.evaluate(policy, step == 0, cache)?.values;
             values.extend(self.generations.generate(policy, 0, None)?.values);
-            self.records.push(Record { kind: Kind::Eval, step, values });
+            self.records.push(MetricsRecord { kind: RecordKind::Eval, step, values });
         }
         Ok(())
     }
 
-    fn record(&mut self, record: Record) -> Result<(), TrainError> {
+    fn record(&mut self, record: MetricsRecord) -> Result<(), TrainError> {
         self.records.push(record);
         Ok(())
     }
@@ -52,7 +53,7 @@ impl Trains {
         Self { folder }
     }
 
-    fn run(&self, start: &Model, text: &str) -> (Decoder, Vec<Record>) {
+    fn run(&self, start: &Model, text: &str) -> (Decoder, Vec<MetricsRecord>) {
         let data = self.folder.path().join("data");
         let settings = settings(text);
         let encoder = Encoder::new(start, settings.max_length, settings.max_prompt_length);

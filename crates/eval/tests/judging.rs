@@ -5,7 +5,7 @@
 
 use prospect_data::Message;
 use prospect_eval::{GenerationOptions, Generations, HeldOutPrompts};
-use prospect_runs::{GenerationMode, Record};
+use prospect_runs::{GenerationMode, MetricsRecord};
 use prospect_train::{Encoder, Observer, Policy, ReferenceCache, TrainError};
 
 mod support;
@@ -38,7 +38,7 @@ impl Observer for Speaks<'_> {
         Ok(())
     }
 
-    fn record(&mut self, _: Record) -> Result<(), TrainError> {
+    fn record(&mut self, _: MetricsRecord) -> Result<(), TrainError> {
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use prospect_core::progress::Progress;
 use prospect_eval::{CorruptedPairs, HeldOut, HeldOutPrompts, Utility};
-use prospect_runs::{Claim, Generation, Kind, MetricsWriter, PairOutcome, Record};
+use prospect_runs::{Claim, Generation, MetricsRecord, MetricsWriter, PairOutcome, RecordKind};
 use prospect_train::{Observer, Policy, ReferenceCache, TrainError};
 
 use crate::StopFile;
@@ -61,7 +61,7 @@ impl Observer for RunObserver<'_> {
                 self.generations = said.generations;
             }
             let accuracy = values.get("eval_rewards/accuracies").copied();
-            self.metrics.append(&Record { kind: Kind::Eval, step, values })?;
+            self.metrics.append(&MetricsRecord { kind: RecordKind::Eval, step, values })?;
             let stop = self.stop.zip(accuracy);
             if let Some(reason) = stop.and_then(|(stop, accuracy)| stop.reason(step, total, accuracy)) {
                 return Err(TrainError::Stopped { step, reason });
@@ -73,7 +73,7 @@ impl Observer for RunObserver<'_> {
         Ok(())
     }
 
-    fn record(&mut self, record: Record) -> Result<(), TrainError> {
+    fn record(&mut self, record: MetricsRecord) -> Result<(), TrainError> {
         Ok(self.metrics.append(&record)?)
     }
 }

@@ -10,7 +10,7 @@ use prospect_model::{
     Activations, Architecture, ChatTemplate, Decoder, Dtype, Lora, Model, Place, Tokenizer, Train, Work,
     device,
 };
-use prospect_runs::Record;
+use prospect_runs::MetricsRecord;
 use serde::Serialize;
 
 use crate::{
@@ -199,7 +199,7 @@ impl Observer for Clock<'_> {
         Ok(())
     }
 
-    fn record(&mut self, record: Record) -> Result<(), TrainError> {
+    fn record(&mut self, record: MetricsRecord) -> Result<(), TrainError> {
         let value = |name: &str| record.values.get(name).copied().unwrap_or(f64::NAN);
         self.rows.push(value("num_tokens") - self.rows.iter().sum::<f64>());
         self.loss = value("loss");

@@ -5,7 +5,7 @@ use std::time::Instant;
 use prospect_dist::{Collective, CollectiveError};
 use prospect_model::{Activations, Adapter, Decoder, Gradients, Model, PackedBatch, Parameters, Train};
 use prospect_objective::{LogProb, Metrics};
-use prospect_runs::{Kind, Record};
+use prospect_runs::{MetricsRecord, RecordKind};
 
 use crate::{
     Encoder, LogProbGranularity, ObjectiveState, Reference, ReferenceCache, Settings, TrainError,
@@ -54,7 +54,7 @@ pub trait Observer {
     }
 
     /// Called with the metrics of a step.
-    fn record(&mut self, _record: Record) -> Result<(), TrainError> {
+    fn record(&mut self, _record: MetricsRecord) -> Result<(), TrainError> {
         Ok(())
     }
 }
@@ -220,7 +220,7 @@ fn one_step(
     optimizer: &mut Optimizer,
     step: u64,
     learning_rate: f64,
-) -> Result<Record, TrainError> {
+) -> Result<MetricsRecord, TrainError> {
     let decoder = policy.decoder;
     let own = job.group.part(micro.len());
     let roles_of = |micro: &[MicroBatch]| -> usize { micro.iter().map(|micro| micro.roles.len()).sum() };
@@ -278,8 +278,8 @@ fn one_step(
         .chain([("loss", loss), ("grad_norm", norm), ("learning_rate", learning_rate)])
         .chain(unclamped)
         .chain(ledger);
-    Ok(Record {
-        kind: Kind::Train,
+    Ok(MetricsRecord {
+        kind: RecordKind::Train,
         step: step + 1,
         values: named.map(|(name, value)| (name.to_owned(), value)).collect(),
     })

@@ -11,7 +11,7 @@ use prospect_core::config::Document;
 use prospect_data::PipelineFile;
 use prospect_dist::{Collective, CollectiveError, Devices, ProcessGroup, Thread, threads};
 use prospect_model::{Activations, Lora, Model, ModelFile, Train};
-use prospect_runs::Record;
+use prospect_runs::MetricsRecord;
 use prospect_train::{
     Checkpoints, Encoder, Job, Length, Observer, Policy, ReferenceCache, Settings, TrainError, TrainFile,
     Trained, TrainingSet, train,
@@ -20,7 +20,7 @@ use prospect_train::{
 /// Collects the metrics of a run, and stops it after step `killed`.
 #[derive(Default)]
 struct Records {
-    records: Vec<Record>,
+    records: Vec<MetricsRecord>,
     killed: Option<u64>,
 }
 
@@ -29,7 +29,7 @@ impl Observer for Records {
         if self.killed == Some(step) { Err(TrainError::Examples("killed".to_owned())) } else { Ok(()) }
     }
 
-    fn record(&mut self, record: Record) -> Result<(), TrainError> {
+    fn record(&mut self, record: MetricsRecord) -> Result<(), TrainError> {
         self.records.push(record);
         Ok(())
     }
@@ -80,7 +80,7 @@ fn trajectory(
     kind: Train,
     activations: Activations,
     cache: &str,
-) -> Vec<Record> {
+) -> Vec<MetricsRecord> {
     let mut records = Records::default();
     run(folder, settings, How::new(kind, activations, cache), &mut records).unwrap();
     records.records
@@ -119,7 +119,7 @@ fn weights(trained: &Trained) -> Vec<Vec<f32>> {
     trained.policy.parameters().iter().map(|(_, parameter)| flat(parameter).unwrap()).collect()
 }
 
-fn assert_close(what: &str, a: &[Record], b: &[Record]) {
+fn assert_close(what: &str, a: &[MetricsRecord], b: &[MetricsRecord]) {
     assert_eq!(a.len(), b.len());
     for (a, b) in a.iter().zip(b) {
         // Cutting a batch runs shared prompts more than once: the count of tokens may differ, nothing else.
@@ -143,7 +143,7 @@ fn assert_cuts_do_not_matter(
     kind: Train,
     completions: usize,
     steps: u64,
-) -> Vec<Record> {
+) -> Vec<MetricsRecord> {
     let run = |micro| {
         let settings = settings(objective, 32 * completions, micro * completions);
         let settings = Settings { length: Length::Steps(steps), ..settings };
@@ -191,7 +191,9 @@ fn the_reference_point_is_what_its_mode_says() {
         let settings = settings(&format!("kto\ndesirable_weight: 4\n{mode}"), 16, micro);
         trajectory(folder.path(), &settings, Train::Full, Activations::Keep, "cache")
     };
-    let kl = |records: &[Record]| -> Vec<f64> { records.iter().map(|record| record.values["kl"]).collect() };
+    let kl = |records: &[MetricsRecord]| -> Vec<f64> {
+        records.iter().map(|record| record.values["kl"]).collect()
+    };
     let global = run("z0: global", 16);
     assert!(kl(&global).iter().any(|kl| *kl > 0.0), "otherwise the modes could not be told apart");
     // One micro-batch, and one device, are the whole batch.
@@ -307,7 +309,7 @@ fn together(
     settings: &Settings,
     kind: Train,
     ranks: usize,
-) -> Vec<(Vec<Vec<f32>>, Vec<Record>)> {
+) -> Vec<(Vec<Vec<f32>>, Vec<MetricsRecord>)> {
     as_members(folder, settings, kind, ranks, "cache", |thread, rank| {
         ProcessGroup::of(Box::new(thread), rank, false)
     })
@@ -321,7 +323,7 @@ fn as_members(
     ranks: usize,
     cache: &str,
     member: impl Fn(Thread, usize) -> ProcessGroup + Sync,
-) -> Vec<(Vec<Vec<f32>>, Vec<Record>)> {
+) -> Vec<(Vec<Vec<f32>>, Vec<MetricsRecord>)> {
     let one = |member: ProcessGroup| {
         let mut records = Records::default();
         let how = How { member, ..How::new(kind, Activations::Keep, cache) };

@@ -1,26 +1,27 @@
-//! How varied texts are, by their words.
+//! Lexical diversity of texts.
 
 use std::collections::HashSet;
 
-/// Words of the runs that [`repetition`] counts (arXiv 1908.04319).
-const REPEATED: usize = 4;
+/// Length of the n-grams that [`repetition`] counts (arXiv 1908.04319).
+const REPETITION_N: usize = 4;
 
-/// Distinct runs of `n` words among all of them, over all texts (arXiv 1510.03055); None if no text has as many words.
+/// distinct-n: distinct `n`-grams of words as a share of all, over all texts (arXiv 1510.03055). None
+/// if no text has `n` words.
 pub(crate) fn distinct(texts: &[&str], n: usize) -> Option<f64> {
     let words: Vec<Vec<&str>> = texts.iter().map(|text| text.split_whitespace().collect()).collect();
     share_of_distinct(words.iter().flat_map(|words| words.windows(n)))
 }
 
-/// The share of a text's runs of four words that stand in it before; None if it has fewer words.
+/// Share of a text's 4-grams of words that occur earlier in it; None if it has fewer than four words.
 pub(crate) fn repetition(text: &str) -> Option<f64> {
     let words: Vec<&str> = text.split_whitespace().collect();
-    share_of_distinct(words.windows(REPEATED)).map(|distinct| 1.0 - distinct)
+    share_of_distinct(words.windows(REPETITION_N)).map(|distinct| 1.0 - distinct)
 }
 
-fn share_of_distinct<'a>(runs: impl Iterator<Item = &'a [&'a str]>) -> Option<f64> {
+fn share_of_distinct<'a>(ngrams: impl Iterator<Item = &'a [&'a str]>) -> Option<f64> {
     let (mut distinct, mut all) = (HashSet::new(), 0_usize);
-    for run in runs {
-        distinct.insert(run);
+    for ngram in ngrams {
+        distinct.insert(ngram);
         all += 1;
     }
     (all > 0).then(|| distinct.len() as f64 / all as f64)
@@ -33,7 +34,7 @@ mod tests {
     #[test]
     fn repeated_words_are_not_distinct() {
         assert_eq!(distinct(&["a b a", "b c"], 1), Some(3.0 / 5.0));
-        assert_eq!(distinct(&["a b a", "a b"], 2), Some(2.0 / 3.0), "runs do not cross texts");
+        assert_eq!(distinct(&["a b a", "a b"], 2), Some(2.0 / 3.0), "n-grams do not cross texts");
         assert_eq!(distinct(&["a", ""], 2), None);
         assert_eq!(repetition("a b c d e f"), Some(0.0));
         assert_eq!(repetition("a a a a a"), Some(0.5));

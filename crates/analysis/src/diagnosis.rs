@@ -1,45 +1,48 @@
-//! What has gone wrong in a run, read from its metrics.
+//! Diagnosis of training faults from a run's metrics.
 //!
-//! Every detector is a function of the records of `metrics.jsonl` that stays silent where the metrics that it needs are
-//! missing. Thresholds are rules of thumb, chosen so that ordinary runs do not set them off; a finding is a reason to look,
-//! not a proof.
+//! Every detector is a function of the records of `metrics.jsonl` and reports nothing where a metric
+//! that it needs is missing. Thresholds are rules of thumb that ordinary runs do not reach. A finding
+//! is a reason to look at the run, not a proof.
 
-use prospect_runs::{Record, Sign};
+use prospect_runs::{MetricsRecord, Sign};
 
-mod series;
-mod signs;
+mod detectors;
+mod metric_series;
 
-/// Something that looks wrong.
+/// A probable fault of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnosis {
-    /// What it is.
+    /// Kind of fault.
     pub sign: Sign,
-    /// The numbers that say so.
+    /// Metric values that indicate it, in a sentence.
     pub evidence: String,
-    /// The first optimizer step that it is about, and the last.
+    /// First and last optimizer step concerned.
     pub steps: [u64; 2],
-    /// What to look at.
+    /// What to check or change.
     pub advice: &'static str,
 }
 
-/// What a detector found: the numbers and the steps that they are from.
-type Found = Option<(String, [u64; 2])>;
+/// Metric values that indicate a fault, and the steps that they come from.
+struct Evidence {
+    text: String,
+    steps: [u64; 2],
+}
 
-/// Everything that looks wrong in a run.
-pub fn diagnose(records: &[Record]) -> Vec<Diagnosis> {
-    let signs = [
-        (Sign::Unstable, signs::unstable(records), UNSTABLE),
-        (Sign::NoLearning, signs::no_learning(records), NO_LEARNING),
-        (Sign::ModeCollapse, signs::mode_collapse(records), MODE_COLLAPSE),
-        (Sign::ReferencePointAtZero, signs::reference_point_at_zero(records), REFERENCE_POINT_AT_ZERO),
-        (Sign::ChosenFalling, signs::chosen_falling(records), CHOSEN_FALLING),
-        (Sign::LengthBlowUp, signs::length_blow_up(records), LENGTH_BLOW_UP),
+/// Returns the probable faults of a run.
+pub fn diagnose(records: &[MetricsRecord]) -> Vec<Diagnosis> {
+    let results = [
+        (Sign::Unstable, detectors::unstable(records), UNSTABLE),
+        (Sign::NoLearning, detectors::no_learning(records), NO_LEARNING),
+        (Sign::ModeCollapse, detectors::mode_collapse(records), MODE_COLLAPSE),
+        (Sign::ReferencePointAtZero, detectors::reference_point_at_zero(records), REFERENCE_POINT_AT_ZERO),
+        (Sign::ChosenFalling, detectors::chosen_falling(records), CHOSEN_FALLING),
+        (Sign::LengthBlowUp, detectors::length_blow_up(records), LENGTH_BLOW_UP),
     ];
-    let found = signs.into_iter().filter_map(|(sign, found, advice)| {
-        let (evidence, steps) = found?;
-        Some(Diagnosis { sign, evidence, steps, advice })
+    let diagnoses = results.into_iter().filter_map(|(sign, evidence, advice)| {
+        let Evidence { text, steps } = evidence?;
+        Some(Diagnosis { sign, evidence: text, steps, advice })
     });
-    found.collect()
+    diagnoses.collect()
 }
 
 const UNSTABLE: &str = "Lower learning_rate or lengthen warmup_steps; with KTO, see whether desirable_weight (λ_D) or \

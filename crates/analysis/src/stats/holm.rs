@@ -1,18 +1,18 @@
-//! Many comparisons at once.
+//! Adjustment for multiple comparisons.
 
-/// Holm's adjustment (1979): p-values, in the order given, of which calling those below α true makes any mistake at all
-/// with a probability of at most α.
+/// Returns p-values adjusted by Holm's method (1979), in the order given. Rejecting those below α
+/// makes any false rejection at all with a probability of at most α.
 ///
 /// ```
-/// assert_eq!(prospect_eval::stats::holm(&[0.01, 0.04, 0.03]), [0.03, 0.06, 0.06]);
+/// assert_eq!(prospect_analysis::stats::holm(&[0.01, 0.04, 0.03]), [0.03, 0.06, 0.06]);
 /// ```
 pub fn holm(p_values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p_values.len()).collect();
     order.sort_by(|a, b| p_values[*a].total_cmp(&p_values[*b]));
     let (mut adjusted, mut least) = (vec![1.0; p_values.len()], 0.0_f64);
     for (rank, index) in order.into_iter().enumerate() {
-        let left = (p_values.len() - rank) as f64;
-        least = least.max((left * p_values[index]).min(1.0));
+        let remaining = (p_values.len() - rank) as f64;
+        least = least.max((remaining * p_values[index]).min(1.0));
         adjusted[index] = least;
     }
     adjusted

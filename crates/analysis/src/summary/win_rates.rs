@@ -1,69 +1,56 @@
-//! How often judges prefer what policies say.
+//! Win rates of generations according to judges.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use prospect_eval::stats::{Outcome, binomial_exact, contrast, estimate, holm};
-use prospect_runs::{Generation, Judgement, Opponent, Verdict, WinRate, preference};
+use prospect_runs::{Opponent, Verdict, WinRate};
 
+use super::{
+    contrasts::verdict_of,
+    finished_runs::{FinishedRun, RunsByCell},
+};
 use crate::{
-    SweepError,
-    summary::{Cells, Judged, reading, share},
+    AnalysisError,
+    stats::{Observation, binomial_exact, contrast, estimate, holm},
 };
 
-/// The judge of worlds whose truth is known.
-const TRUE_UTILITY: &str = "true utility";
-
-/// What true utility says of generations beside the preferred completions, where the data knows it.
-pub(crate) fn by_utility(generations: &[Generation]) -> impl Iterator<Item = Judgement> {
-    generations.iter().filter_map(|said| {
-        Some(Judgement {
-            judge: TRUE_UTILITY.to_owned(),
-            opponent: Opponent::Target,
-            prompt_id: said.prompt_id.clone(),
-            score: Some(preference(said.utility?, said.chosen_utility?)),
-        })
-    })
-}
-
-/// The rates of every judge, opponent, series and x; p-values are adjusted for all rates of a judge against an opponent.
-pub(crate) fn win_rates(cells: &Cells<'_>, xs: &[f64]) -> Result<Vec<WinRate>, SweepError> {
-    let all = cells.values().flatten().flat_map(|judged| &judged.judgements);
+/// Returns the win rates by judge, opponent, series and x. P-values are adjusted for all rates of a
+/// judge against an opponent.
+pub(super) fn win_rates(cells: &RunsByCell<'_>, xs: &[f64]) -> Result<Vec<WinRate>, AnalysisError> {
+    let judgements = cells.values().flatten().flat_map(|run| &run.judgements);
     let judges: BTreeSet<(&str, &Opponent)> =
-        all.map(|judgement| (judgement.judge.as_str(), &judgement.opponent)).collect();
-    let mut rates = Vec::new();
+        judgements.map(|judgement| (judgement.judge.as_str(), &judgement.opponent)).collect();
+    let mut all_rates = Vec::new();
     for (judge, opponent) in judges {
-        let mut own = Vec::new();
-        for ((series, x), runs) in cells {
-            if let Some(rate) = win_rate(judge, opponent, series, xs[*x], runs)? {
-                own.push(rate);
-            }
+        let mut rates = Vec::new();
+        for (cell, runs) in cells {
+            rates.extend(win_rate(judge, opponent, &cell.series, xs[cell.x], runs)?);
         }
-        let adjusted = holm(&own.iter().map(|rate| rate.p).collect::<Vec<_>>());
-        for (rate, p_holm) in own.iter_mut().zip(adjusted) {
+        let adjusted = holm(&rates.iter().map(|rate| rate.p).collect::<Vec<_>>());
+        for (rate, p_holm) in rates.iter_mut().zip(adjusted) {
             rate.p_holm = p_holm;
-            rate.verdict = reading(rate.rate.value - 0.5, p_holm);
+            rate.verdict = verdict_of(rate.rate.value - 0.5, p_holm);
         }
-        rates.extend(own);
+        all_rates.extend(rates);
     }
-    Ok(rates)
+    Ok(all_rates)
 }
 
-/// One rate; None if nothing was judged.
+/// Win rate of one series at one x; None without a prompt that all seeds have a score for.
 fn win_rate(
     judge: &str,
     opponent: &Opponent,
     series: &str,
     x: f64,
-    runs: &[Judged<'_>],
-) -> Result<Option<WinRate>, SweepError> {
-    let of_run = |judged: &'_ Judged<'_>| -> BTreeMap<String, Option<f64>> {
-        let own = judged.judgements.iter().filter(|own| own.judge == judge && own.opponent == *opponent);
-        own.map(|judgement| (judgement.prompt_id.clone(), judgement.score)).collect()
+    runs: &[FinishedRun<'_>],
+) -> Result<Option<WinRate>, AnalysisError> {
+    let scores_of_run = |run: &'_ FinishedRun<'_>| -> BTreeMap<String, Option<f64>> {
+        let judgements = run.judgements.iter().filter(|own| own.judge == judge && own.opponent == *opponent);
+        judgements.map(|judgement| (judgement.prompt_id.clone(), judgement.score)).collect()
     };
-    let seeds: Vec<_> = runs.iter().map(of_run).filter(|seed| !seed.is_empty()).collect();
+    let seeds: Vec<_> = runs.iter().map(scores_of_run).filter(|seed| !seed.is_empty()).collect();
     let scores: Vec<f64> = seeds.iter().flat_map(|seed| seed.values()).copied().flatten().collect();
     let Some(first) = seeds.first() else { return Ok(None) };
-    // Seeds are paired by prompt: a prompt counts if every seed has a score of it.
+    // Seeds are paired by prompt, so a prompt needs a score under every seed.
     let score = |seed: &BTreeMap<String, Option<f64>>, prompt: &str| seed.get(prompt).copied().flatten();
     let prompts: Vec<&str> = first
         .keys()
@@ -73,10 +60,10 @@ fn win_rate(
     if prompts.is_empty() {
         return Ok(None);
     }
-    let outcomes = |value: &dyn Fn(f64) -> f64| -> Vec<Vec<Outcome<'_>>> {
+    let observations = |value: &dyn Fn(f64) -> f64| -> Vec<Vec<Observation<'_>>> {
         let of_seed = |seed| {
             let known = prompts.iter().filter_map(|prompt| Some((*prompt, score(seed, prompt)?)));
-            known.map(|(id, score)| Outcome { pair: id, prompt: id, value: value(score) }).collect()
+            known.map(|(id, score)| Observation { pair: id, prompt: id, value: value(score) }).collect()
         };
         seeds.iter().map(of_seed).collect()
     };
@@ -87,13 +74,13 @@ fn win_rate(
         opponent: opponent.clone(),
         series: series.to_owned(),
         x,
-        rate: share(estimate(&outcomes(&|score| score))?),
+        rate: estimate(&observations(&|score| score))?.clamped(0.0, 1.0),
         decided: binomial_exact(wins, wins + losses).ok(),
         wins,
         ties: scores.len() as u64 - wins - losses,
         losses,
         unread: seeds.iter().flat_map(|seed| seed.values()).filter(|score| score.is_none()).count() as u64,
-        p: contrast(&outcomes(&|score| score), &outcomes(&|_| 0.5))?.p_value(),
+        p: contrast(&observations(&|score| score), &observations(&|_| 0.5))?.p_value(),
         p_holm: 1.0,
         verdict: Verdict::CannotTell,
     }))
@@ -102,6 +89,9 @@ fn win_rate(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use prospect_runs::Judgement;
+
+    use crate::summary::finished_runs::Cell;
 
     fn judgement(prompt: usize, score: Option<f64>) -> Judgement {
         Judgement {
@@ -115,12 +105,16 @@ mod tests {
     fn rates(seeds: &[Vec<Judgement>]) -> Vec<WinRate> {
         let planned =
             prospect_runs::PlannedRun { id: String::new(), settings: BTreeMap::new(), seed: 0, data: 0 };
-        let runs = seeds.iter().map(|judgements| Judged::with(&planned, judgements.clone())).collect();
-        win_rates(&[(("kto".to_owned(), 0), runs)].into(), &[0.5]).unwrap()
+        let runs = seeds
+            .iter()
+            .map(|judgements| FinishedRun::with_judgements(&planned, judgements.clone()))
+            .collect();
+        let cell = Cell { series: "kto".to_owned(), x: 0 };
+        win_rates(&[(cell, runs)].into(), &[0.5]).unwrap()
     }
 
     #[test]
-    fn wins_ties_losses_and_the_unread_are_counted_apart() {
+    fn wins_ties_losses_and_unreadable_answers_are_counted() {
         let seed = |shift: usize| -> Vec<Judgement> {
             let score = |prompt| match (prompt + shift) % 4 {
                 0 | 1 => Some(1.0),
@@ -143,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn always_winning_is_ahead_and_half_is_not() {
+    fn only_a_rate_above_one_half_is_ahead() {
         let always =
             |score| vec![(0..30).map(|prompt| judgement(prompt, Some(score))).collect::<Vec<_>>(); 3];
         assert_eq!(rates(&always(0.5))[0].verdict, Verdict::CannotTell);
@@ -151,23 +145,5 @@ mod tests {
         nearly[1][4].score = Some(0.0);
         assert_eq!(rates(&nearly)[0].verdict, Verdict::Ahead);
         assert!(rates(&[vec![judgement(0, None)]]).is_empty());
-    }
-
-    #[test]
-    fn utility_judges_where_it_is_known() {
-        let said = |utility: Option<f64>, chosen_utility| Generation {
-            prompt_id: "p".to_owned(),
-            prompt: String::new(),
-            completion: String::new(),
-            tokens: 0,
-            ended: true,
-            mode: prospect_runs::GenerationMode::Greedy,
-            chosen: String::new(),
-            utility,
-            chosen_utility,
-        };
-        let all = [said(Some(1.0), Some(0.5)), said(Some(0.1), Some(0.5)), said(None, Some(1.0))];
-        let scores: Vec<_> = by_utility(&all).map(|judgement| judgement.score).collect();
-        assert_eq!(scores, [Some(1.0), Some(0.0)]);
     }
 }
