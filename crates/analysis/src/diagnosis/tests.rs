@@ -1,4 +1,4 @@
-//! Detectors on synthetic metrics; `crates/eval/tests/diagnosis.rs` has real runs.
+//! Detectors on synthetic metrics; `crates/eval/tests/integration/diagnosis.rs` has real runs.
 
 use prospect_runs::{MetricsRecord, RecordKind, Sign};
 

@@ -1,4 +1,4 @@
-//! A small dataset, a small model, and how to train it.
+//! A small dataset, a small model, and its training.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ pub(crate) fn dataset(folder: &Path) {
     prospect_data::prepare(&recipe.resolve(&|path| Ok(path.into())).unwrap(), folder).unwrap();
 }
 
-/// A model of random weights.
+/// Returns a model with random weights.
 pub(crate) fn model() -> Model {
     let text = "weights: random\ntokenizer: bytes\narchitecture: {vocab_size: 258, hidden_size: 16,
       intermediate_size: 32, num_hidden_layers: 2, num_attention_heads: 2, num_key_value_heads: 1, head_dim: 8,
@@ -26,13 +26,13 @@ pub(crate) fn model() -> Model {
     recipe.resolve(&|path| Ok(path.into())).unwrap().load().unwrap()
 }
 
-/// Training settings for sequences of the dataset's lengths.
+/// Parses training settings, with lengths that fit the dataset.
 pub(crate) fn settings(text: &str) -> Settings {
     let text = format!("{text}\nmax_length: 160\nmax_prompt_length: 100");
     Document::from_text("train.yaml", &text).unwrap().read::<TrainFile>().unwrap().resolve().unwrap()
 }
 
-/// Trains all weights of `start` on the dataset in `data`, watched by `observer`.
+/// Trains all weights of `start` on the dataset in `data`.
 pub(crate) fn run(
     data: &Path,
     start: &Model,

@@ -1,7 +1,4 @@
-//! What is diagnosed in small real runs: those that go wrong as they are made to, and those that do not.
-
-// Helpers of tests fail as tests do.
-#![allow(clippy::unwrap_used, clippy::print_stderr)]
+//! Diagnosis of small real runs, with provoked faults and without.
 
 use prospect_analysis::diagnose;
 use prospect_eval::{GenerationOptions, HeldOut, HeldOutPrompts};
@@ -9,11 +6,9 @@ use prospect_model::{Decoder, Model};
 use prospect_runs::{GenerationMode, MetricsRecord, RecordKind, Sign};
 use prospect_train::{Encoder, Observer, Policy, ReferenceCache, TrainError};
 
-mod support;
+use crate::support::{dataset, model, run, settings};
 
-use support::{dataset, model, run, settings};
-
-/// Records what a run of a sweep records.
+/// Records the metrics that a run of a sweep records.
 struct Recorder<'a> {
     held_out: HeldOut,
     generations: HeldOutPrompts<'a>,
@@ -42,11 +37,12 @@ impl Observer for Recorder<'_> {
     }
 }
 
-struct Trains {
+/// Trains on one dataset.
+struct Trainer {
     folder: tempfile::TempDir,
 }
 
-impl Trains {
+impl Trainer {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         dataset(&folder.path().join("data"));
@@ -67,44 +63,44 @@ impl Trains {
         (trained.policy, recorder.records)
     }
 
-    /// A model that has learnt to speak.
-    fn speaker(&self) -> Model {
+    /// Model after SFT, whose generations are diverse.
+    fn pretrained(&self) -> Model {
         let start = model();
         let text =
             "objective: sft\nlearning_rate: 2e-2\nlr_scheduler_type: cosine\nmax_steps: 120\nbatch_size: 16";
         let (decoder, _) = self.run(&start, text);
-        Model { decoder, fingerprint: "speaker".to_owned(), ..start }
+        Model { decoder, fingerprint: "pretrained".to_owned(), ..start }
     }
 
     fn signs(&self, start: &Model, text: &str) -> Vec<Sign> {
         let (_, records) = self.run(start, text);
-        let found = diagnose(&records);
-        for diagnosis in &found {
+        let diagnoses = diagnose(&records);
+        for diagnosis in &diagnoses {
             eprintln!("{text:?}: {diagnosis:?}");
         }
-        if found.is_empty() {
+        if diagnoses.is_empty() {
             eprintln!("{text:?}: {:?}", records.last());
         }
-        found.into_iter().map(|diagnosis| diagnosis.sign).collect()
+        diagnoses.into_iter().map(|diagnosis| diagnosis.sign).collect()
     }
 }
 
 #[test]
-fn runs_are_diagnosed_as_they_were_made() {
-    let trains = Trains::new();
-    let speaker = trains.speaker();
+fn provoked_faults_are_diagnosed() {
+    let trainer = Trainer::new();
+    let pretrained = trainer.pretrained();
     let run = |objective: &str, rest: &str| {
-        trains.signs(&speaker, &format!("objective: {objective}\nmax_steps: 40\nbatch_size: 16\n{rest}"))
+        trainer.signs(&pretrained, &format!("objective: {objective}\nmax_steps: 40\nbatch_size: 16\n{rest}"))
     };
     assert_eq!(run("kto", "learning_rate: 2e-4\ndesirable_weight: 1.5"), []);
     assert_eq!(run("dpo", "learning_rate: 2e-4"), []);
     for objective in ["kto", "dpo"] {
         assert_eq!(run(objective, "learning_rate: 1e-8"), [Sign::NoLearning], "{objective}");
     }
-    let wild = run("dpo", "learning_rate: 0.3\nwarmup_steps: 30\nmax_grad_norm: 1e9");
-    assert!(wild.contains(&Sign::Unstable), "{wild:?}");
-    let eager = run("dpo", "learning_rate: 2e-2\nbeta: 0.02");
-    assert!(eager.contains(&Sign::ChosenFalling), "{eager:?}");
-    let gloomy = run("kto", "learning_rate: 5e-3\ndesirable_weight: 0.01");
-    assert_eq!(gloomy, [Sign::ReferencePointAtZero]);
+    let unstable = run("dpo", "learning_rate: 0.3\nwarmup_steps: 30\nmax_grad_norm: 1e9");
+    assert!(unstable.contains(&Sign::Unstable), "{unstable:?}");
+    let falling = run("dpo", "learning_rate: 2e-2\nbeta: 0.02");
+    assert!(falling.contains(&Sign::ChosenFalling), "{falling:?}");
+    let zero_reference = run("kto", "learning_rate: 5e-3\ndesirable_weight: 0.01");
+    assert_eq!(zero_reference, [Sign::ReferencePointAtZero]);
 }
