@@ -16,11 +16,11 @@ struct BinSums {
 /// Returns the calibration of a policy's preferences over held-out pairs, each given with its β;
 /// None without pairs.
 ///
-/// The policy's probability of preferring the chosen completion is
-/// p = σ(β·(log-ratio chosen − log-ratio rejected)), the Bradley–Terry model of equation 7 of the
-/// DPO paper. It is correct where the chosen completion has the larger reward, and its confidence is
-/// max(p, 1 − p). The error is the expected calibration error (arXiv 1706.04599) over ten bins: the
-/// mean of |confidence − accuracy|, weighted by pairs.
+/// The policy's probability of preferring the chosen completion is p = σ(β·(log-ratio chosen −
+/// log-ratio rejected)), the Bradley–Terry model of equation 7 of the DPO paper. It is correct
+/// where the chosen completion has the larger reward, and its confidence is max(p, 1 − p). The
+/// error is the expected calibration error (arXiv 1706.04599) over ten bins: the mean of
+/// |confidence − accuracy|, weighted by pairs.
 pub fn calibration<'a>(outcomes: impl IntoIterator<Item = (f64, &'a PairOutcome)>) -> Option<Calibration> {
     let mut sums = [BinSums::default(); BINS];
     for (beta, outcome) in outcomes {

@@ -1,8 +1,8 @@
 //! Diagnosis of training faults from a run's metrics.
 //!
-//! Every detector is a function of the records of `metrics.jsonl` and reports nothing where a metric
-//! that it needs is missing. Thresholds are rules of thumb that ordinary runs do not reach. A finding
-//! is a reason to look at the run, not a proof.
+//! Every detector is a function of the records of `metrics.jsonl` and reports nothing where a
+//! metric that it needs is missing. Thresholds are rules of thumb that ordinary runs do not reach.
+//! A finding is a reason to look at the run, not a proof.
 
 use prospect_runs::{MetricsRecord, Sign};
 
@@ -18,7 +18,7 @@ pub struct Diagnosis {
     pub evidence: String,
     /// First and last optimizer step concerned.
     pub steps: [u64; 2],
-    /// What to check or change.
+    /// Recommended checks and changes.
     pub advice: &'static str,
 }
 

@@ -1,10 +1,10 @@
 //! Statistics for comparing methods over seeds and held-out pairs.
 //!
-//! Every run of a sweep is evaluated on the same held-out pairs. Differences between two methods are
-//! therefore paired by held-out pair and by seed ([`contrast`]). Two sources of variance remain: the
-//! sample of prompts and the sample of seeds. [`estimate`] covers both. [`binomial_exact`] serves a
-//! single accuracy of independent pairs, [`holm`] adjusts p-values for multiple comparisons, and
-//! [`Difference::seeds_needed`] is the power analysis for the next sweep.
+//! Every run of a sweep is evaluated on the same held-out pairs. Differences between two methods
+//! are therefore paired by held-out pair and by seed ([`contrast`]). Two sources of variance
+//! remain: the sample of prompts and the sample of seeds. [`estimate`] covers both.
+//! [`binomial_exact`] serves a single accuracy of independent pairs, [`holm`] adjusts p-values for
+//! multiple comparisons, and [`Difference::seeds_needed`] is the power analysis for the next sweep.
 //!
 //! ```
 //! use prospect_analysis::stats::{Observation, contrast, estimate};

@@ -12,14 +12,14 @@ use serde_json::Value;
 
 use self::{
     contrasts::{EFFECT, adjust, compare},
-    finished_runs::{Cell, FinishedRun, XAxis, read_cells, utilities, values_of_pairs},
+    finished_runs::{CellKey, FinishedRun, XValues, read_cells, utilities, values_of_pairs},
     trials::{selected_settings, trial_results},
     verdict::verdict,
     win_rates::win_rates,
 };
 use crate::{AnalysisError, calibration, diagnose, stats::estimate};
 
-/// How estimates and differences are made, as reports print it.
+/// Method of the estimates and differences, as reports print it.
 const METHOD: &str = "Accuracy is the share of held-out pairs whose preferred completion has the larger reward (log- \
     ratio to the reference); ties count half. Intervals are 95 % intervals over held-out prompts and \
     seeds together, from the variance components of both; differences are paired by prompt and seed. \
@@ -33,14 +33,14 @@ const METHOD: &str = "Accuracy is the share of held-out pairs whose preferred co
 /// Reads the finished runs of a sweep, and writes and returns its summary.
 pub fn summarise(sweep: &SweepDir) -> Result<Summary, AnalysisError> {
     let experiment = sweep.experiment()?;
-    let x_axis = XAxis::new(&experiment);
-    let cells = read_cells(sweep, &experiment, &x_axis)?;
+    let x_values = XValues::new(&experiment);
+    let cells = read_cells(sweep, &experiment, &x_values)?;
     let mut points = Vec::new();
     let mut contrasts = Vec::new();
     for (cell, runs) in &cells {
-        let x = x_axis.numbers[cell.x];
+        let x = x_values.numbers[cell.x];
         points.push(point(&experiment, &cell.series, x, runs)?);
-        let baseline = Cell { series: experiment.baseline.clone(), x: cell.x };
+        let baseline = CellKey { series: experiment.baseline.clone(), x: cell.x };
         if *cell != baseline
             && let Some(baseline) = cells.get(&baseline)
         {
@@ -51,7 +51,7 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, AnalysisError> {
     let oracle_accuracy =
         experiment.data.first().and_then(|data| data.manifest.get("oracle_accuracy")).and_then(Value::as_f64);
     let sentences = [
-        verdict(&experiment, &x_axis, &contrasts),
+        verdict(&experiment, &x_values, &contrasts),
         selected_settings(&experiment),
         stopped(sweep, &experiment),
     ];
@@ -60,7 +60,7 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, AnalysisError> {
         method: METHOD.to_owned(),
         points,
         contrasts,
-        win_rates: win_rates(&cells, &x_axis.numbers)?,
+        win_rates: win_rates(&cells, &x_values.numbers)?,
         effect: EFFECT,
         findings: findings(sweep, &experiment)?,
         trials: trial_results(sweep, &experiment)?,

@@ -52,9 +52,9 @@ impl CorruptedPairs {
         self.clean.iter().chain(&self.corrupted).map(|batch| batch.packed.sequences() / 2).sum()
     }
 
-    /// Returns `eval_noise/agreement/clean` and `eval_noise/agreement/corrupted`: the share of pairs
-    /// whose `chosen` completion, as labelled in the training data, has the larger reward. Ties count
-    /// half.
+    /// Returns `eval_noise/agreement/clean` and `eval_noise/agreement/corrupted`: the share of
+    /// pairs whose `chosen` completion, as labelled in the training data, has the larger reward.
+    /// Ties count half.
     pub fn evaluate(
         &self,
         policy: &Policy<'_>,

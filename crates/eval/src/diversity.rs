@@ -5,14 +5,15 @@ use std::collections::HashSet;
 /// Length of the n-grams that [`repetition`] counts (arXiv 1908.04319).
 const REPETITION_N: usize = 4;
 
-/// distinct-n: distinct `n`-grams of words as a share of all, over all texts (arXiv 1510.03055). None
-/// if no text has `n` words.
+/// distinct-n: distinct `n`-grams of words as a share of all, over all texts (arXiv 1510.03055).
+/// None if no text has `n` words.
 pub(crate) fn distinct(texts: &[&str], n: usize) -> Option<f64> {
     let words: Vec<Vec<&str>> = texts.iter().map(|text| text.split_whitespace().collect()).collect();
     share_of_distinct(words.iter().flat_map(|words| words.windows(n)))
 }
 
-/// Share of a text's 4-grams of words that occur earlier in it; None if it has fewer than four words.
+/// Share of a text's 4-grams of words that occur earlier in it; None if it has fewer than four
+/// words.
 pub(crate) fn repetition(text: &str) -> Option<f64> {
     let words: Vec<&str> = text.split_whitespace().collect();
     share_of_distinct(words.windows(REPETITION_N)).map(|distinct| 1.0 - distinct)

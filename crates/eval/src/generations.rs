@@ -97,8 +97,8 @@ impl<'a> HeldOutPrompts<'a> {
         })
     }
 
-    /// Generates one completion per prompt. `seed` seeds the sampling; `utility` is the true utility, if
-    /// the data has one.
+    /// Generates one completion per prompt. `seed` seeds the sampling; `utility` is the true
+    /// utility, if the data has one.
     pub fn generate(
         &self,
         policy: &Policy<'_>,

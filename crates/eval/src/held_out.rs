@@ -31,8 +31,9 @@ pub struct Evaluation {
 }
 
 impl HeldOut {
-    /// Reads the test split of a prepared dataset, for policies trained with `settings`. Draws `limit`
-    /// pairs if there are more; noise and imbalance of the training split do not change the draw.
+    /// Reads the test split of a prepared dataset, for policies trained with `settings`. Draws
+    /// `limit` pairs if there are more; noise and imbalance of the training split do not change the
+    /// draw.
     pub fn read(
         dataset: &Path,
         limit: Option<usize>,
@@ -46,8 +47,8 @@ impl HeldOut {
         let draw = Draw::new(0, "held-out pairs");
         draw.keep_lowest(&mut pairs, limit.unwrap_or(usize::MAX), |pair| &pair.row.pair_id);
 
-        // Mismatched completions for the KL estimate: each prompt with the preferred completion of the
-        // next other prompt.
+        // Mismatched completions for the KL estimate: each prompt with the preferred completion of
+        // the next other prompt.
         let all: Vec<usize> = (0..pairs.len()).collect();
         let mut mismatched = Vec::with_capacity(pairs.len());
         for (index, pair) in pairs.iter().enumerate() {
@@ -125,8 +126,8 @@ impl HeldOut {
 
         let mut values: BTreeMap<_, _> =
             metrics.named().map(|(name, value)| (format!("eval_{name}"), value)).collect();
-        // Rewards are β times the log-ratio to the reference for every method, whatever its training
-        // objective ranks by, so that methods are comparable.
+        // Rewards are β times the log-ratio to the reference for every method, whatever its
+        // training objective ranks by, so that methods are comparable.
         values.extend(
             [
                 ("eval_loss", loss),
@@ -140,7 +141,8 @@ impl HeldOut {
                 ("eval_rewards/accuracies", accuracy),
                 ("eval_logps/chosen", mean_over_pairs(&|(chosen, _)| chosen.policy)),
                 ("eval_logps/rejected", mean_over_pairs(&|(_, rejected)| rejected.policy)),
-                // Share below the reference: the margin may grow while both completions become less likely.
+                // Share below the reference: the margin may grow while both completions become less
+                // likely.
                 (
                     "eval_logps/chosen_fallen",
                     mean_over_pairs(&|(chosen, _)| f64::from(u8::from(chosen.ratio() < 0.0))),

@@ -2,9 +2,9 @@
 //!
 //! A [`Judge`] compares a policy's completion of a held-out prompt with another one: the preferred
 //! completion of the pair, or another run's. [`Endpoint`] asks a language model behind an
-//! OpenAI-compatible API. [`RewardModel`] is trained on held-out pairs. [`judge_sweep`] judges every
-//! finished run of a sweep. (In synthetic worlds generations carry their true utility, so no judge
-//! needs to be asked.)
+//! OpenAI-compatible API. [`RewardModel`] is trained on held-out pairs. [`judge_sweep`] judges
+//! every finished run of a sweep. (In synthetic worlds generations carry their true utility, so no
+//! judge needs to be asked.)
 
 mod answer_cache;
 mod endpoint;
@@ -41,8 +41,8 @@ pub trait Judge {
     /// Description in a sentence or two, complete once [`judge`](Self::judge) has been called.
     fn about(&self) -> String;
 
-    /// Compares completions of prompts from the test split of a prepared `dataset`. Scores are 1 if the
-    /// policy's completion is better, ½ for a tie, 0 if the other is better, and None without a
+    /// Compares completions of prompts from the test split of a prepared `dataset`. Scores are 1 if
+    /// the policy's completion is better, ½ for a tie, 0 if the other is better, and None without a
     /// readable answer.
     fn judge(
         &mut self,

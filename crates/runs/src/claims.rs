@@ -1,10 +1,10 @@
 //! Claims: mutual exclusion between processes, also on several machines that share a file system.
 //!
-//! The claim on a piece of work is the file with the highest number in `claims/<name>/`. The file names
-//! its holder, whose heartbeat sets the file's modification time. Another process takes the work over
-//! by creating the file with the next number, once the last claim was released or its holder is dead.
-//! A file is created exclusively, on network file systems too, so one of several takers succeeds.
-//! Numbers never decrease, so nobody overwrites a newer claim.
+//! The claim on a piece of work is the file with the highest number in `claims/<name>/`. The file
+//! names its holder, whose heartbeat sets the file's modification time. Another process takes the
+//! work over by creating the file with the next number, once the last claim was released or its
+//! holder is dead. A file is created exclusively, on network file systems too, so one of several
+//! takers succeeds. Numbers never decrease, so nobody overwrites a newer claim.
 //!
 //! A holder counts as dead after several missed heartbeats. Only modification times of one file are
 //! compared with each other, over time measured by the observer's clock, so the clocks of machines
@@ -114,8 +114,8 @@ impl Claims {
         self.this_process.beat() / 2
     }
 
-    /// Current holders by the name of the work. Holders on other machines are judged by their clocks,
-    /// since a single look cannot observe heartbeats.
+    /// Current holders by the name of the work. Holders on other machines are judged by their
+    /// clocks, since a single look cannot observe heartbeats.
     pub fn held(&self) -> std::io::Result<BTreeMap<String, Holder>> {
         let mut held = BTreeMap::new();
         if !self.folder.exists() {

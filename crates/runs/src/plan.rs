@@ -33,7 +33,8 @@ pub struct PlannedRun {
     pub data: usize,
 }
 
-/// Returns the name of a series in figures and tables: strings without quotes, booleans as yes or no.
+/// Returns the name of a series in figures and tables: strings without quotes, booleans as yes or
+/// no.
 ///
 /// ```
 /// assert_eq!(prospect_runs::series_name(&"kto".into()), "kto");

@@ -19,8 +19,8 @@ pub enum RecordKind {
 ///
 /// Training metrics have TRL's names (`loss`, `kl`, `rewards/chosen`, `rewards/rejected`,
 /// `rewards/margins`, `logps/chosen`, `logps/rejected`, `grad_norm`, `learning_rate`, `num_tokens`,
-/// `epoch`). Held-out metrics have the prefix `eval_`, and there is `eval_rewards/accuracies`. A class
-/// that a batch lacks has no value. `docs/objectives.md` lists all names.
+/// `epoch`). Held-out metrics have the prefix `eval_`, and there is `eval_rewards/accuracies`. A
+/// class that a batch lacks has no value. `docs/objectives.md` lists all names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MetricsRecord {
     /// Optimizer step or evaluation.

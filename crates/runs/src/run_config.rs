@@ -50,8 +50,8 @@ pub struct ModelSize {
     pub parameters: u64,
 }
 
-/// The part of [`RunConfig::settings`] that readers need. An objective without options is a bare name,
-/// which does not deserialise.
+/// The part of [`RunConfig::settings`] that readers need. An objective without options is a bare
+/// name, which does not deserialise.
 #[derive(Deserialize)]
 struct ObjectiveSettings {
     /// Options by the name of the objective.
@@ -64,7 +64,8 @@ struct ObjectiveOptions {
 }
 
 impl RunConfig {
-    /// β of the run's objective, which scales log-ratios to rewards; None if the objective has none.
+    /// β of the run's objective, which scales log-ratios to rewards; None if the objective has
+    /// none.
     pub fn beta(&self) -> Option<f64> {
         let settings = ObjectiveSettings::deserialize(&self.settings).ok()?;
         settings.objective.values().find_map(|options| options.beta)

@@ -184,7 +184,8 @@ impl RunDir {
         write_lines(&self.path.join("pairs.jsonl"), pairs)
     }
 
-    /// Reads `pairs.jsonl`, the held-out pairs under the trained policy; empty if it does not exist.
+    /// Reads `pairs.jsonl`, the held-out pairs under the trained policy; empty if it does not
+    /// exist.
     pub fn pairs(&self) -> Result<Vec<PairOutcome>, RunsError> {
         read_lines(&self.path.join("pairs.jsonl"))
     }
@@ -218,8 +219,8 @@ pub struct MetricsWriter {
 }
 
 impl MetricsWriter {
-    /// Appends one record and flushes it, so that readers see whole lines. Values that are not finite
-    /// are left out, since JSON cannot represent them.
+    /// Appends one record and flushes it, so that readers see whole lines. Values that are not
+    /// finite are left out, since JSON cannot represent them.
     pub fn append(&mut self, record: &MetricsRecord) -> Result<(), RunsError> {
         let mut record = record.clone();
         record.values.retain(|_, value| value.is_finite());

@@ -182,7 +182,7 @@ pub struct Finding {
     pub evidence: String,
     /// First and last optimizer step concerned.
     pub steps: [u64; 2],
-    /// What to check or change.
+    /// Recommended checks and changes.
     pub advice: String,
 }
 
@@ -197,7 +197,8 @@ pub struct WinRate {
     pub series: String,
     /// Value of the x axis.
     pub x: f64,
-    /// Wins plus half of the ties, as a share of comparisons, with its interval over seeds and prompts.
+    /// Wins plus half of the ties, as a share of comparisons, with its interval over seeds and
+    /// prompts.
     pub rate: Estimate,
     /// Wins as a share of wins and losses, with the exact binomial interval of independent
     /// comparisons; None without wins and losses.

@@ -11,8 +11,8 @@ use super::{
 pub(super) fn unstable(records: &[MetricsRecord]) -> Option<Evidence> {
     let norm = MetricSeries::new(records, RecordKind::Train, "grad_norm");
     let loss = MetricSeries::new(records, RecordKind::Train, "loss");
-    // Norms of batches vary by a factor of 3; two beyond 8 are unusual. A loss may be near 0, so its
-    // jump must also be large in absolute terms.
+    // Norms of batches vary by a factor of 3; two beyond 8 are unusual. A loss may be near 0, so
+    // its jump must also be large in absolute terms.
     let norm_jumps: Vec<WithMedian> = norm
         .with_median_before(20, 8)
         .filter(|norm| norm.median > 0.0 && norm.value / norm.median > 8.0)

@@ -49,8 +49,8 @@ impl MetricSeries {
         last
     }
 
-    /// Values with the median of up to `width` values before each. Starts at the first value that has
-    /// `least` values before it.
+    /// Values with the median of up to `width` values before each. Starts at the first value that
+    /// has `least` values before it.
     pub(super) fn with_median_before(&self, width: usize, least: usize) -> impl Iterator<Item = WithMedian> {
         (least..self.0.len()).map(move |index| {
             let window = &self.0[index.saturating_sub(width)..index];

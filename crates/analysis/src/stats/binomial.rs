@@ -8,7 +8,8 @@ use super::StatsError;
 /// Probability outside a 95 % interval on either side.
 const TAIL: f64 = 0.025;
 
-/// Returns `successes / trials` of independent trials with the exact (Clopper–Pearson) 95 % interval.
+/// Returns `successes / trials` of independent trials with the exact (Clopper–Pearson) 95 %
+/// interval.
 ///
 /// ```
 /// let share = prospect_analysis::stats::binomial_exact(8, 10)?;

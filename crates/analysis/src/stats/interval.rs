@@ -20,21 +20,21 @@ const MOST_SEEDS: usize = 64;
 
 /// Mean over seeds and pairs with its 95 % interval.
 ///
-/// `observations` has one list per seed, all over the same pairs in any order. Seeds and prompts are
-/// crossed: every run is evaluated on the same prompts. Let `A` be the variance of the mean due to
-/// seeds and `B` that due to prompts, both from the mean squares of the two-way layout. Half the
+/// `observations` has one list per seed, all over the same pairs in any order. Seeds and prompts
+/// are crossed: every run is evaluated on the same prompts. Let `A` be the variance of the mean due
+/// to seeds and `B` that due to prompts, both from the mean squares of the two-way layout. Half the
 /// width of the interval is `√(t²·A + t′²·B)`, where t and t′ are Student's critical values at the
 /// degrees of freedom of seeds and of prompts.
 ///
-/// The mean square of seeds also contains the residual variance between runs on one pair. This makes
-/// the interval wider rather than narrower: in simulations it covers 95 to 98 % for 2, 3, 5 and 8
-/// seeds, however much seeds differ. Two seeds carry little information about the variance between
-/// seeds, and the interval is accordingly wide (t is 12.7; with three seeds 4.3). With one seed the
-/// interval is conditional on that seed, with one prompt on that prompt.
+/// The mean square of seeds also contains the residual variance between runs on one pair. This
+/// makes the interval wider rather than narrower: in simulations it covers 95 to 98 % for 2, 3, 5
+/// and 8 seeds, however much seeds differ. Two seeds carry little information about the variance
+/// between seeds, and the interval is accordingly wide (t is 12.7; with three seeds 4.3). With one
+/// seed the interval is conditional on that seed, with one prompt on that prompt.
 ///
-/// For binary observations (correct or wrong) the variance of prompts includes one additional prompt
-/// with the opposite result, as in Agresti and Min (2005) for matched proportions: 50 prompts
-/// without a difference do not show that there is none.
+/// For binary observations (correct or wrong) the variance of prompts includes one additional
+/// prompt with the opposite result, as in Agresti and Min (2005) for matched proportions: 50
+/// prompts without a difference do not show that there is none.
 pub fn estimate(observations: &[Vec<Observation<'_>>]) -> Result<Estimate, StatsError> {
     Ok(VarianceComponents::new(&AlignedRuns::align(observations)?).estimate())
 }
@@ -218,8 +218,8 @@ mod tests {
         (0..12).map(|_| f64::from(random.next_u32()) / f64::from(u32::MAX)).sum::<f64>() - 6.0
     }
 
-    /// Standard deviations of the effects on a run's log-ratio margin; a pair is correct if the margin
-    /// is positive.
+    /// Standard deviations of the effects on a run's log-ratio margin; a pair is correct if the
+    /// margin is positive.
     #[derive(Debug, Clone, Copy)]
     struct Simulation {
         skill: f64,

@@ -35,20 +35,20 @@ impl<'a> FinishedRun<'a> {
 
 /// One series at one value of x.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Cell {
+pub(super) struct CellKey {
     pub(super) series: String,
-    /// Index of the value on the [`XAxis`].
+    /// Index of the value on the [`XValues`].
     pub(super) x: usize,
 }
 
 /// Finished runs by cell, ordered by seed.
-pub(super) type RunsByCell<'a> = BTreeMap<Cell, Vec<FinishedRun<'a>>>;
+pub(super) type RunsByCell<'a> = BTreeMap<CellKey, Vec<FinishedRun<'a>>>;
 
 /// Reads the finished runs. In a search, prompts that settings were selected on are left out.
 pub(super) fn read_cells<'a>(
     sweep: &SweepDir,
     experiment: &'a Experiment,
-    x_axis: &XAxis,
+    x_values: &XValues,
 ) -> Result<RunsByCell<'a>, AnalysisError> {
     let mut cells: RunsByCell<'_> = BTreeMap::new();
     for planned in &experiment.runs {
@@ -60,7 +60,7 @@ pub(super) fn read_cells<'a>(
         let steps = metrics.iter().filter(|record| record.kind == RecordKind::Train).count() as u64;
         let beta = directory.beta()?.unwrap_or(1.0);
         let series = planned.settings.get(&experiment.series.key).map(series_name).unwrap_or_default();
-        let x = planned.settings.get(&experiment.x.key).map_or(0, |value| x_axis.index(value));
+        let x = planned.settings.get(&experiment.x.key).map_or(0, |value| x_values.index(value));
         let (mut pairs, mut generations) = (directory.pairs()?, directory.generations()?);
         let mut judgements = directory.judgements()?;
         let is_compared = |prompt_id: &str| experiment.search.is_none() || !is_validation(prompt_id);
@@ -69,7 +69,7 @@ pub(super) fn read_cells<'a>(
         judgements.retain(|judgement| is_compared(&judgement.prompt_id));
         judgements.extend(judgements_by_utility(&generations));
         let run = FinishedRun { planned, pairs, generations, judgements, beta, steps };
-        cells.entry(Cell { series, x }).or_default().push(run);
+        cells.entry(CellKey { series, x }).or_default().push(run);
     }
     for runs in cells.values_mut() {
         runs.sort_by_key(|run| run.planned.seed);
@@ -91,14 +91,14 @@ fn judgements_by_utility(generations: &[Generation]) -> impl Iterator<Item = Jud
 }
 
 /// Values of the x axis.
-pub(super) struct XAxis {
+pub(super) struct XValues {
     /// Values in the order of the plan.
     pub(super) values: Vec<Value>,
     /// Values as numbers; their indices if one of them is not a number.
     pub(super) numbers: Vec<f64>,
 }
 
-impl XAxis {
+impl XValues {
     pub(super) fn new(experiment: &Experiment) -> Self {
         let mut values: Vec<Value> = Vec::new();
         for value in experiment.runs.iter().filter_map(|run| run.settings.get(&experiment.x.key)) {

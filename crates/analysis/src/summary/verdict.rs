@@ -3,14 +3,14 @@
 use prospect_runs::{Contrast, Estimate, Experiment, Measure, Verdict, series_name};
 use serde_json::Value;
 
-use super::finished_runs::XAxis;
+use super::finished_runs::XValues;
 
 /// Most comparisons that are listed individually although they are inconclusive.
 const FEW: usize = 4;
 
 /// Describes every significant difference. With few series it also describes those at the smallest
 /// and the largest value of x; otherwise it counts the inconclusive comparisons.
-pub(super) fn verdict(experiment: &Experiment, x_axis: &XAxis, contrasts: &[Contrast]) -> String {
+pub(super) fn verdict(experiment: &Experiment, x_values: &XValues, contrasts: &[Contrast]) -> String {
     let mut xs: Vec<f64> = contrasts.iter().map(|contrast| contrast.x).collect();
     xs.sort_by(f64::total_cmp);
     xs.dedup();
@@ -24,7 +24,7 @@ pub(super) fn verdict(experiment: &Experiment, x_axis: &XAxis, contrasts: &[Cont
         true if label.contains("fraction") => format!("At {} % ({label})", 100.0 * x),
         true => format!("At {label} = {x}"),
         false => {
-            format!("With {label} = {}", x_axis.values.get(x as usize).map(series_name).unwrap_or_default())
+            format!("With {label} = {}", x_values.values.get(x as usize).map(series_name).unwrap_or_default())
         }
     };
     let has_utility = contrasts.iter().any(|contrast| contrast.measure == Measure::Utility);
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn unordered_values_are_named_where_a_difference_is_significant() {
         let experiment = experiment_over("world", ["plain", "few up", "thumbs"].map(Value::from));
-        let x_axis = XAxis::new(&experiment);
+        let x_values = XValues::new(&experiment);
         let at = |x: f64, measure, p| Contrast { x, measure, ..contrast(-0.031, -0.052, -0.01, p) };
         let mut contrasts = [
             at(0.0, Measure::Accuracy, 0.5),
@@ -177,7 +177,7 @@ mod tests {
         ];
         adjust(&mut contrasts);
         assert_eq!(
-            verdict(&experiment, &x_axis, &contrasts),
+            verdict(&experiment, &x_values, &contrasts),
             "With world = few up, in preference accuracy kto is behind dpo by 3.1 points (95 % interval 1.0 to 5.2); in true \
              utility of generations kto is behind dpo by 0.03 (95 % interval 0.01 to 0.05). 2 of 4 comparisons are \
              inconclusive."
@@ -185,19 +185,19 @@ mod tests {
         for contrast in &mut contrasts {
             contrast.verdict = Verdict::CannotTell;
         }
-        assert_eq!(verdict(&experiment, &x_axis, &contrasts), "All 4 comparisons are inconclusive.");
-        assert_eq!(verdict(&experiment, &x_axis, &[]), "There is nothing to compare yet.");
+        assert_eq!(verdict(&experiment, &x_values, &contrasts), "All 4 comparisons are inconclusive.");
+        assert_eq!(verdict(&experiment, &x_values, &[]), "There is nothing to compare yet.");
     }
 
     #[test]
     fn ordered_values_list_the_ends_and_significant_differences_between() {
         let experiment = experiment_over("kept", [0.1, 0.5, 1.0].map(Value::from));
-        let x_axis = XAxis::new(&experiment);
+        let x_values = XValues::new(&experiment);
         let at = |x: f64, p| Contrast { x, ..contrast(-0.031, -0.052, -0.01, p) };
         let mut contrasts = vec![at(0.1, 0.9), at(0.5, 0.001), at(1.0, 0.9)];
         adjust(&mut contrasts);
         assert_eq!(
-            verdict(&experiment, &x_axis, &contrasts),
+            verdict(&experiment, &x_values, &contrasts),
             "At kept = 0.1, kto versus dpo is inconclusive (difference -3.1 points, 95 % interval -5.2 to -1.0). At kept = 0.5, kto \
              is behind dpo by 3.1 points (95 % interval 1.0 to 5.2). At kept = 1, kto versus dpo is inconclusive (difference -3.1 \
              points, 95 % interval -5.2 to -1.0)."
@@ -209,7 +209,7 @@ mod tests {
         }
         adjust(&mut contrasts);
         assert_eq!(
-            verdict(&experiment, &x_axis, &contrasts),
+            verdict(&experiment, &x_values, &contrasts),
             "At kept = 0.5, kto is behind dpo by 3.1 points (95 % interval 1.0 to 5.2). 6 of 7 comparisons are inconclusive."
         );
     }

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
     use prospect_runs::Judgement;
 
-    use crate::summary::finished_runs::Cell;
+    use crate::summary::finished_runs::CellKey;
 
     fn judgement(prompt: usize, score: Option<f64>) -> Judgement {
         Judgement {
@@ -109,7 +109,7 @@ mod tests {
             .iter()
             .map(|judgements| FinishedRun::with_judgements(&planned, judgements.clone()))
             .collect();
-        let cell = Cell { series: "kto".to_owned(), x: 0 };
+        let cell = CellKey { series: "kto".to_owned(), x: 0 };
         win_rates(&[(cell, runs)].into(), &[0.5]).unwrap()
     }
 

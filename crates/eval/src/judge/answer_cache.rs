@@ -23,8 +23,8 @@ struct CachedAnswer {
 }
 
 impl AnswerCache {
-    /// Opens the cache file at `path`, and creates it if it does not exist. An incomplete last line is
-    /// ignored and terminated.
+    /// Opens the cache file at `path`, and creates it if it does not exist. An incomplete last line
+    /// is ignored and terminated.
     pub(super) fn open(path: &Path) -> std::io::Result<Self> {
         if let Some(folder) = path.parent() {
             fs_err::create_dir_all(folder)?;

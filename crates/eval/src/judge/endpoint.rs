@@ -55,8 +55,8 @@ pub struct EndpointOptions {
     pub wait: Duration,
 }
 
-/// Language-model judge. Each comparison is asked in both orders of the responses, so that a judge with
-/// a position bias produces ties.
+/// Language-model judge. Each comparison is asked in both orders of the responses, so that a judge
+/// with a position bias produces ties.
 #[derive(Debug)]
 pub struct Endpoint {
     options: EndpointOptions,
@@ -70,7 +70,7 @@ pub struct Endpoint {
 }
 
 /// Error of one request.
-enum RequestError {
+enum RequestFailure {
     /// A later attempt may succeed, at the earliest after the given wait.
     Temporary(String, Option<Duration>),
     /// No further attempt can succeed.
@@ -107,8 +107,8 @@ impl Endpoint {
         sweep.join("judges").join(format!("{}.jsonl", model.chars().map(portable).collect::<String>()))
     }
 
-    /// Asks in one order. Returns 1 if the policy's completion is preferred, else 0; None if the answer
-    /// is unreadable.
+    /// Asks in one order. Returns 1 if the policy's completion is preferred, else 0; None if the
+    /// answer is unreadable.
     fn ask(&self, comparison: &CompletionPair, policy_first: bool) -> Result<Option<f64>, JudgeError> {
         let CompletionPair { prompt, completion, other, .. } = comparison;
         let [first, second] = if policy_first { [completion, other] } else { [other, completion] };
@@ -141,25 +141,25 @@ impl Endpoint {
             self.rate_limiter.wait();
             match self.request(body) {
                 Ok(answer) => return Ok(answer),
-                Err(RequestError::Temporary(_, least)) if tries_left > 0 => {
+                Err(RequestFailure::Temporary(_, least)) if tries_left > 0 => {
                     thread::sleep(least.map_or(wait, |least| least.max(wait)));
                     wait *= 2;
                 }
-                Err(RequestError::Temporary(message, _)) => {
+                Err(RequestFailure::Temporary(message, _)) => {
                     return Err(failed(format!("{message} ({} tries)", self.options.tries)));
                 }
-                Err(RequestError::Permanent(message)) => return Err(failed(message)),
+                Err(RequestFailure::Permanent(message)) => return Err(failed(message)),
             }
         }
         Err(failed("no answer".to_owned()))
     }
 
-    fn request(&self, body: &ChatRequest<'_>) -> Result<String, RequestError> {
+    fn request(&self, body: &ChatRequest<'_>) -> Result<String, RequestFailure> {
         let mut request = self.agent.post(&self.url);
         if let Some(key) = &self.options.key {
             request = request.header("authorization", format!("Bearer {key}"));
         }
-        let transport_error = |error: ureq::Error| RequestError::Temporary(chain(&error).join(": "), None);
+        let transport_error = |error: ureq::Error| RequestFailure::Temporary(chain(&error).join(": "), None);
         let mut response = request.send_json(body).map_err(transport_error)?;
         let status = response.status();
         let wait = retry_after(&response);
@@ -169,15 +169,15 @@ impl Endpoint {
             let is_temporary = status.is_server_error()
                 || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(&status);
             return Err(if is_temporary {
-                RequestError::Temporary(message, wait)
+                RequestFailure::Temporary(message, wait)
             } else {
-                RequestError::Permanent(message)
+                RequestFailure::Permanent(message)
             });
         }
         let reply: Option<ChatReply> = serde_json::from_str(&text).ok();
         match reply.and_then(|reply| reply.choices.into_iter().next()) {
             Some(choice) => Ok(choice.message.content),
-            None => Err(RequestError::Permanent(format!(
+            None => Err(RequestFailure::Permanent(format!(
                 "the reply has no choices[0].message.content: {}",
                 visible(&clipped(text.trim(), 300))
             ))),

@@ -2,8 +2,8 @@
 //!
 //! The reward is r(x, y) = β·log π(y|x)/π_ref(y|x) of a policy π trained with DPO's loss, the
 //! Bradley–Terry negative log-likelihood −log σ(r(x, y_w) − r(x, y_l)) of pairs under that reward
-//! (Rafailov et al. 2023, equation 7). It needs no scalar head, so any trainable model can be a reward
-//! model.
+//! (Rafailov et al. 2023, equation 7). It needs no scalar head, so any trainable model can be a
+//! reward model.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,8 +26,8 @@ use crate::completions_per_pass;
 /// Fewest training pairs of a reward model.
 const LEAST_PAIRS: usize = 16;
 
-/// Reward-model judge. It trains one reward model per test split, on the held-out pairs whose prompts no
-/// policy has generated completions for.
+/// Reward-model judge. It trains one reward model per test split, on the held-out pairs whose
+/// prompts no policy has generated completions for.
 pub struct RewardModel {
     /// Name of the recipe that training starts from.
     recipe_name: String,
@@ -55,9 +55,9 @@ struct TrainedReward {
 }
 
 impl RewardModel {
-    /// Reward model that starts from the weights of the recipe `recipe_name`. The objective of `settings`
-    /// must take pairs and a reference. `generated_prompts` are the ids of the prompts to judge,
-    /// `references` is the folder of cached reference log-probs.
+    /// Reward model that starts from the weights of the recipe `recipe_name`. The objective of
+    /// `settings` must take pairs and a reference. `generated_prompts` are the ids of the prompts
+    /// to judge, `references` is the folder of cached reference log-probs.
     pub fn new(
         recipe_name: String,
         recipe: Recipe,
@@ -76,7 +76,8 @@ impl RewardModel {
         Ok(Self { recipe_name, model, recipe, settings, generated_prompts, cache, trained })
     }
 
-    /// Trains a reward model for a dataset's test split unless there is one. Returns its key in `trained`.
+    /// Trains a reward model for a dataset's test split unless there is one. Returns its key in
+    /// `trained`.
     fn train(&mut self, dataset: &Path) -> Result<String, JudgeError> {
         let mut rows = read_pairs(dataset, Split::Test)?;
         rows.sort_by(|a, b| a.pair_id.cmp(&b.pair_id));
@@ -140,8 +141,8 @@ impl RewardModel {
         })
     }
 
-    /// Log-ratios log π/π_ref of completions, in nats; None if a prompt is too long. β is omitted, since
-    /// it changes no comparison.
+    /// Log-ratios log π/π_ref of completions, in nats; None if a prompt is too long. β is omitted,
+    /// since it changes no comparison.
     fn rewards(
         &self,
         policy: &Decoder,

@@ -18,8 +18,8 @@ pub struct JudgedCounts {
     pub unread: usize,
 }
 
-/// Compares the generations of a sweep's finished runs with `opponent`. Writes the judgements to the run
-/// directories, replacing those of the same judge about the same opponent.
+/// Compares the generations of a sweep's finished runs with `opponent`. Writes the judgements to
+/// the run directories, replacing those of the same judge about the same opponent.
 pub fn judge_sweep(
     sweep: &SweepDir,
     judge: &mut dyn Judge,
@@ -94,8 +94,8 @@ fn generations_by_run<'a>(
     Ok(generations)
 }
 
-/// Returns the id of the baseline run with the same seed and other settings as `run`; None for a run of
-/// the baseline itself.
+/// Returns the id of the baseline run with the same seed and other settings as `run`; None for a
+/// run of the baseline itself.
 fn baseline<'a>(experiment: &'a Experiment, run: &PlannedRun) -> Option<&'a str> {
     let series = |run: &PlannedRun| run.settings.get(&experiment.series.key).map(series_name);
     let other_settings = |run: &PlannedRun| {
@@ -112,7 +112,8 @@ fn baseline<'a>(experiment: &'a Experiment, run: &PlannedRun) -> Option<&'a str>
     (found.id != run.id).then_some(found.id.as_str())
 }
 
-/// Pairs a run's generations with another run's for the same prompts, or with the preferred completions.
+/// Pairs a run's generations with another run's for the same prompts, or with the preferred
+/// completions.
 fn comparisons(own: &[Generation], others: Option<&Vec<Generation>>) -> Vec<CompletionPair> {
     let comparison = |own: &Generation| {
         let other = match others {

@@ -51,8 +51,8 @@ impl Claim {
         Ok(Self { heartbeat, end: Some(end), thread: Some(thread) })
     }
 
-    /// Returns true if this process still holds the claim. A process that was suspended for long loses
-    /// it to another one.
+    /// Returns true if this process still holds the claim. A process that was suspended for long
+    /// loses it to another one.
     pub fn holds(&self) -> bool {
         let heartbeat = &self.heartbeat;
         let since = heartbeat.last_beat.lock().unwrap_or_else(PoisonError::into_inner).elapsed();

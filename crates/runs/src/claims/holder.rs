@@ -24,7 +24,8 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// This process. `PROSPECT_HOST` overrides the machine's name, and makes it count as another machine.
+    /// This process. `PROSPECT_HOST` overrides the machine's name, and makes it count as another
+    /// machine.
     pub(super) fn this_process() -> Self {
         let named = std::env::var("PROSPECT_HOST").ok();
         let file = |path| fs_err::read_to_string(path).ok().map(|text| text.trim().to_owned());
