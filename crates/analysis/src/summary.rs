@@ -8,7 +8,6 @@ mod win_rates;
 
 use prospect_core::sample::mean;
 use prospect_runs::{Experiment, Finding, PairOutcome, Point, RecordKind, Summary, SweepDir};
-use serde_json::Value;
 
 use self::{
     contrasts::{EFFECT, adjust, compare},
@@ -20,8 +19,8 @@ use self::{
 use crate::{AnalysisError, calibration, diagnose, stats::estimate};
 
 /// Method of the estimates and differences, as reports print it.
-const METHOD: &str = "Accuracy is the share of held-out pairs whose preferred completion has the larger reward (log- \
-    ratio to the reference); ties count half. Intervals are 95 % intervals over held-out prompts and \
+const METHOD: &str = "Accuracy is the share of held-out pairs whose preferred completion has the larger reward \
+    (log-ratio to the reference); ties count half. Intervals are 95 % intervals over held-out prompts and \
     seeds together, from the variance components of both; differences are paired by prompt and seed. \
     Two seeds carry little information about the variance between seeds, and intervals are \
     accordingly wide: three seeds or more narrow them much. Binary outcomes include one additional \
@@ -48,8 +47,7 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, AnalysisError> {
         }
     }
     adjust(&mut contrasts);
-    let oracle_accuracy =
-        experiment.data.first().and_then(|data| data.manifest.get("oracle_accuracy")).and_then(Value::as_f64);
+    let oracle_accuracy = experiment.data.first().and_then(|data| data.truth().oracle_accuracy);
     let sentences = [
         verdict(&experiment, &x_values, &contrasts),
         selected_settings(&experiment),
@@ -135,10 +133,7 @@ fn start_accuracy(sweep: &SweepDir, experiment: &Experiment) -> Result<Option<f6
 
 /// Smallest and largest utility in the runs' datasets; unbounded if the datasets have none.
 fn utility_range(experiment: &Experiment, runs: &[&FinishedRun<'_>]) -> (f64, f64) {
-    let ranges = runs.iter().filter_map(|run| {
-        let range = experiment.data.get(run.planned.data)?.manifest.get("utility_range")?;
-        Some((range.get(0)?.as_f64()?, range.get(1)?.as_f64()?))
-    });
+    let ranges = runs.iter().filter_map(|run| experiment.data.get(run.planned.data)?.truth().utility_range);
     let union = |(low, high): (f64, f64), range: (f64, f64)| (low.min(range.0), high.max(range.1));
     ranges.reduce(union).unwrap_or((f64::NEG_INFINITY, f64::INFINITY))
 }

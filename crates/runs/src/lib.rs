@@ -47,7 +47,7 @@ mod sweep_dir;
 pub use claims::{Claim, Claims, Holder};
 pub use judgement::{JudgeNote, Judgement, Opponent};
 pub use plan::{
-    Axis, DataUse, Experiment, PlannedRun, PublishedResults, RUNG_KEY, Search, Stage, TRIAL_KEY,
+    Axis, DataUse, Experiment, PlannedRun, PublishedResults, RUNG_KEY, Search, Stage, TRIAL_KEY, TrueUtility,
     describe_settings, series_name,
 };
 pub use progress::{Stamp, SweepProgress};

@@ -64,6 +64,22 @@ pub struct DataUse {
     pub manifest: Value,
 }
 
+/// True utility of a dataset from a synthetic world, as its manifest describes it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+pub struct TrueUtility {
+    /// Accuracy that the true utility reaches on the held-out pairs.
+    pub oracle_accuracy: Option<f64>,
+    /// Smallest and largest utility of a completion.
+    pub utility_range: Option<(f64, f64)>,
+}
+
+impl DataUse {
+    /// True utility according to the manifest; its fields are None if the data has none.
+    pub fn truth(&self) -> TrueUtility {
+        TrueUtility::deserialize(&self.manifest).unwrap_or_default()
+    }
+}
+
 /// A training stage whose result all runs share, such as SFT.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stage {

@@ -56,6 +56,7 @@ pub(super) fn verdict(experiment: &Experiment, x_values: &XValues, contrasts: &[
     sentences.push(match (significant, all) {
         (0, 1) => phrase(&contrasts[0]) + ".",
         (0, _) => format!("All {all} comparisons are inconclusive."),
+        _ if all - significant == 1 => format!("1 of {all} comparisons is inconclusive."),
         _ if significant < all => format!("{} of {all} comparisons are inconclusive.", all - significant),
         _ => String::new(),
     });
