@@ -198,7 +198,6 @@ pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use prospect_runs::{Axis, MetricsRecord, PlannedRun, RecordKind, RunConfig, State};
-    use serde_json::json;
 
     use super::*;
 
