@@ -211,7 +211,7 @@ fn a_judge_that_only_sees_the_order_decides_nothing() {
     let args = format!("--endpoint {}/ --model first --at-once 1 --against baseline", endpoint.address);
     let judged = judge(&place, &args);
     assert_eq!(judged.code, Some(0), "{judged}");
-    assert!(judged.stderr.contains("of 16 did in the last call"), "{judged}");
+    assert!(judged.stderr.contains("of 16 in the last call"), "{judged}");
     let own: Vec<Value> = rates(&place).into_iter().filter(|rate| rate["judge"] == "first").collect();
     let [rate] = own.as_slice() else { panic!("kto against dpo alone: {own:?}") };
     assert_eq!((rate["opponent"].as_str(), rate["series"].as_str()), (Some("baseline"), Some("kto")));
@@ -234,7 +234,7 @@ fn an_endpoint_that_refuses_is_told_of_and_answers_are_kept() {
     let refused = judge(&place, &args);
     assert_eq!(refused.code, Some(1), "{refused}");
     assert!(refused.stderr.contains("401"), "{refused}");
-    assert!(refused.stderr.contains("the same command goes on with the rest"), "{refused}");
+    assert!(refused.stderr.contains("run the same command again to continue"), "{refused}");
     assert!(!refused.stderr.contains('\u{7}'), "{refused}");
     assert_eq!(endpoint.requests(), 11);
     let judged = judge(&place, &args);
@@ -254,7 +254,7 @@ fn a_reward_model_is_trained_on_held_out_pairs_and_judges() {
     let args = "--reward-model model.yaml --set learning_rate=1e-2 --set max_length=160 --set batch_size=8 --set num_train_epochs=6";
     let judged = judge(&place, args);
     assert_eq!(judged.code, Some(0), "{judged}");
-    assert!(judged.stderr.contains("pairs of the judged prompts right"), "{judged}");
+    assert!(judged.stderr.contains("pairs of the judged prompts correctly"), "{judged}");
     let own: Vec<Value> = rates(&place).into_iter().filter(|rate| rate["judge"] == "reward model").collect();
     assert_eq!(own.len(), 2);
     for rate in &own {
@@ -267,7 +267,7 @@ fn a_reward_model_is_trained_on_held_out_pairs_and_judges() {
     assert_eq!(fs_err::read(place.path("runs/said/summary.json")).unwrap(), summary);
 
     let objective = judge(&place, "--reward-model model.yaml --set objective=kto");
-    assert!(objective.stderr.contains("a reward model learns from pairs"), "{objective}");
+    assert!(objective.stderr.contains("a reward model is trained on pairs"), "{objective}");
     let typo = judge(&place, "--reward-model model.yaml --set learning_rat=1");
     assert!(typo.stderr.contains("did you mean `learning_rate`"), "{typo}");
 }

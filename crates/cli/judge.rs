@@ -10,7 +10,9 @@ use std::{
 use anyhow::{Context, anyhow};
 use clap::builder::TypedValueParser;
 use prospect_core::{config::Document, progress::say};
-use prospect_eval::judge::{Endpoint, EndpointOptions, Judge, Judged, Question, RewardModel, judge_sweep};
+use prospect_eval::judge::{
+    Endpoint, EndpointOptions, Judge, JudgedCounts, Question, RewardModel, judge_sweep,
+};
 use prospect_model::ModelFile;
 use prospect_runs::{Opponent, SweepDir};
 use prospect_train::TrainFile;
@@ -92,7 +94,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let claim = sweep.claims().take("judge")?;
     let claim =
         claim.ok_or_else(|| anyhow!("another process judges {}; wait for it", sweep.path().display()))?;
-    let Judged { comparisons, unread } = match (&args.endpoint, &args.model, &args.reward_model) {
+    let JudgedCounts { comparisons, unread } = match (&args.endpoint, &args.model, &args.reward_model) {
         (Some(address), Some(model), _) => {
             let file = Endpoint::answers_file(sweep.path(), model);
             let mut judge = Endpoint::new(args.endpoint(address, model)?, &file)?;
@@ -116,7 +118,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn round(sweep: &SweepDir, judge: &mut dyn Judge, against: &Opponent) -> anyhow::Result<Judged> {
+fn round(sweep: &SweepDir, judge: &mut dyn Judge, against: &Opponent) -> anyhow::Result<JudgedCounts> {
     let judged = judge_sweep(sweep, judge, against)?;
     say(judge.about());
     Ok(judged)

@@ -7,8 +7,8 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use prospect_analysis::summarise;
 use prospect_runs::SweepDir;
-use prospect_sweep::summarise;
 
 use crate::{output, theory, watch};
 

@@ -10,11 +10,10 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
+use prospect_analysis::summarise;
 use prospect_core::{config::Document, progress::say, shell};
 use prospect_runs::SweepDir;
-use prospect_sweep::{
-    Executed, Execution, Experiment, Only, Others, Plan, Sources, Spread, execute, summarise,
-};
+use prospect_sweep::{Executed, Execution, Experiment, Only, Others, Plan, Sources, Spread, execute};
 
 use crate::{
     allocator,

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use prospect_analysis::summarise;
 use prospect_core::{config::Document, progress::say, shell};
 use prospect_runs::{Estimate, SweepDir};
-use prospect_sweep::{Execution, Experiment, Plan, execute, summarise};
+use prospect_sweep::{Execution, Experiment, Plan, execute};
 use serde_json::json;
 
 use crate::{allocator, locate::SOURCES, output, overrides::Memory, ranks::Ranks};

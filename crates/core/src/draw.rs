@@ -4,6 +4,8 @@
 //! are therefore independent of order, threads and shards, and a smaller fraction selects a subset
 //! of a larger one.
 
+use crate::sample::k_lowest;
+
 /// Source of independent random draws, one per id, for one purpose and seed.
 #[derive(Debug, Clone)]
 pub struct Draw {
@@ -32,11 +34,10 @@ impl Draw {
 
     /// Marks the `count` ids with the lowest draws. Nested: a smaller count marks a subset.
     pub fn lowest<S: AsRef<str>>(&self, ids: &[S], count: usize) -> Vec<bool> {
-        let mut ranked: Vec<_> =
+        let ranked =
             ids.iter().enumerate().map(|(index, id)| (self.bits(id.as_ref()), id.as_ref(), index)).collect();
-        ranked.sort_unstable();
         let mut marked = vec![false; ids.len()];
-        for (_, _, index) in ranked.into_iter().take(count) {
+        for (_, _, index) in k_lowest(ranked, count) {
             marked[index] = true;
         }
         marked

@@ -6,6 +6,7 @@
 //! * [`files`]: atomic writes of files and directories, and fingerprints of values.
 //! * [`memory`]: memory use of this process and size of this machine's memory.
 //! * [`progress`]: a progress bar on a terminal, plain lines elsewhere.
+//! * [`sample`]: mean, median and the lowest items of a sample.
 //! * [`shell`]: quoting for shell command lines.
 //! * [`visible`]: text of unknown origin, escaped for display.
 //!
@@ -30,5 +31,6 @@ pub mod errors;
 pub mod files;
 pub mod memory;
 pub mod progress;
+pub mod sample;
 pub mod shell;
 pub mod visible;

@@ -1,20 +1,20 @@
-//! Whether a policy believes the training pairs whose sides noise exchanged.
+//! Agreement of a policy with training pairs that noise swapped.
 
 use std::{collections::BTreeMap, path::Path};
 
-use prospect_core::draw::Draw;
+use prospect_core::{draw::Draw, sample::mean};
 use prospect_data::{Split, read_pairs};
 use prospect_runs::preference;
 use prospect_train::{
     Encoder, MicroBatch, PairExample, Policy, ReferenceCache, Settings, TrainError, pack_pairs,
 };
 
-use crate::pairs_at_once;
+use crate::pairs_per_pass;
 
-/// Pairs of each class that are looked at.
+/// Most pairs of each class that are evaluated.
 const PAIRS: usize = 256;
 
-/// Training pairs whose sides noise exchanged, and as many that it left alone.
+/// Training pairs whose sides noise swapped, and as many uncorrupted ones.
 #[derive(Debug)]
 pub struct CorruptedPairs {
     clean: Vec<MicroBatch>,
@@ -22,7 +22,7 @@ pub struct CorruptedPairs {
 }
 
 impl CorruptedPairs {
-    /// Reads the training split of a prepared dataset; None if no pair of it is exchanged.
+    /// Reads the training split of a prepared dataset; None if it has no swapped pair.
     pub fn read(
         dataset: &Path,
         settings: &Settings,
@@ -42,7 +42,7 @@ impl CorruptedPairs {
             Draw::new(0, "pairs of the noise ledger").keep_lowest(&mut rows, PAIRS, |row| &row.pair_id);
             let pairs = PairExample::encode_for_evaluation(rows, &settings.objective, encoder)?;
             let pairs: Vec<&PairExample> = pairs.iter().collect();
-            pairs.chunks(pairs_at_once(settings)).map(|pairs| pack_pairs(pairs, &[])).collect()
+            pairs.chunks(pairs_per_pass(settings)).map(|pairs| pack_pairs(pairs, &[])).collect()
         };
         Ok(Some(Self { clean: batches(false)?, corrupted: batches(true)? }))
     }
@@ -52,8 +52,9 @@ impl CorruptedPairs {
         self.clean.iter().chain(&self.corrupted).map(|batch| batch.packed.sequences() / 2).sum()
     }
 
-    /// `eval_noise/agreement/clean` and `eval_noise/agreement/corrupted`: the share of the pairs whose completion in
-    /// `chosen`, as the training data has it, has the larger reward; ties count half.
+    /// Returns `eval_noise/agreement/clean` and `eval_noise/agreement/corrupted`: the share of
+    /// pairs whose `chosen` completion, as labelled in the training data, has the larger reward.
+    /// Ties count half.
     pub fn evaluate(
         &self,
         policy: &Policy<'_>,
@@ -61,18 +62,15 @@ impl CorruptedPairs {
     ) -> Result<BTreeMap<String, f64>, TrainError> {
         let mut values = BTreeMap::new();
         for (name, batches) in [("clean", &self.clean), ("corrupted", &self.corrupted)] {
-            let mut agrees = Vec::new();
+            let mut agreements = Vec::new();
             for batch in batches {
                 let log_probs = policy.log_probs(&batch.packed, false, cache)?;
                 let (pairs, _) = log_probs.as_chunks::<2>();
-                agrees.extend(
+                agreements.extend(
                     pairs.iter().map(|[chosen, rejected]| preference(chosen.ratio(), rejected.ratio())),
                 );
             }
-            if !agrees.is_empty() {
-                let share = agrees.iter().sum::<f64>() / agrees.len() as f64;
-                values.insert(format!("eval_noise/agreement/{name}"), share);
-            }
+            values.extend(mean(agreements).map(|share| (format!("eval_noise/agreement/{name}"), share)));
         }
         Ok(values)
     }

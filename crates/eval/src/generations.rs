@@ -1,62 +1,62 @@
-//! What a policy says to held-out prompts.
+//! Completions that a policy generates for held-out prompts.
 
 use std::{collections::BTreeMap, path::Path};
 
-use prospect_core::draw::Draw;
+use prospect_core::{draw::Draw, sample::mean};
 use prospect_data::{Message, PairRow, Split, read_pairs};
 use prospect_model::{Adapter, Generated, GenerationConfig, Packer, Prompt, Sampling, Tokenizer};
 use prospect_runs::{Generation, GenerationMode};
 use prospect_train::{Encoder, Policy, ReferenceModel, Settings, TrainError};
 
 use crate::{
-    at_once,
-    text::{distinct, repetition},
+    completions_per_pass,
+    diversity::{distinct, repetition},
 };
 
-/// The true utility of a completion under a prompt; None if it is not known of that prompt.
+/// True utility of a completion of a prompt; None if the prompt's utilities are unknown.
 pub type Utility<'a> = dyn Fn(&[Message], &str) -> Option<f64> + Send + Sync + 'a;
 
-/// What to generate.
+/// Options of generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GenerationOptions {
-    /// Held-out prompts to continue.
+    /// Number of held-out prompts.
     pub prompts: usize,
-    /// Tokens to stop after.
+    /// Token limit of a completion.
     pub max_new_tokens: usize,
-    /// How tokens are chosen.
+    /// Decoding strategy.
     pub mode: GenerationMode,
 }
 
-/// A fixed set of held-out prompts to continue.
+/// A fixed set of held-out prompts.
 #[derive(Debug)]
 pub struct HeldOutPrompts<'a> {
     options: GenerationOptions,
-    at_once: usize,
+    completions_per_pass: usize,
     tokenizer: &'a Tokenizer,
     prompts: Vec<HeldOutPrompt>,
 }
 
 #[derive(Debug)]
 struct HeldOutPrompt {
-    /// The first pair of the prompt.
+    /// First pair of the prompt.
     row: PairRow,
     tokens: Vec<u32>,
-    /// Tokens of the pair's preferred completion, without the end marker.
+    /// Tokens of the pair's preferred completion, without the end token.
     chosen_length: usize,
 }
 
-/// What a policy said, and what there is to say of it.
+/// A policy's completions and their metrics.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generations {
-    /// Values under names that start with `eval_generations/`.
+    /// Metrics, with the prefix `eval_generations/`.
     pub values: BTreeMap<String, f64>,
-    /// One for each prompt.
+    /// One completion per prompt.
     pub generations: Vec<Generation>,
 }
 
 impl<'a> HeldOutPrompts<'a> {
-    /// Reads prompts of the test split of a prepared dataset, the same ones whatever the training split went through, for
-    /// policies trained with `settings`.
+    /// Reads prompts of the test split of a prepared dataset, for policies trained with `settings`.
+    /// Noise and imbalance of the training split do not change which prompts are drawn.
     pub fn read(
         dataset: &Path,
         options: GenerationOptions,
@@ -73,29 +73,39 @@ impl<'a> HeldOutPrompts<'a> {
             let chosen = encoder.encode_after(&row.prompt, objective.control(true), &row.chosen)?;
             if let (Some(tokens), Some(chosen)) = (tokens, chosen) {
                 let end = Some(encoder.tokenizer().eos_token_id()?);
-                let marker = usize::from(chosen.completion.last().copied() == end);
-                encoded.push(HeldOutPrompt { row, tokens, chosen_length: chosen.completion.len() - marker });
+                let end_token = usize::from(chosen.completion.last().copied() == end);
+                encoded.push(HeldOutPrompt {
+                    row,
+                    tokens,
+                    chosen_length: chosen.completion.len() - end_token,
+                });
             }
         }
-        let draw = Draw::new(0, "prompts to continue");
-        draw.keep_lowest(&mut encoded, options.prompts, |prompt| &prompt.row.prompt_id);
+        Draw::new(0, "prompts to continue")
+            .keep_lowest(&mut encoded, options.prompts, |prompt| &prompt.row.prompt_id);
         if encoded.is_empty() {
             return Err(TrainError::Examples(format!(
-                "{}: no held-out prompt fits max_prompt_length",
+                "{}: no held-out prompt fits max_prompt_length; raise it",
                 dataset.display()
             )));
         }
-        Ok(Self { options, at_once: at_once(settings), tokenizer: encoder.tokenizer(), prompts: encoded })
+        Ok(Self {
+            options,
+            completions_per_pass: completions_per_pass(settings),
+            tokenizer: encoder.tokenizer(),
+            prompts: encoded,
+        })
     }
 
-    /// Continues the prompts. `seed` is that of the draws; `utility` judges what is said, where the data knows its truth.
+    /// Generates one completion per prompt. `seed` seeds the sampling; `utility` is the true
+    /// utility, if the data has one.
     pub fn generate(
         &self,
         policy: &Policy<'_>,
         seed: u64,
         utility: Option<&Utility<'_>>,
     ) -> Result<Generations, TrainError> {
-        let how = GenerationConfig {
+        let config = GenerationConfig {
             sampling: match self.options.mode {
                 GenerationMode::Greedy => Sampling::Greedy,
                 GenerationMode::Nucleus => Sampling::Nucleus { top_p: 0.95, temperature: 0.7 },
@@ -103,15 +113,15 @@ impl<'a> HeldOutPrompts<'a> {
             max_new_tokens: self.options.max_new_tokens,
             eos_token_id: self.tokenizer.eos_token_id()?,
             seed,
-            batch_size: self.at_once,
+            batch_size: self.completions_per_pass,
         };
-        let asked: Vec<_> = self
+        let prompts: Vec<_> = self
             .prompts
             .iter()
             .map(|prompt| Prompt { id: &prompt.row.prompt_id, tokens: &prompt.tokens })
             .collect();
-        let generated = policy.decoder.generate(&asked, &how, Adapter::On)?;
-        let kl = self.mean_log_ratio(policy, &generated, how.eos_token_id)?;
+        let generated = policy.decoder.generate(&prompts, &config, Adapter::On)?;
+        let kl = self.mean_log_ratio(policy, &generated, config.eos_token_id)?;
         let generations = self
             .prompts
             .iter()
@@ -148,28 +158,25 @@ impl<'a> HeldOutPrompts<'a> {
 
     fn values(&self, generated: &[Generated], generations: &[Generation]) -> BTreeMap<String, f64> {
         let texts: Vec<&str> = generations.iter().map(|generation| generation.completion.as_str()).collect();
-        let mean =
-            |values: &[f64]| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
-        let of = |value: &dyn Fn(&Generated) -> f64| mean(&generated.iter().map(value).collect::<Vec<_>>());
-        let lengths: Vec<f64> = self.prompts.iter().map(|prompt| prompt.chosen_length as f64).collect();
-        let utilities: Vec<f64> = generations.iter().filter_map(|generation| generation.utility).collect();
-        let repetitions: Vec<f64> = texts.iter().filter_map(|text| repetition(text)).collect();
+        let mean_over_generated = |value: &dyn Fn(&Generated) -> f64| mean(generated.iter().map(value));
+        let chosen_length = mean(self.prompts.iter().map(|prompt| prompt.chosen_length as f64));
         [
-            ("length", of(&|generated| generated.tokens.len() as f64)),
-            ("chosen_length", mean(&lengths)),
-            ("ended", of(&|generated| f64::from(u8::from(generated.ended)))),
-            ("entropy", of(&|generated| generated.entropy)),
+            ("length", mean_over_generated(&|generated| generated.tokens.len() as f64)),
+            ("chosen_length", chosen_length),
+            ("ended", mean_over_generated(&|generated| f64::from(u8::from(generated.ended)))),
+            ("entropy", mean_over_generated(&|generated| generated.entropy)),
             ("distinct_1", distinct(&texts, 1)),
             ("distinct_2", distinct(&texts, 2)),
-            ("repetition", mean(&repetitions)),
-            ("utility", mean(&utilities)),
+            ("repetition", mean(texts.iter().filter_map(|text| repetition(text)))),
+            ("utility", mean(generations.iter().filter_map(|generation| generation.utility))),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((format!("eval_generations/{name}"), value?)))
         .collect()
     }
 
-    /// The mean of log π(y)/π_ref(y) over what the policy said, end markers included.
+    /// Mean of log π(y)/π_ref(y) over the generated completions, end tokens included: a Monte-Carlo
+    /// estimate of KL(π‖π_ref).
     fn mean_log_ratio(
         &self,
         policy: &Policy<'_>,
@@ -180,28 +187,33 @@ impl<'a> HeldOutPrompts<'a> {
         let completions: Vec<Vec<u32>> = generated
             .iter()
             .map(|generated| {
-                let marker = Some(end).filter(|_| generated.ended);
-                generated.tokens.iter().copied().chain(marker).collect()
+                let end_token = Some(end).filter(|_| generated.ended);
+                generated.tokens.iter().copied().chain(end_token).collect()
             })
             .collect();
-        let said: Vec<_> =
+        let nonempty: Vec<_> =
             self.prompts.iter().zip(&completions).filter(|(_, tokens)| !tokens.is_empty()).collect();
         let mut sum = 0.0;
-        for said in said.chunks(self.at_once) {
+        for batch in nonempty.chunks(self.completions_per_pass) {
             let mut packer = Packer::default();
-            for (prompt, completion) in said {
+            for (prompt, completion) in batch {
                 let id = packer.add_prompt(&prompt.tokens);
                 packer.add_completion(id, completion, false);
             }
             let packed = packer.pack()?;
-            let own = policy.decoder.log_probs(&packed, Adapter::On)?;
-            let others = reference.log_probs(&packed, Adapter::Off)?;
-            sum += own.iter().zip(others).map(|(own, other)| own - other).sum::<f64>();
+            let policy_log_probs = policy.decoder.log_probs(&packed, Adapter::On)?;
+            let reference_log_probs = reference.log_probs(&packed, Adapter::Off)?;
+            sum += policy_log_probs
+                .iter()
+                .zip(reference_log_probs)
+                .map(|(policy, reference)| policy - reference)
+                .sum::<f64>();
         }
-        Ok(sum / said.len().max(1) as f64)
+        Ok(sum / nonempty.len().max(1) as f64)
     }
 }
 
+/// Joins the turns of a conversation with empty lines, each after its role if `roles` is set.
 fn turns(messages: &[Message], roles: bool) -> String {
     let turn = |message: &Message| {
         if roles { format!("{}: {}", message.role, message.content) } else { message.content.clone() }

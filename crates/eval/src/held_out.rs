@@ -1,8 +1,9 @@
-//! True pairs that no run trains on.
+//! Evaluation on held-out pairs.
 
 use std::{collections::BTreeMap, path::Path};
 
-use prospect_core::draw::Draw;
+use prospect_analysis::calibration;
+use prospect_core::{draw::Draw, sample::mean};
 use prospect_objective::{BatchLoss, LogProb};
 use prospect_runs::PairOutcome;
 use prospect_train::{
@@ -10,33 +11,29 @@ use prospect_train::{
     partners,
 };
 
-use crate::{calibration, pairs_at_once};
+use crate::pairs_per_pass;
 
-/// A fixed set of held-out pairs.
+/// A fixed set of held-out pairs, which no run trains on and noise does not change.
 #[derive(Debug)]
 pub struct HeldOut {
     batches: Vec<MicroBatch>,
-    /// The pairs in the order of the batches, without outcome.
+    /// Pairs in the order of the batches, with log-ratios of 0.
     pairs: Vec<PairOutcome>,
 }
 
-/// Whether a held-out prompt is of the half that settings are chosen on. The other half is for comparing what was chosen.
-pub fn is_validation(prompt_id: &str) -> bool {
-    Draw::new(0, "prompts to choose settings on").bits(prompt_id) < u64::MAX / 2
-}
-
-/// How a policy ranks the held-out pairs.
+/// Results of a policy on the held-out pairs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
-    /// Values under TRL's names, `eval_` before each.
+    /// Metrics under TRL's names with the prefix `eval_`.
     pub values: BTreeMap<String, f64>,
-    /// Every pair.
+    /// Log-ratios of every pair.
     pub outcomes: Vec<PairOutcome>,
 }
 
 impl HeldOut {
-    /// Reads the test split of a prepared dataset, for policies trained with `settings`. Of more than `limit` pairs, the
-    /// same ones are taken whatever the dataset's training split went through.
+    /// Reads the test split of a prepared dataset, for policies trained with `settings`. Draws
+    /// `limit` pairs if there are more; noise and imbalance of the training split do not change the
+    /// draw.
     pub fn read(
         dataset: &Path,
         limit: Option<usize>,
@@ -50,7 +47,8 @@ impl HeldOut {
         let draw = Draw::new(0, "held-out pairs");
         draw.keep_lowest(&mut pairs, limit.unwrap_or(usize::MAX), |pair| &pair.row.pair_id);
 
-        // Each prompt with the preferred completion of the next other prompt: what the KL estimate looks at.
+        // Mismatched completions for the KL estimate: each prompt with the preferred completion of
+        // the next other prompt.
         let all: Vec<usize> = (0..pairs.len()).collect();
         let mut mismatched = Vec::with_capacity(pairs.len());
         for (index, pair) in pairs.iter().enumerate() {
@@ -66,8 +64,8 @@ impl HeldOut {
             });
         }
         let mut batches = Vec::new();
-        let at_once = pairs_at_once(settings);
-        for (pairs, mismatched) in pairs.chunks(at_once).zip(mismatched.chunks(at_once)) {
+        let pairs_per_pass = pairs_per_pass(settings);
+        for (pairs, mismatched) in pairs.chunks(pairs_per_pass).zip(mismatched.chunks(pairs_per_pass)) {
             let pairs: Vec<_> = pairs.iter().collect();
             let mismatched: Vec<_> = mismatched.iter().flatten().cloned().collect();
             batches.push(pack_pairs(&pairs, &mismatched)?);
@@ -88,7 +86,7 @@ impl HeldOut {
         self.pairs.len()
     }
 
-    /// Ranks the pairs by the policy. `at_start` says that no step has been taken yet.
+    /// Evaluates the policy on the pairs. `at_start` is true before the first optimizer step.
     pub fn evaluate(
         &self,
         policy: &Policy<'_>,
@@ -101,54 +99,57 @@ impl HeldOut {
             roles.extend_from_slice(&batch.roles);
         }
         let BatchLoss { loss, metrics, .. } = policy.evaluate(&roles, &log_probs);
-        let of = |role: Role| {
-            roles.iter().zip(&log_probs).filter(move |(r, _)| **r == role).map(|(_, log_prob)| *log_prob)
+        let with_role = |role: Role| {
+            let all = roles.iter().zip(&log_probs);
+            all.filter(move |(other, _)| **other == role).map(|(_, log_prob)| *log_prob)
         };
-        let pairs: Vec<(LogProb, LogProb)> = of(Role::Chosen).zip(of(Role::Rejected)).collect();
+        let pairs: Vec<(LogProb, LogProb)> = with_role(Role::Chosen).zip(with_role(Role::Rejected)).collect();
         let outcome = |(pair, (chosen, rejected)): (&PairOutcome, &(LogProb, LogProb))| PairOutcome {
             chosen: chosen.ratio(),
             rejected: rejected.ratio(),
             ..pair.clone()
         };
         let outcomes: Vec<_> = self.pairs.iter().zip(&pairs).map(outcome).collect();
-        let mean = |value: &dyn Fn(&(LogProb, LogProb)) -> f64| {
-            pairs.iter().map(value).sum::<f64>() / pairs.len() as f64
+        let mean_over_pairs =
+            |value: &dyn Fn(&(LogProb, LogProb)) -> f64| mean(pairs.iter().map(value)).unwrap_or(f64::NAN);
+        let accuracy_by = |value: fn(LogProb) -> f64| {
+            mean_over_pairs(&|(chosen, rejected)| f64::from(value(*chosen) > value(*rejected)))
         };
-        let ranks = |value: fn(LogProb) -> f64| {
-            mean(&|(chosen, rejected)| f64::from(value(*chosen) > value(*rejected)))
-        };
-        let mismatched: Vec<f64> = roles
+        let mismatched = roles
             .iter()
             .zip(&log_probs)
             .filter(|(role, _)| matches!(role, Role::Mismatched { .. }))
-            .map(|(_, log_prob)| log_prob.ratio())
-            .collect();
-        let kl = mismatched.iter().sum::<f64>() / mismatched.len().max(1) as f64;
+            .map(|(_, log_prob)| log_prob.ratio());
+        let kl = mean(mismatched).unwrap_or(0.0);
         let beta = policy.beta();
-        let accuracy = outcomes.iter().map(PairOutcome::accuracy).sum::<f64>() / pairs.len() as f64;
+        let accuracy = mean(outcomes.iter().map(PairOutcome::accuracy)).unwrap_or(f64::NAN);
 
         let mut values: BTreeMap<_, _> =
             metrics.named().map(|(name, value)| (format!("eval_{name}"), value)).collect();
-        // What is compared across methods is the same for all of them, whatever they rank by in training: the reward is
-        // β times the log-ratio to the reference.
+        // Rewards are β times the log-ratio to the reference for every method, whatever its
+        // training objective ranks by, so that methods are comparable.
         values.extend(
             [
                 ("eval_loss", loss),
                 ("eval_kl", kl.max(0.0)),
-                ("eval_rewards/chosen", beta * mean(&|(chosen, _)| chosen.ratio())),
-                ("eval_rewards/rejected", beta * mean(&|(_, rejected)| rejected.ratio())),
+                ("eval_rewards/chosen", beta * mean_over_pairs(&|(chosen, _)| chosen.ratio())),
+                ("eval_rewards/rejected", beta * mean_over_pairs(&|(_, rejected)| rejected.ratio())),
                 (
                     "eval_rewards/margins",
-                    beta * mean(&|(chosen, rejected)| chosen.ratio() - rejected.ratio()),
+                    beta * mean_over_pairs(&|(chosen, rejected)| chosen.ratio() - rejected.ratio()),
                 ),
                 ("eval_rewards/accuracies", accuracy),
-                ("eval_logps/chosen", mean(&|(chosen, _)| chosen.policy)),
-                ("eval_logps/rejected", mean(&|(_, rejected)| rejected.policy)),
-                // Below the reference's: the margin may grow while both sides become less likely.
-                ("eval_logps/chosen_fallen", mean(&|(chosen, _)| f64::from(u8::from(chosen.ratio() < 0.0)))),
-                // Of the likelihoods themselves, without reference: what the model would say of the pair by itself.
-                ("eval_logps/accuracies", ranks(|log_prob| log_prob.policy)),
-                ("eval_mean_logps/accuracies", ranks(LogProb::mean)),
+                ("eval_logps/chosen", mean_over_pairs(&|(chosen, _)| chosen.policy)),
+                ("eval_logps/rejected", mean_over_pairs(&|(_, rejected)| rejected.policy)),
+                // Share below the reference: the margin may grow while both completions become less
+                // likely.
+                (
+                    "eval_logps/chosen_fallen",
+                    mean_over_pairs(&|(chosen, _)| f64::from(u8::from(chosen.ratio() < 0.0))),
+                ),
+                // Accuracies of the policy's log-probs without the reference.
+                ("eval_logps/accuracies", accuracy_by(|log_prob| log_prob.policy)),
+                ("eval_mean_logps/accuracies", accuracy_by(LogProb::mean)),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
@@ -160,7 +161,7 @@ impl HeldOut {
     }
 }
 
-/// Accuracy and margin for each domain or source, where there are several.
+/// Accuracy and margin by domain or source, if there are several.
 fn by_origin(
     kind: &str,
     beta: f64,
@@ -175,12 +176,13 @@ fn by_origin(
         return BTreeMap::new();
     }
     let values = |(name, pairs): (&str, Vec<&PairOutcome>)| {
-        let mean = |value: &dyn Fn(&PairOutcome) -> f64| {
-            pairs.iter().map(|pair| value(pair)).sum::<f64>() / pairs.len() as f64
+        let mean_over_part = |value: &dyn Fn(&PairOutcome) -> f64| {
+            mean(pairs.iter().map(|pair| value(pair))).unwrap_or(f64::NAN)
         };
+        let margin = beta * mean_over_part(&|pair| pair.chosen - pair.rejected);
         [
-            (format!("eval_rewards/accuracies/{kind}/{name}"), mean(&PairOutcome::accuracy)),
-            (format!("eval_rewards/margins/{kind}/{name}"), beta * mean(&|pair| pair.chosen - pair.rejected)),
+            (format!("eval_rewards/accuracies/{kind}/{name}"), mean_over_part(&PairOutcome::accuracy)),
+            (format!("eval_rewards/margins/{kind}/{name}"), margin),
         ]
     };
     parts.into_iter().flat_map(values).collect()
@@ -191,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn domains_are_apart_where_there_are_several() {
+    fn several_domains_are_reported_separately() {
         let outcome = |domain: &str, chosen: f64| PairOutcome {
             pair_id: String::new(),
             prompt_id: String::new(),

@@ -1,14 +1,15 @@
-//! Judges: who says better things.
+//! Judges of generations.
 //!
-//! A [`Judge`] compares what a policy says to a held-out prompt with something else: the target of SFT, or what another
-//! run says. [`Endpoint`] asks a language model behind an OpenAI-compatible address, [`RewardModel`] is trained here on
-//! held-out pairs. [`judge_sweep`] asks a judge about every finished run of a sweep. (The third judge, true utility in
-//! worlds, needs no asking: generations carry it.)
+//! A [`Judge`] compares a policy's completion of a held-out prompt with another one: the preferred
+//! completion of the pair, or another run's. [`Endpoint`] asks a language model behind an
+//! OpenAI-compatible API. [`RewardModel`] is trained on held-out pairs. [`judge_sweep`] judges
+//! every finished run of a sweep. (In synthetic worlds generations carry their true utility, so no
+//! judge needs to be asked.)
 
-mod answers;
+mod answer_cache;
 mod endpoint;
-mod pace;
 mod question;
+mod rate_limit;
 mod reward;
 mod sweep;
 
@@ -17,38 +18,43 @@ use std::path::Path;
 pub use endpoint::{Endpoint, EndpointOptions};
 pub use question::Question;
 pub use reward::RewardModel;
-pub use sweep::{Judged, judge_sweep};
+pub use sweep::{JudgedCounts, judge_sweep};
 
-/// Two completions of one prompt.
+/// Two completions of one prompt to compare.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Comparison {
-    /// The prompt's content hash.
+pub struct CompletionPair {
+    /// Content hash of the prompt.
     pub prompt_id: String,
-    /// The prompt's turns, each after its role.
+    /// Turns of the prompt, each after its role.
     pub prompt: String,
-    /// What the policy says.
+    /// The policy's completion.
     pub completion: String,
-    /// What it is compared with.
+    /// Completion that it is compared with.
     pub other: String,
 }
 
-/// Someone who compares completions.
+/// A method of comparing completions.
 pub trait Judge {
-    /// A name for tables.
+    /// Name in tables and judgements.
     fn name(&self) -> &str;
 
-    /// How it judges, in a sentence or two, after it has judged.
+    /// Description in a sentence or two, complete once [`judge`](Self::judge) has been called.
     fn about(&self) -> String;
 
-    /// Compares completions of prompts of the test split of a prepared `dataset`: 1 if the policy's is better, 0 if the
-    /// other is, ½ if neither is, None where there is no readable answer.
-    fn judge(&mut self, dataset: &Path, comparisons: &[Comparison]) -> Result<Vec<Option<f64>>, JudgeError>;
+    /// Compares completions of prompts from the test split of a prepared `dataset`. Scores are 1 if
+    /// the policy's completion is better, ½ for a tie, 0 if the other is better, and None without a
+    /// readable answer.
+    fn judge(
+        &mut self,
+        dataset: &Path,
+        comparisons: &[CompletionPair],
+    ) -> Result<Vec<Option<f64>>, JudgeError>;
 }
 
-/// Why there is no judgement.
+/// Error of judging.
 #[derive(Debug, thiserror::Error)]
 pub enum JudgeError {
-    /// The file system refused.
+    /// A file cannot be read or written.
     #[error(transparent)]
     Io(#[from] std::io::Error),
     /// The sweep's files cannot be read.
@@ -63,15 +69,15 @@ pub enum JudgeError {
     /// The model cannot be run.
     #[error(transparent)]
     Model(#[from] prospect_model::ModelError),
-    /// The endpoint does not answer.
-    #[error("{address}: {message}; the answers so far are kept, and the same command goes on with the rest")]
+    /// The endpoint cannot be reached or rejects the request.
+    #[error("{address}: {message}; the answers so far are kept, run the same command again to continue")]
     Endpoint {
-        /// Where the question was sent.
+        /// Address of the endpoint.
         address: String,
-        /// What happened.
+        /// Cause.
         message: String,
     },
-    /// There is nothing to judge, or nothing to judge by.
+    /// There are no generations to judge, or the judge cannot judge them.
     #[error("{0}")]
-    Nothing(String),
+    Unusable(String),
 }

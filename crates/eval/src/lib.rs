@@ -1,34 +1,31 @@
-//! Held-out preference metrics and the statistics of comparing methods.
+//! Evaluation of trained policies.
 //!
-//! [`HeldOut`] is a fixed set of true pairs, packed once; [`HeldOut::evaluate`] says how a policy ranks them:
-//! preference accuracy, reward margin, KL estimate and the objective's own loss, over all and by source and domain.
-//! [`HeldOutPrompts`] says what a policy answers to held-out prompts, [`CorruptedPairs`] whether it believes training pairs
-//! that noise turned round, [`judge`] who says better things. [`diagnose`] reads what has gone wrong from the metrics of a run.
-//! [`stats`] turns the outcomes of many runs into estimates and differences with intervals.
+//! * [`HeldOut`]: held-out pairs, packed once. [`HeldOut::evaluate`] computes preference accuracy,
+//!   reward margin, KL estimate and the objective's own loss, overall and by source and domain.
+//! * [`HeldOutPrompts`]: held-out prompts, and metrics of the completions that a policy generates.
+//! * [`CorruptedPairs`]: agreement of a policy with training pairs that noise swapped.
+//! * [`judge`]: comparison of generations by a language model or a reward model.
+//!
+//! Statistics over runs are in `prospect-analysis`, which needs no model.
 
-mod calibration;
 mod corrupted;
-pub mod diagnosis;
+mod diversity;
 mod generations;
 mod held_out;
 pub mod judge;
-pub mod stats;
-mod text;
 
-pub use calibration::calibration;
 pub use corrupted::CorruptedPairs;
-pub use diagnosis::{Diagnosis, diagnose};
 pub use generations::{GenerationOptions, Generations, HeldOutPrompts, Utility};
-pub use held_out::{Evaluation, HeldOut, is_validation};
+pub use held_out::{Evaluation, HeldOut};
 use prospect_train::Settings;
 
-/// Completions that pass through the model at once: those of a micro-batch, so that whatever trains in a device's memory is
-/// evaluated in it, and no more than help.
-fn at_once(settings: &Settings) -> usize {
+/// Completions per forward pass: those of a micro-batch, so that evaluation fits wherever training
+/// does, and at most 32, beyond which throughput does not grow.
+fn completions_per_pass(settings: &Settings) -> usize {
     settings.micro_batch_size.clamp(1, 32)
 }
 
-/// Pairs that do.
-fn pairs_at_once(settings: &Settings) -> usize {
-    (at_once(settings) / 2).max(1)
+/// Pairs per forward pass.
+fn pairs_per_pass(settings: &Settings) -> usize {
+    (completions_per_pass(settings) / 2).max(1)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use prospect_runs::Kind;
+use prospect_runs::RecordKind;
 
 use crate::{
     figure::{Content, Figure, Mark, Panel, Scale},
@@ -17,8 +17,8 @@ pub(crate) const POINTS: u64 = 100;
 /// The figure of a metric, or nothing if no run has recorded it.
 pub(crate) fn figure(sweep: &Sweep, metric: &Metric) -> Option<Figure> {
     let width = match metric.kind {
-        Kind::Train => longest(sweep).div_ceil(POINTS).max(1),
-        Kind::Eval => 1,
+        RecordKind::Train => longest(sweep).div_ceil(POINTS).max(1),
+        RecordKind::Eval => 1,
     };
     // Panels and, in each, one bundle per series that has values.
     let panels: Vec<(String, Vec<Bundle>)> = sweep

@@ -1,6 +1,6 @@
 //! Figures of the summary's estimates: the answer, and the reward margins behind it.
 
-use prospect_runs::{Estimate, Kind, Point, Reference, WinRate};
+use prospect_runs::{Estimate, Point, PublishedResults, RecordKind, WinRate};
 
 use crate::{
     facets::{self, Facet},
@@ -161,7 +161,7 @@ impl Shown {
 /// The latest held-out accuracy of every run that has one.
 fn measured(sweep: &Sweep) -> Vec<Shown> {
     let of_run = |run: &Run| {
-        let seeds = vec![run.last(Kind::Eval, "eval_rewards/accuracies")?];
+        let seeds = vec![run.last(RecordKind::Eval, "eval_rewards/accuracies")?];
         Some(Shown { series: sweep.series_of(run), x: sweep.x.of_run(run)?, estimate: None, seeds })
     };
     sweep.runs.iter().filter_map(of_run).collect()
@@ -174,7 +174,7 @@ struct Plot<'a> {
     y: Scale,
     rules: Vec<(f64, &'a str)>,
     /// Published numbers of the same measure.
-    published: Option<&'a Reference>,
+    published: Option<&'a PublishedResults>,
 }
 
 fn figure(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use prospect_runs::Kind;
+use prospect_runs::RecordKind;
 use serde::Serialize;
 
 use crate::{
@@ -111,7 +111,7 @@ pub(crate) fn noise(sweep: &Sweep) -> Option<Grid> {
             let metric = format!("{}{key}/{class}", if held_out { "eval_noise/" } else { "noise/" });
             let name = metric.replace('/', "_");
             column(&format!("{head}, {class}"), &name, show, move |run| {
-                if held_out { run.last(Kind::Eval, &metric) } else { run.late(&metric) }
+                if held_out { run.last(RecordKind::Eval, &metric) } else { run.late(&metric) }
             })
         })
     };
@@ -134,7 +134,7 @@ pub(crate) fn noise(sweep: &Sweep) -> Option<Grid> {
 /// What there is to say of generated completions.
 pub(crate) fn generations(sweep: &Sweep) -> Option<Grid> {
     let of = |head: &str, name: &'static str, show: fn(f64) -> String| {
-        column(head, name, show, move |run| run.last(Kind::Eval, &format!("eval_generations/{name}")))
+        column(head, name, show, move |run| run.last(RecordKind::Eval, &format!("eval_generations/{name}")))
     };
     Grid::of(
         sweep,
@@ -164,14 +164,14 @@ pub(crate) fn accuracy_by(sweep: &Sweep, kind: &'static str) -> Option<Grid> {
         .runs
         .iter()
         .flat_map(|run| &run.metrics)
-        .filter(|record| record.kind == Kind::Eval)
+        .filter(|record| record.kind == RecordKind::Eval)
         .flat_map(|record| record.values.keys().filter_map(|key| key.strip_prefix(&prefix)))
         .collect();
     let columns: Vec<Column<'_>> = names
         .into_iter()
         .map(|name| {
             let key = format!("{prefix}{name}");
-            column(name, name, text::percent, move |run| run.last(Kind::Eval, &key))
+            column(name, name, text::percent, move |run| run.last(RecordKind::Eval, &key))
         })
         .collect();
     let name = if kind == "domain" { "domains" } else { "sources" };

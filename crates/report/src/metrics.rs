@@ -1,11 +1,11 @@
 //! The metrics of `metrics.jsonl` that the report plots over steps.
 
-use prospect_runs::Kind;
+use prospect_runs::RecordKind;
 
 /// A metric over steps.
 pub(crate) struct Metric {
     pub(crate) name: &'static str,
-    pub(crate) kind: Kind,
+    pub(crate) kind: RecordKind,
     pub(crate) key: &'static str,
     pub(crate) title: &'static str,
     pub(crate) label: &'static str,
@@ -17,7 +17,7 @@ pub(crate) struct Metric {
 
 const PLAIN: Metric = Metric {
     name: "",
-    kind: Kind::Train,
+    kind: RecordKind::Train,
     key: "",
     title: "",
     label: "",
@@ -49,7 +49,7 @@ pub(crate) const TRAIN_MARGIN: Metric = Metric {
 /// Accuracy on the held-out pairs.
 pub(crate) const HELD_OUT_ACCURACY: Metric = Metric {
     name: "held-out-accuracy",
-    kind: Kind::Eval,
+    kind: RecordKind::Eval,
     key: "eval_rewards/accuracies",
     title: "Held-out accuracy in training",
     label: "eval_rewards/accuracies",
@@ -60,7 +60,7 @@ pub(crate) const HELD_OUT_ACCURACY: Metric = Metric {
 /// Reward margin on the held-out pairs.
 pub(crate) const HELD_OUT_MARGIN: Metric = Metric {
     name: "held-out-margin",
-    kind: Kind::Eval,
+    kind: RecordKind::Eval,
     key: "eval_rewards/margins",
     title: "Held-out reward margin in training",
     label: "eval_rewards/margins",
@@ -81,7 +81,7 @@ pub(crate) const KL: Metric = Metric {
 /// log π of held-out chosen completions.
 pub(crate) const CHOSEN: Metric = Metric {
     name: "held-out-chosen",
-    kind: Kind::Eval,
+    kind: RecordKind::Eval,
     key: "eval_logps/chosen",
     title: "Log-likelihood of chosen completions",
     label: "eval_logps/chosen, nats",
@@ -92,7 +92,7 @@ pub(crate) const CHOSEN: Metric = Metric {
 /// log π of held-out rejected completions.
 pub(crate) const REJECTED: Metric = Metric {
     name: "held-out-rejected",
-    kind: Kind::Eval,
+    kind: RecordKind::Eval,
     key: "eval_logps/rejected",
     title: "Log-likelihood of rejected completions",
     label: "eval_logps/rejected, nats",
@@ -102,7 +102,7 @@ pub(crate) const REJECTED: Metric = Metric {
 /// The share of held-out pairs whose chosen completion has become less likely.
 pub(crate) const CHOSEN_FALLEN: Metric = Metric {
     name: "held-out-chosen-fallen",
-    kind: Kind::Eval,
+    kind: RecordKind::Eval,
     key: "eval_logps/chosen_fallen",
     title: "Chosen completions less likely than under the reference",
     label: "share of held-out pairs",
@@ -113,7 +113,7 @@ pub(crate) const CHOSEN_FALLEN: Metric = Metric {
 /// The estimate of KL on held-out prompts.
 pub(crate) const HELD_OUT_KL: Metric = Metric {
     name: "held-out-kl",
-    kind: Kind::Eval,
+    kind: RecordKind::Eval,
     key: "eval_kl",
     title: "KL estimate on held-out prompts",
     label: "eval_kl, nats",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use minijinja::{Environment, syntax::SyntaxConfig, value::Serde};
 use prospect_core::visible::visible;
-use prospect_runs::{Measure, Progress};
+use prospect_runs::{Measure, SweepProgress};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -239,7 +239,7 @@ fn rounds(sweep: &Sweep) -> impl Iterator<Item = RoundView> {
 /// How far the sweep has come, in a sentence without its full stop.
 pub(crate) fn progress(sweep: &Sweep) -> String {
     let states = sweep.runs.iter().map(|run| run.status.as_ref().map(|status| status.state));
-    states.collect::<Progress>().to_string()
+    states.collect::<SweepProgress>().to_string()
 }
 
 /// A figure as the page shows it.

@@ -1,6 +1,6 @@
 //! Published numbers beside the sweep's own.
 
-use prospect_runs::Reference;
+use prospect_runs::PublishedResults;
 
 use crate::{
     facets::{self, Facet},
@@ -49,7 +49,7 @@ pub(crate) fn figure(sweep: &Sweep) -> Option<Figure> {
 /// What a legend says of the reference's series.
 pub(crate) fn legend(
     sweep: &Sweep,
-    reference: &Reference,
+    reference: &PublishedResults,
     name: impl Fn(&str) -> String,
 ) -> Vec<(Look, String)> {
     let own = sweep.series.iter().filter(|series| reference.series.contains_key(*series));
@@ -57,7 +57,7 @@ pub(crate) fn legend(
 }
 
 /// The reference's marks in a panel.
-pub(crate) fn marks(sweep: &Sweep, reference: &Reference, facet: &Facet) -> Vec<Mark> {
+pub(crate) fn marks(sweep: &Sweep, reference: &PublishedResults, facet: &Facet) -> Vec<Mark> {
     let mut marks = Vec::new();
     for series in &sweep.series {
         let index = sweep.place(series);
@@ -86,7 +86,10 @@ pub(crate) struct Published<'a> {
 }
 
 /// The numbers at x values that the sweep has.
-pub(crate) fn points<'a>(sweep: &'a Sweep, reference: &'a Reference) -> impl Iterator<Item = Published<'a>> {
+pub(crate) fn points<'a>(
+    sweep: &'a Sweep,
+    reference: &'a PublishedResults,
+) -> impl Iterator<Item = Published<'a>> {
     let all =
         reference.series.iter().flat_map(|(series, points)| points.iter().map(move |point| (series, point)));
     all.filter_map(|(series, (setting, y))| {
@@ -98,7 +101,7 @@ pub(crate) fn points<'a>(sweep: &'a Sweep, reference: &'a Reference) -> impl Ite
 
 /// All of the reference's numbers.
 pub(crate) fn table(sweep: &Sweep) -> Table {
-    let row = |reference: &Reference| {
+    let row = |reference: &PublishedResults| {
         let measure = reference.measure.clone().unwrap_or_else(|| "accuracy".to_owned());
         let of = |(series, points): (&String, &Vec<(serde_json::Value, f64)>)| {
             let row = |(x, y): &(serde_json::Value, f64)| {

@@ -1,6 +1,6 @@
 //! Rows of the page's tables of contrasts and runs.
 
-use prospect_runs::{Contrast, Kind, Measure, TrialResult, Verdict};
+use prospect_runs::{Contrast, Measure, RecordKind, TrialResult, Verdict};
 use serde::Serialize;
 
 use crate::{
@@ -123,7 +123,7 @@ impl RunRow {
         let names = sweep.setting_names();
         let setting = |name: &String| run.planned.settings.get(name).map(text::setting).unwrap_or_default();
         let timed = run.status.as_ref().filter(|status| status.seconds > 0.0);
-        let last = |metric| run.last(Kind::Eval, metric);
+        let last = |metric| run.last(RecordKind::Eval, metric);
         let whole = |value: f64| format!("{value:.0}");
         Self {
             id: run.planned.id.clone(),

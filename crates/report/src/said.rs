@@ -50,7 +50,7 @@ pub(crate) fn prompts(sweep: &Sweep) -> Vec<Prompt> {
         let completion = |cell: &Cell<'_>| {
             let run = cell.runs.first()?;
             let said = run.generations.iter().find(|said| said.prompt_id == asked.prompt_id)?;
-            let mut facts = vec![said.mode.name().to_owned(), text::count(said.tokens, "token")];
+            let mut facts = vec![said.mode.to_string(), text::count(said.tokens, "token")];
             if !said.ended {
                 facts.push("cut".to_owned());
             }
@@ -83,7 +83,7 @@ pub(crate) fn table(
     for run in &sweep.runs {
         for said in &run.generations {
             let mut row = cells(run);
-            row.extend([said.prompt_id.clone(), said.mode.name().to_owned(), said.tokens.to_string()]);
+            row.extend([said.prompt_id.clone(), said.mode.to_string(), said.tokens.to_string()]);
             row.push(said.ended.to_string());
             row.push(said.utility.map(|utility| utility.to_string()).unwrap_or_default());
             row.extend([said.prompt.clone(), said.completion.clone(), said.chosen.clone()]);

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use prospect_runs::{
-    Experiment, Generation, JudgeNote, Kind, ModelSize, PairOutcome, PlannedRun, Record, RunDir, RunsError,
-    State, Status, Summary, SweepDir,
+    Experiment, Generation, JudgeNote, MetricsRecord, ModelSize, PairOutcome, PlannedRun, RecordKind, RunDir,
+    RunsError, State, Status, Summary, SweepDir,
 };
 use serde_json::Value;
 
@@ -45,7 +45,7 @@ impl Cell<'_> {
 pub(crate) struct Run {
     pub(crate) planned: PlannedRun,
     pub(crate) status: Option<Status>,
-    pub(crate) metrics: Vec<Record>,
+    pub(crate) metrics: Vec<MetricsRecord>,
     /// The held-out pairs under the trained policy.
     pub(crate) pairs: Vec<PairOutcome>,
     /// What the trained policy says.
@@ -154,7 +154,7 @@ impl Run {
             generations,
             beta: config.beta().unwrap_or(1.0),
             size: config.model_size(),
-            steps_planned: config.steps(),
+            steps_planned: config.steps,
             unreadable,
         }
     }
@@ -189,14 +189,14 @@ impl Run {
 
     /// The mean of a training metric over the last quarter of its values.
     pub(crate) fn late(&self, metric: &str) -> Option<f64> {
-        let train = self.metrics.iter().filter(|record| record.kind == Kind::Train);
+        let train = self.metrics.iter().filter(|record| record.kind == RecordKind::Train);
         let values: Vec<f64> = train.filter_map(|record| record.values.get(metric)).copied().collect();
         let (_, late) = values.split_at(values.len() - values.len().div_ceil(4));
         (!late.is_empty()).then(|| late.iter().sum::<f64>() / late.len() as f64)
     }
 
     /// The last value of a metric.
-    pub(crate) fn last(&self, kind: Kind, metric: &str) -> Option<f64> {
+    pub(crate) fn last(&self, kind: RecordKind, metric: &str) -> Option<f64> {
         let mut records = self.metrics.iter().rev().filter(|record| record.kind == kind);
         records.find_map(|record| record.values.get(metric)).copied()
     }

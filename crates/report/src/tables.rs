@@ -1,6 +1,6 @@
 //! The CSV tables: every number of the report, at full precision.
 
-use prospect_runs::{Estimate, Kind, Measure, Verdict};
+use prospect_runs::{Estimate, Measure, RecordKind, Verdict};
 
 use crate::{
     findings, reference, rows, said,
@@ -167,8 +167,8 @@ fn runs(sweep: &Sweep) -> Table {
         let data = sweep.experiment.data.get(run.planned.data);
         row.push(data.map(|data| data.path.display().to_string()).unwrap_or_default());
         row.push(run.steps().map(|steps| steps.to_string()).unwrap_or_default());
-        row.push(or_empty(run.last(Kind::Eval, "eval_rewards/accuracies")));
-        row.push(or_empty(run.last(Kind::Eval, "eval_rewards/margins")));
+        row.push(or_empty(run.last(RecordKind::Eval, "eval_rewards/accuracies")));
+        row.push(or_empty(run.last(RecordKind::Eval, "eval_rewards/margins")));
         row.push(run.pairs.len().to_string());
         let status = run.status.as_ref();
         row.push(or_empty(status.map(|status| status.seconds)));

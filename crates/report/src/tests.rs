@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use prospect_runs::{
     Axis, Calibration, CalibrationBin, Contrast, DataUse, Estimate, Experiment, Finding, Generation,
-    GenerationMode, Kind, Measure, Opponent, PairOutcome, PlannedRun, Point, Record, Reference, Sign, Stage,
-    State, Status, Summary, SweepDir, Verdict, WinRate,
+    GenerationMode, Measure, MetricsRecord, Opponent, PairOutcome, PlannedRun, Point, PublishedResults,
+    RecordKind, RunConfig, Sign, Stage, State, Status, Summary, SweepDir, Verdict, WinRate,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -103,7 +103,7 @@ impl Made<'_> {
         let series = planned.settings["method"].as_str().unwrap();
         let x = planned.settings["data.desirable_fraction"].as_f64().unwrap();
         let run = sweep.run(&planned.id);
-        run.begin(&json!({"seed": planned.seed})).unwrap();
+        run.begin(&RunConfig { seed: planned.seed, ..RunConfig::default() }).unwrap();
         if index == 3 {
             let reason = Some(format!("loss is NaN at step 12; lower learning_rate ({})", self.question));
             run.set_status(&Status { state: State::Failed, seconds: 31.0, tokens: 900, reason }).unwrap();
@@ -112,7 +112,7 @@ impl Made<'_> {
         let mut writer = run.metrics_writer().unwrap();
         let mut append = |kind, step, values: &[(&str, f64)]| {
             let values = values.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
-            writer.append(&Record { kind, step, values }).unwrap();
+            writer.append(&MetricsRecord { kind, step, values }).unwrap();
         };
         let steps = if x < 0.05 { 60 } else { 240 };
         for step in 1..=steps {
@@ -133,11 +133,11 @@ impl Made<'_> {
                     ("noise/rewards/corrupted", 0.1 * done - 0.02 * noise),
                 ]);
             }
-            append(Kind::Train, step, &values);
+            append(RecordKind::Train, step, &values);
             if step % 20 == 0 {
                 let accuracy = self.accuracy(series, x) - 0.1 * (-6.0 * done).exp() + 0.01 * noise;
                 let eval = [("eval_rewards/accuracies", accuracy), ("eval_rewards/margins", 0.8 * done)];
-                append(Kind::Eval, step, &eval);
+                append(RecordKind::Eval, step, &eval);
                 let domain = [
                     ("eval_logps/chosen", -48.0 - 6.0 * done + noise),
                     ("eval_logps/rejected", -50.0 - 16.0 * done + noise),
@@ -150,13 +150,13 @@ impl Made<'_> {
                     ("eval_generations/ended", 0.8),
                     ("eval_generations/distinct_2", 0.7 - 0.1 * done),
                 ];
-                append(Kind::Eval, step, &domain);
+                append(RecordKind::Eval, step, &domain);
                 if x < 1.0 {
                     let agreement = [
                         ("eval_noise/agreement/clean", 0.7),
                         ("eval_noise/agreement/corrupted", 0.4 - 0.1 * done),
                     ];
-                    append(Kind::Eval, step, &agreement);
+                    append(RecordKind::Eval, step, &agreement);
                 }
             }
         }
@@ -579,7 +579,7 @@ fn published_numbers_are_apart_unless_they_measure_the_same() {
     let sweep = MADE.write(&folder.path().join("sweep"));
     let mut experiment = sweep.experiment().unwrap();
     let series = [("kto".to_owned(), vec![(json!(0.01), 28.5), (json!(0.5), 40.2), (json!(1.0), 45.3)])];
-    let reference = Reference {
+    let reference = PublishedResults {
         label: format!("a paper, Figure 6 {HOSTILE}"),
         measure: Some("win rate, %".to_owned()),
         series: series.into(),
@@ -602,7 +602,7 @@ fn published_numbers_are_apart_unless_they_measure_the_same() {
 
     let shares = vec![(json!(0.01), 0.57), (json!(1.0), 0.6)];
     let series = [("kto".to_owned(), shares)].into();
-    experiment.reference = Some(Reference { label: "a paper".to_owned(), measure: None, series });
+    experiment.reference = Some(PublishedResults { label: "a paper".to_owned(), measure: None, series });
     sweep.write_experiment(&experiment).unwrap();
     let html = shown(&sweep, None, "same-measure");
     assert!(!html.contains("figure-reference") && html.contains("kto, a paper"));

@@ -1,12 +1,14 @@
-//! Who works on what: claims that processes of several machines on one file system keep to.
+//! Claims: mutual exclusion between processes, also on several machines that share a file system.
 //!
-//! The claim on a piece of work is the file of the highest number in `claims/<name>/`. It names its holder, and its time is
-//! set anew with every beat of the holder's. Whoever wants the work makes the file of the next number, once the last one
-//! has been given up or its holder is gone. A file is made only if there is none, on network file systems too, so of
-//! all who try one succeeds; and numbers never go down, so that nobody takes what another one has just taken.
+//! The claim on a piece of work is the file with the highest number in `claims/<name>/`. The file
+//! names its holder, whose heartbeat sets the file's modification time. Another process takes the
+//! work over by creating the file with the next number, once the last claim was released or its
+//! holder is dead. A file is created exclusively, on network file systems too, so one of several
+//! takers succeeds. Numbers never decrease, so nobody overwrites a newer claim.
 //!
-//! A holder is gone when several beats have not come. Only the times of one file are compared with each other, by the clock
-//! of the one who watches: clocks of machines need not agree. On the holder's own machine its lock on the file tells at once.
+//! A holder counts as dead after several missed heartbeats. Only modification times of one file are
+//! compared with each other, over time measured by the observer's clock, so the clocks of machines
+//! need not agree. On the holder's own machine, its lock on the file tells at once.
 
 use std::{
     collections::BTreeMap,
@@ -24,42 +26,51 @@ mod holder;
 pub use claim::Claim;
 pub use holder::Holder;
 
-/// Beats that may stay away before a holder counts as gone.
-const MISSED: u32 = 6;
+/// Missed heartbeats after which a holder counts as dead.
+const MISSED_BEATS: u32 = 6;
 
-/// The last line of a claim that was given up.
-const GIVEN_UP: &str = "given up\n";
+/// Last line of the file of a released claim.
+const RELEASED: &str = "given up\n";
 
-/// The claims of a sweep.
+/// Claims of a sweep.
 #[derive(Debug)]
 pub struct Claims {
     folder: PathBuf,
-    me: Holder,
-    /// The last beat that was seen of other machines' claims, and since when.
-    seen: Mutex<BTreeMap<PathBuf, (SystemTime, Instant)>>,
+    this_process: Holder,
+    /// Last heartbeat seen of other machines' claims, by file.
+    seen: Mutex<BTreeMap<PathBuf, LastBeat>>,
 }
 
-/// What a look at the last claim on a piece of work tells.
-enum Look {
-    /// Given up, or its holder is gone.
+/// Last heartbeat seen of a claim.
+#[derive(Debug)]
+struct LastBeat {
+    /// Modification time of the claim's file.
+    time: SystemTime,
+    /// When it was first seen, by this process's clock.
+    since: Instant,
+}
+
+/// State of the last claim on a piece of work.
+enum ClaimState {
+    /// Released, or its holder is dead.
     Free,
-    /// Its holder is at work, on the same machine.
+    /// Held by a live process on this machine.
     Held(Holder),
-    /// Its holder, if it is known yet, is on another machine, and this was its last beat.
-    Away(Option<Holder>, SystemTime),
+    /// Held by a process on another machine, if its file can be read yet, with its last heartbeat.
+    Remote(Option<Holder>, SystemTime),
 }
 
 impl Claims {
-    /// The claims below `folder`, which need not exist yet.
+    /// Claims in `folder`, which need not exist.
     pub(crate) fn at(folder: PathBuf) -> Self {
-        Self::of(folder, Holder::this_process())
+        Self::with_holder(folder, Holder::this_process())
     }
 
-    fn of(folder: PathBuf, me: Holder) -> Self {
-        Self { folder, me, seen: Mutex::default() }
+    fn with_holder(folder: PathBuf, this_process: Holder) -> Self {
+        Self { folder, this_process, seen: Mutex::default() }
     }
 
-    /// Claims the work called `name`, unless another one, also of this process, is at it.
+    /// Claims the work `name`; None if it is already claimed, by this process or another one.
     pub fn take(&self, name: &str) -> std::io::Result<Option<Claim>> {
         let folder = self.folder.join(name);
         fs_err::create_dir_all(&folder)?;
@@ -74,36 +85,37 @@ impl Claims {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(None),
             Err(error) => return Err(error),
         };
-        // Not every file system has locks.
-        let me = match file.file().lock() {
-            Ok(()) => self.me.clone(),
-            Err(_) => Holder { system: None, ..self.me.clone() },
+        // Some file systems have no locks.
+        let holder = match file.file().lock() {
+            Ok(()) => self.this_process.clone(),
+            Err(_) => Holder { system: None, ..self.this_process.clone() },
         };
-        serde_json::to_writer(&mut file, &me)?;
+        serde_json::to_writer(&mut file, &holder)?;
         file.write_all(b"\n")?;
         file.sync_all()?;
-        // Who was slow made a file that had been there and was removed.
+        // A slow process may have recreated a file that was taken over and removed.
         if is_taken_over(&folder, last + 1)? {
             return Ok(None);
         }
         for earlier in numbers {
-            // What stays is in nobody's way.
+            // A file that cannot be removed does no harm.
             let _ = fs_err::remove_file(folder.join(earlier.to_string()));
         }
-        Ok(Some(Claim::new(folder, last + 1, file, self.me.beat())?))
+        Ok(Some(Claim::new(folder, last + 1, file, self.this_process.beat())?))
     }
 
-    /// After so long of waiting, a claim that could not be taken is held by a living process.
+    /// Time after which a claim that could not be taken is known to have a live holder.
     pub fn patience(&self) -> Duration {
-        self.me.beat() * (MISSED + 1)
+        self.this_process.beat() * (MISSED_BEATS + 1)
     }
 
-    /// How long to wait before claims are looked at again.
+    /// Interval for polling claims.
     pub fn pause(&self) -> Duration {
-        self.me.beat() / 2
+        self.this_process.beat() / 2
     }
 
-    /// Who works on what at this moment, by name. Of other machines' processes a single look knows only what their clocks say.
+    /// Current holders by the name of the work. Holders on other machines are judged by their
+    /// clocks, since a single look cannot observe heartbeats.
     pub fn held(&self) -> std::io::Result<BTreeMap<String, Holder>> {
         let mut held = BTreeMap::new();
         if !self.folder.exists() {
@@ -112,66 +124,68 @@ impl Claims {
         for entry in fs_err::read_dir(&self.folder)? {
             let entry = entry?;
             let Some(last) = numbers(&entry.path())?.last().copied() else { continue };
-            let holder = match self.look(&entry.path().join(last.to_string()))? {
-                Look::Held(holder) => holder,
-                Look::Away(Some(holder), beat)
-                    if beat.elapsed().unwrap_or_default() < MISSED * holder.beat() =>
+            let holder = match self.state(&entry.path().join(last.to_string()))? {
+                ClaimState::Held(holder) => holder,
+                ClaimState::Remote(Some(holder), beat)
+                    if beat.elapsed().unwrap_or_default() < MISSED_BEATS * holder.beat() =>
                 {
                     holder
                 }
-                Look::Free | Look::Away(..) => continue,
+                ClaimState::Free | ClaimState::Remote(..) => continue,
             };
             held.insert(entry.file_name().to_string_lossy().into_owned(), holder);
         }
         Ok(held)
     }
 
+    /// Returns true if the claim in the file `path` may be taken over.
     fn is_free(&self, path: &Path) -> std::io::Result<bool> {
-        let (holder, beat) = match self.look(path)? {
-            Look::Free => return Ok(true),
-            Look::Held(_) => return Ok(false),
-            Look::Away(holder, beat) => (holder, beat),
+        let (holder, beat) = match self.state(path)? {
+            ClaimState::Free => return Ok(true),
+            ClaimState::Held(_) => return Ok(false),
+            ClaimState::Remote(holder, beat) => (holder, beat),
         };
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let (last, since) = seen.entry(path.to_owned()).or_insert((beat, Instant::now()));
-        if *last != beat {
-            (*last, *since) = (beat, Instant::now());
+        let last = seen.entry(path.to_owned()).or_insert(LastBeat { time: beat, since: Instant::now() });
+        if last.time != beat {
+            *last = LastBeat { time: beat, since: Instant::now() };
         }
-        Ok(since.elapsed() >= MISSED * holder.as_ref().unwrap_or(&self.me).beat())
+        Ok(last.since.elapsed() >= MISSED_BEATS * holder.as_ref().unwrap_or(&self.this_process).beat())
     }
 
-    fn look(&self, path: &Path) -> std::io::Result<Look> {
+    /// State of the claim in the file `path`.
+    fn state(&self, path: &Path) -> std::io::Result<ClaimState> {
         let mut file = match File::open(path) {
             Ok(file) => file,
-            // Another one has just taken the work over: it is at its first beat.
+            // Another process has just taken the work over.
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Ok(Look::Away(None, SystemTime::now()));
+                return Ok(ClaimState::Remote(None, SystemTime::now()));
             }
             Err(error) => return Err(error),
         };
         let mut text = String::new();
         file.read_to_string(&mut text)?;
-        if text.ends_with(GIVEN_UP) {
-            return Ok(Look::Free);
+        if text.ends_with(RELEASED) {
+            return Ok(ClaimState::Free);
         }
         let holder: Option<Holder> = text.lines().next().and_then(|line| serde_json::from_str(line).ok());
-        if let Some(holder) = holder.as_ref().filter(|holder| holder.is_on_the_system_of(&self.me)) {
+        if let Some(holder) = holder.as_ref().filter(|holder| holder.is_on_system_of(&self.this_process)) {
             match file.file().try_lock_shared() {
-                Ok(()) => return Ok(Look::Free),
-                Err(std::fs::TryLockError::WouldBlock) => return Ok(Look::Held(holder.clone())),
+                Ok(()) => return Ok(ClaimState::Free),
+                Err(std::fs::TryLockError::WouldBlock) => return Ok(ClaimState::Held(holder.clone())),
                 Err(std::fs::TryLockError::Error(_)) => {}
             }
         }
-        Ok(Look::Away(holder, file.metadata()?.modified()?))
+        Ok(ClaimState::Remote(holder, file.metadata()?.modified()?))
     }
 }
 
-/// Whether there is a claim after this one.
+/// Returns true if there is a newer claim than `number`.
 fn is_taken_over(folder: &Path, number: u64) -> std::io::Result<bool> {
     Ok(numbers(folder)?.last().is_some_and(|last| *last > number))
 }
 
-/// The claims of a folder, in order.
+/// Numbers of the claims in a folder, in ascending order.
 fn numbers(folder: &Path) -> std::io::Result<Vec<u64>> {
     let mut numbers = Vec::new();
     for entry in fs_err::read_dir(folder)? {
@@ -190,22 +204,22 @@ mod tests {
 
     use super::*;
 
-    /// Long enough for a machine that is busy with other tests.
+    /// Heartbeat interval that tolerates a machine busy with other tests.
     const BEAT: Duration = Duration::from_millis(100);
 
-    /// A process of the machine `host`.
+    /// Claims of a process on the machine `host`.
     fn on(folder: &Path, host: &str) -> Claims {
-        Claims::of(folder.to_owned(), Holder::on(host, BEAT))
+        Claims::with_holder(folder.to_owned(), Holder::on(host, BEAT))
     }
 
-    /// Holds `name` on the machine `host`, as a process does that is killed without notice.
-    fn killed(folder: &Path, host: &str, name: &str) {
+    /// Claims `name` on the machine `host` and is killed.
+    fn claim_and_die(folder: &Path, host: &str, name: &str) {
         let claim = on(folder, host).take(name).unwrap().unwrap();
         claim.stop_as_if_killed();
     }
 
     #[test]
-    fn work_is_claimed_once_and_again_when_it_is_given_up() {
+    fn work_is_claimed_once_and_again_after_release() {
         let folder = tempfile::tempdir().unwrap();
         let (mine, other) = (on(folder.path(), "a"), on(folder.path(), "b"));
         let claim = mine.take("run").unwrap().unwrap();
@@ -222,23 +236,23 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_process_held_is_free_at_once_on_its_machine_and_after_some_beats_on_others() {
+    fn claims_of_a_killed_process_are_free_at_once_on_its_machine_and_after_missed_beats_on_others() {
         let folder = tempfile::tempdir().unwrap();
-        killed(folder.path(), "a", "run");
+        claim_and_die(folder.path(), "a", "run");
         let other = on(folder.path(), "b");
         let since = Instant::now();
         while other.take("run").unwrap().is_none() {
             sleep(BEAT / 10);
         }
         let waited = since.elapsed();
-        assert!(waited >= MISSED * BEAT && waited < other.patience() * 4, "{waited:?}");
-        killed(folder.path(), "a", "run");
+        assert!(waited >= MISSED_BEATS * BEAT && waited < other.patience() * 4, "{waited:?}");
+        claim_and_die(folder.path(), "a", "run");
         assert!(on(folder.path(), "a").held().unwrap().is_empty());
         assert!(on(folder.path(), "a").take("run").unwrap().is_some());
     }
 
     #[test]
-    fn a_living_process_keeps_its_claim() {
+    fn a_live_process_keeps_its_claim() {
         let folder = tempfile::tempdir().unwrap();
         let claim = on(folder.path(), "a").take("run").unwrap().unwrap();
         let other = on(folder.path(), "b");
@@ -250,10 +264,10 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_was_suspended_learns_that_another_one_has_taken_over() {
+    fn a_suspended_process_detects_that_it_lost_its_claim() {
         let folder = tempfile::tempdir().unwrap();
         let claim = on(folder.path(), "a").take("run").unwrap().unwrap();
-        // What makes the next file is what takes over, whoever it is.
+        // Creating the next file takes the work over.
         fs_err::write(folder.path().join("run/2"), "{}\n").unwrap();
         sleep(BEAT * 3);
         assert!(!claim.holds());
@@ -262,19 +276,19 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_without_its_holder_is_waited_for_and_then_taken() {
+    fn a_claim_without_a_holder_times_out() {
         let folder = tempfile::tempdir().unwrap();
         fs_err::create_dir_all(folder.path().join("run")).unwrap();
         fs_err::write(folder.path().join("run/7"), "").unwrap();
         let claims = on(folder.path(), "a");
         assert!(claims.take("run").unwrap().is_none());
-        sleep(MISSED * BEAT);
+        sleep(MISSED_BEATS * BEAT);
         assert!(claims.take("run").unwrap().is_some());
         assert_eq!(numbers(&folder.path().join("run")).unwrap(), [8]);
     }
 
     #[test]
-    fn of_many_who_try_at_once_one_succeeds() {
+    fn one_of_many_concurrent_takers_succeeds() {
         let folder = tempfile::tempdir().unwrap();
         let (inside, most, taken) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
         // Every sixteenth holder is killed, on one of three machines.

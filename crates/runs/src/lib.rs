@@ -1,53 +1,77 @@
-//! The run directory: what a sweep leaves on disk, and nothing else.
+//! The run directory: files of a sweep and the types that read and write them.
 //!
 //! ```text
 //! <sweep>/
-//!   experiment.json        Experiment: the question, the planned runs, what to plot
-//!   summary.json           Summary: estimates, contrasts and the verdict (after the last run)
-//!   judges.json            one JudgeNote for each judge that was asked
-//!   claims/<name>/         Claims: which process works on which run, stage or dataset
+//!   experiment.json        Experiment: question, planned runs, axes of the report
+//!   summary.json           Summary: estimates, contrasts and verdict (after the last run)
+//!   judges.json            one JudgeNote per judge that was asked
+//!   claims/<name>/         Claims: the process that works on a run, stage or dataset
 //!   runs/<id>/             RunDir; <id> is the fingerprint of the resolved settings
-//!     config.json          resolved settings, written before work starts
+//!     config.json          RunConfig, written before training starts
 //!     status.json          Status
-//!     error.log            the error of a failed run, with all of its causes
-//!     metrics.jsonl        one Record a line, TRL's metric names
-//!     pairs.jsonl          one PairOutcome a line, of the evaluation at the end
-//!     generations.jsonl    one Generation a line, where the experiment asks for them
-//!     judgements.jsonl     one Judgement a line, where a judge was asked
-//!     adapter/ or model/   what was trained
+//!     error.log            error of a failed run, with all of its causes
+//!     metrics.jsonl        one MetricsRecord per line, with TRL's metric names
+//!     pairs.jsonl          one PairOutcome per line, from the last evaluation
+//!     generations.jsonl    one Generation per line, if the experiment asks for generations
+//!     judgements.jsonl     one Judgement per line, if a judge was asked
+//!     adapter/ or model/   trained weights
 //! ```
 //!
-//! Stages exchange these files only, so the types here are the contract between the sweep and the report.
+//! Stages exchange these files only. The types here are the contract between training, analysis and
+//! reports.
+//!
+//! ```
+//! use prospect_runs::{MetricsRecord, RecordKind, RunConfig, SweepDir, last};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().to_owned();
+//! let run = SweepDir::at(path).run("3f2a");
+//! run.begin(&RunConfig { seed: 1, ..RunConfig::default() })?;
+//! let values = [("loss".to_owned(), 0.69)].into();
+//! run.metrics_writer()?.append(&MetricsRecord { kind: RecordKind::Train, step: 1, values })?;
+//! assert_eq!(last(&run.metrics()?, "loss"), Some(0.69));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod claims;
-mod experiment;
+mod json;
 mod judgement;
+mod plan;
 mod progress;
-mod record;
-mod run;
+mod records;
+mod run_config;
+mod run_dir;
+mod summary;
+mod sweep_dir;
 
 pub use claims::{Claim, Claims, Holder};
-pub use experiment::{
-    Axis, Calibration, CalibrationBin, Contrast, DataUse, Estimate, Experiment, Finding, Measure, PlannedRun,
-    Point, Reference, Search, Sign, Stage, Summary, SweepDir, TrialResult, Verdict, WinRate, series_name,
-};
 pub use judgement::{JudgeNote, Judgement, Opponent};
-pub use progress::{Progress, Stamp};
-pub use record::{Generation, GenerationMode, Kind, PairOutcome, Record, last, preference};
-pub use run::{Config, MetricsWriter, ModelSize, RunDir, State, Status};
+pub use plan::{
+    Axis, DataUse, Experiment, PlannedRun, PublishedResults, RUNG_KEY, Search, Stage, TRIAL_KEY, TrueUtility,
+    describe_settings, series_name,
+};
+pub use progress::{Stamp, SweepProgress};
+pub use records::{Generation, GenerationMode, MetricsRecord, PairOutcome, RecordKind, last, preference};
+pub use run_config::{ModelSize, RunConfig};
+pub use run_dir::{MetricsWriter, RunDir, State, Status};
+pub use summary::{
+    Calibration, CalibrationBin, Contrast, Estimate, Finding, Measure, Point, Sign, Summary, TrialResult,
+    Verdict, WinRate,
+};
+pub use sweep_dir::SweepDir;
 
-/// Why a run or sweep directory cannot be read or written.
+/// Error of reading or writing a run or sweep directory.
 #[derive(Debug, thiserror::Error)]
 pub enum RunsError {
-    /// The file system refused.
+    /// A file cannot be read or written.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// A file of the directory does not hold what it should.
+    /// A file has other contents than its type.
     #[error("{file}: {source}")]
     Format {
-        /// The file, with its line where it has lines.
+        /// Path of the file, with the line in files of lines.
         file: String,
-        /// What the parser says.
+        /// Error of the parser.
         source: serde_json::Error,
     },
 }

@@ -1,32 +1,32 @@
-//! How far a sweep has come, for those who watch it.
+//! Progress of a sweep.
 
 use std::{fmt, path::Path, time::SystemTime};
 
 use crate::{RunsError, State, SweepDir};
 
-/// How many runs of a sweep are in which state.
+/// Number of runs of a sweep in each state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// All files are there.
+pub struct SweepProgress {
+    /// Complete.
     pub finished: usize,
     /// Ended with an error.
     pub failed: usize,
-    /// Ended before their time.
+    /// Stopped before their last step.
     pub stopped: usize,
-    /// Begun and not ended.
+    /// Started and not ended.
     pub running: usize,
-    /// Not begun.
+    /// Not started.
     pub not_started: usize,
 }
 
-impl Progress {
-    /// Whether every run has ended, in one way or the other.
+impl SweepProgress {
+    /// Returns true if every run has finished, failed or stopped.
     pub fn ended(&self) -> bool {
         self.running + self.not_started == 0
     }
 }
 
-impl FromIterator<Option<State>> for Progress {
+impl FromIterator<Option<State>> for SweepProgress {
     fn from_iter<I: IntoIterator<Item = Option<State>>>(states: I) -> Self {
         let mut progress = Self::default();
         for state in states {
@@ -42,7 +42,7 @@ impl FromIterator<Option<State>> for Progress {
     }
 }
 
-impl fmt::Display for Progress {
+impl fmt::Display for SweepProgress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { finished, failed, stopped, running, not_started } = *self;
         let total = finished + failed + stopped + running + not_started;
@@ -61,13 +61,14 @@ impl fmt::Display for Progress {
     }
 }
 
-/// When the files that tell of a sweep's progress were written: equal as long as nothing is new.
+/// Size and modification time of the files that show a sweep's progress. Equal stamps mean that
+/// nothing has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stamp(Vec<Option<(u64, SystemTime)>>);
 
 impl SweepDir {
-    /// How far the planned runs have come.
-    pub fn progress(&self) -> Result<Progress, RunsError> {
+    /// Counts the planned runs by state.
+    pub fn progress(&self) -> Result<SweepProgress, RunsError> {
         let experiment = self.experiment()?;
         experiment
             .all_runs()
@@ -76,19 +77,22 @@ impl SweepDir {
             .collect()
     }
 
-    /// When the sweep's plan, and metrics and status of its runs and stages, were written.
+    /// Stamp of the plan, and of metrics and status of all runs and stages.
     pub fn stamp(&self) -> Result<Stamp, RunsError> {
         let experiment = self.experiment()?;
         let stages = experiment.stages.iter().map(|stage| &stage.id);
-        let runs = stages.chain(experiment.all_runs().into_iter().map(|run| &run.id)).map(|id| self.run(id));
-        let of_runs =
-            runs.flat_map(|run| ["status.json", "metrics.jsonl"].map(|name| written(&run.path().join(name))));
-        Ok(Stamp(std::iter::once(written(&self.path().join("experiment.json"))).chain(of_runs).collect()))
+        let ids = stages.chain(experiment.all_runs().into_iter().map(|run| &run.id));
+        let mut files = vec![self.path().join("experiment.json")];
+        for id in ids {
+            let run = self.run(id);
+            files.extend(["status.json", "metrics.jsonl"].map(|name| run.path().join(name)));
+        }
+        Ok(Stamp(files.iter().map(|file| size_and_time(file)).collect()))
     }
 }
 
-/// Size and time of a file, if it is there.
-fn written(path: &Path) -> Option<(u64, SystemTime)> {
+/// Size and modification time of a file; None if it does not exist.
+fn size_and_time(path: &Path) -> Option<(u64, SystemTime)> {
     let metadata = fs_err::metadata(path).ok()?;
     Some((metadata.len(), metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH)))
 }
@@ -98,8 +102,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn progress_is_told_in_words() {
-        let progress = |states: &[Option<State>]| states.iter().copied().collect::<Progress>();
+    fn progress_is_formatted_by_state() {
+        let progress = |states: &[Option<State>]| states.iter().copied().collect::<SweepProgress>();
         assert_eq!(progress(&[]).to_string(), "0 runs");
         let some = progress(&[Some(State::Finished), None, Some(State::Running), Some(State::Finished)]);
         assert_eq!(some.to_string(), "4 runs: 2 finished, 1 running, 1 not started");

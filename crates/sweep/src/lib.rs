@@ -2,8 +2,8 @@
 //!
 //! An [`ExperimentFile`] (`experiments/*.yaml`) asks one question. [`Plan::new`] resolves it: every combination of
 //! `linked` and `matrix` settings with every seed is a run, named by the fingerprint of all that its result depends
-//! on. [`execute`] does what is missing: datasets, the shared SFT stage, runs. [`summarise`] turns finished runs into
-//! the answer that the report shows; [`standing`] tells how far a sweep has come,
+//! on. [`execute`] does what is missing: datasets, the shared SFT stage, runs. [`prospect_analysis::summarise`] turns
+//! finished runs into the summary that the report shows; [`standing`] tells how far a sweep has come,
 //! [`estimate`] what it will take, [`rooms`] how much memory, [`budgets`] how long each series trains.
 //!
 //! Settings are addressed by dotted keys: `data.…` (the data recipe), `model.…` (the model recipe), `train.…` and `sft.…`;
@@ -24,8 +24,6 @@ mod room;
 mod search;
 mod slurm;
 mod standing;
-mod summary;
-mod win_rates;
 
 pub use budget::{Budget, Budgets, budgets};
 pub use condition::RunState;
@@ -41,7 +39,6 @@ pub use room::{Room, Spread, rooms};
 pub use search::{Search, Trial};
 pub use slurm::{Preparation, Prepares, Profile, ProfileFile, SlurmStanding, Submission, Submitted, Task};
 pub use standing::{Left, RunStanding, SweepStatus, standing};
-pub use summary::summarise;
 
 /// Why a sweep cannot be planned or run.
 #[derive(Debug, thiserror::Error)]
@@ -70,9 +67,9 @@ pub enum SweepError {
     /// Slurm does not do what is asked.
     #[error("{0}")]
     Slurm(String),
-    /// Outcomes give no estimate.
+    /// Finished runs cannot be analysed.
     #[error(transparent)]
-    Stats(#[from] prospect_eval::stats::StatsError),
+    Analysis(#[from] prospect_analysis::AnalysisError),
     /// A setting cannot be used.
     #[error("{0}")]
     Setting(String),

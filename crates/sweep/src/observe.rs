@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use prospect_core::progress::Progress;
 use prospect_eval::{CorruptedPairs, HeldOut, HeldOutPrompts, Utility};
-use prospect_runs::{Claim, Generation, Kind, MetricsWriter, PairOutcome, Record};
+use prospect_runs::{Claim, Generation, MetricsRecord, MetricsWriter, PairOutcome, RecordKind};
 use prospect_train::{Observer, Policy, ReferenceCache, StopReason, TrainError};
 
 use crate::StopFile;
@@ -63,7 +63,7 @@ impl Observer for RunObserver<'_> {
                 self.generations = said.generations;
             }
             let accuracy = values.get("eval_rewards/accuracies").copied();
-            self.metrics.append(&Record { kind: Kind::Eval, step, values })?;
+            self.metrics.append(&MetricsRecord { kind: RecordKind::Eval, step, values })?;
             let stop = self.stop.zip(accuracy);
             if let Some(reason) = stop.and_then(|(stop, accuracy)| stop.reason(step, total, accuracy)) {
                 return Ok(ControlFlow::Break(StopReason::EarlyStop { step, reason }));
@@ -75,7 +75,7 @@ impl Observer for RunObserver<'_> {
         Ok(ControlFlow::Continue(()))
     }
 
-    fn on_log(&mut self, record: Record) -> Result<(), TrainError> {
+    fn on_log(&mut self, record: MetricsRecord) -> Result<(), TrainError> {
         Ok(self.metrics.append(&record)?)
     }
 }

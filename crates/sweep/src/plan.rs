@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use prospect_core::files::fingerprint;
 use prospect_data::Pipeline;
 use prospect_model::Recipe;
-use prospect_runs::{Axis, Reference};
+use prospect_runs::{Axis, PublishedResults};
 use prospect_train::Settings;
 use serde_json::Value;
 
@@ -20,6 +20,7 @@ mod resolve;
 mod told;
 
 pub use check::check;
+pub(crate) use prospect_runs::describe_settings as describe;
 
 /// A dataset that runs need.
 #[derive(Debug, Clone)]
@@ -76,7 +77,7 @@ pub struct Plan {
     /// The series to compare with.
     pub baseline: String,
     /// Published numbers.
-    pub reference: Option<Reference>,
+    pub reference: Option<PublishedResults>,
     /// When and on what to evaluate.
     pub evaluate: EvaluateFile,
     /// How often runs keep their state.
@@ -118,10 +119,4 @@ impl Plan {
         let ids: Vec<_> = runs.chain(self.sft.iter().map(|sft| &sft.id)).collect();
         Ok(fingerprint(&(ids, env!("CARGO_PKG_VERSION")))?)
     }
-}
-
-/// Settings as `key = value, …`.
-pub(crate) fn describe(settings: &BTreeMap<String, Value>) -> String {
-    let value = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    settings.iter().map(|(key, v)| format!("{key} = {}", value(v))).collect::<Vec<_>>().join(", ")
 }

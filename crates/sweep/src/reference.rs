@@ -1,12 +1,12 @@
 //! Published numbers that an experiment names must belong to its series and its x axis.
 
-use prospect_runs::Reference;
+use prospect_runs::PublishedResults;
 use serde_json::Value;
 
 use crate::ExperimentFile;
 
 /// The published numbers of an experiment whose series are `series`.
-pub(crate) fn resolve(raw: &ExperimentFile, series: &[String]) -> Result<Option<Reference>, String> {
+pub(crate) fn resolve(raw: &ExperimentFile, series: &[String]) -> Result<Option<PublishedResults>, String> {
     let Some(reference) = &raw.report.reference else { return Ok(None) };
     let values: Vec<Value> = match raw.linked.get(&raw.report.x) {
         Some(groups) => groups.names().map(|name| name.clone().into()).collect(),
@@ -27,7 +27,7 @@ pub(crate) fn resolve(raw: &ExperimentFile, series: &[String]) -> Result<Option<
             }
         }
     }
-    Ok(Some(Reference {
+    Ok(Some(PublishedResults {
         label: reference.label.clone(),
         measure: reference.measure.clone(),
         series: reference.series.clone(),

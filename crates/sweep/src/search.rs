@@ -6,12 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use prospect_eval::is_validation;
-use prospect_runs::{PairOutcome, RunDir, SweepDir};
+use prospect_analysis::validation::validation_accuracy;
+pub(crate) use prospect_runs::{RUNG_KEY as RUNG, TRIAL_KEY as TRIAL};
+use prospect_runs::{RunDir, SweepDir};
 
 use crate::{Run, SweepError, experiment::SearchFile};
 
-pub(crate) mod results;
 mod trials;
 
 pub(crate) use trials::trials;
@@ -88,30 +88,6 @@ impl Search {
         Ok(winners)
     }
 }
-
-/// The mean accuracy of runs on the half of the held-out prompts that trials are ranked on.
-pub(crate) fn validation_accuracy(runs: &[RunDir]) -> Result<f64, SweepError> {
-    let mut sum = 0.0;
-    for run in runs {
-        let pairs = run.pairs()?;
-        let of_half: Vec<f64> =
-            pairs.iter().filter(|pair| is_validation(&pair.prompt_id)).map(PairOutcome::accuracy).collect();
-        if of_half.is_empty() || of_half.len() == pairs.len() {
-            return Err(SweepError::Setting(format!(
-                "`search` ranks trials on one half of the held-out prompts and compares series on the other, and of {} pairs \
-                 {} are in the first: hold out more prompts",
-                pairs.len(),
-                of_half.len()
-            )));
-        }
-        sum += of_half.iter().sum::<f64>() / of_half.len() as f64;
-    }
-    Ok(sum / runs.len().max(1) as f64)
-}
-
-/// The names that a run's trial has among its settings.
-pub(crate) const TRIAL: &str = "trial";
-pub(crate) const RUNG: &str = "rung";
 
 #[cfg(test)]
 mod tests {

@@ -119,7 +119,7 @@ fn run_standing(run: &RunDir, worked_on: bool) -> RunStanding {
         let Some(status) = run.status()? else { return Ok(unknown.clone()) };
         let metrics = run.metrics()?;
         // A run that failed before it began has none.
-        let steps = run.config().ok().and_then(|config| config.steps());
+        let steps = run.config().ok().and_then(|config| config.steps);
         let state = RunState::of(Some(&status), worked_on);
         let (seconds, rate) = times(run, &status, state, last(&metrics, "num_tokens").unwrap_or(0.0))?;
         Ok(RunStanding {
@@ -197,8 +197,7 @@ pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use prospect_runs::{Axis, Kind, PlannedRun, Record, State};
-    use serde_json::json;
+    use prospect_runs::{Axis, MetricsRecord, PlannedRun, RecordKind, RunConfig, State};
 
     use super::*;
 
@@ -263,8 +262,12 @@ mod tests {
         let sweep = sweep(folder.path());
         finish(&sweep, "a", 10.0);
         let run = sweep.run("b");
-        run.begin(&json!({ "steps": 4 })).unwrap();
-        let record = Record { kind: Kind::Train, step: 1, values: [("num_tokens".to_owned(), 7.0)].into() };
+        run.begin(&RunConfig { steps: Some(4), ..RunConfig::default() }).unwrap();
+        let record = MetricsRecord {
+            kind: RecordKind::Train,
+            step: 1,
+            values: [("num_tokens".to_owned(), 7.0)].into(),
+        };
         run.metrics_writer().unwrap().append(&record).unwrap();
         let claim = sweep.claims().take("b").unwrap();
         let held = standing(&sweep).unwrap();

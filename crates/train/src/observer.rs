@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use prospect_model::Decoder;
-use prospect_runs::Record;
+use prospect_runs::MetricsRecord;
 
 use crate::{Policy, ReferenceCache, TrainError};
 
@@ -24,7 +24,7 @@ pub trait Observer {
     }
 
     /// Called with the metrics of every step, before [`on_step_end`](Self::on_step_end).
-    fn on_log(&mut self, _record: Record) -> Result<(), TrainError> {
+    fn on_log(&mut self, _record: MetricsRecord) -> Result<(), TrainError> {
         Ok(())
     }
 }

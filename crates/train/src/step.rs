@@ -13,7 +13,7 @@
 
 use prospect_model::{Adapter, Gradients, Saved};
 use prospect_objective::{BatchLoss, LogProb};
-use prospect_runs::{Kind, Record};
+use prospect_runs::{MetricsRecord, RecordKind};
 
 use crate::{
     Policy, ReferenceCache, TrainContext, TrainError,
@@ -33,7 +33,7 @@ pub(crate) fn train_step(
     micro_batches: &[MicroBatch],
     step: u64,
     learning_rate: f64,
-) -> Result<Record, TrainError> {
+) -> Result<MetricsRecord, TrainError> {
     let parameters = policy.decoder.parameters();
     let part = context.group.shard_range(micro_batches.len());
     let local = &micro_batches[part.clone()];
@@ -68,7 +68,7 @@ pub(crate) fn train_step(
         .chain(unclamped.map(|count: UnclampedCount| ("humanline/unclamped", count.share())))
         .chain(noise)
         .map(|(name, value)| (name.to_owned(), value));
-    Ok(Record { kind: Kind::Train, step: step + 1, values: values.collect() })
+    Ok(MetricsRecord { kind: RecordKind::Train, step: step + 1, values: values.collect() })
 }
 
 /// Result of the forward pass over the micro-batches of one rank.

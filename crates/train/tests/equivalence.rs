@@ -12,7 +12,7 @@ use prospect_core::config::Document;
 use prospect_data::PipelineFile;
 use prospect_dist::{Collective, CollectiveError, Devices, ProcessGroup, Thread, threads};
 use prospect_model::{Activations, LoraConfig, Model, ModelFile, Train};
-use prospect_runs::Record;
+use prospect_runs::MetricsRecord;
 use prospect_train::{
     Checkpoints, Encoder, Length, Observer, Policy, ReferenceCache, Settings, StopReason, TrainContext,
     TrainError, TrainFile, TrainedPolicy, TrainingSet, train,
@@ -21,7 +21,7 @@ use prospect_train::{
 /// Collects the metrics of a run, and stops it after step `stop_after`.
 #[derive(Default)]
 struct Records {
-    records: Vec<Record>,
+    records: Vec<MetricsRecord>,
     stop_after: Option<u64>,
 }
 
@@ -40,7 +40,7 @@ impl Observer for Records {
         })
     }
 
-    fn on_log(&mut self, record: Record) -> Result<(), TrainError> {
+    fn on_log(&mut self, record: MetricsRecord) -> Result<(), TrainError> {
         self.records.push(record);
         Ok(())
     }
@@ -91,7 +91,7 @@ fn trajectory(
     kind: Train,
     activations: Activations,
     cache: &str,
-) -> Vec<Record> {
+) -> Vec<MetricsRecord> {
     let mut records = Records::default();
     run(folder, settings, RunOptions::new(kind, activations, cache), &mut records).unwrap();
     records.records
@@ -130,7 +130,7 @@ fn weights(trained: &TrainedPolicy) -> Vec<Vec<f32>> {
     trained.policy.parameters().iter().map(|(_, parameter)| flat(parameter).unwrap()).collect()
 }
 
-fn assert_close(what: &str, a: &[Record], b: &[Record]) {
+fn assert_close(what: &str, a: &[MetricsRecord], b: &[MetricsRecord]) {
     assert_eq!(a.len(), b.len());
     for (a, b) in a.iter().zip(b) {
         // Splitting a batch runs shared prompts more than once, so only the token count may differ.
@@ -155,7 +155,7 @@ fn assert_micro_batch_size_does_not_matter(
     kind: Train,
     completions: usize,
     steps: u64,
-) -> Vec<Record> {
+) -> Vec<MetricsRecord> {
     let run = |micro| {
         let settings = settings(objective, 32 * completions, micro * completions);
         let settings = Settings { length: Length::Steps(steps), ..settings };
@@ -209,7 +209,9 @@ fn the_reference_point_is_what_its_mode_says() {
         let settings = settings(&format!("kto\ndesirable_weight: 4\n{mode}"), 16, micro);
         trajectory(folder.path(), &settings, Train::Full, Activations::Keep, "cache")
     };
-    let kl = |records: &[Record]| -> Vec<f64> { records.iter().map(|record| record.values["kl"]).collect() };
+    let kl = |records: &[MetricsRecord]| -> Vec<f64> {
+        records.iter().map(|record| record.values["kl"]).collect()
+    };
     let global = run("z0: global", 16);
     assert!(kl(&global).iter().any(|kl| *kl > 0.0), "otherwise the modes are indistinguishable");
     // One micro-batch, or one device, is the whole batch.
@@ -325,7 +327,7 @@ fn run_ranks(
     settings: &Settings,
     kind: Train,
     ranks: usize,
-) -> Vec<(Vec<Vec<f32>>, Vec<Record>)> {
+) -> Vec<(Vec<Vec<f32>>, Vec<MetricsRecord>)> {
     run_groups(folder, settings, kind, ranks, "cache", |thread, rank| {
         ProcessGroup::of(Box::new(thread), rank, false)
     })
@@ -339,7 +341,7 @@ fn run_groups(
     ranks: usize,
     cache: &str,
     member: impl Fn(ThreadRank, usize) -> ProcessGroup + Sync,
-) -> Vec<(Vec<Vec<f32>>, Vec<Record>)> {
+) -> Vec<(Vec<Vec<f32>>, Vec<MetricsRecord>)> {
     let one = |member: ProcessGroup| {
         let mut records = Records::default();
         let options = RunOptions { member, ..RunOptions::new(kind, Activations::Keep, cache) };

@@ -1,4 +1,4 @@
-//! A language model behind an OpenAI-compatible address.
+//! Language-model judge behind an OpenAI-compatible API.
 
 use std::{
     num::NonZeroUsize,
@@ -16,7 +16,7 @@ use prospect_core::{
     files::fingerprint,
     visible::{clipped, visible},
 };
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use ureq::{
     Agent, Body,
     http::{Response, StatusCode, Uri},
@@ -24,61 +24,61 @@ use ureq::{
 };
 
 use super::{
-    Comparison, Judge, JudgeError,
-    answers::Answers,
-    pace::Pace,
-    question::{Preferred, Question, preferred},
+    CompletionPair, Judge, JudgeError,
+    answer_cache::AnswerCache,
+    question::{PreferredResponse, Question, parse_answer},
+    rate_limit::RateLimiter,
 };
 
-/// How to ask.
+/// Options of an [`Endpoint`].
 #[derive(Debug, Clone)]
 pub struct EndpointOptions {
-    /// The address up to its version, such as `https://api.openai.com/v1`.
+    /// Base address including the API version, such as `https://api.openai.com/v1`.
     pub address: String,
-    /// The model's name there.
+    /// Name of the model at the endpoint.
     pub model: String,
-    /// The key, where one is needed.
+    /// API key, sent as a bearer token; none is sent if None.
     pub key: Option<String>,
-    /// What is asked.
+    /// Prompt template.
     pub question: Question,
-    /// Tokens of an answer.
+    /// Token limit of an answer.
     pub max_tokens: u32,
-    /// Requests a minute (any number).
+    /// Most requests per minute; no limit if None.
     pub per_minute: Option<u32>,
-    /// Requests under way at once.
+    /// Number of concurrent requests.
     pub at_once: NonZeroUsize,
-    /// How long an answer may take.
+    /// Timeout of a request.
     pub timeout: Duration,
-    /// How often a request is sent that gets no answer.
+    /// Most attempts at a request that fails temporarily.
     pub tries: NonZeroUsize,
-    /// The first wait before a request is sent again; each further one is twice as long.
+    /// Wait before the second attempt; it doubles with each further one.
     pub wait: Duration,
 }
 
-/// A judge behind an address. Both orders of the two responses are asked: a judge that prefers whatever comes first
-/// decides nothing.
+/// Language-model judge. Each comparison is asked in both orders of the responses, so that a judge
+/// with a position bias produces ties.
 #[derive(Debug)]
 pub struct Endpoint {
     options: EndpointOptions,
     url: String,
-    answers: Answers,
-    pace: Pace,
+    answers: AnswerCache,
+    rate_limiter: RateLimiter,
     agent: Agent,
-    /// Comparisons whose two orders were answered differently.
+    /// Comparisons whose two orders got contradicting answers.
     undecided: usize,
     judged: usize,
 }
 
-/// Why a request has no answer.
-enum Refused {
-    /// It may have one later, at the earliest after this wait.
-    ForNow(String, Option<Duration>),
-    /// It never will.
-    ForGood(String),
+/// Error of one request.
+enum RequestFailure {
+    /// A later attempt may succeed, at the earliest after the given wait.
+    Temporary(String, Option<Duration>),
+    /// No further attempt can succeed.
+    Permanent(String),
 }
 
 impl Endpoint {
-    /// A judge that keeps its answers in the file `answers`.
+    /// Judge that caches its answers in the file `answers`.
     pub fn new(options: EndpointOptions, answers: &Path) -> Result<Self, JudgeError> {
         let url = format!("{}/chat/completions", options.address.trim_end_matches('/'));
         let failed = |error: &dyn std::fmt::Display| JudgeError::Endpoint {
@@ -96,27 +96,30 @@ impl Endpoint {
             .user_agent(concat!("prospect/", env!("CARGO_PKG_VERSION")))
             .build()
             .into();
-        let (answers, pace) = (Answers::at(answers)?, Pace::new(options.per_minute));
-        Ok(Self { options, url, answers, pace, agent, undecided: 0, judged: 0 })
+        let answers = AnswerCache::open(answers)?;
+        let rate_limiter = RateLimiter::new(options.per_minute);
+        Ok(Self { options, url, answers, rate_limiter, agent, undecided: 0, judged: 0 })
     }
 
-    /// Where the answers of a model about a sweep are kept.
+    /// Path of the answer cache of a model in a sweep's directory.
     pub fn answers_file(sweep: &Path, model: &str) -> PathBuf {
-        let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
-        sweep.join("judges").join(format!("{}.jsonl", model.chars().map(plain).collect::<String>()))
+        let portable = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+        sweep.join("judges").join(format!("{}.jsonl", model.chars().map(portable).collect::<String>()))
     }
 
-    /// The score of one order: whether the policy's completion is preferred.
-    fn ask(&self, comparison: &Comparison, policy_first: bool) -> Result<Option<f64>, JudgeError> {
-        let Comparison { prompt, completion, other, .. } = comparison;
+    /// Asks in one order. Returns 1 if the policy's completion is preferred, else 0; None if the
+    /// answer is unreadable.
+    fn ask(&self, comparison: &CompletionPair, policy_first: bool) -> Result<Option<f64>, JudgeError> {
+        let CompletionPair { prompt, completion, other, .. } = comparison;
         let [first, second] = if policy_first { [completion, other] } else { [other, completion] };
         let EndpointOptions { model, question, max_tokens, .. } = &self.options;
-        let body = json!({
-            "model": model,
-            "messages": [{ "role": "user", "content": question.about(prompt, first, second) }],
-            "temperature": 0,
-            "max_tokens": max_tokens,
-        });
+        let content = question.fill(prompt, first, second);
+        let body = ChatRequest {
+            model,
+            messages: [ChatMessage { role: "user", content }],
+            temperature: 0,
+            max_tokens: *max_tokens,
+        };
         let key = fingerprint(&body)?;
         let answer = if let Some(answer) = self.answers.get(&key) {
             answer
@@ -125,61 +128,95 @@ impl Endpoint {
             self.answers.put(key, answer.clone())?;
             answer
         };
-        Ok(preferred(&answer)
-            .map(|preferred| f64::from(u8::from((preferred == Preferred::First) == policy_first))))
+        Ok(parse_answer(&answer)
+            .map(|preferred| f64::from(u8::from((preferred == PreferredResponse::First) == policy_first))))
     }
 
-    /// The model's answer, asked for again while that may help.
-    fn fetch(&self, body: &Value) -> Result<String, JudgeError> {
+    /// Sends a request, and retries it while it fails temporarily.
+    fn fetch(&self, body: &ChatRequest<'_>) -> Result<String, JudgeError> {
         let failed =
             |message: String| JudgeError::Endpoint { address: self.options.address.clone(), message };
         let mut wait = self.options.wait;
         for tries_left in (0..self.options.tries.get()).rev() {
-            self.pace.wait();
+            self.rate_limiter.wait();
             match self.request(body) {
                 Ok(answer) => return Ok(answer),
-                Err(Refused::ForNow(_, least)) if tries_left > 0 => {
+                Err(RequestFailure::Temporary(_, least)) if tries_left > 0 => {
                     thread::sleep(least.map_or(wait, |least| least.max(wait)));
                     wait *= 2;
                 }
-                Err(Refused::ForNow(message, _)) => {
+                Err(RequestFailure::Temporary(message, _)) => {
                     return Err(failed(format!("{message} ({} tries)", self.options.tries)));
                 }
-                Err(Refused::ForGood(message)) => return Err(failed(message)),
+                Err(RequestFailure::Permanent(message)) => return Err(failed(message)),
             }
         }
         Err(failed("no answer".to_owned()))
     }
 
-    fn request(&self, body: &Value) -> Result<String, Refused> {
+    fn request(&self, body: &ChatRequest<'_>) -> Result<String, RequestFailure> {
         let mut request = self.agent.post(&self.url);
         if let Some(key) = &self.options.key {
             request = request.header("authorization", format!("Bearer {key}"));
         }
-        let broken = |error: ureq::Error| Refused::ForNow(chain(&error).join(": "), None);
-        let mut response = request.send_json(body).map_err(broken)?;
+        let transport_error = |error: ureq::Error| RequestFailure::Temporary(chain(&error).join(": "), None);
+        let mut response = request.send_json(body).map_err(transport_error)?;
         let status = response.status();
         let wait = retry_after(&response);
-        let text = response.body_mut().read_to_string().map_err(broken)?;
+        let text = response.body_mut().read_to_string().map_err(transport_error)?;
         if !status.is_success() {
             let message = format!("{status}: {}", visible(&clipped(text.trim(), 300)));
-            let for_now = status.is_server_error()
+            let is_temporary = status.is_server_error()
                 || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(&status);
-            return Err(if for_now { Refused::ForNow(message, wait) } else { Refused::ForGood(message) });
+            return Err(if is_temporary {
+                RequestFailure::Temporary(message, wait)
+            } else {
+                RequestFailure::Permanent(message)
+            });
         }
-        let answer: Option<Value> = serde_json::from_str(&text).ok();
-        let content = answer.as_ref().and_then(|answer| answer.pointer("/choices/0/message/content"));
-        match content.and_then(Value::as_str) {
-            Some(content) => Ok(content.to_owned()),
-            None => Err(Refused::ForGood(format!(
-                "the reply holds no choices[0].message.content: {}",
+        let reply: Option<ChatReply> = serde_json::from_str(&text).ok();
+        match reply.and_then(|reply| reply.choices.into_iter().next()) {
+            Some(choice) => Ok(choice.message.content),
+            None => Err(RequestFailure::Permanent(format!(
+                "the reply has no choices[0].message.content: {}",
                 visible(&clipped(text.trim(), 300))
             ))),
         }
     }
 }
 
-/// The seconds that an endpoint asks to wait.
+/// Body of a chat-completions request.
+#[derive(Serialize)]
+struct ChatRequest<'a> {
+    model: &'a str,
+    messages: [ChatMessage<'a>; 1],
+    temperature: u8,
+    max_tokens: u32,
+}
+
+#[derive(Serialize)]
+struct ChatMessage<'a> {
+    role: &'a str,
+    content: String,
+}
+
+/// The part of a chat-completions reply that is read.
+#[derive(Deserialize)]
+struct ChatReply {
+    choices: Vec<ChatChoice>,
+}
+
+#[derive(Deserialize)]
+struct ChatChoice {
+    message: ChatAnswer,
+}
+
+#[derive(Deserialize)]
+struct ChatAnswer {
+    content: String,
+}
+
+/// Wait that an endpoint asks for in `Retry-After`, at most ten minutes.
 fn retry_after(response: &Response<Body>) -> Option<Duration> {
     let seconds = response.headers().get("retry-after")?.to_str().ok()?.trim().parse::<f64>().ok()?;
     Duration::try_from_secs_f64(seconds.min(600.0)).ok()
@@ -194,16 +231,16 @@ impl Judge for Endpoint {
         let Self { options, undecided, judged, .. } = self;
         format!(
             "The model {} was asked which of two responses is better, each pair in both orders at temperature 0; a pair \
-             whose two answers contradict each other counts as a tie ({undecided} of {judged} did in the last call).",
+             whose two answers contradict each other is a tie ({undecided} of {judged} in the last call).",
             options.model
         )
     }
 
-    fn judge(&mut self, _: &Path, comparisons: &[Comparison]) -> Result<Vec<Option<f64>>, JudgeError> {
+    fn judge(&mut self, _: &Path, comparisons: &[CompletionPair]) -> Result<Vec<Option<f64>>, JudgeError> {
         let next = AtomicUsize::new(0);
         let answered: Mutex<Vec<_>> = Mutex::new(comparisons.iter().map(|_| None).collect());
         let failure = Mutex::new(None);
-        let one_after_the_other = || {
+        let work = || {
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 let Some(comparison) = comparisons.get(index) else { break };
@@ -220,7 +257,7 @@ impl Judge for Endpoint {
         };
         thread::scope(|scope| {
             for _ in 0..self.options.at_once.get().min(comparisons.len()) {
-                scope.spawn(one_after_the_other);
+                scope.spawn(work);
             }
         });
         if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {

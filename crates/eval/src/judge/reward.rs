@@ -1,14 +1,16 @@
-//! A Bradley-Terry reward model, trained by the engine that trains policies.
+//! Bradley–Terry reward model.
 //!
-//! The reward is r(x, y) = β·log π(y|x)/π_ref(y|x) of a policy π trained by DPO's loss, which is the Bradley-Terry
-//! likelihood −log σ(r(x, y_w) − r(x, y_l)) of pairs under that reward (Rafailov et al. 2023, equation 7). So it needs no
-//! scalar head, and any model that can be trained can be a reward model.
+//! The reward is r(x, y) = β·log π(y|x)/π_ref(y|x) of a policy π trained with DPO's loss, the
+//! Bradley–Terry negative log-likelihood −log σ(r(x, y_w) − r(x, y_l)) of pairs under that reward
+//! (Rafailov et al. 2023, equation 7). It needs no scalar head, so any trainable model can be a
+//! reward model.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
 };
 
+use prospect_analysis::stats::binomial_exact;
 use prospect_core::files::fingerprint;
 use prospect_data::{Message, PairRow, Split, read_pairs};
 use prospect_dist::SingleProcess;
@@ -19,69 +21,75 @@ use prospect_train::{
     train,
 };
 
-use super::{Comparison, Judge, JudgeError};
-use crate::{at_once, stats::binomial_exact};
+use super::{CompletionPair, Judge, JudgeError};
+use crate::completions_per_pass;
 
-/// Fewer held-out pairs teach nothing.
+/// Fewest training pairs of a reward model.
 const LEAST_PAIRS: usize = 16;
 
-/// A reward model for each test split that it is asked about, trained on those held-out pairs whose prompts no policy
-/// has continued.
+/// Reward-model judge. It trains one reward model per test split, on the held-out pairs whose
+/// prompts no policy has generated completions for.
 pub struct RewardModel {
-    /// What it starts from, for people.
-    from: String,
+    /// Name of the recipe that training starts from.
+    recipe_name: String,
     model: Model,
     recipe: Recipe,
     settings: Settings,
-    /// Prompts that policies have continued.
-    continued: BTreeSet<String>,
+    /// Ids of prompts with generations.
+    generated_prompts: BTreeSet<String>,
     cache: ReferenceCache,
-    /// By what they were trained on.
-    trained: BTreeMap<String, Trained>,
+    /// Trained models by the fingerprint of the test split.
+    trained: BTreeMap<String, TrainedReward>,
 }
 
-struct Trained {
+/// A trained reward model.
+struct TrainedReward {
     policy: Decoder,
-    /// The conversations of the prompts that were continued.
+    /// Conversations of the judged prompts, by prompt id.
     prompts: BTreeMap<String, Vec<Message>>,
+    /// Number of training pairs.
     pairs: usize,
-    /// Pairs of continued prompts that it ranks right, and all of them.
-    right: u64,
-    of: u64,
+    /// Pairs of judged prompts that it ranks correctly.
+    correct: u64,
+    /// Pairs of judged prompts.
+    ranked: u64,
 }
 
 impl RewardModel {
-    /// A reward model that starts from the weights of a recipe called `from`. `settings` must be those of an objective on pairs with a
-    /// reference; `continued` are the prompts to judge, `references` the folder of cached reference log-probs.
+    /// Reward model that starts from the weights of the recipe `recipe_name`. The objective of
+    /// `settings` must take pairs and a reference. `generated_prompts` are the ids of the prompts
+    /// to judge, `references` is the folder of cached reference log-probs.
     pub fn new(
-        from: String,
+        recipe_name: String,
         recipe: Recipe,
         settings: Settings,
-        continued: BTreeSet<String>,
+        generated_prompts: BTreeSet<String>,
         references: &Path,
     ) -> Result<Self, JudgeError> {
         if settings.objective.feedback_format() != FeedbackFormat::Paired
             || !settings.objective.needs_reference()
         {
-            return Err(JudgeError::Nothing(
-                "a reward model learns from pairs, beside a reference: set objective to dpo, or a relative of it".to_owned(),
+            return Err(JudgeError::Unusable(
+                "a reward model is trained on pairs with a reference: set `objective: dpo`, or a variant of it".to_owned(),
             ));
         }
         let model = recipe.load()?;
         let cache = ReferenceCache::new(references);
-        Ok(Self { from, model, recipe, settings, continued, cache, trained: BTreeMap::new() })
+        let trained = BTreeMap::new();
+        Ok(Self { recipe_name, model, recipe, settings, generated_prompts, cache, trained })
     }
 
-    /// Trains on the held-out pairs of a dataset, unless that has been done; returns the key of what was trained.
+    /// Trains a reward model for a dataset's test split unless there is one. Returns its key in
+    /// `trained`.
     fn train(&mut self, dataset: &Path) -> Result<String, JudgeError> {
         let mut rows = read_pairs(dataset, Split::Test)?;
         rows.sort_by(|a, b| a.pair_id.cmp(&b.pair_id));
         rows.dedup_by(|a, b| a.pair_id == b.pair_id);
         let key = fingerprint(&rows.iter().map(|row| &row.pair_id).collect::<Vec<_>>())?;
         if !self.trained.contains_key(&key) {
-            let (asked, others): (Vec<_>, Vec<_>) =
-                rows.into_iter().partition(|row| self.continued.contains(&row.prompt_id));
-            let trained = self.train_on(dataset, asked, others)?;
+            let (judged, others): (Vec<_>, Vec<_>) =
+                rows.into_iter().partition(|row| self.generated_prompts.contains(&row.prompt_id));
+            let trained = self.train_on(dataset, judged, others)?;
             self.trained.insert(key.clone(), trained);
         }
         Ok(key)
@@ -90,18 +98,17 @@ impl RewardModel {
     fn train_on(
         &self,
         dataset: &Path,
-        asked: Vec<PairRow>,
+        judged: Vec<PairRow>,
         others: Vec<PairRow>,
-    ) -> Result<Trained, JudgeError> {
+    ) -> Result<TrainedReward, JudgeError> {
         let Self { model, recipe, settings, cache, .. } = self;
         let encoder = Encoder::new(model, settings.max_length, settings.max_prompt_length);
         let examples = PairExample::encode_for_evaluation(others, &settings.objective, &encoder)?;
         let pairs = examples.len();
         if pairs < LEAST_PAIRS {
-            return Err(JudgeError::Nothing(format!(
-                "{}: {pairs} held-out pairs have prompts that no policy has continued, and a reward model needs \
-                 {LEAST_PAIRS} to learn from: lower `evaluate.generations.prompts`, or hold out more (`split` of the data \
-                 recipe)",
+            return Err(JudgeError::Unusable(format!(
+                "{}: {pairs} held-out pairs have prompts without generations, and a reward model needs {LEAST_PAIRS} \
+                 to train on: lower `evaluate.generations.prompts`, or hold out more (`split` of the data recipe)",
                 dataset.display()
             )));
         }
@@ -119,50 +126,52 @@ impl RewardModel {
         let policy = train(&context, cache, &mut ())?.into_policy()?.policy;
         cache.save()?;
         let prompts =
-            asked.iter().map(|row| (row.prompt_id.clone(), row.prompt.clone())).collect::<BTreeMap<_, _>>();
-        let said =
-            asked.into_iter().flat_map(|row| [(row.prompt.clone(), row.chosen), (row.prompt, row.rejected)]);
-        let rewards = self.rewards(&policy, &said.collect::<Vec<_>>())?;
+            judged.iter().map(|row| (row.prompt_id.clone(), row.prompt.clone())).collect::<BTreeMap<_, _>>();
+        let sides =
+            judged.into_iter().flat_map(|row| [(row.prompt.clone(), row.chosen), (row.prompt, row.rejected)]);
+        let rewards = self.rewards(&policy, &sides.collect::<Vec<_>>())?;
         let (sides, _) = rewards.as_chunks::<2>();
-        let ranked: Vec<f64> = sides
+        let preferences: Vec<f64> = sides
             .iter()
             .filter_map(|[chosen, rejected]| Some(preference((*chosen)?, (*rejected)?)))
             .collect();
-        Ok(Trained {
+        Ok(TrainedReward {
             policy,
             prompts,
             pairs,
-            right: ranked.iter().filter(|right| **right == 1.0).count() as u64,
-            of: ranked.len() as u64,
+            correct: preferences.iter().filter(|preference| **preference == 1.0).count() as u64,
+            ranked: preferences.len() as u64,
         })
     }
 
-    /// log π/π_ref of completions, in nats; None where a prompt is too long. β changes no comparison.
+    /// Log-ratios log π/π_ref of completions, in nats; None if a prompt is too long. β is omitted,
+    /// since it changes no comparison.
     fn rewards(
         &self,
         policy: &Decoder,
-        said: &[(Vec<Message>, Vec<Message>)],
+        completions: &[(Vec<Message>, Vec<Message>)],
     ) -> Result<Vec<Option<f64>>, TrainError> {
         let Self { model, recipe, settings, .. } = self;
         let encoder = Encoder::new(model, settings.max_length, settings.max_prompt_length);
-        let encoded: Vec<_> = said
+        let encoded: Vec<_> = completions
             .iter()
             .map(|(prompt, completion)| encoder.encode(prompt, completion))
             .collect::<Result<_, _>>()?;
-        let mut rewards = Vec::with_capacity(said.len());
-        for encoded in encoded.chunks(at_once(settings)) {
+        let mut rewards = Vec::with_capacity(completions.len());
+        for encoded in encoded.chunks(completions_per_pass(settings)) {
             let mut packer = Packer::default();
             for encoded in encoded.iter().flatten() {
                 let prompt = packer.add_prompt(&encoded.prompt);
                 packer.add_completion(prompt, &encoded.completion, false);
             }
             let packed = packer.pack()?;
-            let own = policy.log_probs(&packed, Adapter::On)?;
+            let policy_log_probs = policy.log_probs(&packed, Adapter::On)?;
             let reference = match recipe.train {
                 Train::Lora(_) => policy.log_probs(&packed, Adapter::Off)?,
                 Train::Full => model.decoder.log_probs(&packed, Adapter::Off)?,
             };
-            let mut ratios = own.into_iter().zip(reference).map(|(own, reference)| own - reference);
+            let mut ratios =
+                policy_log_probs.into_iter().zip(reference).map(|(policy, reference)| policy - reference);
             rewards.extend(encoded.iter().map(|encoded| encoded.as_ref().and_then(|_| ratios.next())));
         }
         Ok(rewards)
@@ -175,41 +184,45 @@ impl Judge for RewardModel {
     }
 
     fn about(&self) -> String {
-        let of_each = self.trained.values().map(|trained| {
-            let Trained { pairs, right, of, .. } = trained;
-            let interval = binomial_exact(*right, *of).map_or_else(
+        let descriptions = self.trained.values().map(|trained| {
+            let TrainedReward { pairs, correct, ranked, .. } = trained;
+            let interval = binomial_exact(*correct, *ranked).map_or_else(
                 |_| String::new(),
                 |share| {
                     let [value, low, high] = [share.value, share.low, share.high].map(|share| 100.0 * share);
                     format!(" ({value:.0} %, 95 % interval {low:.0} to {high:.0})")
                 },
             );
-            format!("trained on {pairs} pairs, it ranks {right} of {of} pairs of the judged prompts right{interval}")
+            format!("trained on {pairs} pairs, it ranks {correct} of {ranked} pairs of the judged prompts correctly{interval}")
         });
         format!(
-            "A Bradley-Terry reward model that starts from {}, trained on held-out pairs whose prompts no policy has \
-             continued: {}.",
-            self.from,
-            of_each.collect::<Vec<_>>().join("; ")
+            "A Bradley-Terry reward model that starts from {}, trained on held-out pairs whose prompts have no \
+             generations: {}.",
+            self.recipe_name,
+            descriptions.collect::<Vec<_>>().join("; ")
         )
     }
 
-    fn judge(&mut self, dataset: &Path, comparisons: &[Comparison]) -> Result<Vec<Option<f64>>, JudgeError> {
+    fn judge(
+        &mut self,
+        dataset: &Path,
+        comparisons: &[CompletionPair],
+    ) -> Result<Vec<Option<f64>>, JudgeError> {
         let key = self.train(dataset)?;
         let trained = &self.trained[&key];
         let message =
             |content: &str| vec![Message { role: "assistant".to_owned(), content: content.to_owned() }];
-        let mut said = Vec::with_capacity(2 * comparisons.len());
-        for Comparison { prompt_id, completion, other, .. } in comparisons {
+        let mut completions = Vec::with_capacity(2 * comparisons.len());
+        for CompletionPair { prompt_id, completion, other, .. } in comparisons {
             let Some(prompt) = trained.prompts.get(prompt_id) else {
-                return Err(JudgeError::Nothing(format!(
-                    "{}: its test split lacks the prompt {prompt_id}, which was continued; was it prepared anew?",
+                return Err(JudgeError::Unusable(format!(
+                    "{}: the test split lacks the prompt {prompt_id} of a generation; was the dataset prepared again?",
                     dataset.display()
                 )));
             };
-            said.extend([completion, other].map(|text| (prompt.clone(), message(text))));
+            completions.extend([completion, other].map(|text| (prompt.clone(), message(text))));
         }
-        let rewards = self.rewards(&trained.policy, &said)?;
+        let rewards = self.rewards(&trained.policy, &completions)?;
         let (sides, _) = rewards.as_chunks::<2>();
         Ok(sides.iter().map(|[ours, theirs]| Some(preference((*ours)?, (*theirs)?))).collect())
     }

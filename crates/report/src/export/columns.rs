@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use prospect_runs::Record;
+use prospect_runs::MetricsRecord;
 
 use super::Named;
 use crate::{ReportError, sweep::Sweep, tables::Table, text, write_text};
@@ -34,7 +34,7 @@ pub(super) fn write(sweep: &Sweep, named: &[Named<'_>], folder: &Path) -> Result
     Ok(written().count())
 }
 
-fn table(records: &[Record]) -> Table {
+fn table(records: &[MetricsRecord]) -> Table {
     // Training and evaluation after the same step share a row; their names differ.
     let mut steps: BTreeMap<u64, BTreeMap<&str, f64>> = BTreeMap::new();
     for record in records {
@@ -55,22 +55,22 @@ fn table(records: &[Record]) -> Table {
 
 #[cfg(test)]
 mod tests {
-    use prospect_runs::Kind;
+    use prospect_runs::RecordKind;
 
     use super::*;
 
     #[test]
     fn a_step_is_a_row_and_what_is_missing_is_empty() {
-        let record = |kind, step, values: &[(&str, f64)]| Record {
+        let record = |kind, step, values: &[(&str, f64)]| MetricsRecord {
             kind,
             step,
             values: values.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
         };
         let records = [
-            record(Kind::Eval, 0, &[("eval_loss", 0.5)]),
-            record(Kind::Train, 1, &[("loss", 0.5), ("kl", 0.0)]),
-            record(Kind::Train, 2, &[("loss", 0.1)]),
-            record(Kind::Eval, 2, &[("eval_loss", 0.25)]),
+            record(RecordKind::Eval, 0, &[("eval_loss", 0.5)]),
+            record(RecordKind::Train, 1, &[("loss", 0.5), ("kl", 0.0)]),
+            record(RecordKind::Train, 2, &[("loss", 0.1)]),
+            record(RecordKind::Eval, 2, &[("eval_loss", 0.25)]),
         ];
         assert_eq!(table(&records).csv(), "step,eval_loss,kl,loss\n0,0.5,,\n1,,0,0.5\n2,0.25,,0.1\n");
     }

@@ -4,7 +4,7 @@
 use std::{io::Write, path::Path};
 
 use prospect_core::files::write_whole;
-use prospect_runs::Record;
+use prospect_runs::MetricsRecord;
 
 use super::Named;
 use crate::ReportError;
@@ -21,7 +21,7 @@ pub(super) fn write(named: &[Named<'_>], folder: &Path) -> Result<usize, ReportE
 }
 
 /// The file: a version, then an event for each record.
-fn events(records: &[Record]) -> Vec<u8> {
+fn events(records: &[MetricsRecord]) -> Vec<u8> {
     let mut file = Vec::new();
     // Event.file_version = 3
     add_record(&mut file, &bytes(3, b"brain.Event:2"));
@@ -97,7 +97,7 @@ const fn table() -> [u32; 256] {
 
 #[cfg(test)]
 mod tests {
-    use prospect_runs::Kind;
+    use prospect_runs::RecordKind;
 
     use super::*;
 
@@ -173,16 +173,16 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        let record = |kind, step, values: &[(&str, f64)]| Record {
+        let record = |kind, step, values: &[(&str, f64)]| MetricsRecord {
             kind,
             step,
             values: values.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
         };
         let long = "x".repeat(300);
         let records = [
-            record(Kind::Eval, 0, &[("eval_loss", 0.5)]),
-            record(Kind::Train, 300, &[("loss", -0.25), ("rewards/chosen", 1e-3)]),
-            record(Kind::Train, 70_000, &[(&long, 3.0)]),
+            record(RecordKind::Eval, 0, &[("eval_loss", 0.5)]),
+            record(RecordKind::Train, 300, &[("loss", -0.25), ("rewards/chosen", 1e-3)]),
+            record(RecordKind::Train, 70_000, &[(&long, 3.0)]),
         ];
         let file = events(&records);
         let frames = frames(&file);

@@ -1,4 +1,4 @@
-//! A claim that this process holds.
+//! A claim held by this process.
 
 use std::{
     io::Write,
@@ -14,71 +14,75 @@ use std::{
 
 use fs_err::File;
 
-use super::{GIVEN_UP, is_taken_over};
+use super::{RELEASED, is_taken_over};
 
-/// A piece of work that is this process's own until the claim is dropped.
+/// Exclusive right to a piece of work, released on drop.
 #[derive(Debug)]
 pub struct Claim {
-    shared: Arc<Shared>,
-    /// Dropped, it ends the beats.
+    heartbeat: Arc<Heartbeat>,
+    /// Ends the heartbeat thread when dropped.
     end: Option<Sender<()>>,
-    beats: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
+/// State shared with the heartbeat thread.
 #[derive(Debug)]
-struct Shared {
+struct Heartbeat {
     folder: PathBuf,
     number: u64,
     file: File,
-    beat: Duration,
+    interval: Duration,
     last_beat: Mutex<Instant>,
     lost: AtomicBool,
 }
 
 impl Claim {
-    pub(super) fn new(folder: PathBuf, number: u64, file: File, beat: Duration) -> std::io::Result<Self> {
+    pub(super) fn new(folder: PathBuf, number: u64, file: File, interval: Duration) -> std::io::Result<Self> {
         let last_beat = Mutex::new(Instant::now());
-        let shared = Arc::new(Shared { folder, number, file, beat, last_beat, lost: AtomicBool::new(false) });
+        let lost = AtomicBool::new(false);
+        let heartbeat = Arc::new(Heartbeat { folder, number, file, interval, last_beat, lost });
         let (end, ended) = channel();
-        let of_beats = Arc::clone(&shared);
-        let beats = Builder::new().name("heartbeat".to_owned()).spawn(move || {
-            while matches!(ended.recv_timeout(of_beats.beat), Err(RecvTimeoutError::Timeout)) {
-                of_beats.beat();
+        let in_thread = Arc::clone(&heartbeat);
+        let thread = Builder::new().name("heartbeat".to_owned()).spawn(move || {
+            while matches!(ended.recv_timeout(in_thread.interval), Err(RecvTimeoutError::Timeout)) {
+                in_thread.beat();
             }
         })?;
-        Ok(Self { shared, end: Some(end), beats: Some(beats) })
+        Ok(Self { heartbeat, end: Some(end), thread: Some(thread) })
     }
 
-    /// Whether the work is still this process's own: it is not if the process stood still for so long that another one took
-    /// it for gone.
+    /// Returns true if this process still holds the claim. A process that was suspended for long
+    /// loses it to another one.
     pub fn holds(&self) -> bool {
-        let shared = &self.shared;
-        let since = shared.last_beat.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
-        // Whoever took over has seen several beats stay away.
-        if since > 2 * shared.beat {
-            shared.look();
+        let heartbeat = &self.heartbeat;
+        let since = heartbeat.last_beat.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+        // Only a claim with several missed heartbeats can have been taken over.
+        if since > 2 * heartbeat.interval {
+            heartbeat.check();
         }
-        !shared.lost.load(Ordering::Relaxed)
+        !heartbeat.lost.load(Ordering::Relaxed)
     }
 
-    /// Leaves the claim as a killed process does.
+    /// Leaves the claim unreleased, as a killed process does.
     #[cfg(test)]
     pub(super) fn stop_as_if_killed(mut self) {
-        self.shared.lost.store(true, Ordering::Relaxed);
+        self.heartbeat.lost.store(true, Ordering::Relaxed);
         self.end = None;
     }
 }
 
-impl Shared {
+impl Heartbeat {
+    /// Sets the file's modification time, and checks that the claim has not been lost.
     fn beat(&self) {
-        // A file system that does not answer is no reason to stop: others can tell no more than this process can.
+        // An unresponsive file system is no reason to stop: other processes cannot see more of it.
         if self.file.file().set_modified(SystemTime::now()).is_ok() {
             *self.last_beat.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         }
-        self.look();
+        self.check();
     }
 
-    fn look(&self) {
+    /// Marks the claim as lost if there is a newer one.
+    fn check(&self) {
         if is_taken_over(&self.folder, self.number).unwrap_or(false) {
             self.lost.store(true, Ordering::Relaxed);
         }
@@ -88,12 +92,12 @@ impl Shared {
 impl Drop for Claim {
     fn drop(&mut self) {
         self.end = None;
-        if let Some(beats) = self.beats.take() {
-            let _ = beats.join();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
         }
-        if !self.shared.lost.load(Ordering::Relaxed) {
-            let mut file = &self.shared.file;
-            let _ = file.write_all(GIVEN_UP.as_bytes());
+        if !self.heartbeat.lost.load(Ordering::Relaxed) {
+            let mut file = &self.heartbeat.file;
+            let _ = file.write_all(RELEASED.as_bytes());
         }
     }
 }

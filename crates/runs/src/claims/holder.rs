@@ -1,30 +1,31 @@
-//! Who holds a claim.
+//! Holder of a claim.
 
 use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-/// Time between two beats, if `PROSPECT_HEARTBEAT` does not say otherwise, in seconds.
+/// Default heartbeat interval; `PROSPECT_HEARTBEAT`, in seconds, overrides it.
 const BEAT: Duration = Duration::from_secs(10);
 
 /// A process that holds a claim.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// The name of its machine.
+    /// Name of the machine.
     pub host: String,
-    /// Its number there.
+    /// Process id on that machine.
     pub pid: u32,
-    /// The Slurm job, with its task, that it belongs to.
+    /// Slurm job and array task, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
-    /// The running system whose processes see its lock on the claim's file; None if it has none.
+    /// Boot id of the system whose processes see the lock on the claim's file; None without a lock.
     pub(super) system: Option<String>,
-    /// Milliseconds between two beats.
+    /// Heartbeat interval in milliseconds.
     pub(super) beat: u64,
 }
 
 impl Holder {
-    /// This process. `PROSPECT_HOST` stands for another machine's name, and for another machine.
+    /// This process. `PROSPECT_HOST` overrides the machine's name, and makes it count as another
+    /// machine.
     pub(super) fn this_process() -> Self {
         let named = std::env::var("PROSPECT_HOST").ok();
         let file = |path| fs_err::read_to_string(path).ok().map(|text| text.trim().to_owned());
@@ -35,13 +36,13 @@ impl Holder {
             host: host.unwrap_or_else(|| "this machine".to_owned()),
             pid: std::process::id(),
             job: job(),
-            // Where the system has no such number, machines that share files are told apart by nothing: there are none.
+            // Systems without a boot id cannot be distinguished; assume a single machine.
             system: named.or_else(|| file("/proc/sys/kernel/random/boot_id")).or(Some(String::new())),
             beat: beat.unwrap_or(BEAT).as_millis().max(1) as u64,
         }
     }
 
-    /// A process of the machine `host`.
+    /// Process on the machine `host`.
     #[cfg(test)]
     pub(super) fn on(host: &str, beat: Duration) -> Self {
         let host = host.to_owned();
@@ -52,13 +53,13 @@ impl Holder {
         Duration::from_millis(self.beat)
     }
 
-    /// Whether the holder has a lock that `other` sees.
-    pub(super) fn is_on_the_system_of(&self, other: &Self) -> bool {
+    /// Returns true if `other` sees the holder's lock.
+    pub(super) fn is_on_system_of(&self, other: &Self) -> bool {
         self.system.is_some() && self.system == other.system
     }
 }
 
-/// The Slurm job of this process: `JOB`, or `JOB_TASK` of an array.
+/// Slurm job of this process: `JOB`, or `JOB_TASK` in an array.
 fn job() -> Option<String> {
     let variable = |name| std::env::var(name).ok();
     match (variable("SLURM_ARRAY_JOB_ID"), variable("SLURM_ARRAY_TASK_ID")) {

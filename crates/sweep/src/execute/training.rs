@@ -5,12 +5,13 @@ use std::path::Path;
 use prospect_core::progress::Progress;
 use prospect_dist::Collective;
 use prospect_model::{Activations, Model, Recipe};
-use prospect_runs::{Claim, RunDir, State, Status};
+use prospect_runs::{Claim, RunConfig, RunDir, State, Status};
 use prospect_train::{
-    Checkpoints, Encoder, ReferenceCache, Settings, TrainContext, TrainOutcome, TrainState, TrainingSet,
-    train,
+    Checkpoints, Encoder, EncodingCounts, ReferenceCache, Settings, TrainContext, TrainOutcome, TrainState,
+    TrainingSet, train,
 };
-use serde_json::json;
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::{
     CheckpointsFile, StopFile, SweepError,
@@ -44,28 +45,13 @@ impl Training<'_> {
         cache: &ReferenceCache,
     ) -> Result<TrainOutcome, SweepError> {
         let encoder = Encoder::new(self.model, self.settings.max_length, self.settings.max_prompt_length);
-        let (examples, encoding_counts) =
+        let (examples, encoding) =
             TrainingSet::read_counted(self.dataset, &self.settings.objective, &encoder)?;
-        let architecture = self.model.decoder.architecture();
-        let config = json!({
-            "settings": self.settings,
-            "model": self.recipe,
-            "model_fingerprint": self.model.fingerprint,
-            "family": architecture.family,
-            "parameters": architecture.parameter_count()?,
-            "dataset": self.dataset,
-            "seed": self.seed,
-            "examples": examples.len(),
-            "steps": self.settings.steps(examples.completions()),
-            "class_counts": examples.class_counts(),
-            "class_weights": self.settings.objective.class_weights(examples.class_counts()),
-            "encoding": encoding_counts,
-            "held_out_pairs": judges.map(|judges| judges.held_out.pairs()),
-        });
+        let config = self.config(&examples, encoding, judges)?;
         let checkpoints = self.checkpoints_in(directory);
         match checkpoints.latest()? {
             Some(TrainState { step, seconds, tokens, .. }) => {
-                directory.go_on(step, seconds, tokens)?;
+                directory.resume(step, seconds, tokens)?;
                 progress.advance(step, label);
             }
             None => directory.begin(&config)?,
@@ -98,6 +84,31 @@ impl Training<'_> {
             reason: None,
         })?;
         Ok(TrainOutcome::Completed(trained))
+    }
+
+    /// Resolved settings and inputs of the run.
+    fn config(
+        &self,
+        examples: &TrainingSet,
+        encoding: EncodingCounts,
+        judges: Option<&Judges<'_>>,
+    ) -> Result<RunConfig, SweepError> {
+        let architecture = self.model.decoder.architecture();
+        Ok(RunConfig {
+            settings: json(self.settings)?,
+            model: json(self.recipe)?,
+            model_fingerprint: self.model.fingerprint.clone(),
+            family: json(&architecture.family)?.as_str().map(str::to_owned),
+            parameters: Some(architecture.parameter_count()? as u64),
+            dataset: self.dataset.to_owned(),
+            seed: self.seed,
+            examples: examples.len(),
+            steps: Some(self.settings.steps(examples.completions())),
+            class_counts: examples.class_counts(),
+            class_weights: json(&self.settings.objective.class_weights(examples.class_counts()))?,
+            encoding: json(&encoding)?,
+            held_out_pairs: judges.map(|judges| judges.held_out.pairs()),
+        })
     }
 
     /// Trains together with rank 0, and writes nothing.
@@ -133,4 +144,8 @@ impl Training<'_> {
             group: self.group,
         }
     }
+}
+
+fn json(value: &impl Serialize) -> Result<Value, SweepError> {
+    Ok(serde_json::to_value(value).map_err(std::io::Error::from)?)
 }

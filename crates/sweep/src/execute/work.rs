@@ -62,7 +62,7 @@ impl Work<'_> {
     pub(super) fn stage(&self, sft: &Sft) -> Result<(), SweepError> {
         let Some(claim) = self.claims.take(&sft.id)? else { return Ok(()) };
         let (started, directory) = (Instant::now(), self.sweep.run(&sft.id));
-        directory.look_anew();
+        directory.invalidate_cache();
         if directory.is_finished() {
             return Ok(());
         }
@@ -131,7 +131,7 @@ impl Work<'_> {
     ) -> Result<End, SweepError> {
         let Some(claim) = self.claims.take(&run.id)? else { return Ok(End::Elsewhere) };
         let directory = self.sweep.run(&run.id);
-        directory.look_anew();
+        directory.invalidate_cache();
         if is_over(&directory) {
             return Ok(End::Elsewhere);
         }

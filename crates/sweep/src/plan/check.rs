@@ -1,6 +1,6 @@
 //! What can be said of an experiment without its inputs and weights.
 
-use prospect_runs::Reference;
+use prospect_runs::PublishedResults;
 
 use crate::{
     Experiment, ExperimentFile, SweepError,
@@ -30,11 +30,11 @@ pub fn check(experiment: &Experiment, sources: &Sources<'_>) -> Result<usize, Sw
 }
 
 /// Checks what the experiment plots and sweeps; the published numbers beside it.
-pub(super) fn check_report(experiment: &Experiment) -> Result<Option<Reference>, SweepError> {
+pub(super) fn check_report(experiment: &Experiment) -> Result<Option<PublishedResults>, SweepError> {
     axes_and_baseline(&experiment.raw).map_err(|message| experiment.complaint(&message))
 }
 
-fn axes_and_baseline(raw: &ExperimentFile) -> Result<Option<Reference>, String> {
+fn axes_and_baseline(raw: &ExperimentFile) -> Result<Option<PublishedResults>, String> {
     if raw.seeds.is_empty() {
         return Err("`seeds` is empty: give at least one".to_owned());
     }

@@ -12,7 +12,7 @@ use prospect_model::{
     Activations, Architecture, ChatTemplate, Decoder, DeviceKind, Dtype, Flops, LoraConfig, Model, Tokenizer,
     Train, device,
 };
-use prospect_runs::Record;
+use prospect_runs::MetricsRecord;
 use serde::Serialize;
 
 use super::{PlanRequest, TrainPlan};
@@ -209,7 +209,7 @@ impl Observer for StepTimer<'_> {
         Ok(ControlFlow::Continue(()))
     }
 
-    fn on_log(&mut self, record: Record) -> Result<(), TrainError> {
+    fn on_log(&mut self, record: MetricsRecord) -> Result<(), TrainError> {
         let value = |name: &str| record.values.get(name).copied().unwrap_or(f64::NAN);
         self.rows.push(value("num_tokens") - self.rows.iter().sum::<f64>());
         self.loss = value("loss");

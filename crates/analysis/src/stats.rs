@@ -1,0 +1,90 @@
+//! Statistics for comparing methods over seeds and held-out pairs.
+//!
+//! Every run of a sweep is evaluated on the same held-out pairs. Differences between two methods
+//! are therefore paired by held-out pair and by seed ([`contrast`]). Two sources of variance
+//! remain: the sample of prompts and the sample of seeds. [`estimate`] covers both.
+//! [`binomial_exact`] serves a single accuracy of independent pairs, [`holm`] adjusts p-values for
+//! multiple comparisons, and [`Difference::seeds_needed`] is the power analysis for the next sweep.
+//!
+//! ```
+//! use prospect_analysis::stats::{Observation, contrast, estimate};
+//!
+//! // One list per seed, one observation per held-out pair; two pairs share a prompt.
+//! let run = |values: [f64; 3]| {
+//!     let [a, b, c] = values;
+//!     vec![
+//!         Observation { pair: "a", prompt: "p", value: a },
+//!         Observation { pair: "b", prompt: "p", value: b },
+//!         Observation { pair: "c", prompt: "q", value: c },
+//!     ]
+//! };
+//! let kto = [run([1.0, 1.0, 0.0]), run([1.0, 0.5, 1.0])];
+//! let dpo = [run([1.0, 0.0, 0.0]), run([0.0, 0.5, 1.0])];
+//!
+//! let accuracy = estimate(&kto)?;
+//! assert_eq!(accuracy.value, 0.75);
+//! let difference = contrast(&kto, &dpo)?.estimate();
+//! assert!(difference.low <= difference.value && difference.value <= difference.high);
+//! # Ok::<(), prospect_analysis::stats::StatsError>(())
+//! ```
+
+mod aligned;
+mod binomial;
+mod holm;
+mod interval;
+mod student;
+
+pub use binomial::binomial_exact;
+pub use holm::holm;
+pub use interval::{Difference, contrast, estimate};
+
+/// A run's result on one held-out pair.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Observation<'a> {
+    /// Id of the pair, the same in every run.
+    pub pair: &'a str,
+    /// Id of the pair's prompt; pairs of one prompt are one draw.
+    pub prompt: &'a str,
+    /// Value: 0, ½ or 1 for an accuracy, any finite number for a margin.
+    pub value: f64,
+}
+
+/// Error of observations that give no estimate.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StatsError {
+    /// Nothing to estimate from.
+    #[error("no estimate without {0}")]
+    Without(&'static str),
+    /// Two methods have different numbers of seeds.
+    #[error("{0} and {1} seeds cannot be paired; compare the seeds that both methods have")]
+    Seeds(usize, usize),
+    /// The runs were evaluated on different pairs.
+    #[error(
+        "run {run} lacks the held-out pair {pair} of the first run, or has it twice; \
+         evaluate all runs on the same pairs"
+    )]
+    Pairs {
+        /// Index of the run.
+        run: usize,
+        /// Id of the pair.
+        pair: String,
+    },
+    /// A value is infinite or not a number.
+    #[error("the value of pair {pair} in run {run} is {value}; the run diverged")]
+    NotFinite {
+        /// Index of the run.
+        run: usize,
+        /// Id of the pair.
+        pair: String,
+        /// The value.
+        value: String,
+    },
+    /// More successes than trials.
+    #[error("{successes} successes of {trials} trials")]
+    Count {
+        /// Number of successes.
+        successes: u64,
+        /// Number of trials.
+        trials: u64,
+    },
+}

@@ -1,0 +1,78 @@
+//! Exact interval of a binomial proportion.
+
+use prospect_runs::Estimate;
+use statrs::function::beta::inv_beta_reg;
+
+use super::StatsError;
+
+/// Probability outside a 95 % interval on either side.
+const TAIL: f64 = 0.025;
+
+/// Returns `successes / trials` of independent trials with the exact (Clopper–Pearson) 95 %
+/// interval.
+///
+/// ```
+/// let share = prospect_analysis::stats::binomial_exact(8, 10)?;
+/// let text = format!("{} [{:.4}, {:.4}]", share.value, share.low, share.high);
+/// assert_eq!(text, "0.8 [0.4439, 0.9748]");
+/// # Ok::<(), prospect_analysis::stats::StatsError>(())
+/// ```
+pub fn binomial_exact(successes: u64, trials: u64) -> Result<Estimate, StatsError> {
+    if trials == 0 {
+        return Err(StatsError::Without("trials"));
+    }
+    if successes > trials {
+        return Err(StatsError::Count { successes, trials });
+    }
+    let value = successes as f64 / trials as f64;
+    Ok(Estimate { value, low: lower(successes, trials), high: 1.0 - lower(trials - successes, trials) })
+}
+
+/// Lower end of the interval: the probability of success under which at least `successes` of
+/// `trials` has probability [`TAIL`], a quantile of Beta(successes, trials − successes + 1).
+fn lower(successes: u64, trials: u64) -> f64 {
+    if successes == 0 {
+        return 0.0;
+    }
+    inv_beta_reg(successes as f64, (trials - successes + 1) as f64, TAIL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn values_match_published_ones() {
+        // R: binom.test(k, n)$conf.int; for k = 0 the upper end is 1 - 0.025^(1/n).
+        for (successes, trials, low, high) in [
+            (0, 10, 0.0, 1.0 - 0.025_f64.powf(0.1)),
+            (10, 10, 0.025_f64.powf(0.1), 1.0),
+            (5, 10, 0.187_086, 0.812_914),
+            (8, 10, 0.443_905, 0.974_789),
+            (1, 1, 0.025, 1.0),
+        ] {
+            let share = binomial_exact(successes, trials).unwrap();
+            assert!((share.low - low).abs() < 1e-6, "{successes}/{trials}: {share:?}");
+            assert!((share.high - high).abs() < 1e-6, "{successes}/{trials}: {share:?}");
+        }
+    }
+
+    #[test]
+    fn impossible_counts_are_errors() {
+        assert_eq!(binomial_exact(0, 0), Err(StatsError::Without("trials")));
+        assert!(binomial_exact(3, 2).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn intervals_contain_the_share_and_mirror(trials in 1u64..3000, share in 0.0f64..=1.0) {
+            let successes = (share * trials as f64).round() as u64;
+            let one = binomial_exact(successes, trials).unwrap();
+            let other = binomial_exact(trials - successes, trials).unwrap();
+            prop_assert!(0.0 <= one.low && one.low <= one.value && one.value <= one.high && one.high <= 1.0);
+            prop_assert!((one.low + other.high - 1.0).abs() < 1e-12);
+            prop_assert!(one.high - one.low < 1.0);
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Finished runs of a sweep by series and x, with their results on held-out pairs and prompts.
+
+use std::collections::BTreeMap;
+
+use prospect_runs::{
+    Experiment, Generation, Judgement, Opponent, PairOutcome, PlannedRun, RecordKind, SweepDir, preference,
+    series_name,
+};
+use serde_json::Value;
+
+use crate::{AnalysisError, stats::Observation, validation::is_validation};
+
+/// Name of the judge that compares true utilities, in data that has them.
+const TRUE_UTILITY: &str = "true utility";
+
+/// A finished run with its results on held-out pairs and prompts.
+pub(super) struct FinishedRun<'a> {
+    pub(super) planned: &'a PlannedRun,
+    pub(super) pairs: Vec<PairOutcome>,
+    generations: Vec<Generation>,
+    pub(super) judgements: Vec<Judgement>,
+    /// β of the objective, or 1.
+    pub(super) beta: f64,
+    /// Optimizer steps.
+    pub(super) steps: u64,
+}
+
+#[cfg(test)]
+impl<'a> FinishedRun<'a> {
+    /// A run that has judgements only.
+    pub(super) fn with_judgements(planned: &'a PlannedRun, judgements: Vec<Judgement>) -> Self {
+        Self { planned, pairs: Vec::new(), generations: Vec::new(), judgements, beta: 1.0, steps: 0 }
+    }
+}
+
+/// One series at one value of x.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct CellKey {
+    pub(super) series: String,
+    /// Index of the value on the [`XValues`].
+    pub(super) x: usize,
+}
+
+/// Finished runs by cell, ordered by seed.
+pub(super) type RunsByCell<'a> = BTreeMap<CellKey, Vec<FinishedRun<'a>>>;
+
+/// Reads the finished runs. In a search, prompts that settings were selected on are left out.
+pub(super) fn read_cells<'a>(
+    sweep: &SweepDir,
+    experiment: &'a Experiment,
+    x_values: &XValues,
+) -> Result<RunsByCell<'a>, AnalysisError> {
+    let mut cells: RunsByCell<'_> = BTreeMap::new();
+    for planned in &experiment.runs {
+        let directory = sweep.run(&planned.id);
+        if !directory.is_finished() {
+            continue;
+        }
+        let metrics = directory.metrics()?;
+        let steps = metrics.iter().filter(|record| record.kind == RecordKind::Train).count() as u64;
+        let beta = directory.beta()?.unwrap_or(1.0);
+        let series = planned.settings.get(&experiment.series.key).map(series_name).unwrap_or_default();
+        let x = planned.settings.get(&experiment.x.key).map_or(0, |value| x_values.index(value));
+        let (mut pairs, mut generations) = (directory.pairs()?, directory.generations()?);
+        let mut judgements = directory.judgements()?;
+        let is_compared = |prompt_id: &str| experiment.search.is_none() || !is_validation(prompt_id);
+        pairs.retain(|pair| is_compared(&pair.prompt_id));
+        generations.retain(|generation| is_compared(&generation.prompt_id));
+        judgements.retain(|judgement| is_compared(&judgement.prompt_id));
+        judgements.extend(judgements_by_utility(&generations));
+        let run = FinishedRun { planned, pairs, generations, judgements, beta, steps };
+        cells.entry(CellKey { series, x }).or_default().push(run);
+    }
+    for runs in cells.values_mut() {
+        runs.sort_by_key(|run| run.planned.seed);
+    }
+    Ok(cells)
+}
+
+/// Compares the true utility of generations with that of the preferred completions, where the data
+/// has both.
+fn judgements_by_utility(generations: &[Generation]) -> impl Iterator<Item = Judgement> {
+    generations.iter().filter_map(|generation| {
+        Some(Judgement {
+            judge: TRUE_UTILITY.to_owned(),
+            opponent: Opponent::Target,
+            prompt_id: generation.prompt_id.clone(),
+            score: Some(preference(generation.utility?, generation.chosen_utility?)),
+        })
+    })
+}
+
+/// Values of the x axis.
+pub(super) struct XValues {
+    /// Values in the order of the plan.
+    pub(super) values: Vec<Value>,
+    /// Values as numbers; their indices if one of them is not a number.
+    pub(super) numbers: Vec<f64>,
+}
+
+impl XValues {
+    pub(super) fn new(experiment: &Experiment) -> Self {
+        let mut values: Vec<Value> = Vec::new();
+        for value in experiment.runs.iter().filter_map(|run| run.settings.get(&experiment.x.key)) {
+            if !values.contains(value) {
+                values.push(value.clone());
+            }
+        }
+        let numbers: Option<Vec<f64>> = values.iter().map(Value::as_f64).collect();
+        let numbers = numbers.unwrap_or_else(|| (0..values.len()).map(|index| index as f64).collect());
+        Self { values, numbers }
+    }
+
+    fn index(&self, value: &Value) -> usize {
+        self.values.iter().position(|other| other == value).unwrap_or(0)
+    }
+}
+
+/// Returns `value` of β and every held-out pair, by run.
+pub(super) fn values_of_pairs<'a>(
+    runs: &[&'a FinishedRun<'_>],
+    value: impl Fn(f64, &PairOutcome) -> f64,
+) -> Vec<Vec<Observation<'a>>> {
+    let observations = |run: &&'a FinishedRun<'_>| {
+        let observation = |pair: &'a PairOutcome| Observation {
+            pair: &pair.pair_id,
+            prompt: &pair.prompt_id,
+            value: value(run.beta, pair),
+        };
+        run.pairs.iter().map(observation).collect()
+    };
+    runs.iter().map(observations).collect()
+}
+
+/// True utilities of each run's generations; None unless all of them are known.
+pub(super) fn utilities<'a>(runs: &[&'a FinishedRun<'_>]) -> Option<Vec<Vec<Observation<'a>>>> {
+    let observations = |run: &&'a FinishedRun<'_>| {
+        let observation = |generation: &'a Generation| {
+            let prompt = generation.prompt_id.as_str();
+            Some(Observation { pair: prompt, prompt, value: generation.utility? })
+        };
+        let observations: Vec<_> = run.generations.iter().map(observation).collect::<Option<_>>()?;
+        (!observations.is_empty()).then_some(observations)
+    };
+    runs.iter().map(observations).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn true_utility_judges_where_it_is_known() {
+        let generation = |utility: Option<f64>, chosen_utility| Generation {
+            prompt_id: "p".to_owned(),
+            prompt: String::new(),
+            completion: String::new(),
+            tokens: 0,
+            ended: true,
+            mode: prospect_runs::GenerationMode::Greedy,
+            chosen: String::new(),
+            utility,
+            chosen_utility,
+        };
+        let all =
+            [generation(Some(1.0), Some(0.5)), generation(Some(0.1), Some(0.5)), generation(None, Some(1.0))];
+        let scores: Vec<_> = judgements_by_utility(&all).map(|judgement| judgement.score).collect();
+        assert_eq!(scores, [Some(1.0), Some(0.0)]);
+    }
+}

@@ -1,0 +1,70 @@
+//! Summaries of samples: mean, median, and the `k` lowest items.
+
+/// Arithmetic mean; None without values.
+///
+/// ```
+/// assert_eq!(prospect_core::sample::mean([1.0, 2.0, 6.0]), Some(3.0));
+/// ```
+pub fn mean(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let mut count = 0_usize;
+    let sum = values.into_iter().inspect(|_| count += 1).sum::<f64>();
+    (count > 0).then(|| sum / count as f64)
+}
+
+/// Median: the middle value, or the mean of the two middle ones; None without values.
+///
+/// ```
+/// assert_eq!(prospect_core::sample::median([4.0, 1.0, 2.0, 9.0]), Some(3.0));
+/// ```
+pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    let upper = *values.get(middle)?;
+    Some(if values.len().is_multiple_of(2) { f64::midpoint(values[middle - 1], upper) } else { upper })
+}
+
+/// Returns the `k` lowest of `items` in no particular order, and all of them if there are fewer.
+/// Takes linear time.
+///
+/// ```
+/// let mut lowest = prospect_core::sample::k_lowest(vec![7, 3, 9, 1], 2);
+/// lowest.sort();
+/// assert_eq!(lowest, [1, 3]);
+/// ```
+pub fn k_lowest<T: Ord>(mut items: Vec<T>, k: usize) -> Vec<T> {
+    if k < items.len() {
+        items.select_nth_unstable(k);
+        items.truncate(k);
+    }
+    items
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mean_and_median_of_nothing_are_none() {
+        assert_eq!((mean([]), median([])), (None, None));
+        assert_eq!((mean([5.0]), median([5.0])), (Some(5.0), Some(5.0)));
+    }
+
+    #[test]
+    fn median_ignores_order_and_outliers() {
+        assert_eq!(median([9.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median([1e9, 2.0, 1.0, 0.0]), Some(1.5));
+    }
+
+    #[test]
+    fn k_lowest_is_nested() {
+        let items: Vec<u64> = (0..50).map(|item| item * 37 % 101).collect();
+        let mut sorted = items.clone();
+        sorted.sort_unstable();
+        for k in 0..60 {
+            let mut lowest = k_lowest(items.clone(), k);
+            lowest.sort_unstable();
+            assert_eq!(lowest, sorted[..k.min(50)]);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Plan of a sweep: `experiment.json`.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Key of a planned run's settings with its trial in a search for settings, counted from 1.
+pub const TRIAL_KEY: &str = "trial";
+
+/// Key of a planned run's settings with its rung in a search for settings, counted from 1.
+pub const RUNG_KEY: &str = "rung";
+
+/// A swept setting that the report plots.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Axis {
+    /// Name of the setting in [`PlannedRun::settings`].
+    pub key: String,
+    /// Label in figures.
+    pub label: String,
+}
+
+/// One planned run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedRun {
+    /// Fingerprint of the resolved settings, and name of the run's directory.
+    pub id: String,
+    /// Value of every swept setting, such as `method: kto`. Numbers stay numbers.
+    pub settings: BTreeMap<String, Value>,
+    /// Random seed.
+    pub seed: u64,
+    /// Index into [`Experiment::data`].
+    pub data: usize,
+}
+
+/// Returns the name of a series in figures and tables: strings without quotes, booleans as yes or
+/// no.
+///
+/// ```
+/// assert_eq!(prospect_runs::series_name(&"kto".into()), "kto");
+/// assert_eq!(prospect_runs::series_name(&true.into()), "yes");
+/// ```
+pub fn series_name(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Bool(true) => "yes".to_owned(),
+        Value::Bool(false) => "no".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// Formats settings as `key = value, …`.
+pub fn describe_settings(settings: &BTreeMap<String, Value>) -> String {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    settings.iter().map(|(key, value)| format!("{key} = {}", text(value))).collect::<Vec<_>>().join(", ")
+}
+
+/// A dataset that runs of the sweep train on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DataUse {
+    /// Directory of the prepared dataset.
+    pub path: PathBuf,
+    /// Its `manifest.json`.
+    pub manifest: Value,
+}
+
+/// True utility of a dataset from a synthetic world, as its manifest describes it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+pub struct TrueUtility {
+    /// Accuracy that the true utility reaches on the held-out pairs.
+    pub oracle_accuracy: Option<f64>,
+    /// Smallest and largest utility of a completion.
+    pub utility_range: Option<(f64, f64)>,
+}
+
+impl DataUse {
+    /// True utility according to the manifest; its fields are None if the data has none.
+    pub fn truth(&self) -> TrueUtility {
+        TrueUtility::deserialize(&self.manifest).unwrap_or_default()
+    }
+}
+
+/// A training stage whose result all runs share, such as SFT.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stage {
+    /// Kind of stage, such as `sft`.
+    pub name: String,
+    /// Name of its run directory under `runs/`.
+    pub id: String,
+}
+
+/// Published results to compare the sweep with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PublishedResults {
+    /// Source of the numbers.
+    pub label: String,
+    /// Quantity with its unit, if it is not the share of held-out pairs that this sweep measures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measure: Option<String>,
+    /// Values of the x axis with the number at each, by series.
+    pub series: BTreeMap<String, Vec<(Value, f64)>>,
+}
+
+/// `experiment.json`: question and plan of a sweep.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Experiment {
+    /// Name of the experiment file without its extension.
+    pub name: String,
+    /// Question of the experiment, in a sentence.
+    pub question: String,
+    /// Shell commands that reproduce the sweep.
+    pub commands: Vec<String>,
+    /// Swept setting on the x axis.
+    pub x: Axis,
+    /// Swept setting that distinguishes the curves.
+    pub series: Axis,
+    /// Series that the others are compared with.
+    pub baseline: String,
+    /// Published results to compare with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<PublishedResults>,
+    /// Training stages whose result all runs share.
+    pub stages: Vec<Stage>,
+    /// Datasets, indexed by [`PlannedRun::data`].
+    pub data: Vec<DataUse>,
+    /// Compared runs in the order of the plan. In a search for settings, the runs of the winning
+    /// trials, once the search is over.
+    pub runs: Vec<PlannedRun>,
+    /// Search for settings, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<Search>,
+    /// Resolved settings that all runs share (model, training).
+    pub base: Value,
+}
+
+/// A search for the best settings of each series.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Search {
+    /// Trials of each series at each x.
+    pub trials: usize,
+    /// Runs of each rung reached so far. Later rungs have longer runs and fewer trials.
+    pub rungs: Vec<Vec<PlannedRun>>,
+}
+
+impl Experiment {
+    /// Every run, including those of losing trials.
+    pub fn all_runs(&self) -> Vec<&PlannedRun> {
+        match &self.search {
+            None => self.runs.iter().collect(),
+            Some(search) => search.rungs.iter().flatten().collect(),
+        }
+    }
+}

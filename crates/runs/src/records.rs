@@ -1,0 +1,112 @@
+//! Records of a run: metrics, held-out pairs and generations.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use strum::Display;
+
+/// Event that a metrics record belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordKind {
+    /// One optimizer step.
+    Train,
+    /// One evaluation on the held-out pairs.
+    Eval,
+}
+
+/// One line of `metrics.jsonl`.
+///
+/// Training metrics have TRL's names (`loss`, `kl`, `rewards/chosen`, `rewards/rejected`,
+/// `rewards/margins`, `logps/chosen`, `logps/rejected`, `grad_norm`, `learning_rate`, `num_tokens`,
+/// `epoch`). Held-out metrics have the prefix `eval_`, and there is `eval_rewards/accuracies`. A
+/// class that a batch lacks has no value. `docs/objectives.md` lists all names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MetricsRecord {
+    /// Optimizer step or evaluation.
+    pub kind: RecordKind,
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Values by metric name.
+    #[serde(flatten)]
+    pub values: BTreeMap<String, f64>,
+}
+
+/// Returns the last value of a metric.
+pub fn last(records: &[MetricsRecord], metric: &str) -> Option<f64> {
+    records.iter().rev().find_map(|record| record.values.get(metric)).copied()
+}
+
+/// One held-out pair under the trained policy: a line of `pairs.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PairOutcome {
+    /// Content hash of the pair, the same in every run on the same data.
+    pub pair_id: String,
+    /// Content hash of the prompt.
+    pub prompt_id: String,
+    /// Kind of source that the pair comes from.
+    pub source: String,
+    /// Domain within the source.
+    pub domain: String,
+    /// Log-ratio log `π/π_ref` of the chosen completion, in nats.
+    pub chosen: f64,
+    /// Log-ratio log `π/π_ref` of the rejected completion, in nats.
+    pub rejected: f64,
+}
+
+impl PairOutcome {
+    /// 1 if the policy prefers the chosen completion, ½ for a tie, else 0.
+    pub fn accuracy(&self) -> f64 {
+        preference(self.chosen, self.rejected)
+    }
+}
+
+/// Returns 1 if `this` is larger than `other`, ½ for a tie, else 0.
+///
+/// ```
+/// assert_eq!(prospect_runs::preference(2.0, 1.0), 1.0);
+/// assert_eq!(prospect_runs::preference(1.0, 1.0), 0.5);
+/// ```
+pub fn preference(this: f64, other: f64) -> f64 {
+    match this.partial_cmp(&other) {
+        Some(std::cmp::Ordering::Greater) => 1.0,
+        Some(std::cmp::Ordering::Equal) => 0.5,
+        _ => 0.0,
+    }
+}
+
+/// Decoding strategy of a generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum GenerationMode {
+    /// Greedy decoding.
+    Greedy,
+    /// Nucleus sampling with `top_p` 0.95 at temperature 0.7.
+    Nucleus,
+}
+
+/// The trained policy's completion of a held-out prompt: a line of `generations.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Generation {
+    /// Content hash of the prompt, the same in every run on the same data.
+    pub prompt_id: String,
+    /// Turns of the prompt, each after its role and a colon, separated by empty lines.
+    pub prompt: String,
+    /// Text of the completion, without the end token.
+    pub completion: String,
+    /// Tokens of the completion, without the end token.
+    pub tokens: usize,
+    /// True if the policy generated the end token before the token limit.
+    pub ended: bool,
+    /// Decoding strategy.
+    pub mode: GenerationMode,
+    /// Preferred completion of the held-out pair.
+    pub chosen: String,
+    /// True utility of the completion, if the data has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub utility: Option<f64>,
+    /// True utility of the preferred completion, if the data has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen_utility: Option<f64>,
+}

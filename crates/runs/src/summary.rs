@@ -1,0 +1,252 @@
+//! Results of a sweep: `summary.json`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::Opponent;
+
+/// `summary.json`: the results of a sweep.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The result in a few sentences, with intervals.
+    pub verdict: String,
+    /// Definition of accuracies, intervals and significance, in sentences.
+    pub method: String,
+    /// Estimates for every series and x.
+    pub points: Vec<Point>,
+    /// Differences from the baseline series.
+    pub contrasts: Vec<Contrast>,
+    /// Win rates by judge, opponent, series and x.
+    #[serde(default)]
+    pub win_rates: Vec<WinRate>,
+    /// Difference of accuracies that [`Contrast::seeds_needed`] refers to.
+    pub effect: f64,
+    /// Probable faults of runs, in the order of the plan.
+    pub findings: Vec<Finding>,
+    /// Trials of a search by series, best first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trials: Vec<TrialResult>,
+    /// Accuracy of the true utility itself, if the data has one.
+    pub oracle_accuracy: Option<f64>,
+    /// Accuracy of the model before preference training by its own log-probs (not log-ratios).
+    pub start_accuracy: Option<f64>,
+}
+
+/// A value with its 95 % interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// Point estimate.
+    pub value: f64,
+    /// Lower end of the 95 % interval.
+    pub low: f64,
+    /// Upper end of the 95 % interval.
+    pub high: f64,
+}
+
+impl Estimate {
+    /// Restricts the interval to the values that are possible.
+    ///
+    /// ```
+    /// let share = prospect_runs::Estimate { value: 0.97, low: 0.9, high: 1.04 };
+    /// assert_eq!(share.clamped(0.0, 1.0).high, 1.0);
+    /// ```
+    #[must_use]
+    pub fn clamped(self, least: f64, most: f64) -> Self {
+        Self { low: self.low.max(least), high: self.high.min(most), ..self }
+    }
+}
+
+/// Held-out results of one series at one x, over seeds and pairs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// Series, such as `kto`.
+    pub series: String,
+    /// Value of the x axis.
+    pub x: f64,
+    /// Preference accuracy as a share of pairs, with its interval over seeds and prompts.
+    pub accuracy: Estimate,
+    /// Accuracy of each seed.
+    pub seeds: Vec<f64>,
+    /// Mean true utility of generations for held-out prompts, if the data has one.
+    pub utility: Option<Estimate>,
+    /// Mean reward margin β·(log-ratio chosen − rejected), with its interval.
+    pub margin: Estimate,
+    /// Optimizer steps of the first seed's run.
+    pub steps: u64,
+    /// Calibration over the pairs of all seeds.
+    pub calibration: Option<Calibration>,
+}
+
+/// Confidence of preferences compared with their accuracy, over held-out pairs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// Expected calibration error: mean of |confidence − accuracy| over bins, weighted by pairs.
+    pub error: f64,
+    /// Nonempty bins by rising confidence.
+    pub bins: Vec<CalibrationBin>,
+}
+
+/// Pairs of similar confidence.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CalibrationBin {
+    /// Lower edge, at least ½.
+    pub low: f64,
+    /// Upper edge, at most 1.
+    pub high: f64,
+    /// Number of pairs.
+    pub pairs: usize,
+    /// Mean confidence.
+    pub confidence: f64,
+    /// Share of pairs whose chosen completion has the larger reward.
+    pub accuracy: f64,
+}
+
+/// Quantity that is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// Share of held-out pairs whose chosen completion has the larger reward.
+    Accuracy,
+    /// True utility of generations for held-out prompts, if the data has one.
+    Utility,
+}
+
+/// Difference of two series at one x, paired by seed and held-out pair (or prompt).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Contrast {
+    /// Series that is compared.
+    pub series: String,
+    /// Series that it is compared with.
+    pub baseline: String,
+    /// Value of the x axis.
+    pub x: f64,
+    /// Quantity that is compared.
+    pub measure: Measure,
+    /// Value of `series` minus value of `baseline`.
+    pub difference: Estimate,
+    /// Unadjusted p-value of the difference.
+    pub p: f64,
+    /// P-value after Holm's adjustment for all contrasts of the sweep.
+    pub p_holm: f64,
+    /// Conclusion from `p_holm`.
+    pub verdict: Verdict,
+    /// Number of seeds that detects [`Summary::effect`] with 80 % power. None if more seeds alone
+    /// are not enough, or if one seed does not show how much seeds vary.
+    pub seeds_needed: Option<usize>,
+    /// Number of seeds that both series have.
+    pub seeds: usize,
+    /// Number of held-out pairs, or of prompts with generations.
+    pub pairs: usize,
+}
+
+/// Conclusion of a comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The series is significantly better than the baseline.
+    Ahead,
+    /// The series is significantly worse than the baseline.
+    Behind,
+    /// The difference is not significant.
+    CannotTell,
+}
+
+/// Kind of fault that metrics indicate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sign {
+    /// The loss or the gradient norm jumps.
+    Unstable,
+    /// The reward margin stays flat.
+    NoLearning,
+    /// Generations lose their diversity, or the policy diverges from the reference.
+    ModeCollapse,
+    /// KTO's reference point is 0 throughout.
+    ReferencePointAtZero,
+    /// Chosen completions become less likely while the margin grows.
+    ChosenFalling,
+    /// Generations become long.
+    LengthBlowUp,
+}
+
+/// A probable fault of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Id of the run.
+    pub run: String,
+    /// Kind of fault.
+    pub sign: Sign,
+    /// Metric values that indicate it, in a sentence.
+    pub evidence: String,
+    /// First and last optimizer step concerned.
+    pub steps: [u64; 2],
+    /// Recommended checks and changes.
+    pub advice: String,
+}
+
+/// Share of a series' generations at one x that a judge prefers, over seeds and prompts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WinRate {
+    /// Name of the judge.
+    pub judge: String,
+    /// Completions that the generations were compared with.
+    pub opponent: Opponent,
+    /// Series.
+    pub series: String,
+    /// Value of the x axis.
+    pub x: f64,
+    /// Wins plus half of the ties, as a share of comparisons, with its interval over seeds and
+    /// prompts.
+    pub rate: Estimate,
+    /// Wins as a share of wins and losses, with the exact binomial interval of independent
+    /// comparisons; None without wins and losses.
+    pub decided: Option<Estimate>,
+    /// Comparisons won.
+    pub wins: u64,
+    /// Comparisons tied.
+    pub ties: u64,
+    /// Comparisons lost.
+    pub losses: u64,
+    /// Comparisons whose answer cannot be read; no other count includes them.
+    pub unread: u64,
+    /// P-value of the rate against one half.
+    pub p: f64,
+    /// P-value after Holm's adjustment for all rates of the judge.
+    pub p_holm: f64,
+    /// Conclusion from `p_holm`.
+    pub verdict: Verdict,
+}
+
+/// Result of one trial of a search, at the last rung reached.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrialResult {
+    /// Series.
+    pub series: String,
+    /// Swept and drawn settings.
+    pub settings: BTreeMap<String, Value>,
+    /// Last rung with a result, counted from 1.
+    pub rung: usize,
+    /// Mean accuracy at that rung on the prompts that trials are ranked on.
+    pub accuracy: f64,
+    /// Number of seeds.
+    pub seeds: usize,
+    /// True if the trial has won.
+    pub won: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_end_where_their_values_do() {
+        let estimate = Estimate { value: 0.97, low: 0.9, high: 1.04 };
+        assert_eq!(estimate.clamped(0.0, 1.0), Estimate { high: 1.0, ..estimate });
+        let low = Estimate { low: -0.1, ..estimate };
+        assert_eq!(low.clamped(0.0, 1.0), Estimate { low: 0.0, high: 1.0, ..estimate });
+        assert_eq!(estimate.clamped(-3.0, 3.0), estimate);
+        assert_eq!(estimate.clamped(f64::NEG_INFINITY, f64::INFINITY), estimate);
+    }
+}
