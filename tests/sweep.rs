@@ -270,13 +270,13 @@ fn mistakes_are_told_with_a_way_out() {
         run.stderr
     };
     assert_snapshot!(error("sweep experiment.yaml --set train.learning_rat=1"), @"error: experiment.yaml: `train.learning_rat`: unknown field `learning_rat`, expected one of `objective`, `beta`, `desirable_weight`, `undesirable_weight`, `class_balance`, `z0`, `world_size`, `kl_partners`, `label_smoothing`, `simpo_gamma`, `lambda_coef`, `control_tokens`, `humanline`, `learning_rate`, `lr_scheduler_type`, `warmup_steps`, `num_train_epochs`, `max_steps`, `batch_size`, `micro_batch_size`, `max_grad_norm`, `weight_decay`, `adam_beta1`, `adam_beta2`, `adam_epsilon`, `max_length`, `max_prompt_length`; did you mean `learning_rate`?");
-    assert_snapshot!(error("sweep experiment.yaml --set report.series=methods"), @r#"error: experiment.yaml: `report.series` is `methods`, which is no swept setting; there are: ["method", "data.imbalance.keep_desirable"]"#);
+    assert_snapshot!(error("sweep experiment.yaml --set report.series=methods"), @r#"error: experiment.yaml: `report.series` is `methods`, which is not swept; swept settings: ["method", "data.imbalance.keep_desirable"]"#);
     let reference = |series: &str| {
         let reference = format!(r#"{{"label":"paper","measure":"win-rate","series":{series}}}"#);
         error(&format!("sweep experiment.yaml --set report.reference={reference}"))
     };
-    assert_snapshot!(reference(r#"{"ipo":[[1.0,30.9]]}"#), @r#"error: experiment.yaml: `report.reference.series.ipo` is no series of the experiment; there are: ["dpo", "kto"]"#);
-    assert_snapshot!(reference(r#"{"dpo":[["all",30.9]]}"#), @r#"error: experiment.yaml: `report.reference.series.dpo`: "all" is no value of `data.imbalance.keep_desirable`; there are: ["1.0", "0.5"]"#);
+    assert_snapshot!(reference(r#"{"ipo":[[1.0,30.9]]}"#), @r#"error: experiment.yaml: `report.reference.series.ipo` is not a series of the experiment; series: ["dpo", "kto"]"#);
+    assert_snapshot!(reference(r#"{"dpo":[["all",30.9]]}"#), @r#"error: experiment.yaml: `report.reference.series.dpo`: "all" is not a value of `data.imbalance.keep_desirable`; values: ["1.0", "0.5"]"#);
     assert_snapshot!(error("sweep experiment.yaml --set model.weights=missing.gguf --set model.architecture=null"), @"error: model recipe: `weights`: it does not exist; relative paths start at the current directory, [folder]");
     assert_snapshot!(error("sweep experiment.yaml --set train.max_length=20"), @"error: experiment.yaml:15: training settings: `max_prompt_length` (100) leaves no room for a completion in `max_length` (20)");
     assert_snapshot!(error("report nothing"), @"error: runs/nothing is no sweep: it holds no experiment.json; `prospect sweep` makes one");
@@ -320,7 +320,7 @@ fn runs_may_differ_in_recipe_and_start_and_combinations_may_go() {
     let some = plan(r#"exclude=[{"start":"sft","model":["large"]}]"#);
     assert!(some.stdout.contains("6 runs over 1 datasets and 2 models; shared stages: 1 SFT"), "{some}");
     let none = plan(r#"exclude=[{"start":"sfft"}]"#);
-    assert!(none.stderr.contains("`exclude`, number 1 fits no combination that is left"), "{none}");
+    assert!(none.stderr.contains("`exclude`, rule 1 matches no remaining combination"), "{none}");
     let mistaken = |group: &str| {
         let linked = format!(r#"linked.method={{"dpo":{group}}}"#);
         place.run(&format!("sweep experiment.yaml --dry-run --set {linked} --set sft=null")).stderr
