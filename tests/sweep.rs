@@ -350,3 +350,39 @@ fn feedback_of_one_class_trains_kto_and_says_what_dpo_lacks() {
     assert!(run.stderr.contains("2 runs finished"), "{run}");
     assert!(run.stderr.contains("2 of 4 runs failed"), "{run}");
 }
+
+/// A model folder with a valid `config.json` and weights that cannot be loaded.
+fn place_with_broken_weights(prompts: usize) -> Place {
+    let place = place();
+    let config = r#"{"model_type": "llama", "vocab_size": 258, "hidden_size": 16, "intermediate_size": 32,
+        "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8,
+        "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "rope_theta": 10000.0}"#;
+    fs_err::create_dir(place.path("broken")).unwrap();
+    place.write("broken/config.json", config);
+    place.write("broken/model.safetensors", "no weights");
+    place.write(
+        "model.yaml",
+        "weights: broken\ntokenizer: bytes\nchat_template: chatml\nlora: { r: 2, alpha: 4 }\n",
+    );
+    let pair = |prompt: usize| format!(r#"{{"prompt": "q{prompt}", "chosen": "good", "rejected": "bad"}}"#);
+    let train: Vec<String> = (0..prompts).map(pair).collect();
+    fs_err::create_dir(place.path("feedback")).unwrap();
+    place.write("feedback/train.jsonl", train.join("\n") + "\n");
+    place.write("feedback/test.jsonl", (100..110).map(pair).collect::<Vec<_>>().join("\n") + "\n");
+    place.write("data.yaml", "source: { kind: pairs, path: feedback }\n");
+    place
+}
+
+#[test]
+fn a_dataset_with_too_few_prompts_is_refused_before_weights_are_loaded() {
+    let sweep = "sweep experiment.yaml --set sft=null --set matrix={\"train.beta\":[0.1]} \
+                 --set report.x=train.beta --only method=kto";
+    let run = place_with_broken_weights(1).run(sweep);
+    assert_eq!(run.code, Some(1), "{run}");
+    assert!(run.stderr.contains("KTO needs 1 completions of other prompts"), "{run}");
+    assert!(run.stderr.contains("1 of 1 runs failed"), "{run}");
+    // With enough prompts, it is the weights that cannot be loaded.
+    let run = place_with_broken_weights(4).run(sweep);
+    assert_eq!(run.code, Some(1), "{run}");
+    assert!(!run.stderr.contains("KTO needs"), "{run}");
+}

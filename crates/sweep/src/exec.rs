@@ -64,8 +64,8 @@ pub enum WaitPolicy {
     /// Wait until the runs have ended, and take over those of a process that died.
     #[default]
     Wait,
-    /// Leave once it is clear that those processes are alive. The process that finishes the last run
-    /// concludes the sweep.
+    /// Leave once it is clear that those processes are alive. The process that finishes the last
+    /// run concludes the sweep.
     Leave,
 }
 
@@ -105,8 +105,8 @@ impl ExecutionSummary {
 
 /// Executes the missing parts of `plan` in `sweep`: datasets, SFT stages and runs.
 ///
-/// Other processes may execute the same plan at the same time. A failed run does not stop the others.
-/// `commands` are recorded as the commands that reproduce the sweep.
+/// Other processes may execute the same plan at the same time. A failed run does not stop the
+/// others. `commands` are recorded as the commands that reproduce the sweep.
 pub fn execute(
     plan: &SweepPlan,
     sweep: &SweepDir,
@@ -129,7 +129,7 @@ pub fn execute(
     }
     rank_worker::warn_about_idle_ranks(plan, group);
     let manifests = datasets::prepare_all(plan, &claims)?;
-    preflight::check_environment(plan, sweep, how, &manifests)?;
+    preflight::check_stages_and_folder(plan, sweep, how, &manifests)?;
     let recorded: Result<Vec<_>, _> = manifests.iter().map(serde_json::to_value).collect();
     let recorded = recorded.map_err(std::io::Error::from)?;
     let record = |rungs: &[Vec<ResolvedRun>], winners: &[ResolvedRun]| -> Result<(), SweepError> {
@@ -163,7 +163,8 @@ pub fn execute(
     Ok(summary)
 }
 
-/// Returns the number of runs that [`execute`] would start; with a search, in the first unfinished rung.
+/// Returns the number of runs that [`execute`] would start; with a search, in the first unfinished
+/// rung.
 pub fn count_pending(plan: &SweepPlan, sweep: &SweepDir, how: &Execution) -> Result<usize, SweepError> {
     let mut runs = plan.runs.clone();
     for rung in 0.. {
@@ -176,8 +177,8 @@ pub fn count_pending(plan: &SweepPlan, sweep: &SweepDir, how: &Execution) -> Res
     Ok(0)
 }
 
-/// Writes `experiment.json` if it is missing, so that a sweep shows its plan before its first worker
-/// starts.
+/// Writes `experiment.json` if it is missing, so that a sweep shows its plan before its first
+/// worker starts.
 pub fn record_plan(plan: &SweepPlan, sweep: &SweepDir, commands: &[String]) -> Result<(), SweepError> {
     if !sweep.path().join("experiment.json").exists() {
         sweep.write_experiment(&plan.record(commands, &[], std::slice::from_ref(&plan.runs), &[])?)?;

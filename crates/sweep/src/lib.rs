@@ -2,15 +2,15 @@
 //!
 //! 1. [`LoadedExperiment`] is an experiment file (`experiments/*.yaml`, an [`ExperimentFile`]) with
 //!    command-line overrides.
-//! 2. [`SweepPlan::new`] resolves it. Every combination of `linked` and `matrix` settings with every
+//! 2. [`SweepPlan::new`] resolves it. Every combination of `linked` and `matrix` settings with each
 //!    seed becomes a [`ResolvedRun`], named by the fingerprint of everything its result depends on.
 //! 3. [`execute`] prepares missing datasets, trains missing shared SFT stages, and trains missing
 //!    runs. Several processes can execute one plan; claims keep them off each other's runs.
 //! 4. [`summarise`] turns finished runs into the estimates and the verdict that a report shows.
 //!
 //! Around a plan: [`check`] validates an experiment without its inputs, [`sweep_status`] reads the
-//! progress of a sweep, [`estimate_time`] measures how long it takes, [`estimate_memory`] computes how
-//! much memory it takes, [`training_schedule`] lists steps and epochs of each series, and
+//! progress of a sweep, [`estimate_time`] measures how long it takes, [`estimate_memory`] computes
+//! how much memory it takes, [`training_schedule`] lists steps and epochs of each series, and
 //! [`Submission`] hands workers to Slurm.
 //!
 //! Settings are addressed by dotted keys: `data.…` (the data recipe), `model.…` (the model recipe),
@@ -37,7 +37,7 @@
 //!     Document::from_text(
 //!         "beta.yaml",
 //!         "question: Does a larger beta help?\ndata: data.yaml\nmodel: model.yaml\n\
-//!          train: { learning_rate: 1e-3, max_steps: 10, max_length: 160, max_prompt_length: 100 }\n\
+//!          train: { learning_rate: 1e-3, max_length: 160, max_prompt_length: 100 }\n\
 //!          linked: { method: { dpo: { train.objective: dpo }, kto: { train.objective: kto } } }\n\
 //!          matrix: { train.beta: [0.1, 0.5] }\nseeds: [0]\n\
 //!          report: { x: train.beta, series: method, baseline: dpo }",

@@ -1,9 +1,9 @@
 //! Hyperparameter search, before series are compared.
 //!
 //! Every series gets the same number of trials. With successive halving, trials train briefly first
-//! and the best continue to the next rung, until they train in full. Trials are ranked on one half of
-//! the held-out prompts and the winners are compared on the other half: the best of many trials is
-//! also the luckiest on the pairs it was chosen by.
+//! and the best continue to the next rung, until they train in full. Trials are ranked on one half
+//! of the held-out prompts and the winners are compared on the other half: the best of many trials
+//! is also the luckiest on the pairs it was chosen by.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,8 +29,8 @@ pub struct SearchPlan {
     pub trials: usize,
     /// Number of rungs.
     pub rungs: usize,
-    /// Reduction factor: from rung to rung, one in this many trials continues, in runs this many times
-    /// longer.
+    /// Reduction factor: from rung to rung, one in this many trials continues, in runs this many
+    /// times longer.
     pub factor: usize,
 }
 
@@ -62,8 +62,8 @@ impl SearchPlan {
 
     /// Returns the trials that win a rung, given its `runs`.
     ///
-    /// From each cell, these are the trials that continue, or one if the rung is the last. A cell with
-    /// unfinished runs has no winners yet. A trial without a result for every seed cannot win.
+    /// From each cell, these are the trials that continue, or one if the rung is the last. A cell
+    /// with unfinished runs has no winners yet. A trial without a result for every seed cannot win.
     pub(crate) fn winners(
         self,
         runs: impl IntoIterator<Item = (TrialId, RunDir)>,

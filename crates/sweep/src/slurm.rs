@@ -1,11 +1,11 @@
 //! Slurm job arrays: workers that share a sweep, or tasks that prepare a dataset.
 //!
-//! A [`SlurmProfile`] (`slurm.yaml`) names the resources to request. A [`Submission`] writes the batch
-//! script of an array of workers and hands it to `sbatch`, unless earlier workers are still queued or
-//! running; [`SlurmStatus`] is their state. A worker is [`execute`](crate::execute) with
+//! A [`SlurmProfile`] (`slurm.yaml`) names the resources to request. A [`Submission`] writes the
+//! batch script of an array of workers and hands it to `sbatch`, unless earlier workers are still
+//! queued or running; [`SlurmStatus`] is their state. A worker is [`execute`](crate::execute) with
 //! [`WaitPolicy::Leave`](crate::WaitPolicy::Leave). Slurm only starts it: all state is in the sweep
-//! directory, so nothing is lost with a job. A [`Preparation`] is an array that reads parts of an input,
-//! followed by a job that merges them.
+//! directory, so nothing is lost with a job. A [`Preparation`] is an array that reads parts of an
+//! input, followed by a job that merges them.
 
 use std::path::{Path, PathBuf};
 

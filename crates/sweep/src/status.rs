@@ -43,8 +43,8 @@ pub struct Remaining {
     pub runs: usize,
     /// Unfinished shared stages, whose duration is unknown.
     pub stages: usize,
-    /// Estimated seconds of the runs, one at a time. Each takes the median of the finished runs with
-    /// its settings, else of its series, else of all. None if none has finished.
+    /// Estimated seconds of the runs, one at a time. Each takes the median of the finished runs
+    /// with its settings, else of its series, else of all. None if none has finished.
     pub seconds: Option<f64>,
     /// Finished runs that the estimate is based on.
     #[serde(rename = "known_from")]

@@ -28,7 +28,8 @@ struct SftDocuments {
 }
 
 impl<'a> RunDocuments<'a> {
-    /// Applies the settings that all runs share, then those of `choices`, to recipes and training settings.
+    /// Applies the settings that all runs share, then those of `choices`, to recipes and training
+    /// settings.
     ///
     /// `seed` becomes the seed of imbalance and noise.
     pub(crate) fn new(
@@ -66,7 +67,8 @@ impl<'a> RunDocuments<'a> {
             if !train.keys().any(|key| key == "objective") {
                 train.set("objective", "sft".into())?;
             }
-            // All runs share the stage: swept settings and the runs' training settings do not apply to it.
+            // All runs share the stage: swept settings and the runs' training settings do not apply
+            // to it.
             documents.sft = Some(SftDocuments { data: documents.data.clone(), train });
         }
         for (key, value) in chosen().filter(|(key, _)| !WHOLE_RECIPES.contains(&key.as_str())) {
@@ -123,7 +125,8 @@ impl<'a> RunDocuments<'a> {
         Ok(())
     }
 
-    /// Returns an error with file and line of the key it names: in the experiment, else in `document`.
+    /// Returns an error with file and line of the key it names: in the experiment, else in
+    /// `document`.
     fn blame(&self, root: &str, document: &Document, error: &dyn std::error::Error) -> SweepError {
         let message = error.to_string();
         let place = &self.experiment.document;

@@ -78,7 +78,7 @@ mod tests {
              matrix: {{data.imbalance.keep_desirable: [1.0, 0.5]}}, exclude: {exclude}}}"
         );
         let raw: ExperimentFile = serde_yaml::from_str(&text).unwrap();
-        let included = exclude(&raw, all_combinations(&raw))?;
+        let included = super::exclude(&raw, all_combinations(&raw))?;
         let name = |choices: &Vec<Choice>| choices.iter().map(|choice| series_name(&choice.value)).collect();
         Ok(included.iter().map(name).collect())
     }

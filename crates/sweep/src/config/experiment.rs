@@ -24,33 +24,35 @@ pub struct ExperimentFile {
     #[serde(default)]
     #[schemars(schema_with = "schema::settings")]
     pub settings: BTreeMap<String, Value>,
-    /// Training settings of an SFT stage before the runs, which all runs share. It trains on the desirable completions of
-    /// the full data. Default: no such stage.
+    /// Training settings of an SFT stage before the runs, which all runs share. It trains on the
+    /// desirable completions of the full data. Default: no such stage.
     #[serde(default)]
     #[schemars(schema_with = "schema::sft")]
     pub sft: Option<Value>,
     /// Training settings of all runs.
     #[schemars(schema_with = "schema::train")]
     pub train: Value,
-    /// Independent settings: lists of values by dotted key. Every value is combined with every other.
+    /// Independent settings: lists of values by dotted key. Every value is combined with every
+    /// other.
     #[serde(default)]
     #[schemars(schema_with = "schema::matrix")]
     pub matrix: BTreeMap<String, Vec<Value>>,
-    /// Settings that change together: for each named axis, named groups of settings, in the order of figures. A group may
-    /// also set `data` or `model` (another recipe) or `sft: null` (skips the SFT stage).
+    /// Settings that change together: for each named axis, named groups of settings, in the order
+    /// of figures. A group may also set `data` or `model` (another recipe) or `sft: null` (skips
+    /// the SFT stage).
     #[serde(default)]
     #[schemars(schema_with = "schema::linked")]
     pub linked: BTreeMap<String, Groups>,
-    /// Combinations to leave out. Each rule gives, for some axes, a value or a list of values; a combination that matches
-    /// all of them is left out.
+    /// Combinations to leave out. Each rule gives, for some axes, a value or a list of values; a
+    /// combination that matches all of them is left out.
     #[serde(default)]
     #[schemars(schema_with = "schema::exclude")]
     pub exclude: Vec<BTreeMap<String, Value>>,
     /// Hyperparameter search for each series, before series are compared. Default: none.
     #[serde(default)]
     pub search: Option<SearchFile>,
-    /// Random seeds, one run each: of the adapter, the data order, and the draws of imbalance and noise. The split into
-    /// training and test data does not depend on them.
+    /// Random seeds, one run each: of the adapter, the data order, and the draws of imbalance and
+    /// noise. The split into training and test data does not depend on them.
     pub seeds: Vec<u64>,
     /// Evaluation on held-out data.
     #[serde(default)]
@@ -87,7 +89,8 @@ impl Default for CheckpointsFile {
 pub struct EvaluateFile {
     /// Number of held-out pairs to rank. Default: all.
     pub pairs: Option<usize>,
-    /// Optimizer steps between evaluations. Default: only at the start and at the end, where runs are always evaluated.
+    /// Optimizer steps between evaluations. Default: only at the start and at the end, where runs
+    /// are always evaluated.
     pub every: Option<u64>,
     /// Generation from held-out prompts, at the start and at the end. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -151,8 +154,8 @@ pub struct ReportFile {
 pub struct ReferenceFile {
     /// Source: paper, table or figure, and model.
     pub label: String,
-    /// The measure and its unit, if it is not the sweep's own (preference accuracy as a fraction of 1). Such numbers get a
-    /// figure of their own; others appear in the sweep's figure.
+    /// The measure and its unit, if it is not the sweep's own (preference accuracy as a fraction of
+    /// 1). Such numbers get a figure of their own; others appear in the sweep's figure.
     pub measure: Option<String>,
     /// For some of the series, pairs of a value on the x axis and the number there.
     pub series: BTreeMap<String, Vec<(Value, f64)>>,

@@ -23,7 +23,8 @@ pub struct LoadedExperiment {
 impl LoadedExperiment {
     /// Reads an experiment and applies `overrides` (`KEY=VALUE`).
     ///
-    /// Overrides of `data.…` and `model.…` apply to the recipes, others to the experiment file itself.
+    /// Overrides of `data.…` and `model.…` apply to the recipes, others to the experiment file
+    /// itself.
     pub fn read(path: &str, mut document: Document, overrides: &[String]) -> Result<Self, ConfigError> {
         let mut recipe_settings = Vec::new();
         for text in overrides {

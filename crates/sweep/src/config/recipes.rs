@@ -20,8 +20,8 @@ pub struct RecipeSources<'a> {
 impl RecipeSources<'_> {
     /// Resolves a data recipe, with a token counter where it asks for one.
     ///
-    /// `counters` caches token counters by the path of their model recipe, since loading a tokenizer
-    /// takes a while.
+    /// `counters` caches token counters by the path of their model recipe, since loading a
+    /// tokenizer takes a while.
     pub fn pipeline(
         &self,
         document: &Document,

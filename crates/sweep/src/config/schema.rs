@@ -55,7 +55,7 @@ fn by_key(pattern: &str, values: &Schema) -> Schema {
     })
 }
 
-/// Training settings, some of which are set elsewhere in the file.
+/// Training settings. None is required, since other parts of the file may set it.
 pub(super) fn train(generator: &mut SchemaGenerator) -> Schema {
     let mut settings = TrainFile::json_schema(generator);
     settings.remove("required");

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::schema;
 
-/// Hyperparameter search: the same number of trials for each series, which is then compared at its best trial.
+/// Hyperparameter search: the same number of trials for each series, which is then compared at its
+/// best trial.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SearchFile {
@@ -25,7 +26,8 @@ pub struct SearchFile {
     /// Random seed of the trials. Default: 0.
     #[serde(default)]
     pub seed: u64,
-    /// Successive halving: all trials train briefly, and only the best train longer. Default: every trial trains in full.
+    /// Successive halving: all trials train briefly, and only the best train longer. Default: every
+    /// trial trains in full.
     #[serde(default)]
     pub halving: Option<HalvingFile>,
 }
@@ -48,7 +50,7 @@ pub struct DrawnFile {
 pub struct HalvingFile {
     /// Number of rungs. In the last one, trials train in full.
     pub rungs: NonZeroUsize,
-    /// Reduction factor, 2 or more: from rung to rung, runs are this many times longer, and one in this many trials
-    /// continues.
+    /// Reduction factor, 2 or more: from rung to rung, runs are this many times longer, and one in
+    /// this many trials continues.
     pub factor: NonZeroUsize,
 }

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::EvaluateFile;
 
-/// Early stopping: conditions that end a run before its last step. Estimates leave stopped runs out.
+/// Early stopping: conditions that end a run before its last step. Estimates leave stopped runs
+/// out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct StopFile {
@@ -51,8 +52,8 @@ impl StopFile {
         Ok(())
     }
 
-    /// Returns the reason to stop after `step` of `total` steps, if any. A run is never stopped at its
-    /// last step.
+    /// Returns the reason to stop after `step` of `total` steps, if any. A run is never stopped at
+    /// its last step.
     pub(crate) fn reason(self, step: u64, total: u64, accuracy: f64) -> Option<String> {
         let AccuracyFloor { accuracy: least, after } = self.below?;
         (step >= after && step < total && accuracy < least)

@@ -65,8 +65,8 @@ pub(super) fn count_dataset(dataset: &PlannedDataset) -> Result<Manifest, SweepE
 
 /// Computes optimizer steps and epochs of every series of `plan`; with a search, of the last rung.
 ///
-/// Datasets that are not prepared are read and counted. Counts include rows that later prove too long
-/// for the model.
+/// Datasets that are not prepared are read and counted. Counts include rows that later prove too
+/// long for the model.
 pub fn training_schedule(plan: &SweepPlan) -> TrainingSchedule {
     let [x_axis, series_axis] = &plan.axes;
     let seed = plan.runs.first().map_or(0, |run| run.seed);

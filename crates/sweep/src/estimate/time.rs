@@ -32,8 +32,8 @@ use crate::{
 
 /// Measures a few steps of every group of pending runs and extrapolates to the whole sweep.
 ///
-/// Writes nothing into the sweep: missing datasets are prepared in the system's temporary folder and
-/// removed afterwards.
+/// Writes nothing into the sweep: missing datasets are prepared in the system's temporary folder
+/// and removed afterwards.
 pub fn estimate_time(plan: &SweepPlan, sweep: &SweepDir, how: &Execution) -> Result<SweepCost, SweepError> {
     let scratch = WholeDir::create(&std::env::temp_dir().join("prospect-estimate"))?;
     let pending = PendingRuns::new(plan, &plan.expected_runs(), sweep, how);
@@ -78,8 +78,8 @@ struct TimeEstimator<'a> {
 }
 
 impl TimeEstimator<'_> {
-    /// Measures `sample` and extrapolates to the similar `members`. Returns the cost of the group and
-    /// the seconds of each member.
+    /// Measures `sample` and extrapolates to the similar `members`. Returns the cost of the group
+    /// and the seconds of each member.
     fn measure_group(
         &mut self,
         sample: &SampleRun<'_>,
@@ -129,7 +129,8 @@ impl TimeEstimator<'_> {
         Ok((group, run_seconds))
     }
 
-    /// Loads the model that `sample` starts from, unless it is loaded, and returns the seconds taken.
+    /// Loads the model that `sample` starts from, unless it is loaded, and returns the seconds
+    /// taken.
     ///
     /// Until its SFT stage is trained, the base model stands in for the result: weights of the same
     /// shape.
@@ -182,8 +183,8 @@ impl TimeEstimator<'_> {
         let held_out = self.manifest(run.dataset)?.test.pairs as usize;
         let evaluate = self.plan.evaluate;
         let pairs = evaluate.pairs.map_or(held_out, |limit| limit.min(held_out));
-        // The policy is evaluated in between and at the end. The evaluation at the start ranks by the
-        // reference, which an earlier run may have cached.
+        // The policy is evaluated in between and at the end. The evaluation at the start ranks by
+        // the reference, which an earlier run may have cached.
         let between = evaluate.every.map_or(0, |every| steps.saturating_sub(1) / every.max(1));
         let evaluations = between + 1 + u64::from(!reuse.held_out);
         let prompts = evaluate.generations.map_or(0, |generations| generations.prompts.get().min(held_out));

@@ -9,7 +9,8 @@ use crate::{
     plan::{PlannedDataset, SweepPlan},
 };
 
-/// Prepares missing datasets, waits for those that other processes prepare, and returns all manifests.
+/// Prepares missing datasets, waits for those that other processes prepare, and returns all
+/// manifests.
 pub(super) fn prepare_all(plan: &SweepPlan, claims: &Claims) -> Result<Vec<Manifest>, SweepError> {
     let mut waiting = Waiting::default();
     loop {

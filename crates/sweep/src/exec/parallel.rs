@@ -9,11 +9,11 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 /// Applies `work` to every item, `jobs` items at a time, each with its share of the threads.
 ///
-/// Items start in order, and results keep that order. After an error, items that have started end and
-/// no more start.
+/// Items start in order, and results keep that order. After an error, items that have started end
+/// and no more start.
 ///
-/// Several runs with few threads each are faster than one run with all threads: threads of one run wait
-/// for each other in every layer.
+/// Several runs with few threads each are faster than one run with all threads: threads of one run
+/// wait for each other in every layer.
 pub(super) fn parallel_map<T, R, E>(
     jobs: usize,
     items: &[T],

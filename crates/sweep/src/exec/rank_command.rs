@@ -29,8 +29,8 @@ impl RankCommand {
     }
 }
 
-/// Returns true if every rank sees the error at the same step, so that all can continue with the next
-/// run. Any other error ends all ranks.
+/// Returns true if every rank sees the error at the same step, so that all can continue with the
+/// next run. Any other error ends all ranks.
 pub(super) fn is_seen_by_all_ranks(error: &SweepError) -> bool {
     let SweepError::Train(error) = error else { return false };
     matches!(

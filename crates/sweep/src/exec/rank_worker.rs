@@ -43,8 +43,8 @@ pub(super) fn worker_loop(
         claims,
     };
     let loaded = LoadedStart::default();
-    // The model of a stage is kept until the next command: to write the trained model, rank 0 may need
-    // this rank's shard.
+    // The model of a stage is kept until the next command: to write the trained model, rank 0 may
+    // need this rank's shard.
     let mut stage_model: Option<Model> = None;
     loop {
         let command = RankCommand::receive(&*how.member.group)?;

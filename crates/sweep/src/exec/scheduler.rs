@@ -1,6 +1,7 @@
 //! Scheduling of pending runs among processes.
 //!
-//! Each process claims a stage or a run before it works on it, and skips what another process holds.
+//! Each process claims a stage or a run before it works on it, and skips what another process
+//! holds.
 
 use std::{collections::BTreeSet, time::Instant};
 
@@ -97,8 +98,8 @@ pub(super) fn run_pending(
 }
 
 impl ExecutionSummary {
-    /// Counts a run that has ended or that this call will not start. Returns false if another process
-    /// is still working on it.
+    /// Counts a run that has ended or that this call will not start. Returns false if another
+    /// process is still working on it.
     fn count(&mut self, end: &RunEnd, open: &OpenRun<'_>, sweep: &SweepDir) -> bool {
         let count = match end {
             RunEnd::Finished => &mut self.finished,

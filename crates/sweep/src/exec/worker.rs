@@ -111,8 +111,8 @@ impl Worker<'_> {
         }
     }
 
-    /// Returns true if only some ranks see the error. It then ends all ranks, and the next call resumes
-    /// from the last checkpoint.
+    /// Returns true if only some ranks see the error. It then ends all ranks, and the next call
+    /// resumes from the last checkpoint.
     fn ends_all_ranks(&self, error: &SweepError) -> bool {
         self.member.group.size() > 1 && !is_seen_by_all_ranks(error)
     }
@@ -213,7 +213,8 @@ impl Worker<'_> {
         }
     }
 
-    /// Returns the model that a run starts from, loading it only if the last run started from another.
+    /// Returns the model that a run starts from, loading it only if the last run started from
+    /// another.
     pub(super) fn start_model(
         &self,
         run: &ResolvedRun,
@@ -232,7 +233,8 @@ impl Worker<'_> {
     }
 }
 
-/// Returns the recipe of the model that runs start from: the base model, or the result of the SFT stage.
+/// Returns the recipe of the model that runs start from: the base model, or the result of the SFT
+/// stage.
 pub(crate) fn start_recipe(
     plan: &SweepPlan,
     sweep: &SweepDir,

@@ -9,7 +9,8 @@ use crate::{
     search::{SearchPlan, combinations_with_trials},
 };
 
-/// Checks an experiment and every combination of its settings, and returns the number of planned runs.
+/// Checks an experiment and every combination of its settings, and returns the number of planned
+/// runs.
 ///
 /// Needs neither inputs nor weights.
 pub fn check(experiment: &LoadedExperiment, sources: &RecipeSources<'_>) -> Result<usize, SweepError> {
@@ -29,7 +30,8 @@ pub fn check(experiment: &LoadedExperiment, sources: &RecipeSources<'_>) -> Resu
     Ok(runs_of_one_seed * raw.seeds.len())
 }
 
-/// Checks the axes, the baseline and the published numbers of an experiment, and returns the latter.
+/// Checks the axes, the baseline and the published numbers of an experiment, and returns the
+/// latter.
 pub(super) fn check_report(experiment: &LoadedExperiment) -> Result<Option<Reference>, SweepError> {
     check_axes(&experiment.raw).map_err(|message| experiment.located_error(&message))
 }

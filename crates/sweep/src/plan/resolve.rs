@@ -22,9 +22,9 @@ const FORMAT_VERSION: u32 = 2;
 #[derive(Default)]
 struct Fingerprints {
     datasets: Vec<String>,
-    /// Of model recipes, without the bytes of their weights.
+    /// Model recipes, without the bytes of their weights.
     recipes: Vec<String>,
-    /// Of models, with the bytes of their weights.
+    /// Models, with the bytes of their weights.
     models: Vec<String>,
     stages: Vec<String>,
     /// Token counters by the path of their model recipe.

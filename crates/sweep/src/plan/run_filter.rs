@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{ResolvedRun, SweepPlan};
 use crate::{SweepError, config::same_value};
 
-/// Selects runs by `KEY=VALUE` conditions, all of which must match. `seed` is a key too.
+/// Selects the runs that match every `KEY=VALUE` condition. `seed` is a key too.
 ///
 /// The default selects every run.
 #[derive(Debug, Clone, Default)]

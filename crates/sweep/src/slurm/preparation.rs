@@ -7,8 +7,8 @@ use prospect_data::shards_folder;
 use super::{SlurmProfile, SubmittedJob, queue, script::BatchScript};
 use crate::SweepError;
 
-/// Preparation of a dataset: an array with one task per worker of the profile, and a job that merges
-/// their parts.
+/// Preparation of a dataset: an array with one task per worker of the profile, and a job that
+/// merges their parts.
 #[derive(Debug, Clone, Copy)]
 pub struct Preparation<'a> {
     /// Name of the jobs.
@@ -65,7 +65,8 @@ impl Preparation<'_> {
 
     /// Returns the script of the merge, which starts once job `after` has succeeded.
     fn merge_script(&self, after: &str) -> BatchScript<'_> {
-        // After a failed part there is nothing to merge: the job is cancelled instead of pending forever.
+        // After a failed part there is nothing to merge: the job is cancelled instead of pending
+        // forever.
         let extra_options = vec![
             ("dependency", Some(format!("afterok:{after}"))),
             ("kill-on-invalid-dep", Some("yes".to_owned())),

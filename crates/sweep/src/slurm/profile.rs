@@ -14,7 +14,8 @@ use crate::SweepError;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SlurmProfileFile {
-    /// Number of workers: tasks of the job array, each on one node. Never more than there are runs left.
+    /// Number of workers: tasks of the job array, each on one node. Never more than there are runs
+    /// left.
     pub workers: NonZeroUsize,
     /// Partition (`sinfo` lists them). Default: the cluster's.
     pub partition: Option<String>,
@@ -38,10 +39,11 @@ pub struct SlurmProfileFile {
     /// Shell lines to run before the worker, after modules are loaded.
     #[serde(default)]
     pub prologue: Vec<String>,
-    /// Command that starts Prospect, for example a container: `apptainer exec --nv prospect.sif prospect`. Default: the
-    /// program that submits.
+    /// Command that starts Prospect, for example a container:
+    /// `apptainer exec --nv prospect.sif prospect`. Default: the program that submits.
     pub launch: Option<String>,
-    /// Other options of `sbatch` by long name, for example `constraint: a100`; `null` for an option without a value.
+    /// Other options of `sbatch` by long name, for example `constraint: a100`; `null` for an option
+    /// without a value.
     #[serde(default)]
     pub sbatch: BTreeMap<String, Value>,
 }
@@ -170,7 +172,8 @@ fn sbatch_value(name: &str, value: &Value) -> Result<Option<String>, String> {
 
 /// Returns true for `hours:minutes:seconds`, with or without `days-` in front.
 ///
-/// Slurm reads `30` as minutes and `1:30` as minutes and seconds, which few expect, so these are refused.
+/// Slurm reads `30` as minutes and `1:30` as minutes and seconds, which few expect, so these are
+/// refused.
 fn is_time(text: &str) -> bool {
     let number = |text: &str| text.parse::<u32>().ok().filter(|_| text.chars().all(|c| c.is_ascii_digit()));
     let (days, clock) = text.split_once('-').map_or((None, text), |(days, clock)| (Some(days), clock));

@@ -85,7 +85,8 @@ impl BatchScript<'_> {
         Ok(id)
     }
 
-    /// Returns the error of a refusal by `sbatch`, with the line of the profile that caused it if known.
+    /// Returns the error of a refusal by `sbatch`, with the line of the profile that caused it if
+    /// known.
     fn refusal(&self, message: &str) -> SweepError {
         let words = [
             ("partition", "partition"),

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::RunStart;
 use crate::median::median;
 
-/// Cost of runs that share model, start, batch shape and the work that their objectives ask of the model.
+/// Cost of runs that share model, start, batch shape and the work that their objectives ask of the
+/// model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunGroupCost {
     /// Objectives of the runs. The first one was measured.
@@ -44,7 +45,8 @@ impl RunGroupCost {
         median(self.cached_step_seconds.clone()).unwrap_or_else(|| self.median_step())
     }
 
-    /// Returns the seconds of all runs, one at a time, by the median, the fastest and the slowest step.
+    /// Returns the seconds of all runs, one at a time, by the median, the fastest and the slowest
+    /// step.
     pub fn seconds(&self) -> [f64; 3] {
         let total = |step: f64, cached_step: f64| {
             (self.steps - self.cached_steps) as f64 * step
@@ -78,7 +80,8 @@ impl SweepCost {
         self.run_seconds.len()
     }
 
-    /// Returns the seconds of all runs, one at a time, by the median, the fastest and the slowest steps.
+    /// Returns the seconds of all runs, one at a time, by the median, the fastest and the slowest
+    /// steps.
     pub fn seconds(&self) -> [f64; 3] {
         [0, 1, 2].map(|bound| self.groups.iter().map(|group| group.seconds()[bound]).sum())
     }

@@ -25,7 +25,8 @@ const PROMPTS: usize = 4;
 pub(super) struct Measurement {
     /// Seconds of each step, ascending.
     pub(super) steps: Vec<f64>,
-    /// Seconds of steps with cached reference log-probabilities, ascending; empty without a reference.
+    /// Seconds of steps with cached reference log-probabilities, ascending; empty without a
+    /// reference.
     pub(super) cached_steps: Vec<f64>,
     /// Seconds to rank one held-out pair.
     pub(super) pair: f64,
@@ -33,7 +34,8 @@ pub(super) struct Measurement {
     pub(super) prompt: f64,
     /// Seconds to read and encode the data.
     pub(super) reading: f64,
-    /// Corrupted training pairs to evaluate, counted once for the policy and once for the reference.
+    /// Corrupted training pairs to evaluate, counted once for the policy and once for the
+    /// reference.
     pub(super) corrupted: usize,
 }
 

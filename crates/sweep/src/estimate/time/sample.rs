@@ -91,9 +91,9 @@ impl<'a> SampleRun<'a> {
 /// Reference log-probabilities of a run that earlier runs have cached.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ReferenceReuse {
-    /// Those of its training batches.
+    /// Log-probabilities of its training batches are cached.
     pub(super) batches: bool,
-    /// Those of its held-out pairs.
+    /// Log-probabilities of its held-out pairs are cached.
     pub(super) held_out: bool,
 }
 
