@@ -116,7 +116,7 @@ pub fn execute(
     let group = &*how.member.group;
     if group.size() > 1 && how.jobs > NonZeroUsize::MIN {
         return Err(SweepError::Setting(
-            "--jobs trains several runs at once, and ranks train one run together: give one of them"
+            "--jobs trains several runs at once, and ranks train one run together: leave one of them out"
                 .to_owned(),
         ));
     }
