@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prospect_report::overview::{self, Block, Cell, Overview, Section, Table};
 use prospect_runs::SweepDir;
-use prospect_sweep::{Execution, RunGroupCost, RunStart, SweepCost, SweepPlan, estimate_time};
+use prospect_sweep::{Execution, RunGroupCost, SweepCost, SweepPlan, estimate_time};
 
 use crate::output;
 
