@@ -107,7 +107,7 @@ fn a_search_compares_each_series_at_its_own_best() {
     let plan = place.run(&format!("sweep experiment.yaml --dry-run {SEARCH}"));
     assert!(plan.stdout.contains("\n12 runs over 1 datasets"), "{plan}");
     assert!(
-        plan.stdout.contains("then rung 2: 4 runs, of the best 2 in each of 2 series and places"),
+        plan.stdout.contains("then rung 2: 4 runs, of the best 2 trials in each of 2 cells (series and x)"),
         "{plan}"
     );
     assert!(plan.stdout.contains("all series take the same optimizer steps and epochs"), "{plan}");
@@ -178,9 +178,9 @@ fn a_search_that_makes_no_sense_is_told() {
     assert_snapshot!(mistaken(r#"{"settings":{"train.beta":{"unifrom":[0.1,0.5]}},"trials":2}"#), @"error: experiment.yaml: `search.settings.train.beta.unifrom`: unknown field `unifrom`, expected one of `choice`, `uniform`, `log_uniform`; did you mean `uniform`?");
     let misspelt = mistaken(r#"{"settings":{"train.bta":{"uniform":[0.1,0.5]}},"trials":2}"#);
     assert!(misspelt.ends_with("did you mean `beta`?"), "{misspelt}");
-    assert_snapshot!(mistaken(r#"{"series":{"ipo":{"train.beta":{"uniform":[0.1,0.5]}}},"trials":2}"#), @r#"error: experiment.yaml: `search.series`: `ipo` is no series; there are: ["dpo", "kto"]"#);
-    assert_snapshot!(mistaken(r#"{"settings":{"train.beta":{"choice":[0.1,0.5]}},"trials":3}"#), @"error: experiment.yaml: `search.trials` is 3, and for dpo there are only 2 different ones: lower it, or give more values");
-    assert_snapshot!(mistaken(r#"{"settings":{"train.beta":{"uniform":[0.1,0.5]}},"trials":4,"halving":{"rungs":4,"factor":3}}"#), @"error: experiment.yaml: `search.halving.rungs` is 4, and one trial is left before the last: lower it, or raise `search.trials`");
+    assert_snapshot!(mistaken(r#"{"series":{"ipo":{"train.beta":{"uniform":[0.1,0.5]}}},"trials":2}"#), @r#"error: experiment.yaml: `search.series`: `ipo` is not a series; series: ["dpo", "kto"]"#);
+    assert_snapshot!(mistaken(r#"{"settings":{"train.beta":{"choice":[0.1,0.5]}},"trials":3}"#), @"error: experiment.yaml: `search.trials` is 3, but dpo has only 2 distinct ones: lower it, or give more values");
+    assert_snapshot!(mistaken(r#"{"settings":{"train.beta":{"uniform":[0.1,0.5]}},"trials":4,"halving":{"rungs":4,"factor":3}}"#), @"error: experiment.yaml: `search.halving.rungs` is 4, but only one trial is left before the last rung: lower it, or raise `search.trials`");
 }
 
 #[test]

@@ -162,7 +162,7 @@ fn runs_end_before_their_time_only_if_asked() {
 
     let mistaken =
         |stop: &str| place.run(&format!("sweep experiment.yaml --dry-run --set stop={stop}")).stderr;
-    assert_snapshot!(mistaken("{}"), @"error: experiment.yaml: `stop` ends no run: set `diverged: true` or `below`");
+    assert_snapshot!(mistaken("{}"), @"error: experiment.yaml: `stop` has no effect: set `diverged: true` or `below`");
     assert_snapshot!(mistaken(r#"{"below":{"accuracy":0.4,"after":20}}"#), @"error: experiment.yaml: `stop.below` needs evaluations between the start and the end: set `evaluate.every`");
     assert_snapshot!(mistaken(r#"{"diverge":true}"#), @"error: experiment.yaml: `stop.diverge`: unknown field `diverge`, expected `diverged` or `below`; did you mean `diverged`?");
 }

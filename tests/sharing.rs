@@ -154,7 +154,7 @@ fn a_worker_leaves_when_others_are_at_all_that_is_left() {
     first.wait().unwrap();
     assert!(living, "the first process ended too early for this test");
     assert!(shown.stdout.contains(&format!(": process {} on a\n", first.id())), "{shown}");
-    assert!(said.contains("waiting for runs that "), "{said}");
+    assert!(said.contains("waiting for runs of "), "{said}");
     assert!(said.ends_with("0 runs finished, 0 were there already, 4 are left to do\n"), "{said}");
     assert!(!place.path("reports").exists());
 }

@@ -186,7 +186,7 @@ fn workers_of_a_real_cluster_do_a_sweep() {
     exit code 1
     --- stdout
     --- stderr
-    error: wrong.yaml:2: `partition`: Slurm refuses the job; change it, and call again
+    error: wrong.yaml:2: `partition`: Slurm refused the job; change it and submit again
       sbatch: error: invalid partition specified: tset
       sbatch: error: Batch job submission failed: Invalid partition name specified
     ");
@@ -234,7 +234,7 @@ fn workers_of_a_real_cluster_do_a_sweep() {
     let (_, workers) = forgotten.split_once("== Workers").unwrap();
     assert_snapshot!(close_up(workers), @r"
     : Slurm job 1
-    Slurm tells nothing of tasks 0, 1, 2 (`sacct`: Slurm accounting storage is disabled); what their runs have come to stands above
+    Slurm no longer knows tasks 0, 1, 2 (`sacct`: Slurm accounting storage is disabled); the table of runs shows what they have done
     ");
     let nothing_left = cluster.prospect(&place, sweep);
     assert_eq!(nothing_left.code, Some(0), "{nothing_left}");
@@ -408,7 +408,7 @@ fn the_script_is_printed_and_kept() {
     exit code 0
     --- stdout
     #!/bin/bash
-    # Workers of a sweep, written by `prospect sweep --executor slurm`; the next call writes it anew.
+    # Workers of a sweep, written by `prospect sweep --executor slurm`; the next call overwrites it.
     #SBATCH --requeue
     #SBATCH --job-name=experiment
     #SBATCH --array=0-1
@@ -482,7 +482,7 @@ fn the_scripts_that_prepare_a_dataset_are_printed() {
     exit code 0
     --- stdout
     #!/bin/bash
-    # Part of preparing a dataset, written by `prospect prepare --executor slurm`; the next call writes it anew.
+    # Part of preparing a dataset, written by `prospect prepare --executor slurm`; the next call overwrites it.
     #SBATCH --requeue
     #SBATCH --job-name=data
     #SBATCH --array=1-4
@@ -496,7 +496,7 @@ fn the_scripts_that_prepare_a_dataset_are_printed() {
     exec [prospect] prepare data.yaml --out data/data --set split.test_fraction=0.5 --strict --shard $SLURM_ARRAY_TASK_ID/4
 
     #!/bin/bash
-    # Part of preparing a dataset, written by `prospect prepare --executor slurm`; the next call writes it anew.
+    # Part of preparing a dataset, written by `prospect prepare --executor slurm`; the next call overwrites it.
     #SBATCH --requeue
     #SBATCH --job-name=data
     #SBATCH --nodes=1
@@ -527,7 +527,7 @@ fn mistakes_are_told_with_what_to_do() {
     place.write("slurm.yaml", "workers: 2\npartion: gpu\n");
     assert_snapshot!(said(""), @"error: slurm.yaml:2: `partion`: unknown field `partion`, expected one of `workers`, `partition`, `account`, `qos`, `gpus`, `gpu_type`, `cpus`, `memory`, `time`, `modules`, `prologue`, `launch`, `sbatch`; did you mean `partition`?");
     place.write("slurm.yaml", "workers: 2\npartition: gpu\n");
-    assert_snapshot!(said(""), @"error: `sbatch` cannot be started (No such file or directory (os error 2)): call this on a machine of the cluster that jobs are submitted from, or leave --executor out");
+    assert_snapshot!(said(""), @"error: cannot start `sbatch` (No such file or directory (os error 2)): run this on a login node of the cluster, or leave --executor out");
     pretended(
         &place,
         &[(
@@ -537,7 +537,7 @@ fn mistakes_are_told_with_what_to_do() {
         )],
     );
     assert_snapshot!(said(""), @r"
-    error: slurm.yaml:2: `partition`: Slurm refuses the job; change it, and call again
+    error: slurm.yaml:2: `partition`: Slurm refused the job; change it and submit again
       sbatch: error: invalid partition specified: gpu
       sbatch: error: Batch job submission failed: Invalid partition name specified
     ");

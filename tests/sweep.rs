@@ -270,13 +270,13 @@ fn mistakes_are_told_with_a_way_out() {
         run.stderr
     };
     assert_snapshot!(error("sweep experiment.yaml --set train.learning_rat=1"), @"error: experiment.yaml: `train.learning_rat`: unknown field `learning_rat`, expected one of `objective`, `beta`, `desirable_weight`, `undesirable_weight`, `class_balance`, `z0`, `world_size`, `kl_partners`, `label_smoothing`, `simpo_gamma`, `lambda_coef`, `control_tokens`, `humanline`, `learning_rate`, `lr_scheduler_type`, `warmup_steps`, `num_train_epochs`, `max_steps`, `batch_size`, `micro_batch_size`, `max_grad_norm`, `weight_decay`, `adam_beta1`, `adam_beta2`, `adam_epsilon`, `max_length`, `max_prompt_length`; did you mean `learning_rate`?");
-    assert_snapshot!(error("sweep experiment.yaml --set report.series=methods"), @r#"error: experiment.yaml: `report.series` is `methods`, which is no swept setting; there are: ["method", "data.imbalance.keep_desirable"]"#);
+    assert_snapshot!(error("sweep experiment.yaml --set report.series=methods"), @r#"error: experiment.yaml: `report.series` is `methods`, which is not swept; swept settings: ["method", "data.imbalance.keep_desirable"]"#);
     let reference = |series: &str| {
         let reference = format!(r#"{{"label":"paper","measure":"win-rate","series":{series}}}"#);
         error(&format!("sweep experiment.yaml --set report.reference={reference}"))
     };
-    assert_snapshot!(reference(r#"{"ipo":[[1.0,30.9]]}"#), @r#"error: experiment.yaml: `report.reference.series.ipo` is no series of the experiment; there are: ["dpo", "kto"]"#);
-    assert_snapshot!(reference(r#"{"dpo":[["all",30.9]]}"#), @r#"error: experiment.yaml: `report.reference.series.dpo`: "all" is no value of `data.imbalance.keep_desirable`; there are: ["1.0", "0.5"]"#);
+    assert_snapshot!(reference(r#"{"ipo":[[1.0,30.9]]}"#), @r#"error: experiment.yaml: `report.reference.series.ipo` is not a series of the experiment; series: ["dpo", "kto"]"#);
+    assert_snapshot!(reference(r#"{"dpo":[["all",30.9]]}"#), @r#"error: experiment.yaml: `report.reference.series.dpo`: "all" is not a value of `data.imbalance.keep_desirable`; values: ["1.0", "0.5"]"#);
     assert_snapshot!(error("sweep experiment.yaml --set model.weights=missing.gguf --set model.architecture=null"), @"error: model recipe: `weights`: it does not exist; relative paths start at the current directory, [folder]");
     assert_snapshot!(error("sweep experiment.yaml --set train.max_length=20"), @"error: experiment.yaml:15: training settings: `max_prompt_length` (100) leaves no room for a completion in `max_length` (20)");
     assert_snapshot!(error("report nothing"), @"error: runs/nothing is no sweep: it holds no experiment.json; `prospect sweep` makes one");
@@ -320,7 +320,7 @@ fn runs_may_differ_in_recipe_and_start_and_combinations_may_go() {
     let some = plan(r#"exclude=[{"start":"sft","model":["large"]}]"#);
     assert!(some.stdout.contains("6 runs over 1 datasets and 2 models; shared stages: 1 SFT"), "{some}");
     let none = plan(r#"exclude=[{"start":"sfft"}]"#);
-    assert!(none.stderr.contains("`exclude`, number 1 fits no combination that is left"), "{none}");
+    assert!(none.stderr.contains("`exclude`, rule 1 matches no remaining combination"), "{none}");
     let mistaken = |group: &str| {
         let linked = format!(r#"linked.method={{"dpo":{group}}}"#);
         place.run(&format!("sweep experiment.yaml --dry-run --set {linked} --set sft=null")).stderr
@@ -349,4 +349,40 @@ fn feedback_of_one_class_trains_kto_and_says_what_dpo_lacks() {
     assert_eq!(run.code, Some(1), "{run}");
     assert!(run.stderr.contains("2 runs finished"), "{run}");
     assert!(run.stderr.contains("2 of 4 runs failed"), "{run}");
+}
+
+/// A model folder with a valid `config.json` and weights that cannot be loaded.
+fn place_with_broken_weights(prompts: usize) -> Place {
+    let place = place();
+    let config = r#"{"model_type": "llama", "vocab_size": 258, "hidden_size": 16, "intermediate_size": 32,
+        "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8,
+        "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "rope_theta": 10000.0}"#;
+    fs_err::create_dir(place.path("broken")).unwrap();
+    place.write("broken/config.json", config);
+    place.write("broken/model.safetensors", "no weights");
+    place.write(
+        "model.yaml",
+        "weights: broken\ntokenizer: bytes\nchat_template: chatml\nlora: { r: 2, alpha: 4 }\n",
+    );
+    let pair = |prompt: usize| format!(r#"{{"prompt": "q{prompt}", "chosen": "good", "rejected": "bad"}}"#);
+    let train: Vec<String> = (0..prompts).map(pair).collect();
+    fs_err::create_dir(place.path("feedback")).unwrap();
+    place.write("feedback/train.jsonl", train.join("\n") + "\n");
+    place.write("feedback/test.jsonl", (100..110).map(pair).collect::<Vec<_>>().join("\n") + "\n");
+    place.write("data.yaml", "source: { kind: pairs, path: feedback }\n");
+    place
+}
+
+#[test]
+fn a_dataset_with_too_few_prompts_is_refused_before_weights_are_loaded() {
+    let sweep = "sweep experiment.yaml --set sft=null --set matrix={\"train.beta\":[0.1]} \
+                 --set report.x=train.beta --only method=kto";
+    let run = place_with_broken_weights(1).run(sweep);
+    assert_eq!(run.code, Some(1), "{run}");
+    assert!(run.stderr.contains("KTO needs 1 completions of other prompts"), "{run}");
+    assert!(run.stderr.contains("1 of 1 runs failed"), "{run}");
+    // With enough prompts, it is the weights that cannot be loaded.
+    let run = place_with_broken_weights(4).run(sweep);
+    assert_eq!(run.code, Some(1), "{run}");
+    assert!(!run.stderr.contains("KTO needs"), "{run}");
 }

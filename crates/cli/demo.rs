@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use prospect_core::config::Document;
-use prospect_sweep::{Experiment, Sources};
+use prospect_sweep::{LoadedExperiment, RecipeSources};
 
 use crate::{
     locate::locate,
@@ -31,8 +31,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let text = FILES.iter().find(|(name, _)| *name == path).map_or("", |(_, text)| text);
         Document::from_text(path, text)
     };
-    let experiment = Experiment::read(FILES[0].0, open(FILES[0].0)?, &[])?;
-    let sources = Sources { recipe: &open, locate: &locate };
+    let experiment = LoadedExperiment::read(FILES[0].0, open(FILES[0].0)?, &[])?;
+    let sources = RecipeSources { recipe: &open, locate: &locate };
     carry_out(
         &experiment,
         &sources,

@@ -5,7 +5,7 @@ use std::{fmt, path::Path};
 use prospect_core::config::Document;
 use prospect_data::PipelineFile;
 use prospect_model::ModelFile;
-use prospect_sweep::{ExperimentFile, ProfileFile};
+use prospect_sweep::{ExperimentFile, SlurmProfileFile};
 use prospect_theory::TheoryFile;
 use schemars::{Schema, schema_for};
 
@@ -17,7 +17,7 @@ pub(crate) enum Kind {
     /// A model and what of it is trained.
     Model,
     /// A question and the runs that answer it.
-    Experiment,
+    LoadedExperiment,
     /// A question that is worked out instead of run.
     Theory,
     /// What to ask a Slurm cluster for.
@@ -26,16 +26,16 @@ pub(crate) enum Kind {
 
 impl Kind {
     pub(crate) const ALL: [Self; 5] =
-        [Self::Pipeline, Self::Model, Self::Experiment, Self::Theory, Self::Slurm];
+        [Self::Pipeline, Self::Model, Self::LoadedExperiment, Self::Theory, Self::Slurm];
 
     /// The JSON Schema of such a file, generated from the type that reads it.
     pub(crate) fn schema(self) -> Schema {
         match self {
             Self::Pipeline => schema_for!(PipelineFile),
             Self::Model => schema_for!(ModelFile),
-            Self::Experiment => schema_for!(ExperimentFile),
+            Self::LoadedExperiment => schema_for!(ExperimentFile),
             Self::Theory => schema_for!(TheoryFile),
-            Self::Slurm => schema_for!(ProfileFile),
+            Self::Slurm => schema_for!(SlurmProfileFile),
         }
     }
 
@@ -65,7 +65,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Pipeline => "pipeline",
             Self::Model => "model",
-            Self::Experiment => "experiment",
+            Self::LoadedExperiment => "experiment",
             Self::Theory => "theory",
             Self::Slurm => "slurm",
         })

@@ -6,10 +6,10 @@ use std::{
 };
 
 use prospect_core::config::{ConfigError, Document};
-use prospect_sweep::Sources;
+use prospect_sweep::RecipeSources;
 
 /// Recipes from files, and what they name from the file system or the Hub.
-pub(crate) const SOURCES: Sources<'static> = Sources { recipe: &open, locate: &locate };
+pub(crate) const SOURCES: RecipeSources<'static> = RecipeSources { recipe: &open, locate: &locate };
 
 fn open(path: &str) -> Result<Document, ConfigError> {
     Document::open(Path::new(path))

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use prospect_core::config::Document;
-use prospect_sweep::Profile;
+use prospect_sweep::SlurmProfile;
 
 /// The profile that is asked for, or the nearest: beside `file`, or here.
-pub(crate) fn find(given: Option<&Path>, file: &Path) -> anyhow::Result<Profile> {
+pub(crate) fn find(given: Option<&Path>, file: &Path) -> anyhow::Result<SlurmProfile> {
     let beside = file.with_file_name("slurm.yaml");
     let here = PathBuf::from("slurm.yaml");
     let nearest = || [&beside, &here].into_iter().find(|path| path.exists()).map(PathBuf::as_path);
@@ -18,5 +18,5 @@ pub(crate) fn find(given: Option<&Path>, file: &Path) -> anyhow::Result<Profile>
             beside.display()
         )
     })?;
-    Ok(Profile::read(Document::open(path)?)?)
+    Ok(SlurmProfile::read(Document::open(path)?)?)
 }

@@ -13,7 +13,10 @@ use clap::ValueEnum;
 use prospect_analysis::summarise;
 use prospect_core::{config::Document, progress::say, shell};
 use prospect_runs::SweepDir;
-use prospect_sweep::{Executed, Execution, Experiment, Only, Others, Plan, Sources, Spread, execute};
+use prospect_sweep::{
+    Execution, ExecutionSummary, LoadedExperiment, Parallelism, RecipeSources, RunFilter, SweepPlan,
+    WaitPolicy, execute,
+};
 
 use crate::{
     allocator,
@@ -170,7 +173,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }
         return theory::run(file, document, &set, args.out.as_deref(), args.how.dry_run);
     }
-    let experiment = Experiment::read(&path, document, &set)?;
+    let experiment = LoadedExperiment::read(&path, document, &set)?;
     let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(&experiment.name));
     let mut command = format!("prospect sweep {}", shell::word(&path));
     for given in &set {
@@ -181,8 +184,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// What a call did.
-fn in_words(executed: &Executed) -> String {
-    let Executed { finished, stopped, already, elsewhere, left, .. } = *executed;
+fn in_words(executed: &ExecutionSummary) -> String {
+    let ExecutionSummary { finished, stopped, already, elsewhere, left, .. } = *executed;
     let more = |runs: usize, what: &str| if runs > 0 { format!(", {runs} {what}") } else { String::new() };
     format!(
         "{finished} runs finished{}, {already} were there already{}{}",
@@ -193,12 +196,12 @@ fn in_words(executed: &Executed) -> String {
 }
 
 /// Summarises and reports. One of several workers that end together is enough.
-fn conclude(sweep: &SweepDir, report: &Path, others: Others) -> anyhow::Result<()> {
+fn conclude(sweep: &SweepDir, report: &Path, others: WaitPolicy) -> anyhow::Result<()> {
     let claims = sweep.claims();
     let _claim = loop {
         match claims.take("report")? {
             Some(claim) => break claim,
-            None if others == Others::Leave => return Ok(()),
+            None if others == WaitPolicy::Leave => return Ok(()),
             None => sleep(claims.pause()),
         }
     };
@@ -209,8 +212,8 @@ fn conclude(sweep: &SweepDir, report: &Path, others: Others) -> anyhow::Result<(
 
 /// Plans, and unless that is all that is wanted, executes, summarises and reports.
 pub(crate) fn carry_out(
-    experiment: &Experiment,
-    sources: &Sources<'_>,
+    experiment: &LoadedExperiment,
+    sources: &RecipeSources<'_>,
     out: &Path,
     report: &Path,
     commands: &[String],
@@ -218,14 +221,14 @@ pub(crate) fn carry_out(
 ) -> anyhow::Result<()> {
     let started = Instant::now();
     let joined = how.join()?;
-    let plan = joined.first_then_others(|| Ok(Plan::new(experiment, sources, &out.join("data"))?))?;
+    let plan = joined.first_then_others(|| Ok(SweepPlan::new(experiment, sources, &out.join("data"))?))?;
     let sweep = SweepDir::at(out.to_owned());
-    let only = Only::read(&how.only, &plan)?;
+    let only = RunFilter::parse(&how.only, &plan)?;
     if how.profile.is_some() && how.executor != Executor::Slurm {
         bail!("--profile is for --executor slurm: give both, or neither");
     }
     let until = how.max_hours.and_then(|hours| started.checked_add(hours));
-    let others = if how.executor == Executor::Worker { Others::Leave } else { Others::Wait };
+    let others = if how.executor == Executor::Worker { WaitPolicy::Leave } else { WaitPolicy::Wait };
     let How { jobs, retry_failed, .. } = *how;
     let member = joined.member.clone();
     let execution = Execution { jobs, only: only.clone(), until, retry_failed, others, member };
@@ -239,7 +242,7 @@ pub(crate) fn carry_out(
     // Rank 0 for all: they are alike.
     if joined.member.is_main_process() {
         let (ranks, sharded) = (joined.member.collective.world_size(), joined.member.sharded_store.is_some());
-        room::check(&plan, Spread { ranks, sharded, jobs: how.jobs.get() }, joined.member.local_rank)?;
+        room::check(&plan, Parallelism { ranks, sharded, jobs: how.jobs.get() }, joined.member.local_rank)?;
     }
     allocator::retain();
     if how.estimate {
@@ -250,12 +253,12 @@ pub(crate) fn carry_out(
         return Ok(());
     }
     say(in_words(&executed));
-    let Executed { runs, failed, failed_earlier, left, .. } = executed;
+    let ExecutionSummary { runs, failed, failed_earlier, left, .. } = executed;
     if failed_earlier > 0 {
         say(format!("{failed_earlier} failed in an earlier call; --retry-failed tries them again"));
     }
     // The last worker has all to tell.
-    if others == Others::Wait || left == 0 {
+    if others == WaitPolicy::Wait || left == 0 {
         conclude(&sweep, report, others)?;
     }
     if failed + failed_earlier > 0 {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use prospect_analysis::summarise;
 use prospect_core::{config::Document, progress::say, shell};
 use prospect_runs::{Estimate, SweepDir};
-use prospect_sweep::{Execution, Experiment, Plan, execute};
+use prospect_sweep::{Execution, LoadedExperiment, SweepPlan, execute};
 use serde_json::json;
 
 use crate::{allocator, locate::SOURCES, output, overrides::Memory, ranks::Ranks};
@@ -67,9 +67,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut set = args.set.clone();
     set.extend(args.memory.setting());
     let document = Document::from_text("prospect train", &args.experiment().to_string())?;
-    let experiment = Experiment::read("train", document, &set)?;
+    let experiment = LoadedExperiment::read("train", document, &set)?;
     let joined = args.ranks.join()?;
-    let plan = joined.first_then_others(|| Ok(Plan::new(&experiment, &SOURCES, &args.out.join("data"))?))?;
+    let plan =
+        joined.first_then_others(|| Ok(SweepPlan::new(&experiment, &SOURCES, &args.out.join("data"))?))?;
     let sweep = SweepDir::at(args.out.clone());
     let words = std::env::args_os().skip(1).map(|word| shell::word(&word.to_string_lossy()));
     let command = std::iter::once("prospect".to_owned()).chain(words).collect::<Vec<_>>().join(" ");

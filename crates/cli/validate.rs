@@ -9,7 +9,7 @@ use anyhow::bail;
 use prospect_core::{config::Document, errors};
 use prospect_data::PipelineFile;
 use prospect_model::ModelFile;
-use prospect_sweep::{Experiment, Profile, Sources, SweepError, check};
+use prospect_sweep::{LoadedExperiment, RecipeSources, SlurmProfile, SweepError, check};
 use prospect_theory::TheoryFile;
 
 use crate::{kind::Kind, output};
@@ -64,16 +64,16 @@ fn examine(path: &Path) -> Result<String, String> {
             file.resolve().map_err(|error| document.blame(&chain(&error)))?;
         }
         Kind::Slurm => {
-            Profile::read(document).map_err(|error| match error {
+            SlurmProfile::read(document).map_err(|error| match error {
                 SweepError::Config(error) => in_context(chain(&error)),
                 error => chain(&error),
             })?;
         }
-        Kind::Experiment => {
+        Kind::LoadedExperiment => {
             let name = path.display().to_string();
             let experiment =
-                Experiment::read(&name, document, &[]).map_err(|error| in_context(chain(&error)))?;
-            let sources = Sources {
+                LoadedExperiment::read(&name, document, &[]).map_err(|error| in_context(chain(&error)))?;
+            let sources = RecipeSources {
                 recipe: &|path| Document::open(Path::new(path)),
                 locate: &|address| Ok(address.into()),
             };

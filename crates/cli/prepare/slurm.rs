@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use prospect_core::{progress::say, shell};
-use prospect_sweep::{Preparation, Prepares};
+use prospect_sweep::{Preparation, PreparationOutcome};
 
 use super::Args;
 use crate::{output, profile};
@@ -24,14 +24,14 @@ pub(super) fn submit(args: &Args, out: &Path) -> anyhow::Result<()> {
         return Ok(());
     }
     let last = match preparation.submit()? {
-        Prepares::Now { parts, tasks, merge } => {
+        PreparationOutcome::Submitted { parts, tasks, merge } => {
             say(format!(
                 "{tasks} tasks read the input as job {parts}, and job {merge} puts together what they have read; `scancel {parts} \
                  {merge}` ends them, and the same call goes on"
             ));
             merge
         }
-        Prepares::Earlier(job) => {
+        PreparationOutcome::AlreadyActive(job) => {
             say(format!("jobs of an earlier call are queued or running, up to {job}: none are submitted"));
             job
         }

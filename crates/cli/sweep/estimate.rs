@@ -1,28 +1,28 @@
-//! `prospect sweep --estimate`: what a sweep will take, from a few measured steps.
+//! `prospect sweep --estimate_time`: what a sweep will take, from a few measured steps.
 
 use std::time::Duration;
 
 use prospect_report::overview::{self, Block, Cell, Overview, Section, Table};
 use prospect_runs::SweepDir;
-use prospect_sweep::{Cost, Execution, KindCost, Place, Plan, estimate};
+use prospect_sweep::{Execution, RunGroupCost, SweepCost, SweepPlan, estimate_time};
 
 use crate::output;
 
 /// Measures, and prints what is to do.
 pub(super) fn print(
-    plan: &Plan,
+    plan: &SweepPlan,
     sweep: &SweepDir,
     how: &Execution,
     limit: Option<Duration>,
 ) -> anyhow::Result<()> {
-    let cost = estimate(plan, sweep, how)?;
+    let cost = estimate_time(plan, sweep, how)?;
     Ok(output::print(overview(plan, &cost, limit).text())?)
 }
 
-fn overview(plan: &Plan, cost: &Cost, limit: Option<Duration>) -> Overview {
+fn overview(plan: &SweepPlan, cost: &SweepCost, limit: Option<Duration>) -> Overview {
     let [likely, low, high] = cost.seconds().map(overview::duration);
-    let measured: usize = cost.kinds.iter().map(|kind| kind.measured.len()).sum();
-    let mut lead = vec![if cost.kinds.is_empty() {
+    let measured: usize = cost.groups.iter().map(|kind| kind.step_seconds.len()).sum();
+    let mut lead = vec![if cost.groups.is_empty() {
         "to do: nothing".to_owned()
     } else {
         format!(
@@ -33,7 +33,7 @@ fn overview(plan: &Plan, cost: &Cost, limit: Option<Duration>) -> Overview {
     }];
     if let Some(limit) = limit {
         let hours = overview::duration(limit.as_secs_f64());
-        lead.push(format!("{} of {} runs fit into {hours}", cost.fitting(limit), cost.runs()));
+        lead.push(format!("{} of {} runs fit into {hours}", cost.runs_within(limit), cost.runs()));
     }
     let heads = [
         "kind",
@@ -52,9 +52,9 @@ fn overview(plan: &Plan, cost: &Cost, limit: Option<Duration>) -> Overview {
     let table = Table {
         title: String::new(),
         columns: heads.map(str::to_owned).to_vec(),
-        rows: cost.kinds.iter().map(row).chain(total(cost)).collect(),
+        rows: cost.groups.iter().map(row).chain(total(cost)).collect(),
     };
-    let blocks = if cost.kinds.is_empty() {
+    let blocks = if cost.groups.is_empty() {
         Vec::new()
     } else {
         vec![
@@ -75,13 +75,9 @@ fn overview(plan: &Plan, cost: &Cost, limit: Option<Duration>) -> Overview {
     }
 }
 
-fn row(kind: &KindCost) -> Vec<Cell> {
-    let start = match kind.place {
-        Place::Stage => "shared stage",
-        Place::AfterSft => "sft",
-        Place::Base => "base",
-    };
-    let range = match (kind.measured.first(), kind.measured.last()) {
+fn row(kind: &RunGroupCost) -> Vec<Cell> {
+    let start: &'static str = kind.start.into();
+    let range = match (kind.step_seconds.first(), kind.step_seconds.last()) {
         (Some(low), Some(high)) => format!("{low:.3}–{high:.3}"),
         _ => String::new(),
     };
@@ -91,10 +87,10 @@ fn row(kind: &KindCost) -> Vec<Cell> {
         Cell::Text(start.to_owned()),
         Cell::count(kind.runs as u64),
         Cell::count(kind.steps),
-        Cell::Number(format!("{:.3}", kind.step())),
+        Cell::Number(format!("{:.3}", kind.median_step())),
         Cell::Number(range),
-        Cell::Number(if kind.known > 0 {
-            format!("{} × {:.3}", kind.known, kind.known_step())
+        Cell::Number(if kind.cached_steps > 0 {
+            format!("{} × {:.3}", kind.cached_steps, kind.median_cached_step())
         } else {
             String::new()
         }),
@@ -105,25 +101,25 @@ fn row(kind: &KindCost) -> Vec<Cell> {
     ]
 }
 
-fn total(cost: &Cost) -> Option<Vec<Cell>> {
-    let sum = |value: fn(&KindCost) -> f64| cost.kinds.iter().map(value).sum::<f64>();
+fn total(cost: &SweepCost) -> Option<Vec<Cell>> {
+    let sum = |value: fn(&RunGroupCost) -> f64| cost.groups.iter().map(value).sum::<f64>();
     let text = |text: &str| Cell::Text(text.to_owned());
     let number = |text: String| Cell::Number(text);
-    let runs: usize = cost.kinds.iter().map(|kind| kind.runs).sum();
-    (!cost.kinds.is_empty()).then(|| {
+    let runs: usize = cost.groups.iter().map(|kind| kind.runs).sum();
+    (!cost.groups.is_empty()).then(|| {
         vec![
             text("all"),
             text(""),
             text(""),
             Cell::count(runs as u64),
-            Cell::count(cost.kinds.iter().map(|kind| kind.steps).sum()),
+            Cell::count(cost.groups.iter().map(|kind| kind.steps).sum()),
             number(String::new()),
             number(String::new()),
             number(String::new()),
             number(format!("{:.1}", sum(|kind| kind.evaluation))),
             number(format!("{:.1}", sum(|kind| kind.reading))),
             number(hours(cost.seconds()[0])),
-            number(memory(cost.kinds.iter().filter_map(|kind| kind.memory).max())),
+            number(memory(cost.groups.iter().filter_map(|kind| kind.memory).max())),
         ]
     })
 }

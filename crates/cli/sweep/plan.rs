@@ -2,25 +2,27 @@
 
 use prospect_report::overview::{Block, Cell, Overview, Section, Table};
 use prospect_runs::SweepDir;
-use prospect_sweep::{Budget, Budgets, Only, Plan, Spread, budgets};
+use prospect_sweep::{
+    Parallelism, RunFilter, SeriesSchedule, SweepPlan, TrainingSchedule, training_schedule,
+};
 
 use super::room;
 use crate::output;
 
 /// Prints the plan.
-pub(super) fn print(plan: &Plan, sweep: &SweepDir, only: &Only, jobs: usize) -> anyhow::Result<()> {
+pub(super) fn print(plan: &SweepPlan, sweep: &SweepDir, only: &RunFilter, jobs: usize) -> anyhow::Result<()> {
     output::print(plan.describe(sweep, only))?;
-    let mut overview = overview(plan, &budgets(plan));
-    overview.sections.push(room::section(plan, Spread { jobs, ranks: 1, sharded: false })?);
+    let mut overview = overview(plan, &training_schedule(plan));
+    overview.sections.push(room::section(plan, Parallelism { jobs, ranks: 1, sharded: false })?);
     output::print(format!("\n{}", overview.text()))?;
     Ok(())
 }
 
-fn overview(plan: &Plan, budgets: &Budgets) -> Overview {
+fn overview(plan: &SweepPlan, schedule: &TrainingSchedule) -> Overview {
     let [x, series] = &plan.axes;
     let columns = [&series.label, &x.label, "completions", "a step", "steps", "epochs"];
-    let row = |row: &Budget| {
-        let xs = if row.xs.len() == budgets.xs.len() && row.xs.len() > 1 {
+    let row = |row: &SeriesSchedule| {
+        let xs = if row.xs.len() == schedule.xs.len() && row.xs.len() > 1 {
             "all".to_owned()
         } else {
             row.xs.join(", ")
@@ -37,28 +39,29 @@ fn overview(plan: &Plan, budgets: &Budgets) -> Overview {
     let table = Table {
         title: String::new(),
         columns: columns.iter().map(|name| (*name).to_owned()).collect(),
-        rows: budgets.rows.iter().map(row).collect(),
+        rows: schedule.rows.iter().map(row).collect(),
     };
     Overview {
         title: "How long each series trains".to_owned(),
-        lead: differences(&x.label, budgets),
-        warnings: budgets.unknown.iter().map(|why| format!("data that cannot be counted: {why}")).collect(),
+        lead: differences(&x.label, schedule),
+        warnings: schedule.errors.iter().map(|why| format!("data that cannot be counted: {why}")).collect(),
         sections: vec![Section {
-            title: format!("Runs of seed {}, before rows are left out that are too long", budgets.seed),
+            title: format!("Runs of seed {}, before rows are left out that are too long", schedule.seed),
             blocks: vec![Block::Table(table)],
         }],
     }
 }
 
 /// In what series differ, and where.
-fn differences(label: &str, budgets: &Budgets) -> Vec<String> {
+fn differences(label: &str, schedule: &TrainingSchedule) -> Vec<String> {
     let places = |at: &[String]| {
-        if at.len() == budgets.xs.len() { String::new() } else { format!(" at {label} = {}", at.join(", ")) }
+        if at.len() == schedule.xs.len() { String::new() } else { format!(" at {label} = {}", at.join(", ")) }
     };
     let differ = |what: &str, at: &[String]| {
         (!at.is_empty()).then(|| format!("series differ in {what}{}", places(at)))
     };
-    let found = [differ("optimizer steps", &budgets.steps_differ), differ("epochs", &budgets.epochs_differ)];
+    let found =
+        [differ("optimizer steps", &schedule.steps_differ), differ("epochs", &schedule.epochs_differ)];
     let found: Vec<String> = found.into_iter().flatten().collect();
     if found.is_empty() {
         return vec!["all series take the same optimizer steps and epochs".to_owned()];

@@ -4,12 +4,12 @@ use anyhow::bail;
 use prospect_core::{memory, progress::say};
 use prospect_model::{DeviceKind, device};
 use prospect_report::overview::{Block, Cell, Section, Table};
-use prospect_sweep::{Plan, Room, Spread, rooms};
+use prospect_sweep::{MemoryEstimate, Parallelism, SweepPlan, estimate_memory};
 
 use crate::plan::{overhead, shown};
 
 /// Bytes that runs may take, where they are known: of this machine, or of the GPU that is this process's.
-fn there(spread: Spread, number: usize) -> anyhow::Result<Option<(u64, &'static str)>> {
+fn there(spread: Parallelism, number: usize) -> anyhow::Result<Option<(u64, &'static str)>> {
     let place = DeviceKind::detect();
     let (bytes, whose) = match place {
         // How many ranks share this machine's memory, a launcher does not say.
@@ -21,23 +21,23 @@ fn there(spread: Spread, number: usize) -> anyhow::Result<Option<(u64, &'static 
 }
 
 /// What each model takes at most under each objective, as a part of the plan.
-pub(super) fn section(plan: &Plan, spread: Spread) -> anyhow::Result<Section> {
+pub(super) fn section(plan: &SweepPlan, spread: Parallelism) -> anyhow::Result<Section> {
     let columns =
         ["model", "objective", "runs at once", "micro-batch", "blocks recomputed", "memory at most"];
-    let row = |room: &Room| {
+    let row = |estimate: &MemoryEstimate| {
         vec![
-            Cell::Text(room.model.clone()),
-            Cell::Text(room.objective.clone()),
-            Cell::count(room.side_by_side as u64),
-            Cell::count(room.way.micro_batch_size as u64),
-            Cell::Text(format!("{} of {}", room.way.recomputed, room.blocks)),
-            Cell::Number(shown(room.most())),
+            Cell::Text(estimate.model.clone()),
+            Cell::Text(estimate.objective.clone()),
+            Cell::count(estimate.concurrent_runs as u64),
+            Cell::count(estimate.train_plan.micro_batch_size as u64),
+            Cell::Text(format!("{} of {}", estimate.train_plan.recomputed, estimate.blocks)),
+            Cell::Number(shown(estimate.peak())),
         ]
     };
     let table = Table {
         title: String::new(),
         columns: columns.map(str::to_owned).to_vec(),
-        rows: rooms(plan, spread)?.iter().map(row).collect(),
+        rows: estimate_memory(plan, spread)?.iter().map(row).collect(),
     };
     Ok(Section {
         title: "Memory, if every sequence is as long as it may be".to_owned(),
@@ -47,31 +47,34 @@ pub(super) fn section(plan: &Plan, spread: Spread) -> anyhow::Result<Section> {
 
 /// Refuses a plan of which weights, gradients and moments alone do not fit on the device of this number, and says where long
 /// sequences may not.
-pub(super) fn check(plan: &Plan, spread: Spread, number: usize) -> anyhow::Result<()> {
+pub(super) fn check(plan: &SweepPlan, spread: Parallelism, number: usize) -> anyhow::Result<()> {
     let Some((there, whose)) = there(spread, number)? else { return Ok(()) };
-    let rooms = rooms(plan, spread)?;
-    let largest = |size: fn(&Room) -> u64| rooms.iter().max_by_key(|room| size(room));
-    let what = |room: &Room| {
-        let at_once =
-            if room.side_by_side > 1 { format!("{} runs of ", room.side_by_side) } else { String::new() };
-        format!("{at_once}{} on {}", room.objective, room.model)
+    let estimates = estimate_memory(plan, spread)?;
+    let largest = |size: fn(&MemoryEstimate) -> u64| estimates.iter().max_by_key(|estimate| size(estimate));
+    let what = |estimate: &MemoryEstimate| {
+        let at_once = if estimate.concurrent_runs > 1 {
+            format!("{} runs of ", estimate.concurrent_runs)
+        } else {
+            String::new()
+        };
+        format!("{at_once}{} on {}", estimate.objective, estimate.model)
     };
-    if let Some(room) = largest(Room::least).filter(|room| room.least() > there) {
+    if let Some(estimate) = largest(MemoryEstimate::minimum).filter(|estimate| estimate.minimum() > there) {
         bail!(
             "{} take {} for weights, gradients and the optimizer alone, and {whose} has {} for them: lower --jobs, train an \
              adapter (model.lora), keep frozen weights in fewer bits (model.quantization), or take a smaller model; `prospect plan` \
              shows what fits",
-            what(room),
-            shown(room.least()),
+            what(estimate),
+            shown(estimate.minimum()),
             shown(there)
         );
     }
-    if let Some(room) = largest(Room::most).filter(|room| room.most() > there) {
+    if let Some(estimate) = largest(MemoryEstimate::peak).filter(|estimate| estimate.peak() > there) {
         say(format!(
             "{} may take {} where all sequences are as long as they may be, and {whose} has {}: if it runs out, lower --jobs or \
              train.micro_batch_size, or set --memory",
-            what(room),
-            shown(room.most()),
+            what(estimate),
+            shown(estimate.peak()),
             shown(there)
         ));
     }

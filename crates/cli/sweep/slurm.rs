@@ -7,7 +7,8 @@ use prospect_core::{progress::say, shell};
 use prospect_report::overview::{Block, Cell, Section, Table};
 use prospect_runs::SweepDir;
 use prospect_sweep::{
-    Execution, Experiment, Plan, SlurmStanding, Submission, Submitted, Task, announce, left,
+    Execution, LoadedExperiment, SlurmStatus, SlurmTask, Submission, SubmissionOutcome, SweepPlan,
+    count_pending, record_plan,
 };
 
 use super::How;
@@ -16,15 +17,15 @@ use crate::{output, profile};
 /// Submits workers for the runs that are left, or prints the script that does, and says what came of it. False if no run is
 /// left.
 pub(super) fn submit(
-    experiment: &Experiment,
-    plan: &Plan,
+    experiment: &LoadedExperiment,
+    plan: &SweepPlan,
     sweep: &SweepDir,
     execution: &Execution,
     commands: &[String],
     how: &How,
 ) -> anyhow::Result<bool> {
-    let left = left(plan, sweep, execution)?;
-    let Some(most) = NonZeroUsize::new(left.div_ceil(how.jobs.get())) else { return Ok(false) };
+    let left = count_pending(plan, sweep, execution)?;
+    let Some(max_workers) = NonZeroUsize::new(left.div_ceil(how.jobs.get())) else { return Ok(false) };
     let profile = profile::find(how.profile.as_deref(), Path::new(&experiment.file))?;
     let out = sweep.path().display().to_string();
     let command = commands.first().context("a sweep has a command")?;
@@ -36,24 +37,24 @@ pub(super) fn submit(
     words.push("--executor worker".to_owned());
     let arguments = words.join(" ");
     let submission =
-        Submission { name: &experiment.name, sweep, profile: &profile, arguments: &arguments, most };
+        Submission { name: &experiment.name, sweep, profile: &profile, arguments: &arguments, max_workers };
     if how.dry_run {
         output::print(submission.script()?.trim_end())?;
         return Ok(true);
     }
-    announce(plan, sweep, commands)?;
+    record_plan(plan, sweep, commands)?;
     let job = match submission.submit()? {
-        Submitted::Now { job, workers } => {
+        SubmissionOutcome::Submitted { job, workers } => {
             say(format!("{left} runs are left, and {workers} workers are submitted for them as job {job}"));
             job
         }
-        Submitted::Earlier(standing) => {
+        SubmissionOutcome::AlreadyActive(status) => {
             say(format!(
                 "workers of job {} are at work on the {left} runs that are left ({}): none are submitted",
-                standing.job,
-                in_words(&standing)
+                status.job,
+                in_words(&status)
             ));
-            standing.job
+            status.job
         }
     };
     say(format!(
@@ -65,9 +66,9 @@ pub(super) fn submit(
 }
 
 /// How many tasks are in which state.
-pub(super) fn in_words(standing: &SlurmStanding) -> String {
+pub(super) fn in_words(status: &SlurmStatus) -> String {
     let mut states: Vec<(String, usize)> = Vec::new();
-    for task in &standing.tasks {
+    for task in &status.tasks {
         let state = task.state.to_lowercase().replace('_', " ");
         match states.iter_mut().find(|(other, _)| *other == state) {
             Some((_, count)) => *count += 1,
@@ -78,21 +79,21 @@ pub(super) fn in_words(standing: &SlurmStanding) -> String {
 }
 
 /// The workers of a sweep, for its status.
-pub(super) fn section(standing: &SlurmStanding) -> Section {
+pub(super) fn section(status: &SlurmStatus) -> Section {
     let columns = ["task", "state", "node", "time", "reason", "log"].map(str::to_owned).to_vec();
-    let row = |task: &Task| {
-        let Task { task, state, node, time, reason, log } = task;
+    let row = |task: &SlurmTask| {
+        let SlurmTask { task, state, node, time, reason, log } = task;
         let log = if log.exists() { log.display().to_string() } else { String::new() };
         let texts = [task, &state.to_lowercase().replace('_', " "), node];
         let mut row: Vec<Cell> = texts.into_iter().cloned().map(Cell::Text).collect();
         row.extend([Cell::Number(time.clone()), Cell::Text(reason.clone()), Cell::Text(log)]);
         row
     };
-    let rows: Vec<_> = standing.tasks.iter().map(row).collect();
+    let rows: Vec<_> = status.tasks.iter().map(row).collect();
     let mut blocks = Vec::new();
     if !rows.is_empty() {
         blocks.push(Block::Table(Table { title: String::new(), columns, rows }));
     }
-    blocks.extend(standing.note.clone().map(Block::Note));
-    Section { title: format!("Workers: Slurm job {}", standing.job), blocks }
+    blocks.extend(status.note.clone().map(Block::Note));
+    Section { title: format!("Workers: Slurm job {}", status.job), blocks }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use prospect_report::overview::{self, Block, Cell, Overview, Section, Table};
-use prospect_sweep::{Left, RunStanding, RunState, SlurmStanding, SweepStatus, standing};
+use prospect_sweep::{Remaining, RunState, RunStatus, SlurmStatus, SweepStatus, sweep_status};
 
 use super::slurm;
 use crate::{output, report};
@@ -22,23 +22,23 @@ pub(crate) struct Args {
 /// Reads the sweep's directory, asks Slurm for its workers, and prints how it stands.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let sweep = report::found(&args.sweep)?;
-    let (standing, workers) = (standing(&sweep)?, SlurmStanding::read(&sweep)?);
+    let (status, workers) = (sweep_status(&sweep)?, SlurmStatus::read(&sweep)?);
     if args.json {
-        let mut json = serde_json::to_value(&standing)?;
+        let mut json = serde_json::to_value(&status)?;
         if let Some(workers) = &workers {
             json["slurm"] = serde_json::to_value(workers)?;
         }
         output::print(serde_json::to_string_pretty(&json)?)?;
     } else {
-        let mut overview = overview(&standing);
+        let mut overview = overview(&status);
         overview.sections.extend(workers.as_ref().map(slurm::section));
         output::print(overview.text())?;
     }
     Ok(())
 }
 
-fn overview(standing: &SweepStatus) -> Overview {
-    let SweepStatus { name, question, worked_on, counts, left, stages, runs } = standing;
+fn overview(status: &SweepStatus) -> Overview {
+    let SweepStatus { name, question, worked_on, counts, remaining, stages, runs } = status;
     let counts: Vec<String> = counts.iter().map(|(state, runs)| format!("{runs} {state}")).collect();
     let working = match runs.iter().chain(stages).filter(|run| run.worker.is_some()).count() {
         0 | 1 if *worked_on => "; a process works on it at this moment".to_owned(),
@@ -63,15 +63,15 @@ fn overview(standing: &SweepStatus) -> Overview {
         title: question.clone(),
         lead: vec![
             format!("{name}: {} runs: {}{working}", runs.len(), counts.join(", ")),
-            left_in_words(left),
+            remaining_in_words(remaining),
         ],
         warnings: Vec::new(),
         sections,
     }
 }
 
-fn left_in_words(left: &Left) -> String {
-    let Left { runs, stages, seconds, known_from } = *left;
+fn remaining_in_words(remaining: &Remaining) -> String {
+    let Remaining { runs, stages, seconds, finished_runs } = *remaining;
     let stages = match stages {
         0 => String::new(),
         stages => format!(" and {stages} shared stages, whose time is not known"),
@@ -80,7 +80,7 @@ fn left_in_words(left: &Left) -> String {
         _ if runs == 0 => "left: nothing".to_owned(),
         None => format!("left: {runs} runs{stages}; no run has finished yet to tell how long they take"),
         Some(seconds) => format!(
-            "left: {runs} runs{stages}, about {} at one run at a time (from {known_from} finished)",
+            "left: {runs} runs{stages}, about {} at one run at a time (from {finished_runs} finished)",
             overview::duration(seconds)
         ),
     }
@@ -91,7 +91,7 @@ fn section(title: &str, table: Table) -> Section {
 }
 
 /// Runs with the settings of each; `name` stands for those of runs that have none.
-fn table(name: &str, runs: &[RunStanding]) -> Table {
+fn table(name: &str, runs: &[RunStatus]) -> Table {
     let mut settings: Vec<&String> = runs.iter().flat_map(|run| run.settings.keys()).collect();
     settings.sort_unstable();
     settings.dedup();
@@ -103,7 +103,7 @@ fn table(name: &str, runs: &[RunStanding]) -> Table {
         columns.push("seed".to_owned());
     }
     columns.extend(["state", "step", "time", "tokens/s"].map(str::to_owned));
-    let row = |run: &RunStanding| {
+    let row = |run: &RunStatus| {
         let value = |key: &&String| Cell::Text(run.settings.get(*key).map(setting).unwrap_or_default());
         let mut row = vec![Cell::Text(run.id.clone())];
         row.extend(settings.iter().map(value));
@@ -125,11 +125,11 @@ fn setting(value: &serde_json::Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-fn at_work(run: &RunStanding) -> Option<String> {
+fn at_work(run: &RunStatus) -> Option<String> {
     Some(format!("{}: {}", run.id, run.worker.as_ref()?))
 }
 
-fn reason(run: &RunStanding) -> Option<Block> {
+fn reason(run: &RunStatus) -> Option<Block> {
     let reason = run.reason.as_ref()?;
     let log = run.log.as_ref().map(|log| format!(" (more in {})", log.display())).unwrap_or_default();
     Some(Block::Note(format!("{}: {reason}{log}", run.id)))

@@ -1,84 +1,78 @@
-//! Experiment file to plan to executed runs.
+//! Plans and runs sweeps: one experiment file in, a directory of finished runs out.
 //!
-//! An [`ExperimentFile`] (`experiments/*.yaml`) asks one question. [`Plan::new`] resolves it: every combination of
-//! `linked` and `matrix` settings with every seed is a run, named by the fingerprint of all that its result depends
-//! on. [`execute`] does what is missing: datasets, the shared SFT stage, runs. [`prospect_analysis::summarise`] turns
-//! finished runs into the summary that the report shows; [`standing`] tells how far a sweep has come,
-//! [`estimate`] what it will take, [`rooms`] how much memory, [`budgets`] how long each series trains.
+//! 1. [`LoadedExperiment`] is an experiment file (`experiments/*.yaml`, an [`ExperimentFile`]) with
+//!    command-line overrides.
+//! 2. [`SweepPlan::new`] resolves it. Every combination of `linked` and `matrix` settings with each
+//!    seed becomes a [`ResolvedRun`], named by the fingerprint of everything its result depends on.
+//! 3. [`execute`] prepares missing datasets, trains missing shared SFT stages, and trains missing
+//!    runs. Several processes can execute one plan; claims keep them off each other's runs.
+//! 4. [`prospect_analysis::summarise`] turns finished runs into the estimates and the verdict that a report shows.
 //!
-//! Settings are addressed by dotted keys: `data.…` (the data recipe), `model.…` (the model recipe), `train.…` and `sft.…`;
-//! `data` and `model` alone are the recipes themselves.
+//! Around a plan: [`check`] validates an experiment without its inputs, [`sweep_status`] reads the
+//! progress of a sweep, [`estimate_time`] measures how long it takes, [`estimate_memory`] computes
+//! how much memory it takes, [`training_schedule`] lists steps and epochs of each series, and
+//! [`Submission`] hands workers to Slurm.
+//!
+//! Settings are addressed by dotted keys: `data.…` (the data recipe), `model.…` (the model recipe),
+//! `train.…` and `sft.…`. `data` and `model` alone name a whole recipe.
+//!
+//! ```
+//! use std::path::Path;
+//!
+//! use prospect_core::config::Document;
+//! use prospect_sweep::{LoadedExperiment, RecipeSources, SweepPlan};
+//!
+//! let recipe = |name: &str| match name {
+//!     "data.yaml" => Document::from_text(name, "source: { kind: synthetic, pairs: 60 }"),
+//!     _ => Document::from_text(
+//!         name,
+//!         "weights: random\ntokenizer: bytes\narchitecture: { vocab_size: 258, hidden_size: 16, \
+//!          intermediate_size: 32, num_hidden_layers: 1, num_attention_heads: 2, \
+//!          max_position_embeddings: 256 }",
+//!     ),
+//! };
+//! let sources = RecipeSources { recipe: &recipe, locate: &|path| Ok(path.into()) };
+//! let experiment = LoadedExperiment::read(
+//!     "beta.yaml",
+//!     Document::from_text(
+//!         "beta.yaml",
+//!         "question: Does a larger beta help?\ndata: data.yaml\nmodel: model.yaml\n\
+//!          train: { learning_rate: 1e-3, max_length: 160, max_prompt_length: 100 }\n\
+//!          linked: { method: { dpo: { train.objective: dpo }, kto: { train.objective: kto } } }\n\
+//!          matrix: { train.beta: [0.1, 0.5] }\nseeds: [0]\n\
+//!          report: { x: train.beta, series: method, baseline: dpo }",
+//!     )?,
+//!     &[],
+//! )?;
+//! let plan = SweepPlan::new(&experiment, &sources, Path::new("runs/beta/data"))?;
+//! assert_eq!(plan.runs.len(), 4);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
-mod budget;
-mod condition;
-mod cost;
-mod documents;
-mod exclude;
-mod execute;
-mod experiment;
-mod observe;
-mod only;
+mod config;
+mod error;
+mod estimate;
+mod exec;
+mod median;
 mod plan;
-mod reference;
-mod room;
 mod search;
 mod slurm;
-mod standing;
+mod status;
 
-pub use budget::{Budget, Budgets, budgets};
-pub use condition::RunState;
-pub use cost::{Cost, KindCost, Place, estimate};
-pub use execute::{Executed, Execution, Others, announce, execute, left};
-pub use experiment::{
-    Below, CheckpointsFile, DrawnFile, EvaluateFile, Experiment, ExperimentFile, GenerationsFile, Groups,
-    HalvingFile, ReferenceFile, ReportFile, SearchFile, Sources, StopFile,
+pub use config::{
+    AccuracyFloor, CheckpointsFile, DrawnFile, EvaluateFile, ExperimentFile, GenerationsFile, Groups,
+    HalvingFile, LoadedExperiment, RecipeSources, ReferenceFile, ReportFile, SearchFile, StopFile,
 };
-pub use only::Only;
-pub use plan::{Plan, Run, check};
-pub use room::{Room, Spread, rooms};
-pub use search::{Search, Trial};
-pub use slurm::{Preparation, Prepares, Profile, ProfileFile, SlurmStanding, Submission, Submitted, Task};
-pub use standing::{Left, RunStanding, SweepStatus, standing};
-
-/// Why a sweep cannot be planned or run.
-#[derive(Debug, thiserror::Error)]
-pub enum SweepError {
-    /// The file system refused.
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
-    /// A configuration cannot be used.
-    #[error(transparent)]
-    Config(#[from] prospect_core::config::ConfigError),
-    /// A dataset cannot be prepared or read.
-    #[error(transparent)]
-    Data(#[from] prospect_data::DataError),
-    /// A model cannot be loaded or saved.
-    #[error(transparent)]
-    Model(#[from] prospect_model::ModelError),
-    /// Training failed.
-    #[error(transparent)]
-    Train(#[from] prospect_train::TrainError),
-    /// Members of a group cannot go on together.
-    #[error(transparent)]
-    Collective(#[from] prospect_dist::CollectiveError),
-    /// The sweep's directory cannot be used.
-    #[error(transparent)]
-    Runs(#[from] prospect_runs::RunsError),
-    /// Slurm does not do what is asked.
-    #[error("{0}")]
-    Slurm(String),
-    /// Finished runs cannot be analysed.
-    #[error(transparent)]
-    Analysis(#[from] prospect_analysis::AnalysisError),
-    /// A setting cannot be used.
-    #[error("{0}")]
-    Setting(String),
-    /// The experiment makes no sense.
-    #[error("{file}: {message}")]
-    Experiment {
-        /// The experiment file.
-        file: String,
-        /// What is wrong, and what to do.
-        message: String,
-    },
-}
+pub use error::SweepError;
+pub use estimate::{
+    MemoryEstimate, Parallelism, RunGroupCost, RunStart, SeriesSchedule, SweepCost, TrainingSchedule,
+    estimate_memory, estimate_time, training_schedule,
+};
+pub use exec::{Execution, ExecutionSummary, WaitPolicy, count_pending, execute, record_plan};
+pub use plan::{PlannedDataset, ResolvedRun, RunFilter, SftStage, SweepPlan, check};
+pub use search::{SearchPlan, TrialId};
+pub use slurm::{
+    Preparation, PreparationOutcome, SlurmProfile, SlurmProfileFile, SlurmStatus, SlurmTask, Submission,
+    SubmissionOutcome,
+};
+pub use status::{Remaining, RunState, RunStatus, SweepStatus, sweep_status};

@@ -1,4 +1,4 @@
-//! From an experiment to the runs it takes.
+//! The plan of a sweep: every run with resolved settings.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -11,111 +11,116 @@ use serde_json::Value;
 
 use crate::{
     SweepError,
-    experiment::{CheckpointsFile, EvaluateFile, StopFile},
-    search::{Search, Trial},
+    config::{CheckpointsFile, EvaluateFile, StopFile},
+    search::{SearchPlan, TrialId},
 };
 
 mod check;
+mod describe;
+mod record;
+mod reference;
 mod resolve;
-mod told;
+mod run_filter;
 
 pub use check::check;
-pub(crate) use prospect_runs::describe_settings as describe;
+pub use run_filter::RunFilter;
 
-/// A dataset that runs need.
+/// Plan of a sweep: the datasets, models, SFT stages and runs of an experiment.
 #[derive(Debug, Clone)]
-pub struct Dataset {
-    /// How it is made.
-    pub pipeline: Pipeline,
-    /// Where it goes.
-    pub path: PathBuf,
-}
-
-/// A shared SFT stage.
-#[derive(Debug, Clone)]
-pub struct Sft {
-    /// Its run directory's name.
-    pub id: String,
-    /// How to train.
-    pub settings: Settings,
-    /// Index into [`Plan::datasets`].
-    pub dataset: usize,
-    /// Index into [`Plan::models`].
-    pub model: usize,
-}
-
-/// One run.
-#[derive(Debug, Clone)]
-pub struct Run {
-    /// Fingerprint of all that the result depends on.
-    pub id: String,
-    /// The swept settings.
-    pub settings: BTreeMap<String, Value>,
-    /// Its seed.
-    pub seed: u64,
-    /// How to train.
-    pub train: Settings,
-    /// Index into [`Plan::datasets`].
-    pub dataset: usize,
-    /// Index into [`Plan::models`].
-    pub model: usize,
-    /// Index into [`Plan::sft`], if a stage comes first.
-    pub sft: Option<usize>,
-    /// The trial that it belongs to, if settings are searched for.
-    pub trial: Option<Trial>,
-}
-
-/// What an experiment takes.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// The experiment's name.
+pub struct SweepPlan {
+    /// Name of the experiment.
     pub name: String,
-    /// Its question.
+    /// The experiment's question.
     pub question: String,
-    /// What to plot.
+    /// The x axis and the series axis of the figures.
     pub axes: [Axis; 2],
-    /// The series to compare with.
+    /// Series that all others are compared with.
     pub baseline: String,
     /// Published numbers.
     pub reference: Option<PublishedResults>,
-    /// When and on what to evaluate.
+    /// Evaluation on held-out data.
     pub evaluate: EvaluateFile,
-    /// How often runs keep their state.
+    /// Checkpoints of the runs.
     pub checkpoints: CheckpointsFile,
-    /// When to end runs before their time.
+    /// Early stopping.
     pub stop: Option<StopFile>,
-    /// Datasets.
-    pub datasets: Vec<Dataset>,
-    /// Models.
+    /// Datasets, without duplicates.
+    pub datasets: Vec<PlannedDataset>,
+    /// Models, without duplicates.
     pub models: Vec<Recipe>,
-    /// Shared stages.
-    pub sft: Vec<Sft>,
-    /// Runs; of a search, those of the first rung.
-    pub runs: Vec<Run>,
-    /// How a search goes on from there.
-    pub search: Option<Search>,
-    /// Runs of the later rungs, for each trial that may come so far.
-    pub(crate) later: Vec<Vec<Run>>,
+    /// Shared SFT stages.
+    pub sft: Vec<SftStage>,
+    /// Runs; with a search, those of the first rung.
+    pub runs: Vec<ResolvedRun>,
+    /// Search, if there is one.
+    pub search: Option<SearchPlan>,
+    /// Runs of each later rung, of every trial that may reach it.
+    pub(crate) later_rungs: Vec<Vec<ResolvedRun>>,
 }
 
-impl Plan {
-    /// Runs of all rungs; of the later ones, as many as there will be, by whichever trials were drawn first.
-    pub(crate) fn foreseen(&self) -> Vec<&Run> {
-        let later = self.later.iter().zip(1..).flat_map(|(runs, rung)| {
-            let most = self.search.map_or(0, |search| search.trials_in(rung));
-            runs.iter().filter(move |run| run.trial.is_some_and(|trial| trial.number <= most))
+/// Dataset that runs train on.
+#[derive(Debug, Clone)]
+pub struct PlannedDataset {
+    /// The data recipe.
+    pub pipeline: Pipeline,
+    /// Folder of the prepared dataset.
+    pub path: PathBuf,
+}
+
+/// SFT stage that runs start from.
+#[derive(Debug, Clone)]
+pub struct SftStage {
+    /// Name of its run directory.
+    pub id: String,
+    /// Training settings.
+    pub settings: Settings,
+    /// Index into [`SweepPlan::datasets`].
+    pub dataset: usize,
+    /// Index into [`SweepPlan::models`].
+    pub model: usize,
+}
+
+/// A run with every setting resolved.
+#[derive(Debug, Clone)]
+pub struct ResolvedRun {
+    /// Fingerprint of everything the result depends on; the name of the run directory.
+    pub id: String,
+    /// The swept settings.
+    pub settings: BTreeMap<String, Value>,
+    /// Random seed.
+    pub seed: u64,
+    /// Training settings.
+    pub train: Settings,
+    /// Index into [`SweepPlan::datasets`].
+    pub dataset: usize,
+    /// Index into [`SweepPlan::models`].
+    pub model: usize,
+    /// Index into [`SweepPlan::sft`]; None starts from the base model.
+    pub sft: Option<usize>,
+    /// Trial that the run belongs to, in a search.
+    pub trial: Option<TrialId>,
+}
+
+impl SweepPlan {
+    /// Returns the runs of all rungs.
+    ///
+    /// Which trials reach a later rung is not known before: the first ones drawn stand for them.
+    pub(crate) fn expected_runs(&self) -> Vec<&ResolvedRun> {
+        let later = self.later_rungs.iter().zip(1..).flat_map(|(runs, rung)| {
+            let trials = self.search.map_or(0, |search| search.trials_in(rung));
+            runs.iter().filter(move |run| run.trial.is_some_and(|trial| trial.number <= trials))
         });
         self.runs.iter().chain(later).collect()
     }
 
-    /// Runs as they are in full, of every trial.
-    pub(crate) fn whole(&self) -> &[Run] {
-        self.later.last().unwrap_or(&self.runs)
+    /// Returns the full-length runs of every trial.
+    pub(crate) fn full_length_runs(&self) -> &[ResolvedRun] {
+        self.later_rungs.last().unwrap_or(&self.runs)
     }
 
-    /// Names all runs and stages, and the version that plans them.
+    /// Returns a fingerprint of all runs and stages, and of the version that planned them.
     pub(crate) fn fingerprint(&self) -> Result<String, SweepError> {
-        let runs = self.runs.iter().chain(self.later.iter().flatten()).map(|run| &run.id);
+        let runs = self.runs.iter().chain(self.later_rungs.iter().flatten()).map(|run| &run.id);
         let ids: Vec<_> = runs.chain(self.sft.iter().map(|sft| &sft.id)).collect();
         Ok(fingerprint(&(ids, env!("CARGO_PKG_VERSION")))?)
     }

@@ -1,10 +1,11 @@
-//! Slurm: an array of workers that share a sweep, or the reading of a dataset.
+//! Slurm job arrays: workers that share a sweep, or tasks that prepare a dataset.
 //!
-//! A [`Profile`] (`slurm.yaml`) says what to ask the cluster for. A [`Submission`] writes the script of the array and hands it
-//! to `sbatch`, unless workers are queued or running already; [`SlurmStanding`] tells how they stand. A worker is
-//! [`execute`](crate::execute) with [`Others::Leave`](crate::Others): Slurm starts it and has no other part in the sweep, so that
-//! whatever Slurm loses, the sweep's directory has. A [`Preparation`] is an array that reads the parts of an input, and a job that puts
-//! them together.
+//! A [`SlurmProfile`] (`slurm.yaml`) names the resources to request. A [`Submission`] writes the
+//! batch script of an array of workers and hands it to `sbatch`, unless earlier workers are still
+//! queued or running; [`SlurmStatus`] is their state. A worker is [`execute`](crate::execute) with
+//! [`WaitPolicy::Leave`](crate::WaitPolicy::Leave). Slurm only starts it: all state is in the sweep
+//! directory, so nothing is lost with a job. A [`Preparation`] is an array that reads parts of an
+//! input, followed by a job that merges them.
 
 use std::path::{Path, PathBuf};
 
@@ -14,46 +15,42 @@ use serde::{Deserialize, Serialize};
 
 use crate::SweepError;
 
-mod ask;
 mod preparation;
 mod profile;
+mod queue;
 mod script;
 mod submission;
 
-pub use ask::{SlurmStanding, Task};
-pub use preparation::{Preparation, Prepares};
-pub use profile::{Profile, ProfileFile};
-pub use submission::{Submission, Submitted};
+pub use preparation::{Preparation, PreparationOutcome};
+pub use profile::{SlurmProfile, SlurmProfileFile};
+pub use queue::{SlurmStatus, SlurmTask};
+pub use submission::{Submission, SubmissionOutcome};
 
-/// The last job that was submitted for a sweep or a dataset: [`JOB`] beside its script.
+/// Last job submitted for a sweep or a dataset, kept in [`JOB_FILE`] next to its script.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Job {
+struct SubmittedJob {
     id: String,
     workers: usize,
 }
 
-const JOB: &str = "job.json";
+const JOB_FILE: &str = "job.json";
 
-/// Where scripts and logs of a sweep's workers are.
-fn folder(sweep: &SweepDir) -> PathBuf {
+/// Returns the folder of a sweep's scripts and logs.
+fn slurm_folder(sweep: &SweepDir) -> PathBuf {
     sweep.path().join("slurm")
 }
 
-impl Job {
+impl SubmittedJob {
     fn read(folder: &Path) -> Result<Option<Self>, SweepError> {
-        let file = folder.join(JOB);
+        let file = folder.join(JOB_FILE);
         if !file.exists() {
             return Ok(None);
         }
         let job = serde_json::from_slice(&fs_err::read(&file)?);
-        job.map(Some).map_err(|error| slurm(&file, &error))
+        job.map(Some).map_err(|error| SweepError::Slurm(format!("{}: {error}", file.display())))
     }
 
     fn write(&self, folder: &Path) -> Result<(), SweepError> {
-        Ok(write_json(&folder.join(JOB), self)?)
+        Ok(write_json(&folder.join(JOB_FILE), self)?)
     }
-}
-
-fn slurm(file: &Path, error: &dyn std::fmt::Display) -> SweepError {
-    SweepError::Slurm(format!("{}: {error}", file.display()))
 }

@@ -1,40 +1,42 @@
-//! What can be said of an experiment without its inputs and weights.
+//! Checks of an experiment that need neither inputs nor weights.
 
 use prospect_runs::PublishedResults;
 
+use super::reference;
 use crate::{
-    Experiment, ExperimentFile, SweepError,
-    documents::Documents,
-    experiment::Sources,
-    reference,
-    search::{Search, trials},
+    SweepError,
+    config::{ExperimentFile, LoadedExperiment, RecipeSources, RunDocuments},
+    search::{SearchPlan, combinations_with_trials},
 };
 
-/// Checks an experiment with every combination of its settings, without looking for inputs or weights, and says how
-/// many runs it plans.
-pub fn check(experiment: &Experiment, sources: &Sources<'_>) -> Result<usize, SweepError> {
+/// Checks an experiment and every combination of its settings, and returns the number of planned
+/// runs.
+///
+/// Needs neither inputs nor weights.
+pub fn check(experiment: &LoadedExperiment, sources: &RecipeSources<'_>) -> Result<usize, SweepError> {
     let raw = &experiment.raw;
     check_report(experiment)?;
-    let trials = trials(experiment)?;
-    for (_, choices) in &trials {
-        Documents::new(experiment, sources, choices, 0)?.check()?;
+    let combinations = combinations_with_trials(experiment)?;
+    for (_, choices) in &combinations {
+        RunDocuments::new(experiment, sources, choices, 0)?.check()?;
     }
-    let all = match raw.search.as_ref().map(Search::of) {
-        None => trials.len(),
+    let runs_of_one_seed = match raw.search.as_ref().map(SearchPlan::new) {
+        None => combinations.len(),
         Some(search) => {
-            let cells = trials.len() / search.trials;
+            let cells = combinations.len() / search.trials;
             (0..search.rungs).map(|rung| cells * search.trials_in(rung)).sum()
         }
     };
-    Ok(all * raw.seeds.len())
+    Ok(runs_of_one_seed * raw.seeds.len())
 }
 
-/// Checks what the experiment plots and sweeps; the published numbers beside it.
-pub(super) fn check_report(experiment: &Experiment) -> Result<Option<PublishedResults>, SweepError> {
-    axes_and_baseline(&experiment.raw).map_err(|message| experiment.complaint(&message))
+/// Checks the axes, the baseline and the published numbers of an experiment, and returns the
+/// latter.
+pub(super) fn check_report(experiment: &LoadedExperiment) -> Result<Option<PublishedResults>, SweepError> {
+    check_axes(&experiment.raw).map_err(|message| experiment.located_error(&message))
 }
 
-fn axes_and_baseline(raw: &ExperimentFile) -> Result<Option<PublishedResults>, String> {
+fn check_axes(raw: &ExperimentFile) -> Result<Option<PublishedResults>, String> {
     if raw.seeds.is_empty() {
         return Err("`seeds` is empty: give at least one".to_owned());
     }
@@ -48,9 +50,7 @@ fn axes_and_baseline(raw: &ExperimentFile) -> Result<Option<PublishedResults>, S
     let axes: Vec<&String> = raw.linked.keys().chain(raw.matrix.keys()).collect();
     for (name, axis) in [("x", &raw.report.x), ("series", &raw.report.series)] {
         if !axes.contains(&axis) {
-            return Err(format!(
-                "`report.{name}` is `{axis}`, which is no swept setting; there are: {axes:?}"
-            ));
+            return Err(format!("`report.{name}` is `{axis}`, which is not swept; swept settings: {axes:?}"));
         }
     }
     let series: Vec<String> = match raw.linked.get(&raw.report.series) {
@@ -59,7 +59,7 @@ fn axes_and_baseline(raw: &ExperimentFile) -> Result<Option<PublishedResults>, S
     };
     if !series.contains(&raw.report.baseline) {
         return Err(format!(
-            "`report.baseline` is `{}`, which is no series; there are: {series:?}",
+            "`report.baseline` is `{}`, which is not a series; series: {series:?}",
             raw.report.baseline
         ));
     }

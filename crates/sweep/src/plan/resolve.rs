@@ -1,37 +1,38 @@
-//! Every combination of an experiment's settings as a run.
+//! Resolution of every combination of an experiment's settings into a run.
 
 use std::{collections::BTreeMap, path::Path};
 
 use prospect_core::{config::Document, files::fingerprint};
 use prospect_data::TokenCounter;
 use prospect_model::ModelFile;
-use prospect_runs::Axis;
+use prospect_runs::{Axis, describe_settings};
 use prospect_train::Settings;
 
-use super::{Dataset, Plan, Run, Sft, check::check_report, describe};
+use super::{PlannedDataset, ResolvedRun, SftStage, SweepPlan, check::check_report};
 use crate::{
-    Experiment, SweepError,
-    documents::{Choice, Documents},
-    experiment::Sources,
-    search::{RUNG, Search, trials},
+    SweepError,
+    config::{Choice, LoadedExperiment, RecipeSources, RunDocuments},
+    search::{RUNG, SearchPlan, combinations_with_trials},
 };
 
-/// Raised whenever the same settings would give other results.
+/// Version of run ids. Raised whenever the same settings would give other results.
 const FORMAT_VERSION: u32 = 2;
 
-/// Names of what the plan already holds.
+/// Fingerprints of the plan's contents, by index, to find duplicates.
 #[derive(Default)]
-struct Known {
+struct Fingerprints {
     datasets: Vec<String>,
+    /// Model recipes, without the bytes of their weights.
     recipes: Vec<String>,
+    /// Models, with the bytes of their weights.
     models: Vec<String>,
     stages: Vec<String>,
-    /// By the path of their model recipe.
+    /// Token counters by the path of their model recipe.
     counters: BTreeMap<String, TokenCounter>,
 }
 
-/// The index of `name`, adding it if it is new.
-fn position(names: &mut Vec<String>, name: String, add: impl FnOnce()) -> usize {
+/// Returns the index of `name`, after adding it with `add` if it is new.
+fn index_of(names: &mut Vec<String>, name: String, add: impl FnOnce()) -> usize {
     names.iter().position(|other| *other == name).unwrap_or_else(|| {
         add();
         names.push(name);
@@ -39,11 +40,14 @@ fn position(names: &mut Vec<String>, name: String, add: impl FnOnce()) -> usize 
     })
 }
 
-impl Plan {
-    /// Resolves every run of an experiment; datasets go below `data`.
-    pub fn new(experiment: &Experiment, sources: &Sources<'_>, data: &Path) -> Result<Self, SweepError> {
+impl SweepPlan {
+    /// Resolves every run of an experiment. Datasets are to be prepared below `data`.
+    pub fn new(
+        experiment: &LoadedExperiment,
+        sources: &RecipeSources<'_>,
+        data: &Path,
+    ) -> Result<Self, SweepError> {
         let raw = &experiment.raw;
-        let fail = |message: String| SweepError::Experiment { file: experiment.file.clone(), message };
         let reference = check_report(experiment)?;
         let report = &raw.report;
         let mut plan = Self {
@@ -65,39 +69,49 @@ impl Plan {
             models: Vec::new(),
             sft: Vec::new(),
             runs: Vec::new(),
-            search: raw.search.as_ref().map(Search::of),
-            later: Vec::new(),
+            search: raw.search.as_ref().map(SearchPlan::new),
+            later_rungs: Vec::new(),
         };
-        let mut known = Known::default();
-        for (trial, choices) in trials(experiment)? {
+        let mut known = Fingerprints::default();
+        for (trial, choices) in combinations_with_trials(experiment)? {
             for &seed in &raw.seeds {
                 let run = plan.resolve_run(experiment, sources, data, &choices, seed, &mut known)?;
-                let run = Run { trial, ..run };
+                let run = ResolvedRun { trial, ..run };
                 if plan.runs.iter().any(|other| other.id == run.id) {
-                    return Err(fail(format!(
-                        "two runs have the same settings ({}): remove a value that changes nothing",
-                        describe(&run.settings)
-                    )));
+                    return Err(SweepError::Experiment {
+                        file: experiment.file.clone(),
+                        message: format!(
+                            "two runs have the same settings ({}): remove a value that changes nothing",
+                            describe_settings(&run.settings)
+                        ),
+                    });
                 }
                 plan.runs.push(run);
             }
         }
         if let Some(search) = plan.search {
-            let whole = std::mem::take(&mut plan.runs);
+            let full = std::mem::take(&mut plan.runs);
             let rungs = (0..search.rungs).map(|rung| {
-                let runs = whole.iter().map(|run| plan.in_rung(run, search, rung, &known));
-                runs.collect::<Result<Vec<Run>, SweepError>>()
+                let runs = full.iter().map(|run| plan.in_rung(run, search, rung, &known));
+                runs.collect::<Result<Vec<ResolvedRun>, SweepError>>()
             });
             let mut rungs = rungs.collect::<Result<Vec<_>, _>>()?.into_iter();
             plan.runs = rungs.next().unwrap_or_default();
-            plan.later = rungs.collect();
+            plan.later_rungs = rungs.collect();
         }
         Ok(plan)
     }
 
-    /// A run as long as it is in a rung of a search.
-    fn in_rung(&self, run: &Run, search: Search, rung: usize, known: &Known) -> Result<Run, SweepError> {
-        let mut run = Run { train: run.train.clone().shortened(search.share(rung)), ..run.clone() };
+    /// Returns the run shortened to its length in a rung of a search.
+    fn in_rung(
+        &self,
+        run: &ResolvedRun,
+        search: SearchPlan,
+        rung: usize,
+        known: &Fingerprints,
+    ) -> Result<ResolvedRun, SweepError> {
+        let mut run =
+            ResolvedRun { train: run.train.clone().shortened(search.fraction(rung)), ..run.clone() };
         run.id = self.id(&run, known)?;
         if search.rungs > 1 {
             run.settings.insert(RUNG.to_owned(), (rung + 1).into());
@@ -107,14 +121,14 @@ impl Plan {
 
     fn resolve_run(
         &mut self,
-        experiment: &Experiment,
-        sources: &Sources<'_>,
+        experiment: &LoadedExperiment,
+        sources: &RecipeSources<'_>,
         data: &Path,
         choices: &[Choice],
         seed: u64,
-        known: &mut Known,
-    ) -> Result<Run, SweepError> {
-        let documents = Documents::new(experiment, sources, choices, seed)?;
+        known: &mut Fingerprints,
+    ) -> Result<ResolvedRun, SweepError> {
+        let documents = RunDocuments::new(experiment, sources, choices, seed)?;
         let settings = documents.settings()?;
         let dataset = self.dataset(&documents.data, sources, data, known)?;
         let model = self.model(&documents.model, sources, known)?;
@@ -125,16 +139,25 @@ impl Plan {
                 Some(self.stage(settings, dataset, model, known)?)
             }
         };
-        let settings_shown = choices.iter().map(|(axis, value, _)| (axis.clone(), value.clone())).collect();
+        let settings_shown =
+            choices.iter().map(|choice| (choice.axis.clone(), choice.value.clone())).collect();
         let id = String::new();
-        let mut run =
-            Run { id, settings: settings_shown, seed, train: settings, dataset, model, sft, trial: None };
+        let mut run = ResolvedRun {
+            id,
+            settings: settings_shown,
+            seed,
+            train: settings,
+            dataset,
+            model,
+            sft,
+            trial: None,
+        };
         run.id = self.id(&run, known)?;
         Ok(run)
     }
 
-    /// The fingerprint of all that a run's result depends on.
-    fn id(&self, run: &Run, known: &Known) -> Result<String, SweepError> {
+    /// Returns the fingerprint of everything that a run's result depends on.
+    fn id(&self, run: &ResolvedRun, known: &Fingerprints) -> Result<String, SweepError> {
         let all = (
             FORMAT_VERSION,
             &run.train,
@@ -145,7 +168,7 @@ impl Plan {
             run.seed,
             &self.evaluate,
         );
-        // Runs that may end early are other runs than those that may not.
+        // A run that may stop early is a different run.
         Ok(match self.stop {
             None => fingerprint(&all)?,
             Some(stop) => fingerprint(&(all, stop))?,
@@ -155,30 +178,30 @@ impl Plan {
     fn dataset(
         &mut self,
         document: &Document,
-        sources: &Sources<'_>,
+        sources: &RecipeSources<'_>,
         data: &Path,
-        known: &mut Known,
+        known: &mut Fingerprints,
     ) -> Result<usize, SweepError> {
         let pipeline = sources.pipeline(document, &mut known.counters)?;
         let name = pipeline.fingerprint()?;
-        Ok(position(&mut known.datasets, name.clone(), || {
-            self.datasets.push(Dataset { pipeline, path: data.join(&name) });
+        Ok(index_of(&mut known.datasets, name.clone(), || {
+            self.datasets.push(PlannedDataset { pipeline, path: data.join(&name) });
         }))
     }
 
     fn model(
         &mut self,
         document: &Document,
-        sources: &Sources<'_>,
-        known: &mut Known,
+        sources: &RecipeSources<'_>,
+        known: &mut Fingerprints,
     ) -> Result<usize, SweepError> {
         let recipe = document.read::<ModelFile>()?.resolve(sources.locate)?;
-        // Hashing weights takes a while: the same recipe is hashed once.
-        let typed = fingerprint(&recipe)?;
-        if let Some(index) = known.recipes.iter().position(|other| *other == typed) {
+        // Hashing weights takes a while, so each recipe is hashed once.
+        let recipe_fingerprint = fingerprint(&recipe)?;
+        if let Some(index) = known.recipes.iter().position(|other| *other == recipe_fingerprint) {
             return Ok(index);
         }
-        known.recipes.push(typed);
+        known.recipes.push(recipe_fingerprint);
         known.models.push(recipe.fingerprint()?);
         self.models.push(recipe);
         Ok(self.models.len() - 1)
@@ -189,7 +212,7 @@ impl Plan {
         settings: Settings,
         dataset: usize,
         model: usize,
-        known: &mut Known,
+        known: &mut Fingerprints,
     ) -> Result<usize, SweepError> {
         let data = self.datasets[dataset].pipeline.fingerprint()?;
         let id = fingerprint(&(
@@ -200,6 +223,8 @@ impl Plan {
             &known.models[model],
             self.models[model].train,
         ))?;
-        Ok(position(&mut known.stages, id.clone(), || self.sft.push(Sft { id, settings, dataset, model })))
+        Ok(index_of(&mut known.stages, id.clone(), || {
+            self.sft.push(SftStage { id, settings, dataset, model })
+        }))
     }
 }

@@ -1,98 +1,94 @@
-//! The trials of a search: what is drawn for each series.
+//! Trials: settings drawn for each series.
 
 use std::collections::BTreeMap;
 
 use prospect_core::draw::Draw;
+use prospect_runs::series_name;
 use serde_json::Value;
 
-use super::{RUNG, Search, TRIAL, Trial};
-use prospect_runs::series_name;
-
+use super::{RUNG, SearchPlan, TRIAL, TrialId};
 use crate::{
-    Experiment, SweepError,
-    documents::{Choice, combinations},
-    experiment::{DrawnFile, SearchFile},
+    SweepError,
+    config::{Choice, DrawnFile, LoadedExperiment, SearchFile, included_combinations},
 };
 
-/// A trial, if settings are searched for, and the settings of its runs.
-type OfTrial = (Option<Trial>, Vec<Choice>);
-
-/// Every combination of swept settings with every trial of it; without a search, each combination by itself.
-pub(crate) fn trials(experiment: &Experiment) -> Result<Vec<OfTrial>, SweepError> {
-    let combinations = combinations(experiment)?;
+/// Returns every combination of swept settings with each of its trials.
+///
+/// Without a search, returns the combinations alone.
+pub(crate) fn combinations_with_trials(
+    experiment: &LoadedExperiment,
+) -> Result<Vec<(Option<TrialId>, Vec<Choice>)>, SweepError> {
+    let combinations = included_combinations(experiment)?;
     let Some(search) = &experiment.raw.search else {
         return Ok(combinations.into_iter().map(|choices| (None, choices)).collect());
     };
-    let blame = |message: String| experiment.complaint(&message);
-    check(experiment, search).map_err(blame)?;
+    let located = |message: String| experiment.located_error(&message);
+    check(experiment, search).map_err(located)?;
     let mut drawn: BTreeMap<String, Vec<BTreeMap<String, Value>>> = BTreeMap::new();
     let mut all = Vec::new();
     for (cell, choices) in combinations.into_iter().enumerate() {
-        let series = choices.iter().find(|(axis, ..)| *axis == experiment.raw.report.series);
-        let series = series.map(|(_, value, _)| series_name(value)).unwrap_or_default();
+        let series = choices.iter().find(|choice| choice.axis == experiment.raw.report.series);
+        let series = series.map(|choice| series_name(&choice.value)).unwrap_or_default();
         if !drawn.contains_key(&series) {
-            drawn.insert(series.clone(), draw(search, &series).map_err(blame)?);
+            drawn.insert(series.clone(), draw_trials(search, &series).map_err(located)?);
         }
         for (index, settings) in drawn[&series].iter().enumerate() {
+            let number = index + 1;
             let mut choices = choices.clone();
-            choices.push((TRIAL.to_owned(), (index + 1).into(), BTreeMap::new()));
-            choices.extend(
-                settings
-                    .iter()
-                    .map(|(key, value)| (key.clone(), value.clone(), [(key.clone(), value.clone())].into())),
-            );
-            all.push((Some(Trial { cell, number: index + 1 }), choices));
+            choices.push(Choice { axis: TRIAL.to_owned(), value: number.into(), settings: BTreeMap::new() });
+            choices.extend(settings.iter().map(|(key, value)| Choice::from_setting(key, value)));
+            all.push((Some(TrialId { cell, number }), choices));
         }
     }
     Ok(all)
 }
 
-/// Different trials of a series. Those of two series do not depend on each other.
-fn draw(search: &SearchFile, series: &str) -> Result<Vec<BTreeMap<String, Value>>, String> {
-    let space: Vec<(&String, Drawn)> = search
+/// Draws distinct trials for a series. Trials of different series are independent.
+fn draw_trials(search: &SearchFile, series: &str) -> Result<Vec<BTreeMap<String, Value>>, String> {
+    let distributions: Vec<(&String, Distribution)> = search
         .settings
         .iter()
         .chain(search.series.get(series).into_iter().flatten())
-        .map(|(key, drawn)| Ok((key, Drawn::new(key, drawn)?)))
+        .map(|(key, drawn)| Ok((key, Distribution::new(key, drawn)?)))
         .collect::<Result<_, String>>()?;
     let mut trials: Vec<BTreeMap<String, Value>> = Vec::new();
-    let enough = search.trials.get();
-    // Few choices repeat; a space that has not shown enough of them after so many draws has no more.
-    for attempt in 0..50 * enough {
-        let of = |(key, drawn): &(&String, Drawn)| {
+    let wanted = search.trials.get();
+    // Small spaces repeat. After 50 draws a trial, the space is taken to have no further point.
+    for attempt in 0..50 * wanted {
+        let sample = |(key, distribution): &(&String, Distribution)| {
             let stream = Draw::new(search.seed, &format!("search of {series}, {key}"));
-            ((*key).clone(), drawn.at(stream.bits(&attempt.to_string())))
+            ((*key).clone(), distribution.sample(stream.bits(&attempt.to_string())))
         };
-        let trial: BTreeMap<String, Value> = space.iter().map(of).collect();
+        let trial: BTreeMap<String, Value> = distributions.iter().map(sample).collect();
         if !trials.contains(&trial) {
             trials.push(trial);
         }
-        if trials.len() == enough {
+        if trials.len() == wanted {
             return Ok(trials);
         }
     }
     Err(format!(
-        "`search.trials` is {enough}, and for {series} there are only {} different ones: lower it, or give more values",
+        "`search.trials` is {wanted}, but {series} has only {} distinct ones: lower it, or give more values",
         trials.len()
     ))
 }
 
-/// Where a setting is drawn from.
-enum Drawn {
+/// Distribution of a setting.
+enum Distribution {
     Choice(Vec<Value>),
     Uniform(f64, f64),
     LogUniform(f64, f64),
 }
 
-impl Drawn {
+impl Distribution {
     fn new(key: &str, raw: &DrawnFile) -> Result<Self, String> {
-        let range = |name: &str, [low, high]: [f64; 2], least: f64| {
-            if low < high && low > least && high.is_finite() {
+        let range = |name: &str, [low, high]: [f64; 2], lower_bound: f64| {
+            if low < high && low > lower_bound && high.is_finite() {
                 Ok((low, high))
             } else {
                 Err(format!(
                     "`search`: `{key}` is {name} [{low}, {high}]: give two numbers, the smaller first{}",
-                    if least == 0.0 { ", both above 0" } else { "" }
+                    if lower_bound == 0.0 { ", both above 0" } else { "" }
                 ))
             }
         };
@@ -105,38 +101,40 @@ impl Drawn {
                 range("log_uniform", ends, 0.0).map(|(low, high)| Self::LogUniform(low, high))
             }
             _ => Err(format!(
-                "`search`: `{key}` needs one of `choice` (with values), `uniform` and `log_uniform`"
+                "`search`: `{key}` needs exactly one of `choice` (not empty), `uniform` and `log_uniform`"
             )),
         }
     }
 
-    fn at(&self, bits: u64) -> Value {
-        let part = bits as f64 / u64::MAX as f64;
+    /// Returns the value at the quantile `bits` / 2⁶⁴.
+    fn sample(&self, bits: u64) -> Value {
+        let quantile = bits as f64 / u64::MAX as f64;
         match self {
             Self::Choice(values) => {
-                let index = (part * values.len() as f64) as usize;
+                let index = (quantile * values.len() as f64) as usize;
                 values[index.min(values.len() - 1)].clone()
             }
-            Self::Uniform(low, high) => rounded(low + part * (high - low)),
-            Self::LogUniform(low, high) => rounded((low.ln() + part * (high.ln() - low.ln())).exp()),
+            Self::Uniform(low, high) => rounded(low + quantile * (high - low)),
+            Self::LogUniform(low, high) => rounded((low.ln() + quantile * (high.ln() - low.ln())).exp()),
         }
     }
 }
 
-/// Three significant digits: what is drawn can be read and typed again.
+/// Rounds to three significant digits, so that a drawn value can be read and typed again.
 fn rounded(value: f64) -> Value {
     format!("{value:.2e}").parse::<f64>().unwrap_or(value).into()
 }
 
-fn check(experiment: &Experiment, search: &SearchFile) -> Result<(), String> {
+/// Refuses a search that clashes with the swept settings or draws nothing.
+fn check(experiment: &LoadedExperiment, search: &SearchFile) -> Result<(), String> {
     let raw = &experiment.raw;
     let axes: Vec<&String> = raw.linked.keys().chain(raw.matrix.keys()).collect();
     if let Some(axis) = axes.iter().find(|axis| [TRIAL, RUNG].contains(&axis.as_str())) {
-        return Err(format!("`{axis}` is what `search` calls its own: rename that axis"));
+        return Err(format!("`{axis}` is reserved by `search`: rename that axis"));
     }
     let keys = search.settings.keys().chain(search.series.values().flat_map(BTreeMap::keys));
     if let Some(key) = keys.clone().find(|key| axes.contains(key)) {
-        return Err(format!("`{key}` is swept, and `search` draws it: remove one"));
+        return Err(format!("`{key}` is both swept and searched: remove one"));
     }
     if keys.count() == 0 {
         return Err("`search` draws nothing: give `settings`".to_owned());
@@ -146,10 +144,10 @@ fn check(experiment: &Experiment, search: &SearchFile) -> Result<(), String> {
         None => raw.matrix.get(&raw.report.series).into_iter().flatten().map(series_name).collect(),
     };
     if let Some(name) = search.series.keys().find(|name| !names.contains(name)) {
-        return Err(format!("`search.series`: `{name}` is no series; there are: {names:?}"));
+        return Err(format!("`search.series`: `{name}` is not a series; series: {names:?}"));
     }
-    for (series, of_series) in &search.series {
-        if let Some(key) = of_series.keys().find(|key| search.settings.contains_key(*key)) {
+    for (series, settings) in &search.series {
+        if let Some(key) = settings.keys().find(|key| search.settings.contains_key(*key)) {
             return Err(format!(
                 "`search`: `{key}` is drawn for all series and again for {series}: remove one"
             ));
@@ -160,12 +158,13 @@ fn check(experiment: &Experiment, search: &SearchFile) -> Result<(), String> {
             Err("`search.halving.factor` must be at least 2".to_owned())
         }
         Some(halving)
-            if Search::of(search).trials_in(halving.rungs.get() - 1) == 1
+            if SearchPlan::new(search).trials_in(halving.rungs.get() - 1) == 1
                 && halving.rungs.get() > 1
-                && Search::of(search).trials_in(halving.rungs.get() - 2) == 1 =>
+                && SearchPlan::new(search).trials_in(halving.rungs.get() - 2) == 1 =>
         {
             Err(format!(
-                "`search.halving.rungs` is {}, and one trial is left before the last: lower it, or raise `search.trials`",
+                "`search.halving.rungs` is {}, but only one trial is left before the last rung: lower it, or \
+                 raise `search.trials`",
                 halving.rungs
             ))
         }
@@ -187,9 +186,9 @@ mod tests {
     #[test]
     fn trials_are_drawn_by_series_and_are_the_same_each_time() {
         let search = search(SPACE);
-        let (dpo, kto) = (draw(&search, "dpo").unwrap(), draw(&search, "kto").unwrap());
+        let (dpo, kto) = (draw_trials(&search, "dpo").unwrap(), draw_trials(&search, "kto").unwrap());
         assert_eq!((dpo.len(), kto.len()), (6, 6));
-        assert_eq!(kto, draw(&search, "kto").unwrap());
+        assert_eq!(kto, draw_trials(&search, "kto").unwrap());
         let rates = |trials: &[BTreeMap<String, Value>]| -> Vec<f64> {
             trials.iter().map(|trial| trial["train.learning_rate"].as_f64().unwrap()).collect()
         };
@@ -201,20 +200,20 @@ mod tests {
     }
 
     #[test]
-    fn a_space_with_too_few_trials_is_told() {
+    fn a_space_with_too_few_trials_is_an_error() {
         let few = search("{settings: {train.beta: {choice: [0.1, 0.2]}}, trials: 3}");
-        assert!(draw(&few, "dpo").unwrap_err().contains("there are only 2 different ones"));
+        assert!(draw_trials(&few, "dpo").unwrap_err().contains("has only 2 distinct ones"));
         let two = search("{settings: {train.beta: {choice: [0.1, 0.2]}}, trials: 2}");
-        assert_eq!(draw(&two, "dpo").unwrap().len(), 2);
+        assert_eq!(draw_trials(&two, "dpo").unwrap().len(), 2);
         for (drawn, word) in [
-            ("{}", "needs one of"),
-            ("{choice: []}", "needs one of"),
-            ("{uniform: [1, 2], choice: [1]}", "needs one of"),
+            ("{}", "needs exactly one of"),
+            ("{choice: []}", "needs exactly one of"),
+            ("{uniform: [1, 2], choice: [1]}", "needs exactly one of"),
             ("{uniform: [2, 1]}", "the smaller first"),
             ("{log_uniform: [0, 1]}", "both above 0"),
         ] {
             let search = search(&format!("{{settings: {{train.beta: {drawn}}}, trials: 1}}"));
-            assert!(draw(&search, "dpo").unwrap_err().contains(word), "{drawn}");
+            assert!(draw_trials(&search, "dpo").unwrap_err().contains(word), "{drawn}");
         }
     }
 }

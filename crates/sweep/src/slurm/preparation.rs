@@ -1,42 +1,43 @@
-//! Preparing a dataset by an array of tasks, each of which reads its part of the input.
+//! Preparation of a dataset by a job array, each task reading a part of the input.
 
 use std::path::{Path, PathBuf};
 
 use prospect_data::shards_folder;
 
-use super::{Job, Profile, ask, script::Script};
+use super::{SlurmProfile, SubmittedJob, queue, script::BatchScript};
 use crate::SweepError;
 
-/// A dataset that tasks of an array prepare, as many as the profile has workers, and one more job after them.
+/// Preparation of a dataset: an array with one task per worker of the profile, and a job that
+/// merges their parts.
 #[derive(Debug, Clone, Copy)]
 pub struct Preparation<'a> {
-    /// The jobs' name.
+    /// Name of the jobs.
     pub name: &'a str,
-    /// Where the dataset is to be.
+    /// Folder of the dataset.
     pub dataset: &'a Path,
-    /// What to ask the cluster for.
-    pub profile: &'a Profile,
-    /// The arguments of `prospect`, as a shell takes them, without those that say which part to read.
+    /// Resources to request.
+    pub profile: &'a SlurmProfile,
+    /// Arguments of `prospect`, quoted for a shell, without those that select a part of the input.
     pub arguments: &'a str,
 }
 
-/// What came of it.
+/// Outcome of submitting a preparation.
 #[derive(Debug)]
-pub enum Prepares {
-    /// These jobs read the parts, and put them together.
-    Now {
-        /// Slurm's number of the array.
+pub enum PreparationOutcome {
+    /// The jobs were submitted.
+    Submitted {
+        /// Job id of the array.
         parts: String,
         /// Tasks of the array.
         tasks: usize,
-        /// Slurm's number of the job after it.
+        /// Job id of the merge.
         merge: String,
     },
-    /// Jobs of an earlier call are queued or running; this is the last of them.
-    Earlier(String),
+    /// Jobs of an earlier call are queued or running; this is the id of the last one.
+    AlreadyActive(String),
 }
 
-const ABOUT: &str = "Part of preparing a dataset, written by `prospect prepare --executor slurm`; the next call writes it anew.";
+const COMMENT: &str = "Part of preparing a dataset, written by `prospect prepare --executor slurm`; the next call overwrites it.";
 
 impl Preparation<'_> {
     fn tasks(&self) -> usize {
@@ -47,47 +48,49 @@ impl Preparation<'_> {
         shards_folder(self.dataset).join("slurm")
     }
 
-    /// The array.
-    fn reads(&self) -> Script<'_> {
+    /// Returns the script of the array.
+    fn array_script(&self) -> BatchScript<'_> {
         let Self { profile, name, arguments, .. } = *self;
         let tasks = self.tasks();
-        Script {
+        BatchScript {
             profile,
             name,
-            about: ABOUT,
+            comment: COMMENT,
             array: Some(1..=tasks),
             folder: self.folder(),
-            more: Vec::new(),
+            extra_options: Vec::new(),
             arguments: format!("{arguments} --shard $SLURM_ARRAY_TASK_ID/{tasks}"),
         }
     }
 
-    /// The job that puts the parts together when those of job `after` are there.
-    fn merges(&self, after: &str) -> Script<'_> {
-        // A part that fails leaves nothing to put together: the job goes, and does not wait for ever.
-        let more = vec![
+    /// Returns the script of the merge, which starts once job `after` has succeeded.
+    fn merge_script(&self, after: &str) -> BatchScript<'_> {
+        // After a failed part there is nothing to merge: the job is cancelled instead of pending
+        // forever.
+        let extra_options = vec![
             ("dependency", Some(format!("afterok:{after}"))),
             ("kill-on-invalid-dep", Some("yes".to_owned())),
         ];
-        Script { array: None, more, arguments: format!("{} --merge", self.arguments), ..self.reads() }
+        let arguments = format!("{} --merge", self.arguments);
+        BatchScript { array: None, extra_options, arguments, ..self.array_script() }
     }
 
-    /// The scripts that `sbatch` is given, one after the other.
+    /// Returns the two scripts in the order in which they are submitted.
     pub fn scripts(&self) -> Result<[String; 2], SweepError> {
-        Ok([self.reads().text()?, self.merges("JOB").text()?])
+        Ok([self.array_script().text()?, self.merge_script("JOB").text()?])
     }
 
-    /// Submits both, unless those of an earlier call are queued or running.
-    pub fn submit(&self) -> Result<Prepares, SweepError> {
+    /// Submits both scripts, unless jobs of an earlier call are queued or running.
+    pub fn submit(&self) -> Result<PreparationOutcome, SweepError> {
         let folder = self.folder();
-        if let Some(job) = Job::read(&folder)?
-            && ask::is_at_work(&job)?
+        if let Some(job) = SubmittedJob::read(&folder)?
+            && queue::is_active(&job)?
         {
-            return Ok(Prepares::Earlier(job.id));
+            return Ok(PreparationOutcome::AlreadyActive(job.id));
         }
-        let parts = self.reads().submit("parts.sh")?;
-        let merge = self.merges(&parts).submit("merge.sh")?;
-        Job { id: merge.clone(), workers: 1 }.write(&folder)?;
-        Ok(Prepares::Now { parts, tasks: self.tasks(), merge })
+        let parts = self.array_script().submit("parts.sh")?;
+        let merge = self.merge_script(&parts).submit("merge.sh")?;
+        SubmittedJob { id: merge.clone(), workers: 1 }.write(&folder)?;
+        Ok(PreparationOutcome::Submitted { parts, tasks: self.tasks(), merge })
     }
 }

@@ -1,4 +1,4 @@
-//! `slurm.yaml`: what to ask a cluster for.
+//! `slurm.yaml`: resources to request from a cluster.
 
 use std::{collections::BTreeMap, num::NonZeroUsize};
 
@@ -10,60 +10,63 @@ use serde_json::Value;
 
 use crate::SweepError;
 
-/// A Slurm profile as typed: what a sweep's workers ask the cluster for, and how they are started.
+/// Slurm profile: resources of a worker, and how it is started.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ProfileFile {
-    /// Workers: tasks of the job array, each a job of one node. There are never more than runs are left.
+pub struct SlurmProfileFile {
+    /// Number of workers: tasks of the job array, each on one node. Never more than there are runs
+    /// left.
     pub workers: NonZeroUsize,
-    /// The partition (`sinfo` lists them); else the cluster's default.
+    /// Partition (`sinfo` lists them). Default: the cluster's.
     pub partition: Option<String>,
-    /// The account that pays.
+    /// Account to charge.
     pub account: Option<String>,
-    /// The quality of service.
+    /// Quality of service.
     pub qos: Option<String>,
-    /// GPUs of a worker (none).
+    /// GPUs per worker. Default: none.
     pub gpus: Option<NonZeroUsize>,
-    /// The type of the GPUs, by the cluster's name for it.
+    /// GPU type, as the cluster names it.
     pub gpu_type: Option<String>,
-    /// CPU cores of a worker.
+    /// CPU cores per worker.
     pub cpus: Option<NonZeroUsize>,
-    /// Main memory of a worker (`64GiB`).
+    /// Main memory per worker, for example `64GiB`.
     pub memory: Option<Bytes>,
-    /// How long a worker may run: `hours:minutes:seconds` or `days-hours:minutes:seconds`.
+    /// Time limit of a worker: `hours:minutes:seconds` or `days-hours:minutes:seconds`.
     pub time: Option<String>,
     /// Environment modules to load.
     #[serde(default)]
     pub modules: Vec<String>,
-    /// Lines of shell to run after that, before the worker.
+    /// Shell lines to run before the worker, after modules are loaded.
     #[serde(default)]
     pub prologue: Vec<String>,
-    /// What starts Prospect, a container for example: `apptainer exec --nv prospect.sif prospect` (the program that submits).
+    /// Command that starts Prospect, for example a container:
+    /// `apptainer exec --nv prospect.sif prospect`. Default: the program that submits.
     pub launch: Option<String>,
-    /// Any other option of `sbatch` by its long name, as in `constraint: a100`; `null` for one without a value.
+    /// Other options of `sbatch` by long name, for example `constraint: a100`; `null` for an option
+    /// without a value.
     #[serde(default)]
     pub sbatch: BTreeMap<String, Value>,
 }
 
-/// What to ask a cluster for.
+/// Resources to request from a cluster.
 #[derive(Debug, Clone)]
-pub struct Profile {
-    /// Workers at most.
+pub struct SlurmProfile {
+    /// Maximum number of workers.
     pub(super) workers: NonZeroUsize,
     /// Options of `sbatch`, by long name.
     pub(super) options: Vec<(String, Option<String>)>,
-    /// Lines of shell that come before the worker.
+    /// Shell lines before the worker.
     pub(super) setup: Vec<String>,
-    /// What starts Prospect, where it is not this program.
+    /// Command that starts Prospect, if not this program.
     pub(super) launch: Option<String>,
-    /// For lines in messages.
+    /// The document, for line numbers in messages.
     pub(super) document: Document,
 }
 
-/// Options that the script sets by itself.
-const OWN: [&str; 7] = ["array", "chdir", "job-name", "open-mode", "output", "requeue", "error"];
+/// Options that the script sets itself.
+const RESERVED: [&str; 7] = ["array", "chdir", "job-name", "open-mode", "output", "requeue", "error"];
 
-/// Options that have keys of their own.
+/// Options with a key of their own in the profile.
 const KEYS: [(&str, &str); 9] = [
     ("partition", "partition"),
     ("account", "account"),
@@ -76,80 +79,88 @@ const KEYS: [(&str, &str); 9] = [
     ("ntasks", "workers"),
 ];
 
-impl Profile {
+impl SlurmProfile {
     /// Reads and checks a profile.
     pub fn read(document: Document) -> Result<Self, SweepError> {
-        match resolve(document.read()?) {
-            Ok((workers, options, setup, launch)) => Ok(Self { workers, options, setup, launch, document }),
-            Err(message) => Err(SweepError::Setting(document.blame(&message))),
-        }
+        let file: SlurmProfileFile = document.read()?;
+        let located = |message: String| SweepError::Setting(document.blame(&message));
+        let options = file.sbatch_options().map_err(located)?;
+        let setup = file.setup_lines().map_err(located)?;
+        Ok(Self { workers: file.workers, options, setup, launch: file.launch, document })
     }
 }
 
-type Resolved = (NonZeroUsize, Vec<(String, Option<String>)>, Vec<String>, Option<String>);
+impl SlurmProfileFile {
+    /// Returns the options of `sbatch` with their values, by long name.
+    fn sbatch_options(&self) -> Result<Vec<(String, Option<String>)>, String> {
+        if let Some(time) = self.time.as_ref().filter(|time| !is_time(time)) {
+            return Err(format!(
+                "`time` is `{time}`: write hours:minutes:seconds or days-hours:minutes:seconds, as in \
+                 12:00:00 or 2-00:00:00"
+            ));
+        }
+        if self.gpu_type.is_some() && self.gpus.is_none() {
+            return Err("`gpu_type` without `gpus` requests no GPU: set `gpus` too".to_owned());
+        }
+        let gpus = self.gpus.map(|number| match &self.gpu_type {
+            Some(kind) => format!("gpu:{kind}:{number}"),
+            None => format!("gpu:{number}"),
+        });
+        // M means MiB to sbatch.
+        let memory = self.memory.map(|Bytes(bytes)| format!("{}M", bytes.div_ceil(1 << 20)));
+        let keys = [
+            ("partition", self.partition.clone()),
+            ("account", self.account.clone()),
+            ("qos", self.qos.clone()),
+            ("gres", gpus),
+            ("cpus-per-task", self.cpus.map(|cpus| cpus.to_string())),
+            ("mem", memory),
+            ("time", self.time.clone()),
+        ];
+        let mut options: Vec<(String, Option<String>)> = Vec::new();
+        for (name, value) in keys {
+            options.extend(value.map(|value| (name.to_owned(), Some(value))));
+        }
+        for (name, value) in &self.sbatch {
+            options.push((name.clone(), sbatch_value(name, value)?));
+        }
+        let values = options.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+        for (name, value) in values {
+            if value.is_empty() || value.contains(char::is_control) {
+                let key = KEYS.iter().find(|(option, _)| option == name).map_or("sbatch", |(_, key)| key);
+                return Err(format!("`{key}`: {value:?} is not a value for `--{name}`"));
+            }
+        }
+        Ok(options)
+    }
 
-fn resolve(file: ProfileFile) -> Result<Resolved, String> {
-    if let Some(time) = file.time.as_ref().filter(|time| !is_time(time)) {
-        return Err(format!(
-            "`time` is `{time}`: write hours:minutes:seconds or days-hours:minutes:seconds, as in 12:00:00 or 2-00:00:00"
-        ));
-    }
-    if file.gpu_type.is_some() && file.gpus.is_none() {
-        return Err("`gpu_type` without `gpus` asks for no GPU: say how many".to_owned());
-    }
-    let gpus = file.gpus.map(|number| match &file.gpu_type {
-        Some(kind) => format!("gpu:{kind}:{number}"),
-        None => format!("gpu:{number}"),
-    });
-    // sbatch takes mebibytes for M.
-    let memory = file.memory.map(|Bytes(bytes)| format!("{}M", bytes.div_ceil(1 << 20)));
-    let given = [
-        ("partition", file.partition),
-        ("account", file.account),
-        ("qos", file.qos),
-        ("gres", gpus),
-        ("cpus-per-task", file.cpus.map(|cpus| cpus.to_string())),
-        ("mem", memory),
-        ("time", file.time),
-    ];
-    let mut options: Vec<(String, Option<String>)> = Vec::new();
-    for (name, value) in given {
-        options.extend(value.map(|value| (name.to_owned(), Some(value))));
-    }
-    for (name, value) in &file.sbatch {
-        options.push((name.clone(), of_sbatch(name, value)?));
-    }
-    let mut setup: Vec<String> = Vec::new();
-    for module in &file.modules {
-        if module.split_whitespace().count() != 1 {
-            return Err(format!("`modules`: {module:?} is no name of a module"));
+    /// Returns the shell lines before the worker.
+    fn setup_lines(&self) -> Result<Vec<String>, String> {
+        let mut lines: Vec<String> = Vec::new();
+        for module in &self.modules {
+            if module.split_whitespace().count() != 1 {
+                return Err(format!("`modules`: {module:?} is not the name of a module"));
+            }
+            lines.push(format!("module load {}", shell::word(module)));
         }
-        setup.push(format!("module load {}", shell::word(module)));
+        lines.extend(self.prologue.iter().cloned());
+        Ok(lines)
     }
-    setup.extend(file.prologue);
-    let values = options.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
-    for (name, value) in values {
-        if value.is_empty() || value.contains(char::is_control) {
-            let key = KEYS.iter().find(|(option, _)| option == name).map_or("sbatch", |(_, key)| key);
-            return Err(format!("`{key}`: {value:?} is no value for `--{name}`"));
-        }
-    }
-    Ok((file.workers, options, setup, file.launch))
 }
 
-/// The value of an option of `sbatch`, which has no key of its own.
-fn of_sbatch(name: &str, value: &Value) -> Result<Option<String>, String> {
+/// Returns the value of an option given under `sbatch`.
+fn sbatch_value(name: &str, value: &Value) -> Result<Option<String>, String> {
     if let Some((_, key)) = KEYS.iter().find(|(option, _)| *option == name) {
         return Err(format!("`sbatch.{name}`: set `{key}` instead"));
     }
-    if OWN.contains(&name) {
+    if RESERVED.contains(&name) {
         return Err(format!("`sbatch.{name}` is set for each submission: leave it out"));
     }
     if name.is_empty()
         || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
         || name.starts_with('-')
     {
-        return Err(format!("`sbatch.{name}`: write an option's long name without dashes before it"));
+        return Err(format!("`sbatch.{name}`: write the long name without leading dashes"));
     }
     match value {
         Value::String(text) => Ok(Some(text.clone())),
@@ -159,8 +170,10 @@ fn of_sbatch(name: &str, value: &Value) -> Result<Option<String>, String> {
     }
 }
 
-/// Whether a text is `hours:minutes:seconds`, behind `days-` or not. Slurm takes `30` for minutes and `1:30` for minutes and
-/// seconds, which nobody expects.
+/// Returns true for `hours:minutes:seconds`, with or without `days-` in front.
+///
+/// Slurm reads `30` as minutes and `1:30` as minutes and seconds, which few expect, so these are
+/// refused.
 fn is_time(text: &str) -> bool {
     let number = |text: &str| text.parse::<u32>().ok().filter(|_| text.chars().all(|c| c.is_ascii_digit()));
     let (days, clock) = text.split_once('-').map_or((None, text), |(days, clock)| (Some(days), clock));
@@ -173,15 +186,16 @@ fn is_time(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn profile(text: &str) -> Result<Profile, String> {
-        Profile::read(Document::from_text("slurm.yaml", text).unwrap()).map_err(|error| error.to_string())
+    fn profile(text: &str) -> Result<SlurmProfile, String> {
+        SlurmProfile::read(Document::from_text("slurm.yaml", text).unwrap())
+            .map_err(|error| error.to_string())
     }
 
     #[test]
     fn a_profile_becomes_options_and_lines() {
         let text = "workers: 4\npartition: gpu\ngpus: 2\ngpu_type: a100\ncpus: 8\nmemory: 1.5GiB\ntime: 1-02:00:00\n\
                     modules: [cuda/12.4]\nprologue: ['export A=1']\nsbatch: { constraint: 'a&b', exclusive: null, nice: 5 }\n";
-        let Profile { workers, options, setup, .. } = profile(text).unwrap();
+        let SlurmProfile { workers, options, setup, .. } = profile(text).unwrap();
         assert_eq!(workers.get(), 4);
         let options: Vec<String> = options
             .iter()
@@ -204,8 +218,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_its_line() {
-        for (text, said) in [
+    fn errors_name_their_line() {
+        for (text, expected) in [
             (
                 "workers: 1\npartion: gpu\n",
                 "slurm.yaml:2: `partion`: unknown field `partion`, expected one of `workers`, `partition`",
@@ -216,24 +230,21 @@ mod tests {
             ("workers: 1\ntime: 1:30\n", "slurm.yaml:2: `time` is `1:30`: write hours:minutes:seconds"),
             ("workers: 1\nmemory: 64G\n", "slurm.yaml:2: `memory`: `64G` is not an amount of memory"),
             ("workers: 1\ngpu_type: a100\n", "slurm.yaml:2: `gpu_type` without `gpus`"),
-            ("workers: 1\nmodules: [cuda; rm]\n", "slurm.yaml:2: `modules`: \"cuda; rm\" is no name"),
+            ("workers: 1\nmodules: [cuda; rm]\n", "slurm.yaml:2: `modules`: \"cuda; rm\" is not the name"),
             ("workers: 1\nsbatch: { mem: 3 }\n", "slurm.yaml:2: `sbatch.mem`: set `memory` instead"),
             ("workers: 1\nsbatch: { array: 3 }\n", "slurm.yaml:2: `sbatch.array` is set for each submission"),
-            (
-                "workers: 1\nsbatch: { --nice: 3 }\n",
-                "slurm.yaml:2: `sbatch.--nice`: write an option's long name",
-            ),
+            ("workers: 1\nsbatch: { --nice: 3 }\n", "slurm.yaml:2: `sbatch.--nice`: write the long name"),
             ("workers: 1\nsbatch: { nice: [3] }\n", "slurm.yaml:2: `sbatch.nice`: give a text"),
-            ("workers: 1\npartition: \"a\\nb\"\n", "slurm.yaml:2: `partition`: \"a\\nb\" is no value for"),
+            ("workers: 1\npartition: \"a\\nb\"\n", "slurm.yaml:2: `partition`: \"a\\nb\" is not a value for"),
         ] {
             let error = profile(text).unwrap_err();
-            assert!(error.starts_with(said), "{error}");
+            assert!(error.starts_with(expected), "{error}");
         }
         assert!(profile("workers: 1\npartion: gpu\n").unwrap_err().ends_with("did you mean `partition`?"));
     }
 
     #[test]
-    fn the_profile_of_the_documentation_can_be_used() {
+    fn the_profile_in_the_documentation_is_valid() {
         let page = include_str!("../../../../docs/slurm.md");
         let text = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
         assert!(!profile(text).unwrap().options.is_empty());

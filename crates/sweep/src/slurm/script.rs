@@ -1,36 +1,36 @@
-//! A batch script, and handing it to Slurm.
+//! Batch scripts and their submission.
 
 use std::{io::Write, ops::RangeInclusive, path::PathBuf, process::Command};
 
 use prospect_core::{files::write_whole, shell};
 
-use super::Profile;
+use super::SlurmProfile;
 use crate::SweepError;
 
-/// What a job asks the cluster for, and runs.
-pub(super) struct Script<'a> {
-    /// What to ask for.
-    pub(super) profile: &'a Profile,
-    /// The job's name.
+/// Batch script of a job or a job array.
+pub(super) struct BatchScript<'a> {
+    /// Resources to request.
+    pub(super) profile: &'a SlurmProfile,
+    /// Name of the job.
     pub(super) name: &'a str,
-    /// What the script is, for who reads it.
-    pub(super) about: &'static str,
-    /// Numbers of the tasks, if it is an array.
+    /// Comment at the top, for people who read the script.
+    pub(super) comment: &'static str,
+    /// Task numbers of an array.
     pub(super) array: Option<RangeInclusive<usize>>,
-    /// Where scripts and logs are.
+    /// Folder of scripts and logs.
     pub(super) folder: PathBuf,
-    /// Options beside those of the profile, by long name.
-    pub(super) more: Vec<(&'static str, Option<String>)>,
-    /// The arguments of Prospect, as a shell takes them.
+    /// Options in addition to those of the profile, by long name.
+    pub(super) extra_options: Vec<(&'static str, Option<String>)>,
+    /// Arguments of `prospect`, quoted for a shell.
     pub(super) arguments: String,
 }
 
-impl Script<'_> {
-    /// What `sbatch` is given.
+impl BatchScript<'_> {
+    /// Returns the text of the script.
     pub(super) fn text(&self) -> Result<String, SweepError> {
-        let Profile { options, setup, launch, .. } = self.profile;
+        let SlurmProfile { options, setup, launch, .. } = self.profile;
         let logs = std::path::absolute(&self.folder)?;
-        // Slurm replaces what stands behind a %.
+        // Slurm expands `%` patterns in file names.
         let logs = logs.display().to_string().replace('%', "%%");
         let log = if self.array.is_some() { "%A_%a.log" } else { "%j.log" };
         let array = self.array.as_ref().map(|tasks| format!("{}-{}", tasks.start(), tasks.end()));
@@ -44,11 +44,11 @@ impl Script<'_> {
             ("open-mode", Some("append".to_owned())),
         ];
         let mut lines =
-            vec!["#!/bin/bash".to_owned(), format!("# {}", self.about), "#SBATCH --requeue".to_owned()];
+            vec!["#!/bin/bash".to_owned(), format!("# {}", self.comment), "#SBATCH --requeue".to_owned()];
         let option = |name: &str, value: &str| format!("#SBATCH --{name}={}", shell::word(value));
         lines.extend(own.iter().filter_map(|(name, value)| Some(option(name, value.as_ref()?))));
-        let given = self.more.iter().map(|(name, value)| (*name, value));
-        for (name, value) in given.chain(options.iter().map(|(name, value)| (name.as_str(), value))) {
+        let extra = self.extra_options.iter().map(|(name, value)| (*name, value));
+        for (name, value) in extra.chain(options.iter().map(|(name, value)| (name.as_str(), value))) {
             lines.push(match value {
                 Some(value) => option(name, value),
                 None => format!("#SBATCH --{name}"),
@@ -64,30 +64,30 @@ impl Script<'_> {
         Ok(lines.join("\n") + "\n")
     }
 
-    /// Keeps the script under this name in its folder, and submits it: the number of the job.
+    /// Writes the script into its folder as `name`, submits it, and returns the job id.
     pub(super) fn submit(&self, name: &str) -> Result<String, SweepError> {
         let (script, text) = (self.folder.join(name), self.text()?);
         write_whole(&script, |file| file.write_all(text.as_bytes()))?;
         let output = Command::new("sbatch").arg("--parsable").arg(&script).output().map_err(|error| {
             SweepError::Slurm(format!(
-                "`sbatch` cannot be started ({error}): call this on a machine of the cluster that jobs are submitted from, \
-                 or leave --executor out"
+                "cannot start `sbatch` ({error}): run this on a login node of the cluster, or leave --executor out"
             ))
         })?;
-        let said = String::from_utf8_lossy(&output.stdout);
+        let answer = String::from_utf8_lossy(&output.stdout);
         if !output.status.success() {
-            return Err(self.refused(String::from_utf8_lossy(&output.stderr).trim()));
+            return Err(self.refusal(String::from_utf8_lossy(&output.stderr).trim()));
         }
-        // With several clusters, the cluster's name comes behind the number.
-        let id = said.trim().split(';').next().unwrap_or_default().to_owned();
+        // With several clusters, the cluster's name follows the job id.
+        let id = answer.trim().split(';').next().unwrap_or_default().to_owned();
         if id.is_empty() || !id.chars().all(|c| c.is_ascii_digit()) {
-            return Err(SweepError::Slurm(format!("`sbatch` answers {said:?}, which is no number of a job")));
+            return Err(SweepError::Slurm(format!("`sbatch` answered {answer:?}, which is not a job id")));
         }
         Ok(id)
     }
 
-    /// What `sbatch` refuses, on the line of the profile that asks for it.
-    fn refused(&self, said: &str) -> SweepError {
+    /// Returns the error of a refusal by `sbatch`, with the line of the profile that caused it if
+    /// known.
+    fn refusal(&self, message: &str) -> SweepError {
         let words = [
             ("partition", "partition"),
             ("account", "account"),
@@ -99,17 +99,17 @@ impl Script<'_> {
             ("cpu count", "cpus"),
             ("option", "sbatch"),
         ];
-        let lower = said.to_lowercase();
+        let lower = message.to_lowercase();
         let document = &self.profile.document;
-        let blamed = words
+        let cause = words
             .iter()
-            .find(|(word, key)| lower.contains(word) && document.keys().any(|given| given == *key));
-        let said = said.replace('\n', "\n  ");
-        SweepError::Slurm(match blamed {
+            .find(|(word, key)| lower.contains(word) && document.keys().any(|existing| existing == *key));
+        let message = message.replace('\n', "\n  ");
+        SweepError::Slurm(match cause {
             Some((_, key)) => document
-                .blame(&format!("`{key}`: Slurm refuses the job; change it, and call again\n  {said}")),
+                .blame(&format!("`{key}`: Slurm refused the job; change it and submit again\n  {message}")),
             None => document
-                .blame(&format!("Slurm refuses the job; change what it names, and call again\n  {said}")),
+                .blame(&format!("Slurm refused the job; change what it names and submit again\n  {message}")),
         })
     }
 }

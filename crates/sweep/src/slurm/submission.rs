@@ -1,79 +1,79 @@
-//! An array of workers for a sweep.
+//! Submission of an array of workers for a sweep.
 
 use std::num::NonZeroUsize;
 
 use prospect_runs::SweepDir;
 
-use super::{Job, Profile, SlurmStanding, ask, folder, script::Script};
+use super::{SlurmProfile, SlurmStatus, SubmittedJob, queue, script::BatchScript, slurm_folder};
 use crate::SweepError;
 
-/// An array of workers for a sweep.
+/// Array of workers for a sweep.
 #[derive(Debug, Clone, Copy)]
 pub struct Submission<'a> {
-    /// The job's name.
+    /// Name of the job.
     pub name: &'a str,
-    /// What the workers share.
+    /// The sweep that the workers share.
     pub sweep: &'a SweepDir,
-    /// What to ask the cluster for.
-    pub profile: &'a Profile,
-    /// The arguments of a worker, as a shell takes them.
+    /// Resources to request.
+    pub profile: &'a SlurmProfile,
+    /// Arguments of a worker, quoted for a shell.
     pub arguments: &'a str,
-    /// There are no more workers than have something to do.
-    pub most: NonZeroUsize,
+    /// Upper limit of workers, beyond which they would have nothing to do.
+    pub max_workers: NonZeroUsize,
 }
 
-/// What came of a submission.
+/// Outcome of a submission.
 #[derive(Debug)]
-pub enum Submitted {
-    /// An array of so many workers has this number now.
-    Now {
-        /// Slurm's number.
+pub enum SubmissionOutcome {
+    /// The array was submitted.
+    Submitted {
+        /// Job id of the array.
         job: String,
         /// Tasks of the array.
         workers: usize,
     },
     /// Workers of an earlier call are queued or running.
-    Earlier(SlurmStanding),
+    AlreadyActive(SlurmStatus),
 }
 
 impl Submission<'_> {
     fn workers(&self) -> usize {
-        self.profile.workers.min(self.most).get()
+        self.profile.workers.min(self.max_workers).get()
     }
 
-    fn array(&self) -> Script<'_> {
-        Script {
+    fn batch_script(&self) -> BatchScript<'_> {
+        BatchScript {
             profile: self.profile,
             name: self.name,
-            about: "Workers of a sweep, written by `prospect sweep --executor slurm`; the next call writes it anew.",
+            comment: "Workers of a sweep, written by `prospect sweep --executor slurm`; the next call overwrites it.",
             array: Some(0..=self.workers() - 1),
-            folder: folder(self.sweep),
-            more: Vec::new(),
+            folder: slurm_folder(self.sweep),
+            extra_options: Vec::new(),
             arguments: self.arguments.to_owned(),
         }
     }
 
-    /// The script that `sbatch` is given.
+    /// Returns the batch script.
     pub fn script(&self) -> Result<String, SweepError> {
-        self.array().text()
+        self.batch_script().text()
     }
 
     /// Submits the workers, unless earlier ones are queued or running.
-    pub fn submit(&self) -> Result<Submitted, SweepError> {
+    pub fn submit(&self) -> Result<SubmissionOutcome, SweepError> {
         let Some(_claim) = self.sweep.claims().take("submit")? else {
             return Err(SweepError::Slurm(
-                "another process submits workers of this sweep: wait for it".to_owned(),
+                "another process is submitting workers for this sweep: wait for it".to_owned(),
             ));
         };
-        let folder = folder(self.sweep);
-        if let Some(job) = Job::read(&folder)?
-            && ask::is_at_work(&job)?
+        let folder = slurm_folder(self.sweep);
+        if let Some(job) = SubmittedJob::read(&folder)?
+            && queue::is_active(&job)?
         {
-            return Ok(Submitted::Earlier(ask::standing_of(&job, &folder)));
+            return Ok(SubmissionOutcome::AlreadyActive(SlurmStatus::query(&job, &folder)));
         }
-        let id = self.array().submit("submit.sh")?;
-        let job = Job { id, workers: self.workers() };
+        let id = self.batch_script().submit("submit.sh")?;
+        let job = SubmittedJob { id, workers: self.workers() };
         job.write(&folder)?;
-        Ok(Submitted::Now { job: job.id, workers: job.workers })
+        Ok(SubmissionOutcome::Submitted { job: job.id, workers: job.workers })
     }
 }

@@ -1,0 +1,24 @@
+//! Experiment files: the types they are read into, and the settings of each combination.
+
+mod combinations;
+mod documents;
+mod exclude;
+mod experiment;
+mod groups;
+mod loaded;
+mod recipes;
+mod schema;
+mod search;
+mod stop;
+
+pub(crate) use combinations::Choice;
+pub(crate) use documents::RunDocuments;
+pub(crate) use exclude::{included_combinations, same_value};
+pub use experiment::{
+    CheckpointsFile, EvaluateFile, ExperimentFile, GenerationsFile, ReferenceFile, ReportFile,
+};
+pub use groups::Groups;
+pub use loaded::LoadedExperiment;
+pub use recipes::RecipeSources;
+pub use search::{DrawnFile, HalvingFile, SearchFile};
+pub use stop::{AccuracyFloor, StopFile};

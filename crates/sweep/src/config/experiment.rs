@@ -1,0 +1,162 @@
+//! The experiment file.
+
+use std::{collections::BTreeMap, num::NonZeroUsize};
+
+use prospect_eval::GenerationOptions;
+use prospect_runs::GenerationMode;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Groups, SearchFile, StopFile, schema};
+
+/// An experiment: one question, and the runs that answer it.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExperimentFile {
+    /// The question, in one sentence.
+    pub question: String,
+    /// Path of the data recipe.
+    pub data: String,
+    /// Path of the model recipe.
+    pub model: String,
+    /// Settings of all runs that differ from the recipes, by dotted key.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::settings")]
+    pub settings: BTreeMap<String, Value>,
+    /// Training settings of an SFT stage before the runs, which all runs share. It trains on the
+    /// desirable completions of the full data. Default: no such stage.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::sft")]
+    pub sft: Option<Value>,
+    /// Training settings of all runs.
+    #[schemars(schema_with = "schema::train")]
+    pub train: Value,
+    /// Independent settings: lists of values by dotted key. Every value is combined with every
+    /// other.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::matrix")]
+    pub matrix: BTreeMap<String, Vec<Value>>,
+    /// Settings that change together: for each named axis, named groups of settings, in the order
+    /// of figures. A group may also set `data` or `model` (another recipe) or `sft: null` (skips
+    /// the SFT stage).
+    #[serde(default)]
+    #[schemars(schema_with = "schema::linked")]
+    pub linked: BTreeMap<String, Groups>,
+    /// Combinations to leave out. Each rule gives, for some axes, a value or a list of values; a
+    /// combination that matches all of them is left out.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::exclude")]
+    pub exclude: Vec<BTreeMap<String, Value>>,
+    /// Hyperparameter search for each series, before series are compared. Default: none.
+    #[serde(default)]
+    pub search: Option<SearchFile>,
+    /// Random seeds, one run each: of the adapter, the data order, and the draws of imbalance and
+    /// noise. The split into training and test data does not depend on them.
+    pub seeds: Vec<u64>,
+    /// Evaluation on held-out data.
+    #[serde(default)]
+    pub evaluate: EvaluateFile,
+    /// Checkpoints, from which an interrupted run resumes.
+    #[serde(default)]
+    pub checkpoints: CheckpointsFile,
+    /// Early stopping. Default: never.
+    #[serde(default)]
+    pub stop: Option<StopFile>,
+    /// Axes of the figures.
+    pub report: ReportFile,
+}
+
+/// Checkpoints, from which an interrupted run resumes. They do not affect results.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckpointsFile {
+    /// Optimizer steps between checkpoints. Default: 100.
+    pub every: u64,
+    /// Checkpoints of a run to keep on disk until it has finished. Default: 1.
+    pub keep: usize,
+}
+
+impl Default for CheckpointsFile {
+    fn default() -> Self {
+        Self { every: 100, keep: 1 }
+    }
+}
+
+/// Evaluation on held-out data.
+#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluateFile {
+    /// Number of held-out pairs to rank. Default: all.
+    pub pairs: Option<usize>,
+    /// Optimizer steps between evaluations. Default: only at the start and at the end, where runs
+    /// are always evaluated.
+    pub every: Option<u64>,
+    /// Generation from held-out prompts, at the start and at the end. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generations: Option<GenerationsFile>,
+}
+
+/// Generation from held-out prompts.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GenerationsFile {
+    /// Number of held-out prompts. Default: 32.
+    #[serde(default = "GenerationsFile::default_prompts")]
+    pub prompts: NonZeroUsize,
+    /// Maximum number of new tokens. Default: 64.
+    #[serde(default = "GenerationsFile::default_max_new_tokens")]
+    pub max_new_tokens: NonZeroUsize,
+    /// Sampling: `greedy`, or `nucleus` (`top_p` 0.95, temperature 0.7). Default: `greedy`.
+    #[serde(default = "GenerationsFile::default_mode")]
+    #[schemars(schema_with = "schema::mode")]
+    pub mode: GenerationMode,
+}
+
+impl GenerationsFile {
+    const fn default_prompts() -> NonZeroUsize {
+        NonZeroUsize::MIN.saturating_add(31)
+    }
+
+    const fn default_max_new_tokens() -> NonZeroUsize {
+        NonZeroUsize::MIN.saturating_add(63)
+    }
+
+    const fn default_mode() -> GenerationMode {
+        GenerationMode::Greedy
+    }
+
+    pub(crate) fn options(self) -> GenerationOptions {
+        let Self { prompts, max_new_tokens, mode } = self;
+        GenerationOptions { prompts: prompts.get(), max_new_tokens: max_new_tokens.get(), mode }
+    }
+}
+
+/// Axes of the figures.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReportFile {
+    /// Setting on the x axis: a key of `matrix` or `linked`.
+    pub x: String,
+    /// Label of the x axis. Default: the key.
+    pub x_label: Option<String>,
+    /// Setting that distinguishes the curves (series): a key of `matrix` or `linked`.
+    pub series: String,
+    /// Series that all others are compared with.
+    pub baseline: String,
+    /// Published numbers to show next to the sweep's own. Default: none.
+    pub reference: Option<ReferenceFile>,
+}
+
+/// Published numbers to show next to a sweep's own.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReferenceFile {
+    /// Source: paper, table or figure, and model.
+    pub label: String,
+    /// The measure and its unit, if it is not the sweep's own (preference accuracy as a fraction of
+    /// 1). Such numbers get a figure of their own; others appear in the sweep's figure.
+    pub measure: Option<String>,
+    /// For some of the series, pairs of a value on the x axis and the number there.
+    pub series: BTreeMap<String, Vec<(Value, f64)>>,
+}

@@ -1,0 +1,47 @@
+//! Errors of planning and running a sweep.
+
+/// Error of planning or running a sweep.
+#[derive(Debug, thiserror::Error)]
+pub enum SweepError {
+    /// I/O error.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// Invalid configuration file.
+    #[error(transparent)]
+    Config(#[from] prospect_core::config::ConfigError),
+    /// A dataset cannot be prepared or read.
+    #[error(transparent)]
+    Data(#[from] prospect_data::DataError),
+    /// A model cannot be loaded or saved.
+    #[error(transparent)]
+    Model(#[from] prospect_model::ModelError),
+    /// Training failed.
+    #[error(transparent)]
+    Train(#[from] prospect_train::TrainError),
+    /// Communication between ranks failed.
+    #[error(transparent)]
+    Collective(#[from] prospect_dist::CollectiveError),
+    /// The sweep directory cannot be read or written.
+    #[error(transparent)]
+    Runs(#[from] prospect_runs::RunsError),
+    /// A Slurm command failed or was refused.
+    #[error("{0}")]
+    Slurm(String),
+    /// Finished runs cannot be analysed.
+    #[error(transparent)]
+    Analysis(#[from] prospect_analysis::AnalysisError),
+    /// Invalid setting.
+    #[error("{0}")]
+    Setting(String),
+    /// Invalid experiment.
+    #[error("{file}: {message}")]
+    Experiment {
+        /// The experiment file.
+        file: String,
+        /// The problem and what to do about it.
+        message: String,
+    },
+    /// A run, a stage or the output folder cannot be used; found before any weights were loaded.
+    #[error("{0}")]
+    Preflight(String),
+}

@@ -1,0 +1,10 @@
+//! Estimates of memory, time and training length, before anything is trained.
+
+mod memory;
+mod schedule;
+mod time;
+
+pub use memory::{MemoryEstimate, Parallelism, estimate_memory};
+pub(crate) use schedule::completions_per_epoch;
+pub use schedule::{SeriesSchedule, TrainingSchedule, training_schedule};
+pub use time::{RunGroupCost, RunStart, SweepCost, estimate_time};

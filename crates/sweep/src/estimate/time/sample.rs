@@ -1,0 +1,107 @@
+//! Runs and stages as the estimate sees them, and the reference work that they share.
+
+use prospect_train::{FeedbackFormat, Objective, Settings};
+use strum::IntoStaticStr;
+
+use crate::plan::{ResolvedRun, SftStage};
+
+/// Weights that a run starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
+pub enum RunStart {
+    /// The run is itself a shared SFT stage.
+    #[strum(serialize = "shared stage")]
+    Stage,
+    /// The result of an SFT stage.
+    #[strum(serialize = "sft")]
+    AfterSft,
+    /// The base model.
+    #[strum(serialize = "base")]
+    Base,
+}
+
+/// A run or a stage.
+pub(super) struct SampleRun<'a> {
+    pub(super) model: usize,
+    pub(super) sft: Option<usize>,
+    pub(super) start: RunStart,
+    pub(super) settings: &'a Settings,
+    pub(super) dataset: usize,
+    seed: u64,
+}
+
+impl<'a> SampleRun<'a> {
+    pub(super) fn from_stage(sft: &'a SftStage) -> Self {
+        let SftStage { model, dataset, settings, .. } = sft;
+        let (model, dataset) = (*model, *dataset);
+        Self { model, sft: None, start: RunStart::Stage, settings, dataset, seed: 0 }
+    }
+
+    pub(super) fn from_run(run: &'a ResolvedRun) -> Self {
+        Self {
+            model: run.model,
+            sft: run.sft,
+            start: if run.sft.is_some() { RunStart::AfterSft } else { RunStart::Base },
+            settings: &run.train,
+            dataset: run.dataset,
+            seed: run.seed,
+        }
+    }
+
+    /// Returns what the objective asks of the model: the form of examples, the number of mismatched
+    /// completions per example, and whether it needs reference log-probabilities.
+    ///
+    /// The loss itself takes negligible time.
+    fn model_work(&self) -> (FeedbackFormat, usize, bool) {
+        let objective = &self.settings.objective;
+        let mismatched = if let Objective::Kto { kl_partners, .. } = objective { *kl_partners } else { 0 };
+        (objective.feedback_format(), mismatched, objective.needs_reference())
+    }
+
+    /// Returns true if both runs need reference log-probabilities of the same batches.
+    fn has_same_reference_batches(&self, other: &Self) -> bool {
+        let batches = |run: &Self| {
+            let Settings { batch_size, micro_batch_size, max_length, max_prompt_length, .. } = *run.settings;
+            let (examples, mismatched, needs_reference) = run.model_work();
+            let texts = (run.dataset, max_length, max_prompt_length, batch_size, micro_batch_size, run.seed);
+            needs_reference.then_some((run.model, run.sft, texts, examples, mismatched))
+        };
+        batches(self).is_some() && batches(self) == batches(other)
+    }
+
+    /// Returns true if both runs rank the same held-out pairs with the same reference.
+    fn has_same_held_out_pairs(&self, other: &Self) -> bool {
+        let pairs = |run: &Self| {
+            let Settings { micro_batch_size, max_length, max_prompt_length, .. } = *run.settings;
+            let control = run.settings.objective.control(true).to_owned();
+            (run.model, run.sft, run.dataset, max_length, max_prompt_length, micro_batch_size, control)
+        };
+        pairs(self) == pairs(other)
+    }
+
+    /// Returns true if a step of both runs takes the same time, apart from text lengths.
+    pub(super) fn costs_the_same_as(&self, other: &Self) -> bool {
+        let shape = |run: &Self| {
+            let Settings { batch_size, micro_batch_size, max_length, humanline, .. } = run.settings;
+            (run.model, run.sft, *batch_size, *micro_batch_size, *max_length, humanline.is_some())
+        };
+        self.model_work() == other.model_work() && shape(self) == shape(other)
+    }
+}
+
+/// Reference log-probabilities of a run that earlier runs have cached.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct ReferenceReuse {
+    /// Log-probabilities of its training batches are cached.
+    pub(super) batches: bool,
+    /// Log-probabilities of its held-out pairs are cached.
+    pub(super) held_out: bool,
+}
+
+impl ReferenceReuse {
+    pub(super) fn new(run: &SampleRun<'_>, earlier: &[SampleRun<'_>]) -> Self {
+        Self {
+            batches: earlier.iter().any(|other| run.has_same_reference_batches(other)),
+            held_out: earlier.iter().any(|other| run.has_same_held_out_pairs(other)),
+        }
+    }
+}

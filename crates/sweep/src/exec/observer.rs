@@ -1,0 +1,82 @@
+//! Metrics and evaluations that a run writes while it trains.
+
+use std::ops::ControlFlow;
+
+use prospect_core::progress::Progress;
+use prospect_eval::{CorruptedPairs, HeldOut, HeldOutPrompts, Utility};
+use prospect_runs::{Claim, Generation, MetricsRecord, MetricsWriter, PairOutcome, RecordKind};
+use prospect_train::{Observer, Policy, ReferenceCache, StopReason, TrainError};
+
+use crate::config::StopFile;
+
+/// Data that a policy is evaluated on.
+pub(super) struct EvaluationSets<'a> {
+    pub(super) held_out: HeldOut,
+    pub(super) corrupted: Option<CorruptedPairs>,
+    pub(super) generations: Option<HeldOutPrompts<'a>>,
+    /// True utility of generated text, if the data comes from a synthetic world.
+    pub(super) utility: Option<&'a Utility<'a>>,
+}
+
+/// Writes metrics, and evaluates at the start, at regular intervals, and at the end.
+pub(super) struct RunObserver<'a> {
+    pub(super) metrics: MetricsWriter,
+    /// Claim on the run. Training ends if another process takes it over.
+    pub(super) claim: &'a Claim,
+    /// None for stages, which are not evaluated.
+    pub(super) evaluation: Option<&'a EvaluationSets<'a>>,
+    /// Optimizer steps between evaluations.
+    pub(super) evaluate_every: Option<u64>,
+    /// Early stopping.
+    pub(super) stop: Option<StopFile>,
+    pub(super) seed: u64,
+    pub(super) progress: &'a Progress,
+    pub(super) label: String,
+    /// Held-out pairs of the last evaluation.
+    pub(super) outcomes: Vec<PairOutcome>,
+    /// Generated texts of the last evaluation.
+    pub(super) generations: Vec<Generation>,
+}
+
+impl Observer for RunObserver<'_> {
+    fn on_step_end(
+        &mut self,
+        step: u64,
+        total: u64,
+        policy: &Policy<'_>,
+        cache: &ReferenceCache,
+    ) -> Result<ControlFlow<StopReason>, TrainError> {
+        if !self.claim.holds() {
+            return Ok(ControlFlow::Break(StopReason::TakenOver));
+        }
+        let (first, last) = (step == 0, step == total);
+        let due = first || last || self.evaluate_every.is_some_and(|every| step.is_multiple_of(every));
+        if let Some(sets) = self.evaluation.filter(|_| due) {
+            let evaluation = sets.held_out.evaluate(policy, first, cache)?;
+            let mut values = evaluation.values;
+            self.outcomes = evaluation.outcomes;
+            if let Some(corrupted) = sets.corrupted.as_ref().filter(|_| last) {
+                values.extend(corrupted.evaluate(policy, cache)?);
+            }
+            if let Some(generations) = sets.generations.as_ref().filter(|_| first || last) {
+                let generated = generations.generate(policy, self.seed, sets.utility)?;
+                values.extend(generated.values);
+                self.generations = generated.generations;
+            }
+            let accuracy = values.get("eval_rewards/accuracies").copied();
+            self.metrics.append(&MetricsRecord { kind: RecordKind::Eval, step, values })?;
+            let stop = self.stop.zip(accuracy);
+            if let Some(reason) = stop.and_then(|(stop, accuracy)| stop.reason(step, total, accuracy)) {
+                return Ok(ControlFlow::Break(StopReason::EarlyStop { step, reason }));
+            }
+        }
+        if step > 0 {
+            self.progress.advance(1, &self.label);
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn on_log(&mut self, record: MetricsRecord) -> Result<(), TrainError> {
+        Ok(self.metrics.append(&record)?)
+    }
+}

@@ -1,0 +1,94 @@
+//! Counts of a dataset against the needs of an objective and of the evaluation.
+
+use std::{collections::BTreeMap, path::Path};
+
+use prospect_data::{Manifest, Split, SplitCounts, read_binary};
+use prospect_train::{FeedbackFormat, Objective};
+
+use crate::{SweepError, estimate::completions_per_epoch, plan::SweepPlan};
+
+/// Checks datasets by the counts in their manifests.
+pub(super) struct DataCheck<'a> {
+    plan: &'a SweepPlan,
+    manifests: &'a [Manifest],
+    /// Fewest completions of other prompts that a prompt has, by dataset.
+    other_completions: BTreeMap<usize, usize>,
+}
+
+impl<'a> DataCheck<'a> {
+    pub(super) fn new(plan: &'a SweepPlan, manifests: &'a [Manifest]) -> Self {
+        Self { plan, manifests, other_completions: BTreeMap::new() }
+    }
+
+    /// Returns the reason why `objective` cannot train on a dataset, if any.
+    pub(super) fn training_problem(
+        &mut self,
+        dataset: usize,
+        objective: &Objective,
+    ) -> Result<Option<String>, SweepError> {
+        let counts = self.manifests[dataset].train;
+        let path = &self.plan.datasets[dataset].path;
+        if completions_per_epoch(counts, objective) == 0 {
+            return Ok(Some(no_examples(path, counts, objective)));
+        }
+        let Objective::Kto { kl_partners, .. } = objective else { return Ok(None) };
+        // Every other prompt has at least one completion, so only few prompts need a closer look.
+        if counts.prompts as usize > *kl_partners {
+            return Ok(None);
+        }
+        let others = match self.other_completions.get(&dataset) {
+            Some(others) => *others,
+            None => fewest_other_completions(path)?,
+        };
+        self.other_completions.insert(dataset, others);
+        Ok((others < *kl_partners).then(|| {
+            format!(
+                "KTO needs {kl_partners} completions of other prompts for each prompt, but a prompt of {} has \
+                 only {others}: add prompts, lower train.kl_partners, or set train.objective to \
+                 apo_zero_unpaired, which needs none",
+                path.display()
+            )
+        }))
+    }
+
+    /// Returns the reason why runs cannot be evaluated on a dataset, if any.
+    pub(super) fn held_out_problem(&self, dataset: usize) -> Option<String> {
+        let path = &self.plan.datasets[dataset].path;
+        (self.manifests[dataset].test.pairs == 0).then(|| {
+            format!(
+                "{} has no held-out pairs, on which every run is evaluated: raise split.test_fraction in the \
+                 data recipe",
+                path.display()
+            )
+        })
+    }
+}
+
+fn no_examples(path: &Path, counts: SplitCounts, objective: &Objective) -> String {
+    let (name, path) = (objective.name(), path.display());
+    let SplitCounts { n_desirable, n_undesirable, .. } = counts;
+    match objective.feedback_format() {
+        FeedbackFormat::Paired => format!(
+            "{name} trains on pairs, but {path} has none ({n_desirable} desirable and {n_undesirable} undesirable \
+             completions): keep both completions of some prompts, or set train.objective to one for binary \
+             feedback, such as kto"
+        ),
+        FeedbackFormat::Desirable => format!(
+            "{name} trains on desirable completions, but {path} has none ({n_undesirable} undesirable ones): keep \
+             some of them"
+        ),
+        FeedbackFormat::Unpaired | FeedbackFormat::All => {
+            format!("{path} has no training rows: keep more data, or lower split.test_fraction")
+        }
+    }
+}
+
+/// Returns the fewest completions of other prompts that any prompt of the training split has.
+fn fewest_other_completions(dataset: &Path) -> Result<usize, SweepError> {
+    let rows = read_binary(dataset, Split::Train)?;
+    let mut by_prompt: BTreeMap<&str, usize> = BTreeMap::new();
+    for row in &rows {
+        *by_prompt.entry(&row.prompt_id).or_default() += 1;
+    }
+    Ok(rows.len() - by_prompt.values().max().copied().unwrap_or(0))
+}

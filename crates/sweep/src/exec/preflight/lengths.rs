@@ -1,0 +1,111 @@
+//! Sequence lengths against the position limit of the model.
+
+use std::collections::BTreeMap;
+
+use prospect_data::{Message, Split, read_binary, read_pairs};
+use prospect_model::{ChatMessage, Recipe};
+use prospect_train::{FeedbackFormat, Settings};
+
+use crate::{SweepError, plan::SweepPlan};
+
+/// Settings that decide which sequences of a dataset a model sees: model, dataset, `max_length`,
+/// `max_prompt_length`, and whether it trains on pairs.
+type SequenceKey = (usize, usize, usize, usize, bool);
+
+/// Checks that no sequence exceeds the position limit of its model.
+pub(super) struct LengthCheck<'a> {
+    plan: &'a SweepPlan,
+    /// Position limits, by model.
+    limits: BTreeMap<usize, usize>,
+    /// Tokens of a sequence beyond the limit, if there is one.
+    beyond_limit: BTreeMap<SequenceKey, Option<usize>>,
+}
+
+impl<'a> LengthCheck<'a> {
+    pub(super) fn new(plan: &'a SweepPlan) -> Self {
+        Self { plan, limits: BTreeMap::new(), beyond_limit: BTreeMap::new() }
+    }
+
+    /// Returns an error message if `max_length` exceeds the position limit and a sequence does too.
+    ///
+    /// `section` is the part of the experiment that holds `settings`: `train` or `sft`. Sequences
+    /// are tokenized only if `max_length` exceeds the limit.
+    pub(super) fn problem(
+        &mut self,
+        section: &str,
+        model: usize,
+        dataset: usize,
+        settings: &Settings,
+    ) -> Result<Option<String>, SweepError> {
+        let recipe = &self.plan.models[model];
+        let limit = match self.limits.get(&model) {
+            Some(limit) => *limit,
+            None => recipe.architecture()?.longest(),
+        };
+        self.limits.insert(model, limit);
+        if settings.max_length <= limit {
+            return Ok(None);
+        }
+        let is_paired = settings.objective.feedback_format() == FeedbackFormat::Paired;
+        let key = (model, dataset, settings.max_length, settings.max_prompt_length, is_paired);
+        let tokens = match self.beyond_limit.get(&key) {
+            Some(tokens) => *tokens,
+            None => self.find_beyond_limit(recipe, dataset, settings, limit)?,
+        };
+        self.beyond_limit.insert(key, tokens);
+        Ok(tokens.map(|tokens| {
+            format!(
+                "{section}.max_length is {}, but {} takes at most {limit} tokens (max_position_embeddings or \
+                 sliding_window), and a sequence of {} has {tokens}: set {section}.max_length to {limit} or less",
+                settings.max_length,
+                recipe.name,
+                self.plan.datasets[dataset].path.display()
+            )
+        }))
+    }
+
+    /// Returns the tokens of the first training or held-out sequence beyond `limit`.
+    ///
+    /// Prompts that lose turns to `max_prompt_length` are passed over: how long they become depends
+    /// on the turns.
+    fn find_beyond_limit(
+        &self,
+        recipe: &Recipe,
+        dataset: usize,
+        settings: &Settings,
+        limit: usize,
+    ) -> Result<Option<usize>, SweepError> {
+        let path = &self.plan.datasets[dataset].path;
+        let (tokenizer, template) = recipe.load_text()?;
+        let excess = |prompt: &[Message], completion: &[Message]| -> Result<Option<usize>, SweepError> {
+            let turns: Vec<ChatMessage<'_>> =
+                prompt.iter().map(|Message { role, content }| ChatMessage { role, content }).collect();
+            let completion: Vec<&str> = completion.iter().map(|message| message.content.as_str()).collect();
+            let text = template.conversation(&turns, &completion.join("\n\n"))?;
+            let tokens = tokenizer.encode(&text)?.len().min(settings.max_length);
+            if tokens <= limit {
+                return Ok(None);
+            }
+            let prompt = tokenizer.encode(&template.prompt(&turns)?)?.len();
+            Ok((prompt <= settings.max_prompt_length).then_some(tokens))
+        };
+        let mut pairs = read_pairs(path, Split::Test)?;
+        if settings.objective.feedback_format() == FeedbackFormat::Paired {
+            pairs.extend(read_pairs(path, Split::Train)?);
+        } else {
+            for row in read_binary(path, Split::Train)? {
+                if let Some(tokens) = excess(&row.prompt, &row.completion)? {
+                    return Ok(Some(tokens));
+                }
+            }
+        }
+        for row in pairs {
+            for completion in [&row.chosen, &row.rejected] {
+                if let Some(tokens) = excess(&row.prompt, completion)? {
+                    return Ok(Some(tokens));
+                }
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,73 @@
+//! Ranks other than 0: they train with rank 0 and write nothing.
+
+use prospect_core::progress::{Progress, say};
+use prospect_dist::{Collective, CollectiveError};
+use prospect_model::Model;
+use prospect_runs::{Claims, SweepDir};
+
+use super::{
+    rank_command::{RankCommand, is_seen_by_all_ranks},
+    reference_cache,
+    worker::{LoadedStart, Worker},
+};
+use crate::{Execution, SweepError, plan::SweepPlan};
+
+/// Warns if a batch has fewer micro-batches than there are ranks: a rank without one only waits.
+pub(super) fn warn_about_idle_ranks(plan: &SweepPlan, group: &dyn Collective) {
+    let settings = plan.runs.iter().map(|run| &run.train).chain(plan.sft.iter().map(|sft| &sft.settings));
+    let fewest = settings.map(|train| train.batch_size.div_ceil(train.micro_batch_size)).min();
+    if let Some(fewest) = fewest.filter(|fewest| *fewest < group.world_size()) {
+        say(format!(
+            "warning: a batch has {fewest} micro-batches for {} ranks, so some ranks are idle: lower \
+             train.micro_batch_size",
+            group.world_size()
+        ));
+    }
+}
+
+/// Executes the commands of rank 0 until it sends the last one.
+pub(super) fn worker_loop(
+    plan: &SweepPlan,
+    sweep: &SweepDir,
+    how: &Execution,
+    claims: &Claims,
+) -> Result<(), SweepError> {
+    let worker = Worker {
+        plan,
+        sweep,
+        jobs: 1,
+        member: &how.member,
+        progress: &Progress::hidden(),
+        cache: &reference_cache(sweep),
+        // Rank 0 claims for all ranks.
+        claims,
+    };
+    let loaded = LoadedStart::default();
+    // The model of a stage is kept until the next command: to write the trained model, rank 0 may
+    // need this rank's shard.
+    let mut stage_model: Option<Model> = None;
+    loop {
+        let command = RankCommand::receive(&*how.member.collective)?;
+        drop(stage_model.take());
+        let unknown = SweepError::from(CollectiveError::OutOfStep { rank: 0 });
+        let result = match &command {
+            RankCommand::Exit => return Ok(()),
+            RankCommand::TrainStage(id) => {
+                let sft = plan.sft.iter().find(|sft| sft.id == *id).ok_or(unknown)?;
+                let model = stage_model.insert(plan.models[sft.model].load_as(&how.member)?);
+                worker.stage_training(sft, model).run_as_peer(&sweep.run(id), worker.cache)
+            }
+            RankCommand::TrainRun(id) => {
+                let mut runs = plan.runs.iter().chain(plan.later_rungs.iter().flatten());
+                let run = runs.find(|run| run.id == *id).ok_or(unknown)?;
+                let model = worker.start_model(run, &loaded)?;
+                worker.run_training(run, &model).run_as_peer(&sweep.run(id), worker.cache)
+            }
+        };
+        worker.cache.save()?;
+        match result {
+            Err(error) if !is_seen_by_all_ranks(&error) => return Err(error),
+            _ => {}
+        }
+    }
+}

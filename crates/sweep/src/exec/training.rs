@@ -1,0 +1,152 @@
+//! One training job, from a dataset to a policy and the files of its run directory.
+
+use std::path::Path;
+
+use prospect_core::progress::Progress;
+use prospect_dist::Collective;
+use prospect_model::{Activations, Model, Recipe};
+use prospect_runs::{Claim, RunConfig, RunDir, State, Status};
+use prospect_train::{
+    Checkpoints, Encoder, EncodingCounts, ReferenceCache, Settings, TrainContext, TrainOutcome, TrainState,
+    TrainingSet, train,
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::observer::{EvaluationSets, RunObserver};
+use crate::{
+    SweepError,
+    config::{CheckpointsFile, StopFile},
+};
+
+/// Training of one run or stage.
+pub(super) struct Training<'a> {
+    /// Model to start from.
+    pub(super) model: &'a Model,
+    pub(super) recipe: &'a Recipe,
+    pub(super) activations: Activations,
+    pub(super) settings: &'a Settings,
+    pub(super) dataset: &'a Path,
+    pub(super) seed: u64,
+    pub(super) checkpoints: CheckpointsFile,
+    pub(super) evaluate_every: Option<u64>,
+    pub(super) stop: Option<StopFile>,
+    /// Ranks that train it together.
+    pub(super) group: &'a dyn Collective,
+}
+
+impl Training<'_> {
+    /// Trains on rank 0, which evaluates and writes into `directory`. Stages have no `evaluation`.
+    pub(super) fn run(
+        &self,
+        directory: &RunDir,
+        claim: &Claim,
+        evaluation: Option<&EvaluationSets<'_>>,
+        progress: &Progress,
+        label: &str,
+        cache: &ReferenceCache,
+    ) -> Result<TrainOutcome, SweepError> {
+        let encoder = Encoder::new(self.model, self.settings.max_length, self.settings.max_prompt_length);
+        let (examples, encoding) =
+            TrainingSet::read_counted(self.dataset, &self.settings.objective, &encoder)?;
+        let config = self.config(&examples, encoding, evaluation)?;
+        let checkpoints = self.checkpoints_in(directory);
+        match checkpoints.latest()? {
+            Some(TrainState { step, seconds, tokens, .. }) => {
+                directory.resume(step, seconds, tokens)?;
+                progress.advance(step, label);
+            }
+            None => directory.begin(&config)?,
+        }
+        let mut observer = RunObserver {
+            metrics: directory.metrics_writer()?,
+            claim,
+            evaluation,
+            evaluate_every: self.evaluate_every,
+            stop: self.stop,
+            seed: self.seed,
+            progress,
+            label: label.to_owned(),
+            outcomes: Vec::new(),
+            generations: Vec::new(),
+        };
+        let context = self.context(&examples, &encoder, &checkpoints);
+        let trained = match train(&context, cache, &mut observer)? {
+            TrainOutcome::Completed(trained) => trained,
+            stopped @ TrainOutcome::Stopped(_) => return Ok(stopped),
+        };
+        directory.write_pairs(&observer.outcomes)?;
+        if evaluation.is_some_and(|evaluation| evaluation.generations.is_some()) {
+            directory.write_generations(&observer.generations)?;
+        }
+        directory.set_status(&Status {
+            state: State::Running,
+            seconds: trained.seconds,
+            tokens: trained.tokens,
+            reason: None,
+        })?;
+        Ok(TrainOutcome::Completed(trained))
+    }
+
+    /// Resolved settings and inputs of the run.
+    fn config(
+        &self,
+        examples: &TrainingSet,
+        encoding: EncodingCounts,
+        evaluation: Option<&EvaluationSets<'_>>,
+    ) -> Result<RunConfig, SweepError> {
+        let architecture = self.model.decoder.architecture();
+        Ok(RunConfig {
+            settings: json(self.settings)?,
+            model: json(self.recipe)?,
+            model_fingerprint: self.model.fingerprint.clone(),
+            family: json(&architecture.family)?.as_str().map(str::to_owned),
+            parameters: Some(architecture.parameter_count()? as u64),
+            dataset: self.dataset.to_owned(),
+            seed: self.seed,
+            examples: examples.len(),
+            steps: Some(self.settings.steps(examples.completions())),
+            class_counts: examples.class_counts(),
+            class_weights: json(&self.settings.objective.class_weights(examples.class_counts()))?,
+            encoding: json(&encoding)?,
+            held_out_pairs: evaluation.map(|evaluation| evaluation.held_out.pairs()),
+        })
+    }
+
+    /// Trains with rank 0, and writes nothing.
+    pub(super) fn run_as_peer(&self, directory: &RunDir, cache: &ReferenceCache) -> Result<(), SweepError> {
+        let encoder = Encoder::new(self.model, self.settings.max_length, self.settings.max_prompt_length);
+        let examples = TrainingSet::read(self.dataset, &self.settings.objective, &encoder)?;
+        let checkpoints = self.checkpoints_in(directory);
+        train(&self.context(&examples, &encoder, &checkpoints), cache, &mut ())?;
+        Ok(())
+    }
+
+    fn checkpoints_in(&self, directory: &RunDir) -> Checkpoints {
+        let CheckpointsFile { every, keep } = self.checkpoints;
+        Checkpoints::new(directory.checkpoints(), every, keep, directory.id())
+    }
+
+    fn context<'b>(
+        &'b self,
+        examples: &'b TrainingSet,
+        encoder: &'b Encoder<'b>,
+        checkpoints: &'b Checkpoints,
+    ) -> TrainContext<'b> {
+        TrainContext {
+            model: self.model,
+            train: self.recipe.train,
+            activations: self.activations,
+            settings: self.settings,
+            examples,
+            encoder,
+            seed: self.seed,
+            checkpoints: Some(checkpoints),
+            group: self.group,
+        }
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<Value, SweepError> {
+    Ok(serde_json::to_value(value).map_err(std::io::Error::from)?)
+}

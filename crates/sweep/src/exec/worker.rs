@@ -1,0 +1,299 @@
+//! Training of one stage or one run: claim, train, record the end.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use prospect_core::progress::{Progress, say};
+use prospect_data::Message;
+use prospect_dist::ProcessGroup;
+use prospect_eval::{CorruptedPairs, HeldOut, HeldOutPrompts, Utility};
+use prospect_model::{
+    Model, Quantization, Recipe, TemplateSource, TokenizerSource, Train, WeightsSource, save_adapter,
+};
+use prospect_runs::{Claim, Claims, RunDir, State, Status, SweepDir, describe_settings};
+use prospect_train::{Encoder, ReferenceCache, StopReason, TrainError, TrainOutcome};
+
+use super::{
+    observer::EvaluationSets,
+    rank_command::{RankCommand, is_seen_by_all_ranks},
+    training::Training,
+};
+use crate::{
+    SweepError,
+    plan::{ResolvedRun, SftStage, SweepPlan},
+};
+
+/// End of an attempt to train a run.
+pub(super) enum RunEnd {
+    Finished,
+    Stopped,
+    Failed,
+    /// Out of time.
+    NotStarted,
+    /// Another process is working on it or has ended it.
+    HeldByOther,
+}
+
+/// Trains the stages and runs of one call.
+pub(super) struct Worker<'a> {
+    pub(super) plan: &'a SweepPlan,
+    pub(super) sweep: &'a SweepDir,
+    pub(super) jobs: usize,
+    pub(super) member: &'a ProcessGroup,
+    pub(super) progress: &'a Progress,
+    pub(super) cache: &'a ReferenceCache,
+    pub(super) claims: &'a Claims,
+}
+
+/// Start of the run that started last, kept for further runs with the same start.
+///
+/// Runs that are still training hold their own.
+pub(super) type LoadedStart = Mutex<Option<Start>>;
+
+/// Loaded weights that runs of one model and one SFT stage start from.
+pub(super) struct Start {
+    /// Index of the model, and of the SFT stage.
+    key: (usize, Option<usize>),
+    model: Arc<Model>,
+}
+
+impl Worker<'_> {
+    /// Trains a stage, unless another process holds or has finished it.
+    ///
+    /// Runs cannot start without their stage, so an error stops the sweep. The next call retries.
+    pub(super) fn train_stage(&self, sft: &SftStage) -> Result<(), SweepError> {
+        let Some(claim) = self.claims.take(&sft.id)? else { return Ok(()) };
+        let (started, directory) = (Instant::now(), self.sweep.run(&sft.id));
+        directory.invalidate_cache();
+        if directory.is_finished() {
+            return Ok(());
+        }
+        match self.train_claimed_stage(sft, &directory, &claim) {
+            Err(error) if self.ends_all_ranks(&error) => Err(error),
+            Err(error) if claim.holds() => {
+                directory.fail(&error, started.elapsed().as_secs_f64())?;
+                Err(error)
+            }
+            Ok(Some(reason)) if claim.holds() => {
+                directory.fail(&reason, started.elapsed().as_secs_f64())?;
+                Err(TrainError::Incomplete(reason).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Trains a stage. Returns the reason if it ended before its last step.
+    fn train_claimed_stage(
+        &self,
+        sft: &SftStage,
+        directory: &RunDir,
+        claim: &Claim,
+    ) -> Result<Option<StopReason>, SweepError> {
+        RankCommand::TrainStage(sft.id.clone()).broadcast(&*self.member.collective)?;
+        let model = self.plan.models[sft.model].load_as(self.member)?;
+        let training = self.stage_training(sft, &model);
+        let trained = match training.run(directory, claim, None, self.progress, "sft", self.cache)? {
+            TrainOutcome::Completed(trained) => trained,
+            TrainOutcome::Stopped(reason) => return Ok(Some(reason)),
+        };
+        Model { decoder: trained.policy, ..model }.save(&directory.path().join("model"))?;
+        mark_finished(directory)?;
+        Ok(None)
+    }
+
+    pub(super) fn stage_training<'b>(&'b self, sft: &'b SftStage, model: &'b Model) -> Training<'b> {
+        let recipe = &self.plan.models[sft.model];
+        Training {
+            model,
+            recipe,
+            // Stages train one at a time, so each may use all of the memory.
+            activations: recipe.activations,
+            settings: &sft.settings,
+            dataset: &self.plan.datasets[sft.dataset].path,
+            seed: 0,
+            checkpoints: self.plan.checkpoints,
+            evaluate_every: None,
+            stop: None,
+            group: &*self.member.collective,
+        }
+    }
+
+    /// Returns true if only some ranks see the error. It then ends all ranks, and the next call
+    /// resumes from the last checkpoint.
+    fn ends_all_ranks(&self, error: &SweepError) -> bool {
+        self.member.collective.world_size() > 1 && !is_seen_by_all_ranks(error)
+    }
+
+    /// Trains a run, unless another process holds it or it `has_ended`, and returns how it ended.
+    ///
+    /// The run's files record why it failed or stopped. Errors are those that stop the sweep.
+    pub(super) fn train_run(
+        &self,
+        run: &ResolvedRun,
+        loaded: &LoadedStart,
+        has_ended: impl Fn(&RunDir) -> bool,
+    ) -> Result<RunEnd, SweepError> {
+        let Some(claim) = self.claims.take(&run.id)? else { return Ok(RunEnd::HeldByOther) };
+        let directory = self.sweep.run(&run.id);
+        directory.invalidate_cache();
+        if has_ended(&directory) {
+            return Ok(RunEnd::HeldByOther);
+        }
+        RankCommand::TrainRun(run.id.clone()).broadcast(&*self.member.collective)?;
+        let model = self.start_model(run, loaded)?;
+        let started = Instant::now();
+        let result = self.train_claimed_run(run, &model, &claim);
+        self.cache.save()?;
+        let seconds = started.elapsed().as_secs_f64();
+        let report = |end: &str, reason: &dyn std::fmt::Display| {
+            say(format!("{end}: {}, seed {}: {reason}", describe_settings(&run.settings), run.seed));
+        };
+        let stopped = |why: &dyn std::fmt::Display| {
+            report("stopped", why);
+            directory.stop(why.to_string(), seconds)?;
+            remove_checkpoints(&directory)?;
+            Ok(RunEnd::Stopped)
+        };
+        match result {
+            Ok(None) => Ok(RunEnd::Finished),
+            Err(error) if self.ends_all_ranks(&error) => Err(error),
+            Ok(Some(_)) | Err(_) if !claim.holds() => Ok(RunEnd::HeldByOther),
+            Ok(Some(reason @ StopReason::EarlyStop { .. })) => stopped(&reason),
+            Err(SweepError::Train(error)) if self.plan.stop.is_some_and(|stop| stop.stops_on(&error)) => {
+                stopped(&error)
+            }
+            Ok(Some(reason)) => {
+                report("failed", &reason);
+                directory.fail(&reason, seconds)?;
+                Ok(RunEnd::Failed)
+            }
+            Err(error) => {
+                report("failed", &error);
+                directory.fail(&error, seconds)?;
+                Ok(RunEnd::Failed)
+            }
+        }
+    }
+
+    /// Trains a run. Returns the reason if it ended before its last step.
+    fn train_claimed_run(
+        &self,
+        run: &ResolvedRun,
+        model: &Model,
+        claim: &Claim,
+    ) -> Result<Option<StopReason>, SweepError> {
+        let recipe = &self.plan.models[run.model];
+        let dataset = &self.plan.datasets[run.dataset].path;
+        let encoder = Encoder::new(model, run.train.max_length, run.train.max_prompt_length);
+        let generations =
+            self.plan.evaluate.generations.map(|generations| {
+                HeldOutPrompts::read(dataset, generations.options(), &run.train, &encoder)
+            });
+        let utility = self.plan.datasets[run.dataset].pipeline.world().map(|world| {
+            Box::new(|prompt: &[Message], completion: &str| {
+                let question = prompt.last().map_or("", |message| message.content.as_str());
+                world.utility(question, completion)
+            }) as Box<Utility<'_>>
+        });
+        let evaluation = EvaluationSets {
+            held_out: HeldOut::read(dataset, self.plan.evaluate.pairs, &run.train, &encoder)?,
+            corrupted: CorruptedPairs::read(dataset, &run.train, &encoder)?,
+            generations: generations.transpose()?,
+            utility: utility.as_deref(),
+        };
+        let training = self.run_training(run, model);
+        let directory = self.sweep.run(&run.id);
+        let label = format!("{}, seed {}", describe_settings(&run.settings), run.seed);
+        let outcome =
+            training.run(&directory, claim, Some(&evaluation), self.progress, &label, self.cache)?;
+        let trained = match outcome {
+            TrainOutcome::Completed(trained) => trained,
+            TrainOutcome::Stopped(reason) => return Ok(Some(reason)),
+        };
+        match recipe.train {
+            Train::Lora(lora) => {
+                save_adapter(&trained.policy, lora, &model.name, &directory.path().join("adapter"))?;
+            }
+            Train::Full => {
+                Model { decoder: trained.policy, ..model.clone() }.save(&directory.path().join("model"))?;
+            }
+        }
+        mark_finished(&directory)?;
+        Ok(None)
+    }
+
+    pub(super) fn run_training<'b>(&'b self, run: &'b ResolvedRun, model: &'b Model) -> Training<'b> {
+        let recipe = &self.plan.models[run.model];
+        // Runs that train at the same time share one copy of the frozen weights.
+        let shared = model.decoder.frozen_bytes() as u64;
+        Training {
+            model,
+            recipe,
+            activations: recipe.activations.per_run(self.jobs, shared),
+            settings: &run.train,
+            dataset: &self.plan.datasets[run.dataset].path,
+            seed: run.seed,
+            checkpoints: self.plan.checkpoints,
+            evaluate_every: self.plan.evaluate.every,
+            stop: self.plan.stop,
+            group: &*self.member.collective,
+        }
+    }
+
+    /// Returns the model that a run starts from, loading it only if the last run started from
+    /// another.
+    pub(super) fn start_model(
+        &self,
+        run: &ResolvedRun,
+        loaded: &LoadedStart,
+    ) -> Result<Arc<Model>, SweepError> {
+        let key = (run.model, run.sft);
+        let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(start) = loaded.as_ref().filter(|start| start.key == key) {
+            return Ok(Arc::clone(&start.model));
+        }
+        // Frees the previous model first, so that memory holds only one.
+        *loaded = None;
+        let model = Arc::new(start_recipe(self.plan, self.sweep, run.model, run.sft)?.load_as(self.member)?);
+        *loaded = Some(Start { key, model: Arc::clone(&model) });
+        Ok(model)
+    }
+}
+
+/// Returns the recipe of the model that runs start from: the base model, or the result of the SFT
+/// stage.
+pub(crate) fn start_recipe(
+    plan: &SweepPlan,
+    sweep: &SweepDir,
+    model: usize,
+    sft: Option<usize>,
+) -> Result<Recipe, SweepError> {
+    let base = plan.models[model].clone();
+    let Some(sft) = sft else { return Ok(base) };
+    let folder = sweep.run(&plan.sft[sft].id).path().join("model");
+    Ok(Recipe {
+        name: std::path::absolute(&folder)?.display().to_string(),
+        weights: WeightsSource::Folder(folder),
+        tokenizer: TokenizerSource::Weights,
+        chat_template: TemplateSource::Weights,
+        quantization: base.quantization.map(Quantization::trained),
+        ..base
+    })
+}
+
+/// Marks a run as finished, once all of its files are written.
+fn mark_finished(directory: &RunDir) -> Result<(), SweepError> {
+    if let Some(status) = directory.status()? {
+        directory.set_status(&Status { state: State::Finished, ..status })?;
+    }
+    remove_checkpoints(directory)
+}
+
+fn remove_checkpoints(directory: &RunDir) -> Result<(), SweepError> {
+    if directory.checkpoints().exists() {
+        fs_err::remove_dir_all(directory.checkpoints())?;
+    }
+    Ok(())
+}

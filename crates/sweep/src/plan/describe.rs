@@ -1,0 +1,47 @@
+//! The plan as text.
+
+use std::collections::BTreeSet;
+
+use prospect_runs::{SweepDir, describe_settings};
+
+use super::{RunFilter, SweepPlan};
+use crate::{search::RUNG, status::RunState};
+
+impl SweepPlan {
+    /// Formats the plan: stages, the runs that `filter` selects, and the state of each in `sweep`.
+    pub fn describe(&self, sweep: &SweepDir, filter: &RunFilter) -> String {
+        let mut lines = vec![
+            self.question.clone(),
+            format!(
+                "{} runs over {} datasets and {} models; shared stages: {}",
+                self.expected_runs().len(),
+                self.datasets.len(),
+                self.models.len(),
+                if self.sft.is_empty() { "none".to_owned() } else { format!("{} SFT", self.sft.len()) },
+            ),
+        ];
+        let held = sweep.claims().held().unwrap_or_default();
+        let state = |id: &str| {
+            let status = sweep.run(id).status().ok().flatten();
+            RunState::from_status(status.as_ref(), held.contains_key(id))
+        };
+        for sft in &self.sft {
+            lines.push(format!("  {}  sft, shared  {}", sft.id, state(&sft.id)));
+        }
+        for run in self.runs.iter().filter(|run| filter.matches(run)) {
+            let settings = describe_settings(&run.settings);
+            lines.push(format!("  {}  {settings}, seed {}  {}", run.id, run.seed, state(&run.id)));
+        }
+        for (runs, rung) in self.later_rungs.iter().zip(2..) {
+            let trials = self.search.map_or(0, |search| search.trials_in(rung - 1));
+            let cells = runs.iter().filter_map(|run| run.trial).map(|trial| trial.cell);
+            let cells = cells.collect::<BTreeSet<_>>().len();
+            let is_in_rung = |run: &&&super::ResolvedRun| run.settings.get(RUNG) == Some(&rung.into());
+            let runs = self.expected_runs().iter().filter(is_in_rung).count();
+            lines.push(format!(
+                "  then rung {rung}: {runs} runs, of the best {trials} trials in each of {cells} cells (series and x)"
+            ));
+        }
+        lines.join("\n")
+    }
+}

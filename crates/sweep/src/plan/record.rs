@@ -1,0 +1,58 @@
+//! The plan as `experiment.json`.
+
+use prospect_runs::{DataUse, PlannedRun, Stage};
+use serde_json::{Value, json};
+
+use super::{ResolvedRun, SweepPlan};
+use crate::SweepError;
+
+impl SweepPlan {
+    /// Returns the contents of `experiment.json`, which the report reads.
+    ///
+    /// `manifests` are those of the datasets. For a search, `rungs` are the runs of each rung that
+    /// has begun, and `winners` those of the winning trials once the search has ended.
+    pub(crate) fn record(
+        &self,
+        commands: &[String],
+        manifests: &[Value],
+        rungs: &[Vec<ResolvedRun>],
+        winners: &[ResolvedRun],
+    ) -> Result<prospect_runs::Experiment, SweepError> {
+        let json = |value: serde_json::Result<Value>| value.map_err(std::io::Error::from);
+        let base = json!({
+            "models": json(serde_json::to_value(&self.models))?,
+            "evaluate": json(serde_json::to_value(self.evaluate))?,
+            "sft": json(serde_json::to_value(self.sft.iter().map(|sft| &sft.settings).collect::<Vec<_>>()))?,
+            "train": json(serde_json::to_value(self.runs.first().map(|run| &run.train)))?,
+        });
+        let [x, series] = self.axes.clone();
+        let planned = |run: &ResolvedRun| PlannedRun {
+            id: run.id.clone(),
+            settings: run.settings.clone(),
+            seed: run.seed,
+            data: run.dataset,
+        };
+        let search = self.search.map(|search| prospect_runs::Search {
+            trials: search.trials,
+            rungs: rungs.iter().map(|runs| runs.iter().map(planned).collect()).collect(),
+        });
+        let runs = if search.is_some() { winners } else { &self.runs };
+        let data = self.datasets.iter().zip(manifests);
+        Ok(prospect_runs::Experiment {
+            name: self.name.clone(),
+            question: self.question.clone(),
+            commands: commands.to_vec(),
+            x,
+            series,
+            baseline: self.baseline.clone(),
+            reference: self.reference.clone(),
+            stages: self.sft.iter().map(|sft| Stage { name: "sft".to_owned(), id: sft.id.clone() }).collect(),
+            data: data
+                .map(|(dataset, manifest)| DataUse { path: dataset.path.clone(), manifest: manifest.clone() })
+                .collect(),
+            runs: runs.iter().map(planned).collect(),
+            search,
+            base,
+        })
+    }
+}
