@@ -66,7 +66,9 @@ struct NamedRun<'a> {
     run: &'a RunData,
 }
 
-/// Returns all stages and runs under unique names, made of the values of their settings and the seed.
+/// Returns all stages and runs under unique names.
+///
+/// The name of a run consists of the values of its settings and the seed.
 fn named_runs(sweep: &SweepData) -> Vec<NamedRun<'_>> {
     let run_name = |run: &'_ RunData| {
         let settings = run.planned.settings.values().map(format::setting);

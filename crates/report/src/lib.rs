@@ -1,6 +1,7 @@
 //! Reports of sweeps: figures, tables and one self-contained HTML page.
 //!
-//! [`render`] reads the files of a sweep (`experiment.json`, `summary.json` and its runs) and writes
+//! [`render`] reads a sweep (`experiment.json`, `summary.json` and the files of its runs) and
+//! writes
 //!
 //! ```text
 //! <out>/

@@ -1,4 +1,4 @@
-//! Overviews: facts about a dataset, plan or device as tables, charts and transcripts.
+//! Overviews: facts about a dataset, plan or device as tables, charts and conversations.
 //!
 //! An [`Overview`] is formatted as text for a terminal ([`Overview::text`]) and as a self-contained
 //! HTML page ([`Overview::html`]). Its strings may come from untrusted data: control characters are
@@ -52,8 +52,8 @@ pub enum ContentBlock {
     Histogram(HistogramChart),
     /// A line chart, which only the page shows.
     LineChart(LineChart),
-    /// Transcripts of conversations.
-    Transcripts(Vec<Transcript>),
+    /// Conversations.
+    Conversations(Vec<Conversation>),
     /// A JSON document, which only the page shows.
     Document(Value),
 }
@@ -116,18 +116,18 @@ pub struct LineChart {
     pub series: Vec<(String, Vec<(f64, f64)>)>,
 }
 
-/// The transcript of a conversation.
+/// A conversation, such as a prompt and its completion.
 #[derive(Debug, Clone)]
-pub struct Transcript {
+pub struct Conversation {
     /// Facts about the conversation, of a few words each.
     pub facts: Vec<String>,
     /// Turns in order.
-    pub turns: Vec<TranscriptTurn>,
+    pub turns: Vec<ConversationTurn>,
 }
 
 /// A turn of a conversation.
 #[derive(Debug, Clone)]
-pub struct TranscriptTurn {
+pub struct ConversationTurn {
     /// Speaker, such as `user` or `assistant`.
     pub role: String,
     /// Text of the turn.

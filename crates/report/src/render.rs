@@ -6,6 +6,7 @@ pub(crate) mod document;
 mod draw;
 pub(crate) mod figure;
 pub(crate) mod figure_view;
+mod font;
 pub(crate) mod image;
 pub(crate) mod style;
 pub(crate) mod templates;

@@ -3,6 +3,7 @@
 pub(crate) mod contrasts;
 pub(crate) mod curves;
 pub(crate) mod datasets;
+mod estimate_plot;
 pub(crate) mod estimates;
 mod facets;
 pub(crate) mod findings;

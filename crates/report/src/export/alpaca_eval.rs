@@ -43,7 +43,7 @@ pub(super) fn write(dataset: &str, named: &[NamedRun<'_>], folder: &Path) -> Res
     Ok(runs)
 }
 
-/// Returns a prompt as an instruction: a single user turn without its role, a conversation unchanged.
+/// Returns a prompt as an instruction: a single user turn without its role, conversations unchanged.
 fn instruction(prompt: &str) -> &str {
     match prompt.strip_prefix("user: ") {
         Some(turn) if !turn.contains("\n\nassistant: ") => turn,

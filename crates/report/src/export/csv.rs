@@ -12,7 +12,8 @@ use prospect_runs::Record;
 use super::NamedRun;
 use crate::{ReportError, format, sweep_data::SweepData, tables::CsvTable, write_text};
 
-/// Writes `metrics/NAME.csv` for every run with metrics, and `runs.csv` with the settings of all runs.
+/// Writes `metrics/NAME.csv` for every run with metrics, and `runs.csv` with the settings of all.
+///
 /// Returns the number of runs with metrics.
 pub(super) fn write(sweep: &SweepData, named: &[NamedRun<'_>], folder: &Path) -> Result<usize, ReportError> {
     let written = || named.iter().filter(|named| !named.run.metrics.is_empty());

@@ -71,8 +71,9 @@ fn add_record(file: &mut Vec<u8>, content: &[u8]) {
     file.extend(masked(crc32c(content)).to_le_bytes());
 }
 
-/// Masks a checksum as TFRecord requires (rotation and a constant), because CRCs of data that contains
-/// CRCs are weak.
+/// Masks a checksum as TFRecord requires: rotates it and adds a constant.
+///
+/// CRCs of data that contains CRCs would be weak otherwise.
 fn masked(checksum: u32) -> u32 {
     checksum.rotate_right(15).wrapping_add(0xa282_ead8)
 }

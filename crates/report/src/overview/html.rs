@@ -4,8 +4,8 @@ use prospect_core::visible::clipped;
 use serde::Serialize;
 
 use super::{
-    ContentBlock, DisplayTable, Overview, Section, TableCell, Transcript, TranscriptTurn, histogram_chart,
-    line_chart,
+    ContentBlock, Conversation, ConversationTurn, DisplayTable, Overview, Section, TableCell,
+    histogram_chart, line_chart,
 };
 use crate::{
     ReportError, format,
@@ -48,7 +48,7 @@ enum ContentBlockView {
     Note { text: String },
     Table { title: String, columns: Vec<ColumnHeading>, rows: Vec<Vec<TableCellView>> },
     Figure { figure: FigureView },
-    Transcripts { transcripts: Vec<TranscriptView> },
+    Conversations { conversations: Vec<ConversationView> },
     Document { document: JsonDocument },
 }
 
@@ -68,13 +68,13 @@ struct TableCellView {
 }
 
 #[derive(Serialize)]
-struct TranscriptView {
+struct ConversationView {
     facts: Vec<String>,
-    turns: Vec<TranscriptTurnView>,
+    turns: Vec<ConversationTurnView>,
 }
 
 #[derive(Serialize)]
-struct TranscriptTurnView {
+struct ConversationTurnView {
     role: String,
     content: String,
     marked: bool,
@@ -105,9 +105,9 @@ impl ContentBlockView {
             ContentBlock::LineChart(chart) => {
                 Self::Figure { figure: FigureView::new(&line_chart::figure(chart))? }
             }
-            ContentBlock::Transcripts(transcripts) => {
-                Self::Transcripts { transcripts: transcripts.iter().map(TranscriptView::new).collect() }
-            }
+            ContentBlock::Conversations(conversations) => Self::Conversations {
+                conversations: conversations.iter().map(ConversationView::new).collect(),
+            },
             ContentBlock::Document(value) => Self::Document { document: JsonDocument::new(value) },
         })
     }
@@ -135,13 +135,13 @@ impl ContentBlockView {
     }
 }
 
-impl TranscriptView {
-    fn new(transcript: &Transcript) -> Self {
-        let turn = |turn: &TranscriptTurn| TranscriptTurnView {
+impl ConversationView {
+    fn new(conversation: &Conversation) -> Self {
+        let turn = |turn: &ConversationTurn| ConversationTurnView {
             role: turn.role.clone(),
             content: clipped(&turn.content, MAX_CHARACTERS).into_owned(),
             marked: turn.marked,
         };
-        Self { facts: transcript.facts.clone(), turns: transcript.turns.iter().map(turn).collect() }
+        Self { facts: conversation.facts.clone(), turns: conversation.turns.iter().map(turn).collect() }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use prospect_core::visible::{clipped, visible};
 
-use super::{ContentBlock, DisplayTable, HistogramChart, Overview, TableCell, Transcript};
+use super::{ContentBlock, Conversation, DisplayTable, HistogramChart, Overview, TableCell};
 
 /// Maximum number of characters of a turn.
 const MAX_CHARACTERS: usize = 400;
@@ -29,8 +29,8 @@ pub(super) fn text(overview: &Overview) -> String {
                 ContentBlock::Note(note) => lines.push(visible(note).into_owned()),
                 ContentBlock::Table(table) => lines.extend(table_lines(table)),
                 ContentBlock::Histogram(histogram) => lines.extend(histogram_lines(histogram)),
-                ContentBlock::Transcripts(transcripts) => {
-                    lines.extend(transcripts.iter().flat_map(transcript_lines));
+                ContentBlock::Conversations(conversations) => {
+                    lines.extend(conversations.iter().flat_map(conversation_lines));
                 }
                 ContentBlock::Document(_) | ContentBlock::LineChart(_) => {}
             }
@@ -94,9 +94,9 @@ fn histogram_lines(histogram: &HistogramChart) -> Vec<String> {
     lines
 }
 
-fn transcript_lines(transcript: &Transcript) -> Vec<String> {
-    let mut lines = vec![format!("- {}", visible(&transcript.facts.join(", ")))];
-    for turn in &transcript.turns {
+fn conversation_lines(conversation: &Conversation) -> Vec<String> {
+    let mut lines = vec![format!("- {}", visible(&conversation.facts.join(", ")))];
+    for turn in &conversation.turns {
         let mark = if turn.marked { '>' } else { ' ' };
         let content = visible(&turn.content).replace('\n', "\n      ");
         lines.push(format!("  {mark} {}: {}", visible(&turn.role), clipped(&content, MAX_CHARACTERS)));

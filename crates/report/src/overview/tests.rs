@@ -32,8 +32,8 @@ fn overview() -> Overview {
         series: vec![(HOSTILE.to_owned(), vec![(-1.0, 0.2), (0.0, 1.0), (1.0, 0.4)])],
     };
     let turn =
-        |role: &str, content: String, marked| TranscriptTurn { role: role.to_owned(), content, marked };
-    let transcript = Transcript {
+        |role: &str, content: String, marked| ConversationTurn { role: role.to_owned(), content, marked };
+    let conversation = Conversation {
         facts: vec!["train".to_owned(), HOSTILE.to_owned()],
         turns: vec![turn("user", "Hi\nthere".to_owned(), false), turn(HOSTILE, HOSTILE.repeat(300), true)],
     };
@@ -50,7 +50,7 @@ fn overview() -> Overview {
             Section { title: "Curves".to_owned(), blocks: vec![ContentBlock::LineChart(chart)] },
             Section {
                 title: "Examples".to_owned(),
-                blocks: vec![ContentBlock::Transcripts(vec![transcript])],
+                blocks: vec![ContentBlock::Conversations(vec![conversation])],
             },
             Section {
                 title: "Manifest".to_owned(),

@@ -6,8 +6,9 @@ mod plot;
 use plotters::{prelude::DrawingBackend, style::text_anchor::HPos};
 
 use super::{
-    canvas::{Canvas, DrawResult, Position, Size, VerticalAnchor, fit, text_width},
+    canvas::{Canvas, DrawResult, Position, Size, VerticalAnchor},
     figure::{Content, Figure, Panel},
+    font::{fit, text_width},
     style::SeriesStyle,
 };
 

@@ -6,9 +6,10 @@ use minijinja::HtmlEscape;
 use plotters::prelude::{BitMapBackend, DrawingBackend, IntoDrawingArea, SVGBackend, WHITE};
 
 use super::{
-    canvas::{Canvas, Size, register_bundled_font},
+    canvas::{Canvas, Size},
     draw::{Drawing, FigureSheet},
     figure::Figure,
+    font::register_bundled_font,
 };
 use crate::{ReportError, write_text};
 
@@ -78,7 +79,9 @@ pub(crate) fn svg(
     })
 }
 
-/// Merges consecutive polylines of the same style into one path: a dashed curve consists of hundreds.
+/// Merges consecutive polylines of the same style into one path.
+///
+/// A dashed curve consists of hundreds of polylines.
 fn merge_polylines(marks: &str) -> String {
     let mut text = String::with_capacity(marks.len());
     let mut open = None;

@@ -15,13 +15,13 @@ pub(crate) struct MeanTables {
     pub(crate) noise: Option<MeanTable>,
     pub(crate) generations: Option<MeanTable>,
     /// Held-out accuracy by domain and by source.
-    pub(crate) origins: Vec<(Origin, MeanTable)>,
+    pub(crate) origins: Vec<(PairGrouping, MeanTable)>,
 }
 
 impl MeanTables {
     /// Computes the tables of a sweep.
     pub(crate) fn new(sweep: &SweepData) -> Self {
-        let origins = [Origin::Domain, Origin::Source];
+        let origins = [PairGrouping::Domain, PairGrouping::Source];
         let origins = origins.into_iter().filter_map(|origin| Some((origin, accuracy_by(sweep, origin)?)));
         Self { noise: noise(sweep), generations: generations(sweep), origins: origins.collect() }
     }
@@ -36,7 +36,7 @@ impl MeanTables {
 /// Grouping of held-out pairs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
 #[strum(serialize_all = "lowercase")]
-pub(crate) enum Origin {
+pub(crate) enum PairGrouping {
     Domain,
     Source,
 }
@@ -176,7 +176,7 @@ fn generations(sweep: &SweepData) -> Option<MeanTable> {
 }
 
 /// Returns held-out accuracy by domain or source.
-fn accuracy_by(sweep: &SweepData, origin: Origin) -> Option<MeanTable> {
+fn accuracy_by(sweep: &SweepData, origin: PairGrouping) -> Option<MeanTable> {
     let prefix = format!("eval_rewards/accuracies/{origin}/");
     let names: BTreeSet<&str> = sweep
         .runs
@@ -195,8 +195,8 @@ fn accuracy_by(sweep: &SweepData, origin: Origin) -> Option<MeanTable> {
     MeanTable::new(
         sweep,
         match origin {
-            Origin::Domain => "domains",
-            Origin::Source => "sources",
+            PairGrouping::Domain => "domains",
+            PairGrouping::Source => "sources",
         },
         &format!("Held-out accuracy by {origin}"),
         "Share of held-out pairs whose chosen completion has the higher reward, mean over seeds.",

@@ -3,7 +3,7 @@
 use prospect_runs::PlannedRun;
 use serde_json::Value;
 
-use super::means::{MeanTable, Origin};
+use super::means::{MeanTable, PairGrouping};
 use crate::{
     format,
     render::figure::{Content, Figure, Heatmap, HeatmapCell, HeatmapRow, Panel},
@@ -16,7 +16,7 @@ const MAX_DECIMAL_COLUMNS: usize = 10;
 /// Returns held-out accuracy by domain or source, with one heat map for each series.
 ///
 /// Rows are the x values and columns those of `means`. Returns `None` if the x values are numbers.
-pub(crate) fn figure(sweep: &SweepData, origin: Origin, means: &MeanTable) -> Option<Figure> {
+pub(crate) fn figure(sweep: &SweepData, origin: PairGrouping, means: &MeanTable) -> Option<Figure> {
     if sweep.x.is_numeric() || sweep.x.values().len() < 2 {
         return None;
     }
@@ -45,7 +45,7 @@ pub(crate) fn figure(sweep: &SweepData, origin: Origin, means: &MeanTable) -> Op
 
 fn panel(
     sweep: &SweepData,
-    origin: Origin,
+    origin: PairGrouping,
     means: &MeanTable,
     columns: &[usize],
     series: &str,
@@ -94,8 +94,8 @@ fn train_domains(sweep: &SweepData, x: f64) -> Vec<&str> {
     domains.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
-/// Returns column indices: first the domains in the order of the rows that trained on them, then the
-/// others.
+/// Returns column indices: first the domains in the order of the rows that trained on them, then
+/// the others.
 fn ordered_columns(sweep: &SweepData, names: &[String]) -> Vec<usize> {
     let row = |name: &String| {
         let mut rows = sweep.x.values().iter();

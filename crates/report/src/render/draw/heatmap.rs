@@ -4,8 +4,9 @@ use plotters::{prelude::DrawingBackend, style::text_anchor::HPos};
 
 use super::{MUTED, SMALL, TITLE_HEIGHT};
 use crate::render::{
-    canvas::{Canvas, DrawResult, Position, Size, VerticalAnchor, fit, text_width},
+    canvas::{Canvas, DrawResult, Position, Size, VerticalAnchor},
     figure::{Heatmap, HeatmapCell, Panel},
+    font::{fit, text_width},
     style::{INK, diverging_colour},
 };
 
