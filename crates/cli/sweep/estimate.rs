@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prospect_report::overview::{self, Block, Cell, Overview, Section, Table};
+use prospect_report::overview::{self, ContentBlock, DisplayTable, Overview, Section, TableCell};
 use prospect_runs::SweepDir;
 use prospect_sweep::{Cost, Execution, KindCost, Place, Plan, estimate};
 
@@ -49,7 +49,7 @@ fn overview(plan: &Plan, cost: &Cost, limit: Option<Duration>) -> Overview {
         "hours",
         "memory",
     ];
-    let table = Table {
+    let table = DisplayTable {
         title: String::new(),
         columns: heads.map(str::to_owned).to_vec(),
         rows: cost.kinds.iter().map(row).chain(total(cost)).collect(),
@@ -58,8 +58,8 @@ fn overview(plan: &Plan, cost: &Cost, limit: Option<Duration>) -> Overview {
         Vec::new()
     } else {
         vec![
-            Block::Table(table),
-            Block::Note(
+            ContentBlock::Table(table),
+            ContentBlock::Note(
                 "Known are steps whose batches an earlier run has asked the reference about, and seconds of one. Evaluation and reading \
                  are seconds of all runs together. Memory is the most that the process had at once while \
                  a kind was measured, with what it keeps of earlier ones; a GPU's is not in it."
@@ -75,7 +75,7 @@ fn overview(plan: &Plan, cost: &Cost, limit: Option<Duration>) -> Overview {
     }
 }
 
-fn row(kind: &KindCost) -> Vec<Cell> {
+fn row(kind: &KindCost) -> Vec<TableCell> {
     let start = match kind.place {
         Place::Stage => "shared stage",
         Place::AfterSft => "sft",
@@ -86,37 +86,37 @@ fn row(kind: &KindCost) -> Vec<Cell> {
         _ => String::new(),
     };
     vec![
-        Cell::Text(kind.objectives.join(", ")),
-        Cell::Text(kind.model.clone()),
-        Cell::Text(start.to_owned()),
-        Cell::count(kind.runs as u64),
-        Cell::count(kind.steps),
-        Cell::Number(format!("{:.3}", kind.step())),
-        Cell::Number(range),
-        Cell::Number(if kind.known > 0 {
+        TableCell::Text(kind.objectives.join(", ")),
+        TableCell::Text(kind.model.clone()),
+        TableCell::Text(start.to_owned()),
+        TableCell::count(kind.runs as u64),
+        TableCell::count(kind.steps),
+        TableCell::Number(format!("{:.3}", kind.step())),
+        TableCell::Number(range),
+        TableCell::Number(if kind.known > 0 {
             format!("{} × {:.3}", kind.known, kind.known_step())
         } else {
             String::new()
         }),
-        Cell::Number(format!("{:.1}", kind.evaluation)),
-        Cell::Number(format!("{:.1}", kind.reading)),
-        Cell::Number(hours(kind.seconds()[0])),
-        Cell::Number(memory(kind.memory)),
+        TableCell::Number(format!("{:.1}", kind.evaluation)),
+        TableCell::Number(format!("{:.1}", kind.reading)),
+        TableCell::Number(hours(kind.seconds()[0])),
+        TableCell::Number(memory(kind.memory)),
     ]
 }
 
-fn total(cost: &Cost) -> Option<Vec<Cell>> {
+fn total(cost: &Cost) -> Option<Vec<TableCell>> {
     let sum = |value: fn(&KindCost) -> f64| cost.kinds.iter().map(value).sum::<f64>();
-    let text = |text: &str| Cell::Text(text.to_owned());
-    let number = |text: String| Cell::Number(text);
+    let text = |text: &str| TableCell::Text(text.to_owned());
+    let number = |text: String| TableCell::Number(text);
     let runs: usize = cost.kinds.iter().map(|kind| kind.runs).sum();
     (!cost.kinds.is_empty()).then(|| {
         vec![
             text("all"),
             text(""),
             text(""),
-            Cell::count(runs as u64),
-            Cell::count(cost.kinds.iter().map(|kind| kind.steps).sum()),
+            TableCell::count(runs as u64),
+            TableCell::count(cost.kinds.iter().map(|kind| kind.steps).sum()),
             number(String::new()),
             number(String::new()),
             number(String::new()),

@@ -3,7 +3,7 @@
 use anyhow::bail;
 use prospect_core::{memory, progress::say};
 use prospect_model::{Place, device};
-use prospect_report::overview::{Block, Cell, Section, Table};
+use prospect_report::overview::{ContentBlock, DisplayTable, Section, TableCell};
 use prospect_sweep::{Plan, Room, Spread, rooms};
 
 use crate::plan::{overhead, shown};
@@ -26,22 +26,22 @@ pub(super) fn section(plan: &Plan, spread: Spread) -> anyhow::Result<Section> {
         ["model", "objective", "runs at once", "micro-batch", "blocks recomputed", "memory at most"];
     let row = |room: &Room| {
         vec![
-            Cell::Text(room.model.clone()),
-            Cell::Text(room.objective.clone()),
-            Cell::count(room.side_by_side as u64),
-            Cell::count(room.way.micro_batch_size as u64),
-            Cell::Text(format!("{} of {}", room.way.recomputed, room.blocks)),
-            Cell::Number(shown(room.most())),
+            TableCell::Text(room.model.clone()),
+            TableCell::Text(room.objective.clone()),
+            TableCell::count(room.side_by_side as u64),
+            TableCell::count(room.way.micro_batch_size as u64),
+            TableCell::Text(format!("{} of {}", room.way.recomputed, room.blocks)),
+            TableCell::Number(shown(room.most())),
         ]
     };
-    let table = Table {
+    let table = DisplayTable {
         title: String::new(),
         columns: columns.map(str::to_owned).to_vec(),
         rows: rooms(plan, spread)?.iter().map(row).collect(),
     };
     Ok(Section {
         title: "Memory, if every sequence is as long as it may be".to_owned(),
-        blocks: vec![Block::Table(table)],
+        blocks: vec![ContentBlock::Table(table)],
     })
 }
 
