@@ -5,7 +5,10 @@ use std::time::Duration;
 use prospect_runs::{Reference, State, Status};
 use serde_json::json;
 
-use super::fixture::{DEFAULT, HOSTILE, SyntheticSweep, descriptions, page_html, with_x_names};
+use super::{
+    fixture::{DEFAULT, HOSTILE, SyntheticSweep},
+    support::{descriptions, page_html, with_x_names},
+};
 use crate::{render, sections::means::MeanTables, sweep_data::SweepData, tables};
 
 #[test]

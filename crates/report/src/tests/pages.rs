@@ -4,7 +4,10 @@ use std::path::Path;
 
 use prospect_runs::SweepDir;
 
-use super::fixture::{DEFAULT, HOSTILE, SyntheticSweep, files, render_page};
+use super::{
+    fixture::{DEFAULT, HOSTILE, SyntheticSweep},
+    support::{files, render_page},
+};
 use crate::{
     page::{self, PageFigures},
     render,
