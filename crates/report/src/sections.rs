@@ -33,12 +33,3 @@ fn first_and_last_x(groups: &mut Vec<RunGroup<'_>>, max: usize) {
         groups.truncate(max);
     }
 }
-
-/// Returns the outline of bins of equal width, the first of which starts at `low`.
-pub(crate) fn bin_outline(heights: &[f64], low: f64, width: f64) -> impl Iterator<Item = (f64, f64)> {
-    let bin = move |(index, height): (usize, &f64)| {
-        let left = low + index as f64 * width;
-        [(left, *height), (left + width, *height)]
-    };
-    heights.iter().enumerate().flat_map(bin)
-}

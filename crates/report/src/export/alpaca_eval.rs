@@ -43,7 +43,9 @@ pub(super) fn write(dataset: &str, named: &[NamedRun<'_>], folder: &Path) -> Res
     Ok(runs)
 }
 
-/// Returns a prompt as an instruction: a single user turn without its role, conversations unchanged.
+/// Returns a prompt as an instruction: a single user turn without its role.
+///
+/// Conversations of several turns are unchanged.
 fn instruction(prompt: &str) -> &str {
     match prompt.strip_prefix("user: ") {
         Some(turn) if !turn.contains("\n\nassistant: ") => turn,

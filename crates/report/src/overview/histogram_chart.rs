@@ -4,10 +4,9 @@ use super::HistogramChart;
 use crate::{
     format,
     render::{
-        figure::{BandPoint, Content, Figure, LegendEntry, Panel, PlotMark, Scale},
+        figure::{BandPoint, Content, Figure, LegendEntry, Panel, PlotMark, Scale, bin_outline},
         style::SeriesStyle,
     },
-    sections::bin_outline,
 };
 
 /// Creates the figure of a histogram; counts become shares of their series.

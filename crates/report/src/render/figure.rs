@@ -165,6 +165,15 @@ fn round_step(step: f64) -> f64 {
     [1.0, 2.0, 5.0, 10.0].into_iter().map(|digit| digit * power).find(|round| *round >= step).unwrap_or(step)
 }
 
+/// Returns the outline of adjacent bins of equal width that start at `low`.
+pub(crate) fn bin_outline(heights: &[f64], low: f64, width: f64) -> impl Iterator<Item = (f64, f64)> {
+    let bin = move |(index, height): (usize, &f64)| {
+        let left = low + index as f64 * width;
+        [(left, *height), (left + width, *height)]
+    };
+    heights.iter().enumerate().flat_map(bin)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,10 +1,10 @@
 //! Distributions of held-out rewards by class, and calibration of the implied preferences.
 
-use super::{bin_outline, first_and_last_x, x_title};
+use super::{first_and_last_x, x_title};
 use crate::{
     format,
     render::{
-        figure::{BandPoint, Content, Figure, LegendEntry, Panel, PlotMark, Scale},
+        figure::{BandPoint, Content, Figure, LegendEntry, Panel, PlotMark, Scale, bin_outline},
         style::SeriesStyle,
     },
     sweep_data::{RunGroup, SweepData, XValue},
