@@ -120,12 +120,12 @@ fn mistakes_of_an_export_are_told_with_a_way_out() {
     assert_snapshot!(error("export experiment --out out"), @"error: a sweep is exported in one of several formats: add --format tensorboard, csv or alpaca-eval");
     assert_snapshot!(error("export experiment --format csv --set a=1 --out out"), @"error: `--set` has no effect on a sweep; remove it");
     assert_snapshot!(error("export model.yaml --format csv --out out"), @"error: --format is for sweeps, and model.yaml holds no experiment.json; leave it out for a model or a dataset");
-    assert_snapshot!(error("export experiment --format csv --out runs"), @"error: runs is not empty; choose another place or remove it");
+    assert_snapshot!(error("export experiment --format csv --out runs"), @"error: runs is not empty; choose another folder or remove it");
     place.write(
         "quiet.yaml",
         EXPERIMENT.replace("evaluate: { generations: { prompts: 3, max_new_tokens: 8 } }\n", ""),
     );
     place.run("sweep quiet.yaml");
-    assert_snapshot!(error("export quiet --format alpaca-eval --out out"), @"error: no run of runs/quiet has said anything yet; the experiment asks for it by `evaluate: { generations: … }`");
+    assert_snapshot!(error("export quiet --format alpaca-eval --out out"), @"error: no run of runs/quiet has generations yet; request them with `evaluate: { generations: … }` in the experiment");
     assert!(!place.path("out").exists());
 }

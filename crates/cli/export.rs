@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use prospect_core::progress::say;
 use prospect_data::export_llama_factory;
 use prospect_model::ModelFile;
-use prospect_report::Exported;
+use prospect_report::ExportSummary;
 
 use crate::{locate::locate, output, overrides::Overrides, report};
 
@@ -63,11 +63,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 fn export_sweep(from: &Path, format: Format, out: &Path) -> anyhow::Result<()> {
     let format = match format {
-        Format::Tensorboard => prospect_report::Format::TensorBoard,
-        Format::Csv => prospect_report::Format::Csv,
-        Format::AlpacaEval => prospect_report::Format::AlpacaEval,
+        Format::Tensorboard => prospect_report::ExportFormat::TensorBoard,
+        Format::Csv => prospect_report::ExportFormat::Csv,
+        Format::AlpacaEval => prospect_report::ExportFormat::AlpacaEval,
     };
-    let Exported { runs, empty } = prospect_report::export(&report::found(from)?, format, out)?;
+    let ExportSummary { runs, empty } = prospect_report::export(&report::found(from)?, format, out)?;
     let empty = if empty > 0 { format!("; of {empty} more there is nothing yet") } else { String::new() };
     say(format!("{runs} runs and stages written{empty}"));
     Ok(())

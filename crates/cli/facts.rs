@@ -4,12 +4,14 @@ use prospect_data::{
     BalancedClassWeights, DatasetSummary, Example, LengthHistogram, Lengths, Manifest, Message, RowCounts,
     Split, SplitSummary, TextLengths,
 };
-use prospect_report::overview::{self, Block, Cell, Overview, Section, Table, Text, Turn, grouped};
+use prospect_report::overview::{
+    self, ContentBlock, Conversation, ConversationTurn, DisplayTable, Overview, Section, TableCell, grouped,
+};
 
 /// What there is to see in a dataset.
 pub(crate) fn overview(name: &str, summary: &DatasetSummary) -> Overview {
     let DatasetSummary { groups, splits, rejected, examples, manifest } = summary;
-    let section = |title: &str, blocks: Vec<Block>| Section { title: title.to_owned(), blocks };
+    let section = |title: &str, blocks: Vec<ContentBlock>| Section { title: title.to_owned(), blocks };
     let lead = |(split, of): (&Split, &SplitSummary)| {
         format!(
             "{split}: {} rows ({} desirable, {} undesirable), {} pairs",
@@ -22,13 +24,13 @@ pub(crate) fn overview(name: &str, summary: &DatasetSummary) -> Overview {
     let counts = groups.iter().map(|group| {
         let RowCounts { desirable, undesirable, pairs } = group.counts;
         vec![
-            Cell::Text(group.split.to_string()),
-            Cell::Text(group.source.clone()),
-            Cell::Text(group.domain.clone()),
-            Cell::count(desirable),
-            Cell::count(undesirable),
+            TableCell::Text(group.split.to_string()),
+            TableCell::Text(group.source.clone()),
+            TableCell::Text(group.domain.clone()),
+            TableCell::count(desirable),
+            TableCell::count(undesirable),
             share(desirable, desirable + undesirable),
-            Cell::count(pairs),
+            TableCell::count(pairs),
         ]
     });
     let heads = ["split", "source", "domain", "desirable", "undesirable", "share desirable", "pairs"];
@@ -44,19 +46,19 @@ pub(crate) fn overview(name: &str, summary: &DatasetSummary) -> Overview {
             section("Noise", vec![noise(summary)]),
             section("Contradictory labels", contradictions(manifest)),
             section("Rejected rows", rejections(rejected, manifest)),
-            section("Examples", vec![Block::Texts(texts)]),
+            section("Examples", vec![ContentBlock::Conversations(texts)]),
             section("All counts", manifest_document(manifest)),
         ],
     }
 }
 
-fn table(title: &str, heads: &[&str], rows: impl Iterator<Item = Vec<Cell>>) -> Block {
+fn table(title: &str, heads: &[&str], rows: impl Iterator<Item = Vec<TableCell>>) -> ContentBlock {
     let columns = heads.iter().map(|head| (*head).to_owned()).collect();
-    Block::Table(Table { title: title.to_owned(), columns, rows: rows.collect() })
+    ContentBlock::Table(DisplayTable { title: title.to_owned(), columns, rows: rows.collect() })
 }
 
-fn share(part: u64, whole: u64) -> Cell {
-    Cell::Share(part as f64 / whole.max(1) as f64)
+fn share(part: u64, whole: u64) -> TableCell {
+    TableCell::Share(part as f64 / whole.max(1) as f64)
 }
 
 fn ratio(value: f64) -> String {
@@ -64,23 +66,23 @@ fn ratio(value: f64) -> String {
 }
 
 /// How many rows of each class there are, and what their own weights make of that.
-fn balance(summary: &DatasetSummary) -> Block {
+fn balance(summary: &DatasetSummary) -> ContentBlock {
     let rows = summary.splits.iter().map(|(split, of)| {
         let RowCounts { desirable, undesirable, .. } = of.counts;
         vec![
-            Cell::Text(split.to_string()),
-            Cell::count(desirable),
-            Cell::count(undesirable),
-            Cell::Number(ratio(desirable as f64 / undesirable as f64)),
-            Cell::Number(ratio(of.weights.0 / of.weights.1)),
+            TableCell::Text(split.to_string()),
+            TableCell::count(desirable),
+            TableCell::count(undesirable),
+            TableCell::Number(ratio(desirable as f64 / undesirable as f64)),
+            TableCell::Number(ratio(of.weights.0 / of.weights.1)),
         ]
     });
     table("", &["split", "desirable", "undesirable", "desirable / undesirable", "by the rows' weights"], rows)
 }
 
 /// The class weights that make up for unequal classes.
-fn weights_note(manifest: &Manifest) -> Block {
-    Block::Note(match manifest.class_weights {
+fn weights_note(manifest: &Manifest) -> ContentBlock {
+    ContentBlock::Note(match manifest.class_weights {
         None => "Training rows are of one class: KTO's class weights have nothing to balance.".to_owned(),
         Some(BalancedClassWeights { desirable_weight, undesirable_weight, balance, unweighted_balance }) => {
             format!(
@@ -95,7 +97,7 @@ fn weights_note(manifest: &Manifest) -> Block {
     })
 }
 
-fn lengths(summary: &DatasetSummary) -> Vec<Block> {
+fn lengths(summary: &DatasetSummary) -> Vec<ContentBlock> {
     let mut rows = Vec::new();
     let mut blocks = Vec::new();
     for (split, of) in &summary.splits {
@@ -120,13 +122,13 @@ fn lengths(summary: &DatasetSummary) -> Vec<Block> {
     blocks
 }
 
-fn length_row(split: Split, unit: &str, what: &str, lengths: &Lengths) -> Option<Vec<Cell>> {
-    let quantile = |share| lengths.quantile(share).map(|length| Cell::count(length as u64));
+fn length_row(split: Split, unit: &str, what: &str, lengths: &Lengths) -> Option<Vec<TableCell>> {
+    let quantile = |share| lengths.quantile(share).map(|length| TableCell::count(length as u64));
     Some(vec![
-        Cell::Text(split.to_string()),
-        Cell::Text(what.to_owned()),
-        Cell::Text(unit.to_owned()),
-        Cell::Number(format!("{:.1}", lengths.mean()?)),
+        TableCell::Text(split.to_string()),
+        TableCell::Text(what.to_owned()),
+        TableCell::Text(unit.to_owned()),
+        TableCell::Number(format!("{:.1}", lengths.mean()?)),
         quantile(0.0)?,
         quantile(0.5)?,
         quantile(0.95)?,
@@ -134,14 +136,14 @@ fn length_row(split: Split, unit: &str, what: &str, lengths: &Lengths) -> Option
     ])
 }
 
-fn histogram(split: Split, unit: &str, what: &str, of: &[(&str, &Lengths)]) -> Option<Block> {
+fn histogram(split: Split, unit: &str, what: &str, of: &[(&str, &Lengths)]) -> Option<ContentBlock> {
     let series: Vec<_> = of.iter().filter(|(_, lengths)| lengths.count() > 0).collect();
     if series.is_empty() {
         return None;
     }
     let lengths: Vec<_> = series.iter().map(|(_, lengths)| *lengths).collect();
     let LengthHistogram { width, open, counts } = LengthHistogram::new(&lengths);
-    Some(Block::Histogram(overview::Histogram {
+    Some(ContentBlock::Histogram(overview::HistogramChart {
         name: format!("{split}-{what}-{unit}"),
         title: format!("Length of {what}s, {split}"),
         label: unit.to_owned(),
@@ -152,17 +154,17 @@ fn histogram(split: Split, unit: &str, what: &str, of: &[(&str, &Lengths)]) -> O
 }
 
 /// Rows by what noise did to them.
-fn noise(summary: &DatasetSummary) -> Block {
+fn noise(summary: &DatasetSummary) -> ContentBlock {
     let rows = summary.splits.iter().flat_map(|(split, of)| {
         of.noise.iter().map(move |(kind, counts)| {
             let all = of.counts.desirable + of.counts.undesirable;
             vec![
-                Cell::Text(split.to_string()),
-                Cell::Text(kind.clone()),
-                Cell::count(counts.desirable),
-                Cell::count(counts.undesirable),
+                TableCell::Text(split.to_string()),
+                TableCell::Text(kind.clone()),
+                TableCell::count(counts.desirable),
+                TableCell::count(counts.undesirable),
                 share(counts.desirable + counts.undesirable, all),
-                Cell::count(counts.pairs),
+                TableCell::count(counts.pairs),
             ]
         })
     });
@@ -172,10 +174,10 @@ fn noise(summary: &DatasetSummary) -> Block {
 }
 
 /// Completions with both labels, and what each policy makes of them.
-fn contradictions(manifest: &Manifest) -> Vec<Block> {
+fn contradictions(manifest: &Manifest) -> Vec<ContentBlock> {
     let counts = &manifest.contradictions;
     if counts.completions == 0 {
-        return vec![Block::Note(
+        return vec![ContentBlock::Note(
             "No completion has both labels: every policy gives the same rows.".to_owned(),
         )];
     }
@@ -189,18 +191,21 @@ fn contradictions(manifest: &Manifest) -> Vec<Block> {
         let name = serde_json::to_value(effect.policy).ok();
         let name = name.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
         vec![
-            Cell::Text(if name == used { format!("{name} (used here)") } else { name }),
-            Cell::count(effect.desirable),
-            Cell::count(effect.undesirable),
-            Cell::count(effect.pairs),
+            TableCell::Text(if name == used { format!("{name} (used here)") } else { name }),
+            TableCell::count(effect.desirable),
+            TableCell::count(effect.undesirable),
+            TableCell::count(effect.pairs),
         ]
     });
-    vec![Block::Note(note), table("", &["policy", "desirable rows", "undesirable rows", "pairs"], rows)]
+    vec![
+        ContentBlock::Note(note),
+        table("", &["policy", "desirable rows", "undesirable rows", "pairs"], rows),
+    ]
 }
 
-fn rejections(rejected: &prospect_data::Rejections, manifest: &Manifest) -> Vec<Block> {
+fn rejections(rejected: &prospect_data::Rejections, manifest: &Manifest) -> Vec<ContentBlock> {
     if rejected.rows == 0 {
-        return vec![Block::Note("Every row could be used.".to_owned())];
+        return vec![ContentBlock::Note("Every row could be used.".to_owned())];
     }
     let by = |counts: &std::collections::BTreeMap<String, u64>| {
         let mut counts: Vec<_> = counts.iter().map(|(what, rows)| (what.clone(), *rows)).collect();
@@ -208,11 +213,11 @@ fn rejections(rejected: &prospect_data::Rejections, manifest: &Manifest) -> Vec<
         let read = manifest.reading.read;
         counts
             .into_iter()
-            .map(move |(what, rows)| vec![Cell::Text(what), Cell::count(rows), share(rows, read)])
+            .map(move |(what, rows)| vec![TableCell::Text(what), TableCell::count(rows), share(rows, read)])
     };
     let examples = rejected.examples.iter().map(|row| {
         let place = format!("{}:{}", row.file, row.line);
-        [&row.reason, &place, &row.detail].map(|text| Cell::Text(text.clone())).to_vec()
+        [&row.reason, &place, &row.detail].map(|text| TableCell::Text(text.clone())).to_vec()
     });
     vec![
         table("By reason", &["reason", "rows", "share of all read"], by(&rejected.by_reason)),
@@ -221,7 +226,7 @@ fn rejections(rejected: &prospect_data::Rejections, manifest: &Manifest) -> Vec<
     ]
 }
 
-fn example(row: &Example) -> Text {
+fn example(row: &Example) -> Conversation {
     let label = |label: bool| if label { "desirable" } else { "undesirable" };
     let mut facts = vec![row.split.to_string(), label(row.label).to_owned()];
     if row.noise != "none" {
@@ -231,12 +236,16 @@ fn example(row: &Example) -> Text {
     facts.extend(row.score.map(|score| format!("score {score}")));
     facts.push(row.id.clone());
     let turn = |marked: bool| {
-        move |message: &Message| Turn { role: message.role.clone(), content: message.content.clone(), marked }
+        move |message: &Message| ConversationTurn {
+            role: message.role.clone(),
+            content: message.content.clone(),
+            marked,
+        }
     };
     let turns = row.prompt.iter().map(turn(false)).chain(row.completion.iter().map(turn(true)));
-    Text { facts, turns: turns.collect() }
+    Conversation { facts, turns: turns.collect() }
 }
 
-fn manifest_document(manifest: &Manifest) -> Vec<Block> {
-    serde_json::to_value(manifest).ok().map(Block::Document).into_iter().collect()
+fn manifest_document(manifest: &Manifest) -> Vec<ContentBlock> {
+    serde_json::to_value(manifest).ok().map(ContentBlock::Document).into_iter().collect()
 }

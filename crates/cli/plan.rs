@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, path::PathBuf};
 use anyhow::{Context, bail};
 use prospect_core::{config::Document, memory};
 use prospect_model::{Architecture, Bytes, DeviceKind, Dtype, Footprint, ModelFile, Recipe, Train};
-use prospect_report::overview::{Block, Cell, Overview, Section, Table, grouped};
+use prospect_report::overview::{ContentBlock, DisplayTable, Overview, Section, TableCell, grouped};
 use prospect_train::{PlanRequest, Settings, TrainFile, TrainPlan};
 
 use crate::{locate::locate, output, overrides::Overrides};
@@ -209,7 +209,7 @@ fn told(
         let mut blocks = blocks(sharded, overhead);
         if let Some(TrainPlan { quantization, demand, .. }) = sharded.ways.first() {
             let moved = whole.wanted.footprint(*quantization)?.frozen - demand.frozen;
-            blocks.push(Block::Note(format!(
+            blocks.push(ContentBlock::Note(format!(
                 "Embedding, head and norms are whole on each GPU. Every pass through the blocks brings the other parts to each \
                  GPU, {} of them for the first way: a micro-batch takes one forward and one backward, and one more \
                  forward where blocks are computed again, and for all of a rank's micro-batches but its last.",
@@ -224,7 +224,7 @@ fn told(
         format!("Ways that fit with all weights on each GPU (--ranks {ranks})")
     };
     let mut of_whole = blocks(whole, overhead);
-    of_whole.push(Block::Note(note.to_owned()));
+    of_whole.push(ContentBlock::Note(note.to_owned()));
     sections.push(Section { title, blocks: of_whole });
     Ok(Overview {
         title: format!("Memory of {}", args.model.display()),
@@ -235,11 +235,11 @@ fn told(
 }
 
 /// The ways of a layout, or what the smallest would take.
-fn blocks(layout: &Layout<'_>, overhead: u64) -> Vec<Block> {
+fn blocks(layout: &Layout<'_>, overhead: u64) -> Vec<ContentBlock> {
     let Layout { wanted, ways, smallest } = layout;
     if let ([], true, Some(smallest)) = (&ways[..], wanted.ranks > 1, smallest) {
         let least = shown(smallest.demand.total() + overhead);
-        return vec![Block::Note(format!("None: the smallest takes {least} on each GPU."))];
+        return vec![ContentBlock::Note(format!("None: the smallest takes {least} on each GPU."))];
     }
     let columns = [
         "frozen weights",
@@ -254,10 +254,14 @@ fn blocks(layout: &Layout<'_>, overhead: u64) -> Vec<Block> {
         "in all",
     ];
     let rows = ways.iter().map(|way| row(way, wanted)).collect();
-    vec![Block::Table(Table { title: String::new(), columns: columns.map(str::to_owned).to_vec(), rows })]
+    vec![ContentBlock::Table(DisplayTable {
+        title: String::new(),
+        columns: columns.map(str::to_owned).to_vec(),
+        rows,
+    })]
 }
 
-fn row(way: &TrainPlan, wanted: &PlanRequest<'_>) -> Vec<Cell> {
+fn row(way: &TrainPlan, wanted: &PlanRequest<'_>) -> Vec<TableCell> {
     let dtype = match wanted.dtype {
         Dtype::F32 => "f32",
         Dtype::Bf16 => "bf16",
@@ -266,9 +270,9 @@ fn row(way: &TrainPlan, wanted: &PlanRequest<'_>) -> Vec<Cell> {
     let kind = way.quantization.and_then(|kind| serde_json::to_value(kind).ok());
     let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or(dtype).to_owned();
     let mut row = vec![
-        Cell::Text(kind),
-        Cell::count(way.micro_batch_size as u64),
-        Cell::Text(format!("{} of {}", way.recomputed, wanted.architecture.layers)),
+        TableCell::Text(kind),
+        TableCell::count(way.micro_batch_size as u64),
+        TableCell::Text(format!("{} of {}", way.recomputed, wanted.architecture.layers)),
     ];
     let parts = [
         demand.frozen,
@@ -278,7 +282,7 @@ fn row(way: &TrainPlan, wanted: &PlanRequest<'_>) -> Vec<Cell> {
         demand.activations,
         demand.workspace,
     ];
-    row.extend(parts.into_iter().chain([demand.total()]).map(|bytes| Cell::Number(shown(bytes))));
+    row.extend(parts.into_iter().chain([demand.total()]).map(|bytes| TableCell::Number(shown(bytes))));
     row
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use prospect_core::{config::Document, files::write_json, progress::say};
-use prospect_report::overview::{Block, Cell, Curves, Overview, Section, Table};
+use prospect_report::overview::{ContentBlock, DisplayTable, LineChart, Overview, Section, TableCell};
 use prospect_theory::{
     Findings, TheoryFile, gradients::GradientFinding, majority::MajorityFinding, utilities::UtilityFinding,
 };
@@ -123,8 +123,8 @@ fn of_gradients(found: &GradientFinding) -> Section {
     Section {
         title: "Extreme rewards".to_owned(),
         blocks: vec![
-            Block::Note("Proposition 4.1: as the reward β·log(π/π_ref) of a completion tends to either infinity, KTO's update tends to 0: λ·β·σ(r)·σ(−r), at a reference point of 0. DPO's, β·σ(−m) of the margin m, is largest for the pairs that the policy ranks most wrongly: those that are hard, and those whose label is wrong.".to_owned()),
-            Block::Curves(Curves {
+            ContentBlock::Note("Proposition 4.1: as the reward β·log(π/π_ref) of a completion tends to either infinity, KTO's update tends to 0: λ·β·σ(r)·σ(−r), at a reference point of 0. DPO's, β·σ(−m) of the margin m, is largest for the pairs that the policy ranks most wrongly: those that are hard, and those whose label is wrong.".to_owned()),
+            ContentBlock::LineChart(LineChart {
                 name: "gradients".to_owned(),
                 title: "How strongly a completion is pulled".to_owned(),
                 caption: format!("Evaluated by the objectives that training uses; largest difference from the closed form {:.0e}. The curves of desirable and undesirable completions are the same.", found.error),
@@ -142,11 +142,11 @@ fn of_rewards(found: &UtilityFinding) -> Section {
     Section {
         title: "Same preferences".to_owned(),
         blocks: vec![
-            Block::Note(format!(
+            ContentBlock::Note(format!(
                 "Theorem 4.2: r(x, y) + h(x) has the same Bradley-Terry preferences and the same optimal policy as r(x, y), but may have another human utility. Two prompts, one three times as frequent, with three completions each have the rewards {:?}; the value of a completion is σ(r − z0), z0 being the policy's mean reward over both prompts. A shift that is the same for both prompts changes the utility by {:.0e}: nothing but rounding.",
                 found.rewards, found.same_for_all
             )),
-            Block::Curves(Curves {
+            ContentBlock::LineChart(LineChart {
                 name: "utilities".to_owned(),
                 title: "Human utility of one and the same policy".to_owned(),
                 caption: format!(
@@ -176,7 +176,7 @@ fn of_majority(found: &MajorityFinding, undesirable_weight: f64) -> Section {
             .collect::<Vec<_>>()
     };
     let figure = |name: &str, title: &str, series| {
-        Block::Curves(Curves {
+        ContentBlock::LineChart(LineChart {
             name: name.to_owned(),
             title: title.to_owned(),
             caption: "π_ref is what the reference gives the completion that the majority prefers. Below one half, the minority is served.".to_owned(),
@@ -187,12 +187,12 @@ fn of_majority(found: &MajorityFinding, undesirable_weight: f64) -> Section {
         })
     };
     let averse = format!("KTO, λ_U = {undesirable_weight}");
-    let number = |value: f64| Cell::Number(format!("{value:.6}"));
+    let number = |value: f64| TableCell::Number(format!("{value:.6}"));
     let rows = found.cases.iter().map(|case| {
         vec![
-            Cell::Number(case.reference.to_string()),
-            Cell::Number(case.share.to_string()),
-            Cell::Text(if case.condition { "minority" } else { "majority" }.to_owned()),
+            TableCell::Number(case.reference.to_string()),
+            TableCell::Number(case.share.to_string()),
+            TableCell::Text(if case.condition { "minority" } else { "majority" }.to_owned()),
             number(case.dpo),
             number(case.dpo_descended),
             number(case.kto),
@@ -204,11 +204,11 @@ fn of_majority(found: &MajorityFinding, undesirable_weight: f64) -> Section {
     Section {
         title: "Contradictory preferences".to_owned(),
         blocks: vec![
-            Block::Note("Theorem 4.3: a share p > ½ of the annotators prefers y_a, the others y_b. If p^(1/β)·π_ref(y_a) < (1−p)^(1/β)·π_ref(y_b), DPO's optimal policy is more likely to produce y_b; KTO's, with λ_D = λ_U, produces y_a alone. KTO's reference point is the exact KL divergence of the policy from the reference.".to_owned()),
+            ContentBlock::Note("Theorem 4.3: a share p > ½ of the annotators prefers y_a, the others y_b. If p^(1/β)·π_ref(y_a) < (1−p)^(1/β)·π_ref(y_b), DPO's optimal policy is more likely to produce y_b; KTO's, with λ_D = λ_U, produces y_a alone. KTO's reference point is the exact KL divergence of the policy from the reference.".to_owned()),
             figure("majority-dpo", "DPO under contradictory preferences", curves("DPO", |case| case.dpo)),
             figure("majority-kto", "Loss-neutral KTO under contradictory preferences", curves("KTO", |case| case.kto)),
             figure("majority-averse", "KTO that is not loss-neutral, from the reference on", curves(&averse, |case| case.kto_averse)),
-            Block::Table(Table { title: "Probability of the majority's completion".to_owned(), columns, rows: rows.collect() }),
+            ContentBlock::Table(DisplayTable { title: "Probability of the majority's completion".to_owned(), columns, rows: rows.collect() }),
         ],
     }
 }

@@ -6,7 +6,7 @@ use prospect_model::{
     Dtype,
     device::{DeviceInfo, KernelCheck},
 };
-use prospect_report::overview::{Block, Cell, Overview, Section, Table};
+use prospect_report::overview::{ContentBlock, DisplayTable, Overview, Section, TableCell};
 use prospect_train::benchmark::BenchmarkResult;
 use serde::Serialize;
 
@@ -160,18 +160,18 @@ impl Report {
         let outcome = self.kernels.as_ref()?;
         let mut blocks = Vec::new();
         if let Some(Kernels { checks, largest, failed }) = outcome.done() {
-            blocks.push(Block::Note(format!(
+            blocks.push(ContentBlock::Note(format!(
                 "{} of {checks} checks of {} kernels passed; the largest error was {:.2} of what is allowed",
                 checks - failed.len(),
                 largest.len(),
                 largest.values().copied().fold(0.0, f64::max),
             )));
             if !failed.is_empty() {
-                let rows = failed.iter().map(|row| row.clone().map(Cell::Text).to_vec()).collect();
+                let rows = failed.iter().map(|row| row.clone().map(TableCell::Text).to_vec()).collect();
                 blocks.push(table(&["kernel", "case", "what went wrong"], rows));
             }
         }
-        blocks.extend(outcome.reason().map(Block::Note));
+        blocks.extend(outcome.reason().map(ContentBlock::Note));
         Some(Section { title: "Kernels".to_owned(), blocks })
     }
 
@@ -189,7 +189,7 @@ impl Report {
                 }
             )
         });
-        let blocks = found.or_else(|| outcome.reason()).map(Block::Note).into_iter().collect();
+        let blocks = found.or_else(|| outcome.reason()).map(ContentBlock::Note).into_iter().collect();
         Some(Section { title: "Rate of products".to_owned(), blocks })
     }
 
@@ -202,20 +202,20 @@ impl Report {
             let timed = step.outcome.done()?;
             let kind = timed.plan.quantization.and_then(|kind| serde_json::to_value(kind).ok());
             let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or("dense").to_owned();
-            let number = |value: Option<String>| Cell::Number(value.unwrap_or_else(|| "–".to_owned()));
+            let number = |value: Option<String>| TableCell::Number(value.unwrap_or_else(|| "–".to_owned()));
             Some(vec![
-                Cell::Text(step.model.to_owned()),
-                Cell::Text(step.objective.to_owned()),
-                Cell::Text(kind),
-                Cell::count(timed.plan.micro_batch_size as u64),
-                Cell::count(timed.plan.recomputed),
-                Cell::Number(digits(timed.seconds)),
-                Cell::Number(digits(timed.rows as f64 / timed.seconds)),
-                Cell::Number(digits(timed.examples as f64 / timed.seconds)),
-                Cell::Number(digits(timed.rate() / 1e12)),
+                TableCell::Text(step.model.to_owned()),
+                TableCell::Text(step.objective.to_owned()),
+                TableCell::Text(kind),
+                TableCell::count(timed.plan.micro_batch_size as u64),
+                TableCell::count(timed.plan.recomputed),
+                TableCell::Number(digits(timed.seconds)),
+                TableCell::Number(digits(timed.rows as f64 / timed.seconds)),
+                TableCell::Number(digits(timed.examples as f64 / timed.seconds)),
+                TableCell::Number(digits(timed.rate() / 1e12)),
                 number(rate.map(|rate| format!("{:.1} %", 100.0 * timed.rate() / rate))),
                 number(timed.peak.map(shown)),
-                Cell::Number(shown(timed.planned)),
+                TableCell::Number(shown(timed.planned)),
                 number(timed.plan_by_peak().map(|ratio| format!("{ratio:.2}"))),
             ])
         });
@@ -236,15 +236,15 @@ impl Report {
         ];
         let mut blocks = vec![table(&heads, rows.collect())];
         blocks.extend(self.steps.iter().filter_map(|step| {
-            Some(Block::Note(format!("{} {}: {}", step.model, step.objective, step.outcome.reason()?)))
+            Some(ContentBlock::Note(format!("{} {}: {}", step.model, step.objective, step.outcome.reason()?)))
         }));
         Some(Section { title: "Steps of LoRA, reference included".to_owned(), blocks })
     }
 }
 
-fn table(heads: &[&str], rows: Vec<Vec<Cell>>) -> Block {
+fn table(heads: &[&str], rows: Vec<Vec<TableCell>>) -> ContentBlock {
     let columns = heads.iter().map(|head| (*head).to_owned()).collect();
-    Block::Table(Table { title: String::new(), columns, rows })
+    ContentBlock::Table(DisplayTable { title: String::new(), columns, rows })
 }
 
 /// Three digits of a positive number.

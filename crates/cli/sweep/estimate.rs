@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prospect_report::overview::{self, Block, Cell, Overview, Section, Table};
+use prospect_report::overview::{self, ContentBlock, DisplayTable, Overview, Section, TableCell};
 use prospect_runs::SweepDir;
 use prospect_sweep::{Execution, RunGroupCost, SweepCost, SweepPlan, estimate_time};
 
@@ -49,7 +49,7 @@ fn overview(plan: &SweepPlan, cost: &SweepCost, limit: Option<Duration>) -> Over
         "hours",
         "memory",
     ];
-    let table = Table {
+    let table = DisplayTable {
         title: String::new(),
         columns: heads.map(str::to_owned).to_vec(),
         rows: cost.groups.iter().map(row).chain(total(cost)).collect(),
@@ -58,8 +58,8 @@ fn overview(plan: &SweepPlan, cost: &SweepCost, limit: Option<Duration>) -> Over
         Vec::new()
     } else {
         vec![
-            Block::Table(table),
-            Block::Note(
+            ContentBlock::Table(table),
+            ContentBlock::Note(
                 "Known are steps whose batches an earlier run has asked the reference about, and seconds of one. Evaluation and reading \
                  are seconds of all runs together. Memory is the most that the process had at once while \
                  a kind was measured, with what it keeps of earlier ones; a GPU's is not in it."
@@ -75,44 +75,44 @@ fn overview(plan: &SweepPlan, cost: &SweepCost, limit: Option<Duration>) -> Over
     }
 }
 
-fn row(kind: &RunGroupCost) -> Vec<Cell> {
+fn row(kind: &RunGroupCost) -> Vec<TableCell> {
     let start: &'static str = kind.start.into();
     let range = match (kind.step_seconds.first(), kind.step_seconds.last()) {
         (Some(low), Some(high)) => format!("{low:.3}–{high:.3}"),
         _ => String::new(),
     };
     vec![
-        Cell::Text(kind.objectives.join(", ")),
-        Cell::Text(kind.model.clone()),
-        Cell::Text(start.to_owned()),
-        Cell::count(kind.runs as u64),
-        Cell::count(kind.steps),
-        Cell::Number(format!("{:.3}", kind.median_step())),
-        Cell::Number(range),
-        Cell::Number(if kind.cached_steps > 0 {
+        TableCell::Text(kind.objectives.join(", ")),
+        TableCell::Text(kind.model.clone()),
+        TableCell::Text(start.to_owned()),
+        TableCell::count(kind.runs as u64),
+        TableCell::count(kind.steps),
+        TableCell::Number(format!("{:.3}", kind.median_step())),
+        TableCell::Number(range),
+        TableCell::Number(if kind.cached_steps > 0 {
             format!("{} × {:.3}", kind.cached_steps, kind.median_cached_step())
         } else {
             String::new()
         }),
-        Cell::Number(format!("{:.1}", kind.evaluation)),
-        Cell::Number(format!("{:.1}", kind.reading)),
-        Cell::Number(hours(kind.seconds()[0])),
-        Cell::Number(memory(kind.memory)),
+        TableCell::Number(format!("{:.1}", kind.evaluation)),
+        TableCell::Number(format!("{:.1}", kind.reading)),
+        TableCell::Number(hours(kind.seconds()[0])),
+        TableCell::Number(memory(kind.memory)),
     ]
 }
 
-fn total(cost: &SweepCost) -> Option<Vec<Cell>> {
+fn total(cost: &SweepCost) -> Option<Vec<TableCell>> {
     let sum = |value: fn(&RunGroupCost) -> f64| cost.groups.iter().map(value).sum::<f64>();
-    let text = |text: &str| Cell::Text(text.to_owned());
-    let number = |text: String| Cell::Number(text);
+    let text = |text: &str| TableCell::Text(text.to_owned());
+    let number = |text: String| TableCell::Number(text);
     let runs: usize = cost.groups.iter().map(|kind| kind.runs).sum();
     (!cost.groups.is_empty()).then(|| {
         vec![
             text("all"),
             text(""),
             text(""),
-            Cell::count(runs as u64),
-            Cell::count(cost.groups.iter().map(|kind| kind.steps).sum()),
+            TableCell::count(runs as u64),
+            TableCell::count(cost.groups.iter().map(|kind| kind.steps).sum()),
             number(String::new()),
             number(String::new()),
             number(String::new()),

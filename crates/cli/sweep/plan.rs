@@ -1,6 +1,6 @@
 //! `prospect sweep --dry-run`: the runs of a plan, how long each series trains, and what it takes of memory.
 
-use prospect_report::overview::{Block, Cell, Overview, Section, Table};
+use prospect_report::overview::{ContentBlock, DisplayTable, Overview, Section, TableCell};
 use prospect_runs::SweepDir;
 use prospect_sweep::{
     Parallelism, RunFilter, SeriesSchedule, SweepPlan, TrainingSchedule, training_schedule,
@@ -28,15 +28,15 @@ fn overview(plan: &SweepPlan, schedule: &TrainingSchedule) -> Overview {
             row.xs.join(", ")
         };
         vec![
-            Cell::Text(row.series.clone()),
-            Cell::Text(xs),
-            Cell::count(row.completions as u64),
-            Cell::count(row.batch_size as u64),
-            Cell::count(row.steps),
-            Cell::Number(format!("{:.2}", row.epochs)),
+            TableCell::Text(row.series.clone()),
+            TableCell::Text(xs),
+            TableCell::count(row.completions as u64),
+            TableCell::count(row.batch_size as u64),
+            TableCell::count(row.steps),
+            TableCell::Number(format!("{:.2}", row.epochs)),
         ]
     };
-    let table = Table {
+    let table = DisplayTable {
         title: String::new(),
         columns: columns.iter().map(|name| (*name).to_owned()).collect(),
         rows: schedule.rows.iter().map(row).collect(),
@@ -47,7 +47,7 @@ fn overview(plan: &SweepPlan, schedule: &TrainingSchedule) -> Overview {
         warnings: schedule.errors.iter().map(|why| format!("data that cannot be counted: {why}")).collect(),
         sections: vec![Section {
             title: format!("Runs of seed {}, before rows are left out that are too long", schedule.seed),
-            blocks: vec![Block::Table(table)],
+            blocks: vec![ContentBlock::Table(table)],
         }],
     }
 }

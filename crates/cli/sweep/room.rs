@@ -3,7 +3,7 @@
 use anyhow::bail;
 use prospect_core::{memory, progress::say};
 use prospect_model::{DeviceKind, device};
-use prospect_report::overview::{Block, Cell, Section, Table};
+use prospect_report::overview::{ContentBlock, DisplayTable, Section, TableCell};
 use prospect_sweep::{MemoryEstimate, Parallelism, SweepPlan, estimate_memory};
 
 use crate::plan::{overhead, shown};
@@ -26,22 +26,22 @@ pub(super) fn section(plan: &SweepPlan, spread: Parallelism) -> anyhow::Result<S
         ["model", "objective", "runs at once", "micro-batch", "blocks recomputed", "memory at most"];
     let row = |estimate: &MemoryEstimate| {
         vec![
-            Cell::Text(estimate.model.clone()),
-            Cell::Text(estimate.objective.clone()),
-            Cell::count(estimate.concurrent_runs as u64),
-            Cell::count(estimate.train_plan.micro_batch_size as u64),
-            Cell::Text(format!("{} of {}", estimate.train_plan.recomputed, estimate.blocks)),
-            Cell::Number(shown(estimate.peak())),
+            TableCell::Text(estimate.model.clone()),
+            TableCell::Text(estimate.objective.clone()),
+            TableCell::count(estimate.concurrent_runs as u64),
+            TableCell::count(estimate.train_plan.micro_batch_size as u64),
+            TableCell::Text(format!("{} of {}", estimate.train_plan.recomputed, estimate.blocks)),
+            TableCell::Number(shown(estimate.peak())),
         ]
     };
-    let table = Table {
+    let table = DisplayTable {
         title: String::new(),
         columns: columns.map(str::to_owned).to_vec(),
         rows: estimate_memory(plan, spread)?.iter().map(row).collect(),
     };
     Ok(Section {
         title: "Memory, if every sequence is as long as it may be".to_owned(),
-        blocks: vec![Block::Table(table)],
+        blocks: vec![ContentBlock::Table(table)],
     })
 }
 

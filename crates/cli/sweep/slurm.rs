@@ -4,7 +4,7 @@ use std::{num::NonZeroUsize, path::Path};
 
 use anyhow::Context;
 use prospect_core::{progress::say, shell};
-use prospect_report::overview::{Block, Cell, Section, Table};
+use prospect_report::overview::{ContentBlock, DisplayTable, Section, TableCell};
 use prospect_runs::SweepDir;
 use prospect_sweep::{
     Execution, LoadedExperiment, SlurmStatus, SlurmTask, Submission, SubmissionOutcome, SweepPlan,
@@ -85,15 +85,15 @@ pub(super) fn section(status: &SlurmStatus) -> Section {
         let SlurmTask { task, state, node, time, reason, log } = task;
         let log = if log.exists() { log.display().to_string() } else { String::new() };
         let texts = [task, &state.to_lowercase().replace('_', " "), node];
-        let mut row: Vec<Cell> = texts.into_iter().cloned().map(Cell::Text).collect();
-        row.extend([Cell::Number(time.clone()), Cell::Text(reason.clone()), Cell::Text(log)]);
+        let mut row: Vec<TableCell> = texts.into_iter().cloned().map(TableCell::Text).collect();
+        row.extend([TableCell::Number(time.clone()), TableCell::Text(reason.clone()), TableCell::Text(log)]);
         row
     };
     let rows: Vec<_> = status.tasks.iter().map(row).collect();
     let mut blocks = Vec::new();
     if !rows.is_empty() {
-        blocks.push(Block::Table(Table { title: String::new(), columns, rows }));
+        blocks.push(ContentBlock::Table(DisplayTable { title: String::new(), columns, rows }));
     }
-    blocks.extend(status.note.clone().map(Block::Note));
+    blocks.extend(status.note.clone().map(ContentBlock::Note));
     Section { title: format!("Workers: Slurm job {}", status.job), blocks }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use prospect_report::overview::{self, Block, Cell, Overview, Section, Table};
+use prospect_report::overview::{self, ContentBlock, DisplayTable, Overview, Section, TableCell};
 use prospect_sweep::{Remaining, RunState, RunStatus, SlurmStatus, SweepStatus, sweep_status};
 
 use super::slurm;
@@ -52,10 +52,10 @@ fn overview(status: &SweepStatus) -> Overview {
     sections.push(section("Runs", table("", runs)));
     let workers: Vec<String> = runs.iter().chain(stages).filter_map(at_work).collect();
     if !workers.is_empty() {
-        let blocks = workers.into_iter().map(Block::Note).collect();
+        let blocks = workers.into_iter().map(ContentBlock::Note).collect();
         sections.push(Section { title: "At work".to_owned(), blocks });
     }
-    let reasons: Vec<Block> = runs.iter().chain(stages).filter_map(reason).collect();
+    let reasons: Vec<ContentBlock> = runs.iter().chain(stages).filter_map(reason).collect();
     if !reasons.is_empty() {
         sections.push(Section { title: "Failed and stopped".to_owned(), blocks: reasons });
     }
@@ -86,12 +86,12 @@ fn remaining_in_words(remaining: &Remaining) -> String {
     }
 }
 
-fn section(title: &str, table: Table) -> Section {
-    Section { title: title.to_owned(), blocks: vec![Block::Table(table)] }
+fn section(title: &str, table: DisplayTable) -> Section {
+    Section { title: title.to_owned(), blocks: vec![ContentBlock::Table(table)] }
 }
 
 /// Runs with the settings of each; `name` stands for those of runs that have none.
-fn table(name: &str, runs: &[RunStatus]) -> Table {
+fn table(name: &str, runs: &[RunStatus]) -> DisplayTable {
     let mut settings: Vec<&String> = runs.iter().flat_map(|run| run.settings.keys()).collect();
     settings.sort_unstable();
     settings.dedup();
@@ -104,21 +104,27 @@ fn table(name: &str, runs: &[RunStatus]) -> Table {
     }
     columns.extend(["state", "step", "time", "tokens/s"].map(str::to_owned));
     let row = |run: &RunStatus| {
-        let value = |key: &&String| Cell::Text(run.settings.get(*key).map(setting).unwrap_or_default());
-        let mut row = vec![Cell::Text(run.id.clone())];
+        let value = |key: &&String| TableCell::Text(run.settings.get(*key).map(setting).unwrap_or_default());
+        let mut row = vec![TableCell::Text(run.id.clone())];
         row.extend(settings.iter().map(value));
-        row.push(if settings.is_empty() { Cell::Text(name.to_owned()) } else { Cell::count(run.seed) });
-        row.push(Cell::Text(run.state.to_string()));
-        row.push(Cell::Number(match (run.state, run.steps) {
+        row.push(if settings.is_empty() {
+            TableCell::Text(name.to_owned())
+        } else {
+            TableCell::count(run.seed)
+        });
+        row.push(TableCell::Text(run.state.to_string()));
+        row.push(TableCell::Number(match (run.state, run.steps) {
             (RunState::ToDo, _) => String::new(),
             (_, Some(steps)) => format!("{}/{steps}", run.step),
             (_, None) => run.step.to_string(),
         }));
-        row.push(Cell::Number(run.seconds.map(overview::duration).unwrap_or_default()));
-        row.push(Cell::Number(run.tokens_per_second.map(|rate| format!("{rate:.0}")).unwrap_or_default()));
+        row.push(TableCell::Number(run.seconds.map(overview::duration).unwrap_or_default()));
+        row.push(TableCell::Number(
+            run.tokens_per_second.map(|rate| format!("{rate:.0}")).unwrap_or_default(),
+        ));
         row
     };
-    Table { title: String::new(), columns, rows: runs.iter().map(row).collect() }
+    DisplayTable { title: String::new(), columns, rows: runs.iter().map(row).collect() }
 }
 
 fn setting(value: &serde_json::Value) -> String {
@@ -129,8 +135,8 @@ fn at_work(run: &RunStatus) -> Option<String> {
     Some(format!("{}: {}", run.id, run.worker.as_ref()?))
 }
 
-fn reason(run: &RunStatus) -> Option<Block> {
+fn reason(run: &RunStatus) -> Option<ContentBlock> {
     let reason = run.reason.as_ref()?;
     let log = run.log.as_ref().map(|log| format!(" (more in {})", log.display())).unwrap_or_default();
-    Some(Block::Note(format!("{}: {reason}{log}", run.id)))
+    Some(ContentBlock::Note(format!("{}: {reason}{log}", run.id)))
 }

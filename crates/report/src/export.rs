@@ -1,7 +1,7 @@
-//! What the runs of a sweep left, as files that other tools read.
+//! Export of metrics and generations for other tools.
 
 mod alpaca_eval;
-mod columns;
+mod csv;
 mod tensorboard;
 
 use std::path::Path;
@@ -10,67 +10,73 @@ use prospect_core::files::WholeDir;
 use prospect_runs::SweepDir;
 
 use crate::{
-    ReportError,
-    sweep::{Run, Sweep},
-    text,
+    ReportError, format,
+    sweep_data::{RunData, SweepData},
 };
 
-/// What to write.
+/// Format of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// Event files, one folder for each run.
+pub enum ExportFormat {
+    /// TensorBoard event files, one folder for each run.
     TensorBoard,
-    /// One CSV file for each run, a column for each metric.
+    /// One CSV file for each run, with one column for each metric.
     Csv,
-    /// What policies say, as AlpacaEval's `model_outputs`, and `reference_outputs.json`, what people chose.
+    /// Generations as AlpacaEval's `model_outputs`, and the chosen completions as
+    /// `reference_outputs.json`.
     AlpacaEval,
 }
 
-/// What was written.
+/// Number of exported runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Exported {
-    /// Runs and shared stages that had something to write.
+pub struct ExportSummary {
+    /// Runs and shared stages that were written.
     pub runs: usize,
-    /// Those that had nothing.
+    /// Runs and shared stages without the requested data.
     pub empty: usize,
 }
 
-/// Writes what the runs of `sweep` left so far into the folder `out`, whole or not at all.
-pub fn export(sweep: &SweepDir, format: Format, out: &Path) -> Result<Exported, ReportError> {
+/// Writes the metrics or generations of all runs of `sweep` into the folder `out`, atomically.
+///
+/// # Errors
+///
+/// Fails if `out` exists and is not empty, or if no run has the requested data.
+pub fn export(sweep: &SweepDir, format: ExportFormat, out: &Path) -> Result<ExportSummary, ReportError> {
     if out.exists() && fs_err::read_dir(out)?.next().is_some() {
         return Err(ReportError::NotEmpty { folder: out.to_owned() });
     }
     let path = sweep.path().to_owned();
-    let sweep = Sweep::read(sweep)?;
-    let named = named(&sweep);
+    let sweep = SweepData::read(sweep)?;
+    let named = named_runs(&sweep);
     let dir = WholeDir::create(out)?;
     let runs = match format {
-        Format::TensorBoard => tensorboard::write(&named, dir.path())?,
-        Format::Csv => columns::write(&sweep, &named, dir.path())?,
-        Format::AlpacaEval => alpaca_eval::write(&sweep.experiment.name, &named, dir.path())?,
+        ExportFormat::TensorBoard => tensorboard::write(&named, dir.path())?,
+        ExportFormat::Csv => csv::write(&sweep, &named, dir.path())?,
+        ExportFormat::AlpacaEval => alpaca_eval::write(&sweep.experiment.name, &named, dir.path())?,
     };
     if runs == 0 {
-        return Err(ReportError::Nothing { path, generations: format == Format::AlpacaEval });
+        return Err(ReportError::NothingToExport { path, generations: format == ExportFormat::AlpacaEval });
     }
     dir.commit()?;
-    Ok(Exported { runs, empty: named.len() - runs })
+    Ok(ExportSummary { runs, empty: named.len() - runs })
 }
 
-/// A run or a shared stage under a name that files can have.
-struct Named<'a> {
+/// A run or a shared stage with a name that is valid as a file name.
+struct NamedRun<'a> {
     name: String,
-    run: &'a Run,
+    run: &'a RunData,
 }
 
-/// All of them, each under a name of its own: the values of its settings, and its seed.
-fn named(sweep: &Sweep) -> Vec<Named<'_>> {
-    let of_run = |run: &'_ Run| {
-        let settings = run.planned.settings.values().map(text::setting);
+/// Returns all stages and runs under unique names.
+///
+/// The name of a run consists of the values of its settings and the seed.
+fn named_runs(sweep: &SweepData) -> Vec<NamedRun<'_>> {
+    let run_name = |run: &'_ RunData| {
+        let settings = run.planned.settings.values().map(format::setting);
         file_name(&settings.chain([format!("seed {}", run.planned.seed)]).collect::<Vec<_>>().join(" "))
     };
-    let stages = sweep.stages.iter().map(|(name, run)| Named { name: file_name(name), run });
-    let runs = sweep.runs.iter().map(|run| Named { name: of_run(run), run });
-    let mut all: Vec<Named<'_>> = stages.chain(runs).collect();
+    let stages = sweep.stages.iter().map(|(name, run)| NamedRun { name: file_name(name), run });
+    let runs = sweep.runs.iter().map(|run| NamedRun { name: run_name(run), run });
+    let mut all: Vec<NamedRun<'_>> = stages.chain(runs).collect();
     let names: Vec<String> = all.iter().map(|named| named.name.clone()).collect();
     for named in &mut all {
         if names.iter().filter(|name| **name == named.name).count() > 1 {
@@ -80,10 +86,11 @@ fn named(sweep: &Sweep) -> Vec<Named<'_>> {
     all
 }
 
-/// Letters, digits, dots, plus signs and underscores stay; what is between them becomes one hyphen.
+/// Keeps ASCII letters, digits, dots, plus signs and underscores, and replaces other characters
+/// with single hyphens.
 fn file_name(text: &str) -> String {
-    let kept = |c: char| c.is_ascii_alphanumeric() || ".+_".contains(c);
-    let words = text.split(|c| !kept(c)).filter(|word| !word.trim_matches('.').is_empty());
+    let keep = |c: char| c.is_ascii_alphanumeric() || ".+_".contains(c);
+    let words = text.split(|c| !keep(c)).filter(|word| !word.trim_matches('.').is_empty());
     words.collect::<Vec<_>>().join("-")
 }
 
@@ -92,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_safe_in_any_folder() {
+    fn names_are_safe_file_names() {
         for (text, name) in [
             ("swap 10 % kto seed 0", "swap-10-kto-seed-0"),
             ("0.25 kto-auto-4/3 seed 1", "0.25-kto-auto-4-3-seed-1"),

@@ -1,65 +1,58 @@
-//! A sweep's directory to figures, tables and one HTML page.
+//! Reports of sweeps: figures, tables and one self-contained HTML page.
 //!
-//! [`render`] reads what the sweep left (`experiment.json`, `summary.json` and the runs) and writes
+//! [`render`] reads a sweep (`experiment.json`, `summary.json` and the files of its runs) and
+//! writes
 //!
 //! ```text
 //! <out>/
-//!   index.html            the whole report in one file; needs nothing beside it
+//!   index.html            the report as one file without external resources
 //!   figures/<name>.svg    every figure, also as .png
-//!   tables/<name>.csv     every table, and what figures were drawn from
-//!   report.json           what [`list`] says of it
+//!   tables/<name>.csv     every table, and the data behind the figures
+//!   report.json           the entry that `list` shows
 //! ```
 //!
-//! Nothing is estimated here: intervals, the diagnosis and the verdict come from `summary.json`. A sweep that is still running
-//! has none yet; its page says so and shows the runs so far. The same sweep gives the same bytes.
+//! The report computes no statistics: intervals, diagnosis and verdict come from `summary.json`.
+//! While a sweep has no summary, the page says so and shows the runs so far. Rendering is
+//! deterministic: the same sweep gives the same bytes.
 //!
 //! ```no_run
 //! use prospect_runs::SweepDir;
 //!
-//! let page = prospect_report::render(&SweepDir::at("runs/imbalance".into()), "reports/imbalance".as_ref(), None)?;
+//! let sweep = SweepDir::at("runs/imbalance".into());
+//! let page = prospect_report::render(&sweep, "reports/imbalance".as_ref(), None)?;
+//! println!("{}", page.display());
 //! # Ok::<(), prospect_report::ReportError>(())
 //! ```
 //!
-//! [`compare`] puts two sweeps side by side, [`list`] lists the reports of a folder.
+//! - [`compare`] shows two sweeps side by side, and [`list`] links the reports of a folder.
+//! - [`export`] writes metrics and generations for TensorBoard, CSV readers and AlpacaEval.
+//! - [`overview`] formats facts about a dataset, plan or device for a terminal and as HTML.
 //!
-//! [`export`] writes what runs left for other tools: TensorBoard, CSV readers, AlpacaEval.
+//! # Modules
 //!
-//! [`overview`] is the other kind of page: facts about one thing, as plain values, for a terminal and as HTML.
+//! Each module uses only modules above it in this table.
 //!
-//! Inside: `sweep` reads; `estimates` (over `facets` of the x axis), `reference`, `transfer`, `curves` (of `metrics`) and `classes`
-//! turn what was read into a `figure`, which is plain data; `draw` draws any figure on a `canvas`, and `image` turns that into SVG
-//! and PNG; `grids`, `rows`, `findings`, `said`, `wins` and `running` make what stands between figures, and `tables` and `page`
-//! write all of it.
+//! | module | content |
+//! |---|---|
+//! | `format` | numbers and settings as text |
+//! | `render` | figures as plain data, and drawing them as SVG and PNG; HTML templates |
+//! | `sweep_data` | the files of a sweep, read once; its x axis |
+//! | `sections` | figures and table rows for each section of the page |
+//! | `tables` | CSV tables |
+//! | `page` | the report page, assembled from its sections |
+//! | `list`, `compare`, `export`, [`overview`] | the other outputs |
 
-mod axis;
-mod canvas;
-mod classes;
 mod compare;
-mod curves;
-mod draw;
-mod estimates;
+mod error;
 mod export;
-mod facets;
-mod figure;
-mod findings;
-mod grids;
-mod image;
+mod format;
 mod list;
-mod look;
-mod metrics;
 pub mod overview;
 mod page;
-mod reference;
-mod rows;
-mod running;
-mod said;
-mod script;
-mod sweep;
+mod render;
+mod sections;
+mod sweep_data;
 mod tables;
-mod text;
-mod transfer;
-mod tree;
-mod wins;
 
 #[cfg(test)]
 mod tests;
@@ -70,103 +63,59 @@ use std::{
     time::Duration,
 };
 
-pub use export::{Exported, Format, export};
 use prospect_core::files::write_whole;
-use prospect_runs::{RunsError, SweepDir};
+use prospect_runs::SweepDir;
 
-use crate::{draw::Sheet, figure::Figure, image::Frame, sweep::Sweep};
+use crate::{
+    compare::SweepComparison, list::ReportEntry, page::PageFigures, render::image::write_figure,
+    sections::means::MeanTables, sweep_data::SweepData,
+};
+pub use crate::{
+    error::ReportError,
+    export::{ExportFormat, ExportSummary, export},
+};
 
-/// Why a report was not written.
-#[derive(Debug, thiserror::Error)]
-pub enum ReportError {
-    /// The sweep's own files cannot be read.
-    #[error("cannot read the sweep in {}: {source}; give the directory that `prospect sweep` wrote", path.display())]
-    Sweep {
-        /// The sweep's directory.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: RunsError,
-    },
-    /// A figure cannot be drawn.
-    #[error("cannot draw the figure {figure}: {reason}")]
-    Figure {
-        /// The figure's name.
-        figure: String,
-        /// What the drawing library says.
-        reason: String,
-    },
-    /// The page's template does not fit its data.
-    #[error("cannot fill in the page: {0}")]
-    Template(#[from] minijinja::Error),
-    /// There is no room for an export.
-    #[error("{} is not empty; choose another place or remove it", folder.display())]
-    NotEmpty {
-        /// Where it was to go.
-        folder: PathBuf,
-    },
-    /// There is nothing to export.
-    #[error("no run of {} has {}", path.display(), if *generations {
-        "said anything yet; the experiment asks for it by `evaluate: { generations: … }`"
-    } else {
-        "metrics yet"
-    })]
-    Nothing {
-        /// The sweep's directory.
-        path: PathBuf,
-        /// Whether what policies say is wanted.
-        generations: bool,
-    },
-    /// The file system refused.
-    #[error("cannot write the report: {0}")]
-    Io(#[from] io::Error),
-}
-
-/// Writes the report of `sweep` into the folder `out` and returns the path of its page, which loads itself again every `reload`.
+/// Writes the report of `sweep` into the folder `out` and returns the path of its page.
+///
+/// With `reload`, the page reloads itself at that interval.
 pub fn render(sweep: &SweepDir, out: &Path, reload: Option<Duration>) -> Result<PathBuf, ReportError> {
-    let sweep = Sweep::read(sweep)?;
-    let grids = page::Grids::of(&sweep);
-    let figures = page::Figures::of(&sweep, &grids);
-    for figure in figures.all() {
+    let sweep = SweepData::read(sweep)?;
+    let means = MeanTables::new(&sweep);
+    let figures = PageFigures::new(&sweep, &means);
+    for figure in figures.iter() {
         write_figure(figure, out)?;
     }
-    for table in tables::all(&sweep, grids.tables()) {
-        write_text(&out.join("tables").join(format!("{}.csv", table.name)), &table.csv())?;
+    for table in tables::all(&sweep, &means) {
+        table.write(out)?;
     }
     let page = out.join("index.html");
-    write_text(&page, &page::html(&sweep, &figures, &grids, reload)?)?;
-    list::Entry::of(&sweep).write(out)?;
+    write_text(&page, &page::html(&sweep, &figures, &means, reload)?)?;
+    ReportEntry::new(&sweep).write(out)?;
     Ok(page)
 }
 
-/// Writes the page that lists the reports in the folders of `reports`, and returns its path.
+/// Writes `index.html` into the folder `reports`, with a link to every report in it, and returns
+/// its path.
 pub fn list(reports: &Path) -> Result<PathBuf, ReportError> {
     let page = reports.join("index.html");
     write_text(&page, &list::html(reports)?)?;
     Ok(page)
 }
 
-/// Writes a page that puts two sweeps side by side into the folder `out` and returns its path.
-pub fn compare(one: &SweepDir, other: &SweepDir, out: &Path) -> Result<PathBuf, ReportError> {
-    let comparison = compare::Comparison::of([Sweep::read(one)?, Sweep::read(other)?]);
+/// Writes a page that shows two sweeps side by side into the folder `out` and returns its path.
+pub fn compare(first: &SweepDir, second: &SweepDir, out: &Path) -> Result<PathBuf, ReportError> {
+    let comparison = SweepComparison::new([SweepData::read(first)?, SweepData::read(second)?]);
     for figure in comparison.figures() {
         write_figure(figure, out)?;
     }
-    let table = comparison.table();
-    write_text(&out.join("tables").join(format!("{}.csv", table.name)), &table.csv())?;
+    comparison.table().write(out)?;
     let page = out.join("index.html");
     write_text(&page, &comparison.html()?)?;
     comparison.entry().write(out)?;
     Ok(page)
 }
 
-/// Writes a figure as SVG and PNG below `out`.
-fn write_figure(figure: &Figure, out: &Path) -> Result<(), ReportError> {
-    let sheet = Sheet::of(figure);
-    let file = |ending: &str| out.join("figures").join(format!("{}.{ending}", figure.name));
-    write_text(&file("svg"), &image::svg(&sheet, figure, Frame::File)?)?;
-    image::write_png(&sheet, figure, &file("png"))
-}
-
+/// Writes a text file atomically.
 fn write_text(path: &Path, text: &str) -> io::Result<()> {
     write_whole(path, |writer| writer.write_all(text.as_bytes()))
 }

@@ -1,70 +1,71 @@
-//! The page that lists reports.
+//! List page of all reports in a folder.
 
 use std::path::Path;
 
 use prospect_core::files::write_json;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    ReportError,
-    page::{progress, rendered},
-    sweep::Sweep,
-};
+use crate::{ReportError, render::templates, sweep_data::SweepData};
 
 const FILE: &str = "report.json";
 
-/// What the list says of a report; `report.json` beside its page.
+/// Entry of a report in the list, stored as `report.json` next to its page.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Entry {
-    /// The experiment's name.
+pub(crate) struct ReportEntry {
+    /// Name of the experiment.
     pub(crate) name: String,
-    /// What it asks.
+    /// Question of the experiment.
     pub(crate) question: String,
-    /// The answer, if there is one yet.
+    /// Verdict, once there is one.
     pub(crate) verdict: Option<String>,
-    /// How far it has come.
+    /// Number of runs in each state.
     pub(crate) progress: String,
 }
 
-impl Entry {
-    pub(crate) fn of(sweep: &Sweep) -> Self {
+impl ReportEntry {
+    /// Creates the entry of a sweep's report.
+    pub(crate) fn new(sweep: &SweepData) -> Self {
         Self {
             name: sweep.experiment.name.clone(),
             question: sweep.experiment.question.clone(),
             verdict: sweep.summary.as_ref().map(|summary| summary.verdict.clone()),
-            progress: progress(sweep),
+            progress: sweep.progress(),
         }
     }
 
+    /// Writes `report.json` into the folder of a report.
     pub(crate) fn write(&self, report: &Path) -> Result<(), ReportError> {
         Ok(write_json(&report.join(FILE), self)?)
     }
 }
 
+/// An entry with its link.
 #[derive(Serialize)]
-struct Listed {
-    /// Address of the report's folder, from that of the list.
+struct LinkedEntry {
+    /// Relative URL of the report's folder.
     address: String,
     #[serde(flatten)]
-    entry: Entry,
+    entry: ReportEntry,
 }
 
-/// The list of the reports in the folders of `reports`, by name. A folder without a readable `report.json` is no report.
+/// Returns the list of the reports in `reports` as HTML, ordered by folder name.
+///
+/// Folders without a readable `report.json` are skipped.
 pub(crate) fn html(reports: &Path) -> Result<String, ReportError> {
-    let mut listed = Vec::new();
+    let mut entries = Vec::new();
     for folder in fs_err::read_dir(reports)? {
         let path = folder?.path();
         let Ok(text) = fs_err::read(path.join(FILE)) else { continue };
         let (Ok(entry), Some(name)) = (serde_json::from_slice(&text), path.file_name()) else { continue };
-        listed.push(Listed { address: escaped(&name.to_string_lossy()), entry });
+        entries.push(LinkedEntry { address: percent_encoded(&name.to_string_lossy()), entry });
     }
-    listed.sort_by(|a, b| a.address.cmp(&b.address));
-    rendered("list.html", serde_json::json!({ "reports": listed }))
+    entries.sort_by(|a, b| a.address.cmp(&b.address));
+    templates::render("list.html", serde_json::json!({ "reports": entries }))
 }
 
-/// A folder's name as a part of an address.
-fn escaped(name: &str) -> String {
+/// Percent-encodes a folder name for a URL.
+fn percent_encoded(name: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
-    let escape = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
-    name.bytes().map(escape).collect()
+    let encode = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    name.bytes().map(encode).collect()
 }

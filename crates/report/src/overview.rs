@@ -1,167 +1,172 @@
-//! A page of facts about one thing: sections of tables, histograms and texts, as plain values.
+//! Overviews: facts about a dataset, plan or device as tables, charts and conversations.
 //!
-//! The same [`Overview`] becomes lines for a terminal ([`Overview::text`]) and a self-contained page
-//! ([`Overview::html`]). Everything in it may come from data: control characters are written out, HTML is escaped.
+//! An [`Overview`] is formatted as text for a terminal ([`Overview::text`]) and as a self-contained
+//! HTML page ([`Overview::html`]). Its strings may come from untrusted data: control characters are
+//! escaped in both, and HTML is escaped in the page.
+
+mod histogram_chart;
+mod html;
+mod line_chart;
+mod terminal;
 
 use std::path::{Path, PathBuf};
 
+use prospect_core::visible::visible;
 use serde_json::Value;
 
-use crate::{ReportError, figure::Figure, text};
+use crate::{
+    ReportError, format,
+    render::{figure::Figure, image::write_figure},
+};
 
-mod curves;
-mod histogram;
-mod html;
-mod lines;
-
-/// A page of facts about one thing.
+/// Facts about one subject.
 #[derive(Debug, Clone)]
 pub struct Overview {
-    /// What it is about.
+    /// Subject.
     pub title: String,
-    /// What there is to say first.
+    /// Introductory lines.
     pub lead: Vec<String>,
-    /// What a reader should be warned of.
+    /// Warnings.
     pub warnings: Vec<String>,
-    /// The sections, in order.
+    /// Sections in order.
     pub sections: Vec<Section>,
 }
 
-/// Part of an overview.
+/// A section of an overview.
 #[derive(Debug, Clone)]
 pub struct Section {
-    /// What it is about, in one to three words.
+    /// Title of one to three words.
     pub title: String,
-    /// What it shows.
-    pub blocks: Vec<Block>,
+    /// Content in order.
+    pub blocks: Vec<ContentBlock>,
 }
 
-/// Something shown.
+/// A content block of a section.
 #[derive(Debug, Clone)]
-pub enum Block {
+pub enum ContentBlock {
     /// A sentence.
     Note(String),
     /// A table.
-    Table(Table),
-    /// How often lengths or the like occur.
-    Histogram(Histogram),
-    /// Curves over one variable.
-    Curves(Curves),
-    /// Conversations to read.
-    Texts(Vec<Text>),
-    /// A JSON document; only the page shows it.
+    Table(DisplayTable),
+    /// A histogram.
+    Histogram(HistogramChart),
+    /// A line chart, which only the page shows.
+    LineChart(LineChart),
+    /// Conversations.
+    Conversations(Vec<Conversation>),
+    /// A JSON document, which only the page shows.
     Document(Value),
 }
 
 /// A table.
 #[derive(Debug, Clone)]
-pub struct Table {
-    /// What it shows.
+pub struct DisplayTable {
+    /// Title; may be empty.
     pub title: String,
-    /// The heads of its columns.
+    /// Column headings.
     pub columns: Vec<String>,
-    /// Its rows, each with a cell a column.
-    pub rows: Vec<Vec<Cell>>,
+    /// Rows with one cell per column.
+    pub rows: Vec<Vec<TableCell>>,
 }
 
 /// A cell of a table.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Cell {
-    /// Words.
+pub enum TableCell {
+    /// Text, aligned left.
     Text(String),
-    /// A number, already in words.
+    /// A formatted number, aligned right.
     Number(String),
-    /// A share of a whole, 0 to 1: a percentage, with a bar on the page.
+    /// A share from 0 to 1, shown as a percentage, with a bar in the page.
     Share(f64),
 }
 
-/// How often values occur, for one or more series over the same bins.
+/// Histograms of one or more series over the same bins.
 #[derive(Debug, Clone)]
-pub struct Histogram {
-    /// Names it within the page.
+pub struct HistogramChart {
+    /// Name of the figure, unique in the page.
     pub name: String,
-    /// What it shows.
+    /// Title.
     pub title: String,
-    /// What is on the x axis, with its unit.
+    /// Label of the x axis, with its unit.
     pub label: String,
-    /// Width of a bin; the first begins at 0.
+    /// Bin width; the first bin starts at 0.
     pub width: usize,
-    /// Whether the last bin holds everything beyond it too.
+    /// True if the last bin includes all larger values.
     pub open: bool,
     /// Names and counts of the series.
     pub series: Vec<(String, Vec<u64>)>,
 }
 
-/// Curves over one variable.
+/// A line chart.
 #[derive(Debug, Clone)]
-pub struct Curves {
-    /// Names it within the page.
+pub struct LineChart {
+    /// Name of the figure, unique in the page.
     pub name: String,
-    /// What it shows.
+    /// Title.
     pub title: String,
-    /// How to read it, in a sentence or two.
+    /// Caption of one or two sentences.
     pub caption: String,
-    /// What is on the x axis, with its unit.
+    /// Label of the x axis, with its unit.
     pub x_label: String,
-    /// What is on the y axis, with its unit.
+    /// Label of the y axis, with its unit.
     pub y_label: String,
-    /// Values of y worth a line across, with a word each.
+    /// Horizontal lines: y and label.
     pub rules: Vec<(f64, String)>,
-    /// Names and points of the curves.
+    /// Names and points (x, y) of the series.
     pub series: Vec<(String, Vec<(f64, f64)>)>,
 }
 
-/// A conversation to read.
+/// A conversation, such as a prompt and its completion.
 #[derive(Debug, Clone)]
-pub struct Text {
-    /// What is to know of it, in a few words each.
+pub struct Conversation {
+    /// Facts about the conversation, of a few words each.
     pub facts: Vec<String>,
-    /// Who says what.
-    pub turns: Vec<Turn>,
+    /// Turns in order.
+    pub turns: Vec<ConversationTurn>,
 }
 
-/// One turn of a conversation.
+/// A turn of a conversation.
 #[derive(Debug, Clone)]
-pub struct Turn {
-    /// Who speaks.
+pub struct ConversationTurn {
+    /// Speaker, such as `user` or `assistant`.
     pub role: String,
-    /// What is said.
+    /// Text of the turn.
     pub content: String,
-    /// Whether this turn is what the row is about.
+    /// Highlights the turn, such as the completion that was judged.
     pub marked: bool,
 }
 
-impl Block {
-    /// The figure that it is, if it is one.
+impl ContentBlock {
+    /// Returns the figure of a chart.
     fn figure(&self) -> Option<Figure> {
         match self {
-            Self::Histogram(of) => Some(histogram::figure(of)),
-            Self::Curves(of) => Some(curves::figure(of)),
+            Self::Histogram(chart) => Some(histogram_chart::figure(chart)),
+            Self::LineChart(chart) => Some(line_chart::figure(chart)),
             _ => None,
         }
     }
 }
 
-impl Cell {
-    /// A number.
+impl TableCell {
+    /// Creates a cell with a count.
     pub fn count(number: u64) -> Self {
         Self::Number(grouped(number))
     }
 
     fn text(&self) -> String {
         match self {
-            Self::Text(text) | Self::Number(text) => prospect_core::visible::visible(text).into_owned(),
-            Self::Share(share) => crate::text::percent(*share),
+            Self::Text(text) | Self::Number(text) => visible(text).into_owned(),
+            Self::Share(share) => format::percent(*share),
         }
     }
 }
 
-/// A duration to read: `8.2 s`, `42 s`, `3 min 5 s`, `2 h 10 min`.
+/// Formats a duration: `8.2 s`, `42 s`, `3 min 5 s`, `2 h 10 min`.
 pub fn duration(seconds: f64) -> String {
-    text::duration(seconds).replace('\u{a0}', " ")
+    format::duration(seconds).replace('\u{a0}', " ")
 }
 
-/// A count with thin groups of three digits: `1 234 567`.
+/// Formats a count in groups of three digits, separated by thin spaces: `1 234 567`.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -175,21 +180,22 @@ pub fn grouped(number: u64) -> String {
 }
 
 impl Overview {
-    /// The facts as lines for a terminal or a file.
+    /// Returns the overview as text for a terminal or a file.
     pub fn text(&self) -> String {
-        lines::text(self)
+        terminal::text(self)
     }
 
-    /// The facts as one HTML document that needs nothing beside it.
+    /// Returns the overview as one self-contained HTML document.
     pub fn html(&self) -> Result<String, ReportError> {
         html::page(self)
     }
 
-    /// Writes the page into the folder `out`, with every figure as SVG and PNG beside it, and returns the page's path.
+    /// Writes the page and its figures (SVG and PNG) into the folder `out`, and returns the path of
+    /// the page.
     pub fn write(&self, out: &Path) -> Result<PathBuf, ReportError> {
         for block in self.sections.iter().flat_map(|section| &section.blocks) {
             if let Some(figure) = block.figure() {
-                crate::write_figure(&figure, out)?;
+                write_figure(&figure, out)?;
             }
         }
         let page = out.join("index.html");

@@ -1,32 +1,39 @@
-//! What policies say, as AlpacaEval takes it: one list of outputs for each run, and one of what people chose.
+//! AlpacaEval: one list of outputs for each run, and one of the chosen completions as references.
 
 use std::{collections::BTreeMap, path::Path};
 
 use prospect_core::files::write_json;
 use serde::Serialize;
 
-use super::Named;
+use super::NamedRun;
 use crate::ReportError;
 
-/// An element of `model_outputs` or `reference_outputs`. AlpacaEval matches outputs by their instruction.
+/// An element of `model_outputs` or `reference_outputs`, matched by instruction.
 #[derive(Serialize)]
-struct Entry<'a> {
+struct AlpacaEvalOutput<'a> {
     instruction: &'a str,
     output: &'a str,
     generator: &'a str,
     dataset: &'a str,
 }
 
-/// Writes `NAME.json` for every run that said something, and `reference_outputs.json`.
-pub(super) fn write(dataset: &str, named: &[Named<'_>], folder: &Path) -> Result<usize, ReportError> {
-    let mut references: BTreeMap<&str, Entry<'_>> = BTreeMap::new();
+/// Writes `model_outputs/NAME.json` for every run with generations, and `reference_outputs.json`.
+/// Returns the number of runs.
+pub(super) fn write(dataset: &str, named: &[NamedRun<'_>], folder: &Path) -> Result<usize, ReportError> {
+    let mut references: BTreeMap<&str, AlpacaEvalOutput<'_>> = BTreeMap::new();
     let mut runs = 0;
-    for Named { name, run } in named.iter().filter(|named| !named.run.generations.is_empty()) {
+    for NamedRun { name, run } in named.iter().filter(|named| !named.run.generations.is_empty()) {
         let mut outputs = Vec::new();
-        for said in &run.generations {
-            let instruction = instruction(&said.prompt);
-            outputs.push(Entry { instruction, output: &said.completion, generator: name, dataset });
-            let chosen = Entry { instruction, output: &said.chosen, generator: "chosen", dataset };
+        for generation in &run.generations {
+            let instruction = instruction(&generation.prompt);
+            outputs.push(AlpacaEvalOutput {
+                instruction,
+                output: &generation.completion,
+                generator: name,
+                dataset,
+            });
+            let chosen =
+                AlpacaEvalOutput { instruction, output: &generation.chosen, generator: "chosen", dataset };
             references.entry(instruction).or_insert(chosen);
         }
         write_json(&folder.join("model_outputs").join(format!("{name}.json")), &outputs)?;
@@ -36,7 +43,9 @@ pub(super) fn write(dataset: &str, named: &[Named<'_>], folder: &Path) -> Result
     Ok(runs)
 }
 
-/// A prompt as an instruction: a single turn of the user's stands without its role, a conversation as it is.
+/// Returns a prompt as an instruction: a single user turn without its role.
+///
+/// Conversations of several turns are unchanged.
 fn instruction(prompt: &str) -> &str {
     match prompt.strip_prefix("user: ") {
         Some(turn) if !turn.contains("\n\nassistant: ") => turn,

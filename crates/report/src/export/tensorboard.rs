@@ -1,18 +1,20 @@
-//! TensorBoard's event files: TFRecords that hold one `Event` of its protobuf each. Of that, scalars need six fields, which are
-//! written by hand. Runs record no time of day, so events have none: the horizontal axis to use is the step.
+//! TensorBoard event files: TFRecords with one protobuf `Event` each.
+//!
+//! Scalars need six fields, which are encoded here without a protobuf library. Runs record no wall
+//! time, so use steps as the horizontal axis.
 
 use std::{io::Write, path::Path};
 
 use prospect_core::files::write_whole;
 use prospect_runs::MetricsRecord;
 
-use super::Named;
+use super::NamedRun;
 use crate::ReportError;
 
-/// Writes `NAME/events.out.tfevents.…` for every run that has metrics.
-pub(super) fn write(named: &[Named<'_>], folder: &Path) -> Result<usize, ReportError> {
+/// Writes `NAME/events.out.tfevents.…` for every run with metrics, and returns the number of runs.
+pub(super) fn write(named: &[NamedRun<'_>], folder: &Path) -> Result<usize, ReportError> {
     let mut runs = 0;
-    for Named { name, run } in named.iter().filter(|named| !named.run.metrics.is_empty()) {
+    for NamedRun { name, run } in named.iter().filter(|named| !named.run.metrics.is_empty()) {
         let path = folder.join(name).join("events.out.tfevents.0000000000.prospect");
         write_whole(&path, |writer| writer.write_all(&events(&run.metrics)))?;
         runs += 1;
@@ -20,7 +22,7 @@ pub(super) fn write(named: &[Named<'_>], folder: &Path) -> Result<usize, ReportE
     Ok(runs)
 }
 
-/// The file: a version, then an event for each record.
+/// Encodes an event file: a version record, then one event for each record.
 fn events(records: &[MetricsRecord]) -> Vec<u8> {
     let mut file = Vec::new();
     // Event.file_version = 3
@@ -36,7 +38,7 @@ fn events(records: &[MetricsRecord]) -> Vec<u8> {
     file
 }
 
-/// Summary.Value: tag = 1, simple_value = 2, a float.
+/// Encodes `Summary.Value`: tag = 1, simple_value = 2 (float).
 fn scalar(name: &str, value: f64) -> Vec<u8> {
     let mut message = bytes(1, name.as_bytes());
     message.push(2 << 3 | 5);
@@ -44,7 +46,7 @@ fn scalar(name: &str, value: f64) -> Vec<u8> {
     message
 }
 
-/// A field of protobuf that holds bytes.
+/// Encodes a length-delimited protobuf field.
 fn bytes(field: u8, content: &[u8]) -> Vec<u8> {
     let mut message = vec![field << 3 | 2];
     add_varint(&mut message, content.len() as u64);
@@ -60,7 +62,7 @@ fn add_varint(message: &mut Vec<u8>, mut value: u64) {
     message.push(value as u8);
 }
 
-/// A TFRecord: length, checksum of the length, content, checksum of the content.
+/// Appends a TFRecord: length, checksum of the length, content, checksum of the content.
 fn add_record(file: &mut Vec<u8>, content: &[u8]) {
     let length = (content.len() as u64).to_le_bytes();
     file.extend(length);
@@ -69,12 +71,14 @@ fn add_record(file: &mut Vec<u8>, content: &[u8]) {
     file.extend(masked(crc32c(content)).to_le_bytes());
 }
 
-/// Checksums of data that itself holds checksums would be weak, so TFRecord turns them round and adds a constant.
+/// Masks a checksum as TFRecord requires: rotates it and adds a constant.
+///
+/// CRCs of data that contains CRCs would be weak otherwise.
 fn masked(checksum: u32) -> u32 {
     checksum.rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-/// CRC-32C (Castagnoli), a byte at a time.
+/// Computes CRC-32C (Castagnoli), one byte at a time.
 fn crc32c(bytes: &[u8]) -> u32 {
     const TABLE: [u32; 256] = table();
     !bytes.iter().fold(!0, |sum, byte| sum >> 8 ^ TABLE[(sum as u8 ^ byte) as usize])
@@ -101,7 +105,7 @@ mod tests {
 
     use super::*;
 
-    /// An independent reader: checks the frames with a checksum worked out bit by bit, and reads any protobuf.
+    /// Splits an event file into records, with an independent bitwise checksum.
     fn frames(mut file: &[u8]) -> Vec<&[u8]> {
         let check = |bytes: &[u8]| -> [u8; 4] {
             let mut register = u64::from(u32::MAX);
@@ -127,13 +131,13 @@ mod tests {
     }
 
     #[derive(Debug, PartialEq)]
-    enum Field<'a> {
+    enum ProtobufField<'a> {
         Number(u64),
         Float(f32),
         Bytes(&'a [u8]),
     }
 
-    fn fields(mut message: &[u8]) -> Vec<(u64, Field<'_>)> {
+    fn fields(mut message: &[u8]) -> Vec<(u64, ProtobufField<'_>)> {
         fn varint(message: &mut &[u8]) -> u64 {
             let length = message.iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
             let (head, rest) = message.split_at(length);
@@ -144,17 +148,17 @@ mod tests {
         while !message.is_empty() {
             let key = varint(&mut message);
             let field = match key & 7 {
-                0 => Field::Number(varint(&mut message)),
+                0 => ProtobufField::Number(varint(&mut message)),
                 2 => {
                     let length = varint(&mut message) as usize;
                     let (head, rest) = message.split_at(length);
                     message = rest;
-                    Field::Bytes(head)
+                    ProtobufField::Bytes(head)
                 }
                 5 => {
                     let (head, rest) = message.split_at(4);
                     message = rest;
-                    Field::Float(f32::from_le_bytes(head.try_into().unwrap()))
+                    ProtobufField::Float(f32::from_le_bytes(head.try_into().unwrap()))
                 }
                 other => panic!("wire type {other}"),
             };
@@ -164,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_checksum_is_the_standards() {
+    fn checksums_match_the_standard() {
         // RFC 3720, B.4, and the check value of the CRC catalogue.
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
         assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
@@ -172,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn event_files_round_trip() {
         let record = |kind, step, values: &[(&str, f64)]| MetricsRecord {
             kind,
             step,
@@ -186,17 +190,18 @@ mod tests {
         ];
         let file = events(&records);
         let frames = frames(&file);
-        assert_eq!(fields(frames[0]), [(3, Field::Bytes(b"brain.Event:2"))]);
+        assert_eq!(fields(frames[0]), [(3, ProtobufField::Bytes(b"brain.Event:2"))]);
         for (record, frame) in records.iter().zip(&frames[1..]) {
             let event = fields(frame);
-            let [(2, Field::Number(step)), (5, Field::Bytes(summary))] = event.as_slice() else {
+            let [(2, ProtobufField::Number(step)), (5, ProtobufField::Bytes(summary))] = event.as_slice()
+            else {
                 panic!("{event:?}")
             };
             assert_eq!(*step, record.step);
             for ((number, value), (name, expected)) in fields(summary).iter().zip(&record.values) {
-                let (1, Field::Bytes(value)) = (number, value) else { panic!("{value:?}") };
-                let tag = (1, Field::Bytes(name.as_bytes()));
-                assert_eq!(fields(value), [tag, (2, Field::Float(*expected as f32))]);
+                let (1, ProtobufField::Bytes(value)) = (number, value) else { panic!("{value:?}") };
+                let tag = (1, ProtobufField::Bytes(name.as_bytes()));
+                assert_eq!(fields(value), [tag, (2, ProtobufField::Float(*expected as f32))]);
             }
             assert_eq!(fields(summary).len(), record.values.len());
         }

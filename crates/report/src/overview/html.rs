@@ -1,31 +1,34 @@
-//! An overview as a page: what the template is given.
+//! Overviews as HTML pages.
 
 use prospect_core::visible::clipped;
 use serde::Serialize;
 
-use super::{Block, Cell, Overview, Section, Table, Text, Turn, curves, histogram};
+use super::{
+    ContentBlock, Conversation, ConversationTurn, DisplayTable, Overview, Section, TableCell,
+    histogram_chart, line_chart,
+};
 use crate::{
-    ReportError,
-    page::{Document, FigureView, rendered},
-    text,
+    ReportError, format,
+    render::{document::JsonDocument, figure_view::FigureView, templates},
 };
 
-/// Characters of a turn that are shown.
-const LONGEST: usize = 4000;
+/// Maximum number of characters of a turn.
+const MAX_CHARACTERS: usize = 4000;
 
+/// Returns the page as one HTML document.
 pub(super) fn page(overview: &Overview) -> Result<String, ReportError> {
-    let sections = overview.sections.iter().map(SectionView::of).collect::<Result<_, _>>()?;
-    let page = PageView {
+    let sections = overview.sections.iter().map(SectionView::new).collect::<Result<_, _>>()?;
+    let page = OverviewPage {
         title: overview.title.clone(),
         lead: overview.lead.clone(),
         warnings: overview.warnings.clone(),
         sections,
     };
-    rendered("overview.html", page)
+    templates::render("overview.html", page)
 }
 
 #[derive(Serialize)]
-struct PageView {
+struct OverviewPage {
     title: String,
     lead: Vec<String>,
     warnings: Vec<String>,
@@ -36,48 +39,49 @@ struct PageView {
 struct SectionView {
     title: String,
     anchor: String,
-    blocks: Vec<BlockView>,
+    blocks: Vec<ContentBlockView>,
 }
 
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-enum BlockView {
+enum ContentBlockView {
     Note { text: String },
-    Table { title: String, columns: Vec<Column>, rows: Vec<Vec<CellView>> },
+    Table { title: String, columns: Vec<ColumnHeading>, rows: Vec<Vec<TableCellView>> },
     Figure { figure: FigureView },
-    Texts { texts: Vec<TextView> },
-    Document { document: Document },
+    Conversations { conversations: Vec<ConversationView> },
+    Document { document: JsonDocument },
 }
 
 #[derive(Serialize)]
-struct Column {
+struct ColumnHeading {
     name: String,
+    /// Aligns the column right.
     number: bool,
 }
 
 #[derive(Serialize)]
-struct CellView {
+struct TableCellView {
     text: String,
     number: bool,
-    /// Width of the bar, in percent.
+    /// Width of the bar of a share, in percent.
     bar: Option<String>,
 }
 
 #[derive(Serialize)]
-struct TextView {
+struct ConversationView {
     facts: Vec<String>,
-    turns: Vec<TurnView>,
+    turns: Vec<ConversationTurnView>,
 }
 
 #[derive(Serialize)]
-struct TurnView {
+struct ConversationTurnView {
     role: String,
     content: String,
     marked: bool,
 }
 
 impl SectionView {
-    fn of(section: &Section) -> Result<Self, ReportError> {
+    fn new(section: &Section) -> Result<Self, ReportError> {
         let anchor = section
             .title
             .chars()
@@ -85,34 +89,41 @@ impl SectionView {
         Ok(Self {
             title: section.title.clone(),
             anchor: anchor.collect(),
-            blocks: section.blocks.iter().map(BlockView::of).collect::<Result<_, _>>()?,
+            blocks: section.blocks.iter().map(ContentBlockView::new).collect::<Result<_, _>>()?,
         })
     }
 }
 
-impl BlockView {
-    fn of(block: &Block) -> Result<Self, ReportError> {
+impl ContentBlockView {
+    fn new(block: &ContentBlock) -> Result<Self, ReportError> {
         Ok(match block {
-            Block::Note(text) => Self::Note { text: text.clone() },
-            Block::Table(table) => Self::table(table),
-            Block::Histogram(of) => Self::Figure { figure: FigureView::of(&histogram::figure(of))? },
-            Block::Curves(of) => Self::Figure { figure: FigureView::of(&curves::figure(of))? },
-            Block::Texts(texts) => Self::Texts { texts: texts.iter().map(TextView::of).collect() },
-            Block::Document(value) => Self::Document { document: Document::of(value) },
+            ContentBlock::Note(text) => Self::Note { text: text.clone() },
+            ContentBlock::Table(table) => Self::table(table),
+            ContentBlock::Histogram(chart) => {
+                Self::Figure { figure: FigureView::new(&histogram_chart::figure(chart))? }
+            }
+            ContentBlock::LineChart(chart) => {
+                Self::Figure { figure: FigureView::new(&line_chart::figure(chart))? }
+            }
+            ContentBlock::Conversations(conversations) => Self::Conversations {
+                conversations: conversations.iter().map(ConversationView::new).collect(),
+            },
+            ContentBlock::Document(value) => Self::Document { document: JsonDocument::new(value) },
         })
     }
 
-    fn table(table: &Table) -> Self {
+    fn table(table: &DisplayTable) -> Self {
         let number = |column: usize| {
             let cell = table.rows.first().and_then(|row| row.get(column));
-            cell.is_some_and(|cell| matches!(cell, Cell::Number(_)))
+            cell.is_some_and(|cell| matches!(cell, TableCell::Number(_)))
         };
-        let column = |(index, name): (usize, &String)| Column { name: name.clone(), number: number(index) };
-        let cell = |cell: &Cell| CellView {
+        let column =
+            |(index, name): (usize, &String)| ColumnHeading { name: name.clone(), number: number(index) };
+        let cell = |cell: &TableCell| TableCellView {
             text: cell.text(),
-            number: matches!(cell, Cell::Number(_)),
+            number: matches!(cell, TableCell::Number(_)),
             bar: match cell {
-                Cell::Share(share) => Some(text::fixed(share.clamp(0.0, 1.0) * 100.0, 1)),
+                TableCell::Share(share) => Some(format::fixed(share.clamp(0.0, 1.0) * 100.0, 1)),
                 _ => None,
             },
         };
@@ -124,13 +135,13 @@ impl BlockView {
     }
 }
 
-impl TextView {
-    fn of(text: &Text) -> Self {
-        let turn = |turn: &Turn| TurnView {
+impl ConversationView {
+    fn new(conversation: &Conversation) -> Self {
+        let turn = |turn: &ConversationTurn| ConversationTurnView {
             role: turn.role.clone(),
-            content: clipped(&turn.content, LONGEST).into_owned(),
+            content: clipped(&turn.content, MAX_CHARACTERS).into_owned(),
             marked: turn.marked,
         };
-        Self { facts: text.facts.clone(), turns: text.turns.iter().map(turn).collect() }
+        Self { facts: conversation.facts.clone(), turns: conversation.turns.iter().map(turn).collect() }
     }
 }

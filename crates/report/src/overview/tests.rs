@@ -1,20 +1,20 @@
-//! Overviews as a user sees them.
+//! Tests of the output of overviews.
 
 use super::*;
-use crate::figure::Content;
+use crate::render::figure::Content;
 
 const HOSTILE: &str = "<script>alert('x')</script>\u{1b}[31m\u{202e}";
 
 fn overview() -> Overview {
-    let table = Table {
+    let table = DisplayTable {
         title: "By domain".to_owned(),
         columns: ["Domain", "Rows", "Desirable"].map(str::to_owned).to_vec(),
         rows: vec![
-            vec![Cell::Text("askdocs".to_owned()), Cell::count(1_234_567), Cell::Share(0.25)],
-            vec![Cell::Text(HOSTILE.to_owned()), Cell::count(9), Cell::Share(1.0)],
+            vec![TableCell::Text("askdocs".to_owned()), TableCell::count(1_234_567), TableCell::Share(0.25)],
+            vec![TableCell::Text(HOSTILE.to_owned()), TableCell::count(9), TableCell::Share(1.0)],
         ],
     };
-    let histogram = Histogram {
+    let histogram = HistogramChart {
         name: "prompts".to_owned(),
         title: "Prompts".to_owned(),
         label: "characters".to_owned(),
@@ -22,7 +22,7 @@ fn overview() -> Overview {
         open: true,
         series: vec![("all".to_owned(), vec![1, 8, 4, 0, 1]), (HOSTILE.to_owned(), vec![0; 5])],
     };
-    let curves = Curves {
+    let chart = LineChart {
         name: "gradients".to_owned(),
         title: "Gradients".to_owned(),
         caption: HOSTILE.to_owned(),
@@ -31,8 +31,9 @@ fn overview() -> Overview {
         rules: vec![(0.5, "half".to_owned())],
         series: vec![(HOSTILE.to_owned(), vec![(-1.0, 0.2), (0.0, 1.0), (1.0, 0.4)])],
     };
-    let turn = |role: &str, content: String, marked| Turn { role: role.to_owned(), content, marked };
-    let text = Text {
+    let turn =
+        |role: &str, content: String, marked| ConversationTurn { role: role.to_owned(), content, marked };
+    let conversation = Conversation {
         facts: vec!["train".to_owned(), HOSTILE.to_owned()],
         turns: vec![turn("user", "Hi\nthere".to_owned(), false), turn(HOSTILE, HOSTILE.repeat(300), true)],
     };
@@ -43,14 +44,17 @@ fn overview() -> Overview {
         sections: vec![
             Section {
                 title: "Counts".to_owned(),
-                blocks: vec![Block::Note(HOSTILE.to_owned()), Block::Table(table)],
+                blocks: vec![ContentBlock::Note(HOSTILE.to_owned()), ContentBlock::Table(table)],
             },
-            Section { title: "Lengths".to_owned(), blocks: vec![Block::Histogram(histogram)] },
-            Section { title: "Curves".to_owned(), blocks: vec![Block::Curves(curves)] },
-            Section { title: "Examples".to_owned(), blocks: vec![Block::Texts(vec![text])] },
+            Section { title: "Lengths".to_owned(), blocks: vec![ContentBlock::Histogram(histogram)] },
+            Section { title: "Curves".to_owned(), blocks: vec![ContentBlock::LineChart(chart)] },
+            Section {
+                title: "Examples".to_owned(),
+                blocks: vec![ContentBlock::Conversations(vec![conversation])],
+            },
             Section {
                 title: "Manifest".to_owned(),
-                blocks: vec![Block::Document(serde_json::json!({ HOSTILE: HOSTILE }))],
+                blocks: vec![ContentBlock::Document(serde_json::json!({ HOSTILE: HOSTILE }))],
             },
         ],
     }
@@ -70,7 +74,7 @@ fn the_page_escapes_everything_and_needs_nothing() {
         "1\u{202f}234\u{202f}567",
         "25.0\u{a0}%",
         "<svg",
-        "Steps of 10. The last one holds",
+        "Bin width 10. The last bin includes",
         "more characters",
     ] {
         assert!(html.contains(text), "{text}");
@@ -87,11 +91,11 @@ fn lines_are_safe_for_a_terminal() {
 }
 
 #[test]
-fn nothing_to_show_is_still_a_page() {
+fn an_empty_overview_is_a_page() {
     let empty =
         Overview { title: String::new(), lead: Vec::new(), warnings: Vec::new(), sections: Vec::new() };
     assert!(empty.html().unwrap().contains("<h1></h1>"));
-    let histogram = Histogram {
+    let histogram = HistogramChart {
         name: "h".to_owned(),
         title: "h".to_owned(),
         label: "tokens".to_owned(),
@@ -99,14 +103,14 @@ fn nothing_to_show_is_still_a_page() {
         open: false,
         series: vec![("all".to_owned(), vec![0])],
     };
-    let block = Block::Histogram(histogram);
+    let block = ContentBlock::Histogram(histogram);
     let sections = vec![Section { title: "Lengths".to_owned(), blocks: vec![block] }];
     assert!(Overview { sections, ..empty }.html().unwrap().contains("<svg"));
 }
 
 #[test]
-fn a_rule_far_from_flat_curves_was_drawn_outside_of_the_figure() {
-    let flat = Curves {
+fn a_rule_far_from_flat_curves_is_inside_the_figure() {
+    let flat = LineChart {
         name: "flat".to_owned(),
         title: "Flat".to_owned(),
         caption: String::new(),
@@ -115,7 +119,7 @@ fn a_rule_far_from_flat_curves_was_drawn_outside_of_the_figure() {
         rules: vec![(0.5, "one half".to_owned())],
         series: vec![("kto".to_owned(), vec![(0.5, 1.0), (0.9, 1.0)])],
     };
-    let figure = curves::figure(&flat);
+    let figure = line_chart::figure(&flat);
     let Content::Plot { y, .. } = &figure.panels[0].content else { panic!("{figure:?}") };
     assert!(y.low <= 0.5 && y.high >= 1.0, "{} to {}", y.low, y.high);
 }

@@ -1,0 +1,233 @@
+//! Drawing in CSS pixels on any backend of plotters.
+//!
+//! Backends accept whole pixels only, so a canvas multiplies all lengths by a scale: SVG gets
+//! quarter pixels, and PNG is drawn larger and downsampled.
+
+use plotters::{
+    coord::Shift,
+    prelude::{
+        Circle, Color, DrawingArea, DrawingAreaErrorKind, DrawingBackend, FontDesc, FontTransform, IntoFont,
+        PathElement, Polygon, RGBColor, ShapeStyle, Text,
+    },
+    style::text_anchor::{HPos, Pos, VPos},
+};
+
+use super::font::{FAMILY, LINE_HEIGHT};
+use super::style::{INK, MarkerShape, SeriesStyle};
+
+/// Result of drawing on the backend `B`.
+pub(crate) type DrawResult<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
+
+/// A position (x, y) in CSS pixels, from the top left.
+pub(crate) type Position = (f64, f64);
+
+/// Width and height in CSS pixels.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Size {
+    pub(crate) width: f64,
+    pub(crate) height: f64,
+}
+
+/// A drawing area in CSS pixels.
+pub(crate) struct Canvas<'a, B: DrawingBackend> {
+    area: &'a DrawingArea<B, Shift>,
+    scale: f64,
+    baseline: f64,
+}
+
+impl<'a, B: DrawingBackend> Canvas<'a, B> {
+    /// Creates a canvas over `area` with `scale` backend pixels per CSS pixel.
+    ///
+    /// `baseline` is the distance from the top of a text to its baseline, in ems, which differs
+    /// between backends.
+    pub(crate) fn new(area: &'a DrawingArea<B, Shift>, scale: f64, baseline: f64) -> Self {
+        Self { area, scale, baseline }
+    }
+
+    fn pixel(&self, (x, y): Position) -> (i32, i32) {
+        ((x * self.scale).round() as i32, (y * self.scale).round() as i32)
+    }
+
+    fn length(&self, length: f64) -> u32 {
+        (length * self.scale).round().max(1.0) as u32
+    }
+
+    fn stroke(&self, colour: RGBColor, opacity: f64, width: f64) -> ShapeStyle {
+        colour.mix(opacity).stroke_width(self.length(width))
+    }
+
+    /// Draws a solid line through `points`.
+    pub(crate) fn line(
+        &self,
+        points: &[Position],
+        colour: RGBColor,
+        opacity: f64,
+        width: f64,
+    ) -> DrawResult<B> {
+        let pixels: Vec<_> = points.iter().map(|point| self.pixel(*point)).collect();
+        self.area.draw(&PathElement::new(pixels, self.stroke(colour, opacity, width)))
+    }
+
+    /// Draws a line through `points` with the pattern `dash`; an empty pattern is solid.
+    pub(crate) fn dashed(
+        &self,
+        points: &[Position],
+        dash: &[f64],
+        colour: RGBColor,
+        opacity: f64,
+        width: f64,
+    ) -> DrawResult<B> {
+        if dash.is_empty() {
+            return self.line(points, colour, opacity, width);
+        }
+        for stroke in strokes(points, dash) {
+            self.line(&stroke, colour, opacity, width)?;
+        }
+        Ok(())
+    }
+
+    /// Draws a filled polygon.
+    pub(crate) fn polygon(&self, corners: &[Position], colour: RGBColor, opacity: f64) -> DrawResult<B> {
+        let pixels: Vec<_> = corners.iter().map(|corner| self.pixel(*corner)).collect();
+        self.area.draw(&Polygon::new(pixels, colour.mix(opacity)))
+    }
+
+    /// Draws a filled circle.
+    pub(crate) fn disc(
+        &self,
+        centre: Position,
+        radius: f64,
+        colour: RGBColor,
+        opacity: f64,
+    ) -> DrawResult<B> {
+        self.area.draw(&Circle::new(self.pixel(centre), self.length(radius), colour.mix(opacity).filled()))
+    }
+
+    /// Draws the marker of a series.
+    pub(crate) fn marker(&self, (x, y): Position, style: SeriesStyle) -> DrawResult<B> {
+        let colour = style.colour();
+        let corners = |offsets: &[(f64, f64)]| -> Vec<Position> {
+            offsets.iter().map(|(right, down)| (x + right, y + down)).collect()
+        };
+        let shape = |offsets: &[(f64, f64)]| {
+            let mut corners = corners(offsets);
+            if style.is_hollow() {
+                corners.extend(corners.first().copied());
+                self.line(&corners, colour, 1.0, 1.5)
+            } else {
+                self.polygon(&corners, colour, 1.0)
+            }
+        };
+        match style.marker() {
+            MarkerShape::Circle if style.is_hollow() => {
+                let ring = Circle::new(self.pixel((x, y)), self.length(4.0), self.stroke(colour, 1.0, 1.5));
+                self.area.draw(&ring)
+            }
+            MarkerShape::Circle => self.disc((x, y), 4.0, colour, 1.0),
+            MarkerShape::Square => shape(&[(-3.6, -3.6), (3.6, -3.6), (3.6, 3.6), (-3.6, 3.6)]),
+            MarkerShape::Triangle => shape(&[(0.0, -4.8), (4.6, 3.4), (-4.6, 3.4)]),
+            MarkerShape::Diamond => shape(&[(0.0, -5.2), (5.2, 0.0), (0.0, 5.2), (-5.2, 0.0)]),
+            MarkerShape::Cross => {
+                self.line(&corners(&[(-3.8, -3.8), (3.8, 3.8)]), colour, 1.0, 2.0)?;
+                self.line(&corners(&[(-3.8, 3.8), (3.8, -3.8)]), colour, 1.0, 2.0)
+            }
+        }
+    }
+
+    /// Draws a line of text, anchored horizontally by `across` and vertically by `down`.
+    pub(crate) fn text(
+        &self,
+        text: &str,
+        (x, y): Position,
+        across: HPos,
+        down: VerticalAnchor,
+        size: f64,
+        opacity: f64,
+    ) -> DrawResult<B> {
+        let style = self.font(size).color(&INK.mix(opacity)).pos(Pos::new(across, VPos::Top));
+        let top = y + (down.baseline_offset() - self.baseline) * size;
+        self.area.draw(&Text::new(text, self.pixel((x, top)), style))
+    }
+
+    /// Draws a line of text upwards, vertically centred on its start.
+    pub(crate) fn vertical_text(
+        &self,
+        text: &str,
+        (x, y): Position,
+        size: f64,
+        opacity: f64,
+    ) -> DrawResult<B> {
+        let font = self.font(size).transform(FontTransform::Rotate270);
+        let style = font.color(&INK.mix(opacity)).pos(Pos::new(HPos::Left, VPos::Top));
+        let left = x + (VerticalAnchor::Middle.baseline_offset() - self.baseline) * size;
+        self.area.draw(&Text::new(text, self.pixel((left, y)), style))
+    }
+
+    fn font(&self, size: f64) -> FontDesc<'static> {
+        (FAMILY, LINE_HEIGHT * size * self.scale).into_font()
+    }
+}
+
+/// Vertical anchor of a text.
+#[derive(Clone, Copy)]
+pub(crate) enum VerticalAnchor {
+    Top,
+    Middle,
+}
+
+impl VerticalAnchor {
+    /// Returns the distance from the anchor down to the baseline, in ems.
+    fn baseline_offset(self) -> f64 {
+        match self {
+            Self::Top => 0.76,
+            Self::Middle => 0.36,
+        }
+    }
+}
+
+/// Splits a polyline into strokes by the pattern `dash`.
+fn strokes(points: &[Position], dash: &[f64]) -> Vec<Vec<Position>> {
+    let mut strokes = Vec::new();
+    let mut current: Vec<Position> = points.first().copied().into_iter().collect();
+    let (mut part, mut left) = (0, dash[0]);
+    for pair in points.windows(2) {
+        let ((mut x, mut y), (end_x, end_y)) = (pair[0], pair[1]);
+        loop {
+            let distance = (end_x - x).hypot(end_y - y);
+            let drawing = part % 2 == 0;
+            if distance <= left {
+                left -= distance;
+                if drawing {
+                    current.push((end_x, end_y));
+                }
+                break;
+            }
+            x += (end_x - x) * left / distance;
+            y += (end_y - y) * left / distance;
+            if drawing {
+                current.push((x, y));
+                strokes.push(std::mem::take(&mut current));
+            } else {
+                current = vec![(x, y)];
+            }
+            part = (part + 1) % dash.len();
+            left = dash[part];
+        }
+    }
+    if current.len() > 1 {
+        strokes.push(current);
+    }
+    strokes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strokes_and_gaps_follow_the_line() {
+        let line = [(0.0, 0.0), (4.0, 0.0), (10.0, 0.0)];
+        let cut = strokes(&line, &[3.0, 2.0]);
+        assert_eq!(cut, [vec![(0.0, 0.0), (3.0, 0.0)], vec![(5.0, 0.0), (8.0, 0.0)]]);
+    }
+}

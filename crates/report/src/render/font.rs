@@ -1,0 +1,65 @@
+//! The bundled font: registration and text measurement.
+
+use std::sync::Once;
+
+use plotters::{
+    prelude::{FontFamily, FontStyle, IntoFont},
+    style::register_font,
+};
+
+/// Name of the bundled font: the generic name, so that an SVG uses the reader's sans-serif font.
+pub(super) const FAMILY: FontFamily = FontFamily::SansSerif;
+
+/// Line height in ems: plotters sizes fonts by line height.
+pub(super) const LINE_HEIGHT: f64 = 1.24;
+
+/// Factor on text widths, because a reader's sans-serif font may be wider than the bundled one.
+const WIDTH_MARGIN: f64 = 1.17;
+
+/// Registers the bundled font with plotters, once.
+pub(super) fn register_bundled_font() {
+    static REGISTERED: Once = Once::new();
+    REGISTERED.call_once(|| {
+        // If this fails, drawing the first text returns the error.
+        let _ = register_font(
+            FAMILY.as_str(),
+            FontStyle::Normal,
+            include_bytes!("../../assets/Roboto-Regular.ttf"),
+        );
+    });
+}
+
+/// Returns the width of a text of `size` pixels, with a margin for other fonts.
+pub(super) fn text_width(text: &str, size: f64) -> f64 {
+    register_bundled_font();
+    // Measured at 16 times the size, because plotters returns whole pixels.
+    let font = (FAMILY, 16.0 * LINE_HEIGHT * size).into_font();
+    font.box_size(text).map_or(0.0, |(width, _)| WIDTH_MARGIN * f64::from(width) / 16.0)
+}
+
+/// Truncates `text` with an ellipsis if it is wider than `width`.
+pub(super) fn fit(text: &str, size: f64, width: f64) -> String {
+    let mut fitted = text.to_owned();
+    while !fitted.is_empty() && text_width(&fitted, size) > width {
+        fitted.truncate(fitted.trim_end_matches('…').trim_end().len());
+        fitted.pop();
+        fitted.push('…');
+        if fitted == "…" {
+            break;
+        }
+    }
+    fitted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_text_is_truncated_to_fit() {
+        assert_eq!(fit("short", 12.0, 500.0), "short");
+        let cut = fit("a very long label indeed", 12.0, 60.0);
+        assert!(cut.ends_with('…') && text_width(&cut, 12.0) <= 60.0);
+        assert_eq!(fit("x", 12.0, 0.0), "…");
+    }
+}

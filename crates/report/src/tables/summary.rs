@@ -1,0 +1,204 @@
+//! Tables of the summary: estimates, differences, win rates, findings and trials.
+
+use prospect_runs::{Contrast, Finding, Measure, Point, PublishedResults, TrialResult, Verdict, WinRate};
+use serde_json::Value;
+
+use super::{CsvTable, columns, numbers};
+use crate::{
+    format,
+    sections::{
+        findings, trials,
+        win_rates::{self, matchups},
+    },
+    sweep_data::SweepData,
+};
+
+/// Returns the estimates of each series and x value.
+pub(super) fn points(sweep: &SweepData) -> CsvTable {
+    let row = |point: &Point| {
+        let mut row = vec![point.series.clone(), sweep.x.name(point.x), point.x.to_string()];
+        row.extend(numbers(point.accuracy));
+        row.extend(numbers(point.margin));
+        row.extend(point.utility.map_or_else(|| vec![String::new(); 3], |utility| numbers(utility).to_vec()));
+        let seeds: Vec<String> = point.seeds.iter().map(f64::to_string).collect();
+        row.extend([point.steps.to_string(), seeds.len().to_string(), seeds.join(" ")]);
+        row
+    };
+    CsvTable {
+        name: "points",
+        columns: columns(&[
+            "series",
+            "x_name",
+            "x",
+            "accuracy",
+            "accuracy_low",
+            "accuracy_high",
+            "margin",
+            "margin_low",
+            "margin_high",
+            "utility",
+            "utility_low",
+            "utility_high",
+            "steps",
+            "seeds",
+            "seed_accuracies",
+        ]),
+        rows: sweep.summary.iter().flat_map(|summary| &summary.points).map(row).collect(),
+    }
+}
+
+/// Returns the differences from the baseline.
+pub(super) fn contrasts(sweep: &SweepData) -> CsvTable {
+    let row = |contrast: &Contrast| {
+        let measure = match contrast.measure {
+            Measure::Accuracy => "accuracy",
+            Measure::Utility => "utility",
+        };
+        let verdict = match contrast.verdict {
+            Verdict::Ahead => "ahead",
+            Verdict::Behind => "behind",
+            Verdict::CannotTell => "cannot_tell",
+        };
+        let mut row = vec![
+            contrast.series.clone(),
+            contrast.baseline.clone(),
+            sweep.x.name(contrast.x),
+            contrast.x.to_string(),
+            measure.to_owned(),
+        ];
+        row.extend(numbers(contrast.difference));
+        let needed = contrast.seeds_needed.map(|seeds| seeds.to_string()).unwrap_or_default();
+        row.extend([contrast.p.to_string(), contrast.p_holm.to_string(), verdict.to_owned(), needed]);
+        row.extend([contrast.seeds.to_string(), contrast.pairs.to_string()]);
+        row
+    };
+    CsvTable {
+        name: "contrasts",
+        columns: columns(&[
+            "series",
+            "baseline",
+            "x_name",
+            "x",
+            "measure",
+            "difference",
+            "low",
+            "high",
+            "p",
+            "p_holm",
+            "verdict",
+            "seeds_needed",
+            "seeds",
+            "pairs",
+        ]),
+        rows: sweep.summary.iter().flat_map(|summary| &summary.contrasts).map(row).collect(),
+    }
+}
+
+/// Returns the win rates of all judges.
+pub(super) fn win_rates(sweep: &SweepData) -> CsvTable {
+    let row = |rate: &WinRate| {
+        let mut row = vec![
+            rate.judge.clone(),
+            win_rates::opponent_name(sweep, &rate.opponent),
+            rate.series.clone(),
+            sweep.x.name(rate.x),
+            rate.x.to_string(),
+        ];
+        row.extend(numbers(rate.rate));
+        row.extend(rate.decided.map_or_else(|| vec![String::new(); 3], |share| numbers(share).to_vec()));
+        row.extend([rate.wins, rate.ties, rate.losses, rate.unread].map(|count| count.to_string()));
+        row.extend([rate.p, rate.p_holm].map(|p| p.to_string()));
+        row
+    };
+    CsvTable {
+        name: "win_rates",
+        columns: columns(&[
+            "judge",
+            "opponent",
+            "series",
+            "x_name",
+            "x",
+            "rate",
+            "low",
+            "high",
+            "decided",
+            "decided_low",
+            "decided_high",
+            "wins",
+            "ties",
+            "losses",
+            "unread",
+            "p",
+            "p_holm",
+        ]),
+        rows: matchups(sweep).iter().flat_map(|matchup| matchup.rates.iter().copied().map(row)).collect(),
+    }
+}
+
+/// Returns all published results, also at x values that the sweep does not have.
+pub(super) fn reference(sweep: &SweepData) -> CsvTable {
+    let rows = |reference: &PublishedResults| {
+        let measure = reference.measure.clone().unwrap_or_else(|| "accuracy".to_owned());
+        let series_rows = |(series, points): (&String, &Vec<(Value, f64)>)| {
+            let row = |(x, y): &(Value, f64)| {
+                let (x, y) = (format::setting(x), y.to_string());
+                vec![series.clone(), x, y, measure.clone(), reference.label.clone()]
+            };
+            points.iter().map(row).collect::<Vec<_>>()
+        };
+        reference.series.iter().flat_map(series_rows).collect::<Vec<_>>()
+    };
+    CsvTable {
+        name: "reference",
+        columns: columns(&["series", "x", "value", "measure", "label"]),
+        rows: sweep.experiment.reference.iter().flat_map(rows).collect(),
+    }
+}
+
+/// Returns the bins of all calibration curves.
+pub(super) fn calibration(sweep: &SweepData) -> CsvTable {
+    let mut rows = Vec::new();
+    for point in sweep.summary.iter().flat_map(|summary| &summary.points) {
+        for bin in point.calibration.iter().flat_map(|calibration| &calibration.bins) {
+            let mut row = vec![point.series.clone(), sweep.x.name(point.x), point.x.to_string()];
+            row.extend([bin.low, bin.high, bin.confidence, bin.accuracy].map(|value| value.to_string()));
+            row.push(bin.pairs.to_string());
+            rows.push(row);
+        }
+    }
+    let names = ["series", "x_name", "x", "low", "high", "confidence", "accuracy", "pairs"];
+    CsvTable { name: "calibration", columns: columns(&names), rows }
+}
+
+/// Returns the findings of the diagnosis.
+pub(super) fn findings(sweep: &SweepData) -> CsvTable {
+    let row = |finding: &Finding| {
+        let [from, to] = finding.steps.map(|step| step.to_string());
+        let sign = findings::title(finding.sign).to_owned();
+        vec![finding.run.clone(), sign, from, to, finding.evidence.clone(), finding.advice.clone()]
+    };
+    CsvTable {
+        name: "diagnosis",
+        columns: columns(&["run", "sign", "from_step", "to_step", "evidence", "advice"]),
+        rows: sweep.summary.iter().flat_map(|summary| &summary.findings).map(row).collect(),
+    }
+}
+
+/// Returns the trials of the hyperparameter search.
+pub(super) fn trials(sweep: &SweepData) -> CsvTable {
+    let row = |trial: &TrialResult| {
+        vec![
+            trial.series.clone(),
+            trials::settings(sweep, trial),
+            trial.rung.to_string(),
+            trial.accuracy.to_string(),
+            trial.seeds.to_string(),
+            if trial.won { "yes" } else { "no" }.to_owned(),
+        ]
+    };
+    CsvTable {
+        name: "trials",
+        columns: columns(&["series", "settings", "rung", "accuracy_to_choose_by", "seeds", "won"]),
+        rows: sweep.summary.iter().flat_map(|summary| &summary.trials).map(row).collect(),
+    }
+}
