@@ -5,13 +5,9 @@
 
 mod experiments;
 mod export;
-#[path = "../crates/hub/src/fake_hub.rs"]
-#[allow(dead_code, reason = "the tests of its own crate use the rest")]
-mod fake_hub;
 mod gpu_check;
 mod group;
 mod inspect;
-mod json_schema;
 mod judge;
 mod objectives;
 mod plan;

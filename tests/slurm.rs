@@ -7,7 +7,6 @@ use std::{
 };
 
 use insta::assert_snapshot;
-use prospect_core::progress::say;
 
 use crate::{
     group,
@@ -22,24 +21,9 @@ struct Cluster {
     daemons: Vec<(&'static str, Child)>,
 }
 
-const DAEMONS: [&str; 3] = ["munged", "slurmctld", "slurmd"];
-
 impl Cluster {
-    /// Starts the daemons in a folder; None, with a message, where they are not installed.
-    fn start(folder: PathBuf) -> Option<Self> {
-        let found = |name: &&str| {
-            let path = std::env::var("PATH").unwrap_or_default();
-            std::env::split_paths(&format!("{path}:/usr/sbin")).any(|folder| folder.join(name).exists())
-        };
-        if let Some(missing) = DAEMONS.iter().chain(&["sbatch", "squeue"]).find(|name| !found(name)) {
-            say(format!("skipped: there is no {missing}; install slurm-wlm and munge"));
-            return None;
-        }
-        let id = Command::new("id").arg("-u").output().unwrap();
-        if id.stdout != b"0\n" {
-            say("skipped: slurmd starts jobs as root only");
-            return None;
-        }
+    /// Starts the daemons in a folder. slurmd starts jobs as root only.
+    fn start(folder: PathBuf) -> Self {
         for name in ["state", "spool"] {
             fs_err::create_dir_all(folder.join(name)).unwrap();
         }
@@ -102,7 +86,7 @@ PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP
         until("two nodes", || {
             cluster.says("sinfo", &["--noheader", "--Node", "--format=%t"]) == "idle\nidle\n"
         });
-        Some(cluster)
+        cluster
     }
 
     fn config(&self) -> PathBuf {
@@ -168,187 +152,197 @@ fn close_up(text: &str) -> String {
         .join("\n")
 }
 
-#[test]
-fn workers_of_a_real_cluster_do_a_sweep() {
-    let place = place();
-    let Some(cluster) = Cluster::start(place.path("slurm")) else { return };
-    let alone = place.run("sweep experiment.yaml --out runs/alone");
-    assert_eq!(alone.code, Some(0), "{alone}");
-    place.write(
-        "slurm.yaml",
-        "workers: 3\npartition: test\ntime: 00:10:00\nsbatch: { comment: 'it is # a test' }\n",
-    );
-    let sweep = "sweep experiment.yaml --executor slurm --out runs/cluster";
+mod needs_slurm {
+    use super::*;
 
-    place.write("wrong.yaml", "workers: 3\npartition: tset\n");
-    let wrong = cluster.prospect(&place, &format!("{sweep} --profile wrong.yaml"));
-    assert_snapshot!(wrong, @r"
-    exit code 1
-    --- stdout
-    --- stderr
-    error: wrong.yaml:2: `partition`: Slurm refused the job; change it and submit again
-      sbatch: error: invalid partition specified: tset
-      sbatch: error: Batch job submission failed: Invalid partition name specified
-    ");
+    #[test]
+    #[ignore = "needs root and Slurm"]
+    fn workers_of_a_real_cluster_do_a_sweep() {
+        let place = place();
+        let cluster = Cluster::start(place.path("slurm"));
+        let alone = place.run("sweep experiment.yaml --out runs/alone");
+        assert_eq!(alone.code, Some(0), "{alone}");
+        place.write(
+            "slurm.yaml",
+            "workers: 3\npartition: test\ntime: 00:10:00\nsbatch: { comment: 'it is # a test' }\n",
+        );
+        let sweep = "sweep experiment.yaml --executor slurm --out runs/cluster";
 
-    let submitted = cluster.prospect(&place, sweep);
-    assert_snapshot!(submitted, @r"
-    exit code 0
-    --- stdout
-    1
-    --- stderr
-    4 runs are left, and 3 workers are submitted for them as job 1
-    `prospect sweep status runs/cluster` tells how they stand, and `scancel 1` ends them; call this again when they are gone
-    ");
-    let again = cluster.prospect(&place, sweep);
-    assert_eq!((again.code, again.stdout.as_str()), (Some(0), submitted.stdout.as_str()), "{again}");
-    assert!(
-        again.stderr.starts_with("workers of job 1 are at work on the 4 runs that are left ("),
-        "{again}"
-    );
-    let looked = cluster.prospect(&place, "sweep status runs/cluster --json");
-    let looked: serde_json::Value = serde_json::from_str(&looked.stdout).unwrap();
-    assert_eq!(
-        (&looked["slurm"]["job"], looked["slurm"]["tasks"].as_array().unwrap().len()),
-        (&"1".into(), 3)
-    );
-    assert!(looked["slurm"].get("note").is_none(), "{looked}");
+        place.write("wrong.yaml", "workers: 3\npartition: tset\n");
+        let wrong = cluster.prospect(&place, &format!("{sweep} --profile wrong.yaml"));
+        assert_snapshot!(wrong, @r"
+        exit code 1
+        --- stdout
+        --- stderr
+        error: wrong.yaml:2: `partition`: Slurm refused the job; change it and submit again
+          sbatch: error: invalid partition specified: tset
+          sbatch: error: Batch job submission failed: Invalid partition name specified
+        ");
 
-    cluster.waits_for_the_end_of("1");
-    let logs = (0..3)
-        .map(|task| fs_err::read_to_string(place.path(&format!("runs/cluster/slurm/1_{task}.log"))).unwrap());
-    let logs: Vec<String> = logs.collect();
-    let finished: usize = logs
-        .iter()
-        .flat_map(|log| log.lines().filter_map(|line| line.split_once(" runs finished")))
-        .map(|(count, _)| count.parse::<usize>().unwrap())
-        .sum();
-    assert_eq!(finished, 4, "{logs:#?}");
-    assert_same(&results(&place, "runs/alone"), &results(&place, "runs/cluster"));
-    assert!(logs.iter().any(|log| log.ends_with("reports/experiment/index.html\n")), "{logs:#?}");
+        let submitted = cluster.prospect(&place, sweep);
+        assert_snapshot!(submitted, @r"
+        exit code 0
+        --- stdout
+        1
+        --- stderr
+        4 runs are left, and 3 workers are submitted for them as job 1
+        `prospect sweep status runs/cluster` tells how they stand, and `scancel 1` ends them; call this again when they are gone
+        ");
+        let again = cluster.prospect(&place, sweep);
+        assert_eq!((again.code, again.stdout.as_str()), (Some(0), submitted.stdout.as_str()), "{again}");
+        assert!(
+            again.stderr.starts_with("workers of job 1 are at work on the 4 runs that are left ("),
+            "{again}"
+        );
+        let looked = cluster.prospect(&place, "sweep status runs/cluster --json");
+        let looked: serde_json::Value = serde_json::from_str(&looked.stdout).unwrap();
+        assert_eq!(
+            (&looked["slurm"]["job"], looked["slurm"]["tasks"].as_array().unwrap().len()),
+            (&"1".into(), 3)
+        );
+        assert!(looked["slurm"].get("note").is_none(), "{looked}");
 
-    until("that Slurm forgets the job", || {
-        !cluster.prospect(&place, "sweep status runs/cluster").stdout.contains("completed")
-    });
-    let forgotten = cluster.prospect(&place, "sweep status runs/cluster").stdout;
-    let (_, workers) = forgotten.split_once("== Workers").unwrap();
-    assert_snapshot!(close_up(workers), @r"
-    : Slurm job 1
-    Slurm no longer knows tasks 0, 1, 2 (`sacct`: Slurm accounting storage is disabled); the table of runs shows what they have done
-    ");
-    let nothing_left = cluster.prospect(&place, sweep);
-    assert_eq!(nothing_left.code, Some(0), "{nothing_left}");
-    assert!(nothing_left.stderr.contains("0 runs finished, 4 were there already\n"), "{nothing_left}");
-    assert_eq!(nothing_left.stdout, "reports/experiment/index.html\n");
-}
+        cluster.waits_for_the_end_of("1");
+        let logs = (0..3).map(|task| {
+            fs_err::read_to_string(place.path(&format!("runs/cluster/slurm/1_{task}.log"))).unwrap()
+        });
+        let logs: Vec<String> = logs.collect();
+        let finished: usize = logs
+            .iter()
+            .flat_map(|log| log.lines().filter_map(|line| line.split_once(" runs finished")))
+            .map(|(count, _)| count.parse::<usize>().unwrap())
+            .sum();
+        assert_eq!(finished, 4, "{logs:#?}");
+        assert_same(&results(&place, "runs/alone"), &results(&place, "runs/cluster"));
+        assert!(logs.iter().any(|log| log.ends_with("reports/experiment/index.html\n")), "{logs:#?}");
 
-#[test]
-fn a_dataset_is_prepared_by_a_real_cluster() {
-    let place = place();
-    let Some(cluster) = Cluster::start(place.path("slurm")) else { return };
-    let prepare = r#"prepare data.yaml --set source={"kind":"hh","path":"hh.jsonl"}"#;
-    let fixture = fs_err::read_to_string(repository("tests/fixtures/hh.jsonl")).unwrap();
-    // Parts are blocks of 1024 records.
-    let usable: String = fixture.split_inclusive('\n').take(5).collect();
-    place.write("hh.jsonl", usable.repeat(600));
-    assert_eq!(place.run(&format!("{prepare} --out whole")).code, Some(0));
-    place.write("slurm.yaml", "workers: 3\ntime: 00:10:00\n");
+        until("that Slurm forgets the job", || {
+            !cluster.prospect(&place, "sweep status runs/cluster").stdout.contains("completed")
+        });
+        let forgotten = cluster.prospect(&place, "sweep status runs/cluster").stdout;
+        let (_, workers) = forgotten.split_once("== Workers").unwrap();
+        assert_snapshot!(close_up(workers), @r"
+        : Slurm job 1
+        Slurm no longer knows tasks 0, 1, 2 (`sacct`: Slurm accounting storage is disabled); the table of runs shows what they have done
+        ");
+        let nothing_left = cluster.prospect(&place, sweep);
+        assert_eq!(nothing_left.code, Some(0), "{nothing_left}");
+        assert!(nothing_left.stderr.contains("0 runs finished, 4 were there already\n"), "{nothing_left}");
+        assert_eq!(nothing_left.stdout, "reports/experiment/index.html\n");
+    }
 
-    let submitted = cluster.prospect(&place, &format!("{prepare} --out parts --executor slurm"));
-    assert_snapshot!(submitted, @r"
-    exit code 0
-    --- stdout
-    2
-    --- stderr
-    3 tasks read the input as job 1, and job 2 puts together what they have read; `scancel 1 2` ends them, and the same call goes on
-    ");
-    let again = cluster.prospect(&place, &format!("{prepare} --out parts --executor slurm"));
-    assert_snapshot!(again, @r"
-    exit code 0
-    --- stdout
-    2
-    --- stderr
-    jobs of an earlier call are queued or running, up to 2: none are submitted
-    ");
-    cluster.waits_for_the_end_of("2");
-    let files = |dataset: &str| {
-        ["kto/train", "kto/test", "dpo/train", "dpo/test"].map(|part| {
-            fs_err::read(place.path(&format!("{dataset}/{part}-00000-of-00001.parquet"))).unwrap()
-        })
-    };
-    assert!(files("whole") == files("parts"));
-    let there = cluster.prospect(&place, &format!("{prepare} --out parts --executor slurm"));
-    assert!(there.stderr.contains("up to date") && there.stdout == "parts\n", "{there}");
+    #[test]
+    #[ignore = "needs root and Slurm"]
+    fn a_dataset_is_prepared_by_a_real_cluster() {
+        let place = place();
+        let cluster = Cluster::start(place.path("slurm"));
+        let prepare = r#"prepare data.yaml --set source={"kind":"hh","path":"hh.jsonl"}"#;
+        let fixture = fs_err::read_to_string(repository("tests/fixtures/hh.jsonl")).unwrap();
+        // Parts are blocks of 1024 records.
+        let usable: String = fixture.split_inclusive('\n').take(5).collect();
+        place.write("hh.jsonl", usable.repeat(600));
+        assert_eq!(place.run(&format!("{prepare} --out whole")).code, Some(0));
+        place.write("slurm.yaml", "workers: 3\ntime: 00:10:00\n");
 
-    // A part that fails takes the job with it that was to follow.
-    let fails = format!("{prepare} --strict --out bad --executor slurm");
-    place.write("hh.jsonl", format!("{}not a record\n", usable.repeat(600)));
-    let last = cluster.prospect(&place, &fails).stdout.trim().parse::<u32>().unwrap();
-    cluster.waits_for_the_end_of(&last.to_string());
-    let log = fs_err::read_to_string(place.path(&format!("bad.shards/slurm/{}_3.log", last - 1))).unwrap();
-    assert!(log.contains("hh.jsonl:3001: "), "{log}");
-    assert!(!place.path("bad").exists() && place.path("bad.shards/00001-of-00003.shard").exists());
-}
+        let submitted = cluster.prospect(&place, &format!("{prepare} --out parts --executor slurm"));
+        assert_snapshot!(submitted, @r"
+        exit code 0
+        --- stdout
+        2
+        --- stderr
+        3 tasks read the input as job 1, and job 2 puts together what they have read; `scancel 1 2` ends them, and the same call goes on
+        ");
+        let again = cluster.prospect(&place, &format!("{prepare} --out parts --executor slurm"));
+        assert_snapshot!(again, @r"
+        exit code 0
+        --- stdout
+        2
+        --- stderr
+        jobs of an earlier call are queued or running, up to 2: none are submitted
+        ");
+        cluster.waits_for_the_end_of("2");
+        let files = |dataset: &str| {
+            ["kto/train", "kto/test", "dpo/train", "dpo/test"].map(|part| {
+                fs_err::read(place.path(&format!("{dataset}/{part}-00000-of-00001.parquet"))).unwrap()
+            })
+        };
+        assert!(files("whole") == files("parts"));
+        let there = cluster.prospect(&place, &format!("{prepare} --out parts --executor slurm"));
+        assert!(there.stderr.contains("up to date") && there.stdout == "parts\n", "{there}");
 
-#[test]
-fn srun_starts_the_ranks_of_a_group() {
-    let place = group::place();
-    let Some(cluster) = Cluster::start(place.path("slurm")) else { return };
-    let alone = place.run("sweep experiment.yaml --out runs/alone");
-    assert_eq!(alone.code, Some(0), "{alone}");
-    let command = place.command("sweep experiment.yaml --shard --out runs/two");
-    let output = Command::new("srun")
-        .args(["--nodes=2", "--ntasks=2", "--ntasks-per-node=1"])
-        .arg(command.get_program())
-        .args(command.get_args())
-        .current_dir(place.path(""))
-        .env("SLURM_CONF", cluster.config())
-        .env("MASTER_ADDR", "127.0.0.1")
-        .env("MASTER_PORT", group::free_port().to_string())
-        .output()
-        .unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}");
-    // Rank 0 alone tells.
-    assert_eq!(told.matches("2 runs finished").count(), 1, "{told}");
-    assert_same(&group::results(&place, "runs/alone"), &group::results(&place, "runs/two"));
-}
+        // A part that fails takes the job with it that was to follow.
+        let fails = format!("{prepare} --strict --out bad --executor slurm");
+        place.write("hh.jsonl", format!("{}not a record\n", usable.repeat(600)));
+        let last = cluster.prospect(&place, &fails).stdout.trim().parse::<u32>().unwrap();
+        cluster.waits_for_the_end_of(&last.to_string());
+        let log =
+            fs_err::read_to_string(place.path(&format!("bad.shards/slurm/{}_3.log", last - 1))).unwrap();
+        assert!(log.contains("hh.jsonl:3001: "), "{log}");
+        assert!(!place.path("bad").exists() && place.path("bad.shards/00001-of-00003.shard").exists());
+    }
 
-#[test]
-fn a_killed_worker_and_a_lost_node_lose_nothing() {
-    let place = place();
-    let Some(mut cluster) = Cluster::start(place.path("slurm")) else { return };
-    let alone = place.run(&format!("sweep experiment.yaml {LONG} --out runs/alone"));
-    assert_eq!(alone.code, Some(0), "{alone}");
-    place.write("slurm.yaml", "workers: 2\n");
-    let sweep = format!("sweep experiment.yaml {LONG} --executor slurm --out runs/cluster");
-    let submitted = cluster.prospect(&place, &sweep);
-    assert_eq!((submitted.code, submitted.stdout.as_str()), (Some(0), "1\n"), "{submitted}");
-    let workers = |count: usize| {
-        until("runs at work", || at_work(&place, "runs/cluster").len() >= count);
-        at_work(&place, "runs/cluster")
-    };
-    // A worker is killed: the other one takes its run over, and ends the sweep, or is lost with its node.
-    let (run, who) = workers(2).swap_remove(0);
-    assert!(who.starts_with("Slurm job 1_"), "{who}");
-    let claim = place.path("runs/cluster/claims").join(run.file_name().unwrap());
-    signal("KILL", holder(&claim));
-    until("another worker at the run", || holder_of(&claim).is_none_or(|(_, job)| !who.contains(&job)));
+    #[test]
+    #[ignore = "needs root and Slurm"]
+    fn srun_starts_the_ranks_of_a_group() {
+        let place = group::place();
+        let cluster = Cluster::start(place.path("slurm"));
+        let alone = place.run("sweep experiment.yaml --out runs/alone");
+        assert_eq!(alone.code, Some(0), "{alone}");
+        let command = place.command("sweep experiment.yaml --shard --out runs/two");
+        let output = Command::new("srun")
+            .args(["--nodes=2", "--ntasks=2", "--ntasks-per-node=1"])
+            .arg(command.get_program())
+            .args(command.get_args())
+            .current_dir(place.path(""))
+            .env("SLURM_CONF", cluster.config())
+            .env("MASTER_ADDR", "127.0.0.1")
+            .env("MASTER_PORT", group::free_port().to_string())
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{told}");
+        // Rank 0 alone tells.
+        assert_eq!(told.matches("2 runs finished").count(), 1, "{told}");
+        assert_same(&group::results(&place, "runs/alone"), &group::results(&place, "runs/two"));
+    }
 
-    // Its node is lost: Slurm puts the task back, and a worker on the other node goes on.
-    let (run, _) = workers(1).swap_remove(0);
-    let (pid, _) = holder_of(&place.path("runs/cluster/claims").join(run.file_name().unwrap())).unwrap();
-    let node = environment(pid, "SLURMD_NODENAME");
-    cluster.kill(&node);
-    let step = parent(pid);
-    signal("KILL", step);
-    signal("KILL", pid);
-    until("the end of the sweep", || {
-        status(&place, "runs/cluster").is_some_and(|status| status["counts"]["finished"] == 4)
-    });
-    cluster.waits_for_the_end_of("1");
-    assert_same(&results(&place, "runs/alone"), &results(&place, "runs/cluster"));
-    assert!(place.path("reports/experiment/index.html").exists());
+    #[test]
+    #[ignore = "needs root and Slurm"]
+    fn a_killed_worker_and_a_lost_node_lose_nothing() {
+        let place = place();
+        let mut cluster = Cluster::start(place.path("slurm"));
+        let alone = place.run(&format!("sweep experiment.yaml {LONG} --out runs/alone"));
+        assert_eq!(alone.code, Some(0), "{alone}");
+        place.write("slurm.yaml", "workers: 2\n");
+        let sweep = format!("sweep experiment.yaml {LONG} --executor slurm --out runs/cluster");
+        let submitted = cluster.prospect(&place, &sweep);
+        assert_eq!((submitted.code, submitted.stdout.as_str()), (Some(0), "1\n"), "{submitted}");
+        let workers = |count: usize| {
+            until("runs at work", || at_work(&place, "runs/cluster").len() >= count);
+            at_work(&place, "runs/cluster")
+        };
+        // A worker is killed: the other one takes its run over, and ends the sweep, or is lost with its node.
+        let (run, who) = workers(2).swap_remove(0);
+        assert!(who.starts_with("Slurm job 1_"), "{who}");
+        let claim = place.path("runs/cluster/claims").join(run.file_name().unwrap());
+        signal("KILL", holder(&claim));
+        until("another worker at the run", || holder_of(&claim).is_none_or(|(_, job)| !who.contains(&job)));
+
+        // Its node is lost: Slurm puts the task back, and a worker on the other node goes on.
+        let (run, _) = workers(1).swap_remove(0);
+        let (pid, _) = holder_of(&place.path("runs/cluster/claims").join(run.file_name().unwrap())).unwrap();
+        let node = environment(pid, "SLURMD_NODENAME");
+        cluster.kill(&node);
+        let step = parent(pid);
+        signal("KILL", step);
+        signal("KILL", pid);
+        until("the end of the sweep", || {
+            status(&place, "runs/cluster").is_some_and(|status| status["counts"]["finished"] == 4)
+        });
+        cluster.waits_for_the_end_of("1");
+        assert_same(&results(&place, "runs/alone"), &results(&place, "runs/cluster"));
+        assert!(place.path("reports/experiment/index.html").exists());
+    }
 }
 
 /// The process of the last claim in a folder, and its Slurm job; None if the claim was given up.

@@ -8,10 +8,9 @@ use std::{
 use insta::assert_snapshot;
 use serde_json::Value;
 
-use crate::{
-    json_schema::validate,
-    support::{Place, repository},
-};
+use prospect_testkit::json_schema::validate;
+
+use crate::support::{Place, repository};
 
 /// Every YAML file that ships, with the kind that its folder gives it.
 fn shipped() -> Vec<(&'static str, PathBuf)> {

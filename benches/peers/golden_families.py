@@ -1,6 +1,6 @@
 """Golden values of each model family from transformers and peft, for crates/model/tests/families.rs.
 
-    python benches/peers/golden_families.py crates/model/tests/golden
+    python benches/peers/golden_families.py crates/model/tests/integration/golden
 
 Writes one small JSON file per case: the config.json, the names and shapes of the checkpoint's tensors, logits, the
 log-prob of a completion, and its gradient. Weights are not stored: they are a function of name and index (`number`

@@ -87,7 +87,7 @@ fn is_complete(blob: &Path, file: &RemoteFile) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake_hub::{COMMIT, FakeHub};
+    use prospect_testkit::fake_hub::{COMMIT, FakeHub};
 
     const FILES: &[(&str, &str)] = &[
         ("config.json", "{}"),
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn a_refused_connection_points_to_local_paths() {
         let cache = tempfile::tempdir().unwrap();
-        let endpoint = format!("http://{}", crate::fake_hub::closed_port());
+        let endpoint = format!("http://{}", prospect_testkit::fake_hub::closed_port());
         let settings = Settings { endpoint, token: None, cache: cache.path().to_owned(), offline: false };
         let error = fetch("hf://org/name@main", &settings).unwrap_err();
         assert!(matches!(error, HubError::Network { .. }), "{error}");

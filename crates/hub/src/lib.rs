@@ -32,8 +32,6 @@ mod address;
 mod cache;
 mod client;
 mod error;
-#[cfg(test)]
-mod fake_hub;
 mod fetch;
 mod settings;
 

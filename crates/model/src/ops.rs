@@ -8,10 +8,6 @@
 
 mod composed;
 mod cpu;
-#[cfg(test)]
-#[path = "../../kernels/tests/emulation/emulator.rs"]
-#[allow(dead_code, reason = "the tests of its own crate use the rest")]
-mod emulator;
 #[cfg(any(feature = "cuda", test))]
 mod kernels;
 

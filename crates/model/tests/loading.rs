@@ -4,9 +4,6 @@
 // Helpers of tests may panic.
 #![allow(clippy::unwrap_used)]
 
-#[path = "support/counting.rs"]
-mod counting;
-
 use std::{collections::HashMap, path::Path};
 
 use candle_core::{DType, Device, Tensor};
@@ -82,7 +79,7 @@ fn only_one_tensor_at_a_time_is_there_twice() {
         serde_json::from_value(serde_json::json!({ "weights": folder.path(), "tokenizer": "bytes" }))
             .unwrap();
     let recipe = recipe.resolve(&|path| Ok(path.into())).unwrap();
-    let (model, peak) = counting::peak_of(|| recipe.load().unwrap());
+    let (model, peak) = peak_of(|| recipe.load().unwrap());
     assert_eq!(model.decoder.architecture().parameter_count().unwrap(), all);
     // All weights in f32, and the current tensor in bf16.
     assert!((4 * all..4 * all + one + rest).contains(&peak), "{peak} bytes for {all} elements in f32");
@@ -91,7 +88,7 @@ fn only_one_tensor_at_a_time_is_there_twice() {
     // Random weights: a quantised model never keeps a dense matrix.
     let architecture: Architecture = serde_json::from_value(architecture()).unwrap();
     let draw = |quantization| {
-        counting::peak_of(|| {
+        peak_of(|| {
             Decoder::random_on(&Device::Cpu, architecture.clone(), 0, Dtype::F32, quantization).unwrap()
         })
     };
@@ -102,6 +99,6 @@ fn only_one_tensor_at_a_time_is_there_twice() {
     assert!(quantised.frozen_bytes() < 2 * all, "{}", quantised.frozen_bytes());
 
     // An adapter shares the weights; they are not copied.
-    let (_, peak) = counting::peak_of(|| dense.with_lora(LoraConfig { r: 2, alpha: 4.0 }, 0).unwrap());
+    let (_, peak) = peak_of(|| dense.with_lora(LoraConfig { r: 2, alpha: 4.0 }, 0).unwrap());
     assert!(peak < one, "{peak} bytes for an adapter");
 }

@@ -4,9 +4,6 @@
 // Helpers of tests may panic.
 #![allow(clippy::unwrap_used)]
 
-#[path = "support/counting.rs"]
-mod counting;
-
 use prospect_core::config::Document;
 use prospect_dist::{ProcessGroup, thread_group};
 use prospect_model::{
@@ -70,7 +67,7 @@ fn peak_of_step(
     activations: Activations,
     micro_batches: usize,
 ) -> usize {
-    let ((), peak) = counting::peak_of(|| {
+    let ((), peak) = peak_of(|| {
         let mut gradients = Gradients::none(policy.parameters());
         for _ in 0..micro_batches {
             let (log_probs, saved) = policy.forward(batch, activations).unwrap();
@@ -165,16 +162,16 @@ struct RankBytes {
 
 /// Returns measured and predicted bytes of each of `ranks` threads that run a step together.
 fn sharded(recipe: &Recipe, ranks: usize, batch: &PackedBatch) -> (RankBytes, RankBytes) {
-    let before = counting::now();
+    let before = bytes_in_use();
     let one = |member: ProcessGroup| {
         let model = recipe.load_as(&member).unwrap().decoder;
         let policy = model.with_lora(LoraConfig { r: 8, alpha: 16.0 }, 0).unwrap();
         drop(model);
         let meet = || member.collective.barrier().unwrap();
         meet();
-        let kept = counting::now();
+        let kept = bytes_in_use();
         meet();
-        counting::reset_peak();
+        reset_peak();
         meet();
         let mut gradients = Gradients::none(policy.parameters());
         let (log_probs, saved) = policy.forward(batch, Activations::Keep).unwrap();
@@ -182,7 +179,7 @@ fn sharded(recipe: &Recipe, ranks: usize, batch: &PackedBatch) -> (RankBytes, Ra
         meet();
         let demand = policy.footprint().demand(&BatchSize::from(batch), 0, false);
         let each = |bytes: usize| (bytes - before) as f64 / ranks as f64;
-        let measured = RankBytes { kept: each(kept), step: each(counting::peak()) };
+        let measured = RankBytes { kept: each(kept), step: each(peak_bytes()) };
         let predicted = RankBytes {
             kept: (demand.frozen + demand.trained) as f64,
             step: (demand.total() - demand.moments) as f64,

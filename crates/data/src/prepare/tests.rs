@@ -362,59 +362,54 @@ fn too_many_bad_rows_are_an_error_with_reasons_and_lines() {
     assert!(error.contains("2 of 2 rows") && error.contains("a.jsonl:2: expected ident"), "{error}");
 }
 
-/// Returns the folder with real data, if there is one.
-fn real() -> Option<PathBuf> {
-    let folder = std::env::var_os("PROSPECT_TEST_DATA").map(PathBuf::from);
-    if folder.is_none() {
-        prospect_core::progress::say("skipped: set PROSPECT_TEST_DATA");
+mod needs_data {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs PROSPECT_TEST_DATA"]
+    fn real_hh_files_give_the_known_counts() {
+        let folder = prospect_testkit::test_data("");
+        let make = |file: &str, more: &str| {
+            make(&format!("source: {{kind: hh, path: {}}}\n{more}", folder.join("hh").join(file).display()))
+        };
+        let lines = |out: &Path, reason: &str| -> Vec<usize> {
+            let text = fs_err::read_to_string(out.join("rejected.jsonl")).unwrap();
+            let rows = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+            // The reference counts rows from 0.
+            rows.filter(|row| row["reason"] == reason)
+                .map(|row| row["line"].as_u64().unwrap() as usize - 1)
+                .collect()
+        };
+
+        let (harmless, out) = make("harmless-base_test.jsonl.gz", "");
+        let counts = &harmless.reading;
+        assert_eq!((counts.read, counts.pairs, counts.rejected), (2312, 2303, 9));
+        assert!(counts.rejected_overlaps.is_empty());
+        assert_eq!(lines(out.path(), "unequal_prompts"), [1254, 1688, 1950, 1952, 2036]);
+        assert_eq!(lines(out.path(), "empty_completion"), [86, 516, 925, 1103]);
+        assert_eq!(harmless.train.pairs + harmless.test.pairs, 2303);
+
+        let (helpful, out) = make("helpful-base_test.rows0-1851.jsonl.gz", "");
+        let counts = &helpful.reading;
+        assert_eq!((counts.read, counts.pairs, counts.rejected), (1852, 1840, 12));
+        assert_eq!(lines(out.path(), "unequal_prompts"), [168, 354, 567, 742, 959, 1010, 1165, 1306, 1449]);
+        assert_eq!(lines(out.path(), "empty_completion"), [120, 739, 1213]);
+        assert_eq!(helpful.unique_prompts, 1840);
+
+        // A fraction of 0.1 is a subset of 0.5, with exact counts and the same test rows.
+        let keep = |share: f64| {
+            let (manifest, out) =
+                make("harmless-base_test.jsonl.gz", &format!("imbalance: {{keep_desirable: {share}}}"));
+            let ids = |split| {
+                read_binary(out.path(), split).unwrap().into_iter().map(|row| row.id).collect::<Vec<_>>()
+            };
+            let train: HashSet<String> = ids(Split::Train).into_iter().collect();
+            (manifest, train, ids(Split::Test))
+        };
+        let ((tenth, small, test), (half, large, same_test)) = (keep(0.1), keep(0.5));
+        assert!(small.is_subset(&large) && test == same_test);
+        let total = tenth.train.n_undesirable;
+        assert_eq!(tenth.train.n_desirable, (0.1 * total as f64).round() as u64);
+        assert_eq!(half.train.n_desirable, (0.5 * total as f64).round() as u64);
     }
-    folder
-}
-
-#[test]
-fn real_hh_files_give_the_known_counts() {
-    let Some(folder) = real() else { return };
-    let make = |file: &str, more: &str| {
-        make(&format!("source: {{kind: hh, path: {}}}\n{more}", folder.join("hh").join(file).display()))
-    };
-    let lines = |out: &Path, reason: &str| -> Vec<usize> {
-        let text = fs_err::read_to_string(out.join("rejected.jsonl")).unwrap();
-        let rows = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-        // The reference counts rows from 0.
-        rows.filter(|row| row["reason"] == reason)
-            .map(|row| row["line"].as_u64().unwrap() as usize - 1)
-            .collect()
-    };
-
-    let (harmless, out) = make("harmless-base_test.jsonl.gz", "");
-    let counts = &harmless.reading;
-    assert_eq!((counts.read, counts.pairs, counts.rejected), (2312, 2303, 9));
-    assert!(counts.rejected_overlaps.is_empty());
-    assert_eq!(lines(out.path(), "unequal_prompts"), [1254, 1688, 1950, 1952, 2036]);
-    assert_eq!(lines(out.path(), "empty_completion"), [86, 516, 925, 1103]);
-    assert_eq!(harmless.train.pairs + harmless.test.pairs, 2303);
-    prospect_core::progress::say(serde_json::to_string(&harmless).unwrap());
-
-    let (helpful, out) = make("helpful-base_test.rows0-1851.jsonl.gz", "");
-    let counts = &helpful.reading;
-    assert_eq!((counts.read, counts.pairs, counts.rejected), (1852, 1840, 12));
-    assert_eq!(lines(out.path(), "unequal_prompts"), [168, 354, 567, 742, 959, 1010, 1165, 1306, 1449]);
-    assert_eq!(lines(out.path(), "empty_completion"), [120, 739, 1213]);
-    assert_eq!(helpful.unique_prompts, 1840);
-    prospect_core::progress::say(serde_json::to_string(&helpful).unwrap());
-
-    // A fraction of 0.1 is a subset of 0.5, with exact counts and the same test rows.
-    let keep = |share: f64| {
-        let (manifest, out) =
-            make("harmless-base_test.jsonl.gz", &format!("imbalance: {{keep_desirable: {share}}}"));
-        let ids =
-            |split| read_binary(out.path(), split).unwrap().into_iter().map(|row| row.id).collect::<Vec<_>>();
-        let train: HashSet<String> = ids(Split::Train).into_iter().collect();
-        (manifest, train, ids(Split::Test))
-    };
-    let ((tenth, small, test), (half, large, same_test)) = (keep(0.1), keep(0.5));
-    assert!(small.is_subset(&large) && test == same_test);
-    let total = tenth.train.n_undesirable;
-    assert_eq!(tenth.train.n_desirable, (0.1 * total as f64).round() as u64);
-    assert_eq!(half.train.n_desirable, (0.5 * total as f64).round() as u64);
 }

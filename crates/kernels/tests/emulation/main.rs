@@ -4,14 +4,12 @@
 // Helpers may panic, as tests do.
 #![allow(clippy::unwrap_used)]
 
-mod emulator;
-
-use emulator::Emulator;
 use prospect_kernels::{
     Element, Kernel, KernelParameter, Launch, ParameterKind, ScalarType, Source,
     check::{self, Argument, Machine},
     kernels,
 };
+use prospect_testkit::emulator::Emulator;
 
 #[test]
 fn kernels_agree_with_their_twins() {

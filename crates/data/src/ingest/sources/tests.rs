@@ -208,73 +208,75 @@ fn resolve_and_read(source: &str, name: &str, content: &[u8]) -> Result<Collecte
     Ok(read)
 }
 
-/// The folder with real data, if it is available.
-fn real() -> Option<std::path::PathBuf> {
-    let folder = std::env::var_os("PROSPECT_TEST_DATA").map(std::path::PathBuf::from);
-    if folder.is_none() {
-        prospect_core::progress::say("skipped: set PROSPECT_TEST_DATA");
-    }
-    folder
-}
+mod needs_data {
+    use super::*;
 
-#[test]
-fn real_oasst_files_give_the_known_pairs() {
-    let Some(folder) = real() else { return };
-    for (file, read, adjacent, all) in
-        [("oasst1_en-validation.shared.jsonl", 1606, 570, 825), ("en_99_tree.jsonl", 99, 423, 745)]
-    {
-        for (ranks, pairs) in [("adjacent", adjacent), ("all", all)] {
-            let read_pairs = collect(&format!("{{ranks: {ranks}}}"), &folder.join("oasst1").join(file));
-            let counts = &read_pairs.counts;
-            assert_eq!(
-                (counts.read, counts.pairs, counts.rejected),
-                (read, pairs, 0),
-                "{file} {ranks} {counts:?}"
-            );
+    #[test]
+    #[ignore = "needs PROSPECT_TEST_DATA"]
+    fn real_oasst_files_give_the_known_pairs() {
+        let folder = prospect_testkit::test_data("");
+        for (file, read, adjacent, all) in
+            [("oasst1_en-validation.shared.jsonl", 1606, 570, 825), ("en_99_tree.jsonl", 99, 423, 745)]
+        {
+            for (ranks, pairs) in [("adjacent", adjacent), ("all", all)] {
+                let read_pairs = collect(&format!("{{ranks: {ranks}}}"), &folder.join("oasst1").join(file));
+                let counts = &read_pairs.counts;
+                assert_eq!(
+                    (counts.read, counts.pairs, counts.rejected),
+                    (read, pairs, 0),
+                    "{file} {ranks} {counts:?}"
+                );
+            }
         }
     }
-}
 
-#[test]
-fn real_shp_labels_prefer_the_side_that_hh_chose() {
-    let Some(folder) = real() else { return };
-    let documented = collect("{}", &folder.join("shp/shp_documented_rows.jsonl"));
-    assert_eq!(documented.counts.read, 2);
-    let path = folder.join("shp/steamshp_anthropic_helpful_test.shared.json");
-    let steam = collect("{min_score_ratio: 1, max_pairs_per_post: null}", &path);
-    let hh = collect("{kind: hh}", &folder.join("hh/helpful-base_test.rows0-1851.jsonl.gz"));
-    // The last human turn, the preferred reply and the rejected one.
-    let chosen = |read: &Collected| -> std::collections::HashSet<[String; 3]> {
-        let sides = read.groups.iter().map(|group| {
-            let side = |index: usize| group.completions[index].messages[0].content.clone();
-            let last =
-                group.prompt.last().unwrap().content.rsplit("HUMAN: ").next().unwrap().trim().to_owned();
-            [last, side(group.pairs[0].0), side(group.pairs[0].1)]
-        });
-        sides.collect()
-    };
-    let (hh, steam) = (chosen(&hh), chosen(&steam));
-    let agree = steam.iter().filter(|pair| hh.contains(*pair)).count();
-    let swapped = |[last, chosen, rejected]: &[String; 3]| [last.clone(), rejected.clone(), chosen.clone()];
-    let disagree = steam.iter().filter(|pair| hh.contains(&swapped(pair))).count();
-    assert_eq!((agree, disagree), (1822, 0));
-}
+    #[test]
+    #[ignore = "needs PROSPECT_TEST_DATA"]
+    fn real_shp_labels_prefer_the_side_that_hh_chose() {
+        let folder = prospect_testkit::test_data("");
+        let documented = collect("{}", &folder.join("shp/shp_documented_rows.jsonl"));
+        assert_eq!(documented.counts.read, 2);
+        let path = folder.join("shp/steamshp_anthropic_helpful_test.shared.json");
+        let steam = collect("{min_score_ratio: 1, max_pairs_per_post: null}", &path);
+        let hh = collect("{kind: hh}", &folder.join("hh/helpful-base_test.rows0-1851.jsonl.gz"));
+        // The last human turn, the preferred reply and the rejected one.
+        let chosen = |read: &Collected| -> std::collections::HashSet<[String; 3]> {
+            let sides = read.groups.iter().map(|group| {
+                let side = |index: usize| group.completions[index].messages[0].content.clone();
+                let last =
+                    group.prompt.last().unwrap().content.rsplit("HUMAN: ").next().unwrap().trim().to_owned();
+                [last, side(group.pairs[0].0), side(group.pairs[0].1)]
+            });
+            sides.collect()
+        };
+        let (hh, steam) = (chosen(&hh), chosen(&steam));
+        let agree = steam.iter().filter(|pair| hh.contains(*pair)).count();
+        let swapped =
+            |[last, chosen, rejected]: &[String; 3]| [last.clone(), rejected.clone(), chosen.clone()];
+        let disagree = steam.iter().filter(|pair| hh.contains(&swapped(pair))).count();
+        assert_eq!((agree, disagree), (1822, 0));
+    }
 
-#[test]
-fn real_files_of_other_tools_give_the_known_counts() {
-    let Some(folder) = real() else { return };
-    let kto = collect("{}", &folder.join("kto/kto_en_demo.json"));
-    let labels =
-        kto.groups.iter().flat_map(|group| &group.completions).filter(|side| side.label == Some(true));
-    assert_eq!((labels.count(), kto.counts.labelled, kto.counts.rejected), (150, 300, 0));
-    let dpo = collect("{}", &folder.join("kto/dpo_zh_demo.json"));
-    let system = dpo.groups.iter().filter(|group| group.prompt[0].role == "system").count();
-    assert_eq!((dpo.counts.pairs, system, dpo.counts.rejected), (300, 64, 0));
-    let feedback = collect("{}", &folder.join("ultrafeedback/train_clean.jsonl"));
-    let counts = &feedback.counts;
-    // One of the 111 pairs with equal scores has identical completions too (line 307).
-    assert_eq!((counts.read, counts.pairs, counts.noted["equal_scores"]), (1000, 994, 110));
-    assert!(
-        feedback.rejected.iter().any(|row| (row.line, row.reason.as_str()) == (307, "identical_completions"))
-    );
+    #[test]
+    #[ignore = "needs PROSPECT_TEST_DATA"]
+    fn real_files_of_other_tools_give_the_known_counts() {
+        let folder = prospect_testkit::test_data("");
+        let kto = collect("{}", &folder.join("kto/kto_en_demo.json"));
+        let labels =
+            kto.groups.iter().flat_map(|group| &group.completions).filter(|side| side.label == Some(true));
+        assert_eq!((labels.count(), kto.counts.labelled, kto.counts.rejected), (150, 300, 0));
+        let dpo = collect("{}", &folder.join("kto/dpo_zh_demo.json"));
+        let system = dpo.groups.iter().filter(|group| group.prompt[0].role == "system").count();
+        assert_eq!((dpo.counts.pairs, system, dpo.counts.rejected), (300, 64, 0));
+        let feedback = collect("{}", &folder.join("ultrafeedback/train_clean.jsonl"));
+        let counts = &feedback.counts;
+        // One of the 111 pairs with equal scores has identical completions too (line 307).
+        assert_eq!((counts.read, counts.pairs, counts.noted["equal_scores"]), (1000, 994, 110));
+        assert!(
+            feedback
+                .rejected
+                .iter()
+                .any(|row| (row.line, row.reason.as_str()) == (307, "identical_completions"))
+        );
+    }
 }

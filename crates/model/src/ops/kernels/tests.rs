@@ -9,10 +9,7 @@ use prospect_kernels::{
 };
 
 use super::{super::composed, *};
-use crate::ops::{
-    emulator::Emulator,
-    tests::{flat, forest, random},
-};
+use crate::ops::tests::{flat, forest, random};
 
 /// Launcher that runs kernels on CPU tensors.
 struct Emulated(RefCell<Emulator>);

@@ -2,9 +2,6 @@
 //! files.
 //! files on disk.
 
-// Helpers of tests may panic.
-#![allow(clippy::unwrap_used, clippy::print_stderr)]
-
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
@@ -173,65 +170,65 @@ fn adapters_have_pefts_layout() {
     assert!(load_adapter(&other.decoder, folder.path()).unwrap_err().to_string().contains("adapter_model"));
 }
 
-/// Returns the path of SmolLM2-135M-Instruct as GGUF, if `PROSPECT_TEST_MODEL` is set.
-fn smollm2() -> Option<PathBuf> {
-    let path = std::env::var_os("PROSPECT_TEST_MODEL").map(PathBuf::from);
-    if path.is_none() {
-        eprintln!(
-            "skipped: set PROSPECT_TEST_MODEL to SmolLM2-135M-Instruct.Q4_1.gguf (scripts/smollm2.sh fetches it)"
-        );
+mod needs_model {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs PROSPECT_TEST_MODEL"]
+    fn smollm2_knows_the_capital_of_france_and_equals_candle_transformers() {
+        let path = prospect_testkit::test_model();
+        let model = recipe(&format!("weights: {}", path.display())).load().unwrap();
+        let tokens = model.tokenizer.encode("The capital of France is").unwrap();
+        let end = model.tokenizer.eos_token_id().unwrap();
+        let how = GenerationConfig {
+            sampling: Sampling::Greedy,
+            max_new_tokens: 2,
+            eos_token_id: end,
+            seed: 0,
+            batch_size: 2,
+        };
+        let prompt = Prompt { id: "", tokens: &tokens };
+        let generated = model.decoder.generate(&[prompt], &how, Adapter::On).unwrap();
+        assert_eq!(model.tokenizer.decode(&generated[0].tokens, true).unwrap(), " Paris.");
+
+        let folder = tempfile::tempdir().unwrap();
+        model.save(folder.path()).unwrap();
+        assert_same_logits(&model, folder.path(), &tokens);
     }
-    path
-}
 
-#[test]
-fn smollm2_knows_the_capital_of_france_and_equals_candle_transformers() {
-    let Some(path) = smollm2() else { return };
-    let model = recipe(&format!("weights: {}", path.display())).load().unwrap();
-    let tokens = model.tokenizer.encode("The capital of France is").unwrap();
-    let end = model.tokenizer.eos_token_id().unwrap();
-    let how = GenerationConfig {
-        sampling: Sampling::Greedy,
-        max_new_tokens: 2,
-        eos_token_id: end,
-        seed: 0,
-        batch_size: 2,
-    };
-    let prompt = Prompt { id: "", tokens: &tokens };
-    let generated = model.decoder.generate(&[prompt], &how, Adapter::On).unwrap();
-    assert_eq!(model.tokenizer.decode(&generated[0].tokens, true).unwrap(), " Paris.");
+    #[test]
+    #[ignore = "needs PROSPECT_TEST_MODEL"]
+    fn a_truncated_gguf_tensor_is_named() {
+        let path = prospect_testkit::test_model();
+        let folder = tempfile::tempdir().unwrap();
+        let short = folder.path().join("short.gguf");
+        let bytes = fs_err::read(path).unwrap();
+        fs_err::write(&short, &bytes[..bytes.len() - 1_000_000]).unwrap();
+        let error = recipe(&format!("weights: {}", short.display())).load().unwrap_err().to_string();
+        assert!(error.contains("short.gguf: tensor `") && error.contains("is the file complete?"), "{error}");
+    }
 
-    let folder = tempfile::tempdir().unwrap();
-    model.save(folder.path()).unwrap();
-    assert_same_logits(&model, folder.path(), &tokens);
-}
+    mod needs_data {
+        use super::*;
 
-#[test]
-fn a_truncated_gguf_tensor_is_named() {
-    let Some(path) = smollm2() else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let short = folder.path().join("short.gguf");
-    let bytes = fs_err::read(path).unwrap();
-    fs_err::write(&short, &bytes[..bytes.len() - 1_000_000]).unwrap();
-    let error = recipe(&format!("weights: {}", short.display())).load().unwrap_err().to_string();
-    assert!(error.contains("short.gguf: tensor `") && error.contains("is the file complete?"), "{error}");
-}
-
-#[test]
-fn the_gguf_tokenizer_equals_the_tokenizer_json() {
-    let (Some(path), Some(data)) = (smollm2(), std::env::var_os("PROSPECT_TEST_DATA")) else { return };
-    let json = Path::new(&data).join("tokenizers/smollm2_tokenizer.from_gguf.json");
-    let own = recipe(&format!("weights: {}", path.display())).load().unwrap().tokenizer;
-    let other = recipe(&format!("weights: {}\ntokenizer: {}", path.display(), json.display()))
-        .load()
-        .unwrap()
-        .tokenizer;
-    for text in [
-        "Hello world",
-        "It's 2026, 1234.5!\n\n  ünïcode 你好\t",
-        "<|im_start|>user\nhi<|im_end|>\n",
-        "a  b   c",
-    ] {
-        assert_eq!(own.encode(text).unwrap(), other.encode(text).unwrap(), "{text}");
+        #[test]
+        #[ignore = "needs PROSPECT_TEST_MODEL and PROSPECT_TEST_DATA"]
+        fn the_gguf_tokenizer_equals_the_tokenizer_json() {
+            let path = prospect_testkit::test_model();
+            let json = prospect_testkit::test_data("tokenizers/smollm2_tokenizer.from_gguf.json");
+            let own = recipe(&format!("weights: {}", path.display())).load().unwrap().tokenizer;
+            let other = recipe(&format!("weights: {}\ntokenizer: {}", path.display(), json.display()))
+                .load()
+                .unwrap()
+                .tokenizer;
+            for text in [
+                "Hello world",
+                "It's 2026, 1234.5!\n\n  ünïcode 你好\t",
+                "<|im_start|>user\nhi<|im_end|>\n",
+                "a  b   c",
+            ] {
+                assert_eq!(own.encode(text).unwrap(), other.encode(text).unwrap(), "{text}");
+            }
+        }
     }
 }

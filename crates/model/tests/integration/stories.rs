@@ -1,9 +1,6 @@
 //! A trained model with 260 thousand weights (llama2.c's stories260K) generates the story that its
 //! authors published.
 
-// Helpers of tests may panic.
-#![allow(clippy::unwrap_used, clippy::print_stderr)]
-
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
@@ -109,34 +106,35 @@ fn load(folder: &Path) -> Model {
     file.resolve(&|path| Ok(PathBuf::from(path))).unwrap().load().unwrap()
 }
 
-#[test]
-fn stories260k_tells_its_documented_story() {
-    let Some(data) = std::env::var_os("PROSPECT_TEST_DATA") else {
-        eprintln!("skipped: set PROSPECT_TEST_DATA");
-        return;
-    };
-    let source = Path::new(&data).join("models/stories260K");
-    let read = |name: &str| fs_err::read(source.join(name)).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    convert(&read("stories260K.bin"), folder.path());
-    let vocabulary = vocabulary(&read("tok512.bin"), 512);
-    let model = load(folder.path());
+mod needs_data {
+    use super::*;
 
-    let documentation = String::from_utf8(read("stories260K.md")).unwrap();
-    let (_, documented) = documentation.split_once("-z stories260K/tok512.bin -t 0.0\n").unwrap();
-    let (documented, _) = documented.split_once("\n```").unwrap();
+    #[test]
+    #[ignore = "needs PROSPECT_TEST_DATA"]
+    fn stories260k_tells_its_documented_story() {
+        let source = prospect_testkit::test_data("models/stories260K");
+        let read = |name: &str| fs_err::read(source.join(name)).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        convert(&read("stories260K.bin"), folder.path());
+        let vocabulary = vocabulary(&read("tok512.bin"), 512);
+        let model = load(folder.path());
 
-    let begin = 1;
-    let how = GenerationConfig {
-        sampling: Sampling::Greedy,
-        max_new_tokens: 256,
-        eos_token_id: begin,
-        seed: 0,
-        batch_size: 2,
-    };
-    let start = Prompt { id: "", tokens: &[begin] };
-    let generated = model.decoder.generate(&[start], &how, Adapter::On).unwrap();
-    let told: Vec<u8> =
-        generated[0].tokens.iter().flat_map(|token| vocabulary[*token as usize].clone()).collect();
-    assert_eq!(String::from_utf8(told).unwrap().trim_start_matches(' '), documented);
+        let documentation = String::from_utf8(read("stories260K.md")).unwrap();
+        let (_, documented) = documentation.split_once("-z stories260K/tok512.bin -t 0.0\n").unwrap();
+        let (documented, _) = documented.split_once("\n```").unwrap();
+
+        let begin = 1;
+        let how = GenerationConfig {
+            sampling: Sampling::Greedy,
+            max_new_tokens: 256,
+            eos_token_id: begin,
+            seed: 0,
+            batch_size: 2,
+        };
+        let start = Prompt { id: "", tokens: &[begin] };
+        let generated = model.decoder.generate(&[start], &how, Adapter::On).unwrap();
+        let told: Vec<u8> =
+            generated[0].tokens.iter().flat_map(|token| vocabulary[*token as usize].clone()).collect();
+        assert_eq!(String::from_utf8(told).unwrap().trim_start_matches(' '), documented);
+    }
 }

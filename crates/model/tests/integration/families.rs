@@ -1,8 +1,5 @@
-//! Parity of each model family with transformers and peft (golden values in `tests/golden`, made by
+//! Parity of each model family with transformers and peft (golden values in `tests/integration/golden`, made by
 //! `benches/peers/golden_families.py`) and with candle-transformers.
-
-// Helpers of tests may panic.
-#![allow(clippy::unwrap_used)]
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -45,7 +42,7 @@ struct GoldenAdapter {
 }
 
 fn cases() -> Vec<(String, Golden)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/golden");
     let mut cases: Vec<_> = fs_err::read_dir(folder)
         .unwrap()
         .map(|entry| {

@@ -1,8 +1,5 @@
 //! The recipes in `models/`, and the parameter counts of their architectures.
 
-// Helpers of tests may panic.
-#![allow(clippy::unwrap_used)]
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 
 /// Checks `value` against `schema`; the error names the place and the keyword.
-pub(crate) fn validate(schema: &Value, value: &Value) -> Result<(), String> {
+pub fn validate(schema: &Value, value: &Value) -> Result<(), String> {
     Validator { root: schema }.check(schema, value, "$")
 }
 

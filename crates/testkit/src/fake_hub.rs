@@ -17,13 +17,13 @@ use std::{
 use sha2::{Digest, Sha256};
 
 /// Commit of `main`.
-pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 /// Commit of the tag `v2`, with the same files.
 const SECOND_COMMIT: &str = "89abcdef0123456789abcdef0123456789abcdef";
 
 type Files = &'static [(&'static str, &'static str)];
 
-pub(crate) struct FakeHub {
+pub struct FakeHub {
     address: SocketAddr,
     shared: Arc<FakeHubState>,
 }
@@ -54,7 +54,7 @@ struct Reply {
 
 impl FakeHub {
     /// Serves `files`, pairs of path and content, until the test process ends.
-    pub(crate) fn start(files: Files) -> Self {
+    pub fn start(files: Files) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(FakeHubState {
@@ -75,38 +75,38 @@ impl FakeHub {
         Self { address, shared }
     }
 
-    pub(crate) fn endpoint(&self) -> String {
+    pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// Returns method and path of all requests so far.
-    pub(crate) fn requests(&self) -> Vec<String> {
+    pub fn requests(&self) -> Vec<String> {
         self.shared.requests.lock().unwrap().clone()
     }
 
     /// Returns the `authorization` headers of all requests so far.
-    pub(crate) fn tokens(&self) -> Vec<String> {
+    pub fn tokens(&self) -> Vec<String> {
         self.shared.tokens.lock().unwrap().clone()
     }
 
     /// Returns the `range` headers of all downloads so far.
-    pub(crate) fn ranges(&self) -> Vec<String> {
+    pub fn ranges(&self) -> Vec<String> {
         self.shared.ranges.lock().unwrap().clone()
     }
 
     /// Responds to downloads with an error page.
-    pub(crate) fn refuse_downloads(&self, refuse: bool) {
+    pub fn refuse_downloads(&self, refuse: bool) {
         self.shared.refuse_downloads.store(refuse, Ordering::SeqCst);
     }
 
     /// Closes the connection after `bytes` bytes of a download.
-    pub(crate) fn close_after(&self, bytes: usize) {
+    pub fn close_after(&self, bytes: usize) {
         self.shared.close_after.store(bytes, Ordering::SeqCst);
     }
 }
 
 /// Returns an address without a listener.
-pub(crate) fn closed_port() -> SocketAddr {
+pub fn closed_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 

@@ -8,7 +8,9 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-struct Counting;
+/// Allocator that counts. A test declares it with `#[global_allocator]`.
+#[derive(Debug)]
+pub struct CountingAllocator;
 
 static NOW: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
@@ -19,7 +21,7 @@ fn add(bytes: usize) {
 }
 
 // SAFETY: every call is forwarded to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         add(layout.size());
         // SAFETY: the caller upholds the contract of `GlobalAlloc::alloc`.
@@ -33,28 +35,25 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 /// Returns the bytes in use.
-pub(crate) fn now() -> usize {
+pub fn bytes_in_use() -> usize {
     NOW.load(Ordering::Relaxed)
 }
 
 /// Resets the peak to the bytes in use.
-pub(crate) fn reset_peak() {
-    PEAK.store(now(), Ordering::Relaxed);
+pub fn reset_peak() {
+    PEAK.store(bytes_in_use(), Ordering::Relaxed);
 }
 
 /// Returns the peak bytes in use since the last reset.
-pub(crate) fn peak() -> usize {
+pub fn peak_bytes() -> usize {
     PEAK.load(Ordering::Relaxed)
 }
 
 /// Runs `work` and returns its result with the peak bytes, relative to the bytes before it.
-pub(crate) fn peak_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
-    let before = now();
+pub fn peak_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    let before = bytes_in_use();
     reset_peak();
     let done = work();
-    (done, peak() - before)
+    (done, peak_bytes() - before)
 }

@@ -1,8 +1,5 @@
 //! Weights loaded from GGUF files equal the dequantised blocks of the file.
 
-// Helpers of tests may panic.
-#![allow(clippy::unwrap_used)]
-
 use std::{
     collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},

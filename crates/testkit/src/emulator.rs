@@ -16,11 +16,11 @@ use prospect_kernels::{
     kernels,
 };
 
-const SHIM: &str = include_str!("../../cuda/shim.h");
-const PROGRAM: &str = include_str!("../../cuda/emulator.h");
+const SHIM: &str = include_str!("../../kernels/cuda/shim.h");
+const PROGRAM: &str = include_str!("../../kernels/cuda/emulator.h");
 
 #[derive(Clone)]
-pub(crate) struct Emulator {
+pub struct Emulator {
     program: PathBuf,
     sanitized: bool,
 }
@@ -28,13 +28,13 @@ pub(crate) struct Emulator {
 impl Emulator {
     /// Builds the emulator of all kernels, once per process. Returns `None` with a message if there
     /// is no C++ compiler. Panics if a source does not compile.
-    pub(crate) fn for_all_kernels() -> Option<Self> {
+    pub fn for_all_kernels() -> Option<Self> {
         static BUILT: OnceLock<Option<Emulator>> = OnceLock::new();
         BUILT.get_or_init(|| Self::build(&kernels())).clone()
     }
 
     /// Builds the emulator of some kernels.
-    pub(crate) fn build(kernels: &[Kernel]) -> Option<Self> {
+    pub fn build(kernels: &[Kernel]) -> Option<Self> {
         let compiler = compiler()?;
         let text = text(kernels);
         let mut hasher = DefaultHasher::new();
@@ -52,12 +52,12 @@ impl Emulator {
     }
 
     /// Returns true if the sanitizers detect out-of-bounds accesses and undefined behaviour.
-    pub(crate) fn sanitized(&self) -> bool {
+    pub fn sanitized(&self) -> bool {
         self.sanitized
     }
 
     /// Returns the entries' signatures in the sources, sorted.
-    pub(crate) fn signatures(&self) -> Vec<String> {
+    pub fn signatures(&self) -> Vec<String> {
         let output = Command::new(&self.program).arg("--signatures").output().unwrap();
         let mut signatures: Vec<String> =
             String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();

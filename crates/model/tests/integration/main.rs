@@ -1,0 +1,11 @@
+//! Parity of the decoder with other implementations, on golden values, real models and files.
+
+// Helpers of tests may panic.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod families;
+mod gguf;
+mod parity;
+mod recipes;
+mod stories;
+mod tokenizers;

@@ -1,0 +1,38 @@
+//! Shared parts of the tests of several crates. Only ever a dev-dependency.
+//!
+//! * [`fake_hub`]: a Hugging Face Hub on the loopback interface.
+//! * [`emulator`]: CUDA kernels on CPU threads.
+//! * [`CountingAllocator`]: bytes in use and their peak, for tests in a process of their own.
+//! * [`json_schema`]: validation against our JSON Schemas.
+//! * [`test_data`] and [`test_model`]: files that are not in the repository.
+
+// Helpers of tests may panic.
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
+
+mod counting_allocator;
+pub mod emulator;
+pub mod fake_hub;
+pub mod json_schema;
+
+use std::path::PathBuf;
+
+pub use counting_allocator::{CountingAllocator, bytes_in_use, peak_bytes, peak_of, reset_peak};
+
+/// Returns a path in the folder of real feedback. Tests that call it are marked
+/// `#[ignore = "needs PROSPECT_TEST_DATA"]`.
+pub fn test_data(path: &str) -> PathBuf {
+    from_variable("PROSPECT_TEST_DATA").join(path)
+}
+
+/// Returns the GGUF model to test with. Tests that call it are marked
+/// `#[ignore = "needs PROSPECT_TEST_MODEL"]`.
+pub fn test_model() -> PathBuf {
+    from_variable("PROSPECT_TEST_MODEL")
+}
+
+fn from_variable(name: &str) -> PathBuf {
+    match std::env::var_os(name) {
+        Some(path) => path.into(),
+        None => panic!("set {name}, or leave ignored tests out"),
+    }
+}
