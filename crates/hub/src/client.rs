@@ -18,7 +18,7 @@ use ureq::{
 use crate::{
     HubError,
     address::{Address, RepoKind, is_safe_path},
-    settings::Settings,
+    settings::HubSettings,
 };
 
 /// Consecutive failures after which a request is given up.
@@ -48,7 +48,7 @@ pub(crate) struct RemoteFile {
 /// Client for one repository.
 pub(crate) struct Client<'a> {
     agent: Agent,
-    settings: &'a Settings,
+    settings: &'a HubSettings,
     address: &'a Address,
 }
 
@@ -126,7 +126,7 @@ impl From<TreeEntry> for RemoteFile {
 
 impl<'a> Client<'a> {
     /// Creates a client for the repository of `address`.
-    pub(crate) fn new(address: &'a Address, settings: &'a Settings) -> Self {
+    pub(crate) fn new(address: &'a Address, settings: &'a HubSettings) -> Self {
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .redirect_auth_headers(RedirectAuthHeaders::SameHost)

@@ -9,13 +9,13 @@ use crate::{
     address::{Address, is_safe_path},
     cache::RepoCache,
     client::{Client, RemoteFile},
-    settings::Settings,
+    settings::HubSettings,
 };
 
 const MEGABYTE: u64 = 1_000_000;
 
 /// Returns the local path of an address. Downloads files that are not cached.
-pub(crate) fn fetch(text: &str, settings: &Settings) -> Result<PathBuf, HubError> {
+pub(crate) fn fetch(text: &str, settings: &HubSettings) -> Result<PathBuf, HubError> {
     let address = Address::parse(text)?;
     let cache = RepoCache::new(&settings.cache, &address);
     if settings.offline {
@@ -100,8 +100,8 @@ mod tests {
         ("data/test.jsonl", "333"),
     ];
 
-    fn settings(hub: &FakeHub, cache: &Path) -> Settings {
-        Settings {
+    fn settings(hub: &FakeHub, cache: &Path) -> HubSettings {
+        HubSettings {
             endpoint: hub.endpoint(),
             token: Some("secret".to_owned()),
             cache: cache.to_owned(),
@@ -203,7 +203,7 @@ mod tests {
     fn a_refused_connection_points_to_local_paths() {
         let cache = tempfile::tempdir().unwrap();
         let endpoint = format!("http://{}", prospect_testkit::fake_hub::closed_port());
-        let settings = Settings { endpoint, token: None, cache: cache.path().to_owned(), offline: false };
+        let settings = HubSettings { endpoint, token: None, cache: cache.path().to_owned(), offline: false };
         let error = fetch("hf://org/name@main", &settings).unwrap_err();
         assert!(matches!(error, HubError::Network { .. }), "{error}");
         assert!(error.to_string().contains("HF_HUB_OFFLINE=1"));

@@ -45,5 +45,5 @@ pub fn is_address(text: &str) -> bool {
 
 /// Returns the local file or folder of an address. Downloads files that are not cached.
 pub fn fetch(address: &str) -> Result<PathBuf, HubError> {
-    fetch::fetch(address, &settings::Settings::from_env())
+    fetch::fetch(address, &settings::HubSettings::from_env())
 }

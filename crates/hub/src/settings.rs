@@ -7,7 +7,7 @@ const ENDPOINT: &str = "https://huggingface.co";
 
 /// Endpoint, token and cache folder.
 #[derive(Debug, Clone)]
-pub(crate) struct Settings {
+pub(crate) struct HubSettings {
     /// Base URL of the Hub, without a trailing slash.
     pub(crate) endpoint: String,
     /// Token for gated and private repositories.
@@ -18,7 +18,7 @@ pub(crate) struct Settings {
     pub(crate) offline: bool,
 }
 
-impl Settings {
+impl HubSettings {
     /// Reads the environment variables of `huggingface_hub`.
     pub(crate) fn from_env() -> Self {
         Self::from_variables(|name| std::env::var(name).ok())
@@ -50,8 +50,8 @@ impl Settings {
 mod tests {
     use super::*;
 
-    fn settings(variables: &[(&str, &str)]) -> Settings {
-        Settings::from_variables(|name| {
+    fn settings(variables: &[(&str, &str)]) -> HubSettings {
+        HubSettings::from_variables(|name| {
             variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
         })
     }

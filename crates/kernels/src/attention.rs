@@ -11,7 +11,7 @@
 mod plan;
 mod twin;
 
-pub use plan::{AttentionHeads, AttentionTree, TilePlan};
+pub use plan::{AttentionTree, HeadCounts, TilePlan};
 pub use twin::{AttentionGradients, AttentionOutput, backward, delta, forward};
 
 use crate::{
@@ -105,7 +105,7 @@ pub(crate) static OPERATIONS: &[&Operation] = &[
 ];
 
 /// Returns the launch of [`DELTA`]: a warp for each row and head.
-pub fn delta_launch(rows: usize, heads: AttentionHeads) -> Result<Launch, KernelError> {
+pub fn delta_launch(rows: usize, heads: HeadCounts) -> Result<Launch, KernelError> {
     let warps = launch::THREADS / WARP;
     let blocks = (rows * heads.query).div_ceil(warps as usize);
     Ok(Launch { grid: [size("rows of heads", blocks)?, 1], block: launch::THREADS, shared_bytes: 0 })
@@ -113,7 +113,7 @@ pub fn delta_launch(rows: usize, heads: AttentionHeads) -> Result<Launch, Kernel
 
 /// Kernels by head dimension. Their sources keep a head in 32 lanes times a fixed number of
 /// registers, so there are three of each: for up to 64, 128 and 256 dimensions.
-impl AttentionHeads {
+impl HeadCounts {
     /// Returns the kernel of [`forward`]. Launch: [`TilePlan::forward`]; `tiles`:
     /// [`TilePlan::query_tiles`].
     pub fn forward(self, element: Element) -> Kernel {

@@ -15,15 +15,17 @@ use std::{
     io::{ErrorKind, Read, Write},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use fs_err::{File, OpenOptions};
 
 mod claim;
+mod clock;
 mod holder;
 
 pub use claim::Claim;
+use clock::Clock;
 pub use holder::Holder;
 
 /// Missed heartbeats after which a holder counts as dead.
@@ -37,6 +39,7 @@ const RELEASED: &str = "given up\n";
 pub struct Claims {
     folder: PathBuf,
     this_process: Holder,
+    clock: Clock,
     /// Last heartbeat seen of other machines' claims, by file.
     seen: Mutex<BTreeMap<PathBuf, LastBeat>>,
 }
@@ -47,7 +50,7 @@ struct LastBeat {
     /// Modification time of the claim's file.
     time: SystemTime,
     /// When it was first seen, by this process's clock.
-    since: Instant,
+    since: Duration,
 }
 
 /// State of the last claim on a piece of work.
@@ -63,11 +66,11 @@ enum ClaimState {
 impl Claims {
     /// Claims in `folder`, which need not exist.
     pub(crate) fn at(folder: PathBuf) -> Self {
-        Self::with_holder(folder, Holder::this_process())
+        Self::with_holder(folder, Holder::this_process(), Clock::system())
     }
 
-    fn with_holder(folder: PathBuf, this_process: Holder) -> Self {
-        Self { folder, this_process, seen: Mutex::default() }
+    fn with_holder(folder: PathBuf, this_process: Holder, clock: Clock) -> Self {
+        Self { folder, this_process, clock, seen: Mutex::default() }
     }
 
     /// Claims the work `name`; None if it is already claimed, by this process or another one.
@@ -101,7 +104,7 @@ impl Claims {
             // A file that cannot be removed does no harm.
             let _ = fs_err::remove_file(folder.join(earlier.to_string()));
         }
-        Ok(Some(Claim::new(folder, last + 1, file, self.this_process.beat())?))
+        Ok(Some(Claim::new(folder, last + 1, file, self.this_process.beat(), self.clock.clone())?))
     }
 
     /// Time after which a claim that could not be taken is known to have a live holder.
@@ -146,11 +149,13 @@ impl Claims {
             ClaimState::Remote(holder, beat) => (holder, beat),
         };
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = seen.entry(path.to_owned()).or_insert(LastBeat { time: beat, since: Instant::now() });
+        let now = self.clock.now();
+        let last = seen.entry(path.to_owned()).or_insert(LastBeat { time: beat, since: now });
         if last.time != beat {
-            *last = LastBeat { time: beat, since: Instant::now() };
+            *last = LastBeat { time: beat, since: now };
         }
-        Ok(last.since.elapsed() >= MISSED_BEATS * holder.as_ref().unwrap_or(&self.this_process).beat())
+        Ok(now.saturating_sub(last.since)
+            >= MISSED_BEATS * holder.as_ref().unwrap_or(&self.this_process).beat())
     }
 
     /// State of the claim in the file `path`.
@@ -199,17 +204,18 @@ fn numbers(folder: &Path) -> std::io::Result<Vec<u64>> {
 mod tests {
     use std::{
         sync::atomic::{AtomicUsize, Ordering},
-        thread::{scope, sleep},
+        thread::scope,
+        time::Instant,
     };
 
     use super::*;
 
-    /// Heartbeat interval that tolerates a machine busy with other tests.
-    const BEAT: Duration = Duration::from_millis(100);
+    /// Heartbeat interval. Longer than a test, so that heartbeats come only when a test sends them.
+    const BEAT: Duration = Duration::from_secs(600);
 
-    /// Claims of a process on the machine `host`.
+    /// Claims of a process on the machine `host` whose clock stands still.
     fn on(folder: &Path, host: &str) -> Claims {
-        Claims::with_holder(folder.to_owned(), Holder::on(host, BEAT))
+        Claims::with_holder(folder.to_owned(), Holder::on(host, BEAT), Clock::manual())
     }
 
     /// Claims `name` on the machine `host` and is killed.
@@ -240,12 +246,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         claim_and_die(folder.path(), "a", "run");
         let other = on(folder.path(), "b");
-        let since = Instant::now();
-        while other.take("run").unwrap().is_none() {
-            sleep(BEAT / 10);
+        for _ in 0..MISSED_BEATS {
+            assert!(other.take("run").unwrap().is_none());
+            other.clock.advance(BEAT);
         }
-        let waited = since.elapsed();
-        assert!(waited >= MISSED_BEATS * BEAT && waited < other.patience() * 4, "{waited:?}");
+        assert!(other.take("run").unwrap().is_some());
         claim_and_die(folder.path(), "a", "run");
         assert!(on(folder.path(), "a").held().unwrap().is_empty());
         assert!(on(folder.path(), "a").take("run").unwrap().is_some());
@@ -254,22 +259,25 @@ mod tests {
     #[test]
     fn a_live_process_keeps_its_claim() {
         let folder = tempfile::tempdir().unwrap();
-        let claim = on(folder.path(), "a").take("run").unwrap().unwrap();
+        let mine = on(folder.path(), "a");
+        let claim = mine.take("run").unwrap().unwrap();
         let other = on(folder.path(), "b");
-        let since = Instant::now();
-        while since.elapsed() < other.patience() * 2 {
+        for _ in 0..2 * MISSED_BEATS {
             assert!(other.take("run").unwrap().is_none() && claim.holds());
-            sleep(BEAT / 2);
+            other.clock.advance(BEAT);
+            mine.clock.advance(BEAT);
+            claim.beat();
         }
     }
 
     #[test]
     fn a_suspended_process_detects_that_it_lost_its_claim() {
         let folder = tempfile::tempdir().unwrap();
-        let claim = on(folder.path(), "a").take("run").unwrap().unwrap();
+        let mine = on(folder.path(), "a");
+        let claim = mine.take("run").unwrap().unwrap();
         // Creating the next file takes the work over.
         fs_err::write(folder.path().join("run/2"), "{}\n").unwrap();
-        sleep(BEAT * 3);
+        mine.clock.advance(BEAT * 3);
         assert!(!claim.holds());
         drop(claim);
         assert!(on(folder.path(), "c").take("run").unwrap().is_none());
@@ -282,7 +290,7 @@ mod tests {
         fs_err::write(folder.path().join("run/7"), "").unwrap();
         let claims = on(folder.path(), "a");
         assert!(claims.take("run").unwrap().is_none());
-        sleep(MISSED_BEATS * BEAT);
+        claims.clock.advance(MISSED_BEATS * BEAT);
         assert!(claims.take("run").unwrap().is_some());
         assert_eq!(numbers(&folder.path().join("run")).unwrap(), [8]);
     }
@@ -296,7 +304,8 @@ mod tests {
             for taker in 0..6 {
                 let (folder, inside, most, taken) = (folder.path(), &inside, &most, &taken);
                 scope.spawn(move || {
-                    let claims = on(folder, ["a", "b", "c"][taker % 3]);
+                    let holder = Holder::on(["a", "b", "c"][taker % 3], Duration::from_millis(100));
+                    let claims = Claims::with_holder(folder.to_owned(), holder, Clock::system());
                     let since = Instant::now();
                     while taken.load(Ordering::SeqCst) < 60 && since.elapsed() < Duration::from_secs(30) {
                         let Some(claim) = claims.take("run").unwrap() else { continue };

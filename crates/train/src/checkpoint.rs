@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use prospect_core::{files::write_whole_at, progress::say};
+use prospect_core::files::write_whole_at;
 use prospect_model::Parameters;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
@@ -127,7 +127,7 @@ impl Checkpoints {
             match read_metadata(&path)? {
                 Some(metadata) if metadata.run == self.run => return Ok(Some((path, metadata))),
                 Some(_) => {}
-                None => say(format!("{}: damaged checkpoint; using an older one", path.display())),
+                None => tracing::warn!("{}: damaged checkpoint; using an older one", path.display()),
             }
         }
         Ok(None)

@@ -116,7 +116,7 @@ impl Endpoint {
         let content = question.fill(prompt, first, second);
         let body = ChatRequest {
             model,
-            messages: [ChatMessage { role: "user", content }],
+            messages: [RequestMessage { role: "user", content }],
             temperature: 0,
             max_tokens: *max_tokens,
         };
@@ -189,13 +189,13 @@ impl Endpoint {
 #[derive(Serialize)]
 struct ChatRequest<'a> {
     model: &'a str,
-    messages: [ChatMessage<'a>; 1],
+    messages: [RequestMessage<'a>; 1],
     temperature: u8,
     max_tokens: u32,
 }
 
 #[derive(Serialize)]
-struct ChatMessage<'a> {
+struct RequestMessage<'a> {
     role: &'a str,
     content: String,
 }

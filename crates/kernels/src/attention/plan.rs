@@ -18,7 +18,7 @@ pub struct AttentionTree {
 
 /// Number and width of attention heads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AttentionHeads {
+pub struct HeadCounts {
     /// Number of query heads, a multiple of the key heads. Neighbouring query heads share a key
     /// head (GQA).
     pub query: usize,
@@ -31,7 +31,7 @@ pub struct AttentionHeads {
 /// Rows of a tile per warp: `ROWS` in `attention.cu`.
 const ROWS: u32 = 4;
 
-impl AttentionHeads {
+impl HeadCounts {
     /// Returns the warps of a block: `WARPS` in `attention.cu`.
     fn warps(self) -> u32 {
         match self.dim {
@@ -52,7 +52,7 @@ impl AttentionHeads {
 /// Tiles of the attention kernels. Rows outside all trees are neither read nor written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TilePlan {
-    heads: AttentionHeads,
+    heads: HeadCounts,
     query_tiles: Vec<u32>,
     key_tiles: Vec<u32>,
     spans: Vec<u32>,
@@ -64,8 +64,8 @@ impl TilePlan {
     /// # Errors
     /// Fails if ranges overlap, a branch starts before the end of its prompt, or the heads are
     /// unsupported.
-    pub fn new(trees: &[AttentionTree], heads: AttentionHeads) -> Result<Self, KernelError> {
-        let AttentionHeads { query, key, dim } = heads;
+    pub fn new(trees: &[AttentionTree], heads: HeadCounts) -> Result<Self, KernelError> {
+        let HeadCounts { query, key, dim } = heads;
         if key == 0 || query == 0 || !query.is_multiple_of(key) || !(1..=256).contains(&dim) || query > 0xffff
         {
             return Err(KernelError::Heads { query, key, dim });
@@ -113,17 +113,17 @@ impl TilePlan {
         &self.spans
     }
 
-    /// Returns the launch of [`AttentionHeads::forward`].
+    /// Returns the launch of [`HeadCounts::forward`].
     pub fn forward(&self) -> Launch {
         self.launch(self.query_tiles.len() / 5, self.heads.query, self.heads.shared_bytes(1, 1))
     }
 
-    /// Returns the launch of [`AttentionHeads::backward_queries`].
+    /// Returns the launch of [`HeadCounts::backward_queries`].
     pub fn backward_queries(&self) -> Launch {
         self.launch(self.query_tiles.len() / 5, self.heads.query, self.heads.shared_bytes(2, 1))
     }
 
-    /// Returns the launch of [`AttentionHeads::backward_keys`].
+    /// Returns the launch of [`HeadCounts::backward_keys`].
     pub fn backward_keys(&self) -> Launch {
         self.launch(self.key_tiles.len() / 4, self.heads.key, self.heads.shared_bytes(2, 2))
     }
@@ -163,7 +163,7 @@ fn check_ranges(trees: &[AttentionTree]) -> Result<(), KernelError> {
 mod tests {
     use super::*;
 
-    const HEADS: AttentionHeads = AttentionHeads { query: 4, key: 2, dim: 128 };
+    const HEADS: HeadCounts = HeadCounts { query: 4, key: 2, dim: 128 };
 
     #[test]
     fn tiles_cover_each_row_once_with_the_rows_that_attend_to_it() {
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn shared_memory_stays_within_48_kib() {
         for dim in 1..=256 {
-            let heads = AttentionHeads { dim, ..HEADS };
+            let heads = HeadCounts { dim, ..HEADS };
             let plan = TilePlan::new(&[AttentionTree { prompt: 0..1, branches: vec![] }], heads).unwrap();
             assert!(
                 plan.backward_queries().shared_bytes.max(plan.backward_keys().shared_bytes) <= 48 << 10,
@@ -213,8 +213,8 @@ mod tests {
         let before = std::slice::from_ref(&(0..3));
         assert!(plan(3..6, before, HEADS).contains("rows 0..3 violate this"));
         assert!(plan(0..3, &[3..6, 5..7], HEADS).contains("rows 5..7 violate this"));
-        assert!(plan(0..3, &[], AttentionHeads { dim: 257, ..HEADS }).contains("257 dimensions"));
-        assert!(plan(0..3, &[], AttentionHeads { key: 3, ..HEADS }).contains("3 key heads"));
+        assert!(plan(0..3, &[], HeadCounts { dim: 257, ..HEADS }).contains("257 dimensions"));
+        assert!(plan(0..3, &[], HeadCounts { key: 3, ..HEADS }).contains("3 key heads"));
         assert!(plan(0..usize::MAX, &[], HEADS).contains("exceed the limit of a kernel launch"));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{AttentionHeads, AttentionTree};
+use super::{AttentionTree, HeadCounts};
 
 /// Result of [`forward`].
 #[derive(Debug, Clone, PartialEq)]
@@ -24,7 +24,7 @@ pub struct AttentionGradients {
     pub dv: Vec<f64>,
 }
 
-impl AttentionHeads {
+impl HeadCounts {
     /// Returns the range of a row's query head.
     fn query_range(self, row: usize, head: usize) -> Range<usize> {
         let start = (row * self.query + head) * self.dim;
@@ -57,13 +57,13 @@ fn add(to: &mut [f64], factor: f64, x: &[f64]) {
     to.iter_mut().zip(x).for_each(|(to, x)| *to += factor * x);
 }
 
-/// Twin of [`AttentionHeads::forward`]: y = Σ softmax(q·k/√dim)·v.
+/// Twin of [`HeadCounts::forward`]: y = Σ softmax(q·k/√dim)·v.
 pub fn forward(
     q: &[f64],
     k: &[f64],
     v: &[f64],
     trees: &[AttentionTree],
-    heads: AttentionHeads,
+    heads: HeadCounts,
 ) -> AttentionOutput {
     let mut attended = AttentionOutput { y: vec![0.0; q.len()], lse: vec![0.0; q.len() / heads.dim] };
     let scale = (heads.dim as f64).sqrt().recip();
@@ -86,11 +86,11 @@ pub fn forward(
 
 /// Twin of [`DELTA`](super::DELTA): returns Σ grad·y over the dimensions of each head, `[rows,
 /// query_heads]`.
-pub fn delta(grad: &[f64], y: &[f64], heads: AttentionHeads) -> Vec<f64> {
+pub fn delta(grad: &[f64], y: &[f64], heads: HeadCounts) -> Vec<f64> {
     grad.chunks_exact(heads.dim).zip(y.chunks_exact(heads.dim)).map(|(grad, y)| dot(grad, y)).collect()
 }
 
-/// Twin of [`AttentionHeads::backward_queries`] and [`AttentionHeads::backward_keys`]: with p =
+/// Twin of [`HeadCounts::backward_queries`] and [`HeadCounts::backward_keys`]: with p =
 /// exp(score − lse) and ds = p·(grad·v − delta), dq = Σ ds·k/√dim, dk = Σ ds·q/√dim and dv = Σ
 /// p·grad.
 pub fn backward(
@@ -98,7 +98,7 @@ pub fn backward(
     lse: &[f64],
     delta: &[f64],
     trees: &[AttentionTree],
-    heads: AttentionHeads,
+    heads: HeadCounts,
 ) -> AttentionGradients {
     let mut gradients =
         AttentionGradients { dq: vec![0.0; q.len()], dk: vec![0.0; k.len()], dv: vec![0.0; v.len()] };
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn the_twins_are_derivatives() {
-        let heads = AttentionHeads { query: 4, key: 2, dim: 3 };
+        let heads = HeadCounts { query: 4, key: 2, dim: 3 };
         let trees = [
             AttentionTree { prompt: 0..3, branches: vec![3..5, 5..5, 7..8] },
             AttentionTree { prompt: 5..7, branches: vec![] },

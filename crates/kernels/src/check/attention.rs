@@ -3,7 +3,7 @@
 use super::{Argument, CheckRunner, SplitMix64, TwinInput, error, error_with_cancellation};
 use crate::{
     Element,
-    attention::{self, AttentionHeads, AttentionOutput, AttentionTree, DELTA, TilePlan},
+    attention::{self, AttentionOutput, AttentionTree, DELTA, HeadCounts, TilePlan},
 };
 
 /// Tolerance in f32 units. A score sums up to 256 dimensions; its rounding error of a few units of
@@ -15,10 +15,10 @@ pub(super) fn check(runner: &mut CheckRunner<'_>, element: Element) {
     let heads =
         [(1, 1, 1), (2, 1, 6), (4, 2, 33), (2, 2, 64), (4, 2, 80), (3, 1, 128), (2, 1, 200), (1, 1, 256)];
     for (seed, (query, key, dim)) in heads.into_iter().enumerate() {
-        let heads = AttentionHeads { query, key, dim };
+        let heads = HeadCounts { query, key, dim };
         forest(runner, element, heads, &random_forest(seed as u64), 1.0);
     }
-    let heads = AttentionHeads { query: 2, key: 1, dim: 16 };
+    let heads = HeadCounts { query: 2, key: 1, dim: 16 };
     forest(runner, element, heads, &[AttentionTree { prompt: 0..1, branches: vec![] }], 1.0);
     forest(runner, element, heads, &[], 1.0);
     // Scores spread so widely that the running maximum matters.
@@ -49,11 +49,11 @@ fn random_forest(seed: u64) -> Vec<AttentionTree> {
 fn forest(
     runner: &mut CheckRunner<'_>,
     element: Element,
-    heads: AttentionHeads,
+    heads: HeadCounts,
     trees: &[AttentionTree],
     spread: f64,
 ) {
-    let AttentionHeads { query, key, dim } = heads;
+    let HeadCounts { query, key, dim } = heads;
     let ends = trees.iter().flat_map(|tree| tree.branches.iter().chain([&tree.prompt]));
     let rows = ends.map(|range| range.end).max().unwrap_or(0);
     let (query_count, key_count, row_heads) = (rows * query * dim, rows * key * dim, rows * query);

@@ -168,13 +168,13 @@ pub(super) fn gelu_backward(
 
 /// Tiles and head sizes of one attention operation.
 struct Tiles {
-    heads: attention::AttentionHeads,
+    heads: attention::HeadCounts,
     plan: TilePlan,
 }
 
 impl Tiles {
     fn new(trees: &[PromptTree], heads: AttentionHeads) -> Result<Self> {
-        let heads = attention::AttentionHeads { query: heads.query, key: heads.key, dim: heads.dim };
+        let heads = attention::HeadCounts { query: heads.query, key: heads.key, dim: heads.dim };
         let tree = |tree: &PromptTree| attention::AttentionTree {
             prompt: tree.prompt.clone(),
             branches: tree.branches.clone(),
@@ -184,7 +184,7 @@ impl Tiles {
     }
 
     fn sizes(&self) -> [KernelArg<'static>; 4] {
-        let attention::AttentionHeads { query, key, dim } = self.heads;
+        let attention::HeadCounts { query, key, dim } = self.heads;
         [
             KernelArg::size(query),
             KernelArg::size(key),

@@ -9,12 +9,12 @@ use std::{
         mpsc::{RecvTimeoutError, Sender, channel},
     },
     thread::{Builder, JoinHandle},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use fs_err::File;
 
-use super::{RELEASED, is_taken_over};
+use super::{RELEASED, clock::Clock, is_taken_over};
 
 /// Exclusive right to a piece of work, released on drop.
 #[derive(Debug)]
@@ -32,15 +32,23 @@ struct Heartbeat {
     number: u64,
     file: File,
     interval: Duration,
-    last_beat: Mutex<Instant>,
+    clock: Clock,
+    /// Time of the last heartbeat by `clock`.
+    last_beat: Mutex<Duration>,
     lost: AtomicBool,
 }
 
 impl Claim {
-    pub(super) fn new(folder: PathBuf, number: u64, file: File, interval: Duration) -> std::io::Result<Self> {
-        let last_beat = Mutex::new(Instant::now());
+    pub(super) fn new(
+        folder: PathBuf,
+        number: u64,
+        file: File,
+        interval: Duration,
+        clock: Clock,
+    ) -> std::io::Result<Self> {
+        let last_beat = Mutex::new(clock.now());
         let lost = AtomicBool::new(false);
-        let heartbeat = Arc::new(Heartbeat { folder, number, file, interval, last_beat, lost });
+        let heartbeat = Arc::new(Heartbeat { folder, number, file, interval, clock, last_beat, lost });
         let (end, ended) = channel();
         let in_thread = Arc::clone(&heartbeat);
         let thread = Builder::new().name("heartbeat".to_owned()).spawn(move || {
@@ -55,12 +63,19 @@ impl Claim {
     /// loses it to another one.
     pub fn holds(&self) -> bool {
         let heartbeat = &self.heartbeat;
-        let since = heartbeat.last_beat.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+        let last_beat = *heartbeat.last_beat.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = heartbeat.clock.now().saturating_sub(last_beat);
         // Only a claim with several missed heartbeats can have been taken over.
         if since > 2 * heartbeat.interval {
             heartbeat.check();
         }
         !heartbeat.lost.load(Ordering::Relaxed)
+    }
+
+    /// Sends a heartbeat now.
+    #[cfg(test)]
+    pub(super) fn beat(&self) {
+        self.heartbeat.beat();
     }
 
     /// Leaves the claim unreleased, as a killed process does.
@@ -76,7 +91,7 @@ impl Heartbeat {
     fn beat(&self) {
         // An unresponsive file system is no reason to stop: other processes cannot see more of it.
         if self.file.file().set_modified(SystemTime::now()).is_ok() {
-            *self.last_beat.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            *self.last_beat.lock().unwrap_or_else(PoisonError::into_inner) = self.clock.now();
         }
         self.check();
     }

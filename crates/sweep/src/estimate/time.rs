@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use prospect_core::{files::WholeDir, memory, progress::say};
+use prospect_core::{files::WholeDir, memory};
 use prospect_data::{Manifest, prepare, prepared};
 use prospect_model::Model;
 use prospect_runs::SweepDir;
@@ -87,7 +87,7 @@ impl TimeEstimator<'_> {
     ) -> Result<(RunGroupCost, Vec<f64>), SweepError> {
         let recipe = &self.plan.models[sample.model];
         let objective = sample.settings.objective.name();
-        say(format!("measuring {MEASURED_STEPS} steps of {objective} on {}", recipe.name));
+        tracing::info!("measuring {MEASURED_STEPS} steps of {objective} on {}", recipe.name);
         memory::forget_peak();
         let load_seconds = self.load(sample)?;
         let dataset = self.dataset(sample.dataset)?;

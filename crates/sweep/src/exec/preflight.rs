@@ -11,7 +11,6 @@ mod data;
 mod disk;
 mod lengths;
 
-use prospect_core::progress::say;
 use prospect_data::Manifest;
 use prospect_runs::{Claims, SweepDir, describe_settings};
 
@@ -69,7 +68,7 @@ pub(super) fn fail_unusable_runs(
             usable.push(run);
             continue;
         }
-        say(format!("failed: {}, seed {}: {problem}", describe_settings(&run.settings), run.seed));
+        tracing::info!("failed: {}, seed {}: {problem}", describe_settings(&run.settings), run.seed);
         directory.fail(&SweepError::Preflight(problem), 0.0)?;
         failed += 1;
     }

@@ -1,6 +1,6 @@
 //! Ranks other than 0: they train with rank 0 and write nothing.
 
-use prospect_core::progress::{Progress, say};
+use prospect_core::progress::Progress;
 use prospect_dist::{Collective, CollectiveError};
 use prospect_model::Model;
 use prospect_runs::{Claims, SweepDir};
@@ -17,11 +17,11 @@ pub(super) fn warn_about_idle_ranks(plan: &SweepPlan, group: &dyn Collective) {
     let settings = plan.runs.iter().map(|run| &run.train).chain(plan.sft.iter().map(|sft| &sft.settings));
     let fewest = settings.map(|train| train.batch_size.div_ceil(train.micro_batch_size)).min();
     if let Some(fewest) = fewest.filter(|fewest| *fewest < group.world_size()) {
-        say(format!(
+        tracing::info!(
             "warning: a batch has {fewest} micro-batches for {} ranks, so some ranks are idle: lower \
              train.micro_batch_size",
             group.world_size()
-        ));
+        );
     }
 }
 

@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use prospect_core::progress::say;
 use prospect_runs::Claims;
 
 /// Time since there was nothing to do but wait for other processes.
@@ -23,7 +22,7 @@ impl Waiting {
             let holders: Vec<String> =
                 claims.held().unwrap_or_default().values().map(ToString::to_string).collect();
             let holders = if holders.is_empty() { "other processes".to_owned() } else { holders.join(", ") };
-            say(format!("waiting for {what} of {holders}"));
+            tracing::info!("waiting for {what} of {holders}");
             self.0 = Some(Instant::now());
         }
         sleep(claims.pause());

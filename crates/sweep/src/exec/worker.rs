@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use prospect_core::progress::{Progress, say};
+use prospect_core::progress::Progress;
 use prospect_data::Message;
 use prospect_dist::ProcessGroup;
 use prospect_eval::{CorruptedPairs, HeldOut, HeldOutPrompts, Utility};
@@ -148,7 +148,7 @@ impl Worker<'_> {
         self.cache.save()?;
         let seconds = started.elapsed().as_secs_f64();
         let report = |end: &str, reason: &dyn std::fmt::Display| {
-            say(format!("{end}: {}, seed {}: {reason}", describe_settings(&run.settings), run.seed));
+            tracing::info!("{end}: {}, seed {}: {reason}", describe_settings(&run.settings), run.seed);
         };
         let stopped = |why: &dyn std::fmt::Display| {
             report("stopped", why);
