@@ -9,6 +9,7 @@ mod gpu_check;
 mod group;
 mod inspect;
 mod judge;
+mod learning;
 mod objectives;
 mod plan;
 mod planning;
