@@ -87,7 +87,7 @@ fn a_sweep_is_exported_for_other_tools() {
     --- stdout
     alpaca
     --- stderr
-    2 runs and stages written; of 1 more there is nothing yet
+    2 runs and stages written; 1 more have nothing to export yet
     ");
     assert_snapshot!(files(&place, "alpaca").join("\n"), @r"
     model_outputs/0.5-dpo-seed-0.json
@@ -117,9 +117,9 @@ fn mistakes_of_an_export_are_told_with_a_way_out() {
         assert_eq!(run.code, Some(1), "{run}");
         run.stderr
     };
-    assert_snapshot!(error("export experiment --out out"), @"error: a sweep is exported in one of several formats: add --format tensorboard, csv or alpaca-eval");
+    assert_snapshot!(error("export experiment --out out"), @"error: a sweep needs an export format: add --format tensorboard, csv or alpaca-eval");
     assert_snapshot!(error("export experiment --format csv --set a=1 --out out"), @"error: `--set` has no effect on a sweep; remove it");
-    assert_snapshot!(error("export model.yaml --format csv --out out"), @"error: --format is for sweeps, and model.yaml holds no experiment.json; leave it out for a model or a dataset");
+    assert_snapshot!(error("export model.yaml --format csv --out out"), @"error: --format is for sweeps, but model.yaml has no experiment.json; remove it for a model or a dataset");
     assert_snapshot!(error("export experiment --format csv --out runs"), @"error: runs is not empty; choose another folder or remove it");
     place.write(
         "quiet.yaml",

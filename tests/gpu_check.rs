@@ -10,11 +10,11 @@ fn every_part_runs_and_is_told() {
     let run = place.run("gpu-check --device cpu --small --json check.json");
     assert_eq!(run.code, Some(0), "{run}");
     for text in [
-        "Check of a device",
+        "Device check",
         "== Kernels",
-        "left out: kernels run on a GPU",
+        "skipped: kernels run only on a GPU",
         "TFLOP/s in products of 256 × 256 matrices in f32",
-        "== Steps of LoRA, reference included",
+        "== LoRA steps, including the reference",
         "of products",
         "plan/peak",
         "tiny models",
@@ -64,7 +64,7 @@ fn devices_that_are_not_there_are_errors_with_a_way_out() {
     assert_eq!(run.code, Some(1), "{run}");
     assert_eq!(
         run.stderr,
-        "error: device: this build has no CUDA; build with --features cuda (scripts/check-cuda.sh); without a GPU: --device cpu --small\n"
+        "error: device: this build has no CUDA; build with --features cuda (scripts/check-cuda.sh); without a GPU, use --device cpu --small\n"
     );
     let run = place.run("gpu-check --device gpu0");
     assert!(run.stderr.contains("unknown device `gpu0`; use cpu, or cuda:0 for the first GPU"), "{run}");

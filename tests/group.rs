@@ -103,7 +103,7 @@ fn processes_do_what_one_does_bit_for_bit() {
     assert!(!two.stderr.contains("warning"), "{two}");
     // Nothing is left to do, and all ranks find it so.
     let again = together(&place, "sweep experiment.yaml --out runs/two", 2);
-    assert!(again.stderr.contains("2 were there already"), "{again}");
+    assert!(again.stderr.contains("2 already done"), "{again}");
 
     // One of them has nothing to do, and weights are in parts.
     let three = together(&place, "sweep experiment.yaml --out runs/three --shard", 3);
@@ -199,8 +199,8 @@ fn what_does_not_make_a_group_is_said() {
     error: WORLD_SIZE is 2, but MASTER_ADDR or MASTER_PORT is not set: torchrun sets them; under srun, set them to the host of rank 0 and a free port
     error: RANK is 0, but WORLD_SIZE is not set: set both or neither
     error: rank 0 cannot form a group of 2 ranks at 192.0.2.1:29500 (MASTER_ADDR, MASTER_PORT): Cannot assign requested address (os error 99)
-    error: --shard keeps a part of the weights on each of several ranks, and there is one: add --ranks N, or start it by torchrun or srun
-    error: --dry-run is done by one process: leave --ranks and --shard out, and start it without a launcher
+    error: --shard has no effect on one rank: add --ranks N, or start the command with torchrun or srun
+    error: --dry-run runs in one process: remove --ranks and --shard, and start it without a launcher
     ");
 
     // Nobody listens there, or nobody calls.

@@ -276,7 +276,7 @@ fn a_reward_model_is_trained_on_held_out_pairs_and_judges() {
 fn a_judge_needs_something_to_judge() {
     let place = Place::new();
     let nothing = place.run("judge nowhere --endpoint http://127.0.0.1:9/v1 --model m");
-    assert!(nothing.stderr.contains("is no sweep"), "{nothing}");
+    assert!(nothing.stderr.contains("is not a sweep"), "{nothing}");
     let nobody = place.run("judge nowhere");
     assert_eq!(nobody.code, Some(2), "{nobody}");
     let nameless = place.run("judge nowhere --endpoint http://127.0.0.1:9/v1");

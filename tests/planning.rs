@@ -25,33 +25,33 @@ fn a_plan_says_how_long_each_series_trains() {
         rest.split_once("\n\n== Memory").unwrap().0.to_owned()
     };
     assert_snapshot!(budget(""), @r"
-    How long each series trains
+    Training schedule
     series differ in optimizer steps at data.imbalance.keep_desirable = 0.5
 
-    == Runs of seed 0, before rows are left out that are too long
-      method  data.imbalance.keep_desirable  completions  a step  steps  epochs
-      dpo     1.0                                     96       8     12    1.00
-      dpo     0.5                                     48       8      6    1.00
-      kto     1.0                                     96       8     12    1.00
-      kto     0.5                                     72       8      9    1.00
+    == Runs of seed 0, before overlong rows are dropped
+      method  data.imbalance.keep_desirable  completions  per step  steps  epochs
+      dpo     1.0                                     96         8     12    1.00
+      dpo     0.5                                     48         8      6    1.00
+      kto     1.0                                     96         8     12    1.00
+      kto     0.5                                     72         8      9    1.00
     ");
     assert_snapshot!(budget("--set train.num_train_epochs=null --set train.max_steps=6"), @r"
-    How long each series trains
+    Training schedule
     series differ in epochs at data.imbalance.keep_desirable = 0.5
 
-    == Runs of seed 0, before rows are left out that are too long
-      method  data.imbalance.keep_desirable  completions  a step  steps  epochs
-      dpo     1.0                                     96       8      6    0.50
-      dpo     0.5                                     48       8      6    1.00
-      kto     1.0                                     96       8      6    0.50
-      kto     0.5                                     72       8      6    0.67
+    == Runs of seed 0, before overlong rows are dropped
+      method  data.imbalance.keep_desirable  completions  per step  steps  epochs
+      dpo     1.0                                     96         8      6    0.50
+      dpo     0.5                                     48         8      6    1.00
+      kto     1.0                                     96         8      6    0.50
+      kto     0.5                                     72         8      6    0.67
     ");
     let same = budget("--set matrix={\"data.imbalance.keep_desirable\":[1.0]}");
-    assert!(same.contains("all series take the same optimizer steps and epochs"), "{same}");
+    assert!(same.contains("all series train for the same optimizer steps and epochs"), "{same}");
     let empty = budget(
         "--set matrix={\"data.imbalance.keep_desirable\":[1.0,0.0]} --set data.imbalance.keep_undesirable=0.0",
     );
-    assert!(empty.contains("warning: data that cannot be counted: "), "{empty}");
+    assert!(empty.contains("warning: cannot count the data: "), "{empty}");
     assert!(!place.path("runs").exists());
 }
 
@@ -61,13 +61,13 @@ fn an_estimate_sums_up_and_leaves_nothing() {
     let run = place.run("sweep experiment.yaml --estimate --max-hours 100");
     assert_eq!(run.code, Some(0), "{run}");
     assert!(
-        run.stdout.contains("to do: 4 runs, about ")
-            && run.stdout.contains("an estimate from 11 measured steps"),
+        run.stdout.contains("remaining: 4 runs, about ")
+            && run.stdout.contains("estimated from 11 measured steps"),
         "{run}"
     );
     assert!(run.stdout.contains("\n4 of 4 runs fit into 100 h 0 min\n"), "{run}");
     assert!(!place.path("runs").exists() && !place.path("reports").exists(), "{run}");
-    let rows = table(&run.stdout, "== What runs take");
+    let rows = table(&run.stdout, "== Cost of the runs");
     let kinds: Vec<&str> = rows.iter().map(|row| row[0].as_str()).collect();
     assert_eq!(kinds, ["sft", "dpo", "kto", "all"], "{run}");
     // The stage is three steps long. Runs, steps and hours add up; the last row has no time of a step.
@@ -84,7 +84,7 @@ fn an_estimate_sums_up_and_leaves_nothing() {
     // Methods that ask the same of the model are measured once, and the second asks the reference nothing new.
     let alike = r#"{"dpo":{"train.objective":"dpo"},"ipo":{"train.objective":"ipo"}}"#;
     let run = place.run(&format!("sweep experiment.yaml --estimate --set linked.method={alike}"));
-    let rows = table(&run.stdout, "== What runs take");
+    let rows = table(&run.stdout, "== Cost of the runs");
     assert_eq!(
         (rows[1][0].as_str(), rows[1][3].as_str(), rows[1][4].as_str()),
         ("dpo, ipo", "4", "36"),
@@ -96,7 +96,7 @@ fn an_estimate_sums_up_and_leaves_nothing() {
     assert!(none.stdout.contains("0 of 2 runs fit into 0.0 s"), "{none}");
     place.run("sweep experiment.yaml");
     let done = place.run("sweep experiment.yaml --estimate");
-    assert!(done.stdout.contains("to do: nothing"), "{done}");
+    assert!(done.stdout.contains("remaining: no runs"), "{done}");
 }
 
 const SEARCH: &str = r#"--set sft=null --set matrix={"data.imbalance.keep_desirable":[1.0]} --set train.num_train_epochs=null --set train.max_steps=8 --set search={"settings":{"train.learning_rate":{"log_uniform":[1e-5,1e-1]}},"series":{"kto":{"train.beta":{"choice":[0.1,0.2]}}},"trials":4,"halving":{"rungs":2,"factor":2}}"#;
@@ -110,21 +110,21 @@ fn a_search_compares_each_series_at_its_own_best() {
         plan.stdout.contains("then rung 2: 4 runs, of the best 2 trials in each of 2 cells (series and x)"),
         "{plan}"
     );
-    assert!(plan.stdout.contains("all series take the same optimizer steps and epochs"), "{plan}");
+    assert!(plan.stdout.contains("all series train for the same optimizer steps and epochs"), "{plan}");
     let estimate = place.run(&format!("sweep experiment.yaml --estimate {SEARCH}"));
     // Eight runs of four steps, and four of eight.
     assert_eq!(
-        table(&estimate.stdout, "== What runs take").last().unwrap()[1..3],
+        table(&estimate.stdout, "== Cost of the runs").last().unwrap()[1..3],
         ["12", "64"],
         "{estimate}"
     );
 
     let sweep = format!("sweep experiment.yaml {SEARCH}");
     let part = place.run(&format!("{sweep} --only method=kto"));
-    assert!(part.stderr.contains("6 runs finished, 0 were there already, 4 are left to do"), "{part}");
+    assert!(part.stderr.contains("6 runs finished, 0 already done, 4 remaining"), "{part}");
     let run = place.run(&sweep);
     assert_eq!(run.code, Some(0), "{run}");
-    assert!(run.stderr.contains("6 runs finished, 6 were there already\n"), "{run}");
+    assert!(run.stderr.contains("6 runs finished, 6 already done\n"), "{run}");
     assert!(run.stderr.contains(" Each is at its own best of 4 trials, chosen on the other half of the held-out prompts: dpo with train.learning_rate = "), "{run}");
     let json = |file: &str| -> serde_json::Value {
         serde_json::from_slice(&fs_err::read(place.path(&format!("runs/experiment/{file}"))).unwrap())
@@ -159,7 +159,7 @@ fn a_search_compares_each_series_at_its_own_best() {
     let page = fs_err::read_to_string(place.path("reports/experiment/index.html")).unwrap();
     assert!(page.contains("Accuracy to choose by"));
     let again = place.run(&sweep);
-    assert!(again.stderr.contains("0 runs finished, 12 were there already\n"), "{again}");
+    assert!(again.stderr.contains("0 runs finished, 12 already done\n"), "{again}");
     assert_eq!(summary, json("summary.json"));
 }
 
@@ -215,9 +215,9 @@ fn a_plan_says_what_it_takes_of_memory_and_what_cannot_fit_is_not_begun() {
                 --set model.architecture.intermediate_size=320000 --set model.architecture.num_hidden_layers=4";
     let error = place.run(&format!("sweep experiment.yaml --set sft=null {wide}"));
     assert_eq!(error.code, Some(1), "{error}");
-    let (before, after) = error.stderr.split_once(", and this machine has ").unwrap();
-    let advice = after.split_once(" for them: ").unwrap().1;
-    assert_snapshot!(before, @"error: kto on random take 17168 GiB for weights, gradients and the optimizer alone");
-    assert_snapshot!(advice, @"lower --jobs, train an adapter (model.lora), keep frozen weights in fewer bits (model.quantization), or take a smaller model; `prospect plan` shows what fits");
+    let (before, after) = error.stderr.split_once(", but this machine has ").unwrap();
+    let advice = after.split_once("; ").unwrap().1;
+    assert_snapshot!(before, @"error: not enough memory for kto on random: weights, gradients and optimizer state need 17168 GiB");
+    assert_snapshot!(advice, @"lower --jobs, train an adapter (model.lora), quantize frozen weights (model.quantization), or use a smaller model; `prospect plan` shows what fits");
     assert!(!place.path("runs").exists());
 }

@@ -37,7 +37,7 @@ fn a_dataset_is_made_once_and_summed_up() {
       rejected empty_completion: 1
       rejected unequal_prompts: 1
       repaired trimmed_white_space: 1
-      with contradictory labels (rows, of these dropped): 2, 0
+      contradictory labels (rows, dropped): 2, 0
       flipped by noise (desirable, undesirable rows): 2, 2
       swapped by noise (pairs): 2
                prompts     pairs   desirable   undesirable
@@ -49,7 +49,7 @@ fn a_dataset_is_made_once_and_summed_up() {
     --- stdout
     data/recipe
     --- stderr
-    up to date: same recipe, same inputs (--force makes it again)
+    up to date: same recipe and inputs (--force prepares it again)
     "#);
     assert_snapshot!(fs_err::read_to_string(place.path("data/recipe/rejected.jsonl")).unwrap(), @r#"
     {"file":"hh.jsonl","line":6,"reason":"unequal_prompts","detail":"prompts of 1 and 1 turns differ from turn 1"}
@@ -99,7 +99,7 @@ fn shards_merge_to_the_same_dataset() {
     --- stdout
     parts.shards/00001-of-00002.shard
     --- stderr
-    up to date: same recipe, same inputs (--force makes it again)
+    up to date: same recipe and inputs (--force prepares it again)
     "#);
     assert_snapshot!(place.run("prepare recipe.yaml --out parts --shard 3/2"), @r#"
     exit code 2
@@ -263,7 +263,7 @@ fn one_class_is_allowed_with_a_warning() {
       rejected empty_completion: 1
       rejected unequal_prompts: 1
       repaired trimmed_white_space: 1
-      with contradictory labels (rows, of these dropped): 2, 0
+      contradictory labels (rows, dropped): 2, 0
       dropped by imbalance (desirable, undesirable rows): 0, 7
                prompts     pairs   desirable   undesirable
     train            7         0           7             0

@@ -32,7 +32,7 @@ fn shown(run: &Run, status: &Value) -> String {
             Some(format!("{before}  {state}  {}", after.split_whitespace().next()?))
         });
         let estimate = line.split_once(", about ").map(|(before, after)| {
-            format!("{before}, about [time] at {}", after.split_once(" at ").unwrap().1)
+            format!("{before}, about [time] one run {}", after.split_once(" one run ").unwrap().1)
         });
         lines.push(timed.or(estimate).unwrap_or_else(|| line.trim_end().to_owned()));
     }
@@ -51,7 +51,7 @@ fn the_status_of_a_sweep_is_told_from_its_directory() {
     assert_snapshot!(shown(&run, &status), @r"
     Does it work?
     experiment: 4 runs: 1 finished, 3 to do
-    left: 3 runs, about [time] at one run at a time (from 1 finished)
+    remaining: 3 runs, about [time] one run at a time (from 1 finished)
 
     == Shared stages
      run stage state step time tokens/s
@@ -74,7 +74,7 @@ fn the_status_of_a_sweep_is_told_from_its_directory() {
     assert!((status["left"]["seconds"].as_f64().unwrap() - 3.0 * each).abs() < 1e-9);
 
     let nothing = place.run("sweep status nothing");
-    assert_snapshot!(nothing.stderr, @"error: runs/nothing is no sweep: it holds no experiment.json; `prospect sweep` makes one");
+    assert_snapshot!(nothing.stderr, @"error: runs/nothing is not a sweep: it has no experiment.json; create one with `prospect sweep`");
     assert_eq!(place.run("sweep status").code, Some(2));
     assert_eq!(place.run("sweep").code, Some(2));
 }
@@ -121,8 +121,11 @@ fn failed_runs_stay_as_they_are_until_asked_for() {
 
     let again = place.run(sweep);
     assert_eq!(again.code, Some(1), "{again}");
-    assert!(again.stderr.contains("0 runs finished, 2 were there already\n"), "{again}");
-    assert!(again.stderr.contains("2 failed in an earlier call; --retry-failed tries them again"), "{again}");
+    assert!(again.stderr.contains("0 runs finished, 2 already done\n"), "{again}");
+    assert!(
+        again.stderr.contains("2 failed in an earlier call; add --retry-failed to retry them"),
+        "{again}"
+    );
     assert!(again.stderr.contains("2 of 4 runs failed"), "{again}");
     let retried = place.run(&format!("{sweep} --retry-failed"));
     assert!(!retried.stderr.contains("earlier call") && retried.stderr.contains("failed: "), "{retried}");
@@ -145,7 +148,7 @@ fn runs_end_before_their_time_only_if_asked() {
     let stopped = status(&place, "experiment");
     let count = stopped["counts"]["stopped"].as_u64().unwrap();
     assert!(count > 0, "{stopped}");
-    assert!(run.stderr.contains(&format!("{count} were stopped early, 0 were there already\n")), "{run}");
+    assert!(run.stderr.contains(&format!("{count} stopped early, 0 already done\n")), "{run}");
     assert!(
         run.stderr
             .contains(&format!(" {count} of 4 runs were stopped early and are left out of all estimates.")),
@@ -158,7 +161,7 @@ fn runs_end_before_their_time_only_if_asked() {
     let page = fs_err::read_to_string(place.path("reports/experiment/index.html")).unwrap();
     assert!(page.contains(&format!("{count} stopped")) && page.contains(", below 1"));
     let again = place.run(&sweep);
-    assert!(again.stderr.contains("0 runs finished, 4 were there already\n"), "{again}");
+    assert!(again.stderr.contains("0 runs finished, 4 already done\n"), "{again}");
 
     let mistaken =
         |stop: &str| place.run(&format!("sweep experiment.yaml --dry-run --set stop={stop}")).stderr;

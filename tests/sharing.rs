@@ -155,6 +155,6 @@ fn a_worker_leaves_when_others_are_at_all_that_is_left() {
     assert!(living, "the first process ended too early for this test");
     assert!(shown.stdout.contains(&format!(": process {} on a\n", first.id())), "{shown}");
     assert!(said.contains("waiting for runs of "), "{said}");
-    assert!(said.ends_with("0 runs finished, 0 were there already, 4 are left to do\n"), "{said}");
+    assert!(said.ends_with("0 runs finished, 0 already done, 4 remaining\n"), "{said}");
     assert!(!place.path("reports").exists());
 }

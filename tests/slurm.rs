@@ -197,15 +197,12 @@ fn workers_of_a_real_cluster_do_a_sweep() {
     --- stdout
     1
     --- stderr
-    4 runs are left, and 3 workers are submitted for them as job 1
-    `prospect sweep status runs/cluster` tells how they stand, and `scancel 1` ends them; call this again when they are gone
+    submitted job 1: 3 workers for 4 remaining runs
+    see progress with `prospect sweep status runs/cluster`, cancel with `scancel 1`; run this command again when they have ended
     ");
     let again = cluster.prospect(&place, sweep);
     assert_eq!((again.code, again.stdout.as_str()), (Some(0), submitted.stdout.as_str()), "{again}");
-    assert!(
-        again.stderr.starts_with("workers of job 1 are at work on the 4 runs that are left ("),
-        "{again}"
-    );
+    assert!(again.stderr.starts_with("job 1 already has workers for the 4 remaining runs ("), "{again}");
     let looked = cluster.prospect(&place, "sweep status runs/cluster --json");
     let looked: serde_json::Value = serde_json::from_str(&looked.stdout).unwrap();
     assert_eq!(
@@ -238,7 +235,7 @@ fn workers_of_a_real_cluster_do_a_sweep() {
     ");
     let nothing_left = cluster.prospect(&place, sweep);
     assert_eq!(nothing_left.code, Some(0), "{nothing_left}");
-    assert!(nothing_left.stderr.contains("0 runs finished, 4 were there already\n"), "{nothing_left}");
+    assert!(nothing_left.stderr.contains("0 runs finished, 4 already done\n"), "{nothing_left}");
     assert_eq!(nothing_left.stdout, "reports/experiment/index.html\n");
 }
 
@@ -260,7 +257,7 @@ fn a_dataset_is_prepared_by_a_real_cluster() {
     --- stdout
     2
     --- stderr
-    3 tasks read the input as job 1, and job 2 puts together what they have read; `scancel 1 2` ends them, and the same call goes on
+    submitted job 1 (3 tasks that read the input) and job 2 (merges the parts); cancel with `scancel 1 2`, resume with the same command
     ");
     let again = cluster.prospect(&place, &format!("{prepare} --out parts --executor slurm"));
     assert_snapshot!(again, @r"
@@ -268,7 +265,7 @@ fn a_dataset_is_prepared_by_a_real_cluster() {
     --- stdout
     2
     --- stderr
-    jobs of an earlier call are queued or running, up to 2: none are submitted
+    jobs of an earlier call are queued or running, up to 2: submitted none
     ");
     cluster.waits_for_the_end_of("2");
     let files = |dataset: &str| {
@@ -439,8 +436,8 @@ fn the_script_is_printed_and_kept() {
     --- stdout
     77
     --- stderr
-    4 runs are left, and 2 workers are submitted for them as job 77
-    `prospect sweep status runs/experiment` tells how they stand, and `scancel 77` ends them; call this again when they are gone
+    submitted job 77: 2 workers for 4 remaining runs
+    see progress with `prospect sweep status runs/experiment`, cancel with `scancel 77`; run this command again when they have ended
     ");
     let kept = fs_err::read_to_string(place.path("runs/experiment/slurm/submit.sh")).unwrap();
     let shown = run.stdout.replace("[folder]", &place.path("").canonicalize().unwrap().display().to_string());
@@ -512,9 +509,9 @@ fn the_scripts_that_prepare_a_dataset_are_printed() {
     --- stderr
     ");
     assert!(!place.path("data").exists() && !place.path("data.shards").exists());
-    assert_snapshot!(place.run(&format!("{prepare} --profile slurm.yaml")).stderr, @"error: --profile and --dry-run are for --executor slurm: give it too, or leave them out");
+    assert_snapshot!(place.run(&format!("{prepare} --profile slurm.yaml")).stderr, @"error: --profile and --dry-run have no effect without --executor slurm: add it or remove them");
     fs_err::remove_file(place.path("slurm.yaml")).unwrap();
-    assert_snapshot!(place.run(&format!("{prepare} --executor slurm")).stderr, @"error: --executor slurm needs a profile, and there is no slurm.yaml: write one (docs/slurm.md), or name it with --profile");
+    assert_snapshot!(place.run(&format!("{prepare} --executor slurm")).stderr, @"error: --executor slurm needs a profile, but there is no slurm.yaml; write one (docs/slurm.md) or give it with --profile");
 }
 
 #[test]
@@ -523,7 +520,7 @@ fn mistakes_are_told_with_what_to_do() {
     let sweep = "sweep experiment.yaml --executor slurm";
     let path = pretended(&place, &[]);
     let said = |more: &str| place.run_with(&format!("{sweep}{more}"), &[("PATH", &path)]).stderr;
-    assert_snapshot!(said(""), @"error: --executor slurm needs a profile, and there is no slurm.yaml: write one (docs/slurm.md), or name it with --profile");
+    assert_snapshot!(said(""), @"error: --executor slurm needs a profile, but there is no slurm.yaml; write one (docs/slurm.md) or give it with --profile");
     place.write("slurm.yaml", "workers: 2\npartion: gpu\n");
     assert_snapshot!(said(""), @"error: slurm.yaml:2: `partion`: unknown field `partion`, expected one of `workers`, `partition`, `account`, `qos`, `gpus`, `gpu_type`, `cpus`, `memory`, `time`, `modules`, `prologue`, `launch`, `sbatch`; did you mean `partition`?");
     place.write("slurm.yaml", "workers: 2\npartition: gpu\n");
@@ -545,9 +542,9 @@ fn mistakes_are_told_with_what_to_do() {
         &place,
         &[("sbatch", "5", 0), ("squeue", "slurm_load_jobs error: Unable to contact slurm controller", 1)],
     );
-    assert!(said("").starts_with("4 runs are left, and 2 workers are submitted for them as job 5\n"));
+    assert!(said("").starts_with("submitted job 5: 2 workers for 4 remaining runs\n"));
     assert_snapshot!(said(""), @"error: cannot tell whether workers of job 5 are at work, so none are submitted: `squeue`: slurm_load_jobs error: Unable to contact slurm controller");
-    assert_snapshot!(place.run("sweep experiment.yaml --profile slurm.yaml").stderr, @"error: --profile is for --executor slurm: give both, or neither");
+    assert_snapshot!(place.run("sweep experiment.yaml --profile slurm.yaml").stderr, @"error: --profile has no effect without --executor slurm: give both or neither");
     assert_snapshot!(place.run("validate slurm.yaml").stdout, @"slurm.yaml: ok (slurm, by its keys)");
     let failed = place.run("sweep experiment.yaml --executor slrum");
     assert_eq!(failed.code, Some(2), "{failed}");

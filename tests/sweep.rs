@@ -92,7 +92,7 @@ fn a_sweep_reports_and_a_second_call_has_nothing_to_do() {
     let run = place.run("sweep experiment.yaml");
     assert_eq!(run.code, Some(0), "{run}");
     assert_eq!(run.stdout, "reports/experiment/index.html\n");
-    assert!(run.stderr.contains("4 runs finished, 0 were there already"), "{run}");
+    assert!(run.stderr.contains("4 runs finished, 0 already done"), "{run}");
     let page = fs_err::read_to_string(place.path("reports/experiment/index.html")).unwrap();
     assert!(page.contains("Does it work?") && page.contains("prospect sweep experiment.yaml"));
     assert!(place.path("reports/experiment/figures/accuracy.png").exists());
@@ -102,7 +102,7 @@ fn a_sweep_reports_and_a_second_call_has_nothing_to_do() {
     let metrics = first.iter().find(|(name, _)| name.ends_with("metrics.jsonl")).unwrap();
     assert!(String::from_utf8(metrics.1.clone()).unwrap().contains("\"loss\""));
     let again = place.run("sweep experiment.yaml");
-    assert!(again.stderr.contains("0 runs finished, 4 were there already"), "{again}");
+    assert!(again.stderr.contains("0 runs finished, 4 already done"), "{again}");
     assert_same(&first, &results(&place, "runs/experiment"));
 
     let list = fs_err::read_to_string(place.path("reports/index.html")).unwrap();
@@ -234,11 +234,11 @@ fn a_part_of_a_sweep_can_be_done_first() {
     let run = place.run(
         "sweep experiment.yaml --set sft=null --only method=kto --only data.imbalance.keep_desirable=0.50",
     );
-    assert!(run.stderr.contains("1 runs finished, 0 were there already, 3 are left to do"), "{run}");
+    assert!(run.stderr.contains("1 runs finished, 0 already done, 3 remaining"), "{run}");
     let run = place.run("sweep experiment.yaml --set sft=null --max-hours 0");
-    assert!(run.stderr.contains("0 runs finished, 1 were there already, 3 are left to do"), "{run}");
+    assert!(run.stderr.contains("0 runs finished, 1 already done, 3 remaining"), "{run}");
     let run = place.run("sweep experiment.yaml --set sft=null");
-    assert!(run.stderr.contains("3 runs finished, 1 were there already\n"), "{run}");
+    assert!(run.stderr.contains("3 runs finished, 1 already done\n"), "{run}");
 
     let run = place.run("sweep experiment.yaml --dry-run --only seed=7");
     assert_snapshot!(run.stderr, @"error: no run has seed=7; there are: data.imbalance.keep_desirable=0.5, data.imbalance.keep_desirable=1.0, method=dpo, method=kto, seed=0");
@@ -279,7 +279,7 @@ fn mistakes_are_told_with_a_way_out() {
     assert_snapshot!(reference(r#"{"dpo":[["all",30.9]]}"#), @r#"error: experiment.yaml: `report.reference.series.dpo`: "all" is not a value of `data.imbalance.keep_desirable`; values: ["1.0", "0.5"]"#);
     assert_snapshot!(error("sweep experiment.yaml --set model.weights=missing.gguf --set model.architecture=null"), @"error: model recipe: `weights`: it does not exist; relative paths start at the current directory, [folder]");
     assert_snapshot!(error("sweep experiment.yaml --set train.max_length=20"), @"error: experiment.yaml:15: training settings: `max_prompt_length` (100) leaves no room for a completion in `max_length` (20)");
-    assert_snapshot!(error("report nothing"), @"error: runs/nothing is no sweep: it holds no experiment.json; `prospect sweep` makes one");
+    assert_snapshot!(error("report nothing"), @"error: runs/nothing is not a sweep: it has no experiment.json; create one with `prospect sweep`");
     assert!(!place.path("runs").exists());
 }
 

@@ -50,6 +50,6 @@ fn options_for_runs_are_no_options_of_what_is_worked_out() {
     for options in ["--jobs 2", "--only method=kto", "--max-hours 1"] {
         let run = place.run(&format!("sweep theory.yaml {options}"));
         assert_eq!(run.code, Some(1), "{run}");
-        assert!(run.stderr.contains("a theory file has none"), "{run}");
+        assert!(run.stderr.contains("a theory file has no runs"), "{run}");
     }
 }

@@ -125,7 +125,7 @@ fn there_must_be_something_to_watch() {
     let error = place.run("report nothing --watch").stderr;
     assert_eq!(
         error,
-        "error: runs/nothing is no sweep: it holds no experiment.json; `prospect sweep` makes one\n"
+        "error: runs/nothing is not a sweep: it has no experiment.json; create one with `prospect sweep`\n"
     );
     assert_eq!(place.run("report --compare a b --watch").code, Some(2));
 }

@@ -1,4 +1,4 @@
-//! `prospect plan`: which way to train a model fits into so much memory.
+//! `prospect plan`: finds training settings that fit a memory budget.
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
@@ -13,29 +13,31 @@ use crate::{locate::locate, output, overrides::Overrides};
 /// Arguments of `prospect plan`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The model recipe, for example models/llama-30b.yaml; its weights need not be here
+    /// Model recipe, for example models/llama-30b.yaml; its weights are not needed
     model: PathBuf,
     #[command(flatten)]
     overrides: Overrides,
-    /// What is minimised: kto, dpo, or another objective of docs/objectives.md
+    /// Objective: kto, dpo, or another of docs/objectives.md
     #[arg(long, value_name = "NAME", default_value = "kto")]
     objective: String,
-    /// Memory of the GPU, such as 80GiB
+    /// GPU memory, such as 80GiB
     #[arg(long, value_name = "AMOUNT", value_parser = amount, conflicts_with = "cpu")]
     gpu: Option<u64>,
-    /// Number of such GPUs that train together: what each needs with a part of the frozen weights on it, and with all
+    /// Number of such GPUs that train together
+    ///
+    /// Prints plans with the frozen weights sharded across GPUs, and with all weights on each.
     #[arg(long, value_name = "N", requires = "gpu")]
     gpus: Option<NonZeroUsize>,
-    /// Memory of a machine without one, such as 16GiB [default: this machine's]
+    /// Memory of a machine without a GPU, such as 16GiB [default: this machine's]
     #[arg(long, value_name = "AMOUNT", value_parser = amount)]
     cpu: Option<u64>,
-    /// Completions in an optimizer step
+    /// Completions per optimizer step
     #[arg(long, value_name = "N", default_value_t = 32)]
     batch_size: usize,
-    /// Tokens of prompt and completion together; half of them for the prompt
+    /// Maximum tokens of prompt and completion together; half of them for the prompt
     #[arg(long, value_name = "N", default_value_t = 512)]
     max_length: usize,
-    /// Print JSON
+    /// Print JSON instead of tables
     #[arg(long)]
     json: bool,
 }
@@ -44,8 +46,8 @@ fn amount(text: &str) -> Result<u64, String> {
     Bytes::try_from(text.to_owned()).map(|bytes| bytes.0)
 }
 
-/// Bytes that are left for all else: of a GPU's memory for its context, cuBLAS and what is lost between allocations, of a
-/// machine's for the program, the dataset and the same.
+/// Returns the bytes reserved for everything else: on a GPU its context and cuBLAS, on a CPU the
+/// program and the dataset, and on both fragmentation.
 pub(crate) fn overhead(place: DeviceKind) -> u64 {
     match place {
         DeviceKind::Gpu => 3 << 29,
@@ -53,7 +55,7 @@ pub(crate) fn overhead(place: DeviceKind) -> u64 {
     }
 }
 
-/// How weights lie on the devices, and the ways to train that fit so.
+/// Training plans that fit, for one placement of the weights on the devices.
 struct Layout<'a> {
     wanted: PlanRequest<'a>,
     ways: Vec<TrainPlan>,
@@ -66,14 +68,14 @@ impl<'a> Layout<'a> {
     }
 }
 
-/// Prints the ways to train that fit, and the settings of the first.
+/// Prints the training plans that fit, and the settings of the first.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let (place, bytes) = args.place()?;
     let mut recipe: Recipe = args
         .overrides
         .open(&args.model)?
         .read::<ModelFile>()?
-        // Only their names matter here.
+        // Weights on the Hub are not fetched: only their names matter here.
         .resolve(&|address| {
             if address.starts_with("hf://") { Ok(address.into()) } else { locate(address) }
         })?;
@@ -88,35 +90,35 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let whole = PlanRequest { ranks, ..PlanRequest::from_recipe(&recipe, &architecture, &settings, place) };
     let sharded = PlanRequest { sharded: true, ..whole.clone() };
     let whole = Layout::of(whole, budget)?;
-    // Where all weights are trained, there are none to keep in parts.
+    // Full training has no frozen weights to shard.
     let sharded =
         (ranks > 1 && recipe.train != Train::Full).then(|| Layout::of(sharded, budget)).transpose()?;
     if args.json {
-        let mut told = serde_json::json!({
+        let mut json = serde_json::json!({
             "bytes": bytes, "overhead": overhead, "ways": whole.ways, "smallest": whole.smallest,
         });
         if ranks > 1 {
-            told["gpus"] = ranks.into();
+            json["gpus"] = ranks.into();
         }
         if let Some(Layout { ways, smallest, .. }) = &sharded {
-            told["sharded"] = serde_json::json!({ "ways": ways, "smallest": smallest });
+            json["sharded"] = serde_json::json!({ "ways": ways, "smallest": smallest });
         }
-        output::print(format!("{told:#}"))?;
+        output::print(format!("{json:#}"))?;
     } else {
-        let told = told(args, &recipe, (&whole, sharded.as_ref()), (place, bytes, overhead))?;
-        output::print(told.text())?;
+        let overview = overview(args, &recipe, (&whole, sharded.as_ref()), (place, bytes, overhead))?;
+        output::print(overview.text())?;
     }
     let narrowest = sharded.as_ref().unwrap_or(&whole);
     if narrowest.ways.is_empty() {
         let least = narrowest.smallest.map_or(0, |way| way.demand.total() + overhead);
         bail!(
-            "no way to train {} fits into {}{}: the smallest takes {}; use a larger device, {}shorter sequences \
-             (--max-length), or an adapter (train: lora) where all weights are trained",
+            "no training plan for {} fits {}{}: the smallest needs {}; use a larger device, {}shorter sequences \
+             (--max-length), or an adapter (train: lora) if all weights are trained",
             args.model.display(),
             if ranks > 1 { format!("{ranks} GPUs with ") } else { String::new() },
             shown(bytes),
             shown(least),
-            if place == DeviceKind::Gpu { "more of them (--gpus), " } else { "" },
+            if place == DeviceKind::Gpu { "more GPUs (--gpus), " } else { "" },
         );
     }
     Ok(())
@@ -129,7 +131,7 @@ impl Args {
             (None, Some(bytes)) => (DeviceKind::Cpu, bytes),
             (None, None) => {
                 let bytes = memory::of_this_machine().context(
-                    "this machine does not say how much memory it has: give --cpu 16GiB or --gpu 80GiB",
+                    "cannot tell how much memory this machine has: give --cpu 16GiB or --gpu 80GiB",
                 )?;
                 (DeviceKind::Cpu, bytes)
             }
@@ -145,7 +147,7 @@ impl Args {
     }
 }
 
-/// The shape of a model whose weights need not be here.
+/// Returns the architecture of a model without reading its weights.
 fn architecture(recipe: &Recipe) -> anyhow::Result<Architecture> {
     let Some(address) = recipe.name.strip_prefix("hf://") else { return Ok(recipe.architecture()?) };
     let repository = address.split('@').next().unwrap_or(address);
@@ -153,11 +155,11 @@ fn architecture(recipe: &Recipe) -> anyhow::Result<Architecture> {
         return Ok(architecture);
     }
     let config = locate(&format!("{}/config.json", recipe.name.trim_end_matches('/')))
-        .map_err(|error| anyhow::anyhow!("{}: its config.json is needed: {error}", recipe.name))?;
+        .map_err(|error| anyhow::anyhow!("{}: cannot get its config.json: {error}", recipe.name))?;
     Ok(Architecture::from_hugging_face(&fs_err::read_to_string(config)?)?)
 }
 
-/// An amount in three digits.
+/// Formats an amount of memory with three digits.
 pub(crate) fn shown(bytes: u64) -> String {
     let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
     let (unit, shift) = units.into_iter().find(|(_, shift)| bytes >> shift > 0).unwrap_or(("KiB", 10));
@@ -166,7 +168,7 @@ pub(crate) fn shown(bytes: u64) -> String {
     format!("{amount:.digits$} {unit}")
 }
 
-fn told(
+fn overview(
     args: &Args,
     recipe: &Recipe,
     (whole, sharded): (&Layout<'_>, Option<&Layout<'_>>),
@@ -175,9 +177,9 @@ fn told(
     let PlanRequest { architecture: a, settings, ranks, .. } = whole.wanted;
     let Footprint { trained, .. } = whole.wanted.footprint(None)?;
     let what = match recipe.train {
-        Train::Full => "all of them are trained".to_owned(),
+        Train::Full => "all are trained".to_owned(),
         Train::Lora(lora) => {
-            format!("an adapter of rank {} with {} is trained", lora.r, grouped(trained.count))
+            format!("a LoRA adapter of rank {} with {} is trained", lora.r, grouped(trained.count))
         }
     };
     let device = match (place, ranks) {
@@ -188,12 +190,12 @@ fn told(
     let mut lead = vec![
         format!("{} weights in {} blocks; {what}", grouped(a.parameter_count()? as u64), a.layers),
         format!(
-            "{}, {} completions a step, sequences of up to {} tokens, {} of them the prompt's",
+            "{}, {} completions per step, sequences of up to {} tokens, {} of them for the prompt",
             args.objective, settings.batch_size, settings.max_length, settings.max_prompt_length
         ),
-        format!("{device} with {}, of which {} are left for all else", shown(bytes), shown(overhead)),
+        format!("{device} with {}, {} of it reserved for other uses", shown(bytes), shown(overhead)),
     ];
-    // Parts cost time, so they are for what does not fit otherwise.
+    // Sharding costs time: preferred only if it allows another quantization.
     let kind = |layout: &Layout<'_>| layout.ways.first().map(|way| way.quantization);
     let best = sharded.filter(|sharded| kind(sharded) != kind(whole)).unwrap_or(whole);
     if let Some(first) = best.ways.first() {
@@ -204,28 +206,27 @@ fn told(
                 batches take less.";
     let mut sections = Vec::new();
     if let Some(sharded) = sharded {
-        let title =
-            format!("Ways that fit with a part of the frozen matrices on each GPU (--ranks {ranks} --shard)");
+        let title = format!("Plans with the frozen weights sharded across GPUs (--ranks {ranks} --shard)");
         let mut blocks = blocks(sharded, overhead);
         if let Some(TrainPlan { quantization, demand, .. }) = sharded.ways.first() {
             let moved = whole.wanted.footprint(*quantization)?.frozen - demand.frozen;
             blocks.push(ContentBlock::Note(format!(
-                "Embedding, head and norms are whole on each GPU. Every pass through the blocks brings the other parts to each \
-                 GPU, {} of them for the first way: a micro-batch takes one forward and one backward, and one more \
-                 forward where blocks are computed again, and for all of a rank's micro-batches but its last.",
+                "Embedding, head and norms are replicated on each GPU. Every pass through the blocks gathers the other shards, \
+                 {} for the first plan. A micro-batch takes one forward and one backward pass, one more forward pass if blocks \
+                 are recomputed, and one more unless it is the last of its rank.",
                 shown(moved)
             )));
         }
         sections.push(Section { title, blocks });
     }
     let title = if ranks == 1 {
-        "Ways that fit".to_owned()
+        "Plans that fit".to_owned()
     } else {
-        format!("Ways that fit with all weights on each GPU (--ranks {ranks})")
+        format!("Plans with all weights on each GPU (--ranks {ranks})")
     };
-    let mut of_whole = blocks(whole, overhead);
-    of_whole.push(ContentBlock::Note(note.to_owned()));
-    sections.push(Section { title, blocks: of_whole });
+    let mut whole_blocks = blocks(whole, overhead);
+    whole_blocks.push(ContentBlock::Note(note.to_owned()));
+    sections.push(Section { title, blocks: whole_blocks });
     Ok(Overview {
         title: format!("Memory of {}", args.model.display()),
         lead,
@@ -234,12 +235,12 @@ fn told(
     })
 }
 
-/// The ways of a layout, or what the smallest would take.
+/// Builds the table of a layout's plans, or a note on the smallest plan if none fits.
 fn blocks(layout: &Layout<'_>, overhead: u64) -> Vec<ContentBlock> {
     let Layout { wanted, ways, smallest } = layout;
     if let ([], true, Some(smallest)) = (&ways[..], wanted.ranks > 1, smallest) {
         let least = shown(smallest.demand.total() + overhead);
-        return vec![ContentBlock::Note(format!("None: the smallest takes {least} on each GPU."))];
+        return vec![ContentBlock::Note(format!("None fits: the smallest needs {least} on each GPU."))];
     }
     let columns = [
         "frozen weights",
@@ -251,7 +252,7 @@ fn blocks(layout: &Layout<'_>, overhead: u64) -> Vec<ContentBlock> {
         "moments",
         "activations",
         "workspace",
-        "in all",
+        "total",
     ];
     let rows = ways.iter().map(|way| row(way, wanted)).collect();
     vec![ContentBlock::Table(DisplayTable {
@@ -286,7 +287,7 @@ fn row(way: &TrainPlan, wanted: &PlanRequest<'_>) -> Vec<TableCell> {
     row
 }
 
-/// A way as settings of a sweep.
+/// Formats a plan as the options of a sweep.
 fn settings_of(way: &TrainPlan, wanted: &PlanRequest<'_>, place: DeviceKind, budget: u64) -> String {
     let mut set = Vec::new();
     if wanted.ranks > 1 {

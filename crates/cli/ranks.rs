@@ -1,4 +1,4 @@
-//! `--ranks`, `--shard` and what launchers say: processes that train each run together.
+//! `--ranks`, `--shard` and launcher variables: processes that train each run together.
 
 use std::{
     net::TcpListener,
@@ -10,32 +10,34 @@ use anyhow::{Context, bail};
 use prospect_dist::{LaunchEnv, ProcessGroup};
 use prospect_model::device;
 
-/// Options of commands that several processes can do together.
+/// Options of commands that can run on several ranks.
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
 pub(crate) struct Ranks {
-    /// Start so many processes on this machine, each on a GPU of its own where there are any, that train each run together
-    /// (docs/groups.md); torchrun and srun start them on several machines
+    /// Number of processes to start on this machine, which train each run together
+    ///
+    /// If there are GPUs, each process gets one. torchrun and srun start ranks on several machines
+    /// (docs/groups.md).
     #[arg(long, value_name = "N")]
     ranks: Option<NonZeroUsize>,
-    /// Keep of the frozen weights only a part on each rank, and put every matrix together when it is used
+    /// Shard the frozen weights across ranks; each matrix is gathered when it is used
     #[arg(long)]
     shard: bool,
 }
 
-/// A group that this process has joined, and those of its members that it has started.
+/// Process group that this process has joined, and the ranks that it has started.
 #[derive(Default)]
 pub(crate) struct Joined {
-    // Before the others, who wait for it to go.
+    // Dropped first: the started ranks end after it.
     pub(crate) member: ProcessGroup,
     _started: Started,
 }
 
-/// Processes that end when the group does.
+/// Child processes, which end when the group does. Dropping waits for them.
 #[derive(Default)]
 struct Started(Vec<Child>);
 
 impl Started {
-    /// Ends processes that would wait for a rank 0 that does not come.
+    /// Kills the processes, which would otherwise wait for a rank 0 that never joins.
     fn give_up(&mut self) {
         for child in &mut self.0 {
             let _ = child.kill();
@@ -52,39 +54,37 @@ impl Drop for Started {
 }
 
 impl Ranks {
-    /// The options as they are typed.
+    /// Returns the options as typed.
     pub(crate) fn words(self) -> Vec<String> {
         let ranks = self.ranks.map(|ranks| format!("--ranks {ranks}"));
         ranks.into_iter().chain(self.shard.then(|| "--shard".to_owned())).collect()
     }
 
-    /// No group: refuses one for what one process does.
+    /// Returns no group. Fails if several ranks are requested for a single-process command.
     pub(crate) fn none_for(self, what: &str) -> anyhow::Result<Joined> {
         if !self.words().is_empty() || launched()?.is_some() {
-            bail!(
-                "{what} is done by one process: leave --ranks and --shard out, and start it without a launcher"
-            );
+            bail!("{what} runs in one process: remove --ranks and --shard, and start it without a launcher");
         }
         Ok(Joined::default())
     }
 
-    /// Joins the group that a launcher or `--ranks` starts: returns when all members are there. Alone, if nobody does.
+    /// Joins the group that a launcher or `--ranks` starts, and returns when all ranks have joined.
+    /// Without either, the process is alone.
     pub(crate) fn join(self) -> anyhow::Result<Joined> {
         let wanted = self.ranks.map_or(1, NonZeroUsize::get);
         let (launched, mut started) = match launched()? {
             Some(launched) if self.ranks.is_some() && launched.world_size != wanted => bail!(
-                "--ranks {wanted}, but a launcher has started {} ranks (WORLD_SIZE or SLURM_NTASKS): leave --ranks out",
+                "--ranks is {wanted}, but a launcher has started {} ranks (WORLD_SIZE or SLURM_NTASKS): remove --ranks",
                 launched.world_size
             ),
             Some(launched) => (launched, Started::default()),
             None if wanted > 1 => start(wanted)?,
             None if self.shard => bail!(
-                "--shard keeps a part of the weights on each of several ranks, and there is one: add --ranks N, or start it \
-                 by torchrun or srun"
+                "--shard has no effect on one rank: add --ranks N, or start the command with torchrun or srun"
             ),
             None => return Ok(Joined::default()),
         };
-        // A GPU that is not there is told before the others are waited for.
+        // Reports a missing GPU before waiting for the other ranks.
         let joined = match device::by_ordinal(launched.local_rank) {
             Ok(_) => ProcessGroup::join(&launched, self.shard).map_err(anyhow::Error::from),
             Err(error) => Err(error.into()),
@@ -100,7 +100,7 @@ impl Ranks {
 }
 
 impl Joined {
-    /// What `work` gives, on rank 0 before the others: what it fetches and prepares they find.
+    /// Runs `work` on rank 0 first, then on the other ranks, which find the files it has prepared.
     pub(crate) fn first_then_others<T>(&self, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
         let group = &self.member.collective;
         if !self.member.is_main_process() {
@@ -118,11 +118,12 @@ fn launched() -> anyhow::Result<Option<LaunchEnv>> {
     Ok(LaunchEnv::from_variables(|name| std::env::var(name).ok())?)
 }
 
-/// Starts the other members, with the same arguments.
+/// Starts the other ranks with the same arguments.
 fn start(size: usize) -> anyhow::Result<(LaunchEnv, Started)> {
-    // The port is free again when rank 0 listens there.
+    // The port is free again by the time rank 0 listens on it.
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let program = std::env::current_exe().context("this program's own file, to start it again")?;
+    let program = std::env::current_exe()
+        .context("cannot find the executable of this program to start the other ranks")?;
     let mut started = Started::default();
     for rank in 1..size {
         let mut command = Command::new(&program);
@@ -134,7 +135,7 @@ fn start(size: usize) -> anyhow::Result<(LaunchEnv, Started)> {
             Ok(child) => started.0.push(child),
             Err(error) => {
                 started.give_up();
-                return Err(error).context("starting another rank");
+                return Err(error).context("cannot start another rank");
             }
         }
     }

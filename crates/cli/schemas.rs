@@ -1,4 +1,4 @@
-//! `prospect schemas`: JSON Schemas of the YAML files, for editors, kept in `schemas/`.
+//! `prospect schemas`: writes the JSON Schemas of the YAML files, kept in `schemas/` for editors.
 
 use std::{io::Write, path::PathBuf};
 
@@ -9,12 +9,12 @@ use crate::{kind::Kind, output};
 /// Arguments of `prospect schemas`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The folder to write them to
+    /// Output directory
     #[arg(value_name = "DIR", default_value = "schemas")]
     out: PathBuf,
 }
 
-/// Writes one schema a kind of file and prints where they are.
+/// Writes one schema per kind of file and prints their paths.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     for kind in Kind::ALL {
         let path = args.out.join(format!("{kind}.schema.json"));

@@ -1,4 +1,4 @@
-//! `prospect train`: one run, without an experiment file.
+//! `prospect train`: trains one run, without an experiment file.
 
 use std::path::PathBuf;
 
@@ -13,44 +13,44 @@ use crate::{allocator, locate::SOURCES, output, overrides::Memory, ranks::Ranks}
 /// Arguments of `prospect train`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The data recipe, for example pipelines/hh.yaml
+    /// Data recipe, for example pipelines/hh.yaml
     data: PathBuf,
-    /// The model recipe, for example models/smollm2-135m.yaml
+    /// Model recipe, for example models/smollm2-135m.yaml
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
-    /// What is minimised: kto, dpo, or another objective of docs/objectives.md
+    /// Objective: kto, dpo, or another of docs/objectives.md
     #[arg(long, value_name = "NAME", default_value = "kto")]
     objective: String,
     /// Peak learning rate
     #[arg(long, value_name = "RATE", default_value_t = 1e-4)]
     learning_rate: f64,
-    /// Completions in an optimizer step
+    /// Completions per optimizer step
     #[arg(long, value_name = "N", default_value_t = 32)]
     batch_size: usize,
-    /// Tokens of prompt and completion together
+    /// Maximum tokens of prompt and completion together
     #[arg(long, value_name = "N", default_value_t = 512)]
     max_length: usize,
-    /// Decides adapter, data order and the draws of imbalance and noise
+    /// Seed of the adapter, the data order, imbalance and noise
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Set anything else: a key below `train.`, `data.` or `model.`, as in `--set train.beta=0.2`
+    /// Set any other key below `train.`, `data.` or `model.`, as in `--set train.beta=0.2`
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     #[command(flatten)]
     memory: Memory,
     #[command(flatten)]
     ranks: Ranks,
-    /// Where to put the run
+    /// Output directory
     #[arg(long, value_name = "DIR", default_value = "runs/train")]
     out: PathBuf,
 }
 
 impl Args {
-    /// The run as an experiment with one combination and one seed.
+    /// Describes the run as an experiment with one combination and one seed.
     fn experiment(&self) -> serde_json::Value {
         let Self { objective, learning_rate, batch_size, max_length, .. } = self;
         json!({
-            "question": format!("What does {objective} make of {}?", self.data.display()),
+            "question": format!("How well does {objective} train on {}?", self.data.display()),
             "data": self.data,
             "model": self.model,
             "train": { "learning_rate": learning_rate, "batch_size": batch_size, "max_length": max_length },
@@ -61,7 +61,8 @@ impl Args {
     }
 }
 
-/// Trains, continuing where an interrupted call of the same arguments stopped, and prints where the run is.
+/// Trains the run, or resumes it if a call with the same arguments was interrupted, and prints its
+/// path.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     allocator::retain();
     let mut set = args.set.clone();

@@ -1,4 +1,4 @@
-//! `prospect validate`: YAML files checked without running anything.
+//! `prospect validate`: checks YAML files without running anything.
 
 use std::{
     error::Error,
@@ -17,38 +17,40 @@ use crate::{kind::Kind, output};
 /// Arguments of `prospect validate`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Data recipes, model recipes, experiments and Slurm profiles; what a file is shows in its keys or its folder
+    /// Data recipes, model recipes, experiments and Slurm profiles
+    ///
+    /// The kind of a file is detected from its keys or its folder.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 }
 
-/// Prints a line a file: that it is fine, or what is wrong with it and where.
+/// Prints a line per file: that it is valid, or the error with its position.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let mut wrong = 0;
+    let mut invalid = 0;
     for path in &args.files {
         match examine(path) {
             Ok(finding) => output::print(format!("{}: ok ({finding})", path.display()))?,
             Err(error) => {
-                wrong += 1;
+                invalid += 1;
                 output::print(error)?;
             }
         }
     }
-    if wrong > 0 {
-        bail!("{wrong} of {} files cannot be used", args.files.len());
+    if invalid > 0 {
+        bail!("{invalid} of {} files are invalid", args.files.len());
     }
     Ok(())
 }
 
-/// What a file is, or what is wrong with it, behind file and line.
+/// Describes a valid file, or returns the error behind file and line.
 fn examine(path: &Path) -> Result<String, String> {
     let document = Document::open(path).map_err(|error| chain(&error))?;
-    let Some((kind, told)) = Kind::of(path, &document) else {
+    let Some((kind, evidence)) = Kind::detect(path, &document) else {
         return Err(document.blame(
-            "cannot tell what it is: it has neither `source` (a pipeline), `weights` (a model), `question` (an experiment) nor `workers` (a Slurm profile)",
+            "unknown kind of file: add `source` (pipeline), `weights` (model), `question` (experiment) or `workers` (Slurm profile)",
         ));
     };
-    let finding = format!("{kind}, {told}");
+    let finding = format!("{kind}, {evidence}");
     let in_context = |error: String| format!("{error} ({finding})");
     match kind {
         Kind::Pipeline => {
@@ -84,7 +86,7 @@ fn examine(path: &Path) -> Result<String, String> {
     Ok(finding)
 }
 
-/// An error and its causes on one line.
+/// Joins an error and its causes on one line.
 fn chain(error: &(dyn Error + 'static)) -> String {
     errors::chain(error).join(": ")
 }

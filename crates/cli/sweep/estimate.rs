@@ -1,4 +1,4 @@
-//! `prospect sweep --estimate_time`: what a sweep will take, from a few measured steps.
+//! `prospect sweep --estimate`: estimates the cost of a sweep from a few measured steps.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use prospect_sweep::{Execution, RunGroupCost, SweepCost, SweepPlan, estimate_tim
 
 use crate::output;
 
-/// Measures, and prints what is to do.
+/// Measures a few steps and prints the cost of the remaining runs.
 pub(super) fn print(
     plan: &SweepPlan,
     sweep: &SweepDir,
@@ -23,11 +23,11 @@ fn overview(plan: &SweepPlan, cost: &SweepCost, limit: Option<Duration>) -> Over
     let [likely, low, high] = cost.seconds().map(overview::duration);
     let measured: usize = cost.groups.iter().map(|kind| kind.step_seconds.len()).sum();
     let mut lead = vec![if cost.groups.is_empty() {
-        "to do: nothing".to_owned()
+        "remaining: no runs".to_owned()
     } else {
         format!(
-            "to do: {} runs, about {likely} at one run at a time ({low} to {high} by the fastest and the slowest steps); an \
-             estimate from {measured} measured steps",
+            "remaining: {} runs, about {likely} one run at a time ({low} to {high} from the fastest and the slowest steps); \
+             estimated from {measured} measured steps",
             cost.runs()
         )
     }];
@@ -43,9 +43,9 @@ fn overview(plan: &SweepPlan, cost: &SweepCost, limit: Option<Duration>) -> Over
         "steps",
         "s/step",
         "range",
-        "known",
+        "cached",
         "evaluation",
-        "reading",
+        "loading",
         "hours",
         "memory",
     ];
@@ -60,9 +60,9 @@ fn overview(plan: &SweepPlan, cost: &SweepCost, limit: Option<Duration>) -> Over
         vec![
             ContentBlock::Table(table),
             ContentBlock::Note(
-                "Known are steps whose batches an earlier run has asked the reference about, and seconds of one. Evaluation and reading \
-                 are seconds of all runs together. Memory is the most that the process had at once while \
-                 a kind was measured, with what it keeps of earlier ones; a GPU's is not in it."
+                "cached: steps whose reference log-probs come from an earlier run, and seconds per such step. evaluation, loading: \
+                 seconds of all runs together. memory: peak of the process while the runs of a row are measured, \
+                 including what it keeps of earlier rows, without GPU memory."
                     .to_owned(),
             ),
         ]
@@ -71,7 +71,7 @@ fn overview(plan: &SweepPlan, cost: &SweepCost, limit: Option<Duration>) -> Over
         title: plan.question.clone(),
         lead,
         warnings: Vec::new(),
-        sections: vec![Section { title: "What runs take".to_owned(), blocks }],
+        sections: vec![Section { title: "Cost of the runs".to_owned(), blocks }],
     }
 }
 

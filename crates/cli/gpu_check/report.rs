@@ -1,4 +1,4 @@
-//! What `prospect gpu-check` found, as JSON and as tables.
+//! Results of `prospect gpu-check`, as JSON and as tables.
 
 use std::collections::BTreeMap;
 
@@ -12,15 +12,15 @@ use serde::Serialize;
 
 use crate::plan::shown;
 
-/// What came of a part.
+/// Outcome of a part.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Outcome<T> {
-    /// What was found.
+    /// Result.
     Done(T),
-    /// Why there was nothing to find.
+    /// Reason why it was skipped.
     LeftOut(String),
-    /// What went wrong.
+    /// Error message.
     Failed(String),
 }
 
@@ -37,36 +37,36 @@ impl<T> Outcome<T> {
         if let Self::Done(done) = self { Some(done) } else { None }
     }
 
-    /// Why there is no result.
+    /// Describes why there is no result.
     fn reason(&self) -> Option<String> {
         match self {
             Self::Done(_) => None,
-            Self::LeftOut(reason) => Some(format!("left out: {reason}")),
+            Self::LeftOut(reason) => Some(format!("skipped: {reason}")),
             Self::Failed(error) => Some(format!("FAILED: {error}")),
         }
     }
 }
 
-/// All that was found.
+/// Results of all parts.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     version: &'static str,
     device: DeviceInfo,
     small: bool,
-    /// The kernels that were switched on for the steps.
+    /// Kernels enabled for the steps.
     kernels_on: Option<String>,
     pub(super) kernels: Option<Outcome<Kernels>>,
     pub(super) rate: Option<Outcome<Rate>>,
     pub(super) steps: Vec<Step>,
 }
 
-/// The kernels beside their twins.
+/// Checks of the kernels against their twins.
 #[derive(Debug, Serialize)]
 pub(super) struct Kernels {
     checks: usize,
-    /// The largest error of each kernel as a share of what is allowed.
+    /// Largest error of each kernel, as a fraction of the tolerance.
     largest: BTreeMap<String, f64>,
-    /// Kernel, case and what went wrong.
+    /// Kernel, case and error of each failed check.
     failed: Vec<[String; 3]>,
 }
 
@@ -81,7 +81,7 @@ impl Kernels {
         }
         let failed = checks.iter().filter(|check| !check.passed()).map(|check| {
             let what = match &check.outcome {
-                Ok(share) => format!("{share:.2} times the error that is allowed"),
+                Ok(share) => format!("error is {share:.2} times the tolerance"),
                 Err(error) => error.clone(),
             };
             [check.entry.clone(), check.case.clone(), what]
@@ -90,7 +90,7 @@ impl Kernels {
     }
 }
 
-/// The rate of products, in operations a second.
+/// Rate of matrix products, in operations per second.
 #[derive(Debug, Serialize)]
 pub(super) struct Rate {
     pub(super) size: usize,
@@ -114,7 +114,7 @@ impl Report {
         Self { version, device, small, kernels_on, kernels: None, rate: None, steps: Vec::new() }
     }
 
-    /// The parts that failed.
+    /// Returns the names of the failed parts.
     pub(super) fn failures(&self) -> Vec<String> {
         let mut failures = Vec::new();
         if let Some(kernels) = &self.kernels {
@@ -135,21 +135,22 @@ impl Report {
         let DeviceInfo { name, memory, free, driver, compute_capability } = &self.device;
         let mut lead = vec![format!(
             "{name}{}{}",
-            compute_capability.as_ref().map_or(String::new(), |of| format!(", generation {of}")),
+            compute_capability.as_ref().map_or(String::new(), |of| format!(", compute capability {of}")),
             driver.as_ref().map_or(String::new(), |of| format!(", driver for CUDA {of}")),
         )];
         if let (Some(memory), Some(free)) = (memory, free) {
             lead.push(format!("{} of memory, {} free at the start", shown(*memory), shown(*free)));
         }
-        lead.extend(self.kernels_on.as_ref().map(|on| format!("with our own kernels for {on}")));
+        lead.extend(self.kernels_on.as_ref().map(|on| format!("with Prospect's own kernels for {on}")));
         if self.small {
             lead.push(
-                "tiny models in the place of the large ones: the figures say nothing of those".to_owned(),
+                "tiny models instead of the large ones: the numbers are not comparable with theirs"
+                    .to_owned(),
             );
         }
         let sections = [self.kernels_section(), self.rate_section(), self.steps_section()];
         Overview {
-            title: "Check of a device".to_owned(),
+            title: "Device check".to_owned(),
             lead,
             warnings: Vec::new(),
             sections: sections.into_iter().flatten().collect(),
@@ -161,14 +162,14 @@ impl Report {
         let mut blocks = Vec::new();
         if let Some(Kernels { checks, largest, failed }) = outcome.done() {
             blocks.push(ContentBlock::Note(format!(
-                "{} of {checks} checks of {} kernels passed; the largest error was {:.2} of what is allowed",
+                "{} of {checks} checks of {} kernels passed; the largest error was {:.2} of the tolerance",
                 checks - failed.len(),
                 largest.len(),
                 largest.values().copied().fold(0.0, f64::max),
             )));
             if !failed.is_empty() {
                 let rows = failed.iter().map(|row| row.clone().map(TableCell::Text).to_vec()).collect();
-                blocks.push(table(&["kernel", "case", "what went wrong"], rows));
+                blocks.push(table(&["kernel", "case", "error"], rows));
             }
         }
         blocks.extend(outcome.reason().map(ContentBlock::Note));
@@ -225,7 +226,7 @@ impl Report {
             "matrices",
             "micro-batch",
             "recomputed",
-            "s a step",
+            "s/step",
             "tokens/s",
             "examples/s",
             "TFLOP/s",
@@ -238,7 +239,7 @@ impl Report {
         blocks.extend(self.steps.iter().filter_map(|step| {
             Some(ContentBlock::Note(format!("{} {}: {}", step.model, step.objective, step.outcome.reason()?)))
         }));
-        Some(Section { title: "Steps of LoRA, reference included".to_owned(), blocks })
+        Some(Section { title: "LoRA steps, including the reference".to_owned(), blocks })
     }
 }
 
@@ -247,7 +248,7 @@ fn table(heads: &[&str], rows: Vec<Vec<TableCell>>) -> ContentBlock {
     ContentBlock::Table(DisplayTable { title: String::new(), columns, rows })
 }
 
-/// Three digits of a positive number.
+/// Formats a positive number with three digits.
 fn digits(value: f64) -> String {
     let decimals = (2.0 - value.abs().log10().floor()).clamp(0.0, 9.0) as usize;
     format!("{value:.decimals$}")
@@ -297,7 +298,7 @@ mod tests {
             "2.50 times",
             "illegal address",
             "7b kto: FAILED: out of memory",
-            "30b kto: left out: too large",
+            "30b kto: skipped: too large",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }

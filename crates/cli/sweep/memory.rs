@@ -1,4 +1,4 @@
-//! Whether a sweep fits into memory: what its plan says of it, and the check before it starts.
+//! Memory of a sweep: the estimates in its plan, and the check before it starts.
 
 use anyhow::bail;
 use prospect_core::{memory, progress::say};
@@ -8,11 +8,11 @@ use prospect_sweep::{MemoryEstimate, Parallelism, SweepPlan, estimate_memory};
 
 use crate::plan::{overhead, shown};
 
-/// Bytes that runs may take, where they are known: of this machine, or of the GPU that is this process's.
-fn there(spread: Parallelism, number: usize) -> anyhow::Result<Option<(u64, &'static str)>> {
+/// Returns the bytes available to runs, if known: of this machine, or of this process's GPU.
+fn available(spread: Parallelism, number: usize) -> anyhow::Result<Option<(u64, &'static str)>> {
     let place = DeviceKind::detect();
     let (bytes, whose) = match place {
-        // How many ranks share this machine's memory, a launcher does not say.
+        // A launcher does not tell how many ranks share this machine's memory.
         DeviceKind::Cpu if spread.ranks > 1 => return Ok(None),
         DeviceKind::Cpu => (memory::of_this_machine(), "this machine"),
         DeviceKind::Gpu => (device::info(&device::by_ordinal(number)?)?.free, "the GPU"),
@@ -20,10 +20,9 @@ fn there(spread: Parallelism, number: usize) -> anyhow::Result<Option<(u64, &'st
     Ok(bytes.map(|bytes| (bytes.saturating_sub(overhead(place)), whose)))
 }
 
-/// What each model takes at most under each objective, as a part of the plan.
+/// Builds the section of the plan with the peak memory of each model and objective.
 pub(super) fn section(plan: &SweepPlan, spread: Parallelism) -> anyhow::Result<Section> {
-    let columns =
-        ["model", "objective", "runs at once", "micro-batch", "blocks recomputed", "memory at most"];
+    let columns = ["model", "objective", "parallel runs", "micro-batch", "blocks recomputed", "peak memory"];
     let row = |estimate: &MemoryEstimate| {
         vec![
             TableCell::Text(estimate.model.clone()),
@@ -40,15 +39,15 @@ pub(super) fn section(plan: &SweepPlan, spread: Parallelism) -> anyhow::Result<S
         rows: estimate_memory(plan, spread)?.iter().map(row).collect(),
     };
     Ok(Section {
-        title: "Memory, if every sequence is as long as it may be".to_owned(),
+        title: "Memory for sequences of maximum length".to_owned(),
         blocks: vec![ContentBlock::Table(table)],
     })
 }
 
-/// Refuses a plan of which weights, gradients and moments alone do not fit on the device of this number, and says where long
-/// sequences may not.
+/// Refuses a plan whose weights, gradients and optimizer state do not fit on device `number`, and
+/// warns if long sequences may not fit.
 pub(super) fn check(plan: &SweepPlan, spread: Parallelism, number: usize) -> anyhow::Result<()> {
-    let Some((there, whose)) = there(spread, number)? else { return Ok(()) };
+    let Some((available, whose)) = available(spread, number)? else { return Ok(()) };
     let estimates = estimate_memory(plan, spread)?;
     let largest = |size: fn(&MemoryEstimate) -> u64| estimates.iter().max_by_key(|estimate| size(estimate));
     let what = |estimate: &MemoryEstimate| {
@@ -59,23 +58,24 @@ pub(super) fn check(plan: &SweepPlan, spread: Parallelism, number: usize) -> any
         };
         format!("{at_once}{} on {}", estimate.objective, estimate.model)
     };
-    if let Some(estimate) = largest(MemoryEstimate::minimum).filter(|estimate| estimate.minimum() > there) {
+    if let Some(estimate) = largest(MemoryEstimate::minimum).filter(|estimate| estimate.minimum() > available)
+    {
         bail!(
-            "{} take {} for weights, gradients and the optimizer alone, and {whose} has {} for them: lower --jobs, train an \
-             adapter (model.lora), keep frozen weights in fewer bits (model.quantization), or take a smaller model; `prospect plan` \
+            "not enough memory for {}: weights, gradients and optimizer state need {}, but {whose} has {}; lower --jobs, train \
+             an adapter (model.lora), quantize frozen weights (model.quantization), or use a smaller model; `prospect plan` \
              shows what fits",
             what(estimate),
             shown(estimate.minimum()),
-            shown(there)
+            shown(available)
         );
     }
-    if let Some(estimate) = largest(MemoryEstimate::peak).filter(|estimate| estimate.peak() > there) {
+    if let Some(estimate) = largest(MemoryEstimate::peak).filter(|estimate| estimate.peak() > available) {
         say(format!(
-            "{} may take {} where all sequences are as long as they may be, and {whose} has {}: if it runs out, lower --jobs or \
+            "memory may run out for {}: sequences of maximum length need {}, but {whose} has {}; lower --jobs or \
              train.micro_batch_size, or set --memory",
             what(estimate),
             shown(estimate.peak()),
-            shown(there)
+            shown(available)
         ));
     }
     Ok(())
