@@ -7,7 +7,7 @@ use prospect_sweep::{LoadedExperiment, RecipeSources};
 
 use crate::{
     locate::locate,
-    sweep::{How, carry_out},
+    sweep::{ExecutionArgs, carry_out},
 };
 
 /// Arguments of `prospect demo`.
@@ -39,6 +39,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         &args.out,
         &args.out.join("report"),
         &["prospect demo".to_owned()],
-        &How::default(),
+        &ExecutionArgs::default(),
     )
 }

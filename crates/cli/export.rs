@@ -43,7 +43,7 @@ enum Format {
 
 /// Writes the output directory and prints its path.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let sweep = report::directory(&args.from);
+    let sweep = report::sweep_directory(&args.from);
     if sweep.join("experiment.json").exists() {
         ensure!(args.overrides.given().is_empty(), "`--set` has no effect on a sweep; remove it");
         let format = args
@@ -56,7 +56,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             "--format is for sweeps, but {} has no experiment.json; remove it for a model or a dataset",
             sweep.display()
         );
-        export_one(args)?;
+        export_model_or_dataset(args)?;
     }
     output::print(args.out.display())?;
     Ok(())
@@ -68,14 +68,14 @@ fn export_sweep(from: &Path, format: Format, out: &Path) -> anyhow::Result<()> {
         Format::Csv => prospect_report::ExportFormat::Csv,
         Format::AlpacaEval => prospect_report::ExportFormat::AlpacaEval,
     };
-    let ExportSummary { runs, empty } = prospect_report::export(&report::found(from)?, format, out)?;
+    let ExportSummary { runs, empty } = prospect_report::export(&report::open_sweep(from)?, format, out)?;
     let empty = if empty > 0 { format!("; {empty} more have nothing to export yet") } else { String::new() };
     say(format!("{runs} runs and stages written{empty}"));
     Ok(())
 }
 
 /// Exports a model or a dataset.
-fn export_one(args: &Args) -> anyhow::Result<()> {
+fn export_model_or_dataset(args: &Args) -> anyhow::Result<()> {
     if args.from.is_dir() {
         ensure!(args.overrides.given().is_empty(), "`--set` has no effect on a dataset; remove it");
         let name = args.from.file_name().unwrap_or_default().to_string_lossy();

@@ -14,12 +14,12 @@ use prospect_train::benchmark::{self, Benchmark, BenchmarkResult};
 
 use crate::{
     output,
-    plan::{overhead, shown},
+    plan::{human_bytes, overhead},
 };
 
 mod report;
 
-use report::{Kernels, Outcome, Rate, Report, Step};
+use report::{Kernels, PartOutcome, Rate, Report, Step};
 
 /// Arguments of `prospect gpu-check`.
 #[derive(Debug, clap::Args)]
@@ -32,7 +32,7 @@ pub(crate) struct Args {
     small: bool,
     /// Run only this part; may be repeated
     #[arg(long, value_name = "PART", value_enum)]
-    only: Vec<Part>,
+    only: Vec<CheckPart>,
     /// Also write the results to this file as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -40,7 +40,7 @@ pub(crate) struct Args {
 
 /// A part of the check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Part {
+pub(crate) enum CheckPart {
     /// Every CUDA kernel against its CPU twin
     Kernels,
     /// Rate of large matrix products, which the steps are compared with
@@ -68,7 +68,7 @@ struct BenchmarkModel {
 
 const BOTH: &[(&str, usize)] = &[("kto", 8), ("dpo", 16)];
 
-impl Part {
+impl CheckPart {
     /// Returns the model whose steps this part times; None if it times no steps.
     fn shape(self, small: bool) -> anyhow::Result<Option<BenchmarkModel>> {
         let (name, published, layers, batches, steps) = match self {
@@ -100,19 +100,19 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         Err(error) if args.device == "cpu" => return Err(error.into()),
         Err(error) => bail!("{error}; without a GPU, use --device cpu --small"),
     };
-    let parts: Vec<Part> =
-        if args.only.is_empty() { Part::value_variants().to_vec() } else { args.only.clone() };
-    let mut report = Report::of(device::info(&device)?, args.small);
-    if parts.contains(&Part::Kernels) {
+    let parts: Vec<CheckPart> =
+        if args.only.is_empty() { CheckPart::value_variants().to_vec() } else { args.only.clone() };
+    let mut report = Report::new(device::info(&device)?, args.small);
+    if parts.contains(&CheckPart::Kernels) {
         say("kernels: each against its CPU twin");
-        report.kernels = Some(Outcome::of(kernels(&device)));
+        report.kernels = Some(PartOutcome::from_result(kernels(&device)));
     }
-    if parts.iter().any(|part| *part != Part::Kernels) {
+    if parts.iter().any(|part| *part != CheckPart::Kernels) {
         let (dtype, size) = (dtype(&device), if args.small { 256 } else { 8192 });
         say(format!("rate: products of {size} × {size} matrices"));
         let rate = benchmark::matmul_rate(&device, dtype, size);
         let rate = rate.map(|operations_per_second| Rate { size, dtype, operations_per_second });
-        report.rate = Some(Outcome::of(rate.map(Ok).map_err(Into::into)));
+        report.rate = Some(PartOutcome::from_result(rate.map(Ok).map_err(Into::into)));
     }
     for part in parts {
         if let Some(shape) = part.shape(args.small)? {
@@ -133,13 +133,13 @@ fn dtype(device: &Device) -> Dtype {
 }
 
 /// Result of a part, or the reason why it was skipped.
-type Done<T> = anyhow::Result<Result<T, String>>;
+type PartResult<T> = anyhow::Result<Result<T, String>>;
 
-fn kernels(device: &Device) -> Done<Kernels> {
+fn kernels(device: &Device) -> PartResult<Kernels> {
     let Some(checks) = device::check_kernels(device)? else {
         return Ok(Err("kernels run only on a GPU; the tests emulate one on the CPU".to_owned()));
     };
-    Ok(Ok(Kernels::of(&checks)))
+    Ok(Ok(Kernels::from_checks(&checks)))
 }
 
 /// Times the objectives of a model over one copy of its weights.
@@ -150,35 +150,42 @@ fn steps(shape: &BenchmarkModel, device: &Device, report: &mut Report) {
     for (objective, completions) in shape.batches {
         say(format!("{}: {objective}", shape.name));
         let timed = match &free {
-            Ok(Some(free)) => step(shape, (objective, *completions), (device, *free), &mut base),
+            Ok(Some(free)) => step(shape, objective, *completions, device, *free, &mut base),
             Ok(None) => Err(anyhow!("the device does not report its free memory")),
             Err(error) => Err(anyhow!("{error}")),
         };
-        report.steps.push(Step { model: shape.name, objective, outcome: Outcome::of(timed) });
+        report.steps.push(Step { model: shape.name, objective, outcome: PartOutcome::from_result(timed) });
     }
 }
 
 /// Base model with the quantization of its matrices.
-type Base = (prospect_model::Decoder, Option<prospect_model::Quantization>);
+type BaseModel = (prospect_model::Decoder, Option<prospect_model::Quantization>);
 
 fn step(
     shape: &BenchmarkModel,
-    (objective, completions): (&str, usize),
-    (device, free): (&Device, u64),
-    base: &mut Option<Base>,
-) -> Done<BenchmarkResult> {
+    objective: &str,
+    completions: usize,
+    device: &Device,
+    free: u64,
+    base: &mut Option<BaseModel>,
+) -> PartResult<BenchmarkResult> {
     let settings = benchmark::settings(objective, completions, shape.max_length, shape.steps)?;
     let benchmark = Benchmark { architecture: &shape.architecture, dtype: dtype(device), device, settings };
     let overhead = overhead(DeviceKind::from(device));
-    let ways = benchmark.plan_request().plans_within(free.saturating_sub(overhead))?;
+    let plans = benchmark.plan_request().plans_within(free.saturating_sub(overhead))?;
     let kept = base.as_ref().map(|(_, kept)| *kept);
-    let Some(way) = ways.into_iter().find(|way| kept.is_none_or(|kept| kept == way.quantization)) else {
-        let least = benchmark.plan_request().smallest_plan()?.map_or(0, |way| way.demand.total() + overhead);
-        return Ok(Err(format!("the smallest plan needs {}, but {} are free", shown(least), shown(free))));
+    let Some(plan) = plans.into_iter().find(|plan| kept.is_none_or(|kept| kept == plan.quantization)) else {
+        let least =
+            benchmark.plan_request().smallest_plan()?.map_or(0, |plan| plan.demand.total() + overhead);
+        return Ok(Err(format!(
+            "the smallest plan needs {}, but {} are free",
+            human_bytes(least),
+            human_bytes(free)
+        )));
     };
     let (model, _) = match base {
         Some(base) => base,
-        None => base.insert((benchmark.base_model(&way)?, way.quantization)),
+        None => base.insert((benchmark.base_model(&plan)?, plan.quantization)),
     };
-    Ok(Ok(benchmark.run(model.clone(), &way)?))
+    Ok(Ok(benchmark.run(model.clone(), &plan)?))
 }

@@ -96,7 +96,7 @@ fn opponent(text: String) -> Opponent {
 
 /// Judges the generations of finished runs, updates the report, and prints the path of its page.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let sweep = report::found(&args.sweep)?;
+    let sweep = report::open_sweep(&args.sweep)?;
     let claim = sweep.claims().take("judge")?;
     let claim = claim.ok_or_else(|| {
         anyhow!("another process is judging {}; wait for it to end", sweep.path().display())
@@ -105,12 +105,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         (Some(address), Some(model), _) => {
             let file = Endpoint::answers_file(sweep.path(), model);
             let mut judge = Endpoint::new(args.endpoint(address, model)?, &file)?;
-            round(&sweep, &mut judge, &args.against)?
+            run_judge(&sweep, &mut judge, &args.against)?
         }
         (_, _, Some(recipe)) => {
             allocator::retain();
             let mut judge = args.reward_model(&sweep, recipe)?;
-            round(&sweep, &mut judge, &args.against)?
+            run_judge(&sweep, &mut judge, &args.against)?
         }
         _ => return Err(anyhow!("no judge: give --endpoint with --model, or --reward-model")),
     };
@@ -120,12 +120,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     };
     say(format!("{comparisons} comparisons judged{left_out}"));
     drop(claim);
-    let out = report::place(args.out.as_deref(), sweep.path().file_name().unwrap_or_default());
-    output::print(report::summarised(&sweep, &out, None)?.display())?;
+    let out = report::output_dir(args.out.as_deref(), sweep.path().file_name().unwrap_or_default());
+    output::print(report::summarise_and_render(&sweep, &out, None)?.display())?;
     Ok(())
 }
 
-fn round(sweep: &SweepDir, judge: &mut dyn Judge, against: &Opponent) -> anyhow::Result<JudgedCounts> {
+fn run_judge(sweep: &SweepDir, judge: &mut dyn Judge, against: &Opponent) -> anyhow::Result<JudgedCounts> {
     let judged = judge_sweep(sweep, judge, against)?;
     say(judge.about());
     Ok(judged)

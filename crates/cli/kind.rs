@@ -11,29 +11,29 @@ use schemars::{Schema, schema_for};
 
 /// Kind of a YAML file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum FileKind {
     /// Data recipe: how feedback becomes a dataset.
     Pipeline,
     /// Model recipe: a model and the weights to train.
     Model,
     /// Experiment: a question and the runs that answer it.
-    LoadedExperiment,
+    Experiment,
     /// Theory experiment: a question answered by computation instead of runs.
     Theory,
     /// Slurm profile: the resources of a job.
     Slurm,
 }
 
-impl Kind {
+impl FileKind {
     pub(crate) const ALL: [Self; 5] =
-        [Self::Pipeline, Self::Model, Self::LoadedExperiment, Self::Theory, Self::Slurm];
+        [Self::Pipeline, Self::Model, Self::Experiment, Self::Theory, Self::Slurm];
 
     /// Returns the JSON Schema of the file, generated from the type that reads it.
     pub(crate) fn schema(self) -> Schema {
         match self {
             Self::Pipeline => schema_for!(PipelineFile),
             Self::Model => schema_for!(ModelFile),
-            Self::LoadedExperiment => schema_for!(ExperimentFile),
+            Self::Experiment => schema_for!(ExperimentFile),
             Self::Theory => schema_for!(TheoryFile),
             Self::Slurm => schema_for!(SlurmProfileFile),
         }
@@ -61,12 +61,12 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for FileKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Pipeline => "pipeline",
             Self::Model => "model",
-            Self::LoadedExperiment => "experiment",
+            Self::Experiment => "experiment",
             Self::Theory => "theory",
             Self::Slurm => "slurm",
         })

@@ -13,7 +13,7 @@ use tracing_subscriber::{
 };
 
 /// Starts logging at the level given by `verbose` (the number of `-v`) or `RUST_LOG`.
-pub(crate) fn start(verbose: u8) {
+pub(crate) fn init(verbose: u8) {
     let ours = ["info", "debug", "trace"][usize::from(verbose.min(2))];
     let default = format!("warn,prospect={ours}");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));

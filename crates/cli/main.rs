@@ -81,7 +81,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let Cli { verbose, command } = Cli::parse();
-    log::start(verbose);
+    log::init(verbose);
     let result = match command {
         Command::Prepare(args) => prepare::run(&args),
         Command::Inspect(args) => inspect::run(&args),

@@ -16,7 +16,7 @@ pub(crate) struct Overrides {
 
 /// `--memory`: the `memory` setting of the model recipe.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Memory {
+pub(crate) struct MemoryArgs {
     /// Memory for weights, optimizer and activations
     ///
     /// Keeps as many activations as fit and recomputes the others.
@@ -24,7 +24,7 @@ pub(crate) struct Memory {
     memory: Option<String>,
 }
 
-impl Memory {
+impl MemoryArgs {
     /// Returns the setting that it stands for.
     pub(crate) fn setting(&self) -> Option<String> {
         self.memory.as_ref().map(|amount| format!("model.memory={amount:?}"))

@@ -48,29 +48,45 @@ fn amount(text: &str) -> Result<u64, String> {
 
 /// Returns the bytes reserved for everything else: on a GPU its context and cuBLAS, on a CPU the
 /// program and the dataset, and on both fragmentation.
-pub(crate) fn overhead(place: DeviceKind) -> u64 {
-    match place {
+pub(crate) fn overhead(device: DeviceKind) -> u64 {
+    match device {
         DeviceKind::Gpu => 3 << 29,
         DeviceKind::Cpu => 1 << 28,
     }
 }
 
 /// Training plans that fit, for one placement of the weights on the devices.
-struct Layout<'a> {
-    wanted: PlanRequest<'a>,
-    ways: Vec<TrainPlan>,
+struct PlacementPlans<'a> {
+    request: PlanRequest<'a>,
+    plans: Vec<TrainPlan>,
     smallest: Option<TrainPlan>,
 }
 
-impl<'a> Layout<'a> {
-    fn of(wanted: PlanRequest<'a>, bytes: u64) -> anyhow::Result<Self> {
-        Ok(Self { ways: wanted.plans_within(bytes)?, smallest: wanted.smallest_plan()?, wanted })
+impl<'a> PlacementPlans<'a> {
+    fn within(request: PlanRequest<'a>, bytes: u64) -> anyhow::Result<Self> {
+        Ok(Self { plans: request.plans_within(bytes)?, smallest: request.smallest_plan()?, request })
+    }
+}
+
+/// Memory of a device.
+#[derive(Clone, Copy)]
+struct MemoryBudget {
+    device: DeviceKind,
+    bytes: u64,
+    /// Bytes reserved for everything else; see [`overhead`].
+    overhead: u64,
+}
+
+impl MemoryBudget {
+    /// Returns the bytes that a plan may use.
+    fn available(self) -> u64 {
+        self.bytes.saturating_sub(self.overhead)
     }
 }
 
 /// Prints the training plans that fit, and the settings of the first.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let (place, bytes) = args.place()?;
+    let budget = args.memory_budget()?;
     let mut recipe: Recipe = args
         .overrides
         .open(&args.model)?
@@ -79,54 +95,54 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         .resolve(&|address| {
             if address.starts_with("hf://") { Ok(address.into()) } else { locate(address) }
         })?;
-    if place == DeviceKind::Cpu {
+    if budget.device == DeviceKind::Cpu {
         recipe.dtype = Dtype::F32;
     }
     let architecture = architecture(&recipe)?;
     let settings = args.settings()?;
-    let overhead = overhead(place);
-    let budget = bytes.saturating_sub(overhead);
     let ranks = args.gpus.map_or(1, NonZeroUsize::get);
-    let whole = PlanRequest { ranks, ..PlanRequest::from_recipe(&recipe, &architecture, &settings, place) };
+    let whole =
+        PlanRequest { ranks, ..PlanRequest::from_recipe(&recipe, &architecture, &settings, budget.device) };
     let sharded = PlanRequest { sharded: true, ..whole.clone() };
-    let whole = Layout::of(whole, budget)?;
+    let whole = PlacementPlans::within(whole, budget.available())?;
     // Full training has no frozen weights to shard.
-    let sharded =
-        (ranks > 1 && recipe.train != Train::Full).then(|| Layout::of(sharded, budget)).transpose()?;
+    let sharded = (ranks > 1 && recipe.train != Train::Full)
+        .then(|| PlacementPlans::within(sharded, budget.available()))
+        .transpose()?;
     if args.json {
         let mut json = serde_json::json!({
-            "bytes": bytes, "overhead": overhead, "ways": whole.ways, "smallest": whole.smallest,
+            "bytes": budget.bytes, "overhead": budget.overhead, "ways": whole.plans, "smallest": whole.smallest,
         });
         if ranks > 1 {
             json["gpus"] = ranks.into();
         }
-        if let Some(Layout { ways, smallest, .. }) = &sharded {
-            json["sharded"] = serde_json::json!({ "ways": ways, "smallest": smallest });
+        if let Some(PlacementPlans { plans, smallest, .. }) = &sharded {
+            json["sharded"] = serde_json::json!({ "ways": plans, "smallest": smallest });
         }
         output::print(format!("{json:#}"))?;
     } else {
-        let overview = overview(args, &recipe, (&whole, sharded.as_ref()), (place, bytes, overhead))?;
+        let overview = overview(args, &recipe, &whole, sharded.as_ref(), budget)?;
         output::print(overview.text())?;
     }
     let narrowest = sharded.as_ref().unwrap_or(&whole);
-    if narrowest.ways.is_empty() {
-        let least = narrowest.smallest.map_or(0, |way| way.demand.total() + overhead);
+    if narrowest.plans.is_empty() {
+        let least = narrowest.smallest.map_or(0, |plan| plan.demand.total() + budget.overhead);
         bail!(
             "no training plan for {} fits {}{}: the smallest needs {}; use a larger device, {}shorter sequences \
              (--max-length), or an adapter (train: lora) if all weights are trained",
             args.model.display(),
             if ranks > 1 { format!("{ranks} GPUs with ") } else { String::new() },
-            shown(bytes),
-            shown(least),
-            if place == DeviceKind::Gpu { "more GPUs (--gpus), " } else { "" },
+            human_bytes(budget.bytes),
+            human_bytes(least),
+            if budget.device == DeviceKind::Gpu { "more GPUs (--gpus), " } else { "" },
         );
     }
     Ok(())
 }
 
 impl Args {
-    fn place(&self) -> anyhow::Result<(DeviceKind, u64)> {
-        Ok(match (self.gpu, self.cpu) {
+    fn memory_budget(&self) -> anyhow::Result<MemoryBudget> {
+        let (device, bytes) = match (self.gpu, self.cpu) {
             (Some(bytes), _) => (DeviceKind::Gpu, bytes),
             (None, Some(bytes)) => (DeviceKind::Cpu, bytes),
             (None, None) => {
@@ -135,7 +151,8 @@ impl Args {
                 )?;
                 (DeviceKind::Cpu, bytes)
             }
-        })
+        };
+        Ok(MemoryBudget { device, bytes, overhead: overhead(device) })
     }
 
     fn settings(&self) -> anyhow::Result<Settings> {
@@ -160,7 +177,7 @@ fn architecture(recipe: &Recipe) -> anyhow::Result<Architecture> {
 }
 
 /// Formats an amount of memory with three digits.
-pub(crate) fn shown(bytes: u64) -> String {
+pub(crate) fn human_bytes(bytes: u64) -> String {
     let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
     let (unit, shift) = units.into_iter().find(|(_, shift)| bytes >> shift > 0).unwrap_or(("KiB", 10));
     let amount = bytes as f64 / f64::from(1 << shift);
@@ -171,35 +188,44 @@ pub(crate) fn shown(bytes: u64) -> String {
 fn overview(
     args: &Args,
     recipe: &Recipe,
-    (whole, sharded): (&Layout<'_>, Option<&Layout<'_>>),
-    (place, bytes, overhead): (DeviceKind, u64, u64),
+    whole: &PlacementPlans<'_>,
+    sharded: Option<&PlacementPlans<'_>>,
+    budget: MemoryBudget,
 ) -> anyhow::Result<Overview> {
-    let PlanRequest { architecture: a, settings, ranks, .. } = whole.wanted;
-    let Footprint { trained, .. } = whole.wanted.footprint(None)?;
+    let PlanRequest { architecture, settings, ranks, .. } = whole.request;
+    let Footprint { trained, .. } = whole.request.footprint(None)?;
     let what = match recipe.train {
         Train::Full => "all are trained".to_owned(),
         Train::Lora(lora) => {
             format!("a LoRA adapter of rank {} with {} is trained", lora.r, grouped(trained.count))
         }
     };
-    let device = match (place, ranks) {
+    let device = match (budget.device, ranks) {
         (DeviceKind::Cpu, _) => "a CPU (in f32)".to_owned(),
         (DeviceKind::Gpu, 1) => "a GPU".to_owned(),
         (DeviceKind::Gpu, _) => format!("{ranks} GPUs, each"),
     };
     let mut lead = vec![
-        format!("{} weights in {} blocks; {what}", grouped(a.parameter_count()? as u64), a.layers),
+        format!(
+            "{} weights in {} blocks; {what}",
+            grouped(architecture.parameter_count()? as u64),
+            architecture.layers
+        ),
         format!(
             "{}, {} completions per step, sequences of up to {} tokens, {} of them for the prompt",
             args.objective, settings.batch_size, settings.max_length, settings.max_prompt_length
         ),
-        format!("{device} with {}, {} of it reserved for other uses", shown(bytes), shown(overhead)),
+        format!(
+            "{device} with {}, {} of it reserved for other uses",
+            human_bytes(budget.bytes),
+            human_bytes(budget.overhead)
+        ),
     ];
     // Sharding costs time: preferred only if it allows another quantization.
-    let kind = |layout: &Layout<'_>| layout.ways.first().map(|way| way.quantization);
+    let kind = |placement: &PlacementPlans<'_>| placement.plans.first().map(|plan| plan.quantization);
     let best = sharded.filter(|sharded| kind(sharded) != kind(whole)).unwrap_or(whole);
-    if let Some(first) = best.ways.first() {
-        let settings = settings_of(first, &best.wanted, place, bytes.saturating_sub(overhead));
+    if let Some(first) = best.plans.first() {
+        let settings = sweep_options(first, &best.request, budget);
         lead.push(format!("Settings: {settings}"));
     }
     let note = "The workspace is the peak of temporary tensors in a step. Sequences are assumed to have the maximum length, so real \
@@ -207,14 +233,14 @@ fn overview(
     let mut sections = Vec::new();
     if let Some(sharded) = sharded {
         let title = format!("Plans with the frozen weights sharded across GPUs (--ranks {ranks} --shard)");
-        let mut blocks = blocks(sharded, overhead);
-        if let Some(TrainPlan { quantization, demand, .. }) = sharded.ways.first() {
-            let moved = whole.wanted.footprint(*quantization)?.frozen - demand.frozen;
+        let mut blocks = blocks(sharded, budget.overhead);
+        if let Some(TrainPlan { quantization, demand, .. }) = sharded.plans.first() {
+            let moved = whole.request.footprint(*quantization)?.frozen - demand.frozen;
             blocks.push(ContentBlock::Note(format!(
                 "Embedding, head and norms are replicated on each GPU. Every pass through the blocks gathers the other shards, \
                  {} for the first plan. A micro-batch takes one forward and one backward pass, one more forward pass if blocks \
                  are recomputed, and one more unless it is the last of its rank.",
-                shown(moved)
+                human_bytes(moved)
             )));
         }
         sections.push(Section { title, blocks });
@@ -224,7 +250,7 @@ fn overview(
     } else {
         format!("Plans with all weights on each GPU (--ranks {ranks})")
     };
-    let mut whole_blocks = blocks(whole, overhead);
+    let mut whole_blocks = blocks(whole, budget.overhead);
     whole_blocks.push(ContentBlock::Note(note.to_owned()));
     sections.push(Section { title, blocks: whole_blocks });
     Ok(Overview {
@@ -235,11 +261,11 @@ fn overview(
     })
 }
 
-/// Builds the table of a layout's plans, or a note on the smallest plan if none fits.
-fn blocks(layout: &Layout<'_>, overhead: u64) -> Vec<ContentBlock> {
-    let Layout { wanted, ways, smallest } = layout;
-    if let ([], true, Some(smallest)) = (&ways[..], wanted.ranks > 1, smallest) {
-        let least = shown(smallest.demand.total() + overhead);
+/// Builds the table of the plans, or a note on the smallest plan if none fits.
+fn blocks(placement: &PlacementPlans<'_>, overhead: u64) -> Vec<ContentBlock> {
+    let PlacementPlans { request, plans, smallest } = placement;
+    if let ([], true, Some(smallest)) = (&plans[..], request.ranks > 1, smallest) {
+        let least = human_bytes(smallest.demand.total() + overhead);
         return vec![ContentBlock::Note(format!("None fits: the smallest needs {least} on each GPU."))];
     }
     let columns = [
@@ -254,7 +280,7 @@ fn blocks(layout: &Layout<'_>, overhead: u64) -> Vec<ContentBlock> {
         "workspace",
         "total",
     ];
-    let rows = ways.iter().map(|way| row(way, wanted)).collect();
+    let rows = plans.iter().map(|plan| row(plan, request)).collect();
     vec![ContentBlock::Table(DisplayTable {
         title: String::new(),
         columns: columns.map(str::to_owned).to_vec(),
@@ -262,18 +288,18 @@ fn blocks(layout: &Layout<'_>, overhead: u64) -> Vec<ContentBlock> {
     })]
 }
 
-fn row(way: &TrainPlan, wanted: &PlanRequest<'_>) -> Vec<TableCell> {
-    let dtype = match wanted.dtype {
+fn row(plan: &TrainPlan, request: &PlanRequest<'_>) -> Vec<TableCell> {
+    let dtype = match request.dtype {
         Dtype::F32 => "f32",
         Dtype::Bf16 => "bf16",
     };
-    let demand = way.demand;
-    let kind = way.quantization.and_then(|kind| serde_json::to_value(kind).ok());
+    let demand = plan.demand;
+    let kind = plan.quantization.and_then(|kind| serde_json::to_value(kind).ok());
     let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or(dtype).to_owned();
     let mut row = vec![
         TableCell::Text(kind),
-        TableCell::count(way.micro_batch_size as u64),
-        TableCell::Text(format!("{} of {}", way.recomputed, wanted.architecture.layers)),
+        TableCell::count(plan.micro_batch_size as u64),
+        TableCell::Text(format!("{} of {}", plan.recomputed, request.architecture.layers)),
     ];
     let parts = [
         demand.frozen,
@@ -283,27 +309,27 @@ fn row(way: &TrainPlan, wanted: &PlanRequest<'_>) -> Vec<TableCell> {
         demand.activations,
         demand.workspace,
     ];
-    row.extend(parts.into_iter().chain([demand.total()]).map(|bytes| TableCell::Number(shown(bytes))));
+    row.extend(parts.into_iter().chain([demand.total()]).map(|bytes| TableCell::Number(human_bytes(bytes))));
     row
 }
 
 /// Formats a plan as the options of a sweep.
-fn settings_of(way: &TrainPlan, wanted: &PlanRequest<'_>, place: DeviceKind, budget: u64) -> String {
+fn sweep_options(plan: &TrainPlan, request: &PlanRequest<'_>, budget: MemoryBudget) -> String {
     let mut set = Vec::new();
-    if wanted.ranks > 1 {
-        set.push(format!("--ranks {}", wanted.ranks));
+    if request.ranks > 1 {
+        set.push(format!("--ranks {}", request.ranks));
     }
-    if wanted.sharded {
+    if request.sharded {
         set.push("--shard".to_owned());
     }
-    if place == DeviceKind::Gpu && wanted.dtype == Dtype::F32 {
+    if budget.device == DeviceKind::Gpu && request.dtype == Dtype::F32 {
         set.push("--set model.dtype=f32".to_owned());
     }
-    if let Some(kind) = way.quantization.and_then(|kind| serde_json::to_value(kind).ok()) {
+    if let Some(kind) = plan.quantization.and_then(|kind| serde_json::to_value(kind).ok()) {
         set.push(format!("--set model.quantization={}", kind.as_str().unwrap_or_default()));
     }
     set.push("--set model.activations=null".to_owned());
-    set.push(format!("--set model.memory={}MiB", budget >> 20));
-    set.push(format!("--set train.micro_batch_size={}", way.micro_batch_size));
+    set.push(format!("--set model.memory={}MiB", budget.available() >> 20));
+    set.push(format!("--set train.micro_batch_size={}", plan.micro_batch_size));
     set.join(" ")
 }

@@ -12,7 +12,7 @@ use prospect_model::device;
 
 /// Options of commands that can run on several ranks.
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
-pub(crate) struct Ranks {
+pub(crate) struct RankArgs {
     /// Number of processes to start on this machine, which train each run together
     ///
     /// If there are GPUs, each process gets one. torchrun and srun start ranks on several machines
@@ -26,26 +26,26 @@ pub(crate) struct Ranks {
 
 /// Process group that this process has joined, and the ranks that it has started.
 #[derive(Default)]
-pub(crate) struct Joined {
+pub(crate) struct JoinedGroup {
     // Dropped first: the started ranks end after it.
-    pub(crate) member: ProcessGroup,
-    _started: Started,
+    pub(crate) process_group: ProcessGroup,
+    _children: ChildRanks,
 }
 
 /// Child processes, which end when the group does. Dropping waits for them.
 #[derive(Default)]
-struct Started(Vec<Child>);
+struct ChildRanks(Vec<Child>);
 
-impl Started {
+impl ChildRanks {
     /// Kills the processes, which would otherwise wait for a rank 0 that never joins.
-    fn give_up(&mut self) {
+    fn kill(&mut self) {
         for child in &mut self.0 {
             let _ = child.kill();
         }
     }
 }
 
-impl Drop for Started {
+impl Drop for ChildRanks {
     fn drop(&mut self) {
         for child in &mut self.0 {
             let _ = child.wait();
@@ -53,78 +53,81 @@ impl Drop for Started {
     }
 }
 
-impl Ranks {
+impl RankArgs {
     /// Returns the options as typed.
-    pub(crate) fn words(self) -> Vec<String> {
+    pub(crate) fn options(self) -> Vec<String> {
         let ranks = self.ranks.map(|ranks| format!("--ranks {ranks}"));
         ranks.into_iter().chain(self.shard.then(|| "--shard".to_owned())).collect()
     }
 
     /// Returns no group. Fails if several ranks are requested for a single-process command.
-    pub(crate) fn none_for(self, what: &str) -> anyhow::Result<Joined> {
-        if !self.words().is_empty() || launched()?.is_some() {
+    pub(crate) fn single_process(self, what: &str) -> anyhow::Result<JoinedGroup> {
+        if !self.options().is_empty() || launch_env()?.is_some() {
             bail!("{what} runs in one process: remove --ranks and --shard, and start it without a launcher");
         }
-        Ok(Joined::default())
+        Ok(JoinedGroup::default())
     }
 
     /// Joins the group that a launcher or `--ranks` starts, and returns when all ranks have joined.
     /// Without either, the process is alone.
-    pub(crate) fn join(self) -> anyhow::Result<Joined> {
+    pub(crate) fn join(self) -> anyhow::Result<JoinedGroup> {
         let wanted = self.ranks.map_or(1, NonZeroUsize::get);
-        let (launched, mut started) = match launched()? {
-            Some(launched) if self.ranks.is_some() && launched.world_size != wanted => bail!(
+        let (launch_env, mut children) = match launch_env()? {
+            Some(launch_env) if self.ranks.is_some() && launch_env.world_size != wanted => bail!(
                 "--ranks is {wanted}, but a launcher has started {} ranks (WORLD_SIZE or SLURM_NTASKS): remove --ranks",
-                launched.world_size
+                launch_env.world_size
             ),
-            Some(launched) => (launched, Started::default()),
-            None if wanted > 1 => start(wanted)?,
+            Some(launch_env) => (launch_env, ChildRanks::default()),
+            None if wanted > 1 => spawn_ranks(wanted)?,
             None if self.shard => bail!(
                 "--shard has no effect on one rank: add --ranks N, or start the command with torchrun or srun"
             ),
-            None => return Ok(Joined::default()),
+            None => return Ok(JoinedGroup::default()),
         };
         // Reports a missing GPU before waiting for the other ranks.
-        let joined = match device::by_ordinal(launched.local_rank) {
-            Ok(_) => ProcessGroup::join(&launched, self.shard).map_err(anyhow::Error::from),
+        let joined = match device::by_ordinal(launch_env.local_rank) {
+            Ok(_) => ProcessGroup::join(&launch_env, self.shard).map_err(anyhow::Error::from),
             Err(error) => Err(error.into()),
         };
         match joined {
-            Ok(member) => Ok(Joined { member, _started: started }),
+            Ok(process_group) => Ok(JoinedGroup { process_group, _children: children }),
             Err(error) => {
-                started.give_up();
+                children.kill();
                 Err(error)
             }
         }
     }
 }
 
-impl Joined {
+impl JoinedGroup {
     /// Runs `work` on rank 0 first, then on the other ranks, which find the files it has prepared.
-    pub(crate) fn first_then_others<T>(&self, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
-        let group = &self.member.collective;
-        if !self.member.is_main_process() {
+    pub(crate) fn main_process_first<T>(
+        &self,
+        work: impl FnOnce() -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let group = &self.process_group.collective;
+        if !self.process_group.is_main_process() {
             group.barrier()?;
         }
         let done = work()?;
-        if self.member.is_main_process() {
+        if self.process_group.is_main_process() {
             group.barrier()?;
         }
         Ok(done)
     }
 }
 
-fn launched() -> anyhow::Result<Option<LaunchEnv>> {
+fn launch_env() -> anyhow::Result<Option<LaunchEnv>> {
     Ok(LaunchEnv::from_variables(|name| std::env::var(name).ok())?)
 }
 
 /// Starts the other ranks with the same arguments.
-fn start(size: usize) -> anyhow::Result<(LaunchEnv, Started)> {
+fn spawn_ranks(size: usize) -> anyhow::Result<(LaunchEnv, ChildRanks)> {
     // The port is free again by the time rank 0 listens on it.
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let program = std::env::current_exe()
         .context("cannot find the executable of this program to start the other ranks")?;
-    let mut started = Started::default();
+    let mut children = ChildRanks::default();
     for rank in 1..size {
         let mut command = Command::new(&program);
         command.args(std::env::args_os().skip(1)).stdin(Stdio::null()).stdout(Stdio::null());
@@ -132,12 +135,12 @@ fn start(size: usize) -> anyhow::Result<(LaunchEnv, Started)> {
         command.envs([("RANK", &rank), ("WORLD_SIZE", &size), ("LOCAL_RANK", &rank)]);
         command.env("MASTER_ADDR", address.ip().to_string()).env("MASTER_PORT", address.port().to_string());
         match command.spawn() {
-            Ok(child) => started.0.push(child),
+            Ok(child) => children.0.push(child),
             Err(error) => {
-                started.give_up();
+                children.kill();
                 return Err(error).context("cannot start another rank");
             }
         }
     }
-    Ok((LaunchEnv::single_machine(0, size, address.to_string()), started))
+    Ok((LaunchEnv::single_machine(0, size, address.to_string()), children))
 }

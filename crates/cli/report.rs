@@ -37,23 +37,30 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let theory = args.sweep.iter().flat_map(|given| [given.clone(), Path::new("runs").join(given)]);
     if let Some(folder) = theory.into_iter().find(|folder| theory::has_findings(folder)) {
         anyhow::ensure!(!args.watch, "--watch has no effect: a theory file has no runs; remove it");
-        return theory::report(&folder, &place(args.out.as_deref(), folder.file_name().unwrap_or_default()));
+        return theory::report(
+            &folder,
+            &output_dir(args.out.as_deref(), folder.file_name().unwrap_or_default()),
+        );
     }
     let given = args.sweep.iter().chain(&args.compare);
-    let find = if args.watch { watch::appearing } else { found };
+    let find = if args.watch { watch::wait_for_plan } else { open_sweep };
     let sweeps = given.map(|given| find(given)).collect::<anyhow::Result<Vec<_>>>()?;
     let names: Vec<_> = sweeps.iter().filter_map(|sweep| sweep.path().file_name()).collect();
     let name = names.iter().map(|name| name.to_string_lossy()).collect::<Vec<_>>().join("-beside-");
-    let out = place(args.out.as_deref(), name.as_ref());
+    let out = output_dir(args.out.as_deref(), name.as_ref());
     let page = match sweeps.as_slice() {
         [one, other] => {
             summarise(one)?;
             summarise(other)?;
-            list_beside(prospect_report::compare(one, other, &out)?)?
+            update_list(prospect_report::compare(one, other, &out)?)?
         }
         sweeps => {
             let sweep = sweeps.first().context("name a sweep")?;
-            if args.watch { watch::until_ended(sweep, &out)? } else { summarised(sweep, &out, None)? }
+            if args.watch {
+                watch::update_until_ended(sweep, &out)?
+            } else {
+                summarise_and_render(sweep, &out, None)?
+            }
         }
     };
     output::print(page.display())?;
@@ -61,12 +68,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// Returns `out`, or the default directory of the report called `name`.
-pub(crate) fn place(out: Option<&Path>, name: &OsStr) -> PathBuf {
+pub(crate) fn output_dir(out: Option<&Path>, name: &OsStr) -> PathBuf {
     out.map_or_else(|| Path::new(REPORTS).join(name), Path::to_owned)
 }
 
 /// Resolves the name or path of a sweep to its directory.
-pub(crate) fn directory(given: &Path) -> PathBuf {
+pub(crate) fn sweep_directory(given: &Path) -> PathBuf {
     let named = Path::new("runs").join(given);
     if given.join("experiment.json").exists() || !named.exists() && given.exists() {
         given.to_owned()
@@ -76,8 +83,8 @@ pub(crate) fn directory(given: &Path) -> PathBuf {
 }
 
 /// Opens the sweep of this name or directory.
-pub(crate) fn found(given: &Path) -> anyhow::Result<SweepDir> {
-    let directory = directory(given);
+pub(crate) fn open_sweep(given: &Path) -> anyhow::Result<SweepDir> {
+    let directory = sweep_directory(given);
     if !directory.join("experiment.json").exists() {
         bail!(
             "{} is not a sweep: it has no experiment.json; create one with `prospect sweep`",
@@ -89,17 +96,21 @@ pub(crate) fn found(given: &Path) -> anyhow::Result<SweepDir> {
 
 /// Renders a summarised sweep.
 pub(crate) fn render(sweep: &SweepDir, out: &Path) -> anyhow::Result<PathBuf> {
-    list_beside(prospect_report::render(sweep, out, None)?)
+    update_list(prospect_report::render(sweep, out, None)?)
 }
 
 /// Summarises the finished runs of a sweep and renders them.
-pub(crate) fn summarised(sweep: &SweepDir, out: &Path, reload: Option<Duration>) -> anyhow::Result<PathBuf> {
+pub(crate) fn summarise_and_render(
+    sweep: &SweepDir,
+    out: &Path,
+    reload: Option<Duration>,
+) -> anyhow::Result<PathBuf> {
     summarise(sweep)?;
-    list_beside(prospect_report::render(sweep, out, reload)?)
+    update_list(prospect_report::render(sweep, out, reload)?)
 }
 
 /// Updates the list of reports if `page` is one of them.
-fn list_beside(page: PathBuf) -> anyhow::Result<PathBuf> {
+fn update_list(page: PathBuf) -> anyhow::Result<PathBuf> {
     let folder = page.parent().and_then(Path::parent);
     if folder.is_some_and(|folder| folder == Path::new(REPORTS)) {
         prospect_report::list(Path::new(REPORTS))?;

@@ -4,7 +4,7 @@ use std::{io::Write, path::PathBuf};
 
 use prospect_core::files::write_whole;
 
-use crate::{kind::Kind, output};
+use crate::{kind::FileKind, output};
 
 /// Arguments of `prospect schemas`.
 #[derive(Debug, clap::Args)]
@@ -16,7 +16,7 @@ pub(crate) struct Args {
 
 /// Writes one schema per kind of file and prints their paths.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    for kind in Kind::ALL {
+    for kind in FileKind::ALL {
         let path = args.out.join(format!("{kind}.schema.json"));
         let text = format!("{:#}\n", kind.schema().as_value());
         write_whole(&path, |file| file.write_all(text.as_bytes()))?;

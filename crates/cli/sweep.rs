@@ -22,8 +22,8 @@ use crate::{
     allocator,
     locate::SOURCES,
     output,
-    overrides::{Memory, Overrides},
-    ranks::{Joined, Ranks},
+    overrides::{MemoryArgs, Overrides},
+    ranks::{JoinedGroup, RankArgs},
     report, theory,
 };
 
@@ -38,38 +38,38 @@ mod status;
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Args {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<SweepCommand>,
     /// Experiment file, for example experiments/imbalance.yaml
     #[arg(required = true)]
     experiment: Option<PathBuf>,
     #[command(flatten)]
     overrides: Overrides,
     #[command(flatten)]
-    memory: Memory,
+    memory: MemoryArgs,
     /// Directory of the sweep [default: runs/NAME for NAME.yaml]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     #[command(flatten)]
-    how: How,
+    options: ExecutionArgs,
 }
 
 /// Subcommands of `prospect sweep`.
 #[derive(Debug, clap::Subcommand)]
-enum Command {
+enum SweepCommand {
     /// Show the progress of a sweep, also while it is running
     Status(status::Args),
 }
 
 /// Options of the execution of a sweep.
 #[derive(Debug, clap::Args)]
-pub(crate) struct How {
+pub(crate) struct ExecutionArgs {
     /// Number of runs to train in parallel
     ///
     /// They share one copy of their initial weights. Results do not depend on it.
     #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN)]
     jobs: NonZeroUsize,
     #[command(flatten)]
-    ranks: Ranks,
+    ranks: RankArgs,
     /// Restrict the sweep to runs with this setting, such as method=kto or seed=0
     ///
     /// If repeated, runs must have all of the settings.
@@ -111,11 +111,11 @@ enum Executor {
     Worker,
 }
 
-impl Default for How {
+impl Default for ExecutionArgs {
     fn default() -> Self {
         Self {
             jobs: NonZeroUsize::MIN,
-            ranks: Ranks::default(),
+            ranks: RankArgs::default(),
             only: Vec::new(),
             max_hours: None,
             // Commands without the option always retry.
@@ -128,22 +128,22 @@ impl Default for How {
     }
 }
 
-impl How {
+impl ExecutionArgs {
     /// Joins the process group that trains each run, if there is one.
-    fn join(&self) -> anyhow::Result<Joined> {
+    fn join(&self) -> anyhow::Result<JoinedGroup> {
         match self {
             // The workers join it, not the process that submits them.
-            Self { executor: Executor::Slurm, .. } => Ok(Joined::default()),
-            Self { dry_run: true, .. } => self.ranks.none_for("--dry-run"),
-            Self { estimate: true, .. } => self.ranks.none_for("--estimate"),
+            Self { executor: Executor::Slurm, .. } => Ok(JoinedGroup::default()),
+            Self { dry_run: true, .. } => self.ranks.single_process("--dry-run"),
+            Self { estimate: true, .. } => self.ranks.single_process("--estimate"),
             _ => self.ranks.join(),
         }
     }
 
     /// Returns the options to pass on to workers.
-    fn of_workers(&self) -> Vec<String> {
+    fn worker_options(&self) -> Vec<String> {
         let Self { jobs, ranks, only, max_hours, retry_failed, .. } = self;
-        let mut words = ranks.words();
+        let mut words = ranks.options();
         if *jobs > NonZeroUsize::MIN {
             words.push(format!("--jobs {jobs}"));
         }
@@ -161,7 +161,7 @@ fn hours(text: &str) -> Result<Duration, String> {
 
 /// Trains the missing runs of an experiment and prints the path of its report.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    if let Some(Command::Status(args)) = &args.command {
+    if let Some(SweepCommand::Status(args)) = &args.command {
         return status::run(args);
     }
     let file = args.experiment.as_deref().context("name an experiment file")?;
@@ -170,15 +170,18 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     set.extend(args.memory.setting());
     let document = Document::open(file)?;
     if theory::is_theory(&document) {
-        let How { estimate, executor, profile, .. } = &args.how;
-        if !args.how.of_workers().is_empty() || *estimate || *executor != Executor::Local || profile.is_some()
+        let ExecutionArgs { estimate, executor, profile, .. } = &args.options;
+        if !args.options.worker_options().is_empty()
+            || *estimate
+            || *executor != Executor::Local
+            || profile.is_some()
         {
             bail!(
                 "--jobs, --ranks, --shard, --only, --max-hours, --retry-failed, --executor and --estimate have no effect on \
                  {path}: a theory file has no runs; remove them"
             );
         }
-        return theory::run(file, document, &set, args.out.as_deref(), args.how.dry_run);
+        return theory::run(file, document, &set, args.out.as_deref(), args.options.dry_run);
     }
     let experiment = LoadedExperiment::read(&path, document, &set)?;
     let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(&experiment.name));
@@ -187,11 +190,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         write!(command, " --set {}", shell::word(given))?;
     }
     let report = Path::new(report::REPORTS).join(&experiment.name);
-    carry_out(&experiment, &SOURCES, &out, &report, &[command], &args.how)
+    carry_out(&experiment, &SOURCES, &out, &report, &[command], &args.options)
 }
 
 /// Describes what a call did.
-fn in_words(executed: &ExecutionSummary) -> String {
+fn describe(executed: &ExecutionSummary) -> String {
     let ExecutionSummary { finished, stopped, already, elsewhere, left, .. } = *executed;
     let more = |runs: usize, what: &str| if runs > 0 { format!(", {runs} {what}") } else { String::new() };
     format!(
@@ -224,42 +227,47 @@ pub(crate) fn carry_out(
     out: &Path,
     report: &Path,
     commands: &[String],
-    how: &How,
+    options: &ExecutionArgs,
 ) -> anyhow::Result<()> {
     let started = Instant::now();
-    let joined = how.join()?;
-    let plan = joined.first_then_others(|| Ok(SweepPlan::new(experiment, sources, &out.join("data"))?))?;
+    let joined = options.join()?;
+    let plan = joined.main_process_first(|| Ok(SweepPlan::new(experiment, sources, &out.join("data"))?))?;
     let sweep = SweepDir::at(out.to_owned());
-    let only = RunFilter::parse(&how.only, &plan)?;
-    if how.profile.is_some() && how.executor != Executor::Slurm {
+    let only = RunFilter::parse(&options.only, &plan)?;
+    if options.profile.is_some() && options.executor != Executor::Slurm {
         bail!("--profile has no effect without --executor slurm: give both or neither");
     }
-    let until = how.max_hours.and_then(|hours| started.checked_add(hours));
-    let others = if how.executor == Executor::Worker { WaitPolicy::Leave } else { WaitPolicy::Wait };
-    let How { jobs, retry_failed, .. } = *how;
-    let member = joined.member.clone();
+    let until = options.max_hours.and_then(|hours| started.checked_add(hours));
+    let others = if options.executor == Executor::Worker { WaitPolicy::Leave } else { WaitPolicy::Wait };
+    let ExecutionArgs { jobs, retry_failed, .. } = *options;
+    let member = joined.process_group.clone();
     let execution = Execution { jobs, only: only.clone(), until, retry_failed, others, member };
-    let submits = how.executor == Executor::Slurm && !how.estimate;
-    if submits && slurm::submit(experiment, &plan, &sweep, &execution, commands, how)? {
+    let submits = options.executor == Executor::Slurm && !options.estimate;
+    if submits && slurm::submit(experiment, &plan, &sweep, &execution, commands, options)? {
         return Ok(());
     }
-    if how.dry_run {
-        return plan::print(&plan, &sweep, &only, how.jobs.get());
+    if options.dry_run {
+        return plan::print(&plan, &sweep, &only, options.jobs.get());
     }
     // Rank 0 checks for all ranks: they are alike.
-    if joined.member.is_main_process() {
-        let (ranks, sharded) = (joined.member.collective.world_size(), joined.member.sharded_store.is_some());
-        memory::check(&plan, Parallelism { ranks, sharded, jobs: how.jobs.get() }, joined.member.local_rank)?;
+    if joined.process_group.is_main_process() {
+        let (ranks, sharded) =
+            (joined.process_group.collective.world_size(), joined.process_group.sharded_store.is_some());
+        memory::check(
+            &plan,
+            Parallelism { ranks, sharded, jobs: options.jobs.get() },
+            joined.process_group.local_rank,
+        )?;
     }
     allocator::retain();
-    if how.estimate {
-        return estimate::print(&plan, &sweep, &execution, how.max_hours);
+    if options.estimate {
+        return estimate::print(&plan, &sweep, &execution, options.max_hours);
     }
     let executed = execute(&plan, &sweep, &execution, commands)?;
-    if !joined.member.is_main_process() {
+    if !joined.process_group.is_main_process() {
         return Ok(());
     }
-    say(in_words(&executed));
+    say(describe(&executed));
     let ExecutionSummary { runs, failed, failed_earlier, left, .. } = executed;
     if failed_earlier > 0 {
         say(format!("{failed_earlier} failed in an earlier call; add --retry-failed to retry them"));

@@ -122,14 +122,14 @@ fn overview(findings: &Findings) -> Overview {
         lead: verdicts(findings).to_vec(),
         warnings: Vec::new(),
         sections: vec![
-            of_gradients(&findings.gradients),
-            of_rewards(&findings.utilities),
-            of_majority(&findings.majority, findings.settings.undesirable_weight),
+            gradients_section(&findings.gradients),
+            rewards_section(&findings.utilities),
+            majority_section(&findings.majority, findings.settings.undesirable_weight),
         ],
     }
 }
 
-fn of_gradients(found: &GradientFinding) -> Section {
+fn gradients_section(found: &GradientFinding) -> Section {
     let curve = |name: &str, of: fn(&prospect_theory::gradients::GradientPoint) -> f64| {
         (name.to_owned(), found.curve.iter().map(|point| (point.reward, of(point))).collect())
     };
@@ -150,7 +150,7 @@ fn of_gradients(found: &GradientFinding) -> Section {
     }
 }
 
-fn of_rewards(found: &UtilityFinding) -> Section {
+fn rewards_section(found: &UtilityFinding) -> Section {
     let points = found.curve.iter().map(|shift| (shift.shift, shift.utility)).collect();
     Section {
         title: "Same preferences".to_owned(),
@@ -175,17 +175,17 @@ fn of_rewards(found: &UtilityFinding) -> Section {
     }
 }
 
-fn of_majority(found: &MajorityFinding, undesirable_weight: f64) -> Section {
+fn majority_section(found: &MajorityFinding, undesirable_weight: f64) -> Section {
     let mut references: Vec<f64> = found.cases.iter().map(|case| case.reference).collect();
     references.dedup();
     let curves = |under: &str, of: fn(&prospect_theory::majority::MajorityCase) -> f64| {
-        let of_reference = |reference: f64| {
+        let points = |reference: f64| {
             let cases = found.cases.iter().filter(move |case| case.reference == reference);
             cases.map(move |case| (case.share, of(case))).collect::<Vec<_>>()
         };
         references
             .iter()
-            .map(|reference| (format!("{under}, π_ref = {reference}"), of_reference(*reference)))
+            .map(|reference| (format!("{under}, π_ref = {reference}"), points(*reference)))
             .collect::<Vec<_>>()
     };
     let figure = |name: &str, title: &str, series| {

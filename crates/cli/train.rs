@@ -8,7 +8,7 @@ use prospect_runs::{Estimate, SweepDir};
 use prospect_sweep::{Execution, LoadedExperiment, SweepPlan, execute};
 use serde_json::json;
 
-use crate::{allocator, locate::SOURCES, output, overrides::Memory, ranks::Ranks};
+use crate::{allocator, locate::SOURCES, output, overrides::MemoryArgs, ranks::RankArgs};
 
 /// Arguments of `prospect train`.
 #[derive(Debug, clap::Args)]
@@ -37,9 +37,9 @@ pub(crate) struct Args {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     #[command(flatten)]
-    memory: Memory,
+    memory: MemoryArgs,
     #[command(flatten)]
-    ranks: Ranks,
+    ranks: RankArgs,
     /// Output directory
     #[arg(long, value_name = "DIR", default_value = "runs/train")]
     out: PathBuf,
@@ -71,13 +71,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let experiment = LoadedExperiment::read("train", document, &set)?;
     let joined = args.ranks.join()?;
     let plan =
-        joined.first_then_others(|| Ok(SweepPlan::new(&experiment, &SOURCES, &args.out.join("data"))?))?;
+        joined.main_process_first(|| Ok(SweepPlan::new(&experiment, &SOURCES, &args.out.join("data"))?))?;
     let sweep = SweepDir::at(args.out.clone());
     let words = std::env::args_os().skip(1).map(|word| shell::word(&word.to_string_lossy()));
     let command = std::iter::once("prospect".to_owned()).chain(words).collect::<Vec<_>>().join(" ");
-    let execution = Execution { retry_failed: true, member: joined.member.clone(), ..Execution::default() };
+    let execution =
+        Execution { retry_failed: true, member: joined.process_group.clone(), ..Execution::default() };
     let executed = execute(&plan, &sweep, &execution, &[command])?;
-    if !joined.member.is_main_process() {
+    if !joined.process_group.is_main_process() {
         return Ok(());
     }
     anyhow::ensure!(executed.failed == 0, "training failed");

@@ -12,7 +12,7 @@ use prospect_model::ModelFile;
 use prospect_sweep::{LoadedExperiment, RecipeSources, SlurmProfile, SweepError, check};
 use prospect_theory::TheoryFile;
 
-use crate::{kind::Kind, output};
+use crate::{kind::FileKind, output};
 
 /// Arguments of `prospect validate`.
 #[derive(Debug, clap::Args)]
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 /// Describes a valid file, or returns the error behind file and line.
 fn examine(path: &Path) -> Result<String, String> {
     let document = Document::open(path).map_err(|error| chain(&error))?;
-    let Some((kind, evidence)) = Kind::detect(path, &document) else {
+    let Some((kind, evidence)) = FileKind::detect(path, &document) else {
         return Err(document.blame(
             "unknown kind of file: add `source` (pipeline), `weights` (model), `question` (experiment) or `workers` (Slurm profile)",
         ));
@@ -53,25 +53,25 @@ fn examine(path: &Path) -> Result<String, String> {
     let finding = format!("{kind}, {evidence}");
     let in_context = |error: String| format!("{error} ({finding})");
     match kind {
-        Kind::Pipeline => {
+        FileKind::Pipeline => {
             let file = document.read::<PipelineFile>().map_err(|error| in_context(chain(&error)))?;
             file.check().map_err(|error| document.blame(&chain(&error)))?;
         }
-        Kind::Model => {
+        FileKind::Model => {
             let file = document.read::<ModelFile>().map_err(|error| in_context(chain(&error)))?;
             file.resolve(&|address| Ok(address.into())).map_err(|error| document.blame(&chain(&error)))?;
         }
-        Kind::Theory => {
+        FileKind::Theory => {
             let file = document.read::<TheoryFile>().map_err(|error| in_context(chain(&error)))?;
             file.resolve().map_err(|error| document.blame(&chain(&error)))?;
         }
-        Kind::Slurm => {
+        FileKind::Slurm => {
             SlurmProfile::read(document).map_err(|error| match error {
                 SweepError::Config(error) => in_context(chain(&error)),
                 error => chain(&error),
             })?;
         }
-        Kind::LoadedExperiment => {
+        FileKind::Experiment => {
             let name = path.display().to_string();
             let experiment =
                 LoadedExperiment::read(&name, document, &[]).map_err(|error| in_context(chain(&error)))?;

@@ -10,12 +10,12 @@ use prospect_report::overview::{ContentBlock, DisplayTable, Overview, Section, T
 use prospect_train::benchmark::BenchmarkResult;
 use serde::Serialize;
 
-use crate::plan::shown;
+use crate::plan::human_bytes;
 
 /// Outcome of a part.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Outcome<T> {
+pub(super) enum PartOutcome<T> {
     /// Result.
     Done(T),
     /// Reason why it was skipped.
@@ -24,9 +24,9 @@ pub(super) enum Outcome<T> {
     Failed(String),
 }
 
-impl<T> Outcome<T> {
-    pub(super) fn of(done: super::Done<T>) -> Self {
-        match done {
+impl<T> PartOutcome<T> {
+    pub(super) fn from_result(result: super::PartResult<T>) -> Self {
+        match result {
             Ok(Ok(done)) => Self::Done(done),
             Ok(Err(reason)) => Self::LeftOut(reason),
             Err(error) => Self::Failed(format!("{error:#}")),
@@ -55,8 +55,8 @@ pub(super) struct Report {
     small: bool,
     /// Kernels enabled for the steps.
     kernels_on: Option<String>,
-    pub(super) kernels: Option<Outcome<Kernels>>,
-    pub(super) rate: Option<Outcome<Rate>>,
+    pub(super) kernels: Option<PartOutcome<Kernels>>,
+    pub(super) rate: Option<PartOutcome<Rate>>,
     pub(super) steps: Vec<Step>,
 }
 
@@ -71,7 +71,7 @@ pub(super) struct Kernels {
 }
 
 impl Kernels {
-    pub(super) fn of(checks: &[KernelCheck]) -> Self {
+    pub(super) fn from_checks(checks: &[KernelCheck]) -> Self {
         let mut largest: BTreeMap<String, f64> = BTreeMap::new();
         for check in checks {
             if let Ok(share) = check.outcome {
@@ -104,11 +104,11 @@ pub(super) struct Step {
     pub(super) model: &'static str,
     pub(super) objective: &'static str,
     #[serde(flatten)]
-    pub(super) outcome: Outcome<BenchmarkResult>,
+    pub(super) outcome: PartOutcome<BenchmarkResult>,
 }
 
 impl Report {
-    pub(super) fn of(device: DeviceInfo, small: bool) -> Self {
+    pub(super) fn new(device: DeviceInfo, small: bool) -> Self {
         let kernels_on = std::env::var("PROSPECT_KERNELS").ok().filter(|on| !on.is_empty());
         let version = env!("CARGO_PKG_VERSION");
         Self { version, device, small, kernels_on, kernels: None, rate: None, steps: Vec::new() }
@@ -119,14 +119,14 @@ impl Report {
         let mut failures = Vec::new();
         if let Some(kernels) = &self.kernels {
             let wrong = kernels.done().is_some_and(|kernels| !kernels.failed.is_empty());
-            if wrong || matches!(kernels, Outcome::Failed(_)) {
+            if wrong || matches!(kernels, PartOutcome::Failed(_)) {
                 failures.push("kernels".to_owned());
             }
         }
-        if matches!(self.rate, Some(Outcome::Failed(_))) {
+        if matches!(self.rate, Some(PartOutcome::Failed(_))) {
             failures.push("rate".to_owned());
         }
-        let steps = self.steps.iter().filter(|step| matches!(step.outcome, Outcome::Failed(_)));
+        let steps = self.steps.iter().filter(|step| matches!(step.outcome, PartOutcome::Failed(_)));
         failures.extend(steps.map(|step| format!("{} {}", step.model, step.objective)));
         failures
     }
@@ -139,7 +139,11 @@ impl Report {
             driver.as_ref().map_or(String::new(), |of| format!(", driver for CUDA {of}")),
         )];
         if let (Some(memory), Some(free)) = (memory, free) {
-            lead.push(format!("{} of memory, {} free at the start", shown(*memory), shown(*free)));
+            lead.push(format!(
+                "{} of memory, {} free at the start",
+                human_bytes(*memory),
+                human_bytes(*free)
+            ));
         }
         lead.extend(self.kernels_on.as_ref().map(|on| format!("with Prospect's own kernels for {on}")));
         if self.small {
@@ -198,7 +202,7 @@ impl Report {
         if self.steps.is_empty() {
             return None;
         }
-        let rate = self.rate.as_ref().and_then(Outcome::done).map(|rate| rate.operations_per_second);
+        let rate = self.rate.as_ref().and_then(PartOutcome::done).map(|rate| rate.operations_per_second);
         let rows = self.steps.iter().filter_map(|step| {
             let timed = step.outcome.done()?;
             let kind = timed.plan.quantization.and_then(|kind| serde_json::to_value(kind).ok());
@@ -215,8 +219,8 @@ impl Report {
                 TableCell::Number(digits(timed.examples as f64 / timed.seconds)),
                 TableCell::Number(digits(timed.rate() / 1e12)),
                 number(rate.map(|rate| format!("{:.1} %", 100.0 * timed.rate() / rate))),
-                number(timed.peak.map(shown)),
-                TableCell::Number(shown(timed.planned)),
+                number(timed.peak.map(human_bytes)),
+                TableCell::Number(human_bytes(timed.planned)),
                 number(timed.plan_by_peak().map(|ratio| format!("{ratio:.2}"))),
             ])
         });
@@ -271,25 +275,25 @@ mod tests {
             driver: None,
             compute_capability: None,
         };
-        let mut report = Report::of(facts, false);
+        let mut report = Report::new(facts, false);
         let right = [check("a", Ok(0.25)), check("a", Ok(0.5)), check("b", Ok(0.0))];
-        report.kernels = Some(Outcome::Done(Kernels::of(&right)));
+        report.kernels = Some(PartOutcome::Done(Kernels::from_checks(&right)));
         assert!(report.failures().is_empty());
         let text = report.overview().text();
         assert!(text.contains("3 of 3 checks of 2 kernels passed; the largest error was 0.50"), "{text}");
 
         let wrong =
             [check("a", Ok(2.5)), check("b", Err("illegal address".to_owned())), check("b", Ok(f64::NAN))];
-        report.kernels = Some(Outcome::Done(Kernels::of(&wrong)));
+        report.kernels = Some(PartOutcome::Done(Kernels::from_checks(&wrong)));
         report.steps.push(Step {
             model: "7b",
             objective: "kto",
-            outcome: Outcome::Failed("out of memory".into()),
+            outcome: PartOutcome::Failed("out of memory".into()),
         });
         report.steps.push(Step {
             model: "30b",
             objective: "kto",
-            outcome: Outcome::LeftOut("too large".into()),
+            outcome: PartOutcome::LeftOut("too large".into()),
         });
         assert_eq!(report.failures(), ["kernels", "7b kto"]);
         let text = report.overview().text();

@@ -12,16 +12,16 @@ use crate::output;
 pub(super) fn print(
     plan: &SweepPlan,
     sweep: &SweepDir,
-    how: &Execution,
+    execution: &Execution,
     limit: Option<Duration>,
 ) -> anyhow::Result<()> {
-    let cost = estimate_time(plan, sweep, how)?;
+    let cost = estimate_time(plan, sweep, execution)?;
     Ok(output::print(overview(plan, &cost, limit).text())?)
 }
 
 fn overview(plan: &SweepPlan, cost: &SweepCost, limit: Option<Duration>) -> Overview {
     let [likely, low, high] = cost.seconds().map(overview::duration);
-    let measured: usize = cost.groups.iter().map(|kind| kind.step_seconds.len()).sum();
+    let measured: usize = cost.groups.iter().map(|group| group.step_seconds.len()).sum();
     let mut lead = vec![if cost.groups.is_empty() {
         "remaining: no runs".to_owned()
     } else {
@@ -75,29 +75,29 @@ fn overview(plan: &SweepPlan, cost: &SweepCost, limit: Option<Duration>) -> Over
     }
 }
 
-fn row(kind: &RunGroupCost) -> Vec<TableCell> {
-    let start: &'static str = kind.start.into();
-    let range = match (kind.step_seconds.first(), kind.step_seconds.last()) {
+fn row(group: &RunGroupCost) -> Vec<TableCell> {
+    let start: &'static str = group.start.into();
+    let range = match (group.step_seconds.first(), group.step_seconds.last()) {
         (Some(low), Some(high)) => format!("{low:.3}–{high:.3}"),
         _ => String::new(),
     };
     vec![
-        TableCell::Text(kind.objectives.join(", ")),
-        TableCell::Text(kind.model.clone()),
+        TableCell::Text(group.objectives.join(", ")),
+        TableCell::Text(group.model.clone()),
         TableCell::Text(start.to_owned()),
-        TableCell::count(kind.runs as u64),
-        TableCell::count(kind.steps),
-        TableCell::Number(format!("{:.3}", kind.median_step())),
+        TableCell::count(group.runs as u64),
+        TableCell::count(group.steps),
+        TableCell::Number(format!("{:.3}", group.median_step())),
         TableCell::Number(range),
-        TableCell::Number(if kind.cached_steps > 0 {
-            format!("{} × {:.3}", kind.cached_steps, kind.median_cached_step())
+        TableCell::Number(if group.cached_steps > 0 {
+            format!("{} × {:.3}", group.cached_steps, group.median_cached_step())
         } else {
             String::new()
         }),
-        TableCell::Number(format!("{:.1}", kind.evaluation)),
-        TableCell::Number(format!("{:.1}", kind.reading)),
-        TableCell::Number(hours(kind.seconds()[0])),
-        TableCell::Number(memory(kind.memory)),
+        TableCell::Number(format!("{:.1}", group.evaluation)),
+        TableCell::Number(format!("{:.1}", group.reading)),
+        TableCell::Number(hours(group.seconds()[0])),
+        TableCell::Number(memory(group.memory)),
     ]
 }
 
@@ -105,21 +105,21 @@ fn total(cost: &SweepCost) -> Option<Vec<TableCell>> {
     let sum = |value: fn(&RunGroupCost) -> f64| cost.groups.iter().map(value).sum::<f64>();
     let text = |text: &str| TableCell::Text(text.to_owned());
     let number = |text: String| TableCell::Number(text);
-    let runs: usize = cost.groups.iter().map(|kind| kind.runs).sum();
+    let runs: usize = cost.groups.iter().map(|group| group.runs).sum();
     (!cost.groups.is_empty()).then(|| {
         vec![
             text("all"),
             text(""),
             text(""),
             TableCell::count(runs as u64),
-            TableCell::count(cost.groups.iter().map(|kind| kind.steps).sum()),
+            TableCell::count(cost.groups.iter().map(|group| group.steps).sum()),
             number(String::new()),
             number(String::new()),
             number(String::new()),
-            number(format!("{:.1}", sum(|kind| kind.evaluation))),
-            number(format!("{:.1}", sum(|kind| kind.reading))),
+            number(format!("{:.1}", sum(|group| group.evaluation))),
+            number(format!("{:.1}", sum(|group| group.reading))),
             number(hours(cost.seconds()[0])),
-            number(memory(cost.groups.iter().filter_map(|kind| kind.memory).max())),
+            number(memory(cost.groups.iter().filter_map(|group| group.memory).max())),
         ]
     })
 }

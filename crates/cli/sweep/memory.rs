@@ -6,22 +6,22 @@ use prospect_model::{DeviceKind, device};
 use prospect_report::overview::{ContentBlock, DisplayTable, Section, TableCell};
 use prospect_sweep::{MemoryEstimate, Parallelism, SweepPlan, estimate_memory};
 
-use crate::plan::{overhead, shown};
+use crate::plan::{human_bytes, overhead};
 
 /// Returns the bytes available to runs, if known: of this machine, or of this process's GPU.
-fn available(spread: Parallelism, number: usize) -> anyhow::Result<Option<(u64, &'static str)>> {
-    let place = DeviceKind::detect();
-    let (bytes, whose) = match place {
+fn available(parallelism: Parallelism, ordinal: usize) -> anyhow::Result<Option<(u64, &'static str)>> {
+    let device_kind = DeviceKind::detect();
+    let (bytes, whose) = match device_kind {
         // A launcher does not tell how many ranks share this machine's memory.
-        DeviceKind::Cpu if spread.ranks > 1 => return Ok(None),
+        DeviceKind::Cpu if parallelism.ranks > 1 => return Ok(None),
         DeviceKind::Cpu => (memory::of_this_machine(), "this machine"),
-        DeviceKind::Gpu => (device::info(&device::by_ordinal(number)?)?.free, "the GPU"),
+        DeviceKind::Gpu => (device::info(&device::by_ordinal(ordinal)?)?.free, "the GPU"),
     };
-    Ok(bytes.map(|bytes| (bytes.saturating_sub(overhead(place)), whose)))
+    Ok(bytes.map(|bytes| (bytes.saturating_sub(overhead(device_kind)), whose)))
 }
 
 /// Builds the section of the plan with the peak memory of each model and objective.
-pub(super) fn section(plan: &SweepPlan, spread: Parallelism) -> anyhow::Result<Section> {
+pub(super) fn section(plan: &SweepPlan, parallelism: Parallelism) -> anyhow::Result<Section> {
     let columns = ["model", "objective", "parallel runs", "micro-batch", "blocks recomputed", "peak memory"];
     let row = |estimate: &MemoryEstimate| {
         vec![
@@ -30,13 +30,13 @@ pub(super) fn section(plan: &SweepPlan, spread: Parallelism) -> anyhow::Result<S
             TableCell::count(estimate.concurrent_runs as u64),
             TableCell::count(estimate.train_plan.micro_batch_size as u64),
             TableCell::Text(format!("{} of {}", estimate.train_plan.recomputed, estimate.blocks)),
-            TableCell::Number(shown(estimate.peak())),
+            TableCell::Number(human_bytes(estimate.peak())),
         ]
     };
     let table = DisplayTable {
         title: String::new(),
         columns: columns.map(str::to_owned).to_vec(),
-        rows: estimate_memory(plan, spread)?.iter().map(row).collect(),
+        rows: estimate_memory(plan, parallelism)?.iter().map(row).collect(),
     };
     Ok(Section {
         title: "Memory for sequences of maximum length".to_owned(),
@@ -44,11 +44,11 @@ pub(super) fn section(plan: &SweepPlan, spread: Parallelism) -> anyhow::Result<S
     })
 }
 
-/// Refuses a plan whose weights, gradients and optimizer state do not fit on device `number`, and
-/// warns if long sequences may not fit.
-pub(super) fn check(plan: &SweepPlan, spread: Parallelism, number: usize) -> anyhow::Result<()> {
-    let Some((available, whose)) = available(spread, number)? else { return Ok(()) };
-    let estimates = estimate_memory(plan, spread)?;
+/// Refuses a plan whose weights, gradients and optimizer state do not fit on the device with
+/// this ordinal, and warns if long sequences may not fit.
+pub(super) fn check(plan: &SweepPlan, parallelism: Parallelism, ordinal: usize) -> anyhow::Result<()> {
+    let Some((available, whose)) = available(parallelism, ordinal)? else { return Ok(()) };
+    let estimates = estimate_memory(plan, parallelism)?;
     let largest = |size: fn(&MemoryEstimate) -> u64| estimates.iter().max_by_key(|estimate| size(estimate));
     let what = |estimate: &MemoryEstimate| {
         let at_once = if estimate.concurrent_runs > 1 {
@@ -65,8 +65,8 @@ pub(super) fn check(plan: &SweepPlan, spread: Parallelism, number: usize) -> any
              an adapter (model.lora), quantize frozen weights (model.quantization), or use a smaller model; `prospect plan` \
              shows what fits",
             what(estimate),
-            shown(estimate.minimum()),
-            shown(available)
+            human_bytes(estimate.minimum()),
+            human_bytes(available)
         );
     }
     if let Some(estimate) = largest(MemoryEstimate::peak).filter(|estimate| estimate.peak() > available) {
@@ -74,8 +74,8 @@ pub(super) fn check(plan: &SweepPlan, spread: Parallelism, number: usize) -> any
             "memory may run out for {}: sequences of maximum length need {}, but {whose} has {}; lower --jobs or \
              train.micro_batch_size, or set --memory",
             what(estimate),
-            shown(estimate.peak()),
-            shown(available)
+            human_bytes(estimate.peak()),
+            human_bytes(available)
         ));
     }
     Ok(())

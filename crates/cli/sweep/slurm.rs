@@ -11,7 +11,7 @@ use prospect_sweep::{
     count_pending, record_plan,
 };
 
-use super::How;
+use super::ExecutionArgs;
 use crate::{output, profile};
 
 /// Submits workers for the remaining runs, or prints their script. Returns false if no runs
@@ -22,23 +22,23 @@ pub(super) fn submit(
     sweep: &SweepDir,
     execution: &Execution,
     commands: &[String],
-    how: &How,
+    options: &ExecutionArgs,
 ) -> anyhow::Result<bool> {
     let left = count_pending(plan, sweep, execution)?;
-    let Some(max_workers) = NonZeroUsize::new(left.div_ceil(how.jobs.get())) else { return Ok(false) };
-    let profile = profile::find(how.profile.as_deref(), Path::new(&experiment.file))?;
+    let Some(max_workers) = NonZeroUsize::new(left.div_ceil(options.jobs.get())) else { return Ok(false) };
+    let profile = profile::find(options.profile.as_deref(), Path::new(&experiment.file))?;
     let out = sweep.path().display().to_string();
     let command = commands.first().context("a sweep has a command")?;
     let mut words = vec![
         command.strip_prefix("prospect ").unwrap_or(command).to_owned(),
         format!("--out {}", shell::word(&out)),
     ];
-    words.extend(how.of_workers());
+    words.extend(options.worker_options());
     words.push("--executor worker".to_owned());
     let arguments = words.join(" ");
     let submission =
         Submission { name: &experiment.name, sweep, profile: &profile, arguments: &arguments, max_workers };
-    if how.dry_run {
+    if options.dry_run {
         output::print(submission.script()?.trim_end())?;
         return Ok(true);
     }
@@ -52,7 +52,7 @@ pub(super) fn submit(
             say(format!(
                 "job {} already has workers for the {left} remaining runs ({}): submitted none",
                 status.job,
-                in_words(&status)
+                count_states(&status)
             ));
             status.job
         }
@@ -66,7 +66,7 @@ pub(super) fn submit(
 }
 
 /// Counts the tasks in each state.
-pub(super) fn in_words(status: &SlurmStatus) -> String {
+pub(super) fn count_states(status: &SlurmStatus) -> String {
     let mut states: Vec<(String, usize)> = Vec::new();
     for task in &status.tasks {
         let state = task.state.to_lowercase().replace('_', " ");

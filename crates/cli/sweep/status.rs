@@ -21,7 +21,7 @@ pub(crate) struct Args {
 
 /// Prints the progress of a sweep, from its directory and from Slurm if it has workers there.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let sweep = report::found(&args.sweep)?;
+    let sweep = report::open_sweep(&args.sweep)?;
     let (status, workers) = (sweep_status(&sweep)?, SlurmStatus::read(&sweep)?);
     if args.json {
         let mut json = serde_json::to_value(&status)?;
@@ -50,7 +50,7 @@ fn overview(status: &SweepStatus) -> Overview {
         sections.push(section("Shared stages", table("sft", stages)));
     }
     sections.push(section("Runs", table("", runs)));
-    let workers: Vec<String> = runs.iter().chain(stages).filter_map(at_work).collect();
+    let workers: Vec<String> = runs.iter().chain(stages).filter_map(worker).collect();
     if !workers.is_empty() {
         let blocks = workers.into_iter().map(ContentBlock::Note).collect();
         sections.push(Section { title: "Running".to_owned(), blocks });
@@ -63,14 +63,14 @@ fn overview(status: &SweepStatus) -> Overview {
         title: question.clone(),
         lead: vec![
             format!("{name}: {} runs: {}{working}", runs.len(), counts.join(", ")),
-            remaining_in_words(remaining),
+            describe_remaining(remaining),
         ],
         warnings: Vec::new(),
         sections,
     }
 }
 
-fn remaining_in_words(remaining: &Remaining) -> String {
+fn describe_remaining(remaining: &Remaining) -> String {
     let Remaining { runs, stages, seconds, finished_runs } = *remaining;
     let stages = match stages {
         0 => String::new(),
@@ -80,7 +80,7 @@ fn remaining_in_words(remaining: &Remaining) -> String {
         _ if runs == 0 => "remaining: no runs".to_owned(),
         None => format!("remaining: {runs} runs{stages}; no time estimate until a run has finished"),
         Some(seconds) => format!(
-            "left: {runs} runs{stages}, about {} at one run at a time (from {finished_runs} finished)",
+            "remaining: {runs} runs{stages}, about {} one run at a time (from {finished_runs} finished)",
             overview::duration(seconds)
         ),
     }
@@ -131,7 +131,7 @@ fn setting(value: &serde_json::Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-fn at_work(run: &RunStatus) -> Option<String> {
+fn worker(run: &RunStatus) -> Option<String> {
     Some(format!("{}: {}", run.id, run.worker.as_ref()?))
 }
 
