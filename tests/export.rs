@@ -1,4 +1,4 @@
-//! `prospect export` of a sweep as a user sees it.
+//! `prospect export` of a sweep, from the command line.
 
 use insta::assert_snapshot;
 use serde_json::Value;
@@ -29,7 +29,7 @@ fn place() -> Place {
     place
 }
 
-/// The files below a folder.
+/// Lists the files below a folder.
 fn files(place: &Place, folder: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![place.path(folder)];
@@ -110,7 +110,7 @@ fn a_sweep_is_exported_for_other_tools() {
 }
 
 #[test]
-fn mistakes_of_an_export_are_told_with_a_way_out() {
+fn export_errors_say_what_to_do() {
     let place = place();
     let error = |args: &str| {
         let run = place.run(args);

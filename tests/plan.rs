@@ -1,4 +1,4 @@
-//! Plans of memory, for models that need not be there.
+//! `prospect plan`, for models whose weights are not needed.
 
 use insta::assert_snapshot;
 use serde_json::Value;
@@ -18,7 +18,7 @@ fn thirty_billion_weights_fit_onto_one_gpu() {
     }
     let json: Value = serde_json::from_str(&plan("--gpu 141GiB --json").stdout).unwrap();
     let first = &json["ways"][0];
-    // Comfortably: no matrix in fewer bits.
+    // There is room for unquantized weights.
     assert_eq!(first["quantization"], Value::Null);
     let parts = ["frozen", "trained", "gradients", "moments", "activations", "workspace"];
     let total: u64 = parts.iter().map(|part| first["demand"][part].as_u64().unwrap()).sum();
@@ -26,7 +26,7 @@ fn thirty_billion_weights_fit_onto_one_gpu() {
 }
 
 #[test]
-fn what_does_not_fit_is_an_error_with_a_way_out() {
+fn a_model_that_does_not_fit_is_an_error_that_says_what_to_do() {
     let small = plan("--gpu 16GiB");
     assert_eq!(small.code, Some(1), "{small}");
     assert!(
@@ -46,7 +46,7 @@ fn what_does_not_fit_is_an_error_with_a_way_out() {
 }
 
 #[test]
-fn several_gpus_hold_what_one_does_not() {
+fn several_gpus_fit_a_model_that_one_does_not() {
     let table = |model: &str| {
         let run = Place::new().run(&format!("plan {} --gpu 24GiB --gpus 4", repository(model).display()));
         assert_eq!(run.code, Some(0), "{run}");

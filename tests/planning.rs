@@ -1,10 +1,10 @@
-//! What a sweep will do and take, before it is begun.
+//! Plan, cost and memory of a sweep, before it starts.
 
 use insta::assert_snapshot;
 
 use crate::sweep::place;
 
-/// The rows of the table under a line that begins so, as words.
+/// Reads the cells of the table below the line that starts with `heading`.
 fn table(text: &str, heading: &str) -> Vec<Vec<String>> {
     let lines = text.lines().skip_while(|line| !line.starts_with(heading)).skip(2);
     lines
@@ -16,7 +16,7 @@ fn table(text: &str, heading: &str) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn a_plan_says_how_long_each_series_trains() {
+fn a_plan_shows_the_training_schedule_of_each_series() {
     let place = place();
     let budget = |also: &str| {
         let run = place.run(&format!("sweep experiment.yaml --dry-run {also}"));
@@ -56,7 +56,7 @@ fn a_plan_says_how_long_each_series_trains() {
 }
 
 #[test]
-fn an_estimate_sums_up_and_leaves_nothing() {
+fn an_estimate_adds_up_and_leaves_no_files() {
     let place = place();
     let run = place.run("sweep experiment.yaml --estimate --max-hours 100");
     assert_eq!(run.code, Some(0), "{run}");
@@ -70,7 +70,7 @@ fn an_estimate_sums_up_and_leaves_nothing() {
     let rows = table(&run.stdout, "== Cost of the runs");
     let kinds: Vec<&str> = rows.iter().map(|row| row[0].as_str()).collect();
     assert_eq!(kinds, ["sft", "dpo", "kto", "all"], "{run}");
-    // The stage is three steps long. Runs, steps and hours add up; the last row has no time of a step.
+    // The SFT stage has three steps. Runs, steps and hours add up; the last row has no step time.
     let number = |row: &[String], column: usize| row[column].parse::<f64>().unwrap();
     let (all, kinds) = rows.split_last().unwrap();
     let sum = |column: usize| kinds.iter().map(|row| number(row, column)).sum::<f64>();
@@ -81,7 +81,8 @@ fn an_estimate_sums_up_and_leaves_nothing() {
         assert!(number(row, 9) >= 0.99 * least, "{run}");
     }
 
-    // Methods that ask the same of the model are measured once, and the second asks the reference nothing new.
+    // Methods with the same forward passes are measured once; the second one reuses the cached
+    // reference log-probs.
     let alike = r#"{"dpo":{"train.objective":"dpo"},"ipo":{"train.objective":"ipo"}}"#;
     let run = place.run(&format!("sweep experiment.yaml --estimate --set linked.method={alike}"));
     let rows = table(&run.stdout, "== Cost of the runs");
@@ -112,7 +113,7 @@ fn a_search_compares_each_series_at_its_own_best() {
     );
     assert!(plan.stdout.contains("all series train for the same optimizer steps and epochs"), "{plan}");
     let estimate = place.run(&format!("sweep experiment.yaml --estimate {SEARCH}"));
-    // Eight runs of four steps, and four of eight.
+    // Eight runs of four steps and four runs of eight.
     assert_eq!(
         table(&estimate.stdout, "== Cost of the runs").last().unwrap()[1..3],
         ["12", "64"],
@@ -136,7 +137,7 @@ fn a_search_compares_each_series_at_its_own_best() {
     for series in ["dpo", "kto"] {
         let of_series: Vec<_> = trials.iter().filter(|trial| trial["series"] == series).collect();
         assert_eq!(of_series.iter().filter(|trial| trial["rung"] == 2).count(), 2);
-        // The winner is the best of those in the last rung, and of every rung the best went on.
+        // The winner is the best trial of the last rung; the best of each rung are promoted.
         let accuracy = |trial: &serde_json::Value| trial["accuracy"].as_f64().unwrap();
         let last = of_series.iter().filter(|trial| trial["rung"] == 2);
         let best = last.map(|trial| accuracy(trial)).fold(f64::NEG_INFINITY, f64::max);
@@ -152,7 +153,7 @@ fn a_search_compares_each_series_at_its_own_best() {
         assert_eq!(run["settings"]["train.learning_rate"], won["settings"]["train.learning_rate"]);
         assert_eq!(run["settings"]["rung"], 2);
     }
-    // Twelve pairs are held out: some to choose by, the others to compare.
+    // Of the twelve held-out pairs, some select the trial and the others compare series.
     let pairs = summary["contrasts"][0]["pairs"].as_u64().unwrap();
     assert!((1..12).contains(&pairs), "{summary}");
     assert!(place.path("reports/experiment/tables/trials.csv").exists());
@@ -164,7 +165,7 @@ fn a_search_compares_each_series_at_its_own_best() {
 }
 
 #[test]
-fn a_search_that_makes_no_sense_is_told() {
+fn an_invalid_search_is_an_error() {
     let place = place();
     let mistaken = |search: &str| {
         place
@@ -184,7 +185,7 @@ fn a_search_that_makes_no_sense_is_told() {
 }
 
 #[test]
-fn a_plan_says_what_it_takes_of_memory_and_what_cannot_fit_is_not_begun() {
+fn a_plan_shows_its_memory_and_does_not_start_if_it_cannot_fit() {
     let place = place();
     let plan = |also: &str| {
         let run = place.run(&format!("sweep experiment.yaml --dry-run {also}"));
@@ -205,12 +206,12 @@ fn a_plan_says_what_it_takes_of_memory_and_what_cannot_fit_is_not_begun() {
         amount.parse::<f64>().unwrap() * [1.0, 1024.0, 1_048_576.0][unit]
     };
     let most = |rows: &[Vec<String>]| bytes(&rows[1][5]);
-    // What they start from is there once.
+    // The initial weights are shared.
     let ratio = most(&two) / most(&alone);
     assert!((1.5..2.0).contains(&ratio), "{ratio}");
     assert!(most(&plan("--set train.micro_batch_size=2")) < most(&alone));
 
-    // Ten thousand times as wide: 10 TiB of weights, of which none is made.
+    // 10,000 times as wide: 10 TiB of weights, none of which is allocated.
     let wide = "--set model.architecture.hidden_size=160000 --set model.architecture.head_dim=80000 \
                 --set model.architecture.intermediate_size=320000 --set model.architecture.num_hidden_layers=4";
     let error = place.run(&format!("sweep experiment.yaml --set sft=null {wide}"));

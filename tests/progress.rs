@@ -1,4 +1,4 @@
-//! How far a sweep has come, as a user sees it: what is left, what failed, what was stopped.
+//! `prospect sweep status`: remaining, failed and stopped runs.
 
 use std::time::Duration;
 
@@ -20,13 +20,13 @@ fn runs(status: &Value) -> impl Iterator<Item = &Value> {
     status["runs"].as_array().unwrap().iter()
 }
 
-/// What is printed, without ids and without what depends on the machine.
+/// Masks ids and values that depend on the machine in the printed status.
 fn shown(run: &Run, status: &Value) -> String {
     let all = status["runs"].as_array().unwrap().iter().chain(status["stages"].as_array().unwrap());
     let text = all.fold(run.stdout.clone(), |text, run| text.replace(run["id"].as_str().unwrap(), "[id]"));
     let mut lines = Vec::new();
     for line in text.lines() {
-        // Times and rates come last.
+        // Times and rates are in the last columns.
         let timed = ["finished", "failed", "stopped"].iter().find_map(|state| {
             let (before, after) = line.split_once(&format!("  {state} "))?;
             Some(format!("{before}  {state}  {}", after.split_whitespace().next()?))
@@ -37,12 +37,12 @@ fn shown(run: &Run, status: &Value) -> String {
         lines.push(timed.or(estimate).unwrap_or_else(|| line.trim_end().to_owned()));
     }
     let text = lines.join("\n");
-    // Columns are as wide as times are.
+    // The width of columns depends on the times.
     text.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 #[test]
-fn the_status_of_a_sweep_is_told_from_its_directory() {
+fn the_status_of_a_sweep_is_read_from_its_directory() {
     let place = place();
     place.run("sweep experiment.yaml --only method=kto --only data.imbalance.keep_desirable=1.0");
     fs_err::remove_file(place.path("experiment.yaml")).unwrap();
@@ -80,7 +80,7 @@ fn the_status_of_a_sweep_is_told_from_its_directory() {
 }
 
 #[test]
-fn a_sweep_that_another_process_works_on_can_be_looked_at() {
+fn the_status_of_a_running_sweep_can_be_shown() {
     let place = place();
     let mut child = place.command("sweep experiment.yaml --set train.num_train_epochs=40").spawn().unwrap();
     let begun = || {
@@ -108,9 +108,9 @@ fn a_sweep_that_another_process_works_on_can_be_looked_at() {
 }
 
 #[test]
-fn failed_runs_stay_as_they_are_until_asked_for() {
+fn failed_runs_are_retried_only_on_request() {
     let place = place();
-    // Pairs there are none of: DPO fails, KTO does not.
+    // There are no pairs: DPO fails, KTO does not.
     let sweep = "sweep experiment.yaml --set sft=null --set data.imbalance.keep_undesirable=0.0";
     assert!(place.run(sweep).stderr.contains("2 of 4 runs failed"));
     let before = status(&place, "experiment");
@@ -134,13 +134,13 @@ fn failed_runs_stay_as_they_are_until_asked_for() {
 }
 
 #[test]
-fn runs_end_before_their_time_only_if_asked() {
+fn runs_stop_early_only_if_configured() {
     let place = place();
     let plan = |also: &str| {
         place.run(&format!("sweep experiment.yaml --set evaluate={{\"every\":2}} --dry-run {also}"))
     };
     let asked = r#"--set stop={"below":{"accuracy":1.0,"after":2}}"#;
-    assert_ne!(plan("").stdout, plan(asked).stdout, "runs that may end early are other runs");
+    assert_ne!(plan("").stdout, plan(asked).stdout, "runs that may stop early have other ids");
 
     let sweep = format!("sweep experiment.yaml --set evaluate={{\"every\":2}} {asked}");
     let run = place.run(&sweep);
@@ -171,7 +171,7 @@ fn runs_end_before_their_time_only_if_asked() {
 }
 
 #[test]
-fn a_run_that_diverges_fails_or_is_stopped_as_asked() {
+fn a_diverging_run_fails_or_is_stopped_as_configured() {
     let place = place();
     let sweep = "sweep experiment.yaml --set sft=null --set train.learning_rate=1e30";
     let run = place.run(sweep);
