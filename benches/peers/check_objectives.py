@@ -240,7 +240,7 @@ def with_trl(golden: list[dict]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="write GOLDEN anew")
+    parser.add_argument("--write", action="store_true", help="overwrite GOLDEN")
     parser.add_argument("--trl", action="store_true", help="also call the loss methods of the installed TRL")
     arguments = parser.parse_args()
 

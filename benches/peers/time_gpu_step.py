@@ -163,13 +163,13 @@ def main() -> None:
             results.append(result)
             rate, used = result["examples"] / result["seconds"], result["peak"]
             print(
-                f"torch {torch.__version__} {arguments.model} {objective}: {result['seconds']:.3f} s a step, {rate:.2f} examples/s,"
+                f"torch {torch.__version__} {arguments.model} {objective}: {result['seconds']:.3f} s/step, {rate:.2f} examples/s,"
                 f" peak {'-' if used is None else f'{used / 2**30:.1f} GiB'}, activations {'recomputed' if checkpointed else 'kept'}",
                 flush=True,
             )
             break
         else:
-            print(f"torch {arguments.model} {objective}: left out, it does not fit into the card's memory even with checkpointing")
+            print(f"torch {arguments.model} {objective}: skipped: does not fit in GPU memory even with checkpointing")
         if arguments.json:
             with open(arguments.json, "w") as file:
                 json.dump({"torch": torch.__version__, "model": arguments.model, "small": arguments.small, "steps": results}, file, indent=2)

@@ -123,7 +123,7 @@ fn summary(manifest: &Manifest) -> String {
     list("rejected for both", &reading.rejected_overlaps);
     list("repaired", &reading.repaired);
     list("kept", &reading.noted);
-    list("left out", &reading.filtered);
+    list("filtered", &reading.filtered);
     for (what, counts) in [
         (
             "exact duplicates (judgements, rows dropped)",
