@@ -156,16 +156,16 @@ pub(crate) fn assert_same_weights(
 
 #[cfg(test)]
 mod tests {
-    use prospect_dist::{Thread, threads};
+    use prospect_dist::{ThreadRank, thread_group};
 
     use super::*;
 
     /// Runs `work` on `ranks` threads of one process and returns the results by rank.
-    fn on_ranks<T: Send>(ranks: usize, work: impl Fn(Thread) -> T + Sync) -> Vec<T> {
+    fn on_ranks<T: Send>(ranks: usize, work: impl Fn(ThreadRank) -> T + Sync) -> Vec<T> {
         let work = &work;
         std::thread::scope(|scope| {
             let ranks: Vec<_> =
-                threads(ranks).into_iter().map(|thread| scope.spawn(move || work(thread))).collect();
+                thread_group(ranks).into_iter().map(|thread| scope.spawn(move || work(thread))).collect();
             ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
         })
     }

@@ -10,7 +10,7 @@ use std::{ops::ControlFlow, path::Path};
 use candle_core::Tensor;
 use prospect_core::config::Document;
 use prospect_data::PipelineFile;
-use prospect_dist::{Collective, CollectiveError, Devices, ProcessGroup, Thread, threads};
+use prospect_dist::{Collective, CollectiveError, DeviceCollective, ProcessGroup, ThreadRank, thread_group};
 use prospect_model::{Activations, LoraConfig, Model, ModelFile, Train};
 use prospect_runs::MetricsRecord;
 use prospect_train::{
@@ -329,7 +329,7 @@ fn run_ranks(
     ranks: usize,
 ) -> Vec<(Vec<Vec<f32>>, Vec<MetricsRecord>)> {
     run_groups(folder, settings, kind, ranks, "cache", |thread, rank| {
-        ProcessGroup::of(Box::new(thread), rank, false)
+        ProcessGroup::new(Box::new(thread), rank, false)
     })
 }
 
@@ -390,7 +390,7 @@ fn ranks_with_a_sharded_base_are_one_rank() {
         let [alone] = run_ranks(folder.path(), &settings, LORA, 1).try_into().unwrap();
         // Reference log-probs are cached on all ranks (`cache`), or on none at first.
         for (ranks, cache) in [(4, "cache"), (4, "cold"), (3, "cold"), (2, "colder")] {
-            let sharing = |thread, rank| ProcessGroup::of(Box::new(thread), rank, true);
+            let sharing = |thread, rank| ProcessGroup::new(Box::new(thread), rank, true);
             let parts = run_groups(folder.path(), &settings, LORA, ranks, cache, sharing);
             let whole = run_ranks(folder.path(), &settings, LORA, ranks);
             assert!(parts == whole, "{objective}, {ranks} ranks: sharding changes the numbers");
@@ -403,7 +403,7 @@ fn ranks_with_a_sharded_base_are_one_rank() {
 
 /// A thread with direct device-to-device collectives, as GPUs have with NCCL.
 #[derive(Debug)]
-struct DirectThread(Thread);
+struct DirectThread(ThreadRank);
 
 impl Collective for DirectThread {
     fn rank(&self) -> usize {
@@ -423,9 +423,9 @@ impl Collective for DirectThread {
     }
 }
 
-impl Devices for DirectThread {
-    fn all_reduce(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
-        self.0.sum_tensor(own)
+impl DeviceCollective for DirectThread {
+    fn all_reduce_on_device(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
+        self.0.all_reduce_tensor(own)
     }
 
     fn all_gather_on_device(&self, own: &Tensor, rows: usize) -> Result<Tensor, CollectiveError> {
@@ -445,7 +445,7 @@ fn direct_device_collectives_change_no_number() {
     let settings = Settings { length: Length::Steps(6), ..settings("kto", 16, 4) };
     for (ranks, shard, cache) in [(2, false, "cache"), (2, true, "cache"), (3, true, "cold")] {
         let expected = run_ranks(folder.path(), &settings, LORA, ranks);
-        let direct = |thread, rank| ProcessGroup::of(Box::new(DirectThread(thread)), rank, shard);
+        let direct = |thread, rank| ProcessGroup::new(Box::new(DirectThread(thread)), rank, shard);
         let found = run_groups(folder.path(), &settings, LORA, ranks, cache, direct);
         assert!(found == expected, "{ranks} ranks, sharded: {shard}");
     }
