@@ -1,10 +1,10 @@
-//! What all targets do: prepare a dataset from a file of arbitrary bytes. It may be refused, and must not panic, hang or
-//! fill the memory.
+//! Code shared by all targets: prepares a dataset from a file of arbitrary bytes. An error is fine; a
+//! panic, a hang or unbounded memory is not.
 
 use prospect_core::config::Document;
 use prospect_data::{DataError, Manifest, PipelineFile, prepare};
 
-/// Reads a file of this name and content as feedback of a kind.
+/// Reads a file with this name and content as feedback of the given kind.
 pub fn read(kind: &str, name: &str, bytes: &[u8]) {
     let _ = attempt(kind, name, bytes);
 }

@@ -1,8 +1,9 @@
-//! Every experiment that ships, shrunk until it takes seconds: each of its combinations is planned, prepared and trained.
+//! Every shipped experiment, scaled down to seconds: each of its combinations is planned, prepared
+//! and trained.
 
 use crate::support::{MODEL, Place, repository};
 
-/// A folder with every recipe that ships, and a model small enough.
+/// Returns a folder with every shipped recipe and a tiny model.
 fn place() -> Place {
     let place = Place::new();
     for folder in ["experiments", "pipelines", "models"] {
@@ -17,8 +18,8 @@ fn place() -> Place {
     place
 }
 
-/// Runs an experiment on generated feedback and a tiny model with one seed and one step a run; `also` replaces what needs
-/// other data or models. The arguments must not hold spaces.
+/// Runs an experiment on synthetic feedback and a tiny model, with one seed and one step per run.
+/// `also` overrides settings that need other data or models. Arguments must not contain spaces.
 fn run(name: &str, also: &[&str], runs: usize) {
     let place = place();
     let text = fs_err::read_to_string(place.path(&format!("experiments/{name}.yaml"))).unwrap();
@@ -85,7 +86,7 @@ fn no_sft() {
 
 #[test]
 fn noise() {
-    // One method meets every kind at every rate; below, every method meets noise.
+    // One method trains on every kind of noise at every rate; below, every method on some noise.
     run("noise", &[r#"linked.method={"dpo":{"train.objective":"dpo"}}"#], 25);
     run("noise-quick", &[], 10);
 }
@@ -99,7 +100,7 @@ fn intransitive() {
 
 #[test]
 fn scale() {
-    // The paper's numbers are of models that are not here.
+    // The paper's numbers belong to models that this test does not train.
     let no_reference = "report.reference=null";
     run(
         "scale",
@@ -126,7 +127,7 @@ fn binary() {
 
 #[test]
 fn hyper() {
-    // Nine trials of two methods, then the best three, then the best.
+    // For two methods: nine trials, then the best three, then the best.
     let budget = r#"linked.budget={"steps":{"train.max_steps":9}}"#;
     let halves = r#"evaluate={"pairs":9}"#;
     run("hyper", &["search.trials=9", budget, halves], 26);

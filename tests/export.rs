@@ -1,4 +1,4 @@
-//! `prospect export` of a sweep as a user sees it.
+//! `prospect export` of a sweep, from the command line.
 
 use insta::assert_snapshot;
 use serde_json::Value;
@@ -29,7 +29,7 @@ fn place() -> Place {
     place
 }
 
-/// The files below a folder.
+/// Lists the files below a folder.
 fn files(place: &Place, folder: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![place.path(folder)];
@@ -87,7 +87,7 @@ fn a_sweep_is_exported_for_other_tools() {
     --- stdout
     alpaca
     --- stderr
-    2 runs and stages written; of 1 more there is nothing yet
+    2 runs and stages written; 1 more have nothing to export yet
     ");
     assert_snapshot!(files(&place, "alpaca").join("\n"), @r"
     model_outputs/0.5-dpo-seed-0.json
@@ -110,16 +110,16 @@ fn a_sweep_is_exported_for_other_tools() {
 }
 
 #[test]
-fn mistakes_of_an_export_are_told_with_a_way_out() {
+fn export_errors_say_what_to_do() {
     let place = place();
     let error = |args: &str| {
         let run = place.run(args);
         assert_eq!(run.code, Some(1), "{run}");
         run.stderr
     };
-    assert_snapshot!(error("export experiment --out out"), @"error: a sweep is exported in one of several formats: add --format tensorboard, csv or alpaca-eval");
+    assert_snapshot!(error("export experiment --out out"), @"error: a sweep needs an export format: add --format tensorboard, csv or alpaca-eval");
     assert_snapshot!(error("export experiment --format csv --set a=1 --out out"), @"error: `--set` has no effect on a sweep; remove it");
-    assert_snapshot!(error("export model.yaml --format csv --out out"), @"error: --format is for sweeps, and model.yaml holds no experiment.json; leave it out for a model or a dataset");
+    assert_snapshot!(error("export model.yaml --format csv --out out"), @"error: --format is for sweeps, but model.yaml has no experiment.json; remove it for a model or a dataset");
     assert_snapshot!(error("export experiment --format csv --out runs"), @"error: runs is not empty; choose another folder or remove it");
     place.write(
         "quiet.yaml",

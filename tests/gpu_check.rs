@@ -1,20 +1,20 @@
-//! The check of a GPU, run on the CPU with tiny models.
+//! `prospect gpu-check`, on the CPU with tiny models.
 
 use serde_json::Value;
 
 use crate::support::Place;
 
 #[test]
-fn every_part_runs_and_is_told() {
+fn every_part_runs_and_is_reported() {
     let place = Place::new();
     let run = place.run("gpu-check --device cpu --small --json check.json");
     assert_eq!(run.code, Some(0), "{run}");
     for text in [
-        "Check of a device",
+        "Device check",
         "== Kernels",
-        "left out: kernels run on a GPU",
+        "skipped: kernels run only on a GPU",
         "TFLOP/s in products of 256 × 256 matrices in f32",
-        "== Steps of LoRA, reference included",
+        "== LoRA steps, including the reference",
         "of products",
         "plan/peak",
         "tiny models",
@@ -35,21 +35,21 @@ fn every_part_runs_and_is_told() {
         let done = &step["done"];
         let number = |name: &str| done[name].as_f64().unwrap_or(f64::NAN);
         assert!(number("seconds") > 0.0 && number("loss").is_finite(), "{step}");
-        // Prompts of 32 tokens; completions of 32, the last of which has no row.
-        // Of KTO eight mismatched ones beside eight, of DPO eight pairs.
+        // Prompts have 32 tokens, completions 32, the last of which has no row. KTO has eight
+        // completions and eight mismatched ones, DPO eight pairs.
         assert_eq!((number("rows"), number("examples")), (f64::from(8 * 32 + 16 * 31), 8.0), "{step}");
         assert!(number("operations") > 1e6 && number("planned") > 1e5, "{step}");
         if !done["peak"].is_null() {
             assert!(number("planned") < number("peak"), "the process comes on top: {step}");
         }
     }
-    // A deeper model of the same shape takes more arithmetic.
+    // A model with more layers of the same size takes more operations.
     let operations = |index: usize| steps[index]["done"]["operations"].as_u64().unwrap();
     assert!(operations(0) < operations(2) && operations(2) < operations(4), "{json}");
 }
 
 #[test]
-fn a_part_can_be_done_alone() {
+fn a_part_can_run_alone() {
     let run = Place::new().run("gpu-check --device cpu --small --only 7b --only kernels");
     assert_eq!(run.code, Some(0), "{run}");
     assert!(run.stdout.contains("== Kernels") && run.stdout.contains("\n  7b"), "{run}");
@@ -57,14 +57,14 @@ fn a_part_can_be_done_alone() {
 }
 
 #[test]
-fn devices_that_are_not_there_are_errors_with_a_way_out() {
+fn missing_devices_are_errors_that_say_what_to_do() {
     let place = Place::new();
-    // A build with CUDA says instead that there is no driver or no GPU.
+    // A build with CUDA reports a missing driver or GPU instead.
     let run = place.run("gpu-check");
     assert_eq!(run.code, Some(1), "{run}");
     assert_eq!(
         run.stderr,
-        "error: device: this build has no CUDA; build with --features cuda (scripts/check-cuda.sh); without a GPU: --device cpu --small\n"
+        "error: device: this build has no CUDA; build with --features cuda (scripts/check-cuda.sh); without a GPU, use --device cpu --small\n"
     );
     let run = place.run("gpu-check --device gpu0");
     assert!(run.stderr.contains("unknown device `gpu0`; use cpu, or cuda:0 for the first GPU"), "{run}");

@@ -1,4 +1,4 @@
-//! Processes that train each run together, as a launcher starts them.
+//! Ranks that train each run together, started as a launcher does.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,7 @@ use crate::{
     sweep::{self, assert_same},
 };
 
-/// A stage, two methods, evaluations, and texts: two micro-batches a step.
+/// An SFT stage, two methods, evaluations and generations; two micro-batches per step.
 const EXPERIMENT: &str = "\
 question: Do ranks together do what one does?
 data: data.yaml
@@ -46,10 +46,10 @@ pub(crate) fn place() -> Place {
     place
 }
 
-/// The bytes of every file below `sweep/runs` that does not tell the time, without the name of the sweep.
+/// Reads every file below `sweep/runs` that has no times, with the name of the sweep masked.
 pub(crate) fn results(place: &Place, sweep: &str) -> BTreeMap<String, Vec<u8>> {
     let mut found = sweep::results(place, sweep);
-    // An adapter names the weights that it belongs to: those of the sweep's own stage.
+    // An adapter names its base weights, which are those of the sweep's SFT stage.
     for (_, bytes) in found.iter_mut().filter(|(name, _)| name.ends_with("adapter_config.json")) {
         *bytes = String::from_utf8_lossy(bytes).replace(sweep, "[sweep]").into_bytes();
     }
@@ -79,8 +79,9 @@ fn end(child: Child) -> Run {
     Run { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-/// Runs a command on `size` ranks to its end: rank 0 says what one process says, the others nothing.
-fn together(place: &Place, args: &str, size: usize) -> Run {
+/// Runs a command on `size` ranks to its end. Rank 0 prints what a single process prints, the
+/// others print nothing.
+fn run_on_ranks(place: &Place, args: &str, size: usize) -> Run {
     let mut runs = start(place, args, size).into_iter().map(end);
     let first = runs.next().unwrap();
     assert_eq!(first.code, Some(0), "{first}");
@@ -92,21 +93,21 @@ fn together(place: &Place, args: &str, size: usize) -> Run {
 }
 
 #[test]
-fn processes_do_what_one_does_bit_for_bit() {
+fn ranks_give_the_results_of_one_process_bit_for_bit() {
     let place = place();
     let alone = place.run("sweep experiment.yaml --out runs/alone");
     assert_eq!(alone.code, Some(0), "{alone}");
     let expected = results(&place, "runs/alone");
     assert!(expected.keys().any(|name| name.ends_with("generations.jsonl")));
-    let two = together(&place, "sweep experiment.yaml --out runs/two", 2);
+    let two = run_on_ranks(&place, "sweep experiment.yaml --out runs/two", 2);
     assert_same(&expected, &results(&place, "runs/two"));
     assert!(!two.stderr.contains("warning"), "{two}");
-    // Nothing is left to do, and all ranks find it so.
-    let again = together(&place, "sweep experiment.yaml --out runs/two", 2);
-    assert!(again.stderr.contains("2 were there already"), "{again}");
+    // All ranks agree that no runs remain.
+    let again = run_on_ranks(&place, "sweep experiment.yaml --out runs/two", 2);
+    assert!(again.stderr.contains("2 already done"), "{again}");
 
-    // One of them has nothing to do, and weights are in parts.
-    let three = together(&place, "sweep experiment.yaml --out runs/three --shard", 3);
+    // Three ranks for two micro-batches: one is idle. The weights are sharded.
+    let three = run_on_ranks(&place, "sweep experiment.yaml --out runs/three --shard", 3);
     assert_same(&expected, &results(&place, "runs/three"));
     assert!(three.stderr.contains("a batch has 2 micro-batches for 3 ranks"), "{three}");
 }
@@ -120,7 +121,7 @@ fn ranks_are_started_by_the_command_itself() {
     assert_eq!(alone.code, Some(0), "{alone}");
     let two = place.run(&format!("{train} --out runs/two --ranks 2 --shard"));
     assert_eq!(two.code, Some(0), "{two}");
-    // Once each, by rank 0.
+    // Only rank 0 prints.
     assert_eq!(two.stdout.replace("two", "alone"), alone.stdout);
     assert_eq!(two.stderr, alone.stderr);
     assert_same(&results(&place, "runs/alone"), &results(&place, "runs/two"));
@@ -135,13 +136,13 @@ fn until_checkpoint(place: &Place, sweep: &str) {
         if folders.any(|folder| fs_err::read_dir(folder).is_ok_and(|mut files| files.next().is_some())) {
             return;
         }
-        assert!(started.elapsed() < Duration::from_mins(2), "there never was a checkpoint");
+        assert!(started.elapsed() < Duration::from_mins(2), "no checkpoint was written");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
 #[test]
-fn a_rank_that_dies_ends_all_and_the_same_command_goes_on() {
+fn a_killed_rank_ends_all_and_the_same_command_resumes() {
     let place = place();
     let sweep = |out: &str| {
         format!(
@@ -166,21 +167,21 @@ fn a_rank_that_dies_ends_all_and_the_same_command_goes_on() {
             left.stderr.contains("run the same command again to resume from the last checkpoint"),
             "{left}"
         );
-        assert_ne!(results(&place, &out), expected, "it was killed too late to show anything");
-        together(&place, &command, 2);
+        assert_ne!(results(&place, &out), expected, "the rank was killed after its work was done");
+        run_on_ranks(&place, &command, 2);
         assert_same(&expected, &results(&place, &out));
     }
 }
 
 #[test]
-fn what_does_not_make_a_group_is_said() {
+fn invalid_groups_are_errors() {
     let place = place();
     let train = "train data.yaml --model lora.yaml --batch-size 8 --set train.max_steps=2";
     let alone = |args: &str, variables: &[(&str, &str)]| place.run_with(args, variables);
     let said = [
         alone(train, &[("RANK", "0"), ("WORLD_SIZE", "2")]),
         alone(train, &[("RANK", "0")]),
-        // An address that is set apart for documents, and so is none of this machine.
+        // An address reserved for documentation, so not one of this machine.
         alone(
             train,
             &[("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "192.0.2.1"), ("MASTER_PORT", "29500")],
@@ -199,11 +200,11 @@ fn what_does_not_make_a_group_is_said() {
     error: WORLD_SIZE is 2, but MASTER_ADDR or MASTER_PORT is not set: torchrun sets them; under srun, set them to the host of rank 0 and a free port
     error: RANK is 0, but WORLD_SIZE is not set: set both or neither
     error: rank 0 cannot form a group of 2 ranks at 192.0.2.1:29500 (MASTER_ADDR, MASTER_PORT): Cannot assign requested address (os error 99)
-    error: --shard keeps a part of the weights on each of several ranks, and there is one: add --ranks N, or start it by torchrun or srun
-    error: --dry-run is done by one process: leave --ranks and --shard out, and start it without a launcher
+    error: --shard has no effect on one rank: add --ranks N, or start the command with torchrun or srun
+    error: --dry-run runs in one process: remove --ranks and --shard, and start it without a launcher
     ");
 
-    // Nobody listens there, or nobody calls.
+    // Rank 1 never joins, or rank 0 never listens.
     let port = free_port().to_string();
     let variables = [("MASTER_PORT", port.as_str()), ("PROSPECT_GROUP_WAIT", "1")];
     for (rank, expected) in
@@ -214,7 +215,7 @@ fn what_does_not_make_a_group_is_said() {
         assert!(run.stderr.contains(expected), "{run}");
     }
 
-    // Ranks that are asked for other runs.
+    // Ranks with different runs.
     let port = free_port().to_string();
     let other = format!("{train} --seed 1");
     let ranks = [train, &other]

@@ -1,4 +1,4 @@
-//! `prospect inspect` and `prospect preview` as a user sees them.
+//! `prospect inspect` and `prospect preview`, from the command line.
 
 use insta::assert_snapshot;
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ architecture:
   max_position_embeddings: 512
 ";
 
-/// A folder with a dataset of HH's form in `data`, and a model recipe.
+/// Returns a folder with a dataset in HH's format in `data`, and a model recipe.
 fn place() -> Place {
     let place = Place::new();
     place.write("hh.jsonl", fs_err::read(repository("tests/fixtures/hh.jsonl")).unwrap());
@@ -41,7 +41,7 @@ fn a_dataset_is_shown_as_tables() {
 }
 
 #[test]
-fn the_json_holds_the_same_numbers() {
+fn the_json_has_the_same_numbers() {
     let place = place();
     let run = place.run("inspect data --json --model model.yaml");
     assert_eq!(run.code, Some(0), "{run}");
@@ -59,7 +59,7 @@ fn the_json_holds_the_same_numbers() {
 }
 
 #[test]
-fn the_page_is_whole_and_escapes_what_people_wrote() {
+fn the_page_is_self_contained_and_escapes_texts() {
     let place = Place::new();
     let hostile = "<script>alert(1)</script>\u{1b}[31m";
     let line = |prompt: &str| {
@@ -86,7 +86,7 @@ fn the_page_is_whole_and_escapes_what_people_wrote() {
 }
 
 #[test]
-fn a_folder_without_a_dataset_is_told() {
+fn a_folder_without_a_dataset_is_an_error() {
     assert_snapshot!(Place::new().run("inspect nowhere"));
 }
 
@@ -96,7 +96,7 @@ fn examples_are_shown_as_training_sees_them() {
     assert_snapshot!("preview_kto", place.run("preview data --model model.yaml -n 2 --max-length 100"));
     let run = place.run("preview data --model model.yaml -n 1 --split test --objective dpo --max-length 70 --max-prompt-length 60");
     assert_snapshot!("preview_dpo", run);
-    // The same command shows the same, another seed other examples.
+    // The same command shows the same examples; another seed shows others.
     let shown = |args: &str| place.run(&format!("preview data --model model.yaml -n 3 {args}")).stdout;
     assert_eq!(shown(""), shown(""));
     assert_ne!(shown(""), shown("--seed 1"));
@@ -104,7 +104,7 @@ fn examples_are_shown_as_training_sees_them() {
 }
 
 #[test]
-fn the_partner_is_of_another_prompt_and_of_the_same_batch() {
+fn the_kl_partner_has_another_prompt_of_the_same_batch() {
     let place = place();
     let run = place.run("preview data --model model.yaml -n 14 --batch-size 2");
     assert_eq!(run.code, Some(0), "{run}");

@@ -1,4 +1,4 @@
-//! Judges of generations: a scripted model behind an address, and a reward model.
+//! `prospect judge`: a scripted model behind an API, and a reward model.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -14,10 +14,11 @@ use serde_json::Value;
 
 use crate::support::{MODEL, Place, Run};
 
-/// What the scripted endpoint replies to the request of this number with this question: status, further headers, body.
+/// Reply of the scripted endpoint to a request, by its number and question: status, extra headers
+/// and body.
 type Script = dyn Fn(usize, &str) -> (u16, &'static str, String) + Send + Sync;
 
-/// An OpenAI-compatible endpoint on the loopback interface.
+/// OpenAI-compatible endpoint on the loopback interface.
 struct Endpoint {
     address: String,
     requests: Arc<AtomicUsize>,
@@ -85,13 +86,13 @@ fn says(content: &str) -> (u16, &'static str, String) {
     (200, "", serde_json::json!({ "choices": [{ "message": { "content": content } }] }).to_string())
 }
 
-/// The responses of a question.
+/// Extracts the two responses from a question.
 fn responses(question: &str) -> [&str; 2] {
     let between = |from: &str, to: &str| question.split_once(from).unwrap().1.split_once(to).unwrap().0;
     [between("Response 1:\n", "\nEND OF RESPONSE 1"), between("Response 2:\n", "\nEND OF RESPONSE 2")]
 }
 
-/// A sweep of two methods on a world, whose policies have continued eight prompts.
+/// Runs a sweep of two methods on a synthetic world, with generations for eight prompts.
 fn swept() -> Place {
     let place = Place::new();
     place.write("model.yaml", MODEL);
@@ -115,7 +116,7 @@ fn swept() -> Place {
     place
 }
 
-/// Runs a command that judges, with a key in the environment.
+/// Runs `prospect judge` with a key in the environment.
 fn judge(place: &Place, args: &str) -> Run {
     place.run_with(&format!("judge said {args}"), &[("JUDGE_KEY", "sesame"), ("NO_PROXY", "127.0.0.1")])
 }
@@ -126,8 +127,8 @@ fn rates(place: &Place) -> Vec<Value> {
     summary["win_rates"].as_array().unwrap().clone()
 }
 
-/// Wins, ties and losses of a series if the longer text is better: of what it says, up to its last sentence where it was
-/// cut, and the preferred completion.
+/// Counts wins, ties and losses of a series against the preferred completions if the longer text
+/// wins. A truncated generation ends at its last complete sentence.
 fn by_length(place: &Place, series: &str) -> [Value; 3] {
     let read = |path: String| -> Vec<Value> {
         let text = fs_err::read_to_string(place.path(&path)).unwrap();
@@ -157,13 +158,13 @@ fn by_length(place: &Place, series: &str) -> [Value; 3] {
 }
 
 #[test]
-fn a_model_behind_an_address_judges_in_both_orders() {
+fn a_model_behind_an_api_judges_in_both_orders() {
     let place = swept();
-    // Worlds know the truth: no judge need be asked for that.
+    // Synthetic worlds know the true utility, which needs no judge.
     assert_eq!(rates(&place).len(), 2);
     assert!(rates(&place).iter().all(|rate| rate["judge"] == "true utility"));
 
-    // Busy at first; then it prefers the longer response, wherever it stands.
+    // The endpoint is busy at first. Then it prefers the longer response, in either order.
     let endpoint = Endpoint::start(|number, question| {
         if number < 2 {
             return (429, "retry-after: 0\r\n", "slow down".to_owned());
@@ -198,13 +199,13 @@ fn a_model_behind_an_address_judges_in_both_orders() {
         fs_err::read_to_string(place.path("reports/said/tables/win_rates.csv")).unwrap().contains("\nlong,")
     );
 
-    // What has been answered is not asked again.
+    // Answered questions are not sent again.
     let again = judge(&place, &args);
     assert_eq!((again.code, endpoint.requests()), (Some(0), asked), "{again}");
 }
 
 #[test]
-fn a_judge_that_only_sees_the_order_decides_nothing() {
+fn a_judge_that_always_prefers_the_first_is_inconclusive() {
     let place = swept();
     let endpoint =
         Endpoint::start(|number, _| if number % 5 == 4 { says("Neither!") } else { says("Response 1") });
@@ -224,7 +225,7 @@ fn a_judge_that_only_sees_the_order_decides_nothing() {
 }
 
 #[test]
-fn an_endpoint_that_refuses_is_told_of_and_answers_are_kept() {
+fn answers_are_kept_when_an_endpoint_fails() {
     let place = swept();
     let endpoint = Endpoint::start(|number, _| match number {
         10 => (401, "", "{\"error\": \"no\u{7} such key\"}".to_owned()),
@@ -261,7 +262,7 @@ fn a_reward_model_is_trained_on_held_out_pairs_and_judges() {
         let count = |name: &str| rate[name].as_u64().unwrap();
         assert_eq!(count("wins") + count("ties") + count("losses") + count("unread"), 16, "{rate}");
     }
-    // The same again, bit for bit.
+    // A second call gives the same results bit for bit.
     let summary = fs_err::read(place.path("runs/said/summary.json")).unwrap();
     assert_eq!(judge(&place, args).code, Some(0));
     assert_eq!(fs_err::read(place.path("runs/said/summary.json")).unwrap(), summary);
@@ -273,10 +274,10 @@ fn a_reward_model_is_trained_on_held_out_pairs_and_judges() {
 }
 
 #[test]
-fn a_judge_needs_something_to_judge() {
+fn a_judge_needs_a_sweep_and_a_model() {
     let place = Place::new();
     let nothing = place.run("judge nowhere --endpoint http://127.0.0.1:9/v1 --model m");
-    assert!(nothing.stderr.contains("is no sweep"), "{nothing}");
+    assert!(nothing.stderr.contains("is not a sweep"), "{nothing}");
     let nobody = place.run("judge nowhere");
     assert_eq!(nobody.code, Some(2), "{nobody}");
     let nameless = place.run("judge nowhere --endpoint http://127.0.0.1:9/v1");

@@ -18,7 +18,8 @@ fn kto_and_dpo_end_between_chance_and_oracle() {
          --set report.x=train.beta --set matrix={\"train.beta\":[0.1]} --out runs/learning",
     );
     assert_eq!(run.code, Some(0), "{run}");
-    let json = |path: &str| -> Value { serde_json::from_slice(&fs_err::read(place.path(path)).unwrap()).unwrap() };
+    let json =
+        |path: &str| -> Value { serde_json::from_slice(&fs_err::read(place.path(path)).unwrap()).unwrap() };
     let experiment = json("runs/learning/experiment.json");
     let oracle = experiment["data"][0]["manifest"]["test"]["oracle_accuracy"].as_f64().unwrap();
     let summary = json("runs/learning/summary.json");

@@ -1,6 +1,6 @@
-//! End-to-end tests: the binary as a user runs it. One test binary, so that it links once.
+//! End-to-end tests: the binary as a user runs it. A single test binary, so that it links once.
 
-// Helpers of tests fail as tests do.
+// Helpers fail the test, like the tests themselves.
 #![allow(clippy::unwrap_used)]
 
 mod experiments;

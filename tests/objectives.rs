@@ -1,10 +1,10 @@
-//! Every objective from an experiment file to a report.
+//! Every objective, from an experiment file to a report.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::support::{MODEL, Place};
 
-/// Name, options beside the objective, loss before the first step where it is known, and a metric of its own.
+/// Name, further options, the loss before the first step if known, and a metric of the objective.
 const OBJECTIVES: [(&str, &str, Option<f64>, &str); 13] = [
     ("kto", "train.kl_partners: 2", Some(0.5), "kl"),
     ("apo_zero_unpaired", "train.desirable_weight: 1", Some(0.5), "rewards/chosen"),
@@ -50,7 +50,7 @@ report: {{ x: data.imbalance.keep_desirable, series: method, baseline: dpo }}
     place
 }
 
-/// What a run recorded: training steps and evaluations.
+/// Reads the metrics of a run: training steps and evaluations.
 fn records(place: &Place, id: &str) -> Vec<serde_json::Value> {
     let text =
         fs_err::read_to_string(place.path("runs/experiment/runs").join(id).join("metrics.jsonl")).unwrap();
@@ -58,7 +58,7 @@ fn records(place: &Place, id: &str) -> Vec<serde_json::Value> {
 }
 
 #[test]
-fn every_objective_trains_and_is_judged_on_the_same_pairs() {
+fn every_objective_trains_and_is_evaluated_on_the_same_pairs() {
     let place = place();
     let run = place.run("sweep experiment.yaml");
     assert_eq!(run.code, Some(0), "{run}");
@@ -89,7 +89,7 @@ fn every_objective_trains_and_is_judged_on_the_same_pairs() {
             assert!(after[key].as_f64().is_some_and(f64::is_finite), "{name}: {key} in {after}");
         }
         let at_start = records[0]["eval_loss"].as_f64().unwrap();
-        // The held-out margin at the start is 0 for every objective: policy and reference are one.
+        // Before training, policy and reference are equal, so the held-out margin is 0.
         assert_eq!(records[0]["eval_rewards/margins"].as_f64(), Some(0.0), "{name}");
         assert!(start.is_none_or(|start| (start - at_start).abs() < 1e-12), "{name}: {at_start}");
         assert_ne!(after["eval_loss"].as_f64(), Some(at_start), "{name}");
@@ -99,7 +99,7 @@ fn every_objective_trains_and_is_judged_on_the_same_pairs() {
 }
 
 #[test]
-fn an_option_of_another_objective_is_an_error_that_says_whose_it_is() {
+fn an_option_of_another_objective_is_an_error_that_names_its_objective() {
     let place = place();
     let run = place.run("sweep experiment.yaml --set train.z0=micro_batch");
     assert_eq!(run.code, Some(1), "{run}");

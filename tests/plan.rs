@@ -1,4 +1,4 @@
-//! Plans of memory, for models that need not be there.
+//! `prospect plan`, for models whose weights are not needed.
 
 use insta::assert_snapshot;
 use serde_json::Value;
@@ -18,7 +18,7 @@ fn thirty_billion_weights_fit_onto_one_gpu() {
     }
     let json: Value = serde_json::from_str(&plan("--gpu 141GiB --json").stdout).unwrap();
     let first = &json["ways"][0];
-    // Comfortably: no matrix in fewer bits.
+    // There is room for unquantized weights.
     assert_eq!(first["quantization"], Value::Null);
     let parts = ["frozen", "trained", "gradients", "moments", "activations", "workspace"];
     let total: u64 = parts.iter().map(|part| first["demand"][part].as_u64().unwrap()).sum();
@@ -26,18 +26,18 @@ fn thirty_billion_weights_fit_onto_one_gpu() {
 }
 
 #[test]
-fn what_does_not_fit_is_an_error_with_a_way_out() {
+fn a_model_that_does_not_fit_is_an_error_that_says_what_to_do() {
     let small = plan("--gpu 16GiB");
     assert_eq!(small.code, Some(1), "{small}");
     assert!(
-        small.stderr.contains("no way to train") && small.stderr.contains("the smallest takes"),
+        small.stderr.contains("no training plan for") && small.stderr.contains("the smallest needs"),
         "{small}"
     );
     let place = Place::new();
     place.write("model.yaml", MODEL);
     let here = place.run("plan model.yaml --objective dpo");
     assert_eq!(here.code, Some(0), "{here}");
-    assert!(here.stdout.contains("all of them are trained"), "{here}");
+    assert!(here.stdout.contains("all are trained"), "{here}");
     let amount = place.run("plan model.yaml --gpu 80");
     assert_eq!(amount.code, Some(2), "{amount}");
     assert!(amount.stderr.contains("write it like 8GiB"), "{amount}");
@@ -46,7 +46,7 @@ fn what_does_not_fit_is_an_error_with_a_way_out() {
 }
 
 #[test]
-fn several_gpus_hold_what_one_does_not() {
+fn several_gpus_fit_a_model_that_one_does_not() {
     let table = |model: &str| {
         let run = Place::new().run(&format!("plan {} --gpu 24GiB --gpus 4", repository(model).display()));
         assert_eq!(run.code, Some(0), "{run}");
@@ -55,37 +55,37 @@ fn several_gpus_hold_what_one_does_not() {
     };
     assert_snapshot!(table("models/llama-30b.yaml"), @r"
     Memory of llama-30b.yaml
-    32 528 943 616 weights in 60 blocks; an adapter of rank 16 with 121 896 960 is trained
-    kto, 32 completions a step, sequences of up to 512 tokens, 256 of them the prompt's
-    4 GPUs, each with 24.0 GiB, of which 1.50 GiB are left for all else
+    32 528 943 616 weights in 60 blocks; a LoRA adapter of rank 16 with 121 896 960 is trained
+    kto, 32 completions per step, sequences of up to 512 tokens, 256 of them for the prompt
+    4 GPUs, each with 24.0 GiB, 1.50 GiB of it reserved for other uses
     Settings: --ranks 4 --shard --set model.activations=null --set model.memory=23040MiB --set train.micro_batch_size=4
 
-    == Ways that fit with a part of the frozen matrices on each GPU (--ranks 4 --shard)
-      frozen weights  micro-batch  blocks recomputed    frozen  trained  gradients  moments  activations  workspace    in all
+    == Plans with the frozen weights sharded across GPUs (--ranks 4 --shard)
+      frozen weights  micro-batch  blocks recomputed    frozen  trained  gradients  moments  activations  workspace     total
       bf16                      4  55 of 60           15.7 GiB  465 MiB    465 MiB  930 MiB     2.84 GiB   1.97 GiB  22.4 GiB
       q8_0                      8  49 of 60           8.74 GiB  465 MiB   0.00 KiB  930 MiB     8.84 GiB   3.16 GiB  22.1 GiB
       q4_k                      8  42 of 60           5.00 GiB  465 MiB   0.00 KiB  930 MiB     12.5 GiB   3.16 GiB  22.1 GiB
-    Embedding, head and norms are whole on each GPU. Every pass through the blocks brings the other parts to each GPU, 44.8 GiB of them for the first way: a micro-batch takes one forward and one backward, and one more forward where blocks are computed again, and for all of a rank's micro-batches but its last.
+    Embedding, head and norms are replicated on each GPU. Every pass through the blocks gathers the other shards, 44.8 GiB for the first plan. A micro-batch takes one forward and one backward pass, one more forward pass if blocks are recomputed, and one more unless it is the last of its rank.
 
-    == Ways that fit with all weights on each GPU (--ranks 4)
-      frozen weights  micro-batch  blocks recomputed    frozen  trained  gradients  moments  activations  workspace    in all
+    == Plans with all weights on each GPU (--ranks 4)
+      frozen weights  micro-batch  blocks recomputed    frozen  trained  gradients  moments  activations  workspace     total
       q4_k                      2  52 of 60           17.6 GiB  465 MiB    465 MiB  930 MiB     1.81 GiB   1.15 GiB  22.4 GiB
     The workspace is the peak of temporary tensors in a step. Sequences are assumed to have the maximum length, so real batches take less.
     ");
     assert_snapshot!(table("models/llama-3.1-70b.yaml"), @r"
     Memory of llama-3.1-70b.yaml
-    70 553 706 496 weights in 80 blocks; an adapter of rank 16 with 207 093 760 is trained
-    kto, 32 completions a step, sequences of up to 512 tokens, 256 of them the prompt's
-    4 GPUs, each with 24.0 GiB, of which 1.50 GiB are left for all else
+    70 553 706 496 weights in 80 blocks; a LoRA adapter of rank 16 with 207 093 760 is trained
+    kto, 32 completions per step, sequences of up to 512 tokens, 256 of them for the prompt
+    4 GPUs, each with 24.0 GiB, 1.50 GiB of it reserved for other uses
     Settings: --ranks 4 --shard --set model.quantization=q4_k --set model.activations=null --set model.memory=23040MiB --set train.micro_batch_size=4
 
-    == Ways that fit with a part of the frozen matrices on each GPU (--ranks 4 --shard)
-      frozen weights  micro-batch  blocks recomputed    frozen  trained  gradients   moments  activations  workspace    in all
+    == Plans with the frozen weights sharded across GPUs (--ranks 4 --shard)
+      frozen weights  micro-batch  blocks recomputed    frozen  trained  gradients   moments  activations  workspace     total
       q4_k                      4  77 of 80           12.9 GiB  790 MiB    790 MiB  1.54 GiB     3.46 GiB   2.97 GiB  22.4 GiB
-    Embedding, head and norms are whole on each GPU. Every pass through the blocks brings the other parts to each GPU, 26.9 GiB of them for the first way: a micro-batch takes one forward and one backward, and one more forward where blocks are computed again, and for all of a rank's micro-batches but its last.
+    Embedding, head and norms are replicated on each GPU. Every pass through the blocks gathers the other shards, 26.9 GiB for the first plan. A micro-batch takes one forward and one backward pass, one more forward pass if blocks are recomputed, and one more unless it is the last of its rank.
 
-    == Ways that fit with all weights on each GPU (--ranks 4)
-    None: the smallest takes 46.3 GiB on each GPU.
+    == Plans with all weights on each GPU (--ranks 4)
+    None fits: the smallest needs 46.3 GiB on each GPU.
     The workspace is the peak of temporary tensors in a step. Sequences are assumed to have the maximum length, so real batches take less.
     ");
     let small = plan("--gpu 8GiB --gpus 2");

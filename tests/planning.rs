@@ -1,10 +1,10 @@
-//! What a sweep will do and take, before it is begun.
+//! Plan, cost and memory of a sweep, before it starts.
 
 use insta::assert_snapshot;
 
 use crate::sweep::place;
 
-/// The rows of the table under a line that begins so, as words.
+/// Reads the cells of the table below the line that starts with `heading`.
 fn table(text: &str, heading: &str) -> Vec<Vec<String>> {
     let lines = text.lines().skip_while(|line| !line.starts_with(heading)).skip(2);
     lines
@@ -16,7 +16,7 @@ fn table(text: &str, heading: &str) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn a_plan_says_how_long_each_series_trains() {
+fn a_plan_shows_the_training_schedule_of_each_series() {
     let place = place();
     let budget = |also: &str| {
         let run = place.run(&format!("sweep experiment.yaml --dry-run {also}"));
@@ -25,52 +25,52 @@ fn a_plan_says_how_long_each_series_trains() {
         rest.split_once("\n\n== Memory").unwrap().0.to_owned()
     };
     assert_snapshot!(budget(""), @r"
-    How long each series trains
+    Training schedule
     series differ in optimizer steps at data.imbalance.keep_desirable = 0.5
 
-    == Runs of seed 0, before rows are left out that are too long
-      method  data.imbalance.keep_desirable  completions  a step  steps  epochs
-      dpo     1.0                                     96       8     12    1.00
-      dpo     0.5                                     48       8      6    1.00
-      kto     1.0                                     96       8     12    1.00
-      kto     0.5                                     72       8      9    1.00
+    == Runs of seed 0, before overlong rows are dropped
+      method  data.imbalance.keep_desirable  completions  per step  steps  epochs
+      dpo     1.0                                     96         8     12    1.00
+      dpo     0.5                                     48         8      6    1.00
+      kto     1.0                                     96         8     12    1.00
+      kto     0.5                                     72         8      9    1.00
     ");
     assert_snapshot!(budget("--set train.num_train_epochs=null --set train.max_steps=6"), @r"
-    How long each series trains
+    Training schedule
     series differ in epochs at data.imbalance.keep_desirable = 0.5
 
-    == Runs of seed 0, before rows are left out that are too long
-      method  data.imbalance.keep_desirable  completions  a step  steps  epochs
-      dpo     1.0                                     96       8      6    0.50
-      dpo     0.5                                     48       8      6    1.00
-      kto     1.0                                     96       8      6    0.50
-      kto     0.5                                     72       8      6    0.67
+    == Runs of seed 0, before overlong rows are dropped
+      method  data.imbalance.keep_desirable  completions  per step  steps  epochs
+      dpo     1.0                                     96         8      6    0.50
+      dpo     0.5                                     48         8      6    1.00
+      kto     1.0                                     96         8      6    0.50
+      kto     0.5                                     72         8      6    0.67
     ");
     let same = budget("--set matrix={\"data.imbalance.keep_desirable\":[1.0]}");
-    assert!(same.contains("all series take the same optimizer steps and epochs"), "{same}");
+    assert!(same.contains("all series train for the same optimizer steps and epochs"), "{same}");
     let empty = budget(
         "--set matrix={\"data.imbalance.keep_desirable\":[1.0,0.0]} --set data.imbalance.keep_undesirable=0.0",
     );
-    assert!(empty.contains("warning: data that cannot be counted: "), "{empty}");
+    assert!(empty.contains("warning: cannot count the data: "), "{empty}");
     assert!(!place.path("runs").exists());
 }
 
 #[test]
-fn an_estimate_sums_up_and_leaves_nothing() {
+fn an_estimate_adds_up_and_leaves_no_files() {
     let place = place();
     let run = place.run("sweep experiment.yaml --estimate --max-hours 100");
     assert_eq!(run.code, Some(0), "{run}");
     assert!(
-        run.stdout.contains("to do: 4 runs, about ")
-            && run.stdout.contains("an estimate from 11 measured steps"),
+        run.stdout.contains("remaining: 4 runs, about ")
+            && run.stdout.contains("estimated from 11 measured steps"),
         "{run}"
     );
     assert!(run.stdout.contains("\n4 of 4 runs fit into 100 h 0 min\n"), "{run}");
     assert!(!place.path("runs").exists() && !place.path("reports").exists(), "{run}");
-    let rows = table(&run.stdout, "== What runs take");
+    let rows = table(&run.stdout, "== Cost of the runs");
     let kinds: Vec<&str> = rows.iter().map(|row| row[0].as_str()).collect();
     assert_eq!(kinds, ["sft", "dpo", "kto", "all"], "{run}");
-    // The stage is three steps long. Runs, steps and hours add up; the last row has no time of a step.
+    // The SFT stage has three steps. Runs, steps and hours add up; the last row has no step time.
     let number = |row: &[String], column: usize| row[column].parse::<f64>().unwrap();
     let (all, kinds) = rows.split_last().unwrap();
     let sum = |column: usize| kinds.iter().map(|row| number(row, column)).sum::<f64>();
@@ -81,10 +81,11 @@ fn an_estimate_sums_up_and_leaves_nothing() {
         assert!(number(row, 9) >= 0.99 * least, "{run}");
     }
 
-    // Methods that ask the same of the model are measured once, and the second asks the reference nothing new.
+    // Methods with the same forward passes are measured once; the second one reuses the cached
+    // reference log-probs.
     let alike = r#"{"dpo":{"train.objective":"dpo"},"ipo":{"train.objective":"ipo"}}"#;
     let run = place.run(&format!("sweep experiment.yaml --estimate --set linked.method={alike}"));
-    let rows = table(&run.stdout, "== What runs take");
+    let rows = table(&run.stdout, "== Cost of the runs");
     assert_eq!(
         (rows[1][0].as_str(), rows[1][3].as_str(), rows[1][4].as_str()),
         ("dpo, ipo", "4", "36"),
@@ -96,7 +97,7 @@ fn an_estimate_sums_up_and_leaves_nothing() {
     assert!(none.stdout.contains("0 of 2 runs fit into 0.0 s"), "{none}");
     place.run("sweep experiment.yaml");
     let done = place.run("sweep experiment.yaml --estimate");
-    assert!(done.stdout.contains("to do: nothing"), "{done}");
+    assert!(done.stdout.contains("remaining: no runs"), "{done}");
 }
 
 const SEARCH: &str = r#"--set sft=null --set matrix={"data.imbalance.keep_desirable":[1.0]} --set train.num_train_epochs=null --set train.max_steps=8 --set search={"settings":{"train.learning_rate":{"log_uniform":[1e-5,1e-1]}},"series":{"kto":{"train.beta":{"choice":[0.1,0.2]}}},"trials":4,"halving":{"rungs":2,"factor":2}}"#;
@@ -110,21 +111,21 @@ fn a_search_compares_each_series_at_its_own_best() {
         plan.stdout.contains("then rung 2: 4 runs, of the best 2 trials in each of 2 cells (series and x)"),
         "{plan}"
     );
-    assert!(plan.stdout.contains("all series take the same optimizer steps and epochs"), "{plan}");
+    assert!(plan.stdout.contains("all series train for the same optimizer steps and epochs"), "{plan}");
     let estimate = place.run(&format!("sweep experiment.yaml --estimate {SEARCH}"));
-    // Eight runs of four steps, and four of eight.
+    // Eight runs of four steps and four runs of eight.
     assert_eq!(
-        table(&estimate.stdout, "== What runs take").last().unwrap()[1..3],
+        table(&estimate.stdout, "== Cost of the runs").last().unwrap()[1..3],
         ["12", "64"],
         "{estimate}"
     );
 
     let sweep = format!("sweep experiment.yaml {SEARCH}");
     let part = place.run(&format!("{sweep} --only method=kto"));
-    assert!(part.stderr.contains("6 runs finished, 0 were there already, 4 are left to do"), "{part}");
+    assert!(part.stderr.contains("6 runs finished, 0 already done, 4 remaining"), "{part}");
     let run = place.run(&sweep);
     assert_eq!(run.code, Some(0), "{run}");
-    assert!(run.stderr.contains("6 runs finished, 6 were there already\n"), "{run}");
+    assert!(run.stderr.contains("6 runs finished, 6 already done\n"), "{run}");
     assert!(run.stderr.contains(" Each is at its own best of 4 trials, chosen on the other half of the held-out prompts: dpo with train.learning_rate = "), "{run}");
     let json = |file: &str| -> serde_json::Value {
         serde_json::from_slice(&fs_err::read(place.path(&format!("runs/experiment/{file}"))).unwrap())
@@ -136,7 +137,7 @@ fn a_search_compares_each_series_at_its_own_best() {
     for series in ["dpo", "kto"] {
         let of_series: Vec<_> = trials.iter().filter(|trial| trial["series"] == series).collect();
         assert_eq!(of_series.iter().filter(|trial| trial["rung"] == 2).count(), 2);
-        // The winner is the best of those in the last rung, and of every rung the best went on.
+        // The winner is the best trial of the last rung; the best of each rung are promoted.
         let accuracy = |trial: &serde_json::Value| trial["accuracy"].as_f64().unwrap();
         let last = of_series.iter().filter(|trial| trial["rung"] == 2);
         let best = last.map(|trial| accuracy(trial)).fold(f64::NEG_INFINITY, f64::max);
@@ -152,19 +153,19 @@ fn a_search_compares_each_series_at_its_own_best() {
         assert_eq!(run["settings"]["train.learning_rate"], won["settings"]["train.learning_rate"]);
         assert_eq!(run["settings"]["rung"], 2);
     }
-    // Twelve pairs are held out: some to choose by, the others to compare.
+    // Of the twelve held-out pairs, some select the trial and the others compare series.
     let pairs = summary["contrasts"][0]["pairs"].as_u64().unwrap();
     assert!((1..12).contains(&pairs), "{summary}");
     assert!(place.path("reports/experiment/tables/trials.csv").exists());
     let page = fs_err::read_to_string(place.path("reports/experiment/index.html")).unwrap();
     assert!(page.contains("Accuracy to choose by"));
     let again = place.run(&sweep);
-    assert!(again.stderr.contains("0 runs finished, 12 were there already\n"), "{again}");
+    assert!(again.stderr.contains("0 runs finished, 12 already done\n"), "{again}");
     assert_eq!(summary, json("summary.json"));
 }
 
 #[test]
-fn a_search_that_makes_no_sense_is_told() {
+fn an_invalid_search_is_an_error() {
     let place = place();
     let mistaken = |search: &str| {
         place
@@ -184,7 +185,7 @@ fn a_search_that_makes_no_sense_is_told() {
 }
 
 #[test]
-fn a_plan_says_what_it_takes_of_memory_and_what_cannot_fit_is_not_begun() {
+fn a_plan_shows_its_memory_and_does_not_start_if_it_cannot_fit() {
     let place = place();
     let plan = |also: &str| {
         let run = place.run(&format!("sweep experiment.yaml --dry-run {also}"));
@@ -205,19 +206,19 @@ fn a_plan_says_what_it_takes_of_memory_and_what_cannot_fit_is_not_begun() {
         amount.parse::<f64>().unwrap() * [1.0, 1024.0, 1_048_576.0][unit]
     };
     let most = |rows: &[Vec<String>]| bytes(&rows[1][5]);
-    // What they start from is there once.
+    // The initial weights are shared.
     let ratio = most(&two) / most(&alone);
     assert!((1.5..2.0).contains(&ratio), "{ratio}");
     assert!(most(&plan("--set train.micro_batch_size=2")) < most(&alone));
 
-    // Ten thousand times as wide: 10 TiB of weights, of which none is made.
+    // 10,000 times as wide: 10 TiB of weights, none of which is allocated.
     let wide = "--set model.architecture.hidden_size=160000 --set model.architecture.head_dim=80000 \
                 --set model.architecture.intermediate_size=320000 --set model.architecture.num_hidden_layers=4";
     let error = place.run(&format!("sweep experiment.yaml --set sft=null {wide}"));
     assert_eq!(error.code, Some(1), "{error}");
-    let (before, after) = error.stderr.split_once(", and this machine has ").unwrap();
-    let advice = after.split_once(" for them: ").unwrap().1;
-    assert_snapshot!(before, @"error: kto on random take 17168 GiB for weights, gradients and the optimizer alone");
-    assert_snapshot!(advice, @"lower --jobs, train an adapter (model.lora), keep frozen weights in fewer bits (model.quantization), or take a smaller model; `prospect plan` shows what fits");
+    let (before, after) = error.stderr.split_once(", but this machine has ").unwrap();
+    let advice = after.split_once("; ").unwrap().1;
+    assert_snapshot!(before, @"error: not enough memory for kto on random: weights, gradients and optimizer state need 17168 GiB");
+    assert_snapshot!(advice, @"lower --jobs, train an adapter (model.lora), quantize frozen weights (model.quantization), or use a smaller model; `prospect plan` shows what fits");
     assert!(!place.path("runs").exists());
 }

@@ -1,4 +1,4 @@
-//! `prospect prepare` as a user sees it.
+//! `prospect prepare`, from the command line.
 
 use std::io::Write;
 
@@ -17,7 +17,7 @@ noise:
 max_rejected: 0.2
 ";
 
-/// A folder with twelve rows in `hh.jsonl`, two of them unusable, and a recipe for them.
+/// Returns a folder with twelve rows in `hh.jsonl`, two of them unusable, and their recipe.
 fn place() -> Place {
     let place = Place::new();
     place.write("hh.jsonl", fs_err::read(repository("tests/fixtures/hh.jsonl")).unwrap());
@@ -26,7 +26,7 @@ fn place() -> Place {
 }
 
 #[test]
-fn a_dataset_is_made_once_and_summed_up() {
+fn a_dataset_is_prepared_once_and_summarised() {
     let place = place();
     assert_snapshot!(place.run("prepare recipe.yaml"), @r#"
     exit code 0
@@ -37,7 +37,7 @@ fn a_dataset_is_made_once_and_summed_up() {
       rejected empty_completion: 1
       rejected unequal_prompts: 1
       repaired trimmed_white_space: 1
-      with contradictory labels (rows, of these dropped): 2, 0
+      contradictory labels (rows, dropped): 2, 0
       flipped by noise (desirable, undesirable rows): 2, 2
       swapped by noise (pairs): 2
                prompts     pairs   desirable   undesirable
@@ -49,7 +49,7 @@ fn a_dataset_is_made_once_and_summed_up() {
     --- stdout
     data/recipe
     --- stderr
-    up to date: same recipe, same inputs (--force makes it again)
+    up to date: same recipe and inputs (--force prepares it again)
     "#);
     assert_snapshot!(fs_err::read_to_string(place.path("data/recipe/rejected.jsonl")).unwrap(), @r#"
     {"file":"hh.jsonl","line":6,"reason":"unequal_prompts","detail":"prompts of 1 and 1 turns differ from turn 1"}
@@ -59,7 +59,7 @@ fn a_dataset_is_made_once_and_summed_up() {
     let manifest = read_manifest(&dataset).unwrap();
     assert_eq!(read_binary(&dataset, Split::Train).unwrap().len() as u64, 2 * manifest.train.pairs);
     assert_eq!(read_pairs(&dataset, Split::Test).unwrap().len() as u64, manifest.test.pairs);
-    // Another recipe, or --force, makes it again.
+    // --force or another recipe prepares it again.
     assert!(place.run("prepare recipe.yaml --force").stderr.contains("12 rows read"));
     assert!(place.run("prepare recipe.yaml --set seed=4").stderr.contains("12 rows read"));
 }
@@ -99,7 +99,7 @@ fn shards_merge_to_the_same_dataset() {
     --- stdout
     parts.shards/00001-of-00002.shard
     --- stderr
-    up to date: same recipe, same inputs (--force makes it again)
+    up to date: same recipe and inputs (--force prepares it again)
     "#);
     assert_snapshot!(place.run("prepare recipe.yaml --out parts --shard 3/2"), @r#"
     exit code 2
@@ -163,7 +163,7 @@ fn a_dataset_is_exported_for_llama_factory() {
 }
 
 #[test]
-fn a_misspelt_key_is_shown_with_its_line_and_the_right_word() {
+fn a_misspelt_key_is_shown_with_its_line_and_a_suggestion() {
     let place = place();
     place.write("recipe.yaml", RECIPE.replace("flip_desirable", "flip_desireable"));
     assert_snapshot!(place.run("prepare recipe.yaml"), @r#"
@@ -205,7 +205,7 @@ fn damaged_gzip_says_how_far_it_was_read() {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     gzip.write_all(&fs_err::read(place.path("hh.jsonl")).unwrap()).unwrap();
     let mut bytes = gzip.finish().unwrap();
-    // The checksum at the end no longer fits.
+    // The checksum at the end no longer matches.
     let checksum = bytes.len() - 8;
     bytes[checksum] ^= 1;
     place.write("hh.jsonl", bytes);
@@ -220,7 +220,7 @@ fn damaged_gzip_says_how_far_it_was_read() {
 }
 
 #[test]
-fn a_line_cut_short_is_rejected_and_too_many_are_an_error() {
+fn a_truncated_line_is_rejected_and_too_many_are_an_error() {
     let place = place();
     let text = fs_err::read_to_string(place.path("hh.jsonl")).unwrap();
     place.write("hh.jsonl", &text[..text.len() - 20]);
@@ -241,7 +241,7 @@ fn a_line_cut_short_is_rejected_and_too_many_are_an_error() {
 }
 
 #[test]
-fn strictly_the_first_bad_row_is_an_error() {
+fn with_strict_the_first_bad_row_is_an_error() {
     let place = place();
     assert_snapshot!(place.run("prepare recipe.yaml --strict"), @r#"
     exit code 1
@@ -263,7 +263,7 @@ fn one_class_is_allowed_with_a_warning() {
       rejected empty_completion: 1
       rejected unequal_prompts: 1
       repaired trimmed_white_space: 1
-      with contradictory labels (rows, of these dropped): 2, 0
+      contradictory labels (rows, dropped): 2, 0
       dropped by imbalance (desirable, undesirable rows): 0, 7
                prompts     pairs   desirable   undesirable
     train            7         0           7             0
@@ -274,7 +274,7 @@ fn one_class_is_allowed_with_a_warning() {
 }
 
 #[test]
-fn a_folder_of_other_things_is_not_replaced() {
+fn a_folder_that_is_not_a_dataset_is_not_replaced() {
     assert_snapshot!(place().run("prepare recipe.yaml --out ."), @r#"
     exit code 1
     --- stdout
@@ -284,7 +284,7 @@ fn a_folder_of_other_things_is_not_replaced() {
 }
 
 #[test]
-fn the_recipes_that_ship_are_valid() {
+fn the_shipped_recipes_are_valid() {
     let place = place();
     let synthetic = repository("pipelines/synthetic.yaml");
     assert_eq!(place.run(&format!("prepare {} --out synthetic", synthetic.display())).code, Some(0));

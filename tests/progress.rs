@@ -1,4 +1,4 @@
-//! How far a sweep has come, as a user sees it: what is left, what failed, what was stopped.
+//! `prospect sweep status`: remaining, failed and stopped runs.
 
 use std::time::Duration;
 
@@ -20,29 +20,29 @@ fn runs(status: &Value) -> impl Iterator<Item = &Value> {
     status["runs"].as_array().unwrap().iter()
 }
 
-/// What is printed, without ids and without what depends on the machine.
+/// Masks ids and values that depend on the machine in the printed status.
 fn shown(run: &Run, status: &Value) -> String {
     let all = status["runs"].as_array().unwrap().iter().chain(status["stages"].as_array().unwrap());
     let text = all.fold(run.stdout.clone(), |text, run| text.replace(run["id"].as_str().unwrap(), "[id]"));
     let mut lines = Vec::new();
     for line in text.lines() {
-        // Times and rates come last.
+        // Times and rates are in the last columns.
         let timed = ["finished", "failed", "stopped"].iter().find_map(|state| {
             let (before, after) = line.split_once(&format!("  {state} "))?;
             Some(format!("{before}  {state}  {}", after.split_whitespace().next()?))
         });
         let estimate = line.split_once(", about ").map(|(before, after)| {
-            format!("{before}, about [time] at {}", after.split_once(" at ").unwrap().1)
+            format!("{before}, about [time] one run {}", after.split_once(" one run ").unwrap().1)
         });
         lines.push(timed.or(estimate).unwrap_or_else(|| line.trim_end().to_owned()));
     }
     let text = lines.join("\n");
-    // Columns are as wide as times are.
+    // The width of columns depends on the times.
     text.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 #[test]
-fn the_status_of_a_sweep_is_told_from_its_directory() {
+fn the_status_of_a_sweep_is_read_from_its_directory() {
     let place = place();
     place.run("sweep experiment.yaml --only method=kto --only data.imbalance.keep_desirable=1.0");
     fs_err::remove_file(place.path("experiment.yaml")).unwrap();
@@ -51,7 +51,7 @@ fn the_status_of_a_sweep_is_told_from_its_directory() {
     assert_snapshot!(shown(&run, &status), @r"
     Does it work?
     experiment: 4 runs: 1 finished, 3 to do
-    left: 3 runs, about [time] at one run at a time (from 1 finished)
+    remaining: 3 runs, about [time] one run at a time (from 1 finished)
 
     == Shared stages
      run stage state step time tokens/s
@@ -74,13 +74,13 @@ fn the_status_of_a_sweep_is_told_from_its_directory() {
     assert!((status["left"]["seconds"].as_f64().unwrap() - 3.0 * each).abs() < 1e-9);
 
     let nothing = place.run("sweep status nothing");
-    assert_snapshot!(nothing.stderr, @"error: runs/nothing is no sweep: it holds no experiment.json; `prospect sweep` makes one");
+    assert_snapshot!(nothing.stderr, @"error: runs/nothing is not a sweep: it has no experiment.json; create one with `prospect sweep`");
     assert_eq!(place.run("sweep status").code, Some(2));
     assert_eq!(place.run("sweep").code, Some(2));
 }
 
 #[test]
-fn a_sweep_that_another_process_works_on_can_be_looked_at() {
+fn the_status_of_a_running_sweep_can_be_shown() {
     let place = place();
     let mut child = place.command("sweep experiment.yaml --set train.num_train_epochs=40").spawn().unwrap();
     let begun = || {
@@ -108,9 +108,9 @@ fn a_sweep_that_another_process_works_on_can_be_looked_at() {
 }
 
 #[test]
-fn failed_runs_stay_as_they_are_until_asked_for() {
+fn failed_runs_are_retried_only_on_request() {
     let place = place();
-    // Pairs there are none of: DPO fails, KTO does not.
+    // There are no pairs: DPO fails, KTO does not.
     let sweep = "sweep experiment.yaml --set sft=null --set data.imbalance.keep_undesirable=0.0";
     assert!(place.run(sweep).stderr.contains("2 of 4 runs failed"));
     let before = status(&place, "experiment");
@@ -121,8 +121,11 @@ fn failed_runs_stay_as_they_are_until_asked_for() {
 
     let again = place.run(sweep);
     assert_eq!(again.code, Some(1), "{again}");
-    assert!(again.stderr.contains("0 runs finished, 2 were there already\n"), "{again}");
-    assert!(again.stderr.contains("2 failed in an earlier call; --retry-failed tries them again"), "{again}");
+    assert!(again.stderr.contains("0 runs finished, 2 already done\n"), "{again}");
+    assert!(
+        again.stderr.contains("2 failed in an earlier call; add --retry-failed to retry them"),
+        "{again}"
+    );
     assert!(again.stderr.contains("2 of 4 runs failed"), "{again}");
     let retried = place.run(&format!("{sweep} --retry-failed"));
     assert!(!retried.stderr.contains("earlier call") && retried.stderr.contains("failed: "), "{retried}");
@@ -131,13 +134,13 @@ fn failed_runs_stay_as_they_are_until_asked_for() {
 }
 
 #[test]
-fn runs_end_before_their_time_only_if_asked() {
+fn runs_stop_early_only_if_configured() {
     let place = place();
     let plan = |also: &str| {
         place.run(&format!("sweep experiment.yaml --set evaluate={{\"every\":2}} --dry-run {also}"))
     };
     let asked = r#"--set stop={"below":{"accuracy":1.0,"after":2}}"#;
-    assert_ne!(plan("").stdout, plan(asked).stdout, "runs that may end early are other runs");
+    assert_ne!(plan("").stdout, plan(asked).stdout, "runs that may stop early have other ids");
 
     let sweep = format!("sweep experiment.yaml --set evaluate={{\"every\":2}} {asked}");
     let run = place.run(&sweep);
@@ -145,7 +148,7 @@ fn runs_end_before_their_time_only_if_asked() {
     let stopped = status(&place, "experiment");
     let count = stopped["counts"]["stopped"].as_u64().unwrap();
     assert!(count > 0, "{stopped}");
-    assert!(run.stderr.contains(&format!("{count} were stopped early, 0 were there already\n")), "{run}");
+    assert!(run.stderr.contains(&format!("{count} stopped early, 0 already done\n")), "{run}");
     assert!(
         run.stderr
             .contains(&format!(" {count} of 4 runs were stopped early and are left out of all estimates.")),
@@ -158,7 +161,7 @@ fn runs_end_before_their_time_only_if_asked() {
     let page = fs_err::read_to_string(place.path("reports/experiment/index.html")).unwrap();
     assert!(page.contains(&format!("{count} stopped")) && page.contains(", below 1"));
     let again = place.run(&sweep);
-    assert!(again.stderr.contains("0 runs finished, 4 were there already\n"), "{again}");
+    assert!(again.stderr.contains("0 runs finished, 4 already done\n"), "{again}");
 
     let mistaken =
         |stop: &str| place.run(&format!("sweep experiment.yaml --dry-run --set stop={stop}")).stderr;
@@ -168,7 +171,7 @@ fn runs_end_before_their_time_only_if_asked() {
 }
 
 #[test]
-fn a_run_that_diverges_fails_or_is_stopped_as_asked() {
+fn a_diverging_run_fails_or_is_stopped_as_configured() {
     let place = place();
     let sweep = "sweep experiment.yaml --set sft=null --set train.learning_rate=1e30";
     let run = place.run(sweep);

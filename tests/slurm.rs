@@ -1,4 +1,4 @@
-//! `prospect sweep --executor slurm`: on real daemons where they are installed, and what a user sees of mistakes.
+//! `--executor slurm`: on real daemons if they are installed, and error messages.
 
 use std::{
     net::TcpListener,
@@ -10,12 +10,12 @@ use insta::assert_snapshot;
 
 use crate::{
     group,
-    sharing::{LONG, at_work, signal, status, until},
+    sharing::{LONG, running, signal, status, until},
     support::{Place, Run, repository},
     sweep::{assert_same, place, results},
 };
 
-/// Slurm on the loopback interface: two nodes of one core each.
+/// Slurm cluster on the loopback interface, with two nodes of one core each.
 struct Cluster {
     folder: PathBuf,
     daemons: Vec<(&'static str, Child)>,
@@ -33,7 +33,7 @@ impl Cluster {
         let random = Command::new("head").args(["-c", "1024", "/dev/urandom"]).output().unwrap();
         fs_err::write(&key, random.stdout).unwrap();
         fs_err::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-        // All three are taken before one is given back.
+        // All three ports are bound before any is released.
         let ports = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let [control, first, second] = ports.each_ref().map(|port| port.local_addr().unwrap().port());
         drop(ports);
@@ -84,7 +84,7 @@ PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP
         cluster.daemon("n1", "slurmd", &["-D", "-N", "n1"]);
         cluster.daemon("n2", "slurmd", &["-D", "-N", "n2"]);
         until("two nodes", || {
-            cluster.says("sinfo", &["--noheader", "--Node", "--format=%t"]) == "idle\nidle\n"
+            cluster.output_of("sinfo", &["--noheader", "--Node", "--format=%t"]) == "idle\nidle\n"
         });
         cluster
     }
@@ -106,12 +106,12 @@ PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP
         self.daemons.push((name, child.unwrap()));
     }
 
-    fn says(&self, program: &str, args: &[&str]) -> String {
+    fn output_of(&self, program: &str, args: &[&str]) -> String {
         let output = Command::new(program).args(args).env("SLURM_CONF", self.config()).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Takes the daemon `name` away.
+    /// Kills the daemon `name`.
     fn kill(&mut self, name: &str) {
         for (_, child) in self.daemons.iter_mut().filter(|(other, _)| *other == name) {
             let _ = child.kill();
@@ -119,15 +119,15 @@ PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP
         }
     }
 
-    /// `prospect` with arguments, on a machine of the cluster.
+    /// Runs `prospect` with arguments on a machine of the cluster.
     fn prospect(&self, place: &Place, args: &str) -> Run {
         place
             .run_with(args, &[("SLURM_CONF", self.config().to_str().unwrap()), ("PROSPECT_HEARTBEAT", "0.5")])
     }
 
-    fn waits_for_the_end_of(&self, job: &str) {
+    fn wait_for(&self, job: &str) {
         until("the end of the job", || {
-            let left = self.says("squeue", &["--noheader", "--jobs", job]);
+            let left = self.output_of("squeue", &["--noheader", "--jobs", job]);
             left.is_empty()
         });
     }
@@ -135,7 +135,7 @@ PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        self.says("scancel", &["--user=root"]);
+        self.output_of("scancel", &["--user=root"]);
         std::thread::sleep(std::time::Duration::from_millis(500));
         for (_, child) in self.daemons.iter_mut().rev() {
             let _ = child.kill();
@@ -144,8 +144,8 @@ impl Drop for Cluster {
     }
 }
 
-/// What is printed, without what columns are filled up with.
-fn close_up(text: &str) -> String {
+/// Removes the padding of columns.
+fn squeeze(text: &str) -> String {
     text.lines()
         .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
         .collect::<Vec<_>>()
@@ -157,7 +157,7 @@ mod needs_slurm {
 
     #[test]
     #[ignore = "needs root and Slurm"]
-    fn workers_of_a_real_cluster_do_a_sweep() {
+    fn workers_of_a_real_cluster_run_a_sweep() {
         let place = place();
         let cluster = Cluster::start(place.path("slurm"));
         let alone = place.run("sweep experiment.yaml --out runs/alone");
@@ -185,15 +185,12 @@ mod needs_slurm {
         --- stdout
         1
         --- stderr
-        4 runs are left, and 3 workers are submitted for them as job 1
-        `prospect sweep status runs/cluster` tells how they stand, and `scancel 1` ends them; call this again when they are gone
+        submitted job 1: 3 workers for 4 remaining runs
+        see progress with `prospect sweep status runs/cluster`, cancel with `scancel 1`; run this command again when they have ended
         ");
         let again = cluster.prospect(&place, sweep);
         assert_eq!((again.code, again.stdout.as_str()), (Some(0), submitted.stdout.as_str()), "{again}");
-        assert!(
-            again.stderr.starts_with("workers of job 1 are at work on the 4 runs that are left ("),
-            "{again}"
-        );
+        assert!(again.stderr.starts_with("job 1 already has workers for the 4 remaining runs ("), "{again}");
         let looked = cluster.prospect(&place, "sweep status runs/cluster --json");
         let looked: serde_json::Value = serde_json::from_str(&looked.stdout).unwrap();
         assert_eq!(
@@ -202,7 +199,7 @@ mod needs_slurm {
         );
         assert!(looked["slurm"].get("note").is_none(), "{looked}");
 
-        cluster.waits_for_the_end_of("1");
+        cluster.wait_for("1");
         let logs = (0..3).map(|task| {
             fs_err::read_to_string(place.path(&format!("runs/cluster/slurm/1_{task}.log"))).unwrap()
         });
@@ -221,13 +218,13 @@ mod needs_slurm {
         });
         let forgotten = cluster.prospect(&place, "sweep status runs/cluster").stdout;
         let (_, workers) = forgotten.split_once("== Workers").unwrap();
-        assert_snapshot!(close_up(workers), @r"
+        assert_snapshot!(squeeze(workers), @r"
         : Slurm job 1
         Slurm no longer knows tasks 0, 1, 2 (`sacct`: Slurm accounting storage is disabled); the table of runs shows what they have done
         ");
         let nothing_left = cluster.prospect(&place, sweep);
         assert_eq!(nothing_left.code, Some(0), "{nothing_left}");
-        assert!(nothing_left.stderr.contains("0 runs finished, 4 were there already\n"), "{nothing_left}");
+        assert!(nothing_left.stderr.contains("0 runs finished, 4 already done\n"), "{nothing_left}");
         assert_eq!(nothing_left.stdout, "reports/experiment/index.html\n");
     }
 
@@ -238,7 +235,7 @@ mod needs_slurm {
         let cluster = Cluster::start(place.path("slurm"));
         let prepare = r#"prepare data.yaml --set source={"kind":"hh","path":"hh.jsonl"}"#;
         let fixture = fs_err::read_to_string(repository("tests/fixtures/hh.jsonl")).unwrap();
-        // Parts are blocks of 1024 records.
+        // Parts consist of blocks of 1024 records.
         let usable: String = fixture.split_inclusive('\n').take(5).collect();
         place.write("hh.jsonl", usable.repeat(600));
         assert_eq!(place.run(&format!("{prepare} --out whole")).code, Some(0));
@@ -250,7 +247,7 @@ mod needs_slurm {
         --- stdout
         2
         --- stderr
-        3 tasks read the input as job 1, and job 2 puts together what they have read; `scancel 1 2` ends them, and the same call goes on
+        submitted job 1 (3 tasks that read the input) and job 2 (merges the parts); cancel with `scancel 1 2`, resume with the same command
         ");
         let again = cluster.prospect(&place, &format!("{prepare} --out parts --executor slurm"));
         assert_snapshot!(again, @r"
@@ -258,9 +255,9 @@ mod needs_slurm {
         --- stdout
         2
         --- stderr
-        jobs of an earlier call are queued or running, up to 2: none are submitted
+        jobs of an earlier call are queued or running, up to 2: submitted none
         ");
-        cluster.waits_for_the_end_of("2");
+        cluster.wait_for("2");
         let files = |dataset: &str| {
             ["kto/train", "kto/test", "dpo/train", "dpo/test"].map(|part| {
                 fs_err::read(place.path(&format!("{dataset}/{part}-00000-of-00001.parquet"))).unwrap()
@@ -270,11 +267,11 @@ mod needs_slurm {
         let there = cluster.prospect(&place, &format!("{prepare} --out parts --executor slurm"));
         assert!(there.stderr.contains("up to date") && there.stdout == "parts\n", "{there}");
 
-        // A part that fails takes the job with it that was to follow.
+        // A failed part cancels the merge job.
         let fails = format!("{prepare} --strict --out bad --executor slurm");
         place.write("hh.jsonl", format!("{}not a record\n", usable.repeat(600)));
         let last = cluster.prospect(&place, &fails).stdout.trim().parse::<u32>().unwrap();
-        cluster.waits_for_the_end_of(&last.to_string());
+        cluster.wait_for(&last.to_string());
         let log =
             fs_err::read_to_string(place.path(&format!("bad.shards/slurm/{}_3.log", last - 1))).unwrap();
         assert!(log.contains("hh.jsonl:3001: "), "{log}");
@@ -301,7 +298,7 @@ mod needs_slurm {
             .unwrap();
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{told}");
-        // Rank 0 alone tells.
+        // Only rank 0 prints.
         assert_eq!(told.matches("2 runs finished").count(), 1, "{told}");
         assert_same(&group::results(&place, "runs/alone"), &group::results(&place, "runs/two"));
     }
@@ -318,17 +315,17 @@ mod needs_slurm {
         let submitted = cluster.prospect(&place, &sweep);
         assert_eq!((submitted.code, submitted.stdout.as_str()), (Some(0), "1\n"), "{submitted}");
         let workers = |count: usize| {
-            until("runs at work", || at_work(&place, "runs/cluster").len() >= count);
-            at_work(&place, "runs/cluster")
+            until("running runs", || running(&place, "runs/cluster").len() >= count);
+            running(&place, "runs/cluster")
         };
-        // A worker is killed: the other one takes its run over, and ends the sweep, or is lost with its node.
+        // A worker is killed: the other one takes over its run. It ends the sweep, or its node is lost.
         let (run, who) = workers(2).swap_remove(0);
         assert!(who.starts_with("Slurm job 1_"), "{who}");
         let claim = place.path("runs/cluster/claims").join(run.file_name().unwrap());
         signal("KILL", holder(&claim));
         until("another worker at the run", || holder_of(&claim).is_none_or(|(_, job)| !who.contains(&job)));
 
-        // Its node is lost: Slurm puts the task back, and a worker on the other node goes on.
+        // A node is lost: Slurm requeues its task, and a worker on the other node resumes the run.
         let (run, _) = workers(1).swap_remove(0);
         let (pid, _) = holder_of(&place.path("runs/cluster/claims").join(run.file_name().unwrap())).unwrap();
         let node = environment(pid, "SLURMD_NODENAME");
@@ -339,13 +336,13 @@ mod needs_slurm {
         until("the end of the sweep", || {
             status(&place, "runs/cluster").is_some_and(|status| status["counts"]["finished"] == 4)
         });
-        cluster.waits_for_the_end_of("1");
+        cluster.wait_for("1");
         assert_same(&results(&place, "runs/alone"), &results(&place, "runs/cluster"));
         assert!(place.path("reports/experiment/index.html").exists());
     }
 }
 
-/// The process of the last claim in a folder, and its Slurm job; None if the claim was given up.
+/// Returns the process and the Slurm job of the last claim in a folder; None if it was released.
 fn holder_of(claim: &Path) -> Option<(u32, String)> {
     let numbers =
         fs_err::read_dir(claim).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -374,8 +371,9 @@ fn parent(pid: u32) -> u32 {
     status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap()
 }
 
-/// A folder with programs that stand for Slurm's: each says what it is given to say, and ends with a code.
-fn pretended(place: &Place, programs: &[(&str, &str, i32)]) -> String {
+/// Returns a folder with mocks of Slurm's programs. Each prints the given text and exits with the
+/// given code.
+fn mock_programs(place: &Place, programs: &[(&str, &str, i32)]) -> String {
     let folder = place.path("programs");
     fs_err::create_dir_all(&folder).unwrap();
     for (name, says, code) in programs {
@@ -388,7 +386,7 @@ fn pretended(place: &Place, programs: &[(&str, &str, i32)]) -> String {
 }
 
 #[test]
-fn the_script_is_printed_and_kept() {
+fn the_job_script_is_printed_and_saved() {
     let place = place();
     place.write(
         "profile.yaml",
@@ -426,30 +424,30 @@ fn the_script_is_printed_and_kept() {
     --- stderr
     ");
     assert!(!place.path("runs").exists());
-    let path = pretended(&place, &[("sbatch", "77;cluster", 0)]);
+    let path = mock_programs(&place, &[("sbatch", "77;cluster", 0)]);
     let submitted = place.run_with(sweep, &[("PATH", &path)]);
     assert_snapshot!(submitted, @r"
     exit code 0
     --- stdout
     77
     --- stderr
-    4 runs are left, and 2 workers are submitted for them as job 77
-    `prospect sweep status runs/experiment` tells how they stand, and `scancel 77` ends them; call this again when they are gone
+    submitted job 77: 2 workers for 4 remaining runs
+    see progress with `prospect sweep status runs/experiment`, cancel with `scancel 77`; run this command again when they have ended
     ");
     let kept = fs_err::read_to_string(place.path("runs/experiment/slurm/submit.sh")).unwrap();
     let shown = run.stdout.replace("[folder]", &place.path("").canonicalize().unwrap().display().to_string());
     assert_eq!(kept, shown);
 
-    // Before any worker has begun, by a Slurm that still knows the job, and by one that does not.
-    let path = pretended(&place, &[("squeue", "0|RUNNING|n7|1:02|None\n1|PENDING||0:00|Resources", 0)]);
+    // Before any worker has started: with a Slurm that still knows the job, and one that does not.
+    let path = mock_programs(&place, &[("squeue", "0|RUNNING|n7|1:02|None\n1|PENDING||0:00|Resources", 0)]);
     let looked = place.run_with("sweep status experiment", &[("PATH", &path)]).stdout;
-    assert_snapshot!(close_up(looked.split_once("== Workers").unwrap().1), @r"
+    assert_snapshot!(squeeze(looked.split_once("== Workers").unwrap().1), @r"
     : Slurm job 77
     task state node time reason log
     0 running n7 1:02
     1 pending 0:00 Resources
     ");
-    pretended(
+    mock_programs(
         &place,
         &[
             ("squeue", "slurm_load_jobs error: Invalid job id specified", 1),
@@ -457,7 +455,7 @@ fn the_script_is_printed_and_kept() {
         ],
     );
     let looked = place.run_with("sweep status experiment", &[("PATH", &path)]).stdout;
-    assert_snapshot!(close_up(looked.split_once("== Workers").unwrap().1), @r"
+    assert_snapshot!(squeeze(looked.split_once("== Workers").unwrap().1), @r"
     : Slurm job 77
     task state node time reason log
     0 completed n7 00:01:02
@@ -466,7 +464,7 @@ fn the_script_is_printed_and_kept() {
 }
 
 #[test]
-fn the_scripts_that_prepare_a_dataset_are_printed() {
+fn the_job_scripts_that_prepare_a_dataset_are_printed() {
     let place = place();
     place.write("slurm.yaml", "workers: 4\nmemory: 8GiB\n");
     let prepare = "prepare data.yaml --set split.test_fraction=0.5 --strict";
@@ -506,23 +504,23 @@ fn the_scripts_that_prepare_a_dataset_are_printed() {
     --- stderr
     ");
     assert!(!place.path("data").exists() && !place.path("data.shards").exists());
-    assert_snapshot!(place.run(&format!("{prepare} --profile slurm.yaml")).stderr, @"error: --profile and --dry-run are for --executor slurm: give it too, or leave them out");
+    assert_snapshot!(place.run(&format!("{prepare} --profile slurm.yaml")).stderr, @"error: --profile and --dry-run have no effect without --executor slurm: add it or remove them");
     fs_err::remove_file(place.path("slurm.yaml")).unwrap();
-    assert_snapshot!(place.run(&format!("{prepare} --executor slurm")).stderr, @"error: --executor slurm needs a profile, and there is no slurm.yaml: write one (docs/slurm.md), or name it with --profile");
+    assert_snapshot!(place.run(&format!("{prepare} --executor slurm")).stderr, @"error: --executor slurm needs a profile, but there is no slurm.yaml; write one (docs/slurm.md) or give it with --profile");
 }
 
 #[test]
-fn mistakes_are_told_with_what_to_do() {
+fn errors_say_what_to_do() {
     let place = place();
     let sweep = "sweep experiment.yaml --executor slurm";
-    let path = pretended(&place, &[]);
+    let path = mock_programs(&place, &[]);
     let said = |more: &str| place.run_with(&format!("{sweep}{more}"), &[("PATH", &path)]).stderr;
-    assert_snapshot!(said(""), @"error: --executor slurm needs a profile, and there is no slurm.yaml: write one (docs/slurm.md), or name it with --profile");
+    assert_snapshot!(said(""), @"error: --executor slurm needs a profile, but there is no slurm.yaml; write one (docs/slurm.md) or give it with --profile");
     place.write("slurm.yaml", "workers: 2\npartion: gpu\n");
     assert_snapshot!(said(""), @"error: slurm.yaml:2: `partion`: unknown field `partion`, expected one of `workers`, `partition`, `account`, `qos`, `gpus`, `gpu_type`, `cpus`, `memory`, `time`, `modules`, `prologue`, `launch`, `sbatch`; did you mean `partition`?");
     place.write("slurm.yaml", "workers: 2\npartition: gpu\n");
     assert_snapshot!(said(""), @"error: cannot start `sbatch` (No such file or directory (os error 2)): run this on a login node of the cluster, or leave --executor out");
-    pretended(
+    mock_programs(
         &place,
         &[(
             "sbatch",
@@ -535,13 +533,13 @@ fn mistakes_are_told_with_what_to_do() {
       sbatch: error: invalid partition specified: gpu
       sbatch: error: Batch job submission failed: Invalid partition name specified
     ");
-    pretended(
+    mock_programs(
         &place,
         &[("sbatch", "5", 0), ("squeue", "slurm_load_jobs error: Unable to contact slurm controller", 1)],
     );
-    assert!(said("").starts_with("4 runs are left, and 2 workers are submitted for them as job 5\n"));
+    assert!(said("").starts_with("submitted job 5: 2 workers for 4 remaining runs\n"));
     assert_snapshot!(said(""), @"error: cannot tell whether workers of job 5 are at work, so none are submitted: `squeue`: slurm_load_jobs error: Unable to contact slurm controller");
-    assert_snapshot!(place.run("sweep experiment.yaml --profile slurm.yaml").stderr, @"error: --profile is for --executor slurm: give both, or neither");
+    assert_snapshot!(place.run("sweep experiment.yaml --profile slurm.yaml").stderr, @"error: --profile has no effect without --executor slurm: give both or neither");
     assert_snapshot!(place.run("validate slurm.yaml").stdout, @"slurm.yaml: ok (slurm, by its keys)");
     let failed = place.run("sweep experiment.yaml --executor slrum");
     assert_eq!(failed.code, Some(2), "{failed}");

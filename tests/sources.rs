@@ -1,4 +1,4 @@
-//! Sources from the Hub, played by a server on the loopback interface.
+//! Sources from the Hub, mocked by a server on the loopback interface.
 
 use prospect_data::read_manifest;
 
@@ -7,7 +7,7 @@ use crate::{
     support::Place,
 };
 
-/// A few rows of every kind: two files with splits where the kind has them, else one.
+/// A few rows of every kind: two files for kinds with splits, otherwise one.
 const FILES: &[(&str, &str)] = &[
     (
         "hh/train.jsonl",
@@ -35,7 +35,7 @@ const FILES: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn every_kind_is_read_from_the_hub_and_named_by_its_commit() {
+fn every_kind_is_read_from_the_hub_and_pinned_to_its_commit() {
     let hub = FakeHub::start(FILES);
     let place = Place::new();
     for kind in ["hh", "shp", "oasst", "pairs", "labels", "scores"] {
@@ -57,7 +57,7 @@ fn every_kind_is_read_from_the_hub_and_named_by_its_commit() {
             let address = input.address.as_deref().unwrap();
             assert!(address.starts_with(&format!("hf://datasets/org/name@{COMMIT}/{kind}/")), "{address}");
         }
-        // What was fetched once is read again without the Hub.
+        // Fetched files are read from the cache without the Hub.
         let before = hub.requests().len();
         let (code, said) = run("1");
         assert!(code == Some(0) && said.contains("up to date"), "{said}");
@@ -66,7 +66,7 @@ fn every_kind_is_read_from_the_hub_and_named_by_its_commit() {
 }
 
 #[test]
-fn what_cannot_be_told_asks_for_the_kind() {
+fn an_unknown_format_is_an_error_that_asks_for_the_kind() {
     let place = Place::new();
     place.write("a.jsonl", "{\"question\": \"q\", \"answer\": \"a\", \"thumb\": \"up\"}\n");
     place.write("recipe.yaml", "source: { path: a.jsonl }\nsplit: { test_fraction: 0 }\n");

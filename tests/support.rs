@@ -1,4 +1,4 @@
-//! A folder to run the binary in, and what a user sees of a run.
+//! A temporary folder to run the binary in, and the output of a run.
 
 use std::{
     fmt,
@@ -8,7 +8,7 @@ use std::{
 
 use tempfile::TempDir;
 
-/// A model recipe small enough to train in a test.
+/// Model recipe small enough to train in a test.
 pub(crate) const MODEL: &str = "\
 weights: random
 tokenizer: bytes
@@ -24,12 +24,12 @@ architecture:
   max_position_embeddings: 256
 ";
 
-/// A temporary folder that is the current directory of every run.
+/// Temporary folder that is the current directory of every run.
 pub(crate) struct Place {
     folder: TempDir,
 }
 
-/// A run that has ended. Shown, it is the exit code and both streams, with the folder written as `[folder]`.
+/// Finished run. Displayed as its exit code and both streams, with the folder masked as `[folder]`.
 pub(crate) struct Run {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
@@ -41,7 +41,7 @@ impl Place {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
-    /// A folder with an experiment on a small model and sixty generated pairs.
+    /// Returns a folder with an experiment on a small model and sixty synthetic pairs.
     pub(crate) fn with(experiment: &str) -> Self {
         let place = Self::new();
         place.write("experiment.yaml", experiment);
@@ -54,12 +54,13 @@ impl Place {
         self.folder.path().join(name)
     }
 
-    /// Writes a file of the folder.
+    /// Writes a file in the folder.
     pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
         fs_err::write(self.path(name), content).unwrap();
     }
 
-    /// `prospect` with arguments separated by spaces, without colours, backtraces or a Hub.
+    /// Returns a `prospect` command with space-separated arguments, without colours, backtraces or
+    /// access to the Hub.
     pub(crate) fn command(&self, args: &str) -> Command {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("prospect"));
         command.current_dir(self.folder.path()).args(args.split_whitespace());
@@ -106,7 +107,7 @@ impl fmt::Display for Run {
     }
 }
 
-/// A file of the repository, such as a fixture or a recipe that ships.
+/// Returns the path of a file in the repository, such as a fixture or a shipped recipe.
 pub(crate) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }

@@ -1,4 +1,4 @@
-//! `prospect sweep` and `prospect report` as a user sees them.
+//! `prospect sweep` and `prospect report`, from the command line.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -39,7 +39,7 @@ pub(crate) fn place() -> Place {
     Place::with(EXPERIMENT)
 }
 
-/// The bytes of every file of the runs that does not tell the time.
+/// Reads every file of the runs that has no times.
 pub(crate) fn results(place: &Place, sweep: &str) -> BTreeMap<String, Vec<u8>> {
     fn walk(folder: &Path, root: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
         for entry in fs_err::read_dir(folder).unwrap() {
@@ -66,7 +66,7 @@ pub(crate) fn assert_same(a: &BTreeMap<String, Vec<u8>>, b: &BTreeMap<String, Ve
 }
 
 #[test]
-fn a_plan_is_printed_and_nothing_is_done() {
+fn a_dry_run_prints_the_plan_and_writes_nothing() {
     let place = place();
     let run = place.run("sweep experiment.yaml --dry-run");
     assert_eq!(run.code, Some(0), "{run}");
@@ -87,12 +87,12 @@ fn a_plan_is_printed_and_nothing_is_done() {
 }
 
 #[test]
-fn a_sweep_reports_and_a_second_call_has_nothing_to_do() {
+fn a_sweep_writes_a_report_and_a_second_call_trains_nothing() {
     let place = place();
     let run = place.run("sweep experiment.yaml");
     assert_eq!(run.code, Some(0), "{run}");
     assert_eq!(run.stdout, "reports/experiment/index.html\n");
-    assert!(run.stderr.contains("4 runs finished, 0 were there already"), "{run}");
+    assert!(run.stderr.contains("4 runs finished, 0 already done"), "{run}");
     let page = fs_err::read_to_string(place.path("reports/experiment/index.html")).unwrap();
     assert!(page.contains("Does it work?") && page.contains("prospect sweep experiment.yaml"));
     assert!(place.path("reports/experiment/figures/accuracy.png").exists());
@@ -102,7 +102,7 @@ fn a_sweep_reports_and_a_second_call_has_nothing_to_do() {
     let metrics = first.iter().find(|(name, _)| name.ends_with("metrics.jsonl")).unwrap();
     assert!(String::from_utf8(metrics.1.clone()).unwrap().contains("\"loss\""));
     let again = place.run("sweep experiment.yaml");
-    assert!(again.stderr.contains("0 runs finished, 4 were there already"), "{again}");
+    assert!(again.stderr.contains("0 runs finished, 4 already done"), "{again}");
     assert_same(&first, &results(&place, "runs/experiment"));
 
     let list = fs_err::read_to_string(place.path("reports/index.html")).unwrap();
@@ -116,7 +116,7 @@ fn a_sweep_reports_and_a_second_call_has_nothing_to_do() {
 }
 
 #[test]
-fn what_policies_say_and_what_noise_does_is_recorded_where_there_is_something_to_record() {
+fn generations_and_noise_metrics_are_recorded_only_where_they_apply() {
     let place = place();
     let asked = r#"evaluate={"generations":{"prompts":3,"max_new_tokens":8,"mode":"nucleus"}}"#;
     let run = place.run(&format!("sweep experiment.yaml --set {asked} --set data.noise.swap_pairs=0.3"));
@@ -124,7 +124,7 @@ fn what_policies_say_and_what_noise_does_is_recorded_where_there_is_something_to
     let first = results(&place, "runs/experiment");
     let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).unwrap();
     let said: Vec<_> = first.iter().filter(|(name, _)| name.ends_with("generations.jsonl")).collect();
-    assert_eq!(said.len(), 4, "the shared stage says nothing");
+    assert_eq!(said.len(), 4, "the shared stage has no generations");
     for (_, bytes) in said {
         let lines: Vec<serde_json::Value> =
             text(bytes).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -174,18 +174,19 @@ fn step_0_losses_are_exact() {
         }
     }
     seen.sort_by(f64::total_cmp);
-    // KTO's is half the mean weight: 1 for both classes, and (2 + 1)/2 where half of one class is gone.
+    // KTO's loss is half the mean class weight: 1 if both classes are complete, and (2 + 1)/2 if
+    // half of one class is dropped.
     let expected = [0.5, std::f64::consts::LN_2, std::f64::consts::LN_2, 0.75];
     assert_eq!((seen[0], seen[3]), (expected[0], expected[3]));
     assert!(seen.iter().zip(expected).all(|(seen, expected)| (seen - expected).abs() < 1e-15), "{seen:?}");
 }
 
 #[test]
-fn a_killed_sweep_goes_on_to_the_same_results() {
+fn a_killed_sweep_resumes_to_the_same_results() {
     let place = place();
     place.run("sweep experiment.yaml --out whole/sweep");
     let mut child = place.command("sweep experiment.yaml --out cut/sweep").spawn().unwrap();
-    // Two preference runs have begun: one is finished, one in the middle, or nearly so.
+    // Two preference runs have started: usually one is finished and one is in progress.
     let begun = || {
         let runs = fs_err::read_dir(place.path("cut/sweep/runs")).into_iter().flatten();
         runs.filter(|run| run.as_ref().unwrap().path().join("metrics.jsonl").exists()).count() >= 3
@@ -214,9 +215,9 @@ fn one_thread_and_two_give_the_same_bytes() {
 }
 
 #[test]
-fn runs_side_by_side_give_the_bytes_of_runs_alone() {
+fn parallel_runs_give_the_bytes_of_sequential_runs() {
     let place = place();
-    // Two models, so that the weights change while another run goes on with the old ones.
+    // Two models, so that the weights change while another run still uses the old ones.
     let text = EXPERIMENT.replace("matrix:\n", "matrix:\n  model.init_seed: [0, 1]\n");
     place.write("experiment.yaml", text.replace("1e-3\n  num_train_epochs: 1", "1e-3\n  max_steps: 3"));
     for how in ["--out alone/sweep", "--out together/sweep --jobs 3"] {
@@ -229,16 +230,16 @@ fn runs_side_by_side_give_the_bytes_of_runs_alone() {
 }
 
 #[test]
-fn a_part_of_a_sweep_can_be_done_first() {
+fn a_part_of_a_sweep_can_run_first() {
     let place = place();
     let run = place.run(
         "sweep experiment.yaml --set sft=null --only method=kto --only data.imbalance.keep_desirable=0.50",
     );
-    assert!(run.stderr.contains("1 runs finished, 0 were there already, 3 are left to do"), "{run}");
+    assert!(run.stderr.contains("1 runs finished, 0 already done, 3 remaining"), "{run}");
     let run = place.run("sweep experiment.yaml --set sft=null --max-hours 0");
-    assert!(run.stderr.contains("0 runs finished, 1 were there already, 3 are left to do"), "{run}");
+    assert!(run.stderr.contains("0 runs finished, 1 already done, 3 remaining"), "{run}");
     let run = place.run("sweep experiment.yaml --set sft=null");
-    assert!(run.stderr.contains("3 runs finished, 1 were there already\n"), "{run}");
+    assert!(run.stderr.contains("3 runs finished, 1 already done\n"), "{run}");
 
     let run = place.run("sweep experiment.yaml --dry-run --only seed=7");
     assert_snapshot!(run.stderr, @"error: no run has seed=7; there are: data.imbalance.keep_desirable=0.5, data.imbalance.keep_desirable=1.0, method=dpo, method=kto, seed=0");
@@ -247,7 +248,7 @@ fn a_part_of_a_sweep_can_be_done_first() {
 }
 
 #[test]
-fn sweeps_of_a_folder_share_what_the_reference_said() {
+fn sweeps_in_a_folder_share_reference_log_probs() {
     let place = place();
     place.run("sweep experiment.yaml --out runs/one");
     let cache = || {
@@ -257,12 +258,12 @@ fn sweeps_of_a_folder_share_what_the_reference_said() {
     let size = cache();
     assert!(size > 0);
     place.run("sweep experiment.yaml --out runs/other");
-    assert_eq!(cache(), size, "the second sweep asked for nothing new");
+    assert_eq!(cache(), size, "the second sweep computed no reference log-probs");
     assert_same(&results(&place, "runs/one"), &results(&place, "runs/other"));
 }
 
 #[test]
-fn mistakes_are_told_with_a_way_out() {
+fn errors_say_what_to_do() {
     let place = place();
     let error = |args: &str| {
         let run = place.run(args);
@@ -279,12 +280,12 @@ fn mistakes_are_told_with_a_way_out() {
     assert_snapshot!(reference(r#"{"dpo":[["all",30.9]]}"#), @r#"error: experiment.yaml: `report.reference.series.dpo`: "all" is not a value of `data.imbalance.keep_desirable`; values: ["1.0", "0.5"]"#);
     assert_snapshot!(error("sweep experiment.yaml --set model.weights=missing.gguf --set model.architecture=null"), @"error: model recipe: `weights`: it does not exist; relative paths start at the current directory, [folder]");
     assert_snapshot!(error("sweep experiment.yaml --set train.max_length=20"), @"error: experiment.yaml:15: training settings: `max_prompt_length` (100) leaves no room for a completion in `max_length` (20)");
-    assert_snapshot!(error("report nothing"), @"error: runs/nothing is no sweep: it holds no experiment.json; `prospect sweep` makes one");
+    assert_snapshot!(error("report nothing"), @"error: runs/nothing is not a sweep: it has no experiment.json; create one with `prospect sweep`");
     assert!(!place.path("runs").exists());
 }
 
 #[test]
-fn the_experiments_that_ship_can_be_planned() {
+fn the_shipped_experiments_can_be_planned() {
     let place = Place::new();
     for folder in ["experiments", "pipelines", "models"] {
         fs_err::create_dir(place.path(folder)).unwrap();
@@ -303,7 +304,7 @@ fn the_experiments_that_ship_can_be_planned() {
 }
 
 #[test]
-fn runs_may_differ_in_recipe_and_start_and_combinations_may_go() {
+fn runs_may_differ_in_recipe_and_start_and_combinations_may_be_excluded() {
     let place = place();
     place.write("other.yaml", MODEL.replace("hidden_size: 16", "hidden_size: 24"));
     let linked = r#"linked={"method":{"kto":{"train.objective":"kto"},"dpo":{"train.objective":"dpo"}},"start":{"sft":{"sft.learning_rate":0.001},"base":{"sft":null}},"model":{"small":{},"large":{"model":"other.yaml"}}}"#;
@@ -315,7 +316,7 @@ fn runs_may_differ_in_recipe_and_start_and_combinations_may_go() {
     };
     let all = plan("exclude=[]");
     assert!(all.stdout.contains("8 runs over 1 datasets and 2 models; shared stages: 2 SFT"), "{all}");
-    // Groups stand in the order of the file.
+    // Linked groups keep the order of the file.
     assert!(all.stdout.find("kto").unwrap() < all.stdout.find("dpo").unwrap(), "{all}");
     let some = plan(r#"exclude=[{"start":"sft","model":["large"]}]"#);
     assert!(some.stdout.contains("6 runs over 1 datasets and 2 models; shared stages: 1 SFT"), "{some}");
@@ -332,7 +333,7 @@ fn runs_may_differ_in_recipe_and_start_and_combinations_may_go() {
 }
 
 #[test]
-fn prompts_that_are_all_too_long_fail_the_run_with_counts() {
+fn a_run_fails_with_counts_if_all_prompts_are_too_long() {
     let place = place();
     let run = place.run("sweep experiment.yaml --set sft=null --set train.max_prompt_length=10");
     assert_eq!(run.code, Some(1), "{run}");
@@ -343,7 +344,7 @@ fn prompts_that_are_all_too_long_fail_the_run_with_counts() {
 }
 
 #[test]
-fn feedback_of_one_class_trains_kto_and_says_what_dpo_lacks() {
+fn feedback_of_one_class_trains_kto_and_fails_dpo() {
     let place = place();
     let run = place.run("sweep experiment.yaml --set sft=null --set data.imbalance.keep_undesirable=0.0");
     assert_eq!(run.code, Some(1), "{run}");
@@ -381,7 +382,7 @@ fn a_dataset_with_too_few_prompts_is_refused_before_weights_are_loaded() {
     assert_eq!(run.code, Some(1), "{run}");
     assert!(run.stderr.contains("KTO needs 1 completions of other prompts"), "{run}");
     assert!(run.stderr.contains("1 of 1 runs failed"), "{run}");
-    // With enough prompts, it is the weights that cannot be loaded.
+    // With enough prompts, loading the weights fails.
     let run = place_with_broken_weights(4).run(sweep);
     assert_eq!(run.code, Some(1), "{run}");
     assert!(!run.stderr.contains("KTO needs"), "{run}");

@@ -1,4 +1,4 @@
-//! `prospect sweep experiments/theory.yaml`: propositions worked out, without a model.
+//! `prospect sweep experiments/theory.yaml`: propositions computed without a model.
 
 use crate::support::{Place, repository};
 
@@ -32,7 +32,7 @@ fn every_proposition_holds_and_is_reported() {
 }
 
 #[test]
-fn what_is_no_majority_is_told_with_its_line() {
+fn a_share_that_is_not_a_majority_is_an_error() {
     let place = place();
     let run = place.run("sweep theory.yaml --set theory.shares=[0.4]");
     assert_eq!(run.code, Some(1), "{run}");
@@ -45,11 +45,11 @@ fn what_is_no_majority_is_told_with_its_line() {
 }
 
 #[test]
-fn options_for_runs_are_no_options_of_what_is_worked_out() {
+fn options_for_runs_are_errors_for_a_theory_file() {
     let place = place();
     for options in ["--jobs 2", "--only method=kto", "--max-hours 1"] {
         let run = place.run(&format!("sweep theory.yaml {options}"));
         assert_eq!(run.code, Some(1), "{run}");
-        assert!(run.stderr.contains("a theory file has none"), "{run}");
+        assert!(run.stderr.contains("a theory file has no runs"), "{run}");
     }
 }

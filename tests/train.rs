@@ -1,8 +1,8 @@
-//! `prospect train` as a user sees it, on small random checkpoints of several families.
+//! `prospect train`, on small random checkpoints of several model families.
 
 use crate::support::Place;
 
-/// Keys of an architecture that all families share.
+/// Architecture keys common to all families.
 const SHAPE: &str = "vocab_size: 258, hidden_size: 32, intermediate_size: 64, num_hidden_layers: 2, \
     num_attention_heads: 4, max_position_embeddings: 256";
 
@@ -47,14 +47,14 @@ fn every_family_trains_from_a_recipe_to_an_adapter() {
                 .filter_map(|record| record.get("loss")?.as_f64())
                 .collect();
             assert!(losses.len() == 3 && losses[0] != losses[2], "{losses:?}");
-            // The same call finds the run done.
+            // The same command finds the run finished.
             assert_eq!(place.run(&command).stdout, run.stdout);
         }
     }
 }
 
 #[test]
-fn what_cannot_be_trained_is_said() {
+fn invalid_options_are_errors_with_suggestions() {
     let place = place();
     let run = place.run("train data.yaml --model pythia.yaml --objective ktoo");
     assert!(run.code == Some(1) && run.stderr.contains("did you mean `kto`"), "{run}");

@@ -1,4 +1,4 @@
-//! `prospect validate` as a user sees it, and the JSON Schemas of the YAML files.
+//! `prospect validate` from the command line, and the JSON Schemas of the YAML files.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use prospect_testkit::json_schema::validate;
 
 use crate::support::{Place, repository};
 
-/// Every YAML file that ships, with the kind that its folder gives it.
+/// Lists the shipped YAML files, each with the kind that its folder implies.
 fn shipped() -> Vec<(&'static str, PathBuf)> {
     let mut found = Vec::new();
     for kind in ["pipeline", "model", "experiment"] {
@@ -27,16 +27,16 @@ fn shipped() -> Vec<(&'static str, PathBuf)> {
     found
 }
 
-/// A file that ships as seen from the root of the repository.
-fn below(path: &Path) -> String {
+/// Returns the path of a shipped file relative to the root of the repository.
+fn relative(path: &Path) -> String {
     path.strip_prefix(repository("")).unwrap().display().to_string()
 }
 
-/// A folder with everything that ships in it.
+/// Returns a folder with a copy of all shipped files.
 fn place() -> Place {
     let place = Place::new();
     for (_, path) in shipped() {
-        let name = below(&path);
+        let name = relative(&path);
         fs_err::create_dir_all(place.path(&name).parent().unwrap()).unwrap();
         place.write(&name, fs_err::read(&path).unwrap());
     }
@@ -44,8 +44,8 @@ fn place() -> Place {
 }
 
 #[test]
-fn every_file_that_ships_is_valid() {
-    let files: Vec<_> = shipped().iter().map(|(_, path)| below(path)).collect();
+fn every_shipped_file_is_valid() {
+    let files: Vec<_> = shipped().iter().map(|(_, path)| relative(path)).collect();
     let run = place().run(&format!("validate {}", files.join(" ")));
     assert_eq!(run.code, Some(0), "{run}");
     assert_eq!(run.stdout.lines().count(), files.len());
@@ -56,7 +56,7 @@ fn every_file_that_ships_is_valid() {
 }
 
 #[test]
-fn what_is_wrong_is_shown_with_file_and_line() {
+fn errors_are_shown_with_file_and_line() {
     let place = place();
     let changed = |name: &str, from: &str, to: &str| {
         let text = fs_err::read_to_string(place.path(name)).unwrap();
@@ -81,13 +81,13 @@ fn what_is_wrong_is_shown_with_file_and_line() {
     assert_snapshot!(run);
 }
 
-/// A YAML file as JSON.
+/// Reads a YAML file as JSON.
 fn json(path: &Path) -> Value {
     prospect_core::config::Document::open(path).unwrap().read().unwrap()
 }
 
 #[test]
-fn schemas_are_fresh_and_fit_every_file_that_ships() {
+fn schemas_are_up_to_date_and_fit_every_shipped_file() {
     let place = Place::new();
     let run = place.run("schemas schemas");
     assert_eq!(run.code, Some(0), "{run}");
@@ -105,7 +105,7 @@ fn schemas_are_fresh_and_fit_every_file_that_ships() {
         if let Err(error) = fits(&document) {
             panic!("{}: {error}", path.display());
         }
-        // A schema that lets everything pass would say nothing.
+        // The schema must also reject invalid files.
         let mut misspelt = document.clone();
         misspelt.as_object_mut().unwrap().insert("sourec".to_owned(), Value::Null);
         assert!(fits(&misspelt).is_err(), "{}", path.display());

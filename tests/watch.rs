@@ -1,4 +1,4 @@
-//! `prospect report --watch` while a sweep grows.
+//! `prospect report --watch` while a sweep is running.
 
 use std::{
     io::Read,
@@ -41,7 +41,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Waits until the page holds `text`.
+/// Waits until the page contains `text`.
 fn until(page: &Path, text: &str) -> String {
     let started = Instant::now();
     loop {
@@ -49,7 +49,7 @@ fn until(page: &Path, text: &str) -> String {
         if html.contains(text) {
             return html;
         }
-        assert!(started.elapsed() < Duration::from_mins(2), "the page never said `{text}`: {html}");
+        assert!(started.elapsed() < Duration::from_mins(2), "the page never contained `{text}`: {html}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -57,7 +57,7 @@ fn until(page: &Path, text: &str) -> String {
 const REFRESH: &str = "http-equiv=\"refresh\"";
 
 #[test]
-fn the_page_follows_a_sweep_that_grows_and_ends_with_it() {
+fn the_page_follows_a_sweep_until_it_ends() {
     let place = place();
     let run = place.run("sweep experiment.yaml --out whole");
     assert_eq!(run.code, Some(0), "{run}");
@@ -66,7 +66,7 @@ fn the_page_follows_a_sweep_that_grows_and_ends_with_it() {
     let mut watch =
         place.command("report grows --watch").stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let page = place.path("reports/grows/index.html");
-    // First there is a plan, then a run in the middle, then it has ended and another failed.
+    // First there is only a plan, then a run in progress, then one finished and one failed run.
     std::thread::sleep(Duration::from_millis(300));
     fs_err::copy(whole.join("experiment.json"), grows.join("experiment.json")).unwrap();
     let html = until(&page, "2 runs: 2 not started");
@@ -108,7 +108,7 @@ fn the_page_follows_a_sweep_that_grows_and_ends_with_it() {
 }
 
 #[test]
-fn a_sweep_at_work_can_be_watched() {
+fn a_running_sweep_can_be_watched() {
     let place = place();
     fs_err::create_dir_all(place.path("runs/experiment")).unwrap();
     let mut watch = place.command("report experiment --watch").stderr(Stdio::null()).spawn().unwrap();
@@ -120,12 +120,12 @@ fn a_sweep_at_work_can_be_watched() {
 }
 
 #[test]
-fn there_must_be_something_to_watch() {
+fn watching_needs_a_sweep() {
     let place = place();
     let error = place.run("report nothing --watch").stderr;
     assert_eq!(
         error,
-        "error: runs/nothing is no sweep: it holds no experiment.json; `prospect sweep` makes one\n"
+        "error: runs/nothing is not a sweep: it has no experiment.json; create one with `prospect sweep`\n"
     );
     assert_eq!(place.run("report --compare a b --watch").code, Some(2));
 }

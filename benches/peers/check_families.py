@@ -1,11 +1,16 @@
-"""Trains on a random checkpoint of each family and loads what comes out in transformers and peft.
+"""Trains on a random checkpoint of each family and loads the results in transformers and peft.
 
     python benches/peers/check_families.py PROSPECT [SCRATCH]
 
-For each family: transformers writes a small random checkpoint; `prospect train` trains an adapter (KTO) and all weights
-(DPO) on synthetic feedback; peft loads the adapter, transformers the full model, and the log-ratios log π/π_ref of the
-held-out pairs are computed there, from the text of the dataset, and compared with the run's own pairs.jsonl.
-Exits 1 above 1e-4 nats per completion. Needs torch, transformers, peft and pyarrow (tried: 2.9, 5.23, 0.21, 21).
+For each family:
+
+1. transformers writes a small random checkpoint.
+2. `prospect train` trains an adapter (KTO) and all weights (DPO) on synthetic feedback.
+3. peft loads the adapter, transformers the full model. They compute the log-ratios log π/π_ref of
+   the held-out pairs from the text of the dataset, which are compared with the run's pairs.jsonl.
+
+Exits 1 on a difference above 1e-4 nats per completion. Needs torch, transformers, peft and pyarrow
+(tested with 2.9, 5.23, 0.21, 21).
 """
 
 import json
@@ -47,9 +52,9 @@ TOLERANCE = 1e-4
 
 @torch.no_grad()
 def log_prob(model, tokenizer, row: dict, side: str) -> float:
-    """log π of a completion with its end marker, in nats."""
+    """Returns log π of a completion with its end marker, in nats."""
     prompt = tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True)
-    # The template ends a turn with its marker and perhaps a line break, which is not scored.
+    # The template ends a turn with its marker and possibly a line break, which is not scored.
     whole = tokenizer.apply_chat_template(row["prompt"] + row[side], tokenize=False).rstrip("\n")
     prompt, whole = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, whole))
     assert whole[: len(prompt)] == prompt
@@ -58,7 +63,7 @@ def log_prob(model, tokenizer, row: dict, side: str) -> float:
 
 
 def train(prospect: str, out: pathlib.Path, model: pathlib.Path, *arguments: str) -> pathlib.Path:
-    """The directory of the run."""
+    """Trains a run and returns its directory."""
     command = [prospect, "train", out.parent / "data.yaml", "--model", model, "--learning-rate", "1e-2",
                "--batch-size", "8", "--max-length", "256", "--set", "train.max_steps=5", "--out", out, *arguments]
     run = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)

@@ -1,9 +1,10 @@
-"""Loads an exported dataset with LLaMA-Factory's own loader, and checks that no row is skipped or changed.
+"""Checks that LLaMA-Factory's loader neither skips nor changes rows of an exported dataset.
 
     prospect export DATASET --out FOLDER
     DISABLE_VERSION_CHECK=1 python check_llama_factory.py FOLDER NAME
 
-NAME is the dataset's directory name. Needs llamafactory and its dependencies (tried: 0.9.5).
+NAME is the directory name of the dataset. Needs llamafactory and its dependencies (tested with
+0.9.5).
 """
 
 import json

@@ -1,12 +1,13 @@
-"""Checks the golden values of crates/objective against TRL's own formulas, in float64 with torch's autograd.
+"""Checks the golden values of crates/objective against TRL's formulas, in float64 with autograd.
 
-    python check_objectives.py                  compares GOLDEN with what the formulas give; exits 1 on a difference
-    python check_objectives.py --write          writes GOLDEN anew
-    python check_objectives.py --trl            also calls the loss methods of the installed TRL (float32)
+    python check_objectives.py            compares GOLDEN with the formulas; exits 1 on a difference
+    python check_objectives.py --write    overwrites GOLDEN
+    python check_objectives.py --trl      also calls the loss methods of the installed TRL (float32)
 
-GOLDEN is crates/objective/src/golden.json; `cargo test -p prospect-objective` compares the Rust functions with it. The
-formulas are those of TRL (trainer/kto_trainer.py, trainer/dpo_trainer.py, experimental/{cpo,orpo}, and experimental/bco, which
-TRL 1.16 no longer holds) and, where TRL has none, of HALOs (cdpo, slic: train/trainers.py). Needs torch; `--trl` needs trl too.
+GOLDEN is crates/objective/src/golden.json; `cargo test -p prospect-objective` compares the Rust
+functions with it. The formulas are those of TRL (trainer/kto_trainer.py, trainer/dpo_trainer.py,
+experimental/{cpo,orpo}, and experimental/bco, which TRL 1.16 has removed) and, if TRL has none, of
+HALOs (cdpo, slic: train/trainers.py). Needs torch; `--trl` also needs trl.
 """
 
 import argparse
@@ -40,7 +41,7 @@ def apo_zero_unpaired_losses(options, chosen, rejected, _):
 
 
 def bco_losses(options, chosen, rejected, _):
-    """BCOTrainer.bco_loss; its running mean was empty before this batch, so that it is the batch's mean."""
+    """BCOTrainer.bco_loss; the running mean starts empty, so it is the mean of the batch."""
     chosen, rejected = options["beta"] * chosen, options["beta"] * rejected
     delta = torch.cat((chosen, rejected)).detach().mean()
     return torch.cat((-F.logsigmoid(chosen - delta), -F.logsigmoid(-(rejected - delta))))
@@ -57,7 +58,7 @@ def dpo(options, pairs):
 
 
 def cdpo(options, pairs):
-    """HALOs, and TRL before `label_smoothing` left its sigmoid loss."""
+    """HALOs, and TRL before its sigmoid loss dropped `label_smoothing`."""
     x, epsilon = margin(options["beta"], pairs), options["label_smoothing"]
     return -F.logsigmoid(x) * (1 - epsilon) - F.logsigmoid(-x) * epsilon
 
@@ -87,12 +88,12 @@ def simpo(options, pairs):
 
 
 def log1mexp(x):
-    """log(1 - exp(x)) as TRL computes it for ORPO: stable on both sides of -ln 2."""
+    """Computes log(1 - exp(x)) as TRL does for ORPO, stable on both sides of -ln 2."""
     return torch.where(x > -0.6931471805599453, torch.log(-torch.expm1(x)), torch.log1p(-torch.exp(x)))
 
 
 def orpo(options, pairs):
-    """ORPOTrainer.odds_ratio_loss; the likelihood of the chosen completion is a mean over its own tokens, as in HALOs."""
+    """ORPOTrainer.odds_ratio_loss; the NLL of the chosen side is a mean over its tokens, as in HALOs."""
     policy_c, policy_r, _, _, length_c, length_r = pairs
     mean_c, mean_r = policy_c / length_c, policy_r / length_r
     log_odds = (mean_c - mean_r) - (log1mexp(mean_c) - log1mexp(mean_r))
@@ -117,12 +118,12 @@ def tensor(values):
 
 
 def evaluate(case) -> tuple[float, list[float]]:
-    """The loss and its gradient with respect to the policy's log-probs, all chosen before all rejected."""
+    """Returns the loss and its gradient by the policy's log-probs, all chosen before all rejected."""
     policy = tensor(case["policy"]).requires_grad_()
     reference, weights = tensor(case["reference"]), tensor(case["weights"])
     name, options = case["objective"], case["options"]
     if name == "sft":
-        # Trainer: a sum over tokens, divided by the number of tokens of the whole batch.
+        # Trainer: a sum over tokens, divided by the number of tokens in the batch.
         loss = -(weights * policy).sum() / sum(case["tokens"])
     elif name in UNPAIRED:
         chosen = case["desirable"]
@@ -142,7 +143,7 @@ def evaluate(case) -> tuple[float, list[float]]:
 
 
 def cases() -> list[dict]:
-    """The inputs: the small hand-made batches first, then one random batch for every objective."""
+    """Returns the inputs: hand-written small batches, then one random batch per objective."""
     unit = {"desirable_weight": 1.0, "undesirable_weight": 1.0}
     thumbs = {
         "policy": [2.0, -1.0, 4.5, 0.5, 3.0], "reference": [0.0] * 5, "desirable": 3, "weights": [1.0] * 5,
@@ -202,7 +203,7 @@ def cases() -> list[dict]:
 
 
 class Stand:
-    """Just enough of a trainer to call its loss method."""
+    """Minimal trainer to call its loss method."""
 
     def __init__(self, **attributes) -> None:
         self.accelerator = type("Accelerator", (), {"device": "cpu"})
@@ -210,7 +211,7 @@ class Stand:
 
 
 def with_trl(golden: list[dict]) -> float:
-    """Calls TRL's loss methods where they are methods; returns the largest relative difference of a loss."""
+    """Calls TRL's loss methods, if any; returns the largest relative difference of a loss."""
     from trl.experimental.cpo import CPOTrainer
     from trl.experimental.orpo import ORPOTrainer
 
@@ -239,7 +240,7 @@ def with_trl(golden: list[dict]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="write GOLDEN anew")
+    parser.add_argument("--write", action="store_true", help="overwrite GOLDEN")
     parser.add_argument("--trl", action="store_true", help="also call the loss methods of the installed TRL")
     arguments = parser.parse_args()
 

@@ -1,11 +1,15 @@
-"""Compares our log-probs with those of transformers and peft.
+"""Compares Prospect's log-probs with those of transformers and peft.
 
     python check_peft.py ADAPTER_DIR BASE_HF_DIR PAIRS_JSONL [--dtype float32]
 
-PAIRS_JSONL holds a line per sequence: {"prompt_ids": [...], "completion_ids": [...], "logp": x, "ref_logp": y}, where
-logp is the sum of log-probabilities (nats) of the completion's tokens under base + adapter, ref_logp under the base.
-Prints the largest absolute difference of either; exits 1 above --tolerance (nats per completion token).
-Needs torch, transformers and peft (tried: 2.9, 5.23, 0.21).
+PAIRS_JSONL has one line per sequence:
+
+    {"prompt_ids": [...], "completion_ids": [...], "logp": x, "ref_logp": y}
+
+logp is the sum of log-probabilities (nats) of the completion's tokens under base + adapter,
+ref_logp the same under the base. Prints the largest absolute difference of each; exits 1 above
+--tolerance (nats per completion token). Needs torch, transformers and peft (tested with 2.9, 5.23,
+0.21).
 """
 
 import argparse
@@ -23,7 +27,7 @@ from transformers import AutoModelForCausalLM
 
 @torch.no_grad()
 def log_prob(model, prompt: list[int], completion: list[int]) -> float:
-    """The sum of log-probabilities of the completion's tokens, in nats."""
+    """Returns the sum of log-probabilities of the completion's tokens, in nats."""
     tokens = torch.tensor([prompt + completion])
     logits = model(tokens).logits[0, len(prompt) - 1 : -1].double()
     return logits.log_softmax(-1).gather(-1, tokens[0, len(prompt) :, None]).sum().item()
@@ -43,7 +47,7 @@ def main() -> None:
         sys.exit(f"{arguments.pairs} must hold at least one row, each with prompt and completion ids")
     base = AutoModelForCausalLM.from_pretrained(arguments.base, dtype=getattr(torch, arguments.dtype))
     model = PeftModel.from_pretrained(base, arguments.adapter).eval()
-    # peft only warns about keys it does not know, and then the adapter would be a silent no-op.
+    # peft only warns about unknown keys, which would make the adapter a silent no-op.
     if not any(parameter.abs().sum() > 0 for name, parameter in model.named_parameters() if "lora_B" in name):
         print("note: every lora_B is zero, so the adapter changes nothing")
 

@@ -1,9 +1,10 @@
-"""Loads a prepared dataset as TRL's users would, and trains two steps of KTO and of DPO on it.
+"""Loads a prepared dataset as a TRL user does, and trains two steps of KTO and of DPO on it.
 
     python check_trl.py DATASET_DIR --tokenizer TOKENIZER_JSON_OR_DIR
 
-DATASET_DIR holds kto/ and dpo/ with their parquet files. The model is a tiny random Llama made in memory; everything
-runs on the CPU and offline. Needs torch, transformers, datasets and trl (tried: 2.9, 5.23, 5.2, 1.16).
+DATASET_DIR has the subdirectories kto/ and dpo/ with parquet files. The model is a tiny random
+Llama. Everything runs offline on the CPU. Needs torch, transformers, datasets and trl (tested with
+2.9, 5.23, 5.2, 1.16).
 """
 
 import argparse
@@ -28,7 +29,7 @@ CHATML = (
 
 
 def load_tokenizer(path: Path):
-    """A tokenizer with a chat template, an end and a padding token."""
+    """Loads the tokenizer with a chat template, an end and a padding token."""
     if path.is_dir():
         tokenizer = AutoTokenizer.from_pretrained(path)
     else:
@@ -54,7 +55,7 @@ def tiny_llama(tokenizer) -> LlamaForCausalLM:
 
 
 def string_types(feature) -> set[str]:
-    """The dtypes of all string-like leaves of a feature."""
+    """Returns the dtypes of all string-like leaves of a feature."""
     if isinstance(feature, Value):
         return {feature.dtype} if "string" in feature.dtype else set()
     if isinstance(feature, dict):
@@ -65,7 +66,7 @@ def string_types(feature) -> set[str]:
 
 
 def load(folder: Path, expected: list[str]) -> Dataset:
-    """The training split; stops at columns that TRL or pyarrow would stumble on."""
+    """Loads the training split; fails on columns that TRL or pyarrow cannot handle."""
     files = {}
     for split in ("train", "test"):
         found = sorted(str(path) for path in folder.glob(f"{split}-*.parquet"))
@@ -89,14 +90,14 @@ def load(folder: Path, expected: list[str]) -> Dataset:
 
 
 def two_steps(trainer_class, config_class, dataset: Dataset, tokenizer) -> None:
-    """Trains two steps and demands finite losses."""
+    """Trains two steps and requires finite losses."""
     with tempfile.TemporaryDirectory() as out:
         arguments = config_class(
             output_dir=out, max_steps=2, per_device_train_batch_size=4, max_length=256, logging_steps=1,
             learning_rate=1e-4, report_to="none", use_cpu=True, bf16=False,
             save_strategy="no", disable_tqdm=True,
         )  # fmt: skip
-        # The reference is passed because TRL would look for it where the model was loaded from.
+        # Pass the reference: TRL would load it from the model's path, and there is none.
         model = tiny_llama(tokenizer)
         trainer = trainer_class(
             model=model, ref_model=copy.deepcopy(model), args=arguments, train_dataset=dataset,

@@ -2,9 +2,10 @@
 
     python benches/peers/golden_families.py crates/model/tests/integration/golden
 
-Writes one small JSON file per case: the config.json, the names and shapes of the checkpoint's tensors, logits, the
-log-prob of a completion, and its gradient. Weights are not stored: they are a function of name and index (`number`
-below), which the test computes too. A gradient is given as its norm and its product with such numbers.
+Writes one small JSON file per case: the config.json, the names and shapes of the checkpoint's
+tensors, logits, the log-prob of a completion, and its gradient. Weights are not stored: they are a
+function of name and index (`number`), which the test computes too. A gradient is stored as its
+norm and its dot product with such numbers.
 """
 
 import json
@@ -75,7 +76,7 @@ CASES = {
 
 
 def number(name, count):
-    """`count` numbers in [-1, 1): SplitMix64 from the FNV-1a hash of `name`."""
+    """Generates `count` numbers in [-1, 1): SplitMix64, seeded with the FNV-1a hash of `name`."""
     seed = 0xCBF29CE484222325
     for byte in name.encode():
         seed = ((seed ^ byte) * 0x100000001B3) % 2**64
@@ -111,7 +112,7 @@ def log_prob_and_gradients(model, parameters):
 
 
 def named_as_in_files(model):
-    """transformers renames GPT-NeoX's head on the way in and out of files."""
+    """Returns the parameters by their names in files: transformers renames GPT-NeoX's head."""
     old = "embed_out." if model.config.model_type == "gpt_neox" else "lm_head."
     return {name.replace("lm_head.", old): parameter for name, parameter in model.named_parameters()}
 

@@ -1,6 +1,6 @@
-"""Prepare HH pairs with `datasets` and TRL: load, split, unpair, shuffle, write both parquet files.
+"""Prepares HH pairs with `datasets` and TRL: load, split, unpair, shuffle, write both parquet files.
 
-python benches/peers/prepare_datasets.py FILE.jsonl OUT
+    python benches/peers/prepare_datasets.py FILE.jsonl OUT
 """
 
 import sys

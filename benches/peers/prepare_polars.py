@@ -1,6 +1,6 @@
-"""Prepare HH pairs with polars: only the split at the last marker, and the paired file.
+"""Prepares HH pairs with polars: only the split at the last marker, and the paired file.
 
-python benches/peers/prepare_polars.py FILE.jsonl OUT
+    python benches/peers/prepare_polars.py FILE.jsonl OUT
 """
 
 import sys

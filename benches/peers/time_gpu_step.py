@@ -1,12 +1,19 @@
-"""Times whole optimizer steps of KTO and DPO with torch, transformers and peft, on the shapes of `prospect gpu-check`.
+"""Times optimizer steps of KTO and DPO in torch, transformers and peft, as in `prospect gpu-check`.
 
     python time_gpu_step.py --model 1b|7b [--device cuda:0|cpu] [--small] [--json FILE]
 
-Random weights in bf16 made on the device, LoRA r16 on all linear layers of the blocks in f32 (autocast to bf16), scaled dot-product
-attention, fused AdamW, sequences of 512 tokens half of which are the prompt's. Losses are written out, as TRL computes them: policy and
-reference (adapter off), for KTO also the log-probs of as many mismatched completions under both, without gradient. Logits are formed
-for completion tokens only. Activations are kept; where the card is too small for that, checkpointed. Prints a line for each
-objective. Tried: see docs/performance.md.
+Setup:
+
+- random bf16 weights, generated on the device
+- LoRA r16 in f32 (autocast to bf16) on all linear layers of the blocks
+- scaled dot-product attention, fused AdamW
+- sequences of 512 tokens, half of them prompt
+- losses as in TRL, for policy and reference (adapter off); KTO also needs the log-probs of equally
+  many mismatched completions under both, without gradient
+- logits for completion tokens only
+- activations are kept, or checkpointed if they do not fit the GPU
+
+Prints one line per objective. See docs/performance.md for the tested versions.
 """
 
 import argparse
@@ -52,9 +59,9 @@ def build(shape: dict, device: torch.device, dtype: torch.dtype):
 
 
 def log_probs(model, tokens: torch.Tensor, prompt: int) -> torch.Tensor:
-    """log π of the tokens after the first `prompt` of every sequence."""
+    """Returns log π of the tokens after the first `prompt` tokens of each sequence."""
     completion = tokens.shape[1] - prompt
-    # The last logits predict nothing.
+    # The last position has no target.
     logits = model(input_ids=tokens, logits_to_keep=completion + 1).logits[:, :-1].float()
     return -F.cross_entropy(logits.transpose(1, 2), tokens[:, prompt:], reduction="none").sum(1)
 
@@ -104,7 +111,7 @@ def time_steps(model, objective: str, length: int, vocabulary: int, steps: int, 
         marks.append(time.perf_counter())
         tokens = torch.randint(vocabulary, (sequences, length), generator=generator, device=device)
         if objective == "dpo":
-            # Both completions of a pair continue one prompt.
+            # Both completions of a pair have the same prompt.
             tokens[sequences // 2 :, :prompt] = tokens[: sequences // 2, :prompt]
         mismatched = torch.cat([tokens[:, :prompt], tokens.roll(1, 0)[:, prompt:]], 1)
         desirable = torch.arange(sequences, device=device) % 2 == 0
@@ -117,7 +124,7 @@ def time_steps(model, objective: str, length: int, vocabulary: int, steps: int, 
     wait(device)
     marks.append(time.perf_counter())
     seconds = statistics.median(b - a for a, b in zip(marks[1:], marks[2:]))
-    # Rows as prospect counts them: prompts once, and no row for a completion's last token.
+    # Rows as Prospect counts them: each prompt once, and no row for the last token of a completion.
     prompts, completions = 8, 16
     return {
         "objective": objective, "seconds": seconds, "steps": steps, "examples": 8,
@@ -156,13 +163,13 @@ def main() -> None:
             results.append(result)
             rate, used = result["examples"] / result["seconds"], result["peak"]
             print(
-                f"torch {torch.__version__} {arguments.model} {objective}: {result['seconds']:.3f} s a step, {rate:.2f} examples/s,"
+                f"torch {torch.__version__} {arguments.model} {objective}: {result['seconds']:.3f} s/step, {rate:.2f} examples/s,"
                 f" peak {'-' if used is None else f'{used / 2**30:.1f} GiB'}, activations {'recomputed' if checkpointed else 'kept'}",
                 flush=True,
             )
             break
         else:
-            print(f"torch {arguments.model} {objective}: left out, it does not fit into the card's memory even with checkpointing")
+            print(f"torch {arguments.model} {objective}: skipped: does not fit in GPU memory even with checkpointing")
         if arguments.json:
             with open(arguments.json, "w") as file:
                 json.dump({"torch": torch.__version__, "model": arguments.model, "small": arguments.small, "steps": results}, file, indent=2)

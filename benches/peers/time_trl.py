@@ -1,9 +1,10 @@
-"""Times whole optimizer steps of TRL's KTOTrainer or DPOTrainer, LoRA r16 on all linear layers, on the CPU.
+"""Times optimizer steps of TRL's KTOTrainer or DPOTrainer on the CPU (LoRA r16, all linear layers).
 
     python time_trl.py kto|dpo DATASET_DIR BASE_HF_DIR [--dtype float32]
 
-Batch 4 (rows for KTO, pairs for DPO), max_length 256, reference = adapter off, one epoch. Prints examples a second over all
-steps but the first two, and the peak resident memory. Ours, on the same rows: `benches/train.sh`. Tried: torch 2.9, transformers 5.23, trl 1.16, peft 0.21.
+Batch size 4 (rows for KTO, pairs for DPO), max_length 256, reference = adapter off, one epoch.
+Prints examples per second, without the first two steps, and the peak resident memory. Prospect on
+the same rows: `benches/train.sh`. Tested with torch 2.9, transformers 5.23, trl 1.16, peft 0.21.
 """
 
 import argparse

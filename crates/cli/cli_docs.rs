@@ -1,4 +1,4 @@
-//! `prospect cli-docs`: the command line's own documentation as Markdown, kept in `docs/cli.md`.
+//! `prospect cli-docs`: prints the command-line reference as Markdown, kept in `docs/cli.md`.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use clap::CommandFactory;
 
 use crate::{Cli, output};
 
-/// Prints the help of every subcommand.
+/// Prints the help of all subcommands.
 pub(crate) fn run() -> anyhow::Result<()> {
     let mut command = Cli::command().term_width(100);
     command.build();
@@ -16,7 +16,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     Ok(output::print(lines.join("\n"))?)
 }
 
-/// Adds the help of every subcommand of `command`, which is called as `name`.
+/// Appends the help of each subcommand of `command`, which is invoked as `name`.
 fn describe(command: &mut clap::Command, name: &str, text: &mut String) -> std::fmt::Result {
     let shown = |command: &&mut clap::Command| !command.is_hide_set() && command.get_name() != "help";
     for subcommand in command.get_subcommands_mut().filter(shown) {

@@ -7,25 +7,25 @@ use prospect_sweep::{LoadedExperiment, RecipeSources};
 
 use crate::{
     locate::locate,
-    sweep::{How, carry_out},
+    sweep::{ExecutionArgs, carry_out},
 };
 
 /// Arguments of `prospect demo`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where to put runs and report
+    /// Output directory for runs and report
     #[arg(long, value_name = "DIR", default_value = "runs/demo")]
     out: PathBuf,
 }
 
-/// The files of the demo, as they stand in the repository.
+/// Files of the demo, embedded from the repository.
 const FILES: [(&str, &str); 3] = [
     ("experiments/demo.yaml", include_str!("../../experiments/demo.yaml")),
     ("pipelines/synthetic.yaml", include_str!("../../pipelines/synthetic.yaml")),
     ("models/tiny.yaml", include_str!("../../models/tiny.yaml")),
 ];
 
-/// Sweeps the embedded experiment and prints where its report is.
+/// Runs the embedded experiment and prints the path of its report.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let open = |path: &str| {
         let text = FILES.iter().find(|(name, _)| *name == path).map_or("", |(_, text)| text);
@@ -39,6 +39,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         &args.out,
         &args.out.join("report"),
         &["prospect demo".to_owned()],
-        &How::default(),
+        &ExecutionArgs::default(),
     )
 }

@@ -1,5 +1,5 @@
-//! `prospect export`: a model to a folder that `transformers` and `peft` load, a dataset to one that LLaMA-Factory loads, a sweep
-//! to files of TensorBoard, Trackio and AlpacaEval.
+//! `prospect export`: writes a model for `transformers` and `peft`, a dataset for LLaMA-Factory, or
+//! a sweep for TensorBoard, Trackio and AlpacaEval.
 
 use std::path::{Path, PathBuf};
 
@@ -14,48 +14,49 @@ use crate::{locate::locate, output, overrides::Overrides, report};
 /// Arguments of `prospect export`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A model recipe, for example models/smollm2-135m.yaml, for a folder that transformers and peft load; a dataset
-    /// that `prospect prepare` made, for a folder that LLaMA-Factory loads; or a sweep (its name below runs/, or its
-    /// directory), for the files that --format names
+    /// Model recipe, dataset directory, or sweep (name below runs/ or directory)
+    ///
+    /// A model recipe, for example models/smollm2-135m.yaml, is exported for transformers and peft,
+    /// a prepared dataset for LLaMA-Factory, and a sweep in the format given by --format.
     #[arg(value_name = "MODEL|DATASET|SWEEP")]
     from: PathBuf,
     #[command(flatten)]
     overrides: Overrides,
-    /// What to write of a sweep
+    /// Format of an exported sweep
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// The folder to write
+    /// Output directory
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 }
 
-/// What to write of a sweep.
+/// Format of an exported sweep.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Format {
-    /// Metrics as event files, a folder for each run
+    /// Metrics as event files, one directory per run
     Tensorboard,
-    /// Metrics as a CSV file for each run, a column for each metric, as Trackio and pandas read them
+    /// Metrics as one CSV file per run with a column per metric, for Trackio and pandas
     Csv,
-    /// What policies say as AlpacaEval's outputs, a JSON file for each run, with those that people chose as reference
+    /// Generations as AlpacaEval outputs, one JSON file per run; the reference is the chosen side
     AlpacaEval,
 }
 
-/// Writes the folder, and prints where it is.
+/// Writes the output directory and prints its path.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let sweep = report::directory(&args.from);
+    let sweep = report::sweep_directory(&args.from);
     if sweep.join("experiment.json").exists() {
         ensure!(args.overrides.given().is_empty(), "`--set` has no effect on a sweep; remove it");
-        let format = args.format.context(
-            "a sweep is exported in one of several formats: add --format tensorboard, csv or alpaca-eval",
-        )?;
+        let format = args
+            .format
+            .context("a sweep needs an export format: add --format tensorboard, csv or alpaca-eval")?;
         export_sweep(&args.from, format, &args.out)?;
     } else {
         ensure!(
             args.format.is_none(),
-            "--format is for sweeps, and {} holds no experiment.json; leave it out for a model or a dataset",
+            "--format is for sweeps, but {} has no experiment.json; remove it for a model or a dataset",
             sweep.display()
         );
-        export_one(args)?;
+        export_model_or_dataset(args)?;
     }
     output::print(args.out.display())?;
     Ok(())
@@ -67,14 +68,14 @@ fn export_sweep(from: &Path, format: Format, out: &Path) -> anyhow::Result<()> {
         Format::Csv => prospect_report::ExportFormat::Csv,
         Format::AlpacaEval => prospect_report::ExportFormat::AlpacaEval,
     };
-    let ExportSummary { runs, empty } = prospect_report::export(&report::found(from)?, format, out)?;
-    let empty = if empty > 0 { format!("; of {empty} more there is nothing yet") } else { String::new() };
+    let ExportSummary { runs, empty } = prospect_report::export(&report::open_sweep(from)?, format, out)?;
+    let empty = if empty > 0 { format!("; {empty} more have nothing to export yet") } else { String::new() };
     say(format!("{runs} runs and stages written{empty}"));
     Ok(())
 }
 
-/// A model or a dataset.
-fn export_one(args: &Args) -> anyhow::Result<()> {
+/// Exports a model or a dataset.
+fn export_model_or_dataset(args: &Args) -> anyhow::Result<()> {
     if args.from.is_dir() {
         ensure!(args.overrides.given().is_empty(), "`--set` has no effect on a dataset; remove it");
         let name = args.from.file_name().unwrap_or_default().to_string_lossy();
@@ -82,7 +83,7 @@ fn export_one(args: &Args) -> anyhow::Result<()> {
         say(format!("{} rows and pairs written", counts.written));
         if counts.left_out > 0 {
             say(format!(
-                "{} left out: user and assistant do not take turns, or a reply has several",
+                "{} skipped: user and assistant do not alternate, or a reply has several turns",
                 counts.left_out
             ));
         }

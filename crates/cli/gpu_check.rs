@@ -1,4 +1,5 @@
-//! `prospect gpu-check`: our kernels on a GPU, its rate of products, and steps of models of one to thirty billion weights.
+//! `prospect gpu-check`: checks a GPU by its CUDA kernels, its rate of products, and training steps
+//! of 1B to 30B models.
 
 use std::path::PathBuf;
 
@@ -13,63 +14,63 @@ use prospect_train::benchmark::{self, Benchmark, BenchmarkResult};
 
 use crate::{
     output,
-    plan::{overhead, shown},
+    plan::{human_bytes, overhead},
 };
 
-mod told;
+mod report;
 
-use told::{Kernels, Outcome, Rate, Report, Step};
+use report::{Kernels, PartOutcome, Rate, Report, Step};
 
 /// Arguments of `prospect gpu-check`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// What to check: `cuda:0`, another GPU, or `cpu`
+    /// Device to check: `cuda:0`, another GPU, or `cpu`
     #[arg(long, value_name = "NAME", default_value = "cuda:0")]
     device: String,
-    /// Take tiny models in the place of the large ones: shows in seconds that all of it runs
+    /// Use tiny models instead of the large ones: a smoke test that takes seconds
     #[arg(long)]
     small: bool,
-    /// Do this part alone; may be repeated
+    /// Run only this part; may be repeated
     #[arg(long, value_name = "PART", value_enum)]
-    only: Vec<Part>,
-    /// Write what was measured to this file too
+    only: Vec<CheckPart>,
+    /// Also write the results to this file as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
 /// A part of the check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Part {
-    /// Every CUDA kernel beside its twin
+pub(crate) enum CheckPart {
+    /// Every CUDA kernel against its CPU twin
     Kernels,
-    /// The rate of large products, which the steps are measured by
+    /// Rate of large matrix products, which the steps are compared with
     Rate,
-    /// KTO and DPO on Llama 3.2 1B's shape
+    /// KTO and DPO steps on the architecture of Llama 3.2 1B
     #[value(name = "1b")]
     OneBillion,
-    /// KTO and DPO on Llama 7B's shape
+    /// KTO and DPO steps on the architecture of Llama 7B
     #[value(name = "7b")]
     SevenBillion,
-    /// KTO on Llama 30B's shape
+    /// KTO steps on the architecture of Llama 30B
     #[value(name = "30b")]
     ThirtyBillion,
 }
 
-/// A model to time steps of.
-struct Shape {
+/// Model to time steps of.
+struct BenchmarkModel {
     name: &'static str,
     architecture: Architecture,
     max_length: usize,
-    /// Objectives, and the completions of a step of each: about as many rows of each objective.
+    /// Objectives with their completions per step, chosen for about the same number of rows.
     batches: &'static [(&'static str, usize)],
     steps: u64,
 }
 
 const BOTH: &[(&str, usize)] = &[("kto", 8), ("dpo", 16)];
 
-impl Part {
-    /// The model whose steps this part times; None for those that time none.
-    fn shape(self, small: bool) -> anyhow::Result<Option<Shape>> {
+impl CheckPart {
+    /// Returns the model whose steps this part times; None if it times no steps.
+    fn shape(self, small: bool) -> anyhow::Result<Option<BenchmarkModel>> {
         let (name, published, layers, batches, steps) = match self {
             Self::Kernels | Self::Rate => return Ok(None),
             Self::OneBillion => ("1b", "meta-llama/Llama-3.2-1B", 1, BOTH, 5),
@@ -81,35 +82,37 @@ impl Part {
                 "vocab_size": 320, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": layers,
                 "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128,
             }))?;
-            return Ok(Some(Shape { name, architecture, max_length: 64, batches, steps: 2 }));
+            return Ok(Some(BenchmarkModel { name, architecture, max_length: 64, batches, steps: 2 }));
         }
         match Architecture::published(published) {
-            Some(architecture) => Ok(Some(Shape { name, architecture, max_length: 512, batches, steps })),
+            Some(architecture) => {
+                Ok(Some(BenchmarkModel { name, architecture, max_length: 512, batches, steps }))
+            }
             None => bail!("{published} is not among the published architectures"),
         }
     }
 }
 
-/// Checks the device, prints what was found, and fails if a part did.
+/// Checks the device, prints the results, and fails if a part failed.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let device = match device::open(&args.device) {
         Ok(device) => device,
         Err(error) if args.device == "cpu" => return Err(error.into()),
-        Err(error) => bail!("{error}; without a GPU: --device cpu --small"),
+        Err(error) => bail!("{error}; without a GPU, use --device cpu --small"),
     };
-    let parts: Vec<Part> =
-        if args.only.is_empty() { Part::value_variants().to_vec() } else { args.only.clone() };
-    let mut report = Report::of(device::info(&device)?, args.small);
-    if parts.contains(&Part::Kernels) {
-        say("kernels: each beside its twin");
-        report.kernels = Some(Outcome::of(kernels(&device)));
+    let parts: Vec<CheckPart> =
+        if args.only.is_empty() { CheckPart::value_variants().to_vec() } else { args.only.clone() };
+    let mut report = Report::new(device::info(&device)?, args.small);
+    if parts.contains(&CheckPart::Kernels) {
+        say("kernels: each against its CPU twin");
+        report.kernels = Some(PartOutcome::from_result(kernels(&device)));
     }
-    if parts.iter().any(|part| *part != Part::Kernels) {
+    if parts.iter().any(|part| *part != CheckPart::Kernels) {
         let (dtype, size) = (dtype(&device), if args.small { 256 } else { 8192 });
         say(format!("rate: products of {size} × {size} matrices"));
         let rate = benchmark::matmul_rate(&device, dtype, size);
         let rate = rate.map(|operations_per_second| Rate { size, dtype, operations_per_second });
-        report.rate = Some(Outcome::of(rate.map(Ok).map_err(Into::into)));
+        report.rate = Some(PartOutcome::from_result(rate.map(Ok).map_err(Into::into)));
     }
     for part in parts {
         if let Some(shape) = part.shape(args.small)? {
@@ -124,58 +127,65 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join(", ")) }
 }
 
-/// bf16 where there is arithmetic for it.
+/// Returns bf16 on a GPU and f32 on a CPU, which has no bf16 arithmetic.
 fn dtype(device: &Device) -> Dtype {
     if device.is_cpu() { Dtype::F32 } else { Dtype::Bf16 }
 }
 
-/// What came of something: or why it was left out.
-type Done<T> = anyhow::Result<Result<T, String>>;
+/// Result of a part, or the reason why it was skipped.
+type PartResult<T> = anyhow::Result<Result<T, String>>;
 
-fn kernels(device: &Device) -> Done<Kernels> {
+fn kernels(device: &Device) -> PartResult<Kernels> {
     let Some(checks) = device::check_kernels(device)? else {
-        return Ok(Err("kernels run on a GPU; on a CPU, the tests emulate one".to_owned()));
+        return Ok(Err("kernels run only on a GPU; the tests emulate one on the CPU".to_owned()));
     };
-    Ok(Ok(Kernels::of(&checks)))
+    Ok(Ok(Kernels::from_checks(&checks)))
 }
 
-/// Times the objectives of a shape over one copy of its weights.
-fn steps(shape: &Shape, device: &Device, report: &mut Report) {
-    // Before the weights are there.
+/// Times the objectives of a model over one copy of its weights.
+fn steps(shape: &BenchmarkModel, device: &Device, report: &mut Report) {
+    // Measured before the weights are loaded.
     let free = device::info(device).map(|info| info.free);
     let mut base = None;
     for (objective, completions) in shape.batches {
         say(format!("{}: {objective}", shape.name));
         let timed = match &free {
-            Ok(Some(free)) => step(shape, (objective, *completions), (device, *free), &mut base),
-            Ok(None) => Err(anyhow!("the device does not tell how much memory it has")),
+            Ok(Some(free)) => step(shape, objective, *completions, device, *free, &mut base),
+            Ok(None) => Err(anyhow!("the device does not report its free memory")),
             Err(error) => Err(anyhow!("{error}")),
         };
-        report.steps.push(Step { model: shape.name, objective, outcome: Outcome::of(timed) });
+        report.steps.push(Step { model: shape.name, objective, outcome: PartOutcome::from_result(timed) });
     }
 }
 
-/// A model with how its matrices are kept.
-type Base = (prospect_model::Decoder, Option<prospect_model::Quantization>);
+/// Base model with the quantization of its matrices.
+type BaseModel = (prospect_model::Decoder, Option<prospect_model::Quantization>);
 
 fn step(
-    shape: &Shape,
-    (objective, completions): (&str, usize),
-    (device, free): (&Device, u64),
-    base: &mut Option<Base>,
-) -> Done<BenchmarkResult> {
+    shape: &BenchmarkModel,
+    objective: &str,
+    completions: usize,
+    device: &Device,
+    free: u64,
+    base: &mut Option<BaseModel>,
+) -> PartResult<BenchmarkResult> {
     let settings = benchmark::settings(objective, completions, shape.max_length, shape.steps)?;
     let benchmark = Benchmark { architecture: &shape.architecture, dtype: dtype(device), device, settings };
     let overhead = overhead(DeviceKind::from(device));
-    let ways = benchmark.plan_request().plans_within(free.saturating_sub(overhead))?;
+    let plans = benchmark.plan_request().plans_within(free.saturating_sub(overhead))?;
     let kept = base.as_ref().map(|(_, kept)| *kept);
-    let Some(way) = ways.into_iter().find(|way| kept.is_none_or(|kept| kept == way.quantization)) else {
-        let least = benchmark.plan_request().smallest_plan()?.map_or(0, |way| way.demand.total() + overhead);
-        return Ok(Err(format!("the smallest way takes {}, {} are free", shown(least), shown(free))));
+    let Some(plan) = plans.into_iter().find(|plan| kept.is_none_or(|kept| kept == plan.quantization)) else {
+        let least =
+            benchmark.plan_request().smallest_plan()?.map_or(0, |plan| plan.demand.total() + overhead);
+        return Ok(Err(format!(
+            "the smallest plan needs {}, but {} are free",
+            human_bytes(least),
+            human_bytes(free)
+        )));
     };
     let (model, _) = match base {
         Some(base) => base,
-        None => base.insert((benchmark.base_model(&way)?, way.quantization)),
+        None => base.insert((benchmark.base_model(&plan)?, plan.quantization)),
     };
-    Ok(Ok(benchmark.run(model.clone(), &way)?))
+    Ok(Ok(benchmark.run(model.clone(), &plan)?))
 }

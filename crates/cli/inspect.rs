@@ -1,4 +1,4 @@
-//! `prospect inspect`: what a dataset holds, as tables, a page or JSON.
+//! `prospect inspect`: shows a dataset as tables, a page or JSON.
 
 use std::{
     io::Write,
@@ -13,29 +13,29 @@ use prospect_data::{DatasetSummary, TokenCounter, read_manifest, summarise};
 use prospect_model::ModelFile;
 use prospect_train::token_counter;
 
-use crate::{facts, locate::locate, output};
+use crate::{dataset_overview, locate::locate, output};
 
 /// Arguments of `prospect inspect`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A dataset that `prospect prepare` made
+    /// Directory of a prepared dataset
     #[arg(value_name = "DIR")]
     dataset: PathBuf,
-    /// Write a page with figures too, in one file
+    /// Also write a self-contained HTML page with figures
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// Print JSON instead of tables
     #[arg(long)]
     json: bool,
-    /// Count tokens too, as this model recipe's tokenizer and chat template make them
+    /// Model recipe, to also count tokens with its tokenizer and chat template
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
-    /// Rows to show of each split and label, and of those that noise changed
+    /// Example rows of each split and label, and of those changed by noise
     #[arg(long, value_name = "N", default_value_t = 2)]
     examples: usize,
 }
 
-/// Looks through the dataset and prints what it holds.
+/// Summarises the dataset and prints the summary.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let summary = match &args.model {
         None => summary(args, None)?,
@@ -45,14 +45,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }
     };
     if let Some(path) = &args.html {
-        let html = facts::overview(&args.dataset.display().to_string(), &summary).html()?;
+        let html = dataset_overview::overview(&args.dataset.display().to_string(), &summary).html()?;
         write_whole(path, |file| file.write_all(html.as_bytes()))?;
         say(format!("page: {}", path.display()));
     }
     if args.json {
         output::print(serde_json::to_string_pretty(&summary)?)?;
     } else {
-        output::print(facts::overview(&args.dataset.display().to_string(), &summary).text())?;
+        output::print(dataset_overview::overview(&args.dataset.display().to_string(), &summary).text())?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `prospect judge`: what policies say, compared by a judge.
+//! `prospect judge`: has a judge compare generations.
 
 use std::{
     collections::BTreeSet,
@@ -23,48 +23,54 @@ use crate::{allocator, locate::SOURCES, output, report};
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("judge").required(true))]
 pub(crate) struct Args {
-    /// The sweep's name (below runs/) or directory
+    /// Name (below runs/) or directory of the sweep
     sweep: PathBuf,
-    /// What generations are compared with: `target` (the preferred completion of the held-out pair), `baseline` (what the
-    /// baseline series says at the same x and seed), or a run's id
+    /// Opponent of the generations: `target`, `baseline` or the id of a run
+    ///
+    /// `target` is the preferred completion of the held-out pair, `baseline` the generation of the
+    /// baseline series at the same x and seed.
     #[arg(long, value_name = "WHAT", default_value = "target", value_parser = clap::builder::StringValueParser::new().map(opponent))]
     against: Opponent,
-    /// Ask a model behind this OpenAI-compatible address, such as <https://api.openai.com/v1>
+    /// Judge with a model at this OpenAI-compatible address, such as <https://api.openai.com/v1>
     #[arg(long, value_name = "URL", group = "judge", requires = "model")]
     endpoint: Option<String>,
-    /// The model to ask there
+    /// Name of the model at --endpoint
     #[arg(long, value_name = "NAME", requires = "endpoint")]
     model: Option<String>,
-    /// The environment variable with its key; where it is not set, none is sent
+    /// Environment variable with the API key; if it is not set, no key is sent
     #[arg(long, value_name = "VARIABLE", default_value = "OPENAI_API_KEY")]
     key: String,
-    /// A file with the question, which has {prompt}, {first} and {second} once each [default: the question of the KTO
-    /// paper: which is more helpful, harmless, and concise]
+    /// File with the question, which has {prompt}, {first} and {second} once each
+    ///
+    /// Default: the KTO paper's question, which response is more helpful, harmless and concise.
     #[arg(long, value_name = "FILE", requires = "endpoint")]
     question: Option<PathBuf>,
-    /// Tokens of an answer
+    /// Maximum tokens of an answer
     #[arg(long, value_name = "N", default_value_t = 16)]
     max_tokens: u32,
-    /// Requests a minute [default: any number]
+    /// Maximum requests per minute [default: unlimited]
     #[arg(long, value_name = "N", requires = "endpoint")]
     per_minute: Option<u32>,
-    /// Requests under way at once
+    /// Maximum concurrent requests
     #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN.saturating_add(3))]
     at_once: NonZeroUsize,
-    /// Seconds that an answer may take
+    /// Timeout of a request, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     timeout: u64,
-    /// How often a request is sent that gets no answer
+    /// Maximum attempts per request
     #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN.saturating_add(5))]
     tries: NonZeroUsize,
-    /// Train a Bradley-Terry reward model from this model recipe, on held-out pairs whose prompts no policy has continued
+    /// Judge with a Bradley-Terry reward model trained from this model recipe
+    ///
+    /// It is trained on the held-out pairs whose prompts have no generations.
     #[arg(long, value_name = "FILE", group = "judge")]
     reward_model: Option<PathBuf>,
-    /// A training setting of the reward model, as in `--set learning_rate=1e-3` [default: DPO's loss, 3 epochs in batches
-    /// of 32 completions at 1e-4]
+    /// Training setting of the reward model, as in `--set learning_rate=1e-3`
+    ///
+    /// Defaults: DPO's loss, 3 epochs, batches of 32 completions, learning rate 1e-4.
     #[arg(long = "set", value_name = "KEY=VALUE", requires = "reward_model")]
     set: Vec<String>,
-    /// Where to put the report [default: reports/NAME]
+    /// Output directory of the report [default: reports/NAME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -77,7 +83,7 @@ batch_size: 32
 max_length: 512
 ";
 
-/// The first wait before a request is sent again.
+/// Delay before the first retry of a request.
 const WAIT: Duration = Duration::from_secs(1);
 
 fn opponent(text: String) -> Opponent {
@@ -88,37 +94,38 @@ fn opponent(text: String) -> Opponent {
     }
 }
 
-/// Has a judge compare what finished runs say, renders the report anew, and prints where its page is.
+/// Judges the generations of finished runs, updates the report, and prints the path of its page.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let sweep = report::found(&args.sweep)?;
+    let sweep = report::open_sweep(&args.sweep)?;
     let claim = sweep.claims().take("judge")?;
-    let claim =
-        claim.ok_or_else(|| anyhow!("another process judges {}; wait for it", sweep.path().display()))?;
+    let claim = claim.ok_or_else(|| {
+        anyhow!("another process is judging {}; wait for it to end", sweep.path().display())
+    })?;
     let JudgedCounts { comparisons, unread } = match (&args.endpoint, &args.model, &args.reward_model) {
         (Some(address), Some(model), _) => {
             let file = Endpoint::answers_file(sweep.path(), model);
             let mut judge = Endpoint::new(args.endpoint(address, model)?, &file)?;
-            round(&sweep, &mut judge, &args.against)?
+            run_judge(&sweep, &mut judge, &args.against)?
         }
         (_, _, Some(recipe)) => {
             allocator::retain();
             let mut judge = args.reward_model(&sweep, recipe)?;
-            round(&sweep, &mut judge, &args.against)?
+            run_judge(&sweep, &mut judge, &args.against)?
         }
-        _ => return Err(anyhow!("name a judge: --endpoint with --model, or --reward-model")),
+        _ => return Err(anyhow!("no judge: give --endpoint with --model, or --reward-model")),
     };
     let left_out = match unread {
         0 => String::new(),
-        _ => format!(", {unread} of them with an answer that names no response or both: they are left out"),
+        _ => format!(", {unread} of them excluded because the answer names neither response or both"),
     };
     say(format!("{comparisons} comparisons judged{left_out}"));
     drop(claim);
-    let out = report::place(args.out.as_deref(), sweep.path().file_name().unwrap_or_default());
-    output::print(report::summarised(&sweep, &out, None)?.display())?;
+    let out = report::output_dir(args.out.as_deref(), sweep.path().file_name().unwrap_or_default());
+    output::print(report::summarise_and_render(&sweep, &out, None)?.display())?;
     Ok(())
 }
 
-fn round(sweep: &SweepDir, judge: &mut dyn Judge, against: &Opponent) -> anyhow::Result<JudgedCounts> {
+fn run_judge(sweep: &SweepDir, judge: &mut dyn Judge, against: &Opponent) -> anyhow::Result<JudgedCounts> {
     let judged = judge_sweep(sweep, judge, against)?;
     say(judge.about());
     Ok(judged)

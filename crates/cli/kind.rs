@@ -1,4 +1,4 @@
-//! The kinds of YAML file there are, and telling them apart.
+//! Kinds of YAML files, and their detection.
 
 use std::{fmt, path::Path};
 
@@ -9,45 +9,46 @@ use prospect_sweep::{ExperimentFile, SlurmProfileFile};
 use prospect_theory::TheoryFile;
 use schemars::{Schema, schema_for};
 
-/// What a YAML file describes.
+/// Kind of a YAML file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// How feedback becomes a dataset.
+pub(crate) enum FileKind {
+    /// Data recipe: how feedback becomes a dataset.
     Pipeline,
-    /// A model and what of it is trained.
+    /// Model recipe: a model and the weights to train.
     Model,
-    /// A question and the runs that answer it.
-    LoadedExperiment,
-    /// A question that is worked out instead of run.
+    /// Experiment: a question and the runs that answer it.
+    Experiment,
+    /// Theory experiment: a question answered by computation instead of runs.
     Theory,
-    /// What to ask a Slurm cluster for.
+    /// Slurm profile: the resources of a job.
     Slurm,
 }
 
-impl Kind {
+impl FileKind {
     pub(crate) const ALL: [Self; 5] =
-        [Self::Pipeline, Self::Model, Self::LoadedExperiment, Self::Theory, Self::Slurm];
+        [Self::Pipeline, Self::Model, Self::Experiment, Self::Theory, Self::Slurm];
 
-    /// The JSON Schema of such a file, generated from the type that reads it.
+    /// Returns the JSON Schema of the file, generated from the type that reads it.
     pub(crate) fn schema(self) -> Schema {
         match self {
             Self::Pipeline => schema_for!(PipelineFile),
             Self::Model => schema_for!(ModelFile),
-            Self::LoadedExperiment => schema_for!(ExperimentFile),
+            Self::Experiment => schema_for!(ExperimentFile),
             Self::Theory => schema_for!(TheoryFile),
             Self::Slurm => schema_for!(SlurmProfileFile),
         }
     }
 
-    /// How many of the document's top-level keys such a file may have.
+    /// Counts the top-level keys of the document that a file of this kind may have.
     fn keys_in(self, document: &Document) -> usize {
         let schema = self.schema();
         let known = |key: &&str| schema.get("properties").and_then(|keys| keys.get(key)).is_some();
         document.keys().filter(known).count()
     }
 
-    /// The kind of a file and what tells it: its keys, or, where they fit several kinds alike, its folder.
-    pub(crate) fn of(path: &Path, document: &Document) -> Option<(Self, &'static str)> {
+    /// Detects the kind of a file from its keys or, if they fit several kinds equally, its folder.
+    /// Also returns which of the two decided.
+    pub(crate) fn detect(path: &Path, document: &Document) -> Option<(Self, &'static str)> {
         let most = Self::ALL.map(|kind| kind.keys_in(document)).into_iter().max().filter(|most| *most > 0);
         let fitting: Vec<_> =
             Self::ALL.into_iter().filter(|kind| Some(kind.keys_in(document)) == most).collect();
@@ -60,12 +61,12 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for FileKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Pipeline => "pipeline",
             Self::Model => "model",
-            Self::LoadedExperiment => "experiment",
+            Self::Experiment => "experiment",
             Self::Theory => "theory",
             Self::Slurm => "slurm",
         })

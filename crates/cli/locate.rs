@@ -1,4 +1,4 @@
-//! Paths and addresses in YAML files to local paths.
+//! Resolution of the paths and addresses in YAML files to local paths.
 
 use std::{
     error::Error,
@@ -8,15 +8,16 @@ use std::{
 use prospect_core::config::{ConfigError, Document};
 use prospect_sweep::RecipeSources;
 
-/// Recipes from files, and what they name from the file system or the Hub.
+/// Recipes from files; the inputs that they name from the file system or the Hub.
 pub(crate) const SOURCES: RecipeSources<'static> = RecipeSources { recipe: &open, locate: &locate };
 
 fn open(path: &str) -> Result<Document, ConfigError> {
     Document::open(Path::new(path))
 }
 
-/// Fetches an `hf://` address; anything else is a path, and a relative one starts at the current directory (not at
-/// the YAML file), as it would on the command line.
+/// Fetches an `hf://` address. Returns any other address as a path, which must exist.
+///
+/// A relative path starts at the current directory, as on the command line, not at the YAML file.
 pub(crate) fn locate(address: &str) -> Result<PathBuf, Box<dyn Error + Send + Sync>> {
     if prospect_hub::is_address(address) {
         return Ok(prospect_hub::fetch(address)?);

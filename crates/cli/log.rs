@@ -1,6 +1,7 @@
 //! Status lines of the libraries (`tracing` events) on standard error.
 //!
-//! Plain lines by default; `-v` adds debug lines with their module, `-vv` traces. `RUST_LOG` takes precedence.
+//! Plain lines by default; `-v` adds debug lines with their module, `-vv` traces. `RUST_LOG`
+//! takes precedence.
 
 use std::{fmt, io};
 
@@ -11,12 +12,12 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// Starts logging at the level that `verbose` (the number of `-v`) and `RUST_LOG` give.
-pub(crate) fn start(verbose: u8) {
+/// Starts logging at the level given by `verbose` (the number of `-v`) or `RUST_LOG`.
+pub(crate) fn init(verbose: u8) {
     let ours = ["info", "debug", "trace"][usize::from(verbose.min(2))];
     let default = format!("warn,prospect={ours}");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    // Fails only if a subscriber is set already, which would be as good.
+    // Fails only if a subscriber is already set; that one is then used.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
@@ -24,7 +25,7 @@ pub(crate) fn start(verbose: u8) {
         .try_init();
 }
 
-/// Lines as a person reads them: information as it is, warnings marked, details with their module.
+/// Format for people: plain information, marked warnings and errors, details with their module.
 struct Plain;
 
 impl<S, N> FormatEvent<S, N> for Plain

@@ -1,7 +1,7 @@
-//! The `prospect` binary: glue between the command line and the crates that do the work.
+//! The `prospect` binary: parses the command line and calls the crates that do the work.
 //!
-//! Every subcommand is one file with `Args` and `run`. Data goes to standard output, everything else to standard
-//! error. The exit code is 0 for success, 1 for a failure and 2 for a command line that makes no sense.
+//! Every subcommand is one file with `Args` and `run`. Data goes to standard output, everything
+//! else to standard error. Exit codes: 0 success, 1 failure, 2 invalid command line.
 
 use std::process::ExitCode;
 
@@ -10,9 +10,9 @@ use prospect_core::progress::say;
 
 mod allocator;
 mod cli_docs;
+mod dataset_overview;
 mod demo;
 mod export;
-mod facts;
 mod gpu_check;
 mod inspect;
 mod judge;
@@ -34,11 +34,11 @@ mod train;
 mod validate;
 mod watch;
 
-/// Human feedback to KTO-versus-DPO comparisons.
+/// Compare KTO and DPO on human feedback: prepare data, train, evaluate, report.
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Cli {
-    /// Print more on standard error: debug lines, or traces when given twice (`RUST_LOG` overrides)
+    /// Log more to standard error: -v for debug, -vv for trace lines; `RUST_LOG` overrides
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
     #[command(subcommand)]
@@ -47,31 +47,31 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Turn raw human feedback into a dataset (binary and paired parquet)
+    /// Prepare a dataset from raw human feedback (binary and paired parquet)
     Prepare(prepare::Args),
-    /// Show what a dataset holds: counts, lengths, noise, rejected rows, examples
+    /// Show a dataset: counts, lengths, noise, rejected rows, examples
     Inspect(inspect::Args),
-    /// Show examples as training sees them: template, scored tokens, cuts, KL partners
+    /// Show examples as training sees them: template, scored tokens, truncation, KL partners
     Preview(preview::Args),
-    /// Check data recipes, model recipes, experiments and Slurm profiles without running anything
+    /// Check recipes, experiments and Slurm profiles without running anything
     Validate(validate::Args),
-    /// Say which way to train a model fits into so much memory
+    /// Find training settings that fit a memory budget
     Plan(plan::Args),
     /// Train one model on one dataset, without an experiment file
     Train(train::Args),
-    /// Train every run of an experiment that is missing, and report
+    /// Train the missing runs of an experiment and write its report
     Sweep(sweep::Args),
-    /// Have a judge compare what policies say: a model behind an address, or a reward model
+    /// Judge generations with a model behind an API or with a reward model
     Judge(judge::Args),
-    /// Render a sweep's report from what is finished
+    /// Render the report of a sweep from its finished runs
     Report(report::Args),
-    /// Run the whole pipeline on synthetic feedback: needs no network, data or model
+    /// Run the whole pipeline on synthetic feedback, without network, data or model
     Demo(demo::Args),
-    /// Write a model for transformers and peft, a dataset for LLaMA-Factory, or a sweep's metrics and texts for other tools
+    /// Export a model, a dataset, or the metrics and generations of a sweep for other tools
     Export(export::Args),
-    /// Check a GPU: our kernels on it, its rate, and steps of models of 1, 7 and 30 billion weights
+    /// Check a GPU: CUDA kernels, rate of products, and training steps of 1B, 7B and 30B models
     GpuCheck(gpu_check::Args),
-    /// Print this documentation as Markdown
+    /// Print the command-line reference as Markdown
     #[command(hide = true)]
     CliDocs,
     /// Write the JSON Schemas of all YAML files
@@ -81,7 +81,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let Cli { verbose, command } = Cli::parse();
-    log::start(verbose);
+    log::init(verbose);
     let result = match command {
         Command::Prepare(args) => prepare::run(&args),
         Command::Inspect(args) => inspect::run(&args),

@@ -1,4 +1,4 @@
-//! `prospect plan`: which way to train a model fits into so much memory.
+//! `prospect plan`: finds training settings that fit a memory budget.
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
@@ -13,29 +13,31 @@ use crate::{locate::locate, output, overrides::Overrides};
 /// Arguments of `prospect plan`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The model recipe, for example models/llama-30b.yaml; its weights need not be here
+    /// Model recipe, for example models/llama-30b.yaml; its weights are not needed
     model: PathBuf,
     #[command(flatten)]
     overrides: Overrides,
-    /// What is minimised: kto, dpo, or another objective of docs/objectives.md
+    /// Objective: kto, dpo, or another of docs/objectives.md
     #[arg(long, value_name = "NAME", default_value = "kto")]
     objective: String,
-    /// Memory of the GPU, such as 80GiB
+    /// GPU memory, such as 80GiB
     #[arg(long, value_name = "AMOUNT", value_parser = amount, conflicts_with = "cpu")]
     gpu: Option<u64>,
-    /// Number of such GPUs that train together: what each needs with a part of the frozen weights on it, and with all
+    /// Number of such GPUs that train together
+    ///
+    /// Prints plans with the frozen weights sharded across GPUs, and with all weights on each.
     #[arg(long, value_name = "N", requires = "gpu")]
     gpus: Option<NonZeroUsize>,
-    /// Memory of a machine without one, such as 16GiB [default: this machine's]
+    /// Memory of a machine without a GPU, such as 16GiB [default: this machine's]
     #[arg(long, value_name = "AMOUNT", value_parser = amount)]
     cpu: Option<u64>,
-    /// Completions in an optimizer step
+    /// Completions per optimizer step
     #[arg(long, value_name = "N", default_value_t = 32)]
     batch_size: usize,
-    /// Tokens of prompt and completion together; half of them for the prompt
+    /// Maximum tokens of prompt and completion together; half of them for the prompt
     #[arg(long, value_name = "N", default_value_t = 512)]
     max_length: usize,
-    /// Print JSON
+    /// Print JSON instead of tables
     #[arg(long)]
     json: bool,
 }
@@ -44,96 +46,113 @@ fn amount(text: &str) -> Result<u64, String> {
     Bytes::try_from(text.to_owned()).map(|bytes| bytes.0)
 }
 
-/// Bytes that are left for all else: of a GPU's memory for its context, cuBLAS and what is lost between allocations, of a
-/// machine's for the program, the dataset and the same.
-pub(crate) fn overhead(place: DeviceKind) -> u64 {
-    match place {
+/// Returns the bytes reserved for everything else: on a GPU its context and cuBLAS, on a CPU the
+/// program and the dataset, and on both fragmentation.
+pub(crate) fn overhead(device: DeviceKind) -> u64 {
+    match device {
         DeviceKind::Gpu => 3 << 29,
         DeviceKind::Cpu => 1 << 28,
     }
 }
 
-/// How weights lie on the devices, and the ways to train that fit so.
-struct Layout<'a> {
-    wanted: PlanRequest<'a>,
-    ways: Vec<TrainPlan>,
+/// Training plans that fit, for one placement of the weights on the devices.
+struct PlacementPlans<'a> {
+    request: PlanRequest<'a>,
+    plans: Vec<TrainPlan>,
     smallest: Option<TrainPlan>,
 }
 
-impl<'a> Layout<'a> {
-    fn of(wanted: PlanRequest<'a>, bytes: u64) -> anyhow::Result<Self> {
-        Ok(Self { ways: wanted.plans_within(bytes)?, smallest: wanted.smallest_plan()?, wanted })
+impl<'a> PlacementPlans<'a> {
+    fn within(request: PlanRequest<'a>, bytes: u64) -> anyhow::Result<Self> {
+        Ok(Self { plans: request.plans_within(bytes)?, smallest: request.smallest_plan()?, request })
     }
 }
 
-/// Prints the ways to train that fit, and the settings of the first.
+/// Memory of a device.
+#[derive(Clone, Copy)]
+struct MemoryBudget {
+    device: DeviceKind,
+    bytes: u64,
+    /// Bytes reserved for everything else; see [`overhead`].
+    overhead: u64,
+}
+
+impl MemoryBudget {
+    /// Returns the bytes that a plan may use.
+    fn available(self) -> u64 {
+        self.bytes.saturating_sub(self.overhead)
+    }
+}
+
+/// Prints the training plans that fit, and the settings of the first.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let (place, bytes) = args.place()?;
+    let budget = args.memory_budget()?;
     let mut recipe: Recipe = args
         .overrides
         .open(&args.model)?
         .read::<ModelFile>()?
-        // Only their names matter here.
+        // Weights on the Hub are not fetched: only their names matter here.
         .resolve(&|address| {
             if address.starts_with("hf://") { Ok(address.into()) } else { locate(address) }
         })?;
-    if place == DeviceKind::Cpu {
+    if budget.device == DeviceKind::Cpu {
         recipe.dtype = Dtype::F32;
     }
     let architecture = architecture(&recipe)?;
     let settings = args.settings()?;
-    let overhead = overhead(place);
-    let budget = bytes.saturating_sub(overhead);
     let ranks = args.gpus.map_or(1, NonZeroUsize::get);
-    let whole = PlanRequest { ranks, ..PlanRequest::from_recipe(&recipe, &architecture, &settings, place) };
+    let whole =
+        PlanRequest { ranks, ..PlanRequest::from_recipe(&recipe, &architecture, &settings, budget.device) };
     let sharded = PlanRequest { sharded: true, ..whole.clone() };
-    let whole = Layout::of(whole, budget)?;
-    // Where all weights are trained, there are none to keep in parts.
-    let sharded =
-        (ranks > 1 && recipe.train != Train::Full).then(|| Layout::of(sharded, budget)).transpose()?;
+    let whole = PlacementPlans::within(whole, budget.available())?;
+    // Full training has no frozen weights to shard.
+    let sharded = (ranks > 1 && recipe.train != Train::Full)
+        .then(|| PlacementPlans::within(sharded, budget.available()))
+        .transpose()?;
     if args.json {
-        let mut told = serde_json::json!({
-            "bytes": bytes, "overhead": overhead, "ways": whole.ways, "smallest": whole.smallest,
+        let mut json = serde_json::json!({
+            "bytes": budget.bytes, "overhead": budget.overhead, "ways": whole.plans, "smallest": whole.smallest,
         });
         if ranks > 1 {
-            told["gpus"] = ranks.into();
+            json["gpus"] = ranks.into();
         }
-        if let Some(Layout { ways, smallest, .. }) = &sharded {
-            told["sharded"] = serde_json::json!({ "ways": ways, "smallest": smallest });
+        if let Some(PlacementPlans { plans, smallest, .. }) = &sharded {
+            json["sharded"] = serde_json::json!({ "ways": plans, "smallest": smallest });
         }
-        output::print(format!("{told:#}"))?;
+        output::print(format!("{json:#}"))?;
     } else {
-        let told = told(args, &recipe, (&whole, sharded.as_ref()), (place, bytes, overhead))?;
-        output::print(told.text())?;
+        let overview = overview(args, &recipe, &whole, sharded.as_ref(), budget)?;
+        output::print(overview.text())?;
     }
     let narrowest = sharded.as_ref().unwrap_or(&whole);
-    if narrowest.ways.is_empty() {
-        let least = narrowest.smallest.map_or(0, |way| way.demand.total() + overhead);
+    if narrowest.plans.is_empty() {
+        let least = narrowest.smallest.map_or(0, |plan| plan.demand.total() + budget.overhead);
         bail!(
-            "no way to train {} fits into {}{}: the smallest takes {}; use a larger device, {}shorter sequences \
-             (--max-length), or an adapter (train: lora) where all weights are trained",
+            "no training plan for {} fits {}{}: the smallest needs {}; use a larger device, {}shorter sequences \
+             (--max-length), or an adapter (train: lora) if all weights are trained",
             args.model.display(),
             if ranks > 1 { format!("{ranks} GPUs with ") } else { String::new() },
-            shown(bytes),
-            shown(least),
-            if place == DeviceKind::Gpu { "more of them (--gpus), " } else { "" },
+            human_bytes(budget.bytes),
+            human_bytes(least),
+            if budget.device == DeviceKind::Gpu { "more GPUs (--gpus), " } else { "" },
         );
     }
     Ok(())
 }
 
 impl Args {
-    fn place(&self) -> anyhow::Result<(DeviceKind, u64)> {
-        Ok(match (self.gpu, self.cpu) {
+    fn memory_budget(&self) -> anyhow::Result<MemoryBudget> {
+        let (device, bytes) = match (self.gpu, self.cpu) {
             (Some(bytes), _) => (DeviceKind::Gpu, bytes),
             (None, Some(bytes)) => (DeviceKind::Cpu, bytes),
             (None, None) => {
                 let bytes = memory::of_this_machine().context(
-                    "this machine does not say how much memory it has: give --cpu 16GiB or --gpu 80GiB",
+                    "cannot tell how much memory this machine has: give --cpu 16GiB or --gpu 80GiB",
                 )?;
                 (DeviceKind::Cpu, bytes)
             }
-        })
+        };
+        Ok(MemoryBudget { device, bytes, overhead: overhead(device) })
     }
 
     fn settings(&self) -> anyhow::Result<Settings> {
@@ -145,7 +164,7 @@ impl Args {
     }
 }
 
-/// The shape of a model whose weights need not be here.
+/// Returns the architecture of a model without reading its weights.
 fn architecture(recipe: &Recipe) -> anyhow::Result<Architecture> {
     let Some(address) = recipe.name.strip_prefix("hf://") else { return Ok(recipe.architecture()?) };
     let repository = address.split('@').next().unwrap_or(address);
@@ -153,12 +172,12 @@ fn architecture(recipe: &Recipe) -> anyhow::Result<Architecture> {
         return Ok(architecture);
     }
     let config = locate(&format!("{}/config.json", recipe.name.trim_end_matches('/')))
-        .map_err(|error| anyhow::anyhow!("{}: its config.json is needed: {error}", recipe.name))?;
+        .map_err(|error| anyhow::anyhow!("{}: cannot get its config.json: {error}", recipe.name))?;
     Ok(Architecture::from_hugging_face(&fs_err::read_to_string(config)?)?)
 }
 
-/// An amount in three digits.
-pub(crate) fn shown(bytes: u64) -> String {
+/// Formats an amount of memory with three digits.
+pub(crate) fn human_bytes(bytes: u64) -> String {
     let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
     let (unit, shift) = units.into_iter().find(|(_, shift)| bytes >> shift > 0).unwrap_or(("KiB", 10));
     let amount = bytes as f64 / f64::from(1 << shift);
@@ -166,66 +185,74 @@ pub(crate) fn shown(bytes: u64) -> String {
     format!("{amount:.digits$} {unit}")
 }
 
-fn told(
+fn overview(
     args: &Args,
     recipe: &Recipe,
-    (whole, sharded): (&Layout<'_>, Option<&Layout<'_>>),
-    (place, bytes, overhead): (DeviceKind, u64, u64),
+    whole: &PlacementPlans<'_>,
+    sharded: Option<&PlacementPlans<'_>>,
+    budget: MemoryBudget,
 ) -> anyhow::Result<Overview> {
-    let PlanRequest { architecture: a, settings, ranks, .. } = whole.wanted;
-    let Footprint { trained, .. } = whole.wanted.footprint(None)?;
+    let PlanRequest { architecture, settings, ranks, .. } = whole.request;
+    let Footprint { trained, .. } = whole.request.footprint(None)?;
     let what = match recipe.train {
-        Train::Full => "all of them are trained".to_owned(),
+        Train::Full => "all are trained".to_owned(),
         Train::Lora(lora) => {
-            format!("an adapter of rank {} with {} is trained", lora.r, grouped(trained.count))
+            format!("a LoRA adapter of rank {} with {} is trained", lora.r, grouped(trained.count))
         }
     };
-    let device = match (place, ranks) {
+    let device = match (budget.device, ranks) {
         (DeviceKind::Cpu, _) => "a CPU (in f32)".to_owned(),
         (DeviceKind::Gpu, 1) => "a GPU".to_owned(),
         (DeviceKind::Gpu, _) => format!("{ranks} GPUs, each"),
     };
     let mut lead = vec![
-        format!("{} weights in {} blocks; {what}", grouped(a.parameter_count()? as u64), a.layers),
         format!(
-            "{}, {} completions a step, sequences of up to {} tokens, {} of them the prompt's",
+            "{} weights in {} blocks; {what}",
+            grouped(architecture.parameter_count()? as u64),
+            architecture.layers
+        ),
+        format!(
+            "{}, {} completions per step, sequences of up to {} tokens, {} of them for the prompt",
             args.objective, settings.batch_size, settings.max_length, settings.max_prompt_length
         ),
-        format!("{device} with {}, of which {} are left for all else", shown(bytes), shown(overhead)),
+        format!(
+            "{device} with {}, {} of it reserved for other uses",
+            human_bytes(budget.bytes),
+            human_bytes(budget.overhead)
+        ),
     ];
-    // Parts cost time, so they are for what does not fit otherwise.
-    let kind = |layout: &Layout<'_>| layout.ways.first().map(|way| way.quantization);
+    // Sharding costs time: preferred only if it allows another quantization.
+    let kind = |placement: &PlacementPlans<'_>| placement.plans.first().map(|plan| plan.quantization);
     let best = sharded.filter(|sharded| kind(sharded) != kind(whole)).unwrap_or(whole);
-    if let Some(first) = best.ways.first() {
-        let settings = settings_of(first, &best.wanted, place, bytes.saturating_sub(overhead));
+    if let Some(first) = best.plans.first() {
+        let settings = sweep_options(first, &best.request, budget);
         lead.push(format!("Settings: {settings}"));
     }
     let note = "The workspace is the peak of temporary tensors in a step. Sequences are assumed to have the maximum length, so real \
                 batches take less.";
     let mut sections = Vec::new();
     if let Some(sharded) = sharded {
-        let title =
-            format!("Ways that fit with a part of the frozen matrices on each GPU (--ranks {ranks} --shard)");
-        let mut blocks = blocks(sharded, overhead);
-        if let Some(TrainPlan { quantization, demand, .. }) = sharded.ways.first() {
-            let moved = whole.wanted.footprint(*quantization)?.frozen - demand.frozen;
+        let title = format!("Plans with the frozen weights sharded across GPUs (--ranks {ranks} --shard)");
+        let mut blocks = blocks(sharded, budget.overhead);
+        if let Some(TrainPlan { quantization, demand, .. }) = sharded.plans.first() {
+            let moved = whole.request.footprint(*quantization)?.frozen - demand.frozen;
             blocks.push(ContentBlock::Note(format!(
-                "Embedding, head and norms are whole on each GPU. Every pass through the blocks brings the other parts to each \
-                 GPU, {} of them for the first way: a micro-batch takes one forward and one backward, and one more \
-                 forward where blocks are computed again, and for all of a rank's micro-batches but its last.",
-                shown(moved)
+                "Embedding, head and norms are replicated on each GPU. Every pass through the blocks gathers the other shards, \
+                 {} for the first plan. A micro-batch takes one forward and one backward pass, one more forward pass if blocks \
+                 are recomputed, and one more unless it is the last of its rank.",
+                human_bytes(moved)
             )));
         }
         sections.push(Section { title, blocks });
     }
     let title = if ranks == 1 {
-        "Ways that fit".to_owned()
+        "Plans that fit".to_owned()
     } else {
-        format!("Ways that fit with all weights on each GPU (--ranks {ranks})")
+        format!("Plans with all weights on each GPU (--ranks {ranks})")
     };
-    let mut of_whole = blocks(whole, overhead);
-    of_whole.push(ContentBlock::Note(note.to_owned()));
-    sections.push(Section { title, blocks: of_whole });
+    let mut whole_blocks = blocks(whole, budget.overhead);
+    whole_blocks.push(ContentBlock::Note(note.to_owned()));
+    sections.push(Section { title, blocks: whole_blocks });
     Ok(Overview {
         title: format!("Memory of {}", args.model.display()),
         lead,
@@ -234,12 +261,12 @@ fn told(
     })
 }
 
-/// The ways of a layout, or what the smallest would take.
-fn blocks(layout: &Layout<'_>, overhead: u64) -> Vec<ContentBlock> {
-    let Layout { wanted, ways, smallest } = layout;
-    if let ([], true, Some(smallest)) = (&ways[..], wanted.ranks > 1, smallest) {
-        let least = shown(smallest.demand.total() + overhead);
-        return vec![ContentBlock::Note(format!("None: the smallest takes {least} on each GPU."))];
+/// Builds the table of the plans, or a note on the smallest plan if none fits.
+fn blocks(placement: &PlacementPlans<'_>, overhead: u64) -> Vec<ContentBlock> {
+    let PlacementPlans { request, plans, smallest } = placement;
+    if let ([], true, Some(smallest)) = (&plans[..], request.ranks > 1, smallest) {
+        let least = human_bytes(smallest.demand.total() + overhead);
+        return vec![ContentBlock::Note(format!("None fits: the smallest needs {least} on each GPU."))];
     }
     let columns = [
         "frozen weights",
@@ -251,9 +278,9 @@ fn blocks(layout: &Layout<'_>, overhead: u64) -> Vec<ContentBlock> {
         "moments",
         "activations",
         "workspace",
-        "in all",
+        "total",
     ];
-    let rows = ways.iter().map(|way| row(way, wanted)).collect();
+    let rows = plans.iter().map(|plan| row(plan, request)).collect();
     vec![ContentBlock::Table(DisplayTable {
         title: String::new(),
         columns: columns.map(str::to_owned).to_vec(),
@@ -261,18 +288,18 @@ fn blocks(layout: &Layout<'_>, overhead: u64) -> Vec<ContentBlock> {
     })]
 }
 
-fn row(way: &TrainPlan, wanted: &PlanRequest<'_>) -> Vec<TableCell> {
-    let dtype = match wanted.dtype {
+fn row(plan: &TrainPlan, request: &PlanRequest<'_>) -> Vec<TableCell> {
+    let dtype = match request.dtype {
         Dtype::F32 => "f32",
         Dtype::Bf16 => "bf16",
     };
-    let demand = way.demand;
-    let kind = way.quantization.and_then(|kind| serde_json::to_value(kind).ok());
+    let demand = plan.demand;
+    let kind = plan.quantization.and_then(|kind| serde_json::to_value(kind).ok());
     let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or(dtype).to_owned();
     let mut row = vec![
         TableCell::Text(kind),
-        TableCell::count(way.micro_batch_size as u64),
-        TableCell::Text(format!("{} of {}", way.recomputed, wanted.architecture.layers)),
+        TableCell::count(plan.micro_batch_size as u64),
+        TableCell::Text(format!("{} of {}", plan.recomputed, request.architecture.layers)),
     ];
     let parts = [
         demand.frozen,
@@ -282,27 +309,27 @@ fn row(way: &TrainPlan, wanted: &PlanRequest<'_>) -> Vec<TableCell> {
         demand.activations,
         demand.workspace,
     ];
-    row.extend(parts.into_iter().chain([demand.total()]).map(|bytes| TableCell::Number(shown(bytes))));
+    row.extend(parts.into_iter().chain([demand.total()]).map(|bytes| TableCell::Number(human_bytes(bytes))));
     row
 }
 
-/// A way as settings of a sweep.
-fn settings_of(way: &TrainPlan, wanted: &PlanRequest<'_>, place: DeviceKind, budget: u64) -> String {
+/// Formats a plan as the options of a sweep.
+fn sweep_options(plan: &TrainPlan, request: &PlanRequest<'_>, budget: MemoryBudget) -> String {
     let mut set = Vec::new();
-    if wanted.ranks > 1 {
-        set.push(format!("--ranks {}", wanted.ranks));
+    if request.ranks > 1 {
+        set.push(format!("--ranks {}", request.ranks));
     }
-    if wanted.sharded {
+    if request.sharded {
         set.push("--shard".to_owned());
     }
-    if place == DeviceKind::Gpu && wanted.dtype == Dtype::F32 {
+    if budget.device == DeviceKind::Gpu && request.dtype == Dtype::F32 {
         set.push("--set model.dtype=f32".to_owned());
     }
-    if let Some(kind) = way.quantization.and_then(|kind| serde_json::to_value(kind).ok()) {
+    if let Some(kind) = plan.quantization.and_then(|kind| serde_json::to_value(kind).ok()) {
         set.push(format!("--set model.quantization={}", kind.as_str().unwrap_or_default()));
     }
     set.push("--set model.activations=null".to_owned());
-    set.push(format!("--set model.memory={}MiB", budget >> 20));
-    set.push(format!("--set train.micro_batch_size={}", way.micro_batch_size));
+    set.push(format!("--set model.memory={}MiB", budget.available() >> 20));
+    set.push(format!("--set train.micro_batch_size={}", plan.micro_batch_size));
     set.join(" ")
 }

@@ -1,4 +1,4 @@
-//! `prospect prepare`: raw human feedback to a dataset.
+//! `prospect prepare`: prepares a dataset from raw human feedback.
 
 use std::{
     collections::BTreeMap,
@@ -19,54 +19,56 @@ mod slurm;
 /// Arguments of `prospect prepare`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The recipe, for example pipelines/hh.yaml
+    /// Data recipe, for example pipelines/hh.yaml
     pipeline: PathBuf,
     #[command(flatten)]
     overrides: Overrides,
-    /// Where to put the dataset [default: data/NAME for NAME.yaml]
+    /// Output directory [default: data/NAME for NAME.yaml]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Read only this part of the input, such as 2/8, and keep what it holds in DIR.shards; --merge puts parts together
+    /// Read only this part of the input, such as 2/8, into DIR.shards
+    ///
+    /// --merge combines the parts.
     #[arg(long, value_name = "I/N", conflicts_with = "merge")]
     shard: Option<Shard>,
-    /// Make the dataset of the parts that --shard made: the same files as without them
+    /// Combine the parts that --shard read; the files are the same as without shards
     #[arg(long)]
     merge: bool,
     #[command(flatten)]
-    place: Place,
-    /// Make the dataset again even if it is up to date
+    executor: ExecutorArgs,
+    /// Prepare the dataset again even if it is up to date
     #[arg(long)]
     force: bool,
-    /// Stop at the first row that cannot be used, instead of setting it aside in rejected.jsonl
+    /// Stop at the first unusable row instead of writing it to rejected.jsonl
     #[arg(long)]
     strict: bool,
 }
 
-/// Where the input is read, and how.
+/// Options of the executor.
 #[derive(Debug, clap::Args)]
-struct Place {
-    /// Where the input is read
+struct ExecutorArgs {
+    /// Executor of the tasks that read the input
     #[arg(long, value_enum, default_value_t, conflicts_with_all = ["shard", "merge"])]
-    executor: Executor,
-    /// What to ask the cluster for [default: slurm.yaml beside the recipe, or here]
+    executor: PrepareExecutor,
+    /// Slurm profile [default: slurm.yaml next to the recipe or in the current directory]
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
-    /// With --executor slurm, print the scripts that would be submitted, and stop
+    /// With --executor slurm, print the job scripts and stop
     #[arg(long)]
     dry_run: bool,
 }
 
-/// Where the input is read.
+/// Executor of the tasks that read the input.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Executor {
-    /// In this process
+enum PrepareExecutor {
+    /// This process
     #[default]
     Local,
-    /// By tasks that Slurm starts, each of which reads a part: as many as the profile has workers
+    /// Slurm tasks, one for each worker of the profile, which read one part each
     Slurm,
 }
 
-/// Makes the dataset unless it is there already, and prints where it is.
+/// Prepares the dataset unless it is up to date, and prints its path.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut pipeline = SOURCES.pipeline(&args.overrides.open(&args.pipeline)?, &mut BTreeMap::new())?;
     if args.strict {
@@ -76,7 +78,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         say(note);
     }
     let out = args.out.clone().unwrap_or_else(|| default_out(&args.pipeline));
-    let up_to_date = || say("up to date: same recipe, same inputs (--force makes it again)");
+    let up_to_date = || say("up to date: same recipe and inputs (--force prepares it again)");
     if let Some(shard) = args.shard {
         if !args.force && is_shard_prepared(&pipeline, &out, shard)? {
             up_to_date();
@@ -86,13 +88,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }
         return Ok(output::print(shard_file(&out, shard).display())?);
     }
-    let Place { executor, profile, dry_run } = &args.place;
-    if *executor == Executor::Local && (profile.is_some() || *dry_run) {
-        bail!("--profile and --dry-run are for --executor slurm: give it too, or leave them out");
+    let ExecutorArgs { executor, profile, dry_run } = &args.executor;
+    if *executor == PrepareExecutor::Local && (profile.is_some() || *dry_run) {
+        bail!("--profile and --dry-run have no effect without --executor slurm: add it or remove them");
     }
     if !args.force && prepared(&pipeline, &out)?.is_some() {
         up_to_date();
-    } else if *executor == Executor::Slurm {
+    } else if *executor == PrepareExecutor::Slurm {
         return slurm::submit(args, &out);
     } else if args.merge {
         say(summary(&merge_shards(&pipeline, &out)?));
@@ -107,7 +109,7 @@ fn default_out(pipeline: &Path) -> PathBuf {
     Path::new("data").join(pipeline.file_stem().unwrap_or_default())
 }
 
-/// What happened, for people.
+/// Describes the prepared dataset.
 fn summary(manifest: &Manifest) -> String {
     let Manifest { reading, imbalance, noise, contradictions, duplicates, .. } = manifest;
     let mut lines = vec![format!(
@@ -118,27 +120,24 @@ fn summary(manifest: &Manifest) -> String {
         lines.extend(counts.iter().map(|(what, count)| format!("  {title} {what}: {count}")));
     };
     list("rejected", &reading.rejected_by_reason);
-    list("of these with both", &reading.rejected_overlaps);
+    list("rejected for both", &reading.rejected_overlaps);
     list("repaired", &reading.repaired);
     list("kept", &reading.noted);
-    list("left out", &reading.filtered);
+    list("filtered", &reading.filtered);
     for (what, counts) in [
         (
-            "exact duplicates (judgements, of these rows dropped)",
+            "exact duplicates (judgements, rows dropped)",
             &[duplicates.exact, duplicates.exact_rows_dropped][..],
         ),
-        (
-            "with contradictory labels (rows, of these dropped)",
-            &[contradictions.rows, contradictions.dropped],
-        ),
+        ("contradictory labels (rows, dropped)", &[contradictions.rows, contradictions.dropped]),
         ("dropped, prompt is in the test split (rows)", &[manifest.leaked_rows_dropped]),
         (
-            "dropped for their length (pairs, rows without a pair)",
+            "dropped for length (pairs, unpaired rows)",
             &[manifest.selection.long_pairs, manifest.selection.long_rows],
         ),
-        ("dropped, one side of each pair stays (rows)", &[manifest.one_per_pair_dropped]),
+        ("dropped by one_per_pair (rows)", &[manifest.one_per_pair_dropped]),
         (
-            "nearly the same as a test prompt (training prompts, rows dropped)",
+            "near duplicates of test prompts (training prompts, rows dropped)",
             &[duplicates.near_train_prompts.unwrap_or_default(), duplicates.near_rows_dropped],
         ),
         (
@@ -150,7 +149,7 @@ fn summary(manifest: &Manifest) -> String {
             &[noise.flipped_desirable, noise.flipped_undesirable],
         ),
         ("swapped by noise (pairs)", &[noise.swapped_pairs]),
-        ("with another completion by noise (rows)", &[noise.changed_completions]),
+        ("completion changed by noise (rows)", &[noise.changed_completions]),
     ] {
         if counts.iter().any(|count| *count > 0) {
             let counts: Vec<String> = counts.iter().map(u64::to_string).collect();

@@ -1,4 +1,4 @@
-//! `prospect preview`: examples of a dataset as training sees them.
+//! `prospect preview`: shows examples of a dataset as training sees them.
 
 use std::{
     io::{self, IsTerminal},
@@ -15,31 +15,31 @@ use crate::{locate::locate, output};
 /// Arguments of `prospect preview`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A dataset that `prospect prepare` made
+    /// Directory of a prepared dataset
     #[arg(value_name = "DIR")]
     dataset: PathBuf,
-    /// The model recipe whose tokenizer and chat template are used
+    /// Model recipe, for its tokenizer and chat template
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
-    /// How many examples
+    /// Number of examples
     #[arg(short = 'n', long, value_name = "N", default_value_t = 5)]
     count: usize,
-    /// Training examples in the order of the first epoch, or held-out pairs
+    /// Split: training examples in the order of the first epoch, or held-out pairs
     #[arg(long, value_enum, default_value = "train")]
     split: SplitName,
-    /// Thumbs with their KL partners, or pairs
+    /// Objective: labelled completions with their KL partners (kto), or pairs (dpo)
     #[arg(long, value_enum, default_value = "kto")]
     objective: PreviewObjective,
-    /// Tokens of prompt and completion together
+    /// Maximum tokens of prompt and completion together
     #[arg(long, value_name = "TOKENS", default_value_t = 512)]
     max_length: usize,
-    /// Tokens of the prompt [default: half of --max-length]
+    /// Maximum tokens of the prompt [default: half of --max-length]
     #[arg(long, value_name = "TOKENS")]
     max_prompt_length: Option<usize>,
-    /// Completions in a batch, among which KL partners are chosen
+    /// Completions per batch, from which KL partners are chosen
     #[arg(long, value_name = "N", default_value_t = 32)]
     batch_size: usize,
-    /// Seed of the order of examples
+    /// Seed of the order of the examples
     #[arg(long, default_value_t = 0)]
     seed: u64,
 }

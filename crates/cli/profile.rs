@@ -1,4 +1,4 @@
-//! Which Slurm profile a command takes.
+//! Lookup of the Slurm profile.
 
 use std::path::{Path, PathBuf};
 
@@ -6,16 +6,16 @@ use anyhow::Context;
 use prospect_core::config::Document;
 use prospect_sweep::SlurmProfile;
 
-/// The profile that is asked for, or the nearest: beside `file`, or here.
+/// Reads the given profile, or `slurm.yaml` next to `file` or in the current directory.
 pub(crate) fn find(given: Option<&Path>, file: &Path) -> anyhow::Result<SlurmProfile> {
-    let beside = file.with_file_name("slurm.yaml");
+    let sibling = file.with_file_name("slurm.yaml");
     let here = PathBuf::from("slurm.yaml");
-    let nearest = || [&beside, &here].into_iter().find(|path| path.exists()).map(PathBuf::as_path);
+    let nearest = || [&sibling, &here].into_iter().find(|path| path.exists()).map(PathBuf::as_path);
     let path = given.or_else(nearest).with_context(|| {
-        let or_here = if beside == here { String::new() } else { format!(" nor {}", here.display()) };
+        let or_here = if sibling == here { String::new() } else { format!(" or {}", here.display()) };
         format!(
-            "--executor slurm needs a profile, and there is no {}{or_here}: write one (docs/slurm.md), or name it with --profile",
-            beside.display()
+            "--executor slurm needs a profile, but there is no {}{or_here}; write one (docs/slurm.md) or give it with --profile",
+            sibling.display()
         )
     })?;
     Ok(SlurmProfile::read(Document::open(path)?)?)

@@ -1,4 +1,4 @@
-//! `--ranks`, `--shard` and what launchers say: processes that train each run together.
+//! `--ranks`, `--shard` and launcher variables: processes that train each run together.
 
 use std::{
     net::TcpListener,
@@ -10,40 +10,42 @@ use anyhow::{Context, bail};
 use prospect_dist::{LaunchEnv, ProcessGroup};
 use prospect_model::device;
 
-/// Options of commands that several processes can do together.
+/// Options of commands that can run on several ranks.
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
-pub(crate) struct Ranks {
-    /// Start so many processes on this machine, each on a GPU of its own where there are any, that train each run together
-    /// (docs/groups.md); torchrun and srun start them on several machines
+pub(crate) struct RankArgs {
+    /// Number of processes to start on this machine, which train each run together
+    ///
+    /// If there are GPUs, each process gets one. torchrun and srun start ranks on several machines
+    /// (docs/groups.md).
     #[arg(long, value_name = "N")]
     ranks: Option<NonZeroUsize>,
-    /// Keep of the frozen weights only a part on each rank, and put every matrix together when it is used
+    /// Shard the frozen weights across ranks; each matrix is gathered when it is used
     #[arg(long)]
     shard: bool,
 }
 
-/// A group that this process has joined, and those of its members that it has started.
+/// Process group that this process has joined, and the ranks that it has started.
 #[derive(Default)]
-pub(crate) struct Joined {
-    // Before the others, who wait for it to go.
-    pub(crate) member: ProcessGroup,
-    _started: Started,
+pub(crate) struct JoinedGroup {
+    // Dropped first: the started ranks end after it.
+    pub(crate) process_group: ProcessGroup,
+    _children: ChildRanks,
 }
 
-/// Processes that end when the group does.
+/// Child processes, which end when the group does. Dropping waits for them.
 #[derive(Default)]
-struct Started(Vec<Child>);
+struct ChildRanks(Vec<Child>);
 
-impl Started {
-    /// Ends processes that would wait for a rank 0 that does not come.
-    fn give_up(&mut self) {
+impl ChildRanks {
+    /// Kills the processes, which would otherwise wait for a rank 0 that never joins.
+    fn kill(&mut self) {
         for child in &mut self.0 {
             let _ = child.kill();
         }
     }
 }
 
-impl Drop for Started {
+impl Drop for ChildRanks {
     fn drop(&mut self) {
         for child in &mut self.0 {
             let _ = child.wait();
@@ -51,79 +53,81 @@ impl Drop for Started {
     }
 }
 
-impl Ranks {
-    /// The options as they are typed.
-    pub(crate) fn words(self) -> Vec<String> {
+impl RankArgs {
+    /// Returns the options as typed.
+    pub(crate) fn options(self) -> Vec<String> {
         let ranks = self.ranks.map(|ranks| format!("--ranks {ranks}"));
         ranks.into_iter().chain(self.shard.then(|| "--shard".to_owned())).collect()
     }
 
-    /// No group: refuses one for what one process does.
-    pub(crate) fn none_for(self, what: &str) -> anyhow::Result<Joined> {
-        if !self.words().is_empty() || launched()?.is_some() {
-            bail!(
-                "{what} is done by one process: leave --ranks and --shard out, and start it without a launcher"
-            );
+    /// Returns no group. Fails if several ranks are requested for a single-process command.
+    pub(crate) fn single_process(self, what: &str) -> anyhow::Result<JoinedGroup> {
+        if !self.options().is_empty() || launch_env()?.is_some() {
+            bail!("{what} runs in one process: remove --ranks and --shard, and start it without a launcher");
         }
-        Ok(Joined::default())
+        Ok(JoinedGroup::default())
     }
 
-    /// Joins the group that a launcher or `--ranks` starts: returns when all members are there. Alone, if nobody does.
-    pub(crate) fn join(self) -> anyhow::Result<Joined> {
+    /// Joins the group that a launcher or `--ranks` starts, and returns when all ranks have joined.
+    /// Without either, the process is alone.
+    pub(crate) fn join(self) -> anyhow::Result<JoinedGroup> {
         let wanted = self.ranks.map_or(1, NonZeroUsize::get);
-        let (launched, mut started) = match launched()? {
-            Some(launched) if self.ranks.is_some() && launched.world_size != wanted => bail!(
-                "--ranks {wanted}, but a launcher has started {} ranks (WORLD_SIZE or SLURM_NTASKS): leave --ranks out",
-                launched.world_size
+        let (launch_env, mut children) = match launch_env()? {
+            Some(launch_env) if self.ranks.is_some() && launch_env.world_size != wanted => bail!(
+                "--ranks is {wanted}, but a launcher has started {} ranks (WORLD_SIZE or SLURM_NTASKS): remove --ranks",
+                launch_env.world_size
             ),
-            Some(launched) => (launched, Started::default()),
-            None if wanted > 1 => start(wanted)?,
+            Some(launch_env) => (launch_env, ChildRanks::default()),
+            None if wanted > 1 => spawn_ranks(wanted)?,
             None if self.shard => bail!(
-                "--shard keeps a part of the weights on each of several ranks, and there is one: add --ranks N, or start it \
-                 by torchrun or srun"
+                "--shard has no effect on one rank: add --ranks N, or start the command with torchrun or srun"
             ),
-            None => return Ok(Joined::default()),
+            None => return Ok(JoinedGroup::default()),
         };
-        // A GPU that is not there is told before the others are waited for.
-        let joined = match device::by_ordinal(launched.local_rank) {
-            Ok(_) => ProcessGroup::join(&launched, self.shard).map_err(anyhow::Error::from),
+        // Reports a missing GPU before waiting for the other ranks.
+        let joined = match device::by_ordinal(launch_env.local_rank) {
+            Ok(_) => ProcessGroup::join(&launch_env, self.shard).map_err(anyhow::Error::from),
             Err(error) => Err(error.into()),
         };
         match joined {
-            Ok(member) => Ok(Joined { member, _started: started }),
+            Ok(process_group) => Ok(JoinedGroup { process_group, _children: children }),
             Err(error) => {
-                started.give_up();
+                children.kill();
                 Err(error)
             }
         }
     }
 }
 
-impl Joined {
-    /// What `work` gives, on rank 0 before the others: what it fetches and prepares they find.
-    pub(crate) fn first_then_others<T>(&self, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
-        let group = &self.member.collective;
-        if !self.member.is_main_process() {
+impl JoinedGroup {
+    /// Runs `work` on rank 0 first, then on the other ranks, which find the files it has prepared.
+    pub(crate) fn main_process_first<T>(
+        &self,
+        work: impl FnOnce() -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let group = &self.process_group.collective;
+        if !self.process_group.is_main_process() {
             group.barrier()?;
         }
         let done = work()?;
-        if self.member.is_main_process() {
+        if self.process_group.is_main_process() {
             group.barrier()?;
         }
         Ok(done)
     }
 }
 
-fn launched() -> anyhow::Result<Option<LaunchEnv>> {
+fn launch_env() -> anyhow::Result<Option<LaunchEnv>> {
     Ok(LaunchEnv::from_variables(|name| std::env::var(name).ok())?)
 }
 
-/// Starts the other members, with the same arguments.
-fn start(size: usize) -> anyhow::Result<(LaunchEnv, Started)> {
-    // The port is free again when rank 0 listens there.
+/// Starts the other ranks with the same arguments.
+fn spawn_ranks(size: usize) -> anyhow::Result<(LaunchEnv, ChildRanks)> {
+    // The port is free again by the time rank 0 listens on it.
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let program = std::env::current_exe().context("this program's own file, to start it again")?;
-    let mut started = Started::default();
+    let program = std::env::current_exe()
+        .context("cannot find the executable of this program to start the other ranks")?;
+    let mut children = ChildRanks::default();
     for rank in 1..size {
         let mut command = Command::new(&program);
         command.args(std::env::args_os().skip(1)).stdin(Stdio::null()).stdout(Stdio::null());
@@ -131,12 +135,12 @@ fn start(size: usize) -> anyhow::Result<(LaunchEnv, Started)> {
         command.envs([("RANK", &rank), ("WORLD_SIZE", &size), ("LOCAL_RANK", &rank)]);
         command.env("MASTER_ADDR", address.ip().to_string()).env("MASTER_PORT", address.port().to_string());
         match command.spawn() {
-            Ok(child) => started.0.push(child),
+            Ok(child) => children.0.push(child),
             Err(error) => {
-                started.give_up();
-                return Err(error).context("starting another rank");
+                children.kill();
+                return Err(error).context("cannot start another rank");
             }
         }
     }
-    Ok((LaunchEnv::single_machine(0, size, address.to_string()), started))
+    Ok((LaunchEnv::single_machine(0, size, address.to_string()), children))
 }

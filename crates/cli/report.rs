@@ -1,4 +1,4 @@
-//! `prospect report`: a sweep's directory to a page, figures and tables.
+//! `prospect report`: renders a sweep as a page, figures and tables.
 
 use std::{
     ffi::OsStr,
@@ -15,58 +15,65 @@ use crate::{output, theory, watch};
 /// Arguments of `prospect report`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The sweep's name (below runs/) or directory
+    /// Name (below runs/) or directory of the sweep
     #[arg(required_unless_present = "compare")]
     sweep: Option<PathBuf>,
-    /// Put two sweeps side by side instead
+    /// Compare two sweeps side by side
     #[arg(long, num_args = 2, value_names = ["SWEEP", "SWEEP"], conflicts_with = "sweep")]
     compare: Vec<PathBuf>,
-    /// Where to put the report [default: reports/NAME]
+    /// Output directory [default: reports/NAME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Write the report again whenever a run has got further, until all have ended; the page loads itself again
+    /// Update the report as runs progress, until all have ended; the page reloads itself
     #[arg(long, conflicts_with = "compare")]
     watch: bool,
 }
 
-/// Where reports go that are not sent elsewhere.
+/// Default directory of reports.
 pub(crate) const REPORTS: &str = "reports";
 
-/// Summarises what is finished of a sweep, renders it, and prints where the page is.
+/// Summarises the finished runs of a sweep, renders them, and prints the path of the page.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let theory = args.sweep.iter().flat_map(|given| [given.clone(), Path::new("runs").join(given)]);
-    if let Some(folder) = theory.into_iter().find(|folder| theory::is_there(folder)) {
-        anyhow::ensure!(!args.watch, "--watch is for runs, and a theory file has none: leave it out");
-        return theory::report(&folder, &place(args.out.as_deref(), folder.file_name().unwrap_or_default()));
+    if let Some(folder) = theory.into_iter().find(|folder| theory::has_findings(folder)) {
+        anyhow::ensure!(!args.watch, "--watch has no effect: a theory file has no runs; remove it");
+        return theory::report(
+            &folder,
+            &output_dir(args.out.as_deref(), folder.file_name().unwrap_or_default()),
+        );
     }
     let given = args.sweep.iter().chain(&args.compare);
-    let find = if args.watch { watch::appearing } else { found };
+    let find = if args.watch { watch::wait_for_plan } else { open_sweep };
     let sweeps = given.map(|given| find(given)).collect::<anyhow::Result<Vec<_>>>()?;
     let names: Vec<_> = sweeps.iter().filter_map(|sweep| sweep.path().file_name()).collect();
     let name = names.iter().map(|name| name.to_string_lossy()).collect::<Vec<_>>().join("-beside-");
-    let out = place(args.out.as_deref(), name.as_ref());
+    let out = output_dir(args.out.as_deref(), name.as_ref());
     let page = match sweeps.as_slice() {
         [one, other] => {
             summarise(one)?;
             summarise(other)?;
-            list_beside(prospect_report::compare(one, other, &out)?)?
+            update_list(prospect_report::compare(one, other, &out)?)?
         }
         sweeps => {
             let sweep = sweeps.first().context("name a sweep")?;
-            if args.watch { watch::until_ended(sweep, &out)? } else { summarised(sweep, &out, None)? }
+            if args.watch {
+                watch::update_until_ended(sweep, &out)?
+            } else {
+                summarise_and_render(sweep, &out, None)?
+            }
         }
     };
     output::print(page.display())?;
     Ok(())
 }
 
-/// Where the report called `name` goes, unless it is sent elsewhere.
-pub(crate) fn place(out: Option<&Path>, name: &OsStr) -> PathBuf {
+/// Returns `out`, or the default directory of the report called `name`.
+pub(crate) fn output_dir(out: Option<&Path>, name: &OsStr) -> PathBuf {
     out.map_or_else(|| Path::new(REPORTS).join(name), Path::to_owned)
 }
 
-/// The directory that a sweep's name or path means.
-pub(crate) fn directory(given: &Path) -> PathBuf {
+/// Resolves the name or path of a sweep to its directory.
+pub(crate) fn sweep_directory(given: &Path) -> PathBuf {
     let named = Path::new("runs").join(given);
     if given.join("experiment.json").exists() || !named.exists() && given.exists() {
         given.to_owned()
@@ -75,28 +82,35 @@ pub(crate) fn directory(given: &Path) -> PathBuf {
     }
 }
 
-/// The sweep of this name or directory.
-pub(crate) fn found(given: &Path) -> anyhow::Result<SweepDir> {
-    let directory = directory(given);
+/// Opens the sweep of this name or directory.
+pub(crate) fn open_sweep(given: &Path) -> anyhow::Result<SweepDir> {
+    let directory = sweep_directory(given);
     if !directory.join("experiment.json").exists() {
-        bail!("{} is no sweep: it holds no experiment.json; `prospect sweep` makes one", directory.display());
+        bail!(
+            "{} is not a sweep: it has no experiment.json; create one with `prospect sweep`",
+            directory.display()
+        );
     }
     Ok(SweepDir::at(directory))
 }
 
 /// Renders a summarised sweep.
 pub(crate) fn render(sweep: &SweepDir, out: &Path) -> anyhow::Result<PathBuf> {
-    list_beside(prospect_report::render(sweep, out, None)?)
+    update_list(prospect_report::render(sweep, out, None)?)
 }
 
-/// Summarises what is finished of a sweep and renders it.
-pub(crate) fn summarised(sweep: &SweepDir, out: &Path, reload: Option<Duration>) -> anyhow::Result<PathBuf> {
+/// Summarises the finished runs of a sweep and renders them.
+pub(crate) fn summarise_and_render(
+    sweep: &SweepDir,
+    out: &Path,
+    reload: Option<Duration>,
+) -> anyhow::Result<PathBuf> {
     summarise(sweep)?;
-    list_beside(prospect_report::render(sweep, out, reload)?)
+    update_list(prospect_report::render(sweep, out, reload)?)
 }
 
-/// Writes the list of reports, if `page` is one of those.
-fn list_beside(page: PathBuf) -> anyhow::Result<PathBuf> {
+/// Updates the list of reports if `page` is one of them.
+fn update_list(page: PathBuf) -> anyhow::Result<PathBuf> {
     let folder = page.parent().and_then(Path::parent);
     if folder.is_some_and(|folder| folder == Path::new(REPORTS)) {
         prospect_report::list(Path::new(REPORTS))?;

@@ -1,22 +1,22 @@
-//! `prospect schemas`: JSON Schemas of the YAML files, for editors, kept in `schemas/`.
+//! `prospect schemas`: writes the JSON Schemas of the YAML files, kept in `schemas/` for editors.
 
 use std::{io::Write, path::PathBuf};
 
 use prospect_core::files::write_whole;
 
-use crate::{kind::Kind, output};
+use crate::{kind::FileKind, output};
 
 /// Arguments of `prospect schemas`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The folder to write them to
+    /// Output directory
     #[arg(value_name = "DIR", default_value = "schemas")]
     out: PathBuf,
 }
 
-/// Writes one schema a kind of file and prints where they are.
+/// Writes one schema per kind of file and prints their paths.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    for kind in Kind::ALL {
+    for kind in FileKind::ALL {
         let path = args.out.join(format!("{kind}.schema.json"));
         let text = format!("{:#}\n", kind.schema().as_value());
         write_whole(&path, |file| file.write_all(text.as_bytes()))?;

@@ -1,4 +1,4 @@
-//! `prospect sweep`: an experiment file to finished runs and a report.
+//! `prospect sweep`: trains the runs of an experiment file and writes their report.
 
 use std::{
     fmt::Write,
@@ -22,14 +22,14 @@ use crate::{
     allocator,
     locate::SOURCES,
     output,
-    overrides::{Memory, Overrides},
-    ranks::{Joined, Ranks},
+    overrides::{MemoryArgs, Overrides},
+    ranks::{JoinedGroup, RankArgs},
     report, theory,
 };
 
 mod estimate;
+mod memory;
 mod plan;
-mod room;
 mod slurm;
 mod status;
 
@@ -38,80 +38,87 @@ mod status;
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Args {
     #[command(subcommand)]
-    command: Option<Command>,
-    /// The experiment, for example experiments/imbalance.yaml
+    command: Option<SweepCommand>,
+    /// Experiment file, for example experiments/imbalance.yaml
     #[arg(required = true)]
     experiment: Option<PathBuf>,
     #[command(flatten)]
     overrides: Overrides,
     #[command(flatten)]
-    memory: Memory,
-    /// Where to put the sweep [default: runs/NAME for NAME.yaml]
+    memory: MemoryArgs,
+    /// Directory of the sweep [default: runs/NAME for NAME.yaml]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     #[command(flatten)]
-    how: How,
+    options: ExecutionArgs,
 }
 
-/// What else there is to do with a sweep.
+/// Subcommands of `prospect sweep`.
 #[derive(Debug, clap::Subcommand)]
-enum Command {
-    /// Show how far a sweep has come, also while another process works on it
+enum SweepCommand {
+    /// Show the progress of a sweep, also while it is running
     Status(status::Args),
 }
 
-/// How to go about a sweep.
+/// Options of the execution of a sweep.
 #[derive(Debug, clap::Args)]
-pub(crate) struct How {
-    /// Runs that train side by side, over one copy of the weights that they start from; results do not depend on it
+pub(crate) struct ExecutionArgs {
+    /// Number of runs to train in parallel
+    ///
+    /// They share one copy of their initial weights. Results do not depend on it.
     #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN)]
     jobs: NonZeroUsize,
     #[command(flatten)]
-    ranks: Ranks,
-    /// Do the runs of this setting only, as in method=kto or seed=0; given again, those that have all of them
+    ranks: RankArgs,
+    /// Restrict the sweep to runs with this setting, such as method=kto or seed=0
+    ///
+    /// If repeated, runs must have all of the settings.
     #[arg(long, value_name = "KEY=VALUE")]
     only: Vec<String>,
-    /// Begin no more runs after so many hours; the same command goes on with them
+    /// Start no new runs after this many hours; the same command continues later
     #[arg(long, value_name = "HOURS", value_parser = hours)]
     max_hours: Option<Duration>,
-    /// Try runs again that failed in an earlier call
+    /// Retry runs that failed in an earlier call
     #[arg(long)]
     retry_failed: bool,
-    /// Where runs are trained
+    /// Executor of the runs
     #[arg(long, value_enum, default_value_t)]
     executor: Executor,
-    /// What to ask the cluster for [default: slurm.yaml beside the experiment, or here]
+    /// Slurm profile [default: slurm.yaml next to the experiment or in the current directory]
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
-    /// Print the plan, with how long each series trains, and stop; with --executor slurm, the script that would be submitted
+    /// Print the plan and the training schedule of each series, and stop
+    ///
+    /// With --executor slurm, print the job script instead.
     #[arg(long)]
     dry_run: bool,
-    /// Measure a few steps of each kind of run that is to do, print what they all will take, and stop; with --max-hours, how
-    /// many runs fit
+    /// Estimate the time of the remaining runs from a few measured steps, and stop
+    ///
+    /// With --max-hours, also print how many runs fit.
     #[arg(long, conflicts_with = "dry_run")]
     estimate: bool,
 }
 
-/// Where runs are trained.
+/// Executor of the runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum Executor {
-    /// In this process; others that are called the same way share the work
+    /// This process; other processes with the same command share the work
     #[default]
     Local,
-    /// By workers that Slurm starts
+    /// Workers on a Slurm cluster
     Slurm,
-    /// In this process, which leaves as soon as others are at all that is left
+    /// This process, which exits once other processes work on all remaining runs
     Worker,
 }
 
-impl Default for How {
+impl Default for ExecutionArgs {
     fn default() -> Self {
         Self {
             jobs: NonZeroUsize::MIN,
-            ranks: Ranks::default(),
+            ranks: RankArgs::default(),
             only: Vec::new(),
             max_hours: None,
-            // For commands that do not have the option.
+            // Commands without the option always retry.
             retry_failed: true,
             executor: Executor::Local,
             profile: None,
@@ -121,22 +128,22 @@ impl Default for How {
     }
 }
 
-impl How {
-    /// Joins the group that trains each run, if there is one.
-    fn join(&self) -> anyhow::Result<Joined> {
+impl ExecutionArgs {
+    /// Joins the process group that trains each run, if there is one.
+    fn join(&self) -> anyhow::Result<JoinedGroup> {
         match self {
-            // Its workers do.
-            Self { executor: Executor::Slurm, .. } => Ok(Joined::default()),
-            Self { dry_run: true, .. } => self.ranks.none_for("--dry-run"),
-            Self { estimate: true, .. } => self.ranks.none_for("--estimate"),
+            // The workers join it, not the process that submits them.
+            Self { executor: Executor::Slurm, .. } => Ok(JoinedGroup::default()),
+            Self { dry_run: true, .. } => self.ranks.single_process("--dry-run"),
+            Self { estimate: true, .. } => self.ranks.single_process("--estimate"),
             _ => self.ranks.join(),
         }
     }
 
-    /// The options that workers need too.
-    fn of_workers(&self) -> Vec<String> {
+    /// Returns the options to pass on to workers.
+    fn worker_options(&self) -> Vec<String> {
         let Self { jobs, ranks, only, max_hours, retry_failed, .. } = self;
-        let mut words = ranks.words();
+        let mut words = ranks.options();
         if *jobs > NonZeroUsize::MIN {
             words.push(format!("--jobs {jobs}"));
         }
@@ -152,9 +159,9 @@ fn hours(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(3600.0 * hours).map_err(|error| error.to_string())
 }
 
-/// Does what is missing of an experiment, and prints where its report is.
+/// Trains the missing runs of an experiment and prints the path of its report.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    if let Some(Command::Status(args)) = &args.command {
+    if let Some(SweepCommand::Status(args)) = &args.command {
         return status::run(args);
     }
     let file = args.experiment.as_deref().context("name an experiment file")?;
@@ -163,15 +170,18 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     set.extend(args.memory.setting());
     let document = Document::open(file)?;
     if theory::is_theory(&document) {
-        let How { estimate, executor, profile, .. } = &args.how;
-        if !args.how.of_workers().is_empty() || *estimate || *executor != Executor::Local || profile.is_some()
+        let ExecutionArgs { estimate, executor, profile, .. } = &args.options;
+        if !args.options.worker_options().is_empty()
+            || *estimate
+            || *executor != Executor::Local
+            || profile.is_some()
         {
             bail!(
-                "--jobs, --ranks, --shard, --only, --max-hours, --retry-failed, --executor and --estimate are for runs, and a \
-                 theory file has none: leave them out"
+                "--jobs, --ranks, --shard, --only, --max-hours, --retry-failed, --executor and --estimate have no effect on \
+                 {path}: a theory file has no runs; remove them"
             );
         }
-        return theory::run(file, document, &set, args.out.as_deref(), args.how.dry_run);
+        return theory::run(file, document, &set, args.out.as_deref(), args.options.dry_run);
     }
     let experiment = LoadedExperiment::read(&path, document, &set)?;
     let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(&experiment.name));
@@ -180,22 +190,22 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         write!(command, " --set {}", shell::word(given))?;
     }
     let report = Path::new(report::REPORTS).join(&experiment.name);
-    carry_out(&experiment, &SOURCES, &out, &report, &[command], &args.how)
+    carry_out(&experiment, &SOURCES, &out, &report, &[command], &args.options)
 }
 
-/// What a call did.
-fn in_words(executed: &ExecutionSummary) -> String {
+/// Describes what a call did.
+fn describe(executed: &ExecutionSummary) -> String {
     let ExecutionSummary { finished, stopped, already, elsewhere, left, .. } = *executed;
     let more = |runs: usize, what: &str| if runs > 0 { format!(", {runs} {what}") } else { String::new() };
     format!(
-        "{finished} runs finished{}, {already} were there already{}{}",
-        more(stopped, "were stopped early"),
+        "{finished} runs finished{}, {already} already done{}{}",
+        more(stopped, "stopped early"),
         more(elsewhere, "ended in other processes"),
-        more(left, "are left to do")
+        more(left, "remaining")
     )
 }
 
-/// Summarises and reports. One of several workers that end together is enough.
+/// Writes the summary and the report. Of several workers that end together, one does it.
 fn conclude(sweep: &SweepDir, report: &Path, others: WaitPolicy) -> anyhow::Result<()> {
     let claims = sweep.claims();
     let _claim = loop {
@@ -210,60 +220,65 @@ fn conclude(sweep: &SweepDir, report: &Path, others: WaitPolicy) -> anyhow::Resu
     Ok(output::print(report::render(sweep, report)?.display())?)
 }
 
-/// Plans, and unless that is all that is wanted, executes, summarises and reports.
+/// Plans the sweep; unless only the plan is requested, executes, summarises and reports it.
 pub(crate) fn carry_out(
     experiment: &LoadedExperiment,
     sources: &RecipeSources<'_>,
     out: &Path,
     report: &Path,
     commands: &[String],
-    how: &How,
+    options: &ExecutionArgs,
 ) -> anyhow::Result<()> {
     let started = Instant::now();
-    let joined = how.join()?;
-    let plan = joined.first_then_others(|| Ok(SweepPlan::new(experiment, sources, &out.join("data"))?))?;
+    let joined = options.join()?;
+    let plan = joined.main_process_first(|| Ok(SweepPlan::new(experiment, sources, &out.join("data"))?))?;
     let sweep = SweepDir::at(out.to_owned());
-    let only = RunFilter::parse(&how.only, &plan)?;
-    if how.profile.is_some() && how.executor != Executor::Slurm {
-        bail!("--profile is for --executor slurm: give both, or neither");
+    let only = RunFilter::parse(&options.only, &plan)?;
+    if options.profile.is_some() && options.executor != Executor::Slurm {
+        bail!("--profile has no effect without --executor slurm: give both or neither");
     }
-    let until = how.max_hours.and_then(|hours| started.checked_add(hours));
-    let others = if how.executor == Executor::Worker { WaitPolicy::Leave } else { WaitPolicy::Wait };
-    let How { jobs, retry_failed, .. } = *how;
-    let member = joined.member.clone();
+    let until = options.max_hours.and_then(|hours| started.checked_add(hours));
+    let others = if options.executor == Executor::Worker { WaitPolicy::Leave } else { WaitPolicy::Wait };
+    let ExecutionArgs { jobs, retry_failed, .. } = *options;
+    let member = joined.process_group.clone();
     let execution = Execution { jobs, only: only.clone(), until, retry_failed, others, member };
-    let submits = how.executor == Executor::Slurm && !how.estimate;
-    if submits && slurm::submit(experiment, &plan, &sweep, &execution, commands, how)? {
+    let submits = options.executor == Executor::Slurm && !options.estimate;
+    if submits && slurm::submit(experiment, &plan, &sweep, &execution, commands, options)? {
         return Ok(());
     }
-    if how.dry_run {
-        return plan::print(&plan, &sweep, &only, how.jobs.get());
+    if options.dry_run {
+        return plan::print(&plan, &sweep, &only, options.jobs.get());
     }
-    // Rank 0 for all: they are alike.
-    if joined.member.is_main_process() {
-        let (ranks, sharded) = (joined.member.collective.world_size(), joined.member.sharded_store.is_some());
-        room::check(&plan, Parallelism { ranks, sharded, jobs: how.jobs.get() }, joined.member.local_rank)?;
+    // Rank 0 checks for all ranks: they are alike.
+    if joined.process_group.is_main_process() {
+        let (ranks, sharded) =
+            (joined.process_group.collective.world_size(), joined.process_group.sharded_store.is_some());
+        memory::check(
+            &plan,
+            Parallelism { ranks, sharded, jobs: options.jobs.get() },
+            joined.process_group.local_rank,
+        )?;
     }
     allocator::retain();
-    if how.estimate {
-        return estimate::print(&plan, &sweep, &execution, how.max_hours);
+    if options.estimate {
+        return estimate::print(&plan, &sweep, &execution, options.max_hours);
     }
     let executed = execute(&plan, &sweep, &execution, commands)?;
-    if !joined.member.is_main_process() {
+    if !joined.process_group.is_main_process() {
         return Ok(());
     }
-    say(in_words(&executed));
+    say(describe(&executed));
     let ExecutionSummary { runs, failed, failed_earlier, left, .. } = executed;
     if failed_earlier > 0 {
-        say(format!("{failed_earlier} failed in an earlier call; --retry-failed tries them again"));
+        say(format!("{failed_earlier} failed in an earlier call; add --retry-failed to retry them"));
     }
-    // The last worker has all to tell.
+    // A worker that leaves earlier has only a part of the results.
     if others == WaitPolicy::Wait || left == 0 {
         conclude(&sweep, report, others)?;
     }
     if failed + failed_earlier > 0 {
         bail!(
-            "{} of {} runs failed; their errors stand in the report, and `prospect sweep status {}` names their logs",
+            "{} of {} runs failed; see their errors in the report and their logs in `prospect sweep status {}`",
             failed + failed_earlier,
             runs,
             shell::word(&out.display().to_string())

@@ -1,4 +1,5 @@
-//! Experiments that are worked out instead of run (`experiments/theory.yaml`): what was found, in words and figures.
+//! Theory experiments (`experiments/theory.yaml`), computed exactly instead of trained: their
+//! verdicts and report.
 
 use std::path::Path;
 
@@ -10,20 +11,20 @@ use prospect_theory::{
 
 use crate::output;
 
-/// What was found.
+/// File name of the findings.
 const FILE: &str = "theory.json";
 
-/// Whether a YAML file is such an experiment.
+/// Returns true if a YAML file is a theory experiment.
 pub(crate) fn is_theory(document: &Document) -> bool {
     document.keys().any(|key| key == "theory")
 }
 
-/// Whether a folder holds what was found by one.
-pub(crate) fn is_there(folder: &Path) -> bool {
+/// Returns true if a folder holds the findings of a theory experiment.
+pub(crate) fn has_findings(folder: &Path) -> bool {
     folder.join(FILE).exists()
 }
 
-/// Works an experiment out, keeps what was found in `out`, and prints where its report is.
+/// Computes the findings, writes them to `out`, and prints the path of their report.
 pub(crate) fn run(
     path: &Path,
     mut document: Document,
@@ -50,14 +51,14 @@ pub(crate) fn run(
     Ok(())
 }
 
-/// Renders the report of what was found before.
+/// Renders the report of saved findings.
 pub(crate) fn report(folder: &Path, out: &Path) -> anyhow::Result<()> {
     let findings: Findings = serde_json::from_slice(&fs_err::read(folder.join(FILE))?)?;
     output::print(overview(&findings).write(out)?.display())?;
     Ok(())
 }
 
-/// What was found, in a sentence or two for each proposition.
+/// Describes the finding on each proposition in a sentence or two.
 fn verdicts(findings: &Findings) -> [String; 3] {
     let Findings { settings, gradients, utilities, majority } = findings;
     let holds = |holds: bool| if holds { "holds" } else { "does not hold" };
@@ -65,20 +66,21 @@ fn verdicts(findings: &Findings) -> [String; 3] {
     let share = |of: f64| format!("{of:.2e}");
     let kto = at(-20.0).map_or(0.0, |point| point.kto_desirable / 0.25);
     let dpo = at(-20.0).map_or(0.0, |point| point.dpo);
-    let (stays, policy, least, most) = of_utilities(utilities);
+    let UtilityChanges { preference_change, policy_change, min_utility, max_utility } =
+        utility_changes(utilities);
     let worlds = majority.cases.len();
     [
         format!(
-            "Proposition 4.1 {}: at a reward of -20, KTO's gradient for a desirable completion is {} of its greatest, DPO's for a pair ranked as wrongly {dpo:.6} of its greatest. KTO's is below 1 % of its greatest beyond ±{:.2}.",
+            "Proposition 4.1 {}: at a reward of -20, KTO's gradient for a desirable completion is {} of its maximum; DPO's, for a pair ranked as wrongly, is {dpo:.6} of its maximum. KTO's gradient is below 1 % of its maximum beyond ±{:.2}.",
             holds(gradients.holds),
             share(kto),
             gradients.hundredth_beyond,
         ),
         format!(
-            "Theorem 4.2 {}: rewards shifted by prompt give the same preferences (change at most {}) and the same DPO optimum (at most {}), yet a human utility from {least:.4} to {most:.4}.",
+            "Theorem 4.2 {}: rewards shifted by prompt give the same preferences (change at most {}) and the same DPO optimum (at most {}), yet a human utility from {min_utility:.4} to {max_utility:.4}.",
             holds(utilities.holds),
-            share(stays),
-            share(policy),
+            share(preference_change),
+            share(policy_change),
         ),
         format!(
             "Theorem 4.3 {}: of {worlds} worlds of contradictory preferences, DPO's optimum makes the minority's completion likelier in {}, exactly those that the theorem names; loss-neutral KTO in {}; KTO with λ_U = {} in {}.",
@@ -91,15 +93,26 @@ fn verdicts(findings: &Findings) -> [String; 3] {
     ]
 }
 
-/// The largest changes of preferences and policy, and the range of the utility.
-fn of_utilities(found: &UtilityFinding) -> (f64, f64, f64, f64) {
-    found.curve.iter().fold((0.0, 0.0, f64::INFINITY, f64::NEG_INFINITY), |(a, b, least, most), shift| {
-        (
-            shift.preference_change.max(a),
-            shift.policy_change.max(b),
-            shift.utility.min(least),
-            shift.utility.max(most),
-        )
+/// Largest changes over all shifts of the reward, and the range of the utility.
+struct UtilityChanges {
+    preference_change: f64,
+    policy_change: f64,
+    min_utility: f64,
+    max_utility: f64,
+}
+
+fn utility_changes(found: &UtilityFinding) -> UtilityChanges {
+    let start = UtilityChanges {
+        preference_change: 0.0,
+        policy_change: 0.0,
+        min_utility: f64::INFINITY,
+        max_utility: f64::NEG_INFINITY,
+    };
+    found.curve.iter().fold(start, |so_far, shift| UtilityChanges {
+        preference_change: shift.preference_change.max(so_far.preference_change),
+        policy_change: shift.policy_change.max(so_far.policy_change),
+        min_utility: shift.utility.min(so_far.min_utility),
+        max_utility: shift.utility.max(so_far.max_utility),
     })
 }
 
@@ -109,27 +122,27 @@ fn overview(findings: &Findings) -> Overview {
         lead: verdicts(findings).to_vec(),
         warnings: Vec::new(),
         sections: vec![
-            of_gradients(&findings.gradients),
-            of_rewards(&findings.utilities),
-            of_majority(&findings.majority, findings.settings.undesirable_weight),
+            gradients_section(&findings.gradients),
+            rewards_section(&findings.utilities),
+            majority_section(&findings.majority, findings.settings.undesirable_weight),
         ],
     }
 }
 
-fn of_gradients(found: &GradientFinding) -> Section {
+fn gradients_section(found: &GradientFinding) -> Section {
     let curve = |name: &str, of: fn(&prospect_theory::gradients::GradientPoint) -> f64| {
         (name.to_owned(), found.curve.iter().map(|point| (point.reward, of(point))).collect())
     };
     Section {
         title: "Extreme rewards".to_owned(),
         blocks: vec![
-            ContentBlock::Note("Proposition 4.1: as the reward β·log(π/π_ref) of a completion tends to either infinity, KTO's update tends to 0: λ·β·σ(r)·σ(−r), at a reference point of 0. DPO's, β·σ(−m) of the margin m, is largest for the pairs that the policy ranks most wrongly: those that are hard, and those whose label is wrong.".to_owned()),
+            ContentBlock::Note("Proposition 4.1: as the reward β·log(π/π_ref) of a completion tends to either infinity, KTO's update tends to 0: λ·β·σ(r)·σ(−r), at a reference point of 0. DPO's update, β·σ(−m) for a margin m, is largest for the pairs that the policy ranks most wrongly: hard pairs and mislabelled pairs.".to_owned()),
             ContentBlock::LineChart(LineChart {
                 name: "gradients".to_owned(),
-                title: "How strongly a completion is pulled".to_owned(),
-                caption: format!("Evaluated by the objectives that training uses; largest difference from the closed form {:.0e}. The curves of desirable and undesirable completions are the same.", found.error),
+                title: "Size of the gradient".to_owned(),
+                caption: format!("Evaluated with the objectives used in training; the largest difference from the closed form is {:.0e}. Desirable and undesirable completions have the same curve.", found.error),
                 x_label: "reward of the completion, or margin of the pair".to_owned(),
-                y_label: "size of d loss / d log π, in units of β".to_owned(),
+                y_label: "|d loss / d log π|, in units of β".to_owned(),
                 rules: Vec::new(),
                 series: vec![curve("KTO", |point| point.kto_desirable), curve("DPO", |point| point.dpo)],
             }),
@@ -137,20 +150,20 @@ fn of_gradients(found: &GradientFinding) -> Section {
     }
 }
 
-fn of_rewards(found: &UtilityFinding) -> Section {
+fn rewards_section(found: &UtilityFinding) -> Section {
     let points = found.curve.iter().map(|shift| (shift.shift, shift.utility)).collect();
     Section {
         title: "Same preferences".to_owned(),
         blocks: vec![
             ContentBlock::Note(format!(
-                "Theorem 4.2: r(x, y) + h(x) has the same Bradley-Terry preferences and the same optimal policy as r(x, y), but may have another human utility. Two prompts, one three times as frequent, with three completions each have the rewards {:?}; the value of a completion is σ(r − z0), z0 being the policy's mean reward over both prompts. A shift that is the same for both prompts changes the utility by {:.0e}: nothing but rounding.",
+                "Theorem 4.2: r(x, y) + h(x) has the same Bradley-Terry preferences and the same optimal policy as r(x, y), but may have a different human utility. Two prompts, one three times as frequent as the other, have three completions each, with rewards {:?}. The value of a completion is σ(r − z0), where z0 is the policy's mean reward over both prompts. A shift that is the same for both prompts changes the utility by {:.0e}, which is rounding.",
                 found.rewards, found.same_for_all
             )),
             ContentBlock::LineChart(LineChart {
                 name: "utilities".to_owned(),
-                title: "Human utility of one and the same policy".to_owned(),
+                title: "Human utility of the same policy".to_owned(),
                 caption: format!(
-                    "At every point preferences and DPO's optimum are the same; the optimum found by descent differs from the closed form by at most {:.0e}.",
+                    "Preferences and DPO's optimum are the same at every point; the optimum found by gradient descent differs from the closed form by at most {:.0e}.",
                     found.error
                 ),
                 x_label: "shift s: h = +s for one prompt, −s for the other".to_owned(),
@@ -162,24 +175,24 @@ fn of_rewards(found: &UtilityFinding) -> Section {
     }
 }
 
-fn of_majority(found: &MajorityFinding, undesirable_weight: f64) -> Section {
+fn majority_section(found: &MajorityFinding, undesirable_weight: f64) -> Section {
     let mut references: Vec<f64> = found.cases.iter().map(|case| case.reference).collect();
     references.dedup();
     let curves = |under: &str, of: fn(&prospect_theory::majority::MajorityCase) -> f64| {
-        let of_reference = |reference: f64| {
+        let points = |reference: f64| {
             let cases = found.cases.iter().filter(move |case| case.reference == reference);
             cases.map(move |case| (case.share, of(case))).collect::<Vec<_>>()
         };
         references
             .iter()
-            .map(|reference| (format!("{under}, π_ref = {reference}"), of_reference(*reference)))
+            .map(|reference| (format!("{under}, π_ref = {reference}"), points(*reference)))
             .collect::<Vec<_>>()
     };
     let figure = |name: &str, title: &str, series| {
         ContentBlock::LineChart(LineChart {
             name: name.to_owned(),
             title: title.to_owned(),
-            caption: "π_ref is what the reference gives the completion that the majority prefers. Below one half, the minority is served.".to_owned(),
+            caption: "π_ref is the reference's probability of the completion that the majority prefers. Below one half, the policy serves the minority.".to_owned(),
             x_label: "share of annotators in the majority".to_owned(),
             y_label: "probability of the majority's completion under the optimal policy".to_owned(),
             rules: vec![(0.5, "one half".to_owned())],

@@ -1,4 +1,4 @@
-//! `prospect train`: one run, without an experiment file.
+//! `prospect train`: trains one run, without an experiment file.
 
 use std::path::PathBuf;
 
@@ -8,49 +8,49 @@ use prospect_runs::{Estimate, SweepDir};
 use prospect_sweep::{Execution, LoadedExperiment, SweepPlan, execute};
 use serde_json::json;
 
-use crate::{allocator, locate::SOURCES, output, overrides::Memory, ranks::Ranks};
+use crate::{allocator, locate::SOURCES, output, overrides::MemoryArgs, ranks::RankArgs};
 
 /// Arguments of `prospect train`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The data recipe, for example pipelines/hh.yaml
+    /// Data recipe, for example pipelines/hh.yaml
     data: PathBuf,
-    /// The model recipe, for example models/smollm2-135m.yaml
+    /// Model recipe, for example models/smollm2-135m.yaml
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
-    /// What is minimised: kto, dpo, or another objective of docs/objectives.md
+    /// Objective: kto, dpo, or another of docs/objectives.md
     #[arg(long, value_name = "NAME", default_value = "kto")]
     objective: String,
     /// Peak learning rate
     #[arg(long, value_name = "RATE", default_value_t = 1e-4)]
     learning_rate: f64,
-    /// Completions in an optimizer step
+    /// Completions per optimizer step
     #[arg(long, value_name = "N", default_value_t = 32)]
     batch_size: usize,
-    /// Tokens of prompt and completion together
+    /// Maximum tokens of prompt and completion together
     #[arg(long, value_name = "N", default_value_t = 512)]
     max_length: usize,
-    /// Decides adapter, data order and the draws of imbalance and noise
+    /// Seed of the adapter, the data order, imbalance and noise
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Set anything else: a key below `train.`, `data.` or `model.`, as in `--set train.beta=0.2`
+    /// Set any other key below `train.`, `data.` or `model.`, as in `--set train.beta=0.2`
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     #[command(flatten)]
-    memory: Memory,
+    memory: MemoryArgs,
     #[command(flatten)]
-    ranks: Ranks,
-    /// Where to put the run
+    ranks: RankArgs,
+    /// Output directory
     #[arg(long, value_name = "DIR", default_value = "runs/train")]
     out: PathBuf,
 }
 
 impl Args {
-    /// The run as an experiment with one combination and one seed.
+    /// Describes the run as an experiment with one combination and one seed.
     fn experiment(&self) -> serde_json::Value {
         let Self { objective, learning_rate, batch_size, max_length, .. } = self;
         json!({
-            "question": format!("What does {objective} make of {}?", self.data.display()),
+            "question": format!("How well does {objective} train on {}?", self.data.display()),
             "data": self.data,
             "model": self.model,
             "train": { "learning_rate": learning_rate, "batch_size": batch_size, "max_length": max_length },
@@ -61,7 +61,8 @@ impl Args {
     }
 }
 
-/// Trains, continuing where an interrupted call of the same arguments stopped, and prints where the run is.
+/// Trains the run, or resumes it if a call with the same arguments was interrupted, and prints its
+/// path.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     allocator::retain();
     let mut set = args.set.clone();
@@ -70,13 +71,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let experiment = LoadedExperiment::read("train", document, &set)?;
     let joined = args.ranks.join()?;
     let plan =
-        joined.first_then_others(|| Ok(SweepPlan::new(&experiment, &SOURCES, &args.out.join("data"))?))?;
+        joined.main_process_first(|| Ok(SweepPlan::new(&experiment, &SOURCES, &args.out.join("data"))?))?;
     let sweep = SweepDir::at(args.out.clone());
     let words = std::env::args_os().skip(1).map(|word| shell::word(&word.to_string_lossy()));
     let command = std::iter::once("prospect".to_owned()).chain(words).collect::<Vec<_>>().join(" ");
-    let execution = Execution { retry_failed: true, member: joined.member.clone(), ..Execution::default() };
+    let execution =
+        Execution { retry_failed: true, member: joined.process_group.clone(), ..Execution::default() };
     let executed = execute(&plan, &sweep, &execution, &[command])?;
-    if !joined.member.is_main_process() {
+    if !joined.process_group.is_main_process() {
         return Ok(());
     }
     anyhow::ensure!(executed.failed == 0, "training failed");

@@ -1,4 +1,4 @@
-//! `prospect validate`: YAML files checked without running anything.
+//! `prospect validate`: checks YAML files without running anything.
 
 use std::{
     error::Error,
@@ -12,64 +12,66 @@ use prospect_model::ModelFile;
 use prospect_sweep::{LoadedExperiment, RecipeSources, SlurmProfile, SweepError, check};
 use prospect_theory::TheoryFile;
 
-use crate::{kind::Kind, output};
+use crate::{kind::FileKind, output};
 
 /// Arguments of `prospect validate`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Data recipes, model recipes, experiments and Slurm profiles; what a file is shows in its keys or its folder
+    /// Data recipes, model recipes, experiments and Slurm profiles
+    ///
+    /// The kind of a file is detected from its keys or its folder.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 }
 
-/// Prints a line a file: that it is fine, or what is wrong with it and where.
+/// Prints a line per file: that it is valid, or the error with its position.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let mut wrong = 0;
+    let mut invalid = 0;
     for path in &args.files {
         match examine(path) {
             Ok(finding) => output::print(format!("{}: ok ({finding})", path.display()))?,
             Err(error) => {
-                wrong += 1;
+                invalid += 1;
                 output::print(error)?;
             }
         }
     }
-    if wrong > 0 {
-        bail!("{wrong} of {} files cannot be used", args.files.len());
+    if invalid > 0 {
+        bail!("{invalid} of {} files are invalid", args.files.len());
     }
     Ok(())
 }
 
-/// What a file is, or what is wrong with it, behind file and line.
+/// Describes a valid file, or returns the error behind file and line.
 fn examine(path: &Path) -> Result<String, String> {
     let document = Document::open(path).map_err(|error| chain(&error))?;
-    let Some((kind, told)) = Kind::of(path, &document) else {
+    let Some((kind, evidence)) = FileKind::detect(path, &document) else {
         return Err(document.blame(
-            "cannot tell what it is: it has neither `source` (a pipeline), `weights` (a model), `question` (an experiment) nor `workers` (a Slurm profile)",
+            "unknown kind of file: add `source` (pipeline), `weights` (model), `question` (experiment) or `workers` (Slurm profile)",
         ));
     };
-    let finding = format!("{kind}, {told}");
+    let finding = format!("{kind}, {evidence}");
     let in_context = |error: String| format!("{error} ({finding})");
     match kind {
-        Kind::Pipeline => {
+        FileKind::Pipeline => {
             let file = document.read::<PipelineFile>().map_err(|error| in_context(chain(&error)))?;
             file.check().map_err(|error| document.blame(&chain(&error)))?;
         }
-        Kind::Model => {
+        FileKind::Model => {
             let file = document.read::<ModelFile>().map_err(|error| in_context(chain(&error)))?;
             file.resolve(&|address| Ok(address.into())).map_err(|error| document.blame(&chain(&error)))?;
         }
-        Kind::Theory => {
+        FileKind::Theory => {
             let file = document.read::<TheoryFile>().map_err(|error| in_context(chain(&error)))?;
             file.resolve().map_err(|error| document.blame(&chain(&error)))?;
         }
-        Kind::Slurm => {
+        FileKind::Slurm => {
             SlurmProfile::read(document).map_err(|error| match error {
                 SweepError::Config(error) => in_context(chain(&error)),
                 error => chain(&error),
             })?;
         }
-        Kind::LoadedExperiment => {
+        FileKind::Experiment => {
             let name = path.display().to_string();
             let experiment =
                 LoadedExperiment::read(&name, document, &[]).map_err(|error| in_context(chain(&error)))?;
@@ -84,7 +86,7 @@ fn examine(path: &Path) -> Result<String, String> {
     Ok(finding)
 }
 
-/// An error and its causes on one line.
+/// Joins an error and its causes on one line.
 fn chain(error: &(dyn Error + 'static)) -> String {
     errors::chain(error).join(": ")
 }

@@ -1,4 +1,4 @@
-//! `prospect report --watch`: the report of a sweep that another process works on.
+//! `prospect report --watch`: updates the report of a sweep that another process runs.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,15 +11,16 @@ use prospect_runs::SweepDir;
 
 use crate::report;
 
-/// The least time between two looks.
+/// Minimum time between two checks.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// After how long a page loads itself again.
+/// Reload interval of the page.
 const RELOAD: Duration = Duration::from_secs(5);
 
-/// The sweep of this name or directory. If there is a directory without a plan, its data are still being prepared.
-pub(crate) fn appearing(given: &Path) -> anyhow::Result<SweepDir> {
-    let directory = report::directory(given);
+/// Opens the sweep of this name or directory. A directory without a plan is still preparing its
+/// data: waits for the plan.
+pub(crate) fn wait_for_plan(given: &Path) -> anyhow::Result<SweepDir> {
+    let directory = report::sweep_directory(given);
     let plan = directory.join("experiment.json");
     if directory.exists() && !plan.exists() {
         say(format!("waiting for {}", plan.display()));
@@ -27,27 +28,28 @@ pub(crate) fn appearing(given: &Path) -> anyhow::Result<SweepDir> {
             sleep(PAUSE);
         }
     }
-    report::found(given)
+    report::open_sweep(given)
 }
 
-/// Writes the report whenever there is something new, until every run has ended, and returns the path of its page.
-pub(crate) fn until_ended(sweep: &SweepDir, out: &Path) -> anyhow::Result<PathBuf> {
+/// Updates the report whenever the sweep changes, until every run has ended. Returns the path of
+/// its page.
+pub(crate) fn update_until_ended(sweep: &SweepDir, out: &Path) -> anyhow::Result<PathBuf> {
     let mut last = None;
     loop {
         let started = Instant::now();
         let stamp = sweep.stamp()?;
         if last.as_ref() != Some(&stamp) {
             let progress = sweep.progress()?;
-            // What has ended by now is in the summary, which is made after.
+            // The summary is made after this check, so it has every run that has ended by now.
             let reload = (!progress.ended()).then_some(RELOAD);
-            let page = report::summarised(sweep, out, reload)?;
+            let page = report::summarise_and_render(sweep, out, reload)?;
             say(format!("{}: {progress}", page.display()));
             if progress.ended() {
                 return Ok(page);
             }
             last = Some(stamp);
         }
-        // No more than half of the time goes into it.
+        // Rendering takes at most half of the time.
         sleep(PAUSE.max(started.elapsed()));
     }
 }

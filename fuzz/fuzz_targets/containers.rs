@@ -1,4 +1,5 @@
-//! Arbitrary files of every container: the first byte chooses the name, and the name and the rest the container.
+//! Arbitrary files of every container format: the first byte selects the file name, the rest is the
+//! content.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Arbitrary lines for the reader of kind hh.
+//! Arbitrary lines for the reader of kind `hh`.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Arbitrary lines for the reader of kind labels.
+//! Arbitrary lines for the reader of kind `labels`.
 
 #![no_main]
 

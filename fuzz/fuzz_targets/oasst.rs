@@ -1,4 +1,4 @@
-//! Arbitrary lines for the reader of kind oasst.
+//! Arbitrary lines for the reader of kind `oasst`.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Arbitrary lines for the reader of kind pairs.
+//! Arbitrary lines for the reader of kind `pairs`.
 
 #![no_main]
 

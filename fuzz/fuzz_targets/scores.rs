@@ -1,4 +1,4 @@
-//! Arbitrary lines for the reader of kind scores.
+//! Arbitrary lines for the reader of kind `scores`.
 
 #![no_main]
 

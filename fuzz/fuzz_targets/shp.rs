@@ -1,4 +1,4 @@
-//! Arbitrary lines for the reader of kind shp.
+//! Arbitrary lines for the reader of kind `shp`.
 
 #![no_main]
 

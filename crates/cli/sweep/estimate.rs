@@ -1,4 +1,4 @@
-//! `prospect sweep --estimate_time`: what a sweep will take, from a few measured steps.
+//! `prospect sweep --estimate`: estimates the cost of a sweep from a few measured steps.
 
 use std::time::Duration;
 
@@ -8,26 +8,26 @@ use prospect_sweep::{Execution, RunGroupCost, SweepCost, SweepPlan, estimate_tim
 
 use crate::output;
 
-/// Measures, and prints what is to do.
+/// Measures a few steps and prints the cost of the remaining runs.
 pub(super) fn print(
     plan: &SweepPlan,
     sweep: &SweepDir,
-    how: &Execution,
+    execution: &Execution,
     limit: Option<Duration>,
 ) -> anyhow::Result<()> {
-    let cost = estimate_time(plan, sweep, how)?;
+    let cost = estimate_time(plan, sweep, execution)?;
     Ok(output::print(overview(plan, &cost, limit).text())?)
 }
 
 fn overview(plan: &SweepPlan, cost: &SweepCost, limit: Option<Duration>) -> Overview {
     let [likely, low, high] = cost.seconds().map(overview::duration);
-    let measured: usize = cost.groups.iter().map(|kind| kind.step_seconds.len()).sum();
+    let measured: usize = cost.groups.iter().map(|group| group.step_seconds.len()).sum();
     let mut lead = vec![if cost.groups.is_empty() {
-        "to do: nothing".to_owned()
+        "remaining: no runs".to_owned()
     } else {
         format!(
-            "to do: {} runs, about {likely} at one run at a time ({low} to {high} by the fastest and the slowest steps); an \
-             estimate from {measured} measured steps",
+            "remaining: {} runs, about {likely} one run at a time ({low} to {high} from the fastest and the slowest steps); \
+             estimated from {measured} measured steps",
             cost.runs()
         )
     }];
@@ -43,9 +43,9 @@ fn overview(plan: &SweepPlan, cost: &SweepCost, limit: Option<Duration>) -> Over
         "steps",
         "s/step",
         "range",
-        "known",
+        "cached",
         "evaluation",
-        "reading",
+        "loading",
         "hours",
         "memory",
     ];
@@ -60,9 +60,9 @@ fn overview(plan: &SweepPlan, cost: &SweepCost, limit: Option<Duration>) -> Over
         vec![
             ContentBlock::Table(table),
             ContentBlock::Note(
-                "Known are steps whose batches an earlier run has asked the reference about, and seconds of one. Evaluation and reading \
-                 are seconds of all runs together. Memory is the most that the process had at once while \
-                 a kind was measured, with what it keeps of earlier ones; a GPU's is not in it."
+                "cached: steps whose reference log-probs come from an earlier run, and seconds per such step. evaluation, loading: \
+                 seconds of all runs together. memory: peak of the process while the runs of a row are measured, \
+                 including what it keeps of earlier rows, without GPU memory."
                     .to_owned(),
             ),
         ]
@@ -71,33 +71,33 @@ fn overview(plan: &SweepPlan, cost: &SweepCost, limit: Option<Duration>) -> Over
         title: plan.question.clone(),
         lead,
         warnings: Vec::new(),
-        sections: vec![Section { title: "What runs take".to_owned(), blocks }],
+        sections: vec![Section { title: "Cost of the runs".to_owned(), blocks }],
     }
 }
 
-fn row(kind: &RunGroupCost) -> Vec<TableCell> {
-    let start: &'static str = kind.start.into();
-    let range = match (kind.step_seconds.first(), kind.step_seconds.last()) {
+fn row(group: &RunGroupCost) -> Vec<TableCell> {
+    let start: &'static str = group.start.into();
+    let range = match (group.step_seconds.first(), group.step_seconds.last()) {
         (Some(low), Some(high)) => format!("{low:.3}–{high:.3}"),
         _ => String::new(),
     };
     vec![
-        TableCell::Text(kind.objectives.join(", ")),
-        TableCell::Text(kind.model.clone()),
+        TableCell::Text(group.objectives.join(", ")),
+        TableCell::Text(group.model.clone()),
         TableCell::Text(start.to_owned()),
-        TableCell::count(kind.runs as u64),
-        TableCell::count(kind.steps),
-        TableCell::Number(format!("{:.3}", kind.median_step())),
+        TableCell::count(group.runs as u64),
+        TableCell::count(group.steps),
+        TableCell::Number(format!("{:.3}", group.median_step())),
         TableCell::Number(range),
-        TableCell::Number(if kind.cached_steps > 0 {
-            format!("{} × {:.3}", kind.cached_steps, kind.median_cached_step())
+        TableCell::Number(if group.cached_steps > 0 {
+            format!("{} × {:.3}", group.cached_steps, group.median_cached_step())
         } else {
             String::new()
         }),
-        TableCell::Number(format!("{:.1}", kind.evaluation)),
-        TableCell::Number(format!("{:.1}", kind.reading)),
-        TableCell::Number(hours(kind.seconds()[0])),
-        TableCell::Number(memory(kind.memory)),
+        TableCell::Number(format!("{:.1}", group.evaluation)),
+        TableCell::Number(format!("{:.1}", group.reading)),
+        TableCell::Number(hours(group.seconds()[0])),
+        TableCell::Number(memory(group.memory)),
     ]
 }
 
@@ -105,21 +105,21 @@ fn total(cost: &SweepCost) -> Option<Vec<TableCell>> {
     let sum = |value: fn(&RunGroupCost) -> f64| cost.groups.iter().map(value).sum::<f64>();
     let text = |text: &str| TableCell::Text(text.to_owned());
     let number = |text: String| TableCell::Number(text);
-    let runs: usize = cost.groups.iter().map(|kind| kind.runs).sum();
+    let runs: usize = cost.groups.iter().map(|group| group.runs).sum();
     (!cost.groups.is_empty()).then(|| {
         vec![
             text("all"),
             text(""),
             text(""),
             TableCell::count(runs as u64),
-            TableCell::count(cost.groups.iter().map(|kind| kind.steps).sum()),
+            TableCell::count(cost.groups.iter().map(|group| group.steps).sum()),
             number(String::new()),
             number(String::new()),
             number(String::new()),
-            number(format!("{:.1}", sum(|kind| kind.evaluation))),
-            number(format!("{:.1}", sum(|kind| kind.reading))),
+            number(format!("{:.1}", sum(|group| group.evaluation))),
+            number(format!("{:.1}", sum(|group| group.reading))),
             number(hours(cost.seconds()[0])),
-            number(memory(cost.groups.iter().filter_map(|kind| kind.memory).max())),
+            number(memory(cost.groups.iter().filter_map(|group| group.memory).max())),
         ]
     })
 }

@@ -1,4 +1,4 @@
-//! `prospect sweep --dry-run`: the runs of a plan, how long each series trains, and what it takes of memory.
+//! `prospect sweep --dry-run`: prints the runs of a plan, its training schedule and its memory.
 
 use prospect_report::overview::{ContentBlock, DisplayTable, Overview, Section, TableCell};
 use prospect_runs::SweepDir;
@@ -6,21 +6,21 @@ use prospect_sweep::{
     Parallelism, RunFilter, SeriesSchedule, SweepPlan, TrainingSchedule, training_schedule,
 };
 
-use super::room;
+use super::memory;
 use crate::output;
 
 /// Prints the plan.
 pub(super) fn print(plan: &SweepPlan, sweep: &SweepDir, only: &RunFilter, jobs: usize) -> anyhow::Result<()> {
     output::print(plan.describe(sweep, only))?;
     let mut overview = overview(plan, &training_schedule(plan));
-    overview.sections.push(room::section(plan, Parallelism { jobs, ranks: 1, sharded: false })?);
+    overview.sections.push(memory::section(plan, Parallelism { jobs, ranks: 1, sharded: false })?);
     output::print(format!("\n{}", overview.text()))?;
     Ok(())
 }
 
 fn overview(plan: &SweepPlan, schedule: &TrainingSchedule) -> Overview {
     let [x, series] = &plan.axes;
-    let columns = [&series.label, &x.label, "completions", "a step", "steps", "epochs"];
+    let columns = [&series.label, &x.label, "completions", "per step", "steps", "epochs"];
     let row = |row: &SeriesSchedule| {
         let xs = if row.xs.len() == schedule.xs.len() && row.xs.len() > 1 {
             "all".to_owned()
@@ -42,17 +42,17 @@ fn overview(plan: &SweepPlan, schedule: &TrainingSchedule) -> Overview {
         rows: schedule.rows.iter().map(row).collect(),
     };
     Overview {
-        title: "How long each series trains".to_owned(),
+        title: "Training schedule".to_owned(),
         lead: differences(&x.label, schedule),
-        warnings: schedule.errors.iter().map(|why| format!("data that cannot be counted: {why}")).collect(),
+        warnings: schedule.errors.iter().map(|why| format!("cannot count the data: {why}")).collect(),
         sections: vec![Section {
-            title: format!("Runs of seed {}, before rows are left out that are too long", schedule.seed),
+            title: format!("Runs of seed {}, before overlong rows are dropped", schedule.seed),
             blocks: vec![ContentBlock::Table(table)],
         }],
     }
 }
 
-/// In what series differ, and where.
+/// Describes in what the series differ, and at which x.
 fn differences(label: &str, schedule: &TrainingSchedule) -> Vec<String> {
     let places = |at: &[String]| {
         if at.len() == schedule.xs.len() { String::new() } else { format!(" at {label} = {}", at.join(", ")) }
@@ -64,7 +64,7 @@ fn differences(label: &str, schedule: &TrainingSchedule) -> Vec<String> {
         [differ("optimizer steps", &schedule.steps_differ), differ("epochs", &schedule.epochs_differ)];
     let found: Vec<String> = found.into_iter().flatten().collect();
     if found.is_empty() {
-        return vec!["all series take the same optimizer steps and epochs".to_owned()];
+        return vec!["all series train for the same optimizer steps and epochs".to_owned()];
     }
     found
 }

@@ -1,4 +1,4 @@
-//! `prospect sweep --executor slurm`: workers on a cluster.
+//! `prospect sweep --executor slurm`: submits workers to a cluster.
 
 use std::{num::NonZeroUsize, path::Path};
 
@@ -11,62 +11,62 @@ use prospect_sweep::{
     count_pending, record_plan,
 };
 
-use super::How;
+use super::ExecutionArgs;
 use crate::{output, profile};
 
-/// Submits workers for the runs that are left, or prints the script that does, and says what came of it. False if no run is
-/// left.
+/// Submits workers for the remaining runs, or prints their script. Returns false if no runs
+/// remain.
 pub(super) fn submit(
     experiment: &LoadedExperiment,
     plan: &SweepPlan,
     sweep: &SweepDir,
     execution: &Execution,
     commands: &[String],
-    how: &How,
+    options: &ExecutionArgs,
 ) -> anyhow::Result<bool> {
     let left = count_pending(plan, sweep, execution)?;
-    let Some(max_workers) = NonZeroUsize::new(left.div_ceil(how.jobs.get())) else { return Ok(false) };
-    let profile = profile::find(how.profile.as_deref(), Path::new(&experiment.file))?;
+    let Some(max_workers) = NonZeroUsize::new(left.div_ceil(options.jobs.get())) else { return Ok(false) };
+    let profile = profile::find(options.profile.as_deref(), Path::new(&experiment.file))?;
     let out = sweep.path().display().to_string();
     let command = commands.first().context("a sweep has a command")?;
     let mut words = vec![
         command.strip_prefix("prospect ").unwrap_or(command).to_owned(),
         format!("--out {}", shell::word(&out)),
     ];
-    words.extend(how.of_workers());
+    words.extend(options.worker_options());
     words.push("--executor worker".to_owned());
     let arguments = words.join(" ");
     let submission =
         Submission { name: &experiment.name, sweep, profile: &profile, arguments: &arguments, max_workers };
-    if how.dry_run {
+    if options.dry_run {
         output::print(submission.script()?.trim_end())?;
         return Ok(true);
     }
     record_plan(plan, sweep, commands)?;
     let job = match submission.submit()? {
         SubmissionOutcome::Submitted { job, workers } => {
-            say(format!("{left} runs are left, and {workers} workers are submitted for them as job {job}"));
+            say(format!("submitted job {job}: {workers} workers for {left} remaining runs"));
             job
         }
         SubmissionOutcome::AlreadyActive(status) => {
             say(format!(
-                "workers of job {} are at work on the {left} runs that are left ({}): none are submitted",
+                "job {} already has workers for the {left} remaining runs ({}): submitted none",
                 status.job,
-                in_words(&status)
+                count_states(&status)
             ));
             status.job
         }
     };
     say(format!(
-        "`prospect sweep status {}` tells how they stand, and `scancel {job}` ends them; call this again when they are gone",
+        "see progress with `prospect sweep status {}`, cancel with `scancel {job}`; run this command again when they have ended",
         shell::word(&out)
     ));
     output::print(job)?;
     Ok(true)
 }
 
-/// How many tasks are in which state.
-pub(super) fn in_words(status: &SlurmStatus) -> String {
+/// Counts the tasks in each state.
+pub(super) fn count_states(status: &SlurmStatus) -> String {
     let mut states: Vec<(String, usize)> = Vec::new();
     for task in &status.tasks {
         let state = task.state.to_lowercase().replace('_', " ");
@@ -78,7 +78,7 @@ pub(super) fn in_words(status: &SlurmStatus) -> String {
     states.into_iter().map(|(state, count)| format!("{count} {state}")).collect::<Vec<_>>().join(", ")
 }
 
-/// The workers of a sweep, for its status.
+/// Builds the section of the status that lists the workers.
 pub(super) fn section(status: &SlurmStatus) -> Section {
     let columns = ["task", "state", "node", "time", "reason", "log"].map(str::to_owned).to_vec();
     let row = |task: &SlurmTask| {

@@ -1,4 +1,4 @@
-//! `prospect sweep status`: how far a sweep has come.
+//! `prospect sweep status`: shows the progress of a sweep.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use crate::{output, report};
 /// Arguments of `prospect sweep status`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The sweep's name (below runs/) or directory
+    /// Name (below runs/) or directory of the sweep
     #[arg(value_name = "SWEEP")]
     sweep: PathBuf,
     /// Print JSON instead of tables
@@ -19,9 +19,9 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// Reads the sweep's directory, asks Slurm for its workers, and prints how it stands.
+/// Prints the progress of a sweep, from its directory and from Slurm if it has workers there.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let sweep = report::found(&args.sweep)?;
+    let sweep = report::open_sweep(&args.sweep)?;
     let (status, workers) = (sweep_status(&sweep)?, SlurmStatus::read(&sweep)?);
     if args.json {
         let mut json = serde_json::to_value(&status)?;
@@ -41,19 +41,19 @@ fn overview(status: &SweepStatus) -> Overview {
     let SweepStatus { name, question, worked_on, counts, remaining, stages, runs } = status;
     let counts: Vec<String> = counts.iter().map(|(state, runs)| format!("{runs} {state}")).collect();
     let working = match runs.iter().chain(stages).filter(|run| run.worker.is_some()).count() {
-        0 | 1 if *worked_on => "; a process works on it at this moment".to_owned(),
+        0 | 1 if *worked_on => "; running".to_owned(),
         0 => String::new(),
-        several => format!("; {several} are worked on at this moment"),
+        several => format!("; {several} running"),
     };
     let mut sections = Vec::new();
     if !stages.is_empty() {
         sections.push(section("Shared stages", table("sft", stages)));
     }
     sections.push(section("Runs", table("", runs)));
-    let workers: Vec<String> = runs.iter().chain(stages).filter_map(at_work).collect();
+    let workers: Vec<String> = runs.iter().chain(stages).filter_map(worker).collect();
     if !workers.is_empty() {
         let blocks = workers.into_iter().map(ContentBlock::Note).collect();
-        sections.push(Section { title: "At work".to_owned(), blocks });
+        sections.push(Section { title: "Running".to_owned(), blocks });
     }
     let reasons: Vec<ContentBlock> = runs.iter().chain(stages).filter_map(reason).collect();
     if !reasons.is_empty() {
@@ -63,24 +63,24 @@ fn overview(status: &SweepStatus) -> Overview {
         title: question.clone(),
         lead: vec![
             format!("{name}: {} runs: {}{working}", runs.len(), counts.join(", ")),
-            remaining_in_words(remaining),
+            describe_remaining(remaining),
         ],
         warnings: Vec::new(),
         sections,
     }
 }
 
-fn remaining_in_words(remaining: &Remaining) -> String {
+fn describe_remaining(remaining: &Remaining) -> String {
     let Remaining { runs, stages, seconds, finished_runs } = *remaining;
     let stages = match stages {
         0 => String::new(),
-        stages => format!(" and {stages} shared stages, whose time is not known"),
+        stages => format!(" and {stages} shared stages of unknown time"),
     };
     match seconds {
-        _ if runs == 0 => "left: nothing".to_owned(),
-        None => format!("left: {runs} runs{stages}; no run has finished yet to tell how long they take"),
+        _ if runs == 0 => "remaining: no runs".to_owned(),
+        None => format!("remaining: {runs} runs{stages}; no time estimate until a run has finished"),
         Some(seconds) => format!(
-            "left: {runs} runs{stages}, about {} at one run at a time (from {finished_runs} finished)",
+            "remaining: {runs} runs{stages}, about {} one run at a time (from {finished_runs} finished)",
             overview::duration(seconds)
         ),
     }
@@ -90,7 +90,7 @@ fn section(title: &str, table: DisplayTable) -> Section {
     Section { title: title.to_owned(), blocks: vec![ContentBlock::Table(table)] }
 }
 
-/// Runs with the settings of each; `name` stands for those of runs that have none.
+/// Builds the table of runs with their settings; a run without settings shows `name`.
 fn table(name: &str, runs: &[RunStatus]) -> DisplayTable {
     let mut settings: Vec<&String> = runs.iter().flat_map(|run| run.settings.keys()).collect();
     settings.sort_unstable();
@@ -131,12 +131,12 @@ fn setting(value: &serde_json::Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-fn at_work(run: &RunStatus) -> Option<String> {
+fn worker(run: &RunStatus) -> Option<String> {
     Some(format!("{}: {}", run.id, run.worker.as_ref()?))
 }
 
 fn reason(run: &RunStatus) -> Option<ContentBlock> {
     let reason = run.reason.as_ref()?;
-    let log = run.log.as_ref().map(|log| format!(" (more in {})", log.display())).unwrap_or_default();
+    let log = run.log.as_ref().map(|log| format!(" (log: {})", log.display())).unwrap_or_default();
     Some(ContentBlock::Note(format!("{}: {reason}{log}", run.id)))
 }

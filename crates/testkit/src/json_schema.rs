@@ -1,11 +1,11 @@
-//! A validator for the part of JSON Schema (draft 2020-12) that our schemas use.
+//! Validator for the part of JSON Schema (draft 2020-12) that the schemas use.
 //!
-//! Existing validators bring features of crates below candle, so that tests would compile candle a second time. A keyword
-//! that this one does not know is an error, not ignored.
+//! Existing validators enable features of crates below candle, so that tests would compile candle
+//! a second time. An unknown keyword is an error.
 
 use serde_json::{Map, Value};
 
-/// Checks `value` against `schema`; the error names the place and the keyword.
+/// Validates `value` against `schema`. The error names the path and the keyword.
 pub fn validate(schema: &Value, value: &Value) -> Result<(), String> {
     Validator { root: schema }.check(schema, value, "$")
 }
@@ -102,7 +102,7 @@ impl Validator<'_> {
         }
     }
 
-    /// Checks every property to which `schema_of` gives a schema.
+    /// Checks every property for which `schema_of` returns a schema.
     fn each<'s>(
         &self,
         object: Option<&Map<String, Value>>,

@@ -1,4 +1,4 @@
-//! What `prospect gpu-check` found, as JSON and as tables.
+//! Results of `prospect gpu-check`, as JSON and as tables.
 
 use std::collections::BTreeMap;
 
@@ -10,23 +10,23 @@ use prospect_report::overview::{ContentBlock, DisplayTable, Overview, Section, T
 use prospect_train::benchmark::BenchmarkResult;
 use serde::Serialize;
 
-use crate::plan::shown;
+use crate::plan::human_bytes;
 
-/// What came of a part.
+/// Outcome of a part.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Outcome<T> {
-    /// What was found.
+pub(super) enum PartOutcome<T> {
+    /// Result.
     Done(T),
-    /// Why there was nothing to find.
+    /// Reason why it was skipped.
     LeftOut(String),
-    /// What went wrong.
+    /// Error message.
     Failed(String),
 }
 
-impl<T> Outcome<T> {
-    pub(super) fn of(done: super::Done<T>) -> Self {
-        match done {
+impl<T> PartOutcome<T> {
+    pub(super) fn from_result(result: super::PartResult<T>) -> Self {
+        match result {
             Ok(Ok(done)) => Self::Done(done),
             Ok(Err(reason)) => Self::LeftOut(reason),
             Err(error) => Self::Failed(format!("{error:#}")),
@@ -37,41 +37,41 @@ impl<T> Outcome<T> {
         if let Self::Done(done) = self { Some(done) } else { None }
     }
 
-    /// Why there is no result.
+    /// Describes why there is no result.
     fn reason(&self) -> Option<String> {
         match self {
             Self::Done(_) => None,
-            Self::LeftOut(reason) => Some(format!("left out: {reason}")),
+            Self::LeftOut(reason) => Some(format!("skipped: {reason}")),
             Self::Failed(error) => Some(format!("FAILED: {error}")),
         }
     }
 }
 
-/// All that was found.
+/// Results of all parts.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     version: &'static str,
     device: DeviceInfo,
     small: bool,
-    /// The kernels that were switched on for the steps.
+    /// Kernels enabled for the steps.
     kernels_on: Option<String>,
-    pub(super) kernels: Option<Outcome<Kernels>>,
-    pub(super) rate: Option<Outcome<Rate>>,
+    pub(super) kernels: Option<PartOutcome<Kernels>>,
+    pub(super) rate: Option<PartOutcome<Rate>>,
     pub(super) steps: Vec<Step>,
 }
 
-/// The kernels beside their twins.
+/// Checks of the kernels against their twins.
 #[derive(Debug, Serialize)]
 pub(super) struct Kernels {
     checks: usize,
-    /// The largest error of each kernel as a share of what is allowed.
+    /// Largest error of each kernel, as a fraction of the tolerance.
     largest: BTreeMap<String, f64>,
-    /// Kernel, case and what went wrong.
+    /// Kernel, case and error of each failed check.
     failed: Vec<[String; 3]>,
 }
 
 impl Kernels {
-    pub(super) fn of(checks: &[KernelCheck]) -> Self {
+    pub(super) fn from_checks(checks: &[KernelCheck]) -> Self {
         let mut largest: BTreeMap<String, f64> = BTreeMap::new();
         for check in checks {
             if let Ok(share) = check.outcome {
@@ -81,7 +81,7 @@ impl Kernels {
         }
         let failed = checks.iter().filter(|check| !check.passed()).map(|check| {
             let what = match &check.outcome {
-                Ok(share) => format!("{share:.2} times the error that is allowed"),
+                Ok(share) => format!("error is {share:.2} times the tolerance"),
                 Err(error) => error.clone(),
             };
             [check.entry.clone(), check.case.clone(), what]
@@ -90,7 +90,7 @@ impl Kernels {
     }
 }
 
-/// The rate of products, in operations a second.
+/// Rate of matrix products, in operations per second.
 #[derive(Debug, Serialize)]
 pub(super) struct Rate {
     pub(super) size: usize,
@@ -104,29 +104,29 @@ pub(super) struct Step {
     pub(super) model: &'static str,
     pub(super) objective: &'static str,
     #[serde(flatten)]
-    pub(super) outcome: Outcome<BenchmarkResult>,
+    pub(super) outcome: PartOutcome<BenchmarkResult>,
 }
 
 impl Report {
-    pub(super) fn of(device: DeviceInfo, small: bool) -> Self {
+    pub(super) fn new(device: DeviceInfo, small: bool) -> Self {
         let kernels_on = std::env::var("PROSPECT_KERNELS").ok().filter(|on| !on.is_empty());
         let version = env!("CARGO_PKG_VERSION");
         Self { version, device, small, kernels_on, kernels: None, rate: None, steps: Vec::new() }
     }
 
-    /// The parts that failed.
+    /// Returns the names of the failed parts.
     pub(super) fn failures(&self) -> Vec<String> {
         let mut failures = Vec::new();
         if let Some(kernels) = &self.kernels {
             let wrong = kernels.done().is_some_and(|kernels| !kernels.failed.is_empty());
-            if wrong || matches!(kernels, Outcome::Failed(_)) {
+            if wrong || matches!(kernels, PartOutcome::Failed(_)) {
                 failures.push("kernels".to_owned());
             }
         }
-        if matches!(self.rate, Some(Outcome::Failed(_))) {
+        if matches!(self.rate, Some(PartOutcome::Failed(_))) {
             failures.push("rate".to_owned());
         }
-        let steps = self.steps.iter().filter(|step| matches!(step.outcome, Outcome::Failed(_)));
+        let steps = self.steps.iter().filter(|step| matches!(step.outcome, PartOutcome::Failed(_)));
         failures.extend(steps.map(|step| format!("{} {}", step.model, step.objective)));
         failures
     }
@@ -135,21 +135,26 @@ impl Report {
         let DeviceInfo { name, memory, free, driver, compute_capability } = &self.device;
         let mut lead = vec![format!(
             "{name}{}{}",
-            compute_capability.as_ref().map_or(String::new(), |of| format!(", generation {of}")),
+            compute_capability.as_ref().map_or(String::new(), |of| format!(", compute capability {of}")),
             driver.as_ref().map_or(String::new(), |of| format!(", driver for CUDA {of}")),
         )];
         if let (Some(memory), Some(free)) = (memory, free) {
-            lead.push(format!("{} of memory, {} free at the start", shown(*memory), shown(*free)));
+            lead.push(format!(
+                "{} of memory, {} free at the start",
+                human_bytes(*memory),
+                human_bytes(*free)
+            ));
         }
-        lead.extend(self.kernels_on.as_ref().map(|on| format!("with our own kernels for {on}")));
+        lead.extend(self.kernels_on.as_ref().map(|on| format!("with Prospect's own kernels for {on}")));
         if self.small {
             lead.push(
-                "tiny models in the place of the large ones: the figures say nothing of those".to_owned(),
+                "tiny models instead of the large ones: the numbers are not comparable with theirs"
+                    .to_owned(),
             );
         }
         let sections = [self.kernels_section(), self.rate_section(), self.steps_section()];
         Overview {
-            title: "Check of a device".to_owned(),
+            title: "Device check".to_owned(),
             lead,
             warnings: Vec::new(),
             sections: sections.into_iter().flatten().collect(),
@@ -161,14 +166,14 @@ impl Report {
         let mut blocks = Vec::new();
         if let Some(Kernels { checks, largest, failed }) = outcome.done() {
             blocks.push(ContentBlock::Note(format!(
-                "{} of {checks} checks of {} kernels passed; the largest error was {:.2} of what is allowed",
+                "{} of {checks} checks of {} kernels passed; the largest error was {:.2} of the tolerance",
                 checks - failed.len(),
                 largest.len(),
                 largest.values().copied().fold(0.0, f64::max),
             )));
             if !failed.is_empty() {
                 let rows = failed.iter().map(|row| row.clone().map(TableCell::Text).to_vec()).collect();
-                blocks.push(table(&["kernel", "case", "what went wrong"], rows));
+                blocks.push(table(&["kernel", "case", "error"], rows));
             }
         }
         blocks.extend(outcome.reason().map(ContentBlock::Note));
@@ -197,7 +202,7 @@ impl Report {
         if self.steps.is_empty() {
             return None;
         }
-        let rate = self.rate.as_ref().and_then(Outcome::done).map(|rate| rate.operations_per_second);
+        let rate = self.rate.as_ref().and_then(PartOutcome::done).map(|rate| rate.operations_per_second);
         let rows = self.steps.iter().filter_map(|step| {
             let timed = step.outcome.done()?;
             let kind = timed.plan.quantization.and_then(|kind| serde_json::to_value(kind).ok());
@@ -214,8 +219,8 @@ impl Report {
                 TableCell::Number(digits(timed.examples as f64 / timed.seconds)),
                 TableCell::Number(digits(timed.rate() / 1e12)),
                 number(rate.map(|rate| format!("{:.1} %", 100.0 * timed.rate() / rate))),
-                number(timed.peak.map(shown)),
-                TableCell::Number(shown(timed.planned)),
+                number(timed.peak.map(human_bytes)),
+                TableCell::Number(human_bytes(timed.planned)),
                 number(timed.plan_by_peak().map(|ratio| format!("{ratio:.2}"))),
             ])
         });
@@ -225,7 +230,7 @@ impl Report {
             "matrices",
             "micro-batch",
             "recomputed",
-            "s a step",
+            "s/step",
             "tokens/s",
             "examples/s",
             "TFLOP/s",
@@ -238,7 +243,7 @@ impl Report {
         blocks.extend(self.steps.iter().filter_map(|step| {
             Some(ContentBlock::Note(format!("{} {}: {}", step.model, step.objective, step.outcome.reason()?)))
         }));
-        Some(Section { title: "Steps of LoRA, reference included".to_owned(), blocks })
+        Some(Section { title: "LoRA steps, including the reference".to_owned(), blocks })
     }
 }
 
@@ -247,7 +252,7 @@ fn table(heads: &[&str], rows: Vec<Vec<TableCell>>) -> ContentBlock {
     ContentBlock::Table(DisplayTable { title: String::new(), columns, rows })
 }
 
-/// Three digits of a positive number.
+/// Formats a positive number with three digits.
 fn digits(value: f64) -> String {
     let decimals = (2.0 - value.abs().log10().floor()).clamp(0.0, 9.0) as usize;
     format!("{value:.decimals$}")
@@ -270,25 +275,25 @@ mod tests {
             driver: None,
             compute_capability: None,
         };
-        let mut report = Report::of(facts, false);
+        let mut report = Report::new(facts, false);
         let right = [check("a", Ok(0.25)), check("a", Ok(0.5)), check("b", Ok(0.0))];
-        report.kernels = Some(Outcome::Done(Kernels::of(&right)));
+        report.kernels = Some(PartOutcome::Done(Kernels::from_checks(&right)));
         assert!(report.failures().is_empty());
         let text = report.overview().text();
         assert!(text.contains("3 of 3 checks of 2 kernels passed; the largest error was 0.50"), "{text}");
 
         let wrong =
             [check("a", Ok(2.5)), check("b", Err("illegal address".to_owned())), check("b", Ok(f64::NAN))];
-        report.kernels = Some(Outcome::Done(Kernels::of(&wrong)));
+        report.kernels = Some(PartOutcome::Done(Kernels::from_checks(&wrong)));
         report.steps.push(Step {
             model: "7b",
             objective: "kto",
-            outcome: Outcome::Failed("out of memory".into()),
+            outcome: PartOutcome::Failed("out of memory".into()),
         });
         report.steps.push(Step {
             model: "30b",
             objective: "kto",
-            outcome: Outcome::LeftOut("too large".into()),
+            outcome: PartOutcome::LeftOut("too large".into()),
         });
         assert_eq!(report.failures(), ["kernels", "7b kto"]);
         let text = report.overview().text();
@@ -297,7 +302,7 @@ mod tests {
             "2.50 times",
             "illegal address",
             "7b kto: FAILED: out of memory",
-            "30b kto: left out: too large",
+            "30b kto: skipped: too large",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }

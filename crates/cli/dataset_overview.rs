@@ -1,4 +1,4 @@
-//! A dataset's summary in words: which counts stand together, and what they are called.
+//! Overview of a dataset: the tables, charts and examples of its summary.
 
 use prospect_data::{
     BalancedClassWeights, DatasetSummary, Example, LengthHistogram, Lengths, Manifest, Message, RowCounts,
@@ -8,7 +8,7 @@ use prospect_report::overview::{
     self, ContentBlock, Conversation, ConversationTurn, DisplayTable, Overview, Section, TableCell, grouped,
 };
 
-/// What there is to see in a dataset.
+/// Builds the overview of a dataset.
 pub(crate) fn overview(name: &str, summary: &DatasetSummary) -> Overview {
     let DatasetSummary { groups, splits, rejected, examples, manifest } = summary;
     let section = |title: &str, blocks: Vec<ContentBlock>| Section { title: title.to_owned(), blocks };
@@ -65,7 +65,7 @@ fn ratio(value: f64) -> String {
     if value.is_finite() { format!("{value:.3}") } else { "–".to_owned() }
 }
 
-/// How many rows of each class there are, and what their own weights make of that.
+/// Builds the table of rows per class, and of their ratio by count and by weight.
 fn balance(summary: &DatasetSummary) -> ContentBlock {
     let rows = summary.splits.iter().map(|(split, of)| {
         let RowCounts { desirable, undesirable, .. } = of.counts;
@@ -77,17 +77,17 @@ fn balance(summary: &DatasetSummary) -> ContentBlock {
             TableCell::Number(ratio(of.weights.0 / of.weights.1)),
         ]
     });
-    table("", &["split", "desirable", "undesirable", "desirable / undesirable", "by the rows' weights"], rows)
+    table("", &["split", "desirable", "undesirable", "desirable / undesirable", "by row weights"], rows)
 }
 
-/// The class weights that make up for unequal classes.
+/// Describes the class weights that balance unequal classes.
 fn weights_note(manifest: &Manifest) -> ContentBlock {
     ContentBlock::Note(match manifest.class_weights {
-        None => "Training rows are of one class: KTO's class weights have nothing to balance.".to_owned(),
+        None => "All training rows have one class: KTO's class weights have nothing to balance.".to_owned(),
         Some(BalancedClassWeights { desirable_weight, undesirable_weight, balance, unweighted_balance }) => {
             format!(
                 "In training (λ_D·n_D)/(λ_U·n_U) is {} with weights of 1 and {} with `desirable_weight: {}` and \
-             `undesirable_weight: {}`; KTO's paper advises 1 to 4/3.",
+                 `undesirable_weight: {}`; the KTO paper recommends 1 to 4/3.",
                 ratio(unweighted_balance),
                 ratio(balance),
                 ratio(desirable_weight),
@@ -117,7 +117,7 @@ fn lengths(summary: &DatasetSummary) -> Vec<ContentBlock> {
                 .extend([prompts, histogram(*split, unit, "completion", &completions)].into_iter().flatten());
         }
     }
-    let heads = ["split", "text", "unit", "mean", "shortest", "median", "95 % are within", "longest"];
+    let heads = ["split", "text", "unit", "mean", "shortest", "median", "95th percentile", "longest"];
     blocks.insert(0, table("", &heads, rows.into_iter()));
     blocks
 }
@@ -153,7 +153,7 @@ fn histogram(split: Split, unit: &str, what: &str, of: &[(&str, &Lengths)]) -> O
     }))
 }
 
-/// Rows by what noise did to them.
+/// Builds the table of rows by kind of noise.
 fn noise(summary: &DatasetSummary) -> ContentBlock {
     let rows = summary.splits.iter().flat_map(|(split, of)| {
         of.noise.iter().map(move |(kind, counts)| {
@@ -168,12 +168,11 @@ fn noise(summary: &DatasetSummary) -> ContentBlock {
             ]
         })
     });
-    let heads =
-        ["split", "noise", "desirable before it", "undesirable before it", "share of the split", "pairs"];
+    let heads = ["split", "noise", "desirable before", "undesirable before", "share of the split", "pairs"];
     table("", &heads, rows)
 }
 
-/// Completions with both labels, and what each policy makes of them.
+/// Describes the completions with both labels, and the effect of each policy on them.
 fn contradictions(manifest: &Manifest) -> Vec<ContentBlock> {
     let counts = &manifest.contradictions;
     if counts.completions == 0 {
@@ -183,7 +182,7 @@ fn contradictions(manifest: &Manifest) -> Vec<ContentBlock> {
     }
     let used = manifest.config.get("contradictions").and_then(serde_json::Value::as_str).unwrap_or_default();
     let note = format!(
-        "Completions with both labels: {}, in {} rows as read. What each policy drops of these rows, and the pairs that lose a side:",
+        "Completions with both labels: {}, in {} input rows. Rows that each policy drops, and pairs that lose a side:",
         grouped(counts.completions),
         grouped(counts.rows)
     );
@@ -205,7 +204,7 @@ fn contradictions(manifest: &Manifest) -> Vec<ContentBlock> {
 
 fn rejections(rejected: &prospect_data::Rejections, manifest: &Manifest) -> Vec<ContentBlock> {
     if rejected.rows == 0 {
-        return vec![ContentBlock::Note("Every row could be used.".to_owned())];
+        return vec![ContentBlock::Note("No row was rejected.".to_owned())];
     }
     let by = |counts: &std::collections::BTreeMap<String, u64>| {
         let mut counts: Vec<_> = counts.iter().map(|(what, rows)| (what.clone(), *rows)).collect();
@@ -220,9 +219,9 @@ fn rejections(rejected: &prospect_data::Rejections, manifest: &Manifest) -> Vec<
         [&row.reason, &place, &row.detail].map(|text| TableCell::Text(text.clone())).to_vec()
     });
     vec![
-        table("By reason", &["reason", "rows", "share of all read"], by(&rejected.by_reason)),
-        table("By file", &["file", "rows", "share of all read"], by(&rejected.by_file)),
-        table("The first of each reason", &["reason", "file and line", "what exactly"], examples),
+        table("By reason", &["reason", "rows", "share of rows read"], by(&rejected.by_reason)),
+        table("By file", &["file", "rows", "share of rows read"], by(&rejected.by_file)),
+        table("First row of each reason", &["reason", "file and line", "detail"], examples),
     ]
 }
 
@@ -230,7 +229,7 @@ fn example(row: &Example) -> Conversation {
     let label = |label: bool| if label { "desirable" } else { "undesirable" };
     let mut facts = vec![row.split.to_string(), label(row.label).to_owned()];
     if row.noise != "none" {
-        facts.push(format!("noise {}, {} before it", row.noise, label(row.original_label)));
+        facts.push(format!("noise {}, {} before", row.noise, label(row.original_label)));
     }
     facts.extend([row.source.clone(), row.domain.clone()]);
     facts.extend(row.score.map(|score| format!("score {score}")));
