@@ -2,10 +2,9 @@
 
 use prospect_data::read_manifest;
 
-use crate::{
-    fake_hub::{COMMIT, FakeHub},
-    support::Place,
-};
+use prospect_testkit::fake_hub::{COMMIT, FakeHub};
+
+use crate::support::Place;
 
 /// A few rows of every kind: two files for kinds with splits, otherwise one.
 const FILES: &[(&str, &str)] = &[

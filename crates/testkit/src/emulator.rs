@@ -19,7 +19,8 @@ use prospect_kernels::{
 const SHIM: &str = include_str!("../../kernels/cuda/shim.h");
 const PROGRAM: &str = include_str!("../../kernels/cuda/emulator.h");
 
-#[derive(Clone)]
+/// A program that runs kernels on CPU threads.
+#[derive(Debug, Clone)]
 pub struct Emulator {
     program: PathBuf,
     sanitized: bool,

@@ -23,6 +23,7 @@ const SECOND_COMMIT: &str = "89abcdef0123456789abcdef0123456789abcdef";
 
 type Files = &'static [(&'static str, &'static str)];
 
+/// A running server.
 pub struct FakeHub {
     address: SocketAddr,
     shared: Arc<FakeHubState>,
@@ -75,6 +76,7 @@ impl FakeHub {
         Self { address, shared }
     }
 
+    /// The base URL.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
