@@ -8,6 +8,10 @@ use std::{collections::HashMap, path::Path};
 
 use candle_core::{DType, Device, Tensor};
 use prospect_model::{Architecture, Decoder, Dtype, LoraConfig, ModelFile, Quantization};
+use prospect_testkit::{CountingAllocator, peak_of};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const LAYERS: usize = 6;
 const HIDDEN: usize = 256;

@@ -10,6 +10,10 @@ use prospect_model::{
     Activations, Architecture, BatchSize, Decoder, Gradients, LoraConfig, ModelFile, PackedBatch, Packer,
     Recipe,
 };
+use prospect_testkit::{CountingAllocator, bytes_in_use, peak_bytes, peak_of, reset_peak};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// Small models that differ in what a block saves. Their matrices are large compared with all
 /// bookkeeping.
