@@ -7,7 +7,7 @@
 //! * [`test_data`] and [`test_model`]: files that are not in the repository.
 
 // Helpers of tests may panic.
-#![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
 
 mod counting_allocator;
 pub mod emulator;

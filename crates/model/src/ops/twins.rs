@@ -6,7 +6,7 @@ use candle_core::{
 };
 use prospect_kernels::{
     activation::{self, GeluForm as TwinGelu},
-    attention::{self, AttentionHeads as TwinHeads, AttentionOutput, AttentionTree as TwinTree},
+    attention::{self, AttentionOutput, AttentionTree as TwinTree, HeadCounts as TwinHeads},
     dequantise::{BlockFormat, dequantise},
     log_prob, norm,
     rotary::{self, PairLayout, RotaryShape},
