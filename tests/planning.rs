@@ -158,7 +158,7 @@ fn a_search_compares_each_series_at_its_own_best() {
     assert!((1..12).contains(&pairs), "{summary}");
     assert!(place.path("reports/experiment/tables/trials.csv").exists());
     let page = fs_err::read_to_string(place.path("reports/experiment/index.html")).unwrap();
-    assert!(page.contains("Accuracy to choose by"));
+    assert!(page.contains("Selection accuracy"));
     let again = place.run(&sweep);
     assert!(again.stderr.contains("0 runs finished, 12 already done\n"), "{again}");
     assert_eq!(summary, json("summary.json"));

@@ -538,7 +538,7 @@ fn errors_say_what_to_do() {
         &[("sbatch", "5", 0), ("squeue", "slurm_load_jobs error: Unable to contact slurm controller", 1)],
     );
     assert!(said("").starts_with("submitted job 5: 2 workers for 4 remaining runs\n"));
-    assert_snapshot!(said(""), @"error: cannot tell whether workers of job 5 are at work, so none are submitted: `squeue`: slurm_load_jobs error: Unable to contact slurm controller");
+    assert_snapshot!(said(""), @"error: cannot tell whether job 5 is still active, so nothing is submitted: `squeue`: slurm_load_jobs error: Unable to contact slurm controller");
     assert_snapshot!(place.run("sweep experiment.yaml --profile slurm.yaml").stderr, @"error: --profile has no effect without --executor slurm: give both or neither");
     assert_snapshot!(place.run("validate slurm.yaml").stdout, @"slurm.yaml: ok (slurm, by its keys)");
     let failed = place.run("sweep experiment.yaml --executor slrum");

@@ -381,7 +381,7 @@ fn a_dataset_with_too_few_prompts_is_refused_before_weights_are_loaded() {
     let run = place_with_broken_weights(1).run(sweep);
     assert_eq!(run.code, Some(1), "{run}");
     assert!(run.stderr.contains("KTO needs 1 completions of other prompts"), "{run}");
-    assert!(run.stderr.contains("1 of 1 runs failed"), "{run}");
+    assert!(run.stderr.contains("1 of 2 runs failed"), "{run}");
     // With enough prompts, loading the weights fails.
     let run = place_with_broken_weights(4).run(sweep);
     assert_eq!(run.code, Some(1), "{run}");

@@ -42,6 +42,7 @@ struct FakeHubState {
 
 struct Request {
     path: String,
+    recursive: bool,
     range: String,
 }
 
@@ -128,7 +129,8 @@ fn read(stream: &TcpStream, shared: &FakeHubState) -> Request {
     let mut words = line.split_whitespace();
     let method = words.next().unwrap_or_default().to_owned();
     let target = words.next().unwrap_or_default().replace("%2F", "/");
-    let path = target.split('?').next().unwrap_or_default().to_owned();
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    let (path, recursive) = (path.to_owned(), query.contains("recursive=true"));
     let (mut range, mut token) = (String::new(), String::new());
     loop {
         let mut header = String::new();
@@ -142,7 +144,7 @@ fn read(stream: &TcpStream, shared: &FakeHubState) -> Request {
     }
     shared.requests.lock().unwrap().push(format!("{method} {path}"));
     shared.tokens.lock().unwrap().push(token);
-    Request { path, range }
+    Request { path, recursive, range }
 }
 
 fn answer(request: &Request, shared: &FakeHubState) -> Reply {
@@ -166,7 +168,7 @@ fn answer(request: &Request, shared: &FakeHubState) -> Reply {
             let sha = if revision == "v2" { SECOND_COMMIT } else { COMMIT };
             json(format!(r#"{{"id":"org/name","sha":"{sha}"}}"#))
         }
-        "tree" => tree(shared.files, file, request.path.contains("recursive=true")),
+        "tree" => tree(shared.files, file, request.recursive),
         "resolve" => {
             shared.ranges.lock().unwrap().push(request.range.clone());
             match shared.files.iter().find(|(path, _)| *path == file) {

@@ -173,7 +173,7 @@ mod tests {
             ("judgements: 0", "`source.world.judgements` is 0"),
             ("annotators: []", "add up to 1"),
             ("annotators: [{share: 0.6}, {share: 0.3}]", "add up to 1"),
-            ("annotators: [{share: 0.5}, {share: 0.5}]", "one group is the largest"),
+            ("annotators: [{share: 0.5}, {share: 0.5}]", "one group must be larger"),
             ("annotators: [{share: 1, inverts: [content, content]}]", "a part twice"),
             ("thumbs: {threshold: .nan}", "`source.world.thumbs.threshold` is NaN"),
             ("thumbs: {treshold: 1}", "did you mean `threshold`"),
