@@ -6,7 +6,8 @@
 //!    seed becomes a [`ResolvedRun`], named by the fingerprint of everything its result depends on.
 //! 3. [`execute`] prepares missing datasets, trains missing shared SFT stages, and trains missing
 //!    runs. Several processes can execute one plan; claims keep them off each other's runs.
-//! 4. [`prospect_analysis::summarise`] turns finished runs into the estimates and the verdict that a report shows.
+//! 4. [`prospect_analysis::summarise`] turns finished runs into the estimates and the verdict that
+//!    a report shows.
 //!
 //! Around a plan: [`check`] validates an experiment without its inputs, [`sweep_status`] reads the
 //! progress of a sweep, [`estimate_time`] measures how long it takes, [`estimate_memory`] computes

@@ -316,9 +316,9 @@ mod tests {
                     assert_eq!(cut.prompt, encoded.prompt);
                     assert_eq!(cut.completion, encoded.completion[..encoded.completion.len() - 1]);
                 }
-                // The line breaks that end the prompt and begin the completion become one token, unless
-                // the tokenizer has one token per white-space byte (sentencepiece) or never merges line
-                // breaks.
+                // The line breaks at the end of the prompt and the start of the completion
+                // become one token, unless the tokenizer has one token per white-space byte
+                // (sentencepiece) or never merges line breaks.
                 let expected = u64::from(name.starts_with("gpt") || name.starts_with("smollm2"));
                 assert_eq!((counts.encoded, counts.boundary_merges), (4, expected), "{name}");
             }

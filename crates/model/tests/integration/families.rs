@@ -1,5 +1,5 @@
-//! Parity of each model family with transformers and peft (golden values in `tests/integration/golden`, made by
-//! `benches/peers/golden_families.py`) and with candle-transformers.
+//! Parity of each model family with candle-transformers, and with transformers and peft by golden
+//! values (`tests/integration/golden`, written by `benches/peers/golden_families.py`).
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -1,7 +1,8 @@
 //! Rows of Arrow record batches as JSON objects.
 //!
-//! The crate arrow-json does this too, but brings arrow-cast and arrow-ord, which take minutes to compile. Parquet
-//! files hold fewer types than Arrow knows; this covers those. As there, null fields are left out.
+//! The crate arrow-json does this too, but depends on arrow-cast and arrow-ord, which take minutes
+//! to compile. This module covers the types that Parquet files hold. Null fields are left out, as
+//! in arrow-json.
 
 use arrow_array::{
     Array, ArrowPrimitiveType, GenericListArray, MapArray, OffsetSizeTrait, RecordBatch, StructArray,
@@ -37,9 +38,11 @@ fn object<'a>(columns: impl Iterator<Item = (&'a String, &'a dyn Array)>, row: u
     Value::Object(object)
 }
 
-/// Returns a cell as JSON: numbers, texts, booleans, lists and objects as such; dates and timestamps in ISO 8601
-/// (timestamps with a time zone in UTC); times of day and durations as integers in their unit; bytes in hexadecimal;
-/// decimals as text. Types that Parquet does not store (unions, intervals) are null.
+/// Returns a cell as JSON.
+///
+/// Dates and timestamps are in ISO 8601, and timestamps with a time zone in UTC. Times of day and
+/// durations are integers in their unit, bytes are in hexadecimal, decimals are text. Types that
+/// Parquet does not store (unions, intervals) are null.
 fn cell(array: &dyn Array, row: usize) -> Value {
     if array.is_null(row) {
         return Value::Null;
