@@ -4,12 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use prospect_core::progress::say;
 use prospect_data::export_llama_factory;
 use prospect_model::ModelFile;
 use prospect_report::ExportSummary;
 
-use crate::{locate::locate, output, overrides::Overrides, report};
+use crate::{locate::locate, output, output::say, overrides::Overrides, report};
 
 /// Arguments of `prospect export`.
 #[derive(Debug, clap::Args)]

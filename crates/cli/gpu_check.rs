@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{anyhow, bail};
 use clap::ValueEnum;
-use prospect_core::{files::write_json, progress::say};
+use prospect_core::files::write_json;
 use prospect_model::{
     Architecture, DeviceKind, Dtype,
     device::{self, Device},
@@ -14,6 +14,7 @@ use prospect_train::benchmark::{self, Benchmark, BenchmarkResult};
 
 use crate::{
     output,
+    output::say,
     plan::{human_bytes, overhead},
 };
 

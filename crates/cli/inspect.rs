@@ -5,15 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use prospect_core::{
-    files::write_whole,
-    progress::{Progress, say},
-};
+use prospect_core::{files::write_whole, progress::Progress};
 use prospect_data::{DatasetSummary, TokenCounter, read_manifest, summarise};
 use prospect_model::ModelFile;
 use prospect_train::token_counter;
 
-use crate::{dataset_overview, locate::locate, output};
+use crate::{dataset_overview, locate::locate, output, output::say};
 
 /// Arguments of `prospect inspect`.
 #[derive(Debug, clap::Args)]

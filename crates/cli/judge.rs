@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use clap::builder::TypedValueParser;
-use prospect_core::{config::Document, progress::say};
+use prospect_core::config::Document;
 use prospect_eval::judge::{
     Endpoint, EndpointOptions, Judge, JudgedCounts, Question, RewardModel, judge_sweep,
 };
@@ -17,7 +17,7 @@ use prospect_model::ModelFile;
 use prospect_runs::{Opponent, SweepDir};
 use prospect_train::TrainFile;
 
-use crate::{allocator, locate::SOURCES, output, report};
+use crate::{allocator, locate::SOURCES, output, output::say, report};
 
 /// Arguments of `prospect judge`.
 #[derive(Debug, clap::Args)]

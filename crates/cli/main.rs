@@ -6,7 +6,8 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use prospect_core::progress::say;
+
+use crate::output::say;
 
 mod allocator;
 mod cli_docs;

@@ -1,4 +1,4 @@
-//! Standard output, for data that other programs can read.
+//! Output of commands: data on standard output, where other programs can read it, and all else on standard error.
 
 use std::io::{self, ErrorKind, Write};
 
@@ -9,4 +9,9 @@ pub(crate) fn print(line: impl std::fmt::Display) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
+}
+
+/// Prints a status line to standard error. A closed standard error does not stop the work.
+pub(crate) fn say(line: impl AsRef<str>) {
+    let _ = writeln!(io::stderr(), "{}", line.as_ref());
 }

@@ -6,13 +6,12 @@ use std::{
 };
 
 use anyhow::bail;
-use prospect_core::progress::say;
 use prospect_data::{
     Manifest, Shard, SplitCounts, is_shard_prepared, merge_shards, prepare, prepare_shard, prepared,
     shard_file,
 };
 
-use crate::{locate::SOURCES, output, overrides::Overrides};
+use crate::{locate::SOURCES, output, output::say, overrides::Overrides};
 
 mod slurm;
 

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use prospect_analysis::summarise;
-use prospect_core::{config::Document, progress::say, shell};
+use prospect_core::{config::Document, shell};
 use prospect_runs::SweepDir;
 use prospect_sweep::{
     Execution, ExecutionSummary, LoadedExperiment, Parallelism, RecipeSources, RunFilter, SweepPlan,
@@ -22,6 +22,7 @@ use crate::{
     allocator,
     locate::SOURCES,
     output,
+    output::say,
     overrides::{MemoryArgs, Overrides},
     ranks::{JoinedGroup, RankArgs},
     report, theory,

@@ -3,13 +3,14 @@
 
 use std::path::Path;
 
-use prospect_core::{config::Document, files::write_json, progress::say};
+use prospect_core::{config::Document, files::write_json};
 use prospect_report::overview::{ContentBlock, DisplayTable, LineChart, Overview, Section, TableCell};
 use prospect_theory::{
     Findings, TheoryFile, gradients::GradientFinding, majority::MajorityFinding, utilities::UtilityFinding,
 };
 
 use crate::output;
+use crate::output::say;
 
 /// File name of the findings.
 const FILE: &str = "theory.json";

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use prospect_analysis::summarise;
-use prospect_core::{config::Document, progress::say, shell};
+use prospect_core::{config::Document, shell};
 use prospect_runs::{Estimate, SweepDir};
 use prospect_sweep::{Execution, LoadedExperiment, SweepPlan, execute};
 use serde_json::json;
 
-use crate::{allocator, locate::SOURCES, output, overrides::MemoryArgs, ranks::RankArgs};
+use crate::{allocator, locate::SOURCES, output, output::say, overrides::MemoryArgs, ranks::RankArgs};
 
 /// Arguments of `prospect train`.
 #[derive(Debug, clap::Args)]

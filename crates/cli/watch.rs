@@ -6,9 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use prospect_core::progress::say;
 use prospect_runs::SweepDir;
 
+use crate::output::say;
 use crate::report;
 
 /// Minimum time between two checks.

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use prospect_core::{progress::say, shell};
+use prospect_core::shell;
 use prospect_sweep::{Preparation, PreparationOutcome};
 
 use super::Args;
-use crate::{output, profile};
+use crate::{output, output::say, profile};
 
 /// Submits the jobs that read and merge the input, or prints their scripts.
 pub(super) fn submit(args: &Args, out: &Path) -> anyhow::Result<()> {

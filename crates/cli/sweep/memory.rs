@@ -1,11 +1,12 @@
 //! Memory of a sweep: the estimates in its plan, and the check before it starts.
 
 use anyhow::bail;
-use prospect_core::{memory, progress::say};
+use prospect_core::memory;
 use prospect_model::{DeviceKind, device};
 use prospect_report::overview::{ContentBlock, DisplayTable, Section, TableCell};
 use prospect_sweep::{MemoryEstimate, Parallelism, SweepPlan, estimate_memory};
 
+use crate::output::say;
 use crate::plan::{human_bytes, overhead};
 
 /// Returns the bytes available to runs, if known: of this machine, or of this process's GPU.

@@ -3,7 +3,7 @@
 use std::{num::NonZeroUsize, path::Path};
 
 use anyhow::Context;
-use prospect_core::{progress::say, shell};
+use prospect_core::shell;
 use prospect_report::overview::{ContentBlock, DisplayTable, Section, TableCell};
 use prospect_runs::SweepDir;
 use prospect_sweep::{
@@ -12,7 +12,7 @@ use prospect_sweep::{
 };
 
 use super::ExecutionArgs;
-use crate::{output, profile};
+use crate::{output, output::say, profile};
 
 /// Submits workers for the remaining runs, or prints their script. Returns false if no runs
 /// remain.

@@ -2,17 +2,12 @@
 //! elsewhere.
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-
-/// Prints a status line to standard error. Write errors, such as a closed stream, are ignored.
-pub fn say(line: impl AsRef<str>) {
-    let _ = writeln!(io::stderr(), "{}", line.as_ref());
-}
 
 /// Progress display of one task.
 pub struct Progress {

@@ -42,7 +42,7 @@ fn sweep(folder: &Path, overrides: &[&str]) -> (SweepDir, Result<ExecutionSummar
     };
     let sources = RecipeSources { recipe: &recipe, locate: &|path| Ok(path.into()) };
     let experiment = "question: q\ndata: data.yaml\nmodel: model.yaml\n\
-        train: { learning_rate: 1e-3, max_steps: 1, max_length: 64, max_prompt_length: 60 }\n\
+        train: { learning_rate: 1e-3, max_steps: 1, batch_size: 2, max_length: 64, max_prompt_length: 60 }\n\
         linked: { method: { kto: { train.objective: kto }, dpo: { train.objective: dpo } } }\n\
         matrix: { train.beta: [0.1] }\nseeds: [0]\n\
         report: { x: train.beta, series: method, baseline: dpo }\n";
@@ -116,7 +116,7 @@ fn an_unusable_stage_is_an_error_of_the_sweep() {
     let (_, result) = sweep(
         folder.path(),
         &[
-            r#"sft={"objective": "kto", "kl_partners": 9, "learning_rate": 1e-3, "max_steps": 1, "max_length": 64, "max_prompt_length": 60}"#,
+            r#"sft={"objective": "kto", "kl_partners": 9, "learning_rate": 1e-3, "max_steps": 1, "batch_size": 2, "max_length": 64, "max_prompt_length": 60}"#,
         ],
     );
     let error = result.unwrap_err().to_string();
