@@ -33,7 +33,6 @@ mod sweep;
 mod theory;
 mod train;
 mod validate;
-mod watch;
 
 /// Compare KTO and DPO on human feedback: prepare data, train, evaluate, report.
 #[derive(Parser)]

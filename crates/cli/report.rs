@@ -10,7 +10,9 @@ use anyhow::{Context, bail};
 use prospect_analysis::summarise;
 use prospect_runs::SweepDir;
 
-use crate::{output, theory, watch};
+use crate::{output, theory};
+
+mod watch;
 
 /// Arguments of `prospect report`.
 #[derive(Debug, clap::Args)]

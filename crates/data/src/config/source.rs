@@ -283,45 +283,28 @@ impl SourceFile {
 
     /// Rejects settings that do not apply to the kind.
     fn refuse_idle(&self, kind: SourceKind) -> Result<(), DataError> {
-        let own = [SourceKind::Pairs, SourceKind::Labels, SourceKind::Scores];
-        let domains =
-            [SourceKind::Hh, SourceKind::Shp, SourceKind::Pairs, SourceKind::Labels, SourceKind::Scores];
-        let scored = [
-            SourceKind::Hh,
-            SourceKind::Shp,
-            SourceKind::Oasst,
-            SourceKind::Pairs,
-            SourceKind::Labels,
-            SourceKind::Scores,
-            SourceKind::Synthetic,
-        ];
+        use SourceKind::{Hh, Labels, Oasst, Pairs, Scores, Shp, Synthetic};
+        const COLUMNS: &[SourceKind] = &[Pairs, Labels, Scores];
+        const FILES: &[SourceKind] = &[Hh, Shp, Oasst, Pairs, Labels, Scores];
+        const DOMAINS: &[SourceKind] = &[Hh, Shp, Pairs, Labels, Scores];
+        const SCORED: &[SourceKind] = &[Hh, Shp, Oasst, Pairs, Labels, Scores, Synthetic];
+        // Setting, whether it is given, and the kinds that it applies to.
         let settings: [(&'static str, bool, &[SourceKind]); 15] = [
-            (
-                "path",
-                self.path.is_some(),
-                &[
-                    SourceKind::Hh,
-                    SourceKind::Shp,
-                    SourceKind::Oasst,
-                    SourceKind::Pairs,
-                    SourceKind::Labels,
-                    SourceKind::Scores,
-                ],
-            ),
-            ("domains", self.domains.is_some(), &domains),
-            ("only", self.only.is_some(), &[SourceKind::Hh]),
-            ("min_score_ratio", self.min_score_ratio.is_some(), &[SourceKind::Shp]),
-            ("max_pairs_per_post", self.max_pairs_per_post.is_given(), &[SourceKind::Shp]),
-            ("ranks", self.ranks.is_some(), &[SourceKind::Oasst]),
-            ("language", self.language.is_given(), &[SourceKind::Oasst]),
-            ("only_reviewed", self.only_reviewed.is_some(), &[SourceKind::Oasst]),
-            ("drop_deleted", self.drop_deleted.is_some(), &[SourceKind::Oasst]),
-            ("drop_synthetic", self.drop_synthetic.is_some(), &[SourceKind::Oasst]),
-            ("rating", self.rating.is_some(), &[SourceKind::Oasst]),
-            ("columns", !self.columns.is_empty(), &own),
-            ("binarise", self.binarise.is_some(), &scored),
-            ("pairs", self.pairs.is_some(), &[SourceKind::Synthetic]),
-            ("world", self.world.is_some(), &[SourceKind::Synthetic]),
+            ("path", self.path.is_some(), FILES),
+            ("domains", self.domains.is_some(), DOMAINS),
+            ("only", self.only.is_some(), &[Hh]),
+            ("min_score_ratio", self.min_score_ratio.is_some(), &[Shp]),
+            ("max_pairs_per_post", self.max_pairs_per_post.is_given(), &[Shp]),
+            ("ranks", self.ranks.is_some(), &[Oasst]),
+            ("language", self.language.is_given(), &[Oasst]),
+            ("only_reviewed", self.only_reviewed.is_some(), &[Oasst]),
+            ("drop_deleted", self.drop_deleted.is_some(), &[Oasst]),
+            ("drop_synthetic", self.drop_synthetic.is_some(), &[Oasst]),
+            ("rating", self.rating.is_some(), &[Oasst]),
+            ("columns", !self.columns.is_empty(), COLUMNS),
+            ("binarise", self.binarise.is_some(), SCORED),
+            ("pairs", self.pairs.is_some(), &[Synthetic]),
+            ("world", self.world.is_some(), &[Synthetic]),
         ];
         match settings.into_iter().find(|(_, given, kinds)| *given && !kinds.contains(&kind)) {
             Some((setting, ..)) => Err(DataError::NoEffect { setting, kind: kind.into() }),

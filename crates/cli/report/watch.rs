@@ -8,8 +8,8 @@ use std::{
 
 use prospect_runs::SweepDir;
 
+use super::{open_sweep, summarise_and_render, sweep_directory};
 use crate::output::say;
-use crate::report;
 
 /// Minimum time between two checks.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -19,8 +19,8 @@ const RELOAD: Duration = Duration::from_secs(5);
 
 /// Opens the sweep of this name or directory. A directory without a plan is still preparing its
 /// data: waits for the plan.
-pub(crate) fn wait_for_plan(given: &Path) -> anyhow::Result<SweepDir> {
-    let directory = report::sweep_directory(given);
+pub(super) fn wait_for_plan(given: &Path) -> anyhow::Result<SweepDir> {
+    let directory = sweep_directory(given);
     let plan = directory.join("experiment.json");
     if directory.exists() && !plan.exists() {
         say(format!("waiting for {}", plan.display()));
@@ -28,12 +28,12 @@ pub(crate) fn wait_for_plan(given: &Path) -> anyhow::Result<SweepDir> {
             sleep(PAUSE);
         }
     }
-    report::open_sweep(given)
+    open_sweep(given)
 }
 
 /// Updates the report whenever the sweep changes, until every run has ended. Returns the path of
 /// its page.
-pub(crate) fn update_until_ended(sweep: &SweepDir, out: &Path) -> anyhow::Result<PathBuf> {
+pub(super) fn update_until_ended(sweep: &SweepDir, out: &Path) -> anyhow::Result<PathBuf> {
     let mut last = None;
     loop {
         let started = Instant::now();
@@ -42,7 +42,7 @@ pub(crate) fn update_until_ended(sweep: &SweepDir, out: &Path) -> anyhow::Result
             let progress = sweep.progress()?;
             // The summary is made after this check, so it has every run that has ended by now.
             let reload = (!progress.ended()).then_some(RELOAD);
-            let page = report::summarise_and_render(sweep, out, reload)?;
+            let page = summarise_and_render(sweep, out, reload)?;
             say(format!("{}: {progress}", page.display()));
             if progress.ended() {
                 return Ok(page);
