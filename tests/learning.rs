@@ -14,21 +14,22 @@ fn kto_and_dpo_end_between_chance_and_oracle() {
         fs_err::copy(repository(file), target).unwrap();
     }
     let run = place.run(
-        "sweep experiments/demo.yaml --set matrix={} --set data.imbalance.keep_desirable=1.0 --set seeds=[0] \
-         --set report.x=train.beta --set matrix={\"train.beta\":[0.1]} --out runs/learning",
+        "sweep experiments/demo.yaml --set matrix={\"train.beta\":[0.1]} --set report.x=train.beta --set seeds=[0] \
+         --set data.source.pairs=800 --out runs/learning",
     );
     assert_eq!(run.code, Some(0), "{run}");
     let json =
         |path: &str| -> Value { serde_json::from_slice(&fs_err::read(place.path(path)).unwrap()).unwrap() };
     let experiment = json("runs/learning/experiment.json");
-    let oracle = experiment["data"][0]["manifest"]["test"]["oracle_accuracy"].as_f64().unwrap();
+    let oracle = experiment["data"][0]["manifest"]["oracle_accuracy"].as_f64().unwrap();
     let summary = json("runs/learning/summary.json");
     let points = summary["points"].as_array().unwrap();
     assert_eq!(points.len(), 2);
     for point in points {
         let accuracy = point["accuracy"]["value"].as_f64().unwrap();
         let low = point["accuracy"]["low"].as_f64().unwrap();
-        assert!(accuracy > 0.6 && accuracy < oracle, "{}: {accuracy}, oracle {oracle}", point["series"]);
-        assert!(low < accuracy, "an interval has a width");
+        assert!(accuracy < oracle, "{}: {accuracy}, oracle {oracle}", point["series"]);
+        // The 95 % interval excludes chance.
+        assert!(low > 0.5 && low < accuracy, "{}: {accuracy}, from {low}", point["series"]);
     }
 }
