@@ -1,7 +1,8 @@
 //! Hub client: commits, file listings and resumable downloads.
 
 use std::{
-    io::{self, Read, Write},
+    fmt::Write as _,
+    io::{self, Read, Write as _},
     path::Path,
     time::Duration,
 };
@@ -27,7 +28,7 @@ const ATTEMPTS: u32 = 3;
 const INITIAL_BACKOFF: Duration = Duration::from_millis(500);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Read timeout within a response.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
+const READ_TIMEOUT: Duration = Duration::from_mins(1);
 /// Read buffer size in bytes.
 const CHUNK: usize = 1 << 18;
 
@@ -361,7 +362,7 @@ fn percent_encode(text: &str, keep_slashes: bool) -> String {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) || (keep_slashes && byte == b'/') {
             url.push(char::from(byte));
         } else {
-            url.push_str(&format!("%{byte:02X}"));
+            let _ = write!(url, "%{byte:02X}");
         }
     }
     url
@@ -382,7 +383,11 @@ fn sha256(path: &Path) -> io::Result<String> {
             bytes => digest.update(&chunk[..bytes]),
         }
     }
-    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    let mut text = String::with_capacity(64);
+    for byte in digest.finalize() {
+        let _ = write!(text, "{byte:02x}");
+    }
+    Ok(text)
 }
 
 #[cfg(test)]

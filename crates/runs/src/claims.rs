@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     /// Heartbeat interval. Longer than a test, so that heartbeats come only when a test sends them.
-    const BEAT: Duration = Duration::from_secs(600);
+    const BEAT: Duration = Duration::from_mins(10);
 
     /// Claims of a process on the machine `host` whose clock stands still.
     fn on(folder: &Path, host: &str) -> Claims {

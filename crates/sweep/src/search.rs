@@ -14,7 +14,7 @@ use crate::{SweepError, config::SearchFile};
 
 mod trials;
 
-pub(crate) use trials::combinations_with_trials;
+pub(crate) use trials::{Combination, combinations_with_trials};
 
 /// Key of the trial's number among a run's settings.
 pub(crate) const TRIAL: &str = "trial";

@@ -224,7 +224,7 @@ fn entry((path, content): (&str, &str)) -> String {
     let (size, oid) = (content.len(), path.replace('/', "-"));
     let lfs = if path.ends_with(".safetensors") {
         let hashed = if path.starts_with("damaged") { "other" } else { content };
-        let sha256: String = Sha256::digest(hashed).iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hexadecimal(&Sha256::digest(hashed));
         format!(r#","lfs":{{"oid":"{sha256}","size":{size},"pointerSize":134}}"#)
     } else {
         String::new()
@@ -239,4 +239,12 @@ fn json(body: String) -> Reply {
 fn error(status: u16, code: &str) -> Reply {
     let body = "an error page".to_owned();
     Reply { status, headers: format!("x-error-code: {code}\r\n"), sent: body.len(), body }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for byte in bytes {
+        write!(text, "{byte:02x}").unwrap();
+    }
+    text
 }

@@ -440,7 +440,7 @@ fn tokens_and_positions_out_of_range_are_errors() {
     let decoder_ = llama(DType::F32);
     assert!(error(&decoder_, &[23]).contains("vocabulary of 23"));
     assert!(error(&decoder_, &[1; 33]).contains("32 positions"));
-    assert!(error(&decoder_, &[]).contains("empty batch"));
+    assert!(error(&decoder_, &[]).contains("the batch is empty"));
     let mistral = architecture(&[LLAMA, r#""model_type": "mistral", "sliding_window": 8"#].join(", "));
     let mistral = decoder(&mistral, DType::F32);
     assert!(mistral.logits(&[1; 8], Adapter::On).is_ok());

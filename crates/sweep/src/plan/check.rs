@@ -6,7 +6,7 @@ use super::reference;
 use crate::{
     SweepError,
     config::{ExperimentFile, LoadedExperiment, RecipeSources, RunDocuments},
-    search::{SearchPlan, combinations_with_trials},
+    search::{Combination, SearchPlan, combinations_with_trials},
 };
 
 /// Checks an experiment and every combination of its settings, and returns the number of planned
@@ -17,7 +17,7 @@ pub fn check(experiment: &LoadedExperiment, sources: &RecipeSources<'_>) -> Resu
     let raw = &experiment.raw;
     check_report(experiment)?;
     let combinations = combinations_with_trials(experiment)?;
-    for (_, choices) in &combinations {
+    for Combination { choices, .. } in &combinations {
         RunDocuments::new(experiment, sources, choices, 0)?.check()?;
     }
     let runs_of_one_seed = match raw.search.as_ref().map(SearchPlan::new) {

@@ -12,7 +12,7 @@ use super::{PlannedDataset, ResolvedRun, SftStage, SweepPlan, check::check_repor
 use crate::{
     SweepError,
     config::{Choice, LoadedExperiment, RecipeSources, RunDocuments},
-    search::{RUNG, SearchPlan, combinations_with_trials},
+    search::{Combination, RUNG, SearchPlan, combinations_with_trials},
 };
 
 /// Version of run ids. Raised whenever the same settings would give other results.
@@ -73,7 +73,7 @@ impl SweepPlan {
             later_rungs: Vec::new(),
         };
         let mut known = Fingerprints::default();
-        for (trial, choices) in combinations_with_trials(experiment)? {
+        for Combination { trial, choices } in combinations_with_trials(experiment)? {
             for &seed in &raw.seeds {
                 let run = plan.resolve_run(experiment, sources, data, &choices, seed, &mut known)?;
                 let run = ResolvedRun { trial, ..run };
@@ -224,7 +224,7 @@ impl SweepPlan {
             self.models[model].train,
         ))?;
         Ok(index_of(&mut known.stages, id.clone(), || {
-            self.sft.push(SftStage { id, settings, dataset, model })
+            self.sft.push(SftStage { id, settings, dataset, model });
         }))
     }
 }

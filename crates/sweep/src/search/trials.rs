@@ -12,15 +12,22 @@ use crate::{
     config::{Choice, DrawnFile, LoadedExperiment, SearchFile, included_combinations},
 };
 
+/// A combination of swept settings.
+pub(crate) struct Combination {
+    /// The trial of a search, if there is one.
+    pub(crate) trial: Option<TrialId>,
+    pub(crate) choices: Vec<Choice>,
+}
+
 /// Returns every combination of swept settings with each of its trials.
 ///
 /// Without a search, returns the combinations alone.
 pub(crate) fn combinations_with_trials(
     experiment: &LoadedExperiment,
-) -> Result<Vec<(Option<TrialId>, Vec<Choice>)>, SweepError> {
+) -> Result<Vec<Combination>, SweepError> {
     let combinations = included_combinations(experiment)?;
     let Some(search) = &experiment.raw.search else {
-        return Ok(combinations.into_iter().map(|choices| (None, choices)).collect());
+        return Ok(combinations.into_iter().map(|choices| Combination { trial: None, choices }).collect());
     };
     let located = |message: String| experiment.located_error(&message);
     check(experiment, search).map_err(located)?;
@@ -37,7 +44,7 @@ pub(crate) fn combinations_with_trials(
             let mut choices = choices.clone();
             choices.push(Choice { axis: TRIAL.to_owned(), value: number.into(), settings: BTreeMap::new() });
             choices.extend(settings.iter().map(|(key, value)| Choice::from_setting(key, value)));
-            all.push((Some(TrialId { cell, number }), choices));
+            all.push(Combination { trial: Some(TrialId { cell, number }), choices });
         }
     }
     Ok(all)

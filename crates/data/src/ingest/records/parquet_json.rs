@@ -4,6 +4,8 @@
 //! to compile. This module covers the types that Parquet files hold. Null fields are left out, as
 //! in arrow-json.
 
+use std::fmt::Write;
+
 use arrow_array::{
     Array, ArrowPrimitiveType, GenericListArray, MapArray, OffsetSizeTrait, RecordBatch, StructArray,
     cast::AsArray,
@@ -125,7 +127,11 @@ fn instant<T: ArrowPrimitiveType<Native = i64>>(array: &dyn Array, row: usize, s
 }
 
 fn hexadecimal(bytes: &[u8]) -> Value {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text.into()
 }
 
 fn list<O: OffsetSizeTrait>(array: &GenericListArray<O>, row: usize) -> Value {

@@ -29,16 +29,14 @@ fn folder(prompts: usize) -> tempfile::TempDir {
 
 /// Executes runs of KTO and DPO with `overrides`.
 fn sweep(folder: &Path, overrides: &[&str]) -> (SweepDir, Result<ExecutionSummary, SweepError>) {
-    let recipe = |name: &str| match name {
-        "data.yaml" => {
-            let path = folder.join("feedback").display().to_string();
-            Document::from_text(name, &format!("source: {{ kind: pairs, path: '{path}' }}"))
-        }
-        _ => {
-            let path = folder.join("weights").display().to_string();
-            let text = format!("weights: '{path}'\ntokenizer: bytes\nchat_template: chatml\n");
-            Document::from_text(name, &text)
-        }
+    let recipe = |name: &str| {
+        let text = if name == "data.yaml" {
+            format!("source: {{ kind: pairs, path: '{}' }}", folder.join("feedback").display())
+        } else {
+            let weights = folder.join("weights");
+            format!("weights: '{}'\ntokenizer: bytes\nchat_template: chatml\n", weights.display())
+        };
+        Document::from_text(name, &text)
     };
     let sources = RecipeSources { recipe: &recipe, locate: &|path| Ok(path.into()) };
     let experiment = "question: q\ndata: data.yaml\nmodel: model.yaml\n\
