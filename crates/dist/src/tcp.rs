@@ -105,7 +105,7 @@ fn send_heartbeats(writers: Vec<Arc<Mutex<TcpStream>>>) -> Sender<()> {
 }
 
 impl Drop for TcpGroup {
-    /// Closes the connections once the peers have read everything, or after [`CLOSE_TIMEOUT`].
+    /// Closes the connections once the peers have read everything, or after `CLOSE_TIMEOUT`.
     fn drop(&mut self) {
         let peers = &mut *lock(&self.peers);
         for peer in &mut *peers {
