@@ -183,8 +183,7 @@ impl<'a> Client<'a> {
     fn entries(&self, commit: &str, folder: &str, recursive: bool) -> Result<Vec<TreeEntry>, RequestError> {
         let slash = if folder.is_empty() { "" } else { "/" };
         let folder = percent_encode(folder, true);
-        let mut next =
-            Some(format!("{}/tree/{commit}{slash}{folder}?recursive={recursive}&limit=1000", self.api()));
+        let mut next = Some(format!("{}/tree/{commit}{slash}{folder}?recursive={recursive}", self.api()));
         let mut entries = Vec::new();
         while let Some(url) = next {
             let response = self.get(&url)?;
