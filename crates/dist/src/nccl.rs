@@ -1,4 +1,5 @@
-//! Group whose GPUs communicate through NCCL.
+//! Experimental group whose GPUs communicate through NCCL. Needs `--features nccl`, and has never
+//! run on GPUs so far.
 //!
 //! The TCP connections of [`TcpGroup`] exchange NCCL's unique id and all small data. Gradients and
 //! weights go from GPU to GPU. A GPU would wait forever for a lost rank, so the process checks the

@@ -1,4 +1,5 @@
-//! CUDA kernels for the operations that candle lacks, as source text for NVRTC.
+//! Experimental CUDA kernels for the operations that candle lacks, as source text for NVRTC. Off by
+//! default, and never run on a GPU so far.
 //!
 //! Each kernel exists in three forms:
 //!

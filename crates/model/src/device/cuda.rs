@@ -1,4 +1,4 @@
-//! CUDA GPUs: driver, memory pool and kernel checks.
+//! Experimental: CUDA GPUs (driver, memory pool, kernel checks). Never run on a GPU so far.
 
 use std::ptr;
 
