@@ -38,7 +38,8 @@
 //!     Document::from_text(
 //!         "beta.yaml",
 //!         "question: Does a larger beta help?\ndata: data.yaml\nmodel: model.yaml\n\
-//!          train: { learning_rate: 1e-3, max_length: 160, max_prompt_length: 100 }\n\
+//!          train: { learning_rate: 1e-3, num_train_epochs: 1, batch_size: 16, max_length: 160, \
+//!          max_prompt_length: 100 }\n\
 //!          linked: { method: { dpo: { train.objective: dpo }, kto: { train.objective: kto } } }\n\
 //!          matrix: { train.beta: [0.1, 0.5] }\nseeds: [0]\n\
 //!          report: { x: train.beta, series: method, baseline: dpo }",
