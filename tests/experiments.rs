@@ -126,6 +126,13 @@ fn binary() {
 }
 
 #[test]
+fn thumbs() {
+    let recipe = "data=pipelines/thumbs.yaml";
+    run("thumbs", &[recipe, DESIRABLE], 12);
+    run("thumbs-quick", &[recipe, DESIRABLE], 10);
+}
+
+#[test]
 fn hyper() {
     // For two methods: nine trials, then the best three, then the best.
     let budget = r#"linked.budget={"steps":{"train.max_steps":9}}"#;

@@ -21,6 +21,7 @@ mod sources;
 mod support;
 mod sweep;
 mod theory;
+mod thumbs;
 mod train;
 mod validate;
 mod watch;

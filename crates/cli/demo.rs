@@ -32,7 +32,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         Document::from_text(path, text)
     };
     let experiment = LoadedExperiment::read(FILES[0].0, open(FILES[0].0)?, &[])?;
-    let sources = RecipeSources { recipe: &open, locate: &locate };
+    let sources = RecipeSources { recipe: &open, data: &open, locate: &locate };
     carry_out(
         &experiment,
         &sources,

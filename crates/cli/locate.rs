@@ -6,13 +6,34 @@ use std::{
 };
 
 use prospect_core::config::{ConfigError, Document};
-use prospect_sweep::RecipeSources;
+use prospect_sweep::{RecipeSources, prepared_dataset};
 
 /// Recipes from files; the inputs that they name from the file system or the Hub.
-pub(crate) const SOURCES: RecipeSources<'static> = RecipeSources { recipe: &open, locate: &locate };
+pub(crate) const SOURCES: RecipeSources<'static> =
+    RecipeSources { recipe: &open, data: &|path| open_data(Path::new(path)), locate: &locate };
 
 fn open(path: &str) -> Result<Document, ConfigError> {
     Document::open(Path::new(path))
+}
+
+/// Opens a data recipe. Any other file or folder, or an `hf://` address, stands for the feedback in
+/// it, whose kind is then detected; the folder of a prepared dataset stands for that dataset.
+pub(crate) fn open_data(path: &Path) -> Result<Document, ConfigError> {
+    let is_recipe = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+    let address = path.display().to_string();
+    if is_recipe || !(path.exists() || prospect_hub::is_address(&address)) {
+        return Document::open(path);
+    }
+    if is_prepared_dataset(path) {
+        return prepared_dataset(path);
+    }
+    let recipe = serde_json::json!({ "source": { "path": address } });
+    Document::from_text(&address, &recipe.to_string())
+}
+
+/// Returns true if `path` is the folder of a prepared dataset.
+pub(crate) fn is_prepared_dataset(path: &Path) -> bool {
+    path.join("manifest.json").is_file() && path.join("kto").is_dir()
 }
 
 /// Fetches an `hf://` address. Returns any other address as a path, which must exist.

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use prospect_core::config::{ConfigError, Document};
 
+use crate::locate::open_data;
+
 /// Overrides of settings in the YAML file.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Overrides {
@@ -39,7 +41,15 @@ impl Overrides {
 
     /// Opens a YAML file and applies the overrides.
     pub(crate) fn open(&self, path: &Path) -> Result<Document, ConfigError> {
-        let mut document = Document::open(path)?;
+        self.apply(Document::open(path)?)
+    }
+
+    /// Opens a data recipe, or the feedback at `path` (see [`open_data`]), and applies the overrides.
+    pub(crate) fn open_data(&self, path: &Path) -> Result<Document, ConfigError> {
+        self.apply(open_data(path)?)
+    }
+
+    fn apply(&self, mut document: Document) -> Result<Document, ConfigError> {
         self.set.iter().try_for_each(|given| document.set_text(given))?;
         Ok(document)
     }

@@ -11,14 +11,20 @@ use prospect_data::{
     shard_file,
 };
 
-use crate::{locate::SOURCES, output, output::say, overrides::Overrides};
+use crate::{
+    locate::{SOURCES, is_prepared_dataset},
+    output,
+    output::say,
+    overrides::Overrides,
+};
 
 mod slurm;
 
 /// Arguments of `prospect prepare`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Data recipe, for example pipelines/hh.yaml
+    /// Data recipe (pipelines/hh.yaml), or a file or folder of feedback, whose kind is detected
+    #[arg(value_name = "RECIPE|FEEDBACK")]
     pipeline: PathBuf,
     #[command(flatten)]
     overrides: Overrides,
@@ -69,7 +75,13 @@ enum PrepareExecutor {
 
 /// Prepares the dataset unless it is up to date, and prints its path.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let mut pipeline = SOURCES.pipeline(&args.overrides.open(&args.pipeline)?, &mut BTreeMap::new())?;
+    if is_prepared_dataset(&args.pipeline) {
+        bail!(
+            "{} is a prepared dataset already: train on it (`prospect train DIR --model FILE`), or name its recipe",
+            args.pipeline.display()
+        );
+    }
+    let mut pipeline = SOURCES.pipeline(&args.overrides.open_data(&args.pipeline)?, &mut BTreeMap::new())?;
     if args.strict {
         pipeline = pipeline.strict();
     }
@@ -157,6 +169,8 @@ fn summary(manifest: &Manifest) -> String {
     }
     if let Some(accuracy) = manifest.oracle_accuracy {
         lines.push(format!("  oracle accuracy on the test split: {accuracy:.3}"));
+    } else if let Some(auc) = manifest.oracle_auc {
+        lines.push(format!("  oracle AUC on the test split: {auc:.3}"));
     }
     lines.push(format!("{:8}{:>10}{:>10}{:>12}{:>14}", "", "prompts", "pairs", "desirable", "undesirable"));
     for (name, counts) in [("train", manifest.train), ("test", manifest.test)] {

@@ -8,9 +8,9 @@ use std::{
 use prospect_core::config::Document;
 use prospect_data::Split;
 use prospect_model::ModelFile;
-use prospect_train::{PreviewStyle, TrainFile, preview, render_previews};
+use prospect_train::{Preview, PreviewStyle, TrainFile, preview, render_previews};
 
-use crate::{locate::locate, output};
+use crate::{locate::locate, output, output::say};
 
 /// Arguments of `prospect preview`.
 #[derive(Debug, clap::Args)]
@@ -24,7 +24,7 @@ pub(crate) struct Args {
     /// Number of examples
     #[arg(short = 'n', long, value_name = "N", default_value_t = 5)]
     count: usize,
-    /// Split: training examples in the order of the first epoch, or held-out pairs
+    /// Split: training examples in the order of the first epoch, or held-out feedback
     #[arg(long, value_enum, default_value = "train")]
     split: SplitName,
     /// Objective: labelled completions with their KL partners (kto), or pairs (dpo)
@@ -76,7 +76,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         SplitName::Train => Split::Train,
         SplitName::Test => Split::Test,
     };
-    let examples = preview(&args.dataset, split, &model, &settings, args.seed, args.count)?;
+    let Preview { examples, left_out } =
+        preview(&args.dataset, split, &model, &settings, args.seed, args.count)?;
+    for sentence in left_out {
+        say(sentence);
+    }
+    if examples.len() < args.count {
+        say(format!("the split has {} examples; all are shown", examples.len()));
+    }
     let colour =
         io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let style = if colour { PreviewStyle::Colour } else { PreviewStyle::Plain };

@@ -1,10 +1,15 @@
 //! `prospect train`: trains one run, without an experiment file.
+//!
+//! Runs of several calls with the same output directory form a sweep, which `prospect report`
+//! compares.
 
-use std::path::PathBuf;
+mod run_folder;
+
+use std::path::{Path, PathBuf};
 
 use prospect_analysis::summarise;
 use prospect_core::{config::Document, shell};
-use prospect_runs::{Estimate, SweepDir};
+use prospect_runs::{Estimate, Measure, Point, SweepDir};
 use prospect_sweep::{Execution, LoadedExperiment, SweepPlan, execute};
 use serde_json::json;
 
@@ -13,7 +18,8 @@ use crate::{allocator, locate::SOURCES, output, output::say, overrides::MemoryAr
 /// Arguments of `prospect train`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Data recipe, for example pipelines/hh.yaml
+    /// Data recipe (pipelines/hh.yaml), a file or folder of feedback, or a prepared dataset
+    #[arg(value_name = "RECIPE|FEEDBACK|DATASET")]
     data: PathBuf,
     /// Model recipe, for example models/smollm2-135m.yaml
     #[arg(long, value_name = "FILE")]
@@ -41,9 +47,18 @@ pub(crate) struct Args {
     #[command(flatten)]
     ranks: RankArgs,
     /// Output directory
+    ///
+    /// Runs of several calls with the same directory can be compared with `prospect report DIR`.
     #[arg(long, value_name = "DIR", default_value = "runs/train")]
     out: PathBuf,
 }
+
+/// Setting of a run that names it among the runs of its directory.
+const RUN: &str = "run";
+
+/// Names of settings that tell runs apart.
+const OBJECTIVE: &str = "objective";
+const DATA: &str = "data";
 
 impl Args {
     /// Describes the run as an experiment with one combination and one seed.
@@ -54,11 +69,43 @@ impl Args {
             "data": self.data,
             "model": self.model,
             "train": { "learning_rate": learning_rate, "batch_size": batch_size, "max_length": max_length },
-            "linked": { "objective": { objective: { "train.objective": objective } } },
+            "linked": { RUN: { objective: { "train.objective": objective } } },
             "seeds": [self.seed],
-            "report": { "x": "objective", "series": "objective", "baseline": objective },
+            "report": { "x": RUN, "series": RUN, "baseline": objective },
         })
     }
+
+    /// Settings that tell runs of one directory apart, by name.
+    fn distinguishing(&self) -> Vec<(String, String)> {
+        let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let mut settings = vec![
+            (OBJECTIVE.to_owned(), self.objective.clone()),
+            (DATA.to_owned(), stem(&self.data)),
+            ("model".to_owned(), stem(&self.model)),
+            ("learning_rate".to_owned(), self.learning_rate.to_string()),
+            ("batch_size".to_owned(), self.batch_size.to_string()),
+            ("max_length".to_owned(), self.max_length.to_string()),
+        ];
+        settings.extend(self.set.iter().filter_map(|set| {
+            let (key, value) = set.split_once('=')?;
+            Some((key.to_owned(), value.to_owned()))
+        }));
+        settings
+    }
+}
+
+/// Describes the result of a run, such as `kto: 9 steps, accuracy on held-out pairs 61.0 % (…)`.
+fn describe(point: &Point) -> String {
+    let Point { series, steps, .. } = point;
+    let Some((measure, Estimate { value, low, high })) = point.headline() else {
+        return format!("{series}: {steps} steps");
+    };
+    let measure = match measure {
+        Measure::Auc => "AUC on held-out thumbs",
+        Measure::Accuracy | Measure::Utility => "accuracy on held-out pairs",
+    };
+    let [value, low, high] = [value, low, high].map(|share| 100.0 * share);
+    format!("{series}: {steps} steps, {measure} {value:.1} % (95 % interval {low:.1} to {high:.1})")
 }
 
 /// Trains the run, or resumes it if a call with the same arguments was interrupted, and prints its
@@ -82,12 +129,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         return Ok(());
     }
     anyhow::ensure!(executed.failed == 0, "training failed");
-    for point in &summarise(&sweep)?.points {
-        let Estimate { value, low, high, .. } = point.accuracy;
-        let [value, low, high] = [value, low, high].map(|share| 100.0 * share);
+    let names = run_folder::add(&sweep, &args.distinguishing())?;
+    let summary = summarise(&sweep)?;
+    for point in summary.points.iter().filter(|point| names.new.contains(&point.series)) {
+        say(describe(point));
+    }
+    if names.all > 1 {
         say(format!(
-            "{}: {} steps, accuracy on held-out pairs {value:.1} % (95 % interval {low:.1} to {high:.1})",
-            point.series, point.steps
+            "{} runs in {}: `prospect report {}` compares them",
+            names.all,
+            args.out.display(),
+            shell::word(&args.out.display().to_string())
         ));
     }
     for run in &plan.runs {

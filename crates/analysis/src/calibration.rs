@@ -61,6 +61,7 @@ mod tests {
             prompt_id: text(),
             source: text(),
             domain: text(),
+            group: None,
             chosen: margin,
             rejected: 0.0,
         }

@@ -5,6 +5,7 @@
 //!
 //! * [`stats`]: intervals and tests for observations that share seeds and prompts;
 //! * [`calibration`]: expected calibration error of the preferences that rewards imply;
+//! * [`thumbs`]: measures of labelled completions that need not be pairs;
 //! * [`diagnose`]: symptoms of training faults, read from a run's metrics;
 //! * [`validation`]: the held-out prompts that a search selects settings on.
 //!
@@ -23,6 +24,7 @@ mod calibration;
 mod diagnosis;
 pub mod stats;
 mod summary;
+pub mod thumbs;
 pub mod validation;
 
 pub use calibration::calibration;
@@ -38,10 +40,13 @@ pub enum AnalysisError {
     /// The observations give no estimate.
     #[error(transparent)]
     Stats(#[from] stats::StatsError),
+    /// The held-out feedback of a finished run cannot be ranked.
+    #[error("finished runs have neither held-out pairs nor thumbs of both labels: hold out more data")]
+    NoHeldOut,
     /// One half of the held-out prompts has no pairs.
     #[error(
         "`search` ranks trials on one half of the held-out prompts and compares series on the other; \
-         of {pairs} pairs {validation} are in the first half: hold out more prompts"
+         of {pairs} pairs or thumbs {validation} are in the first half, which needs both labels of thumbs: hold out more prompts"
     )]
     Validation {
         /// Held-out pairs.

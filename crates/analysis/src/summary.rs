@@ -1,26 +1,37 @@
 //! Summary of a sweep: estimates, differences and a verdict.
 
+mod clustered;
 mod contrasts;
 mod finished_runs;
+mod thumbs;
 mod trials;
 mod verdict;
 mod win_rates;
 
 use prospect_core::sample::mean;
-use prospect_runs::{Experiment, Finding, PairOutcome, Point, RecordKind, Summary, SweepDir};
+use prospect_runs::{
+    DataUse, Experiment, Finding, Measure, PairOutcome, Point, RecordKind, Summary, SweepDir,
+};
 
 use self::{
+    clustered::Clustered,
     contrasts::{EFFECT, adjust, compare},
-    finished_runs::{CellKey, FinishedRun, XValues, read_cells, utilities, values_of_pairs},
+    finished_runs::{CellKey, FinishedRun, XValues, read_cells, utilities},
+    thumbs::thumb_estimates,
     trials::{selected_settings, trial_results},
     verdict::verdict,
     win_rates::win_rates,
 };
-use crate::{AnalysisError, calibration, diagnose, stats::estimate};
+use crate::{
+    AnalysisError, calibration, diagnose,
+    stats::estimate,
+    thumbs::{auc, auc_terms, margin_terms, scores},
+};
 
 /// Method of the estimates and differences, as reports print it.
 const METHOD: &str = "Accuracy is the share of held-out pairs whose preferred completion has the larger reward \
-    (log-ratio to the reference); ties count half. Intervals are 95 % intervals over held-out prompts and \
+    (log-ratio to the reference); ties count half. Without held-out pairs, the AUC takes its place: the probability \
+    that a random thumb up has a larger reward than a random thumb down. Intervals are 95 % intervals over held-out prompts and \
     seeds together, from the variance components of both; differences are paired by prompt and seed. \
     Two seeds carry little information about the variance between seeds, and intervals are \
     accordingly wide: three seeds or more narrow them much. Binary outcomes include one additional \
@@ -47,7 +58,9 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, AnalysisError> {
         }
     }
     adjust(&mut contrasts);
-    let oracle_accuracy = experiment.data.first().and_then(|data| data.truth().oracle_accuracy);
+    let has_pairs = points.iter().any(|point| point.accuracy.is_some());
+    let truth = experiment.data.first().map(DataUse::truth).unwrap_or_default();
+    let oracle_accuracy = if has_pairs { truth.oracle_accuracy } else { truth.oracle_auc };
     let sentences = [
         verdict(&experiment, &x_values, &contrasts),
         selected_settings(&experiment),
@@ -79,17 +92,39 @@ fn point(
     let runs: Vec<_> = runs.iter().collect();
     let (low, high) = utility_range(experiment, &runs);
     let utility = utilities(&runs).map(|utilities| estimate(&utilities)).transpose()?;
-    let accuracies = |run: &FinishedRun<'_>| mean(run.pairs.iter().map(PairOutcome::accuracy)).unwrap_or(0.0);
+    let has_pairs = runs.iter().all(|run| !run.pairs.is_empty());
+    let accuracy = has_pairs.then(|| Clustered::pairs(&runs, |_, pair| pair.accuracy()).estimate());
+    let margin = if has_pairs {
+        Clustered::pairs(&runs, |beta, pair| beta * (pair.chosen - pair.rejected)).estimate()?
+    } else {
+        let terms = |run: &FinishedRun<'_>| {
+            Some(margin_terms(&run.thumbs)?.into_iter().map(|term| run.beta * term).collect())
+        };
+        Clustered::thumbs(&runs, terms).ok_or(AnalysisError::NoHeldOut)?.estimate()?
+    };
+    let of_seed = |run: &&FinishedRun<'_>| {
+        if has_pairs { mean(run.pairs.iter().map(PairOutcome::accuracy)) } else { auc(&scores(&run.thumbs)) }
+    };
     Ok(Point {
         series: series.to_owned(),
         x,
-        accuracy: estimate(&values_of_pairs(&runs, |_, pair| pair.accuracy()))?.clamped(0.0, 1.0),
-        seeds: runs.iter().map(|run| accuracies(run)).collect(),
+        accuracy: accuracy.transpose()?.map(|accuracy| accuracy.clamped(0.0, 1.0)),
+        thumbs: thumb_estimates(&runs)?,
+        seeds: runs.iter().filter_map(of_seed).collect(),
         utility: utility.map(|utility| utility.clamped(low, high)),
-        margin: estimate(&values_of_pairs(&runs, |beta, pair| beta * (pair.chosen - pair.rejected)))?,
+        margin,
         steps: runs.first().map_or(0, |run| run.steps),
         calibration: calibration(runs.iter().flat_map(|run| run.pairs.iter().map(|pair| (run.beta, pair)))),
     })
+}
+
+/// Observations of the headline measure: preference accuracy, or the AUC of thumbs if there are no
+/// pairs. None if there are neither.
+fn headline<'a>(runs: &[&'a FinishedRun<'_>]) -> Option<(Measure, Clustered<'a>)> {
+    if runs.iter().all(|run| !run.pairs.is_empty()) {
+        return Some((Measure::Accuracy, Clustered::pairs(runs, |_, pair| pair.accuracy())));
+    }
+    Some((Measure::Auc, Clustered::thumbs(runs, |run| auc_terms(&scores(&run.thumbs)))?))
 }
 
 /// Sentence about runs that were stopped early; empty without any. Estimates leave them out.

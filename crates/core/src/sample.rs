@@ -1,4 +1,4 @@
-//! Summaries of samples: mean, median, and the `k` lowest items.
+//! Summaries of samples: mean, median, the `k` lowest items, and the area under the ROC curve.
 
 /// Arithmetic mean; None without values.
 ///
@@ -38,6 +38,44 @@ pub fn k_lowest<T: Ord>(mut items: Vec<T>, k: usize) -> Vec<T> {
         items.truncate(k);
     }
     items
+}
+
+/// Share of the other class that each score with a binary label is ranked right against: scores of
+/// true labels should be larger. Ties count half. None without both labels, or if a score is not a
+/// number.
+///
+/// The mean over either class is the area under the ROC curve.
+pub fn placements(scored: &[(f64, bool)]) -> Option<Vec<f64>> {
+    let sorted = |label: bool| {
+        let of_label = scored.iter().filter(|(_, other)| *other == label);
+        let mut scores: Vec<f64> = of_label.map(|(score, _)| *score).collect();
+        scores.sort_by(f64::total_cmp);
+        scores
+    };
+    let (up, down) = (sorted(true), sorted(false));
+    if up.is_empty() || down.is_empty() || scored.iter().any(|(score, _)| score.is_nan()) {
+        return None;
+    }
+    let placement = |&(score, label): &(f64, bool)| {
+        let others = if label { &down } else { &up };
+        let below = others.partition_point(|other| *other < score) as f64;
+        let below_or_equal = others.partition_point(|other| *other <= score) as f64;
+        let right = f64::midpoint(below, below_or_equal) / others.len() as f64;
+        if label { right } else { 1.0 - right }
+    };
+    Some(scored.iter().map(placement).collect())
+}
+
+/// Area under the ROC curve: the probability that a random score with a true label is larger than
+/// one with a false label, ties counting half. None as for [`placements`].
+///
+/// ```
+/// let auc = prospect_core::sample::auc(&[(2.0, true), (1.0, false), (0.5, true), (0.0, false)]);
+/// assert_eq!(auc, Some(0.75));
+/// ```
+pub fn auc(scored: &[(f64, bool)]) -> Option<f64> {
+    let placements = placements(scored)?;
+    mean(scored.iter().zip(placements).filter(|((_, label), _)| *label).map(|(_, placement)| placement))
 }
 
 #[cfg(test)]

@@ -10,7 +10,10 @@ use std::{
 };
 
 use fs_err::File;
-use prospect_core::files::{WholeDir, write_json, write_whole};
+use prospect_core::{
+    files::{WholeDir, write_json, write_whole},
+    sample::auc,
+};
 
 use crate::{
     BalancedClassWeights, BinaryRow, DataError, Manifest, PairRow, Pipeline, Split, SyntheticWorld,
@@ -126,6 +129,7 @@ fn run_steps(
         class_weights: BalancedClassWeights::from_counts(train),
         test: feedback.counts(Split::Test),
         oracle_accuracy: oracle_accuracy(&feedback),
+        oracle_auc: oracle_auc(&feedback),
         utility_range: pipeline.world().map(SyntheticWorld::range),
         warnings: pipeline.warnings.clone(),
     };
@@ -173,6 +177,13 @@ fn write_rows(
     read("writing", &mut second_pass)?;
     second_pass.finish()?;
     donors.map_or(Ok(()), CompletionStore::remove)
+}
+
+/// Returns the AUC of the scores of test rows; None unless all of them have scores, or without both
+/// labels.
+fn oracle_auc(feedback: &Feedback) -> Option<f64> {
+    let scored = feedback.kept(Split::Test).map(|row| Some((row.score()?, row.label())));
+    auc(&scored.collect::<Option<Vec<_>>>()?)
 }
 
 /// Returns the fraction of test pairs whose chosen completion has the higher score, ties counting

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use prospect_core::{draw::Draw, sample::mean};
-use prospect_data::{Message, PairRow, Split, read_pairs};
+use prospect_data::{Message, Split, read_binary, read_pairs};
 use prospect_model::{Adapter, Generated, GenerationConfig, Packer, Prompt, Sampling, Tokenizer};
 use prospect_runs::{Generation, GenerationMode};
 use prospect_train::{Encoder, Policy, ReferenceModel, Settings, TrainError};
@@ -38,11 +38,49 @@ pub struct HeldOutPrompts<'a> {
 
 #[derive(Debug)]
 struct HeldOutPrompt {
-    /// First pair of the prompt.
-    row: PairRow,
+    prompt_id: String,
+    prompt: Vec<Message>,
     tokens: Vec<u32>,
-    /// Tokens of the pair's preferred completion, without the end token.
-    chosen_length: usize,
+    chosen: Option<ChosenCompletion>,
+}
+
+/// A completion of a held-out prompt that people preferred: the chosen one of its first pair, or a
+/// desirable one.
+#[derive(Debug)]
+struct ChosenCompletion {
+    messages: Vec<Message>,
+    /// Number of tokens without the end token.
+    tokens: usize,
+}
+
+/// A held-out prompt as text.
+struct PromptText {
+    prompt_id: String,
+    prompt: Vec<Message>,
+    chosen: Option<Vec<Message>>,
+}
+
+/// Reads the prompts of the test split by id, each with the chosen completion of its first pair or,
+/// without pairs, its first desirable completion, if there is one.
+fn read_prompts(dataset: &Path) -> Result<Vec<PromptText>, TrainError> {
+    let mut pairs = read_pairs(dataset, Split::Test)?;
+    pairs.sort_by(|a, b| (&a.prompt_id, &a.pair_id).cmp(&(&b.prompt_id, &b.pair_id)));
+    let of_pairs = pairs.into_iter().map(|pair| PromptText {
+        prompt_id: pair.prompt_id,
+        prompt: pair.prompt,
+        chosen: Some(pair.chosen),
+    });
+    let mut rows = read_binary(dataset, Split::Test)?;
+    rows.sort_by(|a, b| (&a.prompt_id, !a.label, &a.id).cmp(&(&b.prompt_id, !b.label, &b.id)));
+    let of_rows = rows.into_iter().map(|row| PromptText {
+        prompt_id: row.prompt_id,
+        prompt: row.prompt,
+        chosen: row.label.then_some(row.completion),
+    });
+    let mut prompts: Vec<_> = of_pairs.chain(of_rows).collect();
+    prompts.sort_by(|a, b| a.prompt_id.cmp(&b.prompt_id));
+    prompts.dedup_by(|a, b| a.prompt_id == b.prompt_id);
+    Ok(prompts)
 }
 
 /// A policy's completions and their metrics.
@@ -64,25 +102,24 @@ impl<'a> HeldOutPrompts<'a> {
         encoder: &Encoder<'a>,
     ) -> Result<Self, TrainError> {
         let objective = &settings.objective;
-        let mut rows = read_pairs(dataset, Split::Test)?;
-        rows.sort_by(|a, b| (&a.prompt_id, &a.pair_id).cmp(&(&b.prompt_id, &b.pair_id)));
-        rows.dedup_by(|a, b| a.prompt_id == b.prompt_id);
+        let end = Some(encoder.tokenizer().eos_token_id()?);
         let mut encoded = Vec::new();
-        for row in rows {
-            let tokens = encoder.encode_prompt(&row.prompt, objective.control(true))?;
-            let chosen = encoder.encode_after(&row.prompt, objective.control(true), &row.chosen)?;
-            if let (Some(tokens), Some(chosen)) = (tokens, chosen) {
-                let end = Some(encoder.tokenizer().eos_token_id()?);
-                let end_token = usize::from(chosen.completion.last().copied() == end);
-                encoded.push(HeldOutPrompt {
-                    row,
-                    tokens,
-                    chosen_length: chosen.completion.len() - end_token,
-                });
-            }
+        for PromptText { prompt_id, prompt, chosen } in read_prompts(dataset)? {
+            let Some(tokens) = encoder.encode_prompt(&prompt, objective.control(true))? else { continue };
+            let chosen = match chosen {
+                None => None,
+                Some(messages) => {
+                    let encoded = encoder.encode_after(&prompt, objective.control(true), &messages)?;
+                    encoded.map(|encoded| {
+                        let end_token = usize::from(encoded.completion.last().copied() == end);
+                        ChosenCompletion { messages, tokens: encoded.completion.len() - end_token }
+                    })
+                }
+            };
+            encoded.push(HeldOutPrompt { prompt_id, prompt, tokens, chosen });
         }
         Draw::new(0, "prompts to continue")
-            .keep_lowest(&mut encoded, options.prompts, |prompt| &prompt.row.prompt_id);
+            .keep_lowest(&mut encoded, options.prompts, |prompt| &prompt.prompt_id);
         if encoded.is_empty() {
             return Err(TrainError::Examples(format!(
                 "{}: no held-out prompt fits max_prompt_length; raise it",
@@ -118,7 +155,7 @@ impl<'a> HeldOutPrompts<'a> {
         let prompts: Vec<_> = self
             .prompts
             .iter()
-            .map(|prompt| Prompt { id: &prompt.row.prompt_id, tokens: &prompt.tokens })
+            .map(|prompt| Prompt { id: &prompt.prompt_id, tokens: &prompt.tokens })
             .collect();
         let generated = policy.decoder.generate(&prompts, &config, Adapter::On)?;
         let kl = self.mean_log_ratio(policy, &generated, config.eos_token_id)?;
@@ -140,14 +177,14 @@ impl<'a> HeldOutPrompts<'a> {
         utility: Option<&Utility<'_>>,
     ) -> Result<Generation, TrainError> {
         let completion = self.tokenizer.decode(&generated.tokens, false)?.trim().to_owned();
-        let HeldOutPrompt { row, .. } = prompt;
-        let chosen = turns(&row.chosen, false);
-        let utility = |text: &str| utility.and_then(|utility| utility(&row.prompt, text));
+        let HeldOutPrompt { prompt_id, prompt, chosen, .. } = prompt;
+        let chosen = chosen.as_ref().map(|chosen| turns(&chosen.messages, false));
+        let utility = |text: &str| utility.and_then(|utility| utility(prompt, text));
         Ok(Generation {
-            prompt_id: row.prompt_id.clone(),
-            prompt: turns(&row.prompt, true),
+            prompt_id: prompt_id.clone(),
+            prompt: turns(prompt, true),
             utility: utility(&completion),
-            chosen_utility: utility(&chosen),
+            chosen_utility: chosen.as_deref().and_then(utility),
             completion,
             tokens: generated.tokens.len(),
             ended: generated.ended,
@@ -159,7 +196,8 @@ impl<'a> HeldOutPrompts<'a> {
     fn values(&self, generated: &[Generated], generations: &[Generation]) -> BTreeMap<String, f64> {
         let texts: Vec<&str> = generations.iter().map(|generation| generation.completion.as_str()).collect();
         let mean_over_generated = |value: &dyn Fn(&Generated) -> f64| mean(generated.iter().map(value));
-        let chosen_length = mean(self.prompts.iter().map(|prompt| prompt.chosen_length as f64));
+        let chosen = self.prompts.iter().filter_map(|prompt| prompt.chosen.as_ref());
+        let chosen_length = mean(chosen.map(|chosen| chosen.tokens as f64));
         [
             ("length", mean_over_generated(&|generated| generated.tokens.len() as f64)),
             ("chosen_length", chosen_length),

@@ -1,42 +1,70 @@
-//! Evaluation on held-out pairs.
+//! Evaluation on held-out feedback: pairs, thumbs, or both.
+
+mod baselines;
+mod pair_metrics;
+mod thumbs;
 
 use std::{collections::BTreeMap, path::Path};
 
-use prospect_analysis::calibration;
 use prospect_core::{draw::Draw, sample::mean};
+use prospect_data::{Message, Split, read_binary};
 use prospect_objective::{BatchLoss, LogProb};
-use prospect_runs::PairOutcome;
+use prospect_runs::{PairOutcome, ThumbOutcome};
 use prospect_train::{
-    Encoder, MicroBatch, PairExample, Policy, ReferenceCache, Role, Settings, TrainError, pack_pairs,
-    partners,
+    Encoded, Encoder, MicroBatch, Objective, PairExample, Policy, ReferenceCache, Role, Settings, TrainError,
+    encode_for_evaluation, pack_labelled, pack_pairs, partners,
 };
 
-use crate::pairs_per_pass;
+use self::{
+    baselines::Baselines,
+    thumbs::{CalibrationRows, HeldOutThumb, ThumbSource},
+};
+use crate::{completions_per_pass, pairs_per_pass};
 
-/// A fixed set of held-out pairs, which no run trains on and noise does not change.
+/// Most held-out feedback to evaluate; None for all of it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HeldOutLimits {
+    /// Pairs.
+    pub pairs: Option<usize>,
+    /// Thumbs that are not sides of pairs.
+    pub thumbs: Option<usize>,
+}
+
+/// A fixed set of held-out feedback, which no run trains on and noise does not change.
+///
+/// Pairs are ranked. Thumbs, which are the labelled completions of the binary dataset, are scored:
+/// the sides of the pairs, and completions of their own.
 #[derive(Debug)]
 pub struct HeldOut {
     batches: Vec<MicroBatch>,
     /// Pairs in the order of the batches, with log-ratios of 0.
     pairs: Vec<PairOutcome>,
+    thumbs: Vec<HeldOutThumb>,
+    /// Completions that are not sides of pairs.
+    lone_thumbs: usize,
+    /// Training rows that probabilities are fitted on, where there are lone thumbs.
+    calibration: Option<CalibrationRows>,
+    baselines: Option<Baselines>,
 }
 
-/// Results of a policy on the held-out pairs.
+/// Results of a policy on the held-out feedback.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
     /// Metrics under TRL's names with the prefix `eval_`.
     pub values: BTreeMap<String, f64>,
     /// Log-ratios of every pair.
     pub outcomes: Vec<PairOutcome>,
+    /// Log-ratio of every thumb.
+    pub thumbs: Vec<ThumbOutcome>,
 }
 
 impl HeldOut {
     /// Reads the test split of a prepared dataset, for policies trained with `settings`. Draws
-    /// `limit` pairs if there are more; noise and imbalance of the training split do not change the
-    /// draw.
+    /// `limits` of the feedback if there is more; noise and imbalance of the training split do not
+    /// change the draw.
     pub fn read(
         dataset: &Path,
-        limit: Option<usize>,
+        limits: HeldOutLimits,
         settings: &Settings,
         encoder: &Encoder<'_>,
     ) -> Result<Self, TrainError> {
@@ -45,40 +73,48 @@ impl HeldOut {
         pairs.sort_by(|a, b| a.row.pair_id.cmp(&b.row.pair_id));
         pairs.dedup_by(|a, b| a.row.pair_id == b.row.pair_id);
         let draw = Draw::new(0, "held-out pairs");
-        draw.keep_lowest(&mut pairs, limit.unwrap_or(usize::MAX), |pair| &pair.row.pair_id);
+        draw.keep_lowest(&mut pairs, limits.pairs.unwrap_or(usize::MAX), |pair| &pair.row.pair_id);
 
-        // Mismatched completions for the KL estimate: each prompt with the preferred completion of
-        // the next other prompt.
-        let all: Vec<usize> = (0..pairs.len()).collect();
-        let mut mismatched = Vec::with_capacity(pairs.len());
-        for (index, pair) in pairs.iter().enumerate() {
-            let same_prompt = |other: usize| pairs[other].row.prompt_id == pair.row.prompt_id;
-            let other = partners(&all, index, same_prompt).next();
-            mismatched.push(match other {
-                Some(other) => encoder.encode_after(
-                    &pair.row.prompt,
-                    objective.control(true),
-                    &pairs[other].row.chosen,
-                )?,
-                None => None,
-            });
+        let (sides, lone) = thumbs::split_by_pair(read_binary(dataset, Split::Test)?, &pairs);
+        let mut lone = thumbs::numbered(encode_for_evaluation(lone, objective, encoder)?);
+        Draw::new(0, "held-out thumbs").keep_lowest(
+            &mut lone,
+            limits.thumbs.unwrap_or(usize::MAX),
+            |thumb| &thumb.id,
+        );
+        if pairs.is_empty() && lone.is_empty() {
+            return Err(TrainError::Examples(format!(
+                "{}: no held-out pair or completion fits max_prompt_length; raise it",
+                dataset.display()
+            )));
         }
-        let mut batches = Vec::new();
-        let pairs_per_pass = pairs_per_pass(settings);
-        for (pairs, mismatched) in pairs.chunks(pairs_per_pass).zip(mismatched.chunks(pairs_per_pass)) {
-            let pairs: Vec<_> = pairs.iter().collect();
-            let mismatched: Vec<_> = mismatched.iter().flatten().cloned().collect();
-            batches.push(pack_pairs(&pairs, &mismatched)?);
-        }
+
+        let mut batches = pair_batches(&pairs, objective, encoder, pairs_per_pass(settings))?;
+        batches.extend(lone_batches(&lone, objective, encoder, completions_per_pass(settings))?);
+        let mut thumbs = thumbs::from_pairs(sides, &pairs);
+        thumbs.extend(lone.iter().enumerate().map(|(index, thumb)| HeldOutThumb {
+            outcome: thumb.outcome(),
+            source: ThumbSource::Lone(index),
+        }));
+        let has_lone = !lone.is_empty();
+        let (calibration, baselines) = if has_lone {
+            let rows = read_binary(dataset, Split::Train)?;
+            let baselines = Baselines::new(&rows, &lone.iter().map(|thumb| &thumb.row).collect::<Vec<_>>());
+            (CalibrationRows::new(rows, thumbs.len(), settings, encoder)?, Some(baselines))
+        } else {
+            (None, None)
+        };
         let pairs = pairs.into_iter().map(|PairExample { row, .. }| PairOutcome {
             pair_id: row.pair_id,
             prompt_id: row.prompt_id,
             source: row.source,
             domain: row.domain,
+            group: None,
             chosen: 0.0,
             rejected: 0.0,
         });
-        Ok(Self { batches, pairs: pairs.collect() })
+        let pairs = pairs.collect();
+        Ok(Self { batches, pairs, thumbs, lone_thumbs: lone.len(), calibration, baselines })
     }
 
     /// Number of pairs.
@@ -86,7 +122,17 @@ impl HeldOut {
         self.pairs.len()
     }
 
-    /// Evaluates the policy on the pairs. `at_start` is true before the first optimizer step.
+    /// Number of thumbs: sides of pairs, and completions of their own.
+    pub fn thumbs(&self) -> usize {
+        self.thumbs.len()
+    }
+
+    /// Number of completions that an evaluation runs, without mismatched ones.
+    pub fn completions(&self) -> usize {
+        2 * self.pairs.len() + self.lone_thumbs
+    }
+
+    /// Evaluates the policy. `at_start` is true before the first optimizer step.
     pub fn evaluate(
         &self,
         policy: &Policy<'_>,
@@ -99,118 +145,162 @@ impl HeldOut {
             roles.extend_from_slice(&batch.roles);
         }
         let BatchLoss { loss, metrics, .. } = policy.evaluate(&roles, &log_probs);
-        let with_role = |role: Role| {
-            let all = roles.iter().zip(&log_probs);
-            all.filter(move |(other, _)| **other == role).map(|(_, log_prob)| *log_prob)
-        };
-        let pairs: Vec<(LogProb, LogProb)> = with_role(Role::Chosen).zip(with_role(Role::Rejected)).collect();
+        let scored = ScoredSequences::new(&roles, &log_probs);
+        let (beta, z0) = (policy.beta(), scored.kl().max(0.0));
+
+        let mut values: BTreeMap<_, _> =
+            metrics.named().map(|(name, value)| (format!("eval_{name}"), value)).collect();
+        values.extend([("eval_loss".to_owned(), loss), ("eval_kl".to_owned(), z0)]);
+        values.extend(scored.class_metrics(beta));
         let outcome = |(pair, (chosen, rejected)): (&PairOutcome, &(LogProb, LogProb))| PairOutcome {
             chosen: chosen.ratio(),
             rejected: rejected.ratio(),
             ..pair.clone()
         };
-        let outcomes: Vec<_> = self.pairs.iter().zip(&pairs).map(outcome).collect();
-        let mean_over_pairs =
-            |value: &dyn Fn(&(LogProb, LogProb)) -> f64| mean(pairs.iter().map(value)).unwrap_or(f64::NAN);
-        let accuracy_by = |value: fn(LogProb) -> f64| {
-            mean_over_pairs(&|(chosen, rejected)| f64::from(value(*chosen) > value(*rejected)))
-        };
-        let mismatched = roles
-            .iter()
-            .zip(&log_probs)
-            .filter(|(role, _)| matches!(role, Role::Mismatched { .. }))
-            .map(|(_, log_prob)| log_prob.ratio());
-        let kl = mean(mismatched).unwrap_or(0.0);
-        let beta = policy.beta();
-        let accuracy = mean(outcomes.iter().map(PairOutcome::accuracy)).unwrap_or(f64::NAN);
+        let outcomes: Vec<_> = self.pairs.iter().zip(&scored.pairs).map(outcome).collect();
+        values.extend(pair_metrics::values(beta, &scored.pairs, &outcomes));
+        let thumbs: Vec<_> = self.thumbs.iter().map(|thumb| thumb.scored(&outcomes, &scored.lone)).collect();
+        values.extend(thumbs::values(&thumbs, z0));
+        values.extend(self.baselines.iter().flat_map(Baselines::values));
+        Ok(Evaluation { values, outcomes, thumbs })
+    }
 
-        let mut values: BTreeMap<_, _> =
-            metrics.named().map(|(name, value)| (format!("eval_{name}"), value)).collect();
-        // Rewards are β times the log-ratio to the reference for every method, whatever its
-        // training objective ranks by, so that methods are comparable.
-        values.extend(
-            [
-                ("eval_loss", loss),
-                ("eval_kl", kl.max(0.0)),
-                ("eval_rewards/chosen", beta * mean_over_pairs(&|(chosen, _)| chosen.ratio())),
-                ("eval_rewards/rejected", beta * mean_over_pairs(&|(_, rejected)| rejected.ratio())),
-                (
-                    "eval_rewards/margins",
-                    beta * mean_over_pairs(&|(chosen, rejected)| chosen.ratio() - rejected.ratio()),
-                ),
-                ("eval_rewards/accuracies", accuracy),
-                ("eval_logps/chosen", mean_over_pairs(&|(chosen, _)| chosen.policy)),
-                ("eval_logps/rejected", mean_over_pairs(&|(_, rejected)| rejected.policy)),
-                // Share below the reference: the margin may grow while both completions become less
-                // likely.
-                (
-                    "eval_logps/chosen_fallen",
-                    mean_over_pairs(&|(chosen, _)| f64::from(u8::from(chosen.ratio() < 0.0))),
-                ),
-                // Accuracies of the policy's log-probs without the reference.
-                ("eval_logps/accuracies", accuracy_by(|log_prob| log_prob.policy)),
-                ("eval_mean_logps/accuracies", accuracy_by(LogProb::mean)),
-            ]
-            .map(|(name, value)| (name.to_owned(), value)),
-        );
-        let calibration = calibration(outcomes.iter().map(|outcome| (beta, outcome)));
-        values.extend(calibration.map(|all| ("eval_calibration/error".to_owned(), all.error)));
-        values.extend(by_origin("domain", beta, &outcomes, |outcome| &outcome.domain));
-        values.extend(by_origin("source", beta, &outcomes, |outcome| &outcome.source));
-        Ok(Evaluation { values, outcomes })
+    /// Adds probabilities of a thumb up, fitted on training rows, and their metrics. Does nothing
+    /// where all thumbs are sides of pairs.
+    pub fn add_probabilities(
+        &self,
+        policy: &Policy<'_>,
+        cache: &ReferenceCache,
+        evaluation: &mut Evaluation,
+    ) -> Result<(), TrainError> {
+        let Some(calibration) = &self.calibration else { return Ok(()) };
+        let Some(fit) = calibration.fit(policy, cache, &evaluation.thumbs)? else { return Ok(()) };
+        for thumb in &mut evaluation.thumbs {
+            thumb.probability = Some(fit.probability(thumb.log_ratio));
+        }
+        evaluation.values.extend(thumbs::probability_values(&evaluation.thumbs));
+        Ok(())
     }
 }
 
-/// Accuracy and margin by domain or source, if there are several.
-fn by_origin(
-    kind: &str,
-    beta: f64,
-    outcomes: &[PairOutcome],
-    origin: fn(&PairOutcome) -> &str,
-) -> BTreeMap<String, f64> {
-    let mut parts: BTreeMap<&str, Vec<&PairOutcome>> = BTreeMap::new();
-    for outcome in outcomes {
-        parts.entry(origin(outcome)).or_default().push(outcome);
+/// Log-probs of the held-out sequences by role.
+struct ScoredSequences {
+    pairs: Vec<(LogProb, LogProb)>,
+    /// Completions that are not sides of pairs, with their labels.
+    lone: Vec<(LogProb, bool)>,
+    mismatched: Vec<LogProb>,
+}
+
+impl ScoredSequences {
+    fn new(roles: &[Role], log_probs: &[LogProb]) -> Self {
+        let (mut chosen, mut rejected, mut lone, mut mismatched) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (role, log_prob) in roles.iter().zip(log_probs) {
+            match role {
+                Role::Chosen => chosen.push(*log_prob),
+                Role::Rejected => rejected.push(*log_prob),
+                Role::Unpaired { desirable, .. } => lone.push((*log_prob, *desirable)),
+                Role::Mismatched { .. } => mismatched.push(*log_prob),
+                Role::Supervised { .. } => {}
+            }
+        }
+        Self { pairs: chosen.into_iter().zip(rejected).collect(), lone, mismatched }
     }
-    if parts.len() < 2 {
-        return BTreeMap::new();
+
+    /// Mean log-ratio of mismatched completions, in nats; 0 without any.
+    fn kl(&self) -> f64 {
+        mean(self.mismatched.iter().map(|log_prob| log_prob.ratio())).unwrap_or(0.0)
     }
-    let values = |(name, pairs): (&str, Vec<&PairOutcome>)| {
-        let mean_over_part = |value: &dyn Fn(&PairOutcome) -> f64| {
-            mean(pairs.iter().map(|pair| value(pair))).unwrap_or(f64::NAN)
+
+    /// Rewards and log-probs of both classes: of pairs if there are any, else of thumbs.
+    ///
+    /// Rewards are β times the log-ratio to the reference for every method, whatever its training
+    /// objective ranks by, so that methods are comparable.
+    fn class_metrics(&self, beta: f64) -> BTreeMap<String, f64> {
+        let of_class = |desirable: bool| -> Vec<LogProb> {
+            if self.pairs.is_empty() {
+                let matching = self.lone.iter().filter(|(_, other)| *other == desirable);
+                return matching.map(|(log_prob, _)| *log_prob).collect();
+            }
+            let side = |(chosen, rejected): &(LogProb, LogProb)| if desirable { *chosen } else { *rejected };
+            self.pairs.iter().map(side).collect()
         };
-        let margin = beta * mean_over_part(&|pair| pair.chosen - pair.rejected);
+        let (chosen, rejected) = (of_class(true), of_class(false));
+        let mean_ratio = |class: &[LogProb]| mean(class.iter().map(|log_prob| log_prob.ratio()));
+        let mean_policy = |class: &[LogProb]| mean(class.iter().map(|log_prob| log_prob.policy));
+        let margin = || Some(mean_ratio(&chosen)? - mean_ratio(&rejected)?);
+        // Share below the reference: the margin may grow while both completions become less likely.
+        let fallen = mean(chosen.iter().map(|log_prob| f64::from(u8::from(log_prob.ratio() < 0.0))));
         [
-            (format!("eval_rewards/accuracies/{kind}/{name}"), mean_over_part(&PairOutcome::accuracy)),
-            (format!("eval_rewards/margins/{kind}/{name}"), margin),
+            ("eval_rewards/chosen", mean_ratio(&chosen).map(|ratio| beta * ratio)),
+            ("eval_rewards/rejected", mean_ratio(&rejected).map(|ratio| beta * ratio)),
+            ("eval_rewards/margins", margin().map(|margin| beta * margin)),
+            ("eval_logps/chosen", mean_policy(&chosen)),
+            ("eval_logps/rejected", mean_policy(&rejected)),
+            ("eval_logps/chosen_fallen", fallen),
         ]
-    };
-    parts.into_iter().flat_map(values).collect()
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect()
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Packs pairs, each with the mismatched completion for the KL estimate: its prompt with the
+/// preferred completion of the next other prompt.
+fn pair_batches(
+    pairs: &[PairExample],
+    objective: &Objective,
+    encoder: &Encoder<'_>,
+    per_pass: usize,
+) -> Result<Vec<MicroBatch>, TrainError> {
+    let prompts: Vec<_> =
+        pairs.iter().map(|pair| (&pair.row.prompt_id, pair.row.prompt.as_slice())).collect();
+    let mismatched = mismatched(&prompts, |index| &pairs[index].row.chosen, objective, encoder)?;
+    let chunks = pairs.chunks(per_pass).zip(mismatched.chunks(per_pass));
+    chunks
+        .map(|(pairs, mismatched)| {
+            let mismatched: Vec<_> = mismatched.iter().flatten().cloned().collect();
+            pack_pairs(&pairs.iter().collect::<Vec<_>>(), &mismatched)
+        })
+        .collect()
+}
 
-    #[test]
-    fn several_domains_are_reported_separately() {
-        let outcome = |domain: &str, chosen: f64| PairOutcome {
-            pair_id: String::new(),
-            prompt_id: String::new(),
-            source: "shp".to_owned(),
-            domain: domain.to_owned(),
-            chosen,
-            rejected: 0.0,
-        };
-        let outcomes = [outcome("law", 2.0), outcome("law", -1.0), outcome("art", 4.0)];
-        assert_eq!(by_origin("source", 0.1, &outcomes, |outcome| &outcome.source), BTreeMap::new());
-        let values = by_origin("domain", 0.5, &outcomes, |outcome| &outcome.domain);
-        let expected = [
-            ("eval_rewards/accuracies/domain/art", 1.0),
-            ("eval_rewards/accuracies/domain/law", 0.5),
-            ("eval_rewards/margins/domain/art", 2.0),
-            ("eval_rewards/margins/domain/law", 0.25),
-        ];
-        assert_eq!(values, expected.map(|(name, value)| (name.to_owned(), value)).into());
-    }
+/// Packs lone thumbs, each with the mismatched completion for the KL estimate: its prompt with the
+/// completion of the next other prompt.
+fn lone_batches(
+    lone: &[thumbs::LoneThumb],
+    objective: &Objective,
+    encoder: &Encoder<'_>,
+    per_pass: usize,
+) -> Result<Vec<MicroBatch>, TrainError> {
+    let prompts: Vec<_> =
+        lone.iter().map(|thumb| (&thumb.row.prompt_id, thumb.row.prompt.as_slice())).collect();
+    let mismatched = mismatched(&prompts, |index| &lone[index].row.completion, objective, encoder)?;
+    let chunks = lone.chunks(per_pass).zip(mismatched.chunks(per_pass));
+    chunks
+        .map(|(thumbs, mismatched)| {
+            let thumbs: Vec<_> = thumbs.iter().map(|thumb| (&thumb.encoded, thumb.row.label)).collect();
+            let mismatched: Vec<_> = mismatched.iter().flatten().cloned().collect();
+            pack_labelled(&thumbs, &mismatched)
+        })
+        .collect()
+}
+
+/// Encodes every prompt with the completion of the next other prompt; None where there is no other
+/// prompt, or where the two are too long.
+fn mismatched<'a>(
+    prompts: &[(&String, &[Message])],
+    completion: impl Fn(usize) -> &'a Vec<Message>,
+    objective: &Objective,
+    encoder: &Encoder<'_>,
+) -> Result<Vec<Option<Encoded>>, TrainError> {
+    let all: Vec<usize> = (0..prompts.len()).collect();
+    let encode = |(index, (prompt_id, prompt)): (usize, &(&String, &[Message]))| {
+        let same_prompt = |other: usize| prompts[other].0 == *prompt_id;
+        match partners(&all, index, same_prompt).next() {
+            Some(other) => encoder.encode_after(prompt, objective.control(true), completion(other)),
+            None => Ok(None),
+        }
+    };
+    prompts.iter().enumerate().map(encode).collect()
 }

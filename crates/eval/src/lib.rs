@@ -1,6 +1,6 @@
 //! Evaluation of trained policies.
 //!
-//! * [`HeldOut`]: held-out pairs, packed once. [`HeldOut::evaluate`] computes preference accuracy,
+//! * [`HeldOut`]: held-out pairs and thumbs, packed once. [`HeldOut::evaluate`] computes preference accuracy, AUC,
 //!   reward margin, KL estimate and the objective's own loss, overall and by source and domain.
 //! * [`HeldOutPrompts`]: held-out prompts, and metrics of the completions that a policy generates.
 //! * [`CorruptedPairs`]: agreement of a policy with training pairs that noise swapped.
@@ -16,7 +16,7 @@ pub mod judge;
 
 pub use corrupted::CorruptedPairs;
 pub use generations::{GenerationOptions, Generations, HeldOutPrompts, Utility};
-pub use held_out::{Evaluation, HeldOut};
+pub use held_out::{Evaluation, HeldOut, HeldOutLimits};
 use prospect_train::Settings;
 
 /// Completions per forward pass: those of a micro-batch, so that evaluation fits wherever training

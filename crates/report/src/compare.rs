@@ -1,6 +1,6 @@
 //! Comparison page of two sweeps.
 
-use prospect_runs::Point;
+use prospect_runs::{Estimate, Measure, Point};
 use serde::Serialize;
 
 use crate::{
@@ -102,10 +102,8 @@ impl SweepComparison {
 
     /// Returns the accuracies of both sweeps at full precision.
     pub(crate) fn table(&self) -> CsvTable {
-        let numbers = |point: Option<&Point>| match point {
-            Some(Point { accuracy, .. }) => {
-                [accuracy.value, accuracy.low, accuracy.high].map(|value| value.to_string())
-            }
+        let numbers = |point: Option<&Point>| match point.and_then(Point::headline) {
+            Some((_, Estimate { value, low, high })) => [value, low, high].map(|value| value.to_string()),
             None => [const { String::new() }; 3],
         };
         let row = |matched: MatchedPoints<'_>| {
@@ -150,17 +148,21 @@ impl SweepComparison {
             .map(|(sweep, figure)| SideView::new(sweep, figure.as_ref()));
         let sides = sides.collect::<Result<Vec<_>, _>>()?;
         let row = |matched: MatchedPoints<'_>| {
-            let estimate = |point: Option<&Point>| {
-                point.map_or_else(|| "–".to_owned(), |point| format::percent_estimate(point.accuracy))
+            let headlines = matched.points.map(|point| point.and_then(Point::headline));
+            let estimate = |headline: Option<(Measure, Estimate)>| {
+                headline.map_or_else(|| "–".to_owned(), |(_, estimate)| format::percent_estimate(estimate))
             };
-            let difference = match matched.points {
-                [Some(first), Some(second)] => format::points(second.accuracy.value - first.accuracy.value),
+            let difference = match headlines {
+                // An accuracy and an AUC are different quantities.
+                [Some((one, first)), Some((other, second))] if one == other => {
+                    format::points(second.value - first.value)
+                }
                 _ => "–".to_owned(),
             };
             ComparisonRow {
                 series: matched.series.to_owned(),
                 x: matched.x,
-                estimates: matched.points.map(estimate).to_vec(),
+                estimates: headlines.map(estimate).to_vec(),
                 difference,
             }
         };

@@ -19,6 +19,7 @@ use crate::{
         metrics::{self, PlottedMetric},
         reference, rewards, running,
         runs::RunRow,
+        thumbs::{self, ThumbTable},
         transfer,
         trials::{self, TrialRow},
         win_rates::{self, MatchupView},
@@ -30,6 +31,7 @@ use crate::{
 pub(crate) struct PageFigures {
     answer: Vec<Figure>,
     win_rates: Vec<Figure>,
+    thumbs: Vec<Figure>,
     training: Vec<Figure>,
     margins: Vec<Figure>,
     likelihood: Vec<Figure>,
@@ -57,6 +59,10 @@ impl PageFigures {
         Self {
             answer: answer.into_iter().flatten().collect(),
             win_rates: estimates::win_rates(sweep),
+            thumbs: thumbs::reliability(sweep)
+                .into_iter()
+                .chain(curves(&[&metrics::HELD_OUT_AUC]).into_iter().filter(|_| estimates::is_auc(sweep)))
+                .collect(),
             training: curves(&[&metrics::LOSS, &metrics::TRAIN_MARGIN, &metrics::HELD_OUT_ACCURACY]),
             margins: margins.into_iter().flatten().chain(margin_curves).collect(),
             likelihood: curves(&[&metrics::CHOSEN, &metrics::REJECTED, &metrics::CHOSEN_FALLEN]),
@@ -67,8 +73,8 @@ impl PageFigures {
 
     /// Returns all figures in the order of the page.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Figure> {
-        let Self { answer, win_rates, training, margins, likelihood, noise, origins } = self;
-        [answer, win_rates, training, margins, likelihood, noise, origins].into_iter().flatten()
+        let Self { answer, win_rates, thumbs, training, margins, likelihood, noise, origins } = self;
+        [answer, win_rates, thumbs, training, margins, likelihood, noise, origins].into_iter().flatten()
     }
 }
 
@@ -102,6 +108,8 @@ struct ReportPage<'a> {
     series_label: &'a str,
     answer: Vec<FigureView>,
     matchups: Vec<(MatchupView, FigureView)>,
+    thumb_table: Option<ThumbTable>,
+    thumbs: Vec<FigureView>,
     running: Option<FigureView>,
     training: Vec<FigureView>,
     margins: Vec<FigureView>,
@@ -114,6 +122,7 @@ struct ReportPage<'a> {
     prompts: Vec<PromptView>,
     findings: Vec<FindingGroup>,
     accuracy_contrasts: Vec<ContrastRow>,
+    auc_contrasts: Vec<ContrastRow>,
     utility_contrasts: Vec<ContrastRow>,
     /// Effect size that `seeds_needed` refers to.
     effect: Option<String>,
@@ -154,6 +163,8 @@ impl<'a> ReportPage<'a> {
             series_label: &experiment.series.label,
             answer: views(&figures.answer)?,
             matchups: matchups.zip(views(&figures.win_rates)?).collect(),
+            thumb_table: thumbs::table(sweep),
+            thumbs: views(&figures.thumbs)?,
             running: running::figure(sweep).as_ref().map(FigureView::new).transpose()?,
             training: views(&figures.training)?,
             margins: views(&figures.margins)?,
@@ -166,6 +177,7 @@ impl<'a> ReportPage<'a> {
             prompts: generations::prompts(sweep),
             findings: findings::groups(sweep),
             accuracy_contrasts: contrasts::rows(sweep, Measure::Accuracy),
+            auc_contrasts: contrasts::rows(sweep, Measure::Auc),
             utility_contrasts: contrasts::rows(sweep, Measure::Utility),
             effect: summary.map(|summary| format::points(summary.effect).trim_start_matches('+').to_owned()),
             setting_names: sweep.setting_names(),

@@ -14,6 +14,7 @@ pub(crate) mod reference;
 pub(crate) mod rewards;
 pub(crate) mod running;
 pub(crate) mod runs;
+pub(crate) mod thumbs;
 pub(crate) mod transfer;
 pub(crate) mod trials;
 pub(crate) mod win_rates;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use prospect_runs::{
     Experiment, Generation, JudgeNote, MetricsRecord, ModelSize, PairOutcome, PlannedRun, RecordKind, RunDir,
-    RunsError, State, Status, Summary, SweepDir, SweepProgress,
+    RunsError, State, Status, Summary, SweepDir, SweepProgress, ThumbOutcome,
 };
 use serde_json::Value;
 
@@ -55,6 +55,8 @@ pub(crate) struct RunData {
     pub(crate) metrics: Vec<MetricsRecord>,
     /// Held-out pairs with the log-ratios of the trained policy.
     pub(crate) pairs: Vec<PairOutcome>,
+    /// Held-out thumbs with the log-ratios of the trained policy.
+    pub(crate) thumbs: Vec<ThumbOutcome>,
     /// Completions sampled from the trained policy.
     pub(crate) generations: Vec<Generation>,
     /// β, the factor from log-ratios to rewards; 1 if the configuration has none.
@@ -176,6 +178,7 @@ impl RunData {
         let status = ok_or_record(dir.status(), &mut unreadable).flatten();
         let metrics = ok_or_record(dir.metrics(), &mut unreadable).unwrap_or_default();
         let pairs = ok_or_record(dir.pairs(), &mut unreadable).unwrap_or_default();
+        let thumbs = ok_or_record(dir.thumbs(), &mut unreadable).unwrap_or_default();
         let generations = ok_or_record(dir.generations(), &mut unreadable).unwrap_or_default();
         let config = status.is_some().then(|| ok_or_record(dir.config(), &mut unreadable)).flatten();
         let config = config.unwrap_or_default();
@@ -184,6 +187,7 @@ impl RunData {
             status,
             metrics,
             pairs,
+            thumbs,
             generations,
             beta: config.beta().unwrap_or(1.0),
             size: config.model_size(),
@@ -226,6 +230,12 @@ impl RunData {
         let values: Vec<f64> = train.filter_map(|record| record.values.get(metric)).copied().collect();
         let (_, late) = values.split_at(values.len() - values.len().div_ceil(4));
         (!late.is_empty()).then(|| late.iter().sum::<f64>() / late.len() as f64)
+    }
+
+    /// Returns the last headline measure: accuracy on held-out pairs, or the AUC of thumbs.
+    pub(crate) fn headline(&self) -> Option<f64> {
+        let metrics = ["eval_rewards/accuracies", "eval_thumbs/auc"];
+        metrics.into_iter().find_map(|metric| self.last(RecordKind::Eval, metric))
     }
 
     /// Returns the last value of a metric.

@@ -12,6 +12,7 @@
 //!     error.log            error of a failed run, with all of its causes
 //!     metrics.jsonl        one MetricsRecord per line, with TRL's metric names
 //!     pairs.jsonl          one PairOutcome per line, from the last evaluation
+//!     thumbs.jsonl         one ThumbOutcome per line, from the last evaluation
 //!     generations.jsonl    one Generation per line, if the experiment asks for generations
 //!     judgements.jsonl     one Judgement per line, if a judge was asked
 //!     adapter/ or model/   trained weights
@@ -51,12 +52,14 @@ pub use plan::{
     describe_settings, series_name,
 };
 pub use progress::{Stamp, SweepProgress};
-pub use records::{Generation, GenerationMode, MetricsRecord, PairOutcome, RecordKind, last, preference};
+pub use records::{
+    Generation, GenerationMode, MetricsRecord, PairOutcome, RecordKind, ThumbOutcome, last, preference,
+};
 pub use run_config::{ModelSize, RunConfig};
 pub use run_dir::{MetricsWriter, RunDir, State, Status};
 pub use summary::{
-    Calibration, CalibrationBin, Contrast, Estimate, Finding, Measure, Point, Sign, Summary, TrialResult,
-    Verdict, WinRate,
+    Calibration, CalibrationBin, Contrast, Estimate, Finding, Measure, Point, ReliabilityBin, Sign, Summary,
+    ThumbEstimates, TrialResult, Verdict, WinRate,
 };
 pub use sweep_dir::SweepDir;
 

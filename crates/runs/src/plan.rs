@@ -69,6 +69,8 @@ pub struct DataUse {
 pub struct TrueUtility {
     /// Accuracy that the true utility reaches on the held-out pairs.
     pub oracle_accuracy: Option<f64>,
+    /// AUC that the true utility reaches on the held-out thumbs.
+    pub oracle_auc: Option<f64>,
     /// Smallest and largest utility of a completion.
     pub utility_range: Option<(f64, f64)>,
 }

@@ -1,4 +1,4 @@
-//! Records of a run: metrics, held-out pairs and generations.
+//! Records of a run: metrics, held-out pairs, held-out thumbs and generations.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use strum::Display;
 pub enum RecordKind {
     /// One optimizer step.
     Train,
-    /// One evaluation on the held-out pairs.
+    /// One evaluation on the held-out feedback.
     Eval,
 }
 
@@ -48,6 +48,9 @@ pub struct PairOutcome {
     pub source: String,
     /// Domain within the source.
     pub domain: String,
+    /// Salted hash of the user or conversation, if the data has groups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// Log-ratio log `π/π_ref` of the chosen completion, in nats.
     pub chosen: f64,
     /// Log-ratio log `π/π_ref` of the rejected completion, in nats.
@@ -59,6 +62,33 @@ impl PairOutcome {
     pub fn accuracy(&self) -> f64 {
         preference(self.chosen, self.rejected)
     }
+}
+
+/// One held-out thumb, a labelled completion, under the trained policy: a line of `thumbs.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ThumbOutcome {
+    /// Content hash of prompt and completion, the same in every run on the same data. Further
+    /// judgements of one completion end in `#2`, `#3` and so on.
+    pub id: String,
+    /// Content hash of the prompt.
+    pub prompt_id: String,
+    /// Kind of source that the thumb comes from.
+    pub source: String,
+    /// Domain within the source.
+    pub domain: String,
+    /// Salted hash of the user or conversation, if the data has groups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// True for thumbs up.
+    pub desirable: bool,
+    /// Tokens of the completion.
+    pub tokens: usize,
+    /// Log-ratio log `π/π_ref` of the completion, in nats.
+    pub log_ratio: f64,
+    /// Probability of a thumb up: the reward after Platt scaling on training rows. Only the last
+    /// evaluation has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probability: Option<f64>,
 }
 
 /// Returns 1 if `this` is larger than `other`, ½ for a tie, else 0.
@@ -101,8 +131,10 @@ pub struct Generation {
     pub ended: bool,
     /// Decoding strategy.
     pub mode: GenerationMode,
-    /// Preferred completion of the held-out pair.
-    pub chosen: String,
+    /// Chosen completion of a held-out pair, or a desirable held-out completion; None if the prompt
+    /// has neither.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen: Option<String>,
     /// True utility of the completion, if the data has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub utility: Option<f64>,

@@ -39,6 +39,8 @@ pub struct RunConfig {
     pub encoding: Value,
     /// Number of held-out pairs; None for stages that are not evaluated.
     pub held_out_pairs: Option<usize>,
+    /// Number of held-out thumbs, sides of pairs included; None for stages that are not evaluated.
+    pub held_out_thumbs: Option<usize>,
 }
 
 /// Size of a model.

@@ -13,7 +13,7 @@ use prospect_core::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Generation, Judgement, MetricsRecord, PairOutcome, RunConfig, RunsError,
+    Generation, Judgement, MetricsRecord, PairOutcome, RunConfig, RunsError, ThumbOutcome,
     json::{read_json, read_json_if_exists, read_lines, write_lines},
     last,
 };
@@ -190,6 +190,17 @@ impl RunDir {
         read_lines(&self.path.join("pairs.jsonl"))
     }
 
+    /// Writes `thumbs.jsonl`.
+    pub fn write_thumbs(&self, thumbs: &[ThumbOutcome]) -> Result<(), RunsError> {
+        write_lines(&self.path.join("thumbs.jsonl"), thumbs)
+    }
+
+    /// Reads `thumbs.jsonl`, the held-out thumbs under the trained policy; empty if it does not
+    /// exist.
+    pub fn thumbs(&self) -> Result<Vec<ThumbOutcome>, RunsError> {
+        read_lines(&self.path.join("thumbs.jsonl"))
+    }
+
     /// Writes `generations.jsonl`.
     pub fn write_generations(&self, generations: &[Generation]) -> Result<(), RunsError> {
         write_lines(&self.path.join("generations.jsonl"), generations)
@@ -278,7 +289,7 @@ mod tests {
             tokens: 4,
             ended: true,
             mode: GenerationMode::Nucleus,
-            chosen: String::new(),
+            chosen: None,
             utility: Some(0.5),
             chosen_utility: None,
         };

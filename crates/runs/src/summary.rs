@@ -28,7 +28,7 @@ pub struct Summary {
     /// Trials of a search by series, best first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trials: Vec<TrialResult>,
-    /// Accuracy of the true utility itself, if the data has one.
+    /// Headline measure of the true utility itself, if the data has one.
     pub oracle_accuracy: Option<f64>,
     /// Accuracy of the model before preference training by its own log-probs (not log-ratios).
     pub start_accuracy: Option<f64>,
@@ -65,18 +65,82 @@ pub struct Point {
     pub series: String,
     /// Value of the x axis.
     pub x: f64,
-    /// Preference accuracy as a share of pairs, with its interval over seeds and prompts.
-    pub accuracy: Estimate,
-    /// Accuracy of each seed.
+    /// Preference accuracy as a share of pairs, with its interval over seeds and prompts; None if
+    /// the held-out feedback has no pairs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<Estimate>,
+    /// Measures of the held-out thumbs; None if they do not have both labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thumbs: Option<ThumbEstimates>,
+    /// Headline measure of each seed: accuracy, or AUC without pairs.
     pub seeds: Vec<f64>,
     /// Mean true utility of generations for held-out prompts, if the data has one.
     pub utility: Option<Estimate>,
-    /// Mean reward margin β·(log-ratio chosen − rejected), with its interval.
+    /// Mean reward margin β·(log-ratio chosen − rejected) of pairs, or β times the difference of the
+    /// mean log-ratios of thumbs up and down without pairs, with its interval.
     pub margin: Estimate,
     /// Optimizer steps of the first seed's run.
     pub steps: u64,
     /// Calibration over the pairs of all seeds.
     pub calibration: Option<Calibration>,
+}
+
+impl Point {
+    /// Headline measure: preference accuracy, or the AUC if there are no pairs.
+    ///
+    /// Both are the probability that a preferred completion has the larger reward. The AUC
+    /// compares completions of different prompts, the accuracy those of one prompt.
+    pub fn headline(&self) -> Option<(Measure, Estimate)> {
+        let auc = || Some((Measure::Auc, self.thumbs.as_ref()?.auc));
+        self.accuracy.map(|accuracy| (Measure::Accuracy, accuracy)).or_else(auc)
+    }
+}
+
+/// Measures of held-out thumbs, over seeds and clusters of thumbs. Intervals are clustered by
+/// prompt and, if the data has groups, by group; the wider one is shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ThumbEstimates {
+    /// Thumbs up.
+    pub desirable: usize,
+    /// Thumbs down.
+    pub undesirable: usize,
+    /// Prompts.
+    pub prompts: usize,
+    /// Users or conversations, if the data has groups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<usize>,
+    /// Probability that a random thumb up has a larger reward than a random thumb down (AUC).
+    pub auc: Estimate,
+    /// Mean AUC within prompts that have both labels; None without such prompts.
+    pub auc_within_prompt: Option<Estimate>,
+    /// Balanced accuracy of calling a completion desirable if its log-ratio exceeds z0.
+    pub balanced_accuracy: Estimate,
+    /// Log loss in nats after Platt scaling on training rows; None where it was not fitted.
+    pub log_loss: Option<Estimate>,
+    /// Brier skill score over the base rate after Platt scaling; None where it was not fitted.
+    pub brier_skill: Option<Estimate>,
+    /// AUC of the completion's length alone, oriented on training rows.
+    pub length_auc: Option<f64>,
+    /// AUC of the prompt's words alone (naive Bayes on training rows).
+    pub prompt_auc: Option<f64>,
+    /// Reliability of the probabilities, over the thumbs of all seeds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reliability: Vec<ReliabilityBin>,
+}
+
+/// Thumbs of similar probability.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReliabilityBin {
+    /// Lower edge.
+    pub low: f64,
+    /// Upper edge.
+    pub high: f64,
+    /// Number of thumbs.
+    pub thumbs: usize,
+    /// Mean probability of a thumb up.
+    pub probability: f64,
+    /// Share of thumbs up.
+    pub desirable: f64,
 }
 
 /// Confidence of preferences compared with their accuracy, over held-out pairs.
@@ -109,6 +173,9 @@ pub struct CalibrationBin {
 pub enum Measure {
     /// Share of held-out pairs whose chosen completion has the larger reward.
     Accuracy,
+    /// Probability that a random held-out thumb up has a larger reward than a random thumb down,
+    /// if there are no pairs.
+    Auc,
     /// True utility of generations for held-out prompts, if the data has one.
     Utility,
 }

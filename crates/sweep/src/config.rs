@@ -19,6 +19,6 @@ pub use experiment::{
 };
 pub use groups::Groups;
 pub use loaded::LoadedExperiment;
-pub use recipes::RecipeSources;
+pub use recipes::{RecipeSources, prepared_dataset};
 pub use search::{DrawnFile, HalvingFile, SearchFile};
 pub use stop::{AccuracyFloor, StopFile};

@@ -32,7 +32,7 @@
 //!          max_position_embeddings: 256 }",
 //!     ),
 //! };
-//! let sources = RecipeSources { recipe: &recipe, locate: &|path| Ok(path.into()) };
+//! let sources = RecipeSources { recipe: &recipe, data: &recipe, locate: &|path| Ok(path.into()) };
 //! let experiment = LoadedExperiment::read(
 //!     "beta.yaml",
 //!     Document::from_text(
@@ -64,6 +64,7 @@ mod status;
 pub use config::{
     AccuracyFloor, CheckpointsFile, DrawnFile, EvaluateFile, ExperimentFile, GenerationsFile, Groups,
     HalvingFile, LoadedExperiment, RecipeSources, ReferenceFile, ReportFile, SearchFile, StopFile,
+    prepared_dataset,
 };
 pub use error::SweepError;
 pub use estimate::{
@@ -71,7 +72,7 @@ pub use estimate::{
     estimate_memory, estimate_time, training_schedule,
 };
 pub use exec::{Execution, ExecutionSummary, WaitPolicy, count_pending, execute, record_plan};
-pub use plan::{PlannedDataset, ResolvedRun, RunFilter, SftStage, SweepPlan, check};
+pub use plan::{DatasetSource, PlannedDataset, ResolvedRun, RunFilter, SftStage, SweepPlan, check};
 pub use search::{SearchPlan, TrialId};
 pub use slurm::{
     Preparation, PreparationOutcome, SlurmProfile, SlurmProfileFile, SlurmStatus, SlurmTask, Submission,

@@ -1,9 +1,12 @@
 //! The plan of a sweep: every run with resolved settings.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use prospect_core::files::fingerprint;
-use prospect_data::Pipeline;
+use prospect_data::{Manifest, Pipeline, SyntheticWorld, prepare, prepared, read_manifest};
 use prospect_model::Recipe;
 use prospect_runs::{Axis, PublishedResults};
 use prospect_train::Settings;
@@ -61,10 +64,57 @@ pub struct SweepPlan {
 /// Dataset that runs train on.
 #[derive(Debug, Clone)]
 pub struct PlannedDataset {
-    /// The data recipe.
-    pub pipeline: Pipeline,
+    /// Origin of the dataset.
+    pub source: DatasetSource,
     /// Folder of the prepared dataset.
     pub path: PathBuf,
+}
+
+/// Origin of a dataset.
+#[derive(Debug, Clone)]
+pub enum DatasetSource {
+    /// A recipe, by which the sweep prepares the dataset.
+    Recipe(Box<Pipeline>),
+    /// A folder that was prepared before, with the fingerprint of its manifest.
+    Prepared {
+        /// Fingerprint of the whole manifest: recipe, inputs and counts.
+        fingerprint: String,
+    },
+}
+
+impl PlannedDataset {
+    /// Returns the hash of everything that determines the dataset.
+    pub(crate) fn fingerprint(&self) -> Result<String, SweepError> {
+        match &self.source {
+            DatasetSource::Recipe(pipeline) => Ok(pipeline.fingerprint()?),
+            DatasetSource::Prepared { fingerprint } => Ok(fingerprint.clone()),
+        }
+    }
+
+    /// Returns the manifest if the dataset is complete.
+    pub(crate) fn prepared(&self) -> Result<Option<Manifest>, SweepError> {
+        match &self.source {
+            DatasetSource::Recipe(pipeline) => Ok(prepared(pipeline, &self.path)?),
+            DatasetSource::Prepared { .. } => Ok(Some(read_manifest(&self.path)?)),
+        }
+    }
+
+    /// Returns the manifest, and prepares the dataset in `path` first if it is missing.
+    pub(crate) fn prepare_in(&self, path: &Path) -> Result<Manifest, SweepError> {
+        match &self.source {
+            DatasetSource::Recipe(pipeline) => Ok(prepare(pipeline, path)?),
+            DatasetSource::Prepared { .. } => Ok(read_manifest(&self.path)?),
+        }
+    }
+
+    /// Returns the world that the feedback is generated from, if the recipe is known and generates
+    /// it.
+    pub(crate) fn world(&self) -> Option<&SyntheticWorld> {
+        match &self.source {
+            DatasetSource::Recipe(pipeline) => pipeline.world(),
+            DatasetSource::Prepared { .. } => None,
+        }
+    }
 }
 
 /// SFT stage that runs start from.

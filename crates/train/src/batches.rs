@@ -142,6 +142,22 @@ pub fn pack_pairs(pairs: &[&PairExample], mismatched: &[Encoded]) -> Result<Micr
     builder.pack()
 }
 
+/// Packs completions with binary labels, each with whether it is desirable, then mismatched
+/// completions. They share one reference group.
+pub fn pack_labelled(
+    labelled: &[(&Encoded, bool)],
+    mismatched: &[Encoded],
+) -> Result<MicroBatch, TrainError> {
+    let mut builder = MicroBatchBuilder::default();
+    for (encoded, desirable) in labelled {
+        builder.add(encoded, Role::Unpaired { desirable: *desirable, weight: 1.0, group: 0 }, false);
+    }
+    for encoded in mismatched {
+        builder.add(encoded, Role::Mismatched { group: 0 }, false);
+    }
+    builder.pack()
+}
+
 /// Packs the examples `batch` of a global batch into micro-batches.
 ///
 /// KTO's mismatched completions come from the examples that share a reference point, or from the

@@ -115,11 +115,7 @@ impl TrainingSet {
             }
         };
         if set.len() == 0 {
-            return Err(TrainError::Examples(format!(
-                "{}: no training example is left for the objective within max_prompt_length: {counts:?}; \
-                 raise max_length or max_prompt_length, or use other data",
-                dataset.display()
-            )));
+            return Err(TrainError::Examples(no_examples(dataset, objective, counts)));
         }
         Ok((set, counts))
     }
@@ -165,6 +161,36 @@ impl TrainingSet {
             Self::Paired(examples) => (examples.len(), examples.len()),
         }
     }
+}
+
+/// Explains why a dataset has no training examples for an objective.
+fn no_examples(dataset: &Path, objective: &Objective, counts: EncodingCounts) -> String {
+    let (name, path) = (objective.name(), dataset.display());
+    if counts.prompt_too_long > 0 {
+        return format!(
+            "{path}: all {} conversations are dropped, since the last turn of their prompt is longer than \
+             max_prompt_length: raise it and max_length, or use other data",
+            counts.prompt_too_long
+        );
+    }
+    match objective.feedback_format() {
+        FeedbackFormat::Paired => format!("{path}: {}", needs_pairs(name)),
+        FeedbackFormat::Desirable => {
+            format!("{path} has no desirable training rows, which {name} imitates: use other data")
+        }
+        FeedbackFormat::Unpaired | FeedbackFormat::All => {
+            format!("{path} has no training rows: use other data")
+        }
+    }
+}
+
+/// Explains that an objective for pairs cannot train on thumbs, and the way out.
+pub fn needs_pairs(objective: &str) -> String {
+    format!(
+        "{objective} trains on pairs, and these thumbs are none: train with kto, bco, apo_zero_unpaired, csft or sft, \
+         which take binary feedback, or, if completions have scores, turn them into pairs with \
+         `source.binarise: {{by: best_and_worst}}`"
+    )
 }
 
 /// Encodes rows in parallel, each with its control text; results keep the order of the rows.
@@ -226,14 +252,18 @@ impl PairExample {
         objective: &Objective,
         encoder: &Encoder<'_>,
     ) -> Result<Vec<Self>, TrainError> {
-        let rows = read_pairs(dataset, Split::Test)?;
-        let pairs = Self::encode_for_evaluation(rows, objective, encoder)?;
-        if pairs.is_empty() {
-            return Err(TrainError::Examples(format!(
-                "{}: no held-out pair fits max_prompt_length; raise it",
-                dataset.display()
-            )));
-        }
-        Ok(pairs)
+        Self::encode_for_evaluation(read_pairs(dataset, Split::Test)?, objective, encoder)
     }
+}
+
+/// Encodes labelled rows for evaluation, and drops those that are too long. Completions follow the
+/// control text that the objective's policy is sampled with.
+pub fn encode_for_evaluation(
+    rows: Vec<BinaryRow>,
+    objective: &Objective,
+    encoder: &Encoder<'_>,
+) -> Result<Vec<(BinaryRow, Encoded)>, TrainError> {
+    let control = objective.control(true);
+    let encoded = encode_rows(&rows, encoder, |_| control, &mut EncodingCounts::default())?;
+    Ok(rows.into_iter().zip(encoded).filter_map(|(row, encoded)| Some((row, encoded?))).collect())
 }

@@ -50,16 +50,18 @@ mod settings;
 mod step;
 mod trainer;
 
-pub use batches::{MicroBatch, Role, pack_pairs, partners};
+pub use batches::{MicroBatch, Role, pack_labelled, pack_pairs, partners};
 pub use checkpoint::{Checkpoints, TrainState};
 pub use encode::{Encoded, Encoder, EncodingCounts, Truncation, token_counter};
 pub use error::TrainError;
-pub use examples::{PairExample, SupervisedExample, TrainingSet, UnpairedExample};
+pub use examples::{
+    PairExample, SupervisedExample, TrainingSet, UnpairedExample, encode_for_evaluation, needs_pairs,
+};
 pub use loss::ObjectiveState;
 pub use observer::{Observer, StopReason, TrainOutcome, TrainedPolicy};
 pub use planner::{PlanRequest, TrainPlan, benchmark};
 pub use policy::Policy;
-pub use preview::{ExamplePreview, PreviewStyle, SequencePreview, preview, render_previews};
+pub use preview::{ExamplePreview, Preview, PreviewStyle, SequencePreview, preview, render_previews};
 pub use reference::{LogProbGranularity, ReferenceCache, ReferenceModel};
 pub use settings::{
     ClassWeighting, ControlTokens, FeedbackFormat, Length, Objective, ObjectiveName, Schedule, Settings,

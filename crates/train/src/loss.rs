@@ -165,12 +165,12 @@ fn pairs(roles: &[Role], logps: &[LogProb]) -> Indexed<PreferencePair> {
     Indexed { indices: [chosen, rejected].concat(), inputs }
 }
 
-/// Completions to imitate. For a held-out pair, the chosen one.
+/// Completions to imitate. Of held-out feedback, the chosen and the desirable ones.
 fn supervised(roles: &[Role], logps: &[LogProb]) -> Indexed<Supervised> {
     let mut all = Indexed::default();
     for (index, (role, log_prob)) in roles.iter().zip(logps).enumerate() {
         let weight = match role {
-            Role::Supervised { weight } => *weight,
+            Role::Supervised { weight } | Role::Unpaired { desirable: true, weight, .. } => *weight,
             Role::Chosen => 1.0,
             _ => continue,
         };

@@ -1,14 +1,15 @@
-//! Preview of training data: examples in the order of the first epoch, or held-out pairs, as text.
+//! Preview of training data: examples in the order of the first epoch, or held-out feedback, as text.
 
 use std::path::Path;
 
 use prospect_core::visible::visible;
-use prospect_data::{Message, Split};
+use prospect_data::{BinaryRow, Message, Split, read_binary, read_pairs};
 use prospect_model::Model;
 
 use crate::{
     Encoded, Encoder, Objective, PairExample, Settings, TrainError, TrainingSet, UnpairedExample,
     batches::{epoch_order, find_partners, partners},
+    examples::encode_for_evaluation,
 };
 
 /// An example with its sequences in a batch.
@@ -44,9 +45,18 @@ pub enum PreviewStyle {
     Colour,
 }
 
+/// Examples, and the rows that are not among them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Preview {
+    /// The first examples.
+    pub examples: Vec<ExamplePreview>,
+    /// Numbers of rows that training or evaluation leaves out, each with the reason, in sentences.
+    pub left_out: Vec<String>,
+}
+
 /// Previews the first `count` training examples for `settings` and `seed`, or, for the test split,
-/// the first held-out pairs. Mismatched completions ("KL partners") come from the global batch, as
-/// with `z0: global`.
+/// the first held-out pairs, or thumbs if there are no pairs. Mismatched completions ("KL
+/// partners") come from the global batch, as with `z0: global`.
 pub fn preview(
     dataset: &Path,
     split: Split,
@@ -54,7 +64,7 @@ pub fn preview(
     settings: &Settings,
     seed: u64,
     count: usize,
-) -> Result<Vec<ExamplePreview>, TrainError> {
+) -> Result<Preview, TrainError> {
     let previewer = Previewer {
         model,
         settings,
@@ -84,11 +94,18 @@ impl Previewer<'_> {
         }
     }
 
-    fn held_out(&self, dataset: &Path, count: usize) -> Result<Vec<ExamplePreview>, TrainError> {
-        let mut pairs = PairExample::read_held_out(dataset, &self.settings.objective, &self.encoder)?;
+    fn held_out(&self, dataset: &Path, count: usize) -> Result<Preview, TrainError> {
+        let objective = &self.settings.objective;
+        let rows = read_pairs(dataset, Split::Test)?;
+        if rows.is_empty() {
+            return self.held_out_thumbs(dataset, count);
+        }
+        let all = rows.len();
+        let mut pairs = PairExample::encode_for_evaluation(rows, objective, &self.encoder)?;
+        let left_out = self.too_long(all - pairs.len(), all, "held-out pairs");
         pairs.sort_by(|a, b| a.row.pair_id.cmp(&b.row.pair_id));
         let all: Vec<usize> = (0..pairs.len()).collect();
-        let mut previews = Vec::new();
+        let mut examples = Vec::new();
         for (index, pair) in pairs.iter().enumerate().take(count) {
             let mut preview = self.pair(Split::Test, pair)?;
             let same_prompt = |other: usize| pairs[other].row.prompt_id == pair.row.prompt_id;
@@ -98,15 +115,46 @@ impl Previewer<'_> {
                     format!("KL partner: the prompt with the chosen completion of pair {}", other.pair_id);
                 preview.sequences.push(self.sequence(role, &pair.row.prompt, &other.chosen)?);
             }
-            previews.push(preview);
+            examples.push(preview);
         }
-        Ok(previews)
+        Ok(Preview { examples, left_out })
     }
 
-    fn training(&self, dataset: &Path, seed: u64, count: usize) -> Result<Vec<ExamplePreview>, TrainError> {
-        let set = TrainingSet::read(dataset, &self.settings.objective, &self.encoder)?;
+    fn held_out_thumbs(&self, dataset: &Path, count: usize) -> Result<Preview, TrainError> {
+        let rows = read_binary(dataset, Split::Test)?;
+        let all = rows.len();
+        let mut thumbs = encode_for_evaluation(rows, &self.settings.objective, &self.encoder)?;
+        let left_out = self.too_long(all - thumbs.len(), all, "held-out thumbs");
+        thumbs.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+        let example = |(row, _): &(BinaryRow, Encoded)| {
+            let label = label_name(row.label);
+            Ok(ExamplePreview {
+                title: format!("test, {label}, prompt {}", row.prompt_id),
+                sequences: vec![self.sequence(label.to_owned(), &row.prompt, &row.completion)?],
+            })
+        };
+        let examples = thumbs.iter().take(count).map(example).collect::<Result<_, TrainError>>()?;
+        Ok(Preview { examples, left_out })
+    }
+
+    /// Sentence about `dropped` of `all` rows; none if no row is dropped.
+    fn too_long(&self, dropped: usize, all: usize, what: &str) -> Vec<String> {
+        if dropped == 0 {
+            return Vec::new();
+        }
+        vec![format!(
+            "{dropped} of {all} {what} are left out: the last turn of the prompt alone has more than {} tokens \
+             (max_prompt_length)",
+            self.settings.max_prompt_length
+        )]
+    }
+
+    fn training(&self, dataset: &Path, seed: u64, count: usize) -> Result<Preview, TrainError> {
+        let (set, counts) = TrainingSet::read_counted(dataset, &self.settings.objective, &self.encoder)?;
+        let dropped = counts.prompt_too_long as usize;
+        let left_out = self.too_long(dropped, dropped + counts.encoded as usize, "training conversations");
         let order = epoch_order(seed, 0, set.len());
-        match &set {
+        let examples = match &set {
             TrainingSet::Unpaired(examples) => {
                 let batches = order.chunks(self.settings.batch_size);
                 let positions =
@@ -118,15 +166,19 @@ impl Previewer<'_> {
                         let others = found.into_iter().map(|other| &examples[other]);
                         self.unpaired(&examples[batch[position]], others)
                     })
-                    .collect()
+                    .collect::<Result<Vec<_>, TrainError>>()?
             }
             TrainingSet::Paired(examples) => {
-                order.iter().take(count).map(|index| self.pair(Split::Train, &examples[*index])).collect()
+                let pairs = order.iter().take(count).map(|index| self.pair(Split::Train, &examples[*index]));
+                pairs.collect::<Result<Vec<_>, TrainError>>()?
             }
-            TrainingSet::Completions(_) => Err(TrainError::Settings(
-                "preview supports objectives on rows (kto) and on pairs (dpo)".to_owned(),
-            )),
-        }
+            TrainingSet::Completions(_) => {
+                return Err(TrainError::Settings(
+                    "preview supports objectives on rows (kto) and on pairs (dpo)".to_owned(),
+                ));
+            }
+        };
+        Ok(Preview { examples, left_out })
     }
 
     fn unpaired<'b>(
@@ -135,7 +187,7 @@ impl Previewer<'_> {
         partners: impl Iterator<Item = &'b UnpairedExample>,
     ) -> Result<ExamplePreview, TrainError> {
         let UnpairedExample { prompt_id, prompt, completion, desirable, weight, .. } = example;
-        let label = if *desirable { "desirable" } else { "undesirable" };
+        let label = label_name(*desirable);
         let mut sequences = vec![self.sequence(label.to_owned(), prompt, completion)?];
         for other in partners {
             let role = format!("KL partner: the prompt with a completion of prompt {}", other.prompt_id);
@@ -225,7 +277,11 @@ impl Previewer<'_> {
     }
 }
 
-/// Renders previews as text.
+fn label_name(desirable: bool) -> &'static str {
+    if desirable { "desirable" } else { "undesirable" }
+}
+
+/// Renders the examples of a preview as text.
 pub fn render_previews(previews: &[ExamplePreview], style: PreviewStyle) -> String {
     let paint = |code: &str, text: &str| match style {
         PreviewStyle::Colour => format!("\u{1b}[{code}m{text}\u{1b}[0m"),

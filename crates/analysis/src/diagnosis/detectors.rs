@@ -43,16 +43,18 @@ const NO_MARGIN: f64 = 0.01;
 pub(super) fn no_learning(records: &[MetricsRecord]) -> Option<Evidence> {
     let margin = MetricSeries::new(records, RecordKind::Eval, "eval_rewards/margins");
     let [first, last] = margin.ends()?;
-    let [_, accuracy] = MetricSeries::new(records, RecordKind::Eval, "eval_rewards/accuracies").ends()?;
+    let last_of = |name: &str| Some(MetricSeries::new(records, RecordKind::Eval, name).ends()?[1].value);
+    let accuracy = last_of("eval_rewards/accuracies").map(|accuracy| ("accuracy", accuracy));
+    let (measure, value) = accuracy.or_else(|| Some(("AUC", last_of("eval_thumbs/auc")?)))?;
     // Ten steps are too few to tell.
     if last.step < first.step + 10 || last.value.abs() >= NO_MARGIN {
         return None;
     }
     let text = format!(
-        "After {} steps the held-out reward margin is {:.4} and the accuracy {:.1} %.",
+        "After {} steps the held-out reward margin is {:.4} and the {measure} {:.1} %.",
         last.step,
         last.value,
-        100.0 * accuracy.value
+        100.0 * value
     );
     Some(Evidence { text, steps: [first.step, last.step] })
 }
@@ -129,7 +131,7 @@ pub(super) fn chosen_falling(records: &[MetricsRecord]) -> Option<Evidence> {
         return None;
     }
     let text = format!(
-        "On held-out pairs log π of the chosen completion fell from {:.1} to {:.1} nats, that of the \
+        "On held-out feedback log π of the chosen completion fell from {:.1} to {:.1} nats, that of the \
          rejected one from {:.1} to {:.1}, while the margin grew from {:.3} to {:.3}.",
         chosen.value, chosen_end.value, rejected.value, rejected_end.value, margin.value, margin_end.value
     );

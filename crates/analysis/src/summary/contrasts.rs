@@ -2,10 +2,13 @@
 
 use prospect_runs::{Contrast, Experiment, Measure, Verdict};
 
-use super::finished_runs::{FinishedRun, utilities, values_of_pairs};
+use super::{
+    finished_runs::{FinishedRun, utilities},
+    headline,
+};
 use crate::{
     AnalysisError,
-    stats::{Observation, contrast, holm},
+    stats::{Difference, contrast, holm},
 };
 
 /// Significance level of p-values adjusted for all comparisons of the sweep.
@@ -47,30 +50,26 @@ pub(super) fn compare(
     if seeds.is_empty() {
         return Ok(Vec::new());
     }
-    let difference_in = |measure,
-                         ours: &[Vec<Observation<'_>>],
-                         theirs: &[Vec<Observation<'_>>]|
-     -> Result<_, AnalysisError> {
-        let difference = contrast(ours, theirs)?;
-        let plans_seeds = measure == Measure::Accuracy;
-        Ok(Contrast {
-            series: series.to_owned(),
-            baseline: experiment.baseline.clone(),
-            x,
-            measure,
-            difference: difference.estimate(),
-            p: difference.p_value(),
-            p_holm: 1.0,
-            verdict: Verdict::CannotTell,
-            seeds_needed: if plans_seeds { difference.seeds_needed(EFFECT) } else { None },
-            seeds: seeds.len(),
-            pairs: ours.first().map_or(0, Vec::len),
-        })
+    let contrast_in = |measure, difference: Difference, pairs| Contrast {
+        series: series.to_owned(),
+        baseline: experiment.baseline.clone(),
+        x,
+        measure,
+        difference: difference.estimate(),
+        p: difference.p_value(),
+        p_holm: 1.0,
+        verdict: Verdict::CannotTell,
+        seeds_needed: if measure == Measure::Accuracy { difference.seeds_needed(EFFECT) } else { None },
+        seeds: seeds.len(),
+        pairs,
     };
-    let accuracies = |runs| values_of_pairs(runs, |_, pair| pair.accuracy());
-    let mut contrasts = vec![difference_in(Measure::Accuracy, &accuracies(&runs), &accuracies(&baseline))?];
+    let mut contrasts = Vec::new();
+    if let (Some((measure, ours)), Some((_, theirs))) = (headline(&runs), headline(&baseline)) {
+        contrasts.push(contrast_in(measure, ours.minus(&theirs)?, ours.len()));
+    }
     if let (Some(ours), Some(theirs)) = (utilities(&runs), utilities(&baseline)) {
-        contrasts.push(difference_in(Measure::Utility, &ours, &theirs)?);
+        let pairs = ours.first().map_or(0, Vec::len);
+        contrasts.push(contrast_in(Measure::Utility, contrast(&ours, &theirs)?, pairs));
     }
     Ok(contrasts)
 }

@@ -1,10 +1,10 @@
-//! Finished runs of a sweep by series and x, with their results on held-out pairs and prompts.
+//! Finished runs of a sweep by series and x, with their results on held-out feedback and prompts.
 
 use std::collections::BTreeMap;
 
 use prospect_runs::{
-    Experiment, Generation, Judgement, Opponent, PairOutcome, PlannedRun, RecordKind, SweepDir, preference,
-    series_name,
+    Experiment, Generation, Judgement, Opponent, PairOutcome, PlannedRun, RecordKind, SweepDir, ThumbOutcome,
+    preference, series_name,
 };
 use serde_json::Value;
 
@@ -13,23 +13,35 @@ use crate::{AnalysisError, stats::Observation, validation::is_validation};
 /// Name of the judge that compares true utilities, in data that has them.
 const TRUE_UTILITY: &str = "true utility";
 
-/// A finished run with its results on held-out pairs and prompts.
+/// A finished run with its results on held-out feedback and prompts.
 pub(super) struct FinishedRun<'a> {
     pub(super) planned: &'a PlannedRun,
     pub(super) pairs: Vec<PairOutcome>,
+    pub(super) thumbs: Vec<ThumbOutcome>,
     generations: Vec<Generation>,
     pub(super) judgements: Vec<Judgement>,
     /// β of the objective, or 1.
     pub(super) beta: f64,
     /// Optimizer steps.
     pub(super) steps: u64,
+    /// Values of the last evaluation.
+    pub(super) last_evaluation: BTreeMap<String, f64>,
 }
 
 #[cfg(test)]
 impl<'a> FinishedRun<'a> {
     /// A run that has judgements only.
     pub(super) fn with_judgements(planned: &'a PlannedRun, judgements: Vec<Judgement>) -> Self {
-        Self { planned, pairs: Vec::new(), generations: Vec::new(), judgements, beta: 1.0, steps: 0 }
+        Self {
+            planned,
+            pairs: Vec::new(),
+            thumbs: Vec::new(),
+            generations: Vec::new(),
+            judgements,
+            beta: 1.0,
+            steps: 0,
+            last_evaluation: BTreeMap::new(),
+        }
     }
 }
 
@@ -61,14 +73,19 @@ pub(super) fn read_cells<'a>(
         let beta = directory.beta()?.unwrap_or(1.0);
         let series = planned.settings.get(&experiment.series.key).map(series_name).unwrap_or_default();
         let x = planned.settings.get(&experiment.x.key).map_or(0, |value| x_values.index(value));
+        let last_evaluation = metrics.into_iter().rev().find(|record| record.kind == RecordKind::Eval);
+        let last_evaluation = last_evaluation.map(|record| record.values).unwrap_or_default();
         let (mut pairs, mut generations) = (directory.pairs()?, directory.generations()?);
+        let mut thumbs = directory.thumbs()?;
         let mut judgements = directory.judgements()?;
         let is_compared = |prompt_id: &str| experiment.search.is_none() || !is_validation(prompt_id);
         pairs.retain(|pair| is_compared(&pair.prompt_id));
+        thumbs.retain(|thumb| is_compared(&thumb.prompt_id));
         generations.retain(|generation| is_compared(&generation.prompt_id));
         judgements.retain(|judgement| is_compared(&judgement.prompt_id));
         judgements.extend(judgements_by_utility(&generations));
-        let run = FinishedRun { planned, pairs, generations, judgements, beta, steps };
+        let run =
+            FinishedRun { planned, pairs, thumbs, generations, judgements, beta, steps, last_evaluation };
         cells.entry(CellKey { series, x }).or_default().push(run);
     }
     for runs in cells.values_mut() {
@@ -116,22 +133,6 @@ impl XValues {
     }
 }
 
-/// Returns `value` of β and every held-out pair, by run.
-pub(super) fn values_of_pairs<'a>(
-    runs: &[&'a FinishedRun<'_>],
-    value: impl Fn(f64, &PairOutcome) -> f64,
-) -> Vec<Vec<Observation<'a>>> {
-    let observations = |run: &&'a FinishedRun<'_>| {
-        let observation = |pair: &'a PairOutcome| Observation {
-            pair: &pair.pair_id,
-            prompt: &pair.prompt_id,
-            value: value(run.beta, pair),
-        };
-        run.pairs.iter().map(observation).collect()
-    };
-    runs.iter().map(observations).collect()
-}
-
 /// True utilities of each run's generations; None unless all of them are known.
 pub(super) fn utilities<'a>(runs: &[&'a FinishedRun<'_>]) -> Option<Vec<Vec<Observation<'a>>>> {
     let observations = |run: &&'a FinishedRun<'_>| {
@@ -158,7 +159,7 @@ mod tests {
             tokens: 0,
             ended: true,
             mode: prospect_runs::GenerationMode::Greedy,
-            chosen: String::new(),
+            chosen: None,
             utility,
             chosen_utility,
         };

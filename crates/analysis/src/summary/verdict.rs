@@ -39,6 +39,7 @@ pub(super) fn verdict(experiment: &Experiment, x_values: &XValues, contrasts: &[
         };
         let parts = [
             phrases(Measure::Accuracy, "in preference accuracy "),
+            phrases(Measure::Auc, "in AUC "),
             phrases(Measure::Utility, "in true utility of generations "),
         ];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
@@ -69,6 +70,7 @@ fn phrase(contrast: &Contrast) -> String {
     let Contrast { series, baseline, .. } = contrast;
     let (scale, digits, unit) = match contrast.measure {
         Measure::Accuracy => (100.0, 1, " points"),
+        Measure::Auc => (100.0, 1, " points of AUC"),
         Measure::Utility => (1.0, 2, ""),
     };
     let unsigned = |difference: f64| format!("{:.digits$}", scale * difference);

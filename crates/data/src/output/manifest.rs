@@ -53,6 +53,10 @@ pub struct Manifest {
     /// Fraction of test pairs whose chosen completion has the higher score, ties counting half: the
     /// accuracy of a judge that knows the scores. None unless the source scores all of them.
     pub oracle_accuracy: Option<f64>,
+    /// AUC of the scores of test rows: the probability that a random desirable completion has a
+    /// higher score than a random undesirable one. None unless the source scores all of them.
+    #[serde(default)]
+    pub oracle_auc: Option<f64>,
     /// Range of the true utility of a completion, if the source knows it.
     pub utility_range: Option<(f64, f64)>,
     /// Settings without effect, and splits that lack something.

@@ -85,6 +85,12 @@ impl RewardModel {
         let mut rows = read_pairs(dataset, Split::Test)?;
         rows.sort_by(|a, b| a.pair_id.cmp(&b.pair_id));
         rows.dedup_by(|a, b| a.pair_id == b.pair_id);
+        if rows.is_empty() {
+            return Err(JudgeError::Unusable(format!(
+                "{} has no held-out pairs, which a reward model is trained on: judge with --endpoint instead",
+                dataset.display()
+            )));
+        }
         let key = fingerprint(&rows.iter().map(|row| &row.pair_id).collect::<Vec<_>>())?;
         if !self.trained.contains_key(&key) {
             let (judged, others): (Vec<_>, Vec<_>) =

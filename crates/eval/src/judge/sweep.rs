@@ -117,7 +117,7 @@ fn baseline<'a>(experiment: &'a Experiment, run: &PlannedRun) -> Option<&'a str>
 fn comparisons(own: &[Generation], others: Option<&Vec<Generation>>) -> Vec<CompletionPair> {
     let comparison = |own: &Generation| {
         let other = match others {
-            None => own.chosen.clone(),
+            None => own.chosen.clone()?,
             Some(others) => judged_text(others.iter().find(|other| other.prompt_id == own.prompt_id)?),
         };
         Some(CompletionPair {

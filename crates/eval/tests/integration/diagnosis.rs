@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use prospect_analysis::diagnose;
-use prospect_eval::{GenerationOptions, HeldOut, HeldOutPrompts};
+use prospect_eval::{GenerationOptions, HeldOut, HeldOutLimits, HeldOutPrompts};
 use prospect_model::{Decoder, Model};
 use prospect_runs::{GenerationMode, MetricsRecord, RecordKind, Sign};
 use prospect_train::{Encoder, Observer, Policy, ReferenceCache, StopReason, TrainError};
@@ -57,7 +57,7 @@ impl Trainer {
         let encoder = Encoder::new(start, settings.max_length, settings.max_prompt_length);
         let options = GenerationOptions { prompts: 8, max_new_tokens: 48, mode: GenerationMode::Greedy };
         let mut recorder = Recorder {
-            held_out: HeldOut::read(&data, None, &settings, &encoder).unwrap(),
+            held_out: HeldOut::read(&data, HeldOutLimits::default(), &settings, &encoder).unwrap(),
             generations: HeldOutPrompts::read(&data, options, &settings, &encoder).unwrap(),
             records: Vec::new(),
         };

@@ -32,9 +32,10 @@ pub(super) fn write(dataset: &str, named: &[NamedRun<'_>], folder: &Path) -> Res
                 generator: name,
                 dataset,
             });
-            let chosen =
-                AlpacaEvalOutput { instruction, output: &generation.chosen, generator: "chosen", dataset };
-            references.entry(instruction).or_insert(chosen);
+            if let Some(output) = &generation.chosen {
+                let chosen = AlpacaEvalOutput { instruction, output, generator: "chosen", dataset };
+                references.entry(instruction).or_insert(chosen);
+            }
         }
         write_json(&folder.join("model_outputs").join(format!("{name}.json")), &outputs)?;
         runs += 1;

@@ -38,7 +38,9 @@ impl ContrastRow {
             Verdict::CannotTell => "inconclusive".to_owned(),
         };
         let (shown, interval) = match contrast.measure {
-            Measure::Accuracy => (format::points(difference.value), format::points_interval(*difference)),
+            Measure::Accuracy | Measure::Auc => {
+                (format::points(difference.value), format::points_interval(*difference))
+            }
             Measure::Utility => (format::signed(difference.value), format::signed_interval(*difference)),
         };
         Self {

@@ -1,6 +1,6 @@
 //! Figures of estimates over x: held-out accuracy, true utility, win rates and reward margin.
 
-use prospect_runs::{RecordKind, WinRate};
+use prospect_runs::{Measure, Point, RecordKind, WinRate};
 
 use super::{
     estimate_plot::{FigureSpec, LabelledRule, PlottedPoint, figure},
@@ -14,28 +14,33 @@ use crate::{
     sweep_data::{RunData, SweepData},
 };
 
-/// Returns held-out accuracy over x, the main result of the sweep.
+/// Returns held-out accuracy over x, the main result of the sweep; the AUC of thumbs if there are
+/// no pairs.
 ///
 /// Without a summary, the figure shows the latest evaluation of each run, without intervals.
 pub(crate) fn accuracy(sweep: &SweepData) -> Option<Figure> {
-    accuracy_over(sweep, "accuracy", "Held-out preference accuracy", facets(sweep))
+    accuracy_over(sweep, "accuracy", "", facets(sweep))
 }
 
 /// Returns held-out accuracy over the number of parameters, if the x axis is of models.
 pub(crate) fn accuracy_by_size(sweep: &SweepData) -> Option<Figure> {
     sweep.summary.as_ref()?;
     let facets = by_model_size(sweep)?;
-    accuracy_over(sweep, "accuracy-by-size", "Held-out preference accuracy by model size", facets)
+    accuracy_over(sweep, "accuracy-by-size", " by model size", facets)
 }
 
-fn accuracy_over(sweep: &SweepData, name: &str, title: &str, facets: Vec<Facet>) -> Option<Figure> {
+fn accuracy_over(sweep: &SweepData, name: &str, suffix: &str, facets: Vec<Facet>) -> Option<Figure> {
+    let is_auc = is_auc(sweep);
+    let label = if is_auc { "held-out AUC" } else { "held-out preference accuracy" };
+    let title = if is_auc { "Held-out AUC of the reward" } else { "Held-out preference accuracy" };
+    let title = &format!("{title}{suffix}");
     let points: Vec<PlottedPoint> = match &sweep.summary {
         Some(summary) => summary
             .points
             .iter()
-            .map(|point| PlottedPoint {
-                seeds: point.seeds.clone(),
-                ..PlottedPoint::new(point, point.accuracy)
+            .filter_map(|point| {
+                let (_, headline) = point.headline()?;
+                Some(PlottedPoint { seeds: point.seeds.clone(), ..PlottedPoint::new(point, headline) })
             })
             .collect(),
         None => latest_accuracies(sweep),
@@ -47,8 +52,7 @@ fn accuracy_over(sweep: &SweepData, name: &str, title: &str, facets: Vec<Facet>)
     let published_values =
         published.iter().flat_map(|published| reference::points(sweep, published)).map(|point| point.y);
     let values = points.iter().flat_map(PlottedPoint::values).chain(rules.iter().map(|rule| rule.y));
-    let y =
-        Scale::covering("held-out preference accuracy", values.chain(published_values), format::percent_tick);
+    let y = Scale::covering(label, values.chain(published_values), format::percent_tick);
     let mut caption = match &sweep.summary {
         Some(_) => {
             let intervals = if facets.iter().any(|facet| facet.bands) { "Bands" } else { "Whiskers" };
@@ -56,7 +60,12 @@ fn accuracy_over(sweep: &SweepData, name: &str, title: &str, facets: Vec<Facet>)
         }
         None => "Each marker is the latest evaluation of one run; there are no intervals yet.".to_owned(),
     };
-    caption.push_str(" “Chance” is the accuracy of random guessing.");
+    caption.push_str(if is_auc {
+        " The AUC is the probability that a random thumb up has a higher reward than a random thumb down; \
+         “chance” is 50 %."
+    } else {
+        " “Chance” is the accuracy of random guessing."
+    });
     if rules.len() > 1 {
         caption.push_str(" “Oracle” is the accuracy of the true utility.");
     }
@@ -66,6 +75,18 @@ fn accuracy_over(sweep: &SweepData, name: &str, title: &str, facets: Vec<Facet>)
     }
     let spec = FigureSpec { name, title, caption, y, rules, published };
     figure(sweep, spec, &points, |point| Some(format::percent_estimate(point.estimate?)), facets)
+}
+
+/// Returns true if the headline measure is the AUC of thumbs, since there are no held-out pairs.
+pub(crate) fn is_auc(sweep: &SweepData) -> bool {
+    let has_accuracy = |run: &RunData| {
+        run.last(RecordKind::Eval, "eval_rewards/accuracies").is_some() || !run.pairs.is_empty()
+    };
+    if let Some(summary) = &sweep.summary {
+        return summary.points.iter().filter_map(Point::headline).any(|(measure, _)| measure == Measure::Auc);
+    }
+    let evaluated: Vec<_> = sweep.runs.iter().filter(|run| run.headline().is_some()).collect();
+    !evaluated.is_empty() && !evaluated.iter().any(|run| has_accuracy(run))
 }
 
 /// Returns the true utility of completions over x, if the dataset defines one.
@@ -152,7 +173,7 @@ pub(crate) fn margin(sweep: &SweepData) -> Option<Figure> {
 /// Returns the latest held-out accuracy of every run that has one.
 fn latest_accuracies(sweep: &SweepData) -> Vec<PlottedPoint> {
     let of_run = |run: &RunData| {
-        let seeds = vec![run.last(RecordKind::Eval, "eval_rewards/accuracies")?];
+        let seeds = vec![run.headline()?];
         Some(PlottedPoint { series: sweep.series_of(run), x: sweep.x.of_run(run)?, estimate: None, seeds })
     };
     sweep.runs.iter().filter_map(of_run).collect()

@@ -22,7 +22,7 @@ const MAX_CHARACTERS: usize = 1500;
 pub(crate) struct PromptView {
     id: String,
     text: String,
-    chosen: String,
+    chosen: Option<String>,
     completions: Vec<CompletionView>,
 }
 
@@ -48,7 +48,7 @@ pub(crate) fn prompts(sweep: &SweepData) -> Vec<PromptView> {
     let prompt = |prompt: &Generation| PromptView {
         id: prompt.prompt_id.chars().take(12).collect(),
         text: clipped(&prompt.prompt, MAX_CHARACTERS).into_owned(),
-        chosen: clipped(&prompt.chosen, MAX_CHARACTERS).into_owned(),
+        chosen: prompt.chosen.as_deref().map(|chosen| clipped(chosen, MAX_CHARACTERS).into_owned()),
         completions: groups
             .iter()
             .filter_map(|group| CompletionView::new(sweep, group, &prompt.prompt_id))

@@ -62,6 +62,18 @@ pub(crate) const HELD_OUT_ACCURACY: PlottedMetric = PlottedMetric {
     ..DEFAULT
 };
 
+/// AUC of the reward on the held-out thumbs.
+pub(crate) const HELD_OUT_AUC: PlottedMetric = PlottedMetric {
+    name: "held-out-auc",
+    kind: RecordKind::Eval,
+    key: "eval_thumbs/auc",
+    title: "Held-out AUC during training",
+    label: "eval_thumbs/auc",
+    note: "Probability that a random held-out thumb up has a higher reward than a random thumb down.",
+    percent: true,
+    rule: Some(0.5),
+};
+
 /// Reward margin on the held-out pairs.
 pub(crate) const HELD_OUT_MARGIN: PlottedMetric = PlottedMetric {
     name: "held-out-margin",

@@ -35,6 +35,12 @@ impl ClassRewards {
         for run in &group.runs {
             rewards.chosen.extend(run.pairs.iter().map(|pair| run.beta * pair.chosen));
             rewards.rejected.extend(run.pairs.iter().map(|pair| run.beta * pair.rejected));
+            if run.pairs.is_empty() {
+                for thumb in &run.thumbs {
+                    let class = if thumb.desirable { &mut rewards.chosen } else { &mut rewards.rejected };
+                    class.push(run.beta * thumb.log_ratio);
+                }
+            }
         }
         rewards
     }

@@ -58,7 +58,7 @@ impl RunRow {
             settings: names.iter().map(setting).collect(),
             seed: run.planned.seed,
             steps: SortableCell::new(run.steps().map(|steps| steps as f64), whole),
-            accuracy: SortableCell::new(last("eval_rewards/accuracies"), format::percent),
+            accuracy: SortableCell::new(run.headline(), format::percent),
             margin: SortableCell::new(last("eval_rewards/margins"), format::number),
             duration: SortableCell::new(timed.map(|status| status.seconds), format::duration),
             rate: SortableCell::new(timed.map(|status| status.tokens as f64 / status.seconds), whole),

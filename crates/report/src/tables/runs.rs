@@ -37,6 +37,8 @@ pub(super) fn runs(sweep: &SweepData) -> CsvTable {
         row.push(or_empty(run.last(RecordKind::Eval, "eval_rewards/accuracies")));
         row.push(or_empty(run.last(RecordKind::Eval, "eval_rewards/margins")));
         row.push(run.pairs.len().to_string());
+        row.push(or_empty(run.last(RecordKind::Eval, "eval_thumbs/auc")));
+        row.push(run.thumbs.len().to_string());
         let status = run.status.as_ref();
         row.push(or_empty(status.map(|status| status.seconds)));
         row.push(status.map(|status| status.tokens.to_string()).unwrap_or_default());
@@ -50,6 +52,8 @@ pub(super) fn runs(sweep: &SweepData) -> CsvTable {
         "eval_accuracy",
         "eval_margin",
         "eval_pairs",
+        "eval_auc",
+        "eval_thumbs",
         "seconds",
         "tokens",
         "state",
@@ -94,6 +98,30 @@ pub(super) fn rewards(sweep: &SweepData) -> CsvTable {
     CsvTable { name: "rewards", columns: run_columns(sweep, &others), rows }
 }
 
+/// Returns the reward of every held-out thumb.
+pub(super) fn thumb_rewards(sweep: &SweepData) -> CsvTable {
+    let mut rows = Vec::new();
+    for run in &sweep.runs {
+        let cells = run_cells(sweep, run);
+        for thumb in &run.thumbs {
+            let mut row = cells.clone();
+            row.extend([
+                thumb.id.clone(),
+                thumb.prompt_id.clone(),
+                thumb.source.clone(),
+                thumb.domain.clone(),
+            ]);
+            row.extend([thumb.group.clone().unwrap_or_default(), thumb.desirable.to_string()]);
+            row.extend([thumb.tokens.to_string(), (run.beta * thumb.log_ratio).to_string()]);
+            row.push(thumb.probability.map(|probability| probability.to_string()).unwrap_or_default());
+            rows.push(row);
+        }
+    }
+    let others =
+        ["id", "prompt_id", "source", "domain", "group", "desirable", "tokens", "reward", "probability"];
+    CsvTable { name: "thumb_rewards", columns: run_columns(sweep, &others), rows }
+}
+
 /// Returns every generation of every run.
 pub(super) fn generations(sweep: &SweepData) -> CsvTable {
     let mut rows = Vec::new();
@@ -109,7 +137,7 @@ pub(super) fn generations(sweep: &SweepData) -> CsvTable {
                 generation.utility.map(|utility| utility.to_string()).unwrap_or_default(),
                 generation.prompt.clone(),
                 generation.completion.clone(),
-                generation.chosen.clone(),
+                generation.chosen.clone().unwrap_or_default(),
             ]);
             rows.push(row);
         }

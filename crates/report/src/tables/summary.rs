@@ -1,25 +1,76 @@
 //! Tables of the summary: estimates, differences, win rates, findings and trials.
 
-use prospect_runs::{Contrast, Finding, Measure, Point, PublishedResults, TrialResult, Verdict, WinRate};
+use prospect_runs::{
+    Contrast, Estimate, Finding, Measure, Point, PublishedResults, ThumbEstimates, TrialResult, Verdict,
+    WinRate,
+};
 use serde_json::Value;
 
 use super::{CsvTable, columns, numbers};
 use crate::{
     format,
     sections::{
-        findings, trials,
+        findings, thumbs, trials,
         win_rates::{self, matchups},
     },
     sweep_data::SweepData,
 };
 
+/// Returns value, low and high; empty cells without an estimate.
+fn optional_numbers(estimate: Option<Estimate>) -> [String; 3] {
+    estimate.map_or_else(Default::default, numbers)
+}
+
+/// Returns the measures of held-out thumbs.
+pub(super) fn thumbs(sweep: &SweepData) -> CsvTable {
+    let row = |(point, thumbs): (&Point, &ThumbEstimates)| {
+        let mut row = vec![point.series.clone(), sweep.x.name(point.x), point.x.to_string()];
+        for estimate in [
+            Some(thumbs.auc),
+            thumbs.auc_within_prompt,
+            Some(thumbs.balanced_accuracy),
+            thumbs.log_loss,
+            thumbs.brier_skill,
+        ] {
+            row.extend(optional_numbers(estimate));
+        }
+        let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
+        row.extend([number(thumbs.length_auc), number(thumbs.prompt_auc)]);
+        row.extend([thumbs.desirable, thumbs.undesirable, thumbs.prompts].map(|count| count.to_string()));
+        row.push(thumbs.groups.map(|groups| groups.to_string()).unwrap_or_default());
+        row
+    };
+    let measures = ["auc", "auc_within_prompt", "balanced_accuracy", "log_loss", "brier_skill"];
+    let mut names = columns(&["series", "x_name", "x"]);
+    names.extend(
+        measures.iter().flat_map(|measure| ["", "_low", "_high"].map(|end| format!("{measure}{end}"))),
+    );
+    names.extend(columns(&["length_auc", "prompt_auc", "desirable", "undesirable", "prompts", "groups"]));
+    CsvTable { name: "thumbs", columns: names, rows: thumbs::points(sweep).map(row).collect() }
+}
+
+/// Returns the bins of all reliability curves.
+pub(super) fn reliability(sweep: &SweepData) -> CsvTable {
+    let mut rows = Vec::new();
+    for (point, thumbs) in thumbs::points(sweep) {
+        for bin in &thumbs.reliability {
+            let mut row = vec![point.series.clone(), sweep.x.name(point.x), point.x.to_string()];
+            row.extend([bin.low, bin.high, bin.probability, bin.desirable].map(|value| value.to_string()));
+            row.push(bin.thumbs.to_string());
+            rows.push(row);
+        }
+    }
+    let names = ["series", "x_name", "x", "low", "high", "probability", "desirable", "thumbs"];
+    CsvTable { name: "reliability", columns: columns(&names), rows }
+}
+
 /// Returns the estimates of each series and x value.
 pub(super) fn points(sweep: &SweepData) -> CsvTable {
     let row = |point: &Point| {
         let mut row = vec![point.series.clone(), sweep.x.name(point.x), point.x.to_string()];
-        row.extend(numbers(point.accuracy));
+        row.extend(optional_numbers(point.accuracy));
         row.extend(numbers(point.margin));
-        row.extend(point.utility.map_or_else(|| vec![String::new(); 3], |utility| numbers(utility).to_vec()));
+        row.extend(optional_numbers(point.utility));
         let seeds: Vec<String> = point.seeds.iter().map(f64::to_string).collect();
         row.extend([point.steps.to_string(), seeds.len().to_string(), seeds.join(" ")]);
         row
@@ -52,6 +103,7 @@ pub(super) fn contrasts(sweep: &SweepData) -> CsvTable {
     let row = |contrast: &Contrast| {
         let measure = match contrast.measure {
             Measure::Accuracy => "accuracy",
+            Measure::Auc => "auc",
             Measure::Utility => "utility",
         };
         let verdict = match contrast.verdict {
@@ -105,7 +157,7 @@ pub(super) fn win_rates(sweep: &SweepData) -> CsvTable {
             rate.x.to_string(),
         ];
         row.extend(numbers(rate.rate));
-        row.extend(rate.decided.map_or_else(|| vec![String::new(); 3], |share| numbers(share).to_vec()));
+        row.extend(optional_numbers(rate.decided));
         row.extend([rate.wins, rate.ties, rate.losses, rate.unread].map(|count| count.to_string()));
         row.extend([rate.p, rate.p_holm].map(|p| p.to_string()));
         row

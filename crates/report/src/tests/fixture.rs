@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, path::Path};
 
 use prospect_runs::{
     Axis, Calibration, CalibrationBin, Contrast, DataUse, Estimate, Experiment, Finding, Generation,
-    GenerationMode, Measure, MetricsRecord, Opponent, PairOutcome, PlannedRun, Point, RecordKind, RunConfig,
-    Sign, Stage, State, Status, Summary, SweepDir, Verdict, WinRate,
+    GenerationMode, Measure, MetricsRecord, Opponent, PairOutcome, PlannedRun, Point, RecordKind,
+    ReliabilityBin, RunConfig, Sign, Stage, State, Status, Summary, SweepDir, ThumbEstimates, Verdict,
+    WinRate,
 };
 use serde_json::json;
 
@@ -165,6 +166,7 @@ impl SyntheticSweep<'_> {
             prompt_id: format!("prompt {}", index / 2),
             source: "shp".to_owned(),
             domain: self.question.to_owned(),
+            group: None,
             chosen: 6.0 * noise(planned.seed, index) + 8.0 * x,
             rejected: 6.0 * noise(planned.seed + 5, index) - 4.0,
         };
@@ -176,7 +178,7 @@ impl SyntheticSweep<'_> {
             tokens: 12 + index as usize,
             ended: !index.is_multiple_of(3),
             mode: GenerationMode::Nucleus,
-            chosen: format!("of course, knead the dough. {}", self.question),
+            chosen: Some(format!("of course, knead the dough. {}", self.question)),
             utility: Some(0.2 * noise(planned.seed, index)),
             chosen_utility: None,
         };
@@ -226,10 +228,35 @@ impl SyntheticSweep<'_> {
         rates
     }
 
+    fn thumbs(&self, series: &str, x: f64) -> ThumbEstimates {
+        let bin = |bin: usize| ReliabilityBin {
+            low: 0.1 * bin as f64,
+            high: 0.1 * (bin + 1) as f64,
+            thumbs: 40 + bin,
+            probability: 0.05 + 0.1 * bin as f64,
+            desirable: 0.1 + 0.08 * bin as f64,
+        };
+        ThumbEstimates {
+            desirable: 210,
+            undesirable: 190,
+            prompts: 180,
+            groups: Some(33),
+            auc: estimate(self.accuracy(series, x), 0.03),
+            auc_within_prompt: None,
+            balanced_accuracy: estimate(0.55, 0.04),
+            log_loss: Some(estimate(0.66, 0.02)),
+            brier_skill: Some(estimate(0.08, 0.05)),
+            length_auc: Some(0.58),
+            prompt_auc: Some(0.51),
+            reliability: (0..10).map(bin).collect(),
+        }
+    }
+
     fn summarize(&self) -> Summary {
         let each = |x: f64| self.series.iter().map(move |series| ((*series).to_owned(), x));
         let point = |(series, x): (String, f64)| Point {
-            accuracy: estimate(self.accuracy(&series, x), 0.018),
+            accuracy: Some(estimate(self.accuracy(&series, x), 0.018)),
+            thumbs: Some(self.thumbs(&series, x)),
             seeds: [1, 2]
                 .map(|seed| self.accuracy(&series, x) + 0.012 * (seed as f64 - 1.5) + 0.004 * noise(seed, 3))
                 .to_vec(),

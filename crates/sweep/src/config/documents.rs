@@ -1,16 +1,19 @@
 //! Recipes and training settings of one combination, as YAML documents with every setting applied.
 
-use prospect_core::config::Document;
+use prospect_core::config::{ConfigError, Document};
 use prospect_data::PipelineFile;
 use prospect_model::ModelFile;
 use prospect_train::{Settings, TrainFile};
 use serde_json::Value;
 
-use super::{Choice, LoadedExperiment, RecipeSources};
+use super::{Choice, LoadedExperiment, RecipeSources, recipes::is_prepared};
 use crate::SweepError;
 
 /// Keys that replace a whole recipe or leave a stage out, instead of setting one value.
 const WHOLE_RECIPES: [&str; 3] = ["data", "model", "sft"];
+
+/// Opens a document by its path.
+type Open<'a> = dyn Fn(&str) -> Result<Document, ConfigError> + 'a;
 
 /// Documents of one run, with every setting applied.
 pub(crate) struct RunDocuments<'a> {
@@ -40,18 +43,21 @@ impl<'a> RunDocuments<'a> {
     ) -> Result<Self, SweepError> {
         let raw = &experiment.raw;
         let chosen = || choices.iter().flat_map(|choice| &choice.settings);
-        let recipe = |key: &str, default: &str| match chosen().find(|(name, _)| *name == key) {
-            None => Ok((sources.recipe)(default)?),
-            Some((_, Value::String(path))) => Ok((sources.recipe)(path)?),
+        let recipe = |key: &str, default: &str, open: &Open<'_>| match chosen().find(|(name, _)| *name == key)
+        {
+            None => Ok(open(default)?),
+            Some((_, Value::String(path))) => Ok(open(path)?),
             Some((_, other)) => {
                 Err(experiment.located_error(&format!("`{key}` is {other}, but it is a recipe: a path")))
             }
         };
-        let mut data = recipe("data", &raw.data)?;
-        for seeded in ["imbalance.seed", "noise.seed"] {
-            data.set(seeded, seed.into())?;
+        let mut data = recipe("data", &raw.data, sources.data)?;
+        if !is_prepared(&data) {
+            for seeded in ["imbalance.seed", "noise.seed"] {
+                data.set(seeded, seed.into())?;
+            }
         }
-        let model = recipe("model", &raw.model)?;
+        let model = recipe("model", &raw.model, sources.recipe)?;
         let mut documents =
             Self { experiment, data, model, train: experiment.document.part("train"), sft: None };
         for (key, value) in &raw.settings {
@@ -78,6 +84,13 @@ impl<'a> RunDocuments<'a> {
     }
 
     fn set(&mut self, key: &str, value: &Value) -> Result<(), SweepError> {
+        if key.starts_with("data.") && is_prepared(&self.data) {
+            let message = format!(
+                "`{key}` has no effect: {} is a prepared dataset; use its recipe or its raw feedback instead",
+                self.data.name()
+            );
+            return Err(self.experiment.located_error(&message));
+        }
         let (document, key) = match key.split_once('.') {
             Some(("data", key)) => (&mut self.data, key),
             Some(("model", key)) => (&mut self.model, key),
@@ -118,6 +131,9 @@ impl<'a> RunDocuments<'a> {
     pub(crate) fn check(&self) -> Result<(), SweepError> {
         self.settings()?;
         for data in self.sft()?.map(|(_, data)| data).into_iter().chain([&self.data]) {
+            if is_prepared(data) {
+                continue;
+            }
             data.read::<PipelineFile>()?.check().map_err(|error| self.blame("data", data, &error))?;
         }
         let recipe = self.model.read::<ModelFile>()?.resolve(&|address| Ok(address.into()));

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, num::NonZeroUsize};
 
-use prospect_eval::GenerationOptions;
+use prospect_eval::{GenerationOptions, HeldOutLimits};
 use prospect_runs::GenerationMode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -89,12 +89,21 @@ impl Default for CheckpointsFile {
 pub struct EvaluateFile {
     /// Number of held-out pairs to rank. Default: all.
     pub pairs: Option<usize>,
+    /// Number of held-out thumbs outside of pairs to score. Default: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thumbs: Option<usize>,
     /// Optimizer steps between evaluations. Default: only at the start and at the end, where runs
     /// are always evaluated.
     pub every: Option<u64>,
     /// Generation from held-out prompts, at the start and at the end. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generations: Option<GenerationsFile>,
+}
+
+impl EvaluateFile {
+    pub(crate) fn limits(self) -> HeldOutLimits {
+        HeldOutLimits { pairs: self.pairs, thumbs: self.thumbs }
+    }
 }
 
 /// Generation from held-out prompts.

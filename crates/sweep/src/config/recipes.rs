@@ -1,23 +1,76 @@
 //! Access to recipes and to the files they name.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
-use prospect_core::config::{ConfigError, Document};
-use prospect_data::{Pipeline, PipelineFile, TokenCounter};
+use prospect_core::{
+    config::{ConfigError, Document},
+    files::fingerprint,
+};
+use prospect_data::{Pipeline, PipelineFile, TokenCounter, read_manifest};
 use prospect_model::ModelFile;
 use prospect_train::token_counter;
+use serde::Deserialize;
 
-use crate::SweepError;
+use crate::{
+    SweepError,
+    plan::{DatasetSource, PlannedDataset},
+};
+
+/// Key of a document that stands for a prepared dataset instead of a recipe.
+const PREPARED: &str = "prepared";
+
+/// Document of a prepared dataset.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PreparedFile {
+    /// Folder of the dataset.
+    prepared: PathBuf,
+}
+
+/// Returns a document that stands for the prepared dataset in `folder`, where a data recipe is
+/// expected.
+pub fn prepared_dataset(folder: &Path) -> Result<Document, ConfigError> {
+    let name = folder.display().to_string();
+    Document::from_text(&name, &serde_json::json!({ PREPARED: folder }).to_string())
+}
+
+/// Returns true if the document stands for a prepared dataset.
+pub(crate) fn is_prepared(document: &Document) -> bool {
+    document.keys().any(|key| key == PREPARED)
+}
 
 /// Access to recipes and to the files they name.
 pub struct RecipeSources<'a> {
-    /// Opens the recipe at a path.
+    /// Opens the model recipe at a path.
     pub recipe: &'a dyn Fn(&str) -> Result<Document, ConfigError>,
+    /// Opens the data recipe at a path, or a document that stands for the feedback or the prepared
+    /// dataset there.
+    pub data: &'a dyn Fn(&str) -> Result<Document, ConfigError>,
     /// Turns a path or address in a recipe into a local path.
     pub locate: &'a prospect_data::Locate<'a>,
 }
 
 impl RecipeSources<'_> {
+    /// Resolves a data recipe, whose dataset is to be prepared below `data`, or a prepared dataset.
+    pub(crate) fn dataset(
+        &self,
+        document: &Document,
+        data: &Path,
+        counters: &mut BTreeMap<String, TokenCounter>,
+    ) -> Result<PlannedDataset, SweepError> {
+        if is_prepared(document) {
+            let PreparedFile { prepared: path } = document.read()?;
+            let fingerprint = fingerprint(&read_manifest(&path)?)?;
+            return Ok(PlannedDataset { source: DatasetSource::Prepared { fingerprint }, path });
+        }
+        let pipeline = self.pipeline(document, counters)?;
+        let path = data.join(pipeline.fingerprint()?);
+        Ok(PlannedDataset { source: DatasetSource::Recipe(Box::new(pipeline)), path })
+    }
+
     /// Resolves a data recipe, with a token counter where it asks for one.
     ///
     /// `counters` caches token counters by the path of their model recipe, since loading a

@@ -13,7 +13,7 @@ use super::EvaluateFile;
 pub struct StopFile {
     /// Stop a run whose loss or gradient norm is not finite. Default: false, such a run fails.
     pub diverged: bool,
-    /// Stop a run whose held-out accuracy is low. Default: never.
+    /// Stop a run whose held-out accuracy (AUC on thumbs without pairs) is low. Default: never.
     pub below: Option<AccuracyFloor>,
 }
 

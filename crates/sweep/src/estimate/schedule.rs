@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use prospect_data::{Manifest, SplitCounts, dry_run, prepared};
+use prospect_data::{Manifest, SplitCounts, dry_run, read_manifest};
 use prospect_runs::series_name;
 use prospect_train::{FeedbackFormat, Objective};
 
 use crate::{
     SweepError,
-    plan::{PlannedDataset, SweepPlan},
+    plan::{DatasetSource, PlannedDataset, SweepPlan},
 };
 
 /// Optimizer steps and epochs of a series' runs on one dataset.
@@ -57,9 +57,10 @@ pub(crate) fn completions_per_epoch(train: SplitCounts, objective: &Objective) -
 
 /// Returns the counts of a dataset, prepared or not.
 pub(super) fn count_dataset(dataset: &PlannedDataset) -> Result<Manifest, SweepError> {
-    match prepared(&dataset.pipeline, &dataset.path)? {
-        Some(manifest) => Ok(manifest),
-        None => Ok(dry_run(&dataset.pipeline)?),
+    match (dataset.prepared()?, &dataset.source) {
+        (None, DatasetSource::Recipe(pipeline)) => Ok(dry_run(pipeline)?),
+        (Some(manifest), _) => Ok(manifest),
+        (None, DatasetSource::Prepared { .. }) => Ok(read_manifest(&dataset.path)?),
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use prospect_core::{files::WholeDir, memory};
-use prospect_data::{Manifest, prepare, prepared};
+use prospect_data::{Manifest, SplitCounts};
 use prospect_model::Model;
 use prospect_runs::SweepDir;
 
@@ -149,13 +149,13 @@ impl TimeEstimator<'_> {
     /// Returns the folder of a prepared dataset: the sweep's own, or a temporary one.
     fn dataset(&mut self, index: usize) -> Result<PathBuf, SweepError> {
         let dataset = &self.plan.datasets[index];
-        if let Some(manifest) = prepared(&dataset.pipeline, &dataset.path)? {
+        if let Some(manifest) = dataset.prepared()? {
             self.manifests.insert(index, manifest);
             return Ok(dataset.path.clone());
         }
         let path = self.scratch.join(index.to_string());
         if !path.exists() {
-            self.manifests.insert(index, prepare(&dataset.pipeline, &path)?);
+            self.manifests.insert(index, dataset.prepare_in(&path)?);
         }
         Ok(path)
     }
@@ -172,7 +172,7 @@ impl TimeEstimator<'_> {
         Ok(run.settings.steps(completions_per_epoch(train, &run.settings.objective)))
     }
 
-    /// Returns the seconds that a run spends on held-out pairs and prompts.
+    /// Returns the seconds that a run spends on held-out feedback and prompts.
     fn evaluation_seconds(
         &mut self,
         run: &SampleRun<'_>,
@@ -180,16 +180,19 @@ impl TimeEstimator<'_> {
         steps: u64,
         measured: &Measurement,
     ) -> Result<f64, SweepError> {
-        let held_out = self.manifest(run.dataset)?.test.pairs as usize;
+        let SplitCounts { pairs, prompts, n_desirable, n_undesirable } = self.manifest(run.dataset)?.test;
         let evaluate = self.plan.evaluate;
-        let pairs = evaluate.pairs.map_or(held_out, |limit| limit.min(held_out));
+        let limited = |count: u64, limit: Option<usize>| limit.map_or(count, |limit| count.min(limit as u64));
+        let lone = (n_desirable + n_undesirable).saturating_sub(2 * pairs);
+        let completions = 2 * limited(pairs, evaluate.pairs) + limited(lone, evaluate.thumbs);
         // The policy is evaluated in between and at the end. The evaluation at the start ranks by
         // the reference, which an earlier run may have cached.
         let between = evaluate.every.map_or(0, |every| steps.saturating_sub(1) / every.max(1));
         let evaluations = between + 1 + u64::from(!reuse.held_out);
-        let prompts = evaluate.generations.map_or(0, |generations| generations.prompts.get().min(held_out));
-        Ok((evaluations as usize * pairs + measured.corrupted) as f64 * measured.pair
-            + 2.0 * prompts as f64 * measured.prompt)
+        let prompts =
+            evaluate.generations.map_or(0, |generations| prompts.min(generations.prompts.get() as u64));
+        let scored = evaluations * completions + 2 * measured.corrupted as u64;
+        Ok(scored as f64 * measured.completion + 2.0 * prompts as f64 * measured.prompt)
     }
 }
 

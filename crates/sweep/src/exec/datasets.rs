@@ -1,6 +1,6 @@
 //! Preparation of a plan's datasets.
 
-use prospect_data::{Manifest, prepare, prepared};
+use prospect_data::Manifest;
 use prospect_runs::Claims;
 
 use super::waiting::Waiting;
@@ -25,14 +25,13 @@ pub(super) fn prepare_all(plan: &SweepPlan, claims: &Claims) -> Result<Vec<Manif
 
 /// Prepares a dataset if it is missing; returns None if another process is preparing it.
 fn prepare_missing(dataset: &PlannedDataset, claims: &Claims) -> Result<Option<Manifest>, SweepError> {
-    let PlannedDataset { pipeline, path } = dataset;
-    if let Some(manifest) = prepared(pipeline, path)? {
+    if let Some(manifest) = dataset.prepared()? {
         return Ok(Some(manifest));
     }
-    let name = format!("data-{}", path.file_name().unwrap_or_default().to_string_lossy());
+    let name = format!("data-{}", dataset.path.file_name().unwrap_or_default().to_string_lossy());
     let Some(_claim) = claims.take(&name)? else { return Ok(None) };
-    match prepared(pipeline, path)? {
+    match dataset.prepared()? {
         Some(manifest) => Ok(Some(manifest)),
-        None => Ok(Some(prepare(pipeline, path)?)),
+        None => Ok(Some(dataset.prepare_in(&dataset.path)?)),
     }
 }

@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use prospect_core::progress::Progress;
-use prospect_eval::{CorruptedPairs, HeldOut, HeldOutPrompts, Utility};
-use prospect_runs::{Claim, Generation, MetricsRecord, MetricsWriter, PairOutcome, RecordKind};
+use prospect_eval::{CorruptedPairs, Evaluation, HeldOut, HeldOutPrompts, Utility};
+use prospect_runs::{Claim, Generation, MetricsRecord, MetricsWriter, PairOutcome, RecordKind, ThumbOutcome};
 use prospect_train::{Observer, Policy, ReferenceCache, StopReason, TrainError};
 
 use crate::config::StopFile;
@@ -34,6 +34,8 @@ pub(super) struct RunObserver<'a> {
     pub(super) label: String,
     /// Held-out pairs of the last evaluation.
     pub(super) outcomes: Vec<PairOutcome>,
+    /// Held-out thumbs of the last evaluation.
+    pub(super) thumbs: Vec<ThumbOutcome>,
     /// Generated texts of the last evaluation.
     pub(super) generations: Vec<Generation>,
 }
@@ -52,9 +54,12 @@ impl Observer for RunObserver<'_> {
         let (first, last) = (step == 0, step == total);
         let due = first || last || self.evaluate_every.is_some_and(|every| step.is_multiple_of(every));
         if let Some(sets) = self.evaluation.filter(|_| due) {
-            let evaluation = sets.held_out.evaluate(policy, first, cache)?;
-            let mut values = evaluation.values;
-            self.outcomes = evaluation.outcomes;
+            let mut evaluation = sets.held_out.evaluate(policy, first, cache)?;
+            if last {
+                sets.held_out.add_probabilities(policy, cache, &mut evaluation)?;
+            }
+            let Evaluation { mut values, outcomes, thumbs } = evaluation;
+            (self.outcomes, self.thumbs) = (outcomes, thumbs);
             if let Some(corrupted) = sets.corrupted.as_ref().filter(|_| last) {
                 values.extend(corrupted.evaluate(policy, cache)?);
             }
@@ -63,7 +68,8 @@ impl Observer for RunObserver<'_> {
                 values.extend(generated.values);
                 self.generations = generated.generations;
             }
-            let accuracy = values.get("eval_rewards/accuracies").copied();
+            let headline = ["eval_rewards/accuracies", "eval_thumbs/auc"];
+            let accuracy = headline.into_iter().find_map(|metric| values.get(metric)).copied();
             self.metrics.append(&MetricsRecord { kind: RecordKind::Eval, step, values })?;
             let stop = self.stop.zip(accuracy);
             if let Some(reason) = stop.and_then(|(stop, accuracy)| stop.reason(step, total, accuracy)) {

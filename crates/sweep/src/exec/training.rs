@@ -68,6 +68,7 @@ impl Training<'_> {
             progress,
             label: label.to_owned(),
             outcomes: Vec::new(),
+            thumbs: Vec::new(),
             generations: Vec::new(),
         };
         let context = self.context(&examples, &encoder, &checkpoints);
@@ -76,6 +77,7 @@ impl Training<'_> {
             stopped @ TrainOutcome::Stopped(_) => return Ok(stopped),
         };
         directory.write_pairs(&observer.outcomes)?;
+        directory.write_thumbs(&observer.thumbs)?;
         if evaluation.is_some_and(|evaluation| evaluation.generations.is_some()) {
             directory.write_generations(&observer.generations)?;
         }
@@ -110,6 +112,7 @@ impl Training<'_> {
             class_weights: json(&self.settings.objective.class_weights(examples.class_counts()))?,
             encoding: json(&encoding)?,
             held_out_pairs: evaluation.map(|evaluation| evaluation.held_out.pairs()),
+            held_out_thumbs: evaluation.map(|evaluation| evaluation.held_out.thumbs()),
         })
     }
 

@@ -191,14 +191,14 @@ impl Worker<'_> {
             self.plan.evaluate.generations.map(|generations| {
                 HeldOutPrompts::read(dataset, generations.options(), &run.train, &encoder)
             });
-        let utility = self.plan.datasets[run.dataset].pipeline.world().map(|world| {
+        let utility = self.plan.datasets[run.dataset].world().map(|world| {
             Box::new(|prompt: &[Message], completion: &str| {
                 let question = prompt.last().map_or("", |message| message.content.as_str());
                 world.utility(question, completion)
             }) as Box<Utility<'_>>
         });
         let evaluation = EvaluationSets {
-            held_out: HeldOut::read(dataset, self.plan.evaluate.pairs, &run.train, &encoder)?,
+            held_out: HeldOut::read(dataset, self.plan.evaluate.limits(), &run.train, &encoder)?,
             corrupted: CorruptedPairs::read(dataset, &run.train, &encoder)?,
             generations: generations.transpose()?,
             utility: utility.as_deref(),

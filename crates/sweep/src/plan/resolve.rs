@@ -8,7 +8,7 @@ use prospect_model::ModelFile;
 use prospect_runs::{Axis, describe_settings};
 use prospect_train::Settings;
 
-use super::{PlannedDataset, ResolvedRun, SftStage, SweepPlan, check::check_report};
+use super::{ResolvedRun, SftStage, SweepPlan, check::check_report};
 use crate::{
     SweepError,
     config::{Choice, LoadedExperiment, RecipeSources, RunDocuments},
@@ -161,7 +161,7 @@ impl SweepPlan {
         let all = (
             FORMAT_VERSION,
             &run.train,
-            self.datasets[run.dataset].pipeline.fingerprint()?,
+            self.datasets[run.dataset].fingerprint()?,
             &known.models[run.model],
             self.models[run.model].train,
             run.sft.map(|sft| self.sft[sft].id.clone()),
@@ -182,11 +182,9 @@ impl SweepPlan {
         data: &Path,
         known: &mut Fingerprints,
     ) -> Result<usize, SweepError> {
-        let pipeline = sources.pipeline(document, &mut known.counters)?;
-        let name = pipeline.fingerprint()?;
-        Ok(index_of(&mut known.datasets, name.clone(), || {
-            self.datasets.push(PlannedDataset { pipeline, path: data.join(&name) });
-        }))
+        let dataset = sources.dataset(document, data, &mut known.counters)?;
+        let name = dataset.fingerprint()?;
+        Ok(index_of(&mut known.datasets, name, || self.datasets.push(dataset)))
     }
 
     fn model(
@@ -214,7 +212,7 @@ impl SweepPlan {
         model: usize,
         known: &mut Fingerprints,
     ) -> Result<usize, SweepError> {
-        let data = self.datasets[dataset].pipeline.fingerprint()?;
+        let data = self.datasets[dataset].fingerprint()?;
         let id = fingerprint(&(
             FORMAT_VERSION,
             "sft",

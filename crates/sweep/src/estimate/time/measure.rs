@@ -3,7 +3,7 @@
 use std::{ops::ControlFlow, path::Path, time::Instant};
 
 use prospect_dist::SingleProcess;
-use prospect_eval::{CorruptedPairs, GenerationOptions, HeldOut, HeldOutPrompts};
+use prospect_eval::{CorruptedPairs, GenerationOptions, HeldOut, HeldOutLimits, HeldOutPrompts};
 use prospect_model::{Model, Recipe};
 use prospect_train::{
     Encoder, Length, Observer, Policy, ReferenceCache, Settings, StopReason, TrainContext, TrainError,
@@ -17,8 +17,8 @@ use crate::{SweepError, plan::SweepPlan};
 pub(super) const MEASURED_STEPS: u64 = 4;
 /// Steps to measure again with cached reference log-probabilities.
 const CACHED_STEPS: u64 = 2;
-/// Held-out pairs to measure.
-const PAIRS: usize = 8;
+/// Held-out pairs, and thumbs outside of pairs, to measure.
+const HELD_OUT: usize = 8;
 /// Held-out prompts to measure generation on.
 const PROMPTS: usize = 4;
 
@@ -29,8 +29,8 @@ pub(super) struct Measurement {
     /// Seconds of steps with cached reference log-probabilities, ascending; empty without a
     /// reference.
     pub(super) cached_steps: Vec<f64>,
-    /// Seconds to rank one held-out pair.
-    pub(super) pair: f64,
+    /// Seconds to score one held-out completion.
+    pub(super) completion: f64,
     /// Seconds to continue one held-out prompt.
     pub(super) prompt: f64,
     /// Seconds to read and encode the data.
@@ -56,8 +56,9 @@ pub(super) fn measure(
     let examples = TrainingSet::read(dataset, objective, &encoder)?;
     let is_evaluated = sample.start != RunStart::Stage;
     let held_out = is_evaluated.then(|| {
-        let pairs = plan.evaluate.pairs.map_or(PAIRS, |pairs| pairs.min(PAIRS));
-        HeldOut::read(dataset, Some(pairs), &settings, &encoder)
+        let HeldOutLimits { pairs, thumbs } = plan.evaluate.limits();
+        let [pairs, thumbs] = [pairs, thumbs].map(|limit| Some(limit.unwrap_or(HELD_OUT).min(HELD_OUT)));
+        HeldOut::read(dataset, HeldOutLimits { pairs, thumbs }, &settings, &encoder)
     });
     let corrupted = if is_evaluated { CorruptedPairs::read(dataset, &settings, &encoder)? } else { None };
     let generations = plan.evaluate.generations.filter(|_| is_evaluated).map(|generations| {
@@ -98,7 +99,7 @@ pub(super) fn measure(
     Ok(Measurement {
         steps: watch.steps,
         cached_steps: cached.steps,
-        pair: watch.pair,
+        completion: watch.completion,
         prompt: watch.prompt,
         reading,
         corrupted,
@@ -113,7 +114,7 @@ struct Stopwatch<'a> {
     prompts: usize,
     since: Option<Instant>,
     steps: Vec<f64>,
-    pair: f64,
+    completion: f64,
     prompt: f64,
 }
 
@@ -132,7 +133,7 @@ impl Observer for Stopwatch<'_> {
             // The first evaluation caches the reference, so the last one measures the policy alone.
             let started = Instant::now();
             held_out.evaluate(policy, step == 0, cache)?;
-            self.pair = started.elapsed().as_secs_f64() / held_out.pairs().max(1) as f64;
+            self.completion = started.elapsed().as_secs_f64() / held_out.completions().max(1) as f64;
         }
         if let Some(generations) = self.generations.as_ref().filter(|_| step == total) {
             let started = Instant::now();

@@ -68,8 +68,8 @@ impl<'a> SampleRun<'a> {
         batches(self).is_some() && batches(self) == batches(other)
     }
 
-    /// Returns true if both runs rank the same held-out pairs with the same reference.
-    fn has_same_held_out_pairs(&self, other: &Self) -> bool {
+    /// Returns true if both runs score the same held-out feedback with the same reference.
+    fn has_same_held_out(&self, other: &Self) -> bool {
         let pairs = |run: &Self| {
             let Settings { micro_batch_size, max_length, max_prompt_length, .. } = *run.settings;
             let control = run.settings.objective.control(true).to_owned();
@@ -93,7 +93,7 @@ impl<'a> SampleRun<'a> {
 pub(super) struct ReferenceReuse {
     /// Log-probabilities of its training batches are cached.
     pub(super) batches: bool,
-    /// Log-probabilities of its held-out pairs are cached.
+    /// Log-probabilities of its held-out feedback are cached.
     pub(super) held_out: bool,
 }
 
@@ -101,7 +101,7 @@ impl ReferenceReuse {
     pub(super) fn new(run: &SampleRun<'_>, earlier: &[SampleRun<'_>]) -> Self {
         Self {
             batches: earlier.iter().any(|other| run.has_same_reference_batches(other)),
-            held_out: earlier.iter().any(|other| run.has_same_held_out_pairs(other)),
+            held_out: earlier.iter().any(|other| run.has_same_held_out(other)),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use prospect_data::{Manifest, Split, SplitCounts, read_binary};
-use prospect_train::{FeedbackFormat, Objective};
+use prospect_train::{FeedbackFormat, Objective, needs_pairs};
 
 use crate::{SweepError, estimate::completions_per_epoch, plan::SweepPlan};
 
@@ -53,13 +53,20 @@ impl<'a> DataCheck<'a> {
 
     /// Returns the reason why runs cannot be evaluated on a dataset, if any.
     pub(super) fn held_out_problem(&self, dataset: usize) -> Option<String> {
-        let path = &self.plan.datasets[dataset].path;
-        (self.manifests[dataset].test.pairs == 0).then(|| {
-            format!(
-                "{} has no held-out pairs, on which every run is evaluated: raise split.test_fraction in the \
-                 data recipe",
-                path.display()
-            )
+        let path = self.plan.datasets[dataset].path.display();
+        let SplitCounts { pairs, n_desirable, n_undesirable, .. } = self.manifests[dataset].test;
+        if pairs > 0 || n_desirable.min(n_undesirable) > 0 {
+            return None;
+        }
+        Some(match n_desirable + n_undesirable {
+            0 => format!(
+                "{path} has no held-out feedback, on which every run is evaluated: raise split.test_fraction in \
+                 the data recipe"
+            ),
+            _ => format!(
+                "the held-out feedback of {path} has no pairs, and its thumbs ({n_desirable} up, {n_undesirable} \
+                 down) are all of one kind, so no run can be evaluated: raise split.test_fraction in the data recipe"
+            ),
         })
     }
 }
@@ -69,9 +76,8 @@ fn no_examples(path: &Path, counts: SplitCounts, objective: &Objective) -> Strin
     let SplitCounts { n_desirable, n_undesirable, .. } = counts;
     match objective.feedback_format() {
         FeedbackFormat::Paired => format!(
-            "{name} trains on pairs, but {path} has none ({n_desirable} desirable and {n_undesirable} undesirable \
-             completions): keep both completions of some prompts, or set train.objective to one for binary \
-             feedback, such as kto"
+            "{path} has {n_desirable} desirable and {n_undesirable} undesirable completions but no pairs: {}",
+            needs_pairs(name)
         ),
         FeedbackFormat::Desirable => format!(
             "{name} trains on desirable completions, but {path} has none ({n_undesirable} undesirable ones): keep \

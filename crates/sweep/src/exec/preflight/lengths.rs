@@ -90,13 +90,16 @@ impl<'a> LengthCheck<'a> {
             Ok((prompt <= settings.max_prompt_length).then_some(tokens))
         };
         let mut pairs = read_pairs(path, Split::Test)?;
+        let mut rows = read_binary(path, Split::Test)?;
+        rows.retain(|row| row.pair_id.is_none());
         if settings.objective.feedback_format() == FeedbackFormat::Paired {
             pairs.extend(read_pairs(path, Split::Train)?);
         } else {
-            for row in read_binary(path, Split::Train)? {
-                if let Some(tokens) = excess(&row.prompt, &row.completion)? {
-                    return Ok(Some(tokens));
-                }
+            rows.extend(read_binary(path, Split::Train)?);
+        }
+        for row in rows {
+            if let Some(tokens) = excess(&row.prompt, &row.completion)? {
+                return Ok(Some(tokens));
             }
         }
         for row in pairs {

@@ -38,7 +38,7 @@ fn sweep(folder: &Path, overrides: &[&str]) -> (SweepDir, Result<ExecutionSummar
         };
         Document::from_text(name, &text)
     };
-    let sources = RecipeSources { recipe: &recipe, locate: &|path| Ok(path.into()) };
+    let sources = RecipeSources { recipe: &recipe, data: &recipe, locate: &|path| Ok(path.into()) };
     let experiment = "question: q\ndata: data.yaml\nmodel: model.yaml\n\
         train: { learning_rate: 1e-3, max_steps: 1, batch_size: 2, max_length: 64, max_prompt_length: 60 }\n\
         linked: { method: { kto: { train.objective: kto }, dpo: { train.objective: dpo } } }\n\

@@ -16,7 +16,8 @@ pub struct WorldFile {
     /// Topics of the prompts (`[home]`). Domains share asks, openings and closings; tasks and
     /// correct answers differ.
     domains: Vec<Domain>,
-    /// Completions per prompt (2). All pairs of them are judged.
+    /// Completions per prompt (2). All pairs of them are judged. With 1, there are no pairs, and
+    /// `pairs` counts completions; each needs a thumb (`thumbs`).
     completions: usize,
     /// Annotators who judge each prompt's completions, one after the other (1). With more than one,
     /// the feedback contradicts itself.
@@ -75,10 +76,16 @@ impl WorldFile {
             "must list one or more of home, medical, legal and technical, each at most once",
         )?;
         check(
-            (2..=6).contains(&self.completions),
+            (1..=6).contains(&self.completions),
             "source.world.completions",
             self.completions.to_string(),
-            "must be a number from 2 to 6",
+            "must be a number from 1 to 6",
+        )?;
+        check(
+            self.completions > 1 || self.thumbs.is_some(),
+            "source.world.completions",
+            self.completions.to_string(),
+            "a single completion cannot be compared, so it needs a thumb: set `source.world.thumbs`",
         )?;
         check(
             pairs.is_multiple_of(pairs_of(self.completions)),
@@ -147,9 +154,10 @@ impl WorldFile {
     }
 }
 
-/// Returns the number of pairs among `completions` completions.
+/// Returns the number of pairs among `completions` completions; 1 for a single completion, which is
+/// judged on its own.
 pub(super) fn pairs_of(completions: usize) -> usize {
-    completions * completions.saturating_sub(1) / 2
+    (completions * completions.saturating_sub(1) / 2).max(1)
 }
 
 #[cfg(test)]
@@ -168,7 +176,8 @@ mod tests {
             ("domains: []", "`source.world.domains` is []"),
             ("domains: [home, home]", "each at most once"),
             ("domains: [sports]", "unknown variant `sports`"),
-            ("completions: 1", "`source.world.completions` is 1"),
+            ("completions: 0", "`source.world.completions` is 0"),
+            ("completions: 1", "set `source.world.thumbs`"),
             ("completions: 6\ntemperature: -1", "`source.world.temperature` is -1"),
             ("judgements: 0", "`source.world.judgements` is 0"),
             ("annotators: []", "add up to 1"),
