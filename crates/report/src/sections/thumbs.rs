@@ -39,9 +39,9 @@ pub(crate) fn points(sweep: &SweepData) -> impl Iterator<Item = (&Point, &ThumbE
 /// Returns the table, if the held-out feedback has thumbs of both labels.
 pub(crate) fn table(sweep: &SweepData) -> Option<ThumbTable> {
     let (_, first) = points(sweep).next()?;
-    let number = |estimate: Option<Estimate>| {
+    let optional_fixed = |estimate: Option<Estimate>| {
         let shown = |Estimate { value, low, high }: Estimate| {
-            let [value, low, high] = [value, low, high].map(format::number);
+            let [value, low, high] = [value, low, high].map(|value| format::fixed(value, 2));
             format!("{value} ({low} to {high})")
         };
         estimate.map_or_else(|| "–".to_owned(), shown)
@@ -52,8 +52,8 @@ pub(crate) fn table(sweep: &SweepData) -> Option<ThumbTable> {
         auc: format::percent_estimate(thumbs.auc),
         auc_within_prompt: thumbs.auc_within_prompt.map_or_else(|| "–".to_owned(), format::percent_estimate),
         balanced_accuracy: format::percent_estimate(thumbs.balanced_accuracy),
-        log_loss: number(thumbs.log_loss),
-        brier_skill: number(thumbs.brier_skill),
+        log_loss: optional_fixed(thumbs.log_loss),
+        brier_skill: optional_fixed(thumbs.brier_skill),
     };
     Some(ThumbTable { about: about(first), rows: points(sweep).map(row).collect() })
 }
