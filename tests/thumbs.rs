@@ -111,6 +111,21 @@ fn paired_objectives_refuse_thumbs_with_the_way_out() {
 }
 
 #[test]
+fn thumbs_that_are_all_up_are_trained_on_and_not_ranked() {
+    let place = place();
+    let up = (0..40).fold(String::new(), |mut text, index| {
+        let (prompt, completion, _) = thumb(index);
+        writeln!(text, "{}", json!({"prompt": prompt, "completion": completion, "label": true})).unwrap();
+        text
+    });
+    place.write("up.jsonl", up);
+    let run = place.run(&format!("train up.jsonl --objective kto {OPTIONS}"));
+    assert_eq!(run.code, Some(0), "{run}");
+    assert!(run.stderr.contains("are all of one kind"), "{run}");
+    assert!(run.stderr.contains("Rewards cannot be ranked"), "{run}");
+}
+
+#[test]
 fn a_prepared_dataset_is_trained_on_and_previewed_as_it_is() {
     let place = place();
     let prepared = place.run("prepare thumbs.jsonl --out mine --set split.test_fraction=0.2");

@@ -134,6 +134,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     for point in summary.points.iter().filter(|point| names.new.contains(&point.series)) {
         say(describe(point));
     }
+    if summary.points.is_empty() {
+        say(&summary.verdict);
+    }
     if names.all > 1 {
         say(format!(
             "{} runs in {}: `prospect report {}` compares them",

@@ -40,9 +40,6 @@ pub enum AnalysisError {
     /// The observations give no estimate.
     #[error(transparent)]
     Stats(#[from] stats::StatsError),
-    /// The held-out feedback of a finished run cannot be ranked.
-    #[error("finished runs have neither held-out pairs nor thumbs of both labels: hold out more data")]
-    NoHeldOut,
     /// One half of the held-out prompts has no pairs.
     #[error(
         "`search` ranks trials on one half of the held-out prompts and compares series on the other; \

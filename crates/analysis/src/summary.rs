@@ -40,6 +40,10 @@ const METHOD: &str = "Accuracy is the share of held-out pairs whose preferred co
     (Holm), is below 0.05; otherwise it is inconclusive. Seeds change the adapter's initialisation, \
     the data order and which rows are kept or flipped, never the held-out pairs.";
 
+/// Verdict on runs without held-out pairs or thumbs of both kinds.
+const NOT_RANKED: &str = "Rewards cannot be ranked: the held-out feedback has no pairs, and its thumbs are all of one \
+    kind. Hold out more of it (split.test_fraction).";
+
 /// Reads the finished runs of a sweep, and writes and returns its summary.
 pub fn summarise(sweep: &SweepDir) -> Result<Summary, AnalysisError> {
     let experiment = sweep.experiment()?;
@@ -49,7 +53,7 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, AnalysisError> {
     let mut contrasts = Vec::new();
     for (cell, runs) in &cells {
         let x = x_values.numbers[cell.x];
-        points.push(point(&experiment, &cell.series, x, runs)?);
+        points.extend(point(&experiment, &cell.series, x, runs)?);
         let baseline = CellKey { series: experiment.baseline.clone(), x: cell.x };
         if *cell != baseline
             && let Some(baseline) = cells.get(&baseline)
@@ -61,11 +65,12 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, AnalysisError> {
     let has_pairs = points.iter().any(|point| point.accuracy.is_some());
     let truth = experiment.data.first().map(DataUse::truth).unwrap_or_default();
     let oracle_accuracy = if has_pairs { truth.oracle_accuracy } else { truth.oracle_auc };
-    let sentences = [
-        verdict(&experiment, &x_values, &contrasts),
-        selected_settings(&experiment),
-        stopped(sweep, &experiment),
-    ];
+    let result = if points.is_empty() && !cells.is_empty() {
+        NOT_RANKED.to_owned()
+    } else {
+        verdict(&experiment, &x_values, &contrasts)
+    };
+    let sentences = [result, selected_settings(&experiment), stopped(sweep, &experiment)];
     let summary = Summary {
         verdict: sentences.concat(),
         method: METHOD.to_owned(),
@@ -82,13 +87,13 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, AnalysisError> {
     Ok(summary)
 }
 
-/// Estimates of one series at one x.
+/// Estimates of one series at one x; None if its held-out feedback cannot be ranked.
 fn point(
     experiment: &Experiment,
     series: &str,
     x: f64,
     runs: &[FinishedRun<'_>],
-) -> Result<Point, AnalysisError> {
+) -> Result<Option<Point>, AnalysisError> {
     let runs: Vec<_> = runs.iter().collect();
     let (low, high) = utility_range(experiment, &runs);
     let utility = utilities(&runs).map(|utilities| estimate(&utilities)).transpose()?;
@@ -100,12 +105,15 @@ fn point(
         let terms = |run: &FinishedRun<'_>| {
             Some(margin_terms(&run.thumbs)?.into_iter().map(|term| run.beta * term).collect())
         };
-        Clustered::thumbs(&runs, terms).ok_or(AnalysisError::NoHeldOut)?.estimate()?
+        match Clustered::thumbs(&runs, terms) {
+            Some(margins) => margins.estimate()?,
+            None => return Ok(None),
+        }
     };
     let of_seed = |run: &&FinishedRun<'_>| {
         if has_pairs { mean(run.pairs.iter().map(PairOutcome::accuracy)) } else { auc(&scores(&run.thumbs)) }
     };
-    Ok(Point {
+    Ok(Some(Point {
         series: series.to_owned(),
         x,
         accuracy: accuracy.transpose()?.map(|accuracy| accuracy.clamped(0.0, 1.0)),
@@ -115,7 +123,7 @@ fn point(
         margin,
         steps: runs.first().map_or(0, |run| run.steps),
         calibration: calibration(runs.iter().flat_map(|run| run.pairs.iter().map(|pair| (run.beta, pair)))),
-    })
+    }))
 }
 
 /// Observations of the headline measure: preference accuracy, or the AUC of thumbs if there are no

@@ -1,6 +1,9 @@
 //! Counts of a dataset against the needs of an objective and of the evaluation.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use prospect_data::{Manifest, Split, SplitCounts, read_binary};
 use prospect_train::{FeedbackFormat, Objective, needs_pairs};
@@ -13,11 +16,13 @@ pub(super) struct DataCheck<'a> {
     manifests: &'a [Manifest],
     /// Fewest completions of other prompts that a prompt has, by dataset.
     other_completions: BTreeMap<usize, usize>,
+    /// Datasets that a warning has named.
+    warned: BTreeSet<usize>,
 }
 
 impl<'a> DataCheck<'a> {
     pub(super) fn new(plan: &'a SweepPlan, manifests: &'a [Manifest]) -> Self {
-        Self { plan, manifests, other_completions: BTreeMap::new() }
+        Self { plan, manifests, other_completions: BTreeMap::new(), warned: BTreeSet::new() }
     }
 
     /// Returns the reason why `objective` cannot train on a dataset, if any.
@@ -29,7 +34,7 @@ impl<'a> DataCheck<'a> {
         let counts = self.manifests[dataset].train;
         let path = &self.plan.datasets[dataset].path;
         if completions_per_epoch(counts, objective) == 0 {
-            return Ok(Some(no_examples(path, counts, objective)));
+            return Ok(Some(no_examples(path, &self.manifests[dataset], objective)));
         }
         let Objective::Kto { kl_partners, .. } = objective else { return Ok(None) };
         // Every other prompt has at least one completion, so only few prompts need a closer look.
@@ -51,30 +56,39 @@ impl<'a> DataCheck<'a> {
         }))
     }
 
-    /// Returns the reason why runs cannot be evaluated on a dataset, if any.
-    pub(super) fn held_out_problem(&self, dataset: usize) -> Option<String> {
+    /// Returns the reason why runs cannot be evaluated on a dataset, if any. Warns, once, where they
+    /// cannot be ranked.
+    pub(super) fn held_out_problem(&mut self, dataset: usize) -> Option<String> {
         let path = self.plan.datasets[dataset].path.display();
         let SplitCounts { pairs, n_desirable, n_undesirable, .. } = self.manifests[dataset].test;
         if pairs > 0 || n_desirable.min(n_undesirable) > 0 {
             return None;
         }
-        Some(match n_desirable + n_undesirable {
-            0 => format!(
-                "{path} has no held-out feedback, on which every run is evaluated: raise split.test_fraction in \
-                 the data recipe"
-            ),
-            _ => format!(
-                "the held-out feedback of {path} has no pairs, and its thumbs ({n_desirable} up, {n_undesirable} \
-                 down) are all of one kind, so no run can be evaluated: raise split.test_fraction in the data recipe"
-            ),
-        })
+        if n_desirable + n_undesirable > 0 {
+            if self.warned.insert(dataset) {
+                tracing::warn!(
+                    "the held-out thumbs of {path} are all of one kind ({n_desirable} up, {n_undesirable} down), so \
+                     rewards cannot be ranked: raise split.test_fraction in the data recipe to compare runs"
+                );
+            }
+            return None;
+        }
+        Some(format!(
+            "{path} has no held-out feedback, on which every run is evaluated: raise split.test_fraction in the \
+             data recipe"
+        ))
     }
 }
 
-fn no_examples(path: &Path, counts: SplitCounts, objective: &Objective) -> String {
+fn no_examples(path: &Path, manifest: &Manifest, objective: &Objective) -> String {
     let (name, path) = (objective.name(), path.display());
-    let SplitCounts { n_desirable, n_undesirable, .. } = counts;
+    let SplitCounts { n_desirable, n_undesirable, .. } = manifest.train;
     match objective.feedback_format() {
+        FeedbackFormat::Paired if manifest.reading.pairs > 0 => format!(
+            "{name} trains on pairs, but {path} has none left ({n_desirable} desirable and {n_undesirable} undesirable \
+             completions): keep both completions of some prompts, or set train.objective to one for binary \
+             feedback, such as kto"
+        ),
         FeedbackFormat::Paired => format!(
             "{path} has {n_desirable} desirable and {n_undesirable} undesirable completions but no pairs: {}",
             needs_pairs(name)

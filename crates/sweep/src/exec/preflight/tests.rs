@@ -90,7 +90,7 @@ fn missing_pairs_and_missing_held_out_rows_are_found_before_weights_are_loaded()
     fs_err::remove_file(folder.path().join("feedback/test.jsonl")).unwrap();
     let (sweep, result) = self::sweep(folder.path(), &["data.split.test_fraction=0.0"]);
     assert_eq!(result.unwrap().failed, 2);
-    assert!(reasons(&sweep)[0].contains("has no held-out pairs"), "{:?}", reasons(&sweep));
+    assert!(reasons(&sweep)[0].contains("has no held-out feedback"), "{:?}", reasons(&sweep));
 }
 
 #[test]
