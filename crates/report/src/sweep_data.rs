@@ -4,6 +4,7 @@ mod x_axis;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use prospect_core::sample::mean;
 use prospect_runs::{
     Experiment, Generation, JudgeNote, MetricsRecord, ModelSize, PairOutcome, PlannedRun, RecordKind, RunDir,
     RunsError, State, Status, Summary, SweepDir, SweepProgress,
@@ -43,8 +44,7 @@ pub(crate) struct RunGroup<'a> {
 impl RunGroup<'_> {
     /// Returns the mean over the runs that have a value.
     pub(crate) fn mean(&self, value: impl Fn(&RunData) -> Option<f64>) -> Option<f64> {
-        let values: Vec<f64> = self.runs.iter().filter_map(|run| value(run)).collect();
-        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+        mean(self.runs.iter().filter_map(|run| value(run)))
     }
 }
 
@@ -225,7 +225,7 @@ impl RunData {
         let train = self.metrics.iter().filter(|record| record.kind == RecordKind::Train);
         let values: Vec<f64> = train.filter_map(|record| record.values.get(metric)).copied().collect();
         let (_, late) = values.split_at(values.len() - values.len().div_ceil(4));
-        (!late.is_empty()).then(|| late.iter().sum::<f64>() / late.len() as f64)
+        mean(late.iter().copied())
     }
 
     /// Returns the last value of a metric.
