@@ -5,12 +5,12 @@ use std::path::Path;
 use prospect_core::progress::Progress;
 use prospect_dist::Collective;
 use prospect_model::{Activations, Model, Recipe};
-use prospect_runs::{Claim, RunConfig, RunDir, State, Status};
+use prospect_runs::{Claim, RecordedSettings, RunConfig, RunDir, State, Status};
 use prospect_train::{
     Checkpoints, Encoder, EncodingCounts, ReferenceCache, Settings, TrainContext, TrainOutcome, TrainState,
     TrainingSet, train,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::observer::{EvaluationSets, RunObserver};
@@ -97,7 +97,7 @@ impl Training<'_> {
     ) -> Result<RunConfig, SweepError> {
         let architecture = self.model.decoder.architecture();
         Ok(RunConfig {
-            settings: json(self.settings)?,
+            settings: RecordedSettings::deserialize(json(self.settings)?).map_err(std::io::Error::from)?,
             model: json(self.recipe)?,
             model_fingerprint: self.model.fingerprint.clone(),
             family: json(&architecture.family)?.as_str().map(str::to_owned),
@@ -149,4 +149,28 @@ impl Training<'_> {
 
 fn json(value: &impl Serialize) -> Result<Value, SweepError> {
     Ok(serde_json::to_value(value).map_err(std::io::Error::from)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use prospect_core::config::Document;
+    use prospect_train::{ObjectiveName, TrainFile};
+    use strum::VariantArray;
+
+    use super::*;
+
+    #[test]
+    fn settings_of_every_objective_are_recorded_as_they_serialise() {
+        for objective in ObjectiveName::VARIANTS {
+            let text =
+                format!("objective: {objective}\nlearning_rate: 1e-4\nbatch_size: 8\nmax_length: 64\n");
+            let file: TrainFile = Document::from_text("train.yaml", &text).unwrap().read().unwrap();
+            let settings = file.resolve().unwrap();
+            let serialised = json(&settings).unwrap();
+            let recorded = RecordedSettings::deserialize(&serialised).unwrap();
+            assert_eq!(serde_json::to_string(&recorded).unwrap(), serialised.to_string());
+            let config = RunConfig { settings: recorded, ..RunConfig::default() };
+            assert_eq!(config.beta().unwrap_or(1.0), settings.objective.beta(), "{objective}");
+        }
+    }
 }
