@@ -180,17 +180,20 @@ fn contradictions(manifest: &Manifest) -> Vec<ContentBlock> {
             "No completion has both labels: every policy gives the same rows.".to_owned(),
         )];
     }
-    let used = manifest.config.get("contradictions").and_then(serde_json::Value::as_str).unwrap_or_default();
+    let used = manifest.contradiction_policy();
     let note = format!(
         "Completions with both labels: {}, in {} input rows. Rows that each policy drops, and pairs that lose a side:",
         grouped(counts.completions),
         grouped(counts.rows)
     );
     let rows = counts.policies.iter().map(|effect| {
-        let name = serde_json::to_value(effect.policy).ok();
-        let name = name.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+        let policy = effect.policy;
         vec![
-            TableCell::Text(if name == used { format!("{name} (used here)") } else { name }),
+            TableCell::Text(if used == Some(policy) {
+                format!("{policy} (used here)")
+            } else {
+                policy.to_string()
+            }),
             TableCell::count(effect.desirable),
             TableCell::count(effect.undesirable),
             TableCell::count(effect.pairs),
