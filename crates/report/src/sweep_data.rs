@@ -100,8 +100,7 @@ impl SweepData {
 
     /// Returns the number of runs in each state, as a sentence without its full stop.
     pub(crate) fn progress(&self) -> String {
-        let states = self.runs.iter().map(|run| run.status.as_ref().map(|status| status.state));
-        states.collect::<SweepProgress>().to_string()
+        self.runs.iter().map(RunData::state).collect::<SweepProgress>().to_string()
     }
 
     /// Returns the index of a series, by name.
@@ -192,15 +191,14 @@ impl RunData {
         }
     }
 
+    /// Returns the state of the run; `None` if it has not started.
+    pub(crate) fn state(&self) -> Option<State> {
+        self.status.as_ref().map(|status| status.state)
+    }
+
     /// Returns the name of the run's state.
-    pub(crate) fn state(&self) -> &'static str {
-        match self.status.as_ref().map(|status| status.state) {
-            None => "not started",
-            Some(State::Running) => "running",
-            Some(State::Finished) => "finished",
-            Some(State::Failed) => "failed",
-            Some(State::Stopped) => "stopped",
-        }
+    pub(crate) fn state_name(&self) -> &'static str {
+        self.state().map_or(State::NOT_STARTED, Into::into)
     }
 
     /// Returns the reason of the run's failure, or the error of reading its files.

@@ -1,7 +1,9 @@
 //! JSON Schema of the keys whose values depend on other files.
 
+use prospect_runs::GenerationMode;
 use prospect_train::TrainFile;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use strum::VariantArray;
 
 use super::DrawnFile;
 
@@ -71,5 +73,5 @@ pub(super) fn sft(generator: &mut SchemaGenerator) -> Schema {
 
 /// Sampling modes of generation.
 pub(super) fn mode(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "string", "enum": ["greedy", "nucleus"] })
+    json_schema!({ "type": "string", "enum": GenerationMode::VARIANTS })
 }
