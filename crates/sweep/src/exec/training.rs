@@ -96,6 +96,7 @@ impl Training<'_> {
         evaluation: Option<&EvaluationSets<'_>>,
     ) -> Result<RunConfig, SweepError> {
         let architecture = self.model.decoder.architecture();
+        let counts = examples.class_counts();
         Ok(RunConfig {
             settings: RecordedSettings::deserialize(json(self.settings)?).map_err(std::io::Error::from)?,
             model: json(self.recipe)?,
@@ -106,8 +107,8 @@ impl Training<'_> {
             seed: self.seed,
             examples: examples.len(),
             steps: Some(self.settings.steps(examples.completions())),
-            class_counts: examples.class_counts(),
-            class_weights: json(&self.settings.objective.class_weights(examples.class_counts()))?,
+            class_counts: (counts.desirable, counts.undesirable),
+            class_weights: json(&self.settings.objective.class_weights(counts))?,
             encoding: json(&encoding)?,
             held_out_pairs: evaluation.map(|evaluation| evaluation.held_out.pairs()),
         })
