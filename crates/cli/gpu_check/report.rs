@@ -12,6 +12,9 @@ use serde::Serialize;
 
 use crate::plan::{human_bytes, quantization_name};
 
+/// Result of a part, or the reason why it was skipped.
+pub(super) type PartResult<T> = anyhow::Result<Result<T, String>>;
+
 /// Outcome of a part.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -25,7 +28,7 @@ pub(super) enum PartOutcome<T> {
 }
 
 impl<T> PartOutcome<T> {
-    pub(super) fn from_result(result: super::PartResult<T>) -> Self {
+    pub(super) fn from_result(result: PartResult<T>) -> Self {
         match result {
             Ok(Ok(done)) => Self::Done(done),
             Ok(Err(reason)) => Self::LeftOut(reason),
