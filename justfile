@@ -17,7 +17,7 @@ prepare-data NAME="hh" *ARGS:
 inspect NAME="hh" *ARGS:
     {{ prospect }} inspect data/{{ NAME }} {{ ARGS }}
 
-# Train one model on the feedback of pipelines/NAME.yaml (`just train hh --model models/smollm2-135m.yaml`).
+# Train one model on pipelines/NAME.yaml (`just train hh --model models/smollm2-135m.yaml`).
 [group('experiments')]
 train NAME *ARGS:
     {{ prospect }} train pipelines/{{ NAME }}.yaml {{ ARGS }}
@@ -37,7 +37,7 @@ status NAME *ARGS:
 report NAME *ARGS:
     {{ prospect }} report {{ NAME }} {{ ARGS }}
 
-# Run the whole pipeline on synthetic feedback with a tiny model, in a minute or two.
+# Run the whole pipeline on synthetic feedback with a tiny model (three minutes on two slow cores).
 [group('experiments')]
 demo *ARGS:
     {{ prospect }} demo {{ ARGS }}
@@ -68,12 +68,12 @@ deny:
 ci:
     .ci/run
 
-# Build with CUDA; assembles a toolkit from wheels if none is installed (no GPU needed, 13 to 26 minutes on 2 cores).
+# Build with CUDA, with a toolkit made from wheels if none is installed (no GPU needed).
 [group('checks')]
 check-cuda *ARGS:
     scripts/check-cuda.sh {{ ARGS }}
 
-# Test and benchmark a GPU with the binary of check-cuda: kernels, matrix products, steps of 1B to 30B models, torch (under 9 minutes).
+# Test and benchmark a GPU with the binary of check-cuda (under 9 minutes).
 [group('checks')]
 gpu-check *ARGS:
     scripts/gpu-check.sh {{ ARGS }}
@@ -83,7 +83,7 @@ gpu-check *ARGS:
 check-kernels:
     scripts/check-kernels.sh
 
-# Benchmark against other tools: `data HH_FILE [PYTHON]`, `train HH_FILE WEIGHTS [PYTHON]`, `jobs HH_FILE WEIGHTS` (benches/NAME.sh).
+# Benchmark against other tools: `data`, `train` or `jobs`, with the arguments of docs/performance.md.
 [group('checks')]
 bench NAME *ARGS:
     cargo build --release

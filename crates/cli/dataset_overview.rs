@@ -5,7 +5,8 @@ use prospect_data::{
     Split, SplitSummary, TextLengths,
 };
 use prospect_report::overview::{
-    self, ContentBlock, Conversation, ConversationTurn, DisplayTable, Overview, Section, TableCell, grouped,
+    self, ContentBlock, Conversation, ConversationTurn, DisplayTable, HistogramSeries, Overview, Section,
+    TableCell, grouped,
 };
 
 /// Builds the overview of a dataset.
@@ -137,19 +138,22 @@ fn length_row(split: Split, unit: &str, what: &str, lengths: &Lengths) -> Option
 }
 
 fn histogram(split: Split, unit: &str, what: &str, of: &[(&str, &Lengths)]) -> Option<ContentBlock> {
-    let series: Vec<_> = of.iter().filter(|(_, lengths)| lengths.count() > 0).collect();
-    if series.is_empty() {
+    let shown: Vec<_> = of.iter().filter(|(_, lengths)| lengths.count() > 0).collect();
+    if shown.is_empty() {
         return None;
     }
-    let lengths: Vec<_> = series.iter().map(|(_, lengths)| *lengths).collect();
+    let lengths: Vec<_> = shown.iter().map(|(_, lengths)| *lengths).collect();
     let LengthHistogram { width, open, counts } = LengthHistogram::new(&lengths);
+    let series = shown.iter().zip(counts);
     Some(ContentBlock::Histogram(overview::HistogramChart {
         name: format!("{split}-{what}-{unit}"),
         title: format!("Length of {what}s, {split}"),
         label: unit.to_owned(),
         width,
         open,
-        series: series.iter().map(|(name, _)| (*name).to_owned()).zip(counts).collect(),
+        series: series
+            .map(|((name, _), counts)| HistogramSeries { name: (*name).to_owned(), counts })
+            .collect(),
     }))
 }
 
@@ -180,17 +184,20 @@ fn contradictions(manifest: &Manifest) -> Vec<ContentBlock> {
             "No completion has both labels: every policy gives the same rows.".to_owned(),
         )];
     }
-    let used = manifest.config.get("contradictions").and_then(serde_json::Value::as_str).unwrap_or_default();
+    let used = manifest.contradiction_policy();
     let note = format!(
         "Completions with both labels: {}, in {} input rows. Rows that each policy drops, and pairs that lose a side:",
         grouped(counts.completions),
         grouped(counts.rows)
     );
     let rows = counts.policies.iter().map(|effect| {
-        let name = serde_json::to_value(effect.policy).ok();
-        let name = name.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+        let policy = effect.policy;
         vec![
-            TableCell::Text(if name == used { format!("{name} (used here)") } else { name }),
+            TableCell::Text(if used == Some(policy) {
+                format!("{policy} (used here)")
+            } else {
+                policy.to_string()
+            }),
             TableCell::count(effect.desirable),
             TableCell::count(effect.undesirable),
             TableCell::count(effect.pairs),

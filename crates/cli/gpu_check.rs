@@ -20,7 +20,7 @@ use crate::{
 
 mod report;
 
-use report::{Kernels, PartOutcome, Rate, Report, Step};
+use report::{Kernels, PartOutcome, PartResult, Rate, Report, Step};
 
 /// Arguments of `prospect gpu-check`.
 #[derive(Debug, clap::Args)]
@@ -132,9 +132,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 fn dtype(device: &Device) -> Dtype {
     if device.is_cpu() { Dtype::F32 } else { Dtype::Bf16 }
 }
-
-/// Result of a part, or the reason why it was skipped.
-type PartResult<T> = anyhow::Result<Result<T, String>>;
 
 fn kernels(device: &Device) -> PartResult<Kernels> {
     let Some(checks) = device::check_kernels(device)? else {

@@ -1,6 +1,6 @@
 //! Kinds of YAML files, and their detection.
 
-use std::{fmt, path::Path};
+use std::path::Path;
 
 use prospect_core::config::Document;
 use prospect_data::PipelineFile;
@@ -8,9 +8,11 @@ use prospect_model::ModelFile;
 use prospect_sweep::{ExperimentFile, SlurmProfileFile};
 use prospect_theory::TheoryFile;
 use schemars::{Schema, schema_for};
+use strum::{Display, VariantArray};
 
 /// Kind of a YAML file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, VariantArray)]
+#[strum(serialize_all = "lowercase")]
 pub(crate) enum FileKind {
     /// Data recipe: how feedback becomes a dataset.
     Pipeline,
@@ -25,9 +27,6 @@ pub(crate) enum FileKind {
 }
 
 impl FileKind {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Pipeline, Self::Model, Self::Experiment, Self::Theory, Self::Slurm];
-
     /// Returns the JSON Schema of the file, generated from the type that reads it.
     pub(crate) fn schema(self) -> Schema {
         match self {
@@ -49,26 +48,14 @@ impl FileKind {
     /// Detects the kind of a file from its keys or, if they fit several kinds equally, its folder.
     /// Also returns which of the two decided.
     pub(crate) fn detect(path: &Path, document: &Document) -> Option<(Self, &'static str)> {
-        let most = Self::ALL.map(|kind| kind.keys_in(document)).into_iter().max().filter(|most| *most > 0);
-        let fitting: Vec<_> =
-            Self::ALL.into_iter().filter(|kind| Some(kind.keys_in(document)) == most).collect();
+        let kinds = || Self::VARIANTS.iter().copied();
+        let most = kinds().map(|kind| kind.keys_in(document)).max().filter(|most| *most > 0);
+        let fitting: Vec<Self> = kinds().filter(|kind| Some(kind.keys_in(document)) == most).collect();
         if let [kind] = fitting[..] {
             return Some((kind, "by its keys"));
         }
         let folder = std::path::absolute(path).ok()?.parent()?.file_name()?.to_str()?.to_owned();
-        let named = Self::ALL.into_iter().find(|kind| folder == format!("{kind}s"));
+        let named = kinds().find(|kind| folder == format!("{kind}s"));
         named.map(|kind| (kind, "by its folder"))
-    }
-}
-
-impl fmt::Display for FileKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Pipeline => "pipeline",
-            Self::Model => "model",
-            Self::Experiment => "experiment",
-            Self::Theory => "theory",
-            Self::Slurm => "slurm",
-        })
     }
 }

@@ -1,4 +1,5 @@
-//! Output of commands: data on standard output, where other programs can read it, and all else on standard error.
+//! Output of commands: data on standard output, where other programs can read it, and all else on
+//! standard error.
 
 use std::io::{self, ErrorKind, Write};
 

@@ -4,9 +4,12 @@ use std::{num::NonZeroUsize, path::PathBuf};
 
 use anyhow::{Context, bail};
 use prospect_core::{config::Document, memory};
-use prospect_model::{Architecture, Bytes, DeviceKind, Dtype, Footprint, ModelFile, Recipe, Train};
+use prospect_model::{
+    Architecture, Bytes, DeviceKind, Dtype, Footprint, ModelFile, Quantization, Recipe, Train,
+};
 use prospect_report::overview::{ContentBlock, DisplayTable, Overview, Section, TableCell, grouped};
 use prospect_train::{PlanRequest, Settings, TrainFile, TrainPlan};
+use serde::Serialize;
 
 use crate::{locate::locate, output, overrides::Overrides};
 
@@ -68,6 +71,31 @@ impl<'a> PlacementPlans<'a> {
     }
 }
 
+/// Plans as `--json` prints them.
+#[derive(Serialize)]
+struct PlansJson<'a> {
+    bytes: u64,
+    overhead: u64,
+    #[serde(flatten)]
+    whole: PlacementJson<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpus: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sharded: Option<PlacementJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct PlacementJson<'a> {
+    ways: &'a [TrainPlan],
+    smallest: Option<TrainPlan>,
+}
+
+impl<'a> From<&'a PlacementPlans<'_>> for PlacementJson<'a> {
+    fn from(placement: &'a PlacementPlans<'_>) -> Self {
+        Self { ways: &placement.plans, smallest: placement.smallest }
+    }
+}
+
 /// Memory of a device.
 #[derive(Clone, Copy)]
 struct MemoryBudget {
@@ -110,16 +138,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         .then(|| PlacementPlans::within(sharded, budget.available()))
         .transpose()?;
     if args.json {
-        let mut json = serde_json::json!({
-            "bytes": budget.bytes, "overhead": budget.overhead, "ways": whole.plans, "smallest": whole.smallest,
-        });
-        if ranks > 1 {
-            json["gpus"] = ranks.into();
-        }
-        if let Some(PlacementPlans { plans, smallest, .. }) = &sharded {
-            json["sharded"] = serde_json::json!({ "ways": plans, "smallest": smallest });
-        }
-        output::print(format!("{json:#}"))?;
+        let json = PlansJson {
+            bytes: budget.bytes,
+            overhead: budget.overhead,
+            whole: (&whole).into(),
+            gpus: (ranks > 1).then_some(ranks),
+            sharded: sharded.as_ref().map(PlacementJson::from),
+        };
+        output::print(serde_json::to_string_pretty(&json)?)?;
     } else {
         let overview = overview(args, &recipe, &whole, sharded.as_ref(), budget)?;
         output::print(overview.text())?;
@@ -288,14 +314,18 @@ fn blocks(placement: &PlacementPlans<'_>, overhead: u64) -> Vec<ContentBlock> {
     })]
 }
 
+/// Returns the name of a storage, as in `quantization: q8_0`.
+pub(crate) fn quantization_name(kind: Quantization) -> Option<String> {
+    serde_json::to_value(kind).ok()?.as_str().map(str::to_owned)
+}
+
 fn row(plan: &TrainPlan, request: &PlanRequest<'_>) -> Vec<TableCell> {
     let dtype = match request.dtype {
         Dtype::F32 => "f32",
         Dtype::Bf16 => "bf16",
     };
     let demand = plan.demand;
-    let kind = plan.quantization.and_then(|kind| serde_json::to_value(kind).ok());
-    let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or(dtype).to_owned();
+    let kind = plan.quantization.and_then(quantization_name).unwrap_or_else(|| dtype.to_owned());
     let mut row = vec![
         TableCell::Text(kind),
         TableCell::count(plan.micro_batch_size as u64),
@@ -325,8 +355,8 @@ fn sweep_options(plan: &TrainPlan, request: &PlanRequest<'_>, budget: MemoryBudg
     if budget.device == DeviceKind::Gpu && request.dtype == Dtype::F32 {
         set.push("--set model.dtype=f32".to_owned());
     }
-    if let Some(kind) = plan.quantization.and_then(|kind| serde_json::to_value(kind).ok()) {
-        set.push(format!("--set model.quantization={}", kind.as_str().unwrap_or_default()));
+    if let Some(kind) = plan.quantization.and_then(quantization_name) {
+        set.push(format!("--set model.quantization={kind}"));
     }
     set.push("--set model.activations=null".to_owned());
     set.push(format!("--set model.memory={}MiB", budget.available() >> 20));

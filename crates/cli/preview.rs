@@ -50,7 +50,8 @@ enum SplitName {
     Test,
 }
 
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, clap::ValueEnum, strum::Display)]
+#[strum(serialize_all = "lowercase")]
 enum PreviewObjective {
     Kto,
     Dpo,
@@ -61,11 +62,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let file: ModelFile = Document::open(&args.model)?.read()?;
     let model = file.resolve(&locate)?.load()?;
     let mut settings = Document::from_text("preview", "learning_rate: 1")?;
-    let objective = match args.objective {
-        PreviewObjective::Kto => "kto",
-        PreviewObjective::Dpo => "dpo",
-    };
-    settings.set("objective", objective.into())?;
+    settings.set("objective", args.objective.to_string().into())?;
     settings.set("max_length", args.max_length.into())?;
     settings.set("batch_size", args.batch_size.into())?;
     if let Some(tokens) = args.max_prompt_length {

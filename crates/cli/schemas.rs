@@ -3,6 +3,7 @@
 use std::{io::Write, path::PathBuf};
 
 use prospect_core::files::write_whole;
+use strum::VariantArray;
 
 use crate::{kind::FileKind, output};
 
@@ -16,7 +17,7 @@ pub(crate) struct Args {
 
 /// Writes one schema per kind of file and prints their paths.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    for kind in FileKind::ALL {
+    for kind in FileKind::VARIANTS {
         let path = args.out.join(format!("{kind}.schema.json"));
         let text = format!("{:#}\n", kind.schema().as_value());
         write_whole(&path, |file| file.write_all(text.as_bytes()))?;

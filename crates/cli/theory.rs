@@ -1,12 +1,17 @@
-//! Theory experiments (`experiments/theory.yaml`), computed exactly instead of trained: their
-//! verdicts and report.
+//! Theory experiments (`experiments/theory.yaml`), computed exactly instead of trained, and their
+//! report.
 
 use std::path::Path;
 
 use prospect_core::{config::Document, files::write_json};
-use prospect_report::overview::{ContentBlock, DisplayTable, LineChart, Overview, Section, TableCell};
+use prospect_report::overview::{
+    ChartRule, ContentBlock, DisplayTable, LineChart, LineSeries, Overview, Section, TableCell,
+};
 use prospect_theory::{
-    Findings, TheoryFile, gradients::GradientFinding, majority::MajorityFinding, utilities::UtilityFinding,
+    Findings, TheoryFile,
+    gradients::{GradientFinding, GradientPoint},
+    majority::{MajorityCase, MajorityFinding},
+    utilities::UtilityFinding,
 };
 
 use crate::output;
@@ -47,7 +52,7 @@ pub(crate) fn run(
     let folder = out.map_or_else(|| Path::new("runs").join(name), Path::to_owned);
     let findings = theory.findings();
     write_json(&folder.join(FILE), &findings)?;
-    verdicts(&findings).iter().for_each(say);
+    findings.verdicts().iter().for_each(say);
     output::print(overview(&findings).write(&Path::new("reports").join(name))?.display())?;
     Ok(())
 }
@@ -59,68 +64,10 @@ pub(crate) fn report(folder: &Path, out: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Describes the finding on each proposition in a sentence or two.
-fn verdicts(findings: &Findings) -> [String; 3] {
-    let Findings { settings, gradients, utilities, majority } = findings;
-    let holds = |holds: bool| if holds { "holds" } else { "does not hold" };
-    let at = |reward: f64| gradients.curve.iter().find(|point| point.reward == reward);
-    let share = |of: f64| format!("{of:.2e}");
-    let kto = at(-20.0).map_or(0.0, |point| point.kto_desirable / 0.25);
-    let dpo = at(-20.0).map_or(0.0, |point| point.dpo);
-    let UtilityChanges { preference_change, policy_change, min_utility, max_utility } =
-        utility_changes(utilities);
-    let worlds = majority.cases.len();
-    [
-        format!(
-            "Proposition 4.1 {}: at a reward of -20, KTO's gradient for a desirable completion is {} of its maximum; DPO's, for a pair ranked as wrongly, is {dpo:.6} of its maximum. KTO's gradient is below 1 % of its maximum beyond ±{:.2}.",
-            holds(gradients.holds),
-            share(kto),
-            gradients.hundredth_beyond,
-        ),
-        format!(
-            "Theorem 4.2 {}: rewards shifted by prompt give the same preferences (change at most {}) and the same DPO optimum (at most {}), yet a human utility from {min_utility:.4} to {max_utility:.4}.",
-            holds(utilities.holds),
-            share(preference_change),
-            share(policy_change),
-        ),
-        format!(
-            "Theorem 4.3 {}: of {worlds} worlds of contradictory preferences, DPO's optimum makes the minority's completion likelier in {}, exactly those that the theorem names; loss-neutral KTO in {}; KTO with λ_U = {} in {}.",
-            holds(majority.holds),
-            majority.minority_wins(|case| case.dpo),
-            majority.minority_wins(|case| case.kto),
-            settings.undesirable_weight,
-            majority.minority_wins(|case| case.kto_averse),
-        ),
-    ]
-}
-
-/// Largest changes over all shifts of the reward, and the range of the utility.
-struct UtilityChanges {
-    preference_change: f64,
-    policy_change: f64,
-    min_utility: f64,
-    max_utility: f64,
-}
-
-fn utility_changes(found: &UtilityFinding) -> UtilityChanges {
-    let start = UtilityChanges {
-        preference_change: 0.0,
-        policy_change: 0.0,
-        min_utility: f64::INFINITY,
-        max_utility: f64::NEG_INFINITY,
-    };
-    found.curve.iter().fold(start, |so_far, shift| UtilityChanges {
-        preference_change: shift.preference_change.max(so_far.preference_change),
-        policy_change: shift.policy_change.max(so_far.policy_change),
-        min_utility: shift.utility.min(so_far.min_utility),
-        max_utility: shift.utility.max(so_far.max_utility),
-    })
-}
-
 fn overview(findings: &Findings) -> Overview {
     Overview {
         title: findings.settings.question.clone(),
-        lead: verdicts(findings).to_vec(),
+        lead: findings.verdicts().to_vec(),
         warnings: Vec::new(),
         sections: vec![
             gradients_section(&findings.gradients),
@@ -131,8 +78,9 @@ fn overview(findings: &Findings) -> Overview {
 }
 
 fn gradients_section(found: &GradientFinding) -> Section {
-    let curve = |name: &str, of: fn(&prospect_theory::gradients::GradientPoint) -> f64| {
-        (name.to_owned(), found.curve.iter().map(|point| (point.reward, of(point))).collect())
+    let curve = |name: &str, gradient: fn(&GradientPoint) -> f64| LineSeries {
+        name: name.to_owned(),
+        points: found.curve.iter().map(|point| (point.reward, gradient(point))).collect(),
     };
     Section {
         title: "Extreme rewards".to_owned(),
@@ -170,7 +118,7 @@ fn rewards_section(found: &UtilityFinding) -> Section {
                 x_label: "shift s: h = +s for one prompt, −s for the other".to_owned(),
                 y_label: "mean value over prompts and completions of the optimal policy".to_owned(),
                 rules: Vec::new(),
-                series: vec![("human utility".to_owned(), points)],
+                series: vec![LineSeries { name: "human utility".to_owned(), points }],
             }),
         ],
     }
@@ -179,15 +127,15 @@ fn rewards_section(found: &UtilityFinding) -> Section {
 fn majority_section(found: &MajorityFinding, undesirable_weight: f64) -> Section {
     let mut references: Vec<f64> = found.cases.iter().map(|case| case.reference).collect();
     references.dedup();
-    let curves = |under: &str, of: fn(&prospect_theory::majority::MajorityCase) -> f64| {
-        let points = |reference: f64| {
-            let cases = found.cases.iter().filter(move |case| case.reference == reference);
-            cases.map(move |case| (case.share, of(case))).collect::<Vec<_>>()
+    let curves = |under: &str, probability: fn(&MajorityCase) -> f64| -> Vec<LineSeries> {
+        let curve = |reference: &f64| {
+            let cases = found.cases.iter().filter(|case| case.reference == *reference);
+            LineSeries {
+                name: format!("{under}, π_ref = {reference}"),
+                points: cases.map(|case| (case.share, probability(case))).collect(),
+            }
         };
-        references
-            .iter()
-            .map(|reference| (format!("{under}, π_ref = {reference}"), points(*reference)))
-            .collect::<Vec<_>>()
+        references.iter().map(curve).collect()
     };
     let figure = |name: &str, title: &str, series| {
         ContentBlock::LineChart(LineChart {
@@ -196,7 +144,7 @@ fn majority_section(found: &MajorityFinding, undesirable_weight: f64) -> Section
             caption: "π_ref is the reference's probability of the completion that the majority prefers. Below one half, the policy serves the minority.".to_owned(),
             x_label: "share of annotators in the majority".to_owned(),
             y_label: "probability of the majority's completion under the optimal policy".to_owned(),
-            rules: vec![(0.5, "one half".to_owned())],
+            rules: vec![ChartRule { y: 0.5, label: "one half".to_owned() }],
             series,
         })
     };

@@ -10,7 +10,10 @@ use prospect_report::overview::{ContentBlock, DisplayTable, Overview, Section, T
 use prospect_train::benchmark::BenchmarkResult;
 use serde::Serialize;
 
-use crate::plan::human_bytes;
+use crate::plan::{human_bytes, quantization_name};
+
+/// Result of a part, or the reason why it was skipped.
+pub(super) type PartResult<T> = anyhow::Result<Result<T, String>>;
 
 /// Outcome of a part.
 #[derive(Debug, Serialize)]
@@ -25,7 +28,7 @@ pub(super) enum PartOutcome<T> {
 }
 
 impl<T> PartOutcome<T> {
-    pub(super) fn from_result(result: super::PartResult<T>) -> Self {
+    pub(super) fn from_result(result: PartResult<T>) -> Self {
         match result {
             Ok(Ok(done)) => Self::Done(done),
             Ok(Err(reason)) => Self::LeftOut(reason),
@@ -205,13 +208,12 @@ impl Report {
         let rate = self.rate.as_ref().and_then(PartOutcome::done).map(|rate| rate.operations_per_second);
         let rows = self.steps.iter().filter_map(|step| {
             let timed = step.outcome.done()?;
-            let kind = timed.plan.quantization.and_then(|kind| serde_json::to_value(kind).ok());
-            let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or("dense").to_owned();
+            let kind = timed.plan.quantization.and_then(quantization_name);
             let number = |value: Option<String>| TableCell::Number(value.unwrap_or_else(|| "–".to_owned()));
             Some(vec![
                 TableCell::Text(step.model.to_owned()),
                 TableCell::Text(step.objective.to_owned()),
-                TableCell::Text(kind),
+                TableCell::Text(kind.unwrap_or_else(|| "dense".to_owned())),
                 TableCell::count(timed.plan.micro_batch_size as u64),
                 TableCell::count(timed.plan.recomputed),
                 TableCell::Number(digits(timed.seconds)),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use prospect_report::overview::{self, ContentBlock, DisplayTable, Overview, Section, TableCell};
 use prospect_sweep::{Remaining, RunState, RunStatus, SlurmStatus, SweepStatus, sweep_status};
+use serde::Serialize;
 
 use super::slurm;
 use crate::{output, report};
@@ -19,15 +20,21 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// Progress as `--json` prints it.
+#[derive(Serialize)]
+struct StatusJson<'a> {
+    #[serde(flatten)]
+    status: &'a SweepStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slurm: Option<&'a SlurmStatus>,
+}
+
 /// Prints the progress of a sweep, from its directory and from Slurm if it has workers there.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let sweep = report::open_sweep(&args.sweep)?;
     let (status, workers) = (sweep_status(&sweep)?, SlurmStatus::read(&sweep)?);
     if args.json {
-        let mut json = serde_json::to_value(&status)?;
-        if let Some(workers) = &workers {
-            json["slurm"] = serde_json::to_value(workers)?;
-        }
+        let json = StatusJson { status: &status, slurm: workers.as_ref() };
         output::print(serde_json::to_string_pretty(&json)?)?;
     } else {
         let mut overview = overview(&status);

@@ -17,7 +17,7 @@ use ureq::{
 };
 
 use crate::{
-    HubError,
+    HubError, RequestError,
     address::{Address, RepoKind, is_safe_path},
     settings::HubSettings,
 };
@@ -51,45 +51,6 @@ pub(crate) struct Client<'a> {
     agent: Agent,
     settings: &'a HubSettings,
     address: &'a Address,
-}
-
-/// Error of a request.
-#[derive(Debug, thiserror::Error)]
-pub enum RequestError {
-    /// HTTP error status.
-    #[error("the Hub returned status {0}")]
-    Status(StatusCode),
-    /// Connection error.
-    #[error(transparent)]
-    Connection(#[from] Box<ureq::Error>),
-    /// Incomplete response.
-    #[error("incomplete response: {0}")]
-    Interrupted(io::Error),
-    /// Response that does not match the API.
-    #[error("unexpected response: {0}")]
-    Unexpected(String),
-    /// Error writing the cache.
-    #[error(transparent)]
-    Cache(io::Error),
-}
-
-impl RequestError {
-    fn is_transient(&self) -> bool {
-        match self {
-            Self::Status(status) => {
-                status.is_server_error()
-                    || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(status)
-            }
-            Self::Connection(_) | Self::Interrupted(_) => true,
-            Self::Unexpected(_) | Self::Cache(_) => false,
-        }
-    }
-}
-
-impl From<ureq::Error> for RequestError {
-    fn from(error: ureq::Error) -> Self {
-        Self::Connection(Box::new(error))
-    }
 }
 
 /// Entry of a repository's tree in the API.
@@ -138,6 +99,21 @@ impl<'a> Client<'a> {
             .build()
             .into();
         Self { agent, settings, address }
+    }
+
+    /// Converts a failed request to an error that suggests a fix.
+    pub(crate) fn explain(&self, error: RequestError) -> HubError {
+        let (page, address) = (self.address.page(&self.settings.endpoint), self.address.to_string());
+        match error {
+            RequestError::Status(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+                HubError::NoAccess { address, page }
+            }
+            RequestError::Status(StatusCode::NOT_FOUND) => HubError::NotFound { address, page },
+            error @ (RequestError::Connection(_) | RequestError::Interrupted(_)) => {
+                HubError::Network { address, source: Box::new(error) }
+            }
+            error => HubError::Hub { address, source: Box::new(error) },
+        }
     }
 
     /// Resolves the address's revision to a commit.
@@ -217,7 +193,7 @@ impl<'a> Client<'a> {
                     (failures, wait) =
                         if progressed { (0, INITIAL_BACKOFF) } else { (failures + 1, wait * 2) };
                     if !error.is_transient() || failures == ATTEMPTS {
-                        return Err(HubError::explain(self.address, &self.settings.endpoint, error));
+                        return Err(self.explain(error));
                     }
                     std::thread::sleep(wait);
                 }

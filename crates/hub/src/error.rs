@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 
-use ureq::http::StatusCode;
-
-use crate::{address::Address, client::RequestError};
+use crate::RequestError;
 
 /// Error of resolving or downloading an address.
 #[derive(Debug, thiserror::Error)]
@@ -90,21 +88,4 @@ pub enum HubError {
     /// File system error.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-}
-
-impl HubError {
-    /// Converts a failed request for `address` to an error that suggests a fix.
-    pub(crate) fn explain(address: &Address, endpoint: &str, error: RequestError) -> Self {
-        let (page, address) = (address.page(endpoint), address.to_string());
-        match error {
-            RequestError::Status(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-                Self::NoAccess { address, page }
-            }
-            RequestError::Status(StatusCode::NOT_FOUND) => Self::NotFound { address, page },
-            error @ (RequestError::Connection(_) | RequestError::Interrupted(_)) => {
-                Self::Network { address, source: Box::new(error) }
-            }
-            error => Self::Hub { address, source: Box::new(error) },
-        }
-    }
 }

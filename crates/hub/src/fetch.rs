@@ -24,8 +24,8 @@ pub(crate) fn fetch(text: &str, settings: &HubSettings) -> Result<PathBuf, HubEr
             cache: settings.cache.clone(),
         });
     }
-    let explain = |error| HubError::explain(&address, &settings.endpoint, error);
     let client = Client::new(&address, settings);
+    let explain = |error| client.explain(error);
     // Download everything at one commit, because a branch may move meanwhile.
     let commit = client.commit().map_err(explain)?;
     let files = client.list(&commit).map_err(explain)?;

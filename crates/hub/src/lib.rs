@@ -33,10 +33,11 @@ mod cache;
 mod client;
 mod error;
 mod fetch;
+mod request_error;
 mod settings;
 
-pub use client::RequestError;
 pub use error::HubError;
+pub use request_error::RequestError;
 
 /// Returns true if `text` is a Hub address, not a local path.
 pub fn is_address(text: &str) -> bool {

@@ -12,14 +12,16 @@ mod compare;
 mod dequantise;
 mod log_prob;
 mod norm;
+mod random;
 mod rotary;
 
 pub use argument::Argument;
 use argument::TwinInput;
-pub(crate) use compare::random_values;
-use compare::{SplitMix64, bit_difference, error, error_with_cancellation, max_relative_error};
 #[cfg(test)]
 pub(crate) use compare::{assert_derivative, dot};
+use compare::{bit_difference, error, error_with_cancellation, max_relative_error};
+use random::SplitMix64;
+pub(crate) use random::random_values;
 
 use crate::{Element, Kernel, KernelError, Launch};
 

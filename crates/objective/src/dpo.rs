@@ -85,12 +85,11 @@ pub fn hinge(options: &Hinge, pairs: &[PreferencePair]) -> BatchLoss {
     margin_loss(options.beta, pairs, |x| if x < 1.0 { (1.0 - x, -1.0) } else { (0.0, 0.0) })
 }
 
-/// Averages a function of the margin β(c − r) over the pairs; `of` returns its value and
-/// derivative.
-fn margin_loss(beta: f64, pairs: &[PreferencePair], of: impl Fn(f64) -> (f64, f64)) -> BatchLoss {
+/// Averages a loss of the margin β(c − r) over the pairs.
+fn margin_loss(beta: f64, pairs: &[PreferencePair], loss_and_slope: impl Fn(f64) -> (f64, f64)) -> BatchLoss {
     let reward = |log_prob: LogProb| beta * log_prob.ratio();
     mean_over_pairs(pairs, reward, |pair| {
-        let (loss, slope) = of(beta * (pair.chosen.ratio() - pair.rejected.ratio()));
+        let (loss, slope) = loss_and_slope(beta * (pair.chosen.ratio() - pair.rejected.ratio()));
         PairLoss { loss, chosen: beta * slope, rejected: -beta * slope }
     })
 }

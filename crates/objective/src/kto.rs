@@ -1,7 +1,9 @@
 //! Kahneman–Tversky optimisation (KTO, arXiv 2402.01306, equations 7 and 8), and APO-zero, its
 //! variant with a fixed reference point.
 
-use crate::{BatchLoss, ClassWeights, LogProb, Metrics, math::sigmoid, metrics::mean};
+use prospect_core::sample::mean;
+
+use crate::{BatchLoss, ClassWeights, LogProb, Metrics, math::sigmoid};
 
 /// Settings of KTO, and of APO-zero on unpaired completions.
 #[derive(Debug, Clone, Copy, PartialEq)]

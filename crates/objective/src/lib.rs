@@ -58,7 +58,7 @@ pub use pair::PreferencePair;
 pub use sft::{Supervised, sft};
 pub use simpo::{Simpo, simpo};
 pub use slic::{Slic, slic};
-pub use weights::{Auto, ClassWeight, ClassWeights, class_balance};
+pub use weights::{Auto, ClassCounts, ClassWeight, ClassWeights, class_balance};
 
 /// Value of an objective on a batch.
 #[derive(Debug, Clone, PartialEq)]

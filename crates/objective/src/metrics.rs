@@ -1,5 +1,7 @@
 //! Metrics that objectives log, under TRL's names.
 
+use prospect_core::sample::mean;
+
 use crate::LogProb;
 
 /// Means over a batch. A metric of a class that the batch lacks is None.
@@ -69,10 +71,4 @@ impl Metrics {
         .into_iter()
         .filter_map(|(name, value)| value.map(|value| (name, value)))
     }
-}
-
-/// Returns the mean, or None if there are no values.
-pub(crate) fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let (sum, count) = values.fold((0.0, 0), |(sum, count), value| (sum + value, count + 1));
-    (count > 0).then(|| sum / f64::from(count))
 }

@@ -1,11 +1,11 @@
 //! Odds-ratio preference optimisation (ORPO, arXiv 2403.07691).
 
+use prospect_core::sample::mean;
 use serde::Serialize;
 
 use crate::{
     BatchLoss, LogProb, Metrics, PreferencePair,
     math::{log_sigmoid, sigmoid},
-    metrics::mean,
     pair::{PairLoss, mean_over_pairs},
 };
 

@@ -1,6 +1,8 @@
 //! Shared code of the objectives on preference pairs.
 
-use crate::{BatchLoss, LogProb, Metrics, metrics::mean};
+use prospect_core::sample::mean;
+
+use crate::{BatchLoss, LogProb, Metrics};
 
 /// Two completions of one prompt, one of them preferred.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,6 +1,8 @@
 //! Supervised fine-tuning: negative log-likelihood of completions.
 
-use crate::{BatchLoss, Metrics, metrics::mean};
+use prospect_core::sample::mean;
+
+use crate::{BatchLoss, Metrics};
 
 /// Completion to imitate.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,10 +1,10 @@
 //! Sequence likelihood calibration with human feedback (SLiC-HF, arXiv 2305.10425).
 
+use prospect_core::sample::mean;
 use serde::Serialize;
 
 use crate::{
     BatchLoss, PreferencePair,
-    metrics::mean,
     pair::{PairLoss, mean_over_pairs},
 };
 

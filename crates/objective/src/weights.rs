@@ -21,6 +21,15 @@ pub enum Auto {
     Auto,
 }
 
+/// Numbers of training examples by class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClassCounts {
+    /// n_D, the number of desirable examples.
+    pub desirable: usize,
+    /// n_U, the number of undesirable examples.
+    pub undesirable: usize,
+}
+
 /// Class weights λ_D and λ_U.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ClassWeights {
@@ -37,16 +46,15 @@ impl Default for ClassWeights {
 }
 
 impl ClassWeights {
-    /// Resolves `auto` weights for `counts` = (n_D, n_U) so that (λ_D·n_D)/(λ_U·n_U) = `balance`.
-    /// If both are `auto`, λ_U is 1. If a class is empty, there is nothing to balance and `auto` is
-    /// 1.
+    /// Resolves `auto` weights so that (λ_D·n_D)/(λ_U·n_U) = `balance`. If both are `auto`, λ_U is
+    /// 1. If a class is empty, there is nothing to balance and `auto` is 1.
     pub fn resolve(
         desirable: ClassWeight,
         undesirable: ClassWeight,
-        counts: (usize, usize),
+        counts: ClassCounts,
         balance: f64,
     ) -> Self {
-        let ratio = counts.1 as f64 / counts.0 as f64;
+        let ratio = counts.undesirable as f64 / counts.desirable as f64;
         let ratio = if ratio.is_finite() && ratio > 0.0 { balance * ratio } else { 1.0 };
         match (desirable, undesirable) {
             (ClassWeight::Fixed(desirable), ClassWeight::Fixed(undesirable)) => {
@@ -65,8 +73,9 @@ impl ClassWeights {
 
 /// Returns the balance (λ_D·n_D)/(λ_U·n_U), or None if a class is empty or has zero weight. The
 /// paper recommends 1 to 4/3.
-pub fn class_balance(weights: ClassWeights, counts: (usize, usize)) -> Option<f64> {
-    let balance = weights.desirable * counts.0 as f64 / (weights.undesirable * counts.1 as f64);
+pub fn class_balance(weights: ClassWeights, counts: ClassCounts) -> Option<f64> {
+    let balance =
+        weights.desirable * counts.desirable as f64 / (weights.undesirable * counts.undesirable as f64);
     (balance.is_finite() && balance > 0.0).then_some(balance)
 }
 
@@ -78,21 +87,23 @@ mod tests {
 
     #[test]
     fn auto_reaches_the_balance() {
+        let counts = ClassCounts { desirable: 10, undesirable: 100 };
         for (desirable, undesirable) in
             [(AUTO, ClassWeight::Fixed(1.0)), (ClassWeight::Fixed(1.0), AUTO), (AUTO, AUTO)]
         {
-            let weights = ClassWeights::resolve(desirable, undesirable, (10, 100), 4.0 / 3.0);
-            assert!((class_balance(weights, (10, 100)).unwrap() - 4.0 / 3.0).abs() < 1e-12);
+            let weights = ClassWeights::resolve(desirable, undesirable, counts, 4.0 / 3.0);
+            assert!((class_balance(weights, counts).unwrap() - 4.0 / 3.0).abs() < 1e-12);
         }
-        let weights = ClassWeights::resolve(AUTO, ClassWeight::Fixed(1.0), (10, 100), 1.0);
+        let weights = ClassWeights::resolve(AUTO, ClassWeight::Fixed(1.0), counts, 1.0);
         assert_eq!(weights, ClassWeights { desirable: 10.0, undesirable: 1.0 });
     }
 
     #[test]
     fn one_class_has_weight_one() {
-        let weights = ClassWeights::resolve(AUTO, ClassWeight::Fixed(1.0), (0, 100), 1.0);
+        let counts = ClassCounts { desirable: 0, undesirable: 100 };
+        let weights = ClassWeights::resolve(AUTO, ClassWeight::Fixed(1.0), counts, 1.0);
         assert_eq!(weights, ClassWeights { desirable: 1.0, undesirable: 1.0 });
-        assert_eq!(class_balance(weights, (0, 100)), None);
+        assert_eq!(class_balance(weights, counts), None);
     }
 
     #[test]

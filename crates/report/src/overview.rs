@@ -93,8 +93,17 @@ pub struct HistogramChart {
     pub width: usize,
     /// True if the last bin includes all larger values.
     pub open: bool,
-    /// Names and counts of the series.
-    pub series: Vec<(String, Vec<u64>)>,
+    /// Series, with the same number of bins.
+    pub series: Vec<HistogramSeries>,
+}
+
+/// A series of a histogram.
+#[derive(Debug, Clone)]
+pub struct HistogramSeries {
+    /// Name in the legend.
+    pub name: String,
+    /// Counts by bin.
+    pub counts: Vec<u64>,
 }
 
 /// A line chart.
@@ -110,10 +119,28 @@ pub struct LineChart {
     pub x_label: String,
     /// Label of the y axis, with its unit.
     pub y_label: String,
-    /// Horizontal lines: y and label.
-    pub rules: Vec<(f64, String)>,
-    /// Names and points (x, y) of the series.
-    pub series: Vec<(String, Vec<(f64, f64)>)>,
+    /// Horizontal lines.
+    pub rules: Vec<ChartRule>,
+    /// Curves.
+    pub series: Vec<LineSeries>,
+}
+
+/// A horizontal line across a chart.
+#[derive(Debug, Clone)]
+pub struct ChartRule {
+    /// Position on the y axis.
+    pub y: f64,
+    /// Label beside the line.
+    pub label: String,
+}
+
+/// A curve of a line chart.
+#[derive(Debug, Clone)]
+pub struct LineSeries {
+    /// Name in the legend.
+    pub name: String,
+    /// Points (x, y) by rising x.
+    pub points: Vec<(f64, f64)>,
 }
 
 /// A conversation, such as a prompt and its completion.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prospect_runs::Measure;
+use prospect_runs::{Measure, State};
 use serde::Serialize;
 
 use crate::{
@@ -145,7 +145,7 @@ impl<'a> ReportPage<'a> {
         let views = |figures: &[Figure]| figures.iter().map(FigureView::new).collect::<Result<Vec<_>, _>>();
         let experiment = &sweep.experiment;
         let summary = sweep.summary.as_ref();
-        let failed = sweep.runs.iter().filter(|run| run.state() == "failed").count();
+        let failed = sweep.runs.iter().filter(|run| run.state() == Some(State::Failed)).count();
         let matchups = win_rates::matchups(sweep).into_iter().map(|matchup| matchup.view(sweep));
         Ok(Self {
             reload: reload.map(|reload| reload.as_secs()),

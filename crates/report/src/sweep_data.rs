@@ -4,6 +4,7 @@ mod x_axis;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use prospect_core::sample::mean;
 use prospect_runs::{
     Experiment, Generation, JudgeNote, MetricsRecord, ModelSize, PairOutcome, PlannedRun, RecordKind, RunDir,
     RunsError, State, Status, Summary, SweepDir, SweepProgress, ThumbOutcome,
@@ -43,8 +44,7 @@ pub(crate) struct RunGroup<'a> {
 impl RunGroup<'_> {
     /// Returns the mean over the runs that have a value.
     pub(crate) fn mean(&self, value: impl Fn(&RunData) -> Option<f64>) -> Option<f64> {
-        let values: Vec<f64> = self.runs.iter().filter_map(|run| value(run)).collect();
-        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+        mean(self.runs.iter().filter_map(|run| value(run)))
     }
 }
 
@@ -102,8 +102,7 @@ impl SweepData {
 
     /// Returns the number of runs in each state, as a sentence without its full stop.
     pub(crate) fn progress(&self) -> String {
-        let states = self.runs.iter().map(|run| run.status.as_ref().map(|status| status.state));
-        states.collect::<SweepProgress>().to_string()
+        self.runs.iter().map(RunData::state).collect::<SweepProgress>().to_string()
     }
 
     /// Returns the index of a series, by name.
@@ -196,15 +195,14 @@ impl RunData {
         }
     }
 
+    /// Returns the state of the run; `None` if it has not started.
+    pub(crate) fn state(&self) -> Option<State> {
+        self.status.as_ref().map(|status| status.state)
+    }
+
     /// Returns the name of the run's state.
-    pub(crate) fn state(&self) -> &'static str {
-        match self.status.as_ref().map(|status| status.state) {
-            None => "not started",
-            Some(State::Running) => "running",
-            Some(State::Finished) => "finished",
-            Some(State::Failed) => "failed",
-            Some(State::Stopped) => "stopped",
-        }
+    pub(crate) fn state_name(&self) -> &'static str {
+        self.state().map_or(State::NOT_STARTED, Into::into)
     }
 
     /// Returns the reason of the run's failure, or the error of reading its files.
@@ -229,7 +227,7 @@ impl RunData {
         let train = self.metrics.iter().filter(|record| record.kind == RecordKind::Train);
         let values: Vec<f64> = train.filter_map(|record| record.values.get(metric)).copied().collect();
         let (_, late) = values.split_at(values.len() - values.len().div_ceil(4));
-        (!late.is_empty()).then(|| late.iter().sum::<f64>() / late.len() as f64)
+        mean(late.iter().copied())
     }
 
     /// Returns the last headline measure: accuracy on held-out pairs, or the AUC of thumbs.

@@ -55,7 +55,7 @@ pub use progress::{Stamp, SweepProgress};
 pub use records::{
     Generation, GenerationMode, MetricsRecord, PairOutcome, RecordKind, ThumbOutcome, last, preference,
 };
-pub use run_config::{ModelSize, RunConfig};
+pub use run_config::{ModelSize, RecordedObjective, RecordedOptions, RecordedSettings, RunConfig};
 pub use run_dir::{MetricsWriter, RunDir, State, Status};
 pub use summary::{
     Calibration, CalibrationBin, Contrast, Estimate, Finding, Measure, Point, ReliabilityBin, Sign, Summary,

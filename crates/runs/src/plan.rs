@@ -75,7 +75,36 @@ pub struct TrueUtility {
     pub utility_range: Option<(f64, f64)>,
 }
 
+/// The part of a manifest that names the training domains.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ManifestDomains<'a> {
+    #[serde(borrow)]
+    config: RecipeDomains<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RecipeDomains<'a> {
+    #[serde(borrow)]
+    select: Option<SelectedDomains<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct SelectedDomains<'a> {
+    #[serde(borrow)]
+    train_domains: Option<Vec<&'a str>>,
+}
+
 impl DataUse {
+    /// Domains that the recipe selects for training, according to the manifest; empty if it selects
+    /// none.
+    pub fn train_domains(&self) -> Vec<&str> {
+        let ManifestDomains { config } = ManifestDomains::deserialize(&self.manifest).unwrap_or_default();
+        config.select.and_then(|select| select.train_domains).unwrap_or_default()
+    }
+
     /// True utility according to the manifest; its fields are None if the data has none.
     pub fn truth(&self) -> TrueUtility {
         TrueUtility::deserialize(&self.manifest).unwrap_or_default()
@@ -131,7 +160,8 @@ pub struct Experiment {
     /// Search for settings, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<Search>,
-    /// Resolved settings that all runs share (model, training).
+    /// Resolved settings that runs share, a record for people: models, evaluation, SFT stages, and
+    /// the training settings of the first run.
     pub base: Value,
 }
 
@@ -151,5 +181,25 @@ impl Experiment {
             None => self.runs.iter().collect(),
             Some(search) => search.rungs.iter().flatten().collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn training_domains_are_those_of_the_recipe() {
+        let domains = |manifest: Value| {
+            let data = DataUse { path: PathBuf::new(), manifest };
+            data.train_domains().into_iter().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let recipe = json!({"config": {"seed": 1, "select": {"train_domains": ["law", "art"], "rows": 3}}});
+        assert_eq!(domains(recipe), ["law", "art"]);
+        assert!(domains(json!({"config": {"select": {"train_domains": null}}})).is_empty());
+        assert!(domains(json!({"config": {"select": null}})).is_empty());
+        assert!(domains(json!({})).is_empty());
     }
 }

@@ -47,12 +47,12 @@ impl fmt::Display for SweepProgress {
         let Self { finished, failed, stopped, running, not_started } = *self;
         let total = finished + failed + stopped + running + not_started;
         write!(f, "{total} run{}", if total == 1 { "" } else { "s" })?;
-        let parts = [
-            (finished, "finished"),
-            (failed, "failed"),
-            (stopped, "stopped"),
-            (running, "running"),
-            (not_started, "not started"),
+        let parts: [(usize, &str); 5] = [
+            (finished, State::Finished.into()),
+            (failed, State::Failed.into()),
+            (stopped, State::Stopped.into()),
+            (running, State::Running.into()),
+            (not_started, State::NOT_STARTED),
         ];
         for (index, (count, state)) in parts.into_iter().filter(|(count, _)| *count > 0).enumerate() {
             write!(f, "{} {count} {state}", if index == 0 { ":" } else { "," })?;

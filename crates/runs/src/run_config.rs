@@ -3,18 +3,19 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// `config.json` of a run: its resolved settings and its inputs, written before training starts.
 ///
-/// The training crate owns the types of the settings, the model recipe, the class weights and the
-/// token counts; they are recorded here as it serialises them. Directories of earlier versions lack
-/// some keys, which read as their defaults.
+/// Other crates own the types of the settings, the model recipe, the class weights and the counts
+/// of encoding, which are recorded as they serialise them. Values that code reads are typed; a
+/// [`Value`] is a record for people. Directories of earlier versions lack some keys, which read as
+/// their defaults.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RunConfig {
     /// Resolved training settings.
-    pub settings: Value,
+    pub settings: RecordedSettings,
     /// Resolved model recipe.
     pub model: Value,
     /// Fingerprint of the weights and tokenizer that training starts from.
@@ -52,25 +53,51 @@ pub struct ModelSize {
     pub parameters: u64,
 }
 
-/// The part of [`RunConfig::settings`] that readers need. An objective without options is a bare
-/// name, which does not deserialise.
-#[derive(Deserialize)]
-struct ObjectiveSettings {
-    /// Options by the name of the objective.
-    objective: BTreeMap<String, ObjectiveOptions>,
+/// Training settings of a run, with the key that readers need as a field.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RecordedSettings {
+    /// Objective with its options.
+    pub objective: RecordedObjective,
+    /// All other settings, in their order.
+    #[serde(flatten)]
+    pub others: Map<String, Value>,
 }
 
-#[derive(Deserialize)]
-struct ObjectiveOptions {
-    beta: Option<f64>,
+/// Objective of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum RecordedObjective {
+    /// Name of an objective without options.
+    Name(String),
+    /// Options by the name of the objective: one entry.
+    WithOptions(BTreeMap<String, RecordedOptions>),
+}
+
+impl Default for RecordedObjective {
+    fn default() -> Self {
+        Self::Name(String::new())
+    }
+}
+
+/// Options of an objective, with the key that readers need as a field.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RecordedOptions {
+    /// β, for objectives that have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beta: Option<f64>,
+    /// All other options, in their order.
+    #[serde(flatten)]
+    pub others: Map<String, Value>,
 }
 
 impl RunConfig {
     /// β of the run's objective, which scales log-ratios to rewards; None if the objective has
     /// none.
     pub fn beta(&self) -> Option<f64> {
-        let settings = ObjectiveSettings::deserialize(&self.settings).ok()?;
-        settings.objective.values().find_map(|options| options.beta)
+        match &self.settings.objective {
+            RecordedObjective::Name(_) => None,
+            RecordedObjective::WithOptions(options) => options.values().find_map(|options| options.beta),
+        }
     }
 
     /// Size of the run's model; None if it was not recorded.
@@ -87,11 +114,27 @@ mod tests {
 
     #[test]
     fn beta_is_that_of_the_objective() {
-        let beta = |settings: Value| RunConfig { settings, ..RunConfig::default() }.beta();
+        let beta = |settings: Value| {
+            let settings = serde_json::from_value(settings).unwrap();
+            RunConfig { settings, ..RunConfig::default() }.beta()
+        };
         assert_eq!(beta(json!({"objective": {"kto": {"beta": 0.1, "kl_partners": 1}}})), Some(0.1));
         assert_eq!(beta(json!({"objective": "sft"})), None);
         assert_eq!(beta(json!({"objective": {"csft": {"good": "x"}}})), None);
-        assert_eq!(beta(Value::Null), None);
+        assert_eq!(RunConfig::default().beta(), None);
+    }
+
+    #[test]
+    fn settings_are_written_as_they_were_read() {
+        for text in [
+            r#"{"objective":{"kto":{"beta":0.1,"z0":"global","a":[1,null]}},"rate":1e-5,"length":{"steps":3}}"#,
+            r#"{"objective":{"csft":{"undesirable":"<|bad|>","desirable":"<|good|>"}},"b":2,"a":1}"#,
+            r#"{"objective":"sft"}"#,
+        ] {
+            let settings: RecordedSettings = serde_json::from_str(text).unwrap();
+            let rewritten = serde_json::to_string(&settings).unwrap();
+            assert_eq!(rewritten, serde_json::from_str::<Value>(text).unwrap().to_string());
+        }
     }
 
     #[test]

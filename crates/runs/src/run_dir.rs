@@ -11,6 +11,7 @@ use prospect_core::{
     files::{write_json, write_whole},
 };
 use serde::{Deserialize, Serialize};
+use strum::{Display, IntoStaticStr};
 
 use crate::{
     Generation, Judgement, MetricsRecord, PairOutcome, RunConfig, RunsError, ThumbOutcome,
@@ -19,8 +20,9 @@ use crate::{
 };
 
 /// State of a run as recorded in `status.json`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum State {
     /// Started and not ended. After an interruption the run resumes from its last checkpoint.
     Running,
@@ -30,6 +32,11 @@ pub enum State {
     Failed,
     /// Stopped before its last step, as the experiment asks for.
     Stopped,
+}
+
+impl State {
+    /// Name of the state of a run that has no status yet.
+    pub const NOT_STARTED: &str = "not started";
 }
 
 /// `status.json` of a run.

@@ -55,7 +55,6 @@ mod config;
 mod error;
 mod estimate;
 mod exec;
-mod median;
 mod plan;
 mod search;
 mod slurm;

@@ -6,11 +6,12 @@ use std::{
     time::SystemTime,
 };
 
+use prospect_core::sample::median;
 use prospect_runs::{Experiment, RunDir, RunsError, Status, SweepDir, last};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{SweepError, median::median};
+use crate::SweepError;
 
 mod run_state;
 
@@ -178,7 +179,7 @@ fn estimate_remaining(experiment: &Experiment, runs: &[RunStatus], stages: &[Run
     let series = |run: &RunStatus| run.settings.get(&experiment.series.key).cloned();
     let finished: Vec<&RunStatus> = runs.iter().filter(|run| run.state == RunState::Finished).collect();
     let median_of = |is_similar: &dyn Fn(&RunStatus) -> bool| {
-        median(finished.iter().filter(|run| is_similar(run)).filter_map(|run| run.seconds).collect())
+        median(finished.iter().filter(|run| is_similar(run)).filter_map(|run| run.seconds))
     };
     let seconds = |run: &RunStatus| {
         let full = median_of(&|other| other.settings == run.settings)

@@ -25,6 +25,7 @@ pub mod majority;
 mod settings;
 mod tabular;
 pub mod utilities;
+mod verdicts;
 
 use serde::{Deserialize, Serialize};
 

@@ -50,10 +50,10 @@ pub struct MajorityCase {
 }
 
 impl MajorityFinding {
-    /// Counts the cases in which the minority's completion is the likelier one; `of` selects the
-    /// probability of the majority's.
-    pub fn minority_wins(&self, of: fn(&MajorityCase) -> f64) -> usize {
-        self.cases.iter().filter(|case| of(case) < 0.5).count()
+    /// Counts the cases in which the minority's completion is the likelier one, given the
+    /// `probability` of the majority's.
+    pub(crate) fn minority_wins(&self, probability: fn(&MajorityCase) -> f64) -> usize {
+        self.cases.iter().filter(|case| probability(case) < 0.5).count()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use prospect_data::{BinaryRow, Message, PairRow, Split, read_binary, read_pairs};
+use prospect_objective::ClassCounts;
 use rayon::prelude::*;
 
 use crate::{Encoded, Encoder, EncodingCounts, Objective, TrainError, settings::FeedbackFormat};
@@ -149,16 +150,16 @@ impl TrainingSet {
         }
     }
 
-    /// Counts desirable and undesirable completions, (n_D, n_U).
-    pub fn class_counts(&self) -> (usize, usize) {
+    /// Counts desirable and undesirable completions.
+    pub fn class_counts(&self) -> ClassCounts {
         let count = |desirable: &dyn Fn(usize) -> bool| {
             let desirable = (0..self.len()).filter(|index| desirable(*index)).count();
-            (desirable, self.len() - desirable)
+            ClassCounts { desirable, undesirable: self.len() - desirable }
         };
         match self {
             Self::Unpaired(examples) => count(&|index| examples[index].desirable),
             Self::Completions(examples) => count(&|index| examples[index].desirable),
-            Self::Paired(examples) => (examples.len(), examples.len()),
+            Self::Paired(examples) => ClassCounts { desirable: examples.len(), undesirable: examples.len() },
         }
     }
 }

@@ -33,6 +33,7 @@
 
 mod batches;
 mod checkpoint;
+mod context;
 mod distributed;
 mod encode;
 mod error;
@@ -48,17 +49,19 @@ mod preview;
 mod reference;
 mod settings;
 mod step;
+mod stop_reason;
 mod trainer;
 
 pub use batches::{MicroBatch, Role, pack_labelled, pack_pairs, partners};
 pub use checkpoint::{Checkpoints, TrainState};
+pub use context::TrainContext;
 pub use encode::{Encoded, Encoder, EncodingCounts, Truncation, token_counter};
 pub use error::TrainError;
 pub use examples::{
     PairExample, SupervisedExample, TrainingSet, UnpairedExample, encode_for_evaluation, needs_pairs,
 };
 pub use loss::ObjectiveState;
-pub use observer::{Observer, StopReason, TrainOutcome, TrainedPolicy};
+pub use observer::{Observer, TrainOutcome, TrainedPolicy};
 pub use planner::{PlanRequest, TrainPlan, benchmark};
 pub use policy::Policy;
 pub use preview::{ExamplePreview, Preview, PreviewStyle, SequencePreview, preview, render_previews};
@@ -67,4 +70,5 @@ pub use settings::{
     ClassWeighting, ControlTokens, FeedbackFormat, Length, Objective, ObjectiveName, Schedule, Settings,
     TrainFile, Z0,
 };
-pub use trainer::{TrainContext, train};
+pub use stop_reason::StopReason;
+pub use trainer::train;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use prospect_objective::{
-    BatchLoss, ClassWeights, Kto, LogProb, PreferencePair, RunningMean, Supervised, Unpaired,
+    BatchLoss, ClassCounts, ClassWeights, Kto, LogProb, PreferencePair, RunningMean, Supervised, Unpaired,
     apo_zero_unpaired, bco, cdpo, dpo, hinge, ipo, kto, orpo, reference_point, robust_dpo, sft, simpo, slic,
 };
 use serde::{Deserialize, Serialize};
@@ -39,9 +39,9 @@ impl<T> Default for Indexed<T> {
 }
 
 impl LossFunction {
-    /// Resolves class weights for training data of `class_counts` = (n_D, n_U) rows.
-    pub(crate) fn new(objective: &Objective, class_counts: (usize, usize)) -> Self {
-        let weights = objective.class_weights(class_counts).unwrap_or_default();
+    /// Resolves class weights for training data with `counts` rows.
+    pub(crate) fn new(objective: &Objective, counts: ClassCounts) -> Self {
+        let weights = objective.class_weights(counts).unwrap_or_default();
         Self { objective: objective.clone(), weights }
     }
 

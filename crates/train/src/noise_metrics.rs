@@ -1,5 +1,6 @@
 //! Metrics of corrupted and clean rows of a batch: the effect of injected noise on training.
 
+use prospect_core::sample::mean;
 use prospect_objective::LogProb;
 use prospect_runs::preference;
 
@@ -68,11 +69,6 @@ struct NoiseRow {
 const CLEAN: [&str; 3] = ["noise/gradient_weight/clean", "noise/rewards/clean", "noise/agreement/clean"];
 const CORRUPTED: [&str; 3] =
     ["noise/gradient_weight/corrupted", "noise/rewards/corrupted", "noise/agreement/corrupted"];
-
-fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let (sum, count) = values.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
-    (count > 0.0).then_some(sum / count)
-}
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use prospect_model::Decoder;
 use prospect_runs::MetricsRecord;
 
-use crate::{Policy, ReferenceCache, TrainError};
+use crate::{Policy, ReferenceCache, StopReason, TrainError};
 
 /// Callbacks of [`train`](crate::train). The default methods do nothing; `()` observes nothing.
 pub trait Observer {
@@ -30,30 +30,6 @@ pub trait Observer {
 }
 
 impl Observer for () {}
-
-/// Reason why a run ended before its last step, other than an error.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StopReason {
-    /// A stopping rule applied.
-    #[error("step {step}: {reason}")]
-    EarlyStop {
-        /// Optimizer steps taken.
-        step: u64,
-        /// The rule and the value that triggered it.
-        reason: String,
-    },
-    /// Another process has taken over the run.
-    #[error("another process has taken over the run")]
-    TakenOver,
-    /// Another rank stopped or failed.
-    #[error("rank {rank} ended the run: {reason}")]
-    OtherRank {
-        /// Number of that rank.
-        rank: usize,
-        /// Its reason or error.
-        reason: String,
-    },
-}
 
 /// A completed run.
 #[derive(Debug)]

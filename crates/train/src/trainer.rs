@@ -2,40 +2,17 @@
 
 use std::{ops::ControlFlow, time::Instant};
 
-use prospect_dist::Collective;
-use prospect_model::{Activations, Model, Train};
+use prospect_model::Train;
 
 use crate::{
-    Checkpoints, Encoder, ObjectiveState, Observer, Policy, ReferenceCache, ReferenceModel, Settings,
-    TrainError, TrainOutcome, TrainState, TrainedPolicy, TrainingSet,
+    ObjectiveState, Observer, Policy, ReferenceCache, ReferenceModel, TrainContext, TrainError, TrainOutcome,
+    TrainState, TrainedPolicy,
     batches::{EpochSampler, SampledBatch, micro_batches},
     distributed::{all_continue, assert_same_weights, restore},
     loss::LossFunction,
     optimizer::{AdamW, AdamWConfig},
     step::train_step,
 };
-
-/// Everything a training run needs, except its cache and observer.
-pub struct TrainContext<'a> {
-    /// Model at the start of the stage. It is also the reference.
-    pub model: &'a Model,
-    /// Trained parameters: all, or an adapter.
-    pub train: Train,
-    /// Activation policy of forward passes: keep, recompute, or a memory budget.
-    pub activations: Activations,
-    /// Training settings.
-    pub settings: &'a Settings,
-    /// Training data.
-    pub examples: &'a TrainingSet,
-    /// Encoder for KTO's mismatched completions.
-    pub encoder: &'a Encoder<'a>,
-    /// Seed of the adapter and of the data order.
-    pub seed: u64,
-    /// Checkpoints of the run; `None` writes none.
-    pub checkpoints: Option<&'a Checkpoints>,
-    /// Process group. Each rank runs a part of every global batch.
-    pub group: &'a dyn Collective,
-}
 
 /// Trains a policy. Resumes from the newest checkpoint, if there is one.
 pub fn train(

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::Path};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BalancedClassWeights, ContradictionCounts, DataError, DuplicateCounts, ImbalanceCounts, InputFile,
-    MixCounts, NoiseCounts, ReadingCounts, SelectionCounts, SplitCounts,
+    BalancedClassWeights, ContradictionCounts, Contradictions, DataError, DuplicateCounts, ImbalanceCounts,
+    InputFile, MixCounts, NoiseCounts, ReadingCounts, SelectionCounts, SplitCounts,
 };
 
 /// Name of the manifest in a dataset directory.
@@ -61,6 +61,20 @@ pub struct Manifest {
     pub utility_range: Option<(f64, f64)>,
     /// Settings without effect, and splits that lack something.
     pub warnings: Vec<String>,
+}
+
+/// The part of a resolved recipe that names the policy for contradictory labels.
+#[derive(Deserialize)]
+struct ContradictionPolicy {
+    contradictions: Contradictions,
+}
+
+impl Manifest {
+    /// Policy for contradictory labels that the recipe asked for.
+    pub fn contradiction_policy(&self) -> Option<Contradictions> {
+        let policy = ContradictionPolicy::deserialize(&self.config).ok()?;
+        Some(policy.contradictions)
+    }
 }
 
 /// Reads the manifest of a dataset directory.

@@ -16,8 +16,9 @@ use crate::table::{
 };
 
 /// Policy for the rows of a completion with contradictory labels.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::Display)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Contradictions {
     /// Keep every row.
     #[default]

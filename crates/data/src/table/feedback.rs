@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use prospect_core::draw::Draw;
+use prospect_core::{draw::Draw, sample::k_lowest};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -312,13 +312,9 @@ impl FeedbackRow {
 /// Returns the `count` candidates with the lowest draws. A candidate is an index with the id that
 /// it draws for. Nested: a smaller count gives a subset.
 pub(crate) fn lowest(draw: &Draw, candidates: &[(Id, u32)], count: usize) -> Vec<u32> {
-    let mut ranked: Vec<(u64, u32)> =
+    let ranked: Vec<(u64, u32)> =
         candidates.par_iter().map(|(id, index)| (draw.bits(id.digits().as_ref()), *index)).collect();
-    if count < ranked.len() {
-        ranked.select_nth_unstable(count);
-        ranked.truncate(count);
-    }
-    ranked.into_iter().map(|(_, index)| index).collect()
+    k_lowest(ranked, count).into_iter().map(|(_, index)| index).collect()
 }
 
 /// Returns the `count` ids with the lowest draws.

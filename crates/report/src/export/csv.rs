@@ -25,7 +25,7 @@ pub(super) fn write(sweep: &SweepData, named: &[NamedRun<'_>], folder: &Path) ->
         let setting = |key: &String| run.planned.settings.get(key).map(format::setting).unwrap_or_default();
         let mut row = vec![name.clone(), run.planned.id.clone()];
         row.extend(settings.iter().map(setting));
-        row.extend([run.planned.seed.to_string(), run.state().to_owned()]);
+        row.extend([run.planned.seed.to_string(), run.state_name().to_owned()]);
         row
     };
     let columns = ["name", "run"].map(str::to_owned).into_iter().chain(settings.clone());

@@ -1,6 +1,6 @@
 //! Line charts as figures.
 
-use super::LineChart;
+use super::{LineChart, LineSeries};
 use crate::{
     format,
     render::{
@@ -14,26 +14,26 @@ const MAX_MARKERS: usize = 20;
 
 /// Creates the figure of a line chart.
 pub(super) fn figure(chart: &LineChart) -> Figure {
-    let points = || chart.series.iter().flat_map(|(_, points)| points.iter().copied());
+    let points = || chart.series.iter().flat_map(|series| series.points.iter().copied());
     // The scale includes the rules, so that they are always visible.
-    let heights = points().map(|(_, y)| y).chain(chart.rules.iter().map(|rule| rule.0));
+    let heights = points().map(|(_, y)| y).chain(chart.rules.iter().map(|rule| rule.y));
     let y = Scale::covering(&chart.y_label, heights, format::fixed);
     let x = x_scale(&chart.x_label, points().map(|(x, _)| x));
     let mut marks: Vec<PlotMark> =
-        chart.rules.iter().map(|(y, text)| PlotMark::Rule { y: *y, text: text.clone() }).collect();
-    for (style, (_, points)) in (0..).map(SeriesStyle::Series).zip(&chart.series) {
+        chart.rules.iter().map(|rule| PlotMark::Rule { y: rule.y, text: rule.label.clone() }).collect();
+    for (style, LineSeries { points, .. }) in (0..).map(SeriesStyle::Series).zip(&chart.series) {
         marks.push(PlotMark::Line { style, points: points.clone() });
         if points.len() <= MAX_MARKERS {
             marks.extend(points.iter().map(|(x, y)| PlotMark::Marker { style, x: *x, y: *y }));
         }
     }
-    let ends = chart.series.iter().filter_map(|(name, points)| {
+    let ends = chart.series.iter().filter_map(|LineSeries { name, points }| {
         let ((_, first), (_, last)) = (points.first()?, points.last()?);
         Some(format!("{name} goes from {} to {}", format::number(*first), format::number(*last)))
     });
     let description =
         format!("{} over {}. {}.", chart.title, chart.x_label, ends.collect::<Vec<_>>().join("; "));
-    let labels = chart.series.iter().map(|(name, _)| name.clone());
+    let labels = chart.series.iter().map(|series| series.name.clone());
     let legend = (0..).map(SeriesStyle::Series).zip(labels);
     Figure {
         name: chart.name.clone(),

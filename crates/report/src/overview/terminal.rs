@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use prospect_core::visible::{clipped, visible};
 
-use super::{ContentBlock, Conversation, DisplayTable, HistogramChart, Overview, TableCell};
+use super::{ContentBlock, Conversation, DisplayTable, HistogramChart, HistogramSeries, Overview, TableCell};
 
 /// Maximum number of characters of a turn.
 const MAX_CHARACTERS: usize = 400;
@@ -76,12 +76,12 @@ const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
 
 /// Returns one line of bars for each series, scaled to its highest bin.
 fn histogram_lines(histogram: &HistogramChart) -> Vec<String> {
-    let names: Vec<_> = histogram.series.iter().map(|(name, _)| visible(name)).collect();
+    let names: Vec<_> = histogram.series.iter().map(|series| visible(&series.name)).collect();
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
-    let end = histogram.series.iter().map(|(_, counts)| counts.len()).max().unwrap_or(0) * histogram.width;
+    let end = histogram.series.iter().map(|series| series.counts.len()).max().unwrap_or(0) * histogram.width;
     let more = if histogram.open { " and more" } else { "" };
     let mut lines = vec![format!("{}: {}, 0 to {end}{more}", visible(&histogram.title), histogram.label)];
-    for (name, (_, counts)) in names.iter().zip(&histogram.series) {
+    for (name, HistogramSeries { counts, .. }) in names.iter().zip(&histogram.series) {
         let most = counts.iter().copied().max().unwrap_or(0).max(1);
         let bar = |count: &u64| match count {
             0 => ' ',

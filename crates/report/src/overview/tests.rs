@@ -5,6 +5,10 @@ use crate::render::figure::Content;
 
 const HOSTILE: &str = "<script>alert('x')</script>\u{1b}[31m\u{202e}";
 
+fn histogram_series(name: &str, counts: Vec<u64>) -> HistogramSeries {
+    HistogramSeries { name: name.to_owned(), counts }
+}
+
 fn overview() -> Overview {
     let table = DisplayTable {
         title: "By domain".to_owned(),
@@ -20,7 +24,7 @@ fn overview() -> Overview {
         label: "characters".to_owned(),
         width: 10,
         open: true,
-        series: vec![("all".to_owned(), vec![1, 8, 4, 0, 1]), (HOSTILE.to_owned(), vec![0; 5])],
+        series: vec![histogram_series("all", vec![1, 8, 4, 0, 1]), histogram_series(HOSTILE, vec![0; 5])],
     };
     let chart = LineChart {
         name: "gradients".to_owned(),
@@ -28,8 +32,11 @@ fn overview() -> Overview {
         caption: HOSTILE.to_owned(),
         x_label: "reward".to_owned(),
         y_label: "gradient".to_owned(),
-        rules: vec![(0.5, "half".to_owned())],
-        series: vec![(HOSTILE.to_owned(), vec![(-1.0, 0.2), (0.0, 1.0), (1.0, 0.4)])],
+        rules: vec![ChartRule { y: 0.5, label: "half".to_owned() }],
+        series: vec![LineSeries {
+            name: HOSTILE.to_owned(),
+            points: vec![(-1.0, 0.2), (0.0, 1.0), (1.0, 0.4)],
+        }],
     };
     let turn =
         |role: &str, content: String, marked| ConversationTurn { role: role.to_owned(), content, marked };
@@ -101,7 +108,7 @@ fn an_empty_overview_is_a_page() {
         label: "tokens".to_owned(),
         width: 1,
         open: false,
-        series: vec![("all".to_owned(), vec![0])],
+        series: vec![histogram_series("all", vec![0])],
     };
     let block = ContentBlock::Histogram(histogram);
     let sections = vec![Section { title: "Lengths".to_owned(), blocks: vec![block] }];
@@ -116,8 +123,8 @@ fn a_rule_far_from_flat_curves_is_inside_the_figure() {
         caption: String::new(),
         x_label: "share".to_owned(),
         y_label: "probability".to_owned(),
-        rules: vec![(0.5, "one half".to_owned())],
-        series: vec![("kto".to_owned(), vec![(0.5, 1.0), (0.9, 1.0)])],
+        rules: vec![ChartRule { y: 0.5, label: "one half".to_owned() }],
+        series: vec![LineSeries { name: "kto".to_owned(), points: vec![(0.5, 1.0), (0.9, 1.0)] }],
     };
     let figure = line_chart::figure(&flat);
     let Content::Plot { y, .. } = &figure.panels[0].content else { panic!("{figure:?}") };

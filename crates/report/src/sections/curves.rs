@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use prospect_core::sample::mean;
 use prospect_runs::RecordKind;
 
 use super::{metrics::PlottedMetric, x_title};
@@ -73,18 +74,15 @@ struct CurvePoint {
 }
 
 impl CurvePoint {
-    fn new(step: f64, values: &[f64]) -> Self {
-        Self {
+    /// Returns `None` without values.
+    fn new(step: f64, values: &[f64]) -> Option<Self> {
+        Some(Self {
             step,
-            mean: mean(values),
+            mean: mean(values.iter().copied())?,
             low: values.iter().copied().fold(f64::INFINITY, f64::min),
             high: values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-        }
+        })
     }
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
 }
 
 fn series_curves(sweep: &SweepData, metric: &PlottedMetric, x: &XValue, width: u64) -> Vec<SeriesCurve> {
@@ -100,7 +98,8 @@ fn series_curves(sweep: &SweepData, metric: &PlottedMetric, x: &XValue, width: u
         for (bin, value) in runs.iter().flatten() {
             bins.entry(*bin).or_default().push(*value);
         }
-        let points = bins.into_iter().map(|(bin, values)| CurvePoint::new(bin_centre(bin, width), &values));
+        let points =
+            bins.into_iter().filter_map(|(bin, values)| CurvePoint::new(bin_centre(bin, width), &values));
         let points = points.collect();
         SeriesCurve { series: entry.label, style: entry.style, runs: runs.len(), points }
     };
@@ -125,7 +124,7 @@ fn binned_values(run: &RunData, metric: &PlottedMetric, width: u64) -> BTreeMap<
             bins.entry(record.step / width).or_default().push(*value);
         }
     }
-    bins.into_iter().map(|(bin, values)| (bin, mean(&values))).collect()
+    bins.into_iter().filter_map(|(bin, values)| Some((bin, mean(values)?))).collect()
 }
 
 /// Returns a run's metric over steps, averaged to at most [`MAX_POINTS`] points.

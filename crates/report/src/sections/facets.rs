@@ -64,8 +64,8 @@ impl Facet {
         Self { title: title.to_owned(), scale, bands: false, positions: Positions::ByValue(positions) }
     }
 
-    /// Returns the position of an x value for series `series` of `count`, or `None` if the facet does
-    /// not have the value.
+    /// Returns the position of an x value for series `series` of `count`, or `None` if the facet
+    /// does not have the value.
     pub(super) fn position(&self, x: f64, series: usize, count: usize) -> Option<f64> {
         let positions = match &self.positions {
             Positions::BySeries => return Some(series as f64),

@@ -1,5 +1,7 @@
 //! Distributions of held-out rewards by class, and calibration of the implied preferences.
 
+use prospect_core::sample::mean;
+
 use super::{first_and_last_x, x_title};
 use crate::{
     format,
@@ -74,7 +76,7 @@ pub(crate) fn rewards(sweep: &SweepData) -> Option<Figure> {
     let shares = histograms.iter().flatten().flatten().copied();
     let y = Scale::covering("share of completions", shares.chain([0.0]), format::percent_tick);
     let panels = groups.iter().zip(&histograms).map(|(rewards, histogram)| {
-        let mean = |class: &[f64]| format::number(class.iter().sum::<f64>() / class.len() as f64);
+        let mean = |class: &[f64]| format::number(mean(class.iter().copied()).unwrap_or(f64::NAN));
         Panel {
             title: rewards.title.clone(),
             description: format!(

@@ -1,5 +1,7 @@
 //! Training loss of running runs.
 
+use prospect_runs::State;
+
 use super::{curves, metrics};
 use crate::{
     format,
@@ -17,7 +19,7 @@ const MAX_RUNS: usize = 12;
 pub(crate) fn figure(sweep: &SweepData) -> Option<Figure> {
     let stages = sweep.stages.iter().map(|(name, run)| (name.clone(), SeriesStyle::Series(0), run));
     let runs = sweep.runs.iter().map(|run| (sweep.run_name(run), sweep.style(&sweep.series_of(run)), run));
-    let running = stages.chain(runs).filter(|(.., run)| run.state() == "running");
+    let running = stages.chain(runs).filter(|(.., run)| run.state() == Some(State::Running));
     let panels: Vec<Panel> =
         running.take(MAX_RUNS).map(|(name, style, run)| panel(&name, style, run)).collect();
     (!panels.is_empty()).then(|| Figure {

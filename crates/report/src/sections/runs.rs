@@ -62,7 +62,7 @@ impl RunRow {
             margin: SortableCell::new(last("eval_rewards/margins"), format::number),
             duration: SortableCell::new(timed.map(|status| status.seconds), format::duration),
             rate: SortableCell::new(timed.map(|status| status.tokens as f64 / status.seconds), whole),
-            state: run.state(),
+            state: run.state_name(),
             error: run.error().map(str::to_owned),
             stop_reason: run.stop_reason().map(str::to_owned),
         }

@@ -1,7 +1,6 @@
 //! Heat maps of held-out accuracy: training data (rows) against test data (columns).
 
-use prospect_runs::PlannedRun;
-use serde_json::Value;
+use prospect_runs::DataUse;
 
 use super::means::{MeanTable, PairGrouping};
 use crate::{
@@ -86,12 +85,8 @@ fn panel(
 /// Returns the training domains of the runs at an x value, if the pipeline selected them.
 fn train_domains(sweep: &SweepData, x: f64) -> Vec<&str> {
     let run = sweep.runs.iter().find(|run| sweep.x.of_run(run) == Some(x));
-    let data = run.and_then(|run| {
-        let PlannedRun { data, .. } = run.planned;
-        sweep.experiment.data.get(data)
-    });
-    let domains = data.and_then(|data| data.manifest.pointer("/config/select/train_domains"));
-    domains.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
+    let data = run.and_then(|run| sweep.experiment.data.get(run.planned.data));
+    data.map(DataUse::train_domains).unwrap_or_default()
 }
 
 /// Returns column indices: first the domains in the order of the rows that trained on them, then

@@ -42,7 +42,7 @@ pub(super) fn runs(sweep: &SweepData) -> CsvTable {
         let status = run.status.as_ref();
         row.push(or_empty(status.map(|status| status.seconds)));
         row.push(status.map(|status| status.tokens.to_string()).unwrap_or_default());
-        row.push(run.state().to_owned());
+        row.push(run.state_name().to_owned());
         row.push(run.error().or(run.stop_reason()).unwrap_or_default().to_owned());
         row
     };

@@ -1,8 +1,7 @@
 //! Tables of the summary: estimates, differences, win rates, findings and trials.
 
 use prospect_runs::{
-    Contrast, Estimate, Finding, Measure, Point, PublishedResults, ThumbEstimates, TrialResult, Verdict,
-    WinRate,
+    Contrast, Estimate, Finding, Measure, Point, PublishedResults, ThumbEstimates, TrialResult, WinRate,
 };
 use serde_json::Value;
 
@@ -101,26 +100,17 @@ pub(super) fn points(sweep: &SweepData) -> CsvTable {
 /// Returns the differences from the baseline.
 pub(super) fn contrasts(sweep: &SweepData) -> CsvTable {
     let row = |contrast: &Contrast| {
-        let measure = match contrast.measure {
-            Measure::Accuracy => "accuracy",
-            Measure::Auc => "auc",
-            Measure::Utility => "utility",
-        };
-        let verdict = match contrast.verdict {
-            Verdict::Ahead => "ahead",
-            Verdict::Behind => "behind",
-            Verdict::CannotTell => "cannot_tell",
-        };
         let mut row = vec![
             contrast.series.clone(),
             contrast.baseline.clone(),
             sweep.x.name(contrast.x),
             contrast.x.to_string(),
-            measure.to_owned(),
+            contrast.measure.to_string(),
         ];
         row.extend(numbers(contrast.difference));
         let needed = contrast.seeds_needed.map(|seeds| seeds.to_string()).unwrap_or_default();
-        row.extend([contrast.p.to_string(), contrast.p_holm.to_string(), verdict.to_owned(), needed]);
+        let verdict = contrast.verdict.to_string();
+        row.extend([contrast.p.to_string(), contrast.p_holm.to_string(), verdict, needed]);
         row.extend([contrast.seeds.to_string(), contrast.pairs.to_string()]);
         row
     };
@@ -190,7 +180,7 @@ pub(super) fn win_rates(sweep: &SweepData) -> CsvTable {
 /// Returns all published results, also at x values that the sweep does not have.
 pub(super) fn reference(sweep: &SweepData) -> CsvTable {
     let rows = |reference: &PublishedResults| {
-        let measure = reference.measure.clone().unwrap_or_else(|| "accuracy".to_owned());
+        let measure = reference.measure.clone().unwrap_or_else(|| Measure::Accuracy.to_string());
         let series_rows = |(series, points): (&String, &Vec<(Value, f64)>)| {
             let row = |(x, y): &(Value, f64)| {
                 let (x, y) = (format::setting(x), y.to_string());

@@ -1,12 +1,12 @@
 //! JSON Schema of the keys whose values depend on other files.
 
+use prospect_runs::GenerationMode;
 use prospect_train::TrainFile;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-
-use super::DrawnFile;
+use strum::VariantArray;
 
 /// Keys of settings.
-const SETTING: &str = r"^(data|model|train)\.";
+pub(super) const SETTING: &str = r"^(data|model|train)\.";
 /// Keys that runs may differ in: settings, whole recipes, and the SFT stage.
 const CHOICE: &str = r"^((data|model|train|sft)\..+|data|model|sft)$";
 
@@ -37,17 +37,8 @@ pub(super) fn exclude(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "array", "items": combination })
 }
 
-/// Distributions of settings, by dotted key.
-pub(super) fn drawn(generator: &mut SchemaGenerator) -> Schema {
-    by_key(SETTING, &generator.subschema_for::<DrawnFile>())
-}
-
-/// Distributions of settings, by name of the series and dotted key.
-pub(super) fn drawn_by_series(generator: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "object", "additionalProperties": drawn(generator) })
-}
-
-fn by_key(pattern: &str, values: &Schema) -> Schema {
+/// A map whose keys match `pattern`.
+pub(super) fn by_key(pattern: &str, values: &Schema) -> Schema {
     json_schema!({
         "type": "object",
         "propertyNames": { "pattern": pattern },
@@ -71,5 +62,5 @@ pub(super) fn sft(generator: &mut SchemaGenerator) -> Schema {
 
 /// Sampling modes of generation.
 pub(super) fn mode(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "string", "enum": ["greedy", "nucleus"] })
+    json_schema!({ "type": "string", "enum": GenerationMode::VARIANTS })
 }

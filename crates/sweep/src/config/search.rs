@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, num::NonZeroUsize};
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -15,11 +15,11 @@ use super::schema;
 pub struct SearchFile {
     /// Distributions of the settings that are searched for every series, by dotted key.
     #[serde(default)]
-    #[schemars(schema_with = "schema::drawn")]
+    #[schemars(schema_with = "drawn")]
     pub settings: BTreeMap<String, DrawnFile>,
     /// Distributions of further settings of single series, by name of the series and dotted key.
     #[serde(default)]
-    #[schemars(schema_with = "schema::drawn_by_series")]
+    #[schemars(schema_with = "drawn_by_series")]
     pub series: BTreeMap<String, BTreeMap<String, DrawnFile>>,
     /// Trials of each series at each value of x.
     pub trials: NonZeroUsize,
@@ -30,6 +30,16 @@ pub struct SearchFile {
     /// trial trains in full.
     #[serde(default)]
     pub halving: Option<HalvingFile>,
+}
+
+/// Distributions of settings, by dotted key.
+fn drawn(generator: &mut SchemaGenerator) -> Schema {
+    schema::by_key(schema::SETTING, &generator.subschema_for::<DrawnFile>())
+}
+
+/// Distributions of settings, by name of the series and dotted key.
+fn drawn_by_series(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "additionalProperties": drawn(generator) })
 }
 
 /// Distribution of a setting: exactly one of the keys.

@@ -4,8 +4,6 @@ use prospect_train::TrainError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::EvaluateFile;
-
 /// Early stopping: conditions that end a run before its last step. Estimates leave stopped runs
 /// out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -28,8 +26,9 @@ pub struct AccuracyFloor {
 }
 
 impl StopFile {
-    /// Refuses settings that have no effect.
-    pub(crate) fn check(self, evaluate: EvaluateFile) -> Result<(), String> {
+    /// Refuses settings that have no effect. `evaluates_midway` is true if held-out pairs are also
+    /// evaluated between the start and the end.
+    pub(crate) fn check(self, evaluates_midway: bool) -> Result<(), String> {
         let Some(AccuracyFloor { accuracy, after }) = self.below else {
             return if self.diverged {
                 Ok(())
@@ -45,7 +44,7 @@ impl StopFile {
                 "`stop.below.after` must be at least 1: before the first step every pair is a tie".to_owned()
             );
         }
-        if evaluate.every.is_none() {
+        if !evaluates_midway {
             return Err("`stop.below` needs evaluations between the start and the end: set `evaluate.every`"
                 .to_owned());
         }
@@ -86,12 +85,11 @@ mod tests {
 
     #[test]
     fn rules_without_effect_are_errors() {
-        let every = EvaluateFile { every: Some(5), ..EvaluateFile::default() };
-        let complaint = |stop: StopFile, evaluate| stop.check(evaluate).unwrap_err();
-        assert!(complaint(StopFile::default(), every).contains("no effect"));
-        assert!(complaint(below(45.0, 20), every).contains("between 0 and 1"));
-        assert!(complaint(below(0.45, 0), every).contains("at least 1"));
-        assert!(complaint(below(0.45, 20), EvaluateFile::default()).contains("`evaluate.every`"));
-        assert_eq!(below(0.45, 20).check(every), Ok(()));
+        let complaint = |stop: StopFile, evaluates_midway| stop.check(evaluates_midway).unwrap_err();
+        assert!(complaint(StopFile::default(), true).contains("no effect"));
+        assert!(complaint(below(45.0, 20), true).contains("between 0 and 1"));
+        assert!(complaint(below(0.45, 0), true).contains("at least 1"));
+        assert!(complaint(below(0.45, 20), false).contains("`evaluate.every`"));
+        assert_eq!(below(0.45, 20).check(true), Ok(()));
     }
 }

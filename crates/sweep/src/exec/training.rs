@@ -5,12 +5,12 @@ use std::path::Path;
 use prospect_core::progress::Progress;
 use prospect_dist::Collective;
 use prospect_model::{Activations, Model, Recipe};
-use prospect_runs::{Claim, RunConfig, RunDir, State, Status};
+use prospect_runs::{Claim, RecordedSettings, RunConfig, RunDir, State, Status};
 use prospect_train::{
     Checkpoints, Encoder, EncodingCounts, ReferenceCache, Settings, TrainContext, TrainOutcome, TrainState,
     TrainingSet, train,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::observer::{EvaluationSets, RunObserver};
@@ -98,8 +98,9 @@ impl Training<'_> {
         evaluation: Option<&EvaluationSets<'_>>,
     ) -> Result<RunConfig, SweepError> {
         let architecture = self.model.decoder.architecture();
+        let counts = examples.class_counts();
         Ok(RunConfig {
-            settings: json(self.settings)?,
+            settings: RecordedSettings::deserialize(json(self.settings)?).map_err(std::io::Error::from)?,
             model: json(self.recipe)?,
             model_fingerprint: self.model.fingerprint.clone(),
             family: json(&architecture.family)?.as_str().map(str::to_owned),
@@ -108,8 +109,8 @@ impl Training<'_> {
             seed: self.seed,
             examples: examples.len(),
             steps: Some(self.settings.steps(examples.completions())),
-            class_counts: examples.class_counts(),
-            class_weights: json(&self.settings.objective.class_weights(examples.class_counts()))?,
+            class_counts: (counts.desirable, counts.undesirable),
+            class_weights: json(&self.settings.objective.class_weights(counts))?,
             encoding: json(&encoding)?,
             held_out_pairs: evaluation.map(|evaluation| evaluation.held_out.pairs()),
             held_out_thumbs: evaluation.map(|evaluation| evaluation.held_out.thumbs()),
@@ -152,4 +153,28 @@ impl Training<'_> {
 
 fn json(value: &impl Serialize) -> Result<Value, SweepError> {
     Ok(serde_json::to_value(value).map_err(std::io::Error::from)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use prospect_core::config::Document;
+    use prospect_train::{ObjectiveName, TrainFile};
+    use strum::VariantArray;
+
+    use super::*;
+
+    #[test]
+    fn settings_of_every_objective_are_recorded_as_they_serialise() {
+        for objective in ObjectiveName::VARIANTS {
+            let text =
+                format!("objective: {objective}\nlearning_rate: 1e-4\nbatch_size: 8\nmax_length: 64\n");
+            let file: TrainFile = Document::from_text("train.yaml", &text).unwrap().read().unwrap();
+            let settings = file.resolve().unwrap();
+            let serialised = json(&settings).unwrap();
+            let recorded = RecordedSettings::deserialize(&serialised).unwrap();
+            assert_eq!(serde_json::to_string(&recorded).unwrap(), serialised.to_string());
+            let config = RunConfig { settings: recorded, ..RunConfig::default() };
+            assert_eq!(config.beta().unwrap_or(1.0), settings.objective.beta(), "{objective}");
+        }
+    }
 }

@@ -147,11 +147,11 @@ impl Worker<'_> {
         let result = self.train_claimed_run(run, &model, &claim);
         self.cache.save()?;
         let seconds = started.elapsed().as_secs_f64();
-        let report = |end: &str, reason: &dyn std::fmt::Display| {
+        let report = |end: State, reason: &dyn std::fmt::Display| {
             tracing::info!("{end}: {}, seed {}: {reason}", describe_settings(&run.settings), run.seed);
         };
         let stopped = |why: &dyn std::fmt::Display| {
-            report("stopped", why);
+            report(State::Stopped, why);
             directory.stop(why.to_string(), seconds)?;
             remove_checkpoints(&directory)?;
             Ok(RunEnd::Stopped)
@@ -165,12 +165,12 @@ impl Worker<'_> {
                 stopped(&error)
             }
             Ok(Some(reason)) => {
-                report("failed", &reason);
+                report(State::Failed, &reason);
                 directory.fail(&reason, seconds)?;
                 Ok(RunEnd::Failed)
             }
             Err(error) => {
-                report("failed", &error);
+                report(State::Failed, &error);
                 directory.fail(&error, seconds)?;
                 Ok(RunEnd::Failed)
             }

@@ -46,7 +46,7 @@ fn check_axes(raw: &ExperimentFile) -> Result<Option<PublishedResults>, String> 
     if let Some((key, _)) = raw.matrix.iter().find(|(_, values)| values.is_empty()) {
         return Err(format!("`matrix.{key}` is empty: give at least one value"));
     }
-    raw.stop.map_or(Ok(()), |stop| stop.check(raw.evaluate))?;
+    raw.stop.map_or(Ok(()), |stop| stop.check(raw.evaluate.every.is_some()))?;
     let axes: Vec<&String> = raw.linked.keys().chain(raw.matrix.keys()).collect();
     for (name, axis) in [("x", &raw.report.x), ("series", &raw.report.series)] {
         if !axes.contains(&axis) {

@@ -1,10 +1,23 @@
 //! The plan as `experiment.json`.
 
+use prospect_model::Recipe;
 use prospect_runs::{DataUse, PlannedRun, Stage};
-use serde_json::{Value, json};
+use prospect_train::Settings;
+use serde::Serialize;
+use serde_json::Value;
 
 use super::{ResolvedRun, SweepPlan};
-use crate::SweepError;
+use crate::{SweepError, config::EvaluateFile};
+
+/// Resolved settings that runs share, as `experiment.json` records them.
+#[derive(Serialize)]
+struct SharedSettings<'a> {
+    models: &'a [Recipe],
+    evaluate: EvaluateFile,
+    sft: Vec<&'a Settings>,
+    /// Settings of the first run.
+    train: Option<&'a Settings>,
+}
 
 impl SweepPlan {
     /// Returns the contents of `experiment.json`, which the report reads.
@@ -18,13 +31,12 @@ impl SweepPlan {
         rungs: &[Vec<ResolvedRun>],
         winners: &[ResolvedRun],
     ) -> Result<prospect_runs::Experiment, SweepError> {
-        let json = |value: serde_json::Result<Value>| value.map_err(std::io::Error::from);
-        let base = json!({
-            "models": json(serde_json::to_value(&self.models))?,
-            "evaluate": json(serde_json::to_value(self.evaluate))?,
-            "sft": json(serde_json::to_value(self.sft.iter().map(|sft| &sft.settings).collect::<Vec<_>>()))?,
-            "train": json(serde_json::to_value(self.runs.first().map(|run| &run.train)))?,
-        });
+        let shared = SharedSettings {
+            models: &self.models,
+            evaluate: self.evaluate,
+            sft: self.sft.iter().map(|sft| &sft.settings).collect(),
+            train: self.runs.first().map(|run| &run.train),
+        };
         let [x, series] = self.axes.clone();
         let planned = |run: &ResolvedRun| PlannedRun {
             id: run.id.clone(),
@@ -52,7 +64,7 @@ impl SweepPlan {
                 .collect(),
             runs: runs.iter().map(planned).collect(),
             search,
-            base,
+            base: serde_json::to_value(&shared).map_err(std::io::Error::from)?,
         })
     }
 }

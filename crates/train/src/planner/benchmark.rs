@@ -6,6 +6,7 @@
 use std::{ops::ControlFlow, time::Instant};
 
 use candle_core::{Device, Tensor};
+use prospect_core::sample::median;
 use prospect_data::{Message, PairRow};
 use prospect_dist::SingleProcess;
 use prospect_model::{
@@ -155,7 +156,7 @@ impl Benchmark<'_> {
         let flops = Flops::for_batch(self.architecture, context.train, &batch)?;
         Ok(BenchmarkResult {
             plan: *plan,
-            seconds: timer.median(),
+            seconds: timer.step_seconds(),
             steps: steps - WARM_UP,
             rows: batch.rows,
             examples: (settings.batch_size / examples.completions_per_example()) as u64,
@@ -176,20 +177,10 @@ struct StepTimer<'a> {
 }
 
 impl StepTimer<'_> {
-    /// Median seconds of a step, without the warm-up.
-    fn median(&self) -> f64 {
-        let mut seconds: Vec<f64> = self
-            .ends
-            .windows(2)
-            .skip(WARM_UP as usize)
-            .map(|ends| (ends[1] - ends[0]).as_secs_f64())
-            .collect();
-        seconds.sort_by(f64::total_cmp);
-        let (lower, upper) = (seconds.len().saturating_sub(1) / 2, seconds.len() / 2);
-        match (seconds.get(lower), seconds.get(upper)) {
-            (Some(lower), Some(upper)) => f64::midpoint(*lower, *upper),
-            _ => f64::NAN,
-        }
+    /// Median seconds of a step, without the warm-up; NaN if no step was timed.
+    fn step_seconds(&self) -> f64 {
+        let steps = self.ends.windows(2).skip(WARM_UP as usize);
+        median(steps.map(|ends| (ends[1] - ends[0]).as_secs_f64())).unwrap_or(f64::NAN)
     }
 }
 
@@ -341,7 +332,7 @@ mod tests {
         let start = Instant::now();
         let at = |seconds: &[u64]| {
             let ends = seconds.iter().map(|at| start + std::time::Duration::from_secs(*at)).collect();
-            StepTimer { device: &Device::Cpu, ends, rows: Vec::new(), loss: 0.0 }.median()
+            StepTimer { device: &Device::Cpu, ends, rows: Vec::new(), loss: 0.0 }.step_seconds()
         };
         assert_eq!(at(&[0, 100, 101, 111, 113]), 2.0);
         assert_eq!(at(&[0, 100, 101, 104]), 2.0);

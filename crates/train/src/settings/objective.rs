@@ -1,6 +1,8 @@
 //! Objectives with their options.
 
-use prospect_objective::{Bco, ClassWeight, ClassWeights, Dpo, Hinge, Ipo, Orpo, Simpo, Slic, SmoothedDpo};
+use prospect_objective::{
+    Bco, ClassCounts, ClassWeight, ClassWeights, Dpo, Hinge, Ipo, Orpo, Simpo, Slic, SmoothedDpo,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -120,14 +122,14 @@ impl Objective {
         self.into()
     }
 
-    /// Resolves class weights for training data of `class_counts` = (n_D, n_U) rows. Returns `None`
-    /// for objectives without class weights.
-    pub fn class_weights(&self, class_counts: (usize, usize)) -> Option<ClassWeights> {
+    /// Resolves class weights for training data with `counts` rows. Returns `None` for objectives
+    /// without class weights.
+    pub fn class_weights(&self, counts: ClassCounts) -> Option<ClassWeights> {
         match self {
             Self::Kto { weighting, .. } | Self::ApoZeroUnpaired { weighting, .. } => {
                 let ClassWeighting { desirable_weight, undesirable_weight, class_balance } = *weighting;
                 let weights =
-                    ClassWeights::resolve(desirable_weight, undesirable_weight, class_counts, class_balance);
+                    ClassWeights::resolve(desirable_weight, undesirable_weight, counts, class_balance);
                 Some(weights)
             }
             _ => None,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use prospect_core::draw::Draw;
+use prospect_core::{draw::Draw, sample};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -82,35 +82,29 @@ impl Binarise {
         seed: u64,
         read: impl FnOnce(&mut dyn RowSink) -> Result<(), DataError>,
     ) -> Result<Rule, DataError> {
-        let (middle, over): (fn(&mut [f64]) -> f64, ScoreScope) = match *self {
+        let over = match *self {
             Self::Threshold { at } => return Ok(Rule::From(at)),
             Self::Chance { midpoint, scale } => {
                 return Ok(Rule::Chance { midpoint, scale, draw: Draw::new(seed, "binarise") });
             }
             Self::BestAndWorst {} => return Ok(Rule::BestAndWorst),
-            Self::Mean { over } => (mean, over),
-            Self::Median { over } => (median, over),
+            Self::Mean { over } | Self::Median { over } => over,
         };
         let mut scores = ScoreCollector { over, by_prompt: HashMap::new() };
         read(&mut scores)?;
+        let middle = |scores: Vec<f64>| match self {
+            Self::Median { .. } => sample::median(scores),
+            _ => sample::mean(scores),
+        };
+        let by_prompt = scores.by_prompt.into_iter();
         let mut middles: HashMap<Option<Id>, f64> =
-            scores.by_prompt.into_iter().map(|(prompt, mut scores)| (prompt, middle(&mut scores))).collect();
+            by_prompt.filter_map(|(prompt, scores)| Some((prompt, middle(scores)?))).collect();
         Ok(match over {
             // A source without scores has no threshold; infinity labels nothing desirable.
             ScoreScope::Source => Rule::From(middles.remove(&None).unwrap_or(f64::INFINITY)),
             ScoreScope::Prompt => Rule::FromPrompts(middles),
         })
     }
-}
-
-fn mean(scores: &mut [f64]) -> f64 {
-    scores.iter().sum::<f64>() / scores.len() as f64
-}
-
-fn median(scores: &mut [f64]) -> f64 {
-    scores.sort_by(f64::total_cmp);
-    let middle = scores.len() / 2;
-    if scores.len() % 2 == 1 { scores[middle] } else { f64::midpoint(scores[middle - 1], scores[middle]) }
 }
 
 /// Collects scores by prompt, or all under `None`.

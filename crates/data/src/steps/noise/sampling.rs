@@ -1,6 +1,9 @@
 //! Selection of the rows to corrupt: exact counts, nested across rates, weighted.
 
-use prospect_core::draw::{Draw, exact_count};
+use prospect_core::{
+    draw::{Draw, exact_count},
+    sample::k_lowest,
+};
 use rayon::prelude::*;
 
 use super::counts::{ChangeCounts, NoiseKindCounts};
@@ -82,13 +85,9 @@ pub(super) fn weighted_sample(draw: &Draw, candidates: &[(Candidate, u32)], coun
         let log_time = (-(-uniform(bits)).ln_1p()).ln() - candidate.log_weight;
         (ordered(if candidate.log_weight == 0.0 { 0.0 } else { log_time }), bits)
     };
-    let mut ranked: Vec<((u64, u64), u32)> =
+    let ranked: Vec<((u64, u64), u32)> =
         candidates.par_iter().map(|(candidate, index)| (time(candidate), *index)).collect();
-    if count < ranked.len() {
-        ranked.select_nth_unstable(count);
-        ranked.truncate(count);
-    }
-    ranked.into_iter().map(|(_, index)| index).collect()
+    k_lowest(ranked, count).into_iter().map(|(_, index)| index).collect()
 }
 
 /// Maps 64 random bits to a number in (0, 1).

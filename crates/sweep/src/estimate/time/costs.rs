@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use prospect_core::sample::median;
+
 use super::RunStart;
-use crate::median::median;
 
 /// Cost of runs that share model, start, batch shape and the work that their objectives ask of the
 /// model.
@@ -37,12 +38,12 @@ pub struct RunGroupCost {
 impl RunGroupCost {
     /// Returns the median seconds of a step.
     pub fn median_step(&self) -> f64 {
-        median(self.step_seconds.clone()).unwrap_or(0.0)
+        median(self.step_seconds.iter().copied()).unwrap_or(0.0)
     }
 
     /// Returns the median seconds of a step with cached reference log-probabilities.
     pub fn median_cached_step(&self) -> f64 {
-        median(self.cached_step_seconds.clone()).unwrap_or_else(|| self.median_step())
+        median(self.cached_step_seconds.iter().copied()).unwrap_or_else(|| self.median_step())
     }
 
     /// Returns the seconds of all runs, one at a time, by the median, the fastest and the slowest

@@ -1,0 +1,28 @@
+//! Inputs of a training run.
+
+use prospect_dist::Collective;
+use prospect_model::{Activations, Model, Train};
+
+use crate::{Checkpoints, Encoder, Settings, TrainingSet};
+
+/// Everything a training run needs, except its cache and observer.
+pub struct TrainContext<'a> {
+    /// Model at the start of the stage. It is also the reference.
+    pub model: &'a Model,
+    /// Trained parameters: all, or an adapter.
+    pub train: Train,
+    /// Activation policy of forward passes: keep, recompute, or a memory budget.
+    pub activations: Activations,
+    /// Training settings.
+    pub settings: &'a Settings,
+    /// Training data.
+    pub examples: &'a TrainingSet,
+    /// Encoder for KTO's mismatched completions.
+    pub encoder: &'a Encoder<'a>,
+    /// Seed of the adapter and of the data order.
+    pub seed: u64,
+    /// Checkpoints of the run; `None` writes none.
+    pub checkpoints: Option<&'a Checkpoints>,
+    /// Process group. Each rank runs a part of every global batch.
+    pub group: &'a dyn Collective,
+}
