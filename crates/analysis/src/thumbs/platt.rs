@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn other_class_shares_are_corrected() {
-        let scored = sample(1.0, 0.0, 20_000);
+        let scored = sample(1.0, 0.0, 100_000);
         // Keeping a tenth of the thumbs up does not change the curve for the original shares.
         let mut up = 0;
         let thinned: Vec<_> = scored

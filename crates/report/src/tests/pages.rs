@@ -62,6 +62,7 @@ fn a_finished_sweep_has_all_sections_figures_and_tables() {
         "clean-reward",
         "win-rate-1",
         "win-rate-2",
+        "reliability",
     ];
     for figure in figures {
         assert!(html.contains(&format!("id=\"figure-{figure}\"")), "{figure}");
@@ -81,7 +82,9 @@ fn a_finished_sweep_has_all_sections_figures_and_tables() {
     assert_eq!(lines("tables/diagnosis.csv"), 1 + 3);
     assert_eq!(lines("tables/generations.csv"), 1 + 17 * 6);
     assert_eq!(lines("tables/win_rates.csv"), 1 + 2 * 9);
-    assert_eq!(files.len(), 2 + 2 * figures.len() + 12);
+    assert_eq!(lines("tables/thumbs.csv"), 1 + 9);
+    assert_eq!(lines("tables/reliability.csv"), 1 + 9 * 10);
+    assert_eq!(files.len(), 2 + 2 * figures.len() + 14);
 }
 
 #[test]
