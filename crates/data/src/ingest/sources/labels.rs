@@ -71,8 +71,14 @@ impl LabelsFormat {
     fn draft(&self, record: &Object, label: bool) -> Result<Draft, Flaw> {
         let Self { columns, .. } = self;
         let (prompt, judged) = judged(columns, record)?;
-        let completion =
-            RawCompletion { label: Some(label), score: columns.score(record, RecordField::Score)?, ..judged };
+        // A label in a column named `rating` is no score.
+        let name = |field| columns.find(record, field).map(|found| found.name);
+        let score = if name(RecordField::Score) == name(RecordField::Label) {
+            None
+        } else {
+            columns.score(record, RecordField::Score)?
+        };
+        let completion = RawCompletion { label: Some(label), score, ..judged };
         Ok(Draft {
             domain: columns.domain(record)?,
             prompt,
@@ -141,6 +147,18 @@ mod tests {
         let row = &reading.rejected[0];
         assert_eq!((row.line, row.reason.as_str(), reading.rejected.len()), (3, "unknown_word", 1));
         assert!(row.detail.contains("\"meh\"") && row.detail.contains("add it to `words:"), "{}", row.detail);
+    }
+
+    #[test]
+    fn a_column_of_labels_is_not_read_as_scores_too() {
+        let row = json!({"prompt": "p", "completion": "a", "rating": 1, "score": 5});
+        for (columns, score) in [("{label: rating}", Some(5.0)), ("{label: score}", None)] {
+            let words = if score.is_none() { ", words: {desirable: [5]}" } else { "" };
+            let source = format!("{{kind: labels, columns: {columns}{words}}}");
+            let reading = read(&source, "a.jsonl", row.to_string().as_bytes());
+            let side = &reading.groups[0].completions[0];
+            assert_eq!((side.label, side.score), (Some(true), score), "{columns}");
+        }
     }
 
     #[test]
