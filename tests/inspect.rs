@@ -143,7 +143,7 @@ fn groups_times_and_the_quality_of_sources_are_shown() {
     let run = place.run("inspect data --examples 0");
     let shown = run.stdout.split("\n\n");
     let section = |title: &str| shown.clone().find(|section| section.starts_with(title)).unwrap_or_default();
-    assert_snapshot!(section("== Rows and pairs"));
-    assert_snapshot!(section("== Source quality"));
+    assert_snapshot!("groups_and_times", section("== Rows and pairs"));
+    assert_snapshot!("source_quality", section("== Source quality"));
     assert!(!run.stdout.contains("user "), "{run}");
 }

@@ -12,7 +12,8 @@ pub(super) fn quality(manifest: &Manifest) -> Vec<ContentBlock> {
         let note = "Not counted: an earlier version prepared this dataset.";
         return vec![ContentBlock::Note(note.to_owned())];
     }
-    let scores = manifest.quality.iter().map(|(source, counts)| {
+    let scored = manifest.quality.iter().filter(|(_, counts)| counts.rows_without_score < counts.rows);
+    let scores = scored.clone().map(|(source, counts)| {
         let QualityCounts { rows, rows_without_score, scored_pairs, .. } = *counts;
         vec![
             TableCell::Text(source.clone()),
@@ -42,8 +43,12 @@ pub(super) fn quality(manifest: &Manifest) -> Vec<ContentBlock> {
         "share of scored pairs",
         "equal scores",
     ];
+    let scores = match scored.count() {
+        0 => ContentBlock::Note("No completion has a score.".to_owned()),
+        _ => table("Scores, as read", &heads, scores),
+    };
     vec![
-        table("Scores, as read", &heads, scores),
+        scores,
         table(
             "Judgements, as read",
             &["source", "pairs", "in both orders", "completions with several rows", "with both labels"],

@@ -101,8 +101,10 @@ fn run_steps(
     tally.check(pipeline.max_rejected)?;
 
     let unique_prompts = feedback.prompts(|_| true).len();
-    let quality = quality::count(&feedback);
-    let contradictions = contradictions::settle(&mut feedback, pipeline.contradictions);
+    let judgements = feedback.judgements();
+    let quality = quality::count(&feedback, &judgements);
+    let contradictions = contradictions::settle(&mut feedback, &judgements, pipeline.contradictions);
+    drop(judgements);
     let mut duplicates = duplicates::exact(&mut feedback, pipeline.deduplicate);
     let leaked = split::assign(&mut feedback, &pipeline.split, pipeline.seed)?;
     duplicates::near(&mut feedback, pipeline.deduplicate, &mut duplicates);

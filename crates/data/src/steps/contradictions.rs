@@ -6,14 +6,10 @@
 
 use std::collections::HashSet;
 
-use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::table::{
-    feedback::{Feedback, FeedbackPair},
-    ids::Id,
-};
+use crate::table::feedback::{Feedback, FeedbackPair, Judgement};
 
 /// Policy for the rows of a completion with contradictory labels.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -101,17 +97,17 @@ impl Votes {
     }
 }
 
-/// Counts contradictory rows and applies the policy.
-pub(crate) fn settle(feedback: &mut Feedback, policy: Contradictions) -> ContradictionCounts {
+/// Counts contradictory rows and applies the policy. `judgements` are those of the table.
+pub(crate) fn settle(
+    feedback: &mut Feedback,
+    judgements: &[Judgement],
+    policy: Contradictions,
+) -> ContradictionCounts {
     let mut counts = ContradictionCounts::default();
     let timed = feedback.has_times();
     let policies =
         Contradictions::ALL.into_iter().filter(|policy| timed || *policy != Contradictions::Latest);
     let mut dropped: Vec<(Contradictions, Vec<u32>)> = policies.map(|policy| (policy, Vec::new())).collect();
-    // Sorted, so that the rows of a completion are adjacent.
-    let mut judgements: Vec<(Id, bool, u32)> =
-        feedback.rows.iter().zip(0..).map(|(row, index)| (row.id, row.original_label, index)).collect();
-    judgements.par_sort_unstable();
     for run in judgements.chunk_by(|(one, ..), (other, ..)| one == other) {
         // Sorted by label too.
         if run[0].1 == run[run.len() - 1].1 {
@@ -156,6 +152,11 @@ mod tests {
         table::{log_entry::LogEntry, timestamp::Timestamp},
     };
 
+    fn settle_all(feedback: &mut Feedback, policy: Contradictions) -> ContradictionCounts {
+        let judgements = feedback.judgements();
+        settle(feedback, &judgements, policy)
+    }
+
     #[test]
     fn policies_drop_what_they_say() {
         // b is desirable once and undesirable twice, c is desirable once and undesirable once.
@@ -165,7 +166,7 @@ mod tests {
         let kept = |policy| {
             let raw = pairs.iter().chain(&other).map(|(prompt, c, r)| raw_pair(prompt, c, r, None));
             let mut feedback = Feedback::new(raw);
-            let counts = settle(&mut feedback, policy);
+            let counts = settle_all(&mut feedback, policy);
             assert_eq!((counts.completions, counts.rows), (2, 5));
             assert_eq!(counts.dropped as usize, feedback.rows.iter().filter(|row| !row.kept).count());
             counts.dropped
@@ -199,7 +200,7 @@ mod tests {
         ];
         let kept = |policy| {
             let mut feedback = Feedback::new(thumbs.clone());
-            let counts = settle(&mut feedback, policy);
+            let counts = settle_all(&mut feedback, policy);
             assert_eq!((counts.completions, counts.rows, counts.policies.len()), (3, 8, 4));
             (0..).zip(&feedback.rows).filter(|(_, row)| row.kept).map(|(index, _)| index).collect::<Vec<_>>()
         };
@@ -207,6 +208,6 @@ mod tests {
         assert_eq!(kept(Contradictions::Majority), [0, 2, 3, 8, 9]);
         // Without times, the policy has no effect to show.
         let mut timeless = Feedback::new(thumbs[6..9].to_vec());
-        assert_eq!(settle(&mut timeless, Contradictions::Keep).policies.len(), 3);
+        assert_eq!(settle_all(&mut timeless, Contradictions::Keep).policies.len(), 3);
     }
 }

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::table::{
-    feedback::{Feedback, FeedbackRow},
+    feedback::{Feedback, FeedbackRow, Judgement},
     ids::Id,
 };
 
@@ -42,8 +42,9 @@ impl QualityCounts {
     }
 }
 
-/// Counts the rows and pairs of each source, by the name in the `source` column.
-pub(crate) fn count(feedback: &Feedback) -> BTreeMap<String, QualityCounts> {
+/// Counts the rows and pairs of each source, by the name in the `source` column. `judgements` are
+/// those of the table.
+pub(crate) fn count(feedback: &Feedback, judgements: &[Judgement]) -> BTreeMap<String, QualityCounts> {
     // Sources by origin; several origins may share a source.
     let mut names: Vec<&str> = feedback.origins.iter().map(|origin| origin.source.as_str()).collect();
     names.sort_unstable();
@@ -70,15 +71,18 @@ pub(crate) fn count(feedback: &Feedback) -> BTreeMap<String, QualityCounts> {
             counts.equal_scores += u64::from(high == low);
         }
     }
-    // Sorted, so that the rows of a completion and the pairs of two completions are adjacent.
-    let mut rows: Vec<(Id, u16, bool)> =
-        feedback.rows.par_iter().map(|row| (row.id, source(row), row.original_label)).collect();
-    rows.par_sort_unstable();
-    for same in rows.chunk_by(|one, other| (one.0, one.1) == (other.0, other.1)) {
-        let counts = &mut counts[usize::from(same[0].1)];
-        counts.repeated_completions += u64::from(same.len() > 1);
-        counts.opposite_labels += u64::from(same[0].2 != same[same.len() - 1].2);
+    for same in judgements.chunk_by(|one, other| one.0 == other.0).filter(|same| same.len() > 1) {
+        // The same completion may occur in several sources.
+        let mut rows: Vec<(u16, bool)> =
+            same.iter().map(|(_, label, index)| (source(&feedback.rows[*index as usize]), *label)).collect();
+        rows.sort_unstable();
+        for same in rows.chunk_by(|one, other| one.0 == other.0) {
+            let counts = &mut counts[usize::from(same[0].0)];
+            counts.repeated_completions += u64::from(same.len() > 1);
+            counts.opposite_labels += u64::from(same[0].1 != same[same.len() - 1].1);
+        }
     }
+    // Sorted, so that the pairs of two completions are adjacent.
     let mut pairs: Vec<(Id, Id, u16, bool)> = feedback
         .pairs
         .par_iter()
@@ -126,7 +130,8 @@ mod tests {
             scored("b", "q", ("good", None), ("worse", Some(2.0))),
             scored("b", "r", ("good", Some(1.0)), ("bad", Some(3.0))),
         ];
-        let counts = count(&Feedback::new(groups));
+        let feedback = Feedback::new(groups);
+        let counts = count(&feedback, &feedback.judgements());
         let expected = QualityCounts { rows: 2, pairs: 1, scored_pairs: 1, ..QualityCounts::default() };
         assert_eq!(counts["a"], expected);
         let expected = QualityCounts {

@@ -69,6 +69,9 @@ pub(crate) struct FeedbackPair {
     pub(crate) rejected: u32,
 }
 
+/// A row as a judgement of its completion: row id, label as read, and index.
+pub(crate) type Judgement = (Id, bool, u32);
+
 /// All rows of a dataset in preparation.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Feedback {
@@ -174,6 +177,15 @@ impl Feedback {
             self.origins.len() - 1
         });
         u16::try_from(index).map_err(|_| DataError::TooManyRows)
+    }
+
+    /// Returns all rows as judgements, sorted: those of a completion are adjacent, undesirable ones
+    /// first.
+    pub(crate) fn judgements(&self) -> Vec<Judgement> {
+        let mut judgements: Vec<Judgement> =
+            self.rows.iter().zip(0..).map(|(row, index)| (row.id, row.original_label, index)).collect();
+        judgements.par_sort_unstable();
+        judgements
     }
 
     /// Returns the group of a row.

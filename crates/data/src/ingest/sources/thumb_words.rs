@@ -25,7 +25,7 @@ pub struct ThumbWords {
     no_judgement: Vec<Word>,
 }
 
-/// A word in the form in which words are compared.
+/// A word of the data: text, a number or a boolean. Kept in the form in which words are compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(from = "WrittenWord")]
 #[schemars(with = "WrittenWord")]
