@@ -125,3 +125,25 @@ fn the_kl_partner_has_another_prompt_of_the_same_batch() {
         }
     }
 }
+
+#[test]
+fn groups_times_and_the_quality_of_sources_are_shown() {
+    let place = Place::new();
+    let pair = |n: usize| {
+        json!({"prompt": format!("p{n}"), "chosen": "a", "rejected": "b", "who": format!("user {}", n % 4),
+            "at": format!("2024-05-{:02}", n + 1), "score_chosen": n % 3, "score_rejected": 1})
+    };
+    let lines: Vec<String> = (0..12).map(|n| pair(n).to_string()).collect();
+    place.write("pairs.jsonl", lines.join("\n"));
+    place.write(
+        "recipe.yaml",
+        "source: { path: pairs.jsonl, columns: { group: who, time: at } }\nsplit: { by: time, test_fraction: 0.25 }\n",
+    );
+    place.run("prepare recipe.yaml --out data");
+    let run = place.run("inspect data --examples 0");
+    let shown = run.stdout.split("\n\n");
+    let section = |title: &str| shown.clone().find(|section| section.starts_with(title)).unwrap_or_default();
+    assert_snapshot!("groups_and_times", section("== Rows and pairs"));
+    assert_snapshot!("source_quality", section("== Source quality"));
+    assert!(!run.stdout.contains("user "), "{run}");
+}

@@ -81,6 +81,31 @@ fn thumbs_of_a_file_train_and_are_evaluated_by_auc() {
 }
 
 #[test]
+fn thumbs_of_users_are_evaluated_by_user() {
+    let place = place();
+    let users = (0..200).fold(String::new(), |mut text, index| {
+        let (prompt, completion, label) = thumb(index);
+        let user = format!("user-{}", index % 40);
+        let row = json!({"prompt": prompt, "completion": completion, "label": label, "user": user});
+        writeln!(text, "{row}").unwrap();
+        text
+    });
+    place.write("users.jsonl", users);
+    let recipe = "source: { path: users.jsonl, columns: { group: user } }\n\
+                  split: { by: group, test_fraction: 0.25 }\n";
+    place.write("users.yaml", recipe);
+    let run = place.run(&format!("train users.yaml --objective kto {OPTIONS}"));
+    assert_eq!(run.code, Some(0), "{run}");
+    let directory = place.path(run.stdout.trim());
+    let summary = fs_err::read_to_string(directory.join("../../summary.json")).unwrap();
+    let summary: Value = serde_json::from_str(&summary).unwrap();
+    let groups = summary["points"][0]["thumbs"]["groups"].as_u64().unwrap();
+    assert!((5..=15).contains(&groups), "{summary}");
+    let thumbs = fs_err::read_to_string(directory.join("thumbs.jsonl")).unwrap();
+    assert!(thumbs.contains("\"group\":") && !thumbs.contains("user-"), "{thumbs}");
+}
+
+#[test]
 fn runs_of_one_directory_are_compared_in_a_report() {
     let place = place();
     for objective in ["kto", "bco", "sft"] {

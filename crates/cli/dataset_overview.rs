@@ -1,5 +1,7 @@
 //! Overview of a dataset: the tables, charts and examples of its summary.
 
+mod quality;
+
 use prospect_data::{
     BalancedClassWeights, DatasetSummary, Example, LengthHistogram, Lengths, Manifest, Message, RowCounts,
     Split, SplitSummary, TextLengths,
@@ -35,16 +37,19 @@ pub(crate) fn overview(name: &str, summary: &DatasetSummary) -> Overview {
         ]
     });
     let heads = ["split", "source", "domain", "desirable", "undesirable", "share desirable", "pairs"];
+    let mut rows = vec![table("", &heads, counts)];
+    rows.extend(quality::logs(manifest));
     let texts = examples.iter().map(example).collect();
     Overview {
         title: format!("Dataset {name}"),
         lead: splits.iter().map(lead).collect(),
         warnings: manifest.warnings.clone(),
         sections: vec![
-            section("Rows and pairs", vec![table("", &heads, counts)]),
+            section("Rows and pairs", rows),
             section("Class balance", vec![balance(summary), weights_note(manifest)]),
             section("Lengths", lengths(summary)),
             section("Noise", vec![noise(summary)]),
+            section("Source quality", quality::quality(manifest)),
             section("Contradictory labels", contradictions(manifest)),
             section("Rejected rows", rejections(rejected, manifest)),
             section("Examples", vec![ContentBlock::Conversations(texts)]),

@@ -142,11 +142,13 @@ fn summary(manifest: &Manifest) -> String {
         ),
         ("contradictory labels (rows, dropped)", &[contradictions.rows, contradictions.dropped]),
         ("dropped, prompt is in the test split (rows)", &[manifest.leaked_rows_dropped]),
+        ("dropped, group is in the test split (rows)", &[manifest.leaked_group_rows_dropped]),
         (
             "dropped for length (pairs, unpaired rows)",
             &[manifest.selection.long_pairs, manifest.selection.long_rows],
         ),
         ("dropped by one_per_pair (rows)", &[manifest.one_per_pair_dropped]),
+        ("dropped by one_per_prompt (rows)", &[manifest.one_per_prompt_dropped]),
         (
             "near duplicates of test prompts (training prompts, rows dropped)",
             &[duplicates.near_train_prompts.unwrap_or_default(), duplicates.near_rows_dropped],

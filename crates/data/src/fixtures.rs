@@ -6,7 +6,7 @@ use crate::{
         digest::{DigestOptions, digest_group},
         raw::{RawCompletion, RawGroup},
     },
-    table::feedback::Feedback,
+    table::{feedback::Feedback, log_entry::LogEntry},
 };
 
 /// Makes a group of one pair.
@@ -15,6 +15,7 @@ pub(crate) fn raw_pair(prompt: &str, chosen: &str, rejected: &str, split: Option
         split,
         source: "s".into(),
         domain: "d".into(),
+        log: LogEntry::default(),
         prompt: vec![Message::user(prompt)],
         completions: vec![completion(chosen, None), completion(rejected, None)],
         pairs: vec![(0, 1)],

@@ -15,8 +15,8 @@
 //! ```
 //!
 //! The steps run in a fixed order: read and reject rows, settle contradictory labels, find exact
-//! duplicates, split by prompt, find near duplicates, select, keep one side of each pair, mix
-//! sources, apply class imbalance, apply noise, write. Imbalance and noise affect the training
+//! duplicates, split by prompt, group or time, find near duplicates, select, keep one row of each
+//! pair or prompt, mix sources, apply class imbalance, apply noise, write. Imbalance and noise affect the training
 //! split only. The binary and the paired files hold the same rows with the same corruption.
 //!
 //! The input is read twice. The first pass keeps about forty bytes of each row, on which all steps
@@ -70,8 +70,8 @@ pub use ingest::{
     InputFile, ReadingCounts, Shard, shard_file, shards_folder,
     sources::{
         AnnotatorGroup, AnnotatorsFile, Binarise, Columns, CompletionPart, Domain, Oasst, RankPairing,
-        RecordField, ResolvedSource, ResolvedSources, ScoreScope, Shp, Synthetic, SyntheticWorld, Thumbs,
-        WorldFile,
+        RecordField, ResolvedSource, ResolvedSources, ScoreScope, Shp, Synthetic, SyntheticWorld, ThumbWords,
+        Thumbs, WorldFile,
     },
 };
 pub use output::{
@@ -84,14 +84,17 @@ pub use steps::{
     contradictions::{ContradictionCounts, Contradictions, PolicyEffect},
     duplicates::{DuplicateCounts, Duplicates, NearDuplicates},
     imbalance::{ClassCounts, Imbalance, ImbalanceCounts, ImbalanceScope, Ratio},
+    log_counts::{LogCounts, LogSpan},
     mixing::{Mix, MixCounts},
     noise::{
         Annotators, ChangeCounts, DropWords, LengthFlip, Noise, NoiseCounts, NoiseKindCounts, ScoreFlip,
         Shuffle, Truncate,
     },
     one_per_pair::OnePerPair,
+    one_per_prompt::OnePerPrompt,
+    quality::QualityCounts,
     selection::{Selection, SelectionCounts},
-    split::SplitRule,
+    split::{SplitBy, SplitRule},
 };
 pub use summary::{
     DatasetSummary, DomainSummary, Example, LengthHistogram, Lengths, RejectedExample, Rejections, RowCounts,

@@ -25,7 +25,10 @@ use crate::{
         second_pass::SecondPass,
     },
     read_manifest,
-    steps::{contradictions, duplicates, imbalance, one_per_pair, selection, split},
+    steps::{
+        contradictions, duplicates, imbalance, log_counts, one_per_pair, one_per_prompt, quality, selection,
+        split,
+    },
     table::feedback::{Feedback, FeedbackRow},
 };
 use input::FeedbackInput;
@@ -98,13 +101,19 @@ fn run_steps(
     tally.check(pipeline.max_rejected)?;
 
     let unique_prompts = feedback.prompts(|_| true).len();
-    let contradictions = contradictions::settle(&mut feedback, pipeline.contradictions);
+    let judgements = feedback.judgements();
+    let quality = quality::count(&feedback, &judgements);
+    let contradictions = contradictions::settle(&mut feedback, &judgements, pipeline.contradictions);
+    drop(judgements);
     let mut duplicates = duplicates::exact(&mut feedback, pipeline.deduplicate);
-    let leaked_rows_dropped = split::assign(&mut feedback, &pipeline.split, pipeline.seed);
+    let leaked = split::assign(&mut feedback, &pipeline.split, pipeline.seed)?;
     duplicates::near(&mut feedback, pipeline.deduplicate, &mut duplicates);
     let selection = selection::select(&mut feedback, &pipeline.select, pipeline.seed)?;
     let one_per_pair_dropped =
         pipeline.one_per_pair.map_or(0, |policy| one_per_pair::thin(&mut feedback, policy, pipeline.seed));
+    let one_per_prompt_dropped = pipeline
+        .one_per_prompt
+        .map_or(0, |policy| one_per_prompt::thin(&mut feedback, policy, pipeline.seed));
     let mix = pipeline.mix.apply(&mut feedback, pipeline.seed)?;
     let imbalance = imbalance::thin(&mut feedback, pipeline.imbalance, pipeline.seed)?;
     let noise = pipeline.noise.apply(&mut feedback, pipeline.seed);
@@ -117,17 +126,21 @@ fn run_steps(
         unique_prompts: unique_prompts as u64,
         unique_prompt_fraction: unique_prompts as f64 / feedback.pairs.len().max(1) as f64,
         reading: tally.finish()?,
+        quality,
         contradictions,
         duplicates,
-        leaked_rows_dropped,
+        leaked_rows_dropped: leaked.by_prompt,
+        leaked_group_rows_dropped: leaked.by_group,
         selection,
         one_per_pair_dropped,
+        one_per_prompt_dropped,
         mix,
         imbalance,
         noise,
         train,
         class_weights: BalancedClassWeights::from_counts(train),
         test: feedback.counts(Split::Test),
+        logs: log_counts::count(&feedback),
         oracle_accuracy: oracle_accuracy(&feedback),
         oracle_auc: oracle_auc(&feedback),
         utility_range: pipeline.world().map(SyntheticWorld::range),
@@ -136,7 +149,7 @@ fn run_steps(
     if manifest.train.n_desirable + manifest.train.n_undesirable == 0 {
         return Err(DataError::EmptyTrain(warnings::explain_empty(&manifest)));
     }
-    manifest.warnings.extend(warnings::collect(pipeline, &manifest));
+    manifest.warnings.extend(warnings::collect(pipeline, &manifest, &feedback));
     Ok((manifest, feedback))
 }
 

@@ -109,7 +109,7 @@ impl HeldOut {
             prompt_id: row.prompt_id,
             source: row.source,
             domain: row.domain,
-            group: None,
+            group: row.group,
             chosen: 0.0,
             rejected: 0.0,
         });

@@ -5,15 +5,19 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Contradictions, DataError, Duplicates, Imbalance, Mix, Noise, OnePerPair, ResolvedSources, Selection,
-    SplitRule, SyntheticWorld, TokenCounter,
+    Contradictions, DataError, Duplicates, Imbalance, Mix, Noise, OnePerPair, OnePerPrompt, RecordField,
+    ResolvedSources, Selection, SplitBy, SplitRule, SyntheticWorld, TokenCounter,
     config::{locate::Locate, source::SourceFiles},
     ingest::digest::DigestOptions,
+    table::group_salt::GroupSalt,
 };
 
 /// Version of the dataset format. Increment it whenever the same recipe and inputs give other
 /// files.
-const FORMAT_VERSION: u32 = 3;
+const FORMAT_VERSION: u32 = 4;
+
+/// Default of `split.test_fraction`.
+const TEST_FRACTION: f64 = 0.1;
 
 /// Recipe for a dataset, as written in `pipelines/*.yaml`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -24,6 +28,9 @@ pub struct PipelineFile {
     seed: u64,
     /// Source of the feedback, or a list of sources.
     source: SourceFiles,
+    /// Secret that the hashes of groups (`columns.group`) are salted with. It is not stored. Default:
+    /// the seed, which is no secret.
+    group_salt: Option<String>,
     /// Train/test split of sources without splits of their own.
     split: Option<SplitFile>,
     /// Policy for completions with contradictory labels. Default: keep.
@@ -39,6 +46,9 @@ pub struct PipelineFile {
     tokenizer: Option<String>,
     /// Keep only one row of each training pair. Default: keep both.
     one_per_pair: Option<OnePerPair>,
+    /// Keep only one row of each training prompt, its best or its worst: the KTO paper's one-y-per-x.
+    /// Default: keep all.
+    one_per_prompt: Option<OnePerPrompt>,
     /// Proportions of the sources in the training split.
     #[serde(default)]
     mix: Mix,
@@ -57,12 +67,21 @@ fn default_max_rejected() -> f64 {
     0.05
 }
 
-/// Train/test split by prompt.
+/// Train/test split. No prompt is in both splits.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SplitFile {
-    /// Fraction of prompts in the test split. Default: 0.1.
+    /// Unit that is held out as a whole. Default: prompt.
+    #[serde(default)]
+    by: SplitBy,
+    /// Fraction of prompts in the test split; by group, fraction of groups; by time, fraction of
+    /// records. Default: 0.1.
+    #[serde(default = "default_test_fraction")]
     test_fraction: f64,
+}
+
+fn default_test_fraction() -> f64 {
+    TEST_FRACTION
 }
 
 /// Resolved recipe: inputs found and hashed, values checked. It determines the content of the
@@ -71,6 +90,9 @@ pub struct SplitFile {
 pub struct Pipeline {
     format_version: u32,
     pub(crate) seed: u64,
+    /// Hash of the secret salt of groups, if one was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group_salt: Option<String>,
     pub(crate) source: ResolvedSources,
     pub(crate) split: SplitRule,
     pub(crate) contradictions: Contradictions,
@@ -79,6 +101,8 @@ pub struct Pipeline {
     /// Token counter for `select.max_tokens`.
     pub(crate) tokens: Option<TokenCounter>,
     pub(crate) one_per_pair: Option<OnePerPair>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) one_per_prompt: Option<OnePerPrompt>,
     pub(crate) mix: Mix,
     pub(crate) imbalance: Imbalance,
     pub(crate) noise: Noise,
@@ -93,12 +117,55 @@ pub struct Pipeline {
     pub(crate) strict: bool,
 }
 
-/// Default of `split.test_fraction`.
-const TEST_FRACTION: f64 = 0.1;
-
 impl PipelineFile {
     fn test_fraction(&self) -> f64 {
         self.split.as_ref().map_or(TEST_FRACTION, |split| split.test_fraction)
+    }
+
+    fn split_by(&self) -> SplitBy {
+        self.split.as_ref().map_or(SplitBy::Prompt, |split| split.by)
+    }
+
+    /// Checks settings that need each other.
+    fn check_combinations(&self) -> Result<(), DataError> {
+        let fail =
+            |key, value: &str, message| Err(DataError::Value { key, value: value.to_owned(), message });
+        let (groups, times) = (self.source.maps(RecordField::Group), self.source.maps(RecordField::Time));
+        if self.split_by() == SplitBy::Group && !groups {
+            return fail("split.by", "group", "it needs groups; name their column in `source.columns.group`");
+        }
+        if self.split_by() == SplitBy::Time && !times {
+            return fail("split.by", "time", "it needs times; name their column in `source.columns.time`");
+        }
+        if self.contradictions == Contradictions::Latest && !times {
+            return fail(
+                "contradictions",
+                "latest",
+                "it needs times; name their column in `source.columns.time`",
+            );
+        }
+        if self.group_salt.is_some() && !groups {
+            return fail("group_salt", "given", "it has no effect without `source.columns.group`; remove it");
+        }
+        if self.group_salt.as_ref().is_some_and(String::is_empty) {
+            return fail("group_salt", "empty", "write a secret text, or remove it");
+        }
+        if self.one_per_pair.is_some() && self.one_per_prompt.is_some() {
+            return fail(
+                "one_per_prompt",
+                "given",
+                "it leaves nothing for `one_per_pair`; remove one of them",
+            );
+        }
+        if let (Some(limit), None) = (self.select.max_tokens, &self.tokenizer) {
+            let message = "counting tokens needs `tokenizer`, the path of a model recipe";
+            return fail("select.max_tokens", &limit.to_string(), message);
+        }
+        if let (None, Some(recipe)) = (self.select.max_tokens, &self.tokenizer) {
+            let message = "it has no effect without `select.max_tokens`; remove one or set the other";
+            return fail("tokenizer", recipe, message);
+        }
+        Ok(())
     }
 
     /// Checks everything that does not require the inputs.
@@ -117,14 +184,7 @@ impl PipelineFile {
                 return Err(DataError::Value { key, value: value.to_string(), message });
             }
         }
-        if let (Some(limit), None) = (self.select.max_tokens, &self.tokenizer) {
-            let message = "counting tokens needs `tokenizer`, the path of a model recipe";
-            return Err(DataError::Value { key: "select.max_tokens", value: limit.to_string(), message });
-        }
-        if let (None, Some(recipe)) = (self.select.max_tokens, &self.tokenizer) {
-            let message = "it has no effect without `select.max_tokens`; remove one or set the other";
-            return Err(DataError::Value { key: "tokenizer", value: recipe.clone(), message });
-        }
+        self.check_combinations()?;
         self.mix.check()?;
         self.imbalance.check()?;
         self.noise.check()?;
@@ -140,13 +200,25 @@ impl PipelineFile {
     /// Checks the values, and finds and hashes the inputs.
     pub fn resolve(self, locate: &Locate<'_>) -> Result<Pipeline, DataError> {
         self.check()?;
-        let test_fraction = self.test_fraction();
-        let (source, messages) = self.source.resolve(self.seed, locate)?;
+        let rule = SplitRule::new(self.split_by(), self.test_fraction());
+        let (mut source, messages) = self.source.resolve(self.seed, locate)?;
+        let salt = self.group_salt.as_deref().map(GroupSalt::from_secret);
+        if let Some(salt) = salt {
+            source.set_salt(salt);
+        }
         let has_splits = source.has_splits();
-        let split = if has_splits { SplitRule::Source } else { SplitRule::ByPrompt { test_fraction } };
+        let split = if has_splits { SplitRule::Source } else { rule };
         let mut warnings = messages.warnings;
         if has_splits && self.split.is_some() {
-            warnings.push("`split.test_fraction` has no effect: the source has splits of its own".to_owned());
+            warnings.push("`split` has no effect: the source has splits of its own".to_owned());
+        }
+        if let Some(column) = source.mapping(RecordField::Time)
+            && !matches!(split, SplitRule::ByTime { .. })
+            && self.contradictions != Contradictions::Latest
+        {
+            warnings.push(format!(
+                "`columns.time: {column}` selects nothing without `split.by: time` or `contradictions: latest`"
+            ));
         }
         // A seed that draws nothing must not change the fingerprint.
         let (mut imbalance, mut noise) = (self.imbalance, self.noise);
@@ -159,6 +231,7 @@ impl PipelineFile {
         Ok(Pipeline {
             format_version: FORMAT_VERSION,
             seed: self.seed,
+            group_salt: salt.map(|salt| salt.fingerprint()),
             source,
             split,
             contradictions: self.contradictions,
@@ -166,6 +239,7 @@ impl PipelineFile {
             select: self.select,
             tokens: None,
             one_per_pair: self.one_per_pair,
+            one_per_prompt: self.one_per_prompt,
             mix: self.mix,
             imbalance,
             noise,

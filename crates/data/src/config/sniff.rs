@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Records examined before giving up.
-const LOOKED_AT: usize = 32;
+const LOOKED_AT: usize = 1024;
 
 /// Returns the kind of a file, and the keys it was recognised by.
 pub(crate) fn sniff(path: &Path, columns: &Columns) -> Result<(SourceKind, String), DataError> {
@@ -65,8 +65,10 @@ fn judge(object: &Object, columns: &Columns) -> Option<SourceKind> {
     if has(RecordField::Completions) {
         return Some(SourceKind::Scores);
     }
+    // In a log, most rows may have no judgement.
+    let label = has(RecordField::Label) || columns.is_null(object, RecordField::Label);
     let judged = has(RecordField::Completion) || has(RecordField::Conversation);
-    match (judged, has(RecordField::Label), has(RecordField::Score)) {
+    match (judged, label, has(RecordField::Score)) {
         (true, true, _) => Some(SourceKind::Labels),
         (true, false, true) => Some(SourceKind::Scores),
         _ => None,
@@ -95,6 +97,7 @@ mod tests {
             (json!({"message_tree_id": "m", "prompt": {}}), Some(SourceKind::Oasst)),
             (json!({"prompt": "p", "completion": "c", "label": true}), Some(SourceKind::Labels)),
             (json!({"messages": [], "label": true}), Some(SourceKind::Labels)),
+            (json!({"prompt": "p", "completion": "c", "label": null}), Some(SourceKind::Labels)),
             (json!({"prompt": "p", "completion": "c", "score": 1}), Some(SourceKind::Scores)),
             (json!({"instruction": "p", "completions": []}), Some(SourceKind::Scores)),
             (json!({"prompt": "p", "completion": "c"}), None),

@@ -12,13 +12,14 @@ use crate::{
     DataError,
     config::{limit::Limit, locate::Locate, sniff::sniff, source_kind::SourceKind},
     ingest::sources::{
-        Binarise, Columns, Oasst, RankPairing, ResolvedSource, ResolvedSources, Shp, SourceFormat, Synthetic,
-        WorldFile,
+        Binarise, Columns, Oasst, RankPairing, RecordField, ResolvedSource, ResolvedSources, Shp,
+        SourceFormat, Synthetic, ThumbWords, WorldFile,
         files::{self, HashedFiles},
         labels::LabelsFormat,
         pairs::PairsFormat,
         scores::ScoresFormat,
     },
+    table::group_salt::GroupSalt,
 };
 
 /// Subset of HH, selected by folder name.
@@ -68,6 +69,8 @@ pub struct SourceFile {
     rating: Option<String>,
     /// The user's own data: mapping from fields to column or key names.
     columns: Columns,
+    /// Labels: words for thumbs up, thumbs down and no judgement, besides the built-in ones.
+    words: ThumbWords,
     /// Rule that turns scores into labels. Pairs and ranks remain pairs.
     binarise: Option<Binarise>,
     /// Synthetic: number of pairs to generate.
@@ -136,6 +139,11 @@ impl SourceFiles {
         self.0.iter().try_for_each(SourceFile::check)
     }
 
+    /// Returns whether a source maps a field to a column.
+    pub(crate) fn maps(&self, field: RecordField) -> bool {
+        self.0.iter().any(|source| source.columns.mapping(field).is_some())
+    }
+
     /// Finds and hashes the files of every source.
     pub(crate) fn resolve(
         self,
@@ -157,6 +165,7 @@ impl SourceFile {
         if self.kind != Some(SourceKind::Synthetic) {
             self.address()?;
         }
+        self.words.check()?;
         match self.kind {
             Some(kind) => self.check_as(kind),
             None => self.binarise.map_or(Ok(()), |policy| policy.check()),
@@ -201,7 +210,7 @@ impl SourceFile {
     ) -> Result<ResolvedSource, DataError> {
         let (kind, inputs) = self.find(locate, notes)?;
         self.check_as(kind)?;
-        let Self { columns, binarise, .. } = self;
+        let Self { columns, words, binarise, .. } = self;
         let reader = match kind {
             SourceKind::Hh => SourceFormat::Hh,
             SourceKind::Shp => {
@@ -217,7 +226,7 @@ impl SourceFile {
                 rating: self.rating,
             }),
             SourceKind::Pairs => SourceFormat::Pairs(PairsFormat { columns }),
-            SourceKind::Labels => SourceFormat::Labels(LabelsFormat { columns }),
+            SourceKind::Labels => SourceFormat::Labels(LabelsFormat { columns, words }),
             SourceKind::Scores => SourceFormat::Scores(ScoresFormat { columns }),
             SourceKind::Synthetic => SourceFormat::Synthetic(Synthetic {
                 pairs: self.pairs.unwrap_or_default(),
@@ -235,6 +244,7 @@ impl SourceFile {
             binarise,
             files: inputs.files,
             seed,
+            salt: GroupSalt::from_seed(seed),
             rule: OnceLock::new(),
         })
     }
@@ -289,7 +299,7 @@ impl SourceFile {
         const DOMAINS: &[SourceKind] = &[Hh, Shp, Pairs, Labels, Scores];
         const SCORED: &[SourceKind] = &[Hh, Shp, Oasst, Pairs, Labels, Scores, Synthetic];
         // Setting, whether it is given, and the kinds that it applies to.
-        let settings: [(&'static str, bool, &[SourceKind]); 15] = [
+        let settings: [(&'static str, bool, &[SourceKind]); 16] = [
             ("path", self.path.is_some(), FILES),
             ("domains", self.domains.is_some(), DOMAINS),
             ("only", self.only.is_some(), &[Hh]),
@@ -302,6 +312,7 @@ impl SourceFile {
             ("drop_synthetic", self.drop_synthetic.is_some(), &[Oasst]),
             ("rating", self.rating.is_some(), &[Oasst]),
             ("columns", !self.columns.is_empty(), COLUMNS),
+            ("words", !self.words.is_empty(), &[Labels]),
             ("binarise", self.binarise.is_some(), SCORED),
             ("pairs", self.pairs.is_some(), &[Synthetic]),
             ("world", self.world.is_some(), &[Synthetic]),

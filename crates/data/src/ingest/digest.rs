@@ -60,6 +60,7 @@ pub(crate) fn digest_group(group: &RawGroup, options: &DigestOptions) -> Result<
         },
         rows,
         pairs,
+        log: group.log,
         signature: options.sign.then(|| Signature::new(&group.prompt)),
     })
 }

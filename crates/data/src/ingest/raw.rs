@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DataError, Message, Split};
+use crate::{DataError, Message, Split, table::log_entry::LogEntry};
 
 /// A prompt and its judged completions.
 ///
@@ -26,6 +26,8 @@ pub(crate) struct RawGroup {
     /// Value of the `domain` column.
     #[serde(with = "shared_text")]
     pub(crate) domain: Arc<str>,
+    /// Group and time, if the source gives them.
+    pub(crate) log: LogEntry,
     pub(crate) prompt: Vec<Message>,
     pub(crate) completions: Vec<RawCompletion>,
     /// Preferences: (chosen, rejected), as indices into `completions`.
@@ -124,6 +126,7 @@ pub(crate) enum RejectReason {
     UnequalPrompts,
     UnevenRow,
     UnknownRole,
+    UnknownWord,
     WrongType,
 }
 

@@ -11,7 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     DataError,
-    ingest::raw::{Flaw, RawGroup, RawRow, Remark},
+    ingest::{
+        raw::{Flaw, RawGroup, RawRow, Remark},
+        sources::{LABEL_MINUS_ONE, LABEL_ZERO},
+    },
 };
 
 /// A line of `rejected.jsonl`.
@@ -49,7 +52,8 @@ pub struct ReadingCounts {
     /// Repairs: `trimmed_white_space` (rows), `byte_order_mark` (files), `blank_line` (lines
     /// skipped, not among the rows read).
     pub repaired: BTreeMap<String, u64>,
-    /// Unusual rows that were kept unchanged: `consecutive_turns`, `empty_prompt_turn`.
+    /// Unusual rows that were kept unchanged, such as `consecutive_turns` and `empty_prompt_turn`.
+    /// `label_zero` and `label_minus_one` are counted if both occur.
     pub noted: BTreeMap<String, u64>,
     /// Rows excluded by a rule of their source or a setting of the recipe.
     pub filtered: BTreeMap<String, u64>,
@@ -115,6 +119,11 @@ impl<W: Write> RowTally<W> {
     /// Flushes the rejected rows and returns the counts.
     pub(crate) fn finish(mut self) -> Result<ReadingCounts, DataError> {
         self.rejected.flush()?;
+        // Either alone means undesirable; together, 0 may mean neither.
+        let odd = [LABEL_ZERO, LABEL_MINUS_ONE];
+        if !odd.iter().all(|note| self.counts.noted.contains_key(*note)) {
+            self.counts.noted.retain(|note, _| !odd.contains(&note.as_str()));
+        }
         Ok(self.counts)
     }
 

@@ -33,7 +33,7 @@ pub(crate) struct ShardHeader {
 }
 
 /// Version of the shard format. Increment it with every change of the format.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 
 /// Position of a block in the order of all records: source, then block number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -14,11 +14,13 @@ pub(crate) mod labels;
 mod oasst;
 pub(crate) mod pairs;
 mod per_record;
+mod record_log;
 pub(crate) mod scores;
 mod shp;
 mod synthetic;
 #[cfg(test)]
 pub(crate) mod tests;
+mod thumb_words;
 mod transcript;
 mod turns;
 
@@ -36,6 +38,8 @@ pub use shp::Shp;
 pub use synthetic::{
     AnnotatorGroup, AnnotatorsFile, CompletionPart, Domain, Synthetic, SyntheticWorld, Thumbs, WorldFile,
 };
+pub use thumb_words::ThumbWords;
+pub(crate) use thumb_words::{LABEL_MINUS_ONE, LABEL_ZERO};
 
 use crate::{
     DataError, InputFile,
@@ -43,6 +47,7 @@ use crate::{
         raw::RowSink,
         shard::{Shard, ShardFilter},
     },
+    table::group_salt::GroupSalt,
 };
 use binarise::{Labeller, Rule};
 use files::HashedFile;
@@ -72,6 +77,9 @@ pub struct ResolvedSource {
     pub(crate) files: Vec<HashedFile>,
     #[serde(skip)]
     pub(crate) seed: u64,
+    /// Salt of the hashes that replace the names of groups.
+    #[serde(skip)]
+    pub(crate) salt: GroupSalt,
     #[serde(skip)]
     pub(crate) rule: OnceLock<Rule>,
 }
@@ -114,6 +122,18 @@ impl ResolvedSources {
         })
     }
 
+    /// Returns the name of the column that a field is mapped to, in the first source that maps it.
+    pub(crate) fn mapping(&self, field: RecordField) -> Option<&str> {
+        self.0.iter().find_map(|source| source.columns()?.mapping(field))
+    }
+
+    /// Replaces the salt that follows from the seed.
+    pub(crate) fn set_salt(&mut self, salt: GroupSalt) {
+        for source in &mut self.0 {
+            source.salt = salt;
+        }
+    }
+
     /// Describes the files that [`read`](Self::read) reads; call it after `read`.
     pub(crate) fn inputs(&self, dataset: &Path) -> Result<Vec<InputFile>, DataError> {
         let mut inputs = Vec::new();
@@ -130,6 +150,18 @@ impl ResolvedSources {
 impl ResolvedSource {
     fn has_splits(&self) -> bool {
         self.files.iter().any(|file| file.split.is_some())
+    }
+
+    /// Returns the names of columns, for kinds whose columns can be named.
+    fn columns(&self) -> Option<&Columns> {
+        match &self.reader {
+            SourceFormat::Pairs(PairsFormat { columns })
+            | SourceFormat::Labels(LabelsFormat { columns, .. })
+            | SourceFormat::Scores(ScoresFormat { columns }) => Some(columns),
+            SourceFormat::Hh | SourceFormat::Shp(_) | SourceFormat::Oasst(_) | SourceFormat::Synthetic(_) => {
+                None
+            }
+        }
     }
 
     /// Returns true for generated feedback, which has no input files to read in shards.
@@ -191,6 +223,7 @@ impl ResolvedSource {
             _ => None,
         };
         let domain: Arc<str> = self.domain.as_deref().or(folder).unwrap_or(&self.name).into();
-        SourceContext { source: self.name.as_str().into(), domain, domains: &self.domains, shard }
+        let source = self.name.as_str().into();
+        SourceContext { source, domain, domains: &self.domains, shard, salt: self.salt }
     }
 }

@@ -10,6 +10,12 @@ pub(crate) fn card(manifest: &Manifest) -> String {
         format!("| {name} | {prompts} | {pairs} | {n_desirable} | {n_undesirable} |")
     };
     let (train, test) = (row("train", manifest.train), row("test", manifest.test));
+    let groups = match &manifest.logs {
+        Some(logs) if logs.train.groups + logs.test.groups > 0 => {
+            "* `group` is a salted hash of the user or conversation that a judgement comes from.\n"
+        }
+        _ => "",
+    };
     format!(
         "---
 configs:
@@ -42,7 +48,7 @@ Made by `prospect prepare` from {read} rows, of which {rejected} could not be us
   `noise`; `id`, `prompt_id` and `pair_id` are hashes of the content.
 * `dpo`: `prompt`, `chosen`, `rejected`, as TRL's `DPOTrainer` reads them. `swapped` says whether noise exchanged
   the two sides.
-
+{groups}
 Both hold the same rows with the same corruption; the test split is never corrupted.
 ",
         read = manifest.reading.read,

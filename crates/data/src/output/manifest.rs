@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     BalancedClassWeights, ContradictionCounts, Contradictions, DataError, DuplicateCounts, ImbalanceCounts,
-    InputFile, MixCounts, NoiseCounts, ReadingCounts, SelectionCounts, SplitCounts,
+    InputFile, LogCounts, MixCounts, NoiseCounts, QualityCounts, ReadingCounts, SelectionCounts, SplitCounts,
 };
 
 /// Name of the manifest in a dataset directory.
@@ -28,16 +28,25 @@ pub struct Manifest {
     pub unique_prompts: u64,
     /// `unique_prompts` divided by the number of pairs.
     pub unique_prompt_fraction: f64,
+    /// Quality counts of each source, on the rows as read.
+    #[serde(default)]
+    pub quality: BTreeMap<String, QualityCounts>,
     /// Completions with contradictory labels.
     pub contradictions: ContradictionCounts,
     /// Repeated judgements, and near duplicates between the splits.
     pub duplicates: DuplicateCounts,
-    /// Training rows dropped because their prompt is in a source's test split.
+    /// Training rows dropped because their prompt is in the test split.
     pub leaked_rows_dropped: u64,
+    /// Training rows dropped because their group is in the test split, with `split.by: group`.
+    #[serde(default)]
+    pub leaked_group_rows_dropped: u64,
     /// Rows and prompts dropped by selection.
     pub selection: SelectionCounts,
     /// Training rows dropped by `one_per_pair`.
     pub one_per_pair_dropped: u64,
+    /// Training rows dropped by `one_per_prompt`.
+    #[serde(default)]
+    pub one_per_prompt_dropped: u64,
     /// Prompts of each source in the mix; empty if the recipe does not mix.
     pub mix: BTreeMap<String, MixCounts>,
     /// Rows kept and dropped by imbalance.
@@ -50,6 +59,9 @@ pub struct Manifest {
     pub class_weights: Option<BalancedClassWeights>,
     /// Size of the test split.
     pub test: SplitCounts,
+    /// Groups and times of both splits; None if no source gives them.
+    #[serde(default)]
+    pub logs: Option<LogCounts>,
     /// Fraction of test pairs whose chosen completion has the higher score, ties counting half: the
     /// accuracy of a judge that knows the scores. None unless the source scores all of them.
     pub oracle_accuracy: Option<f64>,

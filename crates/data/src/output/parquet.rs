@@ -1,23 +1,26 @@
 //! Parquet files of a dataset: writing and reading rows.
 //!
-//! Columns are non-null strings, numbers and lists of `{role, content}`; only scores and `pair_id`
-//! may be null. They are compressed with zstd. Files hold nothing that varies between runs: the
+//! Columns are non-null strings, numbers and lists of `{role, content}`; only scores, `pair_id` and
+//! `group` may be null. The column `group` is there only if a source gives groups. They are compressed with zstd. Files hold nothing that varies between runs: the
 //! same rows give the same bytes.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{ArrowError, Field, Schema};
 use parquet::arrow::{ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder};
 
-use crate::{BinaryRow, DataError, PairRow, Split};
+use crate::{BinaryRow, DataError, PairRow, Split, table::ids::Id};
 
 pub(crate) mod binary_rows;
 mod columns;
 pub(crate) mod pair_rows;
 mod writer;
 
-use columns::ColumnReader;
+use columns::{ColumnReader, optional_text, optional_text_array};
 pub(crate) use writer::DatasetWriter;
 
 /// Row type with parquet files of its own.
@@ -26,10 +29,12 @@ pub(crate) trait ParquetRow: Sized {
     const FOLDER: &'static str;
     /// Row to write, with borrowed texts.
     type Borrowed<'a>;
-    /// Returns its columns, in order.
+    /// Returns its columns without `group`, in order.
     fn fields() -> Vec<Field>;
     /// Converts rows to one array per field.
     fn to_arrays(rows: &[Self::Borrowed<'_>]) -> Result<Vec<ArrayRef>, ArrowError>;
+    /// Returns the group of a row.
+    fn group(row: &Self::Borrowed<'_>) -> Option<Id>;
     /// Converts arrays to rows.
     fn from_columns(columns: &ColumnReader<'_>) -> Result<Vec<Self>, DataError>;
 }
@@ -39,14 +44,26 @@ pub(crate) fn path<R: ParquetRow>(dataset: &Path, split: Split) -> PathBuf {
     dataset.join(R::FOLDER).join(format!("{split}-00000-of-00001.parquet"))
 }
 
-/// Returns the schema of a row type.
-fn schema<R: ParquetRow>() -> std::sync::Arc<Schema> {
-    std::sync::Arc::new(Schema::new(R::fields()))
+/// Name of the column of groups, the last one.
+const GROUP: &str = "group";
+
+/// Returns the schema of a row type, with the column `group` if there are groups.
+fn schema<R: ParquetRow>(groups: bool) -> Arc<Schema> {
+    let mut fields = R::fields();
+    fields.extend(groups.then(|| optional_text(GROUP)));
+    Arc::new(Schema::new(fields))
 }
 
 /// Converts rows to columns.
-pub(crate) fn record_batch<R: ParquetRow>(rows: &[R::Borrowed<'_>]) -> Result<RecordBatch, ArrowError> {
-    RecordBatch::try_new(schema::<R>(), R::to_arrays(rows)?)
+pub(crate) fn record_batch<R: ParquetRow>(
+    rows: &[R::Borrowed<'_>],
+    groups: bool,
+) -> Result<RecordBatch, ArrowError> {
+    let mut arrays = R::to_arrays(rows)?;
+    if groups {
+        arrays.push(optional_text_array(rows.iter().map(|row| R::group(row).map(Id::digits))));
+    }
+    RecordBatch::try_new(schema::<R>(groups), arrays)
 }
 
 /// Reads the rows of a split.
@@ -70,8 +87,9 @@ pub(crate) fn batches<R: ParquetRow>(
     }
     let builder = ParquetRecordBatchReaderBuilder::try_new(fs_err::File::open(&file)?.into_file())
         .map_err(DataError::parquet(&file))?;
-    for field in R::fields() {
+    for field in schema::<R>(true).fields() {
         match builder.schema().field_with_name(field.name()) {
+            Err(_) if field.name() == GROUP => {}
             Err(_) => return Err(DataError::column(&file, field.name(), "is missing")),
             Ok(found) if found.data_type() != field.data_type() => {
                 let message = format!("has type {}, not {}", found.data_type(), field.data_type());
@@ -130,9 +148,10 @@ mod tests {
     };
 
     fn write(dataset: &Path, rows: &[BinaryRowRef<'_>]) {
-        let mut tables = DatasetWriter::create(dataset).unwrap();
+        let groups = rows.iter().any(|row| row.group.is_some());
+        let mut tables = DatasetWriter::create(dataset, groups).unwrap();
         if !rows.is_empty() {
-            tables.push::<BinaryRow>(Split::Train, record_batch::<BinaryRow>(rows).unwrap()).unwrap();
+            tables.push::<BinaryRow>(Split::Train, record_batch::<BinaryRow>(rows, groups).unwrap()).unwrap();
         }
         tables.finish().unwrap();
     }
@@ -144,7 +163,7 @@ mod tests {
         let completion = [Message::assistant("y")];
         let id = prompt_id(&prompt);
         let origin = Origin { source: "s".into(), domain: "d".into() };
-        let out = |pair_id, score| BinaryRowRef {
+        let out = |pair_id, score, group| BinaryRowRef {
             id,
             prompt_id: id,
             pair_id,
@@ -156,8 +175,9 @@ mod tests {
             original_label: false,
             noise: "flip".into(),
             weight: 0.1,
+            group,
         };
-        let row = |pair_id, score| BinaryRow {
+        let row = |pair_id, score, group| BinaryRow {
             id: id.to_string(),
             prompt_id: id.to_string(),
             pair_id,
@@ -170,10 +190,21 @@ mod tests {
             original_label: false,
             noise: "flip".into(),
             weight: 0.1,
+            group,
         };
-        write(dataset.path(), &[out(None, None), out(Some(id), Some(1.5))]);
-        let rows = [row(None, None), row(Some(id.to_string()), Some(1.5))];
+        let columns = || {
+            let batch = batches::<BinaryRow>(dataset.path(), Split::Train, &[]).unwrap().next().unwrap();
+            batch.unwrap().batch.num_columns()
+        };
+        write(dataset.path(), &[out(None, None, None), out(Some(id), Some(1.5), None)]);
+        let rows = [row(None, None, None), row(Some(id.to_string()), Some(1.5), None)];
         assert_eq!(read_binary(dataset.path(), Split::Train).unwrap(), rows);
+        assert_eq!(columns(), BinaryRow::fields().len());
+        // With a group, there is one more column, in all files.
+        write(dataset.path(), &[out(None, None, Some(id)), out(None, None, None)]);
+        let rows = [row(None, None, Some(id.to_string())), row(None, None, None)];
+        assert_eq!(read_binary(dataset.path(), Split::Train).unwrap(), rows);
+        assert_eq!(columns(), BinaryRow::fields().len() + 1);
         assert!(read_pairs(dataset.path(), Split::Test).unwrap().is_empty());
     }
 

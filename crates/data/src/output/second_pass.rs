@@ -33,6 +33,8 @@ pub(crate) struct SecondPass<'a> {
 /// Joins the table with the texts of the second pass.
 struct RowBuilder<'a> {
     feedback: &'a Feedback,
+    /// Whether any source gives groups.
+    groups: bool,
     corruptor: TextCorruptor,
     donors: Option<&'a CompletionStore>,
 }
@@ -63,8 +65,9 @@ impl<'a> SecondPass<'a> {
         corruptor: TextCorruptor,
         donors: Option<&'a CompletionStore>,
     ) -> Result<Self, DataError> {
-        let rows = RowBuilder { feedback, corruptor, donors };
-        Ok(Self { rows, files: DatasetWriter::create(dataset)?, next: 0 })
+        let groups = feedback.has_groups();
+        let rows = RowBuilder { feedback, groups, corruptor, donors };
+        Ok(Self { rows, files: DatasetWriter::create(dataset, groups)?, next: 0 })
     }
 
     /// Closes the files. Fails if groups are missing.
@@ -96,8 +99,8 @@ impl RowBuilder<'_> {
             }
         }
         Ok(ColumnBatches {
-            rows: parquet::record_batch::<BinaryRow>(&rows).map_err(DataError::Columns)?,
-            pairs: parquet::record_batch::<PairRow>(&pairs).map_err(DataError::Columns)?,
+            rows: parquet::record_batch::<BinaryRow>(&rows, self.groups).map_err(DataError::Columns)?,
+            pairs: parquet::record_batch::<PairRow>(&pairs, self.groups).map_err(DataError::Columns)?,
         })
     }
 
@@ -115,6 +118,7 @@ impl RowBuilder<'_> {
             original_label: row.original_label,
             noise: Corruption::column_value(&[row.corruption]),
             weight: 1.0,
+            group: self.feedback.log(row.group as usize).group,
         })
     }
 
@@ -134,6 +138,7 @@ impl RowBuilder<'_> {
             score_rejected: rejected_row.score(),
             noise: Corruption::column_value(&[chosen_row.corruption, rejected_row.corruption]),
             swapped,
+            group: self.feedback.log(chosen_row.group as usize).group,
         })
     }
 

@@ -6,6 +6,9 @@ use std::{
 use prospect_core::config::Document;
 
 use super::*;
+
+mod logs;
+
 use crate::{NoiseKindCounts, PipelineFile, Shard, read_binary, read_pairs, shard_file};
 
 fn pipeline(yaml: &str) -> Result<Pipeline, DataError> {

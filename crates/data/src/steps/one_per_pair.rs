@@ -1,7 +1,5 @@
-//! Unpaired feedback from pairs: keeps one side of each training pair.
-//!
-//! This is the one-y-per-x setting of the KTO paper. (HALOs takes the first pair of a prompt, and
-//! alternates over prompts.)
+//! Unpaired feedback from pairs: keeps one side of each training pair. A prompt with several pairs
+//! keeps several rows; see `one_per_prompt` for the KTO paper's one-y-per-x.
 
 use prospect_core::draw::Draw;
 use schemars::JsonSchema;

@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     DataError, Split,
-    table::{SplitCounts, corruption::Corruption, ids::Id, minhash::Signature},
+    table::{
+        SplitCounts, corruption::Corruption, ids::Id, log_entry::LogEntry, minhash::Signature,
+        timestamp::Timestamp,
+    },
 };
 
 /// A prompt with its rows and pairs. Several groups may have the same prompt.
@@ -66,6 +69,9 @@ pub(crate) struct FeedbackPair {
     pub(crate) rejected: u32,
 }
 
+/// A row as a judgement of its completion: row id, label as read, and index.
+pub(crate) type Judgement = (Id, bool, u32);
+
 /// All rows of a dataset in preparation.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Feedback {
@@ -74,6 +80,8 @@ pub(crate) struct Feedback {
     pub(crate) pairs: Vec<FeedbackPair>,
     /// Distinct values of the `source` and `domain` columns.
     pub(crate) origins: Vec<Origin>,
+    /// Group and time of each prompt group; empty if no source gives either.
+    pub(crate) logs: Vec<LogEntry>,
     /// MinHash signature of each group's prompt; empty unless near duplicates are searched.
     pub(crate) signatures: Vec<Signature>,
     /// Rows whose completion noise replaces, each with the row that the new completion comes from.
@@ -94,15 +102,20 @@ pub(crate) struct GroupDigest {
     pub(crate) group: PromptGroup,
     pub(crate) rows: Vec<FeedbackRow>,
     pub(crate) pairs: Vec<FeedbackPair>,
+    pub(crate) log: LogEntry,
     pub(crate) signature: Option<Signature>,
 }
 
 impl Feedback {
     /// Appends a group.
     pub(crate) fn add(&mut self, digest: GroupDigest, source: &str, domain: &str) -> Result<(), DataError> {
-        let GroupDigest { group, rows, pairs, signature } = digest;
+        let GroupDigest { group, rows, pairs, log, signature } = digest;
         let origin = self.origin_index(source, domain)?;
         self.signatures.extend(signature);
+        if !(self.logs.is_empty() && log.is_empty()) {
+            self.logs.resize(self.groups.len(), LogEntry::default());
+            self.logs.push(log);
+        }
         self.extend([PromptGroup { origin, ..group }], rows, pairs)
     }
 
@@ -114,6 +127,11 @@ impl Feedback {
             .map(|origin| self.origin_index(&origin.source, &origin.domain))
             .collect::<Result<Vec<_>, _>>()?;
         self.signatures.extend(next.signatures);
+        if !(self.logs.is_empty() && next.logs.is_empty()) {
+            self.logs.resize(self.groups.len(), LogEntry::default());
+            self.logs.extend(next.logs);
+            self.logs.resize(self.groups.len() + next.groups.len(), LogEntry::default());
+        }
         let groups = next
             .groups
             .into_iter()
@@ -161,6 +179,15 @@ impl Feedback {
         u16::try_from(index).map_err(|_| DataError::TooManyRows)
     }
 
+    /// Returns all rows as judgements, sorted: those of a completion are adjacent, undesirable ones
+    /// first.
+    pub(crate) fn judgements(&self) -> Vec<Judgement> {
+        let mut judgements: Vec<Judgement> =
+            self.rows.iter().zip(0..).map(|(row, index)| (row.id, row.original_label, index)).collect();
+        judgements.par_sort_unstable();
+        judgements
+    }
+
     /// Returns the group of a row.
     pub(crate) fn group(&self, row: &FeedbackRow) -> &PromptGroup {
         &self.groups[row.group as usize]
@@ -169,6 +196,26 @@ impl Feedback {
     /// Returns the source and domain of a row.
     pub(crate) fn origin(&self, row: &FeedbackRow) -> &Origin {
         &self.origins[usize::from(self.group(row).origin)]
+    }
+
+    /// Returns the group and time of a prompt group, by index.
+    pub(crate) fn log(&self, group: usize) -> LogEntry {
+        self.logs.get(group).copied().unwrap_or_default()
+    }
+
+    /// Returns the time of a row, if the source gives it.
+    pub(crate) fn time(&self, row: &FeedbackRow) -> Option<Timestamp> {
+        self.log(row.group as usize).time
+    }
+
+    /// Returns whether any source gives groups.
+    pub(crate) fn has_groups(&self) -> bool {
+        self.logs.iter().any(|log| log.group.is_some())
+    }
+
+    /// Returns whether any source gives times.
+    pub(crate) fn has_times(&self) -> bool {
+        self.logs.iter().any(|log| log.time.is_some())
     }
 
     /// Returns the split of a row; training if none has been assigned.
@@ -329,20 +376,30 @@ mod tests {
     use crate::{
         fixtures::{completion, raw_pair},
         ingest::raw::RawGroup,
+        table::group_salt::GroupSalt,
     };
 
     #[test]
     fn parts_appended_are_the_whole() {
+        // Only the fourth to sixth group have a log entry.
         let groups = || {
-            (0..9).map(|n| RawGroup {
+            (0..9u64).map(|n| RawGroup {
                 source: format!("s{}", n % 2).into(),
+                log: match n {
+                    3..6 => LogEntry { group: Some(GroupSalt::from_seed(n).hash("a")), time: None },
+                    _ => LogEntry::default(),
+                },
                 ..raw_pair(&format!("p{n}"), "a", "b", None)
             })
         };
         let whole = Feedback::new(groups());
-        let mut parts = Feedback::new(groups().take(4));
-        parts.append(Feedback::new(groups().skip(4))).unwrap();
-        assert_eq!(format!("{whole:?}"), format!("{parts:?}"));
+        assert_eq!((whole.logs.len(), whole.has_groups(), whole.has_times()), (9, true, false));
+        for first in [2, 4, 7] {
+            let mut parts = Feedback::new(groups().take(first));
+            parts.append(Feedback::new(groups().skip(first))).unwrap();
+            assert_eq!(format!("{whole:?}"), format!("{parts:?}"));
+        }
+        assert!(Feedback::new(groups().take(3)).logs.is_empty());
     }
 
     #[test]

@@ -18,6 +18,12 @@ pub(crate) struct Id(u64);
 pub(crate) struct Digits([u8; 16]);
 
 impl Id {
+    /// Returns the first 64 bits of a hash.
+    pub(crate) fn from_hash(hash: blake3::Hash) -> Self {
+        let (first, _) = hash.as_bytes().split_at(8);
+        Self(first.iter().fold(0, |bits, byte| bits << 8 | u64::from(*byte)))
+    }
+
     /// Returns the digits, without an allocation.
     pub(crate) fn digits(self) -> Digits {
         let mut digits = [0; 16];
@@ -68,9 +74,7 @@ fn digest<'a>(kind: &str, parts: impl Iterator<Item = &'a str>) -> Id {
     for part in parts {
         hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
     }
-    let hash = hasher.finalize();
-    let (first, _) = hash.as_bytes().split_at(8);
-    Id(first.iter().fold(0, |bits, byte| bits << 8 | u64::from(*byte)))
+    Id::from_hash(hasher.finalize())
 }
 
 #[cfg(test)]

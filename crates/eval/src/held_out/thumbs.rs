@@ -71,7 +71,7 @@ fn outcome(id: String, row: &BinaryRow, tokens: usize) -> ThumbOutcome {
         prompt_id: row.prompt_id.clone(),
         source: row.source.clone(),
         domain: row.domain.clone(),
-        group: None,
+        group: row.group.clone(),
         desirable: row.label,
         tokens,
         log_ratio: 0.0,

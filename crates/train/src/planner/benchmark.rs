@@ -245,6 +245,7 @@ fn generate_examples(
                     score_rejected: None,
                     noise: "none".to_owned(),
                     swapped: false,
+                    group: None,
                 },
             })
         };

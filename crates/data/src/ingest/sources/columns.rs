@@ -12,7 +12,6 @@ use crate::{
     ingest::{
         raw::{Flaw, RawCompletion, RejectReason},
         sources::{
-            excerpt::excerpt,
             json::{Object, wrong_type},
             turns::turns,
         },
@@ -62,6 +61,10 @@ pub enum RecordField {
     Scores,
     /// Value of the `domain` column.
     Domain,
+    /// User or conversation that the judgement comes from. Only a salted hash is stored.
+    Group,
+    /// Time of the judgement: ISO 8601, or seconds or milliseconds since 1970.
+    Time,
 }
 
 impl RecordField {
@@ -81,6 +84,8 @@ impl RecordField {
             Self::Completions => &["completions", "responses"],
             Self::Scores => &["scores", "ratings"],
             Self::Domain => &["domain"],
+            // What a log calls these differs, so the recipe names them.
+            Self::Group | Self::Time => &[],
         }
     }
 }
@@ -101,6 +106,19 @@ pub(crate) struct FoundValue<'a> {
 impl Columns {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Returns the name that the recipe maps a field to, if it does.
+    pub(crate) fn mapping(&self, field: RecordField) -> Option<&str> {
+        self.0.get(&field).map(String::as_str)
+    }
+
+    /// Returns whether a field is there but null, or is below a null.
+    pub(crate) fn is_null(&self, record: &Object, field: RecordField) -> bool {
+        match self.0.get(&field) {
+            Some(name) => null_at(&record.0, name),
+            None => field.usual().iter().any(|name| null_at(&record.0, name)),
+        }
     }
 
     /// Returns the value of a field; null counts as absent.
@@ -171,6 +189,17 @@ fn at<'a>(map: &'a serde_json::Map<String, Value>, name: &str) -> Option<&'a Val
     })
 }
 
+fn null_at(map: &serde_json::Map<String, Value>, name: &str) -> bool {
+    match (map.get(name), name.split_once('.')) {
+        (Some(value), _) => value.is_null(),
+        (None, Some((first, rest))) => match map.get(first) {
+            Some(Value::Object(inner)) => null_at(inner, rest),
+            value => value.is_some_and(Value::is_null),
+        },
+        (None, None) => false,
+    }
+}
+
 /// Returns a text value.
 pub(crate) fn text(found: FoundValue<'_>) -> Result<&str, Flaw> {
     found.value.as_str().ok_or_else(|| wrong_type(found.name, found.value, "text"))
@@ -185,37 +214,6 @@ pub(crate) fn score(found: FoundValue<'_>) -> Result<Option<f64>, Flaw> {
     };
     let number = number.filter(|number| number.is_finite());
     number.map(Some).ok_or_else(|| wrong_type(found.name, found.value, "a finite number"))
-}
-
-/// Parses a label: a boolean; 1 for desirable, 0 or -1 for undesirable; or text with one of these
-/// meanings.
-pub(crate) fn label(found: FoundValue<'_>) -> Result<bool, Flaw> {
-    let label = match found.value {
-        Value::Bool(label) => Some(*label),
-        Value::Number(number) => sign(number.as_f64()),
-        Value::String(text) => match text.trim().to_ascii_lowercase().as_str() {
-            "true" | "yes" | "up" | "desirable" | "chosen" => Some(true),
-            "false" | "no" | "down" | "undesirable" | "rejected" => Some(false),
-            text => sign(text.parse().ok()),
-        },
-        _ => None,
-    };
-    label.ok_or_else(|| Flaw {
-        reason: RejectReason::BadValue,
-        detail: format!(
-            "`{}` is {}, expected true or false (or 1 and 0, yes and no, up and down)",
-            found.name,
-            excerpt(&found.value.to_string())
-        ),
-    })
-}
-
-fn sign(number: Option<f64>) -> Option<bool> {
-    number.and_then(|number| match number {
-        1.0 => Some(true),
-        0.0 | -1.0 => Some(false),
-        _ => None,
-    })
 }
 
 /// Parses a completion; its score and label stay empty. If its turns repeat the prompt, as in full

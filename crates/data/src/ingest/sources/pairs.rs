@@ -12,6 +12,7 @@ use crate::{
             columns::{Columns, FoundValue, RecordField, completion, split_last},
             json::{self, Object},
             per_record::{Draft, Parsed, RecordFormat, SourceRecord},
+            record_log::RecordLog,
             turns::turns,
         },
     },
@@ -25,7 +26,10 @@ pub(crate) struct PairsFormat {
 
 impl RecordFormat for PairsFormat {
     fn parse(&self, record: &SourceRecord<'_>) -> Parsed {
-        json::parse::<Object>(record.bytes).and_then(|object| self.draft(&object)).into()
+        match json::parse::<Object>(record.bytes) {
+            Ok(object) => Parsed::from(self.draft(&object)).logged(RecordLog::read(&self.columns, &object)),
+            Err(flaw) => Parsed::rejected(vec![flaw]),
+        }
     }
 }
 

@@ -10,8 +10,9 @@ use crate::{
         raw::{Flaw, RawCompletion, RawGroup, RawRow, RejectReason, Remark, RowSink},
         records::for_each_record,
         shard::Shard,
-        sources::{excerpt::excerpt, files::HashedFile},
+        sources::{excerpt::excerpt, files::HashedFile, record_log::RecordLog},
     },
+    table::{group_salt::GroupSalt, log_entry::LogEntry},
 };
 
 /// Record with its position.
@@ -31,10 +32,10 @@ pub(crate) trait RecordFormat: Sync {
 }
 
 /// Result of parsing a record.
-#[derive(Debug)]
 pub(crate) struct Parsed {
     pub(crate) drafts: Result<Vec<Draft>, Vec<Flaw>>,
     pub(crate) remarks: Vec<Remark>,
+    pub(crate) log: RecordLog,
 }
 
 /// A group before its source and file are filled in.
@@ -55,17 +56,31 @@ pub(crate) struct SourceContext<'a> {
     pub(crate) domains: &'a [String],
     /// Shard of the records to read.
     pub(crate) shard: Shard,
+    /// Salt of the hashes that replace the names of groups.
+    pub(crate) salt: GroupSalt,
 }
 
 impl Parsed {
     /// Returns the result for an unusable record.
     pub(crate) fn rejected(flaws: Vec<Flaw>) -> Self {
-        Self { drafts: Err(flaws), remarks: Vec::new() }
+        Self { drafts: Err(flaws), remarks: Vec::new(), log: RecordLog::default() }
     }
 
     /// Returns the result for a record that is filtered out.
     pub(crate) fn filtered(why: &'static str) -> Self {
-        Self { drafts: Ok(Vec::new()), remarks: vec![Remark::Filtered(why)] }
+        Self { drafts: Ok(Vec::new()), remarks: vec![Remark::Filtered(why)], log: RecordLog::default() }
+    }
+
+    /// Adds the group and time of the record, which is rejected if they have a flaw.
+    pub(crate) fn logged(self, log: Result<RecordLog, Flaw>) -> Self {
+        match (log, self.drafts) {
+            (Ok(log), drafts) => Self { drafts, log, ..self },
+            (Err(flaw), Ok(_)) => Self::rejected(vec![flaw]),
+            (Err(flaw), Err(mut flaws)) => {
+                flaws.push(flaw);
+                Self::rejected(flaws)
+            }
+        }
     }
 }
 
@@ -75,7 +90,9 @@ impl From<Result<Draft, Flaw>> for Parsed {
         match draft {
             Err(flaw) => Self::rejected(vec![flaw]),
             Ok(draft) => match draft.flaws() {
-                flaws if flaws.is_empty() => Self { remarks: draft.remarks(), drafts: Ok(vec![draft]) },
+                flaws if flaws.is_empty() => {
+                    Self { remarks: draft.remarks(), drafts: Ok(vec![draft]), log: RecordLog::default() }
+                }
                 flaws => Self::rejected(flaws),
             },
         }
@@ -142,7 +159,8 @@ impl Draft {
     pub(crate) fn group(self, split: Option<Split>, context: &SourceContext<'_>) -> RawGroup {
         let Self { domain, prompt, completions, pairs } = self;
         let domain = domain.map_or_else(|| context.domain.clone(), Arc::from);
-        RawGroup { split, source: context.source.clone(), domain, prompt, completions, pairs }
+        let (source, log) = (context.source.clone(), LogEntry::default());
+        RawGroup { split, source, domain, log, prompt, completions, pairs }
     }
 }
 
@@ -225,9 +243,11 @@ fn row(
     split: Option<Split>,
     context: &SourceContext<'_>,
 ) -> RawRow {
-    let Parsed { drafts, mut remarks } = parsed;
+    let Parsed { drafts, mut remarks, log } = parsed;
     let outcome = drafts.map(|drafts| {
-        let mut groups: Vec<RawGroup> = drafts.into_iter().map(|draft| draft.group(split, context)).collect();
+        let log = log.entry(&context.salt);
+        let group = |draft: Draft| RawGroup { log, ..draft.group(split, context) };
+        let mut groups: Vec<RawGroup> = drafts.into_iter().map(group).collect();
         let before = groups.len();
         groups.retain(|group| context.wants(&group.domain));
         if groups.len() < before {

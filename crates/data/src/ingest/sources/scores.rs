@@ -11,8 +11,9 @@ use crate::ingest::{
     sources::{
         columns::{Columns, FoundValue, RecordField, completion, score},
         json::{self, Object, wrong_type},
-        labels::judged,
+        labels::{judged, unjudged},
         per_record::{Draft, Parsed, RecordFormat, SourceRecord},
+        record_log::RecordLog,
     },
 };
 
@@ -24,7 +25,15 @@ pub(crate) struct ScoresFormat {
 
 impl RecordFormat for ScoresFormat {
     fn parse(&self, record: &SourceRecord<'_>) -> Parsed {
-        json::parse::<Object>(record.bytes).and_then(|object| self.draft(&object)).into()
+        let object: Object = match json::parse(record.bytes) {
+            Ok(object) => object,
+            Err(flaw) => return Parsed::rejected(vec![flaw]),
+        };
+        let single = self.columns.find(&object, RecordField::Completions).is_none();
+        if single && let Some(unjudged) = unjudged(&self.columns, &object, RecordField::Score) {
+            return unjudged;
+        }
+        Parsed::from(self.draft(&object)).logged(RecordLog::read(&self.columns, &object))
     }
 }
 
@@ -112,12 +121,25 @@ mod tests {
     }
 
     #[test]
+    fn single_completions_without_a_score_are_filtered() {
+        let rows = [
+            json!({"prompt": "p", "completion": "a", "score": 1}),
+            json!({"prompt": "p", "completion": "b", "score": null}),
+            json!({"prompt": "p", "completion": "c", "score": ""}),
+            json!({"prompt": "p", "completion": "d"}),
+        ];
+        let text = rows.map(|row| row.to_string()).join("\n");
+        let reading = read("{binarise: {by: threshold, at: 0}}", "a.jsonl", text.as_bytes());
+        assert_eq!((reading.groups.len(), reading.counts.filtered["no_judgement"]), (1, 3));
+    }
+
+    #[test]
     fn lists_of_unequal_length_and_completions_without_text_are_rejected() {
         for (row, reason) in [
             (json!({"prompt": "p", "completions": ["a", "b"], "scores": [1]}), "bad_value"),
             (json!({"prompt": "p", "completions": [{"score": 1}]}), "missing_field"),
             (json!({"prompt": "p", "completions": "a"}), "wrong_type"),
-            (json!({"prompt": "p", "completion": "a"}), "missing_field"),
+            (json!({"prompt": "p"}), "missing_field"),
         ] {
             let source = "{kind: scores, binarise: {by: best_and_worst}}";
             let reading = read(source, "a.jsonl", row.to_string().as_bytes());

@@ -86,6 +86,8 @@ fn a_setting_that_the_kind_does_not_know_is_an_error() {
         ("{kind: hh, ranks: all}", "ranks"),
         ("{kind: shp, only: helpful}", "only"),
         ("{kind: oasst, columns: {prompt: p}}", "columns"),
+        ("{kind: shp, columns: {group: user}}", "columns"),
+        ("{kind: pairs, words: {desirable: [a]}}", "words"),
         ("{kind: pairs, max_pairs_per_post: null}", "max_pairs_per_post"),
     ] {
         let error = resolve(source, file.path()).unwrap_err().to_string();

@@ -2,12 +2,15 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use arrow_array::{ArrayRef, BooleanArray, Float64Array, StringArray};
+use arrow_array::{ArrayRef, BooleanArray, Float64Array};
 use arrow_schema::{ArrowError, DataType, Field};
 
 use super::{
-    ParquetRow,
-    columns::{ColumnReader, flag, message_array, messages, optional_number, text, text_array},
+    GROUP, ParquetRow,
+    columns::{
+        ColumnReader, flag, message_array, messages, optional_number, optional_text, optional_text_array,
+        text, text_array,
+    },
 };
 use crate::{
     BinaryRow, DataError, Message,
@@ -27,6 +30,7 @@ pub(crate) struct BinaryRowRef<'a> {
     pub(crate) original_label: bool,
     pub(crate) noise: Cow<'a, str>,
     pub(crate) weight: f64,
+    pub(crate) group: Option<Id>,
 }
 
 impl ParquetRow for BinaryRow {
@@ -40,7 +44,7 @@ impl ParquetRow for BinaryRow {
             flag("label"),
             text("id"),
             text("prompt_id"),
-            Field::new("pair_id", DataType::Utf8, true),
+            optional_text("pair_id"),
             text("source"),
             text("domain"),
             optional_number("score"),
@@ -60,7 +64,7 @@ impl ParquetRow for BinaryRow {
             flags(|row| row.label),
             text_array(rows.iter().map(|row| row.id.digits())),
             text_array(rows.iter().map(|row| row.prompt_id.digits())),
-            Arc::new(rows.iter().map(|row| row.pair_id.map(Id::digits)).collect::<StringArray>()),
+            optional_text_array(rows.iter().map(|row| row.pair_id.map(Id::digits))),
             text_array(rows.iter().map(|row| &row.origin.source)),
             text_array(rows.iter().map(|row| &row.origin.domain)),
             Arc::new(rows.iter().map(|row| row.score).collect::<Float64Array>()),
@@ -68,6 +72,10 @@ impl ParquetRow for BinaryRow {
             text_array(rows.iter().map(|row| &row.noise)),
             Arc::new(Float64Array::from_iter_values(rows.iter().map(|row| row.weight))),
         ])
+    }
+
+    fn group(row: &BinaryRowRef<'_>) -> Option<Id> {
+        row.group
     }
 
     fn from_columns(columns: &ColumnReader<'_>) -> Result<Vec<Self>, DataError> {
@@ -82,6 +90,7 @@ impl ParquetRow for BinaryRow {
         let mut original_label = columns.flags("original_label")?.into_iter();
         let mut noise = columns.text("noise")?.into_iter();
         let mut weight = columns.numbers("weight")?.into_iter();
+        let mut group = columns.optional_column(GROUP)?.into_iter();
         // All columns of a batch have the same length, so all iterators end together.
         let mut row = |id| {
             Some(Self {
@@ -97,6 +106,7 @@ impl ParquetRow for BinaryRow {
                 original_label: original_label.next()?,
                 noise: noise.next()?,
                 weight: weight.next()?,
+                group: group.next()?,
             })
         };
         Ok(columns.text("id")?.into_iter().map_while(&mut row).collect())

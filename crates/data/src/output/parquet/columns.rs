@@ -15,6 +15,11 @@ pub(crate) fn text(name: &str) -> Field {
     Field::new(name, DataType::Utf8, false)
 }
 
+/// Field of a nullable string column.
+pub(crate) fn optional_text(name: &str) -> Field {
+    Field::new(name, DataType::Utf8, true)
+}
+
 /// Field of a non-null boolean column.
 pub(crate) fn flag(name: &str) -> Field {
     Field::new(name, DataType::Boolean, false)
@@ -41,6 +46,11 @@ fn message_field() -> Field {
 /// Converts strings to an array.
 pub(crate) fn text_array(values: impl Iterator<Item = impl AsRef<str>>) -> ArrayRef {
     Arc::new(StringArray::from_iter_values(values))
+}
+
+/// Converts nullable strings to an array.
+pub(crate) fn optional_text_array(values: impl Iterator<Item = Option<impl AsRef<str>>>) -> ArrayRef {
+    Arc::new(values.collect::<StringArray>())
 }
 
 /// Converts conversations to an array.
@@ -81,6 +91,14 @@ impl ColumnReader<'_> {
     /// Reads a column of nullable strings.
     pub(crate) fn optional_text(&self, name: &str) -> Result<Vec<Option<String>>, DataError> {
         Ok(self.array::<StringArray>(name)?.iter().map(|value| value.map(str::to_owned)).collect())
+    }
+
+    /// Reads a column of nullable strings that older or other files lack: nulls.
+    pub(crate) fn optional_column(&self, name: &str) -> Result<Vec<Option<String>>, DataError> {
+        match self.batch.column_by_name(name) {
+            Some(_) => self.optional_text(name),
+            None => Ok(vec![None; self.batch.num_rows()]),
+        }
     }
 
     /// Reads a column of booleans.

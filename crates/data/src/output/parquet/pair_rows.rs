@@ -6,7 +6,7 @@ use arrow_array::{ArrayRef, BooleanArray, Float64Array};
 use arrow_schema::{ArrowError, Field};
 
 use super::{
-    ParquetRow,
+    GROUP, ParquetRow,
     columns::{ColumnReader, flag, message_array, messages, optional_number, text, text_array},
 };
 use crate::{
@@ -26,6 +26,7 @@ pub(crate) struct PairRowRef<'a> {
     pub(crate) score_rejected: Option<f64>,
     pub(crate) noise: Cow<'a, str>,
     pub(crate) swapped: bool,
+    pub(crate) group: Option<Id>,
 }
 
 impl ParquetRow for PairRow {
@@ -64,6 +65,10 @@ impl ParquetRow for PairRow {
         ])
     }
 
+    fn group(row: &PairRowRef<'_>) -> Option<Id> {
+        row.group
+    }
+
     fn from_columns(columns: &ColumnReader<'_>) -> Result<Vec<Self>, DataError> {
         let mut prompt_id = columns.text("prompt_id")?.into_iter();
         let mut prompt = columns.messages("prompt")?.into_iter();
@@ -75,6 +80,7 @@ impl ParquetRow for PairRow {
         let mut score_rejected = columns.optional_numbers("score_rejected")?.into_iter();
         let mut noise = columns.text("noise")?.into_iter();
         let mut swapped = columns.flags("swapped")?.into_iter();
+        let mut group = columns.optional_column(GROUP)?.into_iter();
         // All columns of a batch have the same length, so all iterators end together.
         let mut row = |pair_id| {
             Some(Self {
@@ -89,6 +95,7 @@ impl ParquetRow for PairRow {
                 score_rejected: score_rejected.next()?,
                 noise: noise.next()?,
                 swapped: swapped.next()?,
+                group: group.next()?,
             })
         };
         Ok(columns.text("pair_id")?.into_iter().map_while(&mut row).collect())

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use arrow_array::{Array, ArrayRef, RecordBatch};
-use arrow_schema::{DataType, Field};
+use arrow_schema::{DataType, FieldRef, Fields};
 use fs_err::File;
 use parquet::{
     arrow::{
@@ -37,7 +37,7 @@ struct TableWriter {
     path: PathBuf,
     writer: SerializedFileWriter<File>,
     columns: ArrowRowGroupWriterFactory,
-    fields: Vec<Field>,
+    fields: Fields,
     /// Batches of the current row group.
     batches: Vec<RecordBatch>,
     rows: usize,
@@ -46,7 +46,7 @@ struct TableWriter {
 }
 
 impl TableWriter {
-    fn create<R: ParquetRow>(dataset: &Path, split: Split) -> Result<Self, DataError> {
+    fn create<R: ParquetRow>(dataset: &Path, split: Split, groups: bool) -> Result<Self, DataError> {
         let path = path::<R>(dataset, split);
         if let Some(folder) = path.parent() {
             fs_err::create_dir_all(folder)?;
@@ -55,10 +55,11 @@ impl TableWriter {
             .set_created_by("prospect".to_owned())
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .build();
-        let (writer, columns) = ArrowWriter::try_new(File::create(&path)?, schema::<R>(), Some(properties))
+        let schema = schema::<R>(groups);
+        let fields = schema.fields().clone();
+        let (writer, columns) = ArrowWriter::try_new(File::create(&path)?, schema, Some(properties))
             .and_then(ArrowWriter::into_serialized_writer)
             .map_err(DataError::parquet(&path))?;
-        let fields = R::fields();
         Ok(Self { path, writer, columns, fields, batches: Vec::new(), rows: 0, bytes: 0, row_groups: 0 })
     }
 
@@ -104,7 +105,7 @@ struct PendingRowGroup {
 
 /// A field of a row group that is not yet encoded.
 struct PendingColumn {
-    field: Field,
+    field: FieldRef,
     writers: Vec<ArrowColumnWriter>,
     arrays: Vec<ArrayRef>,
 }
@@ -128,12 +129,12 @@ pub(crate) struct DatasetWriter {
 }
 
 impl DatasetWriter {
-    /// Creates the files of `dataset`.
-    pub(crate) fn create(dataset: &Path) -> Result<Self, DataError> {
+    /// Creates the files of `dataset`, with the column `group` if there are groups.
+    pub(crate) fn create(dataset: &Path, groups: bool) -> Result<Self, DataError> {
         let mut files = Vec::new();
         for split in Split::ALL {
-            files.push(TableWriter::create::<BinaryRow>(dataset, split)?);
-            files.push(TableWriter::create::<PairRow>(dataset, split)?);
+            files.push(TableWriter::create::<BinaryRow>(dataset, split, groups)?);
+            files.push(TableWriter::create::<PairRow>(dataset, split, groups)?);
         }
         Ok(Self { files, waiting: Vec::new(), bytes: 0 })
     }
