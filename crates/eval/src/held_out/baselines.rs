@@ -116,6 +116,7 @@ mod tests {
             original_label: label,
             noise: "none".to_owned(),
             weight: 1.0,
+            group: None,
         }
     }
 
