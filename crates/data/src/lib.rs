@@ -10,6 +10,7 @@
 //!   dpo/{train,test}-00000-of-00001.parquet   PairRows: prompt, chosen, rejected
 //!   manifest.json                             Manifest: recipe, input hashes, counts of every step
 //!   rejected.jsonl                            unusable rows: file, line, reason, detail
+//!   BLAKE3SUMS                                hashes of the files above, checked when they are read
 //!   README.md                                 dataset card for the Hugging Face `datasets` library
 //!   raw.jsonl                                 generated feedback, for synthetic sources only
 //! ```

@@ -1,6 +1,7 @@
 //! Writing a dataset directory and reading it back.
 
 pub(crate) mod card;
+pub(crate) mod checksums;
 mod class_weights;
 pub(crate) mod completion_store;
 mod llama_factory;
