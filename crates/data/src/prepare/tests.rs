@@ -329,7 +329,9 @@ fn a_changed_byte_in_any_file_of_a_dataset_is_found_and_named() {
     let card = Path::new("README.md");
     let generated = Path::new("raw.jsonl");
     for (name, bytes) in intact.iter().filter(|(name, _)| ![card, generated].contains(&name.as_path())) {
-        for (position, damaged) in flipped(bytes, 24) {
+        let longer = (bytes.len(), [bytes.as_slice(), b"\n"].concat());
+        let shorter = bytes.split_last().map(|(_, rest)| (rest.len(), rest.to_vec()));
+        for (position, damaged) in flipped(bytes, 24).chain([longer]).chain(shorter) {
             fs_err::write(dataset.join(name), damaged).unwrap();
             let errors: Vec<String> =
                 read().into_iter().filter_map(|result| Some(result.err()?.to_string())).collect();
