@@ -47,14 +47,19 @@ fn a_damaged_dataset_is_named_by_its_readers_and_prepared_again() {
     let whole = fs_err::read(&path).unwrap();
     damage(&path);
     let problem = "data/kto/train-00000-of-00001.parquet is damaged or was changed: its BLAKE3 hash is ";
-    for command in ["inspect data", "preview data --model model.yaml", "export data --out factory"] {
+    for command in [
+        "inspect data",
+        "preview data --model model.yaml",
+        "export data --out factory",
+        "train data --model model.yaml --out runs/train",
+    ] {
         let run = place.run(command);
         assert_eq!(run.code, Some(1), "{run}");
         assert!(run.stderr.contains(&format!("error: {problem}")), "{run}");
         let help = "; make the dataset again with `prospect prepare PIPELINE.yaml --out data`";
         assert!(run.stderr.contains(help), "{run}");
     }
-    assert!(!place.path("factory").exists());
+    assert!(!place.path("factory").exists() && !place.path("runs").exists());
     let run = place.run("prepare data.yaml --out data");
     assert_eq!(run.code, Some(0), "{run}");
     assert!(run.stderr.contains(&format!("warning: {problem}")), "{run}");

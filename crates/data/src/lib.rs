@@ -76,8 +76,8 @@ pub use ingest::{
     },
 };
 pub use output::{
-    BalancedClassWeights, LlamaFactoryCounts, Manifest, export_llama_factory, read_binary, read_manifest,
-    read_pairs,
+    BalancedClassWeights, LlamaFactoryCounts, Manifest, dataset_fingerprint, export_llama_factory,
+    read_binary, read_manifest, read_pairs,
 };
 pub use prepare::{dry_run, is_shard_prepared, merge_shards, prepare, prepare_shard, prepared};
 pub use rows::{BinaryRow, Message, PairRow, Split};

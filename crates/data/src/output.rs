@@ -9,6 +9,7 @@ pub(crate) mod manifest;
 pub(crate) mod parquet;
 pub(crate) mod second_pass;
 
+pub use checksums::dataset_fingerprint;
 pub use class_weights::BalancedClassWeights;
 pub use llama_factory::{LlamaFactoryCounts, export_llama_factory};
 pub use manifest::{Manifest, read_manifest};

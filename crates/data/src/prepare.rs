@@ -61,12 +61,12 @@ pub fn prepared(pipeline: &Pipeline, out: &Path) -> Result<Option<Manifest>, Dat
     // An unreadable manifest is from another version, so the dataset must be prepared again.
     let fingerprint = pipeline.fingerprint()?;
     let manifest = read_manifest(out).ok().filter(|manifest| manifest.fingerprint == fingerprint);
-    Ok(manifest.filter(|_| checksums::check_all(out).is_ok()))
+    Ok(manifest.filter(|_| checksums::check_dataset(out).is_ok()))
 }
 
 fn prepare_from(pipeline: &Pipeline, out: &Path, input: &dyn FeedbackInput) -> Result<Manifest, DataError> {
     check_replaceable(out)?;
-    if let Err(DataError::Damaged { damage, .. }) = checksums::check_all(out) {
+    if let Err(DataError::Damaged { damage, .. }) = checksums::check_dataset(out) {
         tracing::warn!("{damage}; the dataset is prepared again");
     }
     let dir = WholeDir::create(out)?;

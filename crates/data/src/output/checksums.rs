@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use prospect_core::checksums;
+use prospect_core::{checksums, files::short_hash};
 
 use super::{manifest, parquet};
 use crate::{BinaryRow, DataError, PairRow, Split, ingest::rejections};
@@ -35,6 +35,13 @@ pub(crate) fn check(dataset: &Path, name: &str) -> Result<(), DataError> {
 }
 
 /// Checks all files of a dataset directory.
-pub(crate) fn check_all(dataset: &Path) -> Result<(), DataError> {
+pub(crate) fn check_dataset(dataset: &Path) -> Result<(), DataError> {
     names().iter().try_for_each(|name| check(dataset, name))
+}
+
+/// Checks all files of a dataset directory against their recorded hashes, and returns a hash of
+/// their content.
+pub fn dataset_fingerprint(dataset: &Path) -> Result<String, DataError> {
+    check_dataset(dataset)?;
+    Ok(short_hash(&fs_err::read(dataset.join(checksums::FILE))?))
 }
