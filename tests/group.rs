@@ -49,6 +49,7 @@ pub(crate) fn place() -> Place {
 /// Reads every file below `sweep/runs` that has no times, with the name of the sweep masked.
 pub(crate) fn results(place: &Place, sweep: &str) -> BTreeMap<String, Vec<u8>> {
     let mut found = sweep::results(place, sweep);
+    found.retain(|name, _| !name.ends_with("adapter/BLAKE3SUMS"));
     // An adapter names its base weights, which are those of the sweep's SFT stage.
     for (_, bytes) in found.iter_mut().filter(|(name, _)| name.ends_with("adapter_config.json")) {
         *bytes = String::from_utf8_lossy(bytes).replace(sweep, "[sweep]").into_bytes();

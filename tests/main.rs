@@ -8,6 +8,7 @@ mod export;
 mod gpu_check;
 mod group;
 mod inspect;
+mod integrity;
 mod judge;
 mod learning;
 mod objectives;

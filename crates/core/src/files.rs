@@ -1,10 +1,12 @@
 //! Atomic writes of files and directories, and hashes of their contents.
 
 use std::{
+    collections::HashMap,
     hash::{BuildHasher, RandomState},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
-    sync::LazyLock,
+    sync::{LazyLock, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime},
 };
 
 use fs_err::File;
@@ -29,15 +31,25 @@ pub fn write_whole_at<T, E: From<io::Error>>(
     path: &Path,
     write: impl FnOnce(&Path) -> Result<T, E>,
 ) -> Result<T, E> {
+    let (result, _) = write_renamed(path, |aside| Ok::<_, E>((write(aside)?, path.to_owned())))?;
+    Ok(result)
+}
+
+/// Like [`write_whole_at`], for names that depend on the content: `write` also returns the final
+/// path, which is in the folder of `path`.
+pub(crate) fn write_renamed<T, E: From<io::Error>>(
+    path: &Path,
+    write: impl FnOnce(&Path) -> Result<(T, PathBuf), E>,
+) -> Result<(T, PathBuf), E> {
     if let Some(folder) = path.parent() {
         fs_err::create_dir_all(folder)?;
     }
     let aside = aside(path);
-    let attempt = || -> Result<T, E> {
-        let result = write(&aside)?;
+    let attempt = || -> Result<(T, PathBuf), E> {
+        let (result, path) = write(&aside)?;
         File::open(&aside)?.sync_all()?;
-        fs_err::rename(&aside, path)?;
-        Ok(result)
+        fs_err::rename(&aside, &path)?;
+        Ok((result, path))
     };
     let result = attempt();
     if result.is_err() {
@@ -119,11 +131,37 @@ pub fn short_hash(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex()[..16].to_owned()
 }
 
+/// Size and modification time of a file.
+type FileVersion = (u64, SystemTime);
+
+/// Age from which a modification time identifies a version. A younger file may change again without
+/// a new time, since file systems round times.
+const SETTLED: Duration = Duration::from_secs(2);
+
 /// Returns the BLAKE3 hash of a file's contents, in hexadecimal.
+///
+/// A process reads each version of a file once: the hash is remembered with the path, the size and
+/// the modification time.
 pub fn hash_file(path: &Path) -> io::Result<String> {
+    static KNOWN: LazyLock<Mutex<HashMap<PathBuf, (FileVersion, String)>>> = LazyLock::new(Mutex::default);
+    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    let modified = metadata.modified()?;
+    let version = (metadata.len(), modified);
+    if let Some((_, hash)) = known().get(path).filter(|(other, _)| *other == version) {
+        return Ok(hash.clone());
+    }
+    let (settled, started) = (modified.elapsed().is_ok_and(|age| age > SETTLED), Instant::now());
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(File::open(path)?)?;
-    Ok(hasher.finalize().to_hex().to_string())
+    hasher.update_reader(file)?;
+    let hash = hasher.finalize().to_hex().to_string();
+    let seconds = started.elapsed().as_secs_f64();
+    tracing::debug!("hashed {} bytes in {seconds:.4} s: {}", metadata.len(), path.display());
+    if settled {
+        known().insert(path.to_owned(), (version, hash.clone()));
+    }
+    Ok(hash)
 }
 
 #[cfg(test)]
@@ -142,6 +180,26 @@ mod tests {
         assert!(failed.is_err());
         assert_eq!(fs_err::read_to_string(&path).unwrap(), "old");
         assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_version_of_a_file_is_read_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let hash = |text: &str, time: SystemTime| {
+            fs_err::write(&path, text).unwrap();
+            File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+            hash_file(&path).unwrap()
+        };
+        let [first, second] = ["one", "two"].map(|text| blake3::hash(text.as_bytes()).to_hex().to_string());
+        let (now, old) = (SystemTime::now(), SystemTime::now() - Duration::from_mins(1));
+        assert_eq!(hash("one", now), first);
+        assert_eq!(hash("two", now), second, "a young file may have changed within its time");
+        assert_eq!(hash("one", old), first);
+        assert_eq!(hash("two", old), first, "the same size and time are the same version");
+        assert_eq!(hash("two", old - Duration::from_secs(1)), second);
+        let longer = blake3::hash(b"three").to_hex().to_string();
+        assert_eq!(hash("three", old - Duration::from_secs(1)), longer);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Foundations shared by all stages of Prospect.
 //!
+//! * [`checksums`]: hashes of files, recorded when they are written and checked when they are read.
 //! * [`config`]: strict YAML with overrides; errors name file, line and key.
 //! * [`draw`]: randomness from keyed hashes of rows, independent of order and threads.
 //! * [`errors`]: error chains.
@@ -25,6 +26,7 @@
 //! # Ok::<(), prospect_core::config::ConfigError>(())
 //! ```
 
+pub mod checksums;
 pub mod config;
 pub mod draw;
 pub mod errors;

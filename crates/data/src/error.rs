@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use prospect_core::checksums::ChecksumError;
+
 /// Error of preparing or reading a dataset.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
@@ -147,6 +149,14 @@ pub enum DataError {
     Missing {
         /// File.
         file: PathBuf,
+        /// Dataset directory.
+        dataset: PathBuf,
+    },
+    /// A dataset file differs from its recorded hash.
+    #[error("{damage}; make the dataset again with `prospect prepare PIPELINE.yaml --out {}`", dataset.display())]
+    Damaged {
+        /// File and hashes.
+        damage: ChecksumError,
         /// Dataset directory.
         dataset: PathBuf,
     },

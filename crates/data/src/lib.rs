@@ -10,6 +10,7 @@
 //!   dpo/{train,test}-00000-of-00001.parquet   PairRows: prompt, chosen, rejected
 //!   manifest.json                             Manifest: recipe, input hashes, counts of every step
 //!   rejected.jsonl                            unusable rows: file, line, reason, detail
+//!   BLAKE3SUMS                                hashes of the files above, checked when they are read
 //!   README.md                                 dataset card for the Hugging Face `datasets` library
 //!   raw.jsonl                                 generated feedback, for synthetic sources only
 //! ```
@@ -75,8 +76,8 @@ pub use ingest::{
     },
 };
 pub use output::{
-    BalancedClassWeights, LlamaFactoryCounts, Manifest, export_llama_factory, read_binary, read_manifest,
-    read_pairs,
+    BalancedClassWeights, LlamaFactoryCounts, Manifest, dataset_fingerprint, export_llama_factory,
+    read_binary, read_manifest, read_pairs,
 };
 pub use prepare::{dry_run, is_shard_prepared, merge_shards, prepare, prepare_shard, prepared};
 pub use rows::{BinaryRow, Message, PairRow, Split};

@@ -1,6 +1,7 @@
 //! Writing a dataset directory and reading it back.
 
 pub(crate) mod card;
+pub(crate) mod checksums;
 mod class_weights;
 pub(crate) mod completion_store;
 mod llama_factory;
@@ -8,6 +9,7 @@ pub(crate) mod manifest;
 pub(crate) mod parquet;
 pub(crate) mod second_pass;
 
+pub use checksums::dataset_fingerprint;
 pub use class_weights::BalancedClassWeights;
 pub use llama_factory::{LlamaFactoryCounts, export_llama_factory};
 pub use manifest::{Manifest, read_manifest};

@@ -16,12 +16,12 @@ use prospect_core::{
 };
 
 use crate::{
-    BalancedClassWeights, BinaryRow, DataError, Manifest, PairRow, Pipeline, Split, SyntheticWorld,
-    ingest::{blocks::GroupBlocks, first_pass::FirstPass, raw::GroupSink, shards::shards_folder},
+    BalancedClassWeights, DataError, Manifest, Pipeline, Split, SyntheticWorld,
+    ingest::{blocks::GroupBlocks, first_pass::FirstPass, raw::GroupSink, rejections, shards::shards_folder},
     output::{
-        card,
+        card, checksums,
         completion_store::{CompletionCollector, CompletionStore},
-        manifest, parquet,
+        manifest,
         second_pass::SecondPass,
     },
     read_manifest,
@@ -58,24 +58,26 @@ pub fn dry_run(pipeline: &Pipeline) -> Result<Manifest, DataError> {
     Ok(run_steps(pipeline, dir.path(), &pipeline.source)?.0)
 }
 
-/// Returns the manifest of `out` if it holds the complete dataset of this recipe and these inputs.
+/// Returns the manifest of `out` if it holds the complete and undamaged dataset of this recipe and
+/// these inputs.
 pub fn prepared(pipeline: &Pipeline, out: &Path) -> Result<Option<Manifest>, DataError> {
-    let complete = Split::ALL.into_iter().all(|split| {
-        parquet::path::<BinaryRow>(out, split).exists() && parquet::path::<PairRow>(out, split).exists()
-    });
     // An unreadable manifest is from another version, so the dataset must be prepared again.
-    let manifest = if complete { read_manifest(out).ok() } else { None };
     let fingerprint = pipeline.fingerprint()?;
-    Ok(manifest.filter(|manifest| manifest.fingerprint == fingerprint))
+    let manifest = read_manifest(out).ok().filter(|manifest| manifest.fingerprint == fingerprint);
+    Ok(manifest.filter(|_| checksums::check_dataset(out).is_ok()))
 }
 
 fn prepare_from(pipeline: &Pipeline, out: &Path, input: &dyn FeedbackInput) -> Result<Manifest, DataError> {
     check_replaceable(out)?;
+    if let Err(DataError::Damaged { damage, .. }) = checksums::check_dataset(out) {
+        tracing::warn!("{damage}; the dataset is prepared again");
+    }
     let dir = WholeDir::create(out)?;
     let (manifest, feedback) = run_steps(pipeline, dir.path(), input)?;
     write_rows(pipeline, dir.path(), &feedback, input)?;
     write_whole(&dir.path().join("README.md"), |file| file.write_all(card::card(&manifest).as_bytes()))?;
     write_json(&dir.path().join(manifest::FILE), &manifest)?;
+    checksums::record(dir.path())?;
     dir.commit()?;
     Ok(manifest)
 }
@@ -158,7 +160,7 @@ fn first_pass(
     dir: &Path,
     input: &dyn FeedbackInput,
 ) -> Result<FirstPass<BufWriter<File>>, DataError> {
-    let rejected = BufWriter::new(File::create(dir.join("rejected.jsonl"))?);
+    let rejected = BufWriter::new(File::create(dir.join(rejections::FILE))?);
     let mut first_pass = FirstPass::new(rejected, pipeline.strict, pipeline.digest_options()?);
     input.first_pass(dir, &mut first_pass)?;
     Ok(first_pass)

@@ -1,5 +1,9 @@
 //! Errors of this crate.
 
+use std::path::PathBuf;
+
+use prospect_core::checksums::ChecksumError;
+
 /// Failure to load, run or save a model.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
@@ -18,6 +22,14 @@ pub enum ModelError {
     /// Unknown or unusable device.
     #[error("device: {0}")]
     Device(String),
+    /// A file differs from the hash that was recorded when its folder was written.
+    #[error("{damage}; write the folder again, or remove {} to accept its files as they are", sums.display())]
+    Damaged {
+        /// File and hashes.
+        damage: ChecksumError,
+        /// File with the recorded hashes.
+        sums: PathBuf,
+    },
     /// Missing, damaged or mismatched weights.
     #[error("model weights: {0}")]
     Weights(String),

@@ -48,6 +48,7 @@ mod ops;
 mod pack;
 mod parameters;
 mod recipe;
+mod recorded;
 mod save;
 mod template;
 mod tokenizer;

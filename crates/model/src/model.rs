@@ -3,16 +3,26 @@
 use std::path::Path;
 
 use candle_core::{DType, Device};
-use prospect_core::files::{fingerprint, hash_file, write_json, write_whole};
+use prospect_core::{
+    checksums,
+    files::{fingerprint, hash_file, write_json, write_whole},
+};
 use prospect_dist::ProcessGroup;
 use serde::Deserialize;
 
 use crate::{
     Architecture, ChatTemplate, Decoder, Dtype, ModelError, Quantization, Recipe, TemplateSource, Tokenizer,
     TokenizerSource, Train, WeightsSource, device,
+    recorded::check_recorded,
     save::save_weights,
     weights::{GgufFile, QuantisingSource, RandomWeights, SafetensorsFolder, ShardingSource, TensorSource},
 };
+
+/// Names of the files of a saved model.
+const CONFIG: &str = "config.json";
+const WEIGHTS: &str = "model.safetensors";
+const TOKENIZER: &str = "tokenizer.json";
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
 /// Frozen model with its tokenizer and chat template.
 #[derive(Debug, Clone)]
@@ -108,7 +118,8 @@ impl Recipe {
             WeightsSource::Random(architecture, _) => Ok(architecture.clone()),
             WeightsSource::Gguf(path) => GgufFile::open(path, DType::F32, Device::Cpu, false)?.architecture(),
             WeightsSource::Folder(folder) => {
-                Architecture::from_hugging_face(&fs_err::read_to_string(folder.join("config.json"))?)
+                check_recorded(folder, CONFIG)?;
+                Architecture::from_hugging_face(&fs_err::read_to_string(folder.join(CONFIG))?)
             }
         }
     }
@@ -207,8 +218,9 @@ fn load_text_of_folder(
     folder: &Path,
     tokenizer: bool,
 ) -> Result<(Option<Tokenizer>, TextConfig), ModelError> {
-    let path = folder.join("tokenizer_config.json");
+    let path = folder.join(TOKENIZER_CONFIG);
     let config: TokenizerConfig = if path.exists() {
+        check_recorded(folder, TOKENIZER_CONFIG)?;
         serde_json::from_slice(&fs_err::read(&path)?)
             .map_err(|error| ModelError::Tokenizer(format!("{}: {error}", path.display())))?
     } else {
@@ -218,23 +230,24 @@ fn load_text_of_folder(
     let jinja = folder.join("chat_template.jinja");
     let template = if jinja.exists() { Some(fs_err::read_to_string(jinja)?) } else { config.chat_template };
     let tokenizer = tokenizer
-        .then(|| Tokenizer::open(&folder.join("tokenizer.json"), config.eos_token.map(SpecialToken::text)))
+        .then(|| {
+            check_recorded(folder, TOKENIZER)?;
+            Tokenizer::open(&folder.join(TOKENIZER), config.eos_token.map(SpecialToken::text))
+        })
         .transpose()?;
     Ok((tokenizer, TextConfig { template, bos_token: config.bos_token.map(SpecialToken::text) }))
 }
 
 impl Model {
-    /// Writes the model, adapters merged, to a folder that `transformers` loads.
+    /// Writes the model, adapters merged, to a folder that `transformers` loads, with the hashes of
+    /// its files.
     pub fn save(&self, folder: &Path) -> Result<(), ModelError> {
         fs_err::create_dir_all(folder)?;
-        save_weights(&self.decoder, &folder.join("model.safetensors"))?;
+        save_weights(&self.decoder, &folder.join(WEIGHTS))?;
         let eos_token_id = self.tokenizer.eos_token_id()?;
-        write_json(
-            &folder.join("config.json"),
-            &self.decoder.architecture().to_hugging_face(Some(eos_token_id)),
-        )?;
+        write_json(&folder.join(CONFIG), &self.decoder.architecture().to_hugging_face(Some(eos_token_id)))?;
         let tokenizer = self.tokenizer.to_json()?;
-        write_whole(&folder.join("tokenizer.json"), |writer| {
+        write_whole(&folder.join(TOKENIZER), |writer| {
             std::io::Write::write_all(writer, tokenizer.as_bytes())
         })?;
         let bos_token = Some(self.template.bos_token()).filter(|token| !token.is_empty());
@@ -245,6 +258,7 @@ impl Model {
             "pad_token": self.tokenizer.eos_token(),
             "chat_template": self.template.source(),
         });
-        Ok(write_json(&folder.join("tokenizer_config.json"), &config)?)
+        write_json(&folder.join(TOKENIZER_CONFIG), &config)?;
+        Ok(checksums::record(folder, &[CONFIG, WEIGHTS, TOKENIZER, TOKENIZER_CONFIG])?)
     }
 }

@@ -6,10 +6,13 @@ use candle_core::{
     Tensor,
     safetensors::{load, save},
 };
-use prospect_core::files::{write_json, write_whole_at};
+use prospect_core::{
+    checksums,
+    files::{write_json, write_whole_at},
+};
 use serde::Deserialize;
 
-use crate::{Decoder, LoraConfig, ModelError, RotaryPairs};
+use crate::{Decoder, LoraConfig, ModelError, RotaryPairs, recorded::check_recorded};
 
 /// Writes all weights of `decoder`, adapters merged, to one safetensors file.
 pub(crate) fn save_weights(decoder: &Decoder, path: &Path) -> Result<(), ModelError> {
@@ -24,7 +27,12 @@ pub(crate) fn save_weights(decoder: &Decoder, path: &Path) -> Result<(), ModelEr
     save_tensors(&tensors, path)
 }
 
-/// Writes the adapter of `decoder` to `folder` in PEFT's format; `base` names the base model.
+/// Names of PEFT's files.
+const ADAPTER_CONFIG: &str = "adapter_config.json";
+const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
+
+/// Writes the adapter of `decoder` to `folder` in PEFT's format, with the hashes of the files;
+/// `base` names the base model.
 pub fn save_adapter(
     decoder: &Decoder,
     lora: LoraConfig,
@@ -36,7 +44,7 @@ pub fn save_adapter(
     let tensors: BTreeMap<_, _> = named
         .map(|(name, parameter)| (format!("base_model.model.{name}"), parameter.value().clone()))
         .collect();
-    save_tensors(&tensors, &folder.join("adapter_model.safetensors"))?;
+    save_tensors(&tensors, &folder.join(ADAPTER_WEIGHTS))?;
     // Last component of each adapted layer's name, in layer order.
     let mut modules: Vec<&str> = Vec::new();
     for (name, _) in decoder.parameters.iter() {
@@ -55,19 +63,21 @@ pub fn save_adapter(
         "inference_mode": true,
         "target_modules": modules,
     });
-    Ok(write_json(&folder.join("adapter_config.json"), &config)?)
+    write_json(&folder.join(ADAPTER_CONFIG), &config)?;
+    Ok(checksums::record(folder, &[ADAPTER_CONFIG, ADAPTER_WEIGHTS])?)
 }
 
 /// Loads an adapter written by [`save_adapter`], or by `peft` on all linear layers, onto the frozen
 /// `base`.
 pub fn load_adapter(base: &Decoder, folder: &Path) -> Result<Decoder, ModelError> {
-    let config = folder.join("adapter_config.json");
     let fail = |message: String| ModelError::Weights(format!("{}: {message}", folder.display()));
-    let config: AdapterConfig = serde_json::from_slice(&fs_err::read(config)?)
-        .map_err(|error| fail(format!("adapter_config.json: {error}")))?;
+    check_recorded(folder, ADAPTER_CONFIG)?;
+    check_recorded(folder, ADAPTER_WEIGHTS)?;
+    let config: AdapterConfig = serde_json::from_slice(&fs_err::read(folder.join(ADAPTER_CONFIG))?)
+        .map_err(|error| fail(format!("{ADAPTER_CONFIG}: {error}")))?;
     let policy = base.with_lora(LoraConfig { r: config.r, alpha: config.lora_alpha }, 0)?;
-    let tensors = load(folder.join("adapter_model.safetensors"), base.device())
-        .map_err(|error| fail(format!("adapter_model.safetensors: {error}")))?;
+    let tensors = load(folder.join(ADAPTER_WEIGHTS), base.device())
+        .map_err(|error| fail(format!("{ADAPTER_WEIGHTS}: {error}")))?;
     for (name, parameter) in policy.parameters.iter() {
         let tensor = tensors.get(&format!("base_model.model.{name}"));
         let tensor = tensor.ok_or_else(|| fail(format!("tensor `{name}` is missing")))?;

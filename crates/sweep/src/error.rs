@@ -1,5 +1,9 @@
 //! Errors of planning and running a sweep.
 
+use std::path::PathBuf;
+
+use prospect_core::checksums::ChecksumError;
+
 /// Error of planning or running a sweep.
 #[derive(Debug, thiserror::Error)]
 pub enum SweepError {
@@ -15,6 +19,14 @@ pub enum SweepError {
     /// A model cannot be loaded or saved.
     #[error(transparent)]
     Model(#[from] prospect_model::ModelError),
+    /// The weights of a finished SFT stage are damaged.
+    #[error("{damage}; remove {} and run the same command again, which trains the SFT stage again", stage.display())]
+    DamagedStage {
+        /// File and hashes.
+        damage: ChecksumError,
+        /// Directory of the stage.
+        stage: PathBuf,
+    },
     /// Training failed.
     #[error(transparent)]
     Train(#[from] prospect_train::TrainError),

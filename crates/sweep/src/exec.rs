@@ -26,7 +26,7 @@ mod worker;
 
 pub(crate) use pending::PendingRuns;
 use rank_command::RankCommand;
-pub(crate) use worker::start_recipe;
+pub(crate) use worker::load_start;
 
 /// Options of [`execute`]. None of them affects the results of a run.
 #[derive(Debug, Clone)]

@@ -75,9 +75,9 @@ pub struct PlannedDataset {
 pub enum DatasetSource {
     /// A recipe, by which the sweep prepares the dataset.
     Recipe(Box<Pipeline>),
-    /// A folder that was prepared before, with the fingerprint of its manifest.
+    /// A folder that was prepared before.
     Prepared {
-        /// Fingerprint of the whole manifest: recipe, inputs and counts.
+        /// Hash of the content of its files.
         fingerprint: String,
     },
 }

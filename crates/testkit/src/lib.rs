@@ -3,6 +3,7 @@
 //! * [`fake_hub`]: a Hugging Face Hub on the loopback interface.
 //! * [`emulator`]: CUDA kernels on CPU threads.
 //! * [`CountingAllocator`]: bytes in use and their peak, for tests in a process of their own.
+//! * [`flipped`]: damaged copies of a file.
 //! * [`json_schema`]: validation against our JSON Schemas.
 //! * [`test_data`] and [`test_model`]: files that are not in the repository.
 
@@ -10,6 +11,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
 
 mod counting_allocator;
+mod damage;
 pub mod emulator;
 pub mod fake_hub;
 pub mod json_schema;
@@ -17,6 +19,7 @@ pub mod json_schema;
 use std::path::PathBuf;
 
 pub use counting_allocator::{CountingAllocator, bytes_in_use, peak_bytes, peak_of, reset_peak};
+pub use damage::flipped;
 
 /// Returns a path in the folder of real feedback. Tests that call it are marked
 /// `#[ignore = "needs PROSPECT_TEST_DATA"]`.

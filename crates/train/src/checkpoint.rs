@@ -1,14 +1,20 @@
 //! Checkpoints of a run: a killed run resumes from the newest one, bit for bit.
 //!
-//! A checkpoint is one safetensors file, `step-00000120.safetensors`. It holds the trainable
+//! A checkpoint is one safetensors file, `step-00000120-HASH.safetensors`. It holds the trainable
 //! weights by name, AdamW's moments as `first.NAME` and `second.NAME`, and a [`TrainState`] in the
 //! metadata. Data order and random draws are functions of seed and step, so no generator state is
 //! kept.
+//!
+//! HASH is the start of the file's BLAKE3 hash and checked before the file is used.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use candle_core::Device;
-use prospect_core::files::write_whole_at;
+use prospect_core::checksums::{ChecksumError, check_named, write_named};
 use prospect_model::Parameters;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
@@ -28,6 +34,8 @@ pub struct Checkpoints {
     every: u64,
     keep: usize,
     run: String,
+    /// Files that a warning has been printed for.
+    reported: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 /// Progress of a run: everything the next step depends on, except tensors.
@@ -56,10 +64,10 @@ impl Checkpoints {
     ///
     /// `run` identifies everything the run depends on; checkpoints of other runs are ignored.
     pub fn new(folder: PathBuf, every: u64, keep: usize, run: String) -> Self {
-        Self { folder, every: every.max(1), keep: keep.max(1), run }
+        Self { folder, every: every.max(1), keep: keep.max(1), run, reported: Arc::default() }
     }
 
-    /// Returns the state of the newest checkpoint.
+    /// Returns the state of the newest intact checkpoint.
     pub fn latest(&self) -> Result<Option<TrainState>, TrainError> {
         Ok(self.newest()?.map(|(_, metadata)| metadata.state))
     }
@@ -69,7 +77,8 @@ impl Checkpoints {
         step.is_multiple_of(self.every)
     }
 
-    /// Writes a checkpoint atomically, then removes the oldest ones beyond `keep`.
+    /// Writes a checkpoint atomically, then removes the oldest ones beyond `keep`, and those that the
+    /// run did not resume from.
     pub(crate) fn save(
         &self,
         state: TrainState,
@@ -81,13 +90,17 @@ impl Checkpoints {
         let mut tensors = optimizer.state_dict(parameters)?;
         let values = parameters.iter().map(|(name, parameter)| (name.to_owned(), parameter.value().clone()));
         tensors.extend(values);
-        let path = self.folder.join(format!("step-{:08}.safetensors", state.step));
-        write_whole_at(&path, |temporary| {
+        let stem = format!("step-{:08}", state.step);
+        let path = write_named(&self.folder, &stem, "safetensors", |temporary| {
             let metadata = [(METADATA_KEY.to_owned(), metadata)].into();
             safetensors::serialize_to_file(tensors, Some(metadata), temporary).map_err(std::io::Error::other)
         })?;
-        let files = self.files()?;
-        for old in files.iter().take(files.len().saturating_sub(self.keep)) {
+        // A file of this step or a later one is damaged or of another run.
+        let follows = |other: &Path| {
+            other != path && other.file_name().is_some_and(|name| *name >= *std::ffi::OsStr::new(&stem))
+        };
+        let (unused, files): (Vec<_>, Vec<_>) = self.files()?.into_iter().partition(|other| follows(other));
+        for old in unused.iter().chain(files.iter().take(files.len().saturating_sub(self.keep))) {
             fs_err::remove_file(old)?;
         }
         Ok(())
@@ -124,24 +137,33 @@ impl Checkpoints {
     /// Finds the newest intact checkpoint of this run.
     fn newest(&self) -> Result<Option<(PathBuf, CheckpointMetadata)>, TrainError> {
         for path in self.files()?.into_iter().rev() {
-            match read_metadata(&path)? {
-                Some(metadata) if metadata.run == self.run => return Ok(Some((path, metadata))),
-                Some(_) => {}
-                None => tracing::warn!("{}: damaged checkpoint; using an older one", path.display()),
+            match check_named(&path) {
+                Ok(()) => match read_metadata(&path)? {
+                    Some(metadata) if metadata.run == self.run => return Ok(Some((path, metadata))),
+                    Some(_) => {}
+                    None => {
+                        self.report(&path, &format!("{}: a checkpoint of another version", path.display()));
+                    }
+                },
+                Err(ChecksumError::Io(error)) => return Err(error.into()),
+                Err(damage) => self.report(&path, &damage.to_string()),
             }
         }
         Ok(None)
     }
+
+    /// Warns about an unusable file, once.
+    fn report(&self, path: &Path, problem: &str) {
+        if self.reported.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned()) {
+            tracing::warn!("{problem}; continuing from the checkpoint before it, or else from the start");
+        }
+    }
 }
 
-/// Reads the metadata of a checkpoint file; `None` if the file is damaged.
+/// Reads the metadata of a checkpoint file; `None` if it has none that this version can read.
 fn read_metadata(path: &Path) -> Result<Option<CheckpointMetadata>, TrainError> {
     let bytes = fs_err::read(path)?;
-    // Deserializing also checks that the file holds all its tensors.
-    let (Ok((_, header)), Ok(_)) = (SafeTensors::read_metadata(&bytes), SafeTensors::deserialize(&bytes))
-    else {
-        return Ok(None);
-    };
+    let Ok((_, header)) = SafeTensors::read_metadata(&bytes) else { return Ok(None) };
     let text = header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA_KEY));
     Ok(text.and_then(|text| serde_json::from_str(text).ok()))
 }

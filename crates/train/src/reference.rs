@@ -50,7 +50,8 @@ pub enum LogProbGranularity {
 ///
 /// The key hashes the whole packed batch and the name of the reference (weights, adapter,
 /// tokenizer, template, element type). A cached log-prob therefore equals the computed one bit for
-/// bit, and policy and reference agree exactly at step 0.
+/// bit, and policy and reference agree exactly at step 0. Damaged entries are reported and computed
+/// again.
 ///
 /// Concurrent runs of a process share one cache. If one run is computing an entry, the others wait
 /// for it.
@@ -132,7 +133,7 @@ impl ReferenceCache {
             return Ok(Arc::clone(shard));
         }
         let stem = &blake3::hash(name.as_bytes()).to_hex()[..16];
-        let file = CacheFile::new(self.folder.join(format!("{stem}.bin")));
+        let file = CacheFile::new(self.folder.join(format!("{stem}.logps")));
         let values = file.read()?.into_iter().map(|(key, values)| (key, Some(values))).collect();
         let entries = Mutex::new(CacheEntries { values, unsaved: Vec::new() });
         let shard = Arc::new(CacheShard { file, entries, changed: Condvar::new() });
@@ -188,6 +189,7 @@ impl Drop for PendingEntry<'_> {
 #[cfg(test)]
 mod tests {
     use prospect_model::{Architecture, Packer};
+    use prospect_testkit::flipped;
 
     use super::*;
 
@@ -259,6 +261,28 @@ mod tests {
         let cache = ReferenceCache::new(folder.path());
         for (token, expected) in (3..=5).zip(expected) {
             assert_eq!(sequences(&cache, "r", &different, token).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn damaged_log_probs_are_computed_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let decoder = decoder(0);
+        let all = |cache: &ReferenceCache| -> Vec<Vec<f64>> {
+            (3..6).map(|token| sequences(cache, "r", &decoder, token).unwrap()).collect()
+        };
+        let cache = ReferenceCache::new(folder.path());
+        let expected = all(&cache);
+        cache.save().unwrap();
+        let path = cache.shard("r").unwrap().file.path().to_owned();
+        let whole = fs_err::read(&path).unwrap();
+        for (position, damaged) in flipped(&whole, whole.len()) {
+            fs_err::write(&path, damaged).unwrap();
+            let cache = ReferenceCache::new(folder.path());
+            assert_eq!(all(&cache), expected, "byte {position}");
+            assert_eq!(lock(&cache.shard("r").unwrap().entries).unsaved.len(), 1, "byte {position}");
+            cache.save().unwrap();
+            assert_eq!(fs_err::read(&path).unwrap().len(), whole.len(), "byte {position}");
         }
     }
 

@@ -13,6 +13,7 @@ use prospect_data::PipelineFile;
 use prospect_dist::{Collective, CollectiveError, DeviceCollective, ProcessGroup, ThreadRank, thread_group};
 use prospect_model::{Activations, LoraConfig, Model, ModelFile, Train};
 use prospect_runs::MetricsRecord;
+use prospect_testkit::flipped;
 use prospect_train::{
     Checkpoints, Encoder, Length, Observer, Policy, ReferenceCache, Settings, StopReason, TrainContext,
     TrainError, TrainFile, TrainedPolicy, TrainingSet, train,
@@ -308,7 +309,7 @@ fn a_stopped_run_resumes_as_if_it_had_never_stopped() {
             assert_eq!(checkpoints.latest().unwrap().map(|state| state.step), (step > 0).then_some(step));
             assert!(fs_err::read_dir(&directory).map_or(0, Iterator::count) <= 2);
             // The newest file is damaged, so the one before it is used.
-            let damaged = directory.join("step-00000099.safetensors");
+            let damaged = directory.join("step-00000099-0123456789abcdef.safetensors");
             if step > 0 {
                 fs_err::write(&damaged, b"half a file").unwrap();
             }
@@ -319,6 +320,41 @@ fn a_stopped_run_resumes_as_if_it_had_never_stopped() {
             assert_eq!(weights(&resumed.unwrap()), weights(whole.as_ref().unwrap()));
         }
     }
+}
+
+#[test]
+fn a_run_with_a_damaged_checkpoint_resumes_from_the_one_before() {
+    let folder = tempfile::tempdir().unwrap();
+    dataset(&folder.path().join("data"));
+    let settings = settings("kto", 16, 16);
+    let run = |checkpoints: &Checkpoints, stop_after| {
+        let mut records = Records { stop_after, ..Records::default() };
+        let options = RunOptions {
+            checkpoints: Some(checkpoints),
+            ..RunOptions::new(LORA, Activations::Keep, "cache")
+        };
+        let trained = crate::run(folder.path(), &settings, options, &mut records);
+        (trained, records.records)
+    };
+    let checkpoints = |name: &str| Checkpoints::new(folder.path().join(name), 3, 2, "this run".to_owned());
+    let (whole, all) = run(&checkpoints("whole"), None);
+    let stopped = checkpoints("stopped");
+    assert!(run(&stopped, Some(7)).0.is_err());
+    let mut files: Vec<_> =
+        fs_err::read_dir(folder.path().join("stopped")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let [third, sixth] = &files[..] else { panic!("{files:?}") };
+    let step = || stopped.latest().unwrap().map(|state| state.step);
+    assert_eq!(step(), Some(6));
+    for (position, damaged) in flipped(&fs_err::read(sixth).unwrap(), 100) {
+        fs_err::write(sixth, damaged).unwrap();
+        assert_eq!(step(), Some(3), "byte {position}");
+    }
+    let (resumed, rest) = run(&checkpoints("stopped"), None);
+    assert_eq!(rest, all[3..]);
+    assert_eq!(weights(&resumed.unwrap()), weights(&whole.unwrap()));
+    assert!(!third.exists() && !sixth.exists(), "later checkpoints replace them");
+    assert_eq!(fs_err::read_dir(folder.path().join("stopped")).unwrap().count(), 2);
 }
 
 /// Weights and metrics of a run on `ranks` threads, by rank.

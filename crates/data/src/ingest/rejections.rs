@@ -17,6 +17,9 @@ use crate::{
     },
 };
 
+/// Name of the file of rejected rows in a dataset directory.
+pub(crate) const FILE: &str = "rejected.jsonl";
+
 /// A line of `rejected.jsonl`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct RejectedRow {

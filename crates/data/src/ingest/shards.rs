@@ -1,14 +1,16 @@
 //! Shards on disk: the result of a first pass over part of the input.
 //!
 //! `<dataset>.shards/00002-of-00008.shard` is a sequence of chunks. A chunk is a length (64-bit,
-//! little-endian) and that many bytes of postcard:
+//! little-endian), that many bytes of postcard, and the hash of both
+//! ([`record_hash`](prospect_core::checksums::record_hash)):
 //!
 //! | chunk | zstd |
 //! |---|---|
 //! | [`ShardHeader`] | no |
-//! | for each block of records: [`BlockPosition`] | no |
+//! | for each block of records: its [`BlockPosition`], as an option | no |
 //! | its `FirstPass` (counts, rejected rows, table) | yes |
 //! | its groups with their texts, for the second pass | yes |
+//! | at the end: no position | no |
 
 mod read;
 mod write;

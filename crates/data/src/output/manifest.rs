@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde::{Deserialize, Serialize};
 
+use super::checksums;
 use crate::{
     BalancedClassWeights, ContradictionCounts, Contradictions, DataError, DuplicateCounts, ImbalanceCounts,
     InputFile, LogCounts, MixCounts, NoiseCounts, QualityCounts, ReadingCounts, SelectionCounts, SplitCounts,
@@ -91,10 +92,8 @@ impl Manifest {
 
 /// Reads the manifest of a dataset directory.
 pub fn read_manifest(dataset: &Path) -> Result<Manifest, DataError> {
+    checksums::check(dataset, FILE)?;
     let file = dataset.join(FILE);
-    if !file.exists() {
-        return Err(DataError::Missing { file, dataset: dataset.to_owned() });
-    }
     serde_json::from_slice(&fs_err::read(&file)?).map_err(|error| DataError::Schema {
         file,
         column: String::new(),

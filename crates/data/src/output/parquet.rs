@@ -13,6 +13,7 @@ use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{ArrowError, Field, Schema};
 use parquet::arrow::{ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder};
 
+use super::checksums;
 use crate::{BinaryRow, DataError, PairRow, Split, table::ids::Id};
 
 pub(crate) mod binary_rows;
@@ -39,9 +40,14 @@ pub(crate) trait ParquetRow: Sized {
     fn from_columns(columns: &ColumnReader<'_>) -> Result<Vec<Self>, DataError>;
 }
 
+/// Returns the path of the file of a split, relative to the dataset directory.
+pub(crate) fn name<R: ParquetRow>(split: Split) -> String {
+    format!("{}/{split}-00000-of-00001.parquet", R::FOLDER)
+}
+
 /// Returns the path of the file of a split.
 pub(crate) fn path<R: ParquetRow>(dataset: &Path, split: Split) -> PathBuf {
-    dataset.join(R::FOLDER).join(format!("{split}-00000-of-00001.parquet"))
+    dataset.join(name::<R>(split))
 }
 
 /// Name of the column of groups, the last one.
@@ -75,16 +81,15 @@ pub(crate) fn read<R: ParquetRow>(dataset: &Path, split: Split) -> Result<Vec<R>
     Ok(rows)
 }
 
-/// Reads a split batch by batch: the columns in `only`, or all columns if it is empty.
+/// Checks the file of a split, then reads it batch by batch: the columns in `only`, or all columns
+/// if it is empty.
 pub(crate) fn batches<R: ParquetRow>(
     dataset: &Path,
     split: Split,
     only: &[&str],
 ) -> Result<impl Iterator<Item = Result<RowBatch, DataError>>, DataError> {
     let file = path::<R>(dataset, split);
-    if !file.exists() {
-        return Err(DataError::Missing { file, dataset: dataset.to_owned() });
-    }
+    checksums::check(dataset, &name::<R>(split))?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(fs_err::File::open(&file)?.into_file())
         .map_err(DataError::parquet(&file))?;
     for field in schema::<R>(true).fields() {
@@ -143,7 +148,10 @@ mod tests {
 
     use super::{binary_rows::BinaryRowRef, *};
     use crate::{
-        BinaryRow, Message, PairRow, read_binary, read_pairs,
+        BinaryRow, Message, PairRow,
+        ingest::rejections,
+        output::manifest,
+        read_binary, read_pairs,
         table::{feedback::Origin, ids::prompt_id},
     };
 
@@ -154,6 +162,9 @@ mod tests {
             tables.push::<BinaryRow>(Split::Train, record_batch::<BinaryRow>(rows, groups).unwrap()).unwrap();
         }
         tables.finish().unwrap();
+        fs_err::write(dataset.join(manifest::FILE), "").unwrap();
+        fs_err::write(dataset.join(rejections::FILE), "").unwrap();
+        checksums::record(dataset).unwrap();
     }
 
     #[test]
@@ -219,9 +230,11 @@ mod tests {
             path::<PairRow>(dataset.path(), Split::Train),
         )
         .unwrap();
+        checksums::record(dataset.path()).unwrap();
         let wrong = read_pairs(dataset.path(), Split::Train).unwrap_err().to_string();
         assert!(wrong.contains("dpo/train-00000-of-00001.parquet: column `chosen` is missing"), "{wrong}");
         fs_err::write(path::<PairRow>(dataset.path(), Split::Train), "PAR1").unwrap();
+        checksums::record(dataset.path()).unwrap();
         assert!(read_pairs(dataset.path(), Split::Train).is_err());
     }
 }

@@ -4,12 +4,12 @@ use std::{
 };
 
 use prospect_core::config::Document;
+use prospect_testkit::flipped;
 
 use super::*;
+use crate::{BinaryRow, NoiseKindCounts, PipelineFile, Shard, read_binary, read_pairs, shard_file};
 
 mod logs;
-
-use crate::{NoiseKindCounts, PipelineFile, Shard, read_binary, read_pairs, shard_file};
 
 fn pipeline(yaml: &str) -> Result<Pipeline, DataError> {
     let file: PipelineFile = Document::from_text("recipe.yaml", yaml).unwrap().read().unwrap();
@@ -57,7 +57,7 @@ fn the_same_recipe_gives_the_same_bytes_whatever_else_runs() {
         let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| files(make(NOISY).1.path()))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    assert_eq!(alone.len(), 8, "{:?}", alone.keys());
+    assert_eq!(alone.len(), 9, "{:?}", alone.keys());
     assert!(together.iter().all(|files| *files == alone));
     assert_ne!(files(make(&format!("seed: 1{NOISY}")).1.path()), alone);
 }
@@ -148,6 +148,14 @@ fn shards_that_are_missing_foreign_or_damaged_are_refused() {
         fs_err::write(&path, &bytes[..end]).unwrap();
         assert!(refused().contains("make it again with `--shard`"), "{end}: {}", refused());
     }
+    for (position, damaged) in flipped(&bytes, 200) {
+        fs_err::write(&path, damaged).unwrap();
+        assert!(refused().contains("make it again with `--shard"), "byte {position}: {}", refused());
+    }
+    // The end of a block is not the end of a shard.
+    let end = bytes.len() - (8 + 1 + 8);
+    fs_err::write(&path, &bytes[..end]).unwrap();
+    assert!(refused().contains("make it again with `--shard"), "{}", refused());
     assert!(!out.exists());
 }
 
@@ -302,6 +310,58 @@ fn a_dataset_is_up_to_date_only_whole_and_for_its_recipe() {
     assert!(prepared(&pipeline(&format!("seed: 2{NOISY}")).unwrap(), out.path()).unwrap().is_none());
     fs_err::remove_file(out.path().join("dpo/test-00000-of-00001.parquet")).unwrap();
     assert!(prepared(&same, out.path()).unwrap().is_none());
+}
+
+#[test]
+fn a_changed_byte_in_any_file_of_a_dataset_is_found_and_named() {
+    let (_, out) = make(NOISY);
+    let (same, dataset) = (pipeline(NOISY).unwrap(), out.path());
+    let intact = files(dataset);
+    // Everything that reads a dataset: training, previews, exports, summaries.
+    let read = || -> Vec<Result<(), DataError>> {
+        let mut results = vec![read_manifest(dataset).map(drop)];
+        for split in Split::ALL {
+            results.push(read_binary(dataset, split).map(drop));
+            results.push(read_pairs(dataset, split).map(drop));
+        }
+        results.push(crate::summarise(dataset, None, 1, &|_| {}).map(drop));
+        results
+    };
+    assert!(read().iter().all(Result::is_ok));
+    let card = Path::new("README.md");
+    let generated = Path::new("raw.jsonl");
+    for (name, bytes) in intact.iter().filter(|(name, _)| ![card, generated].contains(&name.as_path())) {
+        let longer = (bytes.len(), [bytes.as_slice(), b"\n"].concat());
+        let shorter = bytes.split_last().map(|(_, rest)| (rest.len(), rest.to_vec()));
+        for (position, damaged) in flipped(bytes, 24).chain([longer]).chain(shorter) {
+            fs_err::write(dataset.join(name), damaged).unwrap();
+            let errors: Vec<String> =
+                read().into_iter().filter_map(|result| Some(result.err()?.to_string())).collect();
+            let what = format!("{}, byte {position}: {errors:?}", name.display());
+            assert!(!errors.is_empty(), "{what}");
+            if name.as_path() != Path::new(prospect_core::checksums::FILE) {
+                let path = dataset.join(name).display().to_string();
+                assert!(errors.iter().all(|error| error.contains(&path)), "{what}");
+                assert!(errors[0].contains("BLAKE3 hash is"), "{what}");
+            }
+            assert!(errors[0].contains("make the dataset again with `prospect prepare"), "{what}");
+            assert!(prepared(&same, dataset).unwrap().is_none(), "{what}");
+        }
+        fs_err::write(dataset.join(name), bytes).unwrap();
+    }
+    assert!(prepared(&same, dataset).unwrap().is_some());
+    for name in [card, generated] {
+        fs_err::write(dataset.join(name), "edited").unwrap();
+        assert!(prepared(&same, dataset).unwrap().is_some(), "nothing reads {}", name.display());
+    }
+    fs_err::write(dataset.join("kto/train-00000-of-00001.parquet"), "PAR1").unwrap();
+    prepare(&same, dataset).unwrap();
+    assert!(files(dataset) == intact);
+    // Datasets of earlier versions have no hashes.
+    fs_err::remove_file(dataset.join(prospect_core::checksums::FILE)).unwrap();
+    assert!(prepared(&same, dataset).unwrap().is_none());
+    let error = read_manifest(dataset).unwrap_err().to_string();
+    assert!(error.contains("BLAKE3SUMS does not exist; make the dataset with"), "{error}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::DataError;
+use crate::{DataError, ingest::rejections::FILE, output::checksums};
 
 /// Rejected rows.
 #[derive(Debug, Default, Serialize)]
@@ -42,10 +42,8 @@ const EXAMPLES: u64 = 3;
 impl Rejections {
     /// Reads the file from a dataset directory, line by line.
     pub(super) fn read(dataset: &Path) -> Result<Self, DataError> {
-        let path = dataset.join("rejected.jsonl");
-        if !path.exists() {
-            return Err(DataError::Missing { file: path, dataset: dataset.to_owned() });
-        }
+        checksums::check(dataset, FILE)?;
+        let path = dataset.join(FILE);
         let mut rejections = Self::default();
         for (index, line) in BufReader::new(fs_err::File::open(&path)?).lines().enumerate() {
             let row: RejectedExample = serde_json::from_str(&line?).map_err(|error| DataError::Schema {

@@ -2,12 +2,13 @@
 
 use std::{
     collections::HashMap,
-    io::{BufRead, BufReader, Write},
+    io::{Read, Write},
     path::Path,
     sync::{Mutex, PoisonError},
 };
 
 use fs_err::{File, OpenOptions};
+use prospect_core::files::fingerprint;
 use serde::{Deserialize, Serialize};
 
 /// Answers by the hash of the request.
@@ -17,31 +18,60 @@ pub(super) struct AnswerCache {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct CachedAnswer {
     question: String,
     answer: String,
+    /// Hash of both. Answers of earlier versions have none.
+    #[serde(default)]
+    hash: Option<String>,
+}
+
+impl CachedAnswer {
+    fn new(question: String, answer: String) -> std::io::Result<Self> {
+        let hash = Some(fingerprint(&(&question, &answer))?);
+        Ok(Self { question, answer, hash })
+    }
+
+    /// Parses a line; None if it is damaged or incomplete.
+    fn parse(line: &[u8]) -> Option<Self> {
+        let found: Self = serde_json::from_slice(line).ok()?;
+        match &found.hash {
+            Some(hash) if *hash != fingerprint(&(&found.question, &found.answer)).ok()? => None,
+            _ => Some(found),
+        }
+    }
 }
 
 impl AnswerCache {
-    /// Opens the cache file at `path`, and creates it if it does not exist. An incomplete last line
-    /// is ignored and terminated.
+    /// Opens the cache file at `path`, and creates it if it does not exist. Damaged and incomplete
+    /// lines are reported and left out, so these answers are requested again.
     pub(super) fn open(path: &Path) -> std::io::Result<Self> {
         if let Some(folder) = path.parent() {
             fs_err::create_dir_all(folder)?;
         }
         let mut file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
         let mut known = HashMap::new();
-        let mut is_terminated = true;
-        for line in BufReader::new(&mut file).split(b'\n') {
-            match serde_json::from_slice(&line?) {
-                Ok(CachedAnswer { question, answer }) => {
+        let mut damaged = Vec::new();
+        for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+            match CachedAnswer::parse(line) {
+                Some(CachedAnswer { question, answer, .. }) => {
                     known.insert(question, answer);
-                    is_terminated = true;
                 }
-                Err(_) => is_terminated = false,
+                None if line.is_empty() => {}
+                None => damaged.push(index + 1),
             }
         }
-        if !is_terminated {
+        if let Some(first) = damaged.first() {
+            tracing::warn!(
+                "{}:{first}: damaged or incomplete; {} stored answers of the judge are requested again if needed",
+                path.display(),
+                damaged.len()
+            );
+        }
+        if bytes.last().is_some_and(|last| *last != b'\n') {
             file.write_all(b"\n")?;
         }
         Ok(Self { known: Mutex::new((known, file)) })
@@ -54,7 +84,7 @@ impl AnswerCache {
 
     /// Stores an answer; it is on disk when this returns.
     pub(super) fn put(&self, question: String, answer: String) -> std::io::Result<()> {
-        let line = CachedAnswer { question, answer };
+        let line = CachedAnswer::new(question, answer)?;
         let mut text = serde_json::to_vec(&line)?;
         text.push(b'\n');
         let (known, file) = &mut *self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -81,6 +111,38 @@ mod tests {
         let answers = AnswerCache::open(&path).unwrap();
         assert_eq!(answers.get("a").as_deref(), Some("Response 1"));
         assert_eq!(answers.get("b"), None);
+        answers.put("b".to_owned(), "2".to_owned()).unwrap();
+        drop(answers);
+        assert_eq!(AnswerCache::open(&path).unwrap().get("b").as_deref(), Some("2"));
+    }
+
+    #[test]
+    fn a_changed_byte_loses_answers_but_changes_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("answers.jsonl");
+        let expected = [("a", "Response 1"), ("b", "Response 2")];
+        let answers = AnswerCache::open(&path).unwrap();
+        for (question, answer) in expected {
+            answers.put(question.to_owned(), answer.to_owned()).unwrap();
+        }
+        drop(answers);
+        let whole = fs_err::read(&path).unwrap();
+        // Without its last byte, the line is still whole.
+        for (position, damaged) in prospect_testkit::flipped(&whole[..whole.len() - 1], whole.len()) {
+            fs_err::write(&path, damaged).unwrap();
+            let answers = AnswerCache::open(&path).unwrap();
+            let found = expected.map(|(question, _)| answers.get(question));
+            assert!(found.iter().any(Option::is_none), "byte {position}");
+            for (found, (_, expected)) in found.iter().zip(expected) {
+                assert!(found.as_deref().is_none_or(|found| found == expected), "byte {position}");
+            }
+            answers.put("c".to_owned(), "3".to_owned()).unwrap();
+            drop(answers);
+            assert_eq!(AnswerCache::open(&path).unwrap().get("c").as_deref(), Some("3"), "byte {position}");
+        }
+        fs_err::write(&path, "{\"question\": \"a\", \"answer\": \"of an earlier version\"}").unwrap();
+        let answers = AnswerCache::open(&path).unwrap();
+        assert_eq!(answers.get("a").as_deref(), Some("of an earlier version"));
         answers.put("b".to_owned(), "2".to_owned()).unwrap();
         drop(answers);
         assert_eq!(AnswerCache::open(&path).unwrap().get("b").as_deref(), Some("2"));

@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor, safetensors::MmapedSafetensors};
 use serde::Deserialize;
 
 use super::{TensorSource, check_shape};
-use crate::ModelError;
+use crate::{ModelError, recorded::check_recorded};
 
 /// Memory-mapped safetensors files of a folder.
 pub(crate) struct SafetensorsFolder {
@@ -29,19 +29,21 @@ struct ShardIndex {
 impl SafetensorsFolder {
     pub(crate) fn open(folder: &Path, dtype: DType, device: Device) -> Result<Self, ModelError> {
         let index = folder.join("model.safetensors.index.json");
-        let files: Vec<PathBuf> = if index.exists() {
+        let names: Vec<String> = if index.exists() {
             let index: ShardIndex = serde_json::from_slice(&fs_err::read(&index)?)
                 .map_err(|error| ModelError::Weights(format!("{}: {error}", index.display())))?;
             let shards: HashSet<_> = index.weight_map.into_values().collect();
-            let mut shards: Vec<_> = shards.into_iter().map(|shard| folder.join(shard)).collect();
+            let mut shards: Vec<_> = shards.into_iter().collect();
             shards.sort_unstable();
             shards
         } else {
-            vec![folder.join("model.safetensors")]
+            vec!["model.safetensors".to_owned()]
         };
-        for file in &files {
+        let files: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).collect();
+        for (name, file) in names.iter().zip(&files) {
             // The error of `fs_err` names the file; candle's does not.
             fs_err::File::open(file)?;
+            check_recorded(folder, name)?;
         }
         // SAFETY: the files are mapped read-only. A checkpoint that another process rewrites during
         // the load is corrupt however it is read.

@@ -8,9 +8,10 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::llama::{Cache, Config, Llama, LlamaEosToks};
 use prospect_model::{
-    Adapter, Architecture, Decoder, GenerationConfig, LoraConfig, Model, ModelFile, Packer, Prompt, Recipe,
-    Sampling, load_adapter, save_adapter,
+    Adapter, Architecture, Decoder, GenerationConfig, LoraConfig, Model, ModelError, ModelFile, Packer,
+    Prompt, Recipe, Sampling, load_adapter, save_adapter,
 };
+use prospect_testkit::flipped;
 
 /// Returns candle-transformers' logits after the last token, from the weights in `folder`.
 fn oracle_logits(folder: &Path, a: &Architecture, tokens: &[u32]) -> Vec<f32> {
@@ -95,6 +96,8 @@ fn a_saved_model_loads_with_the_same_log_probs() {
 fn sharded_checkpoints_load() {
     let (model, folder) = (tiny(""), tempfile::tempdir().unwrap());
     model.save(folder.path()).unwrap();
+    // Another tool writes the shards, and no hashes.
+    fs_err::remove_file(folder.path().join("BLAKE3SUMS")).unwrap();
     let whole = folder.path().join("model.safetensors");
     let tensors = candle_core::safetensors::load(&whole, &Device::Cpu).unwrap();
     let mut names: Vec<_> = tensors.keys().cloned().collect();
@@ -120,6 +123,7 @@ fn sharded_checkpoints_load() {
 fn broken_weights_name_file_and_tensor() {
     let (model, folder) = (tiny(""), tempfile::tempdir().unwrap());
     model.save(folder.path()).unwrap();
+    fs_err::remove_file(folder.path().join("BLAKE3SUMS")).unwrap();
     let text = format!("weights: {}", folder.path().display());
     let weights = folder.path().join("model.safetensors");
 
@@ -141,6 +145,45 @@ fn broken_weights_name_file_and_tensor() {
     fs_err::write(&gguf, b"GGUF\x03\0\0\0").unwrap();
     let error = recipe(&format!("weights: {}", gguf.display())).load().unwrap_err().to_string();
     assert!(error.contains("m.gguf: not a complete GGUF file"), "{error}");
+}
+
+/// Damages each file of `folder` in turn, and asserts that `load` fails and names the file.
+fn assert_damage_is_found(folder: &Path, load: impl Fn() -> Result<(), ModelError>) {
+    load().unwrap();
+    let sums = folder.join("BLAKE3SUMS");
+    for entry in fs_err::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let whole = fs_err::read(&path).unwrap();
+        let short = (whole.len() - 1, whole[..whole.len() - 1].to_vec());
+        for (position, damaged) in flipped(&whole, 40).chain([short]) {
+            fs_err::write(&path, damaged).unwrap();
+            let error = load().unwrap_err().to_string();
+            let what = format!("{}, byte {position}: {error}", path.display());
+            assert!(path == sums || error.contains(&path.display().to_string()), "{what}");
+            assert!(path == sums || error.contains("its BLAKE3 hash is"), "{what}");
+            assert!(error.contains(&format!("or remove {} to accept", sums.display())), "{what}");
+        }
+        fs_err::write(&path, whole).unwrap();
+    }
+    load().unwrap();
+    // Folders of other tools have no hashes.
+    fs_err::remove_file(sums).unwrap();
+    load().unwrap();
+}
+
+#[test]
+fn a_changed_byte_in_any_file_of_a_saved_model_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    tiny("").save(folder.path()).unwrap();
+    let recipe = recipe(&format!("weights: {}", folder.path().display()));
+    assert_damage_is_found(folder.path(), || recipe.load().map(drop));
+}
+
+#[test]
+fn a_changed_byte_in_any_file_of_an_adapter_is_found() {
+    let (lora, folder, base) = (LoraConfig { r: 2, alpha: 4.0 }, tempfile::tempdir().unwrap(), tiny(""));
+    save_adapter(&base.decoder.with_lora(lora, 0).unwrap(), lora, "base", folder.path()).unwrap();
+    assert_damage_is_found(folder.path(), || load_adapter(&base.decoder, folder.path()).map(drop));
 }
 
 #[test]

@@ -5,11 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use prospect_core::{
-    config::{ConfigError, Document},
-    files::fingerprint,
-};
-use prospect_data::{Pipeline, PipelineFile, TokenCounter, read_manifest};
+use prospect_core::config::{ConfigError, Document};
+use prospect_data::{Pipeline, PipelineFile, TokenCounter, dataset_fingerprint};
 use prospect_model::ModelFile;
 use prospect_train::token_counter;
 use serde::Deserialize;
@@ -63,7 +60,7 @@ impl RecipeSources<'_> {
     ) -> Result<PlannedDataset, SweepError> {
         if is_prepared(document) {
             let PreparedFile { prepared: path } = document.read()?;
-            let fingerprint = fingerprint(&read_manifest(&path)?)?;
+            let fingerprint = dataset_fingerprint(&path)?;
             return Ok(PlannedDataset { source: DatasetSource::Prepared { fingerprint }, path });
         }
         let pipeline = self.pipeline(document, counters)?;

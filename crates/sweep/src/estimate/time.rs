@@ -12,6 +12,7 @@ use std::{
 
 use prospect_core::{files::WholeDir, memory};
 use prospect_data::{Manifest, SplitCounts};
+use prospect_dist::ProcessGroup;
 use prospect_model::Model;
 use prospect_runs::SweepDir;
 
@@ -26,7 +27,7 @@ use self::{
 use super::schedule::{completions_per_epoch, count_dataset};
 use crate::{
     Execution, SweepError,
-    exec::{PendingRuns, start_recipe},
+    exec::{PendingRuns, load_start},
     plan::SweepPlan,
 };
 
@@ -141,7 +142,7 @@ impl TimeEstimator<'_> {
         self.loaded = None;
         let trained = sample.sft.filter(|sft| self.sweep.run(&self.plan.sft[*sft].id).is_finished());
         let started = Instant::now();
-        let model = start_recipe(self.plan, self.sweep, sample.model, trained)?.load()?;
+        let model = load_start(self.plan, self.sweep, sample.model, trained, &ProcessGroup::default())?;
         self.loaded = Some((sample.model, sample.sft, model));
         Ok(started.elapsed().as_secs_f64())
     }

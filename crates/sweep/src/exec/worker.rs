@@ -5,12 +5,13 @@ use std::{
     time::Instant,
 };
 
-use prospect_core::progress::Progress;
+use prospect_core::{checksums, progress::Progress};
 use prospect_data::Message;
 use prospect_dist::ProcessGroup;
 use prospect_eval::{CorruptedPairs, HeldOut, HeldOutPrompts, Utility};
 use prospect_model::{
-    Model, Quantization, Recipe, TemplateSource, TokenizerSource, Train, WeightsSource, save_adapter,
+    Model, ModelError, Quantization, Recipe, TemplateSource, TokenizerSource, Train, WeightsSource,
+    save_adapter,
 };
 use prospect_runs::{Claim, Claims, RunDir, State, Status, SweepDir, describe_settings};
 use prospect_train::{Encoder, ReferenceCache, StopReason, TrainError, TrainOutcome};
@@ -256,30 +257,44 @@ impl Worker<'_> {
         }
         // Frees the previous model first, so that memory holds only one.
         *loaded = None;
-        let model = Arc::new(start_recipe(self.plan, self.sweep, run.model, run.sft)?.load_as(self.member)?);
+        let model = Arc::new(load_start(self.plan, self.sweep, run.model, run.sft, self.member)?);
         *loaded = Some(Start { key, model: Arc::clone(&model) });
         Ok(model)
     }
 }
 
-/// Returns the recipe of the model that runs start from: the base model, or the result of the SFT
-/// stage.
-pub(crate) fn start_recipe(
+/// Loads the model that runs start from: the base model, or the result of the SFT stage, whose files
+/// are checked against their recorded hashes.
+pub(crate) fn load_start(
     plan: &SweepPlan,
     sweep: &SweepDir,
     model: usize,
     sft: Option<usize>,
-) -> Result<Recipe, SweepError> {
-    let base = plan.models[model].clone();
-    let Some(sft) = sft else { return Ok(base) };
-    let folder = sweep.run(&plan.sft[sft].id).path().join("model");
-    Ok(Recipe {
+    member: &ProcessGroup,
+) -> Result<Model, SweepError> {
+    let base = &plan.models[model];
+    let Some(sft) = sft else { return Ok(base.load_as(member)?) };
+    let stage = sweep.run(&plan.sft[sft].id).path().to_owned();
+    let folder = stage.join("model");
+    if !folder.join(checksums::FILE).exists() {
+        tracing::warn!(
+            "{} has no {}: damage of the weights of this SFT stage would not be found; remove {} to train it again",
+            folder.display(),
+            checksums::FILE,
+            stage.display()
+        );
+    }
+    let recipe = Recipe {
         name: std::path::absolute(&folder)?.display().to_string(),
         weights: WeightsSource::Folder(folder),
         tokenizer: TokenizerSource::Weights,
         chat_template: TemplateSource::Weights,
         quantization: base.quantization.map(Quantization::trained),
-        ..base
+        ..base.clone()
+    };
+    recipe.load_as(member).map_err(|error| match error {
+        ModelError::Damaged { damage, .. } => SweepError::DamagedStage { damage, stage },
+        other => other.into(),
     })
 }
 

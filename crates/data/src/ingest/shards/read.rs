@@ -6,6 +6,7 @@ use std::{
 };
 
 use fs_err::File;
+use prospect_core::checksums::record_hash;
 use serde::de::DeserializeOwned;
 
 use super::{BlockPosition, ShardHeader};
@@ -86,34 +87,40 @@ impl ShardReader {
 
     /// Reads the position of the next block.
     fn advance(&mut self) -> Result<(), DataError> {
-        self.next = if self.left == 0 {
-            None
-        } else {
-            let bytes = self.chunk()?;
-            Some(self.decode(&bytes)?)
-        };
-        Ok(())
+        let bytes = self.chunk()?;
+        self.next = self.decode(&bytes)?;
+        if self.next.is_none() && self.left > 0 { Err(self.damaged()) } else { Ok(()) }
     }
 
+    /// Reads the length of the next chunk. Its content and hash must be read or skipped next.
     fn chunk_length(&mut self) -> Result<u64, DataError> {
         let mut length = [0; 8];
-        let left = self.left.checked_sub(8).ok_or_else(|| self.damaged())?;
+        let left = self.left.checked_sub(2 * 8).ok_or_else(|| self.damaged())?;
         self.file.read_exact(&mut length)?;
         let length = u64::from_le_bytes(length);
         self.left = left.checked_sub(length).ok_or_else(|| self.damaged())?;
         Ok(length)
     }
 
+    /// Reads and checks the next chunk, and returns its content.
     fn chunk(&mut self) -> Result<Vec<u8>, DataError> {
-        let mut bytes = vec![0; self.chunk_length()? as usize];
-        self.file.read_exact(&mut bytes)?;
-        Ok(bytes)
+        let length = self.chunk_length()?;
+        let mut bytes = vec![0; 8 + length as usize];
+        let (start, content) = bytes.split_at_mut(8);
+        start.copy_from_slice(&length.to_le_bytes());
+        self.file.read_exact(content)?;
+        let mut hash = [0; 8];
+        self.file.read_exact(&mut hash)?;
+        if hash != record_hash(&bytes) {
+            return Err(self.damaged());
+        }
+        Ok(bytes.split_off(8))
     }
 
     fn skip(&mut self) -> Result<(), DataError> {
         let length = self.chunk_length()?;
         // Unlike `seek`, this keeps the buffer where possible.
-        Ok(self.file.seek_relative(length.cast_signed())?)
+        Ok(self.file.seek_relative(length.cast_signed() + 8)?)
     }
 
     fn compressed<T: DeserializeOwned>(&mut self) -> Result<T, DataError> {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use fs_err::File;
-use prospect_core::{files::write_whole_at, progress::Progress};
+use prospect_core::{checksums::record_hash, files::write_whole_at, progress::Progress};
 use serde::Serialize;
 
 use super::{BlockPosition, ShardHeader, shard_file};
@@ -48,6 +48,7 @@ pub(crate) fn write_shard(
                 writer.finish_source()?;
             }
         }
+        write_chunk(&mut writer.file, &encode(&None::<BlockPosition>)?)?;
         writer.file.flush()?;
         Ok(writer.counts)
     })
@@ -72,7 +73,7 @@ impl ShardWriter {
         let groups = self.first_pass.take(rows)?;
         let block = self.first_pass.split_off();
         self.counts.add(&block.tally.counts);
-        write_chunk(&mut self.file, &encode(&self.position)?)?;
+        write_chunk(&mut self.file, &encode(&Some(self.position))?)?;
         write_chunk(&mut self.file, &compress(&block)?)?;
         write_chunk(&mut self.file, &compress(&groups)?)?;
         self.position.block += self.shard.count();
@@ -115,6 +116,7 @@ fn compress(value: &impl Serialize) -> std::io::Result<Vec<u8>> {
 }
 
 fn write_chunk(file: &mut impl Write, bytes: &[u8]) -> std::io::Result<()> {
-    file.write_all(&(bytes.len() as u64).to_le_bytes())?;
-    file.write_all(bytes)
+    let chunk = [&(bytes.len() as u64).to_le_bytes(), bytes].concat();
+    file.write_all(&chunk)?;
+    file.write_all(&record_hash(&chunk))
 }

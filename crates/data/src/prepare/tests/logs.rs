@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::PairRow;
+use crate::{PairRow, output::parquet};
 
 /// Writes rows as JSON lines and returns the start of a recipe that reads them.
 fn source(folder: &Path, rows: &[Value], settings: &str) -> String {

@@ -1,0 +1,125 @@
+//! Damaged files of a dataset and of a sweep, from the command line: named, and made again where
+//! they are a cache.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::{
+    support::Place,
+    sweep::{assert_same, results},
+};
+
+/// An SFT stage and two methods.
+const EXPERIMENT: &str = "\
+question: Is damage found?
+data: data.yaml
+model: model.yaml
+sft: { learning_rate: 3e-3, max_steps: 2, batch_size: 8, max_length: 160, max_prompt_length: 100 }
+train: { learning_rate: 1e-3, max_steps: 3, batch_size: 8, max_length: 160, max_prompt_length: 100 }
+linked:
+  method:
+    dpo: { train.objective: dpo }
+    kto: { train.objective: kto }
+matrix: { train.beta: [0.1] }
+seeds: [0]
+report: { x: train.beta, series: method, baseline: dpo }
+";
+
+/// Changes a byte in the middle of a file.
+fn damage(path: &Path) {
+    let mut bytes = fs_err::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs_err::write(path, bytes).unwrap();
+}
+
+/// Lists the entries of a folder.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    fs_err::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+#[test]
+fn a_damaged_dataset_is_named_by_its_readers_and_prepared_again() {
+    let place = Place::with(EXPERIMENT);
+    assert_eq!(place.run("prepare data.yaml --out data").code, Some(0));
+    let path = place.path("data/kto/train-00000-of-00001.parquet");
+    let whole = fs_err::read(&path).unwrap();
+    damage(&path);
+    let problem = "data/kto/train-00000-of-00001.parquet is damaged or was changed: its BLAKE3 hash is ";
+    for command in [
+        "inspect data",
+        "preview data --model model.yaml",
+        "export data --out factory",
+        "train data --model model.yaml --out runs/train",
+    ] {
+        let run = place.run(command);
+        assert_eq!(run.code, Some(1), "{run}");
+        assert!(run.stderr.contains(&format!("error: {problem}")), "{run}");
+        let help = "; make the dataset again with `prospect prepare PIPELINE.yaml --out data`";
+        assert!(run.stderr.contains(help), "{run}");
+    }
+    assert!(!place.path("factory").exists() && !place.path("runs").exists());
+    let run = place.run("prepare data.yaml --out data");
+    assert_eq!(run.code, Some(0), "{run}");
+    assert!(run.stderr.contains(&format!("warning: {problem}")), "{run}");
+    assert!(run.stderr.contains("; the dataset is prepared again\n"), "{run}");
+    assert!(fs_err::read(&path).unwrap() == whole);
+    assert_eq!(place.run("inspect data").code, Some(0));
+    let run = place.run("prepare data.yaml --out data");
+    assert!(run.stderr.contains("up to date"), "{run}");
+}
+
+#[test]
+fn a_damaged_file_of_a_sweep_changes_no_result() {
+    let place = Place::with(EXPERIMENT);
+    let run = place.run("sweep experiment.yaml");
+    assert_eq!(run.code, Some(0), "{run}");
+    let expected = results(&place, "runs/experiment");
+    let text = fs_err::read(place.path("runs/experiment/experiment.json")).unwrap();
+    let experiment: Value = serde_json::from_slice(&text).unwrap();
+    let stage = experiment["stages"][0]["id"].as_str().unwrap();
+    let runs = place.path("runs/experiment/runs");
+    let remove_runs = || {
+        for run in entries(&runs).into_iter().filter(|run| !run.ends_with(stage)) {
+            fs_err::remove_dir_all(run).unwrap();
+        }
+    };
+
+    // A reference log-prob of each record, and a dataset.
+    let caches = entries(&place.path("runs/.reference"));
+    assert_eq!(caches.len(), 1, "the stage needs no reference: {caches:?}");
+    damage(&caches[0]);
+    let [dataset] = &entries(&place.path("runs/experiment/data"))[..] else { panic!("one dataset") };
+    damage(&dataset.join("dpo/train-00000-of-00001.parquet"));
+    remove_runs();
+    let run = place.run("sweep experiment.yaml");
+    assert_eq!(run.code, Some(0), "{run}");
+    let warning = |name: &str, text: &str| {
+        run.stderr
+            .lines()
+            .any(|line| line.starts_with("warning: ") && line.contains(name) && line.contains(text))
+    };
+    assert!(warning("dpo/train-00000-of-00001.parquet is damaged", "prepared again"), "{run}");
+    assert!(warning(".logps: ", "computed again"), "{run}");
+    assert_same(&expected, &results(&place, "runs/experiment"));
+    remove_runs();
+    let run = place.run("sweep experiment.yaml");
+    assert!(run.code == Some(0) && !run.stderr.contains("damaged"), "{run}");
+    assert_same(&expected, &results(&place, "runs/experiment"));
+
+    // The weights that the runs start from.
+    damage(&runs.join(stage).join("model/model.safetensors"));
+    remove_runs();
+    let run = place.run("sweep experiment.yaml");
+    assert_eq!(run.code, Some(1), "{run}");
+    let folder = format!("runs/experiment/runs/{stage}");
+    let problem =
+        format!("error: {folder}/model/model.safetensors is damaged or was changed: its BLAKE3 hash is ");
+    assert!(run.stderr.contains(&problem), "{run}");
+    assert!(run.stderr.contains(&format!("; remove {folder} and run the same command again")), "{run}");
+    fs_err::remove_dir_all(place.path(&folder)).unwrap();
+    let run = place.run("sweep experiment.yaml");
+    assert_eq!(run.code, Some(0), "{run}");
+    assert_same(&expected, &results(&place, "runs/experiment"));
+}
