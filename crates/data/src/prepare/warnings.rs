@@ -49,11 +49,19 @@ pub(super) fn collect(pipeline: &Pipeline, manifest: &Manifest, feedback: &Feedb
     }
     warn(train.n_desirable == 0, "the training split has no desirable row");
     warn(train.n_undesirable == 0, "the training split has no undesirable row");
+    // Feedback that never was pairs is trained on and evaluated as it is.
     warn(
-        train.pairs == 0,
+        train.pairs == 0 && manifest.reading.pairs > 0,
         "the training split has no whole pair: paired objectives have nothing to train on",
     );
-    warn(test.pairs == 0, "the test split has no pair: nothing can be evaluated");
+    warn(
+        test.pairs == 0 && manifest.reading.pairs > 0,
+        "the test split has no pair: there is no preference accuracy",
+    );
+    warn(
+        test.pairs == 0 && test.n_desirable.min(test.n_undesirable) == 0,
+        "the test split has no pair and not both labels: rewards cannot be ranked",
+    );
     warnings
 }
 
