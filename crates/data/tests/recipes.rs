@@ -116,6 +116,7 @@ fn every_recipe_runs_on_local_files() {
         ("oasst", 2, 2, 0),
         ("shp", 10, 14, 0),
         ("synthetic", 480, 120, 0),
+        ("thumbs", 0, 0, 0),
         ("ultrafeedback-binary", 18, 2, 0),
         ("worlds", 1920, 480, 0),
     ];
