@@ -2,13 +2,19 @@
 //!
 //! With two or three seeds, the variance between seeds of one method is hardly known: Student's
 //! quantile is 12.7 or 4.3, and after Holm's adjustment for ten comparisons 63 or 14. Most methods
-//! of a sweep vary alike. Their mean squares together have many degrees of freedom. A method whose
-//! seeds vary more than the others' keeps its own variance ([`GATE`]).
+//! of a sweep vary alike. Their mean squares together have many degrees of freedom.
+//!
+//! A method whose seeds vary significantly more keeps its own variance ([`GATE`]), and so does an x
+//! at which they do. To leave it out of the pool takes stronger evidence ([`OUTLIER`]): a pool
+//! without the largest of several equal variances is too small.
 
 use super::{student::f_tail, variance::average};
 
 /// Level of the F test at which a method keeps its own variance.
 const GATE: f64 = 0.1;
+
+/// Level of the F test at which a method is left out of the pool.
+const OUTLIER: f64 = 0.01;
 
 /// Variance between seeds of one run's mean, or of the difference of two.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,9 +29,13 @@ impl SeedVariance {
     /// Returns `own` if it is significantly larger than `self`, else `self`.
     #[must_use]
     pub fn gated(self, own: Self) -> Self {
-        let f = own.variance / self.variance;
-        if own.variance > self.variance && f_tail(f, own.df, self.df) < GATE { own } else { self }
+        if exceeds(own, self) < GATE { own } else { self }
     }
+}
+
+/// P-value of the F test that `own` is the larger variance.
+fn exceeds(own: SeedVariance, other: SeedVariance) -> f64 {
+    if own.variance > other.variance { f_tail(own.variance / other.variance, own.df, other.df) } else { 1.0 }
 }
 
 /// Means by seed of the methods that share an x, with the same seeds in the same order.
@@ -53,75 +63,107 @@ struct Squares {
     df: f64,
 }
 
+impl SeedLayout {
+    /// All methods, the baseline first.
+    fn rows(&self) -> Vec<&[f64]> {
+        std::iter::once(&self.baseline).chain(&self.others).map(Vec::as_slice).collect()
+    }
+}
+
 impl Squares {
-    fn plus(self, other: Self) -> Self {
-        Self { sum: self.sum + other.sum, df: self.df + other.df }
-    }
-
-    fn minus(self, other: Self) -> Self {
-        Self { sum: (self.sum - other.sum).max(0.0), df: self.df - other.df }
-    }
-
-    fn mean(self) -> f64 {
-        self.sum / self.df
+    fn variance(self) -> Option<SeedVariance> {
+        (self.df > 0.0).then(|| SeedVariance { variance: self.sum / self.df, df: self.df })
     }
 
     /// Variance of a difference of two methods if this is an interaction of method and seed.
     fn of_difference(self) -> Option<SeedVariance> {
-        (self.df > 0.0).then(|| SeedVariance { variance: 2.0 * self.mean(), df: self.df })
+        self.variance().map(|one| SeedVariance { variance: 2.0 * one.variance, ..one })
+    }
+
+    /// P-value of the F test that this mean square exceeds that of `rest`; 1 if one is unknown.
+    fn exceeds(self, rest: Self) -> f64 {
+        self.variance().zip(rest.variance()).map_or(1.0, |(own, rest)| exceeds(own, rest))
     }
 }
 
 /// Returns the variance between seeds of the difference of each method from the baseline.
 ///
 /// It is twice the mean square of the interaction of method and seed, pooled over all layouts. The
-/// part of a seed that all methods share cancels in differences. A difference whose own mean square
-/// is significantly larger than the rest of the interaction keeps its own, and its method is left
-/// out of the pool.
+/// part of a seed that all methods share cancels in differences. A layout whose interaction is
+/// significantly larger than the others' has a pool of its own. A method that interacts
+/// significantly more than the others has the variance of its own difference; if it is the
+/// baseline, so have all.
 pub fn pool_differences(layouts: &[SeedLayout]) -> DifferencePool {
-    let total = pooled(layouts, &|_, _| true);
-    let is_outlier = |layout: usize, method: usize| {
-        let own = own_squares(&layouts[layout], method);
-        let rest = total.minus(own);
-        own.df > 0.0
-            && rest.df > 0.0
-            && own.mean() > rest.mean()
-            && f_tail(own.mean() / rest.mean(), own.df, rest.df) < GATE
+    let rows: Vec<Vec<&[f64]>> = layouts.iter().map(SeedLayout::rows).collect();
+    let all: Vec<Squares> = rows.iter().map(|rows| interaction(rows)).collect();
+    let total_without = |layout: usize| {
+        sum(all.iter().enumerate().filter(|(other, _)| *other != layout).map(|(_, own)| *own))
     };
-    let outliers: Vec<Vec<bool>> = layouts
-        .iter()
-        .enumerate()
-        .map(|(index, layout)| (0..layout.others.len()).map(|method| is_outlier(index, method)).collect())
-        .collect();
-    let pool = pooled(layouts, &|layout, method| !outliers[layout][method]);
-    let variance = |layout: usize, method: usize| {
-        let own = own_squares(&layouts[layout], method);
-        let squares = if outliers[layout][method] || pool.df == 0.0 { own } else { pool };
-        squares.of_difference().filter(|_| own.df > 0.0)
-    };
-    let of_layout = |(index, layout): (usize, &SeedLayout)| {
-        (0..layout.others.len()).map(|method| variance(index, method)).collect()
+    let apart: Vec<f64> =
+        (0..layouts.len()).map(|layout| all[layout].exceeds(total_without(layout))).collect();
+    let common: Vec<usize> = (0..layouts.len()).filter(|layout| apart[*layout] >= OUTLIER).collect();
+    let of_layout = |layout: usize| -> Vec<Option<SeedVariance>> {
+        let own = [layout];
+        let group: &[usize] = if apart[layout] < GATE { &own } else { &common };
+        differences_in(&rows, layout, group)
     };
     DifferencePool {
-        differences: layouts.iter().enumerate().map(of_layout).collect(),
-        pooled: pool.of_difference(),
+        differences: (0..layouts.len()).map(of_layout).collect(),
+        pooled: sum(common.iter().map(|layout| ordinary(&rows, *layout, &common))).of_difference(),
     }
 }
 
-/// Interaction of method and seed over all layouts, among the baseline and the chosen methods.
-fn pooled(layouts: &[SeedLayout], is_chosen: &dyn Fn(usize, usize) -> bool) -> Squares {
-    let of_layout = |(index, layout): (usize, &SeedLayout)| {
-        let others = layout.others.iter().enumerate().filter(|(method, _)| is_chosen(index, *method));
-        let rows: Vec<&[f64]> =
-            std::iter::once(&layout.baseline).chain(others.map(|(_, row)| row)).map(Vec::as_slice).collect();
-        interaction(&rows)
+/// Variance of each difference in a layout that pools with the layouts of `group`.
+fn differences_in(rows: &[Vec<&[f64]>], layout: usize, group: &[usize]) -> Vec<Option<SeedVariance>> {
+    let pool = sum(group.iter().map(|other| ordinary(rows, *other, group))).of_difference();
+    let methods = &rows[layout];
+    let is_apart: Vec<bool> =
+        (0..methods.len()).map(|method| method_exceeds(rows, layout, method, group) < GATE).collect();
+    let difference = |method: usize| {
+        let own = interaction(&[methods[0], methods[method]]).of_difference()?;
+        match pool {
+            Some(pool) if is_apart[0] || is_apart[method] => {
+                Some(SeedVariance { variance: own.variance.max(pool.variance), ..own })
+            }
+            Some(pool) => Some(pool),
+            None => Some(own),
+        }
     };
-    layouts.iter().enumerate().map(of_layout).fold(Squares::default(), Squares::plus)
+    (1..methods.len()).map(difference).collect()
 }
 
-/// Part of the interaction that one difference from the baseline accounts for.
-fn own_squares(layout: &SeedLayout, method: usize) -> Squares {
-    interaction(&[&layout.baseline, &layout.others[method]])
+/// Interaction of a layout's methods, without outliers.
+fn ordinary(rows: &[Vec<&[f64]>], layout: usize, group: &[usize]) -> Squares {
+    let is_ordinary = |method: &usize| method_exceeds(rows, layout, *method, group) >= OUTLIER;
+    let methods = (0..rows[layout].len()).filter(is_ordinary);
+    interaction(&methods.map(|method| rows[layout][method]).collect::<Vec<_>>())
+}
+
+/// P-value of the F test that a method's difference from the mean of the layout's other methods varies
+/// more than the rest of the group's interaction.
+fn method_exceeds(rows: &[Vec<&[f64]>], layout: usize, method: usize, group: &[usize]) -> f64 {
+    let own = rows[layout][method];
+    let others: Vec<&[f64]> =
+        rows[layout].iter().enumerate().filter(|(other, _)| *other != method).map(|(_, row)| *row).collect();
+    if others.len() < 2 {
+        return 1.0;
+    }
+    let mean = column_means(&others);
+    let share = 2.0 * others.len() as f64 / rows[layout].len() as f64;
+    let between = interaction(&[own, &mean]);
+    let own = Squares { sum: share * between.sum, ..between };
+    let elsewhere = group.iter().filter(|other| **other != layout).map(|other| interaction(&rows[*other]));
+    own.exceeds(sum(elsewhere.chain([interaction(&others)])))
+}
+
+fn sum(squares: impl Iterator<Item = Squares>) -> Squares {
+    squares.fold(Squares::default(), |total, own| Squares { sum: total.sum + own.sum, df: total.df + own.df })
+}
+
+/// Mean of each column; rows have the same length.
+fn column_means(rows: &[&[f64]]) -> Vec<f64> {
+    let seeds = rows.first().map_or(0, |row| row.len());
+    (0..seeds).map(|seed| average(&rows.iter().map(|row| row[seed]).collect::<Vec<_>>())).collect()
 }
 
 /// Interaction of the two-way layout of methods (rows) and seeds (columns).
@@ -130,8 +172,7 @@ fn interaction(rows: &[&[f64]]) -> Squares {
     if rows.len() < 2 || seeds < 2 {
         return Squares::default();
     }
-    let columns: Vec<f64> =
-        (0..seeds).map(|seed| average(&rows.iter().map(|row| row[seed]).collect::<Vec<_>>())).collect();
+    let columns = column_means(rows);
     let grand = average(&columns);
     let of_row = |row: &&[f64]| {
         let own = average(row);
@@ -158,19 +199,16 @@ pub fn pool_levels(methods: &[Vec<f64>]) -> Vec<Option<SeedVariance>> {
             .collect();
         pooled_level(&rows)
     };
-    let is_outlier: Vec<bool> = own
+    let p: Vec<f64> = own
         .iter()
         .enumerate()
-        .map(|(index, own)| match (own, pool_without(&|other| other == index)) {
-            (Some(own), Some(rest)) => rest.gated(*own) == *own,
-            _ => false,
+        .map(|(index, own)| {
+            own.zip(pool_without(&|other| other == index)).map_or(1.0, |(own, rest)| exceeds(own, rest))
         })
         .collect();
-    let pool = pool_without(&|index| is_outlier[index]);
-    own.into_iter()
-        .zip(is_outlier)
-        .map(|(own, is_outlier)| if is_outlier { own } else { own.and(pool.or(own)) })
-        .collect()
+    let pool = pool_without(&|index| p[index] < OUTLIER);
+    let level = |(own, p): (Option<SeedVariance>, &f64)| if *p < GATE { own } else { own.and(pool.or(own)) };
+    own.into_iter().zip(&p).map(level).collect()
 }
 
 fn own_level(means: &[f64]) -> Option<SeedVariance> {
@@ -179,10 +217,8 @@ fn own_level(means: &[f64]) -> Option<SeedVariance> {
 }
 
 fn pooled_level(rows: &[&[f64]]) -> Option<SeedVariance> {
-    let (count, seeds) = (rows.len() as f64, rows.first()?.len());
-    let columns: Vec<f64> =
-        (0..seeds).map(|seed| average(&rows.iter().map(|row| row[seed]).collect::<Vec<_>>())).collect();
-    let common = own_level(&columns)?;
+    let count = rows.len() as f64;
+    let common = own_level(&column_means(rows))?;
     let interaction = interaction(rows);
     // The mean of the rows' variances is the mean square of seeds and that of the interaction,
     // weighted by their degrees of freedom.

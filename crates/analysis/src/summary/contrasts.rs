@@ -208,8 +208,8 @@ pub(super) fn no_verdict(difference: &Difference, widest: f64, lost_runs: [usize
     let lost_by_the_better = lost_runs[usize::from(difference.mean() < 0.0)];
     match difference.seeds() {
         0 | 1 => Some(NoVerdict::OneSeed),
-        _ if difference.half_width(SIGNIFICANT) > widest => Some(NoVerdict::TooWide),
         _ if lost_by_the_better > 0 => Some(NoVerdict::LostRuns),
+        _ if difference.half_width(SIGNIFICANT) > widest => Some(NoVerdict::TooWide),
         _ => None,
     }
 }
