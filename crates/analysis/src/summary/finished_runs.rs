@@ -30,24 +30,22 @@ pub(super) struct FinishedRun<'a> {
     pub(super) last_evaluation: BTreeMap<String, f64>,
 }
 
-impl FinishedRun<'_> {
-    /// Preference accuracy on every held-out pair.
-    pub(super) fn accuracies(&self) -> Vec<f64> {
-        self.pairs.iter().map(PairOutcome::accuracy).collect()
-    }
+/// Preference accuracy of a run on every held-out pair.
+pub(super) fn accuracies(run: &FinishedRun<'_>) -> Vec<f64> {
+    run.pairs.iter().map(PairOutcome::accuracy).collect()
+}
 
-    /// Reward margin of every held-out pair.
-    pub(super) fn margins(&self) -> Vec<f64> {
-        self.pairs.iter().map(|pair| self.beta * (pair.chosen - pair.rejected)).collect()
-    }
+/// Reward margin of every held-out pair.
+pub(super) fn margins(run: &FinishedRun<'_>) -> Vec<f64> {
+    run.pairs.iter().map(|pair| run.beta * (pair.chosen - pair.rejected)).collect()
+}
 
-    /// Smoothed accuracy on every held-out pair: Φ(margin / root mean square of the run's margins).
-    pub(super) fn smoothed_accuracies(&self) -> Vec<f64> {
-        let margins = self.margins();
-        let root = mean(margins.iter().map(|margin| margin * margin)).unwrap_or(0.0).sqrt();
-        let smoothed = |margin: f64| if root > 0.0 { normal_share(margin / root) } else { 0.5 };
-        margins.into_iter().map(smoothed).collect()
-    }
+/// Smoothed accuracy of a run on every held-out pair: Φ(margin / root mean square of its margins).
+pub(super) fn smoothed_accuracies(run: &FinishedRun<'_>) -> Vec<f64> {
+    let margins = margins(run);
+    let root = mean(margins.iter().map(|margin| margin * margin)).unwrap_or(0.0).sqrt();
+    let smoothed = |margin: f64| if root > 0.0 { normal_share(margin / root) } else { 0.5 };
+    margins.into_iter().map(smoothed).collect()
 }
 
 /// Standard normal distribution function Φ.
@@ -227,7 +225,7 @@ mod tests {
     fn smoothed_accuracy_does_not_depend_on_the_scale_of_margins() {
         let planned = PlannedRun { id: String::new(), settings: BTreeMap::new(), seed: 0, data: 0 };
         let values = |scale: f64| -> Vec<f64> {
-            FinishedRun::with_margins(&planned, &[scale, -scale, 0.0], 1).smoothed_accuracies()
+            smoothed_accuracies(&FinishedRun::with_margins(&planned, &[scale, -scale, 0.0], 1))
         };
         // Φ(√(3/2)) = 0.8897.
         let small = values(0.01);

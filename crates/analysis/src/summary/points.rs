@@ -6,7 +6,7 @@ use prospect_core::sample::mean;
 use prospect_runs::{Estimate, Point, ThumbEstimates};
 
 use super::{
-    finished_runs::{CellKey, FinishedRun},
+    finished_runs::{CellKey, FinishedRun, accuracies},
     quantity::Quantity,
     sweep_runs::SweepRuns,
     thumbs::thumb_estimates,
@@ -55,7 +55,7 @@ pub(super) fn points(sweep: &SweepRuns<'_>) -> Result<Vec<Point>, AnalysisError>
 }
 
 fn headline_of_run(run: &FinishedRun<'_>) -> Option<f64> {
-    if run.pairs.is_empty() { auc(&scores(&run.thumbs)) } else { mean(run.accuracies()) }
+    if run.pairs.is_empty() { auc(&scores(&run.thumbs)) } else { mean(accuracies(run)) }
 }
 
 /// Returns the estimate of a quantity in every cell that has it, with the variance between seeds

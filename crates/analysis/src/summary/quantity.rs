@@ -2,7 +2,7 @@
 
 use super::{
     clustered::{Clustered, ClusteredSample},
-    finished_runs::{FinishedRun, utilities},
+    finished_runs::{FinishedRun, accuracies, margins, smoothed_accuracies, utilities},
 };
 use crate::{
     AnalysisError,
@@ -23,11 +23,11 @@ pub(super) struct Quantity {
 impl Quantity {
     /// Share of held-out pairs whose chosen completion has the larger reward.
     pub(super) const ACCURACY: Self =
-        Self { values: |runs| Clustered::pairs(runs, FinishedRun::accuracies), scale: Scale::Share };
+        Self { values: |runs| Clustered::pairs(runs, accuracies), scale: Scale::Share };
 
     /// Accuracy that counts how clearly a pair is ranked.
     pub(super) const SMOOTHED_ACCURACY: Self = Self {
-        values: |runs| Clustered::pairs(runs, FinishedRun::smoothed_accuracies),
+        values: |runs| Clustered::pairs(runs, smoothed_accuracies),
         scale: Scale::Range { low: 0.0, high: 1.0 },
     };
 
@@ -46,11 +46,7 @@ impl Quantity {
             let terms = |run: &FinishedRun<'_>| {
                 Some(margin_terms(&run.thumbs)?.into_iter().map(|term| run.beta * term).collect())
             };
-            if has_pairs(runs) {
-                Clustered::pairs(runs, FinishedRun::margins)
-            } else {
-                Clustered::thumbs(runs, terms)
-            }
+            if has_pairs(runs) { Clustered::pairs(runs, margins) } else { Clustered::thumbs(runs, terms) }
         },
         scale: Scale::Unbounded,
     };
@@ -62,10 +58,7 @@ impl Quantity {
     }
 
     /// Returns the quantity of `runs`; None if they lack it.
-    pub(super) fn sample(
-        &self,
-        runs: &[&FinishedRun<'_>],
-    ) -> Result<Option<ClusteredSample>, AnalysisError> {
+    pub(super) fn sample(&self, runs: &[&FinishedRun<'_>]) -> Result<Option<ClusteredSample>, AnalysisError> {
         let values = (self.values)(runs);
         Ok(values.map(|values| values.sample(self.scale)).transpose()?)
     }

@@ -91,7 +91,6 @@ impl Words<'_> {
         let parts = [
             phrases(Measure::Accuracy, "in preference accuracy "),
             phrases(Measure::Auc, "in AUC "),
-            phrases(Measure::Auc, "in AUC "),
             phrases(Measure::Utility, "in true utility of generations "),
         ];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
@@ -172,7 +171,6 @@ fn phrase(contrast: &Contrast) -> String {
     let Contrast { series, baseline, .. } = contrast;
     let (scale, digits, unit) = match contrast.measure {
         Measure::Accuracy => (100.0, 1, " points"),
-        Measure::Auc => (100.0, 1, " points of AUC"),
         Measure::Auc => (100.0, 1, " points of AUC"),
         Measure::Utility => (1.0, 2, ""),
     };

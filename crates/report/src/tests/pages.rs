@@ -190,7 +190,7 @@ fn an_experiment_without_runs_has_a_page() {
     let (_folder, html) = render_page(&SyntheticSweep { series: &[], summary: false, ..DEFAULT }, "empty");
     assert!(html.contains("0 runs"));
     let (_folder, html) = render_page(&SyntheticSweep { series: &["dpo"], xs: &[], ..DEFAULT }, "no-points");
-    assert!(html.contains("ahead of DPO"));
+    assert!(html.contains("better than DPO"));
 }
 
 #[test]
