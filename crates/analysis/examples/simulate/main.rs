@@ -1,7 +1,8 @@
 //! Coverage of our intervals and family-wise error of our verdicts, in simulated sweeps.
 //!
-//! `cargo run --release -p prospect-analysis --example simulate [SWEEPS]` prints one line for each
-//! design; SWEEPS is the number of simulated sweeps of each (default 1000).
+//! `cargo run --release -p prospect-analysis --example simulate [SWEEPS] [WORDS]` prints one line for
+//! each design; SWEEPS is the number of simulated sweeps of each (default 1000). With WORDS, only the
+//! designs whose descriptions contain them are simulated, as in `300 "S 2"`.
 
 #![expect(clippy::print_stdout, reason = "the table is the program's output")]
 
@@ -13,10 +14,11 @@ use study::{Coverage, SeedVariation, Tally, World, simulate};
 
 fn main() {
     let sweeps = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(1000);
+    let words = std::env::args().nth(2).unwrap_or_default();
     println!("coverage of 95 % intervals in %, ± mean half-width in points; family-wise error in %");
     let mut worst: Vec<(f64, String)> = Vec::new();
     let mut lucky = Coverage::default();
-    for world in worlds() {
+    for world in worlds().into_iter().filter(|world| describe(world).contains(&words)) {
         let tally = parallel(&world, sweeps);
         let name = describe(&world);
         println!("{name} | {}", results(&world, &tally));

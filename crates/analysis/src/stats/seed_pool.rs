@@ -13,6 +13,10 @@ use super::{student::f_tail, variance::average};
 /// Level of the F test at which a method keeps its own variance.
 const GATE: f64 = 0.1;
 
+/// The same level with one degree of freedom: two seeds of a method that varies much agree by chance so
+/// often that the test at [`GATE`] misses a quarter of such methods.
+const GATE_OF_TWO_SEEDS: f64 = 0.25;
+
 /// Level of the F test at which a method is left out of the pool.
 const OUTLIER: f64 = 0.01;
 
@@ -29,8 +33,13 @@ impl SeedVariance {
     /// Returns `own` if it is significantly larger than `self`, else `self`.
     #[must_use]
     pub fn gated(self, own: Self) -> Self {
-        if exceeds(own, self) < GATE { own } else { self }
+        if exceeds(own, self) < gate(own.df) { own } else { self }
     }
+}
+
+/// Level of the F test at which an estimate with `df` degrees of freedom is kept apart.
+fn gate(df: f64) -> f64 {
+    if df < 2.0 { GATE_OF_TWO_SEEDS } else { GATE }
 }
 
 /// P-value of the F test that `own` is the larger variance.
@@ -104,7 +113,7 @@ pub fn pool_differences(layouts: &[SeedLayout]) -> DifferencePool {
     let common: Vec<usize> = (0..layouts.len()).filter(|layout| apart[*layout] >= OUTLIER).collect();
     let of_layout = |layout: usize| -> Vec<Option<SeedVariance>> {
         let own = [layout];
-        let group: &[usize] = if apart[layout] < GATE { &own } else { &common };
+        let group: &[usize] = if apart[layout] < gate(all[layout].df) { &own } else { &common };
         differences_in(&rows, layout, group)
     };
     DifferencePool {
@@ -117,8 +126,9 @@ pub fn pool_differences(layouts: &[SeedLayout]) -> DifferencePool {
 fn differences_in(rows: &[Vec<&[f64]>], layout: usize, group: &[usize]) -> Vec<Option<SeedVariance>> {
     let pool = sum(group.iter().map(|other| ordinary(rows, *other, group))).of_difference();
     let methods = &rows[layout];
+    let level = gate(methods.first().map_or(0, |row| row.len()) as f64 - 1.0);
     let is_apart: Vec<bool> =
-        (0..methods.len()).map(|method| method_exceeds(rows, layout, method, group) < GATE).collect();
+        (0..methods.len()).map(|method| method_exceeds(rows, layout, method, group) < level).collect();
     let difference = |method: usize| {
         let own = interaction(&[methods[0], methods[method]]).of_difference()?;
         match pool {
@@ -207,7 +217,9 @@ pub fn pool_levels(methods: &[Vec<f64>]) -> Vec<Option<SeedVariance>> {
         })
         .collect();
     let pool = pool_without(&|index| p[index] < OUTLIER);
-    let level = |(own, p): (Option<SeedVariance>, &f64)| if *p < GATE { own } else { own.and(pool.or(own)) };
+    let level = |(own, p): (Option<SeedVariance>, &f64)| {
+        if *p < own.map_or(GATE, |own| gate(own.df)) { own } else { own.and(pool.or(own)) }
+    };
     own.into_iter().zip(&p).map(level).collect()
 }
 
