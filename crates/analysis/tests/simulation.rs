@@ -25,7 +25,7 @@ fn ordinary_differences_and_accuracies_are_covered() {
         (0.95, 200, 3, SeedVariation::High),
         (0.6, 43, 5, SeedVariation::High),
     ] {
-        let world = World { accuracy, prompts, seeds, variance, ..World::PLAIN };
+        let world = World { seeds, prompts, accuracy, variance, ..World::PLAIN };
         let tally = simulate(&world, 60, 1);
         let name = format!("{world:?}");
         assert_covers(&tally.difference, 0.93, &name);
@@ -37,7 +37,7 @@ fn ordinary_differences_and_accuracies_are_covered() {
 
 #[test]
 fn differences_whose_seeds_agree_by_luck_are_covered() {
-    let world = World { prompts: 200, seeds: 3, ..World::PLAIN };
+    let world = World { seeds: 3, prompts: 200, ..World::PLAIN };
     let tally = simulate(&world, 120, 2);
     assert!(tally.lucky.intervals > 10, "{}", tally.lucky.intervals);
     assert_covers(&tally.lucky, 0.93, "lucky seeds");
@@ -45,7 +45,7 @@ fn differences_whose_seeds_agree_by_luck_are_covered() {
 
 #[test]
 fn a_method_whose_seeds_vary_more_is_covered() {
-    let world = World { outlier: 0.4, seeds: 3, prompts: 200, ..World::PLAIN };
+    let world = World { seeds: 3, prompts: 200, outlier: 0.4, ..World::PLAIN };
     let tally = simulate(&world, 120, 3);
     let (outlier, others) = (&tally.outlier, &tally.difference);
     assert!(outlier.share() >= 0.88 - 0.06, "{:.3}", outlier.share());

@@ -44,7 +44,7 @@ fn worlds() -> Vec<World> {
             for accuracy in [0.5, 0.6, 0.95] {
                 for prompts in [43, 200, 480] {
                     for seeds in [2, 3, 5, 8] {
-                        worlds.push(World { methods, variance, accuracy, prompts, seeds, ..World::PLAIN });
+                        worlds.push(World { methods, seeds, prompts, accuracy, variance, ..World::PLAIN });
                     }
                 }
             }
@@ -53,14 +53,14 @@ fn worlds() -> Vec<World> {
     for (outlier, outlier_is_baseline) in [(0.1, false), (0.2, false), (0.4, false), (0.4, true)] {
         for seeds in [2, 3, 5, 8] {
             for prompts in [43, 480] {
-                worlds.push(World { outlier, outlier_is_baseline, seeds, prompts, ..World::PLAIN });
+                worlds.push(World { seeds, prompts, outlier, outlier_is_baseline, ..World::PLAIN });
             }
         }
     }
     for methods in [2, 11] {
         for seeds in [2, 3, 5] {
             let (variance, accuracy, prompts) = (SeedVariation::Least, 0.68, 300);
-            worlds.push(World { methods, seeds, variance, accuracy, prompts, ..World::PLAIN });
+            worlds.push(World { methods, seeds, prompts, accuracy, variance, ..World::PLAIN });
         }
     }
     for x_spread in [1.0, 2.0, 4.0] {

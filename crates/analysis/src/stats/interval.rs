@@ -100,16 +100,15 @@ impl Sample {
     pub fn minus(&self, other: &Self) -> Result<Difference, StatsError> {
         let squares = MeanSquares::new(&self.aligned.minus(&other.aligned)?);
         let prompts = squares.prompts as f64;
-        let prompt_variance = match self.scale {
-            // One additional prompt with the opposite result, as in Agresti and Min (2005) for
-            // matched proportions: 50 prompts without a difference do not show that there is none.
-            Scale::Share => squares.prompt_variance() + prompts.powi(-2),
-            _ => {
-                let spread = self.spread().max(other.spread());
-                squares.prompt_variance().max((self.range(spread, squares.mean) / prompts).powi(2))
-            }
-        };
         let is_share = self.scale == Scale::Share;
+        // One additional prompt with the opposite result, as in Agresti and Min (2005) for matched
+        // proportions: 50 prompts without a difference do not show that there is none.
+        let prompt_variance = if is_share {
+            squares.prompt_variance() + prompts.powi(-2)
+        } else {
+            let spread = self.spread().max(other.spread());
+            squares.prompt_variance().max((self.range(spread, squares.mean) / prompts).powi(2))
+        };
         let pairs = self.aligned.prompts.len();
         Ok(Difference { squares, prompt_variance, seed_variance: None, pairs, is_share })
     }
