@@ -191,7 +191,7 @@ mod tests {
             });
             let mut feedback = Feedback::new(groups);
             let (train_prompts, test_prompts) = (Some(8), Some(8));
-            let selection = Selection { train_prompts, test_prompts, train_seed, ..Selection::default() };
+            let selection = Selection { train_prompts, train_seed, test_prompts, ..Selection::default() };
             selected(&mut feedback, &selection);
             let ids =
                 |split| -> Vec<_> { feedback.kept(split).map(|row| feedback.group(row).prompt).collect() };

@@ -83,7 +83,8 @@ fn constant_policies_differ_with_a_p_value_above_0() {
 #[test]
 fn seeds_that_agree_by_luck_do_not_narrow_an_interval() {
     // Every seed is right about as many pairs, but about other ones.
-    let run = |seed: usize| (0..40).map(|pair| f64::from(u8::from((pair + seed) % 4 == 0))).collect();
+    let run =
+        |seed: usize| (0..40usize).map(|pair| f64::from(u8::from((pair + seed).is_multiple_of(4)))).collect();
     let lucky: Vec<Vec<f64>> = (0..3).map(run).collect();
     let difference = difference(&lucky, &vec![vec![0.0; 40]; 3], Scale::Share);
     assert!(difference.own_seed_variance().unwrap().variance < 1e-12);
