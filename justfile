@@ -53,6 +53,11 @@ lint:
     cargo fmt --all --check
     cargo clippy --release --workspace --all-targets -- -D warnings
 
+# Simulate the coverage of confidence intervals and the family-wise error of verdicts (`just simulate 200` is faster).
+[group('checks')]
+simulate *ARGS:
+    cargo run --release -p prospect-analysis --example simulate -- {{ ARGS }}
+
 # Validate all data recipes, model recipes and experiments of the repository.
 [group('checks')]
 validate:

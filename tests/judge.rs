@@ -220,7 +220,7 @@ fn a_judge_that_always_prefers_the_first_is_inconclusive() {
     assert_eq!((count("wins"), count("losses")), (0, 0));
     assert!(count("unread") > 0 && count("ties") > 0, "{rate}");
     assert_eq!(count("ties") + count("unread"), 16);
-    assert_eq!(rate["verdict"], "cannot_tell");
+    assert_eq!(rate["verdict"], "inconclusive");
     assert!(endpoint.keys.lock().unwrap().is_empty());
 }
 

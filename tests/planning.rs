@@ -106,26 +106,27 @@ const SEARCH: &str = r#"--set sft=null --set matrix={"data.imbalance.keep_desira
 fn a_search_compares_each_series_at_its_own_best() {
     let place = place();
     let plan = place.run(&format!("sweep experiment.yaml --dry-run {SEARCH}"));
-    assert!(plan.stdout.contains("\n12 runs over 1 datasets"), "{plan}");
+    assert!(plan.stdout.contains("\n14 runs over 1 datasets"), "{plan}");
     assert!(
         plan.stdout.contains("then rung 2: 4 runs, of the best 2 trials in each of 2 cells (series and x)"),
         "{plan}"
     );
+    assert!(plan.stdout.contains("then the winners again: 2 runs, under fresh seeds (1)"), "{plan}");
     assert!(plan.stdout.contains("all series train for the same optimizer steps and epochs"), "{plan}");
     let estimate = place.run(&format!("sweep experiment.yaml --estimate {SEARCH}"));
-    // Eight runs of four steps and four runs of eight.
+    // Eight runs of four steps, four of eight, and two of eight under fresh seeds.
     assert_eq!(
         table(&estimate.stdout, "== Cost of the runs").last().unwrap()[1..3],
-        ["12", "64"],
+        ["14", "80"],
         "{estimate}"
     );
 
     let sweep = format!("sweep experiment.yaml {SEARCH}");
     let part = place.run(&format!("{sweep} --only method=kto"));
-    assert!(part.stderr.contains("6 runs finished, 0 already done, 4 remaining"), "{part}");
+    assert!(part.stderr.contains("7 runs finished, 0 already done, 4 remaining"), "{part}");
     let run = place.run(&sweep);
     assert_eq!(run.code, Some(0), "{run}");
-    assert!(run.stderr.contains("6 runs finished, 6 already done\n"), "{run}");
+    assert!(run.stderr.contains("7 runs finished, 7 already done\n"), "{run}");
     assert!(run.stderr.contains(" Each is at its own best of 4 trials, chosen on the other half of the held-out prompts: dpo with train.learning_rate = "), "{run}");
     let json = |file: &str| -> serde_json::Value {
         serde_json::from_slice(&fs_err::read(place.path(&format!("runs/experiment/{file}"))).unwrap())
@@ -151,7 +152,7 @@ fn a_search_compares_each_series_at_its_own_best() {
             panic!()
         };
         assert_eq!(run["settings"]["train.learning_rate"], won["settings"]["train.learning_rate"]);
-        assert_eq!(run["settings"]["rung"], 2);
+        assert_eq!((&run["settings"]["rung"], &run["seed"]), (&serde_json::Value::Null, &1.into()));
     }
     // Of the twelve held-out pairs, some select the trial and the others compare series.
     let pairs = summary["contrasts"][0]["pairs"].as_u64().unwrap();
@@ -160,8 +161,36 @@ fn a_search_compares_each_series_at_its_own_best() {
     let page = fs_err::read_to_string(place.path("reports/experiment/index.html")).unwrap();
     assert!(page.contains("Selection accuracy"));
     let again = place.run(&sweep);
-    assert!(again.stderr.contains("0 runs finished, 12 already done\n"), "{again}");
+    assert!(again.stderr.contains("0 runs finished, 14 already done\n"), "{again}");
     assert_eq!(summary, json("summary.json"));
+}
+
+#[test]
+fn seeds_can_redraw_the_training_prompts_and_the_sft_stage() {
+    let place = place();
+    let plan = |settings: &str| place.run(&format!("sweep experiment.yaml --dry-run {settings}"));
+    let fixed = plan("--set seeds=[0,1]");
+    assert!(fixed.stdout.contains("8 runs over 3 datasets and 1 models; shared stages: 1 SFT"), "{fixed}");
+    let resample = |parts: &str| format!(r#"--set seeds={{"values":[0,1],"resample":{parts}}}"#);
+    let few = "--set data.select.train_prompts=20";
+    let redrawn = plan(&format!("{} {few}", resample(r#"["prompts","sft"]"#)));
+    assert!(
+        redrawn.stdout.contains("8 runs over 4 datasets and 1 models; shared stages: 2 SFT"),
+        "{redrawn}"
+    );
+    // A stage for all seeds trains on prompts of its own draw.
+    let prompts = plan(&format!("{} {few}", resample(r#"["prompts"]"#)));
+    assert!(
+        prompts.stdout.contains("8 runs over 5 datasets and 1 models; shared stages: 1 SFT"),
+        "{prompts}"
+    );
+    let nothing = plan(&resample(r#"["prompts"]"#));
+    assert!(
+        nothing.stderr.contains("so there is nothing to draw: set `data.select.train_prompts`"),
+        "{nothing}"
+    );
+    let without = plan(&format!("--set sft=null {}", resample(r#"["sft"]"#)));
+    assert!(without.stderr.contains("the experiment has no `sft`: remove one"), "{without}");
 }
 
 #[test]

@@ -75,7 +75,7 @@ pub(crate) const LONG: &str = "--set train.num_train_epochs=12 --set checkpoints
 fn processes_that_share_a_sweep_give_the_results_of_one() {
     let place = place();
     let search = r#"--set search={"settings":{"train.learning_rate":{"log_uniform":[1e-4,1e-2]}},"trials":2,"halving":{"rungs":2,"factor":2}} --set data.split.test_fraction=0.4"#;
-    for (name, more, how, runs) in [("plain", "", "", 4), ("search", search, "--executor worker", 12)] {
+    for (name, more, how, runs) in [("plain", "", "", 4), ("search", search, "--executor worker", 16)] {
         let sweep = format!("sweep experiment.yaml {more} --out runs");
         let alone = place.run(&format!("{sweep}/{name}-one"));
         assert_eq!(alone.code, Some(0), "{alone}");

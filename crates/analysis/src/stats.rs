@@ -2,12 +2,18 @@
 //!
 //! Every run of a sweep is evaluated on the same held-out pairs. Differences between two methods
 //! are therefore paired by held-out pair and by seed ([`contrast`]). Two sources of variance
-//! remain: the sample of prompts and the sample of seeds. [`estimate`] covers both.
-//! [`binomial_exact`] serves a single accuracy of independent pairs, [`holm`] adjusts p-values for
-//! multiple comparisons, and [`Difference::seeds_needed`] is the power analysis for the next sweep.
+//! remain: the sample of prompts and the sample of seeds. [`Sample`] estimates both.
+//!
+//! * Few seeds say little about the variance between seeds. [`pool_differences`] and
+//!   [`pool_levels`] estimate it from all methods of a sweep.
+//! * [`binomial_exact`] serves a single accuracy of independent pairs.
+//! * [`pseudo_values`] turns any statistic of clustered rows, such as an AUC, into observations by
+//!   cluster.
+//! * [`holm`] adjusts p-values for multiple comparisons, and [`Difference::detectable`] is the
+//!   smallest difference that a comparison detects with 80 % power.
 //!
 //! ```
-//! use prospect_analysis::stats::{Observation, contrast, estimate};
+//! use prospect_analysis::stats::{Observation, Scale, contrast, estimate};
 //!
 //! // One list per seed, one observation per held-out pair; two pairs share a prompt.
 //! let run = |values: [f64; 3]| {
@@ -21,10 +27,10 @@
 //! let kto = [run([1.0, 1.0, 0.0]), run([1.0, 0.5, 1.0])];
 //! let dpo = [run([1.0, 0.0, 0.0]), run([0.0, 0.5, 1.0])];
 //!
-//! let accuracy = estimate(&kto)?;
+//! let accuracy = estimate(&kto, Scale::Share)?;
 //! assert_eq!(accuracy.value, 0.75);
-//! let difference = contrast(&kto, &dpo)?.estimate();
-//! assert!(difference.low <= difference.value && difference.value <= difference.high);
+//! let difference = contrast(&kto, &dpo, Scale::Share)?.estimate();
+//! assert!(difference.low < difference.value && difference.value < difference.high);
 //! # Ok::<(), prospect_analysis::stats::StatsError>(())
 //! ```
 
@@ -32,18 +38,24 @@ mod aligned;
 mod binomial;
 mod holm;
 mod interval;
+mod jackknife;
+mod seed_pool;
+mod share;
 mod student;
+mod variance;
 
 pub use binomial::binomial_exact;
 pub use holm::holm;
-pub use interval::{Difference, contrast, estimate};
+pub use interval::{Difference, Sample, Scale, contrast, estimate};
+pub use jackknife::pseudo_values;
+pub use seed_pool::{DifferencePool, SeedLayout, SeedVariance, pool_differences, pool_levels};
 
 /// A run's result on one held-out pair.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Observation<'a> {
     /// Id of the pair, the same in every run.
     pub pair: &'a str,
-    /// Id of the pair's prompt; pairs of one prompt are one draw.
+    /// Cluster of the pair: pairs of one prompt are one draw. Any other key clusters as well.
     pub prompt: &'a str,
     /// Value: 0, ½ or 1 for an accuracy, any finite number for a margin.
     pub value: f64,

@@ -152,7 +152,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::stats::{Observation, estimate};
+    use crate::stats::{Observation, Scale, estimate};
 
     /// AUC by its definition: the share of pairs across classes that are ranked right.
     fn auc_by_pairs(scored: &[(f64, bool)]) -> Option<f64> {
@@ -220,7 +220,7 @@ mod tests {
             let rows = ids.iter().zip(prompts).zip(&terms);
             let observations: Vec<_> =
                 rows.map(|((pair, prompt), value)| Observation { pair, prompt, value: *value }).collect();
-            estimate(&[observations]).unwrap()
+            estimate(&[observations], Scale::Range { low: 0.0, high: 1.0 }).unwrap()
         };
         let alone = observe(&ids);
         assert!(alone.low < alone.value && alone.value < alone.high, "{alone:?}");

@@ -179,6 +179,8 @@ mod tests {
             x: axis.clone(),
             series: axis,
             baseline: String::new(),
+            primary: None,
+            resample: Vec::new(),
             reference: None,
             stages: Vec::new(),
             data: Vec::new(),

@@ -124,8 +124,6 @@ struct ReportPage<'a> {
     accuracy_contrasts: Vec<ContrastRow>,
     auc_contrasts: Vec<ContrastRow>,
     utility_contrasts: Vec<ContrastRow>,
-    /// Effect size that `seeds_needed` refers to.
-    effect: Option<String>,
     setting_names: Vec<String>,
     trials: Vec<TrialRow>,
     runs: Vec<RunRow>,
@@ -179,7 +177,6 @@ impl<'a> ReportPage<'a> {
             accuracy_contrasts: contrasts::rows(sweep, Measure::Accuracy),
             auc_contrasts: contrasts::rows(sweep, Measure::Auc),
             utility_contrasts: contrasts::rows(sweep, Measure::Utility),
-            effect: summary.map(|summary| format::points(summary.effect).trim_start_matches('+').to_owned()),
             setting_names: sweep.setting_names(),
             trials: trials::rows(sweep),
             runs: sweep.runs.iter().map(|run| RunRow::new(sweep, run)).collect(),

@@ -19,6 +19,7 @@ pub(crate) fn all(sweep: &SweepData, means: &MeanTables) -> Vec<CsvTable> {
         vec![summary::points(sweep), summary::contrasts(sweep), runs::runs(sweep), runs::curves(sweep)];
     let optional = means.iter().map(mean_table).chain([
         summary::win_rates(sweep),
+        summary::win_rate_contrasts(sweep),
         summary::reference(sweep),
         summary::calibration(sweep),
         runs::rewards(sweep),

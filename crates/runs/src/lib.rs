@@ -48,8 +48,8 @@ mod sweep_dir;
 pub use claims::{Claim, Claims, Holder};
 pub use judgement::{JudgeNote, Judgement, Opponent};
 pub use plan::{
-    Axis, DataUse, Experiment, PlannedRun, PublishedResults, RUNG_KEY, Search, Stage, TRIAL_KEY, TrueUtility,
-    describe_settings, series_name,
+    Axis, DataUse, Experiment, PlannedRun, PrimaryContrast, PublishedResults, RUNG_KEY, Resample, Search,
+    Stage, TRIAL_KEY, TrueUtility, describe_settings, series_name,
 };
 pub use progress::{Stamp, SweepProgress};
 pub use records::{
@@ -58,8 +58,8 @@ pub use records::{
 pub use run_config::{ModelSize, RecordedObjective, RecordedOptions, RecordedSettings, RunConfig};
 pub use run_dir::{MetricsWriter, RunDir, State, Status};
 pub use summary::{
-    Calibration, CalibrationBin, Contrast, Estimate, Finding, Measure, Point, ReliabilityBin, Sign, Summary,
-    ThumbEstimates, TrialResult, Verdict, WinRate,
+    Calibration, CalibrationBin, Contrast, Estimate, Finding, Measure, NoVerdict, Point, ReliabilityBin,
+    Sign, Summary, ThumbEstimates, TrialResult, Verdict, WinRate, WinRateContrast,
 };
 pub use sweep_dir::SweepDir;
 

@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::Measure;
+
 /// Key of a planned run's settings with its trial in a search for settings, counted from 1.
 pub const TRIAL_KEY: &str = "trial";
 
@@ -132,6 +134,28 @@ pub struct PublishedResults {
     pub series: BTreeMap<String, Vec<(Value, f64)>>,
 }
 
+/// Contrast that an experiment is about. It needs no adjustment for the others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrimaryContrast {
+    /// Series that is compared with the baseline.
+    pub series: String,
+    /// Value of the x axis.
+    pub x: Value,
+    /// Quantity that is compared.
+    pub measure: Measure,
+}
+
+/// Part of training that is drawn anew for every seed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resample {
+    /// The training prompts that `select.train_prompts` keeps.
+    Prompts,
+    /// The SFT stage.
+    Sft,
+}
+
 /// `experiment.json`: question and plan of a sweep.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Experiment {
@@ -147,6 +171,13 @@ pub struct Experiment {
     pub series: Axis,
     /// Series that the others are compared with.
     pub baseline: String,
+    /// Contrast that needs no adjustment for multiple comparisons.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary: Option<PrimaryContrast>,
+    /// Parts of training that every seed draws anew, in addition to the adapter's initialisation, the
+    /// data order, and the draws of imbalance and noise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resample: Vec<Resample>,
     /// Published results to compare with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<PublishedResults>,
@@ -155,7 +186,7 @@ pub struct Experiment {
     /// Datasets, indexed by [`PlannedRun::data`].
     pub data: Vec<DataUse>,
     /// Compared runs in the order of the plan. In a search for settings, the runs of the winning
-    /// trials, once the search is over.
+    /// trials under fresh seeds, once the search is over.
     pub runs: Vec<PlannedRun>,
     /// Search for settings, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -175,11 +206,16 @@ pub struct Search {
 }
 
 impl Experiment {
-    /// Every run, including those of losing trials.
+    /// Every run, including those of the trials of a search.
     pub fn all_runs(&self) -> Vec<&PlannedRun> {
         match &self.search {
             None => self.runs.iter().collect(),
-            Some(search) => search.rungs.iter().flatten().collect(),
+            Some(search) => {
+                let rungs: Vec<&PlannedRun> = search.rungs.iter().flatten().collect();
+                let is_new = |run: &&PlannedRun| rungs.iter().all(|other| other.id != run.id);
+                let winners: Vec<&PlannedRun> = self.runs.iter().filter(is_new).collect();
+                [rungs, winners].concat()
+            }
         }
     }
 }

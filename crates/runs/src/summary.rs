@@ -22,8 +22,9 @@ pub struct Summary {
     /// Win rates by judge, opponent, series and x.
     #[serde(default)]
     pub win_rates: Vec<WinRate>,
-    /// Difference of accuracies that [`Contrast::seeds_needed`] refers to.
-    pub effect: f64,
+    /// Differences of win rates from the baseline series, by judge and opponent.
+    #[serde(default)]
+    pub win_rate_contrasts: Vec<WinRateContrast>,
     /// Probable faults of runs, in the order of the plan.
     pub findings: Vec<Finding>,
     /// Trials of a search by series, best first.
@@ -70,6 +71,10 @@ pub struct Point {
     /// the held-out feedback has no pairs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<Estimate>,
+    /// Smoothed accuracy: mean of Φ(margin / root mean square of the run's margins) over pairs, with
+    /// its interval. It counts how clearly a pair is ranked and does not depend on the margins' scale.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smoothed_accuracy: Option<Estimate>,
     /// Measures of the held-out thumbs; None if they do not have both labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thumbs: Option<ThumbEstimates>,
@@ -197,13 +202,33 @@ pub struct Contrast {
     pub difference: Estimate,
     /// Unadjusted p-value of the difference.
     pub p: f64,
-    /// P-value after Holm's adjustment for all contrasts of the sweep.
+    /// P-value after Holm's adjustment for all planned contrasts of the sweep; unadjusted for the
+    /// primary one.
     pub p_holm: f64,
     /// Conclusion from `p_holm`.
     pub verdict: Verdict,
-    /// Number of seeds that detects [`Summary::effect`] with 80 % power. None if more seeds alone
-    /// are not enough, or if one seed does not show how much seeds vary.
-    pub seeds_needed: Option<usize>,
+    /// Reason why there is no verdict whatever the p-value, if there is one.
+    #[serde(default)]
+    pub no_verdict: Option<NoVerdict>,
+    /// True difference that the comparison detects with 80 % power at the level used: that of the
+    /// first step of Holm's method, or 0.05 for the primary contrast. None with one seed.
+    #[serde(default)]
+    pub detectable: Option<f64>,
+    /// True for the contrast that the experiment declares as its primary one.
+    #[serde(default)]
+    pub is_primary: bool,
+    /// Series at the same x whose runs have the same results, which makes this contrast a repetition.
+    #[serde(default)]
+    pub identical_to: Option<String>,
+    /// Difference in smoothed accuracy, for contrasts of accuracy.
+    #[serde(default)]
+    pub smoothed: Option<Estimate>,
+    /// Optimizer steps of the first seed's run of `series` and of `baseline`.
+    #[serde(default)]
+    pub steps: [u64; 2],
+    /// Runs of `series` and of `baseline` that failed or were stopped.
+    #[serde(default)]
+    pub lost_runs: [usize; 2],
     /// Number of seeds that both series have.
     pub seeds: usize,
     /// Number of held-out pairs, or of prompts with generations.
@@ -216,11 +241,28 @@ pub struct Contrast {
 #[strum(serialize_all = "snake_case")]
 pub enum Verdict {
     /// The series is significantly better than the baseline.
-    Ahead,
+    #[serde(alias = "ahead")]
+    Better,
     /// The series is significantly worse than the baseline.
-    Behind,
-    /// The difference is not significant.
-    CannotTell,
+    #[serde(alias = "behind")]
+    Worse,
+    /// The difference is not significant, or there is no verdict.
+    #[serde(alias = "cannot_tell")]
+    Inconclusive,
+}
+
+/// Reason why a comparison has no verdict, whatever its p-value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoVerdict {
+    /// With one seed, the variance between seeds is unknown.
+    OneSeed,
+    /// The interval is too wide to tell good methods from bad ones.
+    TooWide,
+    /// The series that looks better has lost runs, and the others may be the luckier ones.
+    LostRuns,
+    /// The runs are identical to those of another series.
+    Identical,
 }
 
 /// Kind of fault that metrics indicate.
@@ -270,8 +312,8 @@ pub struct WinRate {
     /// Wins plus half of the ties, as a share of comparisons, with its interval over seeds and
     /// prompts.
     pub rate: Estimate,
-    /// Wins as a share of wins and losses, with the exact binomial interval of independent
-    /// comparisons; None without wins and losses.
+    /// Wins as a share of wins and losses, with its interval over seeds and prompts; None without wins
+    /// and losses.
     pub decided: Option<Estimate>,
     /// Comparisons won.
     pub wins: u64,
@@ -287,6 +329,33 @@ pub struct WinRate {
     pub p_holm: f64,
     /// Conclusion from `p_holm`.
     pub verdict: Verdict,
+}
+
+/// Difference of two series' win rates at one x against the same opponent, paired by seed and prompt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WinRateContrast {
+    /// Name of the judge.
+    pub judge: String,
+    /// Completions that the generations of both series were compared with.
+    pub opponent: Opponent,
+    /// Series that is compared.
+    pub series: String,
+    /// Series that it is compared with.
+    pub baseline: String,
+    /// Value of the x axis.
+    pub x: f64,
+    /// Win rate of `series` minus that of `baseline`.
+    pub difference: Estimate,
+    /// Unadjusted p-value of the difference.
+    pub p: f64,
+    /// P-value after Holm's adjustment for all such differences of the judge against the opponent.
+    pub p_holm: f64,
+    /// Conclusion from `p_holm`.
+    pub verdict: Verdict,
+    /// Number of seeds that both series have.
+    pub seeds: usize,
+    /// Number of prompts with a score under every seed of both series.
+    pub prompts: usize,
 }
 
 /// Result of one trial of a search, at the last rung reached.
@@ -309,6 +378,15 @@ pub struct TrialResult {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn verdicts_of_earlier_versions_can_be_read() {
+        let read = |text: &str| serde_json::from_str::<Verdict>(text).unwrap();
+        assert_eq!(
+            ["\"ahead\"", "\"behind\"", "\"cannot_tell\"", "\"better\""].map(read),
+            [Verdict::Better, Verdict::Worse, Verdict::Inconclusive, Verdict::Better]
+        );
+    }
 
     #[test]
     fn intervals_end_where_their_values_do() {

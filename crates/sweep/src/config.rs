@@ -9,16 +9,18 @@ mod loaded;
 mod recipes;
 mod schema;
 mod search;
+mod seeds;
 mod stop;
 
 pub(crate) use combinations::Choice;
 pub(crate) use documents::RunDocuments;
 pub(crate) use exclude::{included_combinations, same_value};
 pub use experiment::{
-    CheckpointsFile, EvaluateFile, ExperimentFile, GenerationsFile, ReferenceFile, ReportFile,
+    CheckpointsFile, EvaluateFile, ExperimentFile, GenerationsFile, PrimaryFile, ReferenceFile, ReportFile,
 };
 pub use groups::Groups;
 pub use loaded::LoadedExperiment;
 pub use recipes::{RecipeSources, prepared_dataset};
 pub use search::{DrawnFile, HalvingFile, SearchFile};
+pub use seeds::SeedsFile;
 pub use stop::{AccuracyFloor, StopFile};

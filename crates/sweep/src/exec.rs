@@ -141,15 +141,18 @@ pub fn execute(
         record(&rungs, &[])?;
         let runs = &rungs[rung];
         let rung_plan = SweepPlan { runs: runs.clone(), ..plan.clone() };
-        // A process that left now would miss the runs of the next rung.
-        let others = if plan.later_rungs.len() > rung { WaitPolicy::Wait } else { how.others };
-        let how = Execution { others, ..how.clone() };
-        summary.add(scheduler::run_pending(&rung_plan, sweep, &how, &manifests, &claims)?);
+        // A process that left now would miss the runs of the next rung, or those of the winners.
+        let others = if plan.search.is_some() { WaitPolicy::Wait } else { how.others };
+        let waiting = Execution { others, ..how.clone() };
+        summary.add(scheduler::run_pending(&rung_plan, sweep, &waiting, &manifests, &claims)?);
         let Some(search) = plan.search else { break };
         let winners = winners(search, sweep, runs, rung)?;
         match plan.later_rungs.get(rung) {
             None => {
-                record(&rungs, &runs_of_trials(runs, &winners))?;
+                let runs = runs_of_trials(&plan.retrained, &winners);
+                record(&rungs, &runs)?;
+                let winners_plan = SweepPlan { runs, ..plan.clone() };
+                summary.add(scheduler::run_pending(&winners_plan, sweep, how, &manifests, &claims)?);
                 break;
             }
             Some(_) if winners.is_empty() => break,
@@ -164,15 +167,18 @@ pub fn execute(
 }
 
 /// Returns the number of runs that [`execute`] would start; with a search, in the first unfinished
-/// rung.
+/// rung, or of the winners.
 pub fn count_pending(plan: &SweepPlan, sweep: &SweepDir, how: &Execution) -> Result<usize, SweepError> {
     let mut runs = plan.runs.clone();
     for rung in 0.. {
         let pending = PendingRuns::new(plan, &runs.iter().collect::<Vec<_>>(), sweep, how).runs.len();
-        let (Some(search), Some(next), 0) = (plan.search, plan.later_rungs.get(rung), pending) else {
-            return Ok(pending);
+        let (Some(search), 0) = (plan.search, pending) else { return Ok(pending) };
+        let winners = winners(search, sweep, &runs, rung)?;
+        let Some(next) = plan.later_rungs.get(rung) else {
+            let runs = runs_of_trials(&plan.retrained, &winners);
+            return Ok(PendingRuns::new(plan, &runs.iter().collect::<Vec<_>>(), sweep, how).runs.len());
         };
-        runs = runs_of_trials(next, &winners(search, sweep, &runs, rung)?);
+        runs = runs_of_trials(next, &winners);
     }
     Ok(0)
 }

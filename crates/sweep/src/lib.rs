@@ -62,8 +62,8 @@ mod status;
 
 pub use config::{
     AccuracyFloor, CheckpointsFile, DrawnFile, EvaluateFile, ExperimentFile, GenerationsFile, Groups,
-    HalvingFile, LoadedExperiment, RecipeSources, ReferenceFile, ReportFile, SearchFile, StopFile,
-    prepared_dataset,
+    HalvingFile, LoadedExperiment, PrimaryFile, RecipeSources, ReferenceFile, ReportFile, SearchFile,
+    SeedsFile, StopFile, prepared_dataset,
 };
 pub use error::SweepError;
 pub use estimate::{

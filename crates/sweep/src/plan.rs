@@ -8,7 +8,7 @@ use std::{
 use prospect_core::files::fingerprint;
 use prospect_data::{Manifest, Pipeline, SyntheticWorld, prepare, prepared, read_manifest};
 use prospect_model::Recipe;
-use prospect_runs::{Axis, PublishedResults};
+use prospect_runs::{Axis, PrimaryContrast, PublishedResults, Resample};
 use prospect_train::Settings;
 use serde_json::Value;
 
@@ -20,6 +20,7 @@ use crate::{
 
 mod check;
 mod describe;
+mod primary;
 mod record;
 mod reference;
 mod resolve;
@@ -39,6 +40,10 @@ pub struct SweepPlan {
     pub axes: [Axis; 2],
     /// Series that all others are compared with.
     pub baseline: String,
+    /// Comparison that is tested alone.
+    pub primary: Option<PrimaryContrast>,
+    /// Parts of training that every seed draws anew.
+    pub resample: Vec<Resample>,
     /// Published numbers.
     pub reference: Option<PublishedResults>,
     /// Evaluation on held-out data.
@@ -51,7 +56,7 @@ pub struct SweepPlan {
     pub datasets: Vec<PlannedDataset>,
     /// Models, without duplicates.
     pub models: Vec<Recipe>,
-    /// Shared SFT stages.
+    /// SFT stages, which runs share.
     pub sft: Vec<SftStage>,
     /// Runs; with a search, those of the first rung.
     pub runs: Vec<ResolvedRun>,
@@ -59,6 +64,9 @@ pub struct SweepPlan {
     pub search: Option<SearchPlan>,
     /// Runs of each later rung, of every trial that may reach it.
     pub(crate) later_rungs: Vec<Vec<ResolvedRun>>,
+    /// Full-length runs of every trial under fresh seeds. Those of the winners are compared: runs that
+    /// won are partly lucky in their seeds.
+    pub(crate) retrained: Vec<ResolvedRun>,
 }
 
 /// Dataset that runs train on.
@@ -124,6 +132,8 @@ pub struct SftStage {
     pub id: String,
     /// Training settings.
     pub settings: Settings,
+    /// Random seed: 0, or that of the runs if every seed trains its own stage.
+    pub seed: u64,
     /// Index into [`SweepPlan::datasets`].
     pub dataset: usize,
     /// Index into [`SweepPlan::models`].
@@ -152,7 +162,7 @@ pub struct ResolvedRun {
 }
 
 impl SweepPlan {
-    /// Returns the runs of all rungs.
+    /// Returns the runs of all rungs, and those of the winners under fresh seeds.
     ///
     /// Which trials reach a later rung is not known before: the first ones drawn stand for them.
     pub(crate) fn expected_runs(&self) -> Vec<&ResolvedRun> {
@@ -160,7 +170,8 @@ impl SweepPlan {
             let trials = self.search.map_or(0, |search| search.trials_in(rung));
             runs.iter().filter(move |run| run.trial.is_some_and(|trial| trial.number <= trials))
         });
-        self.runs.iter().chain(later).collect()
+        let is_first = |run: &&ResolvedRun| run.trial.is_some_and(|trial| trial.number == 1);
+        self.runs.iter().chain(later).chain(self.retrained.iter().filter(is_first)).collect()
     }
 
     /// Returns the full-length runs of every trial.
@@ -170,7 +181,8 @@ impl SweepPlan {
 
     /// Returns a fingerprint of all runs and stages, and of the version that planned them.
     pub(crate) fn fingerprint(&self) -> Result<String, SweepError> {
-        let runs = self.runs.iter().chain(self.later_rungs.iter().flatten()).map(|run| &run.id);
+        let later = self.later_rungs.iter().flatten().chain(&self.retrained);
+        let runs = self.runs.iter().chain(later).map(|run| &run.id);
         let ids: Vec<_> = runs.chain(self.sft.iter().map(|sft| &sft.id)).collect();
         Ok(fingerprint(&(ids, env!("CARGO_PKG_VERSION")))?)
     }

@@ -219,6 +219,8 @@ mod tests {
             x: axis("x"),
             series: axis("method"),
             baseline: "dpo".to_owned(),
+            primary: None,
+            resample: Vec::new(),
             stages: Vec::new(),
             data: Vec::new(),
             runs: vec![

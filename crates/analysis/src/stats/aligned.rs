@@ -6,6 +6,7 @@ use super::{Observation, StatsError};
 
 /// Values by run and pair. Columns are sorted by pair id, so the order of the runs' lists has no
 /// effect.
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct AlignedRuns {
     /// Values of each run, one per pair.
     pub(super) runs: Vec<Vec<f64>>,
@@ -13,8 +14,6 @@ pub(super) struct AlignedRuns {
     pub(super) prompts: Vec<usize>,
     /// Number of prompts.
     pub(super) prompt_count: usize,
-    /// True if every value is 0, ½ or 1, or a difference of such values.
-    pub(super) is_binary: bool,
     /// Pair ids.
     pairs: Vec<String>,
 }
@@ -42,12 +41,11 @@ impl AlignedRuns {
             .map(|(run, observations)| values(run, &reference, observations))
             .collect::<Result<_, _>>()?;
         let pairs = reference.iter().map(|observation| observation.pair.to_owned()).collect();
-        let is_binary = runs.iter().flatten().all(|value| [0.0, 0.5, 1.0].contains(value));
-        Ok(Self { runs, prompts, prompt_count: indices.len(), is_binary, pairs })
+        Ok(Self { runs, prompts, prompt_count: indices.len(), pairs })
     }
 
     /// Returns `self − other`, run by run and pair by pair.
-    pub(super) fn minus(mut self, other: &Self) -> Result<Self, StatsError> {
+    pub(super) fn minus(&self, other: &Self) -> Result<Self, StatsError> {
         if self.runs.len() != other.runs.len() {
             return Err(StatsError::Seeds(self.runs.len(), other.runs.len()));
         }
@@ -55,16 +53,13 @@ impl AlignedRuns {
         let pair = |aligned: &Self, column: usize| aligned.pairs.get(column).cloned();
         if let Some(column) = (0..longest).find(|column| self.pairs.get(*column) != other.pairs.get(*column))
         {
-            let pair = pair(&self, column).or_else(|| pair(other, column)).unwrap_or_default();
+            let pair = pair(self, column).or_else(|| pair(other, column)).unwrap_or_default();
             return Err(StatsError::Pairs { run: self.runs.len(), pair });
         }
-        self.is_binary &= other.is_binary;
-        for (run, other) in self.runs.iter_mut().zip(&other.runs) {
-            for (value, other) in run.iter_mut().zip(other) {
-                *value -= other;
-            }
-        }
-        Ok(self)
+        let subtract = |(run, other): (&Vec<f64>, &Vec<f64>)| -> Vec<f64> {
+            run.iter().zip(other).map(|(value, other)| value - other).collect()
+        };
+        Ok(Self { runs: self.runs.iter().zip(&other.runs).map(subtract).collect(), ..self.clone() })
     }
 }
 

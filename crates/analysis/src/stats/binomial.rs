@@ -1,12 +1,8 @@
 //! Exact interval of a binomial proportion.
 
 use prospect_runs::Estimate;
-use statrs::function::beta::inv_beta_reg;
 
-use super::StatsError;
-
-/// Probability outside a 95 % interval on either side.
-const TAIL: f64 = 0.025;
+use super::{StatsError, interval::ALPHA, share::exact};
 
 /// Returns `successes / trials` of independent trials with the exact (Clopper–Pearson) 95 %
 /// interval.
@@ -24,17 +20,8 @@ pub fn binomial_exact(successes: u64, trials: u64) -> Result<Estimate, StatsErro
     if successes > trials {
         return Err(StatsError::Count { successes, trials });
     }
-    let value = successes as f64 / trials as f64;
-    Ok(Estimate { value, low: lower(successes, trials), high: 1.0 - lower(trials - successes, trials) })
-}
-
-/// Lower end of the interval: the probability of success under which at least `successes` of
-/// `trials` has probability [`TAIL`], a quantile of Beta(successes, trials − successes + 1).
-fn lower(successes: u64, trials: u64) -> f64 {
-    if successes == 0 {
-        return 0.0;
-    }
-    inv_beta_reg(successes as f64, (trials - successes + 1) as f64, TAIL)
+    let [low, high] = exact(successes as f64, trials as f64, ALPHA);
+    Ok(Estimate { value: successes as f64 / trials as f64, low, high })
 }
 
 #[cfg(test)]

@@ -31,6 +31,14 @@ pub(super) fn critical(p: f64, df: f64) -> f64 {
     f64::midpoint(low, high)
 }
 
+/// Upper tail of the F distribution: P(F ≥ `f`) with `above` and `below` degrees of freedom.
+pub(super) fn f_tail(f: f64, above: f64, below: f64) -> f64 {
+    if f.is_infinite() {
+        return 0.0;
+    }
+    checked_beta_reg(below / 2.0, above / 2.0, below / (below + above * f)).unwrap_or(f64::NAN)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,5 +53,9 @@ mod tests {
         }
         assert!((two_sided(1.0, 1.0) - 0.5).abs() < 1e-12, "Cauchy's quartiles");
         assert_eq!((two_sided(0.0, 3.0), two_sided(f64::INFINITY, 3.0)), (1.0, 0.0));
+        // R: qf(0.9, 2, 4) and qf(0.95, 3, 10).
+        assert!((f_tail(4.324_555, 2.0, 4.0) - 0.1).abs() < 1e-6);
+        assert!((f_tail(3.708_265, 3.0, 10.0) - 0.05).abs() < 1e-6);
+        assert_eq!((f_tail(0.0, 2.0, 4.0), f_tail(f64::INFINITY, 2.0, 4.0)), (1.0, 0.0));
     }
 }

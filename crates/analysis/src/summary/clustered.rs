@@ -3,7 +3,7 @@
 use prospect_runs::{Estimate, PairOutcome, ThumbOutcome};
 
 use super::finished_runs::FinishedRun;
-use crate::stats::{Difference, Observation, StatsError, contrast, estimate};
+use crate::stats::{Difference, Observation, Sample, Scale, SeedVariance, StatsError};
 
 /// Observations of several runs, in each clustering that the data allows.
 ///
@@ -37,18 +37,22 @@ impl<'a> Clustered<'a> {
         }
     }
 
-    /// Observations of held-out pairs: `value` of β and pair.
-    pub(super) fn pairs(runs: &[&'a FinishedRun<'_>], value: impl Fn(f64, &PairOutcome) -> f64) -> Self {
+    /// Observations of held-out pairs: one value for each pair of a run; None if a run has no pairs.
+    pub(super) fn pairs(
+        runs: &[&'a FinishedRun<'_>],
+        values: impl Fn(&FinishedRun<'_>) -> Vec<f64>,
+    ) -> Option<Self> {
         let items = |run: &&'a FinishedRun<'_>| {
-            let item = |pair: &'a PairOutcome| Item {
+            let item = |(pair, value): (&'a PairOutcome, f64)| Item {
                 id: &pair.pair_id,
                 prompt: &pair.prompt_id,
                 group: pair.group.as_deref(),
-                value: value(run.beta, pair),
+                value,
             };
-            run.pairs.iter().map(item).collect()
+            run.pairs.iter().zip(values(run)).map(item).collect()
         };
-        Self::new(&runs.iter().map(items).collect::<Vec<_>>())
+        let has_pairs = runs.iter().all(|run| !run.pairs.is_empty());
+        has_pairs.then(|| Self::new(&runs.iter().map(items).collect::<Vec<_>>()))
     }
 
     /// Observations of held-out thumbs: the terms of a measure (see [`crate::thumbs`]), one for
@@ -69,30 +73,61 @@ impl<'a> Clustered<'a> {
         Some(Self::new(&runs.iter().map(items).collect::<Option<Vec<_>>>()?))
     }
 
-    /// Mean with its interval over seeds and clusters.
-    pub(super) fn estimate(&self) -> Result<Estimate, StatsError> {
-        let width = |estimate: &Estimate| estimate.high - estimate.low;
-        let by_prompt = estimate(&self.by_prompt)?;
-        match &self.by_group {
-            None => Ok(by_prompt),
-            Some(by_group) => Ok([by_prompt, estimate(by_group)?]
-                .into_iter()
-                .max_by(|a, b| width(a).total_cmp(&width(b)))
-                .unwrap_or(by_prompt)),
-        }
+    /// Observations that have no groups.
+    pub(super) fn by_prompt(by_prompt: Vec<Vec<Observation<'a>>>) -> Self {
+        Self { by_prompt, by_group: None }
     }
 
-    /// Difference from other runs with the same observations, paired by seed and observation.
-    pub(super) fn minus(&self, other: &Self) -> Result<Difference, StatsError> {
-        let by_prompt = contrast(&self.by_prompt, &other.by_prompt)?;
+    /// Aligns the observations of all runs.
+    pub(super) fn sample(&self, scale: Scale) -> Result<ClusteredSample, StatsError> {
+        let by_group = self.by_group.as_ref().map(|by_group| Sample::new(by_group, scale)).transpose()?;
+        Ok(ClusteredSample { by_prompt: Sample::new(&self.by_prompt, scale)?, by_group })
+    }
+}
+
+/// Observations of the runs of one series, in each clustering.
+#[derive(Debug, Clone)]
+pub(super) struct ClusteredSample {
+    by_prompt: Sample,
+    by_group: Option<Sample>,
+}
+
+impl From<Sample> for ClusteredSample {
+    fn from(by_prompt: Sample) -> Self {
+        Self { by_prompt, by_group: None }
+    }
+}
+
+impl ClusteredSample {
+    /// Mean of each run.
+    pub(super) fn run_means(&self) -> Vec<f64> {
+        self.by_prompt.run_means()
+    }
+
+    /// Mean with its interval over seeds and clusters, given the variance between seeds; None
+    /// estimates it from these runs.
+    pub(super) fn estimate(&self, seeds: Option<SeedVariance>) -> Estimate {
+        let by_prompt = self.by_prompt.estimate_with(seeds);
+        let by_group = self.by_group.as_ref().map(|by_group| by_group.estimate_with(seeds));
+        let width = |estimate: &Estimate| estimate.high - estimate.low;
+        by_group.filter(|by_group| width(by_group) > width(&by_prompt)).unwrap_or(by_prompt)
+    }
+
+    /// Difference from other runs with the same observations, paired by seed and observation. `seeds`
+    /// returns the variance between seeds, given the difference's own.
+    pub(super) fn minus(
+        &self,
+        other: &Self,
+        seeds: impl Fn(Option<SeedVariance>) -> Option<SeedVariance>,
+    ) -> Result<Difference, StatsError> {
+        let difference = |ours: &Sample, theirs: &Sample| -> Result<Difference, StatsError> {
+            let difference = ours.minus(theirs)?;
+            Ok(difference.with_seed_variance(seeds(difference.own_seed_variance())))
+        };
+        let by_prompt = difference(&self.by_prompt, &other.by_prompt)?;
         let (Some(ours), Some(theirs)) = (&self.by_group, &other.by_group) else { return Ok(by_prompt) };
-        let by_group = contrast(ours, theirs)?;
+        let by_group = difference(ours, theirs)?;
         let width = |difference: &Difference| difference.estimate().high - difference.estimate().low;
         Ok(if width(&by_group) > width(&by_prompt) { by_group } else { by_prompt })
-    }
-
-    /// Number of observations of each run.
-    pub(super) fn len(&self) -> usize {
-        self.by_prompt.first().map_or(0, Vec::len)
     }
 }

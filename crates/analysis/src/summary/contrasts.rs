@@ -1,75 +1,246 @@
 //! Differences from the baseline, and their significance.
 
-use prospect_runs::{Contrast, Experiment, Measure, Verdict};
+use std::collections::BTreeMap;
+
+use prospect_runs::{Contrast, Measure, NoVerdict, PrimaryContrast, Verdict};
 
 use super::{
-    finished_runs::{FinishedRun, utilities},
-    headline,
+    clustered::ClusteredSample,
+    finished_runs::{CellKey, FinishedRun},
+    quantity::Quantity,
+    sweep_runs::SweepRuns,
 };
 use crate::{
     AnalysisError,
-    stats::{Difference, contrast, holm},
+    stats::{Difference, SeedLayout, holm, pool_differences},
 };
 
-/// Significance level of p-values adjusted for all comparisons of the sweep.
+/// Significance level of adjusted p-values.
 const SIGNIFICANT: f64 = 0.05;
 
-/// Difference of accuracies that the number of seeds is planned for.
-pub(super) const EFFECT: f64 = 0.02;
+/// A series compared with the baseline at one x, over the seeds that both have.
+struct Comparison<'a> {
+    cell: &'a CellKey,
+    runs: [Vec<&'a FinishedRun<'a>>; 2],
+    /// True if the series has every seed of the baseline, and other results than other series.
+    is_pooled: bool,
+}
 
-/// Adjusts the p-values for multiple comparisons and sets the verdicts.
-pub(super) fn adjust(contrasts: &mut [Contrast]) {
-    let adjusted = holm(&contrasts.iter().map(|contrast| contrast.p).collect::<Vec<_>>());
-    for (contrast, p) in contrasts.iter_mut().zip(adjusted) {
-        contrast.p_holm = p;
-        contrast.verdict = verdict_of(contrast.difference.value, p);
+/// Returns the differences of every series from the baseline, by series, x and measure.
+pub(super) fn contrasts(sweep: &SweepRuns<'_>) -> Result<Vec<Contrast>, AnalysisError> {
+    let comparisons = comparisons(sweep);
+    let smoothed = differences(&comparisons, &Quantity::SMOOTHED_ACCURACY)?;
+    let mut compared = Vec::new();
+    for (measure, quantity) in [
+        (Measure::Accuracy, Quantity::ACCURACY),
+        (Measure::Auc, Quantity::AUC_WITHOUT_PAIRS),
+        (Measure::Utility, Quantity::utility(sweep.utility_range())),
+    ] {
+        let differences = differences(&comparisons, &quantity)?;
+        for ((comparison, difference), smoothed) in comparisons.iter().zip(differences).zip(&smoothed) {
+            if let Some(difference) = difference {
+                let smoothed = smoothed.filter(|_| measure == Measure::Accuracy);
+                let contrast = contrast(sweep, comparison, measure, &difference, smoothed);
+                compared.push((contrast, difference, quantity.widest()));
+            }
+        }
+    }
+    // Accuracy and AUC are one headline measure.
+    let is_utility = |contrast: &Contrast| contrast.measure == Measure::Utility;
+    let has = |wanted: bool| compared.iter().any(|(contrast, ..)| is_utility(contrast) == wanted);
+    let measures = usize::from(has(true)) + usize::from(has(false));
+    conclude(&mut compared, sweep.planned_comparisons() * measures);
+    let mut contrasts: Vec<Contrast> = compared.into_iter().map(|(contrast, ..)| contrast).collect();
+    repeat_for_identical_series(sweep, &mut contrasts);
+    contrasts.sort_by(|a, b| {
+        a.series.cmp(&b.series).then(a.x.total_cmp(&b.x)).then(is_utility(a).cmp(&is_utility(b)))
+    });
+    Ok(contrasts)
+}
+
+/// Returns the comparisons of all series with the baseline, except of those whose results repeat
+/// those of another series.
+fn comparisons<'a>(sweep: &'a SweepRuns<'_>) -> Vec<Comparison<'a>> {
+    let baseline = &sweep.experiment.baseline;
+    let comparison = |cell: &'a CellKey| {
+        let twin = sweep.identical.get(cell);
+        if cell.series == *baseline || twin.is_some_and(|twin| twin != baseline) {
+            return None;
+        }
+        let runs = sweep.paired_with_baseline(cell)?;
+        let seeds = sweep.cells.get(&sweep.baseline_at(cell.x)).map_or(0, Vec::len);
+        Some(Comparison { cell, is_pooled: twin.is_none() && runs[0].len() == seeds, runs })
+    };
+    sweep.cells.keys().filter_map(comparison).collect()
+}
+
+/// Returns the difference of each comparison in a quantity, with pooled variance between seeds; None
+/// where runs lack the quantity.
+fn differences(
+    comparisons: &[Comparison<'_>],
+    quantity: &Quantity,
+) -> Result<Vec<Option<Difference>>, AnalysisError> {
+    let mut pairs: Vec<Option<SamplePair>> = Vec::new();
+    for Comparison { cell, runs: [ours, theirs], is_pooled } in comparisons {
+        let both = quantity.sample(ours)?.zip(quantity.sample(theirs)?);
+        let pair = |(ours, theirs)| SamplePair { layout: cell.x, is_pooled: *is_pooled, ours, theirs };
+        pairs.push(both.map(pair));
+    }
+    pooled_differences(&pairs)
+}
+
+/// A sample and that of the baseline, which share seeds and prompts.
+pub(super) struct SamplePair {
+    /// Pairs with the same number have the same baseline.
+    pub(super) layout: usize,
+    /// True if the pair takes part in pooling: if it has every seed of its layout.
+    pub(super) is_pooled: bool,
+    pub(super) ours: ClusteredSample,
+    pub(super) theirs: ClusteredSample,
+}
+
+/// Returns the difference of each pair, with variance between seeds pooled over all of them.
+pub(super) fn pooled_differences(
+    pairs: &[Option<SamplePair>],
+) -> Result<Vec<Option<Difference>>, AnalysisError> {
+    let mut layouts: BTreeMap<usize, (SeedLayout, Vec<usize>)> = BTreeMap::new();
+    for (index, pair) in pairs.iter().enumerate() {
+        if let Some(SamplePair { layout, ours, theirs, .. }) = pair.as_ref().filter(|pair| pair.is_pooled) {
+            let baseline = || SeedLayout { baseline: theirs.run_means(), others: Vec::new() };
+            let (layout, members) = layouts.entry(*layout).or_insert_with(|| (baseline(), Vec::new()));
+            layout.others.push(ours.run_means());
+            members.push(index);
+        }
+    }
+    let (layouts, members): (Vec<SeedLayout>, Vec<Vec<usize>>) = layouts.into_values().unzip();
+    let pool = pool_differences(&layouts);
+    let pooled: BTreeMap<usize, _> =
+        members.into_iter().flatten().zip(pool.differences.into_iter().flatten()).collect();
+    let difference = |(index, pair): (usize, &Option<SamplePair>)| {
+        let Some(SamplePair { ours, theirs, .. }) = pair else { return Ok(None) };
+        let seeds = |own| {
+            let gated = || pool.pooled.zip(own).map(|(pooled, own)| pooled.gated(own)).or(own);
+            pooled.get(&index).copied().unwrap_or_else(gated)
+        };
+        Ok(Some(ours.minus(theirs, seeds)?))
+    };
+    pairs.iter().enumerate().map(difference).collect()
+}
+
+/// Describes a comparison, without its conclusion.
+fn contrast(
+    sweep: &SweepRuns<'_>,
+    comparison: &Comparison<'_>,
+    measure: Measure,
+    difference: &Difference,
+    smoothed: Option<Difference>,
+) -> Contrast {
+    let Comparison { cell, runs: [ours, theirs], .. } = comparison;
+    let steps = |runs: &[&FinishedRun<'_>]| runs.first().map_or(0, |run| run.steps);
+    let is_primary = |primary: &PrimaryContrast| {
+        primary.series == cell.series
+            && primary.measure == measure
+            && sweep.xs.values.get(cell.x).is_some_and(|x| *x == primary.x)
+    };
+    Contrast {
+        series: cell.series.clone(),
+        baseline: sweep.experiment.baseline.clone(),
+        x: sweep.xs.numbers[cell.x],
+        measure,
+        difference: difference.estimate(),
+        p: difference.p_value(),
+        p_holm: 1.0,
+        verdict: Verdict::Inconclusive,
+        no_verdict: None,
+        detectable: None,
+        is_primary: sweep.experiment.primary.as_ref().is_some_and(is_primary),
+        identical_to: sweep.identical.get(*cell).cloned(),
+        smoothed: smoothed.map(|difference| difference.estimate().clamped(-1.0, 1.0)),
+        steps: [steps(ours), steps(theirs)],
+        lost_runs: [sweep.lost(cell), sweep.lost(&sweep.baseline_at(cell.x))],
+        seeds: difference.seeds(),
+        pairs: difference.pairs(),
+    }
+}
+
+/// Adjusts the p-values for a family of `planned` comparisons and sets the verdicts. Planned
+/// comparisons without finished runs count, so that a failed run cannot make another comparison
+/// significant.
+fn conclude(compared: &mut [(Contrast, Difference, f64)], planned: usize) {
+    let is_adjusted = |contrast: &Contrast| !contrast.is_primary && contrast.identical_to.is_none();
+    let is_separate = |contrast: &Contrast| contrast.is_primary && contrast.identical_to.is_none();
+    let primary = compared.iter().filter(|(contrast, ..)| is_separate(contrast)).count();
+    let family = planned.saturating_sub(primary).max(1);
+    let p: Vec<f64> = compared
+        .iter()
+        .filter(|(contrast, ..)| is_adjusted(contrast))
+        .map(|(contrast, ..)| contrast.p)
+        .collect();
+    let mut adjusted = adjust(&p, family).into_iter();
+    for (contrast, difference, widest) in compared {
+        let is_adjusted = is_adjusted(contrast);
+        contrast.p_holm = if is_adjusted { adjusted.next().unwrap_or(1.0) } else { contrast.p };
+        let level = if is_adjusted { SIGNIFICANT / family as f64 } else { SIGNIFICANT };
+        contrast.detectable = difference.detectable(level);
+        contrast.no_verdict = if contrast.identical_to.is_some() {
+            Some(NoVerdict::Identical)
+        } else {
+            no_verdict(difference, *widest, contrast.lost_runs)
+        };
+        if contrast.no_verdict.is_none() {
+            contrast.verdict = verdict_of(contrast.difference.value, contrast.p_holm);
+        }
+    }
+}
+
+/// Returns p-values adjusted by Holm's method in a family with further comparisons that have no result.
+pub(super) fn adjust(p: &[f64], family: usize) -> Vec<f64> {
+    let missing = family.saturating_sub(p.len());
+    let mut adjusted = holm(&[p, &vec![1.0; missing]].concat());
+    adjusted.truncate(p.len());
+    adjusted
+}
+
+/// Reason why a difference has no verdict, if there is one: given the half-width above which it has
+/// none, and the runs that each side has lost.
+pub(super) fn no_verdict(difference: &Difference, widest: f64, lost_runs: [usize; 2]) -> Option<NoVerdict> {
+    // The remaining runs of a series that lost some may be its luckier ones.
+    let lost_by_the_better = lost_runs[usize::from(difference.mean() < 0.0)];
+    match difference.seeds() {
+        0 | 1 => Some(NoVerdict::OneSeed),
+        _ if lost_by_the_better > 0 => Some(NoVerdict::LostRuns),
+        _ if difference.half_width(SIGNIFICANT) > widest => Some(NoVerdict::TooWide),
+        _ => None,
     }
 }
 
 /// Verdict on a difference with an adjusted p-value.
 pub(super) fn verdict_of(difference: f64, p_holm: f64) -> Verdict {
     match difference {
-        _ if p_holm >= SIGNIFICANT => Verdict::CannotTell,
-        value if value > 0.0 => Verdict::Ahead,
-        _ => Verdict::Behind,
+        _ if p_holm >= SIGNIFICANT => Verdict::Inconclusive,
+        value if value > 0.0 => Verdict::Better,
+        _ => Verdict::Worse,
     }
 }
 
-/// Returns the differences of a series from the baseline over the seeds that both have.
-pub(super) fn compare(
-    experiment: &Experiment,
-    series: &str,
-    x: f64,
-    runs: &[FinishedRun<'_>],
-    baseline: &[FinishedRun<'_>],
-) -> Result<Vec<Contrast>, AnalysisError> {
-    let has_seed = |runs: &[FinishedRun<'_>], seed| runs.iter().any(|run| run.planned.seed == seed);
-    let runs: Vec<_> = runs.iter().filter(|run| has_seed(baseline, run.planned.seed)).collect();
-    let seeds: Vec<u64> = runs.iter().map(|run| run.planned.seed).collect();
-    let baseline: Vec<_> = baseline.iter().filter(|run| seeds.contains(&run.planned.seed)).collect();
-    if seeds.is_empty() {
-        return Ok(Vec::new());
+/// Repeats the contrasts of a series for every other series with the same results.
+fn repeat_for_identical_series(sweep: &SweepRuns<'_>, contrasts: &mut Vec<Contrast>) {
+    for (cell, twin) in &sweep.identical {
+        let is_of_twin =
+            |contrast: &&Contrast| contrast.series == *twin && contrast.x == sweep.xs.numbers[cell.x];
+        let repeated: Vec<Contrast> = contrasts
+            .iter()
+            .filter(is_of_twin)
+            .map(|contrast| Contrast {
+                series: cell.series.clone(),
+                identical_to: Some(twin.clone()),
+                is_primary: false,
+                ..contrast.clone()
+            })
+            .collect();
+        contrasts.extend(repeated);
     }
-    let contrast_in = |measure, difference: Difference, pairs| Contrast {
-        series: series.to_owned(),
-        baseline: experiment.baseline.clone(),
-        x,
-        measure,
-        difference: difference.estimate(),
-        p: difference.p_value(),
-        p_holm: 1.0,
-        verdict: Verdict::CannotTell,
-        seeds_needed: if measure == Measure::Accuracy { difference.seeds_needed(EFFECT) } else { None },
-        seeds: seeds.len(),
-        pairs,
-    };
-    let mut contrasts = Vec::new();
-    if let (Some((measure, ours)), Some((_, theirs))) = (headline(&runs), headline(&baseline)) {
-        contrasts.push(contrast_in(measure, ours.minus(&theirs)?, ours.len()));
-    }
-    if let (Some(ours), Some(theirs)) = (utilities(&runs), utilities(&baseline)) {
-        let pairs = ours.first().map_or(0, Vec::len);
-        contrasts.push(contrast_in(Measure::Utility, contrast(&ours, &theirs)?, pairs));
-    }
-    Ok(contrasts)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use prospect_core::sample::mean;
 use prospect_runs::{
     Experiment, Generation, Judgement, Opponent, PairOutcome, PlannedRun, RecordKind, SweepDir, ThumbOutcome,
     preference, series_name,
 };
 use serde_json::Value;
+use statrs::function::erf::erfc;
 
 use crate::{AnalysisError, stats::Observation, validation::is_validation};
 
@@ -28,6 +30,29 @@ pub(super) struct FinishedRun<'a> {
     pub(super) last_evaluation: BTreeMap<String, f64>,
 }
 
+/// Preference accuracy of a run on every held-out pair.
+pub(super) fn accuracies(run: &FinishedRun<'_>) -> Vec<f64> {
+    run.pairs.iter().map(PairOutcome::accuracy).collect()
+}
+
+/// Reward margin of every held-out pair.
+pub(super) fn margins(run: &FinishedRun<'_>) -> Vec<f64> {
+    run.pairs.iter().map(|pair| run.beta * (pair.chosen - pair.rejected)).collect()
+}
+
+/// Smoothed accuracy of a run on every held-out pair: Φ(margin / root mean square of its margins).
+pub(super) fn smoothed_accuracies(run: &FinishedRun<'_>) -> Vec<f64> {
+    let margins = margins(run);
+    let root = mean(margins.iter().map(|margin| margin * margin)).unwrap_or(0.0).sqrt();
+    let smoothed = |margin: f64| if root > 0.0 { normal_share(margin / root) } else { 0.5 };
+    margins.into_iter().map(smoothed).collect()
+}
+
+/// Standard normal distribution function Φ.
+fn normal_share(z: f64) -> f64 {
+    0.5 * erfc(-z / std::f64::consts::SQRT_2)
+}
+
 #[cfg(test)]
 impl<'a> FinishedRun<'a> {
     /// A run that has judgements only.
@@ -43,6 +68,21 @@ impl<'a> FinishedRun<'a> {
             last_evaluation: BTreeMap::new(),
         }
     }
+
+    /// A run that has margins on pairs of different prompts only.
+    pub(super) fn with_margins(planned: &'a PlannedRun, margins: &[f64], steps: u64) -> Self {
+        let pair = |(index, margin): (usize, &f64)| PairOutcome {
+            pair_id: format!("{index:04}"),
+            prompt_id: format!("{index:04}"),
+            source: String::new(),
+            domain: String::new(),
+            group: None,
+            chosen: *margin,
+            rejected: 0.0,
+        };
+        let pairs = margins.iter().enumerate().map(pair).collect();
+        Self { pairs, steps, ..Self::with_judgements(planned, Vec::new()) }
+    }
 }
 
 /// One series at one value of x.
@@ -55,6 +95,38 @@ pub(super) struct CellKey {
 
 /// Finished runs by cell, ordered by seed.
 pub(super) type RunsByCell<'a> = BTreeMap<CellKey, Vec<FinishedRun<'a>>>;
+
+/// Planned runs of a cell, and those of them that failed or were stopped early.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct RunCounts {
+    pub(super) planned: usize,
+    pub(super) lost: usize,
+}
+
+/// Counts of runs by cell, unfinished ones included.
+pub(super) fn count_runs(
+    sweep: &SweepDir,
+    experiment: &Experiment,
+    x_values: &XValues,
+) -> BTreeMap<CellKey, RunCounts> {
+    let mut counts: BTreeMap<CellKey, RunCounts> = BTreeMap::new();
+    for planned in &experiment.runs {
+        let directory = sweep.run(&planned.id);
+        let cell = counts.entry(CellKey::new(experiment, x_values, planned)).or_default();
+        cell.planned += 1;
+        cell.lost += usize::from(directory.has_failed() || directory.is_stopped());
+    }
+    counts
+}
+
+impl CellKey {
+    fn new(experiment: &Experiment, x_values: &XValues, run: &PlannedRun) -> Self {
+        Self {
+            series: run.settings.get(&experiment.series.key).map(series_name).unwrap_or_default(),
+            x: run.settings.get(&experiment.x.key).map_or(0, |value| x_values.index(value)),
+        }
+    }
+}
 
 /// Reads the finished runs. In a search, prompts that settings were selected on are left out.
 pub(super) fn read_cells<'a>(
@@ -71,8 +143,6 @@ pub(super) fn read_cells<'a>(
         let metrics = directory.metrics()?;
         let steps = metrics.iter().filter(|record| record.kind == RecordKind::Train).count() as u64;
         let beta = directory.beta()?.unwrap_or(1.0);
-        let series = planned.settings.get(&experiment.series.key).map(series_name).unwrap_or_default();
-        let x = planned.settings.get(&experiment.x.key).map_or(0, |value| x_values.index(value));
         let last_evaluation = metrics.into_iter().rev().find(|record| record.kind == RecordKind::Eval);
         let last_evaluation = last_evaluation.map(|record| record.values).unwrap_or_default();
         let (mut pairs, mut generations) = (directory.pairs()?, directory.generations()?);
@@ -86,7 +156,7 @@ pub(super) fn read_cells<'a>(
         judgements.extend(judgements_by_utility(&generations));
         let run =
             FinishedRun { planned, pairs, thumbs, generations, judgements, beta, steps, last_evaluation };
-        cells.entry(CellKey { series, x }).or_default().push(run);
+        cells.entry(CellKey::new(experiment, x_values, planned)).or_default().push(run);
     }
     for runs in cells.values_mut() {
         runs.sort_by_key(|run| run.planned.seed);
@@ -128,7 +198,8 @@ impl XValues {
         Self { values, numbers }
     }
 
-    fn index(&self, value: &Value) -> usize {
+    /// Index of a value; 0 if the plan lacks it.
+    pub(super) fn index(&self, value: &Value) -> usize {
         self.values.iter().position(|other| other == value).unwrap_or(0)
     }
 }
@@ -149,6 +220,19 @@ pub(super) fn utilities<'a>(runs: &[&'a FinishedRun<'_>]) -> Option<Vec<Vec<Obse
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn smoothed_accuracy_does_not_depend_on_the_scale_of_margins() {
+        let planned = PlannedRun { id: String::new(), settings: BTreeMap::new(), seed: 0, data: 0 };
+        let values = |scale: f64| -> Vec<f64> {
+            smoothed_accuracies(&FinishedRun::with_margins(&planned, &[scale, -scale, 0.0], 1))
+        };
+        // Φ(√(3/2)) = 0.8897.
+        let small = values(0.01);
+        assert!((small[0] - 0.889_7).abs() < 1e-4 && (small[0] + small[1] - 1.0).abs() < 1e-12, "{small:?}");
+        assert!(small.iter().zip(values(50.0)).all(|(small, large)| (small - large).abs() < 1e-12));
+        assert_eq!(values(0.0), [0.5; 3]);
+    }
 
     #[test]
     fn true_utility_judges_where_it_is_known() {

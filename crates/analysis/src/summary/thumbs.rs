@@ -7,7 +7,7 @@ use prospect_runs::{Estimate, ThumbEstimates, ThumbOutcome};
 use super::{clustered::Clustered, finished_runs::FinishedRun};
 use crate::{
     AnalysisError,
-    stats::{Observation, estimate},
+    stats::{Observation, Scale, StatsError, estimate},
     thumbs::{
         auc_by_prompt, auc_terms, balanced_accuracy_terms, brier_skill_terms, log_loss_terms, reliability,
         scores,
@@ -18,7 +18,8 @@ use crate::{
 pub(super) fn thumb_estimates(runs: &[&FinishedRun<'_>]) -> Result<Option<ThumbEstimates>, AnalysisError> {
     let Some(first) = runs.first() else { return Ok(None) };
     let measure = |terms: &dyn Fn(&FinishedRun<'_>) -> Option<Vec<f64>>| {
-        Clustered::thumbs(runs, terms).map(|terms| terms.estimate()).transpose()
+        let terms = Clustered::thumbs(runs, terms);
+        terms.map(|terms| Ok::<_, StatsError>(terms.sample(Scale::Unbounded)?.estimate(None))).transpose()
     };
     let Some(auc) = measure(&|run| auc_terms(&scores(&run.thumbs)))? else { return Ok(None) };
     let z0 = |run: &FinishedRun<'_>| run.last_evaluation.get("eval_kl").copied().unwrap_or(0.0);
@@ -60,5 +61,6 @@ fn within_prompt(runs: &[&FinishedRun<'_>]) -> Result<Option<Estimate>, Analysis
     if observations.iter().any(Vec::is_empty) {
         return Ok(None);
     }
-    Ok(Some(estimate(&observations)?.clamped(0.0, 1.0)))
+    let range = Scale::Range { low: 0.0, high: 1.0 };
+    Ok(Some(estimate(&observations, range)?.clamped(0.0, 1.0)))
 }

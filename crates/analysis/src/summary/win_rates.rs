@@ -2,88 +2,242 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use prospect_runs::{Opponent, Verdict, WinRate};
+use prospect_runs::{Opponent, Verdict, WinRate, WinRateContrast};
 
 use super::{
-    contrasts::verdict_of,
-    finished_runs::{FinishedRun, RunsByCell},
+    contrasts::{SamplePair, adjust, no_verdict, pooled_differences, verdict_of},
+    finished_runs::{CellKey, FinishedRun},
+    quantity::Quantity,
+    sweep_runs::SweepRuns,
 };
 use crate::{
     AnalysisError,
-    stats::{Observation, binomial_exact, contrast, estimate, holm},
+    stats::{Difference, Observation, Sample, Scale, pool_levels},
 };
 
-/// Returns the win rates by judge, opponent, series and x. P-values are adjusted for all rates of a
-/// judge against an opponent.
-pub(super) fn win_rates(cells: &RunsByCell<'_>, xs: &[f64]) -> Result<Vec<WinRate>, AnalysisError> {
-    let judgements = cells.values().flatten().flat_map(|run| &run.judgements);
-    let judges: BTreeSet<(&str, &Opponent)> =
-        judgements.map(|judgement| (judgement.judge.as_str(), &judgement.opponent)).collect();
-    let mut all_rates = Vec::new();
-    for (judge, opponent) in judges {
-        let mut rates = Vec::new();
-        for (cell, runs) in cells {
-            rates.extend(win_rate(judge, opponent, &cell.series, xs[cell.x], runs)?);
-        }
-        let adjusted = holm(&rates.iter().map(|rate| rate.p).collect::<Vec<_>>());
-        for (rate, p_holm) in rates.iter_mut().zip(adjusted) {
-            rate.p_holm = p_holm;
-            rate.verdict = verdict_of(rate.rate.value - 0.5, p_holm);
-        }
-        all_rates.extend(rates);
-    }
-    Ok(all_rates)
+/// Scores of one series at one x by one judge against one opponent.
+struct Scores<'a> {
+    cell: &'a CellKey,
+    /// Scores by prompt, for each seed with judgements; None for an answer that cannot be read.
+    seeds: BTreeMap<u64, BTreeMap<&'a str, Option<f64>>>,
 }
 
-/// Win rate of one series at one x; None without a prompt that all seeds have a score for.
-fn win_rate(
-    judge: &str,
-    opponent: &Opponent,
-    series: &str,
-    x: f64,
-    runs: &[FinishedRun<'_>],
-) -> Result<Option<WinRate>, AnalysisError> {
-    let scores_of_run = |run: &'_ FinishedRun<'_>| -> BTreeMap<String, Option<f64>> {
-        let judgements = run.judgements.iter().filter(|own| own.judge == judge && own.opponent == *opponent);
-        judgements.map(|judgement| (judgement.prompt_id.clone(), judgement.score)).collect()
-    };
-    let seeds: Vec<_> = runs.iter().map(scores_of_run).filter(|seed| !seed.is_empty()).collect();
-    let scores: Vec<f64> = seeds.iter().flat_map(|seed| seed.values()).copied().flatten().collect();
-    let Some(first) = seeds.first() else { return Ok(None) };
-    // Seeds are paired by prompt, so a prompt needs a score under every seed.
-    let score = |seed: &BTreeMap<String, Option<f64>>, prompt: &str| seed.get(prompt).copied().flatten();
-    let prompts: Vec<&str> = first
-        .keys()
-        .map(String::as_str)
-        .filter(|prompt| seeds.iter().all(|seed| score(seed, prompt).is_some()))
-        .collect();
-    if prompts.is_empty() {
-        return Ok(None);
+impl<'a> Scores<'a> {
+    /// Reads the scores; None without any.
+    fn read(
+        judge: &str,
+        opponent: &Opponent,
+        cell: &'a CellKey,
+        runs: &'a [FinishedRun<'_>],
+    ) -> Option<Self> {
+        let scores_of_run = |run: &'a FinishedRun<'_>| {
+            let own = run.judgements.iter().filter(|own| own.judge == judge && own.opponent == *opponent);
+            let scores: BTreeMap<_, _> =
+                own.map(|judgement| (judgement.prompt_id.as_str(), judgement.score)).collect();
+            (run.planned.seed, scores)
+        };
+        let seeds: BTreeMap<_, _> =
+            runs.iter().map(scores_of_run).filter(|(_, scores)| !scores.is_empty()).collect();
+        (!seeds.is_empty()).then_some(Self { cell, seeds })
     }
-    let observations = |value: &dyn Fn(f64) -> f64| -> Vec<Vec<Observation<'_>>> {
-        let of_seed = |seed| {
-            let known = prompts.iter().filter_map(|prompt| Some((*prompt, score(seed, prompt)?)));
+
+    /// Prompts with a score under all of `seeds`: seeds are paired by prompt.
+    fn prompts(&self, seeds: &[u64]) -> BTreeSet<&'a str> {
+        let has_score = |prompt: &&str| seeds.iter().all(|seed| self.score(*seed, prompt).is_some());
+        self.seeds.values().flat_map(|scores| scores.keys().copied()).filter(has_score).collect()
+    }
+
+    fn score(&self, seed: u64, prompt: &str) -> Option<f64> {
+        self.seeds.get(&seed)?.get(prompt).copied().flatten()
+    }
+
+    /// Returns `value` of every score; None without prompts.
+    fn sample(
+        &self,
+        seeds: &[u64],
+        prompts: &BTreeSet<&str>,
+        value: impl Fn(f64) -> f64,
+    ) -> Result<Option<Sample>, AnalysisError> {
+        let of_seed = |seed: &u64| -> Vec<Observation<'_>> {
+            let known = prompts.iter().filter_map(|prompt| Some((*prompt, self.score(*seed, prompt)?)));
             known.map(|(id, score)| Observation { pair: id, prompt: id, value: value(score) }).collect()
         };
-        seeds.iter().map(of_seed).collect()
+        let values: Vec<_> = seeds.iter().map(of_seed).collect();
+        (!prompts.is_empty()).then(|| Ok(Sample::new(&values, Scale::Share)?)).transpose()
+    }
+
+    fn all_seeds(&self) -> Vec<u64> {
+        self.seeds.keys().copied().collect()
+    }
+
+    /// Returns wins as a share of wins and losses: a ratio of two means, linearised, so that its
+    /// interval covers seeds and prompts like that of any other mean.
+    fn decided(&self) -> Result<Option<Sample>, AnalysisError> {
+        let seeds = self.all_seeds();
+        let is_decided = |prompt: &str| {
+            seeds.iter().any(|seed| self.score(*seed, prompt).is_some_and(|score| score != 0.5))
+        };
+        let prompts: BTreeSet<&str> =
+            self.prompts(&seeds).into_iter().filter(|prompt| is_decided(prompt)).collect();
+        let scores =
+            || seeds.iter().flat_map(|seed| prompts.iter().filter_map(|prompt| self.score(*seed, prompt)));
+        let share_of = |wanted: &dyn Fn(f64) -> bool| {
+            scores().filter(|score| wanted(*score)).count() as f64 / scores().count().max(1) as f64
+        };
+        let (won, decided) = (share_of(&|score| score > 0.5), share_of(&|score| score != 0.5));
+        let ratio = won / decided;
+        self.sample(&seeds, &prompts, |score| {
+            let [is_won, is_decided] = [score > 0.5, score != 0.5].map(|is| f64::from(u8::from(is)));
+            ratio + (is_won - ratio * is_decided) / decided
+        })
+    }
+}
+
+/// Returns the win rates by judge, opponent, series and x, and their differences from the baseline
+/// where both were compared with the same completions. P-values are adjusted for all rates, and for
+/// all differences, of a judge against an opponent.
+pub(super) fn win_rates(
+    sweep: &SweepRuns<'_>,
+) -> Result<(Vec<WinRate>, Vec<WinRateContrast>), AnalysisError> {
+    let judgements = sweep.cells.values().flatten().flat_map(|run| &run.judgements);
+    let matchups: BTreeSet<(&str, &Opponent)> =
+        judgements.map(|judgement| (judgement.judge.as_str(), &judgement.opponent)).collect();
+    let (mut rates, mut contrasts) = (Vec::new(), Vec::new());
+    for (judge, opponent) in matchups {
+        let cells = sweep.cells.iter();
+        let scores: Vec<Scores<'_>> =
+            cells.filter_map(|(cell, runs)| Scores::read(judge, opponent, cell, runs)).collect();
+        rates.extend(rates_of(sweep, judge, opponent, &scores)?);
+        if *opponent != Opponent::Baseline {
+            contrasts.extend(contrasts_of(sweep, judge, opponent, &scores)?);
+        }
+    }
+    Ok((rates, contrasts))
+}
+
+/// Win rates of a judge against an opponent.
+fn rates_of(
+    sweep: &SweepRuns<'_>,
+    judge: &str,
+    opponent: &Opponent,
+    scores: &[Scores<'_>],
+) -> Result<Vec<WinRate>, AnalysisError> {
+    let mut samples = Vec::new();
+    for scores in scores {
+        let seeds = scores.all_seeds();
+        if let Some(sample) = scores.sample(&seeds, &scores.prompts(&seeds), |score| score)? {
+            samples.push((scores, sample));
+        }
+    }
+    let levels = pool_levels(&samples.iter().map(|(_, sample)| sample.run_means()).collect::<Vec<_>>());
+    let mut rates = Vec::new();
+    for ((scores, sample), seeds) in samples.iter().zip(levels) {
+        let all: Vec<Option<f64>> = scores.seeds.values().flat_map(|seed| seed.values()).copied().collect();
+        let count = |wanted: &dyn Fn(f64) -> bool| {
+            all.iter().flatten().filter(|score| wanted(**score)).count() as u64
+        };
+        rates.push(WinRate {
+            judge: judge.to_owned(),
+            opponent: opponent.clone(),
+            series: scores.cell.series.clone(),
+            x: sweep.xs.numbers[scores.cell.x],
+            rate: sample.estimate_with(seeds),
+            decided: scores.decided()?.map(|decided| decided.estimate()),
+            wins: count(&|score| score > 0.5),
+            ties: count(&|score| score == 0.5),
+            losses: count(&|score| score < 0.5),
+            unread: all.iter().filter(|score| score.is_none()).count() as u64,
+            p: sample.p_value_against(0.5, seeds),
+            p_holm: 1.0,
+            verdict: Verdict::Inconclusive,
+        });
+    }
+    let is_repeated = |index: usize| sweep.identical.contains_key(samples[index].0.cell);
+    let distinct: Vec<usize> = (0..rates.len()).filter(|index| !is_repeated(*index)).collect();
+    let p: Vec<f64> = distinct.iter().map(|index| rates[*index].p).collect();
+    // Against the baseline itself, a planned rate is a planned comparison.
+    let planned = match opponent {
+        Opponent::Baseline => sweep.planned_comparisons(),
+        _ => sweep.counts.keys().filter(|cell| !sweep.identical.contains_key(*cell)).count(),
     };
-    let count = |wanted: &dyn Fn(f64) -> bool| scores.iter().filter(|score| wanted(**score)).count() as u64;
-    let (wins, losses) = (count(&|score| score > 0.5), count(&|score| score < 0.5));
-    Ok(Some(WinRate {
-        judge: judge.to_owned(),
-        opponent: opponent.clone(),
-        series: series.to_owned(),
-        x,
-        rate: estimate(&observations(&|score| score))?.clamped(0.0, 1.0),
-        decided: binomial_exact(wins, wins + losses).ok(),
-        wins,
-        ties: scores.len() as u64 - wins - losses,
-        losses,
-        unread: seeds.iter().flat_map(|seed| seed.values()).filter(|score| score.is_none()).count() as u64,
-        p: contrast(&observations(&|score| score), &observations(&|_| 0.5))?.p_value(),
-        p_holm: 1.0,
-        verdict: Verdict::CannotTell,
-    }))
+    for (index, p_holm) in distinct.into_iter().zip(adjust(&p, planned)) {
+        let (rate, cell) = (&mut rates[index], samples[index].0.cell);
+        let better = rate.rate.value > 0.5;
+        let lost = if better { sweep.lost(cell) } else { lost_by_opponent(sweep, opponent, cell) };
+        rate.p_holm = p_holm;
+        rate.verdict =
+            if lost > 0 { Verdict::Inconclusive } else { verdict_of(rate.rate.value - 0.5, p_holm) };
+    }
+    for index in (0..rates.len()).filter(|index| is_repeated(*index)) {
+        let twin = sweep.identical.get(samples[index].0.cell);
+        let twin = rates.iter().find(|rate| Some(&rate.series) == twin && rate.x == rates[index].x);
+        if let Some((p_holm, verdict)) = twin.map(|twin| (twin.p_holm, twin.verdict)) {
+            rates[index].p_holm = p_holm;
+            rates[index].verdict = verdict;
+        }
+    }
+    Ok(rates)
+}
+
+fn lost_by_opponent(sweep: &SweepRuns<'_>, opponent: &Opponent, cell: &CellKey) -> usize {
+    if *opponent == Opponent::Baseline { sweep.lost(&sweep.baseline_at(cell.x)) } else { 0 }
+}
+
+/// Differences of win rates from the baseline's, of a judge against an opponent.
+fn contrasts_of(
+    sweep: &SweepRuns<'_>,
+    judge: &str,
+    opponent: &Opponent,
+    scores: &[Scores<'_>],
+) -> Result<Vec<WinRateContrast>, AnalysisError> {
+    let (mut pairs, mut cells) = (Vec::new(), Vec::new());
+    for ours in scores {
+        let baseline = sweep.baseline_at(ours.cell.x);
+        let theirs = scores.iter().find(|other| *other.cell == baseline);
+        let Some(theirs) =
+            theirs.filter(|_| *ours.cell != baseline && !sweep.identical.contains_key(ours.cell))
+        else {
+            continue;
+        };
+        let seeds: Vec<u64> =
+            ours.all_seeds().into_iter().filter(|seed| theirs.seeds.contains_key(seed)).collect();
+        let prompts: BTreeSet<&str> =
+            ours.prompts(&seeds).intersection(&theirs.prompts(&seeds)).copied().collect();
+        let samples = ours.sample(&seeds, &prompts, |score| score)?;
+        let samples = samples.zip(theirs.sample(&seeds, &prompts, |score| score)?);
+        if let Some((ours_sample, theirs_sample)) = samples {
+            let is_pooled = seeds.len() == theirs.seeds.len();
+            pairs.push(Some(SamplePair {
+                layout: ours.cell.x,
+                is_pooled,
+                ours: ours_sample.into(),
+                theirs: theirs_sample.into(),
+            }));
+            cells.push((ours.cell, prompts.len()));
+        }
+    }
+    let differences: Vec<_> = pooled_differences(&pairs)?.into_iter().flatten().collect();
+    let p: Vec<f64> = differences.iter().map(Difference::p_value).collect();
+    let p_holm = adjust(&p, sweep.planned_comparisons());
+    let contrast = |(((cell, prompts), difference), p_holm): (((&CellKey, usize), Difference), f64)| {
+        let lost = [sweep.lost(cell), sweep.lost(&sweep.baseline_at(cell.x))];
+        let reason = no_verdict(&difference, Quantity::ACCURACY.widest(), lost);
+        let verdict = verdict_of(difference.mean(), p_holm);
+        WinRateContrast {
+            judge: judge.to_owned(),
+            opponent: opponent.clone(),
+            series: cell.series.clone(),
+            baseline: sweep.experiment.baseline.clone(),
+            x: sweep.xs.numbers[cell.x],
+            difference: difference.estimate(),
+            p: difference.p_value(),
+            p_holm,
+            verdict: if reason.is_some() { Verdict::Inconclusive } else { verdict },
+            seeds: difference.seeds(),
+            prompts,
+        }
+    };
+    Ok(cells.into_iter().zip(differences).zip(p_holm).map(contrast).collect())
 }
 
 #[cfg(test)]
@@ -102,15 +256,31 @@ mod tests {
         }
     }
 
-    fn rates(seeds: &[Vec<Judgement>]) -> Vec<WinRate> {
-        let planned =
-            prospect_runs::PlannedRun { id: String::new(), settings: BTreeMap::new(), seed: 0, data: 0 };
-        let runs = seeds
+    /// Rates and differences of series whose judgements are given by seed.
+    fn judged(series: &[(&str, &[Vec<Judgement>])]) -> (Vec<WinRate>, Vec<WinRateContrast>) {
+        let planned = |seed: usize| prospect_runs::PlannedRun {
+            id: String::new(),
+            settings: BTreeMap::new(),
+            seed: seed as u64,
+            data: 0,
+        };
+        let experiment = crate::summary::tests::experiment("dpo");
+        let seeds: Vec<_> = (0..8).map(planned).collect();
+        let runs = |judgements: &[Vec<Judgement>]| -> Vec<FinishedRun<'_>> {
+            let runs = judgements.iter().zip(&seeds);
+            runs.map(|(judgements, planned)| FinishedRun::with_judgements(planned, judgements.clone()))
+                .collect()
+        };
+        let cells = series
             .iter()
-            .map(|judgements| FinishedRun::with_judgements(&planned, judgements.clone()))
+            .map(|(name, judgements)| (CellKey { series: (*name).to_owned(), x: 0 }, runs(judgements)))
             .collect();
-        let cell = CellKey { series: "kto".to_owned(), x: 0 };
-        win_rates(&[(cell, runs)].into(), &[0.5]).unwrap()
+        let xs = crate::summary::finished_runs::XValues { values: vec![0.5.into()], numbers: vec![0.5] };
+        win_rates(&SweepRuns::new(&experiment, xs, cells, BTreeMap::new())).unwrap()
+    }
+
+    fn rates(seeds: &[Vec<Judgement>]) -> Vec<WinRate> {
+        judged(&[("kto", seeds)]).0
     }
 
     #[test]
@@ -132,18 +302,53 @@ mod tests {
         assert!((rate.rate.value - 0.625).abs() < 0.02, "{rate:?}");
         assert!(rate.rate.low < rate.rate.value && rate.rate.value < rate.rate.high);
         let decided = rate.decided.unwrap();
-        assert_eq!(decided.value, rate.wins as f64 / (rate.wins + rate.losses) as f64);
+        let of_all = rate.wins as f64 / (rate.wins + rate.losses) as f64;
+        assert!((decided.value - of_all).abs() < 0.02, "{decided:?}");
+        assert!(decided.low < decided.value && decided.value < decided.high);
         assert_eq!(rate.p, rate.p_holm);
     }
 
     #[test]
-    fn only_a_rate_above_one_half_is_ahead() {
+    fn only_a_rate_above_one_half_is_better() {
         let always =
             |score| vec![(0..30).map(|prompt| judgement(prompt, Some(score))).collect::<Vec<_>>(); 3];
-        assert_eq!(rates(&always(0.5))[0].verdict, Verdict::CannotTell);
+        assert_eq!(rates(&always(0.5))[0].verdict, Verdict::Inconclusive);
         let mut nearly = always(1.0);
         nearly[1][4].score = Some(0.0);
-        assert_eq!(rates(&nearly)[0].verdict, Verdict::Ahead);
+        assert_eq!(rates(&nearly)[0].verdict, Verdict::Better);
+        assert_eq!(rates(&nearly[..1])[0].verdict, Verdict::Inconclusive, "one seed");
         assert!(rates(&[vec![judgement(0, None)]]).is_empty());
+    }
+
+    #[test]
+    fn seeds_that_agree_on_a_prompt_are_one_draw() {
+        let won = |prompt: usize| Some(f64::from(u8::from(prompt % 5 < 3)));
+        let run: Vec<_> = (0..40).map(|prompt| judgement(prompt, won(prompt))).collect();
+        let [few, many] = [2, 8].map(|seeds| rates(&vec![run.clone(); seeds])[0].decided.unwrap());
+        // 24 of 40 prompts, however many seeds.
+        let one = crate::stats::binomial_exact(24, 40).unwrap();
+        for share in [few, many] {
+            assert!((share.value - 0.6).abs() < 1e-12, "{share:?}");
+            let width = (share.high - share.low) / (one.high - one.low);
+            assert!((0.98..1.1).contains(&width), "{width}");
+        }
+    }
+
+    #[test]
+    fn series_are_compared_by_their_win_rates_on_the_same_prompts() {
+        let run = |wins: usize, seed: usize| -> Vec<Judgement> {
+            let score = |prompt| f64::from(u8::from((prompt + seed) % 40 < wins || prompt % 8 == seed % 8));
+            (0..80).map(|prompt| judgement(prompt, Some(score(prompt)))).collect()
+        };
+        let series = |wins: usize| -> Vec<Vec<Judgement>> { (0..4).map(|seed| run(wins, seed)).collect() };
+        let (dpo, kto) = (series(10), series(30));
+        let (_, contrasts) = judged(&[("dpo", &dpo), ("kto", &kto)]);
+        let [contrast] = contrasts.as_slice() else { panic!("one contrast: {contrasts:?}") };
+        assert_eq!((contrast.series.as_str(), contrast.baseline.as_str()), ("kto", "dpo"));
+        assert_eq!((contrast.seeds, contrast.prompts), (4, 80));
+        assert!(contrast.difference.value > 0.3 && contrast.verdict == Verdict::Better, "{contrast:?}");
+        let (_, same) = judged(&[("dpo", &dpo), ("kto", &dpo)]);
+        assert_eq!((same[0].p, same[0].verdict), (1.0, Verdict::Inconclusive));
+        assert!(same[0].difference.low < 0.0);
     }
 }

@@ -185,10 +185,19 @@ impl PipelineFile {
             }
         }
         self.check_combinations()?;
+        if let (None, Some(seed)) = (self.select.train_prompts, self.select.train_seed) {
+            let message = "it has no effect without `select.train_prompts`; remove one or set the other";
+            return Err(DataError::Value { key: "select.train_seed", value: seed.to_string(), message });
+        }
         self.mix.check()?;
         self.imbalance.check()?;
         self.noise.check()?;
         self.source.check()
+    }
+
+    /// Returns true if the training prompts are a draw from all of them.
+    pub fn draws_training_prompts(&self) -> bool {
+        self.select.train_prompts.is_some()
     }
 
     /// Returns the model recipe whose tokens are counted, if any. Pass a counter for it to

@@ -28,6 +28,10 @@ pub struct Selection {
     pub train_domains: Vec<String>,
     /// Number of training prompts, drawn by seed; a smaller number gives a subset. Default: all.
     pub train_prompts: Option<usize>,
+    /// Seed that draws the training prompts. Lets a sweep vary them but not the held-out pairs.
+    /// Default: the recipe's seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train_seed: Option<u64>,
     /// Number of test prompts, drawn by seed. Default: all.
     pub test_prompts: Option<usize>,
 }
@@ -58,15 +62,15 @@ pub(crate) fn select(
 ) -> Result<SelectionCounts, DataError> {
     let (long_pairs, long_rows) = drop_long(feedback, selection);
     let other_domains = drop_domains(feedback, &selection.train_domains)?;
-    let mut keep = |split: Split, count: Option<usize>| {
+    let mut keep = |split: Split, count: Option<usize>, seed: u64| {
         count.map_or(0, |count| keep_prompts(feedback, split, count, seed))
     };
     Ok(SelectionCounts {
         long_pairs,
         long_rows,
         other_domains,
-        train_prompts: keep(Split::Train, selection.train_prompts),
-        test_prompts: keep(Split::Test, selection.test_prompts),
+        train_prompts: keep(Split::Train, selection.train_prompts, selection.train_seed.unwrap_or(seed)),
+        test_prompts: keep(Split::Test, selection.test_prompts, seed),
     })
 }
 
@@ -177,6 +181,26 @@ mod tests {
         let (small, large) = (prompts(5), prompts(12));
         assert_eq!((small.len(), large.len()), (5, 12));
         assert!(small.is_subset(&large));
+    }
+
+    #[test]
+    fn another_training_seed_draws_other_training_prompts_only() {
+        let kept = |train_seed| {
+            let groups = (0..40).map(|n| {
+                raw_pair(&format!("p{n}"), "yes", "no", Some(if n < 20 { Split::Test } else { Split::Train }))
+            });
+            let mut feedback = Feedback::new(groups);
+            let (train_prompts, test_prompts) = (Some(8), Some(8));
+            let selection = Selection { train_prompts, train_seed, test_prompts, ..Selection::default() };
+            selected(&mut feedback, &selection);
+            let ids =
+                |split| -> Vec<_> { feedback.kept(split).map(|row| feedback.group(row).prompt).collect() };
+            (ids(Split::Train), ids(Split::Test))
+        };
+        let ((train, test), (other_train, other_test)) = (kept(None), kept(Some(9)));
+        assert!(train.len() == other_train.len() && train != other_train);
+        assert_eq!(test, other_test);
+        assert_eq!(kept(Some(3)), kept(None), "the recipe's seed is 3");
     }
 
     fn distinct(feedback: &Feedback) -> u64 {

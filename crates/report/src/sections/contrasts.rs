@@ -1,6 +1,6 @@
 //! Rows of the tables of differences from the baseline.
 
-use prospect_runs::{Contrast, Measure, Verdict};
+use prospect_runs::{Contrast, Measure, NoVerdict, Verdict};
 use serde::Serialize;
 
 use crate::{format, sweep_data::SweepData};
@@ -18,8 +18,13 @@ pub(crate) struct ContrastRow {
     p_holm: String,
     significant: bool,
     seeds: usize,
-    seeds_needed: String,
+    /// Difference that the comparison could detect.
+    detectable: String,
     pairs: usize,
+    /// Optimizer steps; of both series if they differ.
+    steps: String,
+    /// Difference in smoothed accuracy with its interval, if there is one.
+    smoothed: Option<String>,
 }
 
 /// Returns the comparisons of one measure, in the order of the summary.
@@ -29,19 +34,47 @@ pub(crate) fn rows(sweep: &SweepData, measure: Measure) -> Vec<ContrastRow> {
     of_measure.map(|contrast| ContrastRow::new(sweep, contrast)).collect()
 }
 
+/// Words for a comparison's verdict, or for the reason why it has none.
+fn conclusion(contrast: &Contrast) -> String {
+    let words = match (contrast.no_verdict, contrast.verdict) {
+        (Some(NoVerdict::OneSeed), _) => "one seed",
+        (Some(NoVerdict::TooWide), _) => "too few seeds and pairs",
+        (Some(NoVerdict::LostRuns), _) => "inconclusive: runs failed",
+        (Some(NoVerdict::Identical), _) => "identical runs",
+        (None, Verdict::Better) => "better",
+        (None, Verdict::Worse) => "worse",
+        (None, Verdict::Inconclusive) => "inconclusive",
+    };
+    match &contrast.identical_to {
+        Some(twin) if contrast.no_verdict.is_none() => format!("{words} (same runs as {twin})"),
+        _ if contrast.is_primary => format!("{words} (primary)"),
+        _ => words.to_owned(),
+    }
+}
+
 impl ContrastRow {
     fn new(sweep: &SweepData, contrast: &Contrast) -> Self {
         let Contrast { series, baseline, x, difference, p, p_holm, verdict, .. } = contrast;
-        let conclusion = match verdict {
-            Verdict::Ahead => format!("{series} higher"),
-            Verdict::Behind => format!("{baseline} higher"),
-            Verdict::CannotTell => "inconclusive".to_owned(),
+        // One seed has no p-value.
+        let p_value = |p| if contrast.seeds < 2 { "–".to_owned() } else { format::p_value(p) };
+        let (shown, interval, size) = match contrast.measure {
+            Measure::Accuracy | Measure::Auc => (
+                format::points(difference.value),
+                format::points_interval(*difference),
+                format::unsigned_points as fn(f64) -> String,
+            ),
+            Measure::Utility => (
+                format::signed(difference.value),
+                format::signed_interval(*difference),
+                (|value| format::fixed(value, 2)) as fn(f64) -> String,
+            ),
         };
-        let (shown, interval) = match contrast.measure {
-            Measure::Accuracy | Measure::Auc => {
-                (format::points(difference.value), format::points_interval(*difference))
-            }
-            Measure::Utility => (format::signed(difference.value), format::signed_interval(*difference)),
+        let smoothed = contrast.smoothed.map(|estimate| {
+            format!("{} ({})", format::points(estimate.value), format::points_interval(estimate))
+        });
+        let steps = match contrast.steps {
+            [ours, theirs] if ours == theirs => ours.to_string(),
+            [ours, theirs] => format!("{ours} and {theirs}"),
         };
         Self {
             x: sweep.x.name(*x),
@@ -49,13 +82,15 @@ impl ContrastRow {
             baseline: baseline.clone(),
             difference: shown,
             interval,
-            conclusion,
-            p: format::p_value(*p),
-            p_holm: format::p_value(*p_holm),
-            significant: *verdict != Verdict::CannotTell,
+            conclusion: conclusion(contrast),
+            p: p_value(*p),
+            p_holm: p_value(*p_holm),
+            significant: *verdict != Verdict::Inconclusive,
             seeds: contrast.seeds,
-            seeds_needed: contrast.seeds_needed.map_or_else(|| "–".to_owned(), |seeds| seeds.to_string()),
+            detectable: contrast.detectable.map_or_else(|| "–".to_owned(), size),
             pairs: contrast.pairs,
+            steps,
+            smoothed,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Win rates of policies, as judges prefer their completions.
 
-use prospect_runs::{Opponent, Verdict, WinRate};
+use prospect_runs::{Opponent, Verdict, WinRate, WinRateContrast};
 use serde::Serialize;
 
 use crate::{format, sweep_data::SweepData};
@@ -19,6 +19,23 @@ pub(crate) struct MatchupView {
     /// Description of the judge.
     about: String,
     rows: Vec<WinRateRow>,
+    contrasts: Vec<WinRateContrastRow>,
+}
+
+/// Difference of a series' win rate from the baseline's.
+#[derive(Serialize)]
+struct WinRateContrastRow {
+    x: String,
+    series: String,
+    baseline: String,
+    difference: String,
+    interval: String,
+    p: String,
+    p_holm: String,
+    conclusion: &'static str,
+    significant: bool,
+    seeds: usize,
+    prompts: usize,
 }
 
 #[derive(Serialize)]
@@ -75,6 +92,37 @@ impl Matchup<'_> {
                 |note| note.about.clone(),
             ),
             rows: self.rates.iter().map(|rate| WinRateRow::new(sweep, rate)).collect(),
+            contrasts: self.contrasts(sweep),
+        }
+    }
+}
+
+impl Matchup<'_> {
+    fn contrasts(&self, sweep: &SweepData) -> Vec<WinRateContrastRow> {
+        let all = sweep.summary.iter().flat_map(|summary| &summary.win_rate_contrasts);
+        let own = all.filter(|contrast| contrast.judge == self.judge && contrast.opponent == *self.opponent);
+        own.map(|contrast| WinRateContrastRow::new(sweep, contrast)).collect()
+    }
+}
+
+impl WinRateContrastRow {
+    fn new(sweep: &SweepData, contrast: &WinRateContrast) -> Self {
+        Self {
+            x: sweep.x.name(contrast.x),
+            series: contrast.series.clone(),
+            baseline: contrast.baseline.clone(),
+            difference: format::points(contrast.difference.value),
+            interval: format::points_interval(contrast.difference),
+            p: format::p_value(contrast.p),
+            p_holm: format::p_value(contrast.p_holm),
+            conclusion: match contrast.verdict {
+                Verdict::Better => "better",
+                Verdict::Worse => "worse",
+                Verdict::Inconclusive => "inconclusive",
+            },
+            significant: contrast.verdict != Verdict::Inconclusive,
+            seeds: contrast.seeds,
+            prompts: contrast.prompts,
         }
     }
 }
@@ -106,11 +154,11 @@ impl WinRateRow {
             p: format::p_value(rate.p),
             p_holm: format::p_value(rate.p_holm),
             conclusion: match rate.verdict {
-                Verdict::Ahead => "wins more often",
-                Verdict::Behind => "loses more often",
-                Verdict::CannotTell => "inconclusive",
+                Verdict::Better => "wins more often",
+                Verdict::Worse => "loses more often",
+                Verdict::Inconclusive => "inconclusive",
             },
-            significant: rate.verdict != Verdict::CannotTell,
+            significant: rate.verdict != Verdict::Inconclusive,
         }
     }
 }

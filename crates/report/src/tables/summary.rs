@@ -2,6 +2,7 @@
 
 use prospect_runs::{
     Contrast, Estimate, Finding, Measure, Point, PublishedResults, ThumbEstimates, TrialResult, WinRate,
+    WinRateContrast,
 };
 use serde_json::Value;
 
@@ -70,6 +71,7 @@ pub(super) fn points(sweep: &SweepData) -> CsvTable {
         row.extend(optional_numbers(point.accuracy));
         row.extend(numbers(point.margin));
         row.extend(optional_numbers(point.utility));
+        row.extend(optional_numbers(point.smoothed_accuracy));
         let seeds: Vec<String> = point.seeds.iter().map(f64::to_string).collect();
         row.extend([point.steps.to_string(), seeds.len().to_string(), seeds.join(" ")]);
         row
@@ -89,6 +91,9 @@ pub(super) fn points(sweep: &SweepData) -> CsvTable {
             "utility",
             "utility_low",
             "utility_high",
+            "smoothed_accuracy",
+            "smoothed_accuracy_low",
+            "smoothed_accuracy_high",
             "steps",
             "seeds",
             "seed_accuracies",
@@ -108,10 +113,13 @@ pub(super) fn contrasts(sweep: &SweepData) -> CsvTable {
             contrast.measure.to_string(),
         ];
         row.extend(numbers(contrast.difference));
-        let needed = contrast.seeds_needed.map(|seeds| seeds.to_string()).unwrap_or_default();
-        let verdict = contrast.verdict.to_string();
-        row.extend([contrast.p.to_string(), contrast.p_holm.to_string(), verdict, needed]);
+        let detectable = contrast.detectable.map(|difference| difference.to_string()).unwrap_or_default();
+        row.extend([contrast.p, contrast.p_holm].map(|p| p.to_string()));
+        row.extend([contrast.verdict.to_string(), detectable]);
         row.extend([contrast.seeds.to_string(), contrast.pairs.to_string()]);
+        row.extend(contrast.steps.map(|steps| steps.to_string()));
+        row.extend(optional_numbers(contrast.smoothed));
+        row.extend([contrast.is_primary.to_string(), contrast.identical_to.clone().unwrap_or_default()]);
         row
     };
     CsvTable {
@@ -128,9 +136,16 @@ pub(super) fn contrasts(sweep: &SweepData) -> CsvTable {
             "p",
             "p_holm",
             "verdict",
-            "seeds_needed",
+            "detectable",
             "seeds",
             "pairs",
+            "steps",
+            "baseline_steps",
+            "smoothed",
+            "smoothed_low",
+            "smoothed_high",
+            "primary",
+            "identical_to",
         ]),
         rows: sweep.summary.iter().flat_map(|summary| &summary.contrasts).map(row).collect(),
     }
@@ -174,6 +189,45 @@ pub(super) fn win_rates(sweep: &SweepData) -> CsvTable {
             "p_holm",
         ]),
         rows: matchups(sweep).iter().flat_map(|matchup| matchup.rates.iter().copied().map(row)).collect(),
+    }
+}
+
+/// Returns the differences of win rates from the baseline's.
+pub(super) fn win_rate_contrasts(sweep: &SweepData) -> CsvTable {
+    let row = |contrast: &WinRateContrast| {
+        let mut row = vec![
+            contrast.judge.clone(),
+            win_rates::opponent_name(sweep, &contrast.opponent),
+            contrast.series.clone(),
+            contrast.baseline.clone(),
+            sweep.x.name(contrast.x),
+            contrast.x.to_string(),
+        ];
+        row.extend(numbers(contrast.difference));
+        row.extend([contrast.p, contrast.p_holm].map(|p| p.to_string()));
+        row.push(contrast.verdict.to_string());
+        row.extend([contrast.seeds, contrast.prompts].map(|count| count.to_string()));
+        row
+    };
+    CsvTable {
+        name: "win_rate_contrasts",
+        columns: columns(&[
+            "judge",
+            "opponent",
+            "series",
+            "baseline",
+            "x_name",
+            "x",
+            "difference",
+            "low",
+            "high",
+            "p",
+            "p_holm",
+            "verdict",
+            "seeds",
+            "prompts",
+        ]),
+        rows: sweep.summary.iter().flat_map(|summary| &summary.win_rate_contrasts).map(row).collect(),
     }
 }
 

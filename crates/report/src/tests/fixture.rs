@@ -6,7 +6,7 @@ use prospect_runs::{
     Axis, Calibration, CalibrationBin, Contrast, DataUse, Estimate, Experiment, Finding, Generation,
     GenerationMode, Measure, MetricsRecord, Opponent, PairOutcome, PlannedRun, Point, RecordKind,
     ReliabilityBin, RunConfig, Sign, Stage, State, Status, Summary, SweepDir, ThumbEstimates, Verdict,
-    WinRate,
+    WinRate, WinRateContrast,
 };
 use serde_json::json;
 
@@ -85,6 +85,8 @@ impl SyntheticSweep<'_> {
             x: Axis { key: "data.desirable_fraction".to_owned(), label: "desirable kept, %".to_owned() },
             series: Axis { key: "method".to_owned(), label: "Method".to_owned() },
             baseline: "dpo".to_owned(),
+            primary: None,
+            resample: Vec::new(),
             reference: None,
             stages: vec![Stage { name: "sft".to_owned(), id: "ab54d286474ab9e9".to_owned() }],
             data: self.xs.iter().map(data).collect(),
@@ -217,7 +219,7 @@ impl SyntheticSweep<'_> {
             unread: 6,
             p: 0.03,
             p_holm: 0.06,
-            verdict: Verdict::CannotTell,
+            verdict: Verdict::Inconclusive,
         };
         let mut rates = Vec::new();
         for opponent in opponents {
@@ -252,10 +254,29 @@ impl SyntheticSweep<'_> {
         }
     }
 
+    fn win_rate_contrasts(&self) -> Vec<WinRateContrast> {
+        let contrast = |(series, x): (&str, f64)| WinRateContrast {
+            judge: "true utility".to_owned(),
+            opponent: Opponent::Target,
+            series: series.to_owned(),
+            baseline: "dpo".to_owned(),
+            x,
+            difference: estimate(0.06, 0.05),
+            p: 0.02,
+            p_holm: 0.04,
+            verdict: Verdict::Better,
+            seeds: 2,
+            prompts: 32,
+        };
+        let others = self.series.iter().filter(|series| **series != "dpo");
+        others.flat_map(|series| self.xs.iter().map(|x| contrast((*series, *x)))).collect()
+    }
+
     fn summarize(&self) -> Summary {
         let each = |x: f64| self.series.iter().map(move |series| ((*series).to_owned(), x));
         let point = |(series, x): (String, f64)| Point {
             accuracy: Some(estimate(self.accuracy(&series, x), 0.018)),
+            smoothed_accuracy: Some(estimate(self.accuracy(&series, x) - 0.02, 0.012)),
             thumbs: Some(self.thumbs(&series, x)),
             seeds: [1, 2]
                 .map(|seed| self.accuracy(&series, x) + 0.012 * (seed as f64 - 1.5) + 0.004 * noise(seed, 3))
@@ -284,8 +305,14 @@ impl SyntheticSweep<'_> {
             measure: Measure::Accuracy,
             p: 0.012,
             p_holm: if x < 0.5 { 0.024 } else { 0.4 },
-            verdict: if x < 0.5 { Verdict::Ahead } else { Verdict::CannotTell },
-            seeds_needed: (x < 0.5).then_some(5),
+            verdict: if x < 0.5 { Verdict::Better } else { Verdict::Inconclusive },
+            no_verdict: None,
+            detectable: Some(0.031),
+            is_primary: false,
+            identical_to: None,
+            smoothed: Some(estimate(0.01, 0.012)),
+            steps: [240, 120],
+            lost_runs: [0, 0],
             seeds: 2,
             pairs: 1024,
             series,
@@ -293,7 +320,7 @@ impl SyntheticSweep<'_> {
         };
         let all = || self.xs.iter().flat_map(|x| each(*x));
         Summary {
-            verdict: "With 1 % of the desirable completions kept, KTO is ahead of DPO by 2.0 points \
+            verdict: "With 1 % of the desirable completions kept, KTO is better than DPO by 2.0 points \
                       (95 % interval 0.5 to 3.5, 2 seeds)."
                 .to_owned(),
             method: "Accuracy is the share of held-out pairs whose chosen completion has the higher reward. Intervals \
@@ -306,7 +333,7 @@ impl SyntheticSweep<'_> {
                 .flat_map(|contrast| [contrast.clone(), Contrast { measure: Measure::Utility, ..contrast }])
                 .collect(),
             win_rates: self.win_rates(),
-            effect: 0.02,
+            win_rate_contrasts: self.win_rate_contrasts(),
             findings: self.findings(),
             trials: Vec::new(),
             oracle_accuracy: Some(0.71),

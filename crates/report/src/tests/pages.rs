@@ -20,7 +20,10 @@ use crate::{
 fn a_finished_sweep_has_all_sections_figures_and_tables() {
     let (folder, html) = render_page(&DEFAULT, "finished");
     for text in [
-        "KTO is ahead of DPO",
+        "KTO is better than DPO",
+        "3.1\u{a0}points",
+        "240 and 120",
+        "Difference in win rate",
         "inconclusive",
         "+4.0\u{a0}points",
         "chance",
@@ -84,7 +87,8 @@ fn a_finished_sweep_has_all_sections_figures_and_tables() {
     assert_eq!(lines("tables/win_rates.csv"), 1 + 2 * 9);
     assert_eq!(lines("tables/thumbs.csv"), 1 + 9);
     assert_eq!(lines("tables/reliability.csv"), 1 + 9 * 10);
-    assert_eq!(files.len(), 2 + 2 * figures.len() + 14);
+    assert_eq!(lines("tables/win_rate_contrasts.csv"), 1 + 6);
+    assert_eq!(files.len(), 2 + 2 * figures.len() + 15);
 }
 
 #[test]
@@ -186,7 +190,7 @@ fn an_experiment_without_runs_has_a_page() {
     let (_folder, html) = render_page(&SyntheticSweep { series: &[], summary: false, ..DEFAULT }, "empty");
     assert!(html.contains("0 runs"));
     let (_folder, html) = render_page(&SyntheticSweep { series: &["dpo"], xs: &[], ..DEFAULT }, "no-points");
-    assert!(html.contains("ahead of DPO"));
+    assert!(html.contains("better than DPO"));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use prospect_core::config::{ConfigError, Document};
 use prospect_data::PipelineFile;
 use prospect_model::ModelFile;
+use prospect_runs::Resample;
 use prospect_train::{Settings, TrainFile};
 use serde_json::Value;
 
@@ -14,6 +15,9 @@ const WHOLE_RECIPES: [&str; 3] = ["data", "model", "sft"];
 
 /// Opens a document by its path.
 type Open<'a> = dyn Fn(&str) -> Result<Document, ConfigError> + 'a;
+
+/// Key of a data recipe with the seed that draws its training prompts.
+const TRAIN_SEED: &str = "select.train_seed";
 
 /// Documents of one run, with every setting applied.
 pub(crate) struct RunDocuments<'a> {
@@ -34,7 +38,8 @@ impl<'a> RunDocuments<'a> {
     /// Applies the settings that all runs share, then those of `choices`, to recipes and training
     /// settings.
     ///
-    /// `seed` becomes the seed of imbalance and noise.
+    /// `seed` becomes the seed of imbalance and noise, and of the training prompts if seeds resample
+    /// them.
     pub(crate) fn new(
         experiment: &'a LoadedExperiment,
         sources: &RecipeSources<'_>,
@@ -80,7 +85,27 @@ impl<'a> RunDocuments<'a> {
         for (key, value) in chosen().filter(|(key, _)| !WHOLE_RECIPES.contains(&key.as_str())) {
             documents.set(key, value)?;
         }
+        if raw.seeds.resamples(Resample::Prompts) {
+            documents.resample_prompts(seed)?;
+        }
         Ok(documents)
+    }
+
+    /// Draws the training prompts by `seed`, also those of an SFT stage that every seed trains.
+    fn resample_prompts(&mut self, seed: u64) -> Result<(), SweepError> {
+        if is_prepared(&self.data) || !self.data.read::<PipelineFile>()?.draws_training_prompts() {
+            return Err(self.experiment.located_error(
+                "`seeds.resample` has `prompts`, but runs train on all prompts of the data recipe, so there is nothing \
+                 to draw: set `data.select.train_prompts` in `settings`",
+            ));
+        }
+        self.data.set(TRAIN_SEED, seed.into())?;
+        if let Some(sft) = self.sft.as_mut().filter(|_| self.experiment.raw.seeds.resamples(Resample::Sft))
+            && sft.data.read::<PipelineFile>()?.draws_training_prompts()
+        {
+            sft.data.set(TRAIN_SEED, seed.into())?;
+        }
+        Ok(())
     }
 
     fn set(&mut self, key: &str, value: &Value) -> Result<(), SweepError> {

@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, num::NonZeroUsize};
 
 use prospect_eval::{GenerationOptions, HeldOutLimits};
-use prospect_runs::GenerationMode;
+use prospect_runs::{GenerationMode, Measure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Groups, SearchFile, StopFile, schema};
+use super::{Groups, SearchFile, SeedsFile, StopFile, schema};
 
 /// An experiment: one question, and the runs that answer it.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -52,8 +52,9 @@ pub struct ExperimentFile {
     #[serde(default)]
     pub search: Option<SearchFile>,
     /// Random seeds, one run each: of the adapter, the data order, and the draws of imbalance and
-    /// noise. The split into training and test data does not depend on them.
-    pub seeds: Vec<u64>,
+    /// noise. With `{values: […], resample: [prompts, sft]}` they also draw the training prompts and
+    /// train the SFT stage. The held-out pairs do not depend on them.
+    pub seeds: SeedsFile,
     /// Evaluation on held-out data.
     #[serde(default)]
     pub evaluate: EvaluateFile,
@@ -153,8 +154,31 @@ pub struct ReportFile {
     pub series: String,
     /// Series that all others are compared with.
     pub baseline: String,
+    /// The comparison that the experiment is about. It is tested alone, the others as a family.
+    /// Default: none, all comparisons are one family.
+    pub primary: Option<PrimaryFile>,
     /// Published numbers to show next to the sweep's own. Default: none.
     pub reference: Option<ReferenceFile>,
+}
+
+/// The comparison that an experiment is about.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PrimaryFile {
+    /// Series that is compared with the baseline.
+    pub series: String,
+    /// Value on the x axis. Default: the only one.
+    pub x: Option<Value>,
+    /// Quantity: `accuracy`, `auc` of thumbs, or `utility` of generations. Default: `accuracy`.
+    #[serde(default = "PrimaryFile::default_measure")]
+    #[schemars(schema_with = "schema::measure")]
+    pub measure: Measure,
+}
+
+impl PrimaryFile {
+    const fn default_measure() -> Measure {
+        Measure::Accuracy
+    }
 }
 
 /// Published numbers to show next to a sweep's own.

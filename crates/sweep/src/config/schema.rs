@@ -60,6 +60,11 @@ pub(super) fn sft(generator: &mut SchemaGenerator) -> Schema {
     settings
 }
 
+/// Quantities that series are compared in.
+pub(super) fn measure(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ["accuracy", "auc", "utility"] })
+}
+
 /// Sampling modes of generation.
 pub(super) fn mode(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "enum": GenerationMode::VARIANTS })

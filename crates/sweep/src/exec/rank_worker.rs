@@ -58,7 +58,8 @@ pub(super) fn worker_loop(
                 worker.stage_training(sft, model).run_as_peer(&sweep.run(id), worker.cache)
             }
             RankCommand::TrainRun(id) => {
-                let mut runs = plan.runs.iter().chain(plan.later_rungs.iter().flatten());
+                let mut runs =
+                    plan.runs.iter().chain(plan.later_rungs.iter().flatten()).chain(&plan.retrained);
                 let run = runs.find(|run| run.id == *id).ok_or(unknown)?;
                 let model = worker.start_model(run, &loaded)?;
                 worker.run_training(run, &model).run_as_peer(&sweep.run(id), worker.cache)

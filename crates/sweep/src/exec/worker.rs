@@ -113,7 +113,7 @@ impl Worker<'_> {
             activations: recipe.activations,
             settings: &sft.settings,
             dataset: &self.plan.datasets[sft.dataset].path,
-            seed: 0,
+            seed: sft.seed,
             checkpoints: self.plan.checkpoints,
             evaluate_every: None,
             stop: None,

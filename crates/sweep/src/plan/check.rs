@@ -1,8 +1,8 @@
 //! Checks of an experiment that need neither inputs nor weights.
 
-use prospect_runs::PublishedResults;
+use prospect_runs::{PrimaryContrast, PublishedResults, Resample};
 
-use super::reference;
+use super::{primary, reference};
 use crate::{
     SweepError,
     config::{ExperimentFile, LoadedExperiment, RecipeSources, RunDocuments},
@@ -24,21 +24,27 @@ pub fn check(experiment: &LoadedExperiment, sources: &RecipeSources<'_>) -> Resu
         None => combinations.len(),
         Some(search) => {
             let cells = combinations.len() / search.trials;
-            (0..search.rungs).map(|rung| cells * search.trials_in(rung)).sum()
+            // The winners train again under fresh seeds.
+            (0..search.rungs).map(|rung| cells * search.trials_in(rung)).sum::<usize>() + cells
         }
     };
-    Ok(runs_of_one_seed * raw.seeds.len())
+    Ok(runs_of_one_seed * raw.seeds.values.len())
 }
 
-/// Checks the axes, the baseline and the published numbers of an experiment, and returns the
-/// latter.
-pub(super) fn check_report(experiment: &LoadedExperiment) -> Result<Option<PublishedResults>, SweepError> {
+/// Checks the seeds, the axes, the baseline, the primary comparison and the published numbers of an
+/// experiment, and returns the latter two.
+pub(super) fn check_report(
+    experiment: &LoadedExperiment,
+) -> Result<(Option<PrimaryContrast>, Option<PublishedResults>), SweepError> {
     check_axes(&experiment.raw).map_err(|message| experiment.located_error(&message))
 }
 
-fn check_axes(raw: &ExperimentFile) -> Result<Option<PublishedResults>, String> {
-    if raw.seeds.is_empty() {
+fn check_axes(raw: &ExperimentFile) -> Result<(Option<PrimaryContrast>, Option<PublishedResults>), String> {
+    if raw.seeds.values.is_empty() {
         return Err("`seeds` is empty: give at least one".to_owned());
+    }
+    if raw.seeds.resamples(Resample::Sft) && raw.sft.is_none() {
+        return Err("`seeds.resample` has `sft`, but the experiment has no `sft`: remove one".to_owned());
     }
     if let Some((axis, _)) = raw.linked.iter().find(|(_, groups)| groups.names().next().is_none()) {
         return Err(format!("`linked.{axis}` is empty: give at least one group"));
@@ -63,5 +69,5 @@ fn check_axes(raw: &ExperimentFile) -> Result<Option<PublishedResults>, String> 
             raw.report.baseline
         ));
     }
-    reference::resolve(raw, &series)
+    Ok((primary::resolve(raw, &series)?, reference::resolve(raw, &series)?))
 }

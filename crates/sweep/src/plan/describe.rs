@@ -4,10 +4,14 @@ use std::collections::BTreeSet;
 
 use prospect_runs::{SweepDir, describe_settings};
 
-use super::{RunFilter, SweepPlan};
+use super::{ResolvedRun, RunFilter, SweepPlan};
 use crate::{search::RUNG, status::RunState};
 
 impl SweepPlan {
+    fn is_retrained(&self, run: &ResolvedRun) -> bool {
+        self.retrained.iter().any(|other| other.id == run.id)
+    }
+
     /// Formats the plan: stages, the runs that `filter` selects, and the state of each in `sweep`.
     pub fn describe(&self, sweep: &SweepDir, filter: &RunFilter) -> String {
         let mut lines = vec![
@@ -36,11 +40,19 @@ impl SweepPlan {
             let trials = self.search.map_or(0, |search| search.trials_in(rung - 1));
             let cells = runs.iter().filter_map(|run| run.trial).map(|trial| trial.cell);
             let cells = cells.collect::<BTreeSet<_>>().len();
-            let is_in_rung = |run: &&&super::ResolvedRun| run.settings.get(RUNG) == Some(&rung.into());
+            let is_in_rung = |run: &&&ResolvedRun| run.settings.get(RUNG) == Some(&rung.into());
             let runs = self.expected_runs().iter().filter(is_in_rung).count();
             lines.push(format!(
                 "  then rung {rung}: {runs} runs, of the best {trials} trials in each of {cells} cells (series and x)"
             ));
+        }
+        let retrained: Vec<_> =
+            self.expected_runs().into_iter().filter(|run| self.is_retrained(run)).collect();
+        if !retrained.is_empty() {
+            let seeds: BTreeSet<u64> = retrained.iter().map(|run| run.seed).collect();
+            let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
+            let (runs, seeds) = (retrained.len(), seeds.join(", "));
+            lines.push(format!("  then the winners again: {runs} runs, under fresh seeds ({seeds})"));
         }
         lines.join("\n")
     }

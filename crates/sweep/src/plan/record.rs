@@ -23,7 +23,7 @@ impl SweepPlan {
     /// Returns the contents of `experiment.json`, which the report reads.
     ///
     /// `manifests` are those of the datasets. For a search, `rungs` are the runs of each rung that
-    /// has begun, and `winners` those of the winning trials once the search has ended.
+    /// has begun, and `winners` those of the winning trials under fresh seeds once the search has ended.
     pub(crate) fn record(
         &self,
         commands: &[String],
@@ -57,6 +57,8 @@ impl SweepPlan {
             x,
             series,
             baseline: self.baseline.clone(),
+            primary: self.primary.clone(),
+            resample: self.resample.clone(),
             reference: self.reference.clone(),
             stages: self.sft.iter().map(|sft| Stage { name: "sft".to_owned(), id: sft.id.clone() }).collect(),
             data: data

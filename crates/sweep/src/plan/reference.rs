@@ -3,15 +3,13 @@
 use prospect_runs::PublishedResults;
 use serde_json::Value;
 
+use super::primary::x_values;
 use crate::config::ExperimentFile;
 
 /// Returns the published numbers of an experiment whose series are `series`.
 pub(super) fn resolve(raw: &ExperimentFile, series: &[String]) -> Result<Option<PublishedResults>, String> {
     let Some(reference) = &raw.report.reference else { return Ok(None) };
-    let values: Vec<Value> = match raw.linked.get(&raw.report.x) {
-        Some(groups) => groups.names().map(|name| name.clone().into()).collect(),
-        None => raw.matrix.get(&raw.report.x).cloned().unwrap_or_default(),
-    };
+    let values = x_values(raw);
     // On a numeric axis, published points may lie between the sweep's values.
     let numeric = values.iter().all(Value::is_number);
     for (name, points) in &reference.series {

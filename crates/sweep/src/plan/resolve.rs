@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use prospect_core::{config::Document, files::fingerprint};
 use prospect_data::TokenCounter;
 use prospect_model::ModelFile;
-use prospect_runs::{Axis, describe_settings};
+use prospect_runs::{Axis, Resample, describe_settings};
 use prospect_train::Settings;
 
 use super::{ResolvedRun, SftStage, SweepPlan, check::check_report};
@@ -48,7 +48,7 @@ impl SweepPlan {
         data: &Path,
     ) -> Result<Self, SweepError> {
         let raw = &experiment.raw;
-        let reference = check_report(experiment)?;
+        let (primary, reference) = check_report(experiment)?;
         let report = &raw.report;
         let mut plan = Self {
             name: experiment.name.clone(),
@@ -61,6 +61,8 @@ impl SweepPlan {
                 Axis { key: report.series.clone(), label: report.series.clone() },
             ],
             baseline: report.baseline.clone(),
+            primary,
+            resample: raw.seeds.resample.clone(),
             reference,
             evaluate: raw.evaluate,
             checkpoints: raw.checkpoints,
@@ -71,10 +73,17 @@ impl SweepPlan {
             runs: Vec::new(),
             search: raw.search.as_ref().map(SearchPlan::new),
             later_rungs: Vec::new(),
+            retrained: Vec::new(),
         };
         let mut known = Fingerprints::default();
         for Combination { trial, choices } in combinations_with_trials(experiment)? {
-            for &seed in &raw.seeds {
+            if trial.is_some() {
+                for seed in raw.seeds.fresh() {
+                    let run = plan.resolve_run(experiment, sources, data, &choices, seed, &mut known)?;
+                    plan.retrained.push(ResolvedRun { trial, ..run });
+                }
+            }
+            for &seed in &raw.seeds.values {
                 let run = plan.resolve_run(experiment, sources, data, &choices, seed, &mut known)?;
                 let run = ResolvedRun { trial, ..run };
                 if plan.runs.iter().any(|other| other.id == run.id) {
@@ -136,7 +145,8 @@ impl SweepPlan {
             None => None,
             Some((settings, recipe)) => {
                 let dataset = self.dataset(recipe, sources, data, known)?;
-                Some(self.stage(settings, dataset, model, known)?)
+                let seed = experiment.raw.seeds.resamples(Resample::Sft).then_some(seed);
+                Some(self.stage(settings, seed, dataset, model, known)?)
             }
         };
         let settings_shown =
@@ -208,21 +218,20 @@ impl SweepPlan {
     fn stage(
         &mut self,
         settings: Settings,
+        seed: Option<u64>,
         dataset: usize,
         model: usize,
         known: &mut Fingerprints,
     ) -> Result<usize, SweepError> {
         let data = self.datasets[dataset].fingerprint()?;
-        let id = fingerprint(&(
-            FORMAT_VERSION,
-            "sft",
-            &settings,
-            data,
-            &known.models[model],
-            self.models[model].train,
-        ))?;
+        let all = (FORMAT_VERSION, "sft", &settings, data, &known.models[model], self.models[model].train);
+        let id = match seed {
+            None => fingerprint(&all)?,
+            Some(seed) => fingerprint(&(all, seed))?,
+        };
+        let seed = seed.unwrap_or(0);
         Ok(index_of(&mut known.stages, id.clone(), || {
-            self.sft.push(SftStage { id, settings, dataset, model });
+            self.sft.push(SftStage { id, settings, seed, dataset, model });
         }))
     }
 }

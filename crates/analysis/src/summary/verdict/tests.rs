@@ -1,0 +1,200 @@
+use std::collections::BTreeMap;
+
+use prospect_runs::{Experiment, PlannedRun};
+
+use super::{
+    super::{
+        contrasts::{adjust, verdict_of},
+        finished_runs::XValues,
+        tests::experiment,
+    },
+    *,
+};
+
+fn contrast(value: f64, low: f64, high: f64, p: f64) -> Contrast {
+    Contrast {
+        series: "kto".to_owned(),
+        baseline: "dpo".to_owned(),
+        x: 0.05,
+        measure: Measure::Accuracy,
+        difference: Estimate { value, low, high },
+        p,
+        p_holm: 1.0,
+        verdict: Verdict::Inconclusive,
+        no_verdict: None,
+        detectable: Some(0.04),
+        is_primary: false,
+        identical_to: None,
+        smoothed: None,
+        steps: [7, 7],
+        lost_runs: [0, 0],
+        seeds: 2,
+        pairs: 50,
+    }
+}
+
+fn concluded(contrasts: &mut [Contrast]) {
+    let p: Vec<f64> = contrasts.iter().map(|contrast| contrast.p).collect();
+    for (contrast, p_holm) in contrasts.iter_mut().zip(adjust(&p, 0)) {
+        contrast.p_holm = p_holm;
+        contrast.verdict = verdict_of(contrast.difference.value, p_holm);
+    }
+}
+
+/// An experiment with one run at each of three values of x.
+fn experiment_over(x: &str, values: [Value; 3]) -> Experiment {
+    let mut experiment = experiment("dpo");
+    experiment.x.key = x.to_owned();
+    experiment.x.label = x.to_owned();
+    let run = |value: Value| PlannedRun {
+        id: series_name(&value),
+        settings: [(x.to_owned(), value)].into(),
+        seed: 0,
+        data: 0,
+    };
+    experiment.runs = values.map(run).to_vec();
+    experiment
+}
+
+fn verdict_on(experiment: &Experiment, contrasts: &[Contrast]) -> String {
+    let xs = XValues::new(experiment);
+    verdict(&SweepRuns::new(experiment, xs, BTreeMap::new(), BTreeMap::new()), contrasts)
+}
+
+#[test]
+fn a_difference_is_significant_only_after_adjustment_for_all_comparisons() {
+    let mut contrasts = [
+        contrast(0.031, 0.01, 0.052, 0.003),
+        contrast(-0.031, -0.052, -0.01, 0.004),
+        contrast(0.031, 0.001, 0.061, 0.045),
+        Contrast { steps: [132, 24], ..contrast(0.031, -0.01, 0.072, 0.2) },
+    ];
+    concluded(&mut contrasts);
+    assert_eq!(
+        contrasts.each_ref().map(phrase),
+        [
+            "kto is better than dpo by 3.1 points (95 % interval 1.0 to 5.2)",
+            "kto is worse than dpo by 3.1 points (95 % interval 1.0 to 5.2)",
+            "kto versus dpo is inconclusive (difference +3.1 points, 95 % interval +0.1 to +6.1; could detect \
+             differences above 4.0 points)",
+            "kto versus dpo is inconclusive (difference +3.1 points, 95 % interval −1.0 to +7.2; 132 optimizer steps \
+             and 24; could detect differences above 4.0 points)",
+        ]
+    );
+    assert_eq!(contrasts[2].p_holm, 0.09);
+    let utility = Contrast { measure: Measure::Utility, ..contrasts[0].clone() };
+    assert_eq!(phrase(&utility), "kto is better than dpo by 0.03 (95 % interval 0.01 to 0.05)");
+}
+
+#[test]
+fn a_missing_verdict_has_a_reason() {
+    let reason = |no_verdict, lost_runs| {
+        phrase(&Contrast { no_verdict: Some(no_verdict), lost_runs, ..contrast(-0.031, -0.052, -0.01, 1e-9) })
+    };
+    let difference = "difference −3.1 points, 95 % interval −5.2 to −1.0";
+    assert_eq!(
+        reason(NoVerdict::OneSeed, [0, 0]),
+        format!("kto versus dpo has no verdict ({difference}, for this seed)")
+    );
+    assert_eq!(
+        reason(NoVerdict::TooWide, [0, 0]),
+        format!("kto versus dpo has no verdict: too few seeds and pairs ({difference})")
+    );
+    assert_eq!(
+        reason(NoVerdict::LostRuns, [0, 2]),
+        format!(
+            "kto versus dpo has no verdict: 2 of dpo's runs failed or were stopped, and the others may be the luckier \
+             ones ({difference})"
+        )
+    );
+    assert_eq!(reason(NoVerdict::Identical, [0, 0]), "kto and dpo have the same results");
+}
+
+#[test]
+fn unordered_values_are_named_where_a_difference_is_significant() {
+    let experiment = experiment_over("world", ["plain", "few up", "thumbs"].map(Value::from));
+    let at = |x: f64, measure, p| Contrast { x, measure, ..contrast(-0.031, -0.052, -0.01, p) };
+    let mut contrasts = [
+        at(0.0, Measure::Accuracy, 0.5),
+        at(1.0, Measure::Accuracy, 0.001),
+        at(1.0, Measure::Utility, 0.002),
+        at(2.0, Measure::Utility, 0.6),
+    ];
+    concluded(&mut contrasts);
+    assert_eq!(
+        verdict_on(&experiment, &contrasts),
+        "With world = few up, in preference accuracy kto is worse than dpo by 3.1 points (95 % interval 1.0 to 5.2); in true \
+         utility of generations kto is worse than dpo by 0.03 (95 % interval 0.01 to 0.05). 2 of 4 comparisons are \
+         inconclusive; they could detect differences in accuracy above about 4.0 points."
+    );
+    for contrast in &mut contrasts {
+        contrast.verdict = Verdict::Inconclusive;
+    }
+    contrasts[1].detectable = Some(0.08);
+    assert_eq!(
+        verdict_on(&experiment, &contrasts),
+        "All 4 comparisons are inconclusive; they could detect differences in accuracy above 4.0 to 8.0 points."
+    );
+    assert_eq!(verdict_on(&experiment, &[]), "There is nothing to compare yet.");
+}
+
+#[test]
+fn ordered_values_list_the_ends_and_significant_differences_between() {
+    let experiment = experiment_over("kept", [0.1, 0.5, 1.0].map(Value::from));
+    let at = |x: f64, p| Contrast { x, detectable: None, ..contrast(-0.031, -0.052, -0.01, p) };
+    let mut contrasts = vec![at(0.1, 0.9), at(0.5, 0.001), at(1.0, 0.9)];
+    concluded(&mut contrasts);
+    assert_eq!(
+        verdict_on(&experiment, &contrasts),
+        "At kept = 0.1, kto versus dpo is inconclusive (difference −3.1 points, 95 % interval −5.2 to −1.0). At kept = 0.5, kto \
+         is worse than dpo by 3.1 points (95 % interval 1.0 to 5.2). At kept = 1, kto versus dpo is inconclusive (difference −3.1 \
+         points, 95 % interval −5.2 to −1.0)."
+    );
+    // With many comparisons only significant ones are listed.
+    for series in ["ipo", "cdpo"] {
+        let more = [0.1, 1.0].map(|x| Contrast { series: series.to_owned(), ..at(x, 0.9) });
+        contrasts.extend(more);
+    }
+    concluded(&mut contrasts);
+    assert_eq!(
+        verdict_on(&experiment, &contrasts),
+        "At kept = 0.5, kto is worse than dpo by 3.1 points (95 % interval 1.0 to 5.2). 6 of 7 comparisons are inconclusive."
+    );
+}
+
+#[test]
+fn the_primary_comparison_comes_first_and_repetitions_last() {
+    let experiment = experiment_over("kept", [0.1, 0.5, 1.0].map(Value::from));
+    let mut contrasts = vec![contrast(0.031, 0.01, 0.052, 0.03); 3];
+    for (contrast, x) in contrasts.iter_mut().zip([0.1, 0.5, 1.0]) {
+        contrast.x = x;
+        contrast.detectable = None;
+    }
+    contrasts[1].is_primary = true;
+    contrasts[1].verdict = Verdict::Better;
+    contrasts[2].identical_to = Some("dpo".to_owned());
+    contrasts[2].no_verdict = Some(NoVerdict::Identical);
+    assert_eq!(
+        verdict_on(&experiment, &contrasts),
+        "Primary comparison: At kept = 0.5, kto is better than dpo by 3.1 points (95 % interval 1.0 to 5.2). At kept = 0.1, kto \
+         versus dpo is inconclusive (difference +3.1 points, 95 % interval +1.0 to +5.2). Runs with identical results are not \
+         compared again: kto equals dpo at 1.0."
+    );
+}
+
+#[test]
+fn a_sweep_with_one_seed_has_no_verdict() {
+    let experiment = experiment_over("kept", [0.1, 0.5, 1.0].map(Value::from));
+    let one = Contrast {
+        seeds: 1,
+        detectable: None,
+        no_verdict: Some(NoVerdict::OneSeed),
+        x: 0.1,
+        ..contrast(0.5, 0.4, 0.6, 1.0)
+    };
+    assert_eq!(
+        verdict_on(&experiment, &[one]),
+        "At kept = 0.1, kto versus dpo has no verdict (difference +50.0 points, 95 % interval +40.0 to +60.0, for this \
+         seed). One seed gives no verdict, since it does not show how much seeds vary: give `seeds` two values or more."
+    );
+}
