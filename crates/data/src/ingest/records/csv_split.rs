@@ -112,7 +112,7 @@ impl Splitter {
                     }
                     let rest = &bytes[at - 1..];
                     let length = rest.iter().position(|byte| *byte == b'"').unwrap_or(rest.len());
-                    let breaks = rest[..length].iter().filter(|byte| **byte == b'\n').count();
+                    let breaks = rest[..length].split(|byte| *byte == b'\n').count() - 1;
                     self.line += breaks;
                     fields.lines += breaks;
                     fields.bytes.extend_from_slice(&rest[..length]);

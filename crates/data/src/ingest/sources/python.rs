@@ -114,7 +114,7 @@ impl Parser<'_> {
         loop {
             match letters.next()? {
                 letter if letter == quote => break,
-                '\\' => text.extend(escaped(&mut letters)?),
+                '\\' => push_escaped(&mut letters, &mut text)?,
                 letter => text.push(letter),
             }
         }
@@ -123,22 +123,28 @@ impl Parser<'_> {
     }
 }
 
-/// Parses what follows a backslash. A line break after it stands for nothing.
-fn escaped(letters: &mut std::str::Chars<'_>) -> Option<Option<char>> {
+/// Adds the letter that stands after a backslash; none for a line break.
+fn push_escaped(letters: &mut std::str::Chars<'_>, text: &mut String) -> Option<()> {
     let digits = match letters.next()? {
-        '\n' => return Some(None),
-        'n' => return Some(Some('\n')),
-        't' => return Some(Some('\t')),
-        'r' => return Some(Some('\r')),
-        letter @ ('\\' | '\'' | '"') => return Some(Some(letter)),
+        '\n' => return Some(()),
         'x' => 2,
         'u' => 4,
         'U' => 8,
-        _ => return None,
+        letter => {
+            text.push(match letter {
+                'n' => '\n',
+                't' => '\t',
+                'r' => '\r',
+                '\\' | '\'' | '"' => letter,
+                _ => return None,
+            });
+            return Some(());
+        }
     };
     let (code, rest) = letters.as_str().split_at_checked(digits)?;
     *letters = rest.chars();
-    u32::from_str_radix(code, 16).ok().and_then(char::from_u32).map(Some)
+    text.push(char::from_u32(u32::from_str_radix(code, 16).ok()?)?);
+    Some(())
 }
 
 #[cfg(test)]

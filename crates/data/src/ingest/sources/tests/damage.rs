@@ -122,11 +122,15 @@ fn apply(damage: &Damage, text: &str) -> Vec<u8> {
         Damage::None => {}
         Damage::Cut(at) => bytes.truncate(place(*at, bytes.len())),
         Damage::InsertQuote(at) => bytes.insert(place(*at, bytes.len()), b'"'),
-        Damage::DoubleQuote(at) => quote(*at).into_iter().for_each(|index| bytes.insert(index, b'"')),
+        Damage::DoubleQuote(at) => {
+            if let Some(index) = quote(*at) {
+                bytes.insert(index, b'"');
+            }
+        }
         Damage::RemoveQuote(at) => {
-            quote(*at).into_iter().for_each(|index| {
+            if let Some(index) = quote(*at) {
                 bytes.remove(index);
-            });
+            }
         }
         Damage::ReplaceByte(at, byte) => {
             let index = place(*at, bytes.len()).min(bytes.len() - 1);
