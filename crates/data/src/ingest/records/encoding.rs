@@ -39,11 +39,11 @@ struct ByteCounts {
     letters: u64,
     /// Places that are not valid UTF-8.
     invalid: u64,
-    /// Bytes above ASCII.
+    /// Bytes in these places.
     high: u64,
-    /// Bytes above ASCII that follow another one.
+    /// Those that follow another one.
     adjacent: u64,
-    /// Bytes that Windows-1252 does not define.
+    /// Those that Windows-1252 does not define.
     undefined: u64,
 }
 
@@ -118,16 +118,17 @@ impl ByteCounts {
                 Ok(_) => (rest.len(), 0),
                 Err(error) => match error.error_len() {
                     Some(length) => (error.valid_up_to(), length),
-                    None => {
-                        self.classify(&rest[..error.valid_up_to()], after_high);
-                        return start + error.valid_up_to();
-                    }
+                    None => (error.valid_up_to(), 0),
                 },
             };
+            *after_high &= valid == 0;
             self.letters += rest[..valid].iter().filter(|byte| **byte >= 0xc0).count() as u64;
             self.invalid += u64::from(skipped > 0);
-            self.classify(&rest[..valid + skipped], after_high);
+            self.classify(&rest[valid..valid + skipped], after_high);
             start += valid + skipped;
+            if skipped == 0 {
+                break;
+            }
         }
         start
     }

@@ -42,9 +42,8 @@ fn restore(record: &mut Object, columns: &Columns, remarks: &mut Vec<Remark>) ->
     remarks.extend(lists.then_some(Remark::Repaired("turns_as_text")));
     let prompt = columns.find(record, RecordField::Prompt).and_then(|found| found.value.as_str());
     if let Some(text) = prompt {
-        let open = text.trim_end().to_ascii_lowercase().ends_with("assistant:");
         match transcript::turns(text) {
-            None if open => remarks.push(Remark::Noted("unsplit_transcript")),
+            None if transcript::is_open(text) => remarks.push(Remark::Noted("unsplit_transcript")),
             None => {}
             Some(turns) => {
                 replace(record, columns, RecordField::Prompt, to_json(&turns));

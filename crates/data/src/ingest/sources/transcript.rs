@@ -79,6 +79,7 @@ struct Marker {
 /// empty turn does; if it begins at another line, so do the others. A text with a single turn is a
 /// transcript only if it could hardly be anything else.
 pub(crate) fn turns(text: &str) -> Option<Vec<Message>> {
+    speaker(text.trim_start()).filter(|(is_assistant, _)| !is_assistant)?;
     let mut markers = markers(text);
     let first =
         markers.first().filter(|first| !first.is_assistant && text[..first.start].trim().is_empty())?;
@@ -107,6 +108,13 @@ pub(crate) fn turns(text: &str) -> Option<Vec<Message>> {
         .collect();
     turns.pop_if(|last| last.role == "assistant" && last.content.is_empty());
     Some(turns)
+}
+
+/// Returns true if the text ends with the name of the assistant, as a prompt to complete does.
+pub(crate) fn is_open(text: &str) -> bool {
+    const END: &[u8] = b"assistant:";
+    let text = text.trim_end().as_bytes();
+    text.last_chunk::<10>().is_some_and(|end| end.eq_ignore_ascii_case(END))
 }
 
 /// Returns the text after the assistant's name, if the text begins with it.
