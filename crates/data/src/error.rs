@@ -71,7 +71,7 @@ pub enum DataError {
     /// `binarise` needs scores, and the source has none.
     #[error("source {0}: `binarise` has no effect: no completion has a score")]
     NoScores(String),
-    /// A CSV or TSV file cannot be read.
+    /// A table or an array of records cannot be read further.
     #[error("{}: {message}", file.display())]
     Table {
         /// File.

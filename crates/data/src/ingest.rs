@@ -2,7 +2,7 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`records`] | files (JSON lines, JSON array, CSV, TSV, parquet, gzip) to records |
+//! | [`records`] | files (JSON lines, JSON array, CSV, TSV, parquet, gzip) to records, in any of three encodings |
 //! | [`sources`] | records to [`raw::RawRow`]s: one file per dataset format |
 //! | [`blocks`] | rows and groups in blocks that are worth parallel work |
 //! | [`rejections`] | counts of all rows by outcome, and `rejected.jsonl` |

@@ -68,7 +68,9 @@ mod tokens;
 pub use config::{HhPart, Locate, Pipeline, PipelineFile, SourceFile, SourceFiles, SourceKind, SplitFile};
 pub use error::DataError;
 pub use ingest::{
-    InputFile, ReadingCounts, Shard, shard_file, shards_folder,
+    InputFile, ReadingCounts, Shard,
+    records::{CsvFormat, Delimiter, Quoting, TextEncoding},
+    shard_file, shards_folder,
     sources::{
         AnnotatorGroup, AnnotatorsFile, Binarise, Columns, CompletionPart, Domain, Oasst, RankPairing,
         RecordField, ResolvedSource, ResolvedSources, ScoreScope, Shp, Synthetic, SyntheticWorld, ThumbWords,

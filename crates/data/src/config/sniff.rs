@@ -1,6 +1,6 @@
 //! Detects the kind of a source from its first records.
 
-use std::{io, path::Path};
+use std::io;
 
 use serde_json::Value;
 
@@ -8,9 +8,10 @@ use crate::{
     DataError,
     config::source_kind::SourceKind,
     ingest::{
-        records::for_each_record,
+        records,
         sources::{
             Columns, RecordField,
+            files::HashedFile,
             json::{self, Object},
         },
     },
@@ -19,10 +20,14 @@ use crate::{
 /// Records examined before giving up.
 const LOOKED_AT: usize = 1024;
 
+/// Columns that tell a kind, besides those that a recipe may map.
+const TELLING: [&str; 6] = ["history", "human_ref_A", "message_tree_id", "message_id", "text", "role"];
+
 /// Returns the kind of a file, and the keys it was recognised by.
-pub(crate) fn sniff(path: &Path, columns: &Columns) -> Result<(SourceKind, String), DataError> {
+pub(crate) fn sniff(file: &HashedFile, columns: &Columns) -> Result<(SourceKind, String), DataError> {
     let (mut kind, mut seen, mut found) = (None, 0, "it is empty".to_owned());
-    let read = for_each_record(path, &mut |_, record| {
+    let known: Vec<String> = columns.names().into_iter().chain(TELLING.map(str::to_owned)).collect();
+    let read = file.for_each_record(Some(&known), &mut |_, record| {
         seen += 1;
         match record.and_then(json::parse::<Object>) {
             Ok(object) => {
@@ -38,7 +43,13 @@ pub(crate) fn sniff(path: &Path, columns: &Columns) -> Result<(SourceKind, Strin
     match (kind, read) {
         (Some(kind), _) => Ok((kind, found)),
         (None, Err(error)) if seen < LOOKED_AT => Err(error),
-        _ => Err(DataError::UnknownKind { file: path.to_owned(), found }),
+        _ => {
+            // Of a parquet file, only the known columns were read.
+            if let Some(names) = records::column_names(&file.path)?.filter(|_| seen > 0) {
+                found = format!("keys {}", names.join(", "));
+            }
+            Err(DataError::UnknownKind { file: file.path.clone(), found })
+        }
     }
 }
 
@@ -80,6 +91,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::ingest::{records::FileFormat, sources::files};
 
     #[test]
     fn each_kind_is_told_by_its_keys() {
@@ -110,11 +122,15 @@ mod tests {
     #[test]
     fn a_file_that_tells_nothing_is_an_error_with_its_keys() {
         let file = tempfile::NamedTempFile::new().unwrap();
+        let sniff = || {
+            let files = files::find("", file.path(), FileFormat::default(), |_| true).unwrap().files;
+            super::sniff(&files[0], &Columns::default())
+        };
         for (text, found) in
             [("{\"a\": 1, \"b\": 2}\n", "keys a, b"), ("", "it is empty"), ("hello\n", "expected value")]
         {
             fs_err::write(file.path(), text).unwrap();
-            let error = sniff(file.path(), &Columns::default()).unwrap_err().to_string();
+            let error = sniff().unwrap_err().to_string();
             assert!(error.contains(found) && error.contains("source.kind"), "{error}");
         }
     }

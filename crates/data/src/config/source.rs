@@ -11,13 +11,16 @@ use serde::{
 use crate::{
     DataError,
     config::{limit::Limit, locate::Locate, sniff::sniff, source_kind::SourceKind},
-    ingest::sources::{
-        Binarise, Columns, Oasst, RankPairing, RecordField, ResolvedSource, ResolvedSources, Shp,
-        SourceFormat, Synthetic, ThumbWords, WorldFile,
-        files::{self, HashedFiles},
-        labels::LabelsFormat,
-        pairs::PairsFormat,
-        scores::ScoresFormat,
+    ingest::{
+        records::{CsvFormat, FileFormat, TextEncoding, is_table},
+        sources::{
+            Binarise, Columns, Oasst, RankPairing, RecordField, ResolvedSource, ResolvedSources, Shp,
+            SourceFormat, Synthetic, ThumbWords, WorldFile,
+            files::{self, HashedFiles},
+            labels::LabelsFormat,
+            pairs::PairsFormat,
+            scores::ScoresFormat,
+        },
     },
     table::group_salt::GroupSalt,
 };
@@ -42,6 +45,10 @@ pub struct SourceFile {
     /// Path of a file or folder, or the `hf://` address of either. Required for all kinds but
     /// `synthetic`.
     path: Option<String>,
+    /// Character encoding of text files; detected if not given.
+    encoding: Option<TextEncoding>,
+    /// CSV and TSV files: delimiter and quoting, if not as detected.
+    csv: Option<CsvFormat>,
     /// Value of the `source` column; the kind if not given.
     name: Option<String>,
     /// Value of the `domain` column for records without a domain.
@@ -261,11 +268,19 @@ impl SourceFile {
         let address = self.address()?;
         let path =
             locate(address).map_err(|source| DataError::Locate { address: address.to_owned(), source })?;
-        let inputs = files::find(address, &path, |folder| self.wants(folder))?;
+        let format = FileFormat { encoding: self.encoding, csv: self.csv.unwrap_or_default() };
+        let inputs = files::find(address, &path, format, |folder| self.wants(folder))?;
+        if self.csv.is_some() && !inputs.files.iter().any(|file| is_table(&file.name())) {
+            let message = "no file of the source is a CSV or TSV table; remove it";
+            return Err(DataError::Value { key: "source.csv", value: "given".to_owned(), message });
+        }
+        if !inputs.metadata.is_empty() {
+            notes.notes.push(format!("{address}: not read, as metadata: {}", inputs.metadata.join(", ")));
+        }
         let kind = match (self.kind, inputs.files.first()) {
             (Some(kind), _) => kind,
             (None, Some(file)) => {
-                let (kind, by) = sniff(&file.path, &self.columns)?;
+                let (kind, by) = sniff(file, &self.columns)?;
                 notes.notes.push(format!(
                     "{address} is of kind {} (detected from {}: {by})",
                     kind,
@@ -299,8 +314,10 @@ impl SourceFile {
         const DOMAINS: &[SourceKind] = &[Hh, Shp, Pairs, Labels, Scores];
         const SCORED: &[SourceKind] = &[Hh, Shp, Oasst, Pairs, Labels, Scores, Synthetic];
         // Setting, whether it is given, and the kinds that it applies to.
-        let settings: [(&'static str, bool, &[SourceKind]); 16] = [
+        let settings: [(&'static str, bool, &[SourceKind]); 18] = [
             ("path", self.path.is_some(), FILES),
+            ("encoding", self.encoding.is_some(), FILES),
+            ("csv", self.csv.is_some(), FILES),
             ("domains", self.domains.is_some(), DOMAINS),
             ("only", self.only.is_some(), &[Hh]),
             ("min_score_ratio", self.min_score_ratio.is_some(), &[Shp]),

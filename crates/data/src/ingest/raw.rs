@@ -35,6 +35,11 @@ pub(crate) struct RawGroup {
 }
 
 impl RawGroup {
+    /// Returns true if it has a pair or a labelled completion, without which it gives no rows.
+    pub(crate) fn is_judged(&self) -> bool {
+        !self.pairs.is_empty() || self.completions.iter().any(|completion| completion.label.is_some())
+    }
+
     /// Returns the bytes of its texts.
     pub(crate) fn bytes(&self) -> usize {
         let messages =
@@ -80,6 +85,8 @@ pub(crate) struct RawRow {
     pub(crate) outcome: Result<Vec<RawGroup>, Vec<Flaw>>,
     /// Repairs and peculiarities.
     pub(crate) remarks: Vec<Remark>,
+    /// True if its text is part of groups of other rows, as messages of OASST are.
+    pub(crate) in_other_rows: bool,
 }
 
 /// An event to count, by its name in the manifest.
@@ -123,6 +130,7 @@ pub(crate) enum RejectReason {
     NotUtf8,
     TextBeforeFirstTurn,
     TooLong,
+    TurnsAsText,
     UnequalPrompts,
     UnevenRow,
     UnknownRole,

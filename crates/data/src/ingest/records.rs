@@ -1,5 +1,5 @@
 //! Records of an input file in any supported container: JSON Lines, a JSON array, CSV, TSV or
-//! parquet; all but parquet also with gzip.
+//! parquet; all but parquet also with gzip, and in UTF-8, UTF-16 or Windows-1252.
 //!
 //! Each record is passed on as the bytes of one JSON object, with its position in the file: the
 //! line number (JSON Lines, CSV and TSV) or the index of the array element or parquet row.
@@ -8,6 +8,8 @@
 
 mod array;
 mod csv;
+mod csv_split;
+mod encoding;
 mod lines;
 mod parquet;
 mod parquet_json;
@@ -15,10 +17,27 @@ mod text;
 
 use std::path::Path;
 
-use crate::{DataError, ingest::raw::Flaw};
+use serde::Serialize;
+
+pub use csv::{CsvFormat, Delimiter, Quoting};
+pub use encoding::TextEncoding;
+
+use crate::{
+    DataError,
+    ingest::raw::{Flaw, Remark},
+};
 
 /// Maximum length of a record in bytes. Longer records are rejected without being kept in memory.
 pub(crate) const MAX_RECORD_BYTES: usize = 16 << 20;
+
+/// Format of a file as far as the recipe gives it; the rest is detected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct FileFormat {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) encoding: Option<TextEncoding>,
+    #[serde(flatten)]
+    pub(crate) csv: CsvFormat,
+}
 
 /// Observations about a whole file.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -27,6 +46,26 @@ pub(crate) struct FileNotes {
     pub(crate) byte_order_mark: bool,
     /// Number of lines with only white space (skipped).
     pub(crate) blank_lines: u64,
+    /// Encoding other than UTF-8.
+    pub(crate) decoded_from: Option<&'static str>,
+    /// Delimiter of a table other than its file name suggests.
+    pub(crate) delimiter: Option<&'static str>,
+    /// Rows of a table with a quoted field of several lines, each of which could be a row of its
+    /// own.
+    pub(crate) quoted_rows: u64,
+}
+
+impl FileNotes {
+    /// Returns the observations as remarks, with the number of times that each applies.
+    pub(crate) fn remarks(&self) -> impl Iterator<Item = (Remark, u64)> {
+        let once = |name: Option<&'static str>| name.map(|name| (Remark::Repaired(name), 1));
+        let counts = [
+            (Remark::Repaired("byte_order_mark"), self.byte_order_mark.into()),
+            (Remark::Repaired("blank_line"), self.blank_lines),
+            (Remark::Noted("quoted_field_like_rows"), self.quoted_rows),
+        ];
+        counts.into_iter().chain(once(self.decoded_from)).chain(once(self.delimiter))
+    }
 }
 
 /// Callback for a record: its position, and its bytes or the flaw that makes it unreadable.
@@ -37,33 +76,62 @@ pub(crate) type RecordHandler<'a> = dyn FnMut(usize, Result<&[u8], Flaw>) -> Res
 enum Container {
     Lines,
     Array,
-    Delimited(u8),
+    Table,
 }
 
-/// Calls `each` for every record of the file, in order.
-pub(crate) fn for_each_record(path: &Path, each: &mut RecordHandler<'_>) -> Result<FileNotes, DataError> {
+/// Returns true if a file is read as a table of delimited text, by its name.
+pub(crate) fn is_table(name: &str) -> bool {
+    matches!(extension(name).as_deref(), Some("csv" | "tsv" | "txt"))
+}
+
+fn extension(name: &str) -> Option<String> {
+    let name = name.to_lowercase();
+    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    name.rsplit_once('.').map(|(_, extension)| extension.to_owned())
+}
+
+/// Calls `each` for every record of the file, in order. Of parquet files, only the `columns` are
+/// read, or all if None.
+pub(crate) fn for_each_record(
+    path: &Path,
+    format: FileFormat,
+    columns: Option<&[String]>,
+    each: &mut RecordHandler<'_>,
+) -> Result<FileNotes, DataError> {
     if text::is_parquet(path)? {
-        return parquet::read(path, each);
+        return parquet::read(path, columns, each);
     }
-    let mut text = text::InputText::open(path)?;
-    let mut notes = FileNotes { byte_order_mark: text.skip_byte_order_mark()?, blank_lines: 0 };
-    match container(path, &mut text)? {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut text = text::InputText::open(path, format.encoding, is_table(&name))?;
+    let mut notes = FileNotes {
+        byte_order_mark: text.skip_byte_order_mark()?,
+        decoded_from: text.decoded_from,
+        ..FileNotes::default()
+    };
+    match container(&name, &mut text)? {
         Container::Array => array::read(&mut text, each)?,
-        Container::Delimited(delimiter) => csv::read(&mut text, delimiter, each)?,
+        Container::Table => {
+            let is_tsv = extension(&name).as_deref() == Some("tsv");
+            csv::read(&mut text, format.csv, is_tsv, &mut notes, each)?;
+        }
         Container::Lines => notes.blank_lines = lines::read(&mut text, each)?,
     }
     Ok(notes)
 }
 
+/// Returns the column names of a parquet file; None for other files.
+pub(crate) fn column_names(path: &Path) -> Result<Option<Vec<String>>, DataError> {
+    if text::is_parquet(path)? { parquet::column_names(path).map(Some) } else { Ok(None) }
+}
+
 /// Detects the container: CSV and TSV by file name, since any text could be a table; JSON by its
 /// first byte.
-fn container(path: &Path, text: &mut text::InputText) -> Result<Container, DataError> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    let name = name.strip_suffix(".gz").unwrap_or(&name);
-    Ok(match name.rsplit('.').next() {
-        Some("csv") => Container::Delimited(b','),
-        Some("tsv") => Container::Delimited(b'\t'),
-        _ if text.first_visible_byte()? == Some(b'[') => Container::Array,
+fn container(name: &str, text: &mut text::InputText) -> Result<Container, DataError> {
+    let first = text.first_visible_byte()?;
+    Ok(match (extension(name).as_deref(), first) {
+        (Some("csv" | "tsv"), _) => Container::Table,
+        (Some("txt"), Some(first)) if first != b'[' && first != b'{' => Container::Table,
+        (_, Some(b'[')) => Container::Array,
         _ => Container::Lines,
     })
 }
@@ -81,7 +149,7 @@ pub(crate) mod tests {
         let path = folder.path().join(name);
         fs_err::write(&path, content).unwrap();
         let mut records = Vec::new();
-        let notes = for_each_record(&path, &mut |place, record| {
+        let notes = for_each_record(&path, FileFormat::default(), None, &mut |place, record| {
             records.push((place, record.map(|bytes| String::from_utf8_lossy(bytes).into_owned())));
             Ok(())
         })?;

@@ -37,8 +37,15 @@ pub(crate) struct RejectedRow {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReadingCounts {
-    /// Rows read.
+    /// Rows read: the sum of `kept`, `filtered_rows` and `rejected`.
     pub read: u64,
+    /// Rows that give a pair or a label, or are part of a conversation that does.
+    #[serde(default)]
+    pub kept: u64,
+    /// Rows left out by a rule of their source or a setting of the recipe; `filtered` has the
+    /// reasons.
+    #[serde(default)]
+    pub filtered_rows: u64,
     /// Prompts with judged completions in the rows read.
     pub groups: u64,
     /// Pairs in these groups.
@@ -52,13 +59,15 @@ pub struct ReadingCounts {
     /// Rejected rows with several reasons, by the reasons joined with `+`. `rejected_by_reason`
     /// counts these rows more than once.
     pub rejected_overlaps: BTreeMap<String, u64>,
-    /// Repairs: `trimmed_white_space` (rows), `byte_order_mark` (files), `blank_line` (lines
+    /// Repairs: `trimmed_white_space`, `turns_as_text`, `transcript` (rows), `byte_order_mark`,
+    /// `utf_16`, `windows_1252`, `semicolon_delimiter` and so on (files), `blank_line` (lines
     /// skipped, not among the rows read).
     pub repaired: BTreeMap<String, u64>,
     /// Unusual rows that were kept unchanged, such as `consecutive_turns` and `empty_prompt_turn`.
     /// `label_zero` and `label_minus_one` are counted if both occur.
     pub noted: BTreeMap<String, u64>,
-    /// Rows excluded by a rule of their source or a setting of the recipe.
+    /// Rows, messages of trees, and completions among several that were left out by a rule of their
+    /// source or a setting of the recipe.
     pub filtered: BTreeMap<String, u64>,
 }
 
@@ -95,6 +104,8 @@ impl ReadingCounts {
     /// Adds the counts of another part of the input.
     pub(crate) fn add(&mut self, other: &Self) {
         self.read += other.read;
+        self.kept += other.kept;
+        self.filtered_rows += other.filtered_rows;
         self.groups += other.groups;
         self.pairs += other.pairs;
         self.labelled += other.labelled;
@@ -133,11 +144,18 @@ impl<W: Write> RowTally<W> {
     /// Counts a row and returns its groups; none if it is rejected.
     pub(crate) fn take(&mut self, row: RawRow) -> Result<Vec<RawGroup>, DataError> {
         self.counts.read += 1;
+        let is_filtered = row.remarks.iter().any(|remark| matches!(remark, Remark::Filtered(_)));
         for remark in row.remarks {
             self.remark(remark, 1);
         }
         match row.outcome {
             Ok(groups) => {
+                if row.in_other_rows || groups.iter().any(RawGroup::is_judged) {
+                    self.counts.kept += 1;
+                } else {
+                    self.counts.filtered_rows += 1;
+                    self.remark(Remark::Filtered("no_judgement"), u64::from(!is_filtered));
+                }
                 for group in &groups {
                     self.count_group(group);
                 }

@@ -35,7 +35,7 @@ pub(crate) struct ShardHeader {
 }
 
 /// Version of the shard format. Increment it with every change of the format.
-const FORMAT_VERSION: u32 = 2;
+const FORMAT_VERSION: u32 = 3;
 
 /// Position of a block in the order of all records: source, then block number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

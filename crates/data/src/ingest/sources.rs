@@ -6,14 +6,17 @@
 
 mod binarise;
 pub(crate) mod columns;
+mod embedded;
 mod excerpt;
 pub(crate) mod files;
 mod hh;
 pub(crate) mod json;
 pub(crate) mod labels;
+mod numbers;
 mod oasst;
 pub(crate) mod pairs;
 mod per_record;
+mod python;
 mod record_log;
 pub(crate) mod scores;
 mod shp;

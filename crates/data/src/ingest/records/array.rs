@@ -1,4 +1,9 @@
 //! JSON arrays of objects, split into elements without loading the whole file.
+//!
+//! A quote too many or too few is an error with its element: a reader that goes on takes the
+//! elements up to the next quote for one string.
+
+use serde::de::IgnoredAny;
 
 use crate::{
     DataError,
@@ -15,6 +20,8 @@ struct Scanner {
     depth: usize,
     in_string: bool,
     escaped: bool,
+    /// True between a string and what must follow it.
+    after_string: bool,
 }
 
 /// Role of a byte in the array.
@@ -25,6 +32,8 @@ enum ByteClass {
     Comma,
     /// Bracket that closes the array.
     Close,
+    /// Text after a string that is neither a comma, a colon nor a bracket.
+    Stray,
 }
 
 impl Scanner {
@@ -33,10 +42,16 @@ impl Scanner {
             match byte {
                 _ if self.escaped => self.escaped = false,
                 b'\\' => self.escaped = true,
-                b'"' => self.in_string = false,
+                b'"' => (self.in_string, self.after_string) = (false, true),
                 _ => {}
             }
             return ByteClass::Inside;
+        }
+        if self.after_string && !byte.is_ascii_whitespace() {
+            self.after_string = false;
+            if !matches!(byte, b',' | b':' | b']' | b'}') {
+                return ByteClass::Stray;
+            }
         }
         match byte {
             b',' if self.depth == 0 => return ByteClass::Comma,
@@ -50,11 +65,12 @@ impl Scanner {
     }
 }
 
-/// Calls `each` for every element. Text after the array, or an array without an end, is a flawed
-/// record.
+/// Calls `each` for every element. An array that is cut off ends with a flawed record.
 pub(super) fn read(text: &mut InputText, each: &mut RecordHandler<'_>) -> Result<(), DataError> {
     let opening = text.peek()?.iter().position(|byte| *byte == b'[').unwrap_or_default();
     text.consume(opening + 1);
+    let path = text.path().to_owned();
+    let fail = |message: String| DataError::Table { file: path.clone(), message };
     let mut elements = Elements { element: Vec::new(), too_long: false, number: 0, each };
     let mut scanner = Scanner::default();
     let mut closed = false;
@@ -64,17 +80,27 @@ pub(super) fn read(text: &mut InputText, each: &mut RecordHandler<'_>) -> Result
         if length == 0 {
             break;
         }
-        let mut done = 0;
         let mut start = 0;
-        while !closed && done < length {
-            let kind = scanner.step(bytes[done]);
-            if !matches!(kind, ByteClass::Inside) {
-                elements.extend(&bytes[start..done]);
-                start = done + 1;
-                closed = matches!(kind, ByteClass::Close);
-                elements.end(!closed)?;
+        for (index, byte) in bytes.iter().enumerate() {
+            if closed {
+                break;
             }
-            done += 1;
+            let class = scanner.step(*byte);
+            match class {
+                ByteClass::Inside => {}
+                ByteClass::Stray => {
+                    return Err(fail(format!(
+                        "element {} of the array has text right after a string; look for a quote that is not escaped",
+                        elements.number + 1
+                    )));
+                }
+                ByteClass::Comma | ByteClass::Close => {
+                    elements.extend(&bytes[start..index]);
+                    start = index + 1;
+                    closed = matches!(class, ByteClass::Close);
+                    elements.end(!closed)?;
+                }
+            }
         }
         elements.extend(&bytes[start..length]);
         text.consume(length);
@@ -82,8 +108,16 @@ pub(super) fn read(text: &mut InputText, each: &mut RecordHandler<'_>) -> Result
     }
     match (closed, elements.is_blank()) {
         (true, true) => Ok(()),
-        (true, false) => elements.flaw("text after the end of the array"),
-        (false, _) => elements.flaw("the array has no closing bracket; the file may be truncated"),
+        (true, false) => Err(fail(format!(
+            "text after the bracket that closes the array, behind element {}; remove the bracket or the text",
+            elements.number
+        ))),
+        (false, _) if elements.is_cut() => elements.cut(),
+        (false, _) => Err(fail(format!(
+            "element {} of the array is not valid JSON, and all that follows belongs to it; look for a bracket that is \
+             missing",
+            elements.number + 1
+        ))),
     }
 }
 
@@ -123,8 +157,16 @@ impl Elements<'_, '_> {
         result
     }
 
-    fn flaw(&mut self, detail: &str) -> Result<(), DataError> {
-        (self.each)(self.number + 1, Err(Flaw { reason: RejectReason::NotJson, detail: detail.to_owned() }))
+    /// Returns true if the element is the beginning of a JSON value.
+    fn is_cut(&self) -> bool {
+        let value = serde_json::from_slice::<IgnoredAny>(&self.element);
+        !self.too_long && value.map_or_else(|error| error.is_eof(), |_| true)
+    }
+
+    /// Passes on the element of an array that is cut off, as a flaw.
+    fn cut(&mut self) -> Result<(), DataError> {
+        let detail = "the array has no closing bracket; the file may be truncated".to_owned();
+        (self.each)(self.number + 1, Err(Flaw { reason: RejectReason::NotJson, detail }))
     }
 }
 
@@ -143,11 +185,28 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_array_and_text_after_it_are_flaws() {
-        for (text, sound) in [("[{\"a\": 1}, {\"b", 1), ("[{\"a\": 1}] {\"b\": 2}", 1), ("[", 0)] {
+    fn a_cut_array_ends_with_a_flaw() {
+        for (text, sound) in
+            [("[{\"a\": 1}, {\"b", 1), ("[{\"a\": 1},\n", 1), ("[", 0), ("[{\"a\": \"x\\", 0)]
+        {
             let (elements, _) = records("a.json", text.as_bytes()).unwrap();
             assert_eq!(elements.len(), sound + 1, "{text}");
             assert_eq!(elements[sound].1.as_ref().unwrap_err().reason, RejectReason::NotJson);
+        }
+    }
+
+    #[test]
+    fn damage_that_would_swallow_elements_is_an_error() {
+        let rest = ", {\"a\": \"y\"}, {\"a\": \"z\"}]";
+        for (first, message) in [
+            ("{\"a\": \"x\"\"}", "element 1 of the array has text right after a string"),
+            ("{\"a\": \"say \"hi\" x\"}", "element 1 of the array has text right after a string"),
+            ("{\"a\": \"x}", "element 1 of the array has text right after a string"),
+            ("{\"a\": \"x\"", "element 1 of the array is not valid JSON"),
+            ("{\"a\": \"x\"}]", "text after the bracket that closes the array, behind element 1"),
+        ] {
+            let error = records("a.json", format!("[{first}{rest}").as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
         }
     }
 

@@ -64,7 +64,7 @@ mod tests {
     fn marks_blank_lines_and_carriage_returns_are_tolerated() {
         let (lines, notes) = records("a.jsonl", b"\xef\xbb\xbfa\r\n\r\n  \nb").unwrap();
         assert_eq!(lines, [(1, Ok("a".to_owned())), (4, Ok("b".to_owned()))]);
-        assert_eq!(notes, FileNotes { byte_order_mark: true, blank_lines: 2 });
+        assert_eq!(notes, FileNotes { byte_order_mark: true, blank_lines: 2, ..FileNotes::default() });
         assert!(sound("a.jsonl", "").is_empty());
     }
 

@@ -4,8 +4,6 @@
 //! to compile. This module covers the types that Parquet files hold. Null fields are left out, as
 //! in arrow-json.
 
-use std::fmt::Write;
-
 use arrow_array::{
     Array, ArrowPrimitiveType, GenericListArray, MapArray, OffsetSizeTrait, RecordBatch, StructArray,
     cast::AsArray,
@@ -43,7 +41,7 @@ fn object<'a>(columns: impl Iterator<Item = (&'a String, &'a dyn Array)>, row: u
 /// Returns a cell as JSON.
 ///
 /// Dates and timestamps are in ISO 8601, and timestamps with a time zone in UTC. Times of day and
-/// durations are integers in their unit, bytes are in hexadecimal, decimals are text. Types that
+/// durations are integers in their unit, bytes are text if they are UTF-8, decimals are text. Types that
 /// Parquet does not store (unions, intervals) are null.
 fn cell(array: &dyn Array, row: usize) -> Value {
     if array.is_null(row) {
@@ -71,10 +69,10 @@ fn cell(array: &dyn Array, row: usize) -> Value {
         DataType::Struct(_) => structure(array.as_struct(), row),
         DataType::Map(..) => map(array.as_map(), row),
         DataType::Dictionary(..) => dictionary(array, row),
-        DataType::Binary => hexadecimal(array.as_binary::<i32>().value(row)),
-        DataType::LargeBinary => hexadecimal(array.as_binary::<i64>().value(row)),
-        DataType::BinaryView => hexadecimal(array.as_binary_view().value(row)),
-        DataType::FixedSizeBinary(_) => hexadecimal(array.as_fixed_size_binary().value(row)),
+        DataType::Binary => binary(array.as_binary::<i32>().value(row)),
+        DataType::LargeBinary => binary(array.as_binary::<i64>().value(row)),
+        DataType::BinaryView => binary(array.as_binary_view().value(row)),
+        DataType::FixedSizeBinary(_) => binary(array.as_fixed_size_binary().value(row)),
         DataType::Decimal32(..) => array.as_primitive::<Decimal32Type>().value_as_string(row).into(),
         DataType::Decimal64(..) => array.as_primitive::<Decimal64Type>().value_as_string(row).into(),
         DataType::Decimal128(..) => array.as_primitive::<Decimal128Type>().value_as_string(row).into(),
@@ -126,12 +124,10 @@ fn instant<T: ArrowPrimitiveType<Native = i64>>(array: &dyn Array, row: usize, s
     as_datetime::<T>(number::<T>(array, row)).map(|time| format!("{time:?}{suffix}")).into()
 }
 
-fn hexadecimal(bytes: &[u8]) -> Value {
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text.into()
+/// Returns bytes as text if they are UTF-8: some writers do not mark columns as text. Other bytes
+/// become an object with their number, which no field of feedback accepts.
+fn binary(bytes: &[u8]) -> Value {
+    std::str::from_utf8(bytes).map_or_else(|_| serde_json::json!({ "bytes": bytes.len() }), Value::from)
 }
 
 fn list<O: OffsetSizeTrait>(array: &GenericListArray<O>, row: usize) -> Value {

@@ -1,4 +1,4 @@
-//! Text of a plain or gzip-compressed file.
+//! Text of a plain or gzip-compressed file, decoded to UTF-8.
 
 use std::{
     fmt,
@@ -9,7 +9,10 @@ use std::{
 use flate2::bufread::MultiGzDecoder;
 use fs_err::File;
 
-use crate::DataError;
+use crate::{
+    DataError,
+    ingest::records::encoding::{Charset, Decoder, TextEncoding, examine},
+};
 
 /// Limits against gzip bombs: data may expand to [`SLACK`] bytes plus this many times the file's
 /// length. Text typically compresses two- to tenfold.
@@ -21,6 +24,8 @@ pub(crate) struct InputText {
     path: PathBuf,
     reader: Box<dyn BufRead>,
     compressed: bool,
+    /// Name of the encoding that the text was decoded from, as a remark; None for UTF-8.
+    pub(crate) decoded_from: Option<&'static str>,
     /// Bytes of text read so far.
     bytes: u64,
     /// Whole records read so far, for error messages.
@@ -35,22 +40,23 @@ pub(crate) fn is_parquet(path: &Path) -> Result<bool, DataError> {
 }
 
 impl InputText {
-    /// Opens a file. Compression is detected from its first bytes, not from its name.
-    pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
-        let file = File::open(path)?;
-        let length = file.metadata()?.len();
-        let mut file = BufReader::with_capacity(1 << 16, file);
-        let compressed = file.fill_buf()?.starts_with(&[0x1f, 0x8b]);
-        let reader: Box<dyn BufRead> = if compressed {
-            let left = SLACK + LARGEST_RATIO.saturating_mul(length);
-            Box::new(BufReader::with_capacity(
-                1 << 16,
-                LimitedReader { inner: MultiGzDecoder::new(file), left },
-            ))
-        } else {
-            Box::new(file)
-        };
-        Ok(Self { path: path.to_owned(), reader, compressed, bytes: 0, records: 0 })
+    /// Opens a file. Compression is detected from its first bytes, not from its name. The encoding
+    /// is `encoding`, or else detected; of a table, by reading it to its end.
+    pub(crate) fn open(path: &Path, encoding: Option<TextEncoding>, table: bool) -> Result<Self, DataError> {
+        let (mut reader, compressed) = open(path)?;
+        let fail = |source| explain(path, compressed, 0, 0, source);
+        let mut charset = Charset::detect(reader.fill_buf().map_err(fail)?, encoding);
+        if table && charset.is_none() && encoding.is_none() {
+            charset = examine(&mut reader)
+                .map_err(fail)?
+                .map_err(|message| DataError::Table { file: path.to_owned(), message })?;
+            reader = open(path)?.0;
+        }
+        if let Some(charset) = charset {
+            reader = Box::new(BufReader::with_capacity(1 << 16, Decoder::new(reader, charset)));
+        }
+        let decoded_from = charset.map(Charset::remark);
+        Ok(Self { path: path.to_owned(), reader, compressed, decoded_from, bytes: 0, records: 0 })
     }
 
     /// Returns the buffered bytes that come next; none at the end.
@@ -99,19 +105,17 @@ impl InputText {
     }
 }
 
-impl Read for InputText {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.reader.read(buffer)?;
-        self.bytes += read as u64;
-        Ok(read)
+/// Opens a file for reading what it holds, decompressed. Returns true if it was compressed.
+fn open(path: &Path) -> Result<(Box<dyn BufRead>, bool), DataError> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let mut file = BufReader::with_capacity(1 << 16, file);
+    if !file.fill_buf()?.starts_with(&[0x1f, 0x8b]) {
+        return Ok((Box::new(file), false));
     }
-}
-
-impl InputText {
-    /// Converts an error of this reader's [`Read`] into a [`DataError`].
-    pub(crate) fn explain(&self, source: io::Error) -> DataError {
-        explain(&self.path, self.compressed, self.records, self.bytes, source)
-    }
+    let left = SLACK + LARGEST_RATIO.saturating_mul(length);
+    let text = LimitedReader { inner: MultiGzDecoder::new(file), left };
+    Ok((Box::new(BufReader::with_capacity(1 << 16, text)), true))
 }
 
 fn explain(path: &Path, compressed: bool, records: usize, bytes: u64, source: io::Error) -> DataError {

@@ -146,6 +146,8 @@ impl Rule {
     /// Labels a group. If it has no pairs, its best and worst completions become one.
     fn label(&self, group: &mut RawGroup, remarks: &mut Vec<Remark>) {
         let extremes = extremes(group);
+        let unscored = group.completions.iter().filter(|completion| completion.score.is_none());
+        remarks.extend(unscored.map(|_| Remark::Noted("completion_without_score")));
         if matches!(self, Self::BestAndWorst) {
             for completion in &mut group.completions {
                 completion.label = None;
@@ -158,10 +160,7 @@ impl Rule {
         }
         let prompt_id = ids::prompt_id(&group.prompt);
         for completion in &mut group.completions {
-            let Some(score) = completion.score else {
-                remarks.push(Remark::Noted("completion_without_score"));
-                continue;
-            };
+            let Some(score) = completion.score else { continue };
             completion.label = Some(match self {
                 Self::From(least) => score >= *least,
                 Self::FromPrompts(least) => least.get(&Some(prompt_id)).is_some_and(|least| score >= *least),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use strum::IntoEnumIterator;
 
 use crate::{
     Message,
@@ -13,6 +14,7 @@ use crate::{
         raw::{Flaw, RawCompletion, RejectReason},
         sources::{
             json::{Object, wrong_type},
+            numbers,
             turns::turns,
         },
     },
@@ -31,6 +33,7 @@ use crate::{
     Deserialize,
     JsonSchema,
     strum::IntoStaticStr,
+    strum::EnumIter,
 )]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
@@ -108,6 +111,19 @@ impl Columns {
         self.0.is_empty()
     }
 
+    /// Returns the names of all columns that may be read.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let own = self.0.values().cloned();
+        let usual = RecordField::iter().flat_map(RecordField::usual).chain(&FACTORY).copied();
+        own.chain(usual.map(str::to_owned)).collect()
+    }
+
+    /// Returns the value of a column that belongs to LLaMA-Factory's prompts, unless the recipe maps
+    /// the column to a field.
+    pub(crate) fn unmapped<'a>(&self, record: &'a Object, name: &str) -> Option<&'a Value> {
+        record.0.get(name).filter(|_| !self.0.values().any(|column| column == name))
+    }
+
     /// Returns the name that the recipe maps a field to, if it does.
     pub(crate) fn mapping(&self, field: RecordField) -> Option<&str> {
         self.0.get(&field).map(String::as_str)
@@ -156,14 +172,14 @@ impl Columns {
                 prompt.push(Message { role: "system".to_owned(), content: text.to_owned() });
             }
         }
-        for turn in record.0.get("history").and_then(Value::as_array).into_iter().flatten() {
+        for turn in self.unmapped(record, "history").and_then(Value::as_array).into_iter().flatten() {
             for (value, role) in turn.as_array().into_iter().flatten().zip(["user", "assistant"]) {
                 prompt.extend(turns("history", value, role)?);
             }
         }
         prompt.extend(turns(found.name, found.value, "user")?);
         if let (Value::String(_), Some(Value::String(input)), Some(last)) =
-            (found.value, record.0.get("input"), prompt.last_mut())
+            (found.value, self.unmapped(record, "input"), prompt.last_mut())
             && !input.trim().is_empty()
         {
             last.content = format!("{}\n{}", last.content, input.trim());
@@ -181,6 +197,9 @@ impl Columns {
         self.find(record, field).map_or(Ok(None), score)
     }
 }
+
+/// Columns of LLaMA-Factory that belong to a prompt.
+const FACTORY: [&str; 2] = ["history", "input"];
 
 fn at<'a>(map: &'a serde_json::Map<String, Value>, name: &str) -> Option<&'a Value> {
     map.get(name).or_else(|| {
@@ -200,19 +219,30 @@ fn null_at(map: &serde_json::Map<String, Value>, name: &str) -> bool {
     }
 }
 
+/// Returns the value at a column name or path, to change it.
+pub(crate) fn value_mut<'a>(
+    map: &'a mut serde_json::Map<String, Value>,
+    name: &str,
+) -> Option<&'a mut Value> {
+    if map.contains_key(name) {
+        return map.get_mut(name);
+    }
+    let (first, rest) = name.split_once('.')?;
+    value_mut(map.get_mut(first)?.as_object_mut()?, rest)
+}
+
 /// Returns a text value.
 pub(crate) fn text(found: FoundValue<'_>) -> Result<&str, Flaw> {
     found.value.as_str().ok_or_else(|| wrong_type(found.name, found.value, "text"))
 }
 
-/// Parses a number, or text that holds one. Empty text is no score.
+/// Parses a number, or text that holds one. Null, and text that stands for it, is no score.
 pub(crate) fn score(found: FoundValue<'_>) -> Result<Option<f64>, Flaw> {
     let number = match found.value {
-        Value::String(text) if text.trim().is_empty() => return Ok(None),
-        Value::String(text) => text.trim().parse().ok(),
-        value => value.as_f64(),
+        Value::Null => return Ok(None),
+        Value::String(text) if numbers::is_null(text) => return Ok(None),
+        value => numbers::number(value),
     };
-    let number = number.filter(|number| number.is_finite());
     number.map(Some).ok_or_else(|| wrong_type(found.name, found.value, "a finite number"))
 }
 

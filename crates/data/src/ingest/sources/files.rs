@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use prospect_core::files::hash_file;
 use serde::Serialize;
 
-use crate::{DataError, InputFile, Split};
+use crate::{
+    DataError, InputFile, Split,
+    ingest::records::{self, FileFormat, FileNotes, RecordHandler},
+};
 
 /// A file that has been found and hashed. Its content and folder name enter the dataset's hash; its
 /// path doesn't.
@@ -17,6 +20,8 @@ pub(crate) struct HashedFile {
     /// Name of the parent folder within the source's folder; empty at the top level.
     pub(crate) folder: String,
     pub(crate) split: Option<Split>,
+    #[serde(flatten)]
+    format: FileFormat,
     blake3: String,
     /// URL on the Hub, pinned to the commit that was read.
     #[serde(skip)]
@@ -36,7 +41,12 @@ enum SplitWord {
 pub(crate) struct HashedFiles {
     pub(crate) files: Vec<HashedFile>,
     pub(crate) warnings: Vec<String>,
+    /// Names of files that describe a dataset and are not read.
+    pub(crate) metadata: Vec<String>,
 }
+
+/// Names of files that describe a dataset: of the Hub, of LLaMA-Factory, and of `save_to_disk`.
+const METADATA: [&str; 4] = ["dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json"];
 
 const EXTENSIONS: [&str; 5] = ["jsonl", "json", "csv", "tsv", "parquet"];
 
@@ -44,6 +54,16 @@ impl HashedFile {
     /// Returns the file name without its folder.
     pub(crate) fn name(&self) -> String {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// Calls `each` for every record, in order. Of parquet files, only the `columns` are read, or
+    /// all if None.
+    pub(crate) fn for_each_record(
+        &self,
+        columns: Option<&[String]>,
+        each: &mut RecordHandler<'_>,
+    ) -> Result<FileNotes, DataError> {
+        records::for_each_record(&self.path, self.format, columns, each)
     }
 
     /// Returns the file's manifest entry.
@@ -54,10 +74,12 @@ impl HashedFile {
 }
 
 /// Finds and hashes the files at `path`, the local copy of `address`. In a folder, a file is used
-/// if `wanted` accepts the name of its parent folder (empty at the top level).
+/// if `wanted` accepts the name of its parent folder (empty at the top level), unless its name is
+/// that of metadata.
 pub(crate) fn find(
     address: &str,
     path: &Path,
+    format: FileFormat,
     wanted: impl Fn(&str) -> bool,
 ) -> Result<HashedFiles, DataError> {
     if !path.is_dir() {
@@ -65,27 +87,34 @@ pub(crate) fn find(
             path: path.to_owned(),
             folder: String::new(),
             split: None,
+            format,
             blake3: hash_file(path)?,
             address: pinned(address, path),
         };
-        return Ok(HashedFiles { files: vec![file], warnings: Vec::new() });
+        return Ok(HashedFiles { files: vec![file], ..HashedFiles::default() });
     }
     let fail = |message: String| DataError::Folder { folder: path.to_owned(), message };
     let mut found = Vec::new();
-    walk(path, &mut found)?;
+    walk(path, &EXTENSIONS, &mut found)?;
     found.retain(|file| wanted(&folder(path, file)));
+    let (metadata, found): (Vec<_>, Vec<_>) = found.into_iter().partition(|file| is_metadata(file));
+    let metadata = metadata.iter().map(|file| below(path, file)).collect();
     if let Some((one, other)) =
         found.iter().zip(found.iter().skip(1)).find(|(one, other)| stem(one) == stem(other))
     {
-        let names = [one, other].map(|file| file.strip_prefix(path).unwrap_or(file).display().to_string());
+        let names = [one, other].map(|file| below(path, file));
         return Err(fail(format!(
             "contains both {} and {}, the same data twice; remove one of them",
             names[0], names[1]
         )));
     }
     if found.is_empty() {
+        let mut arrow = Vec::new();
+        walk(path, &["arrow"], &mut arrow)?;
+        let arrow =
+            if arrow.is_empty() { "" } else { "; write the Arrow files of `save_to_disk` with `to_parquet`" };
         return Err(fail(format!(
-            "contains no matching data file ({}, each also with .gz)",
+            "contains no matching data file ({}, each also with .gz){arrow}",
             EXTENSIONS.join(", ")
         )));
     }
@@ -96,7 +125,7 @@ pub(crate) fn find(
     // The names define splits only if there are both training and held-out files.
     let splits = has(SplitWord::Train) && has(held_out);
     if splits && let Some(index) = words.iter().position(Option::is_none) {
-        let name = found[index].strip_prefix(path).unwrap_or(&found[index]).display().to_string();
+        let name = below(path, &found[index]);
         return Err(fail(format!(
             "{name} has none of train, test and validation in its name, but other files do; rename or remove it"
         )));
@@ -114,16 +143,27 @@ pub(crate) fn find(
         files.push(HashedFile {
             folder: folder(path, &file),
             split: splits.then_some(split),
+            format,
             blake3: hash_file(&file)?,
             address: pinned(address, &file),
             path: file,
         });
     }
-    Ok(HashedFiles { files, warnings })
+    Ok(HashedFiles { files, warnings, metadata })
 }
 
-/// Collects all data files below a folder, sorted; hidden ones are skipped.
-fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), DataError> {
+/// Returns true if a file describes a dataset, by its name.
+fn is_metadata(file: &Path) -> bool {
+    file.file_name().is_some_and(|name| METADATA.iter().any(|metadata| name == *metadata))
+}
+
+/// Returns the path of a file below the source's folder.
+fn below(root: &Path, file: &Path) -> String {
+    file.strip_prefix(root).unwrap_or(file).display().to_string()
+}
+
+/// Collects all files with these extensions below a folder, sorted; hidden ones are skipped.
+fn walk(folder: &Path, extensions: &[&str], found: &mut Vec<PathBuf>) -> Result<(), DataError> {
     let mut entries: Vec<PathBuf> =
         fs_err::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
     entries.sort();
@@ -133,8 +173,8 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), DataError> {
             continue;
         }
         if path.is_dir() {
-            walk(&path, found)?;
-        } else if extension(&name).is_some_and(|extension| EXTENSIONS.contains(&extension)) {
+            walk(&path, extensions, found)?;
+        } else if extension(&name).is_some_and(|extension| extensions.contains(&extension)) {
             found.push(path);
         }
     }
@@ -199,7 +239,8 @@ mod tests {
 
     fn splits(names: &[&str]) -> Result<Vec<(String, Option<Split>)>, String> {
         let folder = folder_of(names);
-        let found = find("", folder.path(), |_| true).map_err(|error| error.to_string())?;
+        let found =
+            find("", folder.path(), FileFormat::default(), |_| true).map_err(|error| error.to_string())?;
         Ok(found.files.iter().map(|file| (file.name(), file.split)).collect())
     }
 
@@ -230,6 +271,26 @@ mod tests {
         assert!(splits(&["train.jsonl", "train.jsonl.gz"]).unwrap_err().contains("contains both"));
         assert!(splits(&["train.jsonl", "test.jsonl", "more.jsonl"]).unwrap_err().contains("more.jsonl"));
         assert!(splits(&["README.md"]).unwrap_err().contains("no matching data file"));
+    }
+
+    #[test]
+    fn metadata_beside_data_is_not_read() {
+        let (train, test) = (Some(Split::Train), Some(Split::Test));
+        let found = splits(&["dataset_infos.json", "test.jsonl", "train.jsonl"]).unwrap();
+        assert_eq!(found, [("test.jsonl".to_owned(), test), ("train.jsonl".to_owned(), train)]);
+        let found = splits(&["dataset_info.json", "my_kto.json"]).unwrap();
+        assert_eq!(found, [("my_kto.json".to_owned(), None)]);
+        let names = [
+            "dataset_dict.json",
+            "train/data-00000-of-00001.arrow",
+            "train/state.json",
+            "train/dataset_info.json",
+        ];
+        let error = splits(&names).unwrap_err();
+        assert!(error.contains("no matching data file") && error.contains("to_parquet"), "{error}");
+        let folder = folder_of(&names);
+        let file = folder.path().join("train/state.json");
+        assert_eq!(find("", &file, FileFormat::default(), |_| true).unwrap().files.len(), 1);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::{
         raw::{Flaw, RawCompletion, RejectReason, Remark},
         sources::{
             excerpt::excerpt,
-            json,
+            json, numbers,
             per_record::{Draft, Parsed, RecordFormat, SourceRecord},
             transcript::{self, Transcript},
         },
@@ -29,11 +29,17 @@ pub(crate) struct HhFormat;
 struct HhRecord {
     chosen: String,
     rejected: String,
+    #[serde(default, deserialize_with = "numbers::optional")]
     score_chosen: Option<f64>,
+    #[serde(default, deserialize_with = "numbers::optional")]
     score_rejected: Option<f64>,
 }
 
 impl RecordFormat for HhFormat {
+    fn columns(&self) -> Option<Vec<String>> {
+        Some(["chosen", "rejected", "score_chosen", "score_rejected"].map(str::to_owned).into())
+    }
+
     fn parse(&self, record: &SourceRecord<'_>) -> Parsed {
         let line: HhRecord = match json::parse(record.bytes) {
             Ok(line) => line,

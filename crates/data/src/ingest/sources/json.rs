@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{
     Deserialize, Deserializer,
-    de::{self, DeserializeOwned, MapAccess, SeqAccess, Visitor},
+    de::{self, DeserializeOwned, DeserializeSeed, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Value};
 
@@ -17,7 +17,10 @@ use crate::ingest::{
 pub(crate) fn parse<T: DeserializeOwned>(record: &[u8]) -> Result<T, Flaw> {
     let text = std::str::from_utf8(record).map_err(|error| Flaw {
         reason: RejectReason::NotUtf8,
-        detail: format!("invalid UTF-8 after {} bytes", error.valid_up_to()),
+        detail: format!(
+            "invalid UTF-8 after {} bytes; if the file has another encoding, set `encoding`",
+            error.valid_up_to()
+        ),
     })?;
     serde_json::from_str(text).map_err(|error| {
         let message = error.to_string();
@@ -36,6 +39,13 @@ pub(crate) fn parse<T: DeserializeOwned>(record: &[u8]) -> Result<T, Flaw> {
     })
 }
 
+/// Parses a text as a JSON value without a duplicate key; None if it is anything else.
+pub(crate) fn value(text: &str) -> Option<Value> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let value = Strict.deserialize(&mut deserializer).ok()?;
+    deserializer.end().ok().map(|()| value)
+}
+
 /// JSON object without a duplicate key at any depth.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Object(pub(crate) Map<String, Value>);
@@ -52,7 +62,7 @@ impl<'de> Deserialize<'de> for Object {
 /// Visitor that builds a value and rejects objects with duplicate keys.
 struct Strict;
 
-impl<'de> de::DeserializeSeed<'de> for Strict {
+impl<'de> DeserializeSeed<'de> for Strict {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {

@@ -8,7 +8,8 @@ use crate::ingest::{
     raw::{Flaw, RawCompletion},
     sources::{
         columns::{Columns, FoundValue, RecordField, completion, split_last},
-        json::{self, Object},
+        embedded,
+        json::Object,
         per_record::{Draft, Parsed, RecordFormat, SourceRecord},
         record_log::RecordLog,
         thumb_words::{Thumb, ThumbWords},
@@ -28,9 +29,13 @@ pub(crate) struct LabelsFormat {
 const NO_JUDGEMENT: &str = "no_judgement";
 
 impl RecordFormat for LabelsFormat {
+    fn columns(&self) -> Option<Vec<String>> {
+        Some(self.columns.names())
+    }
+
     fn parse(&self, record: &SourceRecord<'_>) -> Parsed {
-        let object: Object = match json::parse(record.bytes) {
-            Ok(object) => object,
+        let (object, remarks) = match embedded::parse(record.bytes, &self.columns) {
+            Ok(parsed) => parsed,
             Err(flaw) => return Parsed::rejected(vec![flaw]),
         };
         if let Some(unjudged) = unjudged(&self.columns, &object, RecordField::Label) {
@@ -41,12 +46,9 @@ impl RecordFormat for LabelsFormat {
             Err(flaw) => Parsed::rejected(vec![flaw]),
             Ok(Thumb { label: None, .. }) => Parsed::filtered(NO_JUDGEMENT),
             Ok(Thumb { label: Some(label), remark }) => {
-                let mut parsed =
-                    Parsed::from(self.draft(&object, label)).logged(RecordLog::read(&self.columns, &object));
-                if parsed.drafts.is_ok() {
-                    parsed.remarks.extend(remark);
-                }
-                parsed
+                let parsed = Parsed::from(self.draft(&object, label));
+                let parsed = parsed.logged(RecordLog::read(&self.columns, &object));
+                parsed.noting(remarks.into_iter().chain(remark).collect())
             }
         }
     }

@@ -1,5 +1,5 @@
-//! OpenAssistant's conversations: nested trees (one per line, as in the export) and flat messages
-//! (as in the Hub's parquet files), also mixed in one file.
+//! OpenAssistant's conversations: nested trees (one per line, as in the export), flat messages (as
+//! in the Hub's parquet files) and messages with their replies in them, also mixed in one file.
 //!
 //! People ranked the assistant's replies to a message; rank 0 is best. Replies of adjacent or of
 //! all ranks become pairs (see [`RankPairing`]). A reply's score is minus its rank, so that higher
@@ -16,13 +16,13 @@ use serde::{Deserialize, Serialize};
 use crate::{
     DataError,
     ingest::{
-        raw::{RawRow, Remark, RowSink},
-        records::for_each_record,
+        raw::{RawRow, RowSink},
         sources::{files::HashedFile, per_record::SourceContext},
     },
 };
 
 use message::{OasstLine, OasstMessage};
+use thread::Thread;
 
 /// Ranks that form pairs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -66,8 +66,8 @@ impl Oasst {
     }
 }
 
-/// Reads a file. A tree is one row. Flat messages follow after all trees, in file order, one row
-/// each: a reply may appear anywhere after (or even before) its parent.
+/// Reads a file. A tree is one row. Messages follow after all trees, in file order, one row each
+/// with the replies in it: a reply may appear anywhere after (or even before) its parent.
 pub(crate) fn read(
     file: &HashedFile,
     oasst: &Oasst,
@@ -75,35 +75,44 @@ pub(crate) fn read(
     into: &mut dyn RowSink,
 ) -> Result<(), DataError> {
     let name: Arc<str> = file.name().into();
-    let row = |line, drafts: Vec<_>, remarks| {
-        let groups = drafts
-            .into_iter()
-            .map(|draft: super::per_record::Draft| draft.group(file.split, context))
-            .collect();
-        RawRow { file: name.clone(), line, outcome: Ok(groups), remarks }
+    let row = |line, threads: Vec<Thread>| {
+        let mut row = RawRow {
+            file: name.clone(),
+            line,
+            outcome: Ok(Vec::new()),
+            remarks: Vec::new(),
+            in_other_rows: false,
+        };
+        let mut groups = Vec::new();
+        for Thread { draft, remarks, in_group } in threads {
+            groups.extend(draft.map(|draft| draft.group(file.split, context)));
+            row.remarks.extend(remarks);
+            row.in_other_rows |= in_group;
+        }
+        RawRow { outcome: Ok(groups), ..row }
     };
-    let (mut flat, mut lines) = (Vec::new(), Vec::new());
-    let notes = for_each_record(&file.path, &mut |line, record| match record.and_then(message::parse) {
-        Ok(OasstLine::Message(message)) => {
-            flat.push(*message);
-            lines.push(line);
+    let rated = oasst.rating.is_some();
+    // All messages outside of trees, and for each row its line and number of messages.
+    let (mut flat, mut rows) = (Vec::new(), Vec::new());
+    let columns = message::COLUMNS.map(str::to_owned);
+    let notes = file.for_each_record(Some(&columns), &mut |line, record| match record
+        .and_then(|record| message::parse(record, rated))
+    {
+        Ok(OasstLine::Messages(mut messages)) => {
+            rows.push((line, messages.len()));
+            flat.append(&mut messages);
             Ok(())
         }
-        Ok(OasstLine::Tree(messages)) => {
-            let (drafts, remarks): (Vec<_>, Vec<_>) = thread::threads(&messages, oasst).into_iter().unzip();
-            let drafts = drafts.into_iter().flatten().collect();
-            into.rows(vec![row(line, drafts, remarks.into_iter().flatten().collect())])
-        }
+        Ok(OasstLine::Tree(messages)) => into.rows(vec![row(line, thread::threads(&messages, oasst))]),
         Err(flaw) => {
-            let (file, remarks) = (name.clone(), Vec::new());
-            into.rows(vec![RawRow { file, line, outcome: Err(vec![flaw]), remarks }])
+            let (file, outcome, remarks) = (name.clone(), Err(vec![flaw]), Vec::new());
+            into.rows(vec![RawRow { file, line, outcome, remarks, in_other_rows: false }])
         }
     })?;
-    let threads = thread::threads(&flat, oasst).into_iter().zip(lines);
+    let mut threads = thread::threads(&flat, oasst).into_iter();
     into.rows(
-        threads.map(|((draft, remarks), line)| row(line, draft.into_iter().collect(), remarks)).collect(),
+        rows.into_iter().map(|(line, count)| row(line, threads.by_ref().take(count).collect())).collect(),
     )?;
-    into.remark(Remark::Repaired("byte_order_mark"), notes.byte_order_mark.into());
-    into.remark(Remark::Repaired("blank_line"), notes.blank_lines);
+    notes.remarks().for_each(|(remark, times)| into.remark(remark, times));
     Ok(())
 }

@@ -10,7 +10,8 @@ use crate::{
         raw::{Flaw, RawCompletion, RejectReason},
         sources::{
             columns::{Columns, FoundValue, RecordField, completion, split_last},
-            json::{self, Object},
+            embedded,
+            json::Object,
             per_record::{Draft, Parsed, RecordFormat, SourceRecord},
             record_log::RecordLog,
             turns::turns,
@@ -25,9 +26,15 @@ pub(crate) struct PairsFormat {
 }
 
 impl RecordFormat for PairsFormat {
+    fn columns(&self) -> Option<Vec<String>> {
+        Some(self.columns.names())
+    }
+
     fn parse(&self, record: &SourceRecord<'_>) -> Parsed {
-        match json::parse::<Object>(record.bytes) {
-            Ok(object) => Parsed::from(self.draft(&object)).logged(RecordLog::read(&self.columns, &object)),
+        match embedded::parse(record.bytes, &self.columns) {
+            Ok((object, remarks)) => Parsed::from(self.draft(&object))
+                .logged(RecordLog::read(&self.columns, &object))
+                .noting(remarks),
             Err(flaw) => Parsed::rejected(vec![flaw]),
         }
     }
@@ -142,6 +149,32 @@ mod tests {
                 [reason],
                 "{row}"
             );
+        }
+    }
+
+    #[test]
+    fn a_prompt_from_the_column_input_is_not_doubled() {
+        for (source, row, prompt) in [
+            ("{columns: {prompt: input}}", json!({"input": "p", "chosen": "a", "rejected": "b"}), vec!["p"]),
+            (
+                "{columns: {system: input}}",
+                json!({"input": "s", "prompt": "p", "chosen": "a", "rejected": "b"}),
+                vec!["s", "p"],
+            ),
+            (
+                "{columns: {prompt: input}}",
+                json!({"input": "p", "instruction": "q", "chosen": "a", "rejected": "b"}),
+                vec!["p"],
+            ),
+            (
+                "{columns: {prompt: history}}",
+                json!({"history": "[p]", "chosen": "a", "rejected": "b"}),
+                vec!["[p]"],
+            ),
+            ("{}", json!({"instruction": "p", "input": "i", "chosen": "a", "rejected": "b"}), vec!["p\ni"]),
+        ] {
+            let reading = read(source, "a.jsonl", row.to_string().as_bytes());
+            assert_eq!(texts(&reading.groups[0]).0, prompt, "{source} {row}");
         }
     }
 

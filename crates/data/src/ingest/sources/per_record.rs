@@ -8,7 +8,6 @@ use crate::{
     DataError, Message, Split,
     ingest::{
         raw::{Flaw, RawCompletion, RawGroup, RawRow, RejectReason, Remark, RowSink},
-        records::for_each_record,
         shard::Shard,
         sources::{excerpt::excerpt, files::HashedFile, record_log::RecordLog},
     },
@@ -27,6 +26,10 @@ pub(crate) struct SourceRecord<'a> {
 
 /// Record format of a source.
 pub(crate) trait RecordFormat: Sync {
+    /// Returns the names of the columns that the format reads; None for all.
+    fn columns(&self) -> Option<Vec<String>> {
+        None
+    }
     /// Parses one record into one draft per prompt, or none if the record is filtered out.
     fn parse(&self, record: &SourceRecord<'_>) -> Parsed;
 }
@@ -64,6 +67,14 @@ impl Parsed {
     /// Returns the result for an unusable record.
     pub(crate) fn rejected(flaws: Vec<Flaw>) -> Self {
         Self { drafts: Err(flaws), remarks: Vec::new(), log: RecordLog::default() }
+    }
+
+    /// Adds remarks, unless the record is rejected.
+    pub(crate) fn noting(mut self, remarks: Vec<Remark>) -> Self {
+        if self.drafts.is_ok() {
+            self.remarks.extend(remarks);
+        }
+        self
     }
 
     /// Returns the result for a record that is filtered out.
@@ -200,7 +211,7 @@ pub(crate) fn read(
         *batch = PendingRecords::default();
         into.rows(rows)
     };
-    let notes = for_each_record(&file.path, &mut |line, record| {
+    let notes = file.for_each_record(format.columns().as_deref(), &mut |line, record| {
         if context.shard.contains(number) {
             batch.bytes += record.as_ref().map_or(0, |bytes| bytes.len());
             batch.records.push(PendingRecord { line, number, bytes: record.map(<[u8]>::to_vec) });
@@ -214,8 +225,7 @@ pub(crate) fn read(
     })?;
     flush(&mut batch)?;
     if context.shard.is_first() {
-        into.remark(Remark::Repaired("byte_order_mark"), notes.byte_order_mark.into());
-        into.remark(Remark::Repaired("blank_line"), notes.blank_lines);
+        notes.remarks().for_each(|(remark, times)| into.remark(remark, times));
     }
     Ok(number - before)
 }
@@ -255,5 +265,5 @@ fn row(
         }
         groups
     });
-    RawRow { file: file.clone(), line, outcome, remarks }
+    RawRow { file: file.clone(), line, outcome, remarks, in_other_rows: false }
 }

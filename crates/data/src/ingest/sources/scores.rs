@@ -1,19 +1,23 @@
 //! The user's own scored completions, as in UltraFeedback. A record holds one completion and its
 //! score, or several completions of one prompt. Several completions are texts or turns with a
 //! parallel list of scores, or objects that hold text and score. `source.binarise` turns the scores
-//! into labels.
+//! into labels. Of several completions, only those that cannot be used are left out.
 
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::ingest::{
-    raw::{Flaw, RawCompletion, RejectReason},
-    sources::{
-        columns::{Columns, FoundValue, RecordField, completion, score},
-        json::{self, Object, wrong_type},
-        labels::{judged, unjudged},
-        per_record::{Draft, Parsed, RecordFormat, SourceRecord},
-        record_log::RecordLog,
+use crate::{
+    Message,
+    ingest::{
+        raw::{Flaw, RawCompletion, RejectReason, Remark},
+        sources::{
+            columns::{Columns, FoundValue, RecordField, completion, score},
+            embedded,
+            json::{Object, wrong_type},
+            labels::{judged, unjudged},
+            per_record::{Draft, Parsed, RecordFormat, SourceRecord},
+            record_log::RecordLog,
+        },
     },
 };
 
@@ -24,21 +28,26 @@ pub(crate) struct ScoresFormat {
 }
 
 impl RecordFormat for ScoresFormat {
+    fn columns(&self) -> Option<Vec<String>> {
+        Some(self.columns.names())
+    }
+
     fn parse(&self, record: &SourceRecord<'_>) -> Parsed {
-        let object: Object = match json::parse(record.bytes) {
-            Ok(object) => object,
+        let (object, mut remarks) = match embedded::parse(record.bytes, &self.columns) {
+            Ok(parsed) => parsed,
             Err(flaw) => return Parsed::rejected(vec![flaw]),
         };
         let single = self.columns.find(&object, RecordField::Completions).is_none();
         if single && let Some(unjudged) = unjudged(&self.columns, &object, RecordField::Score) {
             return unjudged;
         }
-        Parsed::from(self.draft(&object)).logged(RecordLog::read(&self.columns, &object))
+        let parsed = Parsed::from(self.draft(&object, &mut remarks));
+        parsed.logged(RecordLog::read(&self.columns, &object)).noting(remarks)
     }
 }
 
 impl ScoresFormat {
-    fn draft(&self, record: &Object) -> Result<Draft, Flaw> {
+    fn draft(&self, record: &Object, remarks: &mut Vec<Remark>) -> Result<Draft, Flaw> {
         let Self { columns } = self;
         let domain = columns.domain(record)?;
         let Some(list) = columns.find(record, RecordField::Completions) else {
@@ -58,21 +67,44 @@ impl ScoresFormat {
             return Err(Flaw { reason: RejectReason::BadValue, detail });
         }
         let mut completions = Vec::with_capacity(values.len());
+        let mut flaws = Vec::new();
         for (index, value) in values.iter().enumerate() {
-            let mut scored = match value {
-                // A turn is an object too, but has a role.
-                Value::Object(object) if !object.contains_key("role") && !object.contains_key("from") => {
-                    self.object(list.name, object, &prompt)?
-                }
-                value => completion(FoundValue { name: list.name, value }, &prompt)?,
-            };
-            if let Some(value) = scores.and_then(|scores| scores.get(index)).filter(|value| !value.is_null())
-            {
-                scored.score = score(FoundValue { name: "scores", value })?;
+            let score = scores.and_then(|scores| scores.get(index));
+            match self.completion(FoundValue { name: list.name, value }, score, &prompt) {
+                Ok(completion) => completions.push(completion),
+                Err(flaw) => flaws.push(flaw),
             }
-            completions.push(scored);
         }
+        if completions.is_empty() {
+            let detail = format!("`{}` is empty", list.name);
+            return Err(flaws.pop().unwrap_or(Flaw { reason: RejectReason::EmptyCompletion, detail }));
+        }
+        remarks.extend(flaws.iter().map(|flaw| Remark::Filtered(flaw.reason.into())));
         Ok(Draft { domain, prompt, completions, pairs: Vec::new() })
+    }
+
+    /// Parses one of several completions; `given` is its score in a list of scores.
+    fn completion(
+        &self,
+        found: FoundValue<'_>,
+        given: Option<&Value>,
+        prompt: &[Message],
+    ) -> Result<RawCompletion, Flaw> {
+        let mut scored = match found.value {
+            // A turn is an object too, but has a role.
+            Value::Object(object) if !object.contains_key("role") && !object.contains_key("from") => {
+                self.object(found.name, object, prompt)?
+            }
+            _ => completion(found, prompt)?,
+        };
+        if let Some(value) = given {
+            scored.score = score(FoundValue { name: "scores", value })?;
+        }
+        if scored.messages.iter().all(|turn| turn.content.is_empty()) {
+            let detail = format!("a completion of `{}` is empty", found.name);
+            return Err(Flaw { reason: RejectReason::EmptyCompletion, detail });
+        }
+        Ok(scored)
     }
 
     /// Parses a completion that contains its own score.
@@ -80,7 +112,7 @@ impl ScoresFormat {
         &self,
         name: &str,
         object: &serde_json::Map<String, Value>,
-        prompt: &[crate::Message],
+        prompt: &[Message],
     ) -> Result<RawCompletion, Flaw> {
         const TEXT: [&str; 5] = ["response", "text", "content", "completion", "output"];
         let value = TEXT.iter().find_map(|key| object.get(*key)).ok_or_else(|| Flaw {
@@ -134,11 +166,66 @@ mod tests {
     }
 
     #[test]
+    fn one_bad_answer_does_not_take_the_others_with_it() {
+        let object = |text: &str, score: serde_json::Value| json!({"response": text, "overall_score": score});
+        for (row, left_out, scores) in [
+            (
+                json!({"instruction": "p", "completions": [object("a", json!(8)), object("", json!(6)), object("c", json!(1))]}),
+                Some("empty_completion"),
+                vec![Some(8.0), Some(1.0)],
+            ),
+            (
+                json!({"instruction": "p", "completions": [object("a", json!(8)), object("b", json!("N/A")), object("c", json!("1"))]}),
+                None,
+                vec![Some(8.0), None, Some(1.0)],
+            ),
+            (
+                json!({"prompt": "p", "completions": ["a", null, "c"], "scores": [8, 6, 1]}),
+                Some("wrong_type"),
+                vec![Some(8.0), Some(1.0)],
+            ),
+            (
+                json!({"prompt": "p", "completions": ["a", "b", "c"], "scores": [8, "good", 1]}),
+                Some("wrong_type"),
+                vec![Some(8.0), Some(1.0)],
+            ),
+            (
+                json!({"prompt": "p", "completions": ["a", "b", "c"], "scores": [8, null, 1]}),
+                None,
+                vec![Some(8.0), None, Some(1.0)],
+            ),
+            (
+                json!({"prompt": "p", "completions": ["a", {"score": 6}, "c"], "scores": [8, 6, 1]}),
+                Some("missing_field"),
+                vec![Some(8.0), Some(1.0)],
+            ),
+        ] {
+            let reading = read(
+                "{kind: scores, binarise: {by: threshold, at: 5}}",
+                "a.jsonl",
+                row.to_string().as_bytes(),
+            );
+            let group = &reading.groups[0];
+            let found: Vec<_> = group.completions.iter().map(|completion| completion.score).collect();
+            assert_eq!((found, group.pairs.len()), (scores, 1), "{row}");
+            let filtered: Vec<_> = reading.counts.filtered.keys().map(String::as_str).collect();
+            assert_eq!(filtered, left_out.into_iter().collect::<Vec<_>>(), "{row}");
+            let unscored = u64::from(left_out.is_none());
+            assert_eq!(
+                reading.counts.noted.get("completion_without_score").copied().unwrap_or_default(),
+                unscored
+            );
+        }
+    }
+
+    #[test]
     fn lists_of_unequal_length_and_completions_without_text_are_rejected() {
         for (row, reason) in [
             (json!({"prompt": "p", "completions": ["a", "b"], "scores": [1]}), "bad_value"),
             (json!({"prompt": "p", "completions": [{"score": 1}]}), "missing_field"),
             (json!({"prompt": "p", "completions": "a"}), "wrong_type"),
+            (json!({"prompt": "p", "completions": []}), "empty_completion"),
+            (json!({"prompt": "p", "completions": ["", " "]}), "empty_completion"),
             (json!({"prompt": "p"}), "missing_field"),
         ] {
             let source = "{kind: scores, binarise: {by: best_and_worst}}";

@@ -18,10 +18,9 @@ use crate::{
     DataError, Message, Split,
     ingest::{
         raw::{Flaw, RawCompletion, RejectReason, Remark},
-        records::for_each_record,
         sources::{
             files::HashedFile,
-            json,
+            json, numbers,
             per_record::{Draft, Parsed, RecordFormat, SourceRecord},
         },
     },
@@ -43,15 +42,23 @@ pub struct Shp {
 #[derive(Deserialize)]
 #[expect(non_snake_case, reason = "the dataset's own names")]
 struct ShpRecord {
+    #[serde(default, deserialize_with = "numbers::optional_id")]
     post_id: Option<String>,
     domain: Option<String>,
     history: String,
     human_ref_A: String,
     human_ref_B: String,
+    #[serde(deserialize_with = "numbers::required_whole")]
     labels: i64,
+    #[serde(default, deserialize_with = "numbers::optional")]
     score_A: Option<f64>,
+    #[serde(default, deserialize_with = "numbers::optional")]
     score_B: Option<f64>,
 }
+
+/// Columns of an [`ShpRecord`].
+const COLUMNS: [&str; 8] =
+    ["post_id", "domain", "history", "human_ref_A", "human_ref_B", "labels", "score_A", "score_B"];
 
 /// Decision about a record.
 enum ShpVerdict {
@@ -75,7 +82,7 @@ impl Shp {
         let mut candidates: Vec<(u64, u64, u64)> = Vec::new();
         let mut number = 0;
         for file in files {
-            for_each_record(&file.path, &mut |_, record| {
+            file.for_each_record(self.columns().as_deref(), &mut |_, record| {
                 let usable = record.ok().filter(|_| rules_apply(file.split)).and_then(|bytes| {
                     let record = SourceRecord { bytes, split: file.split, number };
                     let ShpVerdict::Use(line) = self.judge(&record) else { return None };
@@ -132,6 +139,10 @@ fn rules_apply(split: Option<Split>) -> bool {
 }
 
 impl RecordFormat for Shp {
+    fn columns(&self) -> Option<Vec<String>> {
+        Some(COLUMNS.map(str::to_owned).into())
+    }
+
     fn parse(&self, record: &SourceRecord<'_>) -> Parsed {
         let line = match self.judge(record) {
             ShpVerdict::Use(line) => line,

@@ -7,6 +7,8 @@ use prospect_core::config::Document;
 use super::*;
 use crate::{SourceFiles, ingest::raw::RawGroup};
 
+mod damage;
+
 /// Everything that a source passes on.
 pub(crate) type Collected = crate::ingest::rejections::tests::CollectedRows;
 
@@ -104,6 +106,39 @@ fn a_setting_that_the_kind_does_not_know_is_an_error() {
     assert!(matches!(read, Err(DataError::NoScores(_))), "{read:?}");
 }
 
+#[test]
+fn tables_of_public_sets_are_read_with_their_numbers_as_text() {
+    let shp = b"post_id,history,human_ref_A,human_ref_B,labels,score_A,score_B\n7,q,a,b,1,4,2.0\n8,q,a,b,0.0,2,4\n9,q,a,b,2,2,4\n";
+    let read = super::tests::read("{}", "a.csv", shp);
+    assert_eq!((read.counts.kept, read.counts.rejected_by_reason["bad_value"]), (2, 1));
+    let chosen: Vec<_> =
+        read.groups.iter().map(|group| group.completions[0].messages[0].content.as_str()).collect();
+    assert_eq!((chosen, read.groups[0].completions[0].score), (vec!["a", "b"], Some(4.0)));
+    let hh = b"chosen,rejected,score_chosen,score_rejected\n\"\n\nHuman: q\n\nAssistant: a\",\"\n\nHuman: q\n\nAssistant: b\",3.5,\n";
+    let read = super::tests::read("{}", "a.csv", hh);
+    let scores: Vec<_> = read.groups[0].completions.iter().map(|side| side.score).collect();
+    assert_eq!((scores, read.counts.kept), (vec![Some(3.5), None], 1));
+}
+
+#[test]
+fn the_recipe_can_give_encoding_delimiter_and_quoting() {
+    let western = b"prompt;completion;label\ngr\xfcn;a;true\n";
+    let source = "{encoding: windows-1252, csv: {delimiter: ';', quoting: none}}";
+    let read = super::tests::read(source, "a.csv", western);
+    assert_eq!(
+        (read.groups[0].prompt[0].content.as_str(), read.counts.repaired["windows_1252"]),
+        ("grün", 1)
+    );
+    let refused = super::tests::read("{kind: labels, encoding: utf-8}", "a.csv", western);
+    assert_eq!(refused.counts.rejected_by_reason["not_utf8"], 1);
+    let open = b"prompt,completion,label\n\"q,a,true\nr,\"b,false\n";
+    let read = super::tests::read("{csv: {quoting: none}}", "a.csv", open);
+    assert_eq!((read.groups[0].prompt[0].content.as_str(), read.counts.kept), ("\"q", 2));
+    let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
+    let error = resolve("{kind: labels, csv: {delimiter: tab}}", file.path()).unwrap_err().to_string();
+    assert!(error.contains("source.csv") && error.contains("no file"), "{error}");
+}
+
 mod bad_input {
     use proptest::prelude::*;
 
@@ -188,8 +223,8 @@ mod bad_input {
 
         #[test]
         fn arbitrary_bytes_in_any_container_never_panic(
-            name in "a\\.(jsonl|json|csv|tsv|parquet)",
-            start in proptest::sample::select(vec![&b""[..], b"PAR1", b"\x1f\x8b", b"[", b"\xef\xbb\xbf", b"{\""]),
+            name in "a\\.(jsonl|json|csv|tsv|txt|parquet)",
+            start in proptest::sample::select(vec![&b""[..], b"PAR1", b"\x1f\x8b", b"[", b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"{\""]),
             bytes in proptest::collection::vec(any::<u8>(), 0..300),
         ) {
             let content = [start, &bytes].concat();

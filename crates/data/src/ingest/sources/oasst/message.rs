@@ -3,10 +3,15 @@
 use std::collections::HashMap;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::ingest::{
     raw::{Flaw, RejectReason},
-    sources::{excerpt::excerpt, json},
+    sources::{
+        excerpt::excerpt,
+        json::{self, wrong_type},
+        numbers, python,
+    },
 };
 
 /// Message with its reviews, rank and ratings.
@@ -29,7 +34,8 @@ pub(super) struct OasstMessage {
 
 /// Contents of a line.
 pub(super) enum OasstLine {
-    Message(Box<OasstMessage>),
+    /// A message and the replies in it, parents before their replies.
+    Messages(Vec<OasstMessage>),
     /// Messages of a tree, parents before their replies.
     Tree(Vec<OasstMessage>),
 }
@@ -37,19 +43,41 @@ pub(super) enum OasstLine {
 /// Raw JSON: a message, or a tree with its root message under `prompt`.
 #[derive(Debug, Deserialize)]
 struct RawMessage {
+    #[serde(default, deserialize_with = "numbers::optional_id")]
     message_id: Option<String>,
+    #[serde(default, deserialize_with = "numbers::optional_id")]
     parent_id: Option<String>,
     text: Option<String>,
     role: Option<String>,
     lang: Option<String>,
+    #[serde(default, deserialize_with = "numbers::optional_bool")]
     review_result: Option<bool>,
+    #[serde(default, deserialize_with = "numbers::optional_bool")]
     deleted: Option<bool>,
+    #[serde(default, deserialize_with = "numbers::optional_bool")]
     synthetic: Option<bool>,
+    #[serde(default, deserialize_with = "numbers::optional_whole")]
     rank: Option<i64>,
-    labels: Option<Ratings>,
+    labels: Option<Value>,
     replies: Option<Vec<RawMessage>>,
     prompt: Option<Box<RawMessage>>,
 }
+
+/// Columns of a [`RawMessage`].
+pub(super) const COLUMNS: [&str; 12] = [
+    "message_id",
+    "parent_id",
+    "text",
+    "role",
+    "lang",
+    "review_result",
+    "deleted",
+    "synthetic",
+    "rank",
+    "labels",
+    "replies",
+    "prompt",
+];
 
 /// Mean ratings by name, from 0 to 1: parallel columns in flat files, a map in trees.
 #[derive(Debug, Clone, Deserialize)]
@@ -75,7 +103,8 @@ impl OasstMessage {
         }
     }
 
-    fn new(raw: RawMessage, parent: Option<String>) -> Result<Self, Flaw> {
+    /// Makes a message, with its ratings if `rated`.
+    fn new(raw: RawMessage, parent: Option<String>, rated: bool) -> Result<Self, Flaw> {
         let need = |field: Option<String>, name: &str| {
             field.ok_or_else(|| Flaw {
                 reason: RejectReason::MissingField,
@@ -101,26 +130,41 @@ impl OasstMessage {
             deleted: raw.deleted.unwrap_or_default(),
             synthetic: raw.synthetic.unwrap_or_default(),
             rank: raw.rank,
-            ratings: raw.labels,
+            ratings: raw.labels.filter(|_| rated).map(|labels| ratings(&labels)).transpose()?.flatten(),
         })
     }
 }
 
-/// Parses a line.
-pub(super) fn parse(record: &[u8]) -> Result<OasstLine, Flaw> {
+/// Parses the column `labels`, which tables hold as text.
+fn ratings(labels: &Value) -> Result<Option<Ratings>, Flaw> {
+    let text = labels.as_str();
+    if labels.is_null() || text.is_some_and(numbers::is_null) {
+        return Ok(None);
+    }
+    let parsed = text.and_then(|text| json::value(text).or_else(|| python::parse(text)));
+    let value = parsed.unwrap_or_else(|| labels.clone());
+    serde_json::from_value(value).map(Some).map_err(|_| wrong_type("labels", labels, "ratings by name"))
+}
+
+/// Parses a line; ratings only if `rated`.
+pub(super) fn parse(record: &[u8], rated: bool) -> Result<OasstLine, Flaw> {
     let mut raw: RawMessage = json::parse(record)?;
-    let Some(root) = raw.prompt.take() else {
-        let parent = raw.parent_id.take();
-        return Ok(OasstLine::Message(Box::new(OasstMessage::new(raw, parent)?)));
-    };
+    if let Some(root) = raw.prompt.take() {
+        return Ok(OasstLine::Tree(flatten(*root, None, rated)?));
+    }
+    let parent = raw.parent_id.take();
+    flatten(raw, parent, rated).map(OasstLine::Messages)
+}
+
+/// Returns a message and the replies in it. Their nesting, not `parent_id`, gives their parents.
+fn flatten(root: RawMessage, parent: Option<String>, rated: bool) -> Result<Vec<OasstMessage>, Flaw> {
     let mut messages = Vec::new();
-    // The nesting, not `parent_id`, gives the parents.
-    let mut next = vec![(*root, None)];
+    let mut next = vec![(root, parent)];
     while let Some((mut raw, parent)) = next.pop() {
         let replies = raw.replies.take().unwrap_or_default();
         let id = raw.message_id.clone();
         next.extend(replies.into_iter().rev().map(|reply| (reply, id.clone())));
-        messages.push(OasstMessage::new(raw, parent)?);
+        messages.push(OasstMessage::new(raw, parent, rated)?);
     }
-    Ok(OasstLine::Tree(messages))
+    Ok(messages)
 }

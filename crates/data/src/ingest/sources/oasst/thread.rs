@@ -25,9 +25,20 @@ enum ConversationStatus {
     Broken,
 }
 
-/// Returns, for each message, a draft of its replies and the remarks on the message itself. There
-/// is a draft if at least two replies are ranked, or, when ratings are the score, if one is rated.
-pub(super) fn threads(messages: &[OasstMessage], oasst: &Oasst) -> Vec<(Option<Draft>, Vec<Remark>)> {
+/// A message and its judged replies.
+#[derive(Debug, Default)]
+pub(super) struct Thread {
+    /// Draft of the replies, if at least two are ranked, or, when ratings are the score, if one is
+    /// rated.
+    pub(super) draft: Option<Draft>,
+    /// Remarks on the message.
+    pub(super) remarks: Vec<Remark>,
+    /// True if the message is a turn or a completion of any draft.
+    pub(super) in_group: bool,
+}
+
+/// Returns the thread of each message.
+pub(super) fn threads(messages: &[OasstMessage], oasst: &Oasst) -> Vec<Thread> {
     let mut by_id = HashMap::new();
     for (index, message) in messages.iter().enumerate() {
         by_id.entry(message.id.as_str()).or_insert(index);
@@ -43,15 +54,19 @@ pub(super) fn threads(messages: &[OasstMessage], oasst: &Oasst) -> Vec<(Option<D
             replies[parent].push(index);
         }
     }
-    replies
-        .into_iter()
-        .enumerate()
-        .map(|(index, replies)| {
-            let mut remarks = std::mem::take(&mut remarks[index]);
-            let draft = conversations.draft(index, &replies, &mut remarks);
-            (draft, remarks)
-        })
-        .collect()
+    let mut threads: Vec<Thread> = Vec::new();
+    threads.resize_with(messages.len(), Thread::default);
+    for (index, replies) in replies.into_iter().enumerate() {
+        let mut remarks = std::mem::take(&mut remarks[index]);
+        let judged = conversations.judged(&replies, &mut remarks);
+        let draft = conversations.draft(index, &judged, &mut remarks);
+        if draft.is_some() {
+            let path = conversations.path(index);
+            path.chain(judged).for_each(|message| threads[message].in_group = true);
+        }
+        (threads[index].draft, threads[index].remarks) = (draft, remarks);
+    }
+    threads
 }
 
 struct Conversations<'a> {
@@ -111,18 +126,28 @@ impl Conversations<'_> {
         (paths, remarks)
     }
 
-    /// Builds the draft of a message's replies, best first, and adds remarks on them.
-    fn draft(&self, index: usize, replies: &[usize], remarks: &mut Vec<Remark>) -> Option<Draft> {
-        let score = |reply: &OasstMessage| match &self.oasst.rating {
+    fn score(&self, reply: &OasstMessage) -> Option<f64> {
+        match &self.oasst.rating {
             Some(rating) => reply.rating(rating),
             None => reply.rank.map(|rank| -(rank as f64)),
-        };
-        let mut judged: Vec<&OasstMessage> = replies.iter().map(|reply| &self.messages[*reply]).collect();
-        if judged.len() > 1 && judged.iter().any(|reply| reply.rank.is_none()) {
+        }
+    }
+
+    /// Returns the judged ones of a message's replies, best first, and adds remarks on them.
+    fn judged(&self, replies: &[usize], remarks: &mut Vec<Remark>) -> Vec<usize> {
+        let rank = |reply: &usize| self.messages[*reply].rank;
+        let judged = |reply: &usize| rank(reply).is_some() || self.score(&self.messages[*reply]).is_some();
+        if replies.len() > 1 && replies.iter().any(|reply| rank(reply).is_none()) {
             remarks.push(Remark::Noted("unranked_replies"));
         }
-        judged.retain(|reply| reply.rank.is_some() || score(reply).is_some());
-        judged.sort_by_key(|reply| reply.rank.unwrap_or(i64::MAX));
+        let mut judged: Vec<usize> = replies.iter().copied().filter(judged).collect();
+        judged.sort_by_key(|reply| rank(reply).unwrap_or(i64::MAX));
+        judged
+    }
+
+    /// Builds the draft of a message's judged replies, and adds remarks on them.
+    fn draft(&self, index: usize, judged: &[usize], remarks: &mut Vec<Remark>) -> Option<Draft> {
+        let judged: Vec<&OasstMessage> = judged.iter().map(|reply| &self.messages[*reply]).collect();
         let ranks: Vec<Option<i64>> = judged.iter().map(|reply| reply.rank).collect();
         let apart =
             |two: &[Option<i64>]| matches!(two, [Some(one), Some(other)] if other.saturating_sub(*one) > 1);
@@ -144,13 +169,13 @@ impl Conversations<'_> {
                 }
             }
         }
-        let rated = self.oasst.rating.is_some() && judged.iter().any(|reply| score(reply).is_some());
+        let rated = self.oasst.rating.is_some() && judged.iter().any(|reply| self.score(reply).is_some());
         if pairs.is_empty() && !rated {
             return None;
         }
         let completion = |reply: &&OasstMessage| RawCompletion {
             messages: vec![Turn::assistant(reply.text.as_str())],
-            score: score(reply),
+            score: self.score(reply),
             label: None,
         };
         let draft = Draft {
@@ -163,10 +188,15 @@ impl Conversations<'_> {
         Some(draft)
     }
 
+    /// Returns the messages from one whose path is sound to the root.
+    fn path(&self, index: usize) -> impl Iterator<Item = usize> {
+        std::iter::successors(Some(index), |index| self.parent(*index))
+    }
+
     /// Returns the turns from the root to a message whose path is sound.
     fn conversation(&self, index: usize) -> Vec<Turn> {
-        let path = std::iter::successors(Some(index), |index| self.parent(*index));
-        let mut turns: Vec<Turn> = path
+        let mut turns: Vec<Turn> = self
+            .path(index)
             .map(|index| {
                 let message = &self.messages[index];
                 let turn = if message.assistant { Turn::assistant } else { Turn::user };
@@ -250,6 +280,64 @@ mod tests {
     }
 
     #[test]
+    fn replies_in_a_message_without_a_tree_around_it_are_read() {
+        let reply = |id: &str, rank: Option<i64>, replies: Value| json!({"message_id": id, "text": format!("text {id}"), "role": "assistant", "lang": "en", "rank": rank, "replies": replies});
+        let question = |id: &str, parent: Option<&str>, replies: Value| json!({"message_id": id, "parent_id": parent, "text": format!("text {id}"), "role": "prompter", "lang": "en", "replies": replies});
+        let below =
+            question("q", None, json!([reply("b1", Some(1), json!([])), reply("b0", Some(0), json!(null))]));
+        let nested = question(
+            "p",
+            None,
+            json!([reply("a1", Some(1), json!([])), reply("a0", Some(0), json!([below]))]),
+        );
+        let expected = [("text a0", "text a1"), ("text b0", "text b1")];
+        let reading = flat("{}", std::slice::from_ref(&nested));
+        assert_eq!(pairs(&reading), expected);
+        assert_eq!((reading.counts.read, reading.counts.kept), (1, 1));
+        // The replies may have rows of their own too, and be spread over rows.
+        let both = flat("{}", &[nested, message("a1", Some("p"), Some(1))]);
+        assert_eq!(pairs(&both), expected);
+        assert_eq!((both.counts.kept, both.counts.filtered["repeated_message"]), (1, 1));
+        let parts = [
+            question("p", None, json!([reply("a1", Some(1), json!([]))])),
+            message("a0", Some("p"), Some(0)),
+            question(
+                "q",
+                Some("a0"),
+                json!([reply("b1", Some(1), json!([])), reply("b0", Some(0), json!([]))]),
+            ),
+        ];
+        assert_eq!(pairs(&flat("{}", &parts)), expected);
+    }
+
+    #[test]
+    fn ranks_and_flags_are_read_from_tables_too() {
+        let table = "message_id,parent_id,text,role,lang,rank,deleted,labels\n\
+                     p,,question,prompter,en,,False,\n\
+                     a,p,good,assistant,en,0.0,False,\"{'name': ['quality'], 'value': [0.75], 'count': [1]}\"\n\
+                     b,p,bad,assistant,en,1.0,False,\"{\"\"quality\"\": {\"\"value\"\": 0.25}}\"\n\
+                     c,p,worse,assistant,en,2.0,True,not asked for\n";
+        let reading = read("{drop_deleted: true}", "a.csv", table.as_bytes());
+        assert_eq!(pairs(&reading), [("good", "bad")]);
+        assert_eq!((reading.counts.kept, reading.counts.filtered["deleted"]), (3, 1));
+        let reading = read("{drop_deleted: true, rating: quality}", "a.csv", table.as_bytes());
+        assert_eq!(reading.counts.rejected_by_reason["wrong_type"], 1);
+        assert_eq!(reading.groups[0].completions[0].score, Some(0.75));
+        assert_eq!(reading.groups[0].completions[1].score, Some(0.25));
+        let floats = replies();
+        let floats: Vec<String> = floats
+            .iter()
+            .map(|row| {
+                row.to_string()
+                    .replace("\"rank\":0,", "\"rank\":0.0,")
+                    .replace("\"rank\":1,", "\"rank\":\"1\",")
+            })
+            .collect();
+        let floats = read("{}", "a.jsonl", floats.join("\n").as_bytes());
+        assert_eq!(pairs(&floats), pairs(&flat("{}", &replies())));
+    }
+
+    #[test]
     fn filters_take_the_conversation_below_with_them() {
         let mut messages = replies();
         messages[3]["lang"] = json!("de");
@@ -284,8 +372,13 @@ mod tests {
         let reading = flat("{kind: oasst}", &messages);
         let filtered: Vec<_> =
             reading.counts.filtered.iter().map(|(why, count)| (why.as_str(), *count)).collect();
-        let expected =
-            [("after_a_message_left_out", 2), ("cycle", 2), ("orphan", 1), ("repeated_message", 1)];
+        let expected = [
+            ("after_a_message_left_out", 2),
+            ("cycle", 2),
+            ("no_judgement", 1),
+            ("orphan", 1),
+            ("repeated_message", 1),
+        ];
         assert_eq!(filtered, expected);
     }
 
