@@ -7,7 +7,7 @@ use prospect_dist::Collective;
 use prospect_model::{Activations, Model, Recipe};
 use prospect_runs::{Claim, RecordedSettings, RunConfig, RunDir, State, Status};
 use prospect_train::{
-    Checkpoints, Encoder, EncodingCounts, ReferenceCache, Settings, TrainContext, TrainOutcome, TrainState,
+    Checkpoints, Encoder, EncodingCache, EncodingCounts, ReferenceCache, Settings, TrainContext, TrainOutcome, TrainState,
     TrainingSet, train,
 };
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,8 @@ pub(super) struct Training<'a> {
     pub(super) checkpoints: CheckpointsFile,
     pub(super) evaluate_every: Option<u64>,
     pub(super) stop: Option<StopFile>,
+    /// Tokens of the data, shared by all runs.
+    pub(super) encodings: &'a EncodingCache,
     /// Ranks that train it together.
     pub(super) group: &'a dyn Collective,
 }
@@ -46,7 +48,7 @@ impl Training<'_> {
         label: &str,
         cache: &ReferenceCache,
     ) -> Result<TrainOutcome, SweepError> {
-        let encoder = Encoder::new(self.model, self.settings.max_length, self.settings.max_prompt_length);
+        let encoder = self.encoder();
         let (examples, encoding) =
             TrainingSet::read_counted(self.dataset, &self.settings.objective, &encoder)?;
         let config = self.config(&examples, encoding, evaluation)?;
@@ -90,6 +92,11 @@ impl Training<'_> {
         Ok(TrainOutcome::Completed(trained))
     }
 
+    fn encoder(&self) -> Encoder<'_> {
+        Encoder::new(self.model, self.settings.max_length, self.settings.max_prompt_length)
+            .with_cache(self.model, self.encodings)
+    }
+
     /// Resolved settings and inputs of the run.
     fn config(
         &self,
@@ -119,7 +126,7 @@ impl Training<'_> {
 
     /// Trains with rank 0, and writes nothing.
     pub(super) fn run_as_peer(&self, directory: &RunDir, cache: &ReferenceCache) -> Result<(), SweepError> {
-        let encoder = Encoder::new(self.model, self.settings.max_length, self.settings.max_prompt_length);
+        let encoder = self.encoder();
         let examples = TrainingSet::read(self.dataset, &self.settings.objective, &encoder)?;
         let checkpoints = self.checkpoints_in(directory);
         train(&self.context(&examples, &encoder, &checkpoints), cache, &mut ())?;
