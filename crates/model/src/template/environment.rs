@@ -11,10 +11,10 @@ use super::{clock, methods, python};
 pub(super) const NAME: &str = "chat";
 
 /// Work that one rendering may do: instructions, plus one per 64 bytes of text that they produce.
-pub(super) const FUEL: u64 = 4_000_000;
+const FUEL: u64 = 3_000_000;
 
 /// Bytes that one rendering may write.
-pub(super) const OUTPUT_LIMIT: usize = 16 << 20;
+const OUTPUT_LIMIT: usize = 16 << 20;
 
 /// Compiles a chat template.
 pub(super) fn compile(source: &str) -> Result<Environment<'static>, Error> {

@@ -7,10 +7,13 @@ use minijinja::{
     value::{Kwargs, Tuple, ValueKind},
 };
 
-use super::environment::OUTPUT_LIMIT;
 
 /// Depth of nested values; deeper ones are an error.
 const MAX_DEPTH: usize = 100;
+
+/// Bytes of one value's text. Values may share parts, so their text can be much longer than they
+/// are.
+const MAX_BYTES: usize = 4 << 20;
 
 /// The filter `tojson` of transformers, with the options of `json.dumps`.
 pub(super) fn tojson(
@@ -83,8 +86,8 @@ impl Writer {
     }
 
     fn write(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
-        if depth > MAX_DEPTH || self.text.len() > OUTPUT_LIMIT {
-            return Err(fail("a value is nested too deep or is too long to print"));
+        if depth > MAX_DEPTH || self.text.len() > MAX_BYTES {
+            return Err(Error::new(ErrorKind::WriteFailure, "a value is nested too deep or its text is too long"));
         }
         let json = self.is_json();
         match value.kind() {

@@ -70,7 +70,7 @@ fn the_end_marker_is_what_follows_a_completion() {
 
 #[test]
 fn the_header_of_the_next_turn_is_not_part_of_a_completion() {
-    let always = "{{ bos_token }}{% for m in messages %}<|start|>{{ m.role }}<|header|>\n\n{{ m.content | trim }}<|eot|>{% endfor %}<|start|>assistant<|header|>\n\n";
+    let always = "{{ bos_token }}{% for m in messages %}<|start|>{{ m.role }}<|header|>\n\n{{ m.content | trim }}<|eot|>{% endfor %}{{ '<|start|>assistant<|header|>\n\n' }}";
     let template = with_tokens(always, &["<s>", "<|start|>", "<|header|>", "<|eot|>"]);
     let prompt = template.prompt(&[USER]).unwrap();
     // A completion that the header contains.

@@ -28,9 +28,9 @@ pub(super) struct Markers {
     plain: OnceLock<Arc<PlainTokenizer>>,
 }
 
-/// Tokens by their first byte, longest first.
+/// Tokens by their first byte, longest first. Empty, or a list for each byte.
 #[derive(Debug, Clone, Default)]
-struct Vocabulary(HashMap<u8, Vec<(String, u32)>>);
+struct Vocabulary(Vec<Vec<(String, u32)>>);
 
 /// Tokenizer that treats special tokens as text, except for their aliases.
 #[derive(Debug)]
@@ -42,14 +42,16 @@ struct PlainTokenizer {
 
 impl Vocabulary {
     fn new(tokens: impl Iterator<Item = (String, u32)>) -> Self {
-        let mut by_first: HashMap<u8, Vec<(String, u32)>> = HashMap::new();
+        let mut by_first = vec![Vec::new(); 256];
         for (token, id) in tokens {
             // Runs of spaces, which some tokenizers add, mark nothing.
-            if token.chars().nth(1).is_some() && !token.trim().is_empty() {
-                by_first.entry(token.as_bytes()[0]).or_default().push((token, id));
+            let is_marker = token.chars().nth(1).is_some() && !token.trim().is_empty();
+            let first = token.bytes().next().filter(|_| is_marker);
+            if let Some(tokens) = first.and_then(|byte| by_first.get_mut(usize::from(byte))) {
+                tokens.push((token, id));
             }
         }
-        for tokens in by_first.values_mut() {
+        for tokens in &mut by_first {
             tokens.sort_unstable_by(|a, b| b.0.len().cmp(&a.0.len()).then(a.cmp(b)));
         }
         Self(by_first)
@@ -57,13 +59,10 @@ impl Vocabulary {
 
     /// Finds the first token in `text`, the longest of several.
     fn find(&self, text: &str) -> Option<(Range<usize>, u32)> {
-        if self.0.is_empty() {
-            return None;
-        }
         text.bytes().enumerate().find_map(|(start, byte)| {
-            let rest = &text.as_bytes()[start..];
+            let candidates = self.0.get(usize::from(byte)).filter(|candidates| !candidates.is_empty())?;
             let (token, id) =
-                self.0.get(&byte)?.iter().find(|(token, _)| rest.starts_with(token.as_bytes()))?;
+                candidates.iter().find(|(token, _)| text.as_bytes()[start..].starts_with(token.as_bytes()))?;
             Some((start..start + token.len(), *id))
         })
     }
