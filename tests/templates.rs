@@ -86,5 +86,5 @@ fn a_row_that_stays_refused_is_dropped_by_name() {
     assert!(dropped["reason"].as_str().unwrap().contains("a forbidden word"), "{encoding}");
     assert!(!dropped["id"].as_str().unwrap().is_empty());
     let run = place.run("preview data --model model.yaml -n 1 --max-length 100");
-    assert!(run.stdout.contains("refused by the chat template"), "{run}");
+    assert!(run.stderr.contains("refused by the chat template"), "{run}");
 }
