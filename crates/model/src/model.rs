@@ -182,8 +182,12 @@ impl Recipe {
                 decoder.architecture().vocabulary
             )));
         }
-        let text_fingerprint =
-            fingerprint(&(tokenizer.to_json()?, template.source(), template.variables(), template.end_marker()))?;
+        let text_fingerprint = fingerprint(&(
+            tokenizer.to_json()?,
+            template.source(),
+            template.variables(),
+            template.end_marker(),
+        ))?;
         Ok(Model {
             name: self.name.clone(),
             decoder,

@@ -80,7 +80,8 @@ impl ChatTemplate {
         let environment = compile(source).map_err(|error| ModelError::Template(describe(&error)))?;
         variables.entry("bos_token".to_owned()).or_insert_with(|| tokenizer.bos_token().to_owned());
         variables.entry("eos_token".to_owned()).or_insert_with(|| tokenizer.eos_token().to_owned());
-        let probed = probe::probe(&|turns, prompt| render(&environment, &variables, turns, prompt), tokenizer)?;
+        let probed =
+            probe::probe(&|turns, prompt| render(&environment, &variables, turns, prompt), tokenizer)?;
         let mut stop_token_ids = vec![probed.end.id, tokenizer.eos_token_id()?];
         stop_token_ids.dedup();
         Ok(Self { source: source.to_owned(), environment, variables, probed, stop_token_ids })

@@ -169,7 +169,9 @@ fn no_examples(dataset: &Path, objective: &Objective, counts: &EncodingCounts) -
     let (name, path) = (objective.name(), dataset.display());
     if counts.refused + counts.without_completion > 0 {
         let dropped = counts.describe_dropped().unwrap_or_default();
-        return format!("{path}: all conversations are dropped: {dropped}; use another chat template or other data");
+        return format!(
+            "{path}: all conversations are dropped: {dropped}; use another chat template or other data"
+        );
     }
     if counts.prompt_too_long > 0 {
         return format!(

@@ -7,8 +7,8 @@ use prospect_data::{BinaryRow, Message, Split, read_binary, read_pairs};
 use prospect_model::Model;
 
 use crate::{
-    Adaptation, Encoded, Encoder, EncodingCache, EncodingCounts, Objective, PairExample, Settings, TrainError,
-    TrainingSet, UnpairedExample,
+    Adaptation, Encoded, Encoder, EncodingCache, EncodingCounts, Objective, PairExample, Settings,
+    TrainError, TrainingSet, UnpairedExample,
     batches::{epoch_order, find_partners, partners},
     examples::{encode_pairs, encode_rows},
 };
@@ -293,7 +293,8 @@ impl Previewer<'_> {
 
 /// Describes what the chat template made necessary.
 fn adaptation_notes(adaptation: Adaptation) -> impl Iterator<Item = String> {
-    let Adaptation { turns_merged, system_folded, cut_to_user, markers_as_text, apart, rewritten } = adaptation;
+    let Adaptation { turns_merged, system_folded, cut_to_user, markers_as_text, apart, rewritten } =
+        adaptation;
     let notes = [
         (system_folded, "template: refuses system turns, so the text is at the start of a user turn"),
         (turns_merged, "template: refuses consecutive turns of one role, so they are joined"),

@@ -38,7 +38,13 @@ const STYLES: [Style; 7] = [
     // Opens the next turn, whatever is asked.
     Style {
         name: "Llama 3",
-        special: &["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
+        special: &[
+            "<|begin_of_text|>",
+            "<|end_of_text|>",
+            "<|start_header_id|>",
+            "<|end_header_id|>",
+            "<|eot_id|>",
+        ],
         bos: Some("<|begin_of_text|>"),
         eos: "<|end_of_text|>",
         end: "<|eot_id|>",
@@ -115,7 +121,8 @@ fn load(recipe: &str) -> Model {
 /// Prepares pairs whose chosen completion is "Yes.".
 fn write_dataset(folder: &Path) {
     let things = ["map", "kettle", "tent", "piano", "clock", "drum", "raft", "loom"];
-    let rows = things.map(|thing| json!({"prompt": format!("A {thing}?"), "chosen": "Yes.", "rejected": "No no."}));
+    let rows =
+        things.map(|thing| json!({"prompt": format!("A {thing}?"), "chosen": "Yes.", "rejected": "No no."}));
     let path = folder.join("pairs.jsonl");
     fs_err::write(&path, rows.map(|row| row.to_string()).join("\n")).unwrap();
     let text = format!("source: {{ path: '{}' }}\nsplit: {{ test_fraction: 0 }}", path.display());

@@ -492,7 +492,8 @@ fn draws_belong_to_prompts_and_places_not_to_their_order() {
     let ids: Vec<String> = (0..prompts.len()).map(|index| format!("prompt {index}")).collect();
     let sampling = Sampling::Nucleus { top_p: 0.95, temperature: 2.0 };
     let generate = |order: &[usize], seed| {
-        let how = GenerationConfig { sampling, max_new_tokens: 12, eos_token_ids: vec![99], seed, batch_size: 2 };
+        let how =
+            GenerationConfig { sampling, max_new_tokens: 12, eos_token_ids: vec![99], seed, batch_size: 2 };
         let ask = order.iter().map(|index| Prompt { id: &ids[*index], tokens: &prompts[*index] });
         decoder.generate(&ask.collect::<Vec<_>>(), &how, Adapter::On).unwrap()
     };

@@ -46,12 +46,13 @@ fn without_generation_tags(source: &str) -> Cow<'_, str> {
     for (start, _) in source.match_indices("{%") {
         let inside = &source[start + 2..];
         let inside = inside.strip_prefix(['-', '+']).unwrap_or(inside).trim_start();
-        let new = [("generation", "with"), ("endgeneration", "endwith")].into_iter().find_map(|(old, new)| {
-            let rest = inside.strip_prefix(old)?;
-            let end = rest.trim_start();
-            let end = end.strip_prefix(['-', '+']).unwrap_or(end);
-            end.starts_with("%}").then_some((source.len() - inside.len(), old.len(), new))
-        });
+        let new =
+            [("generation", "with"), ("endgeneration", "endwith")].into_iter().find_map(|(old, new)| {
+                let rest = inside.strip_prefix(old)?;
+                let end = rest.trim_start();
+                let end = end.strip_prefix(['-', '+']).unwrap_or(end);
+                end.starts_with("%}").then_some((source.len() - inside.len(), old.len(), new))
+            });
         if let Some((at, length, new)) = new {
             replaced.push_str(&source[copied..at]);
             replaced.push_str(new);

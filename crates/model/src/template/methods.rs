@@ -150,9 +150,7 @@ fn split_lines(text: &str) -> Value {
     while let Some(at) = rest.find(is_boundary) {
         lines.push(Value::from(&rest[..at]));
         rest = &rest[at..];
-        rest = rest
-            .strip_prefix("\r\n")
-            .unwrap_or_else(|| rest.strip_prefix(is_boundary).unwrap_or(rest));
+        rest = rest.strip_prefix("\r\n").unwrap_or_else(|| rest.strip_prefix(is_boundary).unwrap_or(rest));
     }
     if !rest.is_empty() {
         lines.push(Value::from(rest));

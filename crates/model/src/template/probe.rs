@@ -66,7 +66,8 @@ pub(super) fn probe(render: &Render<'_>, tokenizer: &Tokenizer) -> Result<Probed
     let between = next.as_deref().and_then(|text| after(text, ASSISTANT));
     let first = |text: &str| tokenizer.first_added_token(text);
     // A header that the template always opens differs from the next turn's.
-    let shared = between.and_then(|text| text.split_once(OTHER)).map(|(between, _)| common_prefix(suffix, between));
+    let shared =
+        between.and_then(|text| text.split_once(OTHER)).map(|(between, _)| common_prefix(suffix, between));
     let end = first(&suffix[..shared.unwrap_or(suffix.len())]).or_else(|| {
         // The last turn may end differently from those before it, but not with a header.
         let prompt = render(&plain[..1], true).ok();

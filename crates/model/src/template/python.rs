@@ -7,7 +7,6 @@ use minijinja::{
     value::{Kwargs, Tuple, ValueKind},
 };
 
-
 /// Depth of nested values; deeper ones are an error.
 const MAX_DEPTH: usize = 100;
 
@@ -61,7 +60,13 @@ pub(super) fn str(value: &Value) -> Result<String, Error> {
 }
 
 enum Style {
-    Json { ensure_ascii: bool, indent: Option<String>, comma: String, colon: String, sort_keys: bool },
+    Json {
+        ensure_ascii: bool,
+        indent: Option<String>,
+        comma: String,
+        colon: String,
+        sort_keys: bool,
+    },
     /// Python's `repr`.
     Repr,
 }
@@ -87,7 +92,10 @@ impl Writer {
 
     fn write(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
         if depth > MAX_DEPTH || self.text.len() > MAX_BYTES {
-            return Err(Error::new(ErrorKind::WriteFailure, "a value is nested too deep or its text is too long"));
+            return Err(Error::new(
+                ErrorKind::WriteFailure,
+                "a value is nested too deep or its text is too long",
+            ));
         }
         let json = self.is_json();
         match value.kind() {

@@ -46,12 +46,18 @@ fn the_end_marker_is_what_follows_a_completion() {
     let llama2 = "{% for m in messages %}{% if m.role == 'user' %}{{ bos_token + '[INST] ' + m.content + ' [/INST]' }}{% else %}{{ ' ' + m.content + ' ' + eos_token }}{% endif %}{% endfor %}";
     let template = with_tokens(llama2, &["<s>", "</s>"]);
     assert_eq!(template.conversation(&[USER], "yo").unwrap(), "<s>[INST] hi [/INST] yo </s>");
-    assert_eq!((template.end_marker().text.as_str(), template.end_marker().token.as_str()), (" </s>", "</s>"));
+    assert_eq!(
+        (template.end_marker().text.as_str(), template.end_marker().token.as_str()),
+        (" </s>", "</s>")
+    );
 
     // Writes the end-of-sequence token after the last turn, in addition to the turn's own end.
     let phi = "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% else %}{{ eos_token }}{% endif %}";
     let template = with_tokens(phi, &["<|user|>", "<|assistant|>", "<|end|>", "<|endoftext|>"]);
-    assert_eq!(template.conversation(&[USER], "yo").unwrap(), "<|user|>\nhi<|end|>\n<|assistant|>\nyo<|end|>");
+    assert_eq!(
+        template.conversation(&[USER], "yo").unwrap(),
+        "<|user|>\nhi<|end|>\n<|assistant|>\nyo<|end|>"
+    );
 
     // The last turn ends with a token of its own.
     let last = "{% for m in messages %}<|start|>{{ m.role }}<|message|>{{ m.content }}{% if loop.last and m.role == 'assistant' %}<|return|>{% else %}<|end|>{% endif %}{% endfor %}{% if add_generation_prompt %}<|start|>assistant{% endif %}";
@@ -112,9 +118,9 @@ fn refusals_and_omissions_are_found() {
 
 #[test]
 fn a_completion_in_other_words_is_noticed() {
-    let template = template("{% for m in messages %}{{ m.content.split('</think>')[-1] }}{{ eos_token }}{% endfor %}");
-    let rewritten =
-        |completion: &str| template.completion(&[USER], "hi</s>", completion).unwrap().rewritten;
+    let template =
+        template("{% for m in messages %}{{ m.content.split('</think>')[-1] }}{{ eos_token }}{% endfor %}");
+    let rewritten = |completion: &str| template.completion(&[USER], "hi</s>", completion).unwrap().rewritten;
     assert!(rewritten("<think>a</think>b") && !rewritten("b"));
 }
 
@@ -145,7 +151,10 @@ fn variables_are_those_of_transformers() {
 #[test]
 fn tojson_is_that_of_python() {
     for (expression, expected) in [
-        ("{'a': [1, 2.0, none, true], 'é<': \"it's\"} | tojson", r#"{"a": [1, 2.0, null, true], "é<": "it's"}"#),
+        (
+            "{'a': [1, 2.0, none, true], 'é<': \"it's\"} | tojson",
+            r#"{"a": [1, 2.0, null, true], "é<": "it's"}"#,
+        ),
         ("'é' | tojson(ensure_ascii=true)", r#""\u00e9""#),
         ("{'b': 1, 'a': 2} | tojson(sort_keys=true, separators=(',', ':'))", r#"{"a":2,"b":1}"#),
         ("{'b': [1, []]} | tojson(indent=2)", "{\n  \"b\": [\n    1,\n    []\n  ]\n}"),
@@ -194,10 +203,22 @@ fn python_methods_work() {
 #[test]
 fn blocks_are_those_of_transformers() {
     for (source, expected) in [
-        ("{% for m in messages %}\n  {% generation %}\n{{ m.content }}\n  {% endgeneration %}\n{% endfor %}", "hi\n"),
-        ("{% for i in range(9) %}{% if i == 2 %}{% continue %}{% endif %}{% if i == 4 %}{% break %}{% endif %}{{ i }}{% endfor %}", "013"),
-        ("{% set ns = namespace(n=0) %}{% for i in range(3) %}{% set ns.n = ns.n + i %}{% endfor %}{{ ns.n }}", "3"),
-        ("{% macro turn(m, end='!') -%}\n  {{ m.content }}{{ end }}\n{%- endmacro %}{{ turn(messages[0]) }}{{ turn(messages[0], end='?') }}", "hi!hi?"),
+        (
+            "{% for m in messages %}\n  {% generation %}\n{{ m.content }}\n  {% endgeneration %}\n{% endfor %}",
+            "hi\n",
+        ),
+        (
+            "{% for i in range(9) %}{% if i == 2 %}{% continue %}{% endif %}{% if i == 4 %}{% break %}{% endif %}{{ i }}{% endfor %}",
+            "013",
+        ),
+        (
+            "{% set ns = namespace(n=0) %}{% for i in range(3) %}{% set ns.n = ns.n + i %}{% endfor %}{{ ns.n }}",
+            "3",
+        ),
+        (
+            "{% macro turn(m, end='!') -%}\n  {{ m.content }}{{ end }}\n{%- endmacro %}{{ turn(messages[0]) }}{{ turn(messages[0], end='?') }}",
+            "hi!hi?",
+        ),
         ("  {% if true %}\n    a\n  {% endif %}\nb\n", "    a\nb"),
         ("{% set x %}a{% endset %}{{ x }}{{ messages[::-1][0].role }}", "auser"),
     ] {

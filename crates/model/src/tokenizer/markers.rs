@@ -61,8 +61,9 @@ impl Vocabulary {
     fn find(&self, text: &str) -> Option<(Range<usize>, u32)> {
         text.bytes().enumerate().find_map(|(start, byte)| {
             let candidates = self.0.get(usize::from(byte)).filter(|candidates| !candidates.is_empty())?;
-            let (token, id) =
-                candidates.iter().find(|(token, _)| text.as_bytes()[start..].starts_with(token.as_bytes()))?;
+            let (token, id) = candidates
+                .iter()
+                .find(|(token, _)| text.as_bytes()[start..].starts_with(token.as_bytes()))?;
             Some((start..start + token.len(), *id))
         })
     }

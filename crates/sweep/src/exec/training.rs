@@ -7,8 +7,8 @@ use prospect_dist::Collective;
 use prospect_model::{Activations, Model, Recipe};
 use prospect_runs::{Claim, RecordedSettings, RunConfig, RunDir, State, Status};
 use prospect_train::{
-    Checkpoints, Encoder, EncodingCache, EncodingCounts, ReferenceCache, Settings, TrainContext, TrainOutcome, TrainState,
-    TrainingSet, train,
+    Checkpoints, Encoder, EncodingCache, EncodingCounts, ReferenceCache, Settings, TrainContext,
+    TrainOutcome, TrainState, TrainingSet, train,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -107,8 +107,11 @@ impl EncodingCounts {
             (self.refused, "refused by the chat template"),
             (self.without_completion, "without completion within max_length"),
         ];
-        let parts: Vec<String> =
-            parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+        let parts: Vec<String> = parts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
         let example = self.dropped.first();
         let example = example.map(|row| format!(" (such as {}: {})", row.id, row.reason)).unwrap_or_default();
         (!parts.is_empty()).then(|| parts.join(", ") + &example)

@@ -5,11 +5,7 @@ fn message(role: &str, content: &str) -> Message {
     Message { role: role.to_owned(), content: content.to_owned() }
 }
 
-fn with_encoder<T>(
-    max_length: usize,
-    max_prompt_length: usize,
-    test: impl FnOnce(&Encoder<'_>) -> T,
-) -> T {
+fn with_encoder<T>(max_length: usize, max_prompt_length: usize, test: impl FnOnce(&Encoder<'_>) -> T) -> T {
     let tokenizer = Tokenizer::bytes().unwrap();
     let template = ChatTemplate::chatml(&tokenizer).unwrap();
     test(&Encoder::from_text(&tokenizer, &template, max_length, max_prompt_length))
@@ -164,8 +160,10 @@ fn a_cut_keeps_as_many_turns_as_fit() {
             // The definition: the oldest turns go one by one.
             let mut turns = prompt.clone();
             let text = loop {
-                let messages: Vec<ChatMessage<'_>> =
-                    turns.iter().map(|turn| ChatMessage { role: &turn.role, content: &turn.content }).collect();
+                let messages: Vec<ChatMessage<'_>> = turns
+                    .iter()
+                    .map(|turn| ChatMessage { role: &turn.role, content: &turn.content })
+                    .collect();
                 let text = encoder.template.prompt(&messages).unwrap();
                 if encoder.tokenizer.encode(&text).unwrap().len() <= limit {
                     break text;
@@ -238,8 +236,7 @@ mod needs_data {
             let end = model.tokenizer.eos_token_id().unwrap();
             let mut counts = EncodingCounts::default();
             for completion in ["Fine.", " Fine.", "\n\nFine.", "12 ½"] {
-                let encoded =
-                    encoder.encode(&prompt, &[message("assistant", completion)]).unwrap().unwrap();
+                let encoded = encoder.encode(&prompt, &[message("assistant", completion)]).unwrap().unwrap();
                 counts.add(name, &Ok(encoded.clone()));
                 let turns = [ChatMessage { role: "user", content: "How are you?" }];
                 let text = model.template.conversation(&turns, completion).unwrap();
