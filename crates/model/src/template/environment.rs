@@ -28,6 +28,8 @@ pub(super) fn compile(source: &str) -> Result<Environment<'static>, Error> {
     });
     environment.add_filter("tojson", python::tojson);
     environment.add_filter("string", |value: &Value| python::str(value));
+    // `none` has no items in Python.
+    environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
     environment.add_function("strftime_now", |format: &str| clock::strftime_now(format));
     environment.add_function("cycler", globals::cycler);
     environment.add_function("joiner", globals::joiner);

@@ -94,7 +94,9 @@ impl EncodingCounts {
             DropReason::Refused(_) => self.refused += 1,
             DropReason::NoCompletion => self.without_completion += 1,
         }
-        if self.dropped.len() < NAMED_ROWS {
+        // Both sides of a pair may be dropped.
+        let is_named = self.dropped.last().is_some_and(|row| row.id == id);
+        if !is_named && self.dropped.len() < NAMED_ROWS {
             tracing::warn!("{id}: dropped: {reason}");
             self.dropped.push(DroppedRow { id: id.to_owned(), reason: reason.to_string() });
         }
