@@ -15,6 +15,7 @@ const MAX_DEPTH: usize = 100;
 const MAX_BYTES: usize = 4 << 20;
 
 /// The filter `tojson` of transformers, with the options of `json.dumps`.
+#[expect(clippy::needless_pass_by_value, reason = "minijinja passes the arguments of filters by value")]
 pub(super) fn tojson(
     value: &Value,
     ensure_ascii: Option<Value>,
@@ -237,7 +238,7 @@ fn json_string(text: &str, ensure_ascii: bool, out: &mut String) {
             '\u{c}' => out.push_str("\\f"),
             character if character < ' ' || (ensure_ascii && character > '~') => {
                 for unit in character.encode_utf16(&mut [0; 2]) {
-                    out.push_str(&format!("\\u{unit:04x}"));
+                    write!(out, "\\u{unit:04x}").unwrap_or_default();
                 }
             }
             character => out.push(character),
@@ -261,7 +262,7 @@ fn repr_string(text: &str, out: &mut String) {
                 out.push(character);
             }
             character if character.is_ascii_control() => {
-                out.push_str(&format!("\\x{:02x}", character as u32));
+                write!(out, "\\x{:02x}", character as u32).unwrap_or_default();
             }
             character => out.push(character),
         }

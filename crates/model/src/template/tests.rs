@@ -144,7 +144,10 @@ fn endless_templates_end_in_an_error_within_a_second() {
 fn variables_are_those_of_transformers() {
     assert_eq!(rendered("{{ tools is none and documents is none and not add_generation_prompt }}"), "True");
     assert_eq!(rendered("{{ strftime_now('%d %b %Y') }}"), "26 Jul 2024");
-    assert_eq!(rendered("{{ tools is iterable }} {{ 'a' is iterable }} {{ [] is iterable }}"), "False True True");
+    assert_eq!(
+        rendered("{{ tools is iterable }} {{ 'a' is iterable }} {{ [] is iterable }}"),
+        "False True True"
+    );
     assert_eq!(rendered("{% if strftime_now is defined %}yes{% endif %}"), "yes");
     assert_eq!(rendered("{{ bos_token }}{{ eos_token }}{{ unknown }}"), "<s></s>");
 }

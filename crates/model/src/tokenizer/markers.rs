@@ -109,12 +109,11 @@ impl Markers {
 
     /// Encodes guarded text.
     pub(super) fn encode(&self, inner: &Inner, text: &str) -> Result<Vec<u32>, ModelError> {
-        let plain = match self.plain.get() {
-            Some(plain) => plain,
-            None => {
-                let new = Arc::new(PlainTokenizer::new(inner)?);
-                self.plain.get_or_init(|| new)
-            }
+        let plain = if let Some(plain) = self.plain.get() {
+            plain
+        } else {
+            let new = Arc::new(PlainTokenizer::new(inner)?);
+            self.plain.get_or_init(|| new)
         };
         let mut aliased = String::with_capacity(text.len());
         let mut rest = text;
