@@ -19,13 +19,11 @@ pub(super) fn first_fitting<T, E>(
     }
     let (mut best, mut next, mut step) = (None, count.saturating_sub(1), 1);
     while too_long != Some(next) {
-        match attempt(next)? {
-            Some(found) => best = Some((next, found)),
-            None => {
-                too_long = Some(next);
-                break;
-            }
-        }
+        let Some(found) = attempt(next)? else {
+            too_long = Some(next);
+            break;
+        };
+        best = Some((next, found));
         if next == 0 {
             break;
         }
