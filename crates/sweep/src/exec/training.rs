@@ -51,7 +51,7 @@ impl Training<'_> {
         let encoder = self.encoder();
         let (examples, encoding) =
             TrainingSet::read_counted(self.dataset, &self.settings.objective, &encoder)?;
-        let config = self.config(&examples, encoding, evaluation)?;
+        let config = self.config(&examples, &encoding, evaluation)?;
         let checkpoints = self.checkpoints_in(directory);
         match checkpoints.latest()? {
             Some(TrainState { step, seconds, tokens, .. }) => {
@@ -101,7 +101,7 @@ impl Training<'_> {
     fn config(
         &self,
         examples: &TrainingSet,
-        encoding: EncodingCounts,
+        encoding: &EncodingCounts,
         evaluation: Option<&EvaluationSets<'_>>,
     ) -> Result<RunConfig, SweepError> {
         let architecture = self.model.decoder.architecture();
@@ -118,7 +118,7 @@ impl Training<'_> {
             steps: Some(self.settings.steps(examples.completions())),
             class_counts: (counts.desirable, counts.undesirable),
             class_weights: json(&self.settings.objective.class_weights(counts))?,
-            encoding: json(&encoding)?,
+            encoding: json(encoding)?,
             held_out_pairs: evaluation.map(|evaluation| evaluation.held_out.pairs()),
             held_out_thumbs: evaluation.map(|evaluation| evaluation.held_out.thumbs()),
         })
