@@ -21,6 +21,7 @@ mod slurm;
 mod sources;
 mod support;
 mod sweep;
+mod templates;
 mod theory;
 mod thumbs;
 mod train;

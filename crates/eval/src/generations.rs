@@ -7,6 +7,7 @@ use prospect_data::{Message, Split, read_binary, read_pairs};
 use prospect_model::{Adapter, Generated, GenerationConfig, Packer, Prompt, Sampling, Tokenizer};
 use prospect_runs::{Generation, GenerationMode};
 use prospect_train::{Encoder, Policy, ReferenceModel, Settings, TrainError};
+use rayon::prelude::*;
 
 use crate::{
     completions_per_pass,
@@ -33,6 +34,7 @@ pub struct HeldOutPrompts<'a> {
     options: GenerationOptions,
     completions_per_pass: usize,
     tokenizer: &'a Tokenizer,
+    eos_token_ids: Vec<u32>,
     prompts: Vec<HeldOutPrompt>,
 }
 
@@ -102,22 +104,27 @@ impl<'a> HeldOutPrompts<'a> {
         encoder: &Encoder<'a>,
     ) -> Result<Self, TrainError> {
         let objective = &settings.objective;
-        let end = Some(encoder.tokenizer().eos_token_id()?);
-        let mut encoded = Vec::new();
-        for PromptText { prompt_id, prompt, chosen } in read_prompts(dataset)? {
-            let Some(tokens) = encoder.encode_prompt(&prompt, objective.control(true))? else { continue };
+        let end = encoder.end_marker().id;
+        let encode = |PromptText { prompt_id, prompt, chosen }| -> Result<_, TrainError> {
+            let Some(tokens) = encoder.encode_prompt(&prompt, objective.control(true))? else {
+                return Ok(None);
+            };
             let chosen = match chosen {
                 None => None,
                 Some(messages) => {
                     let encoded = encoder.encode_after(&prompt, objective.control(true), &messages)?;
                     encoded.map(|encoded| {
-                        let end_token = usize::from(encoded.completion.last().copied() == end);
+                        let end_token = usize::from(encoded.completion.last() == Some(&end));
                         ChosenCompletion { messages, tokens: encoded.completion.len() - end_token }
                     })
                 }
             };
-            encoded.push(HeldOutPrompt { prompt_id, prompt, tokens, chosen });
-        }
+            Ok(Some(HeldOutPrompt { prompt_id, prompt, tokens, chosen }))
+        };
+        let encoded: Vec<Result<_, TrainError>> =
+            read_prompts(dataset)?.into_par_iter().map(encode).collect();
+        let encoded = encoded.into_iter().collect::<Result<Vec<Option<_>>, TrainError>>()?;
+        let mut encoded: Vec<HeldOutPrompt> = encoded.into_iter().flatten().collect();
         Draw::new(0, "prompts to continue")
             .keep_lowest(&mut encoded, options.prompts, |prompt| &prompt.prompt_id);
         if encoded.is_empty() {
@@ -130,6 +137,7 @@ impl<'a> HeldOutPrompts<'a> {
             options,
             completions_per_pass: completions_per_pass(settings),
             tokenizer: encoder.tokenizer(),
+            eos_token_ids: encoder.stop_token_ids().to_vec(),
             prompts: encoded,
         })
     }
@@ -148,7 +156,7 @@ impl<'a> HeldOutPrompts<'a> {
                 GenerationMode::Nucleus => Sampling::Nucleus { top_p: 0.95, temperature: 0.7 },
             },
             max_new_tokens: self.options.max_new_tokens,
-            eos_token_id: self.tokenizer.eos_token_id()?,
+            eos_token_ids: self.eos_token_ids.clone(),
             seed,
             batch_size: self.completions_per_pass,
         };
@@ -158,7 +166,7 @@ impl<'a> HeldOutPrompts<'a> {
             .map(|prompt| Prompt { id: &prompt.prompt_id, tokens: &prompt.tokens })
             .collect();
         let generated = policy.decoder.generate(&prompts, &config, Adapter::On)?;
-        let kl = self.mean_log_ratio(policy, &generated, config.eos_token_id)?;
+        let kl = self.mean_log_ratio(policy, &generated)?;
         let generations = self
             .prompts
             .iter()
@@ -187,7 +195,7 @@ impl<'a> HeldOutPrompts<'a> {
             chosen_utility: chosen.as_deref().and_then(utility),
             completion,
             tokens: generated.tokens.len(),
-            ended: generated.ended,
+            ended: generated.end.is_some(),
             mode: self.options.mode,
             chosen,
         })
@@ -201,7 +209,7 @@ impl<'a> HeldOutPrompts<'a> {
         [
             ("length", mean_over_generated(&|generated| generated.tokens.len() as f64)),
             ("chosen_length", chosen_length),
-            ("ended", mean_over_generated(&|generated| f64::from(u8::from(generated.ended)))),
+            ("ended", mean_over_generated(&|generated| f64::from(u8::from(generated.end.is_some())))),
             ("entropy", mean_over_generated(&|generated| generated.entropy)),
             ("distinct_1", distinct(&texts, 1)),
             ("distinct_2", distinct(&texts, 2)),
@@ -215,19 +223,11 @@ impl<'a> HeldOutPrompts<'a> {
 
     /// Mean of log π(y)/π_ref(y) over the generated completions, end tokens included: a Monte-Carlo
     /// estimate of KL(π‖π_ref).
-    fn mean_log_ratio(
-        &self,
-        policy: &Policy<'_>,
-        generated: &[Generated],
-        end: u32,
-    ) -> Result<f64, TrainError> {
+    fn mean_log_ratio(&self, policy: &Policy<'_>, generated: &[Generated]) -> Result<f64, TrainError> {
         let (ReferenceModel::AdapterOff(reference) | ReferenceModel::Frozen(reference)) = &policy.reference;
         let completions: Vec<Vec<u32>> = generated
             .iter()
-            .map(|generated| {
-                let end_token = Some(end).filter(|_| generated.ended);
-                generated.tokens.iter().copied().chain(end_token).collect()
-            })
+            .map(|generated| generated.tokens.iter().copied().chain(generated.end).collect())
             .collect();
         let nonempty: Vec<_> =
             self.prompts.iter().zip(&completions).filter(|(_, tokens)| !tokens.is_empty()).collect();

@@ -309,8 +309,9 @@ fn is_model_file(path: &str) -> bool {
     let extension = Path::new(path).extension().and_then(|extension| extension.to_str());
     let wanted =
         matches!(extension, Some("safetensors" | "json" | "jinja" | "txt")) || path == "tokenizer.model";
-    // Folders (onnx/, original/) and consolidated.* duplicate the weights.
-    wanted && !path.contains('/') && !path.starts_with("consolidated")
+    // Other folders (onnx/, original/) and consolidated.* duplicate the weights.
+    let name = path.strip_prefix("additional_chat_templates/").unwrap_or(path);
+    wanted && !name.contains('/') && !name.starts_with("consolidated")
 }
 
 /// Returns the URL of the next page from the `Link` header (RFC 8288, `<URL>; rel="next"`).

@@ -94,6 +94,7 @@ mod tests {
         ("model.safetensors", "weights"),
         ("pytorch_model.bin", "duplicate weights"),
         ("onnx/config.json", "{}"),
+        ("additional_chat_templates/rag.jinja", "{{ documents }}"),
         ("tokenizer.model", "pieces"),
         ("data/train/a.jsonl", "1"),
         ("data/train/b/c.jsonl", "22"),
@@ -165,7 +166,9 @@ mod tests {
         let (hub, cache) = (FakeHub::start(FILES), tempfile::tempdir().unwrap());
         let mut settings = settings(&hub, cache.path());
         let path = fetch("hf://org/name@main", &settings).unwrap();
-        assert_eq!(tree(&path), ["config.json", "model.safetensors", "tokenizer.model"]);
+        let expected =
+            ["additional_chat_templates/rag.jinja", "config.json", "model.safetensors", "tokenizer.model"];
+        assert_eq!(tree(&path), expected);
         let dataset = fetch("hf://datasets/org/name@main", &settings).unwrap();
         assert_eq!(tree(&dataset).len(), FILES.len());
         settings.offline = true;

@@ -7,7 +7,8 @@
 //! | `hf://datasets/ORG/NAME@REVISION[/PATH]` | same for a dataset; without a path, all files |
 //!
 //! Of a whole model, only the top-level `*.safetensors`, `*.json`, `*.jinja`, `*.txt` and
-//! `tokenizer.model` are downloaded. Other formats duplicate the weights.
+//! `tokenizer.model`, and the templates of `additional_chat_templates/`, are downloaded. Other
+//! formats duplicate the weights.
 //!
 //! The revision is a branch, a tag or a commit. Prefer a commit: a branch can move. The cache is
 //! that of Python's `huggingface_hub`. Interrupted downloads resume, and large files are verified

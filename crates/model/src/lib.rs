@@ -71,5 +71,5 @@ pub use recipe::{
     Train, WeightsSource,
 };
 pub use save::{load_adapter, save_adapter};
-pub use template::{ChatMessage, ChatTemplate};
+pub use template::{AcceptedTurns, ChatMessage, ChatTemplate, EndMarker, RenderedCompletion};
 pub use tokenizer::Tokenizer;

@@ -1,6 +1,6 @@
 //! Loading and saving of models: decoder, tokenizer and chat template.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use candle_core::{DType, Device};
 use prospect_core::{
@@ -15,6 +15,7 @@ use crate::{
     TokenizerSource, Train, WeightsSource, device,
     recorded::check_recorded,
     save::save_weights,
+    template::{NamedTemplates, TemplateField, additional_templates},
     weights::{GgufFile, QuantisingSource, RandomWeights, SafetensorsFolder, ShardingSource, TensorSource},
 };
 
@@ -23,6 +24,7 @@ const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const TOKENIZER: &str = "tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+const GENERATION_CONFIG: &str = "generation_config.json";
 
 /// Frozen model with its tokenizer and chat template.
 #[derive(Debug, Clone)]
@@ -37,14 +39,21 @@ pub struct Model {
     pub template: ChatTemplate,
     /// Hash of everything that log-probs depend on: weights, tokenizer, template and element type.
     pub fingerprint: String,
+    /// Hash of everything that the tokens of a conversation depend on: tokenizer and template.
+    pub text_fingerprint: String,
 }
 
 /// Relevant keys of `tokenizer_config.json`.
 #[derive(Default, Deserialize)]
 struct TokenizerConfig {
-    chat_template: Option<String>,
+    chat_template: Option<TemplateField>,
     bos_token: Option<SpecialToken>,
     eos_token: Option<SpecialToken>,
+    unk_token: Option<SpecialToken>,
+    sep_token: Option<SpecialToken>,
+    pad_token: Option<SpecialToken>,
+    cls_token: Option<SpecialToken>,
+    mask_token: Option<SpecialToken>,
 }
 
 /// Special token, either plain or as the fields of an added token.
@@ -63,11 +72,11 @@ impl SpecialToken {
     }
 }
 
-/// Chat template and beginning-of-sequence token that come with weights.
+/// Chat templates and their variables, special tokens by name, that come with weights.
 #[derive(Default)]
 struct TextConfig {
-    template: Option<String>,
-    bos_token: Option<String>,
+    templates: NamedTemplates,
+    variables: BTreeMap<String, String>,
 }
 
 impl Recipe {
@@ -83,8 +92,10 @@ impl Recipe {
                     .map(|entry| entry.map(|entry| entry.path()))
                     .collect::<Result<_, _>>()?;
                 files.retain(|path| {
-                    path.extension().is_some_and(|ending| ending == "safetensors" || ending == "json")
+                    let endings = ["safetensors", "json", "jinja"];
+                    path.extension().is_some_and(|ending| endings.iter().any(|known| ending == *known))
                 });
+                files.extend(additional_templates(folder)?);
                 files.sort_unstable();
                 for file in files {
                     parts.push(hash_file(&file)?);
@@ -171,7 +182,20 @@ impl Recipe {
                 decoder.architecture().vocabulary
             )));
         }
-        Ok(Model { name: self.name.clone(), decoder, tokenizer, template, fingerprint: self.fingerprint()? })
+        let text_fingerprint = fingerprint(&(
+            tokenizer.to_json()?,
+            template.source(),
+            template.variables(),
+            template.end_marker(),
+        ))?;
+        Ok(Model {
+            name: self.name.clone(),
+            decoder,
+            tokenizer,
+            template,
+            fingerprint: self.fingerprint()?,
+            text_fingerprint,
+        })
     }
 
     /// Loads tokenizer and chat template only.
@@ -182,8 +206,11 @@ impl Recipe {
             WeightsSource::Gguf(path) => {
                 let gguf = GgufFile::open(path, DType::F32, Device::Cpu, false)?;
                 let tokenizer = own.then(|| Tokenizer::from_gguf(&gguf)).transpose()?;
-                let template = gguf.text("tokenizer.chat_template").ok().map(str::to_owned);
-                (tokenizer, TextConfig { template, bos_token: gguf.bos_token() })
+                let template = gguf.text("tokenizer.chat_template").ok();
+                let template = template.map(|template| TemplateField::One(template.to_owned()));
+                let bos_token = gguf.bos_token().map(|token| ("bos_token".to_owned(), token));
+                let templates = template.map(NamedTemplates::from).unwrap_or_default();
+                (tokenizer, TextConfig { templates, variables: bos_token.into_iter().collect() })
             }
             WeightsSource::Folder(folder) => load_text_of_folder(folder, own)?,
         };
@@ -197,17 +224,16 @@ impl Recipe {
                 ));
             }
         };
-        let bos_token = text.bos_token.unwrap_or_else(|| tokenizer.bos_token().to_owned());
-        let template = match (&self.chat_template, text.template) {
-            (TemplateSource::File(path), _) => {
-                ChatTemplate::new(&fs_err::read_to_string(path)?, &bos_token, tokenizer.eos_token())?
-            }
-            (TemplateSource::Weights, Some(template)) => {
-                ChatTemplate::new(&template, &bos_token, tokenizer.eos_token())?
-            }
-            (TemplateSource::Weights, None) | (TemplateSource::Chatml, _) => {
-                ChatTemplate::chatml(&tokenizer)?
-            }
+        let mut variables = text.variables;
+        variables.insert("eos_token".to_owned(), tokenizer.eos_token().to_owned());
+        let source = match &self.chat_template {
+            TemplateSource::File(path) => Some(fs_err::read_to_string(path)?),
+            TemplateSource::Weights => text.templates.into_default()?,
+            TemplateSource::Chatml => None,
+        };
+        let template = match source {
+            Some(source) => ChatTemplate::new(&source, &tokenizer, variables)?,
+            None => ChatTemplate::chatml(&tokenizer)?,
         };
         Ok((tokenizer, template))
     }
@@ -226,16 +252,24 @@ fn load_text_of_folder(
     } else {
         TokenizerConfig::default()
     };
-    // Newer checkpoints have the template in a separate file.
-    let jinja = folder.join("chat_template.jinja");
-    let template = if jinja.exists() { Some(fs_err::read_to_string(jinja)?) } else { config.chat_template };
+    let variables = [
+        ("bos_token", config.bos_token),
+        ("unk_token", config.unk_token),
+        ("sep_token", config.sep_token),
+        ("pad_token", config.pad_token),
+        ("cls_token", config.cls_token),
+        ("mask_token", config.mask_token),
+    ];
+    let variables =
+        variables.into_iter().filter_map(|(name, token)| Some((name.to_owned(), token?.text()))).collect();
+    let templates = NamedTemplates::of_folder(folder, config.chat_template)?;
     let tokenizer = tokenizer
         .then(|| {
             check_recorded(folder, TOKENIZER)?;
             Tokenizer::open(&folder.join(TOKENIZER), config.eos_token.map(SpecialToken::text))
         })
         .transpose()?;
-    Ok((tokenizer, TextConfig { template, bos_token: config.bos_token.map(SpecialToken::text) }))
+    Ok((tokenizer, TextConfig { templates, variables }))
 }
 
 impl Model {
@@ -244,21 +278,38 @@ impl Model {
     pub fn save(&self, folder: &Path) -> Result<(), ModelError> {
         fs_err::create_dir_all(folder)?;
         save_weights(&self.decoder, &folder.join(WEIGHTS))?;
-        let eos_token_id = self.tokenizer.eos_token_id()?;
+        let eos_token_id = self.template.end_marker().id;
         write_json(&folder.join(CONFIG), &self.decoder.architecture().to_hugging_face(Some(eos_token_id)))?;
+        self.save_generation_config(folder)?;
         let tokenizer = self.tokenizer.to_json()?;
         write_whole(&folder.join(TOKENIZER), |writer| {
             std::io::Write::write_all(writer, tokenizer.as_bytes())
         })?;
         let bos_token = Some(self.template.bos_token()).filter(|token| !token.is_empty());
-        let config = serde_json::json!({
+        let mut config = serde_json::json!({
             "tokenizer_class": "PreTrainedTokenizerFast",
             "bos_token": bos_token,
             "eos_token": self.tokenizer.eos_token(),
             "pad_token": self.tokenizer.eos_token(),
             "chat_template": self.template.source(),
         });
+        // Variables that the chat template may print.
+        for (name, token) in self.template.variables().iter().filter(|(name, _)| *name != "bos_token") {
+            config[name.as_str()] = token.as_str().into();
+        }
         write_json(&folder.join(TOKENIZER_CONFIG), &config)?;
-        Ok(checksums::record(folder, &[CONFIG, WEIGHTS, TOKENIZER, TOKENIZER_CONFIG])?)
+        let files = [CONFIG, WEIGHTS, TOKENIZER, TOKENIZER_CONFIG, GENERATION_CONFIG];
+        Ok(checksums::record(folder, &files)?)
+    }
+
+    /// Writes `generation_config.json`, with the tokens that end a completion. The first is the end
+    /// marker of training.
+    pub fn save_generation_config(&self, folder: &Path) -> Result<(), ModelError> {
+        let mut config = serde_json::json!({ "eos_token_id": self.template.stop_token_ids() });
+        if !self.template.bos_token().is_empty() {
+            config["bos_token_id"] = self.tokenizer.token_id(self.template.bos_token()).into();
+        }
+        config["pad_token_id"] = self.tokenizer.eos_token_id()?.into();
+        Ok(write_json(&folder.join(GENERATION_CONFIG), &config)?)
     }
 }

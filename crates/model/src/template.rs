@@ -1,7 +1,24 @@
 //! Chat templates, which render a conversation to the text that a model reads.
 
+mod clock;
+mod environment;
+mod methods;
+mod named;
+mod probe;
+mod python;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use minijinja::{Environment, Error, ErrorKind, Value};
+
+pub(crate) use named::{NamedTemplates, TemplateField, additional_templates};
+pub use probe::{AcceptedTurns, EndMarker};
+
 use crate::{ModelError, Tokenizer};
-use minijinja::{Environment, ErrorKind, Value, context, syntax::SyntaxConfig};
+use environment::{LimitedOutput, NAME, compile, describe};
+use probe::Probed;
 
 /// Message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,13 +32,27 @@ pub struct ChatMessage<'a> {
 /// ChatML's end-of-message token.
 const CHATML_END: &str = "<|im_end|>";
 
-/// Chat template in Jinja, as in `tokenizer_config.json`.
+/// Chat template in Jinja, as in `tokenizer_config.json`, rendered as transformers does.
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {
     source: String,
     environment: Environment<'static>,
-    bos_token: String,
-    eos_token: String,
+    /// `bos_token`, `eos_token` and other special tokens by name.
+    variables: BTreeMap<String, String>,
+    probed: Probed,
+    stop_token_ids: Vec<u32>,
+}
+
+/// Completion as a template renders it after a prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenderedCompletion {
+    /// Text that follows the prompt, ending with the end marker.
+    pub text: String,
+    /// The template renders the prompt differently if a completion follows. The completion is then
+    /// written after the prompt that the model generates from.
+    pub apart: bool,
+    /// The template writes the completion in other words than given.
+    pub rewritten: bool,
 }
 
 impl ChatTemplate {
@@ -36,33 +67,34 @@ impl ChatTemplate {
         let source = format!(
             "{begin}{{% for message in messages %}}<|im_start|>{{{{ message.role }}}}\n{{{{ message.content }}}}{end}\n{{% endfor %}}{{% if add_generation_prompt %}}<|im_start|>assistant\n{{% endif %}}"
         );
-        Self::new(&source, tokenizer.bos_token(), tokenizer.eos_token())
+        Self::new(&source, tokenizer, BTreeMap::new())
     }
 
-    /// Compiles `source`, with these values of its variables `bos_token` and `eos_token`.
-    pub fn new(source: &str, bos_token: &str, eos_token: &str) -> Result<Self, ModelError> {
-        let mut environment = Environment::new();
-        // Same Jinja settings as transformers.
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(|error| ModelError::Template(format!("{error:#}")))?);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", |message: String| -> Result<String, minijinja::Error> {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-        });
-        environment
-            .add_template_owned("chat", source.to_owned())
-            .map_err(|error| ModelError::Template(format!("{error:#}")))?;
-        Ok(Self {
-            source: source.to_owned(),
-            environment,
-            bos_token: bos_token.to_owned(),
-            eos_token: eos_token.to_owned(),
-        })
+    /// Compiles `source` and finds out how it ends a completion. `variables` are special tokens by
+    /// name; `bos_token` and `eos_token` default to the tokenizer's.
+    pub fn new(
+        source: &str,
+        tokenizer: &Tokenizer,
+        mut variables: BTreeMap<String, String>,
+    ) -> Result<Self, ModelError> {
+        let environment = compile(source).map_err(|error| ModelError::Template(describe(&error)))?;
+        variables.entry("bos_token".to_owned()).or_insert_with(|| tokenizer.bos_token().to_owned());
+        variables.entry("eos_token".to_owned()).or_insert_with(|| tokenizer.eos_token().to_owned());
+        let probed =
+            probe::probe(&|turns, prompt| render(&environment, &variables, turns, prompt), tokenizer)?;
+        let mut stop_token_ids = vec![probed.end.id, tokenizer.eos_token_id()?];
+        stop_token_ids.dedup();
+        Ok(Self { source: source.to_owned(), environment, variables, probed, stop_token_ids })
     }
 
     /// Returns the template's `bos_token`, empty if there is none.
     pub fn bos_token(&self) -> &str {
-        &self.bos_token
+        self.variables.get("bos_token").map_or("", String::as_str)
+    }
+
+    /// Returns the values of the template's variables, special tokens by name.
+    pub(crate) fn variables(&self) -> &BTreeMap<String, String> {
+        &self.variables
     }
 
     /// Returns the Jinja source.
@@ -70,26 +102,32 @@ impl ChatTemplate {
         &self.source
     }
 
-    fn render(
+    /// Returns the end of a completion. Templates that write no token after it end with the
+    /// tokenizer's end-of-sequence token.
+    pub fn end_marker(&self) -> &EndMarker {
+        &self.probed.end
+    }
+
+    /// Returns the tokens that end generation: the [end marker](Self::end_marker), and the
+    /// tokenizer's end-of-sequence token, with which base models end a text.
+    pub fn stop_token_ids(&self) -> &[u32] {
+        &self.stop_token_ids
+    }
+
+    /// Returns the conversations that the template renders completely.
+    pub fn accepted_turns(&self) -> AcceptedTurns {
+        self.probed.accepts
+    }
+
+    /// Renders messages, with the start of the assistant's message if `add_generation_prompt` is
+    /// set.
+    pub fn render(
         &self,
         messages: &[ChatMessage<'_>],
         add_generation_prompt: bool,
     ) -> Result<String, ModelError> {
-        let messages: Vec<Value> = messages
-            .iter()
-            .map(|message| {
-                Value::from_pairs([
-                    ("role", message.role.to_owned()),
-                    ("content", message.content.to_owned()),
-                ])
-            })
-            .collect();
-        let values = context! {
-            messages, add_generation_prompt, bos_token => self.bos_token.as_str(), eos_token => self.eos_token.as_str(),
-        };
-        let template = self.environment.get_template("chat");
-        let rendered = template.and_then(|template| template.render(values));
-        rendered.map_err(|error| ModelError::Template(format!("{error:#}")))
+        render(&self.environment, &self.variables, messages, add_generation_prompt)
+            .map_err(|error| ModelError::Template(describe(&error)))
     }
 
     /// Renders a prompt up to the start of the assistant's message.
@@ -97,51 +135,81 @@ impl ChatTemplate {
         self.render(prompt, true)
     }
 
-    /// Renders a prompt and a completion, ending with exactly one end-of-message token.
-    ///
-    /// Text after that token (a line break in ChatML) belongs to the next message and is dropped.
-    /// If the template writes no such token, the end-of-sequence token is appended.
-    pub fn conversation(&self, prompt: &[ChatMessage<'_>], completion: &str) -> Result<String, ModelError> {
+    /// Renders a completion of `prompt`, whose rendered text is `prompt_text`. It ends with exactly
+    /// one [end marker](Self::end_marker); what the template writes after that belongs to the next
+    /// message and is dropped.
+    pub fn completion(
+        &self,
+        prompt: &[ChatMessage<'_>],
+        prompt_text: &str,
+        completion: &str,
+    ) -> Result<RenderedCompletion, ModelError> {
         let mut messages = prompt.to_vec();
         messages.push(ChatMessage { role: "assistant", content: completion });
-        let mut text = self.render(&messages, false)?;
-        match text.rfind(completion.trim_end()) {
-            Some(at) if text[at + completion.trim_end().len()..].trim().is_empty() => {
-                text.truncate(at + completion.trim_end().len());
-                text.push_str(&self.eos_token);
-            }
-            _ => text.truncate(text.trim_end().len()),
+        let text = self.render(&messages, false)?;
+        let text = self.without_end(&text, completion);
+        let (after, apart) = match text.strip_prefix(prompt_text) {
+            Some(after) => (after.to_owned(), false),
+            None => (written_apart(text, prompt_text, completion)?, true),
+        };
+        let rewritten = !after.contains(completion.trim());
+        let end = &self.probed.end.text;
+        // Without a marker of the template, white space after the completion belongs to the next
+        // message.
+        let is_written = self.probed.suffix.starts_with(end.as_str());
+        let after = if is_written { after.as_str() } else { after.trim_end() };
+        Ok(RenderedCompletion { text: [after, end].concat(), apart, rewritten })
+    }
+
+    /// Renders a prompt and a completion, ending with exactly one end marker.
+    pub fn conversation(&self, prompt: &[ChatMessage<'_>], completion: &str) -> Result<String, ModelError> {
+        let text = self.prompt(prompt)?;
+        let completion = self.completion(prompt, &text, completion)?;
+        Ok(text + &completion.text)
+    }
+
+    /// Removes what the template writes after the last completion.
+    fn without_end<'t>(&self, text: &'t str, completion: &str) -> &'t str {
+        if let Some(text) = text.strip_suffix(self.probed.suffix.as_str()) {
+            return text;
         }
-        Ok(text)
+        let completion = completion.trim();
+        text.rfind(completion).map_or(text.trim_end(), |at| &text[..at + completion.len()])
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Returns what follows the prompt that the model generates from, for a template that renders the
+/// prompt differently in `text`: the completion as in `text`, after the space that precedes it
+/// there.
+fn written_apart(text: &str, prompt_text: &str, completion: &str) -> Result<String, ModelError> {
+    let at = text.rfind(completion).or_else(|| text.rfind(completion.trim())).ok_or_else(|| {
+        ModelError::Template("it renders neither the prompt nor the completion as given".to_owned())
+    })?;
+    let (before, completion) = text.split_at(at);
+    let space = &before[before.trim_end().len()..];
+    let own = &prompt_text[prompt_text.trim_end().len()..];
+    Ok([space.strip_prefix(own).unwrap_or_default(), completion].concat())
+}
 
-    const USER: ChatMessage<'static> = ChatMessage { role: "user", content: "hi" };
-
-    #[test]
-    fn chatml_has_one_end_marker() {
-        let template = ChatTemplate::chatml(&Tokenizer::bytes().unwrap()).unwrap();
-        let prompt = template.prompt(&[USER]).unwrap();
-        assert_eq!(prompt, "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n");
-        assert_eq!(template.conversation(&[USER], "yo").unwrap(), format!("{prompt}yo<|im_end|>"));
-    }
-
-    #[test]
-    fn a_template_without_end_marker_gets_one() {
-        let source = "{{ bos_token }}{% for m in messages %}{{ m['role'].upper() }}: {{ m['content'].strip() }}\n{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}";
-        let template = ChatTemplate::new(source, "<s>", "</s>").unwrap();
-        assert_eq!(template.prompt(&[USER]).unwrap(), "<s>USER: hi\nASSISTANT:");
-        assert_eq!(template.conversation(&[USER], "yo").unwrap(), "<s>USER: hi\nASSISTANT: yo</s>");
-    }
-
-    #[test]
-    fn a_template_may_refuse() {
-        let template = ChatTemplate::new("{{ raise_exception('no system turns') }}", "", "").unwrap();
-        assert!(template.prompt(&[USER]).unwrap_err().to_string().contains("no system turns"));
-        assert!(ChatTemplate::new("{% if %}", "", "").is_err());
-    }
+fn render(
+    environment: &Environment<'_>,
+    variables: &BTreeMap<String, String>,
+    messages: &[ChatMessage<'_>],
+    add_generation_prompt: bool,
+) -> Result<String, Error> {
+    let message = |message: &ChatMessage<'_>| {
+        Value::from_pairs([("role", Value::from(message.role)), ("content", Value::from(message.content))])
+    };
+    let messages: Vec<Value> = messages.iter().map(message).collect();
+    let given = [
+        ("messages", Value::from(messages)),
+        ("tools", Value::from(())),
+        ("documents", Value::from(())),
+        ("add_generation_prompt", Value::from(add_generation_prompt)),
+    ];
+    let variables = variables.iter().map(|(name, token)| (name.as_str(), Value::from(token.as_str())));
+    let mut output = LimitedOutput::default();
+    let template = environment.get_template(NAME)?;
+    template.render_captured_to(Value::from_pairs(variables.chain(given)), &mut output)?;
+    String::from_utf8(output.0).map_err(|_| Error::new(ErrorKind::WriteFailure, "the text is not UTF-8"))
 }

@@ -1,6 +1,8 @@
 //! Tokenizers: text to token ids and back.
 
-use std::path::Path;
+mod markers;
+
+use std::{borrow::Cow, ops::Range, path::Path};
 
 use candle_core::quantized::gguf_file::Value;
 use tokenizers::{
@@ -18,6 +20,7 @@ use tokenizers::{
 };
 
 use crate::{ModelError, weights::GgufFile};
+use markers::Markers;
 
 /// Tokenizer with its beginning-of-sequence and end-of-sequence tokens.
 #[derive(Debug, Clone)]
@@ -25,6 +28,7 @@ pub struct Tokenizer {
     inner: Inner,
     bos_token: String,
     eos_token: String,
+    markers: Markers,
 }
 
 /// Start-of-message and end-of-message token of ChatML.
@@ -45,7 +49,7 @@ impl Tokenizer {
                 usual.iter().find(|token| inner.token_to_id(token).is_some()).map(|token| (*token).to_owned())
             })
             .ok_or_else(|| fail(format!("{}: no end-of-sequence token found", path.display())))?;
-        let mut tokenizer = Self { inner, bos_token: String::new(), eos_token };
+        let mut tokenizer = Self { inner, bos_token: String::new(), eos_token, markers: Markers::default() };
         tokenizer.bos_token = tokenizer.prepended_token()?;
         tokenizer.checked()
     }
@@ -66,11 +70,17 @@ impl Tokenizer {
         // log-probs.
         self.inner.with_truncation(None).map_err(fail)?;
         self.inner.with_padding(None);
+        self.markers = Markers::new(&self.inner);
         Ok(self)
     }
 
     /// Creates a tokenizer with a token for each of the 256 bytes and ChatML's two tokens.
     pub fn bytes() -> Result<Self, ModelError> {
+        Self::bytes_with(&CHATML, CHATML[1])
+    }
+
+    /// Creates a tokenizer with a token for each of the 256 bytes and these special tokens.
+    pub(crate) fn bytes_with(special: &[&str], eos_token: &str) -> Result<Self, ModelError> {
         let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
         alphabet.sort_unstable();
         let vocab: Vocab =
@@ -79,8 +89,9 @@ impl Tokenizer {
         let mut inner = Inner::new(model);
         inner.with_pre_tokenizer(Some(ByteLevel::new(false, true, false)));
         inner.with_decoder(Some(ByteLevelDecoder::new(false, true, false)));
-        inner.add_special_tokens(CHATML.map(|token| AddedToken::from(token, true))).map_err(fail)?;
-        Self { inner, bos_token: String::new(), eos_token: CHATML[1].to_owned() }.checked()
+        inner.add_special_tokens(special.iter().map(|token| AddedToken::from(*token, true))).map_err(fail)?;
+        let (bos_token, eos_token) = (String::new(), eos_token.to_owned());
+        Self { inner, bos_token, eos_token, markers: Markers::default() }.checked()
     }
 
     /// Builds the byte-level BPE tokenizer that a GGUF file describes.
@@ -125,13 +136,32 @@ impl Tokenizer {
             Ok(Value::Bool(true)) => gguf.bos_token().unwrap_or_default(),
             _ => String::new(),
         };
-        Self { inner, bos_token, eos_token }.checked()
+        Self { inner, bos_token, eos_token, markers: Markers::default() }.checked()
     }
 
-    /// Encodes `text`. Special tokens in it, such as `<|im_end|>`, become one token; none are
-    /// added.
+    /// Encodes `text`. Special tokens in it, such as `<|im_end|>`, become one token, except in text
+    /// that was [guarded](Self::guard); none are added.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        if Markers::is_guarded(text) {
+            return self.markers.encode(&self.inner, text);
+        }
         Ok(self.inner.encode(text, false).map_err(fail)?.get_ids().to_vec())
+    }
+
+    /// Marks the special tokens in the text of a message, so that [`encode`](Self::encode) treats
+    /// them as plain text. Borrows `text` if it has none.
+    pub fn guard<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.markers.guard(text)
+    }
+
+    /// Returns true if [`guard`](Self::guard) changed a part of `text`.
+    pub fn is_guarded(text: &str) -> bool {
+        Markers::is_guarded(text)
+    }
+
+    /// Returns the place and the id of the first added token in `text`.
+    pub(crate) fn first_added_token(&self, text: &str) -> Option<(Range<usize>, u32)> {
+        self.markers.first_added(text)
     }
 
     /// Decodes token ids, with special tokens if `special_tokens` is set.
@@ -160,6 +190,11 @@ impl Tokenizer {
         id.ok_or_else(|| {
             fail(format!("the end-of-sequence token `{}` is not in the vocabulary", self.eos_token))
         })
+    }
+
+    /// Returns the id of a token of the vocabulary.
+    pub(crate) fn token_id(&self, text: &str) -> Option<u32> {
+        self.inner.token_to_id(text)
     }
 
     /// Returns the number of token ids.

@@ -2,6 +2,7 @@
 
 use prospect_core::draw::Draw;
 use prospect_model::{PackedBatch, Packer, PromptId};
+use rayon::prelude::*;
 
 use crate::{
     Encoded, Encoder, Objective, PairExample, Settings, TrainError, TrainingSet, UnpairedExample,
@@ -214,12 +215,16 @@ fn unpaired_micro_batches(
         }
         _ => (batch.len(), batch.len(), 0),
     };
-    let mut mismatched = Vec::with_capacity(batch.len());
-    for candidates in batch.chunks(scope.max(1)) {
-        for position in 0..candidates.len() {
-            mismatched.push(encode_mismatched(examples, candidates, position, epoch, partners, encoder)?);
-        }
-    }
+    let scopes = batch.chunks(scope.max(1));
+    let positions: Vec<(&[usize], usize)> = scopes
+        .flat_map(|candidates| (0..candidates.len()).map(move |position| (candidates, position)))
+        .collect();
+    let encode = |(candidates, position): (&[usize], usize)| {
+        encode_mismatched(examples, candidates, position, epoch, partners, encoder)
+    };
+    // Collected before the first error is returned, so that it is the same in every run.
+    let mismatched: Vec<Result<_, TrainError>> = positions.into_par_iter().map(encode).collect();
+    let mismatched = mismatched.into_iter().collect::<Result<Vec<Vec<Encoded>>, TrainError>>()?;
     let mut micro_batches = Vec::new();
     for (micro, batch) in batch.chunks(per_micro).enumerate() {
         let mut builder = MicroBatchBuilder::default();

@@ -5,17 +5,31 @@
 //! that differs; [`Encoded::boundary_merged`] marks the case.
 //!
 //! Truncation of a prompt does not depend on its completion: it drops whole turns, oldest first,
-//! but never the last one. A completion that is too long loses its tail, and with it the end
-//! marker.
+//! but never the system turn and never the last one. A completion that is too long loses its tail,
+//! and with it the end marker.
+//!
+//! Turns that the chat template refuses are adapted (`shape`). A conversation that it still refuses
+//! is dropped with the reason.
+
+mod cache;
+mod counts;
+mod cut;
+mod shape;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use prospect_core::files::fingerprint;
 use prospect_data::{Message, TokenCounter};
-use prospect_model::{ChatMessage, ChatTemplate, Model, ModelError, Recipe, Tokenizer};
-use serde::Serialize;
+use prospect_model::{ChatMessage, ChatTemplate, EndMarker, Model, ModelError, Recipe, Tokenizer};
+
+pub use cache::EncodingCache;
+pub use counts::{DropReason, DroppedRow, EncodingCounts};
 
 use crate::TrainError;
+use cut::first_fitting;
+use shape::{PromptShape, ShapeRules, Turn};
 
 /// Tokens of a prompt and its completion.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +40,8 @@ pub struct Encoded {
     pub completion: Vec<u32>,
     /// Truncated parts.
     pub truncation: Truncation,
+    /// Changes other than truncation.
+    pub adaptation: Adaptation,
     /// True if the end of the prompt shares a token with the completion.
     pub boundary_merged: bool,
 }
@@ -39,33 +55,22 @@ pub struct Truncation {
     pub completion: bool,
 }
 
-/// Counts of encoded, truncated and dropped conversations.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct EncodingCounts {
-    /// Conversations encoded.
-    pub encoded: u64,
-    /// Prompts that lost turns.
-    pub prompts_cut: u64,
-    /// Completions that lost their tail.
-    pub completions_cut: u64,
-    /// Conversations dropped because the last turn of the prompt is too long by itself.
-    pub prompt_too_long: u64,
-    /// Conversations whose prompt and completion share a token.
-    pub boundary_merges: u64,
-}
-
-impl EncodingCounts {
-    /// Adds a result of [`Encoder::encode`].
-    pub fn add(&mut self, encoded: Option<&Encoded>) {
-        let Some(Encoded { truncation, boundary_merged, .. }) = encoded else {
-            self.prompt_too_long += 1;
-            return;
-        };
-        self.encoded += 1;
-        self.prompts_cut += u64::from(truncation.prompt);
-        self.completions_cut += u64::from(truncation.completion);
-        self.boundary_merges += u64::from(*boundary_merged);
-    }
+/// Changes of a conversation that its chat template or its text made necessary.
+#[expect(clippy::struct_excessive_bools, reason = "independent changes, each counted by itself")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Adaptation {
+    /// Consecutive turns of one role were joined.
+    pub turns_merged: bool,
+    /// A system turn was written at the start of a user turn.
+    pub system_folded: bool,
+    /// Leading turns of the assistant were left out.
+    pub cut_to_user: bool,
+    /// Special tokens that a person typed were encoded as text.
+    pub markers_as_text: bool,
+    /// The completion was written after the prompt that the template renders without it.
+    pub apart: bool,
+    /// The template wrote the completion in other words than given.
+    pub rewritten: bool,
 }
 
 /// Converts conversations to tokens, within length limits.
@@ -75,49 +80,82 @@ pub struct Encoder<'a> {
     template: &'a ChatTemplate,
     max_length: usize,
     max_prompt_length: usize,
+    /// Cache, and the hash of tokenizer and template.
+    cache: Option<(&'a EncodingCache, &'a str)>,
 }
 
 /// Returns a counter of tokens, end marker included, for the tokenizer and chat template of a
-/// recipe.
+/// recipe. Conversations that the template refuses have none.
 pub fn token_counter(recipe: &Recipe) -> Result<TokenCounter, ModelError> {
     let (tokenizer, template) = recipe.load_text()?;
     let name = fingerprint(&(tokenizer.to_json()?, template.source(), template.bos_token()))?;
     let count = move |prompt: &[Message], completion: &[Message]| {
-        let encoder = Encoder::from_parts(&tokenizer, &template, usize::MAX, usize::MAX);
+        let encoder = Encoder::from_text(&tokenizer, &template, usize::MAX, usize::MAX);
         let encoded = encoder.encode(prompt, completion)?;
         Ok(encoded.map_or((0, 0), |encoded| (encoded.prompt.len(), encoded.completion.len())))
     };
     Ok(TokenCounter::new(name, Arc::new(count)))
 }
 
-fn turns(messages: &[Message]) -> Vec<ChatMessage<'_>> {
-    messages.iter().map(|message| ChatMessage { role: &message.role, content: &message.content }).collect()
-}
-
-/// A prompt within `max_prompt_length`.
-struct FittedPrompt<'a> {
-    turns: Vec<ChatMessage<'a>>,
+/// Prompt within `max_prompt_length`, to be followed by completions.
+#[derive(Debug)]
+struct FittedPrompt {
+    /// Roles and guarded contents of the turns.
+    turns: Vec<(String, String)>,
     /// Rendered turns, without the control text.
     text: String,
     /// Tokens of the rendered turns and the control text.
     tokens: Vec<u32>,
     truncated: bool,
+    adaptation: Adaptation,
+}
+
+/// Reason why a conversation has no tokens.
+enum EncodeError {
+    Dropped(DropReason),
+    Failed(TrainError),
+}
+
+impl From<ModelError> for EncodeError {
+    fn from(error: ModelError) -> Self {
+        match error {
+            ModelError::Template(message) => Self::Dropped(DropReason::Refused(message)),
+            other => Self::Failed(other.into()),
+        }
+    }
+}
+
+/// Separates dropped conversations from errors.
+fn drop_reason<T>(result: Result<T, EncodeError>) -> Result<Result<T, DropReason>, TrainError> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(EncodeError::Dropped(reason)) => Ok(Err(reason)),
+        Err(EncodeError::Failed(error)) => Err(error),
+    }
 }
 
 impl<'a> Encoder<'a> {
     /// Creates an encoder for `model`. Prompt and completion together have at most `max_length`
     /// tokens, the prompt at most `max_prompt_length`.
     pub fn new(model: &'a Model, max_length: usize, max_prompt_length: usize) -> Self {
-        Self::from_parts(&model.tokenizer, &model.template, max_length, max_prompt_length)
+        Self::from_text(&model.tokenizer, &model.template, max_length, max_prompt_length)
     }
 
-    fn from_parts(
+    /// Creates an encoder for a tokenizer and a chat template.
+    pub fn from_text(
         tokenizer: &'a Tokenizer,
         template: &'a ChatTemplate,
         max_length: usize,
         max_prompt_length: usize,
     ) -> Self {
-        Self { tokenizer, template, max_length, max_prompt_length }
+        Self { tokenizer, template, max_length, max_prompt_length, cache: None }
+    }
+
+    /// Takes conversations from `cache` and adds new ones to it. `model` must be the encoder's.
+    #[must_use]
+    pub fn with_cache(mut self, model: &'a Model, cache: &'a EncodingCache) -> Self {
+        self.cache = Some((cache, &model.text_fingerprint));
+        self
     }
 
     /// The tokenizer.
@@ -125,13 +163,23 @@ impl<'a> Encoder<'a> {
         self.tokenizer
     }
 
-    /// Encodes a prompt to generate from, with a control text at its end. Returns `None` if the
-    /// last turn is too long.
-    pub fn encode_prompt(&self, prompt: &[Message], control: &str) -> Result<Option<Vec<u32>>, TrainError> {
-        Ok(self.fit_prompt(prompt, control)?.map(|fitted| fitted.tokens))
+    /// The end of a completion.
+    pub fn end_marker(&self) -> &'a EndMarker {
+        self.template.end_marker()
     }
 
-    /// Encodes a conversation. Returns `None` if the last turn of the prompt is too long.
+    /// Tokens that end generation.
+    pub fn stop_token_ids(&self) -> &'a [u32] {
+        self.template.stop_token_ids()
+    }
+
+    /// Encodes a prompt to generate from, with a control text at its end. Returns `None` if the
+    /// prompt was dropped.
+    pub fn encode_prompt(&self, prompt: &[Message], control: &str) -> Result<Option<Vec<u32>>, TrainError> {
+        Ok(self.fit_prompt(prompt, control)?.ok().map(|fitted| fitted.tokens.clone()))
+    }
+
+    /// Encodes a conversation. Returns `None` if it was dropped.
     pub fn encode(&self, prompt: &[Message], completion: &[Message]) -> Result<Option<Encoded>, TrainError> {
         self.encode_after(prompt, "", completion)
     }
@@ -146,204 +194,111 @@ impl<'a> Encoder<'a> {
         control: &str,
         completion: &[Message],
     ) -> Result<Option<Encoded>, TrainError> {
-        let Some(fitted) = self.fit_prompt(prompt, control)? else {
-            return Ok(None);
+        Ok(self.try_encode(prompt, control, completion)?.ok())
+    }
+
+    /// Like [`encode_after`](Self::encode_after), with the reason if the conversation was dropped.
+    pub fn try_encode(
+        &self,
+        prompt: &[Message],
+        control: &str,
+        completion: &[Message],
+    ) -> Result<Result<Encoded, DropReason>, TrainError> {
+        let encode = || {
+            let fitted = match self.fit_prompt(prompt, control)? {
+                Ok(fitted) => fitted,
+                Err(reason) => return Ok(Err(reason)),
+            };
+            drop_reason(self.encode_completion(&fitted, control, completion))
         };
+        let Some((cache, context)) = self.cache else { return encode() };
+        let parts = cache::parts(prompt).chain([control]).chain(cache::parts(completion));
+        cache.conversation(cache::key(context, self.key_limits(prompt), parts), encode)
+    }
+
+    fn key_limits(&self, prompt: &[Message]) -> [usize; 3] {
+        [self.max_length, self.max_prompt_length, prompt.len()]
+    }
+
+    /// Shortens a prompt until it fits, in the form that the template accepts.
+    fn fit_prompt(
+        &self,
+        prompt: &[Message],
+        control: &str,
+    ) -> Result<Result<Arc<FittedPrompt>, DropReason>, TrainError> {
+        let fit = || {
+            let rules = ShapeRules::new(self.template.accepted_turns());
+            let fitted = match self.fit_shape(prompt, control, rules) {
+                Err(EncodeError::Dropped(DropReason::Refused(_))) => {
+                    self.fit_shape(prompt, control, rules.strict())
+                }
+                result => result,
+            };
+            drop_reason(fitted.map(Arc::new))
+        };
+        let Some((cache, context)) = self.cache else { return fit() };
+        let parts = cache::parts(prompt).chain([control]);
+        cache.prompt(cache::key(context, self.key_limits(prompt), parts), fit)
+    }
+
+    fn fit_shape(
+        &self,
+        prompt: &[Message],
+        control: &str,
+        rules: ShapeRules,
+    ) -> Result<FittedPrompt, EncodeError> {
+        let shape = PromptShape::new(prompt, rules, self.tokenizer);
+        let starts = shape.starts();
+        // No text has more bytes per token than this; longer prompts are shortened at once.
+        let is_short = shape.bytes() / 16 <= self.max_prompt_length;
+        let attempt = |candidate: usize| -> Result<_, EncodeError> {
+            let turns = shape.turns_from(starts.get(candidate).copied().unwrap_or_default());
+            let messages: Vec<ChatMessage<'_>> = turns.iter().map(Turn::as_message).collect();
+            let text = self.template.prompt(&messages)?;
+            let tokens = if control.is_empty() {
+                self.tokenizer.encode(&text)?
+            } else {
+                self.tokenizer.encode(&[&text, control].concat())?
+            };
+            Ok((tokens.len() <= self.max_prompt_length).then_some((turns, text, tokens)))
+        };
+        let Some((candidate, (turns, text, tokens))) = first_fitting(starts.len(), is_short, attempt)? else {
+            return Err(EncodeError::Dropped(DropReason::PromptTooLong));
+        };
+        let turns = turns.into_iter().map(|turn| (turn.role.to_owned(), turn.content.into_owned())).collect();
+        Ok(FittedPrompt { turns, text, tokens, truncated: candidate > 0, adaptation: shape.adaptation() })
+    }
+
+    /// Encodes a completion of a prompt.
+    fn encode_completion(
+        &self,
+        prompt: &FittedPrompt,
+        control: &str,
+        completion: &[Message],
+    ) -> Result<Encoded, EncodeError> {
         let completion =
             completion.iter().map(|message| message.content.as_str()).collect::<Vec<_>>().join("\n\n");
-        let text = self.template.conversation(&fitted.turns, &completion)?;
-        let Some(after_prompt) = text.strip_prefix(&fitted.text) else {
-            return Err(TrainError::Examples(
-                "the chat template renders a prompt differently when a completion follows; set `chat_template: chatml`"
-                    .to_owned(),
-            ));
-        };
-        let mut tokens = self.tokenizer.encode(&[&fitted.text, control, after_prompt].concat())?;
-        let boundary = fitted.tokens.iter().zip(&tokens).take_while(|(own, joint)| own == joint).count();
+        let completion = self.tokenizer.guard(&completion);
+        let turns: Vec<ChatMessage<'_>> =
+            prompt.turns.iter().map(|(role, content)| ChatMessage { role, content }).collect();
+        let rendered = self.template.completion(&turns, &prompt.text, &completion)?;
+        let mut tokens = self.tokenizer.encode(&[&prompt.text, control, &rendered.text].concat())?;
+        let boundary = prompt.tokens.iter().zip(&tokens).take_while(|(own, joint)| own == joint).count();
         // Neither side may be empty: the first completion token is predicted from a prompt token.
         let boundary = boundary.clamp(1, tokens.len().saturating_sub(1).max(1));
-        let boundary_merged = boundary < fitted.tokens.len();
-        let truncation = Truncation { prompt: fitted.truncated, completion: tokens.len() > self.max_length };
+        let boundary_merged = boundary < prompt.tokens.len();
+        let truncation = Truncation { prompt: prompt.truncated, completion: tokens.len() > self.max_length };
         tokens.truncate(self.max_length);
         if tokens.len() <= boundary {
-            return Err(TrainError::Examples(format!("a completion has no tokens: {completion:?}")));
+            return Err(EncodeError::Dropped(DropReason::NoCompletion));
         }
+        let adaptation = Adaptation {
+            markers_as_text: prompt.adaptation.markers_as_text || Tokenizer::is_guarded(&completion),
+            apart: rendered.apart,
+            rewritten: rendered.rewritten,
+            ..prompt.adaptation
+        };
         let completion = tokens.split_off(boundary);
-        Ok(Some(Encoded { prompt: tokens, completion, truncation, boundary_merged }))
-    }
-
-    /// Drops the oldest turns until the prompt and its control text fit. A leading system turn
-    /// stays. Returns `None` if the last turn does not fit.
-    fn fit_prompt<'b>(
-        &self,
-        prompt: &'b [Message],
-        control: &str,
-    ) -> Result<Option<FittedPrompt<'b>>, TrainError> {
-        let mut turns = turns(prompt);
-        let first = usize::from(turns.first().is_some_and(|turn| turn.role == "system"));
-        loop {
-            let text = self.template.prompt(&turns)?;
-            let tokens = self.tokenizer.encode(&[&text, control].concat())?;
-            if tokens.len() <= self.max_prompt_length {
-                let truncated = turns.len() < prompt.len();
-                return Ok(Some(FittedPrompt { turns, text, tokens, truncated }));
-            }
-            if turns.len() <= first + 1 {
-                return Ok(None);
-            }
-            turns.remove(first);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use prospect_model::{ChatTemplate, Tokenizer};
-
-    fn message(role: &str, content: &str) -> Message {
-        Message { role: role.to_owned(), content: content.to_owned() }
-    }
-
-    fn with_encoder<T>(
-        max_length: usize,
-        max_prompt_length: usize,
-        test: impl FnOnce(&Encoder<'_>) -> T,
-    ) -> T {
-        let tokenizer = Tokenizer::bytes().unwrap();
-        let template = ChatTemplate::chatml(&tokenizer).unwrap();
-        test(&Encoder::from_parts(&tokenizer, &template, max_length, max_prompt_length))
-    }
-
-    // In ChatML a user turn of n bytes has n + 8 tokens, the header of the assistant's turn 11.
-    #[test]
-    fn a_completion_ends_with_one_end_marker() {
-        with_encoder(100, 50, |encoder| {
-            let encoded =
-                encoder.encode(&[message("user", "hi")], &[message("assistant", "yo")]).unwrap().unwrap();
-            let end = encoder.tokenizer.eos_token_id().unwrap();
-            assert_eq!(encoded.prompt.len(), 10 + 11);
-            assert_eq!(encoded.completion.len(), 3);
-            assert_eq!(encoded.completion.iter().filter(|token| **token == end).count(), 1);
-            assert_eq!(encoded.completion.last(), Some(&end));
-        });
-    }
-
-    #[test]
-    fn a_control_text_ends_the_prompt_and_is_not_scored() {
-        with_encoder(100, 50, |encoder| {
-            let (prompt, completion) = ([message("user", "hi")], [message("assistant", "yo")]);
-            let plain = encoder.encode(&prompt, &completion).unwrap().unwrap();
-            let encoded = encoder.encode_after(&prompt, "<|good|>", &completion).unwrap().unwrap();
-            assert_eq!(encoded.completion, plain.completion);
-            let text = encoder.tokenizer.decode(&encoded.prompt, true).unwrap();
-            assert_eq!(text, "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n<|good|>");
-        });
-        // It counts towards the prompt's length.
-        with_encoder(100, 21, |encoder| {
-            let (prompt, completion) = ([message("user", "hi")], [message("assistant", "yo")]);
-            assert!(encoder.encode(&prompt, &completion).unwrap().is_some());
-            assert!(encoder.encode_after(&prompt, "<|good|>", &completion).unwrap().is_none());
-        });
-    }
-
-    #[test]
-    fn a_cut_completion_has_no_end_marker() {
-        with_encoder(25, 22, |encoder| {
-            let encoded =
-                encoder.encode(&[message("user", "hi")], &[message("assistant", "longer")]).unwrap().unwrap();
-            assert_eq!(encoder.tokenizer.decode(&encoded.completion, true).unwrap(), "long");
-            assert_eq!(encoded.truncation, Truncation { prompt: false, completion: true });
-        });
-    }
-
-    #[test]
-    fn old_turns_go_first_and_the_last_never() {
-        let prompt = [message("user", "0123456789"), message("assistant", "abc"), message("user", "hi")];
-        with_encoder(60, 25, |encoder| {
-            let encoded = encoder.encode(&prompt, &[message("assistant", "y")]).unwrap().unwrap();
-            let text = encoder.tokenizer.decode(&encoded.prompt, true).unwrap();
-            assert_eq!(text, "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n");
-            assert_eq!(encoded.truncation, Truncation { prompt: true, completion: false });
-        });
-        with_encoder(60, 20, |encoder| {
-            assert_eq!(encoder.encode(&prompt, &[message("assistant", "y")]).unwrap(), None);
-        });
-    }
-
-    mod needs_data {
-        use super::*;
-
-        /// Tokenizers of real models, with the default template.
-        fn real_models() -> Vec<(&'static str, Model)> {
-            let folder = prospect_testkit::test_data("tokenizers");
-            ["gpt-neox-20b_tokenizer.json", "gpt2_tokenizer.json", "llama2_tokenizer.json", "smollm2_tokenizer.from_gguf.json"]
-                .into_iter()
-                .map(|name| {
-                    let text = format!(
-                        "weights: random\ntokenizer: {}\narchitecture: {{vocab_size: 51000, hidden_size: 2, intermediate_size: 2, num_hidden_layers: 1, num_attention_heads: 1, max_position_embeddings: 8}}",
-                        folder.join(name).display()
-                    );
-                    let document = prospect_core::config::Document::from_text("model", &text).unwrap();
-                    let file: prospect_model::ModelFile = document.read().unwrap();
-                    (name, file.resolve(&|path| Ok(path.into())).unwrap().load().unwrap())
-                })
-                .collect()
-        }
-
-        #[test]
-        #[ignore = "needs PROSPECT_TEST_DATA"]
-        fn prompt_and_completion_are_tokenised_as_one_text_by_real_tokenizers() {
-            let prompt = [message("user", "How are you?")];
-            for (name, model) in real_models() {
-                let encoder = Encoder::new(&model, 200, 100);
-                let end = model.tokenizer.eos_token_id().unwrap();
-                let mut counts = EncodingCounts::default();
-                for completion in ["Fine.", " Fine.", "\n\nFine.", "12 ½"] {
-                    let encoded =
-                        encoder.encode(&prompt, &[message("assistant", completion)]).unwrap().unwrap();
-                    counts.add(Some(&encoded));
-                    let turns = [ChatMessage { role: "user", content: "How are you?" }];
-                    let text = model.template.conversation(&turns, completion).unwrap();
-                    let whole = [encoded.prompt.clone(), encoded.completion.clone()].concat();
-                    assert_eq!(whole, model.tokenizer.encode(&text).unwrap(), "{name}: {completion:?}");
-                    assert_eq!(encoded.completion.last(), Some(&end), "{name}: {completion:?}");
-                    let ends = encoded.completion.iter().filter(|token| **token == end).count();
-                    assert_eq!(ends, 1, "{name}: {completion:?}");
-
-                    let cut = Encoder::new(&model, whole.len() - 1, 100);
-                    let cut = cut.encode(&prompt, &[message("assistant", completion)]).unwrap().unwrap();
-                    assert_eq!(cut.prompt, encoded.prompt);
-                    assert_eq!(cut.completion, encoded.completion[..encoded.completion.len() - 1]);
-                }
-                // The line breaks at the end of the prompt and the start of the completion
-                // become one token, unless the tokenizer has one token per white-space byte
-                // (sentencepiece) or never merges line breaks.
-                let expected = u64::from(name.starts_with("gpt") || name.starts_with("smollm2"));
-                assert_eq!((counts.encoded, counts.boundary_merges), (4, expected), "{name}");
-            }
-        }
-    }
-
-    #[test]
-    fn counts_sum_truncations_and_dropped_prompts() {
-        let encoded = |prompt, completion, boundary_merged| Encoded {
-            prompt: vec![1],
-            completion: vec![2],
-            truncation: Truncation { prompt, completion },
-            boundary_merged,
-        };
-        let mut counts = EncodingCounts::default();
-        for encoded in [Some(encoded(true, false, false)), Some(encoded(true, true, true)), None] {
-            counts.add(encoded.as_ref());
-        }
-        let expected = EncodingCounts {
-            encoded: 2,
-            prompts_cut: 2,
-            completions_cut: 1,
-            prompt_too_long: 1,
-            boundary_merges: 1,
-        };
-        assert_eq!(counts, expected);
+        Ok(Encoded { prompt: tokens, completion, truncation, adaptation, boundary_merged })
     }
 }

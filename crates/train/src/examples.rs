@@ -116,7 +116,7 @@ impl TrainingSet {
             }
         };
         if set.len() == 0 {
-            return Err(TrainError::Examples(no_examples(dataset, objective, counts)));
+            return Err(TrainError::Examples(no_examples(dataset, objective, &counts)));
         }
         Ok((set, counts))
     }
@@ -165,8 +165,14 @@ impl TrainingSet {
 }
 
 /// Explains why a dataset has no training examples for an objective.
-fn no_examples(dataset: &Path, objective: &Objective, counts: EncodingCounts) -> String {
+fn no_examples(dataset: &Path, objective: &Objective, counts: &EncodingCounts) -> String {
     let (name, path) = (objective.name(), dataset.display());
+    if counts.refused + counts.without_completion > 0 {
+        let dropped = counts.describe_dropped().unwrap_or_default();
+        return format!(
+            "{path}: all conversations are dropped: {dropped}; use another chat template or other data"
+        );
+    }
     if counts.prompt_too_long > 0 {
         return format!(
             "{path}: all {} conversations are dropped, since the last turn of their prompt is longer than \
@@ -195,41 +201,41 @@ pub fn needs_pairs(objective: &str) -> String {
 }
 
 /// Encodes rows in parallel, each with its control text; results keep the order of the rows.
-fn encode_rows<'a>(
+pub(crate) fn encode_rows<'a>(
     rows: &[BinaryRow],
     encoder: &Encoder<'_>,
     control: impl Fn(&BinaryRow) -> &'a str + Sync,
     counts: &mut EncodingCounts,
 ) -> Result<Vec<Option<Encoded>>, TrainError> {
-    let encode = |row: &BinaryRow| encoder.encode_after(&row.prompt, control(row), &row.completion);
+    let encode = |row: &BinaryRow| encoder.try_encode(&row.prompt, control(row), &row.completion);
     // Collected before the first error is returned, so that it is the same in every run.
     let encoded: Vec<Result<_, _>> = rows.par_iter().map(encode).collect();
-    let encoded = encoded.into_iter().collect::<Result<Vec<Option<Encoded>>, TrainError>>()?;
-    for encoded in &encoded {
-        counts.add(encoded.as_ref());
+    let encoded = encoded.into_iter().collect::<Result<Vec<_>, TrainError>>()?;
+    for (row, encoded) in rows.iter().zip(&encoded) {
+        counts.add(&row.prompt_id, encoded);
     }
-    Ok(encoded)
+    Ok(encoded.into_iter().map(Result::ok).collect())
 }
 
 /// Encodes pairs in parallel, both sides after `control`. A pair is dropped if either side is.
-fn encode_pairs(
+pub(crate) fn encode_pairs(
     rows: Vec<PairRow>,
     control: &str,
     encoder: &Encoder<'_>,
     counts: &mut EncodingCounts,
 ) -> Result<Vec<PairExample>, TrainError> {
     let encode = |row: PairRow| {
-        let chosen = encoder.encode_after(&row.prompt, control, &row.chosen)?;
-        let rejected = encoder.encode_after(&row.prompt, control, &row.rejected)?;
+        let chosen = encoder.try_encode(&row.prompt, control, &row.chosen)?;
+        let rejected = encoder.try_encode(&row.prompt, control, &row.rejected)?;
         Ok((row, chosen, rejected))
     };
     let encoded: Vec<Result<_, TrainError>> = rows.into_par_iter().map(encode).collect();
     let mut examples = Vec::with_capacity(encoded.len());
     for encoded in encoded {
         let (row, chosen, rejected) = encoded?;
-        counts.add(chosen.as_ref());
-        counts.add(rejected.as_ref());
-        if let (Some(chosen), Some(rejected)) = (chosen, rejected) {
+        counts.add(&row.pair_id, &chosen);
+        counts.add(&row.pair_id, &rejected);
+        if let (Ok(chosen), Ok(rejected)) = (chosen, rejected) {
             examples.push(PairExample { row, chosen, rejected });
         }
     }
@@ -257,7 +263,7 @@ impl PairExample {
     }
 }
 
-/// Encodes labelled rows for evaluation, and drops those that are too long. Completions follow the
+/// Encodes labelled rows for evaluation, and drops those that cannot be encoded. Completions follow the
 /// control text that the objective's policy is sampled with.
 pub fn encode_for_evaluation(
     rows: Vec<BinaryRow>,

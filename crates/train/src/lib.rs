@@ -55,7 +55,10 @@ mod trainer;
 pub use batches::{MicroBatch, Role, pack_labelled, pack_pairs, partners};
 pub use checkpoint::{Checkpoints, TrainState};
 pub use context::TrainContext;
-pub use encode::{Encoded, Encoder, EncodingCounts, Truncation, token_counter};
+pub use encode::{
+    Adaptation, DropReason, DroppedRow, Encoded, Encoder, EncodingCache, EncodingCounts, Truncation,
+    token_counter,
+};
 pub use error::TrainError;
 pub use examples::{
     PairExample, SupervisedExample, TrainingSet, UnpairedExample, encode_for_evaluation, needs_pairs,

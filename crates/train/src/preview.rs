@@ -7,9 +7,10 @@ use prospect_data::{BinaryRow, Message, Split, read_binary, read_pairs};
 use prospect_model::Model;
 
 use crate::{
-    Encoded, Encoder, Objective, PairExample, Settings, TrainError, TrainingSet, UnpairedExample,
+    Adaptation, Encoded, Encoder, EncodingCache, EncodingCounts, Objective, PairExample, Settings,
+    TrainError, TrainingSet, UnpairedExample,
     batches::{epoch_order, find_partners, partners},
-    examples::encode_for_evaluation,
+    examples::{encode_pairs, encode_rows},
 };
 
 /// An example with its sequences in a batch.
@@ -65,10 +66,12 @@ pub fn preview(
     seed: u64,
     count: usize,
 ) -> Result<Preview, TrainError> {
+    let cache = EncodingCache::default();
+    let encoder = Encoder::new(model, settings.max_length, settings.max_prompt_length);
     let previewer = Previewer {
         model,
         settings,
-        encoder: Encoder::new(model, settings.max_length, settings.max_prompt_length),
+        encoder: encoder.with_cache(model, &cache),
         unlimited: Encoder::new(model, usize::MAX, usize::MAX),
     };
     match split {
@@ -101,8 +104,9 @@ impl Previewer<'_> {
             return self.held_out_thumbs(dataset, count);
         }
         let all = rows.len();
-        let mut pairs = PairExample::encode_for_evaluation(rows, objective, &self.encoder)?;
-        let left_out = self.too_long(all - pairs.len(), all, "held-out pairs");
+        let mut counts = EncodingCounts::default();
+        let mut pairs = encode_pairs(rows, objective.control(true), &self.encoder, &mut counts)?;
+        let left_out = self.left_out(&counts, all - pairs.len(), all, "held-out pairs");
         pairs.sort_by(|a, b| a.row.pair_id.cmp(&b.row.pair_id));
         let all: Vec<usize> = (0..pairs.len()).collect();
         let mut examples = Vec::new();
@@ -123,10 +127,13 @@ impl Previewer<'_> {
     fn held_out_thumbs(&self, dataset: &Path, count: usize) -> Result<Preview, TrainError> {
         let rows = read_binary(dataset, Split::Test)?;
         let all = rows.len();
-        let mut thumbs = encode_for_evaluation(rows, &self.settings.objective, &self.encoder)?;
-        let left_out = self.too_long(all - thumbs.len(), all, "held-out thumbs");
-        thumbs.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
-        let example = |(row, _): &(BinaryRow, Encoded)| {
+        let (control, mut counts) = (self.settings.objective.control(true), EncodingCounts::default());
+        let encoded = encode_rows(&rows, &self.encoder, |_| control, &mut counts)?;
+        let thumbs = rows.iter().zip(&encoded).filter(|(_, encoded)| encoded.is_some());
+        let mut thumbs: Vec<&BinaryRow> = thumbs.map(|(row, _)| row).collect();
+        let left_out = self.left_out(&counts, all - thumbs.len(), all, "held-out thumbs");
+        thumbs.sort_by(|a, b| a.id.cmp(&b.id));
+        let example = |row: &&BinaryRow| {
             let label = label_name(row.label);
             Ok(ExamplePreview {
                 title: format!("test, {label}, prompt {}", row.prompt_id),
@@ -138,9 +145,13 @@ impl Previewer<'_> {
     }
 
     /// Sentence about `dropped` of `all` rows; none if no row is dropped.
-    fn too_long(&self, dropped: usize, all: usize, what: &str) -> Vec<String> {
+    fn left_out(&self, counts: &EncodingCounts, dropped: usize, all: usize, what: &str) -> Vec<String> {
         if dropped == 0 {
             return Vec::new();
+        }
+        if counts.refused + counts.without_completion > 0 {
+            let reasons = counts.describe_dropped().unwrap_or_default();
+            return vec![format!("{dropped} of {all} {what} are left out: {reasons}")];
         }
         vec![format!(
             "{dropped} of {all} {what} are left out: the last turn of the prompt alone has more than {} tokens \
@@ -151,8 +162,9 @@ impl Previewer<'_> {
 
     fn training(&self, dataset: &Path, seed: u64, count: usize) -> Result<Preview, TrainError> {
         let (set, counts) = TrainingSet::read_counted(dataset, &self.settings.objective, &self.encoder)?;
-        let dropped = counts.prompt_too_long as usize;
-        let left_out = self.too_long(dropped, dropped + counts.encoded as usize, "training conversations");
+        let dropped = (counts.prompt_too_long + counts.refused + counts.without_completion) as usize;
+        let all = dropped + counts.encoded as usize;
+        let left_out = self.left_out(&counts, dropped, all, "training conversations");
         let order = epoch_order(seed, 0, set.len());
         let examples = match &set {
             TrainingSet::Unpaired(examples) => {
@@ -224,8 +236,9 @@ impl Previewer<'_> {
             return Err(TrainError::Examples("a prompt that fitted before is too long".to_owned()));
         };
         let tokenizer = &self.model.tokenizer;
-        let (eos_token_id, mut scored) = (tokenizer.eos_token_id()?, encoded.completion.clone());
-        let has_end = scored.last() == Some(&eos_token_id);
+        let marker = self.encoder.end_marker();
+        let mut scored = encoded.completion.clone();
+        let has_end = scored.last() == Some(&marker.id);
         if has_end {
             scored.pop();
         }
@@ -235,7 +248,7 @@ impl Previewer<'_> {
             role,
             prompt: tokenizer.decode(&encoded.prompt, true)?,
             completion,
-            end: has_end.then(|| tokenizer.eos_token().to_owned()),
+            end: has_end.then(|| marker.token.clone()),
             notes,
         })
     }
@@ -263,7 +276,7 @@ impl Previewer<'_> {
             notes.push(format!("cut: the completion loses its last {dropped} tokens"));
         }
         notes.push(if has_end {
-            format!("end marker: {}, scored", self.model.tokenizer.eos_token())
+            format!("end marker: {}, scored", self.encoder.end_marker().token)
         } else {
             "end marker: none, it was cut off".to_owned()
         });
@@ -273,8 +286,24 @@ impl Previewer<'_> {
         } else {
             "boundary: clean, the prompt's own tokens are a prefix".to_owned()
         });
+        notes.extend(adaptation_notes(encoded.adaptation));
         notes
     }
+}
+
+/// Describes what the chat template made necessary.
+fn adaptation_notes(adaptation: Adaptation) -> impl Iterator<Item = String> {
+    let Adaptation { turns_merged, system_folded, cut_to_user, markers_as_text, apart, rewritten } =
+        adaptation;
+    let notes = [
+        (system_folded, "template: refuses system turns, so the text is at the start of a user turn"),
+        (turns_merged, "template: refuses consecutive turns of one role, so they are joined"),
+        (cut_to_user, "template: refuses to begin with the assistant, so the first turns are left out"),
+        (apart, "template: renders the prompt differently before a completion; the form without one is used"),
+        (rewritten, "template: does not write the completion as given"),
+        (markers_as_text, "special tokens in the text of a turn: encoded as text"),
+    ];
+    notes.into_iter().filter(|(applies, _)| *applies).map(|(_, note)| note.to_owned())
 }
 
 fn label_name(desirable: bool) -> &'static str {

@@ -29,14 +29,14 @@ pub enum Sampling {
 }
 
 /// Generation settings.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct GenerationConfig {
     /// Sampling strategy.
     pub sampling: Sampling,
     /// Maximum number of generated tokens.
     pub max_new_tokens: usize,
-    /// Token that ends a completion.
-    pub eos_token_id: u32,
+    /// Tokens that end a completion.
+    pub eos_token_ids: Vec<u32>,
     /// Seed of the draws.
     pub seed: u64,
     /// Number of prompts generated at the same time. Affects memory, not the result.
@@ -55,13 +55,13 @@ pub struct Prompt<'a> {
 /// Generated completion of a prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generated {
-    /// Token ids, without the end-of-sequence token.
+    /// Token ids, without the token that ended the completion.
     pub tokens: Vec<u32>,
-    /// True if the end-of-sequence token was generated; false if the completion stopped at
-    /// `max_new_tokens` or at the model's last position.
-    pub ended: bool,
-    /// Mean entropy in nats of the model's distribution at each generated token, the
-    /// end-of-sequence token included; 0 without tokens.
+    /// Token that ended the completion; None if it stopped at `max_new_tokens` or at the model's
+    /// last position.
+    pub end: Option<u32>,
+    /// Mean entropy in nats of the model's distribution at each generated token, the end token
+    /// included; 0 without tokens.
     pub entropy: f64,
 }
 
@@ -85,7 +85,7 @@ impl Decoder {
         config: &GenerationConfig,
         adapter: Adapter,
     ) -> std::result::Result<Vec<Generated>, ModelError> {
-        let none = Generated { tokens: Vec::new(), ended: false, entropy: 0.0 };
+        let none = Generated { tokens: Vec::new(), end: None, entropy: 0.0 };
         let mut done = vec![none; prompts.len()];
         let draw = Draw::new(config.seed, "next tokens");
         let batch_size = config.batch_size.max(1);
@@ -97,8 +97,9 @@ impl Decoder {
                 for (row, (token, entropy)) in rows.into_iter().zip(choices) {
                     let generated = &mut done[row.index];
                     generated.entropy += entropy;
-                    generated.ended = token == config.eos_token_id;
-                    if !generated.ended {
+                    if config.eos_token_ids.contains(&token) {
+                        generated.end = Some(token);
+                    } else {
                         generated.tokens.push(token);
                         if row.read < self.architecture().longest() {
                             going.push(row);
@@ -114,7 +115,7 @@ impl Decoder {
             }
         }
         for generated in &mut done {
-            let chosen = generated.tokens.len() + usize::from(generated.ended);
+            let chosen = generated.tokens.len() + usize::from(generated.end.is_some());
             generated.entropy /= chosen.max(1) as f64;
         }
         Ok(done)

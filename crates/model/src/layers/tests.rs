@@ -461,7 +461,7 @@ fn greedy_completions_are_those_of_the_whole_forward_pass() {
         let how = GenerationConfig {
             sampling: Sampling::Greedy,
             max_new_tokens: 9,
-            eos_token_id: 22,
+            eos_token_ids: vec![22],
             seed: 0,
             batch_size: 2,
         };
@@ -478,7 +478,7 @@ fn greedy_completions_are_those_of_the_whole_forward_pass() {
                     grown.extend(Some(last).filter(|_| !ended));
                 }
                 assert_eq!(generated.tokens, grown[prompt.len()..], "{name}");
-                assert_eq!(generated.ended, ended, "{name}");
+                assert_eq!(generated.end.is_some(), ended, "{name}");
                 assert!((0.0..=(23_f64).ln()).contains(&generated.entropy), "{name}");
             }
         }
@@ -492,7 +492,8 @@ fn draws_belong_to_prompts_and_places_not_to_their_order() {
     let ids: Vec<String> = (0..prompts.len()).map(|index| format!("prompt {index}")).collect();
     let sampling = Sampling::Nucleus { top_p: 0.95, temperature: 2.0 };
     let generate = |order: &[usize], seed| {
-        let how = GenerationConfig { sampling, max_new_tokens: 12, eos_token_id: 99, seed, batch_size: 2 };
+        let how =
+            GenerationConfig { sampling, max_new_tokens: 12, eos_token_ids: vec![99], seed, batch_size: 2 };
         let ask = order.iter().map(|index| Prompt { id: &ids[*index], tokens: &prompts[*index] });
         decoder.generate(&ask.collect::<Vec<_>>(), &how, Adapter::On).unwrap()
     };
@@ -511,7 +512,7 @@ fn completions_stop_where_positions_end() {
     let how = GenerationConfig {
         sampling: Sampling::Greedy,
         max_new_tokens: 50,
-        eos_token_id: 99,
+        eos_token_ids: vec![99],
         seed: 0,
         batch_size: 2,
     };
@@ -519,6 +520,6 @@ fn completions_stop_where_positions_end() {
     let generate = |tokens| decoder.generate(&[Prompt { id: "", tokens }], &how, Adapter::On);
     // Positions 30 and 31 are read; the token after the last position is sampled but not read.
     assert_eq!(generate(&tokens).unwrap()[0].tokens.len(), 3);
-    assert!(!generate(&tokens).unwrap()[0].ended);
+    assert_eq!(generate(&tokens).unwrap()[0].end, None);
     assert!(generate(&[]).unwrap_err().to_string().contains("no tokens"));
 }

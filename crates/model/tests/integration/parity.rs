@@ -226,7 +226,7 @@ mod needs_model {
         let how = GenerationConfig {
             sampling: Sampling::Greedy,
             max_new_tokens: 2,
-            eos_token_id: end,
+            eos_token_ids: vec![end],
             seed: 0,
             batch_size: 2,
         };

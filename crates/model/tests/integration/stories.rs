@@ -127,7 +127,7 @@ mod needs_data {
         let how = GenerationConfig {
             sampling: Sampling::Greedy,
             max_new_tokens: 256,
-            eos_token_id: begin,
+            eos_token_ids: vec![begin],
             seed: 0,
             batch_size: 2,
         };

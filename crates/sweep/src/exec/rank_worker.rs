@@ -4,6 +4,7 @@ use prospect_core::progress::Progress;
 use prospect_dist::{Collective, CollectiveError};
 use prospect_model::Model;
 use prospect_runs::{Claims, SweepDir};
+use prospect_train::EncodingCache;
 
 use super::{
     rank_command::{RankCommand, is_seen_by_all_ranks},
@@ -39,6 +40,7 @@ pub(super) fn worker_loop(
         member: &how.member,
         progress: &Progress::hidden(),
         cache: &reference_cache(sweep),
+        encodings: &EncodingCache::default(),
         // Rank 0 claims for all ranks.
         claims,
     };

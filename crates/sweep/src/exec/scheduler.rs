@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, time::Instant};
 use prospect_core::progress::Progress;
 use prospect_data::Manifest;
 use prospect_runs::{Claims, RunDir, Status, SweepDir};
-use prospect_train::Settings;
+use prospect_train::{EncodingCache, Settings};
 
 use super::{
     Execution, ExecutionSummary, PendingRuns, WaitPolicy,
@@ -52,6 +52,7 @@ pub(super) fn run_pending(
         progress: &Progress::new(&plan.name, "steps", total),
         member: &how.member,
         cache: &reference_cache(sweep),
+        encodings: &EncodingCache::default(),
         claims,
     };
     let loaded = LoadedStart::default();

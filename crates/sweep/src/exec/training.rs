@@ -7,8 +7,8 @@ use prospect_dist::Collective;
 use prospect_model::{Activations, Model, Recipe};
 use prospect_runs::{Claim, RecordedSettings, RunConfig, RunDir, State, Status};
 use prospect_train::{
-    Checkpoints, Encoder, EncodingCounts, ReferenceCache, Settings, TrainContext, TrainOutcome, TrainState,
-    TrainingSet, train,
+    Checkpoints, Encoder, EncodingCache, EncodingCounts, ReferenceCache, Settings, TrainContext,
+    TrainOutcome, TrainState, TrainingSet, train,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -31,6 +31,8 @@ pub(super) struct Training<'a> {
     pub(super) checkpoints: CheckpointsFile,
     pub(super) evaluate_every: Option<u64>,
     pub(super) stop: Option<StopFile>,
+    /// Tokens of the data, shared by all runs.
+    pub(super) encodings: &'a EncodingCache,
     /// Ranks that train it together.
     pub(super) group: &'a dyn Collective,
 }
@@ -46,10 +48,10 @@ impl Training<'_> {
         label: &str,
         cache: &ReferenceCache,
     ) -> Result<TrainOutcome, SweepError> {
-        let encoder = Encoder::new(self.model, self.settings.max_length, self.settings.max_prompt_length);
+        let encoder = self.encoder();
         let (examples, encoding) =
             TrainingSet::read_counted(self.dataset, &self.settings.objective, &encoder)?;
-        let config = self.config(&examples, encoding, evaluation)?;
+        let config = self.config(&examples, &encoding, evaluation)?;
         let checkpoints = self.checkpoints_in(directory);
         match checkpoints.latest()? {
             Some(TrainState { step, seconds, tokens, .. }) => {
@@ -90,11 +92,16 @@ impl Training<'_> {
         Ok(TrainOutcome::Completed(trained))
     }
 
+    fn encoder(&self) -> Encoder<'_> {
+        Encoder::new(self.model, self.settings.max_length, self.settings.max_prompt_length)
+            .with_cache(self.model, self.encodings)
+    }
+
     /// Resolved settings and inputs of the run.
     fn config(
         &self,
         examples: &TrainingSet,
-        encoding: EncodingCounts,
+        encoding: &EncodingCounts,
         evaluation: Option<&EvaluationSets<'_>>,
     ) -> Result<RunConfig, SweepError> {
         let architecture = self.model.decoder.architecture();
@@ -111,7 +118,7 @@ impl Training<'_> {
             steps: Some(self.settings.steps(examples.completions())),
             class_counts: (counts.desirable, counts.undesirable),
             class_weights: json(&self.settings.objective.class_weights(counts))?,
-            encoding: json(&encoding)?,
+            encoding: json(encoding)?,
             held_out_pairs: evaluation.map(|evaluation| evaluation.held_out.pairs()),
             held_out_thumbs: evaluation.map(|evaluation| evaluation.held_out.thumbs()),
         })
@@ -119,7 +126,7 @@ impl Training<'_> {
 
     /// Trains with rank 0, and writes nothing.
     pub(super) fn run_as_peer(&self, directory: &RunDir, cache: &ReferenceCache) -> Result<(), SweepError> {
-        let encoder = Encoder::new(self.model, self.settings.max_length, self.settings.max_prompt_length);
+        let encoder = self.encoder();
         let examples = TrainingSet::read(self.dataset, &self.settings.objective, &encoder)?;
         let checkpoints = self.checkpoints_in(directory);
         train(&self.context(&examples, &encoder, &checkpoints), cache, &mut ())?;

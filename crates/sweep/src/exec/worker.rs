@@ -14,7 +14,7 @@ use prospect_model::{
     save_adapter,
 };
 use prospect_runs::{Claim, Claims, RunDir, State, Status, SweepDir, describe_settings};
-use prospect_train::{Encoder, ReferenceCache, StopReason, TrainError, TrainOutcome};
+use prospect_train::{Encoder, EncodingCache, ReferenceCache, StopReason, TrainError, TrainOutcome};
 
 use super::{
     observer::EvaluationSets,
@@ -45,6 +45,7 @@ pub(super) struct Worker<'a> {
     pub(super) member: &'a ProcessGroup,
     pub(super) progress: &'a Progress,
     pub(super) cache: &'a ReferenceCache,
+    pub(super) encodings: &'a EncodingCache,
     pub(super) claims: &'a Claims,
 }
 
@@ -117,6 +118,7 @@ impl Worker<'_> {
             checkpoints: self.plan.checkpoints,
             evaluate_every: None,
             stop: None,
+            encodings: self.encodings,
             group: &*self.member.collective,
         }
     }
@@ -187,7 +189,8 @@ impl Worker<'_> {
     ) -> Result<Option<StopReason>, SweepError> {
         let recipe = &self.plan.models[run.model];
         let dataset = &self.plan.datasets[run.dataset].path;
-        let encoder = Encoder::new(model, run.train.max_length, run.train.max_prompt_length);
+        let encoder = Encoder::new(model, run.train.max_length, run.train.max_prompt_length)
+            .with_cache(model, self.encodings);
         let generations =
             self.plan.evaluate.generations.map(|generations| {
                 HeldOutPrompts::read(dataset, generations.options(), &run.train, &encoder)
@@ -215,7 +218,9 @@ impl Worker<'_> {
         };
         match recipe.train {
             Train::Lora(lora) => {
-                save_adapter(&trained.policy, lora, &model.name, &directory.path().join("adapter"))?;
+                let folder = directory.path().join("adapter");
+                save_adapter(&trained.policy, lora, &model.name, &folder)?;
+                model.save_generation_config(&folder)?;
             }
             Train::Full => {
                 Model { decoder: trained.policy, ..model.clone() }.save(&directory.path().join("model"))?;
@@ -239,6 +244,7 @@ impl Worker<'_> {
             checkpoints: self.plan.checkpoints,
             evaluate_every: self.plan.evaluate.every,
             stop: self.plan.stop,
+            encodings: self.encodings,
             group: &*self.member.collective,
         }
     }

@@ -121,7 +121,8 @@ impl Benchmark<'_> {
         let settings = Settings { micro_batch_size: plan.micro_batch_size, ..self.settings.clone() };
         let (tokenizer, name) = (Tokenizer::bytes()?, "random".to_owned());
         let template = ChatTemplate::chatml(&tokenizer)?;
-        let model = Model { name: name.clone(), decoder: base, tokenizer, template, fingerprint: name };
+        let (fingerprint, text_fingerprint) = (name.clone(), name.clone());
+        let model = Model { name, decoder: base, tokenizer, template, fingerprint, text_fingerprint };
         let encoder = Encoder::new(&model, settings.max_length, settings.max_prompt_length);
         let steps = settings.steps(settings.batch_size);
         let examples = generate_examples(&settings, &encoder, settings.batch_size * steps as usize)?;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use prospect_data::{Message, Split, read_binary, read_pairs};
-use prospect_model::{ChatMessage, Recipe};
-use prospect_train::{FeedbackFormat, Settings};
+use prospect_model::Recipe;
+use prospect_train::{Encoder, FeedbackFormat, Settings};
 
 use crate::{SweepError, plan::SweepPlan};
 
@@ -65,9 +65,6 @@ impl<'a> LengthCheck<'a> {
     }
 
     /// Returns the tokens of the first training or held-out sequence beyond `limit`.
-    ///
-    /// Prompts that lose turns to `max_prompt_length` are passed over: how long they become depends
-    /// on the turns.
     fn find_beyond_limit(
         &self,
         recipe: &Recipe,
@@ -77,17 +74,12 @@ impl<'a> LengthCheck<'a> {
     ) -> Result<Option<usize>, SweepError> {
         let path = &self.plan.datasets[dataset].path;
         let (tokenizer, template) = recipe.load_text()?;
+        let encoder =
+            Encoder::from_text(&tokenizer, &template, settings.max_length, settings.max_prompt_length);
         let excess = |prompt: &[Message], completion: &[Message]| -> Result<Option<usize>, SweepError> {
-            let turns: Vec<ChatMessage<'_>> =
-                prompt.iter().map(|Message { role, content }| ChatMessage { role, content }).collect();
-            let completion: Vec<&str> = completion.iter().map(|message| message.content.as_str()).collect();
-            let text = template.conversation(&turns, &completion.join("\n\n"))?;
-            let tokens = tokenizer.encode(&text)?.len().min(settings.max_length);
-            if tokens <= limit {
-                return Ok(None);
-            }
-            let prompt = tokenizer.encode(&template.prompt(&turns)?)?.len();
-            Ok((prompt <= settings.max_prompt_length).then_some(tokens))
+            let encoded = encoder.encode(prompt, completion)?;
+            let tokens = encoded.map(|encoded| encoded.prompt.len() + encoded.completion.len());
+            Ok(tokens.filter(|tokens| *tokens > limit))
         };
         let mut pairs = read_pairs(path, Split::Test)?;
         let mut rows = read_binary(path, Split::Test)?;
