@@ -61,6 +61,31 @@ CASES = {
     "mistral": ("MistralConfig", dict(GROUPED, head_dim=12, sliding_window=16)),
     "qwen2": ("Qwen2Config", dict(GROUPED, tie_word_embeddings=True)),
     "qwen3": ("Qwen3Config", dict(GROUPED, head_dim=12)),
+    "mistral-window": ("MistralConfig", dict(GROUPED, sliding_window=5)),
+    "qwen2-window": (
+        "Qwen2Config",
+        dict(GROUPED, use_sliding_window=True, sliding_window=4, max_window_layers=1),
+    ),
+    "gemma3_text": (
+        "Gemma3TextConfig",
+        dict(GROUPED, head_dim=12, sliding_window=5, layer_types=["sliding_attention", "full_attention"]),
+    ),
+    "gemma3_text-scaled": (
+        "Gemma3TextConfig",
+        dict(
+            {**GROUPED, "num_hidden_layers": 3},
+            head_dim=12,
+            query_pre_attn_scalar=20,
+            sliding_window=4,
+            layer_types=["full_attention", "sliding_attention", "sliding_attention"],
+            attention_bias=True,
+            tie_word_embeddings=False,
+            rope_parameters=dict(
+                full_attention=dict(rope_type="linear", factor=8.0, rope_theta=500.0),
+                sliding_attention=dict(rope_type="default", rope_theta=50.0),
+            ),
+        ),
+    ),
     "gpt_neox": ("GPTNeoXConfig", dict(SMALL)),
     "gpt_neox-sequential": (
         "GPTNeoXConfig",

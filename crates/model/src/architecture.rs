@@ -6,11 +6,14 @@ mod names;
 mod parts;
 mod published;
 mod rope;
+mod window;
 
 pub(crate) use names::TensorNames;
+pub use parts::GateKind;
 pub(crate) use parts::{AttentionHeads, Mlp, Projections};
 pub(crate) use rope::RotaryTable;
 pub use rope::{Rope, RopeScaling, RotaryPairs};
+pub use window::{LayerAttention, SlidingWindow};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -41,8 +44,12 @@ pub struct Architecture {
     pub head_dim: usize,
     /// Number of positions the model was trained for.
     pub max_positions: usize,
+    /// Factor of the embedding's rows.
+    pub embedding_scale: EmbeddingScale,
     /// Norm of the blocks and of the final norm.
     pub norm: NormKind,
+    /// Places of the norms of a block.
+    pub norm_placement: NormPlacement,
     /// Constant added to the mean square, or the variance, in norms.
     pub epsilon: f64,
     /// Form of the MLP.
@@ -53,10 +60,14 @@ pub struct Architecture {
     pub biases: Biases,
     /// Applies a norm to every query and key head before the rotary embedding.
     pub head_norms: bool,
+    /// Attention scores are divided by the root of this number: `head_dim` in most families.
+    pub query_scalar: f64,
     /// Rotary position embedding.
     pub rope: Rope,
-    /// Sliding window in positions, the token itself included; None for full attention.
-    pub window: Option<usize>,
+    /// Rotary position embedding of blocks with a sliding window; None for `rope`.
+    pub sliding_rope: Option<Rope>,
+    /// Sliding window of some or all blocks; None for full attention in all of them.
+    pub window: Option<SlidingWindow>,
     /// Shares the embedding's weight with the vocabulary head.
     pub tied: bool,
 }
@@ -76,6 +87,18 @@ pub enum Family {
     Qwen3,
     /// GPT-NeoX, Pythia.
     GptNeox,
+    /// Gemma 3, text only.
+    #[serde(rename = "gemma3_text")]
+    Gemma3,
+}
+
+/// Factor of the rows of the embedding at the input of the first block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EmbeddingScale {
+    /// 1.
+    One,
+    /// √hidden, rounded to the type of the weights as in `transformers`.
+    RootHidden,
 }
 
 /// Normalisation of a row.
@@ -83,15 +106,26 @@ pub enum Family {
 pub enum NormKind {
     /// RMS norm: x·w / rms(x).
     Rms,
+    /// RMS norm whose weight is stored as the difference from 1: x·(1 + w) / rms(x).
+    RmsOffset,
     /// Layer norm: the RMS norm of x − mean(x), plus a bias.
     Layer,
+}
+
+/// Places of the norms of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormPlacement {
+    /// Before attention and before the MLP.
+    Before,
+    /// Before and after attention, and before and after the MLP.
+    BeforeAndAfter,
 }
 
 /// Form of an MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MlpKind {
-    /// SwiGLU: down(silu(gate(x))·up(x)).
-    GatedSilu,
+    /// down(act(gate(x))·up(x)).
+    Gated(GateKind),
     /// down(gelu(up(x))).
     Gelu(GeluKind),
 }
@@ -126,14 +160,24 @@ pub struct Biases {
 }
 
 impl Architecture {
+    /// Returns the shape of full attention.
     pub(crate) fn heads(&self) -> AttentionHeads {
-        AttentionHeads { query: self.query_heads, key: self.key_heads, dim: self.head_dim }
+        let heads = AttentionHeads::new(self.query_heads, self.key_heads, self.head_dim);
+        AttentionHeads { scale: self.query_scalar.sqrt().recip(), ..heads }
     }
 
-    /// Returns the length of the longest supported sequence. Up to this length a sliding window
-    /// masks nothing.
-    pub fn longest(&self) -> usize {
-        self.window.map_or(self.max_positions, |window| window.min(self.max_positions))
+    /// Returns the attention of block `layer`.
+    pub(crate) fn layer_attention(&self, layer: usize) -> LayerAttention {
+        let layers = self.window.as_ref().map(|window| window.layers.as_slice());
+        layers.and_then(|layers| layers.get(layer).copied()).unwrap_or(LayerAttention::Full)
+    }
+
+    /// Returns the value of a norm's weight with which the norm only normalises.
+    pub(crate) fn neutral_norm_weight(&self) -> f64 {
+        match self.norm {
+            NormKind::Rms | NormKind::Layer => 1.0,
+            NormKind::RmsOffset => 0.0,
+        }
     }
 
     /// Checks that the sizes are consistent.
@@ -147,7 +191,7 @@ impl Architecture {
             ("num_attention_heads", self.query_heads),
             ("num_key_value_heads", self.key_heads),
             ("max_position_embeddings", self.max_positions),
-            ("sliding_window", self.longest()),
+            ("sliding_window", self.window.as_ref().map_or(1, |window| window.positions)),
         ];
         if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
             return fail(format!("{name} is 0"));
@@ -170,7 +214,12 @@ impl Architecture {
                 self.rope.dims, self.head_dim
             ));
         }
-        self.rope.validate()?;
+        if !(self.query_scalar.is_finite() && self.query_scalar > 0.0) {
+            return fail("query_pre_attn_scalar is not a number above 0".to_owned());
+        }
+        for rope in std::iter::once(&self.rope).chain(&self.sliding_rope) {
+            rope.validate()?;
+        }
         Ok(self)
     }
 }

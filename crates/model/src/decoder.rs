@@ -10,9 +10,9 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use crate::{
     Architecture,
-    architecture::RotaryTable,
+    architecture::{AttentionHeads, EmbeddingScale, RotaryTable},
     cost::{BatchSize, Footprint, TrainedElements},
-    layers::{BlockContext, DecoderBlock, Head, SavedBlock, SavedHead},
+    layers::{BlockContext, DecoderBlock, Head, LayerContext, SavedBlock, SavedHead},
     pack::{PackedBatch, ScoredToken},
     parameters::{Gradients, Parameters, WeightTensor},
     weights::LinearWeight,
@@ -61,6 +61,8 @@ pub struct Decoder {
     pub(crate) head: Head,
     pub(crate) parameters: Parameters,
     pub(crate) rotary: RotaryTable,
+    /// Rotation in blocks with a sliding window, if it differs.
+    pub(crate) sliding_rotary: Option<RotaryTable>,
 }
 
 /// Saved activations of one block.
@@ -108,17 +110,37 @@ impl Decoder {
     }
 
     pub(crate) fn context<'a>(&self, batch: &'a PackedBatch, adapter: Adapter) -> Result<BlockContext<'a>> {
-        Ok(BlockContext {
-            trees: &batch.trees,
-            rotation: self.rotary.cos_sin(&batch.positions, self.dtype(), self.device())?,
-            pairs: self.architecture.rope.pairs,
-            heads: self.architecture.heads(),
-            adapter: adapter == Adapter::On,
-        })
+        let cos_sin = |table: &RotaryTable| table.cos_sin(&batch.positions, self.dtype(), self.device());
+        let full = LayerContext { rotation: cos_sin(&self.rotary)?, heads: self.architecture.heads() };
+        let sliding = match &self.architecture.window {
+            None => None,
+            Some(window) => {
+                let rotation = self.sliding_rotary.as_ref().map(cos_sin).transpose()?;
+                let rotation = rotation.unwrap_or_else(|| full.rotation.clone());
+                // A window that hides no row of this batch is full attention.
+                let longest = batch.positions.iter().max().map_or(0, |last| *last as usize + 1);
+                let window = Some(window.positions).filter(|positions| *positions < longest);
+                Some(LayerContext { rotation, heads: AttentionHeads { window, ..full.heads } })
+            }
+        };
+        let pairs = self.architecture.rope.pairs;
+        Ok(BlockContext { trees: &batch.trees, pairs, adapter: adapter == Adapter::On, full, sliding })
     }
 
     pub(crate) fn embed(&self, batch: &PackedBatch) -> Result<Tensor> {
-        self.embedding.value().index_select(&Tensor::new(batch.tokens.as_slice(), self.device())?, 0)
+        let tokens = Tensor::new(batch.tokens.as_slice(), self.device())?;
+        self.scale_embedding(self.embedding.value().index_select(&tokens, 0)?)
+    }
+
+    /// Multiplies rows of the embedding, or of its gradient, by the architecture's factor.
+    fn scale_embedding(&self, rows: Tensor) -> Result<Tensor> {
+        match self.architecture.embedding_scale {
+            EmbeddingScale::One => Ok(rows),
+            EmbeddingScale::RootHidden => {
+                let root = Tensor::new((self.architecture.hidden as f64).sqrt(), &Device::Cpu)?;
+                rows.broadcast_mul(&root.to_dtype(rows.dtype())?.to_device(rows.device())?)
+            }
+        }
     }
 
     fn rows_of(&self, scored: &[ScoredToken]) -> Result<Tensor> {
@@ -242,7 +264,7 @@ impl Decoder {
         }
         self.embedding.add_gradient(gradients, || {
             let tokens = Tensor::new(batch.tokens.as_slice(), self.device())?;
-            self.embedding.value().zeros_like()?.index_add(&tokens, &dx, 0)
+            self.embedding.value().zeros_like()?.index_add(&tokens, &self.scale_embedding(dx)?, 0)
         })
     }
 
@@ -267,12 +289,9 @@ impl Decoder {
                 "token {token} is not in the model's vocabulary of {vocabulary}: is this its tokenizer?"
             );
         }
-        let limit = self.architecture.longest();
+        let limit = self.architecture.max_positions;
         if batch.positions.iter().any(|position| *position as usize >= limit) {
-            let what = if limit < self.architecture.max_positions { " (its sliding window)" } else { "" };
-            candle_core::bail!(
-                "a sequence is longer than the model's {limit} positions{what}; lower max_length"
-            );
+            candle_core::bail!("a sequence is longer than the model's {limit} positions; lower max_length");
         }
         if batch.tokens.is_empty() {
             candle_core::bail!("the batch is empty");

@@ -12,7 +12,7 @@ mod mlp;
 mod norm;
 
 pub(crate) use attention::{Attention, HeadNorms};
-pub(crate) use block::{BlockContext, BlockModules, DecoderBlock, SavedBlock};
+pub(crate) use block::{BlockContext, BlockModules, DecoderBlock, LayerContext, PostNorms, SavedBlock};
 pub(crate) use head::{Head, SavedHead};
 pub(crate) use linear::{Linear, LoraAdapter};
 pub(crate) use norm::Norm;

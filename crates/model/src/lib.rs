@@ -37,6 +37,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod adapter;
 mod architecture;
 mod cost;
 mod decoder;
@@ -51,11 +52,14 @@ mod recipe;
 mod recorded;
 mod save;
 mod template;
+mod token_ids;
 mod tokenizer;
 mod weights;
+mod weights_source;
 
 pub use architecture::{
-    Architecture, Biases, Family, GeluKind, MlpKind, NormKind, Residual, Rope, RopeScaling, RotaryPairs,
+    Architecture, Biases, EmbeddingScale, Family, GateKind, GeluKind, LayerAttention, MlpKind, NormKind,
+    NormPlacement, Residual, Rope, RopeScaling, RotaryPairs, SlidingWindow,
 };
 pub use cost::{BatchSize, Flops, Footprint, MemoryDemand, TrainedElements};
 pub use decoder::{Activations, Adapter, Decoder, Generated, GenerationConfig, Prompt, Sampling, Saved};
@@ -68,8 +72,9 @@ pub use parameters::{Gradients, Parameter, Parameters};
 
 pub use recipe::{
     Bytes, Dtype, LoraConfig, ModelFile, PathResolver, Quantization, Recipe, TemplateSource, TokenizerSource,
-    Train, WeightsSource,
+    Train,
 };
 pub use save::{load_adapter, save_adapter};
 pub use template::{AcceptedTurns, ChatMessage, ChatTemplate, EndMarker, RenderedCompletion};
 pub use tokenizer::Tokenizer;
+pub use weights_source::WeightsSource;

@@ -1,6 +1,9 @@
 //! Loading and saving of models: decoder, tokenizer and chat template.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use candle_core::{DType, Device};
 use prospect_core::{
@@ -15,8 +18,10 @@ use crate::{
     TokenizerSource, Train, WeightsSource, device,
     recorded::check_recorded,
     save::save_weights,
-    template::{NamedTemplates, TemplateField, additional_templates},
-    weights::{GgufFile, QuantisingSource, RandomWeights, SafetensorsFolder, ShardingSource, TensorSource},
+    template::{NamedTemplates, TemplateField},
+    token_ids::check_token_ids,
+    weights::{GgufFile, QuantisingSource, ShardingSource, TensorSource},
+    weights_source::Storage,
 };
 
 /// Names of the files of a saved model.
@@ -84,24 +89,7 @@ impl Recipe {
     /// not by path.
     pub fn fingerprint(&self) -> Result<String, ModelError> {
         let mut parts = vec![fingerprint(&(self.dtype, self.quantization, "model v2"))?];
-        match &self.weights {
-            WeightsSource::Gguf(path) => parts.push(hash_file(path)?),
-            WeightsSource::Random(architecture, seed) => parts.push(fingerprint(&(architecture, seed))?),
-            WeightsSource::Folder(folder) => {
-                let mut files: Vec<_> = fs_err::read_dir(folder)?
-                    .map(|entry| entry.map(|entry| entry.path()))
-                    .collect::<Result<_, _>>()?;
-                files.retain(|path| {
-                    let endings = ["safetensors", "json", "jinja"];
-                    path.extension().is_some_and(|ending| endings.iter().any(|known| ending == *known))
-                });
-                files.extend(additional_templates(folder)?);
-                files.sort_unstable();
-                for file in files {
-                    parts.push(hash_file(&file)?);
-                }
-            }
-        }
+        parts.extend(self.weights.fingerprints()?);
         match &self.tokenizer {
             TokenizerSource::File(path) => parts.push(hash_file(path)?),
             other => parts.push(fingerprint(other)?),
@@ -125,14 +113,7 @@ impl Recipe {
 
     /// Reads the architecture without loading the weights.
     pub fn architecture(&self) -> Result<Architecture, ModelError> {
-        match &self.weights {
-            WeightsSource::Random(architecture, _) => Ok(architecture.clone()),
-            WeightsSource::Gguf(path) => GgufFile::open(path, DType::F32, Device::Cpu, false)?.architecture(),
-            WeightsSource::Folder(folder) => {
-                check_recorded(folder, CONFIG)?;
-                Architecture::from_hugging_face(&fs_err::read_to_string(folder.join(CONFIG))?)
-            }
-        }
+        self.weights.architecture()
     }
 
     /// Loads decoder, tokenizer and chat template.
@@ -149,20 +130,9 @@ impl Recipe {
             ));
         }
         let device = self.device(member.local_rank)?;
-        let dtype = self.dtype.to_candle();
-        let (architecture, mut weights): (_, Box<dyn TensorSource>) = match &self.weights {
-            WeightsSource::Random(architecture, seed) => {
-                (architecture.clone(), Box::new(RandomWeights::new(*seed, dtype, device)))
-            }
-            WeightsSource::Gguf(path) => {
-                let quantised = self.quantization == Some(Quantization::File);
-                let mut gguf = GgufFile::open(path, dtype, device, quantised)?;
-                (gguf.architecture()?, Box::new(gguf))
-            }
-            WeightsSource::Folder(folder) => {
-                (self.architecture()?, Box::new(SafetensorsFolder::open(folder, dtype, device)?))
-            }
-        };
+        let keep_blocks = self.quantization == Some(Quantization::File);
+        let (architecture, mut weights) =
+            self.weights.open(Storage { dtype: self.dtype.to_candle(), device, keep_blocks })?;
         let decoder = match &member.sharded_store {
             Some(store) => {
                 let mut weights: Box<dyn TensorSource> =
@@ -175,13 +145,7 @@ impl Recipe {
             None => Decoder::quantised(architecture, &mut *weights, self.quantization)?,
         };
         let (tokenizer, template) = self.load_text()?;
-        if tokenizer.vocabulary() > decoder.architecture().vocabulary {
-            return Err(ModelError::Recipe(format!(
-                "the tokenizer has {} tokens, but the model only {}; use the model's own tokenizer",
-                tokenizer.vocabulary(),
-                decoder.architecture().vocabulary
-            )));
-        }
+        check_token_ids(&tokenizer, &template, decoder.architecture().vocabulary)?;
         let text_fingerprint = fingerprint(&(
             tokenizer.to_json()?,
             template.source(),
@@ -200,20 +164,8 @@ impl Recipe {
 
     /// Loads tokenizer and chat template only.
     pub fn load_text(&self) -> Result<(Tokenizer, ChatTemplate), ModelError> {
-        let own = self.tokenizer == TokenizerSource::Weights;
-        let (own_tokenizer, text) = match &self.weights {
-            WeightsSource::Random(..) => (None, TextConfig::default()),
-            WeightsSource::Gguf(path) => {
-                let gguf = GgufFile::open(path, DType::F32, Device::Cpu, false)?;
-                let tokenizer = own.then(|| Tokenizer::from_gguf(&gguf)).transpose()?;
-                let template = gguf.text("tokenizer.chat_template").ok();
-                let template = template.map(|template| TemplateField::One(template.to_owned()));
-                let bos_token = gguf.bos_token().map(|token| ("bos_token".to_owned(), token));
-                let templates = template.map(NamedTemplates::from).unwrap_or_default();
-                (tokenizer, TextConfig { templates, variables: bos_token.into_iter().collect() })
-            }
-            WeightsSource::Folder(folder) => load_text_of_folder(folder, own)?,
-        };
+        let (own_tokenizer, text) =
+            text_of_weights(&self.weights, self.tokenizer == TokenizerSource::Weights)?;
         let tokenizer = match (&self.tokenizer, own_tokenizer) {
             (TokenizerSource::Bytes, _) => Tokenizer::bytes()?,
             (TokenizerSource::File(path), _) => Tokenizer::open(path, None)?,
@@ -236,6 +188,48 @@ impl Recipe {
             None => ChatTemplate::chatml(&tokenizer)?,
         };
         Ok((tokenizer, template))
+    }
+}
+
+/// Reads the text settings that come with weights, and the tokenizer if `own` is set.
+fn text_of_weights(
+    weights: &WeightsSource,
+    own: bool,
+) -> Result<(Option<Tokenizer>, TextConfig), ModelError> {
+    match weights {
+        WeightsSource::Random(..) => Ok((None, TextConfig::default())),
+        WeightsSource::Gguf(path) => {
+            let gguf = GgufFile::open(path, DType::F32, Device::Cpu, false)?;
+            let tokenizer = own.then(|| Tokenizer::from_gguf(&gguf)).transpose()?;
+            let template = gguf.text("tokenizer.chat_template").ok();
+            let template = template.map(|template| TemplateField::One(template.to_owned()));
+            let bos_token = gguf.bos_token().map(|token| ("bos_token".to_owned(), token));
+            let templates = template.map(NamedTemplates::from).unwrap_or_default();
+            Ok((tokenizer, TextConfig { templates, variables: bos_token.into_iter().collect() }))
+        }
+        // An adapter may have been trained with tokens and a template of its own.
+        WeightsSource::Adapter { folder, .. } if folder.join("tokenizer.json").exists() => {
+            load_text_of_folder(folder, own)
+        }
+        WeightsSource::Adapter { base, .. } => text_of_weights(base, own),
+        WeightsSource::Folder(_) | WeightsSource::Safetensors(_) => {
+            load_text_of_folder(weights.folder().unwrap_or(Path::new("")), own)
+        }
+    }
+}
+
+/// Returns the path of a folder's `tokenizer.json`, or says how to make one.
+fn tokenizer_file(folder: &Path) -> Result<PathBuf, ModelError> {
+    let path = folder.join("tokenizer.json");
+    let other = ["tokenizer.model", "vocab.json"].into_iter().find(|name| folder.join(name).exists());
+    match other {
+        Some(other) if !path.exists() => Err(ModelError::Tokenizer(format!(
+            "{folder}: there is `{other}`, but no tokenizer.json; convert it: python -c \"import transformers; \
+             transformers.AutoTokenizer.from_pretrained('{folder}').save_pretrained('{folder}')\" (needs the packages \
+             transformers, sentencepiece and protobuf), or set `tokenizer:` to a tokenizer.json",
+            folder = folder.display()
+        ))),
+        _ => Ok(path),
     }
 }
 
@@ -266,7 +260,7 @@ fn load_text_of_folder(
     let tokenizer = tokenizer
         .then(|| {
             check_recorded(folder, TOKENIZER)?;
-            Tokenizer::open(&folder.join(TOKENIZER), config.eos_token.map(SpecialToken::text))
+            Tokenizer::open(&tokenizer_file(folder)?, config.eos_token.map(SpecialToken::text))
         })
         .transpose()?;
     Ok((tokenizer, TextConfig { templates, variables }))

@@ -132,8 +132,29 @@ pub(crate) fn gelu_backward(x: &Tensor, grad: &Tensor, form: GeluKind) -> Result
     on_device!(Activation, x, gelu_backward(x, grad, form))
 }
 
+/// Returns gelu(gate)·up (GeGLU).
+pub(crate) fn gated_gelu(gate: &Tensor, up: &Tensor, form: GeluKind) -> Result<Tensor> {
+    on_device!(gate, gated_gelu(gate, up, form))
+}
+
+/// Returns d loss / d gate and d loss / d up of [`gated_gelu`].
+pub(crate) fn gated_gelu_backward(
+    gate: &Tensor,
+    up: &Tensor,
+    grad: &Tensor,
+    form: GeluKind,
+) -> Result<(Tensor, Tensor)> {
+    on_device!(gate, gated_gelu_backward(gate, up, grad, form))
+}
+
+/// Returns whether the CUDA kernels compute attention of this shape: they have no window, and divide
+/// scores by the root of the head dimension.
+fn has_kernel(heads: AttentionHeads) -> bool {
+    heads == AttentionHeads::new(heads.query, heads.key, heads.dim)
+}
+
 /// Scaled dot-product attention over prompt trees: a row attends to its prompt, and causally to its
-/// own branch.
+/// own branch, as far as the window reaches.
 ///
 /// `q` and the result are `[rows, query_heads·head_dim]`; `k` and `v` are `[rows,
 /// key_heads·head_dim]`.
@@ -144,6 +165,9 @@ pub(crate) fn attention(
     trees: &[PromptTree],
     heads: AttentionHeads,
 ) -> Result<Tensor> {
+    if !q.device().is_cpu() && !has_kernel(heads) {
+        return composed::attention(q, k, v, trees, heads);
+    }
     on_device!(Attention, q, attention(q, k, v, trees, heads))
 }
 
@@ -156,6 +180,9 @@ pub(crate) fn attention_backward(
     trees: &[PromptTree],
     heads: AttentionHeads,
 ) -> Result<(Tensor, Tensor, Tensor)> {
+    if !q.device().is_cpu() && !has_kernel(heads) {
+        return composed::attention_backward(q, k, v, grad, trees, heads);
+    }
     on_device!(Attention, q, attention_backward(q, k, v, grad, trees, heads))
 }
 

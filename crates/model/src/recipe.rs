@@ -6,13 +6,15 @@ use candle_core::{DType, quantized::GgmlDType};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Activations, Architecture, ModelError};
+use crate::{Activations, Architecture, ModelError, WeightsSource};
 
 /// Model recipe as written.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelFile {
-    /// Weights: a Hugging Face folder, a `.gguf` file, an `hf://` address of either, or `random`.
+    /// Weights: a Hugging Face folder, a `.safetensors` file with its `config.json` beside it, a
+    /// `.gguf` file, an `hf://` address of one of these, or `random`. The folder of a LoRA adapter
+    /// stands for its base model with the adapter merged.
     pub weights: String,
     /// Tokenizer: `bytes` (one token per byte) or a `tokenizer.json`. Default: the tokenizer that
     /// comes with the weights.
@@ -159,18 +161,6 @@ pub struct LoraConfig {
     pub alpha: f64,
 }
 
-/// Source of the weights.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum WeightsSource {
-    /// Folder with `config.json` and safetensors.
-    Folder(PathBuf),
-    /// GGUF file.
-    Gguf(PathBuf),
-    /// Random weights of an architecture, drawn from a seed.
-    Random(Architecture, u64),
-}
-
 /// Source of the tokenizer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -235,7 +225,9 @@ impl ModelFile {
         let fail = |message: String| ModelError::Recipe(message);
         let find = |key: &str, path: &str| locate(path).map_err(|error| fail(format!("`{key}`: {error}")));
         let weights = match (self.weights.as_str(), self.architecture) {
-            ("random", Some(architecture)) => WeightsSource::Random(architecture.validate()?, self.init_seed),
+            ("random", Some(architecture)) => {
+                WeightsSource::Random(Box::new(architecture.validate()?), self.init_seed)
+            }
             ("random", None) => return Err(fail("`weights: random` needs an `architecture`".to_owned())),
             (_, Some(_)) => {
                 return Err(fail(
@@ -243,10 +235,7 @@ impl ModelFile {
                         .to_owned(),
                 ));
             }
-            (address, None) => {
-                let path = find("weights", address)?;
-                if path.is_dir() { WeightsSource::Folder(path) } else { WeightsSource::Gguf(path) }
-            }
+            (address, None) => WeightsSource::from_path(find("weights", address)?, locate)?,
         };
         let tokenizer = match self.tokenizer.as_deref() {
             Some("bytes") => TokenizerSource::Bytes,
@@ -274,14 +263,14 @@ impl ModelFile {
                 return Err(fail("`lora` has no effect with `train: full`; remove one of them".to_owned()));
             }
         };
-        match (self.quantization, train, &weights) {
-            (Some(_), Train::Full, _) => {
+        match (self.quantization, train) {
+            (Some(_), Train::Full) => {
                 return Err(fail(
                     "`quantization` has no effect with `train: full`, which has no frozen weights; remove one of them"
                         .to_owned(),
                 ));
             }
-            (Some(Quantization::File), _, WeightsSource::Folder(_) | WeightsSource::Random(..)) => {
+            (Some(Quantization::File), _) if !weights.is_gguf() => {
                 return Err(fail(
                     "`quantization: file` needs the weights of a .gguf file; use q8_0, q6_k, q4_k, q4_0 or bf16"
                         .to_owned(),

@@ -10,9 +10,12 @@ use prospect_core::{
     checksums,
     files::{write_json, write_whole_at},
 };
-use serde::Deserialize;
 
-use crate::{Decoder, LoraConfig, ModelError, RotaryPairs, recorded::check_recorded};
+use crate::{
+    Decoder, LoraConfig, ModelError, RotaryPairs,
+    adapter::{AdapterConfig, CONFIG as ADAPTER_CONFIG, WEIGHTS as ADAPTER_WEIGHTS},
+    recorded::check_recorded,
+};
 
 /// Writes all weights of `decoder`, adapters merged, to one safetensors file.
 pub(crate) fn save_weights(decoder: &Decoder, path: &Path) -> Result<(), ModelError> {
@@ -26,10 +29,6 @@ pub(crate) fn save_weights(decoder: &Decoder, path: &Path) -> Result<(), ModelEr
     let tensors = weights.map(|(name, weight)| (name, weight.value().clone())).collect();
     save_tensors(&tensors, path)
 }
-
-/// Names of PEFT's files.
-const ADAPTER_CONFIG: &str = "adapter_config.json";
-const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 
 /// Writes the adapter of `decoder` to `folder` in PEFT's format, with the hashes of the files;
 /// `base` names the base model.
@@ -71,11 +70,9 @@ pub fn save_adapter(
 /// `base`.
 pub fn load_adapter(base: &Decoder, folder: &Path) -> Result<Decoder, ModelError> {
     let fail = |message: String| ModelError::Weights(format!("{}: {message}", folder.display()));
-    check_recorded(folder, ADAPTER_CONFIG)?;
     check_recorded(folder, ADAPTER_WEIGHTS)?;
-    let config: AdapterConfig = serde_json::from_slice(&fs_err::read(folder.join(ADAPTER_CONFIG))?)
-        .map_err(|error| fail(format!("{ADAPTER_CONFIG}: {error}")))?;
-    let policy = base.with_lora(LoraConfig { r: config.r, alpha: config.lora_alpha }, 0)?;
+    let config = AdapterConfig::open(folder)?;
+    let policy = base.with_lora(LoraConfig { r: config.r, alpha: config.alpha() }, 0)?;
     let tensors = load(folder.join(ADAPTER_WEIGHTS), base.device())
         .map_err(|error| fail(format!("{ADAPTER_WEIGHTS}: {error}")))?;
     for (name, parameter) in policy.parameters.iter() {
@@ -90,13 +87,6 @@ pub fn load_adapter(base: &Decoder, folder: &Path) -> Result<Decoder, ModelError
         parameter.var().set(&tensor.to_dtype(parameter.value().dtype())?)?;
     }
     Ok(policy)
-}
-
-/// Relevant keys of `adapter_config.json`.
-#[derive(Deserialize)]
-struct AdapterConfig {
-    r: usize,
-    lora_alpha: f64,
 }
 
 fn save_tensors(tensors: &BTreeMap<String, Tensor>, path: &Path) -> Result<(), ModelError> {

@@ -118,7 +118,13 @@ impl Tokenizer {
             .collect::<Result<Vec<_>, _>>()?;
         let vocab: Vocab = tokens.iter().cloned().zip(0..).collect();
         let mut inner = Inner::new(BPE::builder().vocab_and_merges(vocab, merges).build().map_err(fail)?);
-        inner.with_pre_tokenizer(Some(pre_tokenizer(gguf.text("tokenizer.ggml.pre")?)?));
+        let pre = gguf.text("tokenizer.ggml.pre").map_err(|error| {
+            fail(format!(
+                "{error}: without it, text would be split wrongly; set `tokenizer:` to the model's tokenizer.json, \
+                 or convert the model again with a current llama.cpp"
+            ))
+        })?;
+        inner.with_pre_tokenizer(Some(pre_tokenizer(pre)?));
         inner.with_decoder(Some(ByteLevelDecoder::new(false, true, false)));
         if let Ok(Value::Array(kinds)) = gguf.value("tokenizer.ggml.token_type") {
             // 3 is a control token, 4 a user-defined one.
@@ -195,6 +201,22 @@ impl Tokenizer {
     /// Returns the id of a token of the vocabulary.
     pub(crate) fn token_id(&self, text: &str) -> Option<u32> {
         self.inner.token_to_id(text)
+    }
+
+    /// Returns the tokens with ids from `first`, in the order of their ids, and whether each was added
+    /// to the vocabulary.
+    pub(crate) fn tokens_from(&self, first: usize) -> Vec<(String, u32, bool)> {
+        let added = self.inner.get_added_vocabulary().get_vocab();
+        let all = self.inner.get_vocab(true).into_iter();
+        let mut tokens: Vec<_> = all
+            .filter(|(_, id)| *id as usize >= first)
+            .map(|(token, id)| {
+                let is_added = added.contains_key(&token);
+                (token, id, is_added)
+            })
+            .collect();
+        tokens.sort_unstable_by_key(|(_, id, _)| *id);
+        tokens
     }
 
     /// Returns the number of token ids.

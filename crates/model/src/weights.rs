@@ -7,6 +7,7 @@ mod matrix;
 mod quantised;
 mod random;
 mod safetensors;
+mod scales;
 mod sharded;
 
 use candle_core::Tensor;
@@ -15,7 +16,8 @@ pub(crate) use gguf::GgufFile;
 pub(crate) use matrix::LinearWeight;
 pub(crate) use quantised::{QuantisedMatrix, QuantisingSource};
 pub(crate) use random::{RandomWeights, normal};
-pub(crate) use safetensors::SafetensorsFolder;
+pub(crate) use safetensors::SafetensorsFiles;
+pub(crate) use scales::ScaleScheme;
 pub(crate) use sharded::{ShardedMatrix, ShardingSource};
 
 use crate::{ModelError, parameters::WeightTensor};

@@ -39,6 +39,14 @@ fn architectures() -> Vec<(&'static str, Architecture)> {
                 "num_hidden_layers": 3, "num_attention_heads": 6, "max_position_embeddings": 512, "rotary_pct": 0.25}"#,
             ),
         ),
+        (
+            "gemma3_text",
+            of(
+                r#"{"model_type": "gemma3_text", "vocab_size": 2048, "hidden_size": 160, "intermediate_size": 512,
+                "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 64,
+                "max_position_embeddings": 512, "sliding_window": 64, "sliding_window_pattern": 3}"#,
+            ),
+        ),
     ]
 }
 

@@ -5,7 +5,7 @@
 //! * [`CountingAllocator`]: bytes in use and their peak, for tests in a process of their own.
 //! * [`flipped`]: damaged copies of a file.
 //! * [`json_schema`]: validation against our JSON Schemas.
-//! * [`test_data`] and [`test_model`]: files that are not in the repository.
+//! * [`test_data`], [`test_model`] and [`test_gemma`]: files that are not in the repository.
 
 // Helpers of tests may panic.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
@@ -31,6 +31,12 @@ pub fn test_data(path: &str) -> PathBuf {
 /// `#[ignore = "needs PROSPECT_TEST_MODEL"]`.
 pub fn test_model() -> PathBuf {
     from_variable("PROSPECT_TEST_MODEL")
+}
+
+/// Returns Gemma 3 270M as a GGUF file. Tests that call it are marked
+/// `#[ignore = "needs PROSPECT_TEST_GEMMA"]`.
+pub fn test_gemma() -> PathBuf {
+    from_variable("PROSPECT_TEST_GEMMA")
 }
 
 fn from_variable(name: &str) -> PathBuf {

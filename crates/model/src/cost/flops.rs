@@ -27,7 +27,7 @@ impl Flops {
     /// number of dimensions of all query heads together.
     ///
     /// * Forward: 2·N a row, 2·hidden·vocabulary a scored token, and 4·d a layer for each row that
-    ///   a row attends to.
+    ///   a row attends to. Rows that a sliding window hides count as attended to.
     /// * Adapter: 2·L a row.
     /// * Backward, for the rows and tokens with gradient: the same again for the gradient of the
     ///   inputs (attention has four products instead of two), and once more for that of the

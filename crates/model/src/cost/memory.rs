@@ -15,7 +15,7 @@
 use serde::Serialize;
 
 use super::BatchSize;
-use crate::{Architecture, DeviceKind, MlpKind, Residual, layers::Head};
+use crate::{Architecture, DeviceKind, MlpKind, NormPlacement, Residual, layers::Head};
 
 /// Properties of a model in training that the memory of a step depends on.
 #[derive(Debug, Clone)]
@@ -119,7 +119,7 @@ impl Footprint<'_> {
             query: (a.query_heads * a.head_dim) as u64 * e,
             key: (a.key_heads * a.head_dim) as u64 * e,
             wide: a.intermediate as u64 * e,
-            saved_wide: if a.mlp == MlpKind::GatedSilu { 2 } else { 1 },
+            saved_wide: if matches!(a.mlp, MlpKind::Gated(_)) { 2 } else { 1 },
             down: self.rank.unwrap_or(0) * e,
             linears: self.linears.len() as u64,
         }
@@ -130,12 +130,22 @@ impl Footprint<'_> {
         let a = self.architecture;
         let middle = if a.residual == Residual::Sequential { row.hidden } else { 0 };
         let unnormed = if a.head_norms { row.query + row.key } else { 0 };
+        let results = 2 * self.after_norm(row);
         row.hidden
             + middle
+            + results
             + unnormed
             + 2 * (row.query + row.key)
             + row.saved_wide * row.wide
             + row.linears * row.down
+    }
+
+    /// Returns the bytes of the input of a norm after attention or MLP, if there is one.
+    fn after_norm(&self, row: &RowBytes) -> u64 {
+        match self.architecture.norm_placement {
+            NormPlacement::Before => 0,
+            NormPlacement::BeforeAndAfter => row.hidden,
+        }
     }
 
     /// Returns the bytes of a block's forward pass for each row: saved activations and workspace,
@@ -157,9 +167,11 @@ impl Footprint<'_> {
     /// Returns the workspace of a block's backward pass for each row, without saved activations and
     /// the incoming gradient.
     fn backward(&self, row: &RowBytes) -> u64 {
-        let mlp = row.hidden + (row.saved_wide + 2) * row.wide;
+        // The gradient before a norm after attention or MLP.
+        let inner = self.after_norm(row);
+        let mlp = row.hidden + inner + (row.saved_wide + 2) * row.wide;
         let attention =
-            (4 * row.hidden + 3 * row.query + 4 * row.key).saturating_sub(row.saved_wide * row.wide);
+            (4 * row.hidden + inner + 3 * row.query + 4 * row.key).saturating_sub(row.saved_wide * row.wide);
         match self.device {
             DeviceKind::Cpu => mlp.max(attention),
             DeviceKind::Gpu => {
@@ -216,7 +228,9 @@ impl Footprint<'_> {
         // A gathered matrix exists twice for a moment: as parts and as a whole.
         let copies = u64::from(self.quantised || self.sharded) + u64::from(self.sharded);
         let dense = copies * self.largest_matrix();
-        let rotation = rows * a.head_dim as u64 * self.element_bytes;
+        // cos and sin; blocks with a sliding window may have their own.
+        let tables = if a.sliding_rope.is_some() { 2 } else { 1 };
+        let rotation = tables * rows * a.head_dim as u64 * self.element_bytes;
         // Where only some rows are saved, the last block's activations exist in full and as a copy.
         let copied = if gradient_rows < rows && recomputed < layers {
             rows * (row.hidden + saved) + gradient_rows * saved

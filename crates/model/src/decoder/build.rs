@@ -6,7 +6,7 @@ use super::Decoder;
 use crate::{
     Architecture, Dtype, ModelError, Quantization,
     architecture::{Mlp, NormKind, Projections},
-    layers::{Attention, DecoderBlock, Head, HeadNorms, Linear, Norm},
+    layers::{Attention, DecoderBlock, Head, HeadNorms, Linear, Norm, PostNorms},
     parameters::{Parameters, WeightTensor},
     weights::{QuantisingSource, RandomWeights, TensorSource},
 };
@@ -35,10 +35,11 @@ impl Builder<'_> {
     fn norm(&mut self, module: &str, kind: NormKind, width: usize) -> Result<Norm, ModelError> {
         let weight = WeightTensor::Frozen(self.weight(module, &[width])?);
         let bias = match kind {
-            NormKind::Rms => None,
+            NormKind::Rms | NormKind::RmsOffset => None,
             NormKind::Layer => Some(WeightTensor::Frozen(self.bias(module, width)?)),
         };
-        Ok(Norm { weight, bias, epsilon: self.architecture.epsilon })
+        let offset = kind == NormKind::RmsOffset;
+        Ok(Norm { weight, bias, offset, epsilon: self.architecture.epsilon })
     }
 
     fn block(&mut self, layer: usize) -> Result<DecoderBlock, ModelError> {
@@ -56,7 +57,9 @@ impl Builder<'_> {
             Projections::Fused(name) => Projections::Fused(projection(name, query + 2 * key)?),
         };
         let output = self.linear(&in_block(names.output), [a.hidden, query], a.biases.output)?;
-        let mut norm = |name: &str| self.norm(&in_block(name), NormKind::Rms, a.head_dim);
+        // Norms of heads never have a bias.
+        let of_heads = if a.norm == NormKind::RmsOffset { NormKind::RmsOffset } else { NormKind::Rms };
+        let mut norm = |name: &str| self.norm(&in_block(name), of_heads, a.head_dim);
         let norms = if a.head_norms {
             Some(HeadNorms { query: norm(names.query_norm)?, key: norm(names.key_norm)? })
         } else {
@@ -65,16 +68,21 @@ impl Builder<'_> {
         let (wide, narrow) = ([a.intermediate, a.hidden], [a.hidden, a.intermediate]);
         let mut linear = |name: &str, shape| self.linear(&in_block(name), shape, a.biases.mlp);
         let mlp = match names.mlp {
-            Mlp::Gated([gate, up, down]) => {
-                Mlp::Gated([linear(gate, wide)?, linear(up, wide)?, linear(down, narrow)?])
+            Mlp::Gated([gate, up, down], kind) => {
+                Mlp::Gated([linear(gate, wide)?, linear(up, wide)?, linear(down, narrow)?], kind)
             }
             Mlp::Plain([up, down], gelu) => Mlp::Plain([linear(up, wide)?, linear(down, narrow)?], gelu),
         };
+        let mut norm = |name: &str| self.norm(&in_block(name), a.norm, a.hidden);
         Ok(DecoderBlock {
-            attention_norm: self.norm(&in_block(names.attention_norm), a.norm, a.hidden)?,
-            attention: Attention { projections, norms, output },
-            mlp_norm: self.norm(&in_block(names.mlp_norm), a.norm, a.hidden)?,
+            attention_norm: norm(names.attention_norm)?,
+            attention: Attention { projections, norms, output, kind: a.layer_attention(layer) },
+            mlp_norm: norm(names.mlp_norm)?,
             mlp,
+            post_norms: match names.post_norms {
+                Some([attention, mlp]) => Some(PostNorms { attention: norm(attention)?, mlp: norm(mlp)? }),
+                None => None,
+            },
             residual: a.residual,
         })
     }
@@ -100,6 +108,7 @@ impl Decoder {
             head: Head { norm, weight: WeightTensor::Frozen(head) },
             parameters: Parameters::default(),
             rotary: a.rope.table(a.max_positions),
+            sliding_rotary: a.sliding_rope.as_ref().map(|rope| rope.table(a.max_positions)),
             architecture,
         })
     }
@@ -130,7 +139,8 @@ impl Decoder {
         dtype: Dtype,
         quantization: Option<Quantization>,
     ) -> Result<Self, ModelError> {
-        let mut weights = RandomWeights::new(seed, dtype.to_candle(), device.clone());
-        Self::quantised(architecture.validate()?, &mut weights, quantization)
+        let architecture = architecture.validate()?;
+        let mut weights = RandomWeights::new(&architecture, seed, dtype.to_candle(), device.clone());
+        Self::quantised(architecture, &mut weights, quantization)
     }
 }

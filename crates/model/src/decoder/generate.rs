@@ -101,7 +101,7 @@ impl Decoder {
                         generated.end = Some(token);
                     } else {
                         generated.tokens.push(token);
-                        if row.read < self.architecture().longest() {
+                        if row.read < self.architecture().max_positions {
                             going.push(row);
                             next.push(token);
                         }
@@ -148,7 +148,7 @@ impl Decoder {
         let ends: Vec<u32> = batch.trees.iter().map(|tree| tree.prompt.end as u32 - 1).collect();
         let x = self.pass(&batch, adapter, |_, heads, [q, k, v]| {
             for (row, tree) in rows.iter_mut().zip(&batch.trees) {
-                let capacity = (row.read + max_new_tokens).min(self.architecture().longest());
+                let capacity = (row.read + max_new_tokens).min(self.architecture().max_positions);
                 let keep = |x: &Tensor| -> Result<Tensor> {
                     let kept = Tensor::zeros((heads.key, capacity, heads.dim), x.dtype(), x.device())?;
                     kept.slice_set(&by_head(&x.narrow(0, tree.prompt.start, row.read)?, heads)?, 1, 0)?;
@@ -178,7 +178,9 @@ impl Decoder {
                 for (kept, new) in [(keys, k), (values, v)] {
                     kept.slice_set(&by_head(&new.narrow(0, index, 1)?, heads)?, 1, row.read)?;
                 }
-                let seen = [keys.narrow(1, 0, row.read + 1)?, values.narrow(1, 0, row.read + 1)?];
+                let last = row.read + 1;
+                let first = heads.window.map_or(0, |window| last.saturating_sub(window));
+                let seen = [keys.narrow(1, first, last - first)?, values.narrow(1, first, last - first)?];
                 attend_to_cache(&q.narrow(0, index, 1)?, &seen, heads)
             });
             Tensor::cat(&attended.collect::<Result<Vec<_>>>()?, 0)
@@ -199,7 +201,8 @@ impl Decoder {
     ) -> Result<Tensor> {
         let context = self.context(batch, adapter)?;
         let step = |x: Tensor, (index, block): (usize, &DecoderBlock)| {
-            Ok(block.forward_with(&x, &context, |qkv| attend(index, context.heads, qkv))?.0)
+            let heads = context.layer(block.attention.kind).heads;
+            Ok(block.forward_with(&x, &context, |qkv| attend(index, heads, qkv))?.0)
         };
         self.blocks.iter().enumerate().try_fold(self.embed(batch)?, step)
     }
@@ -237,7 +240,7 @@ fn by_head(x: &Tensor, heads: AttentionHeads) -> Result<Tensor> {
 /// `[key heads, cached, dim]`.
 fn attend_to_cache(q: &Tensor, [keys, values]: &[Tensor; 2], heads: AttentionHeads) -> Result<Tensor> {
     let q = q.reshape((heads.key, heads.query / heads.key, heads.dim))?;
-    let scores = (q.matmul(&keys.t()?)? * (heads.dim as f64).sqrt().recip())?;
+    let scores = (q.matmul(&keys.t()?)? * heads.scale)?;
     let weights = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
     let weights = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?;
     weights.matmul(values)?.reshape((1, heads.query * heads.dim))

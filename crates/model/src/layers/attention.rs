@@ -3,26 +3,31 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{BlockContext, Linear, Norm};
+use super::{BlockContext, LayerContext, Linear, Norm};
 use crate::{
-    architecture::{AttentionHeads, Projections},
+    architecture::{AttentionHeads, LayerAttention, Projections},
     ops,
     parameters::Gradients,
 };
 
 impl Projections<Linear> {
     /// Returns q, k and v, and x·Aᵀ of each projection.
-    fn forward(&self, x: &Tensor, context: &BlockContext<'_>) -> Result<([Tensor; 3], [Option<Tensor>; 3])> {
+    fn forward(
+        &self,
+        x: &Tensor,
+        heads: AttentionHeads,
+        adapter: bool,
+    ) -> Result<([Tensor; 3], [Option<Tensor>; 3])> {
         match self {
             Self::Separate([q, k, v]) => {
-                let (q, q_lora) = q.forward(x, None, context.adapter)?;
-                let (k, k_lora) = k.forward(x, None, context.adapter)?;
-                let (v, v_lora) = v.forward(x, None, context.adapter)?;
+                let (q, q_lora) = q.forward(x, None, adapter)?;
+                let (k, k_lora) = k.forward(x, None, adapter)?;
+                let (v, v_lora) = v.forward(x, None, adapter)?;
                 Ok(([q, k, v], [q_lora, k_lora, v_lora]))
             }
             Self::Fused(projection) => {
-                let AttentionHeads { query, dim, .. } = context.heads;
-                let (y, lora) = projection.forward(x, None, context.adapter)?;
+                let AttentionHeads { query, dim, .. } = heads;
+                let (y, lora) = projection.forward(x, None, adapter)?;
                 let rows = y.dim(0)?;
                 let y = y.reshape((rows, query, 3, dim))?;
                 let part = |index: usize| y.narrow(2, index, 1)?.reshape((rows, query * dim));
@@ -69,6 +74,7 @@ pub(crate) struct Attention {
     pub(crate) projections: Projections<Linear>,
     pub(crate) norms: Option<HeadNorms>,
     pub(crate) output: Linear,
+    pub(crate) kind: LayerAttention,
 }
 
 /// Tensors saved for the backward pass, besides the input.
@@ -117,8 +123,9 @@ impl Attention {
         context: &BlockContext<'_>,
         attend: impl FnOnce([&Tensor; 3]) -> Result<Tensor>,
     ) -> Result<(Tensor, SavedAttention)> {
-        let BlockContext { rotation: (cos, sin), pairs, heads, adapter, .. } = context;
-        let ([q, k, v], lora) = self.projections.forward(x, context)?;
+        let BlockContext { pairs, adapter, .. } = context;
+        let LayerContext { rotation: (cos, sin), heads } = context.layer(self.kind);
+        let ([q, k, v], lora) = self.projections.forward(x, *heads, *adapter)?;
         let (q, k, unnormed) = match &self.norms {
             None => (q, k, None),
             Some(norms) => {
@@ -143,7 +150,8 @@ impl Attention {
         context: &BlockContext<'_>,
         gradients: &mut Gradients,
     ) -> Result<Tensor> {
-        let BlockContext { trees, rotation: (cos, sin), pairs, heads, .. } = context;
+        let BlockContext { trees, pairs, .. } = context;
+        let LayerContext { rotation: (cos, sin), heads } = context.layer(self.kind);
         let SavedAttention { unnormed, q, k, v, attended, lora: (lora, output_lora) } = saved;
         let d_attended = self.output.backward(&attended, output_lora.as_ref(), grad, None, gradients)?;
         let (d_q, d_k, d_v) = ops::attention_backward(&q, &k, &v, &d_attended, trees, *heads)?;

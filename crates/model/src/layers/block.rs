@@ -1,10 +1,11 @@
-//! Decoder block: attention and an MLP, each with a norm before it and a residual connection.
+//! Decoder block: attention and an MLP, each with a norm before it, in some families one after it,
+//! and a residual connection.
 
 use candle_core::{Result, Tensor};
 
 use super::{Attention, HeadNorms, Linear, Norm, attention::SavedAttention, mlp::SavedMlp};
 use crate::{
-    architecture::{AttentionHeads, Mlp, Residual, RotaryPairs, TensorNames},
+    architecture::{AttentionHeads, LayerAttention, Mlp, Residual, RotaryPairs, TensorNames},
     ops,
     pack::PromptTree,
     parameters::Gradients,
@@ -17,17 +18,44 @@ pub(crate) struct DecoderBlock {
     pub(crate) attention: Attention,
     pub(crate) mlp_norm: Norm,
     pub(crate) mlp: Mlp<Linear>,
+    pub(crate) post_norms: Option<PostNorms>,
     pub(crate) residual: Residual,
+}
+
+/// Norms of the results of attention and MLP, before these are added to the residual stream.
+#[derive(Debug, Clone)]
+pub(crate) struct PostNorms {
+    pub(crate) attention: Norm,
+    pub(crate) mlp: Norm,
 }
 
 /// Inputs that all blocks share in a pass over a batch.
 pub(crate) struct BlockContext<'a> {
     pub(crate) trees: &'a [PromptTree],
+    pub(crate) pairs: RotaryPairs,
+    pub(crate) adapter: bool,
+    /// Inputs of blocks with full attention.
+    pub(crate) full: LayerContext,
+    /// Inputs of blocks with a sliding window, if there are such blocks.
+    pub(crate) sliding: Option<LayerContext>,
+}
+
+impl BlockContext<'_> {
+    /// Returns the inputs of blocks with this attention.
+    pub(crate) fn layer(&self, attention: LayerAttention) -> &LayerContext {
+        match (attention, &self.sliding) {
+            (LayerAttention::Sliding, Some(sliding)) => sliding,
+            _ => &self.full,
+        }
+    }
+}
+
+/// Inputs that blocks with the same attention share.
+#[derive(Clone)]
+pub(crate) struct LayerContext {
     /// cos and sin of the rotary angles of each row, `[rows, rotated dims/2]`.
     pub(crate) rotation: (Tensor, Tensor),
-    pub(crate) pairs: RotaryPairs,
     pub(crate) heads: AttentionHeads,
-    pub(crate) adapter: bool,
 }
 
 /// Tensors saved for the backward pass of a block. Norms are cheap, so they are recomputed.
@@ -37,13 +65,24 @@ pub(crate) struct SavedBlock {
     /// Input of the MLP's norm.
     middle: Tensor,
     mlp: SavedMlp,
+    /// Results of attention and MLP, the inputs of norms after them.
+    results: Option<[Tensor; 2]>,
 }
 
 impl SavedBlock {
     /// Applies `f` to all tensors.
     pub(crate) fn map(self, f: &impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
-        let Self { x, attention, middle, mlp } = self;
-        Ok(Self { x: f(&x)?, attention: attention.map(f)?, middle: f(&middle)?, mlp: mlp.map(f)? })
+        let Self { x, attention, middle, mlp, results } = self;
+        Ok(Self {
+            x: f(&x)?,
+            attention: attention.map(f)?,
+            middle: f(&middle)?,
+            mlp: mlp.map(f)?,
+            results: match results {
+                Some([attended, mixed]) => Some([f(&attended)?, f(&mixed)?]),
+                None => None,
+            },
+        })
     }
 }
 
@@ -62,7 +101,7 @@ impl DecoderBlock {
 
     /// Returns the modules, with their names within the block.
     pub(crate) fn modules_mut(&mut self, names: &TensorNames) -> BlockModules<'_> {
-        let Attention { projections, norms, output } = &mut self.attention;
+        let Attention { projections, norms, output, kind: _ } = &mut self.attention;
         let names_of_linears =
             names.projections.as_slice().iter().chain([&names.output]).chain(names.mlp.as_slice());
         let linears = projections.as_mut_slice().iter_mut().chain([output]).chain(self.mlp.as_mut_slice());
@@ -70,11 +109,18 @@ impl DecoderBlock {
         let head_norms =
             norms.as_mut().map(|HeadNorms { query, key }| [(names.query_norm, query), (names.key_norm, key)]);
         let norms = [(names.attention_norm, &mut self.attention_norm), (names.mlp_norm, &mut self.mlp_norm)];
-        BlockModules { linears, norms: norms.into_iter().chain(head_norms.into_iter().flatten()).collect() }
+        let post_norms = names.post_norms.zip(self.post_norms.as_mut()).map(
+            |([after_attention, after_mlp], PostNorms { attention, mlp })| {
+                [(after_attention, attention), (after_mlp, mlp)]
+            },
+        );
+        let optional = [head_norms, post_norms].into_iter().flatten().flatten();
+        BlockModules { linears, norms: norms.into_iter().chain(optional).collect() }
     }
 
     pub(crate) fn forward(&self, x: &Tensor, context: &BlockContext<'_>) -> Result<(Tensor, SavedBlock)> {
-        self.forward_with(x, context, |[q, k, v]| ops::attention(q, k, v, context.trees, context.heads))
+        let heads = context.layer(self.attention.kind).heads;
+        self.forward_with(x, context, |[q, k, v]| ops::attention(q, k, v, context.trees, heads))
     }
 
     /// Like [`forward`](Self::forward), with a custom `attend`: attention from rotated queries and
@@ -85,15 +131,25 @@ impl DecoderBlock {
         context: &BlockContext<'_>,
         attend: impl FnOnce([&Tensor; 3]) -> Result<Tensor>,
     ) -> Result<(Tensor, SavedBlock)> {
+        // Without norms after them, the products add the residual stream themselves.
+        let fused = self.post_norms.is_none();
         let (normed, _) = self.attention_norm.forward(x)?;
-        let (sum, attention) = self.attention.forward(&normed, Some(x), context, attend)?;
+        let (attended, attention) = self.attention.forward(&normed, fused.then_some(x), context, attend)?;
+        let sum = match &self.post_norms {
+            Some(norms) => (x + norms.attention.forward(&attended)?.0)?,
+            None => attended.clone(),
+        };
         let middle = match self.residual {
             Residual::Sequential => sum.clone(),
             Residual::Parallel => x.clone(),
         };
         let (normed, _) = self.mlp_norm.forward(&middle)?;
-        let (y, mlp) = self.mlp.forward(&normed, Some(&sum), context.adapter)?;
-        Ok((y, SavedBlock { x: x.clone(), attention, middle, mlp }))
+        let (mixed, mlp) = self.mlp.forward(&normed, fused.then_some(&sum), context.adapter)?;
+        let (y, results) = match &self.post_norms {
+            Some(norms) => ((sum + norms.mlp.forward(&mixed)?.0)?, Some([attended, mixed])),
+            None => (mixed, None),
+        };
+        Ok((y, SavedBlock { x: x.clone(), attention, middle, mlp, results }))
     }
 
     pub(crate) fn backward(
@@ -103,17 +159,38 @@ impl DecoderBlock {
         context: &BlockContext<'_>,
         gradients: &mut Gradients,
     ) -> Result<Tensor> {
-        let SavedBlock { x, attention, middle, mlp } = saved;
+        let SavedBlock { x, attention, middle, mlp, results } = saved;
+        let (norms, [attended, mixed]) = match (&self.post_norms, results) {
+            (Some(norms), Some(results)) => (Some(norms), results.map(Some)),
+            _ => (None, [None, None]),
+        };
+        let d_mixed = backward_after(norms.map(|norms| &norms.mlp), mixed, grad, gradients)?;
         let (normed, norm) = self.mlp_norm.forward(&middle)?;
-        let d_normed = self.mlp.backward(&normed, mlp, grad, gradients)?;
+        let d_normed = self.mlp.backward(&normed, mlp, &d_mixed, gradients)?;
+        drop(d_mixed);
         let d_x = self.mlp_norm.backward(&middle, &norm, &d_normed, Some(grad), gradients)?;
 
         let d_attended = match self.residual {
             Residual::Sequential => &d_x,
             Residual::Parallel => grad,
         };
+        let d_attended =
+            backward_after(norms.map(|norms| &norms.attention), attended, d_attended, gradients)?;
         let (normed, norm) = self.attention_norm.forward(&x)?;
-        let d_normed = self.attention.backward(&normed, attention, d_attended, context, gradients)?;
+        let d_normed = self.attention.backward(&normed, attention, &d_attended, context, gradients)?;
         self.attention_norm.backward(&x, &norm, &d_normed, Some(&d_x), gradients)
     }
+}
+
+/// Returns d loss / d `x` of the norm after attention or MLP, from d loss / d result; `grad` itself
+/// without a norm.
+fn backward_after(
+    norm: Option<&Norm>,
+    x: Option<Tensor>,
+    grad: &Tensor,
+    gradients: &mut Gradients,
+) -> Result<Tensor> {
+    let (Some(norm), Some(x)) = (norm, x) else { return Ok(grad.clone()) };
+    let (_, saved) = norm.forward(&x)?;
+    norm.backward(&x, &saved, grad, None, gradients)
 }

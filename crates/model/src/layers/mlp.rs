@@ -3,7 +3,11 @@
 use candle_core::{Result, Tensor, bail};
 
 use super::Linear;
-use crate::{architecture::Mlp, ops, parameters::Gradients};
+use crate::{
+    architecture::{GateKind, Mlp},
+    ops,
+    parameters::Gradients,
+};
 
 /// Tensors saved for the backward pass, besides the input: the inputs of the activation, and x·Aᵀ
 /// of each layer. The activation is cheap, so it is recomputed.
@@ -25,6 +29,14 @@ impl SavedMlp {
     }
 }
 
+/// Returns act(gate)·up.
+fn gated(gate: &Tensor, up: &Tensor, kind: GateKind) -> Result<Tensor> {
+    match kind {
+        GateKind::Silu => ops::gated_silu(gate, up),
+        GateKind::Gelu(gelu) => ops::gated_gelu(gate, up, gelu),
+    }
+}
+
 impl Mlp<Linear> {
     /// Returns the MLP of each row of `x`, plus `residual`.
     pub(crate) fn forward(
@@ -34,10 +46,10 @@ impl Mlp<Linear> {
         adapter: bool,
     ) -> Result<(Tensor, SavedMlp)> {
         match self {
-            Self::Gated([gate, up, down]) => {
+            Self::Gated([gate, up, down], kind) => {
                 let (gate, gate_lora) = gate.forward(x, None, adapter)?;
                 let (up, up_lora) = up.forward(x, None, adapter)?;
-                let (y, down_lora) = down.forward(&ops::gated_silu(&gate, &up)?, residual, adapter)?;
+                let (y, down_lora) = down.forward(&gated(&gate, &up, *kind)?, residual, adapter)?;
                 Ok((y, SavedMlp::Gated { gate, up, lora: [gate_lora, up_lora, down_lora] }))
             }
             Self::Plain([up, down], gelu) => {
@@ -56,10 +68,13 @@ impl Mlp<Linear> {
         gradients: &mut Gradients,
     ) -> Result<Tensor> {
         match (self, saved) {
-            (Self::Gated(linears), SavedMlp::Gated { gate, up, lora }) => {
-                let active = ops::gated_silu(&gate, &up)?;
+            (Self::Gated(linears, kind), SavedMlp::Gated { gate, up, lora }) => {
+                let active = gated(&gate, &up, *kind)?;
                 let d_active = linears[2].backward(&active, lora[2].as_ref(), grad, None, gradients)?;
-                let (d_gate, d_up) = ops::gated_silu_backward(&gate, &up, &d_active)?;
+                let (d_gate, d_up) = match kind {
+                    GateKind::Silu => ops::gated_silu_backward(&gate, &up, &d_active)?,
+                    GateKind::Gelu(gelu) => ops::gated_gelu_backward(&gate, &up, &d_active, *gelu)?,
+                };
                 drop((active, d_active, gate, up));
                 let d_x = linears[0].backward(x, lora[0].as_ref(), &d_gate, None, gradients)?;
                 linears[1].backward(x, lora[1].as_ref(), &d_up, Some(d_x), gradients)

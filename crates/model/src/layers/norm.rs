@@ -1,17 +1,20 @@
 //! RMS norm and layer norm.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 use crate::{
     ops,
     parameters::{Gradients, WeightTensor},
 };
 
-/// RMS norm, x·w / rms(x). With a bias, layer norm: the RMS norm of x − mean(x), plus the bias.
+/// RMS norm, x·w / rms(x), or x·(1 + w) / rms(x) with `offset`. With a bias, layer norm: the RMS norm
+/// of x − mean(x), plus the bias.
 #[derive(Debug, Clone)]
 pub(crate) struct Norm {
     pub(crate) weight: WeightTensor,
     pub(crate) bias: Option<WeightTensor>,
+    /// Stores the weight as its difference from 1.
+    pub(crate) offset: bool,
     pub(crate) epsilon: f64,
 }
 
@@ -31,12 +34,23 @@ impl Norm {
         std::iter::once(("weight", &mut self.weight)).chain(bias)
     }
 
+    /// Returns the factor of the normalised row: w, or 1 + w in at least single precision.
+    fn factor(&self) -> Result<Tensor> {
+        let weight = self.weight.value();
+        if !self.offset {
+            return Ok(weight.clone());
+        }
+        let dtype = if weight.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+        weight.to_dtype(dtype)? + 1.0
+    }
+
     pub(crate) fn forward(&self, x: &Tensor) -> Result<(Tensor, SavedNorm)> {
+        let factor = self.factor()?;
         let Some(bias) = &self.bias else {
-            let (y, inverse_rms) = ops::rms_norm(x, self.weight.value(), self.epsilon)?;
+            let (y, inverse_rms) = ops::rms_norm(x, &factor, self.epsilon)?;
             return Ok((y, SavedNorm(inverse_rms)));
         };
-        let (y, inverse_rms) = ops::rms_norm(&ops::centre(x)?, self.weight.value(), self.epsilon)?;
+        let (y, inverse_rms) = ops::rms_norm(&ops::centre(x)?, &factor, self.epsilon)?;
         Ok((y.broadcast_add(bias.value())?, SavedNorm(inverse_rms)))
     }
 
@@ -50,9 +64,10 @@ impl Norm {
         gradients: &mut Gradients,
     ) -> Result<Tensor> {
         let SavedNorm(inverse_rms) = saved;
+        let factor = self.factor()?;
         let backward = |x: &Tensor, residual: Option<&Tensor>, gradients: &mut Gradients| {
             self.weight.add_gradient(gradients, || ops::rms_norm_weight_grad(x, inverse_rms, grad))?;
-            ops::rms_norm_backward(x, self.weight.value(), inverse_rms, grad, residual)
+            ops::rms_norm_backward(x, &factor, inverse_rms, grad, residual)
         };
         let Some(bias) = &self.bias else { return backward(x, residual, gradients) };
         bias.add_gradient(gradients, || grad.sum(0))?;

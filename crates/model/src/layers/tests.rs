@@ -5,8 +5,9 @@ use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::log_softmax;
 
 use crate::{
-    Activations, Adapter, Architecture, Decoder, GeluKind, Generated, GenerationConfig, Gradients,
-    LoraConfig, ModelError, PackedBatch, Packer, Prompt, Residual, RotaryPairs, Sampling,
+    Activations, Adapter, Architecture, Decoder, EmbeddingScale, GateKind, GeluKind, Generated,
+    GenerationConfig, Gradients, LayerAttention, LoraConfig, ModelError, PackedBatch, Packer, Prompt,
+    Residual, RotaryPairs, Sampling,
     ops::{
         self,
         tests::{assert_gradient, dot},
@@ -16,8 +17,8 @@ use crate::{
 };
 use prospect_core::draw::Draw;
 
-use super::{BlockContext, Linear, Norm};
-use crate::architecture::{Mlp, Projections};
+use super::{BlockContext, LayerContext, Linear, Norm};
+use crate::architecture::{AttentionHeads, Mlp, Projections};
 
 const SIZES: &str = r#""vocab_size": 23, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2,
     "max_position_embeddings": 32"#;
@@ -25,6 +26,9 @@ const LLAMA: &str = r#""num_attention_heads": 4, "num_key_value_heads": 2, "head
 const TIED: &str = r#""tie_word_embeddings": true"#;
 const NEOX: &str =
     r#""model_type": "gpt_neox", "num_attention_heads": 2, "rotary_pct": 0.5, "rotary_emb_base": 100"#;
+const GEMMA: &str = r#""model_type": "gemma3_text", "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 4,
+    "rope_theta": 100, "rope_local_base_freq": 10, "query_pre_attn_scalar": 9, "sliding_window": 3,
+    "sliding_window_pattern": 2"#;
 
 fn architecture(keys: &str) -> Architecture {
     serde_json::from_str(&format!("{{{SIZES}, {keys}}}")).unwrap()
@@ -39,6 +43,15 @@ fn architectures() -> Vec<(&'static str, Architecture)> {
         ("llama with biases", of(&[LLAMA, r#""attention_bias": true, "mlp_bias": true"#])),
         ("qwen2", of(&[LLAMA, TIED, r#""model_type": "qwen2""#])),
         ("qwen3", of(&[LLAMA, r#""model_type": "qwen3""#])),
+        ("mistral", of(&[LLAMA, r#""model_type": "mistral", "sliding_window": 2"#])),
+        ("gemma", of(&[GEMMA])),
+        (
+            "gemma, scaled rope",
+            of(&[
+                GEMMA,
+                r#""rope_scaling": {"rope_type": "linear", "factor": 4}, "tie_word_embeddings": false"#,
+            ]),
+        ),
         ("neox", of(&[NEOX])),
         ("neox, sequential", of(&[NEOX, r#""use_parallel_residual": false, "hidden_act": "gelu_new""#])),
         ("neox, yarn", of(&[NEOX, r#""rope_scaling": {"rope_type": "yarn", "factor": 4}"#])),
@@ -128,7 +141,9 @@ fn oracle_norm(x: &Tensor, norm: &Norm, epsilon: f64) -> Tensor {
     let x = if norm.bias.is_some() { x.broadcast_sub(&mean).unwrap() } else { x.clone() };
     let square = x.sqr().unwrap().mean_keepdim(D::Minus1).unwrap();
     let rms = (square + epsilon).unwrap().sqrt().unwrap();
-    let y = x.broadcast_div(&rms).unwrap().broadcast_mul(tracked(&norm.weight)).unwrap();
+    let weight = tracked(&norm.weight);
+    let weight = if norm.offset { (weight + 1.0).unwrap() } else { weight.clone() };
+    let y = x.broadcast_div(&rms).unwrap().broadcast_mul(&weight).unwrap();
     match &norm.bias {
         Some(bias) => y.broadcast_add(tracked(bias)).unwrap(),
         None => y,
@@ -137,25 +152,37 @@ fn oracle_norm(x: &Tensor, norm: &Norm, epsilon: f64) -> Tensor {
 
 fn oracle_mlp(x: &Tensor, mlp: &Mlp<Linear>) -> Tensor {
     match mlp {
-        Mlp::Gated([gate, up, down]) => {
-            let active = oracle_linear(x, gate).silu().unwrap() * oracle_linear(x, up);
-            oracle_linear(&active.unwrap(), down)
-        }
-        Mlp::Plain([up, down], gelu) => {
-            let up = oracle_linear(x, up);
-            // The derivatives of candle's GELUs are accurate to six digits.
-            let share = match gelu {
-                GeluKind::Exact => (&up * std::f64::consts::FRAC_1_SQRT_2).unwrap().erf(),
-                GeluKind::Tanh => {
-                    let cube = (up.sqr().unwrap() * &up).unwrap();
-                    let inner = (&up + (cube * 0.044_715).unwrap()).unwrap();
-                    (inner * (2.0 / std::f64::consts::PI).sqrt()).unwrap().tanh()
-                }
+        Mlp::Gated([gate, up, down], kind) => {
+            let gate = oracle_linear(x, gate);
+            let active = match kind {
+                GateKind::Silu => gate.silu().unwrap(),
+                GateKind::Gelu(gelu) => oracle_gelu(&gate, *gelu),
             };
-            let active = (((share.unwrap() + 1.0).unwrap() / 2.0).unwrap() * up).unwrap();
-            oracle_linear(&active, down)
+            oracle_linear(&(active * oracle_linear(x, up)).unwrap(), down)
         }
+        Mlp::Plain([up, down], gelu) => oracle_linear(&oracle_gelu(&oracle_linear(x, up), *gelu), down),
     }
+}
+
+/// The derivatives of candle's GELUs are accurate to six digits only.
+fn oracle_gelu(x: &Tensor, gelu: GeluKind) -> Tensor {
+    let share = match gelu {
+        GeluKind::Exact => (x * std::f64::consts::FRAC_1_SQRT_2).unwrap().erf(),
+        GeluKind::Tanh => {
+            let cube = (x.sqr().unwrap() * x).unwrap();
+            let inner = (x + (cube * 0.044_715).unwrap()).unwrap();
+            (inner * (2.0 / std::f64::consts::PI).sqrt()).unwrap().tanh()
+        }
+    };
+    (((share.unwrap() + 1.0).unwrap() / 2.0).unwrap() * x).unwrap()
+}
+
+/// Returns the causal mask `[count, count]` that hides keys outside the window too.
+fn oracle_mask(count: usize, window: usize, dtype: DType) -> Tensor {
+    let hidden = |query: usize, key: usize| key > query || key + window <= query;
+    let value = |i: usize| if hidden(i / count, i % count) { f64::NEG_INFINITY } else { 0.0 };
+    let mask: Vec<f64> = (0..count * count).map(value).collect();
+    Tensor::from_vec(mask, (count, count), &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
 }
 
 /// Computes the loss with candle's differentiable operations, one unpacked sequence at a time.
@@ -170,14 +197,17 @@ fn oracle_loss(decoder: &Decoder) -> Tensor {
         let count = tokens.len();
         let index = Tensor::new(tokens.as_slice(), &Device::Cpu).unwrap();
         let mut x = tracked(&decoder.embedding).index_select(&index, 0).unwrap();
-        let mask: Vec<f64> =
-            (0..count * count).map(|i| if i % count > i / count { f64::NEG_INFINITY } else { 0.0 }).collect();
-        let mask =
-            Tensor::from_vec(mask, (count, count), &Device::Cpu).unwrap().to_dtype(decoder.dtype()).unwrap();
+        if a.embedding_scale == EmbeddingScale::RootHidden {
+            x = (x * (a.hidden as f64).sqrt()).unwrap();
+        }
         let positions: Vec<u32> = (0..count as u32).collect();
-        let (cos, sin) = decoder.rotary.cos_sin(&positions, decoder.dtype(), &Device::Cpu).unwrap();
-        for block in &decoder.blocks {
+        for (layer, block) in decoder.blocks.iter().enumerate() {
             let attention = &block.attention;
+            let window = a.window.as_ref().filter(|window| window.layers[layer] == LayerAttention::Sliding);
+            let mask = oracle_mask(count, window.map_or(count, |window| window.positions), decoder.dtype());
+            let rope = window.and(a.sliding_rope.as_ref()).unwrap_or(&a.rope);
+            let table = rope.table(a.max_positions);
+            let (cos, sin) = table.cos_sin(&positions, decoder.dtype(), &Device::Cpu).unwrap();
             let normed = norm(&x, &block.attention_norm);
             let by_head = |x: Tensor| {
                 let heads = x.dim(1).unwrap() / a.head_dim;
@@ -211,14 +241,18 @@ fn oracle_loss(decoder: &Decoder) -> Tensor {
                     let of = |x: &Tensor, head: usize| x.get(head).unwrap();
                     let group = head / (a.query_heads / a.key_heads);
                     let scores = of(&q, head).matmul(&of(&k, group).t().unwrap()).unwrap();
-                    let scores = ((scores / (a.head_dim as f64).sqrt()).unwrap() + &mask).unwrap();
+                    let scores = ((scores / a.query_scalar.sqrt()).unwrap() + &mask).unwrap();
                     candle_nn::ops::softmax(&scores, D::Minus1).unwrap().matmul(&of(&v, group)).unwrap()
                 })
                 .collect();
             let attended = linear(&Tensor::cat(&outputs, 1).unwrap(), &attention.output);
+            let attended =
+                block.post_norms.as_ref().map_or(attended.clone(), |after| norm(&attended, &after.attention));
             let sum = (&x + attended).unwrap();
             let normed = norm(if block.residual == Residual::Parallel { &x } else { &sum }, &block.mlp_norm);
-            x = (sum + oracle_mlp(&normed, &block.mlp)).unwrap();
+            let mixed = oracle_mlp(&normed, &block.mlp);
+            let mixed = block.post_norms.as_ref().map_or(mixed.clone(), |after| norm(&mixed, &after.mlp));
+            x = (sum + mixed).unwrap();
         }
         let logits =
             norm(&x, &decoder.head.norm).matmul(&tracked(&decoder.head.weight).t().unwrap()).unwrap();
@@ -365,7 +399,11 @@ fn every_layer_backward_is_a_derivative() {
         for pairs in [RotaryPairs::Halves, RotaryPairs::Interleaved] {
             let rotation = decoder.rotary.cos_sin(&packed.positions, DType::F64, &Device::Cpu).unwrap();
             let heads = decoder.architecture().heads();
-            let context = BlockContext { trees: &packed.trees, rotation, pairs, heads, adapter: true };
+            let full = LayerContext { rotation, heads };
+            let window = AttentionHeads { window: Some(2), ..heads };
+            let sliding = Some(LayerContext { heads: window, ..full.clone() });
+            let heads = if block.attention.kind == LayerAttention::Sliding { window } else { heads };
+            let context = BlockContext { trees: &packed.trees, pairs, adapter: true, full, sliding };
             let attend = |[q, k, v]: [&Tensor; 3]| ops::attention(q, k, v, &packed.trees, heads);
             let (_, saved) = block.attention.forward(&x, None, &context, attend).unwrap();
             let dx = block.attention.backward(&x, saved, &seed, &context, &mut scratch).unwrap();
@@ -441,10 +479,44 @@ fn tokens_and_positions_out_of_range_are_errors() {
     assert!(error(&decoder_, &[23]).contains("vocabulary of 23"));
     assert!(error(&decoder_, &[1; 33]).contains("32 positions"));
     assert!(error(&decoder_, &[]).contains("the batch is empty"));
-    let mistral = architecture(&[LLAMA, r#""model_type": "mistral", "sliding_window": 8"#].join(", "));
-    let mistral = decoder(&mistral, DType::F32);
-    assert!(mistral.logits(&[1; 8], Adapter::On).is_ok());
-    assert!(error(&mistral, &[1; 9]).contains("8 positions (its sliding window)"));
+}
+
+#[test]
+fn rows_outside_the_window_do_not_matter() {
+    let logits = |architecture: &Architecture, tokens: &[u32]| -> Vec<f32> {
+        let logits = decoder(architecture, DType::F32).logits(tokens, Adapter::On).unwrap();
+        logits.get(tokens.len() - 1).unwrap().to_vec1().unwrap()
+    };
+    let of = |window: &str| {
+        let keys = [LLAMA, r#""model_type": "mistral""#, window].join(", ");
+        let keys = SIZES.replace(r#""num_hidden_layers": 2"#, r#""num_hidden_layers": 1"#) + ", " + &keys;
+        serde_json::from_str::<Architecture>(&format!("{{{keys}}}")).unwrap()
+    };
+    let (windowed, full) = (of(r#""sliding_window": 8"#), of(r#""sliding_window": null"#));
+    let ([same, other], tokens) = ([vec![2, 1, 3], vec![2, 5, 3]], [4, 9, 16, 7, 11, 6, 8, 10]);
+    let with = |first: &[u32]| [first, &tokens].concat();
+    // One block: the last row attends to the last eight tokens only.
+    assert_eq!(logits(&windowed, &with(&same)), logits(&windowed, &with(&other)));
+    assert_ne!(logits(&full, &with(&same)), logits(&full, &with(&other)));
+    // Up to its length, a window hides nothing.
+    assert_eq!(logits(&windowed, &tokens), logits(&full, &tokens));
+    assert_ne!(logits(&windowed, &with(&same)), logits(&full, &with(&same)));
+}
+
+#[test]
+fn the_factor_of_embeddings_has_the_type_of_the_weights() {
+    let gemma = architecture(&[GEMMA].join(", "));
+    // √8 = 2.8284… is 2.828125 in bfloat16.
+    for (dtype, factor) in [(DType::F32, (8f32).sqrt()), (DType::BF16, 2.828_125)] {
+        let decoder = decoder(&gemma, dtype);
+        let batch = PackedBatch::context(&[3, 5]);
+        let plain =
+            decoder.embedding.value().index_select(&Tensor::new(&[3u32, 5], &Device::Cpu).unwrap(), 0);
+        let expected = (plain.unwrap().to_dtype(DType::F32).unwrap() * f64::from(factor)).unwrap();
+        let expected = expected.to_dtype(dtype).unwrap().to_dtype(DType::F32).unwrap();
+        let ours = decoder.embed(&batch).unwrap().to_dtype(DType::F32).unwrap();
+        assert_eq!(ours.to_vec2::<f32>().unwrap(), expected.to_vec2::<f32>().unwrap(), "{dtype:?}");
+    }
 }
 
 /// Prompts of several lengths, more than one batch.

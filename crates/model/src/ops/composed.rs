@@ -152,6 +152,19 @@ pub(super) fn gelu_backward(x: &Tensor, grad: &Tensor, form: GeluKind) -> Result
     grad * slope
 }
 
+pub(super) fn gated_gelu(gate: &Tensor, up: &Tensor, form: GeluKind) -> Result<Tensor> {
+    gelu(gate, form)? * up
+}
+
+pub(super) fn gated_gelu_backward(
+    gate: &Tensor,
+    up: &Tensor,
+    grad: &Tensor,
+    form: GeluKind,
+) -> Result<(Tensor, Tensor)> {
+    Ok((gelu_backward(gate, &(grad * up)?, form)?, (grad * gelu(gate, form)?)?))
+}
+
 /// Consecutive query rows of a tree and the rows that they attend to. The causal mask is `[queries,
 /// context]`.
 struct Visible {
@@ -168,12 +181,15 @@ impl Visible {
         )
     }
 
-    fn mask(&self, dtype: DType, device: &Device) -> Result<Tensor> {
+    fn mask(&self, window: Option<usize>, dtype: DType, device: &Device) -> Result<Tensor> {
         let own = self.queries.len();
         let before = self.context.iter().map(ExactSizeIterator::len).sum::<usize>() - own;
         let mask: Vec<f32> = (0..own)
             .flat_map(|query| {
-                (0..before + own).map(move |key| if key > before + query { f32::NEG_INFINITY } else { 0.0 })
+                let last = before + query;
+                let first = window.map_or(0, |window| (last + 1).saturating_sub(window));
+                (0..before + own)
+                    .map(move |key| if (first..=last).contains(&key) { 0.0 } else { f32::NEG_INFINITY })
             })
             .collect();
         Tensor::from_vec(mask, (own, before + own), device)?.to_dtype(dtype)
@@ -195,9 +211,9 @@ impl Visible {
     }
 
     fn probabilities(&self, q: &Tensor, k: &Tensor, heads: AttentionHeads) -> Result<Tensor> {
-        let scores = (q.matmul(&k.t()?)? * (heads.dim as f64).sqrt().recip())?;
+        let scores = (q.matmul(&k.t()?)? * heads.scale)?;
         let scores = scores.to_dtype(wide(q.dtype()))?;
-        let scores = scores.broadcast_add(&self.mask(scores.dtype(), q.device())?)?;
+        let scores = scores.broadcast_add(&self.mask(heads.window, scores.dtype(), q.device())?)?;
         let shifted = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
         shifted.broadcast_div(&shifted.sum_keepdim(D::Minus1)?)
     }
@@ -251,8 +267,7 @@ pub(super) fn attention_backward(
         let p = visible.probabilities(&queries, &keys, heads)?;
         let dp = dy.matmul(&values.t()?)?.to_dtype(p.dtype())?;
         let mean = (&p * &dp)?.sum_keepdim(D::Minus1)?;
-        let ds =
-            ((&p * dp.broadcast_sub(&mean)?)? * (heads.dim as f64).sqrt().recip())?.to_dtype(q.dtype())?;
+        let ds = ((&p * dp.broadcast_sub(&mean)?)? * heads.scale)?.to_dtype(q.dtype())?;
         let p = p.to_dtype(q.dtype())?;
         // Sums the gradients of repeated key heads over their group.
         let ungroup = |x: Tensor| -> Result<Tensor> {

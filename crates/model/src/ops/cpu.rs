@@ -11,7 +11,7 @@ mod real;
 
 pub(super) use attention::{attention, attention_backward};
 pub(super) use elementwise::{gated_silu, gated_silu_backward, rms_norm, rms_norm_backward, rotary};
-pub(super) use gelu::{gelu, gelu_backward};
+pub(super) use gelu::{gated_gelu, gated_gelu_backward, gelu, gelu_backward};
 pub(super) use head::log_prob_of_targets;
 pub(super) use linear::{linear, products};
 

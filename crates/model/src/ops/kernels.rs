@@ -52,6 +52,7 @@ pub(super) fn rms_norm(
     epsilon: f64,
 ) -> Result<(Tensor, Tensor)> {
     let (rows, dim) = x.dims2()?;
+    let weight = &weight.to_dtype(x.dtype())?;
     let args = vec![
         KernelArg::new((rows, dim), x.dtype()),
         KernelArg::Null,
@@ -75,6 +76,7 @@ pub(super) fn rms_norm_backward(
     residual: Option<&Tensor>,
 ) -> Result<Tensor> {
     let (rows, dim) = x.dims2()?;
+    let weight = &weight.to_dtype(x.dtype())?;
     let args = vec![
         KernelArg::new((rows, dim), x.dtype()),
         KernelArg::Tensor(x),

@@ -61,7 +61,12 @@ pub(super) fn forest(more: usize) -> (Vec<PromptTree>, usize) {
     (batch.trees.clone(), batch.rows())
 }
 
-const HEADS: AttentionHeads = AttentionHeads { query: 4, key: 2, dim: 6 };
+/// Returns full attention, windows shorter and longer than a block of queries, and another scale.
+fn attention_shapes() -> [AttentionHeads; 4] {
+    let full = AttentionHeads::new(4, 2, 6);
+    let windowed = |positions| AttentionHeads { window: Some(positions), ..full };
+    [full, windowed(3), windowed(70), AttentionHeads { scale: 0.3, ..windowed(1) }]
+}
 
 fn tolerance(dtype: DType) -> f64 {
     if dtype == DType::F64 { 1e-12 } else { 2e-5 }
@@ -101,6 +106,12 @@ fn fused_operations_equal_composed_ones() {
             let fused = cpu::gelu_backward(&x, &grad, form).unwrap();
             let composed_ = composed::gelu_backward(&x, &grad, form).unwrap();
             assert_close("gelu backward", &fused, &composed_, tolerance);
+            let fused = cpu::gated_gelu(&x, &up, form).unwrap();
+            assert_close("gated gelu", &fused, &composed::gated_gelu(&x, &up, form).unwrap(), tolerance);
+            let fused = cpu::gated_gelu_backward(&x, &up, &grad, form).unwrap();
+            let composed_ = composed::gated_gelu_backward(&x, &up, &grad, form).unwrap();
+            assert_close("gelu gate", &fused.0, &composed_.0, tolerance);
+            assert_close("gelu up", &fused.1, &composed_.1, tolerance);
         }
 
         let fused = cpu::gated_silu(&x, &up).unwrap();
@@ -114,14 +125,16 @@ fn fused_operations_equal_composed_ones() {
         for (trees, rows) in [forest(0), forest(131)] {
             let (q, grad) = (random("q", (rows, 24), dtype), random("dy", (rows, 24), dtype));
             let (k, v) = (random("k", (rows, 12), dtype), random("v", (rows, 12), dtype));
-            let fused = cpu::attention(&q, &k, &v, &trees, HEADS).unwrap();
-            let composed_ = composed::attention(&q, &k, &v, &trees, HEADS).unwrap();
-            assert_close("attention", &fused, &composed_, tolerance);
-            let fused = cpu::attention_backward(&q, &k, &v, &grad, &trees, HEADS).unwrap();
-            let composed_ = composed::attention_backward(&q, &k, &v, &grad, &trees, HEADS).unwrap();
-            assert_close("attention dq", &fused.0, &composed_.0, 10.0 * tolerance);
-            assert_close("attention dk", &fused.1, &composed_.1, 10.0 * tolerance);
-            assert_close("attention dv", &fused.2, &composed_.2, 10.0 * tolerance);
+            for heads in attention_shapes() {
+                let fused = cpu::attention(&q, &k, &v, &trees, heads).unwrap();
+                let composed_ = composed::attention(&q, &k, &v, &trees, heads).unwrap();
+                assert_close("attention", &fused, &composed_, tolerance);
+                let fused = cpu::attention_backward(&q, &k, &v, &grad, &trees, heads).unwrap();
+                let composed_ = composed::attention_backward(&q, &k, &v, &grad, &trees, heads).unwrap();
+                assert_close("attention dq", &fused.0, &composed_.0, 10.0 * tolerance);
+                assert_close("attention dk", &fused.1, &composed_.1, 10.0 * tolerance);
+                assert_close("attention dv", &fused.2, &composed_.2, 10.0 * tolerance);
+            }
         }
 
         let scored: Vec<_> = (0..37).map(|row| ScoredToken { row, target: row % 24, sequence: 0 }).collect();
@@ -196,16 +209,25 @@ fn backward_passes_are_derivatives() {
     let (d_gate, d_up) = super::gated_silu_backward(&x, &up, &seed).unwrap();
     assert_gradient("silu gate", &x, &d_gate, |x| dot(&super::gated_silu(x, &up).unwrap(), &seed));
     assert_gradient("silu up", &up, &d_up, |up| dot(&super::gated_silu(&x, up).unwrap(), &seed));
+    for form in [GeluKind::Exact, GeluKind::Tanh] {
+        let gated = |x: &Tensor, up: &Tensor| dot(&super::gated_gelu(x, up, form).unwrap(), &seed);
+        let (d_gate, d_up) = super::gated_gelu_backward(&x, &up, &seed, form).unwrap();
+        assert_gradient("gelu gate", &x, &d_gate, |x| gated(x, &up));
+        assert_gradient("gelu up", &up, &d_up, |up| gated(&x, up));
+    }
 
     let (trees, rows) = forest(0);
     let (q, seed) = (random("q", (rows, 24), dtype), random("dy", (rows, 24), dtype));
     let (k, v) = (random("k", (rows, 12), dtype), random("v", (rows, 12), dtype));
-    let (dq, dk, dv) = super::attention_backward(&q, &k, &v, &seed, &trees, HEADS).unwrap();
-    let y =
-        |q: &Tensor, k: &Tensor, v: &Tensor| dot(&super::attention(q, k, v, &trees, HEADS).unwrap(), &seed);
-    assert_gradient("attention q", &q, &dq, |q| y(q, &k, &v));
-    assert_gradient("attention k", &k, &dk, |k| y(&q, k, &v));
-    assert_gradient("attention v", &v, &dv, |v| y(&q, &k, v));
+    for heads in attention_shapes() {
+        let (dq, dk, dv) = super::attention_backward(&q, &k, &v, &seed, &trees, heads).unwrap();
+        let y = |q: &Tensor, k: &Tensor, v: &Tensor| {
+            dot(&super::attention(q, k, v, &trees, heads).unwrap(), &seed)
+        };
+        assert_gradient("attention q", &q, &dq, |q| y(q, &k, &v));
+        assert_gradient("attention k", &k, &dk, |k| y(&q, k, &v));
+        assert_gradient("attention v", &v, &dv, |v| y(&q, &k, v));
+    }
 
     let logits = random("logits", (3, 8), dtype);
     let scored: Vec<_> = [5, 0, 7].map(|target| ScoredToken { row: 0, target, sequence: 0 }).into();

@@ -98,7 +98,7 @@ fn activations() {
 #[test]
 fn attention_over_trees() {
     let (trees, rows) = forest(70);
-    let heads = AttentionHeads { query: 4, key: 2, dim: 6 };
+    let heads = AttentionHeads::new(4, 2, 6);
     let twin_heads = TwinHeads { query: heads.query, key: heads.key, dim: heads.dim };
     let twin_trees: Vec<_> = trees
         .iter()

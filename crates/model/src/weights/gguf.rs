@@ -1,27 +1,29 @@
 //! GGUF files, dequantised on load unless the recipe keeps their blocks.
 
+mod names;
+mod parts;
+mod tensor_types;
+
 use std::path::{Path, PathBuf};
 
 use candle_core::{
     DType, Device, Tensor,
-    quantized::{
-        QTensor,
-        gguf_file::{Content, Value},
-    },
+    quantized::{QTensor, gguf_file::Value},
 };
-use fs_err::File;
 
 use super::{LinearWeight, QuantisedMatrix, TensorSource, check_shape};
 use crate::{
-    Architecture, Biases, Family, MlpKind, ModelError, NormKind, Residual, Rope, RopeScaling, RotaryPairs,
-    parameters::WeightTensor,
+    Architecture, Biases, EmbeddingScale, Family, GateKind, GeluKind, MlpKind, ModelError, NormKind,
+    NormPlacement, Residual, Rope, RopeScaling, RotaryPairs, SlidingWindow, parameters::WeightTensor,
 };
+use names::{gguf_name, interleaved_row};
+use parts::Part;
 
-/// Open GGUF file.
+/// Open GGUF file, or the parts of a split one.
 pub(crate) struct GgufFile {
     path: PathBuf,
-    file: File,
-    content: Content,
+    /// The first has the metadata.
+    parts: Vec<Part>,
     dtype: DType,
     device: Device,
     /// Keeps the matrices of linear layers in the file's blocks.
@@ -35,11 +37,12 @@ impl GgufFile {
         device: Device,
         keep_blocks: bool,
     ) -> Result<Self, ModelError> {
-        let mut file = File::open(path)?;
-        let content = Content::read(&mut file).map_err(|error| {
-            ModelError::Weights(format!("{}: not a complete GGUF file: {error}", path.display()))
-        })?;
-        Ok(Self { path: path.to_owned(), file, content, dtype, device, keep_blocks })
+        Ok(Self { path: path.to_owned(), parts: parts::open(path)?, dtype, device, keep_blocks })
+    }
+
+    /// Returns the paths of all parts of a split file, or the path itself.
+    pub(crate) fn parts(path: &Path) -> Vec<PathBuf> {
+        parts::paths(path)
     }
 
     fn fail(&self, message: &str) -> ModelError {
@@ -47,7 +50,8 @@ impl GgufFile {
     }
 
     pub(crate) fn value(&self, key: &str) -> Result<&Value, ModelError> {
-        self.content.metadata.get(key).ok_or_else(|| self.fail(&format!("metadata `{key}` is missing")))
+        let value = self.parts.first().and_then(|part| part.content.metadata.get(key));
+        value.ok_or_else(|| self.fail(&format!("metadata `{key}` is missing")))
     }
 
     pub(crate) fn text(&self, key: &str) -> Result<&str, ModelError> {
@@ -89,54 +93,59 @@ impl GgufFile {
     }
 
     fn has(&self, tensor: &str) -> bool {
-        self.content.tensor_infos.contains_key(tensor)
+        parts::find(&self.parts, tensor).is_some()
     }
 
     pub(crate) fn architecture(&mut self) -> Result<Architecture, ModelError> {
         let name = self.text("general.architecture")?.to_owned();
-        let family = match name.as_str() {
-            "llama" => Family::Llama,
-            "qwen2" => Family::Qwen2,
-            "qwen3" => Family::Qwen3,
-            other => {
-                return Err(self.fail(&format!(
-                    "GGUF architecture `{other}` is not supported (llama, qwen2 and qwen3 are); use the model's safetensors"
-                )));
-            }
-        };
+        let family = self.family(&name)?;
         let number = |key: &str| self.number(&format!("{name}.{key}"));
         let hidden = number("embedding_length")?;
         let query_heads = number("attention.head_count")?;
         let head_dim = self.head_dim(&name)?;
-        let embedding = self.content.tensor_infos.get("token_embd.weight");
-        let vocabulary = embedding.and_then(|info| info.shape.dims().first().copied());
+        let layers = number("block_count")?;
+        let embedding = parts::find(&self.parts, "token_embd.weight");
+        let vocabulary = embedding.and_then(|(_, info)| info.shape.dims().first().copied());
+        let gemma = family == Family::Gemma3;
+        let rope = |theta: f64, scaling: Option<RopeScaling>| Rope {
+            theta,
+            dims: number("rope.dimension_count").unwrap_or(head_dim),
+            scaling,
+            pairs: RotaryPairs::Halves,
+        };
+        let theta = self.float(&format!("{name}.rope.freq_base"));
         let mut architecture = Architecture {
             family,
             vocabulary: vocabulary.ok_or_else(|| self.fail("tensor `token_embd.weight` is missing"))?,
             hidden,
             intermediate: number("feed_forward_length")?,
-            layers: number("block_count")?,
+            layers,
             query_heads,
             key_heads: number("attention.head_count_kv").unwrap_or(query_heads),
             head_dim,
             max_positions: number("context_length")?,
-            norm: NormKind::Rms,
+            embedding_scale: if gemma { EmbeddingScale::RootHidden } else { EmbeddingScale::One },
+            norm: if gemma { NormKind::RmsOffset } else { NormKind::Rms },
+            norm_placement: if gemma { NormPlacement::BeforeAndAfter } else { NormPlacement::Before },
             epsilon: self.float(&format!("{name}.attention.layer_norm_rms_epsilon"))?,
-            mlp: MlpKind::GatedSilu,
+            mlp: MlpKind::Gated(if gemma { GateKind::Gelu(GeluKind::Tanh) } else { GateKind::Silu }),
             residual: Residual::Sequential,
             biases: Biases {
                 projections: family == Family::Qwen2 || self.has("blk.0.attn_q.bias"),
                 output: self.has("blk.0.attn_output.bias"),
                 mlp: self.has("blk.0.ffn_up.bias"),
             },
-            head_norms: family == Family::Qwen3,
-            rope: Rope {
-                theta: self.float(&format!("{name}.rope.freq_base")).unwrap_or(10_000.0),
-                dims: number("rope.dimension_count").unwrap_or(head_dim),
-                scaling: self.scaling(&name)?,
-                pairs: RotaryPairs::Halves,
+            head_norms: gemma || family == Family::Qwen3,
+            query_scalar: query_scalar(family, [layers, hidden, query_heads, head_dim]),
+            rope: rope(theta.unwrap_or(if gemma { 1e6 } else { 1e4 }), self.scaling(&name)?),
+            // Not in the file: the same in all models of the family.
+            sliding_rope: gemma.then(|| rope(10_000.0, None)),
+            window: if gemma {
+                let positions = number("attention.sliding_window")?;
+                SlidingWindow::with_pattern(positions, layers, GEMMA3_PATTERN)
+            } else {
+                None
             },
-            window: None,
             tied: !self.has("output.weight"),
         }
         .validate()?;
@@ -144,6 +153,25 @@ impl GgufFile {
             architecture.rope.scaling = Some(self.llama3_scaling(&architecture)?);
         }
         Ok(architecture)
+    }
+
+    /// Returns the family of an architecture name.
+    fn family(&self, name: &str) -> Result<Family, ModelError> {
+        if self.number(&format!("{name}.expert_count")).is_ok_and(|experts| experts > 0) {
+            return Err(self.fail("mixtures of experts are not supported"));
+        }
+        match name {
+            "llama" => Ok(Family::Llama),
+            "qwen2" => Ok(Family::Qwen2),
+            "qwen3" => Ok(Family::Qwen3),
+            "gemma3" => Ok(Family::Gemma3),
+            "gptneox" => Err(self.fail(
+                "GPT-NeoX and Pythia are not supported as GGUF files; use the model's safetensors folder",
+            )),
+            other => Err(self.fail(&format!(
+                "architecture `{other}` is not supported; llama (with Mistral), qwen2, qwen3 and gemma3 are"
+            ))),
+        }
     }
 
     fn head_dim(&self, name: &str) -> Result<usize, ModelError> {
@@ -159,9 +187,10 @@ impl GgufFile {
         match self.text(&format!("{name}.rope.scaling.type")) {
             Err(_) | Ok("none") => Ok(None),
             Ok("linear") => Ok(Some(RopeScaling::Linear { factor: factor()? })),
-            Ok(other) => Err(self.fail(&format!(
-                "rope scaling `{other}` is not supported in GGUF files; use the model's safetensors"
-            ))),
+            Ok("yarn") => Err(self.fail(
+                "rope scaling `yarn` is not supported in GGUF files; use the model's safetensors folder",
+            )),
+            Ok(other) => Err(self.fail(&format!("rope scaling `{other}` is not supported"))),
         }
     }
 
@@ -193,7 +222,11 @@ impl GgufFile {
 
     /// Reads the blocks of a tensor by its GGUF name, on the CPU.
     fn blocks(&mut self, name: &str, shape: &[usize]) -> Result<QTensor, ModelError> {
-        let blocks = self.content.tensor(&mut self.file, name, &Device::Cpu).map_err(|error| {
+        let Some((index, _)) = parts::find(&self.parts, name) else {
+            return Err(self.fail(&format!("tensor `{name}` is missing; is the file complete?")));
+        };
+        let Part { file, content } = &mut self.parts[index];
+        let blocks = content.tensor(file, name, &Device::Cpu).map_err(|error| {
             self.fail(&format!("tensor `{name}` cannot be read: {error}; is the file complete?"))
         })?;
         check_shape(&self.path.display().to_string(), name, blocks.shape().dims(), shape)?;
@@ -208,57 +241,40 @@ impl GgufFile {
     /// Translates a Hugging Face name to GGUF. Also returns the head dimension if the rows are in
     /// the order of interleaved pairs.
     fn gguf_name(&self, name: &str) -> Result<(String, Option<usize>), ModelError> {
-        let ours = gguf_name(name).ok_or_else(|| self.fail(&format!("`{name}` has no GGUF name")))?;
+        let architecture = self.text("general.architecture")?;
+        let ours = gguf_name(name, architecture == "gemma3");
+        let ours = ours.ok_or_else(|| self.fail(&format!("`{name}` has no GGUF name")))?;
         let rotated = ours.contains(".attn_q.") || ours.contains(".attn_k.");
-        let interleaved = rotated && self.text("general.architecture")? == "llama";
+        let interleaved = rotated && architecture == "llama";
         let head_dim = if interleaved { Some(self.head_dim("llama")?) } else { None };
         Ok((ours, head_dim))
     }
 }
 
+/// Returns the number whose root divides attention scores. It is not in the file; only the
+/// largest Gemma 3 model has another one than the head dimension.
+fn query_scalar(family: Family, [layers, hidden, query_heads, head_dim]: [usize; 4]) -> f64 {
+    let largest = family == Family::Gemma3 && layers == GEMMA3_27B_LAYERS;
+    (if largest { hidden / query_heads.max(1) } else { head_dim }) as f64
+}
+
 /// Divisors of the rotary frequencies.
 const FREQUENCY_FACTORS: &str = "rope_freqs.weight";
 
-/// Translates a Hugging Face tensor name to GGUF; None if there is no counterpart.
-fn gguf_name(name: &str) -> Option<String> {
-    let whole = [
-        ("model.embed_tokens.weight", "token_embd.weight"),
-        ("model.norm.weight", "output_norm.weight"),
-        ("lm_head.weight", "output.weight"),
-    ];
-    if let Some((_, gguf)) = whole.iter().find(|(theirs, _)| *theirs == name) {
-        return Some((*gguf).to_owned());
-    }
-    let (layer, part) = name.strip_prefix("model.layers.")?.split_once('.')?;
-    let parts = [
-        ("input_layernorm", "attn_norm"),
-        ("post_attention_layernorm", "ffn_norm"),
-        ("self_attn.q_proj", "attn_q"),
-        ("self_attn.k_proj", "attn_k"),
-        ("self_attn.v_proj", "attn_v"),
-        ("self_attn.o_proj", "attn_output"),
-        ("self_attn.q_norm", "attn_q_norm"),
-        ("self_attn.k_norm", "attn_k_norm"),
-        ("mlp.gate_proj", "ffn_gate"),
-        ("mlp.up_proj", "ffn_up"),
-        ("mlp.down_proj", "ffn_down"),
-    ];
-    let (part, kind) = part.rsplit_once('.')?;
-    parts.iter().find(|(theirs, _)| *theirs == part).map(|(_, gguf)| format!("blk.{layer}.{gguf}.{kind}"))
-}
+/// Every block of this number has full attention, in all Gemma 3 models.
+const GEMMA3_PATTERN: usize = 6;
 
-/// Returns the file's row for `row` of a Hugging Face checkpoint. GGUF orders the rows of Llama's Q
-/// and K for interleaved pairs, Hugging Face for halves.
-fn interleaved_row(row: usize, head_dim: usize) -> usize {
-    let (head, within) = (row / head_dim, row % head_dim);
-    let half = head_dim / 2;
-    head * head_dim + 2 * (within % half) + within / half
-}
+/// Blocks of Gemma 3 27B.
+const GEMMA3_27B_LAYERS: usize = 62;
 
 impl TensorSource for GgufFile {
     fn get(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
         let (name, head_dim) = self.gguf_name(name)?;
         let mut tensor = self.tensor(&name, shape)?;
+        if name.ends_with("norm.weight") && self.text("general.architecture")? == "gemma3" {
+            // The file has 1 + w.
+            tensor = (tensor - 1.0)?;
+        }
         if let Some(head_dim) = head_dim {
             let rows: Vec<u32> =
                 (0..tensor.dim(0)?).map(|row| interleaved_row(row, head_dim) as u32).collect();
@@ -275,24 +291,5 @@ impl TensorSource for GgufFile {
         let blocks = self.blocks(&name, &shape)?;
         let row = |row| head_dim.map_or(row, |head_dim| interleaved_row(row, head_dim));
         Ok(LinearWeight::Quantised(QuantisedMatrix::from_file(&blocks, row, self.dtype, &self.device)?))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_translated() {
-        assert_eq!(gguf_name("model.layers.3.mlp.up_proj.weight").as_deref(), Some("blk.3.ffn_up.weight"));
-        assert_eq!(gguf_name("lm_head.weight").as_deref(), Some("output.weight"));
-        assert_eq!(gguf_name("model.layers.3.self_attn.q_proj.bias").as_deref(), Some("blk.3.attn_q.bias"));
-        assert_eq!(gguf_name("model.layers.3.self_attn.rotary_emb.inv_freq"), None);
-    }
-
-    #[test]
-    fn interleaved_rows_are_reordered_to_halves() {
-        let rows: Vec<usize> = (0..8).map(|row| interleaved_row(row, 4)).collect();
-        assert_eq!(rows, [0, 2, 1, 3, 4, 6, 5, 7]);
     }
 }

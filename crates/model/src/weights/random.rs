@@ -7,10 +7,13 @@ use rand_chacha::{ChaCha12Rng, rand_core::SeedableRng};
 use rayon::prelude::*;
 
 use super::TensorSource;
-use crate::ModelError;
+use crate::{Architecture, ModelError};
 
-/// Source of random weights: matrices from a normal distribution, norms of 1, biases of 0.
+/// Source of random weights: matrices from a normal distribution, norms that only normalise, biases
+/// of 0.
 pub(crate) struct RandomWeights {
+    /// Weight of norms.
+    norm: f64,
     seed: u64,
     dtype: DType,
     device: Device,
@@ -20,8 +23,8 @@ pub(crate) struct RandomWeights {
 const DEVIATION: f64 = 0.02;
 
 impl RandomWeights {
-    pub(crate) fn new(seed: u64, dtype: DType, device: Device) -> Self {
-        Self { seed, dtype, device }
+    pub(crate) fn new(architecture: &Architecture, seed: u64, dtype: DType, device: Device) -> Self {
+        Self { norm: architecture.neutral_norm_weight(), seed, dtype, device }
     }
 }
 
@@ -31,7 +34,8 @@ impl TensorSource for RandomWeights {
             return Ok(Tensor::zeros(shape, self.dtype, &self.device)?);
         }
         if shape.len() == 1 {
-            return Ok(Tensor::ones(shape, self.dtype, &self.device)?);
+            let norm = Tensor::full(self.norm, shape, &Device::Cpu)?;
+            return Ok(norm.to_dtype(self.dtype)?.to_device(&self.device)?);
         }
         let data = normal(&Draw::new(self.seed, name), shape.iter().product(), DEVIATION);
         // Rounded on the device, so that the host holds one f32 matrix at a time.

@@ -3,7 +3,9 @@
 // Helpers of tests may panic.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod checkpoints;
 mod families;
+mod gemma;
 mod gguf;
 mod parity;
 mod recipes;

@@ -22,25 +22,44 @@ fn zeros<T: Real>(count: usize) -> Vec<T> {
 /// cache.
 const QUERIES: usize = 64;
 
-/// Returns the query blocks of a tree with the rows that they attend to: those before their branch,
-/// and those of their branch up to the last query.
-fn runs(tree: &PromptTree) -> impl Iterator<Item = (Range<usize>, [Range<usize>; 2])> {
-    let start = tree.prompt.start;
+/// Consecutive query rows and the rows that they attend to.
+struct QueryBlock {
+    queries: Range<usize>,
+    /// Rows that some query attends to: those before the branch, and those of the branch up to the
+    /// last query.
+    seen: [Range<usize>; 2],
+    /// Number of queries after the first that attend to the first row of `seen` too. Each later one
+    /// has a window that begins one row after that of the query before it.
+    unshifted: usize,
+}
+
+/// Returns the query blocks of a tree.
+fn query_blocks(tree: &PromptTree, window: Option<usize>) -> Vec<QueryBlock> {
+    let (start, window) = (tree.prompt.start, window.unwrap_or(usize::MAX));
     let branches = tree.branches.iter().map(|rows| (rows.clone(), tree.prompt.clone()));
-    std::iter::once((tree.prompt.clone(), start..start)).chain(branches).flat_map(|(rows, before)| {
+    let branches = std::iter::once((tree.prompt.clone(), start..start)).chain(branches);
+    let blocks = branches.flat_map(|(rows, before)| {
         rows.clone().step_by(QUERIES).map(move |first| {
             let last = (first + QUERIES).min(rows.end);
-            (first..last, [before.clone(), rows.start..last])
+            // Rows up to the first query, and how many of them are outside its window.
+            let context = before.len() + first + 1 - rows.start;
+            let hidden = context.saturating_sub(window);
+            let of_prompt = hidden.min(before.len());
+            QueryBlock {
+                queries: first..last,
+                seen: [before.start + of_prompt..before.end, rows.start + (hidden - of_prompt)..last],
+                unshifted: window.saturating_sub(context),
+            }
         })
-    })
+    });
+    blocks.collect()
 }
 
 /// One query head of one block of query rows.
 struct HeadRun<'a, T> {
     q: &'a [T],
     k: &'a [T],
-    queries: Range<usize>,
-    seen: [Range<usize>; 2],
+    block: &'a QueryBlock,
     query_head: usize,
     key_head: usize,
     heads: AttentionHeads,
@@ -48,12 +67,12 @@ struct HeadRun<'a, T> {
 
 impl<T: Real> HeadRun<'_, T> {
     fn context(&self) -> usize {
-        self.seen.iter().map(Range::len).sum()
+        self.block.seen.iter().map(Range::len).sum()
     }
 
     fn query_view<'b>(&self, data: &'b [T]) -> View<'b, T> {
         let stride = self.heads.query * self.heads.dim;
-        View::rows(data, self.queries.start * stride + self.query_head * self.heads.dim, stride)
+        View::rows(data, self.block.queries.start * stride + self.query_head * self.heads.dim, stride)
     }
 
     fn key_view<'b>(&self, data: &'b [T], rows: &Range<usize>) -> View<'b, T> {
@@ -63,19 +82,20 @@ impl<T: Real> HeadRun<'_, T> {
 
     /// Returns the non-empty parts of the context: their rows and their first column in the scores.
     fn parts(&self) -> impl Iterator<Item = (&Range<usize>, usize)> {
-        let [before, own] = &self.seen;
+        let [before, own] = &self.block.seen;
         [(before, 0), (own, before.len())].into_iter().filter(|(rows, _)| !rows.is_empty())
     }
 
     /// Returns left · rightᵀ over the whole context, `[queries, context]`.
     fn against_context(&self, left: &[T], right: &[T], scale: T) -> Vec<T> {
         let context = self.context();
-        let mut scores = zeros(self.queries.len() * context);
+        let queries = self.block.queries.len();
+        let mut scores = zeros(queries * context);
         for (rows, column) in self.parts() {
             product(
                 &mut ViewMut { data: &mut scores, at: column, row_stride: context },
                 Target::Replace,
-                (self.queries.len(), rows.len(), self.heads.dim),
+                (queries, rows.len(), self.heads.dim),
                 scale,
                 self.query_view(left),
                 self.key_view(right, rows).transposed(),
@@ -85,14 +105,15 @@ impl<T: Real> HeadRun<'_, T> {
         scores
     }
 
-    /// Returns the softmax of the scaled, causally masked scores, `[queries, context]`.
+    /// Returns the softmax of the scaled scores under the causal mask and the window, `[queries,
+    /// context]`.
     fn probabilities(&self) -> Vec<T> {
-        let mut scores =
-            self.against_context(self.q, self.k, T::nearest((self.heads.dim as f64).sqrt().recip()));
-        let first_unseen = self.context() - self.queries.len() + 1;
+        let mut scores = self.against_context(self.q, self.k, T::nearest(self.heads.scale));
+        let first_unseen = self.context() - self.block.queries.len() + 1;
         vectorised(|| {
             for (query, row) in scores.chunks_exact_mut(self.context()).enumerate() {
                 let (seen, unseen) = row.split_at_mut(first_unseen + query);
+                let (hidden, seen) = seen.split_at_mut(query.saturating_sub(self.block.unshifted));
                 let max = max(seen);
                 for score in &mut *seen {
                     *score = (*score - max).exp_of_negative();
@@ -101,6 +122,7 @@ impl<T: Real> HeadRun<'_, T> {
                 for score in seen {
                     *score *= inverse;
                 }
+                hidden.fill(T::ZERO);
                 unseen.fill(T::ZERO);
             }
         });
@@ -208,25 +230,17 @@ pub(crate) fn attention(
                 let HeadTask { tree, key_head } = task;
                 let layout = &layouts[tree];
                 let mut y = zeros::<T>(layout.rows * width);
-                for (queries, seen) in runs(&trees[tree]) {
-                    let at = layout.local(queries.start) * width;
+                for block in &query_blocks(&trees[tree], heads.window) {
+                    let at = layout.local(block.queries.start) * width;
                     for member in 0..group {
                         let query_head = key_head * group + member;
-                        let run = HeadRun {
-                            q,
-                            k,
-                            queries: queries.clone(),
-                            seen: seen.clone(),
-                            query_head,
-                            key_head,
-                            heads,
-                        };
+                        let run = HeadRun { q, k, block, query_head, key_head, heads };
                         let p = run.probabilities();
                         for (rows, column) in run.parts() {
                             product(
                                 &mut ViewMut { data: &mut y, at: at + member * heads.dim, row_stride: width },
                                 Target::AddTo,
-                                (run.queries.len(), heads.dim, rows.len()),
+                                (block.queries.len(), heads.dim, rows.len()),
                                 T::ONE,
                                 View::rows(&p, column, run.context()),
                                 run.key_view(v, rows),
@@ -265,7 +279,7 @@ pub(crate) fn attention_backward(
         let group = heads.query / heads.key;
         let (dim, width) = (heads.dim, group * heads.dim);
         let layouts: Vec<_> = trees.iter().map(TreeLayout::new).collect();
-        let scale = T::nearest((dim as f64).sqrt().recip());
+        let scale = T::nearest(heads.scale);
         let results: Vec<_> = tasks(trees, heads)
             .into_par_iter()
             .map(|task| {
@@ -273,20 +287,12 @@ pub(crate) fn attention_backward(
                 let layout = &layouts[tree];
                 let mut dq = zeros::<T>(layout.rows * width);
                 let (mut dk, mut dv) = (zeros::<T>(layout.rows * dim), zeros::<T>(layout.rows * dim));
-                for (queries, seen) in runs(&trees[tree]) {
-                    let at = layout.local(queries.start) * width;
+                for block in &query_blocks(&trees[tree], heads.window) {
+                    let at = layout.local(block.queries.start) * width;
                     for member in 0..group {
                         let query_head = key_head * group + member;
-                        let run = HeadRun {
-                            q,
-                            k,
-                            queries: queries.clone(),
-                            seen: seen.clone(),
-                            query_head,
-                            key_head,
-                            heads,
-                        };
-                        let (count, context) = (run.queries.len(), run.context());
+                        let run = HeadRun { q, k, block, query_head, key_head, heads };
+                        let (count, context) = (block.queries.len(), run.context());
                         let p = run.probabilities();
                         let mut ds = run.against_context(grad, v, T::ONE);
                         run.softmax_backward(&p, &mut ds);

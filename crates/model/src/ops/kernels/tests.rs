@@ -131,7 +131,7 @@ fn operations_as_kernels_equal_composed_ones() {
         }
 
         let (trees, rows) = forest(0);
-        let heads = AttentionHeads { query: 4, key: 2, dim: 6 };
+        let heads = AttentionHeads::new(4, 2, 6);
         let (q, grad) = (random("q", (rows, 24), dtype), random("dy", (rows, 24), dtype));
         let (k, v) = (random("k", (rows, 12), dtype), random("v", (rows, 12), dtype));
         let y = attention(ours, &q, &k, &v, &trees, heads).unwrap();

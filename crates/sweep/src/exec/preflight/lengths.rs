@@ -40,7 +40,7 @@ impl<'a> LengthCheck<'a> {
         let recipe = &self.plan.models[model];
         let limit = match self.limits.get(&model) {
             Some(limit) => *limit,
-            None => recipe.architecture()?.longest(),
+            None => recipe.architecture()?.max_positions,
         };
         self.limits.insert(model, limit);
         if settings.max_length <= limit {
@@ -55,8 +55,8 @@ impl<'a> LengthCheck<'a> {
         self.beyond_limit.insert(key, tokens);
         Ok(tokens.map(|tokens| {
             format!(
-                "{section}.max_length is {}, but {} takes at most {limit} tokens (max_position_embeddings or \
-                 sliding_window), and a sequence of {} has {tokens}: set {section}.max_length to {limit} or less",
+                "{section}.max_length is {}, but {} takes at most {limit} tokens (max_position_embeddings), and a \
+                 sequence of {} has {tokens}: set {section}.max_length to {limit} or less",
                 settings.max_length,
                 recipe.name,
                 self.plan.datasets[dataset].path.display()
