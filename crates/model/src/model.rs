@@ -238,6 +238,10 @@ fn load_text_of_folder(
     folder: &Path,
     tokenizer: bool,
 ) -> Result<(Option<Tokenizer>, TextConfig), ModelError> {
+    // Not read here, but engines that serve the model stop where it says.
+    if folder.join(GENERATION_CONFIG).exists() {
+        check_recorded(folder, GENERATION_CONFIG)?;
+    }
     let path = folder.join(TOKENIZER_CONFIG);
     let config: TokenizerConfig = if path.exists() {
         check_recorded(folder, TOKENIZER_CONFIG)?;

@@ -111,6 +111,8 @@ fn write_checkpoint(style: &Style, folder: &Path) {
         json!({"eos_token": style.eos, "bos_token": style.bos, "chat_template": style.template}).to_string();
     fs_err::write(folder.join("tokenizer.json"), tokenizer.to_string()).unwrap();
     fs_err::write(folder.join("tokenizer_config.json"), config).unwrap();
+    // These are the files of another tool now.
+    fs_err::remove_file(folder.join("BLAKE3SUMS")).unwrap();
 }
 
 fn load(recipe: &str) -> Model {
