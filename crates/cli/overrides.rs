@@ -44,7 +44,8 @@ impl Overrides {
         self.apply(Document::open(path)?)
     }
 
-    /// Opens a data recipe, or the feedback at `path` (see [`open_data`]), and applies the overrides.
+    /// Opens a data recipe, or the feedback at `path` (see [`open_data`]), and applies the
+    /// overrides.
     pub(crate) fn open_data(&self, path: &Path) -> Result<Document, ConfigError> {
         self.apply(open_data(path)?)
     }

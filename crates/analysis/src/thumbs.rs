@@ -29,8 +29,8 @@ pub use reliability::reliability;
 ///
 /// The AUC is the probability that a random thumb up has a larger score than a random thumb down,
 /// ties counting half. A thumb's placement V is the share of the other class that it is ranked
-/// right against; its term is AUC + (n / `n_class`)·(V − AUC). The mean of the terms is the AUC, and
-/// their clustered variance is that of DeLong et al. (1988), Obuchowski (1997) with clusters.
+/// right against; its term is AUC + (n / `n_class`)·(V − AUC). The mean of the terms is the AUC,
+/// and their clustered variance is that of DeLong et al. (1988), Obuchowski (1997) with clusters.
 pub fn auc_terms(scored: &[(f64, bool)]) -> Option<Vec<f64>> {
     let classes = [true, false].map(|label| scored.iter().filter(|(_, other)| *other == label).count());
     if classes.contains(&0) {
@@ -66,9 +66,9 @@ pub fn auc_by_prompt(thumbs: &[ThumbOutcome]) -> BTreeMap<&str, f64> {
     by_prompt.into_iter().filter_map(|(prompt, scored)| Some((prompt, auc(&scored)?))).collect()
 }
 
-/// Returns terms of the balanced accuracy of calling a completion desirable if its log-ratio exceeds
-/// `z0`, in nats: the mean over both classes of the share that is right. A log-ratio of exactly
-/// `z0` counts half. None without both labels.
+/// Returns terms of the balanced accuracy of calling a completion desirable if its log-ratio
+/// exceeds `z0`, in nats: the mean over both classes of the share that is right. A log-ratio of
+/// exactly `z0` counts half. None without both labels.
 pub fn balanced_accuracy_terms(thumbs: &[ThumbOutcome], z0: f64) -> Option<Vec<f64>> {
     let up = thumbs.iter().filter(|thumb| thumb.desirable).count();
     let down = thumbs.len() - up;
@@ -192,8 +192,8 @@ mod tests {
         assert!(auc_terms(&diverged).unwrap().iter().all(|term| term.is_nan()));
     }
 
-    /// Golden value: DeLong's variance by hand. Up: 3, 1; down: 2, 0. Placements of up 1, ½; of down
-    /// ½, 1. AUC ¾; S10 = S01 = ⅛; variance ⅛/2 + ⅛/2 = ⅛.
+    /// Golden value: DeLong's variance by hand. Up: 3, 1; down: 2, 0. Placements of up 1, ½; of
+    /// down ½, 1. AUC ¾; S10 = S01 = ⅛; variance ⅛/2 + ⅛/2 = ⅛.
     #[test]
     fn terms_have_the_variance_of_delong() {
         let scored = [(3.0, true), (1.0, true), (2.0, false), (0.0, false)];

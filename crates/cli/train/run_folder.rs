@@ -39,7 +39,8 @@ pub(super) struct RunNames {
     pub(super) all: usize,
 }
 
-/// Records the runs of the sweep's `experiment.json`, and replaces it with one of all recorded runs.
+/// Records the runs of the sweep's `experiment.json`, and replaces it with one of all recorded
+/// runs.
 pub(super) fn add(sweep: &SweepDir, distinguishing: &[(String, String)]) -> anyhow::Result<RunNames> {
     let folder = sweep.path().join(FOLDER);
     fs_err::create_dir_all(&folder)?;

@@ -17,8 +17,9 @@
 //!
 //! The steps run in a fixed order: read and reject rows, settle contradictory labels, find exact
 //! duplicates, split by prompt, group or time, find near duplicates, select, keep one row of each
-//! pair or prompt, mix sources, apply class imbalance, apply noise, write. Imbalance and noise affect the training
-//! split only. The binary and the paired files hold the same rows with the same corruption.
+//! pair or prompt, mix sources, apply class imbalance, apply noise, write. Imbalance and noise
+//! affect the training split only. The binary and the paired files hold the same rows with the same
+//! corruption.
 //!
 //! The input is read twice. The first pass keeps about forty bytes of each row, on which all steps
 //! work; the second pass writes the texts of the rows that remain. [`prepare_shard`] runs the first

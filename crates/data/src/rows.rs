@@ -69,7 +69,8 @@ pub struct BinaryRow {
     pub noise: String,
     /// Weight of the row in training.
     pub weight: f64,
-    /// Salted hash of the user or conversation that the judgement comes from, if the source gives it.
+    /// Salted hash of the user or conversation that the judgement comes from, if the source gives
+    /// it.
     pub group: Option<String>,
 }
 
@@ -109,7 +110,8 @@ pub struct PairRow {
     pub noise: String,
     /// True if noise swapped the two sides.
     pub swapped: bool,
-    /// Salted hash of the user or conversation that the preference comes from, if the source gives it.
+    /// Salted hash of the user or conversation that the preference comes from, if the source gives
+    /// it.
     pub group: Option<String>,
 }
 

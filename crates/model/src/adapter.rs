@@ -1,5 +1,5 @@
-//! LoRA adapters of `peft` as part of the weights that a run starts from: merged while the base model
-//! is loaded.
+//! LoRA adapters of `peft` as part of the weights that a run starts from: merged while the base
+//! model is loaded.
 
 use std::{collections::BTreeMap, path::Path};
 

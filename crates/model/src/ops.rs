@@ -147,8 +147,8 @@ pub(crate) fn gated_gelu_backward(
     on_device!(gate, gated_gelu_backward(gate, up, grad, form))
 }
 
-/// Returns whether the CUDA kernels compute attention of this shape: they have no window, and divide
-/// scores by the root of the head dimension.
+/// Returns whether the CUDA kernels compute attention of this shape: they have no window, and
+/// divide scores by the root of the head dimension.
 fn has_kernel(heads: AttentionHeads) -> bool {
     heads == AttentionHeads::new(heads.query, heads.key, heads.dim)
 }

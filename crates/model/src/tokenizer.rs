@@ -203,8 +203,8 @@ impl Tokenizer {
         self.inner.token_to_id(text)
     }
 
-    /// Returns the tokens with ids from `first`, in the order of their ids, and whether each was added
-    /// to the vocabulary.
+    /// Returns the tokens with ids from `first`, in the order of their ids, and whether each was
+    /// added to the vocabulary.
     pub(crate) fn tokens_from(&self, first: usize) -> Vec<(String, u32, bool)> {
         let added = self.inner.get_added_vocabulary().get_vocab();
         let all = self.inner.get_vocab(true).into_iter();

@@ -35,7 +35,7 @@ pub enum WeightsSource {
     },
 }
 
-/// How weights are kept once they are read.
+/// Element type and place of weights after reading.
 #[derive(Debug, Clone)]
 pub(crate) struct Storage {
     pub(crate) dtype: DType,
@@ -195,8 +195,8 @@ impl WeightsSource {
     }
 }
 
-/// Returns a mark of quantised checkpoints, so that log-probs which earlier versions computed without
-/// their scales are not reused.
+/// Returns a mark of quantised checkpoints, so that log-probs which earlier versions computed
+/// without their scales are not reused.
 fn scales_mark(folder: &Path) -> Result<Option<String>, ModelError> {
     let config = fs_err::read_to_string(folder.join("config.json"))?;
     Ok(config.contains("quantization_config").then(|| "scaled".to_owned()))

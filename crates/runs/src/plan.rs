@@ -146,7 +146,7 @@ pub struct PrimaryContrast {
     pub measure: Measure,
 }
 
-/// Part of training that is drawn anew for every seed.
+/// Part of training that is drawn again for every seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resample {
@@ -174,8 +174,8 @@ pub struct Experiment {
     /// Contrast that needs no adjustment for multiple comparisons.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub primary: Option<PrimaryContrast>,
-    /// Parts of training that every seed draws anew, in addition to the adapter's initialisation, the
-    /// data order, and the draws of imbalance and noise.
+    /// Parts of training that every seed draws again, in addition to the adapter's initialisation,
+    /// the data order, and the draws of imbalance and noise.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resample: Vec<Resample>,
     /// Published results to compare with.

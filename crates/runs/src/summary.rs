@@ -71,8 +71,9 @@ pub struct Point {
     /// the held-out feedback has no pairs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<Estimate>,
-    /// Smoothed accuracy: mean of Φ(margin / root mean square of the run's margins) over pairs, with
-    /// its interval. It counts how clearly a pair is ranked and does not depend on the margins' scale.
+    /// Smoothed accuracy: mean of Φ(margin / root mean square of the run's margins) over pairs,
+    /// with its interval. It counts how clearly a pair is ranked and does not depend on the
+    /// margins' scale.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smoothed_accuracy: Option<Estimate>,
     /// Measures of the held-out thumbs; None if they do not have both labels.
@@ -82,8 +83,8 @@ pub struct Point {
     pub seeds: Vec<f64>,
     /// Mean true utility of generations for held-out prompts, if the data has one.
     pub utility: Option<Estimate>,
-    /// Mean reward margin β·(log-ratio chosen − rejected) of pairs, or β times the difference of the
-    /// mean log-ratios of thumbs up and down without pairs, with its interval.
+    /// Mean reward margin β·(log-ratio chosen − rejected) of pairs, or β times the difference of
+    /// the mean log-ratios of thumbs up and down without pairs, with its interval.
     pub margin: Estimate,
     /// Optimizer steps of the first seed's run.
     pub steps: u64,
@@ -217,7 +218,8 @@ pub struct Contrast {
     /// True for the contrast that the experiment declares as its primary one.
     #[serde(default)]
     pub is_primary: bool,
-    /// Series at the same x whose runs have the same results, which makes this contrast a repetition.
+    /// Series at the same x whose runs have the same results, which makes this contrast a
+    /// repetition.
     #[serde(default)]
     pub identical_to: Option<String>,
     /// Difference in smoothed accuracy, for contrasts of accuracy.
@@ -312,8 +314,8 @@ pub struct WinRate {
     /// Wins plus half of the ties, as a share of comparisons, with its interval over seeds and
     /// prompts.
     pub rate: Estimate,
-    /// Wins as a share of wins and losses, with its interval over seeds and prompts; None without wins
-    /// and losses.
+    /// Wins as a share of wins and losses, with its interval over seeds and prompts; None without
+    /// wins and losses.
     pub decided: Option<Estimate>,
     /// Comparisons won.
     pub wins: u64,
@@ -331,7 +333,8 @@ pub struct WinRate {
     pub verdict: Verdict,
 }
 
-/// Difference of two series' win rates at one x against the same opponent, paired by seed and prompt.
+/// Difference of two series' win rates at one x against the same opponent, paired by seed and
+/// prompt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WinRateContrast {
     /// Name of the judge.

@@ -42,7 +42,7 @@ pub struct SweepPlan {
     pub baseline: String,
     /// Comparison that is tested alone.
     pub primary: Option<PrimaryContrast>,
-    /// Parts of training that every seed draws anew.
+    /// Parts of training that every seed draws again.
     pub resample: Vec<Resample>,
     /// Published numbers.
     pub reference: Option<PublishedResults>,
@@ -64,8 +64,8 @@ pub struct SweepPlan {
     pub search: Option<SearchPlan>,
     /// Runs of each later rung, of every trial that may reach it.
     pub(crate) later_rungs: Vec<Vec<ResolvedRun>>,
-    /// Full-length runs of every trial under fresh seeds. Those of the winners are compared: runs that
-    /// won are partly lucky in their seeds.
+    /// Full-length runs of every trial under fresh seeds. Those of the winners are compared: runs
+    /// that won are partly lucky in their seeds.
     pub(crate) retrained: Vec<ResolvedRun>,
 }
 

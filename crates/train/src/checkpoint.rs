@@ -77,8 +77,8 @@ impl Checkpoints {
         step.is_multiple_of(self.every)
     }
 
-    /// Writes a checkpoint atomically, then removes the oldest ones beyond `keep`, and those that the
-    /// run did not resume from.
+    /// Writes a checkpoint atomically, then removes the oldest ones beyond `keep`, and those that
+    /// the run did not resume from.
     pub(crate) fn save(
         &self,
         state: TrainState,

@@ -263,8 +263,8 @@ impl PairExample {
     }
 }
 
-/// Encodes labelled rows for evaluation, and drops those that cannot be encoded. Completions follow the
-/// control text that the objective's policy is sampled with.
+/// Encodes labelled rows for evaluation, and drops those that cannot be encoded. Completions follow
+/// the control text that the objective's policy is sampled with.
 pub fn encode_for_evaluation(
     rows: Vec<BinaryRow>,
     objective: &Objective,

@@ -1,4 +1,5 @@
-//! Preview of training data: examples in the order of the first epoch, or held-out feedback, as text.
+//! Preview of training data: examples in the order of the first epoch, or held-out feedback, as
+//! text.
 
 use std::path::Path;
 

@@ -33,9 +33,9 @@ pub enum Scale {
 
 /// Runs of one method over seeds, evaluated on the same pairs.
 ///
-/// Seeds and prompts are crossed: every run is evaluated on the same prompts. Let `A` be the variance
-/// of the mean due to seeds and `B` that due to prompts, both from the mean squares of the two-way
-/// layout. The interval is t·√(A + B), where t has Satterthwaite's degrees of freedom.
+/// Seeds and prompts are crossed: every run is evaluated on the same prompts. Let `A` be the
+/// variance of the mean due to seeds and `B` that due to prompts, both from the mean squares of the
+/// two-way layout. The interval is t·√(A + B), where t has Satterthwaite's degrees of freedom.
 ///
 /// * `A` is at least the residual mean square, which is part of it by definition. Seeds that agree
 ///   better do so by luck. It may come from other methods as well ([`super::pool_levels`]).
@@ -86,8 +86,8 @@ impl Sample {
         self.share(seeds).estimate(ALPHA)
     }
 
-    /// Returns the p-value of the mean against a fixed `value`: the level at which the interval ends
-    /// there. It is 1 with one seed, whose luck is unknown.
+    /// Returns the p-value of the mean against a fixed `value`: the level at which the interval
+    /// ends there. It is 1 with one seed, whose luck is unknown.
     pub fn p_value_against(&self, value: f64, seeds: Option<SeedVariance>) -> f64 {
         match self.scale {
             _ if self.squares.seeds < 2 => 1.0,
@@ -142,8 +142,8 @@ impl Sample {
         values().fold(f64::NEG_INFINITY, f64::max) - values().fold(f64::INFINITY, f64::min)
     }
 
-    /// Largest deviation of a further prompt: the observed `spread`; without any, the possible one, or
-    /// the size of the `mean`.
+    /// Largest deviation of a further prompt: the observed `spread`; without any, the possible one,
+    /// or the size of the `mean`.
     fn range(&self, spread: f64, mean: f64) -> f64 {
         match self.scale {
             _ if spread > 0.0 => spread,
@@ -222,8 +222,8 @@ impl Difference {
         variance.critical(alpha) * variance.total().sqrt()
     }
 
-    /// Returns the level at which the interval ends at 0. It is 1 with one seed, whose luck is unknown,
-    /// and if nothing differs.
+    /// Returns the level at which the interval ends at 0. It is 1 with one seed, whose luck is
+    /// unknown, and if nothing differs.
     pub fn p_value(&self) -> f64 {
         if self.squares.mean == 0.0 || self.squares.seeds < 2 {
             return 1.0;
@@ -231,8 +231,8 @@ impl Difference {
         self.variance().p_value(self.squares.mean)
     }
 
-    /// Returns the true difference that a test at the two-sided level `alpha` detects with 80 % power,
-    /// given the estimated variance; None with one seed.
+    /// Returns the true difference that a test at the two-sided level `alpha` detects with 80 %
+    /// power, given the estimated variance; None with one seed.
     pub fn detectable(&self, alpha: f64) -> Option<f64> {
         let variance = self.variance();
         let factor = variance.critical(alpha) + variance.critical(2.0 * MISS);

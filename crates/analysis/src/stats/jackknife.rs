@@ -8,12 +8,12 @@ use super::Observation;
 /// None if the statistic of all rows, or of the rows without one cluster, is undefined.
 ///
 /// The pseudo-value of a cluster is n·θ − (n − 1)·θ₋, where θ₋ is the statistic without the
-/// cluster's rows and n the number of clusters (Tukey, 1958). Their mean is the statistic, corrected
-/// for bias; their variance gives its interval. With one list of observations for each seed,
-/// [`estimate`](super::estimate) and [`contrast`](super::contrast) therefore treat an AUC, a Brier
-/// score or a ratio like an accuracy: clustered, and paired between methods by seed and cluster. Use
-/// [`Scale::Range`](super::Scale) or [`Scale::Unbounded`](super::Scale), and clamp the estimate to
-/// the values that the statistic can take.
+/// cluster's rows and n the number of clusters (Tukey, 1958). Their mean is the statistic,
+/// corrected for bias; their variance gives its interval. With one list of observations for each
+/// seed, [`estimate`](super::estimate) and [`contrast`](super::contrast) therefore treat an AUC, a
+/// Brier score or a ratio like an accuracy: clustered, and paired between methods by seed and
+/// cluster. Use [`Scale::Range`](super::Scale) or [`Scale::Unbounded`](super::Scale), and clamp the
+/// estimate to the values that the statistic can take.
 ///
 /// The statistic is evaluated once for each cluster.
 ///

@@ -13,8 +13,8 @@ use super::{student::f_tail, variance::average};
 /// Level of the F test at which a method keeps its own variance.
 const GATE: f64 = 0.1;
 
-/// The same level with one degree of freedom: two seeds of a method that varies much agree by chance so
-/// often that the test at [`GATE`] misses a quarter of such methods.
+/// The same level with one degree of freedom: two seeds of a method that varies much agree by
+/// chance so often that the test at [`GATE`] misses a quarter of such methods.
 const GATE_OF_TWO_SEEDS: f64 = 0.25;
 
 /// Level of the F test at which a method is left out of the pool.
@@ -149,8 +149,8 @@ fn ordinary(rows: &[Vec<&[f64]>], layout: usize, group: &[usize]) -> Squares {
     interaction(&methods.map(|method| rows[layout][method]).collect::<Vec<_>>())
 }
 
-/// P-value of the F test that a method's difference from the mean of the layout's other methods varies
-/// more than the rest of the group's interaction.
+/// P-value of the F test that a method's difference from the mean of the layout's other methods
+/// varies more than the rest of the group's interaction.
 fn method_exceeds(rows: &[Vec<&[f64]>], layout: usize, method: usize, group: &[usize]) -> f64 {
     let own = rows[layout][method];
     let others: Vec<&[f64]> =
@@ -195,8 +195,8 @@ fn interaction(rows: &[&[f64]]) -> Squares {
 /// (at every x); None for a method with one seed.
 ///
 /// It is pooled over the methods that have as many seeds as most. Under the same seed, methods may
-/// share part of their luck, such as the draw of noise. The degrees of freedom account for that: they
-/// are Satterthwaite's for the sum of the mean squares of seeds and of the interaction.
+/// share part of their luck, such as the draw of noise. The degrees of freedom account for that:
+/// they are Satterthwaite's for the sum of the mean squares of seeds and of the interaction.
 pub fn pool_levels(methods: &[Vec<f64>]) -> Vec<Option<SeedVariance>> {
     let seeds = methods.iter().map(Vec::len).max().unwrap_or(0);
     let own: Vec<Option<SeedVariance>> = methods.iter().map(|means| own_level(means)).collect();

@@ -61,8 +61,8 @@ impl MeanSquares {
     /// Returns the variance of the mean, with `pooled` in the place of the sample's own variance
     /// between seeds, and `prompt` as the variance due to prompts.
     pub(super) fn variance(&self, pooled: Option<SeedVariance>, prompt: f64) -> MeanVariance {
-        // The mean square of seeds contains the residual variance. Where seeds agree better than the
-        // residual allows, they do so by luck.
+        // The mean square of seeds contains the residual variance. Where seeds agree better than
+        // the residual allows, they do so by luck.
         let floor = self.residual / self.cells();
         let (seed, seed_df) = match pooled.or_else(|| self.seed_variance()).filter(|_| self.seeds > 1) {
             None => (0.0, 1.0),

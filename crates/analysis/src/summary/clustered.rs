@@ -37,7 +37,8 @@ impl<'a> Clustered<'a> {
         }
     }
 
-    /// Observations of held-out pairs: one value for each pair of a run; None if a run has no pairs.
+    /// Observations of held-out pairs: one value for each pair of a run; None if a run has no
+    /// pairs.
     pub(super) fn pairs(
         runs: &[&'a FinishedRun<'_>],
         values: impl Fn(&FinishedRun<'_>) -> Vec<f64>,
@@ -113,8 +114,8 @@ impl ClusteredSample {
         by_group.filter(|by_group| width(by_group) > width(&by_prompt)).unwrap_or(by_prompt)
     }
 
-    /// Difference from other runs with the same observations, paired by seed and observation. `seeds`
-    /// returns the variance between seeds, given the difference's own.
+    /// Difference from other runs with the same observations, paired by seed and observation.
+    /// `seeds` returns the variance between seeds, given the difference's own.
     pub(super) fn minus(
         &self,
         other: &Self,

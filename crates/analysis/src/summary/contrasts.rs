@@ -74,8 +74,8 @@ fn comparisons<'a>(sweep: &'a SweepRuns<'_>) -> Vec<Comparison<'a>> {
     sweep.cells.keys().filter_map(comparison).collect()
 }
 
-/// Returns the difference of each comparison in a quantity, with pooled variance between seeds; None
-/// where runs lack the quantity.
+/// Returns the difference of each comparison in a quantity, with pooled variance between seeds;
+/// None where runs lack the quantity.
 fn differences(
     comparisons: &[Comparison<'_>],
     quantity: &Quantity,
@@ -193,7 +193,8 @@ fn conclude(compared: &mut [(Contrast, Difference, f64)], planned: usize) {
     }
 }
 
-/// Returns p-values adjusted by Holm's method in a family with further comparisons that have no result.
+/// Returns p-values adjusted by Holm's method in a family with further comparisons that have no
+/// result.
 pub(super) fn adjust(p: &[f64], family: usize) -> Vec<f64> {
     let missing = family.saturating_sub(p.len());
     let mut adjusted = holm(&[p, &vec![1.0; missing]].concat());

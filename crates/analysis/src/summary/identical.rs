@@ -10,8 +10,8 @@ const TOLERANCE: f64 = 1e-9;
 /// Cells whose results are those of another series at the same x, with the name of that series.
 pub(super) type IdenticalCells = BTreeMap<CellKey, String>;
 
-/// Finds cells with the same results as the `baseline`, or as an earlier series. Comparing them again
-/// would count one comparison twice.
+/// Finds cells with the same results as the `baseline`, or as an earlier series. Comparing them
+/// again would count one comparison twice.
 pub(super) fn identical_cells(cells: &RunsByCell<'_>, baseline: &str) -> IdenticalCells {
     let mut distinct: Vec<(&CellKey, &Vec<FinishedRun<'_>>)> = Vec::new();
     let mut identical = IdenticalCells::new();

@@ -17,8 +17,8 @@ use crate::{
     thumbs::{auc, scores},
 };
 
-/// Returns the estimates of every series at every x with finished runs whose held-out feedback can be
-/// ranked.
+/// Returns the estimates of every series at every x with finished runs whose held-out feedback can
+/// be ranked.
 pub(super) fn points(sweep: &SweepRuns<'_>) -> Result<Vec<Point>, AnalysisError> {
     let range = sweep.utility_range();
     let (least, most) = range.unwrap_or((f64::NEG_INFINITY, f64::INFINITY));

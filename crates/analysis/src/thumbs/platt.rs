@@ -33,9 +33,9 @@ impl PlattScaling {
             / scored.len() as f64)
             .sqrt();
         let scale = if spread > 0.0 { spread } else { 1.0 };
-        let rows: Vec<Row> = scored
+        let rows: Vec<WeightedScore> = scored
             .iter()
-            .map(|(score, label)| Row {
+            .map(|(score, label)| WeightedScore {
                 score: (score - center) / scale,
                 target: if *label { (up + 1.0) / (up + 2.0) } else { 1.0 / (down + 2.0) },
                 weight: if *label { base_rate / up } else { (1.0 - base_rate) / down },
@@ -67,8 +67,8 @@ impl PlattScaling {
         Self { slope: self.slope + factor * slope, intercept: self.intercept + factor * intercept }
     }
 
-    fn loss(self, rows: &[Row]) -> f64 {
-        let of_row = |row: &Row| {
+    fn loss(self, rows: &[WeightedScore]) -> f64 {
+        let of_row = |row: &WeightedScore| {
             let logit = self.slope * row.score + self.intercept;
             // −log σ(x) = log(1 + e^−x), computed without overflow.
             let softplus = |x: f64| x.max(0.0) + (-x.abs()).exp().ln_1p();
@@ -78,7 +78,7 @@ impl PlattScaling {
     }
 
     /// Returns the Newton step for slope and intercept; None where the curvature is singular.
-    fn newton_step(self, rows: &[Row]) -> Option<[f64; 2]> {
+    fn newton_step(self, rows: &[WeightedScore]) -> Option<[f64; 2]> {
         const DAMPING: f64 = 1e-9;
         let (mut gradient, mut curvature) = ([0.0; 2], [DAMPING, 0.0, DAMPING]);
         for row in rows {
@@ -102,7 +102,7 @@ impl PlattScaling {
 }
 
 /// A score to fit.
-struct Row {
+struct WeightedScore {
     score: f64,
     /// Smoothed label.
     target: f64,

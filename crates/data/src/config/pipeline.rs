@@ -28,8 +28,8 @@ pub struct PipelineFile {
     seed: u64,
     /// Source of the feedback, or a list of sources.
     source: SourceFiles,
-    /// Secret that the hashes of groups (`columns.group`) are salted with. It is not stored. Default:
-    /// the seed, which is no secret.
+    /// Secret that the hashes of groups (`columns.group`) are salted with. It is not stored.
+    /// Default: the seed, which is no secret.
     group_salt: Option<String>,
     /// Train/test split of sources without splits of their own.
     split: Option<SplitFile>,
@@ -46,8 +46,8 @@ pub struct PipelineFile {
     tokenizer: Option<String>,
     /// Keep only one row of each training pair. Default: keep both.
     one_per_pair: Option<OnePerPair>,
-    /// Keep only one row of each training prompt, its best or its worst: the KTO paper's one-y-per-x.
-    /// Default: keep all.
+    /// Keep only one row of each training prompt, its best or its worst: the KTO paper's
+    /// one-y-per-x. Default: keep all.
     one_per_prompt: Option<OnePerPrompt>,
     /// Proportions of the sources in the training split.
     #[serde(default)]

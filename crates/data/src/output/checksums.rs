@@ -7,8 +7,8 @@ use prospect_core::{checksums, files::short_hash};
 use super::{manifest, parquet};
 use crate::{BinaryRow, DataError, PairRow, Split, ingest::rejections};
 
-/// Returns the names of the files with recorded hashes: all that are read again. The dataset card is
-/// not among them, since people edit it before they publish a dataset.
+/// Returns the names of the files with recorded hashes: all that are read again. The dataset card
+/// is not among them, since people edit it before they publish a dataset.
 fn names() -> Vec<String> {
     let mut names = vec![manifest::FILE.to_owned(), rejections::FILE.to_owned()];
     for split in Split::ALL {

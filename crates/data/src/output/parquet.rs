@@ -1,8 +1,9 @@
 //! Parquet files of a dataset: writing and reading rows.
 //!
 //! Columns are non-null strings, numbers and lists of `{role, content}`; only scores, `pair_id` and
-//! `group` may be null. The column `group` is there only if a source gives groups. They are compressed with zstd. Files hold nothing that varies between runs: the
-//! same rows give the same bytes.
+//! `group` may be null. The column `group` is there only if a source gives groups. They are
+//! compressed with zstd. Files hold nothing that varies between runs: the same rows give the same
+//! bytes.
 
 use std::{
     path::{Path, PathBuf},

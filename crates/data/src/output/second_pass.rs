@@ -33,7 +33,7 @@ pub(crate) struct SecondPass<'a> {
 /// Joins the table with the texts of the second pass.
 struct RowBuilder<'a> {
     feedback: &'a Feedback,
-    /// Whether any source gives groups.
+    /// True if any source gives groups.
     groups: bool,
     corruptor: TextCorruptor,
     donors: Option<&'a CompletionStore>,

@@ -91,7 +91,8 @@ fn quality(manifest: &Manifest) -> Vec<String> {
     warnings
 }
 
-/// Warns about sources without rows, groups and times that are missing, and about a split by group that holds out none.
+/// Warns about sources without rows, groups and times that are missing, and about a split by group
+/// that holds out none.
 fn logs(pipeline: &Pipeline, manifest: &Manifest, feedback: &Feedback) -> Vec<String> {
     let mut warnings = Vec::new();
     let sources = pipeline.source.as_slice();

@@ -23,8 +23,8 @@ pub enum Contradictions {
     Drop,
     /// Keep the rows with the more frequent label; drop all at a tie.
     Majority,
-    /// Keep the rows with the label of the latest judgement (`columns.time`); drop all if both labels
-    /// are equally late or no row has a time.
+    /// Keep the rows with the label of the latest judgement (`columns.time`); drop all if both
+    /// labels are equally late or no row has a time.
     Latest,
 }
 

@@ -1,7 +1,7 @@
 //! Unpaired feedback with one row of each training prompt.
 //!
-//! This is the one-y-per-x setting of the KTO paper: the best completion of one prompt, the worst of
-//! the next. HALOs alternates in the order of the data and, for pairs, uses the first pair of a
+//! This is the one-y-per-x setting of the KTO paper: the best completion of one prompt, the worst
+//! of the next. HALOs alternates in the order of the data and, for pairs, uses the first pair of a
 //! prompt; here the order is drawn by seed, and all pairs of a prompt count.
 
 use std::cmp::Reverse;
@@ -18,10 +18,10 @@ use crate::{
 
 /// Row of a training prompt that stays.
 ///
-/// The best row is the desirable row with the highest score; among equal scores, and without scores,
-/// the one whose completion is desirable in the most rows, minus those in which it is undesirable.
-/// The worst row is the reverse. Remaining ties are drawn. A prompt with rows of one label only
-/// keeps its best desirable or worst undesirable row.
+/// The best row is the desirable row with the highest score; among equal scores, and without
+/// scores, the one whose completion is desirable in the most rows, minus those in which it is
+/// undesirable. The worst row is the reverse. Remaining ties are drawn. A prompt with rows of one
+/// label only keeps its best desirable or worst undesirable row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnePerPrompt {

@@ -35,8 +35,8 @@ pub struct QualityCounts {
 }
 
 impl QualityCounts {
-    /// Returns whether most of the unequally scored pairs prefer the lower score, which suggests that
-    /// the sides or the scores are the wrong way round.
+    /// Returns whether most of the unequally scored pairs prefer the lower score, which suggests
+    /// that the sides or the scores are the wrong way round.
     pub fn prefers_lower_scores(&self) -> bool {
         2 * self.lower_score_preferred > self.scored_pairs - self.equal_scores
     }

@@ -1,4 +1,4 @@
-//! Who judged, and when.
+//! Author and time of a judgement.
 
 use serde::{Deserialize, Serialize};
 

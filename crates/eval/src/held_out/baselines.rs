@@ -48,18 +48,18 @@ fn characters(messages: &[Message]) -> f64 {
 /// Naive Bayes over the distinct words of prompts, with Laplace smoothing.
 struct PromptWords {
     /// Rows with a word, by label.
-    rows: BTreeMap<String, ClassCounts>,
-    all: ClassCounts,
+    rows: BTreeMap<String, LabelCounts>,
+    all: LabelCounts,
 }
 
 /// Number of rows of each class.
 #[derive(Debug, Clone, Copy, Default)]
-struct ClassCounts {
+struct LabelCounts {
     up: f64,
     down: f64,
 }
 
-impl ClassCounts {
+impl LabelCounts {
     fn add(&mut self, label: bool) {
         *(if label { &mut self.up } else { &mut self.down }) += 1.0;
     }
@@ -67,7 +67,7 @@ impl ClassCounts {
 
 impl PromptWords {
     fn new(rows: &[BinaryRow]) -> Self {
-        let mut words = Self { rows: BTreeMap::new(), all: ClassCounts::default() };
+        let mut words = Self { rows: BTreeMap::new(), all: LabelCounts::default() };
         for row in rows {
             words.all.add(row.label);
             for word in distinct_words(&row.prompt) {
@@ -80,7 +80,7 @@ impl PromptWords {
     /// Returns the log-odds of a thumb up, up to a constant. Unknown words do not count.
     fn score(&self, prompt: &[Message]) -> f64 {
         let known = distinct_words(prompt).into_iter().filter_map(|word| self.rows.get(&word));
-        let log_odds = |counts: &ClassCounts| {
+        let log_odds = |counts: &LabelCounts| {
             let up = (counts.up + 1.0) / (self.all.up + 2.0);
             let down = (counts.down + 1.0) / (self.all.down + 2.0);
             (up / down).ln()

@@ -192,8 +192,8 @@ impl CalibrationRows {
         Ok(Some(Self { batches, labels }))
     }
 
-    /// Fits probabilities for a sample with the class shares of the held-out thumbs, since imbalance
-    /// changes those of the training split. None if the policy diverged.
+    /// Fits probabilities for a sample with the class shares of the held-out thumbs, since
+    /// imbalance changes those of the training split. None if the policy diverged.
     pub(super) fn fit(
         &self,
         policy: &Policy<'_>,

@@ -34,7 +34,8 @@ pub(super) struct HfConfig {
     num_attention_heads: Option<usize>,
     /// Number of key and value heads (that of query heads).
     num_key_value_heads: Option<usize>,
-    /// Dimensions of a head (hidden_size / num_attention_heads; 128 for qwen3, 256 for gemma3_text).
+    /// Dimensions of a head (hidden_size / num_attention_heads; 128 for qwen3, 256 for
+    /// gemma3_text).
     head_dim: Option<usize>,
     /// Number of positions the model was trained for.
     #[schemars(required)]
@@ -403,8 +404,8 @@ impl From<Architecture> for HfConfig {
     }
 }
 
-/// Returns the settings of the language model of an image-text model, or `given` if it is a language
-/// model.
+/// Returns the settings of the language model of an image-text model, or `given` if it is a
+/// language model.
 fn language_model(mut given: Map<String, Value>) -> Map<String, Value> {
     let text = match given.get_mut("text_config") {
         Some(Value::Object(text)) => std::mem::take(text),

@@ -13,7 +13,7 @@ pub struct SlidingWindow {
 }
 
 impl SlidingWindow {
-    /// Makes a window of `positions` for the blocks of which `slides` is true; None if it is true
+    /// Makes a window of `positions` for the blocks that `slides` marks; None if it is true
     /// of none.
     pub(super) fn new(positions: usize, layers: usize, slides: impl Fn(usize) -> bool) -> Option<Self> {
         let kind = |layer| if slides(layer) { LayerAttention::Sliding } else { LayerAttention::Full };
@@ -37,7 +37,7 @@ pub enum LayerAttention {
     /// All earlier rows and itself.
     #[serde(rename = "full_attention")]
     Full,
-    /// Those of them that are in the sliding window.
+    /// Positions in the sliding window.
     #[serde(rename = "sliding_attention")]
     Sliding,
 }

@@ -7,8 +7,8 @@ use crate::{
     parameters::{Gradients, WeightTensor},
 };
 
-/// RMS norm, x·w / rms(x), or x·(1 + w) / rms(x) with `offset`. With a bias, layer norm: the RMS norm
-/// of x − mean(x), plus the bias.
+/// RMS norm, x·w / rms(x), or x·(1 + w) / rms(x) with `offset`. With a bias, layer norm: the RMS
+/// norm of x − mean(x), plus the bias.
 #[derive(Debug, Clone)]
 pub(crate) struct Norm {
     pub(crate) weight: WeightTensor,

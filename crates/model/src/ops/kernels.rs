@@ -1,5 +1,5 @@
-//! Experimental: operations as CUDA kernels of `prospect-kernels`, each in one or a few launches. Off
-//! by default, and never run on a GPU so far: see docs/kernels.md.
+//! Experimental: operations as CUDA kernels of `prospect-kernels`, each in one or a few launches.
+//! Off by default, and never run on a GPU so far: see docs/kernels.md.
 
 use candle_core::{
     DType, Error, Result, Tensor, bail,

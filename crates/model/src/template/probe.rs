@@ -1,4 +1,5 @@
-//! What a template writes and accepts, found by rendering short conversations.
+//! Properties of a template, found by rendering short conversations: its end marker, and the turns
+//! that it accepts.
 
 use minijinja::Error;
 use serde::Serialize;

@@ -6,7 +6,7 @@ fn template(source: &str) -> ChatTemplate {
     with_tokens(source, &["<s>", "</s>"])
 }
 
-/// Compiles a template for a tokenizer of bytes with these special tokens, the last of which is
+/// Compiles a template for a tokenizer of bytes with these special tokens; the last one is
 /// the end-of-sequence token.
 fn with_tokens(source: &str, tokens: &[&str]) -> ChatTemplate {
     let tokenizer = Tokenizer::bytes_with(tokens, tokens.last().unwrap()).unwrap();

@@ -38,8 +38,8 @@ impl<'a> RunDocuments<'a> {
     /// Applies the settings that all runs share, then those of `choices`, to recipes and training
     /// settings.
     ///
-    /// `seed` becomes the seed of imbalance and noise, and of the training prompts if seeds resample
-    /// them.
+    /// `seed` becomes the seed of imbalance and noise, and of the training prompts if seeds
+    /// resample them.
     pub(crate) fn new(
         experiment: &'a LoadedExperiment,
         sources: &RecipeSources<'_>,

@@ -52,8 +52,8 @@ pub struct ExperimentFile {
     #[serde(default)]
     pub search: Option<SearchFile>,
     /// Random seeds, one run each: of the adapter, the data order, and the draws of imbalance and
-    /// noise. With `{values: […], resample: [prompts, sft]}` they also draw the training prompts and
-    /// train the SFT stage. The held-out pairs do not depend on them.
+    /// noise. With `{values: […], resample: [prompts, sft]}` they also draw the training prompts
+    /// and train the SFT stage. The held-out pairs do not depend on them.
     pub seeds: SeedsFile,
     /// Evaluation on held-out data.
     #[serde(default)]

@@ -17,12 +17,12 @@ use serde::{
 pub struct SeedsFile {
     /// The seeds.
     pub values: Vec<u64>,
-    /// Parts of training that every seed draws anew, in addition to what seeds always vary.
+    /// Parts of training that every seed draws again, in addition to what seeds always vary.
     pub resample: Vec<Resample>,
 }
 
 impl SeedsFile {
-    /// Returns true if every seed draws `part` anew.
+    /// Returns true if every seed draws `part` again.
     pub fn resamples(&self, part: Resample) -> bool {
         self.resample.contains(&part)
     }
@@ -40,8 +40,8 @@ impl SeedsFile {
 struct SeedsMap {
     /// The seeds, one run each.
     values: Vec<u64>,
-    /// What every seed draws anew: `prompts` (the training prompts that `select.train_prompts` keeps)
-    /// and `sft` (the SFT stage, which then trains once for each seed). Default: neither.
+    /// Parts that every seed draws again: `prompts` (the training prompts that `select.train_prompts`
+    /// keeps) and `sft` (the SFT stage, which then trains once for each seed). Default: neither.
     #[serde(default)]
     #[schemars(schema_with = "resample")]
     resample: Vec<Resample>,

@@ -269,8 +269,8 @@ impl Worker<'_> {
     }
 }
 
-/// Loads the model that runs start from: the base model, or the result of the SFT stage, whose files
-/// are checked against their recorded hashes.
+/// Loads the model that runs start from: the base model, or the result of the SFT stage, whose
+/// files are checked against their recorded hashes.
 pub(crate) fn load_start(
     plan: &SweepPlan,
     sweep: &SweepDir,

@@ -23,7 +23,8 @@ impl SweepPlan {
     /// Returns the contents of `experiment.json`, which the report reads.
     ///
     /// `manifests` are those of the datasets. For a search, `rungs` are the runs of each rung that
-    /// has begun, and `winners` those of the winning trials under fresh seeds once the search has ended.
+    /// has begun, and `winners` those of the winning trials under fresh seeds once the search has
+    /// ended.
     pub(crate) fn record(
         &self,
         commands: &[String],

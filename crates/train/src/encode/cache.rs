@@ -18,8 +18,9 @@ const MAX_TOKENS: usize = 32 << 20;
 /// Hash of a conversation and of everything that its tokens depend on.
 type Key = [u8; 32];
 
-/// Encoded prompts and conversations of a process, by content. Runs that train on the same data with
-/// the same tokenizer, chat template and length limits encode it once, whatever their objectives.
+/// Encoded prompts and conversations of a process, by content. Runs that train on the same data
+/// with the same tokenizer, chat template and length limits encode it once, whatever their
+/// objectives.
 #[derive(Debug, Default)]
 pub struct EncodingCache {
     prompts: Store<Arc<FittedPrompt>>,

@@ -14,7 +14,7 @@ use super::Adaptation;
 /// Separator of joined turns.
 const SEPARATOR: &str = "\n\n";
 
-/// What a prompt must look like.
+/// Requirements of a template on prompts.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ShapeRules {
     pub(super) accepts: AcceptedTurns,
@@ -48,7 +48,7 @@ impl Turn<'_> {
     }
 }
 
-/// Prompt of which turns can be left out.
+/// Prompt whose turns can be left out.
 #[derive(Debug)]
 pub(super) struct PromptShape<'a> {
     /// Leading system turn, which is never left out.

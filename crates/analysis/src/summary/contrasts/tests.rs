@@ -8,7 +8,7 @@ use super::{
     *,
 };
 
-/// Margins of 120 pairs, of which about `skill` in 100 are positive; `luck` varies them.
+/// Margins of 120 pairs, about `skill` in 100 of them positive; `luck` varies them.
 fn margins(skill: u64, luck: u64) -> Vec<f64> {
     let noise = |pair: u64, luck: u64| (pair * 7919 + luck * 104_729 + pair * pair * 31) % 100;
     let margin = |pair: u64| {

@@ -1,6 +1,6 @@
 //! Character encodings of text files: detection, and decoding to UTF-8.
 //!
-//! UTF-16 is told by its byte order mark, or by the zero bytes of its first letters. A table that
+//! UTF-16 is recognised by its byte order mark, or by the zero bytes of its first letters. A table that
 //! is not UTF-8 is Windows-1252 if its other letters stand alone among ASCII, as those of Western
 //! European languages do; no other encoding is guessed. What cannot be decoded becomes bytes that
 //! are not UTF-8, so that the row is rejected as such.
@@ -41,9 +41,9 @@ struct ByteCounts {
     invalid: u64,
     /// Bytes in these places.
     high: u64,
-    /// Those that follow another one.
+    /// Bytes that follow another one.
     adjacent: u64,
-    /// Those that Windows-1252 does not define.
+    /// Bytes that Windows-1252 does not define.
     undefined: u64,
 }
 
@@ -158,7 +158,7 @@ impl ByteCounts {
 }
 
 /// Reader that decodes to UTF-8.
-pub(super) struct Decoder<R> {
+pub(super) struct TextDecoder<R> {
     inner: R,
     charset: Charset,
     /// Bytes of a character that is not complete.
@@ -168,7 +168,7 @@ pub(super) struct Decoder<R> {
     read: usize,
 }
 
-impl<R: BufRead> Decoder<R> {
+impl<R: BufRead> TextDecoder<R> {
     pub(super) fn new(inner: R, charset: Charset) -> Self {
         Self { inner, charset, carry: Vec::new(), decoded: Vec::new(), read: 0 }
     }
@@ -198,7 +198,7 @@ impl<R: BufRead> Decoder<R> {
     }
 }
 
-impl<R: BufRead> Read for Decoder<R> {
+impl<R: BufRead> Read for TextDecoder<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.read == self.decoded.len() {
             self.refill()?;
@@ -254,7 +254,7 @@ mod tests {
     fn decode(bytes: &[u8], charset: Charset, portion: usize) -> Vec<u8> {
         let mut text = Vec::new();
         let inner = BufReader::with_capacity(portion, bytes);
-        Decoder::new(inner, charset).read_to_end(&mut text).unwrap();
+        TextDecoder::new(inner, charset).read_to_end(&mut text).unwrap();
         text
     }
 

@@ -41,8 +41,8 @@ fn object<'a>(columns: impl Iterator<Item = (&'a String, &'a dyn Array)>, row: u
 /// Returns a cell as JSON.
 ///
 /// Dates and timestamps are in ISO 8601, and timestamps with a time zone in UTC. Times of day and
-/// durations are integers in their unit, bytes are text if they are UTF-8, decimals are text. Types that
-/// Parquet does not store (unions, intervals) are null.
+/// durations are integers in their unit, bytes are text if they are UTF-8, decimals are text. Types
+/// that Parquet does not store (unions, intervals) are null.
 fn cell(array: &dyn Array, row: usize) -> Value {
     if array.is_null(row) {
         return Value::Null;

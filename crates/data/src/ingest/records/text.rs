@@ -11,7 +11,7 @@ use fs_err::File;
 
 use crate::{
     DataError,
-    ingest::records::encoding::{Charset, Decoder, TextEncoding, examine},
+    ingest::records::encoding::{Charset, TextDecoder, TextEncoding, examine},
 };
 
 /// Limits against gzip bombs: data may expand to [`SLACK`] bytes plus this many times the file's
@@ -53,7 +53,7 @@ impl InputText {
             reader = open(path)?.0;
         }
         if let Some(charset) = charset {
-            reader = Box::new(BufReader::with_capacity(1 << 16, Decoder::new(reader, charset)));
+            reader = Box::new(BufReader::with_capacity(1 << 16, TextDecoder::new(reader, charset)));
         }
         let decoded_from = charset.map(Charset::remark);
         Ok(Self { path: path.to_owned(), reader, compressed, decoded_from, bytes: 0, records: 0 })

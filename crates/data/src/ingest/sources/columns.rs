@@ -118,8 +118,8 @@ impl Columns {
         own.chain(usual.map(str::to_owned)).collect()
     }
 
-    /// Returns the value of a column that belongs to LLaMA-Factory's prompts, unless the recipe maps
-    /// the column to a field.
+    /// Returns the value of a column that belongs to LLaMA-Factory's prompts, unless the recipe
+    /// maps the column to a field.
     pub(crate) fn unmapped<'a>(&self, record: &'a Object, name: &str) -> Option<&'a Value> {
         record.0.get(name).filter(|_| !self.0.values().any(|column| column == name))
     }

@@ -58,7 +58,7 @@ fn not_gguf(path: &Path) -> String {
     .to_owned()
 }
 
-/// Returns all files of a model of which `path` is one, in order. Their names end in
+/// Returns all files of the model that `path` is a part of, in order. Their names end in
 /// `-00001-of-00003.gguf`.
 pub(super) fn paths(path: &Path) -> Vec<PathBuf> {
     let split = || {
@@ -74,7 +74,7 @@ pub(super) fn paths(path: &Path) -> Vec<PathBuf> {
     split().unwrap_or_else(|| vec![path.to_owned()])
 }
 
-/// Opens all files of a model of which `path` is one. The first has the metadata.
+/// Opens all files of the model that `path` is a part of. The first has the metadata.
 pub(super) fn open(path: &Path) -> Result<Vec<Part>, ModelError> {
     let paths = paths(path);
     let fail = |message: String| ModelError::Weights(format!("{}: {message}", path.display()));

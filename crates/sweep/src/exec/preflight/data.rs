@@ -56,8 +56,8 @@ impl<'a> DataCheck<'a> {
         }))
     }
 
-    /// Returns the reason why runs cannot be evaluated on a dataset, if any. Warns, once, where they
-    /// cannot be ranked.
+    /// Returns the reason why runs cannot be evaluated on a dataset, if any. Warns, once, where
+    /// they cannot be ranked.
     pub(super) fn held_out_problem(&mut self, dataset: usize) -> Option<String> {
         let path = self.plan.datasets[dataset].path.display();
         let SplitCounts { pairs, n_desirable, n_undesirable, .. } = self.manifests[dataset].test;

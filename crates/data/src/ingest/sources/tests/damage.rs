@@ -1,5 +1,5 @@
-//! Random damage to files of every kind, in every container: each row is kept, filtered or rejected,
-//! or the file is refused; none is swallowed by another.
+//! Random damage to files of every kind, in every container: each row is kept, filtered or
+//! rejected, or the file is refused; none is swallowed by another.
 
 use std::collections::BTreeSet;
 
