@@ -136,7 +136,7 @@ impl AdaptedSource {
             .into_iter()
             .collect();
         let mut updates = BTreeMap::new();
-        for (name, [output, input]) in Matrices::of(architecture)? {
+        for (name, [output, input]) in Matrices::record(architecture)? {
             let module = name.strip_suffix(".weight").unwrap_or(&name);
             let mut take = |part: &str| {
                 let part = tensors.remove(&format!("base_model.model.{module}.{part}.weight"))?;
@@ -196,7 +196,7 @@ struct Matrices(Vec<(String, [usize; 2])>);
 
 impl Matrices {
     /// Returns names and shapes of the matrices of an architecture.
-    fn of(architecture: &Architecture) -> Result<Vec<(String, [usize; 2])>, ModelError> {
+    fn record(architecture: &Architecture) -> Result<Vec<(String, [usize; 2])>, ModelError> {
         let mut matrices = Self::default();
         Decoder::frozen(architecture.clone(), &mut matrices)?;
         Ok(matrices.0)

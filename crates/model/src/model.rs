@@ -260,7 +260,7 @@ fn load_text_of_folder(
     ];
     let variables =
         variables.into_iter().filter_map(|(name, token)| Some((name.to_owned(), token?.text()))).collect();
-    let templates = NamedTemplates::of_folder(folder, config.chat_template)?;
+    let templates = NamedTemplates::from_folder(folder, config.chat_template)?;
     let tokenizer = tokenizer
         .then(|| {
             check_recorded(folder, TOKENIZER)?;

@@ -47,7 +47,7 @@ impl From<TemplateField> for NamedTemplates {
 impl NamedTemplates {
     /// Reads the template files of a checkpoint. As in transformers, they replace the templates of
     /// `tokenizer_config.json`.
-    pub(crate) fn of_folder(folder: &Path, field: Option<TemplateField>) -> Result<Self, ModelError> {
+    pub(crate) fn from_folder(folder: &Path, field: Option<TemplateField>) -> Result<Self, ModelError> {
         let mut templates = BTreeMap::new();
         let file = folder.join("chat_template.jinja");
         if file.exists() {
@@ -111,7 +111,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let read = || {
             let field = TemplateField::One("config".to_owned());
-            NamedTemplates::of_folder(folder.path(), Some(field)).unwrap().into_default()
+            NamedTemplates::from_folder(folder.path(), Some(field)).unwrap().into_default()
         };
         assert_eq!(read().unwrap().unwrap(), "config");
         let additional = folder.path().join("additional_chat_templates");
