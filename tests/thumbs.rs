@@ -192,7 +192,8 @@ fn a_sweep_over_imbalance_and_noise_compares_aucs() {
          settings: { data.noise.flip_desirable: 0.1 }\n\
          seeds: [0, 1]\n\
          evaluate: { every: 2, generations: { prompts: 4, max_new_tokens: 8 } }\n\
-         report: { x: data.imbalance.keep_desirable, series: method, baseline: kto }\n",
+         report: { x: data.imbalance.keep_desirable, series: method, baseline: kto, \
+         primary: { series: bco, x: 1.0 } }\n",
     );
     let run = place.run("sweep experiment.yaml");
     assert_eq!(run.code, Some(0), "{run}");
@@ -201,6 +202,8 @@ fn a_sweep_over_imbalance_and_noise_compares_aucs() {
     let contrasts = summary["contrasts"].as_array().unwrap();
     assert_eq!(contrasts.len(), 2, "{summary}");
     assert!(contrasts.iter().all(|contrast| contrast["measure"] == "auc"), "{summary}");
+    let primary: Vec<_> = contrasts.iter().filter(|contrast| contrast["is_primary"] == true).collect();
+    assert_eq!((primary.len(), &primary[0]["x"]), (1, &json!(1.0)), "{summary}");
     let thumbs = &summary["points"][0]["thumbs"];
     assert!(thumbs["auc"]["low"].as_f64() < thumbs["auc"]["high"].as_f64(), "{thumbs}");
     assert!(summary["points"][0]["accuracy"].is_null());

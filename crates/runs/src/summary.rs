@@ -188,6 +188,14 @@ pub enum Measure {
     Utility,
 }
 
+impl Measure {
+    /// True for the measures of held-out feedback, of which a sweep has one: accuracy on pairs, or
+    /// AUC without pairs.
+    pub fn is_headline(self) -> bool {
+        self != Self::Utility
+    }
+}
+
 /// Difference of two series at one x, paired by seed and held-out pair (or prompt).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Contrast {

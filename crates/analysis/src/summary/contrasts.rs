@@ -45,15 +45,14 @@ pub(super) fn contrasts(sweep: &SweepRuns<'_>) -> Result<Vec<Contrast>, Analysis
             }
         }
     }
-    // Accuracy and AUC are one headline measure.
-    let is_utility = |contrast: &Contrast| contrast.measure == Measure::Utility;
-    let has = |wanted: bool| compared.iter().any(|(contrast, ..)| is_utility(contrast) == wanted);
+    let is_headline = |contrast: &Contrast| contrast.measure.is_headline();
+    let has = |wanted: bool| compared.iter().any(|(contrast, ..)| is_headline(contrast) == wanted);
     let measures = usize::from(has(true)) + usize::from(has(false));
     conclude(&mut compared, sweep.planned_comparisons() * measures);
     let mut contrasts: Vec<Contrast> = compared.into_iter().map(|(contrast, ..)| contrast).collect();
     repeat_for_identical_series(sweep, &mut contrasts);
     contrasts.sort_by(|a, b| {
-        a.series.cmp(&b.series).then(a.x.total_cmp(&b.x)).then(is_utility(a).cmp(&is_utility(b)))
+        a.series.cmp(&b.series).then(a.x.total_cmp(&b.x)).then(is_headline(b).cmp(&is_headline(a)))
     });
     Ok(contrasts)
 }
@@ -139,7 +138,7 @@ fn contrast(
     let steps = |runs: &[&FinishedRun<'_>]| runs.first().map_or(0, |run| run.steps);
     let is_primary = |primary: &PrimaryContrast| {
         primary.series == cell.series
-            && primary.measure == measure
+            && primary.measure.is_headline() == measure.is_headline()
             && sweep.xs.values.get(cell.x).is_some_and(|x| *x == primary.x)
     };
     Contrast {
