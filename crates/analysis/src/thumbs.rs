@@ -32,22 +32,41 @@ pub use reliability::reliability;
 /// right against; its term is AUC + (n / `n_class`)·(V − AUC). The mean of the terms is the AUC,
 /// and their clustered variance is that of DeLong et al. (1988), Obuchowski (1997) with clusters.
 pub fn auc_terms(scored: &[(f64, bool)]) -> Option<Vec<f64>> {
-    let classes = [true, false].map(|label| scored.iter().filter(|(_, other)| *other == label).count());
-    if classes.contains(&0) {
-        return None;
-    }
+    let sizes = ClassSizes::new(scored.iter().map(|(_, label)| *label))?;
     // Terms that are not finite make estimates fail with the thumb's id.
     let Some(placements) = placements(scored).filter(|_| scored.iter().all(|(score, _)| score.is_finite()))
     else {
         return Some(vec![f64::NAN; scored.len()]);
     };
     let of_up = scored.iter().zip(&placements).filter(|((_, label), _)| *label);
-    let auc = of_up.map(|(_, placement)| placement).sum::<f64>() / classes[0] as f64;
+    let auc = of_up.map(|(_, placement)| placement).sum::<f64>() / sizes.up as f64;
     let term = |((_, label), placement): (&(f64, bool), &f64)| {
-        let class = if *label { classes[0] } else { classes[1] };
-        auc + scored.len() as f64 / class as f64 * (placement - auc)
+        auc + scored.len() as f64 / sizes.size(*label) * (placement - auc)
     };
     Some(scored.iter().zip(&placements).map(term).collect())
+}
+
+/// Number of thumbs up and of thumbs down, neither of them 0.
+#[derive(Clone, Copy)]
+struct ClassSizes {
+    up: usize,
+    down: usize,
+}
+
+impl ClassSizes {
+    /// Counts labels; None without both.
+    fn new(labels: impl Iterator<Item = bool>) -> Option<Self> {
+        let mut sizes = Self { up: 0, down: 0 };
+        for label in labels {
+            *(if label { &mut sizes.up } else { &mut sizes.down }) += 1;
+        }
+        (sizes.up > 0 && sizes.down > 0).then_some(sizes)
+    }
+
+    /// Size of the class of a label.
+    fn size(self, label: bool) -> f64 {
+        (if label { self.up } else { self.down }) as f64
+    }
 }
 
 /// Log-ratios and labels, for [`auc_terms`].
@@ -70,18 +89,11 @@ pub fn auc_by_prompt(thumbs: &[ThumbOutcome]) -> BTreeMap<&str, f64> {
 /// exceeds `z0`, in nats: the mean over both classes of the share that is right. A log-ratio of
 /// exactly `z0` counts half. None without both labels.
 pub fn balanced_accuracy_terms(thumbs: &[ThumbOutcome], z0: f64) -> Option<Vec<f64>> {
-    let up = thumbs.iter().filter(|thumb| thumb.desirable).count();
-    let down = thumbs.len() - up;
-    if up == 0 || down == 0 {
-        return None;
-    }
+    let sizes = ClassSizes::new(thumbs.iter().map(|thumb| thumb.desirable))?;
     let term = |thumb: &ThumbOutcome| {
-        let (class, right) = if thumb.desirable {
-            (up, preference(thumb.log_ratio, z0))
-        } else {
-            (down, preference(z0, thumb.log_ratio))
-        };
-        right * thumbs.len() as f64 / (2.0 * class as f64)
+        let ThumbOutcome { log_ratio, desirable, .. } = *thumb;
+        let right = if desirable { preference(log_ratio, z0) } else { preference(z0, log_ratio) };
+        right * thumbs.len() as f64 / (2.0 * sizes.size(desirable))
     };
     Some(thumbs.iter().map(term).collect())
 }
@@ -89,14 +101,10 @@ pub fn balanced_accuracy_terms(thumbs: &[ThumbOutcome], z0: f64) -> Option<Vec<f
 /// Returns terms of the difference between the mean log-ratios of both classes, in nats; None
 /// without both labels.
 pub fn margin_terms(thumbs: &[ThumbOutcome]) -> Option<Vec<f64>> {
-    let up = thumbs.iter().filter(|thumb| thumb.desirable).count();
-    let down = thumbs.len() - up;
-    if up == 0 || down == 0 {
-        return None;
-    }
+    let sizes = ClassSizes::new(thumbs.iter().map(|thumb| thumb.desirable))?;
     let term = |thumb: &ThumbOutcome| {
-        let (sign, class) = if thumb.desirable { (1.0, up) } else { (-1.0, down) };
-        sign * thumb.log_ratio * thumbs.len() as f64 / class as f64
+        let sign = if thumb.desirable { 1.0 } else { -1.0 };
+        sign * thumb.log_ratio * thumbs.len() as f64 / sizes.size(thumb.desirable)
     };
     Some(thumbs.iter().map(term).collect())
 }
@@ -150,6 +158,7 @@ pub(crate) fn thumb(id: &str, prompt: &str, log_ratio: f64, desirable: bool) -> 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use prospect_runs::Estimate;
 
     use super::*;
     use crate::stats::{Observation, Scale, estimate};
@@ -210,10 +219,11 @@ mod tests {
 
     #[test]
     fn an_interval_of_the_auc_covers_it_and_widens_with_clusters() {
-        // 60 prompts of one thumb against 10 prompts of six equal thumbs.
-        let rows: Vec<(f64, bool)> =
-            (0..60).map(|index| (f64::from(index * 37 % 60), index * 23 % 60 < 30)).collect();
-        let terms = auc_terms(&rows).unwrap();
+        // 60 thumbs of ten prompts; the six of a prompt have the same label and nearly the same score.
+        let scores = [0.9, 0.2, 0.7, 0.4, 0.8, 0.1, 0.3, 0.6, 0.5, 0.0];
+        let row =
+            |index: usize| (scores[index / 6] + 1e-3 * (index % 6) as f64, (index / 6).is_multiple_of(2));
+        let terms = auc_terms(&(0..60).map(row).collect::<Vec<_>>()).unwrap();
         let ids: Vec<String> = (0..60).map(|index| format!("r{index}")).collect();
         let prompts: Vec<String> = (0..60).map(|index| format!("p{}", index / 6)).collect();
         let observe = |prompts: &[String]| {
@@ -222,9 +232,11 @@ mod tests {
                 rows.map(|((pair, prompt), value)| Observation { pair, prompt, value: *value }).collect();
             estimate(&[observations], Scale::Range { low: 0.0, high: 1.0 }).unwrap()
         };
-        let alone = observe(&ids);
+        let (alone, clustered) = (observe(&ids), observe(&prompts));
         assert!(alone.low < alone.value && alone.value < alone.high, "{alone:?}");
-        assert_eq!(alone.value, observe(&prompts).value);
+        assert!((alone.value - clustered.value).abs() < 1e-12, "{alone:?} {clustered:?}");
+        let width = |estimate: Estimate| estimate.high - estimate.low;
+        assert!(width(clustered) > 1.5 * width(alone), "{alone:?} {clustered:?}");
     }
 
     #[test]
