@@ -6,6 +6,7 @@ use std::{
 };
 
 use prospect_core::config::{ConfigError, Document};
+use prospect_data::is_dataset;
 use prospect_sweep::{RecipeSources, prepared_dataset};
 
 /// Recipes from files; the inputs that they name from the file system or the Hub.
@@ -24,16 +25,11 @@ pub(crate) fn open_data(path: &Path) -> Result<Document, ConfigError> {
     if is_recipe || !(path.exists() || prospect_hub::is_address(&address)) {
         return Document::open(path);
     }
-    if is_prepared_dataset(path) {
+    if is_dataset(path) {
         return prepared_dataset(path);
     }
     let recipe = serde_json::json!({ "source": { "path": address } });
     Document::from_text(&address, &recipe.to_string())
-}
-
-/// Returns true if `path` is the folder of a prepared dataset.
-pub(crate) fn is_prepared_dataset(path: &Path) -> bool {
-    path.join("manifest.json").is_file() && path.join("kto").is_dir()
 }
 
 /// Fetches an `hf://` address. Returns any other address as a path, which must exist.

@@ -7,16 +7,11 @@ use std::{
 
 use anyhow::bail;
 use prospect_data::{
-    Manifest, Shard, SplitCounts, is_shard_prepared, merge_shards, prepare, prepare_shard, prepared,
-    shard_file,
+    Manifest, Shard, SplitCounts, is_dataset, is_shard_prepared, merge_shards, prepare, prepare_shard,
+    prepared, shard_file,
 };
 
-use crate::{
-    locate::{SOURCES, is_prepared_dataset},
-    output,
-    output::say,
-    overrides::Overrides,
-};
+use crate::{locate::SOURCES, output, output::say, overrides::Overrides};
 
 mod slurm;
 
@@ -75,7 +70,7 @@ enum PrepareExecutor {
 
 /// Prepares the dataset unless it is up to date, and prints its path.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    if is_prepared_dataset(&args.pipeline) {
+    if is_dataset(&args.pipeline) {
         bail!(
             "{} is a prepared dataset already: train on it (`prospect train DIR --model FILE`), or name its recipe",
             args.pipeline.display()

@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use prospect_core::files::write_json;
+use prospect_core::{files::write_json, sample::unique};
 use prospect_runs::{Axis, DataUse, Experiment, PlannedRun, SweepDir};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -93,21 +93,17 @@ fn merge(last: &Experiment, all: &[Trained]) -> Experiment {
         ]);
         runs.push(PlannedRun { settings, data: index, ..trained.run.clone() });
     }
-    let unique = |texts: &mut dyn Iterator<Item = &String>| -> Vec<String> {
-        let mut seen = BTreeSet::new();
-        texts.filter(|text| seen.insert((*text).clone())).cloned().collect()
-    };
-    let questions = unique(&mut all.iter().map(|trained| &trained.question));
+    let questions = unique(all.iter().map(|trained| &trained.question));
     // DPO is the baseline wherever it was trained.
     let is_dpo = |(trained, _): &(&Trained, &String)| value(trained, OBJECTIVE).as_deref() == Some("dpo");
     let baseline = all.iter().zip(&names).find(is_dpo).map(|(_, name)| name).or(names.first());
     let axis = |key: &str| Axis { key: key.to_owned(), label: key.to_owned() };
     Experiment {
         question: match questions.as_slice() {
-            [question] => question.clone(),
+            [question] => (*question).clone(),
             _ => "How do the runs compare?".to_owned(),
         },
-        commands: unique(&mut all.iter().flat_map(|trained| &trained.commands)),
+        commands: unique(all.iter().flat_map(|trained| &trained.commands)).into_iter().cloned().collect(),
         x: axis(DATA),
         series: axis(RUN),
         baseline: baseline.cloned().unwrap_or_default(),

@@ -1,4 +1,5 @@
-//! Summaries of samples: mean, median, the `k` lowest items, and the area under the ROC curve.
+//! Summaries of samples: mean, median, the `k` lowest and the distinct items, and the area under
+//! the ROC curve.
 
 /// Arithmetic mean; None without values.
 ///
@@ -38,6 +39,21 @@ pub fn k_lowest<T: Ord>(mut items: Vec<T>, k: usize) -> Vec<T> {
         items.truncate(k);
     }
     items
+}
+
+/// Distinct items, in the order of their first occurrence.
+///
+/// ```
+/// assert_eq!(prospect_core::sample::unique([3, 1, 3]), [3, 1]);
+/// ```
+pub fn unique<T: PartialEq>(items: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut unique = Vec::new();
+    for item in items {
+        if !unique.contains(&item) {
+            unique.push(item);
+        }
+    }
+    unique
 }
 
 /// Share of the other class that each score with a binary label is ranked right against: scores of

@@ -82,7 +82,7 @@ pub use output::{
     BalancedClassWeights, LlamaFactoryCounts, Manifest, dataset_fingerprint, export_llama_factory,
     read_binary, read_manifest, read_pairs,
 };
-pub use prepare::{dry_run, is_shard_prepared, merge_shards, prepare, prepare_shard, prepared};
+pub use prepare::{dry_run, is_dataset, is_shard_prepared, merge_shards, prepare, prepare_shard, prepared};
 pub use rows::{BinaryRow, Message, PairRow, Split};
 pub use steps::{
     contradictions::{ContradictionCounts, Contradictions, PolicyEffect},

@@ -82,12 +82,15 @@ fn prepare_from(pipeline: &Pipeline, out: &Path, input: &dyn FeedbackInput) -> R
     Ok(manifest)
 }
 
+/// Returns true if `path` is the directory of a prepared dataset.
+pub fn is_dataset(path: &Path) -> bool {
+    path.join(manifest::FILE).is_file() && path.join("kto").is_dir() && path.join("dpo").is_dir()
+}
+
 /// Fails if `out` holds anything but a dataset, because preparing replaces it.
 fn check_replaceable(out: &Path) -> Result<(), DataError> {
     let empty = || out.is_dir() && fs_err::read_dir(out).is_ok_and(|mut entries| entries.next().is_none());
-    let dataset =
-        || out.join(manifest::FILE).is_file() && out.join("kto").is_dir() && out.join("dpo").is_dir();
-    if !out.exists() || empty() || dataset() {
+    if !out.exists() || empty() || is_dataset(out) {
         return Ok(());
     }
     Err(DataError::Occupied(out.to_owned()))

@@ -17,7 +17,7 @@ use prospect_train::{
 
 use self::{
     baselines::Baselines,
-    thumbs::{CalibrationRows, HeldOutThumb, ThumbSource},
+    thumbs::{CalibrationRows, HeldOutThumb, LoneThumb, ThumbSource},
 };
 use crate::{completions_per_pass, pairs_per_pass};
 
@@ -245,62 +245,83 @@ impl ScoredSequences {
     }
 }
 
-/// Packs pairs, each with the mismatched completion for the KL estimate: its prompt with the
-/// preferred completion of the next other prompt.
+/// Packs pairs, each with its mismatched completion: the chosen completion of another prompt.
 fn pair_batches(
     pairs: &[PairExample],
     objective: &Objective,
     encoder: &Encoder<'_>,
     per_pass: usize,
 ) -> Result<Vec<MicroBatch>, TrainError> {
-    let prompts: Vec<_> =
-        pairs.iter().map(|pair| (&pair.row.prompt_id, pair.row.prompt.as_slice())).collect();
-    let mismatched = mismatched(&prompts, |index| &pairs[index].row.chosen, objective, encoder)?;
-    let chunks = pairs.chunks(per_pass).zip(mismatched.chunks(per_pass));
-    chunks
-        .map(|(pairs, mismatched)| {
-            let mismatched: Vec<_> = mismatched.iter().flatten().cloned().collect();
-            pack_pairs(&pairs.iter().collect::<Vec<_>>(), &mismatched)
-        })
-        .collect()
+    let feedback = pairs.iter().map(|PairExample { row, .. }| Feedback {
+        prompt_id: &row.prompt_id,
+        prompt: &row.prompt,
+        completion: &row.chosen,
+    });
+    let feedback: Vec<_> = feedback.collect();
+    let mismatched = mismatched(&feedback, objective, encoder)?;
+    let pack = |pairs: &[PairExample], mismatched: &[Encoded]| {
+        pack_pairs(&pairs.iter().collect::<Vec<_>>(), mismatched)
+    };
+    pack_in_passes(pairs, &mismatched, per_pass, pack)
 }
 
-/// Packs lone thumbs, each with the mismatched completion for the KL estimate: its prompt with the
-/// completion of the next other prompt.
+/// Packs lone thumbs, each with its mismatched completion: that of another prompt.
 fn lone_batches(
-    lone: &[thumbs::LoneThumb],
+    lone: &[LoneThumb],
     objective: &Objective,
     encoder: &Encoder<'_>,
     per_pass: usize,
 ) -> Result<Vec<MicroBatch>, TrainError> {
-    let prompts: Vec<_> =
-        lone.iter().map(|thumb| (&thumb.row.prompt_id, thumb.row.prompt.as_slice())).collect();
-    let mismatched = mismatched(&prompts, |index| &lone[index].row.completion, objective, encoder)?;
-    let chunks = lone.chunks(per_pass).zip(mismatched.chunks(per_pass));
-    chunks
-        .map(|(thumbs, mismatched)| {
-            let thumbs: Vec<_> = thumbs.iter().map(|thumb| (&thumb.encoded, thumb.row.label)).collect();
-            let mismatched: Vec<_> = mismatched.iter().flatten().cloned().collect();
-            pack_labelled(&thumbs, &mismatched)
-        })
-        .collect()
+    let feedback = lone.iter().map(|LoneThumb { row, .. }| Feedback {
+        prompt_id: &row.prompt_id,
+        prompt: &row.prompt,
+        completion: &row.completion,
+    });
+    let feedback: Vec<_> = feedback.collect();
+    let mismatched = mismatched(&feedback, objective, encoder)?;
+    let pack = |thumbs: &[LoneThumb], mismatched: &[Encoded]| {
+        let labelled: Vec<_> = thumbs.iter().map(|thumb| (&thumb.encoded, thumb.row.label)).collect();
+        pack_labelled(&labelled, mismatched)
+    };
+    pack_in_passes(lone, &mismatched, per_pass, pack)
 }
 
-/// Encodes every prompt with the completion of the next other prompt; None where there is no other
-/// prompt, or where the two are too long.
-fn mismatched<'a>(
-    prompts: &[(&String, &[Message])],
-    completion: impl Fn(usize) -> &'a Vec<Message>,
+/// A prompt and the completion that other prompts are mismatched with.
+struct Feedback<'a> {
+    prompt_id: &'a str,
+    prompt: &'a [Message],
+    completion: &'a [Message],
+}
+
+/// Encodes every prompt with the completion of the next other prompt, for the KL estimate; None
+/// where there is no other prompt, or where the two are too long.
+fn mismatched(
+    feedback: &[Feedback<'_>],
     objective: &Objective,
     encoder: &Encoder<'_>,
 ) -> Result<Vec<Option<Encoded>>, TrainError> {
-    let all: Vec<usize> = (0..prompts.len()).collect();
-    let encode = |(index, (prompt_id, prompt)): (usize, &(&String, &[Message]))| {
-        let same_prompt = |other: usize| prompts[other].0 == *prompt_id;
+    let all: Vec<usize> = (0..feedback.len()).collect();
+    let encode = |(index, own): (usize, &Feedback<'_>)| {
+        let same_prompt = |other: usize| feedback[other].prompt_id == own.prompt_id;
         match partners(&all, index, same_prompt).next() {
-            Some(other) => encoder.encode_after(prompt, objective.control(true), completion(other)),
+            Some(other) => {
+                encoder.encode_after(own.prompt, objective.control(true), feedback[other].completion)
+            }
             None => Ok(None),
         }
     };
-    prompts.iter().enumerate().map(encode).collect()
+    feedback.iter().enumerate().map(encode).collect()
+}
+
+/// Packs `per_pass` items at a time with their mismatched completions.
+fn pack_in_passes<T>(
+    items: &[T],
+    mismatched: &[Option<Encoded>],
+    per_pass: usize,
+    pack: impl Fn(&[T], &[Encoded]) -> Result<MicroBatch, TrainError>,
+) -> Result<Vec<MicroBatch>, TrainError> {
+    let passes = items.chunks(per_pass).zip(mismatched.chunks(per_pass));
+    passes
+        .map(|(items, mismatched)| pack(items, &mismatched.iter().flatten().cloned().collect::<Vec<_>>()))
+        .collect()
 }

@@ -21,10 +21,22 @@ fn optional_numbers(estimate: Option<Estimate>) -> [String; 3] {
     estimate.map_or_else(Default::default, numbers)
 }
 
+/// Returns the cells that identify a point.
+fn point_cells(sweep: &SweepData, point: &Point) -> Vec<String> {
+    vec![point.series.clone(), sweep.x.name(point.x), point.x.to_string()]
+}
+
+/// Returns the columns that identify a point, followed by `others`.
+fn point_columns(others: &[&str]) -> Vec<String> {
+    let mut names = columns(&["series", "x_name", "x"]);
+    names.extend(columns(others));
+    names
+}
+
 /// Returns the measures of held-out thumbs.
 pub(super) fn thumbs(sweep: &SweepData) -> CsvTable {
     let row = |(point, thumbs): (&Point, &ThumbEstimates)| {
-        let mut row = vec![point.series.clone(), sweep.x.name(point.x), point.x.to_string()];
+        let mut row = point_cells(sweep, point);
         for estimate in [
             Some(thumbs.auc),
             thumbs.auc_within_prompt,
@@ -41,7 +53,7 @@ pub(super) fn thumbs(sweep: &SweepData) -> CsvTable {
         row
     };
     let measures = ["auc", "auc_within_prompt", "balanced_accuracy", "log_loss", "brier_skill"];
-    let mut names = columns(&["series", "x_name", "x"]);
+    let mut names = point_columns(&[]);
     names.extend(
         measures.iter().flat_map(|measure| ["", "_low", "_high"].map(|end| format!("{measure}{end}"))),
     );
@@ -54,20 +66,20 @@ pub(super) fn reliability(sweep: &SweepData) -> CsvTable {
     let mut rows = Vec::new();
     for (point, thumbs) in thumbs::points(sweep) {
         for bin in &thumbs.reliability {
-            let mut row = vec![point.series.clone(), sweep.x.name(point.x), point.x.to_string()];
+            let mut row = point_cells(sweep, point);
             row.extend([bin.low, bin.high, bin.probability, bin.desirable].map(|value| value.to_string()));
             row.push(bin.thumbs.to_string());
             rows.push(row);
         }
     }
-    let names = ["series", "x_name", "x", "low", "high", "probability", "desirable", "thumbs"];
-    CsvTable { name: "reliability", columns: columns(&names), rows }
+    let others = ["low", "high", "probability", "desirable", "thumbs"];
+    CsvTable { name: "reliability", columns: point_columns(&others), rows }
 }
 
 /// Returns the estimates of each series and x value.
 pub(super) fn points(sweep: &SweepData) -> CsvTable {
     let row = |point: &Point| {
-        let mut row = vec![point.series.clone(), sweep.x.name(point.x), point.x.to_string()];
+        let mut row = point_cells(sweep, point);
         row.extend(optional_numbers(point.accuracy));
         row.extend(numbers(point.margin));
         row.extend(optional_numbers(point.utility));
@@ -78,10 +90,7 @@ pub(super) fn points(sweep: &SweepData) -> CsvTable {
     };
     CsvTable {
         name: "points",
-        columns: columns(&[
-            "series",
-            "x_name",
-            "x",
+        columns: point_columns(&[
             "accuracy",
             "accuracy_low",
             "accuracy_high",
@@ -256,14 +265,14 @@ pub(super) fn calibration(sweep: &SweepData) -> CsvTable {
     let mut rows = Vec::new();
     for point in sweep.summary.iter().flat_map(|summary| &summary.points) {
         for bin in point.calibration.iter().flat_map(|calibration| &calibration.bins) {
-            let mut row = vec![point.series.clone(), sweep.x.name(point.x), point.x.to_string()];
+            let mut row = point_cells(sweep, point);
             row.extend([bin.low, bin.high, bin.confidence, bin.accuracy].map(|value| value.to_string()));
             row.push(bin.pairs.to_string());
             rows.push(row);
         }
     }
-    let names = ["series", "x_name", "x", "low", "high", "confidence", "accuracy", "pairs"];
-    CsvTable { name: "calibration", columns: columns(&names), rows }
+    let others = ["low", "high", "confidence", "accuracy", "pairs"];
+    CsvTable { name: "calibration", columns: point_columns(&others), rows }
 }
 
 /// Returns the findings of the diagnosis.

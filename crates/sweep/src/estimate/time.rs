@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use prospect_core::{files::WholeDir, memory};
+use prospect_core::{files::WholeDir, memory, sample::unique};
 use prospect_data::{Manifest, SplitCounts};
 use prospect_dist::ProcessGroup;
 use prospect_model::Model;
@@ -195,15 +195,4 @@ impl TimeEstimator<'_> {
         let scored = evaluations * completions + 2 * measured.corrupted as u64;
         Ok(scored as f64 * measured.completion + 2.0 * prompts as f64 * measured.prompt)
     }
-}
-
-/// Removes duplicates, keeping the order.
-fn unique(names: impl Iterator<Item = String>) -> Vec<String> {
-    let mut unique: Vec<String> = Vec::new();
-    for name in names {
-        if !unique.contains(&name) {
-            unique.push(name);
-        }
-    }
-    unique
 }
