@@ -140,47 +140,70 @@ pub(crate) fn rotary(
 /// Elements per task.
 pub(super) const BLOCK: usize = 8192;
 
+/// Returns activation(gate)·up.
+pub(super) fn gated<T: Real>(
+    gate: &Tensor,
+    up: &Tensor,
+    activation: impl Fn(T) -> T + Sync,
+) -> Result<Tensor> {
+    let shape = gate.dims2()?;
+    let (gate, up) = (Opened::new(gate), Opened::new(up));
+    let (gate, up) = (gate.slice::<T>()?, up.slice::<T>()?);
+    let mut y = vec![T::ZERO; gate.len()];
+    y.par_chunks_mut(BLOCK).zip(gate.par_chunks(BLOCK)).zip(up.par_chunks(BLOCK)).for_each(
+        |((y, gate), up)| {
+            vectorised(|| {
+                for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
+                    *y = activation(*gate) * *up;
+                }
+            });
+        },
+    );
+    tensor(y, shape)
+}
+
+/// Returns d loss / d gate and d loss / d up of [`gated`]. `activation` returns its value and its
+/// derivative.
+pub(super) fn gated_backward<T: Real>(
+    gate: &Tensor,
+    up: &Tensor,
+    grad: &Tensor,
+    activation: impl Fn(T) -> (T, T) + Sync,
+) -> Result<(Tensor, Tensor)> {
+    let shape = gate.dims2()?;
+    let (gate, up, grad) = (Opened::new(gate), Opened::new(up), Opened::new(grad));
+    let (gate, up, grad) = (gate.slice::<T>()?, up.slice::<T>()?, grad.slice::<T>()?);
+    let (mut d_gate, mut d_up) = (vec![T::ZERO; gate.len()], vec![T::ZERO; gate.len()]);
+    let inputs = gate.par_chunks(BLOCK).zip(up.par_chunks(BLOCK)).zip(grad.par_chunks(BLOCK));
+    let outputs = d_gate.par_chunks_mut(BLOCK).zip(d_up.par_chunks_mut(BLOCK));
+    outputs.zip(inputs).for_each(|((d_gate, d_up), ((gate, up), grad))| {
+        vectorised(|| {
+            let inputs = gate.iter().zip(up).zip(grad);
+            for ((d_gate, d_up), ((gate, up), grad)) in d_gate.iter_mut().zip(d_up).zip(inputs) {
+                let (value, slope) = activation(*gate);
+                *d_gate = *grad * *up * slope;
+                *d_up = *grad * value;
+            }
+        });
+    });
+    Ok((tensor(d_gate, shape)?, tensor(d_up, shape)?))
+}
+
 pub(crate) fn gated_silu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     fn run<T: Real>(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-        let shape = gate.dims2()?;
-        let (gate, up) = (Opened::new(gate), Opened::new(up));
-        let (gate, up) = (gate.slice::<T>()?, up.slice::<T>()?);
-        let mut y = vec![T::ZERO; gate.len()];
-        y.par_chunks_mut(BLOCK).zip(gate.par_chunks(BLOCK)).zip(up.par_chunks(BLOCK)).for_each(
-            |((y, gate), up)| {
-                vectorised(|| {
-                    for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
-                        *y = *gate * gate.sigmoid() * *up;
-                    }
-                });
-            },
-        );
-        tensor(y, shape)
+        gated(gate, up, |gate: T| gate * gate.sigmoid())
     }
     by_dtype!(gate, run(gate, up))
 }
 
 pub(crate) fn gated_silu_backward(gate: &Tensor, up: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor)> {
     fn run<T: Real>(gate: &Tensor, up: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor)> {
-        let shape = gate.dims2()?;
-        let (gate, up, grad) = (Opened::new(gate), Opened::new(up), Opened::new(grad));
-        let (gate, up, grad) = (gate.slice::<T>()?, up.slice::<T>()?, grad.slice::<T>()?);
-        let (mut d_gate, mut d_up) = (vec![T::ZERO; gate.len()], vec![T::ZERO; gate.len()]);
-        let inputs = gate.par_chunks(BLOCK).zip(up.par_chunks(BLOCK)).zip(grad.par_chunks(BLOCK));
-        let outputs = d_gate.par_chunks_mut(BLOCK).zip(d_up.par_chunks_mut(BLOCK));
-        outputs.zip(inputs).for_each(|((d_gate, d_up), ((gate, up), grad))| {
-            vectorised(|| {
-                let inputs = gate.iter().zip(up).zip(grad);
-                for ((d_gate, d_up), ((gate, up), grad)) in d_gate.iter_mut().zip(d_up).zip(inputs) {
-                    let sigmoid = gate.sigmoid();
-                    let silu = *gate * sigmoid;
-                    // silu' = σ + silu·(1 − σ)
-                    *d_gate = *grad * *up * (sigmoid + silu - silu * sigmoid);
-                    *d_up = *grad * silu;
-                }
-            });
-        });
-        Ok((tensor(d_gate, shape)?, tensor(d_up, shape)?))
+        gated_backward(gate, up, grad, |gate: T| {
+            let sigmoid = gate.sigmoid();
+            let silu = gate * sigmoid;
+            // silu' = σ + silu·(1 − σ)
+            (silu, sigmoid + silu - silu * sigmoid)
+        })
     }
     by_dtype!(gate, run(gate, up, grad))
 }

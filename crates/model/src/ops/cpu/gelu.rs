@@ -5,7 +5,13 @@
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-use super::{Opened, by_dtype, elementwise::BLOCK, lanes::vectorised, real::Real, tensor};
+use super::{
+    Opened, by_dtype,
+    elementwise::{BLOCK, gated, gated_backward},
+    lanes::vectorised,
+    real::Real,
+    tensor,
+};
 use crate::architecture::GeluKind;
 
 /// Standard normal distribution function Φ.
@@ -97,20 +103,7 @@ pub(crate) fn gelu_backward(x: &Tensor, grad: &Tensor, form: GeluKind) -> Result
 
 pub(crate) fn gated_gelu(gate: &Tensor, up: &Tensor, form: GeluKind) -> Result<Tensor> {
     fn run<T: Normal>(gate: &Tensor, up: &Tensor, form: GeluKind) -> Result<Tensor> {
-        let shape = gate.dims2()?;
-        let (gate, up) = (Opened::new(gate), Opened::new(up));
-        let (gate, up) = (gate.slice::<T>()?, up.slice::<T>()?);
-        let mut y = vec![T::ZERO; gate.len()];
-        y.par_chunks_mut(BLOCK).zip(gate.par_chunks(BLOCK)).zip(up.par_chunks(BLOCK)).for_each(
-            |((y, gate), up)| {
-                vectorised(|| {
-                    for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
-                        *y = gelu_and_slope(*gate, form).0 * *up;
-                    }
-                });
-            },
-        );
-        tensor(y, shape)
+        gated(gate, up, |gate: T| gelu_and_slope(gate, form).0)
     }
     by_dtype!(gate, run(gate, up, form))
 }
@@ -122,23 +115,7 @@ pub(crate) fn gated_gelu_backward(
     form: GeluKind,
 ) -> Result<(Tensor, Tensor)> {
     fn run<T: Normal>(gate: &Tensor, up: &Tensor, grad: &Tensor, form: GeluKind) -> Result<(Tensor, Tensor)> {
-        let shape = gate.dims2()?;
-        let (gate, up, grad) = (Opened::new(gate), Opened::new(up), Opened::new(grad));
-        let (gate, up, grad) = (gate.slice::<T>()?, up.slice::<T>()?, grad.slice::<T>()?);
-        let (mut d_gate, mut d_up) = (vec![T::ZERO; gate.len()], vec![T::ZERO; gate.len()]);
-        let inputs = gate.par_chunks(BLOCK).zip(up.par_chunks(BLOCK)).zip(grad.par_chunks(BLOCK));
-        let outputs = d_gate.par_chunks_mut(BLOCK).zip(d_up.par_chunks_mut(BLOCK));
-        outputs.zip(inputs).for_each(|((d_gate, d_up), ((gate, up), grad))| {
-            vectorised(|| {
-                let inputs = gate.iter().zip(up).zip(grad);
-                for ((d_gate, d_up), ((gate, up), grad)) in d_gate.iter_mut().zip(d_up).zip(inputs) {
-                    let (gelu, slope) = gelu_and_slope(*gate, form);
-                    *d_gate = *grad * *up * slope;
-                    *d_up = *grad * gelu;
-                }
-            });
-        });
-        Ok((tensor(d_gate, shape)?, tensor(d_up, shape)?))
+        gated_backward(gate, up, grad, |gate: T| gelu_and_slope(gate, form))
     }
     by_dtype!(gate, run(gate, up, grad, form))
 }
