@@ -11,6 +11,14 @@ pub enum ConfigError {
     /// The file can't be read.
     #[error("cannot read the configuration")]
     Read(#[from] std::io::Error),
+    /// There is no such file.
+    #[error("{path} does not exist: {advice}")]
+    NoSuchFile {
+        /// Path as given.
+        path: String,
+        /// What to do instead.
+        advice: String,
+    },
     /// The text is not valid YAML.
     #[error("{}: not valid YAML: {message}", place(.file, *.line, ""))]
     Syntax {
@@ -202,12 +210,17 @@ fn nearest(message: &str) -> Option<String> {
     }
     let words = quoted(message);
     let (given, known) = words.split_first()?;
+    closest(given, known.iter().map(String::as_str)).map(str::to_owned)
+}
+
+/// Returns the known word that `given` is most likely a misspelling of, if any is similar enough.
+pub fn closest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
-        .iter()
+        .into_iter()
         .map(|word| (strsim::damerau_levenshtein(given, word), word))
         .filter(|(distance, word)| *distance <= 2.max(word.len() / 3))
         .min()
-        .map(|(_, word)| word.clone())
+        .map(|(_, word)| word)
 }
 
 /// Returns the line (from 1) of a dotted path in block-style YAML.

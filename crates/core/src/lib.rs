@@ -2,6 +2,7 @@
 //!
 //! * [`checksums`]: hashes of files, recorded when they are written and checked when they are read.
 //! * [`config`]: strict YAML with overrides; errors name file, line and key.
+//! * [`disk`]: free disk space, and the space that a folder uses.
 //! * [`draw`]: randomness from keyed hashes of rows, independent of order and threads.
 //! * [`errors`]: error chains.
 //! * [`files`]: atomic writes of files and directories, and fingerprints of values.
@@ -28,6 +29,7 @@
 
 pub mod checksums;
 pub mod config;
+pub mod disk;
 pub mod draw;
 pub mod errors;
 pub mod files;

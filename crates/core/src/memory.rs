@@ -22,6 +22,11 @@ pub fn of_this_machine() -> Option<u64> {
     bytes("/proc/meminfo", "MemTotal:")
 }
 
+/// Returns the memory that new processes can use without swapping, in bytes.
+pub fn available() -> Option<u64> {
+    bytes("/proc/meminfo", "MemAvailable:")
+}
+
 /// Returns the value on the line of `file` that starts with `name`, in bytes. Linux reports units
 /// of 1024 bytes as kB.
 fn bytes(file: &str, name: &str) -> Option<u64> {

@@ -47,7 +47,8 @@ impl Progress {
     }
 
     fn start(label: &str, unit: &str, total: Option<u64>) -> Self {
-        let bar = io::stderr().is_terminal().then(|| {
+        let shown = io::stderr().is_terminal() && tracing::enabled!(tracing::Level::INFO);
+        let bar = shown.then(|| {
             let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
             let template = if total.is_some() {
                 format!("{{prefix}} [{{bar:30}}] {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left {{msg}}")

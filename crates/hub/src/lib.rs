@@ -45,6 +45,25 @@ pub fn is_address(text: &str) -> bool {
     text.starts_with(address::SCHEME)
 }
 
+/// How the Hub is used, from the environment variables.
+#[derive(Debug, Clone)]
+pub struct HubStatus {
+    /// Base URL of the Hub.
+    pub endpoint: String,
+    /// Folder of the cache.
+    pub cache: PathBuf,
+    /// Use the cache only (`HF_HUB_OFFLINE`).
+    pub offline: bool,
+    /// A token is set or saved. It is not verified.
+    pub has_token: bool,
+}
+
+/// Returns how the Hub is used.
+pub fn status() -> HubStatus {
+    let settings::HubSettings { endpoint, token, cache, offline } = settings::HubSettings::from_env();
+    HubStatus { endpoint, cache, offline, has_token: token.is_some() }
+}
+
 /// Returns the local file or folder of an address. Downloads files that are not cached.
 pub fn fetch(address: &str) -> Result<PathBuf, HubError> {
     fetch::fetch(address, &settings::HubSettings::from_env())

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use prospect_core::disk::free_space;
 use prospect_data::Manifest;
 use prospect_model::{Architecture, DeviceKind, Dtype, Recipe};
 use prospect_train::{PlanRequest, Settings};
@@ -46,20 +47,6 @@ pub(super) fn check_free_space(
         folder.display(),
         gib(free)
     )))
-}
-
-/// Returns the free bytes of the file system of `folder`; None where the system does not tell.
-fn free_space(folder: &Path) -> Result<Option<u64>, SweepError> {
-    #[cfg(unix)]
-    {
-        let stat = rustix::fs::statvfs(folder).map_err(std::io::Error::from)?;
-        Ok(Some(stat.f_bavail.saturating_mul(stat.f_frsize)))
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = folder;
-        Ok(None)
-    }
 }
 
 /// Returns the bytes of weights that pending stages and runs leave behind, and of the checkpoints
