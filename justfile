@@ -10,22 +10,32 @@ default:
 # Prepare the KTO and DPO datasets of pipelines/NAME.yaml.
 [group('experiments')]
 prepare-data NAME="hh" *ARGS:
-    {{ prospect }} prepare pipelines/{{ NAME }}.yaml {{ ARGS }}
+    {{ prospect }} prepare {{ NAME }} {{ ARGS }}
 
 # Show the contents of the dataset data/NAME (`--html FILE` for a page with figures).
 [group('experiments')]
 inspect NAME="hh" *ARGS:
     {{ prospect }} inspect data/{{ NAME }} {{ ARGS }}
 
-# Train one model on pipelines/NAME.yaml (`just train hh --model models/smollm2-135m.yaml`).
+# Show examples of the dataset data/NAME as training sees them.
+[group('experiments')]
+preview NAME="hh" MODEL="smollm2-135m" *ARGS:
+    {{ prospect }} preview data/{{ NAME }} --model {{ MODEL }} {{ ARGS }}
+
+# Find training settings of models/NAME.yaml that fit a memory budget (`just plan llama-30b --gpu 80GiB`).
+[group('experiments')]
+plan NAME *ARGS:
+    {{ prospect }} plan {{ NAME }} {{ ARGS }}
+
+# Train one model on pipelines/NAME.yaml or a file of feedback (`just train hh --model smollm2-135m`).
 [group('experiments')]
 train NAME *ARGS:
-    {{ prospect }} train pipelines/{{ NAME }}.yaml {{ ARGS }}
+    {{ prospect }} train {{ NAME }} {{ ARGS }}
 
 # Run the experiment experiments/NAME.yaml; a second call resumes it.
 [group('experiments')]
 sweep NAME *ARGS:
-    {{ prospect }} sweep experiments/{{ NAME }}.yaml {{ ARGS }}
+    {{ prospect }} sweep {{ NAME }} {{ ARGS }}
 
 # Show the progress of a sweep, also while it runs (`--json` for scripts).
 [group('experiments')]
@@ -36,6 +46,16 @@ status NAME *ARGS:
 [group('experiments')]
 report NAME *ARGS:
     {{ prospect }} report {{ NAME }} {{ ARGS }}
+
+# Judge the generations of a sweep (`--endpoint URL --model NAME`, or `--reward-model MODEL`).
+[group('experiments')]
+judge NAME *ARGS:
+    {{ prospect }} judge {{ NAME }} {{ ARGS }}
+
+# Export a model, a dataset or a sweep for other tools.
+[group('experiments')]
+export FROM *ARGS:
+    {{ prospect }} export {{ FROM }} {{ ARGS }}
 
 # Run the whole pipeline on synthetic feedback with a tiny model (three minutes on two slow cores).
 [group('experiments')]
@@ -72,6 +92,11 @@ deny:
 [group('checks')]
 ci:
     .ci/run
+
+# Build the Python wheel, install it in a fresh environment, and run the demo there.
+[group('checks')]
+check-wheel *ARGS:
+    scripts/check-wheel.sh {{ ARGS }}
 
 # Build with CUDA, with a toolkit made from wheels if none is installed (no GPU needed).
 [group('checks')]

@@ -16,6 +16,7 @@ mod plan;
 mod planning;
 mod prepare;
 mod progress;
+mod recipes;
 mod sharing;
 mod slurm;
 mod sources;

@@ -187,8 +187,7 @@ fn missing_files_are_named() {
     exit code 1
     --- stdout
     --- stderr
-    error: cannot read the configuration
-      caused by: failed to open file `nowhere.yaml`: No such file or directory (os error 2)
+    error: nowhere.yaml does not exist: give a file or the name of a built-in recipe (`prospect recipes`)
     "#);
     assert_snapshot!(place.run("prepare recipe.yaml --set source.path=nowhere.jsonl"), @r#"
     exit code 1

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use prospect_core::config::Document;
 use prospect_sweep::{LoadedExperiment, RecipeSources};
 
 use crate::{
     locate::locate,
+    recipes::{self, RecipeKind},
     sweep::{ExecutionArgs, carry_out},
 };
 
@@ -18,21 +18,13 @@ pub(crate) struct Args {
     out: PathBuf,
 }
 
-/// Files of the demo, embedded from the repository.
-const FILES: [(&str, &str); 3] = [
-    ("experiments/demo.yaml", include_str!("../../experiments/demo.yaml")),
-    ("pipelines/synthetic.yaml", include_str!("../../pipelines/synthetic.yaml")),
-    ("models/tiny.yaml", include_str!("../../models/tiny.yaml")),
-];
-
-/// Runs the embedded experiment and prints the path of its report.
+/// Runs the built-in experiment and prints the path of its report.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let open = |path: &str| {
-        let text = FILES.iter().find(|(name, _)| *name == path).map_or("", |(_, text)| text);
-        Document::from_text(path, text)
-    };
-    let experiment = LoadedExperiment::read(FILES[0].0, open(FILES[0].0)?, &[])?;
-    let sources = RecipeSources { recipe: &open, data: &open, locate: &locate };
+    let model = |path: &str| recipes::open_built_in(RecipeKind::Models, path);
+    let data = |path: &str| recipes::open_built_in(RecipeKind::Pipelines, path);
+    let experiment =
+        LoadedExperiment::read("demo", recipes::open_built_in(RecipeKind::Experiments, "demo")?, &[])?;
+    let sources = RecipeSources { recipe: &model, data: &data, locate: &locate };
     carry_out(
         &experiment,
         &sources,

@@ -87,7 +87,7 @@ fn export_model_or_dataset(args: &Args) -> anyhow::Result<()> {
             ));
         }
     } else {
-        let file: ModelFile = args.overrides.open(&args.from)?.read()?;
+        let file: ModelFile = args.overrides.open_model(&args.from)?.read()?;
         file.resolve(&locate)?.load()?.save(&args.out)?;
     }
     Ok(())

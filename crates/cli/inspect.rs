@@ -10,7 +10,12 @@ use prospect_data::{DatasetSummary, TokenCounter, read_manifest, summarise};
 use prospect_model::ModelFile;
 use prospect_train::token_counter;
 
-use crate::{dataset_overview, locate::locate, output, output::say};
+use crate::{
+    dataset_overview,
+    locate::{locate, model},
+    output,
+    output::say,
+};
 
 /// Arguments of `prospect inspect`.
 #[derive(Debug, clap::Args)]
@@ -37,7 +42,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let summary = match &args.model {
         None => summary(args, None)?,
         Some(path) => {
-            let file: ModelFile = prospect_core::config::Document::open(path)?.read()?;
+            let file: ModelFile = model(&path.display().to_string())?.read()?;
             summary(args, Some(&token_counter(&file.resolve(&locate)?)?))?
         }
     };

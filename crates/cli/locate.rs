@@ -9,21 +9,28 @@ use prospect_core::config::{ConfigError, Document};
 use prospect_data::is_dataset;
 use prospect_sweep::{RecipeSources, prepared_dataset};
 
-/// Recipes from files; the inputs that they name from the file system or the Hub.
-pub(crate) const SOURCES: RecipeSources<'static> =
-    RecipeSources { recipe: &open, data: &|path| open_data(Path::new(path)), locate: &locate };
+use crate::recipes::{self, RecipeKind};
 
-fn open(path: &str) -> Result<Document, ConfigError> {
-    Document::open(Path::new(path))
+/// Recipes from files or built in; the inputs that they name from the file system or the Hub.
+pub(crate) const SOURCES: RecipeSources<'static> =
+    RecipeSources { recipe: &model, data: &data, locate: &locate };
+
+/// Opens a model recipe.
+pub(crate) fn model(path: &str) -> Result<Document, ConfigError> {
+    recipes::open(RecipeKind::Models, Path::new(path))
+}
+
+/// Opens a data recipe, or the feedback or dataset at `path` (see [`open_data`]).
+pub(crate) fn data(path: &str) -> Result<Document, ConfigError> {
+    open_data(Path::new(path))
 }
 
 /// Opens a data recipe. Any other file or folder, or an `hf://` address, stands for the feedback in
 /// it, whose kind is then detected; the folder of a prepared dataset stands for that dataset.
 pub(crate) fn open_data(path: &Path) -> Result<Document, ConfigError> {
-    let is_recipe = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
     let address = path.display().to_string();
-    if is_recipe || !(path.exists() || prospect_hub::is_address(&address)) {
-        return Document::open(path);
+    if recipes::has_yaml_extension(path) || !(path.exists() || prospect_hub::is_address(&address)) {
+        return recipes::open(RecipeKind::Pipelines, path);
     }
     if is_dataset(path) {
         return prepared_dataset(path);

@@ -12,9 +12,14 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// Starts logging at the level given by `verbose` (the number of `-v`) or `RUST_LOG`.
-pub(crate) fn init(verbose: u8) {
-    let ours = ["info", "debug", "trace"][usize::from(verbose.min(2))];
+/// Starts logging at the level given by `verbose` (the number of `-v`), `quiet` or `RUST_LOG`.
+pub(crate) fn init(verbose: u8, quiet: bool) {
+    let ours = match verbose {
+        0 if quiet => "warn",
+        0 => "info",
+        1 => "debug",
+        _ => "trace",
+    };
     let default = format!("warn,prospect={ours}");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     // Fails only if a subscriber is already set; that one is then used.

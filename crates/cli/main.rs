@@ -7,12 +7,14 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::output::say;
+use crate::output::warn;
 
 mod allocator;
 mod cli_docs;
+mod completions;
 mod dataset_overview;
 mod demo;
+mod doctor;
 mod export;
 mod gpu_check;
 mod inspect;
@@ -20,6 +22,7 @@ mod judge;
 mod kind;
 mod locate;
 mod log;
+mod man;
 mod output;
 mod overrides;
 mod plan;
@@ -27,6 +30,7 @@ mod prepare;
 mod preview;
 mod profile;
 mod ranks;
+mod recipes;
 mod report;
 mod schemas;
 mod sweep;
@@ -41,6 +45,9 @@ struct Cli {
     /// Log more to standard error: -v for debug, -vv for trace lines; `RUST_LOG` overrides
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
+    /// Print only results, warnings and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -67,10 +74,20 @@ enum Command {
     Report(report::Args),
     /// Run the whole pipeline on synthetic feedback, without network, data or model
     Demo(demo::Args),
+    /// List the built-in recipes: data, models and experiments, used by name
+    Recipes(recipes::list::Args),
+    /// Write the built-in recipes into a folder, with schemas for editors and a justfile
+    Init(recipes::init::Args),
+    /// Show what this machine has for training: processor, memory, GPU, caches, network
+    Doctor(doctor::Args),
     /// Export a model, a dataset, or the metrics and generations of a sweep for other tools
     Export(export::Args),
     /// Check a GPU: CUDA kernels, rate of products, and training steps of 1B, 7B and 30B models
     GpuCheck(gpu_check::Args),
+    /// Print the completion script of a shell
+    Completions(completions::Args),
+    /// Write a manual page for each command into a folder
+    Man(man::Args),
     /// Print the command-line reference as Markdown
     #[command(hide = true)]
     CliDocs,
@@ -80,8 +97,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let Cli { verbose, command } = Cli::parse();
-    log::init(verbose);
+    let Cli { verbose, quiet, command } = Cli::parse();
+    output::set_quiet(quiet);
+    log::init(verbose, quiet);
     let result = match command {
         Command::Prepare(args) => prepare::run(&args),
         Command::Inspect(args) => inspect::run(&args),
@@ -93,17 +111,22 @@ fn main() -> ExitCode {
         Command::Judge(args) => judge::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Recipes(args) => recipes::list::run(&args),
+        Command::Init(args) => recipes::init::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Export(args) => export::run(&args),
         Command::GpuCheck(args) => gpu_check::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::CliDocs => cli_docs::run(),
         Command::Schemas(args) => schemas::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(format!("error: {error}"));
+            warn(format!("error: {error}"));
             for cause in error.chain().skip(1) {
-                say(format!("  caused by: {cause}"));
+                warn(format!("  caused by: {cause}"));
             }
             ExitCode::FAILURE
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use prospect_core::config::{ConfigError, Document};
 
-use crate::locate::open_data;
+use crate::locate::{self, open_data};
 
 /// Overrides of settings in the YAML file.
 #[derive(Debug, clap::Args)]
@@ -39,9 +39,9 @@ impl Overrides {
         &self.set
     }
 
-    /// Opens a YAML file and applies the overrides.
-    pub(crate) fn open(&self, path: &Path) -> Result<Document, ConfigError> {
-        self.apply(Document::open(path)?)
+    /// Opens a model recipe and applies the overrides.
+    pub(crate) fn open_model(&self, path: &Path) -> Result<Document, ConfigError> {
+        self.apply(locate::model(&path.display().to_string())?)
     }
 
     /// Opens a data recipe, or the feedback at `path` (see [`open_data`]), and applies the

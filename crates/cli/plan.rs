@@ -16,7 +16,7 @@ use crate::{locate::locate, output, overrides::Overrides};
 /// Arguments of `prospect plan`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Model recipe, for example models/llama-30b.yaml; its weights are not needed
+    /// Model recipe, for example llama-30b (`prospect recipes`); its weights are not needed
     model: PathBuf,
     #[command(flatten)]
     overrides: Overrides,
@@ -117,7 +117,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let budget = args.memory_budget()?;
     let mut recipe: Recipe = args
         .overrides
-        .open(&args.model)?
+        .open_model(&args.model)?
         .read::<ModelFile>()?
         // Weights on the Hub are not fetched: only their names matter here.
         .resolve(&|address| {

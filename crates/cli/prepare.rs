@@ -18,7 +18,7 @@ mod slurm;
 /// Arguments of `prospect prepare`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Data recipe (pipelines/hh.yaml), or a file or folder of feedback, whose kind is detected
+    /// Data recipe, for example hh (`prospect recipes`), or a file or folder of feedback, whose kind is detected
     #[arg(value_name = "RECIPE|FEEDBACK")]
     pipeline: PathBuf,
     #[command(flatten)]
@@ -103,9 +103,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     } else if *executor == PrepareExecutor::Slurm {
         return slurm::submit(args, &out);
     } else if args.merge {
-        say(summary(&merge_shards(&pipeline, &out)?));
+        describe(&merge_shards(&pipeline, &out)?);
     } else {
-        say(summary(&prepare(&pipeline, &out)?));
+        describe(&prepare(&pipeline, &out)?);
     }
     output::print(out.display())?;
     Ok(())
@@ -113,6 +113,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 fn default_out(pipeline: &Path) -> PathBuf {
     Path::new("data").join(pipeline.file_stem().unwrap_or_default())
+}
+
+/// Prints what the dataset has, and its warnings.
+fn describe(manifest: &Manifest) {
+    say(summary(manifest));
+    for warning in &manifest.warnings {
+        output::warn(format!("warning: {warning}"));
+    }
 }
 
 /// Describes the prepared dataset.
@@ -174,6 +182,5 @@ fn summary(manifest: &Manifest) -> String {
         let SplitCounts { prompts, pairs, n_desirable, n_undesirable } = counts;
         lines.push(format!("{name:8}{prompts:>10}{pairs:>10}{n_desirable:>12}{n_undesirable:>14}"));
     }
-    lines.extend(manifest.warnings.iter().map(|warning| format!("warning: {warning}")));
     lines.join("\n")
 }

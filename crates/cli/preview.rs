@@ -10,7 +10,11 @@ use prospect_data::Split;
 use prospect_model::ModelFile;
 use prospect_train::{Preview, PreviewStyle, TrainFile, preview, render_previews};
 
-use crate::{locate::locate, output, output::say};
+use crate::{
+    locate::{locate, model},
+    output,
+    output::say,
+};
 
 /// Arguments of `prospect preview`.
 #[derive(Debug, clap::Args)]
@@ -59,7 +63,7 @@ enum PreviewObjective {
 
 /// Prints the examples.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let file: ModelFile = Document::open(&args.model)?.read()?;
+    let file: ModelFile = model(&args.model.display().to_string())?.read()?;
     let model = file.resolve(&locate)?.load()?;
     let mut settings = Document::from_text("preview", "learning_rate: 1")?;
     settings.set("objective", args.objective.to_string().into())?;

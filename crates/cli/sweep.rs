@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use prospect_analysis::summarise;
-use prospect_core::{config::Document, shell};
+use prospect_core::shell;
 use prospect_runs::SweepDir;
 use prospect_sweep::{
     Execution, ExecutionSummary, LoadedExperiment, Parallelism, RecipeSources, RunFilter, SweepPlan,
@@ -25,6 +25,7 @@ use crate::{
     output::say,
     overrides::{MemoryArgs, Overrides},
     ranks::{JoinedGroup, RankArgs},
+    recipes::{self, RecipeKind},
     report, theory,
 };
 
@@ -40,7 +41,7 @@ mod status;
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<SweepCommand>,
-    /// Experiment file, for example experiments/imbalance.yaml
+    /// Experiment file, or the name of a built-in experiment, for example imbalance-quick
     #[arg(required = true)]
     experiment: Option<PathBuf>,
     #[command(flatten)]
@@ -169,7 +170,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let path = file.display().to_string();
     let mut set = args.overrides.given().to_vec();
     set.extend(args.memory.setting());
-    let document = Document::open(file)?;
+    let document = recipes::open(RecipeKind::Experiments, file)?;
     if theory::is_theory(&document) {
         let ExecutionArgs { estimate, executor, profile, .. } = &args.options;
         if !args.options.worker_options().is_empty()

@@ -12,7 +12,7 @@ use prospect_model::ModelFile;
 use prospect_sweep::{LoadedExperiment, RecipeSources, SlurmProfile, SweepError, check};
 use prospect_theory::TheoryFile;
 
-use crate::{kind::FileKind, locate::open_data, output};
+use crate::{kind::FileKind, locate::SOURCES, output};
 
 /// Arguments of `prospect validate`.
 #[derive(Debug, clap::Args)]
@@ -75,11 +75,7 @@ fn examine(path: &Path) -> Result<String, String> {
             let name = path.display().to_string();
             let experiment =
                 LoadedExperiment::read(&name, document, &[]).map_err(|error| in_context(chain(&error)))?;
-            let sources = RecipeSources {
-                recipe: &|path| Document::open(Path::new(path)),
-                data: &|path| open_data(Path::new(path)),
-                locate: &|address| Ok(address.into()),
-            };
+            let sources = RecipeSources { locate: &|address| Ok(address.into()), ..SOURCES };
             let runs = check(&experiment, &sources).map_err(|error| chain(&error))?;
             return Ok(format!("{finding}, {runs} runs"));
         }

@@ -1,0 +1,169 @@
+//! `prospect doctor`: shows what this machine has for training, and what is missing.
+
+use std::{
+    path::{Path, PathBuf},
+    thread::available_parallelism,
+};
+
+use prospect_core::{disk, memory};
+use prospect_model::device::{self, DeviceInfo};
+use serde::Serialize;
+
+use crate::output;
+
+/// Arguments of `prospect doctor`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Print JSON instead of lines
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the machine has.
+#[derive(Debug, Serialize)]
+struct Findings {
+    version: &'static str,
+    system: String,
+    /// Threads that this process may use.
+    threads: usize,
+    instruction_sets: Vec<&'static str>,
+    /// Bytes.
+    memory: Option<u64>,
+    memory_available: Option<u64>,
+    gpu: GpuFinding,
+    hub: HubFinding,
+    /// Free bytes in the current folder's file system.
+    disk_free: Option<u64>,
+    caches: Vec<CacheFinding>,
+}
+
+/// The GPU that models would train on, or why there is none.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum GpuFinding {
+    Found(DeviceInfo),
+    /// Reason.
+    None(String),
+}
+
+/// Access to the Hugging Face Hub. The token itself is never shown.
+#[derive(Debug, Serialize)]
+struct HubFinding {
+    endpoint: String,
+    offline: bool,
+    has_token: bool,
+}
+
+/// A folder whose content can be fetched or computed again.
+#[derive(Debug, Serialize)]
+struct CacheFinding {
+    name: &'static str,
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl Findings {
+    fn collect() -> Self {
+        let hub = prospect_hub::status();
+        let caches = [
+            ("Hub", hub.cache),
+            ("reference log-probs", Path::new("runs").join(".reference")),
+            ("prepared data", PathBuf::from("data")),
+        ];
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            threads: available_parallelism().map_or(1, usize::from),
+            instruction_sets: instruction_sets(),
+            memory: memory::of_this_machine(),
+            memory_available: memory::available(),
+            gpu: gpu(),
+            hub: HubFinding { endpoint: hub.endpoint, offline: hub.offline, has_token: hub.has_token },
+            disk_free: disk::free_space(Path::new(".")).ok().flatten(),
+            caches: caches
+                .map(|(name, path)| CacheFinding { name, bytes: disk::used_by(&path), path })
+                .into(),
+        }
+    }
+}
+
+/// Returns the instruction sets of the processor that speed up training.
+fn instruction_sets() -> Vec<&'static str> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let sets = [
+            ("avx2", is_x86_feature_detected!("avx2")),
+            ("fma", is_x86_feature_detected!("fma")),
+            ("avx512f", is_x86_feature_detected!("avx512f")),
+            ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
+        ];
+        sets.into_iter().filter(|(_, present)| *present).map(|(name, _)| name).collect()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        Vec::new()
+    }
+}
+
+fn gpu() -> GpuFinding {
+    if !cfg!(feature = "cuda") {
+        let reason = "this build has no CUDA; build with --features cuda (scripts/check-cuda.sh)";
+        return GpuFinding::None(reason.to_owned());
+    }
+    match device::by_ordinal(0).and_then(|device| device::info(&device)) {
+        Ok(info) => GpuFinding::Found(info),
+        Err(error) => GpuFinding::None(error.to_string()),
+    }
+}
+
+/// Prints the findings.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let findings = Findings::collect();
+    if args.json {
+        return Ok(output::print(serde_json::to_string_pretty(&findings)?)?);
+    }
+    for (name, value) in lines(&findings) {
+        output::print(format!("{name:21}{value}"))?;
+    }
+    Ok(())
+}
+
+/// Describes the findings as names and values.
+fn lines(findings: &Findings) -> Vec<(String, String)> {
+    let gib = |bytes: Option<u64>| {
+        bytes.map_or("unknown".to_owned(), |bytes| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)))
+    };
+    let sets = match findings.instruction_sets[..] {
+        [] => "none of AVX2, AVX-512".to_owned(),
+        ref sets => sets.join(", "),
+    };
+    let gpu = match &findings.gpu {
+        GpuFinding::None(reason) => format!("none: {reason}"),
+        GpuFinding::Found(DeviceInfo { name, memory, free, driver, compute_capability }) => format!(
+            "{name}, {} ({} free), compute capability {}, CUDA {}",
+            gib(*memory),
+            gib(*free),
+            compute_capability.as_deref().unwrap_or("unknown"),
+            driver.as_deref().unwrap_or("unknown")
+        ),
+    };
+    let HubFinding { endpoint, offline, has_token } = &findings.hub;
+    let token = if *has_token { "token present" } else { "no token (gated models need HF_TOKEN)" };
+    let access = if *offline { "offline, only the cache is used (HF_HUB_OFFLINE)" } else { endpoint };
+    let mut lines = vec![
+        ("prospect".to_owned(), format!("{} on {}", findings.version, findings.system)),
+        ("threads".to_owned(), findings.threads.to_string()),
+        ("instruction sets".to_owned(), sets),
+        (
+            "memory".to_owned(),
+            format!("{}, {} available", gib(findings.memory), gib(findings.memory_available)),
+        ),
+        ("GPU".to_owned(), gpu),
+        ("Hub".to_owned(), format!("{access}, {token}")),
+        ("free disk space".to_owned(), gib(findings.disk_free)),
+    ];
+    lines.extend(findings.caches.iter().filter(|cache| cache.bytes > 0).map(|cache| {
+        (cache.name.to_owned(), format!("{} in {}", gib(Some(cache.bytes)), cache.path.display()))
+    }));
+    lines
+}
