@@ -67,7 +67,7 @@ pub(crate) struct Args {
 }
 
 /// Budget if none is given.
-const DEFAULT_BUDGET: Duration = Duration::from_secs(30 * 60);
+const DEFAULT_BUDGET: Duration = Duration::from_mins(30);
 
 /// Parses a time such as `2h30m`.
 fn duration(text: &str) -> Result<Duration, String> {
@@ -138,18 +138,17 @@ impl Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     allocator::retain();
     let out = args.out();
-    let session = match ComparisonSession::open(&out)? {
-        Some(session) => resume(session, args)?,
-        None => {
-            let options = args.options();
-            let plan = ComparisonPlan::new(&options, &SOURCES, &out)?;
-            describe(&plan).into_iter().for_each(say);
-            if args.dry_run {
-                output::print(plan.text.trim_end())?;
-                return Ok(());
-            }
-            ComparisonSession::create(&out, &options, plan)?
+    let session = if let Some(session) = ComparisonSession::open(&out)? {
+        resume(session, args)?
+    } else {
+        let options = args.options();
+        let plan = ComparisonPlan::new(&options, &SOURCES, &out)?;
+        describe(&plan).into_iter().for_each(say);
+        if args.dry_run {
+            output::print(plan.text.trim_end())?;
+            return Ok(());
         }
+        ComparisonSession::create(&out, &options, plan)?
     };
     if args.dry_run {
         output::print(session.plan_text().trim_end())?;
@@ -219,11 +218,12 @@ fn describe(plan: &ComparisonPlan) -> Vec<String> {
     let ComparisonPlan { facts, methods, left_out, batch_size, design, unit, .. } = plan;
     let names = |methods: &[_]| methods.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let mut lines = facts.describe();
-    let mut of_methods = format!("methods: {}", names(methods));
-    if !left_out.is_empty() {
-        of_methods += &format!(" ({} left out: the budget is too small)", names(left_out));
-    }
-    lines.push(of_methods);
+    let without = if left_out.is_empty() {
+        String::new()
+    } else {
+        format!(" ({} left out: the budget is too small)", names(left_out))
+    };
+    lines.push(format!("methods: {}{without}", names(methods)));
     let held_out = if facts.has_pairs() {
         format!("{} held-out pairs", design.pairs)
     } else {

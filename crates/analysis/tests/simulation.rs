@@ -7,6 +7,7 @@
 mod study;
 
 #[path = "../examples/simulate/stages.rs"]
+#[expect(dead_code, reason = "the example merges outcomes of several threads")]
 mod stages;
 
 use stages::{Comparison, simulate_stages};

@@ -133,7 +133,7 @@ impl Comparison {
             let trained = |look: &&Look| {
                 look.results.iter().any(|result| result.method == name && result.seeds == look.planned.seeds)
             };
-            self.looks.iter().filter(trained).next_back().map_or(0, |look| look.planned.seeds)
+            self.looks.iter().rfind(trained).map_or(0, |look| look.planned.seeds)
         };
         self.methods.iter().map(|method| (method.method.as_str(), seeds(&method.method))).collect()
     }

@@ -47,9 +47,7 @@ mod summary;
 mod sweep_dir;
 
 pub use claims::{Claim, Claims, Holder};
-pub use comparison::{
-    Comparison, ComparisonRequest, CostUnit, Look, LookResult, MethodCost, PlannedLook,
-};
+pub use comparison::{Comparison, ComparisonRequest, CostUnit, Look, LookResult, MethodCost, PlannedLook};
 pub use judgement::{JudgeNote, Judgement, Opponent};
 pub use plan::{
     Axis, DataUse, Experiment, PlannedRun, PrimaryContrast, PublishedResults, RUNG_KEY, Resample, Search,

@@ -16,7 +16,7 @@ mod plan_file;
 mod recommend;
 mod session;
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use prospect_analysis::sequential::{Design, DesignRequest, design};
 use prospect_runs::{ComparisonRequest, CostUnit};
@@ -27,7 +27,11 @@ use self::{
     facts::Probe,
 };
 pub use self::{facts::DataFacts, session::ComparisonSession};
-use crate::{SweepError, config::RecipeSources};
+use crate::{
+    SweepError,
+    config::{LoadedExperiment, RecipeSources},
+    plan::SweepPlan,
+};
 
 /// Methods that continue beside the baseline after the first look.
 const FINALISTS: usize = 2;
@@ -113,7 +117,7 @@ impl ComparisonPlan {
     pub fn new(
         options: &CompareOptions,
         sources: &RecipeSources<'_>,
-        out: &std::path::Path,
+        out: &Path,
     ) -> Result<Self, SweepError> {
         let probe = Probe::new(options, sources, out)?;
         let named = methods::parse(&options.request.methods)?;
@@ -127,7 +131,9 @@ impl ComparisonPlan {
         let mut left_out = Vec::new();
         loop {
             let found = best_batch(options, &probe, &costs, methods.len());
-            let is_enough = found.as_ref().is_some_and(|(_, design)| design.steps >= ENOUGH_STEPS);
+            let is_enough = found.as_ref().is_some_and(|(batch_size, design)| {
+                design.steps >= ENOUGH_STEPS.min(most_steps(&probe, *batch_size))
+            });
             // Further methods come after the two that the comparison is about.
             if are_default && !is_enough && methods.len() > 2 {
                 left_out.extend(methods.pop());
@@ -138,7 +144,11 @@ impl ComparisonPlan {
                 return Err(too_small(options.budget, &probe, &costs, methods.len()));
             };
             let run_costs = costs.of_runs(methods.len(), batch_size, &design);
-            let text = plan_file::write(options, &probe, &methods, batch_size, &design)?;
+            let document = plan_file::document(options, &probe, &methods, batch_size, &design)?;
+            // A wrong setting of the request shows here, before anything is written.
+            let experiment = LoadedExperiment::read("plan.yaml", document.clone(), &[])?;
+            SweepPlan::new(&experiment, sources, &out.join("data"))?;
+            let text = plan_file::write(&document, &design)?;
             let (facts, unit) = (probe.facts, options.budget.unit());
             return Ok(Self { facts, methods, left_out, batch_size, design, unit, run_costs, text });
         }
@@ -163,13 +173,17 @@ fn best_batch(
     designs.iter().find(|(_, design)| design.steps >= ENOUGH_STEPS).or(designs.last()).cloned()
 }
 
+/// Steps after which further training is pointless.
+fn most_steps(probe: &Probe, batch_size: usize) -> u64 {
+    (MOST_EPOCHS * probe.facts.train_completions() as u64 / batch_size as u64).max(20)
+}
+
 fn request(probe: &Probe, costs: &Costs, methods: usize, batch_size: usize, budget: f64) -> DesignRequest {
-    let completions = probe.facts.train_completions() as u64;
     DesignRequest {
         costs: costs.of_methods(methods, batch_size),
         shared: costs.shared,
         held_out: probe.facts.held_out(),
-        most_steps: (MOST_EPOCHS * completions / batch_size as u64).max(20),
+        most_steps: most_steps(probe, batch_size),
         finalists: FINALISTS,
         budget,
     }

@@ -41,7 +41,9 @@ fn main() {
 /// Prints the outcomes of comparisons in stages: two and four methods that are alike, or of which
 /// one is better or worse, in one call and continued in a second one.
 fn print_stages(comparisons: u64, words: &str) {
-    println!("comparisons in stages: recommendations in %, and trained runs in % of all seeds of all methods");
+    println!(
+        "comparisons in stages: recommendations in %, and trained runs in % of all seeds of all methods"
+    );
     let calls: [&[&[usize]]; 3] = [&[&[3, 6, 8]], &[&[3, 8, 12]], &[&[3, 6, 8], &[12, 16]]];
     for calls in calls {
         for (prompts, variance) in [
@@ -62,7 +64,8 @@ fn print_stages(comparisons: u64, words: &str) {
                 let comparison = Comparison { world, accuracies, calls };
                 let name = format!("stages {accuracies:.2?} P {prompts} {variance:?} looks {calls:?}");
                 if name.contains(words) {
-                    let outcomes = parallel(comparisons, |count, seed| simulate_stages(&comparison, count, seed));
+                    let outcomes =
+                        parallel(comparisons, |count, seed| simulate_stages(&comparison, count, seed));
                     println!("{name} | {}", describe_outcomes(&outcomes));
                 }
             }

@@ -100,11 +100,8 @@ struct Stages<'a> {
 impl<'a> Stages<'a> {
     fn new(margins: &'a [Vec<Vec<f64>>], ids: &'a [String]) -> Self {
         let others = 1..margins.len();
-        let result = |method| MethodResult {
-            method: name(method),
-            difference: 0.0,
-            verdict: Verdict::Inconclusive,
-        };
+        let result =
+            |method| MethodResult { method: name(method), difference: 0.0, verdict: Verdict::Inconclusive };
         Self {
             margins,
             ids,

@@ -165,8 +165,11 @@ fn rates_of(
         let better = rate.rate.value > 0.5;
         let lost = if better { sweep.lost(cell) } else { lost_by_opponent(sweep, opponent, cell) };
         rate.p_holm = p_holm;
-        rate.verdict =
-            if lost > 0 { Verdict::Inconclusive } else { verdict_of(rate.rate.value - 0.5, p_holm, SIGNIFICANT) };
+        rate.verdict = if lost > 0 {
+            Verdict::Inconclusive
+        } else {
+            verdict_of(rate.rate.value - 0.5, p_holm, SIGNIFICANT)
+        };
     }
     for index in (0..rates.len()).filter(|index| is_repeated(*index)) {
         let twin = sweep.identical.get(samples[index].0.cell);

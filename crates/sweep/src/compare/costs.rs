@@ -80,11 +80,12 @@ pub(super) fn measured_costs(
     let mut costs = Vec::new();
     for method in methods {
         let name = method.to_string();
-        let is_its = |group: &&crate::RunGroupCost| {
-            group.start != RunStart::Stage && group.objectives.contains(&name)
-        };
+        let is_its =
+            |group: &&crate::RunGroupCost| group.start != RunStart::Stage && group.objectives.contains(&name);
         let group = cost.groups.iter().find(is_its).ok_or_else(|| {
-            SweepError::Setting(format!("no step of {name} could be measured: give --steps instead of --budget"))
+            SweepError::Setting(format!(
+                "no step of {name} could be measured: give --steps instead of --budget"
+            ))
         })?;
         let runs = group.runs as f64;
         costs.push(RunCost {

@@ -158,7 +158,10 @@ impl DataFacts {
     pub fn describe(&self) -> Vec<String> {
         let Manifest { train, test, contradictions, quality, reading, warnings, .. } = &self.manifest;
         let mut lines = vec![if self.has_pairs() {
-            format!("pairs: {} to train on, {} held out, about {} prompts", train.pairs, test.pairs, self.manifest.unique_prompts)
+            format!(
+                "pairs: {} to train on, {} held out, about {} prompts",
+                train.pairs, test.pairs, self.manifest.unique_prompts
+            )
         } else {
             format!(
                 "thumbs: {} to train on, {} held out, about {} prompts",
@@ -178,8 +181,8 @@ impl DataFacts {
         lines.push(match (contradictions.completions, reversed) {
             (0, 0) => "contradictions: none".to_owned(),
             (both, reversed) => format!(
-                "contradictions: {both} completions have both labels, {reversed} pairs are judged in both orders \
-                 ({} rows dropped for it)",
+                "contradictions: completions with both labels: {both}; pairs judged in both orders: {reversed}; rows \
+                 dropped for it: {}",
                 contradictions.dropped
             ),
         });

@@ -102,7 +102,8 @@ mod tests {
     fn names_are_parsed_with_errors_that_help() {
         let parse = |names: &str| parse(&names.split(',').map(str::to_owned).collect::<Vec<_>>());
         assert_eq!(parse("kto,ipo").unwrap(), [ObjectiveName::Kto, ObjectiveName::Ipo]);
-        for (names, words) in [("kto,dpoo", "no `dpoo`; methods: kto, apo"), ("kto,kto", "twice"), ("kto", "only kto")]
+        for (names, words) in
+            [("kto,dpoo", "no `dpoo`; methods: kto, apo"), ("kto,kto", "twice"), ("kto", "only kto")]
         {
             assert!(parse(names).unwrap_err().to_string().contains(words), "{names}");
         }
@@ -126,11 +127,12 @@ mod tests {
     fn every_objective_resolves_with_its_settings() {
         for objective in ObjectiveName::VARIANTS {
             let settings = settings(*objective, counts(10, 100), &[]);
-            let mut text = "learning_rate: 1e-4\nbatch_size: 8\nmax_length: 64\n".to_owned();
+            let text = "learning_rate: 1e-4\nbatch_size: 8\nmax_length: 64\n";
+            let mut document = prospect_core::config::Document::from_text("train.yaml", text).unwrap();
             for (key, value) in settings {
-                text.push_str(&format!("{}: {value}\n", key.trim_start_matches("train.")));
+                let key = key.trim_start_matches("train.").to_owned();
+                document.set(&key, serde_yaml::to_value(value).unwrap()).unwrap();
             }
-            let document = prospect_core::config::Document::from_text("train.yaml", &text).unwrap();
             let resolved = document.read::<prospect_train::TrainFile>().unwrap().resolve().unwrap();
             assert_eq!(resolved.objective.feedback_format(), feedback_format(*objective), "{objective}");
         }

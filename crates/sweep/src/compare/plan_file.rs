@@ -1,7 +1,5 @@
 //! The frozen plan: an experiment file.
 
-use std::fmt::Write;
-
 use prospect_analysis::sequential::Design;
 use prospect_core::config::Document;
 use prospect_train::ObjectiveName;
@@ -67,21 +65,19 @@ impl Probe {
     }
 }
 
-/// Returns the text of `plan.yaml`.
-pub(super) fn write(
-    options: &CompareOptions,
-    probe: &Probe,
-    methods: &[ObjectiveName],
-    batch_size: usize,
-    design: &Design,
-) -> Result<String, SweepError> {
+/// Returns the text of `plan.yaml`, given the experiment.
+pub(super) fn write(document: &Document, design: &Design) -> Result<String, SweepError> {
     let mut text = format!(
         "# Plan of `prospect compare`, frozen before the first run: a change of it would be another comparison.\n\
          # Looks after {} seeds; compare.json has their levels and results.\n",
         design.looks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     );
-    let value: serde_yaml::Value = document(options, probe, methods, batch_size, design)?.read()?;
-    let _ = write!(text, "{}", serde_yaml::to_string(&value).map_err(std::io::Error::other)?);
+    let value: serde_yaml::Value = document.read()?;
+    let yaml = serde_yaml::to_string(&value).map_err(std::io::Error::other)?;
+    // The list of seeds on one line.
+    let seeds: Vec<u64> = (0..design.looks.last().copied().unwrap_or(1) as u64).collect();
+    let lines: Vec<String> = seeds.iter().map(|seed| format!("\n- {seed}")).collect();
+    text.push_str(&yaml.replace(&format!("seeds:{}\n", lines.concat()), &format!("seeds: {seeds:?}\n")));
     Ok(text)
 }
 
@@ -94,8 +90,7 @@ pub(super) fn document(
     design: &Design,
 ) -> Result<Document, SweepError> {
     let request = &options.request;
-    let given: Vec<&str> =
-        request.settings.iter().filter_map(|set| Some(set.split_once('=')?.0)).collect();
+    let given: Vec<&str> = request.settings.iter().filter_map(|set| Some(set.split_once('=')?.0)).collect();
     let method = |objective: &ObjectiveName| {
         let settings = methods::settings(*objective, probe.facts.train(), &given);
         (objective.to_string(), Value::Object(settings))

@@ -34,11 +34,11 @@ pub(super) fn recommendation(sweep: &SweepDir, comparison: &Comparison) -> Resul
     let all: Vec<MethodResult> = look.results.iter().map(result).collect();
     let sentences = match decide(&all) {
         Decision::Better(best) => {
-            vec![words.better(look, &best), words.cost_in_kl(&best)?, words.files(&best)?]
+            vec![words.better(look, &best), words.cost_in_kl(&best)?, words.files(&best)]
         }
         Decision::Baseline => {
             let baseline = words.baseline;
-            vec![words.baseline_is_best(look), words.cost_in_kl(baseline)?, words.files(baseline)?]
+            vec![words.baseline_is_best(look), words.cost_in_kl(baseline)?, words.files(baseline)]
         }
         Decision::Open => vec![words.inconclusive(look), words.how_to_continue()],
     };
@@ -62,8 +62,7 @@ impl Words<'_> {
     }
 
     fn baseline_is_best(&self, look: &Look) -> String {
-        let nearest =
-            look.results.iter().max_by(|a, b| a.difference.value.total_cmp(&b.difference.value));
+        let nearest = look.results.iter().max_by(|a, b| a.difference.value.total_cmp(&b.difference.value));
         let nearest = nearest.map(|result| result.method.as_str()).unwrap_or_default();
         let gain = self.difference(look, nearest, -1.0);
         format!("Recommendation: {}. It is better than {nearest} by {gain}.", self.baseline)
@@ -76,7 +75,8 @@ impl Words<'_> {
         };
         let points = |value: f64| format!("{:.1}", 100.0 * value).replace('-', "−");
         let estimate = result.difference;
-        let (low, high) = if sign < 0.0 { (-estimate.high, -estimate.low) } else { (estimate.low, estimate.high) };
+        let (low, high) =
+            if sign < 0.0 { (-estimate.high, -estimate.low) } else { (estimate.low, estimate.high) };
         format!(
             "{} points of {} (95 % interval {} to {}, {} seeds)",
             points(sign * estimate.value),
@@ -95,7 +95,8 @@ impl Words<'_> {
         for other in others.filter(|other| *other != method) {
             of_others.extend(self.kl(other)?.map(|kl| format!("{other} {kl:.2}")));
         }
-        let compared = if of_others.is_empty() { String::new() } else { format!(" ({})", of_others.join(", ")) };
+        let compared =
+            if of_others.is_empty() { String::new() } else { format!(" ({})", of_others.join(", ")) };
         Ok(format!("Cost: KL of {kl:.2} nats per completion from the start{compared}."))
     }
 
@@ -120,29 +121,27 @@ impl Words<'_> {
     }
 
     /// Path of the weights of the first seed, and how to merge and serve them.
-    fn files(&self, method: &str) -> Result<String, SweepError> {
-        let Some(id) = self.runs(method).first().copied() else { return Ok(String::new()) };
+    fn files(&self, method: &str) -> String {
+        let Some(id) = self.runs(method).first().copied() else { return String::new() };
         let run = self.sweep.run(id);
         let adapter = run.path().join("adapter");
         if !adapter.exists() {
             let model = shell::word(&run.path().join("model").display().to_string());
-            return Ok(format!("Model: {model}; serve it with `vllm serve {model}`."));
+            return format!("Model: {model}; serve it with `vllm serve {model}`.");
         }
         let adapter = shell::word(&adapter.display().to_string());
         let recipe = shell::word(&self.comparison.request.model);
-        Ok(format!(
+        format!(
             "Adapter: {adapter}; merge it with `prospect export {recipe} --set weights={adapter} --out merged`, and \
              serve the result with `vllm serve merged`."
-        ))
+        )
     }
 
     fn inconclusive(&self, look: &Look) -> String {
         let open: Vec<&LookResult> = look
             .results
             .iter()
-            .filter(|result| {
-                result.verdict == Verdict::Inconclusive && result.seeds == look.planned.seeds
-            })
+            .filter(|result| result.verdict == Verdict::Inconclusive && result.seeds == look.planned.seeds)
             .collect();
         let names: Vec<&str> = open.iter().map(|result| result.method.as_str()).collect();
         let excluded = open

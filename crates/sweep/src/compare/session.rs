@@ -103,7 +103,8 @@ impl ComparisonSession {
             )));
         }
         let before = self.record.calls.iter().flatten().last().map_or(0, |look| look.seeds);
-        let looks = if more < 4 { vec![before + more] } else { vec![before + more.div_ceil(2), before + more] };
+        let looks =
+            if more < 4 { vec![before + more] } else { vec![before + more.div_ceil(2), before + more] };
         self.record.calls.push(planned_looks(self.record.calls.len(), before, &looks));
         Ok(self.sweep.write_comparison(&self.record)?)
     }
@@ -121,9 +122,7 @@ impl ComparisonSession {
         set("report.level", look.level.into())?;
         let seeds = self.record.seeds(look);
         let set_aside = seeds.iter().filter(|(_, seeds)| *seeds < look.seeds);
-        let rule = |(method, seeds): &(&str, usize)| {
-            json!({ METHOD: method, "seed": (*seeds..look.seeds).collect::<Vec<_>>() })
-        };
+        let rule = |(method, seeds): &(&str, usize)| json!({ METHOD: method, "seed": (*seeds..look.seeds).collect::<Vec<_>>() });
         set("exclude", set_aside.map(rule).collect::<Vec<_>>().into())?;
         let mut experiment = LoadedExperiment::read(&path, document, &[])?;
         experiment.name = out.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -132,9 +131,10 @@ impl ComparisonSession {
 
     /// Summarises the finished runs of the next look, and records what they show.
     pub fn record_look(&mut self) -> Result<&Look, SweepError> {
-        let planned = self.record.next_look().ok_or_else(|| {
-            SweepError::Setting("every look of the comparison is done already".to_owned())
-        })?;
+        let planned = self
+            .record
+            .next_look()
+            .ok_or_else(|| SweepError::Setting("every look of the comparison is done already".to_owned()))?;
         let summary = summarise(&self.sweep)?;
         let seeds = self.record.seeds(planned);
         let results: Vec<LookResult> =
