@@ -3,6 +3,7 @@
 // Helpers fail the test, like the tests themselves.
 #![allow(clippy::unwrap_used)]
 
+mod compare;
 mod experiments;
 mod export;
 mod gpu_check;

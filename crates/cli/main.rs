@@ -11,6 +11,7 @@ use crate::output::warn;
 
 mod allocator;
 mod cli_docs;
+mod compare;
 mod completions;
 mod dataset_overview;
 mod demo;
@@ -66,6 +67,8 @@ enum Command {
     Plan(plan::Args),
     /// Train one model on one dataset, without an experiment file
     Train(train::Args),
+    /// Recommend a method for data of your own: compares methods in stages, within a budget
+    Compare(compare::Args),
     /// Train the missing runs of an experiment and write its report
     Sweep(sweep::Args),
     /// Judge generations with a model behind an API or with a reward model
@@ -107,6 +110,7 @@ fn main() -> ExitCode {
         Command::Validate(args) => validate::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Train(args) => train::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Sweep(args) => sweep::run(&args),
         Command::Judge(args) => judge::run(&args),
         Command::Report(args) => report::run(&args),

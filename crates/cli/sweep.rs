@@ -30,7 +30,7 @@ use crate::{
 };
 
 mod estimate;
-mod memory;
+pub(crate) mod memory;
 mod plan;
 mod slurm;
 mod status;

@@ -7,7 +7,8 @@
 //! * [`calibration`]: expected calibration error of the preferences that rewards imply;
 //! * [`thumbs`]: measures of labelled completions that need not be pairs;
 //! * [`diagnose`]: symptoms of training faults, read from a run's metrics;
-//! * [`validation`]: the held-out prompts that a search selects settings on.
+//! * [`validation`]: the held-out prompts that a search selects settings on;
+//! * [`sequential`]: comparisons that are looked at after more and more seeds.
 //!
 //! The crate reads run directories only. It depends on neither tensors nor datasets, so reports and
 //! command-line tools link it cheaply.
@@ -22,6 +23,7 @@
 
 mod calibration;
 mod diagnosis;
+pub mod sequential;
 pub mod stats;
 mod summary;
 pub mod thumbs;

@@ -10,7 +10,8 @@
 //! * [`pseudo_values`] turns any statistic of clustered rows, such as an AUC, into observations by
 //!   cluster.
 //! * [`holm`] adjusts p-values for multiple comparisons, and [`Difference::detectable`] is the
-//!   smallest difference that a comparison detects with 80 % power.
+//!   smallest difference that a comparison detects with 80 % power. [`Variation`] predicts it before
+//!   there are results.
 //!
 //! ```
 //! use prospect_analysis::stats::{Observation, Scale, contrast, estimate};
@@ -43,12 +44,14 @@ mod seed_pool;
 mod share;
 mod student;
 mod variance;
+mod variation;
 
 pub use binomial::binomial_exact;
 pub use holm::holm;
 pub use interval::{Difference, Sample, Scale, contrast, estimate};
 pub use jackknife::pseudo_values;
 pub use seed_pool::{DifferencePool, SeedLayout, SeedVariance, pool_differences, pool_levels};
+pub use variation::Variation;
 
 /// A run's result on one held-out pair.
 #[derive(Debug, Clone, Copy, PartialEq)]

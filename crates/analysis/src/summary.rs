@@ -43,7 +43,9 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, AnalysisError> {
     } else {
         verdict(&runs, &contrasts)
     };
-    let sentences = [result, selected_settings(&experiment), stopped(sweep, &experiment)];
+    let recommendation = sweep.comparison()?.and_then(|comparison| comparison.recommendation);
+    let recommendation = recommendation.map(|text| text + " ").unwrap_or_default();
+    let sentences = [recommendation, result, selected_settings(&experiment), stopped(sweep, &experiment)];
     let summary = Summary {
         verdict: sentences.concat(),
         method: method::describe(&experiment),

@@ -6,6 +6,11 @@
 #[expect(dead_code, reason = "the example prints more of a tally than the tests check")]
 mod study;
 
+#[path = "../examples/simulate/stages.rs"]
+#[expect(dead_code, reason = "the example merges outcomes of several threads")]
+mod stages;
+
+use stages::{Comparison, simulate_stages};
 use study::{Coverage, SeedVariation, World, simulate};
 
 /// Asserts that `coverage` is not significantly below `least`.
@@ -51,4 +56,37 @@ fn a_method_whose_seeds_vary_more_is_covered() {
     assert!(outlier.share() >= 0.88 - 0.06, "{:.3}", outlier.share());
     assert_covers(others, 0.93, "the other methods");
     assert!(outlier.half_width() > 2.0 * others.half_width());
+}
+
+/// Asserts that at most 5 % of the comparisons end in a wrong recommendation, within two standard
+/// errors.
+#[track_caller]
+fn assert_rarely_wrong(comparison: &Comparison<'_>, seed: u64) {
+    let outcomes = simulate_stages(comparison, 200, seed);
+    assert!(outcomes.share(outcomes.wrong) <= 0.05 + 0.031, "{comparison:?}: {outcomes:?}");
+}
+
+#[test]
+fn comparisons_of_equal_methods_rarely_recommend_one() {
+    let two: [&[usize]; 2] = [&[3, 6, 8], &[10, 12]];
+    for (variance, accuracies) in [
+        (SeedVariation::Low, &[0.65; 2][..]),
+        (SeedVariation::High, &[0.65; 4][..]),
+        (SeedVariation::Least, &[0.65; 2][..]),
+    ] {
+        let world = World { prompts: 120, variance, ..World::PLAIN };
+        assert_rarely_wrong(&Comparison { world, accuracies, calls: &two[..1] }, 4);
+        assert_rarely_wrong(&Comparison { world, accuracies, calls: &two }, 5);
+    }
+}
+
+#[test]
+fn comparisons_recommend_the_better_method_and_stop_early() {
+    let world = World { prompts: 400, variance: SeedVariation::Low, ..World::PLAIN };
+    for accuracies in [&[0.65, 0.72][..], &[0.65, 0.58], &[0.65, 0.58, 0.57, 0.55]] {
+        let outcomes = simulate_stages(&Comparison { world, accuracies, calls: &[&[3, 6, 8]] }, 60, 6);
+        assert_eq!(outcomes.wrong, 0, "{accuracies:?}: {outcomes:?}");
+        assert!(outcomes.share(outcomes.right) >= 0.7, "{accuracies:?}: {outcomes:?}");
+        assert!(outcomes.runs < outcomes.full_runs, "{accuracies:?}: {outcomes:?}");
+    }
 }

@@ -94,7 +94,7 @@ fn row(group: &RunGroupCost) -> Vec<TableCell> {
         } else {
             String::new()
         }),
-        TableCell::Number(format!("{:.1}", group.evaluation)),
+        TableCell::Number(format!("{:.1}", group.evaluation + group.generation)),
         TableCell::Number(format!("{:.1}", group.reading)),
         TableCell::Number(hours(group.seconds()[0])),
         TableCell::Number(memory(group.memory)),
@@ -116,7 +116,7 @@ fn total(cost: &SweepCost) -> Option<Vec<TableCell>> {
             number(String::new()),
             number(String::new()),
             number(String::new()),
-            number(format!("{:.1}", sum(|group| group.evaluation))),
+            number(format!("{:.1}", sum(|group| group.evaluation + group.generation))),
             number(format!("{:.1}", sum(|group| group.reading))),
             number(hours(cost.seconds()[0])),
             number(memory(cost.groups.iter().filter_map(|group| group.memory).max())),

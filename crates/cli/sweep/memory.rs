@@ -47,7 +47,7 @@ pub(super) fn section(plan: &SweepPlan, parallelism: Parallelism) -> anyhow::Res
 
 /// Refuses a plan whose weights, gradients and optimizer state do not fit on the device with
 /// this ordinal, and warns if long sequences may not fit.
-pub(super) fn check(plan: &SweepPlan, parallelism: Parallelism, ordinal: usize) -> anyhow::Result<()> {
+pub(crate) fn check(plan: &SweepPlan, parallelism: Parallelism, ordinal: usize) -> anyhow::Result<()> {
     let Some((available, whose)) = available(parallelism, ordinal)? else { return Ok(()) };
     let estimates = estimate_memory(plan, parallelism)?;
     let largest = |size: fn(&MemoryEstimate) -> u64| estimates.iter().max_by_key(|estimate| size(estimate));

@@ -177,6 +177,7 @@ mod tests {
             series: axis,
             baseline: String::new(),
             primary: None,
+            level: None,
             resample: Vec::new(),
             reference: None,
             stages: Vec::new(),

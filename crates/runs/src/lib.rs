@@ -35,6 +35,7 @@
 //! ```
 
 mod claims;
+mod comparison;
 mod json;
 mod judgement;
 mod plan;
@@ -46,6 +47,7 @@ mod summary;
 mod sweep_dir;
 
 pub use claims::{Claim, Claims, Holder};
+pub use comparison::{Comparison, ComparisonRequest, CostUnit, Look, LookResult, MethodCost, PlannedLook};
 pub use judgement::{JudgeNote, Judgement, Opponent};
 pub use plan::{
     Axis, DataUse, Experiment, PlannedRun, PrimaryContrast, PublishedResults, RUNG_KEY, Resample, Search,

@@ -174,6 +174,9 @@ pub struct Experiment {
     /// Contrast that needs no adjustment for multiple comparisons.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub primary: Option<PrimaryContrast>,
+    /// Significance level of adjusted p-values, if it is not 0.05.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<f64>,
     /// Parts of training that every seed draws again, in addition to the adapter's initialisation,
     /// the data order, and the draws of imbalance and noise.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

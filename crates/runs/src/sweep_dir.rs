@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use prospect_core::files::write_json;
 
 use crate::{
-    Claims, Experiment, JudgeNote, RunDir, RunsError, Summary,
+    Claims, Comparison, Experiment, JudgeNote, RunDir, RunsError, Summary,
     json::{read_json, read_json_if_exists},
 };
 
@@ -54,6 +54,16 @@ impl SweepDir {
     /// Reads `summary.json`; None if the sweep has no summary yet.
     pub fn summary(&self) -> Result<Option<Summary>, RunsError> {
         read_json_if_exists(&self.path.join("summary.json"))
+    }
+
+    /// Writes `compare.json`.
+    pub fn write_comparison(&self, comparison: &Comparison) -> Result<(), RunsError> {
+        Ok(write_json(&self.path.join("compare.json"), comparison)?)
+    }
+
+    /// Reads `compare.json`; None if the sweep is no comparison in stages.
+    pub fn comparison(&self) -> Result<Option<Comparison>, RunsError> {
+        read_json_if_exists(&self.path.join("compare.json"))
     }
 
     /// Writes `judges.json`.

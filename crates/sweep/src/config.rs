@@ -14,7 +14,7 @@ mod stop;
 
 pub(crate) use combinations::Choice;
 pub(crate) use documents::RunDocuments;
-pub(crate) use exclude::{included_combinations, same_value};
+pub(crate) use exclude::{included_combinations, is_seed_excluded, same_value};
 pub use experiment::{
     CheckpointsFile, EvaluateFile, ExperimentFile, GenerationsFile, PrimaryFile, ReferenceFile, ReportFile,
 };

@@ -5,6 +5,6 @@ mod schedule;
 mod time;
 
 pub use memory::{MemoryEstimate, Parallelism, estimate_memory};
-pub(crate) use schedule::completions_per_epoch;
 pub use schedule::{SeriesSchedule, TrainingSchedule, training_schedule};
+pub(crate) use schedule::{completions_per_epoch, count_dataset};
 pub use time::{RunGroupCost, RunStart, SweepCost, estimate_time};

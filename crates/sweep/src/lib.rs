@@ -12,7 +12,8 @@
 //! Around a plan: [`check`] validates an experiment without its inputs, [`sweep_status`] reads the
 //! progress of a sweep, [`estimate_time`] measures how long it takes, [`estimate_memory`] computes
 //! how much memory it takes, [`training_schedule`] lists steps and epochs of each series, and
-//! [`Submission`] hands workers to Slurm.
+//! [`Submission`] hands workers to Slurm. A [`ComparisonSession`] compares methods in stages, each of
+//! which is such a sweep.
 //!
 //! Settings are addressed by dotted keys: `data.…` (the data recipe), `model.…` (the model recipe),
 //! `train.…` and `sft.…`. `data` and `model` alone name a whole recipe.
@@ -51,6 +52,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod compare;
 mod config;
 mod error;
 mod estimate;
@@ -60,6 +62,7 @@ mod search;
 mod slurm;
 mod status;
 
+pub use compare::{Budget, CompareOptions, ComparisonPlan, ComparisonSession, DataFacts};
 pub use config::{
     AccuracyFloor, CheckpointsFile, DrawnFile, EvaluateFile, ExperimentFile, GenerationsFile, Groups,
     HalvingFile, LoadedExperiment, PrimaryFile, RecipeSources, ReferenceFile, ReportFile, SearchFile,

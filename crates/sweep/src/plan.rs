@@ -42,6 +42,8 @@ pub struct SweepPlan {
     pub baseline: String,
     /// Comparison that is tested alone.
     pub primary: Option<PrimaryContrast>,
+    /// Significance level of adjusted p-values, if it is not the default.
+    pub level: Option<f64>,
     /// Parts of training that every seed draws again.
     pub resample: Vec<Resample>,
     /// Published numbers.

@@ -220,6 +220,7 @@ mod tests {
             series: axis("method"),
             baseline: "dpo".to_owned(),
             primary: None,
+            level: None,
             resample: Vec::new(),
             stages: Vec::new(),
             data: Vec::new(),

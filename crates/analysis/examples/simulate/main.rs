@@ -1,25 +1,28 @@
 //! Coverage of our intervals and family-wise error of our verdicts, in simulated sweeps.
 //!
 //! `cargo run --release -p prospect-analysis --example simulate [SWEEPS] [WORDS]` prints one line
-//! for each design; SWEEPS is the number of simulated sweeps of each (default 1000). With WORDS,
-//! only the designs whose descriptions contain them are simulated, as in `300 "S 2"`.
+//! for each design, and the outcomes of comparisons in stages; SWEEPS is the number of simulated sweeps of each (default 1000). With WORDS,
+//! only the designs whose descriptions contain them are simulated, as in `300 "S 2"` or `300 stages`.
 
 #![expect(clippy::print_stdout, reason = "the table is the program's output")]
 
+mod stages;
 mod study;
 
 use std::{fmt::Write as _, num::NonZeroUsize, thread};
 
+use stages::{Comparison, Outcomes, simulate_stages};
 use study::{Coverage, SeedVariation, Tally, World, simulate};
 
 fn main() {
     let sweeps = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(1000);
     let words = std::env::args().nth(2).unwrap_or_default();
+    print_stages(sweeps, &words);
     println!("coverage of 95 % intervals in %, ± mean half-width in points; family-wise error in %");
     let mut worst: Vec<(f64, String)> = Vec::new();
     let mut lucky = Coverage::default();
     for world in worlds().into_iter().filter(|world| describe(world).contains(&words)) {
-        let tally = parallel(&world, sweeps);
+        let tally = parallel(sweeps, |count, seed| simulate(&world, count, seed));
         let name = describe(&world);
         println!("{name} | {}", results(&world, &tally));
         if tally.difference.intervals > 0 {
@@ -33,6 +36,51 @@ fn main() {
         println!("{:5.1} {name}", 100.0 * share);
     }
     println!("all differences with lucky seeds: {:5.1}", 100.0 * lucky.share());
+}
+
+/// Prints the outcomes of comparisons in stages: two and four methods that are alike, or of which
+/// one is better or worse, in one call and continued in a second one.
+fn print_stages(comparisons: u64, words: &str) {
+    println!(
+        "comparisons in stages: recommendations in %, and trained runs in % of all seeds of all methods"
+    );
+    let calls: [&[&[usize]]; 3] = [&[&[3, 6, 8]], &[&[3, 8, 12]], &[&[3, 6, 8], &[12, 16]]];
+    for calls in calls {
+        for (prompts, variance) in [
+            (100, SeedVariation::Low),
+            (400, SeedVariation::Low),
+            (400, SeedVariation::High),
+            (400, SeedVariation::Least),
+        ] {
+            for accuracies in [
+                &[0.65, 0.65][..],
+                &[0.65, 0.70],
+                &[0.65, 0.60],
+                &[0.65, 0.65, 0.65, 0.65],
+                &[0.65, 0.70, 0.65, 0.60],
+                &[0.65, 0.60, 0.60, 0.58],
+            ] {
+                let world = World { prompts, variance, ..World::PLAIN };
+                let comparison = Comparison { world, accuracies, calls };
+                let name = format!("stages {accuracies:.2?} P {prompts} {variance:?} looks {calls:?}");
+                if name.contains(words) {
+                    let outcomes =
+                        parallel(comparisons, |count, seed| simulate_stages(&comparison, count, seed));
+                    println!("{name} | {}", describe_outcomes(&outcomes));
+                }
+            }
+        }
+    }
+}
+
+fn describe_outcomes(outcomes: &Outcomes) -> String {
+    format!(
+        "right {:5.1} wrong {:4.1} inconclusive {:5.1} | runs {:5.1}",
+        100.0 * outcomes.share(outcomes.right),
+        100.0 * outcomes.share(outcomes.wrong),
+        100.0 * outcomes.share(outcomes.open),
+        100.0 * outcomes.runs as f64 / outcomes.full_runs as f64
+    )
 }
 
 /// The designs: accuracy × prompts × seeds × variance, for two and for eleven methods; then methods
@@ -73,13 +121,31 @@ fn worlds() -> Vec<World> {
     worlds
 }
 
-fn parallel(world: &World, sweeps: u64) -> Tally {
+/// Results of simulations that are split over threads.
+trait Merge: Default + Send {
+    fn merge(&mut self, other: &Self);
+}
+
+impl Merge for Tally {
+    fn merge(&mut self, other: &Self) {
+        Self::merge(self, other);
+    }
+}
+
+impl Merge for Outcomes {
+    fn merge(&mut self, other: &Self) {
+        Self::merge(self, other);
+    }
+}
+
+/// Runs `count` simulations on all processors. Each thread simulates a part with its own seed.
+fn parallel<T: Merge>(count: u64, simulate: impl Fn(u64, u64) -> T + Sync) -> T {
     let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get) as u64;
-    let share = sweeps.div_ceil(threads);
-    let mut total = Tally::default();
+    let share = count.div_ceil(threads);
+    let mut total = T::default();
+    let simulate = &simulate;
     thread::scope(|scope| {
-        let parts: Vec<_> =
-            (0..threads).map(|part| scope.spawn(move || simulate(world, share, part))).collect();
+        let parts: Vec<_> = (0..threads).map(|part| scope.spawn(move || simulate(share, part))).collect();
         for part in parts {
             if let Ok(tally) = part.join() {
                 total.merge(&tally);

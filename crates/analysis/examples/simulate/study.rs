@@ -95,7 +95,7 @@ impl World {
     };
 
     /// Returns margins by x, method, seed and prompt.
-    fn draw(&self, random: &mut Normal) -> Vec<Vec<Vec<Vec<f64>>>> {
+    pub(crate) fn draw(&self, random: &mut Normal) -> Vec<Vec<Vec<Vec<f64>>>> {
         let effects = self.variance.effects();
         let noise = 1.0 - effects.seed - effects.prompt;
         let skill = quantile(self.accuracy);
@@ -226,10 +226,14 @@ fn sample(runs: &[Vec<f64>], ids: &[String], scale: Scale, value: impl Fn(f64, f
     Sample::new(&runs.iter().map(run).collect::<Vec<_>>(), scale).unwrap()
 }
 
+/// Sample of the accuracy of runs with these margins.
+pub(crate) fn accuracy_sample(runs: &[Vec<f64>], ids: &[String]) -> Sample {
+    sample(runs, ids, Scale::Share, |margin, _| f64::from(u8::from(margin > 0.0)))
+}
+
 fn tally_sweep(world: &World, margins: &[Vec<Vec<Vec<f64>>>], ids: &[String], tally: &mut Tally) {
-    let correct = |margin: f64, _| f64::from(u8::from(margin > 0.0));
     let smoothed = |margin: f64, root: f64| share(margin / root);
-    let accuracies: Vec<Vec<Sample>> = samples(margins, |runs| sample(runs, ids, Scale::Share, correct));
+    let accuracies: Vec<Vec<Sample>> = samples(margins, |runs| accuracy_sample(runs, ids));
     let levels = pool_levels(&accuracies.iter().flatten().map(Sample::run_means).collect::<Vec<_>>());
     let mut levels = levels.into_iter();
     for (x, methods) in accuracies.iter().enumerate() {
@@ -279,7 +283,7 @@ fn samples(margins: &[Vec<Vec<Vec<f64>>>], sample: impl Fn(&[Vec<f64>]) -> Sampl
 }
 
 /// Differences from the baseline by x and method, with pooled variance between seeds.
-fn differences(samples: &[Vec<Sample>]) -> Vec<Vec<Difference>> {
+pub(crate) fn differences(samples: &[Vec<Sample>]) -> Vec<Vec<Difference>> {
     let layout = |methods: &Vec<Sample>| SeedLayout {
         baseline: methods[0].run_means(),
         others: methods[1..].iter().map(Sample::run_means).collect(),
@@ -320,18 +324,18 @@ fn share(z: f64) -> f64 {
 }
 
 /// Inverse of [`share`].
-fn quantile(share: f64) -> f64 {
+pub(crate) fn quantile(share: f64) -> f64 {
     -std::f64::consts::SQRT_2 * erfc_inv(2.0 * share)
 }
 
 /// Keyed source of standard normal numbers.
-struct Normal {
+pub(crate) struct Normal {
     bits: ChaCha8Rng,
     spare: Option<f64>,
 }
 
 impl Normal {
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self { bits: ChaCha8Rng::from_seed(Draw::new(seed, "simulation").key()), spare: None }
     }
 

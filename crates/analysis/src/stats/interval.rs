@@ -235,13 +235,17 @@ impl Difference {
     /// power, given the estimated variance; None with one seed.
     pub fn detectable(&self, alpha: f64) -> Option<f64> {
         let variance = self.variance();
-        let factor = variance.critical(alpha) + variance.critical(2.0 * MISS);
-        (self.squares.seeds > 1).then(|| factor * variance.total().sqrt())
+        (self.squares.seeds > 1).then(|| detection_factor(&variance, alpha) * variance.total().sqrt())
     }
 
     fn variance(&self) -> MeanVariance {
         self.squares.variance(self.seed_variance, self.prompt_variance)
     }
+}
+
+/// Difference in standard errors that a test at the two-sided level `alpha` detects with 80 % power.
+pub(super) fn detection_factor(variance: &MeanVariance, alpha: f64) -> f64 {
+    variance.critical(alpha) + variance.critical(2.0 * MISS)
 }
 
 #[cfg(test)]

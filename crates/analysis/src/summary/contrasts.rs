@@ -15,8 +15,8 @@ use crate::{
     stats::{Difference, SeedLayout, holm, pool_differences},
 };
 
-/// Significance level of adjusted p-values.
-const SIGNIFICANT: f64 = 0.05;
+/// Significance level of adjusted p-values, unless the experiment gives another.
+pub(super) const SIGNIFICANT: f64 = 0.05;
 
 /// A series compared with the baseline at one x, over the seeds that both have.
 struct Comparison<'a> {
@@ -48,7 +48,8 @@ pub(super) fn contrasts(sweep: &SweepRuns<'_>) -> Result<Vec<Contrast>, Analysis
     let is_headline = |contrast: &Contrast| contrast.measure.is_headline();
     let has = |wanted: bool| compared.iter().any(|(contrast, ..)| is_headline(contrast) == wanted);
     let measures = usize::from(has(true)) + usize::from(has(false));
-    conclude(&mut compared, sweep.planned_comparisons() * measures);
+    let level = sweep.experiment.level.unwrap_or(SIGNIFICANT);
+    conclude(&mut compared, sweep.planned_comparisons() * measures, level);
     let mut contrasts: Vec<Contrast> = compared.into_iter().map(|(contrast, ..)| contrast).collect();
     repeat_for_identical_series(sweep, &mut contrasts);
     contrasts.sort_by(|a, b| {
@@ -165,7 +166,7 @@ fn contrast(
 /// Adjusts the p-values for a family of `planned` comparisons and sets the verdicts. Planned
 /// comparisons without finished runs count, so that a failed run cannot make another comparison
 /// significant.
-fn conclude(compared: &mut [(Contrast, Difference, f64)], planned: usize) {
+fn conclude(compared: &mut [(Contrast, Difference, f64)], planned: usize, level: f64) {
     let is_adjusted = |contrast: &Contrast| !contrast.is_primary && contrast.identical_to.is_none();
     let is_separate = |contrast: &Contrast| contrast.is_primary && contrast.identical_to.is_none();
     let primary = compared.iter().filter(|(contrast, ..)| is_separate(contrast)).count();
@@ -179,15 +180,15 @@ fn conclude(compared: &mut [(Contrast, Difference, f64)], planned: usize) {
     for (contrast, difference, widest) in compared {
         let is_adjusted = is_adjusted(contrast);
         contrast.p_holm = if is_adjusted { adjusted.next().unwrap_or(1.0) } else { contrast.p };
-        let level = if is_adjusted { SIGNIFICANT / family as f64 } else { SIGNIFICANT };
-        contrast.detectable = difference.detectable(level);
+        let first_step = if is_adjusted { level / family as f64 } else { level };
+        contrast.detectable = difference.detectable(first_step);
         contrast.no_verdict = if contrast.identical_to.is_some() {
             Some(NoVerdict::Identical)
         } else {
             no_verdict(difference, *widest, contrast.lost_runs)
         };
         if contrast.no_verdict.is_none() {
-            contrast.verdict = verdict_of(contrast.difference.value, contrast.p_holm);
+            contrast.verdict = verdict_of(contrast.difference.value, contrast.p_holm, level);
         }
     }
 }
@@ -214,10 +215,10 @@ pub(super) fn no_verdict(difference: &Difference, widest: f64, lost_runs: [usize
     }
 }
 
-/// Verdict on a difference with an adjusted p-value.
-pub(super) fn verdict_of(difference: f64, p_holm: f64) -> Verdict {
+/// Verdict on a difference with an adjusted p-value, at a significance level.
+pub(super) fn verdict_of(difference: f64, p_holm: f64, level: f64) -> Verdict {
     match difference {
-        _ if p_holm >= SIGNIFICANT => Verdict::Inconclusive,
+        _ if p_holm >= level => Verdict::Inconclusive,
         value if value > 0.0 => Verdict::Better,
         _ => Verdict::Worse,
     }

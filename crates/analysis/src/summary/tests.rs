@@ -14,6 +14,7 @@ pub(super) fn experiment(baseline: &str) -> Experiment {
         series: axis("method"),
         baseline: baseline.to_owned(),
         primary: None,
+        level: None,
         resample: Vec::new(),
         reference: None,
         stages: Vec::new(),

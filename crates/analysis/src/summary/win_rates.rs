@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use prospect_runs::{Opponent, Verdict, WinRate, WinRateContrast};
 
 use super::{
-    contrasts::{SamplePair, adjust, no_verdict, pooled_differences, verdict_of},
+    contrasts::{SIGNIFICANT, SamplePair, adjust, no_verdict, pooled_differences, verdict_of},
     finished_runs::{CellKey, FinishedRun},
     quantity::Quantity,
     sweep_runs::SweepRuns,
@@ -165,8 +165,11 @@ fn rates_of(
         let better = rate.rate.value > 0.5;
         let lost = if better { sweep.lost(cell) } else { lost_by_opponent(sweep, opponent, cell) };
         rate.p_holm = p_holm;
-        rate.verdict =
-            if lost > 0 { Verdict::Inconclusive } else { verdict_of(rate.rate.value - 0.5, p_holm) };
+        rate.verdict = if lost > 0 {
+            Verdict::Inconclusive
+        } else {
+            verdict_of(rate.rate.value - 0.5, p_holm, SIGNIFICANT)
+        };
     }
     for index in (0..rates.len()).filter(|index| is_repeated(*index)) {
         let twin = sweep.identical.get(samples[index].0.cell);
@@ -222,7 +225,7 @@ fn contrasts_of(
     let contrast = |(((cell, prompts), difference), p_holm): (((&CellKey, usize), Difference), f64)| {
         let lost = [sweep.lost(cell), sweep.lost(&sweep.baseline_at(cell.x))];
         let reason = no_verdict(&difference, Quantity::ACCURACY.widest(), lost);
-        let verdict = verdict_of(difference.mean(), p_holm);
+        let verdict = verdict_of(difference.mean(), p_holm, SIGNIFICANT);
         WinRateContrast {
             judge: judge.to_owned(),
             opponent: opponent.clone(),

@@ -86,6 +86,7 @@ impl SyntheticSweep<'_> {
             series: Axis { key: "method".to_owned(), label: "Method".to_owned() },
             baseline: "dpo".to_owned(),
             primary: None,
+            level: None,
             resample: Vec::new(),
             reference: None,
             stages: vec![Stage { name: "sft".to_owned(), id: "ab54d286474ab9e9".to_owned() }],

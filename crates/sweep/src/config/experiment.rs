@@ -44,7 +44,7 @@ pub struct ExperimentFile {
     #[schemars(schema_with = "schema::linked")]
     pub linked: BTreeMap<String, Groups>,
     /// Combinations to leave out. Each rule gives, for some axes, a value or a list of values; a
-    /// combination that matches all of them is left out.
+    /// combination that matches all of them is left out. With `seed`, only these seeds of it are.
     #[serde(default)]
     #[schemars(schema_with = "schema::exclude")]
     pub exclude: Vec<BTreeMap<String, Value>>,
@@ -157,6 +157,9 @@ pub struct ReportFile {
     /// The comparison that the experiment is about. It is tested alone, the others as a family.
     /// Default: none, all comparisons are one family.
     pub primary: Option<PrimaryFile>,
+    /// Significance level of adjusted p-values. Default: 0.05. A sweep that is looked at several
+    /// times spends it over the looks.
+    pub level: Option<f64>,
     /// Published numbers to show next to the sweep's own. Default: none.
     pub reference: Option<ReferenceFile>,
 }

@@ -56,7 +56,7 @@ pub(crate) fn completions_per_epoch(train: SplitCounts, objective: &Objective) -
 }
 
 /// Returns the counts of a dataset, prepared or not.
-pub(super) fn count_dataset(dataset: &PlannedDataset) -> Result<Manifest, SweepError> {
+pub(crate) fn count_dataset(dataset: &PlannedDataset) -> Result<Manifest, SweepError> {
     match (dataset.prepared()?, &dataset.source) {
         (None, DatasetSource::Recipe(pipeline)) => Ok(dry_run(pipeline)?),
         (Some(manifest), _) => Ok(manifest),

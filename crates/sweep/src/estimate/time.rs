@@ -106,23 +106,25 @@ impl TimeEstimator<'_> {
             step_seconds: measured.steps.clone(),
             cached_step_seconds: measured.cached_steps.clone(),
             evaluation: 0.0,
+            generation: 0.0,
             reading: load_seconds,
             memory: memory::peak(),
         };
         let mut run_seconds = Vec::with_capacity(members.len());
         for (member, reuse) in members {
             let steps = self.steps(member)?;
-            let evaluation = if member.start == RunStart::Stage {
-                0.0
+            let [evaluation, generation] = if member.start == RunStart::Stage {
+                [0.0; 2]
             } else {
                 self.evaluation_seconds(member, *reuse, steps, &measured)?
             };
             group.steps += steps;
             group.cached_steps += if reuse.batches { steps } else { 0 };
             group.evaluation += evaluation;
+            group.generation += generation;
             group.reading += measured.reading;
             let step = if reuse.batches { group.median_cached_step() } else { group.median_step() };
-            run_seconds.push(steps as f64 * step + evaluation + measured.reading);
+            run_seconds.push(steps as f64 * step + evaluation + generation + measured.reading);
         }
         if let Some(first) = run_seconds.first_mut() {
             *first += load_seconds;
@@ -173,14 +175,14 @@ impl TimeEstimator<'_> {
         Ok(run.settings.steps(completions_per_epoch(train, &run.settings.objective)))
     }
 
-    /// Returns the seconds that a run spends on held-out feedback and prompts.
+    /// Returns the seconds that a run spends on held-out feedback and on held-out prompts.
     fn evaluation_seconds(
         &mut self,
         run: &SampleRun<'_>,
         reuse: ReferenceReuse,
         steps: u64,
         measured: &Measurement,
-    ) -> Result<f64, SweepError> {
+    ) -> Result<[f64; 2], SweepError> {
         let SplitCounts { pairs, prompts, n_desirable, n_undesirable } = self.manifest(run.dataset)?.test;
         let evaluate = self.plan.evaluate;
         let limited = |count: u64, limit: Option<usize>| limit.map_or(count, |limit| count.min(limit as u64));
@@ -193,6 +195,6 @@ impl TimeEstimator<'_> {
         let prompts =
             evaluate.generations.map_or(0, |generations| prompts.min(generations.prompts.get() as u64));
         let scored = evaluations * completions + 2 * measured.corrupted as u64;
-        Ok(scored as f64 * measured.completion + 2.0 * prompts as f64 * measured.prompt)
+        Ok([scored as f64 * measured.completion, 2.0 * prompts as f64 * measured.prompt])
     }
 }

@@ -5,7 +5,7 @@ use prospect_runs::{PrimaryContrast, PublishedResults, Resample};
 use super::{primary, reference};
 use crate::{
     SweepError,
-    config::{ExperimentFile, LoadedExperiment, RecipeSources, RunDocuments},
+    config::{ExperimentFile, LoadedExperiment, RecipeSources, RunDocuments, is_seed_excluded},
     search::{Combination, SearchPlan, combinations_with_trials},
 };
 
@@ -28,7 +28,10 @@ pub fn check(experiment: &LoadedExperiment, sources: &RecipeSources<'_>) -> Resu
             (0..search.rungs).map(|rung| cells * search.trials_in(rung)).sum::<usize>() + cells
         }
     };
-    Ok(runs_of_one_seed * raw.seeds.values.len())
+    let excluded = combinations.iter().flat_map(|combination| {
+        raw.seeds.values.iter().filter(|seed| is_seed_excluded(raw, &combination.choices, **seed))
+    });
+    Ok(runs_of_one_seed * raw.seeds.values.len() - excluded.count())
 }
 
 /// Checks the seeds, the axes, the baseline, the primary comparison and the published numbers of an
@@ -68,6 +71,11 @@ fn check_axes(raw: &ExperimentFile) -> Result<(Option<PrimaryContrast>, Option<P
             "`report.baseline` is `{}`, which is not a series; series: {series:?}",
             raw.report.baseline
         ));
+    }
+    if let Some(level) = raw.report.level
+        && !(level > 0.0 && level < 1.0)
+    {
+        return Err(format!("`report.level` must be above 0 and below 1, not {level}; the default is 0.05"));
     }
     Ok((primary::resolve(raw, &series)?, reference::resolve(raw, &series)?))
 }

@@ -59,6 +59,7 @@ impl SweepPlan {
             series,
             baseline: self.baseline.clone(),
             primary: self.primary.clone(),
+            level: self.level,
             resample: self.resample.clone(),
             reference: self.reference.clone(),
             stages: self.sft.iter().map(|sft| Stage { name: "sft".to_owned(), id: sft.id.clone() }).collect(),

@@ -11,7 +11,7 @@ use prospect_train::Settings;
 use super::{ResolvedRun, SftStage, SweepPlan, check::check_report};
 use crate::{
     SweepError,
-    config::{Choice, LoadedExperiment, RecipeSources, RunDocuments},
+    config::{Choice, LoadedExperiment, RecipeSources, RunDocuments, is_seed_excluded},
     search::{Combination, RUNG, SearchPlan, combinations_with_trials},
 };
 
@@ -62,6 +62,7 @@ impl SweepPlan {
             ],
             baseline: report.baseline.clone(),
             primary,
+            level: report.level,
             resample: raw.seeds.resample.clone(),
             reference,
             evaluate: raw.evaluate,
@@ -84,6 +85,9 @@ impl SweepPlan {
                 }
             }
             for &seed in &raw.seeds.values {
+                if is_seed_excluded(raw, &choices, seed) {
+                    continue;
+                }
                 let run = plan.resolve_run(experiment, sources, data, &choices, seed, &mut known)?;
                 let run = ResolvedRun { trial, ..run };
                 if plan.runs.iter().any(|other| other.id == run.id) {

@@ -4,7 +4,7 @@ use prospect_runs::{Experiment, PlannedRun};
 
 use super::{
     super::{
-        contrasts::{adjust, verdict_of},
+        contrasts::{SIGNIFICANT, adjust, verdict_of},
         finished_runs::XValues,
         tests::experiment,
     },
@@ -37,7 +37,7 @@ fn concluded(contrasts: &mut [Contrast]) {
     let p: Vec<f64> = contrasts.iter().map(|contrast| contrast.p).collect();
     for (contrast, p_holm) in contrasts.iter_mut().zip(adjust(&p, 0)) {
         contrast.p_holm = p_holm;
-        contrast.verdict = verdict_of(contrast.difference.value, p_holm);
+        contrast.verdict = verdict_of(contrast.difference.value, p_holm, SIGNIFICANT);
     }
 }
 

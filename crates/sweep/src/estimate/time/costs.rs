@@ -27,8 +27,10 @@ pub struct RunGroupCost {
     /// Seconds of measured steps with cached reference log-probabilities, ascending; empty for
     /// objectives without a reference.
     pub cached_step_seconds: Vec<f64>,
-    /// Seconds of evaluation, of all runs together.
+    /// Seconds to score held-out feedback, of all runs together.
     pub evaluation: f64,
+    /// Seconds to continue held-out prompts, of all runs together.
+    pub generation: f64,
     /// Seconds to read the data, of all runs together, and to load the model.
     pub reading: f64,
     /// Peak memory of the process during the measurement, in bytes, where the system reports it.
@@ -53,6 +55,7 @@ impl RunGroupCost {
             (self.steps - self.cached_steps) as f64 * step
                 + self.cached_steps as f64 * cached_step
                 + self.evaluation
+                + self.generation
                 + self.reading
         };
         let extreme = |end: fn(&[f64]) -> Option<&f64>| {

@@ -1,0 +1,201 @@
+//! Facts about the data and the model of a comparison.
+
+use std::path::Path;
+
+use prospect_core::config::Document;
+use prospect_data::{Manifest, SplitCounts};
+use prospect_model::{Recipe, Train, WeightsSource};
+use prospect_train::{ObjectiveName, needs_pairs};
+use serde_json::json;
+
+use super::{CompareOptions, needs_whole_pairs};
+use crate::{
+    SweepError,
+    config::{LoadedExperiment, RecipeSources},
+    estimate::count_dataset,
+    plan::{DatasetSource, SweepPlan},
+};
+
+/// Held-out pairs to aim for where the split is ours to choose.
+const WANTED_HELD_OUT: f64 = 400.0;
+
+/// Largest fraction of the prompts to hold out for them.
+const MOST_HELD_OUT: f64 = 0.3;
+
+/// Facts about the data.
+#[derive(Debug, Clone)]
+pub struct DataFacts {
+    manifest: Manifest,
+}
+
+/// What a plan needs to know of its inputs.
+pub(super) struct Probe {
+    pub(super) facts: DataFacts,
+    /// Fraction of prompts to hold out, if the data is neither a recipe nor a prepared dataset.
+    pub(super) test_fraction: Option<f64>,
+    pub(super) has_random_weights: bool,
+    pub(super) is_adapter: bool,
+    /// Longest sequence that the model takes, in tokens.
+    pub(super) max_positions: usize,
+}
+
+impl Probe {
+    /// Resolves the data and the model, and counts the data.
+    pub(super) fn new(
+        options: &CompareOptions,
+        sources: &RecipeSources<'_>,
+        out: &Path,
+    ) -> Result<Self, SweepError> {
+        let (facts, recipe, is_raw) = resolve(options, sources, out, None)?;
+        let given = options.request.settings.iter().any(|set| set.starts_with("data.split"));
+        let total = facts.held_out() + facts.train_completions() / 2;
+        let fraction = (WANTED_HELD_OUT / total.max(1) as f64).min(MOST_HELD_OUT);
+        let wanted = (is_raw && !given && fraction > 0.1).then_some((fraction * 100.0).round() / 100.0);
+        let facts = match wanted {
+            Some(_) => resolve(options, sources, out, wanted)?.0,
+            None => facts,
+        };
+        Ok(Self {
+            facts,
+            test_fraction: wanted,
+            has_random_weights: matches!(recipe.weights, WeightsSource::Random(..)),
+            is_adapter: matches!(recipe.train, Train::Lora(_)),
+            max_positions: recipe.architecture()?.max_positions,
+        })
+    }
+
+    /// Checks that the methods can train on the data, and that runs can be ranked on it.
+    pub(super) fn check(&self, methods: &[ObjectiveName]) -> Result<(), SweepError> {
+        let fail = |message: String| Err(SweepError::Preflight(message));
+        let SplitCounts { pairs, n_desirable, n_undesirable, .. } = self.facts.manifest.train;
+        if let Some(method) = methods.iter().find(|method| needs_whole_pairs(**method) && pairs == 0) {
+            return fail(needs_pairs(&method.to_string()));
+        }
+        if n_desirable == 0 || n_undesirable == 0 {
+            return fail(format!(
+                "the training thumbs are all of one kind ({n_desirable} up, {n_undesirable} down), so there is nothing \
+                 to compare: methods learn from the difference; add feedback of the other kind"
+            ));
+        }
+        let test = self.facts.manifest.test;
+        if test.pairs == 0 && test.n_desirable.min(test.n_undesirable) == 0 {
+            return fail(format!(
+                "runs cannot be ranked: of the held-out feedback, {} completions are up and {} down; raise \
+                 `--set data.split.test_fraction`",
+                test.n_desirable, test.n_undesirable
+            ));
+        }
+        Ok(())
+    }
+
+    /// True if the runs start from an SFT stage.
+    pub(super) fn has_sft(&self, options: &CompareOptions) -> bool {
+        options.sft || self.has_random_weights
+    }
+}
+
+/// Resolves the request with one method. Returns the facts, the model recipe, and true if the data
+/// is raw feedback.
+fn resolve(
+    options: &CompareOptions,
+    sources: &RecipeSources<'_>,
+    out: &Path,
+    test_fraction: Option<f64>,
+) -> Result<(DataFacts, Recipe, bool), SweepError> {
+    let request = &options.request;
+    let experiment = json!({
+        "question": "?",
+        "data": request.data,
+        "model": request.model,
+        "settings": test_fraction.map_or(json!({}), |fraction| json!({ "data.split.test_fraction": fraction })),
+        "train": { "learning_rate": 1e-4, "batch_size": 2, "max_length": 64 },
+        "linked": { "method": { "kto": { "train.objective": "kto" } } },
+        "seeds": [0],
+        "report": { "x": "method", "series": "method", "baseline": "kto" },
+    });
+    let document = Document::from_text("prospect compare", &experiment.to_string())?;
+    let is_of_recipe = |set: &&String| set.starts_with("data.") || set.starts_with("model.");
+    let settings: Vec<String> = request.settings.iter().filter(is_of_recipe).cloned().collect();
+    let experiment = LoadedExperiment::read("compare", document, &settings)?;
+    let plan = SweepPlan::new(&experiment, sources, &out.join("data"))?;
+    let (Some(dataset), Some(model)) = (plan.datasets.first(), plan.models.first()) else {
+        return Err(SweepError::Setting("a comparison needs data and a model".to_owned()));
+    };
+    let is_recipe = Path::new(&request.data).extension().is_some_and(|end| end == "yaml" || end == "yml");
+    let is_raw = matches!(dataset.source, DatasetSource::Recipe(_)) && !is_recipe;
+    Ok((DataFacts { manifest: count_dataset(dataset)? }, model.clone(), is_raw))
+}
+
+impl DataFacts {
+    /// True if there are pairs to train on and to rank; otherwise, thumbs are compared.
+    pub fn has_pairs(&self) -> bool {
+        self.manifest.train.pairs > 0 && self.manifest.test.pairs > 0
+    }
+
+    /// Counts of the training split.
+    pub(super) fn train(&self) -> SplitCounts {
+        self.manifest.train
+    }
+
+    /// Training completions.
+    pub(super) fn train_completions(&self) -> usize {
+        (self.manifest.train.n_desirable + self.manifest.train.n_undesirable) as usize
+    }
+
+    /// Held-out pairs; without any, half the number of thumbs.
+    pub(super) fn held_out(&self) -> usize {
+        let SplitCounts { pairs, n_desirable, n_undesirable, .. } = self.manifest.test;
+        (if pairs > 0 { pairs } else { (n_desirable + n_undesirable).div_ceil(2) }) as usize
+    }
+
+    /// Held-out thumbs outside of pairs.
+    pub(super) fn lone_thumbs(&self) -> usize {
+        let SplitCounts { pairs, n_desirable, n_undesirable, .. } = self.manifest.test;
+        (n_desirable + n_undesirable).saturating_sub(2 * pairs) as usize
+    }
+
+    /// Describes the data in sentences: kind, size, imbalance, contradictions and warnings.
+    pub fn describe(&self) -> Vec<String> {
+        let Manifest { train, test, contradictions, quality, reading, warnings, .. } = &self.manifest;
+        let mut lines = vec![if self.has_pairs() {
+            format!(
+                "pairs: {} to train on, {} held out, about {} prompts",
+                train.pairs, test.pairs, self.manifest.unique_prompts
+            )
+        } else {
+            format!(
+                "thumbs: {} to train on, {} held out, about {} prompts",
+                self.train_completions(),
+                test.n_desirable + test.n_undesirable,
+                self.manifest.unique_prompts
+            )
+        }];
+        let (up, down) = (train.n_desirable, train.n_undesirable);
+        let share = 100.0 * up as f64 / (up + down).max(1) as f64;
+        lines.push(if up == down {
+            format!("balanced: {up} training completions are desirable and {down} undesirable")
+        } else {
+            format!("imbalance: {up} training completions are desirable and {down} undesirable ({share:.1} % desirable)")
+        });
+        let reversed: u64 = quality.values().map(|counts| counts.reversed_pairs).sum();
+        lines.push(match (contradictions.completions, reversed) {
+            (0, 0) => "contradictions: none".to_owned(),
+            (both, reversed) => format!(
+                "contradictions: completions with both labels: {both}; pairs judged in both orders: {reversed}; rows \
+                 dropped for it: {}",
+                contradictions.dropped
+            ),
+        });
+        if reading.rejected > 0 {
+            let reasons = reading.rejected_by_reason.iter().map(|(reason, rows)| format!("{reason}: {rows}"));
+            lines.push(format!(
+                "rejected: {} of {} rows ({})",
+                reading.rejected,
+                reading.read,
+                reasons.collect::<Vec<_>>().join(", ")
+            ));
+        }
+        lines.extend(warnings.iter().map(|warning| format!("warning: {warning}")));
+        lines
+    }
+}
