@@ -1,7 +1,9 @@
 //! Output of commands: data on standard output, where other programs can read it, and all else on
 //! standard error.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+
+use prospect_report::terminal::TerminalStyle;
 
 /// Prints one line of data. A pipe that its reader has closed is not an error.
 pub(crate) fn print(line: impl std::fmt::Display) -> io::Result<()> {
@@ -15,4 +17,20 @@ pub(crate) fn print(line: impl std::fmt::Display) -> io::Result<()> {
 /// Prints a status line to standard error. A closed standard error does not stop the work.
 pub(crate) fn say(line: impl AsRef<str>) {
     let _ = writeln!(io::stderr(), "{}", line.as_ref());
+}
+
+/// Returns the style of plots on standard error: lines of text unless it is a terminal, and no
+/// colours with `NO_COLOR`.
+pub(crate) fn plot_style() -> TerminalStyle {
+    let stderr = io::stderr();
+    if !stderr.is_terminal() {
+        return TerminalStyle::Plain;
+    }
+    let width = terminal_size::terminal_size_of(&stderr).map_or(80, |(width, _)| usize::from(width.0));
+    TerminalStyle::Plot { width, is_coloured: colours() }
+}
+
+/// Returns false if the environment asks for no colours (`NO_COLOR`).
+pub(crate) fn colours() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 use prospect_analysis::summarise;
 use prospect_core::{config::Document, shell};
+use prospect_report::terminal::differences;
 use prospect_runs::SweepDir;
 use prospect_sweep::{
     Execution, ExecutionSummary, LoadedExperiment, Parallelism, RecipeSources, RunFilter, SweepPlan,
@@ -218,6 +219,10 @@ fn conclude(sweep: &SweepDir, report: &Path, others: WaitPolicy) -> anyhow::Resu
     };
     let summary = summarise(sweep)?;
     say(&summary.verdict);
+    let plot = differences(sweep, output::plot_style())?;
+    if !plot.is_empty() {
+        say(plot);
+    }
     Ok(output::print(report::render(sweep, report)?.display())?)
 }
 

@@ -26,6 +26,7 @@
 //!
 //! - [`compare`] shows two sweeps side by side, and [`list`] links the reports of a folder.
 //! - [`export`] writes metrics and generations for TensorBoard, CSV readers and AlpacaEval.
+//! - [`terminal`] plots the differences of a sweep for a terminal.
 //! - [`overview`] formats facts about a dataset, plan or device for a terminal and as HTML.
 //!
 //! # Modules
@@ -40,7 +41,7 @@
 //! | `sections` | figures and table rows for each section of the page |
 //! | `tables` | CSV tables |
 //! | `page` | the report page, assembled from its sections |
-//! | `list`, `compare`, `export`, [`overview`] | the other outputs |
+//! | `list`, `compare`, `export`, [`terminal`], [`overview`] | the other outputs |
 
 mod compare;
 mod error;
@@ -53,6 +54,7 @@ mod render;
 mod sections;
 mod sweep_data;
 mod tables;
+pub mod terminal;
 
 #[cfg(test)]
 mod tests;

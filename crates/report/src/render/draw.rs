@@ -1,5 +1,6 @@
 //! Drawing of figures, independent of the image format.
 
+mod forest;
 mod heatmap;
 mod plot;
 
@@ -31,16 +32,17 @@ const TITLE_HEIGHT: f64 = 22.0;
 
 /// Returns the size of each panel of a figure.
 ///
-/// A single plot is large, small multiples are small, and a heat map is as large as its content.
+/// A single plot is large, small multiples are small, and heat maps and forest plots are as large as
+/// their content.
 pub(crate) fn panel_size(figure: &Figure) -> Size {
-    let heatmaps = figure.panels.iter().filter_map(|panel| match &panel.content {
+    let sized = figure.panels.iter().filter_map(|panel| match &panel.content {
         Content::Heatmap(heatmap) => Some(heatmap::size(panel, heatmap)),
+        Content::Forest(forest) => Some(forest::size(panel, forest)),
         Content::Plot { .. } => None,
     });
-    let largest =
-        heatmaps.reduce(|a, b| Size { width: a.width.max(b.width), height: a.height.max(b.height) });
+    let largest = sized.reduce(|a, b| Size { width: a.width.max(b.width), height: a.height.max(b.height) });
     largest.unwrap_or(if figure.panels.len() == 1 {
-        Size { width: 500.0, height: 320.0 }
+        Size { width: 360.0, height: 240.0 }
     } else {
         Size { width: 320.0, height: 230.0 }
     })
@@ -168,5 +170,6 @@ fn draw_panel<B: DrawingBackend>(
             plot::draw(canvas, [x_scale, y_scale], marks, (x, top), size)
         }
         Content::Heatmap(heatmap) => heatmap::draw(canvas, heatmap, (x, top)),
+        Content::Forest(forest) => forest::draw(canvas, forest, (x, top), width),
     }
 }

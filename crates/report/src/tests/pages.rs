@@ -46,6 +46,7 @@ fn a_finished_sweep_has_all_sections_figures_and_tables() {
     assert!(!html.contains("http:") && !html.contains("https:"));
     let files = files(&folder.path().join("report"));
     let figures = [
+        "differences",
         "accuracy",
         "loss",
         "train-margin",
