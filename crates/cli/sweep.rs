@@ -131,6 +131,11 @@ impl Default for ExecutionArgs {
 }
 
 impl ExecutionArgs {
+    /// Returns the defaults, with this number of parallel runs.
+    pub(crate) fn with_jobs(jobs: NonZeroUsize) -> Self {
+        Self { jobs, ..Self::default() }
+    }
+
     /// Joins the process group that trains each run, if there is one.
     fn join(&self) -> anyhow::Result<JoinedGroup> {
         match self {
@@ -191,8 +196,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     for given in &set {
         write!(command, " --set {}", shell::word(given))?;
     }
-    let report = Path::new(report::REPORTS).join(&experiment.name);
-    carry_out(&experiment, &SOURCES, &out, &report, &[command], &args.options)
+    carry_out(&experiment, &SOURCES, &out, None, &[command], &args.options)
 }
 
 /// Describes what a call did.
@@ -208,7 +212,7 @@ fn describe(executed: &ExecutionSummary) -> String {
 }
 
 /// Writes the summary and the report. Of several workers that end together, one does it.
-fn conclude(sweep: &SweepDir, report: &Path, others: WaitPolicy) -> anyhow::Result<()> {
+fn conclude(sweep: &SweepDir, report: Option<&Path>, others: WaitPolicy) -> anyhow::Result<()> {
     let claims = sweep.claims();
     let _claim = loop {
         match claims.take("report")? {
@@ -223,15 +227,17 @@ fn conclude(sweep: &SweepDir, report: &Path, others: WaitPolicy) -> anyhow::Resu
     if !plot.is_empty() {
         say(plot);
     }
-    Ok(output::print(report::render(sweep, report)?.display())?)
+    let place = report::ReportPlace::new(sweep, report)?;
+    Ok(output::print(report::render(sweep, &place, None)?.display())?)
 }
 
-/// Plans the sweep; unless only the plan is requested, executes, summarises and reports it.
+/// Plans the sweep; unless only the plan is requested, executes, summarises and reports it, in the
+/// folder `report` or else in the sweep.
 pub(crate) fn carry_out(
     experiment: &LoadedExperiment,
     sources: &RecipeSources<'_>,
     out: &Path,
-    report: &Path,
+    report: Option<&Path>,
     commands: &[String],
     options: &ExecutionArgs,
 ) -> anyhow::Result<()> {

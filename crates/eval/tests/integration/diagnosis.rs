@@ -57,7 +57,7 @@ impl Trainer {
         Self { folder }
     }
 
-    fn run(&self, start: &Model, text: &str) -> (Decoder, Recorder<'_>) {
+    fn run(&self, start: &Model, text: &str) -> (Decoder, Vec<MetricsRecord>, Option<HeldOutResult>) {
         let data = self.folder.path().join("data");
         let settings = settings(text);
         let encoder = Encoder::new(start, settings.max_length, settings.max_prompt_length);
@@ -69,7 +69,7 @@ impl Trainer {
             result: None,
         };
         let trained = run(&data, start, &settings, &encoder, &mut recorder);
-        (trained.policy, recorder)
+        (trained.policy, recorder.records, recorder.result)
     }
 
     /// Model after SFT, whose generations are diverse.
@@ -77,14 +77,13 @@ impl Trainer {
         let start = model();
         let text =
             "objective: sft\nlearning_rate: 2e-2\nlr_scheduler_type: cosine\nmax_steps: 120\nbatch_size: 16";
-        let (decoder, _) = self.run(&start, text);
+        let (decoder, ..) = self.run(&start, text);
         Model { decoder, fingerprint: "pretrained".to_owned(), ..start }
     }
 
     fn signs(&self, start: &Model, text: &str) -> Vec<Sign> {
-        let (_, recorder) = self.run(start, text);
-        let records = recorder.records;
-        let diagnoses = diagnose(&records, recorder.result);
+        let (_, records, result) = self.run(start, text);
+        let diagnoses = diagnose(&records, result);
         for diagnosis in &diagnoses {
             eprintln!("{text:?}: {diagnosis:?}");
         }

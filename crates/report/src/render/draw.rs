@@ -104,13 +104,30 @@ const MARGIN: f64 = 16.0;
 const GAP: f64 = 20.0;
 
 impl<'a> FigureSheet<'a> {
-    /// Lays out a figure.
+    /// Lays out a figure with its title.
     pub(crate) fn new(figure: &'a Figure) -> Self {
+        let max_columns = if panel_size(figure).width > 500.0 { 1 } else { 3 };
+        Self::with_columns(figure, max_columns, true)
+    }
+
+    /// Lays out a figure for a paper, whose caption replaces the title: one panel for a column, or
+    /// two side by side for both columns.
+    pub(crate) fn for_print(figure: &'a Figure) -> Self {
+        let max_columns = if panel_size(figure).width > 500.0 { 1 } else { 2 };
+        Self::with_columns(figure, max_columns, false)
+    }
+
+    /// Number of panels side by side.
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    fn with_columns(figure: &'a Figure, max_columns: usize, is_titled: bool) -> Self {
         let panel_size = panel_size(figure);
-        let max_columns = if panel_size.width > 500.0 { 1 } else { 3 };
         let columns = figure.panels.len().clamp(1, max_columns);
         let width = columns as f64 * (panel_size.width + GAP) - GAP;
-        let (mut x, mut y) = (MARGIN, MARGIN + 34.0);
+        let title_height = if is_titled { 34.0 } else { 8.0 };
+        let (mut x, mut y) = (MARGIN, MARGIN + title_height);
         let mut legend = Vec::new();
         for entry in &figure.legend {
             let label = fit(&entry.label, MEDIUM, width - 42.0);
@@ -121,7 +138,7 @@ impl<'a> FigureSheet<'a> {
             legend.push(((x, y), label));
             x += entry_width + 24.0;
         }
-        let title = fit(&figure.title, LARGE, width);
+        let title = if is_titled { fit(&figure.title, LARGE, width) } else { String::new() };
         let panels_top = if legend.is_empty() { y } else { y + 18.0 };
         Self { figure, title, legend, columns, panel_size, panels_top }
     }
@@ -137,7 +154,9 @@ impl Drawing for FigureSheet<'_> {
     }
 
     fn draw<B: DrawingBackend>(&self, canvas: &Canvas<'_, B>) -> DrawResult<B> {
-        canvas.text(&self.title, (MARGIN, MARGIN), HPos::Left, VerticalAnchor::Top, LARGE, 1.0)?;
+        if !self.title.is_empty() {
+            canvas.text(&self.title, (MARGIN, MARGIN), HPos::Left, VerticalAnchor::Top, LARGE, 1.0)?;
+        }
         for (entry, ((x, y), label)) in self.figure.legend.iter().zip(&self.legend) {
             draw_swatch(canvas, entry.style, (*x, *y))?;
             canvas.text(label, (x + 42.0, *y), HPos::Left, VerticalAnchor::Middle, MEDIUM, 1.0)?;
