@@ -22,9 +22,12 @@ const MAX_MARKERS: usize = 20;
 
 /// Fewest points of a curve: two show a start and an end, which are in the tables.
 const MIN_POINTS: usize = 3;
-/// A panel whose values span so many times as much as those of the median panel gets a scale of its
-/// own.
+/// If the values of one panel span so many times as much as those of the median panel, panels get
+/// scales of their own.
 const OWN_SCALE: f64 = 5.0;
+/// A curve whose values span so many times as much as those of the median curve is cut at the edge of
+/// the scale.
+const CUT: f64 = 8.0;
 
 /// Returns the figure of a metric, or `None` if no run recorded it at three steps or more, or if it
 /// is 0 throughout.
@@ -42,6 +45,7 @@ pub(crate) fn figure(sweep: &SweepData, metric: &PlottedMetric) -> Option<Figure
         .collect();
     let tick = if metric.percent { format::percent_tick } else { format::fixed };
     let ranges: Vec<Vec<f64>> = panels.iter().map(|(_, curves)| values(curves)).collect();
+    let is_cut = panels.iter().any(|(_, curves)| has_outlier(curves));
     if ranges.iter().flatten().all(|value| *value == 0.0) {
         return None;
     }
@@ -62,6 +66,10 @@ pub(crate) fn figure(sweep: &SweepData, metric: &PlottedMetric) -> Option<Figure
     if has_own_scales {
         caption.push("Vertical scales differ between panels.".to_owned());
     }
+    if is_cut {
+        caption
+            .push("Curves that vary far more than the others are cut at the edge of the scale.".to_owned());
+    }
     caption.push(metric.note.to_owned());
     Some(Figure {
         name: metric.name.to_owned(),
@@ -76,26 +84,46 @@ pub(crate) fn figure(sweep: &SweepData, metric: &PlottedMetric) -> Option<Figure
     })
 }
 
-/// Returns all values of the curves of a panel.
+/// Returns the values of the curves of a panel, without those of outliers.
 fn values(curves: &[SeriesCurve]) -> Vec<f64> {
-    let points = curves.iter().flat_map(|curve| &curve.points);
-    points.flat_map(|point| [point.low, point.high]).collect()
+    let limit = cut_limit(curves);
+    let kept = curves.iter().filter(|curve| curve.span() <= limit);
+    kept.flat_map(|curve| &curve.points).flat_map(|point| [point.low, point.high]).collect()
+}
+
+/// Returns true if a curve is cut.
+fn has_outlier(curves: &[SeriesCurve]) -> bool {
+    let limit = cut_limit(curves);
+    curves.iter().any(|curve| curve.span() > limit)
+}
+
+/// Returns the span above which a curve is cut. Of two curves, none is.
+fn cut_limit(curves: &[SeriesCurve]) -> f64 {
+    match lower_median(curves.iter().map(SeriesCurve::span)) {
+        Some(median) if curves.len() > 2 && median > 0.0 => CUT * median,
+        _ => f64::INFINITY,
+    }
 }
 
 /// Returns true if one panel's values span far more than those of most panels.
 fn one_squashes_the_others(ranges: &[Vec<f64>]) -> bool {
-    let span = |range: &Vec<f64>| {
-        let (low, high) = range.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
-            (low.min(*value), high.max(*value))
-        });
-        high - low
-    };
-    let mut spans: Vec<f64> = ranges.iter().map(span).collect();
-    spans.sort_by(f64::total_cmp);
-    match (spans.get(spans.len().saturating_sub(1) / 2), spans.last()) {
-        (Some(median), Some(most)) => spans.len() > 1 && *most > OWN_SCALE * median,
-        _ => false,
-    }
+    let spans = || ranges.iter().map(|range| span(range.iter().copied()));
+    let most = spans().fold(0.0, f64::max);
+    ranges.len() > 1 && lower_median(spans()).is_some_and(|median| most > OWN_SCALE * median)
+}
+
+/// Returns the difference between the largest and the smallest value.
+fn span(values: impl Iterator<Item = f64>) -> f64 {
+    let ends = values
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+    ends.1 - ends.0
+}
+
+/// Returns the median; of an even number of values, the smaller of the middle two.
+fn lower_median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len().saturating_sub(1) / 2).copied()
 }
 
 /// A metric of one series at one x value, over steps.
@@ -105,6 +133,13 @@ struct SeriesCurve {
     /// Number of runs that recorded the metric.
     runs: usize,
     points: Vec<CurvePoint>,
+}
+
+impl SeriesCurve {
+    /// Difference between the largest and the smallest value of any seed.
+    fn span(&self) -> f64 {
+        span(self.points.iter().flat_map(|point| [point.low, point.high]))
+    }
 }
 
 /// Mean and range over seeds at one step.
@@ -221,5 +256,21 @@ mod tests {
         assert!(!one_squashes_the_others(&[calm.clone(), calm.clone(), vec![0.0, 3.0]]));
         assert!(!one_squashes_the_others(&[calm]));
         assert!(!one_squashes_the_others(&[]));
+    }
+
+    #[test]
+    fn a_curve_with_far_larger_values_is_cut() {
+        let curve = |low: f64, high: f64| SeriesCurve {
+            series: String::new(),
+            style: SeriesStyle::Series(0),
+            runs: 1,
+            points: [low, high]
+                .map(|value| CurvePoint { step: value, mean: value, low: value, high: value })
+                .into(),
+        };
+        let curves = [curve(0.0, 1.0), curve(-1.0, 0.5), curve(0.0, 100.0)];
+        assert!(has_outlier(&curves) && !has_outlier(&curves[..2]));
+        assert_eq!(values(&curves), [0.0, 0.0, 1.0, 1.0, -1.0, -1.0, 0.5, 0.5]);
+        assert!(!has_outlier(&[curve(0.0, 1.0), curve(0.0, 100.0)]));
     }
 }

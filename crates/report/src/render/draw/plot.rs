@@ -25,8 +25,9 @@ impl PlotArea<'_> {
         self.left + self.x_scale.fraction(position) * (self.right - self.left)
     }
 
+    /// Returns a vertical position; values beyond the scale are at its edge.
     fn y(&self, position: f64) -> f64 {
-        self.bottom - self.y_scale.fraction(position) * (self.bottom - self.top)
+        self.bottom - self.y_scale.fraction(position).clamp(0.0, 1.0) * (self.bottom - self.top)
     }
 }
 
