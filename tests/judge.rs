@@ -180,7 +180,7 @@ fn a_model_behind_an_api_judges_in_both_orders() {
     let judged = judge(&place, &args);
     assert_eq!(judged.code, Some(0), "{judged}");
     assert!(judged.stderr.contains("32 comparisons judged"), "{judged}");
-    assert!(judged.stdout.contains("reports/said/index.html"), "{judged}");
+    assert!(judged.stdout.contains("runs/said/report/index.html"), "{judged}");
     assert!(endpoint.keys.lock().unwrap().iter().all(|key| key.ends_with("Bearer sesame")));
     let asked = endpoint.requests();
     assert!(asked <= 2 + 64, "every question once: {asked}");

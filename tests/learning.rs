@@ -8,14 +8,14 @@ use crate::support::{Place, repository};
 #[test]
 fn kto_and_dpo_end_between_chance_and_oracle() {
     let place = Place::new();
-    for file in ["experiments/demo.yaml", "pipelines/synthetic.yaml", "models/tiny.yaml"] {
+    for file in ["experiments/demo.yaml", "pipelines/worlds.yaml", "models/tiny.yaml"] {
         let target = place.path(file);
         fs_err::create_dir_all(target.parent().unwrap()).unwrap();
         fs_err::copy(repository(file), target).unwrap();
     }
     let run = place.run(
-        "sweep experiments/demo.yaml --set matrix={\"train.beta\":[0.1]} --set report.x=train.beta --set seeds=[0] \
-         --set data.source.pairs=800 --out runs/learning",
+        "sweep experiments/demo.yaml --set matrix={\"data.imbalance.keep_desirable\":[1.0]} --set seeds=[0] \
+         --set evaluate={} --set train.num_train_epochs=1 --set data.source.pairs=800 --out runs/learning",
     );
     assert_eq!(run.code, Some(0), "{run}");
     let json =
@@ -24,7 +24,7 @@ fn kto_and_dpo_end_between_chance_and_oracle() {
     let oracle = experiment["data"][0]["manifest"]["oracle_accuracy"].as_f64().unwrap();
     let summary = json("runs/learning/summary.json");
     let points = summary["points"].as_array().unwrap();
-    assert_eq!(points.len(), 2);
+    assert_eq!(points.len(), 3);
     for point in points {
         let accuracy = point["accuracy"]["value"].as_f64().unwrap();
         let low = point["accuracy"]["low"].as_f64().unwrap();

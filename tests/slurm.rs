@@ -211,7 +211,7 @@ mod needs_slurm {
             .sum();
         assert_eq!(finished, 4, "{logs:#?}");
         assert_same(&results(&place, "runs/alone"), &results(&place, "runs/cluster"));
-        assert!(logs.iter().any(|log| log.ends_with("reports/experiment/index.html\n")), "{logs:#?}");
+        assert!(logs.iter().any(|log| log.ends_with("runs/cluster/report/index.html\n")), "{logs:#?}");
 
         until("that Slurm forgets the job", || {
             !cluster.prospect(&place, "sweep status runs/cluster").stdout.contains("completed")
@@ -225,7 +225,7 @@ mod needs_slurm {
         let nothing_left = cluster.prospect(&place, sweep);
         assert_eq!(nothing_left.code, Some(0), "{nothing_left}");
         assert!(nothing_left.stderr.contains("0 runs finished, 4 already done\n"), "{nothing_left}");
-        assert_eq!(nothing_left.stdout, "reports/experiment/index.html\n");
+        assert_eq!(nothing_left.stdout, "runs/cluster/report/index.html\n");
     }
 
     #[test]
@@ -338,7 +338,7 @@ mod needs_slurm {
         });
         cluster.wait_for("1");
         assert_same(&results(&place, "runs/alone"), &results(&place, "runs/cluster"));
-        assert!(place.path("reports/experiment/index.html").exists());
+        assert!(place.path("reports/cluster/index.html").exists());
     }
 }
 

@@ -91,10 +91,12 @@ fn a_sweep_writes_a_report_and_a_second_call_trains_nothing() {
     let place = place();
     let run = place.run("sweep experiment.yaml");
     assert_eq!(run.code, Some(0), "{run}");
-    assert_eq!(run.stdout, "reports/experiment/index.html\n");
+    assert_eq!(run.stdout, "runs/experiment/report/index.html\n");
     assert!(run.stderr.contains("4 runs finished, 0 already done"), "{run}");
     let page = fs_err::read_to_string(place.path("reports/experiment/index.html")).unwrap();
     assert!(page.contains("Does it work?") && page.contains("prospect sweep experiment.yaml"));
+    assert!(place.path("reports/experiment").is_symlink());
+    assert!(place.path("runs/experiment/report/index.html").exists());
     assert!(place.path("reports/experiment/figures/accuracy.png").exists());
     assert!(place.path("reports/experiment/tables/points.csv").exists());
 
@@ -107,6 +109,19 @@ fn a_sweep_writes_a_report_and_a_second_call_trains_nothing() {
 
     let list = fs_err::read_to_string(place.path("reports/index.html")).unwrap();
     assert!(list.contains("experiment/index.html") && list.contains("Does it work?"));
+
+    // Other report settings do not overwrite the report.
+    let other = place.run("sweep experiment.yaml --set report.baseline=kto");
+    let folder = other.stdout.trim_end().trim_end_matches("/index.html");
+    assert!(folder.starts_with("runs/experiment/report-") && folder.ends_with("-kto"), "{other}");
+    assert!(other.stderr.contains("dpo versus kto") && !other.stderr.contains('\u{1b}'), "{other}");
+    let first_page = fs_err::read_to_string(place.path("reports/experiment/index.html")).unwrap();
+    assert_eq!(first_page, page);
+
+    let paper = place.run("report experiment --export paper");
+    assert_eq!(paper.code, Some(0), "{paper}");
+    assert!(fs_err::read(place.path("paper/accuracy.pdf")).unwrap().starts_with(b"%PDF"));
+    assert!(fs_err::read_to_string(place.path("paper/estimates.tex")).unwrap().contains("\\toprule"));
 
     let report = place.run("report experiment --out elsewhere");
     assert_eq!((report.code, report.stdout.as_str()), (Some(0), "elsewhere/index.html\n"));
@@ -296,7 +311,7 @@ fn the_shipped_experiments_can_be_planned() {
     }
     place.write("hh.jsonl", fs_err::read(repository("tests/fixtures/hh.jsonl")).unwrap());
     let hub = r#"--set data.source.path=hh.jsonl --set model.weights=random --set model.tokenizer=bytes --set model.architecture={"vocab_size":258,"hidden_size":8,"intermediate_size":8,"num_hidden_layers":1,"num_attention_heads":1,"num_key_value_heads":1,"head_dim":8,"max_position_embeddings":64}"#;
-    for (name, overrides, runs) in [("demo", "", 18), ("imbalance", hub, 72), ("imbalance-quick", hub, 27)] {
+    for (name, overrides, runs) in [("demo", "", 9), ("imbalance", hub, 72), ("imbalance-quick", hub, 27)] {
         let run = place.run(&format!("sweep experiments/{name}.yaml --dry-run {overrides}"));
         assert_eq!(run.code, Some(0), "{run}");
         assert!(run.stdout.contains(&format!("{runs} runs over")), "{run}");

@@ -52,7 +52,7 @@ fn every_shipped_file_is_valid() {
     for ((kind, _), line) in shipped().iter().zip(run.stdout.lines()) {
         assert!(line.contains(&format!(": ok ({kind}, by its keys")), "{line}");
     }
-    assert!(run.stdout.contains("experiments/demo.yaml: ok (experiment, by its keys, 18 runs)"), "{run}");
+    assert!(run.stdout.contains("experiments/demo.yaml: ok (experiment, by its keys, 9 runs)"), "{run}");
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn errors_are_shown_with_file_and_line() {
     place.write("4.yaml", changed("models/smollm2-135m.yaml", model, "train: full"));
     place.write("5.yaml", changed("experiments/demo.yaml", "  beta: 0.1", "  beta: -1"));
     place.write("6.yaml", changed("experiments/demo.yaml", "train.objective: kto,", "train.objective: kti,"));
-    place.write("7.yaml", changed("experiments/demo.yaml", "[1.0, 0.25", "[1.0, 25"));
+    place.write("7.yaml", changed("experiments/demo.yaml", "keep_desirable: [0.1]", "keep_desirable: [25]"));
     place.write("8.yaml", changed("experiments/demo.yaml", "models/tiny.yaml", "models/tin.yaml"));
     place.write("9.yaml", changed("experiments/demo.yaml", "baseline: dpo", "baseline: dpp"));
     place.write("10.yaml", "seed: [1\n");

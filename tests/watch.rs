@@ -100,10 +100,13 @@ fn the_page_follows_a_sweep_until_it_ends() {
     let (mut stdout, mut stderr) = (String::new(), String::new());
     watch.stdout.unwrap().read_to_string(&mut stdout).unwrap();
     watch.stderr.unwrap().read_to_string(&mut stderr).unwrap();
-    assert_eq!(stdout, "reports/grows/index.html\n");
+    assert_eq!(stdout, "runs/grows/report/index.html\n");
     let lines: Vec<&str> = stderr.lines().collect();
     assert_eq!(lines[0], "waiting for runs/grows/experiment.json");
-    assert!(lines[1..].iter().all(|line| line.starts_with("reports/grows/index.html: 2 runs: ")), "{stderr}");
+    assert!(
+        lines[1..].iter().all(|line| line.starts_with("runs/grows/report/index.html: 2 runs: ")),
+        "{stderr}"
+    );
     assert!(lines.len() >= 5 && lines[lines.len() - 1].ends_with("1 finished, 1 failed"), "{stderr}");
 }
 

@@ -208,8 +208,8 @@ fn finish(mut session: ComparisonSession, args: &Args) -> anyhow::Result<()> {
     }
     let recommendation = session.conclude()?;
     output::print(&recommendation)?;
-    let page = report::render(session.sweep(), &session.sweep().path().join("report"))
-        .context("the report cannot be written")?;
+    let place = report::ReportPlace::new(session.sweep(), None)?;
+    let page = report::render(session.sweep(), &place, None).context("the report cannot be written")?;
     Ok(output::print(page.display())?)
 }
 

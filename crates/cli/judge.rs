@@ -70,7 +70,7 @@ pub(crate) struct Args {
     /// Defaults: DPO's loss, 3 epochs, batches of 32 completions, learning rate 1e-4.
     #[arg(long = "set", value_name = "KEY=VALUE", requires = "reward_model")]
     set: Vec<String>,
-    /// Output directory of the report [default: reports/NAME]
+    /// Output directory of the report [default: report/ in the sweep, with a link in reports/]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -120,8 +120,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     };
     say(format!("{comparisons} comparisons judged{left_out}"));
     drop(claim);
-    let out = report::output_dir(args.out.as_deref(), sweep.path().file_name().unwrap_or_default());
-    output::print(report::summarise_and_render(&sweep, &out, None)?.display())?;
+    let place = report::ReportPlace::new(&sweep, args.out.as_deref())?;
+    output::print(report::summarise_and_render(&sweep, &place, None)?.display())?;
     Ok(())
 }
 

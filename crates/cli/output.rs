@@ -2,9 +2,11 @@
 //! standard error.
 
 use std::{
-    io::{self, ErrorKind, Write},
+    io::{self, ErrorKind, IsTerminal, Write},
     sync::atomic::{AtomicBool, Ordering},
 };
+
+use prospect_report::terminal::TerminalStyle;
 
 /// Set by `--quiet`: status lines are not printed.
 static QUIET: AtomicBool = AtomicBool::new(false);
@@ -34,4 +36,20 @@ pub(crate) fn say(line: impl AsRef<str>) {
 /// Prints a warning or an error to standard error, also under `--quiet`.
 pub(crate) fn warn(line: impl AsRef<str>) {
     let _ = writeln!(io::stderr(), "{}", line.as_ref());
+}
+
+/// Returns the style of plots on standard error: lines of text unless it is a terminal, and no
+/// colours with `NO_COLOR`.
+pub(crate) fn plot_style() -> TerminalStyle {
+    let stderr = io::stderr();
+    if !stderr.is_terminal() {
+        return TerminalStyle::Plain;
+    }
+    let width = terminal_size::terminal_size_of(&stderr).map_or(80, |(width, _)| usize::from(width.0));
+    TerminalStyle::Plot { width, is_coloured: colours() }
+}
+
+/// Returns false if the environment asks for no colours (`NO_COLOR`).
+pub(crate) fn colours() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -85,8 +85,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if examples.len() < args.count {
         say(format!("the split has {} examples; all are shown", examples.len()));
     }
-    let colour =
-        io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colour = io::stdout().is_terminal() && output::colours();
     let style = if colour { PreviewStyle::Colour } else { PreviewStyle::Plain };
     output::print(render_previews(&examples, style))?;
     Ok(())

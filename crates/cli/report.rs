@@ -8,11 +8,15 @@ use std::{
 
 use anyhow::{Context, bail};
 use prospect_analysis::summarise;
+use prospect_report::export_paper;
 use prospect_runs::SweepDir;
 
-use crate::{output, theory};
+use crate::{output, output::say, theory};
 
+mod place;
 mod watch;
+
+pub(crate) use place::ReportPlace;
 
 /// Arguments of `prospect report`.
 #[derive(Debug, clap::Args)]
@@ -23,22 +27,28 @@ pub(crate) struct Args {
     /// Compare two sweeps side by side
     #[arg(long, num_args = 2, value_names = ["SWEEP", "SWEEP"], conflicts_with = "sweep")]
     compare: Vec<PathBuf>,
-    /// Output directory [default: reports/NAME]
+    /// Output directory [default: report/ in the sweep, with a link in reports/]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Write the figures as PDF at column width and the tables as LaTeX (booktabs) into this directory
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["compare", "watch"])]
+    export: Option<PathBuf>,
     /// Update the report as runs progress, until all have ended; the page reloads itself
     #[arg(long, conflicts_with = "compare")]
     watch: bool,
 }
 
-/// Default directory of reports.
+/// Directory of the list of reports, of links to them, and of comparisons.
 pub(crate) const REPORTS: &str = "reports";
 
 /// Summarises the finished runs of a sweep, renders them, and prints the path of the page.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let theory = args.sweep.iter().flat_map(|given| [given.clone(), Path::new("runs").join(given)]);
     if let Some(folder) = theory.into_iter().find(|folder| theory::has_findings(folder)) {
-        anyhow::ensure!(!args.watch, "--watch has no effect: a theory file has no runs; remove it");
+        anyhow::ensure!(
+            !args.watch && args.export.is_none(),
+            "--watch and --export have no effect: a theory file has no runs; remove them"
+        );
         return theory::report(
             &folder,
             &output_dir(args.out.as_deref(), folder.file_name().unwrap_or_default()),
@@ -47,24 +57,31 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let given = args.sweep.iter().chain(&args.compare);
     let find = if args.watch { watch::wait_for_plan } else { open_sweep };
     let sweeps = given.map(|given| find(given)).collect::<anyhow::Result<Vec<_>>>()?;
-    let names: Vec<_> = sweeps.iter().filter_map(|sweep| sweep.path().file_name()).collect();
-    let name = names.iter().map(|name| name.to_string_lossy()).collect::<Vec<_>>().join("-beside-");
-    let out = output_dir(args.out.as_deref(), name.as_ref());
     let page = match sweeps.as_slice() {
         [one, other] => {
+            let names: Vec<_> = sweeps.iter().filter_map(|sweep| sweep.path().file_name()).collect();
+            let name = names.iter().map(|name| name.to_string_lossy()).collect::<Vec<_>>().join("-beside-");
             summarise(one)?;
             summarise(other)?;
-            update_list(prospect_report::compare(one, other, &out)?)?
+            update_list(prospect_report::compare(
+                one,
+                other,
+                &output_dir(args.out.as_deref(), name.as_ref()),
+            )?)?
         }
         sweeps => {
             let sweep = sweeps.first().context("name a sweep")?;
+            let place = ReportPlace::new(sweep, args.out.as_deref())?;
             if args.watch {
-                watch::update_until_ended(sweep, &out)?
+                watch::update_until_ended(sweep, &place)?
             } else {
-                summarise_and_render(sweep, &out, None)?
+                summarise_and_render(sweep, &place, None)?
             }
         }
     };
+    if let (Some(out), [sweep]) = (&args.export, sweeps.as_slice()) {
+        say(format!("{} includes the exported figures and tables", export_paper(sweep, out)?.display()));
+    }
     output::print(page.display())?;
     Ok(())
 }
@@ -97,18 +114,24 @@ pub(crate) fn open_sweep(given: &Path) -> anyhow::Result<SweepDir> {
 }
 
 /// Renders a summarised sweep.
-pub(crate) fn render(sweep: &SweepDir, out: &Path) -> anyhow::Result<PathBuf> {
-    update_list(prospect_report::render(sweep, out, None)?)
+pub(crate) fn render(
+    sweep: &SweepDir,
+    place: &ReportPlace,
+    reload: Option<Duration>,
+) -> anyhow::Result<PathBuf> {
+    let page = prospect_report::render(sweep, place.folder(), reload)?;
+    place.publish(sweep)?;
+    Ok(page)
 }
 
 /// Summarises the finished runs of a sweep and renders them.
 pub(crate) fn summarise_and_render(
     sweep: &SweepDir,
-    out: &Path,
+    place: &ReportPlace,
     reload: Option<Duration>,
 ) -> anyhow::Result<PathBuf> {
     summarise(sweep)?;
-    update_list(prospect_report::render(sweep, out, reload)?)
+    render(sweep, place, reload)
 }
 
 /// Updates the list of reports if `page` is one of them.

@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 use prospect_analysis::summarise;
 use prospect_core::shell;
+use prospect_report::terminal::differences;
 use prospect_runs::SweepDir;
 use prospect_sweep::{
     Execution, ExecutionSummary, LoadedExperiment, Parallelism, RecipeSources, RunFilter, SweepPlan,
@@ -131,6 +132,11 @@ impl Default for ExecutionArgs {
 }
 
 impl ExecutionArgs {
+    /// Returns the defaults, with this number of parallel runs.
+    pub(crate) fn with_jobs(jobs: NonZeroUsize) -> Self {
+        Self { jobs, ..Self::default() }
+    }
+
     /// Joins the process group that trains each run, if there is one.
     fn join(&self) -> anyhow::Result<JoinedGroup> {
         match self {
@@ -191,8 +197,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     for given in &set {
         write!(command, " --set {}", shell::word(given))?;
     }
-    let report = Path::new(report::REPORTS).join(&experiment.name);
-    carry_out(&experiment, &SOURCES, &out, &report, &[command], &args.options)
+    carry_out(&experiment, &SOURCES, &out, None, &[command], &args.options)
 }
 
 /// Describes what a call did.
@@ -208,7 +213,7 @@ fn describe(executed: &ExecutionSummary) -> String {
 }
 
 /// Writes the summary and the report. Of several workers that end together, one does it.
-fn conclude(sweep: &SweepDir, report: &Path, others: WaitPolicy) -> anyhow::Result<()> {
+fn conclude(sweep: &SweepDir, report: Option<&Path>, others: WaitPolicy) -> anyhow::Result<()> {
     let claims = sweep.claims();
     let _claim = loop {
         match claims.take("report")? {
@@ -219,15 +224,21 @@ fn conclude(sweep: &SweepDir, report: &Path, others: WaitPolicy) -> anyhow::Resu
     };
     let summary = summarise(sweep)?;
     say(&summary.verdict);
-    Ok(output::print(report::render(sweep, report)?.display())?)
+    let plot = differences(sweep, output::plot_style())?;
+    if !plot.is_empty() {
+        say(plot);
+    }
+    let place = report::ReportPlace::new(sweep, report)?;
+    Ok(output::print(report::render(sweep, &place, None)?.display())?)
 }
 
-/// Plans the sweep; unless only the plan is requested, executes, summarises and reports it.
+/// Plans the sweep; unless only the plan is requested, executes, summarises and reports it, in the
+/// folder `report` or else in the sweep.
 pub(crate) fn carry_out(
     experiment: &LoadedExperiment,
     sources: &RecipeSources<'_>,
     out: &Path,
-    report: &Path,
+    report: Option<&Path>,
     commands: &[String],
     options: &ExecutionArgs,
 ) -> anyhow::Result<()> {

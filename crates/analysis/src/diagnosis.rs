@@ -1,10 +1,10 @@
 //! Diagnosis of training faults from a run's metrics.
 //!
-//! Every detector is a function of the records of `metrics.jsonl` and reports nothing where a
-//! metric that it needs is missing. Thresholds are rules of thumb that ordinary runs do not reach.
-//! A finding is a reason to look at the run, not a proof.
+//! A detector is a function of the records of `metrics.jsonl`, or of the held-out result, and
+//! reports nothing where a metric that it needs is missing. Thresholds are chosen so that runs
+//! without the fault rarely reach them; `tests/false_alarms.rs` simulates how rarely.
 
-use prospect_runs::{MetricsRecord, Sign};
+use prospect_runs::{Estimate, Measure, MetricsRecord, Sign};
 
 mod detectors;
 mod metric_series;
@@ -28,14 +28,24 @@ struct Evidence {
     steps: [u64; 2],
 }
 
-/// Returns the probable faults of a run.
-pub fn diagnose(records: &[MetricsRecord]) -> Vec<Diagnosis> {
+/// Measure of held-out feedback whose interval may contain chance.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HeldOutResult {
+    /// Accuracy on pairs, or AUC of thumbs.
+    pub measure: Measure,
+    /// Value of the run with its 95 % interval over prompts.
+    pub estimate: Estimate,
+}
+
+/// Returns the probable faults of a run, given the metrics and the held-out result of a finished
+/// run.
+pub fn diagnose(records: &[MetricsRecord], held_out: Option<HeldOutResult>) -> Vec<Diagnosis> {
     let results = [
         (Sign::Unstable, detectors::unstable(records), UNSTABLE),
-        (Sign::NoLearning, detectors::no_learning(records), NO_LEARNING),
+        (Sign::NoLearning, detectors::no_learning(records, held_out), NO_LEARNING),
+        (Sign::RanAway, detectors::ran_away(records), RAN_AWAY),
         (Sign::ModeCollapse, detectors::mode_collapse(records), MODE_COLLAPSE),
-        (Sign::ReferencePointAtZero, detectors::reference_point_at_zero(records), REFERENCE_POINT_AT_ZERO),
-        (Sign::ChosenFalling, detectors::chosen_falling(records), CHOSEN_FALLING),
+        (Sign::NoLongerEnds, detectors::no_longer_ends(records), NO_LONGER_ENDS),
         (Sign::LengthBlowUp, detectors::length_blow_up(records), LENGTH_BLOW_UP),
     ];
     let diagnoses = results.into_iter().filter_map(|(sign, evidence, advice)| {
@@ -45,21 +55,26 @@ pub fn diagnose(records: &[MetricsRecord]) -> Vec<Diagnosis> {
     diagnoses.collect()
 }
 
+/// Returns true if KTO's reference point z0 is at its lower limit of 0 in nine tenths of the later
+/// steps, although rewards are not 0.
+///
+/// This is usual and no fault: mismatched completions become less likely in most runs.
+pub fn has_clamped_reference_point(records: &[MetricsRecord]) -> bool {
+    detectors::has_clamped_reference_point(records)
+}
+
 const UNSTABLE: &str = "Lower learning_rate or lengthen warmup_steps; with KTO, see whether desirable_weight (λ_D) or \
     undesirable_weight (λ_U) is so large that a few rows carry the step: auto keeps (λ_D·n_D)/(λ_U·n_U) near 1.";
-const NO_LEARNING: &str = "Raise learning_rate or the number of steps; see whether beta is so large that rewards saturate, and \
-    whether the adapter's rank leaves the model too little to change.";
-const MODE_COLLAPSE: &str = "Look at kl: raise beta or lower learning_rate or the number of epochs, so that the policy stays \
-    nearer to the reference; read the generations.";
-const REFERENCE_POINT_AT_ZERO: &str = "The estimate of KL is clamped at 0 because unrelated completions have become less \
-    likely than under the reference, so KTO runs without its reference point: raise batch_size or kl_partners, lower \
-    learning_rate, or see whether undesirable rows outweigh desirable ones.";
-const CHOSEN_FALLING: &str = "The margin grows because rejected completions fall faster, and probability moves to completions \
-    that nobody judged: lower learning_rate or the number of epochs, raise beta, or try an objective with a likelihood term \
-    (orpo, slic).";
+const NO_LEARNING: &str = "Train for more steps, raise learning_rate, or use more data; see whether beta is so large that \
+    rewards saturate, and whether the adapter's rank leaves the model too little to change.";
+const RAN_AWAY: &str = "Raise beta, or lower learning_rate or the number of epochs, so that the policy stays nearer to the \
+    reference; with KTO, see whether one class outweighs the other (desirable_weight: auto); read the generations.";
+const MODE_COLLAPSE: &str = "Look at the KL divergence: raise beta or lower learning_rate or the number of epochs, so that the \
+    policy stays nearer to the reference; read the generations.";
+const NO_LONGER_ENDS: &str = "See whether training completions were cut by max_length, which removes their end marker, and \
+    whether the policy has diverged from the reference; read the generations.";
 const LENGTH_BLOW_UP: &str = "See whether chosen completions are longer than rejected ones in the data; a length-normalised \
-    objective (simpo, ipo) or balanced data removes that reason. If completions no longer end, see whether training \
-    completions were cut by max_length, which takes their end marker.";
+    objective (simpo, ipo) or balanced data removes that reason.";
 
 #[cfg(test)]
 mod tests;

@@ -30,7 +30,7 @@ pub mod thumbs;
 pub mod validation;
 
 pub use calibration::calibration;
-pub use diagnosis::{Diagnosis, diagnose};
+pub use diagnosis::{Diagnosis, HeldOutResult, diagnose, has_clamped_reference_point};
 pub use summary::summarise;
 
 /// Error of summarising a sweep.

@@ -2,6 +2,7 @@
 
 mod clustered;
 mod contrasts;
+mod findings;
 mod finished_runs;
 mod identical;
 mod method;
@@ -13,17 +14,18 @@ mod trials;
 mod verdict;
 mod win_rates;
 
-use prospect_runs::{DataUse, Experiment, Finding, RecordKind, Summary, SweepDir};
+use prospect_runs::{DataUse, Experiment, RecordKind, Summary, SweepDir};
 
 use self::{
-    contrasts::contrasts,
+    contrasts::{contrasts, withhold_unlearnt},
+    findings::{findings, notes},
     points::points,
     sweep_runs::SweepRuns,
     trials::{selected_settings, trial_results},
     verdict::verdict,
     win_rates::win_rates,
 };
-use crate::{AnalysisError, diagnose};
+use crate::AnalysisError;
 
 /// Verdict on runs without held-out pairs or thumbs of both kinds.
 const NOT_RANKED: &str = "Rewards cannot be ranked: the held-out feedback has no pairs, and its thumbs are all of one \
@@ -33,15 +35,16 @@ const NOT_RANKED: &str = "Rewards cannot be ranked: the held-out feedback has no
 pub fn summarise(sweep: &SweepDir) -> Result<Summary, AnalysisError> {
     let experiment = sweep.experiment()?;
     let runs = SweepRuns::read(sweep, &experiment)?;
-    let contrasts = contrasts(&runs)?;
+    let mut contrasts = contrasts(&runs)?;
     let (win_rates, win_rate_contrasts) = win_rates(&runs)?;
     let points = points(&runs)?;
+    withhold_unlearnt(&mut contrasts, &points);
     let has_pairs = points.iter().any(|point| point.accuracy.is_some());
     let truth = experiment.data.first().map(DataUse::truth).unwrap_or_default();
     let result = if points.is_empty() && !runs.cells.is_empty() {
         NOT_RANKED.to_owned()
     } else {
-        verdict(&runs, &contrasts)
+        verdict(&runs, &points, &contrasts)
     };
     let recommendation = sweep.comparison()?.and_then(|comparison| comparison.recommendation);
     let recommendation = recommendation.map(|text| text + " ").unwrap_or_default();
@@ -53,7 +56,8 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, AnalysisError> {
         contrasts,
         win_rates,
         win_rate_contrasts,
-        findings: findings(sweep, &experiment)?,
+        findings: findings(sweep, &experiment, &runs)?,
+        notes: notes(sweep, &experiment)?,
         trials: trial_results(sweep, &experiment)?,
         oracle_accuracy: if has_pairs { truth.oracle_accuracy } else { truth.oracle_auc },
         start_accuracy: start_accuracy(sweep, &experiment)?,
@@ -71,22 +75,6 @@ fn stopped(sweep: &SweepDir, experiment: &Experiment) -> String {
             format!(" {stopped} of {} runs were stopped early and are left out of all estimates.", runs.len())
         }
     }
-}
-
-/// Probable faults of all runs, unfinished ones included.
-fn findings(sweep: &SweepDir, experiment: &Experiment) -> Result<Vec<Finding>, AnalysisError> {
-    let mut findings = Vec::new();
-    for run in &experiment.runs {
-        let diagnoses = diagnose(&sweep.run(&run.id).metrics()?);
-        findings.extend(diagnoses.into_iter().map(|diagnosis| Finding {
-            run: run.id.clone(),
-            sign: diagnosis.sign,
-            evidence: diagnosis.evidence,
-            steps: diagnosis.steps,
-            advice: diagnosis.advice.to_owned(),
-        }));
-    }
-    Ok(findings)
 }
 
 /// Accuracy of the model before training by its own log-probs, from the first evaluation at step 0.

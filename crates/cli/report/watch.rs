@@ -8,7 +8,7 @@ use std::{
 
 use prospect_runs::SweepDir;
 
-use super::{open_sweep, summarise_and_render, sweep_directory};
+use super::{ReportPlace, open_sweep, summarise_and_render, sweep_directory};
 use crate::output::say;
 
 /// Minimum time between two checks.
@@ -33,7 +33,7 @@ pub(super) fn wait_for_plan(given: &Path) -> anyhow::Result<SweepDir> {
 
 /// Updates the report whenever the sweep changes, until every run has ended. Returns the path of
 /// its page.
-pub(super) fn update_until_ended(sweep: &SweepDir, out: &Path) -> anyhow::Result<PathBuf> {
+pub(super) fn update_until_ended(sweep: &SweepDir, place: &ReportPlace) -> anyhow::Result<PathBuf> {
     let mut last = None;
     loop {
         let started = Instant::now();
@@ -42,7 +42,7 @@ pub(super) fn update_until_ended(sweep: &SweepDir, out: &Path) -> anyhow::Result
             let progress = sweep.progress()?;
             // The summary is made after this check, so it has every run that has ended by now.
             let reload = (!progress.ended()).then_some(RELOAD);
-            let page = summarise_and_render(sweep, out, reload)?;
+            let page = summarise_and_render(sweep, place, reload)?;
             say(format!("{}: {progress}", page.display()));
             if progress.ended() {
                 return Ok(page);

@@ -136,6 +136,7 @@ impl SweepComparison {
             question: questions.join(" · "),
             verdict: None,
             progress: format!("comparison of two sweeps, {} in total", format::count(runs, "run")),
+            settings: None,
         }
     }
 

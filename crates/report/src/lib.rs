@@ -26,6 +26,8 @@
 //!
 //! - [`compare`] shows two sweeps side by side, and [`list`] links the reports of a folder.
 //! - [`export`] writes metrics and generations for TensorBoard, CSV readers and AlpacaEval.
+//! - [`export_paper`] writes PDF figures and LaTeX tables.
+//! - [`terminal`] plots the differences of a sweep for a terminal.
 //! - [`overview`] formats facts about a dataset, plan or device for a terminal and as HTML.
 //!
 //! # Modules
@@ -40,7 +42,7 @@
 //! | `sections` | figures and table rows for each section of the page |
 //! | `tables` | CSV tables |
 //! | `page` | the report page, assembled from its sections |
-//! | `list`, `compare`, `export`, [`overview`] | the other outputs |
+//! | `list`, `compare`, `export`, `paper`, [`terminal`], [`overview`] | the other outputs |
 
 mod compare;
 mod error;
@@ -49,10 +51,12 @@ mod format;
 mod list;
 pub mod overview;
 mod page;
+mod paper;
 mod render;
 mod sections;
 mod sweep_data;
 mod tables;
+pub mod terminal;
 
 #[cfg(test)]
 mod tests;
@@ -73,6 +77,7 @@ use crate::{
 pub use crate::{
     error::ReportError,
     export::{ExportFormat, ExportSummary, export},
+    paper::export_paper,
 };
 
 /// Writes the report of `sweep` into the folder `out` and returns the path of its page.
@@ -92,6 +97,12 @@ pub fn render(sweep: &SweepDir, out: &Path, reload: Option<Duration>) -> Result<
     write_text(&page, &page::html(&sweep, &figures, &means, reload)?)?;
     ReportEntry::new(&sweep).write(out)?;
     Ok(page)
+}
+
+/// Returns the folder in a sweep for its report: `report`, unless that holds a report of the same runs
+/// with other settings (x axis, series, baseline or primary comparison).
+pub fn folder_in(sweep: &SweepDir) -> Result<PathBuf, ReportError> {
+    list::folder_in(sweep)
 }
 
 /// Writes `index.html` into the folder `reports`, with a link to every report in it, and returns
@@ -117,5 +128,10 @@ pub fn compare(first: &SweepDir, second: &SweepDir, out: &Path) -> Result<PathBu
 
 /// Writes a text file atomically.
 fn write_text(path: &Path, text: &str) -> io::Result<()> {
-    write_whole(path, |writer| writer.write_all(text.as_bytes()))
+    write_bytes(path, text.as_bytes())
+}
+
+/// Writes a file atomically.
+fn write_bytes(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_whole(path, |writer| writer.write_all(bytes))
 }

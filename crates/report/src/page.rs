@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prospect_runs::{Measure, State};
+use prospect_runs::{Measure, NoVerdict, State};
 use serde::Serialize;
 
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
         datasets::{self, DatasetView},
         estimates,
         findings::{self, FindingGroup},
+        forest,
         generations::{self, PromptView},
         means::{MeanTable, MeanTables},
         metrics::{self, PlottedMetric},
@@ -52,18 +53,31 @@ impl PageFigures {
             estimates::utility_by_size(sweep),
             reference::figure(sweep),
         ];
+        // Where runs have not learnt yet, their curves are the answer.
+        let (learning, training) = match is_unlearnt(sweep) {
+            true => (curves(&[&metrics::HELD_OUT_ACCURACY, &metrics::HELD_OUT_AUC]), vec![]),
+            false => (vec![], curves(&[&metrics::HELD_OUT_ACCURACY])),
+        };
         let margins = [estimates::margin(sweep), rewards::rewards(sweep), rewards::calibration(sweep)];
         let margin_curves = curves(&[&metrics::HELD_OUT_MARGIN, &metrics::KL, &metrics::HELD_OUT_KL]);
         let transfer =
             means.origins.iter().filter_map(|(origin, table)| transfer::figure(sweep, *origin, table));
         Self {
-            answer: answer.into_iter().flatten().collect(),
+            answer: learning
+                .into_iter()
+                .chain(forest::figure(sweep))
+                .chain(answer.into_iter().flatten())
+                .collect(),
             win_rates: estimates::win_rates(sweep),
             thumbs: thumbs::reliability(sweep)
                 .into_iter()
-                .chain(curves(&[&metrics::HELD_OUT_AUC]).into_iter().filter(|_| estimates::is_auc(sweep)))
+                .chain(
+                    curves(&[&metrics::HELD_OUT_AUC])
+                        .into_iter()
+                        .filter(|_| estimates::is_auc(sweep) && !is_unlearnt(sweep)),
+                )
                 .collect(),
-            training: curves(&[&metrics::LOSS, &metrics::TRAIN_MARGIN, &metrics::HELD_OUT_ACCURACY]),
+            training: [curves(&[&metrics::LOSS, &metrics::TRAIN_MARGIN]), training].concat(),
             margins: margins.into_iter().flatten().chain(margin_curves).collect(),
             likelihood: curves(&[&metrics::CHOSEN, &metrics::REJECTED, &metrics::CHOSEN_FALLEN]),
             noise: curves(&[&metrics::CORRUPTED_WEIGHT, &metrics::CORRUPTED_REWARD, &metrics::CLEAN_REWARD]),
@@ -76,6 +90,12 @@ impl PageFigures {
         let Self { answer, win_rates, thumbs, training, margins, likelihood, noise, origins } = self;
         [answer, win_rates, thumbs, training, margins, likelihood, noise, origins].into_iter().flatten()
     }
+}
+
+/// Returns true if comparisons have no verdict because neither series beats chance.
+fn is_unlearnt(sweep: &SweepData) -> bool {
+    let mut contrasts = sweep.summary.iter().flat_map(|summary| &summary.contrasts);
+    contrasts.any(|contrast| contrast.no_verdict == Some(NoVerdict::NotLearnt))
 }
 
 /// Returns the page as one HTML document.
@@ -114,6 +134,7 @@ struct ReportPage<'a> {
     training: Vec<FigureView>,
     margins: Vec<FigureView>,
     likelihood: Vec<FigureView>,
+    likelihood_means: Option<&'a MeanTable>,
     noise: Vec<FigureView>,
     noise_means: Option<&'a MeanTable>,
     transfer: Vec<FigureView>,
@@ -121,6 +142,7 @@ struct ReportPage<'a> {
     generation_means: Option<&'a MeanTable>,
     prompts: Vec<PromptView>,
     findings: Vec<FindingGroup>,
+    notes: &'a [String],
     accuracy_contrasts: Vec<ContrastRow>,
     auc_contrasts: Vec<ContrastRow>,
     utility_contrasts: Vec<ContrastRow>,
@@ -167,6 +189,7 @@ impl<'a> ReportPage<'a> {
             training: views(&figures.training)?,
             margins: views(&figures.margins)?,
             likelihood: views(&figures.likelihood)?,
+            likelihood_means: means.likelihood.as_ref(),
             noise: views(&figures.noise)?,
             noise_means: means.noise.as_ref(),
             transfer: views(&figures.origins)?,
@@ -174,6 +197,7 @@ impl<'a> ReportPage<'a> {
             generation_means: means.generations.as_ref(),
             prompts: generations::prompts(sweep),
             findings: findings::groups(sweep),
+            notes: summary.map_or(&[], |summary| summary.notes.as_slice()),
             accuracy_contrasts: contrasts::rows(sweep, Measure::Accuracy),
             auc_contrasts: contrasts::rows(sweep, Measure::Auc),
             utility_contrasts: contrasts::rows(sweep, Measure::Utility),

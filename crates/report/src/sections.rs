@@ -7,6 +7,7 @@ mod estimate_plot;
 pub(crate) mod estimates;
 mod facets;
 pub(crate) mod findings;
+pub(crate) mod forest;
 pub(crate) mod generations;
 pub(crate) mod means;
 pub(crate) mod metrics;
@@ -21,6 +22,10 @@ pub(crate) mod win_rates;
 
 use crate::sweep_data::{RunGroup, SweepData, XValue};
 
+/// Maximum number of panels of series and x values; with more, only the first and the last x value
+/// are shown.
+const MAX_PANELS: usize = 12;
+
 /// Panel title of an x value; empty if the sweep has only one.
 fn x_title(sweep: &SweepData, x: &XValue) -> String {
     if sweep.x.values().len() < 2 { String::new() } else { format!("{}: {}", sweep.x.label(), x.name) }
@@ -32,5 +37,14 @@ fn first_and_last_x(groups: &mut Vec<RunGroup<'_>>, max: usize) {
         let ends = [groups.first(), groups.last()].map(|group| group.map(|group| group.x));
         groups.retain(|group| ends.contains(&Some(group.x)));
         groups.truncate(max);
+    }
+}
+
+/// Returns the title of a panel: series and x value.
+fn panel_title(sweep: &SweepData, group: &RunGroup<'_>) -> String {
+    if sweep.x.values().len() < 2 {
+        group.series.clone()
+    } else {
+        format!("{}, {}: {}", group.series, sweep.x.label(), group.x_name)
     }
 }

@@ -236,6 +236,12 @@ impl RunData {
         metrics.into_iter().find_map(|metric| self.last(RecordKind::Eval, metric))
     }
 
+    /// Returns the first value of a metric.
+    pub(crate) fn first(&self, kind: RecordKind, metric: &str) -> Option<f64> {
+        let mut records = self.metrics.iter().filter(|record| record.kind == kind);
+        records.find_map(|record| record.values.get(metric)).copied()
+    }
+
     /// Returns the last value of a metric.
     pub(crate) fn last(&self, kind: RecordKind, metric: &str) -> Option<f64> {
         let mut records = self.metrics.iter().rev().filter(|record| record.kind == kind);

@@ -4,3 +4,5 @@ mod figures;
 mod fixture;
 mod pages;
 mod support;
+
+pub(crate) use self::fixture::{DEFAULT, SyntheticSweep};

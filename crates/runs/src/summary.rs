@@ -27,6 +27,9 @@ pub struct Summary {
     pub win_rate_contrasts: Vec<WinRateContrast>,
     /// Probable faults of runs, in the order of the plan.
     pub findings: Vec<Finding>,
+    /// Properties of series that are worth knowing and no faults, in sentences.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// Trials of a search by series, best first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trials: Vec<TrialResult>,
@@ -209,6 +212,10 @@ pub struct Contrast {
     pub measure: Measure,
     /// Value of `series` minus value of `baseline`.
     pub difference: Estimate,
+    /// The difference with its interval at the level that its verdict uses: that of its step of
+    /// Holm's method. The interval excludes 0 exactly where `p_holm` is below 0.05. None with one seed.
+    #[serde(default)]
+    pub adjusted: Option<Estimate>,
     /// Unadjusted p-value of the difference.
     pub p: f64,
     /// P-value after Holm's adjustment for all planned contrasts of the sweep; unadjusted for the
@@ -273,22 +280,24 @@ pub enum NoVerdict {
     LostRuns,
     /// The runs are identical to those of another series.
     Identical,
+    /// Neither series ranks held-out feedback better than chance.
+    NotLearnt,
 }
 
 /// Kind of fault that metrics indicate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sign {
-    /// The loss or the gradient norm jumps.
+    /// The loss per class or the gradient norm jumps again and again.
     Unstable,
-    /// The reward margin stays flat.
+    /// Held-out feedback is ranked no better than by chance.
     NoLearning,
-    /// Generations lose their diversity, or the policy diverges from the reference.
+    /// Completions of the policy are very unlikely under the reference.
+    RanAway,
+    /// Generations lose their diversity.
     ModeCollapse,
-    /// KTO's reference point is 0 throughout.
-    ReferencePointAtZero,
-    /// Chosen completions become less likely while the margin grows.
-    ChosenFalling,
+    /// Generations no longer end.
+    NoLongerEnds,
     /// Generations become long.
     LengthBlowUp,
 }

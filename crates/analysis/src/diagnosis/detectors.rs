@@ -1,65 +1,117 @@
 //! Detectors of training faults.
 
-use prospect_runs::{MetricsRecord, RecordKind};
+use prospect_runs::{Measure, MetricsRecord, RecordKind};
 
 use super::{
-    Evidence,
-    metric_series::{MetricSeries, MetricValue, WithMedian, mean},
+    Evidence, HeldOutResult,
+    metric_series::{Jump, MetricSeries, MetricValue, mean},
 };
 
-/// Loss or gradient norm far above the median of the preceding steps.
+/// Fewest jumps that are instability, and fewest in 100 steps: single batches are unusual in every
+/// run, and long runs have more of them.
+const JUMPS: usize = 2;
+const JUMPS_PER_HUNDRED: usize = 1;
+
+/// Repeated jumps of the loss per class, or of the gradient norm, above what the steps before
+/// reached.
+///
+/// The loss of a batch depends on its share of desirable rows if classes have different weights.
+/// The loss per class does not: it is the mean over both classes of the logistic loss of the mean
+/// reward of the class.
 pub(super) fn unstable(records: &[MetricsRecord]) -> Option<Evidence> {
+    let loss = class_loss(records);
+    // A loss may be near 0, so its jump must also be large in absolute terms.
+    let loss_jumps = loss.jumps(|before| 3.0 * before.abs() + 0.5);
     let norm = MetricSeries::new(records, RecordKind::Train, "grad_norm");
-    let loss = MetricSeries::new(records, RecordKind::Train, "loss");
-    // Norms of batches vary by a factor of 3; two beyond 8 are unusual. A loss may be near 0, so
-    // its jump must also be large in absolute terms.
-    let norm_jumps: Vec<WithMedian> = norm
-        .with_median_before(20, 8)
-        .filter(|norm| norm.median > 0.0 && norm.value / norm.median > 8.0)
-        .collect();
-    let loss_jumps: Vec<WithMedian> =
-        loss.with_median_before(20, 8).filter(|loss| loss.value > 3.0 * loss.median.abs() + 0.5).collect();
-    let (metric, jumps) =
-        if loss_jumps.is_empty() { ("norm of the gradient", norm_jumps) } else { ("loss", loss_jumps) };
+    let norm_jumps = norm.jumps(|before| 4.0 * before);
+    let is_repeated =
+        |jumps: &[Jump], steps: usize| jumps.len() >= JUMPS && 100 * jumps.len() >= JUMPS_PER_HUNDRED * steps;
+    let (metric, jumps, steps) = if is_repeated(&loss_jumps, loss.len()) {
+        ("loss per class", loss_jumps, loss.len())
+    } else if is_repeated(&norm_jumps, norm.len()) {
+        ("norm of the gradient", norm_jumps, norm.len())
+    } else {
+        return None;
+    };
     let (first, last) = (jumps.first()?, jumps.last()?);
-    if metric != "loss" && jumps.len() < 2 {
-        return None;
-    }
     let largest = jumps.iter().copied().fold(*first, |a, b| if b.value > a.value { b } else { a });
-    let WithMedian { step, value, median } = largest;
+    let Jump { step, value, before } = largest;
     let text = format!(
-        "The {metric} jumps in {} of {} steps, the most at step {step}: {value:.3} after a median of \
-         {median:.3}.",
+        "The {metric} jumps in {} of {steps} steps, the most at step {step}: {value:.3}, where the steps before \
+         hardly exceeded {before:.3}.",
         jumps.len(),
-        norm.len().max(loss.len()),
     );
     Some(Evidence { text, steps: [first.step, last.step] })
 }
 
-/// Held-out reward margin below which nothing has been learnt.
-const NO_MARGIN: f64 = 0.01;
+/// Loss per class of each batch with both classes; the loss itself for objectives without rewards.
+fn class_loss(records: &[MetricsRecord]) -> MetricSeries {
+    let logistic = |reward: f64| (-reward).max(0.0) + (-reward.abs()).exp().ln_1p();
+    let rewards = MetricSeries::from_values(records, RecordKind::Train, |values| {
+        let (chosen, rejected) = (values.get("rewards/chosen")?, values.get("rewards/rejected")?);
+        Some(f64::midpoint(logistic(*chosen), logistic(-rejected)))
+    });
+    if rewards.len() > 0 { rewards } else { MetricSeries::new(records, RecordKind::Train, "loss") }
+}
 
-/// Held-out reward margin that is still near 0, where it starts, at the last evaluation.
-pub(super) fn no_learning(records: &[MetricsRecord]) -> Option<Evidence> {
-    let margin = MetricSeries::new(records, RecordKind::Eval, "eval_rewards/margins");
-    let [first, last] = margin.ends()?;
-    let last_of = |name: &str| Some(MetricSeries::new(records, RecordKind::Eval, name).ends()?[1].value);
-    let accuracy = last_of("eval_rewards/accuracies").map(|accuracy| ("accuracy", accuracy));
-    let (measure, value) = accuracy.or_else(|| Some(("AUC", last_of("eval_thumbs/auc")?)))?;
-    // Ten steps are too few to tell.
-    if last.step < first.step + 10 || last.value.abs() >= NO_MARGIN {
+/// Held-out accuracy, or AUC, whose interval contains chance.
+pub(super) fn no_learning(records: &[MetricsRecord], held_out: Option<HeldOutResult>) -> Option<Evidence> {
+    let HeldOutResult { measure, estimate } = held_out?;
+    let last = records.iter().map(|record| record.step).max()?;
+    if estimate.low > CHANCE || last == 0 {
         return None;
     }
+    let name = if measure == Measure::Auc { "AUC" } else { "accuracy" };
+    let percent = |share: f64| 100.0 * share;
     let text = format!(
-        "After {} steps the held-out reward margin is {:.4} and the {measure} {:.1} %.",
-        last.step,
-        last.value,
-        100.0 * value
+        "After {last} steps the held-out {name} is {:.1} % (95 % interval {:.1} to {:.1}), no better than chance.",
+        percent(estimate.value),
+        percent(estimate.low),
+        percent(estimate.high),
     );
-    Some(Evidence { text, steps: [first.step, last.step] })
+    Some(Evidence { text, steps: [0, last] })
 }
 
-/// Generations that lose diversity, or a large and growing KL estimate.
+/// Accuracy, and AUC, of a random ranking.
+const CHANCE: f64 = 0.5;
+
+/// Nats per token of a completion above which its log-ratio to the reference counts as run away,
+/// within limits for short and long completions.
+const AWAY_PER_TOKEN: f64 = 1.0;
+const AWAY: [f64; 2] = [20.0, 50.0];
+/// The same for the mean log-ratio of mismatched completions, in nats.
+const MISMATCHED_AWAY: f64 = 30.0;
+
+/// KL divergence of the policy from the reference, estimated from its own completions, beyond what
+/// useful policies reach; without generations, that of mismatched completions.
+pub(super) fn ran_away(records: &[MetricsRecord]) -> Option<Evidence> {
+    for (prefix, metric) in [("eval_samples", "kl"), ("eval_generations", "kl")] {
+        let at_end =
+            |name: &str| MetricSeries::new(records, RecordKind::Eval, &format!("{prefix}/{name}")).last();
+        let Some(kl) = at_end(metric) else { continue };
+        let [least, most] = AWAY;
+        let limit =
+            at_end("length").map_or(most, |length| (AWAY_PER_TOKEN * length.value).clamp(least, most));
+        return (kl.step > 0 && kl.value > limit).then(|| Evidence {
+            text: format!(
+                "Completions of the policy have a mean log-ratio to the reference of {:.1} nats; useful policies stay \
+                 below {limit:.0}.",
+                kl.value
+            ),
+            steps: [0, kl.step],
+        });
+    }
+    let kl = MetricSeries::new(records, RecordKind::Train, "kl");
+    let late = kl.last_part(10);
+    let steps = [late.first()?.step, late.last()?.step];
+    let end = mean(late);
+    (kl.len() >= 20 && end > MISMATCHED_AWAY).then(|| {
+        let text = format!("The KL estimate is {end:.1} nats in the last tenth of the steps.");
+        Evidence { text, steps }
+    })
+}
+
+/// Generations that lose diversity.
 pub(super) fn mode_collapse(records: &[MetricsRecord]) -> Option<Evidence> {
     if let (Some([distinct, distinct_end]), Some([entropy, entropy_end])) =
         (generations(records, "distinct_2"), generations(records, "entropy"))
@@ -76,66 +128,42 @@ pub(super) fn mode_collapse(records: &[MetricsRecord]) -> Option<Evidence> {
             return Some(Evidence { text, steps: [distinct.step, distinct_end.step] });
         }
     }
-    let kl = MetricSeries::new(records, RecordKind::Train, "kl");
-    if kl.len() < 20 {
+    None
+}
+
+/// Share of completions that ended, below half of the share at the start and by more than this.
+const STOPPED_ENDING: f64 = 0.3;
+
+/// Completions that ended at the start and are cut at the token limit now.
+pub(super) fn no_longer_ends(records: &[MetricsRecord]) -> Option<Evidence> {
+    let [ended, ended_end] = generations(records, "ended")?;
+    if ended_end.value >= 0.5 * ended.value || ended_end.value > ended.value - STOPPED_ENDING {
         return None;
     }
-    let (late, half) = (kl.last_part(10), kl.last_part(2));
-    let steps = [half.first()?.step, late.last()?.step];
-    let (end, middle) = (mean(late), mean(half.get(..half.len() - late.len())?));
-    (end > 30.0 && end > 1.5 * middle).then(|| {
-        let text = format!(
-            "The KL estimate went from {middle:.1} to {end:.1} nats in the last half and still grows."
-        );
-        Evidence { text, steps }
-    })
+    let text = format!(
+        "{:.0} % of the completions ended at the start, {:.0} % at the end.",
+        100.0 * ended.value,
+        100.0 * ended_end.value
+    );
+    Some(Evidence { text, steps: [ended.step, ended_end.step] })
 }
 
 /// Reward that counts as a change: one nat of log-ratio at β = 0.1.
 const MOVED: f64 = 0.1;
 
 /// KTO reference point of 0 in at least 90 % of the later steps although rewards are not 0.
-pub(super) fn reference_point_at_zero(records: &[MetricsRecord]) -> Option<Evidence> {
+pub(super) fn has_clamped_reference_point(records: &[MetricsRecord]) -> bool {
     let kl = MetricSeries::new(records, RecordKind::Train, "kl");
     let late = kl.last_part(2);
     let zeros = late.iter().filter(|kl| kl.value == 0.0).count();
-    if late.len() < 10 || (zeros as f64) < 0.9 * late.len() as f64 {
-        return None;
-    }
     let reward = |name| {
         let rewards = MetricSeries::new(records, RecordKind::Train, name);
-        mean(rewards.last_part(2))
+        mean(rewards.last_part(2)).abs()
     };
-    let (chosen, rejected) = (reward("rewards/chosen"), reward("rewards/rejected"));
     // Before the policy has changed, 0 is the true KL.
-    if chosen.abs().max(rejected.abs()) < MOVED {
-        return None;
-    }
-    let text = format!(
-        "z0 is 0 in {zeros} of the last {} steps, while rewards are {chosen:.3} for desirable and \
-         {rejected:.3} for undesirable completions.",
-        late.len()
-    );
-    Some(Evidence { text, steps: [late.first()?.step, late.last()?.step] })
-}
-
-/// Log-prob of chosen completions that fell by at least one nat and 5 % while the margin grew.
-pub(super) fn chosen_falling(records: &[MetricsRecord]) -> Option<Evidence> {
-    let ends = |name: &str| MetricSeries::new(records, RecordKind::Eval, name).ends();
-    let [chosen, chosen_end] = ends("eval_logps/chosen")?;
-    let [margin, margin_end] = ends("eval_rewards/margins")?;
-    let [rejected, rejected_end] = ends("eval_logps/rejected")?;
-    let fall = chosen.value - chosen_end.value;
-    let growth = margin_end.value - margin.value;
-    if fall < 1.0 || fall < 0.05 * chosen.value.abs() || growth < NO_MARGIN {
-        return None;
-    }
-    let text = format!(
-        "On held-out feedback log π of the chosen completion fell from {:.1} to {:.1} nats, that of the \
-         rejected one from {:.1} to {:.1}, while the margin grew from {:.3} to {:.3}.",
-        chosen.value, chosen_end.value, rejected.value, rejected_end.value, margin.value, margin_end.value
-    );
-    Some(Evidence { text, steps: [chosen.step, chosen_end.step] })
+    late.len() >= 10
+        && zeros as f64 >= 0.9 * late.len() as f64
+        && reward("rewards/chosen").max(reward("rewards/rejected")) >= MOVED
 }
 
 /// Generations that became 1.5 times as long as at the start and 1.2 times as long as chosen

@@ -1,8 +1,8 @@
 //! Detectors on synthetic metrics; `crates/eval/tests/integration/diagnosis.rs` has real runs.
 
-use prospect_runs::{MetricsRecord, RecordKind, Sign};
+use prospect_runs::{Estimate, Measure, MetricsRecord, RecordKind, Sign};
 
-use super::diagnose;
+use super::{HeldOutResult, diagnose, has_clamped_reference_point};
 
 /// Metrics of a run of 60 steps.
 struct SyntheticRun {
@@ -39,6 +39,7 @@ fn eval(step: u64, name: &str) -> f64 {
         "eval_generations/length" => 30.0 + 6.0 * done,
         "eval_generations/chosen_length" => 34.0,
         "eval_generations/ended" => 0.9,
+        "eval_generations/kl" => 8.0 * done,
         _ => f64::NAN,
     }
 }
@@ -47,7 +48,7 @@ fn eval(step: u64, name: &str) -> f64 {
 const HEALTHY: SyntheticRun = SyntheticRun { train, eval };
 
 impl SyntheticRun {
-    fn signs(&self) -> Vec<Sign> {
+    fn records(&self) -> Vec<MetricsRecord> {
         let values = |names: &[&str], value: fn(u64, &str) -> f64, step| {
             names.iter().map(|name| ((*name).to_owned(), value(step, name))).collect()
         };
@@ -69,6 +70,7 @@ impl SyntheticRun {
                     "eval_generations/length",
                     "eval_generations/chosen_length",
                     "eval_generations/ended",
+                    "eval_generations/kl",
                 ];
                 records.push(MetricsRecord {
                     kind: RecordKind::Eval,
@@ -77,7 +79,11 @@ impl SyntheticRun {
                 });
             }
         }
-        let diagnoses = diagnose(&records);
+        records
+    }
+
+    fn signs(&self) -> Vec<Sign> {
+        let diagnoses = diagnose(&self.records(), None);
         for diagnosis in &diagnoses {
             let [from, to] = diagnosis.steps;
             assert!(from <= to && to <= 60 && !diagnosis.advice.is_empty(), "{diagnosis:?}");
@@ -90,7 +96,7 @@ impl SyntheticRun {
 #[test]
 fn a_healthy_run_has_no_signs() {
     assert_eq!(HEALTHY.signs(), []);
-    assert_eq!(diagnose(&[]), []);
+    assert_eq!(diagnose(&[], None), []);
 }
 
 #[test]
@@ -103,58 +109,103 @@ fn jumps_of_the_gradient_are_instability() {
 }
 
 #[test]
-fn one_jump_of_the_loss_is_instability_and_one_unusual_batch_is_not() {
-    let jump = |step, name: &str| train(step, name) + if name == "loss" && step == 31 { 4.0 } else { 0.0 };
+fn jumps_of_the_loss_per_class_are_instability_and_one_unusual_batch_is_not() {
+    let jump = |step, name: &str| {
+        let jumps = name == "rewards/rejected" && (step == 31 || step == 45);
+        train(step, name) + if jumps { 8.0 } else { 0.0 }
+    };
     assert_eq!(SyntheticRun { train: jump, ..HEALTHY }.signs(), [Sign::Unstable]);
-    let unusual =
-        |step, name: &str| train(step, name) * if name == "grad_norm" && step == 31 { 12.0 } else { 1.0 };
-    assert_eq!(SyntheticRun { train: unusual, ..HEALTHY }.signs(), []);
+    let once = |step, name: &str| {
+        let factor = if name == "grad_norm" && step == 31 { 40.0 } else { 1.0 };
+        factor * train(step, name) + if name == "rewards/rejected" && step == 31 { 8.0 } else { 0.0 }
+    };
+    assert_eq!(SyntheticRun { train: once, ..HEALTHY }.signs(), []);
+    // The loss itself varies with the classes in the batch.
+    let composition =
+        |step, name: &str| train(step, name) * if name == "loss" && step % 9 == 0 { 20.0 } else { 1.0 };
+    assert_eq!(SyntheticRun { train: composition, ..HEALTHY }.signs(), []);
 }
 
 #[test]
-fn a_flat_margin_is_no_learning() {
-    let eval = |step, name: &str| if name == "eval_rewards/margins" { 1e-4 } else { eval(step, name) };
-    assert_eq!(SyntheticRun { eval, ..HEALTHY }.signs(), [Sign::NoLearning]);
+fn an_interval_that_contains_chance_is_no_learning_after_any_number_of_steps() {
+    let signs = |low, measure, steps| {
+        let estimate = Estimate { value: low + 0.05, low, high: low + 0.1 };
+        let mut records = HEALTHY.records();
+        records.retain(|record| record.step <= steps);
+        let diagnoses = diagnose(&records, Some(HeldOutResult { measure, estimate }));
+        diagnoses.into_iter().map(|diagnosis| diagnosis.sign).collect::<Vec<_>>()
+    };
+    for measure in [Measure::Accuracy, Measure::Auc] {
+        assert_eq!(signs(0.48, measure, 60), [Sign::NoLearning]);
+        assert_eq!(signs(0.48, measure, 3), [Sign::NoLearning]);
+        assert_eq!(signs(0.51, measure, 60), []);
+    }
+    assert_eq!(signs(0.48, Measure::Accuracy, 0), [], "before the first step");
 }
 
 #[test]
-fn lost_diversity_and_a_growing_kl_are_mode_collapse() {
+fn lost_diversity_is_mode_collapse() {
     let uniform = |step: u64, name: &str| match name {
         "eval_generations/distinct_2" if step > 0 => 0.2,
         "eval_generations/entropy" if step > 0 => 0.1,
         _ => eval(step, name),
     };
     assert_eq!(SyntheticRun { eval: uniform, ..HEALTHY }.signs(), [Sign::ModeCollapse]);
-    let growing = |step: u64, name: &str| {
-        if name == "kl" { (step as f64 / 12.0).exp() } else { train(step, name) }
-    };
-    assert_eq!(SyntheticRun { train: growing, ..HEALTHY }.signs(), [Sign::ModeCollapse]);
 }
 
 #[test]
-fn a_reference_point_of_zero_is_reported_once_rewards_have_changed() {
+fn unlikely_completions_have_run_away_from_the_reference() {
+    // Garbled text is diverse.
+    let away = |step: u64, name: &str| match name {
+        "eval_generations/kl" if step > 0 => 91.0,
+        "eval_generations/distinct_2" if step > 0 => 0.95,
+        _ => eval(step, name),
+    };
+    assert_eq!(SyntheticRun { eval: away, ..HEALTHY }.signs(), [Sign::RanAway]);
+    let mut records = SyntheticRun { eval: away, ..HEALTHY }.records();
+    // Samples at temperature 1 measure the divergence itself, so they take precedence.
+    for record in records.iter_mut().filter(|record| record.kind == RecordKind::Eval) {
+        record.values.insert("eval_samples/kl".to_owned(), 6.0);
+    }
+    assert_eq!(diagnose(&records, None), []);
+    // Without generations, the estimate of the objective.
+    let growing =
+        |step: u64, name: &str| if name == "kl" { (step as f64 / 12.0).exp() } else { train(step, name) };
+    let mut records = SyntheticRun { train: growing, ..HEALTHY }.records();
+    records.iter_mut().for_each(|record| record.values.retain(|name, _| !name.contains("generations")));
+    assert_eq!(diagnose(&records, None).len(), 1);
+}
+
+#[test]
+fn completions_that_are_cut_no_longer_end() {
+    let cut = |step: u64, name: &str| {
+        if name == "eval_generations/ended" && step > 0 { 0.2 } else { eval(step, name) }
+    };
+    assert_eq!(SyntheticRun { eval: cut, ..HEALTHY }.signs(), [Sign::NoLongerEnds]);
+}
+
+#[test]
+fn a_reference_point_of_zero_and_falling_chosen_completions_are_no_faults() {
     let zero = |step, name: &str| if name == "kl" { 0.0 } else { train(step, name) };
-    assert_eq!(SyntheticRun { train: zero, ..HEALTHY }.signs(), [Sign::ReferencePointAtZero]);
+    let run = SyntheticRun { train: zero, ..HEALTHY };
+    assert_eq!(run.signs(), []);
+    assert!(has_clamped_reference_point(&run.records()));
+    assert!(!has_clamped_reference_point(&HEALTHY.records()));
     let unchanged = |step, name: &str| match name {
         "kl" | "rewards/chosen" | "rewards/rejected" => 0.0,
         _ => train(step, name),
     };
-    assert_eq!(SyntheticRun { train: unchanged, ..HEALTHY }.signs(), []);
-}
-
-#[test]
-fn falling_chosen_log_probs_are_reported_where_the_margin_grows() {
+    assert!(!has_clamped_reference_point(&SyntheticRun { train: unchanged, ..HEALTHY }.records()));
     let falling = |step: u64, name: &str| {
         if name == "eval_logps/chosen" { -40.0 - step as f64 / 6.0 } else { eval(step, name) }
     };
-    assert_eq!(SyntheticRun { eval: falling, ..HEALTHY }.signs(), [Sign::ChosenFalling]);
+    assert_eq!(SyntheticRun { eval: falling, ..HEALTHY }.signs(), []);
 }
 
 #[test]
 fn long_completions_are_reported_where_chosen_ones_are_shorter() {
     let long = |step: u64, name: &str| match name {
         "eval_generations/length" => 30.0 + step as f64 / 2.0,
-        "eval_generations/ended" => 0.9 - step as f64 / 100.0,
         _ => eval(step, name),
     };
     assert_eq!(SyntheticRun { eval: long, ..HEALTHY }.signs(), [Sign::LengthBlowUp]);

@@ -211,7 +211,12 @@ impl Difference {
 
     /// Difference with its 95 % interval.
     pub fn estimate(&self) -> Estimate {
-        let (value, half) = (self.squares.mean, self.half_width(ALPHA));
+        self.estimate_at(ALPHA)
+    }
+
+    /// Returns the difference with its interval of level 1 − `alpha`.
+    pub fn estimate_at(&self, alpha: f64) -> Estimate {
+        let (value, half) = (self.squares.mean, self.half_width(alpha));
         let estimate = Estimate { value, low: value - half, high: value + half };
         if self.is_share { estimate.clamped(-1.0, 1.0) } else { estimate }
     }

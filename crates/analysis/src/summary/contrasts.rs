@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use prospect_runs::{Contrast, Measure, NoVerdict, PrimaryContrast, Verdict};
+use prospect_runs::{Contrast, Measure, NoVerdict, Point, PrimaryContrast, Verdict};
 
 use super::{
     clustered::ClusteredSample,
@@ -17,6 +17,9 @@ use crate::{
 
 /// Significance level of adjusted p-values, unless the experiment gives another.
 pub(super) const SIGNIFICANT: f64 = 0.05;
+
+/// Accuracy, and AUC, of a random ranking.
+const CHANCE: f64 = 0.5;
 
 /// A series compared with the baseline at one x, over the seeds that both have.
 struct Comparison<'a> {
@@ -148,6 +151,7 @@ fn contrast(
         x: sweep.xs.numbers[cell.x],
         measure,
         difference: difference.estimate(),
+        adjusted: None,
         p: difference.p_value(),
         p_holm: 1.0,
         verdict: Verdict::Inconclusive,
@@ -177,11 +181,14 @@ fn conclude(compared: &mut [(Contrast, Difference, f64)], planned: usize, level:
         .map(|(contrast, ..)| contrast.p)
         .collect();
     let mut adjusted = adjust(&p, family).into_iter();
+    let mut levels = step_levels(&p, family, level).into_iter();
     for (contrast, difference, widest) in compared {
         let is_adjusted = is_adjusted(contrast);
         contrast.p_holm = if is_adjusted { adjusted.next().unwrap_or(1.0) } else { contrast.p };
         let first_step = if is_adjusted { level / family as f64 } else { level };
         contrast.detectable = difference.detectable(first_step);
+        let own_step = if is_adjusted { levels.next().unwrap_or(first_step) } else { level };
+        contrast.adjusted = (difference.seeds() > 1).then(|| difference.estimate_at(own_step));
         contrast.no_verdict = if contrast.identical_to.is_some() {
             Some(NoVerdict::Identical)
         } else {
@@ -200,6 +207,23 @@ pub(super) fn adjust(p: &[f64], family: usize) -> Vec<f64> {
     let mut adjusted = holm(&[p, &vec![1.0; missing]].concat());
     adjusted.truncate(p.len());
     adjusted
+}
+
+/// Returns the level at which Holm's method decides each of the comparisons: 0.05 / `family` for
+/// the smallest p-value, a larger level for each next one, up to that of the first p-value above
+/// its level, which decides the remaining ones too.
+fn step_levels(p: &[f64], family: usize, level: f64) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..p.len()).collect();
+    order.sort_by(|a, b| p[*a].total_cmp(&p[*b]));
+    let mut levels = vec![level; p.len()];
+    let mut remaining = family.max(p.len());
+    for index in order {
+        levels[index] = level / remaining as f64;
+        if p[index] < levels[index] {
+            remaining -= 1;
+        }
+    }
+    levels
 }
 
 /// Reason why a difference has no verdict, if there is one: given the half-width above which it has
@@ -221,6 +245,24 @@ pub(super) fn verdict_of(difference: f64, p_holm: f64, level: f64) -> Verdict {
         _ if p_holm >= level => Verdict::Inconclusive,
         value if value > 0.0 => Verdict::Better,
         _ => Verdict::Worse,
+    }
+}
+
+/// Withholds verdicts on held-out feedback from comparisons in which neither series beats chance:
+/// where both intervals of accuracy or AUC reach down to 50 %. A difference between two policies
+/// that rank nothing does not recommend either.
+pub(super) fn withhold_unlearnt(contrasts: &mut [Contrast], points: &[Point]) {
+    let beats_chance = |series: &str, x: f64| {
+        let headline = points.iter().find(|point| point.series == series && point.x == x)?.headline()?;
+        Some(headline.1.low > CHANCE)
+    };
+    for contrast in contrasts.iter_mut().filter(|contrast| contrast.measure.is_headline()) {
+        let both = [&contrast.series, &contrast.baseline].map(|series| beats_chance(series, contrast.x));
+        let is_replaceable = !matches!(contrast.no_verdict, Some(NoVerdict::Identical | NoVerdict::OneSeed));
+        if both == [Some(false); 2] && is_replaceable {
+            contrast.no_verdict = Some(NoVerdict::NotLearnt);
+            contrast.verdict = Verdict::Inconclusive;
+        }
     }
 }
 

@@ -1,30 +1,36 @@
 //! Verdict of a sweep in sentences.
 
-use prospect_runs::{Contrast, Estimate, Measure, NoVerdict, Verdict, series_name};
+use prospect_runs::{Contrast, Estimate, Measure, NoVerdict, Point, Verdict, series_name};
 use serde_json::Value;
 
+mod words;
+
+use self::words::{Unit, capitalised, listed, round, uncapitalised};
 use super::sweep_runs::SweepRuns;
 
-/// Most comparisons that are listed individually although they are inconclusive.
+/// Most sentences on inconclusive comparisons; with more, they are counted.
 const FEW: usize = 4;
 
 /// Ratio of the largest to the smallest detectable difference from which both are given.
 const ALIKE: f64 = 1.3;
 
-/// Describes the primary comparison, then every significant difference. With few series it also
-/// describes those at the smallest and the largest value of x; otherwise it counts the inconclusive
-/// comparisons.
-pub(super) fn verdict(sweep: &SweepRuns<'_>, contrasts: &[Contrast]) -> String {
+/// Describes the primary comparison, then every significant difference, then the inconclusive
+/// comparisons: each series, or their number if there are many. Every x is named.
+pub(super) fn verdict(sweep: &SweepRuns<'_>, points: &[Point], contrasts: &[Contrast]) -> String {
     let (repeated, distinct): (Vec<&Contrast>, Vec<&Contrast>) =
         contrasts.iter().partition(|contrast| contrast.identical_to.is_some());
-    let (primary, others): (Vec<&Contrast>, Vec<&Contrast>) =
-        distinct.iter().copied().partition(|contrast| contrast.is_primary);
     if contrasts.is_empty() {
-        return "There is nothing to compare yet.".to_owned();
+        return levels(points);
     }
-    let words =
-        Words { sweep, has_utility: distinct.iter().any(|contrast| contrast.measure == Measure::Utility) };
+    let has = |measure| distinct.iter().any(|contrast| contrast.measure == measure);
+    let words = Words { sweep, has_utility: has(Measure::Utility) };
     let mut sentences = Vec::new();
+    let is_unlearnt = |contrast: &Contrast| contrast.no_verdict == Some(NoVerdict::NotLearnt);
+    let (unlearnt, compared): (Vec<&Contrast>, Vec<&Contrast>) =
+        distinct.iter().copied().partition(|contrast| is_unlearnt(contrast));
+    let (primary, others): (Vec<&Contrast>, Vec<&Contrast>) =
+        compared.iter().copied().partition(|contrast| contrast.is_primary);
+    sentences.extend(words.unlearnt(&unlearnt));
     for contrast in primary {
         sentences.extend(
             words.sentence(contrast.x, &[contrast]).map(|text| format!("Primary comparison: {text}")),
@@ -41,6 +47,38 @@ pub(super) fn verdict(sweep: &SweepRuns<'_>, contrasts: &[Contrast]) -> String {
     sentences.join(" ")
 }
 
+/// Describes the series of a sweep without comparisons, such as a single run.
+fn levels(points: &[Point]) -> String {
+    let level = |point: &Point| {
+        let (measure, Estimate { value, low, high }) = point.headline()?;
+        let percent = |share: f64| format!("{:.1}", 100.0 * share);
+        let result = match measure {
+            Measure::Auc => format!("{} reaches an AUC of {} %", point.series, percent(value)),
+            _ => format!(
+                "{} ranks {} % of the held-out pairs as they were judged",
+                point.series,
+                percent(value)
+            ),
+        };
+        let chance = if low > 0.5 {
+            "better than chance"
+        } else if high < 0.5 {
+            "worse than chance"
+        } else {
+            "which includes chance: train for more steps, raise `train.learning_rate`, or use more data"
+        };
+        let steps = point.steps;
+        Some(format!(
+            "After {steps} steps, {result} (95 % interval {} to {} %), {chance}.",
+            percent(low),
+            percent(high)
+        ))
+    };
+    let mut sentences: Vec<String> = points.iter().take(FEW).filter_map(level).collect();
+    sentences.push("There is nothing to compare yet.".to_owned());
+    sentences.join(" ")
+}
+
 /// Words for a sweep's axes and measures.
 struct Words<'a> {
     sweep: &'a SweepRuns<'a>,
@@ -53,56 +91,154 @@ impl Words<'_> {
         self.sweep.experiment.runs.iter().all(|run| run.settings.get(key).is_some_and(Value::is_number))
     }
 
-    /// Describes all comparisons other than the primary one.
+    /// Describes all comparisons other than the primary one: significant ones by x, then the others
+    /// by series.
     fn describe(&self, contrasts: &[&Contrast]) -> Vec<String> {
-        let mut xs: Vec<f64> = contrasts.iter().map(|contrast| contrast.x).collect();
-        xs.sort_by(f64::total_cmp);
-        xs.dedup();
-        let (Some(&first), Some(&last)) = (xs.first(), xs.last()) else { return Vec::new() };
-        let is_significant = |contrast: &&&Contrast| contrast.verdict != Verdict::Inconclusive;
-        let at_end = |contrast: &&&Contrast| contrast.x == first || contrast.x == last;
-        let at = |x: f64, wanted: &dyn Fn(&&&Contrast) -> bool| {
-            let chosen: Vec<&Contrast> =
-                contrasts.iter().filter(|contrast| contrast.x == x && wanted(contrast)).copied().collect();
-            self.sentence(x, &chosen)
-        };
-        if self.is_numeric() && contrasts.iter().filter(at_end).count() <= FEW {
-            let is_listed = |contrast: &&&Contrast| is_significant(contrast) || at_end(contrast);
-            return xs.iter().filter_map(|x| at(*x, &is_listed)).collect();
+        let (open, decided): (Vec<&Contrast>, Vec<&Contrast>) =
+            contrasts.iter().copied().partition(|contrast| contrast.verdict == Verdict::Inconclusive);
+        let mut sentences: Vec<String> = xs_of(&decided)
+            .into_iter()
+            .filter_map(|x| {
+                let here: Vec<&Contrast> =
+                    decided.iter().copied().filter(|contrast| contrast.x == x).collect();
+                self.sentence(x, &here)
+            })
+            .collect();
+        let mut series: Vec<(&str, Measure, Vec<&Contrast>)> = Vec::new();
+        for contrast in &open {
+            let key = (contrast.series.as_str(), contrast.measure);
+            match series.iter_mut().find(|(series, measure, _)| (*series, *measure) == key) {
+                Some((.., own)) => own.push(contrast),
+                None => series.push((key.0, key.1, vec![contrast])),
+            }
         }
-        if let ([only], false) = (contrasts, self.is_numeric())
-            && only.verdict == Verdict::Inconclusive
-        {
-            return vec![phrase(only) + "."];
+        let individually: Vec<String> =
+            series.iter().flat_map(|(_, _, own)| self.inconclusive(own)).collect();
+        if individually.len() > FEW {
+            sentences.extend(self.count_inconclusive(contrasts, &open));
+        } else {
+            sentences.extend(individually);
         }
-        let mut sentences: Vec<String> = xs.iter().filter_map(|x| at(*x, &is_significant)).collect();
-        sentences.extend(count_inconclusive(contrasts));
         sentences
+    }
+
+    /// Describes the inconclusive comparisons of one series in one measure.
+    fn inconclusive(&self, contrasts: &[&Contrast]) -> Vec<String> {
+        let (together, alone): (Vec<&Contrast>, Vec<&Contrast>) =
+            contrasts.iter().copied().partition(|contrast| contrast.no_verdict.is_none());
+        let (together, alone) =
+            if together.len() > 1 { (together, alone) } else { (Vec::new(), contrasts.to_vec()) };
+        let mut sentences: Vec<String> =
+            alone.iter().filter_map(|contrast| self.sentence(contrast.x, &[contrast])).collect();
+        if let Some(first) = together.first() {
+            let unit = Unit::of(first.measure);
+            let differences: Vec<String> =
+                together.iter().map(|contrast| unit.signed(contrast.difference.value)).collect();
+            let in_measure = if self.has_utility { self.in_measure(first.measure) } else { "" };
+            let detectable = detectable(&together)
+                .map_or_else(String::new, |range| format!("; could detect differences above {range}"));
+            sentences.push(format!(
+                "{}, {in_measure}{} versus {} is inconclusive (differences {}{}{detectable}).",
+                self.at(&xs_of(&together)),
+                first.series,
+                first.baseline,
+                listed(&differences),
+                unit.name,
+            ));
+        }
+        sentences
+    }
+
+    /// Counts the inconclusive comparisons, with the differences that they could have detected;
+    /// None if there are none.
+    fn count_inconclusive(&self, all: &[&Contrast], open: &[&Contrast]) -> Option<String> {
+        let count = match (open.len(), all.len()) {
+            (0, _) => return None,
+            (some, all) if some == all => format!("All {all} comparisons are inconclusive"),
+            (1, all) => format!("1 of {all} comparisons is inconclusive"),
+            (some, all) => format!("{some} of {all} comparisons are inconclusive"),
+        };
+        let xs = xs_of(open);
+        let places = if xs.len() > 1 || xs.len() < self.sweep.xs.numbers.len() {
+            format!(" ({})", uncapitalised(&self.at(&xs)))
+        } else {
+            String::new()
+        };
+        let headline: Vec<&Contrast> =
+            open.iter().copied().filter(|contrast| contrast.measure != Measure::Utility).collect();
+        let measure =
+            if headline.iter().any(|contrast| contrast.measure == Measure::Auc) { "AUC" } else { "accuracy" };
+        let detectable = detectable(&headline).map_or_else(String::new, |range| {
+            format!("; they could detect differences in {measure} above {range}")
+        });
+        Some(format!("{count}{places}{detectable}."))
+    }
+
+    /// Says that runs do not beat chance, and what to change; None if all do.
+    fn unlearnt(&self, contrasts: &[&Contrast]) -> Option<String> {
+        let first = contrasts.first()?;
+        let mut steps: Vec<u64> = contrasts.iter().flat_map(|contrast| contrast.steps).collect();
+        steps.sort_unstable();
+        steps.dedup();
+        let steps = match (steps.first(), steps.last()) {
+            (Some(least), Some(most)) if least != most => format!("{least} to {most} optimizer steps"),
+            (Some(1), _) => "1 optimizer step".to_owned(),
+            (steps, _) => format!("{} optimizer steps", steps.copied().unwrap_or_default()),
+        };
+        let mut series: Vec<String> = Vec::new();
+        for name in contrasts.iter().flat_map(|contrast| [&contrast.baseline, &contrast.series]) {
+            if !series.contains(name) {
+                series.push(name.clone());
+            }
+        }
+        let measure = if first.measure == Measure::Auc { "AUC" } else { "accuracy" };
+        let place = match self.sweep.xs.numbers.len() {
+            0 | 1 => String::new(),
+            _ => format!(" {}", uncapitalised(&self.at(&xs_of(contrasts)))),
+        };
+        Some(format!(
+            "The runs of {} have not learnt yet{place}: no {measure} is significantly above 50 % (chance) after {steps}, \
+             so there is no verdict. Train for more steps, raise `train.learning_rate`, or use more data.",
+            listed(&series)
+        ))
+    }
+
+    fn in_measure(&self, measure: Measure) -> &'static str {
+        match measure {
+            Measure::Accuracy => "in preference accuracy ",
+            Measure::Auc => "in AUC ",
+            Measure::Utility => "in true utility of generations ",
+        }
     }
 
     /// Describes comparisons at one x; None without any.
     fn sentence(&self, x: f64, contrasts: &[&Contrast]) -> Option<String> {
-        let phrases = |measure, name: &str| {
+        let phrases = |measure| {
             let matching = contrasts.iter().filter(|contrast| contrast.measure == measure);
             let phrases: Vec<String> = matching.map(|contrast| phrase(contrast)).collect();
-            let name = if self.has_utility { name } else { "" };
+            let name = if self.has_utility { self.in_measure(measure) } else { "" };
             (!phrases.is_empty()).then(|| format!("{name}{}", phrases.join("; ")))
         };
-        let parts = [
-            phrases(Measure::Accuracy, "in preference accuracy "),
-            phrases(Measure::Auc, "in AUC "),
-            phrases(Measure::Utility, "in true utility of generations "),
-        ];
+        let parts = [Measure::Accuracy, Measure::Auc, Measure::Utility].map(phrases);
         let parts: Vec<String> = parts.into_iter().flatten().collect();
-        (!parts.is_empty()).then(|| format!("{}, {}.", self.at(x), parts.join("; ")))
+        let text = parts.join("; ");
+        match parts.is_empty() {
+            true => None,
+            false if !self.is_numeric() && self.sweep.xs.numbers.len() == 1 => Some(capitalised(&text) + "."),
+            false => Some(format!("{}, {text}.", self.at(&[x]))),
+        }
     }
 
-    fn at(&self, x: f64) -> String {
+    /// Names values of x: `At kept = 0.1 and 1`.
+    fn at(&self, xs: &[f64]) -> String {
         let label = &self.sweep.experiment.x.label;
+        let names = |name: &dyn Fn(f64) -> String| listed(&xs.iter().map(|x| name(*x)).collect::<Vec<_>>());
         match self.is_numeric() {
-            true if label.contains("fraction") => format!("At {} % ({label})", 100.0 * x),
-            true => format!("At {label} = {x}"),
-            false => format!("With {label} = {}", self.x_name(x)),
+            true if label.contains("fraction") => {
+                format!("At {} ({label})", names(&|x| format!("{} %", round(100.0 * x))))
+            }
+            true => format!("At {label} = {}", names(&|x| x.to_string())),
+            false => format!("With {label} = {}", names(&|x| self.x_name(x))),
         }
     }
 
@@ -132,51 +268,40 @@ impl Words<'_> {
     }
 }
 
-/// Counts the inconclusive comparisons, with the differences that they could have detected; None if
-/// there are none.
-fn count_inconclusive(contrasts: &[&Contrast]) -> Option<String> {
-    let inconclusive: Vec<&&Contrast> =
-        contrasts.iter().filter(|contrast| contrast.verdict == Verdict::Inconclusive).collect();
-    let count = match (inconclusive.len(), contrasts.len()) {
-        (0, _) => return None,
-        (some, all) if some == all => format!("All {all} comparisons are inconclusive"),
-        (1, all) => format!("1 of {all} comparisons is inconclusive"),
-        (some, all) => format!("{some} of {all} comparisons are inconclusive"),
-    };
-    let detectable = inconclusive
-        .iter()
-        .filter(|contrast| contrast.measure != Measure::Utility)
-        .filter_map(|contrast| contrast.detectable);
+/// Values of x of comparisons, in ascending order.
+fn xs_of(contrasts: &[&Contrast]) -> Vec<f64> {
+    let mut xs: Vec<f64> = contrasts.iter().map(|contrast| contrast.x).collect();
+    xs.sort_by(f64::total_cmp);
+    xs.dedup();
+    xs
+}
+
+/// Smallest and largest difference that comparisons of one unit could detect, as text; None if none
+/// could be computed.
+fn detectable(contrasts: &[&Contrast]) -> Option<String> {
+    let unit = Unit::of(contrasts.first()?.measure);
+    let values = contrasts.iter().filter_map(|contrast| contrast.detectable);
     let (least, most) =
-        detectable.fold((f64::INFINITY, 0.0_f64), |(least, most), value| (least.min(value), most.max(value)));
-    let is_auc = inconclusive.iter().any(|contrast| contrast.measure == Measure::Auc);
-    let measure = if is_auc { "AUC" } else { "accuracy" };
-    let points = |value: f64| format!("{:.1}", 100.0 * value);
-    Some(if most == 0.0 {
-        format!("{count}.")
+        values.fold((f64::INFINITY, 0.0_f64), |(least, most), value| (least.min(value), most.max(value)));
+    let name = unit.name.replace(" of AUC", "");
+    if most == 0.0 {
+        None
+    } else if contrasts.len() == 1 {
+        Some(format!("{}{name}", unit.unsigned(most)))
     } else if most <= ALIKE * least {
-        format!("{count}; they could detect differences in {measure} above about {} points.", points(most))
+        Some(format!("about {}{name}", unit.unsigned(most)))
     } else {
-        format!(
-            "{count}; they could detect differences in {measure} above {} to {} points.",
-            points(least),
-            points(most)
-        )
-    })
+        Some(format!("{} to {}{name}", unit.unsigned(least), unit.unsigned(most)))
+    }
 }
 
 /// Describes a difference in percentage points of preference accuracy, or in true utility.
 fn phrase(contrast: &Contrast) -> String {
     let Estimate { value, low, high } = contrast.difference;
     let Contrast { series, baseline, .. } = contrast;
-    let (scale, digits, unit) = match contrast.measure {
-        Measure::Accuracy => (100.0, 1, " points"),
-        Measure::Auc => (100.0, 1, " points of AUC"),
-        Measure::Utility => (1.0, 2, ""),
-    };
-    let number = |text: String| text.replace('-', "−");
-    let unsigned = |difference: f64| number(format!("{:.digits$}", scale * difference));
-    let signed = |difference: f64| number(format!("{:+.digits$}", scale * difference));
+    let words = Unit::of(contrast.measure);
+    let unit = words.name;
+    let (signed, unsigned) = (|value| words.signed(value), |value| words.unsigned(value));
     let steps = match contrast.steps {
         [ours, theirs] if ours != theirs => format!("; {ours} optimizer steps and {theirs}"),
         _ => String::new(),
@@ -192,6 +317,9 @@ fn phrase(contrast: &Contrast) -> String {
         (Some(NoVerdict::Identical), _) => format!("{series} and {baseline} have the same results"),
         (Some(NoVerdict::OneSeed), _) => {
             format!("{series} versus {baseline} has no verdict ({difference}, for this seed)")
+        }
+        (Some(NoVerdict::NotLearnt), _) => {
+            format!("{series} versus {baseline} has no verdict: neither beats chance ({difference})")
         }
         (Some(NoVerdict::TooWide), _) => {
             format!("{series} versus {baseline} has no verdict: too few seeds and pairs ({difference})")

@@ -1,5 +1,6 @@
 //! Drawing of figures, independent of the image format.
 
+mod forest;
 mod heatmap;
 mod plot;
 
@@ -31,16 +32,17 @@ const TITLE_HEIGHT: f64 = 22.0;
 
 /// Returns the size of each panel of a figure.
 ///
-/// A single plot is large, small multiples are small, and a heat map is as large as its content.
+/// A single plot is large, small multiples are small, and heat maps and forest plots are as large as
+/// their content.
 pub(crate) fn panel_size(figure: &Figure) -> Size {
-    let heatmaps = figure.panels.iter().filter_map(|panel| match &panel.content {
+    let sized = figure.panels.iter().filter_map(|panel| match &panel.content {
         Content::Heatmap(heatmap) => Some(heatmap::size(panel, heatmap)),
+        Content::Forest(forest) => Some(forest::size(panel, forest)),
         Content::Plot { .. } => None,
     });
-    let largest =
-        heatmaps.reduce(|a, b| Size { width: a.width.max(b.width), height: a.height.max(b.height) });
+    let largest = sized.reduce(|a, b| Size { width: a.width.max(b.width), height: a.height.max(b.height) });
     largest.unwrap_or(if figure.panels.len() == 1 {
-        Size { width: 500.0, height: 320.0 }
+        Size { width: 360.0, height: 240.0 }
     } else {
         Size { width: 320.0, height: 230.0 }
     })
@@ -102,13 +104,30 @@ const MARGIN: f64 = 16.0;
 const GAP: f64 = 20.0;
 
 impl<'a> FigureSheet<'a> {
-    /// Lays out a figure.
+    /// Lays out a figure with its title.
     pub(crate) fn new(figure: &'a Figure) -> Self {
+        let max_columns = if panel_size(figure).width > 500.0 { 1 } else { 3 };
+        Self::with_columns(figure, max_columns, true)
+    }
+
+    /// Lays out a figure for a paper, whose caption replaces the title: one panel for a column, or
+    /// two side by side for both columns.
+    pub(crate) fn for_print(figure: &'a Figure) -> Self {
+        let max_columns = if panel_size(figure).width > 500.0 { 1 } else { 2 };
+        Self::with_columns(figure, max_columns, false)
+    }
+
+    /// Number of panels side by side.
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    fn with_columns(figure: &'a Figure, max_columns: usize, is_titled: bool) -> Self {
         let panel_size = panel_size(figure);
-        let max_columns = if panel_size.width > 500.0 { 1 } else { 3 };
         let columns = figure.panels.len().clamp(1, max_columns);
         let width = columns as f64 * (panel_size.width + GAP) - GAP;
-        let (mut x, mut y) = (MARGIN, MARGIN + 34.0);
+        let title_height = if is_titled { 34.0 } else { 8.0 };
+        let (mut x, mut y) = (MARGIN, MARGIN + title_height);
         let mut legend = Vec::new();
         for entry in &figure.legend {
             let label = fit(&entry.label, MEDIUM, width - 42.0);
@@ -119,7 +138,7 @@ impl<'a> FigureSheet<'a> {
             legend.push(((x, y), label));
             x += entry_width + 24.0;
         }
-        let title = fit(&figure.title, LARGE, width);
+        let title = if is_titled { fit(&figure.title, LARGE, width) } else { String::new() };
         let panels_top = if legend.is_empty() { y } else { y + 18.0 };
         Self { figure, title, legend, columns, panel_size, panels_top }
     }
@@ -135,7 +154,9 @@ impl Drawing for FigureSheet<'_> {
     }
 
     fn draw<B: DrawingBackend>(&self, canvas: &Canvas<'_, B>) -> DrawResult<B> {
-        canvas.text(&self.title, (MARGIN, MARGIN), HPos::Left, VerticalAnchor::Top, LARGE, 1.0)?;
+        if !self.title.is_empty() {
+            canvas.text(&self.title, (MARGIN, MARGIN), HPos::Left, VerticalAnchor::Top, LARGE, 1.0)?;
+        }
         for (entry, ((x, y), label)) in self.figure.legend.iter().zip(&self.legend) {
             draw_swatch(canvas, entry.style, (*x, *y))?;
             canvas.text(label, (x + 42.0, *y), HPos::Left, VerticalAnchor::Middle, MEDIUM, 1.0)?;
@@ -168,5 +189,6 @@ fn draw_panel<B: DrawingBackend>(
             plot::draw(canvas, [x_scale, y_scale], marks, (x, top), size)
         }
         Content::Heatmap(heatmap) => heatmap::draw(canvas, heatmap, (x, top)),
+        Content::Forest(forest) => forest::draw(canvas, forest, (x, top), width),
     }
 }

@@ -39,6 +39,47 @@ pub(crate) enum Content {
     Plot { x: Scale, y: Scale, marks: Vec<PlotMark> },
     /// A heat map.
     Heatmap(Heatmap),
+    /// A forest plot.
+    Forest(Forest),
+}
+
+/// A forest plot: differences with their intervals, one row each, around a line of no difference.
+#[derive(Debug, Clone)]
+pub(crate) struct Forest {
+    /// Horizontal scale, with quantity and unit.
+    pub(crate) scale: Scale,
+    /// Meaning of the left and of the right half.
+    pub(crate) sides: [String; 2],
+    /// Rows from top to bottom, in groups.
+    pub(crate) groups: Vec<ForestGroup>,
+}
+
+/// Rows under a common heading.
+#[derive(Debug, Clone)]
+pub(crate) struct ForestGroup {
+    /// Heading; empty if there is only one group.
+    pub(crate) title: String,
+    pub(crate) rows: Vec<ForestRow>,
+}
+
+/// A difference with its intervals.
+#[derive(Debug, Clone)]
+pub(crate) struct ForestRow {
+    pub(crate) label: String,
+    pub(crate) style: SeriesStyle,
+    pub(crate) value: f64,
+    /// Ends of the 95 % interval, drawn thick.
+    pub(crate) interval: [f64; 2],
+    /// Ends of the interval at the level of the verdict, drawn thin with caps.
+    pub(crate) adjusted: Option<[f64; 2]>,
+    /// Smallest difference that the comparison could detect, drawn as a band on both sides of 0.
+    pub(crate) detectable: Option<f64>,
+    /// Difference as text.
+    pub(crate) text: String,
+    /// Conclusion in a few words.
+    pub(crate) conclusion: String,
+    /// Emphasises a significant difference.
+    pub(crate) significant: bool,
 }
 
 /// A heat map with its values as text.
@@ -87,6 +128,8 @@ pub(crate) enum PlotMark {
     Interval { style: SeriesStyle, x: f64, low: f64, high: f64 },
     /// A marker in the shape of the series.
     Marker { style: SeriesStyle, x: f64, y: f64 },
+    /// A text above a position.
+    Text { x: f64, y: f64, text: String },
 }
 
 /// Vertical range of a band at one x.

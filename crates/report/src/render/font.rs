@@ -10,6 +10,9 @@ use plotters::{
 /// Name of the bundled font: the generic name, so that an SVG uses the reader's sans-serif font.
 pub(super) const FAMILY: FontFamily = FontFamily::SansSerif;
 
+/// The bundled font.
+pub(super) const BYTES: &[u8] = include_bytes!("../../assets/Roboto-Regular.ttf");
+
 /// Line height in ems: plotters sizes fonts by line height.
 pub(super) const LINE_HEIGHT: f64 = 1.24;
 
@@ -21,11 +24,7 @@ pub(super) fn register_bundled_font() {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(|| {
         // If this fails, drawing the first text returns the error.
-        let _ = register_font(
-            FAMILY.as_str(),
-            FontStyle::Normal,
-            include_bytes!("../../assets/Roboto-Regular.ttf"),
-        );
+        let _ = register_font(FAMILY.as_str(), FontStyle::Normal, BYTES);
     });
 }
 

@@ -35,12 +35,13 @@ pub(crate) fn rows(sweep: &SweepData, measure: Measure) -> Vec<ContrastRow> {
 }
 
 /// Words for a comparison's verdict, or for the reason why it has none.
-fn conclusion(contrast: &Contrast) -> String {
+pub(crate) fn conclusion(contrast: &Contrast) -> String {
     let words = match (contrast.no_verdict, contrast.verdict) {
         (Some(NoVerdict::OneSeed), _) => "one seed",
         (Some(NoVerdict::TooWide), _) => "too few seeds and pairs",
         (Some(NoVerdict::LostRuns), _) => "inconclusive: runs failed",
         (Some(NoVerdict::Identical), _) => "identical runs",
+        (Some(NoVerdict::NotLearnt), _) => "not learnt yet",
         (None, Verdict::Better) => "better",
         (None, Verdict::Worse) => "worse",
         (None, Verdict::Inconclusive) => "inconclusive",

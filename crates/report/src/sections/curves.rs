@@ -20,7 +20,17 @@ const MAX_POINTS: u64 = 100;
 /// Maximum number of points that are drawn with markers.
 const MAX_MARKERS: usize = 20;
 
-/// Returns the figure of a metric, or `None` if no run recorded it.
+/// Fewest points of a curve: two show a start and an end, which are in the tables.
+const MIN_POINTS: usize = 3;
+/// If the values of one panel span so many times as much as those of the median panel, panels get
+/// scales of their own.
+const OWN_SCALE: f64 = 5.0;
+/// A curve whose values span so many times as much as those of the median curve is cut at the edge of
+/// the scale.
+const CUT: f64 = 8.0;
+
+/// Returns the figure of a metric, or `None` if no run recorded it at three steps or more, or if it
+/// is 0 throughout.
 pub(crate) fn figure(sweep: &SweepData, metric: &PlottedMetric) -> Option<Figure> {
     let width = match metric.kind {
         RecordKind::Train => bin_width(sweep.runs.iter().filter_map(RunData::steps).max().unwrap_or(0)),
@@ -33,18 +43,32 @@ pub(crate) fn figure(sweep: &SweepData, metric: &PlottedMetric) -> Option<Figure
         .map(|x| (x_title(sweep, x), series_curves(sweep, metric, x, width)))
         .filter(|(_, curves)| !curves.is_empty())
         .collect();
-    let points = panels.iter().flat_map(|(_, curves)| curves).flat_map(|curve| &curve.points);
-    let mut values: Vec<f64> = points.flat_map(|point| [point.low, point.high]).collect();
-    if values.is_empty() {
+    let tick = if metric.percent { format::percent_tick } else { format::fixed };
+    let ranges: Vec<Vec<f64>> = panels.iter().map(|(_, curves)| values(curves)).collect();
+    let is_cut = panels.iter().any(|(_, curves)| has_outlier(curves));
+    if ranges.iter().flatten().all(|value| *value == 0.0) {
         return None;
     }
-    values.extend(metric.rule);
-    let tick = if metric.percent { format::percent_tick } else { format::fixed };
-    let y = Scale::covering(metric.label, values, tick);
+    let scale = |values: &mut dyn Iterator<Item = f64>| {
+        Scale::covering(metric.label, values.chain(metric.rule), tick)
+    };
+    let has_own_scales = one_squashes_the_others(&ranges);
+    let common = scale(&mut ranges.iter().flatten().copied());
+    let scales: Vec<Scale> = ranges
+        .iter()
+        .map(|range| if has_own_scales { scale(&mut range.iter().copied()) } else { common.clone() })
+        .collect();
     let mut caption =
         vec!["Curves are means over seeds; bands span the minimum and maximum over seeds.".to_owned()];
     if width > 1 {
         caption.push(format!("Each point is the mean of {width} steps."));
+    }
+    if has_own_scales {
+        caption.push("Vertical scales differ between panels.".to_owned());
+    }
+    if is_cut {
+        caption
+            .push("Curves that vary far more than the others are cut at the edge of the scale.".to_owned());
     }
     caption.push(metric.note.to_owned());
     Some(Figure {
@@ -52,8 +76,54 @@ pub(crate) fn figure(sweep: &SweepData, metric: &PlottedMetric) -> Option<Figure
         title: metric.title.to_owned(),
         caption: caption.join(" ").trim_end().to_owned(),
         legend: sweep.legend(),
-        panels: panels.into_iter().map(|(title, curves)| panel(metric, title, &y, &curves)).collect(),
+        panels: panels
+            .into_iter()
+            .zip(scales)
+            .map(|((title, curves), y)| panel(metric, title, &y, &curves))
+            .collect(),
     })
+}
+
+/// Returns the values of the curves of a panel, without those of outliers.
+fn values(curves: &[SeriesCurve]) -> Vec<f64> {
+    let limit = cut_limit(curves);
+    let kept = curves.iter().filter(|curve| curve.span() <= limit);
+    kept.flat_map(|curve| &curve.points).flat_map(|point| [point.low, point.high]).collect()
+}
+
+/// Returns true if a curve is cut.
+fn has_outlier(curves: &[SeriesCurve]) -> bool {
+    let limit = cut_limit(curves);
+    curves.iter().any(|curve| curve.span() > limit)
+}
+
+/// Returns the span above which a curve is cut. Of two curves, none is.
+fn cut_limit(curves: &[SeriesCurve]) -> f64 {
+    match lower_median(curves.iter().map(SeriesCurve::span)) {
+        Some(median) if curves.len() > 2 && median > 0.0 => CUT * median,
+        _ => f64::INFINITY,
+    }
+}
+
+/// Returns true if one panel's values span far more than those of most panels.
+fn one_squashes_the_others(ranges: &[Vec<f64>]) -> bool {
+    let spans = || ranges.iter().map(|range| span(range.iter().copied()));
+    let most = spans().fold(0.0, f64::max);
+    ranges.len() > 1 && lower_median(spans()).is_some_and(|median| most > OWN_SCALE * median)
+}
+
+/// Returns the difference between the largest and the smallest value.
+fn span(values: impl Iterator<Item = f64>) -> f64 {
+    let ends = values
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+    ends.1 - ends.0
+}
+
+/// Returns the median; of an even number of values, the smaller of the middle two.
+fn lower_median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len().saturating_sub(1) / 2).copied()
 }
 
 /// A metric of one series at one x value, over steps.
@@ -63,6 +133,13 @@ struct SeriesCurve {
     /// Number of runs that recorded the metric.
     runs: usize,
     points: Vec<CurvePoint>,
+}
+
+impl SeriesCurve {
+    /// Difference between the largest and the smallest value of any seed.
+    fn span(&self) -> f64 {
+        span(self.points.iter().flat_map(|point| [point.low, point.high]))
+    }
 }
 
 /// Mean and range over seeds at one step.
@@ -103,7 +180,7 @@ fn series_curves(sweep: &SweepData, metric: &PlottedMetric, x: &XValue, width: u
         let points = points.collect();
         SeriesCurve { series: entry.label, style: entry.style, runs: runs.len(), points }
     };
-    sweep.legend().into_iter().map(of_series).filter(|curve| !curve.points.is_empty()).collect()
+    sweep.legend().into_iter().map(of_series).filter(|curve| curve.points.len() >= MIN_POINTS).collect()
 }
 
 /// Returns the number of steps per bin for a run of this length.
@@ -165,4 +242,35 @@ fn panel(metric: &PlottedMetric, title: String, y: &Scale, curves: &[SeriesCurve
     let at_x = if title.is_empty() { String::new() } else { format!(", {title}") };
     let description = format!("{} over steps{at_x}. {}.", metric.title, ends.collect::<Vec<_>>().join("; "));
     Panel { title, description, content: Content::Plot { x, y: y.clone(), marks } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panel_with_far_larger_values_gets_its_own_scale() {
+        let [calm, wild] = [vec![0.0, 1.0], vec![-40.0, 2.0]];
+        assert!(one_squashes_the_others(&[calm.clone(), calm.clone(), wild.clone()]));
+        assert!(one_squashes_the_others(&[calm.clone(), wild]));
+        assert!(!one_squashes_the_others(&[calm.clone(), calm.clone(), vec![0.0, 3.0]]));
+        assert!(!one_squashes_the_others(&[calm]));
+        assert!(!one_squashes_the_others(&[]));
+    }
+
+    #[test]
+    fn a_curve_with_far_larger_values_is_cut() {
+        let curve = |low: f64, high: f64| SeriesCurve {
+            series: String::new(),
+            style: SeriesStyle::Series(0),
+            runs: 1,
+            points: [low, high]
+                .map(|value| CurvePoint { step: value, mean: value, low: value, high: value })
+                .into(),
+        };
+        let curves = [curve(0.0, 1.0), curve(-1.0, 0.5), curve(0.0, 100.0)];
+        assert!(has_outlier(&curves) && !has_outlier(&curves[..2]));
+        assert_eq!(values(&curves), [0.0, 0.0, 1.0, 1.0, -1.0, -1.0, 0.5, 0.5]);
+        assert!(!has_outlier(&[curve(0.0, 1.0), curve(0.0, 100.0)]));
+    }
 }

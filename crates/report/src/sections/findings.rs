@@ -32,10 +32,10 @@ struct FindingRow {
 pub(crate) fn title(sign: Sign) -> &'static str {
     match sign {
         Sign::Unstable => "Training is unstable",
-        Sign::NoLearning => "No learning",
+        Sign::NoLearning => "Not better than chance",
+        Sign::RanAway => "The policy ran away from the reference",
         Sign::ModeCollapse => "Mode collapse",
-        Sign::ReferencePointAtZero => "The reference point is stuck at 0",
-        Sign::ChosenFalling => "Chosen completions become less likely",
+        Sign::NoLongerEnds => "Completions no longer end",
         Sign::LengthBlowUp => "Completion length grows",
     }
 }

@@ -13,6 +13,8 @@ use crate::{
 /// The tables of means that the sweep has values for.
 pub(crate) struct MeanTables {
     pub(crate) noise: Option<MeanTable>,
+    /// Changes of held-out log-probabilities, the largest fall first.
+    pub(crate) likelihood: Option<MeanTable>,
     pub(crate) generations: Option<MeanTable>,
     /// Held-out accuracy by domain and by source.
     pub(crate) origins: Vec<(PairGrouping, MeanTable)>,
@@ -23,13 +25,18 @@ impl MeanTables {
     pub(crate) fn new(sweep: &SweepData) -> Self {
         let origins = [PairGrouping::Domain, PairGrouping::Source];
         let origins = origins.into_iter().filter_map(|origin| Some((origin, accuracy_by(sweep, origin)?)));
-        Self { noise: noise(sweep), generations: generations(sweep), origins: origins.collect() }
+        Self {
+            noise: noise(sweep),
+            likelihood: likelihood(sweep),
+            generations: generations(sweep),
+            origins: origins.collect(),
+        }
     }
 
     /// Returns all tables.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &MeanTable> {
-        let Self { noise, generations, origins } = self;
-        origins.iter().map(|(_, table)| table).chain(noise).chain(generations)
+        let Self { noise, likelihood, generations, origins } = self;
+        origins.iter().map(|(_, table)| table).chain(noise).chain(likelihood).chain(generations)
     }
 }
 
@@ -145,6 +152,35 @@ fn noise(sweep: &SweepData) -> Option<MeanTable> {
          that is robust to noise has a low weight and a low agreement in the corrupted columns.",
         columns.as_flattened(),
     )
+}
+
+/// Returns the changes of log π of held-out completions during training, ordered by that of the
+/// chosen ones.
+fn likelihood(sweep: &SweepData) -> Option<MeanTable> {
+    let change = |class: &'static str| {
+        let metric = format!("eval_logps/{class}");
+        let name = format!("{class}_change");
+        MeanColumn::new(&format!("Change of log π, {class}"), &name, format::signed, move |run| {
+            let first = run.first(RecordKind::Eval, &metric)?;
+            Some(run.last(RecordKind::Eval, &metric)? - first)
+        })
+    };
+    let fallen = MeanColumn::new("Chosen less likely", "chosen_fallen", format::percent, |run| {
+        run.last(RecordKind::Eval, "eval_logps/chosen_fallen")
+    });
+    let mut table = MeanTable::new(
+        sweep,
+        "likelihood",
+        "Change of the likelihood of held-out completions",
+        "Mean change of log π during training, in nats, the largest fall of chosen completions first, and the share of \
+         chosen completions that are less likely than under the reference. Most objectives make both classes less \
+         likely: where chosen ones fall far, probability has moved to completions outside the dataset, and the \
+         generations show where.",
+        &[change("chosen"), change("rejected"), fallen],
+    )?;
+    let fall = |row: &MeanRow| row.values.first().copied().flatten().unwrap_or(f64::INFINITY);
+    table.rows.sort_by(|a, b| fall(a).total_cmp(&fall(b)));
+    Some(table)
 }
 
 /// Returns statistics of generated completions.

@@ -46,7 +46,7 @@ pub(crate) const TRAIN_MARGIN: PlottedMetric = PlottedMetric {
     name: "train-margin",
     key: "rewards/margins",
     title: "Reward margin during training",
-    label: "rewards/margins",
+    label: "reward margin",
     note: "Mean reward of chosen (or desirable) minus that of rejected (or undesirable) completions in the batch.",
     ..DEFAULT
 };
@@ -57,9 +57,10 @@ pub(crate) const HELD_OUT_ACCURACY: PlottedMetric = PlottedMetric {
     kind: RecordKind::Eval,
     key: "eval_rewards/accuracies",
     title: "Held-out accuracy during training",
-    label: "eval_rewards/accuracies",
+    label: "held-out accuracy",
+    note: "The dashed line is chance.",
     percent: true,
-    ..DEFAULT
+    rule: Some(0.5),
 };
 
 /// AUC of the reward on the held-out thumbs.
@@ -68,7 +69,7 @@ pub(crate) const HELD_OUT_AUC: PlottedMetric = PlottedMetric {
     kind: RecordKind::Eval,
     key: "eval_thumbs/auc",
     title: "Held-out AUC during training",
-    label: "eval_thumbs/auc",
+    label: "held-out AUC",
     note: "Probability that a random held-out thumb up has a higher reward than a random thumb down.",
     percent: true,
     rule: Some(0.5),
@@ -80,7 +81,7 @@ pub(crate) const HELD_OUT_MARGIN: PlottedMetric = PlottedMetric {
     kind: RecordKind::Eval,
     key: "eval_rewards/margins",
     title: "Held-out reward margin during training",
-    label: "eval_rewards/margins",
+    label: "reward margin",
     ..DEFAULT
 };
 
@@ -89,7 +90,7 @@ pub(crate) const KL: PlottedMetric = PlottedMetric {
     name: "kl",
     key: "kl",
     title: "KL estimate during training",
-    label: "kl, nats",
+    label: "KL estimate, nats",
     note: "KL divergence of the policy from the reference, as estimated by the objective; objectives without an \
            estimate have no curve.",
     ..DEFAULT
@@ -101,7 +102,7 @@ pub(crate) const CHOSEN: PlottedMetric = PlottedMetric {
     kind: RecordKind::Eval,
     key: "eval_logps/chosen",
     title: "Log-likelihood of chosen completions",
-    label: "eval_logps/chosen, nats",
+    label: "log π of chosen, nats",
     note: "If this falls while the margin grows, the policy moves probability mass to completions outside the dataset.",
     ..DEFAULT
 };
@@ -112,7 +113,7 @@ pub(crate) const REJECTED: PlottedMetric = PlottedMetric {
     kind: RecordKind::Eval,
     key: "eval_logps/rejected",
     title: "Log-likelihood of rejected completions",
-    label: "eval_logps/rejected, nats",
+    label: "log π of rejected, nats",
     ..DEFAULT
 };
 
@@ -133,7 +134,7 @@ pub(crate) const HELD_OUT_KL: PlottedMetric = PlottedMetric {
     kind: RecordKind::Eval,
     key: "eval_kl",
     title: "KL estimate on held-out prompts",
-    label: "eval_kl, nats",
+    label: "KL estimate, nats",
     note: "The same estimate for all objectives: mean log-ratio of completions paired with other prompts, clamped at 0.",
     ..DEFAULT
 };
@@ -154,7 +155,7 @@ pub(crate) const CORRUPTED_REWARD: PlottedMetric = PlottedMetric {
     name: "corrupted-reward",
     key: "noise/rewards/corrupted",
     title: "Reward of corrupted rows",
-    label: "noise/rewards/corrupted",
+    label: "reward",
     note: "Signed by the corrupted labels: above 0, the policy has fitted the noise.",
     rule: Some(0.0),
     ..DEFAULT
@@ -165,7 +166,7 @@ pub(crate) const CLEAN_REWARD: PlottedMetric = PlottedMetric {
     name: "clean-reward",
     key: "noise/rewards/clean",
     title: "Reward of clean rows",
-    label: "noise/rewards/clean",
+    label: "reward",
     rule: Some(0.0),
     ..DEFAULT
 };

@@ -2,20 +2,18 @@
 
 use prospect_core::sample::mean;
 
-use super::{first_and_last_x, x_title};
+use super::{MAX_PANELS, first_and_last_x, panel_title};
 use crate::{
     format,
     render::{
         figure::{BandPoint, Content, Figure, LegendEntry, Panel, PlotMark, Scale, bin_outline},
         style::SeriesStyle,
     },
-    sweep_data::{RunGroup, SweepData, XValue},
+    sweep_data::{RunGroup, SweepData},
 };
 
 /// Number of bins of the reward histograms.
 const BINS: usize = 32;
-/// Maximum number of panels; with more, only the first and the last x value are shown.
-const MAX_PANELS: usize = 12;
 /// Share of rewards that may lie beyond either end of the scale; the outermost bins include them.
 const OUTLIERS: f64 = 0.005;
 
@@ -28,11 +26,7 @@ struct ClassRewards {
 
 impl ClassRewards {
     fn new(sweep: &SweepData, group: &RunGroup<'_>) -> Self {
-        let title = if sweep.x.values().len() < 2 {
-            group.series.clone()
-        } else {
-            format!("{}, {}: {}", group.series, sweep.x.label(), group.x_name)
-        };
+        let title = panel_title(sweep, group);
         let mut rewards = Self { title, chosen: Vec::new(), rejected: Vec::new() };
         for run in &group.runs {
             rewards.chosen.extend(run.pairs.iter().map(|pair| run.beta * pair.chosen));
@@ -130,41 +124,58 @@ fn histogram_marks([chosen, rejected]: &[Vec<f64>; 2], x: &Scale) -> Vec<PlotMar
     marks
 }
 
-/// Returns the accuracy of implied preferences over their confidence, one panel for each x value.
+/// Returns the accuracy of implied preferences over their confidence, one panel for each series and
+/// x value.
 pub(crate) fn calibration(sweep: &SweepData) -> Option<Figure> {
     let summary = sweep.summary.as_ref()?;
     let x = Scale::covering("confidence", [0.5, 1.0], format::percent_tick);
-    let calibrated: Vec<_> =
-        summary.points.iter().filter_map(|point| Some((point, point.calibration.as_ref()?))).collect();
-    let accuracies = calibrated.iter().flat_map(|(_, calibration)| &calibration.bins).map(|bin| bin.accuracy);
+    let mut groups = sweep.run_groups();
+    let all = groups.len();
+    first_and_last_x(&mut groups, MAX_PANELS);
+    let of_group = |group: &RunGroup<'_>| {
+        let mut own =
+            summary.points.iter().filter(|point| point.x == group.x && point.series == group.series);
+        own.next()?.calibration.as_ref()
+    };
+    let accuracies = groups.iter().filter_map(of_group).flat_map(|calibration| &calibration.bins);
+    let accuracies = accuracies.map(|bin| bin.accuracy);
     let y = Scale::covering("accuracy", accuracies.chain([0.5, 1.0]), format::percent_tick);
-    let panel = |x_value: &XValue| {
+    let panel = |group: &RunGroup<'_>| {
+        let calibration = of_group(group)?;
+        let style = sweep.style(&group.series);
         let mut marks = vec![PlotMark::Guide { points: vec![(0.5, 0.5), (1.0, 1.0)] }];
-        let mut errors = Vec::new();
-        for LegendEntry { style, label: series } in sweep.legend() {
-            let mut own =
-                calibrated.iter().filter(|(point, _)| point.x == x_value.value && point.series == series);
-            let Some((_, calibration)) = own.next() else { continue };
-            let points: Vec<_> = calibration.bins.iter().map(|bin| (bin.confidence, bin.accuracy)).collect();
-            marks.extend(points.iter().map(|(x, y)| PlotMark::Marker { style, x: *x, y: *y }));
-            marks.push(PlotMark::Line { style, points });
-            errors.push(format!("{series} has an error of {}", format::percent(calibration.error)));
+        let points: Vec<_> = calibration.bins.iter().map(|bin| (bin.confidence, bin.accuracy)).collect();
+        if points.len() > 2 {
+            marks.push(PlotMark::Line { style, points: points.clone() });
         }
-        (!errors.is_empty()).then(|| Panel {
-            title: x_title(sweep, x_value),
-            description: format!("Expected calibration error, {}: {}.", x_value.name, errors.join("; ")),
+        for (bin, (x, y)) in calibration.bins.iter().zip(points) {
+            marks.push(PlotMark::Marker { style, x, y });
+            marks.push(PlotMark::Text { x, y, text: bin.pairs.to_string() });
+        }
+        let title = panel_title(sweep, group);
+        Some(Panel {
+            description: format!(
+                "{title}: expected calibration error {} over {} bins.",
+                format::percent(calibration.error),
+                calibration.bins.len()
+            ),
+            title,
             content: Content::Plot { x: x.clone(), y: y.clone(), marks },
         })
     };
-    let panels: Vec<Panel> = sweep.x.values().iter().filter_map(panel).collect();
+    let panels: Vec<Panel> = groups.iter().filter_map(panel).collect();
+    let mut caption = "Held-out pairs by the confidence that rewards imply, σ(|reward margin|), against the share of pairs whose \
+         chosen completion has the higher reward; numbers are pairs in a bin, over all seeds. A calibrated policy lies on the \
+         dashed line, an overconfident one below it."
+        .to_owned();
+    if all > groups.len() {
+        caption.push_str(" Only the first and the last value of the swept setting are shown.");
+    }
     (!panels.is_empty()).then(|| Figure {
         name: "calibration".to_owned(),
         title: "Calibration of the implied preferences".to_owned(),
-        caption: "Held-out pairs by the confidence that rewards imply, σ(|reward margin|), against the share of pairs whose \
-                  chosen completion has the higher reward. A calibrated policy lies on the dashed line, an \
-                  overconfident one below it."
-            .to_owned(),
-        legend: sweep.legend(),
+        caption,
+        legend: Vec::new(),
         panels,
     })
 }

@@ -3,11 +3,11 @@
 use prospect_runs::{Estimate, Point, ThumbEstimates};
 use serde::Serialize;
 
-use super::x_title;
+use super::{MAX_PANELS, first_and_last_x, panel_title};
 use crate::{
     format,
-    render::figure::{Content, Figure, LegendEntry, Panel, PlotMark, Scale},
-    sweep_data::{SweepData, XValue},
+    render::figure::{Content, Figure, Panel, PlotMark, Scale},
+    sweep_data::{RunGroup, SweepData},
 };
 
 /// Table of the measures of held-out thumbs.
@@ -77,45 +77,52 @@ fn about(thumbs: &ThumbEstimates) -> String {
     )
 }
 
-/// Returns the share of thumbs up over the probability of a thumb up, one panel for each x value.
+/// Returns the share of thumbs up over the probability of a thumb up, one panel for each series and
+/// x value.
 pub(crate) fn reliability(sweep: &SweepData) -> Option<Figure> {
     let x = Scale::covering("probability of a thumb up", [0.0, 1.0], format::percent_tick);
     let y = Scale::covering("share of thumbs up", [0.0, 1.0], format::percent_tick);
-    let panel = |x_value: &XValue| {
+    let mut groups = sweep.run_groups();
+    let all = groups.len();
+    first_and_last_x(&mut groups, MAX_PANELS);
+    let panel = |group: &RunGroup<'_>| {
+        let own = |(point, _): &(&Point, _)| point.x == group.x && point.series == group.series;
+        let (_, thumbs) = points(sweep).find(own)?;
+        let style = sweep.style(&group.series);
         let mut marks = vec![PlotMark::Guide { points: vec![(0.0, 0.0), (1.0, 1.0)] }];
-        let mut facts = Vec::new();
-        for LegendEntry { style, label: series } in sweep.legend() {
-            let own = |(point, _): &(&Point, _)| point.x == x_value.value && point.series == series;
-            let Some((_, thumbs)) = points(sweep).find(own) else { continue };
-            if thumbs.reliability.is_empty() {
-                continue;
-            }
-            let points: Vec<_> =
-                thumbs.reliability.iter().map(|bin| (bin.probability, bin.desirable)).collect();
-            marks.extend(points.iter().map(|(x, y)| PlotMark::Marker { style, x: *x, y: *y }));
-            marks.push(PlotMark::Line { style, points });
-            let bin = |bin: &prospect_runs::ReliabilityBin| {
-                let (said, found) = (format::percent(bin.probability), format::percent(bin.desirable));
-                format!("{said} against {found} of {}", bin.thumbs)
-            };
-            let bins: Vec<String> = thumbs.reliability.iter().map(bin).collect();
-            facts.push(format!("{series}: {}", bins.join(", ")));
+        let points: Vec<_> = thumbs.reliability.iter().map(|bin| (bin.probability, bin.desirable)).collect();
+        if points.len() > 2 {
+            marks.push(PlotMark::Line { style, points: points.clone() });
         }
-        (!facts.is_empty()).then(|| Panel {
-            title: x_title(sweep, x_value),
-            description: format!("Probability against share, {}: {}.", x_value.name, facts.join("; ")),
+        for (bin, (x, y)) in thumbs.reliability.iter().zip(points) {
+            marks.push(PlotMark::Marker { style, x, y });
+            marks.push(PlotMark::Text { x, y, text: bin.thumbs.to_string() });
+        }
+        let bin = |bin: &prospect_runs::ReliabilityBin| {
+            let (said, found) = (format::percent(bin.probability), format::percent(bin.desirable));
+            format!("{said} against {found} of {}", bin.thumbs)
+        };
+        let bins: Vec<String> = thumbs.reliability.iter().map(bin).collect();
+        let title = panel_title(sweep, group);
+        (!bins.is_empty()).then(|| Panel {
+            description: format!("Probability against share, {title}: {}.", bins.join(", ")),
+            title,
             content: Content::Plot { x: x.clone(), y: y.clone(), marks },
         })
     };
-    let panels: Vec<Panel> = sweep.x.values().iter().filter_map(panel).collect();
+    let panels: Vec<Panel> = groups.iter().filter_map(panel).collect();
+    let mut caption = "Held-out thumbs by the probability that their reward implies after Platt scaling on training rows, \
+         against the share that is up; numbers are thumbs in a bin, over all seeds. Reliable probabilities lie on the \
+         dashed line."
+        .to_owned();
+    if all > groups.len() {
+        caption.push_str(" Only the first and the last value of the swept setting are shown.");
+    }
     (!panels.is_empty()).then(|| Figure {
         name: "reliability".to_owned(),
         title: "Reliability of the probability of a thumb up".to_owned(),
-        caption: "Held-out thumbs by the probability that their reward implies after Platt scaling on training rows, \
-                  pooled over seeds, against the share that is up. Reliable probabilities lie on the dashed line. \
-                  tables/reliability.csv has the number of thumbs in each bin."
-            .to_owned(),
-        legend: sweep.legend(),
+        caption,
+        legend: Vec::new(),
         panels,
     })
 }

@@ -24,7 +24,7 @@ pub(crate) fn figure(sweep: &SweepData, origin: PairGrouping, means: &MeanTable)
         sweep.series.iter().filter_map(|series| panel(sweep, origin, means, &columns, series)).collect();
     let framed = panels.iter().any(|panel| match &panel.content {
         Content::Heatmap(heatmap) => heatmap.rows.iter().flat_map(|row| &row.cells).any(|cell| cell.framed),
-        Content::Plot { .. } => false,
+        Content::Plot { .. } | Content::Forest(_) => false,
     });
     let mut caption =
         "Share of held-out pairs whose chosen completion has the higher reward, in percent, mean over seeds. Blue is \

@@ -129,6 +129,9 @@ pub(super) fn contrasts(sweep: &SweepData) -> CsvTable {
         row.extend(contrast.steps.map(|steps| steps.to_string()));
         row.extend(optional_numbers(contrast.smoothed));
         row.extend([contrast.is_primary.to_string(), contrast.identical_to.clone().unwrap_or_default()]);
+        row.extend(contrast.adjusted.map_or_else(Default::default, |Estimate { low, high, .. }| {
+            [low, high].map(|end| end.to_string())
+        }));
         row
     };
     CsvTable {
@@ -155,6 +158,8 @@ pub(super) fn contrasts(sweep: &SweepData) -> CsvTable {
             "smoothed_high",
             "primary",
             "identical_to",
+            "adjusted_low",
+            "adjusted_high",
         ]),
         rows: sweep.summary.iter().flat_map(|summary| &summary.contrasts).map(row).collect(),
     }

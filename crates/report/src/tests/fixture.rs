@@ -14,15 +14,15 @@ use serde_json::json;
 pub(super) const HOSTILE: &str = "<script>alert(1)</script>\"'&";
 
 /// Description of a synthetic sweep.
-pub(super) struct SyntheticSweep<'a> {
-    pub(super) xs: &'a [f64],
-    pub(super) series: &'a [&'a str],
+pub(crate) struct SyntheticSweep<'a> {
+    pub(crate) xs: &'a [f64],
+    pub(crate) series: &'a [&'a str],
     /// Writes a summary.
-    pub(super) summary: bool,
-    pub(super) question: &'a str,
+    pub(crate) summary: bool,
+    pub(crate) question: &'a str,
 }
 
-pub(super) const DEFAULT: SyntheticSweep<'_> = SyntheticSweep {
+pub(crate) const DEFAULT: SyntheticSweep<'_> = SyntheticSweep {
     xs: &[0.01, 0.1, 1.0],
     series: &["dpo", "kto", "ipo"],
     summary: true,
@@ -45,7 +45,7 @@ impl SyntheticSweep<'_> {
     }
 
     /// Writes the sweep into a folder.
-    pub(super) fn write(&self, folder: &Path) -> SweepDir {
+    pub(crate) fn write(&self, folder: &Path) -> SweepDir {
         let sweep = SweepDir::at(folder.to_owned());
         let mut runs = Vec::new();
         for (data, x) in self.xs.iter().enumerate() {
@@ -201,7 +201,7 @@ impl SyntheticSweep<'_> {
         vec![
             finding(0, Sign::Unstable, [12, 40]),
             finding(1, Sign::Unstable, [9, 9]),
-            finding(2, Sign::ChosenFalling, [0, 240]),
+            finding(2, Sign::RanAway, [0, 240]),
         ]
     }
 
@@ -302,6 +302,10 @@ impl SyntheticSweep<'_> {
         };
         let contrast = |(series, x): (String, f64)| Contrast {
             difference: estimate(self.accuracy(&series, x) - self.accuracy(self.series[0], x), 0.015),
+            adjusted: Some(estimate(
+                self.accuracy(&series, x) - self.accuracy(self.series[0], x),
+                if x < 0.5 { 0.019 } else { 0.026 },
+            )),
             baseline: "dpo".to_owned(),
             measure: Measure::Accuracy,
             p: 0.012,
@@ -336,6 +340,7 @@ impl SyntheticSweep<'_> {
             win_rates: self.win_rates(),
             win_rate_contrasts: self.win_rate_contrasts(),
             findings: self.findings(),
+            notes: vec![format!("kto: z0 is 0 in most steps of 2 of 6 runs. {}", self.question)],
             trials: Vec::new(),
             oracle_accuracy: Some(0.71),
             start_accuracy: Some(0.524),

@@ -9,6 +9,7 @@ use super::{
     support::{files, render_page},
 };
 use crate::{
+    folder_in,
     page::{self, PageFigures},
     render,
     render::templates,
@@ -46,6 +47,7 @@ fn a_finished_sweep_has_all_sections_figures_and_tables() {
     assert!(!html.contains("http:") && !html.contains("https:"));
     let files = files(&folder.path().join("report"));
     let figures = [
+        "differences",
         "accuracy",
         "loss",
         "train-margin",
@@ -80,6 +82,7 @@ fn a_finished_sweep_has_all_sections_figures_and_tables() {
     assert_eq!(lines("tables/domains.csv"), 1 + 9);
     assert_eq!(lines("tables/noise.csv"), 1 + 6);
     assert_eq!(lines("tables/generated.csv"), 1 + 9);
+    assert_eq!(lines("tables/likelihood.csv"), 1 + 9);
     assert_eq!(lines("tables/calibration.csv"), 1 + 9 * 6);
     assert_eq!(lines("tables/rewards.csv"), 1 + 17 * 200);
     assert_eq!(lines("tables/diagnosis.csv"), 1 + 3);
@@ -88,7 +91,7 @@ fn a_finished_sweep_has_all_sections_figures_and_tables() {
     assert_eq!(lines("tables/thumbs.csv"), 1 + 9);
     assert_eq!(lines("tables/reliability.csv"), 1 + 9 * 10);
     assert_eq!(lines("tables/win_rate_contrasts.csv"), 1 + 6);
-    assert_eq!(files.len(), 2 + 2 * figures.len() + 15);
+    assert_eq!(files.len(), 2 + 2 * figures.len() + 16);
 }
 
 #[test]
@@ -198,4 +201,21 @@ fn a_folder_without_a_sweep_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let error = render(&SweepDir::at(folder.path().to_owned()), folder.path(), None).unwrap_err().to_string();
     assert!(error.contains("experiment.json") && error.contains("prospect sweep"), "{error}");
+}
+
+#[test]
+fn reports_with_other_settings_get_folders_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let sweep = SyntheticSweep { xs: &[0.01], series: &["dpo", "kto"], ..DEFAULT }.write(folder.path());
+    let report = folder_in(&sweep).unwrap();
+    assert_eq!(report, folder.path().join("report"));
+    render(&sweep, &report, None).unwrap();
+    assert_eq!(folder_in(&sweep).unwrap(), report, "the same settings update their report");
+    let mut experiment = sweep.experiment().unwrap();
+    experiment.baseline = "kto/../x".to_owned();
+    sweep.write_experiment(&experiment).unwrap();
+    let other = folder_in(&sweep).unwrap();
+    assert_eq!(other, folder.path().join("report-data.desirable-fraction-method-kto-..-x"));
+    render(&sweep, &other, None).unwrap();
+    assert_eq!(folder_in(&sweep).unwrap(), other);
 }

@@ -1,4 +1,4 @@
-use prospect_runs::{Experiment, PlannedRun};
+use prospect_runs::{Estimate, Experiment, PlannedRun};
 
 use super::{
     super::{
@@ -152,4 +152,56 @@ fn a_failed_run_never_makes_a_verdict_stronger() {
     assert_eq!((kto.verdict, kto.no_verdict), (Verdict::Inconclusive, Some(NoVerdict::LostRuns)));
     // The worse series may be called worse although it has lost runs.
     assert_eq!((ipo.seeds, ipo.no_verdict), (4, None));
+}
+
+#[test]
+fn adjusted_intervals_exclude_zero_exactly_where_a_difference_is_significant() {
+    let skills = [("dpo", 55), ("kto", 85), ("ipo", 56), ("csft", 20), ("slic", 66), ("bco", 64)];
+    let contrasts = Fixture::new(&skills, 3).contrasts();
+    let mut significant = 0;
+    for contrast in &contrasts {
+        let (adjusted, interval) = (contrast.adjusted.unwrap(), contrast.difference);
+        assert!(adjusted.low <= interval.low && interval.high <= adjusted.high, "{contrast:?}");
+        let excludes_zero = adjusted.low > 0.0 || adjusted.high < 0.0;
+        assert_eq!(excludes_zero, contrast.p_holm < SIGNIFICANT, "{contrast:?}");
+        significant += usize::from(excludes_zero);
+    }
+    assert!((2..5).contains(&significant), "{contrasts:?}");
+    let one_seed = Fixture::new(&[("dpo", 20), ("kto", 95)], 1).contrasts();
+    assert_eq!(of(&one_seed, "kto").adjusted, None);
+}
+
+#[test]
+fn levels_of_holm_rise_until_the_first_comparison_fails() {
+    let levels = step_levels(&[0.03, 0.001, 0.02, 0.9, 0.012], 5);
+    let fifths = levels.iter().map(|level| (SIGNIFICANT / level).round()).collect::<Vec<_>>();
+    // 0.001 < 0.05/5 and 0.012 < 0.05/4, but 0.02 > 0.05/3.
+    assert_eq!(fifths, [3.0, 5.0, 3.0, 3.0, 4.0]);
+}
+
+#[test]
+fn two_series_at_chance_get_no_verdict() {
+    let point = |series: &str, low: f64| Point {
+        series: series.to_owned(),
+        x: 0.5,
+        accuracy: Some(Estimate { value: low + 0.05, low, high: low + 0.1 }),
+        smoothed_accuracy: None,
+        thumbs: None,
+        seeds: Vec::new(),
+        utility: None,
+        margin: Estimate { value: 0.0, low: 0.0, high: 0.0 },
+        steps: 7,
+        calibration: None,
+    };
+    let before = Fixture::new(&[("dpo", 55), ("kto", 85)], 3).contrasts();
+    let withheld = |dpo: f64, kto: f64| {
+        let mut contrasts = before.clone();
+        withhold_unlearnt(&mut contrasts, &[point("dpo", dpo), point("kto", kto)]);
+        (contrasts[0].verdict, contrasts[0].no_verdict)
+    };
+    let unlearnt = (Verdict::Inconclusive, Some(NoVerdict::NotLearnt));
+    assert_eq!(withheld(0.48, 0.49), unlearnt);
+    assert_eq!(withheld(0.38, 0.49), unlearnt);
+    // One of them beats chance.
+    assert_eq!(withheld(0.48, 0.51), (Verdict::Better, None));
 }

@@ -18,6 +18,7 @@ fn contrast(value: f64, low: f64, high: f64, p: f64) -> Contrast {
         x: 0.05,
         measure: Measure::Accuracy,
         difference: Estimate { value, low, high },
+        adjusted: None,
         p,
         p_holm: 1.0,
         verdict: Verdict::Inconclusive,
@@ -58,7 +59,7 @@ fn experiment_over(x: &str, values: [Value; 3]) -> Experiment {
 
 fn verdict_on(experiment: &Experiment, contrasts: &[Contrast]) -> String {
     let xs = XValues::new(experiment);
-    verdict(&SweepRuns::new(experiment, xs, BTreeMap::new(), BTreeMap::new()), contrasts)
+    verdict(&SweepRuns::new(experiment, xs, BTreeMap::new(), BTreeMap::new()), &[], contrasts)
 }
 
 #[test]
@@ -124,8 +125,10 @@ fn unordered_values_are_named_where_a_difference_is_significant() {
     assert_eq!(
         verdict_on(&experiment, &contrasts),
         "With world = few up, in preference accuracy kto is worse than dpo by 3.1 points (95 % interval 1.0 to 5.2); in true \
-         utility of generations kto is worse than dpo by 0.03 (95 % interval 0.01 to 0.05). 2 of 4 comparisons are \
-         inconclusive; they could detect differences in accuracy above about 4.0 points."
+         utility of generations kto is worse than dpo by 0.03 (95 % interval 0.01 to 0.05). With world = plain, in \
+         preference accuracy kto versus dpo is inconclusive (difference −3.1 points, 95 % interval −5.2 to −1.0; could \
+         detect differences above 4.0 points). With world = thumbs, in true utility of generations kto versus dpo is \
+         inconclusive (difference −0.03, 95 % interval −0.05 to −0.01; could detect differences above 0.04)."
     );
     for contrast in &mut contrasts {
         contrast.verdict = Verdict::Inconclusive;
@@ -133,32 +136,58 @@ fn unordered_values_are_named_where_a_difference_is_significant() {
     contrasts[1].detectable = Some(0.08);
     assert_eq!(
         verdict_on(&experiment, &contrasts),
-        "All 4 comparisons are inconclusive; they could detect differences in accuracy above 4.0 to 8.0 points."
+        "With world = plain and few up, in preference accuracy kto versus dpo is inconclusive (differences −3.1 and −3.1 \
+         points; could detect differences above 4.0 to 8.0 points). With world = few up and thumbs, in true utility of \
+         generations kto versus dpo is inconclusive (differences −0.03 and −0.03; could detect differences above about \
+         0.04)."
     );
     assert_eq!(verdict_on(&experiment, &[]), "There is nothing to compare yet.");
 }
 
 #[test]
-fn ordered_values_list_the_ends_and_significant_differences_between() {
+fn every_value_is_listed_and_many_series_are_counted() {
     let experiment = experiment_over("kept", [0.1, 0.5, 1.0].map(Value::from));
     let at = |x: f64, p| Contrast { x, detectable: None, ..contrast(-0.031, -0.052, -0.01, p) };
     let mut contrasts = vec![at(0.1, 0.9), at(0.5, 0.001), at(1.0, 0.9)];
     concluded(&mut contrasts);
     assert_eq!(
         verdict_on(&experiment, &contrasts),
-        "At kept = 0.1, kto versus dpo is inconclusive (difference −3.1 points, 95 % interval −5.2 to −1.0). At kept = 0.5, kto \
-         is worse than dpo by 3.1 points (95 % interval 1.0 to 5.2). At kept = 1, kto versus dpo is inconclusive (difference −3.1 \
-         points, 95 % interval −5.2 to −1.0)."
+        "At kept = 0.5, kto is worse than dpo by 3.1 points (95 % interval 1.0 to 5.2). At kept = 0.1 and 1, kto versus dpo \
+         is inconclusive (differences −3.1 and −3.1 points)."
     );
-    // With many comparisons only significant ones are listed.
-    for series in ["ipo", "cdpo"] {
+    for series in ["ipo", "cdpo", "slic", "simpo"] {
         let more = [0.1, 1.0].map(|x| Contrast { series: series.to_owned(), ..at(x, 0.9) });
         contrasts.extend(more);
     }
     concluded(&mut contrasts);
     assert_eq!(
         verdict_on(&experiment, &contrasts),
-        "At kept = 0.5, kto is worse than dpo by 3.1 points (95 % interval 1.0 to 5.2). 6 of 7 comparisons are inconclusive."
+        "At kept = 0.5, kto is worse than dpo by 3.1 points (95 % interval 1.0 to 5.2). 10 of 11 comparisons are \
+         inconclusive (at kept = 0.1 and 1)."
+    );
+    for contrast in &mut contrasts {
+        contrast.verdict = Verdict::Inconclusive;
+        contrast.detectable = Some(0.05);
+    }
+    assert_eq!(
+        verdict_on(&experiment, &contrasts),
+        "All 11 comparisons are inconclusive (at kept = 0.1, 0.5 and 1); they could detect differences in accuracy above \
+         about 5.0 points."
+    );
+}
+
+#[test]
+fn runs_at_chance_have_not_learnt_and_get_no_verdict() {
+    let experiment = experiment_over("fraction kept", [0.1, 0.5, 1.0].map(Value::from));
+    let at = |x: f64, no_verdict| Contrast { x, no_verdict, ..contrast(0.031, 0.01, 0.052, 0.9) };
+    let mut contrasts = [0.1, 0.5, 1.0].map(|x| at(x, (x < 1.0).then_some(NoVerdict::NotLearnt)));
+    contrasts[0].steps = [132, 24];
+    assert_eq!(
+        verdict_on(&experiment, &contrasts),
+        "The runs of dpo and kto have not learnt yet at 10 % and 50 % (fraction kept): no accuracy is significantly above \
+         50 % (chance) after 7 to 132 optimizer steps, so there is no verdict. Train for more steps, raise \
+         `train.learning_rate`, or use more data. At 100 % (fraction kept), kto versus dpo is inconclusive (difference \
+         +3.1 points, 95 % interval +1.0 to +5.2; could detect differences above 4.0 points)."
     );
 }
 
@@ -197,4 +226,27 @@ fn a_sweep_with_one_seed_has_no_verdict() {
         "At kept = 0.1, kto versus dpo has no verdict (difference +50.0 points, 95 % interval +40.0 to +60.0, for this \
          seed). One seed gives no verdict, since it does not show how much seeds vary: give `seeds` two values or more."
     );
+}
+
+#[test]
+fn a_single_series_is_described_by_its_level() {
+    let point = |low: f64| Point {
+        series: "kto".to_owned(),
+        x: 0.5,
+        accuracy: Some(Estimate { value: low + 0.05, low, high: low + 0.1 }),
+        smoothed_accuracy: None,
+        thumbs: None,
+        seeds: Vec::new(),
+        utility: None,
+        margin: Estimate { value: 0.0, low: 0.0, high: 0.0 },
+        steps: 120,
+        calibration: None,
+    };
+    assert_eq!(
+        levels(&[point(0.6)]),
+        "After 120 steps, kto ranks 65.0 % of the held-out pairs as they were judged (95 % interval 60.0 to 70.0 %), better \
+         than chance. There is nothing to compare yet."
+    );
+    assert!(levels(&[point(0.45)]).contains("includes chance: train for more steps"));
+    assert!(levels(&[point(0.3)]).contains("worse than chance"));
 }

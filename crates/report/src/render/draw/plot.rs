@@ -25,8 +25,9 @@ impl PlotArea<'_> {
         self.left + self.x_scale.fraction(position) * (self.right - self.left)
     }
 
+    /// Returns a vertical position; values beyond the scale are at its edge.
     fn y(&self, position: f64) -> f64 {
-        self.bottom - self.y_scale.fraction(position) * (self.bottom - self.top)
+        self.bottom - self.y_scale.fraction(position).clamp(0.0, 1.0) * (self.bottom - self.top)
     }
 }
 
@@ -181,5 +182,11 @@ fn draw_mark<B: DrawingBackend>(
             canvas.line(&[(x - 3.5, high), (x + 3.5, high)], style.colour(), 1.0, 1.5)
         }
         PlotMark::Marker { style, x, y } => canvas.marker(at(*x, *y), *style),
+        PlotMark::Text { x, y, text } => {
+            let (x, y) = at(*x, *y);
+            let half = text_width(text, SMALL) / 2.0;
+            let x = x.clamp(area.left + half, (area.right - half).max(area.left + half));
+            canvas.text(text, (x, y - 14.0), HPos::Center, VerticalAnchor::Middle, SMALL, MUTED)
+        }
     }
 }
