@@ -179,6 +179,8 @@ mod tests {
             primary: None,
             resample: Vec::new(),
             reference: None,
+            more_references: Vec::new(),
+            trained_starts: Vec::new(),
             stages: Vec::new(),
             data: Vec::new(),
             runs: Vec::new(),

@@ -50,14 +50,13 @@ impl PageFigures {
             estimates::utility(sweep),
             estimates::accuracy_by_size(sweep),
             estimates::utility_by_size(sweep),
-            reference::figure(sweep),
         ];
         let margins = [estimates::margin(sweep), rewards::rewards(sweep), rewards::calibration(sweep)];
         let margin_curves = curves(&[&metrics::HELD_OUT_MARGIN, &metrics::KL, &metrics::HELD_OUT_KL]);
         let transfer =
             means.origins.iter().filter_map(|(origin, table)| transfer::figure(sweep, *origin, table));
         Self {
-            answer: answer.into_iter().flatten().collect(),
+            answer: answer.into_iter().flatten().chain(reference::figures(sweep)).collect(),
             win_rates: estimates::win_rates(sweep),
             thumbs: thumbs::reliability(sweep)
                 .into_iter()

@@ -49,7 +49,7 @@ pub use claims::{Claim, Claims, Holder};
 pub use judgement::{JudgeNote, Judgement, Opponent};
 pub use plan::{
     Axis, DataUse, Experiment, PlannedRun, PrimaryContrast, PublishedResults, RUNG_KEY, Resample, Search,
-    Stage, TRIAL_KEY, TrueUtility, describe_settings, series_name,
+    Stage, TRIAL_KEY, TrainedStart, TrueUtility, describe_settings, series_name,
 };
 pub use progress::{Stamp, SweepProgress};
 pub use records::{

@@ -61,9 +61,9 @@ mod slurm;
 mod status;
 
 pub use config::{
-    AccuracyFloor, CheckpointsFile, DrawnFile, EvaluateFile, ExperimentFile, GenerationsFile, Groups,
-    HalvingFile, LoadedExperiment, PrimaryFile, RecipeSources, ReferenceFile, ReportFile, SearchFile,
-    SeedsFile, StopFile, prepared_dataset,
+    AccuracyFloor, BaseModel, CheckpointsFile, DrawnFile, EvaluateFile, ExperimentFile, GenerationsFile,
+    Groups, HalvingFile, LoadedExperiment, PrimaryFile, RecipeSources, ReferenceFile, ReferencesFile,
+    ReportFile, SearchFile, SeedsFile, StopFile, prepared_dataset,
 };
 pub use error::SweepError;
 pub use estimate::{

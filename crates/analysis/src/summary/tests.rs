@@ -16,6 +16,8 @@ pub(super) fn experiment(baseline: &str) -> Experiment {
         primary: None,
         resample: Vec::new(),
         reference: None,
+        more_references: Vec::new(),
+        trained_starts: Vec::new(),
         stages: Vec::new(),
         data: Vec::new(),
         runs: Vec::new(),

@@ -88,6 +88,8 @@ impl SyntheticSweep<'_> {
             primary: None,
             resample: Vec::new(),
             reference: None,
+            more_references: Vec::new(),
+            trained_starts: Vec::new(),
             stages: vec![Stage { name: "sft".to_owned(), id: "ab54d286474ab9e9".to_owned() }],
             data: self.xs.iter().map(data).collect(),
             runs,
