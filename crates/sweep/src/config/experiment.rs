@@ -174,6 +174,7 @@ pub struct ReportFile {
     pub primary: Option<PrimaryFile>,
     /// Published numbers to show next to the sweep's own: one set, or a list of sets in different
     /// measures. Default: none.
+    #[serde(default)]
     #[schemars(schema_with = "schema::references")]
     pub reference: Option<ReferencesFile>,
 }
