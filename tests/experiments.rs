@@ -61,6 +61,7 @@ fn run(name: &str, also: &[&str], runs: usize) {
 
 const DESIRABLE: &str = r#"matrix={"data.imbalance.keep_desirable":[1.0,0.5]}"#;
 const UNDESIRABLE: &str = r#"matrix={"data.imbalance.keep_undesirable":[1.0,0.5]}"#;
+const ONE_STEP: &str = r#"linked.budget={"equal epochs":{"train.max_steps":1}}"#;
 const PROMPTS: &str = r#"matrix={"data.select.train_prompts":[8,16]}"#;
 
 #[test]
@@ -72,10 +73,27 @@ fn compare() {
 
 #[test]
 fn imbalance() {
-    run("imbalance", &[DESIRABLE], 8);
+    run("imbalance", &[DESIRABLE], 10);
     run("imbalance-quick", &[DESIRABLE], 6);
-    run("imbalance-undesirable", &[UNDESIRABLE], 8);
+    run("imbalance-undesirable", &[UNDESIRABLE], 10);
     run("imbalance-undesirable-quick", &[UNDESIRABLE], 6);
+}
+
+#[test]
+fn imbalance_extreme() {
+    run("imbalance-extreme", &[DESIRABLE], 12);
+    run("imbalance-extreme-quick", &[DESIRABLE], 12);
+}
+
+#[test]
+fn zephyr_ultrafeedback() {
+    run("zephyr-ultrafeedback", &[ONE_STEP], 5);
+}
+
+#[test]
+fn mistral_oasst() {
+    run("mistral-oasst", &[ONE_STEP], 3);
+    run("mistral-oasst-quick", &[ONE_STEP], 3);
 }
 
 #[test]
@@ -106,11 +124,11 @@ fn scale() {
         "scale",
         &[
             no_reference,
-            r#"linked.model={"one":{"model":"model.yaml"},"other":{"model":"models/tiny.yaml"}}"#,
+            r#"linked.model={"one":{"model":"model.yaml"},"other":{"model":"models/tiny.yaml","sft":null}}"#,
         ],
         4,
     );
-    run("scale-quick", &[], 6);
+    run("scale-quick", &[], 12);
 }
 
 #[test]

@@ -38,8 +38,14 @@ pub(super) fn quality(manifest: &Manifest) -> Vec<ContentBlock> {
             share(counts.pairs_in_cycles, counts.pairs),
         ]
     });
-    let circle_heads =
-        ["source", "judged triples", "intransitive", "share of triples", "pairs in circles", "share of pairs"];
+    let circle_heads = [
+        "source",
+        "judged triples",
+        "intransitive",
+        "share of triples",
+        "pairs in circles",
+        "share of pairs",
+    ];
     let judgements = manifest.quality.iter().map(|(source, counts)| {
         vec![
             TableCell::Text(source.clone()),

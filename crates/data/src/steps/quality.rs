@@ -115,7 +115,11 @@ pub(crate) fn count(feedback: &Feedback, judgements: &[Judgement]) -> BTreeMap<S
 }
 
 /// Adds the intransitive triples and pairs of each prompt to the counts of its source.
-fn count_cycles(feedback: &Feedback, source: impl Fn(&FeedbackRow) -> u16 + Sync, counts: &mut [QualityCounts]) {
+fn count_cycles(
+    feedback: &Feedback,
+    source: impl Fn(&FeedbackRow) -> u16 + Sync,
+    counts: &mut [QualityCounts],
+) {
     // Sorted, so that the pairs of a prompt are adjacent.
     let mut pairs: Vec<(u16, Id, (Id, Id))> = feedback
         .pairs

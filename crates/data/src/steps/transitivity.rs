@@ -84,7 +84,8 @@ mod tests {
 
     fn counts(pairs: &[(u8, u8)]) -> [u64; 3] {
         let id = |name: u8| Id::from_hash(blake3::hash(&[name]));
-        let pairs: Vec<(Id, Id)> = pairs.iter().map(|(chosen, rejected)| (id(*chosen), id(*rejected))).collect();
+        let pairs: Vec<(Id, Id)> =
+            pairs.iter().map(|(chosen, rejected)| (id(*chosen), id(*rejected))).collect();
         let PromptTransitivity { judged_triples, cyclic_triples, pairs_in_cycles } = count(&pairs);
         [judged_triples, cyclic_triples, pairs_in_cycles]
     }
