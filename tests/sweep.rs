@@ -278,6 +278,8 @@ fn errors_say_what_to_do() {
     };
     assert_snapshot!(reference(r#"{"ipo":[[1.0,30.9]]}"#), @r#"error: experiment.yaml: `report.reference.series.ipo` is not a series of the experiment; series: ["dpo", "kto"]"#);
     assert_snapshot!(reference(r#"{"dpo":[["all",30.9]]}"#), @r#"error: experiment.yaml: `report.reference.series.dpo`: "all" is not a value of `data.imbalance.keep_desirable`; values: ["1.0", "0.5"]"#);
+    let twice = r#"[{"label":"a","measure":"m","series":{"dpo":[[1.0,3]]}},{"label":"b","measure":"m","series":{}}]"#;
+    assert_snapshot!(error(&format!("sweep experiment.yaml --set report.reference={twice}")), @"error: experiment.yaml: `report.reference` has two sets of numbers with the same `measure`: join them");
     assert_snapshot!(error("sweep experiment.yaml --set model.weights=missing.gguf --set model.architecture=null"), @"error: model recipe: `weights`: it does not exist; relative paths start at the current directory, [folder]");
     assert_snapshot!(error("sweep experiment.yaml --set train.max_length=20"), @"error: experiment.yaml:15: training settings: `max_prompt_length` (100) leaves no room for a completion in `max_length` (20)");
     assert_snapshot!(error("report nothing"), @"error: runs/nothing is not a sweep: it has no experiment.json; create one with `prospect sweep`");
