@@ -61,7 +61,6 @@ fn run(name: &str, also: &[&str], runs: usize) {
 
 const DESIRABLE: &str = r#"matrix={"data.imbalance.keep_desirable":[1.0,0.5]}"#;
 const UNDESIRABLE: &str = r#"matrix={"data.imbalance.keep_undesirable":[1.0,0.5]}"#;
-const ONE_STEP: &str = r#"linked.budget={"equal epochs":{"train.max_steps":1}}"#;
 const PROMPTS: &str = r#"matrix={"data.select.train_prompts":[8,16]}"#;
 
 #[test]
@@ -87,13 +86,13 @@ fn imbalance_extreme() {
 
 #[test]
 fn zephyr_ultrafeedback() {
-    run("zephyr-ultrafeedback", &[ONE_STEP], 5);
+    run("zephyr-ultrafeedback", &[], 5);
 }
 
 #[test]
 fn mistral_oasst() {
-    run("mistral-oasst", &[ONE_STEP], 3);
-    run("mistral-oasst-quick", &[ONE_STEP], 3);
+    run("mistral-oasst", &[], 3);
+    run("mistral-oasst-quick", &[], 3);
 }
 
 #[test]

@@ -68,7 +68,8 @@ fn names_after_a_comma_have_panels_of_their_own() {
             fs_err::write(config, size.to_string()).unwrap();
         }
     });
-    let panels = descriptions(&page_html(&sweep, None, "starts"), "accuracy-by-size");
+    let html = page_html(&sweep, None, "starts");
+    let panels = descriptions(&html, "accuracy-by-size");
     assert_eq!(panels.len(), 2);
     assert!(panels[0].contains(", gpt_neox, sft. ") && panels[0].contains("dpo at pythia-12b, sft: "));
     assert!(panels[1].contains(", gpt_neox, base. ") && !panels[1].contains("sft"), "{}", panels[1]);
