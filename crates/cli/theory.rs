@@ -103,7 +103,7 @@ fn values_section(curves: &[ValueCurve], halos: &HaloFinding) -> Section {
             ContentBlock::LineChart(LineChart {
                 name: "values".to_owned(),
                 title: "Implied value functions".to_owned(),
-                caption: "Minus the loss of a desirable completion, or of a pair with this margin, at β = 1, relative to its value at the reference point. Kahneman and Tversky: α = 0.88, λ = 2.25. PPO-Clip clips the ratio to [0.25, 4].".to_owned(),
+                caption: "Minus the loss of a desirable completion, or of a pair with this margin, at β = 1: 0 at the reference point, and scaled to 1 at a reward of 1, which a HALO leaves free. Kahneman and Tversky: α = 0.88, λ = 2.25. PPO-Clip clips the ratio to [0.25, 4].".to_owned(),
                 x_label: "reward relative to the reference point".to_owned(),
                 y_label: "value".to_owned(),
                 rules: Vec::new(),

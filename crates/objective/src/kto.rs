@@ -32,7 +32,7 @@ pub struct Unpaired {
 }
 
 /// Estimates the reference point z0: the mean log-ratio of mismatched completions, clamped to at
-/// least 0 *after* averaging (section 4.1), in nats. Without completions it is 0.
+/// least 0 *after* averaging, in nats. Without completions it is 0.
 pub fn reference_point(mismatched: &[LogProb]) -> f64 {
     mean(mismatched.iter().map(|log_prob| log_prob.ratio())).unwrap_or(0.0).max(0.0)
 }
