@@ -1,4 +1,4 @@
-//! Class weights computed from class counts (arXiv 2402.01306v4, equation 9).
+//! Class weights computed from class counts (arXiv 2402.01306, equation 9).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -72,7 +72,7 @@ impl ClassWeights {
 }
 
 /// Returns the balance (λ_D·n_D)/(λ_U·n_U), or None if a class is empty or has zero weight. The
-/// paper recommends 1 to 3/2 (version 4, equation 9; 1 to 4/3 in version 1).
+/// paper recommends 1 to 4/3.
 pub fn class_balance(weights: ClassWeights, counts: ClassCounts) -> Option<f64> {
     let balance =
         weights.desirable * counts.desirable as f64 / (weights.undesirable * counts.undesirable as f64);
