@@ -72,10 +72,27 @@ fn compare() {
 
 #[test]
 fn imbalance() {
-    run("imbalance", &[DESIRABLE], 8);
+    run("imbalance", &[DESIRABLE], 10);
     run("imbalance-quick", &[DESIRABLE], 6);
-    run("imbalance-undesirable", &[UNDESIRABLE], 8);
+    run("imbalance-undesirable", &[UNDESIRABLE], 10);
     run("imbalance-undesirable-quick", &[UNDESIRABLE], 6);
+}
+
+#[test]
+fn imbalance_extreme() {
+    run("imbalance-extreme", &[DESIRABLE], 12);
+    run("imbalance-extreme-quick", &[DESIRABLE], 12);
+}
+
+#[test]
+fn zephyr_ultrafeedback() {
+    run("zephyr-ultrafeedback", &[], 5);
+}
+
+#[test]
+fn mistral_oasst() {
+    run("mistral-oasst", &[], 3);
+    run("mistral-oasst-quick", &[], 3);
 }
 
 #[test]
@@ -106,11 +123,11 @@ fn scale() {
         "scale",
         &[
             no_reference,
-            r#"linked.model={"one":{"model":"model.yaml"},"other":{"model":"models/tiny.yaml"}}"#,
+            r#"linked.model={"one":{"model":"model.yaml"},"other":{"model":"models/tiny.yaml","sft":null}}"#,
         ],
         4,
     );
-    run("scale-quick", &[], 6);
+    run("scale-quick", &[], 12);
 }
 
 #[test]

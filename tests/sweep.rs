@@ -293,6 +293,9 @@ fn errors_say_what_to_do() {
     };
     assert_snapshot!(reference(r#"{"ipo":[[1.0,30.9]]}"#), @r#"error: experiment.yaml: `report.reference.series.ipo` is not a series of the experiment; series: ["dpo", "kto"]"#);
     assert_snapshot!(reference(r#"{"dpo":[["all",30.9]]}"#), @r#"error: experiment.yaml: `report.reference.series.dpo`: "all" is not a value of `data.imbalance.keep_desirable`; values: ["1.0", "0.5"]"#);
+    let twice =
+        r#"[{"label":"a","measure":"m","series":{"dpo":[[1.0,3]]}},{"label":"b","measure":"m","series":{}}]"#;
+    assert_snapshot!(error(&format!("sweep experiment.yaml --set report.reference={twice}")), @"error: experiment.yaml: `report.reference` has two sets of numbers with the same `measure`: join them");
     assert_snapshot!(error("sweep experiment.yaml --set model.weights=missing.gguf --set model.architecture=null"), @"error: model recipe: `weights`: it does not exist; relative paths start at the current directory, [folder]");
     assert_snapshot!(error("sweep experiment.yaml --set train.max_length=20"), @"error: experiment.yaml:15: training settings: `max_prompt_length` (100) leaves no room for a completion in `max_length` (20)");
     assert_snapshot!(error("report nothing"), @"error: runs/nothing is not a sweep: it has no experiment.json; create one with `prospect sweep`");
@@ -311,7 +314,7 @@ fn the_shipped_experiments_can_be_planned() {
     }
     place.write("hh.jsonl", fs_err::read(repository("tests/fixtures/hh.jsonl")).unwrap());
     let hub = r#"--set data.source.path=hh.jsonl --set model.weights=random --set model.tokenizer=bytes --set model.architecture={"vocab_size":258,"hidden_size":8,"intermediate_size":8,"num_hidden_layers":1,"num_attention_heads":1,"num_key_value_heads":1,"head_dim":8,"max_position_embeddings":64}"#;
-    for (name, overrides, runs) in [("demo", "", 9), ("imbalance", hub, 72), ("imbalance-quick", hub, 27)] {
+    for (name, overrides, runs) in [("demo", "", 9), ("imbalance", hub, 90), ("imbalance-quick", hub, 27)] {
         let run = place.run(&format!("sweep experiments/{name}.yaml --dry-run {overrides}"));
         assert_eq!(run.code, Some(0), "{run}");
         assert!(run.stdout.contains(&format!("{runs} runs over")), "{run}");

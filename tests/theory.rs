@@ -12,17 +12,35 @@ fn place() -> Place {
 fn every_proposition_holds_and_is_reported() {
     let place = place();
     let plan = place.run("sweep theory.yaml --dry-run");
-    assert!(plan.stdout.contains("3 propositions, 28 worlds") && !place.path("runs").exists(), "{plan}");
+    assert!(
+        plan.stdout.contains("theorems 4.2 and 4.3, 28 worlds") && !place.path("runs").exists(),
+        "{plan}"
+    );
 
     let run = place.run("sweep theory.yaml");
     assert_eq!((run.code, run.stdout.as_str()), (Some(0), "reports/theory/index.html\n"), "{run}");
-    for claim in ["Proposition 4.1 holds", "Theorem 4.2 holds", "Theorem 4.3 holds"] {
+    for claim in [
+        "Theorem 3.5 holds",
+        "Proposition 4.1 holds",
+        "Theorem 4.2 holds",
+        "Theorem 4.3 (version 1, p = ½) holds",
+        "Theorem 4.3 (version 4, optimum) holds",
+        "Theorem 4.3 (version 5, update) holds",
+    ] {
         assert!(run.stderr.contains(claim), "{run}");
     }
     let found = fs_err::read_to_string(place.path("runs/theory/theory.json")).unwrap();
     let found: serde_json::Value = serde_json::from_str(&found).unwrap();
     assert_eq!(found["majority"]["cases"].as_array().unwrap().len(), 28);
-    for figure in ["gradients", "utilities", "majority-dpo", "majority-kto", "majority-averse"] {
+    for figure in [
+        "values",
+        "contradiction",
+        "gradients",
+        "utilities",
+        "majority-dpo",
+        "majority-kto",
+        "majority-averse",
+    ] {
         assert!(place.path(&format!("reports/theory/figures/{figure}.png")).exists(), "{figure}");
     }
     let page = fs_err::read(place.path("reports/theory/index.html")).unwrap();

@@ -9,9 +9,13 @@ use prospect_report::overview::{
 };
 use prospect_theory::{
     Findings, TheoryFile,
+    contradiction::ContradictionFinding,
     gradients::{GradientFinding, GradientPoint},
+    halo::HaloFinding,
     majority::{MajorityCase, MajorityFinding},
-    utilities::UtilityFinding,
+    updates::UpdateFinding,
+    utilities::{UtilityFinding, UtilityForm},
+    values::ValueCurve,
 };
 
 use crate::output;
@@ -44,7 +48,7 @@ pub(crate) fn run(
     if dry_run {
         let worlds = theory.references.len() * theory.shares.len();
         return Ok(output::print(format!(
-            "{}\nnothing to train: 3 propositions, {worlds} worlds of contradictory preferences",
+            "{}\nnothing to train: theorem 3.5, proposition 4.1, theorems 4.2 and 4.3, {worlds} worlds of contradictory preferences",
             theory.question
         ))?);
     }
@@ -70,11 +74,97 @@ fn overview(findings: &Findings) -> Overview {
         lead: findings.verdicts().to_vec(),
         warnings: Vec::new(),
         sections: vec![
+            values_section(&findings.values, &findings.halos),
             gradients_section(&findings.gradients),
             rewards_section(&findings.utilities),
-            majority_section(&findings.majority, findings.settings.undesirable_weight),
+            contradiction_section(&findings.contradiction),
+            majority_section(&findings.majority, &findings.updates, findings.settings.undesirable_weight),
         ],
     }
+}
+
+fn values_section(curves: &[ValueCurve], halos: &HaloFinding) -> Section {
+    let yes = |holds: bool| TableCell::Text(if holds { "yes" } else { "no" }.to_owned());
+    let rows = halos.objectives.iter().map(|test| {
+        vec![
+            TableCell::Text(test.objective.clone()),
+            TableCell::Number(format!("{:.3}", test.spread_at_reference)),
+            yes(test.is_monotone),
+            yes(test.is_concave),
+            yes(test.is_halo),
+        ]
+    });
+    let columns = ["objective", "spread at π_θ = π_ref", "non-decreasing", "concave in gains", "HALO"];
+    let series =
+        curves.iter().map(|curve| LineSeries { name: curve.objective.clone(), points: curve.points.clone() });
+    Section {
+        title: "Human-aware losses".to_owned(),
+        blocks: vec![
+            ContentBlock::LineChart(LineChart {
+                name: "values".to_owned(),
+                title: "Implied value functions".to_owned(),
+                caption: "Minus the loss of a desirable completion, or of a pair with this margin, at β = 1: 0 at the reference point, and scaled to 1 at a reward of 1, which a HALO leaves free. Kahneman and Tversky: α = 0.88, λ = 2.25. PPO-Clip clips the ratio to [0.25, 4].".to_owned(),
+                x_label: "reward relative to the reference point".to_owned(),
+                y_label: "value".to_owned(),
+                rules: Vec::new(),
+                series: series.collect(),
+            }),
+            ContentBlock::Note("A HALO (definition 3.4; theorem 3.5) has a value function that never falls and is concave in gains, and with π_θ = π_ref = π its loss does not depend on π. The spread is that of the loss over four such policies. PPO-Clip's value min(e^z, 4) is convex in the log-ratio z up to the clip, and concave in the ratio itself. SLiC's calibration alone meets the first version's definition, which needs no reference model.".to_owned()),
+            ContentBlock::Table(DisplayTable {
+                title: "Conditions of a HALO".to_owned(),
+                columns: columns.map(str::to_owned).to_vec(),
+                rows: rows.collect(),
+            }),
+        ],
+    }
+}
+
+fn contradiction_section(found: &ContradictionFinding) -> Section {
+    let human = |index: usize, name: &str| LineSeries {
+        name: name.to_owned(),
+        points: found.optima.iter().map(|optimum| (optimum.kept, optimum.values[index])).collect(),
+    };
+    Section {
+        title: "Equal contradictions".to_owned(),
+        blocks: vec![
+            ContentBlock::Note(format!(
+                "Theorem 4.3 in version 1: two humans with opposite preferences. DPO's loss depends only on the ratio of the two judged completions, so policies that move their probability to a third one, which both humans like least, are optima, too (loss: ln 2, within {:.0e}). KTO's loss is ½ for every policy and z0 (within {:.0e}), and its gradient 0 (within {:.0e}). Descent from the reference leaves it under both: the worst case is about optima.",
+                found.dpo_deviation, found.kto_deviation, found.kto_gradient
+            )),
+            ContentBlock::LineChart(LineChart {
+                name: "contradiction".to_owned(),
+                title: "Optima of DPO".to_owned(),
+                caption:
+                    "All of these policies have the same, smallest, loss. At 1, the policy is the reference."
+                        .to_owned(),
+                x_label: "share of the judged completions' probability that is kept".to_owned(),
+                y_label: "expected value".to_owned(),
+                rules: Vec::new(),
+                series: vec![human(0, "first human"), human(1, "second human")],
+            }),
+        ],
+    }
+}
+
+/// Table of the value functions of the paper's versions.
+fn forms_table(forms: &[UtilityForm]) -> ContentBlock {
+    let row = |form: &UtilityForm| {
+        vec![
+            TableCell::Text(if form.fixed_z0 { "fixed" } else { "moves" }.to_owned()),
+            TableCell::Number(form.scale.to_string()),
+            TableCell::Text(if form.uniform { "equal" } else { "opposite" }.to_owned()),
+            TableCell::Number(format!("{:.4}", form.before)),
+            TableCell::Number(format!("{:.4}", form.after)),
+            TableCell::Number(format!("{:.4}", form.value_change)),
+        ]
+    };
+    let columns =
+        ["z0", "factor of r − z0", "shift of ±3", "utility before", "after", "largest change of a value"];
+    ContentBlock::Table(DisplayTable {
+        title: "Value functions of the paper's versions: z0 moves with the reward in version 1, and is fixed in version 5".to_owned(),
+        columns: columns.map(str::to_owned).to_vec(),
+        rows: forms.iter().map(row).collect(),
+    })
 }
 
 fn gradients_section(found: &GradientFinding) -> Section {
@@ -86,6 +176,7 @@ fn gradients_section(found: &GradientFinding) -> Section {
         title: "Extreme rewards".to_owned(),
         blocks: vec![
             ContentBlock::Note("Proposition 4.1: as the reward β·log(π/π_ref) of a completion tends to either infinity, KTO's update tends to 0: λ·β·σ(r)·σ(−r), at a reference point of 0. DPO's update, β·σ(−m) for a margin m, is largest for the pairs that the policy ranks most wrongly: hard pairs and mislabelled pairs.".to_owned()),
+            ContentBlock::Note(format!("Version 5 requires that ‖∇ log π‖ is bounded, as it is for the logits of a softmax: at ±20, the update is at most {:.1e} β. For a parameter u with dℓ/du = e^(β|ℓ|), where ℓ is the log-ratio, it is at least {:.4} β.", found.bounded_update, found.unbounded_update)),
             ContentBlock::LineChart(LineChart {
                 name: "gradients".to_owned(),
                 title: "Size of the gradient".to_owned(),
@@ -120,11 +211,12 @@ fn rewards_section(found: &UtilityFinding) -> Section {
                 rules: Vec::new(),
                 series: vec![LineSeries { name: "human utility".to_owned(), points }],
             }),
+            forms_table(&found.forms),
         ],
     }
 }
 
-fn majority_section(found: &MajorityFinding, undesirable_weight: f64) -> Section {
+fn majority_section(found: &MajorityFinding, updates: &UpdateFinding, undesirable_weight: f64) -> Section {
     let mut references: Vec<f64> = found.cases.iter().map(|case| case.reference).collect();
     references.dedup();
     let curves = |under: &str, probability: fn(&MajorityCase) -> f64| -> Vec<LineSeries> {
@@ -166,7 +258,8 @@ fn majority_section(found: &MajorityFinding, undesirable_weight: f64) -> Section
     Section {
         title: "Contradictory preferences".to_owned(),
         blocks: vec![
-            ContentBlock::Note("Theorem 4.3: a share p > ½ of the annotators prefers y_a, the others y_b. If p^(1/β)·π_ref(y_a) < (1−p)^(1/β)·π_ref(y_b), DPO's optimal policy is more likely to produce y_b; KTO's, with λ_D = λ_U, produces y_a alone. KTO's reference point is the exact KL divergence of the policy from the reference.".to_owned()),
+            ContentBlock::Note("Theorem 4.3 in version 4: a share p > ½ of the annotators prefers y_a, the others y_b. If p^(1/β)·π_ref(y_a) < (1−p)^(1/β)·π_ref(y_b), DPO's optimal policy is more likely to produce y_b; KTO's, with λ_D = λ_U, produces y_a alone. KTO's reference point is the exact KL divergence of the policy from the reference.".to_owned()),
+            ContentBlock::Note(format!("Version 5 is about the update: in all {} worlds and policies, KTO's default update raises log π(y_a)/π(y_b), by at least {:.1e} per unit of step size. With λ_U = {undesirable_weight}, {} of them lower it.", updates.updates, updates.least, updates.averse_to_majority)),
             figure("majority-dpo", "DPO under contradictory preferences", curves("DPO", |case| case.dpo)),
             figure("majority-kto", "Loss-neutral KTO under contradictory preferences", curves("KTO", |case| case.kto)),
             figure("majority-averse", "KTO that is not loss-neutral, from the reference on", curves(&averse, |case| case.kto_averse)),

@@ -48,7 +48,13 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, AnalysisError> {
     };
     let recommendation = sweep.comparison()?.and_then(|comparison| comparison.recommendation);
     let recommendation = recommendation.map(|text| text + " ").unwrap_or_default();
-    let sentences = [recommendation, result, selected_settings(&experiment), stopped(sweep, &experiment)];
+    let sentences = [
+        recommendation,
+        result,
+        selected_settings(&experiment),
+        stopped(sweep, &experiment),
+        trained_starts(&experiment),
+    ];
     let summary = Summary {
         verdict: sentences.concat(),
         method: method::describe(&experiment),
@@ -75,6 +81,20 @@ fn stopped(sweep: &SweepDir, experiment: &Experiment) -> String {
             format!(" {stopped} of {} runs were stopped early and are left out of all estimates.", runs.len())
         }
     }
+}
+
+/// Sentence about models that are no base models, although the experiment is about base models;
+/// empty without any.
+fn trained_starts(experiment: &Experiment) -> String {
+    if experiment.trained_starts.is_empty() {
+        return String::new();
+    }
+    let starts: Vec<String> = experiment.trained_starts.iter().map(ToString::to_string).collect();
+    format!(
+        " Warning: the question is about base models, but runs start from {}. Instructions and preferences that a \
+         model has seen before count as no SFT here, so these results do not answer the question for base models.",
+        starts.join(" and ")
+    )
 }
 
 /// Accuracy of the model before training by its own log-probs, from the first evaluation at step 0.

@@ -25,6 +25,27 @@ pub(super) fn quality(manifest: &Manifest) -> Vec<ContentBlock> {
             TableCell::count(counts.equal_scores),
         ]
     });
+    let circles = manifest.quality.iter().filter(|(_, counts)| counts.pairs > 0).map(|(source, counts)| {
+        vec![
+            TableCell::Text(source.clone()),
+            TableCell::count(counts.judged_triples),
+            TableCell::count(counts.cyclic_triples),
+            match counts.judged_triples {
+                0 => TableCell::Text("–".to_owned()),
+                judged => share(counts.cyclic_triples, judged),
+            },
+            TableCell::count(counts.pairs_in_cycles),
+            share(counts.pairs_in_cycles, counts.pairs),
+        ]
+    });
+    let circle_heads = [
+        "source",
+        "judged triples",
+        "intransitive",
+        "share of triples",
+        "pairs in circles",
+        "share of pairs",
+    ];
     let judgements = manifest.quality.iter().map(|(source, counts)| {
         vec![
             TableCell::Text(source.clone()),
@@ -54,6 +75,7 @@ pub(super) fn quality(manifest: &Manifest) -> Vec<ContentBlock> {
             &["source", "pairs", "in both orders", "completions with several rows", "with both labels"],
             judgements,
         ),
+        table("Intransitive preferences, as read", &circle_heads, circles),
     ]
 }
 

@@ -180,6 +180,8 @@ mod tests {
             level: None,
             resample: Vec::new(),
             reference: None,
+            more_references: Vec::new(),
+            trained_starts: Vec::new(),
             stages: Vec::new(),
             data: Vec::new(),
             runs: Vec::new(),

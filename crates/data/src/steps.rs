@@ -15,3 +15,4 @@ pub(crate) mod one_per_prompt;
 pub(crate) mod quality;
 pub(crate) mod selection;
 pub(crate) mod split;
+mod transitivity;

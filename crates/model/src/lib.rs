@@ -71,8 +71,8 @@ pub use pack::{PackedBatch, Packer, PromptId, PromptTree, ScoredToken};
 pub use parameters::{Gradients, Parameter, Parameters};
 
 pub use recipe::{
-    Bytes, Dtype, LoraConfig, ModelFile, PathResolver, Quantization, Recipe, TemplateSource, TokenizerSource,
-    Train,
+    Bytes, Dtype, LoraConfig, ModelFile, ModelStage, PathResolver, Quantization, Recipe, TemplateSource,
+    TokenizerSource, Train,
 };
 pub use save::{load_adapter, save_adapter};
 pub use template::{AcceptedTurns, ChatMessage, ChatTemplate, EndMarker, RenderedCompletion};

@@ -45,6 +45,34 @@ pub struct ModelFile {
     /// Seed for `weights: random`.
     #[serde(default)]
     pub init_seed: u64,
+    /// Training that the weights have been through: `base` (pre-training only), `sft` or `aligned`.
+    /// Experiments about unaligned models check it. Default: unknown.
+    pub stage: Option<ModelStage>,
+    /// Source of `stage`, such as a model card.
+    pub stage_source: Option<String>,
+}
+
+/// Training that weights have been through before a sweep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ModelStage {
+    /// Pre-training only, or none (random weights).
+    Base,
+    /// Supervised fine-tuning after pre-training.
+    Sft,
+    /// Training on preferences (DPO, RLHF), usually after SFT.
+    Aligned,
+}
+
+impl ModelStage {
+    /// Returns the name in recipes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Sft => "sft",
+            Self::Aligned => "aligned",
+        }
+    }
 }
 
 /// Element type of the weights.
@@ -214,6 +242,21 @@ pub struct Recipe {
     pub train: Train,
     /// Activation checkpointing.
     pub activations: Activations,
+    /// Training that the weights have been through; None if unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stage: Option<ModelStage>,
+    /// Source of `stage`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stage_source: Option<String>,
+}
+
+impl Recipe {
+    /// Returns the training that the weights have been through; None if unknown. Random weights are
+    /// base weights unless the recipe says otherwise.
+    pub fn start(&self) -> Option<ModelStage> {
+        let is_random = matches!(self.weights, WeightsSource::Random(..));
+        self.stage.or(is_random.then_some(ModelStage::Base))
+    }
 }
 
 /// Function that maps a path or `hf://` address in a recipe to a local path.
@@ -263,6 +306,11 @@ impl ModelFile {
                 return Err(fail("`lora` has no effect with `train: full`; remove one of them".to_owned()));
             }
         };
+        if self.stage.is_none() && self.stage_source.is_some() {
+            return Err(fail(
+                "`stage_source` has no effect without `stage`: base, sft or aligned".to_owned(),
+            ));
+        }
         match (self.quantization, train) {
             (Some(_), Train::Full) => {
                 return Err(fail(
@@ -295,6 +343,8 @@ impl ModelFile {
             quantization: self.quantization,
             train,
             activations,
+            stage: self.stage,
+            stage_source: self.stage_source,
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Kahneman–Tversky optimisation (KTO, arXiv 2402.01306, equations 7 and 8), and APO-zero, its
+//! Kahneman–Tversky optimisation (KTO, arXiv 2402.01306, version 4, equation 8), and APO-zero, its
 //! variant with a fixed reference point.
 
 use prospect_core::sample::mean;
@@ -32,7 +32,7 @@ pub struct Unpaired {
 }
 
 /// Estimates the reference point z0: the mean log-ratio of mismatched completions, clamped to at
-/// least 0 *after* averaging (equation 7), in nats. Without completions it is 0.
+/// least 0 *after* averaging, in nats. Without completions it is 0.
 pub fn reference_point(mismatched: &[LogProb]) -> f64 {
     mean(mismatched.iter().map(|log_prob| log_prob.ratio())).unwrap_or(0.0).max(0.0)
 }

@@ -51,7 +51,6 @@ impl PageFigures {
             estimates::utility(sweep),
             estimates::accuracy_by_size(sweep),
             estimates::utility_by_size(sweep),
-            reference::figure(sweep),
         ];
         // Where runs have not learnt yet, their curves are the answer.
         let (learning, training) = match is_unlearnt(sweep) {
@@ -67,6 +66,7 @@ impl PageFigures {
                 .into_iter()
                 .chain(forest::figure(sweep))
                 .chain(answer.into_iter().flatten())
+                .chain(reference::figures(sweep))
                 .collect(),
             win_rates: estimates::win_rates(sweep),
             thumbs: thumbs::reliability(sweep)

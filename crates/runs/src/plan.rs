@@ -113,6 +113,30 @@ impl DataUse {
     }
 }
 
+/// A model that is no base model, although the experiment is about base models.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrainedStart {
+    /// The weights, as the recipe writes them.
+    pub weights: String,
+    /// Training that the weights have been through, such as `aligned`; None if unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<String>,
+    /// Source of `stage`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+}
+
+impl std::fmt::Display for TrainedStart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { weights, stage, source } = self;
+        match (stage, source) {
+            (None, _) => write!(f, "{weights} (of unknown stage)"),
+            (Some(stage), None) => write!(f, "{weights} ({stage})"),
+            (Some(stage), Some(source)) => write!(f, "{weights} ({stage}: {source})"),
+        }
+    }
+}
+
 /// A training stage whose result all runs share, such as SFT.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stage {
@@ -184,6 +208,12 @@ pub struct Experiment {
     /// Published results to compare with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<PublishedResults>,
+    /// Further published results, in other quantities than the sweep's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_references: Vec<PublishedResults>,
+    /// Models of an experiment about base models that are no base models.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trained_starts: Vec<TrainedStart>,
     /// Training stages whose result all runs share.
     pub stages: Vec<Stage>,
     /// Datasets, indexed by [`PlannedRun::data`].

@@ -16,7 +16,8 @@ pub(crate) use combinations::Choice;
 pub(crate) use documents::RunDocuments;
 pub(crate) use exclude::{included_combinations, is_seed_excluded, same_value};
 pub use experiment::{
-    CheckpointsFile, EvaluateFile, ExperimentFile, GenerationsFile, PrimaryFile, ReferenceFile, ReportFile,
+    BaseModel, CheckpointsFile, EvaluateFile, ExperimentFile, GenerationsFile, PrimaryFile, ReferenceFile,
+    ReferencesFile, ReportFile,
 };
 pub use groups::Groups;
 pub use loaded::LoadedExperiment;

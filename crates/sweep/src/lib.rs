@@ -64,9 +64,9 @@ mod status;
 
 pub use compare::{Budget, CompareOptions, ComparisonPlan, ComparisonSession, DataFacts};
 pub use config::{
-    AccuracyFloor, CheckpointsFile, DrawnFile, EvaluateFile, ExperimentFile, GenerationsFile, Groups,
-    HalvingFile, LoadedExperiment, PrimaryFile, RecipeSources, ReferenceFile, ReportFile, SearchFile,
-    SeedsFile, StopFile, prepared_dataset,
+    AccuracyFloor, BaseModel, CheckpointsFile, DrawnFile, EvaluateFile, ExperimentFile, GenerationsFile,
+    Groups, HalvingFile, LoadedExperiment, PrimaryFile, RecipeSources, ReferenceFile, ReferencesFile,
+    ReportFile, SearchFile, SeedsFile, StopFile, prepared_dataset,
 };
 pub use error::SweepError;
 pub use estimate::{

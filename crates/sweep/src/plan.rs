@@ -14,10 +14,11 @@ use serde_json::Value;
 
 use crate::{
     SweepError,
-    config::{CheckpointsFile, EvaluateFile, StopFile},
+    config::{BaseModel, CheckpointsFile, EvaluateFile, StopFile},
     search::{SearchPlan, TrialId},
 };
 
+mod base_model;
 mod check;
 mod describe;
 mod primary;
@@ -26,6 +27,7 @@ mod reference;
 mod resolve;
 mod run_filter;
 
+pub(crate) use base_model::check as check_base_model;
 pub use check::check;
 pub use run_filter::RunFilter;
 
@@ -46,8 +48,10 @@ pub struct SweepPlan {
     pub level: Option<f64>,
     /// Parts of training that every seed draws again.
     pub resample: Vec<Resample>,
-    /// Published numbers.
-    pub reference: Option<PublishedResults>,
+    /// Need for a base model.
+    pub base_model: Option<BaseModel>,
+    /// Published numbers, one set for each measure.
+    pub references: Vec<PublishedResults>,
     /// Evaluation on held-out data.
     pub evaluate: EvaluateFile,
     /// Checkpoints of the runs.

@@ -232,6 +232,8 @@ mod tests {
                 run("e", "kto", 1.0, 1),
             ],
             reference: None,
+            more_references: Vec::new(),
+            trained_starts: Vec::new(),
             search: None,
             base: Value::Null,
         };

@@ -7,24 +7,36 @@
 //! gradient descent to the limits of double precision and compared with the closed form where one
 //! exists.
 //!
+//! Numbers are those of the paper's version 4; the claims differ between versions.
+//!
 //! | paper | module | claim |
 //! |---|---|---|
-//! | proposition 4.1 | [`gradients`] | KTO's gradient vanishes as the reward tends to ±∞ |
-//! | theorem 4.2 | [`utilities`] | equal preferences and optimum, but different human utility |
-//! | theorem 4.3 | [`majority`] | contradictions: neutral KTO favours the majority, DPO may not |
+//! | figure 1 | [`values`] | value functions that objectives imply |
+//! | definition 3.4, theorem 3.5 | [`halo`] | DPO, PPO-Clip and KTO are HALOs, SLiC and CSFT are not |
+//! | proposition 4.1 (v1, v4, v5) | [`gradients`] | KTO's update vanishes as the reward tends to ±∞ |
+//! | theorem 4.2 (v1, v4, v5) | [`utilities`] | equal preferences and optimum, but different human utility |
+//! | theorem 4.3 (v1) | [`contradiction`] | p = ½: DPO may hurt both humans, KTO changes nothing |
+//! | theorem 4.3 (v4) | [`majority`] | p > ½: neutral KTO's optimum favours the majority, DPO's may not |
+//! | theorem 4.3 (v5) | [`updates`] | p > ½: KTO's default update favours the majority |
 //!
 //! ```
 //! use prospect_theory::Theory;
 //!
 //! let findings = Theory::default().findings();
 //! assert!(findings.gradients.holds && findings.utilities.holds && findings.majority.holds);
+//! assert!(findings.halos.holds && findings.contradiction.holds && findings.updates.holds);
 //! ```
 
+mod clip;
+pub mod contradiction;
 pub mod gradients;
+pub mod halo;
 pub mod majority;
 mod settings;
 mod tabular;
+pub mod updates;
 pub mod utilities;
+pub mod values;
 mod verdicts;
 
 use serde::{Deserialize, Serialize};
@@ -40,8 +52,16 @@ pub struct Findings {
     pub gradients: gradients::GradientFinding,
     /// Theorem 4.2: utilities of equivalent rewards.
     pub utilities: utilities::UtilityFinding,
-    /// Theorem 4.3: contradictory preferences.
+    /// Theorem 4.3, version 4: optima under contradictory preferences.
     pub majority: majority::MajorityFinding,
+    /// Theorem 4.3, version 1: equally frequent contradictory preferences.
+    pub contradiction: contradiction::ContradictionFinding,
+    /// Theorem 4.3, version 5: updates under contradictory preferences.
+    pub updates: updates::UpdateFinding,
+    /// Theorem 3.5: objectives that are HALOs.
+    pub halos: halo::HaloFinding,
+    /// Figure 1: implied value functions.
+    pub values: Vec<values::ValueCurve>,
 }
 
 impl Theory {
@@ -52,6 +72,10 @@ impl Theory {
             gradients: gradients::check(self.beta),
             utilities: utilities::check(self.beta),
             majority: majority::check(self),
+            contradiction: contradiction::check(self.beta),
+            updates: updates::check(self),
+            halos: halo::check(),
+            values: values::curves(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Theorem 4.3: contradictory preferences. A share p > ½ of the annotators prefers completion y_a,
+//! Theorem 4.3 in version 4: optima under contradictory preferences. A share p > ½ of the annotators prefers completion y_a,
 //! the others y_b.
 //!
 //! If p^(1/β)·π_ref(y_a) < (1−p)^(1/β)·π_ref(y_b), DPO's optimal policy is more likely to produce

@@ -32,6 +32,16 @@ impl TabularPolicy {
         policy
     }
 
+    /// Returns the policy with these probabilities and the same reference.
+    pub(crate) fn moved_to(self, probabilities: &[f64]) -> Self {
+        Self { logits: probabilities.iter().map(|probability| probability.ln()).collect(), ..self }
+    }
+
+    /// Returns the derivative of a loss with respect to each logit; see [`Self::descend`].
+    pub(crate) fn logit_gradient(&self, evaluate: impl Fn(&[LogProb], f64) -> (f64, Vec<f64>)) -> Vec<f64> {
+        self.evaluate(self.kl(), evaluate).1
+    }
+
     /// Returns log π, in nats.
     fn log_policy(&self) -> Vec<f64> {
         let most = self.logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -64,7 +74,6 @@ impl TabularPolicy {
     ///
     /// A step is accepted if it neither overshoots a minimum nor raises the loss; the step size
     /// then doubles, otherwise it halves. Towards an optimum at infinity, steps grow without bound.
-    /// infinity, steps grow without bound.
     pub(crate) fn descend(mut self, evaluate: impl Fn(&[LogProb], f64) -> (f64, Vec<f64>)) -> Self {
         let mut step = 1.0;
         for _ in 0..MAX_STEPS {

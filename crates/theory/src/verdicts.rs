@@ -34,8 +34,57 @@ impl UtilityChanges {
 
 impl Findings {
     /// Describes the finding on each proposition, in the order of the paper.
-    pub fn verdicts(&self) -> [String; 3] {
-        [self.gradient_verdict(), self.utility_verdict(), self.majority_verdict()]
+    pub fn verdicts(&self) -> [String; 6] {
+        [
+            self.halo_verdict(),
+            self.gradient_verdict(),
+            self.utility_verdict(),
+            self.contradiction_verdict(),
+            self.majority_verdict(),
+            self.update_verdict(),
+        ]
+    }
+
+    fn halo_verdict(&self) -> String {
+        let names = |wanted: bool| {
+            let tests = self.halos.objectives.iter().filter(|test| test.is_halo == wanted);
+            tests.map(|test| test.objective.as_str()).collect::<Vec<_>>().join("; ")
+        };
+        format!(
+            "Theorem 3.5 {}: HALOs are {}. These are none: {}.",
+            verb(self.halos.holds),
+            names(true),
+            names(false)
+        )
+    }
+
+    fn contradiction_verdict(&self) -> String {
+        let found = &self.contradiction;
+        let worst = found.optima.last().map_or([0.0; 2], |optimum| optimum.values);
+        let best = found.optima.first().map_or([0.0; 2], |optimum| optimum.values);
+        format!(
+            "Theorem 4.3 (version 1, p = ½) {}: DPO has optima at which the expected value of both humans falls from {:.2} \
+             to {:.2}; KTO's loss is ½ and its gradient 0 at each of them (deviations at most {:.0e} and {:.0e}).",
+            verb(found.holds),
+            best[0],
+            worst[0],
+            found.kto_deviation,
+            found.kto_gradient,
+        )
+    }
+
+    fn update_verdict(&self) -> String {
+        let found = &self.updates;
+        format!(
+            "Theorem 4.3 (version 5, update) {}: in {} worlds and policies, KTO's default update makes the majority's \
+             completion relatively likelier by at least {:.1e} per unit of step size; with λ_U = {}, {} updates favour the \
+             minority's.",
+            verb(found.holds),
+            found.updates,
+            found.least,
+            self.settings.undesirable_weight,
+            found.averse_to_majority,
+        )
     }
 
     fn gradient_verdict(&self) -> String {
@@ -46,9 +95,10 @@ impl Findings {
         format!(
             "Proposition 4.1 {}: at a reward of {QUOTED_REWARD}, KTO's gradient for a desirable completion is {kto:.2e} of \
              its maximum; DPO's, for a pair ranked as wrongly, is {dpo:.6} of its maximum. KTO's gradient is below 1 % of \
-             its maximum beyond ±{:.2}.",
+             its maximum beyond ±{:.2}. Where ‖∇ log π‖ is unbounded, the update need not vanish: {:.4} in units of β.",
             verb(found.holds),
             found.hundredth_beyond,
+            found.unbounded_update,
         )
     }
 
@@ -58,15 +108,22 @@ impl Findings {
         format!(
             "Theorem 4.2 {}: rewards shifted by prompt give the same preferences (change at most {preference_change:.2e}) \
              and the same DPO optimum (at most {policy_change:.2e}), yet a human utility from {min_utility:.4} to \
-             {max_utility:.4}.",
+             {max_utility:.4} (version 1). With z0 held fixed (version 5), an equal shift of all prompts changes a value by \
+             up to {:.4}.",
             verb(self.utilities.holds),
+            self.utilities
+                .forms
+                .iter()
+                .filter(|form| form.fixed_z0 && form.uniform)
+                .map(|form| form.value_change)
+                .fold(0.0, f64::max),
         )
     }
 
     fn majority_verdict(&self) -> String {
         let found = &self.majority;
         format!(
-            "Theorem 4.3 {}: of {} worlds of contradictory preferences, DPO's optimum makes the minority's completion \
+            "Theorem 4.3 (version 4, optimum) {}: of {} worlds of contradictory preferences, DPO's optimum makes the minority's completion \
              likelier in {}, exactly those that the theorem names; loss-neutral KTO in {}; KTO with λ_U = {} in {}.",
             verb(found.holds),
             found.cases.len(),

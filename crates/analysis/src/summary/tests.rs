@@ -17,6 +17,8 @@ pub(super) fn experiment(baseline: &str) -> Experiment {
         level: None,
         resample: Vec::new(),
         reference: None,
+        more_references: Vec::new(),
+        trained_starts: Vec::new(),
         stages: Vec::new(),
         data: Vec::new(),
         runs: Vec::new(),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::transitivity;
 use crate::table::{
     feedback::{Feedback, FeedbackRow, Judgement},
     ids::Id,
@@ -32,6 +33,17 @@ pub struct QualityCounts {
     pub repeated_completions: u64,
     /// Completions that are desirable in one row and undesirable in another.
     pub opposite_labels: u64,
+    /// Triples of completions of a prompt that are compared in all three pairs, none of them with a
+    /// tie.
+    #[serde(default)]
+    pub judged_triples: u64,
+    /// Judged triples that are intransitive: A over B, B over C and C over A.
+    #[serde(default)]
+    pub cyclic_triples: u64,
+    /// Pairs whose rejected completion is preferred to the chosen one over other pairs of the
+    /// prompt, directly (`reversed_pairs`) or in a circle of any length.
+    #[serde(default)]
+    pub pairs_in_cycles: u64,
 }
 
 impl QualityCounts {
@@ -98,7 +110,34 @@ pub(crate) fn count(feedback: &Feedback, judgements: &[Judgement]) -> BTreeMap<S
             counts[usize::from(same[0].2)].reversed_pairs += same.len() as u64;
         }
     }
+    count_cycles(feedback, source, &mut counts);
     names.into_iter().map(str::to_owned).zip(counts).collect()
+}
+
+/// Adds the intransitive triples and pairs of each prompt to the counts of its source.
+fn count_cycles(
+    feedback: &Feedback,
+    source: impl Fn(&FeedbackRow) -> u16 + Sync,
+    counts: &mut [QualityCounts],
+) {
+    // Sorted, so that the pairs of a prompt are adjacent.
+    let mut pairs: Vec<(u16, Id, (Id, Id))> = feedback
+        .pairs
+        .par_iter()
+        .map(|pair| {
+            let [chosen, rejected] = feedback.sides(pair);
+            (source(chosen), feedback.group(chosen).prompt, (chosen.id, rejected.id))
+        })
+        .collect();
+    pairs.par_sort_unstable();
+    for of_prompt in pairs.chunk_by(|one, other| (one.0, one.1) == (other.0, other.1)) {
+        let sides: Vec<(Id, Id)> = of_prompt.iter().map(|(.., sides)| *sides).collect();
+        let found = transitivity::count(&sides);
+        let counts = &mut counts[usize::from(of_prompt[0].0)];
+        counts.judged_triples += found.judged_triples;
+        counts.cyclic_triples += found.cyclic_triples;
+        counts.pairs_in_cycles += found.pairs_in_cycles;
+    }
 }
 
 #[cfg(test)]
@@ -118,6 +157,29 @@ mod tests {
         let side = |(text, score): (&str, Option<f64>)| RawCompletion { score, ..completion(text, None) };
         let completions = vec![side(chosen), side(rejected)];
         RawGroup { source: source.into(), completions, ..raw_pair(prompt, "", "", None) }
+    }
+
+    #[test]
+    fn circles_are_counted_by_prompt_and_source() {
+        let pair = |source: &str, prompt: &str, chosen, rejected| {
+            scored(source, prompt, (chosen, None), (rejected, None))
+        };
+        let groups = [
+            pair("a", "p", "1", "2"),
+            pair("a", "p", "2", "3"),
+            pair("a", "p", "3", "1"),
+            // The same completions of another prompt, and the closing pair from another source.
+            pair("a", "q", "1", "2"),
+            pair("a", "q", "2", "3"),
+            pair("b", "q", "3", "1"),
+        ];
+        let feedback = Feedback::new(groups);
+        let counts = count(&feedback, &feedback.judgements());
+        let found = |source: &str| {
+            let counts = counts[source];
+            [counts.judged_triples, counts.cyclic_triples, counts.pairs_in_cycles]
+        };
+        assert_eq!((found("a"), found("b")), ([1, 1, 3], [0, 0, 0]));
     }
 
     #[test]
@@ -144,6 +206,8 @@ mod tests {
             reversed_pairs: 2,
             repeated_completions: 3,
             opposite_labels: 2,
+            pairs_in_cycles: 2,
+            ..QualityCounts::default()
         };
         assert_eq!(counts["b"], expected);
         assert!(counts["b"].prefers_lower_scores() && !counts["a"].prefers_lower_scores());

@@ -197,6 +197,7 @@ fn kind_and_number(name: &str) -> Option<KindAndNumber<'_>> {
 }
 
 /// Returns one facet for each model family, over the number of parameters on a logarithmic scale.
+/// Names that continue after a comma, such as `llama-7b, base`, have facets of their own.
 ///
 /// Returns `None` if the x axis is not of models, or if all have the same size.
 pub(super) fn by_model_size(sweep: &SweepData) -> Option<Vec<Facet>> {
@@ -207,24 +208,34 @@ pub(super) fn by_model_size(sweep: &SweepData) -> Option<Vec<Facet>> {
     if sweep.x.is_numeric() || ends[1] <= ends[0] {
         return None;
     }
-    let mut families: Vec<&str> = Vec::new();
-    for (_, size) in &sizes {
-        if !families.contains(&size.family.as_str()) {
-            families.push(&size.family);
+    let variant = |x: f64| {
+        let name = sweep.x.values().iter().find(|known| known.value == x).map_or("", |known| &known.name);
+        name.split_once(", ").map_or("", |(_, variant)| variant)
+    };
+    let mut kinds: Vec<(&str, &str)> = Vec::new();
+    for (x, size) in &sizes {
+        let kind = (size.family.as_str(), variant(*x));
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
         }
     }
-    let facet = |family: &&str| {
-        let mut own: Vec<_> = sizes.iter().filter(|(_, size)| size.family == *family).collect();
+    let facet = |(family, wanted): &(&str, &str)| {
+        let is_own = |(x, size): &&(f64, &ModelSize)| size.family == *family && variant(*x) == *wanted;
+        let mut own: Vec<_> = sizes.iter().filter(is_own).collect();
         own.sort_by_key(|(_, size)| size.parameters);
         let position = |(x, size): &&(f64, &ModelSize)| LabelledPosition {
             position: XPosition { x: *x, position: (size.parameters as f64).log10(), connected: true },
             label: format::parameter_count(size.parameters),
         };
-        let title = if families.len() > 1 { *family } else { "" };
-        let facet = Facet::new(title, "parameters", own.iter().map(position).collect(), ends);
+        let title = match (kinds.len() > 1, *wanted) {
+            (false, _) => String::new(),
+            (true, "") => (*family).to_owned(),
+            (true, variant) => format!("{family}, {variant}"),
+        };
+        let facet = Facet::new(&title, "parameters", own.iter().map(position).collect(), ends);
         Facet { bands: true, ..facet }
     };
-    Some(families.iter().map(facet).collect())
+    Some(kinds.iter().map(facet).collect())
 }
 
 #[cfg(test)]

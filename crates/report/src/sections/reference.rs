@@ -12,11 +12,20 @@ use crate::{
     sweep_data::SweepData,
 };
 
-/// Returns the published results as a separate figure if their measure differs from the sweep's.
+/// Returns each set of published results whose measure differs from the sweep's as a separate
+/// figure.
 ///
-/// On a shared axis, the two measures would look the same.
-pub(crate) fn figure(sweep: &SweepData) -> Option<Figure> {
-    let reference = sweep.experiment.reference.as_ref()?;
+/// On a shared axis, two measures would look the same.
+pub(crate) fn figures(sweep: &SweepData) -> Vec<Figure> {
+    let published = sweep.experiment.reference.iter().chain(&sweep.experiment.more_references);
+    let figures = published.zip(1..).filter_map(|(reference, number)| {
+        let name = if number == 1 { "reference".to_owned() } else { format!("reference-{number}") };
+        figure(sweep, reference, name)
+    });
+    figures.collect()
+}
+
+fn figure(sweep: &SweepData, reference: &PublishedResults, name: String) -> Option<Figure> {
     let measure = reference.measure.as_deref()?;
     let y = Scale::covering(measure, points(sweep, reference).map(|point| point.y), format::fixed);
     let panel = |mut facet: Facet| {
@@ -39,7 +48,7 @@ pub(crate) fn figure(sweep: &SweepData) -> Option<Figure> {
     let facets = by_model_size(sweep).unwrap_or_else(|| facets(sweep));
     let panels: Vec<Panel> = facets.into_iter().filter_map(panel).collect();
     (!panels.is_empty()).then(|| Figure {
-        name: "reference".to_owned(),
+        name,
         title: reference.label.clone(),
         caption: "Published results, not measured by this sweep, without intervals. Measure, models and data differ \
                   from those of the figures above: compare the ranking of methods and the shape of curves, not levels."

@@ -261,7 +261,13 @@ pub(super) fn reference(sweep: &SweepData) -> CsvTable {
     CsvTable {
         name: "reference",
         columns: columns(&["series", "x", "value", "measure", "label"]),
-        rows: sweep.experiment.reference.iter().flat_map(rows).collect(),
+        rows: sweep
+            .experiment
+            .reference
+            .iter()
+            .chain(&sweep.experiment.more_references)
+            .flat_map(rows)
+            .collect(),
     }
 }
 

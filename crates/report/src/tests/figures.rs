@@ -57,6 +57,25 @@ fn models_are_plotted_by_size_with_a_panel_per_family() {
 }
 
 #[test]
+fn names_after_a_comma_have_panels_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["pythia-1.4b, sft", "pythia-1.4b, base", "pythia-12b, sft"];
+    let sizes = [1_414_647_808_u64, 1_414_647_808, 11_846_072_320];
+    let sweep = with_x_names(&folder, &names, |sweep, experiment| {
+        for run in &experiment.runs {
+            let config = sweep.run(&run.id).path().join("config.json");
+            let size = json!({"family": "gpt_neox", "parameters": sizes[run.data]});
+            fs_err::write(config, size.to_string()).unwrap();
+        }
+    });
+    let html = page_html(&sweep, None, "starts");
+    let panels = descriptions(&html, "accuracy-by-size");
+    assert_eq!(panels.len(), 2);
+    assert!(panels[0].contains(", gpt_neox, sft. ") && panels[0].contains("dpo at pythia-12b, sft: "));
+    assert!(panels[1].contains(", gpt_neox, base. ") && !panels[1].contains("sft"), "{}", panels[1]);
+}
+
+#[test]
 fn kinds_and_numbers_are_panels_with_numeric_axes() {
     let folder = tempfile::tempdir().unwrap();
     let names = ["clean", "swap 10 %", "swap 40 %", "cut short 10 %", "cut short 20 %"];
@@ -97,6 +116,17 @@ fn published_results_are_separate_unless_the_measure_is_the_same() {
     assert_eq!(csv.lines().count(), 1 + 3);
     assert!(csv.contains("kto,0.5,40.2,\"win rate, %\","), "{csv}");
 
+    let lengths = PublishedResults { measure: Some("tokens".to_owned()), ..reference.clone() };
+    experiment.more_references = vec![lengths];
+    sweep.write_experiment(&experiment).unwrap();
+    let html = page_html(&sweep, None, "two-references");
+    assert!(descriptions(&html, "reference-2")[0].contains(": tokens. kto at 1\u{a0}%: 28.5"));
+    let data = SweepData::read(&sweep).unwrap();
+    let tables = tables::all(&data, &MeanTables::new(&data));
+    let csv = tables.iter().find(|table| table.name == "reference").unwrap().csv();
+    assert!(csv.lines().count() == 1 + 6 && csv.contains("kto,0.5,40.2,tokens,"), "{csv}");
+
+    experiment.more_references.clear();
     let shares = vec![(json!(0.01), 0.57), (json!(1.0), 0.6)];
     let series = [("kto".to_owned(), shares)].into();
     experiment.reference = Some(PublishedResults { label: "a paper".to_owned(), measure: None, series });

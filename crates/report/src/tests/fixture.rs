@@ -89,6 +89,8 @@ impl SyntheticSweep<'_> {
             level: None,
             resample: Vec::new(),
             reference: None,
+            more_references: Vec::new(),
+            trained_starts: Vec::new(),
             stages: vec![Stage { name: "sft".to_owned(), id: "ab54d286474ab9e9".to_owned() }],
             data: self.xs.iter().map(data).collect(),
             runs,

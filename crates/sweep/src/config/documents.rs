@@ -8,7 +8,7 @@ use prospect_train::{Settings, TrainFile};
 use serde_json::Value;
 
 use super::{Choice, LoadedExperiment, RecipeSources, recipes::is_prepared};
-use crate::SweepError;
+use crate::{SweepError, plan::check_base_model};
 
 /// Keys that replace a whole recipe or leave a stage out, instead of setting one value.
 const WHOLE_RECIPES: [&str; 3] = ["data", "model", "sft"];
@@ -84,6 +84,13 @@ impl<'a> RunDocuments<'a> {
         }
         for (key, value) in chosen().filter(|(key, _)| !WHOLE_RECIPES.contains(&key.as_str())) {
             documents.set(key, value)?;
+        }
+        let sets = |key: &str| raw.settings.contains_key(key) || chosen().any(|(name, _)| name == key);
+        if sets("model.weights") && !sets("model.stage") {
+            // The stage in the recipe is that of the recipe's own weights.
+            for key in ["stage", "stage_source"] {
+                documents.model.set(key, serde_yaml::Value::Null)?;
+            }
         }
         if raw.seeds.resamples(Resample::Prompts) {
             documents.resample_prompts(seed)?;
@@ -161,9 +168,16 @@ impl<'a> RunDocuments<'a> {
             }
             data.read::<PipelineFile>()?.check().map_err(|error| self.blame("data", data, &error))?;
         }
+        self.check_model()
+    }
+
+    /// Checks the model recipe, and refuses a model that is no base model where the experiment
+    /// requires one.
+    pub(crate) fn check_model(&self) -> Result<(), SweepError> {
         let recipe = self.model.read::<ModelFile>()?.resolve(&|address| Ok(address.into()));
-        recipe.map_err(|error| self.blame("model", &self.model, &error))?;
-        Ok(())
+        let recipe = recipe.map_err(|error| self.blame("model", &self.model, &error))?;
+        check_base_model(self.experiment.raw.base_model, &recipe)
+            .map_err(|message| self.experiment.located_error(&message))
     }
 
     /// Returns an error with file and line of the key it names: in the experiment, else in

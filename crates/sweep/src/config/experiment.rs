@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, num::NonZeroUsize};
 use prospect_eval::{GenerationOptions, HeldOutLimits};
 use prospect_runs::{GenerationMode, Measure};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use serde_json::Value;
 
 use super::{Groups, SearchFile, SeedsFile, StopFile, schema};
@@ -20,6 +20,11 @@ pub struct ExperimentFile {
     pub data: String,
     /// Path of the model recipe.
     pub model: String,
+    /// Whether the question is about base models, which have seen no instructions and no
+    /// preferences: `required` refuses other models, `preferred` trains them and says so in the
+    /// verdict. Default: any model.
+    #[serde(default)]
+    pub base_model: Option<BaseModel>,
     /// Settings of all runs that differ from the recipes, by dotted key.
     #[serde(default)]
     #[schemars(schema_with = "schema::settings")]
@@ -66,6 +71,16 @@ pub struct ExperimentFile {
     pub stop: Option<StopFile>,
     /// Axes of the figures.
     pub report: ReportFile,
+}
+
+/// Need of an experiment for a base model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BaseModel {
+    /// Refuses models that are not base models, and those of unknown stage.
+    Required,
+    /// Warns about them in the plan and in the verdict.
+    Preferred,
 }
 
 /// Checkpoints, from which an interrupted run resumes. They do not affect results.
@@ -160,8 +175,27 @@ pub struct ReportFile {
     /// Significance level of adjusted p-values. Default: 0.05. A sweep that is looked at several
     /// times spends it over the looks.
     pub level: Option<f64>,
-    /// Published numbers to show next to the sweep's own. Default: none.
-    pub reference: Option<ReferenceFile>,
+    /// Published numbers to show next to the sweep's own: one set, or a list of sets in different
+    /// measures. Default: none.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::references")]
+    pub reference: Option<ReferencesFile>,
+}
+
+/// One set of published numbers, or several.
+#[derive(Debug, Clone)]
+pub struct ReferencesFile(pub Vec<ReferenceFile>);
+
+impl<'de> Deserialize<'de> for ReferencesFile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let references = if value.is_array() {
+            serde_json::from_value(value)
+        } else {
+            serde_json::from_value(value).map(|reference| vec![reference])
+        };
+        references.map(Self).map_err(D::Error::custom)
+    }
 }
 
 /// The comparison that an experiment is about.

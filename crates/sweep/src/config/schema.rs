@@ -5,6 +5,8 @@ use prospect_train::TrainFile;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use strum::VariantArray;
 
+use super::ReferenceFile;
+
 /// Keys of settings.
 pub(super) const SETTING: &str = r"^(data|model|train)\.";
 /// Keys that runs may differ in: settings, whole recipes, and the SFT stage.
@@ -63,6 +65,13 @@ pub(super) fn sft(generator: &mut SchemaGenerator) -> Schema {
 /// Quantities that series are compared in.
 pub(super) fn measure(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "enum": ["accuracy", "auc", "utility"] })
+}
+
+/// One set of published numbers, or several.
+pub(super) fn references(generator: &mut SchemaGenerator) -> Schema {
+    let one = generator.subschema_for::<ReferenceFile>();
+    let several = generator.subschema_for::<Vec<ReferenceFile>>();
+    json_schema!({ "anyOf": [one, several, { "type": "null" }] })
 }
 
 /// Sampling modes of generation.

@@ -38,11 +38,11 @@ pub fn check(experiment: &LoadedExperiment, sources: &RecipeSources<'_>) -> Resu
 /// experiment, and returns the latter two.
 pub(super) fn check_report(
     experiment: &LoadedExperiment,
-) -> Result<(Option<PrimaryContrast>, Option<PublishedResults>), SweepError> {
+) -> Result<(Option<PrimaryContrast>, Vec<PublishedResults>), SweepError> {
     check_axes(&experiment.raw).map_err(|message| experiment.located_error(&message))
 }
 
-fn check_axes(raw: &ExperimentFile) -> Result<(Option<PrimaryContrast>, Option<PublishedResults>), String> {
+fn check_axes(raw: &ExperimentFile) -> Result<(Option<PrimaryContrast>, Vec<PublishedResults>), String> {
     if raw.seeds.values.is_empty() {
         return Err("`seeds` is empty: give at least one".to_owned());
     }

@@ -24,6 +24,11 @@ impl SweepPlan {
                 if self.sft.is_empty() { "none".to_owned() } else { format!("{} SFT", self.sft.len()) },
             ),
         ];
+        lines.extend(self.trained_starts().iter().map(|start| {
+            format!(
+                "warning: the question is about base models, but runs start from {start}; the verdict says so"
+            )
+        }));
         let held = sweep.claims().held().unwrap_or_default();
         let state = |id: &str| {
             let status = sweep.run(id).status().ok().flatten();

@@ -61,7 +61,9 @@ impl SweepPlan {
             primary: self.primary.clone(),
             level: self.level,
             resample: self.resample.clone(),
-            reference: self.reference.clone(),
+            reference: self.references.first().cloned(),
+            more_references: self.references.iter().skip(1).cloned().collect(),
+            trained_starts: self.trained_starts(),
             stages: self.sft.iter().map(|sft| Stage { name: "sft".to_owned(), id: sft.id.clone() }).collect(),
             data: data
                 .map(|(dataset, manifest)| DataUse { path: dataset.path.clone(), manifest: manifest.clone() })

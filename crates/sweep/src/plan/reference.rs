@@ -4,11 +4,35 @@ use prospect_runs::PublishedResults;
 use serde_json::Value;
 
 use super::primary::x_values;
-use crate::config::ExperimentFile;
+use crate::config::{ExperimentFile, ReferenceFile};
 
-/// Returns the published numbers of an experiment whose series are `series`.
-pub(super) fn resolve(raw: &ExperimentFile, series: &[String]) -> Result<Option<PublishedResults>, String> {
-    let Some(reference) = &raw.report.reference else { return Ok(None) };
+/// Returns the published numbers of an experiment whose series are `series`, one set for each
+/// measure.
+pub(super) fn resolve(raw: &ExperimentFile, series: &[String]) -> Result<Vec<PublishedResults>, String> {
+    let references = raw.report.reference.as_ref().map_or(&[][..], |references| &references.0);
+    let mut measures = Vec::new();
+    for reference in references {
+        check(raw, reference, series)?;
+        if measures.contains(&&reference.measure) {
+            return Err(
+                "`report.reference` has two sets of numbers with the same `measure`: join them".to_owned()
+            );
+        }
+        measures.push(&reference.measure);
+    }
+    let resolved = |reference: &ReferenceFile| PublishedResults {
+        label: reference.label.clone(),
+        measure: reference.measure.clone(),
+        series: reference.series.clone(),
+    };
+    let mut resolved: Vec<PublishedResults> = references.iter().map(resolved).collect();
+    // Numbers in the sweep's own measure belong to its first figure.
+    resolved.sort_by_key(|reference| reference.measure.is_some());
+    Ok(resolved)
+}
+
+/// Checks that the numbers belong to series and values of the experiment.
+fn check(raw: &ExperimentFile, reference: &ReferenceFile, series: &[String]) -> Result<(), String> {
     let values = x_values(raw);
     // On a numeric axis, published points may lie between the sweep's values.
     let numeric = values.iter().all(Value::is_number);
@@ -25,9 +49,5 @@ pub(super) fn resolve(raw: &ExperimentFile, series: &[String]) -> Result<Option<
             }
         }
     }
-    Ok(Some(PublishedResults {
-        label: reference.label.clone(),
-        measure: reference.measure.clone(),
-        series: reference.series.clone(),
-    }))
+    Ok(())
 }

@@ -48,7 +48,7 @@ impl SweepPlan {
         data: &Path,
     ) -> Result<Self, SweepError> {
         let raw = &experiment.raw;
-        let (primary, reference) = check_report(experiment)?;
+        let (primary, references) = check_report(experiment)?;
         let report = &raw.report;
         let mut plan = Self {
             name: experiment.name.clone(),
@@ -64,7 +64,8 @@ impl SweepPlan {
             primary,
             level: report.level,
             resample: raw.seeds.resample.clone(),
-            reference,
+            base_model: raw.base_model,
+            references,
             evaluate: raw.evaluate,
             checkpoints: raw.checkpoints,
             stop: raw.stop,
@@ -144,6 +145,7 @@ impl SweepPlan {
         let documents = RunDocuments::new(experiment, sources, choices, seed)?;
         let settings = documents.settings()?;
         let dataset = self.dataset(&documents.data, sources, data, known)?;
+        documents.check_model()?;
         let model = self.model(&documents.model, sources, known)?;
         let sft = match documents.sft()? {
             None => None,

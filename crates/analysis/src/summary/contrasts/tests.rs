@@ -173,7 +173,7 @@ fn adjusted_intervals_exclude_zero_exactly_where_a_difference_is_significant() {
 
 #[test]
 fn levels_of_holm_rise_until_the_first_comparison_fails() {
-    let levels = step_levels(&[0.03, 0.001, 0.02, 0.9, 0.012], 5);
+    let levels = step_levels(&[0.03, 0.001, 0.02, 0.9, 0.012], 5, 0.05);
     let fifths = levels.iter().map(|level| (SIGNIFICANT / level).round()).collect::<Vec<_>>();
     // 0.001 < 0.05/5 and 0.012 < 0.05/4, but 0.02 > 0.05/3.
     assert_eq!(fifths, [3.0, 5.0, 3.0, 3.0, 4.0]);
