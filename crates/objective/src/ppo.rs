@@ -38,7 +38,7 @@ pub struct Whitening {
 }
 
 /// Clipped surrogate of one completion, to be maximised.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Surrogate {
     /// Sum over tokens of min(q·A, clip(q)·A) − kl_coef·(log π_ref − log π), where q = π/π_ref.
     pub value: f64,

@@ -1,6 +1,6 @@
 //! Runs and stages as the estimate sees them, and the reference work that they share.
 
-use prospect_train::{FeedbackFormat, Objective, Settings};
+use prospect_train::{FeedbackFormat, Settings};
 use strum::IntoStaticStr;
 
 use crate::plan::{ResolvedRun, SftStage};
@@ -53,8 +53,7 @@ impl<'a> SampleRun<'a> {
     /// The loss itself takes negligible time.
     fn model_work(&self) -> (FeedbackFormat, usize, bool) {
         let objective = &self.settings.objective;
-        let mismatched = if let Objective::Kto { kl_partners, .. } = objective { *kl_partners } else { 0 };
-        (objective.feedback_format(), mismatched, objective.needs_reference())
+        (objective.feedback_format(), objective.kl_partners(), objective.needs_reference())
     }
 
     /// Returns true if both runs need reference log-probabilities of the same batches.
