@@ -9,7 +9,7 @@ use anyhow::bail;
 use prospect_core::{config::Document, errors};
 use prospect_data::PipelineFile;
 use prospect_model::ModelFile;
-use prospect_sweep::{LoadedExperiment, RecipeSources, SlurmProfile, SweepError, check};
+use prospect_sweep::{CheckedExperiment, LoadedExperiment, RecipeSources, SlurmProfile, SweepError, check};
 use prospect_theory::TheoryFile;
 
 use crate::{kind::FileKind, locate::open_data, output};
@@ -80,8 +80,10 @@ fn examine(path: &Path) -> Result<String, String> {
                 data: &|path| open_data(Path::new(path)),
                 locate: &|address| Ok(address.into()),
             };
-            let runs = check(&experiment, &sources).map_err(|error| chain(&error))?;
-            return Ok(format!("{finding}, {runs} runs"));
+            let CheckedExperiment { runs, presets } =
+                check(&experiment, &sources).map_err(|error| chain(&error))?;
+            let presets: String = presets.iter().map(|line| format!("; {line}")).collect();
+            return Ok(format!("{finding}, {runs} runs{presets}"));
         }
     }
     Ok(finding)

@@ -44,7 +44,7 @@ mod share;
 mod student;
 mod variance;
 
-pub use binomial::binomial_exact;
+pub use binomial::{binomial_exact, binomial_exact_at};
 pub use holm::holm;
 pub use interval::{Difference, Sample, Scale, contrast, estimate};
 pub use jackknife::pseudo_values;

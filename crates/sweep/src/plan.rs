@@ -26,7 +26,7 @@ mod reference;
 mod resolve;
 mod run_filter;
 
-pub use check::check;
+pub use check::{CheckedExperiment, check};
 pub use run_filter::RunFilter;
 
 /// Plan of a sweep: the datasets, models, SFT stages and runs of an experiment.

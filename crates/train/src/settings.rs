@@ -155,6 +155,15 @@ impl Settings {
             }
     }
 
+    /// Describes the settings that a preset resolved to, on one line; `None` without a preset.
+    pub fn describe_preset(&self) -> Option<String> {
+        let preset = self.preset?;
+        let serde_json::Value::Object(keys) = serde_json::to_value(self).ok()? else { return None };
+        let shown = keys.iter().filter(|(_, value)| !value.is_null());
+        let shown: Vec<String> = shown.map(|(key, value)| format!("{key} {value}")).collect();
+        Some(format!("preset {preset}: {}", shown.join(", ")).replace('"', ""))
+    }
+
     /// Scales length and warm-up by `share`, from 0 to 1.
     #[must_use]
     pub fn shortened(self, share: f64) -> Self {
@@ -322,6 +331,19 @@ pub(crate) mod tests {
         let document = prospect_core::config::Document::from_text("train.yaml", "objective: kt").unwrap();
         let error = document.read::<TrainFile>().unwrap_err().to_string();
         assert!(error.contains("kto") && error.contains("dpo"), "{error}");
+    }
+
+    #[test]
+    fn a_preset_is_described_by_its_resolved_values() {
+        let described =
+            parsed("preset: paper-v1\nobjective: dpo\nmax_length: 256").unwrap().describe_preset();
+        assert_eq!(
+            described.unwrap(),
+            "preset paper-v1: objective {dpo:{beta:0.1}}, learning_rate 5e-7, schedule constant, warmup_steps 150, \
+             length {epochs:1.0}, batch_size 64, micro_batch_size 64, max_grad_norm 10.0, weight_decay 0.0, \
+             rmsprop_alpha 0.99, rmsprop_epsilon 1e-8, max_length 256, max_prompt_length 128"
+        );
+        assert_eq!(settings("objective: dpo").unwrap().describe_preset(), None);
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub fn train(
     observer: &mut dyn Observer,
 ) -> Result<TrainOutcome, TrainError> {
     let started = Instant::now();
+    let context = &context.with_room_for_reference();
     let TrainContext { model, settings, examples, group, checkpoints, .. } = *context;
     let start = || match context.train {
         Train::Lora(lora) => model.decoder.with_lora(lora, context.seed),

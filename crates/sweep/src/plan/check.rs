@@ -9,16 +9,33 @@ use crate::{
     search::{Combination, SearchPlan, combinations_with_trials},
 };
 
-/// Checks an experiment and every combination of its settings, and returns the number of planned
-/// runs.
+/// Result of a check.
+#[derive(Debug)]
+pub struct CheckedExperiment {
+    /// Number of planned runs.
+    pub runs: usize,
+    /// The different settings that presets resolve to, one line each.
+    pub presets: Vec<String>,
+}
+
+/// Checks an experiment and every combination of its settings.
 ///
 /// Needs neither inputs nor weights.
-pub fn check(experiment: &LoadedExperiment, sources: &RecipeSources<'_>) -> Result<usize, SweepError> {
+pub fn check(
+    experiment: &LoadedExperiment,
+    sources: &RecipeSources<'_>,
+) -> Result<CheckedExperiment, SweepError> {
     let raw = &experiment.raw;
     check_report(experiment)?;
     let combinations = combinations_with_trials(experiment)?;
+    let mut presets = Vec::new();
     for Combination { choices, .. } in &combinations {
-        RunDocuments::new(experiment, sources, choices, 0)?.check()?;
+        let documents = RunDocuments::new(experiment, sources, choices, 0)?;
+        documents.check()?;
+        let stage = documents.sft()?.map(|(settings, _)| settings);
+        for settings in stage.into_iter().chain([documents.settings()?]) {
+            presets.extend(settings.describe_preset().filter(|line| !presets.contains(line)));
+        }
     }
     let runs_of_one_seed = match raw.search.as_ref().map(SearchPlan::new) {
         None => combinations.len(),
@@ -28,7 +45,7 @@ pub fn check(experiment: &LoadedExperiment, sources: &RecipeSources<'_>) -> Resu
             (0..search.rungs).map(|rung| cells * search.trials_in(rung)).sum::<usize>() + cells
         }
     };
-    Ok(runs_of_one_seed * raw.seeds.values.len())
+    Ok(CheckedExperiment { runs: runs_of_one_seed * raw.seeds.values.len(), presets })
 }
 
 /// Checks the seeds, the axes, the baseline, the primary comparison and the published numbers of an

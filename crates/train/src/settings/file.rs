@@ -29,7 +29,7 @@ pub struct TrainFile {
     pub desirable_weight: Option<ClassWeight>,
     /// λ_U, weight of undesirable completions: a number (1), or `auto`.
     pub undesirable_weight: Option<ClassWeight>,
-    /// Target of `auto` for (λ_D·n_D)/(λ_U·n_U) (1). The paper advises 1 to 4/3.
+    /// Target of `auto` for (λ_D·n_D)/(λ_U·n_U) (1). The paper advises 1 to 4/3, later 1 to 3/2.
     pub class_balance: Option<f64>,
     /// Scope of the reference point z0 (`global`).
     pub(super) z0: Option<Z0File>,
