@@ -32,7 +32,7 @@ impl TrainContext<'_> {
     /// of activations.
     pub(crate) fn with_room_for_reference(&self) -> Self {
         let trained = match self.train {
-            Train::Full => self.model.decoder.footprint().frozen,
+            Train::Full => self.model.decoder.frozen_bytes() as u64,
             // The adapter is small next to the budget of a step.
             Train::Lora(_) => 0,
         };

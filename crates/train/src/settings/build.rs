@@ -90,7 +90,7 @@ impl TrainFile {
 
     fn kto(&self, beta: f64) -> Result<Objective, TrainError> {
         let (z0, reference_free) = (self.z0()?, self.reference_free.unwrap_or(false));
-        if reference_free && self.humanline.is_some() {
+        if reference_free && self.clamps() {
             return fail(
                 "`humanline` clamps log-ratios to a reference: it excludes `reference_free`; set one of them",
             );
@@ -111,6 +111,11 @@ impl TrainFile {
         let value_function = self.value_function.unwrap_or_default();
         let weighting = self.weighting()?;
         Ok(Objective::Kto { beta, weighting, z0, kl_partners, value_function, reference_free })
+    }
+
+    /// Returns true if humanline clamping is on.
+    fn clamps(&self) -> bool {
+        self.humanline.is_some_and(|humanline| humanline != HumanlineFile::Switch(false))
     }
 
     fn ppo(&self) -> Result<Ppo, TrainError> {
@@ -156,7 +161,7 @@ impl TrainFile {
                     if *name == ObjectiveName::Csft { "other prompts" } else { "the log-probs of tokens" }
                 ));
             }
-            if self.humanline.is_some() && !WITH_REFERENCE.contains(name) {
+            if self.clamps() && !WITH_REFERENCE.contains(name) {
                 return fail(format!(
                     "`humanline` clamps the tokens of all parts of a sum, and {name} has no log-ratios; remove one of them"
                 ));
