@@ -71,6 +71,13 @@ fn compare() {
 }
 
 #[test]
+fn ablations() {
+    let beta = r#"matrix={"train.beta":[0.1,0.5]}"#;
+    run("ablations", &[beta], 18);
+    run("ablations-quick", &[beta], 14);
+}
+
+#[test]
 fn imbalance() {
     run("imbalance", &[DESIRABLE], 10);
     run("imbalance-quick", &[DESIRABLE], 6);

@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::support::{MODEL, Place};
 
+/// Number of objectives.
+const COUNT: usize = 22;
+
 /// Name, further options, the loss before the first step if known, and a metric of the objective.
-const OBJECTIVES: [(&str, &str, Option<f64>, &str); 13] = [
+const OBJECTIVES: [(&str, &str, Option<f64>, &str); COUNT] = [
     ("kto", "train.kl_partners: 2", Some(0.5), "kl"),
     ("apo_zero_unpaired", "train.desirable_weight: 1", Some(0.5), "rewards/chosen"),
     ("bco", "train.humanline: true", Some(std::f64::consts::LN_2), "delta"),
@@ -14,6 +17,15 @@ const OBJECTIVES: [(&str, &str, Option<f64>, &str); 13] = [
     ("robust_dpo", "train.label_smoothing: 0.2", Some(std::f64::consts::LN_2), "rewards/margins"),
     ("hinge", "train.beta: 0.05", Some(1.0), "rewards/margins"),
     ("ipo", "train.beta: 0.05", Some(100.0), "rewards/margins"),
+    ("ppo", "train.optimizer: rmsprop, train.kl_coef: 0.2", Some(0.0), "ppo/unclipped"),
+    ("apo_zero", "train.sync_every: 1", Some(1.0), "rewards/margins"),
+    ("apo_down", "train.beta: 0.2", Some(1.0), "rewards/margins"),
+    ("exo_pair", "train.label_smoothing: 0.01", None, "rewards/margins"),
+    ("nca_pair", "train.beta: 0.2", Some(2.0 * std::f64::consts::LN_2), "rewards/margins"),
+    ("sppo_hard", "train.beta: 0.1", Some(50.0), "rewards/margins"),
+    ("aot", "train.label_smoothing: 0.1", Some(std::f64::consts::LN_2), "rewards/margins"),
+    ("aot_unpaired", "train.beta: 0.2", Some(std::f64::consts::LN_2), "rewards/margins"),
+    ("{ dpo: 1.0, sft: 0.2 }", "train.beta: 0.3", None, "rewards/margins"),
     ("simpo", "train.simpo_gamma: 1.0", None, "rewards/margins"),
     ("orpo", "train.beta: 0.1", None, "log_odds_ratio"),
     ("slic", "train.lambda_coef: 0.2", None, "nll_loss"),
@@ -25,7 +37,7 @@ fn place() -> Place {
     let place = Place::new();
     let methods: Vec<_> = OBJECTIVES
         .iter()
-        .map(|(name, options, ..)| format!("    {name}: {{ train.objective: {name}, {options} }}"))
+        .map(|(name, options, ..)| format!("    '{name}': {{ train.objective: {name}, {options} }}"))
         .collect();
     let methods = methods.join("\n");
     place.write(
@@ -62,7 +74,7 @@ fn every_objective_trains_and_is_evaluated_on_the_same_pairs() {
     let place = place();
     let run = place.run("sweep experiment.yaml");
     assert_eq!(run.code, Some(0), "{run}");
-    assert!(run.stderr.contains("13 runs finished"), "{run}");
+    assert!(run.stderr.contains(&format!("{COUNT} runs finished")), "{run}");
 
     let plan = fs_err::read_to_string(place.path("runs/experiment/experiment.json")).unwrap();
     let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
@@ -95,7 +107,7 @@ fn every_objective_trains_and_is_evaluated_on_the_same_pairs() {
         assert_ne!(after["eval_loss"].as_f64(), Some(at_start), "{name}");
         policies.insert(after["eval_logps/chosen"].to_string());
     }
-    assert_eq!(policies.len(), 13, "each objective trains another policy");
+    assert_eq!(policies.len(), COUNT, "each objective trains another policy");
 }
 
 #[test]

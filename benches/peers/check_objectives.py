@@ -7,7 +7,8 @@
 GOLDEN is crates/objective/src/golden.json; `cargo test -p prospect-objective` compares the Rust
 functions with it. The formulas are those of TRL (trainer/kto_trainer.py, trainer/dpo_trainer.py,
 experimental/{cpo,orpo}, and experimental/bco, which TRL 1.16 has removed) and, if TRL has none, of
-HALOs (cdpo, slic: train/trainers.py). Needs torch; `--trl` also needs trl.
+HALOs (cdpo, slic: train/trainers.py; ppo, kto_log_sigmoid: trainers.py of its `legacy` branch) or of
+the KTO paper (kto_identity, kto_reference_free). Needs torch; `--trl` also needs trl.
 """
 
 import argparse
@@ -28,6 +29,24 @@ def kto_losses(options, chosen, rejected, kl):
     return torch.cat((
         options["desirable_weight"] * (1 - F.sigmoid(beta * (chosen - kl))),
         options["undesirable_weight"] * (1 - F.sigmoid(beta * (kl - rejected))),
+    ))  # fmt: skip
+
+
+def kto_log_sigmoid_losses(options, chosen, rejected, kl):
+    """HALOs' KTOLogSigmoidTrainer.loss."""
+    beta = options["beta"]
+    return torch.cat((
+        options["desirable_weight"] * -F.logsigmoid(beta * (chosen - kl)),
+        options["undesirable_weight"] * -F.logsigmoid(beta * (kl - rejected)),
+    ))  # fmt: skip
+
+
+def kto_identity_losses(options, chosen, rejected, kl):
+    """The paper's ablation v(x) = x, without the constant."""
+    beta = options["beta"]
+    return torch.cat((
+        options["desirable_weight"] * -(beta * (chosen - kl)),
+        options["undesirable_weight"] * -(beta * (kl - rejected)),
     ))  # fmt: skip
 
 
@@ -106,10 +125,92 @@ def slic(options, pairs):
     return torch.clamp(options["beta"] - policy_c + policy_r, min=0) + options["lambda_coef"] * -policy_c
 
 
-UNPAIRED = {"kto": kto_losses, "apo_zero_unpaired": apo_zero_unpaired_losses, "bco": bco_losses}
+def rewards(options, pairs):
+    """DPOTrainer: beta times the log-ratios of both sides."""
+    policy_c, policy_r, reference_c, reference_r, _, _ = pairs
+    return options["beta"] * (policy_c - reference_c), options["beta"] * (policy_r - reference_r)
+
+
+def apo_zero(options, pairs):
+    chosen, rejected = rewards(options, pairs)
+    return (1 - F.sigmoid(chosen)) + F.sigmoid(rejected)
+
+
+def apo_down(options, pairs):
+    chosen, rejected = rewards(options, pairs)
+    return F.sigmoid(chosen) + (1 - F.sigmoid(chosen - rejected))
+
+
+def exo_pair(options, pairs):
+    x, epsilon = margin(options["beta"], pairs), tensor(options["label_smoothing"])
+    return F.sigmoid(x) * (F.logsigmoid(x) - torch.log1p(-epsilon)) + F.sigmoid(-x) * (
+        F.logsigmoid(-x) - torch.log(epsilon)
+    )
+
+
+def nca_pair(options, pairs):
+    chosen, rejected = rewards(options, pairs)
+    return -F.logsigmoid(chosen) - 0.5 * F.logsigmoid(-chosen) - 0.5 * F.logsigmoid(-rejected)
+
+
+def sppo_hard(options, pairs):
+    policy_c, policy_r, reference_c, reference_r, _, _ = pairs
+    target = 0.5 / options["beta"]
+    return ((policy_c - reference_c) - target) ** 2 + ((policy_r - reference_r) + target) ** 2
+
+
+def smoothed(options, delta):
+    x, epsilon = options["beta"] * delta, options["label_smoothing"]
+    return -F.logsigmoid(x) * (1 - epsilon) - F.logsigmoid(-x) * epsilon
+
+
+def aot(options, pairs):
+    policy_c, policy_r, reference_c, reference_r, _, _ = pairs
+    policy, _ = torch.sort(policy_c - policy_r)
+    reference, _ = torch.sort(reference_c - reference_r)
+    return smoothed(options, policy - reference)
+
+
+def aot_unpaired(options, pairs):
+    policy_c, policy_r, reference_c, reference_r, _, _ = pairs
+    chosen, _ = torch.sort(policy_c - reference_c)
+    rejected, _ = torch.sort(policy_r - reference_r)
+    return smoothed(options, chosen - rejected)
+
+
+def ppo(case, policy, reference, weights):
+    """HALOs' PPOTrainer with a critic of 0: compute_advantages and loss, on a row of tokens.
+
+    `policy` and `reference` hold the log-probs of all tokens, completion after completion.
+    """
+    options, tokens = case["options"], case["tokens"]
+    advantages, of_token = [], []
+    for row, length in enumerate(tokens):
+        reward, gae = 1.0 if row < case["desirable"] else -1.0, 0.0
+        reversed_advantages = []
+        for t in reversed(range(length)):
+            gae = (reward if t == length - 1 else 0.0) + options["discount"] * gae
+            reversed_advantages.append(gae)
+        advantages += reversed_advantages[::-1]
+        of_token += [row] * length
+    count = len(advantages)
+    mean = sum(advantages) / count
+    variance = sum((advantage - mean) ** 2 for advantage in advantages) / (count - 1)
+    advantages = tensor([(advantage - mean) / (variance + 1e-8) ** 0.5 for advantage in advantages])
+    ratio = torch.exp(policy - reference)
+    gain = torch.minimum(advantages * ratio, advantages * torch.clamp(ratio, options["clip_low"], options["clip_high"]))
+    losses = -gain + options["kl_coef"] * (reference - policy)
+    return (tensor([case["weights"][row] for row in of_token]) * losses).mean()
+
+
+UNPAIRED = {
+    "kto": kto_losses, "kto_log_sigmoid": kto_log_sigmoid_losses, "kto_identity": kto_identity_losses,
+    "kto_reference_free": kto_losses, "apo_zero_unpaired": apo_zero_unpaired_losses, "bco": bco_losses,
+}  # fmt: skip
 PAIRED = {
     "dpo": dpo, "cdpo": cdpo, "robust_dpo": robust_dpo, "hinge": hinge, "ipo": ipo, "simpo": simpo, "orpo": orpo,
-    "slic": slic,
+    "slic": slic, "apo_zero": apo_zero, "apo_down": apo_down, "exo_pair": exo_pair, "nca_pair": nca_pair,
+    "sppo_hard": sppo_hard, "aot": aot, "aot_unpaired": aot_unpaired,
 }  # fmt: skip
 
 
@@ -125,11 +226,16 @@ def evaluate(case) -> tuple[float, list[float]]:
     if name == "sft":
         # Trainer: a sum over tokens, divided by the number of tokens in the batch.
         loss = -(weights * policy).sum() / sum(case["tokens"])
+    elif name == "ppo":
+        loss = ppo(case, policy, reference, weights)
     elif name in UNPAIRED:
         chosen = case["desirable"]
         ratio = policy - reference
         kl = None
-        if name == "kto":
+        if name == "kto_reference_free":
+            # A uniform reference: log pi(y|x) + H, where the mismatched completions estimate -H.
+            ratio, kl = policy - 0.0, tensor(case["mismatched_policy"]).mean()
+        elif name.startswith("kto"):
             kl = (tensor(case["mismatched_policy"]) - tensor(case["mismatched_reference"])).mean().clamp(min=0)
         losses = UNPAIRED[name](options, ratio[:chosen], ratio[chosen:], kl)
         loss = (weights * losses).mean()
@@ -198,6 +304,37 @@ def cases() -> list[dict]:
         ("orpo", {"beta": 0.25}, pairs),
         ("slic", {"beta": 1.5, "lambda_coef": 0.3}, pairs),
         ("sft", {}, pairs | {"weights": random(8, 0.2, 3)}),
+    ]
+    # Sorted log-probs have other pairs than the batch, so the weights of `aot` and `aot_unpaired` are 1.
+    unweighted = {**pairs, "weights": [1.0] * 4}
+    tokens = [3, 5, 2, 4]
+    completions = {
+        "policy": random(sum(tokens), -4, -0.1), "reference": random(sum(tokens), -4, -0.1), "tokens": tokens,
+        "desirable": 1, "weights": [1.0, 0.5, 2.0, 1.5],
+    }  # fmt: skip
+    clip = {"clip_low": 0.25, "clip_high": 4.0}
+    made += [
+        ("kto_log_sigmoid", {"beta": 0.1, **unit}, thumbs),
+        ("kto_log_sigmoid", weighted, rows),
+        ("kto_identity", {"beta": 0.1, **unit}, thumbs),
+        ("kto_identity", weighted, rows),
+        ("kto_reference_free", {"beta": 0.1, "desirable_weight": 1.75, "undesirable_weight": 1.0}, rows),
+        ("apo_zero", {"beta": 0.1}, ratios),
+        ("apo_zero", {"beta": 0.05}, pairs),
+        ("apo_down", {"beta": 0.1}, ratios),
+        ("apo_down", {"beta": 0.05}, pairs),
+        ("exo_pair", {"beta": 0.1, "label_smoothing": 1e-3}, ratios),
+        ("exo_pair", {"beta": 0.05, "label_smoothing": 0.2}, pairs),
+        ("nca_pair", {"beta": 0.1}, ratios),
+        ("nca_pair", {"beta": 0.05}, pairs),
+        ("sppo_hard", {"beta": 0.1}, ratios),
+        ("sppo_hard", {"beta": 0.05}, pairs),
+        ("aot", {"beta": 0.1, "label_smoothing": 0.0}, unweighted),
+        ("aot", {"beta": 0.05, "label_smoothing": 0.2}, unweighted),
+        ("aot_unpaired", {"beta": 0.1, "label_smoothing": 0.0}, ratios),
+        ("aot_unpaired", {"beta": 0.05, "label_smoothing": 0.2}, unweighted),
+        ("ppo", {**clip, "kl_coef": 0.1, "discount": 0.9405}, completions),
+        ("ppo", {"clip_low": 0.5, "clip_high": 2.0, "kl_coef": 0.0, "discount": 1.0}, completions),
     ]
     return [{"objective": name, "options": options, **inputs} for name, options, inputs in made]
 

@@ -93,7 +93,7 @@ fn weights_note(manifest: &Manifest) -> ContentBlock {
         Some(BalancedClassWeights { desirable_weight, undesirable_weight, balance, unweighted_balance }) => {
             format!(
                 "In training (λ_D·n_D)/(λ_U·n_U) is {} with weights of 1 and {} with `desirable_weight: {}` and \
-                 `undesirable_weight: {}`; the KTO paper recommends 1 to 4/3.",
+                 `undesirable_weight: {}`; the KTO paper recommends 1 to 4/3, its later versions 1 to 3/2.",
                 ratio(unweighted_balance),
                 ratio(balance),
                 ratio(desirable_weight),

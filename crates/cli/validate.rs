@@ -9,7 +9,7 @@ use anyhow::bail;
 use prospect_core::{config::Document, errors};
 use prospect_data::PipelineFile;
 use prospect_model::ModelFile;
-use prospect_sweep::{LoadedExperiment, RecipeSources, SlurmProfile, SweepError, check};
+use prospect_sweep::{CheckedExperiment, LoadedExperiment, RecipeSources, SlurmProfile, SweepError, check};
 use prospect_theory::TheoryFile;
 
 use crate::{kind::FileKind, locate::SOURCES, output};
@@ -76,8 +76,10 @@ fn examine(path: &Path) -> Result<String, String> {
             let experiment =
                 LoadedExperiment::read(&name, document, &[]).map_err(|error| in_context(chain(&error)))?;
             let sources = RecipeSources { locate: &|address| Ok(address.into()), ..SOURCES };
-            let runs = check(&experiment, &sources).map_err(|error| chain(&error))?;
-            return Ok(format!("{finding}, {runs} runs"));
+            let CheckedExperiment { runs, presets } =
+                check(&experiment, &sources).map_err(|error| chain(&error))?;
+            let presets: String = presets.iter().map(|line| format!("; {line}")).collect();
+            return Ok(format!("{finding}, {runs} runs{presets}"));
         }
     }
     Ok(finding)

@@ -46,7 +46,7 @@ mod student;
 mod variance;
 mod variation;
 
-pub use binomial::binomial_exact;
+pub use binomial::{binomial_exact, binomial_exact_at};
 pub use holm::holm;
 pub use interval::{Difference, Sample, Scale, contrast, estimate};
 pub use jackknife::pseudo_values;

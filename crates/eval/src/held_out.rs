@@ -11,8 +11,8 @@ use prospect_data::{Message, Split, read_binary};
 use prospect_objective::{BatchLoss, LogProb};
 use prospect_runs::{PairOutcome, ThumbOutcome};
 use prospect_train::{
-    Encoded, Encoder, MicroBatch, Objective, PairExample, Policy, ReferenceCache, Role, Settings, TrainError,
-    encode_for_evaluation, pack_labelled, pack_pairs, partners,
+    Encoded, Encoder, MicroBatch, Objective, PairExample, Policy, ReferenceCache, Role, ScoredBatches,
+    Settings, TrainError, encode_for_evaluation, pack_labelled, pack_pairs, partners,
 };
 
 use self::{
@@ -139,12 +139,9 @@ impl HeldOut {
         at_start: bool,
         cache: &ReferenceCache,
     ) -> Result<Evaluation, TrainError> {
-        let (mut roles, mut log_probs) = (Vec::new(), Vec::new());
-        for batch in &self.batches {
-            log_probs.extend(policy.log_probs(&batch.packed, at_start, cache)?);
-            roles.extend_from_slice(&batch.roles);
-        }
-        let BatchLoss { loss, metrics, .. } = policy.evaluate(&roles, &log_probs);
+        let ScoredBatches { roles, logps: log_probs, evaluated } =
+            policy.score(&self.batches, at_start, cache)?;
+        let BatchLoss { loss, metrics, .. } = evaluated;
         let scored = ScoredSequences::new(&roles, &log_probs);
         let (beta, z0) = (policy.beta(), scored.kl().max(0.0));
 

@@ -216,6 +216,7 @@ impl Decoder {
                 count,
                 element_bytes: (self.parameters.bytes() as u64).checked_div(count).unwrap_or(0),
             },
+            moments: 2,
             rank: rank.map(|rank| rank as u64),
             element_bytes: self.dtype().size_in_bytes() as u64,
             quantised: linears().any(|linear| matches!(linear.weight, LinearWeight::Quantised(_))),

@@ -62,6 +62,42 @@ impl GoldenCase {
             .collect()
     }
 
+    fn mismatched(&self) -> Vec<LogProb> {
+        log_probs(&self.mismatched_policy, &self.mismatched_reference, &[])
+    }
+
+    /// PPO's log-probs are those of tokens, and so is its gradient.
+    fn ppo(&self) -> BatchLoss {
+        let option = |name: &str| self.options[name];
+        let options = Ppo {
+            clip_ratio: [option("clip_low"), option("clip_high")],
+            kl_coef: option("kl_coef"),
+            discount: option("discount"),
+        };
+        let whitening = options.whitening(
+            self.tokens.iter().enumerate().map(|(index, tokens)| (index < self.desirable, *tokens)),
+        );
+        let ratios: Vec<f64> =
+            self.policy.iter().zip(&self.reference).map(|(policy, reference)| policy - reference).collect();
+        let (mut batch, mut surrogates, mut start) = (Vec::new(), Vec::new(), 0);
+        for (index, (tokens, weight)) in self.tokens.iter().zip(&self.weights).enumerate() {
+            let part = start..start + tokens;
+            start += tokens;
+            let sum = |values: &[f64]| values[part.clone()].iter().sum();
+            let (policy, reference) = (sum(&self.policy), sum(&self.reference));
+            let log_prob = LogProb { policy, reference, tokens: *tokens };
+            let desirable = index < self.desirable;
+            batch.push(Unpaired { log_prob, desirable, weight: *weight });
+            surrogates.push(options.surrogate(whitening, desirable, &ratios[part]));
+        }
+        let values: Vec<f64> = surrogates.iter().map(|surrogate| surrogate.value).collect();
+        let evaluated = ppo(&batch, &values);
+        let slopes = surrogates.iter().zip(&evaluated.gradient);
+        let gradient = slopes
+            .flat_map(|(surrogate, gradient)| surrogate.slopes.iter().map(move |slope| slope * gradient));
+        BatchLoss { gradient: gradient.collect(), ..evaluated.clone() }
+    }
+
     fn evaluate(&self) -> BatchLoss {
         let option = |name: &str| self.options[name];
         let beta = self.options.get("beta").copied().unwrap_or_default();
@@ -74,11 +110,21 @@ impl GoldenCase {
         };
         let smoothed = || SmoothedDpo { beta, label_smoothing: option("label_smoothing") };
         match self.objective.as_str() {
-            "kto" => {
-                let z0 =
-                    reference_point(&log_probs(&self.mismatched_policy, &self.mismatched_reference, &[]));
-                kto(&weighted(), &[(&self.unpaired(), z0)])
+            "kto" | "kto_log_sigmoid" | "kto_identity" => {
+                let value = match self.objective.as_str() {
+                    "kto_log_sigmoid" => KtoValue::LogSigmoid,
+                    "kto_identity" => KtoValue::Identity,
+                    _ => KtoValue::Sigmoid,
+                };
+                let z0 = reference_point(&self.mismatched());
+                kto_with_value(&weighted(), value, &[(&self.unpaired(), z0)])
             }
+            "kto_reference_free" => {
+                let mut batch = self.unpaired();
+                batch.iter_mut().for_each(|example| example.log_prob.reference = 0.0);
+                kto(&weighted(), &[(&batch, entropy_point(&self.mismatched()))])
+            }
+            "ppo" => self.ppo(),
             "apo_zero_unpaired" => apo_zero_unpaired(&weighted(), &self.unpaired()),
             "bco" => {
                 let (options, batch) = (Bco { beta }, self.unpaired());
@@ -92,6 +138,13 @@ impl GoldenCase {
             "simpo" => simpo(&Simpo { beta, simpo_gamma: option("simpo_gamma") }, &self.pairs()),
             "orpo" => orpo(&Orpo { beta }, &self.pairs()),
             "slic" => slic(&Slic { beta, lambda_coef: option("lambda_coef") }, &self.pairs()),
+            "apo_zero" => apo_zero(&Dpo { beta }, &self.pairs()),
+            "apo_down" => apo_down(&Dpo { beta }, &self.pairs()),
+            "exo_pair" => exo_pair(&Exo { beta, label_smoothing: option("label_smoothing") }, &self.pairs()),
+            "nca_pair" => nca_pair(&Dpo { beta }, &self.pairs()),
+            "sppo_hard" => sppo_hard(&Dpo { beta }, &self.pairs()),
+            "aot" => aot(&smoothed(), &self.pairs()),
+            "aot_unpaired" => aot_unpaired(&smoothed(), &self.pairs()),
             "sft" => {
                 let completions =
                     self.log_probs().into_iter().zip(&self.weights).map(|(log_prob, weight)| Supervised {
@@ -112,7 +165,7 @@ fn losses_and_gradients_equal_those_of_torch() {
     let mut names: Vec<_> = cases.iter().map(|case| case.objective.as_str()).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 12, "every objective has golden values: {names:?}");
+    assert_eq!(names.len(), 23, "every objective has golden values: {names:?}");
     for case in &cases {
         let BatchLoss { loss, gradient, .. } = case.evaluate();
         let GoldenCase { objective, options, .. } = case;

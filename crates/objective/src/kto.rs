@@ -3,7 +3,12 @@
 
 use prospect_core::sample::mean;
 
-use crate::{BatchLoss, ClassWeights, LogProb, Metrics, math::sigmoid};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    BatchLoss, ClassWeights, LogProb, Metrics,
+    math::{log_sigmoid, sigmoid},
+};
 
 /// Settings of KTO, and of APO-zero on unpaired completions.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,10 +36,45 @@ pub struct Unpaired {
     pub weight: f64,
 }
 
+/// Value function of KTO, applied to x = ±β(r − z0). The paper's is the logistic function; the
+/// others are those of its ablations.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KtoValue {
+    /// σ(x): concave in gains, convex in losses.
+    #[default]
+    Sigmoid,
+    /// log σ(x): concave everywhere, so that the worst examples have the largest gradient.
+    LogSigmoid,
+    /// x: no value function.
+    Identity,
+}
+
+impl KtoValue {
+    /// Loss at x, and two factors of its negative derivative.
+    fn loss_and_descent(self, x: f64) -> (f64, [f64; 2]) {
+        match self {
+            Self::Sigmoid => {
+                let value = sigmoid(x);
+                (1.0 - value, [value, 1.0 - value])
+            }
+            Self::LogSigmoid => (-log_sigmoid(x), [sigmoid(-x), 1.0]),
+            Self::Identity => (-x, [1.0, 1.0]),
+        }
+    }
+}
+
 /// Estimates the reference point z0: the mean log-ratio of mismatched completions, clamped to at
 /// least 0 *after* averaging, in nats. Without completions it is 0.
 pub fn reference_point(mismatched: &[LogProb]) -> f64 {
     mean(mismatched.iter().map(|log_prob| log_prob.ratio())).unwrap_or(0.0).max(0.0)
+}
+
+/// Estimates the reference point without a reference model: the mean of log π of mismatched
+/// completions, in nats. It estimates the policy's negative entropy and is not clamped, since
+/// log-probs are negative. Without completions it is 0.
+pub fn entropy_point(mismatched: &[LogProb]) -> f64 {
+    mean(mismatched.iter().map(|log_prob| log_prob.policy)).unwrap_or(0.0)
 }
 
 /// KTO: the mean over examples of w·λ·(1 − v), where v = σ(β(r − z0)) for desirable and
@@ -44,6 +84,12 @@ pub fn reference_point(mismatched: &[LogProb]) -> f64 {
 /// batch. The denominator is the number of examples, not the sum of weights. A batch with a single
 /// class is valid.
 pub fn kto(options: &Kto, groups: &[(&[Unpaired], f64)]) -> BatchLoss {
+    kto_with_value(options, KtoValue::Sigmoid, groups)
+}
+
+/// KTO with another value function: the mean over examples of −w·λ·v, plus w·λ for σ. The loss at
+/// x = 0 is ½ for σ, ln 2 for log σ and 0 for the identity.
+pub fn kto_with_value(options: &Kto, value: KtoValue, groups: &[(&[Unpaired], f64)]) -> BatchLoss {
     let examples = || groups.iter().flat_map(|(group, z0)| group.iter().map(move |example| (example, *z0)));
     let batch: Vec<Unpaired> = examples().map(|(example, _)| *example).collect();
     let count = batch.len().max(1) as f64;
@@ -56,9 +102,10 @@ pub fn kto(options: &Kto, groups: &[(&[Unpaired], f64)]) -> BatchLoss {
             (options.weights.undesirable, -1.0)
         };
         let weight = example.weight * class_weight;
-        let value = sigmoid(options.beta * sign * (example.log_prob.ratio() - z0));
-        loss += weight * (1.0 - value);
-        gradient.push(-weight * sign * options.beta * value * (1.0 - value) / count);
+        let x = options.beta * sign * (example.log_prob.ratio() - z0);
+        let (term, [first, second]) = value.loss_and_descent(x);
+        loss += weight * term;
+        gradient.push(-weight * sign * options.beta * first * second / count);
     }
     let (desirable, undesirable) = classes(&batch);
     let reward = |log_prob: LogProb| options.beta * log_prob.ratio();
@@ -110,6 +157,8 @@ pub(crate) mod tests {
         unpaired(&[(2.0, true), (-1.0, true), (4.5, true), (0.5, false), (3.0, false)])
     }
 
+    /// Mean of log(1 + exp(−x)).
+    const LOG_SIGMOID_LOSS: f64 = 0.685_145_409_827;
     const MISMATCHED: [f64; 5] = [1.0, -0.5, 0.3, 2.2, -0.25];
 
     #[test]
@@ -133,6 +182,31 @@ pub(crate) mod tests {
         let apo = apo_zero_unpaired(&Kto::default(), &golden_batch());
         assert!((apo.loss - 0.490_289_173_9).abs() < 1e-10, "{}", apo.loss);
         assert_eq!(apo.metrics.kl, None);
+    }
+
+    #[test]
+    fn value_functions_have_their_golden_values() {
+        // Computed from the formulas with Python's math: z0 = 0.55, x = ±0.1·(r − 0.55).
+        let groups = |value| kto_with_value(&Kto::default(), value, &[(&golden_batch(), 0.55)]);
+        let log_sigmoid = groups(KtoValue::LogSigmoid);
+        assert!((log_sigmoid.loss - LOG_SIGMOID_LOSS).abs() < 1e-12, "{}", log_sigmoid.loss);
+        // x sums to 0.145 − 0.155 + 0.395 + 0.005 − 0.245 = 0.145.
+        let identity = groups(KtoValue::Identity);
+        assert!((identity.loss + 0.145 / 5.0).abs() < 1e-15, "{}", identity.loss);
+        for (gradient, expected) in identity.gradient.iter().zip([-0.02, -0.02, -0.02, 0.02, 0.02]) {
+            assert!((gradient - expected).abs() < 1e-15);
+        }
+        let start = unpaired(&[(0.0, true), (0.0, false)]);
+        let at_start = |value| kto_with_value(&Kto::default(), value, &[(&start, 0.0)]).loss;
+        assert_eq!(at_start(KtoValue::LogSigmoid), std::f64::consts::LN_2);
+        assert_eq!(at_start(KtoValue::Identity), 0.0);
+    }
+
+    #[test]
+    fn the_entropy_point_is_a_mean_of_log_probs_without_clamp() {
+        let log_prob = |policy| LogProb { policy, reference: -5.0, tokens: 1 };
+        assert_eq!(entropy_point(&[log_prob(-3.0), log_prob(-4.0)]), -3.5);
+        assert_eq!(entropy_point(&[]), 0.0);
     }
 
     #[test]
@@ -200,10 +274,12 @@ pub(crate) mod tests {
                 }).collect()
             };
             let at: Vec<_> = rows.iter().map(|row| row.0).collect();
-            let gradient = kto(&options, &[(&batch(&at), z0)]).gradient;
-            let numeric = finite_differences(&at, |ratios| kto(&options, &[(&batch(ratios), z0)]).loss);
-            for (gradient, numeric) in gradient.iter().zip(numeric) {
-                prop_assert!((gradient - numeric).abs() < 1e-7, "{} {}", gradient, numeric);
+            for value in [KtoValue::Sigmoid, KtoValue::LogSigmoid, KtoValue::Identity] {
+                let evaluate = |ratios: &[f64]| kto_with_value(&options, value, &[(&batch(ratios), z0)]);
+                let numeric = finite_differences(&at, |ratios| evaluate(ratios).loss);
+                for (gradient, numeric) in evaluate(&at).gradient.iter().zip(numeric) {
+                    prop_assert!((gradient - numeric).abs() < 1e-6, "{:?} {} {}", value, gradient, numeric);
+                }
             }
         }
     }

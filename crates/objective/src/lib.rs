@@ -10,8 +10,8 @@
 //!
 //! | training data | functions |
 //! |---|---|
-//! | [`Unpaired`] completions | [`kto`], [`apo_zero_unpaired`], [`bco`] |
-//! | [`PreferencePair`]s and a reference | [`dpo`], [`cdpo`], [`robust_dpo`], [`hinge`], [`ipo`] |
+//! | [`Unpaired`] completions | [`kto`], [`apo_zero_unpaired`], [`bco`], [`ppo`] |
+//! | [`PreferencePair`]s and a reference | [`dpo`], [`cdpo`], [`robust_dpo`], [`hinge`], [`ipo`], [`apo_zero`], [`apo_down`], [`exo_pair`], [`nca_pair`], [`sppo_hard`], [`aot`], [`aot_unpaired`] |
 //! | [`PreferencePair`]s alone | [`simpo`], [`orpo`], [`slic`] |
 //! | [`Supervised`] completions | [`sft`] (also for conditional SFT) |
 //!
@@ -31,33 +31,47 @@
 //!
 //! A new objective needs one file here with its golden values, and one arm in the trainer.
 
+mod aot;
+mod apo;
 mod bco;
 mod dpo;
+mod exo;
 mod humanline;
 mod ipo;
 mod kto;
 mod log_prob;
 mod math;
 mod metrics;
+mod nca;
 mod orpo;
 mod pair;
+mod ppo;
 mod sft;
 mod simpo;
 mod slic;
+mod sppo;
 mod weights;
 
+pub use aot::{aot, aot_unpaired};
+pub use apo::{apo_down, apo_zero};
 pub use bco::{Bco, RunningMean, bco};
 pub use dpo::{Dpo, Hinge, SmoothedDpo, cdpo, dpo, hinge, robust_dpo};
+pub use exo::{Exo, exo_pair};
 pub use humanline::Humanline;
 pub use ipo::{Ipo, ipo};
-pub use kto::{Kto, Unpaired, apo_zero_unpaired, kto, reference_point};
+pub use kto::{
+    Kto, KtoValue, Unpaired, apo_zero_unpaired, entropy_point, kto, kto_with_value, reference_point,
+};
 pub use log_prob::LogProb;
 pub use metrics::Metrics;
+pub use nca::nca_pair;
 pub use orpo::{Orpo, orpo};
 pub use pair::PreferencePair;
+pub use ppo::{Ppo, Surrogate, Whitening, ppo};
 pub use sft::{Supervised, sft};
 pub use simpo::{Simpo, simpo};
 pub use slic::{Slic, slic};
+pub use sppo::sppo_hard;
 pub use weights::{Auto, ClassCounts, ClassWeight, ClassWeights, class_balance};
 
 /// Value of an objective on a batch.
@@ -66,7 +80,7 @@ pub struct BatchLoss {
     /// Loss to minimise.
     pub loss: f64,
     /// Gradient d loss / d log π of every sequence, in input order (for pairs: all chosen, then all
-    /// rejected).
+    /// rejected). For [`ppo`], with respect to the surrogate of every sequence.
     pub gradient: Vec<f64>,
     /// Metrics to log.
     pub metrics: Metrics,

@@ -53,6 +53,24 @@ impl Metrics {
         }
     }
 
+    /// Takes each metric that is absent from `other`.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            kl: self.kl.or(other.kl),
+            delta: self.delta.or(other.delta),
+            nll_loss: self.nll_loss.or(other.nll_loss),
+            log_odds_ratio: self.log_odds_ratio.or(other.log_odds_ratio),
+            log_odds_chosen: self.log_odds_chosen.or(other.log_odds_chosen),
+            rewards_chosen: self.rewards_chosen.or(other.rewards_chosen),
+            rewards_rejected: self.rewards_rejected.or(other.rewards_rejected),
+            rewards_margins: self.rewards_margins.or(other.rewards_margins),
+            rewards_accuracies: self.rewards_accuracies.or(other.rewards_accuracies),
+            logps_chosen: self.logps_chosen.or(other.logps_chosen),
+            logps_rejected: self.logps_rejected.or(other.logps_rejected),
+        }
+    }
+
     /// Returns the names and values of the metrics that are present.
     pub fn named(&self) -> impl Iterator<Item = (&'static str, f64)> {
         [

@@ -28,7 +28,7 @@ pub(crate) struct PairLoss {
 pub(crate) fn mean_over_pairs(
     pairs: &[PreferencePair],
     reward: impl Fn(LogProb) -> f64,
-    term: impl Fn(&PreferencePair) -> PairLoss,
+    mut term: impl FnMut(&PreferencePair) -> PairLoss,
 ) -> BatchLoss {
     let count = pairs.len().max(1) as f64;
     let (mut loss, mut gradient) = (0.0, vec![0.0; 2 * pairs.len()]);
@@ -55,6 +55,35 @@ pub(crate) fn mean_over_pairs(
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::math::finite_differences;
+
+    /// Asserts that the gradient of an objective of β equals finite differences, on batches of one
+    /// to five pairs with distinct log-ratios and weights.
+    pub(crate) fn assert_gradients(evaluate: impl Fn(f64, &[PreferencePair]) -> BatchLoss) {
+        for count in 1..=5_usize {
+            for beta in [0.02, 0.1, 0.7] {
+                // Multiples of the golden ratio are spread evenly; of squares, differences are too.
+                let at: Vec<f64> = (0..2 * count)
+                    .map(|index| 30.0 * (0.618_034 * (index * index + 7 * count) as f64).fract() - 15.0)
+                    .collect();
+                let weighted = |ratios: &[f64]| {
+                    let mut pairs = pairs(ratios);
+                    for (index, pair) in pairs.iter_mut().enumerate() {
+                        pair.weight = 0.5 + index as f64;
+                        pair.chosen.reference = 0.1 * index as f64;
+                    }
+                    pairs
+                };
+                let numeric = finite_differences(&at, |ratios| evaluate(beta, &weighted(ratios)).loss);
+                let gradient = evaluate(beta, &weighted(&at)).gradient;
+                assert_eq!(gradient.len(), numeric.len());
+                for (gradient, numeric) in gradient.iter().zip(numeric) {
+                    let tolerance = 1e-6 * (1.0 + gradient.abs());
+                    assert!((gradient - numeric).abs() < tolerance, "β {beta}: {gradient} {numeric}");
+                }
+            }
+        }
+    }
 
     /// Builds pairs of weight 1 from log-ratios `[chosen…, rejected…]`.
     pub(crate) fn pairs(ratios: &[f64]) -> Vec<PreferencePair> {

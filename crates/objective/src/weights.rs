@@ -72,7 +72,7 @@ impl ClassWeights {
 }
 
 /// Returns the balance (λ_D·n_D)/(λ_U·n_U), or None if a class is empty or has zero weight. The
-/// paper recommends 1 to 4/3.
+/// paper recommends 1 to 4/3 (version 1), or to 3/2 (versions 3 to 5).
 pub fn class_balance(weights: ClassWeights, counts: ClassCounts) -> Option<f64> {
     let balance =
         weights.desirable * counts.desirable as f64 / (weights.undesirable * counts.undesirable as f64);

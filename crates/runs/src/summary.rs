@@ -334,6 +334,11 @@ pub struct WinRate {
     /// Wins as a share of wins and losses, with its interval over seeds and prompts; None without
     /// wins and losses.
     pub decided: Option<Estimate>,
+    /// Wins as a share of all comparisons, ties and unreadable answers included, as in the KTO
+    /// paper. The interval is the exact binomial one of 90 %, as if comparisons were independent.
+    /// None in summaries of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wins_of_all: Option<Estimate>,
     /// Comparisons won.
     pub wins: u64,
     /// Comparisons tied.

@@ -74,7 +74,9 @@ pub use estimate::{
     estimate_memory, estimate_time, training_schedule,
 };
 pub use exec::{Execution, ExecutionSummary, WaitPolicy, count_pending, execute, record_plan};
-pub use plan::{DatasetSource, PlannedDataset, ResolvedRun, RunFilter, SftStage, SweepPlan, check};
+pub use plan::{
+    CheckedExperiment, DatasetSource, PlannedDataset, ResolvedRun, RunFilter, SftStage, SweepPlan, check,
+};
 pub use search::{SearchPlan, TrialId};
 pub use slurm::{
     Preparation, PreparationOutcome, SlurmProfile, SlurmProfileFile, SlurmStatus, SlurmTask, Submission,

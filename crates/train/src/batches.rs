@@ -5,7 +5,7 @@ use prospect_model::{PackedBatch, Packer, PromptId};
 use rayon::prelude::*;
 
 use crate::{
-    Encoded, Encoder, Objective, PairExample, Settings, TrainError, TrainingSet, UnpairedExample,
+    Encoded, Encoder, PairExample, Settings, TrainError, TrainingSet, UnpairedExample,
     examples::SupervisedExample, settings::Z0,
 };
 
@@ -35,6 +35,18 @@ pub enum Role {
         /// Weight of the row.
         weight: f64,
     },
+}
+
+impl Role {
+    /// Returns the label of a labelled completion or of a side of a pair; `None` for others.
+    pub(crate) fn is_desirable(self) -> Option<bool> {
+        match self {
+            Self::Unpaired { desirable, .. } => Some(desirable),
+            Self::Chosen => Some(true),
+            Self::Rejected => Some(false),
+            Self::Mismatched { .. } | Self::Supervised { .. } => None,
+        }
+    }
 }
 
 /// Sequences that run through the model at once.
@@ -206,21 +218,23 @@ fn unpaired_micro_batches(
     settings: &Settings,
     encoder: &Encoder<'_>,
 ) -> Result<Vec<MicroBatch>, TrainError> {
-    let (group_size, scope, partners) = match settings.objective {
-        Objective::Kto { z0, kl_partners, .. } => {
-            let group_size = z0.group_size(batch.len(), per_micro);
-            // The paper's code mixes the global batch before it splits it over devices.
-            let scope = if z0 == Z0::MicroBatch { group_size } else { batch.len() };
-            (group_size, scope, kl_partners)
-        }
-        _ => (batch.len(), batch.len(), 0),
-    };
+    let partners = settings.objective.kl_partners();
+    let z0 = settings.objective.z0().unwrap_or(Z0::Global);
+    let group_size = z0.group_size(batch.len(), per_micro);
+    // The paper's code mixes the global batch before it splits it over devices.
+    let scope = if z0 == Z0::MicroBatch { group_size } else { batch.len() };
     let scopes = batch.chunks(scope.max(1));
     let positions: Vec<(&[usize], usize)> = scopes
         .flat_map(|candidates| (0..candidates.len()).map(move |position| (candidates, position)))
         .collect();
     let encode = |(candidates, position): (&[usize], usize)| {
-        encode_mismatched(examples, candidates, position, epoch, partners, encoder)
+        let found = find_partners(examples, candidates, position, epoch, (z0, partners))?;
+        let example = &examples[candidates[position]];
+        // The prompt fitted with its own completion, and truncation does not depend on the
+        // completion.
+        let encode =
+            |partner: &usize| encoder.encode(&example.prompt, &examples[*partner].completion).transpose();
+        found.iter().filter_map(encode).collect::<Result<Vec<Encoded>, TrainError>>()
     };
     // Collected before the first error is returned, so that it is the same in every run.
     let mismatched: Vec<Result<_, TrainError>> = positions.into_par_iter().map(encode).collect();
@@ -245,34 +259,22 @@ fn unpaired_micro_batches(
     Ok(micro_batches)
 }
 
-/// Encodes the prompt of the candidate at `position` with the completions of `count` partners.
-fn encode_mismatched(
-    examples: &[UnpairedExample],
-    candidates: &[usize],
-    position: usize,
-    epoch: &[usize],
-    count: usize,
-    encoder: &Encoder<'_>,
-) -> Result<Vec<Encoded>, TrainError> {
-    let example = &examples[candidates[position]];
-    let mut encoded = Vec::with_capacity(count);
-    for partner in find_partners(examples, candidates, position, epoch, count)? {
-        // The prompt fitted with its own completion, and truncation does not depend on the
-        // completion.
-        encoded.extend(encoder.encode(&example.prompt, &examples[partner].completion)?);
-    }
-    Ok(encoded)
-}
-
 /// Returns `count` examples whose completions are paired with the prompt of the candidate at
-/// `position`.
+/// `position`, for a reference point of scope `z0`.
+///
+/// Per micro-batch, these are the next candidates whatever their prompts, as in the paper: its
+/// completions shifted by one. Otherwise, and where there are too few candidates, they are the next
+/// ones with another prompt.
 pub(crate) fn find_partners(
     examples: &[UnpairedExample],
     candidates: &[usize],
     position: usize,
     epoch: &[usize],
-    count: usize,
+    (z0, count): (Z0, usize),
 ) -> Result<Vec<usize>, TrainError> {
+    if z0 == Z0::MicroBatch && candidates.len() > count {
+        return Ok(partners(candidates, position, |_| false).take(count).collect());
+    }
     let index = candidates[position];
     let same_prompt = |other: usize| examples[other].prompt_id == examples[index].prompt_id;
     let mut found: Vec<usize> = partners(candidates, position, same_prompt).take(count).collect();
@@ -311,6 +313,42 @@ mod tests {
                 assert_eq!(found.len(), others.count(), "each partner once");
             }
         }
+    }
+
+    fn example(prompt_id: &str) -> UnpairedExample {
+        UnpairedExample {
+            prompt_id: prompt_id.to_owned(),
+            prompt: Vec::new(),
+            completion: Vec::new(),
+            encoded: Encoded {
+                prompt: vec![1],
+                completion: vec![2],
+                truncation: crate::encode::Truncation::default(),
+                adaptation: crate::encode::Adaptation::default(),
+                boundary_merged: false,
+            },
+            desirable: true,
+            weight: 1.0,
+            corrupted: false,
+        }
+    }
+
+    #[test]
+    fn a_micro_batch_is_shifted_by_one_whatever_the_prompts() {
+        let examples = ["a", "a", "b", "c", "c"].map(example);
+        let find = |z0, candidates: &[usize], count| -> Vec<Vec<usize>> {
+            let epoch = [0, 1, 2, 3, 4];
+            let find =
+                |position| find_partners(&examples, candidates, position, &epoch, (z0, count)).unwrap();
+            (0..candidates.len()).map(find).collect()
+        };
+        // j = (i mod m) + 1 for i = 1 to m, as in version 5 of the paper.
+        assert_eq!(find(Z0::MicroBatch, &[3, 0, 1], 1), [[0], [1], [3]]);
+        assert_eq!(find(Z0::MicroBatch, &[3, 0, 1], 2), [[0, 1], [1, 3], [3, 0]]);
+        // The global batch skips completions of the same prompt.
+        assert_eq!(find(Z0::Global, &[3, 0, 1], 1), [[0], [3], [3]]);
+        // The end of an epoch may leave one example, which cannot be its own partner.
+        assert_eq!(find(Z0::MicroBatch, &[3], 1), [[0]]);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Checkpoints of a run: a killed run resumes from the newest one, bit for bit.
 //!
 //! A checkpoint is one safetensors file, `step-00000120-HASH.safetensors`. It holds the trainable
-//! weights by name, AdamW's moments as `first.NAME` and `second.NAME`, and a [`TrainState`] in the
+//! weights by name, the optimizer's moments (AdamW's `first.NAME` and `second.NAME`, RMSprop's
+//! `square.NAME`), a reference that has moved as `reference.NAME`, and a [`TrainState`] in the
 //! metadata. Data order and random draws are functions of seed and step, so no generator state is
 //! kept.
 //!
@@ -21,7 +22,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ObjectiveState, TrainError,
-    optimizer::{AdamW, state_tensor},
+    optimizer::{Optimizer, state_tensor},
+    reference::SyncedReference,
 };
 
 /// Key of our entry in the metadata of a safetensors file.
@@ -49,6 +51,13 @@ pub struct TrainState {
     pub seconds: f64,
     /// State of the objective.
     pub(crate) objective: ObjectiveState,
+}
+
+/// Tensors that a checkpoint restores.
+pub(crate) struct Restored<'a> {
+    pub(crate) parameters: &'a Parameters,
+    pub(crate) optimizer: &'a mut Optimizer,
+    pub(crate) synced: Option<&'a mut SyncedReference>,
 }
 
 /// Our metadata in a checkpoint file.
@@ -83,13 +92,15 @@ impl Checkpoints {
         &self,
         state: TrainState,
         parameters: &Parameters,
-        optimizer: &AdamW,
+        optimizer: &Optimizer,
+        synced: Option<&SyncedReference>,
     ) -> Result<(), TrainError> {
         let metadata = serde_json::to_string(&CheckpointMetadata { run: self.run.clone(), state })
             .map_err(std::io::Error::from)?;
         let mut tensors = optimizer.state_dict(parameters)?;
         let values = parameters.iter().map(|(name, parameter)| (name.to_owned(), parameter.value().clone()));
         tensors.extend(values);
+        tensors.extend(synced.map(SyncedReference::state_dict).unwrap_or_default());
         let stem = format!("step-{:08}", state.step);
         let path = write_named(&self.folder, &stem, "safetensors", |temporary| {
             let metadata = [(METADATA_KEY.to_owned(), metadata)].into();
@@ -106,12 +117,9 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Loads weights and optimizer from the newest checkpoint, if there is one.
-    pub(crate) fn restore(
-        &self,
-        parameters: &Parameters,
-        optimizer: &mut AdamW,
-    ) -> Result<Option<TrainState>, TrainError> {
+    /// Loads weights, optimizer and moved reference from the newest checkpoint, if there is one.
+    pub(crate) fn restore(&self, into: Restored<'_>) -> Result<Option<TrainState>, TrainError> {
+        let Restored { parameters, optimizer, synced } = into;
         let Some((path, CheckpointMetadata { state, .. })) = self.newest()? else { return Ok(None) };
         let tensors = candle_core::safetensors::load(&path, &Device::Cpu)?;
         for (name, parameter) in parameters.iter() {
@@ -119,6 +127,9 @@ impl Checkpoints {
             parameter.var().set(&value.to_device(parameter.value().device())?)?;
         }
         optimizer.load_state_dict(parameters, &tensors, state.step)?;
+        if let Some(synced) = synced {
+            synced.load_state_dict(&tensors, state.step)?;
+        }
         Ok(Some(state))
     }
 

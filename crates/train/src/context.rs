@@ -26,3 +26,22 @@ pub struct TrainContext<'a> {
     /// Process group. Each rank runs a part of every global batch.
     pub group: &'a dyn Collective,
 }
+
+impl TrainContext<'_> {
+    /// Takes the copy of the trained weights that a moving reference needs from the memory budget
+    /// of activations.
+    pub(crate) fn with_room_for_reference(&self) -> Self {
+        let trained = match self.train {
+            Train::Full => self.model.decoder.frozen_bytes() as u64,
+            // The adapter is small next to the budget of a step.
+            Train::Lora(_) => 0,
+        };
+        let activations = match self.activations {
+            Activations::Within(bytes) if self.settings.sync.is_some() => {
+                Activations::Within(bytes.saturating_sub(trained))
+            }
+            other => other,
+        };
+        Self { activations, ..*self }
+    }
+}

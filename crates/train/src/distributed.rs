@@ -12,53 +12,57 @@ use prospect_objective::LogProb;
 
 use crate::{
     Checkpoints, StopReason, TrainError, TrainState,
+    checkpoint::Restored,
     logprobs::{BatchLogps, MicroBatchLogps, UnclampedCount},
-    optimizer::AdamW,
 };
 
 /// Gathers the log-probs of all ranks, in the order of the micro-batches.
 ///
-/// A rank sends records of three u64, little-endian. The first is its count of unclamped tokens
-/// (present or not, inside, total); one per sequence follows (bits of the policy's log-prob, bits
-/// of the reference's, tokens).
+/// A rank sends records of four u64, little-endian. The first is its count of unclamped tokens
+/// (present or not, inside, total, 0); one per sequence follows (bits of the policy's log-prob, of
+/// the reference's, and of PPO's surrogate; tokens).
 pub(crate) fn gather_logps(
     local: &[MicroBatchLogps],
     group: &dyn Collective,
 ) -> Result<BatchLogps, CollectiveError> {
     let unclamped = local.iter().filter_map(MicroBatchLogps::unclamped).reduce(UnclampedCount::add);
     let UnclampedCount { inside, total } = unclamped.unwrap_or_default();
-    let header = [u64::from(unclamped.is_some()), inside as u64, total as u64];
-    let sequences = local.iter().flat_map(|micro_batch| &micro_batch.logps);
-    let sequences = sequences
-        .map(|LogProb { policy, reference, tokens }| [policy.to_bits(), reference.to_bits(), *tokens as u64]);
+    let header = [u64::from(unclamped.is_some()), inside as u64, total as u64, 0];
+    let sequences = local.iter().flat_map(|micro_batch| {
+        let surrogates = micro_batch.surrogates.iter().copied().chain(std::iter::repeat(0.0));
+        micro_batch.logps.iter().zip(surrogates)
+    });
+    let sequences = sequences.map(|(LogProb { policy, reference, tokens }, surrogate)| {
+        [policy.to_bits(), reference.to_bits(), surrogate.to_bits(), *tokens as u64]
+    });
     let sent = std::iter::once(header).chain(sequences).flatten().flat_map(u64::to_le_bytes).collect();
 
-    let mut logps = Vec::new();
+    let (mut logps, mut surrogates) = (Vec::new(), Vec::new());
     let mut unclamped: Option<UnclampedCount> = None;
     for (rank, received) in group.all_gather(sent)?.iter().enumerate() {
-        let (records, rest) = received.as_chunks::<24>();
+        let (records, rest) = received.as_chunks::<32>();
         let mut records = records.iter().map(|record| {
             let value = |at: usize| {
                 let mut bytes = [0; 8];
                 bytes.copy_from_slice(&record[at..at + 8]);
                 u64::from_le_bytes(bytes)
             };
-            [value(0), value(8), value(16)]
+            [value(0), value(8), value(16), value(24)]
         });
-        let Some([clamps, inside, total]) = records.next().filter(|_| rest.is_empty()) else {
+        let Some([clamps, inside, total, _]) = records.next().filter(|_| rest.is_empty()) else {
             return Err(CollectiveError::OutOfStep { rank });
         };
         if clamps > 0 {
             let count = UnclampedCount { inside: inside as usize, total: total as usize };
             unclamped = Some(unclamped.unwrap_or_default().add(count));
         }
-        logps.extend(records.map(|[policy, reference, tokens]| LogProb {
-            policy: f64::from_bits(policy),
-            reference: f64::from_bits(reference),
-            tokens: tokens as usize,
-        }));
+        for [policy, reference, surrogate, tokens] in records {
+            let (policy, reference) = (f64::from_bits(policy), f64::from_bits(reference));
+            logps.push(LogProb { policy, reference, tokens: tokens as usize });
+            surrogates.push(f64::from_bits(surrogate));
+        }
     }
-    Ok(BatchLogps { logps, unclamped })
+    Ok(BatchLogps { logps, surrogates, unclamped })
 }
 
 /// Sums the gradients of all ranks. A rank without micro-batches contributes zeros.
@@ -113,11 +117,10 @@ pub(crate) fn all_continue(
 pub(crate) fn restore(
     checkpoints: Option<&Checkpoints>,
     group: &dyn Collective,
-    parameters: &Parameters,
-    optimizer: &mut AdamW,
+    into: Restored<'_>,
 ) -> Result<Option<TrainState>, TrainError> {
-    let mut restore = || match checkpoints {
-        Some(checkpoints) => checkpoints.restore(parameters, optimizer),
+    let restore = || match checkpoints {
+        Some(checkpoints) => checkpoints.restore(into),
         None => Ok(None),
     };
     let step = |state: &Option<TrainState>| state.map_or(0, |state| state.step);

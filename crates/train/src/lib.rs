@@ -66,12 +66,13 @@ pub use examples::{
 pub use loss::ObjectiveState;
 pub use observer::{Observer, TrainOutcome, TrainedPolicy};
 pub use planner::{PlanRequest, TrainPlan, benchmark};
-pub use policy::Policy;
+pub use policy::{Policy, ScoredBatches};
 pub use preview::{ExamplePreview, Preview, PreviewStyle, SequencePreview, preview, render_previews};
 pub use reference::{LogProbGranularity, ReferenceCache, ReferenceModel};
 pub use settings::{
-    ClassWeighting, ControlTokens, FeedbackFormat, Length, Objective, ObjectiveName, Schedule, Settings,
-    TrainFile, Z0,
+    ClassWeighting, ControlTokens, FeedbackFormat, Length, Objective, ObjectiveChoice, ObjectiveName,
+    OptimizerConfig, OptimizerName, Preset, ReferenceSync, Schedule, Settings, TrainFile, WeightedObjective,
+    Z0,
 };
 pub use stop_reason::StopReason;
 pub use trainer::train;

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use prospect_objective::{
-    BatchLoss, ClassCounts, ClassWeights, Kto, LogProb, PreferencePair, RunningMean, Supervised, Unpaired,
-    apo_zero_unpaired, bco, cdpo, dpo, hinge, ipo, kto, orpo, reference_point, robust_dpo, sft, simpo, slic,
+    BatchLoss, ClassCounts, ClassWeights, Kto, KtoValue, LogProb, Metrics, PreferencePair, RunningMean,
+    Supervised, Unpaired, Whitening, aot, aot_unpaired, apo_down, apo_zero, apo_zero_unpaired, bco, cdpo,
+    dpo, entropy_point, exo_pair, hinge, ipo, kto_with_value, nca_pair, orpo, ppo, reference_point,
+    robust_dpo, sft, simpo, slic, sppo_hard,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Objective, batches::Role};
+use crate::{Objective, WeightedObjective, batches::Role, logprobs::BatchLogps, settings::Z0};
 
 /// An objective with resolved class weights.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +47,11 @@ impl LossFunction {
         Self { objective: objective.clone(), weights }
     }
 
+    /// The objective.
+    pub(crate) fn objective(&self) -> &Objective {
+        &self.objective
+    }
+
     /// β of the objective.
     pub(crate) fn beta(&self) -> f64 {
         self.objective.beta()
@@ -52,33 +59,79 @@ impl LossFunction {
 
     /// Returns the state after a training batch; the batch's loss is evaluated with it.
     pub(crate) fn observe(&self, state: ObjectiveState, roles: &[Role], logps: &[LogProb]) -> ObjectiveState {
-        match &self.objective {
+        let observe = |objective: &Objective| match objective {
             Objective::Bco(bco) => {
-                ObjectiveState { rewards: bco.observe(state.rewards, &unpaired(roles, logps).inputs) }
+                Some(ObjectiveState { rewards: bco.observe(state.rewards, &unpaired(roles, logps).inputs) })
             }
-            _ => state,
-        }
+            _ => None,
+        };
+        let observed = match &self.objective {
+            Objective::Sum { parts, .. } => parts.iter().find_map(|part| observe(&part.objective)),
+            objective => observe(objective),
+        };
+        observed.unwrap_or(state)
+    }
+
+    /// Computes PPO's whitening of a batch; `None` for other objectives.
+    pub(crate) fn whitening(
+        &self,
+        roles: &[Role],
+        tokens: impl IntoIterator<Item = usize>,
+    ) -> Option<Whitening> {
+        let Objective::Ppo(options) = &self.objective else { return None };
+        let labelled = roles.iter().zip(tokens);
+        Some(options.whitening(labelled.filter_map(|(role, tokens)| Some((role.is_desirable()?, tokens)))))
     }
 
     /// Evaluates the objective on a global batch. The gradient, d loss / d log π, has one entry per
     /// sequence of the batch, in the order given; mismatched completions get 0.
-    pub(crate) fn evaluate(&self, state: ObjectiveState, roles: &[Role], logps: &[LogProb]) -> BatchLoss {
+    pub(crate) fn evaluate(&self, state: ObjectiveState, roles: &[Role], batch: &BatchLogps) -> BatchLoss {
+        match &self.objective {
+            Objective::Sum { parts, .. } => self.evaluate_sum(parts, state, roles, batch),
+            objective => self.evaluate_one(objective, state, roles, batch),
+        }
+    }
+
+    /// Sums losses and gradients of the parts. A metric is that of the first part that has it.
+    fn evaluate_sum(
+        &self,
+        parts: &[WeightedObjective],
+        state: ObjectiveState,
+        roles: &[Role],
+        batch: &BatchLogps,
+    ) -> BatchLoss {
+        let mut sum = BatchLoss { loss: 0.0, gradient: vec![0.0; roles.len()], metrics: Metrics::default() };
+        for WeightedObjective { weight, objective } in parts {
+            let part = self.evaluate_one(objective, state, roles, batch);
+            sum.loss += weight * part.loss;
+            for (sum, gradient) in sum.gradient.iter_mut().zip(&part.gradient) {
+                *sum += weight * gradient;
+            }
+            sum.metrics = sum.metrics.or(part.metrics);
+        }
+        sum
+    }
+
+    fn evaluate_one(
+        &self,
+        objective: &Objective,
+        state: ObjectiveState,
+        roles: &[Role],
+        batch: &BatchLogps,
+    ) -> BatchLoss {
+        let BatchLogps { logps, surrogates, .. } = batch;
         let on_pairs = |evaluate: &dyn Fn(&[PreferencePair]) -> BatchLoss| {
             let Indexed { indices, inputs } = pairs(roles, logps);
             (indices, evaluate(&inputs))
         };
-        let (indices, evaluated) = match &self.objective {
-            Objective::Kto { beta, z0, .. } => {
-                let groups = reference_groups(roles, logps);
-                let indices = groups.iter().flat_map(|group| &group.examples.indices).copied().collect();
-                let groups: Vec<_> = groups
-                    .iter()
-                    .map(|group| {
-                        let z0 = reference_point(&group.kl_logps) / z0.divisor();
-                        (group.examples.inputs.as_slice(), z0)
-                    })
-                    .collect();
-                (indices, kto(&Kto { beta: *beta, weights: self.weights }, &groups))
+        let (indices, evaluated) = match objective {
+            Objective::Kto { beta, z0, value_function, reference_free, .. } => {
+                let options = Kto { beta: *beta, weights: self.weights };
+                if *reference_free {
+                    reference_free_kto(&options, *value_function, roles, logps)
+                } else {
+                    kto_in_groups(&options, *value_function, *z0, roles, logps)
+                }
             }
             Objective::ApoZeroUnpaired { beta, .. } => {
                 let Indexed { indices, inputs } = unpaired(roles, logps);
@@ -88,11 +141,24 @@ impl LossFunction {
                 let Indexed { indices, inputs } = unpaired(roles, logps);
                 (indices, bco(options, &inputs, state.rewards.mean))
             }
+            Objective::Ppo(_) => {
+                let Indexed { indices, inputs } = unpaired(roles, logps);
+                let surrogates: Vec<f64> =
+                    indices.iter().filter_map(|index| surrogates.get(*index).copied()).collect();
+                (indices, ppo(&inputs, &surrogates))
+            }
             Objective::Dpo(options) => on_pairs(&|pairs| dpo(options, pairs)),
             Objective::Cdpo(options) => on_pairs(&|pairs| cdpo(options, pairs)),
             Objective::RobustDpo(options) => on_pairs(&|pairs| robust_dpo(options, pairs)),
             Objective::Hinge(options) => on_pairs(&|pairs| hinge(options, pairs)),
             Objective::Ipo(options) => on_pairs(&|pairs| ipo(options, pairs)),
+            Objective::ApoZero(options) => on_pairs(&|pairs| apo_zero(options, pairs)),
+            Objective::ApoDown(options) => on_pairs(&|pairs| apo_down(options, pairs)),
+            Objective::ExoPair(options) => on_pairs(&|pairs| exo_pair(options, pairs)),
+            Objective::NcaPair(options) => on_pairs(&|pairs| nca_pair(options, pairs)),
+            Objective::SppoHard(options) => on_pairs(&|pairs| sppo_hard(options, pairs)),
+            Objective::Aot(options) => on_pairs(&|pairs| aot(options, pairs)),
+            Objective::AotUnpaired(options) => on_pairs(&|pairs| aot_unpaired(options, pairs)),
             Objective::Simpo(options) => on_pairs(&|pairs| simpo(options, pairs)),
             Objective::Orpo(options) => on_pairs(&|pairs| orpo(options, pairs)),
             Objective::Slic(options) => on_pairs(&|pairs| slic(options, pairs)),
@@ -100,6 +166,7 @@ impl LossFunction {
                 let Indexed { indices, inputs } = supervised(roles, logps);
                 (indices, sft(&inputs))
             }
+            Objective::Sum { parts, .. } => return self.evaluate_sum(parts, state, roles, batch),
         };
         let mut gradient = vec![0.0; roles.len()];
         for (index, value) in indices.into_iter().zip(&evaluated.gradient) {
@@ -107,6 +174,45 @@ impl LossFunction {
         }
         BatchLoss { gradient, ..evaluated }
     }
+}
+
+/// Evaluates KTO with one reference point per reference group.
+fn kto_in_groups(
+    options: &Kto,
+    value: KtoValue,
+    z0: Z0,
+    roles: &[Role],
+    logps: &[LogProb],
+) -> (Vec<usize>, BatchLoss) {
+    let groups = reference_groups(roles, logps);
+    let indices = groups.iter().flat_map(|group| &group.examples.indices).copied().collect();
+    let groups: Vec<_> = groups
+        .iter()
+        .map(|group| {
+            let z0 = reference_point(&group.kl_logps) / z0.divisor();
+            (group.examples.inputs.as_slice(), z0)
+        })
+        .collect();
+    (indices, kto_with_value(options, value, &groups))
+}
+
+/// Evaluates KTO with log π in place of log-ratios: the reference is uniform, so it cancels.
+fn reference_free_kto(
+    options: &Kto,
+    value: KtoValue,
+    roles: &[Role],
+    logps: &[LogProb],
+) -> (Vec<usize>, BatchLoss) {
+    // Held-out log-probs come with those of the reference.
+    let logps: Vec<LogProb> = logps.iter().map(|log_prob| LogProb { reference: 0.0, ..*log_prob }).collect();
+    let groups = reference_groups(roles, &logps);
+    let indices = groups.iter().flat_map(|group| &group.examples.indices).copied().collect();
+    let groups: Vec<_> = groups
+        .iter()
+        .map(|group| (group.examples.inputs.as_slice(), entropy_point(&group.kl_logps)))
+        .collect();
+    let evaluated = kto_with_value(options, value, &groups);
+    (indices, BatchLoss { metrics: Metrics { kl: None, ..evaluated.metrics }, ..evaluated })
 }
 
 /// Examples that share a KTO reference point z0, and the log-probs that z0 is estimated from.

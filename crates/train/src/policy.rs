@@ -1,26 +1,40 @@
 //! A policy in training, with its reference and its loss.
 
 use prospect_model::{Adapter, Decoder, PackedBatch};
-use prospect_objective::{BatchLoss, LogProb};
+use prospect_objective::{BatchLoss, LogProb, Whitening};
 
 use crate::{
-    LogProbGranularity, ObjectiveState, ReferenceCache, ReferenceModel, Settings, TrainError,
+    LogProbGranularity, MicroBatch, Objective, ObjectiveState, ReferenceCache, ReferenceModel, Settings,
+    TrainError,
     batches::Role,
-    logprobs::{MicroBatchLogps, sequence_logps},
+    logprobs::{BatchLogps, MicroBatchLogps, sequence_logps},
     loss::LossFunction,
+    reference::SyncedReference,
 };
 
 /// A policy in training and its reference.
 pub struct Policy<'a> {
     /// The policy.
     pub decoder: &'a Decoder,
-    /// The reference.
+    /// The reference at the start of the stage. Evaluations always use it.
     pub reference: ReferenceModel<'a>,
     /// Name of the reference in the cache.
     pub reference_name: &'a str,
     /// State of the objective.
     pub state: ObjectiveState,
+    /// The reference of training steps, if it moves.
+    pub(crate) synced: Option<SyncedReference>,
     pub(crate) loss: LossFunction,
+}
+
+/// Sequences of several micro-batches, scored without gradient.
+pub struct ScoredBatches {
+    /// Role of each sequence.
+    pub roles: Vec<Role>,
+    /// Log-probs of each sequence.
+    pub logps: Vec<LogProb>,
+    /// Value of the objective.
+    pub evaluated: BatchLoss,
 }
 
 impl Policy<'_> {
@@ -40,21 +54,66 @@ impl Policy<'_> {
         Ok(sequence_logps(packed, policy_logps, reference_logps))
     }
 
+    /// Scores micro-batches as one batch, and evaluates the objective on it. `at_start` is as for
+    /// [`log_probs`](Self::log_probs).
+    pub fn score(
+        &self,
+        batches: &[MicroBatch],
+        at_start: bool,
+        cache: &ReferenceCache,
+    ) -> Result<ScoredBatches, TrainError> {
+        let roles: Vec<Role> = batches.iter().flat_map(|batch| batch.roles.iter().copied()).collect();
+        let tokens = batches.iter().flat_map(|batch| batch.packed.lengths());
+        let whitening = self.loss.whitening(&roles, tokens);
+        let mut scored = BatchLogps::default();
+        for MicroBatch { packed, roles, .. } in batches {
+            if let (Some(whitening), Objective::Ppo(options)) = (whitening, self.loss.objective()) {
+                let reference = self.reference_logps(packed, LogProbGranularity::Tokens, cache)?;
+                let policy = if at_start {
+                    reference.clone()
+                } else {
+                    self.decoder.token_log_probs(packed, Adapter::On)?
+                };
+                let whitened = (options, whitening);
+                let logps = MicroBatchLogps::with_surrogates(packed, roles, &policy, &reference, whitened);
+                scored.logps.extend(logps.logps);
+                scored.surrogates.extend(logps.surrogates);
+            } else {
+                scored.logps.extend(self.log_probs(packed, at_start, cache)?);
+            }
+        }
+        let evaluated = self.evaluate(&roles, &scored);
+        Ok(ScoredBatches { roles, logps: scored.logps, evaluated })
+    }
+
     /// Combines the policy's token log-probs of a training micro-batch with the reference's, as the
     /// objective needs them. The reference runs only if the objective or humanline needs it.
     pub(crate) fn training_logps(
         &self,
-        packed: &PackedBatch,
+        MicroBatch { packed, roles, .. }: &MicroBatch,
         policy_token_logps: &[f64],
         settings: &Settings,
+        whitening: Option<Whitening>,
         cache: &ReferenceCache,
     ) -> Result<MicroBatchLogps, TrainError> {
+        let reference = |granularity| self.training_reference_logps(packed, granularity, cache);
+        if let (Some(whitening), Objective::Ppo(options)) = (whitening, &settings.objective) {
+            let reference = reference(LogProbGranularity::Tokens)?;
+            let whitened = (options, whitening);
+            return Ok(MicroBatchLogps::with_surrogates(
+                packed,
+                roles,
+                policy_token_logps,
+                &reference,
+                whitened,
+            ));
+        }
         if let Some(humanline) = settings.humanline {
-            let reference = self.reference_logps(packed, LogProbGranularity::Tokens, cache)?;
+            let reference = reference(LogProbGranularity::Tokens)?;
             return Ok(MicroBatchLogps::with_clamp(packed, policy_token_logps, &reference, humanline));
         }
         let reference_logps = if settings.objective.needs_reference() {
-            self.reference_logps(packed, LogProbGranularity::Sequences, cache)?
+            reference(LogProbGranularity::Sequences)?
         } else {
             vec![0.0; packed.sequences()]
         };
@@ -66,9 +125,21 @@ impl Policy<'_> {
         self.loss.beta()
     }
 
-    /// Evaluates the objective: loss, metrics, and d loss / d log π of every sequence.
-    pub fn evaluate(&self, roles: &[Role], logps: &[LogProb]) -> BatchLoss {
-        self.loss.evaluate(self.state, roles, logps)
+    /// Evaluates the objective: loss, metrics, and the gradient of every sequence.
+    pub(crate) fn evaluate(&self, roles: &[Role], batch: &BatchLogps) -> BatchLoss {
+        self.loss.evaluate(self.state, roles, batch)
+    }
+
+    /// Log-probs under the reference of training steps. Those of a moved reference are never
+    /// cached: they belong to few steps.
+    fn training_reference_logps(
+        &self,
+        packed: &PackedBatch,
+        granularity: LogProbGranularity,
+        cache: &ReferenceCache,
+    ) -> Result<Vec<f64>, TrainError> {
+        let moved = self.synced.as_ref().and_then(|synced| synced.log_probs(packed, granularity));
+        moved.unwrap_or_else(|| self.reference_logps(packed, granularity, cache))
     }
 
     fn reference_logps(

@@ -8,10 +8,11 @@ use prospect_data::{BinaryRow, Message, Split, read_binary, read_pairs};
 use prospect_model::Model;
 
 use crate::{
-    Adaptation, Encoded, Encoder, EncodingCache, EncodingCounts, Objective, PairExample, Settings,
-    TrainError, TrainingSet, UnpairedExample,
+    Adaptation, Encoded, Encoder, EncodingCache, EncodingCounts, PairExample, Settings, TrainError,
+    TrainingSet, UnpairedExample,
     batches::{epoch_order, find_partners, partners},
     examples::{encode_pairs, encode_rows},
+    settings::Z0,
 };
 
 /// An example with its sequences in a batch.
@@ -90,14 +91,6 @@ struct Previewer<'a> {
 }
 
 impl Previewer<'_> {
-    /// Mismatched completions per prompt; 0 for objectives other than KTO.
-    fn kl_partners(&self) -> usize {
-        match self.settings.objective {
-            Objective::Kto { kl_partners, .. } => kl_partners,
-            _ => 0,
-        }
-    }
-
     fn held_out(&self, dataset: &Path, count: usize) -> Result<Preview, TrainError> {
         let objective = &self.settings.objective;
         let rows = read_pairs(dataset, Split::Test)?;
@@ -114,7 +107,7 @@ impl Previewer<'_> {
         for (index, pair) in pairs.iter().enumerate().take(count) {
             let mut preview = self.pair(Split::Test, pair)?;
             let same_prompt = |other: usize| pairs[other].row.prompt_id == pair.row.prompt_id;
-            for other in partners(&all, index, same_prompt).take(self.kl_partners()) {
+            for other in partners(&all, index, same_prompt).take(self.settings.objective.kl_partners()) {
                 let other = &pairs[other].row;
                 let role =
                     format!("KL partner: the prompt with the chosen completion of pair {}", other.pair_id);
@@ -169,13 +162,19 @@ impl Previewer<'_> {
         let order = epoch_order(seed, 0, set.len());
         let examples = match &set {
             TrainingSet::Unpaired(examples) => {
-                let batches = order.chunks(self.settings.batch_size);
+                let z0 = self.settings.objective.z0().unwrap_or(Z0::Global);
+                let scope = match z0 {
+                    Z0::MicroBatch => self.settings.micro_batch_size,
+                    Z0::Global | Z0::DividedByWorldSize(_) => self.settings.batch_size,
+                };
+                let kl_partners = self.settings.objective.kl_partners();
+                let batches = order.chunks(scope);
                 let positions =
                     batches.flat_map(|batch| (0..batch.len()).map(move |position| (batch, position)));
                 positions
                     .take(count)
                     .map(|(batch, position)| {
-                        let found = find_partners(examples, batch, position, &order, self.kl_partners())?;
+                        let found = find_partners(examples, batch, position, &order, (z0, kl_partners))?;
                         let others = found.into_iter().map(|other| &examples[other]);
                         self.unpaired(&examples[batch[position]], others)
                     })

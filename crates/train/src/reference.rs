@@ -9,9 +9,11 @@ use std::{
 use prospect_model::{Adapter, Decoder, PackedBatch};
 
 mod cache_file;
+mod synced;
 
 use crate::TrainError;
 use cache_file::{CacheFile, CacheKey};
+pub(crate) use synced::SyncedReference;
 
 /// The model at the start of the stage.
 #[derive(Debug)]
@@ -29,10 +31,7 @@ impl ReferenceModel<'_> {
         granularity: LogProbGranularity,
     ) -> Result<Vec<f64>, TrainError> {
         let (Self::AdapterOff(decoder) | Self::Frozen(decoder)) = self;
-        Ok(match granularity {
-            LogProbGranularity::Sequences => decoder.log_probs(batch, Adapter::Off)?,
-            LogProbGranularity::Tokens => decoder.token_log_probs(batch, Adapter::Off)?,
-        })
+        granularity.log_probs(decoder, batch, Adapter::Off)
     }
 }
 
@@ -43,6 +42,20 @@ pub enum LogProbGranularity {
     Sequences,
     /// One per scored token, in the order of [`PackedBatch::scored_sequences`].
     Tokens,
+}
+
+impl LogProbGranularity {
+    fn log_probs(
+        self,
+        decoder: &Decoder,
+        batch: &PackedBatch,
+        adapter: Adapter,
+    ) -> Result<Vec<f64>, TrainError> {
+        Ok(match self {
+            Self::Sequences => decoder.log_probs(batch, adapter)?,
+            Self::Tokens => decoder.token_log_probs(batch, adapter)?,
+        })
+    }
 }
 
 /// Cache of reference log-probs: a folder with one file per reference, shared by runs, sweeps and

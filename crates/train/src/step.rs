@@ -12,23 +12,23 @@
 //! step 3. Memory therefore does not grow with the global batch.
 
 use prospect_model::{Adapter, Gradients, Saved};
-use prospect_objective::{BatchLoss, LogProb};
+use prospect_objective::{BatchLoss, LogProb, Whitening};
 use prospect_runs::{MetricsRecord, RecordKind};
 
 use crate::{
-    Policy, ReferenceCache, TrainContext, TrainError,
+    Objective, Policy, ReferenceCache, TrainContext, TrainError,
     batches::{MicroBatch, Role},
     distributed::{all_reduce_gradients, gather_logps},
     logprobs::{BatchLogps, MicroBatchLogps, UnclampedCount},
     noise_metrics::noise_metrics,
-    optimizer::{AdamW, global_norm},
+    optimizer::{Optimizer, global_norm},
 };
 
 /// Takes step `step` (from 0) on a global batch and returns its metrics.
 pub(crate) fn train_step(
     context: &TrainContext<'_>,
     policy: &mut Policy<'_>,
-    optimizer: &mut AdamW,
+    optimizer: &mut Optimizer,
     cache: &ReferenceCache,
     micro_batches: &[MicroBatch],
     step: u64,
@@ -38,12 +38,15 @@ pub(crate) fn train_step(
     let part = context.group.shard_range(micro_batches.len());
     let local = &micro_batches[part.clone()];
 
-    let LocalForward { logps, last_activations } = forward(context, policy, cache, local)?;
-    let BatchLogps { logps: batch_logps, unclamped } = gather_logps(&logps, context.group)?;
-
     let roles: Vec<Role> = micro_batches.iter().flat_map(|micro| micro.roles.iter().copied()).collect();
-    policy.state = policy.loss.observe(policy.state, &roles, &batch_logps);
-    let evaluated = policy.evaluate(&roles, &batch_logps);
+    let tokens = micro_batches.iter().flat_map(|micro| micro.packed.lengths());
+    let whitening = policy.loss.whitening(&roles, tokens);
+    let LocalForward { logps, last_activations } = forward(context, policy, whitening, cache, local)?;
+    let batch = gather_logps(&logps, context.group)?;
+
+    policy.state = policy.loss.observe(policy.state, &roles, &batch.logps);
+    let evaluated = policy.evaluate(&roles, &batch);
+    let BatchLogps { logps: batch_logps, unclamped, .. } = batch;
     check_finite(step, "loss", evaluated.loss)?;
 
     let sequences_before = micro_batches[..part.start].iter().map(|micro| micro.roles.len()).sum();
@@ -53,6 +56,9 @@ pub(crate) fn train_step(
 
     let grad_norm = global_norm(parameters, &gradients)?;
     check_finite(step, "norm of the gradient", grad_norm)?;
+    if let Some(synced) = &mut policy.synced {
+        synced.move_if_due(parameters, step + 1)?;
+    }
     let clip = (context.settings.max_grad_norm / grad_norm).min(1.0);
     optimizer.step(parameters, &gradients, clip, learning_rate)?;
 
@@ -65,10 +71,18 @@ pub(crate) fn train_step(
         .metrics
         .named()
         .chain([("loss", evaluated.loss), ("grad_norm", grad_norm), ("learning_rate", learning_rate)])
-        .chain(unclamped.map(|count: UnclampedCount| ("humanline/unclamped", count.share())))
+        .chain(unclamped.map(|count: UnclampedCount| (unclamped_name(context), count.share())))
         .chain(noise)
         .map(|(name, value)| (name.to_owned(), value));
     Ok(MetricsRecord { kind: RecordKind::Train, step: step + 1, values: values.collect() })
+}
+
+/// Name of the share of tokens inside the bounds of humanline or PPO.
+fn unclamped_name(context: &TrainContext<'_>) -> &'static str {
+    match context.settings.objective {
+        Objective::Ppo(_) => "ppo/unclipped",
+        _ => "humanline/unclamped",
+    }
 }
 
 /// Result of the forward pass over the micro-batches of one rank.
@@ -83,6 +97,7 @@ struct LocalForward {
 fn forward(
     context: &TrainContext<'_>,
     policy: &Policy<'_>,
+    whitening: Option<Whitening>,
     cache: &ReferenceCache,
     local: &[MicroBatch],
 ) -> Result<LocalForward, TrainError> {
@@ -90,18 +105,19 @@ fn forward(
     let Some((last, others)) = local.split_last() else {
         return Ok(LocalForward { logps, last_activations: None });
     };
-    for MicroBatch { packed, .. } in others {
-        let policy_token_logps = policy.decoder.token_log_probs(packed, Adapter::On)?;
-        logps.push(policy.training_logps(packed, &policy_token_logps, context.settings, cache)?);
+    for micro in others {
+        let token_logps = policy.decoder.token_log_probs(&micro.packed, Adapter::On)?;
+        logps.push(policy.training_logps(micro, &token_logps, context.settings, whitening, cache)?);
     }
     let (_, saved) = policy.decoder.forward(&last.packed, context.activations)?;
-    logps.push(policy.training_logps(&last.packed, saved.token_log_probs(), context.settings, cache)?);
+    let token_logps = saved.token_log_probs();
+    logps.push(policy.training_logps(last, token_logps, context.settings, whitening, cache)?);
     Ok(LocalForward { logps, last_activations: Some(saved) })
 }
 
 /// Accumulates parameter gradients over the micro-batches of this rank.
 ///
-/// `sequence_gradient` is d loss / d log π, starting at the rank's first sequence.
+/// `sequence_gradient` is that of the objective, starting at the rank's first sequence.
 fn backward(
     context: &TrainContext<'_>,
     policy: &Policy<'_>,

@@ -8,9 +8,11 @@ use crate::{
     ObjectiveState, Observer, Policy, ReferenceCache, ReferenceModel, TrainContext, TrainError, TrainOutcome,
     TrainState, TrainedPolicy,
     batches::{EpochSampler, SampledBatch, micro_batches},
+    checkpoint::Restored,
     distributed::{all_continue, assert_same_weights, restore},
     loss::LossFunction,
-    optimizer::{AdamW, AdamWConfig},
+    optimizer::Optimizer,
+    reference::SyncedReference,
     step::train_step,
 };
 
@@ -21,11 +23,13 @@ pub fn train(
     observer: &mut dyn Observer,
 ) -> Result<TrainOutcome, TrainError> {
     let started = Instant::now();
+    let context = &context.with_room_for_reference();
     let TrainContext { model, settings, examples, group, checkpoints, .. } = *context;
-    let decoder = match context.train {
-        Train::Lora(lora) => model.decoder.with_lora(lora, context.seed)?,
-        Train::Full => model.decoder.with_all_trained()?,
+    let start = || match context.train {
+        Train::Lora(lora) => model.decoder.with_lora(lora, context.seed),
+        Train::Full => model.decoder.with_all_trained(),
     };
+    let decoder = start()?;
     let parameters = decoder.parameters();
     let reference = match context.train {
         Train::Lora(_) => ReferenceModel::AdapterOff(&decoder),
@@ -36,19 +40,21 @@ pub fn train(
         reference,
         reference_name: &model.fingerprint,
         state: ObjectiveState::default(),
+        synced: settings
+            .sync
+            .map(|sync| Ok::<_, TrainError>(SyncedReference::new(sync, start()?)))
+            .transpose()?,
         loss: LossFunction::new(&settings.objective, examples.class_counts()),
     };
-    let adamw = AdamWConfig {
-        betas: settings.adam_betas,
-        epsilon: settings.adam_epsilon,
-        weight_decay: settings.weight_decay,
-    };
-    let mut optimizer = AdamW::new(adamw, parameters)?;
+    let mut optimizer = Optimizer::new(settings.optimizer, settings.weight_decay, parameters)?;
     let per_batch = (settings.batch_size / examples.completions_per_example()).max(1);
     let mut sampler = EpochSampler::new(context.seed, examples.len(), per_batch);
     let total = settings.steps(examples.completions());
 
-    let restored = restore(checkpoints, group, parameters, &mut optimizer)?;
+    let restored = {
+        let tensors = Restored { parameters, optimizer: &mut optimizer, synced: policy.synced.as_mut() };
+        restore(checkpoints, group, tensors)?
+    };
     if restored.is_none() {
         let flow = all_continue(group, observer.on_step_end(0, total, &policy, cache))?;
         if let ControlFlow::Break(reason) = flow {
@@ -80,7 +86,7 @@ pub fn train(
         }
         if let Some(checkpoints) = due.filter(|_| group.rank() == 0) {
             let state = TrainState { step: done, tokens, seconds: seconds(), objective: policy.state };
-            checkpoints.save(state, parameters, &optimizer)?;
+            checkpoints.save(state, parameters, &optimizer, policy.synced.as_ref())?;
         }
     }
     let seconds = seconds();

@@ -197,6 +197,11 @@ fn accumulation_changes_no_other_objective() {
         ("dpo\nhumanline: [-0.01, 0.01]", 2),
         ("orpo", 2),
         ("csft", 1),
+        ("ppo", 1),
+        ("aot", 2),
+        ("{ dpo: 1, sft: 0.2 }", 2),
+        ("kto\nreference_free: true", 1),
+        ("dpo\nsync_every: 2\nsync_alpha: 0.6", 2),
     ] {
         assert_micro_batch_size_does_not_matter(folder.path(), objective, Train::Full, completions, 4);
     }
@@ -263,6 +268,16 @@ fn the_first_loss_is_exact() {
             ("robust_dpo", ln_2),
             ("hinge", 1.0),
             ("ipo", 25.0),
+            ("kto\nvalue_function: log_sigmoid", ln_2),
+            ("kto\nvalue_function: identity", 0.0),
+            ("apo_zero", 1.0),
+            ("apo_down", 1.0),
+            ("nca_pair", 2.0 * ln_2),
+            ("sppo_hard", 50.0),
+            ("aot", ln_2),
+            ("aot_unpaired", ln_2),
+            ("exo_pair\nlabel_smoothing: 0.2", 0.5 * (0.5 / 0.8_f64).ln() + 0.5 * (0.5 / 0.2_f64).ln()),
+            ("{ dpo: 1, hinge: 0.5 }", ln_2 + 0.5),
         ] {
             let settings = Settings { length: Length::Steps(2), ..settings(objective, 16, 16) };
             let records = trajectory(folder.path(), &settings, kind, Activations::Keep, "cache");
@@ -271,6 +286,75 @@ fn the_first_loss_is_exact() {
             assert!(records[1].values["loss"] != loss, "{objective} {kind:?}");
         }
     }
+}
+
+#[test]
+fn a_moved_reference_is_the_policy_of_an_earlier_step() {
+    let folder = tempfile::tempdir().unwrap();
+    dataset(&folder.path().join("data"));
+    for kind in [LORA, Train::Full] {
+        let run = |objective: &str| {
+            trajectory(folder.path(), &settings(objective, 16, 16), kind, Activations::Keep, "cache")
+        };
+        let (fixed, moved) = (run("dpo"), run("dpo\nsync_every: 4"));
+        let mixed = run("dpo\nsync_every: 4\nsync_alpha: 0.5");
+        let value = |records: &[MetricsRecord], step: usize, name: &str| records[step].values[name];
+        // The first move is before the update of the fourth step, so it shows in the fifth.
+        assert_eq!(fixed[..4], moved[..4]);
+        assert_eq!(fixed[..4], mixed[..4]);
+        let margin = |records: &[MetricsRecord]| value(records, 19, "rewards/margins").abs();
+        assert!(margin(&moved) < 0.5 * margin(&fixed), "{} {}", margin(&moved), margin(&fixed));
+        let losses = [&fixed, &moved, &mixed].map(|records| value(records, 4, "loss"));
+        assert!(losses[0] != losses[1] && losses[1] != losses[2] && losses[0] != losses[2], "{losses:?}");
+
+        // With a move at every step, log-ratios are those of one update.
+        let every = run("dpo\nsync_every: 1");
+        let first = value(&every, 1, "rewards/margins");
+        assert_eq!(first, value(&fixed, 1, "rewards/margins"));
+        assert!(value(&every, 0, "loss") == std::f64::consts::LN_2 && margin(&every) < margin(&moved));
+        // The same trajectory with a warm cache: log-probs of a moved reference are not cached.
+        assert_eq!(run("dpo\nsync_every: 4"), moved);
+        assert_eq!(run("dpo"), fixed);
+    }
+}
+
+#[test]
+fn a_sum_of_objectives_has_the_sum_of_their_losses() {
+    let folder = tempfile::tempdir().unwrap();
+    dataset(&folder.path().join("data"));
+    let first = |objective: &str| {
+        let settings = Settings { length: Length::Steps(1), ..settings(objective, 16, 4) };
+        let records = trajectory(folder.path(), &settings, LORA, Activations::Keep, "cache");
+        records.into_iter().next().unwrap().values
+    };
+    let (dpo, slic, sum) = (first("dpo"), first("slic"), first("{ slic: 0.25, dpo: 2 }"));
+    assert!((sum["loss"] - 2.0 * dpo["loss"] - 0.25 * slic["loss"]).abs() < 1e-12);
+    // Metrics are those of the first part that has them, in the order of the names.
+    assert_eq!(sum["rewards/chosen"], dpo["rewards/chosen"]);
+    assert_eq!(sum["nll_loss"], slic["nll_loss"]);
+    // A weight scales the gradient.
+    let (one, two) = (first("{ dpo: 1, hinge: 1 }"), first("{ dpo: 2, hinge: 2 }"));
+    assert!((two["grad_norm"] - 2.0 * one["grad_norm"]).abs() < 1e-5 * one["grad_norm"]);
+}
+
+#[test]
+fn ppo_reports_its_clipped_tokens() {
+    let folder = tempfile::tempdir().unwrap();
+    dataset(&folder.path().join("data"));
+    let run = |options: &str| {
+        let settings = settings(&format!("ppo\n{options}"), 16, 16);
+        trajectory(folder.path(), &settings, LORA, Activations::Keep, "cache")
+    };
+    let share = |records: &[MetricsRecord]| records[19].values["ppo/unclipped"];
+    let (wide, narrow) = (run(""), run("clip_ratio: [0.999, 1.001]"));
+    assert!(
+        (share(&wide) - 1.0).abs() < 1e-12 && share(&narrow) < 0.9,
+        "{} {}",
+        share(&wide),
+        share(&narrow)
+    );
+    assert!(wide[0].values["loss"].abs() < 1e-12, "whitened advantages have the mean 0");
+    assert!(wide[19].values["rewards/margins"] > 0.0);
 }
 
 #[test]
@@ -291,17 +375,29 @@ fn recomputing_activations_and_a_warm_cache_change_nothing() {
 fn a_stopped_run_resumes_as_if_it_had_never_stopped() {
     let folder = tempfile::tempdir().unwrap();
     dataset(&folder.path().join("data"));
-    for (objective, kind) in [("kto", LORA), ("bco", LORA), ("dpo", Train::Full)] {
+    for (case, (objective, kind)) in [
+        ("kto", LORA),
+        ("bco", LORA),
+        ("dpo", Train::Full),
+        ("{ kto: 1, bco: 0.5 }", LORA),
+        ("ppo\noptimizer: rmsprop", LORA),
+        ("dpo\nsync_every: 5\nsync_alpha: 0.6", LORA),
+        ("kto\nhumanline: true\nsync_every: 1\noptimizer: rmsprop\nweight_decay: 0.1", Train::Full),
+    ]
+    .into_iter()
+    .enumerate()
+    {
         let settings = settings(objective, 16, 16);
+        let cache = format!("cache-{case}");
         let run = |checkpoints: Option<&Checkpoints>, stop_after| {
             let mut records = Records { stop_after, ..Records::default() };
-            let options = RunOptions { checkpoints, ..RunOptions::new(kind, Activations::Keep, objective) };
+            let options = RunOptions { checkpoints, ..RunOptions::new(kind, Activations::Keep, &cache) };
             let trained = crate::run(folder.path(), &settings, options, &mut records);
             (trained, records.records)
         };
         let (whole, all) = run(None, None);
         for stopped in [1, 6, 7, 19] {
-            let directory = folder.path().join(format!("{objective}-{stopped}"));
+            let directory = folder.path().join(format!("{case}-{stopped}"));
             let checkpoints = Checkpoints::new(directory.clone(), 3, 2, "this run".to_owned());
             assert!(run(Some(&checkpoints), Some(stopped)).0.is_err());
             // No checkpoint is written for the step at which the run stopped.
@@ -397,9 +493,14 @@ fn run_groups(
 fn ranks_together_are_one_rank() {
     let folder = tempfile::tempdir().unwrap();
     dataset(&folder.path().join("data"));
-    for (objective, kind) in
-        [("kto", LORA), ("bco", LORA), ("dpo", Train::Full), ("kto\nhumanline: true", LORA)]
-    {
+    for (objective, kind) in [
+        ("kto", LORA),
+        ("bco", LORA),
+        ("dpo", Train::Full),
+        ("kto\nhumanline: true", LORA),
+        ("ppo\noptimizer: rmsprop", LORA),
+        ("aot_unpaired\nsync_every: 3\nsync_alpha: 0.5", LORA),
+    ] {
         // One micro-batch per rank: gradients are summed in the same order as on a single rank.
         let settings = settings(objective, 16, 4);
         let [alone] = run_ranks(folder.path(), &settings, kind, 1).try_into().unwrap();

@@ -12,8 +12,11 @@ use super::{
 };
 use crate::{
     AnalysisError,
-    stats::{Difference, Observation, Sample, Scale, pool_levels},
+    stats::{Difference, Observation, Sample, Scale, binomial_exact_at, pool_levels},
 };
+
+/// One minus the level of the KTO paper's intervals, 90 %.
+const PAPER_ALPHA: f64 = 0.1;
 
 /// Scores of one series at one x by one judge against one opponent.
 struct Scores<'a> {
@@ -143,6 +146,7 @@ fn rates_of(
             x: sweep.xs.numbers[scores.cell.x],
             rate: sample.estimate_with(seeds),
             decided: scores.decided()?.map(|decided| decided.estimate()),
+            wins_of_all: binomial_exact_at(PAPER_ALPHA, count(&|score| score > 0.5), all.len() as u64).ok(),
             wins: count(&|score| score > 0.5),
             ties: count(&|score| score == 0.5),
             losses: count(&|score| score < 0.5),
@@ -301,6 +305,10 @@ mod tests {
         let rates = rates(&[seed(0), seed(1), seed(2)]);
         let [rate] = rates.as_slice() else { panic!("one rate") };
         assert_eq!((rate.wins + rate.ties + rate.losses, rate.unread), (117, 3));
+        // The paper counts unreadable answers among the comparisons, and ties as no wins.
+        let of_all = rate.wins_of_all.unwrap();
+        assert_eq!(of_all.value, rate.wins as f64 / 120.0);
+        assert!(of_all.low < of_all.value && of_all.value < of_all.high && of_all.value < rate.rate.value);
         // 37 prompts have a score under every seed: 3 × 37 scores.
         assert!((rate.rate.value - 0.625).abs() < 0.02, "{rate:?}");
         assert!(rate.rate.low < rate.rate.value && rate.rate.value < rate.rate.high);

@@ -15,7 +15,7 @@ pub struct BalancedClassWeights {
     pub desirable_weight: f64,
     /// λ_U.
     pub undesirable_weight: f64,
-    /// (λ_D·n_D)/(λ_U·n_U) with these weights; the paper recommends 1 to 4/3.
+    /// (λ_D·n_D)/(λ_U·n_U) with these weights; the paper recommends 1 to 4/3, later 3/2.
     pub balance: f64,
     /// n_D/n_U: the balance with weights of 1.
     pub unweighted_balance: f64,

@@ -29,6 +29,8 @@ pub struct Footprint<'a> {
     pub frozen: u64,
     /// Trained weights.
     pub trained: TrainedElements,
+    /// Moments of the optimizer per trained weight, in f32: two with AdamW.
+    pub moments: u64,
     /// Rank of the adapter; None in full training.
     pub rank: Option<u64>,
     /// Bytes of one element of an activation.
@@ -66,7 +68,7 @@ pub struct MemoryDemand {
     pub trained: u64,
     /// Gradients of the trained weights.
     pub gradients: u64,
-    /// The optimizer's two moments, in f32.
+    /// The optimizer's moments, in f32.
     pub moments: u64,
     /// Activations saved by forward passes for backward passes.
     pub activations: u64,
@@ -217,7 +219,7 @@ impl Footprint<'_> {
         let (layers, vocabulary) =
             (a.layers as u64, a.vocabulary as u64 * a.hidden as u64 * self.element_bytes);
         let weights = self.trained.bytes();
-        let moments = self.trained.count * 8;
+        let moments = self.trained.count * self.moments * 4;
 
         let full = self.rank.is_none();
         let saved = self.saved(&row);

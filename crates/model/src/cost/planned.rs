@@ -48,6 +48,7 @@ impl<'a> Footprint<'a> {
             linears: matrices[..matrices.len() / architecture.layers].to_vec(),
             frozen: kept_bytes + other_bytes,
             trained,
+            moments: 2,
             rank,
             element_bytes,
             quantised: quantization.is_some(),

@@ -19,6 +19,8 @@ pub(crate) struct MatchupView {
     /// Description of the judge.
     about: String,
     rows: Vec<WinRateRow>,
+    /// True if published results are shown, which count wins among all comparisons.
+    as_published: bool,
     contrasts: Vec<WinRateContrastRow>,
 }
 
@@ -45,6 +47,8 @@ struct WinRateRow {
     rate: String,
     interval: String,
     decided: String,
+    /// Wins as a share of all comparisons, with a 90 % interval.
+    wins_of_all: String,
     wins: u64,
     ties: u64,
     losses: u64,
@@ -91,6 +95,7 @@ impl Matchup<'_> {
                 || "The judge prefers the completion with the higher true utility, which the dataset defines.".to_owned(),
                 |note| note.about.clone(),
             ),
+            as_published: sweep.experiment.reference.is_some(),
             rows: self.rates.iter().map(|rate| WinRateRow::new(sweep, rate)).collect(),
             contrasts: self.contrasts(sweep),
         }
@@ -147,6 +152,7 @@ impl WinRateRow {
             rate: format::percent(rate.rate.value),
             interval: format::percent_interval(rate.rate),
             decided: rate.decided.map_or_else(|| "–".to_owned(), format::percent_estimate),
+            wins_of_all: rate.wins_of_all.map_or_else(|| "–".to_owned(), format::percent_estimate),
             wins: rate.wins,
             ties: rate.ties,
             losses: rate.losses,

@@ -177,6 +177,7 @@ pub(super) fn win_rates(sweep: &SweepData) -> CsvTable {
         ];
         row.extend(numbers(rate.rate));
         row.extend(optional_numbers(rate.decided));
+        row.extend(optional_numbers(rate.wins_of_all));
         row.extend([rate.wins, rate.ties, rate.losses, rate.unread].map(|count| count.to_string()));
         row.extend([rate.p, rate.p_holm].map(|p| p.to_string()));
         row
@@ -195,6 +196,9 @@ pub(super) fn win_rates(sweep: &SweepData) -> CsvTable {
             "decided",
             "decided_low",
             "decided_high",
+            "wins_of_all",
+            "wins_of_all_low_90",
+            "wins_of_all_high_90",
             "wins",
             "ties",
             "losses",

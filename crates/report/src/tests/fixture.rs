@@ -216,6 +216,7 @@ impl SyntheticSweep<'_> {
             x,
             rate: estimate(self.accuracy(series, x), 0.1),
             decided: Some(estimate(self.accuracy(series, x) + 0.02, 0.12)),
+            wins_of_all: Some(estimate(31.0 / 64.0, 0.1)),
             wins: 31,
             ties: 5,
             losses: 22,

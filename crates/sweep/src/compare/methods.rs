@@ -54,11 +54,13 @@ pub(super) fn parse(names: &[String]) -> Result<Vec<ObjectiveName>, SweepError> 
 /// Feedback that an objective trains on.
 pub(super) fn feedback_format(objective: ObjectiveName) -> FeedbackFormat {
     use ObjectiveName::{
-        ApoZeroUnpaired, Bco, Cdpo, Csft, Dpo, Hinge, Ipo, Kto, Orpo, RobustDpo, Sft, Simpo, Slic,
+        Aot, AotUnpaired, ApoDown, ApoZero, ApoZeroUnpaired, Bco, Cdpo, Csft, Dpo, ExoPair, Hinge, Ipo, Kto,
+        NcaPair, Orpo, Ppo, RobustDpo, Sft, Simpo, Slic, SppoHard,
     };
     match objective {
-        Kto | ApoZeroUnpaired | Bco => FeedbackFormat::Unpaired,
-        Dpo | Cdpo | RobustDpo | Hinge | Ipo | Simpo | Orpo | Slic => FeedbackFormat::Paired,
+        Kto | ApoZeroUnpaired | Bco | Ppo => FeedbackFormat::Unpaired,
+        Dpo | Cdpo | RobustDpo | Hinge | Ipo | ApoZero | ApoDown | ExoPair | NcaPair | SppoHard | Aot
+        | AotUnpaired | Simpo | Orpo | Slic => FeedbackFormat::Paired,
         Sft => FeedbackFormat::Desirable,
         Csft => FeedbackFormat::All,
     }
@@ -75,7 +77,7 @@ pub(super) fn settings(objective: ObjectiveName, train: SplitCounts, given: &[&s
     };
     set("objective", objective.to_string().into());
     let other_default = [ObjectiveName::Simpo, ObjectiveName::Orpo, ObjectiveName::Slic];
-    let has_beta = !matches!(objective, ObjectiveName::Sft | ObjectiveName::Csft);
+    let has_beta = !matches!(objective, ObjectiveName::Sft | ObjectiveName::Csft | ObjectiveName::Ppo);
     if has_beta && !other_default.contains(&objective) {
         set("beta", BETA.into());
     }

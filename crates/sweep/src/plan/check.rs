@@ -9,16 +9,33 @@ use crate::{
     search::{Combination, SearchPlan, combinations_with_trials},
 };
 
-/// Checks an experiment and every combination of its settings, and returns the number of planned
-/// runs.
+/// Result of a check.
+#[derive(Debug)]
+pub struct CheckedExperiment {
+    /// Number of planned runs.
+    pub runs: usize,
+    /// The different settings that presets resolve to, one line each.
+    pub presets: Vec<String>,
+}
+
+/// Checks an experiment and every combination of its settings.
 ///
 /// Needs neither inputs nor weights.
-pub fn check(experiment: &LoadedExperiment, sources: &RecipeSources<'_>) -> Result<usize, SweepError> {
+pub fn check(
+    experiment: &LoadedExperiment,
+    sources: &RecipeSources<'_>,
+) -> Result<CheckedExperiment, SweepError> {
     let raw = &experiment.raw;
     check_report(experiment)?;
     let combinations = combinations_with_trials(experiment)?;
+    let mut presets = Vec::new();
     for Combination { choices, .. } in &combinations {
-        RunDocuments::new(experiment, sources, choices, 0)?.check()?;
+        let documents = RunDocuments::new(experiment, sources, choices, 0)?;
+        documents.check()?;
+        let stage = documents.sft()?.map(|(settings, _)| settings);
+        for settings in stage.into_iter().chain([documents.settings()?]) {
+            presets.extend(settings.describe_preset().filter(|line| !presets.contains(line)));
+        }
     }
     let runs_of_one_seed = match raw.search.as_ref().map(SearchPlan::new) {
         None => combinations.len(),
@@ -31,7 +48,8 @@ pub fn check(experiment: &LoadedExperiment, sources: &RecipeSources<'_>) -> Resu
     let excluded = combinations.iter().flat_map(|combination| {
         raw.seeds.values.iter().filter(|seed| is_seed_excluded(raw, &combination.choices, **seed))
     });
-    Ok(runs_of_one_seed * raw.seeds.values.len() - excluded.count())
+    let runs = runs_of_one_seed * raw.seeds.values.len() - excluded.count();
+    Ok(CheckedExperiment { runs, presets })
 }
 
 /// Checks the seeds, the axes, the baseline, the primary comparison and the published numbers of an

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use prospect_runs::{SweepDir, describe_settings};
 
+use prospect_train::Settings;
+
 use super::{ResolvedRun, RunFilter, SweepPlan};
 use crate::{search::RUNG, status::RunState};
 
@@ -59,6 +61,20 @@ impl SweepPlan {
             let (runs, seeds) = (retrained.len(), seeds.join(", "));
             lines.push(format!("  then the winners again: {runs} runs, under fresh seeds ({seeds})"));
         }
+        lines.extend(self.describe_presets().into_iter().map(|line| format!("  {line}")));
         lines.join("\n")
+    }
+
+    /// Describes the different settings that presets resolved to, of stages and runs.
+    pub fn describe_presets(&self) -> Vec<String> {
+        let stages = self.sft.iter().map(|stage| &stage.settings);
+        let all = stages.chain(self.runs.iter().map(|run| &run.train));
+        let mut described = Vec::new();
+        for line in all.filter_map(Settings::describe_preset) {
+            if !described.contains(&line) {
+                described.push(line);
+            }
+        }
+        described
     }
 }

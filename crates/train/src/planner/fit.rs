@@ -6,7 +6,7 @@ use prospect_model::{
 };
 use serde::Serialize;
 
-use crate::{FeedbackFormat, Objective, Settings};
+use crate::{FeedbackFormat, Settings};
 
 /// Rows in a micro-batch above which throughput no longer grows.
 const MAX_USEFUL_ROWS: u64 = 8192;
@@ -52,12 +52,10 @@ impl Settings {
         let completion = (self.max_length - self.max_prompt_length) as u64;
         // The last token of a completion is predicted but not run.
         let (rows, scored) = (completion - 1, completion);
-        let (prompts, mismatched) = match &self.objective {
-            Objective::Kto { kl_partners, .. } => (completions, completions * *kl_partners as u64),
-            objective if objective.feedback_format() == FeedbackFormat::Paired => {
-                (completions.div_ceil(2), 0)
-            }
-            _ => (completions, 0),
+        let mismatched = completions * self.objective.kl_partners() as u64;
+        let prompts = match self.objective.feedback_format() {
+            FeedbackFormat::Paired => completions.div_ceil(2),
+            FeedbackFormat::Unpaired | FeedbackFormat::Desirable | FeedbackFormat::All => completions,
         };
         // Row i of a prompt attends to i + 1 rows; rows of a completion attend to the prompt as
         // well.
@@ -72,6 +70,13 @@ impl Settings {
             attended: attended_by_prompts + (completions + mismatched) * attended_by_completion,
             gradient_attended: attended_by_prompts + completions * attended_by_completion,
         }
+    }
+
+    /// Adds the memory of the optimizer and of a moving reference to a footprint.
+    #[must_use]
+    pub fn with_optimizer_memory<'a>(&self, footprint: Footprint<'a>) -> Footprint<'a> {
+        let copy = if self.sync.is_some() { footprint.trained.bytes() } else { 0 };
+        Footprint { moments: self.optimizer.moments(), frozen: footprint.frozen + copy, ..footprint }
     }
 
     /// Smallest micro-batch: a pair, or one completion.
@@ -95,7 +100,9 @@ impl<'a> PlanRequest<'a> {
     /// Memory footprint of the model, with frozen matrices in `quantization`.
     pub fn footprint(&self, quantization: Option<Quantization>) -> Result<Footprint<'a>, ModelError> {
         let shards = if self.sharded { self.ranks as u64 } else { 1 };
-        Footprint::planned(self.architecture, self.train, self.dtype, quantization, shards, self.place)
+        let footprint =
+            Footprint::planned(self.architecture, self.train, self.dtype, quantization, shards, self.place)?;
+        Ok(self.settings.with_optimizer_memory(footprint))
     }
 
     /// Finds plans within `bytes`: at most one per quantization, the most precise first.

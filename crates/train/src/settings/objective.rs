@@ -1,10 +1,13 @@
 //! Objectives with their options.
 
 use prospect_objective::{
-    Bco, ClassCounts, ClassWeight, ClassWeights, Dpo, Hinge, Ipo, Orpo, Simpo, Slic, SmoothedDpo,
+    Bco, ClassCounts, ClassWeight, ClassWeights, Dpo, Exo, Hinge, Ipo, KtoValue, Orpo, Ppo, Simpo, Slic,
+    SmoothedDpo,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::is_default;
 
 /// Class weights λ_D and λ_U, before `auto` is resolved from the training data.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -23,7 +26,8 @@ pub struct ClassWeighting {
 pub enum Z0 {
     /// The global batch. Exact, and independent of the micro-batch size.
     Global,
-    /// The micro-batch, as in TRL. `micro_batch_size` then changes the method.
+    /// The micro-batch, with its completions shifted by one, as in the paper (versions 4 and 5) and
+    /// in TRL. `micro_batch_size` then changes the method.
     MicroBatch,
     /// One device's share of the global batch, divided by this number of devices. Reproduces runs
     /// of the paper's code.
@@ -95,6 +99,12 @@ pub enum Objective {
         z0: Z0,
         /// Mismatched completions per example.
         kl_partners: usize,
+        /// Value function.
+        #[serde(skip_serializing_if = "is_default")]
+        value_function: KtoValue,
+        /// Uses log π in place of log-ratios.
+        #[serde(skip_serializing_if = "is_default")]
+        reference_free: bool,
     },
     ApoZeroUnpaired {
         /// β.
@@ -104,16 +114,41 @@ pub enum Objective {
         weighting: ClassWeighting,
     },
     Bco(Bco),
+    Ppo(Ppo),
     Dpo(Dpo),
     Cdpo(SmoothedDpo),
     RobustDpo(SmoothedDpo),
     Hinge(Hinge),
     Ipo(Ipo),
+    ApoZero(Dpo),
+    ApoDown(Dpo),
+    ExoPair(Exo),
+    NcaPair(Dpo),
+    SppoHard(Dpo),
+    Aot(SmoothedDpo),
+    AotUnpaired(SmoothedDpo),
     Simpo(Simpo),
     Orpo(Orpo),
     Slic(Slic),
     Sft,
     Csft(ControlTokens),
+    /// A weighted sum of objectives on the same feedback, in the order of their names.
+    Sum {
+        /// β of the first part that has one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        beta: Option<f64>,
+        /// Parts: two or more.
+        parts: Vec<WeightedObjective>,
+    },
+}
+
+/// One part of a weighted sum of objectives.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct WeightedObjective {
+    /// Weight of its loss.
+    pub weight: f64,
+    /// The objective.
+    pub objective: Objective,
 }
 
 impl Objective {
@@ -132,12 +167,18 @@ impl Objective {
                     ClassWeights::resolve(desirable_weight, undesirable_weight, counts, class_balance);
                 Some(weights)
             }
+            Self::Sum { parts, .. } => parts.iter().find_map(|part| part.objective.class_weights(counts)),
             _ => None,
         }
     }
 
     /// β, the factor from log-ratios to rewards; 1 for objectives without β.
     pub fn beta(&self) -> f64 {
+        self.own_beta().unwrap_or(1.0)
+    }
+
+    /// β of objectives that have it.
+    pub(super) fn own_beta(&self) -> Option<f64> {
         match self {
             Self::Kto { beta, .. }
             | Self::ApoZeroUnpaired { beta, .. }
@@ -147,33 +188,81 @@ impl Objective {
             | Self::RobustDpo(SmoothedDpo { beta, .. })
             | Self::Hinge(Hinge { beta })
             | Self::Ipo(Ipo { beta })
+            | Self::ApoZero(Dpo { beta })
+            | Self::ApoDown(Dpo { beta })
+            | Self::ExoPair(Exo { beta, .. })
+            | Self::NcaPair(Dpo { beta })
+            | Self::SppoHard(Dpo { beta })
+            | Self::Aot(SmoothedDpo { beta, .. })
+            | Self::AotUnpaired(SmoothedDpo { beta, .. })
             | Self::Simpo(Simpo { beta, .. })
             | Self::Orpo(Orpo { beta })
-            | Self::Slic(Slic { beta, .. }) => *beta,
-            Self::Sft | Self::Csft(_) => 1.0,
+            | Self::Slic(Slic { beta, .. }) => Some(*beta),
+            Self::Sum { beta, .. } => *beta,
+            Self::Ppo(_) | Self::Sft | Self::Csft(_) => None,
         }
     }
 
-    /// Feedback format of the training data.
+    /// Feedback format of the training data. In a sum, supervised parts use that of the others.
     pub fn feedback_format(&self) -> FeedbackFormat {
         match self {
-            Self::Kto { .. } | Self::ApoZeroUnpaired { .. } | Self::Bco(_) => FeedbackFormat::Unpaired,
+            Self::Kto { .. } | Self::ApoZeroUnpaired { .. } | Self::Bco(_) | Self::Ppo(_) => {
+                FeedbackFormat::Unpaired
+            }
             Self::Dpo(_)
             | Self::Cdpo(_)
             | Self::RobustDpo(_)
             | Self::Hinge(_)
             | Self::Ipo(_)
+            | Self::ApoZero(_)
+            | Self::ApoDown(_)
+            | Self::ExoPair(_)
+            | Self::NcaPair(_)
+            | Self::SppoHard(_)
+            | Self::Aot(_)
+            | Self::AotUnpaired(_)
             | Self::Simpo(_)
             | Self::Orpo(_)
             | Self::Slic(_) => FeedbackFormat::Paired,
             Self::Sft => FeedbackFormat::Desirable,
             Self::Csft(_) => FeedbackFormat::All,
+            Self::Sum { parts, .. } => {
+                let mut formats = parts.iter().map(|part| part.objective.feedback_format());
+                formats
+                    .find(|format| *format != FeedbackFormat::Desirable)
+                    .unwrap_or(FeedbackFormat::Desirable)
+            }
         }
     }
 
     /// Returns true if the loss depends on the reference.
     pub fn needs_reference(&self) -> bool {
-        !matches!(self, Self::Simpo(_) | Self::Orpo(_) | Self::Slic(_) | Self::Sft | Self::Csft(_))
+        match self {
+            Self::Simpo(_) | Self::Orpo(_) | Self::Slic(_) | Self::Sft | Self::Csft(_) => false,
+            Self::Kto { reference_free, .. } => !reference_free,
+            Self::Sum { parts, .. } => parts.iter().any(|part| part.objective.needs_reference()),
+            _ => true,
+        }
+    }
+
+    /// Mismatched completions per example, for KTO's reference point; 0 for other objectives.
+    pub fn kl_partners(&self) -> usize {
+        match self {
+            Self::Kto { kl_partners, .. } => *kl_partners,
+            Self::Sum { parts, .. } => {
+                parts.iter().map(|part| part.objective.kl_partners()).max().unwrap_or(0)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Scope of KTO's reference point; `None` for other objectives.
+    pub(crate) fn z0(&self) -> Option<Z0> {
+        match self {
+            Self::Kto { z0, .. } => Some(*z0),
+            Self::Sum { parts, .. } => parts.iter().find_map(|part| part.objective.z0()),
+            _ => None,
+        }
     }
 
     /// Control text for a label, at the end of the prompt. Empty except for conditional SFT.

@@ -5,7 +5,18 @@ use serde::{Deserialize, Serialize};
 
 /// Objective to minimise.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::Display, strum::VariantArray,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    strum::Display,
+    strum::VariantArray,
 )]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
@@ -16,6 +27,8 @@ pub enum ObjectiveName {
     ApoZeroUnpaired,
     /// Binary classifier optimisation.
     Bco,
+    /// Offline PPO with rewards of 1 and −1.
+    Ppo,
     /// Direct preference optimisation.
     Dpo,
     /// Conservative DPO: assumes that a share of the labels is wrong.
@@ -26,6 +39,20 @@ pub enum ObjectiveName {
     Hinge,
     /// Identity preference optimisation.
     Ipo,
+    /// Anchored preference optimisation: raises chosen, lowers rejected completions.
+    ApoZero,
+    /// Anchored preference optimisation: lowers both completions, the rejected one more.
+    ApoDown,
+    /// Exact optimisation: the reverse KL divergence to the labels' preference.
+    ExoPair,
+    /// Noise contrastive alignment.
+    NcaPair,
+    /// Self-play preference optimisation with hard labels.
+    SppoHard,
+    /// Optimal transport between the margins of policy and reference.
+    Aot,
+    /// Optimal transport between chosen and rejected completions.
+    AotUnpaired,
     /// Simple preference optimisation. Needs no reference.
     Simpo,
     /// Odds-ratio preference optimisation. Needs no reference.

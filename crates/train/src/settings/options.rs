@@ -1,11 +1,9 @@
-//! Options of objectives: one table of options and their objectives, and the checks of values.
+//! Options of objectives: one table of options and their objectives.
 
-use prospect_objective::{Bco, ClassWeight, Dpo, Hinge, Humanline, Ipo, Kto, Orpo, Simpo, Slic, SmoothedDpo};
-use schemars::{JsonSchema, Schema};
-use serde::Deserialize;
+use schemars::Schema;
 use strum::VariantArray;
 
-use super::{ClassWeighting, Objective, ObjectiveName, TrainFile, Z0, fail, not_negative, positive};
+use super::{ObjectiveName, TrainFile, fail};
 use crate::TrainError;
 
 /// An option that applies to some objectives only.
@@ -19,7 +17,7 @@ struct ObjectiveOption {
 /// Objectives with class weights.
 const CLASS_WEIGHTED: &[ObjectiveName] = &[ObjectiveName::Kto, ObjectiveName::ApoZeroUnpaired];
 /// Objectives on log-ratios to a reference.
-const WITH_REFERENCE: &[ObjectiveName] = &[
+pub(super) const WITH_REFERENCE: &[ObjectiveName] = &[
     ObjectiveName::Kto,
     ObjectiveName::ApoZeroUnpaired,
     ObjectiveName::Bco,
@@ -28,6 +26,32 @@ const WITH_REFERENCE: &[ObjectiveName] = &[
     ObjectiveName::RobustDpo,
     ObjectiveName::Hinge,
     ObjectiveName::Ipo,
+    ObjectiveName::ApoZero,
+    ObjectiveName::ApoDown,
+    ObjectiveName::ExoPair,
+    ObjectiveName::NcaPair,
+    ObjectiveName::SppoHard,
+    ObjectiveName::Aot,
+    ObjectiveName::AotUnpaired,
+];
+/// Objectives whose reference can move: those with log-ratios of sequences or of tokens.
+const WITH_MOVING_REFERENCE: &[ObjectiveName] = &[
+    ObjectiveName::Kto,
+    ObjectiveName::ApoZeroUnpaired,
+    ObjectiveName::Bco,
+    ObjectiveName::Ppo,
+    ObjectiveName::Dpo,
+    ObjectiveName::Cdpo,
+    ObjectiveName::RobustDpo,
+    ObjectiveName::Hinge,
+    ObjectiveName::Ipo,
+    ObjectiveName::ApoZero,
+    ObjectiveName::ApoDown,
+    ObjectiveName::ExoPair,
+    ObjectiveName::NcaPair,
+    ObjectiveName::SppoHard,
+    ObjectiveName::Aot,
+    ObjectiveName::AotUnpaired,
 ];
 const WITH_BETA: &[ObjectiveName] = &[
     ObjectiveName::Kto,
@@ -38,6 +62,13 @@ const WITH_BETA: &[ObjectiveName] = &[
     ObjectiveName::RobustDpo,
     ObjectiveName::Hinge,
     ObjectiveName::Ipo,
+    ObjectiveName::ApoZero,
+    ObjectiveName::ApoDown,
+    ObjectiveName::ExoPair,
+    ObjectiveName::NcaPair,
+    ObjectiveName::SppoHard,
+    ObjectiveName::Aot,
+    ObjectiveName::AotUnpaired,
     ObjectiveName::Simpo,
     ObjectiveName::Orpo,
     ObjectiveName::Slic,
@@ -55,15 +86,28 @@ const OPTIONS: &[ObjectiveOption] = &[
     option("z0", |file| file.z0.is_some(), &[ObjectiveName::Kto]),
     option("world_size", |file| file.world_size.is_some(), &[ObjectiveName::Kto]),
     option("kl_partners", |file| file.kl_partners.is_some(), &[ObjectiveName::Kto]),
+    option("value_function", |file| file.value_function.is_some(), &[ObjectiveName::Kto]),
+    option("reference_free", |file| file.reference_free.is_some(), &[ObjectiveName::Kto]),
+    option("clip_ratio", |file| file.clip_ratio.is_some(), &[ObjectiveName::Ppo]),
+    option("kl_coef", |file| file.kl_coef.is_some(), &[ObjectiveName::Ppo]),
+    option("discount", |file| file.discount.is_some(), &[ObjectiveName::Ppo]),
     option(
         "label_smoothing",
         |file| file.label_smoothing.is_some(),
-        &[ObjectiveName::Cdpo, ObjectiveName::RobustDpo],
+        &[
+            ObjectiveName::Cdpo,
+            ObjectiveName::RobustDpo,
+            ObjectiveName::ExoPair,
+            ObjectiveName::Aot,
+            ObjectiveName::AotUnpaired,
+        ],
     ),
     option("simpo_gamma", |file| file.simpo_gamma.is_some(), &[ObjectiveName::Simpo]),
     option("lambda_coef", |file| file.lambda_coef.is_some(), &[ObjectiveName::Slic]),
     option("control_tokens", |file| file.control_tokens.is_some(), &[ObjectiveName::Csft]),
     option("humanline", |file| file.humanline.is_some(), WITH_REFERENCE),
+    option("sync_every", |file| file.sync_every.is_some(), WITH_MOVING_REFERENCE),
+    option("sync_alpha", |file| file.sync_alpha.is_some(), WITH_MOVING_REFERENCE),
 ];
 
 const fn option(
@@ -86,10 +130,12 @@ impl ObjectiveOption {
     }
 }
 
-/// Rejects the first option that is set without effect on the objective.
-fn check_options(file: &TrainFile) -> Result<(), TrainError> {
-    let idle =
-        OPTIONS.iter().find(|option| (option.is_set)(file) && !option.objectives.contains(&file.objective));
+/// Rejects the first option that is set without effect on the objective, or on any part of a sum.
+pub(super) fn check_options(file: &TrainFile) -> Result<(), TrainError> {
+    let applies = |option: &ObjectiveOption| {
+        file.objective.names().any(|objective| option.objectives.contains(&objective))
+    };
+    let idle = OPTIONS.iter().find(|option| (option.is_set)(file) && !applies(option));
     match idle {
         Some(option) => fail(format!(
             "`{}` has no effect on `objective: {}`; it belongs to {}",
@@ -112,155 +158,6 @@ pub(super) fn describe_options(schema: &mut Schema) {
             property.and_then(|property| property.get_mut("description"))
         {
             text.extend([" Objectives: ", &option.objective_names(), "."]);
-        }
-    }
-}
-
-impl TrainFile {
-    /// Builds the objective and checks its options.
-    pub(super) fn objective(&self) -> Result<Objective, TrainError> {
-        check_options(self)?;
-        let beta = |default: f64| positive("beta", self.beta.unwrap_or(default));
-        let smoothed = || {
-            let default = SmoothedDpo::default();
-            let label_smoothing = self.label_smoothing.unwrap_or(default.label_smoothing);
-            if !(0.0..0.5).contains(&label_smoothing) {
-                return fail(format!(
-                    "`label_smoothing` must be at least 0 and below 0.5, not {label_smoothing}"
-                ));
-            }
-            Ok(SmoothedDpo { beta: beta(default.beta)?, label_smoothing })
-        };
-        Ok(match self.objective {
-            ObjectiveName::Kto => Objective::Kto {
-                beta: beta(Kto::default().beta)?,
-                weighting: self.weighting()?,
-                z0: self.z0()?,
-                kl_partners: match self.kl_partners.unwrap_or(1) {
-                    0 => {
-                        return fail(
-                            "`kl_partners` must be at least 1, not 0; for z0 = 0 set `objective: apo_zero_unpaired`",
-                        );
-                    }
-                    partners => partners,
-                },
-            },
-            ObjectiveName::ApoZeroUnpaired => {
-                Objective::ApoZeroUnpaired { beta: beta(Kto::default().beta)?, weighting: self.weighting()? }
-            }
-            ObjectiveName::Bco => Objective::Bco(Bco { beta: beta(Bco::default().beta)? }),
-            ObjectiveName::Dpo => Objective::Dpo(Dpo { beta: beta(Dpo::default().beta)? }),
-            ObjectiveName::Cdpo => Objective::Cdpo(smoothed()?),
-            ObjectiveName::RobustDpo => Objective::RobustDpo(smoothed()?),
-            ObjectiveName::Hinge => Objective::Hinge(Hinge { beta: beta(Hinge::default().beta)? }),
-            ObjectiveName::Ipo => Objective::Ipo(Ipo { beta: beta(Ipo::default().beta)? }),
-            ObjectiveName::Simpo => {
-                let default = Simpo::default();
-                let simpo_gamma = self.simpo_gamma.unwrap_or(default.simpo_gamma);
-                Objective::Simpo(Simpo {
-                    beta: beta(default.beta)?,
-                    simpo_gamma: not_negative("simpo_gamma", simpo_gamma)?,
-                })
-            }
-            ObjectiveName::Orpo => Objective::Orpo(Orpo { beta: beta(Orpo::default().beta)? }),
-            ObjectiveName::Slic => {
-                let default = Slic::default();
-                let lambda_coef = self.lambda_coef.unwrap_or(default.lambda_coef);
-                Objective::Slic(Slic {
-                    beta: beta(default.beta)?,
-                    lambda_coef: not_negative("lambda_coef", lambda_coef)?,
-                })
-            }
-            ObjectiveName::Sft => Objective::Sft,
-            ObjectiveName::Csft => {
-                let control = self.control_tokens.clone().unwrap_or_default();
-                if control.desirable == control.undesirable {
-                    return fail(format!(
-                        "`control_tokens` are both {:?}: the model could not tell desirable from undesirable; set two texts",
-                        control.desirable
-                    ));
-                }
-                Objective::Csft(control)
-            }
-        })
-    }
-
-    fn weighting(&self) -> Result<ClassWeighting, TrainError> {
-        let one = ClassWeight::Fixed(1.0);
-        let weighting = ClassWeighting {
-            desirable_weight: self.desirable_weight.unwrap_or(one),
-            undesirable_weight: self.undesirable_weight.unwrap_or(one),
-            class_balance: positive("class_balance", self.class_balance.unwrap_or(1.0))?,
-        };
-        let weights = [
-            ("desirable_weight", weighting.desirable_weight),
-            ("undesirable_weight", weighting.undesirable_weight),
-        ];
-        for (name, weight) in weights {
-            if let ClassWeight::Fixed(weight) = weight {
-                not_negative(name, weight)?;
-            }
-        }
-        if self.class_balance.is_some()
-            && !weights.iter().any(|(_, weight)| matches!(weight, ClassWeight::Auto(_)))
-        {
-            return fail(
-                "`class_balance` has an effect only with `auto`; set `desirable_weight` or `undesirable_weight` to `auto`",
-            );
-        }
-        Ok(weighting)
-    }
-
-    fn z0(&self) -> Result<Z0, TrainError> {
-        match (self.z0.unwrap_or(Z0File::Global), self.world_size) {
-            (Z0File::Global, None) => Ok(Z0::Global),
-            (Z0File::MicroBatch, None) => Ok(Z0::MicroBatch),
-            (Z0File::DividedByWorldSize, Some(size)) if size >= 1 && size <= self.batch_size => {
-                Ok(Z0::DividedByWorldSize(size))
-            }
-            (Z0File::DividedByWorldSize, Some(size)) => fail(format!(
-                "`world_size` must be at least 1 and at most `batch_size` ({}), not {size}",
-                self.batch_size
-            )),
-            (Z0File::DividedByWorldSize, None) => {
-                fail("`z0: divided_by_world_size` needs `world_size`; set 8 for the paper's runs")
-            }
-            (_, Some(_)) => fail("`world_size` has an effect only with `z0: divided_by_world_size`"),
-        }
-    }
-}
-
-/// Scope of KTO's reference point z0: the mismatched completions that it averages over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Z0File {
-    /// The global batch. Exact, and independent of `micro_batch_size`.
-    Global,
-    /// The micro-batch, as in TRL. `micro_batch_size` then changes the method.
-    MicroBatch,
-    /// One device's share of the global batch, divided by `world_size`. Reproduces runs of the
-    /// paper's code.
-    DividedByWorldSize,
-}
-
-/// Humanline clamping: `true` for the default bounds, or `[low, high]`.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "true, false, or two numbers [low, high]")]
-pub(super) enum HumanlineFile {
-    /// `true` clamps log-ratios to the default bounds, [-1, 1.5].
-    Switch(bool),
-    /// Bounds `[low, high]`, in nats: low below 0, high above 0.
-    Bounds([f64; 2]),
-}
-
-impl HumanlineFile {
-    pub(super) fn resolve(self) -> Result<Option<Humanline>, TrainError> {
-        match self {
-            Self::Switch(on) => Ok(on.then(Humanline::default)),
-            Self::Bounds([low, high]) if low < 0.0 && 0.0 < high => Ok(Some(Humanline { low, high })),
-            Self::Bounds([low, high]) => fail(format!(
-                "`humanline` must be [low, high] with low below 0 and high above, not [{low}, {high}]"
-            )),
         }
     }
 }

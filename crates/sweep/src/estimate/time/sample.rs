@@ -1,6 +1,6 @@
 //! Runs and stages as the estimate sees them, and the reference work that they share.
 
-use prospect_train::{FeedbackFormat, Objective, Settings};
+use prospect_train::{FeedbackFormat, Settings};
 use strum::IntoStaticStr;
 
 use crate::plan::{ResolvedRun, SftStage};
@@ -53,8 +53,7 @@ impl<'a> SampleRun<'a> {
     /// The loss itself takes negligible time.
     fn model_work(&self) -> (FeedbackFormat, usize, bool) {
         let objective = &self.settings.objective;
-        let mismatched = if let Objective::Kto { kl_partners, .. } = objective { *kl_partners } else { 0 };
-        (objective.feedback_format(), mismatched, objective.needs_reference())
+        (objective.feedback_format(), objective.kl_partners(), objective.needs_reference())
     }
 
     /// Returns true if both runs need reference log-probabilities of the same batches.
@@ -63,7 +62,9 @@ impl<'a> SampleRun<'a> {
             let Settings { batch_size, micro_batch_size, max_length, max_prompt_length, .. } = *run.settings;
             let (examples, mismatched, needs_reference) = run.model_work();
             let texts = (run.dataset, max_length, max_prompt_length, batch_size, micro_batch_size, run.seed);
-            needs_reference.then_some((run.model, run.sft, texts, examples, mismatched))
+            // Log-probs of a reference that moves are never cached.
+            (needs_reference && run.settings.sync.is_none())
+                .then_some((run.model, run.sft, texts, examples, mismatched))
         };
         batches(self).is_some() && batches(self) == batches(other)
     }
@@ -81,8 +82,16 @@ impl<'a> SampleRun<'a> {
     /// Returns true if a step of both runs takes the same time, apart from text lengths.
     pub(super) fn costs_the_same_as(&self, other: &Self) -> bool {
         let shape = |run: &Self| {
-            let Settings { batch_size, micro_batch_size, max_length, humanline, .. } = run.settings;
-            (run.model, run.sft, *batch_size, *micro_batch_size, *max_length, humanline.is_some())
+            let Settings { batch_size, micro_batch_size, max_length, humanline, sync, .. } = run.settings;
+            (
+                run.model,
+                run.sft,
+                *batch_size,
+                *micro_batch_size,
+                *max_length,
+                humanline.is_some(),
+                sync.is_some(),
+            )
         };
         self.model_work() == other.model_work() && shape(self) == shape(other)
     }

@@ -36,9 +36,9 @@ impl<'a> DataCheck<'a> {
         if completions_per_epoch(counts, objective) == 0 {
             return Ok(Some(no_examples(path, &self.manifests[dataset], objective)));
         }
-        let Objective::Kto { kl_partners, .. } = objective else { return Ok(None) };
+        let kl_partners = objective.kl_partners();
         // Every other prompt has at least one completion, so only few prompts need a closer look.
-        if counts.prompts as usize > *kl_partners {
+        if kl_partners == 0 || counts.prompts as usize > kl_partners {
             return Ok(None);
         }
         let others = match self.other_completions.get(&dataset) {
@@ -46,7 +46,7 @@ impl<'a> DataCheck<'a> {
             None => fewest_other_completions(path)?,
         };
         self.other_completions.insert(dataset, others);
-        Ok((others < *kl_partners).then(|| {
+        Ok((others < kl_partners).then(|| {
             format!(
                 "KTO needs {kl_partners} completions of other prompts for each prompt, but a prompt of {} has \
                  only {others}: add prompts, lower train.kl_partners, or set train.objective to \

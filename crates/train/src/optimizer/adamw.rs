@@ -1,0 +1,280 @@
+//! AdamW (arXiv 1711.05101).
+
+use std::sync::Mutex;
+
+use candle_core::{CpuStorage, DType, Device, Error, InplaceOp1, Layout, Result, Storage, Tensor, bail};
+use prospect_model::{AdamWConstants, Gradients, Parameter, Parameters, adamw};
+use rayon::prelude::*;
+
+use super::{StateDict, state_tensor};
+
+/// Hyperparameters of AdamW, except the learning rate.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AdamWConfig {
+    pub(crate) betas: (f64, f64),
+    pub(crate) epsilon: f64,
+    pub(crate) weight_decay: f64,
+}
+
+/// First and second moment of one parameter.
+enum Moments {
+    /// f32 on the CPU: updated in one fused loop.
+    Fused(Vec<f32>, Vec<f32>),
+    /// Any device: updated by a kernel if one is enabled, else by candle operations.
+    OnDevice(Tensor, Tensor),
+}
+
+/// AdamW over all parameters of a model.
+pub(crate) struct AdamW {
+    config: AdamWConfig,
+    moments: Vec<Moments>,
+    steps: i32,
+}
+
+impl AdamW {
+    /// Creates the optimizer with zero moments.
+    pub(crate) fn new(config: AdamWConfig, parameters: &Parameters) -> Result<Self> {
+        let moments = parameters.iter().map(|(_, parameter)| {
+            let value = parameter.value();
+            if matches!(value.device(), Device::Cpu) && value.dtype() == DType::F32 {
+                let zeros = vec![0.0; value.elem_count()];
+                return Ok(Moments::Fused(zeros.clone(), zeros));
+            }
+            // Half-precision parameters keep their moments in f32.
+            let dtype = if value.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+            let zeros = || Tensor::zeros(value.shape(), dtype, value.device());
+            Ok(Moments::OnDevice(zeros()?, zeros()?))
+        });
+        Ok(Self { config, moments: moments.collect::<Result<_>>()?, steps: 0 })
+    }
+
+    /// Takes one step along `scale` times the gradients. Parameters without a gradient stay.
+    pub(crate) fn step(
+        &mut self,
+        parameters: &Parameters,
+        gradients: &Gradients,
+        scale: f64,
+        learning_rate: f64,
+    ) -> Result<()> {
+        self.steps += 1;
+        let AdamWConfig { betas, epsilon, weight_decay } = self.config;
+        // Bias corrections of both moments, folded into the step size and ε.
+        let (correction1, correction2) = (1.0 - betas.0.powi(self.steps), 1.0 - betas.1.powi(self.steps));
+        let update = ParameterUpdate {
+            betas,
+            scale,
+            rate: learning_rate * correction2.sqrt() / correction1,
+            epsilon: epsilon * correction2.sqrt(),
+            decay: 1.0 - learning_rate * weight_decay,
+        };
+        for ((_, parameter), moments) in parameters.iter().zip(&mut self.moments) {
+            if let Some(gradient) = gradients.get(parameter) {
+                match moments {
+                    Moments::Fused(m, v) => update.fused(parameter, &gradient.contiguous()?, m, v)?,
+                    Moments::OnDevice(m, v) => {
+                        if !adamw(parameter.value(), gradient, [&*m, &*v], &update.constants())? {
+                            update.composed(parameter, gradient, m, v)?;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the moments as `first.NAME` and `second.NAME`.
+    pub(crate) fn state_dict(&self, parameters: &Parameters) -> Result<Vec<(String, Tensor)>> {
+        let mut state = Vec::with_capacity(2 * self.moments.len());
+        for ((name, parameter), moments) in parameters.iter().zip(&self.moments) {
+            let (first, second) = match moments {
+                Moments::Fused(first, second) => {
+                    let shape = parameter.value().shape();
+                    let tensor = |moment: &[f32]| Tensor::from_slice(moment, shape, &Device::Cpu);
+                    (tensor(first)?, tensor(second)?)
+                }
+                Moments::OnDevice(first, second) => (first.clone(), second.clone()),
+            };
+            state.extend([(format!("first.{name}"), first), (format!("second.{name}"), second)]);
+        }
+        Ok(state)
+    }
+
+    /// Restores the moments of [`state_dict`](Self::state_dict) and the step count.
+    pub(crate) fn load_state_dict(
+        &mut self,
+        parameters: &Parameters,
+        state: &StateDict,
+        steps: u64,
+    ) -> Result<()> {
+        for ((name, parameter), moments) in parameters.iter().zip(&mut self.moments) {
+            let first = state_tensor(state, &format!("first.{name}"))?;
+            let second = state_tensor(state, &format!("second.{name}"))?;
+            *moments = match moments {
+                Moments::Fused(..) => {
+                    Moments::Fused(first.flatten_all()?.to_vec1()?, second.flatten_all()?.to_vec1()?)
+                }
+                Moments::OnDevice(..) => {
+                    let device = parameter.value().device();
+                    Moments::OnDevice(first.to_device(device)?, second.to_device(device)?)
+                }
+            };
+        }
+        self.steps = i32::try_from(steps).map_err(Error::wrap)?;
+        Ok(())
+    }
+}
+
+/// Update of one parameter: m ← β1·m + (1−β1)·g; v ← β2·v + (1−β2)·g²;
+/// p ← decay·p − rate·m/(√v + ε), with g = scale·gradient.
+#[derive(Clone, Copy)]
+struct ParameterUpdate {
+    betas: (f64, f64),
+    scale: f64,
+    rate: f64,
+    epsilon: f64,
+    decay: f64,
+}
+
+impl ParameterUpdate {
+    fn constants(&self) -> AdamWConstants {
+        let Self { betas, scale, rate, epsilon, decay } = *self;
+        let [beta1, beta2, scale, rate, epsilon, decay] =
+            [betas.0, betas.1, scale, rate, epsilon, decay].map(|value| value as f32);
+        AdamWConstants { beta1, beta2, scale, rate, epsilon, decay }
+    }
+
+    fn fused(&self, parameter: &Parameter, gradient: &Tensor, m: &mut [f32], v: &mut [f32]) -> Result<()> {
+        let fused = FusedAdamW { update: *self, gradient, moments: Mutex::new((m, v)) };
+        parameter.value().inplace_op1(&fused)
+    }
+
+    fn composed(
+        &self,
+        parameter: &Parameter,
+        gradient: &Tensor,
+        m: &mut Tensor,
+        v: &mut Tensor,
+    ) -> Result<()> {
+        let gradient = (gradient.to_dtype(m.dtype())? * self.scale)?;
+        *m = ((&*m * self.betas.0)? + (&gradient * (1.0 - self.betas.0))?)?;
+        *v = ((&*v * self.betas.1)? + (gradient.sqr()? * (1.0 - self.betas.1))?)?;
+        let change = ((&*m * self.rate)? / (v.sqrt()? + self.epsilon)?)?;
+        let value = ((parameter.value().to_dtype(m.dtype())? * self.decay)? - change)?;
+        parameter.var().set(&value.to_dtype(parameter.value().dtype())?)
+    }
+}
+
+/// In-place update of an f32 parameter on the CPU, in parallel chunks.
+struct FusedAdamW<'a> {
+    update: ParameterUpdate,
+    gradient: &'a Tensor,
+    /// Behind a lock because candle passes the operation by shared reference.
+    moments: Mutex<(&'a mut [f32], &'a mut [f32])>,
+}
+
+impl InplaceOp1 for FusedAdamW<'_> {
+    fn name(&self) -> &'static str {
+        "adamw"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let (gradient, gradient_layout) = self.gradient.storage_and_layout();
+        let (CpuStorage::F32(values), Storage::Cpu(CpuStorage::F32(gradient))) = (storage, &*gradient) else {
+            bail!("fused AdamW: parameter and gradient must be f32 on the CPU");
+        };
+        let (Some((from, to)), Some((gradient_from, gradient_to))) =
+            (layout.contiguous_offsets(), gradient_layout.contiguous_offsets())
+        else {
+            bail!("fused AdamW: parameter and gradient must be contiguous");
+        };
+        let Ok(mut moments) = self.moments.lock() else { bail!("fused AdamW: an earlier step panicked") };
+        let (m, v) = &mut *moments;
+        let AdamWConstants { beta1, beta2, scale, rate, epsilon, decay } = self.update.constants();
+        let chunk = 1 << 14;
+        values[from..to]
+            .par_chunks_mut(chunk)
+            .zip(gradient[gradient_from..gradient_to].par_chunks(chunk))
+            .zip(m.par_chunks_mut(chunk).zip(v.par_chunks_mut(chunk)))
+            .for_each(|((values, gradient), (m, v))| {
+                for (((value, gradient), m), v) in values.iter_mut().zip(gradient).zip(m).zip(v) {
+                    let gradient = gradient * scale;
+                    *m = beta1 * *m + (1.0 - beta1) * gradient;
+                    *v = beta2 * *v + (1.0 - beta2) * gradient * gradient;
+                    *value = decay * *value - rate * *m / (v.sqrt() + epsilon);
+                }
+            });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prospect_kernels::adamw;
+
+    use super::{
+        super::tests::{gradients, policy},
+        *,
+    };
+
+    const CONFIG: AdamWConfig = AdamWConfig { betas: (0.9, 0.99), epsilon: 1e-8, weight_decay: 0.1 };
+
+    #[test]
+    fn fused_and_composed_updates_are_adamw() {
+        let policy = policy();
+        let gradients = gradients(&policy);
+        let mut fused = AdamW::new(CONFIG, policy.parameters()).unwrap();
+        let (name, parameter) = policy.parameters().iter().nth(3).unwrap();
+        let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let (start, gradient) = (flat(parameter.value()), flat(gradients.get(parameter).unwrap()));
+
+        let copy = policy.with_all_trained().unwrap();
+        let mut composed = AdamW::new(CONFIG, copy.parameters()).unwrap();
+        for (moments, (_, parameter)) in composed.moments.iter_mut().zip(copy.parameters().iter()) {
+            let zeros = parameter.value().zeros_like().unwrap();
+            *moments = Moments::OnDevice(zeros.clone(), zeros);
+        }
+        for _ in 0..3 {
+            fused.step(policy.parameters(), &gradients, 0.5, 0.01).unwrap();
+            composed.step(copy.parameters(), &gradients, 0.5, 0.01).unwrap();
+        }
+        // With a constant gradient the corrected moments are g and g², so each step is −lr·sign(g)
+        // plus the decay.
+        let twin = copy.parameters().iter().nth(3).unwrap().1;
+        for ((start, gradient), (fused, composed)) in
+            start.iter().zip(&gradient).zip(flat(parameter.value()).iter().zip(flat(twin.value())))
+        {
+            let step = |value: f64| value * (1.0 - 0.01 * 0.1) - 0.01 * f64::from(gradient.signum());
+            let expected = step(step(step(f64::from(*start))));
+            if gradient.abs() > 1e-4 {
+                assert!((f64::from(*fused) - expected).abs() < 2e-5, "{name}: {fused} {expected}");
+            }
+            assert!((fused - composed).abs() < 1e-6, "{name}: {fused} {composed}");
+        }
+    }
+
+    #[test]
+    fn the_twin_of_the_cuda_kernel_takes_the_same_steps_to_the_bit() {
+        let policy = policy();
+        let gradients = gradients(&policy);
+        let mut optimizer = AdamW::new(CONFIG, policy.parameters()).unwrap();
+        let (name, parameter) = policy.parameters().iter().nth(3).unwrap();
+        let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let (mut value, gradient) = (flat(parameter.value()), flat(gradients.get(parameter).unwrap()));
+        let (mut first, mut second) = (vec![0.0; value.len()], vec![0.0; value.len()]);
+        for step in 1..=3 {
+            optimizer.step(policy.parameters(), &gradients, 0.5, 0.01).unwrap();
+            let correction = (1.0 - CONFIG.betas.0.powi(step), 1.0 - CONFIG.betas.1.powi(step));
+            let constants = AdamWConstants {
+                beta1: CONFIG.betas.0 as f32,
+                beta2: CONFIG.betas.1 as f32,
+                scale: 0.5,
+                rate: (0.01 * correction.1.sqrt() / correction.0) as f32,
+                epsilon: (CONFIG.epsilon * correction.1.sqrt()) as f32,
+                decay: (1.0 - 0.01 * CONFIG.weight_decay) as f32,
+            };
+            adamw::step(&mut value, &mut first, &mut second, &gradient, &constants);
+            let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&flat(parameter.value())), bits(&value), "{name}, step {step}");
+        }
+    }
+}

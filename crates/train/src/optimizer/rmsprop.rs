@@ -1,0 +1,230 @@
+//! RMSprop as in PyTorch, without momentum and centring: v ← α·v + (1−α)·g²;
+//! p ← p − rate·g/(√v + ε), where g includes weight decay.
+
+use std::sync::Mutex;
+
+use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Storage, Tensor, bail};
+use prospect_model::{Gradients, Parameter, Parameters};
+use rayon::prelude::*;
+
+use super::{StateDict, state_tensor};
+
+/// Hyperparameters of RMSprop, except the learning rate.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RmsPropConfig {
+    pub(crate) alpha: f64,
+    pub(crate) epsilon: f64,
+    /// Added to the gradient, times the parameter; not decoupled.
+    pub(crate) weight_decay: f64,
+}
+
+/// Mean square of the gradients of one parameter.
+enum MeanSquare {
+    /// f32 on the CPU: updated in one fused loop.
+    Fused(Vec<f32>),
+    /// Any device: updated by candle operations.
+    OnDevice(Tensor),
+}
+
+/// RMSprop over all parameters of a model.
+pub(crate) struct RmsProp {
+    config: RmsPropConfig,
+    squares: Vec<MeanSquare>,
+}
+
+impl RmsProp {
+    /// Creates the optimizer with mean squares of 0.
+    pub(crate) fn new(config: RmsPropConfig, parameters: &Parameters) -> Result<Self> {
+        let squares = parameters.iter().map(|(_, parameter)| {
+            let value = parameter.value();
+            if matches!(value.device(), Device::Cpu) && value.dtype() == DType::F32 {
+                return Ok(MeanSquare::Fused(vec![0.0; value.elem_count()]));
+            }
+            // Half-precision parameters keep their mean squares in f32.
+            let dtype = if value.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+            Ok(MeanSquare::OnDevice(Tensor::zeros(value.shape(), dtype, value.device())?))
+        });
+        Ok(Self { config, squares: squares.collect::<Result<_>>()? })
+    }
+
+    /// Takes one step along `scale` times the gradients. Parameters without a gradient stay.
+    pub(crate) fn step(
+        &mut self,
+        parameters: &Parameters,
+        gradients: &Gradients,
+        scale: f64,
+        learning_rate: f64,
+    ) -> Result<()> {
+        let update = ParameterUpdate { config: self.config, scale, rate: learning_rate };
+        for ((_, parameter), square) in parameters.iter().zip(&mut self.squares) {
+            if let Some(gradient) = gradients.get(parameter) {
+                match square {
+                    MeanSquare::Fused(square) => {
+                        update.fused(parameter, &gradient.contiguous()?, square)?;
+                    }
+                    MeanSquare::OnDevice(square) => update.composed(parameter, gradient, square)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the mean squares as `square.NAME`.
+    pub(crate) fn state_dict(&self, parameters: &Parameters) -> Result<Vec<(String, Tensor)>> {
+        let named = parameters.iter().zip(&self.squares);
+        named
+            .map(|((name, parameter), square)| {
+                let square = match square {
+                    MeanSquare::Fused(square) => {
+                        Tensor::from_slice(square, parameter.value().shape(), &Device::Cpu)?
+                    }
+                    MeanSquare::OnDevice(square) => square.clone(),
+                };
+                Ok((format!("square.{name}"), square))
+            })
+            .collect()
+    }
+
+    /// Restores the mean squares of [`state_dict`](Self::state_dict).
+    pub(crate) fn load_state_dict(&mut self, parameters: &Parameters, state: &StateDict) -> Result<()> {
+        for ((name, parameter), square) in parameters.iter().zip(&mut self.squares) {
+            let saved = state_tensor(state, &format!("square.{name}"))?;
+            *square = match square {
+                MeanSquare::Fused(_) => MeanSquare::Fused(saved.flatten_all()?.to_vec1()?),
+                MeanSquare::OnDevice(_) => MeanSquare::OnDevice(saved.to_device(parameter.value().device())?),
+            };
+        }
+        Ok(())
+    }
+}
+
+/// Update of one parameter.
+#[derive(Clone, Copy)]
+struct ParameterUpdate {
+    config: RmsPropConfig,
+    scale: f64,
+    rate: f64,
+}
+
+impl ParameterUpdate {
+    fn fused(&self, parameter: &Parameter, gradient: &Tensor, square: &mut [f32]) -> Result<()> {
+        parameter.value().inplace_op1(&FusedRmsProp { update: *self, gradient, square: Mutex::new(square) })
+    }
+
+    fn composed(&self, parameter: &Parameter, gradient: &Tensor, square: &mut Tensor) -> Result<()> {
+        let RmsPropConfig { alpha, epsilon, weight_decay } = self.config;
+        let value = parameter.value().to_dtype(square.dtype())?;
+        let gradient = ((gradient.to_dtype(square.dtype())? * self.scale)? + (&value * weight_decay)?)?;
+        *square = ((&*square * alpha)? + (gradient.sqr()? * (1.0 - alpha))?)?;
+        let change = ((gradient * self.rate)? / (square.sqrt()? + epsilon)?)?;
+        parameter.var().set(&(value - change)?.to_dtype(parameter.value().dtype())?)
+    }
+}
+
+/// In-place update of an f32 parameter on the CPU, in parallel chunks.
+struct FusedRmsProp<'a> {
+    update: ParameterUpdate,
+    gradient: &'a Tensor,
+    /// Behind a lock because candle passes the operation by shared reference.
+    square: Mutex<&'a mut [f32]>,
+}
+
+impl InplaceOp1 for FusedRmsProp<'_> {
+    fn name(&self) -> &'static str {
+        "rmsprop"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let (gradient, gradient_layout) = self.gradient.storage_and_layout();
+        let (CpuStorage::F32(values), Storage::Cpu(CpuStorage::F32(gradient))) = (storage, &*gradient) else {
+            bail!("fused RMSprop: parameter and gradient must be f32 on the CPU");
+        };
+        let (Some((from, to)), Some((gradient_from, gradient_to))) =
+            (layout.contiguous_offsets(), gradient_layout.contiguous_offsets())
+        else {
+            bail!("fused RMSprop: parameter and gradient must be contiguous");
+        };
+        let Ok(mut square) = self.square.lock() else { bail!("fused RMSprop: an earlier step panicked") };
+        let RmsPropConfig { alpha, epsilon, weight_decay } = self.update.config;
+        let [alpha, epsilon, weight_decay, scale, rate] =
+            [alpha, epsilon, weight_decay, self.update.scale, self.update.rate].map(|value| value as f32);
+        let chunk = 1 << 14;
+        values[from..to]
+            .par_chunks_mut(chunk)
+            .zip(gradient[gradient_from..gradient_to].par_chunks(chunk))
+            .zip(square.par_chunks_mut(chunk))
+            .for_each(|((values, gradient), square)| {
+                for ((value, gradient), square) in values.iter_mut().zip(gradient).zip(square) {
+                    let gradient = gradient * scale + weight_decay * *value;
+                    *square = alpha * *square + (1.0 - alpha) * gradient * gradient;
+                    *value -= rate * gradient / (square.sqrt() + epsilon);
+                }
+            });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::tests::{gradients, policy},
+        *,
+    };
+
+    const CONFIG: RmsPropConfig = RmsPropConfig { alpha: 0.9, epsilon: 1e-8, weight_decay: 0.1 };
+
+    fn flat(tensor: &Tensor) -> Vec<f32> {
+        tensor.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn fused_and_composed_updates_follow_the_formulas_of_torch() {
+        let policy = policy();
+        let gradients = gradients(&policy);
+        let (name, parameter) = policy.parameters().iter().nth(3).unwrap();
+        let (start, gradient) = (flat(parameter.value()), flat(gradients.get(parameter).unwrap()));
+        let copy = policy.with_all_trained().unwrap();
+        let mut fused = RmsProp::new(CONFIG, policy.parameters()).unwrap();
+        let mut composed = RmsProp::new(CONFIG, copy.parameters()).unwrap();
+        for (square, (_, parameter)) in composed.squares.iter_mut().zip(copy.parameters().iter()) {
+            *square = MeanSquare::OnDevice(parameter.value().zeros_like().unwrap());
+        }
+        for _ in 0..3 {
+            fused.step(policy.parameters(), &gradients, 0.5, 0.01).unwrap();
+            composed.step(copy.parameters(), &gradients, 0.5, 0.01).unwrap();
+        }
+        let twin = copy.parameters().iter().nth(3).unwrap().1;
+        let found = flat(parameter.value()).into_iter().zip(flat(twin.value()));
+        for ((start, gradient), (fused, composed)) in start.iter().zip(&gradient).zip(found) {
+            // torch.optim.RMSprop(lr=0.01, alpha=0.9, eps=1e-8, weight_decay=0.1), in f64.
+            let (mut value, mut square) = (f64::from(*start), 0.0);
+            for _ in 0..3 {
+                let gradient = 0.5 * f64::from(*gradient) + 0.1 * value;
+                square = 0.9 * square + 0.1 * gradient * gradient;
+                value -= 0.01 * gradient / (f64::sqrt(square) + 1e-8);
+            }
+            assert!((f64::from(fused) - value).abs() < 1e-5, "{name}: {fused} {value}");
+            assert!((fused - composed).abs() < 1e-6, "{name}: {fused} {composed}");
+        }
+    }
+
+    #[test]
+    fn the_first_steps_of_a_scalar_have_golden_values() {
+        // By hand from torch's documentation, α = 0.99, rate 0.1, p = 1, g = 2 twice:
+        // v = 0.04, p = 1 − 0.1·2/0.2 = 0; v = 0.0796, p = −0.1·2/√0.0796 = −0.70888.
+        let config = RmsPropConfig { alpha: 0.99, epsilon: 1e-8, weight_decay: 0.0 };
+        let update = ParameterUpdate { config, scale: 1.0, rate: 0.1 };
+        let policy = policy();
+        let (_, parameter) = policy.parameters().iter().nth(3).unwrap();
+        let ones = parameter.value().ones_like().unwrap();
+        parameter.var().set(&ones).unwrap();
+        let gradient = (ones * 2.0).unwrap();
+        let mut square = vec![0.0; parameter.value().elem_count()];
+        for expected in [0.0, -0.708_881_2] {
+            update.fused(parameter, &gradient, &mut square).unwrap();
+            let found = flat(parameter.value());
+            assert!(found.iter().all(|value| (value - expected).abs() < 1e-5), "{found:?}");
+        }
+        assert!(square.iter().all(|square| (square - 0.0796).abs() < 1e-7));
+    }
+}

@@ -1,0 +1,88 @@
+//! A reference that moves with the policy: humanline's synchronisation, and TR-DPO.
+
+use candle_core::Tensor;
+use prospect_model::{Adapter, Decoder, PackedBatch, Parameters};
+
+use super::LogProbGranularity;
+use crate::{
+    ReferenceSync, TrainError,
+    optimizer::{StateDict, state_tensor},
+};
+
+/// Prefix of the reference's weights in a checkpoint.
+const PREFIX: &str = "reference.";
+
+/// A copy of the policy's trained weights, which moves every so many steps (arXiv 2404.09656,
+/// equations 4 and 5).
+///
+/// A move takes place before the update of its step, as in HALOs: with a move at every step, the
+/// reference is the policy one step earlier, not the policy itself.
+pub(crate) struct SyncedReference {
+    sync: ReferenceSync,
+    decoder: Decoder,
+    /// False until the first move, when the reference is the model at the start of the stage.
+    moved: bool,
+}
+
+impl SyncedReference {
+    /// Starts from `decoder`, a policy that has not been trained.
+    pub(crate) fn new(sync: ReferenceSync, decoder: Decoder) -> Self {
+        Self { sync, decoder, moved: false }
+    }
+
+    /// Returns log-probs of `batch`; None before the first move.
+    pub(crate) fn log_probs(
+        &self,
+        batch: &PackedBatch,
+        granularity: LogProbGranularity,
+    ) -> Option<Result<Vec<f64>, TrainError>> {
+        self.moved.then(|| granularity.log_probs(&self.decoder, batch, Adapter::On))
+    }
+
+    /// Moves the reference if it is due after `steps` optimizer steps: α·policy + (1 − α)·reference,
+    /// for every trained weight. With an adapter, these are its two factors.
+    pub(crate) fn move_if_due(&mut self, policy: &Parameters, steps: u64) -> Result<(), TrainError> {
+        let ReferenceSync { every, alpha } = self.sync;
+        if !steps.is_multiple_of(every) {
+            return Ok(());
+        }
+        for ((_, policy), (_, reference)) in policy.iter().zip(self.decoder.parameters().iter()) {
+            let value = if alpha == 1.0 {
+                policy.value().copy()?
+            } else {
+                let dtype = policy.value().dtype();
+                let (policy, reference) = (in_float(policy.value())?, in_float(reference.value())?);
+                ((policy * alpha)? + (reference * (1.0 - alpha))?)?.to_dtype(dtype)?
+            };
+            reference.var().set(&value)?;
+        }
+        self.moved = true;
+        Ok(())
+    }
+
+    /// Returns the weights as `reference.NAME`; none before the first move.
+    pub(crate) fn state_dict(&self) -> Vec<(String, Tensor)> {
+        let parameters = self.decoder.parameters().iter().filter(|_| self.moved);
+        parameters.map(|(name, parameter)| (format!("{PREFIX}{name}"), parameter.value().clone())).collect()
+    }
+
+    /// Restores the weights after `steps` optimizer steps.
+    pub(crate) fn load_state_dict(&mut self, state: &StateDict, steps: u64) -> Result<(), TrainError> {
+        self.moved = steps >= self.sync.every;
+        if self.moved {
+            for (name, parameter) in self.decoder.parameters().iter() {
+                let value = state_tensor(state, &format!("{PREFIX}{name}"))?;
+                parameter.var().set(&value.to_device(parameter.value().device())?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Converts half precision to f32, so that a small α is not lost.
+fn in_float(value: &Tensor) -> candle_core::Result<Tensor> {
+    match value.dtype() {
+        candle_core::DType::F64 => Ok(value.clone()),
+        _ => value.to_dtype(candle_core::DType::F32),
+    }
+}
