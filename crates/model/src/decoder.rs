@@ -13,6 +13,7 @@ use crate::{
     architecture::{AttentionHeads, EmbeddingScale, RotaryTable},
     cost::{BatchSize, Footprint, TrainedElements},
     layers::{BlockContext, DecoderBlock, Head, LayerContext, SavedBlock, SavedHead},
+    ops,
     pack::{PackedBatch, ScoredToken},
     parameters::{Gradients, Parameters, WeightTensor},
     weights::LinearWeight,
@@ -110,7 +111,8 @@ impl Decoder {
     }
 
     pub(crate) fn context<'a>(&self, batch: &'a PackedBatch, adapter: Adapter) -> Result<BlockContext<'a>> {
-        let cos_sin = |table: &RotaryTable| table.cos_sin(&batch.positions, self.dtype(), self.device());
+        let dtype = ops::stream_dtype(self.dtype(), self.device());
+        let cos_sin = |table: &RotaryTable| table.cos_sin(&batch.positions, dtype, self.device());
         let full = LayerContext { rotation: cos_sin(&self.rotary)?, heads: self.architecture.heads() };
         let sliding = match &self.architecture.window {
             None => None,
@@ -123,13 +125,20 @@ impl Decoder {
                 Some(LayerContext { rotation, heads: AttentionHeads { window, ..full.heads } })
             }
         };
-        let pairs = self.architecture.rope.pairs;
-        Ok(BlockContext { trees: &batch.trees, pairs, adapter: adapter == Adapter::On, full, sliding })
+        Ok(BlockContext {
+            trees: &batch.trees,
+            pairs: self.architecture.rope.pairs,
+            adapter: adapter == Adapter::On,
+            operands: self.dtype(),
+            full,
+            sliding,
+        })
     }
 
     pub(crate) fn embed(&self, batch: &PackedBatch) -> Result<Tensor> {
         let tokens = Tensor::new(batch.tokens.as_slice(), self.device())?;
-        self.scale_embedding(self.embedding.value().index_select(&tokens, 0)?)
+        let rows = self.embedding.value().index_select(&tokens, 0)?;
+        self.scale_embedding(rows.to_dtype(ops::stream_dtype(self.dtype(), self.device()))?)
     }
 
     /// Multiplies rows of the embedding, or of its gradient, by the architecture's factor.
@@ -264,7 +273,8 @@ impl Decoder {
         }
         self.embedding.add_gradient(gradients, || {
             let tokens = Tensor::new(batch.tokens.as_slice(), self.device())?;
-            self.embedding.value().zeros_like()?.index_add(&tokens, &self.scale_embedding(dx)?, 0)
+            let dx = self.scale_embedding(dx)?;
+            Tensor::zeros(self.embedding.value().shape(), dx.dtype(), dx.device())?.index_add(&tokens, &dx, 0)
         })
     }
 

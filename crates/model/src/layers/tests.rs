@@ -383,10 +383,10 @@ fn every_layer_backward_is_a_derivative() {
             dot(&linear.forward(x, None, true).unwrap().0, &seed_of_linear)
         });
 
-        let (_, saved) = block.mlp_norm.forward(&x).unwrap();
+        let (_, saved) = block.mlp_norm.forward(&x, x.dtype()).unwrap();
         let dx = block.mlp_norm.backward(&x, &saved, &seed, None, &mut scratch).unwrap();
         assert_gradient(&format!("{name}, norm"), &x, &dx, |x| {
-            dot(&block.mlp_norm.forward(x).unwrap().0, &seed)
+            dot(&block.mlp_norm.forward(x, x.dtype()).unwrap().0, &seed)
         });
 
         let (_, saved) = block.mlp.forward(&x, None, true).unwrap();

@@ -6,11 +6,11 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::{
-    Opened, by_dtype,
+    Opened, by_dtype, convert,
     lanes::{max, sum, vectorised},
     product::{Target, Threads, View, ViewMut, product},
     real::Real,
-    tensor,
+    tensor, widened,
 };
 use crate::{architecture::AttentionHeads, pack::PromptTree};
 
@@ -254,7 +254,9 @@ pub(crate) fn attention(
             .collect();
         tensor(assemble(shape.0, shape.1, width, results.into_iter(), &layouts), shape)
     }
-    by_dtype!(q, run(q, k, v, trees, heads))
+    let dtype = q.dtype();
+    let (q, k, v) = (&widened(q)?, &widened(k)?, &widened(v)?);
+    convert(&by_dtype!(q, run(q, k, v, trees, heads))?, dtype)
 }
 
 pub(crate) fn attention_backward(
@@ -334,5 +336,8 @@ pub(crate) fn attention_backward(
             tensor(assemble(k_shape.0, k_shape.1, dim, dv.into_iter(), &layouts), k_shape)?,
         ))
     }
-    by_dtype!(q, run(q, k, v, grad, trees, heads))
+    let dtype = q.dtype();
+    let (q, k, v, grad) = (&widened(q)?, &widened(k)?, &widened(v)?, &widened(grad)?);
+    let (d_q, d_k, d_v) = by_dtype!(q, run(q, k, v, grad, trees, heads))?;
+    Ok((convert(&d_q, dtype)?, convert(&d_k, dtype)?, convert(&d_v, dtype)?))
 }

@@ -1,26 +1,31 @@
 //! Norms, rotary embeddings and the gated activation.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
+use half::bf16;
 use rayon::prelude::*;
 
 use super::{
-    Opened, by_dtype,
+    Opened, Stored, by_dtype, by_stored,
     lanes::{sum, vectorised},
     real::Real,
-    tensor,
+    tensor, widened,
 };
 use crate::architecture::RotaryPairs;
 
 /// Rows per task: enough to outweigh the overhead of a task.
 const ROWS: usize = 16;
 
-pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<(Tensor, Tensor)> {
-    fn run<T: Real>(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<(Tensor, Tensor)> {
+pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64, to: DType) -> Result<(Tensor, Tensor)> {
+    fn run<T: Real, Y: Stored<Wide = T>>(
+        x: &Tensor,
+        weight: &Tensor,
+        epsilon: f64,
+    ) -> Result<(Tensor, Tensor)> {
         let (rows, dim) = x.dims2()?;
         let (x, weight) = (Opened::new(x), Opened::new(weight));
         let (x, weight) = (x.slice::<T>()?, weight.slice::<T>()?);
         let (count, epsilon) = (T::nearest(dim as f64), T::nearest(epsilon));
-        let (mut y, mut inverse) = (vec![T::ZERO; rows * dim], vec![T::ZERO; rows]);
+        let (mut y, mut inverse) = (vec![Y::NOTHING; rows * dim], vec![T::ZERO; rows]);
         let parts =
             y.par_chunks_mut(ROWS * dim).zip(x.par_chunks(ROWS * dim)).zip(inverse.par_chunks_mut(ROWS));
         parts.for_each(|((y, x), inverse)| {
@@ -29,14 +34,19 @@ pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<(Ten
                     let square = sum(dim, |i| x[i] * x[i]);
                     *inverse = (square / count + epsilon).sqrt().recip();
                     for ((y, x), weight) in y.iter_mut().zip(x).zip(weight) {
-                        *y = *x * *inverse * *weight;
+                        *y = Y::round(*x * *inverse * *weight);
                     }
                 }
             });
         });
         Ok((tensor(y, (rows, dim))?, tensor(inverse, rows)?))
     }
-    by_dtype!(x, run(x, weight, epsilon))
+    let x = &widened(x)?;
+    match to {
+        DType::BF16 => run::<f32, bf16>(x, weight, epsilon),
+        DType::F64 => run::<f64, f64>(x, weight, epsilon),
+        _ => run::<f32, f32>(x, weight, epsilon),
+    }
 }
 
 pub(crate) fn rms_norm_backward(
@@ -78,6 +88,7 @@ pub(crate) fn rms_norm_backward(
         });
         tensor(dx, (rows, dim))
     }
+    let (x, grad) = (&widened(x)?, &widened(grad)?);
     by_dtype!(x, run(x, weight, inverse, grad, residual))
 }
 
@@ -89,7 +100,7 @@ pub(crate) fn rotary(
     pairs: RotaryPairs,
     inverse: bool,
 ) -> Result<Tensor> {
-    fn run<T: Real>(
+    fn run<S: Stored>(
         x: &Tensor,
         cos: &Tensor,
         sin: &Tensor,
@@ -100,9 +111,9 @@ pub(crate) fn rotary(
         let (rows, width) = x.dims2()?;
         let half = cos.dim(1)?;
         let (x, cos, sin) = (Opened::new(x), Opened::new(cos), Opened::new(sin));
-        let (x, cos, sin) = (x.slice::<T>()?, cos.slice::<T>()?, sin.slice::<T>()?);
-        let sign = T::nearest(if inverse { -1.0 } else { 1.0 });
-        let mut y = vec![T::ZERO; rows * width];
+        let (x, cos, sin) = (x.slice::<S>()?, cos.slice::<S::Wide>()?, sin.slice::<S::Wide>()?);
+        let sign = S::Wide::nearest(if inverse { -1.0 } else { 1.0 });
+        let mut y = vec![S::NOTHING; rows * width];
         let turns = cos.par_chunks(ROWS * half).zip(sin.par_chunks(ROWS * half));
         let parts = y.par_chunks_mut(ROWS * width).zip(x.par_chunks(ROWS * width)).zip(turns);
         parts.for_each(|((y, x), (cos, sin))| {
@@ -116,15 +127,17 @@ pub(crate) fn rotary(
                                 let ((first, second), (y1, y2)) = (x.split_at(half), y.split_at_mut(half));
                                 for i in 0..half {
                                     let (c, s) = (cos[i], sign * sin[i]);
-                                    y1[i] = first[i] * c - second[i] * s;
-                                    y2[i] = first[i] * s + second[i] * c;
+                                    let (a, b) = (first[i].wide(), second[i].wide());
+                                    y1[i] = S::round(a * c - b * s);
+                                    y2[i] = S::round(a * s + b * c);
                                 }
                             }
                             RotaryPairs::Interleaved => {
                                 for i in 0..half {
                                     let (c, s) = (cos[i], sign * sin[i]);
-                                    y[2 * i] = x[2 * i] * c - x[2 * i + 1] * s;
-                                    y[2 * i + 1] = x[2 * i] * s + x[2 * i + 1] * c;
+                                    let (a, b) = (x[2 * i].wide(), x[2 * i + 1].wide());
+                                    y[2 * i] = S::round(a * c - b * s);
+                                    y[2 * i + 1] = S::round(a * s + b * c);
                                 }
                             }
                         }
@@ -134,27 +147,27 @@ pub(crate) fn rotary(
         });
         tensor(y, (rows, width))
     }
-    by_dtype!(x, run(x, cos, sin, head_dim, pairs, inverse))
+    by_stored!(x, run(x, cos, sin, head_dim, pairs, inverse))
 }
 
 /// Elements per task.
 pub(super) const BLOCK: usize = 8192;
 
 /// Returns activation(gate)·up.
-pub(super) fn gated<T: Real>(
+pub(super) fn gated<S: Stored>(
     gate: &Tensor,
     up: &Tensor,
-    activation: impl Fn(T) -> T + Sync,
+    activation: impl Fn(S::Wide) -> S::Wide + Sync,
 ) -> Result<Tensor> {
     let shape = gate.dims2()?;
     let (gate, up) = (Opened::new(gate), Opened::new(up));
-    let (gate, up) = (gate.slice::<T>()?, up.slice::<T>()?);
-    let mut y = vec![T::ZERO; gate.len()];
+    let (gate, up) = (gate.slice::<S>()?, up.slice::<S>()?);
+    let mut y = vec![S::NOTHING; gate.len()];
     y.par_chunks_mut(BLOCK).zip(gate.par_chunks(BLOCK)).zip(up.par_chunks(BLOCK)).for_each(
         |((y, gate), up)| {
             vectorised(|| {
                 for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
-                    *y = activation(*gate) * *up;
+                    *y = S::round(activation(gate.wide()) * up.wide());
                 }
             });
         },
@@ -162,27 +175,27 @@ pub(super) fn gated<T: Real>(
     tensor(y, shape)
 }
 
-/// Returns d loss / d gate and d loss / d up of [`gated`]. `activation` returns its value and its
-/// derivative.
-pub(super) fn gated_backward<T: Real>(
+/// Returns d loss / d gate and d loss / d up of [`gated`] in the type of these. `activation` returns
+/// its value and its derivative.
+pub(super) fn gated_backward<S: Stored>(
     gate: &Tensor,
     up: &Tensor,
     grad: &Tensor,
-    activation: impl Fn(T) -> (T, T) + Sync,
+    activation: impl Fn(S::Wide) -> (S::Wide, S::Wide) + Sync,
 ) -> Result<(Tensor, Tensor)> {
-    let shape = gate.dims2()?;
+    let (shape, grad) = (gate.dims2()?, &widened(grad)?);
     let (gate, up, grad) = (Opened::new(gate), Opened::new(up), Opened::new(grad));
-    let (gate, up, grad) = (gate.slice::<T>()?, up.slice::<T>()?, grad.slice::<T>()?);
-    let (mut d_gate, mut d_up) = (vec![T::ZERO; gate.len()], vec![T::ZERO; gate.len()]);
+    let (gate, up, grad) = (gate.slice::<S>()?, up.slice::<S>()?, grad.slice::<S::Wide>()?);
+    let (mut d_gate, mut d_up) = (vec![S::NOTHING; gate.len()], vec![S::NOTHING; gate.len()]);
     let inputs = gate.par_chunks(BLOCK).zip(up.par_chunks(BLOCK)).zip(grad.par_chunks(BLOCK));
     let outputs = d_gate.par_chunks_mut(BLOCK).zip(d_up.par_chunks_mut(BLOCK));
     outputs.zip(inputs).for_each(|((d_gate, d_up), ((gate, up), grad))| {
         vectorised(|| {
             let inputs = gate.iter().zip(up).zip(grad);
             for ((d_gate, d_up), ((gate, up), grad)) in d_gate.iter_mut().zip(d_up).zip(inputs) {
-                let (value, slope) = activation(*gate);
-                *d_gate = *grad * *up * slope;
-                *d_up = *grad * value;
+                let (value, slope) = activation(gate.wide());
+                *d_gate = S::round(*grad * up.wide() * slope);
+                *d_up = S::round(*grad * value);
             }
         });
     });
@@ -190,20 +203,20 @@ pub(super) fn gated_backward<T: Real>(
 }
 
 pub(crate) fn gated_silu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    fn run<T: Real>(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-        gated(gate, up, |gate: T| gate * gate.sigmoid())
+    fn run<S: Stored>(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+        gated::<S>(gate, up, |gate| gate * gate.sigmoid())
     }
-    by_dtype!(gate, run(gate, up))
+    by_stored!(gate, run(gate, up))
 }
 
 pub(crate) fn gated_silu_backward(gate: &Tensor, up: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor)> {
-    fn run<T: Real>(gate: &Tensor, up: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor)> {
-        gated_backward(gate, up, grad, |gate: T| {
+    fn run<S: Stored>(gate: &Tensor, up: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor)> {
+        gated_backward::<S>(gate, up, grad, |gate| {
             let sigmoid = gate.sigmoid();
             let silu = gate * sigmoid;
             // silu' = σ + silu·(1 − σ)
             (silu, sigmoid + silu - silu * sigmoid)
         })
     }
-    by_dtype!(gate, run(gate, up, grad))
+    by_stored!(gate, run(gate, up, grad))
 }

@@ -1,10 +1,11 @@
 //! Log-probabilities of target tokens from logits.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor, bail};
+use half::bf16;
 use rayon::prelude::*;
 
 use super::{
-    Opened, by_dtype,
+    Opened, Stored,
     lanes::{max, sum, vectorised},
     real::Real,
     tensor,
@@ -18,9 +19,9 @@ const PART: usize = 1024;
 pub(crate) fn log_prob_of_targets(
     logits: &Tensor,
     scored: &[ScoredToken],
-    gradient: bool,
+    gradient: Option<DType>,
 ) -> Result<(Vec<f64>, Option<Tensor>)> {
-    fn run<T: Real>(
+    fn run<T: Real, G: Stored<Wide = T>>(
         logits: &Tensor,
         scored: &[ScoredToken],
         gradient: bool,
@@ -31,7 +32,7 @@ pub(crate) fn log_prob_of_targets(
         if !gradient {
             return Ok((logits.map(|(logits, scored)| log_prob(logits, scored).0).collect(), None));
         }
-        let mut grad = vec![T::ZERO; rows * vocabulary];
+        let mut grad = vec![G::NOTHING; rows * vocabulary];
         let log_probs = grad
             .par_chunks_mut(vocabulary)
             .zip(logits)
@@ -40,16 +41,22 @@ pub(crate) fn log_prob_of_targets(
                 let inverse = T::nearest(-sum.recip());
                 vectorised(|| {
                     for (grad, logit) in grad.iter_mut().zip(logits) {
-                        *grad = (*logit - max).exp_of_negative() * inverse;
+                        *grad = G::round((*logit - max).exp_of_negative() * inverse);
                     }
                 });
-                grad[scored.target as usize] += T::ONE;
+                let target = scored.target as usize;
+                grad[target] = G::round((logits[target] - max).exp_of_negative() * inverse + T::ONE);
                 log_prob
             })
             .collect();
         Ok((log_probs, Some(tensor(grad, (rows, vocabulary))?)))
     }
-    by_dtype!(logits, run(logits, scored, gradient))
+    match (logits.dtype(), gradient) {
+        (DType::F32, Some(DType::BF16)) => run::<f32, bf16>(logits, scored, true),
+        (DType::F32, gradient) => run::<f32, f32>(logits, scored, gradient.is_some()),
+        (DType::F64, gradient) => run::<f64, f64>(logits, scored, gradient.is_some()),
+        (other, _) => bail!("log-probs are computed from f32 logits, not {other:?}"),
+    }
 }
 
 /// Returns the target's log-prob, the largest logit and Σ exp(logit − largest).
