@@ -1,5 +1,7 @@
 //! Attention over prompt trees: one task per tree and key head. Probabilities are not stored.
 
+#![expect(clippy::inline_always, reason = "what is not inlined is not compiled for the wide vectors")]
+
 use std::ops::Range;
 
 use candle_core::{Result, Tensor};
@@ -110,36 +112,42 @@ impl<T: Real> HeadRun<'_, T> {
     fn probabilities(&self) -> Vec<T> {
         let mut scores = self.against_context(self.q, self.k, T::nearest(self.heads.scale));
         let first_unseen = self.context() - self.block.queries.len() + 1;
-        vectorised(|| {
-            for (query, row) in scores.chunks_exact_mut(self.context()).enumerate() {
-                let (seen, unseen) = row.split_at_mut(first_unseen + query);
-                let (hidden, seen) = seen.split_at_mut(query.saturating_sub(self.block.unshifted));
-                let max = max(seen);
-                for score in &mut *seen {
-                    *score = (*score - max).exp_of_negative();
-                }
-                let inverse = sum(seen.len(), |i| seen[i]).recip();
-                for score in seen {
-                    *score *= inverse;
-                }
-                hidden.fill(T::ZERO);
-                unseen.fill(T::ZERO);
-            }
-        });
+        for (query, row) in scores.chunks_exact_mut(self.context()).enumerate() {
+            let (seen, unseen) = row.split_at_mut(first_unseen + query);
+            let (hidden, seen) = seen.split_at_mut(query.saturating_sub(self.block.unshifted));
+            vectorised(softmax_row, seen);
+            hidden.fill(T::ZERO);
+            unseen.fill(T::ZERO);
+        }
         scores
     }
 
     /// Overwrites `dp` with p·(dp − Σ p·dp), row by row.
     fn softmax_backward(&self, p: &[T], dp: &mut [T]) {
         let context = self.context();
-        vectorised(|| {
-            for (dp, p) in dp.chunks_exact_mut(context).zip(p.chunks_exact(context)) {
-                let mean = sum(context, |i| dp[i] * p[i]);
-                for (dp, p) in dp.iter_mut().zip(p) {
-                    *dp = *p * (*dp - mean);
-                }
-            }
-        });
+        vectorised(softmax_backward_rows, (dp, p, context));
+    }
+}
+
+#[inline(always)]
+fn softmax_row<T: Real>(scores: &mut [T]) {
+    let max = max(scores);
+    for score in &mut *scores {
+        *score = (*score - max).exp_of_negative();
+    }
+    let inverse = sum(scores.len(), |i| scores[i]).recip();
+    for score in scores {
+        *score *= inverse;
+    }
+}
+
+#[inline(always)]
+fn softmax_backward_rows<T: Real>((dp, p, context): (&mut [T], &[T], usize)) {
+    for (dp, p) in dp.chunks_exact_mut(context).zip(p.chunks_exact(context)) {
+        let mean = sum(context, |i| dp[i] * p[i]);
+        for (dp, p) in dp.iter_mut().zip(p) {
+            *dp = *p * (*dp - mean);
+        }
     }
 }
 

@@ -63,6 +63,20 @@ fn gelu_and_slope<T: Normal>(x: T, form: GeluKind) -> (T, T) {
     }
 }
 
+#[inline(always)]
+fn gelu_block<S: Stored<Wide: Normal>>((y, x, form): (&mut [S], &[S], GeluKind)) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y = S::round(gelu_and_slope(x.wide(), form).0);
+    }
+}
+
+#[inline(always)]
+fn gelu_backward_block<S: Stored<Wide: Normal>>((dx, x, grad, form): (&mut [S], &[S], &[S::Wide], GeluKind)) {
+    for ((dx, x), grad) in dx.iter_mut().zip(x).zip(grad) {
+        *dx = S::round(*grad * gelu_and_slope(x.wide(), form).1);
+    }
+}
+
 pub(crate) fn gelu(x: &Tensor, form: GeluKind) -> Result<Tensor> {
     fn run<S: Stored<Wide: Normal>>(x: &Tensor, form: GeluKind) -> Result<Tensor> {
         let shape = x.dims2()?;
@@ -70,11 +84,7 @@ pub(crate) fn gelu(x: &Tensor, form: GeluKind) -> Result<Tensor> {
         let x = x.slice::<S>()?;
         let mut y = vec![S::NOTHING; x.len()];
         y.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).for_each(|(y, x)| {
-            vectorised(|| {
-                for (y, x) in y.iter_mut().zip(x) {
-                    *y = S::round(gelu_and_slope(x.wide(), form).0);
-                }
-            });
+            vectorised(gelu_block, (y, x, form));
         });
         tensor(y, shape)
     }
@@ -89,11 +99,7 @@ pub(crate) fn gelu_backward(x: &Tensor, grad: &Tensor, form: GeluKind) -> Result
         let mut dx = vec![S::NOTHING; x.len()];
         dx.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).zip(grad.par_chunks(BLOCK)).for_each(
             |((dx, x), grad)| {
-                vectorised(|| {
-                    for ((dx, x), grad) in dx.iter_mut().zip(x).zip(grad) {
-                        *dx = S::round(*grad * gelu_and_slope(x.wide(), form).1);
-                    }
-                });
+                vectorised(gelu_backward_block, (dx, x, grad, form));
             },
         );
         tensor(dx, shape)

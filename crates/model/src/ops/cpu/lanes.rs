@@ -8,10 +8,27 @@ use super::real::Real;
 /// all machines.
 const LANES: usize = 32;
 
-/// Runs `work`, compiled for the widest vectors of this machine.
+/// Returns `work(arguments)`, compiled for the widest vectors of this machine.
+///
+/// `work` must be a function marked `#[inline(always)]`. A closure is compiled once, for the oldest
+/// machine, and called from the code for each kind of vectors.
 #[inline(always)]
-pub(super) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(work)
+pub(super) fn vectorised<A, R>(work: impl FnOnce(A) -> R, arguments: A) -> R {
+    pulp::Arch::new().dispatch(Call { work, arguments })
+}
+
+struct Call<F, A> {
+    work: F,
+    arguments: A,
+}
+
+impl<A, R, F: FnOnce(A) -> R> pulp::WithSimd for Call<F, A> {
+    type Output = R;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> R {
+        (self.work)(self.arguments)
+    }
 }
 
 /// Returns the sum of `term(i)` over `0..count`.

@@ -39,6 +39,9 @@ impl Real for f64 {
     }
 }
 
+/// 1.5 · 2²³, whose last bit is 1.
+const ROUNDING: f32 = 12_582_912.0;
+
 impl Real for f32 {
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
@@ -48,7 +51,9 @@ impl Real for f32 {
     fn exp_of_negative(self) -> Self {
         // Below −87, e^x is subnormal, which callers may treat as 0.
         let x = self.max(-87.0);
-        let n = (x * std::f32::consts::LOG2_E).round_ties_even();
+        // Rounds to an integer: the sum has no fraction bits. `round_ties_even` would be a call on old
+        // machines.
+        let n = (x * std::f32::consts::LOG2_E + ROUNDING) - ROUNDING;
         // ln 2 in two parts, so that r keeps its low bits.
         let r = (x - n * 0.693_359_4) - n * -2.121_944_4e-4;
         let p = 1.0 / 720.0;

@@ -77,7 +77,7 @@ const BLOCK: usize = 1 << 14;
 
 /// Returns the values rounded to bf16.
 pub(in crate::ops::cpu) fn rounded(values: &[f32]) -> Vec<bf16> {
-    converted(values, |value| <bf16 as Stored>::round(value))
+    converted(values, <bf16 as Stored>::round)
 }
 
 /// Returns the values in f32.
@@ -88,13 +88,16 @@ pub(in crate::ops::cpu) fn widened(values: &[bf16]) -> Vec<f32> {
 fn converted<A: Copy + Sync, B: Stored>(values: &[A], convert: impl Fn(A) -> B + Sync) -> Vec<B> {
     let mut result = vec![B::NOTHING; values.len()];
     result.par_chunks_mut(BLOCK).zip(values.par_chunks(BLOCK)).for_each(|(result, values)| {
-        vectorised(|| {
-            for (result, value) in result.iter_mut().zip(values) {
-                *result = convert(*value);
-            }
-        });
+        vectorised(convert_block, (result, values, &convert));
     });
     result
+}
+
+#[inline(always)]
+fn convert_block<A: Copy, B, F: Fn(A) -> B>((result, values, convert): (&mut [B], &[A], &F)) {
+    for (result, value) in result.iter_mut().zip(values) {
+        *result = convert(*value);
+    }
 }
 
 #[cfg(test)]

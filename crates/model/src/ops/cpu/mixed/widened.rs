@@ -1,6 +1,8 @@
 //! Products of operands that are widened to f32, by the kernels of `gemm` for the machine at run
 //! time (AVX-512, AVX2 with FMA, NEON or scalar).
 
+#![expect(clippy::inline_always, reason = "what is not inlined is not compiled for the wide vectors")]
+
 use half::bf16;
 use rayon::prelude::*;
 
@@ -76,13 +78,15 @@ unsafe fn write(place: Place, row: usize, column: usize, sums: &[f32]) {
 /// Returns `columns` columns of the matrix from column `first`, in f32.
 fn wide_rows(matrix: Operand<'_>, rows: usize, first: usize, columns: usize) -> Vec<f32> {
     let mut wide = vec![0.0; rows * columns];
-    vectorised(|| {
-        for (row, wide) in wide.chunks_exact_mut(columns.max(1)).enumerate() {
-            let row = &matrix.data[matrix.at + row * matrix.stride + first..][..columns];
-            for (wide, value) in wide.iter_mut().zip(row) {
-                *wide = value.wide();
-            }
-        }
-    });
+    for (row, wide) in wide.chunks_exact_mut(columns.max(1)).enumerate() {
+        vectorised(widen_row, (wide, &matrix.data[matrix.at + row * matrix.stride + first..][..columns]));
+    }
     wide
+}
+
+#[inline(always)]
+fn widen_row((wide, row): (&mut [f32], &[bf16])) {
+    for (wide, value) in wide.iter_mut().zip(row) {
+        *wide = value.wide();
+    }
 }
