@@ -11,17 +11,19 @@
 
 #![expect(unsafe_code, reason = "threads write disjoint tiles of one result")]
 
+mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod layers;
 mod round;
 mod widened;
 
+pub(super) use attention::{attention, attention_backward};
 use half::bf16;
 pub(super) use layers::{linear, lora_gradients, products};
 pub(super) use round::{Stored, rounded, widened as widen};
 
-use super::product::Threads;
+use super::product::{Target, Threads};
 
 /// Kernel of the products in mixed precision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,12 +142,14 @@ fn sum_f32_with(
     result
 }
 
-/// Adds Σ left·right to `target`, `[m, n]` with rows `stride` elements apart from `at`.
+/// Sets `target`, `[m, n]` with rows `stride` elements apart from `at`, to Σ left·right, or adds that
+/// to it.
 ///
 /// # Panics
 /// Panics if a matrix exceeds its slice, which is a bug in the caller.
-pub(super) fn add_to(
+pub(super) fn into_f32(
     (target, at, stride): (&mut [f32], usize, usize),
+    mode: Target,
     (m, n): (usize, usize),
     terms: &[Term<'_>],
     threads: Threads,
@@ -157,7 +161,8 @@ pub(super) fn add_to(
     let to = target[at..].as_mut_ptr();
     // SAFETY: the assertion shows that all elements are within the slice, which is initialised.
     unsafe {
-        run(Kernel::detect(), Place::F32 { to, add: Some(to), stride }, (m, n), terms, threads);
+        let add = (mode == Target::AddTo).then_some(to.cast_const());
+        run(Kernel::detect(), Place::F32 { to, add, stride }, (m, n), terms, threads);
     }
 }
 

@@ -327,15 +327,12 @@ unsafe fn pack_columns(from: *const bf16, stride: usize, k: usize, valid: usize,
     for first_column in [0, LANES] {
         for first in (0..k).step_by(2 * LANES) {
             let mask = mask32(k - first);
-            let block: [__m512i; LANES] = std::array::from_fn(|lane| {
-                let column = first_column + lane;
-                if column < valid {
-                    // SAFETY: the column exists, and lanes beyond k are not read.
-                    unsafe { _mm512_maskz_loadu_epi16(mask, from.add(column * stride + first).cast()) }
-                } else {
-                    _mm512_setzero_si512()
-                }
-            });
+            let mut block = [_mm512_setzero_si512(); LANES];
+            for (lane, pairs) in block.iter_mut().enumerate().take(valid.saturating_sub(first_column)) {
+                let from = from.wrapping_add((first_column + lane) * stride + first);
+                // SAFETY: the column exists, and lanes beyond k are not read.
+                *pairs = unsafe { _mm512_maskz_loadu_epi16(mask, from.cast()) };
+            }
             let block = transposed(block);
             for (pair, lanes) in block.iter().enumerate().take((k - first).div_ceil(2)) {
                 // SAFETY: there are ⌈k/2⌉ pairs.
@@ -366,8 +363,15 @@ fn transposed(rows: [__m512i; 16]) -> [__m512i; 16] {
     }
     let mut columns = quads;
     for c in 0..4 {
-        let even = [0, 8].map(|i| _mm512_shuffle_i32x4::<0x88>(quads[c + i], quads[c + i + 4]));
-        let odd = [0, 8].map(|i| _mm512_shuffle_i32x4::<0xdd>(quads[c + i], quads[c + i + 4]));
+        let (first, second) = ((quads[c], quads[c + 4]), (quads[c + 8], quads[c + 12]));
+        let even = [
+            _mm512_shuffle_i32x4::<0x88>(first.0, first.1),
+            _mm512_shuffle_i32x4::<0x88>(second.0, second.1),
+        ];
+        let odd = [
+            _mm512_shuffle_i32x4::<0xdd>(first.0, first.1),
+            _mm512_shuffle_i32x4::<0xdd>(second.0, second.1),
+        ];
         columns[c] = _mm512_shuffle_i32x4::<0x88>(even[0], even[1]);
         columns[c + 4] = _mm512_shuffle_i32x4::<0x88>(odd[0], odd[1]);
         columns[c + 8] = _mm512_shuffle_i32x4::<0xdd>(even[0], even[1]);

@@ -3,10 +3,14 @@
 use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Result, Tensor, bail};
 use half::bf16;
 
-use super::{Operand, Right, Term, add_to, rounded, sum_bf16, sum_f32};
+use super::{Operand, Right, Term, into_f32, rounded, sum_bf16, sum_f32};
 use crate::ops::{
     LoraFactors, LoraGradients,
-    cpu::{Opened, convert, product::Threads, tensor},
+    cpu::{
+        Opened, convert,
+        product::{Target, Threads},
+        tensor,
+    },
 };
 
 pub(in crate::ops::cpu) fn linear(
@@ -89,7 +93,7 @@ impl InplaceOp1 for AddProducts<'_> {
         };
         let shape @ (_, n) = layout.shape().dims2()?;
         with_terms(self.0, |terms| {
-            add_to((&mut target[from..to], 0, n), shape, terms, Threads::All);
+            into_f32((&mut target[from..to], 0, n), Target::AddTo, shape, terms, Threads::All);
             Ok(())
         })
     }
@@ -115,11 +119,14 @@ pub(in crate::ops::cpu) fn lora_gradients(
     let term = |left, right| Term { left: Operand::new(left, rows), right: Right::Plain(right), k: rows };
     let d_a = sum_f32((rank, inputs), None, &[term(&d_turned, x)]);
     let d_b = sum_f32((rank, outputs), None, &[term(&turned, grad)]);
-    let d_b = (0..outputs * rank).map(|index| scale * d_b[index % rank * outputs + index / rank]).collect();
+    let mut d_b_turned = Vec::with_capacity(outputs * rank);
+    for output in 0..outputs {
+        d_b_turned.extend((0..rank).map(|row| scale * d_b[row * outputs + output]));
+    }
     Ok(LoraGradients {
         down: tensor(d_down, (rows, rank))?,
         a: tensor(d_a, (rank, inputs))?,
-        b: tensor::<f32>(d_b, (outputs, rank))?,
+        b: tensor(d_b_turned, (outputs, rank))?,
     })
 }
 

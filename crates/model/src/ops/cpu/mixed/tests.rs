@@ -140,7 +140,7 @@ fn parts_of_larger_matrices_are_multiplied_in_place() {
     let terms = [Term { left: part(&left), right: Right::Transposed(part(&right)), k }];
     let start: Vec<f32> = random(3, m * stride).iter().map(|x| x.to_f32()).collect();
     let mut target = start.clone();
-    add_to((&mut target, 5, stride), (m, n), &terms, Threads::One);
+    into_f32((&mut target, 5, stride), Target::AddTo, (m, n), &terms, Threads::One);
     for (index, (after, before)) in target.iter().zip(&start).enumerate() {
         let (row, column) = (index / stride, (index % stride).wrapping_sub(5));
         let exact = if column < n {
