@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::{
     Opened, by_dtype,
-    lanes::{max, sum, vectorised},
+    lanes::{Loop, max, sum, vectorised},
     mixed,
     product::{Target, Threads, View, ViewMut, product},
     real::Real,
@@ -128,7 +128,7 @@ impl<T: Real> HeadRun<'_, T> {
             let visible = self.block.visible(query);
             row[..visible.start].fill(T::ZERO);
             row[visible.end..].fill(T::ZERO);
-            vectorised(softmax_row, &mut row[visible]);
+            vectorised(SoftmaxRow, &mut row[visible]);
         }
         scores
     }
@@ -136,28 +136,40 @@ impl<T: Real> HeadRun<'_, T> {
     /// Overwrites `dp` with p·(dp − Σ p·dp), row by row.
     fn softmax_backward(&self, p: &[T], dp: &mut [T]) {
         let context = self.context();
-        vectorised(softmax_backward_rows, (dp, p, context));
+        vectorised(SoftmaxBackwardRows, (dp, p, context));
     }
 }
 
-#[inline(always)]
-fn softmax_row<T: Real>(scores: &mut [T]) {
-    let max = max(scores);
-    for score in &mut *scores {
-        *score = (*score - max).exp_of_negative();
-    }
-    let inverse = sum(scores.len(), |i| scores[i]).recip();
-    for score in scores {
-        *score *= inverse;
+struct SoftmaxRow;
+
+impl<T: Real> Loop<&mut [T]> for SoftmaxRow {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(scores: &mut [T]) {
+        let max = max(scores);
+        for score in &mut *scores {
+            *score = (*score - max).exp_of_negative();
+        }
+        let inverse = sum(scores.len(), |i| scores[i]).recip();
+        for score in scores {
+            *score *= inverse;
+        }
     }
 }
 
-#[inline(always)]
-fn softmax_backward_rows<T: Real>((dp, p, context): (&mut [T], &[T], usize)) {
-    for (dp, p) in dp.chunks_exact_mut(context).zip(p.chunks_exact(context)) {
-        let mean = sum(context, |i| dp[i] * p[i]);
-        for (dp, p) in dp.iter_mut().zip(p) {
-            *dp = *p * (*dp - mean);
+struct SoftmaxBackwardRows;
+
+impl<T: Real> Loop<(&mut [T], &[T], usize)> for SoftmaxBackwardRows {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((dp, p, context): (&mut [T], &[T], usize)) {
+        for (dp, p) in dp.chunks_exact_mut(context).zip(p.chunks_exact(context)) {
+            let mean = sum(context, |i| dp[i] * p[i]);
+            for (dp, p) in dp.iter_mut().zip(p) {
+                *dp = *p * (*dp - mean);
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::{
     Opened, Stored, by_dtype, by_stored,
-    lanes::{sum, vectorised},
+    lanes::{Loop, sum, vectorised},
     real::Real,
     tensor, widened,
 };
@@ -18,17 +18,21 @@ use crate::architecture::RotaryPairs;
 const ROWS: usize = 16;
 
 /// Norms rows of `x`, as many elements as `weight` has.
-#[inline(always)]
-fn norm_rows<T: Real, Y: Stored<Wide = T>>(
-    (y, inverse, x, weight, epsilon): (&mut [Y], &mut [T], &[T], &[T], T),
-) {
-    let dim = weight.len();
-    let count = T::nearest(dim as f64);
-    for ((y, x), inverse) in y.chunks_exact_mut(dim).zip(x.chunks_exact(dim)).zip(inverse) {
-        let square = sum(dim, |i| x[i] * x[i]);
-        *inverse = (square / count + epsilon).sqrt().recip();
-        for ((y, x), weight) in y.iter_mut().zip(x).zip(weight) {
-            *y = Y::round(*x * *inverse * *weight);
+struct NormRows;
+
+impl<T: Real, Y: Stored<Wide = T>> Loop<(&mut [Y], &mut [T], &[T], &[T], T)> for NormRows {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((y, inverse, x, weight, epsilon): (&mut [Y], &mut [T], &[T], &[T], T)) {
+        let dim = weight.len();
+        let count = T::nearest(dim as f64);
+        for ((y, x), inverse) in y.chunks_exact_mut(dim).zip(x.chunks_exact(dim)).zip(inverse) {
+            let square = sum(dim, |i| x[i] * x[i]);
+            *inverse = (square / count + epsilon).sqrt().recip();
+            for ((y, x), weight) in y.iter_mut().zip(x).zip(weight) {
+                *y = Y::round(*x * *inverse * *weight);
+            }
         }
     }
 }
@@ -46,7 +50,7 @@ pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64, to: DType) -> 
         let (mut y, mut inverse) = (vec![Y::NOTHING; rows * dim], vec![T::ZERO; rows]);
         let parts =
             y.par_chunks_mut(ROWS * dim).zip(x.par_chunks(ROWS * dim)).zip(inverse.par_chunks_mut(ROWS));
-        parts.for_each(|((y, x), inverse)| vectorised(norm_rows, (y, inverse, x, weight, epsilon)));
+        parts.for_each(|((y, x), inverse)| vectorised(NormRows, (y, inverse, x, weight, epsilon)));
         Ok((tensor(y, (rows, dim))?, tensor(inverse, rows)?))
     }
     let x = &widened(x)?;
@@ -58,16 +62,22 @@ pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64, to: DType) -> 
 }
 
 /// Adds the gradients of rows of `x` to `dx`.
-#[inline(always)]
-fn norm_backward_rows<T: Real>((dx, x, grad, inverse, weight): (&mut [T], &[T], &[T], &[T], &[T])) {
-    let dim = weight.len();
-    let count = T::nearest(dim as f64);
-    let rows = x.chunks_exact(dim).zip(grad.chunks_exact(dim)).zip(inverse);
-    for (dx, ((x, grad), inverse)) in dx.chunks_exact_mut(dim).zip(rows) {
-        let dot = sum(dim, |i| x[i] * grad[i] * weight[i]);
-        let pull = dot * *inverse * *inverse * *inverse / count;
-        for (((dx, x), grad), weight) in dx.iter_mut().zip(x).zip(grad).zip(weight) {
-            *dx += *grad * *weight * *inverse - *x * pull;
+struct NormBackwardRows;
+
+impl<T: Real> Loop<(&mut [T], &[T], &[T], &[T], &[T])> for NormBackwardRows {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((dx, x, grad, inverse, weight): (&mut [T], &[T], &[T], &[T], &[T])) {
+        let dim = weight.len();
+        let count = T::nearest(dim as f64);
+        let rows = x.chunks_exact(dim).zip(grad.chunks_exact(dim)).zip(inverse);
+        for (dx, ((x, grad), inverse)) in dx.chunks_exact_mut(dim).zip(rows) {
+            let dot = sum(dim, |i| x[i] * grad[i] * weight[i]);
+            let pull = dot * *inverse * *inverse * *inverse / count;
+            for (((dx, x), grad), weight) in dx.iter_mut().zip(x).zip(grad).zip(weight) {
+                *dx += *grad * *weight * *inverse - *x * pull;
+            }
         }
     }
 }
@@ -97,7 +107,7 @@ pub(crate) fn rms_norm_backward(
         };
         let inputs = x.par_chunks(ROWS * dim).zip(grad.par_chunks(ROWS * dim)).zip(inverse.par_chunks(ROWS));
         dx.par_chunks_mut(ROWS * dim).zip(inputs).for_each(|(dx, ((x, grad), inverse))| {
-            vectorised(norm_backward_rows, (dx, x, grad, inverse, weight));
+            vectorised(NormBackwardRows, (dx, x, grad, inverse, weight));
         });
         tensor(dx, (rows, dim))
     }
@@ -134,30 +144,42 @@ impl<S: Stored> RotatedRows<'_, S> {
     }
 }
 
-#[inline(always)]
-fn rotate_halves<S: Stored>(rows: RotatedRows<'_, S>) {
-    rows.for_each_head(|y, x, cos, sin, sign| {
-        let half = cos.len();
-        let ((first, second), (y1, y2)) = (x.split_at(half), y.split_at_mut(half));
-        let pairs = first.iter().zip(second).zip(cos.iter().zip(sin));
-        for ((y1, y2), ((a, b), (cos, sin))) in y1.iter_mut().zip(y2).zip(pairs) {
-            let (a, b, s) = (a.wide(), b.wide(), sign * *sin);
-            *y1 = S::round(a * *cos - b * s);
-            *y2 = S::round(a * s + b * *cos);
-        }
-    });
+struct RotateHalves;
+
+impl<S: Stored> Loop<RotatedRows<'_, S>> for RotateHalves {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(rows: RotatedRows<'_, S>) {
+        rows.for_each_head(|y, x, cos, sin, sign| {
+            let half = cos.len();
+            let ((first, second), (y1, y2)) = (x.split_at(half), y.split_at_mut(half));
+            let pairs = first.iter().zip(second).zip(cos.iter().zip(sin));
+            for ((y1, y2), ((a, b), (cos, sin))) in y1.iter_mut().zip(y2).zip(pairs) {
+                let (a, b, s) = (a.wide(), b.wide(), sign * *sin);
+                *y1 = S::round(a * *cos - b * s);
+                *y2 = S::round(a * s + b * *cos);
+            }
+        });
+    }
 }
 
-#[inline(always)]
-fn rotate_interleaved<S: Stored>(rows: RotatedRows<'_, S>) {
-    rows.for_each_head(|y, x, cos, sin, sign| {
-        let pairs = x.chunks_exact(2).zip(cos.iter().zip(sin));
-        for (y, (x, (cos, sin))) in y.chunks_exact_mut(2).zip(pairs) {
-            let (a, b, s) = (x[0].wide(), x[1].wide(), sign * *sin);
-            y[0] = S::round(a * *cos - b * s);
-            y[1] = S::round(a * s + b * *cos);
-        }
-    });
+struct RotateInterleaved;
+
+impl<S: Stored> Loop<RotatedRows<'_, S>> for RotateInterleaved {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(rows: RotatedRows<'_, S>) {
+        rows.for_each_head(|y, x, cos, sin, sign| {
+            let pairs = x.chunks_exact(2).zip(cos.iter().zip(sin));
+            for (y, (x, (cos, sin))) in y.chunks_exact_mut(2).zip(pairs) {
+                let (a, b, s) = (x[0].wide(), x[1].wide(), sign * *sin);
+                y[0] = S::round(a * *cos - b * s);
+                y[1] = S::round(a * s + b * *cos);
+            }
+        });
+    }
 }
 
 pub(crate) fn rotary(
@@ -187,8 +209,8 @@ pub(crate) fn rotary(
         parts.for_each(|((y, x), (cos, sin))| {
             let rows = RotatedRows { y, x, cos, sin, sign, width, half, head_dim };
             match pairs {
-                RotaryPairs::Halves => vectorised(rotate_halves, rows),
-                RotaryPairs::Interleaved => vectorised(rotate_interleaved, rows),
+                RotaryPairs::Halves => vectorised(RotateHalves, rows),
+                RotaryPairs::Interleaved => vectorised(RotateInterleaved, rows),
             }
         });
         tensor(y, (rows, width))
@@ -199,22 +221,43 @@ pub(crate) fn rotary(
 /// Elements per task.
 pub(super) const BLOCK: usize = 8192;
 
-#[inline(always)]
-fn gated_block<S: Stored, F: Fn(S::Wide) -> S::Wide>((y, gate, up, activation): (&mut [S], &[S], &[S], &F)) {
-    for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
-        *y = S::round(activation(gate.wide()) * up.wide());
+/// Activation of a gate. Its functions must be marked `#[inline(always)]`.
+pub(super) trait Activation<T>: Sync {
+    /// Returns the activation of `x`.
+    fn value(&self, x: T) -> T;
+
+    /// Returns the activation of `x` and its derivative.
+    fn value_and_slope(&self, x: T) -> (T, T);
+}
+
+struct GatedBlock;
+
+impl<S: Stored, F: Activation<S::Wide>> Loop<(&mut [S], &[S], &[S], &F)> for GatedBlock {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((y, gate, up, activation): (&mut [S], &[S], &[S], &F)) {
+        for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
+            *y = S::round(activation.value(gate.wide()) * up.wide());
+        }
     }
 }
 
-#[inline(always)]
-fn gated_backward_block<S: Stored, F: Fn(S::Wide) -> (S::Wide, S::Wide)>(
-    ([d_gate, d_up], [gate, up], grad, activation): ([&mut [S]; 2], [&[S]; 2], &[S::Wide], &F),
-) {
-    let inputs = gate.iter().zip(up).zip(grad);
-    for ((d_gate, d_up), ((gate, up), grad)) in d_gate.iter_mut().zip(d_up).zip(inputs) {
-        let (value, slope) = activation(gate.wide());
-        *d_gate = S::round(*grad * up.wide() * slope);
-        *d_up = S::round(*grad * value);
+struct GatedBackwardBlock;
+
+impl<S: Stored, F: Activation<S::Wide>> Loop<([&mut [S]; 2], [&[S]; 2], &[S::Wide], &F)>
+    for GatedBackwardBlock
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn run(([d_gate, d_up], [gate, up], grad, activation): ([&mut [S]; 2], [&[S]; 2], &[S::Wide], &F)) {
+        let inputs = gate.iter().zip(up).zip(grad);
+        for ((d_gate, d_up), ((gate, up), grad)) in d_gate.iter_mut().zip(d_up).zip(inputs) {
+            let (value, slope) = activation.value_and_slope(gate.wide());
+            *d_gate = S::round(*grad * up.wide() * slope);
+            *d_up = S::round(*grad * value);
+        }
     }
 }
 
@@ -222,7 +265,7 @@ fn gated_backward_block<S: Stored, F: Fn(S::Wide) -> (S::Wide, S::Wide)>(
 pub(super) fn gated<S: Stored>(
     gate: &Tensor,
     up: &Tensor,
-    activation: impl Fn(S::Wide) -> S::Wide + Sync,
+    activation: impl Activation<S::Wide>,
 ) -> Result<Tensor> {
     let shape = gate.dims2()?;
     let (gate, up) = (Opened::new(gate), Opened::new(up));
@@ -230,19 +273,18 @@ pub(super) fn gated<S: Stored>(
     let mut y = vec![S::NOTHING; gate.len()];
     y.par_chunks_mut(BLOCK).zip(gate.par_chunks(BLOCK)).zip(up.par_chunks(BLOCK)).for_each(
         |((y, gate), up)| {
-            vectorised(gated_block, (y, gate, up, &activation));
+            vectorised(GatedBlock, (y, gate, up, &activation));
         },
     );
     tensor(y, shape)
 }
 
-/// Returns d loss / d gate and d loss / d up of [`gated`] in the type of these. `activation` returns
-/// its value and its derivative.
+/// Returns d loss / d gate and d loss / d up of [`gated`] in the type of these.
 pub(super) fn gated_backward<S: Stored>(
     gate: &Tensor,
     up: &Tensor,
     grad: &Tensor,
-    activation: impl Fn(S::Wide) -> (S::Wide, S::Wide) + Sync,
+    activation: impl Activation<S::Wide>,
 ) -> Result<(Tensor, Tensor)> {
     let (shape, grad) = (gate.dims2()?, &widened(grad)?);
     let (gate, up, grad) = (Opened::new(gate), Opened::new(up), Opened::new(grad));
@@ -251,35 +293,38 @@ pub(super) fn gated_backward<S: Stored>(
     let inputs = gate.par_chunks(BLOCK).zip(up.par_chunks(BLOCK)).zip(grad.par_chunks(BLOCK));
     let outputs = d_gate.par_chunks_mut(BLOCK).zip(d_up.par_chunks_mut(BLOCK));
     outputs.zip(inputs).for_each(|((d_gate, d_up), ((gate, up), grad))| {
-        vectorised(gated_backward_block, ([d_gate, d_up], [gate, up], grad, &activation));
+        vectorised(GatedBackwardBlock, ([d_gate, d_up], [gate, up], grad, &activation));
     });
     Ok((tensor(d_gate, shape)?, tensor(d_up, shape)?))
 }
 
-#[inline(always)]
-fn silu<T: Real>(x: T) -> T {
-    x * x.sigmoid()
-}
+struct Silu;
 
-/// Returns silu(x) and its derivative.
-#[inline(always)]
-fn silu_and_slope<T: Real>(x: T) -> (T, T) {
-    let sigmoid = x.sigmoid();
-    let silu = x * sigmoid;
-    // silu' = σ + silu·(1 − σ)
-    (silu, sigmoid + silu - silu * sigmoid)
+impl<T: Real> Activation<T> for Silu {
+    #[inline(always)]
+    fn value(&self, x: T) -> T {
+        x * x.sigmoid()
+    }
+
+    #[inline(always)]
+    fn value_and_slope(&self, x: T) -> (T, T) {
+        let sigmoid = x.sigmoid();
+        let silu = x * sigmoid;
+        // silu' = σ + silu·(1 − σ)
+        (silu, sigmoid + silu - silu * sigmoid)
+    }
 }
 
 pub(crate) fn gated_silu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     fn run<S: Stored>(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-        gated::<S>(gate, up, silu)
+        gated::<S>(gate, up, Silu)
     }
     by_stored!(gate, run(gate, up))
 }
 
 pub(crate) fn gated_silu_backward(gate: &Tensor, up: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor)> {
     fn run<S: Stored>(gate: &Tensor, up: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor)> {
-        gated_backward::<S>(gate, up, grad, silu_and_slope)
+        gated_backward::<S>(gate, up, grad, Silu)
     }
     by_stored!(gate, run(gate, up, grad))
 }

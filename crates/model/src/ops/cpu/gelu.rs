@@ -7,8 +7,8 @@ use rayon::prelude::*;
 
 use super::{
     Opened, Stored, by_stored,
-    elementwise::{BLOCK, gated, gated_backward},
-    lanes::vectorised,
+    elementwise::{Activation, BLOCK, gated, gated_backward},
+    lanes::{Loop, vectorised},
     real::Real,
     tensor, widened,
 };
@@ -63,17 +63,43 @@ fn gelu_and_slope<T: Normal>(x: T, form: GeluKind) -> (T, T) {
     }
 }
 
-#[inline(always)]
-fn gelu_block<S: Stored<Wide: Normal>>((y, x, form): (&mut [S], &[S], GeluKind)) {
-    for (y, x) in y.iter_mut().zip(x) {
-        *y = S::round(gelu_and_slope(x.wide(), form).0);
+struct Gelu(GeluKind);
+
+impl<T: Normal> Activation<T> for Gelu {
+    #[inline(always)]
+    fn value(&self, x: T) -> T {
+        gelu_and_slope(x, self.0).0
+    }
+
+    #[inline(always)]
+    fn value_and_slope(&self, x: T) -> (T, T) {
+        gelu_and_slope(x, self.0)
     }
 }
 
-#[inline(always)]
-fn gelu_backward_block<S: Stored<Wide: Normal>>((dx, x, grad, form): (&mut [S], &[S], &[S::Wide], GeluKind)) {
-    for ((dx, x), grad) in dx.iter_mut().zip(x).zip(grad) {
-        *dx = S::round(*grad * gelu_and_slope(x.wide(), form).1);
+struct GeluBlock;
+
+impl<S: Stored<Wide: Normal>> Loop<(&mut [S], &[S], GeluKind)> for GeluBlock {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((y, x, form): (&mut [S], &[S], GeluKind)) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = S::round(gelu_and_slope(x.wide(), form).0);
+        }
+    }
+}
+
+struct GeluBackwardBlock;
+
+impl<S: Stored<Wide: Normal>> Loop<(&mut [S], &[S], &[S::Wide], GeluKind)> for GeluBackwardBlock {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((dx, x, grad, form): (&mut [S], &[S], &[S::Wide], GeluKind)) {
+        for ((dx, x), grad) in dx.iter_mut().zip(x).zip(grad) {
+            *dx = S::round(*grad * gelu_and_slope(x.wide(), form).1);
+        }
     }
 }
 
@@ -84,7 +110,7 @@ pub(crate) fn gelu(x: &Tensor, form: GeluKind) -> Result<Tensor> {
         let x = x.slice::<S>()?;
         let mut y = vec![S::NOTHING; x.len()];
         y.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).for_each(|(y, x)| {
-            vectorised(gelu_block, (y, x, form));
+            vectorised(GeluBlock, (y, x, form));
         });
         tensor(y, shape)
     }
@@ -99,7 +125,7 @@ pub(crate) fn gelu_backward(x: &Tensor, grad: &Tensor, form: GeluKind) -> Result
         let mut dx = vec![S::NOTHING; x.len()];
         dx.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).zip(grad.par_chunks(BLOCK)).for_each(
             |((dx, x), grad)| {
-                vectorised(gelu_backward_block, (dx, x, grad, form));
+                vectorised(GeluBackwardBlock, (dx, x, grad, form));
             },
         );
         tensor(dx, shape)
@@ -109,7 +135,7 @@ pub(crate) fn gelu_backward(x: &Tensor, grad: &Tensor, form: GeluKind) -> Result
 
 pub(crate) fn gated_gelu(gate: &Tensor, up: &Tensor, form: GeluKind) -> Result<Tensor> {
     fn run<S: Stored<Wide: Normal>>(gate: &Tensor, up: &Tensor, form: GeluKind) -> Result<Tensor> {
-        gated::<S>(gate, up, |gate| gelu_and_slope(gate, form).0)
+        gated::<S>(gate, up, Gelu(form))
     }
     by_stored!(gate, run(gate, up, form))
 }
@@ -126,7 +152,7 @@ pub(crate) fn gated_gelu_backward(
         grad: &Tensor,
         form: GeluKind,
     ) -> Result<(Tensor, Tensor)> {
-        gated_backward::<S>(gate, up, grad, |gate| gelu_and_slope(gate, form))
+        gated_backward::<S>(gate, up, grad, Gelu(form))
     }
     by_stored!(gate, run(gate, up, grad, form))
 }

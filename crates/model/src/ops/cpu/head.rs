@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::{
     Opened, Stored,
-    lanes::{max, sum, vectorised},
+    lanes::{Loop, max, sum, vectorised},
     real::Real,
     tensor,
 };
@@ -41,7 +41,7 @@ pub(crate) fn log_prob_of_targets(
             .map(|(grad, (logits, scored))| {
                 let (log_prob, max, sum) = log_prob(logits, scored);
                 let inverse = T::nearest(-sum.recip());
-                vectorised(gradient_row, (&mut *grad, logits, max, inverse));
+                vectorised(GradientRow, (&mut *grad, logits, max, inverse));
                 let target = scored.target as usize;
                 grad[target] = G::round((logits[target] - max).exp_of_negative() * inverse + T::ONE);
                 log_prob
@@ -59,23 +59,35 @@ pub(crate) fn log_prob_of_targets(
 
 /// Returns the target's log-prob, the largest logit and Σ exp(logit − largest).
 fn log_prob<T: Real>(logits: &[T], scored: &ScoredToken) -> (f64, T, f64) {
-    let (max, sum) = vectorised(log_sum_row, logits);
+    let (max, sum) = vectorised(LogSumRow, logits);
     (candle_core::WithDType::to_f64(logits[scored.target as usize] - max) - sum.ln(), max, sum)
 }
 
 /// Returns the largest logit and Σ exp(logit − largest).
-#[inline(always)]
-fn log_sum_row<T: Real>(logits: &[T]) -> (T, f64) {
-    let max = max(logits);
-    let parts = logits.chunks(PART);
-    let sums = parts.map(|part| sum(part.len(), |i| (part[i] - max).exp_of_negative()));
-    (max, sums.map(candle_core::WithDType::to_f64).sum())
+struct LogSumRow;
+
+impl<T: Real> Loop<&[T]> for LogSumRow {
+    type Output = (T, f64);
+
+    #[inline(always)]
+    fn run(logits: &[T]) -> (T, f64) {
+        let max = max(logits);
+        let parts = logits.chunks(PART);
+        let sums = parts.map(|part| sum(part.len(), |i| (part[i] - max).exp_of_negative()));
+        (max, sums.map(candle_core::WithDType::to_f64).sum())
+    }
 }
 
 /// Computes exp(logit − max) · inverse.
-#[inline(always)]
-fn gradient_row<T: Real, G: Stored<Wide = T>>((grad, logits, max, inverse): (&mut [G], &[T], T, T)) {
-    for (grad, logit) in grad.iter_mut().zip(logits) {
-        *grad = G::round((*logit - max).exp_of_negative() * inverse);
+struct GradientRow;
+
+impl<T: Real, G: Stored<Wide = T>> Loop<(&mut [G], &[T], T, T)> for GradientRow {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((grad, logits, max, inverse): (&mut [G], &[T], T, T)) {
+        for (grad, logit) in grad.iter_mut().zip(logits) {
+            *grad = G::round((*logit - max).exp_of_negative() * inverse);
+        }
     }
 }

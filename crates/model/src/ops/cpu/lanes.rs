@@ -2,32 +2,43 @@
 
 #![expect(clippy::inline_always, reason = "what is not inlined is not compiled for the wide vectors")]
 
+use std::marker::PhantomData;
+
 use super::real::Real;
 
 /// Partial results of a reduction: two of the widest vectors. Fixed, so that sums are the same on
 /// all machines.
 const LANES: usize = 32;
 
-/// Returns `work(arguments)`, compiled for the widest vectors of this machine.
+/// Loop over slices, to be compiled for the widest vectors.
+pub(super) trait Loop<A> {
+    /// Result of the loop.
+    type Output;
+
+    /// Runs the loop. Must be marked `#[inline(always)]`, as must be what it calls.
+    fn run(arguments: A) -> Self::Output;
+}
+
+/// Runs a loop, compiled for the widest vectors of this machine.
 ///
-/// `work` must be a function marked `#[inline(always)]`. A closure is compiled once, for the oldest
-/// machine, and called from the code for each kind of vectors.
+/// Not for closures and pointers to functions, which are compiled once, for the oldest machine, and
+/// called from the code for each kind of vectors.
 #[inline(always)]
-pub(super) fn vectorised<A, R>(work: impl FnOnce(A) -> R, arguments: A) -> R {
-    pulp::Arch::new().dispatch(Call { work, arguments })
+pub(super) fn vectorised<L: Loop<A>, A>(_: L, arguments: A) -> L::Output {
+    pulp::Arch::new().dispatch(Call::<L, A> { arguments, of: PhantomData })
 }
 
-struct Call<F, A> {
-    work: F,
+struct Call<L, A> {
     arguments: A,
+    of: PhantomData<L>,
 }
 
-impl<A, R, F: FnOnce(A) -> R> pulp::WithSimd for Call<F, A> {
-    type Output = R;
+impl<A, L: Loop<A>> pulp::WithSimd for Call<L, A> {
+    type Output = L::Output;
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, _: S) -> R {
-        (self.work)(self.arguments)
+    fn with_simd<S: pulp::Simd>(self, _: S) -> L::Output {
+        L::run(self.arguments)
     }
 }
 

@@ -21,7 +21,7 @@ mod widened;
 pub(super) use attention::{attention, attention_backward};
 use half::bf16;
 pub(super) use layers::{linear, lora_gradients, products};
-pub(super) use round::{Stored, rounded, widened as widen};
+pub(super) use round::{Convert, Stored, rounded, widened as widen};
 
 use super::product::{Target, Threads};
 

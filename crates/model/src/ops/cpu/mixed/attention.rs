@@ -7,13 +7,13 @@ use candle_core::{Result, Tensor};
 use half::bf16;
 use rayon::prelude::*;
 
-use super::{Operand, Right, Stored, Term, into_f32};
+use super::{Convert, Operand, Right, Stored, Term, into_f32};
 use crate::{
     architecture::AttentionHeads,
     ops::cpu::{
         Opened,
         attention::{HeadTask, QueryBlock, TreeLayout, query_blocks, tasks},
-        lanes::{max, sum, vectorised},
+        lanes::{Loop, max, sum, vectorised},
         product::{Target, Threads},
         real::Real,
         tensor, widened,
@@ -131,40 +131,45 @@ impl<'a> BlockRun<'a> {
                 p[hidden.clone()].fill(0.0);
                 rounded[hidden].fill(bf16::ZERO);
             }
-            vectorised(softmax_row, (&mut p[visible.clone()], &mut rounded[visible], scale as f32));
+            vectorised(SoftmaxRow, (&mut p[visible.clone()], &mut rounded[visible], scale as f32));
         }
     }
 }
 
-#[inline(always)]
-fn softmax_row((scores, rounded, scale): (&mut [f32], &mut [bf16], f32)) {
-    let max = max(scores);
-    for score in &mut *scores {
-        *score = ((*score - max) * scale).exp_of_negative();
-    }
-    let inverse = sum(scores.len(), |i| scores[i]).recip();
-    for (score, rounded) in scores.iter_mut().zip(rounded) {
-        *score *= inverse;
-        *rounded = Stored::round(*score);
+struct SoftmaxRow;
+
+impl Loop<(&mut [f32], &mut [bf16], f32)> for SoftmaxRow {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((scores, rounded, scale): (&mut [f32], &mut [bf16], f32)) {
+        let max = max(scores);
+        for score in &mut *scores {
+            *score = ((*score - max) * scale).exp_of_negative();
+        }
+        let inverse = sum(scores.len(), |i| scores[i]).recip();
+        for (score, rounded) in scores.iter_mut().zip(rounded) {
+            *score *= inverse;
+            *rounded = Stored::round(*score);
+        }
     }
 }
 
 /// Computes scale·p·(dp − Σ p·dp), row by row.
-#[inline(always)]
-fn softmax_backward_rows((p, dp, ds, context, scale): (&[f32], &[f32], &mut [bf16], usize, f32)) {
-    let rows = p.chunks_exact(context).zip(dp.chunks_exact(context)).zip(ds.chunks_exact_mut(context));
-    for ((p, dp), ds) in rows {
-        let mean = sum(context, |i| dp[i] * p[i]);
-        for ((p, dp), ds) in p.iter().zip(dp).zip(ds) {
-            *ds = Stored::round(scale * *p * (*dp - mean));
-        }
-    }
-}
+struct SoftmaxBackwardRows;
 
-#[inline(always)]
-fn round_row((rounded, values): (&mut [bf16], &[f32])) {
-    for (rounded, value) in rounded.iter_mut().zip(values) {
-        *rounded = Stored::round(*value);
+impl Loop<(&[f32], &[f32], &mut [bf16], usize, f32)> for SoftmaxBackwardRows {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((p, dp, ds, context, scale): (&[f32], &[f32], &mut [bf16], usize, f32)) {
+        let rows = p.chunks_exact(context).zip(dp.chunks_exact(context)).zip(ds.chunks_exact_mut(context));
+        for ((p, dp), ds) in rows {
+            let mean = sum(context, |i| dp[i] * p[i]);
+            for ((p, dp), ds) in p.iter().zip(dp).zip(ds) {
+                *ds = Stored::round(scale * *p * (*dp - mean));
+            }
+        }
     }
 }
 
@@ -225,7 +230,7 @@ fn scatter(run: &BlockRun<'_>, result: &[f32], layout: &TreeLayout, to: &mut [bf
     let first = layout.local(run.block.queries.start);
     for (row, result) in result.chunks_exact(dim).take(run.rows()).enumerate() {
         let at = ((first + row % count) * run.group() + row / count) * dim;
-        vectorised(round_row, (&mut to[at..][..dim], result));
+        vectorised(Convert, (&mut to[at..][..dim], result));
     }
 }
 
@@ -285,12 +290,12 @@ fn task_backward(
         let size = rows * context;
         run.probabilities(&mut scratch);
         run.for_each_query(|row, from| {
-            vectorised(round_row, (&mut d_y[row * dim..][..dim], &grad[from..][..dim]));
+            vectorised(Convert, (&mut d_y[row * dim..][..dim], &grad[from..][..dim]));
         });
         let (d_y, turned) = (&d_y[..rows * dim], &mut turned[..rows * dim]);
         run.against_context(d_y, inputs.v, &mut dp[..size]);
         let scale = scale as f32;
-        vectorised(softmax_backward_rows, (&scratch.p[..size], &dp[..size], &mut ds[..size], context, scale));
+        vectorised(SoftmaxBackwardRows, (&scratch.p[..size], &dp[..size], &mut ds[..size], context, scale));
         run.over_context(&ds, inputs.k, &mut scratch.result);
         scatter(&run, &scratch.result, layout, &mut d_q);
         for (of, by, into) in

@@ -5,7 +5,10 @@
 use half::bf16;
 use rayon::prelude::*;
 
-use super::super::{lanes::vectorised, real::Real};
+use super::super::{
+    lanes::{Loop, vectorised},
+    real::Real,
+};
 
 /// Element type in memory, with the type it is computed in.
 pub(in crate::ops::cpu) trait Stored:
@@ -77,26 +80,31 @@ const BLOCK: usize = 1 << 14;
 
 /// Returns the values rounded to bf16.
 pub(in crate::ops::cpu) fn rounded(values: &[f32]) -> Vec<bf16> {
-    converted(values, <bf16 as Stored>::round)
+    converted::<_, bf16>(values)
 }
 
 /// Returns the values in f32.
 pub(in crate::ops::cpu) fn widened(values: &[bf16]) -> Vec<f32> {
-    converted(values, Stored::wide)
+    converted::<_, f32>(values)
 }
 
-fn converted<A: Copy + Sync, B: Stored>(values: &[A], convert: impl Fn(A) -> B + Sync) -> Vec<B> {
+fn converted<A: Stored<Wide = f32>, B: Stored<Wide = f32>>(values: &[A]) -> Vec<B> {
     let mut result = vec![B::NOTHING; values.len()];
-    result.par_chunks_mut(BLOCK).zip(values.par_chunks(BLOCK)).for_each(|(result, values)| {
-        vectorised(convert_block, (result, values, &convert));
-    });
+    result.par_chunks_mut(BLOCK).zip(values.par_chunks(BLOCK)).for_each(|parts| vectorised(Convert, parts));
     result
 }
 
-#[inline(always)]
-fn convert_block<A: Copy, B, F: Fn(A) -> B>((result, values, convert): (&mut [B], &[A], &F)) {
-    for (result, value) in result.iter_mut().zip(values) {
-        *result = convert(*value);
+/// Converts values to another type in memory.
+pub(in crate::ops::cpu) struct Convert;
+
+impl<A: Stored<Wide = f32>, B: Stored<Wide = f32>> Loop<(&mut [B], &[A])> for Convert {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((result, values): (&mut [B], &[A])) {
+        for (result, value) in result.iter_mut().zip(values) {
+            *result = B::round(value.wide());
+        }
     }
 }
 

@@ -1,12 +1,10 @@
 //! Products of operands that are widened to f32, by the kernels of `gemm` for the machine at run
 //! time (AVX-512, AVX2 with FMA, NEON or scalar).
 
-#![expect(clippy::inline_always, reason = "what is not inlined is not compiled for the wide vectors")]
-
 use half::bf16;
 use rayon::prelude::*;
 
-use super::{Operand, Place, Right, Stored, Term};
+use super::{Convert, Operand, Place, Right, Stored, Term};
 use crate::ops::cpu::{
     lanes::vectorised,
     product::{Target, Threads, View, ViewMut, product},
@@ -79,14 +77,7 @@ unsafe fn write(place: Place, row: usize, column: usize, sums: &[f32]) {
 fn wide_rows(matrix: Operand<'_>, rows: usize, first: usize, columns: usize) -> Vec<f32> {
     let mut wide = vec![0.0; rows * columns];
     for (row, wide) in wide.chunks_exact_mut(columns.max(1)).enumerate() {
-        vectorised(widen_row, (wide, &matrix.data[matrix.at + row * matrix.stride + first..][..columns]));
+        vectorised(Convert, (wide, &matrix.data[matrix.at + row * matrix.stride + first..][..columns]));
     }
     wide
-}
-
-#[inline(always)]
-fn widen_row((wide, row): (&mut [f32], &[bf16])) {
-    for (wide, value) in wide.iter_mut().zip(row) {
-        *wide = value.wide();
-    }
 }
