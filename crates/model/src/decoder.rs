@@ -137,17 +137,19 @@ impl Decoder {
 
     pub(crate) fn embed(&self, batch: &PackedBatch) -> Result<Tensor> {
         let tokens = Tensor::new(batch.tokens.as_slice(), self.device())?;
-        let rows = self.embedding.value().index_select(&tokens, 0)?;
-        self.scale_embedding(rows.to_dtype(ops::stream_dtype(self.dtype(), self.device()))?)
+        let rows = self.scale_embedding(self.embedding.value().index_select(&tokens, 0)?)?;
+        rows.to_dtype(ops::stream_dtype(self.dtype(), self.device()))
     }
 
-    /// Multiplies rows of the embedding, or of its gradient, by the architecture's factor.
+    /// Multiplies rows of the embedding, or of its gradient, by the architecture's factor, which is
+    /// rounded to the type of the weights.
     fn scale_embedding(&self, rows: Tensor) -> Result<Tensor> {
         match self.architecture.embedding_scale {
             EmbeddingScale::One => Ok(rows),
             EmbeddingScale::RootHidden => {
                 let root = Tensor::new((self.architecture.hidden as f64).sqrt(), &Device::Cpu)?;
-                rows.broadcast_mul(&root.to_dtype(rows.dtype())?.to_device(rows.device())?)
+                let root = root.to_dtype(self.dtype())?.to_dtype(rows.dtype())?;
+                rows.broadcast_mul(&root.to_device(rows.device())?)
             }
         }
     }
