@@ -229,6 +229,7 @@ impl Decoder {
             },
             rank: rank.map(|rank| rank as u64),
             element_bytes: self.dtype().size_in_bytes() as u64,
+            stream_bytes: ops::stream_dtype(self.dtype(), self.device()).size_in_bytes() as u64,
             quantised: linears().any(|linear| matches!(linear.weight, LinearWeight::Quantised(_))),
             sharded: linears().any(|linear| matches!(linear.weight, LinearWeight::Sharded(_))),
             device: self.device().into(),

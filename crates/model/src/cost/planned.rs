@@ -50,6 +50,10 @@ impl<'a> Footprint<'a> {
             trained,
             rank,
             element_bytes,
+            stream_bytes: match device {
+                DeviceKind::Cpu => 4,
+                DeviceKind::Gpu => element_bytes,
+            },
             quantised: quantization.is_some(),
             sharded,
             device,

@@ -44,7 +44,7 @@ fn results_are_those_of_f64_within_rounding() {
                 let allowed = 0.05 * norm(exact(index)) + 0.02 * total;
                 assert!(error < allowed, "{name}: {parameter_name} is off by {error}");
             }
-            assert!(square.sqrt() < 0.03 * total, "{name}: off by {} of {total}", square.sqrt());
+            assert!(square.sqrt() < 0.04 * total, "{name}: off by {} of {total}", square.sqrt());
         }
     }
 }
