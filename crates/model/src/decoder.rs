@@ -110,6 +110,11 @@ impl Decoder {
         self.embedding.value().dtype()
     }
 
+    /// Returns the name of the kernels of matrix products with weights on this machine.
+    pub fn kernels(&self) -> &'static str {
+        ops::product_kernels(self.dtype(), self.device())
+    }
+
     pub(crate) fn context<'a>(&self, batch: &'a PackedBatch, adapter: Adapter) -> Result<BlockContext<'a>> {
         let dtype = ops::stream_dtype(self.dtype(), self.device());
         let cos_sin = |table: &RotaryTable| table.cos_sin(&batch.positions, dtype, self.device());

@@ -98,6 +98,15 @@ pub(crate) fn operand(x: &Tensor, dtype: DType) -> Result<Tensor> {
     on_device!(x, operand(x, dtype))
 }
 
+/// Returns the name of the kernels of products with weights of this type.
+pub(crate) fn product_kernels(weights: DType, device: &Device) -> &'static str {
+    match device {
+        Device::Cpu if weights == DType::BF16 => cpu::mixed_kernels(),
+        Device::Cpu => "gemm",
+        _ => "cublas",
+    }
+}
+
 /// Returns the type of activations that are no factors of products, such as the residual stream:
 /// f32 on the CPU for bf16 weights, otherwise that of the weights.
 pub(crate) fn stream_dtype(weights: DType, device: &Device) -> DType {

@@ -19,6 +19,11 @@ pub(super) use linear::{linear, lora_gradients, operand, products};
 use candle_core::{DType, Device, Layout, Result, Shape, Storage, StorageRef, Tensor, WithDType, bail};
 use mixed::Stored;
 
+/// Returns the name of the kernels of products of bf16 matrices.
+pub(super) fn mixed_kernels() -> &'static str {
+    mixed::Kernel::detect().into()
+}
+
 /// Contiguous CPU tensor opened for reading.
 struct Opened<'a> {
     storage: StorageRef<'a>,

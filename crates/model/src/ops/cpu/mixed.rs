@@ -26,18 +26,20 @@ pub(super) use round::{Convert, Stored, rounded, widened as widen};
 use super::product::{Target, Threads};
 
 /// Kernel of the products in mixed precision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kernel {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+pub(super) enum Kernel {
     /// Dot products of bf16 pairs (AVX512-BF16).
     #[cfg(target_arch = "x86_64")]
+    #[strum(serialize = "avx512_bf16")]
     Avx512Bf16,
     /// Operands widened to f32.
+    #[strum(serialize = "bf16_widened_to_f32")]
     Widened,
 }
 
 impl Kernel {
     /// Returns the fastest kernel of this machine.
-    pub(crate) fn detect() -> Self {
+    pub(super) fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
         if avx512::is_available() {
             return Self::Avx512Bf16;
