@@ -12,6 +12,7 @@ mod cpu;
 mod kernels;
 
 use candle_core::{DType, Device, Result, Tensor, quantized::QTensor};
+pub(crate) use cpu::{Convert, Loop, Stored, vectorised};
 pub use prospect_kernels::adamw::AdamWConstants;
 
 #[cfg(feature = "cuda")]

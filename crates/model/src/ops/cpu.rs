@@ -17,7 +17,8 @@ pub(super) use head::log_prob_of_targets;
 pub(super) use linear::{linear, lora_gradients, operand, products};
 
 use candle_core::{DType, Device, Layout, Result, Shape, Storage, StorageRef, Tensor, WithDType, bail};
-use mixed::Stored;
+pub(crate) use lanes::{Loop, vectorised};
+pub(crate) use mixed::{Convert, Stored};
 
 /// Returns the name of the kernels of products of bf16 matrices.
 pub(super) fn mixed_kernels() -> &'static str {

@@ -265,7 +265,7 @@ impl<S: Stored, F: Activation<S::Wide>> Loop<([&mut [S]; 2], [&[S]; 2], &[S::Wid
 pub(super) fn gated<S: Stored>(
     gate: &Tensor,
     up: &Tensor,
-    activation: impl Activation<S::Wide>,
+    activation: &impl Activation<S::Wide>,
 ) -> Result<Tensor> {
     let shape = gate.dims2()?;
     let (gate, up) = (Opened::new(gate), Opened::new(up));
@@ -273,7 +273,7 @@ pub(super) fn gated<S: Stored>(
     let mut y = vec![S::NOTHING; gate.len()];
     y.par_chunks_mut(BLOCK).zip(gate.par_chunks(BLOCK)).zip(up.par_chunks(BLOCK)).for_each(
         |((y, gate), up)| {
-            vectorised(GatedBlock, (y, gate, up, &activation));
+            vectorised(GatedBlock, (y, gate, up, activation));
         },
     );
     tensor(y, shape)
@@ -284,7 +284,7 @@ pub(super) fn gated_backward<S: Stored>(
     gate: &Tensor,
     up: &Tensor,
     grad: &Tensor,
-    activation: impl Activation<S::Wide>,
+    activation: &impl Activation<S::Wide>,
 ) -> Result<(Tensor, Tensor)> {
     let (shape, grad) = (gate.dims2()?, &widened(grad)?);
     let (gate, up, grad) = (Opened::new(gate), Opened::new(up), Opened::new(grad));
@@ -293,7 +293,7 @@ pub(super) fn gated_backward<S: Stored>(
     let inputs = gate.par_chunks(BLOCK).zip(up.par_chunks(BLOCK)).zip(grad.par_chunks(BLOCK));
     let outputs = d_gate.par_chunks_mut(BLOCK).zip(d_up.par_chunks_mut(BLOCK));
     outputs.zip(inputs).for_each(|((d_gate, d_up), ((gate, up), grad))| {
-        vectorised(GatedBackwardBlock, ([d_gate, d_up], [gate, up], grad, &activation));
+        vectorised(GatedBackwardBlock, ([d_gate, d_up], [gate, up], grad, activation));
     });
     Ok((tensor(d_gate, shape)?, tensor(d_up, shape)?))
 }
@@ -317,14 +317,14 @@ impl<T: Real> Activation<T> for Silu {
 
 pub(crate) fn gated_silu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     fn run<S: Stored>(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-        gated::<S>(gate, up, Silu)
+        gated::<S>(gate, up, &Silu)
     }
     by_stored!(gate, run(gate, up))
 }
 
 pub(crate) fn gated_silu_backward(gate: &Tensor, up: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor)> {
     fn run<S: Stored>(gate: &Tensor, up: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor)> {
-        gated_backward::<S>(gate, up, grad, Silu)
+        gated_backward::<S>(gate, up, grad, &Silu)
     }
     by_stored!(gate, run(gate, up, grad))
 }

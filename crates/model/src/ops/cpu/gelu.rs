@@ -135,7 +135,7 @@ pub(crate) fn gelu_backward(x: &Tensor, grad: &Tensor, form: GeluKind) -> Result
 
 pub(crate) fn gated_gelu(gate: &Tensor, up: &Tensor, form: GeluKind) -> Result<Tensor> {
     fn run<S: Stored<Wide: Normal>>(gate: &Tensor, up: &Tensor, form: GeluKind) -> Result<Tensor> {
-        gated::<S>(gate, up, Gelu(form))
+        gated::<S>(gate, up, &Gelu(form))
     }
     by_stored!(gate, run(gate, up, form))
 }
@@ -152,7 +152,7 @@ pub(crate) fn gated_gelu_backward(
         grad: &Tensor,
         form: GeluKind,
     ) -> Result<(Tensor, Tensor)> {
-        gated_backward::<S>(gate, up, grad, Gelu(form))
+        gated_backward::<S>(gate, up, grad, &Gelu(form))
     }
     by_stored!(gate, run(gate, up, grad, form))
 }

@@ -11,7 +11,7 @@ use super::real::Real;
 const LANES: usize = 32;
 
 /// Loop over slices, to be compiled for the widest vectors.
-pub(super) trait Loop<A> {
+pub(crate) trait Loop<A> {
     /// Result of the loop.
     type Output;
 
@@ -24,7 +24,7 @@ pub(super) trait Loop<A> {
 /// Not for closures and pointers to functions, which are compiled once, for the oldest machine, and
 /// called from the code for each kind of vectors.
 #[inline(always)]
-pub(super) fn vectorised<L: Loop<A>, A>(_: L, arguments: A) -> L::Output {
+pub(crate) fn vectorised<L: Loop<A>, A>(_: L, arguments: A) -> L::Output {
     pulp::Arch::new().dispatch(Call::<L, A> { arguments, of: PhantomData })
 }
 

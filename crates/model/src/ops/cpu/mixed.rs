@@ -21,7 +21,8 @@ mod widened;
 pub(super) use attention::{attention, attention_backward};
 use half::bf16;
 pub(super) use layers::{linear, lora_gradients, products};
-pub(super) use round::{Convert, Stored, rounded, widened as widen};
+pub(crate) use round::{Convert, Stored};
+pub(super) use round::{rounded, widened as widen};
 
 use super::product::{Target, Threads};
 

@@ -6,7 +6,7 @@ use candle_core::WithDType;
 use num_traits::{Float, NumCast};
 
 /// Floating-point type: f32, or f64 to check gradients.
-pub(super) trait Real: WithDType + Float {
+pub(crate) trait Real: WithDType + Float {
     /// Zero.
     const ZERO: Self;
     /// One.

@@ -333,7 +333,7 @@ unsafe fn pack_columns(from: *const bf16, stride: usize, k: usize, valid: usize,
                 // SAFETY: the column exists, and lanes beyond k are not read.
                 *pairs = unsafe { _mm512_maskz_loadu_epi16(mask, from.cast()) };
             }
-            let block = transposed(block);
+            let block = transposed(&block);
             for (pair, lanes) in block.iter().enumerate().take((k - first).div_ceil(2)) {
                 // SAFETY: there are ⌈k/2⌉ pairs.
                 unsafe {
@@ -347,8 +347,8 @@ unsafe fn pack_columns(from: *const bf16, stride: usize, k: usize, valid: usize,
 /// Transposes 16 × 16 pairs.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn transposed(rows: [__m512i; 16]) -> [__m512i; 16] {
-    let mut pairs = rows;
+fn transposed(rows: &[__m512i; 16]) -> [__m512i; 16] {
+    let mut pairs = *rows;
     for i in 0..8 {
         pairs[2 * i] = _mm512_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]);
         pairs[2 * i + 1] = _mm512_unpackhi_epi32(rows[2 * i], rows[2 * i + 1]);
@@ -406,6 +406,7 @@ const KERNELS: [[TileKernel; 2]; ROWS] = [
 /// The machine must have the instructions. The left rows must hold `M` rows of the pairs, the panel
 /// all pairs, and `place` must be valid for `M` rows of `valid` columns.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+#[expect(clippy::needless_range_loop, reason = "iterators keep the sums in memory")]
 unsafe fn tile<const M: usize, const V: usize>(
     lefts: &[Left],
     mut panel: *const u32,

@@ -35,7 +35,9 @@ pub(in crate::ops::cpu) fn linear(
     let b = Right::Transposed(Operand::new(b.slice()?, rank));
     let mut down = sum_f32((rows, rank), None, &[Term { left: x, right: a, k: inputs }]);
     let saved = rounded(&down);
-    down.iter_mut().for_each(|down| *down *= scale as f32);
+    for down in &mut down {
+        *down *= scale as f32;
+    }
     let scaled = rounded(&down);
     let update = Term { left: Operand::new(&scaled, rank), right: b, k: rank };
     let y = sum((rows, outputs), residual, &[base, update], to)?;
@@ -111,7 +113,9 @@ pub(in crate::ops::cpu) fn lora_gradients(
     let (x, grad) = (Operand::new(x.slice()?, inputs), Operand::new(grad.slice()?, outputs));
     let of_b = Term { left: grad, right: Right::Plain(Operand::new(b.slice()?, rank)), k: outputs };
     let mut d_down = sum_f32((rows, rank), None, &[of_b]);
-    d_down.iter_mut().for_each(|d_down| *d_down *= scale);
+    for d_down in &mut d_down {
+        *d_down *= scale;
+    }
     let d_down = rounded(&d_down);
 
     // The few columns are transposed rather than the many: B's gradient is computed as [rank, out].

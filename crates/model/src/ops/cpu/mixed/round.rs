@@ -11,9 +11,7 @@ use super::super::{
 };
 
 /// Element type in memory, with the type it is computed in.
-pub(in crate::ops::cpu) trait Stored:
-    Copy + Send + Sync + candle_core::WithDType
-{
+pub(crate) trait Stored: Copy + Send + Sync + candle_core::WithDType {
     /// Type of the arithmetic.
     type Wide: Real;
     /// Zero.
@@ -95,7 +93,7 @@ fn converted<A: Stored<Wide = f32>, B: Stored<Wide = f32>>(values: &[A]) -> Vec<
 }
 
 /// Converts values to another type in memory.
-pub(in crate::ops::cpu) struct Convert;
+pub(crate) struct Convert;
 
 impl<A: Stored<Wide = f32>, B: Stored<Wide = f32>> Loop<(&mut [B], &[A])> for Convert {
     type Output = ();
