@@ -41,20 +41,33 @@ impl Policy<'_> {
     }
 
     /// Combines the policy's token log-probs of a training micro-batch with the reference's, as the
-    /// objective needs them. The reference runs only if the objective or humanline needs it.
+    /// objective needs them. The reference runs only if the objective or humanline needs it, and not
+    /// before the first step (`at_start`), where it equals the policy bit for bit.
     pub(crate) fn training_logps(
         &self,
         packed: &PackedBatch,
         policy_token_logps: &[f64],
+        at_start: bool,
         settings: &Settings,
         cache: &ReferenceCache,
     ) -> Result<MicroBatchLogps, TrainError> {
+        let reference_logps = |granularity| match (at_start, granularity) {
+            (false, _) => self.reference_logps(packed, granularity, cache),
+            (true, LogProbGranularity::Tokens) => {
+                let policy = || Ok(policy_token_logps.to_vec());
+                cache.get_or_compute(self.reference_name, packed, granularity, policy)
+            }
+            (true, LogProbGranularity::Sequences) => {
+                let policy = || Ok(packed.sum_by_sequence(policy_token_logps));
+                cache.get_or_compute(self.reference_name, packed, granularity, policy)
+            }
+        };
         if let Some(humanline) = settings.humanline {
-            let reference = self.reference_logps(packed, LogProbGranularity::Tokens, cache)?;
+            let reference = reference_logps(LogProbGranularity::Tokens)?;
             return Ok(MicroBatchLogps::with_clamp(packed, policy_token_logps, &reference, humanline));
         }
         let reference_logps = if settings.objective.needs_reference() {
-            self.reference_logps(packed, LogProbGranularity::Sequences, cache)?
+            reference_logps(LogProbGranularity::Sequences)?
         } else {
             vec![0.0; packed.sequences()]
         };

@@ -38,7 +38,7 @@ pub(crate) fn train_step(
     let part = context.group.shard_range(micro_batches.len());
     let local = &micro_batches[part.clone()];
 
-    let LocalForward { logps, last_activations } = forward(context, policy, cache, local)?;
+    let LocalForward { logps, last_activations } = forward(context, policy, cache, local, step == 0)?;
     let BatchLogps { logps: batch_logps, unclamped } = gather_logps(&logps, context.group)?;
 
     let roles: Vec<Role> = micro_batches.iter().flat_map(|micro| micro.roles.iter().copied()).collect();
@@ -85,6 +85,7 @@ fn forward(
     policy: &Policy<'_>,
     cache: &ReferenceCache,
     local: &[MicroBatch],
+    at_start: bool,
 ) -> Result<LocalForward, TrainError> {
     let mut logps = Vec::with_capacity(local.len());
     let Some((last, others)) = local.split_last() else {
@@ -92,10 +93,11 @@ fn forward(
     };
     for MicroBatch { packed, .. } in others {
         let policy_token_logps = policy.decoder.token_log_probs(packed, Adapter::On)?;
-        logps.push(policy.training_logps(packed, &policy_token_logps, context.settings, cache)?);
+        logps.push(policy.training_logps(packed, &policy_token_logps, at_start, context.settings, cache)?);
     }
     let (_, saved) = policy.decoder.forward(&last.packed, context.activations)?;
-    logps.push(policy.training_logps(&last.packed, saved.token_log_probs(), context.settings, cache)?);
+    let last_logps = saved.token_log_probs();
+    logps.push(policy.training_logps(&last.packed, last_logps, at_start, context.settings, cache)?);
     Ok(LocalForward { logps, last_activations: Some(saved) })
 }
 
