@@ -115,7 +115,7 @@ impl MemoryBudget {
 /// Prints the training plans that fit, and the settings of the first.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let budget = args.memory_budget()?;
-    let mut recipe: Recipe = args
+    let recipe: Recipe = args
         .overrides
         .open_model(&args.model)?
         .read::<ModelFile>()?
@@ -123,9 +123,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         .resolve(&|address| {
             if address.starts_with("hf://") { Ok(address.into()) } else { locate(address) }
         })?;
-    if budget.device == DeviceKind::Cpu {
-        recipe.dtype = Dtype::F32;
-    }
     let architecture = architecture(&recipe)?;
     let settings = args.settings()?;
     let ranks = args.gpus.map_or(1, NonZeroUsize::get);
@@ -227,7 +224,7 @@ fn overview(
         }
     };
     let device = match (budget.device, ranks) {
-        (DeviceKind::Cpu, _) => "a CPU (in f32)".to_owned(),
+        (DeviceKind::Cpu, _) => format!("a CPU (in {})", recipe.dtype),
         (DeviceKind::Gpu, 1) => "a GPU".to_owned(),
         (DeviceKind::Gpu, _) => format!("{ranks} GPUs, each"),
     };
@@ -320,12 +317,8 @@ pub(crate) fn quantization_name(kind: Quantization) -> Option<String> {
 }
 
 fn row(plan: &TrainPlan, request: &PlanRequest<'_>) -> Vec<TableCell> {
-    let dtype = match request.dtype {
-        Dtype::F32 => "f32",
-        Dtype::Bf16 => "bf16",
-    };
     let demand = plan.demand;
-    let kind = plan.quantization.and_then(quantization_name).unwrap_or_else(|| dtype.to_owned());
+    let kind = plan.quantization.and_then(quantization_name).unwrap_or_else(|| request.dtype.to_string());
     let mut row = vec![
         TableCell::Text(kind),
         TableCell::count(plan.micro_batch_size as u64),

@@ -191,10 +191,7 @@ impl Report {
                 digits(rate.operations_per_second / 1e12),
                 rate.size,
                 rate.size,
-                match rate.dtype {
-                    Dtype::F32 => "f32",
-                    Dtype::Bf16 => "bf16",
-                }
+                rate.dtype
             )
         });
         let blocks = found.or_else(|| outcome.reason()).map(ContentBlock::Note).into_iter().collect();

@@ -1,7 +1,7 @@
-//! Forward and backward pass of LoRA (rank 16, all linear layers) on a random f32 model of
+//! Forward and backward pass of LoRA (rank 16, all linear layers) on a random model of
 //! SmolLM2-135M's shape.
 //!
-//!     cargo bench --workspace --bench step -- [keep|recompute] [sequences] [tokens] [repeats] [quantization]
+//!     cargo bench --workspace --bench step -- [keep|recompute] [sequences] [tokens] [repeats] [dtype] [quantization]
 //!
 //! Prints tokens per second, peak memory, and the time that the matrix products alone would take at
 //! the rate measured in the same process on the model's shapes.
@@ -16,8 +16,8 @@
 
 use std::time::Instant;
 
-use candle_core::{Device, Tensor};
-use prospect_model::{Activations, Decoder, Gradients, LoraConfig, ModelFile, Packer};
+use candle_core::{DType, Device};
+use prospect_model::{Activations, Decoder, Gradients, LoraConfig, ModelFile, Packer, device};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -26,24 +26,14 @@ const SMOLLM2_135M: &str = r#"{"vocab_size": 49152, "hidden_size": 576, "interme
     "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "head_dim": 64, "rope_theta": 100000.0,
     "rms_norm_eps": 1e-5, "max_position_embeddings": 2048, "tie_word_embeddings": true}"#;
 
-/// Returns the best GFLOP/s over a few products of a step's shapes.
-fn product_rate(rows: usize, architecture: &[(usize, usize)]) -> f64 {
-    let mut best = 0.0_f64;
-    for _ in 0..3 {
-        let (mut seconds, mut flops) = (0.0, 0.0);
-        for (inputs, outputs) in architecture {
-            let x = Tensor::ones((rows, *inputs), candle_core::DType::F32, &Device::Cpu).unwrap();
-            let w = Tensor::ones((*outputs, *inputs), candle_core::DType::F32, &Device::Cpu).unwrap();
-            let start = Instant::now();
-            for _ in 0..4 {
-                x.matmul(&w.t().unwrap()).unwrap();
-            }
-            seconds += start.elapsed().as_secs_f64();
-            flops += 4.0 * 2.0 * (rows * inputs * outputs) as f64;
-        }
-        best = best.max(flops / seconds / 1e9);
+/// Returns the GFLOP/s of products of a step's shapes, the best of several.
+fn product_rate(rows: usize, dtype: DType, shapes: &[(usize, usize)]) -> f64 {
+    let (mut seconds, mut flops) = (0.0, 0.0);
+    for (inputs, outputs) in shapes {
+        seconds += device::product_seconds(&Device::Cpu, dtype, [rows, *inputs, *outputs]).unwrap();
+        flops += 2.0 * (rows * inputs * outputs) as f64;
     }
-    best
+    flops / seconds / 1e9
 }
 
 /// Returns the CPU seconds of this process, summed over threads.
@@ -54,9 +44,9 @@ fn processor_seconds() -> f64 {
     fields.iter().sum::<f64>() / 100.0
 }
 
-/// Builds the frozen model, with a recipe's `quantization`.
-fn base(quantization: Option<&String>) -> Decoder {
-    let mut recipe = serde_json::json!({ "weights": "random", "tokenizer": "bytes" });
+/// Builds the frozen model, with a recipe's `dtype` and `quantization`.
+fn base(dtype: &str, quantization: Option<&String>) -> Decoder {
+    let mut recipe = serde_json::json!({ "weights": "random", "tokenizer": "bytes", "dtype": dtype });
     recipe["architecture"] = serde_json::from_str(SMOLLM2_135M).unwrap();
     if let Some(quantization) = quantization {
         recipe["quantization"] = quantization.as_str().into();
@@ -77,7 +67,8 @@ fn main() {
     };
     let (sequences, tokens, repeats) = (number(1, 4), number(2, 256), number(3, 5));
 
-    let decoder = base(arguments.get(4)).with_lora(LoraConfig { r: 16, alpha: 32.0 }, 0).unwrap();
+    let dtype = arguments.get(4).map_or("f32", String::as_str);
+    let decoder = base(dtype, arguments.get(5)).with_lora(LoraConfig { r: 16, alpha: 32.0 }, 0).unwrap();
 
     let text: Vec<Vec<u32>> = (0..sequences)
         .map(|row| (0..=tokens).map(|at| ((row * 7919 + at * 104_729) % 49152) as u32).collect())
@@ -114,9 +105,9 @@ fn main() {
     let flops = 2
         * (30 * (rows * (weights * (2 + again) + adapters * (4 + again)) + attention)
             + rows * 49152 * 576 * 2);
-    let rate = product_rate(rows, &block);
+    let rate = product_rate(rows, decoder.dtype(), &block);
     println!(
-        "{}: {rows} rows, {step:.2} s ({forward:.2} s forward), {:.0} tokens/s, {processor:.2} s of processors, peak {peak:.2} GB; best of {repeats}: {:.2} s",
+        "{}, {dtype}: {rows} rows, {step:.2} s ({forward:.2} s forward), {:.0} tokens/s, {processor:.2} s of processors, peak {peak:.2} GB; best of {repeats}: {:.2} s",
         if activations == Activations::Keep { "keep" } else { "recompute" },
         rows as f64 / step,
         times[0].0,

@@ -13,6 +13,7 @@ use crate::{
     architecture::{AttentionHeads, EmbeddingScale, RotaryTable},
     cost::{BatchSize, Footprint, TrainedElements},
     layers::{BlockContext, DecoderBlock, Head, LayerContext, SavedBlock, SavedHead},
+    ops,
     pack::{PackedBatch, ScoredToken},
     parameters::{Gradients, Parameters, WeightTensor},
     weights::LinearWeight,
@@ -109,8 +110,14 @@ impl Decoder {
         self.embedding.value().dtype()
     }
 
+    /// Returns the name of the kernels of matrix products with weights on this machine.
+    pub fn kernels(&self) -> &'static str {
+        ops::product_kernels(self.dtype(), self.device())
+    }
+
     pub(crate) fn context<'a>(&self, batch: &'a PackedBatch, adapter: Adapter) -> Result<BlockContext<'a>> {
-        let cos_sin = |table: &RotaryTable| table.cos_sin(&batch.positions, self.dtype(), self.device());
+        let dtype = ops::stream_dtype(self.dtype(), self.device());
+        let cos_sin = |table: &RotaryTable| table.cos_sin(&batch.positions, dtype, self.device());
         let full = LayerContext { rotation: cos_sin(&self.rotary)?, heads: self.architecture.heads() };
         let sliding = match &self.architecture.window {
             None => None,
@@ -123,22 +130,31 @@ impl Decoder {
                 Some(LayerContext { rotation, heads: AttentionHeads { window, ..full.heads } })
             }
         };
-        let pairs = self.architecture.rope.pairs;
-        Ok(BlockContext { trees: &batch.trees, pairs, adapter: adapter == Adapter::On, full, sliding })
+        Ok(BlockContext {
+            trees: &batch.trees,
+            pairs: self.architecture.rope.pairs,
+            adapter: adapter == Adapter::On,
+            operands: self.dtype(),
+            full,
+            sliding,
+        })
     }
 
     pub(crate) fn embed(&self, batch: &PackedBatch) -> Result<Tensor> {
         let tokens = Tensor::new(batch.tokens.as_slice(), self.device())?;
-        self.scale_embedding(self.embedding.value().index_select(&tokens, 0)?)
+        let rows = self.scale_embedding(self.embedding.value().index_select(&tokens, 0)?)?;
+        rows.to_dtype(ops::stream_dtype(self.dtype(), self.device()))
     }
 
-    /// Multiplies rows of the embedding, or of its gradient, by the architecture's factor.
+    /// Multiplies rows of the embedding, or of its gradient, by the architecture's factor, which is
+    /// rounded to the type of the weights.
     fn scale_embedding(&self, rows: Tensor) -> Result<Tensor> {
         match self.architecture.embedding_scale {
             EmbeddingScale::One => Ok(rows),
             EmbeddingScale::RootHidden => {
                 let root = Tensor::new((self.architecture.hidden as f64).sqrt(), &Device::Cpu)?;
-                rows.broadcast_mul(&root.to_dtype(rows.dtype())?.to_device(rows.device())?)
+                let root = root.to_dtype(self.dtype())?.to_dtype(rows.dtype())?;
+                rows.broadcast_mul(&root.to_device(rows.device())?)
             }
         }
     }
@@ -219,6 +235,7 @@ impl Decoder {
             moments: 2,
             rank: rank.map(|rank| rank as u64),
             element_bytes: self.dtype().size_in_bytes() as u64,
+            stream_bytes: ops::stream_dtype(self.dtype(), self.device()).size_in_bytes() as u64,
             quantised: linears().any(|linear| matches!(linear.weight, LinearWeight::Quantised(_))),
             sharded: linears().any(|linear| matches!(linear.weight, LinearWeight::Sharded(_))),
             device: self.device().into(),
@@ -265,7 +282,8 @@ impl Decoder {
         }
         self.embedding.add_gradient(gradients, || {
             let tokens = Tensor::new(batch.tokens.as_slice(), self.device())?;
-            self.embedding.value().zeros_like()?.index_add(&tokens, &self.scale_embedding(dx)?, 0)
+            let dx = self.scale_embedding(dx)?;
+            Tensor::zeros(self.embedding.value().shape(), dx.dtype(), dx.device())?.index_add(&tokens, &dx, 0)
         })
     }
 

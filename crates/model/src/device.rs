@@ -1,11 +1,14 @@
 //! Devices: opening the CPU or a GPU, memory statistics, and our CUDA kernels.
 
+use std::time::Instant;
+
 pub use candle_core::Device;
+use candle_core::{DType, Tensor};
 use prospect_core::memory;
 pub use prospect_kernels::check::Check as KernelCheck;
 use serde::Serialize;
 
-use crate::ModelError;
+use crate::{ModelError, ops};
 
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -90,6 +93,25 @@ pub fn info(device: &Device) -> Result<DeviceInfo, ModelError> {
     let memory = memory::of_this_machine();
     let name = format!("CPU, {} threads", rayon::current_num_threads());
     Ok(DeviceInfo { name, memory, free: memory, driver: None, compute_capability: None })
+}
+
+/// Returns the seconds of one product of a `[rows, inputs]` matrix with a weight `[outputs, inputs]`
+/// of this type, the fastest of several.
+pub fn product_seconds(
+    device: &Device,
+    dtype: DType,
+    [rows, inputs, outputs]: [usize; 3],
+) -> Result<f64, ModelError> {
+    let normal = |shape| Tensor::randn(0f32, 1.0, shape, device)?.to_dtype(dtype);
+    let (x, weight) = (normal((rows, inputs))?, normal((outputs, inputs))?);
+    let mut best = f64::INFINITY;
+    for _ in 0..5 {
+        let start = Instant::now();
+        ops::linear(&x, &weight, None, None, dtype)?;
+        device.synchronize()?;
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    Ok(best)
 }
 
 /// Resets the peak that [`peak_memory`] returns.

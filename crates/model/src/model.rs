@@ -14,7 +14,7 @@ use prospect_dist::ProcessGroup;
 use serde::Deserialize;
 
 use crate::{
-    Architecture, ChatTemplate, Decoder, Dtype, ModelError, Quantization, Recipe, TemplateSource, Tokenizer,
+    Architecture, ChatTemplate, Decoder, ModelError, Quantization, Recipe, TemplateSource, Tokenizer,
     TokenizerSource, Train, WeightsSource, device,
     recorded::check_recorded,
     save::save_weights,
@@ -101,16 +101,6 @@ impl Recipe {
         Ok(fingerprint(&parts)?)
     }
 
-    fn device(&self, ordinal: usize) -> Result<Device, ModelError> {
-        let device = device::by_ordinal(ordinal)?;
-        if self.dtype == Dtype::Bf16 && device.is_cpu() {
-            return Err(ModelError::Recipe(
-                "`dtype: bf16` needs a GPU (a build with --features cuda); set dtype: f32".to_owned(),
-            ));
-        }
-        Ok(device)
-    }
-
     /// Reads the architecture without loading the weights.
     pub fn architecture(&self) -> Result<Architecture, ModelError> {
         self.weights.architecture()
@@ -129,7 +119,7 @@ impl Recipe {
                 "`train: full` has no frozen weights to shard; train an adapter, or drop --shard".to_owned(),
             ));
         }
-        let device = self.device(member.local_rank)?;
+        let device = device::by_ordinal(member.local_rank)?;
         let keep_blocks = self.quantization == Some(Quantization::File);
         let (architecture, mut weights) =
             self.weights.open(Storage { dtype: self.dtype.to_candle(), device, keep_blocks })?;

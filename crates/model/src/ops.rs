@@ -3,7 +3,7 @@
 //! | implementation | device |
 //! |---|---|
 //! | [`composed`] of candle's operations | all; reference of the others in tests |
-//! | [`cpu`], fused | CPU |
+//! | [`cpu`], fused, with bf16 weights in mixed precision | CPU |
 //! | [`kernels`] of `prospect-kernels`, for most operations | GPU, if `PROSPECT_KERNELS` enables them |
 
 mod composed;
@@ -12,6 +12,7 @@ mod cpu;
 mod kernels;
 
 use candle_core::{DType, Device, Result, Tensor, quantized::QTensor};
+pub(crate) use cpu::{Convert, Loop, Stored, vectorised};
 pub use prospect_kernels::adamw::AdamWConstants;
 
 #[cfg(feature = "cuda")]
@@ -25,8 +26,11 @@ use crate::{
 /// they are enabled.
 macro_rules! on_device {
     ($group:ident, $tensor:expr, $name:ident($($argument:expr),*)) => {
+        on_device!($group, $tensor, $name($($argument),*), on the CPU $name($($argument),*))
+    };
+    ($group:ident, $tensor:expr, $name:ident($($argument:expr),*), on the CPU $fused:ident($($own:expr),*)) => {
         match $tensor.device() {
-            Device::Cpu => cpu::$name($($argument),*),
+            Device::Cpu => cpu::$fused($($own),*),
             #[cfg(feature = "cuda")]
             Device::Cuda(gpu) if KernelGroup::$group.is_on() => kernels::$name(&Gpu(gpu), $($argument),*),
             _ => composed::$name($($argument),*),
@@ -51,19 +55,67 @@ pub(crate) struct LoraFactors<'a> {
     pub(crate) scale: f64,
 }
 
-/// Returns \[residual +\] x·weightᵀ \[+ scale·(x·aᵀ)·bᵀ\], and x·aᵀ if there is an adapter.
+/// Returns \[residual +\] x·weightᵀ \[+ scale·(x·aᵀ)·bᵀ\] in the type `to`, and x·aᵀ if there is an
+/// adapter.
 ///
-/// `x` is `[rows, in]`, `weight` is `[out, in]`, `residual` and the result are `[rows, out]`.
+/// `x` is `[rows, in]`, `weight` is `[out, in]`, `residual` and the result are `[rows, out]`. `to`
+/// differs from the type of `x` only with bf16 operands on the CPU; it is that of `residual`.
 pub(crate) fn linear(
     x: &Tensor,
     weight: &Tensor,
     residual: Option<&Tensor>,
     adapter: Option<LoraFactors<'_>>,
+    to: DType,
 ) -> Result<(Tensor, Option<Tensor>)> {
-    on_device!(x, linear(x, weight, residual, adapter))
+    on_device!(x, linear(x, weight, residual, adapter, to))
 }
 
-/// Returns \[onto +\] Σ left·right, in the memory of `onto` if the device supports it.
+/// Gradients of a low-rank update.
+pub(crate) struct LoraGradients {
+    /// d loss / d (x·aᵀ), `[rows, rank]`.
+    pub(crate) down: Tensor,
+    /// d loss / d a, `[rank, in]`.
+    pub(crate) a: Tensor,
+    /// d loss / d b, `[out, rank]`.
+    pub(crate) b: Tensor,
+}
+
+/// Returns the gradients of the low-rank update of [`linear`]. `down` is the x·aᵀ that it returned,
+/// `grad` is d loss / d result.
+pub(crate) fn lora_gradients(
+    x: &Tensor,
+    down: &Tensor,
+    grad: &Tensor,
+    factors: LoraFactors<'_>,
+) -> Result<LoraGradients> {
+    on_device!(x, lora_gradients(x, down, grad, factors))
+}
+
+/// Converts a factor of a product to the type of the other factor.
+pub(crate) fn operand(x: &Tensor, dtype: DType) -> Result<Tensor> {
+    if x.dtype() == dtype {
+        return Ok(x.clone());
+    }
+    on_device!(x, operand(x, dtype))
+}
+
+/// Returns the name of the kernels of products with weights of this type.
+pub(crate) fn product_kernels(weights: DType, device: &Device) -> &'static str {
+    match device {
+        Device::Cpu if weights == DType::BF16 => cpu::mixed_kernels(),
+        Device::Cpu => "gemm",
+        _ => "cublas",
+    }
+}
+
+/// Returns the type of activations that are no factors of products, such as the residual stream:
+/// f32 on the CPU for bf16 weights, otherwise that of the weights.
+pub(crate) fn stream_dtype(weights: DType, device: &Device) -> DType {
+    if device.is_cpu() && weights == DType::BF16 { DType::F32 } else { weights }
+}
+
+/// Returns \[onto +\] Σ left·right, in the memory of `onto` if the device supports it. On the CPU,
+/// the sum of products of bf16 matrices is f32.
 pub(crate) fn products(onto: Option<Tensor>, terms: &[(&Tensor, &Tensor)]) -> Result<Tensor> {
     match terms {
         [(left, _), ..] => on_device!(left, products(onto, terms)),
@@ -71,9 +123,10 @@ pub(crate) fn products(onto: Option<Tensor>, terms: &[(&Tensor, &Tensor)]) -> Re
     }
 }
 
-/// RMS norm of each row: returns x·w / rms(x), `[rows, dim]`, and 1/rms(x), `[rows]`.
-pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<(Tensor, Tensor)> {
-    on_device!(Norm, x, rms_norm(x, weight, epsilon))
+/// RMS norm of each row: returns x·w / rms(x) in the type `to`, `[rows, dim]`, and 1/rms(x),
+/// `[rows]`. `to` differs from the type of `x` only on the CPU.
+pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64, to: DType) -> Result<(Tensor, Tensor)> {
+    on_device!(Norm, x, rms_norm(x, weight, epsilon), on the CPU rms_norm(x, weight, epsilon, to))
 }
 
 /// Returns d loss / d x of [`rms_norm`], plus `residual`. `grad` is d loss / d result.
@@ -186,14 +239,20 @@ pub(crate) fn attention_backward(
     on_device!(Attention, q, attention_backward(q, k, v, grad, trees, heads))
 }
 
-/// Returns log softmax(logits)[target] of each row as f64 and, with `gradient`, its gradient with
-/// respect to the logits: onehot − softmax.
+/// Returns log softmax(logits)[target] of each row as f64 and, if `gradient` names a type, its
+/// gradient with respect to the logits: onehot − softmax. The type differs from that of the logits
+/// only on the CPU.
 pub(crate) fn log_prob_of_targets(
     logits: &Tensor,
     scored: &[ScoredToken],
-    gradient: bool,
+    gradient: Option<DType>,
 ) -> Result<(Vec<f64>, Option<Tensor>)> {
-    on_device!(LogProb, logits, log_prob_of_targets(logits, scored, gradient))
+    on_device!(
+        LogProb,
+        logits,
+        log_prob_of_targets(logits, scored, gradient.is_some()),
+        on the CPU log_prob_of_targets(logits, scored, gradient)
+    )
 }
 
 /// Dequantises a matrix.

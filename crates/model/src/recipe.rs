@@ -22,7 +22,9 @@ pub struct ModelFile {
     /// Chat template: `chatml` or a Jinja file. Default: the template that comes with the weights,
     /// or `chatml` if there is none.
     pub chat_template: Option<String>,
-    /// Element type of the weights: `f32`, or `bf16` on a GPU.
+    /// Element type of the weights: `f32` or `bf16`. Adapters, their gradients and moments are `f32`.
+    /// With `bf16` on a CPU, factors of matrix products are `bf16`; their sums, the residual stream,
+    /// norms and softmax are `f32`.
     #[serde(default)]
     pub dtype: Dtype,
     /// Quantisation of the frozen matrices of linear layers under an adapter (QLoRA): a GGUF block
@@ -76,13 +78,14 @@ impl ModelStage {
 }
 
 /// Element type of the weights.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::Display)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Dtype {
     /// Single precision.
     #[default]
     F32,
-    /// bfloat16, on a GPU only.
+    /// bfloat16.
     Bf16,
 }
 

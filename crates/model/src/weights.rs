@@ -2,6 +2,7 @@
 //!
 //! A [`TensorSource`] yields tensors under the names and in the layout of Hugging Face checkpoints.
 
+mod box_muller;
 mod gguf;
 mod matrix;
 mod quantised;

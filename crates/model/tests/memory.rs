@@ -4,11 +4,12 @@
 // Helpers of tests may panic.
 #![allow(clippy::unwrap_used)]
 
+use candle_core::Device;
 use prospect_core::config::Document;
 use prospect_dist::{ProcessGroup, thread_group};
 use prospect_model::{
-    Activations, Architecture, BatchSize, Decoder, Gradients, LoraConfig, ModelFile, PackedBatch, Packer,
-    Recipe,
+    Activations, Architecture, BatchSize, Decoder, Dtype, Gradients, LoraConfig, ModelFile, PackedBatch,
+    Packer, Recipe,
 };
 use prospect_testkit::{CountingAllocator, bytes_in_use, peak_bytes, peak_of, reset_peak};
 
@@ -101,11 +102,16 @@ fn predictions_are_within_a_tenth_of_what_is_allocated() {
     let mut lines = Vec::new();
     let mut worst: f64 = 0.0;
     for (name, architecture) in architectures() {
-        let base = Decoder::random(architecture, 0).unwrap();
+        let base = Decoder::random(architecture.clone(), 0).unwrap();
         let layers = base.architecture().layers as u64;
-        let lora = base.with_lora(LoraConfig { r: 8, alpha: 16.0 }, 0).unwrap();
+        let lora = |base: &Decoder| base.with_lora(LoraConfig { r: 8, alpha: 16.0 }, 0).unwrap();
         let full = base.with_all_trained().unwrap();
-        for (kind, policy) in [("lora", &lora), ("full", &full)] {
+        let mixed = Decoder::random_on(&Device::Cpu, architecture, 0, Dtype::Bf16, None).unwrap();
+        let policies = [("lora", lora(&base)), ("full", full), ("lora, bf16", lora(&mixed))];
+        drop((base, mixed));
+        for (kind, policy) in &policies {
+            // The first pass on a thread allocates the memory for packed matrices.
+            peak_of_step(policy, &batch(4, 0), Activations::Recompute, 1);
             for (activations, recomputed) in [(Activations::Keep, 0), (Activations::Recompute, layers)] {
                 for (prompts, mismatched, micro_batches) in [(4, 0, 1), (4, 4, 1), (2, 0, 2)] {
                     let batch = batch(prompts, mismatched);

@@ -87,16 +87,28 @@ impl Policy<'_> {
     }
 
     /// Combines the policy's token log-probs of a training micro-batch with the reference's, as the
-    /// objective needs them. The reference runs only if the objective or humanline needs it.
+    /// objective needs them. The reference runs only if the objective or humanline needs it, and not
+    /// before the first step (`at_start`), where it equals the policy bit for bit.
     pub(crate) fn training_logps(
         &self,
         MicroBatch { packed, roles, .. }: &MicroBatch,
         policy_token_logps: &[f64],
+        at_start: bool,
         settings: &Settings,
         whitening: Option<Whitening>,
         cache: &ReferenceCache,
     ) -> Result<MicroBatchLogps, TrainError> {
-        let reference = |granularity| self.training_reference_logps(packed, granularity, cache);
+        let reference = |granularity| match (at_start, granularity) {
+            (false, _) => self.training_reference_logps(packed, granularity, cache),
+            (true, LogProbGranularity::Tokens) => {
+                let policy = || Ok(policy_token_logps.to_vec());
+                cache.get_or_compute(self.reference_name, packed, granularity, policy)
+            }
+            (true, LogProbGranularity::Sequences) => {
+                let policy = || Ok(packed.sum_by_sequence(policy_token_logps));
+                cache.get_or_compute(self.reference_name, packed, granularity, policy)
+            }
+        };
         if let (Some(whitening), Objective::Ppo(options)) = (whitening, &settings.objective) {
             let reference = reference(LogProbGranularity::Tokens)?;
             let whitened = (options, whitening);

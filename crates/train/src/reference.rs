@@ -111,6 +111,18 @@ impl ReferenceCache {
         batch: &PackedBatch,
         granularity: LogProbGranularity,
     ) -> Result<Vec<f64>, TrainError> {
+        self.get_or_compute(name, batch, granularity, || reference.log_probs(batch, granularity))
+    }
+
+    /// Returns log-probs of `batch` under the reference called `name`, from `compute` if they are not
+    /// in the cache.
+    pub(crate) fn get_or_compute(
+        &self,
+        name: &str,
+        batch: &PackedBatch,
+        granularity: LogProbGranularity,
+        compute: impl FnOnce() -> Result<Vec<f64>, TrainError>,
+    ) -> Result<Vec<f64>, TrainError> {
         let mut hasher = blake3::Hasher::new_derive_key("prospect 2026 reference log-probs v1");
         hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes()).update(&batch.content());
         if granularity == LogProbGranularity::Tokens {
@@ -122,7 +134,7 @@ impl ReferenceCache {
             return Ok(values);
         }
         let mut pending = PendingEntry { shard: &shard, key, values: None };
-        let values = reference.log_probs(batch, granularity)?;
+        let values = compute()?;
         pending.values = Some(values.clone());
         Ok(values)
     }

@@ -41,7 +41,8 @@ pub(crate) fn train_step(
     let roles: Vec<Role> = micro_batches.iter().flat_map(|micro| micro.roles.iter().copied()).collect();
     let tokens = micro_batches.iter().flat_map(|micro| micro.packed.lengths());
     let whitening = policy.loss.whitening(&roles, tokens);
-    let LocalForward { logps, last_activations } = forward(context, policy, whitening, cache, local)?;
+    let LocalForward { logps, last_activations } =
+        forward(context, policy, whitening, cache, local, step == 0)?;
     let batch = gather_logps(&logps, context.group)?;
 
     policy.state = policy.loss.observe(policy.state, &roles, &batch.logps);
@@ -100,6 +101,7 @@ fn forward(
     whitening: Option<Whitening>,
     cache: &ReferenceCache,
     local: &[MicroBatch],
+    at_start: bool,
 ) -> Result<LocalForward, TrainError> {
     let mut logps = Vec::with_capacity(local.len());
     let Some((last, others)) = local.split_last() else {
@@ -107,11 +109,18 @@ fn forward(
     };
     for micro in others {
         let token_logps = policy.decoder.token_log_probs(&micro.packed, Adapter::On)?;
-        logps.push(policy.training_logps(micro, &token_logps, context.settings, whitening, cache)?);
+        logps.push(policy.training_logps(
+            micro,
+            &token_logps,
+            at_start,
+            context.settings,
+            whitening,
+            cache,
+        )?);
     }
     let (_, saved) = policy.decoder.forward(&last.packed, context.activations)?;
     let token_logps = saved.token_log_probs();
-    logps.push(policy.training_logps(last, token_logps, context.settings, whitening, cache)?);
+    logps.push(policy.training_logps(last, token_logps, at_start, context.settings, whitening, cache)?);
     Ok(LocalForward { logps, last_activations: Some(saved) })
 }
 

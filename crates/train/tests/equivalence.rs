@@ -53,11 +53,12 @@ fn dataset(folder: &Path) {
     prospect_data::prepare(&recipe.resolve(&|path| Ok(path.into())).unwrap(), folder).unwrap();
 }
 
-fn model(member: &ProcessGroup) -> Model {
-    let text = "weights: random\ntokenizer: bytes\narchitecture: {vocab_size: 258, hidden_size: 16,
+fn model(member: &ProcessGroup, dtype: &str) -> Model {
+    let text = "weights: random\ntokenizer: bytes\ndtype: DTYPE\narchitecture: {vocab_size: 258, hidden_size: 16,
       intermediate_size: 32, num_hidden_layers: 2, num_attention_heads: 2, num_key_value_heads: 1, head_dim: 8,
       max_position_embeddings: 256}";
-    let recipe: ModelFile = Document::from_text("model.yaml", text).unwrap().read().unwrap();
+    let recipe: ModelFile =
+        Document::from_text("model.yaml", &text.replace("DTYPE", dtype)).unwrap().read().unwrap();
     recipe.resolve(&|path| Ok(path.into())).unwrap().load_as(member).unwrap()
 }
 
@@ -72,6 +73,7 @@ max_prompt_length: 100\nobjective: {objective}"
 
 /// Options of a run, in addition to its settings.
 struct RunOptions<'a> {
+    dtype: &'a str,
     kind: Train,
     activations: Activations,
     cache: &'a str,
@@ -81,7 +83,7 @@ struct RunOptions<'a> {
 
 impl<'a> RunOptions<'a> {
     fn new(kind: Train, activations: Activations, cache: &'a str) -> Self {
-        Self { kind, activations, cache, checkpoints: None, member: ProcessGroup::default() }
+        Self { dtype: "f32", kind, activations, cache, checkpoints: None, member: ProcessGroup::default() }
     }
 }
 
@@ -104,8 +106,8 @@ fn run(
     options: RunOptions<'_>,
     records: &mut Records,
 ) -> Result<TrainedPolicy, TrainError> {
-    let RunOptions { kind, activations, cache, checkpoints, member } = options;
-    let model = model(&member);
+    let RunOptions { dtype, kind, activations, cache, checkpoints, member } = options;
+    let model = model(&member, dtype);
     let encoder = Encoder::new(&model, settings.max_length, settings.max_prompt_length);
     let examples = TrainingSet::read(&folder.join("data"), &settings.objective, &encoder).unwrap();
     let context = TrainContext {
@@ -368,6 +370,34 @@ fn recomputing_activations_and_a_warm_cache_change_nothing() {
     // 70 MiB leave room for some blocks next to the chunks of logits; 1 byte leaves room for none.
     for activations in [Activations::Recompute, Activations::Within(70 << 20), Activations::Within(1)] {
         assert_close("recompute", &cold, &run(activations, "two"));
+    }
+}
+
+#[test]
+fn bf16_weights_train_like_f32_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    dataset(&folder.path().join("data"));
+    for (objective, completions) in [("kto", 1), ("dpo", 2)] {
+        for kind in [LORA, Train::Full] {
+            let run = |dtype, activations| {
+                let mut records = Records::default();
+                let cache = format!("{objective} {dtype}");
+                let options = RunOptions { dtype, ..RunOptions::new(kind, activations, &cache) };
+                let settings = settings(objective, 16 * completions, 8 * completions);
+                run(folder.path(), &settings, options, &mut records).unwrap();
+                records.records
+            };
+            let mixed = run("bf16", Activations::Keep);
+            assert_eq!(mixed, run("bf16", Activations::Recompute), "{objective}, {kind:?}");
+            let (losses, exact) = [mixed, run("f32", Activations::Keep)]
+                .map(|records| records.iter().map(|record| record.values["loss"]).collect::<Vec<_>>())
+                .into();
+            // Policy and reference are the same model at the start, whatever its type.
+            assert_eq!(losses[0], exact[0], "{objective}, {kind:?}");
+            let moved = exact.iter().map(|loss| (loss - exact[0]).abs()).fold(0.0, f64::max);
+            let apart = losses.iter().zip(&exact).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            assert!(moved > 1e-3 && apart < 0.1 * moved, "{objective}, {kind:?}: {apart} of {moved}");
+        }
     }
 }
 

@@ -33,8 +33,11 @@ pub struct Footprint<'a> {
     pub moments: u64,
     /// Rank of the adapter; None in full training.
     pub rank: Option<u64>,
-    /// Bytes of one element of an activation.
+    /// Bytes of one element of a weight, and of an activation that is a factor of products.
     pub element_bytes: u64,
+    /// Bytes of one element of other activations, such as the residual stream, and of the results of
+    /// backward passes. Differs from `element_bytes` for 16-bit weights on the CPU.
+    pub stream_bytes: u64,
     /// Dequantises frozen matrices for every product.
     pub quantised: bool,
     /// Gathers frozen matrices from all ranks for every product.
@@ -87,6 +90,8 @@ impl MemoryDemand {
 /// Bytes of one row of each kind of matrix.
 struct RowBytes {
     hidden: u64,
+    /// A hidden row as a factor of products.
+    normed: u64,
     query: u64,
     key: u64,
     /// One of the MLP's wide matrices.
@@ -117,7 +122,8 @@ impl Footprint<'_> {
     fn row_bytes(&self) -> RowBytes {
         let (a, e) = (self.architecture, self.element_bytes);
         RowBytes {
-            hidden: a.hidden as u64 * e,
+            hidden: a.hidden as u64 * self.stream_bytes,
+            normed: a.hidden as u64 * e,
             query: (a.query_heads * a.head_dim) as u64 * e,
             key: (a.key_heads * a.head_dim) as u64 * e,
             wide: a.intermediate as u64 * e,
@@ -146,7 +152,7 @@ impl Footprint<'_> {
     fn after_norm(&self, row: &RowBytes) -> u64 {
         match self.architecture.norm_placement {
             NormPlacement::Before => 0,
-            NormPlacement::BeforeAndAfter => row.hidden,
+            NormPlacement::BeforeAndAfter => row.normed,
         }
     }
 
@@ -155,9 +161,9 @@ impl Footprint<'_> {
     fn forward(&self, row: &RowBytes) -> u64 {
         // At the activation: both normed inputs, the result, the activation's input, and what is
         // saved.
-        let mlp = self.saved(row) + 2 * row.hidden + row.wide;
+        let mlp = self.saved(row) + 2 * row.normed + row.wide;
         // At the attention products: queries and keys before and after rotation.
-        let attention = 2 * row.hidden + 5 * row.query + 3 * row.key + row.linears * row.down;
+        let attention = row.hidden + row.normed + 5 * row.query + 3 * row.key + row.linears * row.down;
         match self.device {
             DeviceKind::Cpu => mlp.max(attention),
             DeviceKind::Gpu => {
@@ -171,15 +177,23 @@ impl Footprint<'_> {
     fn backward(&self, row: &RowBytes) -> u64 {
         // The gradient before a norm after attention or MLP.
         let inner = self.after_norm(row);
-        let mlp = row.hidden + inner + (row.saved_wide + 2) * row.wide;
+        // Of the wide matrices, the gradient of the activation is a result.
+        let mlp = row.hidden + inner + (row.saved_wide + 1) * row.wide + self.in_stream(row.wide);
         let attention =
-            (4 * row.hidden + inner + 3 * row.query + 4 * row.key).saturating_sub(row.saved_wide * row.wide);
+            (3 * row.hidden + row.normed + inner + 2 * row.query + self.in_stream(row.query) + 4 * row.key)
+                .saturating_sub(row.saved_wide * row.wide);
         match self.device {
             DeviceKind::Cpu => mlp.max(attention),
             DeviceKind::Gpu => {
                 (mlp + 5 * row.wide).max(attention + 4 * row.query) + 4 * self.in_f32(row.hidden)
             }
         }
+    }
+
+    /// Converts bytes of factors of products to those of the same elements in the type of other
+    /// activations.
+    fn in_stream(&self, bytes: u64) -> u64 {
+        bytes / self.element_bytes * self.stream_bytes
     }
 
     /// Converts bytes of activations to those of the same elements in f32, in which composed
@@ -232,7 +246,7 @@ impl Footprint<'_> {
         let dense = copies * self.largest_matrix();
         // cos and sin; blocks with a sliding window may have their own.
         let tables = if a.sliding_rope.is_some() { 2 } else { 1 };
-        let rotation = tables * rows * a.head_dim as u64 * self.element_bytes;
+        let rotation = tables * rows * a.head_dim as u64 * self.stream_bytes;
         // Where only some rows are saved, the last block's activations exist in full and as a copy.
         let copied = if gradient_rows < rows && recomputed < layers {
             rows * (row.hidden + saved) + gradient_rows * saved
@@ -244,18 +258,20 @@ impl Footprint<'_> {
                 .max(rows * (row.hidden + self.forward(&row)) + dense + self.attention_matrices(longest, 3));
 
         // Logits come in chunks, either of rows with gradient or of rows without.
-        let logits = a.vocabulary as u64 * self.element_bytes;
+        let logits = a.vocabulary as u64 * self.stream_bytes;
         let chunk = |rows: u64| (Head::CHUNK_BYTES as u64 / logits).max(1).min(rows) * logits;
         let (with, without) = (chunk(gradient_scored), chunk(scored - gradient_scored));
+        // With the gradient of the logits, a factor of products.
+        let both = with + with / self.stream_bytes * self.element_bytes;
         let composed = if self.device == DeviceKind::Gpu { 4 * self.in_f32(with.max(without)) } else { 0 };
         let unit = gradient_scored * row.hidden;
         // A frozen head computes the gradient of its rows in the forward pass, a trained one in the
         // backward pass.
-        let last = rows * row.hidden + 2 * scored * row.hidden;
+        let last = rows * row.hidden + scored * (row.hidden + row.normed);
         let (head, head_backward) = if full {
             (last + with.max(without) + composed, 4 * unit + 3 * with + composed + 2 * vocabulary)
         } else {
-            (last + unit + (composed + without.max(2 * with)).max(unit), 0)
+            (last + unit + (composed + without.max(both)).max(unit), 0)
         };
 
         // The gradient of the head's rows scattered to all rows, twice, and what the head has

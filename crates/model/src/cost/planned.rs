@@ -51,6 +51,10 @@ impl<'a> Footprint<'a> {
             moments: 2,
             rank,
             element_bytes,
+            stream_bytes: match device {
+                DeviceKind::Cpu => 4,
+                DeviceKind::Gpu => element_bytes,
+            },
             quantised: quantization.is_some(),
             sharded,
             device,

@@ -7,6 +7,7 @@ use crate::{
     Architecture, Dtype, ModelError, Quantization,
     architecture::{Mlp, NormKind, Projections},
     layers::{Attention, DecoderBlock, Head, HeadNorms, Linear, Norm, PostNorms},
+    ops,
     parameters::{Parameters, WeightTensor},
     weights::{QuantisingSource, RandomWeights, TensorSource},
 };
@@ -22,21 +23,23 @@ impl Builder<'_> {
         self.weights.get(&format!("{module}.weight"), shape)
     }
 
-    fn bias(&mut self, module: &str, width: usize) -> Result<Tensor, ModelError> {
-        self.weights.get(&format!("{module}.bias"), &[width])
+    /// Reads a bias or the weight of a norm, which are added to or multiplied with activations.
+    fn vector(&mut self, module: &str, kind: &str, width: usize) -> Result<Tensor, ModelError> {
+        let vector = self.weights.get(&format!("{module}.{kind}"), &[width])?;
+        Ok(vector.to_dtype(ops::stream_dtype(vector.dtype(), vector.device()))?)
     }
 
     fn linear(&mut self, module: &str, shape: [usize; 2], bias: bool) -> Result<Linear, ModelError> {
         let weight = self.weights.matrix(&format!("{module}.weight"), shape)?;
-        let bias = if bias { Some(self.bias(module, shape[0])?) } else { None };
+        let bias = if bias { Some(self.vector(module, "bias", shape[0])?) } else { None };
         Ok(Linear::frozen(weight, bias))
     }
 
     fn norm(&mut self, module: &str, kind: NormKind, width: usize) -> Result<Norm, ModelError> {
-        let weight = WeightTensor::Frozen(self.weight(module, &[width])?);
+        let weight = WeightTensor::Frozen(self.vector(module, "weight", width)?);
         let bias = match kind {
             NormKind::Rms | NormKind::RmsOffset => None,
-            NormKind::Layer => Some(WeightTensor::Frozen(self.bias(module, width)?)),
+            NormKind::Layer => Some(WeightTensor::Frozen(self.vector(module, "bias", width)?)),
         };
         let offset = kind == NormKind::RmsOffset;
         Ok(Norm { weight, bias, offset, epsilon: self.architecture.epsilon })

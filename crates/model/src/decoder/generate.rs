@@ -239,11 +239,14 @@ fn by_head(x: &Tensor, heads: AttentionHeads) -> Result<Tensor> {
 /// Computes attention of one query row `[1, query heads·dim]` to the keys and values
 /// `[key heads, cached, dim]`.
 fn attend_to_cache(q: &Tensor, [keys, values]: &[Tensor; 2], heads: AttentionHeads) -> Result<Tensor> {
+    let dtype = q.dtype();
+    let wide = ops::stream_dtype(dtype, q.device());
+    let (q, keys, values) = (q.to_dtype(wide)?, keys.to_dtype(wide)?, values.to_dtype(wide)?);
     let q = q.reshape((heads.key, heads.query / heads.key, heads.dim))?;
     let scores = (q.matmul(&keys.t()?)? * heads.scale)?;
     let weights = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
     let weights = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?;
-    weights.matmul(values)?.reshape((1, heads.query * heads.dim))
+    weights.matmul(&values)?.reshape((1, heads.query * heads.dim))?.to_dtype(dtype)
 }
 
 /// Returns the token with the largest logit, the first of several.

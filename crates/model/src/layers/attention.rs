@@ -130,7 +130,7 @@ impl Attention {
             None => (q, k, None),
             Some(norms) => {
                 let apply = |norm: &Norm, x: &Tensor| -> Result<Tensor> {
-                    norm.forward(&by_head(x, heads.dim)?)?.0.reshape(x.shape())
+                    norm.forward(&by_head(x, heads.dim)?, x.dtype())?.0.reshape(x.shape())
                 };
                 (apply(&norms.query, &q)?, apply(&norms.key, &k)?, Some([q, k]))
             }
@@ -161,7 +161,7 @@ impl Attention {
         if let (Some(norms), Some([q, k])) = (&self.norms, unnormed) {
             let mut undo = |norm: &Norm, x: &Tensor, grad: &Tensor| -> Result<Tensor> {
                 let (x, rows) = (by_head(x, heads.dim)?, by_head(grad, heads.dim)?);
-                let (_, saved) = norm.forward(&x)?;
+                let (_, saved) = norm.forward(&x, x.dtype())?;
                 norm.backward(&x, &saved, &rows, None, gradients)?.reshape(grad.shape())
             };
             (d_q, d_k) = (undo(&norms.query, &q, &d_q)?, undo(&norms.key, &k, &d_k)?);

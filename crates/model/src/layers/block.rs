@@ -1,7 +1,7 @@
 //! Decoder block: attention and an MLP, each with a norm before it, in some families one after it,
 //! and a residual connection.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 use super::{Attention, HeadNorms, Linear, Norm, attention::SavedAttention, mlp::SavedMlp};
 use crate::{
@@ -34,6 +34,8 @@ pub(crate) struct BlockContext<'a> {
     pub(crate) trees: &'a [PromptTree],
     pub(crate) pairs: RotaryPairs,
     pub(crate) adapter: bool,
+    /// Type of the factors of products: that of the weights.
+    pub(crate) operands: DType,
     /// Inputs of blocks with full attention.
     pub(crate) full: LayerContext,
     /// Inputs of blocks with a sliding window, if there are such blocks.
@@ -133,20 +135,20 @@ impl DecoderBlock {
     ) -> Result<(Tensor, SavedBlock)> {
         // Without norms after them, the products add the residual stream themselves.
         let fused = self.post_norms.is_none();
-        let (normed, _) = self.attention_norm.forward(x)?;
+        let (normed, _) = self.attention_norm.forward(x, context.operands)?;
         let (attended, attention) = self.attention.forward(&normed, fused.then_some(x), context, attend)?;
         let sum = match &self.post_norms {
-            Some(norms) => (x + norms.attention.forward(&attended)?.0)?,
+            Some(norms) => (x + norms.attention.forward(&attended, x.dtype())?.0)?,
             None => attended.clone(),
         };
         let middle = match self.residual {
             Residual::Sequential => sum.clone(),
             Residual::Parallel => x.clone(),
         };
-        let (normed, _) = self.mlp_norm.forward(&middle)?;
+        let (normed, _) = self.mlp_norm.forward(&middle, context.operands)?;
         let (mixed, mlp) = self.mlp.forward(&normed, fused.then_some(&sum), context.adapter)?;
         let (y, results) = match &self.post_norms {
-            Some(norms) => ((sum + norms.mlp.forward(&mixed)?.0)?, Some([attended, mixed])),
+            Some(norms) => ((sum + norms.mlp.forward(&mixed, x.dtype())?.0)?, Some([attended, mixed])),
             None => (mixed, None),
         };
         Ok((y, SavedBlock { x: x.clone(), attention, middle, mlp, results }))
@@ -165,7 +167,7 @@ impl DecoderBlock {
             _ => (None, [None, None]),
         };
         let d_mixed = backward_after(norms.map(|norms| &norms.mlp), mixed, grad, gradients)?;
-        let (normed, norm) = self.mlp_norm.forward(&middle)?;
+        let (normed, norm) = self.mlp_norm.forward(&middle, context.operands)?;
         let d_normed = self.mlp.backward(&normed, mlp, &d_mixed, gradients)?;
         drop(d_mixed);
         let d_x = self.mlp_norm.backward(&middle, &norm, &d_normed, Some(grad), gradients)?;
@@ -176,7 +178,7 @@ impl DecoderBlock {
         };
         let d_attended =
             backward_after(norms.map(|norms| &norms.attention), attended, d_attended, gradients)?;
-        let (normed, norm) = self.attention_norm.forward(&x)?;
+        let (normed, norm) = self.attention_norm.forward(&x, context.operands)?;
         let d_normed = self.attention.backward(&normed, attention, &d_attended, context, gradients)?;
         self.attention_norm.backward(&x, &norm, &d_normed, Some(&d_x), gradients)
     }
@@ -191,6 +193,6 @@ fn backward_after(
     gradients: &mut Gradients,
 ) -> Result<Tensor> {
     let (Some(norm), Some(x)) = (norm, x) else { return Ok(grad.clone()) };
-    let (_, saved) = norm.forward(&x)?;
+    let (_, saved) = norm.forward(&x, x.dtype())?;
     norm.backward(&x, &saved, grad, None, gradients)
 }

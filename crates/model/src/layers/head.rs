@@ -3,7 +3,7 @@
 //! Only rows that predict completion tokens reach the head, in chunks, so the whole `[tokens,
 //! vocabulary]` logits never exist.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 use super::{Norm, norm::SavedNorm};
 use crate::{
@@ -41,13 +41,13 @@ impl Head {
         scored: &[ScoredToken],
         keep: usize,
     ) -> Result<(Vec<f64>, SavedHead)> {
-        let (normed, norm) = self.norm.forward(x)?;
+        let (normed, norm) = self.norm.forward(x, self.operands())?;
         let (mut log_probs, mut unit) = (Vec::with_capacity(scored.len()), Vec::new());
         let frozen = matches!(self.weight, WeightTensor::Frozen(_));
         for (rows, part) in self.chunks(scored, keep)? {
-            let gradient = frozen && rows < keep;
+            let gradient = (frozen && rows < keep).then(|| self.operands());
             let normed = normed.narrow(0, rows, part.len())?;
-            let (logits, _) = ops::linear(&normed, self.weight.value(), None, None)?;
+            let (logits, _) = ops::linear(&normed, self.weight.value(), None, None, x.dtype())?;
             let (part, d_logits) = ops::log_prob_of_targets(&logits, part, gradient)?;
             log_probs.extend(part);
             if let Some(d_logits) = d_logits {
@@ -71,14 +71,15 @@ impl Head {
         let d_normed = if let Some(unit) = unit {
             unit.broadcast_mul(&column)?
         } else {
-            let (normed, _) = self.norm.forward(&x)?;
+            let (normed, _) = self.norm.forward(&x, self.operands())?;
             let mut parts = Vec::new();
             for (rows, part) in self.chunks(scored, scored.len())? {
                 let normed = normed.narrow(0, rows, part.len())?;
-                let (logits, _) = ops::linear(&normed, self.weight.value(), None, None)?;
-                let (_, d_logits) = ops::log_prob_of_targets(&logits, part, true)?;
+                let (logits, _) = ops::linear(&normed, self.weight.value(), None, None, x.dtype())?;
+                let (_, d_logits) = ops::log_prob_of_targets(&logits, part, Some(x.dtype()))?;
                 let Some(d_logits) = d_logits else { continue };
                 let d_logits = d_logits.broadcast_mul(&column.narrow(0, rows, part.len())?)?;
+                let d_logits = ops::operand(&d_logits, self.operands())?;
                 self.weight.add_gradient(gradients, || d_logits.t()?.matmul(&normed))?;
                 parts.push(ops::products(None, &[(&d_logits, self.weight.value())])?);
             }
@@ -89,7 +90,16 @@ impl Head {
 
     /// Returns the logits of all rows of `x`, `[rows, vocabulary]`.
     pub(crate) fn logits(&self, x: &Tensor) -> Result<Tensor> {
-        self.norm.forward(x)?.0.matmul(&self.weight.value().t()?)
+        let (normed, _) = self.norm.forward(x, self.operands())?;
+        if self.operands() == x.dtype() {
+            return normed.matmul(&self.weight.value().t()?);
+        }
+        Ok(ops::linear(&normed, self.weight.value(), None, None, x.dtype())?.0)
+    }
+
+    /// Returns the type of the factors of products: that of the weight.
+    fn operands(&self) -> DType {
+        self.weight.value().dtype()
     }
 
     /// Returns chunks of scored tokens with their first row. No chunk straddles `boundary`.
@@ -99,7 +109,8 @@ impl Head {
         boundary: usize,
     ) -> Result<Vec<(usize, &'a [ScoredToken])>> {
         let weight = self.weight.value();
-        let size = (Self::CHUNK_BYTES / (weight.dim(0)? * weight.dtype().size_in_bytes())).max(1);
+        let element = ops::stream_dtype(weight.dtype(), weight.device()).size_in_bytes();
+        let size = (Self::CHUNK_BYTES / (weight.dim(0)? * element)).max(1);
         let (kept, rest) = scored.split_at(boundary);
         let kept = kept.chunks(size).enumerate().map(|(index, part)| (index * size, part));
         let rest = rest.chunks(size).enumerate().map(|(index, part)| (boundary + index * size, part));

@@ -3,7 +3,7 @@
 use candle_core::{DType, Result, Tensor};
 
 use crate::{
-    ops::{self, LoraFactors},
+    ops::{self, LoraFactors, LoraGradients},
     parameters::{Gradients, Parameter, WeightTensor},
     weights::LinearWeight,
 };
@@ -11,7 +11,7 @@ use crate::{
 /// LoRA adapter: `a` is `[rank, in]`, `b` is `[out, rank]`, and the weight update is scale·b·a.
 ///
 /// With 16-bit weights the adapter is f32, so that small updates are not lost. Its products use the
-/// type of the activations.
+/// type of the other factors.
 #[derive(Debug, Clone)]
 pub(crate) struct LoraAdapter {
     pub(crate) a: Parameter,
@@ -21,7 +21,7 @@ pub(crate) struct LoraAdapter {
 
 impl LoraAdapter {
     fn factors(&self, dtype: DType) -> Result<[Tensor; 2]> {
-        Ok([self.a.value().to_dtype(dtype)?, self.b.value().to_dtype(dtype)?])
+        Ok([ops::operand(self.a.value(), dtype)?, ops::operand(self.b.value(), dtype)?])
     }
 }
 
@@ -49,7 +49,8 @@ impl Linear {
     }
 
     /// Returns x·Wᵀ + bias + `residual`, plus the adapter's update with `adapter`; and x·Aᵀ if
-    /// there is an adapter.
+    /// there is an adapter. `x` has the type of the weight; the result that of `residual`, or of
+    /// `x` without one.
     pub(crate) fn forward(
         &self,
         x: &Tensor,
@@ -62,9 +63,11 @@ impl Linear {
             None => None,
         };
         let factors = factors.as_ref().map(|([a, b], scale)| LoraFactors { a, b, scale: *scale });
-        let (y, down) = ops::linear(x, &self.weight.dense()?, residual, factors)?;
+        let to = residual.map_or(x.dtype(), Tensor::dtype);
+        let sum = self.bias.as_ref().map_or(to, |bias| bias.value().dtype());
+        let (y, down) = ops::linear(x, &self.weight.dense()?, residual, factors, sum)?;
         match &self.bias {
-            Some(bias) => Ok((y.broadcast_add(bias.value())?, down)),
+            Some(bias) => Ok((ops::operand(&y.broadcast_add(bias.value())?, to)?, down)),
             None => Ok((y, down)),
         }
     }
@@ -79,18 +82,20 @@ impl Linear {
         onto: Option<Tensor>,
         gradients: &mut Gradients,
     ) -> Result<Tensor> {
-        self.weight.add_gradient(gradients, || grad.t()?.matmul(x))?;
         if let Some(bias) = &self.bias {
-            bias.add_gradient(gradients, || grad.sum(0))?;
+            bias.add_gradient(gradients, || ops::operand(grad, bias.value().dtype())?.sum(0))?;
         }
+        let grad = &ops::operand(grad, x.dtype())?;
+        self.weight.add_gradient(gradients, || grad.t()?.matmul(x))?;
         let weight = &self.weight.dense()?;
         let (Some(lora), Some(down)) = (&self.lora, down) else {
             return ops::products(onto, &[(grad, weight)]);
         };
         let [a, b] = lora.factors(grad.dtype())?;
-        let d_down = (grad.matmul(&b)? * lora.scale)?;
-        gradients.add(&lora.b, (grad.t()?.matmul(down)? * lora.scale)?)?;
-        gradients.add(&lora.a, d_down.t()?.matmul(x)?)?;
+        let factors = LoraFactors { a: &a, b: &b, scale: lora.scale };
+        let LoraGradients { down: d_down, a: d_a, b: d_b } = ops::lora_gradients(x, down, grad, factors)?;
+        gradients.add(&lora.b, d_b)?;
+        gradients.add(&lora.a, d_a)?;
         ops::products(onto, &[(grad, weight), (&d_down, &a)])
     }
 

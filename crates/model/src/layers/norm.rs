@@ -44,14 +44,15 @@ impl Norm {
         weight.to_dtype(dtype)? + 1.0
     }
 
-    pub(crate) fn forward(&self, x: &Tensor) -> Result<(Tensor, SavedNorm)> {
+    /// Returns the norm of each row of `x` in the type `to`.
+    pub(crate) fn forward(&self, x: &Tensor, to: DType) -> Result<(Tensor, SavedNorm)> {
         let factor = self.factor()?;
         let Some(bias) = &self.bias else {
-            let (y, inverse_rms) = ops::rms_norm(x, &factor, self.epsilon)?;
+            let (y, inverse_rms) = ops::rms_norm(x, &factor, self.epsilon, to)?;
             return Ok((y, SavedNorm(inverse_rms)));
         };
-        let (y, inverse_rms) = ops::rms_norm(&ops::centre(x)?, &factor, self.epsilon)?;
-        Ok((y.broadcast_add(bias.value())?, SavedNorm(inverse_rms)))
+        let (y, inverse_rms) = ops::rms_norm(&ops::centre(x)?, &factor, self.epsilon, bias.value().dtype())?;
+        Ok((ops::operand(&y.broadcast_add(bias.value())?, to)?, SavedNorm(inverse_rms)))
     }
 
     /// Returns d loss / d x plus `residual`, the gradient of the residual connection.

@@ -1,6 +1,8 @@
 //! Layers and the whole decoder against finite differences and candle's autograd, packed and
 //! unpacked.
 
+mod mixed;
+
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::log_softmax;
 
@@ -84,7 +86,7 @@ fn with_adapter(decoder: &Decoder) -> Decoder {
     for (name, parameter) in decoder.parameters().iter().filter(|(name, _)| name.contains("lora_B")) {
         let value = normal(&Draw::new(2, name), parameter.value().elem_count(), 0.3);
         let value = Tensor::from_vec(value, parameter.value().shape(), &Device::Cpu).unwrap();
-        parameter.var().set(&value.to_dtype(decoder.dtype()).unwrap()).unwrap();
+        parameter.var().set(&value.to_dtype(parameter.value().dtype()).unwrap()).unwrap();
     }
     decoder
 }
@@ -383,10 +385,10 @@ fn every_layer_backward_is_a_derivative() {
             dot(&linear.forward(x, None, true).unwrap().0, &seed_of_linear)
         });
 
-        let (_, saved) = block.mlp_norm.forward(&x).unwrap();
+        let (_, saved) = block.mlp_norm.forward(&x, x.dtype()).unwrap();
         let dx = block.mlp_norm.backward(&x, &saved, &seed, None, &mut scratch).unwrap();
         assert_gradient(&format!("{name}, norm"), &x, &dx, |x| {
-            dot(&block.mlp_norm.forward(x).unwrap().0, &seed)
+            dot(&block.mlp_norm.forward(x, x.dtype()).unwrap().0, &seed)
         });
 
         let (_, saved) = block.mlp.forward(&x, None, true).unwrap();
@@ -403,7 +405,14 @@ fn every_layer_backward_is_a_derivative() {
             let window = AttentionHeads { window: Some(2), ..heads };
             let sliding = Some(LayerContext { heads: window, ..full.clone() });
             let heads = if block.attention.kind == LayerAttention::Sliding { window } else { heads };
-            let context = BlockContext { trees: &packed.trees, pairs, adapter: true, full, sliding };
+            let context = BlockContext {
+                trees: &packed.trees,
+                pairs,
+                adapter: true,
+                operands: x.dtype(),
+                full,
+                sliding,
+            };
             let attend = |[q, k, v]: [&Tensor; 3]| ops::attention(q, k, v, &packed.trees, heads);
             let (_, saved) = block.attention.forward(&x, None, &context, attend).unwrap();
             let dx = block.attention.backward(&x, saved, &seed, &context, &mut scratch).unwrap();

@@ -2,7 +2,7 @@
 
 use candle_core::{D, DType, Device, Result, Tensor};
 
-use super::LoraFactors;
+use super::{LoraFactors, LoraGradients};
 use crate::{
     architecture::{AttentionHeads, GeluKind, RotaryPairs},
     pack::{PromptTree, ScoredToken},
@@ -18,6 +18,7 @@ pub(super) fn linear(
     weight: &Tensor,
     residual: Option<&Tensor>,
     adapter: Option<LoraFactors<'_>>,
+    _to: DType,
 ) -> Result<(Tensor, Option<Tensor>)> {
     let mut y = x.matmul(&weight.t()?)?;
     if let Some(residual) = residual {
@@ -27,6 +28,20 @@ pub(super) fn linear(
     let down = x.matmul(&a.t()?)?;
     let y = (y + down.matmul(&(b * scale)?.t()?)?)?;
     Ok((y, Some(down)))
+}
+
+pub(super) fn lora_gradients(
+    x: &Tensor,
+    down: &Tensor,
+    grad: &Tensor,
+    LoraFactors { a: _, b, scale }: LoraFactors<'_>,
+) -> Result<LoraGradients> {
+    let d_down = (grad.matmul(b)? * scale)?;
+    Ok(LoraGradients { b: (grad.t()?.matmul(down)? * scale)?, a: d_down.t()?.matmul(x)?, down: d_down })
+}
+
+pub(super) fn operand(x: &Tensor, dtype: DType) -> Result<Tensor> {
+    x.to_dtype(dtype)
 }
 
 pub(super) fn products(onto: Option<Tensor>, terms: &[(&Tensor, &Tensor)]) -> Result<Tensor> {

@@ -79,8 +79,10 @@ fn fused_operations_equal_composed_ones() {
         let (x, grad) = (random("x", (37, 24), dtype), random("grad", (37, 24), dtype));
         let up = random("up", (37, 24), dtype);
         let weight = random("w", (1, 24), dtype).squeeze(0).unwrap();
-        let (fused, composed_) =
-            (cpu::rms_norm(&x, &weight, 1e-5).unwrap(), composed::rms_norm(&x, &weight, 1e-5).unwrap());
+        let (fused, composed_) = (
+            cpu::rms_norm(&x, &weight, 1e-5, dtype).unwrap(),
+            composed::rms_norm(&x, &weight, 1e-5).unwrap(),
+        );
         assert_close("norm", &fused.0, &composed_.0, tolerance);
         assert_close("inverse rms", &fused.1, &composed_.1, tolerance);
         for residual in [None, Some(&up)] {
@@ -138,13 +140,13 @@ fn fused_operations_equal_composed_ones() {
         }
 
         let scored: Vec<_> = (0..37).map(|row| ScoredToken { row, target: row % 24, sequence: 0 }).collect();
-        let fused = cpu::log_prob_of_targets(&x, &scored, true).unwrap();
+        let fused = cpu::log_prob_of_targets(&x, &scored, Some(dtype)).unwrap();
         let composed_ = composed::log_prob_of_targets(&x, &scored, true).unwrap();
         for (a, b) in fused.0.iter().zip(&composed_.0) {
             assert!((a - b).abs() < 10.0 * tolerance, "{a} {b}");
         }
         assert_close("head", &fused.1.unwrap(), &composed_.1.unwrap(), tolerance);
-        assert_eq!(cpu::log_prob_of_targets(&x, &scored, false).unwrap().0, fused.0);
+        assert_eq!(cpu::log_prob_of_targets(&x, &scored, None).unwrap().0, fused.0);
     }
 }
 
@@ -157,8 +159,8 @@ fn fused_products_equal_composed_ones() {
             (random("a", (3, 24), dtype), random("b", (10, 3), dtype), random("r", (37, 10), dtype));
         for residual in [None, Some(&residual)] {
             for adapter in [None, Some(LoraFactors { a: &a, b: &b, scale: 0.7 })] {
-                let fused = cpu::linear(&x, &weight, residual, adapter).unwrap();
-                let composed_ = composed::linear(&x, &weight, residual, adapter).unwrap();
+                let fused = cpu::linear(&x, &weight, residual, adapter, dtype).unwrap();
+                let composed_ = composed::linear(&x, &weight, residual, adapter, dtype).unwrap();
                 assert_close("linear", &fused.0, &composed_.0, tolerance);
                 assert_eq!(fused.1.is_some(), adapter.is_some());
                 if let (Some(fused), Some(composed_)) = (fused.1, composed_.1) {
@@ -182,11 +184,13 @@ fn backward_passes_are_derivatives() {
     let dtype = DType::F64;
     let (x, seed) = (random("x", (3, 8), dtype), random("seed", (3, 8), dtype));
     let weight = random("w", (1, 8), dtype).squeeze(0).unwrap();
-    let (_, inverse) = super::rms_norm(&x, &weight, 1e-5).unwrap();
+    let (_, inverse) = super::rms_norm(&x, &weight, 1e-5, dtype).unwrap();
     let dx = super::rms_norm_backward(&x, &weight, &inverse, &seed, None).unwrap();
-    assert_gradient("norm", &x, &dx, |x| dot(&super::rms_norm(x, &weight, 1e-5).unwrap().0, &seed));
+    assert_gradient("norm", &x, &dx, |x| dot(&super::rms_norm(x, &weight, 1e-5, dtype).unwrap().0, &seed));
     let dw = super::rms_norm_weight_grad(&x, &inverse, &seed).unwrap();
-    assert_gradient("norm weight", &weight, &dw, |w| dot(&super::rms_norm(&x, w, 1e-5).unwrap().0, &seed));
+    assert_gradient("norm weight", &weight, &dw, |w| {
+        dot(&super::rms_norm(&x, w, 1e-5, dtype).unwrap().0, &seed)
+    });
 
     let (cos, sin) = (random("cos", (3, 2), dtype), random("sin", (3, 2), dtype));
     for pairs in [RotaryPairs::Halves, RotaryPairs::Interleaved] {
@@ -231,8 +235,100 @@ fn backward_passes_are_derivatives() {
 
     let logits = random("logits", (3, 8), dtype);
     let scored: Vec<_> = [5, 0, 7].map(|target| ScoredToken { row: 0, target, sequence: 0 }).into();
-    let (_, gradient) = super::log_prob_of_targets(&logits, &scored, true).unwrap();
+    let (_, gradient) = super::log_prob_of_targets(&logits, &scored, Some(dtype)).unwrap();
     assert_gradient("head", &logits, &gradient.unwrap(), |x| {
-        super::log_prob_of_targets(x, &scored, false).unwrap().0.iter().sum()
+        super::log_prob_of_targets(x, &scored, None).unwrap().0.iter().sum()
     });
+}
+
+/// Asserts that `ours` differs from `exact` by at most `steps` roundings to bf16 of the largest value
+/// of `exact`.
+fn assert_rounded(what: &str, ours: &Tensor, exact: &Tensor, steps: f64) {
+    let (ours, exact) = (flat(ours), flat(exact));
+    assert_eq!(ours.len(), exact.len(), "{what}");
+    let largest = exact.iter().map(|x| x.abs()).fold(0.0, f64::max);
+    let error = ours.iter().zip(&exact).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(error <= steps * largest / 256.0, "{what}: off by {error}, largest {largest}");
+}
+
+#[test]
+fn mixed_precision_is_exact_but_for_rounding() {
+    let (bf16, f64) = (DType::BF16, DType::F64);
+    // The same numbers in both types.
+    let both = |name: &str, shape: (usize, usize)| {
+        let rounded = random(name, shape, bf16);
+        (rounded.clone(), rounded.to_dtype(f64).unwrap())
+    };
+    let f32_and_f64 = |name: &str, shape| (random(name, shape, DType::F32), random(name, shape, f64));
+    let ((x, x64), (up, up64)) = (both("x", (37, 24)), both("up", (37, 24)));
+    let (grad, grad64) = f32_and_f64("grad", (37, 24));
+
+    let (weight, weight64) = both("w", (10, 24));
+    let ((a, a64), (b, b64)) = (both("a", (3, 24)), both("b", (10, 3)));
+    let (residual, residual64) = f32_and_f64("r", (37, 10));
+    let (factors, factors64) =
+        (LoraFactors { a: &a, b: &b, scale: 0.7 }, LoraFactors { a: &a64, b: &b64, scale: 0.7 });
+    let (y, down) = cpu::linear(&x, &weight, Some(&residual), Some(factors), DType::F32).unwrap();
+    let (y64, down64) = composed::linear(&x64, &weight64, Some(&residual64), Some(factors64), f64).unwrap();
+    assert_eq!((y.dtype(), down.as_ref().map(Tensor::dtype)), (DType::F32, Some(bf16)));
+    assert_rounded("linear", &y, &y64, 1.0);
+    assert_rounded("down", &down.clone().unwrap(), &down64.clone().unwrap(), 1.0);
+    let (d_y, d_y64) = both("dy", (37, 10));
+    let ours = cpu::lora_gradients(&x, &down.unwrap(), &d_y, factors).unwrap();
+    let exact = composed::lora_gradients(&x64, &down64.unwrap(), &d_y64, factors64).unwrap();
+    assert_rounded("d down", &ours.down, &exact.down, 1.0);
+    assert_rounded("d a", &ours.a, &exact.a, 2.0);
+    assert_rounded("d b", &ours.b, &exact.b, 2.0);
+    let onto = Some(grad.copy().unwrap());
+    let ours = cpu::products(onto, &[(&d_y, &weight), (&ours.down, &a)]).unwrap();
+    let onto = Some(grad64.clone());
+    let exact = composed::products(onto, &[(&d_y64, &weight64), (&exact.down, &a64)]).unwrap();
+    assert_rounded("products", &ours, &exact, 1.0);
+
+    let norm = random("norm", (1, 24), DType::F32).squeeze(0).unwrap();
+    let norm64 = norm.to_dtype(f64).unwrap();
+    let (y, _) = cpu::rms_norm(&grad, &norm, 1e-5, bf16).unwrap();
+    assert_rounded("norm", &y, &composed::rms_norm(&grad64, &norm64, 1e-5).unwrap().0, 1.0);
+    assert_rounded(
+        "silu",
+        &cpu::gated_silu(&x, &up).unwrap(),
+        &composed::gated_silu(&x64, &up64).unwrap(),
+        1.0,
+    );
+    let ours = cpu::gated_silu_backward(&x, &up, &grad).unwrap();
+    let exact = composed::gated_silu_backward(&x64, &up64, &grad64).unwrap();
+    assert_rounded("silu gate", &ours.0, &exact.0, 1.0);
+    assert_rounded("silu up", &ours.1, &exact.1, 1.0);
+    let ours = cpu::gelu_backward(&x, &grad, GeluKind::Tanh).unwrap();
+    assert_rounded("gelu", &ours, &composed::gelu_backward(&x64, &grad64, GeluKind::Tanh).unwrap(), 1.0);
+    let ((cos, cos64), (sin, sin64)) = (f32_and_f64("cos", (37, 3)), f32_and_f64("sin", (37, 3)));
+    for pairs in [RotaryPairs::Halves, RotaryPairs::Interleaved] {
+        let ours = cpu::rotary(&x, &cos, &sin, 8, pairs, true).unwrap();
+        assert_rounded(
+            "rotary",
+            &ours,
+            &composed::rotary(&x64, &cos64, &sin64, 8, pairs, true).unwrap(),
+            1.0,
+        );
+    }
+    let scored: Vec<_> = (0..37).map(|row| ScoredToken { row, target: row % 24, sequence: 0 }).collect();
+    let (ours, d_logits) = cpu::log_prob_of_targets(&grad, &scored, Some(bf16)).unwrap();
+    let (exact, d_logits64) = composed::log_prob_of_targets(&grad64, &scored, true).unwrap();
+    assert!(ours.iter().zip(&exact).all(|(ours, exact)| (ours - exact).abs() < 1e-5));
+    assert_rounded("d logits", &d_logits.unwrap(), &d_logits64.unwrap(), 1.0);
+
+    for (trees, rows) in [forest(0), forest(131)] {
+        let ((q, q64), (grad, grad64)) = (both("q", (rows, 24)), f32_and_f64("dy", (rows, 24)));
+        let ((k, k64), (v, v64)) = (both("k", (rows, 12)), both("v", (rows, 12)));
+        for heads in attention_shapes() {
+            let ours = cpu::attention(&q, &k, &v, &trees, heads).unwrap();
+            let exact = composed::attention(&q64, &k64, &v64, &trees, heads).unwrap();
+            assert_rounded("attention", &ours, &exact, 2.0);
+            let ours = cpu::attention_backward(&q, &k, &v, &grad, &trees, heads).unwrap();
+            let exact = composed::attention_backward(&q64, &k64, &v64, &grad64, &trees, heads).unwrap();
+            assert_rounded("attention dq", &ours.0, &exact.0, 3.0);
+            assert_rounded("attention dk", &ours.1, &exact.1, 3.0);
+            assert_rounded("attention dv", &ours.2, &exact.2, 3.0);
+        }
+    }
 }

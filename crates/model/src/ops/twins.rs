@@ -38,7 +38,7 @@ fn norms() {
     let (bias, b) = random_matrix("b", (1, 24));
     let weight = weight.squeeze(0).unwrap();
 
-    let (y, inverse) = super::rms_norm(&x, &weight, 1e-5).unwrap();
+    let (y, inverse) = super::rms_norm(&x, &weight, 1e-5, DType::F64).unwrap();
     let twin = norm::forward(&x_values, &w, None, 1e-5);
     assert_twin("y", &y, &twin.y);
     assert_twin("inverse", &inverse, &twin.rstd);
@@ -50,7 +50,7 @@ fn norms() {
 
     // Layer norm, composed as in `Norm`.
     let centred = super::centre(&x).unwrap();
-    let (y, inverse) = super::rms_norm(&centred, &weight, 1e-5).unwrap();
+    let (y, inverse) = super::rms_norm(&centred, &weight, 1e-5, DType::F64).unwrap();
     let twin = norm::forward(&x_values, &w, Some(&b), 1e-5);
     assert_twin("layer y", &y.broadcast_add(&bias).unwrap(), &twin.y);
     assert_twin("layer mean", &x.mean(D::Minus1).unwrap(), &twin.mean);
@@ -125,7 +125,7 @@ fn log_probs() {
     let (logits, values) = random_matrix("logits", (5, 24));
     let targets = [5, 0, 23, 7, 7];
     let scored = targets.map(|target| ScoredToken { row: 0, target, sequence: 0 });
-    let (ours, gradient) = super::log_prob_of_targets(&logits, &scored, true).unwrap();
+    let (ours, gradient) = super::log_prob_of_targets(&logits, &scored, Some(DType::F64)).unwrap();
     let ours = Tensor::new(ours, &Device::Cpu).unwrap();
     assert_twin("log-probs", &ours, &log_prob::log_probs(&values, 24, &targets));
     assert_twin("gradient", &gradient.unwrap(), &log_prob::backward(&values, 24, &targets, &[1.0; 5]));

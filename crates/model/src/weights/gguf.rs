@@ -267,8 +267,28 @@ const GEMMA3_PATTERN: usize = 6;
 /// Blocks of Gemma 3 27B.
 const GEMMA3_27B_LAYERS: usize = 62;
 
+impl GgufFile {
+    /// Reads the blocks of a matrix by its Hugging Face name.
+    fn quantised(
+        &mut self,
+        name: &str,
+        shape: [usize; 2],
+        device: &Device,
+    ) -> Result<QuantisedMatrix, ModelError> {
+        let (name, head_dim) = self.gguf_name(name)?;
+        let blocks = self.blocks(&name, &shape)?;
+        let row = |row| head_dim.map_or(row, |head_dim| interleaved_row(row, head_dim));
+        Ok(QuantisedMatrix::from_file(&blocks, row, self.dtype, device)?)
+    }
+}
+
 impl TensorSource for GgufFile {
     fn get(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
+        if let [rows, columns] = *shape {
+            // On all threads.
+            let dense = self.quantised(name, [rows, columns], &Device::Cpu)?.dense()?;
+            return Ok(dense.to_device(&self.device)?);
+        }
         let (name, head_dim) = self.gguf_name(name)?;
         let mut tensor = self.tensor(&name, shape)?;
         if name.ends_with("norm.weight") && self.text("general.architecture")? == "gemma3" {
@@ -287,9 +307,7 @@ impl TensorSource for GgufFile {
         if !self.keep_blocks {
             return Ok(LinearWeight::Plain(WeightTensor::Frozen(self.get(name, &shape)?)));
         }
-        let (name, head_dim) = self.gguf_name(name)?;
-        let blocks = self.blocks(&name, &shape)?;
-        let row = |row| head_dim.map_or(row, |head_dim| interleaved_row(row, head_dim));
-        Ok(LinearWeight::Quantised(QuantisedMatrix::from_file(&blocks, row, self.dtype, &self.device)?))
+        let device = self.device.clone();
+        Ok(LinearWeight::Quantised(self.quantised(name, shape, &device)?))
     }
 }

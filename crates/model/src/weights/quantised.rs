@@ -6,10 +6,14 @@ use candle_core::{
     DType, Device, Result, Tensor, bail,
     quantized::{GgmlDType, QStorage, QTensor},
 };
+use half::bf16;
 use rayon::prelude::*;
 
 use super::{LinearWeight, TensorSource};
-use crate::{ModelError, ops};
+use crate::{
+    ModelError,
+    ops::{self, Convert, Stored, vectorised},
+};
 
 /// Frozen matrix in blocks of a GGUF type.
 #[derive(Debug, Clone)]
@@ -21,7 +25,7 @@ pub(crate) struct QuantisedMatrix {
     device: Device,
 }
 
-/// Elements of a part on the CPU.
+/// Most elements of a part on the CPU, unless a row has more.
 const PART: usize = 1 << 16;
 
 impl QuantisedMatrix {
@@ -114,11 +118,29 @@ impl QuantisedMatrix {
     }
 
     pub(super) fn dense(&self) -> Result<Tensor> {
-        let dense = |part: &QTensor| ops::dequantise(part, self.dtype, &self.device);
-        if let [part] = &*self.parts {
-            return dense(part);
+        match (&self.device, self.dtype, &*self.parts) {
+            (Device::Cpu, DType::F32, _) => self.dense_on_cpu::<f32>(),
+            (Device::Cpu, DType::BF16, _) => self.dense_on_cpu::<bf16>(),
+            (_, _, [part]) => ops::dequantise(part, self.dtype, &self.device),
+            _ => {
+                let dense = |part: &QTensor| ops::dequantise(part, self.dtype, &self.device);
+                Tensor::cat(&self.parts.par_iter().map(dense).collect::<Result<Vec<_>>>()?, 0)
+            }
         }
-        Tensor::cat(&self.parts.par_iter().map(dense).collect::<Result<Vec<_>>>()?, 0)
+    }
+
+    /// Dequantises all parts into one matrix, in parallel.
+    fn dense_on_cpu<S: Stored<Wide = f32>>(&self) -> Result<Tensor> {
+        let (rows, columns) = self.dims();
+        let mut dense = vec![S::NOTHING; rows * columns];
+        // All parts but the last have the same number of rows.
+        let size = self.parts.first().map_or(1, |part| part.shape().elem_count());
+        dense.par_chunks_mut(size).zip(&*self.parts).try_for_each(|(dense, part)| {
+            let values = part.dequantize(&Device::Cpu)?;
+            vectorised(Convert, (dense, values.flatten_all()?.to_vec1::<f32>()?.as_slice()));
+            Ok::<(), candle_core::Error>(())
+        })?;
+        Tensor::from_vec(dense, (rows, columns), &Device::Cpu)
     }
 }
 

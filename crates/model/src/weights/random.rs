@@ -6,8 +6,14 @@ use rand::Rng;
 use rand_chacha::{ChaCha12Rng, rand_core::SeedableRng};
 use rayon::prelude::*;
 
-use super::TensorSource;
-use crate::{Architecture, ModelError};
+use super::{
+    TensorSource,
+    box_muller::{BoxMuller, GROUP},
+};
+use crate::{
+    Architecture, ModelError,
+    ops::{self, vectorised},
+};
 
 /// Source of random weights: matrices from a normal distribution, norms that only normalise, biases
 /// of 0.
@@ -39,7 +45,7 @@ impl TensorSource for RandomWeights {
         }
         let data = normal(&Draw::new(self.seed, name), shape.iter().product(), DEVIATION);
         // Rounded on the device, so that the host holds one f32 matrix at a time.
-        Ok(Tensor::from_vec(data, shape, &self.device)?.to_dtype(self.dtype)?)
+        Ok(ops::operand(&Tensor::from_vec(data, shape, &self.device)?, self.dtype)?)
     }
 }
 
@@ -54,14 +60,14 @@ pub(crate) fn normal(draw: &Draw, count: usize, deviation: f64) -> Vec<f32> {
         let mut stream = ChaCha12Rng::from_seed(draw.key());
         // Every earlier value took 64 bits, or two words.
         stream.set_word_pos(2 * (part * PART) as u128);
-        // In (0, 1], so that the logarithm is finite.
-        let mut uniform = || ((stream.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64;
-        for pair in values.chunks_mut(2) {
-            let (radius, angle) =
-                ((-2.0 * uniform().ln()).sqrt() * deviation, std::f64::consts::TAU * uniform());
-            for (value, component) in pair.iter_mut().zip([angle.cos(), angle.sin()]) {
-                *value = (radius * component) as f32;
+        let mut bits = [[0; GROUP]; 2];
+        for values in values.chunks_mut(2 * GROUP) {
+            let [first, second] = &mut bits;
+            for (first, second) in first.iter_mut().zip(second).take(values.len().div_ceil(2)) {
+                *first = stream.next_u64();
+                *second = stream.next_u64();
             }
+            vectorised(BoxMuller, (values, &bits, deviation));
         }
     });
     values
@@ -91,6 +97,9 @@ mod tests {
             let (radius, angle) = ((-2.0 * uniform().ln()).sqrt(), std::f64::consts::TAU * uniform());
             expected.extend([(radius * angle.cos()) as f32, (radius * angle.sin()) as f32]);
         }
-        assert_eq!(normal(&draw, count, 1.0), expected[..count]);
+        // The last bit may differ from that of the system's functions, if hardly ever.
+        let values = normal(&draw, count, 1.0);
+        let same = values.iter().zip(&expected).filter(|(value, expected)| value == expected).count();
+        assert!(same + 1 >= count, "{} of {count} differ", count - same);
     }
 }

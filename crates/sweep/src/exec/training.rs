@@ -110,6 +110,7 @@ impl Training<'_> {
             settings: RecordedSettings::deserialize(json(self.settings)?).map_err(std::io::Error::from)?,
             model: json(self.recipe)?,
             model_fingerprint: self.model.fingerprint.clone(),
+            kernels: Some(self.model.decoder.kernels().to_owned()),
             family: json(&architecture.family)?.as_str().map(str::to_owned),
             parameters: Some(architecture.parameter_count()? as u64),
             dataset: self.dataset.to_owned(),

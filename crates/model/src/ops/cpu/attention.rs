@@ -1,13 +1,16 @@
 //! Attention over prompt trees: one task per tree and key head. Probabilities are not stored.
 
+#![expect(clippy::inline_always, reason = "what is not inlined is not compiled for the wide vectors")]
+
 use std::ops::Range;
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use rayon::prelude::*;
 
 use super::{
     Opened, by_dtype,
-    lanes::{max, sum, vectorised},
+    lanes::{Loop, max, sum, vectorised},
+    mixed,
     product::{Target, Threads, View, ViewMut, product},
     real::Real,
     tensor,
@@ -23,18 +26,36 @@ fn zeros<T: Real>(count: usize) -> Vec<T> {
 const QUERIES: usize = 64;
 
 /// Consecutive query rows and the rows that they attend to.
-struct QueryBlock {
-    queries: Range<usize>,
+pub(super) struct QueryBlock {
+    pub(super) queries: Range<usize>,
     /// Rows that some query attends to: those before the branch, and those of the branch up to the
     /// last query.
-    seen: [Range<usize>; 2],
+    pub(super) seen: [Range<usize>; 2],
     /// Number of queries after the first that attend to the first row of `seen` too. Each later one
     /// has a window that begins one row after that of the query before it.
-    unshifted: usize,
+    pub(super) unshifted: usize,
+}
+
+impl QueryBlock {
+    /// Returns the number of rows that some query attends to.
+    pub(super) fn context(&self) -> usize {
+        self.seen.iter().map(Range::len).sum()
+    }
+
+    /// Returns the non-empty parts of the context: their rows and their first column in the scores.
+    pub(super) fn parts(&self) -> impl Iterator<Item = (&Range<usize>, usize)> {
+        let [before, own] = &self.seen;
+        [(before, 0), (own, before.len())].into_iter().filter(|(rows, _)| !rows.is_empty())
+    }
+
+    /// Returns the columns of the scores that query `query` attends to.
+    pub(super) fn visible(&self, query: usize) -> Range<usize> {
+        query.saturating_sub(self.unshifted)..self.context() - self.queries.len() + 1 + query
+    }
 }
 
 /// Returns the query blocks of a tree.
-fn query_blocks(tree: &PromptTree, window: Option<usize>) -> Vec<QueryBlock> {
+pub(super) fn query_blocks(tree: &PromptTree, window: Option<usize>) -> Vec<QueryBlock> {
     let (start, window) = (tree.prompt.start, window.unwrap_or(usize::MAX));
     let branches = tree.branches.iter().map(|rows| (rows.clone(), tree.prompt.clone()));
     let branches = std::iter::once((tree.prompt.clone(), start..start)).chain(branches);
@@ -67,7 +88,7 @@ struct HeadRun<'a, T> {
 
 impl<T: Real> HeadRun<'_, T> {
     fn context(&self) -> usize {
-        self.block.seen.iter().map(Range::len).sum()
+        self.block.context()
     }
 
     fn query_view<'b>(&self, data: &'b [T]) -> View<'b, T> {
@@ -80,18 +101,12 @@ impl<T: Real> HeadRun<'_, T> {
         View::rows(data, rows.start * stride + self.key_head * self.heads.dim, stride)
     }
 
-    /// Returns the non-empty parts of the context: their rows and their first column in the scores.
-    fn parts(&self) -> impl Iterator<Item = (&Range<usize>, usize)> {
-        let [before, own] = &self.block.seen;
-        [(before, 0), (own, before.len())].into_iter().filter(|(rows, _)| !rows.is_empty())
-    }
-
     /// Returns left · rightᵀ over the whole context, `[queries, context]`.
     fn against_context(&self, left: &[T], right: &[T], scale: T) -> Vec<T> {
         let context = self.context();
         let queries = self.block.queries.len();
         let mut scores = zeros(queries * context);
-        for (rows, column) in self.parts() {
+        for (rows, column) in self.block.parts() {
             product(
                 &mut ViewMut { data: &mut scores, at: column, row_stride: context },
                 Target::Replace,
@@ -109,49 +124,65 @@ impl<T: Real> HeadRun<'_, T> {
     /// context]`.
     fn probabilities(&self) -> Vec<T> {
         let mut scores = self.against_context(self.q, self.k, T::nearest(self.heads.scale));
-        let first_unseen = self.context() - self.block.queries.len() + 1;
-        vectorised(|| {
-            for (query, row) in scores.chunks_exact_mut(self.context()).enumerate() {
-                let (seen, unseen) = row.split_at_mut(first_unseen + query);
-                let (hidden, seen) = seen.split_at_mut(query.saturating_sub(self.block.unshifted));
-                let max = max(seen);
-                for score in &mut *seen {
-                    *score = (*score - max).exp_of_negative();
-                }
-                let inverse = sum(seen.len(), |i| seen[i]).recip();
-                for score in seen {
-                    *score *= inverse;
-                }
-                hidden.fill(T::ZERO);
-                unseen.fill(T::ZERO);
-            }
-        });
+        for (query, row) in scores.chunks_exact_mut(self.context()).enumerate() {
+            let visible = self.block.visible(query);
+            row[..visible.start].fill(T::ZERO);
+            row[visible.end..].fill(T::ZERO);
+            vectorised(SoftmaxRow, &mut row[visible]);
+        }
         scores
     }
 
     /// Overwrites `dp` with p·(dp − Σ p·dp), row by row.
     fn softmax_backward(&self, p: &[T], dp: &mut [T]) {
         let context = self.context();
-        vectorised(|| {
-            for (dp, p) in dp.chunks_exact_mut(context).zip(p.chunks_exact(context)) {
-                let mean = sum(context, |i| dp[i] * p[i]);
-                for (dp, p) in dp.iter_mut().zip(p) {
-                    *dp = *p * (*dp - mean);
-                }
+        vectorised(SoftmaxBackwardRows, (dp, p, context));
+    }
+}
+
+struct SoftmaxRow;
+
+impl<T: Real> Loop<&mut [T]> for SoftmaxRow {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(scores: &mut [T]) {
+        let max = max(scores);
+        for score in &mut *scores {
+            *score = (*score - max).exp_of_negative();
+        }
+        let inverse = sum(scores.len(), |i| scores[i]).recip();
+        for score in scores {
+            *score *= inverse;
+        }
+    }
+}
+
+struct SoftmaxBackwardRows;
+
+impl<T: Real> Loop<(&mut [T], &[T], usize)> for SoftmaxBackwardRows {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((dp, p, context): (&mut [T], &[T], usize)) {
+        for (dp, p) in dp.chunks_exact_mut(context).zip(p.chunks_exact(context)) {
+            let mean = sum(context, |i| dp[i] * p[i]);
+            for (dp, p) in dp.iter_mut().zip(p) {
+                *dp = *p * (*dp - mean);
             }
-        });
+        }
     }
 }
 
 /// Rows of one task, which are those of one tree. Each task has its own result, `[rows, width]`.
-struct TreeLayout {
+pub(super) struct TreeLayout {
     /// Row ranges of the tree, with their start in the task's result.
-    ranges: Vec<(Range<usize>, usize)>,
-    rows: usize,
+    pub(super) ranges: Vec<(Range<usize>, usize)>,
+    pub(super) rows: usize,
 }
 
 impl TreeLayout {
-    fn new(tree: &PromptTree) -> Self {
+    pub(super) fn new(tree: &PromptTree) -> Self {
         let mut rows = 0;
         let ranges = std::iter::once(&tree.prompt)
             .chain(&tree.branches)
@@ -165,7 +196,7 @@ impl TreeLayout {
     }
 
     /// Returns the index of a tree's row in the task's result.
-    fn local(&self, row: usize) -> usize {
+    pub(super) fn local(&self, row: usize) -> usize {
         let found = self.ranges.iter().find(|(rows, _)| rows.contains(&row));
         found.map_or(0, |(rows, start)| start + (row - rows.start))
     }
@@ -193,12 +224,12 @@ fn assemble<T: Real>(
 
 /// One key head of one tree.
 #[derive(Clone, Copy)]
-struct HeadTask {
-    tree: usize,
-    key_head: usize,
+pub(super) struct HeadTask {
+    pub(super) tree: usize,
+    pub(super) key_head: usize,
 }
 
-fn tasks(trees: &[PromptTree], heads: AttentionHeads) -> Vec<HeadTask> {
+pub(super) fn tasks(trees: &[PromptTree], heads: AttentionHeads) -> Vec<HeadTask> {
     (0..trees.len())
         .flat_map(|tree| (0..heads.key).map(move |key_head| HeadTask { tree, key_head }))
         .collect()
@@ -236,7 +267,7 @@ pub(crate) fn attention(
                         let query_head = key_head * group + member;
                         let run = HeadRun { q, k, block, query_head, key_head, heads };
                         let p = run.probabilities();
-                        for (rows, column) in run.parts() {
+                        for (rows, column) in run.block.parts() {
                             product(
                                 &mut ViewMut { data: &mut y, at: at + member * heads.dim, row_stride: width },
                                 Target::AddTo,
@@ -253,6 +284,9 @@ pub(crate) fn attention(
             })
             .collect();
         tensor(assemble(shape.0, shape.1, width, results.into_iter(), &layouts), shape)
+    }
+    if q.dtype() == DType::BF16 {
+        return mixed::attention(q, k, v, trees, heads);
     }
     by_dtype!(q, run(q, k, v, trees, heads))
 }
@@ -296,7 +330,7 @@ pub(crate) fn attention_backward(
                         let p = run.probabilities();
                         let mut ds = run.against_context(grad, v, T::ONE);
                         run.softmax_backward(&p, &mut ds);
-                        for (rows, column) in run.parts() {
+                        for (rows, column) in run.block.parts() {
                             let add = |target: &mut [T], at, row_stride, shape, scale, left, right| {
                                 let mut target = ViewMut { data: target, at, row_stride };
                                 product(&mut target, Target::AddTo, shape, scale, left, right, Threads::One);
@@ -333,6 +367,9 @@ pub(crate) fn attention_backward(
             tensor(assemble(k_shape.0, k_shape.1, dim, dk.into_iter(), &layouts), k_shape)?,
             tensor(assemble(k_shape.0, k_shape.1, dim, dv.into_iter(), &layouts), k_shape)?,
         ))
+    }
+    if q.dtype() == DType::BF16 {
+        return mixed::attention_backward(q, k, v, grad, trees, heads);
     }
     by_dtype!(q, run(q, k, v, grad, trees, heads))
 }

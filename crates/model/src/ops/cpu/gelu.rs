@@ -6,11 +6,11 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::{
-    Opened, by_dtype,
-    elementwise::{BLOCK, gated, gated_backward},
-    lanes::vectorised,
+    Opened, Stored, by_stored,
+    elementwise::{Activation, BLOCK, gated, gated_backward},
+    lanes::{Loop, vectorised},
     real::Real,
-    tensor,
+    tensor, widened,
 };
 use crate::architecture::GeluKind;
 
@@ -63,49 +63,81 @@ fn gelu_and_slope<T: Normal>(x: T, form: GeluKind) -> (T, T) {
     }
 }
 
+struct Gelu(GeluKind);
+
+impl<T: Normal> Activation<T> for Gelu {
+    #[inline(always)]
+    fn value(&self, x: T) -> T {
+        gelu_and_slope(x, self.0).0
+    }
+
+    #[inline(always)]
+    fn value_and_slope(&self, x: T) -> (T, T) {
+        gelu_and_slope(x, self.0)
+    }
+}
+
+struct GeluBlock;
+
+impl<S: Stored<Wide: Normal>> Loop<(&mut [S], &[S], GeluKind)> for GeluBlock {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((y, x, form): (&mut [S], &[S], GeluKind)) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = S::round(gelu_and_slope(x.wide(), form).0);
+        }
+    }
+}
+
+struct GeluBackwardBlock;
+
+impl<S: Stored<Wide: Normal>> Loop<(&mut [S], &[S], &[S::Wide], GeluKind)> for GeluBackwardBlock {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((dx, x, grad, form): (&mut [S], &[S], &[S::Wide], GeluKind)) {
+        for ((dx, x), grad) in dx.iter_mut().zip(x).zip(grad) {
+            *dx = S::round(*grad * gelu_and_slope(x.wide(), form).1);
+        }
+    }
+}
+
 pub(crate) fn gelu(x: &Tensor, form: GeluKind) -> Result<Tensor> {
-    fn run<T: Normal>(x: &Tensor, form: GeluKind) -> Result<Tensor> {
+    fn run<S: Stored<Wide: Normal>>(x: &Tensor, form: GeluKind) -> Result<Tensor> {
         let shape = x.dims2()?;
         let x = Opened::new(x);
-        let x = x.slice::<T>()?;
-        let mut y = vec![T::ZERO; x.len()];
+        let x = x.slice::<S>()?;
+        let mut y = vec![S::NOTHING; x.len()];
         y.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).for_each(|(y, x)| {
-            vectorised(|| {
-                for (y, x) in y.iter_mut().zip(x) {
-                    *y = gelu_and_slope(*x, form).0;
-                }
-            });
+            vectorised(GeluBlock, (y, x, form));
         });
         tensor(y, shape)
     }
-    by_dtype!(x, run(x, form))
+    by_stored!(x, run(x, form))
 }
 
 pub(crate) fn gelu_backward(x: &Tensor, grad: &Tensor, form: GeluKind) -> Result<Tensor> {
-    fn run<T: Normal>(x: &Tensor, grad: &Tensor, form: GeluKind) -> Result<Tensor> {
-        let shape = x.dims2()?;
+    fn run<S: Stored<Wide: Normal>>(x: &Tensor, grad: &Tensor, form: GeluKind) -> Result<Tensor> {
+        let (shape, grad) = (x.dims2()?, &widened(grad)?);
         let (x, grad) = (Opened::new(x), Opened::new(grad));
-        let (x, grad) = (x.slice::<T>()?, grad.slice::<T>()?);
-        let mut dx = vec![T::ZERO; x.len()];
+        let (x, grad) = (x.slice::<S>()?, grad.slice::<S::Wide>()?);
+        let mut dx = vec![S::NOTHING; x.len()];
         dx.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).zip(grad.par_chunks(BLOCK)).for_each(
             |((dx, x), grad)| {
-                vectorised(|| {
-                    for ((dx, x), grad) in dx.iter_mut().zip(x).zip(grad) {
-                        *dx = *grad * gelu_and_slope(*x, form).1;
-                    }
-                });
+                vectorised(GeluBackwardBlock, (dx, x, grad, form));
             },
         );
         tensor(dx, shape)
     }
-    by_dtype!(x, run(x, grad, form))
+    by_stored!(x, run(x, grad, form))
 }
 
 pub(crate) fn gated_gelu(gate: &Tensor, up: &Tensor, form: GeluKind) -> Result<Tensor> {
-    fn run<T: Normal>(gate: &Tensor, up: &Tensor, form: GeluKind) -> Result<Tensor> {
-        gated(gate, up, |gate: T| gelu_and_slope(gate, form).0)
+    fn run<S: Stored<Wide: Normal>>(gate: &Tensor, up: &Tensor, form: GeluKind) -> Result<Tensor> {
+        gated::<S>(gate, up, &Gelu(form))
     }
-    by_dtype!(gate, run(gate, up, form))
+    by_stored!(gate, run(gate, up, form))
 }
 
 pub(crate) fn gated_gelu_backward(
@@ -114,8 +146,13 @@ pub(crate) fn gated_gelu_backward(
     grad: &Tensor,
     form: GeluKind,
 ) -> Result<(Tensor, Tensor)> {
-    fn run<T: Normal>(gate: &Tensor, up: &Tensor, grad: &Tensor, form: GeluKind) -> Result<(Tensor, Tensor)> {
-        gated_backward(gate, up, grad, |gate: T| gelu_and_slope(gate, form))
+    fn run<S: Stored<Wide: Normal>>(
+        gate: &Tensor,
+        up: &Tensor,
+        grad: &Tensor,
+        form: GeluKind,
+    ) -> Result<(Tensor, Tensor)> {
+        gated_backward::<S>(gate, up, grad, &Gelu(form))
     }
-    by_dtype!(gate, run(gate, up, grad, form))
+    by_stored!(gate, run(gate, up, grad, form))
 }

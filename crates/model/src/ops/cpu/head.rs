@@ -1,11 +1,14 @@
 //! Log-probabilities of target tokens from logits.
 
-use candle_core::{Result, Tensor};
+#![expect(clippy::inline_always, reason = "what is not inlined is not compiled for the wide vectors")]
+
+use candle_core::{DType, Result, Tensor, bail};
+use half::bf16;
 use rayon::prelude::*;
 
 use super::{
-    Opened, by_dtype,
-    lanes::{max, sum, vectorised},
+    Opened, Stored,
+    lanes::{Loop, max, sum, vectorised},
     real::Real,
     tensor,
 };
@@ -18,9 +21,9 @@ const PART: usize = 1024;
 pub(crate) fn log_prob_of_targets(
     logits: &Tensor,
     scored: &[ScoredToken],
-    gradient: bool,
+    gradient: Option<DType>,
 ) -> Result<(Vec<f64>, Option<Tensor>)> {
-    fn run<T: Real>(
+    fn run<T: Real, G: Stored<Wide = T>>(
         logits: &Tensor,
         scored: &[ScoredToken],
         gradient: bool,
@@ -31,38 +34,60 @@ pub(crate) fn log_prob_of_targets(
         if !gradient {
             return Ok((logits.map(|(logits, scored)| log_prob(logits, scored).0).collect(), None));
         }
-        let mut grad = vec![T::ZERO; rows * vocabulary];
+        let mut grad = vec![G::NOTHING; rows * vocabulary];
         let log_probs = grad
             .par_chunks_mut(vocabulary)
             .zip(logits)
             .map(|(grad, (logits, scored))| {
                 let (log_prob, max, sum) = log_prob(logits, scored);
                 let inverse = T::nearest(-sum.recip());
-                vectorised(|| {
-                    for (grad, logit) in grad.iter_mut().zip(logits) {
-                        *grad = (*logit - max).exp_of_negative() * inverse;
-                    }
-                });
-                grad[scored.target as usize] += T::ONE;
+                vectorised(GradientRow, (&mut *grad, logits, max, inverse));
+                let target = scored.target as usize;
+                grad[target] = G::round((logits[target] - max).exp_of_negative() * inverse + T::ONE);
                 log_prob
             })
             .collect();
         Ok((log_probs, Some(tensor(grad, (rows, vocabulary))?)))
     }
-    by_dtype!(logits, run(logits, scored, gradient))
+    match (logits.dtype(), gradient) {
+        (DType::F32, Some(DType::BF16)) => run::<f32, bf16>(logits, scored, true),
+        (DType::F32, gradient) => run::<f32, f32>(logits, scored, gradient.is_some()),
+        (DType::F64, gradient) => run::<f64, f64>(logits, scored, gradient.is_some()),
+        (other, _) => bail!("log-probs are computed from f32 logits, not {other:?}"),
+    }
 }
 
 /// Returns the target's log-prob, the largest logit and Σ exp(logit − largest).
 fn log_prob<T: Real>(logits: &[T], scored: &ScoredToken) -> (f64, T, f64) {
-    let (max, sum) = vectorised(|| {
+    let (max, sum) = vectorised(LogSumRow, logits);
+    (candle_core::WithDType::to_f64(logits[scored.target as usize] - max) - sum.ln(), max, sum)
+}
+
+/// Returns the largest logit and Σ exp(logit − largest).
+struct LogSumRow;
+
+impl<T: Real> Loop<&[T]> for LogSumRow {
+    type Output = (T, f64);
+
+    #[inline(always)]
+    fn run(logits: &[T]) -> (T, f64) {
         let max = max(logits);
         let parts = logits.chunks(PART);
-        let sum: f64 = parts
-            .map(|part| {
-                candle_core::WithDType::to_f64(sum(part.len(), |i| (part[i] - max).exp_of_negative()))
-            })
-            .sum();
-        (max, sum)
-    });
-    (candle_core::WithDType::to_f64(logits[scored.target as usize] - max) - sum.ln(), max, sum)
+        let sums = parts.map(|part| sum(part.len(), |i| (part[i] - max).exp_of_negative()));
+        (max, sums.map(candle_core::WithDType::to_f64).sum())
+    }
+}
+
+/// Computes exp(logit − max) · inverse.
+struct GradientRow;
+
+impl<T: Real, G: Stored<Wide = T>> Loop<(&mut [G], &[T], T, T)> for GradientRow {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((grad, logits, max, inverse): (&mut [G], &[T], T, T)) {
+        for (grad, logit) in grad.iter_mut().zip(logits) {
+            *grad = G::round((*logit - max).exp_of_negative() * inverse);
+        }
+    }
 }

@@ -2,16 +2,44 @@
 
 #![expect(clippy::inline_always, reason = "what is not inlined is not compiled for the wide vectors")]
 
+use std::marker::PhantomData;
+
 use super::real::Real;
 
 /// Partial results of a reduction: two of the widest vectors. Fixed, so that sums are the same on
 /// all machines.
 const LANES: usize = 32;
 
-/// Runs `work`, compiled for the widest vectors of this machine.
+/// Loop over slices, to be compiled for the widest vectors.
+pub(crate) trait Loop<A> {
+    /// Result of the loop.
+    type Output;
+
+    /// Runs the loop. Must be marked `#[inline(always)]`, as must be what it calls.
+    fn run(arguments: A) -> Self::Output;
+}
+
+/// Runs a loop, compiled for the widest vectors of this machine.
+///
+/// Not for closures and pointers to functions, which are compiled once, for the oldest machine, and
+/// called from the code for each kind of vectors.
 #[inline(always)]
-pub(super) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(work)
+pub(crate) fn vectorised<L: Loop<A>, A>(_: L, arguments: A) -> L::Output {
+    pulp::Arch::new().dispatch(Call::<L, A> { arguments, of: PhantomData })
+}
+
+struct Call<L, A> {
+    arguments: A,
+    of: PhantomData<L>,
+}
+
+impl<A, L: Loop<A>> pulp::WithSimd for Call<L, A> {
+    type Output = L::Output;
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) -> L::Output {
+        L::run(self.arguments)
+    }
 }
 
 /// Returns the sum of `term(i)` over `0..count`.

@@ -1,20 +1,21 @@
 //! Products with weights, accumulated in the memory of the result.
 
-use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor, bail};
+use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Result, Tensor, bail};
 
 use super::{
-    Opened, by_dtype,
+    Opened, by_dtype, convert, mixed,
     product::{Target, Threads, View, ViewMut, new_product, product},
     real::Real,
     tensor,
 };
-use crate::ops::LoraFactors;
+use crate::ops::{LoraFactors, LoraGradients, composed};
 
 pub(crate) fn linear(
     x: &Tensor,
     weight: &Tensor,
     residual: Option<&Tensor>,
     adapter: Option<LoraFactors<'_>>,
+    to: DType,
 ) -> Result<(Tensor, Option<Tensor>)> {
     fn run<T: Real>(
         x: &Tensor,
@@ -55,7 +56,26 @@ pub(crate) fn linear(
         );
         Ok((tensor(y, (rows, outputs))?, Some(tensor(down, (rows, rank))?)))
     }
+    if weight.dtype() == DType::BF16 {
+        return mixed::linear(x, weight, residual, adapter, to);
+    }
     by_dtype!(x, run(x, weight, residual, adapter))
+}
+
+pub(crate) fn lora_gradients(
+    x: &Tensor,
+    down: &Tensor,
+    grad: &Tensor,
+    factors: LoraFactors<'_>,
+) -> Result<LoraGradients> {
+    if x.dtype() == DType::BF16 {
+        return mixed::lora_gradients(x, down, grad, factors);
+    }
+    composed::lora_gradients(x, down, grad, factors)
+}
+
+pub(crate) fn operand(x: &Tensor, dtype: DType) -> Result<Tensor> {
+    convert(x, dtype)
 }
 
 pub(crate) fn products(onto: Option<Tensor>, terms: &[(&Tensor, &Tensor)]) -> Result<Tensor> {
@@ -77,6 +97,9 @@ pub(crate) fn products(onto: Option<Tensor>, terms: &[(&Tensor, &Tensor)]) -> Re
         Ok(target)
     }
     let Some((left, _)) = terms.first() else { bail!("a sum of no products has no type") };
+    if left.dtype() == DType::BF16 {
+        return mixed::products(onto, terms);
+    }
     by_dtype!(left, run(onto, terms))
 }
 

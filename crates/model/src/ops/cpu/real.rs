@@ -6,7 +6,7 @@ use candle_core::WithDType;
 use num_traits::{Float, NumCast};
 
 /// Floating-point type: f32, or f64 to check gradients.
-pub(super) trait Real: WithDType + Float {
+pub(crate) trait Real: WithDType + Float {
     /// Zero.
     const ZERO: Self;
     /// One.
@@ -39,6 +39,9 @@ impl Real for f64 {
     }
 }
 
+/// 1.5 · 2²³, whose last bit is 1.
+const ROUNDING: f32 = 12_582_912.0;
+
 impl Real for f32 {
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
@@ -48,7 +51,10 @@ impl Real for f32 {
     fn exp_of_negative(self) -> Self {
         // Below −87, e^x is subnormal, which callers may treat as 0.
         let x = self.max(-87.0);
-        let n = (x * std::f32::consts::LOG2_E).round_ties_even();
+        // The sum has no fraction bits: its last bits are the integer. `round_ties_even` and a
+        // conversion to i32 would not be vectorised on all machines.
+        let shifted = x * std::f32::consts::LOG2_E + ROUNDING;
+        let n = shifted - ROUNDING;
         // ln 2 in two parts, so that r keeps its low bits.
         let r = (x - n * 0.693_359_4) - n * -2.121_944_4e-4;
         let p = 1.0 / 720.0;
@@ -57,7 +63,8 @@ impl Real for f32 {
         let p = p * r + 1.0 / 6.0;
         let p = p * r + 0.5;
         let p = p * r * r + r + 1.0;
-        let scale = f32::from_bits(((n as i32 + 127) << 23) as u32);
+        let scale =
+            f32::from_bits((shifted.to_bits().wrapping_sub(ROUNDING.to_bits()).wrapping_add(127)) << 23);
         if self < -87.0 { 0.0 } else { p * scale }
     }
 }

@@ -1,0 +1,94 @@
+//! Decoders with bf16 weights on the CPU, which compute in mixed precision.
+
+use super::*;
+
+/// The weights of [`Rough`] in bf16, as f64.
+struct Exact;
+
+impl TensorSource for Exact {
+    fn get(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
+        Ok(Rough(DType::BF16).get(name, shape)?.to_dtype(DType::F64)?)
+    }
+}
+
+fn norm(x: &Tensor) -> f64 {
+    dot(x, x).sqrt()
+}
+
+#[test]
+fn results_are_those_of_f64_within_rounding() {
+    for (name, architecture) in architectures() {
+        let base = decoder(&architecture, DType::BF16);
+        let exact = Decoder::frozen(architecture.clone(), &mut Exact).unwrap();
+        let pairs = [
+            ("lora", with_adapter(&base), with_adapter(&exact)),
+            ("full", base.with_all_trained().unwrap(), exact.with_all_trained().unwrap()),
+        ];
+        for (kind, ours, exact) in pairs {
+            let name = format!("{name}, {kind}");
+            let log_probs = |decoder: &Decoder| decoder.log_probs(&batch(), Adapter::On).unwrap();
+            for (ours, exact) in log_probs(&ours).iter().zip(log_probs(&exact)) {
+                assert!((ours - exact).abs() < 0.02 * (1.0 + exact.abs()), "{name}: {ours} {exact}");
+            }
+            let (of_ours, of_exact) =
+                (gradients(&ours, Activations::Keep), gradients(&exact, Activations::Keep));
+            let pairs: Vec<_> = ours.parameters().iter().zip(exact.parameters().iter()).collect();
+            let exact = |index: usize| of_exact.get(pairs[index].1.1).unwrap();
+            let total = (0..pairs.len()).map(|index| norm(exact(index)).powi(2)).sum::<f64>().sqrt();
+            let mut square = 0.0;
+            for (index, ((parameter_name, parameter), _)) in pairs.iter().enumerate() {
+                let ours = of_ours.get(parameter).unwrap().to_dtype(DType::F64).unwrap();
+                let error = norm(&(ours - exact(index)).unwrap());
+                square += error * error;
+                // Small gradients are small differences of large terms.
+                let allowed = 0.05 * norm(exact(index)) + 0.02 * total;
+                assert!(error < allowed, "{name}: {parameter_name} is off by {error}");
+            }
+            assert!(square.sqrt() < 0.04 * total, "{name}: off by {} of {total}", square.sqrt());
+        }
+    }
+}
+
+#[test]
+fn recomputed_activations_give_the_same_bits() {
+    for (name, architecture) in architectures() {
+        let decoder = with_adapter(&decoder(&architecture, DType::BF16));
+        let [keep, recompute] =
+            [Activations::Keep, Activations::Recompute].map(|activations| gradients(&decoder, activations));
+        for (parameter_name, parameter) in decoder.parameters().iter() {
+            let bits = |gradients: &Gradients| {
+                gradients.get(parameter).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+            };
+            assert_eq!(bits(&keep), bits(&recompute), "{name}: {parameter_name}");
+        }
+    }
+}
+
+#[test]
+fn a_new_adapter_has_no_effect_and_can_be_switched_off() {
+    let base = llama(DType::BF16);
+    let expected = base.log_probs(&batch(), Adapter::Off).unwrap();
+    assert_eq!(with_adapter(&base).log_probs(&batch(), Adapter::Off).unwrap(), expected);
+    let fresh = base.with_lora(LoraConfig { r: 2, alpha: 4.0 }, 0).unwrap();
+    assert_eq!(fresh.log_probs(&batch(), Adapter::On).unwrap(), expected);
+    assert!(fresh.parameters().iter().all(|(_, parameter)| parameter.value().dtype() == DType::F32));
+}
+
+#[test]
+fn cached_generation_continues_like_the_whole_forward_pass() {
+    let decoder = with_adapter(&llama(DType::BF16));
+    let prompts = to_continue();
+    let ask: Vec<_> = prompts.iter().map(|tokens| Prompt { id: "", tokens }).collect();
+    let how = GenerationConfig {
+        sampling: Sampling::Greedy,
+        max_new_tokens: 1,
+        eos_token_ids: Vec::new(),
+        seed: 0,
+        batch_size: 2,
+    };
+    let generated = decoder.generate(&ask, &how, Adapter::On).unwrap();
+    for (prompt, generated) in prompts.iter().zip(&generated) {
+        let logits = decoder.logits(prompt, Adapter::On).unwrap().get(prompt.len() - 1).unwrap();
+        assert_eq!(generated.tokens, [logits.argmax(0).unwrap().to_scalar::<u32>().unwrap()]);
+    }
+}

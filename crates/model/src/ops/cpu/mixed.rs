@@ -1,0 +1,211 @@
+//! Products in mixed precision: bf16 operands, f32 sums.
+//!
+//! | kernel | machine | operands |
+//! |---|---|---|
+//! | [`avx512`] | AVX512-BF16 | packed as pairs along k, one dot-product instruction per pair |
+//! | [`widened`] | all others | widened to f32 block by block, then multiplied by the kernels of `gemm` |
+//!
+//! Operands are packed at every use. Packing a weight costs 1 to 3 % of its product, and storing
+//! packed copies for both passes would double the memory of the weights. Every element of a result
+//! is a sum in a fixed order, so results do not depend on the number of threads.
+
+#![expect(unsafe_code, reason = "threads write disjoint tiles of one result")]
+
+mod attention;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod layers;
+mod round;
+mod widened;
+
+pub(super) use attention::{attention, attention_backward};
+use half::bf16;
+pub(super) use layers::{linear, lora_gradients, products};
+pub(crate) use round::{Convert, Stored};
+pub(super) use round::{rounded, widened as widen};
+
+use super::product::{Target, Threads};
+
+/// Kernel of the products in mixed precision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+pub(super) enum Kernel {
+    /// Dot products of bf16 pairs (AVX512-BF16).
+    #[cfg(target_arch = "x86_64")]
+    #[strum(serialize = "avx512_bf16")]
+    Avx512Bf16,
+    /// Operands widened to f32.
+    #[strum(serialize = "bf16_widened_to_f32")]
+    Widened,
+}
+
+impl Kernel {
+    /// Returns the fastest kernel of this machine.
+    pub(super) fn detect() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if avx512::is_available() {
+            return Self::Avx512Bf16;
+        }
+        Self::Widened
+    }
+}
+
+/// Read-only bf16 matrix in a slice: rows are `stride` elements apart.
+#[derive(Clone, Copy)]
+pub(super) struct Operand<'a> {
+    pub(super) data: &'a [bf16],
+    pub(super) at: usize,
+    pub(super) stride: usize,
+}
+
+impl<'a> Operand<'a> {
+    /// Creates a matrix whose rows fill the slice.
+    pub(super) fn new(data: &'a [bf16], stride: usize) -> Self {
+        Self { data, at: 0, stride }
+    }
+
+    fn holds(&self, rows: usize, columns: usize) -> bool {
+        rows == 0 || columns == 0 || self.at + (rows - 1) * self.stride + columns <= self.data.len()
+    }
+
+    fn as_ptr(&self) -> *const bf16 {
+        // In range if the matrix has an element; otherwise it is never read.
+        self.data.as_ptr().wrapping_add(self.at)
+    }
+}
+
+/// Right factor of a product.
+#[derive(Clone, Copy)]
+pub(super) enum Right<'a> {
+    /// `[k, n]`.
+    Plain(Operand<'a>),
+    /// `[n, k]`, to be transposed.
+    Transposed(Operand<'a>),
+}
+
+/// Product left · right of a sum; `left` is `[m, k]`.
+#[derive(Clone, Copy)]
+pub(super) struct Term<'a> {
+    pub(super) left: Operand<'a>,
+    pub(super) right: Right<'a>,
+    pub(super) k: usize,
+}
+
+impl Term<'_> {
+    fn is_valid(&self, m: usize, n: usize) -> bool {
+        let right = match self.right {
+            Right::Plain(right) => right.holds(self.k, n),
+            Right::Transposed(right) => right.holds(n, self.k),
+        };
+        right && self.left.holds(m, self.k)
+    }
+}
+
+/// Memory of a result, `[m, n]` with rows `stride` elements apart.
+#[derive(Clone, Copy)]
+enum Place {
+    /// f32, with another matrix of the same layout added, which may be the result's memory itself.
+    F32 {
+        to: *mut f32,
+        add: Option<*const f32>,
+        stride: usize,
+    },
+    Bf16 {
+        to: *mut bf16,
+        stride: usize,
+    },
+}
+
+// SAFETY: every task writes elements of its own.
+unsafe impl Send for Place {}
+// SAFETY: as above.
+unsafe impl Sync for Place {}
+
+/// Returns \[onto +\] Σ left·right in f32.
+///
+/// # Panics
+/// Panics if a matrix exceeds its slice, which is a bug in the caller.
+pub(super) fn sum_f32(shape: (usize, usize), onto: Option<&[f32]>, terms: &[Term<'_>]) -> Vec<f32> {
+    sum_f32_with(Kernel::detect(), shape, onto, terms)
+}
+
+fn sum_f32_with(
+    kernel: Kernel,
+    (m, n): (usize, usize),
+    onto: Option<&[f32]>,
+    terms: &[Term<'_>],
+) -> Vec<f32> {
+    assert!(onto.is_none_or(|onto| onto.len() == m * n));
+    let mut result = Vec::with_capacity(m * n);
+    let place = Place::F32 { to: result.as_mut_ptr(), add: onto.map(<[f32]>::as_ptr), stride: n };
+    // SAFETY: the result has room for m·n elements, and all of them are written.
+    unsafe {
+        run(kernel, place, (m, n), terms, Threads::All);
+        result.set_len(m * n);
+    }
+    result
+}
+
+/// Sets `target`, `[m, n]` with rows `stride` elements apart from `at`, to Σ left·right, or adds that
+/// to it.
+///
+/// # Panics
+/// Panics if a matrix exceeds its slice, which is a bug in the caller.
+pub(super) fn into_f32(
+    (target, at, stride): (&mut [f32], usize, usize),
+    mode: Target,
+    (m, n): (usize, usize),
+    terms: &[Term<'_>],
+    threads: Threads,
+) {
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(at + (m - 1) * stride + n <= target.len() && n <= stride.max(n));
+    let to = target[at..].as_mut_ptr();
+    // SAFETY: the assertion shows that all elements are within the slice, which is initialised.
+    unsafe {
+        let add = (mode == Target::AddTo).then_some(to.cast_const());
+        run(Kernel::detect(), Place::F32 { to, add, stride }, (m, n), terms, threads);
+    }
+}
+
+/// Returns Σ left·right, rounded to bf16.
+///
+/// # Panics
+/// Panics if a matrix exceeds its slice, which is a bug in the caller.
+pub(super) fn sum_bf16(shape: (usize, usize), terms: &[Term<'_>]) -> Vec<bf16> {
+    sum_bf16_with(Kernel::detect(), shape, terms)
+}
+
+fn sum_bf16_with(kernel: Kernel, (m, n): (usize, usize), terms: &[Term<'_>]) -> Vec<bf16> {
+    let mut result = Vec::with_capacity(m * n);
+    let place = Place::Bf16 { to: result.as_mut_ptr(), stride: n };
+    // SAFETY: the result has room for m·n elements, and all of them are written.
+    unsafe {
+        run(kernel, place, (m, n), terms, Threads::All);
+        result.set_len(m * n);
+    }
+    result
+}
+
+/// Computes a sum of products with `kernel`.
+///
+/// # Safety
+/// `place` must be valid for writing `[m, n]`, and its addend for reading.
+unsafe fn run(kernel: Kernel, place: Place, (m, n): (usize, usize), terms: &[Term<'_>], threads: Threads) {
+    assert!(terms.iter().all(|term| term.is_valid(m, n)));
+    if m == 0 || n == 0 {
+        return;
+    }
+    // SAFETY: guaranteed by the caller and the assertion.
+    unsafe {
+        match kernel {
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx512Bf16 => avx512::run(place, (m, n), terms, threads),
+            Kernel::Widened => widened::run(place, (m, n), terms, threads),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
