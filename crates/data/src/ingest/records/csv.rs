@@ -89,12 +89,13 @@ pub(super) fn read(
     each: &mut RecordHandler<'_>,
 ) -> Result<(), DataError> {
     let usual = if is_tsv { Delimiter::Tab } else { Delimiter::Comma };
+    let named = excel_delimiter(text)?;
     let quoted = match format.quoting {
         Some(quoting) => quoting == Quoting::Minimal,
         // A header in quotes shows that the other fields are quoted too.
         None => !is_tsv || text.peek()?.starts_with(b"\""),
     };
-    let delimiter = match format.delimiter {
+    let delimiter = match format.delimiter.or(named) {
         Some(delimiter) => delimiter.byte(),
         None => detect_delimiter(text.peek()?, usual.byte(), quoted),
     };
@@ -124,6 +125,23 @@ pub(super) fn read(
         table.text.records += 1;
     }
     Ok(())
+}
+
+/// Skips the line `sep=;` by which Excel names the delimiter, and returns the delimiter.
+fn excel_delimiter(text: &mut InputText) -> Result<Option<Delimiter>, DataError> {
+    let start = text.peek()?;
+    let quote = usize::from(start.starts_with(b"\""));
+    let Some([byte, rest @ ..]) = start.get(quote..).and_then(|start| start.strip_prefix(b"sep=")) else {
+        return Ok(None);
+    };
+    let delimiter = Delimiter::ALL.into_iter().find(|delimiter| delimiter.byte() == *byte);
+    let rest = &rest[quote.min(rest.len())..];
+    let Some(delimiter) = delimiter.filter(|_| rest.starts_with(b"\n") || rest.starts_with(b"\r\n")) else {
+        return Ok(None);
+    };
+    let mut line = Vec::new();
+    text.line(&mut line, MAX_RECORD_BYTES)?;
+    Ok(Some(delimiter))
 }
 
 /// Table being read.

@@ -1,7 +1,10 @@
 //! Files of a source: a single file, or all data files in a folder, with the split that each file's
 //! name indicates.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 use prospect_core::files::hash_file;
 use serde::Serialize;
@@ -46,9 +49,12 @@ pub(crate) struct HashedFiles {
 }
 
 /// Names of files that describe a dataset: of the Hub, of LLaMA-Factory, and of `save_to_disk`.
-const METADATA: [&str; 4] = ["dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json"];
+const METADATA: [&str; 4] = ["dataset_infos.json", "dataset_info.json", "dataset_dict.json", STATE];
 
-const EXTENSIONS: [&str; 5] = ["jsonl", "json", "csv", "tsv", "parquet"];
+/// File of `save_to_disk` that lists the data files of its folder.
+const STATE: &str = "state.json";
+
+const EXTENSIONS: [&str; 7] = ["jsonl", "json", "csv", "tsv", "parquet", "arrow", "feather"];
 
 impl HashedFile {
     /// Returns the file name without its folder.
@@ -97,7 +103,13 @@ pub(crate) fn find(
     let mut found = Vec::new();
     walk(path, &EXTENSIONS, &mut found)?;
     found.retain(|file| wanted(&folder(path, file)));
-    let (metadata, found): (Vec<_>, Vec<_>) = found.into_iter().partition(|file| is_metadata(file));
+    let listed = listed(path, &found)?;
+    let is_stray = |file: &PathBuf| {
+        let list = file.parent().and_then(|folder| listed.get(folder));
+        list.is_some_and(|list| is_arrow(file) && !list.contains(file))
+    };
+    let (metadata, found): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|file| is_metadata(file) || is_stray(file));
     let metadata = metadata.iter().map(|file| below(path, file)).collect();
     if let Some((one, other)) =
         found.iter().zip(found.iter().skip(1)).find(|(one, other)| stem(one) == stem(other))
@@ -109,12 +121,8 @@ pub(crate) fn find(
         )));
     }
     if found.is_empty() {
-        let mut arrow = Vec::new();
-        walk(path, &["arrow"], &mut arrow)?;
-        let arrow =
-            if arrow.is_empty() { "" } else { "; write the Arrow files of `save_to_disk` with `to_parquet`" };
         return Err(fail(format!(
-            "contains no matching data file ({}, each also with .gz){arrow}",
+            "contains no matching data file ({}, text also with .gz, .zst or .bz2)",
             EXTENSIONS.join(", ")
         )));
     }
@@ -152,6 +160,30 @@ pub(crate) fn find(
     Ok(HashedFiles { files, warnings, metadata })
 }
 
+fn is_arrow(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "arrow")
+}
+
+/// Returns the data files that `save_to_disk` lists, by folder. Others may be left over from an
+/// earlier dataset. A listed file that is missing is an error.
+fn listed(root: &Path, found: &[PathBuf]) -> Result<HashMap<PathBuf, Vec<PathBuf>>, DataError> {
+    let mut folders = HashMap::new();
+    for file in found.iter().filter(|file| file.file_name().is_some_and(|name| name == STATE)) {
+        let state: serde_json::Value =
+            serde_json::from_slice(&fs_err::read(file)?).unwrap_or(serde_json::Value::Null);
+        let files = state.get("_data_files").and_then(serde_json::Value::as_array);
+        let (Some(files), Some(folder)) = (files, file.parent()) else { continue };
+        let names = files.iter().filter_map(|file| file.get("filename")?.as_str());
+        let files: Vec<PathBuf> = names.map(|name| folder.join(name)).collect();
+        if let Some(missing) = files.iter().find(|file| !found.contains(file)) {
+            let message = format!("{} is listed in {STATE} but missing; copy it too", below(root, missing));
+            return Err(DataError::Folder { folder: root.to_owned(), message });
+        }
+        folders.insert(folder.to_owned(), files);
+    }
+    Ok(folders)
+}
+
 /// Returns true if a file describes a dataset, by its name.
 fn is_metadata(file: &Path) -> bool {
     file.file_name().is_some_and(|name| METADATA.iter().any(|metadata| name == *metadata))
@@ -181,16 +213,16 @@ fn walk(folder: &Path, extensions: &[&str], found: &mut Vec<PathBuf>) -> Result<
     Ok(())
 }
 
-/// Returns the extension, ignoring `.gz`.
+/// Returns the extension, ignoring that of a compression.
 fn extension(name: &str) -> Option<&str> {
-    let name = name.strip_suffix(".gz").unwrap_or(name);
+    let name = records::without_compression(name);
     name.rsplit_once('.').map(|(_, extension)| extension)
 }
 
-/// Returns the path without `.gz` and the format's extension.
+/// Returns the path without the extensions of compression and format.
 fn stem(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    let name = records::without_compression(&name);
     path.with_file_name(name.rsplit_once('.').map_or(name, |(stem, _)| stem))
 }
 
