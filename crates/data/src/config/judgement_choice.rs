@@ -63,7 +63,8 @@ impl Choice {
     ) -> Result<SourceFormat, DataError> {
         let rows = judgements::rows(files)?;
         if rows.judgements && !rows.texts {
-            let message = "the file holds judgements without texts; name the table of the traces that they refer to";
+            let message =
+                "the file holds judgements without texts; name the table of the traces that they refer to";
             return Err(DataError::Value { key: "source.join", value: "not given".to_owned(), message });
         }
         let found = judgements::count_names(files)?;
@@ -87,7 +88,8 @@ impl Choice {
         } else {
             Meaning::Thumb
         };
-        if meaning == Meaning::Thumb && words == ThumbWords::default() && counts.iter().any(|one| one.graded) {
+        if meaning == Meaning::Thumb && words == ThumbWords::default() && counts.iter().any(|one| one.graded)
+        {
             let value = format!("not given, but {} holds numbers other than 1, 0 and -1", names.join(", "));
             let message = "give a rule, for example `{by: threshold, at: 4}`, or `words` for thumbs";
             return Err(DataError::Value { key: "source.binarise", value, message });
@@ -123,7 +125,10 @@ fn chosen(
             format!("not given, and the files have {}", list(found)),
             "only models judged; to learn from them, name one and set `machines: true`",
         ),
-        (None, _) => fail("not given".to_owned(), "the files hold no judgement; if another table does, name it in `join`"),
+        (None, _) => fail(
+            "not given".to_owned(),
+            "the files hold no judgement; if another table does, name it in `join`",
+        ),
     }
 }
 

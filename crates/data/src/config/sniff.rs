@@ -14,8 +14,7 @@ use crate::{
             comparisons::layouts::Layout,
             files::HashedFile,
             json::{self, Object},
-            judgements,
-            scores,
+            judgements, scores,
         },
     },
 };
@@ -96,7 +95,9 @@ fn judge(object: &Object, columns: &Columns) -> Option<Detected> {
     }
     // Mapped columns take precedence over the places where a tool has its judgements.
     let mapped = [RecordField::Label, RecordField::Score, RecordField::Chosen];
-    if let Some(tool) = judgements::tool(object).filter(|_| mapped.iter().all(|field| columns.mapping(*field).is_none())) {
+    if let Some(tool) =
+        judgements::tool(object).filter(|_| mapped.iter().all(|field| columns.mapping(*field).is_none()))
+    {
         let detected = Detected::new(SourceKind::Judgements);
         return Some(Detected { name: Some(tool.into()), ..detected });
     }
@@ -183,7 +184,7 @@ mod tests {
     fn a_file_that_tells_nothing_is_an_error_with_its_keys() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let sniff = || {
-            let files = files::find("", file.path(), FileFormat::default(), |_| true).unwrap().files;
+            let files = files::find("", file.path(), FileFormat::default(), |_, _| true).unwrap().files;
             super::sniff(&files[0], &Columns::default())
         };
         for (text, found) in

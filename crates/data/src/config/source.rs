@@ -53,6 +53,8 @@ pub struct SourceFile {
     /// Path of a file or folder, or the `hf://` address of either. Required for all kinds but
     /// `synthetic`.
     path: Option<String>,
+    /// Files of a folder to read, as patterns in which `*` stands for any text; all if not given.
+    files: Option<Vec<String>>,
     /// Character encoding of text files; detected if not given.
     encoding: Option<TextEncoding>,
     /// CSV and TSV files: delimiter and quoting, if not as detected.
@@ -209,6 +211,7 @@ impl SourceFile {
     /// Checks the settings against `kind`.
     fn check_as(&self, kind: SourceKind) -> Result<(), DataError> {
         self.refuse_idle(kind)?;
+        self.better.check()?;
         if let Some(policy) = &self.binarise {
             policy.check()?;
         }
@@ -252,7 +255,7 @@ impl SourceFile {
         let kind = detected.kind;
         self.check_as(kind)?;
         if let Some(address) = &self.join {
-            let joined = self.files(address, locate)?;
+            let joined = self.find_files(address, locate)?;
             inputs.files.extend(joined.files);
             inputs.warnings.extend(joined.warnings);
         }
@@ -333,11 +336,16 @@ impl SourceFile {
     }
 
     /// Finds the files at an address.
-    fn files(&self, address: &str, locate: &Locate<'_>) -> Result<HashedFiles, DataError> {
+    fn find_files(&self, address: &str, locate: &Locate<'_>) -> Result<HashedFiles, DataError> {
         let path =
             locate(address).map_err(|source| DataError::Locate { address: address.to_owned(), source })?;
         let format = FileFormat { encoding: self.encoding, csv: self.csv.unwrap_or_default() };
-        files::find(address, &path, format, |folder| self.wants(folder))
+        let chosen = |file: &str| {
+            self.files
+                .as_ref()
+                .is_none_or(|patterns| patterns.iter().any(|pattern| files::matches(pattern, file)))
+        };
+        files::find(address, &path, format, |folder, file| self.wants(folder) && chosen(file))
     }
 
     /// Finds the files, and detects the kind if it is not given.
@@ -350,7 +358,7 @@ impl SourceFile {
             return Ok((Detected::new(SourceKind::Synthetic), HashedFiles::default()));
         }
         let address = self.address()?;
-        let inputs = self.files(address, locate)?;
+        let inputs = self.find_files(address, locate)?;
         if self.csv.is_some() && !inputs.files.iter().any(|file| is_table(&file.name())) {
             let message = "no file of the source is a CSV or TSV table; remove it";
             return Err(DataError::Value { key: "source.csv", value: "given".to_owned(), message });
@@ -409,8 +417,9 @@ impl SourceFile {
         const SCORED: &[SourceKind] =
             &[Hh, Shp, Oasst, Pairs, Labels, Scores, Ranks, Comparisons, Judgements, Synthetic];
         // Setting, whether it is given, and the kinds that it applies to.
-        let settings: [(&'static str, bool, &[SourceKind]); 26] = [
+        let settings: [(&'static str, bool, &[SourceKind]); 27] = [
             ("path", self.path.is_some(), FILES),
+            ("files", self.files.is_some(), FILES),
             ("encoding", self.encoding.is_some(), FILES),
             ("csv", self.csv.is_some(), FILES),
             ("domains", self.domains.is_some(), DOMAINS),

@@ -69,7 +69,11 @@ impl FileNotes {
             (Remark::Repaired("blank_line"), self.blank_lines),
             (Remark::Noted("quoted_field_like_rows"), self.quoted_rows),
         ];
-        counts.into_iter().chain(once(self.decoded_from)).chain(once(self.delimiter)).chain(once(self.document))
+        counts
+            .into_iter()
+            .chain(once(self.decoded_from))
+            .chain(once(self.delimiter))
+            .chain(once(self.document))
     }
 }
 
@@ -115,7 +119,8 @@ pub(crate) fn for_each_record(
         Some(BinaryFormat::ArrowFile) => return arrow::read_file(path, columns, each),
         Some(BinaryFormat::ArrowStream) => return arrow::read_stream(path, columns, each),
         Some(BinaryFormat::FeatherV1) => {
-            let message = "Feather version 1 cannot be read; write it again with a current pyarrow".to_owned();
+            let message =
+                "Feather version 1 cannot be read; write it again with a current pyarrow".to_owned();
             return Err(DataError::Table { file: path.to_owned(), message });
         }
         None => {}

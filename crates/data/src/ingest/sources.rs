@@ -40,7 +40,9 @@ use std::{
 use serde::Serialize;
 
 pub use binarise::{Binarise, ScoreScope};
+use chats::Chats;
 pub use columns::{Columns, RecordField};
+use comparisons::ComparisonsFormat;
 pub use comparisons::{Better, BothBad, OneHot, Side};
 pub use judgements::Several;
 pub use oasst::{Oasst, RankPairing};
@@ -50,8 +52,6 @@ pub use synthetic::{
 };
 pub use thumb_words::ThumbWords;
 pub(crate) use thumb_words::{LABEL_MINUS_ONE, LABEL_ZERO};
-use chats::Chats;
-use comparisons::ComparisonsFormat;
 
 use crate::{
     DataError, InputFile,
@@ -171,6 +171,7 @@ impl ResolvedSources {
 impl ResolvedSource {
     fn has_splits(&self) -> bool {
         self.files.iter().any(|file| file.split.is_some())
+            || self.columns().is_some_and(|columns| columns.mapping(RecordField::Split).is_some())
     }
 
     /// Returns the names of columns, for kinds whose columns can be named.

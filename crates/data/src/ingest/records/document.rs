@@ -207,8 +207,86 @@ fn wrapped(document: &Map<String, Value>) -> Option<Vec<Map<String, Value>>> {
     if OF_RECORDS.iter().any(|key| document.contains_key(*key)) {
         return None;
     }
-    let mut lists = document.values().filter_map(|value| objects(value.as_array()?)).filter(|list| !list.is_empty());
+    let mut lists =
+        document.values().filter_map(|value| objects(value.as_array()?)).filter(|list| !list.is_empty());
     let (list, other) = (lists.next()?, lists.next());
     let turns = list.iter().all(|record| record.len() < 2 || is_turn(&Value::Object(record.clone())));
     (other.is_none() && !turns).then_some(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::ingest::records::{FileNotes, tests::records};
+
+    fn read(text: &str) -> (Vec<Value>, Option<&'static str>) {
+        let (rows, notes) = records("a.json", text.as_bytes()).unwrap();
+        (
+            rows.into_iter().map(|(_, row)| serde_json::from_str(&row.unwrap()).unwrap()).collect(),
+            notes.document,
+        )
+    }
+
+    #[test]
+    fn every_orientation_of_pandas_is_a_table() {
+        let rows = [json!({"p": "a", "n": 1}), json!({"p": "b", "n": null})];
+        for (document, form) in [
+            (json!({"p": {"0": "a", "1": "b"}, "n": {"0": 1, "1": null}}), "pandas_columns"),
+            (json!({"0": rows[0], "1": rows[1]}), "pandas_index"),
+            (
+                json!({"columns": ["p", "n"], "index": [0, 1], "data": [["a", 1], ["b", null]]}),
+                "pandas_split",
+            ),
+            (json!({"schema": {"fields": []}, "data": rows}), "pandas_table"),
+            (json!({"p": ["a", "b"], "n": [1, null]}), "lists_by_column"),
+            (json!({"info": {"total": 2}, "rows": rows}), "wrapped_array"),
+            (json!({"rows": rows}), "wrapped_array"),
+        ] {
+            for text in [document.to_string(), serde_json::to_string_pretty(&document).unwrap()] {
+                assert_eq!(read(&text), (rows.to_vec(), Some(form)), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_of_its_own_is_no_table() {
+        let turn = |role: &str| json!({"role": role, "content": "x"});
+        for record in [
+            json!({"prompt": "p", "completion": "c", "label": true}),
+            json!({"chosen": [turn("user"), turn("assistant")], "rejected": [turn("user"), turn("assistant")]}),
+            json!({"messages": [turn("user"), turn("assistant")], "label": true}),
+            json!({"messages": [turn("user"), turn("assistant")]}),
+            json!({"instruction": "p", "completions": [{"text": "a", "score": 1}, {"text": "b", "score": 2}]}),
+            json!({"conversationId": "c", "messages": [{"messageId": "1", "text": "a"}]}),
+            json!({"data": {"rating": 1}, "meta": {"id": 1}}),
+            json!({"conversations": [{"from": "human", "value": "a"}]}),
+        ] {
+            assert_eq!(read(&record.to_string()), (vec![record.clone()], None));
+            assert_eq!(read(&serde_json::to_string_pretty(&record).unwrap()), (vec![record], None));
+        }
+    }
+
+    #[test]
+    fn lines_stay_lines_even_if_the_first_is_damaged() {
+        let (rows, notes) = records("a.json", b"\n{\"a\": 1}\n\n{\"a\": 2}\n").unwrap();
+        let lines: Vec<usize> = rows.iter().map(|(line, _)| *line).collect();
+        assert_eq!((lines, notes), (vec![2, 4], FileNotes { blank_lines: 2, ..FileNotes::default() }));
+        let (rows, _) = records("a.json", b"{\"a\": \n{\"a\": 2}\n").unwrap();
+        assert_eq!(rows.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [1, 2]);
+        assert!(records("a.json", b"{").unwrap().0.len() == 1);
+    }
+
+    #[test]
+    fn tables_without_names_are_errors() {
+        for (text, message) in [
+            (r#"{"0": {"0": "a"}, "1": {"0": "b"}}"#, "without names of columns"),
+            (r#"{"x": {"p": "a"}, "y": {"p": "b"}}"#, "whose index is no number"),
+            (r#"{"columns": ["a", "b"], "data": [[1]]}"#, "a row has not 2 cells"),
+            (r#"{"columns": [0, 1], "data": [[1, 2]]}"#, "not all texts"),
+        ] {
+            let error = records("a.json", text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+    }
 }

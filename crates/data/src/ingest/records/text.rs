@@ -245,8 +245,32 @@ mod tests {
         let mut is_flipped = whole.clone();
         let last = is_flipped.len() - 6;
         is_flipped[last] ^= 1;
-        assert!(matches!(records("a", &is_flipped).unwrap_err(), DataError::Compressed { records: 4000, .. }));
-        assert!(matches!(records("a", b"\x1f\x8bnot gzip").unwrap_err(), DataError::Compressed { records: 0, .. }));
+        assert!(matches!(
+            records("a", &is_flipped).unwrap_err(),
+            DataError::Compressed { records: 4000, .. }
+        ));
+        assert!(matches!(
+            records("a", b"\x1f\x8bnot gzip").unwrap_err(),
+            DataError::Compressed { records: 0, .. }
+        ));
+    }
+
+    #[test]
+    fn zstd_and_bzip2_are_told_by_content() {
+        let text = b"{\"a\": 1}\n{\"a\": 2}\n";
+        let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::default());
+        bzip2.write_all(text).unwrap();
+        for (content, name) in
+            [(zstd::encode_all(&text[..], 3).unwrap(), "zstd"), (bzip2.finish().unwrap(), "bzip2")]
+        {
+            let (lines, _) = records("rows", &content).unwrap();
+            assert_eq!(lines.len(), 2, "{name}");
+            let error = records("rows", &content[..content.len() - 9]).unwrap_err();
+            let DataError::Compressed { compression, .. } = error else { panic!("{error}") };
+            assert_eq!(compression, name);
+        }
+        // A text that begins like bzip2 is a text.
+        assert_eq!(records("rows", b"BZh9 is a magic number").unwrap().0.len(), 1);
     }
 
     #[test]

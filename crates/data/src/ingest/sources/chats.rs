@@ -113,7 +113,8 @@ pub(crate) fn read<'a>(
     context: &dyn Fn(&'a HashedFile) -> SourceContext<'a>,
     into: &mut ShardFilter<'_>,
 ) -> Result<(), DataError> {
-    let mut reading = Reading { chats, rows: Vec::new(), replies: Replies::default(), open: OpenChats::default() };
+    let mut reading =
+        Reading { chats, rows: Vec::new(), replies: Replies::default(), open: OpenChats::default() };
     if files.len() > 1 {
         for file in files {
             let _ = file.for_each_record(None, &mut |_, record| {

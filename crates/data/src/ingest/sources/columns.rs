@@ -68,6 +68,8 @@ pub enum RecordField {
     Group,
     /// Time of the judgement: ISO 8601, or seconds or milliseconds since 1970.
     Time,
+    /// Split of the record: train, or one of test, validation, valid, val, dev and eval.
+    Split,
     /// First of two compared completions: text, turns, or a conversation with the prompt.
     First,
     /// Second of two compared completions.
@@ -95,13 +97,9 @@ impl RecordField {
             Self::Label => &["label", "kto_tag", "feedback_rating"],
             Self::Score => &["score", "rating", "reward", "overall_score"],
             Self::Chosen => &["chosen", "preferred_output", "response_j", "chosen_response"],
-            Self::Rejected => &[
-                "rejected",
-                "non_preferred_output",
-                "response_k",
-                "rejected_response",
-                "rejected_messages",
-            ],
+            Self::Rejected => {
+                &["rejected", "non_preferred_output", "response_k", "rejected_response", "rejected_messages"]
+            }
             Self::ScoreChosen => &[
                 "score_chosen",
                 "chosen_score",
@@ -124,6 +122,7 @@ impl RecordField {
             // Their names differ, so the recipe gives them, or the layout of a known set.
             Self::Group
             | Self::Time
+            | Self::Split
             | Self::First
             | Self::Second
             | Self::Better

@@ -93,11 +93,15 @@ impl ComparisonsFormat {
             (&mut second, RecordField::ScoreSecond, RecordField::LabelSecond),
         ] {
             side.score = columns.score(record, score)?;
-            side.label = columns.find(record, label).map_or(Ok(None), |found| Ok(words.read(found)?.label))?;
+            side.label =
+                columns.find(record, label).map_or(Ok(None), |found| Ok(words.read(found)?.label))?;
         }
         if let Some(margin) = verdict.margin {
-            let (better, worse) =
-                if verdict.outcome == Outcome::Second { (&mut second, &mut first) } else { (&mut first, &mut second) };
+            let (better, worse) = if verdict.outcome == Outcome::Second {
+                (&mut second, &mut first)
+            } else {
+                (&mut first, &mut second)
+            };
             (better.score, worse.score) = (Some(margin), Some(0.0));
         }
         let pairs = match verdict.outcome {
@@ -109,10 +113,7 @@ impl ComparisonsFormat {
     }
 }
 
-fn two_sides<'a>(
-    columns: &'a Columns,
-    record: &'a Object,
-) -> Result<(FoundValue<'a>, FoundValue<'a>), Flaw> {
+fn two_sides<'a>(columns: &'a Columns, record: &'a Object) -> Result<(FoundValue<'a>, FoundValue<'a>), Flaw> {
     Ok((columns.need(record, RecordField::First)?, columns.need(record, RecordField::Second)?))
 }
 

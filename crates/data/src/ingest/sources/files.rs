@@ -80,13 +80,13 @@ impl HashedFile {
 }
 
 /// Finds and hashes the files at `path`, the local copy of `address`. In a folder, a file is used
-/// if `wanted` accepts the name of its parent folder (empty at the top level), unless its name is
-/// that of metadata.
+/// if `wanted` accepts the name of its parent folder (empty at the top level) and its path below the
+/// source's folder, unless its name is that of metadata.
 pub(crate) fn find(
     address: &str,
     path: &Path,
     format: FileFormat,
-    wanted: impl Fn(&str) -> bool,
+    wanted: impl Fn(&str, &str) -> bool,
 ) -> Result<HashedFiles, DataError> {
     if !path.is_dir() {
         let file = HashedFile {
@@ -102,7 +102,8 @@ pub(crate) fn find(
     let fail = |message: String| DataError::Folder { folder: path.to_owned(), message };
     let mut found = Vec::new();
     walk(path, &EXTENSIONS, &mut found)?;
-    found.retain(|file| wanted(&folder(path, file)));
+    found.retain(|file| wanted(&folder(path, file), &below(path, file)));
+    one_of_several_sets(path, &found)?;
     let listed = listed(path, &found)?;
     let is_stray = |file: &PathBuf| {
         let list = file.parent().and_then(|folder| listed.get(folder));
@@ -158,6 +159,43 @@ pub(crate) fn find(
         });
     }
     Ok(HashedFiles { files, warnings, metadata })
+}
+
+/// Fails if the files belong to sets of one repository that hold the same rows, as the splits of
+/// UltraFeedback do.
+fn one_of_several_sets(root: &Path, found: &[PathBuf]) -> Result<(), DataError> {
+    const SETS: [&str; 3] = ["prefs", "sft", "gen"];
+    let names: Vec<String> = found.iter().map(|file| below(root, file)).collect();
+    let of_set = |set: &&str| {
+        names.iter().any(|name| {
+            let words = name.split(|letter: char| !letter.is_ascii_alphanumeric());
+            let words: Vec<&str> = words.collect();
+            words.windows(2).any(|two| ["train", "test"].contains(&two[0]) && two[1] == *set)
+        })
+    };
+    let sets: Vec<&str> = SETS.into_iter().filter(|set| of_set(set)).collect();
+    if sets.len() < 2 {
+        return Ok(());
+    }
+    let message = format!(
+        "contains several sets of the same rows ({}); choose one, for example with `files: [\"*_prefs-*\"]`",
+        sets.join(", ")
+    );
+    Err(DataError::Folder { folder: root.to_owned(), message })
+}
+
+/// Returns true if a path matches a pattern, in which `*` stands for any text.
+pub(crate) fn matches(pattern: &str, path: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = path.strip_prefix(first) else { return false };
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
+    for part in middle {
+        let Some(start) = rest.find(part) else { return false };
+        rest = &rest[start + part.len()..];
+    }
+    rest.ends_with(last)
 }
 
 fn is_arrow(file: &Path) -> bool {
@@ -232,18 +270,32 @@ fn folder(root: &Path, file: &Path) -> String {
     parent.and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned()
 }
 
+/// Returns the split that a word names. A number may follow it, as in `valid1`.
+pub(crate) fn named_split(word: &str) -> Option<Split> {
+    split_word(word.trim().to_lowercase().trim_end_matches(|letter: char| letter.is_ascii_digit())).map(
+        |word| match word {
+            SplitWord::Train => Split::Train,
+            SplitWord::Test | SplitWord::Validation => Split::Test,
+        },
+    )
+}
+
+fn split_word(word: &str) -> Option<SplitWord> {
+    match word {
+        "train" | "training" => Some(SplitWord::Train),
+        "test" => Some(SplitWord::Test),
+        "validation" | "valid" | "val" | "dev" | "eval" => Some(SplitWord::Validation),
+        _ => None,
+    }
+}
+
 /// Returns the split indicated by a file's name, or else by the nearest folder above it.
 fn word(root: &Path, file: &Path) -> Option<SplitWord> {
     let parts = stem(file);
     let parts = parts.strip_prefix(root).unwrap_or(&parts).to_string_lossy().to_lowercase();
-    parts.rsplit('/').find_map(|part| {
-        part.rsplit(|letter: char| !letter.is_ascii_alphanumeric()).find_map(|word| match word {
-            "train" | "training" => Some(SplitWord::Train),
-            "test" => Some(SplitWord::Test),
-            "validation" | "valid" | "val" | "dev" | "eval" => Some(SplitWord::Validation),
-            _ => None,
-        })
-    })
+    parts
+        .rsplit('/')
+        .find_map(|part| part.rsplit(|letter: char| !letter.is_ascii_alphanumeric()).find_map(split_word))
 }
 
 /// Returns a file's Hub URL at the cached commit, from the cache's path
@@ -272,7 +324,7 @@ mod tests {
     fn splits(names: &[&str]) -> Result<Vec<(String, Option<Split>)>, String> {
         let folder = folder_of(names);
         let found =
-            find("", folder.path(), FileFormat::default(), |_| true).map_err(|error| error.to_string())?;
+            find("", folder.path(), FileFormat::default(), |_, _| true).map_err(|error| error.to_string())?;
         Ok(found.files.iter().map(|file| (file.name(), file.split)).collect())
     }
 
@@ -312,17 +364,52 @@ mod tests {
         assert_eq!(found, [("test.jsonl".to_owned(), test), ("train.jsonl".to_owned(), train)]);
         let found = splits(&["dataset_info.json", "my_kto.json"]).unwrap();
         assert_eq!(found, [("my_kto.json".to_owned(), None)]);
-        let names = [
-            "dataset_dict.json",
-            "train/data-00000-of-00001.arrow",
-            "train/state.json",
-            "train/dataset_info.json",
-        ];
-        let error = splits(&names).unwrap_err();
-        assert!(error.contains("no matching data file") && error.contains("to_parquet"), "{error}");
+        let names = ["dataset_dict.json", "train/state.json", "train/dataset_info.json"];
+        assert!(splits(&names).unwrap_err().contains("no matching data file"));
         let folder = folder_of(&names);
         let file = folder.path().join("train/state.json");
-        assert_eq!(find("", &file, FileFormat::default(), |_| true).unwrap().files.len(), 1);
+        assert_eq!(find("", &file, FileFormat::default(), |_, _| true).unwrap().files.len(), 1);
+    }
+
+    #[test]
+    fn of_a_dataset_on_disk_the_listed_files_are_read() {
+        let state = |name: &str| format!(r#"{{"_data_files": [{{"filename": "{name}"}}]}}"#);
+        let folder = folder_of(&[
+            "dataset_dict.json",
+            "train/data-00000-of-00001.arrow",
+            "train/old.arrow",
+            "test/data-00000-of-00001.arrow",
+        ]);
+        for split in ["train", "test"] {
+            fs_err::write(folder.path().join(split).join(STATE), state("data-00000-of-00001.arrow")).unwrap();
+        }
+        let found = find("", folder.path(), FileFormat::default(), |_, _| true).unwrap();
+        let files: Vec<_> = found.files.iter().map(|file| (file.folder.as_str(), file.split)).collect();
+        assert_eq!(files, [("test", Some(Split::Test)), ("train", Some(Split::Train))]);
+        assert!(found.metadata.contains(&"train/old.arrow".to_owned()), "{:?}", found.metadata);
+        fs_err::write(folder.path().join("train").join(STATE), state("gone.arrow")).unwrap();
+        let error = find("", folder.path(), FileFormat::default(), |_, _| true).unwrap_err().to_string();
+        assert!(error.contains("gone.arrow is listed in state.json but missing"), "{error}");
+    }
+
+    #[test]
+    fn sets_of_the_same_rows_are_told_apart_by_patterns() {
+        let names = ["data/train_prefs-0.parquet", "data/test_prefs-0.parquet", "data/train_sft-0.parquet"];
+        assert!(splits(&names).unwrap_err().contains("several sets of the same rows (prefs, sft)"));
+        for (pattern, path, matched) in [
+            ("*_prefs-*", "data/train_prefs-0.parquet", true),
+            ("*_prefs-*", "data/train_sft-0.parquet", false),
+            ("train-*", "train-0.parquet", true),
+            ("train-*", "data/train-0.parquet", false),
+            ("data/*.jsonl", "data/a.jsonl", true),
+            ("data/*.jsonl", "data/a.jsonl.gz", false),
+            ("a.csv", "a.csv", true),
+            ("a.csv", "a.csv2", false),
+            ("*", "any", true),
+            ("a*a", "a", false),
+        ] {
+            assert_eq!(matches(pattern, path), matched, "{pattern} {path}");
+        }
     }
 
     #[test]

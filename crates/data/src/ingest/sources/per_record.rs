@@ -254,6 +254,7 @@ fn row(
     context: &SourceContext<'_>,
 ) -> RawRow {
     let Parsed { drafts, mut remarks, log } = parsed;
+    let split = log.split.or(split);
     let outcome = drafts.map(|drafts| {
         let log = log.entry(&context.salt);
         let group = |draft: Draft| RawGroup { log, ..draft.group(split, context) };

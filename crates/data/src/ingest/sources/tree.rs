@@ -65,10 +65,7 @@ impl MessageTree {
 
     /// Follows every message to its root. Returns the reason for leaving it out, or None if it is
     /// used. `filter` judges a message on its own.
-    pub(crate) fn follow(
-        &self,
-        filter: impl Fn(usize) -> Option<&'static str>,
-    ) -> Vec<Option<&'static str>> {
+    pub(crate) fn follow(&self, filter: impl Fn(usize) -> Option<&'static str>) -> Vec<Option<&'static str>> {
         let mut reasons = vec![None; self.parents.len()];
         let mut paths = vec![PathStatus::Unknown; self.parents.len()];
         for start in 0..self.parents.len() {

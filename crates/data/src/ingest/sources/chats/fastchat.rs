@@ -16,7 +16,11 @@ pub(super) fn is_vote(record: &Object) -> bool {
     let state = |value: &Value| value.get("messages").is_some() && value.get("offset").is_some();
     record.0.get("type").is_some_and(Value::is_string)
         && (record.0.get("state").is_some_and(state)
-            || record.0.get("states").and_then(Value::as_array).is_some_and(|states| states.iter().all(state)))
+            || record
+                .0
+                .get("states")
+                .and_then(Value::as_array)
+                .is_some_and(|states| states.iter().all(state)))
 }
 
 /// Reads a line of the log.
@@ -54,7 +58,8 @@ pub(super) fn vote(record: &Object) -> Result<ChatRecord, Flaw> {
 fn last_reply(state: &Value) -> Result<(Vec<Message>, Message), Flaw> {
     let bad = |detail: &str| Flaw { reason: RejectReason::WrongType, detail: detail.to_owned() };
     let offset = state.get("offset").and_then(Value::as_u64).unwrap_or_default() as usize;
-    let messages = state.get("messages").and_then(Value::as_array).ok_or_else(|| bad("no list of messages"))?;
+    let messages =
+        state.get("messages").and_then(Value::as_array).ok_or_else(|| bad("no list of messages"))?;
     let user = state.pointer("/roles/0").and_then(Value::as_str);
     let turn = |value: &Value| {
         let (role, text) = (value.get(0).and_then(Value::as_str), value.get(1).and_then(Value::as_str));

@@ -58,10 +58,8 @@ pub(super) fn message(record: &Object) -> Result<ChatRecord, Flaw> {
 fn one(value: &Value) -> Result<(ChatMessage, Option<Value>), Flaw> {
     let text = |key: &str| value.get(key).and_then(Value::as_str);
     let truth = |key: &str| value.get(key).and_then(Value::as_bool);
-    let missing = |key: &str| Flaw {
-        reason: RejectReason::MissingField,
-        detail: format!("a message has no `{key}`"),
-    };
+    let missing =
+        |key: &str| Flaw { reason: RejectReason::MissingField, detail: format!("a message has no `{key}`") };
     let id = text("messageId").ok_or_else(|| missing("messageId"))?;
     let by_user = truth("isCreatedByUser").ok_or_else(|| missing("isCreatedByUser"))?;
     let whole = value.get("text").filter(|text| text.as_str().is_some_and(|text| !text.trim().is_empty()));

@@ -92,7 +92,8 @@ fn message(id: &str, value: &Value) -> ChatMessage {
     let text = |key: &str| fields.get(key).and_then(Value::as_str);
     let mut content = ChatText::read(fields.get("content").unwrap_or(&Value::Null));
     let files = fields.get("files").and_then(Value::as_array).is_some_and(|files| !files.is_empty());
-    if content.text.contains("<details type=\"tool_calls\"") || content.text.contains("<details type=\"code_") {
+    if content.text.contains("<details type=\"tool_calls\"") || content.text.contains("<details type=\"code_")
+    {
         content.unusable = Some(TOOL_TURN);
     } else if files {
         content.unusable = Some(IMAGE_PART);

@@ -86,10 +86,7 @@ impl Replies {
 
     /// Returns the drafts with their rows, and remarks on them. If `unrated_lose`, replies with a
     /// thumb up are preferred to the unrated ones.
-    pub(super) fn into_drafts(
-        self,
-        unrated_lose: bool,
-    ) -> impl Iterator<Item = (usize, Draft, Vec<Remark>)> {
+    pub(super) fn into_drafts(self, unrated_lose: bool) -> impl Iterator<Item = (usize, Draft, Vec<Remark>)> {
         self.groups.into_iter().map(move |group| {
             let ReplyGroup { row, mut draft, ids, siblings, mut remarks } = group;
             if ids.is_empty() {

@@ -143,7 +143,9 @@ impl Better {
         if words.iter().enumerate().any(|(index, word)| words[..index].contains(word)) {
             return fail("a word is listed twice; give it one meaning");
         }
-        if self.middle.is_some_and(|middle| !middle.is_finite()) || self.middle.is_some() && self.low.is_none() {
+        if self.middle.is_some_and(|middle| !middle.is_finite())
+            || self.middle.is_some() && self.low.is_none()
+        {
             return fail("`middle` is a finite number and needs `low`, the side that lower numbers prefer");
         }
         Ok(())
@@ -166,7 +168,8 @@ impl Better {
             let names = [RecordField::First, RecordField::Second].map(|side| columns.mapping(side));
             return self.verdict(found.name, found.value, names);
         }
-        let scores = [RecordField::ScoreFirst, RecordField::ScoreSecond].map(|side| columns.find(record, side));
+        let scores =
+            [RecordField::ScoreFirst, RecordField::ScoreSecond].map(|side| columns.find(record, side));
         match scores {
             [Some(one), Some(other)] => {
                 let (one, other) = (number(one)?, number(other)?);
@@ -227,7 +230,9 @@ impl Better {
         }
         let given = !self.first.is_empty();
         match usual(&word) {
-            Some(outcome) if !given || matches!(outcome, Outcome::Tie | Outcome::BothBad) => Ok(outcome.into()),
+            Some(outcome) if !given || matches!(outcome, Outcome::Tie | Outcome::BothBad) => {
+                Ok(outcome.into())
+            }
             _ => Err(unknown(
                 "which names neither side; give it a meaning in `better: {first: [...], second: [...], tie: [...]}` of \
                  the source, or with `low: first` or `low: second` if it is a strength",

@@ -144,7 +144,8 @@ impl Layout {
 /// form that OpenAI's own models were trained on.
 pub(crate) fn restore_prompt(record: &mut Object) {
     let Some(info) = record.0.get(INFO).filter(|_| !record.0.contains_key("prompt")) else { return };
-    let text = |key: &str| info.get(key).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
+    let text =
+        |key: &str| info.get(key).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
     let prompt = match (text("post"), text("article")) {
         (Some(post), _) => {
             let subreddit = text("subreddit").map(|name| format!("SUBREDDIT: r/{name}\n\n"));

@@ -86,7 +86,9 @@ pub(crate) fn count_names(files: &[HashedFile]) -> Result<BTreeMap<String, Named
                 counts.graded |= number.is_some_and(|number| ![-1.0, 0.0, 1.0].contains(&number));
                 if counts.columns.is_empty() {
                     let flat = tools::flat(record.clone());
-                    let texts = flat.0.iter().filter(|(_, value)| value.is_string() || value.is_array());
+                    let is_turns =
+                        |value: &Value| value.get(0).is_some_and(|turn| turn.get("content").is_some());
+                    let texts = flat.0.iter().filter(|(_, value)| value.is_string() || is_turns(value));
                     counts.columns = texts.map(|(name, _)| name.clone()).collect();
                 }
             }
@@ -107,8 +109,7 @@ pub(crate) fn two_sides(counts: &NamedCounts) -> Option<[&str; 2]> {
 
 /// Returns true if the answers name sides, not thumbs.
 pub(crate) fn is_verdict(counts: &NamedCounts) -> bool {
-    let side = |text: &String| {
-        matches!(spelling(&Value::String(text.clone())).as_deref(), Some("left" | "right"))
-    };
+    let side =
+        |text: &String| matches!(spelling(&Value::String(text.clone())).as_deref(), Some("left" | "right"));
     counts.texts.iter().any(side) || two_sides(counts).is_some()
 }

@@ -37,7 +37,9 @@ impl Judgements {
             };
             match why {
                 // The nearest miss is told.
-                Some(why) if left_out.is_none() || left_out == Some("other_judgement") => left_out = Some(why),
+                Some(why) if left_out.is_none() || left_out == Some("other_judgement") => {
+                    left_out = Some(why)
+                }
                 Some(_) => {}
                 None => given.push(judgement),
             }
@@ -55,8 +57,7 @@ impl Judgements {
                 settle(labels, self.several).map(|label| label.map_or(Judged::Nothing, Judged::Thumb))
             }
             Meaning::Verdict => {
-                let names =
-                    [RecordField::First, RecordField::Second].map(|side| self.columns.mapping(side));
+                let names = [RecordField::First, RecordField::Second].map(|side| self.columns.mapping(side));
                 let outcomes = given
                     .iter()
                     .map(|given| Ok(self.better.verdict(&given.name, &given.value, names)?.outcome))

@@ -45,9 +45,8 @@ pub(super) fn prompt_and_completion(
     }
     let side = |field, keys: &[&'static str], what: &str| {
         let own = columns.mapping(field).and_then(|_| columns.find(record, field));
-        let logged = || {
-            keys.iter().find_map(|key| record.0.get(*key).map(|value| FoundValue { name: key, value }))
-        };
+        let logged =
+            || keys.iter().find_map(|key| record.0.get(*key).map(|value| FoundValue { name: key, value }));
         own.or_else(logged).ok_or_else(|| Flaw {
             reason: RejectReason::MissingField,
             detail: format!("the trace has no {what}; name it in `columns`"),
@@ -78,7 +77,9 @@ fn prompt(found: FoundValue<'_>) -> Result<Vec<Message>, Flaw> {
             prompt(FoundValue { name, value })
         }
         // LangChain logs a batch of conversations.
-        Value::Array(list) if list.len() == 1 && list[0].is_array() => prompt(FoundValue { name, value: &list[0] }),
+        Value::Array(list) if list.len() == 1 && list[0].is_array() => {
+            prompt(FoundValue { name, value: &list[0] })
+        }
         other => turns(name, &plain_turns(other), "user"),
     }
 }
@@ -90,10 +91,9 @@ fn completion(found: FoundValue<'_>) -> Result<Answer, Flaw> {
         return completion(FoundValue { name, value: &parsed });
     }
     match value {
-        Value::Null => Err(Flaw {
-            reason: RejectReason::EmptyCompletion,
-            detail: format!("`{name}` is empty"),
-        }),
+        Value::Null => {
+            Err(Flaw { reason: RejectReason::EmptyCompletion, detail: format!("`{name}` is empty") })
+        }
         Value::Object(object) if is_turn(object) || is_langchain(value) => {
             let calls = object.get("tool_calls").and_then(Value::as_array);
             let calls = calls.is_some_and(|calls| !calls.is_empty());
@@ -143,7 +143,10 @@ fn completion(found: FoundValue<'_>) -> Result<Answer, Flaw> {
 }
 
 fn not_one_turn(name: &str) -> Flaw {
-    Flaw { reason: RejectReason::NoAssistantTurn, detail: format!("`{name}` is not one turn of the assistant") }
+    Flaw {
+        reason: RejectReason::NoAssistantTurn,
+        detail: format!("`{name}` is not one turn of the assistant"),
+    }
 }
 
 /// Returns a list or an object that is JSON in a text.
@@ -157,7 +160,9 @@ fn embedded(value: &Value) -> Option<Value> {
     };
     match &parsed {
         Value::Object(object) if known(object) => Some(parsed),
-        Value::Array(list) if !list.is_empty() && list.iter().all(|item| item.as_object().is_some_and(is_turn)) => {
+        Value::Array(list)
+            if !list.is_empty() && list.iter().all(|item| item.as_object().is_some_and(is_turn)) =>
+        {
             Some(parsed)
         }
         _ => None,

@@ -52,7 +52,11 @@ impl Tool {
     pub(crate) fn is_trace(self) -> bool {
         matches!(
             self,
-            Self::LangfuseTrace | Self::LangSmithRun | Self::PhoenixDataset | Self::Helicone | Self::WeaveCall
+            Self::LangfuseTrace
+                | Self::LangSmithRun
+                | Self::PhoenixDataset
+                | Self::Helicone
+                | Self::WeaveCall
         )
     }
 

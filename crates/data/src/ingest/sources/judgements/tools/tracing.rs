@@ -125,10 +125,12 @@ pub(super) fn row(tool: Tool, record: &Object) -> Option<JudgementRow> {
         Tool::LangfuseScore => {
             let kind = text("dataType").unwrap_or_default();
             let by_word = matches!(kind, "CATEGORICAL" | "TEXT");
-            let given = if by_word { value("stringValue").or_else(|| value("value")) } else { value("value") };
+            let given =
+                if by_word { value("stringValue").or_else(|| value("value")) } else { value("value") };
             let unanswered = (kind == "CORRECTION").then_some("correction");
             let number = if by_word { value("value").cloned() } else { None };
-            let score = Judgement { unanswered, number, ..Judgement::new(text("name")?, given.unwrap_or(&null)) };
+            let score =
+                Judgement { unanswered, number, ..Judgement::new(text("name")?, given.unwrap_or(&null)) };
             let target = text("observationId").or_else(|| text("traceId"))?;
             (target, None, score.by_machine(text("source") == Some("EVAL")))
         }

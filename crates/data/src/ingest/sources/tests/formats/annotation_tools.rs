@@ -24,7 +24,9 @@ fn answers_of_argilla_that_name_columns_are_comparisons() {
     ];
     let found = lines("{}", &records);
     assert_eq!(count(&found), numbers(3, 3, 3, "conflicting tie discarded pending"));
-    let chosen = |index: usize| found.groups[index].completions[found.groups[index].pairs[0].0].messages[0].content.clone();
+    let chosen = |index: usize| {
+        found.groups[index].completions[found.groups[index].pairs[0].0].messages[0].content.clone()
+    };
     assert_eq!([chosen(0), chosen(1), chosen(2)], ["Green.", "Black.", "Black."]);
 }
 
@@ -72,7 +74,10 @@ fn sides_of_label_studio_are_named_by_the_recipe() {
         task(2, json!([annotation(json!([choice("right")]), false)])),
         task(3, json!([annotation(json!([]), true)])),
         task(4, json!([])),
-        task(5, json!([annotation(json!([choice("left")]), false), annotation(json!([choice("right")]), false)])),
+        task(
+            5,
+            json!([annotation(json!([choice("left")]), false), annotation(json!([choice("right")]), false)])
+        ),
     ]);
     let text = serde_json::to_string_pretty(&records).unwrap();
     let found = read("{columns: {first: one, second: two}}", "p.json", text.as_bytes());
@@ -89,15 +94,19 @@ fn sides_of_label_studio_are_named_by_the_recipe() {
 
 #[test]
 fn choices_of_label_studio_are_labels() {
-    let verdict = |choices: Value| json!({"from_name": "verdict", "type": "choices", "value": {"choices": choices}});
-    let task = |choices: Value| {
-        json!({"id": 1, "data": {"prompt": "Tea?", "response": "Green."}, "annotations": [annotation(json!([verdict(choices)]), false)]})
-    };
+    let verdict =
+        |choices: Value| json!({"from_name": "verdict", "type": "choices", "value": {"choices": choices}});
+    let task = |choices: Value| json!({"id": 1, "data": {"prompt": "Tea?", "response": "Green."}, "annotations": [annotation(json!([verdict(choices)]), false)]});
     let found = lines("{}", &[task(json!(["good"])), task(json!(["bad"])), task(json!(["good", "bad"]))]);
     assert_eq!(count(&found), numbers(1, 1, 0, "wrong_type"));
     // The short form has a column for each question.
     let row = |verdict: Value| json!({"prompt": "Tea?", "response": "Green.", "id": 1, "verdict": verdict, "annotator": 1});
-    let rows = [row(json!("good")), row(json!("bad")), row(json!("unsure")), row(json!({"choices": ["good", "bad"]}))];
+    let rows = [
+        row(json!("good")),
+        row(json!("bad")),
+        row(json!("unsure")),
+        row(json!({"choices": ["good", "bad"]})),
+    ];
     let found = lines("{columns: {label: verdict}}", &rows);
     assert_eq!(count(&found), numbers(1, 1, 0, "unknown_word wrong_type"));
 }

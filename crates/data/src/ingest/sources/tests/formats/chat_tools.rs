@@ -7,7 +7,8 @@ use crate::ingest::sources::tests::{read, read_folder};
 
 /// Message of Open WebUI.
 fn message(id: &str, parent: Option<&str>, role: &str, content: &str, rating: Option<i64>) -> Value {
-    let mut message = json!({"id": id, "parentId": parent, "childrenIds": [], "role": role, "content": content});
+    let mut message =
+        json!({"id": id, "parentId": parent, "childrenIds": [], "role": role, "content": content});
     if let Some(rating) = rating {
         message["annotation"] = json!({"rating": rating, "comment": "ok"});
     }
@@ -16,8 +17,10 @@ fn message(id: &str, parent: Option<&str>, role: &str, content: &str, rating: Op
 
 /// Chat of Open WebUI, of which `messages` is only the current branch.
 fn chat(id: &str, messages: &[Value]) -> Value {
-    let history: serde_json::Map<String, Value> =
-        messages.iter().map(|message| (message["id"].as_str().unwrap().to_owned(), message.clone())).collect();
+    let history: serde_json::Map<String, Value> = messages
+        .iter()
+        .map(|message| (message["id"].as_str().unwrap().to_owned(), message.clone()))
+        .collect();
     json!({"id": id, "user_id": "someone@mail", "title": "t",
         "chat": {"params": {}, "history": {"messages": history, "currentId": "x"}, "messages": []}})
 }
@@ -30,26 +33,38 @@ fn feedback(message: &str, rating: Value, chat: Option<&Value>) -> Value {
 }
 
 fn rivers() -> Value {
-    chat("rivers", &[
-        message("q", None, "user", "Longest river?", None),
-        message("nile", Some("q"), "assistant", "The Nile.", Some(1)),
-        message("rhine", Some("q"), "assistant", "The Rhine.", Some(-1)),
-        message("po", Some("q"), "assistant", "The Po.", None),
-        message("q2", Some("nile"), "user", "How long?", None),
-        message("a2", Some("q2"), "assistant", "<details type=\"reasoning\" done=\"true\">hm</details>\n6650 km.", Some(1)),
-        message("q3", Some("a2"), "user", "Thanks.", None),
-    ])
+    chat(
+        "rivers",
+        &[
+            message("q", None, "user", "Longest river?", None),
+            message("nile", Some("q"), "assistant", "The Nile.", Some(1)),
+            message("rhine", Some("q"), "assistant", "The Rhine.", Some(-1)),
+            message("po", Some("q"), "assistant", "The Po.", None),
+            message("q2", Some("nile"), "user", "How long?", None),
+            message(
+                "a2",
+                Some("q2"),
+                "assistant",
+                "<details type=\"reasoning\" done=\"true\">hm</details>\n6650 km.",
+                Some(1),
+            ),
+            message("q3", Some("a2"), "user", "Thanks.", None),
+        ],
+    )
 }
 
 #[test]
 fn feedback_of_open_webui_gives_thumbs_and_pairs_of_siblings() {
     let rivers = rivers();
-    let tools = chat("tools", &[
-        message("t1", None, "user", "Weather?", None),
-        message("t2", Some("t1"), "assistant", "<details type=\"tool_calls\">…</details> Sunny.", None),
-        message("t3", Some("t2"), "user", "And tomorrow?", None),
-        message("t4", Some("t3"), "assistant", "Rain.", None),
-    ]);
+    let tools = chat(
+        "tools",
+        &[
+            message("t1", None, "user", "Weather?", None),
+            message("t2", Some("t1"), "assistant", "<details type=\"tool_calls\">…</details> Sunny.", None),
+            message("t3", Some("t2"), "user", "And tomorrow?", None),
+            message("t4", Some("t3"), "assistant", "Rain.", None),
+        ],
+    );
     let records = [
         feedback("a2", json!(1), Some(&rivers)),
         feedback("nile", json!("1"), Some(&rivers)),
@@ -63,7 +78,8 @@ fn feedback_of_open_webui_gives_thumbs_and_pairs_of_siblings() {
     ];
     let text = serde_json::to_string_pretty(&records).unwrap();
     let found = read("{}", "feedback-history-export.json", text.as_bytes());
-    let others = "missing_field missing_field no_judgement no_judgement after_a_message_left_out no_assistant_turn";
+    let others =
+        "missing_field missing_field no_judgement no_judgement after_a_message_left_out no_assistant_turn";
     assert_eq!(count(&found), numbers(2, 1, 1, others));
     assert_eq!(texts(&found.groups[0]), (vec!["Longest river?", "The Nile.", "How long?"], vec!["6650 km."]));
     assert_eq!(texts(&found.groups[1]), (vec!["Longest river?"], vec!["The Nile.", "The Rhine."]));
@@ -76,14 +92,14 @@ fn feedback_of_open_webui_gives_thumbs_and_pairs_of_siblings() {
 
 #[test]
 fn chats_of_open_webui_have_thumbs_on_messages_of_any_branch() {
-    let empty = chat("empty", &[
-        message("a", None, "user", "Hi", None),
-        message("b", Some("a"), "assistant", " ", Some(-1)),
-    ]);
-    let unrated = chat("unrated", &[
-        message("a", None, "user", "Hi", None),
-        message("b", Some("a"), "assistant", "Hello.", None),
-    ]);
+    let empty = chat(
+        "empty",
+        &[message("a", None, "user", "Hi", None), message("b", Some("a"), "assistant", " ", Some(-1))],
+    );
+    let unrated = chat(
+        "unrated",
+        &[message("a", None, "user", "Hi", None), message("b", Some("a"), "assistant", "Hello.", None)],
+    );
     let found = read("{}", "chats.json", json!([rivers(), empty, unrated]).to_string().as_bytes());
     assert_eq!(count(&found), numbers(2, 1, 1, "empty_completion no_judgement"));
     let columns = lines("{columns: {group: user_id}}", &[rivers()]);
@@ -114,7 +130,8 @@ fn libre(id: &str, parent: &str, by_user: bool, text: &str, rating: Option<&str>
 fn librechat_is_read_as_a_list_a_tree_and_single_messages() {
     const ROOT: &str = "00000000-0000-0000-0000-000000000000";
     let mut parts = libre("5", "4", false, "", Some("thumbsUp"));
-    parts["content"] = json!([{"type": "think", "think": "hm"}, {"type": "text", "text": {"value": "In Oslo."}}]);
+    parts["content"] =
+        json!([{"type": "think", "think": "hm"}, {"type": "text", "text": {"value": "In Oslo."}}]);
     let mut failed = libre("7", "6", false, "Failed.", Some("thumbsDown"));
     failed["error"] = json!(true);
     let messages = [
@@ -167,13 +184,10 @@ fn chatgpt_joins_its_conversations_with_their_thumbs() {
         nodes.iter().map(|node| (node["id"].as_str().unwrap().to_owned(), node.clone())).collect();
     let conversations =
         json!([{"title": "t", "conversation_id": "c", "current_node": "c", "mapping": mapping}]).to_string();
-    let thumb = |message: &str, rating: &str| {
-        json!({"message_id": message, "conversation_id": "c", "user_id": "user-1", "rating": rating})
-    };
+    let thumb = |message: &str, rating: &str| json!({"message_id": message, "conversation_id": "c", "user_id": "user-1", "rating": rating});
     let thumbs =
         json!([thumb("a", "thumbs_up"), thumb("b", "thumbsDown"), thumb("c", "thumbsUp")]).to_string();
-    let files =
-        [("conversations.json", conversations.as_str()), ("message_feedback.json", thumbs.as_str())];
+    let files = [("conversations.json", conversations.as_str()), ("message_feedback.json", thumbs.as_str())];
     let found = read_folder("{}", &files);
     assert_eq!(count(&found), numbers(1, 1, 1, "after_a_message_left_out"));
     assert_eq!(texts(&found.groups[0]), (vec!["Who wrote Emma?"], vec!["Jane Austen.", "No idea."]));
@@ -184,15 +198,18 @@ fn chatgpt_joins_its_conversations_with_their_thumbs() {
 
 #[test]
 fn votes_of_fastchat_begin_after_the_turns_of_the_template() {
-    let state = |turns: &[(&str, &str)], offset: u64| {
-        json!({"template_name": "t", "roles": ["USER", "BOT"], "messages": turns, "offset": offset, "conv_id": "c"})
-    };
+    let state = |turns: &[(&str, &str)], offset: u64| json!({"template_name": "t", "roles": ["USER", "BOT"], "messages": turns, "offset": offset, "conv_id": "c"});
     let vote = |kind: &str, state: Value| json!({"tstamp": 1.0, "type": kind, "model": "m", "state": state, "ip": "10.1.2.3"});
     let battle = |kind: &str, states: [Value; 2]| json!({"tstamp": 1.0, "type": kind, "models": ["", ""], "states": states, "ip": "10.1.2.3"});
-    let [four, five] = [("BOT", "Four."), ("BOT", "Five.")].map(|reply| state(&[("USER", "2 + 2?"), reply], 0));
-    let further = |reply: &str| state(&[("USER", "2 + 2?"), ("BOT", reply), ("USER", "+ 1?"), ("BOT", "5.")], 0);
+    let [four, five] =
+        [("BOT", "Four."), ("BOT", "Five.")].map(|reply| state(&[("USER", "2 + 2?"), reply], 0));
+    let further =
+        |reply: &str| state(&[("USER", "2 + 2?"), ("BOT", reply), ("USER", "+ 1?"), ("BOT", "5.")], 0);
     let records = [
-        vote("upvote", state(&[("USER", "Ready?"), ("BOT", "Yes."), ("USER", "2 + 2?"), ("BOT", "Four.")], 2)),
+        vote(
+            "upvote",
+            state(&[("USER", "Ready?"), ("BOT", "Yes."), ("USER", "2 + 2?"), ("BOT", "Four.")], 2),
+        ),
         vote("downvote", five.clone()),
         vote("chat", four.clone()),
         vote("flag", five.clone()),

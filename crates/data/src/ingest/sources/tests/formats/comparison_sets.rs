@@ -125,10 +125,11 @@ fn summaries_are_chosen_by_index_and_answers_by_score() {
         json!({"info": info, "summaries": [{"text": " A cat.", "policy": "s"}, {"text": " A dog.", "policy": "r"}],
             "choice": choice, "worker": "w", "batch": "b", "split": "train", "extra": {"confidence": null}})
     };
-    let post = json!({"id": "i", "post": "I have a dog.", "title": "Pet", "subreddit": "pets", "article": null});
+    let post =
+        json!({"id": "i", "post": "I have a dog.", "title": "Pet", "subreddit": "pets", "article": null});
     let article = json!({"id": "i", "post": null, "title": "Pet", "article": "Dogs bark."});
     let found = lines("{}", &[summaries(post, 1), summaries(article, 0), summaries(json!({"id": "i"}), 0)]);
-    assert_eq!(count(&found), numbers(2, 2, 2, "empty_prompt"));
+    assert_eq!(count(&found), numbers(2, 2, 2, "missing_field"));
     let prompt = "SUBREDDIT: r/pets\n\nTITLE: Pet\n\nPOST: I have a dog.\n\nTL;DR:";
     assert_eq!(texts(&found.groups[0]), (vec![prompt], vec!["A cat.", "A dog."]));
     assert_eq!((found.groups[0].pairs[0], texts(&found.groups[1]).0), ((1, 0), vec!["Dogs bark.\n\nTL;DR:"]));
@@ -160,7 +161,9 @@ fn verdicts_are_words_of_the_recipe_or_common_ones_and_never_bare_numbers() {
         ("{middle: 3}", "needs `low`"),
     ] {
         let source = format!("{{{columns}, better: {better}}}");
-        let error = super::super::resolve(&source, std::path::Path::new("none")).unwrap_err().to_string();
+        let file = tempfile::NamedTempFile::with_suffix(".jsonl").unwrap();
+        fs_err::write(file.path(), row(json!(1)).to_string()).unwrap();
+        let error = super::super::resolve(&source, file.path()).unwrap_err().to_string();
         assert!(error.contains(message), "{error}");
     }
 }

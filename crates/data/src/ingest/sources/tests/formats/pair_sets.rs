@@ -7,11 +7,17 @@ use crate::ingest::sources::tests::read;
 
 #[test]
 fn conversations_that_agree_up_to_the_last_turn_are_the_prompt_if_it_occurs_in_them() {
-    let side = |first: &str, last: &str| json!([user("Name a fish."), assistant(first), user("Another?"), assistant(last)]);
+    let side = |first: &str, last: &str| {
+        json!([user("Name a fish."), assistant(first), user("Another?"), assistant(last)])
+    };
     let system = |reply: &str| json!([{"role": "system", "content": "Be brief."}, user("Name a fish."), assistant(reply)]);
     let row = |prompt: &str, chosen: Value, rejected: Value| json!({"prompt": prompt, "chosen": chosen, "rejected": rejected});
     let records = [
-        row("Name a fish.", json!([user("Name a fish."), assistant("Cod.")]), json!([user("Name a fish."), assistant("Cow.")])),
+        row(
+            "Name a fish.",
+            json!([user("Name a fish."), assistant("Cod.")]),
+            json!([user("Name a fish."), assistant("Cow.")]),
+        ),
         row("Name a fish.", side("Cod.", "Eel."), side("Cod.", "Elk.")),
         row("Another?", side("Cod.", "Eel."), side("Cod.", "Elk.")),
         row("Name a fish.", system("Cod."), system("Cow.")),
@@ -50,7 +56,8 @@ fn a_prompt_called_input_is_not_doubled_and_a_tie_is_no_pair() {
         json!({"system": "", "input": "Biggest cat?", "chosen": reply, "rejected": "A lynx.", "rating": [9.0, 2.0],
             "status": status, "chosen_score": 9.0, "order": ["chosen", "rejected"]})
     };
-    let found = lines("{}", &[row("unchanged", "A tiger."), row("tie", "A lion."), row("swapped", "A tiger!")]);
+    let found =
+        lines("{}", &[row("unchanged", "A tiger."), row("tie", "A lion."), row("swapped", "A tiger!")]);
     assert_eq!(count(&found), numbers(2, 2, 2, "tie"));
     assert_eq!(texts(&found.groups[0]).0, ["Biggest cat?"]);
     // The column of LLaMA-Factory that is empty or follows an instruction.
@@ -78,15 +85,19 @@ fn fine_tuning_files_are_recognised_and_turns_of_tools_rejected() {
     assert_eq!((found.groups[0].pairs.len(), texts(&found.groups[1]).0), (1, vec!["2?", "Two.", "3?"]));
     assert_eq!(found.counts.rejected_by_reason["identical_completions"], 1);
     let messages = json!([user("2?"), assistant("Two.")]);
-    let found = lines("{}", &[
-        json!({"messages": &messages, "rejected_response": "Three."}),
-        json!({"messages": &messages, "rejected_response": [assistant("Three.")]}),
-        json!({"messages": &messages, "rejected_messages": [user("2?"), assistant("Three.")]}),
-        json!({"messages": [user("2?")], "rejected_response": "Three."}),
-    ]);
+    let found = lines(
+        "{}",
+        &[
+            json!({"messages": &messages, "rejected_response": "Three."}),
+            json!({"messages": &messages, "rejected_response": [assistant("Three.")]}),
+            json!({"messages": &messages, "rejected_messages": [user("2?"), assistant("Three.")]}),
+            json!({"messages": [user("2?")], "rejected_response": "Three."}),
+        ],
+    );
     assert_eq!(count(&found), numbers(3, 3, 3, "human_turn_last"));
     assert!(found.groups.iter().all(|group| texts(group) == (vec!["2?"], vec!["Two.", "Three."])));
-    let paired = json!({"qid": 1, "question": "2?", "metadata": ["u"], "response_j": "Two.", "response_k": "Three."});
+    let paired =
+        json!({"qid": 1, "question": "2?", "metadata": ["u"], "response_j": "Two.", "response_k": "Three."});
     assert_eq!(texts(&lines("{}", &[paired]).groups[0]), (vec!["2?"], vec!["Two.", "Three."]));
 }
 
@@ -95,27 +106,36 @@ fn ranks_give_adjacent_pairs_or_all_and_the_best_is_first() {
     let answer = |text: &str, rank: Value| json!({"answer": text, "model": "m", "rank": rank});
     let row = |prompt: &str, answers: Value| json!({"prompt": prompt, "answers": answers, "num_responses": 3, "source": ["s"]});
     let records = [
-        row("\n\nHuman: Red?\n\nAssistant: ", json!([answer("c", json!(3)), answer("a", json!(1)), answer("b", json!(2))])),
+        row(
+            "\n\nHuman: Red?\n\nAssistant: ",
+            json!([answer("c", json!(3)), answer("a", json!(1)), answer("b", json!(2))]),
+        ),
         row(
             "\n\nHuman: Red?\n\nAssistant: Yes.\n\nHuman: Blue?\n\nAssistant: ",
-            json!([answer("a", json!(1)), answer("b", json!(3)), answer("", json!(2)), answer("d", json!(null))]),
+            json!([
+                answer("a", json!(1)),
+                answer("b", json!(3)),
+                answer("", json!(2)),
+                answer("d", json!(null))
+            ]),
         ),
     ];
     let found = lines("{}", &records);
-    assert_eq!(count(&found), numbers(2, 2, 2, "empty_completion no_judgement"));
+    assert_eq!(count(&found), numbers(2, 2, 2, "empty_completion"));
     assert_eq!(found.groups[0].pairs, [(1, 2), (2, 0)]);
     assert_eq!(found.counts.noted["completion_without_rank"], 1);
     let all = lines("{ranks: all}", &records);
-    assert_eq!((all.groups[0].pairs.len(), all.groups[1].pairs.len(), texts(&all.groups[1]).0.len()), (3, 1, 3));
+    assert_eq!(
+        (all.groups[0].pairs.len(), all.groups[1].pairs.len(), texts(&all.groups[1]).0.len()),
+        (3, 1, 3)
+    );
     let best = lines("{binarise: {by: best_and_worst}}", &records);
     assert_eq!(best.groups[0].pairs, [(1, 0)]);
 }
 
 #[test]
 fn two_rows_of_one_prompt_are_a_pair_if_the_recipe_merges_them() {
-    let row = |prompt: &str, response: &str, score: u8| {
-        json!({"prompt": prompt, "response": response, "helpfulness": score, "correctness": 4})
-    };
+    let row = |prompt: &str, response: &str, score: u8| json!({"prompt": prompt, "response": response, "helpfulness": score, "correctness": 4});
     let records = [
         row("a", "good", 4),
         row("a", "bad", 0),
@@ -124,7 +144,8 @@ fn two_rows_of_one_prompt_are_a_pair_if_the_recipe_merges_them() {
         row("c", "alone", 3),
         row("a", "again", 1),
     ];
-    let source = "{kind: scores, columns: {score: helpfulness}, binarise: {by: best_and_worst}, merge_prompts: true}";
+    let source =
+        "{kind: scores, columns: {score: helpfulness}, binarise: {by: best_and_worst}, merge_prompts: true}";
     let found = lines(source, &records);
     assert_eq!((found.groups.len(), count(&found).pairs, found.counts.read), (4, 1, 6));
     assert_eq!(found.groups[0].pairs, [(0, 1)]);

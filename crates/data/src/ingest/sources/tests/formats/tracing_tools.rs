@@ -26,8 +26,20 @@ fn traces() -> Vec<Value> {
     let messages = json!({"messages": [{"role": "system", "content": "Short."}, user("Ice?")]});
     vec![
         trace("1", messages, assistant("Cold."), json!([1]), json!([0.2])),
-        trace("2", json!("[{\"role\": \"user\", \"content\": \"Ice?\"}]"), json!("Hot."), json!([0]), json!(null)),
-        trace("3", json!({"question": "Ice?"}), json!({"answer": "Wet."}), json!([true, true, false]), json!([0.9])),
+        trace(
+            "2",
+            json!("[{\"role\": \"user\", \"content\": \"Ice?\"}]"),
+            json!("Hot."),
+            json!([0]),
+            json!(null),
+        ),
+        trace(
+            "3",
+            json!({"question": "Ice?"}),
+            json!({"answer": "Wet."}),
+            json!([true, true, false]),
+            json!([0.9]),
+        ),
         trace("4", json!("Ice?"), json!(null), json!(["up"]), json!(null)),
         trace("5", json!("Ice?"), json!("Cold."), json!(null), json!([1])),
         trace("6", json!({"a": 1, "b": "x", "c": "y"}), json!("Cold."), json!([1]), json!(null)),
@@ -98,12 +110,12 @@ fn joined(source: &str, feedback: &[Value], runs: &[Value]) -> Collected {
 
 #[test]
 fn feedback_of_langsmith_is_joined_with_runs_and_groups_are_pairs() {
-    let langchain = |class: &str, content: &str| {
-        json!({"lc": 1, "type": "constructor", "id": ["langchain", class], "kwargs": {"content": content}})
-    };
+    let langchain = |class: &str, content: &str| json!({"lc": 1, "type": "constructor", "id": ["langchain", class], "kwargs": {"content": content}});
     let mut first = run("r1", "", "");
-    first["inputs"] = json!({"messages": [[langchain("SystemMessage", "Short."), langchain("HumanMessage", "Ice?")]]});
-    first["outputs"] = json!({"generations": [[{"text": "Cold.", "message": langchain("AIMessage", "Cold.")}]]});
+    first["inputs"] =
+        json!({"messages": [[langchain("SystemMessage", "Short."), langchain("HumanMessage", "Ice?")]]});
+    first["outputs"] =
+        json!({"generations": [[{"text": "Cold.", "message": langchain("AIMessage", "Cold.")}]]});
     let runs = [
         first,
         run("r2", "Ice?", "Hot."),
@@ -123,11 +135,15 @@ fn feedback_of_langsmith_is_joined_with_runs_and_groups_are_pairs() {
     ];
     let found = joined("{judgement: [stars, ranked]}", &records, &runs);
     // r3 has no score, and neither side of a tie of zeros is better.
-    assert_eq!(count(&found), numbers(3, 3, 2, "no_judgement no_judgement other_judgement other_judgement tie"));
+    assert_eq!(
+        count(&found),
+        numbers(3, 3, 2, "no_judgement no_judgement other_judgement other_judgement tie")
+    );
     assert_eq!(texts(&found.groups[0]), (vec!["Short.", "Ice?"], vec!["Cold."]));
     let message = error("{}", "feedback.jsonl", &text(&records));
     assert!(message.contains("name the table of the traces"), "{message}");
-    let machines = joined("{judgement: quality, machines: true, binarise: {by: threshold, at: 0.5}}", &records, &runs);
+    let machines =
+        joined("{judgement: quality, machines: true, binarise: {by: threshold, at: 0.5}}", &records, &runs);
     assert_eq!((count(&machines).up, count(&machines).down), (0, 1));
 }
 
@@ -170,7 +186,11 @@ fn zero_is_a_thumb_down_in_helicone_and_failed_requests_have_no_reply() {
     let records = [
         request(reply("Cold."), json!(true), json!(null)),
         request(reply("Hot."), json!(null), json!({"helicone-score-feedback": 0})),
-        request(reply("Icy."), json!(null), json!({"helicone-score-feedback": {"value": 1, "valueType": "number"}})),
+        request(
+            reply("Icy."),
+            json!(null),
+            json!({"helicone-score-feedback": {"value": 1, "valueType": "number"}}),
+        ),
         request(reply("Wet."), json!(null), json!({})),
         request(json!({"error": {"message": "down"}}), json!(false), json!(null)),
         request(call, json!(true), json!(null)),
@@ -192,7 +212,8 @@ fn reactions_of_weave_are_compared_without_skin_tone() {
     };
     let mut failed = call(Some("👍"), "👍");
     failed["exception"] = json!("timeout");
-    let records = [call(Some("👍🏽"), "👍"), call(Some("👎"), "👎"), call(Some("🎱"), "🎱"), call(None, "x"), failed];
+    let records =
+        [call(Some("👍🏽"), "👍"), call(Some("👎"), "👎"), call(Some("🎱"), "🎱"), call(None, "x"), failed];
     assert_eq!(count(&lines("{}", &records)), numbers(1, 1, 0, "other_reaction no_judgement error"));
 }
 
