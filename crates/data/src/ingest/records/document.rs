@@ -49,6 +49,12 @@ pub(super) fn read(text: &mut InputText, each: &mut RecordHandler<'_>) -> Result
     let path = text.path().to_owned();
     let mut document = start;
     if !whole {
+        // After a damaged line, the next one is whole; within a document, no line is.
+        let first = document.len();
+        while document[first..].trim_ascii().is_empty() && text.line(&mut document, MAX_RECORD_BYTES)? > 0 {}
+        if json::parse::<Object>(&document[first..]).is_ok() {
+            return Ok(Form::Lines);
+        }
         let mut rest = TextReader { text, left: MOST };
         if let Err(error) = rest.read_to_end(&mut document) {
             let message = format!("cannot read the document: {error}");
@@ -156,7 +162,8 @@ fn nested(document: &Map<String, Value>) -> Result<Option<Records>, String> {
     let same = |one: &Map<String, Value>| {
         one.len() == inner[0].len() && one.keys().all(|key| inner[0].contains_key(key))
     };
-    if inner[0].is_empty() || !inner.iter().all(|one| same(one)) {
+    let turns = document.values().any(is_turn);
+    if turns || inner[0].is_empty() || !inner.iter().all(|one| same(one)) {
         return Ok(None);
     }
     let numbered = |mut keys: serde_json::map::Keys<'_>| keys.all(|key| key.parse::<i64>().is_ok());
@@ -260,6 +267,7 @@ mod tests {
             json!({"instruction": "p", "completions": [{"text": "a", "score": 1}, {"text": "b", "score": 2}]}),
             json!({"conversationId": "c", "messages": [{"messageId": "1", "text": "a"}]}),
             json!({"data": {"rating": 1}, "meta": {"id": 1}}),
+            json!({"chosen": turn("assistant"), "rejected": turn("assistant")}),
             json!({"conversations": [{"from": "human", "value": "a"}]}),
         ] {
             assert_eq!(read(&record.to_string()), (vec![record.clone()], None));

@@ -88,7 +88,7 @@ fn parse(record: &Object) -> Result<ChatRecord, Flaw> {
     } else if librechat::is_message(record) {
         librechat::message(record)
     } else if chatgpt::is_conversation(record) {
-        chatgpt::conversation(record).map(ChatRecord::Chat)
+        Ok(ChatRecord::Chat(chatgpt::conversation(record)))
     } else if chatgpt::is_rating(record) {
         chatgpt::rating(record)
     } else if fastchat::is_vote(record) {

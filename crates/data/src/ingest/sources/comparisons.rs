@@ -15,16 +15,17 @@ pub use better::{Better, BothBad, OneHot, Side};
 pub(crate) use better::{Outcome, Verdict};
 
 use crate::ingest::{
-    raw::{Flaw, RawCompletion, RejectReason},
+    raw::{Flaw, RawCompletion, RejectReason, Remark},
     sources::{
-        columns::{Columns, FoundValue, RecordField, completion},
+        columns::{Columns, FoundValue, RecordField, completion, split_last},
         embedded,
-        json::Object,
+        json::{self, Object, wrong_type},
         numbers,
         pairs::sides,
         per_record::{Draft, Parsed, RecordFormat, SourceRecord},
         record_log::RecordLog,
         thumb_words::ThumbWords,
+        turns::turns,
     },
 };
 
@@ -68,7 +69,7 @@ impl RecordFormat for ComparisonsFormat {
             if !alone {
                 return Parsed::filtered(why);
             }
-            remarks.push(crate::ingest::raw::Remark::Filtered(why));
+            remarks.push(Remark::Filtered(why));
         }
         Parsed::from(self.draft(&object, &verdict)).logged(log).noting(remarks)
     }
@@ -121,16 +122,12 @@ fn two_sides<'a>(columns: &'a Columns, record: &'a Object) -> Result<(FoundValue
 fn both_undesirable(columns: &Columns, record: &Object) -> Parsed {
     let side = |found: FoundValue<'_>| -> Result<Draft, Flaw> {
         let prompt = columns.prompt(record)?;
-        let (prompt, judged) = match prompt {
-            Some(prompt) => {
-                let completion = completion(found, &prompt)?;
-                (prompt, completion)
-            }
-            None => {
-                let turns = crate::ingest::sources::turns::turns(found.name, found.value, "assistant")?;
-                let (prompt, last) = crate::ingest::sources::columns::split_last(found.name, turns)?;
-                (prompt, RawCompletion { messages: vec![last], score: None, label: None })
-            }
+        let (prompt, judged) = if let Some(prompt) = prompt {
+            let completion = completion(found, &prompt)?;
+            (prompt, completion)
+        } else {
+            let (prompt, last) = split_last(found.name, turns(found.name, found.value, "assistant")?)?;
+            (prompt, RawCompletion { messages: vec![last], score: None, label: None })
         };
         let completions = vec![RawCompletion { label: Some(false), ..judged }];
         Ok(Draft { domain: columns.domain(record)?, prompt, completions, pairs: Vec::new() })
@@ -172,16 +169,15 @@ impl Turns {
         let Some(prompt) = columns.find(record, RecordField::Prompt) else { return Ok(None) };
         let [prompt, one, other] = [prompt, first, second].map(|found| (found, texts(found.value)));
         let (Some(users), Some(ones), Some(others)) = (&prompt.1, &one.1, &other.1) else {
+            let all = [&prompt, &one, &other];
+            if all.iter().all(|(_, texts)| texts.is_none()) {
+                return Ok(None);
+            }
             // A list that cannot be read must not become a text with brackets.
-            return match [&prompt, &one, &other].into_iter().find(|(_, texts)| texts.is_some()) {
-                None => Ok(None),
-                Some(_) => {
-                    let broken = [&prompt, &one, &other].into_iter().find(|(_, texts)| texts.is_none());
-                    let name = broken.map_or("", |(found, _)| found.name);
-                    let detail = format!("`{name}` is no list of texts, but prompt or sides are");
-                    Err(Flaw { reason: RejectReason::TurnsAsText, detail })
-                }
-            };
+            let broken = all.iter().find(|(_, texts)| texts.is_none());
+            let name = broken.map_or("", |(found, _)| found.name);
+            let detail = format!("`{name}` is no list of texts, but prompt or sides are");
+            return Err(Flaw { reason: RejectReason::TurnsAsText, detail });
         };
         if users.len() != ones.len() || users.len() != others.len() {
             let detail = format!("{} prompts with {} and {} replies", users.len(), ones.len(), others.len());
@@ -205,7 +201,7 @@ fn texts(value: &Value) -> Option<Vec<String>> {
     let list = match value {
         Value::Array(list) => list,
         Value::String(text) if text.trim_start().starts_with('[') => {
-            parsed = crate::ingest::sources::json::value(text)?;
+            parsed = json::value(text)?;
             parsed.as_array()?
         }
         _ => return None,
@@ -220,6 +216,5 @@ fn texts(value: &Value) -> Option<Vec<String>> {
 
 /// Returns a number of a verdict.
 fn number(found: FoundValue<'_>) -> Result<f64, Flaw> {
-    numbers::number(found.value)
-        .ok_or_else(|| crate::ingest::sources::json::wrong_type(found.name, found.value, "a finite number"))
+    numbers::number(found.value).ok_or_else(|| wrong_type(found.name, found.value, "a finite number"))
 }

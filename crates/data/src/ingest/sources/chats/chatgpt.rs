@@ -19,18 +19,36 @@ pub(super) fn is_conversation(record: &Object) -> bool {
 
 /// Returns true for a rating of a message.
 pub(super) fn is_rating(record: &Object) -> bool {
+    /// Keys of logs that hold the texts themselves.
+    const TEXTS: [&str; 12] = [
+        "answer",
+        "completion",
+        "input",
+        "instruction",
+        "mapping",
+        "messages",
+        "output",
+        "prompt",
+        "query",
+        "question",
+        "response",
+        "text",
+    ];
     let has = |key: &str| record.0.contains_key(key);
-    has("conversation_id") && has("rating") && (has("message_id") || has("id")) && !has("mapping")
+    has("conversation_id")
+        && has("rating")
+        && (has("message_id") || has("id"))
+        && !TEXTS.iter().any(|key| has(key))
 }
 
 /// Reads a conversation, whose ratings are in other records.
-pub(super) fn conversation(record: &Object) -> Result<Chat, Flaw> {
+pub(super) fn conversation(record: &Object) -> Chat {
     let text = |key: &str| record.0.get(key).and_then(Value::as_str);
     let key = text("conversation_id").or_else(|| text("id")).unwrap_or_default();
     let mut chat = Chat::new(key.to_owned());
     let nodes = record.0.get("mapping").and_then(Value::as_object).into_iter().flatten();
     chat.messages = nodes.map(|(id, node)| message(id, node)).collect();
-    Ok(chat)
+    chat
 }
 
 /// Reads a rating.

@@ -151,22 +151,17 @@ impl Chat {
             return self;
         }
         let tree = tree(&self.messages);
-        let visible = |index: usize| {
-            let ancestors = std::iter::successors(tree.parent(index), |index| tree.parent(*index));
-            let mut ancestors = ancestors.take(self.messages.len());
-            ancestors.find(|index| self.messages[*index].role != ChatRole::Hidden)
-        };
-        let parents: Vec<Option<Option<String>>> = (0..self.messages.len())
-            .map(|index| {
-                let known = tree.parent(index)?;
-                let hidden = self.messages[known].role == ChatRole::Hidden;
-                hidden.then(|| visible(index).map(|parent| self.messages[parent].id.clone()))
-            })
-            .collect();
-        for (message, parent) in self.messages.iter_mut().zip(parents) {
-            if let Some(parent) = parent {
-                message.parent = parent;
-            }
+        let is_hidden = |index: usize| self.messages[index].role == ChatRole::Hidden;
+        let mut parents = Vec::new();
+        for index in 0..self.messages.len() {
+            let Some(parent) = tree.parent(index).filter(|parent| is_hidden(*parent)) else { continue };
+            // A cycle of hidden messages has no end.
+            let ancestors = std::iter::successors(Some(parent), |index| tree.parent(*index));
+            let visible = ancestors.take(self.messages.len()).find(|index| !is_hidden(*index));
+            parents.push((index, visible.map(|visible| self.messages[visible].id.clone())));
+        }
+        for (index, parent) in parents {
+            self.messages[index].parent = parent;
         }
         self.messages.retain(|message| message.role != ChatRole::Hidden);
         self
@@ -200,9 +195,10 @@ impl Chat {
                 (ChatRole::Assistant, None) => {
                     let reply = chat.reply(&tree, &left_out, index, label);
                     judged.remarks.extend(chat.removed_reasoning(&tree, index));
-                    match reply.prompt.iter().any(|turn| turn.role == "user") {
-                        true => judged.replies.push(reply),
-                        false => judged.flaws.push(no_prompt()),
+                    if reply.prompt.iter().any(|turn| turn.role == "user") {
+                        judged.replies.push(reply);
+                    } else {
+                        judged.flaws.push(no_prompt());
                     }
                 }
                 (ChatRole::Assistant, Some(EMPTY_TEXT)) => {

@@ -106,15 +106,13 @@ impl Judgements {
     fn judgement_row(&self, row: &JudgementRow, tables: &Tables, raw: RawRow) -> RawRow {
         let JudgementRow { target, group, judgement } = row;
         let mut remarks = Vec::new();
-        let usable = match group {
-            Some(_) => self.reason(judgement).map_or(Ok(true), |why| {
-                remarks.push(Remark::Filtered(why));
-                Ok(false)
-            }),
-            None => {
-                let judged = self.judge(std::slice::from_ref(judgement), &mut remarks);
-                judged.map(|judged| !matches!(judged, super::policy::Judged::Nothing))
-            }
+        let usable = if group.is_some() {
+            let reason = self.reason(judgement);
+            remarks.extend(reason.map(Remark::Filtered));
+            Ok(reason.is_none())
+        } else {
+            let judged = self.judge(std::slice::from_ref(judgement), &mut remarks);
+            judged.map(|judged| !matches!(judged, super::policy::Judged::Nothing))
         };
         match usable {
             Err(flaw) => RawRow { outcome: Err(vec![flaw]), ..raw },

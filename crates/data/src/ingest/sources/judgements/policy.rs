@@ -38,7 +38,7 @@ impl Judgements {
             match why {
                 // The nearest miss is told.
                 Some(why) if left_out.is_none() || left_out == Some("other_judgement") => {
-                    left_out = Some(why)
+                    left_out = Some(why);
                 }
                 Some(_) => {}
                 None => given.push(judgement),
@@ -54,7 +54,7 @@ impl Judgements {
                         Err(why) => left_out = Some(why),
                     }
                 }
-                settle(labels, self.several).map(|label| label.map_or(Judged::Nothing, Judged::Thumb))
+                settle(&labels, self.several).map(|label| label.map_or(Judged::Nothing, Judged::Thumb))
             }
             Meaning::Verdict => {
                 let names = [RecordField::First, RecordField::Second].map(|side| self.columns.mapping(side));
@@ -62,7 +62,8 @@ impl Judgements {
                     .iter()
                     .map(|given| Ok(self.better.verdict(&given.name, &given.value, names)?.outcome))
                     .collect::<Result<Vec<_>, Flaw>>()?;
-                settle(outcomes, self.several).map(|outcome| outcome.map_or(Judged::Nothing, Judged::Verdict))
+                settle(&outcomes, self.several)
+                    .map(|outcome| outcome.map_or(Judged::Nothing, Judged::Verdict))
             }
         };
         match judged {
@@ -90,7 +91,7 @@ impl Judgements {
 /// Several judgements, of which none is the one.
 struct Conflicting;
 
-fn settle<T: Copy + PartialEq>(values: Vec<T>, several: Several) -> Result<Option<T>, Conflicting> {
+fn settle<T: Copy + PartialEq>(values: &[T], several: Several) -> Result<Option<T>, Conflicting> {
     let Some(first) = values.first().copied() else { return Ok(None) };
     if values.iter().all(|value| *value == first) {
         return Ok(Some(first));

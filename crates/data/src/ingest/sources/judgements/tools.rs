@@ -74,9 +74,9 @@ pub(crate) fn tool(record: &Object) -> Option<Tool> {
     let has = |keys: &[&str]| keys.iter().all(|key| record.0.contains_key(*key));
     Some(if has(&["traceId", "name", "dataType"]) && !has(&["input"]) {
         Tool::LangfuseScore
-    } else if has(&["bookmarked"]) && (has(&["input"]) || has(&["output"])) {
-        Tool::LangfuseTrace
-    } else if has(&["traceId", "input", "output"]) {
+    } else if has(&["bookmarked"]) && (has(&["input"]) || has(&["output"]))
+        || has(&["traceId", "input", "output"])
+    {
         Tool::LangfuseTrace
     } else if has(&["run_id", "key"]) && (has(&["score"]) || has(&["value"])) {
         Tool::LangSmithFeedback

@@ -130,7 +130,7 @@ pub(super) fn row(tool: Tool, record: &Object) -> Option<JudgementRow> {
             let unanswered = (kind == "CORRECTION").then_some("correction");
             let number = if by_word { value("value").cloned() } else { None };
             let score =
-                Judgement { unanswered, number, ..Judgement::new(text("name")?, given.unwrap_or(&null)) };
+                Judgement { number, unanswered, ..Judgement::new(text("name")?, given.unwrap_or(&null)) };
             let target = text("observationId").or_else(|| text("traceId"))?;
             (target, None, score.by_machine(text("source") == Some("EVAL")))
         }

@@ -81,9 +81,10 @@ fn fine_tuning_files_are_recognised_and_turns_of_tools_rejected() {
         row(json!([user("5?")]), json!([assistant("No.")])),
     ];
     let found = lines("{}", &records);
-    assert_eq!(found.counts.rejected, 2);
-    assert_eq!((found.groups[0].pairs.len(), texts(&found.groups[1]).0), (1, vec!["2?", "Two.", "3?"]));
-    assert_eq!(found.counts.rejected_by_reason["identical_completions"], 1);
+    assert_eq!(count(&found), numbers(2, 2, 2, "unknown_role identical_completions"));
+    assert_eq!(texts(&found.groups[1]).0, ["2?", "Two.", "3?"]);
+    let think = json!({"prompt": "5?", "chosen": "<think>Hm.</think>Five.", "rejected": "Six."});
+    assert_eq!(lines("{}", &[think]).counts.noted["reasoning_block"], 1);
     let messages = json!([user("2?"), assistant("Two.")]);
     let found = lines(
         "{}",
