@@ -65,6 +65,36 @@ fn every_kind_is_read_from_the_hub_and_pinned_to_its_commit() {
 }
 
 #[test]
+fn an_export_is_recognised_and_a_judgement_chosen_among_several() {
+    let place = Place::new();
+    let message = |id: &str, parent: Option<&str>, role: &str, text: &str| serde_json::json!({"id": id, "parentId": parent, "role": role, "content": text});
+    let history = serde_json::json!({
+        "q": message("q", None, "user", "Capital of Peru?"),
+        "a": message("a", Some("q"), "assistant", "Lima."),
+        "b": message("b", Some("q"), "assistant", "Quito."),
+    });
+    let feedback = |id: &str, rating: i64| {
+        serde_json::json!({"id": id, "type": "rating", "data": {"rating": rating}, "meta": {"chat_id": "c", "message_id": id},
+            "snapshot": {"chat": {"id": "c", "chat": {"history": {"messages": history}}}}})
+    };
+    place.write("export.json", serde_json::json!([feedback("a", 1), feedback("b", -1)]).to_string());
+    let run = place.run("prepare export.json --set split.test_fraction=0");
+    assert_eq!(run.code, Some(0), "{run}");
+    assert!(run.stderr.contains("is of kind chats, Open WebUI, feedback export"), "{run}");
+    let manifest = read_manifest(&place.path("data/export")).unwrap();
+    let train = &manifest.train;
+    assert_eq!((train.n_desirable, train.n_undesirable, train.pairs), (1, 1, 1));
+
+    let trace = r#"{"id": "1", "bookmarked": false, "input": "Ice?", "output": "Cold.", "thumb": [1], "quality": [0.5]}"#;
+    place.write("traces.jsonl", trace.to_owned() + "\n");
+    let run = place.run("prepare traces.jsonl");
+    assert_eq!(run.code, Some(1));
+    assert!(run.stderr.contains("quality (1 by people), thumb (1 by people)"), "{run}");
+    let run = place.run("prepare traces.jsonl --set source.judgement=thumb --set split.test_fraction=0");
+    assert!(run.code == Some(0) && run.stderr.contains("judgement thumb; in the files: quality"), "{run}");
+}
+
+#[test]
 fn an_unknown_format_is_an_error_that_asks_for_the_kind() {
     let place = Place::new();
     place.write("a.jsonl", "{\"question\": \"q\", \"answer\": \"a\", \"thumb\": \"up\"}\n");

@@ -33,14 +33,16 @@ pub enum DataError {
         /// Files that are missing or ambiguous, and how to fix it.
         message: String,
     },
-    /// A gzip file is damaged.
+    /// A compressed file is damaged.
     #[error(
-        "{}: damaged gzip data after {records} whole records ({bytes} bytes of text); fetch the file again",
+        "{}: damaged {compression} data after {records} whole records ({bytes} bytes of text); fetch the file again",
         file.display()
     )]
-    Gzip {
+    Compressed {
         /// File.
         file: PathBuf,
+        /// Name of its compression.
+        compression: &'static str,
         /// Complete records read before the damage.
         records: usize,
         /// Bytes of text read before the damage.
@@ -48,13 +50,13 @@ pub enum DataError {
         /// Error of the decompressor.
         source: std::io::Error,
     },
-    /// A gzip file is far larger decompressed than text can be.
+    /// A compressed file is far larger decompressed than text can be.
     #[error(
-        "{}: more than {bytes} bytes of text in a gzip file of this size, which suggests a decompression bomb; \
+        "{}: more than {bytes} bytes of text in a compressed file of this size, which suggests a decompression bomb; \
          if the size is right, decompress the file first",
         file.display()
     )]
-    GzipTooLarge {
+    ExpandsTooMuch {
         /// File.
         file: PathBuf,
         /// Bytes of text read so far.
@@ -81,8 +83,8 @@ pub enum DataError {
     },
     /// The kind of feedback in a file cannot be detected.
     #[error(
-        "{}: cannot detect the kind of feedback ({found}); set `source.kind` (hh, shp, oasst, pairs, labels, scores) \
-         and, for other column names, `source.columns`",
+        "{}: cannot detect the kind of feedback ({found}); set `source.kind` (hh, shp, oasst, pairs, labels, \
+         scores, ranks, comparisons, chats, judgements) and, for other column names, `source.columns`",
         file.display()
     )]
     UnknownKind {

@@ -73,9 +73,9 @@ pub use ingest::{
     records::{CsvFormat, Delimiter, Quoting, TextEncoding},
     shard_file, shards_folder,
     sources::{
-        AnnotatorGroup, AnnotatorsFile, Binarise, Columns, CompletionPart, Domain, Oasst, RankPairing,
-        RecordField, ResolvedSource, ResolvedSources, ScoreScope, Shp, Synthetic, SyntheticWorld, ThumbWords,
-        Thumbs, WorldFile,
+        AnnotatorGroup, AnnotatorsFile, Better, Binarise, BothBad, Columns, CompletionPart, Domain, Oasst,
+        OneHot, RankPairing, RecordField, ResolvedSource, ResolvedSources, ScoreScope, Several, Shp, Side,
+        Synthetic, SyntheticWorld, ThumbWords, Thumbs, WorldFile,
     },
 };
 pub use output::{

@@ -36,7 +36,7 @@ fn hub() -> tempfile::TempDir {
         }
     }
     for split in ["train", "validation", "test"] {
-        for domain in ["askdocs", "legaladvice"] {
+        for domain in ["askdocs", "askengineers", "legaladvice"] {
             let rows: Vec<_> = (0..7)
                 .map(|n| {
                     json!({"post_id": domain, "domain": format!("{domain}_{split}"), "history": format!("{split} {domain}?"),
@@ -66,7 +66,81 @@ fn hub() -> tempfile::TempDir {
         json!({"instruction": format!("q{n}"), "completions": [completion("a", 8.5), completion("b", 4.0), completion("c", 7.0)]})
     };
     write(root, "UltraFeedback/some.jsonl", &(0..20).map(scored).collect::<Vec<_>>());
+    comparisons(root);
+    pairs(root);
     hub
+}
+
+fn turn(role: &str, text: &str) -> serde_json::Value {
+    json!({"role": role, "content": text})
+}
+
+/// Writes sets of comparisons and ranks.
+fn comparisons(root: &Path) {
+    let strength = |split: &str, n: i32| json!({"split": split, "prompt": format!("{split} {n}?"), "response_1": "a", "response_2": "b", "preference_strength": n});
+    let rows = [strength("train", -1), strength("train", 2), strength("train", 0), strength("val", 3)];
+    write(root, "HelpSteer2/preference/preference.jsonl", &rows);
+    for (split, file) in [("train", "train"), ("validation", "validation")] {
+        let rows: Vec<_> = ["general", "stem", "code", "code"]
+            .iter()
+            .enumerate()
+            .map(|(n, domain)| {
+                json!({"domain": domain, "language": "english", "context": [turn("user", &format!("{split} {n}?"))],
+                    "response1": "a", "response2": "b", "overall_preference": 1, "individual_preference": []})
+            })
+            .collect();
+        write(root, &format!("HelpSteer3/preference/{file}.jsonl"), &rows);
+    }
+    for split in ["train", "test"] {
+        let rows = [0, 1].map(|better| {
+            json!({"prompt": format!("{split} {better}?"), "response_0": "a", "response_1": "b",
+                "is_response_0_safe": true, "is_response_1_safe": false, "better_response_id": better, "safer_response_id": 0})
+        });
+        write(root, &format!("PKU-SafeRLHF/data/Alpaca-7B/{split}.jsonl"), &rows);
+    }
+    let answer = |rank: u8| json!({"answer": format!("a{rank}"), "model": "m", "rank": rank});
+    let ranked = |n: usize| json!({"prompt": format!("\n\nHuman: {n}?\n\nAssistant: "), "answers": [answer(3), answer(1), answer(2)], "turns": 1});
+    write(root, "Nectar/rlaif.jsonl", &(0..20).map(ranked).collect::<Vec<_>>());
+}
+
+/// Writes sets of pairs and labels.
+fn pairs(root: &Path) {
+    let side = |prompt: &str, reply: &str| json!([turn("user", prompt), turn("assistant", reply)]);
+    for file in ["train_prefs", "test_prefs", "train_sft", "test_gen"] {
+        let (prompt, chosen) = (format!("{file}?"), side(&format!("{file}?"), "a"));
+        let row = json!({"prompt": prompt, "chosen": chosen, "messages": chosen, "rejected": side(&prompt, "b"),
+            "score_chosen": 8.0, "score_rejected": 2.0});
+        write(root, &format!("ultrafeedback_binarized/data/{file}-00000-of-00001.jsonl"), &[row]);
+    }
+    let orca = |n: usize| json!({"system": "", "question": format!("{n}?"), "chosen": "a", "rejected": "b"});
+    write(root, "orca_dpo_pairs/orca_rlhf.jsonl", &(0..20).map(orca).collect::<Vec<_>>());
+    for file in ["train", "test"] {
+        let row = |label: bool| json!({"prompt": [turn("user", &format!("{file} {label}?"))], "completion": [turn("assistant", "a")], "label": label});
+        write(root, &format!("kto-mix-14k/data/{file}-00000-of-00001.jsonl"), &[row(true), row(false)]);
+    }
+    let tulu = |n: usize| {
+        let side = |reply: &str| {
+            let first = format!("{n}?");
+            json!([
+                turn("user", &first),
+                turn("assistant", "so"),
+                turn("user", "more"),
+                turn("assistant", reply)
+            ])
+        };
+        json!({"id": n, "prompt": format!("{n}?"), "chosen": side("a"), "rejected": side("b"), "source": "some"})
+    };
+    let rows: Vec<_> = (0..20).map(tulu).collect();
+    write(root, "llama-3.1-tulu-3-8b-preference-mixture/data/train-00000-of-00001.jsonl", &rows);
+    for file in ["train", "test", "valid1", "valid2"] {
+        let row = json!({"prompt": format!("POST: {file}"), "chosen": "TL;DR: a", "rejected": "TL;DR: b"});
+        write(root, &format!("openai_summarize_comparisons/data/{file}-00000-of-00001.jsonl"), &[row]);
+    }
+    let medical = |n: usize| {
+        json!({"prompt_id": n, "label_type": "gpt4", "prompt": format!("{n}?"), "chosen": side(&format!("{n}?"), "a"),
+            "rejected": side(&format!("{n}?"), "b"), "metadata": {}})
+    };
+    write(root, "UltraMedical-Preference/data/all.json", &(0..20).map(medical).collect::<Vec<_>>());
 }
 
 /// Runs a recipe of `pipelines/` with its `hf://` addresses resolved to folders of `hub`.
@@ -109,14 +183,26 @@ fn every_recipe_runs_on_local_files() {
     // SHP: 7 rows a file; one is under the ratio, and at most five a post stay. OASST: adjacent
     // ranks.
     let expected = [
-        ("all", 4 + 10 + 2, 4 + 14 + 2, 0),
+        ("all", 4 + 15 + 2, 4 + 21 + 2, 0),
+        ("domains-code", 2, 2, 0),
         ("domains-legal", 5, 7, 0),
         ("domains-medical", 5, 7, 0),
+        ("domains-technical", 5, 7, 0),
+        ("domains-ultramedical", 18, 2, 0),
+        ("helpsteer2", 2, 1, 0),
+        ("helpsteer3", 4, 4, 0),
         ("hh", 1, 1, 0),
+        ("kto-mix", 0, 0, 0),
+        ("nectar", 36, 4, 0),
         ("oasst", 2, 2, 0),
-        ("shp", 10, 14, 0),
+        ("orca-dpo-pairs", 18, 2, 0),
+        ("pku-saferlhf", 2, 2, 0),
+        ("shp", 15, 21, 0),
+        ("summarize-from-feedback", 1, 1, 0),
         ("synthetic", 480, 120, 0),
         ("thumbs", 0, 0, 0),
+        ("tulu3-mixture", 18, 2, 0),
+        ("ultrafeedback-binarized", 1, 1, 0),
         ("ultrafeedback-binary", 18, 2, 0),
         ("worlds", 1920, 480, 0),
     ];
@@ -140,6 +226,7 @@ fn a_mix_keeps_source_and_domain_of_every_row() {
         ("hh", "helpful-online"),
         ("hh", "helpful-rejection-sampled"),
         ("shp", "askdocs"),
+        ("shp", "askengineers"),
         ("shp", "legaladvice"),
         ("oasst", "oasst"),
     ];

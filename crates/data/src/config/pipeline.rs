@@ -14,7 +14,7 @@ use crate::{
 
 /// Version of the dataset format. Increment it whenever the same recipe and inputs give other
 /// files.
-const FORMAT_VERSION: u32 = 4;
+const FORMAT_VERSION: u32 = 5;
 
 /// Default of `split.test_fraction`.
 const TEST_FRACTION: f64 = 0.1;

@@ -10,12 +10,20 @@ use serde::{
 
 use crate::{
     DataError,
-    config::{limit::Limit, locate::Locate, sniff::sniff, source_kind::SourceKind},
+    config::{
+        judgement_choice::{self, Names},
+        limit::Limit,
+        locate::Locate,
+        sniff::{Detected, sniff},
+        source_kind::SourceKind,
+    },
     ingest::{
         records::{CsvFormat, FileFormat, TextEncoding, is_table},
         sources::{
-            Binarise, Columns, Oasst, RankPairing, RecordField, ResolvedSource, ResolvedSources, Shp,
-            SourceFormat, Synthetic, ThumbWords, WorldFile,
+            Better, Binarise, BothBad, Columns, Oasst, RankPairing, RecordField, ResolvedSource,
+            ResolvedSources, Several, Shp, SourceFormat, Synthetic, ThumbWords, WorldFile,
+            chats::Chats,
+            comparisons::ComparisonsFormat,
             files::{self, HashedFiles},
             labels::LabelsFormat,
             pairs::PairsFormat,
@@ -45,6 +53,8 @@ pub struct SourceFile {
     /// Path of a file or folder, or the `hf://` address of either. Required for all kinds but
     /// `synthetic`.
     path: Option<String>,
+    /// Files of a folder to read, as patterns in which `*` stands for any text; all if not given.
+    files: Option<Vec<String>>,
     /// Character encoding of text files; detected if not given.
     encoding: Option<TextEncoding>,
     /// CSV and TSV files: delimiter and quoting, if not as detected.
@@ -62,7 +72,7 @@ pub struct SourceFile {
     min_score_ratio: Option<f64>,
     /// SHP: most training pairs per post (5); null for no limit.
     max_pairs_per_post: Limit<usize>,
-    /// OASST: ranks that form pairs (adjacent).
+    /// OASST and ranks: ranks that form pairs (adjacent).
     ranks: Option<RankPairing>,
     /// OASST: required language of every message in a conversation (en); null for any.
     language: Limit<String>,
@@ -78,6 +88,24 @@ pub struct SourceFile {
     columns: Columns,
     /// Labels: words for thumbs up, thumbs down and no judgement, besides the built-in ones.
     words: ThumbWords,
+    /// Chats and judgements: a second file or folder. It holds the thumbs of the conversations, or
+    /// the traces that were judged.
+    join: Option<String>,
+    /// Comparisons and judgements: meaning of the verdicts.
+    better: Better,
+    /// Comparisons and judgements: meaning of "both are bad" (tie).
+    both_bad: Option<BothBad>,
+    /// Judgements: name of the judgement to learn from, or several; needed if people gave more than
+    /// one.
+    judgement: Names,
+    /// Judgements: policy for several judgements of one reply (unanimous).
+    several: Option<Several>,
+    /// Judgements: use the judgements of models like those of people (false).
+    machines: Option<bool>,
+    /// Chats: prefer replies with a thumb up to the unrated replies to the same message (false).
+    unrated_siblings_lose: Option<bool>,
+    /// Scores: merge consecutive records of one prompt, whose completions then can form a pair (false).
+    merge_prompts: Option<bool>,
     /// Rule that turns scores into labels. Pairs and ranks remain pairs.
     binarise: Option<Binarise>,
     /// Synthetic: number of pairs to generate.
@@ -173,6 +201,7 @@ impl SourceFile {
             self.address()?;
         }
         self.words.check()?;
+        self.better.check()?;
         match self.kind {
             Some(kind) => self.check_as(kind),
             None => self.binarise.map_or(Ok(()), |policy| policy.check()),
@@ -182,8 +211,15 @@ impl SourceFile {
     /// Checks the settings against `kind`.
     fn check_as(&self, kind: SourceKind) -> Result<(), DataError> {
         self.refuse_idle(kind)?;
+        self.better.check()?;
         if let Some(policy) = &self.binarise {
             policy.check()?;
+        }
+        // A conversation holds all that the kind reads; who judged and when is outside of it.
+        let used = [RecordField::Group, RecordField::Time];
+        if kind == SourceKind::Chats && self.columns.other_than(&used).is_some() {
+            let message = "of chats, only `group` and `time` can be mapped; remove the others";
+            return Err(DataError::Value { key: "source.columns", value: "given".to_owned(), message });
         }
         if let Some(world) = &self.world {
             world.check(self.pairs.unwrap_or_default())?;
@@ -215,9 +251,22 @@ impl SourceFile {
         locate: &Locate<'_>,
         notes: &mut ResolveNotes,
     ) -> Result<ResolvedSource, DataError> {
-        let (kind, inputs) = self.find(locate, notes)?;
+        let (detected, mut inputs) = self.find(locate, notes)?;
+        let kind = detected.kind;
         self.check_as(kind)?;
-        let Self { columns, words, binarise, .. } = self;
+        if let Some(address) = &self.join {
+            let joined = self.find_files(address, locate)?;
+            inputs.files.extend(joined.files);
+            inputs.warnings.extend(joined.warnings);
+        }
+        let Self { mut columns, mut better, words, binarise, .. } = self;
+        if let Some(layout) = detected.layout.filter(|_| columns.mapping(RecordField::First).is_none()) {
+            columns = columns.or(layout.columns.iter().copied());
+            if better.is_empty() {
+                better = layout.better();
+            }
+        }
+        let both_bad = self.both_bad.unwrap_or_default();
         let reader = match kind {
             SourceKind::Hh => SourceFormat::Hh,
             SourceKind::Shp => {
@@ -234,7 +283,37 @@ impl SourceFile {
             }),
             SourceKind::Pairs => SourceFormat::Pairs(PairsFormat { columns }),
             SourceKind::Labels => SourceFormat::Labels(LabelsFormat { columns, words }),
-            SourceKind::Scores => SourceFormat::Scores(ScoresFormat { columns }),
+            SourceKind::Scores => SourceFormat::Scores(ScoresFormat {
+                columns,
+                ranks: None,
+                merge_prompts: self.merge_prompts.unwrap_or_default(),
+            }),
+            SourceKind::Ranks => SourceFormat::Ranks(ScoresFormat {
+                columns,
+                ranks: Some(self.ranks.unwrap_or_default()),
+                merge_prompts: false,
+            }),
+            SourceKind::Comparisons => {
+                SourceFormat::Comparisons(ComparisonsFormat { columns, better, both_bad, words })
+            }
+            SourceKind::Chats => SourceFormat::Chats(Chats {
+                columns,
+                words,
+                unrated_siblings_lose: self.unrated_siblings_lose.unwrap_or_default(),
+            }),
+            SourceKind::Judgements => {
+                let choice = judgement_choice::Choice {
+                    names: self.judgement,
+                    columns,
+                    several: self.several.unwrap_or_default(),
+                    machines: self.machines.unwrap_or_default(),
+                    better,
+                    both_bad,
+                    words,
+                    scored: binarise.is_some(),
+                };
+                choice.resolve(&inputs.files, &mut notes.notes)?
+            }
             SourceKind::Synthetic => SourceFormat::Synthetic(Synthetic {
                 pairs: self.pairs.unwrap_or_default(),
                 seed,
@@ -256,20 +335,30 @@ impl SourceFile {
         })
     }
 
+    /// Finds the files at an address.
+    fn find_files(&self, address: &str, locate: &Locate<'_>) -> Result<HashedFiles, DataError> {
+        let path =
+            locate(address).map_err(|source| DataError::Locate { address: address.to_owned(), source })?;
+        let format = FileFormat { encoding: self.encoding, csv: self.csv.unwrap_or_default() };
+        let chosen = |file: &str| {
+            self.files
+                .as_ref()
+                .is_none_or(|patterns| patterns.iter().any(|pattern| files::matches(pattern, file)))
+        };
+        files::find(address, &path, format, |folder, file| self.wants(folder) && chosen(file))
+    }
+
     /// Finds the files, and detects the kind if it is not given.
     fn find(
         &self,
         locate: &Locate<'_>,
         notes: &mut ResolveNotes,
-    ) -> Result<(SourceKind, HashedFiles), DataError> {
+    ) -> Result<(Detected, HashedFiles), DataError> {
         if self.kind == Some(SourceKind::Synthetic) {
-            return Ok((SourceKind::Synthetic, HashedFiles::default()));
+            return Ok((Detected::new(SourceKind::Synthetic), HashedFiles::default()));
         }
         let address = self.address()?;
-        let path =
-            locate(address).map_err(|source| DataError::Locate { address: address.to_owned(), source })?;
-        let format = FileFormat { encoding: self.encoding, csv: self.csv.unwrap_or_default() };
-        let inputs = files::find(address, &path, format, |folder| self.wants(folder))?;
+        let inputs = self.find_files(address, locate)?;
         if self.csv.is_some() && !inputs.files.iter().any(|file| is_table(&file.name())) {
             let message = "no file of the source is a CSV or TSV table; remove it";
             return Err(DataError::Value { key: "source.csv", value: "given".to_owned(), message });
@@ -277,20 +366,30 @@ impl SourceFile {
         if !inputs.metadata.is_empty() {
             notes.notes.push(format!("{address}: not read, as metadata: {}", inputs.metadata.join(", ")));
         }
-        let kind = match (self.kind, inputs.files.first()) {
-            (Some(kind), _) => kind,
-            (None, Some(file)) => {
-                let (kind, by) = sniff(file, &self.columns)?;
-                notes.notes.push(format!(
-                    "{address} is of kind {} (detected from {}: {by})",
-                    kind,
-                    file.name()
-                ));
-                kind
-            }
-            (None, None) => return Err(DataError::UnknownKind { file: path, found: "no file".to_owned() }),
+        let Some(file) = inputs.files.first() else {
+            let (file, found) = (address.into(), "no file".to_owned());
+            return Err(DataError::UnknownKind { file, found });
         };
-        Ok((kind, inputs))
+        let detected = match self.kind {
+            // The layout of a known set names the columns that the recipe does not.
+            Some(SourceKind::Comparisons) => sniff(file, &self.columns)
+                .ok()
+                .filter(|detected| detected.kind == SourceKind::Comparisons)
+                .unwrap_or_else(|| Detected::new(SourceKind::Comparisons)),
+            Some(kind) => Detected::new(kind),
+            None => {
+                let detected = sniff(file, &self.columns)?;
+                let set = detected.name.map(|name| format!(", {name}")).unwrap_or_default();
+                notes.notes.push(format!(
+                    "{address} is of kind {}{set} (detected from {}: {})",
+                    detected.kind,
+                    file.name(),
+                    detected.found
+                ));
+                detected
+            }
+        };
+        Ok((detected, inputs))
     }
 
     /// Returns true if the files of a folder are read. HH's red-team transcripts are skipped: they
@@ -308,28 +407,41 @@ impl SourceFile {
 
     /// Rejects settings that do not apply to the kind.
     fn refuse_idle(&self, kind: SourceKind) -> Result<(), DataError> {
-        use SourceKind::{Hh, Labels, Oasst, Pairs, Scores, Shp, Synthetic};
-        const COLUMNS: &[SourceKind] = &[Pairs, Labels, Scores];
-        const FILES: &[SourceKind] = &[Hh, Shp, Oasst, Pairs, Labels, Scores];
-        const DOMAINS: &[SourceKind] = &[Hh, Shp, Pairs, Labels, Scores];
-        const SCORED: &[SourceKind] = &[Hh, Shp, Oasst, Pairs, Labels, Scores, Synthetic];
+        use SourceKind::{
+            Chats, Comparisons, Hh, Judgements, Labels, Oasst, Pairs, Ranks, Scores, Shp, Synthetic,
+        };
+        const COLUMNS: &[SourceKind] = &[Pairs, Labels, Scores, Ranks, Comparisons, Judgements, Chats];
+        const FILES: &[SourceKind] =
+            &[Hh, Shp, Oasst, Pairs, Labels, Scores, Ranks, Comparisons, Judgements, Chats];
+        const DOMAINS: &[SourceKind] = &[Hh, Shp, Pairs, Labels, Scores, Ranks, Comparisons, Judgements];
+        const SCORED: &[SourceKind] =
+            &[Hh, Shp, Oasst, Pairs, Labels, Scores, Ranks, Comparisons, Judgements, Synthetic];
         // Setting, whether it is given, and the kinds that it applies to.
-        let settings: [(&'static str, bool, &[SourceKind]); 18] = [
+        let settings: [(&'static str, bool, &[SourceKind]); 27] = [
             ("path", self.path.is_some(), FILES),
+            ("files", self.files.is_some(), FILES),
             ("encoding", self.encoding.is_some(), FILES),
             ("csv", self.csv.is_some(), FILES),
             ("domains", self.domains.is_some(), DOMAINS),
             ("only", self.only.is_some(), &[Hh]),
             ("min_score_ratio", self.min_score_ratio.is_some(), &[Shp]),
             ("max_pairs_per_post", self.max_pairs_per_post.is_given(), &[Shp]),
-            ("ranks", self.ranks.is_some(), &[Oasst]),
+            ("ranks", self.ranks.is_some(), &[Oasst, Ranks]),
             ("language", self.language.is_given(), &[Oasst]),
             ("only_reviewed", self.only_reviewed.is_some(), &[Oasst]),
             ("drop_deleted", self.drop_deleted.is_some(), &[Oasst]),
             ("drop_synthetic", self.drop_synthetic.is_some(), &[Oasst]),
             ("rating", self.rating.is_some(), &[Oasst]),
             ("columns", !self.columns.is_empty(), COLUMNS),
-            ("words", !self.words.is_empty(), &[Labels]),
+            ("words", !self.words.is_empty(), &[Labels, Comparisons, Judgements, Chats]),
+            ("join", self.join.is_some(), &[Chats, Judgements]),
+            ("better", !self.better.is_empty(), &[Comparisons, Judgements]),
+            ("both_bad", self.both_bad.is_some(), &[Comparisons, Judgements]),
+            ("judgement", !self.judgement.is_empty(), &[Judgements]),
+            ("several", self.several.is_some(), &[Judgements]),
+            ("machines", self.machines.is_some(), &[Judgements]),
+            ("unrated_siblings_lose", self.unrated_siblings_lose.is_some(), &[Chats]),
+            ("merge_prompts", self.merge_prompts.is_some(), &[Scores]),
             ("binarise", self.binarise.is_some(), SCORED),
             ("pairs", self.pairs.is_some(), &[Synthetic]),
             ("world", self.world.is_some(), &[Synthetic]),

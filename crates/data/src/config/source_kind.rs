@@ -31,6 +31,14 @@ pub enum SourceKind {
     Labels,
     /// Your own completions, each with a score.
     Scores,
+    /// Several completions of a prompt with ranks, of which 1 is best.
+    Ranks,
+    /// Two completions of a prompt, and which of them is better.
+    Comparisons,
+    /// Exports of chat applications: conversations whose replies have thumbs.
+    Chats,
+    /// Records of observability and annotation tools: judgements by name.
+    Judgements,
     /// Generated feedback with known true utility.
     Synthetic,
 }

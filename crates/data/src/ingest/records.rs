@@ -1,5 +1,5 @@
-//! Records of an input file in any supported container: JSON Lines, a JSON array, CSV, TSV or
-//! parquet; all but parquet also with gzip, and in UTF-8, UTF-16 or Windows-1252.
+//! Records of an input file in any supported container: JSON Lines, a JSON array or document, CSV,
+//! TSV, parquet or Arrow; text also with gzip, zstd or bzip2, and in UTF-8, UTF-16 or Windows-1252.
 //!
 //! Each record is passed on as the bytes of one JSON object, with its position in the file: the
 //! line number (JSON Lines, CSV and TSV) or the index of the array element or parquet row.
@@ -7,8 +7,10 @@
 //! [`MAX_RECORD_BYTES`] bytes.
 
 mod array;
+mod arrow;
 mod csv;
 mod csv_split;
+mod document;
 mod encoding;
 mod lines;
 mod parquet;
@@ -26,6 +28,7 @@ use crate::{
     DataError,
     ingest::raw::{Flaw, Remark},
 };
+use text::BinaryFormat;
 
 /// Maximum length of a record in bytes. Longer records are rejected without being kept in memory.
 pub(crate) const MAX_RECORD_BYTES: usize = 16 << 20;
@@ -50,6 +53,8 @@ pub(crate) struct FileNotes {
     pub(crate) decoded_from: Option<&'static str>,
     /// Delimiter of a table other than its file name suggests.
     pub(crate) delimiter: Option<&'static str>,
+    /// Form of a JSON document that is neither lines nor an array.
+    pub(crate) document: Option<&'static str>,
     /// Rows of a table with a quoted field of several lines, each of which could be a row of its
     /// own.
     pub(crate) quoted_rows: u64,
@@ -64,7 +69,11 @@ impl FileNotes {
             (Remark::Repaired("blank_line"), self.blank_lines),
             (Remark::Noted("quoted_field_like_rows"), self.quoted_rows),
         ];
-        counts.into_iter().chain(once(self.decoded_from)).chain(once(self.delimiter))
+        counts
+            .into_iter()
+            .chain(once(self.decoded_from))
+            .chain(once(self.delimiter))
+            .chain(once(self.document))
     }
 }
 
@@ -76,6 +85,8 @@ pub(crate) type RecordHandler<'a> = dyn FnMut(usize, Result<&[u8], Flaw>) -> Res
 enum Container {
     Lines,
     Array,
+    /// Begins with a brace: lines or one document.
+    Object,
     Table,
 }
 
@@ -84,9 +95,14 @@ pub(crate) fn is_table(name: &str) -> bool {
     matches!(extension(name).as_deref(), Some("csv" | "tsv" | "txt"))
 }
 
+/// Returns a file name without the extension of its compression.
+pub(crate) fn without_compression(name: &str) -> &str {
+    [".gz", ".zst", ".bz2"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name)
+}
+
 fn extension(name: &str) -> Option<String> {
     let name = name.to_lowercase();
-    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    let name = without_compression(&name);
     name.rsplit_once('.').map(|(_, extension)| extension.to_owned())
 }
 
@@ -98,8 +114,16 @@ pub(crate) fn for_each_record(
     columns: Option<&[String]>,
     each: &mut RecordHandler<'_>,
 ) -> Result<FileNotes, DataError> {
-    if text::is_parquet(path)? {
-        return parquet::read(path, columns, each);
+    match text::binary_format(path)? {
+        Some(BinaryFormat::Parquet) => return parquet::read(path, columns, each),
+        Some(BinaryFormat::ArrowFile) => return arrow::read_file(path, columns, each),
+        Some(BinaryFormat::ArrowStream) => return arrow::read_stream(path, columns, each),
+        Some(BinaryFormat::FeatherV1) => {
+            let message =
+                "Feather version 1 cannot be read; write it again with a current pyarrow".to_owned();
+            return Err(DataError::Table { file: path.to_owned(), message });
+        }
+        None => {}
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let mut text = text::InputText::open(path, format.encoding, is_table(&name))?;
@@ -114,14 +138,28 @@ pub(crate) fn for_each_record(
             let is_tsv = extension(&name).as_deref() == Some("tsv");
             csv::read(&mut text, format.csv, is_tsv, &mut notes, each)?;
         }
+        Container::Object => match document::read(&mut text, each)? {
+            document::Form::Records(form) => notes.document = form,
+            document::Form::Lines => {
+                // Begin again: the first line was only looked at.
+                let mut text = text::InputText::open(path, format.encoding, false)?;
+                text.skip_byte_order_mark()?;
+                notes.blank_lines = lines::read(&mut text, each)?;
+            }
+        },
         Container::Lines => notes.blank_lines = lines::read(&mut text, each)?,
     }
     Ok(notes)
 }
 
-/// Returns the column names of a parquet file; None for other files.
+/// Returns the column names of a parquet or Arrow file; None for other files.
 pub(crate) fn column_names(path: &Path) -> Result<Option<Vec<String>>, DataError> {
-    if text::is_parquet(path)? { parquet::column_names(path).map(Some) } else { Ok(None) }
+    match text::binary_format(path)? {
+        Some(BinaryFormat::Parquet) => parquet::column_names(path).map(Some),
+        Some(BinaryFormat::ArrowFile) => arrow::file_columns(path).map(Some),
+        Some(BinaryFormat::ArrowStream) => arrow::stream_columns(path).map(Some),
+        Some(BinaryFormat::FeatherV1) | None => Ok(None),
+    }
 }
 
 /// Detects the container: CSV and TSV by file name, since any text could be a table; JSON by its
@@ -132,6 +170,7 @@ fn container(name: &str, text: &mut text::InputText) -> Result<Container, DataEr
         (Some("csv" | "tsv"), _) => Container::Table,
         (Some("txt"), Some(first)) if first != b'[' && first != b'{' => Container::Table,
         (_, Some(b'[')) => Container::Array,
+        (_, Some(b'{')) => Container::Object,
         _ => Container::Lines,
     })
 }

@@ -5,13 +5,17 @@
 //! `config/source.rs`.
 
 mod binarise;
+pub(crate) mod chats;
 pub(crate) mod columns;
+pub(crate) mod comparisons;
 mod embedded;
 mod excerpt;
 pub(crate) mod files;
 mod hh;
 pub(crate) mod json;
+pub(crate) mod judgements;
 pub(crate) mod labels;
+mod merge;
 mod numbers;
 mod oasst;
 pub(crate) mod pairs;
@@ -25,6 +29,7 @@ mod synthetic;
 pub(crate) mod tests;
 mod thumb_words;
 mod transcript;
+mod tree;
 mod turns;
 
 use std::{
@@ -35,7 +40,11 @@ use std::{
 use serde::Serialize;
 
 pub use binarise::{Binarise, ScoreScope};
+use chats::Chats;
 pub use columns::{Columns, RecordField};
+use comparisons::ComparisonsFormat;
+pub use comparisons::{Better, BothBad, OneHot, Side};
+pub use judgements::Several;
 pub use oasst::{Oasst, RankPairing};
 pub use shp::Shp;
 pub use synthetic::{
@@ -55,7 +64,9 @@ use crate::{
 use binarise::{Labeller, Rule};
 use files::HashedFile;
 use hh::HhFormat;
+use judgements::Judgements;
 use labels::LabelsFormat;
+use merge::MergePrompts;
 use pairs::PairsFormat;
 use per_record::{RecordFormat, SourceContext};
 use scores::ScoresFormat;
@@ -96,7 +107,14 @@ pub(crate) enum SourceFormat {
     Oasst(Oasst),
     Pairs(PairsFormat),
     Labels(LabelsFormat),
+    /// Completions with scores or ranks.
     Scores(ScoresFormat),
+    Ranks(ScoresFormat),
+    Comparisons(ComparisonsFormat),
+    Chats(Chats),
+    Judgements(Judgements),
+    /// Judgements in a table of their own.
+    Joined(Judgements),
     Synthetic(Synthetic),
 }
 
@@ -153,6 +171,7 @@ impl ResolvedSources {
 impl ResolvedSource {
     fn has_splits(&self) -> bool {
         self.files.iter().any(|file| file.split.is_some())
+            || self.columns().is_some_and(|columns| columns.mapping(RecordField::Split).is_some())
     }
 
     /// Returns the names of columns, for kinds whose columns can be named.
@@ -160,7 +179,12 @@ impl ResolvedSource {
         match &self.reader {
             SourceFormat::Pairs(PairsFormat { columns })
             | SourceFormat::Labels(LabelsFormat { columns, .. })
-            | SourceFormat::Scores(ScoresFormat { columns }) => Some(columns),
+            | SourceFormat::Scores(ScoresFormat { columns, .. })
+            | SourceFormat::Ranks(ScoresFormat { columns, .. })
+            | SourceFormat::Comparisons(ComparisonsFormat { columns, .. })
+            | SourceFormat::Chats(Chats { columns, .. })
+            | SourceFormat::Judgements(Judgements { columns, .. })
+            | SourceFormat::Joined(Judgements { columns, .. }) => Some(columns),
             SourceFormat::Hh | SourceFormat::Shp(_) | SourceFormat::Oasst(_) | SourceFormat::Synthetic(_) => {
                 None
             }
@@ -198,7 +222,29 @@ impl ResolvedSource {
             }
             SourceFormat::Pairs(pairs) => pairs,
             SourceFormat::Labels(labels) => labels,
-            SourceFormat::Scores(scores) => scores,
+            SourceFormat::Scores(scores) if scores.merge_prompts => {
+                // Rows of one prompt can be in two blocks, so all are read before the shard is taken.
+                let mut filter = ShardFilter { shard, number: 0, into };
+                let mut merged = MergePrompts::new(&mut filter);
+                let mut number = 0;
+                for file in &self.files {
+                    let context = self.context(file, Shard::WHOLE);
+                    number += per_record::read(file, scores, &context, number, &mut merged)?;
+                }
+                return merged.finish();
+            }
+            SourceFormat::Scores(scores) | SourceFormat::Ranks(scores) => scores,
+            SourceFormat::Comparisons(comparisons) => comparisons,
+            SourceFormat::Judgements(judgements) => judgements,
+            SourceFormat::Joined(judgements) => {
+                let mut into = ShardFilter { shard, number: 0, into };
+                let context = |file| self.context(file, shard);
+                return judgements::joined::read(&self.files, judgements, &context, &mut into);
+            }
+            SourceFormat::Chats(chats) => {
+                let mut into = ShardFilter { shard, number: 0, into };
+                return chats::read(&self.files, chats, &|file| self.context(file, shard), &mut into);
+            }
             SourceFormat::Oasst(oasst) => {
                 let mut into = ShardFilter { shard, number: 0, into };
                 return self

@@ -89,19 +89,21 @@ pub(super) fn read(
     each: &mut RecordHandler<'_>,
 ) -> Result<(), DataError> {
     let usual = if is_tsv { Delimiter::Tab } else { Delimiter::Comma };
+    let named = excel_delimiter(text)?;
     let quoted = match format.quoting {
         Some(quoting) => quoting == Quoting::Minimal,
         // A header in quotes shows that the other fields are quoted too.
         None => !is_tsv || text.peek()?.starts_with(b"\""),
     };
-    let delimiter = match format.delimiter {
+    let delimiter = match format.delimiter.or(named) {
         Some(delimiter) => delimiter.byte(),
         None => detect_delimiter(text.peek()?, usual.byte(), quoted),
     };
     let other = Delimiter::ALL.into_iter().find(|other| other.byte() == delimiter && *other != usual);
     notes.delimiter = other.map(Delimiter::remark);
     let doubtful = !quoted && format.quoting.is_none();
-    let mut table = Table { text, splitter: Splitter::new(delimiter, quoted), doubtful };
+    let splitter = Splitter::new(delimiter, quoted).at_line(1 + usize::from(named.is_some()));
+    let mut table = Table { text, splitter, doubtful };
     let mut fields = Fields::default();
     let names = loop {
         if !table.next(&mut fields)? {
@@ -124,6 +126,23 @@ pub(super) fn read(
         table.text.records += 1;
     }
     Ok(())
+}
+
+/// Skips the line `sep=;` by which Excel names the delimiter, and returns the delimiter.
+fn excel_delimiter(text: &mut InputText) -> Result<Option<Delimiter>, DataError> {
+    let start = text.peek()?;
+    let quote = usize::from(start.starts_with(b"\""));
+    let Some([byte, rest @ ..]) = start.get(quote..).and_then(|start| start.strip_prefix(b"sep=")) else {
+        return Ok(None);
+    };
+    let delimiter = Delimiter::ALL.into_iter().find(|delimiter| delimiter.byte() == *byte);
+    let rest = &rest[quote.min(rest.len())..];
+    let Some(delimiter) = delimiter.filter(|_| rest.starts_with(b"\n") || rest.starts_with(b"\r\n")) else {
+        return Ok(None);
+    };
+    let mut line = Vec::new();
+    text.line(&mut line, MAX_RECORD_BYTES)?;
+    Ok(Some(delimiter))
 }
 
 /// Table being read.
@@ -265,6 +284,22 @@ mod tests {
         assert!(sound("a.csv", "").is_empty());
         // An index column without a name, as pandas writes it.
         assert_eq!(sound("a.csv", ",a\n0,x\n"), [(2, r#"{"a":"x"}"#.to_owned())]);
+    }
+
+    #[test]
+    fn the_first_line_of_excel_names_the_delimiter() {
+        let expected = [(3, r#"{"a":"1,5","b":"2"}"#.to_owned())];
+        for text in ["sep=;\r\na;b\r\n1,5;2\r\n", "\"sep=;\"\na;b\n1,5;2\n", "sep=|\na|b\n1,5|2\n"] {
+            assert_eq!(sound("a.csv", text), expected, "{text}");
+        }
+        assert_eq!(sound("a.csv", "sep=x,b\n1,2\n"), [(2, r#"{"sep=x":"1","b":"2"}"#.to_owned())]);
+        let text: Vec<u8> = "\u{feff}prompt\tb\r\n\"é\n\"\"x\"\"\"\t2\r\n"
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        let (rows, notes) = records("Unicode text.txt", &text).unwrap();
+        assert_eq!(rows, [(2, Ok(r#"{"prompt":"é\n\"x\"","b":"2"}"#.to_owned()))]);
+        assert_eq!((notes.decoded_from, notes.delimiter), (Some("utf_16"), Some("tab_delimiter")));
     }
 
     #[test]

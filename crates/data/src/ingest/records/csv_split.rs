@@ -84,6 +84,11 @@ impl Splitter {
         Self { delimiter, quoted, state: SplitState::FieldStart, line: 1, after_return: false }
     }
 
+    /// Starts at another line than the first.
+    pub(super) fn at_line(self, line: usize) -> Self {
+        Self { line, ..self }
+    }
+
     /// Returns the line of the next byte.
     pub(super) fn line(&self) -> usize {
         self.line

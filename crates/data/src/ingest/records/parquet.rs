@@ -12,7 +12,9 @@ use fs_err::File;
 
 use crate::{
     DataError,
-    ingest::records::{FileNotes, MAX_RECORD_BYTES, RecordHandler, lines::too_long, parquet_json},
+    ingest::records::{
+        FileNotes, MAX_RECORD_BYTES, RecordHandler, arrow::is_wanted, lines::too_long, parquet_json,
+    },
 };
 
 /// Rows converted to JSON at a time.
@@ -61,11 +63,7 @@ pub(super) fn read(
 /// Selects columns by name. A name with dots may be that of a column or a path into one.
 fn projection(builder: &Builder, columns: Option<&[String]>) -> ProjectionMask {
     let Some(columns) = columns else { return ProjectionMask::all() };
-    let wants = |name: &str| {
-        columns.iter().any(|column| {
-            column.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        })
-    };
+    let wants = |name: &str| is_wanted(columns, name);
     let schema = builder.parquet_schema();
     let fields = schema.root_schema().get_fields().iter().enumerate();
     ProjectionMask::roots(schema, fields.filter(|(_, field)| wants(field.name())).map(|(index, _)| index))

@@ -68,33 +68,75 @@ pub enum RecordField {
     Group,
     /// Time of the judgement: ISO 8601, or seconds or milliseconds since 1970.
     Time,
+    /// Split of the record: train, or one of test, validation, valid, val, dev and eval.
+    Split,
+    /// First of two compared completions: text, turns, or a conversation with the prompt.
+    First,
+    /// Second of two compared completions.
+    Second,
+    /// Which of the two is better; `source.better` gives its values a meaning.
+    Better,
+    /// Score of the first completion.
+    ScoreFirst,
+    /// Score of the second completion.
+    ScoreSecond,
+    /// Label of the first completion on its own.
+    LabelFirst,
+    /// Label of the second completion on its own.
+    LabelSecond,
 }
 
 impl RecordField {
     /// Column names tried when the recipe maps none.
     fn usual(self) -> &'static [&'static str] {
         match self {
-            Self::Prompt => &["prompt", "instruction", "question"],
+            Self::Prompt => &["prompt", "instruction", "question", "user_query", "input.messages"],
             Self::System => &["system"],
             Self::Conversation => &["messages", "conversations", "conversation"],
-            Self::Completion => &["completion", "output", "response"],
-            Self::Label => &["label", "kto_tag"],
+            Self::Completion => &["completion", "output", "response", "ai_response"],
+            Self::Label => &["label", "kto_tag", "feedback_rating"],
             Self::Score => &["score", "rating", "reward", "overall_score"],
-            Self::Chosen => &["chosen"],
-            Self::Rejected => &["rejected"],
-            Self::ScoreChosen => &["score_chosen", "metadata.score_chosen"],
-            Self::ScoreRejected => &["score_rejected", "metadata.score_rejected"],
-            Self::Completions => &["completions", "responses"],
+            Self::Chosen => &["chosen", "preferred_output", "response_j", "chosen_response"],
+            Self::Rejected => {
+                &["rejected", "non_preferred_output", "response_k", "rejected_response", "rejected_messages"]
+            }
+            Self::ScoreChosen => &[
+                "score_chosen",
+                "chosen_score",
+                "chosen_rating",
+                "rating_chosen",
+                "chosen-rating",
+                "metadata.score_chosen",
+            ],
+            Self::ScoreRejected => &[
+                "score_rejected",
+                "rejected_score",
+                "rejected_rating",
+                "rating_rejected",
+                "rejected-rating",
+                "metadata.score_rejected",
+            ],
+            Self::Completions => &["completions", "responses", "answers"],
             Self::Scores => &["scores", "ratings"],
             Self::Domain => &["domain"],
-            // What a log calls these differs, so the recipe names them.
-            Self::Group | Self::Time => &[],
+            // Their names differ, so the recipe gives them, or the layout of a known set.
+            Self::Group
+            | Self::Time
+            | Self::Split
+            | Self::First
+            | Self::Second
+            | Self::Better
+            | Self::ScoreFirst
+            | Self::ScoreSecond
+            | Self::LabelFirst
+            | Self::LabelSecond => &[],
         }
     }
 }
 
 /// Mapping from fields to column or key names (`source.columns`), for columns that are not named as
-/// expected. A dot descends into an object: `score_chosen: metadata.score_chosen`.
+/// expected. A dot descends into an object and brackets into a list, from the end if negative:
+/// `score_chosen: metadata.score_chosen`, `completion: choices[0].message`, `prompt: turns[-2]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Columns(BTreeMap<RecordField, String>);
@@ -114,7 +156,7 @@ impl Columns {
     /// Returns the names of all columns that may be read.
     pub(crate) fn names(&self) -> Vec<String> {
         let own = self.0.values().cloned();
-        let usual = RecordField::iter().flat_map(RecordField::usual).chain(&FACTORY).copied();
+        let usual = RecordField::iter().flat_map(RecordField::usual).chain(&OTHERS).copied();
         own.chain(usual.map(str::to_owned)).collect()
     }
 
@@ -122,6 +164,19 @@ impl Columns {
     /// maps the column to a field.
     pub(crate) fn unmapped<'a>(&self, record: &'a Object, name: &str) -> Option<&'a Value> {
         record.0.get(name).filter(|_| !self.0.values().any(|column| column == name))
+    }
+
+    /// Maps fields that the recipe does not map.
+    pub(crate) fn or<'a>(mut self, defaults: impl IntoIterator<Item = (RecordField, &'a str)>) -> Self {
+        for (field, name) in defaults {
+            self.0.entry(field).or_insert_with(|| name.to_owned());
+        }
+        self
+    }
+
+    /// Returns the first mapped field that is not among `known`.
+    pub(crate) fn other_than(&self, known: &[RecordField]) -> Option<RecordField> {
+        self.0.keys().copied().find(|field| !known.contains(field))
     }
 
     /// Returns the name that the recipe maps a field to, if it does.
@@ -162,8 +217,12 @@ impl Columns {
     /// The prompt is `prompt` (text or turns) or a conversation without its completion. `system`
     /// and LLaMA-Factory's `history` come before it, `input` after it.
     pub(crate) fn prompt(&self, record: &Object) -> Result<Option<Vec<Message>>, Flaw> {
-        let found =
-            self.find(record, RecordField::Prompt).or_else(|| self.find(record, RecordField::Conversation));
+        let input = || {
+            let value = self.unmapped(record, INPUT).filter(|value| value.is_string())?;
+            Some(FoundValue { name: INPUT, value })
+        };
+        let found = self.find(record, RecordField::Prompt);
+        let found = found.or_else(|| self.find(record, RecordField::Conversation)).or_else(input);
         let Some(found) = found else { return Ok(None) };
         let mut prompt = Vec::new();
         if let Some(system) = self.find(record, RecordField::System) {
@@ -179,7 +238,8 @@ impl Columns {
         }
         prompt.extend(turns(found.name, found.value, "user")?);
         if let (Value::String(_), Some(Value::String(input)), Some(last)) =
-            (found.value, self.unmapped(record, "input"), prompt.last_mut())
+            (found.value, self.unmapped(record, INPUT), prompt.last_mut())
+            && found.name != INPUT
             && !input.trim().is_empty()
         {
             last.content = format!("{}\n{}", last.content, input.trim());
@@ -198,24 +258,61 @@ impl Columns {
     }
 }
 
-/// Columns of LLaMA-Factory that belong to a prompt.
-const FACTORY: [&str; 2] = ["history", "input"];
+/// Columns that are read besides the fields: LLaMA-Factory's, and distilabel's note on ties.
+const OTHERS: [&str; 3] = ["history", INPUT, "status"];
+
+/// Column of LLaMA-Factory that follows the instruction. Without an instruction, it is the prompt.
+const INPUT: &str = "input";
+
+/// Step of a path: what comes before the next dot or bracket, and the rest.
+fn first_step(name: &str) -> Option<(&str, &str)> {
+    let end = name.find(['.', '['])?;
+    Some(name.split_at(end))
+}
+
+/// Splits an index in brackets from the path behind it, and finds it in a list of this length.
+fn list_index(rest: &str, length: usize) -> Option<(usize, &str)> {
+    let (index, rest) = rest.strip_prefix('[')?.split_once(']')?;
+    let index: i64 = index.trim().parse().ok()?;
+    let index = if index < 0 { length.checked_sub(usize::try_from(-index).ok()?)? } else { index as usize };
+    Some((index, rest))
+}
 
 fn at<'a>(map: &'a serde_json::Map<String, Value>, name: &str) -> Option<&'a Value> {
     map.get(name).or_else(|| {
-        let (first, rest) = name.split_once('.')?;
-        at(map.get(first)?.as_object()?, rest)
+        let (first, rest) = first_step(name)?;
+        below(map.get(first)?, rest)
     })
 }
 
+fn below<'a>(value: &'a Value, rest: &str) -> Option<&'a Value> {
+    match value {
+        value if rest.is_empty() => Some(value),
+        Value::Object(map) => at(map, rest.strip_prefix('.')?),
+        Value::Array(list) => {
+            let (index, rest) = list_index(rest, list.len())?;
+            below(list.get(index)?, rest)
+        }
+        _ => None,
+    }
+}
+
 fn null_at(map: &serde_json::Map<String, Value>, name: &str) -> bool {
-    match (map.get(name), name.split_once('.')) {
+    match (map.get(name), first_step(name)) {
         (Some(value), _) => value.is_null(),
-        (None, Some((first, rest))) => match map.get(first) {
-            Some(Value::Object(inner)) => null_at(inner, rest),
-            value => value.is_some_and(Value::is_null),
-        },
+        (None, Some((first, rest))) => map.get(first).is_some_and(|value| null_below(value, rest)),
         (None, None) => false,
+    }
+}
+
+fn null_below(value: &Value, rest: &str) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(map) => rest.strip_prefix('.').is_some_and(|rest| null_at(map, rest)),
+        Value::Array(list) => list_index(rest, list.len())
+            .and_then(|(index, rest)| Some(null_below(list.get(index)?, rest)))
+            .unwrap_or_default(),
+        _ => false,
     }
 }
 
@@ -227,8 +324,20 @@ pub(crate) fn value_mut<'a>(
     if map.contains_key(name) {
         return map.get_mut(name);
     }
-    let (first, rest) = name.split_once('.')?;
-    value_mut(map.get_mut(first)?.as_object_mut()?, rest)
+    let (first, rest) = first_step(name)?;
+    below_mut(map.get_mut(first)?, rest)
+}
+
+fn below_mut<'a>(value: &'a mut Value, rest: &str) -> Option<&'a mut Value> {
+    match value {
+        value if rest.is_empty() => Some(value),
+        Value::Object(map) => value_mut(map, rest.strip_prefix('.')?),
+        Value::Array(list) => {
+            let (index, rest) = list_index(rest, list.len())?;
+            below_mut(list.get_mut(index)?, rest)
+        }
+        _ => None,
+    }
 }
 
 /// Returns a text value.
@@ -260,6 +369,23 @@ pub(crate) fn completion(found: FoundValue<'_>, prompt: &[Message]) -> Result<Ra
             detail: format!("`{}` must be one assistant turn, optionally preceded by the prompt", found.name),
         }),
     }
+}
+
+/// Returns a completion that is a whole conversation, split before its last turn, if the prompt is
+/// only one of its user turns. Such a prompt would leave out the others.
+pub(crate) fn whole_conversation(
+    found: FoundValue<'_>,
+    prompt: &[Message],
+) -> Option<(Vec<Message>, RawCompletion)> {
+    let ([Message { role, content }], Value::Array(list)) = (prompt, found.value) else { return None };
+    // Prompt and completion alone need no such care.
+    if list.len() <= 2 {
+        return None;
+    }
+    let conversation = turns(found.name, found.value, "assistant").ok()?;
+    let (before, last) = split_last(found.name, conversation).ok()?;
+    let holds = before.iter().any(|turn| turn.role == *role && turn.content == *content);
+    holds.then(|| (before, RawCompletion { messages: vec![last], score: None, label: None }))
 }
 
 /// Splits a conversation before its last turn, which must be the assistant's.

@@ -30,14 +30,15 @@ const TURNS: [RecordField; 5] = [
 
 /// Parses a record of the user's own, with remarks on its repairs.
 pub(crate) fn parse(record: &[u8], columns: &Columns) -> Result<(Object, Vec<Remark>), Flaw> {
-    let (mut object, mut remarks) = (json::parse::<Object>(record)?, Vec::new());
-    restore(&mut object, columns, &mut remarks)?;
+    let mut object = json::parse::<Object>(record)?;
+    let remarks = restore(&mut object, columns)?;
     Ok((object, remarks))
 }
 
 /// Replaces texts in a record that hold conversations by their turns, and texts that hold lists by
-/// these lists.
-fn restore(record: &mut Object, columns: &Columns, remarks: &mut Vec<Remark>) -> Result<(), Flaw> {
+/// these lists. Returns remarks on the repairs.
+pub(crate) fn restore(record: &mut Object, columns: &Columns) -> Result<Vec<Remark>, Flaw> {
+    let mut remarks = Vec::new();
     let lists = restore_lists(record, columns)?;
     remarks.extend(lists.then_some(Remark::Repaired("turns_as_text")));
     let prompt = columns.find(record, RecordField::Prompt).and_then(|found| found.value.as_str());
@@ -62,7 +63,7 @@ fn restore(record: &mut Object, columns: &Columns, remarks: &mut Vec<Remark>) ->
         }
         remarks.extend(found.then_some(Remark::Repaired("transcript")));
     }
-    Ok(())
+    Ok(remarks)
 }
 
 /// Replaces lists that are text. Returns true if there were lists of turns among them.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::ingest::{
     raw::{Flaw, RawCompletion},
     sources::{
-        columns::{Columns, FoundValue, RecordField, completion, split_last},
+        columns::{Columns, FoundValue, RecordField, completion, split_last, whole_conversation},
         embedded,
         json::Object,
         per_record::{Draft, Parsed, RecordFormat, SourceRecord},
@@ -45,6 +45,7 @@ impl RecordFormat for LabelsFormat {
         match found.and_then(|found| self.words.read(found)) {
             Err(flaw) => Parsed::rejected(vec![flaw]),
             Ok(Thumb { label: None, .. }) => Parsed::filtered(NO_JUDGEMENT),
+            Ok(Thumb { label: Some(_), .. }) if is_cut(&object) => Parsed::filtered("truncated"),
             Ok(Thumb { label: Some(label), remark }) => {
                 let parsed = Parsed::from(self.draft(&object, label));
                 let parsed = parsed.logged(RecordLog::read(&self.columns, &object));
@@ -67,6 +68,14 @@ pub(super) fn unjudged(columns: &Columns, record: &Object, field: RecordField) -
             Err(flaw) => Parsed::rejected(vec![flaw]),
         }),
     }
+}
+
+/// Returns true for a record of Dify, which cuts replies after 500 characters and adds dots.
+fn is_cut(record: &Object) -> bool {
+    const CUT: usize = 503;
+    let reply = record.0.get("ai_response").and_then(serde_json::Value::as_str);
+    record.0.contains_key("user_query")
+        && reply.is_some_and(|reply| reply.ends_with("...") && reply.chars().count() == CUT)
 }
 
 impl LabelsFormat {
@@ -98,6 +107,9 @@ pub(super) fn judged(
 ) -> Result<(Vec<crate::Message>, RawCompletion), Flaw> {
     if let Some(found) = columns.find(record, RecordField::Completion) {
         let prompt = columns.prompt(record)?.unwrap_or_default();
+        if let Some(whole) = whole_conversation(found, &prompt) {
+            return Ok(whole);
+        }
         let completion = completion(found, &prompt)?;
         return Ok((prompt, completion));
     }

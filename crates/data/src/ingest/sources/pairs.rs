@@ -9,7 +9,7 @@ use crate::{
     ingest::{
         raw::{Flaw, RawCompletion, RejectReason},
         sources::{
-            columns::{Columns, FoundValue, RecordField, completion, split_last},
+            columns::{Columns, FoundValue, RecordField, completion, split_last, whole_conversation},
             embedded,
             json::Object,
             per_record::{Draft, Parsed, RecordFormat, SourceRecord},
@@ -32,6 +32,7 @@ impl RecordFormat for PairsFormat {
 
     fn parse(&self, record: &SourceRecord<'_>) -> Parsed {
         match embedded::parse(record.bytes, &self.columns) {
+            Ok((object, _)) if is_tie(&object) => Parsed::filtered("tie"),
             Ok((object, remarks)) => Parsed::from(self.draft(&object))
                 .logged(RecordLog::read(&self.columns, &object))
                 .noting(remarks),
@@ -40,17 +41,18 @@ impl RecordFormat for PairsFormat {
     }
 }
 
+/// Returns true for a pair of distilabel that its judge found equal.
+fn is_tie(record: &Object) -> bool {
+    record.0.get("status").is_some_and(|status| status == "tie") && record.0.contains_key("rating")
+}
+
 impl PairsFormat {
     fn draft(&self, record: &Object) -> Result<Draft, Flaw> {
         let Self { columns } = self;
-        let (chosen, rejected) =
-            (columns.need(record, RecordField::Chosen)?, columns.need(record, RecordField::Rejected)?);
-        let (prompt, mut chosen, mut rejected) = match columns.prompt(record)? {
-            Some(prompt) => {
-                let (chosen, rejected) = (completion(chosen, &prompt)?, completion(rejected, &prompt)?);
-                (prompt, chosen, rejected)
-            }
-            None => implicit(chosen, rejected)?,
+        let rejected = columns.need(record, RecordField::Rejected)?;
+        let (prompt, mut chosen, mut rejected) = match columns.find(record, RecordField::Chosen) {
+            Some(chosen) => sides(columns, record, chosen, rejected)?,
+            None => last_turn_is_chosen(columns, record, rejected)?,
         };
         chosen.score = columns.score(record, RecordField::ScoreChosen)?;
         rejected.score = columns.score(record, RecordField::ScoreRejected)?;
@@ -63,6 +65,54 @@ impl PairsFormat {
     }
 }
 
+/// Returns the prompt of a record, and the two completions of its sides.
+pub(super) fn sides(
+    columns: &Columns,
+    record: &Object,
+    one: FoundValue<'_>,
+    other: FoundValue<'_>,
+) -> Result<(Vec<Message>, RawCompletion, RawCompletion), Flaw> {
+    let Some(prompt) = columns.prompt(record)? else { return implicit(one, other) };
+    if let (Some((before, first)), Some((also, second))) =
+        (whole_conversation(one, &prompt), whole_conversation(other, &prompt))
+    {
+        equal_prompts(&before, &also)?;
+        return Ok((before, first, second));
+    }
+    let (first, second) = (completion(one, &prompt)?, completion(other, &prompt)?);
+    Ok((prompt, first, second))
+}
+
+/// Reads a conversation whose last turn is the chosen completion, as ms-swift has it.
+fn last_turn_is_chosen(
+    columns: &Columns,
+    record: &Object,
+    rejected: FoundValue<'_>,
+) -> Result<(Vec<Message>, RawCompletion, RawCompletion), Flaw> {
+    let Some(conversation) = columns.find(record, RecordField::Conversation) else {
+        return Err(columns.need(record, RecordField::Chosen).err().unwrap_or_else(|| no_prompt(rejected)));
+    };
+    let whole = turns(conversation.name, conversation.value, "user")?;
+    let (prompt, last) = split_last(conversation.name, whole)?;
+    let chosen = RawCompletion { messages: vec![last], score: None, label: None };
+    let rejected = completion(rejected, &prompt)?;
+    Ok((prompt, chosen, rejected))
+}
+
+fn no_prompt(side: FoundValue<'_>) -> Flaw {
+    let detail = format!("no `prompt`, and `{}` is not a conversation that contains it", side.name);
+    Flaw { reason: RejectReason::MissingField, detail }
+}
+
+fn equal_prompts(one: &[Message], other: &[Message]) -> Result<(), Flaw> {
+    if one == other {
+        return Ok(());
+    }
+    let detail =
+        format!("the conversations differ before their last turn ({} and {} turns)", one.len(), other.len());
+    Err(Flaw { reason: RejectReason::UnequalPrompts, detail })
+}
+
 /// Extracts the implicit prompt of two conversations. Each is split before its last turn, which
 /// must be the assistant's; the rest must be equal. Plain texts are rejected: their common prefix
 /// may belong to the completions.
@@ -72,20 +122,12 @@ fn implicit(
 ) -> Result<(Vec<Message>, RawCompletion, RawCompletion), Flaw> {
     let side = |found: FoundValue<'_>| {
         if !matches!(found.value, Value::Array(_)) {
-            let detail = format!("no `prompt`, and `{}` is not a conversation that contains it", found.name);
-            return Err(Flaw { reason: RejectReason::MissingField, detail });
+            return Err(no_prompt(found));
         }
         split_last(found.name, turns(found.name, found.value, "assistant")?)
     };
     let ((prompt, chosen), (other, rejected)) = (side(chosen)?, side(rejected)?);
-    if prompt != other {
-        let detail = format!(
-            "the conversations differ before their last turn ({} and {} turns)",
-            prompt.len(),
-            other.len()
-        );
-        return Err(Flaw { reason: RejectReason::UnequalPrompts, detail });
-    }
+    equal_prompts(&prompt, &other)?;
     let completion = |turn| RawCompletion { messages: vec![turn], score: None, label: None };
     Ok((prompt, completion(chosen), completion(rejected)))
 }

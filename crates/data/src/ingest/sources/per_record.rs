@@ -156,7 +156,12 @@ impl Draft {
             let score = |index: &usize| self.completions.get(*index).and_then(|completion| completion.score);
             score(chosen).is_some() && score(chosen) == score(rejected)
         });
+        let reasons = |completion: &RawCompletion| {
+            completion.messages.iter().any(|turn| turn.content.starts_with("<think>"))
+        };
+        let reasoning = self.completions.iter().any(reasons);
         [
+            reasoning.then_some(Remark::Noted("reasoning_block")),
             consecutive.then_some(Remark::Noted("consecutive_turns")),
             empty.then_some(Remark::Noted("empty_prompt_turn")),
             equal.then_some(Remark::Noted("equal_scores")),
@@ -254,6 +259,7 @@ fn row(
     context: &SourceContext<'_>,
 ) -> RawRow {
     let Parsed { drafts, mut remarks, log } = parsed;
+    let split = log.split.or(split);
     let outcome = drafts.map(|drafts| {
         let log = log.entry(&context.salt);
         let group = |draft: Draft| RawGroup { log, ..draft.group(split, context) };

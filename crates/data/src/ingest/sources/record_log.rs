@@ -1,24 +1,28 @@
-//! Group and time of a record, in the columns that the recipe names.
+//! Group, time and split of a record, in the columns that the recipe names.
 
 use serde_json::Value;
 
 use crate::{
+    Split,
     ingest::{
         raw::{Flaw, RejectReason},
         sources::{
             columns::{Columns, FoundValue, RecordField},
             excerpt::excerpt_value,
+            files::named_split,
             json::{Object, wrong_type},
         },
     },
     table::{group_salt::GroupSalt, log_entry::LogEntry, timestamp::Timestamp},
 };
 
-/// Group and time of a record. It holds the name of the group, which must not be stored.
+/// Group, time and split of a record. It holds the name of the group, which must not be stored.
 #[derive(Default)]
 pub(crate) struct RecordLog {
     group: Option<String>,
     time: Option<Timestamp>,
+    /// Split that the record names; None if the recipe maps no column to it.
+    pub(crate) split: Option<Split>,
 }
 
 impl RecordLog {
@@ -27,13 +31,26 @@ impl RecordLog {
     pub(crate) fn read(columns: &Columns, record: &Object) -> Result<Self, Flaw> {
         let group = columns.find(record, RecordField::Group).map_or(Ok(None), group)?;
         let time = columns.find(record, RecordField::Time).map_or(Ok(None), time)?;
-        Ok(Self { group, time })
+        let split = columns.mapping(RecordField::Split).map(|_| split(columns, record)).transpose()?;
+        Ok(Self { group, time, split })
     }
 
     /// Replaces the name of the group by its salted hash.
     pub(crate) fn entry(&self, salt: &GroupSalt) -> LogEntry {
         LogEntry { group: self.group.as_deref().map(|name| salt.hash(name)), time: self.time }
     }
+}
+
+fn split(columns: &Columns, record: &Object) -> Result<Split, Flaw> {
+    let found = columns.need(record, RecordField::Split)?;
+    found.value.as_str().and_then(named_split).ok_or_else(|| Flaw {
+        reason: RejectReason::BadValue,
+        detail: format!(
+            "`{}` is {}, expected train, test or validation",
+            found.name,
+            excerpt_value(found.value)
+        ),
+    })
 }
 
 /// Returns a text, or a number as text. A whole number is the same group with and without `.0`.

@@ -15,17 +15,27 @@ use crate::{
             embedded,
             json::{Object, wrong_type},
             labels::{judged, unjudged},
+            oasst::RankPairing,
             per_record::{Draft, Parsed, RecordFormat, SourceRecord},
             record_log::RecordLog,
         },
     },
 };
 
-/// Format of scored completions, with the user's column names.
+/// Format of scored or ranked completions, with the user's column names.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct ScoresFormat {
     pub(crate) columns: Columns,
+    /// Ranks that form pairs, if completions have ranks; 1 is best.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ranks: Option<RankPairing>,
+    /// Merges consecutive records of one prompt.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) merge_prompts: bool,
 }
+
+/// Key of a completion's rank.
+const RANK: &str = "rank";
 
 impl RecordFormat for ScoresFormat {
     fn columns(&self) -> Option<Vec<String>> {
@@ -48,7 +58,7 @@ impl RecordFormat for ScoresFormat {
 
 impl ScoresFormat {
     fn draft(&self, record: &Object, remarks: &mut Vec<Remark>) -> Result<Draft, Flaw> {
-        let Self { columns } = self;
+        let Self { columns, .. } = self;
         let domain = columns.domain(record)?;
         let Some(list) = columns.find(record, RecordField::Completions) else {
             let score = score(columns.need(record, RecordField::Score)?)?;
@@ -80,7 +90,8 @@ impl ScoresFormat {
             return Err(flaws.pop().unwrap_or(Flaw { reason: RejectReason::EmptyCompletion, detail }));
         }
         remarks.extend(flaws.iter().map(|flaw| Remark::Filtered(flaw.reason.into())));
-        Ok(Draft { domain, prompt, completions, pairs: Vec::new() })
+        let pairs = self.ranks.map_or_else(Vec::new, |ranks| ranked_pairs(&completions, ranks, remarks));
+        Ok(Draft { domain, prompt, completions, pairs })
     }
 
     /// Parses one of several completions; `given` is its score in a list of scores.
@@ -114,17 +125,56 @@ impl ScoresFormat {
         object: &serde_json::Map<String, Value>,
         prompt: &[Message],
     ) -> Result<RawCompletion, Flaw> {
-        const TEXT: [&str; 5] = ["response", "text", "content", "completion", "output"];
+        const TEXT: [&str; 6] = ["response", "text", "content", "completion", "output", "answer"];
         let value = TEXT.iter().find_map(|key| object.get(*key)).ok_or_else(|| Flaw {
             reason: RejectReason::MissingField,
             detail: format!("an object of `{name}` has none of `{}`", TEXT.join("`, `")),
         })?;
-        let scored = Object(object.clone());
-        Ok(RawCompletion {
-            score: self.columns.score(&scored, RecordField::Score)?,
-            ..completion(FoundValue { name, value }, prompt)?
-        })
+        let score = match (self.ranks, object.get(RANK)) {
+            (Some(_), Some(value)) => score(FoundValue { name: RANK, value })?.map(|rank| -rank),
+            (Some(_), None) => None,
+            (None, _) => self.columns.score(&Object(object.clone()), RecordField::Score)?,
+        };
+        Ok(RawCompletion { score, ..completion(FoundValue { name, value }, prompt)? })
     }
+}
+
+/// Returns true for several completions that have ranks and no scores.
+pub(crate) fn are_ranked(columns: &Columns, record: &Object) -> bool {
+    let list = columns.find(record, RecordField::Completions).and_then(|found| found.value.as_array());
+    list.is_some_and(|list| !list.is_empty() && list.iter().all(|one| one.get(RANK).is_some()))
+        && columns.find(record, RecordField::Scores).is_none()
+}
+
+/// Pairs completions whose score is minus their rank.
+fn ranked_pairs(
+    completions: &[RawCompletion],
+    ranks: RankPairing,
+    remarks: &mut Vec<Remark>,
+) -> Vec<(usize, usize)> {
+    let unranked = completions.iter().filter(|one| one.score.is_none()).count();
+    remarks.extend((0..unranked).map(|_| Remark::Noted("completion_without_rank")));
+    let mut ranked: Vec<(f64, usize)> =
+        completions.iter().enumerate().filter_map(|(index, one)| Some((-one.score?, index))).collect();
+    ranked.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let mut pairs = Vec::new();
+    for (place, (rank, chosen)) in ranked.iter().enumerate() {
+        for (next, rejected) in ranked.iter().skip(place + 1) {
+            let paired = match ranks {
+                RankPairing::Adjacent => (next - rank - 1.0).abs() < 1e-9,
+                RankPairing::All => next > rank,
+            };
+            if !paired {
+                continue;
+            }
+            if completions[*chosen].messages == completions[*rejected].messages {
+                remarks.push(Remark::Filtered("identical_replies"));
+            } else {
+                pairs.push((*chosen, *rejected));
+            }
+        }
+    }
+    pairs
 }
 
 #[cfg(test)]

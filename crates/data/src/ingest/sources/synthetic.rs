@@ -223,7 +223,7 @@ impl Synthetic {
     /// Returns the file written by [`write`](Self::write).
     pub(crate) fn input(dataset: &Path) -> Result<HashedFile, DataError> {
         let path = dataset.join(RAW);
-        let found = files::find("", &path, FileFormat::default(), |_| true)?.files.into_iter().next();
+        let found = files::find("", &path, FileFormat::default(), |_, _| true)?.files.into_iter().next();
         found.ok_or_else(|| DataError::Missing { file: path, dataset: dataset.to_owned() })
     }
 }

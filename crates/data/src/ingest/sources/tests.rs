@@ -8,6 +8,7 @@ use super::*;
 use crate::{SourceFiles, ingest::raw::RawGroup};
 
 mod damage;
+mod formats;
 
 /// Everything that a source passes on.
 pub(crate) type Collected = crate::ingest::rejections::tests::CollectedRows;

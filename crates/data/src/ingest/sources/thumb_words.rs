@@ -29,7 +29,29 @@ pub struct ThumbWords {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(from = "WrittenWord")]
 #[schemars(with = "WrittenWord")]
-struct Word(String);
+pub(crate) struct Word(String);
+
+impl Word {
+    /// Returns true if a value of the data is this word. Null, lists and objects are no words.
+    pub(crate) fn is(&self, value: &Value) -> bool {
+        spelling(value).is_some_and(|word| word == self.0)
+    }
+
+    /// Returns the word for a number.
+    pub(crate) fn from_number(number: f64) -> Self {
+        Self(comparable(&number.to_string()))
+    }
+}
+
+/// Returns a word, number or boolean in the form in which words are compared.
+pub(crate) fn spelling(value: &Value) -> Option<String> {
+    match value {
+        Value::Bool(truth) => Some(truth.to_string()),
+        Value::Number(number) => Some(comparable(&number.to_string())),
+        Value::String(text) => Some(comparable(text)),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
 
 /// A word as written: text, a number or a boolean.
 #[derive(Deserialize, JsonSchema)]
@@ -87,13 +109,11 @@ impl ThumbWords {
 
     /// Returns the meaning of a label: a word, a number, true or false.
     pub(crate) fn read(&self, found: FoundValue<'_>) -> Result<Thumb, Flaw> {
-        let word = match found.value {
-            Value::Null => return Ok(Thumb::default()),
-            Value::Bool(label) => label.to_string(),
-            Value::Number(number) => comparable(&number.to_string()),
-            Value::String(text) => comparable(text),
-            other => return Err(wrong_type(found.name, other, "a word, a number, true or false")),
-        };
+        if found.value.is_null() {
+            return Ok(Thumb::default());
+        }
+        let word = spelling(found.value)
+            .ok_or_else(|| wrong_type(found.name, found.value, "a word, a number, true or false"))?;
         let own =
             [(&self.desirable, Some(true)), (&self.undesirable, Some(false)), (&self.no_judgement, None)];
         if let Some((_, label)) = own.into_iter().find(|(list, _)| list.iter().any(|own| own.0 == word)) {

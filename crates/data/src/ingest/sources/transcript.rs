@@ -79,6 +79,9 @@ struct Marker {
 /// empty turn does; if it begins at another line, so do the others. A text with a single turn is a
 /// transcript only if it could hardly be anything else.
 pub(crate) fn turns(text: &str) -> Option<Vec<Message>> {
+    if text.contains(HELPSTEER) {
+        return helpsteer(text);
+    }
     speaker(text.trim_start()).filter(|(is_assistant, _)| !is_assistant)?;
     let mut markers = markers(text);
     let first =
@@ -108,6 +111,24 @@ pub(crate) fn turns(text: &str) -> Option<Vec<Message>> {
         .collect();
     turns.pop_if(|last| last.role == "assistant" && last.content.is_empty());
     Some(turns)
+}
+
+/// Marker before each turn but the first in HelpSteer2, with the speaker on the same line.
+const HELPSTEER: &str = "<extra_id_1>";
+
+/// Splits a prompt of HelpSteer2, which begins with the user's first turn.
+fn helpsteer(text: &str) -> Option<Vec<Message>> {
+    let mut parts = text.split(HELPSTEER);
+    let first = Message::user(parts.next()?.trim());
+    let rest = parts.map(|part| {
+        let (speaker, turn) = part.split_once('\n')?;
+        match speaker.trim() {
+            "User" => Some(Message::user(turn.trim())),
+            "Assistant" => Some(Message::assistant(turn.trim())),
+            _ => None,
+        }
+    });
+    std::iter::once(Some(first)).chain(rest).collect()
 }
 
 /// Returns true if the text ends with the name of the assistant, as a prompt to complete does.

@@ -26,6 +26,10 @@ fn turn(name: &str, value: &Value, role: &str) -> Result<Message, Flaw> {
         Value::Object(turn) => {
             let given = field(name, turn, &["role", "from"])?;
             let given = given.as_str().ok_or_else(|| wrong_type(name, given, "a role's name"))?;
+            if turn.get("tool_calls").and_then(Value::as_array).is_some_and(|calls| !calls.is_empty()) {
+                let detail = format!("`{name}` has a turn that calls a tool; only turns of text can be used");
+                return Err(Flaw { reason: RejectReason::UnknownRole, detail });
+            }
             let content = field(name, turn, &["content", "value"])?;
             Ok(Message { role: known_role(name, given)?.to_owned(), content: self::content(name, content)? })
         }
@@ -102,6 +106,10 @@ mod tests {
             (json!([{"role": 1, "content": "a"}]), RejectReason::WrongType),
             (json!([{"role": "user", "content": 1}]), RejectReason::WrongType),
             (json!([{"role": "tool", "content": "a"}]), RejectReason::UnknownRole),
+            (
+                json!([{"role": "assistant", "content": null, "tool_calls": [{"id": "1"}]}]),
+                RejectReason::UnknownRole,
+            ),
             (json!([{"role": "user", "content": [{"type": "image"}]}]), RejectReason::WrongType),
         ] {
             assert_eq!(turns("p", &value, "user").unwrap_err().reason, reason, "{value}");

@@ -1,7 +1,5 @@
 //! Reconstructs conversations from messages linked by parent id, and collects the ranked replies.
 
-use std::collections::HashMap;
-
 use crate::{
     Message as Turn,
     ingest::{
@@ -9,21 +7,10 @@ use crate::{
         sources::{
             oasst::{Oasst, RankPairing, message::OasstMessage},
             per_record::Draft,
+            tree::MessageTree,
         },
     },
 };
-
-/// State of a message's path to the root.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ConversationStatus {
-    Unknown,
-    /// On the path being followed; meeting it again means a cycle.
-    Open,
-    /// Every message on the path is used.
-    Sound,
-    /// Some message on the path is dropped.
-    Broken,
-}
 
 /// A message and its judged replies.
 #[derive(Debug, Default)]
@@ -39,17 +26,14 @@ pub(super) struct Thread {
 
 /// Returns the thread of each message.
 pub(super) fn threads(messages: &[OasstMessage], oasst: &Oasst) -> Vec<Thread> {
-    let mut by_id = HashMap::new();
-    for (index, message) in messages.iter().enumerate() {
-        by_id.entry(message.id.as_str()).or_insert(index);
-    }
-    let conversations = Conversations { messages, by_id, oasst };
-    let (paths, mut remarks) = conversations.follow();
+    let ids = messages.iter().map(|message| (message.id.as_str(), message.parent.as_deref()));
+    let conversations = Conversations { messages, tree: MessageTree::new(ids), oasst };
+    let left_out = conversations.tree.follow(|index| oasst.filter(&messages[index]));
     let mut replies: Vec<Vec<usize>> = vec![Vec::new(); messages.len()];
     for (index, message) in messages.iter().enumerate() {
         if message.assistant
-            && paths[index] == ConversationStatus::Sound
-            && let Some(parent) = conversations.parent(index)
+            && left_out[index].is_none()
+            && let Some(parent) = conversations.tree.parent(index)
         {
             replies[parent].push(index);
         }
@@ -57,11 +41,11 @@ pub(super) fn threads(messages: &[OasstMessage], oasst: &Oasst) -> Vec<Thread> {
     let mut threads: Vec<Thread> = Vec::new();
     threads.resize_with(messages.len(), Thread::default);
     for (index, replies) in replies.into_iter().enumerate() {
-        let mut remarks = std::mem::take(&mut remarks[index]);
+        let mut remarks: Vec<Remark> = left_out[index].map(Remark::Filtered).into_iter().collect();
         let judged = conversations.judged(&replies, &mut remarks);
         let draft = conversations.draft(index, &judged, &mut remarks);
         if draft.is_some() {
-            let path = conversations.path(index);
+            let path = conversations.tree.path(index);
             path.chain(judged).for_each(|message| threads[message].in_group = true);
         }
         (threads[index].draft, threads[index].remarks) = (draft, remarks);
@@ -71,61 +55,11 @@ pub(super) fn threads(messages: &[OasstMessage], oasst: &Oasst) -> Vec<Thread> {
 
 struct Conversations<'a> {
     messages: &'a [OasstMessage],
-    by_id: HashMap<&'a str, usize>,
+    tree: MessageTree,
     oasst: &'a Oasst,
 }
 
 impl Conversations<'_> {
-    /// Returns the parent of a message, if it is in the file.
-    fn parent(&self, index: usize) -> Option<usize> {
-        self.by_id.get(self.messages[index].parent.as_deref()?).copied()
-    }
-
-    /// Follows every message to its root and records why messages are dropped.
-    fn follow(&self) -> (Vec<ConversationStatus>, Vec<Vec<Remark>>) {
-        let mut paths = vec![ConversationStatus::Unknown; self.messages.len()];
-        let mut remarks = vec![Vec::new(); self.messages.len()];
-        for start in 0..self.messages.len() {
-            let (mut trail, mut next) = (Vec::new(), Some(start));
-            // State of the path above the trail.
-            let mut above = Ok(());
-            while let Some(index) = next {
-                match paths[index] {
-                    ConversationStatus::Unknown => {
-                        paths[index] = ConversationStatus::Open;
-                        trail.push(index);
-                        next = self.parent(index);
-                        if next.is_none() && self.messages[index].parent.is_some() {
-                            above = Err("orphan");
-                        }
-                    }
-                    ConversationStatus::Open => {
-                        above = Err("cycle");
-                        break;
-                    }
-                    ConversationStatus::Sound => break,
-                    ConversationStatus::Broken => {
-                        above = Err("after_a_message_left_out");
-                        break;
-                    }
-                }
-            }
-            for index in trail.into_iter().rev() {
-                let message = &self.messages[index];
-                let repeated =
-                    (self.by_id.get(message.id.as_str()) != Some(&index)).then_some("repeated_message");
-                let why = repeated.or_else(|| self.oasst.filter(message)).or(above.err());
-                paths[index] =
-                    if why.is_some() { ConversationStatus::Broken } else { ConversationStatus::Sound };
-                if let Some(why) = why {
-                    remarks[index].push(Remark::Filtered(why));
-                    above = Err("after_a_message_left_out");
-                }
-            }
-        }
-        (paths, remarks)
-    }
-
     fn score(&self, reply: &OasstMessage) -> Option<f64> {
         match &self.oasst.rating {
             Some(rating) => reply.rating(rating),
@@ -188,14 +122,10 @@ impl Conversations<'_> {
         Some(draft)
     }
 
-    /// Returns the messages from one whose path is sound to the root.
-    fn path(&self, index: usize) -> impl Iterator<Item = usize> {
-        std::iter::successors(Some(index), |index| self.parent(*index))
-    }
-
     /// Returns the turns from the root to a message whose path is sound.
     fn conversation(&self, index: usize) -> Vec<Turn> {
         let mut turns: Vec<Turn> = self
+            .tree
             .path(index)
             .map(|index| {
                 let message = &self.messages[index];

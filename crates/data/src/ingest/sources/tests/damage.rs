@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::{Collected, resolve_and_read};
 use crate::{DataError, ingest::raw::RawGroup};
 
-const KINDS: [&str; 6] = ["hh", "shp", "oasst", "pairs", "labels", "scores"];
+const KINDS: [&str; 7] = ["hh", "shp", "oasst", "pairs", "labels", "scores", "comparisons"];
 
 /// Container of the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +48,10 @@ fn source(kind: &str) -> String {
     match kind {
         "scores" => "{kind: scores, binarise: {by: threshold, at: 5}}".to_owned(),
         "shp" => "{kind: shp, min_score_ratio: 1}".to_owned(),
+        "comparisons" => {
+            "{kind: comparisons, columns: {first: one, second: other, better: best}, better: {low: first}}"
+                .to_owned()
+        }
         _ => format!("{{kind: {kind}}}"),
     }
 }
@@ -74,6 +78,9 @@ fn example(kind: &str, number: usize, text: &str) -> Vec<Value> {
             ]
         }
         "pairs" => vec![json!({"prompt": text("ask"), "chosen": text("good"), "rejected": text("bad")})],
+        "comparisons" => {
+            vec![json!({"prompt": text("ask"), "one": text("good"), "other": text("bad"), "best": -2})]
+        }
         "labels" => vec![json!({"prompt": text("ask"), "completion": text("answer"), "label": true})],
         _ => vec![json!({"prompt": text("ask"), "completion": text("answer"), "score": 7})],
     }

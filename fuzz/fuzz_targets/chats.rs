@@ -1,0 +1,5 @@
+//! Arbitrary lines for the reader of kind `chats`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| prospect_fuzz::read("chats", "a.jsonl", bytes));
