@@ -107,7 +107,8 @@ impl Words<'_> {
             metrics.retain(|record| record.kind == RecordKind::Eval);
             values.extend(last(&metrics, KL));
         }
-        Ok(mean(values))
+        // Rounded here, so that no −0.00 is printed.
+        Ok(mean(values).map(|kl| (100.0 * kl).round() / 100.0 + 0.0))
     }
 
     /// Ids of the finished runs of a method, by seed.
