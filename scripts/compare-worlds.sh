@@ -3,7 +3,7 @@
 #
 #   scripts/compare-worlds.sh WORLD [REPETITIONS] [FIRST]
 #
-# WORLD: `dpo` (most thumbs are down and KTO gets no class weights: DPO is better) or `kto` (3 % of the undesirable completions are left, so
+# WORLD: `dpo` (most thumbs are down and KTO gets no class weights: DPO is better) or `kto` (8 % of the completions of each kind are left, so
 # DPO has few whole pairs: KTO is better). Every repetition has other feedback. Two processes run at once; JOBS=N changes that. STEPS is the budget of each.
 # Results are kept in OUT (default runs/compare-worlds), so a second call continues.
 set -euo pipefail
@@ -25,7 +25,7 @@ dpo)
     set_options+=(--set 'data.source.world.thumbs={threshold: 0.3}'
         --set 'linked.method.kto={"train.objective": "kto", "train.beta": 0.1}')
     ;;
-kto) set_options+=(--set data.imbalance.keep_undesirable=0.03) ;;
+kto) set_options+=(--set data.source.pairs=6000 --learning-rate 1e-3 --set data.imbalance.keep_desirable=0.08 --set data.imbalance.keep_undesirable=0.08) ;;
 *) echo "compare-worlds: there is no world \`$world\`; worlds: dpo, kto" >&2; exit 2 ;;
 esac
 
