@@ -3,8 +3,8 @@
 #
 #   scripts/compare-worlds.sh WORLD [REPETITIONS] [FIRST]
 #
-# WORLD: `dpo` (judgements without noise: DPO is better) or `kto` (3 % of the undesirable completions are left, so DPO has few whole pairs:
-# KTO is better). Every repetition has other feedback. Two processes run at once; JOBS=N changes that. STEPS is the budget of each.
+# WORLD: `dpo` (most thumbs are down and KTO gets no class weights: DPO is better) or `kto` (8 % of the completions of each kind are left, so
+# DPO has few whole pairs: KTO is better). Every repetition has other feedback. Two processes run at once; JOBS=N changes that. STEPS is the budget of each.
 # Results are kept in OUT (default runs/compare-worlds), so a second call continues.
 set -euo pipefail
 
@@ -18,10 +18,14 @@ export RAYON_NUM_THREADS=1
 set_options=(
     --set 'model.architecture={vocab_size: 258, hidden_size: 32, intermediate_size: 64, num_hidden_layers: 1, num_attention_heads: 2, num_key_value_heads: 2, head_dim: 16, max_position_embeddings: 256, tie_word_embeddings: true}'
     --max-length 200 --batch-size 16 --methods dpo,kto
+    --set data.source.pairs=4000 --set data.split.test_fraction=0.25
 )
 case $world in
-dpo) set_options+=(--set data.source.pairs=3000 --set data.split.test_fraction=0.3 --set data.source.world.temperature=0.0) ;;
-kto) set_options+=(--set data.source.pairs=4000 --set data.split.test_fraction=0.25 --set data.imbalance.keep_undesirable=0.03) ;;
+dpo)
+    set_options+=(--set 'data.source.world.thumbs={threshold: 0.3}'
+        --set 'linked.method.kto={"train.objective": "kto", "train.beta": 0.1}')
+    ;;
+kto) set_options+=(--set data.source.pairs=6000 --learning-rate 1e-3 --set data.imbalance.keep_desirable=0.08 --set data.imbalance.keep_undesirable=0.08) ;;
 *) echo "compare-worlds: there is no world \`$world\`; worlds: dpo, kto" >&2; exit 2 ;;
 esac
 

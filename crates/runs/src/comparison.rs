@@ -15,6 +15,8 @@ pub struct Comparison {
     pub plan_hash: String,
     /// Methods and the cost of one run of each, the baseline first.
     pub methods: Vec<MethodCost>,
+    /// Cost of what the runs of one seed share.
+    pub seed: f64,
     /// Unit of costs and budgets.
     pub unit: CostUnit,
     /// Methods that continue beside the baseline after the first look.
@@ -174,6 +176,7 @@ mod tests {
             request,
             plan_hash: String::new(),
             methods: methods.to_vec(),
+            seed: 0.0,
             unit: CostUnit::Steps,
             finalists: 1,
             calls: vec![planned[..2].to_vec(), planned[2..].to_vec()],

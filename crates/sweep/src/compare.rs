@@ -107,6 +107,8 @@ pub struct ComparisonPlan {
     pub unit: CostUnit,
     /// Cost of one run of each method.
     run_costs: Vec<f64>,
+    /// Cost of what the runs of one seed share.
+    seed_cost: f64,
     /// Contents of `plan.yaml`.
     pub text: String,
 }
@@ -143,6 +145,7 @@ impl ComparisonPlan {
             let Some((batch_size, design)) = found else {
                 return Err(too_small(options.budget, &probe, &costs, methods.len()));
             };
+            let seed_cost = seed_cost(&probe, &costs);
             let run_costs = costs.of_runs(methods.len(), batch_size, &design);
             let document = plan_file::document(options, &probe, &methods, batch_size, &design)?;
             // A wrong setting of the request shows here, before anything is written.
@@ -150,7 +153,17 @@ impl ComparisonPlan {
             SweepPlan::new(&experiment, sources, &out.join("data"))?;
             let text = plan_file::write(&document, &design)?;
             let (facts, unit) = (probe.facts, options.budget.unit());
-            return Ok(Self { facts, methods, left_out, batch_size, design, unit, run_costs, text });
+            return Ok(Self {
+                facts,
+                methods,
+                left_out,
+                batch_size,
+                design,
+                unit,
+                run_costs,
+                seed_cost,
+                text,
+            });
         }
     }
 }
@@ -173,6 +186,11 @@ fn best_batch(
     designs.iter().find(|(_, design)| design.steps >= ENOUGH_STEPS).or(designs.last()).cloned()
 }
 
+/// Cost of what the runs of one seed share: an SFT stage on data that every seed draws.
+fn seed_cost(probe: &Probe, costs: &Costs) -> f64 {
+    if probe.seeds_draw_data { costs.sft } else { 0.0 }
+}
+
 /// Steps after which further training is pointless.
 fn most_steps(probe: &Probe, batch_size: usize) -> u64 {
     (MOST_EPOCHS * probe.facts.train_completions() as u64 / batch_size as u64).max(20)
@@ -181,7 +199,8 @@ fn most_steps(probe: &Probe, batch_size: usize) -> u64 {
 fn request(probe: &Probe, costs: &Costs, methods: usize, batch_size: usize, budget: f64) -> DesignRequest {
     DesignRequest {
         costs: costs.of_methods(methods, batch_size),
-        shared: costs.shared,
+        shared: if probe.seeds_draw_data { 0.0 } else { costs.sft },
+        per_seed: seed_cost(probe, costs),
         held_out: probe.facts.held_out(),
         most_steps: most_steps(probe, batch_size),
         finalists: FINALISTS,

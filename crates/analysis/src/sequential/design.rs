@@ -42,6 +42,8 @@ pub struct DesignRequest {
     pub costs: Vec<RunCost>,
     /// Cost of what all runs share, such as an SFT stage.
     pub shared: f64,
+    /// Cost of what the runs of one seed share: an SFT stage on data that every seed draws.
+    pub per_seed: f64,
     /// Held-out pairs there are; two thumbs count as one.
     pub held_out: usize,
     /// Steps after which further training is pointless.
@@ -117,7 +119,8 @@ fn cost(request: &DesignRequest, steps: u64, pairs: usize, looks: &[usize]) -> f
     let mut others: Vec<f64> = costs.iter().skip(1).copied().collect();
     others.sort_by(|a, b| b.total_cmp(a));
     let finalists: f64 = costs.iter().take(1).chain(others.iter().take(request.finalists)).sum();
-    request.shared + first as f64 * costs.iter().sum::<f64>() + (last - first) as f64 * finalists
+    let shared = request.shared + last as f64 * request.per_seed;
+    shared + first as f64 * costs.iter().sum::<f64>() + (last - first) as f64 * finalists
 }
 
 /// Difference that the last look detects with 80 % power.
@@ -137,6 +140,7 @@ mod tests {
         DesignRequest {
             costs: vec![cost; 2],
             shared: 0.0,
+            per_seed: 0.0,
             held_out: 400,
             most_steps: 400,
             finalists: 2,
@@ -175,9 +179,9 @@ mod tests {
     #[test]
     fn expensive_finalists_are_counted() {
         let costs = [1.0, 1.0, 5.0, 2.0].map(|step| RunCost { run: 1.0, step, pair: 0.0 }).to_vec();
-        let request = DesignRequest { costs, finalists: 2, shared: 7.0, ..request(0.0) };
+        let request = DesignRequest { costs, finalists: 2, shared: 7.0, per_seed: 10.0, ..request(0.0) };
         // Three seeds of all methods (94 a seed at 10 steps), then two of the baseline and the two
         // most expensive others.
-        assert_eq!(cost(&request, 10, 9, &[3, 5]), 7.0 + 3.0 * 94.0 + 2.0 * (11.0 + 51.0 + 21.0));
+        assert_eq!(cost(&request, 10, 9, &[3, 5]), 57.0 + 3.0 * 94.0 + 2.0 * (11.0 + 51.0 + 21.0));
     }
 }

@@ -29,8 +29,8 @@ const MEASURED_STEPS: u64 = 8;
 
 /// Costs of the runs of each method, the baseline first.
 pub(super) struct Costs {
-    /// Cost of what all runs share.
-    pub(super) shared: f64,
+    /// Cost of an SFT stage; 0 without one.
+    pub(super) sft: f64,
     /// Seconds at [`MEASURED_BATCH`]; None counts steps.
     measured: Option<Vec<RunCost>>,
 }
@@ -59,7 +59,7 @@ impl Costs {
 /// Costs in optimizer steps. A step costs the same for every method, and scoring a completion a third
 /// of training on it.
 pub(super) fn nominal_costs(sft_steps: u64) -> Costs {
-    Costs { shared: sft_steps as f64, measured: None }
+    Costs { sft: sft_steps as f64, measured: None }
 }
 
 /// Costs in seconds, from a few measured steps of each method.
@@ -95,5 +95,5 @@ pub(super) fn measured_costs(
         });
     }
     let stages = cost.groups.iter().filter(|group| group.start == RunStart::Stage);
-    Ok(Costs { shared: stages.map(|group| group.seconds()[0]).sum(), measured: Some(costs) })
+    Ok(Costs { sft: stages.map(|group| group.seconds()[0]).sum(), measured: Some(costs) })
 }

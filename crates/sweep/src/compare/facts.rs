@@ -33,6 +33,8 @@ pub(super) struct Probe {
     pub(super) facts: DataFacts,
     /// Fraction of prompts to hold out, if the data is neither a recipe nor a prepared dataset.
     pub(super) test_fraction: Option<f64>,
+    /// True if every seed draws data of its own, by imbalance or noise.
+    pub(super) seeds_draw_data: bool,
     pub(super) has_random_weights: bool,
     pub(super) is_adapter: bool,
     /// Longest sequence that the model takes, in tokens.
@@ -46,18 +48,19 @@ impl Probe {
         sources: &RecipeSources<'_>,
         out: &Path,
     ) -> Result<Self, SweepError> {
-        let (facts, recipe, is_raw) = resolve(options, sources, out, None)?;
+        let Resolved { facts, recipe, is_raw, seeds_draw_data } = resolve(options, sources, out, None)?;
         let given = options.request.settings.iter().any(|set| set.starts_with("data.split"));
         let total = facts.held_out() + facts.train_completions() / 2;
         let fraction = (WANTED_HELD_OUT / total.max(1) as f64).min(MOST_HELD_OUT);
         let wanted = (is_raw && !given && fraction > 0.1).then_some((fraction * 100.0).round() / 100.0);
         let facts = match wanted {
-            Some(_) => resolve(options, sources, out, wanted)?.0,
+            Some(_) => resolve(options, sources, out, wanted)?.facts,
             None => facts,
         };
         Ok(Self {
             facts,
             test_fraction: wanted,
+            seeds_draw_data,
             has_random_weights: matches!(recipe.weights, WeightsSource::Random(..)),
             is_adapter: matches!(recipe.train, Train::Lora(_)),
             max_positions: recipe.architecture()?.max_positions,
@@ -94,14 +97,22 @@ impl Probe {
     }
 }
 
-/// Resolves the request with one method. Returns the facts, the model recipe, and true if the data
-/// is raw feedback.
+/// Data and model of a request.
+struct Resolved {
+    facts: DataFacts,
+    recipe: Recipe,
+    /// True if the data is feedback, without a recipe.
+    is_raw: bool,
+    seeds_draw_data: bool,
+}
+
+/// Resolves the request with one method and two seeds.
 fn resolve(
     options: &CompareOptions,
     sources: &RecipeSources<'_>,
     out: &Path,
     test_fraction: Option<f64>,
-) -> Result<(DataFacts, Recipe, bool), SweepError> {
+) -> Result<Resolved, SweepError> {
     let request = &options.request;
     let experiment = json!({
         "question": "?",
@@ -110,7 +121,7 @@ fn resolve(
         "settings": test_fraction.map_or(json!({}), |fraction| json!({ "data.split.test_fraction": fraction })),
         "train": { "learning_rate": 1e-4, "batch_size": 2, "max_length": 64 },
         "linked": { "method": { "kto": { "train.objective": "kto" } } },
-        "seeds": [0],
+        "seeds": [0, 1],
         "report": { "x": "method", "series": "method", "baseline": "kto" },
     });
     let document = Document::from_text("prospect compare", &experiment.to_string())?;
@@ -121,9 +132,16 @@ fn resolve(
     let (Some(dataset), Some(model)) = (plan.datasets.first(), plan.models.first()) else {
         return Err(SweepError::Setting("a comparison needs data and a model".to_owned()));
     };
-    let is_recipe = Path::new(&request.data).extension().is_some_and(|end| end == "yaml" || end == "yml");
-    let is_raw = matches!(dataset.source, DatasetSource::Recipe(_)) && !is_recipe;
-    Ok((DataFacts { manifest: count_dataset(dataset)? }, model.clone(), is_raw))
+    let path = Path::new(&request.data);
+    let is_recipe = path.extension().is_some_and(|end| end == "yaml" || end == "yml");
+    let is_input = path.exists() || request.data.starts_with("hf://");
+    let is_raw = matches!(dataset.source, DatasetSource::Recipe(_)) && is_input && !is_recipe;
+    Ok(Resolved {
+        facts: DataFacts { manifest: count_dataset(dataset)? },
+        recipe: model.clone(),
+        is_raw,
+        seeds_draw_data: plan.datasets.len() > 1,
+    })
 }
 
 impl DataFacts {

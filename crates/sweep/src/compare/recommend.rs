@@ -62,8 +62,7 @@ impl Words<'_> {
     }
 
     fn baseline_is_best(&self, look: &Look) -> String {
-        let nearest = look.results.iter().max_by(|a, b| a.difference.value.total_cmp(&b.difference.value));
-        let nearest = nearest.map(|result| result.method.as_str()).unwrap_or_default();
+        let nearest = nearest(look);
         let gain = self.difference(look, nearest, -1.0);
         format!("Recommendation: {}. It is better than {nearest} by {gain}.", self.baseline)
     }
@@ -107,7 +106,8 @@ impl Words<'_> {
             metrics.retain(|record| record.kind == RecordKind::Eval);
             values.extend(last(&metrics, KL));
         }
-        Ok(mean(values))
+        // Rounded here, so that no −0.00 is printed.
+        Ok(mean(values).map(|kl| (100.0 * kl).round() / 100.0 + 0.0))
     }
 
     /// Ids of the finished runs of a method, by seed.
@@ -171,15 +171,16 @@ impl Words<'_> {
 
     /// Names the methods that the first sentence does not: better, worse, or set aside.
     fn others(&self, look: &Look, decision: &Decision) -> String {
-        let recommended = match decision {
+        let named = match decision {
             Decision::Better(best) => best.as_str(),
-            Decision::Baseline | Decision::Open => self.baseline,
+            Decision::Baseline => nearest(look),
+            Decision::Open => "",
         };
         let describe = |result: &LookResult| {
             let LookResult { method, seeds, difference, verdict, .. } = result;
             let points = format!("{:+.1} points", 100.0 * difference.value).replace('-', "−");
             match verdict {
-                _ if method == recommended => None,
+                _ if method == named => None,
                 Verdict::Better => Some(format!("{method} is better than {} too ({points})", self.baseline)),
                 Verdict::Worse => Some(format!("{method} is worse than {} ({points})", self.baseline)),
                 Verdict::Inconclusive if *seeds < look.planned.seeds => {
@@ -194,4 +195,10 @@ impl Words<'_> {
         let sentences: Vec<String> = look.results.iter().filter_map(describe).collect();
         if sentences.is_empty() { String::new() } else { format!("{}.", sentences.join("; ")) }
     }
+}
+
+/// The method that comes nearest to the baseline, or exceeds it most.
+fn nearest(look: &Look) -> &str {
+    let best = look.results.iter().max_by(|a, b| a.difference.value.total_cmp(&b.difference.value));
+    best.map(|result| result.method.as_str()).unwrap_or_default()
 }

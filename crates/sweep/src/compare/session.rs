@@ -37,12 +37,13 @@ pub struct ComparisonSession {
 impl ComparisonSession {
     /// Freezes a plan: writes `plan.yaml` and `compare.json` in the directory `out`.
     pub fn create(out: &Path, options: &CompareOptions, plan: ComparisonPlan) -> Result<Self, SweepError> {
-        let ComparisonPlan { methods, design, unit, run_costs, text, .. } = plan;
+        let ComparisonPlan { methods, design, unit, run_costs, seed_cost, text, .. } = plan;
         let cost = |(method, run): (_, f64)| MethodCost { method: ToString::to_string(&method), run };
         let record = Comparison {
             request: options.request.clone(),
             plan_hash: hash(&text),
             methods: methods.into_iter().zip(run_costs).map(cost).collect(),
+            seed: seed_cost,
             unit,
             finalists: super::FINALISTS,
             calls: vec![planned_looks(0, 0, &design.looks)],
@@ -92,7 +93,7 @@ impl ComparisonSession {
         }
         let training = self.record.training();
         let costs = self.record.methods.iter().filter(|cost| training.contains(&cost.method.as_str()));
-        let seed = costs.map(|cost| cost.run).sum::<f64>();
+        let seed = self.record.seed + costs.map(|cost| cost.run).sum::<f64>();
         let more = (budget.amount() / seed) as usize;
         if more == 0 {
             return Err(SweepError::Setting(format!(
