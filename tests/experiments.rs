@@ -66,8 +66,8 @@ const PROMPTS: &str = r#"matrix={"data.select.train_prompts":[8,16]}"#;
 #[test]
 fn compare() {
     let budget = r#"linked.budget={"epochs":{"train.num_train_epochs":1},"steps":{"train.max_steps":2}}"#;
-    run("compare", &[budget, "report.reference=null"], 22);
-    run("compare-quick", &[], 11);
+    run("compare", &[budget, "report.reference=null"], 24);
+    run("compare-quick", &[], 12);
 }
 
 #[test]

@@ -50,6 +50,27 @@ fn every_proposition_holds_and_is_reported() {
 }
 
 #[test]
+fn every_objective_takes_the_halo_test() {
+    let place = place();
+    place.run("sweep theory.yaml");
+    let found: serde_json::Value =
+        serde_json::from_str(&fs_err::read_to_string(place.path("runs/theory/theory.json")).unwrap())
+            .unwrap();
+    let tested = found["halos"]["objectives"].as_array().unwrap();
+    let tested: Vec<&str> = tested.iter().map(|test| test["objective"].as_str().unwrap()).collect();
+    let schema = fs_err::read_to_string(repository("schemas/experiment.schema.json")).unwrap();
+    let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
+    let names = &schema["$defs"]["ObjectiveName"];
+    let variants = names["enum"].as_array().cloned().unwrap_or_else(|| {
+        names["oneOf"].as_array().unwrap().iter().map(|variant| variant["const"].clone()).collect()
+    });
+    assert!(variants.len() > 12);
+    for name in variants {
+        assert!(tested.contains(&name.as_str().unwrap()), "{name}: {tested:?}");
+    }
+}
+
+#[test]
 fn a_share_that_is_not_a_majority_is_an_error() {
     let place = place();
     let run = place.run("sweep theory.yaml --set theory.shares=[0.4]");

@@ -11,8 +11,9 @@
 //! one, or the margin of a pair.
 
 use prospect_objective::{
-    Bco, Dpo, Hinge, Ipo, Kto, LogProb, Orpo, PreferencePair, Simpo, Slic, SmoothedDpo, Supervised, Unpaired,
-    apo_zero_unpaired, bco, cdpo, dpo, hinge, ipo, kto, orpo, robust_dpo, sft, simpo, slic,
+    Bco, Dpo, Exo, Hinge, Ipo, Kto, KtoValue, LogProb, Orpo, Ppo, PreferencePair, Simpo, Slic, SmoothedDpo,
+    Supervised, Unpaired, aot, aot_unpaired, apo_down, apo_zero, apo_zero_unpaired, bco, cdpo, dpo, exo_pair,
+    hinge, ipo, kto, kto_with_value, nca_pair, orpo, robust_dpo, sft, simpo, slic, sppo_hard,
 };
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +65,7 @@ struct Judged {
 type Loss = fn(Judged) -> f64;
 
 /// An objective, and what the paper says about it.
+#[derive(Clone, Copy)]
 struct Candidate {
     name: &'static str,
     loss: Loss,
@@ -153,26 +155,69 @@ fn supervised(log_prob: LogProb) -> Supervised {
 }
 
 fn candidates() -> Vec<Candidate> {
-    let candidate = |name, claim, loss| Candidate { name, loss, claim };
+    [unpaired_candidates(), paired_candidates(), candidates_without_reference()].concat()
+}
+
+fn candidate(name: &'static str, claim: Option<bool>, loss: Loss) -> Candidate {
+    Candidate { name, loss, claim }
+}
+
+fn unpaired_candidates() -> Vec<Candidate> {
     vec![
         candidate("kto", Some(true), |judged| kto(&Kto::default(), &[(&thumbs(judged), 0.0)]).loss),
+        candidate("kto, log_sigmoid", None, |judged| kto_as(KtoValue::LogSigmoid, judged)),
+        candidate("kto, identity", None, |judged| kto_as(KtoValue::Identity, judged)),
         candidate("apo_zero_unpaired", None, |judged| {
             apo_zero_unpaired(&Kto::default(), &thumbs(judged)).loss
         }),
         candidate("bco", None, |judged| bco(&Bco::default(), &thumbs(judged), 0.0).loss),
+        candidate("ppo", None, |judged| ppo_loss(Ppo::default().kl_coef, judged)),
+        candidate("ppo, clip only", None, |judged| ppo_loss(0.0, judged)),
+        // Gains z of the grid stand for ratios 1 + z and, for undesirable completions, 1 − z.
+        candidate("ppo, clip only, gain in ratios", Some(true), |judged| {
+            let ratio = |log_prob: LogProb| 1.0 + log_prob.policy - log_prob.reference;
+            clip::loss_of_ratio(ratio(judged.chosen), 1.0) + clip::loss_of_ratio(ratio(judged.rejected), -1.0)
+        }),
+    ]
+}
+
+fn kto_as(value: KtoValue, judged: Judged) -> f64 {
+    kto_with_value(&Kto::default(), value, &[(&thumbs(judged), 0.0)]).loss
+}
+
+/// Returns the loss of offline PPO on completions of one token each.
+fn ppo_loss(kl_coef: f64, judged: Judged) -> f64 {
+    let ppo = Ppo { kl_coef, ..Ppo::default() };
+    let whitening = ppo.whitening([(true, 1), (false, 1)]);
+    let surrogate =
+        |log_prob: LogProb, desirable| ppo.surrogate(whitening, desirable, &[log_prob.ratio()]).value;
+    -surrogate(judged.chosen, true) - surrogate(judged.rejected, false)
+}
+
+fn paired_candidates() -> Vec<Candidate> {
+    vec![
         candidate("dpo", Some(true), |judged| dpo(&Dpo::default(), &pair(judged)).loss),
         candidate("cdpo", None, |judged| cdpo(&SmoothedDpo::default(), &pair(judged)).loss),
         candidate("robust_dpo", None, |judged| robust_dpo(&SmoothedDpo::default(), &pair(judged)).loss),
         candidate("hinge", None, |judged| hinge(&Hinge::default(), &pair(judged)).loss),
         candidate("ipo", None, |judged| ipo(&Ipo::default(), &pair(judged)).loss),
-        candidate("ppo clip, gain in log-ratios", None, |judged| {
-            clip::loss(judged.chosen.ratio(), 1.0) + clip::loss(judged.rejected.ratio(), -1.0)
+        candidate("apo_zero", None, |judged| apo_zero(&Dpo::default(), &pair(judged)).loss),
+        candidate("apo_down", None, |judged| apo_down(&Dpo::default(), &pair(judged)).loss),
+        candidate("exo_pair", None, |judged| exo_pair(&Exo::default(), &pair(judged)).loss),
+        candidate("nca_pair", None, |judged| nca_pair(&Dpo::default(), &pair(judged)).loss),
+        candidate("sppo_hard", None, |judged| sppo_hard(&Dpo::default(), &pair(judged)).loss),
+        // In a batch of one pair, sorting changes nothing.
+        candidate("aot", None, |judged| {
+            aot(&SmoothedDpo { label_smoothing: 0.0, ..SmoothedDpo::default() }, &pair(judged)).loss
         }),
-        // Gains z of the grid stand for ratios 1 + z and, for undesirable completions, 1 − z.
-        candidate("ppo clip, gain in ratios", Some(true), |judged| {
-            let ratio = |log_prob: LogProb| 1.0 + log_prob.policy - log_prob.reference;
-            clip::loss_of_ratio(ratio(judged.chosen), 1.0) + clip::loss_of_ratio(ratio(judged.rejected), -1.0)
+        candidate("aot_unpaired", None, |judged| {
+            aot_unpaired(&SmoothedDpo { label_smoothing: 0.0, ..SmoothedDpo::default() }, &pair(judged)).loss
         }),
+    ]
+}
+
+fn candidates_without_reference() -> Vec<Candidate> {
+    vec![
         candidate("simpo", None, |judged| simpo(&Simpo::default(), &pair(judged)).loss),
         candidate("orpo", None, |judged| orpo(&Orpo::default(), &pair(judged)).loss),
         candidate("slic", Some(false), |judged| slic(&Slic::default(), &pair(judged)).loss),
@@ -200,8 +245,21 @@ mod tests {
         assert!(found.holds, "{found:?}");
         let halos: Vec<&str> =
             found.objectives.iter().filter(|test| test.is_halo).map(|test| test.objective.as_str()).collect();
-        let expected =
-            ["kto", "apo_zero_unpaired", "bco", "dpo", "robust_dpo", "hinge", "ppo clip, gain in ratios"];
+        let expected = [
+            "kto",
+            "kto, log_sigmoid",
+            "kto, identity",
+            "apo_zero_unpaired",
+            "bco",
+            "ppo, clip only, gain in ratios",
+            "dpo",
+            "robust_dpo",
+            "hinge",
+            "apo_zero",
+            "apo_down",
+            "aot",
+            "aot_unpaired",
+        ];
         assert_eq!(halos, expected);
     }
 
@@ -217,7 +275,7 @@ mod tests {
 
     #[test]
     fn losses_with_an_optimum_at_a_finite_margin_have_no_monotone_value() {
-        for objective in ["ipo", "cdpo"] {
+        for objective in ["ipo", "cdpo", "exo_pair", "nca_pair", "sppo_hard"] {
             assert!(!of(objective).is_monotone, "{objective}");
         }
         // SLiC's calibration alone is monotone and concave: a HALO by the first version's
@@ -228,7 +286,9 @@ mod tests {
 
     #[test]
     fn the_clipped_ratio_is_convex_in_the_log_ratio_up_to_the_clip() {
-        assert_eq!(of("ppo clip, gain in log-ratios").convex_from, Some(0.0));
-        assert_eq!(of("ppo clip, gain in ratios").convex_from, None);
+        assert_eq!(of("ppo, clip only").convex_from, Some(0.0));
+        assert_eq!(of("ppo, clip only, gain in ratios").convex_from, None);
+        // The KL term rewards undesirable completions for their log-probability.
+        assert!(!of("ppo").is_monotone && of("ppo, clip only").is_monotone);
     }
 }
