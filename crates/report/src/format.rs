@@ -18,11 +18,6 @@ pub(crate) fn points(difference: f64) -> String {
     format!("{}\u{a0}points", signed_points(difference))
 }
 
-/// Formats the size of a difference of shares in percentage points: `3.1 points`.
-pub(crate) fn unsigned_points(difference: f64) -> String {
-    format!("{}\u{a0}points", fixed(difference.abs() * 100.0, 1))
-}
-
 /// Formats a p-value with three decimals, or as `< 0.001`.
 pub(crate) fn p_value(p: f64) -> String {
     if p < 0.001 { "< 0.001".to_owned() } else { fixed(p, 3) }
@@ -54,7 +49,8 @@ pub(crate) fn signed_interval(estimate: Estimate) -> String {
     format!("{} to {}", signed(estimate.low), signed(estimate.high))
 }
 
-fn signed_points(difference: f64) -> String {
+/// Formats a difference of shares in percentage points without their name: `+3.1`.
+pub(crate) fn signed_points(difference: f64) -> String {
     let text = fixed(difference * 100.0, 1);
     if text.starts_with('−') || text == "0.0" { text } else { format!("+{text}") }
 }
@@ -131,7 +127,6 @@ mod tests {
         assert_eq!(percent(0.632), "63.2\u{a0}%");
         assert_eq!(points(0.031), "+3.1\u{a0}points");
         assert_eq!(points(-0.031), "−3.1\u{a0}points");
-        assert_eq!(unsigned_points(-0.031), "3.1\u{a0}points");
         assert_eq!(points(-0.000_01), "0.0\u{a0}points");
         assert_eq!(number(0.0), "0.00");
         assert_eq!(number(12.345), "12.3");

@@ -89,8 +89,8 @@ fn differences(sweep: &SweepData) -> Option<String> {
     let row = |contrast: &&Contrast| {
         let Estimate { value, low, high } = contrast.difference;
         let (measure, number): (&str, fn(f64) -> String) = match contrast.measure {
-            Measure::Accuracy => ("accuracy, points", hundredfold),
-            Measure::Auc => ("AUC, points", hundredfold),
+            Measure::Accuracy => ("accuracy, points", format::signed_points),
+            Measure::Auc => ("AUC, points", format::signed_points),
             Measure::Utility => ("utility", format::signed),
         };
         let detectable = contrast.detectable.map_or_else(
@@ -121,11 +121,6 @@ fn differences(sweep: &SweepData) -> Option<String> {
         "Conclusion",
     ];
     (!rows.is_empty()).then(|| booktabs(&heads, "lllrrrrl", &rows))
-}
-
-fn hundredfold(share: f64) -> String {
-    let text = format::fixed(100.0 * share, 1);
-    if share > 0.0 && text != "0.0" { format!("+{text}") } else { text }
 }
 
 /// Returns the estimates of each series and x value as a table; `None` without any.

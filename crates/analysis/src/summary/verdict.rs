@@ -94,6 +94,11 @@ impl Words<'_> {
     /// Describes all comparisons other than the primary one: significant ones by x, then the others
     /// by series.
     fn describe(&self, contrasts: &[&Contrast]) -> Vec<String> {
+        if let [x] = xs_of(contrasts)[..]
+            && contrasts.len() <= FEW
+        {
+            return self.sentence(x, contrasts).into_iter().collect();
+        }
         let (open, decided): (Vec<&Contrast>, Vec<&Contrast>) =
             contrasts.iter().copied().partition(|contrast| contrast.verdict == Verdict::Inconclusive);
         let mut sentences: Vec<String> = xs_of(&decided)
@@ -134,7 +139,7 @@ impl Words<'_> {
             let unit = Unit::of(first.measure);
             let differences: Vec<String> =
                 together.iter().map(|contrast| unit.signed(contrast.difference.value)).collect();
-            let in_measure = if self.has_utility { self.in_measure(first.measure) } else { "" };
+            let in_measure = if self.has_utility { in_measure(first.measure) } else { "" };
             let detectable = detectable(&together)
                 .map_or_else(String::new, |range| format!("; could detect differences above {range}"));
             sentences.push(format!(
@@ -203,20 +208,12 @@ impl Words<'_> {
         ))
     }
 
-    fn in_measure(&self, measure: Measure) -> &'static str {
-        match measure {
-            Measure::Accuracy => "in preference accuracy ",
-            Measure::Auc => "in AUC ",
-            Measure::Utility => "in true utility of generations ",
-        }
-    }
-
     /// Describes comparisons at one x; None without any.
     fn sentence(&self, x: f64, contrasts: &[&Contrast]) -> Option<String> {
         let phrases = |measure| {
             let matching = contrasts.iter().filter(|contrast| contrast.measure == measure);
             let phrases: Vec<String> = matching.map(|contrast| phrase(contrast)).collect();
-            let name = if self.has_utility { self.in_measure(measure) } else { "" };
+            let name = if self.has_utility { in_measure(measure) } else { "" };
             (!phrases.is_empty()).then(|| format!("{name}{}", phrases.join("; ")))
         };
         let parts = [Measure::Accuracy, Measure::Auc, Measure::Utility].map(phrases);
@@ -265,6 +262,15 @@ impl Words<'_> {
                 Some(format!("{count} series have the same results as others and are not compared again."))
             }
         }
+    }
+}
+
+/// Words that introduce the comparisons in a measure.
+fn in_measure(measure: Measure) -> &'static str {
+    match measure {
+        Measure::Accuracy => "in preference accuracy ",
+        Measure::Auc => "in AUC ",
+        Measure::Utility => "in true utility of generations ",
     }
 }
 

@@ -21,6 +21,8 @@ pub(crate) struct FigureView {
     panels: Vec<String>,
     /// Width of a panel in CSS pixels if it must not shrink much, as for heat maps.
     width: Option<f64>,
+    /// Width of a panel in CSS pixels at which its text has its full size.
+    panel_width: f64,
 }
 
 impl FigureView {
@@ -44,6 +46,14 @@ impl FigureView {
             .collect::<Result<_, _>>()?;
         let heatmap = figure.panels.iter().any(|panel| matches!(panel.content, Content::Heatmap(_)));
         let Figure { name, title, caption, .. } = figure.clone();
-        Ok(Self { name, title, caption, legend, panels, width: heatmap.then_some(size.width) })
+        Ok(Self {
+            name,
+            title,
+            caption,
+            legend,
+            panels,
+            width: heatmap.then_some(size.width),
+            panel_width: size.width,
+        })
     }
 }

@@ -60,9 +60,9 @@ impl ContrastRow {
         let p_value = |p| if contrast.seeds < 2 { "–".to_owned() } else { format::p_value(p) };
         let (shown, interval, size) = match contrast.measure {
             Measure::Accuracy | Measure::Auc => (
-                format::points(difference.value),
+                format::signed_points(difference.value),
                 format::points_interval(*difference),
-                format::unsigned_points as fn(f64) -> String,
+                (|value| format::fixed(100.0 * value, 1)) as fn(f64) -> String,
             ),
             Measure::Utility => (
                 format::signed(difference.value),
@@ -71,7 +71,7 @@ impl ContrastRow {
             ),
         };
         let smoothed = contrast.smoothed.map(|estimate| {
-            format!("{} ({})", format::points(estimate.value), format::points_interval(estimate))
+            format!("{} ({})", format::signed_points(estimate.value), format::points_interval(estimate))
         });
         let steps = match contrast.steps {
             [ours, theirs] if ours == theirs => ours.to_string(),

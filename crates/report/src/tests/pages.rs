@@ -22,7 +22,7 @@ fn a_finished_sweep_has_all_sections_figures_and_tables() {
     let (folder, html) = render_page(&DEFAULT, "finished");
     for text in [
         "KTO is better than DPO",
-        "3.1\u{a0}points",
+        "Detectable, points",
         "240 and 120",
         "Difference in win rate",
         "inconclusive",
