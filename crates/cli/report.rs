@@ -30,7 +30,7 @@ pub(crate) struct Args {
     /// Output directory [default: report/ in the sweep, with a link in reports/]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Write the figures as PDF at column width and the tables as LaTeX (booktabs) into this directory
+    /// Write PDF figures at column width and LaTeX tables (booktabs) into this directory
     #[arg(long, value_name = "DIR", conflicts_with_all = ["compare", "watch"])]
     export: Option<PathBuf>,
     /// Update the report as runs progress, until all have ended; the page reloads itself
