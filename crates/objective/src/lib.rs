@@ -50,7 +50,7 @@ pub use bco::{Bco, RunningMean, bco};
 pub use dpo::{Dpo, Hinge, SmoothedDpo, cdpo, dpo, hinge, robust_dpo};
 pub use humanline::Humanline;
 pub use ipo::{Ipo, ipo};
-pub use kto::{Kto, Unpaired, apo_zero_unpaired, kto, reference_point};
+pub use kto::{Kto, Unpaired, apo_zero_unpaired, kto, mean_log_ratio, reference_point};
 pub use log_prob::LogProb;
 pub use metrics::Metrics;
 pub use orpo::{Orpo, orpo};

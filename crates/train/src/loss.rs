@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use prospect_core::sample::mean;
 use prospect_objective::{
-    BatchLoss, ClassCounts, ClassWeights, Kto, LogProb, PreferencePair, RunningMean, Supervised, Unpaired,
-    apo_zero_unpaired, bco, cdpo, dpo, hinge, ipo, kto, orpo, reference_point, robust_dpo, sft, simpo, slic,
+    BatchLoss, ClassCounts, ClassWeights, Kto, LogProb, Metrics, PreferencePair, RunningMean, Supervised,
+    Unpaired, apo_zero_unpaired, bco, cdpo, dpo, hinge, ipo, kto, mean_log_ratio, orpo, reference_point,
+    robust_dpo, sft, simpo, slic,
 };
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +73,8 @@ impl LossFunction {
             Objective::Kto { beta, z0, .. } => {
                 let groups = reference_groups(roles, logps);
                 let indices = groups.iter().flat_map(|group| &group.examples.indices).copied().collect();
+                let unclamped = groups.iter().filter_map(|group| mean_log_ratio(&group.kl_logps));
+                let kl_unclamped = mean(unclamped.map(|ratio| ratio / z0.divisor()));
                 let groups: Vec<_> = groups
                     .iter()
                     .map(|group| {
@@ -78,7 +82,9 @@ impl LossFunction {
                         (group.examples.inputs.as_slice(), z0)
                     })
                     .collect();
-                (indices, kto(&Kto { beta: *beta, weights: self.weights }, &groups))
+                let evaluated = kto(&Kto { beta: *beta, weights: self.weights }, &groups);
+                let metrics = Metrics { kl_unclamped, ..evaluated.metrics };
+                (indices, BatchLoss { metrics, ..evaluated })
             }
             Objective::ApoZeroUnpaired { beta, .. } => {
                 let Indexed { indices, inputs } = unpaired(roles, logps);

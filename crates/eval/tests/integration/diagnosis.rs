@@ -83,7 +83,13 @@ impl Trainer {
         if diagnoses.is_empty() {
             eprintln!("{text:?}: {:?}", records.last());
         }
-        diagnoses.into_iter().map(|diagnosis| diagnosis.sign).collect()
+        let signs: Vec<Sign> = diagnoses.into_iter().map(|diagnosis| diagnosis.sign).collect();
+        if signs.contains(&Sign::ReferencePointAtZero) {
+            let value = |name: &str| records.last().map(|record| record.values[name]);
+            assert_eq!(value("eval_kl"), Some(0.0), "clamped");
+            assert!(value("eval_kl_unclamped") < Some(-0.1), "{records:?}");
+        }
+        signs
     }
 }
 

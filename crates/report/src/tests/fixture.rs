@@ -126,7 +126,7 @@ impl SyntheticSweep<'_> {
                 ("rewards/margins", 1.2 * done + 0.1 * noise + 0.05 * planned.seed as f64),
             ];
             if series == "kto" {
-                values.push(("kl", 0.5 * done + 0.05 * noise.abs()));
+                values.push(("kl_unclamped", 0.5 * done + 0.05 * noise));
             }
             if x < 1.0 {
                 values.extend([
@@ -145,7 +145,7 @@ impl SyntheticSweep<'_> {
                     ("eval_logps/chosen", -48.0 - 6.0 * done + noise),
                     ("eval_logps/rejected", -50.0 - 16.0 * done + noise),
                     ("eval_logps/chosen_fallen", 0.5 + 0.2 * done),
-                    ("eval_kl", 0.6 * done),
+                    ("eval_kl_unclamped", 0.6 * done - 0.1),
                     ("eval_rewards/accuracies/domain/askdocs", accuracy + 0.02),
                     ("eval_rewards/accuracies/domain/legaladvice", accuracy - 0.03),
                     ("eval_generations/length", 40.0 + 12.0 * done),
