@@ -112,6 +112,7 @@ impl HeldOut {
             group: row.group,
             chosen: 0.0,
             rejected: 0.0,
+            own_scores: None,
         });
         let pairs = pairs.collect();
         Ok(Self { batches, pairs, thumbs, lone_thumbs: lone.len(), calibration, baselines })
@@ -157,6 +158,7 @@ impl HeldOut {
         let outcome = |(pair, (chosen, rejected)): (&PairOutcome, &(LogProb, LogProb))| PairOutcome {
             chosen: chosen.ratio(),
             rejected: rejected.ratio(),
+            own_scores: policy.own_score(*chosen).zip(policy.own_score(*rejected)).map(Into::into),
             ..pair.clone()
         };
         let outcomes: Vec<_> = self.pairs.iter().zip(&scored.pairs).map(outcome).collect();

@@ -14,6 +14,7 @@
 //!     pairs.jsonl          one PairOutcome per line, from the last evaluation
 //!     thumbs.jsonl         one ThumbOutcome per line, from the last evaluation
 //!     generations.jsonl    one Generation per line, if the experiment asks for generations
+//!     samples.jsonl        one PolicySample per line, if it asks for samples during training
 //!     judgements.jsonl     one Judgement per line, if a judge was asked
 //!     adapter/ or model/   trained weights
 //! ```
@@ -53,7 +54,8 @@ pub use plan::{
 };
 pub use progress::{Stamp, SweepProgress};
 pub use records::{
-    Generation, GenerationMode, MetricsRecord, PairOutcome, RecordKind, ThumbOutcome, last, preference,
+    Generation, GenerationMode, MetricsRecord, PairOutcome, PolicySample, RecordKind, ThumbOutcome, last,
+    preference,
 };
 pub use run_config::{ModelSize, RecordedObjective, RecordedOptions, RecordedSettings, RunConfig};
 pub use run_dir::{MetricsWriter, RunDir, State, Status};

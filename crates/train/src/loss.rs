@@ -52,6 +52,11 @@ impl LossFunction {
         self.objective.beta()
     }
 
+    /// Score that the objective ranks by; see [`Objective::own_score`].
+    pub(crate) fn own_score(&self, log_prob: LogProb) -> Option<f64> {
+        self.objective.own_score(log_prob)
+    }
+
     /// Returns the state after a training batch; the batch's loss is evaluated with it.
     pub(crate) fn observe(&self, state: ObjectiveState, roles: &[Role], logps: &[LogProb]) -> ObjectiveState {
         match &self.objective {

@@ -79,6 +79,7 @@ impl<'a> FinishedRun<'a> {
             group: None,
             chosen: *margin,
             rejected: 0.0,
+            own_scores: None,
         };
         let pairs = margins.iter().enumerate().map(pair).collect();
         Self { pairs, steps, ..Self::with_judgements(planned, Vec::new()) }
@@ -172,6 +173,12 @@ fn judgements_by_utility(generations: &[Generation]) -> impl Iterator<Item = Jud
             judge: TRUE_UTILITY.to_owned(),
             opponent: Opponent::Target,
             prompt_id: generation.prompt_id.clone(),
+            step: None,
+            reward: None,
+            characters: Some([
+                generation.completion.chars().count(),
+                generation.chosen.as_deref()?.chars().count(),
+            ]),
             score: Some(preference(generation.utility?, generation.chosen_utility?)),
         })
     })

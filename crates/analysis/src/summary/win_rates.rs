@@ -252,7 +252,10 @@ mod tests {
             judge: "j".to_owned(),
             opponent: Opponent::Target,
             prompt_id: format!("p{prompt}"),
+            step: None,
             score,
+            reward: None,
+            characters: None,
         }
     }
 

@@ -171,6 +171,7 @@ impl SyntheticSweep<'_> {
             group: None,
             chosen: 6.0 * noise(planned.seed, index) + 8.0 * x,
             rejected: 6.0 * noise(planned.seed + 5, index) - 4.0,
+            own_scores: None,
         };
         run.write_pairs(&(0..200).map(pair).collect::<Vec<_>>()).unwrap();
         let generation = |index: u64| Generation {

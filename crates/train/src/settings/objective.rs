@@ -1,7 +1,7 @@
 //! Objectives with their options.
 
 use prospect_objective::{
-    Bco, ClassCounts, ClassWeight, ClassWeights, Dpo, Hinge, Ipo, Orpo, Simpo, Slic, SmoothedDpo,
+    Bco, ClassCounts, ClassWeight, ClassWeights, Dpo, Hinge, Ipo, LogProb, Orpo, Simpo, Slic, SmoothedDpo,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -174,6 +174,17 @@ impl Objective {
     /// Returns true if the loss depends on the reference.
     pub fn needs_reference(&self) -> bool {
         !matches!(self, Self::Simpo(_) | Self::Orpo(_) | Self::Slic(_) | Self::Sft | Self::Csft(_))
+    }
+
+    /// Score that an objective without a reference ranks completions by, in nats: the mean log-prob
+    /// of a token, which SimPO, ORPO (by its odds), SFT and conditional SFT raise, or the log-prob of
+    /// the completion (SLiC). None with a reference, where it is the log-ratio.
+    pub fn own_score(&self, log_prob: LogProb) -> Option<f64> {
+        match self {
+            Self::Simpo(_) | Self::Orpo(_) | Self::Sft | Self::Csft(_) => Some(log_prob.mean()),
+            Self::Slic(_) => Some(log_prob.policy),
+            _ => None,
+        }
     }
 
     /// Control text for a label, at the end of the prompt. Empty except for conditional SFT.
