@@ -3,7 +3,9 @@
 mod clustered;
 mod contrasts;
 mod finished_runs;
+mod frontier;
 mod identical;
+mod length_control;
 mod method;
 mod points;
 mod quantity;
@@ -17,6 +19,7 @@ use prospect_runs::{DataUse, Experiment, Finding, RecordKind, Summary, SweepDir}
 
 use self::{
     contrasts::contrasts,
+    frontier::frontier,
     points::points,
     sweep_runs::SweepRuns,
     trials::{selected_settings, trial_results},
@@ -51,6 +54,7 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, AnalysisError> {
         contrasts,
         win_rates,
         win_rate_contrasts,
+        frontier: frontier(&runs)?,
         findings: findings(sweep, &experiment)?,
         trials: trial_results(sweep, &experiment)?,
         oracle_accuracy: if has_pairs { truth.oracle_accuracy } else { truth.oracle_auc },

@@ -60,8 +60,9 @@ pub use records::{
 pub use run_config::{ModelSize, RecordedObjective, RecordedOptions, RecordedSettings, RunConfig};
 pub use run_dir::{MetricsWriter, RunDir, State, Status};
 pub use summary::{
-    Calibration, CalibrationBin, Contrast, Estimate, Finding, Measure, NoVerdict, Point, ReliabilityBin,
-    Sign, Summary, ThumbEstimates, TrialResult, Verdict, WinRate, WinRateContrast,
+    Calibration, CalibrationBin, Contrast, Estimate, Finding, FrontierPoint, FrontierReward, Measure,
+    NoVerdict, Point, ReliabilityBin, RewardKind, Sign, Summary, ThumbEstimates, TrialResult, Verdict,
+    WinRate, WinRateContrast,
 };
 pub use sweep_dir::SweepDir;
 

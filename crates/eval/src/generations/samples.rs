@@ -19,13 +19,13 @@ pub struct PolicySamples {
 }
 
 impl HeldOutPrompts<'_> {
-    /// Draws one completion per prompt from the policy at temperature 1, with its KL divergence from
-    /// the reference.
+    /// Draws one completion per prompt from the policy at temperature 1, with its KL divergence
+    /// from the reference.
     ///
-    /// The KL divergence of a completion is the sum over its tokens, the end token included, of the
-    /// exact divergence of the next-token distributions. It is never negative and not clamped. The
-    /// mean over prompts estimates KL(π ‖ π_ref) of completions, up to the token limit. Draws depend
-    /// on `seed` and the prompt only, so all steps and all policies share them.
+    /// The KL divergence of a completion is the sum over its tokens, the end token included, of
+    /// the exact divergence of the next-token distributions. It is never negative and not clamped.
+    /// The mean over prompts estimates KL(π ‖ π_ref) of completions, up to the token limit.
+    /// Draws depend on `seed` and the prompt only, so all steps and all policies share them.
     pub fn sample(
         &self,
         policy: &Policy<'_>,

@@ -7,13 +7,13 @@ use super::{Adapter, Decoder};
 use crate::pack::PackedBatch;
 
 impl Decoder {
-    /// Computes KL(π ‖ π_ref) of the distributions of every scored token in nats, over the whole
-    /// vocabulary, in the order of [`PackedBatch::scored_sequences`].
+    /// Computes KL(π ‖ π_ref) of the distributions of every scored token in nats, over the
+    /// whole vocabulary, in the order of [`PackedBatch::scored_sequences`].
     ///
-    /// π is this decoder with its adapter on, π_ref is `reference` with its adapter off. Summed over
-    /// a completion drawn from π, it estimates the KL divergence of whole completions without bias,
-    /// and with less variance than their log-ratio: each token's log-ratio is replaced by its
-    /// expectation given the tokens before it (Rao–Blackwell).
+    /// π is this decoder with its adapter on, π_ref is `reference` with its adapter off.
+    /// Summed over a completion drawn from π, it estimates the KL divergence of whole completions
+    /// without bias, and with less variance than their log-ratio: each token's log-ratio is
+    /// replaced by its expectation given the tokens before it (Rao–Blackwell).
     pub fn token_divergences(&self, reference: &Self, batch: &PackedBatch) -> Result<Vec<f64>> {
         let rows = [
             (self, self.scored_rows(batch, Adapter::On)?),
@@ -34,8 +34,9 @@ impl Decoder {
 
 /// Returns KL(p ‖ q) in nats of the distributions with these logits.
 ///
-/// It is computed as Σ p·(eᵈ − 1 − d) with d = ln q − ln p, which equals Σ p·(ln p − ln q) since
-/// Σ q = Σ p. No term is negative, so rounding cannot make the sum negative, and equal logits give 0.
+/// It is computed as Σ p·(eᵈ − 1 − d) with d = ln q − ln p, which equals Σ p·(ln p − ln q)
+/// since Σ q = Σ p. No term is negative, so rounding cannot make the sum negative. Equal logits
+/// give 0.
 fn divergence(policy: &[f32], reference: &[f32]) -> f64 {
     let normaliser = |logits: &[f32]| {
         let largest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));

@@ -84,6 +84,7 @@ pub(super) fn points(sweep: &SweepData) -> CsvTable {
         row.extend(numbers(point.margin));
         row.extend(optional_numbers(point.utility));
         row.extend(optional_numbers(point.smoothed_accuracy));
+        row.extend(optional_numbers(point.own_accuracy));
         let seeds: Vec<String> = point.seeds.iter().map(f64::to_string).collect();
         row.extend([point.steps.to_string(), seeds.len().to_string(), seeds.join(" ")]);
         row
@@ -103,6 +104,9 @@ pub(super) fn points(sweep: &SweepData) -> CsvTable {
             "smoothed_accuracy",
             "smoothed_accuracy_low",
             "smoothed_accuracy_high",
+            "own_accuracy",
+            "own_accuracy_low",
+            "own_accuracy_high",
             "steps",
             "seeds",
             "seed_accuracies",
@@ -172,6 +176,9 @@ pub(super) fn win_rates(sweep: &SweepData) -> CsvTable {
         ];
         row.extend(numbers(rate.rate));
         row.extend(optional_numbers(rate.decided));
+        row.extend(optional_numbers(rate.length_controlled));
+        let characters = rate.characters.map_or_else(Default::default, |both| both.map(|n| n.to_string()));
+        row.extend(characters);
         row.extend([rate.wins, rate.ties, rate.losses, rate.unread].map(|count| count.to_string()));
         row.extend([rate.p, rate.p_holm].map(|p| p.to_string()));
         row
@@ -190,6 +197,11 @@ pub(super) fn win_rates(sweep: &SweepData) -> CsvTable {
             "decided",
             "decided_low",
             "decided_high",
+            "length_controlled",
+            "length_controlled_low",
+            "length_controlled_high",
+            "characters",
+            "characters_opponent",
             "wins",
             "ties",
             "losses",
