@@ -145,7 +145,7 @@ fn observation(sample: &PolicySample, value: f64) -> Observation<'_> {
 /// Returns the KL divergence at every moment. At step 0 the policy is the reference.
 ///
 /// Divergences differ by orders of magnitude, so the variance between seeds is pooled relative to
-/// the square of the mean.
+/// the square of the mean, and intervals are those of the logarithm.
 fn divergences(sweep: &SweepRuns<'_>, moments: &[Moment<'_>]) -> Result<Vec<Estimate>, AnalysisError> {
     let mut samples = Vec::with_capacity(moments.len());
     for moment in moments {
@@ -163,9 +163,16 @@ fn divergences(sweep: &SweepRuns<'_>, moments: &[Moment<'_>]) -> Result<Vec<Esti
         }
         let scaled = pooled[index]
             .map(|seeds| SeedVariance { variance: seeds.variance * levels[index] * levels[index], ..seeds });
-        sample.estimate_with(scaled).clamped(0.0, f64::INFINITY)
+        positive(sample.estimate_with(scaled))
     };
     Ok(samples.iter().enumerate().map(estimate).collect())
+}
+
+/// Returns the interval of a positive mean, symmetric on the logarithmic scale with the same standard
+/// error to first order, so that it stays above 0.
+fn positive(Estimate { value, low, high }: Estimate) -> Estimate {
+    let factor = ((high - low) / (2.0 * value)).exp();
+    Estimate { value, low: value / factor, high: value * factor }
 }
 
 /// Returns the mean of a reward at every moment that has it, with the variance between seeds pooled
@@ -270,7 +277,7 @@ mod tests {
                 (point.kl.value - kl).abs() < 0.05 && (point.seeds, point.prompts) == (3, 22),
                 "{point:?}"
             );
-            assert!(0.0 <= point.kl.low && point.kl.low < point.kl.value && point.kl.value < point.kl.high);
+            assert!(0.0 < point.kl.low && point.kl.low < point.kl.value && point.kl.value < point.kl.high);
             let root = point.root_kl();
             assert!((root.high * root.high - point.kl.high).abs() < 1e-12);
             let utility = point.reward(&RewardKind::Utility).unwrap();

@@ -15,7 +15,7 @@ use crate::{
 /// Fewest points of a curve.
 const LEAST_POINTS: usize = 3;
 /// Most points of a panel that are drawn with their intervals; of more, only the last ones are.
-const MOST_INTERVALS: usize = 16;
+const MOST_INTERVALS: usize = 8;
 
 /// Returns the figures that the samples suffice for.
 pub(crate) fn figures(sweep: &SweepData) -> Vec<Figure> {

@@ -144,7 +144,7 @@ fn a_frontier_needs_three_steps_for_a_curve_and_names_them() {
     let html = page_html(&sweep, None, "curves");
     let panels = descriptions(&html, "frontier");
     assert_eq!(panels.len(), 3, "one for each x");
-    assert!(panels[0].contains("dpo: 0.410 at 0 (step 0), "), "{}", panels[0]);
+    assert!(panels[0].contains("dpo: 0.410 at 0.00 (step 0), "), "{}", panels[0]);
     let gold = descriptions(&html, "over-optimisation");
     assert!(gold[0].contains("kto: ") && gold[0].contains("at 2.00 (step 240)"), "{}", gold[0]);
     assert_eq!(descriptions(&html, "frontier-end").len(), 1);
