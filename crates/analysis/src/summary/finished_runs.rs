@@ -202,13 +202,14 @@ fn judgements_by_utility(generations: &[Generation]) -> impl Iterator<Item = Jud
             prompt_id: generation.prompt_id.clone(),
             step: None,
             reward: None,
-            characters: Some([
-                generation.completion.chars().count(),
-                generation.chosen.as_deref()?.chars().count(),
-            ]),
+            characters: generation.chosen.as_ref().map(|chosen| characters([&generation.completion, chosen])),
             score: Some(preference(generation.utility?, generation.chosen_utility?)),
         })
     })
+}
+
+fn characters(texts: [&String; 2]) -> [usize; 2] {
+    texts.map(|text| text.chars().count())
 }
 
 /// Values of the x axis.
