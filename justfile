@@ -84,6 +84,11 @@ compare-worlds WORLD *ARGS:
     cargo build --release
     scripts/compare-worlds.sh {{ WORLD }} {{ ARGS }}
 
+# Measure how often accuracies order the policies of a sweep on a world as their true utility does (`just measures runs/frontier-quick`).
+[group('checks')]
+measures *SWEEPS:
+    cargo run --release -p prospect-analysis --example measures -- {{ SWEEPS }}
+
 # Validate all data recipes, model recipes and experiments of the repository.
 [group('checks')]
 validate:

@@ -169,4 +169,6 @@ fn hyper() {
 fn worlds() {
     run("worlds", &[], 32);
     run("worlds-quick", &[], 12);
+    let samples = r#"evaluate={"pairs":4,"generations":{"prompts":4,"max_new_tokens":4,"every":1}}"#;
+    run("frontier-quick", &[samples], 9);
 }

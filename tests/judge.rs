@@ -108,7 +108,7 @@ fn swept() -> Place {
          linked: { method: { dpo: { train.objective: dpo }, kto: { train.objective: kto } } }\n\
          matrix: { train.beta: [0.1] }\n\
          seeds: [0, 1]\n\
-         evaluate: { pairs: 8, generations: { prompts: 8, max_new_tokens: 12 } }\n\
+         evaluate: { pairs: 8, generations: { prompts: 8, max_new_tokens: 12, every: 1 } }\n\
          report: { x: train.beta, series: method, baseline: dpo }\n",
     );
     let swept = place.run("sweep said.yaml");
@@ -266,6 +266,34 @@ fn a_reward_model_is_trained_on_held_out_pairs_and_judges() {
     let summary = fs_err::read(place.path("runs/said/summary.json")).unwrap();
     assert_eq!(judge(&place, args).code, Some(0));
     assert_eq!(fs_err::read(place.path("runs/said/summary.json")).unwrap(), summary);
+
+    let frontier = |place: &Place| -> Vec<Value> {
+        let text = fs_err::read_to_string(place.path("runs/said/summary.json")).unwrap();
+        let summary: Value = serde_json::from_str(&text).unwrap();
+        summary["frontier"].as_array().unwrap().clone()
+    };
+    let rewards =
+        |point: &Value| point["rewards"].as_array().unwrap().iter().map(|r| r["kind"].clone()).collect();
+    let unjudged: Vec<Vec<Value>> = frontier(&place).iter().map(rewards).collect();
+    assert_eq!(unjudged, vec![vec![Value::from("utility")]; 6], "two series at steps 0, 1 and 2");
+    let judged = judge(&place, &format!("{args} --samples"));
+    assert!(judged.stderr.contains("128 comparisons judged"), "4 runs × (1 + 3 steps) × 8 prompts: {judged}");
+    for point in frontier(&place) {
+        let [kinds, kl] = [Value::Array(rewards(&point)), point["kl"]["value"].clone()];
+        assert_eq!(
+            kinds,
+            serde_json::json!(["utility", {"reward": "reward model"}, {"win_rate": "reward model"}])
+        );
+        assert_eq!(kl == 0.0, point["step"] == 0, "{point}");
+        assert!(kl.as_f64().unwrap() >= 0.0 && point["is_last"] == (point["step"] == 2), "{point}");
+    }
+    let page = fs_err::read_to_string(place.path("reports/said/index.html")).unwrap();
+    assert!(page.contains("figure-frontier") && page.contains("figure-over-optimisation"));
+    let of_generations =
+        rates(&place).into_iter().filter(|rate| rate["judge"] == "reward model").collect::<Vec<_>>();
+    assert_eq!(of_generations, own, "samples do not count among generations");
+    let against = judge(&place, &format!("{args} --samples --against baseline"));
+    assert!(against.stderr.contains("leave out --against"), "{against}");
 
     let objective = judge(&place, "--reward-model model.yaml --set objective=kto");
     assert!(objective.stderr.contains("a reward model is trained on pairs"), "{objective}");

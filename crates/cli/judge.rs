@@ -31,6 +31,11 @@ pub(crate) struct Args {
     /// baseline series at the same x and seed.
     #[arg(long, value_name = "WHAT", default_value = "target", value_parser = clap::builder::StringValueParser::new().map(opponent))]
     against: Opponent,
+    /// Also compare the completions that were sampled during training, for curves over the KL divergence
+    ///
+    /// Needs `every` in the experiment's `evaluate.generations`, and the opponent `target`.
+    #[arg(long)]
+    samples: bool,
     /// Judge with a model at this OpenAI-compatible address, such as <https://api.openai.com/v1>
     #[arg(long, value_name = "URL", group = "judge", requires = "model")]
     endpoint: Option<String>,
@@ -96,6 +101,9 @@ fn opponent(text: String) -> Opponent {
 
 /// Judges the generations of finished runs, updates the report, and prints the path of its page.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    if args.samples && args.against != Opponent::Target {
+        return Err(anyhow!("--samples compares with the preferred completions: leave out --against"));
+    }
     let sweep = report::open_sweep(&args.sweep)?;
     let claim = sweep.claims().take("judge")?;
     let claim = claim.ok_or_else(|| {
@@ -105,12 +113,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         (Some(address), Some(model), _) => {
             let file = Endpoint::answers_file(sweep.path(), model);
             let mut judge = Endpoint::new(args.endpoint(address, model)?, &file)?;
-            run_judge(&sweep, &mut judge, &args.against)?
+            run_judge(&sweep, &mut judge, args)?
         }
         (_, _, Some(recipe)) => {
             allocator::retain();
             let mut judge = args.reward_model(&sweep, recipe)?;
-            run_judge(&sweep, &mut judge, &args.against)?
+            run_judge(&sweep, &mut judge, args)?
         }
         _ => return Err(anyhow!("no judge: give --endpoint with --model, or --reward-model")),
     };
@@ -125,8 +133,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn run_judge(sweep: &SweepDir, judge: &mut dyn Judge, against: &Opponent) -> anyhow::Result<JudgedCounts> {
-    let judged = judge_sweep(sweep, judge, against)?;
+fn run_judge(sweep: &SweepDir, judge: &mut dyn Judge, args: &Args) -> anyhow::Result<JudgedCounts> {
+    let judged = judge_sweep(sweep, judge, &args.against, args.samples)?;
     say(judge.about());
     Ok(judged)
 }

@@ -64,6 +64,7 @@ mod tests {
             group: None,
             chosen: margin,
             rejected: 0.0,
+            own_scores: None,
         }
     }
 

@@ -4,7 +4,9 @@ mod clustered;
 mod contrasts;
 mod findings;
 mod finished_runs;
+mod frontier;
 mod identical;
+mod length_control;
 mod method;
 mod points;
 mod quantity;
@@ -19,6 +21,7 @@ use prospect_runs::{DataUse, Experiment, RecordKind, Summary, SweepDir};
 use self::{
     contrasts::{contrasts, withhold_unlearnt},
     findings::{findings, notes},
+    frontier::frontier,
     points::points,
     sweep_runs::SweepRuns,
     trials::{selected_settings, trial_results},
@@ -62,6 +65,7 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, AnalysisError> {
         contrasts,
         win_rates,
         win_rate_contrasts,
+        frontier: frontier(&runs)?,
         findings: findings(sweep, &experiment, &runs)?,
         notes: notes(sweep, &experiment)?,
         trials: trial_results(sweep, &experiment)?,

@@ -1,10 +1,15 @@
 //! Completions that a policy generates for held-out prompts.
 
+mod samples;
+
 use std::{collections::BTreeMap, path::Path};
 
 use prospect_core::{draw::Draw, sample::mean};
 use prospect_data::{Message, Split, read_binary, read_pairs};
-use prospect_model::{Adapter, Generated, GenerationConfig, Packer, Prompt, Sampling, Tokenizer};
+use prospect_model::{
+    Adapter, Decoder, Generated, GenerationConfig, ModelError, PackedBatch, Packer, Prompt, Sampling,
+    Tokenizer,
+};
 use prospect_runs::{Generation, GenerationMode};
 use prospect_train::{Encoder, Policy, ReferenceModel, Settings, TrainError};
 use rayon::prelude::*;
@@ -13,6 +18,8 @@ use crate::{
     completions_per_pass,
     diversity::{distinct, repetition},
 };
+
+pub use samples::PolicySamples;
 
 /// True utility of a completion of a prompt; None if the prompt's utilities are unknown.
 pub type Utility<'a> = dyn Fn(&[Message], &str) -> Option<f64> + Send + Sync + 'a;
@@ -150,22 +157,11 @@ impl<'a> HeldOutPrompts<'a> {
         seed: u64,
         utility: Option<&Utility<'_>>,
     ) -> Result<Generations, TrainError> {
-        let config = GenerationConfig {
-            sampling: match self.options.mode {
-                GenerationMode::Greedy => Sampling::Greedy,
-                GenerationMode::Nucleus => Sampling::Nucleus { top_p: 0.95, temperature: 0.7 },
-            },
-            max_new_tokens: self.options.max_new_tokens,
-            eos_token_ids: self.eos_token_ids.clone(),
-            seed,
-            batch_size: self.completions_per_pass,
+        let sampling = match self.options.mode {
+            GenerationMode::Greedy => Sampling::Greedy,
+            GenerationMode::Nucleus => Sampling::Nucleus { top_p: 0.95, temperature: 0.7 },
         };
-        let prompts: Vec<_> = self
-            .prompts
-            .iter()
-            .map(|prompt| Prompt { id: &prompt.prompt_id, tokens: &prompt.tokens })
-            .collect();
-        let generated = policy.decoder.generate(&prompts, &config, Adapter::On)?;
+        let generated = self.complete(policy, seed, sampling)?;
         let kl = self.mean_log_ratio(policy, &generated)?;
         let generations = self
             .prompts
@@ -176,6 +172,28 @@ impl<'a> HeldOutPrompts<'a> {
         let mut values = self.values(&generated, &generations);
         values.insert("eval_generations/kl".to_owned(), kl);
         Ok(Generations { values, generations })
+    }
+
+    /// Generates one completion per prompt.
+    fn complete(
+        &self,
+        policy: &Policy<'_>,
+        seed: u64,
+        sampling: Sampling,
+    ) -> Result<Vec<Generated>, TrainError> {
+        let config = GenerationConfig {
+            sampling,
+            max_new_tokens: self.options.max_new_tokens,
+            eos_token_ids: self.eos_token_ids.clone(),
+            seed,
+            batch_size: self.completions_per_pass,
+        };
+        let prompts: Vec<_> = self
+            .prompts
+            .iter()
+            .map(|prompt| Prompt { id: &prompt.prompt_id, tokens: &prompt.tokens })
+            .collect();
+        Ok(policy.decoder.generate(&prompts, &config, Adapter::On)?)
     }
 
     fn generation(
@@ -221,34 +239,58 @@ impl<'a> HeldOutPrompts<'a> {
         .collect()
     }
 
-    /// Mean of log π(y)/π_ref(y) over the generated completions, end tokens included: a Monte-Carlo
-    /// estimate of KL(π‖π_ref).
+    /// Mean of log π(y)/π_ref(y) over the generated completions, end tokens included.
     fn mean_log_ratio(&self, policy: &Policy<'_>, generated: &[Generated]) -> Result<f64, TrainError> {
-        let (ReferenceModel::AdapterOff(reference) | ReferenceModel::Frozen(reference)) = &policy.reference;
+        let ratios = self.log_ratios(policy, generated)?;
+        Ok(mean(ratios.into_iter().flatten()).unwrap_or(0.0))
+    }
+
+    /// log π(y)/π_ref(y) of each generated completion, its end token included; None for an empty one.
+    fn log_ratios(
+        &self,
+        policy: &Policy<'_>,
+        generated: &[Generated],
+    ) -> Result<Vec<Option<f64>>, TrainError> {
+        let reference = reference_decoder(policy);
+        self.by_completion(generated, |packed| {
+            let policy_log_probs = policy.decoder.log_probs(packed, Adapter::On)?;
+            let reference_log_probs = reference.log_probs(packed, Adapter::Off)?;
+            let ratios = policy_log_probs.iter().zip(reference_log_probs);
+            Ok(ratios.map(|(policy, reference)| policy - reference).collect())
+        })
+    }
+
+    /// Packs the completions, end tokens included, and returns `value` of each; None for an empty one.
+    fn by_completion(
+        &self,
+        generated: &[Generated],
+        value: impl Fn(&PackedBatch) -> Result<Vec<f64>, ModelError>,
+    ) -> Result<Vec<Option<f64>>, TrainError> {
         let completions: Vec<Vec<u32>> = generated
             .iter()
             .map(|generated| generated.tokens.iter().copied().chain(generated.end).collect())
             .collect();
-        let nonempty: Vec<_> =
-            self.prompts.iter().zip(&completions).filter(|(_, tokens)| !tokens.is_empty()).collect();
-        let mut sum = 0.0;
+        let mut values = vec![None; completions.len()];
+        let nonempty: Vec<usize> =
+            (0..completions.len()).filter(|index| !completions[*index].is_empty()).collect();
         for batch in nonempty.chunks(self.completions_per_pass) {
             let mut packer = Packer::default();
-            for (prompt, completion) in batch {
-                let id = packer.add_prompt(&prompt.tokens);
-                packer.add_completion(id, completion, false);
+            for index in batch {
+                let id = packer.add_prompt(&self.prompts[*index].tokens);
+                packer.add_completion(id, &completions[*index], false);
             }
-            let packed = packer.pack()?;
-            let policy_log_probs = policy.decoder.log_probs(&packed, Adapter::On)?;
-            let reference_log_probs = reference.log_probs(&packed, Adapter::Off)?;
-            sum += policy_log_probs
-                .iter()
-                .zip(reference_log_probs)
-                .map(|(policy, reference)| policy - reference)
-                .sum::<f64>();
+            for (index, value) in batch.iter().zip(value(&packer.pack()?)?) {
+                values[*index] = Some(value);
+            }
         }
-        Ok(sum / nonempty.len().max(1) as f64)
+        Ok(values)
     }
+}
+
+/// Decoder of the reference, whose adapter is to be off.
+fn reference_decoder<'a>(policy: &Policy<'a>) -> &'a Decoder {
+    let (ReferenceModel::AdapterOff(reference) | ReferenceModel::Frozen(reference)) = &policy.reference;
+    reference
 }
 
 /// Joins the turns of a conversation with empty lines, each after its role if `roles` is set.

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use prospect_core::{draw::Draw, sample::mean};
 use prospect_data::{Message, Split, read_binary};
-use prospect_objective::{BatchLoss, LogProb};
+use prospect_objective::{BatchLoss, LogProb, mean_log_ratio, reference_point};
 use prospect_runs::{PairOutcome, ThumbOutcome};
 use prospect_train::{
     Encoded, Encoder, MicroBatch, Objective, PairExample, Policy, ReferenceCache, Role, ScoredBatches,
@@ -112,6 +112,7 @@ impl HeldOut {
             group: row.group,
             chosen: 0.0,
             rejected: 0.0,
+            own_scores: None,
         });
         let pairs = pairs.collect();
         Ok(Self { batches, pairs, thumbs, lone_thumbs: lone.len(), calibration, baselines })
@@ -143,15 +144,18 @@ impl HeldOut {
             policy.score(&self.batches, at_start, cache)?;
         let BatchLoss { loss, metrics, .. } = evaluated;
         let scored = ScoredSequences::new(&roles, &log_probs);
-        let (beta, z0) = (policy.beta(), scored.kl().max(0.0));
+        let (beta, z0) = (policy.beta(), reference_point(&scored.mismatched));
 
         let mut values: BTreeMap<_, _> =
             metrics.named().map(|(name, value)| (format!("eval_{name}"), value)).collect();
         values.extend([("eval_loss".to_owned(), loss), ("eval_kl".to_owned(), z0)]);
+        let unclamped = mean_log_ratio(&scored.mismatched);
+        values.extend(unclamped.map(|ratio| ("eval_kl_unclamped".to_owned(), ratio)));
         values.extend(scored.class_metrics(beta));
         let outcome = |(pair, (chosen, rejected)): (&PairOutcome, &(LogProb, LogProb))| PairOutcome {
             chosen: chosen.ratio(),
             rejected: rejected.ratio(),
+            own_scores: policy.own_score(*chosen).zip(policy.own_score(*rejected)).map(Into::into),
             ..pair.clone()
         };
         let outcomes: Vec<_> = self.pairs.iter().zip(&scored.pairs).map(outcome).collect();
@@ -202,11 +206,6 @@ impl ScoredSequences {
             }
         }
         Self { pairs: chosen.into_iter().zip(rejected).collect(), lone, mismatched }
-    }
-
-    /// Mean log-ratio of mismatched completions, in nats; 0 without any.
-    fn kl(&self) -> f64 {
-        mean(self.mismatched.iter().map(|log_prob| log_prob.ratio())).unwrap_or(0.0)
     }
 
     /// Rewards and log-probs of both classes: of pairs if there are any, else of thumbs.

@@ -33,6 +33,15 @@ pub struct CompletionPair {
     pub other: String,
 }
 
+/// Result of comparing a policy's completion with another one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Preference {
+    /// 1 if the policy's completion is better, ½ for a tie, 0 if the other is better.
+    pub score: f64,
+    /// Reward of the policy's completion minus that of the other, in nats, of judges with rewards.
+    pub reward: Option<f64>,
+}
+
 /// A method of comparing completions.
 pub trait Judge {
     /// Name in tables and judgements.
@@ -41,14 +50,13 @@ pub trait Judge {
     /// Description in a sentence or two, complete once [`judge`](Self::judge) has been called.
     fn about(&self) -> String;
 
-    /// Compares completions of prompts from the test split of a prepared `dataset`. Scores are 1 if
-    /// the policy's completion is better, ½ for a tie, 0 if the other is better, and None without a
-    /// readable answer.
+    /// Compares completions of prompts from the test split of a prepared `dataset`. The result is
+    /// None without a readable answer.
     fn judge(
         &mut self,
         dataset: &Path,
         comparisons: &[CompletionPair],
-    ) -> Result<Vec<Option<f64>>, JudgeError>;
+    ) -> Result<Vec<Option<Preference>>, JudgeError>;
 }
 
 /// Error of judging.

@@ -3,6 +3,7 @@
 //! * [`HeldOut`]: held-out pairs and thumbs, packed once. [`HeldOut::evaluate`] computes preference accuracy, AUC,
 //!   reward margin, KL estimate and the objective's own loss, overall and by source and domain.
 //! * [`HeldOutPrompts`]: held-out prompts, and metrics of the completions that a policy generates.
+//!   [`HeldOutPrompts::sample`] draws completions with their KL divergence from the reference.
 //! * [`CorruptedPairs`]: agreement of a policy with training pairs that noise swapped.
 //! * [`judge`]: comparison of generations by a language model or a reward model.
 //!
@@ -15,7 +16,7 @@ mod held_out;
 pub mod judge;
 
 pub use corrupted::CorruptedPairs;
-pub use generations::{GenerationOptions, Generations, HeldOutPrompts, Utility};
+pub use generations::{GenerationOptions, Generations, HeldOutPrompts, PolicySamples, Utility};
 pub use held_out::{Evaluation, HeldOut, HeldOutLimits};
 use prospect_train::Settings;
 

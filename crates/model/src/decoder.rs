@@ -1,6 +1,7 @@
 //! The decoder: forward and backward pass.
 
 mod build;
+mod divergence;
 mod generate;
 mod trainable;
 
@@ -173,14 +174,18 @@ impl Decoder {
     /// Computes log π of every scored token in nats, in the order of
     /// [`PackedBatch::scored_sequences`].
     pub fn token_log_probs(&self, batch: &PackedBatch, adapter: Adapter) -> Result<Vec<f64>> {
+        Ok(self.head.forward(&self.scored_rows(batch, adapter)?, &batch.scored, 0)?.0)
+    }
+
+    /// Computes the output rows of the last block that predict scored tokens.
+    fn scored_rows(&self, batch: &PackedBatch, adapter: Adapter) -> Result<Tensor> {
         self.check(batch)?;
         let context = self.context(batch, adapter)?;
         let mut x = self.embed(batch)?;
         for block in &self.blocks {
             x = block.forward(&x, &context)?.0;
         }
-        let x = x.index_select(&self.rows_of(&batch.scored)?, 0)?;
-        Ok(self.head.forward(&x, &batch.scored, 0)?.0)
+        x.index_select(&self.rows_of(&batch.scored)?, 0)
     }
 
     /// Computes [`log_probs`](Self::log_probs) with the adapter on, and saves the state for

@@ -15,7 +15,8 @@
 //! | loaded model | [`Model`]: a [`Decoder`], a [`Tokenizer`] and a [`ChatTemplate`] |
 //! | policies | [`Decoder::with_lora`], [`Decoder::with_all_trained`] |
 //! | batches | [`Packer`], [`PackedBatch`] |
-//! | generation | [`Decoder::generate`]: greedy or nucleus sampling |
+//! | generation | [`Decoder::generate`]: greedy, nucleus or ancestral sampling |
+//! | KL divergence of generations | [`Decoder::token_divergences`] |
 //! | cost of a step | [`Footprint::demand`] for memory, [`Flops`] for arithmetic; nothing is run |
 //! | devices | [`device`] |
 //! | files of `peft` and `transformers` | [`save_adapter`], [`load_adapter`], [`Model::save`] |

@@ -67,7 +67,13 @@ impl KtoValue {
 /// Estimates the reference point z0: the mean log-ratio of mismatched completions, clamped to at
 /// least 0 *after* averaging, in nats. Without completions it is 0.
 pub fn reference_point(mismatched: &[LogProb]) -> f64 {
-    mean(mismatched.iter().map(|log_prob| log_prob.ratio())).unwrap_or(0.0).max(0.0)
+    mean_log_ratio(mismatched).unwrap_or(0.0).max(0.0)
+}
+
+/// Mean log-ratio of mismatched completions in nats, the estimate that [`reference_point`] clamps;
+/// None without completions.
+pub fn mean_log_ratio(mismatched: &[LogProb]) -> Option<f64> {
+    mean(mismatched.iter().map(|log_prob| log_prob.ratio()))
 }
 
 /// Estimates the reference point without a reference model: the mean of log π of mismatched
@@ -212,7 +218,8 @@ pub(crate) mod tests {
     #[test]
     fn the_reference_point_is_clamped_after_the_mean() {
         assert_eq!(reference_point(&[ratio(-3.0), ratio(1.0)]), 0.0);
-        assert_eq!(reference_point(&[]), 0.0);
+        assert_eq!(mean_log_ratio(&[ratio(-3.0), ratio(1.0)]), Some(-1.0));
+        assert_eq!((reference_point(&[]), mean_log_ratio(&[])), (0.0, None));
     }
 
     #[test]

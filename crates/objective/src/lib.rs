@@ -60,7 +60,8 @@ pub use exo::{Exo, exo_pair};
 pub use humanline::Humanline;
 pub use ipo::{Ipo, ipo};
 pub use kto::{
-    Kto, KtoValue, Unpaired, apo_zero_unpaired, entropy_point, kto, kto_with_value, reference_point,
+    Kto, KtoValue, Unpaired, apo_zero_unpaired, entropy_point, kto, kto_with_value, mean_log_ratio,
+    reference_point,
 };
 pub use log_prob::LogProb;
 pub use metrics::Metrics;

@@ -9,6 +9,9 @@ use crate::LogProb;
 pub struct Metrics {
     /// KTO's reference point z0: mean log-ratio of mismatched completions, at least 0, in nats.
     pub kl: Option<f64>,
+    /// The estimate behind z0 before it is clamped: mean log-ratio of mismatched completions, in
+    /// nats. It may be negative, as an estimate from few completions.
+    pub kl_unclamped: Option<f64>,
     /// BCO's δ: running mean of all rewards.
     pub delta: Option<f64>,
     /// Weighted negative log-likelihood of chosen completions, for objectives whose loss contains
@@ -58,6 +61,7 @@ impl Metrics {
     pub fn or(self, other: Self) -> Self {
         Self {
             kl: self.kl.or(other.kl),
+            kl_unclamped: self.kl_unclamped.or(other.kl_unclamped),
             delta: self.delta.or(other.delta),
             nll_loss: self.nll_loss.or(other.nll_loss),
             log_odds_ratio: self.log_odds_ratio.or(other.log_odds_ratio),
@@ -75,6 +79,7 @@ impl Metrics {
     pub fn named(&self) -> impl Iterator<Item = (&'static str, f64)> {
         [
             ("kl", self.kl),
+            ("kl_unclamped", self.kl_unclamped),
             ("delta", self.delta),
             ("nll_loss", self.nll_loss),
             ("log_odds_ratio", self.log_odds_ratio),

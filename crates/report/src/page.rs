@@ -14,9 +14,10 @@ use crate::{
         datasets::{self, DatasetView},
         estimates,
         findings::{self, FindingGroup},
-        forest,
+        forest, frontier,
         generations::{self, PromptView},
         means::{MeanTable, MeanTables},
+        measures::{self, MeasureTable},
         metrics::{self, PlottedMetric},
         reference, rewards, running,
         runs::RunRow,
@@ -31,6 +32,7 @@ use crate::{
 /// Figures of the report that are also written as files, by section.
 pub(crate) struct PageFigures {
     answer: Vec<Figure>,
+    frontier: Vec<Figure>,
     win_rates: Vec<Figure>,
     thumbs: Vec<Figure>,
     training: Vec<Figure>,
@@ -68,6 +70,7 @@ impl PageFigures {
                 .chain(answer.into_iter().flatten())
                 .chain(reference::figures(sweep))
                 .collect(),
+            frontier: frontier::figures(sweep),
             win_rates: estimates::win_rates(sweep),
             thumbs: thumbs::reliability(sweep)
                 .into_iter()
@@ -87,8 +90,11 @@ impl PageFigures {
 
     /// Returns all figures in the order of the page.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Figure> {
-        let Self { answer, win_rates, thumbs, training, margins, likelihood, noise, origins } = self;
-        [answer, win_rates, thumbs, training, margins, likelihood, noise, origins].into_iter().flatten()
+        let Self { answer, frontier, win_rates, thumbs, training, margins, likelihood, noise, origins } =
+            self;
+        [answer, frontier, win_rates, thumbs, training, margins, likelihood, noise, origins]
+            .into_iter()
+            .flatten()
     }
 }
 
@@ -127,6 +133,8 @@ struct ReportPage<'a> {
     x_label: &'a str,
     series_label: &'a str,
     answer: Vec<FigureView>,
+    frontier: Vec<FigureView>,
+    measures: Option<MeasureTable>,
     matchups: Vec<(MatchupView, FigureView)>,
     thumb_table: Option<ThumbTable>,
     thumbs: Vec<FigureView>,
@@ -182,6 +190,8 @@ impl<'a> ReportPage<'a> {
             x_label: sweep.x.label(),
             series_label: &experiment.series.label,
             answer: views(&figures.answer)?,
+            frontier: views(&figures.frontier)?,
+            measures: measures::table(sweep),
             matchups: matchups.zip(views(&figures.win_rates)?).collect(),
             thumb_table: thumbs::table(sweep),
             thumbs: views(&figures.thumbs)?,

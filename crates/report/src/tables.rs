@@ -1,6 +1,7 @@
 //! CSV tables: every number of the report at full precision.
 
 mod csv;
+mod frontier;
 mod runs;
 mod summary;
 
@@ -20,6 +21,7 @@ pub(crate) fn all(sweep: &SweepData, means: &MeanTables) -> Vec<CsvTable> {
     let optional = means.iter().map(mean_table).chain([
         summary::win_rates(sweep),
         summary::win_rate_contrasts(sweep),
+        frontier::frontier(sweep),
         summary::reference(sweep),
         summary::calibration(sweep),
         runs::rewards(sweep),

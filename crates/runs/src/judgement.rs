@@ -23,8 +23,18 @@ pub struct Judgement {
     pub opponent: Opponent,
     /// Content hash of the prompt.
     pub prompt_id: String,
+    /// Optimizer steps after which the completion was sampled; None for those of
+    /// `generations.jsonl`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<u64>,
     /// 1 for a win, ½ for a tie, 0 for a loss; None if the judge's answer cannot be read.
     pub score: Option<f64>,
+    /// Reward of the completion minus that of the other one, in nats, if the judge has rewards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward: Option<f64>,
+    /// Characters of the completion and of the other one, as judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub characters: Option<[usize; 2]>,
 }
 
 /// A judge and its description: an entry of `judges.json`.

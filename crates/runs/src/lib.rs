@@ -14,6 +14,7 @@
 //!     pairs.jsonl          one PairOutcome per line, from the last evaluation
 //!     thumbs.jsonl         one ThumbOutcome per line, from the last evaluation
 //!     generations.jsonl    one Generation per line, if the experiment asks for generations
+//!     samples.jsonl        one PolicySample per line, if it asks for samples during training
 //!     judgements.jsonl     one Judgement per line, if a judge was asked
 //!     adapter/ or model/   trained weights
 //! ```
@@ -55,13 +56,15 @@ pub use plan::{
 };
 pub use progress::{Stamp, SweepProgress};
 pub use records::{
-    Generation, GenerationMode, MetricsRecord, PairOutcome, RecordKind, ThumbOutcome, last, preference,
+    Generation, GenerationMode, MetricsRecord, PairOutcome, PolicySample, RecordKind, ThumbOutcome, last,
+    preference,
 };
 pub use run_config::{ModelSize, RecordedObjective, RecordedOptions, RecordedSettings, RunConfig};
 pub use run_dir::{MetricsWriter, RunDir, State, Status};
 pub use summary::{
-    Calibration, CalibrationBin, Contrast, Estimate, Finding, Measure, NoVerdict, Point, ReliabilityBin,
-    Sign, Summary, ThumbEstimates, TrialResult, Verdict, WinRate, WinRateContrast,
+    Calibration, CalibrationBin, Contrast, Estimate, Finding, FrontierPoint, FrontierReward, Measure,
+    NoVerdict, Point, ReliabilityBin, RewardKind, Sign, Summary, ThumbEstimates, TrialResult, Verdict,
+    WinRate, WinRateContrast,
 };
 pub use sweep_dir::SweepDir;
 

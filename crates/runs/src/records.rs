@@ -55,12 +55,21 @@ pub struct PairOutcome {
     pub chosen: f64,
     /// Log-ratio log `π/π_ref` of the rejected completion, in nats.
     pub rejected: f64,
+    /// Scores of the chosen and of the rejected completion that the objective ranks by, in nats, if
+    /// it has no reference: the mean log-prob of a token, or the log-prob of the completion (SLiC).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_scores: Option<[f64; 2]>,
 }
 
 impl PairOutcome {
     /// 1 if the policy prefers the chosen completion, ½ for a tie, else 0.
     pub fn accuracy(&self) -> f64 {
         preference(self.chosen, self.rejected)
+    }
+
+    /// The same by the score that the objective ranks by; None if that is the log-ratio.
+    pub fn own_accuracy(&self) -> Option<f64> {
+        self.own_scores.map(|[chosen, rejected]| preference(chosen, rejected))
     }
 }
 
@@ -89,6 +98,31 @@ pub struct ThumbOutcome {
     /// evaluation has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probability: Option<f64>,
+}
+
+/// Completion of a held-out prompt, drawn from the policy at temperature 1 during training: a line
+/// of `samples.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PolicySample {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Content hash of the prompt, the same in every run on the same data.
+    pub prompt_id: String,
+    /// Text of the completion, without the end token.
+    pub completion: String,
+    /// Tokens of the completion, without the end token.
+    pub tokens: usize,
+    /// True if the policy generated the end token before the token limit.
+    pub ended: bool,
+    /// Sum over the tokens, the end token included, of KL(π ‖ π_ref) of the next-token distribution,
+    /// in nats. Its mean over samples estimates the KL divergence of completions up to the token
+    /// limit.
+    pub kl: f64,
+    /// Log-ratio log `π/π_ref` of the completion, in nats.
+    pub log_ratio: f64,
+    /// True utility of the completion, if the data has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub utility: Option<f64>,
 }
 
 /// Returns 1 if `this` is larger than `other`, ½ for a tie, else 0.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use strum::{Display, IntoStaticStr};
 
 use crate::{
-    Generation, Judgement, MetricsRecord, PairOutcome, RunConfig, RunsError, ThumbOutcome,
+    Generation, Judgement, MetricsRecord, PairOutcome, PolicySample, RunConfig, RunsError, ThumbOutcome,
     json::{read_json, read_json_if_exists, read_lines, write_lines},
     last,
 };
@@ -96,6 +96,11 @@ impl RunDir {
         let mut records = self.metrics()?;
         records.retain(|record| record.step <= step);
         write_lines(&self.path.join("metrics.jsonl"), &records)?;
+        let mut samples = self.samples()?;
+        if !samples.is_empty() {
+            samples.retain(|sample| sample.step <= step);
+            write_lines(&self.samples_file(), &samples)?;
+        }
         if self.error_log().exists() {
             fs_err::remove_file(self.error_log())?;
         }
@@ -219,6 +224,26 @@ impl RunDir {
         read_lines(&self.path.join("generations.jsonl"))
     }
 
+    fn samples_file(&self) -> PathBuf {
+        self.path.join("samples.jsonl")
+    }
+
+    /// Appends to `samples.jsonl`.
+    pub fn append_samples(&self, samples: &[PolicySample]) -> Result<(), RunsError> {
+        let mut text = Vec::new();
+        for sample in samples {
+            serde_json::to_writer(&mut text, sample).map_err(std::io::Error::from)?;
+            text.push(b'\n');
+        }
+        let mut file = OpenOptions::new().create(true).append(true).open(self.samples_file())?;
+        Ok(file.write_all(&text)?)
+    }
+
+    /// Reads `samples.jsonl`, completions drawn during training; empty if it does not exist.
+    pub fn samples(&self) -> Result<Vec<PolicySample>, RunsError> {
+        read_lines(&self.samples_file())
+    }
+
     /// Writes `judgements.jsonl`.
     pub fn write_judgements(&self, judgements: &[Judgement]) -> Result<(), RunsError> {
         write_lines(&self.path.join("judgements.jsonl"), judgements)
@@ -275,8 +300,21 @@ mod tests {
         run.resume(1, 2.0, 30).unwrap();
         run.metrics_writer().unwrap().append(&later).unwrap();
         assert_eq!(run.metrics().unwrap(), [record.clone(), later]);
+        let sample = |step| PolicySample {
+            step,
+            prompt_id: "p".to_owned(),
+            completion: "yo".to_owned(),
+            tokens: 2,
+            ended: true,
+            kl: 0.25,
+            log_ratio: -0.5,
+            utility: None,
+        };
+        run.append_samples(&[sample(0)]).unwrap();
+        run.append_samples(&[sample(1), sample(2)]).unwrap();
         run.resume(1, 2.0, 30).unwrap();
         assert_eq!(run.metrics().unwrap(), std::slice::from_ref(&record));
+        assert_eq!(run.samples().unwrap(), [sample(0), sample(1)]);
 
         let cause = prospect_core::config::ConfigError::Read(std::io::Error::other("the disk is full"));
         run.fail(&cause, 5.0).unwrap();

@@ -25,6 +25,9 @@ pub struct Summary {
     /// Differences of win rates from the baseline series, by judge and opponent.
     #[serde(default)]
     pub win_rate_contrasts: Vec<WinRateContrast>,
+    /// KL divergence and rewards of samples along training, by series, x and step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub frontier: Vec<FrontierPoint>,
     /// Probable faults of runs, in the order of the plan.
     pub findings: Vec<Finding>,
     /// Properties of series that are worth knowing and no faults, in sentences.
@@ -79,6 +82,10 @@ pub struct Point {
     /// margins' scale.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smoothed_accuracy: Option<Estimate>,
+    /// Preference accuracy by the score that the objective ranks by, with its interval; None if
+    /// that is the log-ratio.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_accuracy: Option<Estimate>,
     /// Measures of the held-out thumbs; None if they do not have both labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thumbs: Option<ThumbEstimates>,
@@ -339,6 +346,13 @@ pub struct WinRate {
     /// None in summaries of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wins_of_all: Option<Estimate>,
+    /// Win rate that a logistic regression predicts for completions as long as the opponent's, with
+    /// its interval over seeds and prompts; None if lengths are unknown or do not overlap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub length_controlled: Option<Estimate>,
+    /// Mean characters of the generations and of the opponent's completions, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub characters: Option<[f64; 2]>,
     /// Comparisons won.
     pub wins: u64,
     /// Comparisons tied.
@@ -381,6 +395,62 @@ pub struct WinRateContrast {
     pub seeds: usize,
     /// Number of prompts with a score under every seed of both series.
     pub prompts: usize,
+}
+
+/// Samples of one series at one x after one step of training: their distance from the reference
+/// and their rewards, over seeds and prompts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FrontierPoint {
+    /// Series.
+    pub series: String,
+    /// Value of the x axis.
+    pub x: f64,
+    /// Optimizer steps done, of the first seed's run.
+    pub step: u64,
+    /// True for the end of training.
+    pub is_last: bool,
+    /// KL divergence of completions from the reference, in nats. At step 0 it is 0 by definition.
+    pub kl: Estimate,
+    /// Rewards of the same completions.
+    pub rewards: Vec<FrontierReward>,
+    /// Number of seeds.
+    pub seeds: usize,
+    /// Number of prompts.
+    pub prompts: usize,
+}
+
+impl FrontierPoint {
+    /// Square root of the KL divergence with its interval.
+    pub fn root_kl(&self) -> Estimate {
+        let root = |kl: f64| kl.max(0.0).sqrt();
+        Estimate { value: root(self.kl.value), low: root(self.kl.low), high: root(self.kl.high) }
+    }
+
+    /// Mean reward of a kind, if it was measured.
+    pub fn reward(&self, kind: &RewardKind) -> Option<Estimate> {
+        self.rewards.iter().find(|reward| reward.kind == *kind).map(|reward| reward.mean)
+    }
+}
+
+/// A reward of sampled completions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FrontierReward {
+    /// Kind of reward.
+    pub kind: RewardKind,
+    /// Mean over seeds and prompts, with its interval.
+    pub mean: Estimate,
+}
+
+/// Measure of how good a completion is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RewardKind {
+    /// True utility, which a synthetic world defines.
+    Utility,
+    /// Reward in nats of the judge with this name, minus that of the preferred completion.
+    Reward(String),
+    /// Win rate against the preferred completions, according to the judge with this name.
+    WinRate(String),
 }
 
 /// Result of one trial of a search, at the last rung reached.

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use prospect_core::sample::mean;
 use prospect_objective::{
     BatchLoss, ClassCounts, ClassWeights, Kto, KtoValue, LogProb, Metrics, PreferencePair, RunningMean,
     Supervised, Unpaired, Whitening, aot, aot_unpaired, apo_down, apo_zero, apo_zero_unpaired, bco, cdpo,
-    dpo, entropy_point, exo_pair, hinge, ipo, kto_with_value, nca_pair, orpo, ppo, reference_point,
-    robust_dpo, sft, simpo, slic, sppo_hard,
+    dpo, entropy_point, exo_pair, hinge, ipo, kto_with_value, mean_log_ratio, nca_pair, orpo, ppo,
+    reference_point, robust_dpo, sft, simpo, slic, sppo_hard,
 };
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +56,11 @@ impl LossFunction {
     /// β of the objective.
     pub(crate) fn beta(&self) -> f64 {
         self.objective.beta()
+    }
+
+    /// Score that the objective ranks by; see [`Objective::own_score`].
+    pub(crate) fn own_score(&self, log_prob: LogProb) -> Option<f64> {
+        self.objective.own_score(log_prob)
     }
 
     /// Returns the state after a training batch; the batch's loss is evaluated with it.
@@ -186,6 +192,8 @@ fn kto_in_groups(
 ) -> (Vec<usize>, BatchLoss) {
     let groups = reference_groups(roles, logps);
     let indices = groups.iter().flat_map(|group| &group.examples.indices).copied().collect();
+    let unclamped = groups.iter().filter_map(|group| mean_log_ratio(&group.kl_logps));
+    let kl_unclamped = mean(unclamped.map(|ratio| ratio / z0.divisor()));
     let groups: Vec<_> = groups
         .iter()
         .map(|group| {
@@ -193,7 +201,9 @@ fn kto_in_groups(
             (group.examples.inputs.as_slice(), z0)
         })
         .collect();
-    (indices, kto_with_value(options, value, &groups))
+    let evaluated = kto_with_value(options, value, &groups);
+    let metrics = Metrics { kl_unclamped, ..evaluated.metrics };
+    (indices, BatchLoss { metrics, ..evaluated })
 }
 
 /// Evaluates KTO with log π in place of log-ratios: the reference is uniform, so it cancels.

@@ -137,6 +137,11 @@ impl Policy<'_> {
         self.loss.beta()
     }
 
+    /// Score that an objective without a reference ranks by; see [`Objective::own_score`](crate::Objective::own_score).
+    pub fn own_score(&self, log_prob: LogProb) -> Option<f64> {
+        self.loss.own_score(log_prob)
+    }
+
     /// Evaluates the objective: loss, metrics, and the gradient of every sequence.
     pub(crate) fn evaluate(&self, roles: &[Role], batch: &BatchLogps) -> BatchLoss {
         self.loss.evaluate(self.state, roles, batch)

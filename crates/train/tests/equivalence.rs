@@ -184,6 +184,8 @@ fn accumulation_gives_the_trajectory_of_one_large_batch_for_kto_too() {
         20,
     );
     assert!(kto.iter().any(|record| record.values["kl"] > 1e-3), "z0 is above its clamp");
+    let is_clamped = |record: &MetricsRecord| record.values["kl"] == record.values["kl_unclamped"].max(0.0);
+    assert!(kto.iter().all(is_clamped), "z0 is the clamped estimate");
     assert_micro_batch_size_does_not_matter(folder.path(), "dpo", LORA, 2, 20);
 }
 

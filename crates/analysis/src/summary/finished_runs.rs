@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use prospect_core::sample::mean;
 use prospect_runs::{
-    Experiment, Generation, Judgement, Opponent, PairOutcome, PlannedRun, RecordKind, SweepDir, ThumbOutcome,
-    preference, series_name,
+    Experiment, Generation, Judgement, Opponent, PairOutcome, PlannedRun, PolicySample, RecordKind, SweepDir,
+    ThumbOutcome, preference, series_name,
 };
 use serde_json::Value;
 use statrs::function::erf::erfc;
@@ -21,7 +21,12 @@ pub(super) struct FinishedRun<'a> {
     pub(super) pairs: Vec<PairOutcome>,
     pub(super) thumbs: Vec<ThumbOutcome>,
     generations: Vec<Generation>,
+    /// Judgements of the generations.
     pub(super) judgements: Vec<Judgement>,
+    /// Completions sampled during training.
+    pub(super) samples: Vec<PolicySample>,
+    /// Judgements of the samples against the preferred completions.
+    pub(super) sample_judgements: Vec<Judgement>,
     /// β of the objective, or 1.
     pub(super) beta: f64,
     /// Optimizer steps.
@@ -33,6 +38,12 @@ pub(super) struct FinishedRun<'a> {
 /// Preference accuracy of a run on every held-out pair.
 pub(super) fn accuracies(run: &FinishedRun<'_>) -> Vec<f64> {
     run.pairs.iter().map(PairOutcome::accuracy).collect()
+}
+
+/// Preference accuracy on every held-out pair by the score that the objective ranks by; None if
+/// that is the log-ratio.
+pub(super) fn own_accuracies(run: &FinishedRun<'_>) -> Option<Vec<f64>> {
+    run.pairs.iter().map(PairOutcome::own_accuracy).collect()
 }
 
 /// Reward margin of every held-out pair.
@@ -63,6 +74,8 @@ impl<'a> FinishedRun<'a> {
             thumbs: Vec::new(),
             generations: Vec::new(),
             judgements,
+            samples: Vec::new(),
+            sample_judgements: Vec::new(),
             beta: 1.0,
             steps: 0,
             last_evaluation: BTreeMap::new(),
@@ -79,6 +92,7 @@ impl<'a> FinishedRun<'a> {
             group: None,
             chosen: *margin,
             rejected: 0.0,
+            own_scores: None,
         };
         let pairs = margins.iter().enumerate().map(pair).collect();
         Self { pairs, steps, ..Self::with_judgements(planned, Vec::new()) }
@@ -147,15 +161,29 @@ pub(super) fn read_cells<'a>(
         let last_evaluation = last_evaluation.map(|record| record.values).unwrap_or_default();
         let (mut pairs, mut generations) = (directory.pairs()?, directory.generations()?);
         let mut thumbs = directory.thumbs()?;
+        let mut samples = directory.samples()?;
         let mut judgements = directory.judgements()?;
         let is_compared = |prompt_id: &str| experiment.search.is_none() || !is_validation(prompt_id);
         pairs.retain(|pair| is_compared(&pair.prompt_id));
         thumbs.retain(|thumb| is_compared(&thumb.prompt_id));
         generations.retain(|generation| is_compared(&generation.prompt_id));
         judgements.retain(|judgement| is_compared(&judgement.prompt_id));
+        samples.retain(|sample| is_compared(&sample.prompt_id));
+        let (sample_judgements, mut judgements): (Vec<_>, Vec<_>) =
+            judgements.into_iter().partition(|judgement| judgement.step.is_some());
         judgements.extend(judgements_by_utility(&generations));
-        let run =
-            FinishedRun { planned, pairs, thumbs, generations, judgements, beta, steps, last_evaluation };
+        let run = FinishedRun {
+            planned,
+            pairs,
+            thumbs,
+            generations,
+            judgements,
+            samples,
+            sample_judgements,
+            beta,
+            steps,
+            last_evaluation,
+        };
         cells.entry(CellKey::new(experiment, x_values, planned)).or_default().push(run);
     }
     for runs in cells.values_mut() {
@@ -172,9 +200,16 @@ fn judgements_by_utility(generations: &[Generation]) -> impl Iterator<Item = Jud
             judge: TRUE_UTILITY.to_owned(),
             opponent: Opponent::Target,
             prompt_id: generation.prompt_id.clone(),
+            step: None,
+            reward: None,
+            characters: generation.chosen.as_ref().map(|chosen| characters([&generation.completion, chosen])),
             score: Some(preference(generation.utility?, generation.chosen_utility?)),
         })
     })
+}
+
+fn characters(texts: [&String; 2]) -> [usize; 2] {
+    texts.map(|text| text.chars().count())
 }
 
 /// Values of the x axis.

@@ -24,6 +24,7 @@ pub(super) fn points(sweep: &SweepRuns<'_>) -> Result<Vec<Point>, AnalysisError>
     let (least, most) = range.unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
     let accuracy = estimates(sweep, &Quantity::ACCURACY)?;
     let smoothed = estimates(sweep, &Quantity::SMOOTHED_ACCURACY)?;
+    let own = estimates(sweep, &Quantity::OWN_ACCURACY)?;
     let auc = estimates(sweep, &Quantity::AUC_WITHOUT_PAIRS)?;
     let margin = estimates(sweep, &Quantity::MARGIN)?;
     let utility = estimates(sweep, &Quantity::utility(range))?;
@@ -41,6 +42,7 @@ pub(super) fn points(sweep: &SweepRuns<'_>) -> Result<Vec<Point>, AnalysisError>
             x: sweep.xs.numbers[cell.x],
             accuracy: share(&accuracy),
             smoothed_accuracy: share(&smoothed),
+            own_accuracy: share(&own),
             thumbs,
             seeds: runs.iter().filter_map(|run| headline_of_run(run)).collect(),
             utility: utility.get(cell).map(|utility| utility.clamped(least, most)),

@@ -2,7 +2,7 @@
 
 use super::{
     clustered::{Clustered, ClusteredSample},
-    finished_runs::{FinishedRun, accuracies, margins, smoothed_accuracies, utilities},
+    finished_runs::{FinishedRun, accuracies, margins, own_accuracies, smoothed_accuracies, utilities},
 };
 use crate::{
     AnalysisError,
@@ -29,6 +29,15 @@ impl Quantity {
     pub(super) const SMOOTHED_ACCURACY: Self = Self {
         values: |runs| Clustered::pairs(runs, smoothed_accuracies),
         scale: Scale::Range { low: 0.0, high: 1.0 },
+    };
+
+    /// Accuracy by the score that the objective ranks by, for objectives without a reference.
+    pub(super) const OWN_ACCURACY: Self = Self {
+        values: |runs| {
+            let known: Option<Vec<Vec<f64>>> = runs.iter().map(|run| own_accuracies(run)).collect();
+            known.and_then(|_| Clustered::pairs(runs, |run| own_accuracies(run).unwrap_or_default()))
+        },
+        scale: Scale::Share,
     };
 
     /// AUC of held-out thumbs, for runs without pairs.

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use prospect_runs::{Opponent, Verdict, WinRate, WinRateContrast};
+use prospect_core::sample::mean;
+use prospect_runs::{Estimate, Opponent, Verdict, WinRate, WinRateContrast};
 
 use super::{
     contrasts::{SIGNIFICANT, SamplePair, adjust, no_verdict, pooled_differences, verdict_of},
     finished_runs::{CellKey, FinishedRun},
+    length_control::{Comparison, length_controlled},
     quantity::Quantity,
     sweep_runs::SweepRuns,
 };
@@ -23,6 +25,8 @@ struct Scores<'a> {
     cell: &'a CellKey,
     /// Scores by prompt, for each seed with judgements; None for an answer that cannot be read.
     seeds: BTreeMap<u64, BTreeMap<&'a str, Option<f64>>>,
+    /// Characters of both sides by seed and prompt, where they are known.
+    characters: BTreeMap<(u64, &'a str), [usize; 2]>,
 }
 
 impl<'a> Scores<'a> {
@@ -39,9 +43,14 @@ impl<'a> Scores<'a> {
                 own.map(|judgement| (judgement.prompt_id.as_str(), judgement.score)).collect();
             (run.planned.seed, scores)
         };
+        let characters_of_run = |run: &'a FinishedRun<'_>| {
+            let own = run.judgements.iter().filter(|own| own.judge == judge && own.opponent == *opponent);
+            own.filter_map(|own| Some(((run.planned.seed, own.prompt_id.as_str()), own.characters?)))
+        };
+        let characters = runs.iter().flat_map(characters_of_run).collect();
         let seeds: BTreeMap<_, _> =
             runs.iter().map(scores_of_run).filter(|(_, scores)| !scores.is_empty()).collect();
-        (!seeds.is_empty()).then_some(Self { cell, seeds })
+        (!seeds.is_empty()).then_some(Self { cell, seeds, characters })
     }
 
     /// Prompts with a score under all of `seeds`: seeds are paired by prompt.
@@ -96,6 +105,47 @@ impl<'a> Scores<'a> {
     }
 }
 
+impl Scores<'_> {
+    /// Returns the length-controlled win rate; None if lengths are unknown or do not overlap.
+    fn length_controlled(&self) -> Result<Option<Sample>, AnalysisError> {
+        let seeds = self.all_seeds();
+        let prompts = self.prompts(&seeds);
+        let comparison = |seed: u64, prompt: &str| {
+            let [own, other] = *self.characters.get(&(seed, prompt))?;
+            Some(Comparison { score: self.score(seed, prompt)?, longer: own as f64 - other as f64 })
+        };
+        let comparisons: Option<Vec<Comparison>> =
+            seeds.iter().flat_map(|seed| prompts.iter().map(|prompt| comparison(*seed, prompt))).collect();
+        let Some(values) = comparisons.as_deref().and_then(length_controlled) else { return Ok(None) };
+        let of_seed = |values: &[f64]| -> Vec<Observation<'_>> {
+            let values = prompts.iter().zip(values);
+            values.map(|(prompt, value)| Observation { pair: prompt, prompt, value: *value }).collect()
+        };
+        let observations: Vec<_> = values.chunks(prompts.len().max(1)).map(of_seed).collect();
+        Ok(Some(Sample::new(&observations, Scale::Range { low: 0.0, high: 1.0 })?))
+    }
+
+    /// Mean characters of both sides.
+    fn mean_characters(&self) -> Option<[f64; 2]> {
+        let side = |side: usize| mean(self.characters.values().map(|characters| characters[side] as f64));
+        Some([side(0)?, side(1)?])
+    }
+}
+
+/// Returns the length-controlled win rates of all series, with the variance between seeds pooled
+/// over them.
+fn length_controlled_rates(all: &[&Scores<'_>]) -> Result<Vec<Option<Estimate>>, AnalysisError> {
+    let samples: Vec<Option<Sample>> =
+        all.iter().map(|scores| scores.length_controlled()).collect::<Result<_, _>>()?;
+    let means: Vec<Vec<f64>> = samples.iter().flatten().map(Sample::run_means).collect();
+    let mut levels = pool_levels(&means).into_iter();
+    let estimate = |sample: &Option<Sample>| {
+        let sample = sample.as_ref()?;
+        Some(sample.estimate_with(levels.next().flatten()).clamped(0.0, 1.0))
+    };
+    Ok(samples.iter().map(estimate).collect())
+}
+
 /// Returns the win rates by judge, opponent, series and x, and their differences from the baseline
 /// where both were compared with the same completions. P-values are adjusted for all rates, and for
 /// all differences, of a judge against an opponent.
@@ -133,8 +183,9 @@ fn rates_of(
         }
     }
     let levels = pool_levels(&samples.iter().map(|(_, sample)| sample.run_means()).collect::<Vec<_>>());
+    let controlled = length_controlled_rates(&samples.iter().map(|(scores, _)| *scores).collect::<Vec<_>>())?;
     let mut rates = Vec::new();
-    for ((scores, sample), seeds) in samples.iter().zip(levels) {
+    for (((scores, sample), seeds), length_controlled) in samples.iter().zip(levels).zip(controlled) {
         let all: Vec<Option<f64>> = scores.seeds.values().flat_map(|seed| seed.values()).copied().collect();
         let count = |wanted: &dyn Fn(f64) -> bool| {
             all.iter().flatten().filter(|score| wanted(**score)).count() as u64
@@ -147,6 +198,8 @@ fn rates_of(
             rate: sample.estimate_with(seeds),
             decided: scores.decided()?.map(|decided| decided.estimate()),
             wins_of_all: binomial_exact_at(PAPER_ALPHA, count(&|score| score > 0.5), all.len() as u64).ok(),
+            length_controlled,
+            characters: scores.mean_characters(),
             wins: count(&|score| score > 0.5),
             ties: count(&|score| score == 0.5),
             losses: count(&|score| score < 0.5),
@@ -259,7 +312,10 @@ mod tests {
             judge: "j".to_owned(),
             opponent: Opponent::Target,
             prompt_id: format!("p{prompt}"),
+            step: None,
             score,
+            reward: None,
+            characters: None,
         }
     }
 

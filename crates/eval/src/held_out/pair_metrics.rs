@@ -73,6 +73,7 @@ mod tests {
             group: None,
             chosen,
             rejected: 0.0,
+            own_scores: None,
         };
         let outcomes = [outcome("law", 2.0), outcome("law", -1.0), outcome("art", 4.0)];
         assert_eq!(by_origin("source", 0.1, &outcomes, |outcome| &outcome.source), BTreeMap::new());

@@ -128,7 +128,7 @@ impl Numbering {
     }
 }
 
-/// Returns the metrics of thumbs. `z0` is the KL estimate, in nats.
+/// Returns the metrics of thumbs. `z0` is the reference point, in nats.
 pub(super) fn values(thumbs: &[ThumbOutcome], z0: f64) -> BTreeMap<String, f64> {
     let measures = [
         ("auc", auc(&scores(thumbs))),

@@ -24,7 +24,7 @@ use ureq::{
 };
 
 use super::{
-    CompletionPair, Judge, JudgeError,
+    CompletionPair, Judge, JudgeError, Preference,
     answer_cache::AnswerCache,
     question::{PreferredResponse, Question, parse_answer},
     rate_limit::RateLimiter,
@@ -236,7 +236,11 @@ impl Judge for Endpoint {
         )
     }
 
-    fn judge(&mut self, _: &Path, comparisons: &[CompletionPair]) -> Result<Vec<Option<f64>>, JudgeError> {
+    fn judge(
+        &mut self,
+        _: &Path,
+        comparisons: &[CompletionPair],
+    ) -> Result<Vec<Option<Preference>>, JudgeError> {
         let next = AtomicUsize::new(0);
         let answered: Mutex<Vec<_>> = Mutex::new(comparisons.iter().map(|_| None).collect());
         let failure = Mutex::new(None);
@@ -264,15 +268,15 @@ impl Judge for Endpoint {
             return Err(error);
         }
         let answered = answered.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let scores: Vec<Option<f64>> = answered
+        let preferences: Vec<Option<Preference>> = answered
             .into_iter()
             .map(|both| {
                 let [one, other] = both?;
-                Some(f64::midpoint(one?, other?))
+                Some(Preference { score: f64::midpoint(one?, other?), reward: None })
             })
             .collect();
-        self.judged += scores.len();
-        self.undecided += scores.iter().filter(|score| **score == Some(0.5)).count();
-        Ok(scores)
+        self.judged += preferences.len();
+        self.undecided += preferences.iter().flatten().filter(|preference| preference.score == 0.5).count();
+        Ok(preferences)
     }
 }

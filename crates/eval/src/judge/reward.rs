@@ -21,7 +21,7 @@ use prospect_train::{
     train,
 };
 
-use super::{CompletionPair, Judge, JudgeError};
+use super::{CompletionPair, Judge, JudgeError, Preference};
 use crate::completions_per_pass;
 
 /// Fewest training pairs of a reward model.
@@ -213,7 +213,7 @@ impl Judge for RewardModel {
         &mut self,
         dataset: &Path,
         comparisons: &[CompletionPair],
-    ) -> Result<Vec<Option<f64>>, JudgeError> {
+    ) -> Result<Vec<Option<Preference>>, JudgeError> {
         let key = self.train(dataset)?;
         let trained = &self.trained[&key];
         let message =
@@ -230,6 +230,10 @@ impl Judge for RewardModel {
         }
         let rewards = self.rewards(&trained.policy, &completions)?;
         let (sides, _) = rewards.as_chunks::<2>();
-        Ok(sides.iter().map(|[ours, theirs]| Some(preference((*ours)?, (*theirs)?))).collect())
+        let compare = |[ours, theirs]: &[Option<f64>; 2]| {
+            let (ours, theirs) = ((*ours)?, (*theirs)?);
+            Some(Preference { score: preference(ours, theirs), reward: Some(ours - theirs) })
+        };
+        Ok(sides.iter().map(compare).collect())
     }
 }

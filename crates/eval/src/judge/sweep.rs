@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use prospect_core::progress::Progress;
 use prospect_runs::{
-    Experiment, Generation, JudgeNote, Judgement, Opponent, PlannedRun, SweepDir, series_name,
+    Experiment, Generation, JudgeNote, Judgement, Opponent, PlannedRun, PolicySample, SweepDir, series_name,
 };
 
 use super::{CompletionPair, Judge, JudgeError, question::whole_sentences};
@@ -18,16 +18,26 @@ pub struct JudgedCounts {
     pub unread: usize,
 }
 
-/// Compares the generations of a sweep's finished runs with `opponent`. Writes the judgements to
-/// the run directories, replacing those of the same judge about the same opponent.
+/// Comparisons of one run's completions.
+struct Round<'a> {
+    run: &'a PlannedRun,
+    /// Optimizer steps after which the completions were sampled; None for the generations.
+    step: Option<u64>,
+    comparisons: Vec<CompletionPair>,
+}
+
+/// Compares the generations of a sweep's finished runs with `opponent`. With `samples`, it also
+/// compares the completions that were sampled during training with the preferred ones. Writes the
+/// judgements to the run directories, replacing those of the same judge about the same opponent.
 pub fn judge_sweep(
     sweep: &SweepDir,
     judge: &mut dyn Judge,
     opponent: &Opponent,
+    samples: bool,
 ) -> Result<JudgedCounts, JudgeError> {
     let experiment = sweep.experiment()?;
     let generations = generations_by_run(sweep, &experiment)?;
-    let mut rounds = Vec::new();
+    let mut rounds: BTreeMap<&str, Vec<Round<'_>>> = BTreeMap::new();
     for run in &experiment.runs {
         let Some(own) = generations.get(run.id.as_str()) else { continue };
         let others = match opponent {
@@ -39,33 +49,30 @@ pub fn judge_sweep(
                 None => continue,
             },
         };
-        rounds.push((run, comparisons(own, others)));
+        let mut own_rounds = vec![Round { run, step: None, comparisons: comparisons(own, others) }];
+        if samples {
+            own_rounds.extend(sample_rounds(run, own, &sweep.run(&run.id).samples()?));
+        }
+        rounds.insert(&run.id, own_rounds);
     }
-    let total = rounds.iter().map(|(_, comparisons)| comparisons.len()).sum::<usize>();
+    let all = || rounds.values().flatten();
+    let total = all().map(|round| round.comparisons.len()).sum::<usize>();
     if total == 0 {
-        return Err(JudgeError::Unusable(format!(
-            "{}: no finished run has generations to compare; add `evaluate: {{ generations: … }}` to the experiment",
-            sweep.path().display()
-        )));
+        return Err(unusable(
+            sweep,
+            "has generations to compare; add `evaluate: { generations: … }` to the experiment",
+        ));
+    }
+    if samples && all().all(|round| round.step.is_none()) {
+        return Err(unusable(
+            sweep,
+            "has samples to compare; add `every` to `evaluate.generations`, or leave out --samples",
+        ));
     }
     let progress = Progress::new("judging", "comparisons", total as u64);
     let mut counts = JudgedCounts::default();
-    for (run, comparisons) in rounds {
-        let dataset = experiment.data.get(run.data).map(|data| data.path.as_path());
-        let scores = judge.judge(dataset.unwrap_or(sweep.path()), &comparisons)?;
-        counts.comparisons += scores.len();
-        counts.unread += scores.iter().filter(|score| score.is_none()).count();
-        let directory = sweep.run(&run.id);
-        let mut judgements = directory.judgements()?;
-        judgements.retain(|judgement| judgement.judge != judge.name() || judgement.opponent != *opponent);
-        judgements.extend(comparisons.iter().zip(scores).map(|(comparison, score)| Judgement {
-            judge: judge.name().to_owned(),
-            opponent: opponent.clone(),
-            prompt_id: comparison.prompt_id.clone(),
-            score,
-        }));
-        directory.write_judgements(&judgements)?;
-        progress.advance(comparisons.len() as u64, "");
+    for rounds in rounds.into_values() {
+        judge_run(sweep, &experiment, judge, opponent, rounds, (&progress, &mut counts))?;
     }
     let mut judges = sweep.judges()?;
     judges.retain(|note| note.name != judge.name());
@@ -73,6 +80,64 @@ pub fn judge_sweep(
     judges.sort_by(|a, b| a.name.cmp(&b.name));
     sweep.write_judges(&judges)?;
     Ok(counts)
+}
+
+/// Judges the rounds of one run, and writes its judgements.
+fn judge_run(
+    sweep: &SweepDir,
+    experiment: &Experiment,
+    judge: &mut dyn Judge,
+    opponent: &Opponent,
+    rounds: Vec<Round<'_>>,
+    (progress, counts): (&Progress, &mut JudgedCounts),
+) -> Result<(), JudgeError> {
+    let Some(Round { run, .. }) = rounds.first() else { return Ok(()) };
+    let dataset = experiment.data.get(run.data).map(|data| data.path.as_path()).unwrap_or(sweep.path());
+    let directory = sweep.run(&run.id);
+    let mut judgements = directory.judgements()?;
+    judgements.retain(|judgement| judgement.judge != judge.name() || judgement.opponent != *opponent);
+    for Round { step, comparisons, .. } in rounds {
+        let preferences = judge.judge(dataset, &comparisons)?;
+        counts.comparisons += preferences.len();
+        counts.unread += preferences.iter().filter(|preference| preference.is_none()).count();
+        judgements.extend(comparisons.iter().zip(preferences).map(|(comparison, preference)| Judgement {
+            judge: judge.name().to_owned(),
+            opponent: opponent.clone(),
+            prompt_id: comparison.prompt_id.clone(),
+            step,
+            score: preference.map(|preference| preference.score),
+            reward: preference.and_then(|preference| preference.reward),
+            characters: Some([&comparison.completion, &comparison.other].map(|text| text.chars().count())),
+        }));
+        progress.advance(comparisons.len() as u64, "");
+    }
+    Ok(directory.write_judgements(&judgements)?)
+}
+
+/// Compares the samples of each step of a run with the preferred completions of its generations.
+fn sample_rounds<'a>(
+    run: &'a PlannedRun,
+    generations: &[Generation],
+    samples: &[PolicySample],
+) -> Vec<Round<'a>> {
+    let by_prompt: BTreeMap<&str, &Generation> =
+        generations.iter().map(|generation| (generation.prompt_id.as_str(), generation)).collect();
+    let mut by_step: BTreeMap<u64, Vec<CompletionPair>> = BTreeMap::new();
+    for sample in samples {
+        let Some(generation) = by_prompt.get(sample.prompt_id.as_str()) else { continue };
+        let Some(other) = generation.chosen.clone() else { continue };
+        by_step.entry(sample.step).or_default().push(CompletionPair {
+            prompt_id: sample.prompt_id.clone(),
+            prompt: generation.prompt.clone(),
+            completion: judged_text(&sample.completion, sample.ended),
+            other,
+        });
+    }
+    by_step.into_iter().map(|(step, comparisons)| Round { run, step: Some(step), comparisons }).collect()
+}
+
+fn unusable(sweep: &SweepDir, what: &str) -> JudgeError {
+    JudgeError::Unusable(format!("{}: no finished run {what}", sweep.path().display()))
 }
 
 fn no_run(sweep: &SweepDir, id: &str) -> JudgeError {
@@ -118,12 +183,15 @@ fn comparisons(own: &[Generation], others: Option<&Vec<Generation>>) -> Vec<Comp
     let comparison = |own: &Generation| {
         let other = match others {
             None => own.chosen.clone()?,
-            Some(others) => judged_text(others.iter().find(|other| other.prompt_id == own.prompt_id)?),
+            Some(others) => {
+                let other = others.iter().find(|other| other.prompt_id == own.prompt_id)?;
+                judged_text(&other.completion, other.ended)
+            }
         };
         Some(CompletionPair {
             prompt_id: own.prompt_id.clone(),
             prompt: own.prompt.clone(),
-            completion: judged_text(own),
+            completion: judged_text(&own.completion, own.ended),
             other,
         })
     };
@@ -132,7 +200,6 @@ fn comparisons(own: &[Generation], others: Option<&Vec<Generation>>) -> Vec<Comp
 
 /// Completion as judges see it: truncated after the last complete sentence if it reached the token
 /// limit.
-fn judged_text(generation: &Generation) -> String {
-    let Generation { completion, ended, .. } = generation;
-    if *ended { completion.clone() } else { whole_sentences(completion).to_owned() }
+fn judged_text(completion: &str, ended: bool) -> String {
+    if ended { completion.to_owned() } else { whole_sentences(completion).to_owned() }
 }

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use prospect_data::Message;
-use prospect_eval::{GenerationOptions, Generations, HeldOutPrompts};
+use prospect_eval::{GenerationOptions, Generations, HeldOutPrompts, PolicySamples};
 use prospect_runs::{GenerationMode, MetricsRecord};
 use prospect_train::{Encoder, Observer, Policy, ReferenceCache, StopReason, TrainError};
 
@@ -75,4 +75,55 @@ fn generations_are_repeatable_and_measured() {
             |result: &Generations| result.generations.iter().map(|g| g.prompt_id.clone()).collect::<Vec<_>>();
         assert_eq!(prompt_ids(start), prompt_ids(end));
     }
+}
+
+/// Samples at the start, in the middle and at the end of training.
+struct SamplingObserver<'a> {
+    prompts: &'a HeldOutPrompts<'a>,
+    results: Vec<PolicySamples>,
+}
+
+impl Observer for SamplingObserver<'_> {
+    fn on_step_end(
+        &mut self,
+        step: u64,
+        _: u64,
+        policy: &Policy<'_>,
+        _: &ReferenceCache,
+    ) -> Result<ControlFlow<StopReason>, TrainError> {
+        if step.is_multiple_of(10) {
+            self.results.push(self.prompts.sample(policy, step, 3, None)?);
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn on_log(&mut self, _: MetricsRecord) -> Result<(), TrainError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn samples_have_a_kl_divergence_of_0_at_the_start_and_a_positive_one_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    dataset(&data);
+    let (model, settings) = (model(), settings(SETTINGS));
+    let encoder = Encoder::new(&model, settings.max_length, settings.max_prompt_length);
+    let options = GenerationOptions { prompts: 24, max_new_tokens: 12, mode: GenerationMode::Greedy };
+    let prompts = HeldOutPrompts::read(&data, options, &settings, &encoder).unwrap();
+    let mut observer = SamplingObserver { prompts: &prompts, results: Vec::new() };
+    run(&data, &model, &settings, &encoder, &mut observer);
+    let [start, middle, end] = observer.results.as_slice() else { panic!("three steps") };
+    assert!(start.samples.iter().all(|sample| sample.kl == 0.0 && sample.log_ratio.abs() < 1e-4));
+    for later in [middle, end] {
+        assert!(later.samples.iter().all(|sample| sample.kl > 0.0 && sample.tokens <= 12));
+        let (kl, log_ratio) = (later.values["eval_samples/kl"], later.values["eval_samples/log_ratio"]);
+        // Both estimate one quantity; log-ratios vary more.
+        let spread = (later.samples.iter().map(|sample| (sample.log_ratio - kl).powi(2)).sum::<f64>()
+            / later.samples.len() as f64)
+            .sqrt();
+        assert!((kl - log_ratio).abs() < 4.0 * spread / (later.samples.len() as f64).sqrt());
+    }
+    assert_eq!([start, middle, end].map(|result| result.samples[0].step), [0, 10, 20]);
+    assert!(end.values["eval_samples/kl"] > 0.05, "{:?}", end.values);
 }

@@ -17,6 +17,8 @@ use crate::{
 pub enum Sampling {
     /// Takes the most probable token.
     Greedy,
+    /// Ancestral sampling: draws from the model's own distribution, at temperature 1.
+    Ancestral,
     /// Nucleus (top-p) sampling (arXiv 1904.09751): draws from the smallest set of most probable
     /// tokens whose total probability is at least `top_p`, after dividing the logits by
     /// `temperature`.
@@ -218,15 +220,20 @@ fn choose(
 ) -> Result<Vec<(u32, f64)>> {
     let logits = logits.to_dtype(DType::F32)?.to_vec2::<f32>()?;
     let chosen = |(logits, row): (&Vec<f32>, &ActivePrompt<'_>)| {
+        let probabilities = softmax(logits, 1.0);
+        // 53 bits of the draw as a number in [0, 1).
+        let uniform = || {
+            let bits = draw.bits(&format!("{} {step}", row.id)) >> 11;
+            bits as f64 / (1_u64 << 53) as f64
+        };
         let token = match config.sampling {
             Sampling::Greedy => argmax(logits),
+            Sampling::Ancestral => ancestral(&probabilities, uniform()),
             Sampling::Nucleus { top_p, temperature } => {
-                // 53 bits of the draw as a number in [0, 1).
-                let bits = draw.bits(&format!("{} {step}", row.id)) >> 11;
-                nucleus(&softmax(logits, temperature), top_p, bits as f64 / (1_u64 << 53) as f64)
+                nucleus(&softmax(logits, temperature), top_p, uniform())
             }
         };
-        (token, entropy(&softmax(logits, 1.0)))
+        (token, entropy(&probabilities))
     };
     Ok(logits.iter().zip(rows).map(chosen).collect())
 }
@@ -273,6 +280,19 @@ fn entropy(probabilities: &[f64]) -> f64 {
     probabilities.iter().map(term).sum()
 }
 
+/// Returns the token at quantile `uniform`, in [0, 1), of tokens in the order of their ids.
+fn ancestral(probabilities: &[f64], uniform: f64) -> u32 {
+    let mut left = uniform;
+    for (token, p) in (0..).zip(probabilities) {
+        if left < *p {
+            return token;
+        }
+        left -= p;
+    }
+    // Rounding may leave a remainder after the last token.
+    (0..).zip(probabilities).filter(|(_, p)| **p > 0.0).last().map_or(0, |(token, _)| token)
+}
+
 /// Returns the token at quantile `uniform`, in [0, 1), of the smallest set of most probable tokens
 /// whose total probability is at least `top_p`.
 fn nucleus(probabilities: &[f64], top_p: f64, uniform: f64) -> u32 {
@@ -316,6 +336,18 @@ mod tests {
         assert_eq!(drawn(1.0), [1, 2, 3, 0]);
         let share = (0..1000).filter(|i| nucleus(&probabilities, 0.69, f64::from(*i) / 1000.0) == 1).count();
         assert!((570..=572).contains(&share), "4 of 7: {share}");
+    }
+
+    #[test]
+    fn ancestral_draws_have_the_probabilities() {
+        let probabilities = [0.1, 0.4, 0.0, 0.3, 0.2, 0.0];
+        let count =
+            |token| (0..1000).filter(|i| ancestral(&probabilities, f64::from(*i) / 1000.0) == token).count();
+        let counts = [0, 1, 2, 3, 4, 5].map(count);
+        for (count, expected) in counts.into_iter().zip([100, 400, 0, 300, 200, 0]) {
+            assert!(expected - 1 <= count as i32 && count as i32 <= expected + 1, "{counts:?}");
+        }
+        assert_eq!(ancestral(&[0.5, 0.4, 0.0], 0.999), 1, "a remainder after the last token");
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Head {
     }
 
     /// Returns chunks of scored tokens with their first row. No chunk straddles `boundary`.
-    fn chunks<'a>(
+    pub(crate) fn chunks<'a>(
         &self,
         scored: &'a [ScoredToken],
         boundary: usize,

@@ -126,6 +126,10 @@ pub(crate) enum PlotMark {
     Line { style: SeriesStyle, points: Vec<(f64, f64)> },
     /// A vertical interval with caps.
     Interval { style: SeriesStyle, x: f64, low: f64, high: f64 },
+    /// A horizontal interval with caps.
+    Span { style: SeriesStyle, y: f64, low: f64, high: f64 },
+    /// A short text next to a marker, above and to the right.
+    Label { x: f64, y: f64, text: String },
     /// A marker in the shape of the series.
     Marker { style: SeriesStyle, x: f64, y: f64 },
     /// A text above a position.

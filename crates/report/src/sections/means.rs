@@ -195,8 +195,9 @@ fn generations(sweep: &SweepData) -> Option<MeanTable> {
         "Generated completions",
         "Length in tokens, next to that of the chosen completions; share of completions that ended with an \
          end-of-sequence token; distinct-1 and distinct-2 (share of distinct words and bigrams); share of repeated \
-         4-grams within a completion; entropy of the next token and log π/π_ref of a completion, in nats; true utility \
-         if the dataset defines it.",
+         4-grams within a completion; entropy of the next token and log π/π_ref of a completion, in nats; KL divergence \
+         from the reference of completions sampled at temperature 1, in nats, if the experiment samples any; true \
+         utility if the dataset defines it.",
         &[
             column("Length", "length", format::number),
             column("Chosen", "chosen_length", format::number),
@@ -206,6 +207,9 @@ fn generations(sweep: &SweepData) -> Option<MeanTable> {
             column("Repetition", "repetition", format::percent),
             column("Entropy", "entropy", format::number),
             column("Log‑ratio", "kl", format::number),
+            MeanColumn::new("KL", "sampled_kl", format::number, |run| {
+                run.last(RecordKind::Eval, "eval_samples/kl")
+            }),
             column("Utility", "utility", format::number),
         ],
     )

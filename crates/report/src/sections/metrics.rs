@@ -85,14 +85,15 @@ pub(crate) const HELD_OUT_MARGIN: PlottedMetric = PlottedMetric {
     ..DEFAULT
 };
 
-/// The objective's estimate of KL(policy ‖ reference).
+/// The estimate that KTO's reference point z0 clamps at 0.
 pub(crate) const KL: PlottedMetric = PlottedMetric {
     name: "kl",
-    key: "kl",
-    title: "KL estimate during training",
-    label: "KL estimate, nats",
-    note: "KL divergence of the policy from the reference, as estimated by the objective; objectives without an \
-           estimate have no curve.",
+    key: "kl_unclamped",
+    title: "Log-ratio of mismatched completions during training",
+    label: "mean log-ratio, nats",
+    note: "Mean log-ratio of completions paired with other prompts. KTO’s reference point z0 is this number, clamped at \
+           0; objectives without a reference point have no curve.",
+    rule: Some(0.0),
     ..DEFAULT
 };
 
@@ -128,14 +129,16 @@ pub(crate) const CHOSEN_FALLEN: PlottedMetric = PlottedMetric {
     ..DEFAULT
 };
 
-/// KL estimate on held-out prompts.
+/// Log-ratio of mismatched completions on held-out prompts.
 pub(crate) const HELD_OUT_KL: PlottedMetric = PlottedMetric {
     name: "held-out-kl",
     kind: RecordKind::Eval,
-    key: "eval_kl",
-    title: "KL estimate on held-out prompts",
-    label: "KL estimate, nats",
-    note: "The same estimate for all objectives: mean log-ratio of completions paired with other prompts, clamped at 0.",
+    key: "eval_kl_unclamped",
+    title: "Log-ratio of mismatched completions on held-out prompts",
+    label: "mean log-ratio, nats",
+    note: "Mean log-ratio of completions paired with other prompts, for all objectives, not clamped. It estimates the KL \
+           divergence from texts that the policy did not write, and can be negative.",
+    rule: Some(0.0),
     ..DEFAULT
 };
 

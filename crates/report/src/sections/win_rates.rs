@@ -1,5 +1,6 @@
 //! Win rates of policies, as judges prefer their completions.
 
+use prospect_core::sample::mean;
 use prospect_runs::{Opponent, Verdict, WinRate, WinRateContrast};
 use serde::Serialize;
 
@@ -21,6 +22,8 @@ pub(crate) struct MatchupView {
     rows: Vec<WinRateRow>,
     /// True if published results are shown, which count wins among all comparisons.
     as_published: bool,
+    /// Definition of the length-controlled rate, if there is one.
+    length_control: Option<String>,
     contrasts: Vec<WinRateContrastRow>,
 }
 
@@ -46,6 +49,7 @@ struct WinRateRow {
     series: String,
     rate: String,
     interval: String,
+    length_controlled: String,
     decided: String,
     /// Wins as a share of all comparisons, with a 90 % interval.
     wins_of_all: String,
@@ -96,6 +100,7 @@ impl Matchup<'_> {
                 |note| note.about.clone(),
             ),
             as_published: sweep.experiment.reference.is_some(),
+            length_control: self.length_control(),
             rows: self.rates.iter().map(|rate| WinRateRow::new(sweep, rate)).collect(),
             contrasts: self.contrasts(sweep),
         }
@@ -103,6 +108,18 @@ impl Matchup<'_> {
 }
 
 impl Matchup<'_> {
+    /// Describes the length-controlled rate and the lengths; None without lengths.
+    fn length_control(&self) -> Option<String> {
+        let lengths = |rate: &&WinRate| rate.characters;
+        let side = |side: usize| mean(self.rates.iter().filter_map(|rate| Some(lengths(rate)?[side])));
+        let (own, other) = (side(0)?, side(1)?);
+        Some(format!(
+            "Length-controlled: the win rate that a logistic regression predicts for completions as long as those of \
+             the opponent, since judges prefer longer ones. Completions have {own:.0} characters on average, those of \
+             the opponent {other:.0}. A dash means that the lengths of both do not overlap enough."
+        ))
+    }
+
     fn contrasts(&self, sweep: &SweepData) -> Vec<WinRateContrastRow> {
         let all = sweep.summary.iter().flat_map(|summary| &summary.win_rate_contrasts);
         let own = all.filter(|contrast| contrast.judge == self.judge && contrast.opponent == *self.opponent);
@@ -151,6 +168,9 @@ impl WinRateRow {
             series: rate.series.clone(),
             rate: format::percent(rate.rate.value),
             interval: format::percent_interval(rate.rate),
+            length_controlled: rate
+                .length_controlled
+                .map_or_else(|| "–".to_owned(), format::percent_estimate),
             decided: rate.decided.map_or_else(|| "–".to_owned(), format::percent_estimate),
             wins_of_all: rate.wins_of_all.map_or_else(|| "–".to_owned(), format::percent_estimate),
             wins: rate.wins,

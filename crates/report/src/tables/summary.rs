@@ -84,6 +84,7 @@ pub(super) fn points(sweep: &SweepData) -> CsvTable {
         row.extend(numbers(point.margin));
         row.extend(optional_numbers(point.utility));
         row.extend(optional_numbers(point.smoothed_accuracy));
+        row.extend(optional_numbers(point.own_accuracy));
         let seeds: Vec<String> = point.seeds.iter().map(f64::to_string).collect();
         row.extend([point.steps.to_string(), seeds.len().to_string(), seeds.join(" ")]);
         row
@@ -103,6 +104,9 @@ pub(super) fn points(sweep: &SweepData) -> CsvTable {
             "smoothed_accuracy",
             "smoothed_accuracy_low",
             "smoothed_accuracy_high",
+            "own_accuracy",
+            "own_accuracy_low",
+            "own_accuracy_high",
             "steps",
             "seeds",
             "seed_accuracies",
@@ -178,6 +182,9 @@ pub(super) fn win_rates(sweep: &SweepData) -> CsvTable {
         row.extend(numbers(rate.rate));
         row.extend(optional_numbers(rate.decided));
         row.extend(optional_numbers(rate.wins_of_all));
+        row.extend(optional_numbers(rate.length_controlled));
+        let characters = rate.characters.map_or_else(Default::default, |both| both.map(|n| n.to_string()));
+        row.extend(characters);
         row.extend([rate.wins, rate.ties, rate.losses, rate.unread].map(|count| count.to_string()));
         row.extend([rate.p, rate.p_holm].map(|p| p.to_string()));
         row
@@ -199,6 +206,11 @@ pub(super) fn win_rates(sweep: &SweepData) -> CsvTable {
             "wins_of_all",
             "wins_of_all_low_90",
             "wins_of_all_high_90",
+            "length_controlled",
+            "length_controlled_low",
+            "length_controlled_high",
+            "characters",
+            "characters_opponent",
             "wins",
             "ties",
             "losses",

@@ -166,3 +166,27 @@ fn settings_that_are_not_numbers_become_categories() {
     let html = fs_err::read_to_string(render(&sweep, &folder.path().join("report"), None).unwrap()).unwrap();
     assert!(html.contains("desirable kept, %: small") && html.contains("desirable kept, %: large"));
 }
+
+#[test]
+fn a_frontier_needs_three_steps_for_a_curve_and_names_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let sweep = DEFAULT.write(&folder.path().join("sweep"));
+    let html = page_html(&sweep, None, "curves");
+    let panels = descriptions(&html, "frontier");
+    assert_eq!(panels.len(), 3, "one for each x");
+    assert!(panels[0].contains("dpo: 0.410 at 0.00 (step 0), "), "{}", panels[0]);
+    let gold = descriptions(&html, "over-optimisation");
+    assert!(gold[0].contains("kto: ") && gold[0].contains("at 2.00 (step 240)"), "{}", gold[0]);
+    assert_eq!(descriptions(&html, "frontier-end").len(), 1);
+
+    let mut summary = sweep.summary().unwrap().unwrap();
+    summary.frontier.retain(|point| point.step == 0 || point.is_last);
+    sweep.write_summary(&summary).unwrap();
+    let html = page_html(&sweep, None, "ends");
+    assert!(!html.contains("figure-over-optimisation") && !html.contains("id=\"figure-frontier\""));
+    assert!(html.contains("id=\"figure-frontier-end\""), "the ends over three numeric x values remain");
+
+    summary.frontier.retain(|point| point.x < 0.5);
+    sweep.write_summary(&summary).unwrap();
+    assert!(!page_html(&sweep, None, "two").contains("figure-frontier"), "two points are no curve");
+}

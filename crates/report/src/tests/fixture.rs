@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, path::Path};
 
 use prospect_runs::{
-    Axis, Calibration, CalibrationBin, Contrast, DataUse, Estimate, Experiment, Finding, Generation,
-    GenerationMode, Measure, MetricsRecord, Opponent, PairOutcome, PlannedRun, Point, RecordKind,
-    ReliabilityBin, RunConfig, Sign, Stage, State, Status, Summary, SweepDir, ThumbEstimates, Verdict,
-    WinRate, WinRateContrast,
+    Axis, Calibration, CalibrationBin, Contrast, DataUse, Estimate, Experiment, Finding, FrontierPoint,
+    FrontierReward, Generation, GenerationMode, Measure, MetricsRecord, Opponent, PairOutcome, PlannedRun,
+    Point, RecordKind, ReliabilityBin, RewardKind, RunConfig, Sign, Stage, State, Status, Summary, SweepDir,
+    ThumbEstimates, Verdict, WinRate, WinRateContrast,
 };
 use serde_json::json;
 
@@ -129,7 +129,7 @@ impl SyntheticSweep<'_> {
                 ("rewards/margins", 1.2 * done + 0.1 * noise + 0.05 * planned.seed as f64),
             ];
             if series == "kto" {
-                values.push(("kl", 0.5 * done + 0.05 * noise.abs()));
+                values.push(("kl_unclamped", 0.5 * done + 0.05 * noise));
             }
             if x < 1.0 {
                 values.extend([
@@ -148,7 +148,7 @@ impl SyntheticSweep<'_> {
                     ("eval_logps/chosen", -48.0 - 6.0 * done + noise),
                     ("eval_logps/rejected", -50.0 - 16.0 * done + noise),
                     ("eval_logps/chosen_fallen", 0.5 + 0.2 * done),
-                    ("eval_kl", 0.6 * done),
+                    ("eval_kl_unclamped", 0.6 * done - 0.1),
                     ("eval_rewards/accuracies/domain/askdocs", accuracy + 0.02),
                     ("eval_rewards/accuracies/domain/legaladvice", accuracy - 0.03),
                     ("eval_generations/length", 40.0 + 12.0 * done),
@@ -174,6 +174,7 @@ impl SyntheticSweep<'_> {
             group: None,
             chosen: 6.0 * noise(planned.seed, index) + 8.0 * x,
             rejected: 6.0 * noise(planned.seed + 5, index) - 4.0,
+            own_scores: None,
         };
         run.write_pairs(&(0..200).map(pair).collect::<Vec<_>>()).unwrap();
         let generation = |index: u64| Generation {
@@ -217,6 +218,8 @@ impl SyntheticSweep<'_> {
             rate: estimate(self.accuracy(series, x), 0.1),
             decided: Some(estimate(self.accuracy(series, x) + 0.02, 0.12)),
             wins_of_all: Some(estimate(31.0 / 64.0, 0.1)),
+            length_controlled: Some(estimate(self.accuracy(series, x) - 0.03, 0.11)),
+            characters: Some([120.0, 90.0]),
             wins: 31,
             ties: 5,
             losses: 22,
@@ -276,11 +279,37 @@ impl SyntheticSweep<'_> {
         others.flat_map(|series| self.xs.iter().map(|x| contrast((*series, *x)))).collect()
     }
 
+    fn frontier(&self) -> Vec<FrontierPoint> {
+        let point = |series: &str, x: f64, step: u64| {
+            let kl = step as f64 / 120.0;
+            let reward = |kind, value| FrontierReward { kind, mean: estimate(value, 0.1) };
+            let kl_interval = Estimate { value: kl, low: 0.8 * kl, high: 1.2 * kl };
+            FrontierPoint {
+                series: series.to_owned(),
+                x,
+                step,
+                is_last: step == 240,
+                kl: kl_interval,
+                rewards: vec![
+                    reward(RewardKind::Utility, 0.4 + x + kl - 0.4 * kl * kl),
+                    reward(RewardKind::Reward("reward model".to_owned()), kl),
+                    reward(RewardKind::WinRate("reward model".to_owned()), 0.5 + 0.1 * kl),
+                ],
+                seeds: 2,
+                prompts: 64,
+            }
+        };
+        let steps = [0, 80, 160, 240];
+        let all = self.series.iter().flat_map(|series| self.xs.iter().map(move |x| (*series, *x)));
+        all.flat_map(|(series, x)| steps.map(|step| point(series, x, step))).collect()
+    }
+
     fn summarize(&self) -> Summary {
         let each = |x: f64| self.series.iter().map(move |series| ((*series).to_owned(), x));
         let point = |(series, x): (String, f64)| Point {
             accuracy: Some(estimate(self.accuracy(&series, x), 0.018)),
             smoothed_accuracy: Some(estimate(self.accuracy(&series, x) - 0.02, 0.012)),
+            own_accuracy: (series == "dpo").then(|| estimate(self.accuracy(&series, x) - 0.04, 0.02)),
             thumbs: Some(self.thumbs(&series, x)),
             seeds: [1, 2]
                 .map(|seed| self.accuracy(&series, x) + 0.012 * (seed as f64 - 1.5) + 0.004 * noise(seed, 3))
@@ -342,6 +371,7 @@ impl SyntheticSweep<'_> {
                 .collect(),
             win_rates: self.win_rates(),
             win_rate_contrasts: self.win_rate_contrasts(),
+            frontier: self.frontier(),
             findings: self.findings(),
             notes: vec![format!("kto: z0 is 0 in most steps of 2 of 6 runs. {}", self.question)],
             trials: Vec::new(),

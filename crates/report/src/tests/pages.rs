@@ -68,6 +68,13 @@ fn a_finished_sweep_has_all_sections_figures_and_tables() {
         "win-rate-1",
         "win-rate-2",
         "reliability",
+        "frontier",
+        "frontier-2",
+        "frontier-3",
+        "frontier-end",
+        "frontier-end-2",
+        "frontier-end-3",
+        "over-optimisation",
     ];
     for figure in figures {
         assert!(html.contains(&format!("id=\"figure-{figure}\"")), "{figure}");
@@ -91,6 +98,10 @@ fn a_finished_sweep_has_all_sections_figures_and_tables() {
     assert_eq!(lines("tables/thumbs.csv"), 1 + 9);
     assert_eq!(lines("tables/reliability.csv"), 1 + 9 * 10);
     assert_eq!(lines("tables/win_rate_contrasts.csv"), 1 + 6);
+    assert_eq!(lines("tables/frontier.csv"), 1 + 9 * 4 * 3);
+    for text in ["Length-controlled", "120 characters on average", "Accuracy by own score"] {
+        assert!(html.contains(text), "{text}");
+    }
     assert_eq!(files.len(), 2 + 2 * figures.len() + 16);
 }
 

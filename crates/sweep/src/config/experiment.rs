@@ -1,6 +1,9 @@
 //! The experiment file.
 
-use std::{collections::BTreeMap, num::NonZeroUsize};
+use std::{
+    collections::BTreeMap,
+    num::{NonZeroU64, NonZeroUsize},
+};
 
 use prospect_eval::{GenerationOptions, HeldOutLimits};
 use prospect_runs::{GenerationMode, Measure};
@@ -136,6 +139,11 @@ pub struct GenerationsFile {
     #[serde(default = "GenerationsFile::default_mode")]
     #[schemars(schema_with = "schema::mode")]
     pub mode: GenerationMode,
+    /// Optimizer steps between samples at temperature 1, with their exact KL divergence from the
+    /// reference, in addition to those at the start and at the end: the data of the KL–reward
+    /// frontier. Default: no such samples.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<NonZeroU64>,
 }
 
 impl GenerationsFile {
@@ -152,7 +160,7 @@ impl GenerationsFile {
     }
 
     pub(crate) fn options(self) -> GenerationOptions {
-        let Self { prompts, max_new_tokens, mode } = self;
+        let Self { prompts, max_new_tokens, mode, every: _ } = self;
         GenerationOptions { prompts: prompts.get(), max_new_tokens: max_new_tokens.get(), mode }
     }
 }

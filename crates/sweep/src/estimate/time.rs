@@ -194,7 +194,11 @@ impl TimeEstimator<'_> {
         let evaluations = between + 1 + u64::from(!reuse.held_out);
         let prompts =
             evaluate.generations.map_or(0, |generations| prompts.min(generations.prompts.get() as u64));
+        // At the start, at the end, and in between; the KL divergence costs about as much as the
+        // log-ratios of other generations.
+        let every = evaluate.generations.and_then(|generations| generations.every);
+        let samples = every.map_or(0, |every| 2 + steps.saturating_sub(1) / every);
         let scored = evaluations * completions + 2 * measured.corrupted as u64;
-        Ok([scored as f64 * measured.completion, 2.0 * prompts as f64 * measured.prompt])
+        Ok([scored as f64 * measured.completion, ((2 + samples) * prompts) as f64 * measured.prompt])
     }
 }

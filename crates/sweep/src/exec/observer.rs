@@ -1,10 +1,12 @@
 //! Metrics and evaluations that a run writes while it trains.
 
-use std::ops::ControlFlow;
+use std::{collections::BTreeMap, ops::ControlFlow};
 
 use prospect_core::progress::Progress;
-use prospect_eval::{CorruptedPairs, Evaluation, HeldOut, HeldOutPrompts, Utility};
-use prospect_runs::{Claim, Generation, MetricsRecord, MetricsWriter, PairOutcome, RecordKind, ThumbOutcome};
+use prospect_eval::{CorruptedPairs, Evaluation, HeldOut, HeldOutPrompts, PolicySamples, Utility};
+use prospect_runs::{
+    Claim, Generation, MetricsRecord, MetricsWriter, PairOutcome, RecordKind, RunDir, ThumbOutcome,
+};
 use prospect_train::{Observer, Policy, ReferenceCache, StopReason, TrainError};
 
 use crate::config::StopFile;
@@ -27,6 +29,9 @@ pub(super) struct RunObserver<'a> {
     pub(super) evaluation: Option<&'a EvaluationSets<'a>>,
     /// Optimizer steps between evaluations.
     pub(super) evaluate_every: Option<u64>,
+    /// Optimizer steps between samples of the policy; None for no samples.
+    pub(super) sample_every: Option<u64>,
+    pub(super) directory: &'a RunDir,
     /// Early stopping.
     pub(super) stop: Option<StopFile>,
     pub(super) seed: u64,
@@ -53,6 +58,7 @@ impl Observer for RunObserver<'_> {
         }
         let (first, last) = (step == 0, step == total);
         let due = first || last || self.evaluate_every.is_some_and(|every| step.is_multiple_of(every));
+        let samples = self.sample(step, total, policy)?;
         if let Some(sets) = self.evaluation.filter(|_| due) {
             let mut evaluation = sets.held_out.evaluate(policy, first, cache)?;
             if last {
@@ -68,6 +74,7 @@ impl Observer for RunObserver<'_> {
                 values.extend(generated.values);
                 self.generations = generated.generations;
             }
+            values.extend(samples);
             let headline = ["eval_rewards/accuracies", "eval_thumbs/auc"];
             let accuracy = headline.into_iter().find_map(|metric| values.get(metric)).copied();
             self.metrics.append(&MetricsRecord { kind: RecordKind::Eval, step, values })?;
@@ -75,6 +82,8 @@ impl Observer for RunObserver<'_> {
             if let Some(reason) = stop.and_then(|(stop, accuracy)| stop.reason(step, total, accuracy)) {
                 return Ok(ControlFlow::Break(StopReason::EarlyStop { step, reason }));
             }
+        } else if !samples.is_empty() {
+            self.metrics.append(&MetricsRecord { kind: RecordKind::Eval, step, values: samples })?;
         }
         if step > 0 {
             self.progress.advance(1, &self.label);
@@ -84,5 +93,24 @@ impl Observer for RunObserver<'_> {
 
     fn on_log(&mut self, record: MetricsRecord) -> Result<(), TrainError> {
         Ok(self.metrics.append(&record)?)
+    }
+}
+
+impl RunObserver<'_> {
+    /// Samples completions if they are due after `step`, and returns their means.
+    fn sample(
+        &self,
+        step: u64,
+        total: u64,
+        policy: &Policy<'_>,
+    ) -> Result<BTreeMap<String, f64>, TrainError> {
+        let Some((sets, every)) = self.evaluation.zip(self.sample_every) else { return Ok(BTreeMap::new()) };
+        let is_due = step == total || step.is_multiple_of(every);
+        let Some(prompts) = sets.generations.as_ref().filter(|_| is_due) else {
+            return Ok(BTreeMap::new());
+        };
+        let PolicySamples { values, samples } = prompts.sample(policy, step, self.seed, sets.utility)?;
+        self.directory.append_samples(&samples)?;
+        Ok(values)
     }
 }

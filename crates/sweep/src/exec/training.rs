@@ -30,6 +30,7 @@ pub(super) struct Training<'a> {
     pub(super) seed: u64,
     pub(super) checkpoints: CheckpointsFile,
     pub(super) evaluate_every: Option<u64>,
+    pub(super) sample_every: Option<u64>,
     pub(super) stop: Option<StopFile>,
     /// Tokens of the data, shared by all runs.
     pub(super) encodings: &'a EncodingCache,
@@ -65,6 +66,8 @@ impl Training<'_> {
             claim,
             evaluation,
             evaluate_every: self.evaluate_every,
+            sample_every: self.sample_every,
+            directory,
             stop: self.stop,
             seed: self.seed,
             progress,

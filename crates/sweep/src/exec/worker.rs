@@ -1,6 +1,7 @@
 //! Training of one stage or one run: claim, train, record the end.
 
 use std::{
+    num::NonZeroU64,
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
@@ -117,6 +118,7 @@ impl Worker<'_> {
             seed: sft.seed,
             checkpoints: self.plan.checkpoints,
             evaluate_every: None,
+            sample_every: None,
             stop: None,
             encodings: self.encodings,
             group: &*self.member.collective,
@@ -243,6 +245,12 @@ impl Worker<'_> {
             seed: run.seed,
             checkpoints: self.plan.checkpoints,
             evaluate_every: self.plan.evaluate.every,
+            sample_every: self
+                .plan
+                .evaluate
+                .generations
+                .and_then(|generations| generations.every)
+                .map(NonZeroU64::get),
             stop: self.plan.stop,
             encodings: self.encodings,
             group: &*self.member.collective,

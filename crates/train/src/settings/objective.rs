@@ -1,8 +1,8 @@
 //! Objectives with their options.
 
 use prospect_objective::{
-    Bco, ClassCounts, ClassWeight, ClassWeights, Dpo, Exo, Hinge, Ipo, KtoValue, Orpo, Ppo, Simpo, Slic,
-    SmoothedDpo,
+    Bco, ClassCounts, ClassWeight, ClassWeights, Dpo, Exo, Hinge, Ipo, KtoValue, LogProb, Orpo, Ppo, Simpo,
+    Slic, SmoothedDpo,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -261,6 +261,21 @@ impl Objective {
         match self {
             Self::Kto { z0, .. } => Some(*z0),
             Self::Sum { parts, .. } => parts.iter().find_map(|part| part.objective.z0()),
+            _ => None,
+        }
+    }
+
+    /// Score that an objective without a reference ranks completions by, in nats: the mean log-prob
+    /// of a token, which SimPO, ORPO (by its odds), SFT and conditional SFT raise, or the log-prob of
+    /// the completion (SLiC, KTO without a reference). A sum has the score of its first part. None
+    /// with a reference, where it is the log-ratio.
+    pub fn own_score(&self, log_prob: LogProb) -> Option<f64> {
+        match self {
+            Self::Simpo(_) | Self::Orpo(_) | Self::Sft | Self::Csft(_) => Some(log_prob.mean()),
+            Self::Slic(_) | Self::Kto { reference_free: true, .. } => Some(log_prob.policy),
+            Self::Sum { parts, .. } if !self.needs_reference() => {
+                parts.first().and_then(|part| part.objective.own_score(log_prob))
+            }
             _ => None,
         }
     }

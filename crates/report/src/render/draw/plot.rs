@@ -181,6 +181,19 @@ fn draw_mark<B: DrawingBackend>(
             canvas.line(&[(x - 3.5, low), (x + 3.5, low)], style.colour(), 1.0, 1.5)?;
             canvas.line(&[(x - 3.5, high), (x + 3.5, high)], style.colour(), 1.0, 1.5)
         }
+        PlotMark::Span { style, y, low, high } => {
+            let ((low, y), (high, _)) = (at(*low, *y), at(*high, *y));
+            canvas.line(&[(low, y), (high, y)], style.colour(), 1.0, 1.5)?;
+            canvas.line(&[(low, y - 3.5), (low, y + 3.5)], style.colour(), 1.0, 1.5)?;
+            canvas.line(&[(high, y - 3.5), (high, y + 3.5)], style.colour(), 1.0, 1.5)
+        }
+        PlotMark::Label { x, y, text } => {
+            let (x, y) = at(*x, *y);
+            // To the left where the text would leave the plot.
+            let fits = x + 6.0 + text_width(text, SMALL) <= area.right + 16.0;
+            let (x, side) = if fits { (x + 6.0, HPos::Left) } else { (x - 6.0, HPos::Right) };
+            canvas.text(text, (x, y - 9.0), side, VerticalAnchor::Middle, SMALL, MUTED)
+        }
         PlotMark::Marker { style, x, y } => canvas.marker(at(*x, *y), *style),
         PlotMark::Text { x, y, text } => {
             let (x, y) = at(*x, *y);
