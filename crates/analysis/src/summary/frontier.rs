@@ -50,14 +50,14 @@ pub(super) fn frontier(sweep: &SweepRuns<'_>) -> Result<Vec<FrontierPoint>, Anal
     let judgements = || moments.iter().flat_map(|moment| &moment.runs).flat_map(|run| &run.judgements);
     let judges: BTreeSet<&str> = judgements().map(|judgement| judgement.judge.as_str()).collect();
     for judge in judges {
-        let kinds: [(fn(String) -> RewardKind, Scale, fn(&Judgement) -> Option<f64>); 2] = [
-            (RewardKind::Reward, Scale::Unbounded, |judgement| judgement.reward),
-            (RewardKind::WinRate, Scale::Share, |judgement| judgement.score),
-        ];
-        for (kind, scale, value) in kinds {
-            let means = estimates(sweep, &moments, scale, |moment| moment.judged(judge, value))?;
-            rewards.push((kind(judge.to_owned()), means));
-        }
+        let means = estimates(sweep, &moments, Scale::Unbounded, |moment| {
+            moment.judged(judge, |judgement| judgement.reward)
+        })?;
+        rewards.push((RewardKind::Reward(judge.to_owned()), means));
+        let means = estimates(sweep, &moments, Scale::Share, |moment| {
+            moment.judged(judge, |judgement| judgement.score)
+        })?;
+        rewards.push((RewardKind::WinRate(judge.to_owned()), means));
     }
     let points = moments.iter().zip(kl).enumerate().map(|(index, (moment, kl))| {
         let reward = |(kind, means): &(RewardKind, Vec<Option<Estimate>>)| {

@@ -92,7 +92,7 @@ fn judge_run(
     (progress, counts): (&Progress, &mut JudgedCounts),
 ) -> Result<(), JudgeError> {
     let Some(Round { run, .. }) = rounds.first() else { return Ok(()) };
-    let dataset = experiment.data.get(run.data).map(|data| data.path.as_path()).unwrap_or(sweep.path());
+    let dataset = experiment.data.get(run.data).map_or(sweep.path(), |data| data.path.as_path());
     let directory = sweep.run(&run.id);
     let mut judgements = directory.judgements()?;
     judgements.retain(|judgement| judgement.judge != judge.name() || judgement.opponent != *opponent);

@@ -62,7 +62,7 @@ fn along_training(sweep: &SweepData, kind: &RewardKind, index: usize) -> Option<
             caption,
         },
         [SQRT_KL, &what.axis],
-        panels,
+        &panels,
     )
 }
 
@@ -94,7 +94,7 @@ fn at_the_end(sweep: &SweepData, kind: &RewardKind, index: usize) -> Option<Figu
         caption,
     };
     let panel = FrontierPanel { x: None, curves, labels_x: true };
-    figure(sweep, text, [SQRT_KL, &what.axis], vec![panel])
+    figure(sweep, text, [SQRT_KL, &what.axis], &[panel])
 }
 
 /// True utility over a learnt reward along training, one panel for each x value; None unless the
@@ -114,7 +114,7 @@ fn over_optimisation(sweep: &SweepData, kind: &RewardKind) -> Option<Figure> {
         title: "True utility against learnt reward along training".to_owned(),
         caption,
     };
-    figure(sweep, text, [&name_of(kind).axis, "true utility"], panels)
+    figure(sweep, text, [&name_of(kind).axis, "true utility"], &panels)
 }
 
 const SQRT_KL: &str = "√KL, √nats";
@@ -209,7 +209,7 @@ fn figure(
     sweep: &SweepData,
     text: FigureText,
     [x_label, y_label]: [&str; 2],
-    panels: Vec<FrontierPanel<'_>>,
+    panels: &[FrontierPanel<'_>],
 ) -> Option<Figure> {
     let shown = |panel: &FrontierPanel<'_>| -> Vec<(Estimate, Estimate)> {
         let all = panel.has_all_intervals();
@@ -228,19 +228,20 @@ fn figure(
     let x = Scale::covering(x_label, places.iter().flat_map(|(x, _)| ends(*x)), format::fixed);
     let y = Scale::covering(y_label, places.iter().flat_map(|(_, y)| ends(*y)), tick);
     let panels: Vec<Panel> =
-        panels.into_iter().map(|panel| draw(sweep, &text.title, panel, [x.clone(), y.clone()])).collect();
+        panels.iter().map(|panel| draw(sweep, &text.title, panel, [x.clone(), y.clone()])).collect();
     let FigureText { name, title, caption } = text;
     (!panels.is_empty()).then(|| Figure { name, title, caption, legend: sweep.legend(), panels })
 }
 
-fn draw(sweep: &SweepData, title: &str, panel: FrontierPanel<'_>, [x, y]: [Scale; 2]) -> Panel {
+fn draw(sweep: &SweepData, title: &str, panel: &FrontierPanel<'_>, [x, y]: [Scale; 2]) -> Panel {
     let (mut lines, mut others, mut facts) = (Vec::new(), Vec::new(), Vec::new());
     let all_intervals = panel.has_all_intervals();
     for Curve { series, points } in panel.curves.iter().filter(|curve| !curve.points.is_empty()) {
         let style = sweep.style(series);
         if points.len() >= LEAST_POINTS {
-            let points = points.iter().map(|placed| (placed.x.value, placed.y.value)).collect();
-            lines.push(PlotMark::Line { style, points });
+            let points: Vec<_> = points.iter().map(|placed| (placed.x.value, placed.y.value)).collect();
+            // Curves may turn back sharply, where one line would have a long spike.
+            lines.extend(points.windows(2).map(|pair| PlotMark::Line { style, points: pair.to_vec() }));
         }
         for (index, CurvePoint { point, x, y }) in points.iter().enumerate() {
             if (all_intervals || point.is_last) && point.step > 0 {
