@@ -55,7 +55,7 @@ impl Metrics {
 
     /// Takes each metric that is absent from `other`.
     #[must_use]
-    pub fn or(self, other: Self) -> Self {
+    pub fn or(self, other: &Self) -> Self {
         Self {
             kl: self.kl.or(other.kl),
             delta: self.delta.or(other.delta),
