@@ -117,3 +117,19 @@ fn an_option_of_another_objective_is_an_error_that_names_its_objective() {
     assert_eq!(run.code, Some(1), "{run}");
     insta::assert_snapshot!(run.stderr, @"error: experiment.yaml: training settings: `z0` has no effect on `objective: apo_zero_unpaired`; it belongs to kto");
 }
+
+#[test]
+fn plans_and_validation_show_what_a_preset_resolves_to() {
+    let place = place();
+    let file = fs_err::read_to_string(place.path("experiment.yaml")).unwrap();
+    let file = file.replace("train: { learning_rate: 1e-2,", "train: { preset: halos, learning_rate: 1e-2,");
+    place.write("experiment.yaml", file);
+    // Explicit keys override the preset, here the learning rate.
+    let shown = "preset halos: objective {bco:{beta:0.1}}, humanline {low:-1.0,high:1.5}, learning_rate 0.01, \
+                 schedule constant, warmup_steps 0, warmup_ratio 0.1, length {steps:2}, batch_size 8, \
+                 micro_batch_size 4, max_grad_norm 1.0, weight_decay 0.01";
+    let plan = place.run("sweep experiment.yaml --dry-run");
+    assert!(plan.stdout.contains(shown), "{plan}");
+    let validated = place.run("validate experiment.yaml");
+    assert!(validated.stdout.contains(shown), "{validated}");
+}

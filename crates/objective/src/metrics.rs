@@ -58,7 +58,7 @@ impl Metrics {
 
     /// Takes each metric that is absent from `other`.
     #[must_use]
-    pub fn or(self, other: Self) -> Self {
+    pub fn or(self, other: &Self) -> Self {
         Self {
             kl: self.kl.or(other.kl),
             kl_unclamped: self.kl_unclamped.or(other.kl_unclamped),

@@ -69,7 +69,7 @@ impl Ppo {
     /// advantage estimation with a critic of 0 and a reward of ±1 on the last token.
     fn advantages(&self, desirable: bool, tokens: usize) -> impl Iterator<Item = f64> {
         let (reward, discount) = (if desirable { 1.0 } else { -1.0 }, self.discount);
-        (0..tokens).map(move |token| reward * discount.powi((tokens - 1 - token) as i32))
+        (0..tokens).rev().map(move |rest| reward * discount.powi(i32::try_from(rest).unwrap_or(i32::MAX)))
     }
 
     /// Computes the surrogate of a completion from the log-ratios log π/π_ref of its tokens.

@@ -113,7 +113,7 @@ impl LossFunction {
             for (sum, gradient) in sum.gradient.iter_mut().zip(&part.gradient) {
                 *sum += weight * gradient;
             }
-            sum.metrics = sum.metrics.or(part.metrics);
+            sum.metrics = sum.metrics.or(&part.metrics);
         }
         sum
     }

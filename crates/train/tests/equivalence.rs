@@ -428,7 +428,8 @@ fn a_stopped_run_resumes_as_if_it_had_never_stopped() {
             (trained, records.records)
         };
         let (whole, all) = run(None, None);
-        for stopped in [1, 6, 7, 19] {
+        let stops: &[u64] = if case < 3 { &[1, 6, 7, 19] } else { &[7] };
+        for stopped in stops.iter().copied() {
             let directory = folder.path().join(format!("{case}-{stopped}"));
             let checkpoints = Checkpoints::new(directory.clone(), 3, 2, "this run".to_owned());
             assert!(run(Some(&checkpoints), Some(stopped)).0.is_err());
