@@ -166,7 +166,6 @@ impl Judgements {
             match self.draft(object, judged) {
                 Ok((found, noted, logged)) => {
                     drafts.extend(found);
-                    // A trace with only other judgements is counted once, by their own rows.
                     remarks.extend(noted);
                     log = logged;
                 }
