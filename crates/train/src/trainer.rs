@@ -2,7 +2,8 @@
 
 use std::{ops::ControlFlow, time::Instant};
 
-use prospect_model::Train;
+use candle_core::DType;
+use prospect_model::{Model, Train};
 
 use crate::{
     ObjectiveState, Observer, Policy, ReferenceCache, ReferenceModel, TrainContext, TrainError, TrainOutcome,
@@ -35,10 +36,11 @@ pub fn train(
         Train::Lora(_) => ReferenceModel::AdapterOff(&decoder),
         Train::Full => ReferenceModel::Frozen(&model.decoder),
     };
+    let reference_name = reference_name(model);
     let mut policy = Policy {
         decoder: &decoder,
         reference,
-        reference_name: &model.fingerprint,
+        reference_name: &reference_name,
         state: ObjectiveState::default(),
         synced: settings
             .sync
@@ -92,4 +94,15 @@ pub fn train(
     let seconds = seconds();
     let trained = TrainedPolicy { policy: decoder, steps: total, tokens, seconds };
     Ok(TrainOutcome::Completed(Box::new(trained)))
+}
+
+/// Returns the name of a model's log-probs in the cache. In bf16 they depend on the kernels, so that
+/// runs on machines with different kernels do not share them.
+fn reference_name(model: &Model) -> String {
+    let decoder = &model.decoder;
+    if decoder.dtype() == DType::BF16 && decoder.device().is_cpu() {
+        format!("{} {}", model.fingerprint, decoder.kernels())
+    } else {
+        model.fingerprint.clone()
+    }
 }
