@@ -186,6 +186,7 @@ fn two_series_at_chance_get_no_verdict() {
         x: 0.5,
         accuracy: Some(Estimate { value: low + 0.05, low, high: low + 0.1 }),
         smoothed_accuracy: None,
+        own_accuracy: None,
         thumbs: None,
         seeds: Vec::new(),
         utility: None,

@@ -235,6 +235,7 @@ fn a_single_series_is_described_by_its_level() {
         x: 0.5,
         accuracy: Some(Estimate { value: low + 0.05, low, high: low + 0.1 }),
         smoothed_accuracy: None,
+        own_accuracy: None,
         thumbs: None,
         seeds: Vec::new(),
         utility: None,
