@@ -20,7 +20,7 @@ use prospect_sweep::{
 
 use crate::{
     allocator,
-    locate::SOURCES,
+    locate::{PLANNING_SOURCES, SOURCES},
     output,
     output::say,
     overrides::{MemoryArgs, Overrides},
@@ -29,6 +29,7 @@ use crate::{
     report, theory,
 };
 
+mod cards;
 mod estimate;
 mod memory;
 mod plan;
@@ -192,7 +193,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         write!(command, " --set {}", shell::word(given))?;
     }
     let report = Path::new(report::REPORTS).join(&experiment.name);
-    carry_out(&experiment, &SOURCES, &out, &report, &[command], &args.options)
+    let sources = if args.options.dry_run { &PLANNING_SOURCES } else { &SOURCES };
+    carry_out(&experiment, sources, &out, &report, &[command], &args.options)
 }
 
 /// Describes what a call did.
@@ -266,6 +268,7 @@ pub(crate) fn carry_out(
         return estimate::print(&plan, &sweep, &execution, options.max_hours);
     }
     let executed = execute(&plan, &sweep, &execution, commands)?;
+    joined.process_group.collective.finish()?;
     if !joined.process_group.is_main_process() {
         return Ok(());
     }

@@ -3,7 +3,7 @@
 //! | implementation | device |
 //! |---|---|
 //! | [`composed`] of candle's operations | all; reference of the others in tests |
-//! | [`cpu`], fused | CPU |
+//! | [`cpu`], fused | CPU, for f32 and f64 |
 //! | [`kernels`] of `prospect-kernels`, for most operations | GPU, if `PROSPECT_KERNELS` enables them |
 
 mod composed;
@@ -21,12 +21,17 @@ use crate::{
     pack::{PromptTree, ScoredToken},
 };
 
+/// Returns true for half-precision tensors, which the fused CPU operations do not support.
+fn is_half(tensor: &Tensor) -> bool {
+    matches!(tensor.dtype(), DType::BF16 | DType::F16)
+}
+
 /// Calls an operation on a tensor's device. With a group name, uses the group's CUDA kernels if
 /// they are enabled.
 macro_rules! on_device {
     ($group:ident, $tensor:expr, $name:ident($($argument:expr),*)) => {
         match $tensor.device() {
-            Device::Cpu => cpu::$name($($argument),*),
+            Device::Cpu if !is_half($tensor) => cpu::$name($($argument),*),
             #[cfg(feature = "cuda")]
             Device::Cuda(gpu) if KernelGroup::$group.is_on() => kernels::$name(&Gpu(gpu), $($argument),*),
             _ => composed::$name($($argument),*),
@@ -34,7 +39,7 @@ macro_rules! on_device {
     };
     ($tensor:expr, $name:ident($($argument:expr),*)) => {
         match $tensor.device() {
-            Device::Cpu => cpu::$name($($argument),*),
+            Device::Cpu if !is_half($tensor) => cpu::$name($($argument),*),
             _ => composed::$name($($argument),*),
         }
     };
@@ -89,8 +94,18 @@ pub(crate) fn rms_norm_backward(
 
 /// Returns d loss / d weight, `[dim]`, of [`rms_norm`].
 pub(crate) fn rms_norm_weight_grad(x: &Tensor, inverse_rms: &Tensor, grad: &Tensor) -> Result<Tensor> {
-    let normalised = x.broadcast_mul(&inverse_rms.unsqueeze(1)?)?;
-    (normalised * grad)?.sum(0)
+    match x.device() {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(gpu) if KernelGroup::Norm.is_on() => {
+            kernels::rms_norm_weight_grad(&Gpu(gpu), x, inverse_rms, grad)
+        }
+        _ => composed::rms_norm_weight_grad(x, inverse_rms, grad),
+    }
+}
+
+/// Returns the sum of the rows of `x`, added in at least single precision: the gradient of a bias.
+pub(crate) fn sum_rows(x: &Tensor) -> Result<Tensor> {
+    x.to_dtype(composed::wide(x.dtype()))?.sum(0)?.to_dtype(x.dtype())
 }
 
 /// Returns x − mean(x) of each row. Also its own backward pass.
@@ -165,7 +180,7 @@ pub(crate) fn attention(
     trees: &[PromptTree],
     heads: AttentionHeads,
 ) -> Result<Tensor> {
-    if !q.device().is_cpu() && !has_kernel(heads) {
+    if !has_kernel(heads) && (!q.device().is_cpu() || is_half(q)) {
         return composed::attention(q, k, v, trees, heads);
     }
     on_device!(Attention, q, attention(q, k, v, trees, heads))
@@ -180,14 +195,23 @@ pub(crate) fn attention_backward(
     trees: &[PromptTree],
     heads: AttentionHeads,
 ) -> Result<(Tensor, Tensor, Tensor)> {
-    if !q.device().is_cpu() && !has_kernel(heads) {
+    if !has_kernel(heads) && (!q.device().is_cpu() || is_half(q)) {
         return composed::attention_backward(q, k, v, grad, trees, heads);
     }
     on_device!(Attention, q, attention_backward(q, k, v, grad, trees, heads))
 }
 
+/// Returns x·weightᵀ in at least single precision: logits in bf16 would lose half a nat over a few
+/// hundred tokens. `x` is `[rows, in]`, `weight` is `[out, in]`.
+pub(crate) fn wide_linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    if is_half(x) {
+        return composed::wide_matmul(x, &weight.t()?);
+    }
+    Ok(linear(x, weight, None, None)?.0)
+}
+
 /// Returns log softmax(logits)[target] of each row as f64 and, with `gradient`, its gradient with
-/// respect to the logits: onehot − softmax.
+/// respect to the logits: onehot − softmax, in the type of the logits.
 pub(crate) fn log_prob_of_targets(
     logits: &Tensor,
     scored: &[ScoredToken],

@@ -1,8 +1,9 @@
 //! Checkpoints of a run: a killed run resumes from the newest one, bit for bit.
 //!
 //! A checkpoint is one safetensors file, `step-00000120-HASH.safetensors`. It holds the trainable
-//! weights by name, AdamW's moments as `first.NAME` and `second.NAME`, and a [`TrainState`] in the
-//! metadata. Data order and random draws are functions of seed and step, so no generator state is
+//! weights by name, AdamW's moments as `first.NAME` and `second.NAME`, the f32 master weights of
+//! half-precision parameters as `master.NAME`, and a [`TrainState`] in the metadata. Tensors are
+//! whole even if ranks shard them, so a run may resume on another number of ranks. Data order and random draws are functions of seed and step, so no generator state is
 //! kept.
 //!
 //! HASH is the start of the file's BLAKE3 hash and checked before the file is used.
@@ -13,7 +14,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use prospect_core::checksums::{ChecksumError, check_named, write_named};
 use prospect_model::Parameters;
 use safetensors::SafeTensors;
@@ -77,17 +78,16 @@ impl Checkpoints {
         step.is_multiple_of(self.every)
     }
 
-    /// Writes a checkpoint atomically, then removes the oldest ones beyond `keep`, and those that
+    /// Writes a checkpoint of the optimizer's [`AdamW::state_dict`] atomically, then removes the oldest ones beyond `keep`, and those that
     /// the run did not resume from.
     pub(crate) fn save(
         &self,
         state: TrainState,
         parameters: &Parameters,
-        optimizer: &AdamW,
+        mut tensors: Vec<(String, Tensor)>,
     ) -> Result<(), TrainError> {
         let metadata = serde_json::to_string(&CheckpointMetadata { run: self.run.clone(), state })
             .map_err(std::io::Error::from)?;
-        let mut tensors = optimizer.state_dict(parameters)?;
         let values = parameters.iter().map(|(name, parameter)| (name.to_owned(), parameter.value().clone()));
         tensors.extend(values);
         let stem = format!("step-{:08}", state.step);
@@ -110,7 +110,7 @@ impl Checkpoints {
     pub(crate) fn restore(
         &self,
         parameters: &Parameters,
-        optimizer: &mut AdamW,
+        optimizer: &mut AdamW<'_>,
     ) -> Result<Option<TrainState>, TrainError> {
         let Some((path, CheckpointMetadata { state, .. })) = self.newest()? else { return Ok(None) };
         let tensors = candle_core::safetensors::load(&path, &Device::Cpu)?;

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Mutex};
 
 use candle_core::{CpuStorage, DType, Device, Error, InplaceOp1, Layout, Result, Storage, Tensor, bail};
+use prospect_dist::{Collective, CollectiveError};
 use prospect_model::{AdamWConstants, Gradients, Parameter, Parameters, adamw};
 use rayon::prelude::*;
 
@@ -30,35 +31,87 @@ enum Moments {
     OnDevice(Tensor, Tensor),
 }
 
+impl Moments {
+    /// Creates zero moments for updates of `target`.
+    fn zeros(target: &Tensor) -> Result<Self> {
+        if matches!(target.device(), Device::Cpu) && target.dtype() == DType::F32 {
+            let zeros = vec![0.0; target.elem_count()];
+            return Ok(Self::Fused(zeros.clone(), zeros));
+        }
+        let zeros = || Tensor::zeros(target.shape(), target.dtype(), target.device());
+        Ok(Self::OnDevice(zeros()?, zeros()?))
+    }
+
+    /// Returns both moments as flat tensors.
+    fn flat(&self) -> Result<[Tensor; 2]> {
+        Ok(match self {
+            Self::Fused(first, second) => {
+                let tensor = |moment: &[f32]| Tensor::from_slice(moment, moment.len(), &Device::Cpu);
+                [tensor(first)?, tensor(second)?]
+            }
+            Self::OnDevice(first, second) => [first.flatten_all()?, second.flatten_all()?],
+        })
+    }
+
+    /// Replaces both moments by flat tensors.
+    fn load(&mut self, first: &Tensor, second: &Tensor) -> Result<()> {
+        match self {
+            Self::Fused(own_first, own_second) => {
+                (*own_first, *own_second) = (first.to_vec1()?, second.to_vec1()?);
+            }
+            Self::OnDevice(own_first, own_second) => {
+                let like = |tensor: &Tensor, own: &Tensor| tensor.to_device(own.device())?.reshape(own.shape());
+                (*own_first, *own_second) = (like(first, own_first)?, like(second, own_second)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Optimizer state of one parameter, or of this rank's shard of it.
+struct ParameterState {
+    moments: Moments,
+    /// Weights that updates are added to, if they are not the parameter itself: in f32 for a
+    /// half-precision parameter, whose precision an update of 10⁻⁵ does not reach.
+    master: Option<Tensor>,
+}
+
 /// AdamW over all parameters of a model.
-pub(crate) struct AdamW {
+pub(crate) struct AdamW<'a> {
     config: AdamWConfig,
-    moments: Vec<Moments>,
+    states: Vec<ParameterState>,
+    /// Group over which the state is sharded.
+    shards: Option<&'a dyn Collective>,
     steps: i32,
 }
 
-impl AdamW {
-    /// Creates the optimizer with zero moments.
-    pub(crate) fn new(config: AdamWConfig, parameters: &Parameters) -> Result<Self> {
-        let moments = parameters.iter().map(|(_, parameter)| {
+impl<'a> AdamW<'a> {
+    /// Creates the optimizer with zero moments. With `shards`, each rank keeps its
+    /// [shard](Collective::even_shard) of moments and master weights, and steps along
+    /// [sharded gradients](Gradients::sharded).
+    pub(crate) fn new(
+        config: AdamWConfig,
+        parameters: &Parameters,
+        shards: Option<&'a dyn Collective>,
+    ) -> Result<Self> {
+        let states = parameters.iter().map(|(_, parameter)| {
             let value = parameter.value();
-            if matches!(value.device(), Device::Cpu) && value.dtype() == DType::F32 {
-                let zeros = vec![0.0; value.elem_count()];
-                return Ok(Moments::Fused(zeros.clone(), zeros));
-            }
-            // Half-precision parameters keep their moments in f32.
             let dtype = if value.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-            let zeros = || Tensor::zeros(value.shape(), dtype, value.device());
-            Ok(Moments::OnDevice(zeros()?, zeros()?))
+            let master = match shards {
+                Some(group) => Some(own_shard(group, value)?.to_dtype(dtype)?.force_contiguous()?),
+                None if value.dtype() != dtype => Some(value.to_dtype(dtype)?),
+                None => None,
+            };
+            Ok(ParameterState { moments: Moments::zeros(master.as_ref().unwrap_or(value))?, master })
         });
-        Ok(Self { config, moments: moments.collect::<Result<_>>()?, steps: 0 })
+        Ok(Self { config, states: states.collect::<Result<_>>()?, shards, steps: 0 })
     }
 
     /// Takes one step along `scale` times the gradients. Parameters without a gradient stay.
     pub(crate) fn step(
         &mut self,
         parameters: &Parameters,
-        gradients: &Gradients,
+        gradients: &Gradients<'_>,
         scale: f64,
         learning_rate: f64,
     ) -> Result<()> {
@@ -73,61 +126,121 @@ impl AdamW {
             epsilon: epsilon * correction2.sqrt(),
             decay: 1.0 - learning_rate * weight_decay,
         };
-        for ((_, parameter), moments) in parameters.iter().zip(&mut self.moments) {
-            if let Some(gradient) = gradients.get(parameter) {
-                match moments {
-                    Moments::Fused(m, v) => update.fused(parameter, &gradient.contiguous()?, m, v)?,
-                    Moments::OnDevice(m, v) => {
-                        if !adamw(parameter.value(), gradient, [&*m, &*v], &update.constants())? {
-                            update.composed(parameter, gradient, m, v)?;
-                        }
+        for ((_, parameter), state) in parameters.iter().zip(&mut self.states) {
+            let Some(gradient) = gradients.get(parameter) else { continue };
+            let ParameterState { moments, master } = state;
+            let target = master.as_ref().unwrap_or(parameter.value());
+            let updated = match moments {
+                Moments::Fused(m, v) => {
+                    let gradient = gradient.to_dtype(DType::F32)?.contiguous()?;
+                    update.fused(target, &gradient, m, v)?;
+                    None
+                }
+                Moments::OnDevice(m, v) => {
+                    if adamw(target, gradient, [&*m, &*v], &update.constants())? {
+                        None
+                    } else {
+                        Some(update.composed(target, gradient, m, v)?)
                     }
+                }
+            };
+            match (master, updated) {
+                (None, None) => {}
+                (None, Some(value)) => parameter.var().set(&value)?,
+                (Some(master), updated) => {
+                    if let Some(updated) = updated {
+                        *master = updated;
+                    }
+                    publish(self.shards, parameter, master)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Returns the moments as `first.NAME` and `second.NAME`.
+    /// Returns the moments as `first.NAME` and `second.NAME`, and the master weights of
+    /// half-precision parameters as `master.NAME`: whole tensors, whether the state is sharded or
+    /// not. With shards, all ranks must call it, and only rank 0 gets the tensors.
     pub(crate) fn state_dict(&self, parameters: &Parameters) -> Result<Vec<(String, Tensor)>> {
-        let mut state = Vec::with_capacity(2 * self.moments.len());
-        for ((name, parameter), moments) in parameters.iter().zip(&self.moments) {
-            let (first, second) = match moments {
-                Moments::Fused(first, second) => {
-                    let shape = parameter.value().shape();
-                    let tensor = |moment: &[f32]| Tensor::from_slice(moment, shape, &Device::Cpu);
-                    (tensor(first)?, tensor(second)?)
+        let mut dict = Vec::with_capacity(3 * self.states.len());
+        let mut add = |kind: &str, name: &str, flat: &Tensor, value: &Tensor| -> Result<()> {
+            let whole = match self.shards {
+                None => flat.reshape(value.shape())?,
+                Some(group) => {
+                    let whole = group.all_gather_shards(flat, value.elem_count()).map_err(Error::wrap)?;
+                    if group.rank() > 0 {
+                        return Ok(());
+                    }
+                    whole.to_device(&Device::Cpu)?.reshape(value.shape())?
                 }
-                Moments::OnDevice(first, second) => (first.clone(), second.clone()),
             };
-            state.extend([(format!("first.{name}"), first), (format!("second.{name}"), second)]);
+            dict.push((format!("{kind}.{name}"), whole));
+            Ok(())
+        };
+        for ((name, parameter), ParameterState { moments, master }) in parameters.iter().zip(&self.states) {
+            let value = parameter.value();
+            let [first, second] = moments.flat()?;
+            add("first", name, &first, value)?;
+            add("second", name, &second, value)?;
+            if let Some(master) = master.as_ref().filter(|master| master.dtype() != value.dtype()) {
+                add("master", name, &master.flatten_all()?, value)?;
+            }
         }
-        Ok(state)
+        Ok(dict)
     }
 
-    /// Restores the moments of [`state_dict`](Self::state_dict) and the step count.
+    /// Restores [`state_dict`](Self::state_dict) and the step count. The parameters must have been
+    /// restored before.
     pub(crate) fn load_state_dict(
         &mut self,
         parameters: &Parameters,
         state: &StateDict,
         steps: u64,
     ) -> Result<()> {
-        for ((name, parameter), moments) in parameters.iter().zip(&mut self.moments) {
-            let first = state_tensor(state, &format!("first.{name}"))?;
-            let second = state_tensor(state, &format!("second.{name}"))?;
-            *moments = match moments {
-                Moments::Fused(..) => {
-                    Moments::Fused(first.flatten_all()?.to_vec1()?, second.flatten_all()?.to_vec1()?)
-                }
-                Moments::OnDevice(..) => {
-                    let device = parameter.value().device();
-                    Moments::OnDevice(first.to_device(device)?, second.to_device(device)?)
-                }
-            };
+        let shards = self.shards;
+        let own = |tensor: &Tensor| match shards {
+            Some(group) => own_shard(group, tensor),
+            None => tensor.flatten_all(),
+        };
+        for ((name, parameter), ParameterState { moments, master }) in
+            parameters.iter().zip(&mut self.states)
+        {
+            let moment = |kind: &str| own(state_tensor(state, &format!("{kind}.{name}"))?);
+            moments.load(&moment("first")?, &moment("second")?)?;
+            if let Some(master) = master {
+                let value = parameter.value();
+                let whole = if master.dtype() == value.dtype() {
+                    value
+                } else {
+                    state_tensor(state, &format!("master.{name}"))?
+                };
+                *master = own(whole)?
+                    .to_device(value.device())?
+                    .to_dtype(master.dtype())?
+                    .reshape(master.shape())?
+                    .force_contiguous()?;
+            }
         }
         self.steps = i32::try_from(steps).map_err(Error::wrap)?;
         Ok(())
     }
+}
+
+/// Returns this rank's shard of the elements of a tensor, as a flat view.
+fn own_shard(group: &dyn Collective, whole: &Tensor) -> Result<Tensor> {
+    let range = group.even_shard(whole.elem_count());
+    whole.flatten_all()?.narrow(0, range.start, range.len())
+}
+
+/// Writes updated master weights to the parameter, from the shards of all ranks if there are any.
+fn publish(shards: Option<&dyn Collective>, parameter: &Parameter, master: &Tensor) -> Result<()> {
+    let value = parameter.value();
+    let rounded = master.to_dtype(value.dtype())?;
+    let whole = match shards {
+        None => rounded,
+        Some(group) => group.all_gather_shards(&rounded, value.elem_count()).map_err(Error::wrap)?,
+    };
+    parameter.var().set(&whole.reshape(value.shape())?)
 }
 
 /// Update of one parameter: m ← β1·m + (1−β1)·g; v ← β2·v + (1−β2)·g²;
@@ -149,24 +262,17 @@ impl ParameterUpdate {
         AdamWConstants { beta1, beta2, scale, rate, epsilon, decay }
     }
 
-    fn fused(&self, parameter: &Parameter, gradient: &Tensor, m: &mut [f32], v: &mut [f32]) -> Result<()> {
-        let fused = FusedAdamW { update: *self, gradient, moments: Mutex::new((m, v)) };
-        parameter.value().inplace_op1(&fused)
+    fn fused(&self, target: &Tensor, gradient: &Tensor, m: &mut [f32], v: &mut [f32]) -> Result<()> {
+        target.inplace_op1(&FusedAdamW { update: *self, gradient, moments: Mutex::new((m, v)) })
     }
 
-    fn composed(
-        &self,
-        parameter: &Parameter,
-        gradient: &Tensor,
-        m: &mut Tensor,
-        v: &mut Tensor,
-    ) -> Result<()> {
+    /// Returns the updated weights.
+    fn composed(&self, target: &Tensor, gradient: &Tensor, m: &mut Tensor, v: &mut Tensor) -> Result<Tensor> {
         let gradient = (gradient.to_dtype(m.dtype())? * self.scale)?;
         *m = ((&*m * self.betas.0)? + (&gradient * (1.0 - self.betas.0))?)?;
         *v = ((&*v * self.betas.1)? + (gradient.sqr()? * (1.0 - self.betas.1))?)?;
         let change = ((&*m * self.rate)? / (v.sqrt()? + self.epsilon)?)?;
-        let value = ((parameter.value().to_dtype(m.dtype())? * self.decay)? - change)?;
-        parameter.var().set(&value.to_dtype(parameter.value().dtype())?)
+        (target * self.decay)? - change
     }
 }
 
@@ -213,23 +319,33 @@ impl InplaceOp1 for FusedAdamW<'_> {
     }
 }
 
-/// Returns the Euclidean norm over all gradients.
-pub(crate) fn global_norm(parameters: &Parameters, gradients: &Gradients) -> Result<f64> {
-    let mut square = 0.0;
+/// Returns the Euclidean norm over all gradients. With sharded gradients, all ranks must call it.
+pub(crate) fn global_norm(parameters: &Parameters, gradients: &Gradients<'_>) -> Result<f64> {
+    let mut squares = Vec::new();
     for (_, parameter) in parameters.iter() {
         if let Some(gradient) = gradients.get(parameter) {
             let dtype = if gradient.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
             // Squares are summed in the tensor's own type, tensors in f64.
-            square += gradient.to_dtype(dtype)?.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+            squares.push(gradient.to_dtype(dtype)?.sqr()?.sum_all()?.to_dtype(DType::F64)?);
         }
     }
-    Ok(square.sqrt())
+    // One read for all tensors: each waits for the device.
+    let squares = if squares.is_empty() { Vec::new() } else { Tensor::stack(&squares, 0)?.to_vec1::<f64>()? };
+    let square: f64 = squares.iter().sum();
+    let Some(group) = gradients.shards() else { return Ok(square.sqrt()) };
+    let mut total = 0.0;
+    for (rank, part) in group.all_gather(square.to_le_bytes().to_vec()).map_err(Error::wrap)?.iter().enumerate() {
+        let part = <[u8; 8]>::try_from(part.as_slice())
+            .map_err(|_| Error::wrap(CollectiveError::OutOfStep { rank }))?;
+        total += f64::from_le_bytes(part);
+    }
+    Ok(total.sqrt())
 }
 
 #[cfg(test)]
 mod tests {
     use prospect_kernels::adamw;
-    use prospect_model::{Activations, Architecture, Decoder, Packer};
+    use prospect_model::{Activations, Architecture, Decoder, Dtype, Packer};
 
     use super::*;
 
@@ -242,7 +358,7 @@ mod tests {
         Decoder::random(architecture, 0).unwrap().with_all_trained().unwrap()
     }
 
-    fn gradients(policy: &Decoder) -> Gradients {
+    fn gradients(policy: &Decoder) -> Gradients<'static> {
         let mut packer = Packer::default();
         let prompt = packer.add_prompt(&[1, 2, 3]);
         packer.add_completion(prompt, &[4, 5, 6], true);
@@ -258,16 +374,16 @@ mod tests {
     fn fused_and_composed_updates_are_adamw() {
         let policy = policy();
         let gradients = gradients(&policy);
-        let mut fused = AdamW::new(CONFIG, policy.parameters()).unwrap();
+        let mut fused = AdamW::new(CONFIG, policy.parameters(), None).unwrap();
         let (name, parameter) = policy.parameters().iter().nth(3).unwrap();
         let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let (start, gradient) = (flat(parameter.value()), flat(gradients.get(parameter).unwrap()));
 
         let copy = policy.with_all_trained().unwrap();
-        let mut composed = AdamW::new(CONFIG, copy.parameters()).unwrap();
-        for (moments, (_, parameter)) in composed.moments.iter_mut().zip(copy.parameters().iter()) {
+        let mut composed = AdamW::new(CONFIG, copy.parameters(), None).unwrap();
+        for (state, (_, parameter)) in composed.states.iter_mut().zip(copy.parameters().iter()) {
             let zeros = parameter.value().zeros_like().unwrap();
-            *moments = Moments::OnDevice(zeros.clone(), zeros);
+            state.moments = Moments::OnDevice(zeros.clone(), zeros);
         }
         for _ in 0..3 {
             fused.step(policy.parameters(), &gradients, 0.5, 0.01).unwrap();
@@ -292,7 +408,7 @@ mod tests {
     fn the_twin_of_the_cuda_kernel_takes_the_same_steps_to_the_bit() {
         let policy = policy();
         let gradients = gradients(&policy);
-        let mut optimizer = AdamW::new(CONFIG, policy.parameters()).unwrap();
+        let mut optimizer = AdamW::new(CONFIG, policy.parameters(), None).unwrap();
         let (name, parameter) = policy.parameters().iter().nth(3).unwrap();
         let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let (mut value, gradient) = (flat(parameter.value()), flat(gradients.get(parameter).unwrap()));
@@ -312,6 +428,52 @@ mod tests {
             let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             assert_eq!(bits(&flat(parameter.value())), bits(&value), "{name}, step {step}");
         }
+    }
+
+    #[test]
+    fn small_updates_of_half_precision_weights_are_not_lost() {
+        let base = Decoder::random_on(&Device::Cpu, policy().architecture().clone(), 0, Dtype::Bf16, None).unwrap();
+        let half = base.with_all_trained().unwrap();
+        let gradients = gradients(&half);
+        let mut optimizer = AdamW::new(CONFIG, half.parameters(), None).unwrap();
+        let (name, parameter) = half.parameters().iter().nth(3).unwrap();
+        let flat = |x: &Tensor| x.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let (start, gradient) = (flat(parameter.value()), flat(gradients.get(parameter).unwrap()));
+        let (rate, steps) = (1e-5, 300);
+        let state = |optimizer: &AdamW<'_>| -> StateDict {
+            optimizer.state_dict(half.parameters()).unwrap().into_iter().collect()
+        };
+        for _ in 0..steps {
+            optimizer.step(half.parameters(), &gradients, 1.0, rate).unwrap();
+        }
+        let master = flat(&state(&optimizer)[&format!("master.{name}")]);
+        for (((start, gradient), value), master) in
+            start.iter().zip(&gradient).zip(flat(parameter.value())).zip(&master)
+        {
+            // The weight is its master weight, rounded.
+            assert_eq!(half::bf16::from_f32(*master).to_f32(), value);
+            if gradient.abs() > 1e-3 {
+                let decayed = f64::from(*start) * (1.0 - rate * CONFIG.weight_decay).powi(steps);
+                let expected = decayed - rate * f64::from(steps) * f64::from(gradient.signum());
+                assert!((f64::from(*master) - expected).abs() < 1e-4, "{master} {expected}");
+            }
+        }
+        // Single updates would all have been rounded away from a weight of this size.
+        let moved = start.iter().zip(flat(parameter.value())).filter(|(start, now)| **start != *now).count();
+        assert!(moved > start.len() / 4, "{moved} of {}", start.len());
+        let ulp = |x: f32| half::bf16::from_bits(half::bf16::from_f32(x.abs()).to_bits() + 1).to_f32() - x.abs();
+        let below = start.iter().filter(|x| rate as f32 * 2.0 < ulp(**x)).count();
+        assert!(below > start.len() * 3 / 4);
+
+        // A restored optimizer continues from the master weights, not from the rounded ones.
+        let saved = state(&optimizer);
+        let mut restored = AdamW::new(CONFIG, half.parameters(), None).unwrap();
+        restored.load_state_dict(half.parameters(), &saved, steps as u64).unwrap();
+        let again = state(&restored);
+        for (name, tensor) in &saved {
+            assert_eq!(flat(tensor), flat(&again[name]), "{name}");
+        }
+        assert_eq!(restored.steps, optimizer.steps);
     }
 
     #[test]

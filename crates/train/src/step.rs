@@ -11,48 +11,65 @@
 //! Only the last micro-batch keeps its activations from step 1; the others run forward again in
 //! step 3. Memory therefore does not grow with the global batch.
 
-use prospect_model::{Adapter, Gradients, Saved};
+use prospect_model::{Activations, Adapter, Gradients, Saved};
 use prospect_objective::{BatchLoss, LogProb};
 use prospect_runs::{MetricsRecord, RecordKind};
 
 use crate::{
     Policy, ReferenceCache, TrainContext, TrainError,
     batches::{MicroBatch, Role},
-    distributed::{all_reduce_gradients, gather_logps},
+    distributed::{all_reduce_gradients, gather_logps, unless_out_of_memory},
     logprobs::{BatchLogps, MicroBatchLogps, UnclampedCount},
     noise_metrics::noise_metrics,
     optimizer::{AdamW, global_norm},
 };
 
-/// Takes step `step` (from 0) on a global batch and returns its metrics.
+/// One optimizer step: its place in the run and its data.
+pub(crate) struct Step<'a> {
+    /// Number of the step, from 0.
+    pub(crate) index: u64,
+    pub(crate) learning_rate: f64,
+    /// Micro-batches of the global batch.
+    pub(crate) micro_batches: &'a [MicroBatch],
+    pub(crate) activations: Activations,
+}
+
+/// Takes a step and returns its metrics. Returns None, and changes nothing, if the device of a rank
+/// ran out of memory before the update.
 pub(crate) fn train_step(
     context: &TrainContext<'_>,
     policy: &mut Policy<'_>,
-    optimizer: &mut AdamW,
+    optimizer: &mut AdamW<'_>,
     cache: &ReferenceCache,
-    micro_batches: &[MicroBatch],
-    step: u64,
-    learning_rate: f64,
-) -> Result<MetricsRecord, TrainError> {
-    let parameters = policy.decoder.parameters();
-    let part = context.group.shard_range(micro_batches.len());
+    step: &Step<'_>,
+) -> Result<Option<MetricsRecord>, TrainError> {
+    let Step { index, learning_rate, micro_batches, .. } = *step;
+    let (parameters, group) = (policy.decoder.parameters(), context.group);
+    let part = group.shard_range(micro_batches.len());
     let local = &micro_batches[part.clone()];
 
-    let LocalForward { logps, last_activations } = forward(context, policy, cache, local)?;
-    let BatchLogps { logps: batch_logps, unclamped } = gather_logps(&logps, context.group)?;
+    let forwarded = forward(context, policy, cache, step, local);
+    let Some(forwarded) = unless_out_of_memory(group, forwarded)? else { return Ok(None) };
+    let LocalForward { logps, last_activations } = forwarded;
+    let BatchLogps { logps: batch_logps, unclamped } = gather_logps(&logps, group)?;
 
     let roles: Vec<Role> = micro_batches.iter().flat_map(|micro| micro.roles.iter().copied()).collect();
+    let before = policy.state;
     policy.state = policy.loss.observe(policy.state, &roles, &batch_logps);
     let evaluated = policy.evaluate(&roles, &batch_logps);
-    check_finite(step, "loss", evaluated.loss)?;
+    check_finite(index, "loss", evaluated.loss)?;
 
     let sequences_before = micro_batches[..part.start].iter().map(|micro| micro.roles.len()).sum();
     let local_gradient = &evaluated.gradient[sequences_before..];
-    let mut gradients = backward(context, policy, local, &logps, local_gradient, last_activations)?;
-    all_reduce_gradients(context.group, parameters, &mut gradients)?;
+    let gradients = backward(context, policy, step, local, &logps, local_gradient, last_activations);
+    let Some(mut gradients) = unless_out_of_memory(group, gradients)? else {
+        policy.state = before;
+        return Ok(None);
+    };
+    all_reduce_gradients(group, parameters, &mut gradients)?;
 
     let grad_norm = global_norm(parameters, &gradients)?;
-    check_finite(step, "norm of the gradient", grad_norm)?;
+    check_finite(index, "norm of the gradient", grad_norm)?;
     let clip = (context.settings.max_grad_norm / grad_norm).min(1.0);
     optimizer.step(parameters, &gradients, clip, learning_rate)?;
 
@@ -68,7 +85,7 @@ pub(crate) fn train_step(
         .chain(unclamped.map(|count: UnclampedCount| ("humanline/unclamped", count.share())))
         .chain(noise)
         .map(|(name, value)| (name.to_owned(), value));
-    Ok(MetricsRecord { kind: RecordKind::Train, step: step + 1, values: values.collect() })
+    Ok(Some(MetricsRecord { kind: RecordKind::Train, step: index + 1, values: values.collect() }))
 }
 
 /// Result of the forward pass over the micro-batches of one rank.
@@ -84,6 +101,7 @@ fn forward(
     context: &TrainContext<'_>,
     policy: &Policy<'_>,
     cache: &ReferenceCache,
+    step: &Step<'_>,
     local: &[MicroBatch],
 ) -> Result<LocalForward, TrainError> {
     let mut logps = Vec::with_capacity(local.len());
@@ -91,10 +109,14 @@ fn forward(
         return Ok(LocalForward { logps, last_activations: None });
     };
     for MicroBatch { packed, .. } in others {
+        #[cfg(test)]
+        tests::allocate(packed, None)?;
         let policy_token_logps = policy.decoder.token_log_probs(packed, Adapter::On)?;
         logps.push(policy.training_logps(packed, &policy_token_logps, context.settings, cache)?);
     }
-    let (_, saved) = policy.decoder.forward(&last.packed, context.activations)?;
+    #[cfg(test)]
+    tests::allocate(&last.packed, Some(step.activations))?;
+    let (_, saved) = policy.decoder.forward(&last.packed, step.activations)?;
     logps.push(policy.training_logps(&last.packed, saved.token_log_probs(), context.settings, cache)?);
     Ok(LocalForward { logps, last_activations: Some(saved) })
 }
@@ -102,26 +124,42 @@ fn forward(
 /// Accumulates parameter gradients over the micro-batches of this rank.
 ///
 /// `sequence_gradient` is d loss / d log π, starting at the rank's first sequence.
-fn backward(
-    context: &TrainContext<'_>,
+fn backward<'a>(
+    context: &TrainContext<'a>,
     policy: &Policy<'_>,
+    step: &Step<'_>,
     local: &[MicroBatch],
     logps: &[MicroBatchLogps],
     sequence_gradient: &[f64],
     mut last_activations: Option<Saved>,
-) -> Result<Gradients, TrainError> {
+) -> Result<Gradients<'a>, TrainError> {
     let decoder = policy.decoder;
-    let mut gradients = Gradients::none(decoder.parameters());
+    let mut gradients = match context.state_shards() {
+        Some(group) => Gradients::sharded(decoder.parameters(), group),
+        None => Gradients::none(decoder.parameters()),
+    };
     let mut rest = sequence_gradient;
     for (index, (MicroBatch { packed, roles, .. }, logps)) in local.iter().zip(logps).enumerate() {
         let (sequence_gradient, after) = rest.split_at(roles.len());
         rest = after;
         let saved = match last_activations.take_if(|_| index + 1 == local.len()) {
             Some(saved) => saved,
-            None => decoder.forward(packed, context.activations)?.1,
+            None => {
+                #[cfg(test)]
+                tests::allocate(packed, Some(step.activations))?;
+                decoder.forward(packed, step.activations)?.1
+            }
         };
         let token_gradient = logps.token_gradient(packed, sequence_gradient);
         decoder.backward_tokens(saved, &token_gradient, &mut gradients)?;
+    }
+    // Sharded gradients are summed over ranks in every pass, so ranks with fewer micro-batches add
+    // passes with a gradient of zero.
+    let most = step.micro_batches.len().div_ceil(context.group.world_size());
+    let missing = if gradients.shards().is_some() { most - local.len() } else { 0 };
+    for MicroBatch { packed, .. } in step.micro_batches.iter().take(1).cycle().take(missing) {
+        let (_, saved) = decoder.forward(packed, step.activations)?;
+        decoder.backward_tokens(saved, &vec![0.0; packed.scored_sequences().count()], &mut gradients)?;
     }
     Ok(gradients)
 }
@@ -144,3 +182,6 @@ fn step_noise_metrics(
 fn check_finite(step: u64, what: &'static str, value: f64) -> Result<(), TrainError> {
     if value.is_finite() { Ok(()) } else { Err(TrainError::Diverged { step, what, value }) }
 }
+
+#[cfg(test)]
+mod tests;

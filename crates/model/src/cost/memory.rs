@@ -12,6 +12,7 @@
 //!
 //! `tests/memory.rs` compares the result with the counts of an allocator.
 
+use candle_core::quantized::GgmlDType;
 use serde::Serialize;
 
 use super::BatchSize;
@@ -29,12 +30,15 @@ pub struct Footprint<'a> {
     pub frozen: u64,
     /// Trained weights.
     pub trained: TrainedElements,
+    /// Ranks over which gradients and optimizer state are sharded; 1 if they are not.
+    pub state_shards: u64,
     /// Rank of the adapter; None in full training.
     pub rank: Option<u64>,
     /// Bytes of one element of an activation.
     pub element_bytes: u64,
-    /// Dequantises frozen matrices for every product.
-    pub quantised: bool,
+    /// Bytes that an element of a frozen matrix takes while a product dequantises it; 0 if products
+    /// read the stored matrices.
+    pub dequantised_bytes: u64,
     /// Gathers frozen matrices from all ranks for every product.
     pub sharded: bool,
     /// Kind of the device.
@@ -55,6 +59,11 @@ impl TrainedElements {
     pub fn bytes(&self) -> u64 {
         self.count * self.element_bytes
     }
+
+    /// Returns the bytes of the f32 master weights; 0 if the weights are f32 themselves.
+    pub fn master_bytes(&self) -> u64 {
+        if self.element_bytes < 4 { self.count * 4 } else { 0 }
+    }
 }
 
 /// Peak memory of a training step in bytes, by use.
@@ -68,6 +77,8 @@ pub struct MemoryDemand {
     pub gradients: u64,
     /// The optimizer's two moments, in f32.
     pub moments: u64,
+    /// f32 copies of trained half-precision weights, which the optimizer updates.
+    pub master_weights: u64,
     /// Activations saved by forward passes for backward passes.
     pub activations: u64,
     /// Workspace: temporary tensors at the peak of the step.
@@ -77,8 +88,8 @@ pub struct MemoryDemand {
 impl MemoryDemand {
     /// Returns the sum of all uses.
     pub fn total(&self) -> u64 {
-        let Self { frozen, trained, gradients, moments, activations, workspace } = self;
-        frozen + trained + gradients + moments + activations + workspace
+        let Self { frozen, trained, gradients, moments, master_weights, activations, workspace } = self;
+        frozen + trained + gradients + moments + master_weights + activations + workspace
     }
 }
 
@@ -108,6 +119,18 @@ struct Moment {
 impl Moment {
     fn total(&self) -> u64 {
         self.gradients + self.activations + self.workspace
+    }
+}
+
+/// Returns the bytes that an element of a matrix in blocks of `kind` takes while a product
+/// dequantises it, in a model with elements of `element_bytes`.
+pub(crate) fn dequantised_bytes(kind: GgmlDType, element_bytes: u64, device: DeviceKind) -> u64 {
+    match (device, kind) {
+        // A bf16 tensor, which a bf16 model reads itself.
+        (DeviceKind::Gpu, GgmlDType::BF16) if element_bytes == 2 => 0,
+        // candle's kernels dequantise to f32 first.
+        (DeviceKind::Gpu, kind) if kind != GgmlDType::BF16 && element_bytes < 4 => 4 + element_bytes,
+        _ => element_bytes,
     }
 }
 
@@ -159,7 +182,8 @@ impl Footprint<'_> {
         match self.device {
             DeviceKind::Cpu => mlp.max(attention),
             DeviceKind::Gpu => {
-                (mlp + 2 * row.wide).max(attention + 3 * row.query) + 3 * self.in_f32(row.hidden)
+                let copies = 4 * self.copied_to_f32(row.wide);
+                (mlp + 2 * row.wide + copies).max(attention + 3 * row.query) + 3 * self.in_f32(row.hidden)
             }
         }
     }
@@ -175,7 +199,8 @@ impl Footprint<'_> {
         match self.device {
             DeviceKind::Cpu => mlp.max(attention),
             DeviceKind::Gpu => {
-                (mlp + 5 * row.wide).max(attention + 4 * row.query) + 4 * self.in_f32(row.hidden)
+                let copies = 7 * self.copied_to_f32(row.wide);
+                (mlp + 5 * row.wide + copies).max(attention + 4 * row.query) + 4 * self.in_f32(row.hidden)
             }
         }
     }
@@ -184,6 +209,11 @@ impl Footprint<'_> {
     /// operations compute.
     fn in_f32(&self, bytes: u64) -> u64 {
         bytes / self.element_bytes * self.element_bytes.max(4)
+    }
+
+    /// Returns the bytes of an f32 copy of half-precision activations; 0 if they are f32.
+    fn copied_to_f32(&self, bytes: u64) -> u64 {
+        if self.element_bytes < 4 { self.in_f32(bytes) } else { 0 }
     }
 
     /// Returns the bytes of the attention probabilities of one sequence under all heads, and of its
@@ -200,10 +230,9 @@ impl Footprint<'_> {
         }
     }
 
-    /// Returns the dense bytes of the largest matrix of a block.
+    /// Returns the number of elements of the largest matrix of a block.
     fn largest_matrix(&self) -> u64 {
-        let elements = self.linears.iter().map(|[out, into]| (out * into) as u64);
-        elements.max().unwrap_or(0) * self.element_bytes
+        self.linears.iter().map(|[out, into]| (out * into) as u64).max().unwrap_or(0)
     }
 
     /// Predicts the peak memory of a step over micro-batches of this size, with activation
@@ -217,8 +246,16 @@ impl Footprint<'_> {
         let (layers, vocabulary) =
             (a.layers as u64, a.vocabulary as u64 * a.hidden as u64 * self.element_bytes);
         let weights = self.trained.bytes();
-        let moments = self.trained.count * 8;
-
+        let shards = self.state_shards.max(1);
+        let sharded_state = shards > 1;
+        let moments = (self.trained.count * 8).div_ceil(shards);
+        // A rank's shards of gradients and of the weights that it updates are f32.
+        let in_shard = |elements: u64| (elements * 4).div_ceil(shards);
+        let (all_gradients, master_weights) = if sharded_state {
+            (in_shard(self.trained.count), in_shard(self.trained.count))
+        } else {
+            (weights, self.trained.master_bytes())
+        };
         let full = self.rank.is_none();
         let saved = self.saved(&row);
         let stored = |blocks: u64| {
@@ -226,11 +263,12 @@ impl Footprint<'_> {
             gradient_rows * (inputs * row.hidden + (blocks - inputs) * saved)
         };
         // A gathered matrix exists twice for a moment: as parts and as a whole.
-        let copies = u64::from(self.quantised || self.sharded) + u64::from(self.sharded);
-        let dense = copies * self.largest_matrix();
+        let gathered = if self.sharded { self.element_bytes } else { 0 };
+        let made = if self.dequantised_bytes > 0 { self.dequantised_bytes } else { gathered };
+        let dense = (made + gathered) * self.largest_matrix();
         // cos and sin; blocks with a sliding window may have their own.
         let tables = if a.sliding_rope.is_some() { 2 } else { 1 };
-        let rotation = tables * rows * a.head_dim as u64 * self.element_bytes;
+        let rotation = tables * rows * self.in_f32(a.head_dim as u64 * self.element_bytes);
         // Where only some rows are saved, the last block's activations exist in full and as a copy.
         let copied = if gradient_rows < rows && recomputed < layers {
             rows * (row.hidden + saved) + gradient_rows * saved
@@ -242,10 +280,10 @@ impl Footprint<'_> {
                 .max(rows * (row.hidden + self.forward(&row)) + dense + self.attention_matrices(longest, 3));
 
         // Logits come in chunks, either of rows with gradient or of rows without.
-        let logits = a.vocabulary as u64 * self.element_bytes;
+        let logits = self.in_f32(a.vocabulary as u64 * self.element_bytes);
         let chunk = |rows: u64| (Head::CHUNK_BYTES as u64 / logits).max(1).min(rows) * logits;
         let (with, without) = (chunk(gradient_scored), chunk(scored - gradient_scored));
-        let composed = if self.device == DeviceKind::Gpu { 4 * self.in_f32(with.max(without)) } else { 0 };
+        let composed = if self.device == DeviceKind::Gpu { 4 * with.max(without) } else { 0 };
         let unit = gradient_scored * row.hidden;
         // A frozen head computes the gradient of its rows in the forward pass, a trained one in the
         // backward pass.
@@ -261,30 +299,49 @@ impl Footprint<'_> {
         let spread = 2 * gradient_rows * row.hidden + 3 * unit;
         let again = if recomputed > 0 { gradient_rows * (saved - row.hidden) } else { 0 };
         // A weight gradient; when accumulating, also its sum with the previous one.
-        let of_weight = if full { self.largest_matrix() * if accumulates { 2 } else { 1 } } else { 0 };
+        // With sharded state, it exists in f32 as well, twice while it is summed.
+        let of_weight = match (full, sharded_state) {
+            (false, _) => 0,
+            (true, false) => self.largest_matrix() * self.element_bytes * if accumulates { 2 } else { 1 },
+            (true, true) => self.largest_matrix() * (self.element_bytes + 8),
+        };
         let backward = spread
             + again
             + gradient_rows * self.backward(&row)
             + dense.max(of_weight)
             + self.attention_matrices(longest, 6);
 
-        let before = if accumulates { weights } else { 0 };
-        let with_head = if full { before.max(vocabulary) } else { before };
+        let before = if accumulates { all_gradients } else { 0 };
+        let elements = vocabulary / self.element_bytes;
+        let of_head = if sharded_state { in_shard(elements) } else { vocabulary };
+        let with_head = if full { before.max(of_head) } else { before };
         let first_block = stored(layers) - stored(layers - 1);
-        let embedding = if full { (if accumulates { 3 } else { 2 }) * vocabulary } else { 0 };
+        let embedding = match (full, sharded_state) {
+            (false, _) => 0,
+            (true, false) => (if accumulates { 3 } else { 2 }) * vocabulary,
+            (true, true) => vocabulary + 8 * elements,
+        };
         let moment = |gradients, activations, workspace| Moment { gradients, activations, workspace };
         let peak = [
             moment(before, stored(layers - 1), forward),
             moment(before, stored(layers), head),
             moment(before, stored(layers), head_backward),
             moment(with_head, stored(layers), backward),
-            moment(weights, first_block, backward),
-            moment(weights, 0, spread + embedding),
+            moment(all_gradients, first_block, backward),
+            moment(all_gradients, 0, spread + embedding),
         ]
         .into_iter()
         .max_by_key(Moment::total);
         let Moment { gradients, activations, workspace } = peak.unwrap_or(moment(0, 0, 0));
-        MemoryDemand { frozen: self.frozen, trained: weights, gradients, moments, activations, workspace }
+        MemoryDemand {
+            frozen: self.frozen,
+            trained: weights,
+            gradients,
+            moments,
+            master_weights,
+            activations,
+            workspace,
+        }
     }
 
     /// Returns the fewest blocks to recompute so that a step fits into `bytes`; None if it does not

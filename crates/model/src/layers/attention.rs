@@ -42,7 +42,7 @@ impl Projections<Linear> {
         lora: &[Option<Tensor>; 3],
         [d_q, d_k, d_v]: [Tensor; 3],
         heads: AttentionHeads,
-        gradients: &mut Gradients,
+        gradients: &mut Gradients<'_>,
     ) -> Result<Tensor> {
         match self {
             Self::Separate([q, k, v]) => {
@@ -148,7 +148,7 @@ impl Attention {
         saved: SavedAttention,
         grad: &Tensor,
         context: &BlockContext<'_>,
-        gradients: &mut Gradients,
+        gradients: &mut Gradients<'_>,
     ) -> Result<Tensor> {
         let BlockContext { trees, pairs, .. } = context;
         let LayerContext { rotation: (cos, sin), heads } = context.layer(self.kind);

@@ -157,7 +157,7 @@ impl DecoderBlock {
         saved: SavedBlock,
         grad: &Tensor,
         context: &BlockContext<'_>,
-        gradients: &mut Gradients,
+        gradients: &mut Gradients<'_>,
     ) -> Result<Tensor> {
         let SavedBlock { x, attention, middle, mlp, results } = saved;
         let (norms, [attended, mixed]) = match (&self.post_norms, results) {
@@ -188,7 +188,7 @@ fn backward_after(
     norm: Option<&Norm>,
     x: Option<Tensor>,
     grad: &Tensor,
-    gradients: &mut Gradients,
+    gradients: &mut Gradients<'_>,
 ) -> Result<Tensor> {
     let (Some(norm), Some(x)) = (norm, x) else { return Ok(grad.clone()) };
     let (_, saved) = norm.forward(&x)?;

@@ -77,11 +77,11 @@ impl Linear {
         down: Option<&Tensor>,
         grad: &Tensor,
         onto: Option<Tensor>,
-        gradients: &mut Gradients,
+        gradients: &mut Gradients<'_>,
     ) -> Result<Tensor> {
         self.weight.add_gradient(gradients, || grad.t()?.matmul(x))?;
         if let Some(bias) = &self.bias {
-            bias.add_gradient(gradients, || grad.sum(0))?;
+            bias.add_gradient(gradients, || ops::sum_rows(grad))?;
         }
         let weight = &self.weight.dense()?;
         let (Some(lora), Some(down)) = (&self.lora, down) else {

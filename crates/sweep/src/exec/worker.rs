@@ -119,6 +119,7 @@ impl Worker<'_> {
             evaluate_every: None,
             stop: None,
             encodings: self.encodings,
+            shard_state: self.member.sharded_store.is_some(),
             group: &*self.member.collective,
         }
     }
@@ -245,6 +246,7 @@ impl Worker<'_> {
             evaluate_every: self.plan.evaluate.every,
             stop: self.plan.stop,
             encodings: self.encodings,
+            shard_state: self.member.sharded_store.is_some(),
             group: &*self.member.collective,
         }
     }

@@ -108,6 +108,9 @@ fn operations_as_kernels_equal_composed_ones() {
             let composed_ = composed::rms_norm_backward(&x, &weight, &inverse, &grad, residual).unwrap();
             assert_close("norm backward", &dx, &composed_);
         }
+        let d_weight = rms_norm_weight_grad(ours, &x, &inverse, &grad).unwrap();
+        let composed_ = composed::rms_norm_weight_grad(&x, &inverse, &grad).unwrap();
+        assert_close("norm weight", &d_weight, &composed_);
 
         let (cos, sin) = (random("cos", (9, 3), dtype), random("sin", (9, 3), dtype));
         for pairs in [RotaryPairs::Halves, RotaryPairs::Interleaved] {
