@@ -135,8 +135,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         PlanRequest { ranks, ..PlanRequest::from_recipe(&recipe, &architecture, &settings, budget.device) };
     let sharded = PlanRequest { sharded: true, ..whole.clone() };
     let whole = PlacementPlans::within(whole, budget.available())?;
-    let sharded =
-        (ranks > 1).then(|| PlacementPlans::within(sharded, budget.available())).transpose()?;
+    let sharded = (ranks > 1).then(|| PlacementPlans::within(sharded, budget.available())).transpose()?;
     if args.json {
         let json = PlansJson {
             bytes: budget.bytes,
@@ -250,7 +249,8 @@ fn overview(
     ];
     // Sharding costs time: preferred only if it allows another quantization.
     let kind = |placement: &PlacementPlans<'_>| placement.plans.first().map(|plan| plan.quantization);
-    let best = sharded.filter(|sharded| kind(sharded) != kind(whole) && !sharded.plans.is_empty()).unwrap_or(whole);
+    let best =
+        sharded.filter(|sharded| kind(sharded) != kind(whole) && !sharded.plans.is_empty()).unwrap_or(whole);
     if let Some(first) = best.plans.first() {
         let settings = sweep_options(first, &best.request, budget);
         lead.push(format!("Settings: {settings}"));

@@ -34,10 +34,8 @@ pub(super) fn section(plan: &SweepPlan, schedule: &TrainingSchedule) -> anyhow::
         columns,
         rows: estimates.iter().map(row).collect(),
     })];
-    let known: Option<f64> = estimates
-        .iter()
-        .map(|estimate| Some(estimate.hours(estimate.completions?)))
-        .sum();
+    let known: Option<f64> =
+        estimates.iter().map(|estimate| Some(estimate.hours(estimate.completions?))).sum();
     if let Some(known) = known.filter(|_| estimates.len() > 1) {
         blocks.push(ContentBlock::Note(format!("All together: {} GPU-hours.", digits(known))));
     }

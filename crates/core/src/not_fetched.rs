@@ -2,7 +2,9 @@
 
 /// Error of an address whose content is not on this machine, where nothing may be downloaded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0} is not fetched; run the command without --dry-run, or `prospect prepare` for data, to download it")]
+#[error(
+    "{0} is not fetched; run the command without --dry-run, or `prospect prepare` for data, to download it"
+)]
 pub struct NotFetched(
     /// `hf://` address.
     pub String,

@@ -70,7 +70,8 @@ impl NcclGroup {
         } else {
             Vec::new()
         };
-        let id = UniqueId::from_bytes(self.tcp.broadcast(id)?).ok_or(CollectiveError::OutOfStep { rank: 0 })?;
+        let id =
+            UniqueId::from_bytes(self.tcp.broadcast(id)?).ok_or(CollectiveError::OutOfStep { rank: 0 })?;
         Communicator::new(stream, self.rank(), self.world_size(), id)
             .map_err(|error| nccl_error("connect the GPUs (each rank needs its own)", error))
     }
@@ -151,10 +152,12 @@ impl NcclGroup {
             DType::F32 => {
                 self.run_into::<f32>(action, own, count, |comm, buffers| comm.all_gather(buffers, 4 * sent))
             }
-            DType::BF16 => self
-                .run_into::<half::bf16>(action, own, count, |comm, buffers| comm.all_gather(buffers, 2 * sent)),
-            DType::F16 => self
-                .run_into::<half::f16>(action, own, count, |comm, buffers| comm.all_gather(buffers, 2 * sent)),
+            DType::BF16 => self.run_into::<half::bf16>(action, own, count, |comm, buffers| {
+                comm.all_gather(buffers, 2 * sent)
+            }),
+            DType::F16 => self.run_into::<half::f16>(action, own, count, |comm, buffers| {
+                comm.all_gather(buffers, 2 * sent)
+            }),
             other => Err(TensorError::Msg(format!("cannot gather weights of type {other:?}")).into()),
         }
     }

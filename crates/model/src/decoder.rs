@@ -13,6 +13,7 @@ use crate::{
     architecture::{AttentionHeads, EmbeddingScale, RotaryTable},
     cost::{BatchSize, Footprint, TrainedElements, dequantised_bytes},
     layers::{BlockContext, DecoderBlock, Head, LayerContext, SavedBlock, SavedHead},
+    ops::AttentionBatch,
     pack::{PackedBatch, ScoredToken},
     parameters::{Gradients, Parameters, WeightTensor},
     weights::LinearWeight,
@@ -117,7 +118,9 @@ impl Decoder {
         // Angles of half-precision models are f32.
         let dtype = if self.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
         let cos_sin = |table: &RotaryTable| table.cos_sin(&batch.positions, dtype, self.device());
-        let full = LayerContext { rotation: cos_sin(&self.rotary)?, heads: self.architecture.heads() };
+        let heads = self.architecture.heads();
+        let attention = |heads| AttentionBatch::new(&batch.trees, heads);
+        let full = LayerContext { rotation: cos_sin(&self.rotary)?, attention: attention(heads) };
         let sliding = match &self.architecture.window {
             None => None,
             Some(window) => {
@@ -126,11 +129,11 @@ impl Decoder {
                 // A window that hides no row of this batch is full attention.
                 let longest = batch.positions.iter().max().map_or(0, |last| *last as usize + 1);
                 let window = Some(window.positions).filter(|positions| *positions < longest);
-                Some(LayerContext { rotation, heads: AttentionHeads { window, ..full.heads } })
+                Some(LayerContext { rotation, attention: attention(AttentionHeads { window, ..heads }) })
             }
         };
         let pairs = self.architecture.rope.pairs;
-        Ok(BlockContext { trees: &batch.trees, pairs, adapter: adapter == Adapter::On, full, sliding })
+        Ok(BlockContext { pairs, adapter: adapter == Adapter::On, full, sliding })
     }
 
     pub(crate) fn embed(&self, batch: &PackedBatch) -> Result<Tensor> {
@@ -247,7 +250,9 @@ impl Decoder {
                     LinearWeight::Quantised(matrix) => matrix.kind(),
                     LinearWeight::Plain(_) | LinearWeight::Sharded(_) => None,
                 })
-                .map(|kind| dequantised_bytes(kind, self.dtype().size_in_bytes() as u64, self.device().into()))
+                .map(|kind| {
+                    dequantised_bytes(kind, self.dtype().size_in_bytes() as u64, self.device().into())
+                })
                 .max()
                 .unwrap_or(0),
             sharded: linears().any(|linear| matches!(linear.weight, LinearWeight::Sharded(_))),

@@ -57,7 +57,9 @@ pub fn is_out_of_memory(error: &candle_core::Error) -> bool {
         // Codes of the driver and of cuBLAS, which candle keeps as opaque errors.
         E::Cuda(source) => {
             let code = format!("{source:?} {source}");
-            ["CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED"].iter().any(|known| code.contains(known))
+            ["CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED"]
+                .iter()
+                .any(|known| code.contains(known))
         }
         _ => false,
     }

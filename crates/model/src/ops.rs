@@ -6,19 +6,23 @@
 //! | [`cpu`], fused | CPU, for f32 and f64 |
 //! | [`kernels`] of `prospect-kernels`, for most operations | GPU, if `PROSPECT_KERNELS` enables them |
 
+mod attention_batch;
 mod composed;
 mod cpu;
 #[cfg(any(feature = "cuda", test))]
 mod kernels;
 
+pub(crate) use attention_batch::{AttentionBatch, GROUP_BYTES};
 use candle_core::{DType, Device, Result, Tensor, quantized::QTensor};
 pub use prospect_kernels::adamw::AdamWConstants;
 
 #[cfg(feature = "cuda")]
+use crate::architecture::AttentionHeads;
+#[cfg(feature = "cuda")]
 use crate::device::{Gpu, KernelGroup};
 use crate::{
-    architecture::{AttentionHeads, GeluKind, RotaryPairs},
-    pack::{PromptTree, ScoredToken},
+    architecture::{GeluKind, RotaryPairs},
+    pack::ScoredToken,
 };
 
 /// Returns true for half-precision tensors, which the fused CPU operations do not support.
@@ -164,6 +168,7 @@ pub(crate) fn gated_gelu_backward(
 
 /// Returns whether the CUDA kernels compute attention of this shape: they have no window, and
 /// divide scores by the root of the head dimension.
+#[cfg(feature = "cuda")]
 fn has_kernel(heads: AttentionHeads) -> bool {
     heads == AttentionHeads::new(heads.query, heads.key, heads.dim)
 }
@@ -173,17 +178,15 @@ fn has_kernel(heads: AttentionHeads) -> bool {
 ///
 /// `q` and the result are `[rows, query_heads·head_dim]`; `k` and `v` are `[rows,
 /// key_heads·head_dim]`.
-pub(crate) fn attention(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    trees: &[PromptTree],
-    heads: AttentionHeads,
-) -> Result<Tensor> {
-    if !has_kernel(heads) && (!q.device().is_cpu() || is_half(q)) {
-        return composed::attention(q, k, v, trees, heads);
+pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, batch: &AttentionBatch<'_>) -> Result<Tensor> {
+    match q.device() {
+        Device::Cpu if !is_half(q) => cpu::attention(q, k, v, batch.trees, batch.heads),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(gpu) if KernelGroup::Attention.is_on() && has_kernel(batch.heads) => {
+            kernels::attention(&Gpu(gpu), q, k, v, batch.trees, batch.heads)
+        }
+        _ => composed::attention(q, k, v, batch),
     }
-    on_device!(Attention, q, attention(q, k, v, trees, heads))
 }
 
 /// Returns the gradients of [`attention`] with respect to q, k and v. Recomputes the probabilities.
@@ -192,13 +195,16 @@ pub(crate) fn attention_backward(
     k: &Tensor,
     v: &Tensor,
     grad: &Tensor,
-    trees: &[PromptTree],
-    heads: AttentionHeads,
+    batch: &AttentionBatch<'_>,
 ) -> Result<(Tensor, Tensor, Tensor)> {
-    if !has_kernel(heads) && (!q.device().is_cpu() || is_half(q)) {
-        return composed::attention_backward(q, k, v, grad, trees, heads);
+    match q.device() {
+        Device::Cpu if !is_half(q) => cpu::attention_backward(q, k, v, grad, batch.trees, batch.heads),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(gpu) if KernelGroup::Attention.is_on() && has_kernel(batch.heads) => {
+            kernels::attention_backward(&Gpu(gpu), q, k, v, grad, batch.trees, batch.heads)
+        }
+        _ => composed::attention_backward(q, k, v, grad, batch),
     }
-    on_device!(Attention, q, attention_backward(q, k, v, grad, trees, heads))
 }
 
 /// Returns x·weightᵀ in at least single precision: logits in bf16 would lose half a nat over a few

@@ -224,8 +224,9 @@ impl ModelFile {
     /// [`NotFetched`](prospect_core::not_fetched::NotFetched), the recipe can be planned, not loaded.
     pub fn resolve(self, locate: &PathResolver<'_>) -> Result<Recipe, ModelError> {
         let fail = |message: String| ModelError::Recipe(message);
-        let find =
-            |key: &str, path: &str| locate_or_name(path, locate).map_err(|error| fail(format!("`{key}`: {error}")));
+        let find = |key: &str, path: &str| {
+            locate_or_name(path, locate).map_err(|error| fail(format!("`{key}`: {error}")))
+        };
         let weights = match (self.weights.as_str(), self.architecture) {
             ("random", Some(architecture)) => {
                 WeightsSource::Random(Box::new(architecture.validate()?), self.init_seed)

@@ -67,8 +67,9 @@ pub use config::{
 };
 pub use error::SweepError;
 pub use estimate::{
-    ASSUMED_RATE, CARDS, CardEstimate, CardFit, MemoryEstimate, Parallelism, RunGroupCost, RunStart, SeriesSchedule, SweepCost, TrainingSchedule,
-    estimate_cards, estimate_memory, estimate_time, training_schedule,
+    ASSUMED_RATE, CARDS, CardEstimate, CardFit, MemoryEstimate, Parallelism, RunGroupCost, RunStart,
+    SeriesSchedule, SweepCost, TrainingSchedule, estimate_cards, estimate_memory, estimate_time,
+    training_schedule,
 };
 pub use exec::{Execution, ExecutionSummary, WaitPolicy, count_pending, execute, record_plan};
 pub use plan::{DatasetSource, PlannedDataset, ResolvedRun, RunFilter, SftStage, SweepPlan, check};

@@ -6,8 +6,8 @@
 
 use std::ops::ControlFlow;
 
-use prospect_dist::{Collective, CollectiveError};
 use candle_core::{DType, Tensor};
+use prospect_dist::{Collective, CollectiveError};
 use prospect_model::{Gradients, Parameter, Parameters};
 use prospect_objective::LogProb;
 

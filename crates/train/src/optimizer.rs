@@ -60,7 +60,8 @@ impl Moments {
                 (*own_first, *own_second) = (first.to_vec1()?, second.to_vec1()?);
             }
             Self::OnDevice(own_first, own_second) => {
-                let like = |tensor: &Tensor, own: &Tensor| tensor.to_device(own.device())?.reshape(own.shape());
+                let like =
+                    |tensor: &Tensor, own: &Tensor| tensor.to_device(own.device())?.reshape(own.shape());
                 (*own_first, *own_second) = (like(first, own_first)?, like(second, own_second)?);
             }
         }
@@ -202,8 +203,7 @@ impl<'a> AdamW<'a> {
             Some(group) => own_shard(group, tensor),
             None => tensor.flatten_all(),
         };
-        for ((name, parameter), ParameterState { moments, master }) in
-            parameters.iter().zip(&mut self.states)
+        for ((name, parameter), ParameterState { moments, master }) in parameters.iter().zip(&mut self.states)
         {
             let moment = |kind: &str| own(state_tensor(state, &format!("{kind}.{name}"))?);
             moments.load(&moment("first")?, &moment("second")?)?;
@@ -330,11 +330,14 @@ pub(crate) fn global_norm(parameters: &Parameters, gradients: &Gradients<'_>) ->
         }
     }
     // One read for all tensors: each waits for the device.
-    let squares = if squares.is_empty() { Vec::new() } else { Tensor::stack(&squares, 0)?.to_vec1::<f64>()? };
+    let squares =
+        if squares.is_empty() { Vec::new() } else { Tensor::stack(&squares, 0)?.to_vec1::<f64>()? };
     let square: f64 = squares.iter().sum();
     let Some(group) = gradients.shards() else { return Ok(square.sqrt()) };
     let mut total = 0.0;
-    for (rank, part) in group.all_gather(square.to_le_bytes().to_vec()).map_err(Error::wrap)?.iter().enumerate() {
+    for (rank, part) in
+        group.all_gather(square.to_le_bytes().to_vec()).map_err(Error::wrap)?.iter().enumerate()
+    {
         let part = <[u8; 8]>::try_from(part.as_slice())
             .map_err(|_| Error::wrap(CollectiveError::OutOfStep { rank }))?;
         total += f64::from_le_bytes(part);
@@ -432,12 +435,14 @@ mod tests {
 
     #[test]
     fn small_updates_of_half_precision_weights_are_not_lost() {
-        let base = Decoder::random_on(&Device::Cpu, policy().architecture().clone(), 0, Dtype::Bf16, None).unwrap();
+        let base =
+            Decoder::random_on(&Device::Cpu, policy().architecture().clone(), 0, Dtype::Bf16, None).unwrap();
         let half = base.with_all_trained().unwrap();
         let gradients = gradients(&half);
         let mut optimizer = AdamW::new(CONFIG, half.parameters(), None).unwrap();
         let (name, parameter) = half.parameters().iter().nth(3).unwrap();
-        let flat = |x: &Tensor| x.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let flat =
+            |x: &Tensor| x.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let (start, gradient) = (flat(parameter.value()), flat(gradients.get(parameter).unwrap()));
         let (rate, steps) = (1e-5, 300);
         let state = |optimizer: &AdamW<'_>| -> StateDict {
@@ -461,7 +466,8 @@ mod tests {
         // Single updates would all have been rounded away from a weight of this size.
         let moved = start.iter().zip(flat(parameter.value())).filter(|(start, now)| **start != *now).count();
         assert!(moved > start.len() / 4, "{moved} of {}", start.len());
-        let ulp = |x: f32| half::bf16::from_bits(half::bf16::from_f32(x.abs()).to_bits() + 1).to_f32() - x.abs();
+        let ulp =
+            |x: f32| half::bf16::from_bits(half::bf16::from_f32(x.abs()).to_bits() + 1).to_f32() - x.abs();
         let below = start.iter().filter(|x| rate as f32 * 2.0 < ulp(**x)).count();
         assert!(below > start.len() * 3 / 4);
 

@@ -478,15 +478,16 @@ fn a_run_resumes_on_another_number_of_ranks() {
         let one = &one;
         std::thread::scope(|scope| {
             let ranks = thread_group(ranks).into_iter().enumerate();
-            let ranks: Vec<_> =
-                ranks.map(|(rank, thread)| scope.spawn(move || one(thread, rank))).collect();
+            let ranks: Vec<_> = ranks.map(|(rank, thread)| scope.spawn(move || one(thread, rank))).collect();
             ranks.into_iter().map(|rank| rank.join().unwrap()).next().unwrap()
         })
     };
     let checkpoints = |name: &str| Checkpoints::new(folder.path().join(name), 3, 9, "this run".to_owned());
     let (whole, all) = on_ranks(1, false, &checkpoints("whole"), None);
     assert!(whole.is_ok());
-    for (name, before, after) in [("a", (3, true), (1, false)), ("b", (1, false), (4, true)), ("c", (2, true), (3, true))] {
+    for (name, before, after) in
+        [("a", (3, true), (1, false)), ("b", (1, false), (4, true)), ("c", (2, true), (3, true))]
+    {
         let checkpoints = checkpoints(name);
         assert!(on_ranks(before.0, before.1, &checkpoints, Some(5)).0.is_err());
         assert_eq!(checkpoints.latest().unwrap().map(|state| state.step), Some(3));

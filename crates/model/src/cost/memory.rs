@@ -16,7 +16,7 @@ use candle_core::quantized::GgmlDType;
 use serde::Serialize;
 
 use super::BatchSize;
-use crate::{Architecture, DeviceKind, MlpKind, NormPlacement, Residual, layers::Head};
+use crate::{Architecture, DeviceKind, MlpKind, NormPlacement, Residual, layers::Head, ops::GROUP_BYTES};
 
 /// Properties of a model in training that the memory of a step depends on.
 #[derive(Debug, Clone)]
@@ -216,16 +216,22 @@ impl Footprint<'_> {
         if self.element_bytes < 4 { self.in_f32(bytes) } else { 0 }
     }
 
-    /// Returns the bytes of the attention probabilities of one sequence under all heads, and of its
-    /// repeated keys and values. Fused CPU operations never materialise them.
-    fn attention_matrices(&self, longest: u64, copies: u64) -> u64 {
+    /// Returns the workspace of attention: `copies` matrices of scores of a group of sequences, and
+    /// the group's queries, keys, values and results with their gradients. Fused CPU operations
+    /// never materialise them.
+    fn attention_matrices(&self, batch: &BatchSize, copies: u64) -> u64 {
         let a = self.architecture;
         let heads = a.query_heads as u64;
         match self.device {
             DeviceKind::Cpu => 0,
             DeviceKind::Gpu => {
-                copies * heads * longest * longest * 4
-                    + 4 * heads * longest * a.head_dim as u64 * self.element_bytes
+                // A group has at least one sequence, and at most all rows, with their padding.
+                let one = heads * batch.longest * (batch.longest + 1) * 4;
+                let all = 3 * batch.attended * heads * 4;
+                let group = all.min(one.max(GROUP_BYTES as u64));
+                let sequences = group.div_ceil(one.max(1));
+                let gathered = 4 * sequences * heads * batch.longest * a.head_dim as u64 * self.element_bytes;
+                copies * group + gathered
             }
         }
     }
@@ -242,7 +248,7 @@ impl Footprint<'_> {
     pub fn demand(&self, batch: &BatchSize, recomputed: u64, accumulates: bool) -> MemoryDemand {
         let a = self.architecture;
         let row = self.row_bytes();
-        let BatchSize { rows, gradient_rows, scored, gradient_scored, longest, .. } = *batch;
+        let BatchSize { rows, gradient_rows, scored, gradient_scored, .. } = *batch;
         let (layers, vocabulary) =
             (a.layers as u64, a.vocabulary as u64 * a.hidden as u64 * self.element_bytes);
         let weights = self.trained.bytes();
@@ -277,7 +283,7 @@ impl Footprint<'_> {
         };
         let forward = rotation
             + copied
-                .max(rows * (row.hidden + self.forward(&row)) + dense + self.attention_matrices(longest, 3));
+                .max(rows * (row.hidden + self.forward(&row)) + dense + self.attention_matrices(batch, 3));
 
         // Logits come in chunks, either of rows with gradient or of rows without.
         let logits = self.in_f32(a.vocabulary as u64 * self.element_bytes);
@@ -309,7 +315,7 @@ impl Footprint<'_> {
             + again
             + gradient_rows * self.backward(&row)
             + dense.max(of_weight)
-            + self.attention_matrices(longest, 6);
+            + self.attention_matrices(batch, 4);
 
         let before = if accumulates { all_gradients } else { 0 };
         let elements = vocabulary / self.element_bytes;

@@ -1,11 +1,13 @@
 //! Operations composed of candle's operations, for all devices.
 
-use candle_core::{D, DType, Device, Result, Tensor};
+#[cfg(feature = "cuda")]
+use candle_core::Device;
+use candle_core::{D, DType, Result, Tensor};
 
-use super::LoraFactors;
+use super::{LoraFactors, attention_batch::AttentionBatch};
 use crate::{
-    architecture::{AttentionHeads, GeluKind, RotaryPairs},
-    pack::{PromptTree, ScoredToken},
+    architecture::{GeluKind, RotaryPairs},
+    pack::ScoredToken,
 };
 
 /// Returns the type for reductions: f32 for half-precision tensors.
@@ -124,7 +126,8 @@ pub(super) fn rotary(
         return Tensor::cat(&[rotated.reshape(((), 2 * half))?, rest], 1)?.reshape((rows, width));
     }
     let heads = width / head_dim;
-    let (cos, sin) = (cos.to_dtype(wide(x.dtype()))?.unsqueeze(1)?, sin.to_dtype(wide(x.dtype()))?.unsqueeze(1)?);
+    let (cos, sin) =
+        (cos.to_dtype(wide(x.dtype()))?.unsqueeze(1)?, sin.to_dtype(wide(x.dtype()))?.unsqueeze(1)?);
     let sin = if inverse { sin.neg()? } else { sin };
     let (a, b, axis, shape) = match pairs {
         RotaryPairs::Halves => {
@@ -222,88 +225,15 @@ pub(super) fn gated_gelu_backward(
     Ok((d_gate, d_up))
 }
 
-/// Consecutive query rows of a tree and the rows that they attend to. The causal mask is `[queries,
-/// context]`.
-struct Visible {
-    queries: std::ops::Range<usize>,
-    context: Vec<std::ops::Range<usize>>,
-}
-
-impl Visible {
-    fn in_tree(tree: &PromptTree) -> impl Iterator<Item = Self> {
-        let prompt = tree.prompt.clone();
-        let branches = tree.branches.iter().filter(|rows| !rows.is_empty()).cloned();
-        std::iter::once(Self { queries: prompt.clone(), context: vec![prompt.clone()] }).chain(
-            branches.map(move |rows| Self { queries: rows.clone(), context: vec![prompt.clone(), rows] }),
-        )
+pub(super) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, batch: &AttentionBatch<'_>) -> Result<Tensor> {
+    let padded = batch.padded(q.device())?;
+    let mut parts = Vec::with_capacity(padded.groups.len());
+    for group in &padded.groups {
+        let [k, v] = [group.keys(k, batch.heads)?, group.keys(v, batch.heads)?];
+        let p = group.probabilities(&group.queries(q, batch.heads)?, &k, batch.heads)?;
+        parts.push(group.by_row(&p.to_dtype(v.dtype())?.matmul(&v)?, batch.heads.query)?);
     }
-
-    fn mask(&self, window: Option<usize>, dtype: DType, device: &Device) -> Result<Tensor> {
-        let own = self.queries.len();
-        let before = self.context.iter().map(ExactSizeIterator::len).sum::<usize>() - own;
-        let mask: Vec<f32> = (0..own)
-            .flat_map(|query| {
-                let last = before + query;
-                let first = window.map_or(0, |window| (last + 1).saturating_sub(window));
-                (0..before + own)
-                    .map(move |key| if (first..=last).contains(&key) { 0.0 } else { f32::NEG_INFINITY })
-            })
-            .collect();
-        Tensor::from_vec(mask, (own, before + own), device)?.to_dtype(dtype)
-    }
-
-    /// Returns the context rows of `x` as `[query_heads, context, head_dim]`, with repeated key
-    /// heads.
-    fn gather(&self, x: &Tensor, heads: AttentionHeads) -> Result<Tensor> {
-        let parts: Vec<_> =
-            self.context.iter().map(|rows| x.narrow(0, rows.start, rows.len())).collect::<Result<_>>()?;
-        let x = by_head(&Tensor::cat(&parts, 0)?, heads.key, heads.dim)?;
-        let (key_heads, context, dim) = x.dims3()?;
-        let group = heads.query / heads.key;
-        x.unsqueeze(1)?.expand((key_heads, group, context, dim))?.reshape((heads.query, context, dim))
-    }
-
-    fn queries(&self, x: &Tensor, heads: AttentionHeads) -> Result<Tensor> {
-        by_head(&x.narrow(0, self.queries.start, self.queries.len())?, heads.query, heads.dim)
-    }
-
-    fn probabilities(&self, q: &Tensor, k: &Tensor, heads: AttentionHeads) -> Result<Tensor> {
-        let scores = (wide_matmul(q, &k.t()?)? * heads.scale)?;
-        let scores = scores.broadcast_add(&self.mask(heads.window, scores.dtype(), q.device())?)?;
-        let shifted = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
-        shifted.broadcast_div(&shifted.sum_keepdim(D::Minus1)?)
-    }
-}
-
-fn by_head(x: &Tensor, heads: usize, head_dim: usize) -> Result<Tensor> {
-    x.reshape((x.dim(0)?, heads, head_dim))?.transpose(0, 1)?.contiguous()
-}
-
-fn by_row(x: &Tensor) -> Result<Tensor> {
-    let (heads, rows, head_dim) = x.dims3()?;
-    x.transpose(0, 1)?.contiguous()?.reshape((rows, heads * head_dim))
-}
-
-/// Adds the rows of `part` to the rows `ranges` of `total`, in this order.
-fn add_rows(total: &Tensor, part: &Tensor, ranges: &[std::ops::Range<usize>]) -> Result<Tensor> {
-    let index: Vec<u32> = ranges.iter().cloned().flatten().map(|row| row as u32).collect();
-    total.index_add(&Tensor::new(index, total.device())?, part, 0)
-}
-
-pub(super) fn attention(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    trees: &[PromptTree],
-    heads: AttentionHeads,
-) -> Result<Tensor> {
-    let mut output = q.zeros_like()?;
-    for visible in trees.iter().flat_map(Visible::in_tree) {
-        let p = visible.probabilities(&visible.queries(q, heads)?, &visible.gather(k, heads)?, heads)?;
-        let y = p.to_dtype(v.dtype())?.matmul(&visible.gather(v, heads)?)?;
-        output = add_rows(&output, &by_row(&y)?, std::slice::from_ref(&visible.queries))?;
-    }
-    Ok(output)
+    padded.query_rows(&parts)
 }
 
 pub(super) fn attention_backward(
@@ -311,30 +241,27 @@ pub(super) fn attention_backward(
     k: &Tensor,
     v: &Tensor,
     grad: &Tensor,
-    trees: &[PromptTree],
-    heads: AttentionHeads,
+    batch: &AttentionBatch<'_>,
 ) -> Result<(Tensor, Tensor, Tensor)> {
-    let (mut dq, mut dk, mut dv) = (q.zeros_like()?, k.zeros_like()?, v.zeros_like()?);
-    let group = heads.query / heads.key;
-    for visible in trees.iter().flat_map(Visible::in_tree) {
-        let (queries, keys, values) =
-            (visible.queries(q, heads)?, visible.gather(k, heads)?, visible.gather(v, heads)?);
-        let dy = visible.queries(grad, heads)?;
-        let p = visible.probabilities(&queries, &keys, heads)?;
+    let padded = batch.padded(q.device())?;
+    let heads = batch.heads;
+    let (mut dq, mut dk, mut dv) = (Vec::new(), Vec::new(), Vec::new());
+    for group in &padded.groups {
+        let queries = group.queries(q, heads)?;
+        let [keys, values] = [group.keys(k, heads)?, group.keys(v, heads)?];
+        let dy = group.without_padding(group.queries(grad, heads)?)?;
+        let p = group.probabilities(&queries, &keys, heads)?;
         let dp = wide_matmul(&dy, &values.t()?)?;
         let mean = (&p * &dp)?.sum_keepdim(D::Minus1)?;
         let ds = ((&p * dp.broadcast_sub(&mean)?)? * heads.scale)?.to_dtype(q.dtype())?;
+        drop(dp);
         let p = p.to_dtype(q.dtype())?;
-        // Sums the gradients of repeated key heads over their group.
-        let ungroup = |x: Tensor| -> Result<Tensor> {
-            let (_, context, dim) = x.dims3()?;
-            by_row(&x.reshape((heads.key, group, context, dim))?.sum(1)?)
-        };
-        dq = add_rows(&dq, &by_row(&ds.matmul(&keys)?)?, std::slice::from_ref(&visible.queries))?;
-        dk = add_rows(&dk, &ungroup(ds.t()?.matmul(&queries)?)?, &visible.context)?;
-        dv = add_rows(&dv, &ungroup(p.t()?.matmul(&dy)?)?, &visible.context)?;
+        // The products sum over the query heads of a key head.
+        dq.push(group.by_row(&ds.matmul(&keys)?, heads.query)?);
+        dk.push(group.by_row(&ds.t()?.matmul(&queries)?, heads.key)?);
+        dv.push(group.by_row(&p.t()?.matmul(&dy)?, heads.key)?);
     }
-    Ok((dq, dk, dv))
+    Ok((padded.query_rows(&dq)?, padded.key_rows(&dk)?, padded.key_rows(&dv)?))
 }
 
 pub(super) fn log_prob_of_targets(

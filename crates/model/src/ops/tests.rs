@@ -2,9 +2,10 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{AttentionHeads, LoraFactors, RotaryPairs, composed, cpu};
+use super::{AttentionBatch, LoraFactors, RotaryPairs, composed, cpu};
 use crate::{
     GeluKind,
+    architecture::AttentionHeads,
     pack::{Packer, PromptTree, ScoredToken},
     weights::normal,
 };
@@ -126,11 +127,12 @@ fn fused_operations_equal_composed_ones() {
             let (q, grad) = (random("q", (rows, 24), dtype), random("dy", (rows, 24), dtype));
             let (k, v) = (random("k", (rows, 12), dtype), random("v", (rows, 12), dtype));
             for heads in attention_shapes() {
+                let batch = AttentionBatch::new(&trees, heads);
                 let fused = cpu::attention(&q, &k, &v, &trees, heads).unwrap();
-                let composed_ = composed::attention(&q, &k, &v, &trees, heads).unwrap();
+                let composed_ = composed::attention(&q, &k, &v, &batch).unwrap();
                 assert_close("attention", &fused, &composed_, tolerance);
                 let fused = cpu::attention_backward(&q, &k, &v, &grad, &trees, heads).unwrap();
-                let composed_ = composed::attention_backward(&q, &k, &v, &grad, &trees, heads).unwrap();
+                let composed_ = composed::attention_backward(&q, &k, &v, &grad, &batch).unwrap();
                 assert_close("attention dq", &fused.0, &composed_.0, 10.0 * tolerance);
                 assert_close("attention dk", &fused.1, &composed_.1, 10.0 * tolerance);
                 assert_close("attention dv", &fused.2, &composed_.2, 10.0 * tolerance);
@@ -220,10 +222,9 @@ fn backward_passes_are_derivatives() {
     let (q, seed) = (random("q", (rows, 24), dtype), random("dy", (rows, 24), dtype));
     let (k, v) = (random("k", (rows, 12), dtype), random("v", (rows, 12), dtype));
     for heads in attention_shapes() {
-        let (dq, dk, dv) = super::attention_backward(&q, &k, &v, &seed, &trees, heads).unwrap();
-        let y = |q: &Tensor, k: &Tensor, v: &Tensor| {
-            dot(&super::attention(q, k, v, &trees, heads).unwrap(), &seed)
-        };
+        let batch = AttentionBatch::new(&trees, heads);
+        let (dq, dk, dv) = super::attention_backward(&q, &k, &v, &seed, &batch).unwrap();
+        let y = |q: &Tensor, k: &Tensor, v: &Tensor| dot(&super::attention(q, k, v, &batch).unwrap(), &seed);
         assert_gradient("attention q", &q, &dq, |q| y(q, &k, &v));
         assert_gradient("attention k", &k, &dk, |k| y(&q, k, &v));
         assert_gradient("attention v", &v, &dv, |v| y(&q, &k, v));

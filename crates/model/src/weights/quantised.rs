@@ -260,10 +260,15 @@ mod tests {
     #[test]
     fn bf16_on_a_gpu_is_a_tensor_with_the_elements_of_the_blocks() {
         let dense = matrix(300, 256);
-        let (blocks, tensor) =
-            (QuantisedMatrix::new(&dense, GgmlDType::BF16).unwrap(), QuantisedMatrix::in_bf16(&dense).unwrap());
+        let (blocks, tensor) = (
+            QuantisedMatrix::new(&dense, GgmlDType::BF16).unwrap(),
+            QuantisedMatrix::in_bf16(&dense).unwrap(),
+        );
         assert_eq!(largest_difference(&blocks.dense().unwrap(), &tensor.dense().unwrap()), 0.0);
-        assert_eq!((blocks.dims(), blocks.bytes(), blocks.kind()), (tensor.dims(), tensor.bytes(), tensor.kind()));
+        assert_eq!(
+            (blocks.dims(), blocks.bytes(), blocks.kind()),
+            (tensor.dims(), tensor.bytes(), tensor.kind())
+        );
         assert_eq!(blocks.blocks().unwrap(), tensor.blocks().unwrap());
     }
 

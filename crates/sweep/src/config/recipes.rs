@@ -75,7 +75,10 @@ impl RecipeSources<'_> {
                 document.read::<PipelineFile>()?.check()?;
                 let fingerprint = fingerprint(&document.read::<serde_json::Value>()?)?;
                 let path = data.join(&fingerprint);
-                return Ok(PlannedDataset { source: DatasetSource::NotFetched { missing, fingerprint }, path });
+                return Ok(PlannedDataset {
+                    source: DatasetSource::NotFetched { missing, fingerprint },
+                    path,
+                });
             }
         };
         let path = data.join(pipeline.fingerprint()?);

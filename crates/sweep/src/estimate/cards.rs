@@ -91,7 +91,9 @@ pub fn estimate_cards(
                 completions,
                 cards: CARDS
                     .iter()
-                    .map(|gib| fit(recipe, &architectures[model], settings, (gib << 30).saturating_sub(overhead)))
+                    .map(|gib| {
+                        fit(recipe, &architectures[model], settings, (gib << 30).saturating_sub(overhead))
+                    })
                     .collect::<Result<_, _>>()?,
             }),
         }

@@ -111,7 +111,11 @@ fn assert_close(a: &[MetricsRecord], b: &[MetricsRecord]) {
     for (a, b) in a.iter().zip(b) {
         for (name, value) in a.values.iter().filter(|(name, _)| !name.starts_with("memory/")) {
             let other = b.values[name];
-            assert!((value - other).abs() < 1e-4 * (1.0 + value.abs()), "step {}: {name} {value} {other}", a.step);
+            assert!(
+                (value - other).abs() < 1e-4 * (1.0 + value.abs()),
+                "step {}: {name} {value} {other}",
+                a.step
+            );
         }
     }
 }
