@@ -20,7 +20,7 @@ fn thirty_billion_weights_fit_onto_one_gpu() {
     let first = &json["ways"][0];
     // There is room for unquantized weights.
     assert_eq!(first["quantization"], Value::Null);
-    let parts = ["frozen", "trained", "gradients", "moments", "activations", "workspace"];
+    let parts = ["frozen", "trained", "gradients", "moments", "master_weights", "activations", "workspace"];
     let total: u64 = parts.iter().map(|part| first["demand"][part].as_u64().unwrap()).sum();
     assert!(total + json["overhead"].as_u64().unwrap() <= 141 << 30);
 }
@@ -91,4 +91,19 @@ fn several_gpus_fit_a_model_that_one_does_not() {
     let small = plan("--gpu 8GiB --gpus 2");
     assert!(small.code == Some(1) && small.stderr.contains("2 GPUs with 8.00 GiB"), "{small}");
     assert_eq!(plan("--gpus 2").code, Some(2));
+}
+
+#[test]
+fn eight_gpus_train_all_seven_billion_weights() {
+    let path = repository("models/llama-7b.yaml");
+    let run = Place::new()
+        .run(&format!("plan {} --set train=full --set lora=null --gpus 8 --gpu 80GiB", path.display()));
+    assert_eq!(run.code, Some(0), "{run}");
+    for text in [
+        "Plans with gradients, optimizer state and reference model sharded across GPUs (--ranks 8 --shard)",
+        "Settings: --ranks 8 --shard",
+        "None fits: the smallest needs",
+    ] {
+        assert!(run.stdout.contains(text), "{text}: {run}");
+    }
 }

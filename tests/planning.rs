@@ -2,7 +2,10 @@
 
 use insta::assert_snapshot;
 
-use crate::sweep::place;
+use crate::{
+    support::{Place, repository},
+    sweep::place,
+};
 
 /// Reads the cells of the table below the line that starts with `heading`.
 fn table(text: &str, heading: &str) -> Vec<Vec<String>> {
@@ -250,4 +253,53 @@ fn a_plan_shows_its_memory_and_does_not_start_if_it_cannot_fit() {
     assert_snapshot!(before, @"error: not enough memory for kto on random: weights, gradients and optimizer state need 17168 GiB");
     assert_snapshot!(advice, @"lower --jobs, train an adapter (model.lora), quantize frozen weights (model.quantization), or use a smaller model; `prospect plan` shows what fits");
     assert!(!place.path("runs").exists());
+}
+
+#[test]
+fn every_experiment_is_planned_without_network_and_data() {
+    let place = Place::new();
+    for folder in ["experiments", "pipelines", "models"] {
+        fs_err::create_dir_all(place.path(folder)).unwrap();
+        for entry in fs_err::read_dir(repository(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = format!("{folder}/{}", path.file_name().unwrap().display());
+            place.write(&name, fs_err::read(&path).unwrap());
+        }
+    }
+    // Any connection fails at once, and would be reported.
+    let variables = [("HF_HUB_OFFLINE", "0"), ("HF_ENDPOINT", "http://127.0.0.1:1")];
+    for entry in fs_err::read_dir(place.path("experiments")).unwrap() {
+        let name = entry.unwrap().file_name().display().to_string();
+        let plan = place.run_with(&format!("sweep experiments/{name} --dry-run"), &variables);
+        assert_eq!(plan.code, Some(0), "{name}: {plan}");
+        if name == "theory.yaml" {
+            continue;
+        }
+        assert!(plan.stdout.contains("== GPU-hours, and memory by card"), "{name}: {plan}");
+        let data = plan.stdout.contains("not fetched, counts unknown: hf://");
+        assert_eq!(data, plan.stdout.contains("per 100,000 completions"), "{name}: {plan}");
+        assert!(!data || plan.stdout.contains("ids above are provisional"), "{name}: {plan}");
+        assert_eq!(plan.stderr, "", "{name}");
+    }
+    let files = "pipelines/hh.yaml models/llama-30b.yaml experiments/scale.yaml";
+    let valid = place.run_with(&format!("validate {files}"), &variables);
+    assert_eq!(valid.code, Some(0), "{valid}");
+}
+
+#[test]
+fn a_plan_marks_what_does_not_fit_a_card() {
+    let place = Place::new();
+    for folder in ["experiments", "pipelines", "models"] {
+        fs_err::create_dir_all(place.path(folder)).unwrap();
+    }
+    for name in ["experiments/scale.yaml", "pipelines/all.yaml"] {
+        place.write(name, fs_err::read(repository(name)).unwrap());
+    }
+    for entry in fs_err::read_dir(repository("models")).unwrap() {
+        let path = entry.unwrap().path();
+        place.write(&format!("models/{}", path.file_name().unwrap().display()), fs_err::read(&path).unwrap());
+    }
+    let plan = place.run("sweep experiments/scale.yaml --dry-run");
+    let rows = table(&plan.stdout, "== GPU-hours");
+    assert_snapshot!(rows.iter().map(|row| row.join(" | ")).collect::<Vec<_>>().join("\n"), @"");
 }

@@ -110,7 +110,7 @@ fn gpu() -> GpuFinding {
         let reason = "this build has no CUDA; build with --features cuda (scripts/check-cuda.sh)";
         return GpuFinding::None(reason.to_owned());
     }
-    match device::by_ordinal(0).and_then(|device| device::info(&device)) {
+    match device::by_local_rank(0).and_then(|device| device::info(&device)) {
         Ok(info) => GpuFinding::Found(info),
         Err(error) => GpuFinding::None(error.to_string()),
     }

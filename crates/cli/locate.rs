@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use prospect_core::config::{ConfigError, Document};
+use prospect_core::{
+    config::{ConfigError, Document},
+    not_fetched::NotFetched,
+};
 use prospect_data::is_dataset;
 use prospect_sweep::{RecipeSources, prepared_dataset};
 
@@ -14,6 +17,11 @@ use crate::recipes::{self, RecipeKind};
 /// Recipes from files or built in; the inputs that they name from the file system or the Hub.
 pub(crate) const SOURCES: RecipeSources<'static> =
     RecipeSources { recipe: &model, data: &data, locate: &locate };
+
+/// The same recipes for plans, which download nothing: an address that is not cached stands for
+/// itself.
+pub(crate) const PLANNING_SOURCES: RecipeSources<'static> =
+    RecipeSources { recipe: &model, data: &data, locate: &locate_cached };
 
 /// Opens a model recipe.
 pub(crate) fn model(path: &str) -> Result<Document, ConfigError> {
@@ -53,4 +61,15 @@ pub(crate) fn locate(address: &str) -> Result<PathBuf, Box<dyn Error + Send + Sy
     let here = std::env::current_dir()?;
     Err(format!("it does not exist; relative paths start at the current directory, {}", here.display())
         .into())
+}
+
+/// Like [`locate`], without downloads.
+///
+/// # Errors
+/// [`NotFetched`] for an address that is not cached.
+pub(crate) fn locate_cached(address: &str) -> Result<PathBuf, Box<dyn Error + Send + Sync>> {
+    if !prospect_hub::is_address(address) {
+        return locate(address);
+    }
+    prospect_hub::cached(address)?.ok_or_else(|| NotFetched(address.to_owned()).into())
 }

@@ -3,15 +3,19 @@
 use std::{num::NonZeroUsize, path::PathBuf};
 
 use anyhow::{Context, bail};
-use prospect_core::{config::Document, memory};
+use prospect_core::{config::Document, memory, not_fetched::NotFetched};
 use prospect_model::{
-    Architecture, Bytes, DeviceKind, Dtype, Footprint, ModelFile, Quantization, Recipe, Train,
+    Architecture, Bytes, DeviceKind, Dtype, Footprint, ModelError, ModelFile, Quantization, Recipe, Train,
 };
 use prospect_report::overview::{ContentBlock, DisplayTable, Overview, Section, TableCell, grouped};
 use prospect_train::{PlanRequest, Settings, TrainFile, TrainPlan};
 use serde::Serialize;
 
-use crate::{locate::locate, output, overrides::Overrides};
+use crate::{
+    locate::{locate, locate_cached},
+    output,
+    overrides::Overrides,
+};
 
 /// Arguments of `prospect plan`.
 #[derive(Debug, clap::Args)]
@@ -53,7 +57,7 @@ fn amount(text: &str) -> Result<u64, String> {
 /// program and the dataset, and on both fragmentation.
 pub(crate) fn overhead(device: DeviceKind) -> u64 {
     match device {
-        DeviceKind::Gpu => 3 << 29,
+        DeviceKind::Gpu => 3 << 30,
         DeviceKind::Cpu => 1 << 28,
     }
 }
@@ -119,10 +123,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         .overrides
         .open_model(&args.model)?
         .read::<ModelFile>()?
-        // Weights on the Hub are not fetched: only their names matter here.
-        .resolve(&|address| {
-            if address.starts_with("hf://") { Ok(address.into()) } else { locate(address) }
-        })?;
+        // Nothing is downloaded: the architectures of published models are known.
+        .resolve(&locate_cached)?;
     let architecture = architecture(&recipe)?;
     let settings = args.settings()?;
     let ranks = args.gpus.map_or(1, NonZeroUsize::get);
@@ -130,10 +132,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         PlanRequest { ranks, ..PlanRequest::from_recipe(&recipe, &architecture, &settings, budget.device) };
     let sharded = PlanRequest { sharded: true, ..whole.clone() };
     let whole = PlacementPlans::within(whole, budget.available())?;
-    // Full training has no frozen weights to shard.
-    let sharded = (ranks > 1 && recipe.train != Train::Full)
-        .then(|| PlacementPlans::within(sharded, budget.available()))
-        .transpose()?;
+    let sharded = (ranks > 1).then(|| PlacementPlans::within(sharded, budget.available())).transpose()?;
     if args.json {
         let json = PlansJson {
             bytes: budget.bytes,
@@ -187,16 +186,17 @@ impl Args {
     }
 }
 
-/// Returns the architecture of a model without reading its weights.
+/// Returns the architecture of a model without reading its weights. Of an unpublished model that is
+/// not cached, its `config.json` is downloaded.
 fn architecture(recipe: &Recipe) -> anyhow::Result<Architecture> {
-    let Some(address) = recipe.name.strip_prefix("hf://") else { return Ok(recipe.architecture()?) };
-    let repository = address.split('@').next().unwrap_or(address);
-    if let Some(architecture) = Architecture::published(repository) {
-        return Ok(architecture);
+    match recipe.architecture() {
+        Err(ModelError::NotFetched(NotFetched(address))) => {
+            let config = locate(&format!("{}/config.json", address.trim_end_matches('/')))
+                .map_err(|error| anyhow::anyhow!("{address}: cannot get its config.json: {error}"))?;
+            Ok(Architecture::from_hugging_face(&fs_err::read_to_string(config)?)?)
+        }
+        other => Ok(other?),
     }
-    let config = locate(&format!("{}/config.json", recipe.name.trim_end_matches('/')))
-        .map_err(|error| anyhow::anyhow!("{}: cannot get its config.json: {error}", recipe.name))?;
-    Ok(Architecture::from_hugging_face(&fs_err::read_to_string(config)?)?)
 }
 
 /// Formats an amount of memory with three digits.
@@ -246,7 +246,8 @@ fn overview(
     ];
     // Sharding costs time: preferred only if it allows another quantization.
     let kind = |placement: &PlacementPlans<'_>| placement.plans.first().map(|plan| plan.quantization);
-    let best = sharded.filter(|sharded| kind(sharded) != kind(whole)).unwrap_or(whole);
+    let best =
+        sharded.filter(|sharded| kind(sharded) != kind(whole) && !sharded.plans.is_empty()).unwrap_or(whole);
     if let Some(first) = best.plans.first() {
         let settings = sweep_options(first, &best.request, budget);
         lead.push(format!("Settings: {settings}"));
@@ -255,9 +256,15 @@ fn overview(
                 batches take less.";
     let mut sections = Vec::new();
     if let Some(sharded) = sharded {
-        let title = format!("Plans with the frozen weights sharded across GPUs (--ranks {ranks} --shard)");
+        let what = match recipe.train {
+            Train::Full => "gradients, optimizer state and reference model",
+            Train::Lora(_) => "the frozen weights",
+        };
+        let title = format!("Plans with {what} sharded across GPUs (--ranks {ranks} --shard)");
         let mut blocks = blocks(sharded, budget.overhead);
-        if let Some(TrainPlan { quantization, demand, .. }) = sharded.plans.first() {
+        if let (Some(TrainPlan { quantization, demand, .. }), Train::Lora(_)) =
+            (sharded.plans.first(), recipe.train)
+        {
             let moved = whole.request.footprint(*quantization)?.frozen - demand.frozen;
             blocks.push(ContentBlock::Note(format!(
                 "Embedding, head and norms are replicated on each GPU. Every pass through the blocks gathers the other shards, \
@@ -299,6 +306,7 @@ fn blocks(placement: &PlacementPlans<'_>, overhead: u64) -> Vec<ContentBlock> {
         "trained",
         "gradients",
         "moments",
+        "master weights",
         "activations",
         "workspace",
         "total",
@@ -329,6 +337,7 @@ fn row(plan: &TrainPlan, request: &PlanRequest<'_>) -> Vec<TableCell> {
         demand.trained,
         demand.gradients,
         demand.moments,
+        demand.master_weights,
         demand.activations,
         demand.workspace,
     ];

@@ -85,7 +85,7 @@ impl RankArgs {
             None => return Ok(JoinedGroup::default()),
         };
         // Reports a missing GPU before waiting for the other ranks.
-        let joined = match device::by_ordinal(launch_env.local_rank) {
+        let joined = match device::by_local_rank(launch_env.local_rank) {
             Ok(_) => ProcessGroup::join(&launch_env, self.shard).map_err(anyhow::Error::from),
             Err(error) => Err(error.into()),
         };

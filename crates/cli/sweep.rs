@@ -21,7 +21,7 @@ use prospect_sweep::{
 
 use crate::{
     allocator,
-    locate::SOURCES,
+    locate::{PLANNING_SOURCES, SOURCES},
     output,
     output::say,
     overrides::{MemoryArgs, Overrides},
@@ -30,6 +30,7 @@ use crate::{
     report, theory,
 };
 
+mod cards;
 mod estimate;
 pub(crate) mod memory;
 mod plan;
@@ -197,7 +198,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     for given in &set {
         write!(command, " --set {}", shell::word(given))?;
     }
-    carry_out(&experiment, &SOURCES, &out, None, &[command], &args.options)
+    let sources = if args.options.dry_run { &PLANNING_SOURCES } else { &SOURCES };
+    carry_out(&experiment, sources, &out, None, &[command], &args.options)
 }
 
 /// Describes what a call did.
@@ -277,6 +279,7 @@ pub(crate) fn carry_out(
         return estimate::print(&plan, &sweep, &execution, options.max_hours);
     }
     let executed = execute(&plan, &sweep, &execution, commands)?;
+    joined.process_group.collective.finish()?;
     if !joined.process_group.is_main_process() {
         return Ok(());
     }

@@ -125,6 +125,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let execution =
         Execution { retry_failed: true, member: joined.process_group.clone(), ..Execution::default() };
     let executed = execute(&plan, &sweep, &execution, &[command])?;
+    joined.process_group.collective.finish()?;
     if !joined.process_group.is_main_process() {
         return Ok(());
     }

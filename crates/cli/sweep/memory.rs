@@ -16,7 +16,7 @@ fn available(parallelism: Parallelism, ordinal: usize) -> anyhow::Result<Option<
         // A launcher does not tell how many ranks share this machine's memory.
         DeviceKind::Cpu if parallelism.ranks > 1 => return Ok(None),
         DeviceKind::Cpu => (memory::of_this_machine(), "this machine"),
-        DeviceKind::Gpu => (device::info(&device::by_ordinal(ordinal)?)?.free, "the GPU"),
+        DeviceKind::Gpu => (device::info(&device::by_local_rank(ordinal)?)?.free, "the GPU"),
     };
     Ok(bytes.map(|bytes| (bytes.saturating_sub(overhead(device_kind)), whose)))
 }

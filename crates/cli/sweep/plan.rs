@@ -6,14 +6,23 @@ use prospect_sweep::{
     Parallelism, RunFilter, SeriesSchedule, SweepPlan, TrainingSchedule, training_schedule,
 };
 
-use super::memory;
+use super::{cards, memory};
 use crate::output;
 
 /// Prints the plan.
 pub(super) fn print(plan: &SweepPlan, sweep: &SweepDir, only: &RunFilter, jobs: usize) -> anyhow::Result<()> {
     output::print(plan.describe(sweep, only))?;
-    let mut overview = overview(plan, &training_schedule(plan));
+    let schedule = training_schedule(plan);
+    let mut overview = overview(plan, &schedule);
     overview.sections.push(memory::section(plan, Parallelism { jobs, ranks: 1, sharded: false })?);
+    overview.sections.push(cards::section(plan, &schedule)?);
+    let missing = plan.not_fetched();
+    if !missing.is_empty() {
+        overview.warnings.push(format!(
+            "not fetched: {}; the ids above are provisional until the sweep fetches them",
+            missing.into_iter().collect::<Vec<_>>().join(", ")
+        ));
+    }
     output::print(format!("\n{}", overview.text()))?;
     Ok(())
 }
@@ -44,7 +53,7 @@ fn overview(plan: &SweepPlan, schedule: &TrainingSchedule) -> Overview {
     Overview {
         title: "Training schedule".to_owned(),
         lead: differences(&x.label, schedule),
-        warnings: schedule.errors.iter().map(|why| format!("cannot count the data: {why}")).collect(),
+        warnings: schedule.errors.clone(),
         sections: vec![Section {
             title: format!("Runs of seed {}, before overlong rows are dropped", schedule.seed),
             blocks: vec![ContentBlock::Table(table)],

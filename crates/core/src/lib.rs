@@ -7,6 +7,7 @@
 //! * [`errors`]: error chains.
 //! * [`files`]: atomic writes of files and directories, and fingerprints of values.
 //! * [`memory`]: memory use of this process and size of this machine's memory.
+//! * [`not_fetched`]: the error of inputs that a plan names but does not need.
 //! * [`progress`]: a progress bar on a terminal, plain lines elsewhere.
 //! * [`sample`]: mean, median and the lowest items of a sample.
 //! * [`shell`]: quoting for shell command lines.
@@ -34,6 +35,7 @@ pub mod draw;
 pub mod errors;
 pub mod files;
 pub mod memory;
+pub mod not_fetched;
 pub mod progress;
 pub mod sample;
 pub mod shell;

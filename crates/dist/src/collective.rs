@@ -49,6 +49,43 @@ pub trait Collective: Send + Sync + fmt::Debug {
         Ok(Tensor::from_vec(sum, own.shape(), own.device())?)
     }
 
+    /// Returns this rank's [`even_shard`](Self::even_shard) of the sums of `values` over all ranks,
+    /// with the bits of [`all_reduce`](Self::all_reduce).
+    fn reduce_scatter(&self, values: &[f32]) -> Result<Vec<f32>, CollectiveError> {
+        let mut sums = values.to_vec();
+        self.all_reduce(&mut sums)?;
+        Ok(sums[self.even_shard(sums.len())].to_vec())
+    }
+
+    /// Returns this rank's [`even_shard`](Self::even_shard) of the sum over all ranks of tensors of
+    /// one shape: flat, f32, on the device of `own`.
+    fn reduce_scatter_tensor(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
+        let flat = own.flatten_all()?.to_dtype(DType::F32)?;
+        if let Some(devices) = self.device_collective() {
+            return devices.reduce_scatter_on_device(&flat);
+        }
+        let sums = self.reduce_scatter(&flat.to_vec1()?)?;
+        let count = sums.len();
+        Ok(Tensor::from_vec(sums, count, own.device())?)
+    }
+
+    /// Returns the `count` elements whose [even shards](Self::even_shard) the ranks pass: flat, on
+    /// the device of `own`.
+    fn all_gather_shards(&self, own: &Tensor, count: usize) -> Result<Tensor, CollectiveError> {
+        if let Some(devices) = self.device_collective() {
+            return devices.all_gather_shards_on_device(own, count);
+        }
+        let mut bytes = Vec::with_capacity(own.elem_count() * own.dtype().size_in_bytes());
+        own.write_bytes(&mut bytes)?;
+        let parts = self.all_gather(bytes)?;
+        let width = own.dtype().size_in_bytes();
+        let wrong = |rank: usize, part: &Vec<u8>| part.len() != width * self.even_shard_of(rank, count).len();
+        match parts.iter().enumerate().position(|(rank, part)| wrong(rank, part)) {
+            Some(rank) => Err(CollectiveError::OutOfStep { rank }),
+            None => Ok(Tensor::from_raw_buffer(&parts.concat(), own.dtype(), &[count], own.device())?),
+        }
+    }
+
     /// Returns the bytes that rank 0 passed. Other ranks may pass anything.
     fn broadcast(&self, own: Vec<u8>) -> Result<Vec<u8>, CollectiveError> {
         self.all_gather(own)?.into_iter().next().ok_or(CollectiveError::OutOfStep { rank: 0 })
@@ -57,6 +94,12 @@ pub trait Collective: Send + Sync + fmt::Debug {
     /// Blocks until all ranks have called it.
     fn barrier(&self) -> Result<(), CollectiveError> {
         self.all_gather(Vec::new()).map(|_| ())
+    }
+
+    /// Ends the group in order after the last operation. All ranks call it; a rank that fails does
+    /// not, and is noticed by the others.
+    fn finish(&self) -> Result<(), CollectiveError> {
+        Ok(())
     }
 
     /// Checks that all ranks pass the same bytes.
@@ -81,6 +124,19 @@ pub trait Collective: Send + Sync + fmt::Debug {
         let world_size = self.world_size();
         rank * count / world_size..(rank + 1) * count / world_size
     }
+
+    /// Returns this rank's part of `count` elements of sharded training state: see
+    /// [`even_shard_of`](Self::even_shard_of).
+    fn even_shard(&self, count: usize) -> Range<usize> {
+        self.even_shard_of(self.rank(), count)
+    }
+
+    /// Returns a rank's part of `count` elements of sharded training state: contiguous and of equal
+    /// size, as devices exchange them; the last ranks may have fewer or none.
+    fn even_shard_of(&self, rank: usize, count: usize) -> Range<usize> {
+        let size = count.div_ceil(self.world_size());
+        (rank * size).min(count)..((rank + 1) * size).min(count)
+    }
 }
 
 /// Collective operations on tensors that stay on the ranks' devices.
@@ -94,6 +150,13 @@ pub trait DeviceCollective: Send + Sync + fmt::Debug {
 
     /// Returns a matrix of `rows` rows from each rank's [shard](Collective::shard_range) of them.
     fn all_gather_on_device(&self, own: &Tensor, rows: usize) -> Result<Tensor, CollectiveError>;
+
+    /// Returns this rank's [even shard](Collective::even_shard) of the sum of flat f32 tensors.
+    fn reduce_scatter_on_device(&self, own: &Tensor) -> Result<Tensor, CollectiveError>;
+
+    /// Returns the flat tensor of `count` elements whose [even shards](Collective::even_shard) the
+    /// ranks pass.
+    fn all_gather_shards_on_device(&self, own: &Tensor, count: usize) -> Result<Tensor, CollectiveError>;
 }
 
 /// Encodes values for sending.
@@ -159,7 +222,38 @@ mod tests {
                 let all: Vec<usize> =
                     thread_group(world_size).iter().flat_map(|rank| rank.shard_range(count)).collect();
                 assert_eq!(all, (0..count).collect::<Vec<_>>());
+                let even: Vec<usize> =
+                    thread_group(world_size).iter().flat_map(|rank| rank.even_shard(count)).collect();
+                assert_eq!(even, all);
             }
+        }
+    }
+
+    #[test]
+    fn scattered_sums_are_shards_of_the_reduced_ones_and_gather_to_the_whole() {
+        for (world_size, count) in [(1, 5), (3, 10), (4, 5)] {
+            std::thread::scope(|scope| {
+                for group in thread_group(world_size) {
+                    scope.spawn(move || {
+                        let own: Vec<f32> =
+                            (0..count).map(|i| (group.rank() * count + i) as f32 * 0.1).collect();
+                        let own = Tensor::new(own, &candle_core::Device::Cpu).unwrap();
+                        let sum: Vec<f32> = group.all_reduce_tensor(&own).unwrap().to_vec1().unwrap();
+                        let shard = group.reduce_scatter_tensor(&own).unwrap();
+                        assert_eq!(shard.to_vec1::<f32>().unwrap(), sum[group.even_shard(count)]);
+                        for dtype in [DType::F32, DType::BF16] {
+                            let whole =
+                                group.all_gather_shards(&shard.to_dtype(dtype).unwrap(), count).unwrap();
+                            let expected = Tensor::new(sum.clone(), &candle_core::Device::Cpu).unwrap();
+                            let expected = expected.to_dtype(dtype).unwrap().to_dtype(DType::F32).unwrap();
+                            assert_eq!(
+                                whole.to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap(),
+                                expected.to_vec1::<f32>().unwrap()
+                            );
+                        }
+                    });
+                }
+            });
         }
     }
 }

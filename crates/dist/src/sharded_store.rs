@@ -157,6 +157,18 @@ impl Collective for ShardedStore {
         self.group.all_reduce(values)
     }
 
+    fn reduce_scatter(&self, values: &[f32]) -> Result<Vec<f32>, CollectiveError> {
+        let shards = self.lock();
+        self.serve_until_all_arrive(&shards)?;
+        self.group.reduce_scatter(values)
+    }
+
+    fn finish(&self) -> Result<(), CollectiveError> {
+        let shards = self.lock();
+        self.serve_until_all_arrive(&shards)?;
+        self.group.finish()
+    }
+
     fn device_collective(&self) -> Option<&dyn DeviceCollective> {
         self.group.device_collective().map(|_| self as &dyn DeviceCollective)
     }
@@ -173,6 +185,18 @@ impl DeviceCollective for ShardedStore {
         let shards = self.lock();
         self.serve_until_all_arrive(&shards)?;
         self.devices()?.all_gather_on_device(own, rows)
+    }
+
+    fn reduce_scatter_on_device(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
+        let shards = self.lock();
+        self.serve_until_all_arrive(&shards)?;
+        self.devices()?.reduce_scatter_on_device(own)
+    }
+
+    fn all_gather_shards_on_device(&self, own: &Tensor, count: usize) -> Result<Tensor, CollectiveError> {
+        let shards = self.lock();
+        self.serve_until_all_arrive(&shards)?;
+        self.devices()?.all_gather_shards_on_device(own, count)
     }
 }
 

@@ -184,6 +184,28 @@ impl Collective for TcpGroup {
         announce_lost(peers, all)
     }
 
+    fn reduce_scatter(&self, values: &[f32]) -> Result<Vec<f32>, CollectiveError> {
+        let peers = &mut *lock(&self.peers);
+        if let (1.., Some(root)) = (self.rank, peers.first_mut()) {
+            let mut shard = vec![0.0; self.even_shard(values.len()).len()];
+            let replies = exchange_with_root(root, &to_bytes(values), 1)?;
+            replies.iter().try_for_each(|sum| add_received(&mut shard, sum, 0))?;
+            return Ok(shard);
+        }
+        let mut sums = values.to_vec();
+        let mut received = receive_all(peers).enumerate();
+        let added = received.try_for_each(|(index, part)| add_received(&mut sums, &part?, index + 1));
+        drop(received);
+        let sent = added.and_then(|()| {
+            peers.iter().try_for_each(|peer| {
+                let shard = &sums[self.even_shard_of(peer.rank, sums.len())];
+                peer.send(&to_bytes(shard)).map_err(|failure| peer.lost(failure))
+            })
+        });
+        announce_lost(peers, sent)?;
+        Ok(sums[self.even_shard(sums.len())].to_vec())
+    }
+
     fn all_reduce(&self, values: &mut [f32]) -> Result<(), CollectiveError> {
         let peers = &mut *lock(&self.peers);
         if let (1.., Some(root)) = (self.rank, peers.first_mut()) {
@@ -244,6 +266,9 @@ mod tests {
                         let mut sum = [[1e8_f32, 1.0, -1e8][group.rank()], round as f32];
                         group.all_reduce(&mut sum).unwrap();
                         assert_eq!(sum, [1e8 + 1.0 - 1e8, 3.0 * round as f32]);
+                        let own = [[1e8_f32, 1.0, -1e8][group.rank()], round as f32, 1.0, 2.0];
+                        let sums = [1e8 + 1.0 - 1e8, 3.0 * round as f32, 3.0, 6.0];
+                        assert_eq!(group.reduce_scatter(&own).unwrap(), sums[group.even_shard(4)]);
                     }
                 });
             }

@@ -68,3 +68,13 @@ pub fn status() -> HubStatus {
 pub fn fetch(address: &str) -> Result<PathBuf, HubError> {
     fetch::fetch(address, &settings::HubSettings::from_env())
 }
+
+/// Returns the local file or folder of an address if it is cached. Downloads nothing.
+pub fn cached(address: &str) -> Result<Option<PathBuf>, HubError> {
+    let settings = settings::HubSettings { offline: true, ..settings::HubSettings::from_env() };
+    match fetch::fetch(address, &settings) {
+        Ok(path) => Ok(Some(path)),
+        Err(HubError::NotCached { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -8,4 +8,5 @@ mod planned;
 
 pub use batch_size::BatchSize;
 pub use flops::Flops;
+pub(crate) use memory::dequantised_bytes;
 pub use memory::{Footprint, MemoryDemand, TrainedElements};

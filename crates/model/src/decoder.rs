@@ -12,9 +12,9 @@ use candle_core::{DType, Device, Result, Tensor};
 use crate::{
     Architecture,
     architecture::{AttentionHeads, EmbeddingScale, RotaryTable},
-    cost::{BatchSize, Footprint, TrainedElements},
+    cost::{BatchSize, Footprint, TrainedElements, dequantised_bytes},
     layers::{BlockContext, DecoderBlock, Head, LayerContext, SavedBlock, SavedHead},
-    ops,
+    ops::{self, AttentionBatch},
     pack::{PackedBatch, ScoredToken},
     parameters::{Gradients, Parameters, WeightTensor},
     weights::LinearWeight,
@@ -28,6 +28,8 @@ pub enum Activations {
     Keep,
     /// Saves the input of every block only and recomputes the rest: smallest.
     Recompute,
+    /// Recomputes this many of the first blocks.
+    RecomputeFirst(usize),
     /// Recomputes as few blocks as lets weights, optimizer and activations fit into this many
     /// bytes. These are the first blocks: when they are recomputed, the activations of the last
     /// ones have been freed.
@@ -65,6 +67,8 @@ pub struct Decoder {
     pub(crate) rotary: RotaryTable,
     /// Rotation in blocks with a sliding window, if it differs.
     pub(crate) sliding_rotary: Option<RotaryTable>,
+    /// Ranks over which the state of its training is sharded.
+    pub(crate) state_shards: usize,
 }
 
 /// Saved activations of one block.
@@ -117,9 +121,12 @@ impl Decoder {
     }
 
     pub(crate) fn context<'a>(&self, batch: &'a PackedBatch, adapter: Adapter) -> Result<BlockContext<'a>> {
-        let dtype = ops::stream_dtype(self.dtype(), self.device());
+        // Angles of half-precision models are f32.
+        let dtype = if self.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
         let cos_sin = |table: &RotaryTable| table.cos_sin(&batch.positions, dtype, self.device());
-        let full = LayerContext { rotation: cos_sin(&self.rotary)?, heads: self.architecture.heads() };
+        let heads = self.architecture.heads();
+        let attention = |heads| AttentionBatch::new(&batch.trees, heads);
+        let full = LayerContext { rotation: cos_sin(&self.rotary)?, attention: attention(heads) };
         let sliding = match &self.architecture.window {
             None => None,
             Some(window) => {
@@ -128,11 +135,10 @@ impl Decoder {
                 // A window that hides no row of this batch is full attention.
                 let longest = batch.positions.iter().max().map_or(0, |last| *last as usize + 1);
                 let window = Some(window.positions).filter(|positions| *positions < longest);
-                Some(LayerContext { rotation, heads: AttentionHeads { window, ..full.heads } })
+                Some(LayerContext { rotation, attention: attention(AttentionHeads { window, ..heads }) })
             }
         };
         Ok(BlockContext {
-            trees: &batch.trees,
             pairs: self.architecture.rope.pairs,
             adapter: adapter == Adapter::On,
             operands: self.dtype(),
@@ -200,6 +206,7 @@ impl Decoder {
             let recomputed = *recomputed.get_or_insert_with(|| match activations {
                 Activations::Keep => 0,
                 Activations::Recompute => self.blocks.len(),
+                Activations::RecomputeFirst(blocks) => blocks.min(self.blocks.len()),
                 Activations::Within(bytes) => self.recomputed_within(bytes, batch),
             });
             blocks.push(if index < recomputed {
@@ -223,6 +230,22 @@ impl Decoder {
         recomputed.map_or(self.blocks.len(), |recomputed| recomputed as usize)
     }
 
+    /// Declares that gradients, optimizer state and the reference model are sharded over so many
+    /// ranks, for [`footprint`](Self::footprint).
+    pub fn set_state_shards(&mut self, ranks: usize) {
+        self.state_shards = ranks.max(1);
+    }
+
+    /// Returns the bytes on this rank of the reference model of full training.
+    fn reference_bytes(&self) -> usize {
+        let all = self.parameters.bytes();
+        let linears = self.blocks.iter().flat_map(DecoderBlock::linears);
+        let elements: usize =
+            linears.filter_map(|linear| linear.weight.dims().ok()).map(|(out, into)| out * into).sum();
+        let matrices = elements * self.dtype().size_in_bytes();
+        all - matrices + matrices.div_ceil(self.state_shards)
+    }
+
     /// Returns the properties that the memory of a training step depends on.
     pub fn footprint(&self) -> Footprint<'_> {
         let count = self.parameters.iter().map(|(_, parameter)| parameter.value().elem_count() as u64).sum();
@@ -232,16 +255,26 @@ impl Decoder {
             architecture: &self.architecture,
             linears: linears().filter_map(|linear| linear.weight.dims().ok().map(Into::into)).collect(),
             // Full training keeps the initial weights as the reference model.
-            frozen: if rank.is_none() { self.parameters.bytes() } else { self.frozen_bytes() } as u64,
+            frozen: if rank.is_none() { self.reference_bytes() } else { self.frozen_bytes() } as u64,
             trained: TrainedElements {
                 count,
                 element_bytes: (self.parameters.bytes() as u64).checked_div(count).unwrap_or(0),
             },
             moments: 2,
+            state_shards: self.state_shards as u64,
             rank: rank.map(|rank| rank as u64),
             element_bytes: self.dtype().size_in_bytes() as u64,
             stream_bytes: ops::stream_dtype(self.dtype(), self.device()).size_in_bytes() as u64,
-            quantised: linears().any(|linear| matches!(linear.weight, LinearWeight::Quantised(_))),
+            dequantised_bytes: linears()
+                .filter_map(|linear| match &linear.weight {
+                    LinearWeight::Quantised(matrix) => matrix.kind(),
+                    LinearWeight::Plain(_) | LinearWeight::Sharded(_) => None,
+                })
+                .map(|kind| {
+                    dequantised_bytes(kind, self.dtype().size_in_bytes() as u64, self.device().into())
+                })
+                .max()
+                .unwrap_or(0),
             sharded: linears().any(|linear| matches!(linear.weight, LinearWeight::Sharded(_))),
             device: self.device().into(),
         }
@@ -257,7 +290,7 @@ impl Decoder {
     }
 
     /// Adds d loss / d parameter to `gradients`, given d loss / d log π of every completion.
-    pub fn backward(&self, saved: Saved, grad: &[f64], gradients: &mut Gradients) -> Result<()> {
+    pub fn backward(&self, saved: Saved, grad: &[f64], gradients: &mut Gradients<'_>) -> Result<()> {
         let token_grad: Vec<f64> = saved.batch.scored_sequences().map(|sequence| grad[sequence]).collect();
         self.backward_tokens(saved, &token_grad, gradients)
     }
@@ -265,7 +298,7 @@ impl Decoder {
     /// Adds d loss / d parameter to `gradients`, given d loss / d log π of every scored token in
     /// the order of [`PackedBatch::scored_sequences`]. Tokens without gradient come last and may be
     /// omitted.
-    pub fn backward_tokens(&self, saved: Saved, grad: &[f64], gradients: &mut Gradients) -> Result<()> {
+    pub fn backward_tokens(&self, saved: Saved, grad: &[f64], gradients: &mut Gradients<'_>) -> Result<()> {
         let Saved { batch, blocks, head, .. } = saved;
         if batch.scored.is_empty() {
             return Ok(());

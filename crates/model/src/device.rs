@@ -22,7 +22,7 @@ mod kernel_group;
 mod launch;
 
 #[cfg(feature = "cuda")]
-pub(crate) use cuda::Gpu;
+pub(crate) use cuda::{Gpu, wide_matmul};
 #[cfg(feature = "cuda")]
 pub(crate) use kernel_group::KernelGroup;
 #[cfg(any(feature = "cuda", test))]
@@ -65,9 +65,21 @@ pub fn open(name: &str) -> Result<Device, ModelError> {
     }
 }
 
-/// Opens the GPU with this ordinal, counted from 0, in a build with CUDA, and the CPU otherwise.
-pub fn by_ordinal(ordinal: usize) -> Result<Device, ModelError> {
-    if cfg!(feature = "cuda") { open(&format!("cuda:{ordinal}")) } else { open("cpu") }
+/// Opens the GPU of a rank in a build with CUDA, and the CPU otherwise.
+///
+/// `local_rank` counts the ranks of this machine from 0.
+pub fn by_local_rank(local_rank: usize) -> Result<Device, ModelError> {
+    if cfg!(feature = "cuda") {
+        open(&format!("cuda:{}", ordinal_of(local_rank, cuda::visible())))
+    } else {
+        open("cpu")
+    }
+}
+
+/// Returns the ordinal of a rank's GPU among the `visible` ones. A launcher that gives each rank a
+/// GPU of its own (`--gpus-per-task=1`, `CUDA_VISIBLE_DEVICES`) leaves one visible, with ordinal 0.
+fn ordinal_of(local_rank: usize, visible: usize) -> usize {
+    if visible == 1 { 0 } else { local_rank }
 }
 
 /// Description of a device.
@@ -132,6 +144,14 @@ pub fn peak_memory(device: &Device) -> Result<Option<u64>, ModelError> {
     }
 }
 
+/// Returns memory that no tensor uses to the driver. Does nothing on the CPU.
+pub fn release_unused_memory(device: &Device) -> Result<(), ModelError> {
+    match device {
+        Device::Cuda(gpu) => cuda::release_unused_memory(gpu),
+        _ => Ok(()),
+    }
+}
+
 /// Runs every CUDA kernel and compares it with its reference implementation. None on a device that
 /// cannot run them.
 pub fn check_kernels(device: &Device) -> Result<Option<Vec<KernelCheck>>, ModelError> {
@@ -161,7 +181,15 @@ mod tests {
             let error = open(name).unwrap_err().to_string();
             assert!(error.contains("--features cuda"), "{error}");
         }
-        assert!(by_ordinal(0).unwrap().is_cpu());
+        assert!(by_local_rank(0).unwrap().is_cpu());
+    }
+
+    #[test]
+    fn a_rank_that_sees_one_gpu_uses_it() {
+        assert_eq!([0, 1, 7].map(|rank| ordinal_of(rank, 1)), [0, 0, 0]);
+        assert_eq!([0, 1, 7].map(|rank| ordinal_of(rank, 8)), [0, 1, 7]);
+        // Without a GPU, the error names the rank's own.
+        assert_eq!(ordinal_of(2, 0), 2);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use prospect_core::checksums::ChecksumError;
+use prospect_core::{checksums::ChecksumError, not_fetched::NotFetched};
 
 /// Failure to load, run or save a model.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +30,9 @@ pub enum ModelError {
         /// File with the recorded hashes.
         sums: PathBuf,
     },
+    /// The weights are not on this machine, and nothing may be downloaded.
+    #[error("{0}")]
+    NotFetched(#[from] NotFetched),
     /// Missing, damaged or mismatched weights.
     #[error("model weights: {0}")]
     Weights(String),
@@ -42,4 +45,41 @@ pub enum ModelError {
     /// Batch that no model can run.
     #[error("batch: {0}")]
     Batch(String),
+}
+
+/// Returns true if an operation failed because its device has too little free memory.
+pub fn is_out_of_memory(error: &candle_core::Error) -> bool {
+    use candle_core::Error as E;
+    match error {
+        E::WithBacktrace { inner, .. } | E::Context { inner, .. } | E::WithPath { inner, .. } => {
+            is_out_of_memory(inner)
+        }
+        // Codes of the driver and of cuBLAS, which candle keeps as opaque errors.
+        E::Cuda(source) => {
+            let code = format!("{source:?} {source}");
+            ["CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED"]
+                .iter()
+                .any(|known| code.contains(known))
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn out_of_memory_is_recognised_behind_contexts() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("code {0}")]
+        struct Driver(&'static str);
+        let driver = |code| candle_core::Error::Cuda(Box::new(Driver(code)));
+        for code in ["CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED"] {
+            assert!(is_out_of_memory(&driver(code)));
+            assert!(is_out_of_memory(&driver(code).context("attention").bt()));
+        }
+        assert!(!is_out_of_memory(&driver("CUDA_ERROR_ILLEGAL_ADDRESS")));
+        assert!(!is_out_of_memory(&candle_core::Error::msg("CUDA_ERROR_OUT_OF_MEMORY in a text")));
+    }
 }

@@ -65,7 +65,7 @@ pub use architecture::{
 pub use cost::{BatchSize, Flops, Footprint, MemoryDemand, TrainedElements};
 pub use decoder::{Activations, Adapter, Decoder, Generated, GenerationConfig, Prompt, Sampling, Saved};
 pub use device::DeviceKind;
-pub use error::ModelError;
+pub use error::{ModelError, is_out_of_memory};
 pub use model::Model;
 pub use ops::{AdamWConstants, adamw};
 pub use pack::{PackedBatch, Packer, PromptId, PromptTree, ScoredToken};

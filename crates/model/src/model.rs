@@ -9,19 +9,20 @@ use candle_core::{DType, Device};
 use prospect_core::{
     checksums,
     files::{fingerprint, hash_file, write_json, write_whole},
+    not_fetched::NotFetched,
 };
 use prospect_dist::ProcessGroup;
 use serde::Deserialize;
 
 use crate::{
     Architecture, ChatTemplate, Decoder, ModelError, Quantization, Recipe, TemplateSource, Tokenizer,
-    TokenizerSource, Train, WeightsSource, device,
+    TokenizerSource, WeightsSource, device,
     recorded::check_recorded,
     save::save_weights,
     template::{NamedTemplates, TemplateField},
     token_ids::check_token_ids,
     weights::{GgufFile, QuantisingSource, ShardingSource, TensorSource},
-    weights_source::Storage,
+    weights_source::{HUB, Storage},
 };
 
 /// Names of the files of a saved model.
@@ -91,11 +92,11 @@ impl Recipe {
         let mut parts = vec![fingerprint(&(self.dtype, self.quantization, "model v2"))?];
         parts.extend(self.weights.fingerprints()?);
         match &self.tokenizer {
-            TokenizerSource::File(path) => parts.push(hash_file(path)?),
+            TokenizerSource::File(path) if !path.starts_with(HUB) => parts.push(hash_file(path)?),
             other => parts.push(fingerprint(other)?),
         }
         match &self.chat_template {
-            TemplateSource::File(path) => parts.push(hash_file(path)?),
+            TemplateSource::File(path) if !path.starts_with(HUB) => parts.push(hash_file(path)?),
             other => parts.push(fingerprint(other)?),
         }
         Ok(fingerprint(&parts)?)
@@ -112,14 +113,9 @@ impl Recipe {
     }
 
     /// Loads the model on a rank of a process group: onto the rank's GPU, and with sharded frozen
-    /// matrices if the group shards them. All ranks must load the same models in the same order.
+    /// matrices (in full training, those of the reference) if the group shards them. All ranks must load the same models in the same order.
     pub fn load_as(&self, member: &ProcessGroup) -> Result<Model, ModelError> {
-        if member.sharded_store.is_some() && self.train == Train::Full {
-            return Err(ModelError::Recipe(
-                "`train: full` has no frozen weights to shard; train an adapter, or drop --shard".to_owned(),
-            ));
-        }
-        let device = device::by_ordinal(member.local_rank)?;
+        let device = device::by_local_rank(member.local_rank)?;
         let keep_blocks = self.quantization == Some(Quantization::File);
         let (architecture, mut weights) =
             self.weights.open(Storage { dtype: self.dtype.to_candle(), device, keep_blocks })?;
@@ -188,6 +184,7 @@ fn text_of_weights(
 ) -> Result<(Option<Tokenizer>, TextConfig), ModelError> {
     match weights {
         WeightsSource::Random(..) => Ok((None, TextConfig::default())),
+        WeightsSource::NotFetched(address) => Err(NotFetched(address.clone()).into()),
         WeightsSource::Gguf(path) => {
             let gguf = GgufFile::open(path, DType::F32, Device::Cpu, false)?;
             let tokenizer = own.then(|| Tokenizer::from_gguf(&gguf)).transpose()?;

@@ -6,20 +6,24 @@
 //! | [`cpu`], fused, with bf16 weights in mixed precision | CPU |
 //! | [`kernels`] of `prospect-kernels`, for most operations | GPU, if `PROSPECT_KERNELS` enables them |
 
+mod attention_batch;
 mod composed;
 mod cpu;
 #[cfg(any(feature = "cuda", test))]
 mod kernels;
 
+pub(crate) use attention_batch::{AttentionBatch, GROUP_BYTES};
 use candle_core::{DType, Device, Result, Tensor, quantized::QTensor};
 pub(crate) use cpu::{Convert, Loop, Stored, vectorised};
 pub use prospect_kernels::adamw::AdamWConstants;
 
 #[cfg(feature = "cuda")]
+use crate::architecture::AttentionHeads;
+#[cfg(feature = "cuda")]
 use crate::device::{Gpu, KernelGroup};
 use crate::{
-    architecture::{AttentionHeads, GeluKind, RotaryPairs},
-    pack::{PromptTree, ScoredToken},
+    architecture::{GeluKind, RotaryPairs},
+    pack::ScoredToken,
 };
 
 /// Calls an operation on a tensor's device. With a group name, uses the group's CUDA kernels if
@@ -142,8 +146,18 @@ pub(crate) fn rms_norm_backward(
 
 /// Returns d loss / d weight, `[dim]`, of [`rms_norm`].
 pub(crate) fn rms_norm_weight_grad(x: &Tensor, inverse_rms: &Tensor, grad: &Tensor) -> Result<Tensor> {
-    let normalised = x.broadcast_mul(&inverse_rms.unsqueeze(1)?)?;
-    (normalised * grad)?.sum(0)
+    match x.device() {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(gpu) if KernelGroup::Norm.is_on() => {
+            kernels::rms_norm_weight_grad(&Gpu(gpu), x, inverse_rms, grad)
+        }
+        _ => composed::rms_norm_weight_grad(x, inverse_rms, grad),
+    }
+}
+
+/// Returns the sum of the rows of `x`, added in at least single precision: the gradient of a bias.
+pub(crate) fn sum_rows(x: &Tensor) -> Result<Tensor> {
+    x.to_dtype(composed::wide(x.dtype()))?.sum(0)?.to_dtype(x.dtype())
 }
 
 /// Returns x − mean(x) of each row. Also its own backward pass.
@@ -202,6 +216,7 @@ pub(crate) fn gated_gelu_backward(
 
 /// Returns whether the CUDA kernels compute attention of this shape: they have no window, and
 /// divide scores by the root of the head dimension.
+#[cfg(feature = "cuda")]
 fn has_kernel(heads: AttentionHeads) -> bool {
     heads == AttentionHeads::new(heads.query, heads.key, heads.dim)
 }
@@ -211,17 +226,15 @@ fn has_kernel(heads: AttentionHeads) -> bool {
 ///
 /// `q` and the result are `[rows, query_heads·head_dim]`; `k` and `v` are `[rows,
 /// key_heads·head_dim]`.
-pub(crate) fn attention(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    trees: &[PromptTree],
-    heads: AttentionHeads,
-) -> Result<Tensor> {
-    if !q.device().is_cpu() && !has_kernel(heads) {
-        return composed::attention(q, k, v, trees, heads);
+pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, batch: &AttentionBatch<'_>) -> Result<Tensor> {
+    match q.device() {
+        Device::Cpu => cpu::attention(q, k, v, batch.trees, batch.heads),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(gpu) if KernelGroup::Attention.is_on() && has_kernel(batch.heads) => {
+            kernels::attention(&Gpu(gpu), q, k, v, batch.trees, batch.heads)
+        }
+        _ => composed::attention(q, k, v, batch),
     }
-    on_device!(Attention, q, attention(q, k, v, trees, heads))
 }
 
 /// Returns the gradients of [`attention`] with respect to q, k and v. Recomputes the probabilities.
@@ -230,18 +243,30 @@ pub(crate) fn attention_backward(
     k: &Tensor,
     v: &Tensor,
     grad: &Tensor,
-    trees: &[PromptTree],
-    heads: AttentionHeads,
+    batch: &AttentionBatch<'_>,
 ) -> Result<(Tensor, Tensor, Tensor)> {
-    if !q.device().is_cpu() && !has_kernel(heads) {
-        return composed::attention_backward(q, k, v, grad, trees, heads);
+    match q.device() {
+        Device::Cpu => cpu::attention_backward(q, k, v, grad, batch.trees, batch.heads),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(gpu) if KernelGroup::Attention.is_on() && has_kernel(batch.heads) => {
+            kernels::attention_backward(&Gpu(gpu), q, k, v, grad, batch.trees, batch.heads)
+        }
+        _ => composed::attention_backward(q, k, v, grad, batch),
     }
-    on_device!(Attention, q, attention_backward(q, k, v, grad, trees, heads))
+}
+
+/// Returns x·weightᵀ in at least single precision: logits in bf16 would lose half a nat over a few
+/// hundred tokens. `x` is `[rows, in]`, `weight` is `[out, in]`.
+pub(crate) fn wide_linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    if !x.device().is_cpu() && matches!(x.dtype(), DType::BF16 | DType::F16) {
+        return composed::wide_matmul(x, &weight.t()?);
+    }
+    Ok(linear(x, weight, None, None, stream_dtype(x.dtype(), x.device()))?.0)
 }
 
 /// Returns log softmax(logits)[target] of each row as f64 and, if `gradient` names a type, its
-/// gradient with respect to the logits: onehot − softmax. The type differs from that of the logits
-/// only on the CPU.
+/// gradient with respect to the logits: onehot − softmax. It has that type on the CPU, and the type
+/// of the logits elsewhere.
 pub(crate) fn log_prob_of_targets(
     logits: &Tensor,
     scored: &[ScoredToken],

@@ -1,6 +1,7 @@
 //! Trainable weights and their gradients.
 
-use candle_core::{Result, Tensor, Var};
+use candle_core::{Error, Result, Tensor, Var};
+use prospect_dist::Collective;
 
 /// Trainable weight.
 #[derive(Debug, Clone)]
@@ -72,28 +73,46 @@ impl Parameters {
 
 /// Gradients d loss / d parameter, summed over backward passes.
 #[derive(Debug)]
-pub struct Gradients(Vec<Option<Tensor>>);
+pub struct Gradients<'a> {
+    sums: Vec<Option<Tensor>>,
+    shards: Option<&'a dyn Collective>,
+}
 
-impl Gradients {
+impl<'a> Gradients<'a> {
     /// Creates an empty set, with no gradient for any of `parameters`.
     pub fn none(parameters: &Parameters) -> Self {
-        Self(vec![None; parameters.len()])
+        Self { sums: vec![None; parameters.len()], shards: None }
+    }
+
+    /// Creates an empty set that sums gradients over all ranks as soon as they are computed, and
+    /// keeps only this rank's [shard](Collective::even_shard) of each sum: flat, in f32.
+    ///
+    /// All ranks must run the same number of backward passes.
+    pub fn sharded(parameters: &Parameters, group: &'a dyn Collective) -> Self {
+        Self { shards: Some(group), ..Self::none(parameters) }
+    }
+
+    /// Returns the group that the gradients are sharded over.
+    pub fn shards(&self) -> Option<&'a dyn Collective> {
+        self.shards
     }
 
     /// Returns the gradient of a parameter; None before its first backward pass.
     pub fn get(&self, parameter: &Parameter) -> Option<&Tensor> {
-        self.0.get(parameter.index)?.as_ref()
+        self.sums.get(parameter.index)?.as_ref()
     }
 
     /// Replaces the gradient of a parameter.
     pub fn set(&mut self, parameter: &Parameter, gradient: Tensor) {
-        self.0[parameter.index] = Some(gradient);
+        self.sums[parameter.index] = Some(gradient);
     }
 
     pub(crate) fn add(&mut self, parameter: &Parameter, gradient: Tensor) -> Result<()> {
-        let dtype = parameter.value().dtype();
-        let gradient = if gradient.dtype() == dtype { gradient } else { gradient.to_dtype(dtype)? };
-        let slot = &mut self.0[parameter.index];
+        let gradient = match self.shards {
+            Some(group) => group.reduce_scatter_tensor(&gradient).map_err(Error::wrap)?,
+            None => gradient.to_dtype(parameter.value().dtype())?,
+        };
+        let slot = &mut self.sums[parameter.index];
         *slot = Some(match slot.take() {
             Some(sum) => (sum + gradient)?,
             None => gradient,
@@ -128,7 +147,7 @@ impl WeightTensor {
     /// Adds the gradient from `compute` if the weight is trained.
     pub(crate) fn add_gradient(
         &self,
-        gradients: &mut Gradients,
+        gradients: &mut Gradients<'_>,
         compute: impl FnOnce() -> Result<Tensor>,
     ) -> Result<()> {
         match self {

@@ -6,7 +6,7 @@ use candle_core::{DType, quantized::GgmlDType};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Activations, Architecture, ModelError, WeightsSource};
+use crate::{Activations, Architecture, ModelError, WeightsSource, weights_source::locate_or_name};
 
 /// Model recipe as written.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -266,10 +266,13 @@ impl Recipe {
 pub type PathResolver<'a> = dyn Fn(&str) -> Result<PathBuf, Box<dyn Error + Send + Sync>> + 'a;
 
 impl ModelFile {
-    /// Checks the recipe and resolves its paths and `hf://` addresses with `locate`.
+    /// Checks the recipe and resolves its paths and `hf://` addresses with `locate`. If that reports
+    /// [`NotFetched`](prospect_core::not_fetched::NotFetched), the recipe can be planned, not loaded.
     pub fn resolve(self, locate: &PathResolver<'_>) -> Result<Recipe, ModelError> {
         let fail = |message: String| ModelError::Recipe(message);
-        let find = |key: &str, path: &str| locate(path).map_err(|error| fail(format!("`{key}`: {error}")));
+        let find = |key: &str, path: &str| {
+            locate_or_name(path, locate).map_err(|error| fail(format!("`{key}`: {error}")))
+        };
         let weights = match (self.weights.as_str(), self.architecture) {
             ("random", Some(architecture)) => {
                 WeightsSource::Random(Box::new(architecture.validate()?), self.init_seed)

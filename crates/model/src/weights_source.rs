@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, quantized::GgmlDType};
-use prospect_core::files::{fingerprint, hash_file};
+use prospect_core::{
+    files::{fingerprint, hash_file},
+    not_fetched::NotFetched,
+};
 use serde::Serialize;
 
 use crate::{
@@ -24,6 +27,8 @@ pub enum WeightsSource {
     Safetensors(PathBuf),
     /// GGUF file; the first one if it is split.
     Gguf(PathBuf),
+    /// `hf://` address that is not on this machine. Such models can be planned, not loaded.
+    NotFetched(String),
     /// Random weights of an architecture, drawn from a seed.
     Random(Box<Architecture>, u64),
     /// Folder with a LoRA adapter, to be merged into its base model.
@@ -44,6 +49,9 @@ pub(crate) struct Storage {
     pub(crate) keep_blocks: bool,
 }
 
+/// Scheme of addresses on the Hugging Face Hub.
+pub(crate) const HUB: &str = "hf://";
+
 /// Longest chain of adapters trained on merged adapters.
 const MAX_ADAPTERS: usize = 4;
 
@@ -59,6 +67,9 @@ impl WeightsSource {
         locate: &PathResolver<'_>,
         adapters: usize,
     ) -> Result<Self, ModelError> {
+        if let Some(address) = path.to_str().filter(|path| path.starts_with(HUB)) {
+            return Ok(Self::NotFetched(address.to_owned()));
+        }
         if path.is_dir() {
             if !is_adapter(&path) {
                 return Ok(Self::Folder(path));
@@ -96,14 +107,21 @@ impl WeightsSource {
     pub(crate) fn is_gguf(&self) -> bool {
         match self {
             Self::Gguf(_) => true,
+            Self::NotFetched(address) => address.to_ascii_lowercase().ends_with(".gguf"),
             Self::Adapter { base, .. } => base.is_gguf(),
             _ => false,
         }
     }
 
-    /// Reads the architecture without loading the weights.
+    /// Reads the architecture without loading the weights. That of a published model is known.
     pub(crate) fn architecture(&self) -> Result<Architecture, ModelError> {
         match self {
+            Self::NotFetched(address) => {
+                let repository = address.strip_prefix(HUB).unwrap_or(address);
+                let repository = repository.split('@').next().unwrap_or(repository);
+                let known = Architecture::published(repository);
+                known.ok_or_else(|| NotFetched(address.clone()).into())
+            }
             Self::Random(architecture, _) => Ok(Architecture::clone(architecture)),
             Self::Gguf(path) => GgufFile::open(path, DType::F32, Device::Cpu, false)?.architecture(),
             Self::Adapter { base, .. } => base.architecture(),
@@ -130,6 +148,7 @@ impl WeightsSource {
     pub(crate) fn open(&self, storage: Storage) -> Result<(Architecture, Box<dyn TensorSource>), ModelError> {
         let Storage { dtype, device, keep_blocks } = storage.clone();
         Ok(match self {
+            Self::NotFetched(address) => return Err(NotFetched(address.clone()).into()),
             Self::Random(architecture, seed) => {
                 let weights = RandomWeights::new(architecture, *seed, dtype, device);
                 (Architecture::clone(architecture), Box::new(weights))
@@ -158,7 +177,7 @@ impl WeightsSource {
         })
     }
 
-    /// Returns a hash of the files' contents.
+    /// Returns a hash of the files' contents; of the address if they are not fetched.
     pub(crate) fn fingerprints(&self) -> Result<Vec<String>, ModelError> {
         let of_files = |folder: &Path, endings: &[&str]| -> Result<Vec<String>, ModelError> {
             let mut files: Vec<_> = fs_err::read_dir(folder)?
@@ -172,6 +191,7 @@ impl WeightsSource {
             files.iter().map(|file| Ok(hash_file(file)?)).collect()
         };
         match self {
+            Self::NotFetched(address) => Ok(vec![fingerprint(address)?]),
             Self::Random(architecture, seed) => Ok(vec![fingerprint(&(architecture, seed))?]),
             Self::Gguf(path) => GgufFile::parts(path).iter().map(|part| Ok(hash_file(part)?)).collect(),
             Self::Folder(folder) => {
@@ -232,5 +252,16 @@ fn find_base(folder: &Path, locate: &PathResolver<'_>) -> Result<PathBuf, ModelE
         revision if is_repository => format!("hf://{base}@{}", revision.as_deref().unwrap_or("main")),
         _ => return Err(explain("which is not a folder here")),
     };
-    locate(&address).map_err(|error| explain(&format!("which cannot be fetched: {error}")))
+    locate_or_name(&address, locate).map_err(|error| explain(&format!("which cannot be fetched: {error}")))
+}
+
+/// Locates an address. An address that is not fetched stands for itself.
+pub(crate) fn locate_or_name(
+    address: &str,
+    locate: &PathResolver<'_>,
+) -> Result<PathBuf, Box<dyn std::error::Error + Send + Sync>> {
+    match locate(address) {
+        Err(error) if NotFetched::find(&*error).is_some() => Ok(address.into()),
+        located => located,
+    }
 }

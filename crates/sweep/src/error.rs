@@ -42,6 +42,9 @@ pub enum SweepError {
     /// Finished runs cannot be analysed.
     #[error(transparent)]
     Analysis(#[from] prospect_analysis::AnalysisError),
+    /// An input is not on this machine, and nothing may be downloaded.
+    #[error("{0}")]
+    NotFetched(#[from] prospect_core::not_fetched::NotFetched),
     /// Invalid setting.
     #[error("{0}")]
     Setting(String),

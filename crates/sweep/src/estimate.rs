@@ -1,9 +1,11 @@
 //! Estimates of memory, time and training length, before anything is trained.
 
+mod cards;
 mod memory;
 mod schedule;
 mod time;
 
+pub use cards::{ASSUMED_RATE, CARDS, CardEstimate, CardFit, estimate_cards};
 pub use memory::{MemoryEstimate, Parallelism, estimate_memory};
 pub use schedule::{SeriesSchedule, TrainingSchedule, training_schedule};
 pub(crate) use schedule::{completions_per_epoch, count_dataset};

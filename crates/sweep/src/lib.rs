@@ -70,8 +70,9 @@ pub use config::{
 };
 pub use error::SweepError;
 pub use estimate::{
-    MemoryEstimate, Parallelism, RunGroupCost, RunStart, SeriesSchedule, SweepCost, TrainingSchedule,
-    estimate_memory, estimate_time, training_schedule,
+    ASSUMED_RATE, CARDS, CardEstimate, CardFit, MemoryEstimate, Parallelism, RunGroupCost, RunStart,
+    SeriesSchedule, SweepCost, TrainingSchedule, estimate_cards, estimate_memory, estimate_time,
+    training_schedule,
 };
 pub use exec::{Execution, ExecutionSummary, WaitPolicy, count_pending, execute, record_plan};
 pub use plan::{

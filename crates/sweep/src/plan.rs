@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use prospect_core::files::fingerprint;
+use prospect_core::{files::fingerprint, not_fetched::NotFetched};
 use prospect_data::{Manifest, Pipeline, SyntheticWorld, prepare, prepared, read_manifest};
 use prospect_model::Recipe;
 use prospect_runs::{Axis, PrimaryContrast, PublishedResults, Resample};
@@ -89,6 +89,13 @@ pub struct PlannedDataset {
 pub enum DatasetSource {
     /// A recipe, by which the sweep prepares the dataset.
     Recipe(Box<Pipeline>),
+    /// A recipe whose inputs are not on this machine. It can be planned, not prepared.
+    NotFetched {
+        /// First missing input.
+        missing: NotFetched,
+        /// Hash of the recipe.
+        fingerprint: String,
+    },
     /// A folder that was prepared before.
     Prepared {
         /// Hash of the content of its files.
@@ -101,7 +108,9 @@ impl PlannedDataset {
     pub(crate) fn fingerprint(&self) -> Result<String, SweepError> {
         match &self.source {
             DatasetSource::Recipe(pipeline) => Ok(pipeline.fingerprint()?),
-            DatasetSource::Prepared { fingerprint } => Ok(fingerprint.clone()),
+            DatasetSource::NotFetched { fingerprint, .. } | DatasetSource::Prepared { fingerprint } => {
+                Ok(fingerprint.clone())
+            }
         }
     }
 
@@ -109,6 +118,7 @@ impl PlannedDataset {
     pub(crate) fn prepared(&self) -> Result<Option<Manifest>, SweepError> {
         match &self.source {
             DatasetSource::Recipe(pipeline) => Ok(prepared(pipeline, &self.path)?),
+            DatasetSource::NotFetched { .. } => Ok(None),
             DatasetSource::Prepared { .. } => Ok(Some(read_manifest(&self.path)?)),
         }
     }
@@ -117,6 +127,7 @@ impl PlannedDataset {
     pub(crate) fn prepare_in(&self, path: &Path) -> Result<Manifest, SweepError> {
         match &self.source {
             DatasetSource::Recipe(pipeline) => Ok(prepare(pipeline, path)?),
+            DatasetSource::NotFetched { missing, .. } => Err(missing.clone().into()),
             DatasetSource::Prepared { .. } => Ok(read_manifest(&self.path)?),
         }
     }
@@ -126,7 +137,7 @@ impl PlannedDataset {
     pub(crate) fn world(&self) -> Option<&SyntheticWorld> {
         match &self.source {
             DatasetSource::Recipe(pipeline) => pipeline.world(),
-            DatasetSource::Prepared { .. } => None,
+            DatasetSource::NotFetched { .. } | DatasetSource::Prepared { .. } => None,
         }
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! A checkpoint is one safetensors file, `step-00000120-HASH.safetensors`. It holds the trainable
 //! weights by name, the optimizer's moments (AdamW's `first.NAME` and `second.NAME`, RMSprop's
-//! `square.NAME`), a reference that has moved as `reference.NAME`, and a [`TrainState`] in the
-//! metadata. Data order and random draws are functions of seed and step, so no generator state is
+//! `square.NAME`), the f32 master weights of half-precision parameters as `master.NAME`, a reference
+//! that has moved as `reference.NAME`, and a [`TrainState`] in the metadata. Tensors are whole even
+//! if ranks shard them, so a run may resume on another number of ranks. Data order and random draws
+//! are functions of seed and step, so no generator state is
 //! kept.
 //!
 //! HASH is the start of the file's BLAKE3 hash and checked before the file is used.
@@ -14,7 +16,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use prospect_core::checksums::{ChecksumError, check_named, write_named};
 use prospect_model::Parameters;
 use safetensors::SafeTensors;
@@ -54,9 +56,9 @@ pub struct TrainState {
 }
 
 /// Tensors that a checkpoint restores.
-pub(crate) struct Restored<'a> {
+pub(crate) struct Restored<'a, 'b> {
     pub(crate) parameters: &'a Parameters,
-    pub(crate) optimizer: &'a mut Optimizer,
+    pub(crate) optimizer: &'a mut Optimizer<'b>,
     pub(crate) synced: Option<&'a mut SyncedReference>,
 }
 
@@ -86,18 +88,17 @@ impl Checkpoints {
         step.is_multiple_of(self.every)
     }
 
-    /// Writes a checkpoint atomically, then removes the oldest ones beyond `keep`, and those that
+    /// Writes a checkpoint of the optimizer's [`AdamW::state_dict`] atomically, then removes the oldest ones beyond `keep`, and those that
     /// the run did not resume from.
     pub(crate) fn save(
         &self,
         state: TrainState,
         parameters: &Parameters,
-        optimizer: &Optimizer,
+        mut tensors: Vec<(String, Tensor)>,
         synced: Option<&SyncedReference>,
     ) -> Result<(), TrainError> {
         let metadata = serde_json::to_string(&CheckpointMetadata { run: self.run.clone(), state })
             .map_err(std::io::Error::from)?;
-        let mut tensors = optimizer.state_dict(parameters)?;
         let values = parameters.iter().map(|(name, parameter)| (name.to_owned(), parameter.value().clone()));
         tensors.extend(values);
         tensors.extend(synced.map(SyncedReference::state_dict).unwrap_or_default());
@@ -118,7 +119,7 @@ impl Checkpoints {
     }
 
     /// Loads weights, optimizer and moved reference from the newest checkpoint, if there is one.
-    pub(crate) fn restore(&self, into: Restored<'_>) -> Result<Option<TrainState>, TrainError> {
+    pub(crate) fn restore(&self, into: Restored<'_, '_>) -> Result<Option<TrainState>, TrainError> {
         let Restored { parameters, optimizer, synced } = into;
         let Some((path, CheckpointMetadata { state, .. })) = self.newest()? else { return Ok(None) };
         let tensors = candle_core::safetensors::load(&path, &Device::Cpu)?;

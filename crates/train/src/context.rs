@@ -23,11 +23,14 @@ pub struct TrainContext<'a> {
     pub seed: u64,
     /// Checkpoints of the run; `None` writes none.
     pub checkpoints: Option<&'a Checkpoints>,
+    /// Shards gradients and optimizer state over the ranks in full training (ZeRO stage 2, arXiv
+    /// 1910.02054). Adapters are too small to shard.
+    pub shard_state: bool,
     /// Process group. Each rank runs a part of every global batch.
     pub group: &'a dyn Collective,
 }
 
-impl TrainContext<'_> {
+impl<'a> TrainContext<'a> {
     /// Takes the copy of the trained weights that a moving reference needs from the memory budget
     /// of activations.
     pub(crate) fn with_room_for_reference(&self) -> Self {
@@ -43,5 +46,11 @@ impl TrainContext<'_> {
             other => other,
         };
         Self { activations, ..*self }
+    }
+
+    /// Returns the group over which training state is sharded, if it is.
+    pub(crate) fn state_shards(&self) -> Option<&'a dyn Collective> {
+        let sharded = self.shard_state && self.train == Train::Full && self.group.world_size() > 1;
+        sharded.then_some(self.group)
     }
 }

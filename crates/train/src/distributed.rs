@@ -6,8 +6,9 @@
 
 use std::ops::ControlFlow;
 
+use candle_core::{DType, Tensor};
 use prospect_dist::{Collective, CollectiveError};
-use prospect_model::{Gradients, Parameters};
+use prospect_model::{Gradients, Parameter, Parameters};
 use prospect_objective::LogProb;
 
 use crate::{
@@ -65,24 +66,81 @@ pub(crate) fn gather_logps(
     Ok(BatchLogps { logps, surrogates, unclamped })
 }
 
-/// Sums the gradients of all ranks. A rank without micro-batches contributes zeros.
+/// Largest bucket of gradients that are summed at once, in f32 elements (256 MiB).
+const BUCKET_ELEMENTS: usize = 64 << 20;
+
+/// Sums the gradients of all ranks, in buckets. A rank without micro-batches contributes zeros.
+/// Sharded gradients have been summed as they were computed.
 pub(crate) fn all_reduce_gradients(
     group: &dyn Collective,
     parameters: &Parameters,
-    gradients: &mut Gradients,
+    gradients: &mut Gradients<'_>,
 ) -> Result<(), TrainError> {
-    if group.world_size() == 1 {
+    if group.world_size() == 1 || gradients.shards().is_some() {
         return Ok(());
     }
+    let mut bucket: Vec<&Parameter> = Vec::new();
+    let mut elements = 0;
     for (_, parameter) in parameters.iter() {
+        let count = parameter.value().elem_count();
+        if !bucket.is_empty() && elements + count > BUCKET_ELEMENTS {
+            all_reduce_bucket(group, &std::mem::take(&mut bucket), gradients)?;
+            elements = 0;
+        }
+        bucket.push(parameter);
+        elements += count;
+    }
+    all_reduce_bucket(group, &bucket, gradients)
+}
+
+/// Sums the gradients of some parameters over all ranks in one operation.
+fn all_reduce_bucket(
+    group: &dyn Collective,
+    bucket: &[&Parameter],
+    gradients: &mut Gradients<'_>,
+) -> Result<(), TrainError> {
+    if bucket.is_empty() {
+        return Ok(());
+    }
+    let flat = bucket.iter().map(|parameter| {
         let value = parameter.value();
-        let local = match gradients.get(parameter) {
-            Some(gradient) => gradient.clone(),
-            None => value.zeros_like()?,
-        };
-        gradients.set(parameter, group.all_reduce_tensor(&local)?.to_dtype(value.dtype())?);
+        let dtype = DType::F32;
+        match gradients.get(parameter) {
+            Some(gradient) => gradient.flatten_all()?.to_dtype(dtype),
+            None => Tensor::zeros(value.elem_count(), dtype, value.device()),
+        }
+    });
+    let flat = flat.collect::<Result<Vec<_>, _>>()?;
+    let sum = group.all_reduce_tensor(&Tensor::cat(&flat, 0)?)?;
+    drop(flat);
+    let mut first = 0;
+    for parameter in bucket {
+        let value = parameter.value();
+        let count = value.elem_count();
+        // A copy, so that the bucket can be freed.
+        let own = sum.narrow(0, first, count)?.force_contiguous()?;
+        gradients.set(parameter, own.reshape(value.shape())?.to_dtype(value.dtype())?);
+        first += count;
     }
     Ok(())
+}
+
+/// Returns a rank's result if all ranks have one; None if the device of any rank ran out of memory.
+/// Any other error is returned as it is.
+pub(crate) fn unless_out_of_memory<T>(
+    group: &dyn Collective,
+    local: Result<T, TrainError>,
+) -> Result<Option<T>, TrainError> {
+    let local = match local {
+        Ok(value) => Some(value),
+        Err(error) if error.is_out_of_memory() => None,
+        Err(error) => return Err(error),
+    };
+    if group.world_size() == 1 {
+        return Ok(local);
+    }
+    let all = group.all_gather(vec![u8::from(local.is_none())])?;
+    Ok(local.filter(|_| all.iter().all(|rank| *rank == [0])))
 }
 
 /// Continues only if every rank continues.
@@ -117,7 +175,7 @@ pub(crate) fn all_continue(
 pub(crate) fn restore(
     checkpoints: Option<&Checkpoints>,
     group: &dyn Collective,
-    into: Restored<'_>,
+    into: Restored<'_, '_>,
 ) -> Result<Option<TrainState>, TrainError> {
     let restore = || match checkpoints {
         Some(checkpoints) => checkpoints.restore(into),

@@ -1,5 +1,7 @@
 //! Errors of training.
 
+use prospect_model::{ModelError, is_out_of_memory};
+
 use crate::StopReason;
 
 /// Error that prevents training from starting or continuing.
@@ -52,6 +54,18 @@ pub enum TrainError {
         /// Optimizer steps taken.
         step: u64,
     },
+    /// A step does not fit into memory, even with all blocks recomputed and the smallest
+    /// micro-batch.
+    #[error(
+        "step {step}: out of memory with {micro_batch_size} completions per micro-batch and all blocks recomputed; \
+         lower train.max_length, quantize frozen weights, or use a larger device (prospect plan shows what fits)"
+    )]
+    OutOfMemory {
+        /// Optimizer step, from 0.
+        step: u64,
+        /// Completions per micro-batch.
+        micro_batch_size: usize,
+    },
     /// Loss or gradient norm is not finite.
     #[error(
         "step {step}: the {what} is {value}; lower the learning rate, or look at the metrics of the steps before"
@@ -64,4 +78,14 @@ pub enum TrainError {
         /// The value.
         value: f64,
     },
+}
+
+impl TrainError {
+    /// Returns true if a tensor operation ran out of the device's memory.
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        match self {
+            Self::Tensor(error) | Self::Model(ModelError::Tensor(error)) => is_out_of_memory(error),
+            _ => false,
+        }
+    }
 }

@@ -14,6 +14,7 @@
 //! | `reference` | [`ReferenceCache`], reference log-probs cached by content |
 //! | `optimizer`, `checkpoint` | AdamW, and [`Checkpoints`] to resume from |
 //! | `distributed` | collective operations of data-parallel training |
+//! | `step_budget` | what shrinks when the device runs out of memory |
 //! | `noise_metrics` | metrics of corrupted and clean rows |
 //! | `planner` | [`PlanRequest`]: settings that fit a memory budget; [`benchmark`]: their speed |
 //! | `preview` | training examples as text |
@@ -49,6 +50,7 @@ mod preview;
 mod reference;
 mod settings;
 mod step;
+mod step_budget;
 mod stop_reason;
 mod trainer;
 

@@ -2,10 +2,12 @@
 
 mod adamw;
 mod rmsprop;
+mod state;
 
 use std::collections::HashMap;
 
 use candle_core::{DType, Error, Result, Tensor};
+use prospect_dist::{Collective, CollectiveError};
 use prospect_model::{Gradients, Parameters};
 
 use crate::OptimizerConfig;
@@ -21,21 +23,28 @@ pub(crate) fn state_tensor<'a>(state: &'a StateDict, name: &str) -> Result<&'a T
 }
 
 /// An optimizer over all parameters of a model.
-pub(crate) enum Optimizer {
-    AdamW(AdamW),
-    RmsProp(RmsProp),
+pub(crate) enum Optimizer<'a> {
+    AdamW(AdamW<'a>),
+    RmsProp(RmsProp<'a>),
 }
 
-impl Optimizer {
-    /// Creates the optimizer with zero moments.
-    pub(crate) fn new(config: OptimizerConfig, weight_decay: f64, parameters: &Parameters) -> Result<Self> {
+impl<'a> Optimizer<'a> {
+    /// Creates the optimizer with zero moments. With `shards`, each rank keeps its
+    /// [shard](Collective::even_shard) of moments and master weights, and steps along
+    /// [sharded gradients](Gradients::sharded).
+    pub(crate) fn new(
+        config: OptimizerConfig,
+        weight_decay: f64,
+        parameters: &Parameters,
+        shards: Option<&'a dyn Collective>,
+    ) -> Result<Self> {
         Ok(match config {
             OptimizerConfig::Adamw { adam_betas: betas, adam_epsilon: epsilon } => {
-                Self::AdamW(AdamW::new(AdamWConfig { betas, epsilon, weight_decay }, parameters)?)
+                Self::AdamW(AdamW::new(AdamWConfig { betas, epsilon, weight_decay }, parameters, shards)?)
             }
-            OptimizerConfig::Rmsprop { rmsprop_alpha: alpha, rmsprop_epsilon: epsilon } => {
-                Self::RmsProp(RmsProp::new(RmsPropConfig { alpha, epsilon, weight_decay }, parameters)?)
-            }
+            OptimizerConfig::Rmsprop { rmsprop_alpha: alpha, rmsprop_epsilon: epsilon } => Self::RmsProp(
+                RmsProp::new(RmsPropConfig { alpha, epsilon, weight_decay }, parameters, shards)?,
+            ),
         })
     }
 
@@ -43,7 +52,7 @@ impl Optimizer {
     pub(crate) fn step(
         &mut self,
         parameters: &Parameters,
-        gradients: &Gradients,
+        gradients: &Gradients<'_>,
         scale: f64,
         learning_rate: f64,
     ) -> Result<()> {
@@ -53,7 +62,9 @@ impl Optimizer {
         }
     }
 
-    /// Returns the moments by name, with a prefix for each kind of moment.
+    /// Returns the moments by name, with a prefix for each kind of moment, and the master weights of
+    /// half-precision parameters as `master.NAME`: whole tensors, whether the state is sharded or not.
+    /// With shards, all ranks must call it, and only rank 0 gets the tensors.
     pub(crate) fn state_dict(&self, parameters: &Parameters) -> Result<Vec<(String, Tensor)>> {
         match self {
             Self::AdamW(adamw) => adamw.state_dict(parameters),
@@ -61,7 +72,8 @@ impl Optimizer {
         }
     }
 
-    /// Restores the moments of [`state_dict`](Self::state_dict) after `steps` steps.
+    /// Restores [`state_dict`](Self::state_dict) after `steps` steps. The parameters must have been
+    /// restored before.
     pub(crate) fn load_state_dict(
         &mut self,
         parameters: &Parameters,
@@ -75,17 +87,30 @@ impl Optimizer {
     }
 }
 
-/// Returns the Euclidean norm over all gradients.
-pub(crate) fn global_norm(parameters: &Parameters, gradients: &Gradients) -> Result<f64> {
-    let mut square = 0.0;
+/// Returns the Euclidean norm over all gradients. With sharded gradients, all ranks must call it.
+pub(crate) fn global_norm(parameters: &Parameters, gradients: &Gradients<'_>) -> Result<f64> {
+    let mut squares = Vec::new();
     for (_, parameter) in parameters.iter() {
         if let Some(gradient) = gradients.get(parameter) {
             let dtype = if gradient.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
             // Squares are summed in the tensor's own type, tensors in f64.
-            square += gradient.to_dtype(dtype)?.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+            squares.push(gradient.to_dtype(dtype)?.sqr()?.sum_all()?.to_dtype(DType::F64)?);
         }
     }
-    Ok(square.sqrt())
+    // One read for all tensors: each waits for the device.
+    let squares =
+        if squares.is_empty() { Vec::new() } else { Tensor::stack(&squares, 0)?.to_vec1::<f64>()? };
+    let square: f64 = squares.iter().sum();
+    let Some(group) = gradients.shards() else { return Ok(square.sqrt()) };
+    let mut total = 0.0;
+    for (rank, part) in
+        group.all_gather(square.to_le_bytes().to_vec()).map_err(Error::wrap)?.iter().enumerate()
+    {
+        let part = <[u8; 8]>::try_from(part.as_slice())
+            .map_err(|_| Error::wrap(CollectiveError::OutOfStep { rank }))?;
+        total += f64::from_le_bytes(part);
+    }
+    Ok(total.sqrt())
 }
 
 #[cfg(test)]
@@ -103,7 +128,7 @@ mod tests {
         Decoder::random(architecture, 0).unwrap().with_all_trained().unwrap()
     }
 
-    pub(super) fn gradients(policy: &Decoder) -> Gradients {
+    pub(super) fn gradients(policy: &Decoder) -> Gradients<'static> {
         let mut packer = Packer::default();
         let prompt = packer.add_prompt(&[1, 2, 3]);
         packer.add_completion(prompt, &[4, 5, 6], true);

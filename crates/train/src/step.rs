@@ -11,54 +11,70 @@
 //! Only the last micro-batch keeps its activations from step 1; the others run forward again in
 //! step 3. Memory therefore does not grow with the global batch.
 
-use prospect_model::{Adapter, Gradients, Saved};
+use prospect_model::{Activations, Adapter, Gradients, Saved};
 use prospect_objective::{BatchLoss, LogProb, Whitening};
 use prospect_runs::{MetricsRecord, RecordKind};
 
 use crate::{
     Objective, Policy, ReferenceCache, TrainContext, TrainError,
     batches::{MicroBatch, Role},
-    distributed::{all_reduce_gradients, gather_logps},
+    distributed::{all_reduce_gradients, gather_logps, unless_out_of_memory},
     logprobs::{BatchLogps, MicroBatchLogps, UnclampedCount},
     noise_metrics::noise_metrics,
     optimizer::{Optimizer, global_norm},
 };
 
-/// Takes step `step` (from 0) on a global batch and returns its metrics.
+/// One optimizer step: its place in the run and its data.
+pub(crate) struct Step<'a> {
+    /// Number of the step, from 0.
+    pub(crate) index: u64,
+    pub(crate) learning_rate: f64,
+    /// Micro-batches of the global batch.
+    pub(crate) micro_batches: &'a [MicroBatch],
+    pub(crate) activations: Activations,
+}
+
+/// Takes a step and returns its metrics. Returns None, and changes nothing, if the device of a rank
+/// ran out of memory before the update.
 pub(crate) fn train_step(
     context: &TrainContext<'_>,
     policy: &mut Policy<'_>,
-    optimizer: &mut Optimizer,
+    optimizer: &mut Optimizer<'_>,
     cache: &ReferenceCache,
-    micro_batches: &[MicroBatch],
-    step: u64,
-    learning_rate: f64,
-) -> Result<MetricsRecord, TrainError> {
-    let parameters = policy.decoder.parameters();
-    let part = context.group.shard_range(micro_batches.len());
+    step: &Step<'_>,
+) -> Result<Option<MetricsRecord>, TrainError> {
+    let Step { index, learning_rate, micro_batches, .. } = *step;
+    let (parameters, group) = (policy.decoder.parameters(), context.group);
+    let part = group.shard_range(micro_batches.len());
     let local = &micro_batches[part.clone()];
 
     let roles: Vec<Role> = micro_batches.iter().flat_map(|micro| micro.roles.iter().copied()).collect();
     let tokens = micro_batches.iter().flat_map(|micro| micro.packed.lengths());
     let whitening = policy.loss.whitening(&roles, tokens);
-    let LocalForward { logps, last_activations } =
-        forward(context, policy, whitening, cache, local, step == 0)?;
-    let batch = gather_logps(&logps, context.group)?;
+    let forwarded = forward(context, policy, whitening, cache, step, local);
+    let Some(forwarded) = unless_out_of_memory(group, forwarded)? else { return Ok(None) };
+    let LocalForward { logps, last_activations } = forwarded;
+    let batch = gather_logps(&logps, group)?;
 
+    let before = policy.state;
     policy.state = policy.loss.observe(policy.state, &roles, &batch.logps);
     let evaluated = policy.evaluate(&roles, &batch);
     let BatchLogps { logps: batch_logps, unclamped, .. } = batch;
-    check_finite(step, "loss", evaluated.loss)?;
+    check_finite(index, "loss", evaluated.loss)?;
 
     let sequences_before = micro_batches[..part.start].iter().map(|micro| micro.roles.len()).sum();
     let local_gradient = &evaluated.gradient[sequences_before..];
-    let mut gradients = backward(context, policy, local, &logps, local_gradient, last_activations)?;
-    all_reduce_gradients(context.group, parameters, &mut gradients)?;
+    let gradients = backward(context, policy, step, local, &logps, local_gradient, last_activations);
+    let Some(mut gradients) = unless_out_of_memory(group, gradients)? else {
+        policy.state = before;
+        return Ok(None);
+    };
+    all_reduce_gradients(group, parameters, &mut gradients)?;
 
     let grad_norm = global_norm(parameters, &gradients)?;
-    check_finite(step, "norm of the gradient", grad_norm)?;
+    check_finite(index, "norm of the gradient", grad_norm)?;
     if let Some(synced) = &mut policy.synced {
-        synced.move_if_due(parameters, step + 1)?;
+        synced.move_if_due(parameters, index + 1)?;
     }
     let clip = (context.settings.max_grad_norm / grad_norm).min(1.0);
     optimizer.step(parameters, &gradients, clip, learning_rate)?;
@@ -75,7 +91,7 @@ pub(crate) fn train_step(
         .chain(unclamped.map(|count: UnclampedCount| (unclamped_name(context), count.share())))
         .chain(noise)
         .map(|(name, value)| (name.to_owned(), value));
-    Ok(MetricsRecord { kind: RecordKind::Train, step: step + 1, values: values.collect() })
+    Ok(Some(MetricsRecord { kind: RecordKind::Train, step: index + 1, values: values.collect() }))
 }
 
 /// Name of the share of tokens inside the bounds of humanline or PPO.
@@ -100,14 +116,18 @@ fn forward(
     policy: &Policy<'_>,
     whitening: Option<Whitening>,
     cache: &ReferenceCache,
+    step: &Step<'_>,
     local: &[MicroBatch],
-    at_start: bool,
 ) -> Result<LocalForward, TrainError> {
     let mut logps = Vec::with_capacity(local.len());
     let Some((last, others)) = local.split_last() else {
         return Ok(LocalForward { logps, last_activations: None });
     };
+    // Before the first step, the policy is the reference.
+    let at_start = step.index == 0;
     for micro in others {
+        #[cfg(test)]
+        tests::allocate(&micro.packed, None)?;
         let token_logps = policy.decoder.token_log_probs(&micro.packed, Adapter::On)?;
         logps.push(policy.training_logps(
             micro,
@@ -118,7 +138,9 @@ fn forward(
             cache,
         )?);
     }
-    let (_, saved) = policy.decoder.forward(&last.packed, context.activations)?;
+    #[cfg(test)]
+    tests::allocate(&last.packed, Some(step.activations))?;
+    let (_, saved) = policy.decoder.forward(&last.packed, step.activations)?;
     let token_logps = saved.token_log_probs();
     logps.push(policy.training_logps(last, token_logps, at_start, context.settings, whitening, cache)?);
     Ok(LocalForward { logps, last_activations: Some(saved) })
@@ -127,26 +149,42 @@ fn forward(
 /// Accumulates parameter gradients over the micro-batches of this rank.
 ///
 /// `sequence_gradient` is that of the objective, starting at the rank's first sequence.
-fn backward(
-    context: &TrainContext<'_>,
+fn backward<'a>(
+    context: &TrainContext<'a>,
     policy: &Policy<'_>,
+    step: &Step<'_>,
     local: &[MicroBatch],
     logps: &[MicroBatchLogps],
     sequence_gradient: &[f64],
     mut last_activations: Option<Saved>,
-) -> Result<Gradients, TrainError> {
+) -> Result<Gradients<'a>, TrainError> {
     let decoder = policy.decoder;
-    let mut gradients = Gradients::none(decoder.parameters());
+    let mut gradients = match context.state_shards() {
+        Some(group) => Gradients::sharded(decoder.parameters(), group),
+        None => Gradients::none(decoder.parameters()),
+    };
     let mut rest = sequence_gradient;
     for (index, (MicroBatch { packed, roles, .. }, logps)) in local.iter().zip(logps).enumerate() {
         let (sequence_gradient, after) = rest.split_at(roles.len());
         rest = after;
         let saved = match last_activations.take_if(|_| index + 1 == local.len()) {
             Some(saved) => saved,
-            None => decoder.forward(packed, context.activations)?.1,
+            None => {
+                #[cfg(test)]
+                tests::allocate(packed, Some(step.activations))?;
+                decoder.forward(packed, step.activations)?.1
+            }
         };
         let token_gradient = logps.token_gradient(packed, sequence_gradient);
         decoder.backward_tokens(saved, &token_gradient, &mut gradients)?;
+    }
+    // Sharded gradients are summed over ranks in every pass, so ranks with fewer micro-batches add
+    // passes with a gradient of zero.
+    let most = step.micro_batches.len().div_ceil(context.group.world_size());
+    let missing = if gradients.shards().is_some() { most - local.len() } else { 0 };
+    for MicroBatch { packed, .. } in step.micro_batches.iter().take(1).cycle().take(missing) {
+        let (_, saved) = decoder.forward(packed, step.activations)?;
+        decoder.backward_tokens(saved, &vec![0.0; packed.scored_sequences().count()], &mut gradients)?;
     }
     Ok(gradients)
 }
@@ -169,3 +207,6 @@ fn step_noise_metrics(
 fn check_finite(step: u64, what: &'static str, value: f64) -> Result<(), TrainError> {
     if value.is_finite() { Ok(()) } else { Err(TrainError::Diverged { step, what, value }) }
 }
+
+#[cfg(test)]
+mod tests;

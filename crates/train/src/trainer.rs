@@ -3,7 +3,10 @@
 use std::{ops::ControlFlow, time::Instant};
 
 use candle_core::DType;
-use prospect_model::{Model, Train};
+use prospect_model::{
+    Model, Train,
+    device::{self, Device},
+};
 
 use crate::{
     ObjectiveState, Observer, Policy, ReferenceCache, ReferenceModel, TrainContext, TrainError, TrainOutcome,
@@ -14,7 +17,8 @@ use crate::{
     loss::LossFunction,
     optimizer::Optimizer,
     reference::SyncedReference,
-    step::train_step,
+    step::{Step, train_step},
+    step_budget::StepBudget,
 };
 
 /// Trains a policy. Resumes from the newest checkpoint, if there is one.
@@ -30,7 +34,11 @@ pub fn train(
         Train::Lora(lora) => model.decoder.with_lora(lora, context.seed),
         Train::Full => model.decoder.with_all_trained(),
     };
-    let decoder = start()?;
+    let mut decoder = start()?;
+    if let Some(group) = context.state_shards() {
+        decoder.set_state_shards(group.world_size());
+    }
+    let decoder = decoder;
     let parameters = decoder.parameters();
     let reference = match context.train {
         Train::Lora(_) => ReferenceModel::AdapterOff(&decoder),
@@ -48,7 +56,8 @@ pub fn train(
             .transpose()?,
         loss: LossFunction::new(&settings.objective, examples.class_counts()),
     };
-    let mut optimizer = Optimizer::new(settings.optimizer, settings.weight_decay, parameters)?;
+    let mut optimizer =
+        Optimizer::new(settings.optimizer, settings.weight_decay, parameters, context.state_shards())?;
     let per_batch = (settings.batch_size / examples.completions_per_example()).max(1);
     let mut sampler = EpochSampler::new(context.seed, examples.len(), per_batch);
     let total = settings.steps(examples.completions());
@@ -65,16 +74,30 @@ pub fn train(
     }
     let TrainState { step: first, mut tokens, seconds: earlier, objective } = restored.unwrap_or_default();
     policy.state = objective;
+    let mut budget = StepBudget::new(settings, context.activations, decoder.architecture().layers);
     let seconds = || earlier + started.elapsed().as_secs_f64();
 
     for step in first..total {
         let SampledBatch { batch, epoch } = sampler.batch(step);
-        let micro = micro_batches(examples, batch, epoch, settings, context.encoder)?;
         let learning_rate = settings.learning_rate_at(step, total);
-        let mut record =
-            train_step(context, &mut policy, &mut optimizer, cache, &micro, step, learning_rate)?;
+        let mut retries = 0;
+        let (mut record, rows) = loop {
+            let micro = micro_batches(examples, batch, epoch, &budget.settings, context.encoder)?;
+            let (micro_batches, activations) = (&micro[..], budget.activations);
+            let this = Step { index: step, learning_rate, micro_batches, activations };
+            if let Some(record) = train_step(context, &mut policy, &mut optimizer, cache, &this)? {
+                break (record, micro.iter().map(|micro| micro.packed.rows() as u64).sum::<u64>());
+            }
+            back_off(&mut budget, step, decoder.device())?;
+            retries += 1;
+        };
+        if retries > 0 {
+            record.values.insert("memory/retries".to_owned(), f64::from(retries));
+            let size = budget.settings.micro_batch_size as f64;
+            record.values.insert("memory/micro_batch_size".to_owned(), size);
+        }
         let done = step + 1;
-        tokens += micro.iter().map(|micro| micro.packed.rows() as u64).sum::<u64>();
+        tokens += rows;
         record.values.insert("num_tokens".to_owned(), tokens as f64);
         record.values.insert("epoch".to_owned(), done as f64 / sampler.steps_per_epoch() as f64);
         observer.on_log(record)?;
@@ -86,9 +109,14 @@ pub fn train(
         if due.is_some() || done == total {
             assert_same_weights(group, parameters, done)?;
         }
-        if let Some(checkpoints) = due.filter(|_| group.rank() == 0) {
-            let state = TrainState { step: done, tokens, seconds: seconds(), objective: policy.state };
-            checkpoints.save(state, parameters, &optimizer, policy.synced.as_ref())?;
+        let main = group.rank() == 0;
+        // All ranks contribute their shards of the state.
+        if let Some(checkpoints) = due.filter(|_| main || context.state_shards().is_some()) {
+            let tensors = optimizer.state_dict(parameters)?;
+            if main {
+                let state = TrainState { step: done, tokens, seconds: seconds(), objective: policy.state };
+                checkpoints.save(state, parameters, tensors, policy.synced.as_ref())?;
+            }
         }
     }
     let seconds = seconds();
@@ -105,4 +133,20 @@ fn reference_name(model: &Model) -> String {
     } else {
         model.fingerprint.clone()
     }
+}
+
+/// Shrinks the budget of a step that ran out of memory.
+fn back_off(budget: &mut StepBudget, step: u64, device: &Device) -> Result<(), TrainError> {
+    let micro_batch_size = budget.settings.micro_batch_size;
+    if !budget.shrink() {
+        return Err(TrainError::OutOfMemory { step, micro_batch_size });
+    }
+    // Blocks of other sizes may be in the way of the next ones.
+    device::release_unused_memory(device)?;
+    tracing::warn!(
+        "step {step}: out of memory; repeating it, and continuing, with micro-batches of {} and activations {:?}",
+        budget.settings.micro_batch_size,
+        budget.activations
+    );
+    Ok(())
 }

@@ -119,6 +119,7 @@ fn run(
         encoder: &encoder,
         seed: 1,
         checkpoints,
+        shard_state: member.sharded_store.is_some(),
         group: &*member.collective,
     };
     let cache = ReferenceCache::new(&folder.join(cache));
@@ -571,6 +572,65 @@ fn ranks_with_a_sharded_base_are_one_rank() {
     }
 }
 
+#[test]
+fn ranks_with_sharded_training_state_are_one_rank() {
+    let folder = tempfile::tempdir().unwrap();
+    dataset(&folder.path().join("data"));
+    for objective in ["kto", "dpo"] {
+        let settings = Settings { length: Length::Steps(8), ..settings(objective, 16, 4) };
+        let [alone] = run_ranks(folder.path(), &settings, Train::Full, 1).try_into().unwrap();
+        // Three ranks have unequal numbers of micro-batches; one of five has none.
+        for ranks in [2, 3, 4, 5] {
+            let sharding = |thread, rank| ProcessGroup::new(Box::new(thread), rank, true);
+            let parts = run_groups(folder.path(), &settings, Train::Full, ranks, "cache", sharding);
+            assert!(parts.iter().all(|rank| *rank == parts[0]), "{objective}: ranks differ");
+            assert_close(objective, &parts[0].1, &alone.1);
+            let direct = |thread, rank| ProcessGroup::new(Box::new(DirectThread(thread)), rank, true);
+            let direct = run_groups(folder.path(), &settings, Train::Full, ranks, "cache", direct);
+            assert!(direct == parts, "{objective}, {ranks} ranks: device collectives change the numbers");
+        }
+    }
+}
+
+#[test]
+fn a_run_resumes_on_another_number_of_ranks() {
+    let folder = tempfile::tempdir().unwrap();
+    dataset(&folder.path().join("data"));
+    let settings = Settings { length: Length::Steps(9), ..settings("kto", 16, 4) };
+    let on_ranks = |ranks: usize, shard: bool, checkpoints: &Checkpoints, stop_after: Option<u64>| {
+        let one = |thread: ThreadRank, rank: usize| {
+            let mut records = Records { stop_after, ..Records::default() };
+            let member = ProcessGroup::new(Box::new(thread), rank, shard);
+            let options = RunOptions {
+                checkpoints: Some(checkpoints),
+                member,
+                ..RunOptions::new(Train::Full, Activations::Keep, "cache")
+            };
+            let trained = run(folder.path(), &settings, options, &mut records);
+            (trained.map(|trained| weights(&trained)), records.records)
+        };
+        let one = &one;
+        std::thread::scope(|scope| {
+            let ranks = thread_group(ranks).into_iter().enumerate();
+            let ranks: Vec<_> = ranks.map(|(rank, thread)| scope.spawn(move || one(thread, rank))).collect();
+            ranks.into_iter().map(|rank| rank.join().unwrap()).next().unwrap()
+        })
+    };
+    let checkpoints = |name: &str| Checkpoints::new(folder.path().join(name), 3, 9, "this run".to_owned());
+    let (whole, all) = on_ranks(1, false, &checkpoints("whole"), None);
+    assert!(whole.is_ok());
+    for (name, before, after) in
+        [("a", (3, true), (1, false)), ("b", (1, false), (4, true)), ("c", (2, true), (3, true))]
+    {
+        let checkpoints = checkpoints(name);
+        assert!(on_ranks(before.0, before.1, &checkpoints, Some(5)).0.is_err());
+        assert_eq!(checkpoints.latest().unwrap().map(|state| state.step), Some(3));
+        let (resumed, rest) = on_ranks(after.0, after.1, &checkpoints, None);
+        assert!(resumed.is_ok(), "{name}");
+        assert_close(name, &rest, &all[3..]);
+    }
+}
+
 /// A thread with direct device-to-device collectives, as GPUs have with NCCL.
 #[derive(Debug)]
 struct DirectThread(ThreadRank);
@@ -605,6 +665,14 @@ impl DeviceCollective for DirectThread {
         own.write_bytes(&mut bytes)?;
         let all = self.all_gather(bytes)?.concat();
         Ok(Tensor::from_raw_buffer(&all, own.dtype(), &[rows, columns], own.device())?)
+    }
+
+    fn reduce_scatter_on_device(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
+        self.0.reduce_scatter_tensor(own)
+    }
+
+    fn all_gather_shards_on_device(&self, own: &Tensor, count: usize) -> Result<Tensor, CollectiveError> {
+        self.0.all_gather_shards(own, count)
     }
 }
 

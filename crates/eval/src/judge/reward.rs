@@ -127,6 +127,7 @@ impl RewardModel {
             encoder: &encoder,
             seed: 0,
             checkpoints: None,
+            shard_state: false,
             group: &SingleProcess,
         };
         let policy = train(&context, cache, &mut ())?.into_policy()?.policy;

@@ -12,10 +12,11 @@
 //!
 //! `tests/memory.rs` compares the result with the counts of an allocator.
 
+use candle_core::quantized::GgmlDType;
 use serde::Serialize;
 
 use super::BatchSize;
-use crate::{Architecture, DeviceKind, MlpKind, NormPlacement, Residual, layers::Head};
+use crate::{Architecture, DeviceKind, MlpKind, NormPlacement, Residual, layers::Head, ops::GROUP_BYTES};
 
 /// Properties of a model in training that the memory of a step depends on.
 #[derive(Debug, Clone)]
@@ -31,6 +32,8 @@ pub struct Footprint<'a> {
     pub trained: TrainedElements,
     /// Moments of the optimizer per trained weight, in f32: two with AdamW.
     pub moments: u64,
+    /// Ranks over which gradients and optimizer state are sharded; 1 if they are not.
+    pub state_shards: u64,
     /// Rank of the adapter; None in full training.
     pub rank: Option<u64>,
     /// Bytes of one element of a weight, and of an activation that is a factor of products.
@@ -38,8 +41,9 @@ pub struct Footprint<'a> {
     /// Bytes of one element of other activations, such as the residual stream, and of the results of
     /// backward passes. Differs from `element_bytes` for 16-bit weights on the CPU.
     pub stream_bytes: u64,
-    /// Dequantises frozen matrices for every product.
-    pub quantised: bool,
+    /// Bytes that an element of a frozen matrix takes while a product dequantises it; 0 if products
+    /// read the stored matrices.
+    pub dequantised_bytes: u64,
     /// Gathers frozen matrices from all ranks for every product.
     pub sharded: bool,
     /// Kind of the device.
@@ -60,6 +64,11 @@ impl TrainedElements {
     pub fn bytes(&self) -> u64 {
         self.count * self.element_bytes
     }
+
+    /// Returns the bytes of the f32 master weights; 0 if the weights are f32 themselves.
+    pub fn master_bytes(&self) -> u64 {
+        if self.element_bytes < 4 { self.count * 4 } else { 0 }
+    }
 }
 
 /// Peak memory of a training step in bytes, by use.
@@ -73,6 +82,8 @@ pub struct MemoryDemand {
     pub gradients: u64,
     /// The optimizer's moments, in f32.
     pub moments: u64,
+    /// f32 copies of trained half-precision weights, which the optimizer updates.
+    pub master_weights: u64,
     /// Activations saved by forward passes for backward passes.
     pub activations: u64,
     /// Workspace: temporary tensors at the peak of the step.
@@ -82,8 +93,8 @@ pub struct MemoryDemand {
 impl MemoryDemand {
     /// Returns the sum of all uses.
     pub fn total(&self) -> u64 {
-        let Self { frozen, trained, gradients, moments, activations, workspace } = self;
-        frozen + trained + gradients + moments + activations + workspace
+        let Self { frozen, trained, gradients, moments, master_weights, activations, workspace } = self;
+        frozen + trained + gradients + moments + master_weights + activations + workspace
     }
 }
 
@@ -115,6 +126,18 @@ struct Moment {
 impl Moment {
     fn total(&self) -> u64 {
         self.gradients + self.activations + self.workspace
+    }
+}
+
+/// Returns the bytes that an element of a matrix in blocks of `kind` takes while a product
+/// dequantises it, in a model with elements of `element_bytes`.
+pub(crate) fn dequantised_bytes(kind: GgmlDType, element_bytes: u64, device: DeviceKind) -> u64 {
+    match (device, kind) {
+        // A bf16 tensor, which a bf16 model reads itself.
+        (DeviceKind::Gpu, GgmlDType::BF16) if element_bytes == 2 => 0,
+        // candle's kernels dequantise to f32 first.
+        (DeviceKind::Gpu, kind) if kind != GgmlDType::BF16 && element_bytes < 4 => 4 + element_bytes,
+        _ => element_bytes,
     }
 }
 
@@ -167,7 +190,8 @@ impl Footprint<'_> {
         match self.device {
             DeviceKind::Cpu => mlp.max(attention),
             DeviceKind::Gpu => {
-                (mlp + 2 * row.wide).max(attention + 3 * row.query) + 3 * self.in_f32(row.hidden)
+                let copies = 4 * self.copied_to_f32(row.wide);
+                (mlp + 2 * row.wide + copies).max(attention + 3 * row.query) + 3 * self.in_f32(row.hidden)
             }
         }
     }
@@ -185,7 +209,8 @@ impl Footprint<'_> {
         match self.device {
             DeviceKind::Cpu => mlp.max(attention),
             DeviceKind::Gpu => {
-                (mlp + 5 * row.wide).max(attention + 4 * row.query) + 4 * self.in_f32(row.hidden)
+                let copies = 7 * self.copied_to_f32(row.wide);
+                (mlp + 5 * row.wide + copies).max(attention + 4 * row.query) + 4 * self.in_f32(row.hidden)
             }
         }
     }
@@ -202,24 +227,34 @@ impl Footprint<'_> {
         bytes / self.element_bytes * self.element_bytes.max(4)
     }
 
-    /// Returns the bytes of the attention probabilities of one sequence under all heads, and of its
-    /// repeated keys and values. Fused CPU operations never materialise them.
-    fn attention_matrices(&self, longest: u64, copies: u64) -> u64 {
+    /// Returns the bytes of an f32 copy of half-precision activations; 0 if they are f32.
+    fn copied_to_f32(&self, bytes: u64) -> u64 {
+        if self.element_bytes < 4 { self.in_f32(bytes) } else { 0 }
+    }
+
+    /// Returns the workspace of attention: `copies` matrices of scores of a group of sequences, and
+    /// the group's queries, keys, values and results with their gradients. Fused CPU operations
+    /// never materialise them.
+    fn attention_matrices(&self, batch: &BatchSize, copies: u64) -> u64 {
         let a = self.architecture;
         let heads = a.query_heads as u64;
         match self.device {
             DeviceKind::Cpu => 0,
             DeviceKind::Gpu => {
-                copies * heads * longest * longest * 4
-                    + 4 * heads * longest * a.head_dim as u64 * self.element_bytes
+                // A group has at least one sequence, and at most all rows, with their padding.
+                let one = heads * batch.longest * (batch.longest + 1) * 4;
+                let all = 3 * batch.attended * heads * 4;
+                let group = all.min(one.max(GROUP_BYTES as u64));
+                let sequences = group.div_ceil(one.max(1));
+                let gathered = 4 * sequences * heads * batch.longest * a.head_dim as u64 * self.element_bytes;
+                copies * group + gathered
             }
         }
     }
 
-    /// Returns the dense bytes of the largest matrix of a block.
+    /// Returns the number of elements of the largest matrix of a block.
     fn largest_matrix(&self) -> u64 {
-        let elements = self.linears.iter().map(|[out, into]| (out * into) as u64);
-        elements.max().unwrap_or(0) * self.element_bytes
+        self.linears.iter().map(|[out, into]| (out * into) as u64).max().unwrap_or(0)
     }
 
     /// Predicts the peak memory of a step over micro-batches of this size, with activation
@@ -229,12 +264,20 @@ impl Footprint<'_> {
     pub fn demand(&self, batch: &BatchSize, recomputed: u64, accumulates: bool) -> MemoryDemand {
         let a = self.architecture;
         let row = self.row_bytes();
-        let BatchSize { rows, gradient_rows, scored, gradient_scored, longest, .. } = *batch;
+        let BatchSize { rows, gradient_rows, scored, gradient_scored, .. } = *batch;
         let (layers, vocabulary) =
             (a.layers as u64, a.vocabulary as u64 * a.hidden as u64 * self.element_bytes);
         let weights = self.trained.bytes();
-        let moments = self.trained.count * self.moments * 4;
-
+        let shards = self.state_shards.max(1);
+        let sharded_state = shards > 1;
+        let moments = (self.trained.count * self.moments * 4).div_ceil(shards);
+        // A rank's shards of gradients and of the weights that it updates are f32.
+        let in_shard = |elements: u64| (elements * 4).div_ceil(shards);
+        let (all_gradients, master_weights) = if sharded_state {
+            (in_shard(self.trained.count), in_shard(self.trained.count))
+        } else {
+            (weights, self.trained.master_bytes())
+        };
         let full = self.rank.is_none();
         let saved = self.saved(&row);
         let stored = |blocks: u64| {
@@ -242,11 +285,12 @@ impl Footprint<'_> {
             gradient_rows * (inputs * row.hidden + (blocks - inputs) * saved)
         };
         // A gathered matrix exists twice for a moment: as parts and as a whole.
-        let copies = u64::from(self.quantised || self.sharded) + u64::from(self.sharded);
-        let dense = copies * self.largest_matrix();
+        let gathered = if self.sharded { self.element_bytes } else { 0 };
+        let made = if self.dequantised_bytes > 0 { self.dequantised_bytes } else { gathered };
+        let dense = (made + gathered) * self.largest_matrix();
         // cos and sin; blocks with a sliding window may have their own.
         let tables = if a.sliding_rope.is_some() { 2 } else { 1 };
-        let rotation = tables * rows * a.head_dim as u64 * self.stream_bytes;
+        let rotation = tables * rows * self.in_f32(a.head_dim as u64 * self.element_bytes);
         // Where only some rows are saved, the last block's activations exist in full and as a copy.
         let copied = if gradient_rows < rows && recomputed < layers {
             rows * (row.hidden + saved) + gradient_rows * saved
@@ -255,15 +299,15 @@ impl Footprint<'_> {
         };
         let forward = rotation
             + copied
-                .max(rows * (row.hidden + self.forward(&row)) + dense + self.attention_matrices(longest, 3));
+                .max(rows * (row.hidden + self.forward(&row)) + dense + self.attention_matrices(batch, 3));
 
         // Logits come in chunks, either of rows with gradient or of rows without.
-        let logits = a.vocabulary as u64 * self.stream_bytes;
+        let logits = self.in_f32(a.vocabulary as u64 * self.element_bytes);
         let chunk = |rows: u64| (Head::CHUNK_BYTES as u64 / logits).max(1).min(rows) * logits;
         let (with, without) = (chunk(gradient_scored), chunk(scored - gradient_scored));
         // With the gradient of the logits, a factor of products.
         let both = with + with / self.stream_bytes * self.element_bytes;
-        let composed = if self.device == DeviceKind::Gpu { 4 * self.in_f32(with.max(without)) } else { 0 };
+        let composed = if self.device == DeviceKind::Gpu { 4 * with.max(without) } else { 0 };
         let unit = gradient_scored * row.hidden;
         // A frozen head computes the gradient of its rows in the forward pass, a trained one in the
         // backward pass.
@@ -279,30 +323,49 @@ impl Footprint<'_> {
         let spread = 2 * gradient_rows * row.hidden + 3 * unit;
         let again = if recomputed > 0 { gradient_rows * (saved - row.hidden) } else { 0 };
         // A weight gradient; when accumulating, also its sum with the previous one.
-        let of_weight = if full { self.largest_matrix() * if accumulates { 2 } else { 1 } } else { 0 };
+        // With sharded state, it exists in f32 as well, twice while it is summed.
+        let of_weight = match (full, sharded_state) {
+            (false, _) => 0,
+            (true, false) => self.largest_matrix() * self.element_bytes * if accumulates { 2 } else { 1 },
+            (true, true) => self.largest_matrix() * (self.element_bytes + 8),
+        };
         let backward = spread
             + again
             + gradient_rows * self.backward(&row)
             + dense.max(of_weight)
-            + self.attention_matrices(longest, 6);
+            + self.attention_matrices(batch, 4);
 
-        let before = if accumulates { weights } else { 0 };
-        let with_head = if full { before.max(vocabulary) } else { before };
+        let before = if accumulates { all_gradients } else { 0 };
+        let elements = vocabulary / self.element_bytes;
+        let of_head = if sharded_state { in_shard(elements) } else { vocabulary };
+        let with_head = if full { before.max(of_head) } else { before };
         let first_block = stored(layers) - stored(layers - 1);
-        let embedding = if full { (if accumulates { 3 } else { 2 }) * vocabulary } else { 0 };
+        let embedding = match (full, sharded_state) {
+            (false, _) => 0,
+            (true, false) => (if accumulates { 3 } else { 2 }) * vocabulary,
+            (true, true) => vocabulary + 8 * elements,
+        };
         let moment = |gradients, activations, workspace| Moment { gradients, activations, workspace };
         let peak = [
             moment(before, stored(layers - 1), forward),
             moment(before, stored(layers), head),
             moment(before, stored(layers), head_backward),
             moment(with_head, stored(layers), backward),
-            moment(weights, first_block, backward),
-            moment(weights, 0, spread + embedding),
+            moment(all_gradients, first_block, backward),
+            moment(all_gradients, 0, spread + embedding),
         ]
         .into_iter()
         .max_by_key(Moment::total);
         let Moment { gradients, activations, workspace } = peak.unwrap_or(moment(0, 0, 0));
-        MemoryDemand { frozen: self.frozen, trained: weights, gradients, moments, activations, workspace }
+        MemoryDemand {
+            frozen: self.frozen,
+            trained: weights,
+            gradients,
+            moments,
+            master_weights,
+            activations,
+            workspace,
+        }
     }
 
     /// Returns the fewest blocks to recompute so that a step fits into `bytes`; None if it does not

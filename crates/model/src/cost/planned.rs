@@ -2,14 +2,14 @@
 
 use candle_core::quantized::GgmlDType;
 
-use super::{Footprint, TrainedElements, parameter_count::ParameterCount};
+use super::{Footprint, TrainedElements, memory::dequantised_bytes, parameter_count::ParameterCount};
 use crate::{Architecture, DeviceKind, Dtype, ModelError, Quantization, Train};
 
 impl<'a> Footprint<'a> {
     /// Computes the footprint from an architecture and the settings of a recipe.
     ///
     /// `quantization: file` counts as 4.5 bits an element. Each of `shards` ranks keeps its part of
-    /// the frozen matrices.
+    /// the frozen matrices, and in full training of gradients and optimizer state.
     pub fn planned(
         architecture: &'a Architecture,
         train: Train,
@@ -40,8 +40,7 @@ impl<'a> Footprint<'a> {
                 (TrainedElements { count, element_bytes: 4 }, Some(lora.r as u64))
             }
         };
-        // Only frozen matrices are sharded.
-        let sharded = shards > 1 && rank.is_some();
+        let sharded = shards > 1;
         let kept_bytes = if sharded { matrix_bytes.div_ceil(shards) } else { matrix_bytes };
         Ok(Self {
             architecture,
@@ -49,13 +48,16 @@ impl<'a> Footprint<'a> {
             frozen: kept_bytes + other_bytes,
             trained,
             moments: 2,
+            state_shards: if rank.is_none() { shards } else { 1 },
             rank,
             element_bytes,
             stream_bytes: match device {
-                DeviceKind::Cpu => 4,
+                DeviceKind::Cpu => element_bytes.max(4),
                 DeviceKind::Gpu => element_bytes,
             },
-            quantised: quantization.is_some(),
+            dequantised_bytes: quantization.map_or(0, |quantization| {
+                dequantised_bytes(quantization.blocks().unwrap_or(GgmlDType::Q4_0), element_bytes, device)
+            }),
             sharded,
             device,
         })

@@ -112,6 +112,7 @@ impl Decoder {
             parameters: Parameters::default(),
             rotary: a.rope.table(a.max_positions),
             sliding_rotary: a.sliding_rope.as_ref().map(|rope| rope.table(a.max_positions)),
+            state_shards: 1,
             architecture,
         })
     }

@@ -8,7 +8,7 @@ use crate::{
     ModelError, Packer,
     architecture::AttentionHeads,
     layers::DecoderBlock,
-    ops,
+    ops::{self, AttentionBatch},
     pack::{PackedBatch, PromptTree},
 };
 
@@ -148,7 +148,8 @@ impl Decoder {
             })
             .collect();
         let ends: Vec<u32> = batch.trees.iter().map(|tree| tree.prompt.end as u32 - 1).collect();
-        let x = self.pass(&batch, adapter, |_, heads, [q, k, v]| {
+        let x = self.pass(&batch, adapter, |_, attention, [q, k, v]| {
+            let heads = attention.heads;
             for (row, tree) in rows.iter_mut().zip(&batch.trees) {
                 let capacity = (row.read + max_new_tokens).min(self.architecture().max_positions);
                 let keep = |x: &Tensor| -> Result<Tensor> {
@@ -158,7 +159,7 @@ impl Decoder {
                 };
                 row.cache.push([keep(k)?, keep(v)?]);
             }
-            ops::attention(q, k, v, &batch.trees, heads)
+            ops::attention(q, k, v, attention)
         })?;
         let last = x.index_select(&Tensor::new(ends, x.device())?, 0)?;
         Ok((rows, self.head.logits(&last)?))
@@ -174,7 +175,8 @@ impl Decoder {
                 .collect(),
             ..PackedBatch::default()
         };
-        let x = self.pass(&batch, adapter, |block, heads, [q, k, v]| {
+        let x = self.pass(&batch, adapter, |block, AttentionBatch { heads, .. }, [q, k, v]| {
+            let heads = *heads;
             let attended = rows.iter().enumerate().map(|(index, row)| {
                 let [keys, values] = &row.cache[block];
                 for (kept, new) in [(keys, k), (values, v)] {
@@ -194,17 +196,17 @@ impl Decoder {
     }
 
     /// Runs all blocks on the rows of `batch`, with attention computed by `attend`, which receives
-    /// the block's index.
+    /// the block's index and its attention over the whole batch.
     fn pass(
         &self,
         batch: &PackedBatch,
         adapter: Adapter,
-        mut attend: impl FnMut(usize, AttentionHeads, [&Tensor; 3]) -> Result<Tensor>,
+        mut attend: impl FnMut(usize, &AttentionBatch<'_>, [&Tensor; 3]) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let context = self.context(batch, adapter)?;
         let step = |x: Tensor, (index, block): (usize, &DecoderBlock)| {
-            let heads = context.layer(block.attention.kind).heads;
-            Ok(block.forward_with(&x, &context, |qkv| attend(index, heads, qkv))?.0)
+            let attention = &context.layer(block.attention.kind).attention;
+            Ok(block.forward_with(&x, &context, |qkv| attend(index, attention, qkv))?.0)
         };
         self.blocks.iter().enumerate().try_fold(self.embed(batch)?, step)
     }

@@ -63,7 +63,8 @@ impl Decoder {
         let mut decoder = self.merged()?.dequantised()?;
         let mut parameters = Parameters::default();
         for (name, weight) in decoder.weights_mut() {
-            *weight = WeightTensor::Trained(parameters.add(name, weight.value())?);
+            let value = weight.value().to_device(self.device())?;
+            *weight = WeightTensor::Trained(parameters.add(name, &value)?);
         }
         decoder.update_tied_head();
         decoder.parameters = parameters;

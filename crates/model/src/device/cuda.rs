@@ -1,6 +1,10 @@
 //! Experimental: CUDA GPUs (driver, memory pool, kernel checks). Never run on a GPU so far.
 
-use std::ptr;
+use std::{
+    collections::BTreeMap,
+    ptr,
+    sync::{Mutex, PoisonError},
+};
 
 use candle_core::{
     CudaDevice, Device,
@@ -19,8 +23,10 @@ use super::{DeviceInfo, KernelCheck, KernelGroup, fail};
 use crate::ModelError;
 
 mod gpu;
+mod product;
 
 pub(crate) use gpu::Gpu;
+pub(crate) use product::wide_matmul;
 
 /// CUDA version that this binary was built for, in the driver's notation.
 const BUILT_FOR_CUDA: i32 = 13_000;
@@ -42,7 +48,25 @@ fn version(number: i32) -> String {
     format!("{}.{}", number / 1000, number % 1000 / 10)
 }
 
+/// Returns the number of visible GPUs; 0 without a driver.
+pub(super) fn visible() -> usize {
+    CudaContext::device_count().ok().and_then(|count| usize::try_from(count).ok()).unwrap_or(0)
+}
+
+/// Opens a GPU, once per process: all threads share one stream, one cuBLAS handle and one memory
+/// pool, so that their work on shared weights has an order.
 pub(super) fn open(ordinal: usize) -> Result<Device, ModelError> {
+    static OPEN: Mutex<BTreeMap<usize, Device>> = Mutex::new(BTreeMap::new());
+    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(device) = open.get(&ordinal) {
+        return Ok(device.clone());
+    }
+    let device = open_new(ordinal)?;
+    open.insert(ordinal, device.clone());
+    Ok(device)
+}
+
+fn open_new(ordinal: usize) -> Result<Device, ModelError> {
     if let Err(name) = KernelGroup::switched_on() {
         return fail(format!(
             "PROSPECT_KERNELS: unknown kernel `{name}`; use all, or some of {}",
@@ -60,14 +84,21 @@ pub(super) fn open(ordinal: usize) -> Result<Device, ModelError> {
         }
         _ => {}
     }
-    let count = CudaContext::device_count().unwrap_or(0);
-    if ordinal >= usize::try_from(count).unwrap_or(0) {
+    let count = visible();
+    if ordinal >= count {
         return fail(format!(
             "GPU cuda:{ordinal} not found, {count} visible; check nvidia-smi and CUDA_VISIBLE_DEVICES"
         ));
     }
-    let device = Device::new_cuda(ordinal)?;
+    // Not the default stream, which is a different one in every thread.
+    let device = Device::new_cuda_with_stream(ordinal)?;
     let gpu = device.as_cuda_device()?;
+    // Candle records two events for every tensor, to order streams. There is only one stream.
+    // SAFETY: every use of a tensor of this device is on the stream of the device.
+    #[expect(unsafe_code, reason = "a promise about streams")]
+    unsafe {
+        gpu.disable_event_tracking();
+    }
     let (major, minor) = capability(gpu)?;
     let found = format!("{major}{minor}");
     if let Some(built) = BUILT_FOR_CAPABILITY.filter(|built| *built != found) {
@@ -150,6 +181,17 @@ pub(super) fn reset_peak_memory(gpu: &CudaDevice) -> Result<(), ModelError> {
 pub(super) fn peak_memory(gpu: &CudaDevice) -> Result<Option<u64>, ModelError> {
     let high = |pool| get(pool, Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH);
     Ok(pool(gpu)?.map(high).transpose()?)
+}
+
+pub(super) fn release_unused_memory(gpu: &CudaDevice) -> Result<(), ModelError> {
+    gpu.cuda_stream().synchronize().w()?;
+    if let Some(pool) = pool(gpu)? {
+        // SAFETY: the pool of this device.
+        #[expect(unsafe_code, reason = "a call of the driver")]
+        let trimmed = unsafe { mem_pool::trim_to(pool, 0) };
+        trimmed.w()?;
+    }
+    Ok(())
 }
 
 pub(super) fn check_kernels(gpu: &CudaDevice) -> Result<Option<Vec<KernelCheck>>, ModelError> {

@@ -9,6 +9,10 @@ fn unavailable<T>() -> Result<T, ModelError> {
     fail("this build has no CUDA; build with --features cuda (scripts/check-cuda.sh)")
 }
 
+pub(super) fn visible() -> usize {
+    0
+}
+
 pub(super) fn open(_: usize) -> Result<Device, ModelError> {
     unavailable()
 }
@@ -22,6 +26,10 @@ pub(super) fn reset_peak_memory(_: &CudaDevice) -> Result<(), ModelError> {
 }
 
 pub(super) fn peak_memory(_: &CudaDevice) -> Result<Option<u64>, ModelError> {
+    unavailable()
+}
+
+pub(super) fn release_unused_memory(_: &CudaDevice) -> Result<(), ModelError> {
     unavailable()
 }
 

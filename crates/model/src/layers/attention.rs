@@ -6,7 +6,7 @@ use candle_core::{Result, Tensor};
 use super::{BlockContext, LayerContext, Linear, Norm};
 use crate::{
     architecture::{AttentionHeads, LayerAttention, Projections},
-    ops,
+    ops::{self, AttentionBatch},
     parameters::Gradients,
 };
 
@@ -42,7 +42,7 @@ impl Projections<Linear> {
         lora: &[Option<Tensor>; 3],
         [d_q, d_k, d_v]: [Tensor; 3],
         heads: AttentionHeads,
-        gradients: &mut Gradients,
+        gradients: &mut Gradients<'_>,
     ) -> Result<Tensor> {
         match self {
             Self::Separate([q, k, v]) => {
@@ -124,7 +124,8 @@ impl Attention {
         attend: impl FnOnce([&Tensor; 3]) -> Result<Tensor>,
     ) -> Result<(Tensor, SavedAttention)> {
         let BlockContext { pairs, adapter, .. } = context;
-        let LayerContext { rotation: (cos, sin), heads } = context.layer(self.kind);
+        let LayerContext { rotation: (cos, sin), attention: AttentionBatch { heads, .. } } =
+            context.layer(self.kind);
         let ([q, k, v], lora) = self.projections.forward(x, *heads, *adapter)?;
         let (q, k, unnormed) = match &self.norms {
             None => (q, k, None),
@@ -148,13 +149,14 @@ impl Attention {
         saved: SavedAttention,
         grad: &Tensor,
         context: &BlockContext<'_>,
-        gradients: &mut Gradients,
+        gradients: &mut Gradients<'_>,
     ) -> Result<Tensor> {
-        let BlockContext { trees, pairs, .. } = context;
-        let LayerContext { rotation: (cos, sin), heads } = context.layer(self.kind);
+        let BlockContext { pairs, .. } = context;
+        let LayerContext { rotation: (cos, sin), attention: batch } = context.layer(self.kind);
+        let heads = &batch.heads;
         let SavedAttention { unnormed, q, k, v, attended, lora: (lora, output_lora) } = saved;
         let d_attended = self.output.backward(&attended, output_lora.as_ref(), grad, None, gradients)?;
-        let (d_q, d_k, d_v) = ops::attention_backward(&q, &k, &v, &d_attended, trees, *heads)?;
+        let (d_q, d_k, d_v) = ops::attention_backward(&q, &k, &v, &d_attended, batch)?;
         drop((q, k, v, attended, d_attended));
         let mut d_q = ops::rotary(&d_q, cos, sin, heads.dim, *pairs, true)?;
         let mut d_k = ops::rotary(&d_k, cos, sin, heads.dim, *pairs, true)?;

@@ -5,9 +5,8 @@ use candle_core::{DType, Result, Tensor};
 
 use super::{Attention, HeadNorms, Linear, Norm, attention::SavedAttention, mlp::SavedMlp};
 use crate::{
-    architecture::{AttentionHeads, LayerAttention, Mlp, Residual, RotaryPairs, TensorNames},
-    ops,
-    pack::PromptTree,
+    architecture::{LayerAttention, Mlp, Residual, RotaryPairs, TensorNames},
+    ops::{self, AttentionBatch},
     parameters::Gradients,
 };
 
@@ -31,20 +30,19 @@ pub(crate) struct PostNorms {
 
 /// Inputs that all blocks share in a pass over a batch.
 pub(crate) struct BlockContext<'a> {
-    pub(crate) trees: &'a [PromptTree],
     pub(crate) pairs: RotaryPairs,
     pub(crate) adapter: bool,
     /// Type of the factors of products: that of the weights.
     pub(crate) operands: DType,
     /// Inputs of blocks with full attention.
-    pub(crate) full: LayerContext,
+    pub(crate) full: LayerContext<'a>,
     /// Inputs of blocks with a sliding window, if there are such blocks.
-    pub(crate) sliding: Option<LayerContext>,
+    pub(crate) sliding: Option<LayerContext<'a>>,
 }
 
-impl BlockContext<'_> {
+impl<'a> BlockContext<'a> {
     /// Returns the inputs of blocks with this attention.
-    pub(crate) fn layer(&self, attention: LayerAttention) -> &LayerContext {
+    pub(crate) fn layer(&self, attention: LayerAttention) -> &LayerContext<'a> {
         match (attention, &self.sliding) {
             (LayerAttention::Sliding, Some(sliding)) => sliding,
             _ => &self.full,
@@ -53,11 +51,10 @@ impl BlockContext<'_> {
 }
 
 /// Inputs that blocks with the same attention share.
-#[derive(Clone)]
-pub(crate) struct LayerContext {
+pub(crate) struct LayerContext<'a> {
     /// cos and sin of the rotary angles of each row, `[rows, rotated dims/2]`.
     pub(crate) rotation: (Tensor, Tensor),
-    pub(crate) heads: AttentionHeads,
+    pub(crate) attention: AttentionBatch<'a>,
 }
 
 /// Tensors saved for the backward pass of a block. Norms are cheap, so they are recomputed.
@@ -121,8 +118,8 @@ impl DecoderBlock {
     }
 
     pub(crate) fn forward(&self, x: &Tensor, context: &BlockContext<'_>) -> Result<(Tensor, SavedBlock)> {
-        let heads = context.layer(self.attention.kind).heads;
-        self.forward_with(x, context, |[q, k, v]| ops::attention(q, k, v, context.trees, heads))
+        let batch = &context.layer(self.attention.kind).attention;
+        self.forward_with(x, context, |[q, k, v]| ops::attention(q, k, v, batch))
     }
 
     /// Like [`forward`](Self::forward), with a custom `attend`: attention from rotated queries and
@@ -159,7 +156,7 @@ impl DecoderBlock {
         saved: SavedBlock,
         grad: &Tensor,
         context: &BlockContext<'_>,
-        gradients: &mut Gradients,
+        gradients: &mut Gradients<'_>,
     ) -> Result<Tensor> {
         let SavedBlock { x, attention, middle, mlp, results } = saved;
         let (norms, [attended, mixed]) = match (&self.post_norms, results) {
@@ -190,7 +187,7 @@ fn backward_after(
     norm: Option<&Norm>,
     x: Option<Tensor>,
     grad: &Tensor,
-    gradients: &mut Gradients,
+    gradients: &mut Gradients<'_>,
 ) -> Result<Tensor> {
     let (Some(norm), Some(x)) = (norm, x) else { return Ok(grad.clone()) };
     let (_, saved) = norm.forward(&x, x.dtype())?;

@@ -47,10 +47,11 @@ impl Head {
         for (rows, part) in self.chunks(scored, keep)? {
             let gradient = (frozen && rows < keep).then(|| self.operands());
             let normed = normed.narrow(0, rows, part.len())?;
-            let (logits, _) = ops::linear(&normed, self.weight.value(), None, None, x.dtype())?;
+            let logits = ops::wide_linear(&normed, self.weight.value())?;
             let (part, d_logits) = ops::log_prob_of_targets(&logits, part, gradient)?;
             log_probs.extend(part);
             if let Some(d_logits) = d_logits {
+                let d_logits = d_logits.to_dtype(normed.dtype())?;
                 unit.push(ops::products(None, &[(&d_logits, self.weight.value())])?);
             }
         }
@@ -64,21 +65,22 @@ impl Head {
         saved: SavedHead,
         scored: &[ScoredToken],
         grad: &[f64],
-        gradients: &mut Gradients,
+        gradients: &mut Gradients<'_>,
     ) -> Result<Tensor> {
         let SavedHead { x, norm, unit } = saved;
-        let column = Tensor::new(grad, x.device())?.to_dtype(x.dtype())?.unsqueeze(1)?;
+        let column = Tensor::new(grad, x.device())?.unsqueeze(1)?;
         let d_normed = if let Some(unit) = unit {
-            unit.broadcast_mul(&column)?
+            unit.broadcast_mul(&column.to_dtype(unit.dtype())?)?
         } else {
             let (normed, _) = self.norm.forward(&x, self.operands())?;
             let mut parts = Vec::new();
             for (rows, part) in self.chunks(scored, scored.len())? {
                 let normed = normed.narrow(0, rows, part.len())?;
-                let (logits, _) = ops::linear(&normed, self.weight.value(), None, None, x.dtype())?;
-                let (_, d_logits) = ops::log_prob_of_targets(&logits, part, Some(x.dtype()))?;
+                let logits = ops::wide_linear(&normed, self.weight.value())?;
+                let (_, d_logits) = ops::log_prob_of_targets(&logits, part, Some(logits.dtype()))?;
                 let Some(d_logits) = d_logits else { continue };
-                let d_logits = d_logits.broadcast_mul(&column.narrow(0, rows, part.len())?)?;
+                let weights = column.narrow(0, rows, part.len())?.to_dtype(d_logits.dtype())?;
+                let d_logits = d_logits.broadcast_mul(&weights)?;
                 let d_logits = ops::operand(&d_logits, self.operands())?;
                 self.weight.add_gradient(gradients, || d_logits.t()?.matmul(&normed))?;
                 parts.push(ops::products(None, &[(&d_logits, self.weight.value())])?);
@@ -109,8 +111,8 @@ impl Head {
         boundary: usize,
     ) -> Result<Vec<(usize, &'a [ScoredToken])>> {
         let weight = self.weight.value();
-        let element = ops::stream_dtype(weight.dtype(), weight.device()).size_in_bytes();
-        let size = (Self::CHUNK_BYTES / (weight.dim(0)? * element)).max(1);
+        // Logits of half-precision models are f32.
+        let size = (Self::CHUNK_BYTES / (weight.dim(0)? * weight.dtype().size_in_bytes().max(4))).max(1);
         let (kept, rest) = scored.split_at(boundary);
         let kept = kept.chunks(size).enumerate().map(|(index, part)| (index * size, part));
         let rest = rest.chunks(size).enumerate().map(|(index, part)| (boundary + index * size, part));

@@ -80,10 +80,10 @@ impl Linear {
         down: Option<&Tensor>,
         grad: &Tensor,
         onto: Option<Tensor>,
-        gradients: &mut Gradients,
+        gradients: &mut Gradients<'_>,
     ) -> Result<Tensor> {
         if let Some(bias) = &self.bias {
-            bias.add_gradient(gradients, || ops::operand(grad, bias.value().dtype())?.sum(0))?;
+            bias.add_gradient(gradients, || ops::sum_rows(&ops::operand(grad, bias.value().dtype())?))?;
         }
         let grad = &ops::operand(grad, x.dtype())?;
         self.weight.add_gradient(gradients, || grad.t()?.matmul(x))?;

@@ -65,7 +65,7 @@ impl Mlp<Linear> {
         x: &Tensor,
         saved: SavedMlp,
         grad: &Tensor,
-        gradients: &mut Gradients,
+        gradients: &mut Gradients<'_>,
     ) -> Result<Tensor> {
         match (self, saved) {
             (Self::Gated(linears, kind), SavedMlp::Gated { gate, up, lora }) => {

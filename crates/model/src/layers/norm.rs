@@ -62,16 +62,16 @@ impl Norm {
         saved: &SavedNorm,
         grad: &Tensor,
         residual: Option<&Tensor>,
-        gradients: &mut Gradients,
+        gradients: &mut Gradients<'_>,
     ) -> Result<Tensor> {
         let SavedNorm(inverse_rms) = saved;
         let factor = self.factor()?;
-        let backward = |x: &Tensor, residual: Option<&Tensor>, gradients: &mut Gradients| {
+        let backward = |x: &Tensor, residual: Option<&Tensor>, gradients: &mut Gradients<'_>| {
             self.weight.add_gradient(gradients, || ops::rms_norm_weight_grad(x, inverse_rms, grad))?;
             ops::rms_norm_backward(x, &factor, inverse_rms, grad, residual)
         };
         let Some(bias) = &self.bias else { return backward(x, residual, gradients) };
-        bias.add_gradient(gradients, || grad.sum(0))?;
+        bias.add_gradient(gradients, || ops::sum_rows(grad))?;
         // Centring is symmetric, so it is its own backward pass.
         let dx = ops::centre(&backward(&ops::centre(x)?, None, gradients)?)?;
         residual.map_or(Ok(dx.clone()), |residual| residual + dx)

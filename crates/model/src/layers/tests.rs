@@ -11,7 +11,7 @@ use crate::{
     GenerationConfig, Gradients, LayerAttention, LoraConfig, ModelError, PackedBatch, Packer, Prompt,
     Residual, RotaryPairs, Sampling,
     ops::{
-        self,
+        self, AttentionBatch,
         tests::{assert_gradient, dot},
     },
     parameters::WeightTensor,
@@ -76,6 +76,19 @@ fn decoder(architecture: &Architecture, dtype: DType) -> Decoder {
     Decoder::frozen(architecture.clone(), &mut Rough(dtype)).unwrap()
 }
 
+impl Decoder {
+    /// Returns a copy with the same weights in f64.
+    fn as_f64(mut self) -> Self {
+        for (_, weight) in self.weights_mut() {
+            *weight = WeightTensor::Frozen(weight.value().to_dtype(DType::F64).unwrap());
+        }
+        if self.architecture.tied {
+            self.head.weight = self.embedding.clone();
+        }
+        self
+    }
+}
+
 fn llama(dtype: DType) -> Decoder {
     decoder(&architecture(&[LLAMA, TIED].join(", ")), dtype)
 }
@@ -111,7 +124,7 @@ fn loss(log_probs: &[f64]) -> f64 {
     log_probs.iter().zip(SEED).map(|(log_prob, seed)| log_prob * seed).sum()
 }
 
-fn gradients(decoder: &Decoder, activations: Activations) -> Gradients {
+fn gradients(decoder: &Decoder, activations: Activations) -> Gradients<'static> {
     let mut gradients = Gradients::none(decoder.parameters());
     let (_, saved) = decoder.forward(&batch(), activations).unwrap();
     decoder.backward(saved, &SEED, &mut gradients).unwrap();
@@ -343,7 +356,7 @@ fn gradients_of_tokens_add_up_to_those_of_sequences() {
     decoder.backward_tokens(saved, &of_tokens, &mut by_token).unwrap();
     let by_sequence = gradients(&decoder, Activations::Keep);
     for (name, parameter) in decoder.parameters().iter() {
-        let values = |gradients: &Gradients| {
+        let values = |gradients: &Gradients<'_>| {
             gradients.get(parameter).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap()
         };
         assert_eq!(values(&by_token), values(&by_sequence), "{name}");
@@ -401,19 +414,16 @@ fn every_layer_backward_is_a_derivative() {
         for pairs in [RotaryPairs::Halves, RotaryPairs::Interleaved] {
             let rotation = decoder.rotary.cos_sin(&packed.positions, DType::F64, &Device::Cpu).unwrap();
             let heads = decoder.architecture().heads();
-            let full = LayerContext { rotation, heads };
             let window = AttentionHeads { window: Some(2), ..heads };
-            let sliding = Some(LayerContext { heads: window, ..full.clone() });
-            let heads = if block.attention.kind == LayerAttention::Sliding { window } else { heads };
-            let context = BlockContext {
-                trees: &packed.trees,
-                pairs,
-                adapter: true,
-                operands: x.dtype(),
-                full,
-                sliding,
+            let layer = |heads| LayerContext {
+                rotation: rotation.clone(),
+                attention: AttentionBatch::new(&packed.trees, heads),
             };
-            let attend = |[q, k, v]: [&Tensor; 3]| ops::attention(q, k, v, &packed.trees, heads);
+            let (full, sliding) = (layer(heads), Some(layer(window)));
+            let heads = if block.attention.kind == LayerAttention::Sliding { window } else { heads };
+            let context = BlockContext { pairs, adapter: true, operands: x.dtype(), full, sliding };
+            let attention = AttentionBatch::new(&packed.trees, heads);
+            let attend = |[q, k, v]: [&Tensor; 3]| ops::attention(q, k, v, &attention);
             let (_, saved) = block.attention.forward(&x, None, &context, attend).unwrap();
             let dx = block.attention.backward(&x, saved, &seed, &context, &mut scratch).unwrap();
             assert_gradient(&format!("{name}, attention"), &x, &dx, |x| {
@@ -603,4 +613,60 @@ fn completions_stop_where_positions_end() {
     assert_eq!(generate(&tokens).unwrap()[0].tokens.len(), 3);
     assert_eq!(generate(&tokens).unwrap()[0].end, None);
     assert!(generate(&[]).unwrap_err().to_string().contains("no tokens"));
+}
+
+/// Returns all gradients by name, in f64.
+fn named_gradients(decoder: &Decoder, activations: Activations) -> Vec<(String, Vec<f64>)> {
+    let gradients = gradients(decoder, activations);
+    let flat = |tensor: &Tensor| tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>();
+    decoder
+        .parameters()
+        .iter()
+        .map(|(name, parameter)| {
+            let gradient = gradients.get(parameter).unwrap_or_else(|| panic!("{name} has no gradient"));
+            assert_eq!(
+                (gradient.shape(), gradient.dtype()),
+                (parameter.value().shape(), parameter.value().dtype())
+            );
+            (name.to_owned(), flat(gradient).unwrap())
+        })
+        .collect()
+}
+
+/// The largest error of a gradient in bf16, relative to its norm or to a tenth of that of all
+/// gradients, and the largest error of log-probs in nats.
+const HALF_ERRORS: (f64, f64) = (0.2, 0.1);
+
+#[test]
+fn half_precision_models_have_the_log_probs_and_gradients_of_exact_ones() {
+    for (name, architecture) in architectures() {
+        let half = decoder(&architecture, DType::BF16);
+        for (kind, policy) in [("full", half.with_all_trained().unwrap()), ("lora", with_adapter(&half))] {
+            // The same weights, exactly.
+            let exact = decoder(&architecture, DType::BF16).as_f64();
+            let exact = match kind {
+                "full" => exact.with_all_trained().unwrap(),
+                _ => with_adapter(&exact),
+            };
+            let (log_probs, _) = policy.forward(&batch(), Activations::Keep).unwrap();
+            let (expected, _) = exact.forward(&batch(), Activations::Keep).unwrap();
+            for (log_prob, expected) in log_probs.iter().zip(&expected) {
+                assert!((log_prob - expected).abs() < HALF_ERRORS.1, "{name}, {kind}: {log_prob} {expected}");
+            }
+            let expected = named_gradients(&exact, Activations::Keep);
+            let norm = |of: &[f64]| of.iter().map(|x| x * x).sum::<f64>().sqrt();
+            let total = norm(&expected.iter().map(|(_, gradient)| norm(gradient)).collect::<Vec<_>>());
+            for activations in [Activations::Keep, Activations::Recompute] {
+                let found = named_gradients(&policy, activations);
+                for ((parameter, found), (_, expected)) in found.iter().zip(&expected) {
+                    let difference: Vec<f64> = found.iter().zip(expected).map(|(a, b)| a - b).collect();
+                    let error = norm(&difference) / norm(expected).max(total / 10.0);
+                    assert!(
+                        error < HALF_ERRORS.0,
+                        "{name}, {kind}, {activations:?}: {parameter} is off by {error}"
+                    );
+                }
+            }
+        }
+    }
 }

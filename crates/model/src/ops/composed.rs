@@ -1,16 +1,48 @@
 //! Operations composed of candle's operations, for all devices.
 
-use candle_core::{D, DType, Device, Result, Tensor};
+#[cfg(feature = "cuda")]
+use candle_core::Device;
+use candle_core::{D, DType, Result, Tensor};
 
-use super::{LoraFactors, LoraGradients};
+use super::{LoraFactors, LoraGradients, attention_batch::AttentionBatch};
 use crate::{
-    architecture::{AttentionHeads, GeluKind, RotaryPairs},
-    pack::{PromptTree, ScoredToken},
+    architecture::{GeluKind, RotaryPairs},
+    pack::ScoredToken,
 };
 
 /// Returns the type for reductions: f32 for half-precision tensors.
-fn wide(dtype: DType) -> DType {
+pub(super) fn wide(dtype: DType) -> DType {
     if dtype == DType::F64 { DType::F64 } else { DType::F32 }
+}
+
+/// Computes `f` in at least single precision and rounds each result once to the type of the first
+/// input.
+fn in_wide<const N: usize, const M: usize>(
+    inputs: [&Tensor; N],
+    f: impl FnOnce([Tensor; N]) -> Result<[Tensor; M]>,
+) -> Result<[Tensor; M]> {
+    let [first, ..] = inputs.as_slice() else { candle_core::bail!("no input has no type") };
+    let dtype = first.dtype();
+    let mut wide_inputs = inputs.map(Tensor::clone);
+    for input in &mut wide_inputs {
+        *input = input.to_dtype(wide(dtype))?;
+    }
+    let mut results = f(wide_inputs)?;
+    for result in &mut results {
+        *result = result.to_dtype(dtype)?;
+    }
+    Ok(results)
+}
+
+/// Returns left·right in at least single precision, without rounding products of half-precision
+/// matrices to their type.
+pub(super) fn wide_matmul(left: &Tensor, right: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let (Device::Cuda(gpu), DType::BF16) = (left.device(), left.dtype()) {
+        return crate::device::wide_matmul(gpu, left, right);
+    }
+    let dtype = wide(left.dtype());
+    left.to_dtype(dtype)?.matmul(&right.to_dtype(dtype)?)
 }
 
 pub(super) fn linear(
@@ -80,6 +112,12 @@ pub(super) fn rms_norm_backward(
     residual.map_or(Ok(dx.clone()), |residual| residual + dx)
 }
 
+pub(super) fn rms_norm_weight_grad(x: &Tensor, inverse: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    let dtype = wide(x.dtype());
+    let normalised = x.to_dtype(dtype)?.broadcast_mul(&inverse.unsqueeze(1)?)?;
+    (normalised * grad.to_dtype(dtype)?)?.sum(0)?.to_dtype(x.dtype())
+}
+
 pub(super) fn centre(x: &Tensor) -> Result<Tensor> {
     let wide = x.to_dtype(wide(x.dtype()))?;
     wide.broadcast_sub(&wide.mean_keepdim(D::Minus1)?)?.to_dtype(x.dtype())
@@ -103,7 +141,8 @@ pub(super) fn rotary(
         return Tensor::cat(&[rotated.reshape(((), 2 * half))?, rest], 1)?.reshape((rows, width));
     }
     let heads = width / head_dim;
-    let (cos, sin) = (cos.to_dtype(x.dtype())?.unsqueeze(1)?, sin.to_dtype(x.dtype())?.unsqueeze(1)?);
+    let (cos, sin) =
+        (cos.to_dtype(wide(x.dtype()))?.unsqueeze(1)?, sin.to_dtype(wide(x.dtype()))?.unsqueeze(1)?);
     let sin = if inverse { sin.neg()? } else { sin };
     let (a, b, axis, shape) = match pairs {
         RotaryPairs::Halves => {
@@ -115,23 +154,28 @@ pub(super) fn rotary(
             (x.narrow(3, 0, 1)?, x.narrow(3, 1, 1)?, 3, (rows, heads, half))
         }
     };
-    let (a, b) = (a.reshape(shape)?, b.reshape(shape)?);
-    let first = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
-    let second = (a.broadcast_mul(&sin)? + b.broadcast_mul(&cos)?)?;
-    Tensor::stack(&[first, second], axis)?.reshape((rows, width))
+    let rotated = in_wide([&a.reshape(shape)?, &b.reshape(shape)?], |[a, b]| {
+        let first = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
+        Ok([first, (a.broadcast_mul(&sin)? + b.broadcast_mul(&cos)?)?])
+    })?;
+    Tensor::stack(&rotated, axis)?.reshape((rows, width))
 }
 
 pub(super) fn gated_silu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    gate.silu()? * up
+    let [y] = in_wide([gate, up], |[gate, up]| Ok([(gate.silu()? * up)?]))?;
+    Ok(y)
 }
 
 pub(super) fn gated_silu_backward(gate: &Tensor, up: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor)> {
-    // σ(x) = (1 + tanh(x/2))/2 does not overflow.
-    let sigmoid = (((gate / 2.0)?.tanh()? + 1.0)? / 2.0)?;
-    let silu = (gate * &sigmoid)?;
-    // silu' = σ + silu·(1 − σ)
-    let slope = (&sigmoid + (&silu * (1.0 - &sigmoid)?)?)?;
-    Ok((((grad * up)? * slope)?, (grad * silu)?))
+    let [d_gate, d_up] = in_wide([gate, up, grad], |[gate, up, grad]| {
+        // σ(x) = (1 + tanh(x/2))/2 does not overflow.
+        let sigmoid = (((&gate / 2.0)?.tanh()? + 1.0)? / 2.0)?;
+        let silu = (gate * &sigmoid)?;
+        // silu' = σ + silu·(1 − σ)
+        let slope = (&sigmoid + (&silu * (1.0 - &sigmoid)?)?)?;
+        Ok([((&grad * up)? * slope)?, (grad * silu)?])
+    })?;
+    Ok((d_gate, d_up))
 }
 
 /// Returns tanh(√(2/π)·(x + 0.044715·x³)) and its derivative.
@@ -144,31 +188,43 @@ fn gelu_tanh(x: &Tensor) -> Result<(Tensor, Tensor)> {
     Ok((tanh, slope))
 }
 
-pub(super) fn gelu(x: &Tensor, form: GeluKind) -> Result<Tensor> {
+/// Returns gelu(x) in the type of `x`.
+fn gelu_of(x: &Tensor, form: GeluKind) -> Result<Tensor> {
     match form {
         GeluKind::Exact => x.gelu_erf(),
         GeluKind::Tanh => ((gelu_tanh(x)?.0 + 1.0)? * x)? / 2.0,
     }
 }
 
-pub(super) fn gelu_backward(x: &Tensor, grad: &Tensor, form: GeluKind) -> Result<Tensor> {
-    let slope = match form {
+/// Returns the derivative of gelu at `x`, in the type of `x`.
+fn gelu_slope(x: &Tensor, form: GeluKind) -> Result<Tensor> {
+    match form {
         // Φ(x) + x·φ(x)
         GeluKind::Exact => {
             let below = (((x * std::f64::consts::FRAC_1_SQRT_2)?.erf()? + 1.0)? / 2.0)?;
             let density = ((x.sqr()? / -2.0)?.exp()? / std::f64::consts::TAU.sqrt())?;
-            (below + (x * density)?)?
+            below + (x * density)?
         }
         GeluKind::Tanh => {
             let (tanh, slope) = gelu_tanh(x)?;
-            (((tanh + 1.0)? + (x * slope)?)? / 2.0)?
+            ((tanh + 1.0)? + (x * slope)?)? / 2.0
         }
-    };
-    grad * slope
+    }
+}
+
+pub(super) fn gelu(x: &Tensor, form: GeluKind) -> Result<Tensor> {
+    let [y] = in_wide([x], |[x]| Ok([gelu_of(&x, form)?]))?;
+    Ok(y)
+}
+
+pub(super) fn gelu_backward(x: &Tensor, grad: &Tensor, form: GeluKind) -> Result<Tensor> {
+    let [dx] = in_wide([x, grad], |[x, grad]| Ok([(grad * gelu_slope(&x, form)?)?]))?;
+    Ok(dx)
 }
 
 pub(super) fn gated_gelu(gate: &Tensor, up: &Tensor, form: GeluKind) -> Result<Tensor> {
-    gelu(gate, form)? * up
+    let [y] = in_wide([gate, up], |[gate, up]| Ok([(gelu_of(&gate, form)? * up)?]))?;
+    Ok(y)
 }
 
 pub(super) fn gated_gelu_backward(
@@ -177,92 +233,22 @@ pub(super) fn gated_gelu_backward(
     grad: &Tensor,
     form: GeluKind,
 ) -> Result<(Tensor, Tensor)> {
-    Ok((gelu_backward(gate, &(grad * up)?, form)?, (grad * gelu(gate, form)?)?))
+    let [d_gate, d_up] = in_wide([gate, up, grad], |[gate, up, grad]| {
+        let d_gate = ((&grad * up)? * gelu_slope(&gate, form)?)?;
+        Ok([d_gate, (grad * gelu_of(&gate, form)?)?])
+    })?;
+    Ok((d_gate, d_up))
 }
 
-/// Consecutive query rows of a tree and the rows that they attend to. The causal mask is `[queries,
-/// context]`.
-struct Visible {
-    queries: std::ops::Range<usize>,
-    context: Vec<std::ops::Range<usize>>,
-}
-
-impl Visible {
-    fn in_tree(tree: &PromptTree) -> impl Iterator<Item = Self> {
-        let prompt = tree.prompt.clone();
-        let branches = tree.branches.iter().filter(|rows| !rows.is_empty()).cloned();
-        std::iter::once(Self { queries: prompt.clone(), context: vec![prompt.clone()] }).chain(
-            branches.map(move |rows| Self { queries: rows.clone(), context: vec![prompt.clone(), rows] }),
-        )
+pub(super) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, batch: &AttentionBatch<'_>) -> Result<Tensor> {
+    let padded = batch.padded(q.device())?;
+    let mut parts = Vec::with_capacity(padded.groups.len());
+    for group in &padded.groups {
+        let [k, v] = [group.keys(k, batch.heads)?, group.keys(v, batch.heads)?];
+        let p = group.probabilities(&group.queries(q, batch.heads)?, &k, batch.heads)?;
+        parts.push(group.by_row(&p.to_dtype(v.dtype())?.matmul(&v)?, batch.heads.query)?);
     }
-
-    fn mask(&self, window: Option<usize>, dtype: DType, device: &Device) -> Result<Tensor> {
-        let own = self.queries.len();
-        let before = self.context.iter().map(ExactSizeIterator::len).sum::<usize>() - own;
-        let mask: Vec<f32> = (0..own)
-            .flat_map(|query| {
-                let last = before + query;
-                let first = window.map_or(0, |window| (last + 1).saturating_sub(window));
-                (0..before + own)
-                    .map(move |key| if (first..=last).contains(&key) { 0.0 } else { f32::NEG_INFINITY })
-            })
-            .collect();
-        Tensor::from_vec(mask, (own, before + own), device)?.to_dtype(dtype)
-    }
-
-    /// Returns the context rows of `x` as `[query_heads, context, head_dim]`, with repeated key
-    /// heads.
-    fn gather(&self, x: &Tensor, heads: AttentionHeads) -> Result<Tensor> {
-        let parts: Vec<_> =
-            self.context.iter().map(|rows| x.narrow(0, rows.start, rows.len())).collect::<Result<_>>()?;
-        let x = by_head(&Tensor::cat(&parts, 0)?, heads.key, heads.dim)?;
-        let (key_heads, context, dim) = x.dims3()?;
-        let group = heads.query / heads.key;
-        x.unsqueeze(1)?.expand((key_heads, group, context, dim))?.reshape((heads.query, context, dim))
-    }
-
-    fn queries(&self, x: &Tensor, heads: AttentionHeads) -> Result<Tensor> {
-        by_head(&x.narrow(0, self.queries.start, self.queries.len())?, heads.query, heads.dim)
-    }
-
-    fn probabilities(&self, q: &Tensor, k: &Tensor, heads: AttentionHeads) -> Result<Tensor> {
-        let scores = (q.matmul(&k.t()?)? * heads.scale)?;
-        let scores = scores.to_dtype(wide(q.dtype()))?;
-        let scores = scores.broadcast_add(&self.mask(heads.window, scores.dtype(), q.device())?)?;
-        let shifted = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
-        shifted.broadcast_div(&shifted.sum_keepdim(D::Minus1)?)
-    }
-}
-
-fn by_head(x: &Tensor, heads: usize, head_dim: usize) -> Result<Tensor> {
-    x.reshape((x.dim(0)?, heads, head_dim))?.transpose(0, 1)?.contiguous()
-}
-
-fn by_row(x: &Tensor) -> Result<Tensor> {
-    let (heads, rows, head_dim) = x.dims3()?;
-    x.transpose(0, 1)?.contiguous()?.reshape((rows, heads * head_dim))
-}
-
-/// Adds the rows of `part` to the rows `ranges` of `total`, in this order.
-fn add_rows(total: &Tensor, part: &Tensor, ranges: &[std::ops::Range<usize>]) -> Result<Tensor> {
-    let index: Vec<u32> = ranges.iter().cloned().flatten().map(|row| row as u32).collect();
-    total.index_add(&Tensor::new(index, total.device())?, part, 0)
-}
-
-pub(super) fn attention(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    trees: &[PromptTree],
-    heads: AttentionHeads,
-) -> Result<Tensor> {
-    let mut output = q.zeros_like()?;
-    for visible in trees.iter().flat_map(Visible::in_tree) {
-        let p = visible.probabilities(&visible.queries(q, heads)?, &visible.gather(k, heads)?, heads)?;
-        let y = p.to_dtype(v.dtype())?.matmul(&visible.gather(v, heads)?)?;
-        output = add_rows(&output, &by_row(&y)?, std::slice::from_ref(&visible.queries))?;
-    }
-    Ok(output)
+    padded.query_rows(&parts)
 }
 
 pub(super) fn attention_backward(
@@ -270,30 +256,27 @@ pub(super) fn attention_backward(
     k: &Tensor,
     v: &Tensor,
     grad: &Tensor,
-    trees: &[PromptTree],
-    heads: AttentionHeads,
+    batch: &AttentionBatch<'_>,
 ) -> Result<(Tensor, Tensor, Tensor)> {
-    let (mut dq, mut dk, mut dv) = (q.zeros_like()?, k.zeros_like()?, v.zeros_like()?);
-    let group = heads.query / heads.key;
-    for visible in trees.iter().flat_map(Visible::in_tree) {
-        let (queries, keys, values) =
-            (visible.queries(q, heads)?, visible.gather(k, heads)?, visible.gather(v, heads)?);
-        let dy = visible.queries(grad, heads)?;
-        let p = visible.probabilities(&queries, &keys, heads)?;
-        let dp = dy.matmul(&values.t()?)?.to_dtype(p.dtype())?;
+    let padded = batch.padded(q.device())?;
+    let heads = batch.heads;
+    let (mut dq, mut dk, mut dv) = (Vec::new(), Vec::new(), Vec::new());
+    for group in &padded.groups {
+        let queries = group.queries(q, heads)?;
+        let [keys, values] = [group.keys(k, heads)?, group.keys(v, heads)?];
+        let dy = group.without_padding(group.queries(grad, heads)?)?;
+        let p = group.probabilities(&queries, &keys, heads)?;
+        let dp = wide_matmul(&dy, &values.t()?)?;
         let mean = (&p * &dp)?.sum_keepdim(D::Minus1)?;
         let ds = ((&p * dp.broadcast_sub(&mean)?)? * heads.scale)?.to_dtype(q.dtype())?;
+        drop(dp);
         let p = p.to_dtype(q.dtype())?;
-        // Sums the gradients of repeated key heads over their group.
-        let ungroup = |x: Tensor| -> Result<Tensor> {
-            let (_, context, dim) = x.dims3()?;
-            by_row(&x.reshape((heads.key, group, context, dim))?.sum(1)?)
-        };
-        dq = add_rows(&dq, &by_row(&ds.matmul(&keys)?)?, std::slice::from_ref(&visible.queries))?;
-        dk = add_rows(&dk, &ungroup(ds.t()?.matmul(&queries)?)?, &visible.context)?;
-        dv = add_rows(&dv, &ungroup(p.t()?.matmul(&dy)?)?, &visible.context)?;
+        // The products sum over the query heads of a key head.
+        dq.push(group.by_row(&ds.matmul(&keys)?, heads.query)?);
+        dk.push(group.by_row(&ds.t()?.matmul(&queries)?, heads.key)?);
+        dv.push(group.by_row(&p.t()?.matmul(&dy)?, heads.key)?);
     }
-    Ok((dq, dk, dv))
+    Ok((padded.query_rows(&dq)?, padded.key_rows(&dk)?, padded.key_rows(&dv)?))
 }
 
 pub(super) fn log_prob_of_targets(
@@ -301,8 +284,6 @@ pub(super) fn log_prob_of_targets(
     scored: &[ScoredToken],
     gradient: bool,
 ) -> Result<(Vec<f64>, Option<Tensor>)> {
-    let dtype = logits.dtype();
-    let logits = logits.to_dtype(wide(dtype))?;
     let targets: Vec<u32> = scored.iter().map(|scored| scored.target).collect();
     let targets = Tensor::new(targets, logits.device())?.unsqueeze(1)?;
     let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?)?;
@@ -312,9 +293,7 @@ pub(super) fn log_prob_of_targets(
     let gradient = gradient
         .then(|| {
             let negative = shifted.exp()?.broadcast_div(&sum)?.neg()?;
-            negative
-                .scatter_add(&targets, &targets.ones_like()?.to_dtype(negative.dtype())?, 1)?
-                .to_dtype(dtype)
+            negative.scatter_add(&targets, &targets.ones_like()?.to_dtype(negative.dtype())?, 1)
         })
         .transpose()?;
     Ok((log_probs, gradient))

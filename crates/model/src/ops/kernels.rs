@@ -91,6 +91,27 @@ pub(super) fn rms_norm_backward(
     Ok(dx)
 }
 
+pub(super) fn rms_norm_weight_grad(
+    launcher: &impl KernelLauncher,
+    x: &Tensor,
+    inverse_rms: &Tensor,
+    grad: &Tensor,
+) -> Result<Tensor> {
+    let (rows, dim) = x.dims2()?;
+    let args = vec![
+        KernelArg::new(dim, x.dtype()),
+        KernelArg::Null,
+        KernelArg::Tensor(x),
+        KernelArg::Null,
+        KernelArg::Tensor(inverse_rms),
+        KernelArg::Tensor(grad),
+        KernelArg::size(rows),
+        KernelArg::size(dim),
+    ];
+    let [d_weight] = run(launcher, &kernel(&norm::WEIGHT_GRAD, x)?, norm::weight_grad_launch(dim), args)?;
+    Ok(d_weight)
+}
+
 pub(super) fn rotary(
     launcher: &impl KernelLauncher,
     x: &Tensor,

@@ -2,9 +2,10 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{AttentionHeads, LoraFactors, RotaryPairs, composed, cpu};
+use super::{AttentionBatch, LoraFactors, RotaryPairs, composed, cpu};
 use crate::{
     GeluKind,
+    architecture::AttentionHeads,
     pack::{Packer, PromptTree, ScoredToken},
     weights::normal,
 };
@@ -128,11 +129,12 @@ fn fused_operations_equal_composed_ones() {
             let (q, grad) = (random("q", (rows, 24), dtype), random("dy", (rows, 24), dtype));
             let (k, v) = (random("k", (rows, 12), dtype), random("v", (rows, 12), dtype));
             for heads in attention_shapes() {
+                let batch = AttentionBatch::new(&trees, heads);
                 let fused = cpu::attention(&q, &k, &v, &trees, heads).unwrap();
-                let composed_ = composed::attention(&q, &k, &v, &trees, heads).unwrap();
+                let composed_ = composed::attention(&q, &k, &v, &batch).unwrap();
                 assert_close("attention", &fused, &composed_, tolerance);
                 let fused = cpu::attention_backward(&q, &k, &v, &grad, &trees, heads).unwrap();
-                let composed_ = composed::attention_backward(&q, &k, &v, &grad, &trees, heads).unwrap();
+                let composed_ = composed::attention_backward(&q, &k, &v, &grad, &batch).unwrap();
                 assert_close("attention dq", &fused.0, &composed_.0, 10.0 * tolerance);
                 assert_close("attention dk", &fused.1, &composed_.1, 10.0 * tolerance);
                 assert_close("attention dv", &fused.2, &composed_.2, 10.0 * tolerance);
@@ -224,10 +226,9 @@ fn backward_passes_are_derivatives() {
     let (q, seed) = (random("q", (rows, 24), dtype), random("dy", (rows, 24), dtype));
     let (k, v) = (random("k", (rows, 12), dtype), random("v", (rows, 12), dtype));
     for heads in attention_shapes() {
-        let (dq, dk, dv) = super::attention_backward(&q, &k, &v, &seed, &trees, heads).unwrap();
-        let y = |q: &Tensor, k: &Tensor, v: &Tensor| {
-            dot(&super::attention(q, k, v, &trees, heads).unwrap(), &seed)
-        };
+        let batch = AttentionBatch::new(&trees, heads);
+        let (dq, dk, dv) = super::attention_backward(&q, &k, &v, &seed, &batch).unwrap();
+        let y = |q: &Tensor, k: &Tensor, v: &Tensor| dot(&super::attention(q, k, v, &batch).unwrap(), &seed);
         assert_gradient("attention q", &q, &dq, |q| y(q, &k, &v));
         assert_gradient("attention k", &k, &dk, |k| y(&q, k, &v));
         assert_gradient("attention v", &v, &dv, |v| y(&q, &k, v));
@@ -322,13 +323,79 @@ fn mixed_precision_is_exact_but_for_rounding() {
         let ((k, k64), (v, v64)) = (both("k", (rows, 12)), both("v", (rows, 12)));
         for heads in attention_shapes() {
             let ours = cpu::attention(&q, &k, &v, &trees, heads).unwrap();
-            let exact = composed::attention(&q64, &k64, &v64, &trees, heads).unwrap();
+            let batch = AttentionBatch::new(&trees, heads);
+            let exact = composed::attention(&q64, &k64, &v64, &batch).unwrap();
             assert_rounded("attention", &ours, &exact, 2.0);
             let ours = cpu::attention_backward(&q, &k, &v, &grad, &trees, heads).unwrap();
-            let exact = composed::attention_backward(&q64, &k64, &v64, &grad64, &trees, heads).unwrap();
+            let exact = composed::attention_backward(&q64, &k64, &v64, &grad64, &batch).unwrap();
             assert_rounded("attention dq", &ours.0, &exact.0, 3.0);
             assert_rounded("attention dk", &ours.1, &exact.1, 3.0);
             assert_rounded("attention dv", &ours.2, &exact.2, 3.0);
         }
+    }
+}
+
+/// Asserts that a bf16 result is the exact one rounded once, up to errors of f32 arithmetic.
+fn assert_rounded_once(what: &str, half: &Tensor, exact: &Tensor) {
+    assert_eq!(half.dtype(), DType::BF16, "{what}");
+    for (index, (half, exact)) in flat(half).iter().zip(flat(exact)).enumerate() {
+        // Half a unit in the last of eight bits, and errors of f32.
+        let tolerance = 2f64.powi(-8) * exact.abs() + 1e-5;
+        assert!((half - exact).abs() <= tolerance, "{what}[{index}]: {half} {exact}");
+    }
+}
+
+#[test]
+fn half_precision_operations_round_once() {
+    let half = |name| random(name, (37, 24), DType::BF16);
+    let exact = |x: &Tensor| x.to_dtype(DType::F64).unwrap();
+    let (x, up, grad) = (half("x"), half("up"), half("grad"));
+    let (x64, up64, grad64) = (exact(&x), exact(&up), exact(&grad));
+    let silu = composed::gated_silu(&x, &up).unwrap();
+    assert_rounded_once("silu", &silu, &composed::gated_silu(&x64, &up64).unwrap());
+    let (d_gate, d_up) = composed::gated_silu_backward(&x, &up, &grad).unwrap();
+    let expected = composed::gated_silu_backward(&x64, &up64, &grad64).unwrap();
+    assert_rounded_once("silu gate", &d_gate, &expected.0);
+    assert_rounded_once("silu up", &d_up, &expected.1);
+    for form in [GeluKind::Exact, GeluKind::Tanh] {
+        assert_rounded_once("gelu", &composed::gelu(&x, form).unwrap(), &composed::gelu(&x64, form).unwrap());
+        let expected = composed::gelu_backward(&x64, &grad64, form).unwrap();
+        assert_rounded_once("gelu backward", &composed::gelu_backward(&x, &grad, form).unwrap(), &expected);
+        let (d_gate, d_up) = composed::gated_gelu_backward(&x, &up, &grad, form).unwrap();
+        let expected = composed::gated_gelu_backward(&x64, &up64, &grad64, form).unwrap();
+        assert_rounded_once("gelu gate", &d_gate, &expected.0);
+        assert_rounded_once("gelu up", &d_up, &expected.1);
+    }
+    let (cos, sin) = (random("cos", (37, 3), DType::F32), random("sin", (37, 3), DType::F32));
+    for head_dim in [6, 8] {
+        let y = composed::rotary(&x, &cos, &sin, head_dim, RotaryPairs::Halves, false).unwrap();
+        let (cos, sin) = (exact(&cos), exact(&sin));
+        let expected = composed::rotary(&x64, &cos, &sin, head_dim, RotaryPairs::Halves, false).unwrap();
+        assert_rounded_once("rotary", &y, &expected);
+    }
+    let weight = half("w").narrow(0, 0, 1).unwrap().squeeze(0).unwrap();
+    let (_, inverse) = composed::rms_norm(&x, &weight, 1e-5).unwrap();
+    let d_weight = composed::rms_norm_weight_grad(&x, &inverse, &grad).unwrap();
+    let expected = composed::rms_norm_weight_grad(&x64, &exact(&inverse), &grad64).unwrap();
+    assert_rounded_once("norm weight", &d_weight, &expected);
+    assert_rounded_once("bias", &super::sum_rows(&grad).unwrap(), &grad64.sum(0).unwrap());
+}
+
+#[test]
+fn products_of_half_precision_are_not_rounded_to_it() {
+    let (x, weight) = (random("x", (5, 300), DType::BF16), random("w", (7, 300), DType::BF16));
+    let logits = super::wide_linear(&x, &weight).unwrap();
+    let exact = x.to_dtype(DType::F64).unwrap().matmul(&weight.to_dtype(DType::F64).unwrap().t().unwrap());
+    assert_eq!(logits.dtype(), DType::F32);
+    assert_close("logits", &logits, &exact.unwrap(), 1e-5);
+}
+
+#[test]
+fn small_sums_are_those_of_rows() {
+    // The shape of the gradients of repeated keys: sums of few elements over an inner dimension.
+    for dtype in [DType::F32, DType::BF16] {
+        let x = random("x", (8 * 4, 511 * 4), dtype).reshape((8, 4, 511, 4)).unwrap();
+        let wide = x.to_dtype(DType::F64).unwrap().sum(1).unwrap();
+        assert_close("sum", &x.sum(1).unwrap(), &wide, if dtype == DType::F32 { 1e-5 } else { 0.03 });
     }
 }

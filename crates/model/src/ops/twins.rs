@@ -12,7 +12,10 @@ use prospect_kernels::{
     rotary::{self, PairLayout, RotaryShape},
 };
 
-use super::tests::{flat, forest, random};
+use super::{
+    AttentionBatch,
+    tests::{flat, forest, random},
+};
 use crate::{GeluKind, RotaryPairs, architecture::AttentionHeads, pack::ScoredToken};
 
 fn assert_twin(what: &str, ours: &Tensor, twin: &[f64]) {
@@ -107,14 +110,15 @@ fn attention_over_trees() {
     let ((q, q_values), (grad, grad_values)) =
         (random_matrix("q", (rows, 24)), random_matrix("dy", (rows, 24)));
     let ((k, k_values), (v, v_values)) = (random_matrix("k", (rows, 12)), random_matrix("v", (rows, 12)));
-    let y = super::attention(&q, &k, &v, &trees, heads).unwrap();
+    let y = super::attention(&q, &k, &v, &AttentionBatch::new(&trees, heads)).unwrap();
     let twin = attention::forward(&q_values, &k_values, &v_values, &twin_trees, twin_heads);
     assert_twin("y", &y, &twin.y);
     let AttentionOutput { y, lse } = twin;
     let delta = attention::delta(&grad_values, &y, twin_heads);
     let inputs = [&*q_values, &k_values, &v_values, &grad_values];
     let twin = attention::backward(inputs, &lse, &delta, &twin_trees, twin_heads);
-    let (dq, dk, dv) = super::attention_backward(&q, &k, &v, &grad, &trees, heads).unwrap();
+    let (dq, dk, dv) =
+        super::attention_backward(&q, &k, &v, &grad, &AttentionBatch::new(&trees, heads)).unwrap();
     assert_twin("dq", &dq, &twin.dq);
     assert_twin("dk", &dk, &twin.dk);
     assert_twin("dv", &dv, &twin.dv);

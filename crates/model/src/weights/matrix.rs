@@ -57,7 +57,7 @@ impl LinearWeight {
     /// Adds the gradient from `compute` if the weight is trained.
     pub(crate) fn add_gradient(
         &self,
-        gradients: &mut Gradients,
+        gradients: &mut Gradients<'_>,
         compute: impl FnOnce() -> Result<Tensor>,
     ) -> Result<()> {
         match self {

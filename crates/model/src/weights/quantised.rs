@@ -18,11 +18,19 @@ use crate::{
 /// Frozen matrix in blocks of a GGUF type.
 #[derive(Debug, Clone)]
 pub(crate) struct QuantisedMatrix {
-    /// Consecutive groups of rows, which are dequantised in parallel.
-    parts: Arc<[QTensor]>,
+    storage: BlockStorage,
     /// Element type of the dequantised matrix.
     dtype: DType,
     device: Device,
+}
+
+/// Memory of a quantised matrix.
+#[derive(Debug, Clone)]
+enum BlockStorage {
+    /// Consecutive groups of rows, which are dequantised in parallel.
+    Parts(Arc<[QTensor]>),
+    /// bf16 on a GPU, as a tensor: candle would dequantise bf16 blocks on the CPU.
+    Bf16(Tensor),
 }
 
 /// Most elements of a part on the CPU, unless a row has more.
@@ -34,18 +42,28 @@ impl QuantisedMatrix {
         let (rows, columns) = dense.dims2()?;
         check_blocks(columns, kind)?;
         let (dtype, device) = (dense.dtype(), dense.device().clone());
+        if kind == GgmlDType::BF16 && !device.is_cpu() {
+            return Self::in_bf16(dense);
+        }
         let dense = dense.to_device(&Device::Cpu)?;
-        let parts = row_ranges(rows, columns, &device).into_par_iter().map(|(first, count)| {
+        // In parts on any device, because candle quantises a matrix on one thread.
+        let parts = row_ranges(rows, columns, &Device::Cpu).into_par_iter().map(|(first, count)| {
             // A copy, because candle quantises the whole storage behind a tensor.
             let part = dense.narrow(0, first, count)?.force_contiguous()?;
-            let part = QTensor::quantize(&part, kind)?;
-            if matches!(device, Device::Cpu) {
-                Ok(part)
-            } else {
-                upload_blocks(&part.data()?, count, columns, kind, &device)
-            }
+            QTensor::quantize(&part, kind)
         });
-        Ok(Self { parts: parts.collect::<Result<Vec<_>>>()?.into(), dtype, device })
+        let parts = parts.collect::<Result<Vec<_>>>()?;
+        let cpu = Self { storage: BlockStorage::Parts(parts.into()), dtype, device: Device::Cpu };
+        if device.is_cpu() {
+            return Ok(cpu);
+        }
+        Self::from_blocks(&cpu.blocks()?, (rows, columns), kind, |row| row, dtype, &device)
+    }
+
+    /// Stores a matrix as a bf16 tensor on its device.
+    fn in_bf16(dense: &Tensor) -> Result<Self> {
+        let storage = BlockStorage::Bf16(dense.to_dtype(DType::BF16)?.contiguous()?);
+        Ok(Self { storage, dtype: dense.dtype(), device: dense.device().clone() })
     }
 
     /// Takes the blocks of a tensor on the CPU as they are; row i of the matrix is row `row(i)` of
@@ -73,6 +91,12 @@ impl QuantisedMatrix {
         if blocks.len() < rows * width {
             bail!("{} bytes are too few for the blocks of {rows} rows of {columns} elements", blocks.len());
         }
+        if kind == GgmlDType::BF16 && !device.is_cpu() {
+            let ordered: Vec<u8> =
+                (0..rows).map(row).flat_map(|row| blocks[row * width..][..width].iter().copied()).collect();
+            let matrix = Tensor::from_raw_buffer(&ordered, DType::BF16, &[rows, columns], device)?;
+            return Ok(Self { storage: BlockStorage::Bf16(matrix), dtype, device: device.clone() });
+        }
         let parts = row_ranges(rows, columns, device).into_par_iter().map(|(first, count)| {
             let mut part = Vec::with_capacity(count * width);
             for index in (first..first + count).map(&row) {
@@ -80,7 +104,8 @@ impl QuantisedMatrix {
             }
             upload_blocks(&part, count, columns, kind, device)
         });
-        Ok(Self { parts: parts.collect::<Result<Vec<_>>>()?.into(), dtype, device: device.clone() })
+        let storage = BlockStorage::Parts(parts.collect::<Result<Vec<_>>>()?.into());
+        Ok(Self { storage, dtype, device: device.clone() })
     }
 
     /// Copies the rows `range`.
@@ -98,44 +123,63 @@ impl QuantisedMatrix {
     /// Returns all blocks in order.
     pub(super) fn blocks(&self) -> Result<Vec<u8>> {
         let mut blocks = Vec::with_capacity(self.bytes());
-        for part in &*self.parts {
-            blocks.extend_from_slice(&part.data()?);
+        match &self.storage {
+            BlockStorage::Parts(parts) => {
+                for part in &**parts {
+                    blocks.extend_from_slice(&part.data()?);
+                }
+            }
+            BlockStorage::Bf16(matrix) => matrix.write_bytes(&mut blocks)?,
         }
         Ok(blocks)
     }
 
-    pub(super) fn kind(&self) -> Option<GgmlDType> {
-        self.parts.first().map(QTensor::dtype)
+    pub(crate) fn kind(&self) -> Option<GgmlDType> {
+        match &self.storage {
+            BlockStorage::Parts(parts) => parts.first().map(QTensor::dtype),
+            BlockStorage::Bf16(_) => Some(GgmlDType::BF16),
+        }
     }
 
     pub(super) fn dims(&self) -> (usize, usize) {
-        let columns = self.parts.first().map_or(0, |part| part.shape().dims()[1]);
-        (self.parts.iter().map(|part| part.shape().dims()[0]).sum(), columns)
+        match &self.storage {
+            BlockStorage::Parts(parts) => {
+                let columns = parts.first().map_or(0, |part| part.shape().dims()[1]);
+                (parts.iter().map(|part| part.shape().dims()[0]).sum(), columns)
+            }
+            BlockStorage::Bf16(matrix) => matrix.dims2().unwrap_or_default(),
+        }
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.parts.iter().map(QTensor::storage_size_in_bytes).sum()
+        match &self.storage {
+            BlockStorage::Parts(parts) => parts.iter().map(QTensor::storage_size_in_bytes).sum(),
+            BlockStorage::Bf16(matrix) => matrix.elem_count() * DType::BF16.size_in_bytes(),
+        }
     }
 
     pub(super) fn dense(&self) -> Result<Tensor> {
-        match (&self.device, self.dtype, &*self.parts) {
-            (Device::Cpu, DType::F32, _) => self.dense_on_cpu::<f32>(),
-            (Device::Cpu, DType::BF16, _) => self.dense_on_cpu::<bf16>(),
-            (_, _, [part]) => ops::dequantise(part, self.dtype, &self.device),
-            _ => {
+        match (&self.storage, &self.device, self.dtype) {
+            (BlockStorage::Bf16(matrix), ..) => matrix.to_dtype(self.dtype),
+            (BlockStorage::Parts(parts), Device::Cpu, DType::F32) => self.dense_on_cpu::<f32>(parts),
+            (BlockStorage::Parts(parts), Device::Cpu, DType::BF16) => self.dense_on_cpu::<bf16>(parts),
+            (BlockStorage::Parts(parts), ..) => {
                 let dense = |part: &QTensor| ops::dequantise(part, self.dtype, &self.device);
-                Tensor::cat(&self.parts.par_iter().map(dense).collect::<Result<Vec<_>>>()?, 0)
+                match &**parts {
+                    [part] => dense(part),
+                    parts => Tensor::cat(&parts.par_iter().map(dense).collect::<Result<Vec<_>>>()?, 0),
+                }
             }
         }
     }
 
     /// Dequantises all parts into one matrix, in parallel.
-    fn dense_on_cpu<S: Stored<Wide = f32>>(&self) -> Result<Tensor> {
+    fn dense_on_cpu<S: Stored<Wide = f32>>(&self, parts: &[QTensor]) -> Result<Tensor> {
         let (rows, columns) = self.dims();
         let mut dense = vec![S::NOTHING; rows * columns];
         // All parts but the last have the same number of rows.
-        let size = self.parts.first().map_or(1, |part| part.shape().elem_count());
-        dense.par_chunks_mut(size).zip(&*self.parts).try_for_each(|(dense, part)| {
+        let size = parts.first().map_or(1, |part| part.shape().elem_count());
+        dense.par_chunks_mut(size).zip(parts).try_for_each(|(dense, part)| {
             let values = part.dequantize(&Device::Cpu)?;
             vectorised(Convert, (dense, values.flatten_all()?.to_vec1::<f32>()?.as_slice()));
             Ok::<(), candle_core::Error>(())
@@ -221,6 +265,33 @@ mod tests {
             assert!(difference > 0.0 && difference < tolerance, "{kind:?}: {difference}");
             assert_eq!(quantised.bytes() as f64, 300.0 * 256.0 * bytes_per_element, "{kind:?}");
         }
+    }
+
+    #[test]
+    fn parts_and_whole_matrices_have_the_same_blocks() {
+        // Parts of 256 rows on the CPU; a GPU gets the blocks of all rows at once.
+        let dense = matrix(300, 256);
+        for kind in [GgmlDType::BF16, GgmlDType::Q8_0, GgmlDType::Q4K] {
+            let parts = QuantisedMatrix::new(&dense, kind).unwrap();
+            assert!(matches!(&parts.storage, BlockStorage::Parts(parts) if parts.len() == 2), "{kind:?}");
+            let whole = QTensor::quantize(&dense, kind).unwrap();
+            assert_eq!(parts.blocks().unwrap(), *whole.data().unwrap(), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn bf16_on_a_gpu_is_a_tensor_with_the_elements_of_the_blocks() {
+        let dense = matrix(300, 256);
+        let (blocks, tensor) = (
+            QuantisedMatrix::new(&dense, GgmlDType::BF16).unwrap(),
+            QuantisedMatrix::in_bf16(&dense).unwrap(),
+        );
+        assert_eq!(largest_difference(&blocks.dense().unwrap(), &tensor.dense().unwrap()), 0.0);
+        assert_eq!(
+            (blocks.dims(), blocks.bytes(), blocks.kind()),
+            (tensor.dims(), tensor.bytes(), tensor.kind())
+        );
+        assert_eq!(blocks.blocks().unwrap(), tensor.blocks().unwrap());
     }
 
     #[test]

@@ -97,7 +97,7 @@ fn load(folder: &Path) -> Model {
 }
 
 /// Returns the log-prob of the completion and its gradients.
-fn backward(policy: &Decoder, golden: &Golden) -> (f64, Gradients) {
+fn backward(policy: &Decoder, golden: &Golden) -> (f64, Gradients<'static>) {
     let mut packer = Packer::default();
     let prompt = packer.add_prompt(&golden.tokens[..golden.prompt]);
     packer.add_completion(prompt, &golden.tokens[golden.prompt..], true);

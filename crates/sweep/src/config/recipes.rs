@@ -5,7 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use prospect_core::config::{ConfigError, Document};
+use prospect_core::{
+    config::{ConfigError, Document},
+    files::fingerprint,
+    not_fetched::NotFetched,
+};
 use prospect_data::{Pipeline, PipelineFile, TokenCounter, dataset_fingerprint};
 use prospect_model::ModelFile;
 use prospect_train::token_counter;
@@ -46,7 +50,8 @@ pub struct RecipeSources<'a> {
     /// Opens the data recipe at a path, or a document that stands for the feedback or the prepared
     /// dataset there.
     pub data: &'a dyn Fn(&str) -> Result<Document, ConfigError>,
-    /// Turns a path or address in a recipe into a local path.
+    /// Turns a path or address in a recipe into a local path. For planning only, it may fail with
+    /// [`NotFetched`] for an address.
     pub locate: &'a prospect_data::Locate<'a>,
 }
 
@@ -63,7 +68,19 @@ impl RecipeSources<'_> {
             let fingerprint = dataset_fingerprint(&path)?;
             return Ok(PlannedDataset { source: DatasetSource::Prepared { fingerprint }, path });
         }
-        let pipeline = self.pipeline(document, counters)?;
+        let pipeline = match self.pipeline(document, counters) {
+            Ok(pipeline) => pipeline,
+            Err(error) => {
+                let Some(missing) = NotFetched::find(&error).cloned() else { return Err(error) };
+                document.read::<PipelineFile>()?.check()?;
+                let fingerprint = fingerprint(&document.read::<serde_json::Value>()?)?;
+                let path = data.join(&fingerprint);
+                return Ok(PlannedDataset {
+                    source: DatasetSource::NotFetched { missing, fingerprint },
+                    path,
+                });
+            }
+        };
         let path = data.join(pipeline.fingerprint()?);
         Ok(PlannedDataset { source: DatasetSource::Recipe(Box::new(pipeline)), path })
     }

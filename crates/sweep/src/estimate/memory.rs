@@ -30,8 +30,8 @@ impl MemoryEstimate {
     /// Returns the bytes that are needed whatever the sequence length: weights, gradients and
     /// optimizer state.
     pub fn minimum(&self) -> u64 {
-        let MemoryDemand { frozen, trained, moments, .. } = self.train_plan.demand;
-        frozen + self.concurrent_runs as u64 * (2 * trained + moments)
+        let MemoryDemand { frozen, trained, moments, master_weights, .. } = self.train_plan.demand;
+        frozen + self.concurrent_runs as u64 * (2 * trained + moments + master_weights)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use prospect_core::not_fetched::NotFetched;
 use prospect_data::{Manifest, SplitCounts, dry_run, read_manifest};
 use prospect_runs::series_name;
 use prospect_train::{FeedbackFormat, Objective};
@@ -41,7 +42,9 @@ pub struct TrainingSchedule {
     pub steps_differ: Vec<String>,
     /// Values on the x axis at which series differ in epochs.
     pub epochs_differ: Vec<String>,
-    /// Errors of datasets that could not be counted.
+    /// Training rows of the datasets, by index, that were counted.
+    pub counts: BTreeMap<usize, SplitCounts>,
+    /// Reasons why datasets could not be counted.
     pub errors: Vec<String>,
 }
 
@@ -59,6 +62,7 @@ pub(crate) fn completions_per_epoch(train: SplitCounts, objective: &Objective) -
 pub(crate) fn count_dataset(dataset: &PlannedDataset) -> Result<Manifest, SweepError> {
     match (dataset.prepared()?, &dataset.source) {
         (None, DatasetSource::Recipe(pipeline)) => Ok(dry_run(pipeline)?),
+        (None, DatasetSource::NotFetched { missing, .. }) => Err(missing.clone().into()),
         (Some(manifest), _) => Ok(manifest),
         (None, DatasetSource::Prepared { .. }) => Ok(read_manifest(&dataset.path)?),
     }
@@ -76,7 +80,13 @@ pub fn training_schedule(plan: &SweepPlan) -> TrainingSchedule {
     for run in plan.full_length_runs().iter().filter(|run| run.seed == seed) {
         let counts = counts.entry(run.dataset).or_insert_with(|| {
             let manifest = count_dataset(&plan.datasets[run.dataset]);
-            manifest.map_err(|error| errors.push(error.to_string())).ok().map(|manifest| manifest.train)
+            let explain = |error: SweepError| match error {
+                SweepError::NotFetched(NotFetched(address)) => {
+                    format!("not fetched, counts unknown: {address}")
+                }
+                error => format!("cannot count the data: {error}"),
+            };
+            manifest.map_err(|error| errors.push(explain(error))).ok().map(|manifest| manifest.train)
         });
         let value = |key: &str| run.settings.get(key).map(series_name).unwrap_or_default();
         let x = value(&x_axis.key);
@@ -110,6 +120,7 @@ pub fn training_schedule(plan: &SweepPlan) -> TrainingSchedule {
         epochs_differ: differ(&|a, b| (a.epochs - b.epochs).abs() >= 0.01),
         rows: merge_rows(cells),
         xs,
+        counts: counts.into_iter().filter_map(|(dataset, counts)| Some((dataset, counts?))).collect(),
         errors,
     }
 }

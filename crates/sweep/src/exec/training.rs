@@ -34,6 +34,8 @@ pub(super) struct Training<'a> {
     pub(super) stop: Option<StopFile>,
     /// Tokens of the data, shared by all runs.
     pub(super) encodings: &'a EncodingCache,
+    /// Shards the state of full training over the ranks.
+    pub(super) shard_state: bool,
     /// Ranks that train it together.
     pub(super) group: &'a dyn Collective,
 }
@@ -157,6 +159,7 @@ impl Training<'_> {
             encoder,
             seed: self.seed,
             checkpoints: Some(checkpoints),
+            shard_state: self.shard_state,
             group: self.group,
         }
     }

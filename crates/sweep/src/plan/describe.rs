@@ -2,14 +2,28 @@
 
 use std::collections::BTreeSet;
 
+use prospect_model::WeightsSource;
 use prospect_runs::{SweepDir, describe_settings};
 
 use prospect_train::Settings;
 
-use super::{ResolvedRun, RunFilter, SweepPlan};
+use super::{DatasetSource, ResolvedRun, RunFilter, SweepPlan};
 use crate::{search::RUNG, status::RunState};
 
 impl SweepPlan {
+    /// Returns the addresses of data and weights that are not on this machine.
+    pub fn not_fetched(&self) -> BTreeSet<String> {
+        let data = self.datasets.iter().filter_map(|dataset| match &dataset.source {
+            DatasetSource::NotFetched { missing, .. } => Some(missing.0.clone()),
+            DatasetSource::Recipe(_) | DatasetSource::Prepared { .. } => None,
+        });
+        let weights = self.models.iter().filter_map(|model| match &model.weights {
+            WeightsSource::NotFetched(address) => Some(address.clone()),
+            _ => None,
+        });
+        data.chain(weights).collect()
+    }
+
     fn is_retrained(&self, run: &ResolvedRun) -> bool {
         self.retrained.iter().any(|other| other.id == run.id)
     }

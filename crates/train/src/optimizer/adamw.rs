@@ -2,11 +2,15 @@
 
 use std::sync::Mutex;
 
-use candle_core::{CpuStorage, DType, Device, Error, InplaceOp1, Layout, Result, Storage, Tensor, bail};
-use prospect_model::{AdamWConstants, Gradients, Parameter, Parameters, adamw};
+use candle_core::{CpuStorage, DType, Error, InplaceOp1, Layout, Result, Storage, Tensor, bail};
+use prospect_dist::Collective;
+use prospect_model::{AdamWConstants, Gradients, Parameters, adamw};
 use rayon::prelude::*;
 
-use super::{StateDict, state_tensor};
+use super::{
+    StateDict,
+    state::{Moments, OptimizerState},
+};
 
 /// Hyperparameters of AdamW, except the learning rate.
 #[derive(Debug, Clone, Copy)]
@@ -16,43 +20,31 @@ pub(crate) struct AdamWConfig {
     pub(crate) weight_decay: f64,
 }
 
-/// First and second moment of one parameter.
-enum Moments {
-    /// f32 on the CPU: updated in one fused loop.
-    Fused(Vec<f32>, Vec<f32>),
-    /// Any device: updated by a kernel if one is enabled, else by candle operations.
-    OnDevice(Tensor, Tensor),
-}
+/// Names of the first and the second moment.
+const KINDS: [&str; 2] = ["first", "second"];
 
 /// AdamW over all parameters of a model.
-pub(crate) struct AdamW {
+pub(crate) struct AdamW<'a> {
     config: AdamWConfig,
-    moments: Vec<Moments>,
+    state: OptimizerState<'a, 2>,
     steps: i32,
 }
 
-impl AdamW {
+impl<'a> AdamW<'a> {
     /// Creates the optimizer with zero moments.
-    pub(crate) fn new(config: AdamWConfig, parameters: &Parameters) -> Result<Self> {
-        let moments = parameters.iter().map(|(_, parameter)| {
-            let value = parameter.value();
-            if matches!(value.device(), Device::Cpu) && value.dtype() == DType::F32 {
-                let zeros = vec![0.0; value.elem_count()];
-                return Ok(Moments::Fused(zeros.clone(), zeros));
-            }
-            // Half-precision parameters keep their moments in f32.
-            let dtype = if value.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-            let zeros = || Tensor::zeros(value.shape(), dtype, value.device());
-            Ok(Moments::OnDevice(zeros()?, zeros()?))
-        });
-        Ok(Self { config, moments: moments.collect::<Result<_>>()?, steps: 0 })
+    pub(crate) fn new(
+        config: AdamWConfig,
+        parameters: &Parameters,
+        shards: Option<&'a dyn Collective>,
+    ) -> Result<Self> {
+        Ok(Self { config, state: OptimizerState::new(parameters, shards)?, steps: 0 })
     }
 
     /// Takes one step along `scale` times the gradients. Parameters without a gradient stay.
     pub(crate) fn step(
         &mut self,
         parameters: &Parameters,
-        gradients: &Gradients,
+        gradients: &Gradients<'_>,
         scale: f64,
         learning_rate: f64,
     ) -> Result<()> {
@@ -67,58 +59,33 @@ impl AdamW {
             epsilon: epsilon * correction2.sqrt(),
             decay: 1.0 - learning_rate * weight_decay,
         };
-        for ((_, parameter), moments) in parameters.iter().zip(&mut self.moments) {
-            if let Some(gradient) = gradients.get(parameter) {
-                match moments {
-                    Moments::Fused(m, v) => update.fused(parameter, &gradient.contiguous()?, m, v)?,
-                    Moments::OnDevice(m, v) => {
-                        if !adamw(parameter.value(), gradient, [&*m, &*v], &update.constants())? {
-                            update.composed(parameter, gradient, m, v)?;
-                        }
-                    }
-                }
+        self.state.update(parameters, gradients, |weights, gradient, moments| match moments {
+            Moments::Fused([m, v]) => {
+                update.fused(weights, &gradient.to_dtype(DType::F32)?.contiguous()?, m, v)?;
+                Ok(None)
             }
-        }
-        Ok(())
-    }
-
-    /// Returns the moments as `first.NAME` and `second.NAME`.
-    pub(crate) fn state_dict(&self, parameters: &Parameters) -> Result<Vec<(String, Tensor)>> {
-        let mut state = Vec::with_capacity(2 * self.moments.len());
-        for ((name, parameter), moments) in parameters.iter().zip(&self.moments) {
-            let (first, second) = match moments {
-                Moments::Fused(first, second) => {
-                    let shape = parameter.value().shape();
-                    let tensor = |moment: &[f32]| Tensor::from_slice(moment, shape, &Device::Cpu);
-                    (tensor(first)?, tensor(second)?)
+            Moments::OnDevice([m, v]) => {
+                if adamw(weights, gradient, [&*m, &*v], &update.constants())? {
+                    return Ok(None);
                 }
-                Moments::OnDevice(first, second) => (first.clone(), second.clone()),
-            };
-            state.extend([(format!("first.{name}"), first), (format!("second.{name}"), second)]);
-        }
-        Ok(state)
+                update.composed(weights, gradient, m, v).map(Some)
+            }
+        })
     }
 
-    /// Restores the moments of [`state_dict`](Self::state_dict) and the step count.
+    /// Returns the moments as `first.NAME` and `second.NAME`, and master weights.
+    pub(crate) fn state_dict(&self, parameters: &Parameters) -> Result<Vec<(String, Tensor)>> {
+        self.state.state_dict(parameters, KINDS)
+    }
+
+    /// Restores [`state_dict`](Self::state_dict) and the step count.
     pub(crate) fn load_state_dict(
         &mut self,
         parameters: &Parameters,
         state: &StateDict,
         steps: u64,
     ) -> Result<()> {
-        for ((name, parameter), moments) in parameters.iter().zip(&mut self.moments) {
-            let first = state_tensor(state, &format!("first.{name}"))?;
-            let second = state_tensor(state, &format!("second.{name}"))?;
-            *moments = match moments {
-                Moments::Fused(..) => {
-                    Moments::Fused(first.flatten_all()?.to_vec1()?, second.flatten_all()?.to_vec1()?)
-                }
-                Moments::OnDevice(..) => {
-                    let device = parameter.value().device();
-                    Moments::OnDevice(first.to_device(device)?, second.to_device(device)?)
-                }
-            };
-        }
+        self.state.load_state_dict(parameters, state, KINDS)?;
         self.steps = i32::try_from(steps).map_err(Error::wrap)?;
         Ok(())
     }
@@ -143,24 +110,23 @@ impl ParameterUpdate {
         AdamWConstants { beta1, beta2, scale, rate, epsilon, decay }
     }
 
-    fn fused(&self, parameter: &Parameter, gradient: &Tensor, m: &mut [f32], v: &mut [f32]) -> Result<()> {
-        let fused = FusedAdamW { update: *self, gradient, moments: Mutex::new((m, v)) };
-        parameter.value().inplace_op1(&fused)
+    fn fused(&self, weights: &Tensor, gradient: &Tensor, m: &mut [f32], v: &mut [f32]) -> Result<()> {
+        weights.inplace_op1(&FusedAdamW { update: *self, gradient, moments: Mutex::new((m, v)) })
     }
 
+    /// Returns the updated weights.
     fn composed(
         &self,
-        parameter: &Parameter,
+        weights: &Tensor,
         gradient: &Tensor,
         m: &mut Tensor,
         v: &mut Tensor,
-    ) -> Result<()> {
+    ) -> Result<Tensor> {
         let gradient = (gradient.to_dtype(m.dtype())? * self.scale)?;
         *m = ((&*m * self.betas.0)? + (&gradient * (1.0 - self.betas.0))?)?;
         *v = ((&*v * self.betas.1)? + (gradient.sqr()? * (1.0 - self.betas.1))?)?;
         let change = ((&*m * self.rate)? / (v.sqrt()? + self.epsilon)?)?;
-        let value = ((parameter.value().to_dtype(m.dtype())? * self.decay)? - change)?;
-        parameter.var().set(&value.to_dtype(parameter.value().dtype())?)
+        (weights * self.decay)? - change
     }
 }
 
@@ -209,7 +175,9 @@ impl InplaceOp1 for FusedAdamW<'_> {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
     use prospect_kernels::adamw;
+    use prospect_model::{Decoder, Dtype};
 
     use super::{
         super::tests::{gradients, policy},
@@ -222,16 +190,16 @@ mod tests {
     fn fused_and_composed_updates_are_adamw() {
         let policy = policy();
         let gradients = gradients(&policy);
-        let mut fused = AdamW::new(CONFIG, policy.parameters()).unwrap();
+        let mut fused = AdamW::new(CONFIG, policy.parameters(), None).unwrap();
         let (name, parameter) = policy.parameters().iter().nth(3).unwrap();
         let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let (start, gradient) = (flat(parameter.value()), flat(gradients.get(parameter).unwrap()));
 
         let copy = policy.with_all_trained().unwrap();
-        let mut composed = AdamW::new(CONFIG, copy.parameters()).unwrap();
-        for (moments, (_, parameter)) in composed.moments.iter_mut().zip(copy.parameters().iter()) {
-            let zeros = parameter.value().zeros_like().unwrap();
-            *moments = Moments::OnDevice(zeros.clone(), zeros);
+        let mut composed = AdamW::new(CONFIG, copy.parameters(), None).unwrap();
+        for (state, (_, parameter)) in composed.state.parameters.iter_mut().zip(copy.parameters().iter()) {
+            let zeros = || parameter.value().zeros_like().unwrap();
+            state.moments = Moments::OnDevice([zeros(), zeros()]);
         }
         for _ in 0..3 {
             fused.step(policy.parameters(), &gradients, 0.5, 0.01).unwrap();
@@ -256,7 +224,7 @@ mod tests {
     fn the_twin_of_the_cuda_kernel_takes_the_same_steps_to_the_bit() {
         let policy = policy();
         let gradients = gradients(&policy);
-        let mut optimizer = AdamW::new(CONFIG, policy.parameters()).unwrap();
+        let mut optimizer = AdamW::new(CONFIG, policy.parameters(), None).unwrap();
         let (name, parameter) = policy.parameters().iter().nth(3).unwrap();
         let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let (mut value, gradient) = (flat(parameter.value()), flat(gradients.get(parameter).unwrap()));
@@ -276,5 +244,54 @@ mod tests {
             let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             assert_eq!(bits(&flat(parameter.value())), bits(&value), "{name}, step {step}");
         }
+    }
+
+    #[test]
+    fn small_updates_of_half_precision_weights_are_not_lost() {
+        let base =
+            Decoder::random_on(&Device::Cpu, policy().architecture().clone(), 0, Dtype::Bf16, None).unwrap();
+        let half = base.with_all_trained().unwrap();
+        let gradients = gradients(&half);
+        let mut optimizer = AdamW::new(CONFIG, half.parameters(), None).unwrap();
+        let (name, parameter) = half.parameters().iter().nth(3).unwrap();
+        let flat =
+            |x: &Tensor| x.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let (start, gradient) = (flat(parameter.value()), flat(gradients.get(parameter).unwrap()));
+        let (rate, steps) = (1e-5, 300);
+        let state = |optimizer: &AdamW<'_>| -> StateDict {
+            optimizer.state_dict(half.parameters()).unwrap().into_iter().collect()
+        };
+        for _ in 0..steps {
+            optimizer.step(half.parameters(), &gradients, 1.0, rate).unwrap();
+        }
+        let master = flat(&state(&optimizer)[&format!("master.{name}")]);
+        for (((start, gradient), value), master) in
+            start.iter().zip(&gradient).zip(flat(parameter.value())).zip(&master)
+        {
+            // The weight is its master weight, rounded.
+            assert_eq!(half::bf16::from_f32(*master).to_f32(), value);
+            if gradient.abs() > 1e-3 {
+                let decayed = f64::from(*start) * (1.0 - rate * CONFIG.weight_decay).powi(steps);
+                let expected = decayed - rate * f64::from(steps) * f64::from(gradient.signum());
+                assert!((f64::from(*master) - expected).abs() < 1e-4, "{master} {expected}");
+            }
+        }
+        // Single updates would all have been rounded away from a weight of this size.
+        let moved = start.iter().zip(flat(parameter.value())).filter(|(start, now)| **start != *now).count();
+        assert!(moved > start.len() / 4, "{moved} of {}", start.len());
+        let ulp =
+            |x: f32| half::bf16::from_bits(half::bf16::from_f32(x.abs()).to_bits() + 1).to_f32() - x.abs();
+        let below = start.iter().filter(|x| rate as f32 * 2.0 < ulp(**x)).count();
+        assert!(below > start.len() * 3 / 4);
+
+        // A restored optimizer continues from the master weights, not from the rounded ones.
+        let saved = state(&optimizer);
+        let mut restored = AdamW::new(CONFIG, half.parameters(), None).unwrap();
+        restored.load_state_dict(half.parameters(), &saved, steps as u64).unwrap();
+        let again = state(&restored);
+        for (name, tensor) in &saved {
+            assert_eq!(flat(tensor), flat(&again[name]), "{name}");
+        }
+        assert_eq!(restored.steps, optimizer.steps);
     }
 }

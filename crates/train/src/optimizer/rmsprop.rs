@@ -3,11 +3,15 @@
 
 use std::sync::Mutex;
 
-use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Storage, Tensor, bail};
-use prospect_model::{Gradients, Parameter, Parameters};
+use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Result, Storage, Tensor, bail};
+use prospect_dist::Collective;
+use prospect_model::{Gradients, Parameters};
 use rayon::prelude::*;
 
-use super::{StateDict, state_tensor};
+use super::{
+    StateDict,
+    state::{Moments, OptimizerState},
+};
 
 /// Hyperparameters of RMSprop, except the learning rate.
 #[derive(Debug, Clone, Copy)]
@@ -18,83 +22,51 @@ pub(crate) struct RmsPropConfig {
     pub(crate) weight_decay: f64,
 }
 
-/// Mean square of the gradients of one parameter.
-enum MeanSquare {
-    /// f32 on the CPU: updated in one fused loop.
-    Fused(Vec<f32>),
-    /// Any device: updated by candle operations.
-    OnDevice(Tensor),
-}
+/// Name of the mean square of the gradients.
+const KINDS: [&str; 1] = ["square"];
 
 /// RMSprop over all parameters of a model.
-pub(crate) struct RmsProp {
+pub(crate) struct RmsProp<'a> {
     config: RmsPropConfig,
-    squares: Vec<MeanSquare>,
+    state: OptimizerState<'a, 1>,
 }
 
-impl RmsProp {
+impl<'a> RmsProp<'a> {
     /// Creates the optimizer with mean squares of 0.
-    pub(crate) fn new(config: RmsPropConfig, parameters: &Parameters) -> Result<Self> {
-        let squares = parameters.iter().map(|(_, parameter)| {
-            let value = parameter.value();
-            if matches!(value.device(), Device::Cpu) && value.dtype() == DType::F32 {
-                return Ok(MeanSquare::Fused(vec![0.0; value.elem_count()]));
-            }
-            // Half-precision parameters keep their mean squares in f32.
-            let dtype = if value.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-            Ok(MeanSquare::OnDevice(Tensor::zeros(value.shape(), dtype, value.device())?))
-        });
-        Ok(Self { config, squares: squares.collect::<Result<_>>()? })
+    pub(crate) fn new(
+        config: RmsPropConfig,
+        parameters: &Parameters,
+        shards: Option<&'a dyn Collective>,
+    ) -> Result<Self> {
+        Ok(Self { config, state: OptimizerState::new(parameters, shards)? })
     }
 
     /// Takes one step along `scale` times the gradients. Parameters without a gradient stay.
     pub(crate) fn step(
         &mut self,
         parameters: &Parameters,
-        gradients: &Gradients,
+        gradients: &Gradients<'_>,
         scale: f64,
         learning_rate: f64,
     ) -> Result<()> {
         let update = ParameterUpdate { config: self.config, scale, rate: learning_rate };
-        for ((_, parameter), square) in parameters.iter().zip(&mut self.squares) {
-            if let Some(gradient) = gradients.get(parameter) {
-                match square {
-                    MeanSquare::Fused(square) => {
-                        update.fused(parameter, &gradient.contiguous()?, square)?;
-                    }
-                    MeanSquare::OnDevice(square) => update.composed(parameter, gradient, square)?,
-                }
+        self.state.update(parameters, gradients, |weights, gradient, moments| match moments {
+            Moments::Fused([square]) => {
+                update.fused(weights, &gradient.to_dtype(DType::F32)?.contiguous()?, square)?;
+                Ok(None)
             }
-        }
-        Ok(())
+            Moments::OnDevice([square]) => update.composed(weights, gradient, square).map(Some),
+        })
     }
 
-    /// Returns the mean squares as `square.NAME`.
+    /// Returns the mean squares as `square.NAME`, and master weights.
     pub(crate) fn state_dict(&self, parameters: &Parameters) -> Result<Vec<(String, Tensor)>> {
-        let named = parameters.iter().zip(&self.squares);
-        named
-            .map(|((name, parameter), square)| {
-                let square = match square {
-                    MeanSquare::Fused(square) => {
-                        Tensor::from_slice(square, parameter.value().shape(), &Device::Cpu)?
-                    }
-                    MeanSquare::OnDevice(square) => square.clone(),
-                };
-                Ok((format!("square.{name}"), square))
-            })
-            .collect()
+        self.state.state_dict(parameters, KINDS)
     }
 
-    /// Restores the mean squares of [`state_dict`](Self::state_dict).
+    /// Restores [`state_dict`](Self::state_dict).
     pub(crate) fn load_state_dict(&mut self, parameters: &Parameters, state: &StateDict) -> Result<()> {
-        for ((name, parameter), square) in parameters.iter().zip(&mut self.squares) {
-            let saved = state_tensor(state, &format!("square.{name}"))?;
-            *square = match square {
-                MeanSquare::Fused(_) => MeanSquare::Fused(saved.flatten_all()?.to_vec1()?),
-                MeanSquare::OnDevice(_) => MeanSquare::OnDevice(saved.to_device(parameter.value().device())?),
-            };
-        }
-        Ok(())
+        self.state.load_state_dict(parameters, state, KINDS)
     }
 }
 
@@ -107,17 +79,17 @@ struct ParameterUpdate {
 }
 
 impl ParameterUpdate {
-    fn fused(&self, parameter: &Parameter, gradient: &Tensor, square: &mut [f32]) -> Result<()> {
-        parameter.value().inplace_op1(&FusedRmsProp { update: *self, gradient, square: Mutex::new(square) })
+    fn fused(&self, weights: &Tensor, gradient: &Tensor, square: &mut [f32]) -> Result<()> {
+        weights.inplace_op1(&FusedRmsProp { update: *self, gradient, square: Mutex::new(square) })
     }
 
-    fn composed(&self, parameter: &Parameter, gradient: &Tensor, square: &mut Tensor) -> Result<()> {
+    /// Returns the updated weights.
+    fn composed(&self, weights: &Tensor, gradient: &Tensor, square: &mut Tensor) -> Result<Tensor> {
         let RmsPropConfig { alpha, epsilon, weight_decay } = self.config;
-        let value = parameter.value().to_dtype(square.dtype())?;
-        let gradient = ((gradient.to_dtype(square.dtype())? * self.scale)? + (&value * weight_decay)?)?;
+        let gradient = ((gradient.to_dtype(square.dtype())? * self.scale)? + (weights * weight_decay)?)?;
         *square = ((&*square * alpha)? + (gradient.sqr()? * (1.0 - alpha))?)?;
         let change = ((gradient * self.rate)? / (square.sqrt()? + epsilon)?)?;
-        parameter.var().set(&(value - change)?.to_dtype(parameter.value().dtype())?)
+        weights - change
     }
 }
 
@@ -184,10 +156,10 @@ mod tests {
         let (name, parameter) = policy.parameters().iter().nth(3).unwrap();
         let (start, gradient) = (flat(parameter.value()), flat(gradients.get(parameter).unwrap()));
         let copy = policy.with_all_trained().unwrap();
-        let mut fused = RmsProp::new(CONFIG, policy.parameters()).unwrap();
-        let mut composed = RmsProp::new(CONFIG, copy.parameters()).unwrap();
-        for (square, (_, parameter)) in composed.squares.iter_mut().zip(copy.parameters().iter()) {
-            *square = MeanSquare::OnDevice(parameter.value().zeros_like().unwrap());
+        let mut fused = RmsProp::new(CONFIG, policy.parameters(), None).unwrap();
+        let mut composed = RmsProp::new(CONFIG, copy.parameters(), None).unwrap();
+        for (state, (_, parameter)) in composed.state.parameters.iter_mut().zip(copy.parameters().iter()) {
+            state.moments = Moments::OnDevice([parameter.value().zeros_like().unwrap()]);
         }
         for _ in 0..3 {
             fused.step(policy.parameters(), &gradients, 0.5, 0.01).unwrap();
@@ -221,7 +193,7 @@ mod tests {
         let gradient = (ones * 2.0).unwrap();
         let mut square = vec![0.0; parameter.value().elem_count()];
         for expected in [0.0, -0.708_881_2] {
-            update.fused(parameter, &gradient, &mut square).unwrap();
+            update.fused(parameter.value(), &gradient, &mut square).unwrap();
             let found = flat(parameter.value());
             assert!(found.iter().all(|value| (value - expected).abs() < 1e-5), "{found:?}");
         }

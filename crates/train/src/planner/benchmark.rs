@@ -126,11 +126,7 @@ impl Benchmark<'_> {
         let encoder = Encoder::new(&model, settings.max_length, settings.max_prompt_length);
         let steps = settings.steps(settings.batch_size);
         let examples = generate_examples(&settings, &encoder, settings.batch_size * steps as usize)?;
-        let activations = match plan.recomputed {
-            0 => Activations::Keep,
-            all if all == self.architecture.layers as u64 => Activations::Recompute,
-            _ => Activations::Within(plan.demand.total()),
-        };
+        let activations = Activations::RecomputeFirst(plan.recomputed as usize);
         let context = TrainContext {
             model: &model,
             train: Train::Lora(ADAPTER),
@@ -140,6 +136,7 @@ impl Benchmark<'_> {
             encoder: &encoder,
             seed: 0,
             checkpoints: None,
+            shard_state: false,
             group: &SingleProcess,
         };
         // Never saved, so every step computes its reference log-probs.
@@ -211,7 +208,7 @@ impl Observer for StepTimer<'_> {
 
 /// Generates examples with `completions` completions, each with its own prompt and at maximum
 /// length.
-fn generate_examples(
+pub(crate) fn generate_examples(
     settings: &Settings,
     encoder: &Encoder<'_>,
     completions: usize,

@@ -137,6 +137,7 @@ impl<'a> PlanRequest<'a> {
         let recomputed = match activations {
             Activations::Keep => 0,
             Activations::Recompute => layers,
+            Activations::RecomputeFirst(blocks) => (blocks as u64).min(layers),
             Activations::Within(bytes) => {
                 let batch = self.settings.longest_batch(micro_batch_size);
                 let within = footprint.recomputed_within(bytes, &batch, self.accumulates(micro_batch_size));

@@ -10,7 +10,10 @@ use prospect_kernels::{
 use prospect_testkit::emulator::Emulator;
 
 use super::{super::composed, *};
-use crate::ops::tests::{flat, forest, random};
+use crate::ops::{
+    AttentionBatch,
+    tests::{flat, forest, random},
+};
 
 /// Launcher that runs kernels on CPU tensors.
 struct Emulated(RefCell<Emulator>);
@@ -108,6 +111,9 @@ fn operations_as_kernels_equal_composed_ones() {
             let composed_ = composed::rms_norm_backward(&x, &weight, &inverse, &grad, residual).unwrap();
             assert_close("norm backward", &dx, &composed_);
         }
+        let d_weight = rms_norm_weight_grad(ours, &x, &inverse, &grad).unwrap();
+        let composed_ = composed::rms_norm_weight_grad(&x, &inverse, &grad).unwrap();
+        assert_close("norm weight", &d_weight, &composed_);
 
         let (cos, sin) = (random("cos", (9, 3), dtype), random("sin", (9, 3), dtype));
         for pairs in [RotaryPairs::Halves, RotaryPairs::Interleaved] {
@@ -134,10 +140,11 @@ fn operations_as_kernels_equal_composed_ones() {
         let heads = AttentionHeads::new(4, 2, 6);
         let (q, grad) = (random("q", (rows, 24), dtype), random("dy", (rows, 24), dtype));
         let (k, v) = (random("k", (rows, 12), dtype), random("v", (rows, 12), dtype));
+        let batch = AttentionBatch::new(&trees, heads);
         let y = attention(ours, &q, &k, &v, &trees, heads).unwrap();
-        assert_close("attention", &y, &composed::attention(&q, &k, &v, &trees, heads).unwrap());
+        assert_close("attention", &y, &composed::attention(&q, &k, &v, &batch).unwrap());
         let (dq, dk, dv) = attention_backward(ours, &q, &k, &v, &grad, &trees, heads).unwrap();
-        let composed_ = composed::attention_backward(&q, &k, &v, &grad, &trees, heads).unwrap();
+        let composed_ = composed::attention_backward(&q, &k, &v, &grad, &batch).unwrap();
         assert_close("attention dq", &dq, &composed_.0);
         assert_close("attention dk", &dk, &composed_.1);
         assert_close("attention dv", &dv, &composed_.2);

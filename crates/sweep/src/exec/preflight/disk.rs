@@ -77,13 +77,13 @@ fn bytes_to_write(
     for (is_run, (model, dataset, settings)) in
         stages.map(|stage| (false, stage)).chain(runs.map(|run| (true, run)))
     {
-        let (trained, moments) = trained_bytes(&plan.models[model], &architectures[model], settings)?;
+        let (trained, optimizer) = trained_bytes(&plan.models[model], &architectures[model], settings)?;
         if is_run {
             weights += trained;
         }
         let completions = completions_per_epoch(manifests[dataset].train, &settings.objective);
         if settings.steps(completions) >= plan.checkpoints.every {
-            largest_checkpoint = largest_checkpoint.max(trained + moments);
+            largest_checkpoint = largest_checkpoint.max(trained + optimizer);
         }
     }
     // A checkpoint is written before an older one is removed.
@@ -91,7 +91,7 @@ fn bytes_to_write(
     Ok(weights + jobs.min(pending.runs.len()) as u64 * kept * largest_checkpoint)
 }
 
-/// Returns the bytes of the trained weights and of the optimizer's moments.
+/// Returns the bytes of the trained weights, and of the optimizer's moments and master weights.
 fn trained_bytes(
     recipe: &Recipe,
     architecture: &Architecture,
@@ -99,7 +99,7 @@ fn trained_bytes(
 ) -> Result<(u64, u64), SweepError> {
     let request = PlanRequest::from_recipe(recipe, architecture, settings, DeviceKind::detect());
     let demand = request.plan_as_set(recipe.quantization, recipe.activations)?.demand;
-    Ok((demand.trained, demand.moments))
+    Ok((demand.trained, demand.moments + demand.master_weights))
 }
 
 #[cfg(test)]

@@ -1,0 +1,207 @@
+//! State of an optimizer: moments, and the weights that updates are added to, of whole parameters
+//! or of this rank's shards of them.
+
+use candle_core::{DType, Device, Error, Result, Tensor};
+use prospect_dist::Collective;
+use prospect_model::{Gradients, Parameter, Parameters};
+
+use super::{StateDict, state_tensor};
+
+/// The `N` moments of one parameter.
+pub(super) enum Moments<const N: usize> {
+    /// f32 on the CPU: updated in one fused loop.
+    Fused([Vec<f32>; N]),
+    /// Any device: updated by a kernel if one is enabled, else by candle operations.
+    OnDevice([Tensor; N]),
+}
+
+impl<const N: usize> Moments<N> {
+    /// Creates zero moments for updates of `target`.
+    fn zeros(target: &Tensor) -> Result<Self> {
+        if matches!(target.device(), Device::Cpu) && target.dtype() == DType::F32 {
+            return Ok(Self::Fused(std::array::from_fn(|_| vec![0.0; target.elem_count()])));
+        }
+        let zeros = |_| Tensor::zeros(target.shape(), target.dtype(), target.device());
+        Ok(Self::OnDevice(array((0..N).map(zeros).collect::<Result<_>>()?)?))
+    }
+
+    /// Returns the moments as flat tensors.
+    fn flat(&self) -> Result<[Tensor; N]> {
+        let flat: Vec<Tensor> = match self {
+            Self::Fused(moments) => {
+                let tensor = |moment: &Vec<f32>| Tensor::from_slice(moment, moment.len(), &Device::Cpu);
+                moments.iter().map(tensor).collect::<Result<_>>()?
+            }
+            Self::OnDevice(moments) => moments.iter().map(Tensor::flatten_all).collect::<Result<_>>()?,
+        };
+        array(flat)
+    }
+
+    /// Replaces the moments by flat tensors.
+    fn load(&mut self, flat: [Tensor; N]) -> Result<()> {
+        match self {
+            Self::Fused(moments) => {
+                for (moment, flat) in moments.iter_mut().zip(flat) {
+                    *moment = flat.to_vec1()?;
+                }
+            }
+            Self::OnDevice(moments) => {
+                for (moment, flat) in moments.iter_mut().zip(flat) {
+                    *moment = flat.to_device(moment.device())?.reshape(moment.shape())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn array<T, const N: usize>(items: Vec<T>) -> Result<[T; N]> {
+    items.try_into().map_err(|_| Error::msg("an optimizer has another number of moments"))
+}
+
+/// State of one parameter, or of this rank's shard of it.
+pub(super) struct ParameterState<const N: usize> {
+    pub(super) moments: Moments<N>,
+    /// Weights that updates are added to, if they are not the parameter itself: in f32 for a
+    /// half-precision parameter, whose precision an update of 10⁻⁵ does not reach.
+    master: Option<Tensor>,
+}
+
+/// State of all parameters, with `N` moments for each.
+pub(super) struct OptimizerState<'a, const N: usize> {
+    pub(super) parameters: Vec<ParameterState<N>>,
+    /// Group over which the state is sharded.
+    shards: Option<&'a dyn Collective>,
+}
+
+impl<'a, const N: usize> OptimizerState<'a, N> {
+    /// Creates zero moments, and master weights equal to the parameters. With `shards`, each rank
+    /// keeps its [shard](Collective::even_shard) of both, and steps along
+    /// [sharded gradients](Gradients::sharded).
+    pub(super) fn new(parameters: &Parameters, shards: Option<&'a dyn Collective>) -> Result<Self> {
+        let states = parameters.iter().map(|(_, parameter)| {
+            let value = parameter.value();
+            let dtype = if value.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+            let master = match shards {
+                Some(group) => Some(own_shard(group, value)?.to_dtype(dtype)?.force_contiguous()?),
+                None if value.dtype() != dtype => Some(value.to_dtype(dtype)?),
+                None => None,
+            };
+            Ok(ParameterState { moments: Moments::zeros(master.as_ref().unwrap_or(value))?, master })
+        });
+        Ok(Self { parameters: states.collect::<Result<_>>()?, shards })
+    }
+
+    /// Updates every parameter that has a gradient. `update` gets the weights, the gradient and the
+    /// moments, and returns the new weights, or None if it has changed them in place.
+    pub(super) fn update(
+        &mut self,
+        parameters: &Parameters,
+        gradients: &Gradients<'_>,
+        mut update: impl FnMut(&Tensor, &Tensor, &mut Moments<N>) -> Result<Option<Tensor>>,
+    ) -> Result<()> {
+        for ((_, parameter), state) in parameters.iter().zip(&mut self.parameters) {
+            let Some(gradient) = gradients.get(parameter) else { continue };
+            let ParameterState { moments, master } = state;
+            let updated = update(master.as_ref().unwrap_or(parameter.value()), gradient, moments)?;
+            match (master, updated) {
+                (None, None) => {}
+                (None, Some(value)) => parameter.var().set(&value)?,
+                (Some(master), updated) => {
+                    if let Some(updated) = updated {
+                        *master = updated;
+                    }
+                    publish(self.shards, parameter, master)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns each moment as `KIND.NAME`, with `kinds` in the order of the moments, and the master
+    /// weights of half-precision parameters as `master.NAME`: whole tensors, whether the state is
+    /// sharded or not. With shards, all ranks must call it, and only rank 0 gets the tensors.
+    pub(super) fn state_dict(
+        &self,
+        parameters: &Parameters,
+        kinds: [&str; N],
+    ) -> Result<Vec<(String, Tensor)>> {
+        let mut dict = Vec::with_capacity((N + 1) * self.parameters.len());
+        let mut add = |kind: &str, name: &str, flat: &Tensor, value: &Tensor| -> Result<()> {
+            let whole = match self.shards {
+                None => flat.reshape(value.shape())?,
+                Some(group) => {
+                    let whole = group.all_gather_shards(flat, value.elem_count()).map_err(Error::wrap)?;
+                    if group.rank() > 0 {
+                        return Ok(());
+                    }
+                    whole.to_device(&Device::Cpu)?.reshape(value.shape())?
+                }
+            };
+            dict.push((format!("{kind}.{name}"), whole));
+            Ok(())
+        };
+        for ((name, parameter), ParameterState { moments, master }) in parameters.iter().zip(&self.parameters)
+        {
+            let value = parameter.value();
+            for (kind, moment) in kinds.iter().zip(moments.flat()?) {
+                add(kind, name, &moment, value)?;
+            }
+            if let Some(master) = master.as_ref().filter(|master| master.dtype() != value.dtype()) {
+                add("master", name, &master.flatten_all()?, value)?;
+            }
+        }
+        Ok(dict)
+    }
+
+    /// Restores [`state_dict`](Self::state_dict). The parameters must have been restored before.
+    pub(super) fn load_state_dict(
+        &mut self,
+        parameters: &Parameters,
+        state: &StateDict,
+        kinds: [&str; N],
+    ) -> Result<()> {
+        let shards = self.shards;
+        let own = |tensor: &Tensor| match shards {
+            Some(group) => own_shard(group, tensor),
+            None => tensor.flatten_all(),
+        };
+        for ((name, parameter), ParameterState { moments, master }) in
+            parameters.iter().zip(&mut self.parameters)
+        {
+            let moment = |kind: &&str| own(state_tensor(state, &format!("{kind}.{name}"))?);
+            moments.load(array(kinds.iter().map(moment).collect::<Result<_>>()?)?)?;
+            if let Some(master) = master {
+                let value = parameter.value();
+                let whole = if master.dtype() == value.dtype() {
+                    value
+                } else {
+                    state_tensor(state, &format!("master.{name}"))?
+                };
+                *master = own(whole)?
+                    .to_device(value.device())?
+                    .to_dtype(master.dtype())?
+                    .reshape(master.shape())?
+                    .force_contiguous()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns this rank's shard of the elements of a tensor, as a flat view.
+fn own_shard(group: &dyn Collective, whole: &Tensor) -> Result<Tensor> {
+    let range = group.even_shard(whole.elem_count());
+    whole.flatten_all()?.narrow(0, range.start, range.len())
+}
+
+/// Writes updated master weights to the parameter, from the shards of all ranks if there are any.
+fn publish(shards: Option<&dyn Collective>, parameter: &Parameter, master: &Tensor) -> Result<()> {
+    let value = parameter.value();
+    let rounded = master.to_dtype(value.dtype())?;
+    let whole = match shards {
+        None => rounded,
+        Some(group) => group.all_gather_shards(&rounded, value.elem_count()).map_err(Error::wrap)?,
+    };
+    parameter.var().set(&whole.reshape(value.shape())?)
+}
