@@ -110,6 +110,7 @@ impl<'a> Gradients<'a> {
     pub(crate) fn add(&mut self, parameter: &Parameter, gradient: Tensor) -> Result<()> {
         let gradient = match self.shards {
             Some(group) => group.reduce_scatter_tensor(&gradient).map_err(Error::wrap)?,
+            None if gradient.dtype() == parameter.value().dtype() => gradient,
             None => gradient.to_dtype(parameter.value().dtype())?,
         };
         let slot = &mut self.sums[parameter.index];
