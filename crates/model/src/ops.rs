@@ -142,8 +142,10 @@ pub(crate) fn rms_norm_backward(
 
 /// Returns d loss / d weight, `[dim]`, of [`rms_norm`].
 pub(crate) fn rms_norm_weight_grad(x: &Tensor, inverse_rms: &Tensor, grad: &Tensor) -> Result<Tensor> {
-    let normalised = x.broadcast_mul(&inverse_rms.unsqueeze(1)?)?;
-    (normalised * grad)?.sum(0)
+    // Of 16-bit rows, 1/rms is f32.
+    let dtype = inverse_rms.dtype();
+    let normalised = x.to_dtype(dtype)?.broadcast_mul(&inverse_rms.unsqueeze(1)?)?;
+    (normalised * grad.to_dtype(dtype)?)?.sum(0)
 }
 
 /// Returns x − mean(x) of each row. Also its own backward pass.
