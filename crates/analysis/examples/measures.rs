@@ -76,13 +76,12 @@ fn main() -> Result<(), Box<dyn Error>> {
             .iter()
             .map(|measure| orders.iter().map(|order| agreement(&policies, order, measure, count)).collect())
             .collect();
-        for ((name, _), agreements) in MEASURES.iter().zip(&shares) {
+        for (index, ((name, _), agreements)) in MEASURES.iter().zip(&shares).enumerate() {
+            let own = jackknife(&orders, agreements, policies.len());
             let gains: Vec<f64> = agreements.iter().zip(&shares[0]).map(|(own, first)| own - first).collect();
-            println!(
-                "P {count:4} {name:18} {}, minus 0/1 accuracy {}",
-                jackknife(&orders, agreements, policies.len()),
-                jackknife(&orders, &gains, policies.len())
-            );
+            let gain = jackknife(&orders, &gains, policies.len());
+            let gain = if index == 0 { String::new() } else { format!(", minus 0/1 accuracy {gain}") };
+            println!("P {count:4} {name:18} {own}{gain}");
         }
     }
     Ok(())
