@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
 use prospect_core::shell;
 use prospect_runs::{ComparisonRequest, Look, LookResult};
 use prospect_sweep::{
@@ -209,7 +208,7 @@ fn finish(mut session: ComparisonSession, args: &Args) -> anyhow::Result<()> {
     let recommendation = session.conclude()?;
     output::print(&recommendation)?;
     let place = report::ReportPlace::new(session.sweep(), None)?;
-    let page = report::render(session.sweep(), &place, None).context("the report cannot be written")?;
+    let page = report::render(session.sweep(), &place, None)?;
     Ok(output::print(page.display())?)
 }
 
@@ -253,7 +252,7 @@ fn describe_look(look: &Look) -> Vec<String> {
         )
     };
     let head = format!(
-        "look after {} seeds at level {:.4}: differences from the baseline, 95 % intervals",
+        "look after {} seeds at level {:.4}: differences from the baseline, adjusted intervals",
         look.planned.seeds, look.planned.level
     );
     std::iter::once(head).chain(look.results.iter().map(result)).collect()

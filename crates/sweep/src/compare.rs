@@ -20,7 +20,7 @@ use std::{path::Path, time::Duration};
 
 use prospect_analysis::sequential::{Design, DesignRequest, design};
 use prospect_runs::{ComparisonRequest, CostUnit};
-use prospect_train::{FeedbackFormat, ObjectiveName};
+use prospect_train::ObjectiveName;
 
 use self::{
     costs::{Costs, measured_costs, nominal_costs},
@@ -224,9 +224,4 @@ fn too_small(budget: Budget, probe: &Probe, costs: &Costs, methods: usize) -> Sw
     SweepError::Setting(format!(
         "the budget is too small for {methods} methods with three seeds each: {needed}, or a smaller model"
     ))
-}
-
-/// True if the objective trains on pairs.
-fn needs_whole_pairs(objective: ObjectiveName) -> bool {
-    methods::feedback_format(objective) == FeedbackFormat::Paired
 }

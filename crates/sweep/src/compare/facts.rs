@@ -8,7 +8,7 @@ use prospect_model::{Recipe, Train, WeightsSource};
 use prospect_train::{ObjectiveName, needs_pairs};
 use serde_json::json;
 
-use super::{CompareOptions, needs_whole_pairs};
+use super::{CompareOptions, methods::needs_whole_pairs};
 use crate::{
     SweepError,
     config::{LoadedExperiment, RecipeSources},
@@ -71,8 +71,10 @@ impl Probe {
     pub(super) fn check(&self, methods: &[ObjectiveName]) -> Result<(), SweepError> {
         let fail = |message: String| Err(SweepError::Preflight(message));
         let SplitCounts { pairs, n_desirable, n_undesirable, .. } = self.facts.manifest.train;
-        if let Some(method) = methods.iter().find(|method| needs_whole_pairs(**method) && pairs == 0) {
-            return fail(needs_pairs(&method.to_string()));
+        for method in methods {
+            if pairs == 0 && needs_whole_pairs(*method)? {
+                return fail(needs_pairs(&method.to_string()));
+            }
         }
         if n_desirable == 0 || n_undesirable == 0 {
             return fail(format!(

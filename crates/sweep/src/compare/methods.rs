@@ -1,7 +1,8 @@
 //! Methods of a comparison, with their settings from the literature.
 
+use prospect_core::config::Document;
 use prospect_data::SplitCounts;
-use prospect_train::{FeedbackFormat, ObjectiveName};
+use prospect_train::{FeedbackFormat, ObjectiveName, TrainFile};
 use serde_json::{Map, Value, json};
 use strum::VariantArray;
 
@@ -51,19 +52,23 @@ pub(super) fn parse(names: &[String]) -> Result<Vec<ObjectiveName>, SweepError> 
     }
 }
 
-/// Feedback that an objective trains on.
-pub(super) fn feedback_format(objective: ObjectiveName) -> FeedbackFormat {
-    use ObjectiveName::{
-        Aot, AotUnpaired, ApoDown, ApoZero, ApoZeroUnpaired, Bco, Cdpo, Csft, Dpo, ExoPair, Hinge, Ipo, Kto,
-        NcaPair, Orpo, Ppo, RobustDpo, Sft, Simpo, Slic, SppoHard,
-    };
-    match objective {
-        Kto | ApoZeroUnpaired | Bco | Ppo => FeedbackFormat::Unpaired,
-        Dpo | Cdpo | RobustDpo | Hinge | Ipo | ApoZero | ApoDown | ExoPair | NcaPair | SppoHard | Aot
-        | AotUnpaired | Simpo | Orpo | Slic => FeedbackFormat::Paired,
-        Sft => FeedbackFormat::Desirable,
-        Csft => FeedbackFormat::All,
-    }
+/// Methods with β = 0.1; the others keep the default of their own paper.
+const WITH_BETA: [ObjectiveName; 8] = [
+    ObjectiveName::Kto,
+    ObjectiveName::ApoZeroUnpaired,
+    ObjectiveName::Bco,
+    ObjectiveName::Dpo,
+    ObjectiveName::Cdpo,
+    ObjectiveName::RobustDpo,
+    ObjectiveName::Hinge,
+    ObjectiveName::Ipo,
+];
+
+/// Returns true if an objective trains on pairs.
+pub(super) fn needs_whole_pairs(objective: ObjectiveName) -> Result<bool, SweepError> {
+    let text = format!("objective: {objective}\nlearning_rate: 1e-4\nbatch_size: 8\nmax_length: 64\n");
+    let settings = Document::from_text(&objective.to_string(), &text)?.read::<TrainFile>()?.resolve()?;
+    Ok(settings.objective.feedback_format() == FeedbackFormat::Paired)
 }
 
 /// Returns the training settings of a method, by dotted key, without those of `given`.
@@ -76,9 +81,7 @@ pub(super) fn settings(objective: ObjectiveName, train: SplitCounts, given: &[&s
         }
     };
     set("objective", objective.to_string().into());
-    let other_default = [ObjectiveName::Simpo, ObjectiveName::Orpo, ObjectiveName::Slic];
-    let has_beta = !matches!(objective, ObjectiveName::Sft | ObjectiveName::Csft | ObjectiveName::Ppo);
-    if has_beta && !other_default.contains(&objective) {
+    if WITH_BETA.contains(&objective) {
         set("beta", BETA.into());
     }
     let ratio = train.n_desirable as f64 / train.n_undesirable.max(1) as f64;
@@ -130,13 +133,14 @@ mod tests {
         for objective in ObjectiveName::VARIANTS {
             let settings = settings(*objective, counts(10, 100), &[]);
             let text = "learning_rate: 1e-4\nbatch_size: 8\nmax_length: 64\n";
-            let mut document = prospect_core::config::Document::from_text("train.yaml", text).unwrap();
+            let mut document = Document::from_text("train.yaml", text).unwrap();
             for (key, value) in settings {
                 let key = key.trim_start_matches("train.").to_owned();
                 document.set(&key, serde_yaml::to_value(value).unwrap()).unwrap();
             }
-            let resolved = document.read::<prospect_train::TrainFile>().unwrap().resolve().unwrap();
-            assert_eq!(resolved.objective.feedback_format(), feedback_format(*objective), "{objective}");
+            let resolved = document.read::<TrainFile>().unwrap().resolve().unwrap();
+            let is_paired = resolved.objective.feedback_format() == FeedbackFormat::Paired;
+            assert_eq!(needs_whole_pairs(*objective).unwrap(), is_paired, "{objective}");
         }
     }
 }

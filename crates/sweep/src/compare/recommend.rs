@@ -77,7 +77,7 @@ impl Words<'_> {
         let (low, high) =
             if sign < 0.0 { (-estimate.high, -estimate.low) } else { (estimate.low, estimate.high) };
         format!(
-            "{} points of {} (95 % interval {} to {}, {} seeds)",
+            "{} points of {} (adjusted interval {} to {}, {} seeds)",
             points(sign * estimate.value),
             self.measure,
             points(low),

@@ -172,7 +172,7 @@ impl ComparisonSession {
             Some(contrast) => LookResult {
                 method: method.to_owned(),
                 seeds: contrast.seeds,
-                difference: contrast.difference,
+                difference: contrast.adjusted.unwrap_or(contrast.difference),
                 p_holm: contrast.p_holm,
                 verdict: concluded.unwrap_or(contrast.verdict),
             },
