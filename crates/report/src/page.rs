@@ -55,9 +55,10 @@ impl PageFigures {
             estimates::utility_by_size(sweep),
         ];
         // Where runs have not learnt yet, their curves are the answer.
-        let (learning, training) = match is_unlearnt(sweep) {
-            true => (curves(&[&metrics::HELD_OUT_ACCURACY, &metrics::HELD_OUT_AUC]), vec![]),
-            false => (vec![], curves(&[&metrics::HELD_OUT_ACCURACY])),
+        let (learning, training) = if is_unlearnt(sweep) {
+            (curves(&[&metrics::HELD_OUT_ACCURACY, &metrics::HELD_OUT_AUC]), Vec::new())
+        } else {
+            (Vec::new(), curves(&[&metrics::HELD_OUT_ACCURACY]))
         };
         let margins = [estimates::margin(sweep), rewards::rewards(sweep), rewards::calibration(sweep)];
         let margin_curves = curves(&[&metrics::HELD_OUT_MARGIN, &metrics::KL, &metrics::HELD_OUT_KL]);

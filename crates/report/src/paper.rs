@@ -39,7 +39,7 @@ pub fn export_paper(sweep: &SweepDir, out: &Path) -> Result<PathBuf, ReportError
     for (name, rows) in [("differences", differences(&sweep)), ("estimates", estimates(&sweep))] {
         if let Some(table) = rows {
             write_text(&out.join(format!("{name}.tex")), &table)?;
-            tables.push_str(&format!("\\begin{{table*}}\n\\centering\n\\input{{{name}}}\n\\end{{table*}}\n"));
+            tables.extend(["\\begin{table*}\n\\centering\n\\input{", name, "}\n\\end{table*}\n"]);
         }
     }
     let document = out.join("report.tex");

@@ -147,17 +147,15 @@ impl<'a> Page<'a> {
             resources.fonts().pair(Name(b"F"), FONT);
         }
         let mut states = resources.ext_g_states();
-        for index in 0..self.opacities.len() {
-            states.pair(Name(state_name(index).as_bytes()), Ref::new(STATES + index as i32));
+        for (index, object) in (0..self.opacities.len()).zip(STATES..) {
+            states.pair(Name(state_name(index).as_bytes()), Ref::new(object));
         }
         states.finish();
         resources.finish();
         page.finish();
-        for (index, thousandths) in self.opacities.iter().enumerate() {
+        for (thousandths, object) in self.opacities.iter().zip(STATES..) {
             let opacity = *thousandths as f32 / 1000.0;
-            pdf.ext_graphics(Ref::new(STATES + index as i32))
-                .non_stroking_alpha(opacity)
-                .stroking_alpha(opacity);
+            pdf.ext_graphics(Ref::new(object)).non_stroking_alpha(opacity).stroking_alpha(opacity);
         }
         if !self.used.is_empty() {
             write_font(&mut pdf, self.font, &self.glyphs, &self.used)?;

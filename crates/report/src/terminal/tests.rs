@@ -11,7 +11,14 @@ fn lines(style: TerminalStyle, synthetic: &SyntheticSweep<'_>) -> Vec<String> {
 fn a_plot_shows_intervals_around_a_line_of_no_difference() {
     let synthetic = SyntheticSweep { xs: &[0.01], series: &["dpo", "kto"], ..DEFAULT };
     let lines = lines(TerminalStyle::Plot { width: 60, is_coloured: false }, &synthetic);
-    assert_eq!(lines[..3], ["Difference from dpo in held-out accuracy, points", "", "",]);
+    assert_eq!(
+        lines[..3],
+        [
+            "Difference from dpo in held-out accuracy, points",
+            "kto     ░░░░░░░░░░░░░░░░░│──━━━━━━━━●━━━━━━━━─  +2.0, better",
+            "     −3.7                0                +3.7",
+        ]
+    );
 }
 
 #[test]
