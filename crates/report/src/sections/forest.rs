@@ -91,7 +91,9 @@ impl<'a> MeasurePlot<'a> {
         let all: usize = groups.iter().map(|(_, contrasts)| contrasts.len()).sum();
         let is_shown =
             |contrast: &&Contrast| all <= MAX_ROWS || is_significant(contrast) || contrast.is_primary;
-        groups.iter_mut().for_each(|(_, contrasts)| contrasts.retain(is_shown));
+        for (_, contrasts) in &mut groups {
+            contrasts.retain(is_shown);
+        }
         groups.retain(|(_, contrasts)| !contrasts.is_empty());
         let shown: usize = groups.iter().map(|(_, contrasts)| contrasts.len()).sum();
         (shown > 0).then(|| Self { words: words(measure), groups, hidden: all - shown })
