@@ -300,6 +300,12 @@ fn a_plan_marks_what_does_not_fit_a_card() {
         place.write(&format!("models/{}", path.file_name().unwrap().display()), fs_err::read(&path).unwrap());
     }
     let plan = place.run("sweep experiments/scale.yaml --dry-run");
+    // SFT, DPO and KTO of seven models.
     let rows = table(&plan.stdout, "== GPU-hours");
-    assert_snapshot!(rows.iter().map(|row| row.join(" | ")).collect::<Vec<_>>().join("\n"), @"");
+    let rows: Vec<_> = rows.iter().filter(|row| row.len() == 8).collect();
+    assert_eq!(rows.len(), 21, "{plan}");
+    // Thirty billion weights in bf16 exceed 24 GiB with the settings of the experiment.
+    for row in rows.iter().filter(|row| row[0].contains("llama-30b")) {
+        assert!(row[5].contains("does not fit") || row[5].contains("blocks recomputed"), "{row:?}");
+    }
 }
