@@ -78,8 +78,8 @@ fn examine(path: &Path) -> Result<String, String> {
             let sources = RecipeSources { locate: &|address| Ok(address.into()), ..SOURCES };
             let CheckedExperiment { runs, presets } =
                 check(&experiment, &sources).map_err(|error| chain(&error))?;
-            let presets: String = presets.iter().map(|line| format!("; {line}")).collect();
-            return Ok(format!("{finding}, {runs} runs{presets}"));
+            let summary = format!("{finding}, {runs} runs");
+            return Ok(std::iter::once(summary).chain(presets).collect::<Vec<_>>().join("; "));
         }
     }
     Ok(finding)

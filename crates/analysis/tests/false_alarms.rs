@@ -1,6 +1,8 @@
 //! Simulated rates of false alarms: how often the diagnosis finds a fault in stationary runs, and how
 //! often it finds a fault that is there.
 
+#![allow(clippy::unwrap_used, reason = "helpers fail the test, like the tests themselves")]
+
 use std::collections::BTreeMap;
 
 use prospect_analysis::{HeldOutResult, diagnose, stats::binomial_exact};

@@ -121,7 +121,9 @@ impl GoldenCase {
             }
             "kto_reference_free" => {
                 let mut batch = self.unpaired();
-                batch.iter_mut().for_each(|example| example.log_prob.reference = 0.0);
+                for example in &mut batch {
+                    example.log_prob.reference = 0.0;
+                }
                 kto(&weighted(), &[(&batch, entropy_point(&self.mismatched()))])
             }
             "ppo" => self.ppo(),

@@ -167,13 +167,13 @@ fn backward<'a>(
     for (index, (MicroBatch { packed, roles, .. }, logps)) in local.iter().zip(logps).enumerate() {
         let (sequence_gradient, after) = rest.split_at(roles.len());
         rest = after;
-        let saved = match last_activations.take_if(|_| index + 1 == local.len()) {
-            Some(saved) => saved,
-            None => {
-                #[cfg(test)]
-                tests::allocate(packed, Some(step.activations))?;
-                decoder.forward(packed, step.activations)?.1
-            }
+        let kept = last_activations.take_if(|_| index + 1 == local.len());
+        let saved = if let Some(saved) = kept {
+            saved
+        } else {
+            #[cfg(test)]
+            tests::allocate(packed, Some(step.activations))?;
+            decoder.forward(packed, step.activations)?.1
         };
         let token_gradient = logps.token_gradient(packed, sequence_gradient);
         decoder.backward_tokens(saved, &token_gradient, &mut gradients)?;

@@ -172,7 +172,9 @@ fn unlikely_completions_have_run_away_from_the_reference() {
     let growing =
         |step: u64, name: &str| if name == "kl" { (step as f64 / 12.0).exp() } else { train(step, name) };
     let mut records = SyntheticRun { train: growing, ..HEALTHY }.records();
-    records.iter_mut().for_each(|record| record.values.retain(|name, _| !name.contains("generations")));
+    for record in &mut records {
+        record.values.retain(|name, _| !name.contains("generations"));
+    }
     assert_eq!(diagnose(&records, None).len(), 1);
 }
 

@@ -78,7 +78,7 @@ fn decoder(architecture: &Architecture, dtype: DType) -> Decoder {
 
 impl Decoder {
     /// Returns a copy with the same weights in f64.
-    fn as_f64(mut self) -> Self {
+    fn into_f64(mut self) -> Self {
         for (_, weight) in self.weights_mut() {
             *weight = WeightTensor::Frozen(weight.value().to_dtype(DType::F64).unwrap());
         }
@@ -643,7 +643,7 @@ fn half_precision_models_have_the_log_probs_and_gradients_of_exact_ones() {
         let half = decoder(&architecture, DType::BF16);
         for (kind, policy) in [("full", half.with_all_trained().unwrap()), ("lora", with_adapter(&half))] {
             // The same weights, exactly.
-            let exact = decoder(&architecture, DType::BF16).as_f64();
+            let exact = decoder(&architecture, DType::BF16).into_f64();
             let exact = match kind {
                 "full" => exact.with_all_trained().unwrap(),
                 _ => with_adapter(&exact),

@@ -122,7 +122,7 @@ impl TrainFile {
         let default = Ppo::default();
         let clip_ratio = self.clip_ratio.unwrap_or(default.clip_ratio);
         let [low, high] = clip_ratio;
-        if !(low >= 0.0 && low < 1.0 && high > 1.0) {
+        if !((0.0..1.0).contains(&low) && high > 1.0) {
             return fail(format!(
                 "`clip_ratio` must be [low, high] with low below 1 and high above, not [{low}, {high}]"
             ));

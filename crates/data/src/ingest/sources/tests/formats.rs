@@ -1,5 +1,7 @@
 //! Small files in the formats of feedback tools and public sets, with the counts that they give.
 
+#![expect(clippy::needless_pass_by_value, reason = "fixtures take the values that `json!` makes")]
+
 use serde_json::{Value, json};
 
 use super::{Collected, read};
