@@ -229,8 +229,15 @@ fn invalid_groups_are_errors() {
     }
     let run = place.run("sweep experiment.yaml --jobs 2 --ranks 2 --out runs/jobs");
     assert!(run.code == Some(1) && run.stderr.contains("leave one of them out"), "{run}");
-    let run = place.run(&format!(
-        "{train} --ranks 2 --shard --set model.lora=null --set model.train=full --out runs/full"
-    ));
-    assert!(run.code == Some(1) && run.stderr.contains("has no frozen weights to shard"), "{run}");
+}
+
+#[test]
+fn full_training_shards_its_state() {
+    let place = place();
+    let train = "train data.yaml --model lora.yaml --batch-size 8 --set train.max_steps=2 --set model.lora=null --set model.train=full";
+    let one = place.run(&format!("{train} --out runs/one"));
+    let two = place.run(&format!("{train} --out runs/two --ranks 2 --shard"));
+    assert_eq!((one.code, two.code), (Some(0), Some(0)), "{one}\n{two}");
+    let result = |run: &Run| run.stderr.lines().find(|line| line.starts_with("kto: ")).map(str::to_owned);
+    assert!(result(&one).is_some() && result(&one) == result(&two), "{one}\n{two}");
 }

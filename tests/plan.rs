@@ -57,35 +57,34 @@ fn several_gpus_fit_a_model_that_one_does_not() {
     Memory of llama-30b.yaml
     32 528 943 616 weights in 60 blocks; a LoRA adapter of rank 16 with 121 896 960 is trained
     kto, 32 completions per step, sequences of up to 512 tokens, 256 of them for the prompt
-    4 GPUs, each with 24.0 GiB, 1.50 GiB of it reserved for other uses
-    Settings: --ranks 4 --shard --set model.activations=null --set model.memory=23040MiB --set train.micro_batch_size=4
+    4 GPUs, each with 24.0 GiB, 3.00 GiB of it reserved for other uses
+    Settings: --ranks 4 --shard --set model.activations=null --set model.memory=21504MiB --set train.micro_batch_size=2
 
     == Plans with the frozen weights sharded across GPUs (--ranks 4 --shard)
-      frozen weights  micro-batch  blocks recomputed    frozen  trained  gradients  moments  activations  workspace     total
-      bf16                      4  55 of 60           15.7 GiB  465 MiB    465 MiB  930 MiB     2.84 GiB   1.97 GiB  22.4 GiB
-      q8_0                      8  49 of 60           8.74 GiB  465 MiB   0.00 KiB  930 MiB     8.84 GiB   3.16 GiB  22.1 GiB
-      q4_k                      8  42 of 60           5.00 GiB  465 MiB   0.00 KiB  930 MiB     12.5 GiB   3.16 GiB  22.1 GiB
+      frozen weights  micro-batch  blocks recomputed    frozen  trained  gradients  moments  master weights  activations  workspace     total
+      bf16                      2  60 of 60           15.7 GiB  465 MiB    465 MiB  930 MiB        0.00 KiB      778 MiB   2.65 GiB  21.0 GiB
+      q8_0                      8  58 of 60           8.74 GiB  465 MiB   0.00 KiB  930 MiB        0.00 KiB     4.10 GiB   6.31 GiB  20.5 GiB
+      q4_k                      8  50 of 60           5.00 GiB  465 MiB   0.00 KiB  930 MiB        0.00 KiB     8.31 GiB   6.31 GiB  21.0 GiB
     Embedding, head and norms are replicated on each GPU. Every pass through the blocks gathers the other shards, 44.8 GiB for the first plan. A micro-batch takes one forward and one backward pass, one more forward pass if blocks are recomputed, and one more unless it is the last of its rank.
 
     == Plans with all weights on each GPU (--ranks 4)
-      frozen weights  micro-batch  blocks recomputed    frozen  trained  gradients  moments  activations  workspace     total
-      q4_k                      2  52 of 60           17.6 GiB  465 MiB    465 MiB  930 MiB     1.81 GiB   1.15 GiB  22.4 GiB
+    None fits: the smallest needs 24.6 GiB on each GPU.
     The workspace is the peak of temporary tensors in a step. Sequences are assumed to have the maximum length, so real batches take less.
     ");
     assert_snapshot!(table("models/llama-3.1-70b.yaml"), @r"
     Memory of llama-3.1-70b.yaml
     70 553 706 496 weights in 80 blocks; a LoRA adapter of rank 16 with 207 093 760 is trained
     kto, 32 completions per step, sequences of up to 512 tokens, 256 of them for the prompt
-    4 GPUs, each with 24.0 GiB, 1.50 GiB of it reserved for other uses
-    Settings: --ranks 4 --shard --set model.quantization=q4_k --set model.activations=null --set model.memory=23040MiB --set train.micro_batch_size=4
+    4 GPUs, each with 24.0 GiB, 3.00 GiB of it reserved for other uses
+    Settings: --ranks 4 --shard --set model.quantization=q4_k --set model.activations=null --set model.memory=21504MiB --set train.micro_batch_size=1
 
     == Plans with the frozen weights sharded across GPUs (--ranks 4 --shard)
-      frozen weights  micro-batch  blocks recomputed    frozen  trained  gradients   moments  activations  workspace     total
-      q4_k                      4  77 of 80           12.9 GiB  790 MiB    790 MiB  1.54 GiB     3.46 GiB   2.97 GiB  22.4 GiB
+      frozen weights  micro-batch  blocks recomputed    frozen  trained  gradients   moments  master weights  activations  workspace     total
+      q4_k                      1  67 of 80           12.9 GiB  790 MiB    790 MiB  1.54 GiB        0.00 KiB     1.66 GiB   3.30 GiB  20.9 GiB
     Embedding, head and norms are replicated on each GPU. Every pass through the blocks gathers the other shards, 26.9 GiB for the first plan. A micro-batch takes one forward and one backward pass, one more forward pass if blocks are recomputed, and one more unless it is the last of its rank.
 
     == Plans with all weights on each GPU (--ranks 4)
-    None fits: the smallest needs 46.3 GiB on each GPU.
+    None fits: the smallest needs 49.4 GiB on each GPU.
     The workspace is the peak of temporary tensors in a step. Sequences are assumed to have the maximum length, so real batches take less.
     ");
     let small = plan("--gpu 8GiB --gpus 2");

@@ -277,7 +277,7 @@ fn every_experiment_is_planned_without_network_and_data() {
         }
         assert!(plan.stdout.contains("== GPU-hours, and memory by card"), "{name}: {plan}");
         let data = plan.stdout.contains("not fetched, counts unknown: hf://");
-        assert_eq!(data, plan.stdout.contains("per 100,000 completions"), "{name}: {plan}");
+        assert!(!data || plan.stdout.contains("per 100,000 completions"), "{name}: {plan}");
         assert!(!data || plan.stdout.contains("ids above are provisional"), "{name}: {plan}");
         assert_eq!(plan.stderr, "", "{name}");
     }
@@ -300,10 +300,10 @@ fn a_plan_marks_what_does_not_fit_a_card() {
         place.write(&format!("models/{}", path.file_name().unwrap().display()), fs_err::read(&path).unwrap());
     }
     let plan = place.run("sweep experiments/scale.yaml --dry-run");
-    // SFT, DPO and KTO of seven models.
+    // SFT, DPO and KTO of nine models.
     let rows = table(&plan.stdout, "== GPU-hours");
     let rows: Vec<_> = rows.iter().filter(|row| row.len() == 8).collect();
-    assert_eq!(rows.len(), 21, "{plan}");
+    assert_eq!(rows.len(), 27, "{plan}");
     // Thirty billion weights in bf16 exceed 24 GiB with the settings of the experiment.
     for row in rows.iter().filter(|row| row[0].contains("llama-30b")) {
         assert!(row[5].contains("does not fit") || row[5].contains("blocks recomputed"), "{row:?}");

@@ -17,7 +17,7 @@
 //! use prospect_runs::Verdict;
 //!
 //! let levels = look_levels(0.05, &[3, 5, 8]);
-//! assert!(levels[0] < 0.002 && (levels.iter().sum::<f64>() - 0.05).abs() < 1e-12);
+//! assert!(levels[0] < 0.002 && (levels.iter().sum::<f64>() - 0.05).abs() < 1e-6);
 //!
 //! let kto = MethodResult { method: "kto".to_owned(), difference: 0.06, verdict: Verdict::Better };
 //! assert_eq!(decide(&[kto]), Decision::Better("kto".to_owned()));

@@ -83,10 +83,13 @@ fn comparisons_of_equal_methods_rarely_recommend_one() {
 #[test]
 fn comparisons_recommend_the_better_method_and_stop_early() {
     let world = World { prompts: 400, variance: SeedVariation::Low, ..World::PLAIN };
-    for accuracies in [&[0.65, 0.72][..], &[0.65, 0.58], &[0.65, 0.58, 0.57, 0.55]] {
+    // A baseline is recommended if it is better than all others, so three need more evidence than one.
+    for (accuracies, least_right) in
+        [(&[0.65, 0.72][..], 0.7), (&[0.65, 0.58], 0.7), (&[0.65, 0.58, 0.57, 0.55], 0.5)]
+    {
         let outcomes = simulate_stages(&Comparison { world, accuracies, calls: &[&[3, 6, 8]] }, 60, 6);
         assert_eq!(outcomes.wrong, 0, "{accuracies:?}: {outcomes:?}");
-        assert!(outcomes.share(outcomes.right) >= 0.7, "{accuracies:?}: {outcomes:?}");
+        assert!(outcomes.share(outcomes.right) >= least_right, "{accuracies:?}: {outcomes:?}");
         assert!(outcomes.runs < outcomes.full_runs, "{accuracies:?}: {outcomes:?}");
     }
 }

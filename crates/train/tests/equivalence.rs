@@ -225,8 +225,7 @@ fn the_reference_point_is_what_its_mode_says() {
     };
     let global = run("z0: global", 16);
     assert!(kl(&global).iter().any(|kl| *kl > 0.0), "otherwise the modes are indistinguishable");
-    // One micro-batch, or one device, is the whole batch.
-    assert_eq!(run("z0: micro_batch", 16), global);
+    // One device has the whole batch.
     assert_eq!(run("z0: divided_by_world_size\nworld_size: 1", 16), global);
     // TRL's estimate depends on the micro-batch size; the estimate of the paper's code is smaller.
     assert_ne!(kl(&run("z0: micro_batch", 4)), kl(&global));
@@ -359,7 +358,9 @@ fn ppo_reports_its_clipped_tokens() {
         share(&narrow)
     );
     assert!(wide[0].values["loss"].abs() < 1e-12, "whitened advantages have the mean 0");
-    assert!(wide[19].values["rewards/margins"] > 0.0);
+    let margins: Vec<f64> = wide.iter().map(|record| record.values["rewards/margins"]).collect();
+    // Of single batches, before their updates.
+    assert!(margins[10..].iter().sum::<f64>() / 10.0 > 0.03, "{margins:?}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use prospect_model::{Decoder, Model};
 use prospect_runs::{GenerationMode, Measure, MetricsRecord, RecordKind, Sign};
 use prospect_train::{Encoder, Observer, Policy, ReferenceCache, StopReason, TrainError};
 
-use crate::support::{dataset, model, run, settings};
+use crate::support::{dataset_of, model, run, settings};
 
 /// Records the metrics that a run of a sweep records.
 struct Recorder<'a> {
@@ -53,7 +53,9 @@ struct Trainer {
 impl Trainer {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        dataset(&folder.path().join("data"));
+        // Enough held-out pairs to tell a learnt policy from chance.
+        let recipe = "source: {kind: synthetic, pairs: 288}\nsplit: {test_fraction: 0.5}";
+        dataset_of(&folder.path().join("data"), recipe);
         Self { folder }
     }
 

@@ -12,8 +12,12 @@ use prospect_train::{
 
 /// Prepares a dataset in `folder`.
 pub(crate) fn dataset(folder: &Path) {
-    let recipe: PipelineFile =
-        Document::from_text("data.yaml", "source: {kind: synthetic, pairs: 160}").unwrap().read().unwrap();
+    dataset_of(folder, "source: {kind: synthetic, pairs: 160}");
+}
+
+/// Prepares the dataset of a recipe.
+pub(crate) fn dataset_of(folder: &Path, recipe: &str) {
+    let recipe: PipelineFile = Document::from_text("data.yaml", recipe).unwrap().read().unwrap();
     prospect_data::prepare(&recipe.resolve(&|path| Ok(path.into())).unwrap(), folder).unwrap();
 }
 

@@ -76,19 +76,6 @@ fn decoder(architecture: &Architecture, dtype: DType) -> Decoder {
     Decoder::frozen(architecture.clone(), &mut Rough(dtype)).unwrap()
 }
 
-impl Decoder {
-    /// Returns a copy with the same weights in f64.
-    fn into_f64(mut self) -> Self {
-        for (_, weight) in self.weights_mut() {
-            *weight = WeightTensor::Frozen(weight.value().to_dtype(DType::F64).unwrap());
-        }
-        if self.architecture.tied {
-            self.head.weight = self.embedding.clone();
-        }
-        self
-    }
-}
-
 fn llama(dtype: DType) -> Decoder {
     decoder(&architecture(&[LLAMA, TIED].join(", ")), dtype)
 }
@@ -613,60 +600,4 @@ fn completions_stop_where_positions_end() {
     assert_eq!(generate(&tokens).unwrap()[0].tokens.len(), 3);
     assert_eq!(generate(&tokens).unwrap()[0].end, None);
     assert!(generate(&[]).unwrap_err().to_string().contains("no tokens"));
-}
-
-/// Returns all gradients by name, in f64.
-fn named_gradients(decoder: &Decoder, activations: Activations) -> Vec<(String, Vec<f64>)> {
-    let gradients = gradients(decoder, activations);
-    let flat = |tensor: &Tensor| tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>();
-    decoder
-        .parameters()
-        .iter()
-        .map(|(name, parameter)| {
-            let gradient = gradients.get(parameter).unwrap_or_else(|| panic!("{name} has no gradient"));
-            assert_eq!(
-                (gradient.shape(), gradient.dtype()),
-                (parameter.value().shape(), parameter.value().dtype())
-            );
-            (name.to_owned(), flat(gradient).unwrap())
-        })
-        .collect()
-}
-
-/// The largest error of a gradient in bf16, relative to its norm or to a tenth of that of all
-/// gradients, and the largest error of log-probs in nats.
-const HALF_ERRORS: (f64, f64) = (0.2, 0.1);
-
-#[test]
-fn half_precision_models_have_the_log_probs_and_gradients_of_exact_ones() {
-    for (name, architecture) in architectures() {
-        let half = decoder(&architecture, DType::BF16);
-        for (kind, policy) in [("full", half.with_all_trained().unwrap()), ("lora", with_adapter(&half))] {
-            // The same weights, exactly.
-            let exact = decoder(&architecture, DType::BF16).into_f64();
-            let exact = match kind {
-                "full" => exact.with_all_trained().unwrap(),
-                _ => with_adapter(&exact),
-            };
-            let (log_probs, _) = policy.forward(&batch(), Activations::Keep).unwrap();
-            let (expected, _) = exact.forward(&batch(), Activations::Keep).unwrap();
-            for (log_prob, expected) in log_probs.iter().zip(&expected) {
-                assert!((log_prob - expected).abs() < HALF_ERRORS.1, "{name}, {kind}: {log_prob} {expected}");
-            }
-            let expected = named_gradients(&exact, Activations::Keep);
-            let norm = |of: &[f64]| of.iter().map(|x| x * x).sum::<f64>().sqrt();
-            let total = norm(&expected.iter().map(|(_, gradient)| norm(gradient)).collect::<Vec<_>>());
-            for activations in [Activations::Keep, Activations::Recompute] {
-                let found = named_gradients(&policy, activations);
-                for ((parameter, found), (_, expected)) in found.iter().zip(&expected) {
-                    let difference: Vec<f64> = found.iter().zip(expected).map(|(a, b)| a - b).collect();
-                    let error = norm(&difference) / norm(expected).max(total / 10.0);
-                    assert!(
-                        error < HALF_ERRORS.0,
-                        "{name}, {kind}, {activations:?}: {parameter} is off by {error}"
-                    );
-                }
-            }
-        }
-    }
 }

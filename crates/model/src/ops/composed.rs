@@ -284,6 +284,8 @@ pub(super) fn log_prob_of_targets(
     scored: &[ScoredToken],
     gradient: bool,
 ) -> Result<(Vec<f64>, Option<Tensor>)> {
+    let dtype = logits.dtype();
+    let logits = logits.to_dtype(wide(dtype))?;
     let targets: Vec<u32> = scored.iter().map(|scored| scored.target).collect();
     let targets = Tensor::new(targets, logits.device())?.unsqueeze(1)?;
     let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?)?;
@@ -293,7 +295,9 @@ pub(super) fn log_prob_of_targets(
     let gradient = gradient
         .then(|| {
             let negative = shifted.exp()?.broadcast_div(&sum)?.neg()?;
-            negative.scatter_add(&targets, &targets.ones_like()?.to_dtype(negative.dtype())?, 1)
+            negative
+                .scatter_add(&targets, &targets.ones_like()?.to_dtype(negative.dtype())?, 1)?
+                .to_dtype(dtype)
         })
         .transpose()?;
     Ok((log_probs, gradient))

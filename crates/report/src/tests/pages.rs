@@ -102,7 +102,7 @@ fn a_finished_sweep_has_all_sections_figures_and_tables() {
     for text in ["Length-controlled", "120 characters on average", "Accuracy by own score"] {
         assert!(html.contains(text), "{text}");
     }
-    assert_eq!(files.len(), 2 + 2 * figures.len() + 16);
+    assert_eq!(files.len(), 2 + 2 * figures.len() + 17);
 }
 
 #[test]
