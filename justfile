@@ -57,7 +57,7 @@ judge NAME *ARGS:
 export FROM *ARGS:
     {{ prospect }} export {{ FROM }} {{ ARGS }}
 
-# Run the whole pipeline on synthetic feedback with a tiny model (three minutes on two slow cores).
+# Run the whole pipeline on synthetic feedback with a tiny model (about a minute on two cores).
 [group('experiments')]
 demo *ARGS:
     {{ prospect }} demo {{ ARGS }}
