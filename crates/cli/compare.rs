@@ -22,7 +22,8 @@ pub(crate) struct Args {
     /// Model recipe, for example models/smollm2-135m.yaml
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
-    /// Methods, the baseline first [default on pairs: dpo, kto, apo_zero_unpaired, ipo; on thumbs: kto, bco, csft, sft]
+    /// Methods, the baseline first [default on pairs: dpo, kto, apo_zero_unpaired, ipo; on thumbs:
+    /// kto, bco, csft, sft]
     ///
     /// Default methods after the second are left out if the budget is small.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
@@ -32,7 +33,8 @@ pub(crate) struct Args {
     /// A few steps are measured first; afterwards, time decides nothing. [default: 30m]
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "steps")]
     budget: Option<Duration>,
-    /// Optimizer steps of all runs together, instead of a time: gives the same plan on every machine
+    /// Optimizer steps of all runs together, instead of a time: gives the same plan on every
+    /// machine
     #[arg(long, value_name = "N")]
     steps: Option<u64>,
     /// Train an SFT stage first, from which all runs start; random weights always have one

@@ -10,7 +10,8 @@ use crate::{Cli, output};
 /// Arguments of `prospect completions`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Shell, as in `prospect completions bash > ~/.local/share/bash-completion/completions/prospect`
+    /// Shell, as in
+    /// `prospect completions bash > ~/.local/share/bash-completion/completions/prospect`
     shell: Shell,
 }
 

@@ -31,7 +31,8 @@ pub(crate) struct Args {
     /// baseline series at the same x and seed.
     #[arg(long, value_name = "WHAT", default_value = "target", value_parser = clap::builder::StringValueParser::new().map(opponent))]
     against: Opponent,
-    /// Also compare the completions that were sampled during training, for curves over the KL divergence
+    /// Also compare the completions that were sampled during training, for curves over the KL
+    /// divergence
     ///
     /// Needs `every` in the experiment's `evaluate.generations`, and the opponent `target`.
     #[arg(long)]

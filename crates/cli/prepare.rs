@@ -18,7 +18,8 @@ mod slurm;
 /// Arguments of `prospect prepare`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Data recipe, for example hh (`prospect recipes`), or a file or folder of feedback, whose kind is detected
+    /// Data recipe, for example hh (`prospect recipes`), or a file or folder of feedback, whose
+    /// kind is detected
     #[arg(value_name = "RECIPE|FEEDBACK")]
     pipeline: PathBuf,
     #[command(flatten)]

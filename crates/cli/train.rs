@@ -18,7 +18,8 @@ use crate::{allocator, locate::SOURCES, output, output::say, overrides::MemoryAr
 /// Arguments of `prospect train`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Data recipe, for example hh (`prospect recipes`), a file or folder of feedback, or a prepared dataset
+    /// Data recipe, for example hh (`prospect recipes`), a file or folder of feedback, or a
+    /// prepared dataset
     #[arg(value_name = "RECIPE|FEEDBACK|DATASET")]
     data: PathBuf,
     /// Model recipe, for example smollm2-135m (`prospect recipes`)

@@ -1,11 +1,12 @@
 //! How often measures of held-out pairs order policies as their true utility does.
 //!
-//! `cargo run --release -p prospect-analysis --example measures -- runs/NAME` reads a finished sweep
-//! on a synthetic world, whose generations have a true utility. Every two policies (series and x)
-//! with the same held-out pairs are compared; the gold order is that of their mean utilities over
-//! all seeds and prompts, of the comparisons where the 95 % interval of the difference excludes 0. A
-//! measure orders a comparison from one seed and some of the held-out pairs. The table has the share
-//! of orders that agree with gold; ties count half. Intervals are a jackknife over policies.
+//! `cargo run --release -p prospect-analysis --example measures -- runs/NAME` reads a finished
+//! sweep on a synthetic world, whose generations have a true utility. Every two policies (series
+//! and x) with the same held-out pairs are compared; the gold order is that of their mean utilities
+//! over all seeds and prompts, of the comparisons where the 95 % interval of the difference
+//! excludes 0. A measure orders a comparison from one seed and some of the held-out pairs. The
+//! table has the share of orders that agree with gold; ties count half. Intervals are a jackknife
+//! over policies.
 
 #![expect(clippy::print_stdout, reason = "the table is the program's output")]
 

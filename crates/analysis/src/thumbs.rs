@@ -219,7 +219,8 @@ mod tests {
 
     #[test]
     fn an_interval_of_the_auc_covers_it_and_widens_with_clusters() {
-        // 60 thumbs of ten prompts; the six of a prompt have the same label and nearly the same score.
+        // 60 thumbs of ten prompts; the six of a prompt have the same label and nearly the same
+        // score.
         let scores = [0.9, 0.2, 0.7, 0.4, 0.8, 0.1, 0.3, 0.6, 0.5, 0.0];
         let row =
             |index: usize| (scores[index / 6] + 1e-3 * (index % 6) as f64, (index / 6).is_multiple_of(2));

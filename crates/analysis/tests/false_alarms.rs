@@ -1,5 +1,5 @@
-//! Simulated rates of false alarms: how often the diagnosis finds a fault in stationary runs, and how
-//! often it finds a fault that is there.
+//! Simulated rates of false alarms: how often the diagnosis finds a fault in stationary runs, and
+//! how often it finds a fault that is there.
 
 #![allow(clippy::unwrap_used, reason = "helpers fail the test, like the tests themselves")]
 
@@ -40,8 +40,8 @@ fn record(kind: RecordKind, step: u64, values: &[(&str, f64)]) -> MetricsRecord 
     MetricsRecord { kind, step, values }
 }
 
-/// A stationary run of KTO on batches of few desirable rows, weighted so that both classes count the
-/// same.
+/// A stationary run of KTO on batches of few desirable rows, weighted so that both classes count
+/// the same.
 #[derive(Clone, Copy)]
 struct Batches {
     rows: u64,

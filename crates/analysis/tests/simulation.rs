@@ -83,7 +83,8 @@ fn comparisons_of_equal_methods_rarely_recommend_one() {
 #[test]
 fn comparisons_recommend_the_better_method_and_stop_early() {
     let world = World { prompts: 400, variance: SeedVariation::Low, ..World::PLAIN };
-    // A baseline is recommended if it is better than all others, so three need more evidence than one.
+    // A baseline is recommended if it is better than all others, so three need more evidence than
+    // one.
     for (accuracies, least_right) in
         [(&[0.65, 0.72][..], 0.7), (&[0.65, 0.58], 0.7), (&[0.65, 0.58, 0.57, 0.55], 0.5)]
     {

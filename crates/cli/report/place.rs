@@ -43,8 +43,8 @@ impl ReportPlace {
     }
 }
 
-/// Links `reports/NAME` to the folder of a report, where NAME is that of the sweep's directory, with
-/// the suffix of the report's folder.
+/// Links `reports/NAME` to the folder of a report, where NAME is that of the sweep's directory,
+/// with the suffix of the report's folder.
 fn link(sweep: &SweepDir, folder: &Path) -> anyhow::Result<()> {
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let suffix = name(folder).trim_start_matches("report").to_owned();

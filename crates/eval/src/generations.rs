@@ -245,7 +245,8 @@ impl<'a> HeldOutPrompts<'a> {
         Ok(mean(ratios.into_iter().flatten()).unwrap_or(0.0))
     }
 
-    /// log π(y)/π_ref(y) of each generated completion, its end token included; None for an empty one.
+    /// log π(y)/π_ref(y) of each generated completion, its end token included; None for an empty
+    /// one.
     fn log_ratios(
         &self,
         policy: &Policy<'_>,
@@ -260,7 +261,8 @@ impl<'a> HeldOutPrompts<'a> {
         })
     }
 
-    /// Packs the completions, end tokens included, and returns `value` of each; None for an empty one.
+    /// Packs the completions, end tokens included, and returns `value` of each; None for an empty
+    /// one.
     fn by_completion(
         &self,
         generated: &[Generated],

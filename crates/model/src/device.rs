@@ -107,8 +107,8 @@ pub fn info(device: &Device) -> Result<DeviceInfo, ModelError> {
     Ok(DeviceInfo { name, memory, free: memory, driver: None, compute_capability: None })
 }
 
-/// Returns the seconds of one product of a `[rows, inputs]` matrix with a weight `[outputs, inputs]`
-/// of this type, the fastest of several.
+/// Returns the seconds of one product of a `[rows, inputs]` matrix with a weight
+/// `[outputs, inputs]` of this type, the fastest of several.
 pub fn product_seconds(
     device: &Device,
     dtype: DType,

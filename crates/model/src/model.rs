@@ -113,7 +113,8 @@ impl Recipe {
     }
 
     /// Loads the model on a rank of a process group: onto the rank's GPU, and with sharded frozen
-    /// matrices (in full training, those of the reference) if the group shards them. All ranks must load the same models in the same order.
+    /// matrices (in full training, those of the reference) if the group shards them. All ranks must
+    /// load the same models in the same order.
     pub fn load_as(&self, member: &ProcessGroup) -> Result<Model, ModelError> {
         let device = device::by_local_rank(member.local_rank)?;
         let keep_blocks = self.quantization == Some(Quantization::File);

@@ -22,9 +22,9 @@ pub struct ModelFile {
     /// Chat template: `chatml` or a Jinja file. Default: the template that comes with the weights,
     /// or `chatml` if there is none.
     pub chat_template: Option<String>,
-    /// Element type of the weights: `f32` or `bf16`. Adapters, their gradients and moments are `f32`.
-    /// With `bf16` on a CPU, factors of matrix products are `bf16`; their sums, the residual stream,
-    /// norms and softmax are `f32`.
+    /// Element type of the weights: `f32` or `bf16`. Adapters, their gradients and moments are
+    /// `f32`. With `bf16` on a CPU, factors of matrix products are `bf16`; their sums, the residual
+    /// stream, norms and softmax are `f32`.
     #[serde(default)]
     pub dtype: Dtype,
     /// Quantisation of the frozen matrices of linear layers under an adapter (QLoRA): a GGUF block
@@ -266,8 +266,9 @@ impl Recipe {
 pub type PathResolver<'a> = dyn Fn(&str) -> Result<PathBuf, Box<dyn Error + Send + Sync>> + 'a;
 
 impl ModelFile {
-    /// Checks the recipe and resolves its paths and `hf://` addresses with `locate`. If that reports
-    /// [`NotFetched`](prospect_core::not_fetched::NotFetched), the recipe can be planned, not loaded.
+    /// Checks the recipe and resolves its paths and `hf://` addresses with `locate`. If that
+    /// reports [`NotFetched`](prospect_core::not_fetched::NotFetched), the recipe can be planned,
+    /// not loaded.
     pub fn resolve(self, locate: &PathResolver<'_>) -> Result<Recipe, ModelError> {
         let fail = |message: String| ModelError::Recipe(message);
         let find = |key: &str, path: &str| {

@@ -99,8 +99,8 @@ pub fn render(sweep: &SweepDir, out: &Path, reload: Option<Duration>) -> Result<
     Ok(page)
 }
 
-/// Returns the folder in a sweep for its report: `report`, unless that holds a report of the same runs
-/// with other settings (x axis, series, baseline or primary comparison).
+/// Returns the folder in a sweep for its report: `report`, unless that holds a report of the same
+/// runs with other settings (x axis, series, baseline or primary comparison).
 pub fn folder_in(sweep: &SweepDir) -> Result<PathBuf, ReportError> {
     list::folder_in(sweep)
 }

@@ -24,8 +24,8 @@ const PAGE: f64 = 505.0;
 /// `differences.tex` and `estimates.tex`, and a document that includes them, `report.tex`, into the
 /// folder `out`. Returns the path of the document.
 ///
-/// A figure of one panel is as wide as a column, others as wide as two. The tables need the packages
-/// `booktabs` and `graphicx`.
+/// A figure of one panel is as wide as a column, others as wide as two. The tables need the
+/// packages `booktabs` and `graphicx`.
 pub fn export_paper(sweep: &SweepDir, out: &Path) -> Result<PathBuf, ReportError> {
     let sweep = SweepData::read(sweep)?;
     let means = MeanTables::new(&sweep);

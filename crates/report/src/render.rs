@@ -1,5 +1,5 @@
-//! Rendering: figures as plain data ([`figure`]), drawn as SVG and PNG ([`image`]) and PDF ([`pdf`]), and HTML
-//! templates ([`templates`]).
+//! Rendering: figures as plain data ([`figure`]), drawn as SVG and PNG ([`image`]) and PDF
+//! ([`pdf`]), and HTML templates ([`templates`]).
 
 mod canvas;
 pub(crate) mod document;

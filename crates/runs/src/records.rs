@@ -114,9 +114,9 @@ pub struct PolicySample {
     pub tokens: usize,
     /// True if the policy generated the end token before the token limit.
     pub ended: bool,
-    /// Sum over the tokens, the end token included, of KL(π ‖ π_ref) of the next-token distribution,
-    /// in nats. Its mean over samples estimates the KL divergence of completions up to the token
-    /// limit.
+    /// Sum over the tokens, the end token included, of KL(π ‖ π_ref) of the next-token
+    /// distribution, in nats. Its mean over samples estimates the KL divergence of completions up
+    /// to the token limit.
     pub kl: f64,
     /// Log-ratio log `π/π_ref` of the completion, in nats.
     pub log_ratio: f64,

@@ -20,8 +20,8 @@ pub struct RunConfig {
     pub model: Value,
     /// Fingerprint of the weights and tokenizer that training starts from.
     pub model_fingerprint: String,
-    /// Kernels of matrix products with weights, such as `avx512_bf16`; None in directories of earlier
-    /// versions.
+    /// Kernels of matrix products with weights, such as `avx512_bf16`; None in directories of
+    /// earlier versions.
     pub kernels: Option<String>,
     /// Model family, such as `llama`. Models of one family differ in size only, or nearly so.
     pub family: Option<String>,

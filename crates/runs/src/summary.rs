@@ -220,7 +220,8 @@ pub struct Contrast {
     /// Value of `series` minus value of `baseline`.
     pub difference: Estimate,
     /// The difference with its interval at the level that its verdict uses: that of its step of
-    /// Holm's method. The interval excludes 0 exactly where `p_holm` is below 0.05. None with one seed.
+    /// Holm's method. The interval excludes 0 exactly where `p_holm` is below 0.05. None with one
+    /// seed.
     #[serde(default)]
     pub adjusted: Option<Estimate>,
     /// Unadjusted p-value of the difference.

@@ -1,13 +1,13 @@
 //! Comparisons in stages: which method suits this data?
 //!
-//! [`ComparisonPlan::new`] looks at the data, takes methods and settings from the literature, measures
-//! a few steps if the budget is a time, and chooses the design with the smallest detectable
-//! difference. [`ComparisonSession::create`] freezes it: `plan.yaml` is an experiment file, and
-//! `compare.json` has the looks (see [`prospect_analysis::sequential`]). From then on, no time is
-//! measured, so the same plan gives the same results.
+//! [`ComparisonPlan::new`] looks at the data, takes methods and settings from the literature,
+//! measures a few steps if the budget is a time, and chooses the design with the smallest
+//! detectable difference. [`ComparisonSession::create`] freezes it: `plan.yaml` is an experiment
+//! file, and `compare.json` has the looks (see [`prospect_analysis::sequential`]). From then on, no
+//! time is measured, so the same plan gives the same results.
 //!
-//! Every look is a sweep in the same directory: that of `plan.yaml` with the seeds, the combinations
-//! and the significance level of the look.
+//! Every look is a sweep in the same directory: that of `plan.yaml` with the seeds, the
+//! combinations and the significance level of the look.
 
 mod costs;
 mod facts;

@@ -12,8 +12,8 @@
 //! Around a plan: [`check`] validates an experiment without its inputs, [`sweep_status`] reads the
 //! progress of a sweep, [`estimate_time`] measures how long it takes, [`estimate_memory`] computes
 //! how much memory it takes, [`training_schedule`] lists steps and epochs of each series, and
-//! [`Submission`] hands workers to Slurm. A [`ComparisonSession`] compares methods in stages, each of
-//! which is such a sweep.
+//! [`Submission`] hands workers to Slurm. A [`ComparisonSession`] compares methods in stages, each
+//! of which is such a sweep.
 //!
 //! Settings are addressed by dotted keys: `data.…` (the data recipe), `model.…` (the model recipe),
 //! `train.…` and `sft.…`. `data` and `model` alone name a whole recipe.

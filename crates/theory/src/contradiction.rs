@@ -8,8 +8,8 @@
 //! ratio of the two judged completions. Every policy that keeps this ratio is an optimum, also one
 //! that moves their probability to the third: there, both humans lose. Under KTO, each completion
 //! is desirable once and undesirable once, so that its loss is ½ and its gradient 0 for every
-//! policy and every z0. Descent from the reference leaves it under DPO, too: the worst case is about
-//! optima, not about training.
+//! policy and every z0. Descent from the reference leaves it under DPO, too: the worst case is
+//! about optima, not about training.
 
 use prospect_objective::{BatchLoss, Dpo, Kto, LogProb, PreferencePair, Unpaired, dpo, kto};
 use serde::{Deserialize, Serialize};

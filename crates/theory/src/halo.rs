@@ -1,7 +1,7 @@
 //! The definition of human-aware losses (HALOs), tested on every objective.
 //!
 //! From the third version of the paper on (definition 3.4 and theorem 3.5), a HALO is
-//! f = E[a·v(r_θ − E_Q[r_θ])] + C with r_θ = ±log(π/π_ref), a ∈ {−1, +1}, and a value function v
+//! `f = E[a·v(r_θ − E_Q[r_θ])] + C` with r_θ = ±log(π/π_ref), a ∈ {−1, +1}, and a value function v
 //! that is non-decreasing, and concave in gains. The fifth version adds that nothing but Q may
 //! depend on π or π_ref. So with π_θ = π_ref = π, where every r_θ is 0, the loss must not depend on
 //! π.

@@ -1,5 +1,5 @@
-//! Theorem 4.3 in version 4: optima under contradictory preferences. A share p > ½ of the annotators prefers completion y_a,
-//! the others y_b.
+//! Theorem 4.3 in version 4: optima under contradictory preferences. A share p > ½ of the
+//! annotators prefers completion y_a, the others y_b.
 //!
 //! If p^(1/β)·π_ref(y_a) < (1−p)^(1/β)·π_ref(y_b), DPO's optimal policy is more likely to produce
 //! y_b, the minority's choice. KTO with a loss-neutral value function (λ_D = λ_U) produces only

@@ -2,11 +2,10 @@
 //!
 //! A checkpoint is one safetensors file, `step-00000120-HASH.safetensors`. It holds the trainable
 //! weights by name, the optimizer's moments (AdamW's `first.NAME` and `second.NAME`, RMSprop's
-//! `square.NAME`), the f32 master weights of half-precision parameters as `master.NAME`, a reference
-//! that has moved as `reference.NAME`, and a [`TrainState`] in the metadata. Tensors are whole even
-//! if ranks shard them, so a run may resume on another number of ranks. Data order and random draws
-//! are functions of seed and step, so no generator state is
-//! kept.
+//! `square.NAME`), the f32 master weights of half-precision parameters as `master.NAME`, a
+//! reference that has moved as `reference.NAME`, and a [`TrainState`] in the metadata. Tensors are
+//! whole even if ranks shard them, so a run may resume on another number of ranks. Data order and
+//! random draws are functions of seed and step, so no generator state is kept.
 //!
 //! HASH is the start of the file's BLAKE3 hash and checked before the file is used.
 
@@ -88,8 +87,8 @@ impl Checkpoints {
         step.is_multiple_of(self.every)
     }
 
-    /// Writes a checkpoint of the optimizer's [`AdamW::state_dict`] atomically, then removes the oldest ones beyond `keep`, and those that
-    /// the run did not resume from.
+    /// Writes a checkpoint of the optimizer's [state](Optimizer::state_dict) atomically, then
+    /// removes the oldest ones beyond `keep`, and those that the run did not resume from.
     pub(crate) fn save(
         &self,
         state: TrainState,

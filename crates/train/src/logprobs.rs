@@ -31,7 +31,8 @@ pub(crate) struct MicroBatchLogps {
     pub(crate) surrogates: Vec<f64>,
     /// One flag per scored token: inside the bounds of humanline or PPO. `None` without bounds.
     unclamped: Option<Vec<bool>>,
-    /// Derivative of a sequence's input to the objective with respect to log π of each scored token.
+    /// Derivative of a sequence's input to the objective with respect to log π of each scored
+    /// token.
     slopes: TokenSlopes,
 }
 

@@ -62,9 +62,9 @@ impl<'a> Optimizer<'a> {
         }
     }
 
-    /// Returns the moments by name, with a prefix for each kind of moment, and the master weights of
-    /// half-precision parameters as `master.NAME`: whole tensors, whether the state is sharded or not.
-    /// With shards, all ranks must call it, and only rank 0 gets the tensors.
+    /// Returns the moments by name, with a prefix for each kind of moment, and the master weights
+    /// of half-precision parameters as `master.NAME`: whole tensors, whether the state is sharded
+    /// or not. With shards, all ranks must call it, and only rank 0 gets the tensors.
     pub(crate) fn state_dict(&self, parameters: &Parameters) -> Result<Vec<(String, Tensor)>> {
         match self {
             Self::AdamW(adamw) => adamw.state_dict(parameters),

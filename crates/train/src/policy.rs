@@ -87,8 +87,8 @@ impl Policy<'_> {
     }
 
     /// Combines the policy's token log-probs of a training micro-batch with the reference's, as the
-    /// objective needs them. The reference runs only if the objective or humanline needs it, and not
-    /// before the first step (`at_start`), where it equals the policy bit for bit.
+    /// objective needs them. The reference runs only if the objective or humanline needs it, and
+    /// not before the first step (`at_start`), where it equals the policy bit for bit.
     pub(crate) fn training_logps(
         &self,
         MicroBatch { packed, roles, .. }: &MicroBatch,
@@ -137,7 +137,8 @@ impl Policy<'_> {
         self.loss.beta()
     }
 
-    /// Score that an objective without a reference ranks by; see [`Objective::own_score`](crate::Objective::own_score).
+    /// Score that an objective without a reference ranks by; see
+    /// [`Objective::own_score`](crate::Objective::own_score).
     pub fn own_score(&self, log_prob: LogProb) -> Option<f64> {
         self.loss.own_score(log_prob)
     }

@@ -114,8 +114,8 @@ impl ReferenceCache {
         self.get_or_compute(name, batch, granularity, || reference.log_probs(batch, granularity))
     }
 
-    /// Returns log-probs of `batch` under the reference called `name`, from `compute` if they are not
-    /// in the cache.
+    /// Returns log-probs of `batch` under the reference called `name`, from `compute` if they are
+    /// not in the cache.
     pub(crate) fn get_or_compute(
         &self,
         name: &str,

@@ -7,8 +7,8 @@ use crate::{FeedbackFormat, Objective, Settings, settings::Z0};
 /// Micro-batch size and activation checkpointing of the next step.
 ///
 /// Neither changes the step's result, except for rounding: the objective is evaluated on the global
-/// batch. So a step that runs out of memory is repeated with a smaller budget, which the rest of the
-/// run keeps.
+/// batch. So a step that runs out of memory is repeated with a smaller budget, which the rest of
+/// the run keeps.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct StepBudget {
     pub(crate) settings: Settings,
@@ -22,7 +22,8 @@ impl StepBudget {
         Self { settings: settings.clone(), activations, layers }
     }
 
-    /// Recomputes more blocks, or else halves the micro-batch. Returns false if neither is possible.
+    /// Recomputes more blocks, or else halves the micro-batch. Returns false if neither is
+    /// possible.
     pub(crate) fn shrink(&mut self) -> bool {
         match self.activations {
             Activations::Keep if self.layers > 1 => {

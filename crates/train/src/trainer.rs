@@ -124,8 +124,8 @@ pub fn train(
     Ok(TrainOutcome::Completed(Box::new(trained)))
 }
 
-/// Returns the name of a model's log-probs in the cache. In bf16 they depend on the kernels, so that
-/// runs on machines with different kernels do not share them.
+/// Returns the name of a model's log-probs in the cache. In bf16 they depend on the kernels, so
+/// that runs on machines with different kernels do not share them.
 fn reference_name(model: &Model) -> String {
     let decoder = &model.decoder;
     if decoder.dtype() == DType::BF16 && decoder.device().is_cpu() {

@@ -1,8 +1,9 @@
 //! Coverage of our intervals and family-wise error of our verdicts, in simulated sweeps.
 //!
 //! `cargo run --release -p prospect-analysis --example simulate [SWEEPS] [WORDS]` prints one line
-//! for each design, and the outcomes of comparisons in stages; SWEEPS is the number of simulated sweeps of each (default 1000). With WORDS,
-//! only the designs whose descriptions contain them are simulated, as in `300 "S 2"` or `300 stages`.
+//! for each design, and the outcomes of comparisons in stages; SWEEPS is the number of simulated
+//! sweeps of each (default 1000). With WORDS, only the designs whose descriptions contain them are
+//! simulated, as in `300 "S 2"` or `300 stages`.
 
 #![expect(clippy::print_stdout, reason = "the table is the program's output")]
 

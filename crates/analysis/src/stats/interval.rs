@@ -248,7 +248,8 @@ impl Difference {
     }
 }
 
-/// Difference in standard errors that a test at the two-sided level `alpha` detects with 80 % power.
+/// Difference in standard errors that a test at the two-sided level `alpha` detects with 80 %
+/// power.
 pub(super) fn detection_factor(variance: &MeanVariance, alpha: f64) -> f64 {
     variance.critical(alpha) + variance.critical(2.0 * MISS)
 }

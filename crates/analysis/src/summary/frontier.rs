@@ -168,8 +168,8 @@ fn divergences(sweep: &SweepRuns<'_>, moments: &[Moment<'_>]) -> Result<Vec<Esti
     Ok(samples.iter().enumerate().map(estimate).collect())
 }
 
-/// Returns the interval of a positive mean, symmetric on the logarithmic scale with the same standard
-/// error to first order, so that it stays above 0.
+/// Returns the interval of a positive mean, symmetric on the logarithmic scale with the same
+/// standard error to first order, so that it stays above 0.
 fn positive(Estimate { value, low, high }: Estimate) -> Estimate {
     let factor = ((high - low) / (2.0 * value)).exp();
     Estimate { value, low: value / factor, high: value * factor }

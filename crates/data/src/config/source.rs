@@ -104,7 +104,8 @@ pub struct SourceFile {
     machines: Option<bool>,
     /// Chats: prefer replies with a thumb up to the unrated replies to the same message (false).
     unrated_siblings_lose: Option<bool>,
-    /// Scores: merge consecutive records of one prompt, whose completions then can form a pair (false).
+    /// Scores: merge consecutive records of one prompt, whose completions then can form a pair
+    /// (false).
     merge_prompts: Option<bool>,
     /// Rule that turns scores into labels. Pairs and ranks remain pairs.
     binarise: Option<Binarise>,

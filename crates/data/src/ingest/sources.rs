@@ -223,7 +223,8 @@ impl ResolvedSource {
             SourceFormat::Pairs(pairs) => pairs,
             SourceFormat::Labels(labels) => labels,
             SourceFormat::Scores(scores) if scores.merge_prompts => {
-                // Rows of one prompt can be in two blocks, so all are read before the shard is taken.
+                // Rows of one prompt can be in two blocks, so all are read before the shard is
+                // taken.
                 let mut filter = ShardFilter { shard, number: 0, into };
                 let mut merged = MergePrompts::new(&mut filter);
                 let mut number = 0;

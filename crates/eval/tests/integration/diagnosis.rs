@@ -106,7 +106,8 @@ fn provoked_faults_are_diagnosed() {
     let run = |objective: &str, rest: &str| on(&trainer, objective, rest);
     assert_eq!(run("kto", "learning_rate: 1e-3\ndesirable_weight: 1.5"), []);
     assert_eq!(run("dpo", "learning_rate: 1e-3"), []);
-    // The direction of a tiny step ranks pairs as well as a real one, so it takes few pairs to see nothing.
+    // The direction of a tiny step ranks pairs as well as a real one, so it takes few pairs to see
+    // nothing.
     for objective in ["kto", "dpo"] {
         assert_eq!(on(&few, objective, "learning_rate: 1e-8"), [Sign::NoLearning], "{objective}");
     }

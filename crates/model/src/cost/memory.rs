@@ -38,8 +38,8 @@ pub struct Footprint<'a> {
     pub rank: Option<u64>,
     /// Bytes of one element of a weight, and of an activation that is a factor of products.
     pub element_bytes: u64,
-    /// Bytes of one element of other activations, such as the residual stream, and of the results of
-    /// backward passes. Differs from `element_bytes` for 16-bit weights on the CPU.
+    /// Bytes of one element of other activations, such as the residual stream, and of the results
+    /// of backward passes. Differs from `element_bytes` for 16-bit weights on the CPU.
     pub stream_bytes: u64,
     /// Bytes that an element of a frozen matrix takes while a product dequantises it; 0 if products
     /// read the stored matrices.

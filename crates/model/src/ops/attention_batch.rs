@@ -1,8 +1,8 @@
 //! Attention over prompt trees as few dense products.
 //!
 //! The rows of a prompt, or of a branch, are the queries of a *span*; its context are the rows that
-//! they attend to. Composed operations pad spans of similar size to one shape and compute a group of
-//! them at once, so that the number of operations does not grow with the batch.
+//! they attend to. Composed operations pad spans of similar size to one shape and compute a group
+//! of them at once, so that the number of operations does not grow with the batch.
 
 use std::{cell::OnceCell, ops::Range};
 
@@ -217,8 +217,8 @@ impl PaddedGroup {
         })
     }
 
-    /// Returns the queries as `[spans·key_heads, query_heads/key_heads·queries, head_dim]`: the query
-    /// heads of a key head are rows of one matrix, so that keys need not be repeated.
+    /// Returns the queries as `[spans·key_heads, query_heads/key_heads·queries, head_dim]`: the
+    /// query heads of a key head are rows of one matrix, so that keys need not be repeated.
     pub(super) fn queries(&self, x: &Tensor, heads: AttentionHeads) -> Result<Tensor> {
         let x = by_head(&x.index_select(&self.query_rows, 0)?, self.spans, heads.query, heads.dim)?;
         x.reshape((self.spans * heads.key, heads.query / heads.key * self.queries, heads.dim))
@@ -249,7 +249,8 @@ impl PaddedGroup {
         zeroed.reshape((x.dim(0)?, rows, dim))
     }
 
-    /// Returns the attention probabilities, `[spans·key_heads, query_heads/key_heads·queries, keys]`.
+    /// Returns the attention probabilities,
+    /// `[spans·key_heads, query_heads/key_heads·queries, keys]`.
     pub(super) fn probabilities(&self, q: &Tensor, k: &Tensor, heads: AttentionHeads) -> Result<Tensor> {
         let scores = (wide_matmul(q, &k.t()?)? * heads.scale)?;
         let shape = scores.shape().clone();

@@ -242,8 +242,8 @@ fn backward_passes_are_derivatives() {
     });
 }
 
-/// Asserts that `ours` differs from `exact` by at most `steps` roundings to bf16 of the largest value
-/// of `exact`.
+/// Asserts that `ours` differs from `exact` by at most `steps` roundings to bf16 of the largest
+/// value of `exact`.
 fn assert_rounded(what: &str, ours: &Tensor, exact: &Tensor, steps: f64) {
     let (ours, exact) = (flat(ours), flat(exact));
     assert_eq!(ours.len(), exact.len(), "{what}");

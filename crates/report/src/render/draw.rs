@@ -32,8 +32,8 @@ const TITLE_HEIGHT: f64 = 22.0;
 
 /// Returns the size of each panel of a figure.
 ///
-/// A single plot is large, small multiples are small, and heat maps and forest plots are as large as
-/// their content.
+/// A single plot is large, small multiples are small, and heat maps and forest plots are as large
+/// as their content.
 pub(crate) fn panel_size(figure: &Figure) -> Size {
     let sized = figure.panels.iter().filter_map(|panel| match &panel.content {
         Content::Heatmap(heatmap) => Some(heatmap::size(panel, heatmap)),

@@ -25,8 +25,8 @@ const MIN_POINTS: usize = 3;
 /// If the values of one panel span so many times as much as those of the median panel, panels get
 /// scales of their own.
 const OWN_SCALE: f64 = 5.0;
-/// A curve whose values span so many times as much as those of the median curve is cut at the edge of
-/// the scale.
+/// A curve whose values span so many times as much as those of the median curve is cut at the edge
+/// of the scale.
 const CUT: f64 = 8.0;
 
 /// Returns the figure of a metric, or `None` if no run recorded it at three steps or more, or if it

@@ -56,8 +56,8 @@ impl Costs {
     }
 }
 
-/// Costs in optimizer steps. A step costs the same for every method, and scoring a completion a third
-/// of training on it.
+/// Costs in optimizer steps. A step costs the same for every method, and scoring a completion a
+/// third of training on it.
 pub(super) fn nominal_costs(sft_steps: u64) -> Costs {
     Costs { sft: sft_steps as f64, measured: None }
 }

@@ -40,8 +40,9 @@ impl SeedsFile {
 struct SeedsMap {
     /// The seeds, one run each.
     values: Vec<u64>,
-    /// Parts that every seed draws again: `prompts` (the training prompts that `select.train_prompts`
-    /// keeps) and `sft` (the SFT stage, which then trains once for each seed). Default: neither.
+    /// Parts that every seed draws again: `prompts` (the training prompts that
+    /// `select.train_prompts` keeps) and `sft` (the SFT stage, which then trains once for each
+    /// seed). Default: neither.
     #[serde(default)]
     #[schemars(schema_with = "resample")]
     resample: Vec<Resample>,

@@ -39,8 +39,8 @@ impl SyncedReference {
         self.moved.then(|| granularity.log_probs(&self.decoder, batch, Adapter::On))
     }
 
-    /// Moves the reference if it is due after `steps` optimizer steps: α·policy + (1 − α)·reference,
-    /// for every trained weight. With an adapter, these are its two factors.
+    /// Moves the reference if it is due after `steps` optimizer steps: α·policy + (1 −
+    /// α)·reference, for every trained weight. With an adapter, these are its two factors.
     pub(crate) fn move_if_due(&mut self, policy: &Parameters, steps: u64) -> Result<(), TrainError> {
         let ReferenceSync { every, alpha } = self.sync;
         if !steps.is_multiple_of(every) {

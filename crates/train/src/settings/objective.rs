@@ -266,9 +266,9 @@ impl Objective {
     }
 
     /// Score that an objective without a reference ranks completions by, in nats: the mean log-prob
-    /// of a token, which SimPO, ORPO (by its odds), SFT and conditional SFT raise, or the log-prob of
-    /// the completion (SLiC, KTO without a reference). A sum has the score of its first part. None
-    /// with a reference, where it is the log-ratio.
+    /// of a token, which SimPO, ORPO (by its odds), SFT and conditional SFT raise, or the log-prob
+    /// of the completion (SLiC, KTO without a reference). A sum has the score of its first part.
+    /// None with a reference, where it is the log-ratio.
     pub fn own_score(&self, log_prob: LogProb) -> Option<f64> {
         match self {
             Self::Simpo(_) | Self::Orpo(_) | Self::Sft | Self::Csft(_) => Some(log_prob.mean()),

@@ -58,7 +58,8 @@ pub(super) fn read_stream(
     rows(path, open_stream(path, projection)?, each)
 }
 
-/// Selects columns by name. A name with dots or brackets may be that of a column or a path into one.
+/// Selects columns by name. A name with dots or brackets may be that of a column or a path into
+/// one.
 fn projection(schema: &SchemaRef, columns: Option<&[String]>) -> Option<Vec<usize>> {
     let columns = columns?;
     let wanted = schema.fields().iter().enumerate().filter(|(_, field)| is_wanted(columns, field.name()));

@@ -1,9 +1,9 @@
 //! Character encodings of text files: detection, and decoding to UTF-8.
 //!
-//! UTF-16 is recognised by its byte order mark, or by the zero bytes of its first letters. A table that
-//! is not UTF-8 is Windows-1252 if its other letters stand alone among ASCII, as those of Western
-//! European languages do; no other encoding is guessed. What cannot be decoded becomes bytes that
-//! are not UTF-8, so that the row is rejected as such.
+//! UTF-16 is recognised by its byte order mark, or by the zero bytes of its first letters. A table
+//! that is not UTF-8 is Windows-1252 if its other letters stand alone among ASCII, as those of
+//! Western European languages do; no other encoding is guessed. What cannot be decoded becomes
+//! bytes that are not UTF-8, so that the row is rejected as such.
 
 use std::io::{self, BufRead, Read};
 

@@ -15,8 +15,8 @@ use crate::{
     ingest::records::encoding::{Charset, TextDecoder, TextEncoding, examine},
 };
 
-/// Limits against decompression bombs: data may expand to [`SLACK`] bytes plus this many times the file's
-/// length. Text typically compresses two- to tenfold.
+/// Limits against decompression bombs: data may expand to [`SLACK`] bytes plus this many times the
+/// file's length. Text typically compresses two- to tenfold.
 const LARGEST_RATIO: u64 = 200;
 const SLACK: u64 = 64 << 20;
 

@@ -80,8 +80,8 @@ impl HashedFile {
 }
 
 /// Finds and hashes the files at `path`, the local copy of `address`. In a folder, a file is used
-/// if `wanted` accepts the name of its parent folder (empty at the top level) and its path below the
-/// source's folder, unless its name is that of metadata.
+/// if `wanted` accepts the name of its parent folder (empty at the top level) and its path below
+/// the source's folder, unless its name is that of metadata.
 pub(crate) fn find(
     address: &str,
     path: &Path,

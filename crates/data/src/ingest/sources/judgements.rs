@@ -3,7 +3,8 @@
 //!
 //! The recipe names the judgement to learn from; if people gave only one, it is that one. What a
 //! model gave is never taken for the judgement of a person, and neither are drafts and suggestions.
-//! A judgement is a thumb, a score (with `binarise`) or, if two completions are compared, a verdict.
+//! A judgement is a thumb, a score (with `binarise`) or, if two completions are compared, a
+//! verdict.
 
 pub(crate) mod joined;
 mod names;

@@ -145,8 +145,8 @@ fn sum_f32_with(
     result
 }
 
-/// Sets `target`, `[m, n]` with rows `stride` elements apart from `at`, to Σ left·right, or adds that
-/// to it.
+/// Sets `target`, `[m, n]` with rows `stride` elements apart from `at`, to Σ left·right, or adds
+/// that to it.
 ///
 /// # Panics
 /// Panics if a matrix exceeds its slice, which is a bug in the caller.

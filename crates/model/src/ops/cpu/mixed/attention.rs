@@ -1,5 +1,5 @@
-//! Attention of bf16 queries, keys and values. The query heads that share a key head are rows of the
-//! same products; scores and softmax are f32, probabilities are rounded to bf16.
+//! Attention of bf16 queries, keys and values. The query heads that share a key head are rows of
+//! the same products; scores and softmax are f32, probabilities are rounded to bf16.
 
 #![expect(clippy::inline_always, reason = "what is not inlined is not compiled for the wide vectors")]
 
@@ -74,7 +74,8 @@ impl<'a> BlockRun<'a> {
         self.group() * self.block.queries.len()
     }
 
-    /// Calls `visit` with the row of each query and head, and its first element in `[rows, heads·dim]`.
+    /// Calls `visit` with the row of each query and head, and its first element in
+    /// `[rows, heads·dim]`.
     fn for_each_query(&self, mut visit: impl FnMut(usize, usize)) {
         let AttentionHeads { query, dim, .. } = self.inputs.heads;
         let count = self.block.queries.len();

@@ -1,7 +1,8 @@
 //! Products with the dot-product instruction of AVX512-BF16: c += a₀·b₀ + a₁·b₁ in every lane.
 //!
-//! The right matrix is packed in panels of 32 columns whose elements are pairs along k; the left one
-//! is read in place, where a pair is 32 consecutive bits. A tile of 14 × 32 sums stays in registers.
+//! The right matrix is packed in panels of 32 columns whose elements are pairs along k; the left
+//! one is read in place, where a pair is 32 consecutive bits. A tile of 14 × 32 sums stays in
+//! registers.
 
 use std::{
     arch::x86_64::{
@@ -106,8 +107,8 @@ fn blocks<'a>(terms: &'a [Term<'a>]) -> Vec<Vec<Segment<'a>>> {
 /// Computes a sum of products.
 ///
 /// # Safety
-/// As in `super::run`; the machine must have the instructions, and all operands must be within their
-/// slices.
+/// As in `super::run`; the machine must have the instructions, and all operands must be within
+/// their slices.
 pub(super) unsafe fn run(place: Place, (m, n): (usize, usize), terms: &[Term<'_>], threads: Threads) {
     let blocks = blocks(terms);
     if let (Place::Bf16 { to, stride }, 2..) = (place, blocks.len()) {
@@ -415,8 +416,8 @@ unsafe fn tile<const M: usize, const V: usize>(
 ) {
     // Sums stay in registers only where everything is in this function.
     let mut sums = [[_mm512_setzero_ps(); V]; M];
-    // SAFETY: guaranteed by the caller; masked lanes are not accessed. Vectors of pairs and of lanes
-    // are the same 512 bits.
+    // SAFETY: guaranteed by the caller; masked lanes are not accessed. Vectors of pairs and of
+    // lanes are the same 512 bits.
     unsafe {
         for left in lefts {
             let mut row_pairs = left.rows;

@@ -37,7 +37,8 @@ fn kernels() -> Vec<Kernel> {
     kernels
 }
 
-/// Operands of a sum of two products, the first with a right factor to be transposed if `transposed`.
+/// Operands of a sum of two products, the first with a right factor to be transposed if
+/// `transposed`.
 struct Case {
     shape: (usize, usize, usize),
     left: Vec<bf16>,
