@@ -180,14 +180,16 @@ impl DataFacts {
         let mut lines = vec![if self.has_pairs() {
             format!(
                 "pairs: {} to train on, {} held out, about {} prompts",
-                train.pairs, test.pairs, self.manifest.unique_prompts
+                train.pairs,
+                test.pairs,
+                train.prompts + test.prompts
             )
         } else {
             format!(
                 "thumbs: {} to train on, {} held out, about {} prompts",
                 self.train_completions(),
                 test.n_desirable + test.n_undesirable,
-                self.manifest.unique_prompts
+                train.prompts + test.prompts
             )
         }];
         let (up, down) = (train.n_desirable, train.n_undesirable);
