@@ -72,6 +72,9 @@ fn differences(label: &str, schedule: &TrainingSchedule) -> Vec<String> {
     let found =
         [differ("optimizer steps", &schedule.steps_differ), differ("epochs", &schedule.epochs_differ)];
     let found: Vec<String> = found.into_iter().flatten().collect();
+    if schedule.rows.is_empty() {
+        return vec!["unknown until the data is fetched".to_owned()];
+    }
     if found.is_empty() {
         return vec!["all series train for the same optimizer steps and epochs".to_owned()];
     }
