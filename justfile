@@ -32,6 +32,11 @@ plan NAME *ARGS:
 train NAME *ARGS:
     {{ prospect }} train {{ NAME }} {{ ARGS }}
 
+# Recommend a method for your feedback (`just compare feedback.jsonl smollm2-135m --budget 2h`).
+[group('experiments')]
+compare DATA MODEL="smollm2-135m" *ARGS:
+    {{ prospect }} compare {{ DATA }} --model {{ MODEL }} {{ ARGS }}
+
 # Run the experiment experiments/NAME.yaml; a second call resumes it.
 [group('experiments')]
 sweep NAME *ARGS:
