@@ -2,7 +2,7 @@
 
 use prospect_model::Activations;
 
-use crate::{FeedbackFormat, Objective, Settings, settings::Z0};
+use crate::{FeedbackFormat, Settings, settings::Z0};
 
 /// Micro-batch size and activation checkpointing of the next step.
 ///
@@ -47,10 +47,11 @@ impl StepBudget {
 
     /// Returns the completions that cannot be divided further.
     fn smallest_micro_batch(&self) -> usize {
-        match &self.settings.objective {
+        let objective = &self.settings.objective;
+        match objective.feedback_format() {
             // The micro-batch is part of the method.
-            Objective::Kto { z0: Z0::MicroBatch, .. } => self.settings.micro_batch_size.max(1),
-            objective if objective.feedback_format() == FeedbackFormat::Paired => 2,
+            _ if matches!(objective.z0(), Some(Z0::MicroBatch)) => self.settings.micro_batch_size.max(1),
+            FeedbackFormat::Paired => 2,
             _ => 1,
         }
     }
