@@ -10,6 +10,16 @@ use prospect_train::Settings;
 use super::{DatasetSource, ResolvedRun, RunFilter, SweepPlan};
 use crate::{search::RUNG, status::RunState};
 
+/// Describes states of runs: the one of all, or how many runs have each.
+fn count(states: &[String]) -> String {
+    let kinds: BTreeSet<&String> = states.iter().collect();
+    if let [all] = kinds.iter().collect::<Vec<_>>()[..] {
+        return (*all).clone();
+    }
+    let of = |kind: &&String| format!("{} {kind}", states.iter().filter(|state| state == kind).count());
+    kinds.iter().map(of).collect::<Vec<_>>().join(", ")
+}
+
 impl SweepPlan {
     /// Returns the addresses of data and weights that are not on this machine.
     pub fn not_fetched(&self) -> BTreeSet<String> {
@@ -28,7 +38,8 @@ impl SweepPlan {
         self.retrained.iter().any(|other| other.id == run.id)
     }
 
-    /// Formats the plan: stages, the runs that `filter` selects, and the state of each in `sweep`.
+    /// Formats the plan: stages, the runs that `filter` selects, and their states in `sweep`. Runs that
+    /// differ only in their seed are one line.
     pub fn describe(&self, sweep: &SweepDir, filter: &RunFilter) -> String {
         let mut lines = vec![
             self.question.clone(),
@@ -50,12 +61,23 @@ impl SweepPlan {
             let status = sweep.run(id).status().ok().flatten();
             RunState::from_status(status.as_ref(), held.contains_key(id))
         };
-        for sft in &self.sft {
-            lines.push(format!("  {}  sft, shared  {}", sft.id, state(&sft.id)));
+        if let [_, _, _, ..] = self.sft[..] {
+            let states: Vec<String> = self.sft.iter().map(|sft| state(&sft.id).to_string()).collect();
+            lines.push(format!("  {} SFT stages, shared  {}", self.sft.len(), count(&states)));
+        } else {
+            for sft in &self.sft {
+                lines.push(format!("  {}  sft, shared  {}", sft.id, state(&sft.id)));
+            }
         }
-        for run in self.runs.iter().filter(|run| filter.matches(run)) {
-            let settings = describe_settings(&run.settings);
-            lines.push(format!("  {}  {settings}, seed {}  {}", run.id, run.seed, state(&run.id)));
+        let runs: Vec<&ResolvedRun> = self.runs.iter().filter(|run| filter.matches(run)).collect();
+        for group in runs.chunk_by(|a, b| a.settings == b.settings) {
+            let seeds: Vec<String> = group.iter().map(|run| run.seed.to_string()).collect();
+            let states: Vec<String> = group.iter().map(|run| state(&run.id).to_string()).collect();
+            let settings = group.first().map(|run| describe_settings(&run.settings)).unwrap_or_default();
+            lines.push(match group {
+                [run] => format!("  {}  {settings}, seed {}  {}", run.id, run.seed, states.concat()),
+                _ => format!("  {settings}, seeds {}  {}", seeds.join(", "), count(&states)),
+            });
         }
         for (runs, rung) in self.later_rungs.iter().zip(2..) {
             let trials = self.search.map_or(0, |search| search.trials_in(rung - 1));
