@@ -1,15 +1,13 @@
 //! AdamW (arXiv 1711.05101).
 
-use std::sync::Mutex;
-
-use candle_core::{CpuStorage, DType, Error, InplaceOp1, Layout, Result, Storage, Tensor, bail};
+use candle_core::{DType, Error, Result, Tensor};
 use prospect_dist::Collective;
 use prospect_model::{AdamWConstants, Gradients, Parameters, adamw};
 use rayon::prelude::*;
 
 use super::{
     StateDict,
-    state::{Moments, OptimizerState},
+    state::{CHUNK, Moments, OptimizerState, update_in_place},
 };
 
 /// Hyperparameters of AdamW, except the learning rate.
@@ -110,8 +108,23 @@ impl ParameterUpdate {
         AdamWConstants { beta1, beta2, scale, rate, epsilon, decay }
     }
 
+    /// Updates f32 weights on the CPU in place, in parallel chunks.
     fn fused(&self, weights: &Tensor, gradient: &Tensor, m: &mut [f32], v: &mut [f32]) -> Result<()> {
-        weights.inplace_op1(&FusedAdamW { update: *self, gradient, moments: Mutex::new((m, v)) })
+        let AdamWConstants { beta1, beta2, scale, rate, epsilon, decay } = self.constants();
+        update_in_place(weights, gradient, |values, gradient| {
+            values
+                .par_chunks_mut(CHUNK)
+                .zip(gradient.par_chunks(CHUNK))
+                .zip(m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK)))
+                .for_each(|((values, gradient), (m, v))| {
+                    for (((value, gradient), m), v) in values.iter_mut().zip(gradient).zip(m).zip(v) {
+                        let gradient = gradient * scale;
+                        *m = beta1 * *m + (1.0 - beta1) * gradient;
+                        *v = beta2 * *v + (1.0 - beta2) * gradient * gradient;
+                        *value = decay * *value - rate * *m / (v.sqrt() + epsilon);
+                    }
+                });
+        })
     }
 
     /// Returns the updated weights.
@@ -127,49 +140,6 @@ impl ParameterUpdate {
         *v = ((&*v * self.betas.1)? + (gradient.sqr()? * (1.0 - self.betas.1))?)?;
         let change = ((&*m * self.rate)? / (v.sqrt()? + self.epsilon)?)?;
         (weights * self.decay)? - change
-    }
-}
-
-/// In-place update of an f32 parameter on the CPU, in parallel chunks.
-struct FusedAdamW<'a> {
-    update: ParameterUpdate,
-    gradient: &'a Tensor,
-    /// Behind a lock because candle passes the operation by shared reference.
-    moments: Mutex<(&'a mut [f32], &'a mut [f32])>,
-}
-
-impl InplaceOp1 for FusedAdamW<'_> {
-    fn name(&self) -> &'static str {
-        "adamw"
-    }
-
-    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
-        let (gradient, gradient_layout) = self.gradient.storage_and_layout();
-        let (CpuStorage::F32(values), Storage::Cpu(CpuStorage::F32(gradient))) = (storage, &*gradient) else {
-            bail!("fused AdamW: parameter and gradient must be f32 on the CPU");
-        };
-        let (Some((from, to)), Some((gradient_from, gradient_to))) =
-            (layout.contiguous_offsets(), gradient_layout.contiguous_offsets())
-        else {
-            bail!("fused AdamW: parameter and gradient must be contiguous");
-        };
-        let Ok(mut moments) = self.moments.lock() else { bail!("fused AdamW: an earlier step panicked") };
-        let (m, v) = &mut *moments;
-        let AdamWConstants { beta1, beta2, scale, rate, epsilon, decay } = self.update.constants();
-        let chunk = 1 << 14;
-        values[from..to]
-            .par_chunks_mut(chunk)
-            .zip(gradient[gradient_from..gradient_to].par_chunks(chunk))
-            .zip(m.par_chunks_mut(chunk).zip(v.par_chunks_mut(chunk)))
-            .for_each(|((values, gradient), (m, v))| {
-                for (((value, gradient), m), v) in values.iter_mut().zip(gradient).zip(m).zip(v) {
-                    let gradient = gradient * scale;
-                    *m = beta1 * *m + (1.0 - beta1) * gradient;
-                    *v = beta2 * *v + (1.0 - beta2) * gradient * gradient;
-                    *value = decay * *value - rate * *m / (v.sqrt() + epsilon);
-                }
-            });
-        Ok(())
     }
 }
 

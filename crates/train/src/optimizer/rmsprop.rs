@@ -1,16 +1,14 @@
 //! RMSprop as in PyTorch, without momentum and centring: v ← α·v + (1−α)·g²;
 //! p ← p − rate·g/(√v + ε), where g includes weight decay.
 
-use std::sync::Mutex;
-
-use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Result, Storage, Tensor, bail};
+use candle_core::{DType, Result, Tensor};
 use prospect_dist::Collective;
 use prospect_model::{Gradients, Parameters};
 use rayon::prelude::*;
 
 use super::{
     StateDict,
-    state::{Moments, OptimizerState},
+    state::{CHUNK, Moments, OptimizerState, update_in_place},
 };
 
 /// Hyperparameters of RMSprop, except the learning rate.
@@ -79,8 +77,24 @@ struct ParameterUpdate {
 }
 
 impl ParameterUpdate {
+    /// Updates f32 weights on the CPU in place, in parallel chunks.
     fn fused(&self, weights: &Tensor, gradient: &Tensor, square: &mut [f32]) -> Result<()> {
-        weights.inplace_op1(&FusedRmsProp { update: *self, gradient, square: Mutex::new(square) })
+        let RmsPropConfig { alpha, epsilon, weight_decay } = self.config;
+        let [alpha, epsilon, weight_decay, scale, rate] =
+            [alpha, epsilon, weight_decay, self.scale, self.rate].map(|value| value as f32);
+        update_in_place(weights, gradient, |values, gradient| {
+            values
+                .par_chunks_mut(CHUNK)
+                .zip(gradient.par_chunks(CHUNK))
+                .zip(square.par_chunks_mut(CHUNK))
+                .for_each(|((values, gradient), square)| {
+                    for ((value, gradient), square) in values.iter_mut().zip(gradient).zip(square) {
+                        let gradient = gradient * scale + weight_decay * *value;
+                        *square = alpha * *square + (1.0 - alpha) * gradient * gradient;
+                        *value -= rate * gradient / (square.sqrt() + epsilon);
+                    }
+                });
+        })
     }
 
     /// Returns the updated weights.
@@ -90,49 +104,6 @@ impl ParameterUpdate {
         *square = ((&*square * alpha)? + (gradient.sqr()? * (1.0 - alpha))?)?;
         let change = ((gradient * self.rate)? / (square.sqrt()? + epsilon)?)?;
         weights - change
-    }
-}
-
-/// In-place update of an f32 parameter on the CPU, in parallel chunks.
-struct FusedRmsProp<'a> {
-    update: ParameterUpdate,
-    gradient: &'a Tensor,
-    /// Behind a lock because candle passes the operation by shared reference.
-    square: Mutex<&'a mut [f32]>,
-}
-
-impl InplaceOp1 for FusedRmsProp<'_> {
-    fn name(&self) -> &'static str {
-        "rmsprop"
-    }
-
-    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
-        let (gradient, gradient_layout) = self.gradient.storage_and_layout();
-        let (CpuStorage::F32(values), Storage::Cpu(CpuStorage::F32(gradient))) = (storage, &*gradient) else {
-            bail!("fused RMSprop: parameter and gradient must be f32 on the CPU");
-        };
-        let (Some((from, to)), Some((gradient_from, gradient_to))) =
-            (layout.contiguous_offsets(), gradient_layout.contiguous_offsets())
-        else {
-            bail!("fused RMSprop: parameter and gradient must be contiguous");
-        };
-        let Ok(mut square) = self.square.lock() else { bail!("fused RMSprop: an earlier step panicked") };
-        let RmsPropConfig { alpha, epsilon, weight_decay } = self.update.config;
-        let [alpha, epsilon, weight_decay, scale, rate] =
-            [alpha, epsilon, weight_decay, self.update.scale, self.update.rate].map(|value| value as f32);
-        let chunk = 1 << 14;
-        values[from..to]
-            .par_chunks_mut(chunk)
-            .zip(gradient[gradient_from..gradient_to].par_chunks(chunk))
-            .zip(square.par_chunks_mut(chunk))
-            .for_each(|((values, gradient), square)| {
-                for ((value, gradient), square) in values.iter_mut().zip(gradient).zip(square) {
-                    let gradient = gradient * scale + weight_decay * *value;
-                    *square = alpha * *square + (1.0 - alpha) * gradient * gradient;
-                    *value -= rate * gradient / (square.sqrt() + epsilon);
-                }
-            });
-        Ok(())
     }
 }
 

@@ -1,11 +1,16 @@
 //! State of an optimizer: moments, and the weights that updates are added to, of whole parameters
 //! or of this rank's shards of them.
 
-use candle_core::{DType, Device, Error, Result, Tensor};
+use std::sync::Mutex;
+
+use candle_core::{CpuStorage, DType, Device, Error, InplaceOp1, Layout, Result, Storage, Tensor, bail};
 use prospect_dist::Collective;
 use prospect_model::{Gradients, Parameter, Parameters};
 
 use super::{StateDict, state_tensor};
+
+/// Elements of a chunk of a fused update.
+pub(super) const CHUNK: usize = 1 << 14;
 
 /// The `N` moments of one parameter.
 pub(super) enum Moments<const N: usize> {
@@ -204,4 +209,41 @@ fn publish(shards: Option<&dyn Collective>, parameter: &Parameter, master: &Tens
         Some(group) => group.all_gather_shards(&rounded, value.elem_count()).map_err(Error::wrap)?,
     };
     parameter.var().set(&whole.reshape(value.shape())?)
+}
+
+/// Calls `update` with f32 weights on the CPU, to be changed in place, and their gradient.
+pub(super) fn update_in_place(
+    weights: &Tensor,
+    gradient: &Tensor,
+    update: impl FnMut(&mut [f32], &[f32]),
+) -> Result<()> {
+    weights.inplace_op1(&InPlace { gradient, update: Mutex::new(update) })
+}
+
+/// In-place update of f32 weights on the CPU.
+struct InPlace<'a, F> {
+    gradient: &'a Tensor,
+    /// Behind a lock because candle passes the operation by shared reference.
+    update: Mutex<F>,
+}
+
+impl<F: FnMut(&mut [f32], &[f32])> InplaceOp1 for InPlace<'_, F> {
+    fn name(&self) -> &'static str {
+        "optimizer"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let (gradient, gradient_layout) = self.gradient.storage_and_layout();
+        let (CpuStorage::F32(values), Storage::Cpu(CpuStorage::F32(gradient))) = (storage, &*gradient) else {
+            bail!("fused update: parameter and gradient must be f32 on the CPU");
+        };
+        let (Some((from, to)), Some((gradient_from, gradient_to))) =
+            (layout.contiguous_offsets(), gradient_layout.contiguous_offsets())
+        else {
+            bail!("fused update: parameter and gradient must be contiguous");
+        };
+        let Ok(mut update) = self.update.lock() else { bail!("fused update: an earlier step panicked") };
+        update(&mut values[from..to], &gradient[gradient_from..gradient_to]);
+        Ok(())
+    }
 }
