@@ -11,11 +11,9 @@ struct ObjectiveOption {
     /// Key in YAML.
     key: &'static str,
     is_set: fn(&TrainFile) -> bool,
-    objectives: &'static [ObjectiveName],
+    applies_to: fn(ObjectiveName) -> bool,
 }
 
-/// Objectives with class weights.
-const CLASS_WEIGHTED: &[ObjectiveName] = &[ObjectiveName::Kto, ObjectiveName::ApoZeroUnpaired];
 /// Objectives on log-ratios to a reference.
 pub(super) const WITH_REFERENCE: &[ObjectiveName] = &[
     ObjectiveName::Kto,
@@ -34,88 +32,66 @@ pub(super) const WITH_REFERENCE: &[ObjectiveName] = &[
     ObjectiveName::Aot,
     ObjectiveName::AotUnpaired,
 ];
-/// Objectives whose reference can move: those with log-ratios of sequences or of tokens.
-const WITH_MOVING_REFERENCE: &[ObjectiveName] = &[
-    ObjectiveName::Kto,
-    ObjectiveName::ApoZeroUnpaired,
-    ObjectiveName::Bco,
-    ObjectiveName::Ppo,
-    ObjectiveName::Dpo,
-    ObjectiveName::Cdpo,
-    ObjectiveName::RobustDpo,
-    ObjectiveName::Hinge,
-    ObjectiveName::Ipo,
-    ObjectiveName::ApoZero,
-    ObjectiveName::ApoDown,
-    ObjectiveName::ExoPair,
-    ObjectiveName::NcaPair,
-    ObjectiveName::SppoHard,
-    ObjectiveName::Aot,
-    ObjectiveName::AotUnpaired,
-];
-const WITH_BETA: &[ObjectiveName] = &[
-    ObjectiveName::Kto,
-    ObjectiveName::ApoZeroUnpaired,
-    ObjectiveName::Bco,
-    ObjectiveName::Dpo,
-    ObjectiveName::Cdpo,
-    ObjectiveName::RobustDpo,
-    ObjectiveName::Hinge,
-    ObjectiveName::Ipo,
-    ObjectiveName::ApoZero,
-    ObjectiveName::ApoDown,
-    ObjectiveName::ExoPair,
-    ObjectiveName::NcaPair,
-    ObjectiveName::SppoHard,
-    ObjectiveName::Aot,
-    ObjectiveName::AotUnpaired,
-    ObjectiveName::Simpo,
-    ObjectiveName::Orpo,
-    ObjectiveName::Slic,
-];
+
+/// Returns true if the objective's reference can move: it has log-ratios of sequences or of tokens.
+fn has_moving_reference(objective: ObjectiveName) -> bool {
+    WITH_REFERENCE.contains(&objective) || objective == ObjectiveName::Ppo
+}
+
+fn has_beta(objective: ObjectiveName) -> bool {
+    use ObjectiveName::{Orpo, Simpo, Slic};
+    WITH_REFERENCE.contains(&objective) || matches!(objective, Simpo | Orpo | Slic)
+}
+
+fn has_class_weights(objective: ObjectiveName) -> bool {
+    matches!(objective, ObjectiveName::Kto | ObjectiveName::ApoZeroUnpaired)
+}
+
+fn is_kto(objective: ObjectiveName) -> bool {
+    objective == ObjectiveName::Kto
+}
+
+fn is_ppo(objective: ObjectiveName) -> bool {
+    objective == ObjectiveName::Ppo
+}
+
+fn has_label_smoothing(objective: ObjectiveName) -> bool {
+    use ObjectiveName::{Aot, AotUnpaired, Cdpo, ExoPair, RobustDpo};
+    matches!(objective, Cdpo | RobustDpo | ExoPair | Aot | AotUnpaired)
+}
 
 /// All options and the objectives they apply to, in the order of error messages.
 ///
 /// Everything else follows from this table: the error for an option without effect, the remark
 /// "Objectives: …" in the JSON Schema, and the test of the table in `docs/objectives.md`.
 const OPTIONS: &[ObjectiveOption] = &[
-    option("beta", |file| file.beta.is_some(), WITH_BETA),
-    option("desirable_weight", |file| file.desirable_weight.is_some(), CLASS_WEIGHTED),
-    option("undesirable_weight", |file| file.undesirable_weight.is_some(), CLASS_WEIGHTED),
-    option("class_balance", |file| file.class_balance.is_some(), CLASS_WEIGHTED),
-    option("z0", |file| file.z0.is_some(), &[ObjectiveName::Kto]),
-    option("world_size", |file| file.world_size.is_some(), &[ObjectiveName::Kto]),
-    option("kl_partners", |file| file.kl_partners.is_some(), &[ObjectiveName::Kto]),
-    option("value_function", |file| file.value_function.is_some(), &[ObjectiveName::Kto]),
-    option("reference_free", |file| file.reference_free.is_some(), &[ObjectiveName::Kto]),
-    option("clip_ratio", |file| file.clip_ratio.is_some(), &[ObjectiveName::Ppo]),
-    option("kl_coef", |file| file.kl_coef.is_some(), &[ObjectiveName::Ppo]),
-    option("discount", |file| file.discount.is_some(), &[ObjectiveName::Ppo]),
-    option(
-        "label_smoothing",
-        |file| file.label_smoothing.is_some(),
-        &[
-            ObjectiveName::Cdpo,
-            ObjectiveName::RobustDpo,
-            ObjectiveName::ExoPair,
-            ObjectiveName::Aot,
-            ObjectiveName::AotUnpaired,
-        ],
-    ),
-    option("simpo_gamma", |file| file.simpo_gamma.is_some(), &[ObjectiveName::Simpo]),
-    option("lambda_coef", |file| file.lambda_coef.is_some(), &[ObjectiveName::Slic]),
-    option("control_tokens", |file| file.control_tokens.is_some(), &[ObjectiveName::Csft]),
-    option("humanline", |file| file.humanline.is_some(), WITH_REFERENCE),
-    option("sync_every", |file| file.sync_every.is_some(), WITH_MOVING_REFERENCE),
-    option("sync_alpha", |file| file.sync_alpha.is_some(), WITH_MOVING_REFERENCE),
+    option("beta", |file| file.beta.is_some(), has_beta),
+    option("desirable_weight", |file| file.desirable_weight.is_some(), has_class_weights),
+    option("undesirable_weight", |file| file.undesirable_weight.is_some(), has_class_weights),
+    option("class_balance", |file| file.class_balance.is_some(), has_class_weights),
+    option("z0", |file| file.z0.is_some(), is_kto),
+    option("world_size", |file| file.world_size.is_some(), is_kto),
+    option("kl_partners", |file| file.kl_partners.is_some(), is_kto),
+    option("value_function", |file| file.value_function.is_some(), is_kto),
+    option("reference_free", |file| file.reference_free.is_some(), is_kto),
+    option("clip_ratio", |file| file.clip_ratio.is_some(), is_ppo),
+    option("kl_coef", |file| file.kl_coef.is_some(), is_ppo),
+    option("discount", |file| file.discount.is_some(), is_ppo),
+    option("label_smoothing", |file| file.label_smoothing.is_some(), has_label_smoothing),
+    option("simpo_gamma", |file| file.simpo_gamma.is_some(), |name| name == ObjectiveName::Simpo),
+    option("lambda_coef", |file| file.lambda_coef.is_some(), |name| name == ObjectiveName::Slic),
+    option("control_tokens", |file| file.control_tokens.is_some(), |name| name == ObjectiveName::Csft),
+    option("humanline", |file| file.humanline.is_some(), |name| WITH_REFERENCE.contains(&name)),
+    option("sync_every", |file| file.sync_every.is_some(), has_moving_reference),
+    option("sync_alpha", |file| file.sync_alpha.is_some(), has_moving_reference),
 ];
 
 const fn option(
     key: &'static str,
     is_set: fn(&TrainFile) -> bool,
-    objectives: &'static [ObjectiveName],
+    applies_to: fn(ObjectiveName) -> bool,
 ) -> ObjectiveOption {
-    ObjectiveOption { key, is_set, objectives }
+    ObjectiveOption { key, is_set, applies_to }
 }
 
 impl ObjectiveOption {
@@ -123,7 +99,7 @@ impl ObjectiveOption {
     fn objective_names(&self) -> String {
         let names: Vec<String> = ObjectiveName::VARIANTS
             .iter()
-            .filter(|name| self.objectives.contains(name))
+            .filter(|name| (self.applies_to)(**name))
             .map(ToString::to_string)
             .collect();
         names.join(", ")
@@ -132,9 +108,7 @@ impl ObjectiveOption {
 
 /// Rejects the first option that is set without effect on the objective, or on any part of a sum.
 pub(super) fn check_options(file: &TrainFile) -> Result<(), TrainError> {
-    let applies = |option: &ObjectiveOption| {
-        file.objective.names().any(|objective| option.objectives.contains(&objective))
-    };
+    let applies = |option: &ObjectiveOption| file.objective.names().any(option.applies_to);
     let idle = OPTIONS.iter().find(|option| (option.is_set)(file) && !applies(option));
     match idle {
         Some(option) => fail(format!(
@@ -170,11 +144,7 @@ mod tests {
 
     /// Options of an objective by the table.
     fn options(objective: ObjectiveName) -> BTreeSet<&'static str> {
-        OPTIONS
-            .iter()
-            .filter(|option| option.objectives.contains(&objective))
-            .map(|option| option.key)
-            .collect()
+        OPTIONS.iter().filter(|option| (option.applies_to)(objective)).map(|option| option.key).collect()
     }
 
     #[test]
