@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Result, Tensor, WithDType};
 use rayon::prelude::*;
 
 use super::{
@@ -202,24 +202,24 @@ impl TreeLayout {
     }
 }
 
-/// Copies the results of tasks, `width` columns each, to columns `task·width…` of `[rows, stride]`.
-fn assemble<T: Real>(
-    rows: usize,
-    stride: usize,
+/// Copies the results of tasks, `width` columns each, to columns `key head·width…` of `whole`,
+/// `[rows, stride]`.
+pub(super) fn assemble<T: WithDType>(
+    mut whole: Vec<T>,
+    (rows, stride): (usize, usize),
     width: usize,
-    parts: impl Iterator<Item = (HeadTask, Vec<T>)>,
+    parts: impl Iterator<Item = (HeadTask, impl AsRef<[T]>)>,
     layouts: &[TreeLayout],
-) -> Vec<T> {
-    let mut whole = zeros::<T>(rows * stride);
+) -> Result<Tensor> {
     for (HeadTask { tree, key_head }, part) in parts {
         for (range, start) in &layouts[tree].ranges {
             for (offset, row) in range.clone().enumerate() {
-                let from = &part[(start + offset) * width..][..width];
+                let from = &part.as_ref()[(start + offset) * width..][..width];
                 whole[row * stride + key_head * width..][..width].copy_from_slice(from);
             }
         }
     }
-    whole
+    tensor(whole, (rows, stride))
 }
 
 /// One key head of one tree.
@@ -283,7 +283,7 @@ pub(crate) fn attention(
                 (task, y)
             })
             .collect();
-        tensor(assemble(shape.0, shape.1, width, results.into_iter(), &layouts), shape)
+        assemble(zeros::<T>(shape.0 * shape.1), shape, width, results.into_iter(), &layouts)
     }
     if q.dtype() == DType::BF16 {
         return mixed::attention(q, k, v, trees, heads);
@@ -362,11 +362,10 @@ pub(crate) fn attention_backward(
             dk.push((task, k));
             dv.push((task, v));
         }
-        Ok((
-            tensor(assemble(q_shape.0, q_shape.1, width, dq.into_iter(), &layouts), q_shape)?,
-            tensor(assemble(k_shape.0, k_shape.1, dim, dk.into_iter(), &layouts), k_shape)?,
-            tensor(assemble(k_shape.0, k_shape.1, dim, dv.into_iter(), &layouts), k_shape)?,
-        ))
+        let gathered = |shape: (usize, usize), width, parts: Vec<(HeadTask, Vec<T>)>| {
+            assemble(zeros::<T>(shape.0 * shape.1), shape, width, parts.into_iter(), &layouts)
+        };
+        Ok((gathered(q_shape, width, dq)?, gathered(k_shape, dim, dk)?, gathered(k_shape, dim, dv)?))
     }
     if q.dtype() == DType::BF16 {
         return mixed::attention_backward(q, k, v, grad, trees, heads);

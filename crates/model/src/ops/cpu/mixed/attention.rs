@@ -12,11 +12,11 @@ use crate::{
     architecture::AttentionHeads,
     ops::cpu::{
         Opened,
-        attention::{HeadTask, QueryBlock, TreeLayout, query_blocks, tasks},
+        attention::{HeadTask, QueryBlock, TreeLayout, assemble, query_blocks, tasks},
         lanes::{Loop, max, sum, vectorised},
         product::{Target, Threads},
         real::Real,
-        tensor, widened,
+        widened,
     },
     pack::PromptTree,
 };
@@ -174,26 +174,6 @@ impl Loop<(&[f32], &[f32], &mut [bf16], usize, f32)> for SoftmaxBackwardRows {
     }
 }
 
-/// Copies the results of tasks, `width` columns each, to columns `key head·width…` of
-/// `[rows, stride]`.
-fn assemble(
-    (rows, stride): (usize, usize),
-    width: usize,
-    parts: &[(HeadTask, &[bf16])],
-    layouts: &[TreeLayout],
-) -> Result<Tensor> {
-    let mut whole = vec![bf16::ZERO; rows * stride];
-    for (HeadTask { tree, key_head }, part) in parts {
-        for (range, start) in &layouts[*tree].ranges {
-            for (offset, row) in range.clone().enumerate() {
-                let from = &part[(start + offset) * width..][..width];
-                whole[row * stride + key_head * width..][..width].copy_from_slice(from);
-            }
-        }
-    }
-    tensor(whole, (rows, stride))
-}
-
 pub(in crate::ops::cpu) fn attention(
     q: &Tensor,
     k: &Tensor,
@@ -221,8 +201,7 @@ pub(in crate::ops::cpu) fn attention(
         (task, y)
     };
     let results: Vec<_> = tasks(trees, heads).into_par_iter().map(run).collect();
-    let parts: Vec<_> = results.iter().map(|(task, y)| (*task, y.as_slice())).collect();
-    assemble(shape, width, &parts, &layouts)
+    assemble(vec![bf16::ZERO; shape.0 * shape.1], shape, width, results.into_iter(), &layouts)
 }
 
 /// Rounds the result of a block, `[rows, dim]`, into that of its task, `[tree rows, group·dim]`.
@@ -259,13 +238,14 @@ pub(in crate::ops::cpu) fn attention_backward(
     let layouts: Vec<_> = trees.iter().map(TreeLayout::new).collect();
     let run = |task: HeadTask| task_backward(inputs, grad, task, &trees[task.tree], &layouts[task.tree]);
     let results: Vec<_> = tasks(trees, heads).into_par_iter().map(run).collect();
-    let parts = |part: fn(&TaskGradients) -> &[bf16]| -> Vec<_> {
-        results.iter().map(|result| (result.task, part(result))).collect()
+    let gathered = |shape: (usize, usize), width, part: fn(&TaskGradients) -> &[bf16]| {
+        let parts = results.iter().map(|result| (result.task, part(result)));
+        assemble(vec![bf16::ZERO; shape.0 * shape.1], shape, width, parts, &layouts)
     };
     Ok((
-        assemble(q_shape, width, &parts(|result| &result.q), &layouts)?,
-        assemble(k_shape, heads.dim, &parts(|result| &result.k), &layouts)?,
-        assemble(k_shape, heads.dim, &parts(|result| &result.v), &layouts)?,
+        gathered(q_shape, width, |result| &result.q)?,
+        gathered(k_shape, heads.dim, |result| &result.k)?,
+        gathered(k_shape, heads.dim, |result| &result.v)?,
     ))
 }
 

@@ -261,7 +261,7 @@ fn copy_lefts(block: &[Segment<'_>], first: usize, height: usize, copied: &mut V
     lefts
 }
 
-/// Packs the columns of a panel from `first`, of which `valid` exist, into `[pairs, 32]`.
+/// Packs the `valid` columns of a panel from `first` on into `[pairs, 32]`.
 ///
 /// # Safety
 /// The machine must have the instructions, and the operand must hold the columns.
