@@ -183,8 +183,8 @@ fn resume(mut session: ComparisonSession, args: &Args) -> anyhow::Result<Compari
 
 /// Trains the remaining looks and reports.
 fn finish(mut session: ComparisonSession, args: &Args) -> anyhow::Result<()> {
-    let words = std::env::args_os().skip(1).map(|word| shell::word(&word.to_string_lossy()));
-    let command = std::iter::once("prospect".to_owned()).chain(words).collect::<Vec<_>>().join(" ");
+    let arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+    let command = shell::command_line("prospect", arguments);
     let execution = Execution { jobs: args.jobs, retry_failed: true, ..Execution::default() };
     let mut is_checked = false;
     while let Some(plan) = session.next_plan(&SOURCES)? {

@@ -121,8 +121,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let plan =
         joined.main_process_first(|| Ok(SweepPlan::new(&experiment, &SOURCES, &args.out.join("data"))?))?;
     let sweep = SweepDir::at(args.out.clone());
-    let words = std::env::args_os().skip(1).map(|word| shell::word(&word.to_string_lossy()));
-    let command = std::iter::once("prospect".to_owned()).chain(words).collect::<Vec<_>>().join(" ");
+    let arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+    let command = shell::command_line("prospect", arguments);
     let execution =
         Execution { retry_failed: true, member: joined.process_group.clone(), ..Execution::default() };
     let executed = execute(&plan, &sweep, &execution, &[command])?;

@@ -10,6 +10,12 @@ pub fn word(text: &str) -> String {
     }
 }
 
+/// Returns the command line of a program with these arguments.
+pub fn command_line(program: &str, arguments: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    let words = arguments.into_iter().map(|argument| word(argument.as_ref()));
+    std::iter::once(program.to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -20,5 +26,6 @@ mod tests {
         assert_eq!(word("two words"), "'two words'");
         assert_eq!(word("it's"), r"'it'\''s'");
         assert_eq!(word(""), "''");
+        assert_eq!(command_line("prospect", ["train", "a b"]), "prospect train 'a b'");
     }
 }
