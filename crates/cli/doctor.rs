@@ -19,9 +19,9 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// What the machine has.
+/// Hardware, Hub access and caches of the machine.
 #[derive(Debug, Serialize)]
-struct Findings {
+struct MachineFacts {
     version: &'static str,
     system: String,
     /// Threads that this process may use.
@@ -30,17 +30,17 @@ struct Findings {
     /// Bytes.
     memory: Option<u64>,
     memory_available: Option<u64>,
-    gpu: GpuFinding,
-    hub: HubFinding,
+    gpu: GpuFacts,
+    hub: HubFacts,
     /// Free bytes in the current folder's file system.
     disk_free: Option<u64>,
-    caches: Vec<CacheFinding>,
+    caches: Vec<CacheFacts>,
 }
 
 /// The GPU that models would train on, or why there is none.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum GpuFinding {
+enum GpuFacts {
     Found(DeviceInfo),
     /// Reason.
     None(String),
@@ -48,7 +48,7 @@ enum GpuFinding {
 
 /// Access to the Hugging Face Hub. The token itself is never shown.
 #[derive(Debug, Serialize)]
-struct HubFinding {
+struct HubFacts {
     endpoint: String,
     offline: bool,
     has_token: bool,
@@ -56,13 +56,13 @@ struct HubFinding {
 
 /// A folder whose content can be fetched or computed again.
 #[derive(Debug, Serialize)]
-struct CacheFinding {
+struct CacheFacts {
     name: &'static str,
     path: PathBuf,
     bytes: u64,
 }
 
-impl Findings {
+impl MachineFacts {
     fn collect() -> Self {
         let hub = prospect_hub::status();
         let caches = [
@@ -78,11 +78,9 @@ impl Findings {
             memory: memory::of_this_machine(),
             memory_available: memory::available(),
             gpu: gpu(),
-            hub: HubFinding { endpoint: hub.endpoint, offline: hub.offline, has_token: hub.has_token },
+            hub: HubFacts { endpoint: hub.endpoint, offline: hub.offline, has_token: hub.has_token },
             disk_free: disk::free_space(Path::new(".")).ok().flatten(),
-            caches: caches
-                .map(|(name, path)| CacheFinding { name, bytes: disk::used_by(&path), path })
-                .into(),
+            caches: caches.map(|(name, path)| CacheFacts { name, bytes: disk::used_by(&path), path }).into(),
         }
     }
 }
@@ -105,41 +103,41 @@ fn instruction_sets() -> Vec<&'static str> {
     }
 }
 
-fn gpu() -> GpuFinding {
+fn gpu() -> GpuFacts {
     if !cfg!(feature = "cuda") {
         let reason = "this build has no CUDA; build with --features cuda (scripts/check-cuda.sh)";
-        return GpuFinding::None(reason.to_owned());
+        return GpuFacts::None(reason.to_owned());
     }
     match device::by_local_rank(0).and_then(|device| device::info(&device)) {
-        Ok(info) => GpuFinding::Found(info),
-        Err(error) => GpuFinding::None(error.to_string()),
+        Ok(info) => GpuFacts::Found(info),
+        Err(error) => GpuFacts::None(error.to_string()),
     }
 }
 
-/// Prints the findings.
+/// Prints the facts.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let findings = Findings::collect();
+    let facts = MachineFacts::collect();
     if args.json {
-        return Ok(output::print(serde_json::to_string_pretty(&findings)?)?);
+        return Ok(output::print(serde_json::to_string_pretty(&facts)?)?);
     }
-    for (name, value) in lines(&findings) {
+    for (name, value) in lines(&facts) {
         output::print(format!("{name:21}{value}"))?;
     }
     Ok(())
 }
 
-/// Describes the findings as names and values.
-fn lines(findings: &Findings) -> Vec<(String, String)> {
+/// Describes the facts as names and values.
+fn lines(facts: &MachineFacts) -> Vec<(String, String)> {
     let gib = |bytes: Option<u64>| {
         bytes.map_or("unknown".to_owned(), |bytes| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)))
     };
-    let sets = match findings.instruction_sets[..] {
+    let sets = match facts.instruction_sets[..] {
         [] => "none of AVX2, AVX-512".to_owned(),
         ref sets => sets.join(", "),
     };
-    let gpu = match &findings.gpu {
-        GpuFinding::None(reason) => format!("none: {reason}"),
-        GpuFinding::Found(DeviceInfo { name, memory, free, driver, compute_capability }) => format!(
+    let gpu = match &facts.gpu {
+        GpuFacts::None(reason) => format!("none: {reason}"),
+        GpuFacts::Found(DeviceInfo { name, memory, free, driver, compute_capability }) => format!(
             "{name}, {} ({} free), compute capability {}, CUDA {}",
             gib(*memory),
             gib(*free),
@@ -147,22 +145,19 @@ fn lines(findings: &Findings) -> Vec<(String, String)> {
             driver.as_deref().unwrap_or("unknown")
         ),
     };
-    let HubFinding { endpoint, offline, has_token } = &findings.hub;
+    let HubFacts { endpoint, offline, has_token } = &facts.hub;
     let token = if *has_token { "token present" } else { "no token (gated models need HF_TOKEN)" };
     let access = if *offline { "offline, only the cache is used (HF_HUB_OFFLINE)" } else { endpoint };
     let mut lines = vec![
-        ("prospect".to_owned(), format!("{} on {}", findings.version, findings.system)),
-        ("threads".to_owned(), findings.threads.to_string()),
+        ("prospect".to_owned(), format!("{} on {}", facts.version, facts.system)),
+        ("threads".to_owned(), facts.threads.to_string()),
         ("instruction sets".to_owned(), sets),
-        (
-            "memory".to_owned(),
-            format!("{}, {} available", gib(findings.memory), gib(findings.memory_available)),
-        ),
+        ("memory".to_owned(), format!("{}, {} available", gib(facts.memory), gib(facts.memory_available))),
         ("GPU".to_owned(), gpu),
         ("Hub".to_owned(), format!("{access}, {token}")),
-        ("free disk space".to_owned(), gib(findings.disk_free)),
+        ("free disk space".to_owned(), gib(facts.disk_free)),
     ];
-    lines.extend(findings.caches.iter().filter(|cache| cache.bytes > 0).map(|cache| {
+    lines.extend(facts.caches.iter().filter(|cache| cache.bytes > 0).map(|cache| {
         (cache.name.to_owned(), format!("{} in {}", gib(Some(cache.bytes)), cache.path.display()))
     }));
     lines

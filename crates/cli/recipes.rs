@@ -18,11 +18,11 @@ use strum::{Display, VariantArray};
 #[strum(serialize_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum RecipeKind {
-    /// How feedback becomes a dataset.
+    /// Data recipe: the steps from feedback to a dataset.
     Pipelines,
-    /// A model and the weights to train.
+    /// Model recipe: a model and the weights to train.
     Models,
-    /// A question and the runs that answer it.
+    /// Experiment: a question and the runs that answer it.
     Experiments,
 }
 
@@ -34,14 +34,14 @@ static SCHEMAS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/schemas");
 
 /// A built-in recipe.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Recipe {
+pub(crate) struct BuiltInRecipe {
     pub(crate) kind: RecipeKind,
     /// File name, such as `hh.yaml`.
     pub(crate) file: &'static str,
     pub(crate) text: &'static str,
 }
 
-impl Recipe {
+impl BuiltInRecipe {
     /// Returns the name that stands for the recipe.
     pub(crate) fn name(&self) -> &'static str {
         self.file.strip_suffix(".yaml").unwrap_or(self.file)
@@ -60,13 +60,13 @@ impl Recipe {
 }
 
 /// Lists the built-in recipes of a kind, by name.
-pub(crate) fn built_in(kind: RecipeKind) -> impl Iterator<Item = Recipe> {
+pub(crate) fn built_in(kind: RecipeKind) -> impl Iterator<Item = BuiltInRecipe> {
     let folder = match kind {
         RecipeKind::Pipelines => &PIPELINES,
         RecipeKind::Models => &MODELS,
         RecipeKind::Experiments => &EXPERIMENTS,
     };
-    texts(folder).map(move |(file, text)| Recipe { kind, file, text })
+    texts(folder).map(move |(file, text)| BuiltInRecipe { kind, file, text })
 }
 
 /// Lists the built-in JSON Schemas: file names and texts.

@@ -1,12 +1,11 @@
-//! How often measures of held-out pairs order policies as their true utility does.
+//! Agreement of measures of held-out pairs with true utility, in the order of policies.
 //!
 //! `cargo run --release -p prospect-analysis --example measures -- runs/NAME` reads a finished
 //! sweep on a synthetic world, whose generations have a true utility. Every two policies (series
 //! and x) with the same held-out pairs are compared; the gold order is that of their mean utilities
-//! over all seeds and prompts, of the comparisons where the 95 % interval of the difference
-//! excludes 0. A measure orders a comparison from one seed and some of the held-out pairs. The
-//! table has the share of orders that agree with gold; ties count half. Intervals are a jackknife
-//! over policies.
+//! over all seeds and prompts, where the 95 % interval of the difference excludes 0. A measure
+//! orders a comparison from one seed and some of the held-out pairs. The table has the share of
+//! orders that agree with gold; ties count half. Intervals are a jackknife over policies.
 
 #![expect(clippy::print_stdout, reason = "the table is the program's output")]
 
@@ -32,7 +31,7 @@ struct Run {
 /// Runs of one policy over seeds.
 struct PolicyRuns {
     /// Sweep and dataset: only policies with the same one are compared.
-    place: String,
+    dataset: String,
     runs: Vec<Run>,
 }
 
@@ -96,10 +95,10 @@ fn read(path: &std::path::Path) -> Result<Vec<PolicyRuns>, Box<dyn Error>> {
         let directory = sweep.run(&planned.id);
         if directory.is_finished() {
             let name = describe_settings(&planned.settings);
-            let place = format!("{} {}", path.display(), planned.data);
-            let policy = policies.entry(format!("{place} {name}"));
+            let dataset = format!("{} {}", path.display(), planned.data);
+            let policy = policies.entry(format!("{dataset} {name}"));
             policy
-                .or_insert_with(|| PolicyRuns { place, runs: Vec::new() })
+                .or_insert_with(|| PolicyRuns { dataset, runs: Vec::new() })
                 .runs
                 .push(read_run(&directory, planned.seed)?);
         }
@@ -123,7 +122,7 @@ fn read_run(directory: &RunDir, seed: u64) -> Result<Run, Box<dyn Error>> {
 fn gold_orders(policies: &[PolicyRuns]) -> Result<(Vec<GoldOrder>, usize), Box<dyn Error>> {
     let (mut orders, mut compared) = (Vec::new(), 0);
     for (second, b) in policies.iter().enumerate() {
-        for (first, a) in policies.iter().enumerate().take(second).filter(|(_, a)| a.place == b.place) {
+        for (first, a) in policies.iter().enumerate().take(second).filter(|(_, a)| a.dataset == b.dataset) {
             let seeds: Vec<u64> = a.runs.iter().map(|run| run.seed).collect();
             let shared: Vec<u64> =
                 b.runs.iter().map(|run| run.seed).filter(|seed| seeds.contains(seed)).collect();

@@ -4,7 +4,7 @@ use anyhow::bail;
 use serde::Serialize;
 use strum::VariantArray;
 
-use super::{Recipe, RecipeKind, built_in};
+use super::{BuiltInRecipe, RecipeKind, built_in};
 use crate::output;
 
 /// Arguments of `prospect recipes`.
@@ -27,8 +27,8 @@ struct RecipeJson {
     summary: &'static str,
 }
 
-impl From<Recipe> for RecipeJson {
-    fn from(recipe: Recipe) -> Self {
+impl From<BuiltInRecipe> for RecipeJson {
+    fn from(recipe: BuiltInRecipe) -> Self {
         Self { name: recipe.name(), path: recipe.path(), kind: recipe.kind, summary: recipe.summary() }
     }
 }
@@ -52,7 +52,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn all() -> impl Iterator<Item = Recipe> {
+fn all() -> impl Iterator<Item = BuiltInRecipe> {
     RecipeKind::VARIANTS.iter().flat_map(|kind| built_in(*kind))
 }
 
@@ -66,12 +66,13 @@ fn usage(kind: RecipeKind) -> &'static str {
 
 fn print_recipe(given: &str) -> anyhow::Result<()> {
     let file = super::yaml_file(given.as_ref()).display().to_string();
-    let found: Vec<Recipe> = all().filter(|recipe| recipe.file == file || recipe.path() == file).collect();
+    let found: Vec<BuiltInRecipe> =
+        all().filter(|recipe| recipe.file == file || recipe.path() == file).collect();
     match found[..] {
         [] => bail!("no built-in recipe `{given}`: `prospect recipes` lists them"),
         [recipe] => Ok(output::print(recipe.text.trim_end())?),
         _ => {
-            let paths: Vec<String> = found.iter().map(Recipe::path).collect();
+            let paths: Vec<String> = found.iter().map(BuiltInRecipe::path).collect();
             bail!("`{given}` is the name of several recipes: give one of {}", paths.join(", "))
         }
     }

@@ -16,7 +16,7 @@ pub enum ConfigError {
     NoSuchFile {
         /// Path as given.
         path: String,
-        /// What to do instead.
+        /// Advice: the way out.
         advice: String,
     },
     /// The text is not valid YAML.

@@ -45,7 +45,7 @@ pub fn is_address(text: &str) -> bool {
     text.starts_with(address::SCHEME)
 }
 
-/// How the Hub is used, from the environment variables.
+/// Settings of the Hub, from the environment variables.
 #[derive(Debug, Clone)]
 pub struct HubStatus {
     /// Base URL of the Hub.
@@ -58,7 +58,7 @@ pub struct HubStatus {
     pub has_token: bool,
 }
 
-/// Returns how the Hub is used.
+/// Returns the settings of the Hub, without the token.
 pub fn status() -> HubStatus {
     let settings::HubSettings { endpoint, token, cache, offline } = settings::HubSettings::from_env();
     HubStatus { endpoint, cache, offline, has_token: token.is_some() }

@@ -230,7 +230,7 @@ impl Decoder {
         recomputed.map_or(self.blocks.len(), |recomputed| recomputed as usize)
     }
 
-    /// Declares that gradients, optimizer state and the reference model are sharded over so many
+    /// Declares that gradients, optimizer state and the reference model are sharded over this many
     /// ranks, for [`footprint`](Self::footprint).
     pub fn set_state_shards(&mut self, ranks: usize) {
         self.state_shards = ranks.max(1);

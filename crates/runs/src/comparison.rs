@@ -30,7 +30,7 @@ pub struct Comparison {
     pub recommendation: Option<String>,
 }
 
-/// What a comparison was asked to compare.
+/// Arguments of a comparison.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ComparisonRequest {
     /// Data recipe, feedback or prepared dataset.

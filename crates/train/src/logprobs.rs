@@ -42,7 +42,7 @@ enum TokenSlopes {
     Ones,
     /// 1 for unclamped tokens, else 0.
     Unclamped,
-    /// Those of PPO's surrogates.
+    /// PPO's surrogates.
     Surrogates(Vec<f64>),
 }
 

@@ -39,7 +39,7 @@ fn main() {
     println!("all differences with lucky seeds: {:5.1}", 100.0 * lucky.share());
 }
 
-/// Prints the outcomes of comparisons in stages: two and four methods that are alike, or of which
+/// Prints the outcomes of comparisons in stages: two and four methods that are alike, or where
 /// one is better or worse, in one call and continued in a second one.
 fn print_stages(comparisons: u64, words: &str) {
     println!(

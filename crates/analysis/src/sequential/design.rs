@@ -20,8 +20,8 @@ const SEEDS: [usize; 9] = [3, 4, 5, 6, 8, 10, 12, 16, 20];
 const LEARNING_STEPS: f64 = 100.0;
 
 /// Standard deviation of a difference between seeds, and its variance for a single pair due to
-/// prompts and to the residual: those of DPO and KTO at 65 % accuracy, of which they rank a fifth
-/// of the pairs differently.
+/// prompts and to the residual: those of DPO and KTO at 65 % accuracy, if they rank a fifth of the
+/// pairs differently.
 const ASSUMED: Variation = Variation { seed_deviation: 0.012, prompt: 0.1, residual: 0.1 };
 
 /// Cost of the runs of one method, in seconds or in optimizer steps.
@@ -35,7 +35,7 @@ pub struct RunCost {
     pub pair: f64,
 }
 
-/// What a design has to respect.
+/// Constraints of a design.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DesignRequest {
     /// Costs of each method, the baseline first.
@@ -44,7 +44,7 @@ pub struct DesignRequest {
     pub shared: f64,
     /// Cost of what the runs of one seed share: an SFT stage on data that every seed draws.
     pub per_seed: f64,
-    /// Held-out pairs there are; two thumbs count as one.
+    /// Available held-out pairs; two thumbs count as one.
     pub held_out: usize,
     /// Steps after which further training is pointless.
     pub most_steps: u64,

@@ -31,7 +31,7 @@ pub enum SourceKind {
     Labels,
     /// Your own completions, each with a score.
     Scores,
-    /// Several completions of a prompt with ranks, of which 1 is best.
+    /// Several completions of a prompt with ranks; rank 1 is best.
     Ranks,
     /// Two completions of a prompt, and which of them is better.
     Comparisons,

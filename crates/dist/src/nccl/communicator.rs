@@ -87,7 +87,7 @@ impl Communicator {
         Ok(())
     }
 
-    /// Sums f32 elements over all ranks, of which each receives `count`.
+    /// Sums f32 elements over all ranks; each rank receives `count` of them.
     pub(super) fn reduce_scatter_f32(&self, buffers: Buffers, count: usize) -> Result<(), NcclError> {
         // SAFETY: as above; the buffer to send has `count` elements for each rank.
         unsafe {

@@ -85,7 +85,7 @@ pub(super) struct PaddedGroup {
     query_rows: Tensor,
     /// Rows of the contexts, `[spans·keys]`; row 0 for padding.
     key_rows: Tensor,
-    /// What to add to scores, `[spans, 1, queries, keys]`: −∞ for hidden rows and padded keys.
+    /// Mask to add to scores, `[spans, 1, queries, keys]`: −∞ for hidden rows and padded keys.
     mask: Tensor,
     /// 1 for queries and 0 for padding, `[spans, 1, queries, 1]`; None without padding.
     valid: Option<Tensor>,

@@ -22,10 +22,10 @@ const MAX_MARKERS: usize = 20;
 
 /// Fewest points of a curve: two show a start and an end, which are in the tables.
 const MIN_POINTS: usize = 3;
-/// If the values of one panel span so many times as much as those of the median panel, panels get
+/// If the values of one panel span this many times the range of the median panel, panels get
 /// scales of their own.
 const OWN_SCALE: f64 = 5.0;
-/// A curve whose values span so many times as much as those of the median curve is cut at the edge
+/// A curve whose values span this many times the range of the median curve is cut at the edge
 /// of the scale.
 const CUT: f64 = 8.0;
 

@@ -28,7 +28,7 @@ pub struct DataFacts {
     manifest: Manifest,
 }
 
-/// What a plan needs to know of its inputs.
+/// Facts about the inputs of a plan.
 pub(super) struct Probe {
     pub(super) facts: DataFacts,
     /// Fraction of prompts to hold out, if the data is neither a recipe nor a prepared dataset.

@@ -23,9 +23,8 @@ pub struct ExperimentFile {
     pub data: String,
     /// Path of the model recipe.
     pub model: String,
-    /// Whether the question is about base models, which have seen no instructions and no
-    /// preferences: `required` refuses other models, `preferred` trains them and says so in the
-    /// verdict. Default: any model.
+    /// Need for base models, which have seen no instructions and no preferences: `required` refuses
+    /// other models, `preferred` trains them and says so in the verdict. Default: any model.
     #[serde(default)]
     pub base_model: Option<BaseModel>,
     /// Settings of all runs that differ from the recipes, by dotted key.

@@ -28,11 +28,11 @@ pub struct CardEstimate {
     pub operations: f64,
     /// Completions of all runs together; None if the data is not counted.
     pub completions: Option<f64>,
-    /// Whether a run fits each of [`CARDS`].
+    /// Fit of a run on each of [`CARDS`].
     pub cards: Vec<CardFit>,
 }
 
-/// Whether a run fits a card.
+/// Fit of a run on a card.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum CardFit {
     /// With the settings of the experiment.

@@ -6,7 +6,7 @@ use prospect_runs::TrainedStart;
 use super::SweepPlan;
 use crate::config::BaseModel;
 
-/// Describes a model that is no base model, or of which it is not known.
+/// Describes a model that is no base model, or whose stage is unknown.
 fn trained_start(recipe: &Recipe) -> Option<TrainedStart> {
     let stage = recipe.start();
     (stage != Some(ModelStage::Base)).then(|| TrainedStart {

@@ -38,8 +38,8 @@ impl SweepPlan {
         self.retrained.iter().any(|other| other.id == run.id)
     }
 
-    /// Formats the plan: stages, the runs that `filter` selects, and their states in `sweep`. Runs that
-    /// differ only in their seed are one line.
+    /// Formats the plan: stages, the runs that `filter` selects, and their states in `sweep`. Runs
+    /// that differ only in their seed are one line.
     pub fn describe(&self, sweep: &SweepDir, filter: &RunFilter) -> String {
         let mut lines = vec![
             self.question.clone(),

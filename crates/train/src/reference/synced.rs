@@ -12,7 +12,7 @@ use crate::{
 /// Prefix of the reference's weights in a checkpoint.
 const PREFIX: &str = "reference.";
 
-/// A copy of the policy's trained weights, which moves every so many steps (arXiv 2404.09656,
+/// A copy of the policy's trained weights, which moves every few steps (arXiv 2404.09656,
 /// equations 4 and 5).
 ///
 /// A move takes place before the update of its step, as in HALOs: with a move at every step, the

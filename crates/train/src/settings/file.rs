@@ -61,7 +61,7 @@ pub struct TrainFile {
     /// Clamps the log-ratio of every token to `[low, high]` (false). `true` is [-1, 1.5], as in
     /// HALOs.
     pub(super) humanline: Option<HumanlineFile>,
-    /// Moves the reference towards the policy every so many optimizer steps (never).
+    /// Moves the reference towards the policy every this many optimizer steps (never).
     pub sync_every: Option<u64>,
     /// α, share of the policy in the reference after a move (1, which copies the policy).
     pub sync_alpha: Option<f64>,

@@ -74,7 +74,7 @@ pub enum RecordField {
     First,
     /// Second of two compared completions.
     Second,
-    /// Which of the two is better; `source.better` gives its values a meaning.
+    /// The better of the two; `source.better` gives its values a meaning.
     Better,
     /// Score of the first completion.
     ScoreFirst,

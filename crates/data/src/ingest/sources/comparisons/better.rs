@@ -43,7 +43,7 @@ pub struct Better {
     /// Strength that prefers neither side. Default: 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) middle: Option<f64>,
-    /// Columns of which one is 1 and the others 0.
+    /// One-hot columns: one is 1, the others are 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) one_hot: Option<OneHot>,
 }

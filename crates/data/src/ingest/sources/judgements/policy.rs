@@ -9,7 +9,7 @@ use crate::ingest::{
     },
 };
 
-/// What people found about a record.
+/// Settled judgement of a record.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Judged {
     Nothing,
@@ -19,7 +19,7 @@ pub(super) enum Judged {
 }
 
 impl Judgements {
-    /// Settles the judgements of a record, and adds a remark on what is left out.
+    /// Settles the judgements of a record, and remarks on those that are left out.
     pub(super) fn judge(&self, all: &[Judgement], remarks: &mut Vec<Remark>) -> Result<Judged, Flaw> {
         let mut left_out = None;
         let mut given: Vec<&Judgement> = Vec::new();
@@ -36,7 +36,7 @@ impl Judgements {
                 None
             };
             match why {
-                // The nearest miss is told.
+                // Report the reason closest to a usable judgement.
                 Some(why) if left_out.is_none() || left_out == Some("other_judgement") => {
                     left_out = Some(why);
                 }
@@ -88,7 +88,7 @@ impl Judgements {
     }
 }
 
-/// Several judgements, of which none is the one.
+/// Several judgements that do not agree.
 struct Conflicting;
 
 fn settle<T: Copy + PartialEq>(values: &[T], several: Several) -> Result<Option<T>, Conflicting> {

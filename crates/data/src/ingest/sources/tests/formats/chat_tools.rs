@@ -15,7 +15,7 @@ fn message(id: &str, parent: Option<&str>, role: &str, content: &str, rating: Op
     message
 }
 
-/// Chat of Open WebUI, of which `messages` is only the current branch.
+/// Chat of Open WebUI; its `messages` are only the current branch.
 fn chat(id: &str, messages: &[Value]) -> Value {
     let history: serde_json::Map<String, Value> = messages
         .iter()
