@@ -128,6 +128,20 @@ fn ranks_are_started_by_the_command_itself() {
     assert_same(&results(&place, "runs/alone"), &results(&place, "runs/two"));
 }
 
+#[test]
+fn sharding_trained_weights_changes_no_file() {
+    let place = place();
+    place.write("lora.yaml", &MODEL.replace("lora: { r: 4, alpha: 8 }", "train: full"));
+    // Rank 0 evaluates, generates and writes models alone, while the other sends its shards.
+    for option in ["--shard", "--shard=3"] {
+        let run = place.run(&format!("sweep experiment.yaml --out runs/{option} --ranks 2 {option}"));
+        assert_eq!(run.code, Some(0), "{run}");
+    }
+    let expected = results(&place, "runs/--shard");
+    assert!(expected.keys().any(|name| name.ends_with("model/model.safetensors")));
+    assert_same(&expected, &results(&place, "runs/--shard=3"));
+}
+
 /// Waits until a run below `sweep` has written a checkpoint.
 fn until_checkpoint(place: &Place, sweep: &str) {
     let started = Instant::now();

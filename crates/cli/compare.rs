@@ -189,7 +189,7 @@ fn finish(mut session: ComparisonSession, args: &Args) -> anyhow::Result<()> {
     let mut is_checked = false;
     while let Some(plan) = session.next_plan(&SOURCES)? {
         if !is_checked {
-            let parallelism = Parallelism { ranks: 1, sharded: false, jobs: args.jobs.get() };
+            let parallelism = Parallelism { ranks: 1, zero: None, jobs: args.jobs.get() };
             memory::check(&plan, parallelism, 0)?;
             is_checked = true;
         }

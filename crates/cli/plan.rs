@@ -4,6 +4,7 @@ use std::{num::NonZeroUsize, path::PathBuf};
 
 use anyhow::{Context, bail};
 use prospect_core::{config::Document, memory, not_fetched::NotFetched};
+use prospect_dist::ZeroStage;
 use prospect_model::{
     Architecture, Bytes, DeviceKind, Dtype, Footprint, ModelError, ModelFile, Quantization, Recipe, Train,
 };
@@ -15,6 +16,7 @@ use crate::{
     locate::{locate, locate_cached},
     output,
     overrides::Overrides,
+    ranks::shard_option,
 };
 
 /// Arguments of `prospect plan`.
@@ -32,7 +34,7 @@ pub(crate) struct Args {
     gpu: Option<u64>,
     /// Number of such GPUs that train together
     ///
-    /// Prints plans with the frozen weights sharded across GPUs, and with all weights on each.
+    /// Prints plans with weights and training state sharded across GPUs, and with all on each.
     #[arg(long, value_name = "N", requires = "gpu")]
     gpus: Option<NonZeroUsize>,
     /// Memory of a machine without a GPU, such as 16GiB [default: this machine's]
@@ -84,8 +86,11 @@ struct PlansJson<'a> {
     whole: PlacementJson<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     gpus: Option<usize>,
+    /// Plans with `--shard`, and with `--shard=3` in full training.
     #[serde(skip_serializing_if = "Option::is_none")]
     sharded: Option<PlacementJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sharded_weights: Option<PlacementJson<'a>>,
 }
 
 #[derive(Serialize)]
@@ -130,23 +135,32 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let ranks = args.gpus.map_or(1, NonZeroUsize::get);
     let whole =
         PlanRequest { ranks, ..PlanRequest::from_recipe(&recipe, &architecture, &settings, budget.device) };
-    let sharded = PlanRequest { sharded: true, ..whole.clone() };
+    let stages: &[ZeroStage] = match recipe.train {
+        _ if ranks == 1 => &[],
+        Train::Lora(_) => &[ZeroStage::Two],
+        Train::Full => &[ZeroStage::Two, ZeroStage::Three],
+    };
+    let sharded = stages.iter().map(|stage| {
+        let request = PlanRequest { zero: Some(*stage), ..whole.clone() };
+        PlacementPlans::within(request, budget.available())
+    });
+    let sharded = sharded.collect::<anyhow::Result<Vec<_>>>()?;
     let whole = PlacementPlans::within(whole, budget.available())?;
-    let sharded = (ranks > 1).then(|| PlacementPlans::within(sharded, budget.available())).transpose()?;
     if args.json {
         let json = PlansJson {
             bytes: budget.bytes,
             overhead: budget.overhead,
             whole: (&whole).into(),
             gpus: (ranks > 1).then_some(ranks),
-            sharded: sharded.as_ref().map(PlacementJson::from),
+            sharded: sharded.first().map(PlacementJson::from),
+            sharded_weights: sharded.get(1).map(PlacementJson::from),
         };
         output::print(serde_json::to_string_pretty(&json)?)?;
     } else {
-        let overview = overview(args, &recipe, &whole, sharded.as_ref(), budget)?;
+        let overview = overview(args, &recipe, &whole, &sharded, budget)?;
         output::print(overview.text())?;
     }
-    let narrowest = sharded.as_ref().unwrap_or(&whole);
+    let narrowest = sharded.last().unwrap_or(&whole);
     if narrowest.plans.is_empty() {
         let least = narrowest.smallest.map_or(0, |plan| plan.demand.total() + budget.overhead);
         bail!(
@@ -212,7 +226,7 @@ fn overview(
     args: &Args,
     recipe: &Recipe,
     whole: &PlacementPlans<'_>,
-    sharded: Option<&PlacementPlans<'_>>,
+    sharded: &[PlacementPlans<'_>],
     budget: MemoryBudget,
 ) -> anyhow::Result<Overview> {
     let PlanRequest { architecture, settings, ranks, .. } = whole.request;
@@ -246,34 +260,20 @@ fn overview(
     ];
     // Sharding costs time: preferred only if it allows another quantization.
     let kind = |placement: &PlacementPlans<'_>| placement.plans.first().map(|plan| plan.quantization);
-    let best =
-        sharded.filter(|sharded| kind(sharded) != kind(whole) && !sharded.plans.is_empty()).unwrap_or(whole);
+    let needed = |sharded: &&PlacementPlans<'_>| kind(sharded) != kind(whole) && !sharded.plans.is_empty();
+    let best = sharded.iter().find(needed).unwrap_or(whole);
     if let Some(first) = best.plans.first() {
+        if let (Train::Full, Some(stage)) = (recipe.train, best.request.zero) {
+            lead.push(format!("The least sharding that fits is ZeRO stage {stage}"));
+        }
         let settings = sweep_options(first, &best.request, budget);
         lead.push(format!("Settings: {settings}"));
     }
     let note = "The workspace is the peak of temporary tensors in a step. Sequences are assumed to have the maximum length, so real \
                 batches take less.";
     let mut sections = Vec::new();
-    if let Some(sharded) = sharded {
-        let what = match recipe.train {
-            Train::Full => "gradients, optimizer state and reference model",
-            Train::Lora(_) => "the frozen weights",
-        };
-        let title = format!("Plans with {what} sharded across GPUs (--ranks {ranks} --shard)");
-        let mut blocks = blocks(sharded, budget.overhead);
-        if let (Some(TrainPlan { quantization, demand, .. }), Train::Lora(_)) =
-            (sharded.plans.first(), recipe.train)
-        {
-            let moved = whole.request.footprint(*quantization)?.frozen - demand.frozen;
-            blocks.push(ContentBlock::Note(format!(
-                "Embedding, head and norms are replicated on each GPU. Every pass through the blocks gathers the other shards, \
-                 {} for the first plan. A micro-batch takes one forward and one backward pass, one more forward pass if blocks \
-                 are recomputed, and one more unless it is the last of its rank.",
-                human_bytes(moved)
-            )));
-        }
-        sections.push(Section { title, blocks });
+    for placement in sharded.iter().rev() {
+        sections.push(sharded_section(placement, whole, budget)?);
     }
     let title = if ranks == 1 {
         "Plans that fit".to_owned()
@@ -289,6 +289,41 @@ fn overview(
         warnings: Vec::new(),
         sections,
     })
+}
+
+/// Describes plans that shard something.
+fn sharded_section(
+    placement: &PlacementPlans<'_>,
+    whole: &PlacementPlans<'_>,
+    budget: MemoryBudget,
+) -> anyhow::Result<Section> {
+    let PlanRequest { train, zero, ranks, .. } = placement.request;
+    let what = match (train, zero) {
+        (Train::Lora(_), _) => "the frozen weights",
+        (Train::Full, Some(ZeroStage::Three)) => {
+            "trained weights, their training state and the reference model"
+        }
+        (Train::Full, _) => "gradients, optimizer state and reference model",
+    };
+    let option = zero.map(shard_option).unwrap_or_default();
+    let title = format!("Plans with {what} sharded across GPUs (--ranks {ranks} {option})");
+    let mut blocks = blocks(placement, budget.overhead);
+    if let Some(TrainPlan { quantization, demand, .. }) = placement.plans.first() {
+        let Footprint { frozen, trained, .. } = whole.request.footprint(*quantization)?;
+        let moved = match train {
+            Train::Lora(_) => frozen - demand.frozen,
+            Train::Full => trained.bytes() - demand.trained,
+        };
+        if moved > 0 {
+            blocks.push(ContentBlock::Note(format!(
+                "Embedding, head and norms are replicated on each GPU. Every pass through the blocks gathers the other shards, \
+                 {} for the first plan, a block ahead. A micro-batch takes one forward and one backward pass, and one more \
+                 forward pass unless it is the last of its rank.",
+                human_bytes(moved)
+            )));
+        }
+    }
+    Ok(Section { title, blocks })
 }
 
 /// Builds the table of the plans, or a note on the smallest plan if none fits.
@@ -351,9 +386,7 @@ fn sweep_options(plan: &TrainPlan, request: &PlanRequest<'_>, budget: MemoryBudg
     if request.ranks > 1 {
         set.push(format!("--ranks {}", request.ranks));
     }
-    if request.sharded {
-        set.push("--shard".to_owned());
-    }
+    set.extend(request.zero.map(shard_option));
     if budget.device == DeviceKind::Gpu && request.dtype == Dtype::F32 {
         set.push("--set model.dtype=f32".to_owned());
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use prospect_dist::{LaunchEnv, ProcessGroup};
+use prospect_dist::{LaunchEnv, ProcessGroup, ZeroStage};
 use prospect_model::device;
 
 /// Options of commands that can run on several ranks.
@@ -19,9 +19,29 @@ pub(crate) struct RankArgs {
     /// (docs/groups.md).
     #[arg(long, value_name = "N")]
     ranks: Option<NonZeroUsize>,
-    /// Shard the frozen weights across ranks; each matrix is gathered when it is used
-    #[arg(long)]
-    shard: bool,
+    /// Shard frozen weights and the state of full training across ranks; with =3, trained weights too
+    ///
+    /// These are stages 2 and 3 of ZeRO. Each pass gathers the weights that are sharded, one block
+    /// ahead of their use.
+    #[arg(long, value_name = "STAGE", num_args = 0..=1, require_equals = true, default_missing_value = "2",
+          value_parser = zero_stage)]
+    shard: Option<ZeroStage>,
+}
+
+fn zero_stage(text: &str) -> Result<ZeroStage, String> {
+    match text {
+        "2" => Ok(ZeroStage::Two),
+        "3" => Ok(ZeroStage::Three),
+        _ => Err("the stage is 2 or 3".to_owned()),
+    }
+}
+
+/// Returns the option that shards as `stage` does.
+pub(crate) fn shard_option(stage: ZeroStage) -> String {
+    match stage {
+        ZeroStage::Two => "--shard".to_owned(),
+        ZeroStage::Three => format!("--shard={stage}"),
+    }
 }
 
 /// Process group that this process has joined, and the ranks that it has started.
@@ -57,7 +77,7 @@ impl RankArgs {
     /// Returns the options as typed.
     pub(crate) fn options(self) -> Vec<String> {
         let ranks = self.ranks.map(|ranks| format!("--ranks {ranks}"));
-        ranks.into_iter().chain(self.shard.then(|| "--shard".to_owned())).collect()
+        ranks.into_iter().chain(self.shard.map(shard_option)).collect()
     }
 
     /// Returns no group. Fails if several ranks are requested for a single-process command.
@@ -79,7 +99,7 @@ impl RankArgs {
             ),
             Some(launch_env) => (launch_env, ChildRanks::default()),
             None if wanted > 1 => spawn_ranks(wanted)?,
-            None if self.shard => bail!(
+            None if self.shard.is_some() => bail!(
                 "--shard has no effect on one rank: add --ranks N, or start the command with torchrun or srun"
             ),
             None => return Ok(JoinedGroup::default()),

@@ -266,11 +266,10 @@ pub(crate) fn carry_out(
     }
     // Rank 0 checks for all ranks: they are alike.
     if joined.process_group.is_main_process() {
-        let (ranks, sharded) =
-            (joined.process_group.collective.world_size(), joined.process_group.sharded_store.is_some());
+        let (ranks, zero) = (joined.process_group.collective.world_size(), joined.process_group.zero());
         memory::check(
             &plan,
-            Parallelism { ranks, sharded, jobs: options.jobs.get() },
+            Parallelism { ranks, zero, jobs: options.jobs.get() },
             joined.process_group.local_rank,
         )?;
     }

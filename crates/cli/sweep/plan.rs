@@ -14,7 +14,7 @@ pub(super) fn print(plan: &SweepPlan, sweep: &SweepDir, only: &RunFilter, jobs: 
     output::print(plan.describe(sweep, only))?;
     let schedule = training_schedule(plan);
     let mut overview = overview(plan, &schedule);
-    overview.sections.push(memory::section(plan, Parallelism { jobs, ranks: 1, sharded: false })?);
+    overview.sections.push(memory::section(plan, Parallelism { jobs, ranks: 1, zero: None })?);
     overview.sections.push(cards::section(plan, &schedule)?);
     let missing = plan.not_fetched();
     if !missing.is_empty() {

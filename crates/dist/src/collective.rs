@@ -69,21 +69,41 @@ pub trait Collective: Send + Sync + fmt::Debug {
         Ok(Tensor::from_vec(sums, count, own.device())?)
     }
 
-    /// Returns the `count` elements whose [even shards](Self::even_shard) the ranks pass: flat, on
-    /// the device of `own`.
-    fn all_gather_shards(&self, own: &Tensor, count: usize) -> Result<Tensor, CollectiveError> {
+    /// Returns whole tensors from the shards of all ranks: flat, on the device of the shards.
+    fn all_gather_shards(&self, shards: &[Shard]) -> Result<Vec<Tensor>, CollectiveError> {
         if let Some(devices) = self.device_collective() {
-            return devices.all_gather_shards_on_device(own, count);
+            return devices.prepare_gather(shards)?();
         }
-        let mut bytes = Vec::with_capacity(own.elem_count() * own.dtype().size_in_bytes());
-        own.write_bytes(&mut bytes)?;
+        let mut bytes = Vec::with_capacity(shards.iter().map(Shard::bytes).sum());
+        for Shard { own, .. } in shards {
+            own.write_bytes(&mut bytes)?;
+        }
         let parts = self.all_gather(bytes)?;
-        let width = own.dtype().size_in_bytes();
-        let wrong = |rank: usize, part: &Vec<u8>| part.len() != width * self.even_shard_of(rank, count).len();
-        match parts.iter().enumerate().position(|(rank, part)| wrong(rank, part)) {
+        let mut rests: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+        let mut whole = |Shard { own, count }: &Shard| {
+            let width = own.dtype().size_in_bytes();
+            let mut bytes = Vec::with_capacity(count * width);
+            for (rank, rest) in rests.iter_mut().enumerate() {
+                let length = width * self.even_shard_of(rank, *count).len();
+                let (part, after) =
+                    rest.split_at_checked(length).ok_or(CollectiveError::OutOfStep { rank })?;
+                bytes.extend_from_slice(part);
+                *rest = after;
+            }
+            Ok(Tensor::from_raw_buffer(&bytes, own.dtype(), &[*count], own.device())?)
+        };
+        let tensors = shards.iter().map(&mut whole).collect::<Result<Vec<_>, CollectiveError>>()?;
+        match rests.iter().position(|rest| !rest.is_empty()) {
             Some(rank) => Err(CollectiveError::OutOfStep { rank }),
-            None => Ok(Tensor::from_raw_buffer(&parts.concat(), own.dtype(), &[count], own.device())?),
+            None => Ok(tensors),
         }
+    }
+
+    /// Returns the whole tensor from the shards of all ranks, like
+    /// [`all_gather_shards`](Self::all_gather_shards).
+    fn all_gather_shard(&self, shard: Shard) -> Result<Tensor, CollectiveError> {
+        let whole = self.all_gather_shards(&[shard])?.pop();
+        whole.ok_or(CollectiveError::OutOfStep { rank: self.rank() })
     }
 
     /// Returns the bytes that rank 0 passed. Other ranks may pass anything.
@@ -148,15 +168,40 @@ pub trait DeviceCollective: Send + Sync + fmt::Debug {
     /// All ranks get the same bits; the order of addition is not defined.
     fn all_reduce_on_device(&self, own: &Tensor) -> Result<Tensor, CollectiveError>;
 
-    /// Returns a matrix of `rows` rows from each rank's [shard](Collective::shard_range) of them.
-    fn all_gather_on_device(&self, own: &Tensor, rows: usize) -> Result<Tensor, CollectiveError>;
-
     /// Returns this rank's [even shard](Collective::even_shard) of the sum of flat f32 tensors.
     fn reduce_scatter_on_device(&self, own: &Tensor) -> Result<Tensor, CollectiveError>;
 
-    /// Returns the flat tensor of `count` elements whose [even shards](Collective::even_shard) the
-    /// ranks pass.
-    fn all_gather_shards_on_device(&self, own: &Tensor, count: usize) -> Result<Tensor, CollectiveError>;
+    /// Prepares the exchange of [`Collective::all_gather_shards`], and returns it.
+    ///
+    /// Results are allocated here, so call it on the thread that computes, before the work that may
+    /// run meanwhile. The exchange may run on another thread.
+    fn prepare_gather(&self, shards: &[Shard]) -> Result<PreparedGather, CollectiveError>;
+}
+
+/// Exchange of shards that is ready to run, once on every rank.
+pub type PreparedGather = Box<dyn FnOnce() -> Result<Vec<Tensor>, CollectiveError> + Send>;
+
+/// One rank's part of a tensor whose elements are divided among the ranks.
+#[derive(Debug, Clone)]
+pub struct Shard {
+    /// Elements of this rank's [even shard](Collective::even_shard): flat.
+    pub own: Tensor,
+    /// Number of elements of the whole tensor.
+    pub count: usize,
+}
+
+impl Shard {
+    /// Returns a rank's shard of a tensor, without copying it.
+    pub fn of(whole: &Tensor, group: &dyn Collective) -> candle_core::Result<Self> {
+        let count = whole.elem_count();
+        let range = group.even_shard(count);
+        Ok(Self { own: whole.flatten_all()?.narrow(0, range.start, range.len())?, count })
+    }
+
+    /// Returns the bytes of this rank's elements.
+    pub fn bytes(&self) -> usize {
+        self.own.elem_count() * self.own.dtype().size_in_bytes()
+    }
 }
 
 /// Encodes values for sending.
@@ -242,8 +287,11 @@ mod tests {
                         let shard = group.reduce_scatter_tensor(&own).unwrap();
                         assert_eq!(shard.to_vec1::<f32>().unwrap(), sum[group.even_shard(count)]);
                         for dtype in [DType::F32, DType::BF16] {
-                            let whole =
-                                group.all_gather_shards(&shard.to_dtype(dtype).unwrap(), count).unwrap();
+                            // Two tensors in one exchange.
+                            let shards = [(shard.to_dtype(dtype).unwrap(), count), (shard.clone(), count)]
+                                .map(|(own, count)| Shard { own, count });
+                            let [whole, sums] = group.all_gather_shards(&shards).unwrap().try_into().unwrap();
+                            assert_eq!(sums.to_vec1::<f32>().unwrap(), sum);
                             let expected = Tensor::new(sum.clone(), &candle_core::Device::Cpu).unwrap();
                             let expected = expected.to_dtype(dtype).unwrap().to_dtype(DType::F32).unwrap();
                             assert_eq!(

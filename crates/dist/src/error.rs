@@ -1,7 +1,5 @@
 //! Errors of collective calls.
 
-use std::error::Error;
-
 /// Error of a collective call. None of them can be retried: the process ends and resumes from a
 /// checkpoint.
 #[derive(Debug, thiserror::Error)]
@@ -22,12 +20,6 @@ pub enum CollectiveError {
     OutOfStep {
         /// The rank that differs.
         rank: usize,
-    },
-    /// This rank cannot read its shard of the weights.
-    #[error("cannot send this rank's shard of the weights: {source}")]
-    Shard {
-        /// Cause.
-        source: Box<dyn Error + Send + Sync>,
     },
     /// Error of candle or of the device.
     #[error(transparent)]

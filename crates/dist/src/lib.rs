@@ -38,13 +38,15 @@ mod process_group;
 mod sharded_store;
 mod tcp;
 mod threads;
+mod zero_stage;
 
-pub use collective::{Collective, DeviceCollective, SingleProcess};
+pub use collective::{Collective, DeviceCollective, PreparedGather, Shard, SingleProcess};
 pub use error::CollectiveError;
 pub use launch_env::LaunchEnv;
 #[cfg(feature = "nccl")]
 pub use nccl::NcclGroup;
 pub use process_group::ProcessGroup;
-pub use sharded_store::{Gathered, MatrixShard, ShardedStore};
+pub use sharded_store::{PendingGather, ShardedStore};
 pub use tcp::TcpGroup;
 pub use threads::{ThreadRank, thread_group};
+pub use zero_stage::ZeroStage;

@@ -14,26 +14,32 @@ use std::{
 use candle_core::{
     CudaDevice, DType, Error as TensorError, Storage, Tensor,
     cuda_backend::{
-        CudaDType, CudaStorage, WrapErr,
+        CudaStorageSlice, WrapErr,
         cudarc::{
-            driver::{CudaStream, DevicePtr, DevicePtrMut, DeviceRepr, ValidAsZeroBits},
+            driver::{CudaEvent, CudaStream, DevicePtr},
             nccl::result::NcclError,
         },
     },
-    op::BackpropOp,
 };
 
 mod communicator;
 
-use crate::{Collective, CollectiveError, DeviceCollective, LaunchEnv, TcpGroup};
-use communicator::{Buffers, Communicator, UniqueId};
+use crate::{
+    Collective, CollectiveError, DeviceCollective, LaunchEnv, TcpGroup,
+    collective::{PreparedGather, Shard},
+};
+use communicator::{Buffers, Communicator, Reduction, UniqueId};
 
 /// Interval between checks of the connections while a GPU operation runs.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// One process's handle on a group whose GPUs communicate through NCCL.
 #[derive(Debug)]
-pub struct NcclGroup {
+pub struct NcclGroup(Arc<Shared>);
+
+/// What gathers on other threads share with the group.
+#[derive(Debug)]
+struct Shared {
     // Declared first: it ends before the connections that the ranks watch each other by.
     comm: Mutex<CommState>,
     tcp: TcpGroup,
@@ -53,35 +59,55 @@ fn nccl_error(action: &str, NcclError(code): NcclError) -> CollectiveError {
     CollectiveError::Launch(format!("NCCL cannot {action}: {code:?}; set NCCL_DEBUG=INFO for details"))
 }
 
-impl NcclGroup {
-    /// Joins the group. Blocks until all ranks have joined. The GPUs connect at the first operation
-    /// on tensors.
-    ///
-    /// # Errors
-    /// Fails if a rank does not join in time.
-    pub fn join(env: &LaunchEnv) -> Result<Self, CollectiveError> {
-        Ok(Self { comm: Mutex::new(CommState::New), tcp: TcpGroup::join(env)? })
-    }
+/// Returns the address of a contiguous tensor on its GPU.
+fn pointer(tensor: &Tensor) -> candle_core::Result<u64> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let (Storage::Cuda(storage), Some((first, _))) = (&*storage, layout.contiguous_offsets()) else {
+        candle_core::bail!("a tensor for a collective operation is not contiguous on this GPU");
+    };
+    let stream = storage.device.cuda_stream();
+    let base = match &storage.slice {
+        CudaStorageSlice::U8(slice) => slice.device_ptr(&stream).0,
+        CudaStorageSlice::BF16(slice) => slice.device_ptr(&stream).0,
+        CudaStorageSlice::F16(slice) => slice.device_ptr(&stream).0,
+        CudaStorageSlice::F32(slice) => slice.device_ptr(&stream).0,
+        _ => candle_core::bail!("no collective operation takes {:?}", tensor.dtype()),
+    };
+    Ok(base + (first * tensor.dtype().size_in_bytes()) as u64)
+}
 
+/// Allocates a flat tensor that an operation writes.
+fn receive_into(count: usize, like: &Tensor) -> candle_core::Result<Tensor> {
+    // SAFETY: the operation writes every element; after an error the tensor is dropped unread.
+    #[expect(unsafe_code, reason = "uninitialised memory")]
+    let tensor = unsafe { Tensor::empty(count, like.dtype(), like.device()) };
+    tensor
+}
+
+impl Shared {
     /// Connects the GPUs. All ranks call it together.
     fn connect(&self, stream: Arc<CudaStream>) -> Result<Communicator, CollectiveError> {
-        let id = if self.rank() == 0 {
+        let (rank, world_size) = (self.tcp.rank(), self.tcp.world_size());
+        let id = if rank == 0 {
             UniqueId::new().map_err(|error| nccl_error("create a unique id", error))?.to_bytes()
         } else {
             Vec::new()
         };
         let id =
             UniqueId::from_bytes(self.tcp.broadcast(id)?).ok_or(CollectiveError::OutOfStep { rank: 0 })?;
-        Communicator::new(stream, self.rank(), self.world_size(), id)
+        let gathers = stream.context().new_stream().w()?;
+        Communicator::new(stream, gathers, rank, world_size, id)
             .map_err(|error| nccl_error("connect the GPUs (each rank needs its own)", error))
     }
 
-    /// Starts a collective operation on a device's stream and waits until the GPU has finished it.
+    /// Starts a collective operation and waits until the GPU has finished it. It runs on the
+    /// device's stream, or after an event on the stream of gathers, while the device computes.
     fn run(
         &self,
         action: &str,
         device: &CudaDevice,
-        start: impl FnOnce(&Communicator) -> Result<(), NcclError>,
+        after: Option<&CudaEvent>,
+        start: impl FnOnce(&Communicator, &CudaStream) -> Result<(), NcclError>,
     ) -> Result<(), CollectiveError> {
         let mut state = self.comm.lock().unwrap_or_else(PoisonError::into_inner);
         if let CommState::New = *state {
@@ -90,9 +116,12 @@ impl NcclGroup {
         let CommState::Connected(comm) = &*state else {
             return Err(CollectiveError::Launch(format!("NCCL cannot {action} after the group has ended")));
         };
-        let stream = device.cuda_stream();
+        let stream = if after.is_some() { &comm.gathers } else { &comm.stream };
         stream.context().bind_to_thread().w()?;
-        start(comm).map_err(|error| nccl_error(action, error))?;
+        if let Some(event) = after {
+            stream.wait(event).w()?;
+        }
+        start(comm, stream).map_err(|error| nccl_error(action, error))?;
         let done = stream.record_event(None).w()?;
         let mut checked = Instant::now();
         while !done.try_is_complete().w()? {
@@ -111,59 +140,29 @@ impl NcclGroup {
         Ok(())
     }
 
-    /// Runs a collective operation from the elements of `own` into a new flat tensor of `count`
-    /// elements.
-    fn run_into<T>(
-        &self,
-        action: &str,
-        own: &Tensor,
-        count: usize,
-        start: impl FnOnce(&Communicator, Buffers) -> Result<(), NcclError>,
-    ) -> Result<Tensor, CollectiveError>
-    where
-        T: CudaDType + DeviceRepr + ValidAsZeroBits,
-    {
+    /// Sums flat f32 tensors over all ranks, and returns `count` elements of the sum.
+    fn sum(&self, reduction: Reduction, own: &Tensor, count: usize) -> Result<Tensor, CollectiveError> {
         let own = own.contiguous()?;
+        let sum = receive_into(count, &own)?;
+        let buffers = Buffers { send: pointer(&own)?, receive: pointer(&sum)? };
         let device = own.device().as_cuda_device()?;
-        let stream = device.cuda_stream();
-        let mut output = device.alloc_zeros::<T>(count)?;
-        {
-            let (storage, layout) = own.storage_and_layout();
-            let (Storage::Cuda(storage), Some((first, end))) = (&*storage, layout.contiguous_offsets())
-            else {
-                let message = "a tensor for a collective operation is not contiguous on this GPU";
-                return Err(TensorError::Msg(message.to_owned()).into());
-            };
-            let own = storage.as_cuda_slice::<T>()?.slice(first..end);
-            let (send, _sending) = own.device_ptr(&stream);
-            let (receive, _receiving) = output.device_ptr_mut(&stream);
-            self.run(action, device, |comm| start(comm, Buffers { send, receive }))?;
-        }
-        let output = Storage::Cuda(CudaStorage::wrap_cuda_slice(output, device.clone()));
-        Ok(Tensor::from_storage(output, count, BackpropOp::none(), false))
-    }
-
-    /// Gathers as many elements from each rank as `own` has, in rank order.
-    fn gather_equal(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
-        let sent = own.elem_count();
-        let count = self.world_size() * sent;
-        let action = "gather weights";
-        match own.dtype() {
-            DType::F32 => {
-                self.run_into::<f32>(action, own, count, |comm, buffers| comm.all_gather(buffers, 4 * sent))
-            }
-            DType::BF16 => self.run_into::<half::bf16>(action, own, count, |comm, buffers| {
-                comm.all_gather(buffers, 2 * sent)
-            }),
-            DType::F16 => self.run_into::<half::f16>(action, own, count, |comm, buffers| {
-                comm.all_gather(buffers, 2 * sent)
-            }),
-            other => Err(TensorError::Msg(format!("cannot gather weights of type {other:?}")).into()),
-        }
+        self.run("sum gradients", device, None, |comm, _| comm.sum_f32(reduction, buffers, count))?;
+        Ok(sum)
     }
 }
 
-impl Drop for NcclGroup {
+impl NcclGroup {
+    /// Joins the group. Blocks until all ranks have joined. The GPUs connect at the first operation
+    /// on tensors.
+    ///
+    /// # Errors
+    /// Fails if a rank does not join in time.
+    pub fn join(env: &LaunchEnv) -> Result<Self, CollectiveError> {
+        Ok(Self(Arc::new(Shared { comm: Mutex::new(CommState::New), tcp: TcpGroup::join(env)? })))
+    }
+}
+
+impl Drop for Shared {
     /// Aborts the communicator unless [`finish`](Collective::finish) has ended it: other ranks may
     /// wait for this one, and notice by the closed connections that it is lost.
     fn drop(&mut self) {
@@ -174,70 +173,88 @@ impl Drop for NcclGroup {
     }
 }
 
+/// Buffers of the gather of one tensor.
+struct GatherBuffers {
+    /// This rank's shard, padded to the size of the largest.
+    own: Tensor,
+    /// Padded shards of all ranks, which the gather writes.
+    all: Tensor,
+    /// Number of elements of the whole tensor.
+    count: usize,
+}
+
+impl GatherBuffers {
+    fn allocate(Shard { own, count }: &Shard, world_size: usize) -> candle_core::Result<Self> {
+        let size = count.div_ceil(world_size);
+        let own = own.pad_with_zeros(0, 0, size - own.elem_count())?.contiguous()?;
+        Ok(Self { all: receive_into(world_size * size, &own)?, own, count: *count })
+    }
+}
+
 impl DeviceCollective for NcclGroup {
     fn all_reduce_on_device(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
-        let (flat, count) = (own.to_dtype(DType::F32)?, own.elem_count());
-        let sum = self.run_into::<f32>("sum gradients", &flat, count, |comm, buffers| {
-            comm.all_reduce_f32(buffers, count)
-        })?;
+        let flat = own.flatten_all()?.to_dtype(DType::F32)?;
+        let sum = self.0.sum(Reduction::AllReduce, &flat, flat.elem_count())?;
         Ok(sum.reshape(own.shape())?)
-    }
-
-    fn all_gather_on_device(&self, own: &Tensor, rows: usize) -> Result<Tensor, CollectiveError> {
-        let (own_rows, columns) = own.dims2()?;
-        let padded_rows = rows.div_ceil(self.world_size());
-        let own = own.pad_with_zeros(0, 0, padded_rows - own_rows)?;
-        let all = self.gather_equal(&own)?.reshape((self.world_size() * padded_rows, columns))?;
-        if padded_rows * self.world_size() == rows {
-            return Ok(all);
-        }
-        let shards = (0..self.world_size())
-            .map(|rank| all.narrow(0, rank * padded_rows, self.shard_range_of(rank, rows).len()));
-        Ok(Tensor::cat(&shards.collect::<Result<Vec<_>, _>>()?, 0)?)
     }
 
     fn reduce_scatter_on_device(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
         let count = own.elem_count();
         let size = count.div_ceil(self.world_size());
         let padded = own.flatten_all()?.pad_with_zeros(0, 0, self.world_size() * size - count)?;
-        let sum = self.run_into::<f32>("sum gradients", &padded, size, |comm, buffers| {
-            comm.reduce_scatter_f32(buffers, size)
-        })?;
+        let sum = self.0.sum(Reduction::ReduceScatter, &padded, size)?;
         Ok(sum.narrow(0, 0, self.even_shard(count).len())?)
     }
 
-    fn all_gather_shards_on_device(&self, own: &Tensor, count: usize) -> Result<Tensor, CollectiveError> {
-        let size = count.div_ceil(self.world_size());
-        let padded = own.flatten_all()?.pad_with_zeros(0, 0, size - own.elem_count())?;
-        Ok(self.gather_equal(&padded)?.narrow(0, 0, count)?)
+    fn prepare_gather(&self, shards: &[Shard]) -> Result<PreparedGather, CollectiveError> {
+        let Some(first) = shards.first() else { return Ok(Box::new(|| Ok(Vec::new()))) };
+        let device = first.own.device().as_cuda_device()?.clone();
+        let buffers = shards.iter().map(|shard| GatherBuffers::allocate(shard, self.world_size()));
+        let buffers = buffers.collect::<candle_core::Result<Vec<_>>>()?;
+        // The buffers belong to the device's stream: they exist from here on, and are freed in its
+        // order, after their use.
+        let allocated = device.cuda_stream().record_event(None).w()?;
+        let shared = Arc::clone(&self.0);
+        Ok(Box::new(move || {
+            let addresses = buffers.iter().map(|GatherBuffers { own, all, .. }| {
+                let bytes = own.elem_count() * own.dtype().size_in_bytes();
+                Ok((Buffers { send: pointer(own)?, receive: pointer(all)? }, bytes))
+            });
+            let addresses = addresses.collect::<candle_core::Result<Vec<_>>>()?;
+            shared.run("gather weights", &device, Some(&allocated), |comm, stream| {
+                comm.all_gather(&addresses, stream)
+            })?;
+            let whole = buffers.iter().map(|GatherBuffers { all, count, .. }| all.narrow(0, 0, *count));
+            Ok(whole.collect::<Result<_, TensorError>>()?)
+        }))
     }
 }
 
 impl Collective for NcclGroup {
     fn rank(&self) -> usize {
-        self.tcp.rank()
+        self.0.tcp.rank()
     }
 
     fn world_size(&self) -> usize {
-        self.tcp.world_size()
+        self.0.tcp.world_size()
     }
 
     fn all_gather(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, CollectiveError> {
-        self.tcp.all_gather(own)
+        self.0.tcp.all_gather(own)
     }
 
     fn all_reduce(&self, values: &mut [f32]) -> Result<(), CollectiveError> {
-        self.tcp.all_reduce(values)
+        self.0.tcp.all_reduce(values)
     }
 
     fn reduce_scatter(&self, values: &[f32]) -> Result<Vec<f32>, CollectiveError> {
-        self.tcp.reduce_scatter(values)
+        self.0.tcp.reduce_scatter(values)
     }
 
     fn finish(&self) -> Result<(), CollectiveError> {
         // NCCL requires that no rank still runs an operation.
-        self.tcp.barrier()?;
-        let mut state = self.comm.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.tcp.barrier()?;
+        let mut state = self.0.comm.lock().unwrap_or_else(PoisonError::into_inner);
         if let CommState::Connected(comm) = std::mem::replace(&mut *state, CommState::Ended) {
             comm.finalise();
         }

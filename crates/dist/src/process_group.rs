@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Collective, CollectiveError, LaunchEnv, ShardedStore, SingleProcess};
+use crate::{Collective, CollectiveError, LaunchEnv, ShardedStore, SingleProcess, ZeroStage};
 
 #[cfg(feature = "nccl")]
 use crate::NcclGroup as Backend;
@@ -17,8 +17,8 @@ pub struct ProcessGroup {
     pub collective: Arc<dyn Collective>,
     /// Rank on this machine, which selects the GPU.
     pub local_rank: usize,
-    /// Store of sharded weights, with `--shard`. It is the same object as `collective`.
-    pub sharded_store: Option<Arc<ShardedStore>>,
+    /// Store of sharded weights, with `--shard`: another handle on `collective`.
+    pub sharded_store: Option<ShardedStore>,
 }
 
 impl Default for ProcessGroup {
@@ -28,22 +28,26 @@ impl Default for ProcessGroup {
 }
 
 impl ProcessGroup {
-    /// Wraps a collective. With `shard`, frozen weights are sharded over its ranks.
-    pub fn new(collective: Box<dyn Collective>, local_rank: usize, shard: bool) -> Self {
-        if shard {
-            let store = Arc::new(ShardedStore::new(collective));
-            Self { collective: Arc::<ShardedStore>::clone(&store), local_rank, sharded_store: Some(store) }
-        } else {
-            Self { collective: Arc::from(collective), local_rank, sharded_store: None }
-        }
+    /// Wraps a collective, over whose ranks `zero` shards models.
+    pub fn new(collective: Box<dyn Collective>, local_rank: usize, zero: Option<ZeroStage>) -> Self {
+        let Some(stage) = zero else {
+            return Self { collective: Arc::from(collective), local_rank, sharded_store: None };
+        };
+        let store = ShardedStore::new(collective, stage);
+        Self { collective: Arc::new(store.clone()), local_rank, sharded_store: Some(store) }
     }
 
     /// Joins the group that a launcher started. Blocks until all ranks have joined.
     ///
     /// # Errors
     /// Fails if a rank does not join within [`LaunchEnv::rendezvous_timeout`].
-    pub fn join(env: &LaunchEnv, shard: bool) -> Result<Self, CollectiveError> {
-        Ok(Self::new(Box::new(Backend::join(env)?), env.local_rank, shard))
+    pub fn join(env: &LaunchEnv, zero: Option<ZeroStage>) -> Result<Self, CollectiveError> {
+        Ok(Self::new(Box::new(Backend::join(env)?), env.local_rank, zero))
+    }
+
+    /// Returns what training shards, if anything.
+    pub fn zero(&self) -> Option<ZeroStage> {
+        self.sharded_store.as_ref().map(ShardedStore::stage)
     }
 
     /// Returns true on rank 0, which decides and writes for all ranks.

@@ -1,282 +1,298 @@
-//! Sharded tensors: each rank stores some rows and gathers the rest when it needs them.
+//! Sharded tensors: each rank stores a part of every one and gathers the rest when it needs them.
 
 use std::{
-    error::Error,
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    fmt, io, panic,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
+    thread::{self, JoinHandle},
 };
 
 use candle_core::Tensor;
 
-use crate::{Collective, CollectiveError, DeviceCollective};
-
-/// Message of a rank that gathers nothing because it has reached a collective call.
-const AT_COLLECTIVE: u64 = u64::MAX;
-
-/// One rank's shard of a matrix: some of its rows.
-pub trait MatrixShard: Send + Sync {
-    /// Returns the shard as it is stored, for ranks that communicate through host memory.
-    fn bytes(&self) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>>;
-
-    /// Returns the shard's rows and the number of rows of the whole matrix, for ranks with a
-    /// [`DeviceCollective`].
-    fn rows(&self) -> Result<(Tensor, usize), Box<dyn Error + Send + Sync>>;
-}
-
-/// Matrix gathered from the shards of all ranks.
-#[derive(Debug)]
-pub enum Gathered {
-    /// Stored bytes of each shard, by rank.
-    Bytes(Vec<Vec<u8>>),
-    /// Whole matrix on this rank's device.
-    Rows(Tensor),
-}
+use crate::{
+    Collective, CollectiveError, DeviceCollective, ZeroStage,
+    collective::{PreparedGather, Shard},
+};
 
 /// Collective whose ranks store shards, any of which a rank may gather at any time (as in ZeRO
 /// stage 3).
 ///
-/// Ranks need not gather in lockstep. A rank that needs a matrix, or that has reached a collective
-/// call, announces it to all ranks. As long as any rank needs a matrix, all send their shards of
-/// it; once every rank has reached its collective call, the call proceeds. So one rank may evaluate
-/// while the others wait in a collective call and serve their shards, and ranks may have different
-/// numbers of batches.
-pub struct ShardedStore {
+/// Ranks need not gather in lockstep. A rank that needs tensors, or that has reached a collective
+/// call, announces it to all ranks. As long as any rank needs tensors, all send their shards of
+/// them; once every rank has reached its collective call, the call proceeds. So one rank may
+/// evaluate while the others wait in a collective call and serve their shards, and ranks may have
+/// different numbers of batches.
+///
+/// A gather may run on a thread of its own ([`start_gather`](Self::start_gather)). The calls of a
+/// rank still run one at a time, in the order in which they were made. Clones are handles on the
+/// same store.
+#[derive(Clone)]
+pub struct ShardedStore(Arc<Inner>);
+
+struct Inner {
     group: Box<dyn Collective>,
-    /// Shards by id. Dropped matrices leave a dead `Weak`, so that ids stay valid.
-    shards: Mutex<Vec<Weak<dyn MatrixShard>>>,
+    stage: ZeroStage,
+    /// Shards by id. Dropped ones leave a dead `Weak`, so that ids stay valid.
+    shards: Mutex<Vec<Weak<Shard>>>,
+    calls: Mutex<Calls>,
+    /// Signals the end of a call.
+    ended: Condvar,
+}
+
+/// Number of this rank's calls, made and ended.
+#[derive(Default)]
+struct Calls {
+    made: u64,
+    ended: u64,
+}
+
+/// A call's place in the order of this rank's calls.
+struct Turn {
+    store: ShardedStore,
+    number: u64,
+}
+
+impl Turn {
+    /// Blocks until all earlier calls have ended.
+    fn begin(&self) -> MutexGuard<'_, Calls> {
+        let mut calls = lock(&self.store.0.calls);
+        while calls.ended < self.number {
+            calls = self.store.0.ended.wait(calls).unwrap_or_else(PoisonError::into_inner);
+        }
+        calls
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.begin().ended += 1;
+        self.store.0.ended.notify_all();
+    }
+}
+
+/// Tensors that this rank has asked for.
+struct Request {
+    ids: Vec<usize>,
+    /// Held so that they live until the end of the exchange.
+    shards: Vec<Arc<Shard>>,
+    /// The exchange, for ranks with a [`DeviceCollective`].
+    prepared: Option<PreparedGather>,
+}
+
+/// Gather that runs on a thread of its own. Dropping it waits for the end of the exchange.
+pub struct PendingGather(Option<io::Result<JoinHandle<Result<Vec<Tensor>, CollectiveError>>>>);
+
+impl PendingGather {
+    /// Waits for the whole tensors: flat, in the order of the ids.
+    pub fn wait(mut self) -> Result<Vec<Tensor>, CollectiveError> {
+        match self.0.take() {
+            Some(Ok(thread)) => thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic)),
+            Some(Err(error)) => {
+                Err(CollectiveError::Launch(format!("cannot start a thread to gather weights: {error}")))
+            }
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
+impl Drop for PendingGather {
+    fn drop(&mut self) {
+        if let Some(Ok(thread)) = self.0.take() {
+            // The error that ends the pass is another one.
+            let _ = thread.join();
+        }
+    }
 }
 
 impl fmt::Debug for ShardedStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ShardedStore").field("group", &self.group).finish_non_exhaustive()
+        let Inner { group, stage, .. } = &*self.0;
+        f.debug_struct("ShardedStore").field("group", group).field("stage", stage).finish_non_exhaustive()
     }
 }
 
-type Shards<'a> = MutexGuard<'a, Vec<Weak<dyn MatrixShard>>>;
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl ShardedStore {
-    /// Shards matrices over the ranks of `group`. From now on all of the group's calls go through
+    /// Shards tensors over the ranks of `group`. From now on all of the group's calls go through
     /// the store.
-    pub fn new(group: Box<dyn Collective>) -> Self {
-        Self { group, shards: Mutex::default() }
+    pub fn new(group: Box<dyn Collective>, stage: ZeroStage) -> Self {
+        let (shards, calls) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Inner { group, stage, shards, calls, ended: Condvar::new() }))
     }
 
-    /// Registers this rank's shard of a new matrix and returns the matrix's id.
+    /// Returns what training shards.
+    pub fn stage(&self) -> ZeroStage {
+        self.0.stage
+    }
+
+    /// Registers this rank's shard of a new tensor and returns the tensor's id.
     ///
-    /// The store keeps no ownership: the matrix lives as long as the caller's `Arc`. All ranks
-    /// register the same matrices in the same order.
-    pub fn register(&self, shard: &Arc<dyn MatrixShard>) -> usize {
-        let mut shards = self.lock();
+    /// The store keeps no ownership: the shard lives as long as the caller's `Arc`. All ranks
+    /// register the same tensors in the same order.
+    pub fn register(&self, shard: &Arc<Shard>) -> usize {
+        let mut shards = lock(&self.0.shards);
         shards.push(Arc::downgrade(shard));
         shards.len() - 1
     }
 
-    /// Gathers the matrix `id` from all ranks.
-    pub fn gather(&self, id: usize) -> Result<Gathered, CollectiveError> {
-        let shards = self.lock();
+    /// Gathers whole tensors from all ranks, in one exchange: flat, in the order of `ids`.
+    pub fn gather(&self, ids: &[usize]) -> Result<Vec<Tensor>, CollectiveError> {
+        let (turn, request) = (self.turn(), self.request(ids)?);
+        drop(turn.begin());
+        self.run(request)
+    }
+
+    /// Starts [`gather`](Self::gather) on a thread of its own.
+    pub fn start_gather(&self, ids: &[usize]) -> PendingGather {
+        let (turn, request) = (self.turn(), self.request(ids));
+        let store = self.clone();
+        let gather = move || {
+            drop(turn.begin());
+            store.run(request?)
+        };
+        PendingGather(Some(thread::Builder::new().name("gather".to_owned()).spawn(gather)))
+    }
+
+    /// Takes the next place in the order of calls.
+    fn turn(&self) -> Turn {
+        let mut calls = lock(&self.0.calls);
+        calls.made += 1;
+        Turn { store: self.clone(), number: calls.made - 1 }
+    }
+
+    fn request(&self, ids: &[usize]) -> Result<Request, CollectiveError> {
+        let shards = self.shards(ids)?;
+        let prepared =
+            self.0.group.device_collective().map(|devices| devices.prepare_gather(&whole(&shards)));
+        Ok(Request { ids: ids.to_vec(), shards, prepared: prepared.transpose()? })
+    }
+
+    /// Returns this rank's shards of tensors.
+    fn shards(&self, ids: &[usize]) -> Result<Vec<Arc<Shard>>, CollectiveError> {
+        let shards = lock(&self.0.shards);
+        let shard = |id: &usize| shards.get(*id).and_then(Weak::upgrade);
+        let found: Option<Vec<_>> = ids.iter().map(shard).collect();
+        found.ok_or(CollectiveError::OutOfStep { rank: self.rank() })
+    }
+
+    /// Runs a gather in its turn.
+    fn run(&self, Request { ids, shards, mut prepared }: Request) -> Result<Vec<Tensor>, CollectiveError> {
         let mut found = None;
-        for requested in self.exchange_requests(Some(id))? {
-            let matrix = self.serve(&shards, requested)?;
-            if requested == id {
-                found = Some(matrix);
+        for requested in self.exchange_requests(&ids)? {
+            if requested == ids {
+                found = Some(match prepared.take() {
+                    Some(exchange) => exchange()?,
+                    None => self.0.group.all_gather_shards(&whole(&shards))?,
+                });
+            } else {
+                self.serve(&requested)?;
             }
         }
-        found.ok_or(CollectiveError::OutOfStep { rank: self.group.rank() })
+        found.ok_or(CollectiveError::OutOfStep { rank: self.rank() })
     }
 
-    fn devices(&self) -> Result<&dyn DeviceCollective, CollectiveError> {
-        self.group.device_collective().ok_or(CollectiveError::OutOfStep { rank: self.group.rank() })
-    }
-
-    fn lock(&self) -> Shards<'_> {
-        self.shards.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns the ids of matrices that ranks request in this round, each once. A rank at a
-    /// collective call passes `None`.
-    fn exchange_requests(&self, own: Option<usize>) -> Result<Vec<usize>, CollectiveError> {
-        let message = own.map_or(AT_COLLECTIVE, |id| id as u64);
-        let mut requested = Vec::new();
-        for (rank, message) in self.group.all_gather(message.to_le_bytes().to_vec())?.into_iter().enumerate()
-        {
-            let message = <[u8; 8]>::try_from(message).map_err(|_| CollectiveError::OutOfStep { rank })?;
-            let id = u64::from_le_bytes(message);
-            if id != AT_COLLECTIVE && !requested.contains(&(id as usize)) {
-                requested.push(id as usize);
+    /// Returns what ranks request in this round, each list of ids once. A rank at a collective call
+    /// passes no ids.
+    fn exchange_requests(&self, own: &[usize]) -> Result<Vec<Vec<usize>>, CollectiveError> {
+        let message = own.iter().flat_map(|id| (*id as u64).to_le_bytes()).collect();
+        let mut requested: Vec<Vec<usize>> = Vec::new();
+        for (rank, message) in self.0.group.all_gather(message)?.iter().enumerate() {
+            let (ids, rest) = message.as_chunks::<8>();
+            let ids: Vec<usize> = ids.iter().map(|id| u64::from_le_bytes(*id) as usize).collect();
+            if !rest.is_empty() {
+                return Err(CollectiveError::OutOfStep { rank });
+            }
+            if !ids.is_empty() && !requested.contains(&ids) {
+                requested.push(ids);
             }
         }
         Ok(requested)
     }
 
-    /// Serves the other ranks' requests until all ranks have reached a collective call.
-    fn serve_until_all_arrive(&self, shards: &Shards<'_>) -> Result<(), CollectiveError> {
+    /// Sends this rank's shards of tensors that other ranks need.
+    fn serve(&self, ids: &[usize]) -> Result<(), CollectiveError> {
+        self.0.group.all_gather_shards(&whole(&self.shards(ids)?)).map(|_| ())
+    }
+
+    /// Makes a collective call in its turn: serves the other ranks' requests until all ranks have
+    /// reached it.
+    fn call<T>(
+        &self,
+        call: impl FnOnce(&dyn Collective) -> Result<T, CollectiveError>,
+    ) -> Result<T, CollectiveError> {
+        let turn = self.turn();
+        drop(turn.begin());
         loop {
-            let requested = self.exchange_requests(None)?;
+            let requested = self.exchange_requests(&[])?;
             if requested.is_empty() {
-                return Ok(());
+                return call(&*self.0.group);
             }
-            for id in requested {
-                self.serve(shards, id)?;
+            for ids in requested {
+                self.serve(&ids)?;
             }
         }
     }
 
-    /// Sends this rank's shard of a matrix and returns the whole matrix.
-    fn serve(&self, shards: &Shards<'_>, id: usize) -> Result<Gathered, CollectiveError> {
-        let rank = self.group.rank();
-        let shard = shards.get(id).and_then(Weak::upgrade).ok_or(CollectiveError::OutOfStep { rank })?;
-        let failed = |source| CollectiveError::Shard { source };
-        Ok(match self.group.device_collective() {
-            Some(devices) => {
-                let (own, rows) = shard.rows().map_err(failed)?;
-                Gathered::Rows(devices.all_gather_on_device(&own, rows)?)
-            }
-            None => Gathered::Bytes(self.group.all_gather(shard.bytes().map_err(failed)?)?),
-        })
+    /// Makes a collective call on devices.
+    fn call_devices<T>(
+        &self,
+        call: impl FnOnce(&dyn DeviceCollective) -> Result<T, CollectiveError>,
+    ) -> Result<T, CollectiveError> {
+        let rank = self.rank();
+        self.call(|group| call(group.device_collective().ok_or(CollectiveError::OutOfStep { rank })?))
     }
+}
+
+fn whole(shards: &[Arc<Shard>]) -> Vec<Shard> {
+    shards.iter().map(|shard| Shard::clone(shard)).collect()
 }
 
 impl Collective for ShardedStore {
     fn rank(&self) -> usize {
-        self.group.rank()
+        self.0.group.rank()
     }
 
     fn world_size(&self) -> usize {
-        self.group.world_size()
+        self.0.group.world_size()
     }
 
     fn all_gather(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, CollectiveError> {
-        let shards = self.lock();
-        self.serve_until_all_arrive(&shards)?;
-        self.group.all_gather(own)
+        self.call(|group| group.all_gather(own))
     }
 
     fn all_reduce(&self, values: &mut [f32]) -> Result<(), CollectiveError> {
-        let shards = self.lock();
-        self.serve_until_all_arrive(&shards)?;
-        self.group.all_reduce(values)
+        self.call(|group| group.all_reduce(values))
     }
 
     fn reduce_scatter(&self, values: &[f32]) -> Result<Vec<f32>, CollectiveError> {
-        let shards = self.lock();
-        self.serve_until_all_arrive(&shards)?;
-        self.group.reduce_scatter(values)
+        self.call(|group| group.reduce_scatter(values))
     }
 
     fn finish(&self) -> Result<(), CollectiveError> {
-        let shards = self.lock();
-        self.serve_until_all_arrive(&shards)?;
-        self.group.finish()
+        self.call(|group| group.finish())
     }
 
     fn device_collective(&self) -> Option<&dyn DeviceCollective> {
-        self.group.device_collective().map(|_| self as &dyn DeviceCollective)
+        self.0.group.device_collective().map(|_| self as &dyn DeviceCollective)
     }
 }
 
 impl DeviceCollective for ShardedStore {
     fn all_reduce_on_device(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
-        let shards = self.lock();
-        self.serve_until_all_arrive(&shards)?;
-        self.devices()?.all_reduce_on_device(own)
-    }
-
-    fn all_gather_on_device(&self, own: &Tensor, rows: usize) -> Result<Tensor, CollectiveError> {
-        let shards = self.lock();
-        self.serve_until_all_arrive(&shards)?;
-        self.devices()?.all_gather_on_device(own, rows)
+        self.call_devices(|devices| devices.all_reduce_on_device(own))
     }
 
     fn reduce_scatter_on_device(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
-        let shards = self.lock();
-        self.serve_until_all_arrive(&shards)?;
-        self.devices()?.reduce_scatter_on_device(own)
+        self.call_devices(|devices| devices.reduce_scatter_on_device(own))
     }
 
-    fn all_gather_shards_on_device(&self, own: &Tensor, count: usize) -> Result<Tensor, CollectiveError> {
-        let shards = self.lock();
-        self.serve_until_all_arrive(&shards)?;
-        self.devices()?.all_gather_shards_on_device(own, count)
+    fn prepare_gather(&self, shards: &[Shard]) -> Result<PreparedGather, CollectiveError> {
+        let (store, shards) = (self.clone(), shards.to_vec());
+        Ok(Box::new(move || store.call_devices(|devices| devices.prepare_gather(&shards)?())))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::thread;
-
-    use super::*;
-    use crate::thread_group;
-
-    struct ByteShard(u8);
-
-    impl MatrixShard for ByteShard {
-        fn bytes(&self) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
-            Ok(vec![self.0])
-        }
-
-        fn rows(&self) -> Result<(Tensor, usize), Box<dyn Error + Send + Sync>> {
-            Err("threads have no devices".into())
-        }
-    }
-
-    fn bytes(gathered: Gathered) -> Vec<Vec<u8>> {
-        let Gathered::Bytes(shards) = gathered else { panic!("{gathered:?}") };
-        shards
-    }
-
-    /// Runs `work` on three threads that share three matrices. Each thread then leaves the group.
-    fn on_three_ranks(
-        work: impl Fn(&ShardedStore) -> Result<(), CollectiveError> + Sync,
-    ) -> Vec<Result<(), CollectiveError>> {
-        thread::scope(|scope| {
-            let work = &work;
-            let ranks = thread_group(3).into_iter().map(|group| {
-                scope.spawn(move || {
-                    let store = ShardedStore::new(Box::new(group));
-                    let rank = store.rank() as u8;
-                    let shards =
-                        [10, 20, 30].map(|first| Arc::new(ByteShard(first + rank)) as Arc<dyn MatrixShard>);
-                    assert_eq!(shards.each_ref().map(|shard| store.register(shard)), [0, 1, 2]);
-                    work(&store)
-                })
-            });
-            let ranks: Vec<_> = ranks.collect();
-            ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
-        })
-    }
-
-    #[test]
-    fn ranks_need_not_be_in_lockstep() {
-        let results = on_three_ranks(|store| {
-            let rank = store.rank();
-            // Ranks gather other matrices, in another order and number; rank 2 gathers none.
-            let needed: [&[usize]; 3] = [&[0, 1, 2, 1, 1], &[2, 0], &[]];
-            for id in needed[rank] {
-                let first = 10 * (*id as u8 + 1);
-                assert_eq!(bytes(store.gather(*id)?), [[first], [first + 1], [first + 2]]);
-            }
-            assert_eq!(store.all_gather(vec![rank as u8])?, [[0], [1], [2]]);
-            // Once more, after a collective call.
-            if rank == 2 {
-                assert_eq!(bytes(store.gather(0)?), [[10], [11], [12]]);
-            }
-            let mut sum = [rank as f32];
-            store.all_reduce(&mut sum)?;
-            assert_eq!(sum, [3.0]);
-            Ok(())
-        });
-        assert!(results.iter().all(Result::is_ok), "{results:?}");
-    }
-
-    #[test]
-    fn an_unknown_id_fails_on_all_ranks() {
-        let results = on_three_ranks(|store| {
-            if store.rank() == 1 {
-                store.gather(7).map(|_| ())
-            } else {
-                store.all_gather(Vec::new()).map(|_| ())
-            }
-        });
-        assert!(results.iter().all(Result::is_err), "{results:?}");
-    }
-}
+mod tests;

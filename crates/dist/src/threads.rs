@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::{Collective, CollectiveError};
+use crate::{
+    Collective, CollectiveError,
+    collective::{add_received, to_bytes},
+};
 
 /// One thread's handle on its group. Dropping it fails the other ranks' pending calls.
 #[derive(Debug)]
@@ -40,16 +43,9 @@ impl SharedState {
     }
 }
 
-impl Collective for ThreadRank {
-    fn rank(&self) -> usize {
-        self.rank
-    }
-
-    fn world_size(&self) -> usize {
-        self.shared.lock().sent.len()
-    }
-
-    fn all_gather(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, CollectiveError> {
+impl ThreadRank {
+    /// Returns the bytes of every rank, by rank, which all ranks share.
+    fn exchange(&self, own: Vec<u8>) -> Result<Arc<Vec<Vec<u8>>>, CollectiveError> {
         let mut state = self.shared.lock();
         let round = state.round;
         state.sent[self.rank] = Some(own);
@@ -66,9 +62,32 @@ impl Collective for ThreadRank {
             state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         // `gathered` is still this round's: the next round ends only once this rank has sent again.
-        let gathered = Arc::clone(&state.gathered);
-        drop(state);
-        Ok(gathered.as_ref().clone())
+        Ok(Arc::clone(&state.gathered))
+    }
+}
+
+impl Collective for ThreadRank {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn world_size(&self) -> usize {
+        self.shared.lock().sent.len()
+    }
+
+    fn all_gather(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, CollectiveError> {
+        Ok(self.exchange(own)?.to_vec())
+    }
+
+    fn reduce_scatter(&self, values: &[f32]) -> Result<Vec<f32>, CollectiveError> {
+        let range = self.even_shard(values.len());
+        let mut sums = vec![0.0; range.len()];
+        for (rank, part) in self.exchange(to_bytes(values))?.iter().enumerate() {
+            let shard =
+                part.get(4 * range.start..4 * range.end).ok_or(CollectiveError::OutOfStep { rank })?;
+            add_received(&mut sums, shard, rank)?;
+        }
+        Ok(sums)
     }
 }
 

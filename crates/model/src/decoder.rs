@@ -2,6 +2,7 @@
 
 mod build;
 mod divergence;
+mod gathered;
 mod generate;
 mod trainable;
 
@@ -19,7 +20,7 @@ use crate::{
     parameters::{Gradients, Parameters, WeightTensor},
     weights::LinearWeight,
 };
-
+use gathered::gathered;
 /// Activation checkpointing: activations that a forward pass saves for the backward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -188,8 +189,8 @@ impl Decoder {
         self.check(batch)?;
         let context = self.context(batch, adapter)?;
         let mut x = self.embed(batch)?;
-        for block in &self.blocks {
-            x = block.forward(&x, &context)?.0;
+        for block in gathered(self.blocks.iter()) {
+            x = block?.forward(&x, &context)?.0;
         }
         x.index_select(&self.rows_of(&batch.scored)?, 0)
     }
@@ -201,8 +202,8 @@ impl Decoder {
         let context = self.context(batch, Adapter::On)?;
         let mut x = self.embed(batch)?;
         let (mut blocks, mut recomputed) = (Vec::with_capacity(self.blocks.len()), None);
-        for (index, block) in self.blocks.iter().enumerate() {
-            let (y, saved) = block.forward(&x, &context)?;
+        for (index, block) in gathered(self.blocks.iter()).enumerate() {
+            let (y, saved) = block?.forward(&x, &context)?;
             let recomputed = *recomputed.get_or_insert_with(|| match activations {
                 Activations::Keep => 0,
                 Activations::Recompute => self.blocks.len(),
@@ -238,17 +239,24 @@ impl Decoder {
 
     /// Returns the bytes on this rank of the reference model of full training.
     fn reference_bytes(&self) -> usize {
-        let all = self.parameters.bytes();
+        let all = self.parameters.elements();
         let linears = self.blocks.iter().flat_map(DecoderBlock::linears);
-        let elements: usize =
+        let matrices: usize =
             linears.filter_map(|linear| linear.weight.dims().ok()).map(|(out, into)| out * into).sum();
-        let matrices = elements * self.dtype().size_in_bytes();
-        all - matrices + matrices.div_ceil(self.state_shards)
+        (all - matrices + matrices.div_ceil(self.state_shards)) * self.parameters.element_bytes()
+    }
+
+    /// Returns the bytes of a matrix of a sharded model, or of its reference, as it is gathered; 0
+    /// if neither is sharded.
+    fn gathered_bytes(&self, weight: &LinearWeight) -> usize {
+        match (weight.dims(), self.state_shards > 1) {
+            (Ok((out, into)), true) => out * into * self.dtype().size_in_bytes(),
+            _ => weight.gathered_bytes(),
+        }
     }
 
     /// Returns the properties that the memory of a training step depends on.
     pub fn footprint(&self) -> Footprint<'_> {
-        let count = self.parameters.iter().map(|(_, parameter)| parameter.value().elem_count() as u64).sum();
         let linears = || self.blocks.first().into_iter().flat_map(DecoderBlock::linears);
         let rank: Option<usize> = linears().find_map(|linear| linear.lora.as_ref()?.a.value().dim(0).ok());
         Footprint {
@@ -257,8 +265,9 @@ impl Decoder {
             // Full training keeps the initial weights as the reference model.
             frozen: if rank.is_none() { self.reference_bytes() } else { self.frozen_bytes() } as u64,
             trained: TrainedElements {
-                count,
-                element_bytes: (self.parameters.bytes() as u64).checked_div(count).unwrap_or(0),
+                count: self.parameters.elements() as u64,
+                on_rank: self.parameters.own_elements() as u64,
+                element_bytes: self.parameters.element_bytes() as u64,
             },
             moments: 2,
             state_shards: self.state_shards as u64,
@@ -266,16 +275,13 @@ impl Decoder {
             element_bytes: self.dtype().size_in_bytes() as u64,
             stream_bytes: ops::stream_dtype(self.dtype(), self.device()).size_in_bytes() as u64,
             dequantised_bytes: linears()
-                .filter_map(|linear| match &linear.weight {
-                    LinearWeight::Quantised(matrix) => matrix.kind(),
-                    LinearWeight::Plain(_) | LinearWeight::Sharded(_) => None,
-                })
+                .filter_map(|linear| linear.weight.kind())
                 .map(|kind| {
                     dequantised_bytes(kind, self.dtype().size_in_bytes() as u64, self.device().into())
                 })
                 .max()
                 .unwrap_or(0),
-            sharded: linears().any(|linear| matches!(linear.weight, LinearWeight::Sharded(_))),
+            gathered_block: linears().map(|linear| self.gathered_bytes(&linear.weight) as u64).sum(),
             device: self.device().into(),
         }
     }
@@ -311,7 +317,8 @@ impl Decoder {
         let mut dx = zero.index_add(&self.rows_of(&batch.scored)?, &d_rows, 0)?;
 
         let context = self.context(&batch, Adapter::On)?;
-        for (block, activations) in self.blocks.iter().zip(blocks).rev() {
+        for (block, activations) in gathered(self.blocks.iter().rev()).zip(blocks.into_iter().rev()) {
+            let block = block?;
             let saved = match activations {
                 BlockActivations::All(saved) => saved,
                 BlockActivations::Input(x) => block.forward(&x, &context)?.1,
@@ -334,7 +341,8 @@ impl Decoder {
         let batch = PackedBatch::context(tokens);
         self.check(&batch)?;
         let context = self.context(&batch, adapter)?;
-        self.blocks.iter().try_fold(self.embed(&batch)?, |x, block| Ok(block.forward(&x, &context)?.0))
+        let mut blocks = gathered(self.blocks.iter());
+        blocks.try_fold(self.embed(&batch)?, |x, block| Ok(block?.forward(&x, &context)?.0))
     }
 
     /// Checks token ids and positions, which index into tables.

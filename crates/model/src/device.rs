@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::{ModelError, ops};
 
 #[cfg(feature = "cuda")]
-mod cuda;
+pub(crate) mod cuda;
 #[cfg(not(feature = "cuda"))]
 #[path = "device/no_cuda.rs"]
 mod cuda;

@@ -14,7 +14,7 @@ mod norm;
 pub(crate) use attention::{Attention, HeadNorms};
 pub(crate) use block::{BlockContext, BlockModules, DecoderBlock, LayerContext, PostNorms, SavedBlock};
 pub(crate) use head::{Head, SavedHead};
-pub(crate) use linear::{Linear, LoraAdapter};
+pub(crate) use linear::{Linear, LoraAdapter, WeightMut};
 pub(crate) use norm::Norm;
 
 #[cfg(test)]

@@ -1,22 +1,49 @@
 //! Trainable weights and their gradients.
 
-use candle_core::{Error, Result, Tensor, Var};
-use prospect_dist::Collective;
+use candle_core::{Error, Result, Shape, Tensor, Var};
+use prospect_dist::{Collective, Shard};
 
-/// Trainable weight.
+/// Trainable weight, or this rank's shard of one.
 #[derive(Debug, Clone)]
 pub struct Parameter {
     index: usize,
     var: Var,
+    /// Shape of the whole weight.
+    shape: Shape,
     /// The variable's memory as a plain tensor. Results computed from a `Var` keep their inputs
     /// alive for candle's autograd, which is not used here.
     value: Tensor,
 }
 
 impl Parameter {
-    /// Returns the current value.
+    /// Returns the current value: the whole weight, or this rank's shard of it, flat.
     pub fn value(&self) -> &Tensor {
         &self.value
+    }
+
+    /// Returns the shape of the whole weight.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// Returns true if the value is this rank's [shard](Collective::even_shard) of the weight.
+    pub fn is_shard(&self) -> bool {
+        self.shape != *self.value.shape()
+    }
+
+    /// Returns the whole weight on this rank's device. All ranks must call it if it is sharded.
+    pub fn whole(&self, group: &dyn Collective) -> Result<Tensor> {
+        if !self.is_shard() {
+            return Ok(self.value.clone());
+        }
+        let shard = Shard { own: self.value.clone(), count: self.shape.elem_count() };
+        group.all_gather_shard(shard).map_err(Error::wrap)?.reshape(&self.shape)
+    }
+
+    /// Replaces the value by a whole weight, or by this rank's shard of it.
+    pub fn set_whole(&self, whole: &Tensor, group: &dyn Collective) -> Result<()> {
+        let own = if self.is_shard() { Shard::of(whole, group)?.own } else { whole.clone() };
+        self.var.set(&own.to_device(self.value.device())?)
     }
 
     /// Returns the underlying variable, for an optimizer to update.
@@ -40,8 +67,13 @@ pub struct Parameters {
 impl Parameters {
     /// Adds a trainable copy of `value` under `name`.
     pub(crate) fn add(&mut self, name: String, value: &Tensor) -> Result<Parameter> {
-        let var = Var::from_tensor(value)?;
-        let parameter = Parameter { index: self.list.len(), value: var.as_detached_tensor(), var };
+        self.add_shard(name, value, value.shape().clone())
+    }
+
+    /// Adds a trainable copy of this rank's shard of a weight of shape `shape`.
+    pub(crate) fn add_shard(&mut self, name: String, own: &Tensor, shape: Shape) -> Result<Parameter> {
+        let var = Var::from_tensor(own)?;
+        let parameter = Parameter { index: self.list.len(), value: var.as_detached_tensor(), var, shape };
         self.names.push(name);
         self.list.push(parameter.clone());
         Ok(parameter)
@@ -62,12 +94,19 @@ impl Parameters {
         self.list.is_empty()
     }
 
-    /// Returns the bytes of all trainable weights.
-    pub(crate) fn bytes(&self) -> usize {
-        self.list
-            .iter()
-            .map(|parameter| parameter.value().elem_count() * parameter.value().dtype().size_in_bytes())
-            .sum()
+    /// Returns the number of elements of all trainable weights.
+    pub(crate) fn elements(&self) -> usize {
+        self.list.iter().map(|parameter| parameter.shape.elem_count()).sum()
+    }
+
+    /// Returns the number of elements that this rank keeps.
+    pub(crate) fn own_elements(&self) -> usize {
+        self.list.iter().map(|parameter| parameter.value.elem_count()).sum()
+    }
+
+    /// Returns the bytes of one element; 0 if no weight is trainable.
+    pub(crate) fn element_bytes(&self) -> usize {
+        self.list.first().map_or(0, |parameter| parameter.value.dtype().size_in_bytes())
     }
 }
 
@@ -127,12 +166,14 @@ impl<'a> Gradients<'a> {
 pub(crate) enum WeightTensor {
     Frozen(Tensor),
     Trained(Parameter),
+    /// Whole weight, gathered for a pass from shards that are trained.
+    Gathered(Tensor, Parameter),
 }
 
 impl WeightTensor {
     pub(crate) fn value(&self) -> &Tensor {
         match self {
-            Self::Frozen(value) => value,
+            Self::Frozen(value) | Self::Gathered(value, _) => value,
             Self::Trained(parameter) => parameter.value(),
         }
     }
@@ -141,7 +182,7 @@ impl WeightTensor {
     pub(crate) fn frozen_bytes(&self) -> usize {
         match self {
             Self::Frozen(value) => value.elem_count() * value.dtype().size_in_bytes(),
-            Self::Trained(_) => 0,
+            Self::Trained(_) | Self::Gathered(..) => 0,
         }
     }
 
@@ -153,7 +194,7 @@ impl WeightTensor {
     ) -> Result<()> {
         match self {
             Self::Frozen(_) => Ok(()),
-            Self::Trained(parameter) => gradients.add(parameter, compute()?),
+            Self::Trained(parameter) | Self::Gathered(_, parameter) => gradients.add(parameter, compute()?),
         }
     }
 }

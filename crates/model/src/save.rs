@@ -14,6 +14,7 @@ use prospect_core::{
 use crate::{
     Decoder, LoraConfig, ModelError, RotaryPairs,
     adapter::{AdapterConfig, CONFIG as ADAPTER_CONFIG, WEIGHTS as ADAPTER_WEIGHTS},
+    layers::WeightMut,
     recorded::check_recorded,
 };
 
@@ -26,8 +27,12 @@ pub(crate) fn save_weights(decoder: &Decoder, path: &Path) -> Result<(), ModelEr
     }
     let mut decoder = decoder.merged()?.dequantised()?;
     let weights = decoder.weights_mut().into_iter();
-    let tensors = weights.map(|(name, weight)| (name, weight.value().clone())).collect();
-    save_tensors(&tensors, path)
+    let tensors = weights.filter_map(|(name, weight)| match weight {
+        WeightMut::Whole(weight) => Some((name, weight.value().clone())),
+        // None is left after `dequantised`.
+        WeightMut::Sharded(_) => None,
+    });
+    save_tensors(&tensors.collect(), path)
 }
 
 /// Writes the adapter of `decoder` to `folder` in PEFT's format, with the hashes of the files;

@@ -19,7 +19,7 @@ pub(crate) use quantised::{QuantisedMatrix, QuantisingSource};
 pub(crate) use random::{RandomWeights, normal};
 pub(crate) use safetensors::SafetensorsFiles;
 pub(crate) use scales::ScaleScheme;
-pub(crate) use sharded::{ShardedMatrix, ShardingSource};
+pub(crate) use sharded::{BlockGather, ShardedMatrix, ShardingSource};
 
 use crate::{ModelError, parameters::WeightTensor};
 

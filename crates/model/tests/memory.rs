@@ -6,7 +6,7 @@
 
 use candle_core::Device;
 use prospect_core::config::Document;
-use prospect_dist::{ProcessGroup, thread_group};
+use prospect_dist::{ProcessGroup, ZeroStage, thread_group};
 use prospect_model::{
     Activations, Architecture, BatchSize, Decoder, Dtype, Gradients, LoraConfig, ModelFile, PackedBatch,
     Packer, Recipe,
@@ -178,20 +178,36 @@ struct RankBytes {
     step: f64,
 }
 
+/// Trained weights of a sharded model.
+#[derive(Debug, Clone, Copy)]
+enum Trained {
+    Adapter,
+    All(ZeroStage),
+}
+
 /// Returns measured and predicted bytes of each of `ranks` threads that run a step together.
-fn sharded(recipe: &Recipe, ranks: usize, batch: &PackedBatch) -> (RankBytes, RankBytes) {
+fn sharded(recipe: &Recipe, trained: Trained, ranks: usize, batch: &PackedBatch) -> (RankBytes, RankBytes) {
     let before = bytes_in_use();
     let one = |member: ProcessGroup| {
         let model = recipe.load_as(&member).unwrap().decoder;
-        let policy = model.with_lora(LoraConfig { r: 8, alpha: 16.0 }, 0).unwrap();
-        drop(model);
+        let (mut policy, reference) = match trained {
+            Trained::Adapter => (model.with_lora(LoraConfig { r: 8, alpha: 16.0 }, 0).unwrap(), None),
+            Trained::All(ZeroStage::Two) => (model.with_all_trained().unwrap(), Some(model)),
+            Trained::All(ZeroStage::Three) => (model.with_all_trained_in_shards().unwrap(), Some(model)),
+        };
+        if reference.is_some() {
+            policy.set_state_shards(ranks);
+        }
         let meet = || member.collective.barrier().unwrap();
         meet();
         let kept = bytes_in_use();
         meet();
         reset_peak();
         meet();
-        let mut gradients = Gradients::none(policy.parameters());
+        let mut gradients = match trained {
+            Trained::All(_) if ranks > 1 => Gradients::sharded(policy.parameters(), &*member.collective),
+            _ => Gradients::none(policy.parameters()),
+        };
         let (log_probs, saved) = policy.forward(batch, Activations::Keep).unwrap();
         policy.backward(saved, &vec![-0.01; log_probs.len()], &mut gradients).unwrap();
         meet();
@@ -200,15 +216,16 @@ fn sharded(recipe: &Recipe, ranks: usize, batch: &PackedBatch) -> (RankBytes, Ra
         let measured = RankBytes { kept: each(kept), step: each(peak_bytes()) };
         let predicted = RankBytes {
             kept: (demand.frozen + demand.trained) as f64,
-            step: (demand.total() - demand.moments) as f64,
+            step: (demand.total() - demand.moments - demand.master_weights) as f64,
         };
         (measured, predicted)
     };
-    let one = &one;
+    let stage = if let Trained::All(stage) = trained { stage } else { ZeroStage::Two };
+    let (one, zero) = (&one, (ranks > 1).then_some(stage));
     std::thread::scope(|scope| {
         let members = thread_group(ranks)
             .into_iter()
-            .map(|thread| scope.spawn(move || one(ProcessGroup::new(Box::new(thread), 0, ranks > 1))));
+            .map(|thread| scope.spawn(move || one(ProcessGroup::new(Box::new(thread), 0, zero))));
         let members: Vec<_> = members.collect();
         members.into_iter().map(|member| member.join().unwrap()).next().unwrap()
     })
@@ -216,13 +233,18 @@ fn sharded(recipe: &Recipe, ranks: usize, batch: &PackedBatch) -> (RankBytes, Ra
 
 fn sharded_ranks_take_the_predicted_memory() {
     let batch = batch(2, 0);
-    for more in ["", "quantization: q8_0\n"] {
+    for (more, trained) in [
+        ("", Trained::Adapter),
+        ("quantization: q8_0\n", Trained::Adapter),
+        ("", Trained::All(ZeroStage::Two)),
+        ("", Trained::All(ZeroStage::Three)),
+    ] {
         let recipe = recipe(more);
-        let (whole, predicted_whole) = sharded(&recipe, 1, &batch);
+        let (whole, predicted_whole) = sharded(&recipe, trained, 1, &batch);
         for ranks in [2, 4] {
-            let (measured, predicted) = sharded(&recipe, ranks, &batch);
+            let (measured, predicted) = sharded(&recipe, trained, ranks, &batch);
             let lines = format!(
-                "{more}{ranks} ranks: {:.1} MB each (predicted {:.1}; unsharded {:.1}), in a step {:.1} (predicted {:.1})",
+                "{more}{trained:?} {ranks} ranks: {:.1} MB each (predicted {:.1}; unsharded {:.1}), in a step {:.1} (predicted {:.1})",
                 measured.kept / 1e6,
                 predicted.kept / 1e6,
                 whole.kept / 1e6,

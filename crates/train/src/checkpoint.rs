@@ -17,6 +17,7 @@ use std::{
 
 use candle_core::{Device, Tensor};
 use prospect_core::checksums::{ChecksumError, check_named, write_named};
+use prospect_dist::Collective;
 use prospect_model::Parameters;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
@@ -87,20 +88,11 @@ impl Checkpoints {
         step.is_multiple_of(self.every)
     }
 
-    /// Writes a checkpoint of the optimizer's [state](Optimizer::state_dict) atomically, then
-    /// removes the oldest ones beyond `keep`, and those that the run did not resume from.
-    pub(crate) fn save(
-        &self,
-        state: TrainState,
-        parameters: &Parameters,
-        mut tensors: Vec<(String, Tensor)>,
-        synced: Option<&SyncedReference>,
-    ) -> Result<(), TrainError> {
+    /// Writes a checkpoint of all `tensors` atomically, then removes the oldest ones beyond `keep`,
+    /// and those that the run did not resume from.
+    pub(crate) fn save(&self, state: TrainState, tensors: Vec<(String, Tensor)>) -> Result<(), TrainError> {
         let metadata = serde_json::to_string(&CheckpointMetadata { run: self.run.clone(), state })
             .map_err(std::io::Error::from)?;
-        let values = parameters.iter().map(|(name, parameter)| (name.to_owned(), parameter.value().clone()));
-        tensors.extend(values);
-        tensors.extend(synced.map(SyncedReference::state_dict).unwrap_or_default());
         let stem = format!("step-{:08}", state.step);
         let path = write_named(&self.folder, &stem, "safetensors", |temporary| {
             let metadata = [(METADATA_KEY.to_owned(), metadata)].into();
@@ -118,17 +110,20 @@ impl Checkpoints {
     }
 
     /// Loads weights, optimizer and moved reference from the newest checkpoint, if there is one.
-    pub(crate) fn restore(&self, into: Restored<'_, '_>) -> Result<Option<TrainState>, TrainError> {
+    pub(crate) fn restore(
+        &self,
+        into: Restored<'_, '_>,
+        group: &dyn Collective,
+    ) -> Result<Option<TrainState>, TrainError> {
         let Restored { parameters, optimizer, synced } = into;
         let Some((path, CheckpointMetadata { state, .. })) = self.newest()? else { return Ok(None) };
         let tensors = candle_core::safetensors::load(&path, &Device::Cpu)?;
         for (name, parameter) in parameters.iter() {
-            let value = state_tensor(&tensors, name)?;
-            parameter.var().set(&value.to_device(parameter.value().device())?)?;
+            parameter.set_whole(state_tensor(&tensors, name)?, group)?;
         }
         optimizer.load_state_dict(parameters, &tensors, state.step)?;
         if let Some(synced) = synced {
-            synced.load_state_dict(&tensors, state.step)?;
+            synced.load_state_dict(&tensors, state.step, group)?;
         }
         Ok(Some(state))
     }

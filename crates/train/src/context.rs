@@ -1,6 +1,6 @@
 //! Inputs of a training run.
 
-use prospect_dist::Collective;
+use prospect_dist::{Collective, ZeroStage};
 use prospect_model::{Activations, Model, Train};
 
 use crate::{Checkpoints, Encoder, Settings, TrainingSet};
@@ -23,9 +23,8 @@ pub struct TrainContext<'a> {
     pub seed: u64,
     /// Checkpoints of the run; `None` writes none.
     pub checkpoints: Option<&'a Checkpoints>,
-    /// Shards gradients and optimizer state over the ranks in full training (ZeRO stage 2, arXiv
-    /// 1910.02054). Adapters are too small to shard.
-    pub shard_state: bool,
+    /// What full training shards over the ranks. Adapters are too small to shard.
+    pub zero: Option<ZeroStage>,
     /// Process group. Each rank runs a part of every global batch.
     pub group: &'a dyn Collective,
 }
@@ -50,7 +49,7 @@ impl<'a> TrainContext<'a> {
 
     /// Returns the group over which training state is sharded, if it is.
     pub(crate) fn state_shards(&self) -> Option<&'a dyn Collective> {
-        let sharded = self.shard_state && self.train == Train::Full && self.group.world_size() > 1;
+        let sharded = self.zero.is_some() && self.train == Train::Full && self.group.world_size() > 1;
         sharded.then_some(self.group)
     }
 }

@@ -6,7 +6,7 @@
 
 use std::ops::ControlFlow;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use prospect_dist::{Collective, CollectiveError};
 use prospect_model::{Gradients, Parameter, Parameters};
 use prospect_objective::LogProb;
@@ -178,7 +178,7 @@ pub(crate) fn restore(
     into: Restored<'_, '_>,
 ) -> Result<Option<TrainState>, TrainError> {
     let restore = || match checkpoints {
-        Some(checkpoints) => checkpoints.restore(into),
+        Some(checkpoints) => checkpoints.restore(into, group),
         None => Ok(None),
     };
     let step = |state: &Option<TrainState>| state.map_or(0, |state| state.step);
@@ -196,7 +196,27 @@ pub(crate) fn restore(
     if found == first { Ok(state) } else { Err(TrainError::CheckpointMismatch { rank, found, first }) }
 }
 
-/// Checks that all ranks hold the same weights: each rank computes its updates itself.
+/// Returns whole weights by name, after `prefix`. Sharded ones are gathered: all ranks must call
+/// it, and only rank 0 gets them, on the CPU.
+pub(crate) fn whole_weights(
+    parameters: &Parameters,
+    prefix: &str,
+    group: &dyn Collective,
+) -> Result<Vec<(String, Tensor)>, TrainError> {
+    let mut weights = Vec::with_capacity(parameters.len());
+    for (name, parameter) in parameters.iter() {
+        let whole = parameter.whole(group)?;
+        if !parameter.is_shard() {
+            weights.push((format!("{prefix}{name}"), whole));
+        } else if group.rank() == 0 {
+            weights.push((format!("{prefix}{name}"), whole.to_device(&Device::Cpu)?));
+        }
+    }
+    Ok(weights)
+}
+
+/// Checks that all ranks hold the same weights, except shards: each rank computes its updates
+/// itself.
 pub(crate) fn assert_same_weights(
     group: &dyn Collective,
     parameters: &Parameters,
@@ -206,7 +226,7 @@ pub(crate) fn assert_same_weights(
         return Ok(());
     }
     let mut hasher = blake3::Hasher::new();
-    for (_, parameter) in parameters.iter() {
+    for (_, parameter) in parameters.iter().filter(|(_, parameter)| !parameter.is_shard()) {
         parameter.value().write_bytes(&mut std::io::BufWriter::new(&mut hasher))?;
     }
     match group.check_equal(hasher.finalize().as_bytes().to_vec()) {

@@ -3,6 +3,7 @@
 use std::{ops::ControlFlow, time::Instant};
 
 use candle_core::DType;
+use prospect_dist::ZeroStage;
 use prospect_model::{
     Model, Train,
     device::{self, Device},
@@ -13,7 +14,7 @@ use crate::{
     TrainState, TrainedPolicy,
     batches::{EpochSampler, SampledBatch, micro_batches},
     checkpoint::Restored,
-    distributed::{all_continue, assert_same_weights, restore},
+    distributed::{all_continue, assert_same_weights, restore, whole_weights},
     loss::LossFunction,
     optimizer::Optimizer,
     reference::SyncedReference,
@@ -32,6 +33,7 @@ pub fn train(
     let TrainContext { model, settings, examples, group, checkpoints, .. } = *context;
     let start = || match context.train {
         Train::Lora(lora) => model.decoder.with_lora(lora, context.seed),
+        Train::Full if context.zero == Some(ZeroStage::Three) => model.decoder.with_all_trained_in_shards(),
         Train::Full => model.decoder.with_all_trained(),
     };
     let mut decoder = start()?;
@@ -112,10 +114,14 @@ pub fn train(
         let main = group.rank() == 0;
         // All ranks contribute their shards of the state.
         if let Some(checkpoints) = due.filter(|_| main || context.state_shards().is_some()) {
-            let tensors = optimizer.state_dict(parameters)?;
+            let mut tensors = optimizer.state_dict(parameters)?;
+            tensors.extend(whole_weights(parameters, "", group)?);
+            if let Some(synced) = &policy.synced {
+                tensors.extend(synced.state_dict(group)?);
+            }
             if main {
                 let state = TrainState { step: done, tokens, seconds: seconds(), objective: policy.state };
-                checkpoints.save(state, parameters, tensors, policy.synced.as_ref())?;
+                checkpoints.save(state, tensors)?;
             }
         }
     }

@@ -144,7 +144,7 @@ fn fine_tune(model: &Model, settings: &Settings, dataset: &Path, cache: &Path) -
         encoder: &encoder,
         seed: 0,
         checkpoints: None,
-        shard_state: false,
+        zero: None,
         group: &SingleProcess,
     };
     train(&context, &ReferenceCache::new(cache), &mut ()).unwrap().into_policy().unwrap().policy

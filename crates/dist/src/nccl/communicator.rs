@@ -36,10 +36,22 @@ pub(super) struct Buffers {
     pub(super) receive: u64,
 }
 
+/// Kind of a sum over all ranks.
+#[derive(Clone, Copy)]
+pub(super) enum Reduction {
+    /// Each rank receives the whole sum.
+    AllReduce,
+    /// Each rank receives its part of the sum.
+    ReduceScatter,
+}
+
 /// Communicator of one rank. [`finalise`](Self::finalise) or [`abort`](Self::abort) ends it.
 pub(super) struct Communicator {
     raw: sys::ncclComm_t,
-    stream: Arc<CudaStream>,
+    /// Stream that computes. Sums run on it.
+    pub(super) stream: Arc<CudaStream>,
+    /// Stream of gathers.
+    pub(super) gathers: Arc<CudaStream>,
 }
 
 // SAFETY: any thread may use a communicator, one at a time; a mutex guards it.
@@ -54,9 +66,10 @@ impl fmt::Debug for Communicator {
 
 #[expect(unsafe_code, reason = "calls of NCCL")]
 impl Communicator {
-    /// Connects the GPUs of all ranks. Operations run on `stream`.
+    /// Connects the GPUs of all ranks.
     pub(super) fn new(
         stream: Arc<CudaStream>,
+        gathers: Arc<CudaStream>,
         rank: usize,
         world_size: usize,
         UniqueId(id): UniqueId,
@@ -67,14 +80,24 @@ impl Communicator {
         let mut raw = std::ptr::null_mut();
         // SAFETY: NCCL writes the pointer.
         unsafe { result::comm_init_rank(&raw mut raw, world_size, id, rank)? };
-        Ok(Self { raw, stream })
+        Ok(Self { raw, stream, gathers })
     }
 
-    /// Sums `count` f32 elements over all ranks.
-    pub(super) fn all_reduce_f32(&self, buffers: Buffers, count: usize) -> Result<(), NcclError> {
-        // SAFETY: both buffers have `count` elements and live until the stream has finished.
+    /// Sums f32 elements over all ranks. Each rank receives `count` of them.
+    pub(super) fn sum_f32(
+        &self,
+        reduction: Reduction,
+        buffers: Buffers,
+        count: usize,
+    ) -> Result<(), NcclError> {
+        let reduce = match reduction {
+            Reduction::AllReduce => result::all_reduce,
+            Reduction::ReduceScatter => result::reduce_scatter,
+        };
+        // SAFETY: both buffers live until the stream has finished. The one to receive has `count`
+        // elements, the one to send as many, or in a scatter as many for each rank.
         unsafe {
-            result::all_reduce(
+            reduce(
                 buffers.send as *const _,
                 buffers.receive as *mut _,
                 count,
@@ -87,37 +110,30 @@ impl Communicator {
         Ok(())
     }
 
-    /// Sums f32 elements over all ranks; each rank receives `count` of them.
-    pub(super) fn reduce_scatter_f32(&self, buffers: Buffers, count: usize) -> Result<(), NcclError> {
-        // SAFETY: as above; the buffer to send has `count` elements for each rank.
-        unsafe {
-            result::reduce_scatter(
-                buffers.send as *const _,
-                buffers.receive as *mut _,
-                count,
-                sys::ncclDataType_t::ncclFloat32,
-                sys::ncclRedOp_t::ncclSum,
-                self.raw,
-                self.stream.cu_stream().cast(),
-            )?;
-        }
-        Ok(())
-    }
-
-    /// Gathers `bytes` bytes from each rank.
-    pub(super) fn all_gather(&self, buffers: Buffers, bytes: usize) -> Result<(), NcclError> {
-        // SAFETY: as above; the buffer to receive has `bytes` bytes for each rank.
-        unsafe {
-            result::all_gather(
-                buffers.send as *const _,
-                buffers.receive as *mut _,
-                bytes,
-                sys::ncclDataType_t::ncclUint8,
-                self.raw,
-                self.stream.cu_stream().cast(),
-            )?;
-        }
-        Ok(())
+    /// Gathers several tensors as one operation on `stream`, each with its bytes on every rank.
+    pub(super) fn all_gather(
+        &self,
+        tensors: &[(Buffers, usize)],
+        stream: &CudaStream,
+    ) -> Result<(), NcclError> {
+        result::group_start()?;
+        let started = tensors.iter().try_for_each(|(buffers, bytes)| {
+            // SAFETY: both buffers live until the stream has finished; the one to receive has
+            // `bytes` bytes for each rank.
+            let started = unsafe {
+                result::all_gather(
+                    buffers.send as *const _,
+                    buffers.receive as *mut _,
+                    *bytes,
+                    sys::ncclDataType_t::ncclUint8,
+                    self.raw,
+                    stream.cu_stream().cast(),
+                )
+            };
+            started.map(|_| ())
+        });
+        result::group_end()?;
+        started
     }
 
     /// Ends the communicator after its operations. All ranks must call it.

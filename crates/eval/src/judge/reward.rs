@@ -127,7 +127,7 @@ impl RewardModel {
             encoder: &encoder,
             seed: 0,
             checkpoints: None,
-            shard_state: false,
+            zero: None,
             group: &SingleProcess,
         };
         let policy = train(&context, cache, &mut ())?.into_policy()?.policy;

@@ -54,7 +54,7 @@ pub(crate) fn run(
         encoder,
         seed: 1,
         checkpoints: None,
-        shard_state: false,
+        zero: None,
         group: &SingleProcess,
     };
     let cache = ReferenceCache::new(&data.with_file_name("reference"));

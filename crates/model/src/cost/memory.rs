@@ -44,8 +44,9 @@ pub struct Footprint<'a> {
     /// Bytes that an element of a frozen matrix takes while a product dequantises it; 0 if products
     /// read the stored matrices.
     pub dequantised_bytes: u64,
-    /// Gathers frozen matrices from all ranks for every product.
-    pub sharded: bool,
+    /// Bytes of the matrices of a block as they are gathered from all ranks for its passes; 0 if
+    /// they are not sharded.
+    pub gathered_block: u64,
     /// Kind of the device.
     pub device: DeviceKind,
 }
@@ -55,14 +56,29 @@ pub struct Footprint<'a> {
 pub struct TrainedElements {
     /// Number of elements.
     pub count: u64,
+    /// Number of elements of the weights that a rank keeps: fewer if they are sharded.
+    pub on_rank: u64,
     /// Bytes of one element.
     pub element_bytes: u64,
 }
 
 impl TrainedElements {
-    /// Returns the bytes of all elements.
+    /// Returns the bytes of the elements that a rank keeps.
     pub fn bytes(&self) -> u64 {
-        self.count * self.element_bytes
+        self.on_rank * self.element_bytes
+    }
+
+    /// Returns the number of weights of which `shards` ranks keep f32 master weights: all but the
+    /// f32 shards, which are updated in place.
+    fn with_master_shard(&self, shards: u64) -> u64 {
+        let in_place =
+            if self.element_bytes < 4 { 0 } else { (self.count - self.on_rank) * shards / (shards - 1) };
+        self.count - in_place
+    }
+
+    /// Returns true if ranks keep parts of the weights.
+    fn is_sharded(&self) -> bool {
+        self.on_rank < self.count
     }
 
     /// Returns the bytes of the f32 master weights; 0 if the weights are f32 themselves.
@@ -274,7 +290,7 @@ impl Footprint<'_> {
         // A rank's shards of gradients and of the weights that it updates are f32.
         let in_shard = |elements: u64| (elements * 4).div_ceil(shards);
         let (all_gradients, master_weights) = if sharded_state {
-            (in_shard(self.trained.count), in_shard(self.trained.count))
+            (in_shard(self.trained.count), in_shard(self.trained.with_master_shard(shards)))
         } else {
             (weights, self.trained.master_bytes())
         };
@@ -284,10 +300,9 @@ impl Footprint<'_> {
             let inputs = blocks.min(recomputed);
             gradient_rows * (inputs * row.hidden + (blocks - inputs) * saved)
         };
-        // A gathered matrix exists twice for a moment: as parts and as a whole.
-        let gathered = if self.sharded { self.element_bytes } else { 0 };
-        let made = if self.dequantised_bytes > 0 { self.dequantised_bytes } else { gathered };
-        let dense = (made + gathered) * self.largest_matrix();
+        // While a block computes, the next one is gathered. In host memory, its parts exist as well.
+        let gathered = self.gathered_block * if self.device == DeviceKind::Gpu { 2 } else { 3 };
+        let dense = gathered + self.dequantised_bytes * self.largest_matrix();
         // cos and sin; blocks with a sliding window may have their own.
         let tables = if a.sliding_rope.is_some() { 2 } else { 1 };
         let rotation = tables * rows * self.in_f32(a.head_dim as u64 * self.element_bytes);
@@ -332,7 +347,7 @@ impl Footprint<'_> {
         let backward = spread
             + again
             + gradient_rows * self.backward(&row)
-            + dense.max(of_weight)
+            + if full && !self.trained.is_sharded() { of_weight } else { dense + of_weight }
             + self.attention_matrices(batch, 4);
 
         let before = if accumulates { all_gradients } else { 0 };

@@ -2,20 +2,24 @@
 
 use candle_core::quantized::GgmlDType;
 
+use prospect_dist::ZeroStage;
+
 use super::{Footprint, TrainedElements, memory::dequantised_bytes, parameter_count::ParameterCount};
 use crate::{Architecture, DeviceKind, Dtype, ModelError, Quantization, Train};
 
 impl<'a> Footprint<'a> {
     /// Computes the footprint from an architecture and the settings of a recipe.
     ///
-    /// `quantization: file` counts as 4.5 bits an element. Each of `shards` ranks keeps its part of
-    /// the frozen matrices, and in full training of gradients and optimizer state.
+    /// `quantization: file` counts as 4.5 bits an element. With `zero`, each of `ranks` keeps its
+    /// part of the frozen matrices, and in full training of gradients, optimizer state and in stage
+    /// 3 of the trained matrices of the blocks.
     pub fn planned(
         architecture: &'a Architecture,
         train: Train,
         dtype: Dtype,
         quantization: Option<Quantization>,
-        shards: u64,
+        ranks: u64,
+        zero: Option<ZeroStage>,
         device: DeviceKind,
     ) -> Result<Self, ModelError> {
         let ParameterCount { elements, matrices } = ParameterCount::new(architecture)?;
@@ -32,20 +36,26 @@ impl<'a> Footprint<'a> {
                 (in_matrices * kind.type_size() as u64).div_ceil(kind.block_size() as u64)
             }
         };
+        let shards = if zero.is_some() { ranks.max(1) } else { 1 };
         let (trained, rank) = match train {
-            Train::Full => (TrainedElements { count: elements as u64, element_bytes }, None),
+            Train::Full => {
+                let count = elements as u64;
+                let elsewhere = match zero {
+                    Some(ZeroStage::Three) => in_matrices - in_matrices.div_ceil(shards),
+                    Some(ZeroStage::Two) | None => 0,
+                };
+                (TrainedElements { count, on_rank: count - elsewhere, element_bytes }, None)
+            }
             // Adapters are in f32, whatever the type of the weights.
             Train::Lora(lora) => {
                 let count = matrices.iter().map(|[out, into]| (lora.r * (out + into)) as u64).sum();
-                (TrainedElements { count, element_bytes: 4 }, Some(lora.r as u64))
+                (TrainedElements { count, on_rank: count, element_bytes: 4 }, Some(lora.r as u64))
             }
         };
-        let sharded = shards > 1;
-        let kept_bytes = if sharded { matrix_bytes.div_ceil(shards) } else { matrix_bytes };
         Ok(Self {
             architecture,
             linears: matrices[..matrices.len() / architecture.layers].to_vec(),
-            frozen: kept_bytes + other_bytes,
+            frozen: matrix_bytes.div_ceil(shards) + other_bytes,
             trained,
             moments: 2,
             state_shards: if rank.is_none() { shards } else { 1 },
@@ -58,7 +68,7 @@ impl<'a> Footprint<'a> {
             dequantised_bytes: quantization.map_or(0, |quantization| {
                 dequantised_bytes(quantization.blocks().unwrap_or(GgmlDType::Q4_0), element_bytes, device)
             }),
-            sharded,
+            gathered_block: if shards > 1 { matrix_bytes / architecture.layers.max(1) as u64 } else { 0 },
             device,
         })
     }

@@ -1,9 +1,11 @@
 //! Generation with a key-value cache: each step runs one row per prompt.
 
+use std::borrow::Cow;
+
 use candle_core::{D, DType, Result, Tensor};
 use prospect_core::draw::Draw;
 
-use super::{Adapter, Decoder};
+use super::{Adapter, Decoder, gathered::gathered};
 use crate::{
     ModelError, Packer,
     architecture::AttentionHeads,
@@ -204,11 +206,12 @@ impl Decoder {
         mut attend: impl FnMut(usize, &AttentionBatch<'_>, [&Tensor; 3]) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let context = self.context(batch, adapter)?;
-        let step = |x: Tensor, (index, block): (usize, &DecoderBlock)| {
+        let step = |x: Tensor, (index, block): (usize, Result<Cow<'_, DecoderBlock>>)| {
+            let block = block?;
             let attention = &context.layer(block.attention.kind).attention;
             Ok(block.forward_with(&x, &context, |qkv| attend(index, attention, qkv))?.0)
         };
-        self.blocks.iter().enumerate().try_fold(self.embed(batch)?, step)
+        gathered(self.blocks.iter()).enumerate().try_fold(self.embed(batch)?, step)
     }
 }
 

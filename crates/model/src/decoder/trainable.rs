@@ -6,7 +6,7 @@ use prospect_core::draw::Draw;
 use super::Decoder;
 use crate::{
     LoraConfig, ModelError,
-    layers::{BlockModules, Head, Linear, LoraAdapter},
+    layers::{BlockModules, Head, Linear, LoraAdapter, WeightMut},
     parameters::{Parameters, WeightTensor},
     weights::{LinearWeight, normal},
 };
@@ -25,10 +25,11 @@ impl Decoder {
     }
 
     /// Returns all weights with their names in checkpoints, without a tied head and without
-    /// quantised or sharded matrices.
-    pub(crate) fn weights_mut(&mut self) -> Vec<(String, &mut WeightTensor)> {
+    /// quantised matrices.
+    pub(crate) fn weights_mut(&mut self) -> Vec<(String, WeightMut<'_>)> {
         let names = self.architecture.names();
-        let mut weights = vec![(format!("{}.weight", names.embedding), &mut self.embedding)];
+        let embedding = WeightMut::Whole(&mut self.embedding);
+        let mut weights = vec![(format!("{}.weight", names.embedding), embedding)];
         for (layer, block) in self.blocks.iter_mut().enumerate() {
             let BlockModules { linears, norms } = block.modules_mut(&names);
             let linears = linears.into_iter().flat_map(|(name, linear)| {
@@ -46,7 +47,7 @@ impl Decoder {
         let Head { norm, weight: head } = &mut self.head;
         weights.extend(norm.weights_mut().map(|(kind, weight)| (format!("{}.{kind}", names.norm), weight)));
         if !self.architecture.tied {
-            weights.push((format!("{}.weight", names.head), head));
+            weights.push((format!("{}.weight", names.head), WeightMut::Whole(head)));
         }
         weights
     }
@@ -58,17 +59,33 @@ impl Decoder {
         }
     }
 
-    /// Returns a copy whose weights are all trainable.
+    /// Returns a copy whose weights are all trainable, and whole on every rank.
     pub fn with_all_trained(&self) -> Result<Self, ModelError> {
-        let mut decoder = self.merged()?.dequantised()?;
+        self.merged()?.dequantised()?.trained()
+    }
+
+    /// Returns a copy whose weights are all trainable, with sharded matrices where this model has
+    /// them (ZeRO stage 3). All ranks must call it.
+    pub fn with_all_trained_in_shards(&self) -> Result<Self, ModelError> {
+        self.merged()?.trained()
+    }
+
+    /// Makes all weights trainable.
+    fn trained(mut self) -> Result<Self, ModelError> {
+        let device = self.device().clone();
         let mut parameters = Parameters::default();
-        for (name, weight) in decoder.weights_mut() {
-            let value = weight.value().to_device(self.device())?;
-            *weight = WeightTensor::Trained(parameters.add(name, &value)?);
+        for (name, weight) in self.weights_mut() {
+            match weight {
+                WeightMut::Whole(weight) => {
+                    let value = weight.value().to_device(&device)?;
+                    *weight = WeightTensor::Trained(parameters.add(name, &value)?);
+                }
+                WeightMut::Sharded(matrix) => *matrix = matrix.trained(name, &mut parameters)?,
+            }
         }
-        decoder.update_tied_head();
-        decoder.parameters = parameters;
-        Ok(decoder)
+        self.update_tied_head();
+        self.parameters = parameters;
+        Ok(self)
     }
 
     /// Returns a copy with frozen weights and a new adapter on every linear layer of the blocks. A
@@ -107,17 +124,19 @@ impl Decoder {
     }
 
     /// Returns the same policy with adapters merged into the weights and all weights frozen. Frozen
-    /// weights without an adapter are shared, not copied.
+    /// weights without an adapter are shared, not copied. Shards of trained weights are gathered.
     pub fn merged(&self) -> Result<Self, ModelError> {
         let mut decoder = self.clone();
         for (_, linear) in decoder.linears_mut() {
-            if linear.lora.is_some() {
+            if linear.lora.is_some() || linear.weight.is_trained_in_shards() {
                 linear.weight = LinearWeight::Plain(WeightTensor::Frozen(linear.merged()?));
                 linear.lora = None;
             }
         }
         for (_, weight) in decoder.weights_mut() {
-            if let WeightTensor::Trained(parameter) = weight {
+            if let WeightMut::Whole(weight) = weight
+                && let WeightTensor::Trained(parameter) = weight
+            {
                 *weight = WeightTensor::Frozen(parameter.value().copy()?);
             }
         }

@@ -25,7 +25,7 @@ use crate::ModelError;
 mod gpu;
 mod product;
 
-pub(crate) use gpu::Gpu;
+pub(crate) use gpu::{Gpu, blocks_from_device};
 pub(crate) use product::wide_matmul;
 
 /// CUDA version that this binary was built for, in the driver's notation.

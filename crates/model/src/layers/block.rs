@@ -98,6 +98,12 @@ impl DecoderBlock {
         projections.as_slice().iter().chain([output]).chain(self.mlp.as_slice())
     }
 
+    /// Returns the linear layers, in the order of [`linears`](Self::linears).
+    pub(crate) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let Attention { projections, output, .. } = &mut self.attention;
+        projections.as_mut_slice().iter_mut().chain([output]).chain(self.mlp.as_mut_slice())
+    }
+
     /// Returns the modules, with their names within the block.
     pub(crate) fn modules_mut(&mut self, names: &TensorNames) -> BlockModules<'_> {
         let Attention { projections, norms, output, kind: _ } = &mut self.attention;

@@ -5,8 +5,14 @@ use candle_core::{DType, Result, Tensor};
 use crate::{
     ops::{self, LoraFactors, LoraGradients},
     parameters::{Gradients, Parameter, WeightTensor},
-    weights::LinearWeight,
+    weights::{LinearWeight, ShardedMatrix},
 };
+
+/// Weight of a model, to be replaced.
+pub(crate) enum WeightMut<'a> {
+    Whole(&'a mut WeightTensor),
+    Sharded(&'a mut ShardedMatrix),
+}
 
 /// LoRA adapter: `a` is `[rank, in]`, `b` is `[out, rank]`, and the weight update is scale·b·a.
 ///
@@ -39,13 +45,14 @@ impl Linear {
     }
 
     /// Returns the weights with their names in the module, without the adapter's and without
-    /// quantised or sharded matrices.
-    pub(crate) fn weights_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut WeightTensor)> {
+    /// quantised matrices.
+    pub(crate) fn weights_mut(&mut self) -> impl Iterator<Item = (&'static str, WeightMut<'_>)> {
         let weight = match &mut self.weight {
-            LinearWeight::Plain(weight) => Some(("weight", weight)),
-            LinearWeight::Quantised(_) | LinearWeight::Sharded(_) => None,
+            LinearWeight::Plain(weight) => Some(("weight", WeightMut::Whole(weight))),
+            LinearWeight::Sharded(weight) => Some(("weight", WeightMut::Sharded(weight))),
+            LinearWeight::Quantised(_) => None,
         };
-        weight.into_iter().chain(self.bias.as_mut().map(|bias| ("bias", bias)))
+        weight.into_iter().chain(self.bias.as_mut().map(|bias| ("bias", WeightMut::Whole(bias))))
     }
 
     /// Returns x·Wᵀ + bias + `residual`, plus the adapter's update with `adapter`; and x·Aᵀ if

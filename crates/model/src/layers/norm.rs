@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Result, Tensor};
 
+use super::linear::WeightMut;
 use crate::{
     ops,
     parameters::{Gradients, WeightTensor},
@@ -29,9 +30,10 @@ impl SavedNorm {
 
 impl Norm {
     /// Returns the weights with their names in the module.
-    pub(crate) fn weights_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut WeightTensor)> {
-        let bias = self.bias.as_mut().map(|bias| ("bias", bias));
-        std::iter::once(("weight", &mut self.weight)).chain(bias)
+    pub(crate) fn weights_mut(&mut self) -> impl Iterator<Item = (&'static str, WeightMut<'_>)> {
+        let weights = std::iter::once(("weight", &mut self.weight));
+        let weights = weights.chain(self.bias.as_mut().map(|bias| ("bias", bias)));
+        weights.map(|(name, weight)| (name, WeightMut::Whole(weight)))
     }
 
     /// Returns the factor of the normalised row: w, or 1 + w in at least single precision.

@@ -122,7 +122,7 @@ fn gradients(decoder: &Decoder, activations: Activations) -> Gradients<'static> 
 fn tracked(weight: &WeightTensor) -> &Tensor {
     match weight {
         WeightTensor::Frozen(value) => value,
-        WeightTensor::Trained(parameter) => parameter.var(),
+        WeightTensor::Trained(parameter) | WeightTensor::Gathered(_, parameter) => parameter.var(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Weights of linear layers: dense, quantised or sharded.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor, quantized::GgmlDType};
 
 use super::{QuantisedMatrix, ShardedMatrix};
 use crate::parameters::{Gradients, WeightTensor};
@@ -12,7 +12,7 @@ pub(crate) enum LinearWeight {
     Plain(WeightTensor),
     /// Frozen and quantised.
     Quantised(QuantisedMatrix),
-    /// Frozen, with the rows divided among the ranks of a process group.
+    /// Frozen or trained, with the elements divided among the ranks of a process group.
     Sharded(ShardedMatrix),
 }
 
@@ -32,7 +32,7 @@ impl LinearWeight {
         match self {
             Self::Plain(weight) => Ok(weight.value().clone()),
             Self::Quantised(quantised) => quantised.dense(),
-            Self::Sharded(sharded) => sharded.dense(),
+            Self::Sharded(sharded) => sharded.whole()?.dense(),
         }
     }
 
@@ -40,7 +40,7 @@ impl LinearWeight {
     /// matrices together may not fit on any device.
     pub(crate) fn dense_for_saving(&self) -> Result<Tensor> {
         match self {
-            Self::Sharded(sharded) => sharded.dense()?.to_device(&Device::Cpu),
+            Self::Sharded(_) => self.dense()?.to_device(&Device::Cpu),
             _ => self.dense(),
         }
     }
@@ -50,11 +50,33 @@ impl LinearWeight {
         match self {
             Self::Plain(weight) => weight.frozen_bytes(),
             Self::Quantised(quantised) => quantised.bytes(),
-            Self::Sharded(sharded) => sharded.bytes(),
+            Self::Sharded(sharded) => sharded.frozen_bytes(),
         }
     }
 
-    /// Adds the gradient from `compute` if the weight is trained.
+    /// Returns true if the matrix is trained, and divided among ranks.
+    pub(crate) fn is_trained_in_shards(&self) -> bool {
+        matches!(self, Self::Sharded(sharded) if sharded.is_trained())
+    }
+
+    /// Returns the bytes that a sharded matrix takes when it is gathered; 0 if it is not sharded.
+    pub(crate) fn gathered_bytes(&self) -> usize {
+        match self {
+            Self::Sharded(sharded) => sharded.gathered_bytes(),
+            Self::Plain(_) | Self::Quantised(_) => 0,
+        }
+    }
+
+    /// Returns the type of the blocks of a quantised matrix.
+    pub(crate) fn kind(&self) -> Option<GgmlDType> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Quantised(quantised) => quantised.kind(),
+            Self::Sharded(sharded) => sharded.kind(),
+        }
+    }
+
+    /// Adds the gradient from `compute` if the weight is trained and whole.
     pub(crate) fn add_gradient(
         &self,
         gradients: &mut Gradients<'_>,

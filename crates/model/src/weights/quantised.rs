@@ -1,6 +1,6 @@
 //! Quantised matrices, dequantised for every product as in QLoRA (arXiv 2305.14314).
 
-use std::{borrow::Cow, ops::Range, sync::Arc};
+use std::{borrow::Cow, sync::Arc};
 
 use candle_core::{
     DType, Device, Result, Tensor, bail,
@@ -10,6 +10,8 @@ use half::bf16;
 use rayon::prelude::*;
 
 use super::{LinearWeight, TensorSource};
+#[cfg(feature = "cuda")]
+use crate::device::cuda;
 use crate::{
     ModelError,
     ops::{self, Convert, Stored, vectorised},
@@ -108,16 +110,43 @@ impl QuantisedMatrix {
         Ok(Self { storage, dtype, device: device.clone() })
     }
 
-    /// Copies the rows `range`.
-    pub(super) fn rows(&self, range: Range<usize>) -> Result<Self> {
-        let Some(kind) = self.kind() else { bail!("a quantised matrix without rows") };
-        let (first, dims) = (range.start, (range.len(), self.dims().1));
-        Self::from_blocks(&self.blocks()?, dims, kind, |row| first + row, self.dtype, &self.device)
+    /// Makes a matrix of the bytes of all blocks, a flat tensor on its device.
+    pub(super) fn from_block_bytes(
+        bytes: &Tensor,
+        dims: (usize, usize),
+        kind: GgmlDType,
+        dtype: DType,
+    ) -> Result<Self> {
+        let device = bytes.device();
+        #[cfg(feature = "cuda")]
+        if let Device::Cuda(gpu) = device {
+            let storage = if kind == GgmlDType::BF16 {
+                BlockStorage::Bf16(bytes.reshape(dims)?)
+            } else {
+                BlockStorage::Parts(Arc::new([cuda::blocks_from_device(gpu, bytes, dims, kind)?]))
+            };
+            return Ok(Self { storage, dtype, device: device.clone() });
+        }
+        Self::from_blocks(&bytes.to_vec1::<u8>()?, dims, kind, |row| row, dtype, device)
     }
 
-    /// Makes a matrix of `blocks` with the element type and device of this one.
-    pub(super) fn like(&self, dims: (usize, usize), kind: GgmlDType, blocks: &[u8]) -> Result<Self> {
-        Self::from_blocks(blocks, dims, kind, |row| row, self.dtype, &self.device)
+    /// Returns the bytes of all blocks as a flat tensor on the device of the matrix; on a GPU, bf16
+    /// elements as they are.
+    pub(super) fn block_bytes(&self) -> Result<Tensor> {
+        match &self.storage {
+            BlockStorage::Bf16(matrix) => matrix.flatten_all(),
+            BlockStorage::Parts(_) => {
+                let blocks = self.blocks()?;
+                let count = blocks.len();
+                Tensor::from_vec(blocks, count, &self.device)
+            }
+        }
+    }
+
+    /// Returns the type of the blocks, and of the elements of the dequantised matrix.
+    pub(super) fn types(&self) -> Result<(GgmlDType, DType)> {
+        let Some(kind) = self.kind() else { bail!("a quantised matrix without rows") };
+        Ok((kind, self.dtype))
     }
 
     /// Returns all blocks in order.

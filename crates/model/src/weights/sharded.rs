@@ -1,119 +1,148 @@
-//! Frozen matrices whose rows are divided among the ranks of a process group, as in ZeRO
+//! Matrices whose elements are divided among the ranks of a process group, as in ZeRO
 //! (arXiv 1910.02054).
 
-use std::{error::Error, sync::Arc};
+use std::sync::Arc;
 
-use candle_core::{DType, Device, Error as TensorError, Result, Tensor, bail, quantized::GgmlDType};
-use prospect_dist::{Collective, Gathered, MatrixShard, ShardedStore};
+use candle_core::{DType, Error, Result, Tensor, quantized::GgmlDType};
+use prospect_dist::{PendingGather, Shard, ShardedStore};
 
 use super::{LinearWeight, QuantisedMatrix, TensorSource};
-use crate::ModelError;
+use crate::{
+    ModelError,
+    layers::DecoderBlock,
+    parameters::{Parameter, Parameters, WeightTensor},
+};
 
-/// Frozen matrix with some of its rows on each rank. It is gathered for every product.
+/// Matrix with a part of its elements on each rank. It is gathered for the passes of its block.
 #[derive(Debug, Clone)]
 pub(crate) struct ShardedMatrix {
-    /// This rank's rows.
-    shard: Arc<RowShard>,
-    /// Index of the matrix in the store.
-    index: usize,
-    store: Arc<ShardedStore>,
+    shard: Arc<Shard>,
+    /// Id of the matrix in the store.
+    id: usize,
+    store: ShardedStore,
+    /// Rows and columns.
+    dims: (usize, usize),
+    form: ShardForm,
 }
 
-/// Consecutive rows of a frozen matrix.
-#[derive(Debug)]
-struct RowShard {
-    data: ShardData,
-    /// Rows and columns of the whole matrix.
-    whole_dims: (usize, usize),
-}
-
-#[derive(Debug)]
-enum ShardData {
-    Plain(Tensor),
-    Quantised(QuantisedMatrix, GgmlDType),
-}
-
-type ShardResult<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
-
-impl MatrixShard for RowShard {
-    fn bytes(&self) -> ShardResult<Vec<u8>> {
-        Ok(match &self.data {
-            ShardData::Plain(rows) => {
-                let mut bytes = Vec::with_capacity(rows.elem_count() * rows.dtype().size_in_bytes());
-                rows.write_bytes(&mut bytes)?;
-                bytes
-            }
-            ShardData::Quantised(rows, _) => rows.blocks()?,
-        })
-    }
-
-    fn rows(&self) -> ShardResult<(Tensor, usize)> {
-        let rows = match &self.data {
-            ShardData::Plain(rows) => rows.clone(),
-            ShardData::Quantised(rows, _) => rows.dense()?,
-        };
-        Ok((rows, self.whole_dims.0))
-    }
+/// What the elements of a shard are.
+#[derive(Debug, Clone)]
+enum ShardForm {
+    /// Frozen elements of the matrix.
+    Frozen,
+    /// Trained elements of the matrix.
+    Trained(Parameter),
+    /// Bytes of the blocks of a frozen matrix, and the type of its elements when dequantised.
+    Blocks(GgmlDType, DType),
 }
 
 impl ShardedMatrix {
-    /// Keeps this rank's rows of `whole`. All ranks must shard the same matrices in the same order.
-    pub(crate) fn from_whole(whole: &LinearWeight, store: &Arc<ShardedStore>) -> Result<Self> {
+    /// Keeps this rank's part of `whole`. All ranks must shard the same matrices in the same order.
+    pub(crate) fn from_whole(whole: &LinearWeight, store: &ShardedStore) -> Result<Self> {
         let dims = whole.dims()?;
-        let range = store.shard_range(dims.0);
-        if dims.0 < store.world_size() {
-            bail!("a matrix of {} rows cannot be divided among {} ranks", dims.0, store.world_size());
-        }
-        let data = match whole {
-            // A copy, so that the whole matrix can be freed.
-            LinearWeight::Plain(weight) => {
-                ShardData::Plain(weight.value().narrow(0, range.start, range.len())?.force_contiguous()?)
-            }
+        let (elements, form) = match whole {
             LinearWeight::Quantised(quantised) => {
-                let Some(kind) = quantised.kind() else { bail!("a quantised matrix without rows") };
-                ShardData::Quantised(quantised.rows(range)?, kind)
+                let (kind, dtype) = quantised.types()?;
+                (quantised.block_bytes()?, ShardForm::Blocks(kind, dtype))
             }
-            LinearWeight::Sharded(_) => bail!("this matrix is sharded already"),
+            LinearWeight::Plain(weight) => (weight.value().clone(), ShardForm::Frozen),
+            LinearWeight::Sharded(sharded) => return Ok(sharded.clone()),
         };
-        let shard = Arc::new(RowShard { data, whole_dims: dims });
-        let part: Arc<dyn MatrixShard> = Arc::<RowShard>::clone(&shard);
-        Ok(Self { index: store.register(&part), shard, store: Arc::clone(store) })
+        let Shard { own, count } = Shard::of(&elements, store)?;
+        // A copy, so that the whole matrix can be freed.
+        Ok(Self::register(Shard { own: own.force_contiguous()?, count }, store, dims, form))
     }
 
-    pub(super) fn dims(&self) -> (usize, usize) {
-        self.shard.whole_dims
+    fn register(shard: Shard, store: &ShardedStore, dims: (usize, usize), form: ShardForm) -> Self {
+        let shard = Arc::new(shard);
+        Self { id: store.register(&shard), shard, store: store.clone(), dims, form }
     }
 
-    pub(super) fn bytes(&self) -> usize {
-        match &self.shard.data {
-            ShardData::Plain(rows) => rows.elem_count() * rows.dtype().size_in_bytes(),
-            ShardData::Quantised(rows, _) => rows.bytes(),
+    /// Returns a trainable copy whose shards are parameters called `name`.
+    pub(crate) fn trained(&self, name: String, parameters: &mut Parameters) -> Result<Self> {
+        let own = match &self.form {
+            ShardForm::Frozen | ShardForm::Trained(_) => self.shard.own.clone(),
+            ShardForm::Blocks(..) => Shard::of(&self.whole()?.dense()?, &self.store)?.own,
+        };
+        let parameter = parameters.add_shard(name, &own, self.dims.into())?;
+        let shard = Shard { own: parameter.value().clone(), count: self.dims.0 * self.dims.1 };
+        Ok(Self::register(shard, &self.store, self.dims, ShardForm::Trained(parameter)))
+    }
+
+    pub(crate) fn dims(&self) -> (usize, usize) {
+        self.dims
+    }
+
+    /// Returns true if the elements are trained.
+    pub(crate) fn is_trained(&self) -> bool {
+        matches!(self.form, ShardForm::Trained(_))
+    }
+
+    /// Returns the type of the blocks of a quantised matrix.
+    pub(crate) fn kind(&self) -> Option<GgmlDType> {
+        match self.form {
+            ShardForm::Blocks(kind, _) => Some(kind),
+            ShardForm::Frozen | ShardForm::Trained(_) => None,
         }
+    }
+
+    /// Returns the bytes on this rank of a frozen matrix; 0 if it is trained.
+    pub(super) fn frozen_bytes(&self) -> usize {
+        if self.is_trained() { 0 } else { self.shard.bytes() }
+    }
+
+    /// Returns the bytes of the whole matrix as it is gathered.
+    pub(crate) fn gathered_bytes(&self) -> usize {
+        self.shard.count * self.shard.own.dtype().size_in_bytes()
     }
 
     /// Gathers the whole matrix from all ranks.
-    pub(super) fn dense(&self) -> Result<Tensor> {
-        let parts = match self.store.gather(self.index).map_err(TensorError::wrap)? {
-            Gathered::Rows(rows) => return Ok(rows),
-            Gathered::Bytes(parts) => parts,
-        };
-        match &self.shard.data {
-            ShardData::Plain(own) => {
-                let (dtype, device) = (own.dtype(), own.device());
-                let rows = parts.into_iter().map(|part| self.plain(&part, dtype, device));
-                Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 0)
-            }
-            ShardData::Quantised(own, kind) => {
-                own.like(self.shard.whole_dims, *kind, &parts.concat())?.dense()
-            }
-        }
+    pub(super) fn whole(&self) -> Result<LinearWeight> {
+        let whole = self.store.gather(&[self.id]).map_err(Error::wrap)?;
+        self.assemble(&Tensor::cat(&whole, 0)?)
     }
 
-    /// Reads the rows of a shard from its bytes.
-    fn plain(&self, part: &[u8], dtype: DType, device: &Device) -> Result<Tensor> {
-        let columns = self.shard.whole_dims.1;
-        let width = columns * dtype.size_in_bytes();
-        Tensor::from_raw_buffer(part, dtype, &[part.len() / width, columns], device)
+    /// Makes the whole matrix of its gathered elements or blocks.
+    fn assemble(&self, flat: &Tensor) -> Result<LinearWeight> {
+        Ok(match &self.form {
+            ShardForm::Frozen => LinearWeight::Plain(WeightTensor::Frozen(flat.reshape(self.dims)?)),
+            ShardForm::Trained(parameter) => {
+                LinearWeight::Plain(WeightTensor::Gathered(flat.reshape(self.dims)?, parameter.clone()))
+            }
+            ShardForm::Blocks(kind, dtype) => {
+                LinearWeight::Quantised(QuantisedMatrix::from_block_bytes(flat, self.dims, *kind, *dtype)?)
+            }
+        })
+    }
+}
+
+/// Gather of all matrices of a block.
+pub(crate) struct BlockGather(PendingGather);
+
+impl DecoderBlock {
+    /// Starts to gather the sharded matrices in one exchange. None if no matrix is sharded.
+    pub(crate) fn start_gather(&self) -> Option<BlockGather> {
+        let mut sharded = self.linears().filter_map(|linear| match &linear.weight {
+            LinearWeight::Sharded(sharded) => Some(sharded),
+            LinearWeight::Plain(_) | LinearWeight::Quantised(_) => None,
+        });
+        let first = sharded.next()?;
+        let ids: Vec<usize> = std::iter::once(first).chain(sharded).map(|matrix| matrix.id).collect();
+        Some(BlockGather(first.store.start_gather(&ids)))
+    }
+
+    /// Returns a copy with whole matrices, once they are gathered.
+    pub(crate) fn gathered(&self, BlockGather(pending): BlockGather) -> Result<Self> {
+        let mut tensors = pending.wait().map_err(Error::wrap)?.into_iter();
+        let mut block = self.clone();
+        for linear in block.linears_mut() {
+            if let LinearWeight::Sharded(sharded) = &linear.weight
+                && let Some(flat) = tensors.next()
+            {
+                linear.weight = sharded.assemble(&flat)?;
+            }
+        }
+        Ok(block)
     }
 }
 
@@ -121,7 +150,7 @@ impl ShardedMatrix {
 /// so that no rank ever holds all of them.
 pub(crate) struct ShardingSource<'a> {
     pub(crate) source: &'a mut dyn TensorSource,
-    pub(crate) store: &'a Arc<ShardedStore>,
+    pub(crate) store: &'a ShardedStore,
 }
 
 impl TensorSource for ShardingSource<'_> {
@@ -139,10 +168,61 @@ impl TensorSource for ShardingSource<'_> {
 
 #[cfg(test)]
 mod tests {
-    use prospect_dist::thread_group;
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use candle_core::Device;
+    use prospect_dist::{
+        Collective, CollectiveError, DeviceCollective, PreparedGather, ThreadRank, ZeroStage, thread_group,
+    };
 
     use super::*;
-    use crate::parameters::WeightTensor;
+
+    /// Group that counts the bytes that its ranks send.
+    #[derive(Debug)]
+    struct Counted {
+        group: Arc<ThreadRank>,
+        sent: Arc<AtomicUsize>,
+        /// Exchanges tensors as devices do.
+        direct: bool,
+    }
+
+    impl Collective for Counted {
+        fn rank(&self) -> usize {
+            self.group.rank()
+        }
+
+        fn world_size(&self) -> usize {
+            self.group.world_size()
+        }
+
+        fn all_gather(&self, own: Vec<u8>) -> std::result::Result<Vec<Vec<u8>>, CollectiveError> {
+            self.sent.fetch_add(own.len(), Ordering::Relaxed);
+            self.group.all_gather(own)
+        }
+
+        fn device_collective(&self) -> Option<&dyn DeviceCollective> {
+            self.direct.then_some(self)
+        }
+    }
+
+    impl DeviceCollective for Counted {
+        fn all_reduce_on_device(&self, own: &Tensor) -> std::result::Result<Tensor, CollectiveError> {
+            self.group.all_reduce_tensor(own)
+        }
+
+        fn reduce_scatter_on_device(&self, own: &Tensor) -> std::result::Result<Tensor, CollectiveError> {
+            self.group.reduce_scatter_tensor(own)
+        }
+
+        fn prepare_gather(&self, shards: &[Shard]) -> std::result::Result<PreparedGather, CollectiveError> {
+            self.sent.fetch_add(shards.iter().map(Shard::bytes).sum(), Ordering::Relaxed);
+            let (group, shards) = (Arc::clone(&self.group), shards.to_vec());
+            Ok(Box::new(move || group.all_gather_shards(&shards)))
+        }
+    }
 
     /// A matrix of ten rows, which three ranks cannot divide evenly.
     fn matrix(kind: Option<GgmlDType>, dtype: DType) -> LinearWeight {
@@ -162,22 +242,24 @@ mod tests {
     #[test]
     fn shards_make_the_same_matrix_in_any_type() {
         let kinds = [GgmlDType::BF16, GgmlDType::Q8_0, GgmlDType::Q4K].map(Some);
-        for (kind, dtype) in
-            kinds.into_iter().map(|kind| (kind, DType::F32)).chain([(None, DType::F32), (None, DType::BF16)])
-        {
+        let cases = kinds.map(|kind| (kind, DType::F32)).into_iter();
+        let cases = cases.chain([(None, DType::F32), (None, DType::BF16)]);
+        for ((kind, dtype), direct) in cases.flat_map(|case| [(case, false), (case, true)]) {
             let whole = matrix(kind, dtype);
             let (expected, bytes) = (&elements(&whole), whole.frozen_bytes());
+            let sent = Arc::new(AtomicUsize::new(0));
             let parts: Vec<usize> = std::thread::scope(|scope| {
-                let members = thread_group(3).into_iter().map(|member| {
+                let members = thread_group(3).into_iter().map(|group| {
+                    let group = Counted { group: Arc::new(group), sent: Arc::clone(&sent), direct };
                     scope.spawn(move || {
-                        let sharing = Arc::new(ShardedStore::new(Box::new(member)));
+                        let store = ShardedStore::new(Box::new(group), ZeroStage::Two);
                         let part = LinearWeight::Sharded(
-                            ShardedMatrix::from_whole(&matrix(kind, dtype), &sharing).unwrap(),
+                            ShardedMatrix::from_whole(&matrix(kind, dtype), &store).unwrap(),
                         );
                         assert_eq!(part.dims().unwrap(), (10, 256));
                         assert!(elements(&part) == *expected, "{kind:?} {dtype:?}");
                         // No rank drops its part before all have gathered it.
-                        sharing.barrier().unwrap();
+                        store.barrier().unwrap();
                         part.frozen_bytes()
                     })
                 });
@@ -186,17 +268,8 @@ mod tests {
             });
             assert_eq!(parts.iter().sum::<usize>(), bytes, "{kind:?} {dtype:?}");
             assert!(parts.iter().all(|part| *part <= bytes * 4 / 10), "{parts:?}");
-        }
-    }
-
-    #[test]
-    fn more_ranks_than_rows_are_refused() {
-        let members =
-            thread_group(11).into_iter().map(|member| Arc::new(ShardedStore::new(Box::new(member))));
-        for sharing in members.collect::<Vec<_>>() {
-            let error =
-                ShardedMatrix::from_whole(&matrix(None, DType::F32), &sharing).unwrap_err().to_string();
-            assert!(error.contains("10 rows cannot be divided among 11 ranks"), "{error}");
+            // The bytes of the matrix as it is stored, and the id that each rank asked for.
+            assert_eq!(sent.load(Ordering::Relaxed), bytes + 3 * 8, "{kind:?} {dtype:?}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Peak memory of a plan's runs.
 
+use prospect_dist::ZeroStage;
 use prospect_model::{Architecture, DeviceKind, MemoryDemand, Recipe};
 use prospect_train::{PlanRequest, TrainPlan};
 
@@ -42,8 +43,8 @@ pub struct Parallelism {
     pub jobs: usize,
     /// Ranks that train each run together, each on its own device.
     pub ranks: usize,
-    /// Frozen matrices are sharded over the ranks.
-    pub sharded: bool,
+    /// What is sharded over the ranks.
+    pub zero: Option<ZeroStage>,
 }
 
 /// Estimates the peak memory per device of each model and objective, in the order of the plan.
@@ -53,7 +54,7 @@ pub fn estimate_memory(
 ) -> Result<Vec<MemoryEstimate>, SweepError> {
     let architectures: Vec<Architecture> =
         plan.models.iter().map(prospect_model::Recipe::architecture).collect::<Result<_, _>>()?;
-    let Parallelism { ranks, sharded, .. } = parallelism;
+    let Parallelism { ranks, zero, .. } = parallelism;
     let jobs = parallelism.jobs.min(plan.runs.len()).max(1);
     let stages = plan.sft.iter().map(|sft| (sft.model, &sft.settings, 1));
     let runs = plan.full_length_runs().iter().map(|run| (run.model, &run.train, jobs));
@@ -61,7 +62,7 @@ pub fn estimate_memory(
     for (model, settings, concurrent_runs) in stages.chain(runs) {
         let recipe = &plan.models[model];
         let request = PlanRequest::from_recipe(recipe, &architectures[model], settings, DeviceKind::detect());
-        let request = PlanRequest { ranks, sharded, ..request };
+        let request = PlanRequest { ranks, zero, ..request };
         let estimate = estimate_one(recipe, &request, concurrent_runs)?;
         let is_same = |other: &&mut MemoryEstimate| {
             (&other.model, &other.objective) == (&estimate.model, &estimate.objective)

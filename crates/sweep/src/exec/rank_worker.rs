@@ -4,7 +4,7 @@ use prospect_core::progress::Progress;
 use prospect_dist::{Collective, CollectiveError};
 use prospect_model::Model;
 use prospect_runs::{Claims, SweepDir};
-use prospect_train::EncodingCache;
+use prospect_train::{EncodingCache, TrainOutcome};
 
 use super::{
     rank_command::{RankCommand, is_seen_by_all_ranks},
@@ -45,12 +45,12 @@ pub(super) fn worker_loop(
         claims,
     };
     let loaded = LoadedStart::default();
-    // The model of a stage is kept until the next command: to write the trained model, rank 0 may
-    // need this rank's shard.
-    let mut stage_model: Option<Model> = None;
+    // The models of a command are kept until the next one: to write the trained model, rank 0 may
+    // need this rank's shards.
+    let (mut stage_model, mut trained): (Option<Model>, Option<TrainOutcome>) = (None, None);
     loop {
         let command = RankCommand::receive(&*how.member.collective)?;
-        drop(stage_model.take());
+        drop((stage_model.take(), trained.take()));
         let unknown = SweepError::from(CollectiveError::OutOfStep { rank: 0 });
         let result = match &command {
             RankCommand::Exit => return Ok(()),
@@ -70,7 +70,7 @@ pub(super) fn worker_loop(
         worker.cache.save()?;
         match result {
             Err(error) if !is_seen_by_all_ranks(&error) => return Err(error),
-            _ => {}
+            outcome => trained = outcome.ok(),
         }
     }
 }

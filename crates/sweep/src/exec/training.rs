@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use prospect_core::progress::Progress;
-use prospect_dist::Collective;
+use prospect_dist::{Collective, ZeroStage};
 use prospect_model::{Activations, Model, Recipe};
 use prospect_runs::{Claim, RecordedSettings, RunConfig, RunDir, State, Status};
 use prospect_train::{
@@ -34,8 +34,8 @@ pub(super) struct Training<'a> {
     pub(super) stop: Option<StopFile>,
     /// Tokens of the data, shared by all runs.
     pub(super) encodings: &'a EncodingCache,
-    /// Shards the state of full training over the ranks.
-    pub(super) shard_state: bool,
+    /// What full training shards over the ranks.
+    pub(super) zero: Option<ZeroStage>,
     /// Ranks that train it together.
     pub(super) group: &'a dyn Collective,
 }
@@ -130,13 +130,17 @@ impl Training<'_> {
         })
     }
 
-    /// Trains with rank 0, and writes nothing.
-    pub(super) fn run_as_peer(&self, directory: &RunDir, cache: &ReferenceCache) -> Result<(), SweepError> {
+    /// Trains with rank 0, and writes nothing. Keep the outcome until rank 0 has written the model:
+    /// it may need this rank's shards.
+    pub(super) fn run_as_peer(
+        &self,
+        directory: &RunDir,
+        cache: &ReferenceCache,
+    ) -> Result<TrainOutcome, SweepError> {
         let encoder = self.encoder();
         let examples = TrainingSet::read(self.dataset, &self.settings.objective, &encoder)?;
         let checkpoints = self.checkpoints_in(directory);
-        train(&self.context(&examples, &encoder, &checkpoints), cache, &mut ())?;
-        Ok(())
+        Ok(train(&self.context(&examples, &encoder, &checkpoints), cache, &mut ())?)
     }
 
     fn checkpoints_in(&self, directory: &RunDir) -> Checkpoints {
@@ -159,7 +163,7 @@ impl Training<'_> {
             encoder,
             seed: self.seed,
             checkpoints: Some(checkpoints),
-            shard_state: self.shard_state,
+            zero: self.zero,
             group: self.group,
         }
     }

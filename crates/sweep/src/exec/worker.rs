@@ -121,7 +121,7 @@ impl Worker<'_> {
             sample_every: None,
             stop: None,
             encodings: self.encodings,
-            shard_state: self.member.sharded_store.is_some(),
+            zero: self.member.zero(),
             group: &*self.member.collective,
         }
     }
@@ -254,7 +254,7 @@ impl Worker<'_> {
                 .map(NonZeroU64::get),
             stop: self.plan.stop,
             encodings: self.encodings,
-            shard_state: self.member.sharded_store.is_some(),
+            zero: self.member.zero(),
             group: &*self.member.collective,
         }
     }

@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 
 use candle_core::{CpuStorage, DType, Device, Error, InplaceOp1, Layout, Result, Storage, Tensor, bail};
-use prospect_dist::Collective;
+use prospect_dist::{Collective, Shard};
 use prospect_model::{Gradients, Parameter, Parameters};
 
 use super::{StateDict, state_tensor};
@@ -88,9 +88,11 @@ impl<'a, const N: usize> OptimizerState<'a, N> {
             let value = parameter.value();
             let dtype = if value.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
             let master = match shards {
-                Some(group) => Some(own_shard(group, value)?.to_dtype(dtype)?.force_contiguous()?),
-                None if value.dtype() != dtype => Some(value.to_dtype(dtype)?),
-                None => None,
+                Some(group) if !parameter.is_shard() => {
+                    Some(Shard::of(value, group)?.own.to_dtype(dtype)?.force_contiguous()?)
+                }
+                _ if value.dtype() != dtype => Some(value.to_dtype(dtype)?),
+                _ => None,
             };
             Ok(ParameterState { moments: Moments::zeros(master.as_ref().unwrap_or(value))?, master })
         });
@@ -116,7 +118,7 @@ impl<'a, const N: usize> OptimizerState<'a, N> {
                     if let Some(updated) = updated {
                         *master = updated;
                     }
-                    publish(self.shards, parameter, master)?;
+                    publish(self.shards.filter(|_| !parameter.is_shard()), parameter, master)?;
                 }
             }
         }
@@ -132,15 +134,17 @@ impl<'a, const N: usize> OptimizerState<'a, N> {
         kinds: [&str; N],
     ) -> Result<Vec<(String, Tensor)>> {
         let mut dict = Vec::with_capacity((N + 1) * self.parameters.len());
-        let mut add = |kind: &str, name: &str, flat: &Tensor, value: &Tensor| -> Result<()> {
+        let mut add = |kind: &str, name: &str, own: Tensor, parameter: &Parameter| -> Result<()> {
+            let shape = parameter.shape();
             let whole = match self.shards {
-                None => flat.reshape(value.shape())?,
+                None => own.reshape(shape)?,
                 Some(group) => {
-                    let whole = group.all_gather_shards(flat, value.elem_count()).map_err(Error::wrap)?;
+                    let shard = Shard { own, count: shape.elem_count() };
+                    let whole = group.all_gather_shard(shard).map_err(Error::wrap)?;
                     if group.rank() > 0 {
                         return Ok(());
                     }
-                    whole.to_device(&Device::Cpu)?.reshape(value.shape())?
+                    whole.to_device(&Device::Cpu)?.reshape(shape)?
                 }
             };
             dict.push((format!("{kind}.{name}"), whole));
@@ -148,12 +152,12 @@ impl<'a, const N: usize> OptimizerState<'a, N> {
         };
         for ((name, parameter), ParameterState { moments, master }) in parameters.iter().zip(&self.parameters)
         {
-            let value = parameter.value();
             for (kind, moment) in kinds.iter().zip(moments.flat()?) {
-                add(kind, name, &moment, value)?;
+                add(kind, name, moment, parameter)?;
             }
-            if let Some(master) = master.as_ref().filter(|master| master.dtype() != value.dtype()) {
-                add("master", name, &master.flatten_all()?, value)?;
+            let dtype = parameter.value().dtype();
+            if let Some(master) = master.as_ref().filter(|master| master.dtype() != dtype) {
+                add("master", name, master.flatten_all()?, parameter)?;
             }
         }
         Ok(dict)
@@ -168,7 +172,7 @@ impl<'a, const N: usize> OptimizerState<'a, N> {
     ) -> Result<()> {
         let shards = self.shards;
         let own = |tensor: &Tensor| match shards {
-            Some(group) => own_shard(group, tensor),
+            Some(group) => Ok(Shard::of(tensor, group)?.own),
             None => tensor.flatten_all(),
         };
         for ((name, parameter), ParameterState { moments, master }) in
@@ -194,19 +198,16 @@ impl<'a, const N: usize> OptimizerState<'a, N> {
     }
 }
 
-/// Returns this rank's shard of the elements of a tensor, as a flat view.
-fn own_shard(group: &dyn Collective, whole: &Tensor) -> Result<Tensor> {
-    let range = group.even_shard(whole.elem_count());
-    whole.flatten_all()?.narrow(0, range.start, range.len())
-}
-
-/// Writes updated master weights to the parameter, from the shards of all ranks if there are any.
+/// Writes updated master weights to the parameter, from the shards of all ranks with `shards`.
 fn publish(shards: Option<&dyn Collective>, parameter: &Parameter, master: &Tensor) -> Result<()> {
     let value = parameter.value();
     let rounded = master.to_dtype(value.dtype())?;
     let whole = match shards {
         None => rounded,
-        Some(group) => group.all_gather_shards(&rounded, value.elem_count()).map_err(Error::wrap)?,
+        Some(group) => {
+            let shard = Shard { own: rounded, count: value.elem_count() };
+            group.all_gather_shard(shard).map_err(Error::wrap)?
+        }
     };
     parameter.var().set(&whole.reshape(value.shape())?)
 }

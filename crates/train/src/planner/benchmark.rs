@@ -107,7 +107,7 @@ impl Benchmark<'_> {
             settings,
             place,
             ranks: 1,
-            sharded: false,
+            zero: None,
         }
     }
 
@@ -136,7 +136,7 @@ impl Benchmark<'_> {
             encoder: &encoder,
             seed: 0,
             checkpoints: None,
-            shard_state: false,
+            zero: None,
             group: &SingleProcess,
         };
         // Never saved, so every step computes its reference log-probs.

@@ -1,5 +1,6 @@
 //! Search for training settings that fit a memory budget.
 
+use prospect_dist::ZeroStage;
 use prospect_model::{
     Activations, Architecture, BatchSize, DeviceKind, Dtype, Footprint, MemoryDemand, ModelError,
     Quantization, Recipe, Train,
@@ -26,8 +27,8 @@ pub struct PlanRequest<'a> {
     pub place: DeviceKind,
     /// Number of ranks; each runs a part of every batch.
     pub ranks: usize,
-    /// Shards the frozen matrices over the ranks.
-    pub sharded: bool,
+    /// What is sharded over the ranks.
+    pub zero: Option<ZeroStage>,
 }
 
 /// Training settings with their peak memory.
@@ -94,14 +95,14 @@ impl<'a> PlanRequest<'a> {
         place: DeviceKind,
     ) -> Self {
         let Recipe { train, dtype, .. } = *recipe;
-        Self { architecture, train, dtype, settings, place, ranks: 1, sharded: false }
+        Self { architecture, train, dtype, settings, place, ranks: 1, zero: None }
     }
 
     /// Memory footprint of the model, with frozen matrices in `quantization`.
     pub fn footprint(&self, quantization: Option<Quantization>) -> Result<Footprint<'a>, ModelError> {
-        let shards = if self.sharded { self.ranks as u64 } else { 1 };
+        let Self { architecture, train, dtype, ranks, zero, place, .. } = *self;
         let footprint =
-            Footprint::planned(self.architecture, self.train, self.dtype, quantization, shards, self.place)?;
+            Footprint::planned(architecture, train, dtype, quantization, ranks as u64, zero, place)?;
         Ok(self.settings.with_optimizer_memory(footprint))
     }
 

@@ -1,11 +1,13 @@
 //! A reference that moves with the policy: humanline's synchronisation, and TR-DPO.
 
 use candle_core::Tensor;
+use prospect_dist::Collective;
 use prospect_model::{Adapter, Decoder, PackedBatch, Parameters};
 
 use super::LogProbGranularity;
 use crate::{
     ReferenceSync, TrainError,
+    distributed::whole_weights,
     optimizer::{StateDict, state_tensor},
 };
 
@@ -60,19 +62,23 @@ impl SyncedReference {
         Ok(())
     }
 
-    /// Returns the weights as `reference.NAME`; none before the first move.
-    pub(crate) fn state_dict(&self) -> Vec<(String, Tensor)> {
-        let parameters = self.decoder.parameters().iter().filter(|_| self.moved);
-        parameters.map(|(name, parameter)| (format!("{PREFIX}{name}"), parameter.value().clone())).collect()
+    /// Returns the weights as `reference.NAME`; none before the first move. All ranks must call it
+    /// if the weights are sharded, and only rank 0 gets sharded ones.
+    pub(crate) fn state_dict(&self, group: &dyn Collective) -> Result<Vec<(String, Tensor)>, TrainError> {
+        if self.moved { whole_weights(self.decoder.parameters(), PREFIX, group) } else { Ok(Vec::new()) }
     }
 
     /// Restores the weights after `steps` optimizer steps.
-    pub(crate) fn load_state_dict(&mut self, state: &StateDict, steps: u64) -> Result<(), TrainError> {
+    pub(crate) fn load_state_dict(
+        &mut self,
+        state: &StateDict,
+        steps: u64,
+        group: &dyn Collective,
+    ) -> Result<(), TrainError> {
         self.moved = steps >= self.sync.every;
         if self.moved {
             for (name, parameter) in self.decoder.parameters().iter() {
-                let value = state_tensor(state, &format!("{PREFIX}{name}"))?;
-                parameter.var().set(&value.to_device(parameter.value().device())?)?;
+                parameter.set_whole(state_tensor(state, &format!("{PREFIX}{name}"))?, group)?;
             }
         }
         Ok(())

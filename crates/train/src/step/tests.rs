@@ -92,7 +92,7 @@ fn run(group: &dyn Collective, kind: Train, limit: Option<usize>) -> Result<Vec<
         encoder: &encoder,
         seed: 1,
         checkpoints: None,
-        shard_state: false,
+        zero: None,
         group,
     };
     let mut records = Records::default();

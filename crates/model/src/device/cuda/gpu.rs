@@ -10,10 +10,11 @@ use candle_core::{
     cuda_backend::{
         CudaStorageSlice, WrapErr,
         cudarc::{
-            driver::{DevicePtr, LaunchConfig, PushKernelArg},
+            driver::{DevicePtr, LaunchConfig, PushKernelArg, result},
             nvrtc::{CompileOptions, compile_ptx_with_opts},
         },
     },
+    quantized::{GgmlDType, QStorage, QTensor, cuda::QCudaStorage},
 };
 use prospect_kernels::{
     Kernel, Launch, Source,
@@ -105,6 +106,27 @@ fn pointer(tensor: &Tensor) -> Result<u64> {
         _ => bail!("no kernel takes {:?}", tensor.dtype()),
     };
     Ok(base + (first * tensor.dtype().size_in_bytes()) as u64)
+}
+
+/// Makes a quantised matrix of blocks that are on the GPU.
+pub(crate) fn blocks_from_device(
+    gpu: &CudaDevice,
+    blocks: &Tensor,
+    dims: (usize, usize),
+    kind: GgmlDType,
+) -> Result<QTensor> {
+    let storage = QCudaStorage::zeros(gpu, dims.0 * dims.1, kind)?;
+    let bytes = blocks.elem_count();
+    if storage.storage_size_in_bytes() != bytes {
+        bail!("{bytes} bytes are not the blocks of {dims:?} elements");
+    }
+    let matrix = QTensor::new(QStorage::Cuda(storage), dims)?;
+    let (to, from, stream) = (matrix.device_ptr()? as u64, pointer(blocks)?, gpu.cuda_stream());
+    // SAFETY: both have this many bytes, and are used and freed on this stream.
+    #[expect(unsafe_code, reason = "a copy on the device")]
+    let copied = unsafe { result::memcpy_dtod_async(to, from, bytes, stream.cu_stream()) };
+    copied.w()?;
+    Ok(matrix)
 }
 
 impl KernelLauncher for Gpu<'_> {

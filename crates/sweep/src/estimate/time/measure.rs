@@ -82,7 +82,7 @@ pub(super) fn measure(
         encoder: &encoder,
         seed: 0,
         checkpoints: None,
-        shard_state: false,
+        zero: None,
         group: &SingleProcess,
     };
     // An empty cache that is never saved, as for the first run with these batches.

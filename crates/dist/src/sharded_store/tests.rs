@@ -1,0 +1,172 @@
+use std::time::Duration;
+
+use candle_core::{DType, Device};
+
+use super::*;
+use crate::{ThreadRank, thread_group};
+
+/// Registers shards of the tensors [10·n, 10·n + 1, 10·n + 2], n = 1, 2, 3, on one of three ranks.
+fn register(store: &ShardedStore) -> Vec<Arc<Shard>> {
+    let shards = [10_f32, 20.0, 30.0].map(|first| {
+        let whole = Tensor::new(&[first, first + 1.0, first + 2.0], &Device::Cpu).unwrap();
+        Arc::new(Shard::of(&whole, store).unwrap())
+    });
+    assert_eq!(shards.each_ref().map(|shard| store.register(shard)), [0, 1, 2]);
+    shards.into()
+}
+
+fn assert_gathered(tensors: &[Tensor], ids: &[usize]) {
+    for (tensor, id) in tensors.iter().zip(ids) {
+        let first = 10.0 * (*id as f32 + 1.0);
+        assert_eq!(tensor.to_vec1::<f32>().unwrap(), [first, first + 1.0, first + 2.0]);
+    }
+    assert_eq!(tensors.len(), ids.len());
+}
+
+/// Runs `work` on three threads that share three tensors. Each thread then leaves the group.
+fn on_three_ranks<T: Send>(
+    wrap: impl Fn(ThreadRank) -> Box<dyn Collective> + Sync,
+    work: impl Fn(&ShardedStore) -> T + Sync,
+) -> Vec<T> {
+    thread::scope(|scope| {
+        let (wrap, work) = (&wrap, &work);
+        let ranks = thread_group(3).into_iter().map(|group| {
+            scope.spawn(move || {
+                let store = ShardedStore::new(wrap(group), ZeroStage::Two);
+                let _shards = register(&store);
+                work(&store)
+            })
+        });
+        let ranks: Vec<_> = ranks.collect();
+        ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+    })
+}
+
+fn plain(group: ThreadRank) -> Box<dyn Collective> {
+    Box::new(group)
+}
+
+#[test]
+fn ranks_need_not_be_in_lockstep() {
+    let results = on_three_ranks(plain, |store| {
+        let rank = store.rank();
+        // Ranks gather other tensors, in another order and number; rank 2 gathers none.
+        let needed: [&[&[usize]]; 3] = [&[&[0], &[1, 2], &[2], &[1]], &[&[2, 0]], &[]];
+        for ids in needed[rank] {
+            assert_gathered(&store.gather(ids)?, ids);
+        }
+        assert_eq!(store.all_gather(vec![rank as u8])?, [[0], [1], [2]]);
+        // Once more, after a collective call.
+        if rank == 2 {
+            assert_gathered(&store.gather(&[0])?, &[0]);
+        }
+        let mut sum = [rank as f32];
+        store.all_reduce(&mut sum)?;
+        assert_eq!(sum, [3.0]);
+        Ok::<_, CollectiveError>(())
+    });
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+}
+
+#[test]
+fn an_unknown_id_fails_on_all_ranks() {
+    let results = on_three_ranks(plain, |store| {
+        if store.rank() == 1 {
+            store.gather(&[7]).map(|_| ())
+        } else {
+            store.all_gather(Vec::new()).map(|_| ())
+        }
+    });
+    assert!(results.iter().all(Result::is_err), "{results:?}");
+}
+
+/// Group that notes the size of each message.
+#[derive(Debug)]
+struct Noted {
+    group: ThreadRank,
+    sizes: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Collective for Noted {
+    fn rank(&self) -> usize {
+        self.group.rank()
+    }
+
+    fn world_size(&self) -> usize {
+        self.group.world_size()
+    }
+
+    fn all_gather(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, CollectiveError> {
+        lock(&self.sizes).push(own.len());
+        self.group.all_gather(own)
+    }
+}
+
+#[test]
+fn gathers_on_other_threads_keep_the_order_of_calls_on_all_ranks() {
+    let sizes: [Arc<Mutex<Vec<usize>>>; 3] = Default::default();
+    let wrap = |group: ThreadRank| -> Box<dyn Collective> {
+        let sizes = Arc::clone(&sizes[group.rank()]);
+        Box::new(Noted { group, sizes })
+    };
+    let rounds = 20;
+    on_three_ranks(wrap, |store| {
+        let rank = store.rank();
+        for round in 0..rounds {
+            // The main thread computes for another time on every rank, then makes a collective
+            // call, perhaps before the thread that gathers has started.
+            let pending = store.start_gather(&[0, 1]);
+            thread::sleep(Duration::from_micros(37 * ((rank + round) % 3) as u64));
+            assert_eq!(store.all_gather(vec![rank as u8; 5]).unwrap(), [[0; 5], [1; 5], [2; 5]]);
+            assert_gathered(&pending.wait().unwrap(), &[0, 1]);
+            // Dropped unused, as by an error, a gather still ends before the next call.
+            drop(store.start_gather(&[2]));
+        }
+        store.barrier().unwrap();
+    });
+    // A request and its data, then the announcement of the collective call and its data.
+    let round = [16, 8, 0, 5, 8, 4];
+    let expected = [round.repeat(rounds), vec![0, 0]].concat();
+    for sizes in &sizes {
+        assert_eq!(*lock(sizes), expected);
+    }
+}
+
+#[test]
+fn a_rank_that_fails_with_a_gather_under_way_ends_the_others() {
+    let results = on_three_ranks(plain, |store| {
+        if store.rank() == 1 {
+            // All ranks answer the first gather, none the second.
+            store.gather(&[0])?;
+            return Err(CollectiveError::Launch("out of memory".to_owned()));
+        }
+        store.gather(&[0])?;
+        let pending = store.start_gather(&[1, 2]);
+        store.all_reduce(&mut [1.0])?;
+        pending.wait().map(|_| ())
+    });
+    for (rank, result) in results.iter().enumerate() {
+        let error = result.as_ref().unwrap_err().to_string();
+        let expected = if rank == 1 { "out of memory" } else { "lost rank" };
+        assert!(error.contains(expected), "rank {rank}: {error}");
+    }
+}
+
+#[test]
+fn tensors_of_several_types_and_uneven_sizes_are_gathered_together() {
+    on_three_ranks(plain, |store| {
+        let whole: Vec<Tensor> = [(DType::U8, 7), (DType::BF16, 4), (DType::F32, 2)]
+            .map(|(dtype, count)| {
+                Tensor::arange(0_u32, count, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
+            })
+            .into();
+        let shards: Vec<_> = whole.iter().map(|whole| Arc::new(Shard::of(whole, store).unwrap())).collect();
+        let ids: Vec<usize> = shards.iter().map(|shard| store.register(shard)).collect();
+        for (gathered, whole) in store.gather(&ids).unwrap().iter().zip(&whole) {
+            assert_eq!((gathered.dtype(), gathered.dims()), (whole.dtype(), whole.dims()));
+            let values = |x: &Tensor| x.to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap();
+            assert_eq!(values(gathered), values(whole));
+        }
+        store.barrier().unwrap();
+    });
+}
