@@ -131,7 +131,7 @@ fn ranks_are_started_by_the_command_itself() {
 #[test]
 fn sharding_trained_weights_changes_no_file() {
     let place = place();
-    place.write("lora.yaml", &MODEL.replace("lora: { r: 4, alpha: 8 }", "train: full"));
+    place.write("lora.yaml", MODEL.replace("lora: { r: 4, alpha: 8 }", "train: full"));
     // Rank 0 evaluates, generates and writes models alone, while the other sends its shards.
     for option in ["--shard", "--shard=3"] {
         let run = place.run(&format!("sweep experiment.yaml --out runs/{option} --ranks 2 {option}"));

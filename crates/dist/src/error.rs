@@ -28,3 +28,13 @@ pub enum CollectiveError {
     #[error("{0}")]
     Launch(String),
 }
+
+impl From<CollectiveError> for candle_core::Error {
+    /// Keeps an error of the device as it is, so that a lack of memory is recognised.
+    fn from(error: CollectiveError) -> Self {
+        match error {
+            CollectiveError::Device(error) => error,
+            other => Self::wrap(other),
+        }
+    }
+}

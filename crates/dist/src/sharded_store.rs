@@ -78,8 +78,11 @@ struct Request {
     prepared: Option<PreparedGather>,
 }
 
+/// Thread that gathers.
+type GatherThread = JoinHandle<Result<Vec<Tensor>, CollectiveError>>;
+
 /// Gather that runs on a thread of its own. Dropping it waits for the end of the exchange.
-pub struct PendingGather(Option<io::Result<JoinHandle<Result<Vec<Tensor>, CollectiveError>>>>);
+pub struct PendingGather(Option<io::Result<GatherThread>>);
 
 impl PendingGather {
     /// Waits for the whole tensors: flat, in the order of the ids.

@@ -67,6 +67,8 @@ pub fn is_out_of_memory(error: &candle_core::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use prospect_dist::CollectiveError;
+
     use super::*;
 
     #[test]
@@ -78,6 +80,7 @@ mod tests {
         for code in ["CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED"] {
             assert!(is_out_of_memory(&driver(code)));
             assert!(is_out_of_memory(&driver(code).context("attention").bt()));
+            assert!(is_out_of_memory(&CollectiveError::Device(driver(code)).into()));
         }
         assert!(!is_out_of_memory(&driver("CUDA_ERROR_ILLEGAL_ADDRESS")));
         assert!(!is_out_of_memory(&candle_core::Error::msg("CUDA_ERROR_OUT_OF_MEMORY in a text")));

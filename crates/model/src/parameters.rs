@@ -1,6 +1,6 @@
 //! Trainable weights and their gradients.
 
-use candle_core::{Error, Result, Shape, Tensor, Var};
+use candle_core::{Result, Shape, Tensor, Var};
 use prospect_dist::{Collective, Shard};
 
 /// Trainable weight, or this rank's shard of one.
@@ -37,7 +37,7 @@ impl Parameter {
             return Ok(self.value.clone());
         }
         let shard = Shard { own: self.value.clone(), count: self.shape.elem_count() };
-        group.all_gather_shard(shard).map_err(Error::wrap)?.reshape(&self.shape)
+        group.all_gather_shard(shard)?.reshape(&self.shape)
     }
 
     /// Replaces the value by a whole weight, or by this rank's shard of it.
@@ -148,7 +148,7 @@ impl<'a> Gradients<'a> {
 
     pub(crate) fn add(&mut self, parameter: &Parameter, gradient: Tensor) -> Result<()> {
         let gradient = match self.shards {
-            Some(group) => group.reduce_scatter_tensor(&gradient).map_err(Error::wrap)?,
+            Some(group) => group.reduce_scatter_tensor(&gradient)?,
             None if gradient.dtype() == parameter.value().dtype() => gradient,
             None => gradient.to_dtype(parameter.value().dtype())?,
         };

@@ -79,11 +79,21 @@ pub(crate) fn all_reduce_gradients(
     if group.world_size() == 1 || gradients.shards().is_some() {
         return Ok(());
     }
+    all_reduce_in_buckets(group, parameters, gradients, BUCKET_ELEMENTS)
+}
+
+/// Sums the gradients of all ranks, in buckets of up to `limit` elements, or of one parameter.
+fn all_reduce_in_buckets(
+    group: &dyn Collective,
+    parameters: &Parameters,
+    gradients: &mut Gradients<'_>,
+    limit: usize,
+) -> Result<(), TrainError> {
     let mut bucket: Vec<&Parameter> = Vec::new();
     let mut elements = 0;
     for (_, parameter) in parameters.iter() {
         let count = parameter.value().elem_count();
-        if !bucket.is_empty() && elements + count > BUCKET_ELEMENTS {
+        if !bucket.is_empty() && elements + count > limit {
             all_reduce_bucket(group, &std::mem::take(&mut bucket), gradients)?;
             elements = 0;
         }
@@ -237,9 +247,12 @@ pub(crate) fn assert_same_weights(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use prospect_dist::{ThreadRank, thread_group};
 
     use super::*;
+    use crate::optimizer::tests::{gradients, policy};
 
     /// Runs `work` on `ranks` threads of one process and returns the results by rank.
     fn on_ranks<T: Send>(ranks: usize, work: impl Fn(ThreadRank) -> T + Sync) -> Vec<T> {
@@ -275,6 +288,53 @@ mod tests {
         let reason = "training data: no data".to_owned();
         let stopped = ControlFlow::Break(StopReason::OtherRank { rank: 0, reason: reason.clone() });
         assert_eq!(outcomes, [Err(reason), Ok(stopped)]);
+    }
+
+    /// Group that counts its exchanges.
+    #[derive(Debug)]
+    struct Counted(ThreadRank, AtomicUsize);
+
+    impl Collective for Counted {
+        fn rank(&self) -> usize {
+            self.0.rank()
+        }
+
+        fn world_size(&self) -> usize {
+            self.0.world_size()
+        }
+
+        fn all_gather(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, CollectiveError> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            self.0.all_gather(own)
+        }
+    }
+
+    #[test]
+    fn gradients_are_summed_in_few_exchanges() {
+        let policy = policy();
+        let parameters = policy.parameters();
+        let flat = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let counts = parameters.iter().map(|(_, parameter)| parameter.value().elem_count());
+        let own = gradients(&policy);
+        // All in one bucket, in a few, and each in its own.
+        let all = parameters.len();
+        for (limit, exchanges) in
+            [(BUCKET_ELEMENTS, 1..2), (counts.max().unwrap(), 2..all), (1, all..all + 1)]
+        {
+            let found = on_ranks(3, |thread| {
+                let group = Counted(thread, AtomicUsize::new(0));
+                // Rank 2 has no micro-batch.
+                let mut sums =
+                    if group.rank() == 2 { Gradients::none(parameters) } else { gradients(&policy) };
+                all_reduce_in_buckets(&group, parameters, &mut sums, limit).unwrap();
+                for (name, parameter) in parameters.iter() {
+                    let twice = (own.get(parameter).unwrap() * 2.0).unwrap();
+                    assert_eq!(flat(sums.get(parameter).unwrap()), flat(&twice), "{name}");
+                }
+                group.1.into_inner()
+            });
+            assert!(found.iter().all(|found| exchanges.contains(found)), "{limit}: {found:?}");
+        }
     }
 
     #[test]

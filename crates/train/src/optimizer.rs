@@ -104,22 +104,22 @@ pub(crate) fn global_norm(parameters: &Parameters, gradients: &Gradients<'_>) ->
     let Some(group) = gradients.shards() else { return Ok(square.sqrt()) };
     let mut total = 0.0;
     for (rank, part) in
-        group.all_gather(square.to_le_bytes().to_vec()).map_err(Error::wrap)?.iter().enumerate()
+        group.all_gather(square.to_le_bytes().to_vec())?.iter().enumerate()
     {
         let part = <[u8; 8]>::try_from(part.as_slice())
-            .map_err(|_| Error::wrap(CollectiveError::OutOfStep { rank }))?;
+            .map_err(|_| CollectiveError::OutOfStep { rank })?;
         total += f64::from_le_bytes(part);
     }
     Ok(total.sqrt())
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use prospect_model::{Activations, Architecture, Decoder, Packer};
 
     use super::*;
 
-    pub(super) fn policy() -> Decoder {
+    pub(crate) fn policy() -> Decoder {
         let architecture: Architecture = serde_json::from_str(
             r#"{"vocab_size": 16, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1,
                 "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4, "max_position_embeddings": 32}"#,
@@ -128,7 +128,7 @@ mod tests {
         Decoder::random(architecture, 0).unwrap().with_all_trained().unwrap()
     }
 
-    pub(super) fn gradients(policy: &Decoder) -> Gradients<'static> {
+    pub(crate) fn gradients(policy: &Decoder) -> Gradients<'static> {
         let mut packer = Packer::default();
         let prompt = packer.add_prompt(&[1, 2, 3]);
         packer.add_completion(prompt, &[4, 5, 6], true);

@@ -390,3 +390,24 @@ impl Footprint<'_> {
         (0..=self.architecture.layers as u64).find(fits)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantised_matrices_of_bf16_models_pass_through_f32_on_a_gpu() {
+        let (gpu, cpu) = (DeviceKind::Gpu, DeviceKind::Cpu);
+        for (kind, element_bytes, device, expected) in [
+            (GgmlDType::Q8_0, 2, gpu, 6),
+            (GgmlDType::Q4K, 2, gpu, 6),
+            (GgmlDType::Q8_0, 4, gpu, 4),
+            // A bf16 model reads bf16 matrices themselves.
+            (GgmlDType::BF16, 2, gpu, 0),
+            (GgmlDType::BF16, 4, gpu, 4),
+            (GgmlDType::Q8_0, 2, cpu, 2),
+        ] {
+            assert_eq!(dequantised_bytes(kind, element_bytes, device), expected, "{kind:?} {device:?}");
+        }
+    }
+}

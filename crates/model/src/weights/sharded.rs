@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{DType, Error, Result, Tensor, quantized::GgmlDType};
+use candle_core::{DType, Result, Tensor, quantized::GgmlDType};
 use prospect_dist::{PendingGather, Shard, ShardedStore};
 
 use super::{LinearWeight, QuantisedMatrix, TensorSource};
@@ -98,7 +98,7 @@ impl ShardedMatrix {
 
     /// Gathers the whole matrix from all ranks.
     pub(super) fn whole(&self) -> Result<LinearWeight> {
-        let whole = self.store.gather(&[self.id]).map_err(Error::wrap)?;
+        let whole = self.store.gather(&[self.id])?;
         self.assemble(&Tensor::cat(&whole, 0)?)
     }
 
@@ -133,7 +133,7 @@ impl DecoderBlock {
 
     /// Returns a copy with whole matrices, once they are gathered.
     pub(crate) fn gathered(&self, BlockGather(pending): BlockGather) -> Result<Self> {
-        let mut tensors = pending.wait().map_err(Error::wrap)?.into_iter();
+        let mut tensors = pending.wait()?.into_iter();
         let mut block = self.clone();
         for linear in block.linears_mut() {
             if let LinearWeight::Sharded(sharded) = &linear.weight

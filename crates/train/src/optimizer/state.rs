@@ -140,7 +140,7 @@ impl<'a, const N: usize> OptimizerState<'a, N> {
                 None => own.reshape(shape)?,
                 Some(group) => {
                     let shard = Shard { own, count: shape.elem_count() };
-                    let whole = group.all_gather_shard(shard).map_err(Error::wrap)?;
+                    let whole = group.all_gather_shard(shard)?;
                     if group.rank() > 0 {
                         return Ok(());
                     }
@@ -206,7 +206,7 @@ fn publish(shards: Option<&dyn Collective>, parameter: &Parameter, master: &Tens
         None => rounded,
         Some(group) => {
             let shard = Shard { own: rounded, count: value.elem_count() };
-            group.all_gather_shard(shard).map_err(Error::wrap)?
+            group.all_gather_shard(shard)?
         }
     };
     parameter.var().set(&whole.reshape(value.shape())?)
