@@ -3,9 +3,11 @@
 #
 #   scripts/compare-worlds.sh WORLD [REPETITIONS] [FIRST]
 #
-# WORLD: `dpo` (most thumbs are down and KTO gets no class weights: DPO is better) or `kto` (8 % of the completions of each kind are left, so
-# DPO has few whole pairs: KTO is better). Every repetition has other feedback. Two processes run at once; JOBS=N changes that. STEPS is the budget of each.
-# Results are kept in OUT (default runs/compare-worlds), so a second call continues.
+# WORLD  dpo: most thumbs are down and KTO gets no class weights, so DPO is better
+#        kto: 5 % of the completions of each kind are left, so DPO has a dozen whole pairs, and KTO is better
+#
+# Every repetition has other feedback. STEPS is the budget of each, JOBS the number of processes (2). Results are kept in OUT
+# (runs/compare-worlds), so a second call continues.
 set -euo pipefail
 
 world=${1:?usage: scripts/compare-worlds.sh dpo|kto [REPETITIONS] [FIRST]}
@@ -18,14 +20,17 @@ export RAYON_NUM_THREADS=1
 set_options=(
     --set 'model.architecture={vocab_size: 258, hidden_size: 32, intermediate_size: 64, num_hidden_layers: 1, num_attention_heads: 2, num_key_value_heads: 2, head_dim: 16, max_position_embeddings: 256, tie_word_embeddings: true}'
     --max-length 200 --batch-size 16 --methods dpo,kto
-    --set data.source.pairs=4000 --set data.split.test_fraction=0.25
+    --set data.split.test_fraction=0.25
 )
 case $world in
 dpo)
-    set_options+=(--set 'data.source.world.thumbs={threshold: 0.3}'
+    set_options+=(--set data.source.pairs=4000 --set 'data.source.world.thumbs={threshold: 0.3}'
         --set 'linked.method.kto={"train.objective": "kto", "train.beta": 0.1}')
     ;;
-kto) set_options+=(--set data.source.pairs=6000 --learning-rate 1e-3 --set data.imbalance.keep_desirable=0.08 --set data.imbalance.keep_undesirable=0.08) ;;
+kto)
+    set_options+=(--set data.source.pairs=7600 --learning-rate 2e-3
+        --set data.imbalance.keep_desirable=0.05 --set data.imbalance.keep_undesirable=0.05)
+    ;;
 *) echo "compare-worlds: there is no world \`$world\`; worlds: dpo, kto" >&2; exit 2 ;;
 esac
 
@@ -33,7 +38,7 @@ one() {
     local seed=$1 folder=$out/$world-$1
     if [[ ! -s $folder.txt ]]; then
         "$prospect" compare pipelines/worlds.yaml --model models/tiny.yaml "${set_options[@]}" \
-            --set data.seed="$seed" --steps "${STEPS:-1800}" --out "$folder" >"$folder.part" 2>"$folder.log"
+            --set data.seed="$seed" --steps "${STEPS:-3000}" --out "$folder" >"$folder.part" 2>"$folder.log"
         mv "$folder.part" "$folder.txt"
         # Only the record and the summary are kept.
         rm -rf "$folder/runs" "$folder/data" "$folder/report"

@@ -40,7 +40,8 @@ impl Costs {
     pub(super) fn of_methods(&self, methods: usize, batch_size: usize) -> Vec<RunCost> {
         let batch = batch_size as f64;
         let Some(measured) = &self.measured else {
-            let completions = 2.0 * plan_file::GENERATED_PROMPTS as f64;
+            // Completions and samples, before and after training.
+            let completions = 4.0 * plan_file::GENERATED_PROMPTS as f64;
             let run = GENERATION * completions / (PASSES * batch);
             return vec![RunCost { run, step: 1.0, pair: 2.0 / (PASSES * batch) }; methods];
         };

@@ -15,7 +15,7 @@ pub(super) const METHOD: &str = "method";
 const TRAINING: &str = "training";
 
 /// Held-out prompts that each run continues, for its KL.
-pub(super) const GENERATED_PROMPTS: usize = 32;
+pub(super) const GENERATED_PROMPTS: usize = 16;
 
 /// Maximum tokens of a continuation.
 const NEW_TOKENS: usize = 48;
@@ -120,7 +120,7 @@ pub(super) fn document(
         },
         "linked": { METHOD: series, TRAINING: training },
         "seeds": (0..design.looks.last().copied().unwrap_or(1)).collect::<Vec<_>>(),
-        "evaluate": evaluate(probe, design.pairs),
+        "evaluate": evaluate(probe, design),
         "report": report,
     });
     if let Some(map) = experiment.as_object_mut() {
@@ -164,9 +164,15 @@ fn sft(options: &CompareOptions, probe: &Probe, max_length: usize) -> Value {
     })
 }
 
-fn evaluate(probe: &Probe, pairs: usize) -> Value {
-    let generations =
-        json!({ "prompts": GENERATED_PROMPTS, "max_new_tokens": NEW_TOKENS, "mode": "nucleus" });
+fn evaluate(probe: &Probe, design: &Design) -> Value {
+    let pairs = design.pairs;
+    // Samples at temperature 1 before and after training estimate the KL divergence.
+    let generations = json!({
+        "prompts": GENERATED_PROMPTS,
+        "max_new_tokens": NEW_TOKENS,
+        "mode": "nucleus",
+        "every": design.steps,
+    });
     if !probe.facts.has_pairs() {
         return json!({ "thumbs": 2 * pairs, "generations": generations });
     }

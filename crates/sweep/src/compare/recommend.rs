@@ -9,8 +9,9 @@ use prospect_runs::{
 use super::plan_file::METHOD;
 use crate::SweepError;
 
-/// Metric of a run's divergence from its start: mean log-ratio of its own completions.
-const KL: &str = "eval_generations/kl";
+/// Metrics of a run's divergence from its start, the better one first: the KL divergence of samples
+/// at temperature 1, and the mean log-ratio of completions that were decoded in another way.
+const KL: [&str; 2] = ["eval_samples/kl", "eval_generations/kl"];
 
 /// Returns the recommendation after the looks so far.
 pub(super) fn recommendation(sweep: &SweepDir, comparison: &Comparison) -> Result<String, SweepError> {
@@ -104,7 +105,7 @@ impl Words<'_> {
         for id in self.runs(method) {
             let mut metrics = self.sweep.run(id).metrics()?;
             metrics.retain(|record| record.kind == RecordKind::Eval);
-            values.extend(last(&metrics, KL));
+            values.extend(KL.iter().find_map(|name| last(&metrics, name)));
         }
         // Rounded here, so that no −0.00 is printed.
         Ok(mean(values).map(|kl| (100.0 * kl).round() / 100.0 + 0.0))
