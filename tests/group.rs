@@ -108,9 +108,10 @@ fn ranks_give_the_results_of_one_process_bit_for_bit() {
     assert!(again.stderr.contains("2 already done"), "{again}");
 
     // Three ranks for two micro-batches: one is idle. The weights are sharded.
-    let three = run_on_ranks(&place, "sweep experiment.yaml --out runs/three --shard", 3);
+    let three = run_on_ranks(&place, "sweep experiment.yaml --out runs/three --shard=3", 3);
     assert_same(&expected, &results(&place, "runs/three"));
     assert!(three.stderr.contains("a batch has 2 micro-batches for 3 ranks"), "{three}");
+    assert!(three.stderr.contains("warning: --shard=3 shards no more than --shard"), "{three}");
 }
 
 #[test]

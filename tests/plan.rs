@@ -58,14 +58,13 @@ fn several_gpus_fit_a_model_that_one_does_not() {
     32 528 943 616 weights in 60 blocks; a LoRA adapter of rank 16 with 121 896 960 is trained
     kto, 32 completions per step, sequences of up to 512 tokens, 256 of them for the prompt
     4 GPUs, each with 24.0 GiB, 3.00 GiB of it reserved for other uses
-    Settings: --ranks 4 --shard --set model.activations=null --set model.memory=21504MiB --set train.micro_batch_size=2
+    Settings: --ranks 4 --shard --set model.quantization=q8_0 --set model.activations=null --set model.memory=21504MiB --set train.micro_batch_size=8
 
     == Plans with the frozen weights sharded across GPUs (--ranks 4 --shard)
       frozen weights  micro-batch  blocks recomputed    frozen  trained  gradients  moments  master weights  activations  workspace     total
-      bf16                      2  60 of 60           15.7 GiB  465 MiB    465 MiB  930 MiB        0.00 KiB      778 MiB   2.65 GiB  21.0 GiB
-      q8_0                      8  58 of 60           8.74 GiB  465 MiB   0.00 KiB  930 MiB        0.00 KiB     4.10 GiB   6.31 GiB  20.5 GiB
-      q4_k                      8  50 of 60           5.00 GiB  465 MiB   0.00 KiB  930 MiB        0.00 KiB     8.31 GiB   6.31 GiB  21.0 GiB
-    Embedding, head and norms are replicated on each GPU. Every pass through the blocks gathers the other shards, 44.8 GiB for the first plan. A micro-batch takes one forward and one backward pass, one more forward pass if blocks are recomputed, and one more unless it is the last of its rank.
+      q8_0                      8  59 of 60           8.74 GiB  465 MiB   0.00 KiB  930 MiB        0.00 KiB     3.57 GiB   7.15 GiB  20.8 GiB
+      q4_k                      8  51 of 60           5.00 GiB  465 MiB   0.00 KiB  930 MiB        0.00 KiB     7.79 GiB   6.65 GiB  20.8 GiB
+    Embedding, head and norms are replicated on each GPU. Every pass through the blocks gathers the other shards, 23.8 GiB for the first plan, a block ahead. A micro-batch takes one forward and one backward pass, and one more forward pass unless it is the last of its rank.
 
     == Plans with all weights on each GPU (--ranks 4)
     None fits: the smallest needs 24.6 GiB on each GPU.
@@ -80,8 +79,8 @@ fn several_gpus_fit_a_model_that_one_does_not() {
 
     == Plans with the frozen weights sharded across GPUs (--ranks 4 --shard)
       frozen weights  micro-batch  blocks recomputed    frozen  trained  gradients   moments  master weights  activations  workspace     total
-      q4_k                      1  67 of 80           12.9 GiB  790 MiB    790 MiB  1.54 GiB        0.00 KiB     1.66 GiB   3.30 GiB  20.9 GiB
-    Embedding, head and norms are replicated on each GPU. Every pass through the blocks gathers the other shards, 26.9 GiB for the first plan. A micro-batch takes one forward and one backward pass, one more forward pass if blocks are recomputed, and one more unless it is the last of its rank.
+      q4_k                      1  72 of 80           12.9 GiB  790 MiB    790 MiB  1.54 GiB        0.00 KiB     1.26 GiB   3.76 GiB  21.0 GiB
+    Embedding, head and norms are replicated on each GPU. Every pass through the blocks gathers the other shards, 26.9 GiB for the first plan, a block ahead. A micro-batch takes one forward and one backward pass, and one more forward pass unless it is the last of its rank.
 
     == Plans with all weights on each GPU (--ranks 4)
     None fits: the smallest needs 49.4 GiB on each GPU.
@@ -93,16 +92,20 @@ fn several_gpus_fit_a_model_that_one_does_not() {
 }
 
 #[test]
-fn eight_gpus_train_all_seven_billion_weights() {
-    let path = repository("models/llama-7b.yaml");
-    let run = Place::new()
-        .run(&format!("plan {} --set train=full --set lora=null --gpus 8 --gpu 80GiB", path.display()));
-    assert_eq!(run.code, Some(0), "{run}");
-    for text in [
-        "Plans with gradients, optimizer state and reference model sharded across GPUs (--ranks 8 --shard)",
-        "Settings: --ranks 8 --shard",
-        "None fits: the smallest needs",
-    ] {
-        assert!(run.stdout.contains(text), "{text}: {run}");
+fn full_training_takes_the_least_sharding_that_fits() {
+    for (model, gpus, stage, option) in [("llama-7b", 8, 2, "--shard"), ("llama-30b", 16, 3, "--shard=3")] {
+        let path = repository(&format!("models/{model}.yaml"));
+        let full = "--set train=full --set lora=null";
+        let run = Place::new().run(&format!("plan {} {full} --gpus {gpus} --gpu 80GiB", path.display()));
+        assert_eq!(run.code, Some(0), "{run}");
+        for text in [
+            format!("The least sharding that fits is ZeRO stage {stage}\n"),
+            format!("Settings: --ranks {gpus} {option} --set"),
+            format!("reference model sharded across GPUs (--ranks {gpus} --shard=3)"),
+            format!("optimizer state and reference model sharded across GPUs (--ranks {gpus} --shard)"),
+            "None fits: the smallest needs".to_owned(),
+        ] {
+            assert!(run.stdout.contains(&text), "{text}: {run}");
+        }
     }
 }

@@ -80,8 +80,8 @@ fn pointer(tensor: &Tensor) -> candle_core::Result<u64> {
 fn receive_into(count: usize, like: &Tensor) -> candle_core::Result<Tensor> {
     // SAFETY: the operation writes every element; after an error the tensor is dropped unread.
     #[expect(unsafe_code, reason = "uninitialised memory")]
-    let tensor = unsafe { Tensor::empty(count, like.dtype(), like.device()) };
-    tensor
+    let tensor = unsafe { Tensor::empty(count, like.dtype(), like.device()) }?;
+    Ok(tensor)
 }
 
 impl Shared {

@@ -128,6 +128,7 @@ pub fn execute(
         return Ok(ExecutionSummary::default());
     }
     rank_worker::warn_about_idle_ranks(plan, group);
+    rank_worker::warn_about_adapters(plan, how.member.zero());
     let manifests = datasets::prepare_all(plan, &claims)?;
     preflight::check_stages_and_folder(plan, sweep, how, &manifests)?;
     let recorded: Result<Vec<_>, _> = manifests.iter().map(serde_json::to_value).collect();

@@ -103,11 +103,8 @@ pub(crate) fn global_norm(parameters: &Parameters, gradients: &Gradients<'_>) ->
     let square: f64 = squares.iter().sum();
     let Some(group) = gradients.shards() else { return Ok(square.sqrt()) };
     let mut total = 0.0;
-    for (rank, part) in
-        group.all_gather(square.to_le_bytes().to_vec())?.iter().enumerate()
-    {
-        let part = <[u8; 8]>::try_from(part.as_slice())
-            .map_err(|_| CollectiveError::OutOfStep { rank })?;
+    for (rank, part) in group.all_gather(square.to_le_bytes().to_vec())?.iter().enumerate() {
+        let part = <[u8; 8]>::try_from(part.as_slice()).map_err(|_| CollectiveError::OutOfStep { rank })?;
         total += f64::from_le_bytes(part);
     }
     Ok(total.sqrt())

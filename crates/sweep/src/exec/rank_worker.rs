@@ -1,8 +1,8 @@
 //! Ranks other than 0: they train with rank 0 and write nothing.
 
 use prospect_core::progress::Progress;
-use prospect_dist::{Collective, CollectiveError};
-use prospect_model::Model;
+use prospect_dist::{Collective, CollectiveError, ZeroStage};
+use prospect_model::{Model, Train};
 use prospect_runs::{Claims, SweepDir};
 use prospect_train::{EncodingCache, TrainOutcome};
 
@@ -23,6 +23,14 @@ pub(super) fn warn_about_idle_ranks(plan: &SweepPlan, group: &dyn Collective) {
              train.micro_batch_size",
             group.world_size()
         );
+    }
+}
+
+/// Warns if trained weights are to be sharded, but all of them are adapters, which are not.
+pub(super) fn warn_about_adapters(plan: &SweepPlan, zero: Option<ZeroStage>) {
+    let adapters = plan.models.iter().all(|model| matches!(model.train, Train::Lora(_)));
+    if adapters && zero == Some(ZeroStage::Three) {
+        tracing::info!("warning: --shard=3 shards no more than --shard, because all models train adapters");
     }
 }
 
