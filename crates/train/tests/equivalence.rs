@@ -520,7 +520,7 @@ fn run_groups(
     member: impl Fn(ThreadRank, usize) -> ProcessGroup + Sync,
 ) -> Vec<(Vec<Vec<f32>>, Vec<MetricsRecord>)> {
     let options = RunOptions::new(kind, Activations::Keep, cache);
-    run_groups_with(folder, settings, ranks, options, member)
+    run_groups_with(folder, settings, ranks, &options, member)
 }
 
 /// Like [`run_groups`], with the options of each rank except its process group.
@@ -528,10 +528,10 @@ fn run_groups_with(
     folder: &Path,
     settings: &Settings,
     ranks: usize,
-    options: RunOptions<'_>,
+    options: &RunOptions<'_>,
     member: impl Fn(ThreadRank, usize) -> ProcessGroup + Sync,
 ) -> Vec<(Vec<Vec<f32>>, Vec<MetricsRecord>)> {
-    let RunOptions { dtype, kind, activations, cache, .. } = options;
+    let RunOptions { dtype, kind, activations, cache, .. } = *options;
     let one = |member: ProcessGroup| {
         let mut records = Records::default();
         let group = Arc::clone(&member.collective);
@@ -607,14 +607,14 @@ fn ranks_with_sharded_training_state_are_one_rank() {
         let settings = Settings { length: Length::Steps(8), ..settings(objective, 16, 4) };
         let options = RunOptions { dtype, ..RunOptions::new(Train::Full, Activations::Keep, "cache") };
         let alone = |thread, rank| ProcessGroup::new(Box::new(thread), rank, None);
-        let [alone] = run_groups_with(folder.path(), &settings, 1, options, alone).try_into().unwrap();
+        let [alone] = run_groups_with(folder.path(), &settings, 1, &options, alone).try_into().unwrap();
         // Three ranks have unequal numbers of micro-batches; one of five has none.
         for ranks in [2, 3, 4, 5] {
             let on = |boxed: fn(ThreadRank) -> Box<dyn Collective>, stage| {
                 let member = move |thread, rank| ProcessGroup::new(boxed(thread), rank, Some(stage));
                 let options =
                     RunOptions { dtype, ..RunOptions::new(Train::Full, Activations::Keep, "cache") };
-                run_groups_with(folder.path(), &settings, ranks, options, member)
+                run_groups_with(folder.path(), &settings, ranks, &options, member)
             };
             let parts = on(|thread| Box::new(thread), ZeroStage::Two);
             assert!(parts.iter().all(|rank| *rank == parts[0]), "{objective}: ranks differ");
