@@ -33,6 +33,7 @@ use crate::{
 mod cards;
 mod estimate;
 pub(crate) mod memory;
+mod outlook;
 mod plan;
 mod slurm;
 mod status;
@@ -101,6 +102,9 @@ pub(crate) struct ExecutionArgs {
     /// With --max-hours, also print how many runs fit.
     #[arg(long, conflicts_with = "dry_run")]
     estimate: bool,
+    /// With --dry-run or --estimate, print JSON instead of text
+    #[arg(long)]
+    json: bool,
 }
 
 /// Executor of the runs.
@@ -128,6 +132,7 @@ impl Default for ExecutionArgs {
             profile: None,
             dry_run: false,
             estimate: false,
+            json: false,
         }
     }
 }
@@ -179,15 +184,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     set.extend(args.memory.setting());
     let document = recipes::open(RecipeKind::Experiments, file)?;
     if theory::is_theory(&document) {
-        let ExecutionArgs { estimate, executor, profile, .. } = &args.options;
+        let ExecutionArgs { estimate, executor, profile, json, .. } = &args.options;
         if !args.options.worker_options().is_empty()
             || *estimate
+            || *json
             || *executor != Executor::Local
             || profile.is_some()
         {
             bail!(
-                "--jobs, --ranks, --shard, --only, --max-hours, --retry-failed, --executor and --estimate have no effect on \
-                 {path}: a theory file has no runs; remove them"
+                "--jobs, --ranks, --shard, --only, --max-hours, --retry-failed, --executor, --estimate and --json have no effect \
+                 on {path}: a theory file has no runs; remove them"
             );
         }
         return theory::run(file, document, &set, args.out.as_deref(), args.options.dry_run);
@@ -245,7 +251,17 @@ pub(crate) fn carry_out(
     options: &ExecutionArgs,
 ) -> anyhow::Result<()> {
     let started = Instant::now();
+    if options.json && !options.estimate && (!options.dry_run || options.executor == Executor::Slurm) {
+        bail!(
+            "--json has no effect here: it prints the plan of --dry-run or the result of --estimate as JSON"
+        );
+    }
     let joined = options.join()?;
+    let trains_here = options.executor == Executor::Local && !options.dry_run && !options.estimate;
+    let announces = trains_here && joined.process_group.is_main_process();
+    if announces {
+        outlook::announce_downloads(experiment, sources, out)?;
+    }
     let plan = joined.main_process_first(|| Ok(SweepPlan::new(experiment, sources, &out.join("data"))?))?;
     let sweep = SweepDir::at(out.to_owned());
     let only = RunFilter::parse(&options.only, &plan)?;
@@ -262,21 +278,21 @@ pub(crate) fn carry_out(
         return Ok(());
     }
     if options.dry_run {
-        return plan::print(&plan, &sweep, &only, options.jobs.get());
+        return plan::print(&plan, &sweep, &only, options);
     }
     // Rank 0 checks for all ranks: they are alike.
     if joined.process_group.is_main_process() {
         let (ranks, sharded) =
             (joined.process_group.collective.world_size(), joined.process_group.sharded_store.is_some());
-        memory::check(
-            &plan,
-            Parallelism { ranks, sharded, jobs: options.jobs.get() },
-            joined.process_group.local_rank,
-        )?;
+        let parallelism = Parallelism { ranks, sharded, jobs: options.jobs.get() };
+        memory::check(&plan, parallelism, joined.process_group.local_rank)?;
+        if announces {
+            outlook::announce(&plan, &sweep, &execution, parallelism)?;
+        }
     }
     allocator::retain();
     if options.estimate {
-        return estimate::print(&plan, &sweep, &execution, options.max_hours);
+        return estimate::print(&plan, &sweep, &execution, options);
     }
     let executed = execute(&plan, &sweep, &execution, commands)?;
     joined.process_group.collective.finish()?;
