@@ -16,9 +16,9 @@ fn pages() -> Vec<String> {
         ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"].map(str::to_owned).to_vec();
     for folder in ["docs", "docs/tutorials"] {
         for entry in fs_err::read_dir(repository(folder)).unwrap() {
-            let name = entry.unwrap().file_name().to_string_lossy().into_owned();
-            if name.ends_with(".md") {
-                pages.push(format!("{folder}/{name}"));
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|kind| kind == "md") {
+                pages.push(format!("{folder}/{}", path.file_name().unwrap().display()));
             }
         }
     }

@@ -31,7 +31,7 @@ pub(super) fn print(
 ) -> anyhow::Result<()> {
     let cost = estimate_time(plan, sweep, execution)?;
     let limit = options.max_hours;
-    if options.json {
+    if options.planning.json {
         let runs_in_time = limit.map(|limit| cost.runs_within(limit));
         let json =
             EstimateJson { runs: cost.runs(), seconds: cost.seconds(), runs_in_time, groups: &cost.groups };

@@ -7,8 +7,8 @@ use prospect_model::{DeviceKind, Dtype, device};
 use prospect_report::overview;
 use prospect_runs::SweepDir;
 use prospect_sweep::{
-    ASSUMED_RATE, Execution, LoadedExperiment, Parallelism, RecipeSources, RemainingWork, SweepPlan,
-    estimate_memory, prepare_datasets, remaining_work,
+    ASSUMED_RATE, Execution, LoadedExperiment, MemoryEstimate, Parallelism, RecipeSources, RemainingWork,
+    SweepPlan, estimate_memory, prepare_datasets, remaining_work,
 };
 use prospect_train::benchmark::matmul_rate;
 
@@ -88,7 +88,7 @@ pub(super) fn announce(
         }
         _ => None,
     };
-    let memory = estimate_memory(plan, parallelism)?.iter().map(|estimate| estimate.peak()).max();
+    let memory = estimate_memory(plan, parallelism)?.iter().map(MemoryEstimate::peak).max();
     say(describe(&work, seconds, memory));
     if let Some(seconds) = seconds.filter(|seconds| *seconds > DAY) {
         warn(format!(

@@ -37,7 +37,7 @@ pub(super) fn print(
 ) -> anyhow::Result<()> {
     let parallelism = Parallelism { jobs: options.jobs.get(), ranks: 1, sharded: false };
     let schedule = training_schedule(plan);
-    if options.json {
+    if options.planning.json {
         let json = PlanJson {
             question: &plan.question,
             runs: plan.planned_runs(sweep, only),

@@ -11,7 +11,7 @@ use super::cards::{completions_of_run, operations};
 use crate::{
     Execution, SweepError,
     exec::{PendingRuns, bytes_to_write},
-    plan::SweepPlan,
+    plan::{PlannedDataset, SweepPlan},
 };
 
 /// Arithmetic of the remaining runs, or SFT stages, that share a model and an objective.
@@ -88,8 +88,7 @@ pub fn remaining_work(
             }),
         }
     }
-    let all =
-        plan.datasets.iter().map(|dataset| dataset.prepared()).collect::<Result<Option<Vec<_>>, _>>()?;
+    let all = plan.datasets.iter().map(PlannedDataset::prepared).collect::<Result<Option<Vec<_>>, _>>()?;
     let disk = all.map(|manifests| bytes_to_write(plan, &pending, how.jobs.get(), &manifests)).transpose()?;
     Ok(RemainingWork { runs: pending.runs.len(), costs, disk })
 }
