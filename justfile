@@ -99,6 +99,16 @@ measures *SWEEPS:
 validate:
     {{ prospect }} validate pipelines/*.yaml models/*.yaml experiments/*.yaml
 
+# Build docs/ as a book with search (`just book serve --open` shows it and follows changes).
+[group('checks')]
+book *ARGS:
+    scripts/book.sh {{ ARGS }}
+
+# Check reports in Chromium: console, requests, widths, keyboard, accessibility (needs chromium and npm).
+[group('checks')]
+check-pages:
+    scripts/check-pages.sh
+
 # Check licences, banned crates and sources (needs cargo-deny).
 [group('checks')]
 deny:

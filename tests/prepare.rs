@@ -193,9 +193,39 @@ fn missing_files_are_named() {
     exit code 1
     --- stdout
     --- stderr
-    error: `source.path`: cannot find `nowhere.jsonl`
-      caused by: it does not exist; relative paths start at the current directory, [folder]
+    error: `source.path`: nowhere.jsonl does not exist; relative paths start at the current directory, [folder]
     "#);
+}
+
+#[test]
+fn errors_name_the_source_of_a_list_and_similar_columns() {
+    let place = Place::new();
+    place.write("a.jsonl", "{\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": \"b\"}\n");
+    let error = |sources: &str| {
+        place.write("mix.yaml", format!("source: {sources}\n"));
+        place.run("prepare mix.yaml").stderr
+    };
+    assert_snapshot!(error("[{ path: a.jsonl }, { path: b.jsonl }]"), @"error: `source[1].path`: b.jsonl does not exist; relative paths start at the current directory, [folder]");
+    assert_snapshot!(error("[{ path: a.jsonl }, { path: a.jsonl, kind: hh, pairs: 3 }]"), @"error: `source[1].pairs` has no effect on feedback of kind hh; remove it");
+    assert_snapshot!(error("[{ path: a.jsonl }, { kind: pairs }]"), @"error: `source[1].path` is not given: a file, a folder or an hf:// address is needed");
+    assert_snapshot!(error("{ kind: pairs, pairs: 3, path: a.jsonl }"), @"error: `source.pairs` has no effect on feedback of kind pairs; remove it");
+    assert_snapshot!(error("{ kind: pairs, path: a.jsonl, columns: { chosen: chozen } }"), @r"
+    error: 1 of 1 rows cannot be used, more than `max_rejected: 0.05` allows:
+      missing_field: 1
+        a.jsonl:1: no `chozen`; did you mean `chosen`?
+    look at these lines, then repair the input or raise `max_rejected`
+    ");
+}
+
+#[test]
+fn an_unreachable_hub_is_one_line() {
+    let place = Place::new();
+    let hub = [("HF_HUB_OFFLINE", ""), ("HF_ENDPOINT", "http://127.0.0.1:9"), ("NO_PROXY", "127.0.0.1")];
+    let run = place.run_with("prepare hf://datasets/org/name@main", &hub);
+    assert_eq!(run.code, Some(1), "{run}");
+    assert_eq!(run.stderr.lines().count(), 1, "{run}");
+    assert!(run.stderr.contains("cannot download hf://datasets/org/name@main: "), "{run}");
+    assert!(run.stderr.contains("try again"), "{run}");
 }
 
 #[test]

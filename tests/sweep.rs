@@ -258,7 +258,7 @@ fn a_part_of_a_sweep_can_run_first() {
     assert!(run.stderr.contains("3 runs finished, 1 already done\n"), "{run}");
 
     let run = place.run("sweep experiment.yaml --dry-run --only seed=7");
-    assert_snapshot!(run.stderr, @"error: no run has seed=7; there are: data.imbalance.keep_desirable=0.5, data.imbalance.keep_desirable=1.0, method=dpo, method=kto, seed=0");
+    assert_snapshot!(run.stderr, @"error: no run has seed=7; there are: data.imbalance.keep_desirable=0.5, data.imbalance.keep_desirable=1.0, method=dpo, method=kto, seed=0; did you mean `seed=0`?");
     let run = place.run("sweep experiment.yaml --dry-run --only kto");
     assert_snapshot!(run.stderr, @"error: --only takes KEY=VALUE, as in method=kto, not `kto`");
 }
@@ -297,7 +297,7 @@ fn errors_say_what_to_do() {
     let twice =
         r#"[{"label":"a","measure":"m","series":{"dpo":[[1.0,3]]}},{"label":"b","measure":"m","series":{}}]"#;
     assert_snapshot!(error(&format!("sweep experiment.yaml --set report.reference={twice}")), @"error: experiment.yaml: `report.reference` has two sets of numbers with the same `measure`: join them");
-    assert_snapshot!(error("sweep experiment.yaml --set model.weights=missing.gguf --set model.architecture=null"), @"error: model recipe: `weights`: it does not exist; relative paths start at the current directory, [folder]");
+    assert_snapshot!(error("sweep experiment.yaml --set model.weights=missing.gguf --set model.architecture=null"), @"error: model recipe: `weights`: missing.gguf does not exist; relative paths start at the current directory, [folder]");
     assert_snapshot!(error("sweep experiment.yaml --set train.max_length=20"), @"error: experiment.yaml:15: training settings: `max_prompt_length` (100) leaves no room for a completion in `max_length` (20)");
     assert_snapshot!(error("report nothing"), @"error: runs/nothing is not a sweep: it has no experiment.json; create one with `prospect sweep`");
     assert!(!place.path("runs").exists());
@@ -320,6 +320,77 @@ fn the_shipped_experiments_can_be_planned() {
         assert_eq!(run.code, Some(0), "{run}");
         assert!(run.stdout.contains(&format!("{runs} runs over")), "{run}");
     }
+    let grid = place.run(&format!("sweep experiments/imbalance.yaml --dry-run {hub}"));
+    let (plan, _) = grid.stdout.split_once("\n\n").unwrap();
+    assert_snapshot!(plan, @r"
+    How does KTO compare with DPO when most thumbs-up are lost?
+    90 runs over 16 datasets and 1 models; shared stages: none
+      runs by data.imbalance.keep_desirable (across), seeds 0, 1, 2 each:
+                             1.0    0.5    0.25   0.1    0.05   0.01
+      method = dpo           to do  to do  to do  to do  to do  to do
+      method = kto           to do  to do  to do  to do  to do  to do
+      method = kto-auto      to do  to do  to do  to do  to do  to do
+      method = kto-auto-4/3  to do  to do  to do  to do  to do  to do
+      method = kto-auto-3/2  to do  to do  to do  to do  to do  to do
+    ");
+}
+
+#[test]
+fn a_sweep_says_what_it_needs_before_it_starts() {
+    let place = place();
+    let run = place.run("sweep experiment.yaml --only method=kto");
+    let line = run.stderr.lines().find(|line| line.starts_with("to train: ")).unwrap();
+    assert!(line.starts_with("to train: 2 runs: less than a minute, "), "{line}");
+    assert!(line.contains(" of memory, ") && line.contains(" of disk space ("), "{line}");
+    // Nothing is left to train.
+    let again = place.run("sweep experiment.yaml --only method=kto").stderr;
+    assert!(!again.contains("to train"), "{again}");
+}
+
+#[test]
+fn work_of_days_is_announced_before_anything_is_downloaded() {
+    let place = Place::new();
+    let run = place.run("sweep imbalance");
+    assert_eq!(run.code, Some(1), "{run}");
+    assert!(run.stderr.starts_with("to download: hf://"), "{run}");
+    assert!(
+        run.stderr.contains("warning: an optimizer step of kto on hf://huggyllama/llama-7b@main takes"),
+        "{run}"
+    );
+    assert!(run.stderr.contains("`prospect sweep imbalance-quick` asks the same question"), "{run}");
+    assert!(run.stderr.contains("`prospect plan MODEL --gpu 80GiB`"), "{run}");
+}
+
+#[test]
+fn plans_and_estimates_are_json_on_request() {
+    let place = place();
+    let json = |args: &str| -> serde_json::Value {
+        let run = place.run(args);
+        serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run}"))
+    };
+    let plan = json("sweep experiment.yaml --dry-run --json");
+    assert_eq!(plan["runs"].as_array().unwrap().len(), 4);
+    assert_eq!(plan["runs"][0]["state"], "to_do");
+    assert_eq!(plan["schedule"].as_array().unwrap().len(), 4);
+    assert!(plan["memory"][0]["train_plan"]["micro_batch_size"].as_u64().unwrap() > 0, "{plan}");
+    let estimate = json("sweep experiment.yaml --estimate --json --max-hours 1000");
+    assert_eq!((estimate["runs"].as_u64(), estimate["runs_in_time"].as_u64()), (Some(4), Some(4)));
+    assert!(estimate["seconds"][0].as_f64().unwrap() > 0.0);
+    let without = place.run("sweep experiment.yaml --json");
+    assert_eq!(without.code, Some(1), "{without}");
+    assert!(without.stderr.contains("--dry-run or the result of --estimate"), "{without}");
+}
+
+#[test]
+fn names_of_sweeps_and_runs_get_suggestions() {
+    let place = place();
+    assert_eq!(place.run("sweep experiment.yaml --only method=kto").code, Some(0));
+    let report = place.run("report experimnt").stderr;
+    assert!(report.contains("create one with `prospect sweep`; did you mean `experiment`?"), "{report}");
+    let built_in = place.run("report imbalance-quick").stderr;
+    assert!(built_in.contains("create one with `prospect sweep imbalance-quick`"), "{built_in}");
+    let only = place.run("sweep experiment.yaml --only method=ktoo").stderr;
+    assert!(only.contains("; did you mean `method=kto`?"), "{only}");
 }
 
 #[test]

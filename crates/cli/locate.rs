@@ -59,8 +59,11 @@ pub(crate) fn locate(address: &str) -> Result<PathBuf, Box<dyn Error + Send + Sy
         return Ok(path);
     }
     let here = std::env::current_dir()?;
-    Err(format!("it does not exist; relative paths start at the current directory, {}", here.display())
-        .into())
+    Err(format!(
+        "{address} does not exist; relative paths start at the current directory, {}",
+        here.display()
+    )
+    .into())
 }
 
 /// Like [`locate`], without downloads.

@@ -1,11 +1,15 @@
 //! The `prospect` binary: parses the command line and calls the crates that do the work.
 //!
 //! Every subcommand is one file with `Args` and `run`. Data goes to standard output, everything
-//! else to standard error. Exit codes: 0 success, 1 failure, 2 invalid command line.
+//! else to standard error.
 
-use std::process::ExitCode;
+use std::{
+    iter::{once, repeat},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
+use prospect_core::errors;
 
 use crate::output::warn;
 
@@ -39,9 +43,18 @@ mod theory;
 mod train;
 mod validate;
 
+/// Exit codes of every command, in its help and in `docs/cli.md`.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0         Success
+  1         Failure: an error, or the result is negative (failed runs of a sweep, invalid files,
+            no training plan that fits, failed parts of a GPU check)
+  2         Invalid command line
+  130, 143  Interrupted by Ctrl-C or SIGTERM; the same command continues";
+
 /// Compare KTO and DPO on human feedback: prepare data, train, evaluate, report.
 #[derive(Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(version, arg_required_else_help = true, after_long_help = EXIT_CODES)]
 struct Cli {
     /// Log more to standard error: -v for debug, -vv for trace lines; `RUST_LOG` overrides
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -128,9 +141,9 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            warn(format!("error: {error}"));
-            for cause in error.chain().skip(1) {
-                warn(format!("  caused by: {cause}"));
+            let messages = errors::chain(error.as_ref());
+            for (message, prefix) in messages.iter().zip(once("error").chain(repeat("  caused by"))) {
+                warn(format!("{prefix}: {message}"));
             }
             ExitCode::FAILURE
         }

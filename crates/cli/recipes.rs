@@ -9,7 +9,7 @@ pub(crate) mod list;
 use std::path::{Path, PathBuf};
 
 use include_dir::{Dir, include_dir};
-use prospect_core::config::{ConfigError, Document, closest};
+use prospect_core::config::{ConfigError, Document, did_you_mean};
 use serde::Serialize;
 use strum::{Display, VariantArray};
 
@@ -113,8 +113,7 @@ pub(crate) fn has_yaml_extension(path: &Path) -> bool {
 /// Returns the error for a path that is neither a file nor a recipe.
 fn unknown(kind: RecipeKind, given: &str) -> ConfigError {
     let stem = Path::new(given).file_stem().unwrap_or_default().to_string_lossy();
-    let nearest = closest(&stem, built_in(kind).map(|recipe| recipe.name()));
-    let nearest = nearest.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
+    let nearest = did_you_mean(&stem, built_in(kind).map(|recipe| recipe.name()));
     let advice = format!("give a file or the name of a built-in recipe (`prospect recipes`){nearest}");
     ConfigError::NoSuchFile { path: given.to_owned(), advice }
 }

@@ -8,10 +8,16 @@ use std::{
 
 use anyhow::{Context, bail};
 use prospect_analysis::summarise;
+use prospect_core::config::did_you_mean;
 use prospect_report::export_paper;
 use prospect_runs::SweepDir;
 
-use crate::{output, output::say, theory};
+use crate::{
+    output,
+    output::say,
+    recipes::{self, RecipeKind},
+    theory,
+};
 
 mod place;
 mod watch;
@@ -105,12 +111,24 @@ pub(crate) fn sweep_directory(given: &Path) -> PathBuf {
 pub(crate) fn open_sweep(given: &Path) -> anyhow::Result<SweepDir> {
     let directory = sweep_directory(given);
     if !directory.join("experiment.json").exists() {
+        let known = sweeps_below(directory.parent().unwrap_or(Path::new("")));
+        let name = directory.file_name().unwrap_or_default().to_string_lossy();
+        let is_built_in = recipes::built_in(RecipeKind::Experiments).any(|recipe| recipe.name() == name);
         bail!(
-            "{} is not a sweep: it has no experiment.json; create one with `prospect sweep`",
-            directory.display()
+            "{} is not a sweep: it has no experiment.json; create one with `prospect sweep{}`{}",
+            directory.display(),
+            if is_built_in { format!(" {name}") } else { String::new() },
+            did_you_mean(&name, known.iter().map(String::as_str))
         );
     }
     Ok(SweepDir::at(directory))
+}
+
+/// Lists the names of the sweeps in a folder.
+fn sweeps_below(folder: &Path) -> Vec<String> {
+    let entries = fs_err::read_dir(folder).into_iter().flatten().flatten();
+    let sweeps = entries.filter(|entry| entry.path().join("experiment.json").exists());
+    sweeps.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
 /// Renders a summarised sweep.

@@ -33,6 +33,7 @@ use crate::{
 mod cards;
 mod estimate;
 pub(crate) mod memory;
+mod outlook;
 mod plan;
 mod slurm;
 mod status;
@@ -91,6 +92,13 @@ pub(crate) struct ExecutionArgs {
     /// Slurm profile [default: slurm.yaml next to the experiment or in the current directory]
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
+    #[command(flatten)]
+    planning: PlanningArgs,
+}
+
+/// Options that plan a sweep instead of running it.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+struct PlanningArgs {
     /// Print the plan and the training schedule of each series, and stop
     ///
     /// With --executor slurm, print the job script instead.
@@ -101,6 +109,9 @@ pub(crate) struct ExecutionArgs {
     /// With --max-hours, also print how many runs fit.
     #[arg(long, conflicts_with = "dry_run")]
     estimate: bool,
+    /// With --dry-run or --estimate, print JSON instead of text
+    #[arg(long)]
+    json: bool,
 }
 
 /// Executor of the runs.
@@ -126,8 +137,7 @@ impl Default for ExecutionArgs {
             retry_failed: true,
             executor: Executor::Local,
             profile: None,
-            dry_run: false,
-            estimate: false,
+            planning: PlanningArgs::default(),
         }
     }
 }
@@ -143,8 +153,12 @@ impl ExecutionArgs {
         match self {
             // The workers join it, not the process that submits them.
             Self { executor: Executor::Slurm, .. } => Ok(JoinedGroup::default()),
-            Self { dry_run: true, .. } => self.ranks.single_process("--dry-run"),
-            Self { estimate: true, .. } => self.ranks.single_process("--estimate"),
+            Self { planning: PlanningArgs { dry_run: true, .. }, .. } => {
+                self.ranks.single_process("--dry-run")
+            }
+            Self { planning: PlanningArgs { estimate: true, .. }, .. } => {
+                self.ranks.single_process("--estimate")
+            }
             _ => self.ranks.join(),
         }
     }
@@ -179,18 +193,19 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     set.extend(args.memory.setting());
     let document = recipes::open(RecipeKind::Experiments, file)?;
     if theory::is_theory(&document) {
-        let ExecutionArgs { estimate, executor, profile, .. } = &args.options;
+        let ExecutionArgs { executor, profile, planning, .. } = &args.options;
         if !args.options.worker_options().is_empty()
-            || *estimate
+            || planning.estimate
+            || planning.json
             || *executor != Executor::Local
             || profile.is_some()
         {
             bail!(
-                "--jobs, --ranks, --shard, --only, --max-hours, --retry-failed, --executor and --estimate have no effect on \
-                 {path}: a theory file has no runs; remove them"
+                "--jobs, --ranks, --shard, --only, --max-hours, --retry-failed, --executor, --estimate and --json have no effect \
+                 on {path}: a theory file has no runs; remove them"
             );
         }
-        return theory::run(file, document, &set, args.out.as_deref(), args.options.dry_run);
+        return theory::run(file, document, &set, args.out.as_deref(), args.options.planning.dry_run);
     }
     let experiment = LoadedExperiment::read(&path, document, &set)?;
     let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(&experiment.name));
@@ -198,7 +213,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     for given in &set {
         write!(command, " --set {}", shell::word(given))?;
     }
-    let sources = if args.options.dry_run { &PLANNING_SOURCES } else { &SOURCES };
+    let sources = if args.options.planning.dry_run { &PLANNING_SOURCES } else { &SOURCES };
     carry_out(&experiment, sources, &out, None, &[command], &args.options)
 }
 
@@ -245,7 +260,18 @@ pub(crate) fn carry_out(
     options: &ExecutionArgs,
 ) -> anyhow::Result<()> {
     let started = Instant::now();
+    let PlanningArgs { dry_run, estimate, json } = options.planning;
+    if json && !estimate && (!dry_run || options.executor == Executor::Slurm) {
+        bail!(
+            "--json has no effect here: it prints the plan of --dry-run or the result of --estimate as JSON"
+        );
+    }
     let joined = options.join()?;
+    let trains_here = options.executor == Executor::Local && !dry_run && !estimate;
+    let announces = trains_here && joined.process_group.is_main_process();
+    if announces {
+        outlook::announce_downloads(experiment, sources, out)?;
+    }
     let plan = joined.main_process_first(|| Ok(SweepPlan::new(experiment, sources, &out.join("data"))?))?;
     let sweep = SweepDir::at(out.to_owned());
     let only = RunFilter::parse(&options.only, &plan)?;
@@ -257,25 +283,25 @@ pub(crate) fn carry_out(
     let ExecutionArgs { jobs, retry_failed, .. } = *options;
     let member = joined.process_group.clone();
     let execution = Execution { jobs, only: only.clone(), until, retry_failed, others, member };
-    let submits = options.executor == Executor::Slurm && !options.estimate;
+    let submits = options.executor == Executor::Slurm && !estimate;
     if submits && slurm::submit(experiment, &plan, &sweep, &execution, commands, options)? {
         return Ok(());
     }
-    if options.dry_run {
-        return plan::print(&plan, &sweep, &only, options.jobs.get());
+    if dry_run {
+        return plan::print(&plan, &sweep, &only, options);
     }
     // Rank 0 checks for all ranks: they are alike.
     if joined.process_group.is_main_process() {
         let (ranks, zero) = (joined.process_group.collective.world_size(), joined.process_group.zero());
-        memory::check(
-            &plan,
-            Parallelism { ranks, zero, jobs: options.jobs.get() },
-            joined.process_group.local_rank,
-        )?;
+        let parallelism = Parallelism { ranks, zero, jobs: options.jobs.get() };
+        memory::check(&plan, parallelism, joined.process_group.local_rank)?;
+        if announces {
+            outlook::announce(&plan, &sweep, &execution, parallelism)?;
+        }
     }
     allocator::retain();
-    if options.estimate {
-        return estimate::print(&plan, &sweep, &execution, options.max_hours);
+    if estimate {
+        return estimate::print(&plan, &sweep, &execution, options);
     }
     let executed = execute(&plan, &sweep, &execution, commands)?;
     joined.process_group.collective.finish()?;

@@ -11,6 +11,7 @@ use prospect_data::PipelineFile;
 use prospect_model::ModelFile;
 use prospect_sweep::{CheckedExperiment, LoadedExperiment, RecipeSources, SlurmProfile, SweepError, check};
 use prospect_theory::TheoryFile;
+use serde::Serialize;
 
 use crate::{kind::FileKind, locate::SOURCES, output};
 
@@ -22,20 +23,39 @@ pub(crate) struct Args {
     /// The kind of a file is detected from its keys or its folder.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Print JSON instead of lines
+    #[arg(long)]
+    json: bool,
+}
+
+/// Result for a file as `--json` prints it.
+#[derive(Serialize)]
+struct ValidationJson<'a> {
+    file: &'a Path,
+    valid: bool,
+    /// Kind of the file and what it holds, or the error.
+    message: &'a str,
 }
 
 /// Prints a line per file: that it is valid, or the error with its position.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let mut invalid = 0;
-    for path in &args.files {
-        match examine(path) {
-            Ok(finding) => output::print(format!("{}: ok ({finding})", path.display()))?,
-            Err(error) => {
-                invalid += 1;
-                output::print(error)?;
+    let results: Vec<(&Path, Result<String, String>)> =
+        args.files.iter().map(|path| (path.as_path(), examine(path))).collect();
+    if args.json {
+        let results = results.iter().map(|(file, result)| {
+            let (Ok(message) | Err(message)) = result;
+            ValidationJson { file, valid: result.is_ok(), message }
+        });
+        output::print(serde_json::to_string_pretty(&results.collect::<Vec<_>>())?)?;
+    } else {
+        for (path, result) in &results {
+            match result {
+                Ok(finding) => output::print(format!("{}: ok ({finding})", path.display()))?,
+                Err(error) => output::print(error)?,
             }
         }
     }
+    let invalid = results.iter().filter(|(_, result)| result.is_err()).count();
     if invalid > 0 {
         bail!("{invalid} of {} files are invalid", args.files.len());
     }

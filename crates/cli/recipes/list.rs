@@ -1,6 +1,7 @@
 //! `prospect recipes`: lists the built-in recipes, or prints one.
 
 use anyhow::bail;
+use prospect_core::config::did_you_mean;
 use serde::Serialize;
 use strum::VariantArray;
 
@@ -69,7 +70,10 @@ fn print_recipe(given: &str) -> anyhow::Result<()> {
     let found: Vec<BuiltInRecipe> =
         all().filter(|recipe| recipe.file == file || recipe.path() == file).collect();
     match found[..] {
-        [] => bail!("no built-in recipe `{given}`: `prospect recipes` lists them"),
+        [] => {
+            let nearest = did_you_mean(given, all().map(|recipe| recipe.name()));
+            bail!("no built-in recipe `{given}`: `prospect recipes` lists them{nearest}")
+        }
         [recipe] => Ok(output::print(recipe.text.trim_end())?),
         _ => {
             let paths: Vec<String> = found.iter().map(BuiltInRecipe::path).collect();

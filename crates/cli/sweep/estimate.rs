@@ -5,17 +5,38 @@ use std::time::Duration;
 use prospect_report::overview::{self, ContentBlock, DisplayTable, Overview, Section, TableCell};
 use prospect_runs::SweepDir;
 use prospect_sweep::{Execution, RunGroupCost, SweepCost, SweepPlan, estimate_time};
+use serde::Serialize;
 
+use super::ExecutionArgs;
 use crate::output;
+
+/// Estimate as `--json` prints it.
+#[derive(Serialize)]
+struct EstimateJson<'a> {
+    runs: usize,
+    /// Seconds of all runs, one at a time, by the median, the fastest and the slowest steps.
+    seconds: [f64; 3],
+    /// Runs that fit into --max-hours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runs_in_time: Option<usize>,
+    groups: &'a [RunGroupCost],
+}
 
 /// Measures a few steps and prints the cost of the remaining runs.
 pub(super) fn print(
     plan: &SweepPlan,
     sweep: &SweepDir,
     execution: &Execution,
-    limit: Option<Duration>,
+    options: &ExecutionArgs,
 ) -> anyhow::Result<()> {
     let cost = estimate_time(plan, sweep, execution)?;
+    let limit = options.max_hours;
+    if options.planning.json {
+        let runs_in_time = limit.map(|limit| cost.runs_within(limit));
+        let json =
+            EstimateJson { runs: cost.runs(), seconds: cost.seconds(), runs_in_time, groups: &cost.groups };
+        return Ok(output::print(serde_json::to_string_pretty(&json)?)?);
+    }
     Ok(output::print(overview(plan, &cost, limit).text())?)
 }
 

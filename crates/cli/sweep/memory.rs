@@ -63,8 +63,8 @@ pub(crate) fn check(plan: &SweepPlan, parallelism: Parallelism, ordinal: usize) 
     {
         bail!(
             "not enough memory for {}: weights, gradients and optimizer state need {}, but {whose} has {}; lower --jobs, train \
-             an adapter (model.lora), quantize frozen weights (model.quantization), or use a smaller model; `prospect plan` \
-             shows what fits",
+             an adapter (model.train: lora), quantize frozen weights (model.quantization), or use a smaller model; \
+             `prospect plan` shows what fits",
             what(estimate),
             human_bytes(estimate.minimum()),
             human_bytes(available)

@@ -1,20 +1,58 @@
 //! `prospect sweep --dry-run`: prints the runs of a plan, its training schedule and its memory.
 
+use prospect_model::DeviceKind;
 use prospect_report::overview::{ContentBlock, DisplayTable, Overview, Section, TableCell};
 use prospect_runs::SweepDir;
 use prospect_sweep::{
-    Parallelism, RunFilter, SeriesSchedule, SweepPlan, TrainingSchedule, training_schedule,
+    CardEstimate, MemoryEstimate, Parallelism, PlannedState, RunFilter, SeriesSchedule, SweepPlan,
+    TrainingSchedule, estimate_cards, estimate_memory, training_schedule,
 };
+use serde::Serialize;
 
-use super::{cards, memory};
-use crate::output;
+use super::{ExecutionArgs, cards, memory};
+use crate::{output, plan::overhead};
+
+/// Plan as `--json` prints it.
+#[derive(Serialize)]
+struct PlanJson<'a> {
+    question: &'a str,
+    runs: Vec<PlannedState<'a>>,
+    /// Seed of the runs in `schedule`.
+    seed: u64,
+    schedule: &'a [SeriesSchedule],
+    memory: Vec<MemoryEstimate>,
+    gpu_cost: Vec<CardEstimate>,
+    /// Addresses that are not on this machine.
+    not_fetched: Vec<String>,
+    /// Reasons why data could not be counted.
+    errors: &'a [String],
+}
 
 /// Prints the plan.
-pub(super) fn print(plan: &SweepPlan, sweep: &SweepDir, only: &RunFilter, jobs: usize) -> anyhow::Result<()> {
-    output::print(plan.describe(sweep, only))?;
+pub(super) fn print(
+    plan: &SweepPlan,
+    sweep: &SweepDir,
+    only: &RunFilter,
+    options: &ExecutionArgs,
+) -> anyhow::Result<()> {
+    let parallelism = Parallelism { jobs: options.jobs.get(), ranks: 1, zero: None };
     let schedule = training_schedule(plan);
+    if options.planning.json {
+        let json = PlanJson {
+            question: &plan.question,
+            runs: plan.planned_runs(sweep, only),
+            seed: schedule.seed,
+            schedule: &schedule.rows,
+            memory: estimate_memory(plan, parallelism)?,
+            gpu_cost: estimate_cards(plan, &schedule, overhead(DeviceKind::Gpu))?,
+            not_fetched: plan.not_fetched().into_iter().collect(),
+            errors: &schedule.errors,
+        };
+        return Ok(output::print(serde_json::to_string_pretty(&json)?)?);
+    }
+    output::print(plan.describe(sweep, only))?;
     let mut overview = overview(plan, &schedule);
-    overview.sections.push(memory::section(plan, Parallelism { jobs, ranks: 1, zero: None })?);
+    overview.sections.push(memory::section(plan, parallelism)?);
     overview.sections.push(cards::section(plan, &schedule)?);
     let missing = plan.not_fetched();
     if !missing.is_empty() {

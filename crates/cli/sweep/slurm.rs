@@ -38,7 +38,7 @@ pub(super) fn submit(
     let arguments = words.join(" ");
     let submission =
         Submission { name: &experiment.name, sweep, profile: &profile, arguments: &arguments, max_workers };
-    if options.dry_run {
+    if options.planning.dry_run {
         output::print(submission.script()?.trim_end())?;
         return Ok(true);
     }

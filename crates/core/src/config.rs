@@ -223,6 +223,12 @@ pub fn closest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
         .map(|(_, word)| word)
 }
 
+/// Returns the end of an error about an unknown name: "; did you mean `x`?", or nothing if no known
+/// name is similar.
+pub fn did_you_mean<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    closest(given, known).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
+}
+
 /// Returns the line (from 1) of a dotted path in block-style YAML.
 fn line_of(text: &str, path: &str) -> Option<usize> {
     let parts: Vec<&str> = path.split('.').map(|part| part.split('[').next().unwrap_or(part)).collect();

@@ -1,8 +1,11 @@
 //! Errors of preparing and reading datasets.
 
-use std::path::{Path, PathBuf};
+use std::{
+    borrow::Cow,
+    path::{Path, PathBuf},
+};
 
-use prospect_core::checksums::ChecksumError;
+use prospect_core::{checksums::ChecksumError, config::did_you_mean};
 
 /// Error of preparing or reading a dataset.
 #[derive(Debug, thiserror::Error)]
@@ -11,18 +14,18 @@ pub enum DataError {
     #[error("`{key}` is {value}: {message}")]
     Value {
         /// Dotted path of the key.
-        key: &'static str,
+        key: Cow<'static, str>,
         /// Value given.
         value: String,
         /// Values that the key accepts.
         message: &'static str,
     },
     /// The input of a source cannot be found.
-    #[error("`source.path`: cannot find `{address}`")]
+    #[error("`{key}`: {source}")]
     Locate {
-        /// Path or address given.
-        address: String,
-        /// Cause.
+        /// Dotted path of the key with the path or address.
+        key: Cow<'static, str>,
+        /// Cause, which names the path or address.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A folder does not hold the expected files.
@@ -63,10 +66,10 @@ pub enum DataError {
         bytes: u64,
     },
     /// A setting does not apply to the kind of its source.
-    #[error("`source.{setting}` has no effect on feedback of kind {kind}; remove it")]
+    #[error("`{key}` has no effect on feedback of kind {kind}; remove it")]
     NoEffect {
-        /// Setting.
-        setting: &'static str,
+        /// Dotted path of the key.
+        key: Cow<'static, str>,
         /// Kind of the source.
         kind: &'static str,
     },
@@ -124,12 +127,12 @@ pub enum DataError {
     #[error("{0}")]
     NotEnough(String),
     /// `mix` names a source without rows.
-    #[error("`mix` names the source `{name}`, but the rows come from: {known}")]
+    #[error("`mix` names the source `{name}`, but the rows come from: {}{}", known.join(", "), did_you_mean(name, known.iter().map(String::as_str)))]
     UnknownSource {
         /// Name given.
         name: String,
         /// Sources of the rows.
-        known: String,
+        known: Vec<String>,
     },
     /// The input exceeds the index types of the table.
     #[error("the input has more than 4 billion rows or 65,536 sources and domains; prepare parts of it")]
@@ -192,6 +195,20 @@ pub enum DataError {
 }
 
 impl DataError {
+    /// Names the source by its position, as in `source[1].path`, if it is one of several.
+    pub(crate) fn in_list(self, count: usize, index: usize) -> Self {
+        let number = |key: Cow<'static, str>| match key.strip_prefix("source.") {
+            Some(rest) if count > 1 => format!("source[{index}].{rest}").into(),
+            _ => key,
+        };
+        match self {
+            Self::Value { key, value, message } => Self::Value { key: number(key), value, message },
+            Self::Locate { key, source } => Self::Locate { key: number(key), source },
+            Self::NoEffect { key, kind } => Self::NoEffect { key: number(key), kind },
+            other => other,
+        }
+    }
+
     /// Makes an error about a column of a dataset file.
     pub(crate) fn column(file: &Path, column: &str, message: impl Into<String>) -> Self {
         Self::Schema { file: file.to_owned(), column: format!("column `{column}` "), message: message.into() }

@@ -110,9 +110,9 @@ impl<'a> Client<'a> {
             }
             RequestError::Status(StatusCode::NOT_FOUND) => HubError::NotFound { address, page },
             error @ (RequestError::Connection(_) | RequestError::Interrupted(_)) => {
-                HubError::Network { address, source: Box::new(error) }
+                HubError::Network { address, cause: Box::new(error) }
             }
-            error => HubError::Hub { address, source: Box::new(error) },
+            error => HubError::Hub { address, cause: Box::new(error) },
         }
     }
 

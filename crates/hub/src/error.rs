@@ -17,14 +17,13 @@ pub enum HubError {
     },
     /// Network error.
     #[error(
-        "cannot download {address}: network error; try again, set HF_HUB_OFFLINE=1 if it is in the cache, or \
-         use a local path (--set KEY=PATH)"
+        "cannot download {address}: {cause}; try again, set HF_HUB_OFFLINE=1 if it is in the cache, or use a local path"
     )]
     Network {
         /// Requested address.
         address: String,
         /// Cause.
-        source: Box<RequestError>,
+        cause: Box<RequestError>,
     },
     /// Unknown repository, revision, file or folder.
     #[error("{address} does not exist: check repository, revision and path at {page}")]
@@ -78,12 +77,12 @@ pub enum HubError {
         expected: u64,
     },
     /// Other error of the Hub or the cache.
-    #[error("cannot download {address}")]
+    #[error("cannot download {address}: {cause}")]
     Hub {
         /// Requested address.
         address: String,
         /// Cause.
-        source: Box<RequestError>,
+        cause: Box<RequestError>,
     },
     /// File system error.
     #[error(transparent)]

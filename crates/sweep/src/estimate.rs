@@ -2,11 +2,13 @@
 
 mod cards;
 mod memory;
+mod remaining;
 mod schedule;
 mod time;
 
 pub use cards::{ASSUMED_RATE, CARDS, CardEstimate, CardFit, estimate_cards};
 pub use memory::{MemoryEstimate, Parallelism, estimate_memory};
+pub use remaining::{RemainingWork, TrainingCost, remaining_work};
 pub use schedule::{SeriesSchedule, TrainingSchedule, training_schedule};
 pub(crate) use schedule::{completions_per_epoch, count_dataset};
 pub use time::{RunGroupCost, RunStart, SweepCost, estimate_time};

@@ -25,6 +25,7 @@ mod waiting;
 mod worker;
 
 pub(crate) use pending::PendingRuns;
+pub(crate) use preflight::bytes_to_write;
 use rank_command::RankCommand;
 pub(crate) use worker::load_start;
 
@@ -165,6 +166,11 @@ pub fn execute(
     }
     RankCommand::Exit.broadcast(group)?;
     Ok(summary)
+}
+
+/// Prepares the missing datasets of `plan`, or waits for processes that prepare them.
+pub fn prepare_datasets(plan: &SweepPlan, sweep: &SweepDir) -> Result<(), SweepError> {
+    datasets::prepare_all(plan, &sweep.claims()).map(drop)
 }
 
 /// Returns the number of runs that [`execute`] would start; with a search, in the first unfinished

@@ -10,8 +10,8 @@
 //!    a report shows.
 //!
 //! Around a plan: [`check`] validates an experiment without its inputs, [`sweep_status`] reads the
-//! progress of a sweep, [`estimate_time`] measures how long it takes, [`estimate_memory`] computes
-//! how much memory it takes, [`training_schedule`] lists steps and epochs of each series, and
+//! progress of a sweep, [`estimate_time`] measures how long it takes, [`remaining_work`] and
+//! [`estimate_memory`] compute arithmetic, disk space and memory without measuring, [`training_schedule`] lists steps and epochs of each series, and
 //! [`Submission`] hands workers to Slurm. A [`ComparisonSession`] compares methods in stages, each
 //! of which is such a sweep.
 //!
@@ -70,13 +70,16 @@ pub use config::{
 };
 pub use error::SweepError;
 pub use estimate::{
-    ASSUMED_RATE, CARDS, CardEstimate, CardFit, MemoryEstimate, Parallelism, RunGroupCost, RunStart,
-    SeriesSchedule, SweepCost, TrainingSchedule, estimate_cards, estimate_memory, estimate_time,
-    training_schedule,
+    ASSUMED_RATE, CARDS, CardEstimate, CardFit, MemoryEstimate, Parallelism, RemainingWork, RunGroupCost,
+    RunStart, SeriesSchedule, SweepCost, TrainingCost, TrainingSchedule, estimate_cards, estimate_memory,
+    estimate_time, remaining_work, training_schedule,
 };
-pub use exec::{Execution, ExecutionSummary, WaitPolicy, count_pending, execute, record_plan};
+pub use exec::{
+    Execution, ExecutionSummary, WaitPolicy, count_pending, execute, prepare_datasets, record_plan,
+};
 pub use plan::{
-    CheckedExperiment, DatasetSource, PlannedDataset, ResolvedRun, RunFilter, SftStage, SweepPlan, check,
+    CheckedExperiment, DatasetSource, PlannedDataset, PlannedState, ResolvedRun, RunFilter, SftStage,
+    SweepPlan, check,
 };
 pub use search::{SearchPlan, TrialId};
 pub use slurm::{

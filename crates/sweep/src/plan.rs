@@ -29,6 +29,7 @@ mod run_filter;
 
 pub(crate) use base_model::check as check_base_model;
 pub use check::{CheckedExperiment, check};
+pub use describe::PlannedState;
 pub use run_filter::RunFilter;
 
 /// Plan of a sweep: the datasets, models, SFT stages and runs of an experiment.

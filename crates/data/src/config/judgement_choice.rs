@@ -65,7 +65,8 @@ impl Choice {
         if rows.judgements && !rows.texts {
             let message =
                 "the file holds judgements without texts; name the table of the traces that they refer to";
-            return Err(DataError::Value { key: "source.join", value: "not given".to_owned(), message });
+            let (key, value) = ("source.join".into(), "not given".to_owned());
+            return Err(DataError::Value { key, value, message });
         }
         let found = judgements::count_names(files)?;
         let Self { names, mut columns, several, machines, better, both_bad, words, scored } = self;
@@ -92,7 +93,7 @@ impl Choice {
         {
             let value = format!("not given, but {} holds numbers other than 1, 0 and -1", names.join(", "));
             let message = "give a rule, for example `{by: threshold, at: 4}`, or `words` for thumbs";
-            return Err(DataError::Value { key: "source.binarise", value, message });
+            return Err(DataError::Value { key: "source.binarise".into(), value, message });
         }
         notes.push(format!("judgement {}; in the files: {}", names.join(", "), list(&found)));
         let format = Judgements { columns, names, several, machines, better, both_bad, words, meaning };
@@ -106,7 +107,8 @@ fn chosen(
     found: &BTreeMap<String, NamedCounts>,
     machines: bool,
 ) -> Result<Vec<String>, DataError> {
-    let fail = |value: String, message| Err(DataError::Value { key: "source.judgement", value, message });
+    let fail =
+        |value: String, message| Err(DataError::Value { key: "source.judgement".into(), value, message });
     if let Some(name) = names.iter().find(|name| !found.contains_key(*name)) {
         let value = format!("{name}, and the files have {}", list(found));
         return fail(value, "no judgement has this name; name one of those");
@@ -149,5 +151,5 @@ fn unknown_sides(counts: &[&NamedCounts]) -> DataError {
     let value = format!("not given, and the text columns are {}", columns.join(", "));
     let message = "the answers say left and right; the project's settings say which column is which, the file does not: \
                    set `columns: {first: LEFT, second: RIGHT}`";
-    DataError::Value { key: "source.columns", value, message }
+    DataError::Value { key: "source.columns".into(), value, message }
 }

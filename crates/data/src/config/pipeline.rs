@@ -128,8 +128,9 @@ impl PipelineFile {
 
     /// Checks settings that need each other.
     fn check_combinations(&self) -> Result<(), DataError> {
-        let fail =
-            |key, value: &str, message| Err(DataError::Value { key, value: value.to_owned(), message });
+        let fail = |key: &'static str, value: &str, message| {
+            Err(DataError::Value { key: key.into(), value: value.to_owned(), message })
+        };
         let (groups, times) = (self.source.maps(RecordField::Group), self.source.maps(RecordField::Time));
         if self.split_by() == SplitBy::Group && !groups {
             return fail("split.by", "group", "it needs groups; name their column in `source.columns.group`");
@@ -181,13 +182,14 @@ impl PipelineFile {
         for (key, value) in fractions {
             if !(0.0..=1.0).contains(&value) {
                 let message = "it is a fraction, from 0 to 1";
-                return Err(DataError::Value { key, value: value.to_string(), message });
+                return Err(DataError::Value { key: key.into(), value: value.to_string(), message });
             }
         }
         self.check_combinations()?;
         if let (None, Some(seed)) = (self.select.train_prompts, self.select.train_seed) {
             let message = "it has no effect without `select.train_prompts`; remove one or set the other";
-            return Err(DataError::Value { key: "select.train_seed", value: seed.to_string(), message });
+            let (key, value) = ("select.train_seed".into(), seed.to_string());
+            return Err(DataError::Value { key, value, message });
         }
         self.mix.check()?;
         self.imbalance.check()?;
@@ -287,7 +289,8 @@ impl Pipeline {
             (Some(most), Some(tokens)) => Some((most, tokens.clone())),
             (Some(most), None) => {
                 let message = "nothing counts tokens; call `Pipeline::counting`";
-                return Err(DataError::Value { key: "select.max_tokens", value: most.to_string(), message });
+                let (key, value) = ("select.max_tokens".into(), most.to_string());
+                return Err(DataError::Value { key, value, message });
             }
         };
         Ok(DigestOptions { sign: self.deduplicate.near.is_some(), max_tokens })

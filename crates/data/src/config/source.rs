@@ -168,11 +168,13 @@ impl SourceFiles {
     pub(crate) fn check(&self) -> Result<(), DataError> {
         let synthetic = self.0.iter().filter(|source| source.kind == Some(SourceKind::Synthetic)).count();
         if self.0.is_empty() || synthetic > 1 {
-            let (key, value) = ("source", self.0.len().to_string() + " sources");
+            let (key, value) = ("source".into(), self.0.len().to_string() + " sources");
             let message = "at least one source is needed, and at most one of kind synthetic";
             return Err(DataError::Value { key, value, message });
         }
-        self.0.iter().try_for_each(SourceFile::check)
+        self.0.iter().enumerate().try_for_each(|(index, source)| {
+            source.check().map_err(|error| error.in_list(self.0.len(), index))
+        })
     }
 
     /// Returns whether a source maps a field to a column.
@@ -187,11 +189,12 @@ impl SourceFiles {
         locate: &Locate<'_>,
     ) -> Result<(ResolvedSources, ResolveNotes), DataError> {
         let mut notes = ResolveNotes::default();
-        let sources: Vec<ResolvedSource> = self
-            .0
-            .into_iter()
-            .map(|source| source.resolve(seed, locate, &mut notes))
-            .collect::<Result<_, _>>()?;
+        let count = self.0.len();
+        let mut resolve = |(index, source): (usize, SourceFile)| {
+            source.resolve(seed, locate, &mut notes).map_err(|error| error.in_list(count, index))
+        };
+        let sources: Vec<ResolvedSource> =
+            self.0.into_iter().enumerate().map(&mut resolve).collect::<Result<_, _>>()?;
         Ok((ResolvedSources(sources), notes))
     }
 }
@@ -220,7 +223,11 @@ impl SourceFile {
         let used = [RecordField::Group, RecordField::Time];
         if kind == SourceKind::Chats && self.columns.other_than(&used).is_some() {
             let message = "of chats, only `group` and `time` can be mapped; remove the others";
-            return Err(DataError::Value { key: "source.columns", value: "given".to_owned(), message });
+            return Err(DataError::Value {
+                key: "source.columns".into(),
+                value: "given".to_owned(),
+                message,
+            });
         }
         if let Some(world) = &self.world {
             world.check(self.pairs.unwrap_or_default())?;
@@ -228,12 +235,13 @@ impl SourceFile {
         if kind == SourceKind::Scores && self.binarise.is_none() {
             let message = "scores need a rule that turns them into labels, for example `{by: best_and_worst}` or \
                            `{by: mean, over: prompt}`";
-            return Err(DataError::Value { key: "source.binarise", value: "not given".to_owned(), message });
+            let (key, value) = ("source.binarise".into(), "not given".to_owned());
+            return Err(DataError::Value { key, value, message });
         }
         if let Some(ratio) = self.min_score_ratio
             && !(ratio.is_finite() && ratio >= 1.0)
         {
-            let (key, value) = ("source.min_score_ratio", ratio.to_string());
+            let (key, value) = ("source.min_score_ratio".into(), ratio.to_string());
             return Err(DataError::Value { key, value, message: "must be a number of at least 1" });
         }
         Ok(())
@@ -242,7 +250,7 @@ impl SourceFile {
     fn address(&self) -> Result<&str, DataError> {
         self.path.as_deref().ok_or_else(|| {
             let message = "a file, a folder or an hf:// address is needed";
-            DataError::Value { key: "source.path", value: "not given".to_owned(), message }
+            DataError::Value { key: "source.path".into(), value: "not given".to_owned(), message }
         })
     }
 
@@ -256,7 +264,7 @@ impl SourceFile {
         let kind = detected.kind;
         self.check_as(kind)?;
         if let Some(address) = &self.join {
-            let joined = self.find_files(address, locate)?;
+            let joined = self.find_files("source.join", address, locate)?;
             inputs.files.extend(joined.files);
             inputs.warnings.extend(joined.warnings);
         }
@@ -336,10 +344,14 @@ impl SourceFile {
         })
     }
 
-    /// Finds the files at an address.
-    fn find_files(&self, address: &str, locate: &Locate<'_>) -> Result<HashedFiles, DataError> {
-        let path =
-            locate(address).map_err(|source| DataError::Locate { address: address.to_owned(), source })?;
+    /// Finds the files at an address, which `key` gives.
+    fn find_files(
+        &self,
+        key: &'static str,
+        address: &str,
+        locate: &Locate<'_>,
+    ) -> Result<HashedFiles, DataError> {
+        let path = locate(address).map_err(|source| DataError::Locate { key: key.into(), source })?;
         let format = FileFormat { encoding: self.encoding, csv: self.csv.unwrap_or_default() };
         let chosen = |file: &str| {
             self.files
@@ -359,10 +371,10 @@ impl SourceFile {
             return Ok((Detected::new(SourceKind::Synthetic), HashedFiles::default()));
         }
         let address = self.address()?;
-        let inputs = self.find_files(address, locate)?;
+        let inputs = self.find_files("source.path", address, locate)?;
         if self.csv.is_some() && !inputs.files.iter().any(|file| is_table(&file.name())) {
             let message = "no file of the source is a CSV or TSV table; remove it";
-            return Err(DataError::Value { key: "source.csv", value: "given".to_owned(), message });
+            return Err(DataError::Value { key: "source.csv".into(), value: "given".to_owned(), message });
         }
         if !inputs.metadata.is_empty() {
             notes.notes.push(format!("{address}: not read, as metadata: {}", inputs.metadata.join(", ")));
@@ -448,7 +460,9 @@ impl SourceFile {
             ("world", self.world.is_some(), &[Synthetic]),
         ];
         match settings.into_iter().find(|(_, given, kinds)| *given && !kinds.contains(&kind)) {
-            Some((setting, ..)) => Err(DataError::NoEffect { setting, kind: kind.into() }),
+            Some((setting, ..)) => {
+                Err(DataError::NoEffect { key: format!("source.{setting}").into(), kind: kind.into() })
+            }
             None => Ok(()),
         }
     }

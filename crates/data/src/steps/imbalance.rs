@@ -137,7 +137,9 @@ impl Imbalance {
 
     /// Fails if settings contradict each other.
     pub(crate) fn check(&self) -> Result<(), DataError> {
-        let value = |key, value: String, message| Err(DataError::Value { key, value, message });
+        let value = |key: &'static str, value: String, message| {
+            Err(DataError::Value { key: key.into(), value, message })
+        };
         match (self.ratio, self.total) {
             (Some(ratio), _) if self.keep_desirable != 1.0 || self.keep_undesirable != 1.0 => value(
                 "imbalance.ratio",

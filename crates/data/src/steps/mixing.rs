@@ -59,8 +59,9 @@ impl Mix {
 
     /// Fails if a value is outside its range.
     pub(crate) fn check(&self) -> Result<(), DataError> {
-        let value =
-            |key, value: f64, message| Err(DataError::Value { key, value: value.to_string(), message });
+        let value = |key: &'static str, value: f64, message| {
+            Err(DataError::Value { key: key.into(), value: value.to_string(), message })
+        };
         if self.temperature.is_nan() || self.temperature <= 0.0 {
             return value("mix.temperature", self.temperature, "it is a number above 0");
         }
@@ -87,7 +88,7 @@ impl Mix {
             sources
         };
         if let Some(name) = self.weights.keys().chain(self.caps.keys()).find(|name| !sources.contains(name)) {
-            return Err(DataError::UnknownSource { name: name.clone(), known: sources.join(", ") });
+            return Err(DataError::UnknownSource { name: name.clone(), known: sources });
         }
         let prompts: Vec<Vec<Id>> = sources
             .iter()

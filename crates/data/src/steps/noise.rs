@@ -115,7 +115,7 @@ impl Noise {
         ];
         for (key, value) in positive {
             if value.is_some_and(|value| !(value > 0.0 && value.is_finite())) {
-                let value = value.unwrap_or_default().to_string();
+                let (key, value) = (key.into(), value.unwrap_or_default().to_string());
                 return Err(DataError::Value { key, value, message: "must be a finite number above 0" });
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use prospect_core::progress::Progress;
+use prospect_core::{config::did_you_mean, progress::Progress};
 use prospect_runs::{
     Experiment, Generation, JudgeNote, Judgement, Opponent, PlannedRun, PolicySample, SweepDir, series_name,
 };
@@ -43,7 +43,9 @@ pub fn judge_sweep(
         let others = match opponent {
             Opponent::Target => None,
             Opponent::Run(id) if *id == run.id => continue,
-            Opponent::Run(id) => Some(generations.get(id.as_str()).ok_or_else(|| no_run(sweep, id))?),
+            Opponent::Run(id) => {
+                Some(generations.get(id.as_str()).ok_or_else(|| no_run(sweep, id, &generations))?)
+            }
             Opponent::Baseline => match baseline(&experiment, run).and_then(|id| generations.get(id)) {
                 Some(others) => Some(others),
                 None => continue,
@@ -140,8 +142,12 @@ fn unusable(sweep: &SweepDir, what: &str) -> JudgeError {
     JudgeError::Unusable(format!("{}: no finished run {what}", sweep.path().display()))
 }
 
-fn no_run(sweep: &SweepDir, id: &str) -> JudgeError {
-    JudgeError::Unusable(format!("{}: no finished run {id} has generations", sweep.path().display()))
+fn no_run(sweep: &SweepDir, id: &str, known: &BTreeMap<&str, Vec<Generation>>) -> JudgeError {
+    let nearest = did_you_mean(id, known.keys().copied());
+    JudgeError::Unusable(format!(
+        "{}: no finished run {id} has generations; `prospect sweep status` lists the runs{nearest}",
+        sweep.path().display()
+    ))
 }
 
 /// Generations of the finished runs, by run id.

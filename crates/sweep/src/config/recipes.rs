@@ -44,6 +44,7 @@ pub(crate) fn is_prepared(document: &Document) -> bool {
 }
 
 /// Access to recipes and to the files they name.
+#[derive(Clone, Copy)]
 pub struct RecipeSources<'a> {
     /// Opens the model recipe at a path.
     pub recipe: &'a dyn Fn(&str) -> Result<Document, ConfigError>,

@@ -3,6 +3,7 @@
 use prospect_data::SplitCounts;
 use prospect_model::{Architecture, DeviceKind, Flops, Recipe};
 use prospect_train::{Length, PlanRequest, Settings, TrainPlan};
+use serde::Serialize;
 
 use super::schedule::{TrainingSchedule, completions_per_epoch};
 use crate::{SweepError, plan::SweepPlan};
@@ -15,7 +16,7 @@ pub const CARDS: [u64; 3] = [24, 80, 141];
 pub const ASSUMED_RATE: f64 = 3e14;
 
 /// Cost of runs, or of SFT stages, that share a model and an objective.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CardEstimate {
     /// The model.
     pub model: String,
@@ -33,7 +34,8 @@ pub struct CardEstimate {
 }
 
 /// Fit of a run on a card.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CardFit {
     /// With the settings of the experiment.
     AsSet(TrainPlan),
@@ -102,7 +104,7 @@ pub fn estimate_cards(
 }
 
 /// Returns the completions that a run trains on; None if it trains for epochs of unknown data.
-fn completions_of_run(settings: &Settings, counts: Option<SplitCounts>) -> Option<f64> {
+pub(super) fn completions_of_run(settings: &Settings, counts: Option<SplitCounts>) -> Option<f64> {
     let steps = match (settings.length, counts) {
         (Length::Steps(steps), _) => steps,
         (Length::Epochs(_), Some(counts)) => {
@@ -113,7 +115,13 @@ fn completions_of_run(settings: &Settings, counts: Option<SplitCounts>) -> Optio
     Some(steps as f64 * settings.batch_size as f64)
 }
 
-fn operations(recipe: &Recipe, architecture: &Architecture, settings: &Settings) -> Result<f64, SweepError> {
+/// Returns the floating-point operations of a completion of maximum length: forward passes of policy
+/// and reference, and the backward pass.
+pub(super) fn operations(
+    recipe: &Recipe,
+    architecture: &Architecture,
+    settings: &Settings,
+) -> Result<f64, SweepError> {
     // An even number, so that pairs are whole.
     let completions = 2;
     let batch = settings.longest_batch(completions);

@@ -3,11 +3,12 @@
 use prospect_dist::ZeroStage;
 use prospect_model::{Architecture, DeviceKind, MemoryDemand, Recipe};
 use prospect_train::{PlanRequest, TrainPlan};
+use serde::Serialize;
 
 use crate::{SweepError, plan::SweepPlan};
 
 /// Peak memory of runs that share model and objective, on one device.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MemoryEstimate {
     /// The model.
     pub model: String,

@@ -6,6 +6,7 @@ use prospect_core::not_fetched::NotFetched;
 use prospect_data::{Manifest, SplitCounts, dry_run, read_manifest};
 use prospect_runs::series_name;
 use prospect_train::{FeedbackFormat, Objective};
+use serde::Serialize;
 
 use crate::{
     SweepError,
@@ -13,7 +14,7 @@ use crate::{
 };
 
 /// Optimizer steps and epochs of a series' runs on one dataset.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SeriesSchedule {
     /// The series.
     pub series: String,

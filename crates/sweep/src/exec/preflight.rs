@@ -14,6 +14,7 @@ mod lengths;
 use prospect_data::Manifest;
 use prospect_runs::{Claims, SweepDir, describe_settings};
 
+pub(crate) use self::disk::bytes_to_write;
 use self::{data::DataCheck, lengths::LengthCheck};
 use super::{Execution, PendingRuns};
 use crate::{

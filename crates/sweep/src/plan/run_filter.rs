@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use prospect_core::config::Document;
+use prospect_core::config::{Document, did_you_mean};
 use prospect_runs::series_name;
 use serde_json::Value;
 
@@ -31,8 +31,9 @@ impl RunFilter {
                 all.map(|(name, value)| format!("{name}={}", series_name(&value))).collect();
             existing.sort();
             existing.dedup();
+            let nearest = did_you_mean(condition, existing.iter().map(String::as_str));
             let existing = existing.join(", ");
-            Err(SweepError::Setting(format!("no run has {condition}; there are: {existing}")))
+            Err(SweepError::Setting(format!("no run has {condition}; there are: {existing}{nearest}")))
         };
         let filter = Self(conditions.iter().map(parse).collect::<Result<_, _>>()?);
         if plan.runs.iter().any(|run| filter.matches(run)) {

@@ -59,8 +59,9 @@ pub enum ScoreScope {
 impl Binarise {
     /// Fails if a number is out of range.
     pub(crate) fn check(&self) -> Result<(), DataError> {
-        let fail =
-            |key, value: f64, message| Err(DataError::Value { key, value: value.to_string(), message });
+        let fail = |key: &'static str, value: f64, message| {
+            Err(DataError::Value { key: key.into(), value: value.to_string(), message })
+        };
         match *self {
             Self::Threshold { at } if !at.is_finite() => {
                 fail("source.binarise.at", at, "must be a finite number")

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use prospect_core::config::did_you_mean;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -206,9 +207,12 @@ impl Columns {
 
     /// Returns the value of a required field.
     pub(crate) fn need<'a>(&'a self, record: &'a Object, field: RecordField) -> Result<FoundValue<'a>, Flaw> {
-        self.find(record, field).ok_or_else(|| Flaw {
-            reason: RejectReason::MissingField,
-            detail: format!("no `{}`", self.0.get(&field).map_or(field.into(), String::as_str)),
+        self.find(record, field).ok_or_else(|| {
+            let name = self.0.get(&field).map_or(field.into(), String::as_str);
+            // A key of this name holds null.
+            let others = record.0.keys().map(String::as_str).filter(|key| *key != name);
+            let detail = format!("no `{name}`{}", did_you_mean(name, others));
+            Flaw { reason: RejectReason::MissingField, detail }
         })
     }
 

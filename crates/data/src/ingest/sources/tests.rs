@@ -98,7 +98,7 @@ fn a_setting_that_the_kind_does_not_know_is_an_error() {
     }
     assert!(matches!(
         resolve("{kind: scores}", file.path()),
-        Err(DataError::Value { key: "source.binarise", .. })
+        Err(DataError::Value { key, .. }) if key == "source.binarise"
     ));
     let row = r#"{"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"}"#;
     fs_err::write(file.path(), row).unwrap();

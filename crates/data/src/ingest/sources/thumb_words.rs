@@ -101,7 +101,7 @@ impl ThumbWords {
             Some(two) => {
                 let message = "it is listed twice; give a word one meaning (case, white space, hyphens and \
                                underscores do not matter)";
-                Err(DataError::Value { key: "source.words", value: format!("`{}`", two[0]), message })
+                Err(DataError::Value { key: "source.words".into(), value: format!("`{}`", two[0]), message })
             }
             None => Ok(()),
         }

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use prospect_core::sample::median;
+use serde::Serialize;
 
 use super::RunStart;
 
 /// Cost of runs that share model, start, batch shape and the work that their objectives ask of the
 /// model.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RunGroupCost {
     /// Objectives of the runs. The first one was measured.
     pub objectives: Vec<String>,

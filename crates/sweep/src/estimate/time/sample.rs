@@ -1,12 +1,14 @@
 //! Runs and stages as the estimate sees them, and the reference work that they share.
 
 use prospect_train::{FeedbackFormat, Settings};
+use serde::Serialize;
 use strum::IntoStaticStr;
 
 use crate::plan::{ResolvedRun, SftStage};
 
 /// Weights that a run starts from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RunStart {
     /// The run is itself a shared SFT stage.
     #[strum(serialize = "shared stage")]

@@ -53,7 +53,7 @@ pub(super) fn check_free_space(
 /// of the runs that train at the same time.
 ///
 /// Metrics and generated texts are small in comparison and not counted.
-fn bytes_to_write(
+pub(crate) fn bytes_to_write(
     plan: &SweepPlan,
     pending: &PendingRuns<'_>,
     jobs: usize,

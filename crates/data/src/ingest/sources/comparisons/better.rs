@@ -127,7 +127,7 @@ impl Better {
     pub(crate) fn check(&self) -> Result<(), DataError> {
         let fail = |message| {
             let value = serde_json::to_string(self).unwrap_or_default();
-            Err(DataError::Value { key: "source.better", value, message })
+            Err(DataError::Value { key: "source.better".into(), value, message })
         };
         let lists = [&self.first, &self.second, &self.tie, &self.both_bad];
         let words: Vec<&Word> = lists.into_iter().flatten().collect();

@@ -65,7 +65,7 @@ impl WorldFile {
     /// Checks the values for the requested number of `pairs`.
     pub(crate) fn check(&self, pairs: usize) -> Result<(), DataError> {
         let check = |holds: bool, key: &'static str, value: String, message: &'static str| {
-            if holds { Ok(()) } else { Err(DataError::Value { key, value, message }) }
+            if holds { Ok(()) } else { Err(DataError::Value { key: key.into(), value, message }) }
         };
         let domains = &self.domains;
         let twice = (1..domains.len()).any(|index| domains[..index].contains(&domains[index]));
@@ -119,7 +119,7 @@ impl WorldFile {
     fn check_annotators(&self) -> Result<(), DataError> {
         let shares: Vec<f64> = self.annotators.iter().map(|group| group.share).collect();
         let fail = |message| {
-            let (key, value) = ("source.world.annotators", format!("{shares:?}"));
+            let (key, value) = ("source.world.annotators".into(), format!("{shares:?}"));
             Err(DataError::Value { key, value, message })
         };
         if !shares.iter().all(|share| *share > 0.0) || (shares.iter().sum::<f64>() - 1.0).abs() > SLACK {

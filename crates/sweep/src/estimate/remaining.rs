@@ -1,0 +1,94 @@
+//! Arithmetic and disk space that remain, computed without training or downloading anything.
+
+use std::collections::BTreeMap;
+
+use prospect_data::Manifest;
+use prospect_model::{Architecture, Recipe};
+use prospect_runs::SweepDir;
+use serde::Serialize;
+
+use super::cards::{completions_of_run, operations};
+use crate::{
+    Execution, SweepError,
+    exec::{PendingRuns, bytes_to_write},
+    plan::{PlannedDataset, SweepPlan},
+};
+
+/// Arithmetic of the remaining runs, or SFT stages, that share a model and an objective.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TrainingCost {
+    /// The model.
+    pub model: String,
+    /// The objective.
+    pub objective: String,
+    /// Number of runs or stages.
+    pub runs: usize,
+    /// Floating-point operations of the largest optimizer step, with sequences of maximum length
+    /// and no cached reference log-probabilities.
+    pub step_operations: f64,
+    /// Operations of all steps together; None until the data is prepared, if runs last for epochs.
+    pub operations: Option<f64>,
+}
+
+/// What a call of [`execute`](crate::execute) is going to train. Evaluation is not included.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RemainingWork {
+    /// Runs to train.
+    pub runs: usize,
+    /// Costs by model and objective, in order of execution.
+    pub costs: Vec<TrainingCost>,
+    /// Bytes of weights and checkpoints to write; None until the data is prepared.
+    pub disk: Option<u64>,
+}
+
+impl RemainingWork {
+    /// Returns the floating-point operations of all steps; None until the data is prepared, if runs
+    /// last for epochs.
+    pub fn operations(&self) -> Option<f64> {
+        self.costs.iter().map(|cost| cost.operations).sum()
+    }
+}
+
+/// Computes the work that remains. Of data that is not prepared, the size is unknown.
+pub fn remaining_work(
+    plan: &SweepPlan,
+    sweep: &SweepDir,
+    how: &Execution,
+) -> Result<RemainingWork, SweepError> {
+    let architectures: Vec<Architecture> =
+        plan.models.iter().map(Recipe::architecture).collect::<Result<_, _>>()?;
+    let pending = PendingRuns::new(plan, &plan.expected_runs(), sweep, how);
+    let stages = pending.stages.iter().map(|sft| (sft.model, sft.dataset, &sft.settings));
+    let runs = pending.runs.iter().map(|run| (run.model, run.dataset, &run.train));
+    let mut manifests: BTreeMap<usize, Option<Manifest>> = BTreeMap::new();
+    let mut costs: Vec<TrainingCost> = Vec::new();
+    for (model, dataset, settings) in stages.chain(runs) {
+        let manifest = match manifests.get(&dataset) {
+            Some(known) => known,
+            None => manifests.entry(dataset).or_insert(plan.datasets[dataset].prepared()?),
+        };
+        let recipe = &plan.models[model];
+        let each = operations(recipe, &architectures[model], settings)?;
+        let step_operations = settings.batch_size as f64 * each;
+        let completions = completions_of_run(settings, manifest.as_ref().map(|manifest| manifest.train));
+        let operations = completions.map(|completions| completions * each);
+        let objective = settings.objective.name();
+        match costs.iter_mut().find(|cost| cost.model == recipe.name && cost.objective == objective) {
+            Some(cost) => {
+                cost.runs += 1;
+                cost.step_operations = cost.step_operations.max(step_operations);
+                cost.operations = cost.operations.zip(operations).map(|(sum, more)| sum + more);
+            }
+            None => costs.push(TrainingCost {
+                model: recipe.name.clone(),
+                objective: objective.to_owned(),
+                runs: 1,
+                step_operations,
+                operations,
+            }),
+        }
+    }
+    let all = plan.datasets.iter().map(PlannedDataset::prepared).collect::<Result<Option<Vec<_>>, _>>()?;
+    let disk = all.map(|manifests| bytes_to_write(plan, &pending, how.jobs.get(), &manifests)).transpose()?;
+    Ok(RemainingWork { runs: pending.runs.len(), costs, disk })
+}
