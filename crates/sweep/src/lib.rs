@@ -74,7 +74,7 @@ pub use estimate::{
     SeriesSchedule, SweepCost, TrainingSchedule, estimate_cards, estimate_memory, estimate_time,
     training_schedule,
 };
-pub use exec::{Execution, ExecutionSummary, WaitPolicy, count_pending, execute, record_plan};
+pub use exec::{Execution, ExecutionSummary, Jobs, WaitPolicy, count_pending, execute, record_plan};
 pub use plan::{
     CheckedExperiment, DatasetSource, PlannedDataset, ResolvedRun, RunFilter, SftStage, SweepPlan, check,
 };
