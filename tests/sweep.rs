@@ -246,6 +246,37 @@ fn parallel_runs_give_the_bytes_of_sequential_runs() {
 }
 
 #[test]
+fn the_number_of_parallel_runs_is_chosen_and_recorded() {
+    let place = place();
+    let sweep = |options: &str| {
+        let args = format!("sweep experiment.yaml --set sft=null {options}");
+        let run = place.run_with(&args, &[("RAYON_NUM_THREADS", "2")]);
+        assert_eq!(run.code, Some(0), "{run}");
+        run.stderr
+    };
+    let said = sweep("--out chosen/sweep");
+    let choice =
+        "training 2 runs at a time: not measured, as the runs are short; --jobs sets another number\n";
+    assert!(said.contains(choice), "{said}");
+    let recorded = fs_err::read(place.path("chosen/sweep/jobs.json")).unwrap();
+    let recorded: serde_json::Value = serde_json::from_slice(&recorded).unwrap();
+    assert_eq!(
+        (&recorded["jobs"], &recorded["runs"], &recorded["threads"]),
+        (&2.into(), &4.into(), &2.into())
+    );
+
+    // Enough steps to measure.
+    let said = sweep("--set train.num_train_epochs=null --set train.max_steps=60 --out measured/sweep");
+    assert!(said.contains(" s alone, ") && said.contains(" s in each of 2 runs; --jobs sets"), "{said}");
+    let recorded = fs_err::read(place.path("measured/sweep/jobs.json")).unwrap();
+    let recorded: serde_json::Value = serde_json::from_slice(&recorded).unwrap();
+    assert_eq!(recorded["measured"].as_array().unwrap().len(), 2);
+
+    assert!(!sweep("--jobs 2 --out set/sweep").contains("at a time"));
+    assert_same(&results(&place, "chosen/sweep"), &results(&place, "set/sweep"));
+}
+
+#[test]
 fn a_part_of_a_sweep_can_run_first() {
     let place = place();
     let run = place.run(

@@ -8,7 +8,7 @@ use std::{
 use prospect_core::shell;
 use prospect_runs::{ComparisonRequest, Look, LookResult};
 use prospect_sweep::{
-    Budget, CompareOptions, ComparisonPlan, ComparisonSession, Execution, Parallelism, execute,
+    Budget, CompareOptions, ComparisonPlan, ComparisonSession, Execution, Jobs, Parallelism, execute,
 };
 
 use crate::{allocator, locate::SOURCES, output, output::say, overrides::MemoryArgs, report, sweep::memory};
@@ -185,7 +185,7 @@ fn resume(mut session: ComparisonSession, args: &Args) -> anyhow::Result<Compari
 fn finish(mut session: ComparisonSession, args: &Args) -> anyhow::Result<()> {
     let arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
     let command = shell::command_line("prospect", arguments);
-    let execution = Execution { jobs: args.jobs, retry_failed: true, ..Execution::default() };
+    let execution = Execution { jobs: Jobs::Fixed(args.jobs), retry_failed: true, ..Execution::default() };
     let mut is_checked = false;
     while let Some(plan) = session.next_plan(&SOURCES)? {
         if !is_checked {

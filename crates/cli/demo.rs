@@ -1,6 +1,6 @@
 //! `prospect demo`: the whole pipeline on synthetic feedback, without network, data or a model.
 
-use std::{num::NonZeroUsize, path::PathBuf};
+use std::path::PathBuf;
 
 use prospect_sweep::{LoadedExperiment, RecipeSources};
 
@@ -31,7 +31,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         &args.out,
         Some(&args.out.join("report")),
         &["prospect demo".to_owned()],
-        // Two runs at a time use two cores better than one run does. Results do not depend on it.
-        &ExecutionArgs::with_jobs(NonZeroUsize::MIN.saturating_add(1)),
+        &ExecutionArgs::default(),
     )
 }

@@ -12,10 +12,11 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 use prospect_analysis::summarise;
 use prospect_core::shell;
+use prospect_model::DeviceKind;
 use prospect_report::terminal::differences;
 use prospect_runs::SweepDir;
 use prospect_sweep::{
-    Execution, ExecutionSummary, LoadedExperiment, Parallelism, RecipeSources, RunFilter, SweepPlan,
+    Execution, ExecutionSummary, Jobs, LoadedExperiment, Parallelism, RecipeSources, RunFilter, SweepPlan,
     WaitPolicy, execute,
 };
 
@@ -68,11 +69,12 @@ enum SweepCommand {
 /// Options of the execution of a sweep.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ExecutionArgs {
-    /// Number of runs to train in parallel
+    /// Number of runs to train in parallel [default: on CPUs the fastest that fits into memory, else 1]
     ///
-    /// They share one copy of their initial weights. Results do not depend on it.
-    #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN)]
-    jobs: NonZeroUsize,
+    /// They share one copy of their initial weights. Results do not depend on it. The default is found by measuring a few steps,
+    /// unless the runs are short. Workers on a cluster and ranks train one run at a time by default.
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
     #[command(flatten)]
     ranks: RankArgs,
     /// Restrict the sweep to runs with this setting, such as method=kto or seed=0
@@ -129,7 +131,7 @@ enum Executor {
 impl Default for ExecutionArgs {
     fn default() -> Self {
         Self {
-            jobs: NonZeroUsize::MIN,
+            jobs: None,
             ranks: RankArgs::default(),
             only: Vec::new(),
             max_hours: None,
@@ -143,9 +145,18 @@ impl Default for ExecutionArgs {
 }
 
 impl ExecutionArgs {
-    /// Returns the defaults, with this number of parallel runs.
-    pub(crate) fn with_jobs(jobs: NonZeroUsize) -> Self {
-        Self { jobs, ..Self::default() }
+    /// Returns the number of parallel runs, or a limit for the fastest number.
+    fn jobs(&self, plan: &SweepPlan, ranks: usize) -> anyhow::Result<Jobs> {
+        // Other workers and ranks share this machine, or other runs of the sweep.
+        let is_alone =
+            self.executor == Executor::Local && ranks == 1 && DeviceKind::detect() == DeviceKind::Cpu;
+        Ok(match self.jobs {
+            Some(jobs) => Jobs::Fixed(jobs),
+            None if is_alone && !self.dry_run && !self.estimate => {
+                Jobs::Fastest { at_most: memory::most_jobs(plan)? }
+            }
+            None => Jobs::default(),
+        })
     }
 
     /// Joins the process group that trains each run, if there is one.
@@ -167,9 +178,7 @@ impl ExecutionArgs {
     fn worker_options(&self) -> Vec<String> {
         let Self { jobs, ranks, only, max_hours, retry_failed, .. } = self;
         let mut words = ranks.options();
-        if *jobs > NonZeroUsize::MIN {
-            words.push(format!("--jobs {jobs}"));
-        }
+        words.extend(jobs.map(|jobs| format!("--jobs {jobs}")));
         words.extend(only.iter().map(|only| format!("--only {}", shell::word(only))));
         words.extend(max_hours.map(|time| format!("--max-hours {}", time.as_secs_f64() / 3600.0)));
         words.extend(retry_failed.then(|| "--retry-failed".to_owned()));
@@ -280,23 +289,25 @@ pub(crate) fn carry_out(
     }
     let until = options.max_hours.and_then(|hours| started.checked_add(hours));
     let others = if options.executor == Executor::Worker { WaitPolicy::Leave } else { WaitPolicy::Wait };
-    let ExecutionArgs { jobs, retry_failed, .. } = *options;
+    let ExecutionArgs { retry_failed, .. } = *options;
     let member = joined.process_group.clone();
+    let jobs = options.jobs(&plan, member.collective.world_size())?;
     let execution = Execution { jobs, only: only.clone(), until, retry_failed, others, member };
     let submits = options.executor == Executor::Slurm && !estimate;
     if submits && slurm::submit(experiment, &plan, &sweep, &execution, commands, options)? {
         return Ok(());
     }
-    if dry_run {
-        return plan::print(&plan, &sweep, &only, options);
+        return plan::print(&plan, &sweep, &only, jobs.most(), options.json);
     }
     // Rank 0 checks for all ranks: they are alike.
     if joined.process_group.is_main_process() {
         let (ranks, zero) = (joined.process_group.collective.world_size(), joined.process_group.zero());
-        let parallelism = Parallelism { ranks, zero, jobs: options.jobs.get() };
-        memory::check(&plan, parallelism, joined.process_group.local_rank)?;
+        // A chosen number of runs fits into memory, or is 1.
+        let given = options.jobs.map_or(1, NonZeroUsize::get);
+        let local_rank = joined.process_group.local_rank;
+        memory::check(&plan, Parallelism { ranks, zero, jobs: given }, local_rank)?;
         if announces {
-            outlook::announce(&plan, &sweep, &execution, parallelism)?;
+            outlook::announce(&plan, &sweep, &execution, Parallelism { ranks, zero, jobs: jobs.most() })?;
         }
     }
     allocator::retain();

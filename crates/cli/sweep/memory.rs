@@ -1,10 +1,12 @@
 //! Memory of a sweep: the estimates in its plan, and the check before it starts.
 
+use std::num::NonZeroUsize;
+
 use anyhow::bail;
 use prospect_core::memory;
 use prospect_model::{DeviceKind, device};
 use prospect_report::overview::{ContentBlock, DisplayTable, Section, TableCell};
-use prospect_sweep::{MemoryEstimate, Parallelism, SweepPlan, estimate_memory};
+use prospect_sweep::{Jobs, MemoryEstimate, Parallelism, SweepPlan, estimate_memory};
 
 use crate::output::say;
 use crate::plan::{human_bytes, overhead};
@@ -19,6 +21,24 @@ fn available(parallelism: Parallelism, ordinal: usize) -> anyhow::Result<Option<
         DeviceKind::Gpu => (device::info(&device::by_local_rank(ordinal)?)?.free, "the GPU"),
     };
     Ok(bytes.map(|bytes| (bytes.saturating_sub(overhead(device_kind)), whose)))
+}
+
+/// Returns the largest number of parallel runs, at most one per thread, that fit into the free
+/// memory of this machine with sequences of maximum length; 1 where the free memory is unknown.
+pub(super) fn most_jobs(plan: &SweepPlan) -> anyhow::Result<NonZeroUsize> {
+    let Some(free) = memory::available() else { return Ok(NonZeroUsize::MIN) };
+    let free = free.saturating_sub(overhead(DeviceKind::Cpu));
+    let fits = |jobs: NonZeroUsize| -> anyhow::Result<bool> {
+        let parallelism = Parallelism { jobs: jobs.get(), ranks: 1, zero: None };
+        Ok(estimate_memory(plan, parallelism)?.iter().all(|estimate| estimate.peak() <= free))
+    };
+    let mut jobs = Jobs::one_per_thread();
+    while let Some(half) = NonZeroUsize::new(jobs.get() / 2)
+        && !fits(jobs)?
+    {
+        jobs = half;
+    }
+    Ok(jobs)
 }
 
 /// Builds the section of the plan with the peak memory of each model and objective.

@@ -9,7 +9,7 @@ use prospect_sweep::{
 };
 use serde::Serialize;
 
-use super::{ExecutionArgs, cards, memory};
+use super::{cards, memory};
 use crate::{output, plan::overhead};
 
 /// Plan as `--json` prints it.
@@ -33,9 +33,10 @@ pub(super) fn print(
     plan: &SweepPlan,
     sweep: &SweepDir,
     only: &RunFilter,
-    options: &ExecutionArgs,
+    jobs: usize,
+    json: bool,
 ) -> anyhow::Result<()> {
-    let parallelism = Parallelism { jobs: options.jobs.get(), ranks: 1, zero: None };
+    let parallelism = Parallelism { jobs, ranks: 1, zero: None };
     let schedule = training_schedule(plan);
     if options.planning.json {
         let json = PlanJson {

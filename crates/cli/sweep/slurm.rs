@@ -25,7 +25,7 @@ pub(super) fn submit(
     options: &ExecutionArgs,
 ) -> anyhow::Result<bool> {
     let left = count_pending(plan, sweep, execution)?;
-    let Some(max_workers) = NonZeroUsize::new(left.div_ceil(options.jobs.get())) else { return Ok(false) };
+    let Some(max_workers) = NonZeroUsize::new(left.div_ceil(execution.jobs.most())) else { return Ok(false) };
     let profile = profile::find(options.profile.as_deref(), Path::new(&experiment.file))?;
     let out = sweep.path().display().to_string();
     let command = commands.first().context("a sweep has a command")?;

@@ -9,7 +9,7 @@ use prospect_train::{
     Encoder, MicroBatch, PairExample, Policy, ReferenceCache, Settings, TrainError, pack_pairs,
 };
 
-use crate::pairs_per_pass;
+use crate::{passes, rows_of_pair};
 
 /// Most pairs of each class that are evaluated.
 const PAIRS: usize = 256;
@@ -42,7 +42,8 @@ impl CorruptedPairs {
             Draw::new(0, "pairs of the noise ledger").keep_lowest(&mut rows, PAIRS, |row| &row.pair_id);
             let pairs = PairExample::encode_for_evaluation(rows, &settings.objective, encoder)?;
             let pairs: Vec<&PairExample> = pairs.iter().collect();
-            pairs.chunks(pairs_per_pass(settings)).map(|pairs| pack_pairs(pairs, &[])).collect()
+            let passes = passes(pairs.iter().map(|pair| rows_of_pair(pair)));
+            passes.into_iter().map(|pass| pack_pairs(&pairs[pass], &[])).collect()
         };
         Ok(Some(Self { clean: batches(false)?, corrupted: batches(true)? }))
     }

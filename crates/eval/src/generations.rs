@@ -11,18 +11,24 @@ use prospect_model::{
     Tokenizer,
 };
 use prospect_runs::{Generation, GenerationMode};
-use prospect_train::{Encoder, Policy, ReferenceModel, Settings, TrainError};
+use prospect_train::{Encoder, Policy, Settings, TrainError};
 use rayon::prelude::*;
 
 use crate::{
-    completions_per_pass,
     diversity::{distinct, repetition},
+    passes,
 };
 
 pub use samples::PolicySamples;
 
 /// True utility of a completion of a prompt; None if the prompt's utilities are unknown.
 pub type Utility<'a> = dyn Fn(&[Message], &str) -> Option<f64> + Send + Sync + 'a;
+
+/// Keys and values of prompts that are continued at the same time, in bytes.
+const CACHE_BYTES: usize = 256 << 20;
+
+/// Most prompts that are continued at the same time. More rows do not make products faster.
+const PROMPTS_AT_ONCE: usize = 64;
 
 /// Options of generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +45,8 @@ pub struct GenerationOptions {
 #[derive(Debug)]
 pub struct HeldOutPrompts<'a> {
     options: GenerationOptions,
-    completions_per_pass: usize,
+    /// Least number of prompts to continue at the same time.
+    micro_batch_size: usize,
     tokenizer: &'a Tokenizer,
     eos_token_ids: Vec<u32>,
     prompts: Vec<HeldOutPrompt>,
@@ -142,7 +149,7 @@ impl<'a> HeldOutPrompts<'a> {
         }
         Ok(Self {
             options,
-            completions_per_pass: completions_per_pass(settings),
+            micro_batch_size: settings.micro_batch_size,
             tokenizer: encoder.tokenizer(),
             eos_token_ids: encoder.stop_token_ids().to_vec(),
             prompts: encoded,
@@ -186,7 +193,7 @@ impl<'a> HeldOutPrompts<'a> {
             max_new_tokens: self.options.max_new_tokens,
             eos_token_ids: self.eos_token_ids.clone(),
             seed,
-            batch_size: self.completions_per_pass,
+            batch_size: self.prompts_at_once(policy.decoder),
         };
         let prompts: Vec<_> = self
             .prompts
@@ -194,6 +201,14 @@ impl<'a> HeldOutPrompts<'a> {
             .map(|prompt| Prompt { id: &prompt.prompt_id, tokens: &prompt.tokens })
             .collect();
         Ok(policy.decoder.generate(&prompts, &config, Adapter::On)?)
+    }
+
+    /// Returns how many prompts to continue at the same time: as many as [`CACHE_BYTES`] hold, but
+    /// at least a micro-batch, since training needs more memory for its sequences.
+    fn prompts_at_once(&self, decoder: &Decoder) -> usize {
+        let longest = self.prompts.iter().map(|prompt| prompt.tokens.len()).max().unwrap_or(0);
+        let bytes = decoder.cache_bytes(longest + self.options.max_new_tokens).max(1);
+        (CACHE_BYTES / bytes).max(self.micro_batch_size).clamp(1, PROMPTS_AT_ONCE)
     }
 
     fn generation(
@@ -252,7 +267,7 @@ impl<'a> HeldOutPrompts<'a> {
         policy: &Policy<'_>,
         generated: &[Generated],
     ) -> Result<Vec<Option<f64>>, TrainError> {
-        let reference = reference_decoder(policy);
+        let reference = policy.reference.decoder();
         self.by_completion(generated, |packed| {
             let policy_log_probs = policy.decoder.log_probs(packed, Adapter::On)?;
             let reference_log_probs = reference.log_probs(packed, Adapter::Off)?;
@@ -275,7 +290,9 @@ impl<'a> HeldOutPrompts<'a> {
         let mut values = vec![None; completions.len()];
         let nonempty: Vec<usize> =
             (0..completions.len()).filter(|index| !completions[*index].is_empty()).collect();
-        for batch in nonempty.chunks(self.completions_per_pass) {
+        let rows = |index: &usize| self.prompts[*index].tokens.len() + completions[*index].len();
+        for pass in passes(nonempty.iter().map(rows)) {
+            let batch = &nonempty[pass];
             let mut packer = Packer::default();
             for index in batch {
                 let id = packer.add_prompt(&self.prompts[*index].tokens);
@@ -287,12 +304,6 @@ impl<'a> HeldOutPrompts<'a> {
         }
         Ok(values)
     }
-}
-
-/// Decoder of the reference, whose adapter is to be off.
-fn reference_decoder<'a>(policy: &Policy<'a>) -> &'a Decoder {
-    let (ReferenceModel::AdapterOff(reference) | ReferenceModel::Frozen(reference)) = &policy.reference;
-    reference
 }
 
 /// Joins the turns of a conversation with empty lines, each after its role if `roles` is set.

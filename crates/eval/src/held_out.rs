@@ -4,7 +4,7 @@ mod baselines;
 mod pair_metrics;
 mod thumbs;
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, ops::Range, path::Path};
 
 use prospect_core::{draw::Draw, sample::mean};
 use prospect_data::{Message, Split, read_binary};
@@ -19,7 +19,7 @@ use self::{
     baselines::Baselines,
     thumbs::{CalibrationRows, HeldOutThumb, LoneThumb, ThumbSource},
 };
-use crate::{completions_per_pass, pairs_per_pass};
+use crate::{passes, rows_of, rows_of_pair};
 
 /// Most held-out feedback to evaluate; None for all of it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -89,8 +89,8 @@ impl HeldOut {
             )));
         }
 
-        let mut batches = pair_batches(&pairs, objective, encoder, pairs_per_pass(settings))?;
-        batches.extend(lone_batches(&lone, objective, encoder, completions_per_pass(settings))?);
+        let mut batches = pair_batches(&pairs, objective, encoder)?;
+        batches.extend(lone_batches(&lone, objective, encoder)?);
         let mut thumbs = thumbs::from_pairs(sides, &pairs);
         thumbs.extend(lone.iter().enumerate().map(|(index, thumb)| HeldOutThumb {
             outcome: thumb.outcome(),
@@ -246,7 +246,6 @@ fn pair_batches(
     pairs: &[PairExample],
     objective: &Objective,
     encoder: &Encoder<'_>,
-    per_pass: usize,
 ) -> Result<Vec<MicroBatch>, TrainError> {
     let feedback = pairs.iter().map(|PairExample { row, .. }| Feedback {
         prompt_id: &row.prompt_id,
@@ -258,7 +257,7 @@ fn pair_batches(
     let pack = |pairs: &[PairExample], mismatched: &[Encoded]| {
         pack_pairs(&pairs.iter().collect::<Vec<_>>(), mismatched)
     };
-    pack_in_passes(pairs, &mismatched, per_pass, pack)
+    pack_in_passes(pairs, &mismatched, rows_of_pair, pack)
 }
 
 /// Packs lone thumbs, each with its mismatched completion: that of another prompt.
@@ -266,7 +265,6 @@ fn lone_batches(
     lone: &[LoneThumb],
     objective: &Objective,
     encoder: &Encoder<'_>,
-    per_pass: usize,
 ) -> Result<Vec<MicroBatch>, TrainError> {
     let feedback = lone.iter().map(|LoneThumb { row, .. }| Feedback {
         prompt_id: &row.prompt_id,
@@ -279,7 +277,7 @@ fn lone_batches(
         let labelled: Vec<_> = thumbs.iter().map(|thumb| (&thumb.encoded, thumb.row.label)).collect();
         pack_labelled(&labelled, mismatched)
     };
-    pack_in_passes(lone, &mismatched, per_pass, pack)
+    pack_in_passes(lone, &mismatched, |thumb| rows_of(&thumb.encoded), pack)
 }
 
 /// A prompt and the completion that other prompts are mismatched with.
@@ -309,15 +307,19 @@ fn mismatched(
     feedback.iter().enumerate().map(encode).collect()
 }
 
-/// Packs `per_pass` items at a time with their mismatched completions.
+/// Packs as many items as fit into each pass, with their mismatched completions.
 fn pack_in_passes<T>(
     items: &[T],
     mismatched: &[Option<Encoded>],
-    per_pass: usize,
+    rows: impl Fn(&T) -> usize,
     pack: impl Fn(&[T], &[Encoded]) -> Result<MicroBatch, TrainError>,
 ) -> Result<Vec<MicroBatch>, TrainError> {
-    let passes = items.chunks(per_pass).zip(mismatched.chunks(per_pass));
-    passes
-        .map(|(items, mismatched)| pack(items, &mismatched.iter().flatten().cloned().collect::<Vec<_>>()))
-        .collect()
+    // A mismatched completion shares its prompt with the item.
+    let own = |mismatched: &Encoded| mismatched.completion.len();
+    let rows = items.iter().zip(mismatched).map(|(item, other)| rows(item) + other.as_ref().map_or(0, own));
+    let pack = |pass: Range<usize>| {
+        let mismatched: Vec<Encoded> = mismatched[pass.clone()].iter().flatten().cloned().collect();
+        pack(&items[pass], &mismatched)
+    };
+    passes(rows).into_iter().map(pack).collect()
 }

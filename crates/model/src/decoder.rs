@@ -116,6 +116,12 @@ impl Decoder {
         self.embedding.value().dtype()
     }
 
+    /// Returns true if results of a row of a batch do not depend on the rows of other sequences,
+    /// bit for bit. Products of a GPU may sum in another order if the number of rows differs.
+    pub fn rows_are_independent(&self) -> bool {
+        self.device().is_cpu()
+    }
+
     /// Returns the name of the kernels of matrix products with weights on this machine.
     pub fn kernels(&self) -> &'static str {
         ops::product_kernels(self.dtype(), self.device())

@@ -68,7 +68,7 @@ pub use device::DeviceKind;
 pub use error::{ModelError, is_out_of_memory};
 pub use model::Model;
 pub use ops::{AdamWConstants, adamw};
-pub use pack::{PackedBatch, Packer, PromptId, PromptTree, ScoredToken};
+pub use pack::{PackedBatch, Packer, PromptId, PromptTree, ScoredToken, SequenceText};
 pub use parameters::{Gradients, Parameter, Parameters};
 
 pub use recipe::{

@@ -12,7 +12,7 @@
 //!
 //! The last token of a completion has no row, because it predicts nothing.
 
-use std::ops::Range;
+use std::{collections::HashMap, ops::Range};
 
 use crate::ModelError;
 
@@ -104,6 +104,16 @@ pub struct PromptTree {
     pub branches: Vec<Range<usize>>,
 }
 
+/// Tokens of one sequence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SequenceText<'a> {
+    tree: usize,
+    /// Tokens of the prompt.
+    pub prompt: &'a [u32],
+    /// Tokens of the completion.
+    pub completion: Vec<u32>,
+}
+
 /// Completion token, whose log-prob is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScoredToken {
@@ -176,6 +186,36 @@ impl PackedBatch {
         sums
     }
 
+    /// Returns the prompt and the completion of every sequence.
+    pub fn texts(&self) -> Vec<SequenceText<'_>> {
+        let tree_of_row: HashMap<u32, usize> =
+            (0..).zip(&self.trees).map(|(index, tree)| (tree.prompt.end as u32 - 1, index)).collect();
+        let mut texts = vec![SequenceText { tree: 0, prompt: &[], completion: Vec::new() }; self.sequences];
+        for scored in &self.scored {
+            let text = &mut texts[scored.sequence];
+            // The last row of a prompt predicts the first token of its completions.
+            if let (true, Some(tree)) = (text.completion.is_empty(), tree_of_row.get(&scored.row)) {
+                (text.tree, text.prompt) = (*tree, &self.tokens[self.trees[*tree].prompt.clone()]);
+            }
+            text.completion.push(scored.target);
+        }
+        texts
+    }
+
+    /// Packs some of the sequences, in this order and without gradient. Sequences of one prompt
+    /// share it.
+    pub fn select(&self, sequences: &[usize]) -> Result<Self, ModelError> {
+        let texts = self.texts();
+        let mut packer = Packer::default();
+        let mut prompts: HashMap<usize, PromptId> = HashMap::new();
+        for sequence in sequences {
+            let SequenceText { tree, prompt, completion } = &texts[*sequence];
+            let id = *prompts.entry(*tree).or_insert_with(|| packer.add_prompt(prompt));
+            packer.add_completion(id, completion, false);
+        }
+        packer.pack()
+    }
+
     /// Returns as bytes everything besides the weights that the log-probs depend on, as a cache
     /// key.
     pub fn content(&self) -> Vec<u8> {
@@ -224,6 +264,25 @@ mod tests {
         assert_eq!(batch.lengths(), [2, 3, 1]);
         assert_eq!(batch.sum_by_sequence(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), [11.0, 6.0, 4.0]);
         assert_eq!(batch.gradient_part().trees[0].branches, std::slice::from_ref(&(3..5)));
+    }
+
+    #[test]
+    fn texts_are_those_that_were_packed() {
+        let mut packer = Packer::default();
+        let (first, second) = (packer.add_prompt(&[1, 2, 3]), packer.add_prompt(&[4]));
+        packer.add_completion(first, &[9], false);
+        packer.add_completion(first, &[5, 6, 7], true);
+        packer.add_completion(second, &[5, 5], true);
+        let batch = packer.pack().unwrap();
+        let texts: Vec<_> =
+            batch.texts().into_iter().map(|text| (text.prompt.to_vec(), text.completion)).collect();
+        let expected = [(vec![1, 2, 3], vec![9]), (vec![1, 2, 3], vec![5, 6, 7]), (vec![4], vec![5, 5])];
+        assert_eq!(texts, expected);
+
+        let part = batch.select(&[2, 0, 1]).unwrap();
+        assert_eq!((part.tokens.as_slice(), part.sequences), (&[4, 1, 2, 3, 5, 5, 6][..], 3));
+        assert_eq!(part.texts()[1].completion, [9]);
+        assert_eq!(part.gradient_scored, 0);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //!   experiment.json        Experiment: question, planned runs, axes of the report
 //!   summary.json           Summary: estimates, contrasts and verdict (after the last run)
 //!   judges.json            one JudgeNote per judge that was asked
+//!   jobs.json              JobsRecord: number of parallel runs, if it was chosen by measuring
 //!   claims/<name>/         Claims: the process that works on a run, stage or dataset
 //!   runs/<id>/             RunDir; <id> is the fingerprint of the resolved settings
 //!     config.json          RunConfig, written before training starts
@@ -37,6 +38,7 @@
 
 mod claims;
 mod comparison;
+mod jobs;
 mod json;
 mod judgement;
 mod plan;
@@ -49,6 +51,7 @@ mod sweep_dir;
 
 pub use claims::{Claim, Claims, Holder};
 pub use comparison::{Comparison, ComparisonRequest, CostUnit, Look, LookResult, MethodCost, PlannedLook};
+pub use jobs::{JobsRecord, RoundTime};
 pub use judgement::{JudgeNote, Judgement, Opponent};
 pub use plan::{
     Axis, DataUse, Experiment, PlannedRun, PrimaryContrast, PublishedResults, RUNG_KEY, Resample, Search,

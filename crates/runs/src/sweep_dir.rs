@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use prospect_core::files::write_json;
 
 use crate::{
-    Claims, Comparison, Experiment, JudgeNote, RunDir, RunsError, Summary,
+    Claims, Comparison, Experiment, JobsRecord, JudgeNote, RunDir, RunsError, Summary,
     json::{read_json, read_json_if_exists},
 };
 
@@ -64,6 +64,16 @@ impl SweepDir {
     /// Reads `compare.json`; None if the sweep is no comparison in stages.
     pub fn comparison(&self) -> Result<Option<Comparison>, RunsError> {
         read_json_if_exists(&self.path.join("compare.json"))
+    }
+
+    /// Writes `jobs.json`.
+    pub fn write_jobs(&self, jobs: &JobsRecord) -> Result<(), RunsError> {
+        Ok(write_json(&self.path.join("jobs.json"), jobs)?)
+    }
+
+    /// Reads `jobs.json`; None if no call chose the number of parallel runs.
+    pub fn jobs(&self) -> Result<Option<JobsRecord>, RunsError> {
+        read_json_if_exists(&self.path.join("jobs.json"))
     }
 
     /// Writes `judges.json`.

@@ -1,6 +1,6 @@
 //! Execution of a plan.
 
-use std::{collections::BTreeSet, num::NonZeroUsize, path::Path, time::Instant};
+use std::{collections::BTreeSet, path::Path, time::Instant};
 
 use prospect_dist::ProcessGroup;
 use prospect_runs::SweepDir;
@@ -13,6 +13,7 @@ use crate::{
 };
 
 mod datasets;
+mod jobs;
 mod observer;
 mod parallel;
 mod pending;
@@ -24,16 +25,17 @@ mod training;
 mod waiting;
 mod worker;
 
+pub use jobs::Jobs;
 pub(crate) use pending::PendingRuns;
 pub(crate) use preflight::bytes_to_write;
 use rank_command::RankCommand;
 pub(crate) use worker::load_start;
 
 /// Options of [`execute`]. None of them affects the results of a run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Execution {
-    /// Runs to train at the same time, over one copy of their frozen weights.
-    pub jobs: NonZeroUsize,
+    /// Number of runs to train at the same time, over one copy of their frozen weights.
+    pub jobs: Jobs,
     /// Runs to train.
     pub only: RunFilter,
     /// Time after which no more runs are started.
@@ -44,19 +46,6 @@ pub struct Execution {
     pub others: WaitPolicy,
     /// Process group that trains each run together. Rank 0 decides, evaluates and writes for all.
     pub member: ProcessGroup,
-}
-
-impl Default for Execution {
-    fn default() -> Self {
-        Self {
-            jobs: NonZeroUsize::MIN,
-            only: RunFilter::default(),
-            until: None,
-            retry_failed: false,
-            others: WaitPolicy::default(),
-            member: ProcessGroup::default(),
-        }
-    }
 }
 
 /// Behaviour when other processes hold all remaining runs.
@@ -115,7 +104,7 @@ pub fn execute(
     commands: &[String],
 ) -> Result<ExecutionSummary, SweepError> {
     let group = &*how.member.collective;
-    if group.world_size() > 1 && how.jobs > NonZeroUsize::MIN {
+    if group.world_size() > 1 && how.jobs.most() > 1 {
         return Err(SweepError::Setting(
             "--jobs trains several runs at once, and ranks train one run together: leave one of them out"
                 .to_owned(),

@@ -75,7 +75,7 @@ pub use estimate::{
     estimate_time, remaining_work, training_schedule,
 };
 pub use exec::{
-    Execution, ExecutionSummary, WaitPolicy, count_pending, execute, prepare_datasets, record_plan,
+    Execution, ExecutionSummary, Jobs, WaitPolicy, count_pending, execute, prepare_datasets, record_plan,
 };
 pub use plan::{
     CheckedExperiment, DatasetSource, PlannedDataset, PlannedState, ResolvedRun, RunFilter, SftStage,

@@ -98,16 +98,17 @@ impl Policy<'_> {
         whitening: Option<Whitening>,
         cache: &ReferenceCache,
     ) -> Result<MicroBatchLogps, TrainError> {
-        let reference = |granularity| match (at_start, granularity) {
-            (false, _) => self.training_reference_logps(packed, granularity, cache),
-            (true, LogProbGranularity::Tokens) => {
-                let policy = || Ok(policy_token_logps.to_vec());
-                cache.get_or_compute(self.reference_name, packed, granularity, policy)
+        let reference = |granularity| {
+            if !at_start {
+                return self.training_reference_logps(packed, granularity, cache);
             }
-            (true, LogProbGranularity::Sequences) => {
-                let policy = || Ok(packed.sum_by_sequence(policy_token_logps));
-                cache.get_or_compute(self.reference_name, packed, granularity, policy)
-            }
+            let logps = match granularity {
+                LogProbGranularity::Tokens => policy_token_logps.to_vec(),
+                LogProbGranularity::Sequences => packed.sum_by_sequence(policy_token_logps),
+            };
+            let by_sequence = self.decoder.rows_are_independent();
+            cache.insert(self.reference_name, packed, granularity, &logps, by_sequence)?;
+            Ok(logps)
         };
         if let (Some(whitening), Objective::Ppo(options)) = (whitening, &settings.objective) {
             let reference = reference(LogProbGranularity::Tokens)?;

@@ -1,12 +1,12 @@
 //! Reference log-probs, cached on disk. The reference is the model at the start of the stage.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-use prospect_model::{Adapter, Decoder, PackedBatch};
+use prospect_model::{Adapter, Decoder, PackedBatch, SequenceText};
 
 mod cache_file;
 mod synced;
@@ -24,14 +24,19 @@ pub enum ReferenceModel<'a> {
     Frozen(&'a Decoder),
 }
 
-impl ReferenceModel<'_> {
+impl<'a> ReferenceModel<'a> {
+    /// Returns the decoder, whose adapter is to be off.
+    pub fn decoder(&self) -> &'a Decoder {
+        let (Self::AdapterOff(decoder) | Self::Frozen(decoder)) = self;
+        decoder
+    }
+
     fn log_probs(
         &self,
         batch: &PackedBatch,
         granularity: LogProbGranularity,
     ) -> Result<Vec<f64>, TrainError> {
-        let (Self::AdapterOff(decoder) | Self::Frozen(decoder)) = self;
-        granularity.log_probs(decoder, batch, Adapter::Off)
+        granularity.log_probs(self.decoder(), batch, Adapter::Off)
     }
 }
 
@@ -56,18 +61,44 @@ impl LogProbGranularity {
             Self::Tokens => decoder.token_log_probs(batch, adapter)?,
         })
     }
+
+    /// Divides log-probs of a batch by sequence.
+    fn split(self, batch: &PackedBatch, log_probs: Vec<f64>) -> Vec<Vec<f64>> {
+        match self {
+            Self::Sequences => log_probs.into_iter().map(|log_prob| vec![log_prob]).collect(),
+            Self::Tokens => {
+                let mut split = vec![Vec::new(); batch.sequences()];
+                for (sequence, log_prob) in batch.scored_sequences().zip(log_probs) {
+                    split[sequence].push(log_prob);
+                }
+                split
+            }
+        }
+    }
+
+    /// Inverse of [`split`](Self::split).
+    fn join(self, batch: &PackedBatch, split: Vec<Vec<f64>>) -> Vec<f64> {
+        match self {
+            Self::Sequences => split.concat(),
+            Self::Tokens => {
+                let mut split: Vec<_> = split.into_iter().map(Vec::into_iter).collect();
+                batch.scored_sequences().filter_map(|sequence| split[sequence].next()).collect()
+            }
+        }
+    }
 }
 
 /// Cache of reference log-probs: a folder with one file per reference, shared by runs, sweeps and
 /// processes.
 ///
-/// The key hashes the whole packed batch and the name of the reference (weights, adapter,
-/// tokenizer, template, element type). A cached log-prob therefore equals the computed one bit for
+/// The key hashes the name of the reference (weights, adapter, tokenizer, template, element type)
+/// and the tokens of a sequence. On a GPU, where log-probs depend on the other sequences of a pass,
+/// an entry is a whole packed batch. A cached log-prob therefore equals the computed one bit for
 /// bit, and policy and reference agree exactly at step 0. Damaged entries are reported and computed
 /// again.
 ///
-/// Concurrent runs of a process share one cache. If one run is computing an entry, the others wait
-/// for it.
+/// Runs that see the same sequences in other orders thus compute them once. Concurrent runs of a
+/// process share one cache. If one run is computing an entry, the others wait for it.
 #[derive(Debug)]
 pub struct ReferenceCache {
     folder: PathBuf,
@@ -111,32 +142,40 @@ impl ReferenceCache {
         batch: &PackedBatch,
         granularity: LogProbGranularity,
     ) -> Result<Vec<f64>, TrainError> {
-        self.get_or_compute(name, batch, granularity, || reference.log_probs(batch, granularity))
+        let shard = self.shard(name)?;
+        if !reference.decoder().rows_are_independent() {
+            let key = batch_key(name, batch, granularity);
+            let compute = |_: &[usize]| Ok(vec![reference.log_probs(batch, granularity)?]);
+            return Ok(shard.get_or_compute(&[key], compute)?.concat());
+        }
+        let compute = |missing: &[usize]| {
+            let part = batch.select(missing)?;
+            Ok(granularity.split(&part, reference.log_probs(&part, granularity)?))
+        };
+        let values = shard.get_or_compute(&sequence_keys(name, batch, granularity), compute)?;
+        Ok(granularity.join(batch, values))
     }
 
-    /// Returns log-probs of `batch` under the reference called `name`, from `compute` if they are
-    /// not in the cache.
-    pub(crate) fn get_or_compute(
+    /// Adds log-probs of `batch` under the reference called `name` that are known already, where
+    /// `is_by_sequence` is [`Decoder::rows_are_independent`] of the reference.
+    pub(crate) fn insert(
         &self,
         name: &str,
         batch: &PackedBatch,
         granularity: LogProbGranularity,
-        compute: impl FnOnce() -> Result<Vec<f64>, TrainError>,
-    ) -> Result<Vec<f64>, TrainError> {
-        let mut hasher = blake3::Hasher::new_derive_key("prospect 2026 reference log-probs v1");
-        hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes()).update(&batch.content());
-        if granularity == LogProbGranularity::Tokens {
-            hasher.update(b"tokens");
-        }
-        let key = *hasher.finalize().as_bytes();
+        log_probs: &[f64],
+        is_by_sequence: bool,
+    ) -> Result<(), TrainError> {
+        let (keys, values) = if is_by_sequence {
+            (sequence_keys(name, batch, granularity), granularity.split(batch, log_probs.to_vec()))
+        } else {
+            (vec![batch_key(name, batch, granularity)], vec![log_probs.to_vec()])
+        };
         let shard = self.shard(name)?;
-        if let Some(values) = shard.get_or_reserve(key) {
-            return Ok(values);
-        }
-        let mut pending = PendingEntry { shard: &shard, key, values: None };
-        let values = compute()?;
-        pending.values = Some(values.clone());
-        Ok(values)
+        shard.get_or_compute(&keys, |missing| {
+            Ok(missing.iter().map(|index| values[*index].clone()).collect())
+        })?;
+        Ok(())
     }
 
     /// Appends new entries to the files.
@@ -168,23 +207,88 @@ impl ReferenceCache {
 }
 
 impl CacheShard {
-    /// Returns an entry, waiting for it if another thread is computing it. Returns `None` if the
-    /// caller has to compute it.
-    fn get_or_reserve(&self, key: CacheKey) -> Option<Vec<f64>> {
-        let mut entries = lock(&self.entries);
+    /// Returns the entries of `keys`. Missing ones come from `compute`, which receives their
+    /// indices. Entries that other threads are computing are waited for only once all others are
+    /// there, so that threads never wait for each other.
+    fn get_or_compute(
+        &self,
+        keys: &[CacheKey],
+        compute: impl Fn(&[usize]) -> Result<Vec<Vec<f64>>, TrainError>,
+    ) -> Result<Vec<Vec<f64>>, TrainError> {
         loop {
-            match entries.values.get(&key) {
-                Some(Some(values)) => return Some(values.clone()),
-                Some(None) => {
-                    entries = self.changed.wait(entries).unwrap_or_else(PoisonError::into_inner);
-                }
-                None => {
-                    entries.values.insert(key, None);
-                    return None;
-                }
+            let reserved = match self.get_or_reserve(keys) {
+                Lookup::Found(values) => return Ok(values),
+                Lookup::Reserved(reserved) => reserved,
+            };
+            let mut pending: Vec<PendingEntry<'_>> = reserved
+                .iter()
+                .map(|index| PendingEntry { shard: self, key: keys[*index], values: None })
+                .collect();
+            let computed = compute(&reserved)?;
+            for (pending, values) in pending.iter_mut().zip(computed) {
+                pending.values = Some(values);
             }
         }
     }
+
+    /// Returns all entries, or reserves those that are missing and returns their indices.
+    fn get_or_reserve(&self, keys: &[CacheKey]) -> Lookup {
+        let mut entries = lock(&self.entries);
+        loop {
+            let values: Option<Vec<_>> = keys.iter().map(|key| entries.values.get(key)?.clone()).collect();
+            if let Some(values) = values {
+                return Lookup::Found(values);
+            }
+            let mut reserved = Vec::new();
+            for (index, key) in keys.iter().enumerate() {
+                if let Entry::Vacant(vacant) = entries.values.entry(*key) {
+                    vacant.insert(None);
+                    reserved.push(index);
+                }
+            }
+            if !reserved.is_empty() {
+                return Lookup::Reserved(reserved);
+            }
+            entries = self.changed.wait(entries).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Result of looking up entries.
+enum Lookup {
+    Found(Vec<Vec<f64>>),
+    /// Indices of entries that the caller has to compute.
+    Reserved(Vec<usize>),
+}
+
+fn hasher(name: &str, granularity: LogProbGranularity, context: &str) -> blake3::Hasher {
+    let mut hasher = blake3::Hasher::new_derive_key(context);
+    hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes());
+    hasher.update(match granularity {
+        LogProbGranularity::Sequences => b"sequence",
+        LogProbGranularity::Tokens => b"tokens  ",
+    });
+    hasher
+}
+
+/// Returns the key of a whole batch.
+fn batch_key(name: &str, batch: &PackedBatch, granularity: LogProbGranularity) -> CacheKey {
+    let mut hasher = hasher(name, granularity, "prospect 2026 reference log-probs of a batch v2");
+    *hasher.update(&batch.content()).finalize().as_bytes()
+}
+
+/// Returns the key of every sequence of a batch.
+fn sequence_keys(name: &str, batch: &PackedBatch, granularity: LogProbGranularity) -> Vec<CacheKey> {
+    let start = hasher(name, granularity, "prospect 2026 reference log-probs of a sequence v1");
+    let key = |text: SequenceText<'_>| {
+        let mut hasher = start.clone();
+        hasher.update(&(text.prompt.len() as u64).to_le_bytes());
+        for token in text.prompt.iter().chain(&text.completion) {
+            hasher.update(&token.to_le_bytes());
+        }
+        *hasher.finalize().as_bytes()
+    };
+    batch.texts().into_iter().map(key).collect()
 }
 
 /// A reserved entry. Dropped without values, it releases the reservation, so that a waiting thread

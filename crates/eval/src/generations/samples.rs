@@ -7,7 +7,7 @@ use prospect_model::Sampling;
 use prospect_runs::PolicySample;
 use prospect_train::{Policy, TrainError};
 
-use super::{HeldOutPrompts, Utility, reference_decoder};
+use super::{HeldOutPrompts, Utility};
 
 /// Samples of a policy after one step.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,7 +34,7 @@ impl HeldOutPrompts<'_> {
         utility: Option<&Utility<'_>>,
     ) -> Result<PolicySamples, TrainError> {
         let generated = self.complete(policy, seed, Sampling::Ancestral)?;
-        let reference = reference_decoder(policy);
+        let reference = policy.reference.decoder();
         let divergences = self.by_completion(&generated, |packed| {
             Ok(packed.sum_by_sequence(&policy.decoder.token_divergences(reference, packed)?))
         })?;

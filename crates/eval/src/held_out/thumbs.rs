@@ -15,7 +15,7 @@ use prospect_train::{
     encode_for_evaluation, pack_labelled,
 };
 
-use crate::completions_per_pass;
+use crate::{passes, rows_of};
 
 /// Most training rows of each class that probabilities are fitted on.
 const CALIBRATION_ROWS: usize = 64;
@@ -188,7 +188,8 @@ impl CalibrationRows {
             let labelled: Vec<_> = rows.iter().map(|(row, encoded)| (encoded, row.label)).collect();
             pack_labelled(&labelled, &[])
         };
-        let batches = rows.chunks(completions_per_pass(settings)).map(pack).collect::<Result<Vec<_>, _>>()?;
+        let passes = passes(rows.iter().map(|(_, encoded)| rows_of(encoded)));
+        let batches = passes.into_iter().map(|pass| pack(&rows[pass])).collect::<Result<Vec<_>, _>>()?;
         Ok(Some(Self { batches, labels }))
     }
 

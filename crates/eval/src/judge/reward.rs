@@ -17,12 +17,12 @@ use prospect_dist::SingleProcess;
 use prospect_model::{Adapter, Decoder, Model, Packer, Recipe, Train};
 use prospect_runs::preference;
 use prospect_train::{
-    Encoder, FeedbackFormat, PairExample, ReferenceCache, Settings, TrainContext, TrainError, TrainingSet,
-    train,
+    Encoded, Encoder, FeedbackFormat, PairExample, ReferenceCache, Settings, TrainContext, TrainError,
+    TrainingSet, train,
 };
 
 use super::{CompletionPair, Judge, JudgeError, Preference};
-use crate::completions_per_pass;
+use crate::{passes, rows_of};
 
 /// Fewest training pairs of a reward model.
 const LEAST_PAIRS: usize = 16;
@@ -160,14 +160,20 @@ impl RewardModel {
     ) -> Result<Vec<Option<f64>>, TrainError> {
         let Self { model, recipe, settings, .. } = self;
         let encoder = Encoder::new(model, settings.max_length, settings.max_prompt_length);
-        let encoded: Vec<_> = completions
+        let encoded: Vec<Option<Encoded>> = completions
             .iter()
             .map(|(prompt, completion)| encoder.encode(prompt, completion))
             .collect::<Result<_, _>>()?;
-        let mut rewards = Vec::with_capacity(completions.len());
-        for encoded in encoded.chunks(completions_per_pass(settings)) {
+        let mut rewards = vec![None; completions.len()];
+        let fitting: Vec<(usize, &Encoded)> = encoded
+            .iter()
+            .enumerate()
+            .filter_map(|(index, encoded)| Some((index, encoded.as_ref()?)))
+            .collect();
+        for pass in passes(fitting.iter().map(|(_, encoded)| rows_of(encoded))) {
+            let fitting = &fitting[pass];
             let mut packer = Packer::default();
-            for encoded in encoded.iter().flatten() {
+            for (_, encoded) in fitting {
                 let prompt = packer.add_prompt(&encoded.prompt);
                 packer.add_completion(prompt, &encoded.completion, false);
             }
@@ -177,9 +183,10 @@ impl RewardModel {
                 Train::Lora(_) => policy.log_probs(&packed, Adapter::Off)?,
                 Train::Full => model.decoder.log_probs(&packed, Adapter::Off)?,
             };
-            let mut ratios =
-                policy_log_probs.into_iter().zip(reference).map(|(policy, reference)| policy - reference);
-            rewards.extend(encoded.iter().map(|encoded| encoded.as_ref().and_then(|_| ratios.next())));
+            let ratios = policy_log_probs.into_iter().zip(reference);
+            for ((index, _), (policy, reference)) in fitting.iter().zip(ratios) {
+                rewards[*index] = Some(policy - reference);
+            }
         }
         Ok(rewards)
     }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use candle_core::{D, DType, Result, Tensor};
 use prospect_core::draw::Draw;
+use rayon::prelude::*;
 
 use super::{Adapter, Decoder, gathered::gathered};
 use crate::{
@@ -81,6 +82,12 @@ struct ActivePrompt<'a> {
 }
 
 impl Decoder {
+    /// Returns the bytes of the keys and values of one sequence of `tokens`.
+    pub fn cache_bytes(&self, tokens: usize) -> usize {
+        let heads = self.architecture().heads();
+        2 * self.blocks.len() * heads.key * heads.dim * tokens * self.dtype().size_in_bytes()
+    }
+
     /// Generates a completion of each prompt. A draw depends on seed, prompt id and the token's
     /// position in the completion only.
     pub fn generate(
@@ -240,7 +247,7 @@ fn choose(
         };
         (token, entropy(&probabilities))
     };
-    Ok(logits.iter().zip(rows).map(chosen).collect())
+    Ok(logits.par_iter().zip(rows).map(chosen).collect())
 }
 
 /// Reshapes `[rows, key heads·dim]` to `[key heads, rows, dim]`.

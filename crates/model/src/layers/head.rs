@@ -93,9 +93,6 @@ impl Head {
     /// Returns the logits of all rows of `x`, `[rows, vocabulary]`.
     pub(crate) fn logits(&self, x: &Tensor) -> Result<Tensor> {
         let (normed, _) = self.norm.forward(x, self.operands())?;
-        if self.operands() == x.dtype() {
-            return normed.matmul(&self.weight.value().t()?);
-        }
         Ok(ops::linear(&normed, self.weight.value(), None, None, x.dtype())?.0)
     }
 

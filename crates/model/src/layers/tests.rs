@@ -601,3 +601,66 @@ fn completions_stop_where_positions_end() {
     assert_eq!(generate(&tokens).unwrap()[0].end, None);
     assert!(generate(&[]).unwrap_err().to_string().contains("no tokens"));
 }
+
+#[test]
+fn log_probs_of_a_sequence_do_not_depend_on_its_batch() {
+    // More rows than a block of queries, and completions of one token.
+    let tokens = |count: usize, seed: usize| -> Vec<u32> {
+        (0..count).map(|index| ((index * 13 + seed * 7) % 23) as u32).collect()
+    };
+    for dtype in [DType::F32, DType::BF16] {
+        for (name, architecture) in architectures() {
+            let decoder = with_adapter(&decoder(&architecture, dtype));
+            let longest = architecture.max_positions;
+            let (prompts, mut packer) =
+                ([1, 9, longest / 2].map(|count| tokens(count, count)), Packer::default());
+            let completions: Vec<Vec<u32>> = [1, 2, 7, longest / 2].map(|count| tokens(count, 3)).to_vec();
+            for prompt in &prompts {
+                let id = packer.add_prompt(prompt);
+                for (index, completion) in completions.iter().enumerate() {
+                    packer.add_completion(id, completion, index % 2 == 0);
+                }
+            }
+            let batch = packer.pack().unwrap();
+            for adapter in [Adapter::On, Adapter::Off] {
+                let together = decoder.log_probs(&batch, adapter).unwrap();
+                for (sequence, expected) in together.iter().enumerate() {
+                    let alone = batch.select(&[sequence]).unwrap();
+                    let log_prob = decoder.log_probs(&alone, adapter).unwrap()[0];
+                    assert_eq!(
+                        log_prob.to_bits(),
+                        expected.to_bits(),
+                        "{name}, {dtype:?}, sequence {sequence}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn completions_do_not_depend_on_the_number_of_prompts_at_once() {
+    let sampling = Sampling::Nucleus { top_p: 0.95, temperature: 2.0 };
+    for dtype in [DType::F32, DType::BF16] {
+        for (name, architecture) in architectures() {
+            let decoder = with_adapter(&decoder(&architecture, dtype));
+            let prompts = to_continue();
+            let ids: Vec<String> = (0..prompts.len()).map(|index| format!("prompt {index}")).collect();
+            let ask: Vec<_> = ids.iter().zip(&prompts).map(|(id, tokens)| Prompt { id, tokens }).collect();
+            let generate = |batch_size| {
+                let config = GenerationConfig {
+                    sampling,
+                    max_new_tokens: 12,
+                    eos_token_ids: vec![2],
+                    seed: 0,
+                    batch_size,
+                };
+                decoder.generate(&ask, &config, Adapter::On).unwrap()
+            };
+            let alone = generate(1);
+            for batch_size in [3, 20] {
+                assert_eq!(generate(batch_size), alone, "{name}, {dtype:?}, {batch_size}");
+            }
+        }
+    }
+}

@@ -40,7 +40,7 @@ pub(super) fn check_stages_and_folder(
         }
     }
     disk::check_writable(sweep.path())?;
-    disk::check_free_space(plan, sweep.path(), &pending, how.jobs.get(), manifests)
+    disk::check_free_space(plan, sweep.path(), &pending, how.jobs.most(), manifests)
 }
 
 /// Marks the pending runs that cannot train as failed, removes them from `pending`, and returns

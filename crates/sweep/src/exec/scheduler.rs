@@ -45,10 +45,10 @@ pub(super) fn run_pending(
     };
     let stage_steps = pending.stages.iter().map(|sft| steps(&sft.settings, sft.dataset));
     let total = stage_steps.chain(pending.runs.iter().map(|run| steps(&run.train, run.dataset))).sum();
-    let worker = Worker {
+    let mut worker = Worker {
         plan,
         sweep,
-        jobs: how.jobs.get(),
+        jobs: 1,
         progress: &Progress::new(&plan.name, "steps", total),
         member: &how.member,
         cache: &reference_cache(sweep),
@@ -60,6 +60,7 @@ pub(super) fn run_pending(
     let has_start = |run: &ResolvedRun| run.sft.is_none_or(|sft| sweep.run(&plan.sft[sft].id).is_finished());
     let mut open: Vec<OpenRun<'_>> = pending.runs.iter().map(|run| OpenRun::new(run, sweep)).collect();
     let mut waiting = Waiting::default();
+    let mut chosen = None;
     while !open.is_empty() {
         let stages: BTreeSet<usize> =
             open.iter().filter(|open| !has_start(open.run)).filter_map(|open| open.run.sft).collect();
@@ -69,6 +70,11 @@ pub(super) fn run_pending(
         let (ready, mut remaining): (Vec<_>, Vec<_>) =
             open.into_iter().partition(|open| has_start(open.run) || !in_time());
         let (before, is_blocked) = (ready.len() + remaining.len(), !remaining.is_empty());
+        if chosen.is_none() && !ready.is_empty() && in_time() {
+            let runs: Vec<&ResolvedRun> = ready.iter().map(|open| open.run).collect();
+            let steps = runs.iter().map(|run| steps(&run.train, run.dataset)).sum();
+            worker.jobs = *chosen.insert(worker.choose_jobs(how.jobs, &runs, steps, &loaded)?);
+        }
         let ends = parallel_map(worker.jobs, &ready, |open| {
             if in_time() {
                 worker.train_run(open.run, &loaded, |run| open.has_ended(run))

@@ -1,19 +1,22 @@
 //! One training job, from a dataset to a policy and the files of its run directory.
 
-use std::path::Path;
+use std::{path::Path, time::Instant};
 
 use prospect_core::progress::Progress;
 use prospect_dist::{Collective, ZeroStage};
 use prospect_model::{Activations, Model, Recipe};
 use prospect_runs::{Claim, RecordedSettings, RunConfig, RunDir, State, Status};
 use prospect_train::{
-    Checkpoints, Encoder, EncodingCache, EncodingCounts, ReferenceCache, Settings, TrainContext,
+    Checkpoints, Encoder, EncodingCache, EncodingCounts, Length, ReferenceCache, Settings, TrainContext,
     TrainOutcome, TrainState, TrainingSet, train,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::observer::{EvaluationSets, RunObserver};
+use super::{
+    observer::{EvaluationSets, RunObserver},
+    parallel::parallel_map,
+};
 use crate::{
     SweepError,
     config::{CheckpointsFile, StopFile},
@@ -78,7 +81,7 @@ impl Training<'_> {
             thumbs: Vec::new(),
             generations: Vec::new(),
         };
-        let context = self.context(&examples, &encoder, &checkpoints);
+        let context = self.context(&examples, &encoder, Some(&checkpoints));
         let trained = match train(&context, cache, &mut observer)? {
             TrainOutcome::Completed(trained) => trained,
             stopped @ TrainOutcome::Stopped(_) => return Ok(stopped),
@@ -130,6 +133,24 @@ impl Training<'_> {
         })
     }
 
+    /// Returns the seconds in which `copies` of the run take `steps` optimizer steps at the same
+    /// time. Writes nothing.
+    pub(super) fn seconds_of_steps(&self, copies: usize, steps: u64) -> Result<f64, SweepError> {
+        let encoder = self.encoder();
+        let examples = TrainingSet::read(self.dataset, &self.settings.objective, &encoder)?;
+        let settings = Settings { length: Length::Steps(steps), ..self.settings.clone() };
+        let context = TrainContext { settings: &settings, ..self.context(&examples, &encoder, None) };
+        let train_copy = |_: &usize| -> Result<(), SweepError> {
+            // An empty cache that is never saved, as for the first run with these batches.
+            let cache = ReferenceCache::new(Path::new(""));
+            train(&context, &cache, &mut ())?;
+            Ok(())
+        };
+        let started = Instant::now();
+        parallel_map(copies, &(0..copies).collect::<Vec<_>>(), train_copy)?;
+        Ok(started.elapsed().as_secs_f64())
+    }
+
     /// Trains with rank 0, and writes nothing. Keep the outcome until rank 0 has written the model:
     /// it may need this rank's shards.
     pub(super) fn run_as_peer(
@@ -140,7 +161,7 @@ impl Training<'_> {
         let encoder = self.encoder();
         let examples = TrainingSet::read(self.dataset, &self.settings.objective, &encoder)?;
         let checkpoints = self.checkpoints_in(directory);
-        Ok(train(&self.context(&examples, &encoder, &checkpoints), cache, &mut ())?)
+        Ok(train(&self.context(&examples, &encoder, Some(&checkpoints)), cache, &mut ())?)
     }
 
     fn checkpoints_in(&self, directory: &RunDir) -> Checkpoints {
@@ -152,7 +173,7 @@ impl Training<'_> {
         &'b self,
         examples: &'b TrainingSet,
         encoder: &'b Encoder<'b>,
-        checkpoints: &'b Checkpoints,
+        checkpoints: Option<&'b Checkpoints>,
     ) -> TrainContext<'b> {
         TrainContext {
             model: self.model,
@@ -162,7 +183,7 @@ impl Training<'_> {
             examples,
             encoder,
             seed: self.seed,
-            checkpoints: Some(checkpoints),
+            checkpoints,
             zero: self.zero,
             group: self.group,
         }

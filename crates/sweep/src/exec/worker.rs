@@ -39,9 +39,11 @@ pub(super) enum RunEnd {
 }
 
 /// Trains the stages and runs of one call.
+#[derive(Clone, Copy)]
 pub(super) struct Worker<'a> {
     pub(super) plan: &'a SweepPlan,
     pub(super) sweep: &'a SweepDir,
+    /// Runs that train at the same time.
     pub(super) jobs: usize,
     pub(super) member: &'a ProcessGroup,
     pub(super) progress: &'a Progress,

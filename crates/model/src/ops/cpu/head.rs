@@ -2,6 +2,8 @@
 
 #![expect(clippy::inline_always, reason = "what is not inlined is not compiled for the wide vectors")]
 
+use std::mem::MaybeUninit;
+
 use candle_core::{DType, Result, Tensor, bail};
 use half::bf16;
 use rayon::prelude::*;
@@ -15,7 +17,7 @@ use super::{
 use crate::pack::ScoredToken;
 
 /// Number of exponentials that are summed in their own type before they are added to the f64 sum.
-/// Accurate enough for all vocabularies.
+/// Accurate enough for all vocabularies, and small enough for the first-level cache.
 const PART: usize = 1024;
 
 pub(crate) fn log_prob_of_targets(
@@ -29,13 +31,16 @@ pub(crate) fn log_prob_of_targets(
         gradient: bool,
     ) -> Result<(Vec<f64>, Option<Tensor>)> {
         let (rows, vocabulary) = logits.dims2()?;
+        if scored.len() != rows {
+            bail!("{rows} rows of logits for {} scored tokens", scored.len());
+        }
         let logits = Opened::new(logits);
         let logits = logits.slice::<T>()?.par_chunks(vocabulary).zip(scored);
         if !gradient {
             return Ok((logits.map(|(logits, scored)| log_prob(logits, scored).0).collect(), None));
         }
-        let mut grad = vec![G::NOTHING; rows * vocabulary];
-        let log_probs = grad
+        let mut grad = Vec::with_capacity(rows * vocabulary);
+        let log_probs = grad.spare_capacity_mut()[..rows * vocabulary]
             .par_chunks_mut(vocabulary)
             .zip(logits)
             .map(|(grad, (logits, scored))| {
@@ -43,10 +48,16 @@ pub(crate) fn log_prob_of_targets(
                 let inverse = T::nearest(-sum.recip());
                 vectorised(GradientRow, (&mut *grad, logits, max, inverse));
                 let target = scored.target as usize;
-                grad[target] = G::round((logits[target] - max).exp_of_negative() * inverse + T::ONE);
+                grad[target].write(G::round((logits[target] - max).exp_of_negative() * inverse + T::ONE));
                 log_prob
             })
             .collect();
+        // SAFETY: there are as many rows of logits and scored tokens, and `GradientRow` writes every
+        // element of a row.
+        #[expect(unsafe_code, reason = "the gradient is not cleared before it is written")]
+        unsafe {
+            grad.set_len(rows * vocabulary);
+        }
         Ok((log_probs, Some(tensor(grad, (rows, vocabulary))?)))
     }
     match (logits.dtype(), gradient) {
@@ -63,7 +74,8 @@ fn log_prob<T: Real>(logits: &[T], scored: &ScoredToken) -> (f64, T, f64) {
     (candle_core::WithDType::to_f64(logits[scored.target as usize] - max) - sum.ln(), max, sum)
 }
 
-/// Returns the largest logit and Σ exp(logit − largest).
+/// Returns the largest logit and Σ exp(logit − largest), in one pass over memory: the sum is
+/// relative to the largest logit so far.
 struct LogSumRow;
 
 impl<T: Real> Loop<&[T]> for LogSumRow {
@@ -71,23 +83,30 @@ impl<T: Real> Loop<&[T]> for LogSumRow {
 
     #[inline(always)]
     fn run(logits: &[T]) -> (T, f64) {
-        let max = max(logits);
-        let parts = logits.chunks(PART);
-        let sums = parts.map(|part| sum(part.len(), |i| (part[i] - max).exp_of_negative()));
-        (max, sums.map(candle_core::WithDType::to_f64).sum())
+        let (mut largest, mut total) = (T::neg_infinity(), 0.0);
+        for part in logits.chunks(PART) {
+            let max = max(part);
+            if max > largest {
+                total *= candle_core::WithDType::to_f64(largest - max).exp();
+                largest = max;
+            }
+            let sum = sum(part.len(), |i| (part[i] - largest).exp_of_negative());
+            total += candle_core::WithDType::to_f64(sum);
+        }
+        (largest, total)
     }
 }
 
 /// Computes exp(logit − max) · inverse.
 struct GradientRow;
 
-impl<T: Real, G: Stored<Wide = T>> Loop<(&mut [G], &[T], T, T)> for GradientRow {
+impl<T: Real, G: Stored<Wide = T>> Loop<(&mut [MaybeUninit<G>], &[T], T, T)> for GradientRow {
     type Output = ();
 
     #[inline(always)]
-    fn run((grad, logits, max, inverse): (&mut [G], &[T], T, T)) {
+    fn run((grad, logits, max, inverse): (&mut [MaybeUninit<G>], &[T], T, T)) {
         for (grad, logit) in grad.iter_mut().zip(logits) {
-            *grad = G::round((*logit - max).exp_of_negative() * inverse);
+            grad.write(G::round((*logit - max).exp_of_negative() * inverse));
         }
     }
 }

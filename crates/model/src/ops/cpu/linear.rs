@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Result, Tensor, bail};
 
 use super::{
     Opened, by_dtype, convert, mixed,
-    product::{Target, Threads, View, ViewMut, new_product, product},
+    product::{Target, Threads, View, ViewMut, new_product, new_product_by_rows, product, product_by_rows},
     real::Real,
     tensor,
 };
@@ -29,11 +29,11 @@ pub(crate) fn linear(
         let weight = View::rows(weight.slice::<T>()?, 0, inputs).transposed();
         let shape = (rows, outputs, inputs);
         let mut y = match residual {
-            None => new_product(shape, x, weight),
+            None => new_product_by_rows(shape, x, weight),
             Some(residual) => {
                 let mut y = Opened::new(residual).slice::<T>()?.to_vec();
                 let mut target = ViewMut { data: &mut y, at: 0, row_stride: outputs };
-                product(&mut target, Target::AddTo, shape, T::ONE, x, weight, Threads::All);
+                product_by_rows(&mut target, Target::AddTo, shape, T::ONE, x, weight, Threads::All);
                 y
             }
         };
@@ -44,8 +44,8 @@ pub(crate) fn linear(
         let (a, b) = (Opened::new(a), Opened::new(b));
         let a = View::rows(a.slice::<T>()?, 0, inputs).transposed();
         let b = View::rows(b.slice::<T>()?, 0, rank).transposed();
-        let down = new_product((rows, rank, inputs), x, a);
-        product(
+        let down = new_product_by_rows((rows, rank, inputs), x, a);
+        product_by_rows(
             &mut ViewMut { data: &mut y, at: 0, row_stride: outputs },
             Target::AddTo,
             (rows, outputs, rank),

@@ -88,6 +88,70 @@ pub(super) fn product<T: Real>(
     }
 }
 
+/// Returns the number of rows from which on `gemm` computes a row of a product with `n` columns in
+/// the same way whatever the number of rows.
+///
+/// For fewer than two rows, up to 256 elements, or both sides up to 64, it has kernels that sum in
+/// another order.
+fn least_rows(n: usize) -> usize {
+    if n > 64 { 8 } else { (256 / n + 1).max(65) }
+}
+
+/// Computes [`product`] such that every row of the target depends on the same row of `left` only,
+/// bit for bit: a few rows are computed among rows of zeros.
+///
+/// # Panics
+/// Panics if a matrix exceeds its slice, which is a bug in the caller.
+pub(super) fn product_by_rows<T: Real>(
+    target: &mut ViewMut<'_, T>,
+    mode: Target,
+    (m, n, k): (usize, usize, usize),
+    scale: T,
+    left: View<'_, T>,
+    right: View<'_, T>,
+    threads: Threads,
+) {
+    if m == 0 || n == 0 || k == 0 || m >= least_rows(n) {
+        return product(target, mode, (m, n, k), scale, left, right, threads);
+    }
+    let rows = least_rows(n);
+    let mut padded_left = vec![T::ZERO; rows * k];
+    for (row, padded) in padded_left.chunks_exact_mut(k).take(m).enumerate() {
+        for (column, value) in padded.iter_mut().enumerate() {
+            *value = left.data[left.at + row * left.row_stride + column * left.column_stride];
+        }
+    }
+    let mut padded = vec![T::ZERO; rows * n];
+    let at = |row: usize| target.at + row * target.row_stride;
+    for (row, padded) in padded.chunks_exact_mut(n).take(m).enumerate() {
+        padded.copy_from_slice(&target.data[at(row)..][..n]);
+    }
+    let mut into = ViewMut { data: &mut padded, at: 0, row_stride: n };
+    product(&mut into, mode, (rows, n, k), scale, View::rows(&padded_left, 0, k), right, threads);
+    for (row, padded) in padded.chunks_exact(n).take(m).enumerate() {
+        let at = target.at + row * target.row_stride;
+        target.data[at..][..n].copy_from_slice(padded);
+    }
+}
+
+/// Returns the product of [`product_by_rows`] in new memory.
+///
+/// # Panics
+/// Panics if a matrix exceeds its slice, which is a bug in the caller.
+pub(super) fn new_product_by_rows<T: Real>(
+    shape @ (m, n, _): (usize, usize, usize),
+    left: View<'_, T>,
+    right: View<'_, T>,
+) -> Vec<T> {
+    if n == 0 || m >= least_rows(n) {
+        return new_product(shape, left, right);
+    }
+    let mut target = vec![T::ZERO; m * n];
+    let mut into = ViewMut { data: &mut target, at: 0, row_stride: n };
+    product_by_rows(&mut into, Target::Replace, shape, T::ONE, left, right, Threads::All);
+    target
+}
+
 /// Returns left (m × k) · right (k × n) in new memory, which is not zeroed first.
 ///
 /// # Panics
@@ -154,5 +218,44 @@ unsafe fn run<T: Real>(
                 Threads::All => Parallelism::Rayon(0),
             },
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers without a pattern, in [−1, 1).
+    fn numbers<T: Real>(count: usize, seed: u64) -> Vec<T> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            T::nearest((state >> 33) as f64 / f64::from(1_u32 << 30) - 1.0)
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    fn assert_rows_are_independent<T: Real + std::fmt::Debug>() {
+        const ROWS: usize = 300;
+        for n in [1, 3, 8, 64, 65, 200] {
+            for k in [1, 2, 3, 64, 600, 2100] {
+                let (left, right) = (numbers::<T>(ROWS * k, 1), numbers::<T>(n * k, 2));
+                let right = View::rows(&right, 0, k).transposed();
+                let rows = |first: usize, count: usize| {
+                    new_product_by_rows((count, n, k), View::rows(&left, first * k, k), right)
+                };
+                let all = rows(0, ROWS);
+                for (first, count) in [(0, 1), (299, 1), (7, 2), (11, 5), (3, 60), (200, 70)] {
+                    let expected = &all[first * n..(first + count) * n];
+                    assert_eq!(rows(first, count), expected, "{count} rows, {n} columns, {k} terms");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_a_product_do_not_depend_on_other_rows() {
+        assert_rows_are_independent::<f32>();
+        assert_rows_are_independent::<f64>();
     }
 }

@@ -1,6 +1,7 @@
 //! Runs and stages as the estimate sees them, and the reference work that they share.
 
-use prospect_train::{FeedbackFormat, Settings};
+use prospect_model::DeviceKind;
+use prospect_train::{FeedbackFormat, Length, Settings};
 use serde::Serialize;
 use strum::IntoStaticStr;
 
@@ -58,25 +59,30 @@ impl<'a> SampleRun<'a> {
         (objective.feedback_format(), objective.kl_partners(), objective.needs_reference())
     }
 
-    /// Returns true if both runs need reference log-probabilities of the same batches.
-    fn has_same_reference_batches(&self, other: &Self) -> bool {
-        let batches = |run: &Self| {
+    /// Returns true if this run needs reference log-probabilities of the same sequences as `earlier`.
+    fn needs_reference_of(&self, earlier: &Self) -> bool {
+        // Mismatched completions depend on the batches, and on a GPU so do log-probabilities. An
+        // epoch has all sequences, in any order.
+        let whole_epoch = matches!(earlier.settings.length, Length::Epochs(epochs) if epochs >= 1.0);
+        let any_order = whole_epoch && DeviceKind::detect() == DeviceKind::Cpu;
+        let sequences = |run: &Self| {
             let Settings { batch_size, micro_batch_size, max_length, max_prompt_length, .. } = *run.settings;
             let (examples, mismatched, needs_reference) = run.model_work();
-            let texts = (run.dataset, max_length, max_prompt_length, batch_size, micro_batch_size, run.seed);
+            let order = (mismatched > 0 || !any_order).then_some((batch_size, micro_batch_size, run.seed));
+            let texts = (run.dataset, max_length, max_prompt_length, order);
             // Log-probs of a reference that moves are never cached.
             (needs_reference && run.settings.sync.is_none())
                 .then_some((run.model, run.sft, texts, examples, mismatched))
         };
-        batches(self).is_some() && batches(self) == batches(other)
+        sequences(self).is_some() && sequences(self) == sequences(earlier)
     }
 
     /// Returns true if both runs score the same held-out feedback with the same reference.
     fn has_same_held_out(&self, other: &Self) -> bool {
         let pairs = |run: &Self| {
-            let Settings { micro_batch_size, max_length, max_prompt_length, .. } = *run.settings;
+            let Settings { max_length, max_prompt_length, .. } = *run.settings;
             let control = run.settings.objective.control(true).to_owned();
-            (run.model, run.sft, run.dataset, max_length, max_prompt_length, micro_batch_size, control)
+            (run.model, run.sft, run.dataset, max_length, max_prompt_length, control)
         };
         pairs(self) == pairs(other)
     }
@@ -102,7 +108,7 @@ impl<'a> SampleRun<'a> {
 /// Reference log-probabilities of a run that earlier runs have cached.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ReferenceReuse {
-    /// Log-probabilities of its training batches are cached.
+    /// Log-probabilities of its training sequences are cached.
     pub(super) batches: bool,
     /// Log-probabilities of its held-out feedback are cached.
     pub(super) held_out: bool,
@@ -111,7 +117,7 @@ pub(super) struct ReferenceReuse {
 impl ReferenceReuse {
     pub(super) fn new(run: &SampleRun<'_>, earlier: &[SampleRun<'_>]) -> Self {
         Self {
-            batches: earlier.iter().any(|other| run.has_same_reference_batches(other)),
+            batches: earlier.iter().any(|other| run.needs_reference_of(other)),
             held_out: earlier.iter().any(|other| run.has_same_held_out(other)),
         }
     }

@@ -167,3 +167,23 @@ fn empty_products_are_zero() {
         assert!(sum_bf16_with(kernel, (0, 3), &[]).is_empty());
     }
 }
+
+#[test]
+fn rows_of_a_sum_do_not_depend_on_other_rows() {
+    const ROWS: usize = 150;
+    for (n, k) in [(1, 64), (8, 33), (64, 600), (300, 66), (35, 4201)] {
+        let case = Case::new((ROWS, n, k), true);
+        let right = Right::Transposed(Operand::new(&case.right, k));
+        for kernel in kernels() {
+            let rows = |first: usize, count: usize| {
+                let left = Operand { data: &case.left, at: first * k, stride: k };
+                sum_f32_with(kernel, (count, n), None, &[Term { left, right, k }])
+            };
+            let all = rows(0, ROWS);
+            for (first, count) in [(0, 1), (149, 1), (7, 2), (11, 5), (3, 60), (20, 130)] {
+                let expected = &all[first * n..(first + count) * n];
+                assert_eq!(rows(first, count), expected, "{kernel:?}: {count} rows, {n} columns, {k} terms");
+            }
+        }
+    }
+}

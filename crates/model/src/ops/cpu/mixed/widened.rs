@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::{Convert, Operand, Place, Right, Stored, Term};
 use crate::ops::cpu::{
     lanes::vectorised,
-    product::{Target, Threads, View, ViewMut, product},
+    product::{Target, Threads, View, ViewMut, product_by_rows},
 };
 
 /// Columns of a task. Fixed, because the order of the sums may depend on it.
@@ -36,7 +36,8 @@ pub(super) unsafe fn run(place: Place, (m, n): (usize, usize), terms: &[Term<'_>
             };
             let mut target = ViewMut { data: &mut sums, at: 0, row_stride: columns };
             let shape = (m, columns, term.k);
-            product(&mut target, Target::AddTo, shape, 1.0, View::rows(left, 0, term.k), right, Threads::One);
+            let left = View::rows(left, 0, term.k);
+            product_by_rows(&mut target, Target::AddTo, shape, 1.0, left, right, Threads::One);
         }
         for (row, sums) in sums.chunks_exact(columns).enumerate() {
             // SAFETY: the columns of this task, which no other task accesses.
