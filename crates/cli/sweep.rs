@@ -297,7 +297,8 @@ pub(crate) fn carry_out(
     if submits && slurm::submit(experiment, &plan, &sweep, &execution, commands, options)? {
         return Ok(());
     }
-        return plan::print(&plan, &sweep, &only, jobs.most(), options.json);
+    if dry_run {
+        return plan::print(&plan, &sweep, &only, jobs.most(), json);
     }
     // Rank 0 checks for all ranks: they are alike.
     if joined.process_group.is_main_process() {

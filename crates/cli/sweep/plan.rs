@@ -38,7 +38,7 @@ pub(super) fn print(
 ) -> anyhow::Result<()> {
     let parallelism = Parallelism { jobs, ranks: 1, zero: None };
     let schedule = training_schedule(plan);
-    if options.planning.json {
+    if json {
         let json = PlanJson {
             question: &plan.question,
             runs: plan.planned_runs(sweep, only),
