@@ -208,7 +208,7 @@ impl Decoder {
             let attention = &context.layer(block.attention.kind).attention;
             Ok(block.forward_with(&x, &context, |qkv| attend(index, attention, qkv))?.0)
         };
-        self.blocks.iter().enumerate().try_fold(self.embed(batch)?, step)
+        self.blocks.iter().enumerate().try_fold(self.embed(&self.indices(batch)?.tokens)?, step)
     }
 }
 
