@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod compare;
+mod emulated;
 mod experiments;
 mod export;
 mod gpu_check;
