@@ -147,7 +147,7 @@ ours 30b 150
 # --- comparison -------------------------------------------------------------------------------------------------------
 
 if [[ -n $python ]]; then
-    "$python" - "$out" <<'PYTHON' | tee -a "$summary"
+    "$python" - "$out" <<'PYTHON' | tee -a "$summary" || failed=1
 import json, pathlib, sys
 
 folder = pathlib.Path(sys.argv[1])
@@ -163,7 +163,7 @@ def add(program, model, step, rate):
     ])
 
 
-def program(kernels):
+def label(kernels):
     groups = 7
     names = "no own kernels" if not kernels else "all own kernels" if len(kernels) == groups else f"own {', '.join(kernels)}"
     return f"prospect, {names}"
@@ -184,7 +184,7 @@ for model in ("1b", "7b", "30b"):
     if (folder / f"{model}.json").exists():
         report = json.loads((folder / f"{model}.json").read_text())
         rate = ((report.get("rate") or {}).get("done") or {}).get("operations_per_second")
-        steps += [(program(step["kernels"]), {**step["done"], "objective": step["objective"]}) for step in report["steps"] if "done" in step]
+        steps += [(label(step["kernels"]), {**step["done"], "objective": step["objective"]}) for step in report["steps"] if "done" in step]
     if (folder / f"torch-{model}.json").exists():
         steps += [("torch + peft", step) for step in json.loads((folder / f"torch-{model}.json").read_text())["steps"] if "seconds" in step]
     # Both programs run the same step, so both use prospect's FLOP count for it.
@@ -213,7 +213,7 @@ for model in ("1b", "7b", "30b"):
     for step in load(model).get("steps", []):
         if "done" in step and step["done"]["peak"]:
             ratio = step["done"]["planned"] / step["done"]["peak"]
-            print(f"  planned memory by peak, {model} {step['objective']}, {program(step['kernels'])}: {ratio:.2f}")
+            print(f"  planned memory by peak, {model} {step['objective']}, {label(step['kernels'])}: {ratio:.2f}")
 PYTHON
 fi
 log "$([[ $failed == 0 ]] && echo passed || echo FAILED) after $SECONDS s; results in $out"
