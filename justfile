@@ -129,6 +129,11 @@ check-wheel *ARGS:
 check-cuda *ARGS:
     scripts/check-cuda.sh {{ ARGS }}
 
+# Run a build with CUDA on an emulated GPU: parity with the CPU, counts of launches, memory against the plan.
+[group('checks')]
+emulate *ARGS:
+    scripts/emulate.sh {{ ARGS }}
+
 # Test and benchmark a GPU with the binary of check-cuda (under 9 minutes).
 [group('checks')]
 gpu-check *ARGS:

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Tests and benchmarks a GPU with a binary that was built elsewhere: CUDA kernels, the rate of matrix products, and LoRA
-# training steps on model shapes of 1, 7 and 30 billion parameters; also the same steps with torch and peft, if python3
-# has them. Under nine minutes.
+# Tests and benchmarks a GPU with a binary that was built elsewhere: small models against the CPU, CUDA kernels, and LoRA
+# training steps on model shapes of 1, 7 and 30 billion parameters, at 7 billion also with each group of kernels alone; then
+# the same steps with torch and peft, if python3 has them. Under nine minutes. Kernels that pass are used on this GPU from
+# then on.
 #
 #   scripts/gpu-check.sh [BINARY] [FOLDER]     FOLDER receives a JSON file per part, and summary.txt
-#   scripts/gpu-check.sh --small [...]         tiny models, half a minute: a smoke test
+#   scripts/gpu-check.sh --small [...]         tiny models and long time limits: a smoke test, also on the emulated GPU of
+#                                              scripts/emulate.sh
 #
 # Requires a driver for CUDA 13, and CUDA 13's libraries on LD_LIBRARY_PATH, in CUDA_HOME, in /usr/local/cuda, or in python3's
 # wheels (nvidia-cublas, nvidia-curand, nvidia-cuda-runtime, nvidia-cuda-nvrtc; torch installs them). Needs neither Rust nor
@@ -12,7 +14,7 @@
 #
 # BINARY                  default: PROSPECT_CUDA_BINARY, `prospect` in this script's folder, or the build of scripts/check-cuda.sh
 # FOLDER                  default: OUT, or gpu-check
-# PROSPECT_KERNELS        kernels to enable in the training steps (docs/kernels.md); default: none
+# PROSPECT_KERNELS        own kernels in the training steps (docs/kernels.md); default: those that passed
 # PROSPECT_CHECK_DEVICE   another GPU (cuda:1), or cpu to try the script without a GPU
 #
 # A part that fails or times out does not stop the others. Exit code: 0 if all parts passed, 1 if one failed, 2 if nothing
@@ -27,8 +29,11 @@ give_up() {
 }
 
 small=()
+# Factor of all time limits.
+patience=1
 if [[ ${1:-} == --small ]]; then
     small=(--small)
+    patience=10
     shift
 fi
 binary=${1:-${PROSPECT_CUDA_BINARY:-}}
@@ -87,14 +92,14 @@ fi
 # --- parts ------------------------------------------------------------------------------------------------------------
 
 # Time limit of all parts together, in seconds.
-end=530
+end=$((530 * patience))
 failed=0
 summary=$out/summary.txt
 : >"$summary"
 
 # part NAME SECONDS COMMAND...: runs a part, appends its output to the summary, and reports and records errors.
 part() {
-    local name=$1 limit=$2 left=$((end - SECONDS)) start=$SECONDS code=0
+    local name=$1 limit=$((patience * $2)) left=$((end - SECONDS)) start=$SECONDS code=0
     shift 2
     ((limit < left)) || limit=$left
     if ((limit < 5)); then
@@ -118,29 +123,31 @@ part() {
 ours() {
     part "prospect $1" "$2" "$binary" gpu-check --device "$device" "${small[@]}" --only "$1" --json "$out/$1.json"
 }
+# Torch brings libraries of its own.
 theirs() {
-    part "torch $1" "$2" "$python" "$here/../benches/peers/time_gpu_step.py" --device "$device" "${small[@]}" --model "$1" --json "$out/torch-$1.json"
+    part "torch $1" "$2" env -u LD_LIBRARY_PATH "$python" "$here/../benches/peers/time_gpu_step.py" --device "$device" "${small[@]}" --model "$1" --json "$out/torch-$1.json"
 }
 
-ours kernels 90
-ours 1b 60
-ours 7b 110
+# The most decisive part first.
+ours parity 60
+ours kernels 100
+ours 7b 150
 if [[ -z $python ]]; then
     log "torch: skipped, no python3"
-elif ! "$python" -c 'import torch, transformers, peft' 2>/dev/null; then
-    log "torch: skipped, python3 lacks torch, transformers or peft"
+elif ! reason=$(env -u LD_LIBRARY_PATH "$python" -c 'import torch, transformers, peft' 2>&1); then
+    log "torch: skipped: ${reason##*$'\n'}"
 elif [[ ! -f $here/../benches/peers/time_gpu_step.py ]]; then
     log "torch: skipped, no benches/peers/time_gpu_step.py"
 else
-    theirs 1b 60
-    theirs 7b 100
+    theirs 7b 90
 fi
-ours 30b 180
+ours 1b 40
+ours 30b 150
 
 # --- comparison -------------------------------------------------------------------------------------------------------
 
 if [[ -n $python ]]; then
-    "$python" - "$out" <<'PYTHON' | tee -a "$summary"
+    "$python" - "$out" <<'PYTHON' | tee -a "$summary" || failed=1
 import json, pathlib, sys
 
 folder = pathlib.Path(sys.argv[1])
@@ -156,12 +163,28 @@ def add(program, model, step, rate):
     ])
 
 
+def label(kernels):
+    groups = 7
+    names = "no own kernels" if not kernels else "all own kernels" if len(kernels) == groups else f"own {', '.join(kernels)}"
+    return f"prospect, {names}"
+
+
+def load(name):
+    path = folder / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def passed(models):
+    right = [model for model in models if "done" in model and all(model["done"][what] < 1 for what in ("log_probs", "gradients", "steps"))]
+    return f"{len(right)} of {len(models)}"
+
+
 for model in ("1b", "7b", "30b"):
     steps, rate = [], None
     if (folder / f"{model}.json").exists():
         report = json.loads((folder / f"{model}.json").read_text())
         rate = ((report.get("rate") or {}).get("done") or {}).get("operations_per_second")
-        steps += [("prospect", {**step["done"], "objective": step["objective"]}) for step in report["steps"] if "done" in step]
+        steps += [(label(step["kernels"]), {**step["done"], "objective": step["objective"]}) for step in report["steps"] if "done" in step]
     if (folder / f"torch-{model}.json").exists():
         steps += [("torch + peft", step) for step in json.loads((folder / f"torch-{model}.json").read_text())["steps"] if "seconds" in step]
     # Both programs run the same step, so both use prospect's FLOP count for it.
@@ -176,6 +199,21 @@ if lines:
     print("\n== Comparison: whole steps, reference included")
     for row in [heads, *lines]:
         print("  " + "  ".join(cell.ljust(width) if i < 3 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths))))
+
+parity, kernels = load("parity").get("parity", []), (load("kernels").get("kernels") or {}).get("done")
+print("\n== Verdict")
+print(f"  small models that agree with the CPU: {passed(parity) if parity else 'not run'}")
+if kernels:
+    print(f"  checks of kernels that passed: {kernels['checks'] - len(kernels['failed'])} of {kernels['checks']}")
+    print(f"  small models with own kernels that agree with the CPU: {passed(kernels['parity'])}")
+    print(f"  own kernels used on this GPU from now on: {', '.join(kernels['verified']) or 'none'}")
+else:
+    print("  kernels: not checked")
+for model in ("1b", "7b", "30b"):
+    for step in load(model).get("steps", []):
+        if "done" in step and step["done"]["peak"]:
+            ratio = step["done"]["planned"] / step["done"]["peak"]
+            print(f"  planned memory by peak, {model} {step['objective']}, {label(step['kernels'])}: {ratio:.2f}")
 PYTHON
 fi
 log "$([[ $failed == 0 ]] && echo passed || echo FAILED) after $SECONDS s; results in $out"

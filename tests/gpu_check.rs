@@ -11,6 +11,8 @@ fn every_part_runs_and_is_reported() {
     assert_eq!(run.code, Some(0), "{run}");
     for text in [
         "Device check",
+        "== Parity",
+        "grouped heads, adapter, f32",
         "== Kernels",
         "skipped: kernels run only on a GPU",
         "TFLOP/s in products of 256 × 256 matrices in f32",
@@ -24,6 +26,12 @@ fn every_part_runs_and_is_reported() {
 
     let json: Value = serde_json::from_slice(&fs_err::read(place.path("check.json")).unwrap()).unwrap();
     assert!(json["device"]["name"].as_str().unwrap().starts_with("CPU"), "{json}");
+    // The CPU agrees with itself.
+    let parity = json["parity"].as_array().unwrap();
+    assert!(parity.len() >= 16, "{json}");
+    for case in parity {
+        assert_eq!((&case["done"]["gradients"], &case["done"]["steps"]), (&0.0.into(), &0.0.into()), "{case}");
+    }
     assert!(json["kernels"]["left_out"].is_string(), "{json}");
     assert!(json["rate"]["done"]["operations_per_second"].as_f64().unwrap() > 1e6, "{json}");
     let steps = json["steps"].as_array().unwrap();

@@ -5,6 +5,7 @@
 
 mod compare;
 mod docs;
+mod emulated;
 mod experiments;
 mod export;
 mod gpu_check;

@@ -1,5 +1,5 @@
-//! `prospect gpu-check`: checks a GPU by its CUDA kernels, its rate of products, and training steps
-//! of 1B to 30B models.
+//! `prospect gpu-check`: checks a GPU by small models against the CPU, its CUDA kernels, its rate of
+//! products, and training steps of 1B to 30B models.
 
 use std::path::PathBuf;
 
@@ -8,9 +8,12 @@ use clap::ValueEnum;
 use prospect_core::files::write_json;
 use prospect_model::{
     Architecture, DeviceKind, Dtype,
-    device::{self, Device},
+    device::{self, Device, KernelGroup},
 };
-use prospect_train::benchmark::{self, Benchmark, BenchmarkResult};
+use prospect_train::{
+    ParityCase,
+    benchmark::{self, Benchmark, BenchmarkResult},
+};
 
 use crate::{
     output,
@@ -20,7 +23,7 @@ use crate::{
 
 mod report;
 
-use report::{Kernels, PartOutcome, PartResult, Rate, Report, Step};
+use report::{Kernels, Parity, PartOutcome, PartResult, Rate, Report, Step};
 
 /// Arguments of `prospect gpu-check`.
 #[derive(Debug, clap::Args)]
@@ -42,7 +45,9 @@ pub(crate) struct Args {
 /// A part of the check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum CheckPart {
-    /// Every CUDA kernel against its CPU twin
+    /// Small models against the CPU: log-probs, gradients, steps and generation
+    Parity,
+    /// Every CUDA kernel against its CPU twin, and small models with those that pass
     Kernels,
     /// Rate of large matrix products, which the steps are compared with
     Rate,
@@ -73,7 +78,7 @@ impl CheckPart {
     /// Returns the model whose steps this part times; None if it times no steps.
     fn shape(self, small: bool) -> anyhow::Result<Option<BenchmarkModel>> {
         let (name, published, layers, batches, steps) = match self {
-            Self::Kernels | Self::Rate => return Ok(None),
+            Self::Parity | Self::Kernels | Self::Rate => return Ok(None),
             Self::OneBillion => ("1b", "meta-llama/Llama-3.2-1B", 1, BOTH, 5),
             Self::SevenBillion => ("7b", "huggyllama/llama-7b", 2, BOTH, 3),
             Self::ThirtyBillion => ("30b", "huggyllama/llama-30b", 3, &BOTH[..1], 2),
@@ -104,28 +109,44 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let parts: Vec<CheckPart> =
         if args.only.is_empty() { CheckPart::value_variants().to_vec() } else { args.only.clone() };
     let mut report = Report::new(device::info(&device)?, args.small);
-    if parts.contains(&CheckPart::Kernels) {
-        say("kernels: each against its CPU twin");
-        report.kernels = Some(PartOutcome::from_result(kernels(&device)));
-    }
-    if parts.iter().any(|part| *part != CheckPart::Kernels) {
-        let (dtype, size) = (dtype(&device), if args.small { 256 } else { 8192 });
-        say(format!("rate: products of {size} × {size} matrices"));
-        let rate = benchmark::matmul_rate(&device, dtype, size);
-        let rate = rate.map(|operations_per_second| Rate { size, dtype, operations_per_second });
-        report.rate = Some(PartOutcome::from_result(rate.map(Ok).map_err(Into::into)));
-    }
     for part in parts {
-        if let Some(shape) = part.shape(args.small)? {
-            steps(&shape, &device, &mut report);
+        run_part(part, args, &device, &mut report)?;
+        // After every part, so that a part that crashes or times out does not lose the others.
+        if let Some(file) = &args.json {
+            write_json(file, &report)?;
         }
     }
     output::print(report.overview().text())?;
-    if let Some(file) = &args.json {
-        write_json(file, &report)?;
-    }
     let failed = report.failures();
     if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join(", ")) }
+}
+
+fn run_part(part: CheckPart, args: &Args, device: &Device, report: &mut Report) -> anyhow::Result<()> {
+    match part {
+        CheckPart::Parity => report.parity = parity(device)?,
+        CheckPart::Kernels => {
+            say("kernels: each against its CPU twin");
+            report.kernels = Some(PartOutcome::from_result(kernels(device)));
+        }
+        CheckPart::Rate => rate(args, device, report),
+        CheckPart::OneBillion | CheckPart::SevenBillion | CheckPart::ThirtyBillion => {
+            if report.rate.is_none() {
+                rate(args, device, report);
+            }
+            if let Some(shape) = part.shape(args.small)? {
+                steps(&shape, device, report);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn rate(args: &Args, device: &Device, report: &mut Report) {
+    let (dtype, size) = (dtype(device), if args.small { 256 } else { 8192 });
+    say(format!("rate: products of {size} × {size} matrices"));
+    let rate = benchmark::matmul_rate(device, dtype, size);
+    let rate = rate.map(|operations_per_second| Rate { size, dtype, operations_per_second });
+    report.rate = Some(PartOutcome::from_result(rate.map(Ok).map_err(Into::into)));
 }
 
 /// Returns bf16 on a GPU and f32 on a CPU, which has no bf16 arithmetic.
@@ -133,27 +154,76 @@ fn dtype(device: &Device) -> Dtype {
     if device.is_cpu() { Dtype::F32 } else { Dtype::Bf16 }
 }
 
+/// Compares small models on the device with the CPU.
+fn parity(device: &Device) -> anyhow::Result<Vec<Parity>> {
+    let cases = ParityCase::all()?.into_iter().map(|case| {
+        say(format!("parity: {}", case.name));
+        let outcome = case.run(device).map(Ok).map_err(Into::into);
+        Parity { case: case.name, outcome: PartOutcome::from_result(outcome) }
+    });
+    Ok(cases.collect())
+}
+
+/// Checks the kernels, then models that use those that passed. If all is right, they are used by
+/// default on this GPU.
 fn kernels(device: &Device) -> PartResult<Kernels> {
     let Some(checks) = device::check_kernels(device)? else {
         return Ok(Err("kernels run only on a GPU; the tests emulate one on the CPU".to_owned()));
     };
-    Ok(Ok(Kernels::from_checks(&checks)))
+    let wrong: Vec<_> = checks
+        .iter()
+        .filter(|check| !check.passed())
+        .filter_map(|check| KernelGroup::of_entry(&check.entry))
+        .collect();
+    let right: Vec<_> = KernelGroup::all().iter().copied().filter(|group| !wrong.contains(group)).collect();
+    let before = KernelGroup::in_use();
+    KernelGroup::use_only(&right);
+    say("kernels: models that use them");
+    let parity = parity(device);
+    KernelGroup::use_only(&before);
+    let mut kernels = Kernels::new(&checks, parity?);
+    if kernels.parity_passed() {
+        let file = device::remember_kernels(device, &right)?;
+        say(format!("kernels: verified for this GPU, driver and program: {}", file.display()));
+        kernels.verified = right;
+    }
+    Ok(Ok(kernels))
 }
 
-/// Times the objectives of a model over one copy of its weights.
+/// Times the objectives of a model over one copy of its weights. On a model of 7B, times KTO without
+/// our kernels and with each group of those in use alone, too.
 fn steps(shape: &BenchmarkModel, device: &Device, report: &mut Report) {
     // Measured before the weights are loaded.
     let free = device::info(device).map(|info| info.free);
     let mut base = None;
+    let all = KernelGroup::in_use();
     for (objective, completions) in shape.batches {
-        say(format!("{}: {objective}", shape.name));
-        let timed = match &free {
-            Ok(Some(free)) => step(shape, objective, *completions, device, *free, &mut base),
-            Ok(None) => Err(anyhow!("the device does not report its free memory")),
-            Err(error) => Err(anyhow!("{error}")),
-        };
-        report.steps.push(Step { model: shape.name, objective, outcome: PartOutcome::from_result(timed) });
+        for kernels in kernel_sets(shape.name == "7b" && *objective == "kto", &all) {
+            KernelGroup::use_only(&kernels);
+            say(format!("{}: {objective}, own kernels: {}", shape.name, KernelGroup::names(&kernels)));
+            let timed = match &free {
+                Ok(Some(free)) => step(shape, objective, *completions, device, *free, &mut base),
+                Ok(None) => Err(anyhow!("the device does not report its free memory")),
+                Err(error) => Err(anyhow!("{error}")),
+            };
+            let outcome = PartOutcome::from_result(timed);
+            report.steps.push(Step { model: shape.name, objective, kernels, outcome });
+        }
     }
+    KernelGroup::use_only(&all);
+}
+
+/// Returns the sets of kernels to time: all; with `each`, also none, and each group alone.
+fn kernel_sets(each: bool, all: &[KernelGroup]) -> Vec<Vec<KernelGroup>> {
+    let mut sets = Vec::new();
+    if each && !all.is_empty() {
+        sets.push(Vec::new());
+    }
+    if each && all.len() > 1 {
+        sets.extend(all.iter().map(|group| vec![*group]));
+    }
+    sets.push(all.to_vec());
+    sets
 }
 
 /// Base model with the quantization of its matrices.

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use prospect_model::{
     Dtype,
-    device::{DeviceInfo, KernelCheck},
+    device::{DeviceInfo, KernelCheck, KernelGroup},
 };
 use prospect_report::overview::{ContentBlock, DisplayTable, Overview, Section, TableCell};
-use prospect_train::benchmark::BenchmarkResult;
+use prospect_train::{ParityResult, benchmark::BenchmarkResult};
 use serde::Serialize;
 
 use crate::plan::{human_bytes, quantization_name};
@@ -58,9 +58,24 @@ pub(super) struct Report {
     small: bool,
     /// Kernels enabled for the steps.
     kernels_on: Option<String>,
+    pub(super) parity: Vec<Parity>,
     pub(super) kernels: Option<PartOutcome<Kernels>>,
     pub(super) rate: Option<PartOutcome<Rate>>,
     pub(super) steps: Vec<Step>,
+}
+
+/// A small model on the device and on the CPU.
+#[derive(Debug, Serialize)]
+pub(super) struct Parity {
+    pub(super) case: &'static str,
+    #[serde(flatten)]
+    pub(super) outcome: PartOutcome<ParityResult>,
+}
+
+impl Parity {
+    fn passed(&self) -> bool {
+        self.outcome.done().is_some_and(ParityResult::passed)
+    }
 }
 
 /// Checks of the kernels against their twins.
@@ -71,10 +86,14 @@ pub(super) struct Kernels {
     largest: BTreeMap<String, f64>,
     /// Kernel, case and error of each failed check.
     failed: Vec<[String; 3]>,
+    /// Small models with the kernels that passed.
+    parity: Vec<Parity>,
+    /// Kernels that are used on this GPU by default.
+    pub(super) verified: Vec<KernelGroup>,
 }
 
 impl Kernels {
-    pub(super) fn from_checks(checks: &[KernelCheck]) -> Self {
+    pub(super) fn new(checks: &[KernelCheck], parity: Vec<Parity>) -> Self {
         let mut largest: BTreeMap<String, f64> = BTreeMap::new();
         for check in checks {
             if let Ok(share) = check.outcome {
@@ -89,7 +108,16 @@ impl Kernels {
             };
             [check.entry.clone(), check.case.clone(), what]
         });
-        Self { checks: checks.len(), largest, failed: failed.collect() }
+        Self { checks: checks.len(), largest, failed: failed.collect(), parity, verified: Vec::new() }
+    }
+
+    /// Returns whether all models with the kernels agreed with the CPU.
+    pub(super) fn parity_passed(&self) -> bool {
+        self.parity.iter().all(Parity::passed)
+    }
+
+    fn passed(&self) -> bool {
+        self.failed.is_empty() && self.parity_passed()
     }
 }
 
@@ -106,22 +134,35 @@ pub(super) struct Rate {
 pub(super) struct Step {
     pub(super) model: &'static str,
     pub(super) objective: &'static str,
+    /// Own kernels in use.
+    pub(super) kernels: Vec<KernelGroup>,
     #[serde(flatten)]
     pub(super) outcome: PartOutcome<BenchmarkResult>,
 }
 
 impl Report {
     pub(super) fn new(device: DeviceInfo, small: bool) -> Self {
-        let kernels_on = std::env::var("PROSPECT_KERNELS").ok().filter(|on| !on.is_empty());
+        let kernels = KernelGroup::in_use();
+        let kernels_on = (!kernels.is_empty()).then(|| KernelGroup::names(&kernels));
         let version = env!("CARGO_PKG_VERSION");
-        Self { version, device, small, kernels_on, kernels: None, rate: None, steps: Vec::new() }
+        Self {
+            version,
+            device,
+            small,
+            kernels_on,
+            parity: Vec::new(),
+            kernels: None,
+            rate: None,
+            steps: Vec::new(),
+        }
     }
 
     /// Returns the names of the failed parts.
     pub(super) fn failures(&self) -> Vec<String> {
-        let mut failures = Vec::new();
+        let wrong = self.parity.iter().filter(|parity| !parity.passed());
+        let mut failures: Vec<String> = wrong.map(|parity| format!("parity of {}", parity.case)).collect();
         if let Some(kernels) = &self.kernels {
-            let wrong = kernels.done().is_some_and(|kernels| !kernels.failed.is_empty());
+            let wrong = kernels.done().is_some_and(|kernels| !kernels.passed());
             if wrong || matches!(kernels, PartOutcome::Failed(_)) {
                 failures.push("kernels".to_owned());
             }
@@ -155,7 +196,8 @@ impl Report {
                     .to_owned(),
             );
         }
-        let sections = [self.kernels_section(), self.rate_section(), self.steps_section()];
+        let sections =
+            [self.parity_section(), self.kernels_section(), self.rate_section(), self.steps_section()];
         Overview {
             title: "Device check".to_owned(),
             lead,
@@ -164,10 +206,15 @@ impl Report {
         }
     }
 
+    fn parity_section(&self) -> Option<Section> {
+        let blocks = parity_blocks(&self.parity);
+        (!blocks.is_empty()).then(|| Section { title: "Parity".to_owned(), blocks })
+    }
+
     fn kernels_section(&self) -> Option<Section> {
         let outcome = self.kernels.as_ref()?;
         let mut blocks = Vec::new();
-        if let Some(Kernels { checks, largest, failed }) = outcome.done() {
+        if let Some(Kernels { checks, largest, failed, parity, verified }) = outcome.done() {
             blocks.push(ContentBlock::Note(format!(
                 "{} of {checks} checks of {} kernels passed; the largest error was {:.2} of the tolerance",
                 checks - failed.len(),
@@ -178,6 +225,11 @@ impl Report {
                 let rows = failed.iter().map(|row| row.clone().map(TableCell::Text).to_vec()).collect();
                 blocks.push(table(&["kernel", "case", "error"], rows));
             }
+            blocks.extend(parity_blocks(parity));
+            blocks.push(ContentBlock::Note(format!(
+                "own kernels used on this GPU by default from now on: {}",
+                KernelGroup::names(verified)
+            )));
         }
         blocks.extend(outcome.reason().map(ContentBlock::Note));
         Some(Section { title: "Kernels".to_owned(), blocks })
@@ -210,6 +262,7 @@ impl Report {
             Some(vec![
                 TableCell::Text(step.model.to_owned()),
                 TableCell::Text(step.objective.to_owned()),
+                TableCell::Text(KernelGroup::names(&step.kernels)),
                 TableCell::Text(kind.unwrap_or_else(|| "dense".to_owned())),
                 TableCell::count(timed.plan.micro_batch_size as u64),
                 TableCell::count(timed.plan.recomputed),
@@ -226,6 +279,7 @@ impl Report {
         let heads = [
             "model",
             "objective",
+            "own kernels",
             "matrices",
             "micro-batch",
             "recomputed",
@@ -244,6 +298,35 @@ impl Report {
         }));
         Some(Section { title: "LoRA steps, including the reference".to_owned(), blocks })
     }
+}
+
+/// Errors of models against the CPU; nothing without models.
+fn parity_blocks(models: &[Parity]) -> Vec<ContentBlock> {
+    if models.is_empty() {
+        return Vec::new();
+    }
+    let rows = models.iter().filter_map(|parity| {
+        let result = parity.outcome.done()?;
+        let error = |of: f64| TableCell::Number(format!("{of:.3}"));
+        let same = result.same_tokens.map_or("–".to_owned(), |share| format!("{:.0} %", 100.0 * share));
+        Some(vec![
+            TableCell::Text(parity.case.to_owned()),
+            TableCell::Text(if result.passed() { "passed" } else { "FAILED" }.to_owned()),
+            error(result.log_probs),
+            error(result.gradients),
+            error(result.steps),
+            TableCell::Number(same),
+        ])
+    });
+    let heads = ["model", "result", "log-probs", "gradients", "steps", "same tokens"];
+    let mut blocks = vec![
+        ContentBlock::Note("largest errors against the CPU, as fractions of the tolerance".to_owned()),
+        table(&heads, rows.collect()),
+    ];
+    blocks.extend(models.iter().filter_map(|parity| {
+        Some(ContentBlock::Note(format!("{}: {}", parity.case, parity.outcome.reason()?)))
+    }));
+    blocks
 }
 
 fn table(heads: &[&str], rows: Vec<Vec<TableCell>>) -> ContentBlock {
@@ -276,22 +359,24 @@ mod tests {
         };
         let mut report = Report::new(facts, false);
         let right = [check("a", Ok(0.25)), check("a", Ok(0.5)), check("b", Ok(0.0))];
-        report.kernels = Some(PartOutcome::Done(Kernels::from_checks(&right)));
+        report.kernels = Some(PartOutcome::Done(Kernels::new(&right, Vec::new())));
         assert!(report.failures().is_empty());
         let text = report.overview().text();
         assert!(text.contains("3 of 3 checks of 2 kernels passed; the largest error was 0.50"), "{text}");
 
         let wrong =
             [check("a", Ok(2.5)), check("b", Err("illegal address".to_owned())), check("b", Ok(f64::NAN))];
-        report.kernels = Some(PartOutcome::Done(Kernels::from_checks(&wrong)));
+        report.kernels = Some(PartOutcome::Done(Kernels::new(&wrong, Vec::new())));
         report.steps.push(Step {
             model: "7b",
             objective: "kto",
+            kernels: Vec::new(),
             outcome: PartOutcome::Failed("out of memory".into()),
         });
         report.steps.push(Step {
             model: "30b",
             objective: "kto",
+            kernels: Vec::new(),
             outcome: PartOutcome::LeftOut("too large".into()),
         });
         assert_eq!(report.failures(), ["kernels", "7b kto"]);

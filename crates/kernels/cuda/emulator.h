@@ -134,6 +134,7 @@ int run(const Entries &entries, int count, char **options) {
     gridDim = read_size();
     blockDim = read_size();
     if (gridDim.z != 1 || blockDim.y != 1 || blockDim.z != 1) shim::fail("too many launch dimensions", 0);
+    if (blockDim.x % shim::WARP_SIZE != 0) shim::fail("the block size is not a multiple of the warp size", 0);
     const u32 shared_bytes = read<u32>();
     std::vector<Argument> arguments(read<u32>());
     for (Argument &argument : arguments) argument = read_argument();

@@ -1,4 +1,4 @@
-// CUDA built-ins for a C++17 compiler, to test the kernels on a CPU.
+// CUDA built-ins for a C++17 compiler, to run kernels on a CPU.
 //
 // Blocks run one at a time. The threads of a block are fibres: each runs until its next barrier, in
 // ascending or in descending order. Without a necessary barrier, one of the two orders reads a
@@ -16,15 +16,20 @@
 #include <memory>
 #include <vector>
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/common_interface_defs.h>
 #endif
 
+// A tool that lists the entries defines this mark of an entry.
+#ifndef __global__
 #define __global__
+#endif
 #define __device__
-#define __launch_bounds__(threads, blocks)
+#define __shared__ static
+#define __launch_bounds__(...)
 #define __syncthreads() shim::block_barrier(__LINE__)
 #define __syncwarp() shim::warp_barrier(__LINE__)
 #define SHARED_MEMORY(name) float *const name = shim::shared_memory
@@ -77,42 +82,65 @@ struct Fibre {
     int line = 0;
     // Two alternating slots: a thread that is one exchange ahead does not overwrite a value that
     // others still read.
-    double exchanged[2] = {0, 0};
+    std::uint64_t exchanged[2] = {0, 0};
     unsigned exchanges = 0;
+    // Set once the fibre has a context. A fibre lives as long as the program and runs one thread of
+    // each block.
+    bool started = false;
+    // Point at which the fibre was left; faster to return to than a context, which saves signals.
+    jmp_buf left;
 };
 
 static std::vector<Fibre> fibres;
-static ucontext_t scheduler;
+// Number of the running fibre, which is that of its thread in the block.
+static unsigned running;
 static const std::function<void()> *body;
 
-// The sanitizer must be told about stack switches.
-inline void enter(Fibre *fibre) {
+#ifdef __SANITIZE_ADDRESS__
+static ucontext_t scheduler;
+static const void *scheduler_stack;
+static std::size_t scheduler_bytes;
+#else
+static jmp_buf scheduler_left;
+#endif
+
+inline void run_fibre();
+
+inline void start(Fibre &fibre) {
+    getcontext(&fibre.context);
+    fibre.context.uc_stack.ss_sp = fibre.stack.get();
+    fibre.context.uc_stack.ss_size = STACK_BYTES;
+    makecontext(&fibre.context, run_fibre, 0);
+    fibre.started = true;
+}
+
+// The sanitizer must be told about stack switches, and knows those of contexts only.
+inline void enter(Fibre &fibre) {
+    const bool first = !fibre.started;
+    if (first) start(fibre);
 #ifdef __SANITIZE_ADDRESS__
     void *own = nullptr;
-    __sanitizer_start_switch_fiber(&own, fibre->stack.get(), STACK_BYTES);
-    swapcontext(&scheduler, &fibre->context);
+    __sanitizer_start_switch_fiber(&own, fibre.stack.get(), STACK_BYTES);
+    swapcontext(&scheduler, &fibre.context);
     __sanitizer_finish_switch_fiber(own, nullptr, nullptr);
 #else
-    swapcontext(&scheduler, &fibre->context);
+    if (_setjmp(scheduler_left) != 0) return;
+    if (first) setcontext(&fibre.context);
+    _longjmp(fibre.left, 1);
 #endif
 }
 
-#ifdef __SANITIZE_ADDRESS__
-static const void *scheduler_stack;
-static std::size_t scheduler_bytes;
-#endif
-
 inline void leave(Wait wait, int line) {
-    Fibre &fibre = fibres[threadIdx.x];
+    Fibre &fibre = fibres[running];
     fibre.wait = wait;
     fibre.line = line;
 #ifdef __SANITIZE_ADDRESS__
     void *own = nullptr;
-    __sanitizer_start_switch_fiber(wait == Wait::done ? nullptr : &own, scheduler_stack, scheduler_bytes);
+    __sanitizer_start_switch_fiber(&own, scheduler_stack, scheduler_bytes);
     swapcontext(&fibre.context, &scheduler);
     __sanitizer_finish_switch_fiber(own, nullptr, nullptr);
 #else
-    swapcontext(&fibre.context, &scheduler);
+    if (_setjmp(fibre.left) == 0) _longjmp(scheduler_left, 1);
 #endif
 }
 
@@ -120,8 +148,10 @@ inline void run_fibre() {
 #ifdef __SANITIZE_ADDRESS__
     __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_bytes);
 #endif
-    (*body)();
-    leave(Wait::done, 0);
+    for (;;) {
+        (*body)();
+        leave(Wait::done, 0);
+    }
 }
 
 inline void block_barrier(int line) { leave(Wait::block, line); }
@@ -146,48 +176,51 @@ inline unsigned turn(unsigned index, unsigned count, Schedule schedule) {
     return schedule == Schedule::ascending ? index : count - 1 - index;
 }
 
+inline uint3 thread_of(unsigned index) {
+    return {index % blockDim.x, index / blockDim.x % blockDim.y, index / blockDim.x / blockDim.y};
+}
+
 // Runs all threads of the block to their end. A warp runs to the next block barrier before another
 // starts: as far ahead as is possible on a GPU.
 inline void run_block(Schedule schedule) {
-    const unsigned threads = blockDim.x, warps = threads / WARP_SIZE;
+    const unsigned threads = blockDim.x * blockDim.y * blockDim.z, warps = (threads + WARP_SIZE - 1) / WARP_SIZE;
     for (unsigned i = 0; i < threads; ++i) {
-        Fibre &fibre = fibres[i];
-        fibre.wait = Wait::none;
-        fibre.exchanges = 0;
-        getcontext(&fibre.context);
-        fibre.context.uc_stack.ss_sp = fibre.stack.get();
-        fibre.context.uc_stack.ss_size = STACK_BYTES;
-        makecontext(&fibre.context, run_fibre, 0);
+        fibres[i].wait = Wait::none;
+        fibres[i].exchanges = 0;
     }
     do {
         for (unsigned w = 0; w < warps; ++w) {
             const unsigned first = turn(w, warps, schedule) * WARP_SIZE;
+            const unsigned lanes = min(WARP_SIZE, threads - first);
             do {
-                for (unsigned lane = 0; lane < WARP_SIZE; ++lane) {
-                    const unsigned i = first + turn(lane, WARP_SIZE, schedule);
-                    if (fibres[i].wait != Wait::none) continue;
-                    threadIdx = {i, 0, 0};
-                    enter(&fibres[i]);
+                for (unsigned lane = 0; lane < lanes; ++lane) {
+                    running = first + turn(lane, lanes, schedule);
+                    if (fibres[running].wait != Wait::none) continue;
+                    threadIdx = thread_of(running);
+                    enter(fibres[running]);
                 }
-            } while (release(first, first + WARP_SIZE, Wait::warp));
+            } while (release(first, first + lanes, Wait::warp));
         }
     } while (release(0, threads, Wait::block));
     for (unsigned i = 0; i < threads; ++i) {
         if (fibres[i].wait == Wait::done) continue;
-        threadIdx.x = i;
+        threadIdx = thread_of(i);
         fail("not all threads reach a barrier", fibres[i].line);
     }
 }
 
 // Runs the kernel `call` on every block of the grid.
 inline void run_grid(const std::function<void()> &call, std::size_t shared_bytes, Schedule schedule) {
-    if (blockDim.x == 0 || blockDim.x % WARP_SIZE != 0) fail("the block size is not a multiple of the warp size", 0);
+    const unsigned threads = blockDim.x * blockDim.y * blockDim.z;
+    if (threads == 0) fail("a block without threads", 0);
     body = &call;
-    if (fibres.size() < blockDim.x) fibres = std::vector<Fibre>(blockDim.x);
-    const unsigned blocks = gridDim.x * gridDim.y;
-    for (unsigned b = 0; b < blocks; ++b) {
-        const unsigned block = turn(b, blocks, schedule);
-        blockIdx = {block % gridDim.x, block / gridDim.x, 0};
+    // Fibres keep pointers into their stacks, so they must not move.
+    if (fibres.size() < threads) fibres = std::vector<Fibre>(threads);
+    const std::size_t blocks = std::size_t(gridDim.x) * gridDim.y * gridDim.z;
+    for (std::size_t b = 0; b < blocks; ++b) {
+        const std::size_t block = schedule == Schedule::ascending ? b : blocks - 1 - b;
+        blockIdx = {unsigned(block % gridDim.x), unsigned(block / gridDim.x % gridDim.y),
+                    unsigned(block / gridDim.x / gridDim.y)};
         // Exactly the requested size, so that the sanitizer detects accesses beyond it. Bytes of
         // 0xff are NaNs.
         std::unique_ptr<char[]> shared(new char[shared_bytes]);
@@ -200,11 +233,14 @@ inline void run_grid(const std::function<void()> &call, std::size_t shared_bytes
 }  // namespace shim
 
 template <typename T>
-T __shfl_xor_sync(unsigned mask, T x, unsigned offset) {
-    if (mask != 0xffffffffu) shim::fail("a shuffle needs the whole warp", 0);
-    const unsigned self = threadIdx.x;
+T __shfl_xor_sync(unsigned mask, T x, unsigned offset, unsigned width = shim::WARP_SIZE) {
+    static_assert(sizeof(T) <= sizeof(std::uint64_t));
+    const unsigned self = shim::running, other = self ^ offset;
+    if (mask != 0xffffffffu || width != shim::WARP_SIZE || other >= blockDim.x * blockDim.y * blockDim.z)
+        shim::fail("a shuffle needs the whole warp", 0);
     const unsigned slot = shim::fibres[self].exchanges++ % 2;
-    shim::fibres[self].exchanged[slot] = x;
+    std::memcpy(&shim::fibres[self].exchanged[slot], &x, sizeof(T));
     shim::warp_barrier(0);
-    return static_cast<T>(shim::fibres[self ^ offset].exchanged[slot]);
+    std::memcpy(&x, &shim::fibres[other].exchanged[slot], sizeof(T));
+    return x;
 }

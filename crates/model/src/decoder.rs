@@ -72,6 +72,16 @@ pub struct Decoder {
     pub(crate) state_shards: usize,
 }
 
+/// Indices of a batch on the device.
+struct BatchIndices {
+    /// Token id of each row.
+    tokens: Tensor,
+    /// Row that predicts each scored token.
+    rows: Tensor,
+    /// Id of each scored token.
+    targets: Tensor,
+}
+
 /// Saved activations of one block.
 enum BlockActivations {
     All(SavedBlock),
@@ -154,9 +164,9 @@ impl Decoder {
         })
     }
 
-    pub(crate) fn embed(&self, batch: &PackedBatch) -> Result<Tensor> {
-        let tokens = Tensor::new(batch.tokens.as_slice(), self.device())?;
-        let rows = self.scale_embedding(self.embedding.value().index_select(&tokens, 0)?)?;
+    /// Returns the rows of token ids, `[rows]`, in the residual stream.
+    pub(crate) fn embed(&self, tokens: &Tensor) -> Result<Tensor> {
+        let rows = self.scale_embedding(self.embedding.value().index_select(tokens, 0)?)?;
         rows.to_dtype(ops::stream_dtype(self.dtype(), self.device()))
     }
 
@@ -173,9 +183,11 @@ impl Decoder {
         }
     }
 
-    fn rows_of(&self, scored: &[ScoredToken]) -> Result<Tensor> {
-        let rows: Vec<u32> = scored.iter().map(|scored| scored.row).collect();
-        Tensor::new(rows, self.device())
+    fn indices(&self, batch: &PackedBatch) -> Result<BatchIndices> {
+        let of = |index: fn(&ScoredToken) -> u32| batch.scored.iter().map(index).collect::<Vec<_>>();
+        let (rows, targets) = (of(|scored| scored.row), of(|scored| scored.target));
+        let [tokens, rows, targets] = ops::upload([&batch.tokens, &rows, &targets], self.device())?;
+        Ok(BatchIndices { tokens, rows, targets })
     }
 
     /// Computes log π of every completion in nats, by the index from
@@ -187,26 +199,27 @@ impl Decoder {
     /// Computes log π of every scored token in nats, in the order of
     /// [`PackedBatch::scored_sequences`].
     pub fn token_log_probs(&self, batch: &PackedBatch, adapter: Adapter) -> Result<Vec<f64>> {
-        Ok(self.head.forward(&self.scored_rows(batch, adapter)?, &batch.scored, 0)?.0)
+        let (x, indices) = self.scored_rows(batch, adapter)?;
+        Ok(self.head.forward(&x, &indices.targets, 0)?.0)
     }
 
     /// Computes the output rows of the last block that predict scored tokens.
-    fn scored_rows(&self, batch: &PackedBatch, adapter: Adapter) -> Result<Tensor> {
+    fn scored_rows(&self, batch: &PackedBatch, adapter: Adapter) -> Result<(Tensor, BatchIndices)> {
         self.check(batch)?;
-        let context = self.context(batch, adapter)?;
-        let mut x = self.embed(batch)?;
+        let (context, indices) = (self.context(batch, adapter)?, self.indices(batch)?);
+        let mut x = self.embed(&indices.tokens)?;
         for block in gathered(self.blocks.iter()) {
             x = block?.forward(&x, &context)?.0;
         }
-        x.index_select(&self.rows_of(&batch.scored)?, 0)
+        Ok((x.index_select(&indices.rows, 0)?, indices))
     }
 
     /// Computes [`log_probs`](Self::log_probs) with the adapter on, and saves the state for
     /// [`backward`](Self::backward).
     pub fn forward(&self, batch: &PackedBatch, activations: Activations) -> Result<(Vec<f64>, Saved)> {
         self.check(batch)?;
-        let context = self.context(batch, Adapter::On)?;
-        let mut x = self.embed(batch)?;
+        let (context, indices) = (self.context(batch, Adapter::On)?, self.indices(batch)?);
+        let mut x = self.embed(&indices.tokens)?;
         let (mut blocks, mut recomputed) = (Vec::with_capacity(self.blocks.len()), None);
         for (index, block) in gathered(self.blocks.iter()).enumerate() {
             let (y, saved) = block?.forward(&x, &context)?;
@@ -223,8 +236,8 @@ impl Decoder {
             });
             x = y;
         }
-        let x = x.index_select(&self.rows_of(&batch.scored)?, 0)?;
-        let (log_probs, head) = self.head.forward(&x, &batch.scored, batch.gradient_scored)?;
+        let x = x.index_select(&indices.rows, 0)?;
+        let (log_probs, head) = self.head.forward(&x, &indices.targets, batch.gradient_scored)?;
         let sums = batch.sum_by_sequence(&log_probs);
         Ok((sums, Saved { log_probs, batch: batch.gradient_part(), blocks, head }))
     }
@@ -318,9 +331,10 @@ impl Decoder {
         let Some(grad) = grad.get(..batch.scored.len()) else {
             candle_core::bail!("{} gradients for {} scored tokens", grad.len(), batch.scored.len());
         };
-        let d_rows = self.head.backward(head, &batch.scored, grad, gradients)?;
+        let d_rows = self.head.backward(head, grad, gradients)?;
+        let indices = self.indices(&batch)?;
         let zero = Tensor::zeros((batch.rows(), d_rows.dim(1)?), d_rows.dtype(), d_rows.device())?;
-        let mut dx = zero.index_add(&self.rows_of(&batch.scored)?, &d_rows, 0)?;
+        let mut dx = zero.index_add(&indices.rows, &d_rows, 0)?;
 
         let context = self.context(&batch, Adapter::On)?;
         for (block, activations) in gathered(self.blocks.iter().rev()).zip(blocks.into_iter().rev()) {
@@ -332,9 +346,9 @@ impl Decoder {
             dx = block.backward(saved, &dx, &context, gradients)?;
         }
         self.embedding.add_gradient(gradients, || {
-            let tokens = Tensor::new(batch.tokens.as_slice(), self.device())?;
             let dx = self.scale_embedding(dx)?;
-            Tensor::zeros(self.embedding.value().shape(), dx.dtype(), dx.device())?.index_add(&tokens, &dx, 0)
+            let zero = Tensor::zeros(self.embedding.value().shape(), dx.dtype(), dx.device())?;
+            zero.index_add(&indices.tokens, &dx, 0)
         })
     }
 
@@ -347,8 +361,8 @@ impl Decoder {
         let batch = PackedBatch::context(tokens);
         self.check(&batch)?;
         let context = self.context(&batch, adapter)?;
-        let mut blocks = gathered(self.blocks.iter());
-        blocks.try_fold(self.embed(&batch)?, |x, block| Ok(block?.forward(&x, &context)?.0))
+        let x = self.embed(&self.indices(&batch)?.tokens)?;
+        gathered(self.blocks.iter()).try_fold(x, |x, block| Ok(block?.forward(&x, &context)?.0))
     }
 
     /// Checks token ids and positions, which index into tables.

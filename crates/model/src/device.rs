@@ -1,6 +1,6 @@
 //! Devices: opening the CPU or a GPU, memory statistics, and our CUDA kernels.
 
-use std::time::Instant;
+use std::{path::PathBuf, time::Instant};
 
 pub use candle_core::Device;
 use candle_core::{DType, Tensor};
@@ -15,16 +15,14 @@ pub(crate) mod cuda;
 #[cfg(not(feature = "cuda"))]
 #[path = "device/no_cuda.rs"]
 mod cuda;
-#[cfg(any(feature = "cuda", test))]
-#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "only a build with CUDA has the kernels"))]
 mod kernel_group;
 #[cfg(any(feature = "cuda", test))]
 mod launch;
+mod verified;
 
 #[cfg(feature = "cuda")]
-pub(crate) use cuda::{Gpu, wide_matmul};
-#[cfg(feature = "cuda")]
-pub(crate) use kernel_group::KernelGroup;
+pub(crate) use cuda::{Gpu, add_product, product};
+pub use kernel_group::KernelGroup;
 #[cfg(any(feature = "cuda", test))]
 pub(crate) use launch::{KernelArg, KernelLauncher};
 
@@ -159,6 +157,12 @@ pub fn check_kernels(device: &Device) -> Result<Option<Vec<KernelCheck>>, ModelE
         Device::Cuda(gpu) => cuda::check_kernels(gpu),
         _ => Ok(None),
     }
+}
+
+/// Remembers kernels that a check has verified on this GPU: programs use them on it by default, as
+/// long as driver and program are the same. Returns the file that says so.
+pub fn remember_kernels(device: &Device, groups: &[KernelGroup]) -> Result<PathBuf, ModelError> {
+    verified::remember(&info(device)?, groups)
 }
 
 #[cfg(test)]

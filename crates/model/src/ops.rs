@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`composed`] of candle's operations | all; reference of the others in tests |
 //! | [`cpu`], fused, with bf16 weights in mixed precision | CPU |
-//! | [`kernels`] of `prospect-kernels`, for most operations | GPU, if `PROSPECT_KERNELS` enables them |
+//! | [`kernels`] of `prospect-kernels`, for most operations | GPU on which they are verified |
 
 mod attention_batch;
 mod composed;
@@ -19,12 +19,9 @@ pub use prospect_kernels::adamw::AdamWConstants;
 
 #[cfg(feature = "cuda")]
 use crate::architecture::AttentionHeads;
+use crate::architecture::{GeluKind, RotaryPairs};
 #[cfg(feature = "cuda")]
 use crate::device::{Gpu, KernelGroup};
-use crate::{
-    architecture::{GeluKind, RotaryPairs},
-    pack::ScoredToken,
-};
 
 /// Calls an operation on a tensor's device. With a group name, uses the group's CUDA kernels if
 /// they are enabled.
@@ -46,6 +43,18 @@ macro_rules! on_device {
             _ => composed::$name($($argument),*),
         }
     };
+}
+
+/// Uploads vectors at once: each upload takes a while, however short it is.
+pub(crate) fn upload<const N: usize>(vectors: [&[u32]; N], device: &Device) -> Result<[Tensor; N]> {
+    let all = Tensor::new(vectors.concat(), device)?;
+    let mut first = 0;
+    let mut parts = vectors.map(|_| all.clone());
+    for (part, vector) in parts.iter_mut().zip(vectors) {
+        *part = all.narrow(0, first, vector.len())?;
+        first += vector.len();
+    }
+    Ok(parts)
 }
 
 /// Low-rank update (LoRA) of a weight `[out, in]`: scale·b·a.
@@ -231,7 +240,7 @@ pub(crate) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, batch: &AttentionBat
         Device::Cpu => cpu::attention(q, k, v, batch.trees, batch.heads),
         #[cfg(feature = "cuda")]
         Device::Cuda(gpu) if KernelGroup::Attention.is_on() && has_kernel(batch.heads) => {
-            kernels::attention(&Gpu(gpu), q, k, v, batch.trees, batch.heads)
+            kernels::attention(&Gpu(gpu), q, k, v, batch)
         }
         _ => composed::attention(q, k, v, batch),
     }
@@ -249,7 +258,7 @@ pub(crate) fn attention_backward(
         Device::Cpu => cpu::attention_backward(q, k, v, grad, batch.trees, batch.heads),
         #[cfg(feature = "cuda")]
         Device::Cuda(gpu) if KernelGroup::Attention.is_on() && has_kernel(batch.heads) => {
-            kernels::attention_backward(&Gpu(gpu), q, k, v, grad, batch.trees, batch.heads)
+            kernels::attention_backward(&Gpu(gpu), q, k, v, grad, batch)
         }
         _ => composed::attention_backward(q, k, v, grad, batch),
     }
@@ -264,19 +273,19 @@ pub(crate) fn wide_linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     Ok(linear(x, weight, None, None, stream_dtype(x.dtype(), x.device()))?.0)
 }
 
-/// Returns log softmax(logits)[target] of each row as f64 and, if `gradient` names a type, its
-/// gradient with respect to the logits: onehot − softmax. It has that type on the CPU, and the type
-/// of the logits elsewhere.
+/// Returns log softmax(logits)[target] of each row, `[rows]` in f64, and, if `gradient` names a
+/// type, its gradient with respect to the logits: onehot − softmax. It has that type on the CPU, and
+/// the type of the logits elsewhere.
 pub(crate) fn log_prob_of_targets(
     logits: &Tensor,
-    scored: &[ScoredToken],
+    targets: &Tensor,
     gradient: Option<DType>,
-) -> Result<(Vec<f64>, Option<Tensor>)> {
+) -> Result<(Tensor, Option<Tensor>)> {
     on_device!(
         LogProb,
         logits,
-        log_prob_of_targets(logits, scored, gradient.is_some()),
-        on the CPU log_prob_of_targets(logits, scored, gradient)
+        log_prob_of_targets(logits, targets, gradient.is_some()),
+        on the CPU log_prob_of_targets(logits, targets, gradient)
     )
 }
 

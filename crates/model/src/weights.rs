@@ -16,7 +16,7 @@ use candle_core::Tensor;
 pub(crate) use gguf::GgufFile;
 pub(crate) use matrix::LinearWeight;
 pub(crate) use quantised::{QuantisedMatrix, QuantisingSource};
-pub(crate) use random::{RandomWeights, normal};
+pub(crate) use random::{DeviceRandomWeights, RandomWeights, normal};
 pub(crate) use safetensors::SafetensorsFiles;
 pub(crate) use scales::ScaleScheme;
 pub(crate) use sharded::{BlockGather, ShardedMatrix, ShardingSource};

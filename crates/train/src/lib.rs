@@ -17,6 +17,7 @@
 //! | `step_budget` | what shrinks when the device runs out of memory |
 //! | `noise_metrics` | metrics of corrupted and clean rows |
 //! | `planner` | [`PlanRequest`]: settings that fit a memory budget; [`benchmark`]: their speed |
+//! | `parity` | [`ParityCase`]: a device against the CPU on small models |
 //! | `preview` | training examples as text |
 //!
 //! The order of the data is a function of seed and epoch only.
@@ -44,6 +45,7 @@ mod loss;
 mod noise_metrics;
 mod observer;
 mod optimizer;
+mod parity;
 mod planner;
 mod policy;
 mod preview;
@@ -67,6 +69,7 @@ pub use examples::{
 };
 pub use loss::ObjectiveState;
 pub use observer::{Observer, TrainOutcome, TrainedPolicy};
+pub use parity::{ParityCase, ParityResult};
 pub use planner::{PlanRequest, TrainPlan, benchmark};
 pub use policy::{Policy, ScoredBatches};
 pub use preview::{ExamplePreview, Preview, PreviewStyle, SequencePreview, preview, render_previews};

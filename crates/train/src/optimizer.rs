@@ -87,17 +87,42 @@ impl<'a> Optimizer<'a> {
     }
 }
 
+/// Largest bucket of gradients whose squares are summed at once on a GPU, in elements.
+const NORM_BUCKET: usize = 64 << 20;
+
+/// Returns the sum of the squares of some tensors, as a scalar in f64.
+fn sum_of_squares(tensors: &[Tensor]) -> Result<Tensor> {
+    let flat = tensors.iter().map(|tensor| {
+        // Squares are summed in the tensor's own type, or in f32 if that is narrower.
+        let dtype = if tensor.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+        tensor.to_dtype(dtype)?.flatten_all()
+    });
+    let flat = flat.collect::<Result<Vec<_>>>()?;
+    let all = if let [one] = &*flat { one.clone() } else { Tensor::cat(&flat, 0)? };
+    let count = all.elem_count();
+    // A GPU sums each row in a block of its own.
+    let rows = if all.device().is_cpu() { 1 } else { 1 << count.trailing_zeros().min(10) };
+    all.sqr()?.reshape((rows, count / rows))?.sum(1)?.sum_all()?.to_dtype(DType::F64)
+}
+
 /// Returns the Euclidean norm over all gradients. With sharded gradients, all ranks must call it.
 pub(crate) fn global_norm(parameters: &Parameters, gradients: &Gradients<'_>) -> Result<f64> {
-    let mut squares = Vec::new();
-    for (_, parameter) in parameters.iter() {
-        if let Some(gradient) = gradients.get(parameter) {
-            let dtype = if gradient.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-            // Squares are summed in the tensor's own type, tensors in f64.
-            squares.push(gradient.to_dtype(dtype)?.sqr()?.sum_all()?.to_dtype(DType::F64)?);
+    let (mut squares, mut bucket, mut elements) = (Vec::new(), Vec::new(), 0);
+    let present = parameters.iter().filter_map(|(_, parameter)| gradients.get(parameter));
+    for gradient in present {
+        // Sums of many tensors at once take few launches on a GPU, and a copy.
+        let most = if gradient.device().is_cpu() { 0 } else { NORM_BUCKET };
+        if !bucket.is_empty() && elements + gradient.elem_count() > most {
+            squares.push(sum_of_squares(&std::mem::take(&mut bucket))?);
+            elements = 0;
         }
+        elements += gradient.elem_count();
+        bucket.push(gradient.clone());
     }
-    // One read for all tensors: each waits for the device.
+    if !bucket.is_empty() {
+        squares.push(sum_of_squares(&bucket)?);
+    }
+    // One read for all buckets: each waits for the device.
     let squares =
         if squares.is_empty() { Vec::new() } else { Tensor::stack(&squares, 0)?.to_vec1::<f64>()? };
     let square: f64 = squares.iter().sum();

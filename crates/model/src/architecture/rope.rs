@@ -177,7 +177,7 @@ impl RotaryTable {
         device: &Device,
     ) -> Result<(Tensor, Tensor)> {
         let count = positions.iter().max().map_or(0, |max| *max as usize + 1);
-        let index = Tensor::new(positions, device)?;
+        let index = Tensor::new(positions, &Device::Cpu)?;
         let table = |function: fn(f64) -> f64| {
             let values: Vec<f64> = (0..count)
                 .flat_map(|position| {
@@ -188,9 +188,14 @@ impl RotaryTable {
                 .collect();
             Tensor::from_vec(values, (count, self.frequencies.len()), &Device::Cpu)?
                 .to_dtype(dtype)?
-                .to_device(device)?
                 .index_select(&index, 0)
         };
-        Ok((table(f64::cos)?, table(f64::sin)?))
+        let (cos, sin) = (table(f64::cos)?, table(f64::sin)?);
+        if device.is_cpu() {
+            return Ok((cos, sin));
+        }
+        // One upload for both.
+        let both = Tensor::stack(&[cos, sin], 0)?.to_device(device)?;
+        Ok((both.get(0)?, both.get(1)?))
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     layers::{Attention, DecoderBlock, Head, HeadNorms, Linear, Norm, PostNorms},
     ops,
     parameters::{Parameters, WeightTensor},
-    weights::{QuantisingSource, RandomWeights, TensorSource},
+    weights::{DeviceRandomWeights, QuantisingSource, RandomWeights, TensorSource},
 };
 
 /// Builds layers from a source of weights.
@@ -146,5 +146,21 @@ impl Decoder {
         let architecture = architecture.validate()?;
         let mut weights = RandomWeights::new(&architecture, seed, dtype.to_candle(), device.clone());
         Self::quantised(architecture, &mut weights, quantization)
+    }
+
+    /// Builds a frozen decoder whose random weights a GPU draws itself, to measure speed and
+    /// memory: within seconds, but with other values on every device.
+    pub fn random_drawn_on(
+        device: &Device,
+        architecture: Architecture,
+        dtype: Dtype,
+        quantization: Option<Quantization>,
+    ) -> Result<Self, ModelError> {
+        if device.is_cpu() {
+            return Self::random_on(device, architecture, 0, dtype, quantization);
+        }
+        let architecture = architecture.validate()?;
+        let weights = RandomWeights::new(&architecture, 0, dtype.to_candle(), device.clone());
+        Self::quantised(architecture, &mut DeviceRandomWeights(weights), quantization)
     }
 }

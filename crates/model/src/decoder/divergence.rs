@@ -16,13 +16,14 @@ impl Decoder {
     /// replaced by its expectation given the tokens before it (Rao–Blackwell).
     pub fn token_divergences(&self, reference: &Self, batch: &PackedBatch) -> Result<Vec<f64>> {
         let rows = [
-            (self, self.scored_rows(batch, Adapter::On)?),
-            (reference, reference.scored_rows(batch, Adapter::Off)?),
+            (self, self.scored_rows(batch, Adapter::On)?.0),
+            (reference, reference.scored_rows(batch, Adapter::Off)?.0),
         ];
         let mut divergences = Vec::with_capacity(batch.scored.len());
-        for (first, part) in self.head.chunks(&batch.scored, batch.scored.len())? {
+        for chunk in self.head.chunks(batch.scored.len(), batch.scored.len())? {
             let logits = |(decoder, rows): &(&Self, Tensor)| -> Result<Vec<Vec<f32>>> {
-                decoder.head.logits(&rows.narrow(0, first, part.len())?)?.to_dtype(DType::F32)?.to_vec2()
+                let rows = rows.narrow(0, chunk.start, chunk.len())?;
+                decoder.head.logits(&rows)?.to_dtype(DType::F32)?.to_vec2()
             };
             let (policy, reference) = (logits(&rows[0])?, logits(&rows[1])?);
             let pairs = policy.par_iter().zip(&reference);

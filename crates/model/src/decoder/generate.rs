@@ -218,7 +218,8 @@ impl Decoder {
             let attention = &context.layer(block.attention.kind).attention;
             Ok(block.forward_with(&x, &context, |qkv| attend(index, attention, qkv))?.0)
         };
-        gathered(self.blocks.iter()).enumerate().try_fold(self.embed(batch)?, step)
+        let x = self.embed(&self.indices(batch)?.tokens)?;
+        gathered(self.blocks.iter()).enumerate().try_fold(x, step)
     }
 }
 

@@ -19,14 +19,14 @@ use candle_core::{
 };
 use prospect_kernels::check;
 
-use super::{DeviceInfo, KernelCheck, KernelGroup, fail};
+use super::{DeviceInfo, KernelCheck, KernelGroup, fail, verified::verified};
 use crate::ModelError;
 
 mod gpu;
 mod product;
 
 pub(crate) use gpu::{Gpu, blocks_from_device};
-pub(crate) use product::wide_matmul;
+pub(crate) use product::{add_product, product};
 
 /// CUDA version that this binary was built for, in the driver's notation.
 const BUILT_FOR_CUDA: i32 = 13_000;
@@ -67,12 +67,7 @@ pub(super) fn open(ordinal: usize) -> Result<Device, ModelError> {
 }
 
 fn open_new(ordinal: usize) -> Result<Device, ModelError> {
-    if let Err(name) = KernelGroup::switched_on() {
-        return fail(format!(
-            "PROSPECT_KERNELS: unknown kernel `{name}`; use all, or some of {}",
-            KernelGroup::names()
-        ));
-    }
+    let kernels = KernelGroup::from_variable().map_err(ModelError::Device)?;
     match driver_version() {
         0 => return fail("no CUDA driver found; install one (nvidia-smi must list the GPU)"),
         found if found < BUILT_FOR_CUDA => {
@@ -110,6 +105,10 @@ fn open_new(ordinal: usize) -> Result<Device, ModelError> {
     if let Some(pool) = pool(gpu)? {
         set(pool, Attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, u64::MAX)?;
     }
+    let info = info(gpu)?;
+    let kernels = kernels.unwrap_or_else(|| verified(&info));
+    KernelGroup::use_only(&kernels);
+    tracing::info!("{}: own kernels: {}", info.name, KernelGroup::names(&kernels));
     Ok(device)
 }
 

@@ -3,7 +3,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{BlockContext, LayerContext, Linear, Norm};
+use super::{BlockContext, LayerContext, Linear, Norm, linear::SavedLora};
 use crate::{
     architecture::{AttentionHeads, LayerAttention, Projections},
     ops::{self, AttentionBatch},
@@ -11,13 +11,13 @@ use crate::{
 };
 
 impl Projections<Linear> {
-    /// Returns q, k and v, and x·Aᵀ of each projection.
+    /// Returns q, k and v, and what the backward pass needs of the adapter of each projection.
     fn forward(
         &self,
         x: &Tensor,
         heads: AttentionHeads,
         adapter: bool,
-    ) -> Result<([Tensor; 3], [Option<Tensor>; 3])> {
+    ) -> Result<([Tensor; 3], [Option<SavedLora>; 3])> {
         match self {
             Self::Separate([q, k, v]) => {
                 let (q, q_lora) = q.forward(x, None, adapter)?;
@@ -39,7 +39,7 @@ impl Projections<Linear> {
     fn backward(
         &self,
         x: &Tensor,
-        lora: &[Option<Tensor>; 3],
+        lora: &[Option<SavedLora>; 3],
         [d_q, d_k, d_v]: [Tensor; 3],
         heads: AttentionHeads,
         gradients: &mut Gradients<'_>,
@@ -85,14 +85,14 @@ pub(crate) struct SavedAttention {
     k: Tensor,
     v: Tensor,
     attended: Tensor,
-    /// x·Aᵀ of the projections and of the output.
-    lora: ([Option<Tensor>; 3], Option<Tensor>),
+    /// Of the adapters of the projections and of the output.
+    lora: ([Option<SavedLora>; 3], Option<SavedLora>),
 }
 
 impl SavedAttention {
     /// Applies `f` to all tensors.
     pub(crate) fn map(self, f: &impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
-        let maybe = |x: &Option<Tensor>| x.as_ref().map(f).transpose();
+        let maybe = |lora: &Option<SavedLora>| lora.as_ref().map(|lora| lora.map(f)).transpose();
         let Self { unnormed, q, k, v, attended, lora: ([q_lora, k_lora, v_lora], output) } = self;
         Ok(Self {
             unnormed: match unnormed {

@@ -25,6 +25,22 @@ pub(crate) struct LoraAdapter {
     pub(crate) scale: f64,
 }
 
+/// Tensors of an adapter saved for the backward pass.
+#[derive(Debug, Clone)]
+pub(crate) struct SavedLora {
+    /// x·Aᵀ.
+    down: Tensor,
+    /// A and B in the type of the products, so that the backward pass need not convert them again.
+    factors: [Tensor; 2],
+}
+
+impl SavedLora {
+    /// Applies `f` to the tensors that have a row per row of the input.
+    pub(crate) fn map(&self, f: &impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        Ok(Self { down: f(&self.down)?, factors: self.factors.clone() })
+    }
+}
+
 impl LoraAdapter {
     fn factors(&self, dtype: DType) -> Result<[Tensor; 2]> {
         Ok([ops::operand(self.a.value(), dtype)?, ops::operand(self.b.value(), dtype)?])
@@ -55,36 +71,36 @@ impl Linear {
         weight.into_iter().chain(self.bias.as_mut().map(|bias| ("bias", WeightMut::Whole(bias))))
     }
 
-    /// Returns x·Wᵀ + bias + `residual`, plus the adapter's update with `adapter`; and x·Aᵀ if
-    /// there is an adapter. `x` has the type of the weight; the result that of `residual`, or of
-    /// `x` without one.
+    /// Returns x·Wᵀ + bias + `residual`, plus the adapter's update with `adapter`; and what the
+    /// backward pass needs of an adapter. `x` has the type of the weight; the result that of
+    /// `residual`, or of `x` without one.
     pub(crate) fn forward(
         &self,
         x: &Tensor,
         residual: Option<&Tensor>,
         adapter: bool,
-    ) -> Result<(Tensor, Option<Tensor>)> {
-        let lora = self.lora.as_ref().filter(|_| adapter);
-        let factors = match lora {
+    ) -> Result<(Tensor, Option<SavedLora>)> {
+        let lora = match self.lora.as_ref().filter(|_| adapter) {
             Some(lora) => Some((lora.factors(x.dtype())?, lora.scale)),
             None => None,
         };
-        let factors = factors.as_ref().map(|([a, b], scale)| LoraFactors { a, b, scale: *scale });
+        let factors = lora.as_ref().map(|([a, b], scale)| LoraFactors { a, b, scale: *scale });
         let to = residual.map_or(x.dtype(), Tensor::dtype);
         let sum = self.bias.as_ref().map_or(to, |bias| bias.value().dtype());
         let (y, down) = ops::linear(x, &self.weight.dense()?, residual, factors, sum)?;
+        let saved = down.zip(lora).map(|(down, (factors, _))| SavedLora { down, factors });
         match &self.bias {
-            Some(bias) => Ok((ops::operand(&y.broadcast_add(bias.value())?, to)?, down)),
-            None => Ok((y, down)),
+            Some(bias) => Ok((ops::operand(&y.broadcast_add(bias.value())?, to)?, saved)),
+            None => Ok((y, saved)),
         }
     }
 
-    /// Returns d loss / d x, added to `onto`. `x` is the input and `down` is the x·Aᵀ that
+    /// Returns d loss / d x, added to `onto`. `x` is the input and `saved` is what
     /// [`forward`](Self::forward) returned.
     pub(crate) fn backward(
         &self,
         x: &Tensor,
-        down: Option<&Tensor>,
+        saved: Option<&SavedLora>,
         grad: &Tensor,
         onto: Option<Tensor>,
         gradients: &mut Gradients<'_>,
@@ -95,15 +111,14 @@ impl Linear {
         let grad = &ops::operand(grad, x.dtype())?;
         self.weight.add_gradient(gradients, || grad.t()?.matmul(x))?;
         let weight = &self.weight.dense()?;
-        let (Some(lora), Some(down)) = (&self.lora, down) else {
+        let (Some(lora), Some(SavedLora { down, factors: [a, b] })) = (&self.lora, saved) else {
             return ops::products(onto, &[(grad, weight)]);
         };
-        let [a, b] = lora.factors(grad.dtype())?;
-        let factors = LoraFactors { a: &a, b: &b, scale: lora.scale };
+        let factors = LoraFactors { a, b, scale: lora.scale };
         let LoraGradients { down: d_down, a: d_a, b: d_b } = ops::lora_gradients(x, down, grad, factors)?;
         gradients.add(&lora.b, d_b)?;
         gradients.add(&lora.a, d_a)?;
-        ops::products(onto, &[(grad, weight), (&d_down, &a)])
+        ops::products(onto, &[(grad, weight), (&d_down, a)])
     }
 
     /// Returns the merged weight W + s·B·A, which gives the same results without the adapter.

@@ -2,24 +2,24 @@
 
 use candle_core::{Result, Tensor, bail};
 
-use super::Linear;
+use super::{Linear, linear::SavedLora};
 use crate::{
     architecture::{GateKind, Mlp},
     ops,
     parameters::Gradients,
 };
 
-/// Tensors saved for the backward pass, besides the input: the inputs of the activation, and x·Aᵀ
-/// of each layer. The activation is cheap, so it is recomputed.
+/// Tensors saved for the backward pass, besides the input: the inputs of the activation, and those
+/// of the adapter of each layer. The activation is cheap, so it is recomputed.
 pub(crate) enum SavedMlp {
-    Gated { gate: Tensor, up: Tensor, lora: [Option<Tensor>; 3] },
-    Plain { up: Tensor, lora: [Option<Tensor>; 2] },
+    Gated { gate: Tensor, up: Tensor, lora: [Option<SavedLora>; 3] },
+    Plain { up: Tensor, lora: [Option<SavedLora>; 2] },
 }
 
 impl SavedMlp {
     /// Applies `f` to all tensors.
     pub(crate) fn map(self, f: &impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
-        let maybe = |x: &Option<Tensor>| x.as_ref().map(f).transpose();
+        let maybe = |lora: &Option<SavedLora>| lora.as_ref().map(|lora| lora.map(f)).transpose();
         Ok(match self {
             Self::Gated { gate, up, lora: [a, b, c] } => {
                 Self::Gated { gate: f(&gate)?, up: f(&up)?, lora: [maybe(&a)?, maybe(&b)?, maybe(&c)?] }

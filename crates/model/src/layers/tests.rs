@@ -424,14 +424,15 @@ fn every_layer_backward_is_a_derivative() {
             });
         }
 
-        let scored = &batch().scored[..5];
+        let targets: Vec<u32> = batch().scored[..5].iter().map(|scored| scored.target).collect();
+        let targets = Tensor::new(targets, &Device::Cpu).unwrap();
         let weights: Vec<f64> = (0..5).map(|i| 0.3 * f64::from(i) - 0.5).collect();
         for head in [decoder.head.clone(), decoder.with_all_trained().unwrap().head] {
             let mut scratch = Gradients::none(decoder.with_all_trained().unwrap().parameters());
-            let (_, saved) = head.forward(&x, scored, 5).unwrap();
-            let dx = head.backward(saved, scored, &weights, &mut scratch).unwrap();
+            let (_, saved) = head.forward(&x, &targets, 5).unwrap();
+            let dx = head.backward(saved, &weights, &mut scratch).unwrap();
             assert_gradient(&format!("{name}, head"), &x, &dx, |x| {
-                let log_probs = head.forward(x, scored, 0).unwrap().0;
+                let log_probs = head.forward(x, &targets, 0).unwrap().0;
                 log_probs.iter().zip(&weights).map(|(log_prob, weight)| log_prob * weight).sum()
             });
         }
@@ -515,12 +516,11 @@ fn the_factor_of_embeddings_has_the_type_of_the_weights() {
     // √8 = 2.8284… is 2.828125 in bfloat16.
     for (dtype, factor) in [(DType::F32, (8f32).sqrt()), (DType::BF16, 2.828_125)] {
         let decoder = decoder(&gemma, dtype);
-        let batch = PackedBatch::context(&[3, 5]);
-        let plain =
-            decoder.embedding.value().index_select(&Tensor::new(&[3u32, 5], &Device::Cpu).unwrap(), 0);
+        let tokens = Tensor::new(&[3u32, 5], &Device::Cpu).unwrap();
+        let plain = decoder.embedding.value().index_select(&tokens, 0);
         let expected = (plain.unwrap().to_dtype(DType::F32).unwrap() * f64::from(factor)).unwrap();
         let expected = expected.to_dtype(dtype).unwrap().to_dtype(DType::F32).unwrap();
-        let ours = decoder.embed(&batch).unwrap().to_dtype(DType::F32).unwrap();
+        let ours = decoder.embed(&tokens).unwrap().to_dtype(DType::F32).unwrap();
         assert_eq!(ours.to_vec2::<f32>().unwrap(), expected.to_vec2::<f32>().unwrap(), "{dtype:?}");
     }
 }

@@ -9,6 +9,8 @@ use std::{cell::OnceCell, ops::Range};
 use candle_core::{Device, Result, Tensor};
 
 use super::composed::{wide, wide_matmul};
+#[cfg(any(feature = "cuda", test))]
+use super::kernels::Tiles;
 use crate::{architecture::AttentionHeads, pack::PromptTree};
 
 /// Largest size of the scores of a group of spans in bytes, unless one span exceeds it.
@@ -22,11 +24,29 @@ pub(crate) struct AttentionBatch<'a> {
     pub(crate) trees: &'a [PromptTree],
     pub(crate) heads: AttentionHeads,
     padded: OnceCell<PaddedBatch>,
+    #[cfg(any(feature = "cuda", test))]
+    tiles: OnceCell<Tiles>,
 }
 
 impl<'a> AttentionBatch<'a> {
     pub(crate) fn new(trees: &'a [PromptTree], heads: AttentionHeads) -> Self {
-        Self { trees, heads, padded: OnceCell::new() }
+        Self {
+            trees,
+            heads,
+            padded: OnceCell::new(),
+            #[cfg(any(feature = "cuda", test))]
+            tiles: OnceCell::new(),
+        }
+    }
+
+    /// Returns the tiles of the CUDA kernels, which are uploaded at the first call.
+    #[cfg(any(feature = "cuda", test))]
+    pub(super) fn tiles(&self, device: &Device) -> Result<&Tiles> {
+        if let Some(tiles) = self.tiles.get() {
+            return Ok(tiles);
+        }
+        let tiles = Tiles::new(self.trees, self.heads, device)?;
+        Ok(self.tiles.get_or_init(|| tiles))
     }
 
     /// Returns the padded groups, whose indices and masks are uploaded at the first call.

@@ -5,10 +5,9 @@ use candle_core::Device;
 use candle_core::{D, DType, Result, Tensor};
 
 use super::{LoraFactors, LoraGradients, attention_batch::AttentionBatch};
-use crate::{
-    architecture::{GeluKind, RotaryPairs},
-    pack::ScoredToken,
-};
+use crate::architecture::{GeluKind, RotaryPairs};
+#[cfg(feature = "cuda")]
+use crate::device;
 
 /// Returns the type for reductions: f32 for half-precision tensors.
 pub(super) fn wide(dtype: DType) -> DType {
@@ -34,15 +33,37 @@ fn in_wide<const N: usize, const M: usize>(
     Ok(results)
 }
 
+/// Returns whether cuBLAS adds products of this tensor for us.
+#[cfg(feature = "cuda")]
+fn by_cublas(x: &Tensor) -> bool {
+    matches!((x.device(), x.dtype()), (Device::Cuda(_), DType::BF16 | DType::F32 | DType::F64))
+}
+
 /// Returns left·right in at least single precision, without rounding products of half-precision
 /// matrices to their type.
 pub(super) fn wide_matmul(left: &Tensor, right: &Tensor) -> Result<Tensor> {
+    scaled_product(left, right, 1.0, wide(left.dtype()))
+}
+
+/// Returns alpha·left·right in the type `to`, which is that of the factors or wider.
+fn scaled_product(left: &Tensor, right: &Tensor, alpha: f64, to: DType) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
-    if let (Device::Cuda(gpu), DType::BF16) = (left.device(), left.dtype()) {
-        return crate::device::wide_matmul(gpu, left, right);
+    if by_cublas(left) {
+        return device::product(left, right, alpha, to);
     }
-    let dtype = wide(left.dtype());
-    left.to_dtype(dtype)?.matmul(&right.to_dtype(dtype)?)
+    let product = left.to_dtype(to)?.matmul(&right.to_dtype(to)?)?;
+    if alpha == 1.0 { Ok(product) } else { product * alpha }
+}
+
+/// Returns sum + alpha·left·right, in the memory of `sum` on a GPU.
+fn add_product(sum: Tensor, left: &Tensor, right: &Tensor, alpha: f64) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if by_cublas(left) {
+        device::add_product(&sum, left, right, alpha)?;
+        return Ok(sum);
+    }
+    let dtype = sum.dtype();
+    sum + scaled_product(left, right, alpha, dtype)?
 }
 
 pub(super) fn linear(
@@ -52,13 +73,14 @@ pub(super) fn linear(
     adapter: Option<LoraFactors<'_>>,
     _to: DType,
 ) -> Result<(Tensor, Option<Tensor>)> {
-    let mut y = x.matmul(&weight.t()?)?;
-    if let Some(residual) = residual {
-        y = (residual + y)?;
-    }
+    let y = match residual {
+        // A copy, because the backward pass reads the residual stream.
+        Some(residual) => add_product(residual.copy()?, x, &weight.t()?, 1.0)?,
+        None => x.matmul(&weight.t()?)?,
+    };
     let Some(LoraFactors { a, b, scale }) = adapter else { return Ok((y, None)) };
     let down = x.matmul(&a.t()?)?;
-    let y = (y + down.matmul(&(b * scale)?.t()?)?)?;
+    let y = add_product(y, &down, &b.t()?, scale)?;
     Ok((y, Some(down)))
 }
 
@@ -68,8 +90,11 @@ pub(super) fn lora_gradients(
     grad: &Tensor,
     LoraFactors { a: _, b, scale }: LoraFactors<'_>,
 ) -> Result<LoraGradients> {
-    let d_down = (grad.matmul(b)? * scale)?;
-    Ok(LoraGradients { b: (grad.t()?.matmul(down)? * scale)?, a: d_down.t()?.matmul(x)?, down: d_down })
+    // Of f32 adapters of half-precision models, without rounding.
+    let dtype = wide(grad.dtype());
+    let d_down = scaled_product(grad, b, scale, grad.dtype())?;
+    let d_b = scaled_product(&grad.t()?, down, scale, dtype)?;
+    Ok(LoraGradients { b: d_b, a: scaled_product(&d_down.t()?, x, 1.0, dtype)?, down: d_down })
 }
 
 pub(super) fn operand(x: &Tensor, dtype: DType) -> Result<Tensor> {
@@ -79,10 +104,9 @@ pub(super) fn operand(x: &Tensor, dtype: DType) -> Result<Tensor> {
 pub(super) fn products(onto: Option<Tensor>, terms: &[(&Tensor, &Tensor)]) -> Result<Tensor> {
     let mut sum = onto;
     for (left, right) in terms {
-        let product = left.matmul(right)?;
         sum = Some(match sum {
-            Some(sum) => (sum + product)?,
-            None => product,
+            Some(sum) => add_product(sum, left, right, 1.0)?,
+            None => left.matmul(right)?,
         });
     }
     sum.ok_or_else(|| candle_core::Error::msg("a sum of no products has no shape"))
@@ -281,17 +305,15 @@ pub(super) fn attention_backward(
 
 pub(super) fn log_prob_of_targets(
     logits: &Tensor,
-    scored: &[ScoredToken],
+    targets: &Tensor,
     gradient: bool,
-) -> Result<(Vec<f64>, Option<Tensor>)> {
+) -> Result<(Tensor, Option<Tensor>)> {
     let dtype = logits.dtype();
     let logits = logits.to_dtype(wide(dtype))?;
-    let targets: Vec<u32> = scored.iter().map(|scored| scored.target).collect();
-    let targets = Tensor::new(targets, logits.device())?.unsqueeze(1)?;
+    let targets = targets.unsqueeze(1)?;
     let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?)?;
     let sum = shifted.exp()?.sum_keepdim(D::Minus1)?;
-    let log_probs =
-        shifted.gather(&targets, 1)?.sub(&sum.log()?)?.squeeze(1)?.to_dtype(DType::F64)?.to_vec1()?;
+    let log_probs = shifted.gather(&targets, 1)?.sub(&sum.log()?)?.squeeze(1)?.to_dtype(DType::F64)?;
     let gradient = gradient
         .then(|| {
             let negative = shifted.exp()?.broadcast_div(&sum)?.neg()?;

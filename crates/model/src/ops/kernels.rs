@@ -1,8 +1,8 @@
 //! Experimental: operations as CUDA kernels of `prospect-kernels`, each in one or a few launches.
-//! Off by default, and never run on a GPU so far: see docs/kernels.md.
+//! Used on GPUs on which they are verified, and never run on a real one so far: see docs/kernels.md.
 
 use candle_core::{
-    DType, Error, Result, Tensor, bail,
+    DType, Device, Error, Result, Tensor, bail,
     quantized::{GgmlDType, QTensor},
 };
 use prospect_kernels::{
@@ -15,10 +15,11 @@ use prospect_kernels::{
     rotary::{self, ROTATE},
 };
 
+use super::AttentionBatch;
 use crate::{
     architecture::{AttentionHeads, GeluKind, RotaryPairs},
     device::{KernelArg, KernelLauncher},
-    pack::{PromptTree, ScoredToken},
+    pack::PromptTree,
 };
 
 /// Runs a kernel that makes `N` tensors.
@@ -189,21 +190,27 @@ pub(super) fn gelu_backward(
     Ok(dx)
 }
 
-/// Tiles and head sizes of one attention operation.
-struct Tiles {
+/// Tiles of attention over prompt trees, on the device. The blocks of a pass share them.
+pub(super) struct Tiles {
     heads: attention::HeadCounts,
     plan: TilePlan,
+    queries: Tensor,
+    keys: Tensor,
+    spans: Tensor,
 }
 
 impl Tiles {
-    fn new(trees: &[PromptTree], heads: AttentionHeads) -> Result<Self> {
+    pub(super) fn new(trees: &[PromptTree], heads: AttentionHeads, device: &Device) -> Result<Self> {
         let heads = attention::HeadCounts { query: heads.query, key: heads.key, dim: heads.dim };
         let tree = |tree: &PromptTree| attention::AttentionTree {
             prompt: tree.prompt.clone(),
             branches: tree.branches.clone(),
         };
         let trees: Vec<_> = trees.iter().map(tree).collect();
-        Ok(Self { heads, plan: TilePlan::new(&trees, heads).map_err(Error::wrap)? })
+        let plan = TilePlan::new(&trees, heads).map_err(Error::wrap)?;
+        let [queries, keys, spans] =
+            super::upload([plan.query_tiles(), plan.key_tiles(), plan.spans()], device)?;
+        Ok(Self { queries, keys, spans, heads, plan })
     }
 
     fn sizes(&self) -> [KernelArg<'static>; 4] {
@@ -224,14 +231,13 @@ impl Tiles {
         k: &Tensor,
         v: &Tensor,
     ) -> Result<[Tensor; 2]> {
-        let tiles = Tensor::new(self.plan.query_tiles(), q.device())?;
         let mut args = vec![
             KernelArg::new(q.shape(), q.dtype()),
             KernelArg::new((q.dim(0)?, self.heads.query), DType::F32),
             KernelArg::Tensor(q),
             KernelArg::Tensor(k),
             KernelArg::Tensor(v),
-            KernelArg::Tensor(&tiles),
+            KernelArg::Tensor(&self.queries),
         ];
         args.extend(self.sizes());
         run(launcher, &self.heads.forward(element(q)?), Ok(self.plan.forward()), args)
@@ -243,10 +249,9 @@ pub(super) fn attention(
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
-    trees: &[PromptTree],
-    heads: AttentionHeads,
+    batch: &AttentionBatch<'_>,
 ) -> Result<Tensor> {
-    let [y, _] = Tiles::new(trees, heads)?.forward(launcher, q, k, v)?;
+    let [y, _] = batch.tiles(q.device())?.forward(launcher, q, k, v)?;
     Ok(y)
 }
 
@@ -256,11 +261,10 @@ pub(super) fn attention_backward(
     k: &Tensor,
     v: &Tensor,
     grad: &Tensor,
-    trees: &[PromptTree],
-    heads: AttentionHeads,
+    batch: &AttentionBatch<'_>,
 ) -> Result<(Tensor, Tensor, Tensor)> {
-    let tiles = Tiles::new(trees, heads)?;
-    let Tiles { heads, plan } = &tiles;
+    let tiles = batch.tiles(q.device())?;
+    let Tiles { heads, plan, .. } = tiles;
     let (element, rows) = (element(q)?, q.dim(0)?);
     // The forward pass does not keep its results, so run it again.
     let [y, lse] = tiles.forward(launcher, q, k, v)?;
@@ -275,15 +279,12 @@ pub(super) fn attention_backward(
     let [delta] = run(launcher, &DELTA.kernel(element), launch, args)?;
 
     let inputs = || [q, k, v, grad, &lse, &delta].map(KernelArg::Tensor);
-    let query_tiles = Tensor::new(plan.query_tiles(), q.device())?;
     let mut args = vec![KernelArg::new(q.shape(), q.dtype())];
-    args.extend(inputs().into_iter().chain([KernelArg::Tensor(&query_tiles)]).chain(tiles.sizes()));
+    args.extend(inputs().into_iter().chain([KernelArg::Tensor(&tiles.queries)]).chain(tiles.sizes()));
     let [dq] = run(launcher, &heads.backward_queries(element), Ok(plan.backward_queries()), args)?;
 
-    let key_tiles = Tensor::new(plan.key_tiles(), q.device())?;
-    let spans = Tensor::new(plan.spans(), q.device())?;
     let mut args = vec![KernelArg::new(k.shape(), k.dtype()), KernelArg::new(v.shape(), v.dtype())];
-    let layout = [KernelArg::Tensor(&key_tiles), KernelArg::Tensor(&spans)];
+    let layout = [KernelArg::Tensor(&tiles.keys), KernelArg::Tensor(&tiles.spans)];
     args.extend(inputs().into_iter().chain(layout).chain(tiles.sizes()));
     let [dk, dv] = run(launcher, &heads.backward_keys(element), Ok(plan.backward_keys()), args)?;
     Ok((dq, dk, dv))
@@ -292,18 +293,16 @@ pub(super) fn attention_backward(
 pub(super) fn log_prob_of_targets(
     launcher: &impl KernelLauncher,
     logits: &Tensor,
-    scored: &[ScoredToken],
+    targets: &Tensor,
     gradient: bool,
-) -> Result<(Vec<f64>, Option<Tensor>)> {
+) -> Result<(Tensor, Option<Tensor>)> {
     let (rows, columns) = logits.dims2()?;
-    let targets: Vec<u32> = scored.iter().map(|scored| scored.target).collect();
-    let targets = Tensor::new(targets, logits.device())?;
     let args = vec![
         KernelArg::new(rows, DType::F32),
         KernelArg::new(rows, DType::F64),
         KernelArg::new(rows, DType::F32),
         KernelArg::Tensor(logits),
-        KernelArg::Tensor(&targets),
+        KernelArg::Tensor(targets),
         KernelArg::U32(0),
         KernelArg::size(columns),
     ];
@@ -324,7 +323,7 @@ pub(super) fn log_prob_of_targets(
             KernelArg::Tensor(logits),
             KernelArg::Tensor(&highest),
             KernelArg::Tensor(&sum),
-            KernelArg::Tensor(&targets),
+            KernelArg::Tensor(targets),
             KernelArg::Null,
             KernelArg::U32(0),
             KernelArg::size(columns),
@@ -335,7 +334,7 @@ pub(super) fn log_prob_of_targets(
     } else {
         None
     };
-    Ok((log_probs.to_vec1()?, d_logits))
+    Ok((log_probs, d_logits))
 }
 
 /// Takes an AdamW step in the memory of the parameter and its moments.

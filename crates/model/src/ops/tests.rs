@@ -6,7 +6,7 @@ use super::{AttentionBatch, LoraFactors, RotaryPairs, composed, cpu};
 use crate::{
     GeluKind,
     architecture::AttentionHeads,
-    pack::{Packer, PromptTree, ScoredToken},
+    pack::{Packer, PromptTree},
     weights::normal,
 };
 use prospect_core::draw::Draw;
@@ -18,6 +18,12 @@ pub(super) fn random(name: &str, shape: (usize, usize), dtype: DType) -> Tensor 
 
 pub(super) fn flat(x: &Tensor) -> Vec<f64> {
     x.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// Returns a target of each row, from a vocabulary.
+pub(super) fn targets(rows: u32, vocabulary: u32) -> Tensor {
+    let targets: Vec<u32> = (0..rows).map(|row| row % vocabulary).collect();
+    Tensor::new(targets, &Device::Cpu).unwrap()
 }
 
 fn assert_close(what: &str, a: &Tensor, b: &Tensor, tolerance: f64) {
@@ -141,14 +147,13 @@ fn fused_operations_equal_composed_ones() {
             }
         }
 
-        let scored: Vec<_> = (0..37).map(|row| ScoredToken { row, target: row % 24, sequence: 0 }).collect();
-        let fused = cpu::log_prob_of_targets(&x, &scored, Some(dtype)).unwrap();
-        let composed_ = composed::log_prob_of_targets(&x, &scored, true).unwrap();
-        for (a, b) in fused.0.iter().zip(&composed_.0) {
-            assert!((a - b).abs() < 10.0 * tolerance, "{a} {b}");
-        }
+        let targets = targets(37, 24);
+        let fused = cpu::log_prob_of_targets(&x, &targets, Some(dtype)).unwrap();
+        let composed_ = composed::log_prob_of_targets(&x, &targets, true).unwrap();
+        assert_close("log-probs", &fused.0, &composed_.0, 10.0 * tolerance);
         assert_close("head", &fused.1.unwrap(), &composed_.1.unwrap(), tolerance);
-        assert_eq!(cpu::log_prob_of_targets(&x, &scored, None).unwrap().0, fused.0);
+        let alone = cpu::log_prob_of_targets(&x, &targets, None).unwrap().0;
+        assert_close("log-probs alone", &alone, &fused.0, 0.0);
     }
 }
 
@@ -235,10 +240,11 @@ fn backward_passes_are_derivatives() {
     }
 
     let logits = random("logits", (3, 8), dtype);
-    let scored: Vec<_> = [5, 0, 7].map(|target| ScoredToken { row: 0, target, sequence: 0 }).into();
-    let (_, gradient) = super::log_prob_of_targets(&logits, &scored, Some(dtype)).unwrap();
+    let targets = Tensor::new(&[5u32, 0, 7], &Device::Cpu).unwrap();
+    let (_, gradient) = super::log_prob_of_targets(&logits, &targets, Some(dtype)).unwrap();
     assert_gradient("head", &logits, &gradient.unwrap(), |x| {
-        super::log_prob_of_targets(x, &scored, None).unwrap().0.iter().sum()
+        let (log_probs, _) = super::log_prob_of_targets(x, &targets, None).unwrap();
+        log_probs.sum_all().unwrap().to_scalar::<f64>().unwrap()
     });
 }
 
@@ -312,10 +318,10 @@ fn mixed_precision_is_exact_but_for_rounding() {
             1.0,
         );
     }
-    let scored: Vec<_> = (0..37).map(|row| ScoredToken { row, target: row % 24, sequence: 0 }).collect();
-    let (ours, d_logits) = cpu::log_prob_of_targets(&grad, &scored, Some(bf16)).unwrap();
-    let (exact, d_logits64) = composed::log_prob_of_targets(&grad64, &scored, true).unwrap();
-    assert!(ours.iter().zip(&exact).all(|(ours, exact)| (ours - exact).abs() < 1e-5));
+    let targets = targets(37, 24);
+    let (ours, d_logits) = cpu::log_prob_of_targets(&grad, &targets, Some(bf16)).unwrap();
+    let (exact, d_logits64) = composed::log_prob_of_targets(&grad64, &targets, true).unwrap();
+    assert_close("log-probs", &ours, &exact, 1e-5);
     assert_rounded("d logits", &d_logits.unwrap(), &d_logits64.unwrap(), 1.0);
 
     for (trees, rows) in [forest(0), forest(131)] {

@@ -25,12 +25,25 @@ pub(crate) struct RandomWeights {
     device: Device,
 }
 
+/// Source of random weights that a GPU draws itself: fast, but other values on every device.
+pub(crate) struct DeviceRandomWeights(pub(crate) RandomWeights);
+
 /// Standard deviation of matrices, that of GPT-2 and Llama.
 const DEVIATION: f64 = 0.02;
 
 impl RandomWeights {
     pub(crate) fn new(architecture: &Architecture, seed: u64, dtype: DType, device: Device) -> Self {
         Self { norm: architecture.neutral_norm_weight(), seed, dtype, device }
+    }
+}
+
+impl TensorSource for DeviceRandomWeights {
+    fn get(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
+        let Self(RandomWeights { dtype, device, .. }) = self;
+        if shape.len() == 1 {
+            return self.0.get(name, shape);
+        }
+        Ok(ops::operand(&Tensor::randn(0.0, DEVIATION as f32, shape, device)?, *dtype)?)
     }
 }
 

@@ -113,7 +113,7 @@ impl Benchmark<'_> {
 
     /// Creates the frozen base model with random weights, quantized as planned.
     pub fn base_model(&self, plan: &TrainPlan) -> Result<Decoder, TrainError> {
-        Ok(Decoder::random_on(self.device, self.architecture.clone(), 0, self.dtype, plan.quantization)?)
+        Ok(Decoder::random_drawn_on(self.device, self.architecture.clone(), self.dtype, plan.quantization)?)
     }
 
     /// Trains an adapter on `base` and times the steps.

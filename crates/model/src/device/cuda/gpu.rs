@@ -6,7 +6,9 @@ use std::{
 };
 
 use candle_core::{
-    CudaDevice, Device, Result, Storage, Tensor, bail,
+    CudaDevice, CudaStorage, Device, Result, Storage, Tensor,
+    backend::BackendStorage,
+    bail,
     cuda_backend::{
         CudaStorageSlice, WrapErr,
         cudarc::{
@@ -90,22 +92,32 @@ fn ptx(source: &'static Source, (major, minor): (i32, i32)) -> Result<Arc<str>> 
     Ok(ptx)
 }
 
-/// Returns the address of a contiguous tensor on this GPU.
-fn pointer(tensor: &Tensor) -> Result<u64> {
-    let (storage, layout) = tensor.storage_and_layout();
-    let (Storage::Cuda(storage), Some((first, _))) = (&*storage, layout.contiguous_offsets()) else {
-        bail!("a kernel needs contiguous tensors on its GPU");
-    };
+/// Returns the address of the first byte of a storage.
+pub(super) fn address(storage: &CudaStorage) -> Result<u64> {
     let stream = storage.device.cuda_stream();
-    let base = match &storage.slice {
+    Ok(match &storage.slice {
         CudaStorageSlice::U8(slice) => slice.device_ptr(&stream).0,
         CudaStorageSlice::U32(slice) => slice.device_ptr(&stream).0,
         CudaStorageSlice::BF16(slice) => slice.device_ptr(&stream).0,
         CudaStorageSlice::F32(slice) => slice.device_ptr(&stream).0,
         CudaStorageSlice::F64(slice) => slice.device_ptr(&stream).0,
-        _ => bail!("no kernel takes {:?}", tensor.dtype()),
-    };
-    Ok(base + (first * tensor.dtype().size_in_bytes()) as u64)
+        _ => bail!("no kernel takes {:?}", storage.dtype()),
+    })
+}
+
+/// Returns the address of the first element of a tensor on a GPU.
+pub(super) fn pointer(tensor: &Tensor) -> Result<u64> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cuda(storage) = &*storage else { bail!("a kernel needs tensors on its GPU") };
+    Ok(address(storage)? + (layout.start_offset() * tensor.dtype().size_in_bytes()) as u64)
+}
+
+/// Returns the address of a contiguous tensor on a GPU.
+fn contiguous_pointer(tensor: &Tensor) -> Result<u64> {
+    if !tensor.is_contiguous() {
+        bail!("a kernel needs contiguous tensors");
+    }
+    pointer(tensor)
 }
 
 /// Makes a quantised matrix of blocks that are on the GPU.
@@ -139,9 +151,9 @@ impl KernelLauncher for Gpu<'_> {
                 KernelArg::Tensor(tensor) => {
                     // Held until after the launch: freed memory is reused in stream order.
                     held.push(tensor.contiguous()?);
-                    RawArg::Pointer(held.last().map_or(Ok(0), pointer)?)
+                    RawArg::Pointer(held.last().map_or(Ok(0), contiguous_pointer)?)
                 }
-                KernelArg::Changed(tensor) => RawArg::Pointer(pointer(tensor)?),
+                KernelArg::Changed(tensor) => RawArg::Pointer(contiguous_pointer(tensor)?),
                 KernelArg::Blocks(matrix) => RawArg::Pointer(matrix.device_ptr()? as u64),
                 KernelArg::New(shape, dtype) => {
                     // SAFETY: the kernel writes every element of a new tensor.

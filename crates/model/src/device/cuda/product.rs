@@ -1,16 +1,17 @@
-//! Products of bf16 matrices with an f32 result, which candle does not offer.
+//! Products of matrices by cuBLAS with what candle does not offer: f32 results of bf16 matrices, and
+//! sums onto a tensor.
 
 use candle_core::{
-    CudaDevice, CudaStorage, DType, Result, Shape, Storage, Tensor, bail,
+    CpuStorage, CudaStorage, DType, InplaceOp1, Layout, Result, Tensor,
+    backend::BackendStorage,
+    bail,
     cuda_backend::{
         WrapErr,
-        cudarc::{
-            cublas::{result::gemm_strided_batched_ex, sys},
-            driver::{DevicePtr, DevicePtrMut},
-        },
+        cudarc::cublas::{result::gemm_strided_batched_ex, sys},
     },
-    op::BackpropOp,
 };
+
+use super::gpu::{address, pointer};
 
 /// One operand as cuBLAS reads it: column-major, transposed or not, with a leading dimension and
 /// the distance between matrices.
@@ -35,72 +36,120 @@ impl Operand {
             bail!("a product needs matrices whose rows or columns are contiguous, not strides {strides:?}");
         };
         let stride = before.first().copied().unwrap_or(0) as i64;
-        Ok(Self { transposed, leading: i32::try_from(leading).unwrap_or(i32::MAX), stride })
+        Ok(Self { transposed, leading: size(leading)?, stride })
     }
 }
 
-/// Returns left·right in f32. `left` is `[m, k]` or `[batch, m, k]`, `right` is `[k, n]` or
-/// `[batch, k, n]`, both bf16.
-pub(crate) fn wide_matmul(gpu: &CudaDevice, left: &Tensor, right: &Tensor) -> Result<Tensor> {
-    let ((m, k), (inner, n)) = match (left.dims(), right.dims()) {
-        ([m, k], [inner, n]) => ((*m, *k), (*inner, *n)),
-        ([batch, m, k], [same, inner, n]) if batch == same => ((*m, *k), (*inner, *n)),
-        (left, right) => bail!("no product of shapes {left:?} and {right:?}"),
+fn size(size: usize) -> Result<i32> {
+    i32::try_from(size).map_err(|_| candle_core::Error::msg(format!("{size} is too large for cuBLAS")))
+}
+
+/// Returns alpha·left·right as a new tensor of the type `to`. See [`add_product`].
+pub(crate) fn product(left: &Tensor, right: &Tensor, alpha: f64, to: DType) -> Result<Tensor> {
+    let ([batch @ .., m, _], [.., n]) = (left.dims(), right.dims()) else {
+        bail!("a product needs matrices");
     };
-    if k != inner || left.dtype() != DType::BF16 || right.dtype() != DType::BF16 {
-        bail!("no product of {:?} and {:?}", left, right);
-    }
-    let batch = if left.rank() == 3 { left.dim(0)? } else { 1 };
-    let shape = if left.rank() == 3 { Shape::from((batch, m, n)) } else { Shape::from((m, n)) };
-    // cuBLAS is column-major, so it computes the transposed product rightᵀ·leftᵀ.
-    let (a, b) = (Operand::new(right)?, Operand::new(left)?);
+    let shape = [batch, &[*m, *n]].concat();
     // SAFETY: the product writes every element.
     #[expect(unsafe_code, reason = "uninitialised memory")]
-    let mut output = unsafe { gpu.alloc::<f32>(batch * m * n)? };
-    {
-        let stream = gpu.cuda_stream();
-        let ((left, left_layout), (right, right_layout)) =
-            (left.storage_and_layout(), right.storage_and_layout());
-        let (Storage::Cuda(left), Storage::Cuda(right)) = (&*left, &*right) else {
-            bail!("both matrices of a product must be on the GPU");
+    let result = unsafe { Tensor::empty(shape, to, left.device()) }?;
+    result.inplace_op1(&Product { left, right, alpha, beta: 0.0 })?;
+    Ok(result)
+}
+
+/// Adds alpha·left·right to a contiguous tensor, in its memory.
+///
+/// `left` is `[m, k]` or `[batch, m, k]`, `right` is `[k, n]` or `[batch, k, n]`. Both have the
+/// type of `sum`, or are bf16 while `sum` is f32.
+pub(crate) fn add_product(sum: &Tensor, left: &Tensor, right: &Tensor, alpha: f64) -> Result<()> {
+    sum.inplace_op1(&Product { left, right, alpha, beta: 1.0 })
+}
+
+/// Computes target = alpha·left·right + beta·target.
+struct Product<'a> {
+    left: &'a Tensor,
+    right: &'a Tensor,
+    alpha: f64,
+    beta: f64,
+}
+
+impl InplaceOp1 for Product<'_> {
+    fn name(&self) -> &'static str {
+        "product"
+    }
+
+    fn cpu_fwd(&self, _: &mut CpuStorage, _: &Layout) -> Result<()> {
+        bail!("a product by cuBLAS needs a GPU")
+    }
+
+    fn cuda_fwd(&self, target: &mut CudaStorage, layout: &Layout) -> Result<()> {
+        let Self { left, right, alpha, beta } = *self;
+        let (batch, m, k, n) = match (left.dims(), right.dims(), layout.dims()) {
+            ([m, k], [inner, n], [rows, columns]) if (inner, rows, columns) == (k, m, n) => (1, *m, *k, *n),
+            ([batch, m, k], [same, inner, n], [count, rows, columns])
+                if (inner, rows, columns) == (k, m, n) && (same, count) == (batch, batch) =>
+            {
+                (*batch, *m, *k, *n)
+            }
+            (left, right, target) => bail!("no product of shapes {left:?} and {right:?} is {target:?}"),
         };
-        let left = left.as_cuda_slice::<half::bf16>()?.slice(left_layout.start_offset()..);
-        let right = right.as_cuda_slice::<half::bf16>()?.slice(right_layout.start_offset()..);
-        let ((left, _left_use), (right, _right_use)) = (left.device_ptr(&stream), right.device_ptr(&stream));
-        let (result, _result_use) = output.device_ptr_mut(&stream);
-        let (one, zero) = (1f32, 0f32);
-        let size = |size: usize| i32::try_from(size).unwrap_or(i32::MAX);
-        // SAFETY: pointers, strides and sizes describe the tensors above, whose slices live on.
+        let (of, to) = (left.dtype(), target.dtype());
+        if right.dtype() != of || !(of == to || (of == DType::BF16 && to == DType::F32)) {
+            bail!("no product of {of:?} and {:?} is {to:?}", right.dtype());
+        }
+        let Some((first, _)) = layout.contiguous_offsets() else {
+            bail!("a product needs a contiguous result");
+        };
+        let result = address(target)? + (first * to.size_in_bytes()) as u64;
+        // cuBLAS is column-major, so it computes the transposed product rightᵀ·leftᵀ.
+        let ((a, b), (a_at, b_at)) =
+            ((Operand::new(right)?, Operand::new(left)?), (pointer(right)?, pointer(left)?));
+        // The type of the factors is that of the sums.
+        let (narrow, wide) = ([alpha as f32, beta as f32], [alpha, beta]);
+        let ([alpha, beta], compute): ([*const std::ffi::c_void; 2], _) = if to == DType::F64 {
+            (wide.each_ref().map(|x| (&raw const *x).cast()), sys::cublasComputeType_t::CUBLAS_COMPUTE_64F)
+        } else {
+            (narrow.each_ref().map(|x| (&raw const *x).cast()), sys::cublasComputeType_t::CUBLAS_COMPUTE_32F)
+        };
+        // SAFETY: pointers, strides and sizes describe the tensors, which live until after the call;
+        // cuBLAS reads the two factors at once.
         #[expect(unsafe_code, reason = "a call of cuBLAS")]
         let multiplied = unsafe {
             gemm_strided_batched_ex(
-                *gpu.cublas_handle().handle(),
+                *target.device.cublas_handle().handle(),
                 a.transposed,
                 b.transposed,
-                size(n),
-                size(m),
-                size(k),
-                (&raw const one).cast(),
-                right as *const _,
-                sys::cudaDataType_t::CUDA_R_16BF,
+                size(n)?,
+                size(m)?,
+                size(k)?,
+                alpha,
+                a_at as *const _,
+                type_of(of)?,
                 a.leading,
                 a.stride,
-                left as *const _,
-                sys::cudaDataType_t::CUDA_R_16BF,
+                b_at as *const _,
+                type_of(of)?,
                 b.leading,
                 b.stride,
-                (&raw const zero).cast(),
+                beta,
                 result as *mut _,
-                sys::cudaDataType_t::CUDA_R_32F,
-                size(n),
+                type_of(to)?,
+                size(n)?,
                 (m * n) as i64,
-                size(batch),
-                sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+                size(batch)?,
+                compute,
                 sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
             )
         };
-        multiplied.w()?;
+        multiplied.w()
     }
-    let output = Storage::Cuda(CudaStorage::wrap_cuda_slice(output, gpu.clone()));
-    Ok(Tensor::from_storage(output, shape, BackpropOp::none(), false))
+}
+
+fn type_of(dtype: DType) -> Result<sys::cudaDataType_t> {
+    match dtype {
+        DType::F32 => Ok(sys::cudaDataType_t::CUDA_R_32F),
+        DType::F64 => Ok(sys::cudaDataType_t::CUDA_R_64F),
+        DType::BF16 => Ok(sys::cudaDataType_t::CUDA_R_16BF),
+        other => bail!("no product of {other:?} matrices"),
+    }
 }

@@ -14,7 +14,6 @@ use super::{
     real::Real,
     tensor,
 };
-use crate::pack::ScoredToken;
 
 /// Number of exponentials that are summed in their own type before they are added to the f64 sum.
 /// Accurate enough for all vocabularies, and small enough for the first-level cache.
@@ -22,32 +21,32 @@ const PART: usize = 1024;
 
 pub(crate) fn log_prob_of_targets(
     logits: &Tensor,
-    scored: &[ScoredToken],
+    targets: &Tensor,
     gradient: Option<DType>,
-) -> Result<(Vec<f64>, Option<Tensor>)> {
+) -> Result<(Tensor, Option<Tensor>)> {
     fn run<T: Real, G: Stored<Wide = T>>(
         logits: &Tensor,
-        scored: &[ScoredToken],
+        targets: &[u32],
         gradient: bool,
     ) -> Result<(Vec<f64>, Option<Tensor>)> {
         let (rows, vocabulary) = logits.dims2()?;
-        if scored.len() != rows {
-            bail!("{rows} rows of logits for {} scored tokens", scored.len());
+        if targets.len() != rows {
+            bail!("{rows} rows of logits for {} scored tokens", targets.len());
         }
         let logits = Opened::new(logits);
-        let logits = logits.slice::<T>()?.par_chunks(vocabulary).zip(scored);
+        let logits = logits.slice::<T>()?.par_chunks(vocabulary).zip(targets);
         if !gradient {
-            return Ok((logits.map(|(logits, scored)| log_prob(logits, scored).0).collect(), None));
+            return Ok((logits.map(|(logits, target)| log_prob(logits, *target).0).collect(), None));
         }
         let mut grad = Vec::with_capacity(rows * vocabulary);
         let log_probs = grad.spare_capacity_mut()[..rows * vocabulary]
             .par_chunks_mut(vocabulary)
             .zip(logits)
-            .map(|(grad, (logits, scored))| {
-                let (log_prob, max, sum) = log_prob(logits, scored);
+            .map(|(grad, (logits, target))| {
+                let (log_prob, max, sum) = log_prob(logits, *target);
                 let inverse = T::nearest(-sum.recip());
                 vectorised(GradientRow, (&mut *grad, logits, max, inverse));
-                let target = scored.target as usize;
+                let target = *target as usize;
                 grad[target].write(G::round((logits[target] - max).exp_of_negative() * inverse + T::ONE));
                 log_prob
             })
@@ -60,18 +59,21 @@ pub(crate) fn log_prob_of_targets(
         }
         Ok((log_probs, Some(tensor(grad, (rows, vocabulary))?)))
     }
-    match (logits.dtype(), gradient) {
-        (DType::F32, Some(DType::BF16)) => run::<f32, bf16>(logits, scored, true),
-        (DType::F32, gradient) => run::<f32, f32>(logits, scored, gradient.is_some()),
-        (DType::F64, gradient) => run::<f64, f64>(logits, scored, gradient.is_some()),
+    let targets = targets.to_vec1::<u32>()?;
+    let (log_probs, gradient) = match (logits.dtype(), gradient) {
+        (DType::F32, Some(DType::BF16)) => run::<f32, bf16>(logits, &targets, true),
+        (DType::F32, gradient) => run::<f32, f32>(logits, &targets, gradient.is_some()),
+        (DType::F64, gradient) => run::<f64, f64>(logits, &targets, gradient.is_some()),
         (other, _) => bail!("log-probs are computed from f32 logits, not {other:?}"),
-    }
+    }?;
+    let rows = log_probs.len();
+    Ok((tensor(log_probs, rows)?, gradient))
 }
 
 /// Returns the target's log-prob, the largest logit and Σ exp(logit − largest).
-fn log_prob<T: Real>(logits: &[T], scored: &ScoredToken) -> (f64, T, f64) {
+fn log_prob<T: Real>(logits: &[T], target: u32) -> (f64, T, f64) {
     let (max, sum) = vectorised(LogSumRow, logits);
-    (candle_core::WithDType::to_f64(logits[scored.target as usize] - max) - sum.ln(), max, sum)
+    (candle_core::WithDType::to_f64(logits[target as usize] - max) - sum.ln(), max, sum)
 }
 
 /// Returns the largest logit and Σ exp(logit − largest), in one pass over memory: the sum is

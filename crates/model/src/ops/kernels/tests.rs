@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Tensor};
+use candle_core::{CpuStorage, InplaceOp1, Layout};
 use prospect_kernels::{
     Element, Kernel, Launch,
     check::{Argument, Machine},
@@ -10,10 +10,7 @@ use prospect_kernels::{
 use prospect_testkit::emulator::Emulator;
 
 use super::{super::composed, *};
-use crate::ops::{
-    AttentionBatch,
-    tests::{flat, forest, random},
-};
+use crate::ops::tests::{flat, forest, random, targets};
 
 /// Launcher that runs kernels on CPU tensors.
 struct Emulated(RefCell<Emulator>);
@@ -141,23 +138,21 @@ fn operations_as_kernels_equal_composed_ones() {
         let (q, grad) = (random("q", (rows, 24), dtype), random("dy", (rows, 24), dtype));
         let (k, v) = (random("k", (rows, 12), dtype), random("v", (rows, 12), dtype));
         let batch = AttentionBatch::new(&trees, heads);
-        let y = attention(ours, &q, &k, &v, &trees, heads).unwrap();
+        let y = attention(ours, &q, &k, &v, &batch).unwrap();
         assert_close("attention", &y, &composed::attention(&q, &k, &v, &batch).unwrap());
-        let (dq, dk, dv) = attention_backward(ours, &q, &k, &v, &grad, &trees, heads).unwrap();
+        let (dq, dk, dv) = attention_backward(ours, &q, &k, &v, &grad, &batch).unwrap();
         let composed_ = composed::attention_backward(&q, &k, &v, &grad, &batch).unwrap();
         assert_close("attention dq", &dq, &composed_.0);
         assert_close("attention dk", &dk, &composed_.1);
         assert_close("attention dv", &dv, &composed_.2);
 
-        let scored: Vec<_> = (0..9).map(|row| ScoredToken { row, target: row % 24, sequence: 0 }).collect();
-        let (log_probs, d_logits) = log_prob_of_targets(ours, &x, &scored, true).unwrap();
-        let composed_ = composed::log_prob_of_targets(&x, &scored, true).unwrap();
-        for (ours, composed) in log_probs.iter().zip(&composed_.0) {
-            assert!((ours - composed).abs() < 1e-4, "{ours} {composed}");
-        }
+        let targets = targets(9, 24);
+        let (log_probs, d_logits) = log_prob_of_targets(ours, &x, &targets, true).unwrap();
+        let composed_ = composed::log_prob_of_targets(&x, &targets, true).unwrap();
+        assert_close("log-probs", &log_probs, &composed_.0);
         assert_close("head", &d_logits.unwrap(), &composed_.1.unwrap());
-        let (again, none) = log_prob_of_targets(ours, &x, &scored, false).unwrap();
-        assert!(again == log_probs && none.is_none());
+        let (again, none) = log_prob_of_targets(ours, &x, &targets, false).unwrap();
+        assert!(flat(&again) == flat(&log_probs) && none.is_none());
     }
 }
 
