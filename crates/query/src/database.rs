@@ -50,7 +50,7 @@ impl Database {
         let collected = catch_unwind(AssertUnwindSafe(|| self.collect(sql)));
         match collected {
             Ok(Ok(frame)) => Answer::of_frame(&frame).map_err(|error| QueryError::Query(error.to_string())),
-            Ok(Err(error)) => Err(self.explain(&error)),
+            Ok(Err(error)) => Err(self.explain(sql, &error)),
             Err(_) => Err(QueryError::Query("the query engine does not support it".to_owned())),
         }
     }
@@ -64,7 +64,7 @@ impl Database {
     }
 
     /// Finds the name that the query has wrong, and a similar one.
-    fn explain(&self, error: &PolarsError) -> QueryError {
+    fn explain(&self, sql: &str, error: &PolarsError) -> QueryError {
         let columns = || self.tables.iter().flat_map(|table| &table.columns).map(|column| column.name.as_str());
         match unknown_name(error) {
             Some(UnknownName::Table(name)) => {
@@ -76,9 +76,10 @@ impl Database {
                 QueryError::Name { kind: "table", name, advice }
             }
             Some(UnknownName::Column(name)) => {
+                // Without quotes, `train.beta` is the column `beta` of a table `train`.
                 let start = format!("{name}.");
-                let longer = columns().find(|column| column.starts_with(&start));
-                let advice = match longer.or_else(|| closest(&name, columns())) {
+                let dotted = columns().find(|column| column.starts_with(&start) && sql.contains(column));
+                let advice = match dotted.or_else(|| closest(&name, columns())) {
                     Some(similar) if similar.contains('.') => {
                         format!("; did you mean `\"{similar}\"`? A name with a dot needs double quotes")
                     }

@@ -230,7 +230,7 @@ fn a_misspelt_name_is_an_error_with_the_nearest_one() {
         ),
         (
             "SELECT train.learning_rate FROM runs",
-            "the query names an unknown column: `train`; did you mean `\"train.adam_betas\"`? A name with a dot needs \
+            "the query names an unknown column: `train`; did you mean `\"train.learning_rate\"`? A name with a dot needs \
              double quotes",
         ),
     ] {
@@ -256,7 +256,7 @@ fn a_table_escapes_what_a_terminal_would_obey() {
     let answer = database.query(sql).unwrap();
     let x = "x".repeat(60);
     let shown = format!(
-        "completion                                            tokens  utility  prompt\n\
+        "completion                                         tokens  utility  prompt\n\
          red \\u{{1b}}[31m, back \\u{{202e}}↵next line, \"quoted\"       0        –  {x}…"
     );
     assert_eq!(answer.table(), shown);

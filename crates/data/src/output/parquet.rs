@@ -146,7 +146,7 @@ pub fn read_columns(
     split: Split,
     only: &[&str],
 ) -> Result<Batches<RecordBatch>, DataError> {
-    fn columns<R: ParquetRow>(
+    fn columns<R: ParquetRow + 'static>(
         dataset: &Path,
         split: Split,
         only: &[&str],
