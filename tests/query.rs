@@ -23,14 +23,18 @@ fn a_dataset_is_queried_in_every_format() {
     assert_eq!(query(&place, "data", sql, "").stdout, csv);
     assert_eq!(query(&place, "data", sql, "--format jsonl").stdout.lines().next(), Some(jsonl));
     assert_snapshot!(query(&place, "data", sql, "--format table").stdout, @"");
-    for (file, start) in [("a.csv", csv), ("a.jsonl", jsonl), ("a.parquet", "PAR1"), ("a.txt", "split  label")] {
+    for (file, start) in
+        [("a.csv", csv), ("a.jsonl", jsonl), ("a.parquet", "PAR1"), ("a.txt", "split  label")]
+    {
         let run = query(&place, "data", sql, &format!("--out {file}"));
         assert_eq!((run.code, run.stdout.as_str()), (Some(0), ""), "{run}");
         assert!(fs_err::read(place.path(file)).unwrap().starts_with(start.as_bytes()), "{file}");
     }
-    let errors = ["--out a.xlsx", "--format parquet"].map(|options| query(&place, "data", sql, options).stderr);
+    let errors =
+        ["--out a.xlsx", "--format parquet"].map(|options| query(&place, "data", sql, options).stderr);
     assert_snapshot!(errors.join(""), @"");
-    let errors = [("nowhere", sql), ("data", "SELECT lable FROM rows")].map(|(from, sql)| query(&place, from, sql, ""));
+    let errors = [("nowhere", sql), ("data", "SELECT lable FROM rows")]
+        .map(|(from, sql)| query(&place, from, sql, ""));
     assert!(errors.iter().all(|run| run.code == Some(1) && run.stdout.is_empty()));
     assert_snapshot!(errors.map(|run| run.stderr).join(""), @"");
 }
@@ -53,11 +57,16 @@ fn a_sweep_is_queried_by_name_and_its_report_has_tables() {
     assert_eq!(run.stdout, "method,state,rate,pairs\ndpo,finished,0.01,6\nkto,finished,0.01,6\n", "{run}");
     let tables = place.run("query experiment --tables --format jsonl").stdout;
     let described: Vec<Value> = tables.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    for table in ["runs", "metrics", "heldout", "generations", "samples", "judgements", "rows", "pairs", "rejected"] {
+    for table in
+        ["runs", "metrics", "heldout", "generations", "samples", "judgements", "rows", "pairs", "rejected"]
+    {
         assert!(described.iter().any(|column| column["table"] == table), "{table}");
     }
     let tables = place.path("runs/experiment/report/tables");
     for table in ["runs", "metrics", "heldout", "generations", "samples", "judgements"] {
-        assert!(fs_err::read(tables.join(format!("{table}.parquet"))).unwrap().starts_with(b"PAR1"), "{table}");
+        assert!(
+            fs_err::read(tables.join(format!("{table}.parquet"))).unwrap().starts_with(b"PAR1"),
+            "{table}"
+        );
     }
 }

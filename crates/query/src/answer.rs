@@ -112,10 +112,16 @@ impl Answer {
     pub fn table(&self) -> String {
         let head = |(name, _): &(String, Values)| cell(name);
         let heads: Vec<String> = self.columns.iter().map(head).collect();
-        let rows = (0..self.rows).map(|row| self.columns.iter().map(|(_, values)| values.shown(row)).collect());
+        let rows =
+            (0..self.rows).map(|row| self.columns.iter().map(|(_, values)| values.shown(row)).collect());
         let lines: Vec<Vec<String>> = std::iter::once(heads).chain(rows).collect();
         let width = |column: usize| {
-            lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+            lines
+                .iter()
+                .filter_map(|line| line.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
         };
         let widths: Vec<usize> = (0..self.columns.len()).map(width).collect();
         let line = |cells: &Vec<String>| {
@@ -167,12 +173,16 @@ impl Values {
         let dtype = column.dtype();
         Ok(match dtype {
             DataType::Boolean => Self::Boolean(column.bool()?.iter().collect()),
-            DataType::String => Self::Text(column.str()?.iter().map(|text| text.map(str::to_owned)).collect()),
+            DataType::String => {
+                Self::Text(column.str()?.iter().map(|text| text.map(str::to_owned)).collect())
+            }
             DataType::Null => Self::Text(vec![None; column.len()]),
             _ if dtype.is_integer() => {
                 Self::Integer(column.strict_cast(&DataType::Int64)?.i64()?.iter().collect())
             }
-            _ if dtype.is_float() => Self::Number(column.strict_cast(&DataType::Float64)?.f64()?.iter().collect()),
+            _ if dtype.is_float() => {
+                Self::Number(column.strict_cast(&DataType::Float64)?.f64()?.iter().collect())
+            }
             DataType::List(_) | DataType::Array(..) | DataType::Struct(_) => {
                 let values = (0..column.len()).map(|row| column.get(row).map(|value| nested(&value)));
                 Self::Nested(values.collect::<PolarsResult<_>>()?)
@@ -194,7 +204,9 @@ impl Values {
             Self::Integer(values) => values.get(row)?.map(|value| value.to_string().into()),
             Self::Number(values) => values.get(row)?.map(|value| value.to_string().into()),
             Self::Boolean(values) => values.get(row)?.map(|value| value.to_string().into()),
-            Self::Nested(values) => values.get(row).filter(|value| !value.is_null()).map(|v| v.to_string().into()),
+            Self::Nested(values) => {
+                values.get(row).filter(|value| !value.is_null()).map(|v| v.to_string().into())
+            }
         }
     }
 
@@ -259,7 +271,9 @@ fn nested(value: &AnyValue<'_>) -> Value {
     match value {
         AnyValue::Null => Value::Null,
         AnyValue::Boolean(flag) => (*flag).into(),
-        AnyValue::List(series) | AnyValue::Array(series, _) => series.iter().map(|item| nested(&item)).collect(),
+        AnyValue::List(series) | AnyValue::Array(series, _) => {
+            series.iter().map(|item| nested(&item)).collect()
+        }
         AnyValue::Struct(_, _, fields) => {
             let named = fields.iter().zip(value._iter_struct_av());
             Value::Object(named.map(|(field, value)| (field.name().to_string(), nested(&value))).collect())

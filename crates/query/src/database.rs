@@ -65,7 +65,8 @@ impl Database {
 
     /// Finds the name that the query has wrong, and a similar one.
     fn explain(&self, sql: &str, error: &PolarsError) -> QueryError {
-        let columns = || self.tables.iter().flat_map(|table| &table.columns).map(|column| column.name.as_str());
+        let columns =
+            || self.tables.iter().flat_map(|table| &table.columns).map(|column| column.name.as_str());
         match unknown_name(error) {
             Some(UnknownName::Table(name)) => {
                 let known = self.tables.iter().map(|table| table.name);

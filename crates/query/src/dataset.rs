@@ -91,7 +91,9 @@ impl Datasets {
         columns.extend([
             RowColumn::text("file", "Name of the input file", |(_, row): &Rejected| row.file.clone()),
             RowColumn::integer("line", "Line of the row, from 1", |(_, row): &Rejected| row.line.signed()),
-            RowColumn::text("reason", "Reason, or several joined by `+`", |(_, row): &Rejected| row.reason.clone()),
+            RowColumn::text("reason", "Reason, or several joined by `+`", |(_, row): &Rejected| {
+                row.reason.clone()
+            }),
             RowColumn::text("detail", "Details of the reason", |(_, row): &Rejected| row.detail.clone()),
         ]);
         let datasets = self.datasets.clone();

@@ -27,7 +27,11 @@ pub fn write_tables(sweep: &SweepDir, folder: &Path) -> Result<(), QueryError> {
 }
 
 /// Writes batches of this schema as a parquet file, atomically.
-pub(crate) fn write_batches(file: &Path, schema: Arc<Schema>, batches: &[RecordBatch]) -> Result<(), QueryError> {
+pub(crate) fn write_batches(
+    file: &Path,
+    schema: Arc<Schema>,
+    batches: &[RecordBatch],
+) -> Result<(), QueryError> {
     let properties = WriterProperties::builder()
         .set_created_by("prospect".to_owned())
         .set_compression(Compression::ZSTD(ZstdLevel::default()))

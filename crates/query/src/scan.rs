@@ -6,8 +6,8 @@ use arrow_array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, Strin
 use polars::{
     error::{PolarsError, PolarsResult},
     prelude::{
-        AnonymousScan, AnonymousScanArgs, Column, DataFrame, DataType, Field, LazyFrame, NamedFrom, PlSmallStr,
-        ScanArgsAnonymous, Schema, SchemaRef, Series,
+        AnonymousScan, AnonymousScanArgs, Column, DataFrame, DataType, Field, LazyFrame, NamedFrom,
+        PlSmallStr, ScanArgsAnonymous, Schema, SchemaRef, Series,
     },
 };
 
@@ -57,7 +57,8 @@ impl AnonymousScan for TableScan {
             Some(names) => names.iter().map(PlSmallStr::as_str).collect(),
             None => self.0.columns.iter().map(|column| column.name.as_str()).collect(),
         };
-        let frame = frame(&self.0, &names).map_err(|error| PolarsError::ComputeError(error.to_string().into()))?;
+        let frame =
+            frame(&self.0, &names).map_err(|error| PolarsError::ComputeError(error.to_string().into()))?;
         Ok(match arguments.n_rows {
             Some(rows) => frame.head(Some(rows)),
             None => frame,

@@ -50,7 +50,11 @@ pub(crate) fn run_tables(sweep: &SweepDir, experiment: &Experiment) -> Result<Ve
 fn datasets(sweep: &SweepDir, experiment: &Experiment) -> Datasets {
     let directory = |path: &PathBuf| {
         let below = path.file_name().map(|name| sweep.path().join("data").join(name));
-        if path.exists() { path.clone() } else { below.filter(|below| below.exists()).unwrap_or(path.clone()) }
+        if path.exists() {
+            path.clone()
+        } else {
+            below.filter(|below| below.exists()).unwrap_or(path.clone())
+        }
     };
     let named = |path: &PathBuf| (path.display().to_string(), directory(path));
     Datasets { datasets: experiment.data.iter().map(|data| named(&data.path)).collect(), are_named: true }
@@ -90,9 +94,15 @@ fn runs(dirs: &[RunDir], planned: Vec<PlannedRun>, experiment: &Experiment) -> R
         RowColumn::text("run", RUN, |run: &Run| run.planned.id.clone()),
         RowColumn::integer("seed", "Random seed", |run: &Run| run.planned.seed.signed()),
         RowColumn::text("data", "Directory of the dataset", |run: &Run| run.data.clone()),
-        RowColumn::text("state", "`finished`, `running`, `failed`, `stopped` or `not started`", |run: &Run| {
-            run.status.as_ref().map_or_else(|| State::NOT_STARTED.to_owned(), |status| status.state.to_string())
-        }),
+        RowColumn::text(
+            "state",
+            "`finished`, `running`, `failed`, `stopped` or `not started`",
+            |run: &Run| {
+                run.status
+                    .as_ref()
+                    .map_or_else(|| State::NOT_STARTED.to_owned(), |status| status.state.to_string())
+            },
+        ),
         RowColumn::optional_text("reason", "Reason for a failure or an early stop", |run: &Run| {
             run.status.as_ref()?.reason.clone()
         }),
@@ -102,7 +112,9 @@ fn runs(dirs: &[RunDir], planned: Vec<PlannedRun>, experiment: &Experiment) -> R
         RowColumn::optional_integer("steps_planned", "Optimizer steps of the whole training", |run: &Run| {
             run.config.as_ref()?.steps.map(|steps| steps.signed())
         }),
-        RowColumn::optional_number("seconds", "Wall-clock seconds of work", |run: &Run| Some(run.status.as_ref()?.seconds)),
+        RowColumn::optional_number("seconds", "Wall-clock seconds of work", |run: &Run| {
+            Some(run.status.as_ref()?.seconds)
+        }),
         RowColumn::optional_integer("tokens", "Tokens of training steps", |run: &Run| {
             Some(run.status.as_ref()?.tokens.signed())
         }),
@@ -118,18 +130,24 @@ fn runs(dirs: &[RunDir], planned: Vec<PlannedRun>, experiment: &Experiment) -> R
         RowColumn::optional_integer("held_out_pairs", "Held-out pairs", |run: &Run| {
             run.config.as_ref()?.held_out_pairs.map(|pairs| pairs.signed())
         }),
-        RowColumn::optional_integer("held_out_thumbs", "Held-out thumbs, sides of pairs included", |run: &Run| {
-            run.config.as_ref()?.held_out_thumbs.map(|thumbs| thumbs.signed())
-        }),
+        RowColumn::optional_integer(
+            "held_out_thumbs",
+            "Held-out thumbs, sides of pairs included",
+            |run: &Run| run.config.as_ref()?.held_out_thumbs.map(|thumbs| thumbs.signed()),
+        ),
         RowColumn::optional_text("family", "Model family, such as `llama`", |run: &Run| {
             run.config.as_ref()?.family.clone()
         }),
-        RowColumn::optional_integer("parameters", "Parameters of the model, without an adapter", |run: &Run| {
-            run.config.as_ref()?.parameters.map(|parameters| parameters.signed())
-        }),
-        RowColumn::optional_text("model_fingerprint", "Hash of the weights and tokenizer that training starts from", |run: &Run| {
-            run.config(|config| config.model_fingerprint.clone())
-        }),
+        RowColumn::optional_integer(
+            "parameters",
+            "Parameters of the model, without an adapter",
+            |run: &Run| run.config.as_ref()?.parameters.map(|parameters| parameters.signed()),
+        ),
+        RowColumn::optional_text(
+            "model_fingerprint",
+            "Hash of the weights and tokenizer that training starts from",
+            |run: &Run| run.config(|config| config.model_fingerprint.clone()),
+        ),
     ];
     columns.extend(setting_columns(&runs, &columns));
     let runs: Arc<[Run]> = runs.into();
@@ -170,11 +188,15 @@ struct MetricValue {
 fn metrics(dirs: Vec<RunDir>) -> Table {
     let columns = vec![
         run_column(),
-        RowColumn::text("kind", "`train` for an optimizer step, `eval` for an evaluation", |of: &Of<MetricValue>| {
-            of.record.kind.to_string()
-        }),
+        RowColumn::text(
+            "kind",
+            "`train` for an optimizer step, `eval` for an evaluation",
+            |of: &Of<MetricValue>| of.record.kind.to_string(),
+        ),
         RowColumn::integer("step", "Optimizer steps done", |of: &Of<MetricValue>| of.record.step.signed()),
-        RowColumn::text("metric", "Name of the metric, as in TRL", |of: &Of<MetricValue>| of.record.metric.clone()),
+        RowColumn::text("metric", "Name of the metric, as in TRL", |of: &Of<MetricValue>| {
+            of.record.metric.clone()
+        }),
         RowColumn::number("value", "Value of the metric", |of: &Of<MetricValue>| of.record.value),
     ];
     Table::of_rows("metrics", "A value of a metric of a run", columns, move || {
@@ -192,18 +214,26 @@ fn generations(dirs: Vec<RunDir>) -> Table {
         prompt_id(|generation: &Generation| &generation.prompt_id),
         RowColumn::text("mode", "`greedy` or `nucleus`", |of: &Of<Generation>| of.record.mode.to_string()),
         RowColumn::text("prompt", PROMPT, |of: &Of<Generation>| of.record.prompt.clone()),
-        RowColumn::text("completion", "Text of the policy's completion", |of: &Of<Generation>| of.record.completion.clone()),
-        RowColumn::integer("tokens", "Tokens of the completion, without the end token", |of: &Of<Generation>| {
-            of.record.tokens.signed()
+        RowColumn::text("completion", "Text of the policy's completion", |of: &Of<Generation>| {
+            of.record.completion.clone()
         }),
+        RowColumn::integer(
+            "tokens",
+            "Tokens of the completion, without the end token",
+            |of: &Of<Generation>| of.record.tokens.signed(),
+        ),
         RowColumn::boolean("ended", ENDED, |of: &Of<Generation>| of.record.ended),
-        RowColumn::optional_text("chosen", "Preferred or desirable held-out completion of the prompt", |of: &Of<Generation>| {
-            of.record.chosen.clone()
-        }),
+        RowColumn::optional_text(
+            "chosen",
+            "Preferred or desirable held-out completion of the prompt",
+            |of: &Of<Generation>| of.record.chosen.clone(),
+        ),
         RowColumn::optional_number("utility", UTILITY, |of: &Of<Generation>| of.record.utility),
-        RowColumn::optional_number("chosen_utility", "True utility of `chosen`, if the data has one", |of: &Of<Generation>| {
-            of.record.chosen_utility
-        }),
+        RowColumn::optional_number(
+            "chosen_utility",
+            "True utility of `chosen`, if the data has one",
+            |of: &Of<Generation>| of.record.chosen_utility,
+        ),
     ];
     let meaning = "A completion of a held-out prompt by a trained policy";
     Table::of_rows("generations", meaning, columns, move || of_runs(&dirs, |dir| Ok(dir.generations()?)))
@@ -214,15 +244,25 @@ fn samples(dirs: Vec<RunDir>) -> Table {
         run_column(),
         RowColumn::integer("step", "Optimizer steps done", |of: &Of<PolicySample>| of.record.step.signed()),
         prompt_id(|sample: &PolicySample| &sample.prompt_id),
-        RowColumn::text("completion", "Text of the policy's completion", |of: &Of<PolicySample>| of.record.completion.clone()),
-        RowColumn::integer("tokens", "Tokens of the completion, without the end token", |of: &Of<PolicySample>| {
-            of.record.tokens.signed()
+        RowColumn::text("completion", "Text of the policy's completion", |of: &Of<PolicySample>| {
+            of.record.completion.clone()
         }),
+        RowColumn::integer(
+            "tokens",
+            "Tokens of the completion, without the end token",
+            |of: &Of<PolicySample>| of.record.tokens.signed(),
+        ),
         RowColumn::boolean("ended", ENDED, |of: &Of<PolicySample>| of.record.ended),
-        RowColumn::number("kl", "Sum of KL(π ‖ π_ref) over the tokens, in nats", |of: &Of<PolicySample>| of.record.kl),
-        RowColumn::number("log_ratio", "Log-ratio log π/π_ref of the completion, in nats", |of: &Of<PolicySample>| {
-            of.record.log_ratio
-        }),
+        RowColumn::number(
+            "kl",
+            "Sum of KL(π ‖ π_ref) over the tokens, in nats",
+            |of: &Of<PolicySample>| of.record.kl,
+        ),
+        RowColumn::number(
+            "log_ratio",
+            "Log-ratio log π/π_ref of the completion, in nats",
+            |of: &Of<PolicySample>| of.record.log_ratio,
+        ),
         RowColumn::optional_number("utility", UTILITY, |of: &Of<PolicySample>| of.record.utility),
     ];
     let meaning = "A completion of a held-out prompt, drawn during training";
@@ -246,17 +286,27 @@ fn judgements(dirs: Vec<RunDir>) -> Table {
             },
         ),
         prompt_id(|judgement: &Judgement| &judgement.prompt_id),
-        RowColumn::optional_integer("step", "Optimizer steps of a sample; missing for generations", |of: &Of<Judgement>| {
-            of.record.step.map(|step| step.signed())
-        }),
-        RowColumn::optional_number("score", "1 for a win, ½ for a tie, 0 for a loss; missing if unreadable", |of: &Of<Judgement>| {
-            of.record.score
-        }),
-        RowColumn::optional_number("reward", "Reward minus that of the other completion, in nats, if the judge has rewards", |of: &Of<Judgement>| {
-            of.record.reward
-        }),
+        RowColumn::optional_integer(
+            "step",
+            "Optimizer steps of a sample; missing for generations",
+            |of: &Of<Judgement>| of.record.step.map(|step| step.signed()),
+        ),
+        RowColumn::optional_number(
+            "score",
+            "1 for a win, ½ for a tie, 0 for a loss; missing if unreadable",
+            |of: &Of<Judgement>| of.record.score,
+        ),
+        RowColumn::optional_number(
+            "reward",
+            "Reward minus that of the other completion, in nats, if the judge has rewards",
+            |of: &Of<Judgement>| of.record.reward,
+        ),
         RowColumn::optional_integer("characters", "Characters of the completion, as judged", characters(0)),
-        RowColumn::optional_integer("opponent_characters", "Characters of the other completion, as judged", characters(1)),
+        RowColumn::optional_integer(
+            "opponent_characters",
+            "Characters of the other completion, as judged",
+            characters(1),
+        ),
     ];
     let meaning = "A comparison of a completion with another one by a judge";
     Table::of_rows("judgements", meaning, columns, move || of_runs(&dirs, |dir| Ok(dir.judgements()?)))
@@ -264,7 +314,9 @@ fn judgements(dirs: Vec<RunDir>) -> Table {
 
 /// Returns the column with the hash of the prompt.
 fn prompt_id<R: 'static>(id: fn(&R) -> &String) -> RowColumn<Of<R>> {
-    RowColumn::text("prompt_id", "Hash of the prompt, as in the dataset", move |of: &Of<R>| id(&of.record).clone())
+    RowColumn::text("prompt_id", "Hash of the prompt, as in the dataset", move |of: &Of<R>| {
+        id(&of.record).clone()
+    })
 }
 
 const PROMPT: &str = "Turns of the prompt, each after its role and a colon, separated by empty lines";

@@ -123,7 +123,10 @@ impl Table {
 
 impl fmt::Debug for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Table").field("name", &self.name).field("columns", &self.columns).finish_non_exhaustive()
+        f.debug_struct("Table")
+            .field("name", &self.name)
+            .field("columns", &self.columns)
+            .finish_non_exhaustive()
     }
 }
 
@@ -235,7 +238,9 @@ impl<R> RowColumn<R> {
             RowValue::OptionalInteger(get) => Arc::new(rows.iter().map(get).collect::<Int64Array>()),
             RowValue::Number(get) => Arc::new(Float64Array::from_iter_values(rows.iter().map(get))),
             RowValue::OptionalNumber(get) => Arc::new(rows.iter().map(get).collect::<Float64Array>()),
-            RowValue::Boolean(get) => Arc::new(rows.iter().map(|row| Some(get(row))).collect::<BooleanArray>()),
+            RowValue::Boolean(get) => {
+                Arc::new(rows.iter().map(|row| Some(get(row))).collect::<BooleanArray>())
+            }
             RowValue::OptionalBoolean(get) => Arc::new(rows.iter().map(get).collect::<BooleanArray>()),
         }
     }

@@ -27,7 +27,8 @@ fn dataset(folder: &Path) -> PathBuf {
     let mut lines: Vec<String> = (0..30).map(pair).collect();
     // One completion is preferred once and rejected once.
     lines.push(
-        r#"{"prompt": "question 1?", "domain": "art", "chosen": "no answer", "rejected": "an answer"}"#.to_owned(),
+        r#"{"prompt": "question 1?", "domain": "art", "chosen": "no answer", "rejected": "an answer"}"#
+            .to_owned(),
     );
     lines.push(r#"{"prompt": "question 40?", "domain": "art", "chosen": "", "rejected": "b"}"#.to_owned());
     lines.push("{".to_owned());
@@ -139,7 +140,9 @@ fn counts_equal_those_of_the_manifest() {
     let database = Database::of_dataset(&dataset);
     let one = |sql: &str| rows(&database, sql)[0]["n"].as_u64().unwrap();
     for (split, counts) in [("train", manifest.train), ("test", manifest.test)] {
-        let of = |table: &str, what: &str| one(&format!("SELECT {what} AS n FROM {table} WHERE split = '{split}'"));
+        let of = |table: &str, what: &str| {
+            one(&format!("SELECT {what} AS n FROM {table} WHERE split = '{split}'"))
+        };
         assert_eq!(of("rows", "COUNT(DISTINCT prompt_id)"), counts.prompts);
         assert_eq!(of("pairs", "COUNT(*)"), counts.pairs);
         assert_eq!(of("rows", "SUM(CASE WHEN label THEN 1 ELSE 0 END)"), counts.n_desirable);
@@ -168,9 +171,15 @@ fn texts_and_lengths_are_those_of_the_turns() {
     let found = rows(&database, sql);
     assert!(found == [expected.clone()] || found == [swapped], "{found:?}");
     // The same rows with limits and offsets, which scans must not apply twice.
-    assert_eq!(rows(&database, "SELECT line FROM rejected ORDER BY line LIMIT 1 OFFSET 1"), [json!({"line": 33})]);
+    assert_eq!(
+        rows(&database, "SELECT line FROM rejected ORDER BY line LIMIT 1 OFFSET 1"),
+        [json!({"line": 33})]
+    );
     assert_eq!(rows(&database, "SELECT line FROM rejected LIMIT 1"), [json!({"line": 32})]);
-    assert_eq!(rows(&database, "SELECT file FROM rejected LIMIT 1 OFFSET 1"), [json!({"file": "pairs.jsonl"})]);
+    assert_eq!(
+        rows(&database, "SELECT file FROM rejected LIMIT 1 OFFSET 1"),
+        [json!({"file": "pairs.jsonl"})]
+    );
     assert_eq!(rows(&database, "SELECT COUNT(*) AS n FROM rejected WHERE line > 100"), [json!({"n": 0})]);
     let list = rows(&database, "SELECT ARRAY_AGG(line) AS lines FROM rejected");
     assert_eq!(list, [json!({"lines": [32, 33]})]);
@@ -199,9 +208,7 @@ fn held_out_pairs_and_thumbs_share_a_table() {
     let database = Database::of_sweep(&sweep(folder.path())).unwrap();
     let sql = "SELECT kind, accuracy, margin, reward, desirable, \"group\" FROM heldout \
                WHERE run = 'dpo0' ORDER BY kind, margin LIMIT 3";
-    let pair = |accuracy: f64, margin: f64| {
-        json!({"kind": "pair", "accuracy": accuracy, "margin": margin, "reward": null, "desirable": null, "group": null})
-    };
+    let pair = |accuracy: f64, margin: f64| json!({"kind": "pair", "accuracy": accuracy, "margin": margin, "reward": null, "desirable": null, "group": null});
     assert_eq!(rows(&database, sql), [pair(0.0, -1.0), pair(0.0, -0.5), pair(0.5, 0.0)]);
     let thumb = rows(&database, &sql.replace("WHERE", "WHERE kind = 'thumb' AND"));
     let expected = json!({"kind": "thumb", "accuracy": null, "margin": null, "reward": 0.25, "desirable": true, "group": "g"});
@@ -221,9 +228,18 @@ fn a_misspelt_name_is_an_error_with_the_nearest_one() {
              samples, judgements, rows, pairs, rejected",
         ),
         ("SELECT lable FROM rows", "the query names an unknown column: `lable`; did you mean `label`?"),
-        ("SELECT r.domian FROM rows AS r", "the query names an unknown column: `domian`; did you mean `domain`?"),
-        ("SELECT COUNT(*) FROM rows GROUP BY sourc", "the query names an unknown column: `sourc`; did you mean `source`?"),
-        ("SELECT run FROM runs WHERE sede = 1", "the query names an unknown column: `sede`; did you mean `seed`?"),
+        (
+            "SELECT r.domian FROM rows AS r",
+            "the query names an unknown column: `domian`; did you mean `domain`?",
+        ),
+        (
+            "SELECT COUNT(*) FROM rows GROUP BY sourc",
+            "the query names an unknown column: `sourc`; did you mean `source`?",
+        ),
+        (
+            "SELECT run FROM runs WHERE sede = 1",
+            "the query names an unknown column: `sede`; did you mean `seed`?",
+        ),
         (
             "SELECT nothing_like_it FROM rows",
             "the query names an unknown column: `nothing_like_it`; `--tables` lists tables and columns",
@@ -236,7 +252,7 @@ fn a_misspelt_name_is_an_error_with_the_nearest_one() {
     ] {
         assert_eq!(error(sql), expected, "{sql}");
     }
-    for sql in ["SELECT FROM WHERE", "SELECT no_such_function(label) FROM rows", "", "SELECT 1; SELECT 2"] {
+    for sql in ["SELECT (label FROM rows", "SELECT no_such_function(label) FROM rows", "", "SELECT 1; SELECT 2"] {
         assert!(error(sql).starts_with("cannot answer the query: "), "{sql}: {}", error(sql));
     }
 }
@@ -261,7 +277,8 @@ fn a_table_escapes_what_a_terminal_would_obey() {
     );
     assert_eq!(answer.table(), shown);
     // Other formats have the texts as they are.
-    let csv = "completion,tokens,utility,prompt\n\"red \u{1b}[31m, back \u{202e}\nnext\tline, \"\"quoted\"\"\",0,,";
+    let csv =
+        "completion,tokens,utility,prompt\n\"red \u{1b}[31m, back \u{202e}\nnext\tline, \"\"quoted\"\"\",0,,";
     assert!(answer.csv().unwrap().starts_with(csv));
     let json: Value = serde_json::from_str(&answer.json_lines()).unwrap();
     assert_eq!(json["completion"], generations[0].completion.as_str());
@@ -281,7 +298,9 @@ fn tables_are_described() {
     ] {
         assert!(described.contains(&format!("\n{line}\n")), "{line}\n{described}");
     }
-    assert!(database.tables().iter().flat_map(|table| &table.columns).all(|column| !column.meaning.is_empty()));
+    assert!(
+        database.tables().iter().flat_map(|table| &table.columns).all(|column| !column.meaning.is_empty())
+    );
 }
 
 #[test]
@@ -302,7 +321,10 @@ fn parquet_files_hold_the_same_tables_with_plain_types() {
         let counted = rows(&database, &format!("SELECT COUNT(*) AS n FROM {name}"));
         assert_eq!(counted, [json!({"n": written})], "{name}");
         let run = schema.field(0);
-        assert_eq!((run.name().as_str(), run.data_type(), run.is_nullable()), ("run", &arrow_schema::DataType::Utf8, false));
+        assert_eq!(
+            (run.name().as_str(), run.data_type(), run.is_nullable()),
+            ("run", &arrow_schema::DataType::Utf8, false)
+        );
     }
     let file = out.join("heldout.parquet");
     let first = fs_err::read(&file).unwrap();

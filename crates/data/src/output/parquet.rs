@@ -12,7 +12,10 @@ use std::{
 
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{ArrowError, Field, Schema};
-use parquet::arrow::{ProjectionMask, arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection}};
+use parquet::arrow::{
+    ProjectionMask,
+    arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection},
+};
 
 use super::checksums;
 use crate::{BinaryRow, DataError, PairRow, Split, table::ids::Id};
@@ -259,7 +262,8 @@ mod tests {
             group,
         };
         let columns = || {
-            let batch = batches::<BinaryRow>(dataset.path(), Split::Train, &[], None).unwrap().next().unwrap();
+            let batch =
+                batches::<BinaryRow>(dataset.path(), Split::Train, &[], None).unwrap().next().unwrap();
             batch.unwrap().batch.num_columns()
         };
         write(dataset.path(), &[out(None, None, None), out(Some(id), Some(1.5), None)]);

@@ -67,7 +67,11 @@ pub(super) fn row_columns() -> Vec<FileColumn> {
     use FileValues::{Characters, Contents, Conversation, Same, Split, Turns};
     vec![
         column("split", Split, SPLIT),
-        column("id", Same("id", Text), "Hash of prompt and completion; several judgements of one completion share it"),
+        column(
+            "id",
+            Same("id", Text),
+            "Hash of prompt and completion; several judgements of one completion share it",
+        ),
         column("prompt_id", Same("prompt_id", Text), "Hash of the prompt"),
         nullable("pair_id", Same("pair_id", Text), "Pair that the row is a side of"),
         column("source", Same("source", Text), SOURCE),
@@ -76,7 +80,11 @@ pub(super) fn row_columns() -> Vec<FileColumn> {
         column("label", Same("label", Boolean), "Label after noise: true for desirable"),
         column("original_label", Same("original_label", Boolean), "Label before noise"),
         column("noise", Same("noise", Text), "Kinds of noise that changed the row, joined by `+`, or `none`"),
-        nullable("score", Same("score", Number), "Score of the completion, if the source has scores; higher is better"),
+        nullable(
+            "score",
+            Same("score", Number),
+            "Score of the completion, if the source has scores; higher is better",
+        ),
         column("weight", Same("weight", Number), "Weight of the row in training"),
         column("prompt", Conversation("prompt"), PROMPT),
         column("completion", Contents("completion"), "Text of the judged completion"),
@@ -97,10 +105,22 @@ pub(super) fn pair_columns() -> Vec<FileColumn> {
         column("source", Same("source", Text), SOURCE),
         column("domain", Same("domain", Text), "Domain within the source"),
         nullable("group", Same("group", Text), GROUP),
-        column("noise", Same("noise", Text), "Kinds of noise that changed the pair, joined by `+`, or `none`"),
+        column(
+            "noise",
+            Same("noise", Text),
+            "Kinds of noise that changed the pair, joined by `+`, or `none`",
+        ),
         column("swapped", Same("swapped", Boolean), "True if noise swapped the two sides"),
-        nullable("score_chosen", Same("score_chosen", Number), "Score of the chosen completion, if the source has scores"),
-        nullable("score_rejected", Same("score_rejected", Number), "Score of the rejected completion, if the source has scores"),
+        nullable(
+            "score_chosen",
+            Same("score_chosen", Number),
+            "Score of the chosen completion, if the source has scores",
+        ),
+        nullable(
+            "score_rejected",
+            Same("score_rejected", Number),
+            "Score of the rejected completion, if the source has scores",
+        ),
         column("prompt", Conversation("prompt"), PROMPT),
         column("chosen", Contents("chosen"), "Text of the preferred completion, after noise"),
         column("rejected", Contents("rejected"), "Text of the other completion"),
@@ -129,7 +149,8 @@ impl FileColumn {
     pub(super) fn array(&self, read: &RecordBatch, split: Split) -> Result<ArrayRef, QueryError> {
         let column = |name: &str| read.column_by_name(name).cloned();
         let turns = |name: &str| {
-            let wrong = || ArrowError::SchemaError(format!("column `{name}` is not a list of {{role, content}}"));
+            let wrong =
+                || ArrowError::SchemaError(format!("column `{name}` is not a list of {{role, content}}"));
             Conversations::new(&column(name).ok_or_else(wrong)?).ok_or_else(wrong)
         };
         Ok(match self.values {
@@ -137,13 +158,11 @@ impl FileColumn {
             FileValues::Same(name, _) => {
                 column(name).unwrap_or_else(|| new_null_array(&DataType::Utf8, read.num_rows()))
             }
-            FileValues::Conversation(name) => {
-                turns(name)?.texts(|text, role, content| {
-                    text.push_str(role);
-                    text.push_str(": ");
-                    text.push_str(content);
-                })
-            }
+            FileValues::Conversation(name) => turns(name)?.texts(|text, role, content| {
+                text.push_str(role);
+                text.push_str(": ");
+                text.push_str(content);
+            }),
             FileValues::Contents(name) => turns(name)?.texts(|text, _, content| text.push_str(content)),
             FileValues::Turns(name) => turns(name)?.numbers(|contents| contents.count().signed()),
             FileValues::Characters(name) => {

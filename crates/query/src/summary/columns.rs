@@ -46,7 +46,11 @@ impl DatasetColumns {
         let keys = ["split", "source", "domain"];
         let named = |groups: &Answer| {
             let (splits, sources, domains) = (splits(groups), groups.texts("source"), groups.texts("domain"));
-            splits.into_iter().zip(sources).zip(domains).map(|((split, source), domain)| (split, source, domain))
+            splits
+                .into_iter()
+                .zip(sources)
+                .zip(domains)
+                .map(|((split, source), domain)| (split, source, domain))
         };
         let mut counts = Groups::new();
         let rows = grouped(&self.rows, &keys, by_label("label"))?;
@@ -74,25 +78,31 @@ impl DatasetColumns {
         }
 
         let noise = grouped(&self.rows, &["split", "noise"], by_label("original_label"))?;
-        for ((split, kind), rows) in splits(&noise).into_iter().zip(noise.texts("noise")).zip(row_counts(&noise)) {
+        for ((split, kind), rows) in
+            splits(&noise).into_iter().zip(noise.texts("noise")).zip(row_counts(&noise))
+        {
             of(split, &mut |summary| {
                 summary.noise.insert(kind.clone(), rows);
             });
         }
         let noise = grouped(&self.pairs, &["split", "noise"], vec![number()])?;
-        for ((split, kind), pairs) in splits(&noise).into_iter().zip(noise.texts("noise")).zip(noise.integers(NUMBER)) {
+        for ((split, kind), pairs) in
+            splits(&noise).into_iter().zip(noise.texts("noise")).zip(noise.integers(NUMBER))
+        {
             of(split, &mut |summary| summary.noise.entry(kind.clone()).or_default().pairs = pairs as u64);
         }
 
         // Sums of few distinct weights, in their order: a sum of all rows would depend on threads.
         let scored = vec![number(), col("score").count().alias("scored")];
         let weights = grouped(&self.rows, &["split", "label", "weight"], scored)?;
-        let classes = splits(&weights).into_iter().zip(weights.booleans("label")).zip(weights.numbers("weight"));
+        let classes =
+            splits(&weights).into_iter().zip(weights.booleans("label")).zip(weights.numbers("weight"));
         let counts = weights.integers(NUMBER).into_iter().zip(weights.integers("scored"));
         for (((split, label), weight), (rows, scored)) in classes.zip(counts) {
             of(split, &mut |summary| {
                 summary.scored += scored as u64;
-                *(if label { &mut summary.weights.0 } else { &mut summary.weights.1 }) += weight * rows as f64;
+                *(if label { &mut summary.weights.0 } else { &mut summary.weights.1 }) +=
+                    weight * rows as f64;
             });
         }
 
@@ -137,9 +147,9 @@ impl DatasetColumns {
             }
             examples.extend(at.into_iter().zip(rows).map(|(position, row)| ((split, position), row)));
         }
-        let taken = chosen.into_iter().filter_map(|key| {
-            Some(Example::new(key.split, examples.remove(&(key.split, key.position))?))
-        });
+        let taken = chosen
+            .into_iter()
+            .filter_map(|key| Some(Example::new(key.split, examples.remove(&(key.split, key.position))?)));
         Ok(taken.collect())
     }
 }

@@ -6,8 +6,6 @@ use prospect_core::draw::Draw;
 use prospect_data::{BinaryRow, Message, Split};
 use serde::Serialize;
 
-
-
 /// An example row.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Example {
@@ -36,7 +34,8 @@ pub struct Example {
 impl Example {
     /// Makes an example of a row.
     pub(super) fn new(split: Split, row: BinaryRow) -> Self {
-        let BinaryRow { id, prompt, completion, label, source, domain, score, original_label, noise, .. } = row;
+        let BinaryRow { id, prompt, completion, label, source, domain, score, original_label, noise, .. } =
+            row;
         Self { split, id, label, original_label, noise, source, domain, score, prompt, completion }
     }
 }

@@ -12,7 +12,8 @@ fn answers(chapter: &str, database: &Database) -> Vec<Vec<Value>> {
     let docs = fs_err::read_to_string(file).unwrap();
     let chapter = docs.split("\n## ").find(|text| text.starts_with(chapter)).unwrap();
     let questions = chapter.split("\n### ").skip(1);
-    let sql = questions.map(|question| question.split_once("```sql\n").unwrap().1.split_once("```").unwrap().0);
+    let sql =
+        questions.map(|question| question.split_once("```sql\n").unwrap().1.split_once("```").unwrap().0);
     sql.map(|sql| rows(database, sql)).collect()
 }
 
@@ -25,7 +26,10 @@ fn questions_about_a_dataset_are_answered() {
         panic!("{} questions", answers.len());
     };
     let key = |row: &Value| format!("{} {}", row["split"].as_str().unwrap(), row["domain"].as_str().unwrap());
-    assert_eq!(balance.iter().map(key).collect::<Vec<_>>(), ["test art", "test law", "train art", "train law"]);
+    assert_eq!(
+        balance.iter().map(key).collect::<Vec<_>>(),
+        ["test art", "test law", "train art", "train law"]
+    );
     let total: u64 = balance.iter().map(|row| row["n"].as_u64().unwrap()).sum();
     assert_eq!(total, 62);
     assert!(balance[..2].iter().all(|row| row["desirable"] == 0.5));
@@ -35,7 +39,11 @@ fn questions_about_a_dataset_are_answered() {
     assert_eq!(kinds, ["flip", "flip", "none", "none"]);
     assert!(noise.iter().all(|row| (row["label"] == row["original_label"]) == (row["noise"] == "none")));
     assert_eq!(lengths.len(), 2);
-    assert!(lengths.iter().all(|row| row["characters_more"].is_f64() && row["longer_preferred"].as_f64() <= Some(1.0)));
+    assert!(
+        lengths
+            .iter()
+            .all(|row| row["characters_more"].is_f64() && row["longer_preferred"].as_f64() <= Some(1.0))
+    );
     assert_eq!(prompts.len(), 10);
     assert_eq!((&prompts[0]["prompt"], &prompts[0]["completions"]), (&json!("user: question 1?"), &json!(4)));
     let reasons: Vec<_> = rejected.iter().map(|row| (row["reason"].as_str().unwrap(), &row["n"])).collect();
@@ -61,13 +69,13 @@ fn questions_about_a_sweep_are_answered() {
     // A seed adds 1 to every log-ratio, and β is 0.5.
     assert!((margin(&margins[1]) - margin(&margins[0]) - 0.5).abs() < 1e-12);
     assert_eq!(margins[0]["train.beta"], 0.5);
-    assert_eq!(worst.len(), 6);
+    assert_eq!(worst.len(), 7);
     // The mean over seeds of 0.5·(0 + seed − 2).
     assert_eq!(margin(&worst[0]), -0.75);
     assert!(worst.windows(2).all(|pair| margin(&pair[0]) < margin(&pair[1])));
     assert!(worst[0]["prompt"].as_str().unwrap().starts_with("user: question"));
     assert_eq!(longest.len(), 10);
-    assert_eq!((&longest[0]["tokens"], &longest[0]["method"]), (&json!(15), &json!("dpo")));
+    assert_eq!((&longest[0]["tokens"], &longest[0]["method"]), (&json!(16), &json!("dpo")));
     let rates: Vec<_> = wins.iter().map(|row| (row["method"].as_str().unwrap(), &row["win_rate"])).collect();
     assert_eq!(rates, [("dpo", &json!(0.5)), ("kto", &json!(1.0))]);
 }
