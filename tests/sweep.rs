@@ -238,6 +238,7 @@ fn parallel_runs_give_the_bytes_of_sequential_runs() {
     for how in ["--out alone/sweep", "--out together/sweep --jobs 3"] {
         let run = place.run(&format!("sweep experiment.yaml {how}"));
         assert_eq!(run.code, Some(0), "{run}");
+        assert!(run.stderr.contains("all figures average over model.init_seed"), "{run}");
     }
     let together = results(&place, "together/sweep");
     assert_eq!(together.keys().filter(|name| name.ends_with("metrics.jsonl")).count(), 10);
@@ -334,6 +335,7 @@ fn runs_may_differ_in_recipe_and_start_and_combinations_may_be_excluded() {
     };
     let all = plan("exclude=[]");
     assert!(all.stdout.contains("8 runs over 1 datasets and 2 models; shared stages: 2 SFT"), "{all}");
+    assert!(all.stdout.contains("warning: `model` is neither `report.x` nor `report.series`"), "{all}");
     // Linked groups keep the order of the file.
     assert!(all.stdout.find("kto").unwrap() < all.stdout.find("dpo").unwrap(), "{all}");
     let some = plan(r#"exclude=[{"start":"sft","model":["large"]}]"#);

@@ -9,7 +9,7 @@ use prospect_core::{disk, memory};
 use prospect_model::device::{self, DeviceInfo};
 use serde::Serialize;
 
-use crate::output;
+use crate::{output, plan::human_bytes};
 
 /// Arguments of `prospect doctor`.
 #[derive(Debug, clap::Args)]
@@ -128,9 +128,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 /// Describes the facts as names and values.
 fn lines(facts: &MachineFacts) -> Vec<(String, String)> {
-    let gib = |bytes: Option<u64>| {
-        bytes.map_or("unknown".to_owned(), |bytes| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)))
-    };
+    let shown = |bytes: Option<u64>| bytes.map_or("unknown".to_owned(), human_bytes);
     let sets = match facts.instruction_sets[..] {
         [] => "none of AVX2, AVX-512".to_owned(),
         ref sets => sets.join(", "),
@@ -139,8 +137,8 @@ fn lines(facts: &MachineFacts) -> Vec<(String, String)> {
         GpuFacts::None(reason) => format!("none: {reason}"),
         GpuFacts::Found(DeviceInfo { name, memory, free, driver, compute_capability }) => format!(
             "{name}, {} ({} free), compute capability {}, CUDA {}",
-            gib(*memory),
-            gib(*free),
+            shown(*memory),
+            shown(*free),
             compute_capability.as_deref().unwrap_or("unknown"),
             driver.as_deref().unwrap_or("unknown")
         ),
@@ -152,13 +150,16 @@ fn lines(facts: &MachineFacts) -> Vec<(String, String)> {
         ("prospect".to_owned(), format!("{} on {}", facts.version, facts.system)),
         ("threads".to_owned(), facts.threads.to_string()),
         ("instruction sets".to_owned(), sets),
-        ("memory".to_owned(), format!("{}, {} available", gib(facts.memory), gib(facts.memory_available))),
+        (
+            "memory".to_owned(),
+            format!("{}, {} available", shown(facts.memory), shown(facts.memory_available)),
+        ),
         ("GPU".to_owned(), gpu),
         ("Hub".to_owned(), format!("{access}, {token}")),
-        ("free disk space".to_owned(), gib(facts.disk_free)),
+        ("free disk space".to_owned(), shown(facts.disk_free)),
     ];
     lines.extend(facts.caches.iter().filter(|cache| cache.bytes > 0).map(|cache| {
-        (cache.name.to_owned(), format!("{} in {}", gib(Some(cache.bytes)), cache.path.display()))
+        (cache.name.to_owned(), format!("{} in {}", shown(Some(cache.bytes)), cache.path.display()))
     }));
     lines
 }

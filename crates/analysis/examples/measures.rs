@@ -11,10 +11,9 @@
 
 use std::{collections::BTreeMap, error::Error, path::PathBuf};
 
-use prospect_analysis::stats::{Observation, Scale, contrast};
+use prospect_analysis::stats::{Observation, Scale, contrast, smoothed_accuracies};
 use prospect_core::{draw::Draw, sample::mean};
 use prospect_runs::{PairOutcome, RunDir, SweepDir, describe_settings, preference};
-use statrs::function::erf::erfc;
 
 /// Draws of held-out pairs for each comparison and seed.
 const DRAWS: u64 = 40;
@@ -41,9 +40,8 @@ type Measure = (&'static str, fn(f64, &[&PairOutcome]) -> f64);
 const MEASURES: [Measure; 3] = [
     ("0/1 accuracy", |_, pairs| average(pairs.iter().map(|pair| pair.accuracy()))),
     ("smoothed accuracy", |_, pairs| {
-        let margins = || pairs.iter().map(|pair| pair.chosen - pair.rejected);
-        let root = average(margins().map(|margin| margin * margin)).sqrt();
-        average(margins().map(|margin| 0.5 * erfc(-margin / root / std::f64::consts::SQRT_2)))
+        let margins: Vec<f64> = pairs.iter().map(|pair| pair.chosen - pair.rejected).collect();
+        average(smoothed_accuracies(&margins).into_iter())
     }),
     ("reward margin", |beta, pairs| average(pairs.iter().map(|pair| beta * (pair.chosen - pair.rejected)))),
 ];

@@ -42,6 +42,7 @@ mod interval;
 mod jackknife;
 mod seed_pool;
 mod share;
+mod smoothed;
 mod student;
 mod variance;
 mod variation;
@@ -51,6 +52,7 @@ pub use holm::holm;
 pub use interval::{Difference, Sample, Scale, contrast, estimate};
 pub use jackknife::pseudo_values;
 pub use seed_pool::{DifferencePool, SeedLayout, SeedVariance, pool_differences, pool_levels};
+pub use smoothed::smoothed_accuracies;
 pub use variation::Variation;
 
 /// A run's result on one held-out pair.

@@ -57,6 +57,7 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, AnalysisError> {
         selected_settings(&experiment),
         stopped(sweep, &experiment),
         trained_starts(&experiment),
+        averaged(&experiment),
     ];
     let summary = Summary {
         verdict: sentences.concat(),
@@ -98,6 +99,19 @@ fn trained_starts(experiment: &Experiment) -> String {
         " Warning: the question is about base models, but runs start from {}. Instructions and preferences that a \
          model has seen before count as no SFT here, so these results do not answer the question for base models.",
         starts.join(" and ")
+    )
+}
+
+/// Sentence about swept settings that estimates average over; empty without any.
+fn averaged(experiment: &Experiment) -> String {
+    let settings = experiment.averaged_settings();
+    if settings.is_empty() {
+        return String::new();
+    }
+    format!(
+        " Warning: all figures average over {}; runs that differ in it count like seeds. To compare its values, make it \
+         `report.x` or `report.series`.",
+        settings.join(" and ")
     )
 }
 

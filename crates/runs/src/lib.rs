@@ -52,7 +52,7 @@ pub use comparison::{Comparison, ComparisonRequest, CostUnit, Look, LookResult, 
 pub use judgement::{JudgeNote, Judgement, Opponent};
 pub use plan::{
     Axis, DataUse, Experiment, PlannedRun, PrimaryContrast, PublishedResults, RUNG_KEY, Resample, Search,
-    Stage, TRIAL_KEY, TrainedStart, TrueUtility, describe_settings, series_name,
+    Stage, TRIAL_KEY, TrainedStart, TrueUtility, averaged_settings, describe_settings, series_name,
 };
 pub use progress::{Stamp, SweepProgress};
 pub use records::{

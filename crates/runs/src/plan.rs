@@ -251,6 +251,29 @@ impl Experiment {
             }
         }
     }
+
+    /// Swept settings that estimates average over. Empty for a search, whose settings differ by
+    /// series.
+    pub fn averaged_settings(&self) -> Vec<&str> {
+        let runs = if self.search.is_some() { &[] } else { self.runs.as_slice() };
+        averaged_settings(runs.iter().map(|run| &run.settings), [&self.x, &self.series])
+    }
+}
+
+/// Returns the settings with several values among the runs that are neither the x axis nor the
+/// series.
+pub fn averaged_settings<'a>(
+    runs: impl Iterator<Item = &'a BTreeMap<String, Value>>,
+    axes: [&Axis; 2],
+) -> Vec<&'a str> {
+    let mut values: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
+    for (key, value) in runs.flatten().filter(|(key, _)| axes.iter().all(|axis| axis.key != **key)) {
+        let known = values.entry(key).or_default();
+        if !known.contains(&value) {
+            known.push(value);
+        }
+    }
+    values.into_iter().filter(|(_, values)| values.len() > 1).map(|(key, _)| key).collect()
 }
 
 #[cfg(test)]
@@ -258,6 +281,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn settings_with_one_value_are_not_averaged() {
+        let axis = |key: &str| Axis { key: key.to_owned(), label: String::new() };
+        let runs =
+            [("dpo", 1, "small"), ("kto", 2, "small"), ("kto", 1, "large")].map(|(method, x, model)| {
+                [("method", json!(method)), ("x", json!(x)), ("model", json!(model)), ("data", json!("hh"))]
+                    .into_iter()
+                    .map(|(key, value)| (key.to_owned(), value))
+                    .collect()
+            });
+        assert_eq!(averaged_settings(runs.iter(), [&axis("x"), &axis("method")]), ["model"]);
+        assert_eq!(averaged_settings(runs[..2].iter(), [&axis("x"), &axis("method")]), [""; 0]);
+    }
 
     #[test]
     fn training_domains_are_those_of_the_recipe() {

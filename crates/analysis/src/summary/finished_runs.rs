@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use prospect_core::sample::mean;
 use prospect_runs::{
     Experiment, Generation, Judgement, Opponent, PairOutcome, PlannedRun, PolicySample, RecordKind, SweepDir,
     ThumbOutcome, preference, series_name,
 };
 use serde_json::Value;
-use statrs::function::erf::erfc;
 
 use crate::{AnalysisError, stats::Observation, validation::is_validation};
 
@@ -49,19 +47,6 @@ pub(super) fn own_accuracies(run: &FinishedRun<'_>) -> Option<Vec<f64>> {
 /// Reward margin of every held-out pair.
 pub(super) fn margins(run: &FinishedRun<'_>) -> Vec<f64> {
     run.pairs.iter().map(|pair| run.beta * (pair.chosen - pair.rejected)).collect()
-}
-
-/// Smoothed accuracy of a run on every held-out pair: Φ(margin / root mean square of its margins).
-pub(super) fn smoothed_accuracies(run: &FinishedRun<'_>) -> Vec<f64> {
-    let margins = margins(run);
-    let root = mean(margins.iter().map(|margin| margin * margin)).unwrap_or(0.0).sqrt();
-    let smoothed = |margin: f64| if root > 0.0 { normal_share(margin / root) } else { 0.5 };
-    margins.into_iter().map(smoothed).collect()
-}
-
-/// Standard normal distribution function Φ.
-fn normal_share(z: f64) -> f64 {
-    0.5 * erfc(-z / std::f64::consts::SQRT_2)
 }
 
 #[cfg(test)]
@@ -255,19 +240,6 @@ pub(super) fn utilities<'a>(runs: &[&'a FinishedRun<'_>]) -> Option<Vec<Vec<Obse
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn smoothed_accuracy_does_not_depend_on_the_scale_of_margins() {
-        let planned = PlannedRun { id: String::new(), settings: BTreeMap::new(), seed: 0, data: 0 };
-        let values = |scale: f64| -> Vec<f64> {
-            smoothed_accuracies(&FinishedRun::with_margins(&planned, &[scale, -scale, 0.0], 1))
-        };
-        // Φ(√(3/2)) = 0.8897.
-        let small = values(0.01);
-        assert!((small[0] - 0.889_7).abs() < 1e-4 && (small[0] + small[1] - 1.0).abs() < 1e-12, "{small:?}");
-        assert!(small.iter().zip(values(50.0)).all(|(small, large)| (small - large).abs() < 1e-12));
-        assert_eq!(values(0.0), [0.5; 3]);
-    }
 
     #[test]
     fn true_utility_judges_where_it_is_known() {

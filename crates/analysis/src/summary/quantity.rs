@@ -2,11 +2,11 @@
 
 use super::{
     clustered::{Clustered, ClusteredSample},
-    finished_runs::{FinishedRun, accuracies, margins, own_accuracies, smoothed_accuracies, utilities},
+    finished_runs::{FinishedRun, accuracies, margins, own_accuracies, utilities},
 };
 use crate::{
     AnalysisError,
-    stats::Scale,
+    stats::{Scale, smoothed_accuracies},
     thumbs::{auc_terms, margin_terms, scores},
 };
 
@@ -27,7 +27,7 @@ impl Quantity {
 
     /// Accuracy that counts how clearly a pair is ranked.
     pub(super) const SMOOTHED_ACCURACY: Self = Self {
-        values: |runs| Clustered::pairs(runs, smoothed_accuracies),
+        values: |runs| Clustered::pairs(runs, |run| smoothed_accuracies(&margins(run))),
         scale: Scale::Range { low: 0.0, high: 1.0 },
     };
 

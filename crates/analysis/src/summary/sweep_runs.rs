@@ -43,12 +43,19 @@ impl<'a> SweepRuns<'a> {
         CellKey { series: self.experiment.baseline.clone(), x }
     }
 
-    /// Finished runs of a cell and of the baseline at the same x, over the seeds that both have.
+    /// Finished runs of a cell and of the baseline at the same x, over the seeds (and values of
+    /// averaged settings) that both have.
     pub(super) fn paired_with_baseline(&self, cell: &CellKey) -> Option<[Vec<&FinishedRun<'a>>; 2]> {
         let (runs, baseline) = (self.cells.get(cell)?, self.cells.get(&self.baseline_at(cell.x))?);
-        let has_seed = |runs: &[FinishedRun<'_>], seed| runs.iter().any(|run| run.planned.seed == seed);
+        let averaged = self.experiment.averaged_settings();
+        let is_partner = |run: &FinishedRun<'_>, other: &FinishedRun<'_>| {
+            let [run, other] = [run, other].map(|run| run.planned);
+            run.seed == other.seed
+                && averaged.iter().all(|key| run.settings.get(*key) == other.settings.get(*key))
+        };
         let shared = |runs: &'_ [FinishedRun<'a>], others: &[FinishedRun<'a>]| -> Vec<usize> {
-            (0..runs.len()).filter(|index| has_seed(others, runs[*index].planned.seed)).collect()
+            let has_partner = |run: &FinishedRun<'_>| others.iter().any(|other| is_partner(run, other));
+            (0..runs.len()).filter(|index| has_partner(&runs[*index])).collect()
         };
         let ours: Vec<_> = shared(runs, baseline).into_iter().map(|index| &runs[index]).collect();
         let theirs: Vec<_> = shared(baseline, runs).into_iter().map(|index| &baseline[index]).collect();

@@ -221,7 +221,10 @@ impl Words<'_> {
         let text = parts.join("; ");
         match parts.is_empty() {
             true => None,
-            false if !self.is_numeric() && self.sweep.xs.numbers.len() == 1 => Some(capitalised(&text) + "."),
+            false if !self.is_numeric() && self.sweep.xs.numbers.len() == 1 => {
+                // Names of series stay as they are.
+                Some(if self.has_utility { capitalised(&text) } else { text } + ".")
+            }
             false => Some(format!("{}, {text}.", self.at(&[x]))),
         }
     }

@@ -1,9 +1,13 @@
 //! Drawings as SVG text and PNG files.
 
+mod round_joins;
+
 use std::path::Path;
 
 use minijinja::HtmlEscape;
 use plotters::prelude::{BitMapBackend, DrawingBackend, IntoDrawingArea, SVGBackend, WHITE};
+
+use round_joins::RoundJoins;
 
 use super::{
     canvas::{Canvas, Size},
@@ -120,7 +124,7 @@ fn write_png(drawing: &impl Drawing, figure: &Figure, path: &Path) -> Result<(),
     let (width, height) = (width as u32 * PNG_SCALE, height as u32 * PNG_SCALE);
     let large = (width * SAMPLES, height * SAMPLES);
     let mut samples = vec![0; large.0 as usize * large.1 as usize * 3];
-    let area = BitMapBackend::with_buffer(&mut samples, large).into_drawing_area();
+    let area = RoundJoins(BitMapBackend::with_buffer(&mut samples, large)).into_drawing_area();
     area.fill(&WHITE)
         .and_then(|()| drawing.draw(&Canvas::new(&area, f64::from(PNG_SCALE * SAMPLES), PNG_BASELINE)))
         .and_then(|()| area.present())

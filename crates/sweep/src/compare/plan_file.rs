@@ -15,7 +15,7 @@ pub(super) const METHOD: &str = "method";
 const TRAINING: &str = "training";
 
 /// Held-out prompts that each run continues, for its KL.
-pub(super) const GENERATED_PROMPTS: usize = 32;
+pub(super) const GENERATED_PROMPTS: usize = 16;
 
 /// Maximum tokens of a continuation.
 const NEW_TOKENS: usize = 48;

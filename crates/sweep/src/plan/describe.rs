@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use prospect_model::WeightsSource;
-use prospect_runs::{SweepDir, describe_settings};
-
+use prospect_runs::{SweepDir, averaged_settings, describe_settings};
 use prospect_train::Settings;
 
 use super::{DatasetSource, ResolvedRun, RunFilter, SweepPlan};
@@ -54,6 +53,13 @@ impl SweepPlan {
         lines.extend(self.trained_starts().iter().map(|start| {
             format!(
                 "warning: the question is about base models, but runs start from {start}; the verdict says so"
+            )
+        }));
+        let compared = if self.search.is_some() { &[] } else { self.runs.as_slice() };
+        let averaged = averaged_settings(compared.iter().map(|run| &run.settings), self.axes.each_ref());
+        lines.extend(averaged.into_iter().map(|setting| {
+            format!(
+                "warning: `{setting}` is neither `report.x` nor `report.series`; the report averages over it, and says so"
             )
         }));
         let held = sweep.claims().held().unwrap_or_default();
