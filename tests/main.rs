@@ -20,6 +20,7 @@ mod plan;
 mod planning;
 mod prepare;
 mod progress;
+mod query;
 mod recipes;
 mod sharing;
 mod slurm;

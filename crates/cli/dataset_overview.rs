@@ -2,9 +2,9 @@
 
 mod quality;
 
-use prospect_data::{
-    BalancedClassWeights, DatasetSummary, Example, LengthHistogram, Lengths, Manifest, Message, RowCounts,
-    Split, SplitSummary, TextLengths,
+use prospect_data::{BalancedClassWeights, Manifest, Message, Split};
+use prospect_query::{
+    DatasetSummary, Example, LengthHistogram, Lengths, Rejections, RowCounts, SplitSummary, TextLengths,
 };
 use prospect_report::overview::{
     self, ContentBlock, Conversation, ConversationTurn, DisplayTable, HistogramSeries, Overview, Section,
@@ -214,7 +214,7 @@ fn contradictions(manifest: &Manifest) -> Vec<ContentBlock> {
     ]
 }
 
-fn rejections(rejected: &prospect_data::Rejections, manifest: &Manifest) -> Vec<ContentBlock> {
+fn rejections(rejected: &Rejections, manifest: &Manifest) -> Vec<ContentBlock> {
     if rejected.rows == 0 {
         return vec![ContentBlock::Note("No row was rejected.".to_owned())];
     }

@@ -6,8 +6,9 @@ use std::{
 };
 
 use prospect_core::{files::write_whole, progress::Progress};
-use prospect_data::{DatasetSummary, TokenCounter, read_manifest, summarise};
+use prospect_data::{TokenCounter, read_manifest};
 use prospect_model::ModelFile;
+use prospect_query::{DatasetSummary, summarise};
 use prospect_train::token_counter;
 
 use crate::{
@@ -61,9 +62,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 fn summary(args: &Args, tokens: Option<&TokenCounter>) -> anyhow::Result<DatasetSummary> {
     let dataset: &Path = &args.dataset;
+    let Some(tokens) = tokens else {
+        return Ok(summarise(dataset, None, args.examples, &|_| {})?);
+    };
     let manifest = read_manifest(dataset)?;
     let rows =
         [manifest.train, manifest.test].iter().map(|split| split.n_desirable + split.n_undesirable).sum();
     let progress = Progress::new("reading", "rows", rows);
-    Ok(summarise(dataset, tokens, args.examples, &|rows| progress.advance(rows, ""))?)
+    Ok(summarise(dataset, Some(tokens), args.examples, &|rows| progress.advance(rows, ""))?)
 }

@@ -34,6 +34,7 @@ mod plan;
 mod prepare;
 mod preview;
 mod profile;
+mod query;
 mod ranks;
 mod recipes;
 mod report;
@@ -72,6 +73,8 @@ enum Command {
     Prepare(prepare::Args),
     /// Show a dataset: counts, lengths, noise, rejected rows, examples
     Inspect(inspect::Args),
+    /// Answer SQL queries on a dataset or sweep: rows, pairs, runs, metrics, held-out feedback
+    Query(query::Args),
     /// Show examples as training sees them: template, scored tokens, truncation, KL partners
     Preview(preview::Args),
     /// Check recipes, experiments and Slurm profiles without running anything
@@ -119,6 +122,7 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Prepare(args) => prepare::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Query(args) => query::run(&args),
         Command::Preview(args) => preview::run(&args),
         Command::Validate(args) => validate::run(&args),
         Command::Plan(args) => plan::run(&args),

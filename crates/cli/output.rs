@@ -25,6 +25,15 @@ pub(crate) fn print(line: impl std::fmt::Display) -> io::Result<()> {
     }
 }
 
+/// Prints data whose lines end. A pipe that its reader has closed is not an error.
+pub(crate) fn print_all(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
 /// Prints a status line to standard error, unless `--quiet` is set. A closed standard error does
 /// not stop the work.
 pub(crate) fn say(line: impl AsRef<str>) {

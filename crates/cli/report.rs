@@ -9,12 +9,12 @@ use std::{
 use anyhow::{Context, bail};
 use prospect_analysis::summarise;
 use prospect_core::config::did_you_mean;
+use prospect_query::write_tables;
 use prospect_report::export_paper;
 use prospect_runs::SweepDir;
 
 use crate::{
-    output,
-    output::say,
+    output::{self, say, warn},
     recipes::{self, RecipeKind},
     theory,
 };
@@ -131,13 +131,17 @@ fn sweeps_below(folder: &Path) -> Vec<String> {
     sweeps.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
-/// Renders a summarised sweep.
+/// Renders a summarised sweep, and writes its tables as parquet.
 pub(crate) fn render(
     sweep: &SweepDir,
     place: &ReportPlace,
     reload: Option<Duration>,
 ) -> anyhow::Result<PathBuf> {
     let page = prospect_report::render(sweep, place.folder(), reload)?;
+    // Like the page, which shows an unreadable file with its run, this must not stop the others.
+    if let Err(error) = write_tables(sweep, &place.folder().join("tables")) {
+        warn(format!("warning: the parquet tables of the report are not up to date: {error}"));
+    }
     place.publish(sweep)?;
     Ok(page)
 }

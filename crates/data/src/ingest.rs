@@ -22,6 +22,6 @@ pub(crate) mod shards;
 pub(crate) mod sources;
 
 pub use input_file::InputFile;
-pub use rejections::ReadingCounts;
+pub use rejections::{ReadingCounts, RejectedRow};
 pub use shard::Shard;
 pub use shards::{shard_file, shards_folder};

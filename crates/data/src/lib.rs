@@ -26,8 +26,8 @@
 //! pass on part of the input, and [`merge_shards`] makes from all parts the same dataset as
 //! [`prepare()`].
 //!
-//! [`read_binary`], [`read_pairs`], [`read_manifest`] and [`summarise`] read a dataset directory.
-//! Synthetic feedback comes from a [`SyntheticWorld`], which knows the true utility of any
+//! [`read_binary`], [`read_pairs`], [`read_columns`], [`read_rejected`] and [`read_manifest`] read a
+//! dataset directory. Synthetic feedback comes from a [`SyntheticWorld`], which knows the true utility of any
 //! completion ([`Pipeline::world`]).
 //!
 //! | module | content |
@@ -62,14 +62,13 @@ mod output;
 mod prepare;
 mod rows;
 mod steps;
-mod summary;
 mod table;
 mod tokens;
 
 pub use config::{HhPart, Locate, Pipeline, PipelineFile, SourceFile, SourceFiles, SourceKind, SplitFile};
 pub use error::DataError;
 pub use ingest::{
-    InputFile, ReadingCounts, Shard,
+    InputFile, ReadingCounts, RejectedRow, Shard,
     records::{CsvFormat, Delimiter, Quoting, TextEncoding},
     shard_file, shards_folder,
     sources::{
@@ -79,8 +78,9 @@ pub use ingest::{
     },
 };
 pub use output::{
-    BalancedClassWeights, LlamaFactoryCounts, Manifest, dataset_fingerprint, export_llama_factory,
-    read_binary, read_manifest, read_pairs,
+    BalancedClassWeights, Batches, DatasetFile, LlamaFactoryCounts, Manifest, dataset_fingerprint,
+    export_llama_factory, read_binary, read_binary_batches, read_columns, read_manifest, read_pairs,
+    read_rejected,
 };
 pub use prepare::{dry_run, is_dataset, is_shard_prepared, merge_shards, prepare, prepare_shard, prepared};
 pub use rows::{BinaryRow, Message, PairRow, Split};
@@ -99,10 +99,6 @@ pub use steps::{
     quality::QualityCounts,
     selection::{Selection, SelectionCounts},
     split::{SplitBy, SplitRule},
-};
-pub use summary::{
-    DatasetSummary, DomainSummary, Example, LengthHistogram, Lengths, RejectedExample, Rejections, RowCounts,
-    SplitSummary, TextLengths, summarise,
 };
 pub use table::SplitCounts;
 pub use tokens::{CountTokens, TokenCounter};

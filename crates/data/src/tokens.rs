@@ -25,11 +25,7 @@ impl TokenCounter {
     }
 
     /// Returns the tokens of a prompt and of the completion that follows it.
-    pub(crate) fn count(
-        &self,
-        prompt: &[Message],
-        completion: &[Message],
-    ) -> Result<(usize, usize), DataError> {
+    pub fn count(&self, prompt: &[Message], completion: &[Message]) -> Result<(usize, usize), DataError> {
         (self.count)(prompt, completion).map_err(DataError::Tokens)
     }
 }

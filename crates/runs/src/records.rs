@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use strum::{Display, VariantArray};
 
 /// Event that a metrics record belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum RecordKind {
     /// One optimizer step.
     Train,

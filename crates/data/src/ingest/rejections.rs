@@ -20,17 +20,17 @@ use crate::{
 /// Name of the file of rejected rows in a dataset directory.
 pub(crate) const FILE: &str = "rejected.jsonl";
 
-/// A line of `rejected.jsonl`.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct RejectedRow {
+/// A row that cannot be used: a line of `rejected.jsonl`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RejectedRow {
     /// Name of the input file.
-    pub(crate) file: String,
+    pub file: String,
     /// Line of the row, from 1.
-    pub(crate) line: usize,
+    pub line: usize,
     /// The reason, or several joined by `+`.
-    pub(crate) reason: String,
+    pub reason: String,
     /// Details, with a short excerpt at most.
-    pub(crate) detail: String,
+    pub detail: String,
 }
 
 /// Input rows by outcome.

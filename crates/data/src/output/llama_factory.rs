@@ -99,7 +99,7 @@ fn write<R: ParquetRow>(
     row: impl Fn(&R, &mut BufWriter<File>) -> Result<bool, DataError>,
 ) -> Result<(), DataError> {
     let mut out = BufWriter::new(File::create(path)?);
-    for batch in parquet::batches::<R>(dataset, split, &[])? {
+    for batch in parquet::batches::<R>(dataset, split, &[], None)? {
         for record in batch?.rows::<R>()? {
             let written = row(&record, &mut out)?;
             counts.written += u64::from(written);

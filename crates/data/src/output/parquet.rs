@@ -12,7 +12,10 @@ use std::{
 
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{ArrowError, Field, Schema};
-use parquet::arrow::{ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuilder};
+use parquet::arrow::{
+    ProjectionMask,
+    arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection},
+};
 
 use super::checksums;
 use crate::{BinaryRow, DataError, PairRow, Split, table::ids::Id};
@@ -76,19 +79,20 @@ pub(crate) fn record_batch<R: ParquetRow>(
 /// Reads the rows of a split.
 pub(crate) fn read<R: ParquetRow>(dataset: &Path, split: Split) -> Result<Vec<R>, DataError> {
     let mut rows = Vec::new();
-    for batch in batches::<R>(dataset, split, &[])? {
+    for batch in batches::<R>(dataset, split, &[], None)? {
         rows.extend(batch?.rows::<R>()?);
     }
     Ok(rows)
 }
 
 /// Checks the file of a split, then reads it batch by batch: the columns in `only`, or all columns
-/// if it is empty.
+/// if it is empty, of all rows, or of those at the ascending positions `at`.
 pub(crate) fn batches<R: ParquetRow>(
     dataset: &Path,
     split: Split,
     only: &[&str],
-) -> Result<impl Iterator<Item = Result<RowBatch, DataError>>, DataError> {
+    at: Option<&[usize]>,
+) -> Result<impl Iterator<Item = Result<RowBatch, DataError>> + use<R>, DataError> {
     let file = path::<R>(dataset, split);
     checksums::check(dataset, &name::<R>(split))?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(fs_err::File::open(&file)?.into_file())
@@ -108,11 +112,64 @@ pub(crate) fn batches<R: ParquetRow>(
         [] => ProjectionMask::all(),
         names => ProjectionMask::columns(builder.parquet_schema(), names.iter().copied()),
     };
+    let builder = match at {
+        None => builder,
+        Some(at) => {
+            let rows = usize::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(usize::MAX);
+            let ranges = at.iter().filter(|row| **row < rows).map(|row| *row..row + 1);
+            builder.with_row_selection(RowSelection::from_consecutive_ranges(ranges, rows))
+        }
+    };
     let reader = builder.with_projection(mask).build().map_err(DataError::parquet(&file))?;
     Ok(reader.map(move |batch| match batch {
         Ok(batch) => Ok(RowBatch { file: file.clone(), batch }),
         Err(error) => Err(DataError::arrow(&file)(error)),
     }))
+}
+
+/// Kind of the parquet files of a dataset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatasetFile {
+    /// Files of [`BinaryRow`]s.
+    Binary,
+    /// Files of [`PairRow`]s.
+    Pairs,
+}
+
+/// Batches of rows or columns of a file.
+pub type Batches<T> = Box<dyn Iterator<Item = Result<T, DataError>>>;
+
+/// Checks a file of a dataset directory, then reads the columns in `only` batch by batch.
+///
+/// `prompt`, `completion`, `chosen` and `rejected` are lists of `{role, content}`. Only files of
+/// data with groups have the column `group`.
+pub fn read_columns(
+    dataset: &Path,
+    file: DatasetFile,
+    split: Split,
+    only: &[&str],
+) -> Result<Batches<RecordBatch>, DataError> {
+    fn columns<R: ParquetRow + 'static>(
+        dataset: &Path,
+        split: Split,
+        only: &[&str],
+    ) -> Result<Batches<RecordBatch>, DataError> {
+        Ok(Box::new(batches::<R>(dataset, split, only, None)?.map(|batch| Ok(batch?.batch))))
+    }
+    match file {
+        DatasetFile::Binary => columns::<BinaryRow>(dataset, split, only),
+        DatasetFile::Pairs => columns::<PairRow>(dataset, split, only),
+    }
+}
+
+/// Checks a file of a dataset directory, then reads its binary rows batch by batch: all rows, or
+/// those at the ascending positions `at`.
+pub fn read_binary_batches(
+    dataset: &Path,
+    split: Split,
+    at: Option<&[usize]>,
+) -> Result<Batches<Vec<BinaryRow>>, DataError> {
+    Ok(Box::new(batches::<BinaryRow>(dataset, split, &[], at)?.map(|batch| batch?.rows())))
 }
 
 /// Some rows of a file, as columns.
@@ -205,7 +262,8 @@ mod tests {
             group,
         };
         let columns = || {
-            let batch = batches::<BinaryRow>(dataset.path(), Split::Train, &[]).unwrap().next().unwrap();
+            let batch =
+                batches::<BinaryRow>(dataset.path(), Split::Train, &[], None).unwrap().next().unwrap();
             batch.unwrap().batch.num_columns()
         };
         write(dataset.path(), &[out(None, None, None), out(Some(id), Some(1.5), None)]);

@@ -70,7 +70,7 @@ fn a_dataset_without_groups_has_no_such_column() {
     assert_eq!(manifest.logs, None);
     assert_eq!(manifest.reading.filtered["no_judgement"], 14);
     let batch =
-        parquet::batches::<BinaryRow>(out.path(), Split::Train, &[]).unwrap().next().unwrap().unwrap();
+        parquet::batches::<BinaryRow>(out.path(), Split::Train, &[], None).unwrap().next().unwrap().unwrap();
     assert!(batch.columns().optional_text("group").is_err());
     assert!(batch.rows::<BinaryRow>().unwrap().iter().all(|row| row.group.is_none()));
 }

@@ -30,9 +30,9 @@ impl From<Lengths> for LengthStatistics {
 }
 
 impl Lengths {
-    /// Counts a length.
-    pub fn add(&mut self, length: usize) {
-        *self.times.entry(length).or_default() += 1;
+    /// Counts a length that occurs `times` times.
+    pub fn add(&mut self, length: usize, times: u64) {
+        *self.times.entry(length).or_default() += times;
     }
 
     /// Returns the number of counted lengths.
@@ -114,7 +114,7 @@ mod tests {
     fn lengths(of: &[usize]) -> Lengths {
         let mut lengths = Lengths::default();
         for length in of {
-            lengths.add(*length);
+            lengths.add(*length, 1);
         }
         lengths
     }

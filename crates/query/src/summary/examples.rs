@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use prospect_core::draw::Draw;
+use prospect_data::{BinaryRow, Message, Split};
 use serde::Serialize;
-
-use crate::{BinaryRow, Message, Split};
 
 /// An example row.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -32,19 +31,39 @@ pub struct Example {
     pub completion: Vec<Message>,
 }
 
+impl Example {
+    /// Makes an example of a row.
+    pub(super) fn new(split: Split, row: BinaryRow) -> Self {
+        let BinaryRow { id, prompt, completion, label, source, domain, score, original_label, noise, .. } =
+            row;
+        Self { split, id, label, original_label, noise, source, domain, score, prompt, completion }
+    }
+}
+
 /// Rows that are sampled together, in the order of the summary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Stratum {
     split: Split,
-    corrupted: bool,
-    undesirable: bool,
+    is_corrupted: bool,
+    is_undesirable: bool,
+}
+
+/// A row without its texts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RowKey {
+    pub(super) split: Split,
+    pub(super) label: bool,
+    /// True if noise changed the row.
+    pub(super) is_corrupted: bool,
+    /// Position in the file of its split.
+    pub(super) position: usize,
 }
 
 /// The rows with the lowest draws in each stratum.
 pub(super) struct ExampleSampler {
     count: usize,
     draw: Draw,
-    rows: BTreeMap<Stratum, BTreeMap<(u64, u64), Example>>,
+    rows: BTreeMap<Stratum, BTreeMap<(u64, u64), RowKey>>,
     seen: u64,
 }
 
@@ -54,27 +73,20 @@ impl ExampleSampler {
         Self { count, draw: Draw::new(0, "examples to look at"), rows: BTreeMap::new(), seen: 0 }
     }
 
-    /// Adds a row if its draw is low enough.
-    pub(super) fn offer(&mut self, split: Split, row: BinaryRow) {
+    /// Adds the row with this id if its draw is low enough.
+    pub(super) fn offer(&mut self, id: &str, row: RowKey) {
         self.seen += 1;
-        let rank = (self.draw.bits(&row.id), self.seen);
-        let stratum = Stratum { split, corrupted: row.is_corrupted(), undesirable: !row.label };
-        let rows = self.rows.entry(stratum).or_default();
-        if rows.len() >= self.count && rows.last_key_value().is_none_or(|(last, _)| *last < rank) {
-            return;
-        }
-        let BinaryRow { id, prompt, completion, label, source, domain, score, original_label, noise, .. } =
-            row;
-        let example =
-            Example { split, id, label, original_label, noise, source, domain, score, prompt, completion };
-        rows.insert(rank, example);
+        let rank = (self.draw.bits(id), self.seen);
+        let RowKey { split, label, is_corrupted, .. } = row;
+        let rows = self.rows.entry(Stratum { split, is_corrupted, is_undesirable: !label }).or_default();
+        rows.insert(rank, row);
         if rows.len() > self.count {
             rows.pop_last();
         }
     }
 
     /// Returns the rows, by stratum.
-    pub(super) fn into_examples(self) -> Vec<Example> {
+    pub(super) fn into_keys(self) -> Vec<RowKey> {
         self.rows.into_values().flat_map(BTreeMap::into_values).collect()
     }
 }

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use super::*;
-use crate::PipelineFile;
 use prospect_core::config::Document;
+use prospect_data::{ContradictionCounts, Message, PipelineFile, prepare};
+
+use super::*;
 
 fn dataset(recipe: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let file: PipelineFile = Document::from_text("recipe.yaml", recipe).unwrap().read().unwrap();
     let pipeline = file.resolve(&|path| Ok(folder.path().join(path))).unwrap();
-    crate::prepare(&pipeline, &folder.path().join("out")).unwrap();
+    prepare(&pipeline, &folder.path().join("out")).unwrap();
     folder
 }
 
@@ -44,6 +45,7 @@ fn counts_are_those_of_the_manifest_and_add_up() {
     assert_eq!(flips.desirable, manifest.noise.flipped_desirable);
     assert_eq!(flips.undesirable, manifest.noise.flipped_undesirable);
     assert_eq!(flips.pairs, manifest.noise.swapped_pairs);
+    assert_eq!(summary.rejected.rows, manifest.reading.rejected);
     assert!(!summary.splits[&Split::Test].noise.contains_key("flip"));
     // Two rows for each of {train, test} × {desirable, undesirable}, and for train × flipped.
     assert_eq!(summary.examples.len(), 12);
@@ -74,10 +76,10 @@ fn policies_and_rejected_rows_are_told() {
     let recipe = "source: {kind: hh, path: in.jsonl}\nmax_rejected: 1\nsplit: {test_fraction: 0.5}\n";
     let file: PipelineFile = Document::from_text("recipe.yaml", recipe).unwrap().read().unwrap();
     let pipeline = file.resolve(&|path| Ok(folder.path().join(path))).unwrap();
-    crate::prepare(&pipeline, &folder.path().join("out")).unwrap();
+    prepare(&pipeline, &folder.path().join("out")).unwrap();
 
     let summary = summary(&folder);
-    let crate::ContradictionCounts { completions, rows, policies, .. } = &summary.manifest.contradictions;
+    let ContradictionCounts { completions, rows, policies, .. } = &summary.manifest.contradictions;
     assert_eq!((*completions, *rows), (2, 5));
     let effects: Vec<_> =
         policies.iter().map(|effect| (effect.desirable, effect.undesirable, effect.pairs)).collect();
