@@ -25,6 +25,16 @@ pub enum DataError {
         /// Cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A list of ids cannot be found.
+    #[error("`{key}`: cannot find `{address}`")]
+    LocateList {
+        /// Key of the recipe.
+        key: &'static str,
+        /// Path or address given.
+        address: String,
+        /// Cause.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A folder does not hold the expected files.
     #[error("{}: {message}", folder.display())]
     Folder {
@@ -131,6 +141,9 @@ pub enum DataError {
         /// Sources of the rows.
         known: String,
     },
+    /// A dataset holds an id that is no content hash.
+    #[error("`{0}` is no id of a dataset made by `prospect prepare`; prepare the dataset again")]
+    ForeignId(String),
     /// The input exceeds the index types of the table.
     #[error("the input has more than 4 billion rows or 65,536 sources and domains; prepare parts of it")]
     TooManyRows,
