@@ -37,6 +37,7 @@ mod schemas;
 mod sweep;
 mod theory;
 mod train;
+mod triage;
 mod validate;
 
 /// Compare KTO and DPO on human feedback: prepare data, train, evaluate, report.
@@ -61,6 +62,8 @@ enum Command {
     Inspect(inspect::Args),
     /// Show examples as training sees them: template, scored tokens, truncation, KL partners
     Preview(preview::Args),
+    /// Rank the labels of a dataset that look wrong: by signals, and by policies that never saw them
+    Triage(triage::Args),
     /// Check recipes, experiments and Slurm profiles without running anything
     Validate(validate::Args),
     /// Find training settings that fit a memory budget
@@ -107,6 +110,7 @@ fn main() -> ExitCode {
         Command::Prepare(args) => prepare::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Preview(args) => preview::run(&args),
+        Command::Triage(args) => triage::run(&args),
         Command::Validate(args) => validate::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Train(args) => train::run(&args),
