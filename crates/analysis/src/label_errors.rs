@@ -57,7 +57,7 @@ pub enum JudgementKind {
 pub enum FlippedShare {
     /// Share with its 95 % interval.
     Estimated(Estimate),
-    /// The policies do not rank held-out judgements better than chance.
+    /// The policies are not shown to rank held-out judgements better than chance.
     AtChance,
     /// The policies are nowhere sure enough to tell flipped labels from hard judgements: the
     /// interval has no upper end below one half.

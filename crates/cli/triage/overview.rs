@@ -58,8 +58,8 @@ fn head(summary: &TriageSummary) -> Overview {
         let kind = plural(results.kind);
         if results.is_at_chance() {
             warnings.push(format!(
-                "held-out policies rank {kind} no better than chance: the order of {kind} below means nothing; train longer, \
-                 use a better model or more data"
+                "held-out policies are not shown to rank {kind} better than chance, so the order of {kind} may mean nothing; \
+                 train longer, use a better model or more data"
             ));
         }
         let unscored = results.judgements - results.scored;

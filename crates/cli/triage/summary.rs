@@ -81,7 +81,7 @@ impl PolicyResults {
         let (flipped_share, no_share) = match errors.flipped {
             FlippedShare::Estimated(share) => (Some(share), None),
             FlippedShare::AtChance => {
-                (None, Some("held-out policies rank no better than chance, so they say nothing about labels"))
+                (None, Some("held-out policies are not shown to rank better than chance"))
             }
             FlippedShare::Unbounded => {
                 (None, Some("held-out policies are nowhere sure enough to tell wrong labels from hard ones"))
@@ -98,7 +98,7 @@ impl PolicyResults {
         }
     }
 
-    /// True if the ranking is no better than a random one.
+    /// True if policies are not shown to rank better than chance.
     pub(super) fn is_at_chance(&self) -> bool {
         self.agreement.low <= 0.5
     }
