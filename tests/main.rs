@@ -32,5 +32,6 @@ mod templates;
 mod theory;
 mod thumbs;
 mod train;
+mod triage;
 mod validate;
 mod watch;

@@ -42,6 +42,7 @@ mod schemas;
 mod sweep;
 mod theory;
 mod train;
+mod triage;
 mod validate;
 
 /// Exit codes of every command, in its help and in `docs/cli.md`.
@@ -77,6 +78,8 @@ enum Command {
     Query(query::Args),
     /// Show examples as training sees them: template, scored tokens, truncation, KL partners
     Preview(preview::Args),
+    /// Rank the labels of a dataset that look wrong: by signals, and by policies that never saw them
+    Triage(triage::Args),
     /// Check recipes, experiments and Slurm profiles without running anything
     Validate(validate::Args),
     /// Find training settings that fit a memory budget
@@ -124,6 +127,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Query(args) => query::run(&args),
         Command::Preview(args) => preview::run(&args),
+        Command::Triage(args) => triage::run(&args),
         Command::Validate(args) => validate::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Train(args) => train::run(&args),

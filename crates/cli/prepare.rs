@@ -126,7 +126,7 @@ fn describe(manifest: &Manifest) {
 
 /// Describes the prepared dataset.
 fn summary(manifest: &Manifest) -> String {
-    let Manifest { reading, imbalance, noise, contradictions, duplicates, .. } = manifest;
+    let Manifest { reading, imbalance, noise, corrections, contradictions, duplicates, .. } = manifest;
     let mut lines = vec![format!(
         "{} rows read: {} pairs about {} prompts, {} rejected",
         reading.read, reading.pairs, manifest.unique_prompts, reading.rejected
@@ -143,6 +143,14 @@ fn summary(manifest: &Manifest) -> String {
         (
             "exact duplicates (judgements, rows dropped)",
             &[duplicates.exact, duplicates.exact_rows_dropped][..],
+        ),
+        (
+            "left out by the list `exclude` (pairs, rows)",
+            &[corrections.excluded_pairs, corrections.excluded_rows],
+        ),
+        (
+            "turned round by the list `flip` (pairs, rows)",
+            &[corrections.flipped_pairs, corrections.flipped_rows],
         ),
         ("contradictory labels (rows, dropped)", &[contradictions.rows, contradictions.dropped]),
         ("dropped, prompt is in the test split (rows)", &[manifest.leaked_rows_dropped]),

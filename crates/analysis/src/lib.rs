@@ -6,6 +6,7 @@
 //! * [`stats`]: intervals and tests for observations that share seeds and prompts;
 //! * [`calibration`]: expected calibration error of the preferences that rewards imply;
 //! * [`thumbs`]: measures of labelled completions that need not be pairs;
+//! * [`label_errors`]: labels that held-out policies dispute, and the share of flipped ones;
 //! * [`diagnose`]: symptoms of training faults, read from a run's metrics;
 //! * [`validation`]: the held-out prompts that a search selects settings on;
 //! * [`sequential`]: comparisons that are looked at after more and more seeds.
@@ -23,6 +24,7 @@
 
 mod calibration;
 mod diagnosis;
+pub mod label_errors;
 pub mod sequential;
 pub mod stats;
 mod summary;

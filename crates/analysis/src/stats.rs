@@ -55,6 +55,11 @@ pub use seed_pool::{DifferencePool, SeedLayout, SeedVariance, pool_differences, 
 pub use smoothed::smoothed_accuracies;
 pub use variation::Variation;
 
+/// Critical value of Student's t at a 95 % level with `degrees` of freedom.
+pub(crate) fn critical_value(degrees: f64) -> f64 {
+    student::critical(interval::ALPHA, degrees)
+}
+
 /// A run's result on one held-out pair.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Observation<'a> {

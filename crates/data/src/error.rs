@@ -28,6 +28,16 @@ pub enum DataError {
         /// Cause, which names the path or address.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A list of ids cannot be found.
+    #[error("`{key}`: cannot find `{address}`")]
+    LocateList {
+        /// Key of the recipe.
+        key: &'static str,
+        /// Path or address given.
+        address: String,
+        /// Cause.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A folder does not hold the expected files.
     #[error("{}: {message}", folder.display())]
     Folder {
@@ -134,6 +144,9 @@ pub enum DataError {
         /// Sources of the rows.
         known: Vec<String>,
     },
+    /// A dataset holds an id that is no content hash.
+    #[error("`{0}` is no id of a dataset made by `prospect prepare`; prepare the dataset again")]
+    ForeignId(String),
     /// The input exceeds the index types of the table.
     #[error("the input has more than 4 billion rows or 65,536 sources and domains; prepare parts of it")]
     TooManyRows,

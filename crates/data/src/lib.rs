@@ -15,7 +15,7 @@
 //!   raw.jsonl                                 generated feedback, for synthetic sources only
 //! ```
 //!
-//! The steps run in a fixed order: read and reject rows, settle contradictory labels, find exact
+//! The steps run in a fixed order: read and reject rows, apply corrections, settle contradictory labels, find exact
 //! duplicates, split by prompt, group or time, find near duplicates, select, keep one row of each
 //! pair or prompt, mix sources, apply class imbalance, apply noise, write. Imbalance and noise
 //! affect the training split only. The binary and the paired files hold the same rows with the same
@@ -38,6 +38,7 @@
 //! | `steps` | the steps between reading and writing, one file each |
 //! | `output` | parquet files, manifest, dataset card, exports |
 //! | `prepare` | all of these in order |
+//! | `triage` | judgements that look wrong: signals, folds, table |
 //!
 //! ```
 //! use prospect_core::config::Document;
@@ -64,6 +65,7 @@ mod rows;
 mod steps;
 mod table;
 mod tokens;
+mod triage;
 
 pub use config::{HhPart, Locate, Pipeline, PipelineFile, SourceFile, SourceFiles, SourceKind, SplitFile};
 pub use error::DataError;
@@ -86,6 +88,7 @@ pub use prepare::{dry_run, is_dataset, is_shard_prepared, merge_shards, prepare,
 pub use rows::{BinaryRow, Message, PairRow, Split};
 pub use steps::{
     contradictions::{ContradictionCounts, Contradictions, PolicyEffect},
+    corrections::CorrectionCounts,
     duplicates::{DuplicateCounts, Duplicates, NearDuplicates},
     imbalance::{ClassCounts, Imbalance, ImbalanceCounts, ImbalanceScope, Ratio},
     log_counts::{LogCounts, LogSpan},
@@ -102,3 +105,4 @@ pub use steps::{
 };
 pub use table::SplitCounts;
 pub use tokens::{CountTokens, TokenCounter};
+pub use triage::{Fold, ItemKind, Signal, TriageItem, TriageRow, mark, read_items, write_folds, write_table};

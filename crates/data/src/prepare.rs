@@ -26,8 +26,8 @@ use crate::{
     },
     read_manifest,
     steps::{
-        contradictions, duplicates, imbalance, log_counts, one_per_pair, one_per_prompt, quality, selection,
-        split,
+        contradictions, corrections, duplicates, imbalance, log_counts, one_per_pair, one_per_prompt,
+        quality, selection, split,
     },
     table::feedback::{Feedback, FeedbackRow},
 };
@@ -108,6 +108,8 @@ fn run_steps(
     let unique_prompts = feedback.prompts(|_| true).len();
     let judgements = feedback.judgements();
     let quality = quality::count(&feedback, &judgements);
+    let corrections = corrections::apply(&mut feedback, &pipeline.corrections);
+    let judgements = if pipeline.corrections.is_none() { judgements } else { feedback.judgements() };
     let contradictions = contradictions::settle(&mut feedback, &judgements, pipeline.contradictions);
     drop(judgements);
     let mut duplicates = duplicates::exact(&mut feedback, pipeline.deduplicate);
@@ -132,6 +134,7 @@ fn run_steps(
         unique_prompt_fraction: unique_prompts as f64 / feedback.pairs.len().max(1) as f64,
         reading: tally.finish()?,
         quality,
+        corrections,
         contradictions,
         duplicates,
         leaked_rows_dropped: leaked.by_prompt,

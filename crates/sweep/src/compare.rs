@@ -22,11 +22,9 @@ use prospect_analysis::sequential::{Design, DesignRequest, design};
 use prospect_runs::{ComparisonRequest, CostUnit};
 use prospect_train::ObjectiveName;
 
-use self::{
-    costs::{Costs, measured_costs, nominal_costs},
-    facts::Probe,
-};
+use self::costs::{Costs, measured_costs, nominal_costs};
 pub use self::{facts::DataFacts, session::ComparisonSession};
+pub(crate) use self::{facts::Probe, plan_file::sft};
 use crate::{
     SweepError,
     config::{LoadedExperiment, RecipeSources},

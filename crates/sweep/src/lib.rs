@@ -11,8 +11,10 @@
 //!
 //! Around a plan: [`check`] validates an experiment without its inputs, [`sweep_status`] reads the
 //! progress of a sweep, [`estimate_time`] measures how long it takes, [`remaining_work`] and
-//! [`estimate_memory`] compute arithmetic, disk space and memory without measuring, [`training_schedule`] lists steps and epochs of each series, and
-//! [`Submission`] hands workers to Slurm. A [`ComparisonSession`] compares methods in stages, each
+//! [`estimate_memory`] compute arithmetic, disk space and memory without measuring,
+//! [`training_schedule`] lists steps and epochs of each series, and [`Submission`] hands workers to
+//! Slurm. A [`Triage`] ranks the labels of a dataset by how far policies dispute them that never saw
+//! them. A [`ComparisonSession`] compares methods in stages, each
 //! of which is such a sweep.
 //!
 //! Settings are addressed by dotted keys: `data.…` (the data recipe), `model.…` (the model recipe),
@@ -61,6 +63,7 @@ mod plan;
 mod search;
 mod slurm;
 mod status;
+mod triage;
 
 pub use compare::{Budget, CompareOptions, ComparisonPlan, ComparisonSession, DataFacts};
 pub use config::{
@@ -87,3 +90,4 @@ pub use slurm::{
     SubmissionOutcome,
 };
 pub use status::{Remaining, RunState, RunStatus, SweepStatus, sweep_status};
+pub use triage::{KindResults, RankedItem, Ranking, Triage, TriageOptions, TriagePlan};

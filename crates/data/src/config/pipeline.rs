@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Contradictions, DataError, Duplicates, Imbalance, Mix, Noise, OnePerPair, OnePerPrompt, RecordField,
     ResolvedSources, Selection, SplitBy, SplitRule, SyntheticWorld, TokenCounter,
-    config::{locate::Locate, source::SourceFiles},
+    config::{id_list::IdList, locate::Locate, source::SourceFiles},
     ingest::digest::DigestOptions,
+    steps::corrections::Corrections,
     table::group_salt::GroupSalt,
 };
 
@@ -33,6 +34,12 @@ pub struct PipelineFile {
     group_salt: Option<String>,
     /// Train/test split of sources without splits of their own.
     split: Option<SplitFile>,
+    /// File with the ids of judgements to leave out, one a line, such as `prospect triage` writes: of
+    /// pairs, or of rows. Default: none.
+    exclude: Option<String>,
+    /// File with the ids of judgements to turn round, one a line: pairs whose sides are exchanged,
+    /// or rows outside of pairs whose label is changed. Default: none.
+    flip: Option<String>,
     /// Policy for completions with contradictory labels. Default: keep.
     #[serde(default)]
     contradictions: Contradictions,
@@ -95,6 +102,8 @@ pub struct Pipeline {
     group_salt: Option<String>,
     pub(crate) source: ResolvedSources,
     pub(crate) split: SplitRule,
+    #[serde(skip_serializing_if = "Corrections::is_none")]
+    pub(crate) corrections: Corrections,
     pub(crate) contradictions: Contradictions,
     pub(crate) deduplicate: Duplicates,
     pub(crate) select: Selection,
@@ -231,6 +240,12 @@ impl PipelineFile {
                 "`columns.time: {column}` selects nothing without `split.by: time` or `contradictions: latest`"
             ));
         }
+        let list = |key, address: Option<String>| {
+            address.map(|address| IdList::read(key, &address, locate)).transpose()
+        };
+        let corrections =
+            Corrections { exclude: list("exclude", self.exclude)?, flip: list("flip", self.flip)? };
+        corrections.check()?;
         // A seed that draws nothing must not change the fingerprint.
         let (mut imbalance, mut noise) = (self.imbalance, self.noise);
         if imbalance.is_none() {
@@ -245,6 +260,7 @@ impl PipelineFile {
             group_salt: salt.map(|salt| salt.fingerprint()),
             source,
             split,
+            corrections,
             contradictions: self.contradictions,
             deduplicate: self.deduplicate,
             select: self.select,

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::checksums;
 use crate::{
-    BalancedClassWeights, ContradictionCounts, Contradictions, DataError, DuplicateCounts, ImbalanceCounts,
-    InputFile, LogCounts, MixCounts, NoiseCounts, QualityCounts, ReadingCounts, SelectionCounts, SplitCounts,
+    BalancedClassWeights, ContradictionCounts, Contradictions, CorrectionCounts, DataError, DuplicateCounts,
+    ImbalanceCounts, InputFile, LogCounts, MixCounts, NoiseCounts, QualityCounts, ReadingCounts,
+    SelectionCounts, SplitCounts,
 };
 
 /// Name of the manifest in a dataset directory.
@@ -32,6 +33,9 @@ pub struct Manifest {
     /// Quality counts of each source, on the rows as read.
     #[serde(default)]
     pub quality: BTreeMap<String, QualityCounts>,
+    /// Pairs and rows that the lists `exclude` and `flip` changed.
+    #[serde(default)]
+    pub corrections: CorrectionCounts,
     /// Completions with contradictory labels.
     pub contradictions: ContradictionCounts,
     /// Repeated judgements, and near duplicates between the splits.

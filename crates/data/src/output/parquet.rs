@@ -21,7 +21,7 @@ use super::checksums;
 use crate::{BinaryRow, DataError, PairRow, Split, table::ids::Id};
 
 pub(crate) mod binary_rows;
-mod columns;
+pub(crate) mod columns;
 pub(crate) mod pair_rows;
 mod writer;
 

@@ -1,7 +1,7 @@
 //! Warnings about a prepared dataset: settings without effect, and splits that lack something.
 
 use crate::{
-    Manifest, Pipeline, RecordField, SplitRule,
+    CorrectionCounts, Manifest, Pipeline, RecordField, SplitRule,
     ingest::sources::{LABEL_MINUS_ONE, LABEL_ZERO},
     table::feedback::Feedback,
 };
@@ -34,6 +34,7 @@ pub(super) fn collect(pipeline: &Pipeline, manifest: &Manifest, feedback: &Feedb
     let keep = pipeline.imbalance;
     let mut warnings = pipeline.noise.idle(noise);
     warnings.extend(quality(manifest));
+    warnings.extend(corrections(manifest.corrections));
     warnings.extend(logs(pipeline, manifest, feedback));
     let mut warn = |condition: bool, text: &str| {
         if condition {
@@ -63,6 +64,21 @@ pub(super) fn collect(pipeline: &Pipeline, manifest: &Manifest, feedback: &Feedb
         "the test split has no pair and not both labels: rewards cannot be ranked",
     );
     warnings
+}
+
+/// Warns about listed ids without effect.
+fn corrections(counts: CorrectionCounts) -> impl Iterator<Item = String> {
+    let lists = [
+        ("exclude", counts.unmatched_exclude, "no pair or row"),
+        ("flip", counts.unmatched_flip, "no pair, and no row outside of pairs"),
+    ];
+    lists.into_iter().filter(|(_, unmatched, _)| *unmatched > 0).map(|(key, unmatched, nothing)| {
+        let verb = if unmatched == 1 { "matches" } else { "match" };
+        format!(
+            "`{key}`: {unmatched} of its entries {verb} {nothing}; ids are content hashes, so a text that was edited \
+             has another one"
+        )
+    })
 }
 
 /// Warns about scores that contradict the pairs, and labels whose

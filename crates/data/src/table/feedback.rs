@@ -87,6 +87,9 @@ pub(crate) struct Feedback {
     /// Rows whose completion noise replaces, each with the row that the new completion comes from.
     /// Sorted by row.
     pub(crate) donors: Vec<(u32, u32)>,
+    /// Pairs that a list excludes, even if both of their rows are kept.
+    #[serde(skip)]
+    pub(crate) excluded_pairs: HashSet<Id>,
 }
 
 /// Values of the `source` and `domain` columns of a group.
@@ -179,11 +182,12 @@ impl Feedback {
         u16::try_from(index).map_err(|_| DataError::TooManyRows)
     }
 
-    /// Returns all rows as judgements, sorted: those of a completion are adjacent, undesirable ones
-    /// first.
+    /// Returns the kept rows as judgements, sorted: those of a completion are adjacent, undesirable
+    /// ones first.
     pub(crate) fn judgements(&self) -> Vec<Judgement> {
+        let kept = self.rows.iter().zip(0..).filter(|(row, _)| row.kept);
         let mut judgements: Vec<Judgement> =
-            self.rows.iter().zip(0..).map(|(row, index)| (row.id, row.original_label, index)).collect();
+            kept.map(|(row, index)| (row.id, row.original_label, index)).collect();
         judgements.par_sort_unstable();
         judgements
     }
@@ -255,9 +259,9 @@ impl Feedback {
         self.rows.iter().filter(move |row| row.kept && self.split(row) == split)
     }
 
-    /// Returns whether both rows of a pair are kept.
+    /// Returns whether a pair and both of its rows are kept.
     pub(crate) fn is_whole(&self, pair: &FeedbackPair) -> bool {
-        self.sides(pair).iter().all(|row| row.kept)
+        self.sides(pair).iter().all(|row| row.kept) && !self.excluded_pairs.contains(&pair.id)
     }
 
     /// Iterates over the pairs of a split that have both rows kept.

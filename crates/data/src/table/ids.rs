@@ -24,6 +24,12 @@ impl Id {
         Self(first.iter().fold(0, |bits, byte| bits << 8 | u64::from(*byte)))
     }
 
+    /// Reads the 16 hexadecimal digits of an id.
+    pub(crate) fn parse(digits: &str) -> Option<Self> {
+        let is_id = digits.len() == 16 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        if is_id { u64::from_str_radix(digits, 16).ok().map(Self) } else { None }
+    }
+
     /// Returns the digits, without an allocation.
     pub(crate) fn digits(self) -> Digits {
         let mut digits = [0; 16];
@@ -101,6 +107,8 @@ mod tests {
         hasher.update(&4u64.to_le_bytes()).update(b"user").update(&1u64.to_le_bytes()).update(b"a");
         assert_eq!(prompt.to_string(), hasher.finalize().to_hex()[..16]);
         assert_eq!(prompt.to_string(), "546cb20de4275850");
+        assert_eq!(Id::parse("546cb20de4275850"), Some(prompt));
+        assert_eq!(Id::parse("+46cb20de4275850"), None);
         let (one, other) = (row_id(prompt, &[Message::assistant("b")]), row_id(prompt, &[]));
         assert_eq!(pair_id(prompt, one, other).to_string(), "79c772a80e584517");
     }

@@ -29,21 +29,21 @@ pub struct DataFacts {
 }
 
 /// Facts about the inputs of a plan.
-pub(super) struct Probe {
+pub(crate) struct Probe {
     pub(super) facts: DataFacts,
     /// Fraction of prompts to hold out, if the data is neither a recipe nor a prepared dataset.
     pub(super) test_fraction: Option<f64>,
     /// True if every seed draws data of its own, by imbalance or noise.
     pub(super) seeds_draw_data: bool,
-    pub(super) has_random_weights: bool,
+    pub(crate) has_random_weights: bool,
     pub(super) is_adapter: bool,
     /// Longest sequence that the model takes, in tokens.
-    pub(super) max_positions: usize,
+    pub(crate) max_positions: usize,
 }
 
 impl Probe {
     /// Resolves the data and the model, and counts the data.
-    pub(super) fn new(
+    pub(crate) fn new(
         options: &CompareOptions,
         sources: &RecipeSources<'_>,
         out: &Path,
@@ -68,7 +68,7 @@ impl Probe {
     }
 
     /// Checks that the methods can train on the data, and that runs can be ranked on it.
-    pub(super) fn check(&self, methods: &[ObjectiveName]) -> Result<(), SweepError> {
+    pub(crate) fn check(&self, methods: &[ObjectiveName]) -> Result<(), SweepError> {
         let fail = |message: String| Err(SweepError::Preflight(message));
         let SplitCounts { pairs, n_desirable, n_undesirable, .. } = self.facts.manifest.train;
         for method in methods {

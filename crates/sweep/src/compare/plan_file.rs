@@ -56,7 +56,8 @@ impl Probe {
         (epochs * self.facts.train().n_desirable).div_ceil(batch_size as u64).clamp(1, most_steps)
     }
 
-    fn learning_rate(&self) -> f64 {
+    /// Peak learning rate of the literature for weights of this kind.
+    pub(crate) fn learning_rate(&self) -> f64 {
         match (self.has_random_weights, self.is_adapter) {
             (true, _) => RANDOM_RATE,
             (false, true) => ADAPTER_RATE,
@@ -148,7 +149,8 @@ fn settings(options: &CompareOptions, probe: &Probe) -> Result<Value, SweepError
     Ok(if settings.is_empty() { Value::Null } else { settings.into() })
 }
 
-fn sft(options: &CompareOptions, probe: &Probe, max_length: usize) -> Value {
+/// Settings of the SFT stage; null without one.
+pub(crate) fn sft(options: &CompareOptions, probe: &Probe, max_length: usize) -> Value {
     if !probe.has_sft(options) {
         return Value::Null;
     }
