@@ -205,7 +205,7 @@ impl ParityCase {
             encoder: &encoder,
             seed: 0,
             checkpoints: None,
-            shard_state: false,
+            zero: None,
             group: &SingleProcess,
         };
         // Never saved, so every step computes its reference log-probs.

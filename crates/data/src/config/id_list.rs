@@ -32,7 +32,7 @@ impl IdList {
         let entries = parse(&path, &fs_err::read_to_string(&path)?)?;
         if entries.is_empty() {
             let message = "the file lists no id; remove the key, or list ids, one a line";
-            return Err(DataError::Value { key, value: address.to_owned(), message });
+            return Err(DataError::Value { key: key.into(), value: address.to_owned(), message });
         }
         Ok(Self { blake3: hash_file(&path)?, entries })
     }

@@ -39,7 +39,7 @@ impl Corrections {
         match flip.shared_with(exclude) {
             None => Ok(()),
             Some(ListedId { id, .. }) => Err(DataError::Value {
-                key: "flip",
+                key: "flip".into(),
                 value: id.to_string(),
                 message: "the list of `exclude` has it too; remove it from one of them",
             }),
