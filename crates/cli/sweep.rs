@@ -152,7 +152,7 @@ impl ExecutionArgs {
             self.executor == Executor::Local && ranks == 1 && DeviceKind::detect() == DeviceKind::Cpu;
         Ok(match self.jobs {
             Some(jobs) => Jobs::Fixed(jobs),
-            None if is_alone && !self.dry_run && !self.estimate => {
+            None if is_alone && !self.planning.dry_run && !self.planning.estimate => {
                 Jobs::Fastest { at_most: memory::most_jobs(plan)? }
             }
             None => Jobs::default(),

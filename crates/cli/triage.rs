@@ -16,7 +16,7 @@ use prospect_core::{
 };
 use prospect_data::{TriageRow, is_dataset, write_table};
 use prospect_runs::SweepDir;
-use prospect_sweep::{Execution, Parallelism, RankedItem, Ranking, Triage, TriageOptions};
+use prospect_sweep::{Execution, Jobs, Parallelism, RankedItem, Ranking, Triage, TriageOptions};
 use prospect_train::ObjectiveName;
 use strum::VariantArray;
 
@@ -154,10 +154,10 @@ fn by_model(triage: Triage, args: &Args, model: &Path, out: &Path) -> anyhow::Re
     allocator::retain();
     let plan = triage.plan(&args.options(model)?, &SOURCES, out)?;
     let jobs = args.policies.jobs.unwrap_or(NonZeroUsize::MIN);
-    memory::check(&plan.sweep, Parallelism { ranks: 1, sharded: false, jobs: jobs.get() }, 0)?;
+    memory::check(&plan.sweep, Parallelism { ranks: 1, zero: None, jobs: jobs.get() }, 0)?;
     let arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
     let command = shell::command_line("prospect", arguments);
-    let execution = Execution { jobs, retry_failed: true, ..Execution::default() };
+    let execution = Execution { jobs: Jobs::Fixed(jobs), retry_failed: true, ..Execution::default() };
     Ok(triage.rank(&plan, &SweepDir::at(out.to_owned()), &execution, &command)?)
 }
 

@@ -252,7 +252,9 @@ fn a_misspelt_name_is_an_error_with_the_nearest_one() {
     ] {
         assert_eq!(error(sql), expected, "{sql}");
     }
-    for sql in ["SELECT (label FROM rows", "SELECT no_such_function(label) FROM rows", "", "SELECT 1; SELECT 2"] {
+    for sql in
+        ["SELECT (label FROM rows", "SELECT no_such_function(label) FROM rows", "", "SELECT 1; SELECT 2"]
+    {
         assert!(error(sql).starts_with("cannot answer the query: "), "{sql}: {}", error(sql));
     }
 }

@@ -89,6 +89,7 @@ pub fn remaining_work(
         }
     }
     let all = plan.datasets.iter().map(PlannedDataset::prepared).collect::<Result<Option<Vec<_>>, _>>()?;
-    let disk = all.map(|manifests| bytes_to_write(plan, &pending, how.jobs.get(), &manifests)).transpose()?;
+    let disk =
+        all.map(|manifests| bytes_to_write(plan, &pending, how.jobs.most(), &manifests)).transpose()?;
     Ok(RemainingWork { runs: pending.runs.len(), costs, disk })
 }
