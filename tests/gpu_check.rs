@@ -30,7 +30,11 @@ fn every_part_runs_and_is_reported() {
     let parity = json["parity"].as_array().unwrap();
     assert!(parity.len() >= 16, "{json}");
     for case in parity {
-        assert_eq!((&case["done"]["gradients"], &case["done"]["steps"]), (&0.0.into(), &0.0.into()), "{case}");
+        assert_eq!(
+            (&case["done"]["gradients"], &case["done"]["steps"]),
+            (&0.0.into(), &0.0.into()),
+            "{case}"
+        );
     }
     assert!(json["kernels"]["left_out"].is_string(), "{json}");
     assert!(json["rate"]["done"]["operations_per_second"].as_f64().unwrap() > 1e6, "{json}");
