@@ -22,7 +22,13 @@ fn a_dataset_is_queried_in_every_format() {
     let jsonl = r#"{"split":"test","label":false,"n":12}"#;
     assert_eq!(query(&place, "data", sql, "").stdout, csv);
     assert_eq!(query(&place, "data", sql, "--format jsonl").stdout.lines().next(), Some(jsonl));
-    assert_snapshot!(query(&place, "data", sql, "--format table").stdout, @"");
+    assert_snapshot!(query(&place, "data", sql, "--format table").stdout, @r"
+    split  label   n
+    test   false  12
+    test   true   12
+    train  false  48
+    train  true   48
+    ");
     for (file, start) in
         [("a.csv", csv), ("a.jsonl", jsonl), ("a.parquet", "PAR1"), ("a.txt", "split  label")]
     {
@@ -32,11 +38,17 @@ fn a_dataset_is_queried_in_every_format() {
     }
     let errors =
         ["--out a.xlsx", "--format parquet"].map(|options| query(&place, "data", sql, options).stderr);
-    assert_snapshot!(errors.join(""), @"");
+    assert_snapshot!(errors.join(""), @r"
+    error: a.xlsx: no format has this extension; add --format
+    error: --format parquet writes a file; name it with --out
+    ");
     let errors = [("nowhere", sql), ("data", "SELECT lable FROM rows")]
         .map(|(from, sql)| query(&place, from, sql, ""));
     assert!(errors.iter().all(|run| run.code == Some(1) && run.stdout.is_empty()));
-    assert_snapshot!(errors.map(|run| run.stderr).join(""), @"");
+    assert_snapshot!(errors.map(|run| run.stderr).join(""), @r"
+    error: nowhere is neither a dataset nor a sweep: it has no manifest.json and no experiment.json; create one with `prospect prepare` or `prospect sweep`
+    error: the query names an unknown column: `lable`; did you mean `label`?
+    ");
 }
 
 #[test]
