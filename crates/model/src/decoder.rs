@@ -84,7 +84,7 @@ struct BatchIndices {
 
 /// Saved activations of one block.
 enum BlockActivations {
-    All(SavedBlock),
+    All(Box<SavedBlock>),
     /// Input, from which the others are recomputed.
     Input(Tensor),
 }
@@ -232,7 +232,7 @@ impl Decoder {
             blocks.push(if index < recomputed {
                 BlockActivations::Input(first_rows(&x, batch.gradient_rows)?)
             } else {
-                BlockActivations::All(saved.map(&|saved| first_rows(saved, batch.gradient_rows))?)
+                BlockActivations::All(Box::new(saved.map(&|saved| first_rows(saved, batch.gradient_rows))?))
             });
             x = y;
         }
@@ -340,7 +340,7 @@ impl Decoder {
         for (block, activations) in gathered(self.blocks.iter().rev()).zip(blocks.into_iter().rev()) {
             let block = block?;
             let saved = match activations {
-                BlockActivations::All(saved) => saved,
+                BlockActivations::All(saved) => *saved,
                 BlockActivations::Input(x) => block.forward(&x, &context)?.1,
             };
             dx = block.backward(saved, &dx, &context, gradients)?;

@@ -210,7 +210,7 @@ impl Tiles {
         let plan = TilePlan::new(&trees, heads).map_err(Error::wrap)?;
         let [queries, keys, spans] =
             super::upload([plan.query_tiles(), plan.key_tiles(), plan.spans()], device)?;
-        Ok(Self { queries, keys, spans, heads, plan })
+        Ok(Self { heads, plan, queries, keys, spans })
     }
 
     fn sizes(&self) -> [KernelArg<'static>; 4] {
