@@ -124,7 +124,7 @@ fn examples_that_are_not_run_say_why() {
     for page in pages() {
         for block in parse(&fs_err::read_to_string(repository(&page)).unwrap()).1 {
             let CodeBlock { language, text } = &block;
-            let known = ["sh", "console", "yaml", "json", "text", "python", "rust"];
+            let known = ["sh", "console", "yaml", "json", "text", "python", "rust", "sql"];
             assert!(known.contains(&language.as_str()), "{page}: a block of `{language}`:\n{text}");
             assert_eq!(language == "console", text.starts_with("# not run: "), "{page}:\n{text}");
         }
