@@ -110,7 +110,7 @@ fn runs(dirs: &[RunDir], planned: Vec<PlannedRun>, experiment: &Experiment) -> R
             run.metrics.iter().map(|record| record.step.signed()).max()
         }),
         RowColumn::optional_integer("steps_planned", "Optimizer steps of the whole training", |run: &Run| {
-            run.config.as_ref()?.steps.map(|steps| steps.signed())
+            run.config.as_ref()?.steps.map(Signed::signed)
         }),
         RowColumn::optional_number("seconds", "Wall-clock seconds of work", |run: &Run| {
             Some(run.status.as_ref()?.seconds)
@@ -128,12 +128,12 @@ fn runs(dirs: &[RunDir], planned: Vec<PlannedRun>, experiment: &Experiment) -> R
             run.config(|config| config.class_counts.1.signed())
         }),
         RowColumn::optional_integer("held_out_pairs", "Held-out pairs", |run: &Run| {
-            run.config.as_ref()?.held_out_pairs.map(|pairs| pairs.signed())
+            run.config.as_ref()?.held_out_pairs.map(Signed::signed)
         }),
         RowColumn::optional_integer(
             "held_out_thumbs",
             "Held-out thumbs, sides of pairs included",
-            |run: &Run| run.config.as_ref()?.held_out_thumbs.map(|thumbs| thumbs.signed()),
+            |run: &Run| run.config.as_ref()?.held_out_thumbs.map(Signed::signed),
         ),
         RowColumn::optional_text("family", "Model family, such as `llama`", |run: &Run| {
             run.config.as_ref()?.family.clone()
@@ -141,7 +141,7 @@ fn runs(dirs: &[RunDir], planned: Vec<PlannedRun>, experiment: &Experiment) -> R
         RowColumn::optional_integer(
             "parameters",
             "Parameters of the model, without an adapter",
-            |run: &Run| run.config.as_ref()?.parameters.map(|parameters| parameters.signed()),
+            |run: &Run| run.config.as_ref()?.parameters.map(Signed::signed),
         ),
         RowColumn::optional_text(
             "model_fingerprint",
@@ -289,7 +289,7 @@ fn judgements(dirs: Vec<RunDir>) -> Table {
         RowColumn::optional_integer(
             "step",
             "Optimizer steps of a sample; missing for generations",
-            |of: &Of<Judgement>| of.record.step.map(|step| step.signed()),
+            |of: &Of<Judgement>| of.record.step.map(Signed::signed),
         ),
         RowColumn::optional_number(
             "score",

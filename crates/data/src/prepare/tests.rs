@@ -317,13 +317,14 @@ fn a_changed_byte_in_any_file_of_a_dataset_is_found_and_named() {
     let (_, out) = make(NOISY);
     let (same, dataset) = (pipeline(NOISY).unwrap(), out.path());
     let intact = files(dataset);
-    // Everything that reads a dataset here: training, previews, exports.
+    // Everything that reads a dataset: training, previews, exports, queries.
     let read = || -> Vec<Result<(), DataError>> {
         let mut results = vec![read_manifest(dataset).map(drop)];
         for split in Split::ALL {
             results.push(read_binary(dataset, split).map(drop));
             results.push(read_pairs(dataset, split).map(drop));
         }
+        results.push(crate::read_rejected(dataset).map(drop));
         results
     };
     assert!(read().iter().all(Result::is_ok));
