@@ -17,7 +17,8 @@
 //! assumed, and a parametric form of confident learning (Northcutt et al. 2021).
 //!
 //! What it assumes: flips do not depend on the score, and policies are right where they are
-//! surest. Where they are surely wrong, for example about a whole kind of prompts, ρ is too large.
+//! surest. Where they are surely wrong, ρ is too large: policies of a tiny model on synthetic thumbs
+//! with 20 % flips gave 28 to 37 %. So only the upper end is worth showing.
 
 mod curve;
 mod profile;

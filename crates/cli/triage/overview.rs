@@ -115,19 +115,19 @@ fn sections(summary: &TriageSummary, ranking: &Ranking) -> Vec<Section> {
 }
 
 fn policy_notes(results: &PolicyResults) -> Vec<ContentBlock> {
-    let PolicyResults { kind, scored, agreement, flipped_share, no_share, .. } = results;
+    let PolicyResults { kind, scored, agreement, flipped_at_most, no_bound, .. } = results;
     let what = match kind {
         ItemKind::Pair => "share of pairs that held-out policies rank as labelled",
         ItemKind::Thumb => "AUC of thumbs under held-out policies",
     };
-    let share = match (flipped_share, no_share) {
-        (Some(share), _) => format!(
-            "estimated share of flipped labels: {} of {scored} {} (95 % interval; flips and sure mistakes of the policies \
-             look alike)",
-            percent(*share),
+    let share = match (flipped_at_most, no_bound) {
+        (Some(bound), _) => format!(
+            "at most {:.1} % of the {scored} {} have flipped labels (upper end of a 95 % interval; sure mistakes of the \
+             policies count as flips)",
+            100.0 * bound,
             plural(*kind)
         ),
-        (None, reason) => format!("no estimate of flipped labels: {}", reason.unwrap_or_default()),
+        (None, reason) => format!("no bound on flipped labels: {}", reason.unwrap_or_default()),
     };
     vec![ContentBlock::Note(format!("{what}: {}", percent(*agreement))), ContentBlock::Note(share)]
 }

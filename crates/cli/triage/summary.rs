@@ -37,11 +37,12 @@ pub(super) struct PolicyResults {
     pub(super) scored: usize,
     /// Share of pairs, or AUC of thumbs, that held-out policies rank as labelled.
     pub(super) agreement: Estimate,
-    /// Share of flipped labels; null if it cannot be estimated.
-    pub(super) flipped_share: Option<Estimate>,
-    /// Reason why there is no share.
+    /// Upper end of the 95 % interval of the share of flipped labels; null if there is none. Only
+    /// this end is shown, since sure mistakes of the policies raise both.
+    pub(super) flipped_at_most: Option<f64>,
+    /// Reason why there is no bound.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) no_share: Option<&'static str>,
+    pub(super) no_bound: Option<&'static str>,
     /// How well the ranking finds labels that noise flipped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) known_flips: Option<KnownFlipResults>,
@@ -78,8 +79,8 @@ impl TriageSummary {
 impl PolicyResults {
     fn new(results: &KindResults) -> Self {
         let KindResults { kind, judgements, scored, errors, known_flips } = results;
-        let (flipped_share, no_share) = match errors.flipped {
-            FlippedShare::Estimated(share) => (Some(share), None),
+        let (flipped_at_most, no_bound) = match errors.flipped {
+            FlippedShare::Estimated(share) => (Some(share.high), None),
             FlippedShare::AtChance => {
                 (None, Some("held-out policies are not shown to rank better than chance"))
             }
@@ -92,8 +93,8 @@ impl PolicyResults {
             judgements: *judgements,
             scored: *scored,
             agreement: errors.agreement,
-            flipped_share,
-            no_share,
+            flipped_at_most,
+            no_bound,
             known_flips: known_flips.as_ref().map(KnownFlipResults::new),
         }
     }
