@@ -83,7 +83,7 @@ lint:
 simulate *ARGS:
     cargo run --release -p prospect-analysis --example simulate -- {{ ARGS }}
 
-# Repeat `prospect compare` on worlds in which dpo (or kto) is better, and count its recommendations (a minute each on two cores).
+# Repeat `prospect compare` on worlds in which dpo (or kto) is better, and count its recommendations (13 to 27 s of processor time each).
 [group('checks')]
 compare-worlds WORLD *ARGS:
     cargo build --release

@@ -6,7 +6,7 @@
 # WORLD  dpo: most thumbs are down and KTO gets no class weights, so DPO is better
 #        kto: 5 % of the completions of each kind are left, so DPO has a dozen whole pairs, and KTO is better
 #
-# Every repetition has other feedback. STEPS is the budget of each, JOBS the number of processes (2). Results are kept in OUT
+# Every repetition has other feedback. STEPS is the budget of each (4500 and 3000), JOBS the number of processes (2). Results are kept in OUT
 # (runs/compare-worlds), so a second call continues.
 set -euo pipefail
 
@@ -24,10 +24,12 @@ set_options=(
 )
 case $world in
 dpo)
+    steps=4500
     set_options+=(--set data.source.pairs=4000 --set 'data.source.world.thumbs={threshold: 0.3}'
         --set 'linked.method.kto={"train.objective": "kto", "train.beta": 0.1}')
     ;;
 kto)
+    steps=3000
     set_options+=(--set data.source.pairs=7600 --learning-rate 2e-3
         --set data.imbalance.keep_desirable=0.05 --set data.imbalance.keep_undesirable=0.05)
     ;;
@@ -38,7 +40,7 @@ one() {
     local seed=$1 folder=$out/$world-$1
     if [[ ! -s $folder.txt ]]; then
         "$prospect" compare pipelines/worlds.yaml --model models/tiny.yaml "${set_options[@]}" \
-            --set data.seed="$seed" --steps "${STEPS:-3000}" --out "$folder" >"$folder.part" 2>"$folder.log"
+            --set data.seed="$seed" --steps "${STEPS:-$steps}" --out "$folder" >"$folder.part" 2>"$folder.log"
         mv "$folder.part" "$folder.txt"
         # Only the record and the summary are kept.
         rm -rf "$folder/runs" "$folder/data" "$folder/report"
