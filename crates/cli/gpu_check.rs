@@ -1,5 +1,5 @@
-//! `prospect gpu-check`: checks a GPU by small models against the CPU, its CUDA kernels, its rate of
-//! products, and training steps of 1B to 30B models.
+//! `prospect gpu-check`: compares small models on a GPU with the CPU, checks CUDA kernels, and times
+//! products and training steps of 1B to 30B models.
 
 use std::path::PathBuf;
 
@@ -190,8 +190,8 @@ fn kernels(device: &Device) -> PartResult<Kernels> {
     Ok(Ok(kernels))
 }
 
-/// Times the objectives of a model over one copy of its weights. On a model of 7B, times KTO without
-/// our kernels and with each group of those in use alone, too.
+/// Times the objectives of a model over one copy of its weights. At 7B, also times KTO without our
+/// kernels, and with each group in use alone.
 fn steps(shape: &BenchmarkModel, device: &Device, report: &mut Report) {
     // Measured before the weights are loaded.
     let free = device::info(device).map(|info| info.free);

@@ -78,7 +78,7 @@ enum Command {
     Query(query::Args),
     /// Show examples as training sees them: template, scored tokens, truncation, KL partners
     Preview(preview::Args),
-    /// Rank the labels of a dataset that look wrong: by signals, and by policies that never saw them
+    /// Rank the labels of a dataset that look wrong, by signals and by policies that never saw them
     Triage(triage::Args),
     /// Check recipes, experiments and Slurm profiles without running anything
     Validate(validate::Args),

@@ -148,10 +148,7 @@ fn summary(manifest: &Manifest) -> String {
             "left out by the list `exclude` (pairs, rows)",
             &[corrections.excluded_pairs, corrections.excluded_rows],
         ),
-        (
-            "turned round by the list `flip` (pairs, rows)",
-            &[corrections.flipped_pairs, corrections.flipped_rows],
-        ),
+        ("flipped by the list `flip` (pairs, rows)", &[corrections.flipped_pairs, corrections.flipped_rows]),
         ("contradictory labels (rows, dropped)", &[contradictions.rows, contradictions.dropped]),
         ("dropped, prompt is in the test split (rows)", &[manifest.leaked_rows_dropped]),
         ("dropped, group is in the test split (rows)", &[manifest.leaked_group_rows_dropped]),

@@ -27,7 +27,7 @@ pub(crate) struct Args {
     /// List the tables with their columns, types and meanings
     #[arg(long, conflicts_with = "sql")]
     tables: bool,
-    /// Output format [default: that of the extension of --out; otherwise table on a terminal, else csv]
+    /// Output format [default: by the extension of --out, else table on a terminal and csv elsewhere]
     #[arg(long)]
     format: Option<Format>,
     /// Write the answer into this file instead of standard output

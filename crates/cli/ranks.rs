@@ -19,7 +19,7 @@ pub(crate) struct RankArgs {
     /// (docs/groups.md).
     #[arg(long, value_name = "N")]
     ranks: Option<NonZeroUsize>,
-    /// Shard frozen weights and the state of full training across ranks; with =3, trained weights too
+    /// Shard frozen weights and the state of full training over ranks; with =3, trained weights too
     ///
     /// These are stages 2 and 3 of ZeRO. Each pass gathers the weights that are sharded, one block
     /// ahead of their use.

@@ -69,10 +69,11 @@ enum SweepCommand {
 /// Options of the execution of a sweep.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ExecutionArgs {
-    /// Number of runs to train in parallel [default: on CPUs the fastest that fits into memory, else 1]
+    /// Number of runs to train in parallel [default: on CPUs the fastest that fits memory, else 1]
     ///
-    /// They share one copy of their initial weights. Results do not depend on it. The default is found by measuring a few steps,
-    /// unless the runs are short. Workers on a cluster and ranks train one run at a time by default.
+    /// They share one copy of their initial weights. Results do not depend on the number. The
+    /// default is measured in a few steps, unless the runs are short. Workers on a cluster and ranks
+    /// train one run at a time by default.
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
     #[command(flatten)]

@@ -9,16 +9,16 @@
 //! P(agree) = ρ + (1 − 2ρ)·σ(±(a + b·x))
 //! ```
 //!
-//! where a is 0 for pairs, and x is in units of the spread of its fold. ρ is what remains of the disputes where policies are surest: hard
-//! judgements are disputed at small scores, flipped ones at all scores. The estimate is that of
-//! maximum likelihood; its interval is that of the profile likelihood, widened for judgements of one
-//! prompt. This is the model of label smoothing in cDPO
-//! and robust DPO (Mitchell 2023; Chowdhury et al. 2024), whose rate is estimated instead of
-//! assumed, and a parametric form of confident learning (Northcutt et al. 2021).
+//! where a is 0 for pairs, and x is in units of the spread of its fold. ρ is the share of disputes
+//! that remains where policies are surest: hard judgements are disputed at small scores, flipped
+//! ones at all scores. The estimate is that of maximum likelihood; its interval is that of the
+//! profile likelihood, widened for judgements of one prompt. This is the model of label smoothing in
+//! cDPO and robust DPO (Mitchell 2023; Chowdhury et al. 2024), with a rate that is estimated
+//! instead of assumed, and a parametric form of confident learning (Northcutt et al. 2021).
 //!
-//! What it assumes: flips do not depend on the score, and policies are right where they are
-//! surest. Where they are surely wrong, ρ is too large: policies of a tiny model on synthetic thumbs
-//! with 20 % flips gave 28 to 37 %. So only the upper end is worth showing.
+//! Assumptions: flips do not depend on the score, and policies are right where they are surest. If
+//! they are surely wrong, ρ is too large: policies of a tiny model on synthetic thumbs with 20 %
+//! flips gave 28 to 37 %. So only the upper end is worth showing.
 
 mod curve;
 mod profile;
@@ -29,7 +29,7 @@ use crate::{
     stats::{Observation, Scale, StatsError, binomial_exact, estimate},
     thumbs::auc_terms,
 };
-use curve::{Curve, UnitScores, by_fold};
+use curve::{AgreementCurve, UnitScores, by_fold};
 
 /// A judgement with its score under the policy of its fold.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -65,15 +65,15 @@ pub enum FlippedShare {
     Unbounded,
 }
 
-/// What held-out policies say about labels.
+/// Agreement of held-out policies with labels, and flipped labels.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LabelErrors {
-    /// Share of pairs, or AUC of thumbs within their folds, that held-out policies rank as labelled.
+    /// Share of pairs that held-out policies rank as labelled, or their AUC on thumbs within folds.
     pub agreement: Estimate,
     /// Share of flipped labels.
     pub flipped: FlippedShare,
-    /// Probability of the opposite label for each judgement, in the order given: the share of labels
-    /// that are disputed at such a score.
+    /// Probability of the opposite label for each judgement, in the order given: the share of
+    /// labels that are disputed at such a score.
     pub disagreement: Vec<f64>,
 }
 
@@ -94,7 +94,7 @@ pub fn label_errors(
         FlippedShare::Estimated(share) => share.value,
         FlippedShare::AtChance | FlippedShare::Unbounded => 0.0,
     };
-    let curve = Curve::fit(&scores, rate, Curve::default());
+    let curve = AgreementCurve::fit(&scores, rate, AgreementCurve::default());
     let disagreement = scores.scores.iter().map(|score| 1.0 - curve.agreement(*score, rate)).collect();
     Ok(LabelErrors { agreement, flipped, disagreement })
 }
@@ -144,7 +144,7 @@ fn clustered(
     estimate(&[observations.collect()], scale)
 }
 
-/// How well a ranking finds the labels that are known to be flipped.
+/// Success of a ranking in finding labels that are known to be flipped.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KnownFlips {
     /// Number of flipped labels.

@@ -34,7 +34,7 @@ pub(super) fn page(name: &str, summary: &TriageSummary, ranking: &Ranking, show:
     let ranked = ranking.items.iter().filter(|item| item.rank.is_some());
     let texts: Vec<Conversation> = ranked.take(show.unwrap_or(TEXTS)).map(conversation).collect();
     let note = format!(
-        "The {} judgements to look at first. Leave out or turn round those that are wrong with `exclude` and `flip` of \
+        "The {} judgements to look at first. Drop or flip those that are wrong with `exclude` and `flip` of \
          the recipe of {name}; suspects.txt has their entries.",
         texts.len()
     );

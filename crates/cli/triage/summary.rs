@@ -43,12 +43,12 @@ pub(super) struct PolicyResults {
     /// Reason why there is no bound.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) no_bound: Option<&'static str>,
-    /// How well the ranking finds labels that noise flipped.
+    /// Success of the ranking in finding labels that noise flipped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) known_flips: Option<KnownFlipResults>,
 }
 
-/// How well the ranking finds labels that noise flipped.
+/// Success of the ranking in finding labels that noise flipped.
 #[derive(Debug, Serialize)]
 pub(super) struct KnownFlipResults {
     pub(super) flipped: usize,

@@ -15,20 +15,20 @@
 //!   raw.jsonl                                 generated feedback, for synthetic sources only
 //! ```
 //!
-//! The steps run in a fixed order: read and reject rows, apply corrections, settle contradictory labels, find exact
-//! duplicates, split by prompt, group or time, find near duplicates, select, keep one row of each
-//! pair or prompt, mix sources, apply class imbalance, apply noise, write. Imbalance and noise
-//! affect the training split only. The binary and the paired files hold the same rows with the same
-//! corruption.
+//! The steps run in a fixed order: read and reject rows, apply corrections, settle contradictory
+//! labels, find exact duplicates, split by prompt, group or time, find near duplicates, select, keep
+//! one row of each pair or prompt, mix sources, apply class imbalance, apply noise, write. Imbalance
+//! and noise affect the training split only. The binary and the paired files hold the same rows
+//! with the same corruption.
 //!
 //! The input is read twice. The first pass keeps about forty bytes of each row, on which all steps
 //! work; the second pass writes the texts of the rows that remain. [`prepare_shard`] runs the first
 //! pass on part of the input, and [`merge_shards`] makes from all parts the same dataset as
 //! [`prepare()`].
 //!
-//! [`read_binary`], [`read_pairs`], [`read_columns`], [`read_rejected`] and [`read_manifest`] read a
-//! dataset directory. Synthetic feedback comes from a [`SyntheticWorld`], which knows the true utility of any
-//! completion ([`Pipeline::world`]).
+//! [`read_binary`], [`read_pairs`], [`read_columns`], [`read_rejected`] and [`read_manifest`] read
+//! a dataset directory. Synthetic feedback comes from a [`SyntheticWorld`], which knows the true
+//! utility of any completion ([`Pipeline::world`]).
 //!
 //! | module | content |
 //! |---|---|

@@ -1,8 +1,8 @@
 //! The steps of a preparation, each a function from the table and its settings to counts.
 //!
-//! They run in this order: [`corrections`], [`contradictions`], [`duplicates`] (exact), [`split`], [`duplicates`]
-//! (near), [`selection`], [`one_per_pair`] or [`one_per_prompt`], [`mixing`], [`imbalance`],
-//! [`noise`]. Two only count: [`quality`] before them, [`log_counts`] after them.
+//! They run in this order: [`corrections`], [`contradictions`], [`duplicates`] (exact), [`split`],
+//! [`duplicates`] (near), [`selection`], [`one_per_pair`] or [`one_per_prompt`], [`mixing`],
+//! [`imbalance`], [`noise`]. Two only count: [`quality`] before them, [`log_counts`] after them.
 
 pub(crate) mod contradictions;
 pub(crate) mod corrections;

@@ -37,7 +37,7 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct NcclGroup(Arc<Shared>);
 
-/// What gathers on other threads share with the group.
+/// State that gathers on other threads share with the group.
 #[derive(Debug)]
 struct Shared {
     // Declared first: it ends before the connections that the ranks watch each other by.

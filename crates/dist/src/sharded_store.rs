@@ -26,9 +26,9 @@ use crate::{
 /// rank still run one at a time, in the order in which they were made. Clones are handles on the
 /// same store.
 #[derive(Clone)]
-pub struct ShardedStore(Arc<Inner>);
+pub struct ShardedStore(Arc<StoreState>);
 
-struct Inner {
+struct StoreState {
     group: Box<dyn Collective>,
     stage: ZeroStage,
     /// Shards by id. Dropped ones leave a dead `Weak`, so that ids stay valid.
@@ -46,12 +46,12 @@ struct Calls {
 }
 
 /// A call's place in the order of this rank's calls.
-struct Turn {
+struct CallTurn {
     store: ShardedStore,
     number: u64,
 }
 
-impl Turn {
+impl CallTurn {
     /// Blocks until all earlier calls have ended.
     fn begin(&self) -> MutexGuard<'_, Calls> {
         let mut calls = lock(&self.store.0.calls);
@@ -62,7 +62,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for CallTurn {
     fn drop(&mut self) {
         self.begin().ended += 1;
         self.store.0.ended.notify_all();
@@ -70,7 +70,7 @@ impl Drop for Turn {
 }
 
 /// Tensors that this rank has asked for.
-struct Request {
+struct GatherRequest {
     ids: Vec<usize>,
     /// Held so that they live until the end of the exchange.
     shards: Vec<Arc<Shard>>,
@@ -108,7 +108,7 @@ impl Drop for PendingGather {
 
 impl fmt::Debug for ShardedStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { group, stage, .. } = &*self.0;
+        let StoreState { group, stage, .. } = &*self.0;
         f.debug_struct("ShardedStore").field("group", group).field("stage", stage).finish_non_exhaustive()
     }
 }
@@ -122,10 +122,10 @@ impl ShardedStore {
     /// the store.
     pub fn new(group: Box<dyn Collective>, stage: ZeroStage) -> Self {
         let (shards, calls) = (Mutex::default(), Mutex::default());
-        Self(Arc::new(Inner { group, stage, shards, calls, ended: Condvar::new() }))
+        Self(Arc::new(StoreState { group, stage, shards, calls, ended: Condvar::new() }))
     }
 
-    /// Returns what training shards.
+    /// Returns the stage of ZeRO.
     pub fn stage(&self) -> ZeroStage {
         self.0.stage
     }
@@ -159,17 +159,17 @@ impl ShardedStore {
     }
 
     /// Takes the next place in the order of calls.
-    fn turn(&self) -> Turn {
+    fn turn(&self) -> CallTurn {
         let mut calls = lock(&self.0.calls);
         calls.made += 1;
-        Turn { store: self.clone(), number: calls.made - 1 }
+        CallTurn { store: self.clone(), number: calls.made - 1 }
     }
 
-    fn request(&self, ids: &[usize]) -> Result<Request, CollectiveError> {
+    fn request(&self, ids: &[usize]) -> Result<GatherRequest, CollectiveError> {
         let shards = self.shards(ids)?;
         let prepared =
             self.0.group.device_collective().map(|devices| devices.prepare_gather(&whole(&shards)));
-        Ok(Request { ids: ids.to_vec(), shards, prepared: prepared.transpose()? })
+        Ok(GatherRequest { ids: ids.to_vec(), shards, prepared: prepared.transpose()? })
     }
 
     /// Returns this rank's shards of tensors.
@@ -181,7 +181,10 @@ impl ShardedStore {
     }
 
     /// Runs a gather in its turn.
-    fn run(&self, Request { ids, shards, mut prepared }: Request) -> Result<Vec<Tensor>, CollectiveError> {
+    fn run(
+        &self,
+        GatherRequest { ids, shards, mut prepared }: GatherRequest,
+    ) -> Result<Vec<Tensor>, CollectiveError> {
         let mut found = None;
         for requested in self.exchange_requests(&ids)? {
             if requested == ids {

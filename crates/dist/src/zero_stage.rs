@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What the ranks of a group shard in training, by the stages of ZeRO (arXiv 1910.02054).
+/// Stage of ZeRO (arXiv 1910.02054): the training state that ranks shard.
 ///
 /// Both stages shard the frozen matrices of the blocks, which each pass gathers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

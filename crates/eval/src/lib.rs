@@ -1,7 +1,8 @@
 //! Evaluation of trained policies.
 //!
-//! * [`HeldOut`]: held-out pairs and thumbs, packed once. [`HeldOut::evaluate`] computes preference accuracy, AUC,
-//!   reward margin, KL estimate and the objective's own loss, overall and by source and domain.
+//! * [`HeldOut`]: held-out pairs and thumbs, packed once. [`HeldOut::evaluate`] computes preference
+//!   accuracy, AUC, reward margin, KL estimate and the objective's own loss, overall and by source
+//!   and domain.
 //! * [`HeldOutPrompts`]: held-out prompts, and metrics of the completions that a policy generates.
 //!   [`HeldOutPrompts::sample`] draws completions with their KL divergence from the reference.
 //! * [`CorruptedPairs`]: agreement of a policy with training pairs that noise swapped.

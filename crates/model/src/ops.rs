@@ -274,8 +274,8 @@ pub(crate) fn wide_linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
 }
 
 /// Returns log softmax(logits)[target] of each row, `[rows]` in f64, and, if `gradient` names a
-/// type, its gradient with respect to the logits: onehot − softmax. It has that type on the CPU, and
-/// the type of the logits elsewhere.
+/// type, its gradient with respect to the logits: onehot − softmax. It has that type on the CPU,
+/// and the type of the logits elsewhere.
 pub(crate) fn log_prob_of_targets(
     logits: &Tensor,
     targets: &Tensor,

@@ -61,7 +61,7 @@ fn datasets(sweep: &SweepDir, experiment: &Experiment) -> Datasets {
 }
 
 /// A run with its settings and state.
-struct Run {
+struct RunRow {
     planned: PlannedRun,
     /// Directory of its dataset.
     data: String,
@@ -73,7 +73,7 @@ struct Run {
     settings: BTreeMap<String, Value>,
 }
 
-impl Run {
+impl RunRow {
     fn config<T>(&self, value: impl FnOnce(&RunConfig) -> T) -> Option<T> {
         self.config.as_ref().map(value)
     }
@@ -88,69 +88,71 @@ fn runs(dirs: &[RunDir], planned: Vec<PlannedRun>, experiment: &Experiment) -> R
         let data = experiment.data.get(planned.data);
         let data = data.map(|data| data.path.display().to_string()).unwrap_or_default();
         let settings = settings(&planned, config.as_ref());
-        runs.push(Run { planned, data, status, config, metrics: dir.metrics()?, settings });
+        runs.push(RunRow { planned, data, status, config, metrics: dir.metrics()?, settings });
     }
     let mut columns = vec![
-        RowColumn::text("run", RUN, |run: &Run| run.planned.id.clone()),
-        RowColumn::integer("seed", "Random seed", |run: &Run| run.planned.seed.signed()),
-        RowColumn::text("data", "Directory of the dataset", |run: &Run| run.data.clone()),
+        RowColumn::text("run", RUN, |run: &RunRow| run.planned.id.clone()),
+        RowColumn::integer("seed", "Random seed", |run: &RunRow| run.planned.seed.signed()),
+        RowColumn::text("data", "Directory of the dataset", |run: &RunRow| run.data.clone()),
         RowColumn::text(
             "state",
             "`finished`, `running`, `failed`, `stopped` or `not started`",
-            |run: &Run| {
+            |run: &RunRow| {
                 run.status
                     .as_ref()
                     .map_or_else(|| State::NOT_STARTED.to_owned(), |status| status.state.to_string())
             },
         ),
-        RowColumn::optional_text("reason", "Reason for a failure or an early stop", |run: &Run| {
+        RowColumn::optional_text("reason", "Reason for a failure or an early stop", |run: &RunRow| {
             run.status.as_ref()?.reason.clone()
         }),
-        RowColumn::optional_integer("steps", "Optimizer steps done", |run: &Run| {
+        RowColumn::optional_integer("steps", "Optimizer steps done", |run: &RunRow| {
             run.metrics.iter().map(|record| record.step.signed()).max()
         }),
-        RowColumn::optional_integer("steps_planned", "Optimizer steps of the whole training", |run: &Run| {
-            run.config.as_ref()?.steps.map(Signed::signed)
-        }),
-        RowColumn::optional_number("seconds", "Wall-clock seconds of work", |run: &Run| {
+        RowColumn::optional_integer(
+            "steps_planned",
+            "Optimizer steps of the whole training",
+            |run: &RunRow| run.config.as_ref()?.steps.map(Signed::signed),
+        ),
+        RowColumn::optional_number("seconds", "Wall-clock seconds of work", |run: &RunRow| {
             Some(run.status.as_ref()?.seconds)
         }),
-        RowColumn::optional_integer("tokens", "Tokens of training steps", |run: &Run| {
+        RowColumn::optional_integer("tokens", "Tokens of training steps", |run: &RunRow| {
             Some(run.status.as_ref()?.tokens.signed())
         }),
-        RowColumn::optional_integer("examples", "Training examples", |run: &Run| {
+        RowColumn::optional_integer("examples", "Training examples", |run: &RunRow| {
             run.config(|config| config.examples.signed())
         }),
-        RowColumn::optional_integer("desirable", "Desirable training examples", |run: &Run| {
+        RowColumn::optional_integer("desirable", "Desirable training examples", |run: &RunRow| {
             run.config(|config| config.class_counts.0.signed())
         }),
-        RowColumn::optional_integer("undesirable", "Undesirable training examples", |run: &Run| {
+        RowColumn::optional_integer("undesirable", "Undesirable training examples", |run: &RunRow| {
             run.config(|config| config.class_counts.1.signed())
         }),
-        RowColumn::optional_integer("held_out_pairs", "Held-out pairs", |run: &Run| {
+        RowColumn::optional_integer("held_out_pairs", "Held-out pairs", |run: &RunRow| {
             run.config.as_ref()?.held_out_pairs.map(Signed::signed)
         }),
         RowColumn::optional_integer(
             "held_out_thumbs",
             "Held-out thumbs, sides of pairs included",
-            |run: &Run| run.config.as_ref()?.held_out_thumbs.map(Signed::signed),
+            |run: &RunRow| run.config.as_ref()?.held_out_thumbs.map(Signed::signed),
         ),
-        RowColumn::optional_text("family", "Model family, such as `llama`", |run: &Run| {
+        RowColumn::optional_text("family", "Model family, such as `llama`", |run: &RunRow| {
             run.config.as_ref()?.family.clone()
         }),
         RowColumn::optional_integer(
             "parameters",
             "Parameters of the model, without an adapter",
-            |run: &Run| run.config.as_ref()?.parameters.map(Signed::signed),
+            |run: &RunRow| run.config.as_ref()?.parameters.map(Signed::signed),
         ),
         RowColumn::optional_text(
             "model_fingerprint",
             "Hash of the weights and tokenizer that training starts from",
-            |run: &Run| run.config(|config| config.model_fingerprint.clone()),
+            |run: &RunRow| run.config(|config| config.model_fingerprint.clone()),
         ),
     ];
     columns.extend(setting_columns(&runs, &columns));
-    let runs: Arc<[Run]> = runs.into();
+    let runs: Arc<[RunRow]> = runs.into();
     Ok(Table::of_rows("runs", "A run of the sweep with its settings", columns, move || Ok(Arc::clone(&runs))))
 }
 
@@ -163,6 +165,21 @@ struct Of<R> {
 /// Returns the column with the id of the run.
 fn run_column<R: 'static>() -> RowColumn<Of<R>> {
     RowColumn::text("run", RUN, |of: &Of<R>| of.run.clone())
+}
+
+fn completion<R: 'static>(text: fn(&R) -> &String) -> RowColumn<Of<R>> {
+    RowColumn::text("completion", "Text of the policy's completion", move |of: &Of<R>| {
+        text(&of.record).clone()
+    })
+}
+
+fn completion_tokens<R: 'static>(tokens: fn(&R) -> usize) -> RowColumn<Of<R>> {
+    let meaning = "Tokens of the completion, without the end token";
+    RowColumn::integer("tokens", meaning, move |of: &Of<R>| tokens(&of.record).signed())
+}
+
+fn ended<R: 'static>(ended: fn(&R) -> bool) -> RowColumn<Of<R>> {
+    RowColumn::boolean("ended", ENDED, move |of: &Of<R>| ended(&of.record))
 }
 
 /// Returns the records that `read` finds in each run.
@@ -178,7 +195,7 @@ fn of_runs<R, I: IntoIterator<Item = R>>(
 }
 
 /// A value of a metric.
-struct MetricValue {
+struct MetricRow {
     kind: RecordKind,
     step: u64,
     metric: String,
@@ -191,18 +208,18 @@ fn metrics(dirs: Vec<RunDir>) -> Table {
         RowColumn::text(
             "kind",
             "`train` for an optimizer step, `eval` for an evaluation",
-            |of: &Of<MetricValue>| of.record.kind.to_string(),
+            |of: &Of<MetricRow>| of.record.kind.to_string(),
         ),
-        RowColumn::integer("step", "Optimizer steps done", |of: &Of<MetricValue>| of.record.step.signed()),
-        RowColumn::text("metric", "Name of the metric, as in TRL", |of: &Of<MetricValue>| {
+        RowColumn::integer("step", "Optimizer steps done", |of: &Of<MetricRow>| of.record.step.signed()),
+        RowColumn::text("metric", "Name of the metric, as in TRL", |of: &Of<MetricRow>| {
             of.record.metric.clone()
         }),
-        RowColumn::number("value", "Value of the metric", |of: &Of<MetricValue>| of.record.value),
+        RowColumn::number("value", "Value of the metric", |of: &Of<MetricRow>| of.record.value),
     ];
     Table::of_rows("metrics", "A value of a metric of a run", columns, move || {
         of_runs(&dirs, |dir| {
             Ok(dir.metrics()?.into_iter().flat_map(|MetricsRecord { kind, step, values }| {
-                values.into_iter().map(move |(metric, value)| MetricValue { kind, step, metric, value })
+                values.into_iter().map(move |(metric, value)| MetricRow { kind, step, metric, value })
             }))
         })
     })
@@ -214,15 +231,9 @@ fn generations(dirs: Vec<RunDir>) -> Table {
         prompt_id(|generation: &Generation| &generation.prompt_id),
         RowColumn::text("mode", "`greedy` or `nucleus`", |of: &Of<Generation>| of.record.mode.to_string()),
         RowColumn::text("prompt", PROMPT, |of: &Of<Generation>| of.record.prompt.clone()),
-        RowColumn::text("completion", "Text of the policy's completion", |of: &Of<Generation>| {
-            of.record.completion.clone()
-        }),
-        RowColumn::integer(
-            "tokens",
-            "Tokens of the completion, without the end token",
-            |of: &Of<Generation>| of.record.tokens.signed(),
-        ),
-        RowColumn::boolean("ended", ENDED, |of: &Of<Generation>| of.record.ended),
+        completion(|generation: &Generation| &generation.completion),
+        completion_tokens(|generation: &Generation| generation.tokens),
+        ended(|generation: &Generation| generation.ended),
         RowColumn::optional_text(
             "chosen",
             "Preferred or desirable held-out completion of the prompt",
@@ -244,15 +255,9 @@ fn samples(dirs: Vec<RunDir>) -> Table {
         run_column(),
         RowColumn::integer("step", "Optimizer steps done", |of: &Of<PolicySample>| of.record.step.signed()),
         prompt_id(|sample: &PolicySample| &sample.prompt_id),
-        RowColumn::text("completion", "Text of the policy's completion", |of: &Of<PolicySample>| {
-            of.record.completion.clone()
-        }),
-        RowColumn::integer(
-            "tokens",
-            "Tokens of the completion, without the end token",
-            |of: &Of<PolicySample>| of.record.tokens.signed(),
-        ),
-        RowColumn::boolean("ended", ENDED, |of: &Of<PolicySample>| of.record.ended),
+        completion(|sample: &PolicySample| &sample.completion),
+        completion_tokens(|sample: &PolicySample| sample.tokens),
+        ended(|sample: &PolicySample| sample.ended),
         RowColumn::number(
             "kl",
             "Sum of KL(π ‖ π_ref) over the tokens, in nats",

@@ -24,7 +24,10 @@ use prospect_train::ObjectiveName;
 
 use self::costs::{Costs, measured_costs, nominal_costs};
 pub use self::{facts::DataFacts, session::ComparisonSession};
-pub(crate) use self::{facts::Probe, plan_file::sft};
+pub(crate) use self::{
+    facts::Probe,
+    plan_file::{MAX_LENGTH, MICRO_BATCH, sft},
+};
 use crate::{
     SweepError,
     config::{LoadedExperiment, RecipeSources},

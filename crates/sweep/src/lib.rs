@@ -13,9 +13,8 @@
 //! progress of a sweep, [`estimate_time`] measures how long it takes, [`remaining_work`] and
 //! [`estimate_memory`] compute arithmetic, disk space and memory without measuring,
 //! [`training_schedule`] lists steps and epochs of each series, and [`Submission`] hands workers to
-//! Slurm. A [`Triage`] ranks the labels of a dataset by how far policies dispute them that never saw
-//! them. A [`ComparisonSession`] compares methods in stages, each
-//! of which is such a sweep.
+//! Slurm. A [`Triage`] ranks the labels of a dataset by their disagreement with held-out policies.
+//! A [`ComparisonSession`] compares methods in stages; each stage is such a sweep.
 //!
 //! Settings are addressed by dotted keys: `data.…` (the data recipe), `model.…` (the model recipe),
 //! `train.…` and `sft.…`. `data` and `model` alone name a whole recipe.

@@ -23,7 +23,7 @@ pub struct TrainContext<'a> {
     pub seed: u64,
     /// Checkpoints of the run; `None` writes none.
     pub checkpoints: Option<&'a Checkpoints>,
-    /// What full training shards over the ranks. Adapters are too small to shard.
+    /// State of full training that is sharded over the ranks. Adapters are too small to shard.
     pub zero: Option<ZeroStage>,
     /// Process group. Each rank runs a part of every global batch.
     pub group: &'a dyn Collective,

@@ -4,18 +4,14 @@ mod cases;
 
 use candle_core::{DType, Device, Tensor};
 use prospect_core::draw::Draw;
-use prospect_dist::SingleProcess;
 use prospect_model::{
-    Activations, Adapter, Architecture, ChatTemplate, Decoder, Dtype, GenerationConfig, Gradients,
-    LoraConfig, Model, PackedBatch, Packer, Parameter, Prompt, Quantization, Sampling, Tokenizer, Train,
+    Activations, Adapter, Architecture, Decoder, Dtype, GenerationConfig, Gradients, LoraConfig, PackedBatch,
+    Packer, Parameter, Prompt, Quantization, Sampling, Train,
 };
 use prospect_runs::MetricsRecord;
 use serde::Serialize;
 
-use crate::{
-    Encoder, Observer, ReferenceCache, Settings, TrainContext, TrainError, TrainFile,
-    planner::benchmark::generate_examples, train,
-};
+use crate::{Observer, Settings, TrainError, TrainFile, planner::benchmark::train_on_generated};
 
 /// Optimizer steps of a case.
 const STEPS: u64 = 3;
@@ -39,14 +35,14 @@ pub struct ParityCase {
 pub struct ParityResult {
     /// Name of the case.
     pub case: &'static str,
-    /// Of log-probs of completions, relative to 1 + their size.
+    /// Difference of log-probs of completions, relative to 1 + their size.
     pub log_probs: f64,
-    /// Of gradients, as the norm of the difference relative to that of the parameter's gradient and
-    /// of all gradients.
+    /// Norm of the difference of gradients, relative to that of the parameter's gradient and of all
+    /// gradients.
     pub gradients: f64,
     /// Parameter with the largest difference of gradients.
     pub parameter: String,
-    /// Of losses and gradient norms of three optimizer steps, relative to their size.
+    /// Difference of losses and gradient norms of three optimizer steps, relative to their size.
     pub steps: f64,
     /// Share of greedily generated tokens that are equal; None in half precision, where ties are
     /// likely.
@@ -190,28 +186,8 @@ impl ParityCase {
         let file: TrainFile =
             serde_json::from_value(file).map_err(|error| TrainError::Settings(error.to_string()))?;
         let settings: Settings = file.resolve()?;
-        let (tokenizer, name) = (Tokenizer::bytes()?, "random".to_owned());
-        let template = ChatTemplate::chatml(&tokenizer)?;
-        let (fingerprint, text_fingerprint) = (name.clone(), name.clone());
-        let model = Model { name, decoder: base, tokenizer, template, fingerprint, text_fingerprint };
-        let encoder = Encoder::new(&model, settings.max_length, settings.max_prompt_length);
-        let examples = generate_examples(&settings, &encoder, settings.batch_size * STEPS as usize)?;
-        let context = TrainContext {
-            model: &model,
-            train: self.train,
-            activations: self.activations,
-            settings: &settings,
-            examples: &examples,
-            encoder: &encoder,
-            seed: 0,
-            checkpoints: None,
-            zero: None,
-            group: &SingleProcess,
-        };
-        // Never saved, so every step computes its reference log-probs.
-        let cache = ReferenceCache::new(&std::env::temp_dir().join("prospect-parity-keeps-no-reference"));
         let mut trajectory = Trajectory(Vec::new());
-        train(&context, &cache, &mut trajectory)?.into_policy()?;
+        train_on_generated(base, self.train, self.activations, &settings, &mut trajectory)?;
         Ok(trajectory.0)
     }
 }
@@ -251,7 +227,7 @@ fn tokens(seed: usize, count: usize) -> Vec<u32> {
     (0..count).map(|at| ((at * at + 7 * at + 13 * seed) % 251) as u32).collect()
 }
 
-/// Packs two completions of each prompt, of which the last has no gradient.
+/// Packs two completions of each prompt. The last one has no gradient.
 fn pack(prompts: &[Vec<u32>], completions: &[Vec<u32>]) -> Result<PackedBatch, TrainError> {
     let mut packer = Packer::default();
     for (prompt, pair) in prompts.iter().zip(completions.chunks(2)) {

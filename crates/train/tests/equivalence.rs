@@ -618,7 +618,7 @@ fn ranks_with_sharded_training_state_are_one_rank() {
             };
             let parts = on(|thread| Box::new(thread), ZeroStage::Two);
             assert!(parts.iter().all(|rank| *rank == parts[0]), "{objective}: ranks differ");
-            // Half-precision weights are rounded after every step, so other sums may move further apart.
+            // Half-precision weights are rounded after every step, so sums may differ by more.
             if dtype == "f32" {
                 assert_close(objective, &parts[0].1, &alone.1);
             }

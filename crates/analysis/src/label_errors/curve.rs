@@ -58,7 +58,7 @@ pub(super) fn by_fold(judgements: &[ScoredJudgement<'_>]) -> impl Iterator<Item 
 
 /// Log-odds of the true label by unit score: intercept + slope · score.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Curve {
+pub(super) struct AgreementCurve {
     slope: f64,
     intercept: f64,
 }
@@ -73,7 +73,7 @@ pub(super) struct Terms {
     information: f64,
 }
 
-impl Curve {
+impl AgreementCurve {
     /// Fits the curve given the flip `rate`, by maximum likelihood from the curve `start`.
     pub(super) fn fit(scores: &UnitScores, rate: f64, start: Self) -> Self {
         let (mut curve, mut value) = (start, start.log_likelihood(scores, rate));

@@ -6,7 +6,7 @@ use prospect_runs::Estimate;
 
 use super::{
     FlippedShare, ScoredJudgement,
-    curve::{Curve, UnitScores, solve},
+    curve::{AgreementCurve, UnitScores, solve},
 };
 use crate::stats::critical_value;
 
@@ -22,7 +22,7 @@ const HALVINGS: usize = 20;
 /// Returns the share of flipped labels with its interval.
 pub(super) fn flipped_share(judgements: &[ScoredJudgement<'_>], scores: &UnitScores) -> FlippedShare {
     let profile = Profile { scores };
-    let mut curve = Curve::default();
+    let mut curve = AgreementCurve::default();
     let mut grid = Vec::with_capacity(RATES);
     for index in 0..RATES {
         let rate = STEP * index as f64;
@@ -62,13 +62,13 @@ struct Profile<'a> {
 
 impl Profile<'_> {
     /// Fits the curve at a rate, from the one given, and returns the log-likelihood.
-    fn maximise(&self, rate: f64, curve: &mut Curve) -> f64 {
-        *curve = Curve::fit(self.scores, rate, *curve);
+    fn maximise(&self, rate: f64, curve: &mut AgreementCurve) -> f64 {
+        *curve = AgreementCurve::fit(self.scores, rate, *curve);
         curve.log_likelihood(self.scores, rate)
     }
 
     /// Returns the maximum near a rate of the grid, with its value and curve.
-    fn refine(&self, best: (f64, f64, Curve)) -> (f64, f64, Curve) {
+    fn refine(&self, best: (f64, f64, AgreementCurve)) -> (f64, f64, AgreementCurve) {
         let (mut rate, mut top, mut curve) = best;
         let mut distance = STEP / 2.0;
         for _ in 0..HALVINGS {
@@ -87,7 +87,7 @@ impl Profile<'_> {
     }
 
     /// Returns the rate between one inside and one outside at which the likelihood is `least`.
-    fn end(&self, mut inside: f64, mut outside: f64, least: f64, curve: Curve) -> f64 {
+    fn end(&self, mut inside: f64, mut outside: f64, least: f64, curve: AgreementCurve) -> f64 {
         for _ in 0..HALVINGS {
             let middle = f64::midpoint(inside, outside);
             if self.maximise(middle, &mut { curve }) >= least {
@@ -101,7 +101,7 @@ impl Profile<'_> {
     }
 
     /// Returns an interval that holds no rate of the grid.
-    fn narrow(&self, rate: f64, least: f64, curve: Curve) -> FlippedShare {
+    fn narrow(&self, rate: f64, least: f64, curve: AgreementCurve) -> FlippedShare {
         let low = self.end(rate, (rate - STEP).max(0.0), least, curve);
         let high = self.end(rate, rate + STEP, least, curve);
         FlippedShare::Estimated(Estimate { value: rate, low, high })
@@ -109,7 +109,7 @@ impl Profile<'_> {
 
     /// Returns the design effect: the variance of the sum of the efficient scores of the rate over
     /// prompts, relative to that over independent judgements.
-    fn design_effect(&self, judgements: &[ScoredJudgement<'_>], rate: f64, curve: Curve) -> f64 {
+    fn design_effect(&self, judgements: &[ScoredJudgement<'_>], rate: f64, curve: AgreementCurve) -> f64 {
         let terms: Vec<_> =
             self.scores.scores.iter().map(|score| curve.terms(self.scores, *score, rate)).collect();
         let (mut own, mut cross) = ([1e-12, 0.0, 1e-12], [0.0; 2]);

@@ -34,11 +34,11 @@ pub struct PipelineFile {
     group_salt: Option<String>,
     /// Train/test split of sources without splits of their own.
     split: Option<SplitFile>,
-    /// File with the ids of judgements to leave out, one a line, such as `prospect triage` writes: of
-    /// pairs, or of rows. Default: none.
+    /// File with the ids of judgements to drop, one per line, as `prospect triage` writes them: ids
+    /// of pairs, or of rows outside of pairs. Default: none.
     exclude: Option<String>,
-    /// File with the ids of judgements to turn round, one a line: pairs whose sides are exchanged,
-    /// or rows outside of pairs whose label is changed. Default: none.
+    /// File with the ids of judgements to flip, one per line. The sides of a pair are exchanged; a
+    /// row outside of pairs gets the other label. Default: none.
     flip: Option<String>,
     /// Policy for completions with contradictory labels. Default: keep.
     #[serde(default)]

@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Lists of judgements to leave out and to turn round.
+/// Lists of judgements to drop and to flip.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Corrections {
     #[serde(skip_serializing_if = "Option::is_none")]

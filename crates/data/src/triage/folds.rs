@@ -94,6 +94,9 @@ struct Whole {
     pair_ids: Vec<Id>,
     /// Pair that each row is a side of, by content.
     pair_of_row: Vec<Option<Id>>,
+    /// Sources and domains of rows and pairs.
+    row_origins: Vec<Origin>,
+    pair_origins: Vec<Origin>,
 }
 
 impl Whole {
@@ -127,7 +130,12 @@ impl Whole {
                 side(row.label).or_else(|| side(!row.label))
             })
             .collect();
-        Ok(Self { manifest: read_manifest(dataset)?, rows, pairs, row_ids, pair_ids, pair_of_row })
+        let origin =
+            |source: &String, domain: &String| Origin { source: source.clone(), domain: domain.clone() };
+        let row_origins = rows.iter().map(|row| origin(&row.source, &row.domain)).collect();
+        let pair_origins = pairs.iter().map(|pair| origin(&pair.source, &pair.domain)).collect();
+        let manifest = read_manifest(dataset)?;
+        Ok(Self { manifest, rows, pairs, row_ids, pair_ids, pair_of_row, row_origins, pair_origins })
     }
 
     fn prompts(&self) -> BTreeSet<&str> {
@@ -145,24 +153,16 @@ impl Whole {
             let rows: Vec<usize> =
                 (0..self.rows.len()).filter(|row| is_in(&self.rows[*row].prompt_id)).collect();
             for batch in rows.chunks(BATCH_ROWS) {
-                let origins: Vec<Origin> = batch.iter().map(|row| origin(&self.rows[*row])).collect();
-                let rows = batch.iter().zip(&origins).map(|(row, origin)| self.row(*row, origin));
-                let rows = rows.collect::<Result<Vec<_>, _>>()?;
-                writer.push::<BinaryRow>(
-                    split,
-                    record_batch::<BinaryRow>(&rows, groups).map_err(DataError::Columns)?,
-                )?;
+                let rows = batch.iter().map(|row| self.row(*row)).collect::<Result<Vec<_>, _>>()?;
+                let batch = record_batch::<BinaryRow>(&rows, groups).map_err(DataError::Columns)?;
+                writer.push::<BinaryRow>(split, batch)?;
             }
             let pairs: Vec<usize> =
                 (0..self.pairs.len()).filter(|pair| is_in(&self.pairs[*pair].prompt_id)).collect();
             for batch in pairs.chunks(BATCH_ROWS) {
-                let origins: Vec<Origin> = batch.iter().map(|pair| pair_origin(&self.pairs[*pair])).collect();
-                let pairs = batch.iter().zip(&origins).map(|(pair, origin)| self.pair(*pair, origin));
-                let pairs = pairs.collect::<Result<Vec<_>, _>>()?;
-                writer.push::<PairRow>(
-                    split,
-                    record_batch::<PairRow>(&pairs, groups).map_err(DataError::Columns)?,
-                )?;
+                let pairs = batch.iter().map(|pair| self.pair(*pair)).collect::<Result<Vec<_>, _>>()?;
+                let batch = record_batch::<PairRow>(&pairs, groups).map_err(DataError::Columns)?;
+                writer.push::<PairRow>(split, batch)?;
             }
         }
         writer.finish()?;
@@ -188,7 +188,7 @@ impl Whole {
         }
     }
 
-    fn row<'a>(&'a self, index: usize, origin: &'a Origin) -> Result<BinaryRowRef<'a>, DataError> {
+    fn row(&self, index: usize) -> Result<BinaryRowRef<'_>, DataError> {
         let row = &self.rows[index];
         Ok(BinaryRowRef {
             id: self.row_ids[index],
@@ -197,7 +197,7 @@ impl Whole {
             prompt: &row.prompt,
             completion: Cow::Borrowed(&row.completion),
             label: row.label,
-            origin,
+            origin: &self.row_origins[index],
             score: row.score,
             original_label: row.original_label,
             noise: Cow::Borrowed(&row.noise),
@@ -206,7 +206,7 @@ impl Whole {
         })
     }
 
-    fn pair<'a>(&'a self, index: usize, origin: &'a Origin) -> Result<PairRowRef<'a>, DataError> {
+    fn pair(&self, index: usize) -> Result<PairRowRef<'_>, DataError> {
         let pair = &self.pairs[index];
         Ok(PairRowRef {
             pair_id: self.pair_ids[index],
@@ -214,7 +214,7 @@ impl Whole {
             prompt: &pair.prompt,
             chosen: Cow::Borrowed(&pair.chosen),
             rejected: Cow::Borrowed(&pair.rejected),
-            origin,
+            origin: &self.pair_origins[index],
             score_chosen: pair.score_chosen,
             score_rejected: pair.score_rejected,
             noise: Cow::Borrowed(&pair.noise),
@@ -222,12 +222,4 @@ impl Whole {
             group: pair.group.as_deref().map(parse).transpose()?,
         })
     }
-}
-
-fn origin(row: &BinaryRow) -> Origin {
-    Origin { source: row.source.clone(), domain: row.domain.clone() }
-}
-
-fn pair_origin(pair: &PairRow) -> Origin {
-    Origin { source: pair.source.clone(), domain: pair.domain.clone() }
 }

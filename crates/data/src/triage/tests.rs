@@ -50,7 +50,7 @@ fn signals_of_thumbs_are_exact() {
         scored("eight", false, 8.0),
         scored("one", false, 1.0),
         scored("two", false, 2.0),
-        // Near duplicates with opposite labels, of nearly the same prompt; and one of another prompt.
+        // Near duplicates with opposite labels, of nearly the same prompt; one of another prompt.
         thumb(long, answer, true),
         thumb(&format!("{long}!"), &format!("{answer}."), false),
         thumb("something else entirely", answer, false),

@@ -68,8 +68,8 @@ impl TrainedElements {
         self.on_rank * self.element_bytes
     }
 
-    /// Returns the number of weights of which `shards` ranks keep f32 master weights: all but the
-    /// f32 shards, which are updated in place.
+    /// Returns the number of weights with f32 master weights on `shards` ranks: all but the f32
+    /// shards, which are updated in place.
     fn with_master_shard(&self, shards: u64) -> u64 {
         let in_place =
             if self.element_bytes < 4 { 0 } else { (self.count - self.on_rank) * shards / (shards - 1) };
@@ -300,7 +300,7 @@ impl Footprint<'_> {
             let inputs = blocks.min(recomputed);
             gradient_rows * (inputs * row.hidden + (blocks - inputs) * saved)
         };
-        // While a block computes, the next one is gathered. In host memory, its parts exist as well.
+        // The next block is gathered while one computes. In host memory, its parts exist as well.
         let gathered = self.gathered_block * if self.device == DeviceKind::Gpu { 2 } else { 3 };
         let dense = gathered + self.dequantised_bytes * self.largest_matrix();
         // cos and sin; blocks with a sliding window may have their own.

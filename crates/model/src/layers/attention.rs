@@ -85,7 +85,7 @@ pub(crate) struct SavedAttention {
     k: Tensor,
     v: Tensor,
     attended: Tensor,
-    /// Of the adapters of the projections and of the output.
+    /// State of the adapters of the projections and of the output.
     lora: ([Option<SavedLora>; 3], Option<SavedLora>),
 }
 

@@ -1,5 +1,5 @@
 //! Experimental: operations as CUDA kernels of `prospect-kernels`, each in one or a few launches.
-//! Used on GPUs on which they are verified, and never run on a real one so far: see docs/kernels.md.
+//! Used on GPUs that they are verified on. None has run on a real one so far: see docs/kernels.md.
 
 use candle_core::{
     DType, Device, Error, Result, Tensor, bail,

@@ -25,7 +25,7 @@ pub(crate) struct ShardedMatrix {
     form: ShardForm,
 }
 
-/// What the elements of a shard are.
+/// Form of the elements of a shard.
 #[derive(Debug, Clone)]
 enum ShardForm {
     /// Frozen elements of the matrix.

@@ -151,7 +151,7 @@ impl FileColumn {
         let turns = |name: &str| {
             let wrong =
                 || ArrowError::SchemaError(format!("column `{name}` is not a list of {{role, content}}"));
-            Conversations::new(&column(name).ok_or_else(wrong)?).ok_or_else(wrong)
+            ConversationColumn::new(&column(name).ok_or_else(wrong)?).ok_or_else(wrong)
         };
         Ok(match self.values {
             FileValues::Split => repeated(&split.to_string(), read.num_rows()),
@@ -178,13 +178,13 @@ pub(super) fn repeated(text: &str, rows: usize) -> ArrayRef {
 }
 
 /// A column of conversations.
-struct Conversations {
+struct ConversationColumn {
     turns: ListArray,
     roles: StringArray,
     contents: StringArray,
 }
 
-impl Conversations {
+impl ConversationColumn {
     /// Returns None if the column has another type.
     fn new(column: &ArrayRef) -> Option<Self> {
         let turns = column.as_any().downcast_ref::<ListArray>()?.clone();

@@ -9,37 +9,37 @@ use crate::{
 };
 
 /// A held-out pair or thumb, with the β of its run.
-struct HeldOut {
+struct HeldOutRow {
     /// Factor from log-ratios to rewards; 1 for objectives without β.
     beta: f64,
-    outcome: Outcome,
+    outcome: PairOrThumb,
 }
 
-enum Outcome {
+enum PairOrThumb {
     Pair(PairOutcome),
     Thumb(ThumbOutcome),
 }
 
-impl HeldOut {
+impl HeldOutRow {
     fn pair(&self) -> Option<&PairOutcome> {
         match &self.outcome {
-            Outcome::Pair(pair) => Some(pair),
-            Outcome::Thumb(_) => None,
+            PairOrThumb::Pair(pair) => Some(pair),
+            PairOrThumb::Thumb(_) => None,
         }
     }
 
     fn thumb(&self) -> Option<&ThumbOutcome> {
         match &self.outcome {
-            Outcome::Pair(_) => None,
-            Outcome::Thumb(thumb) => Some(thumb),
+            PairOrThumb::Pair(_) => None,
+            PairOrThumb::Thumb(thumb) => Some(thumb),
         }
     }
 
     /// Returns the text of the field that both have.
     fn shared(&self, pair: fn(&PairOutcome) -> &String, thumb: fn(&ThumbOutcome) -> &String) -> String {
         match &self.outcome {
-            Outcome::Pair(outcome) => pair(outcome).clone(),
-            Outcome::Thumb(outcome) => thumb(outcome).clone(),
+            PairOrThumb::Pair(outcome) => pair(outcome).clone(),
+            PairOrThumb::Thumb(outcome) => thumb(outcome).clone(),
         }
     }
 }
@@ -49,8 +49,8 @@ fn of_pairs(
     name: &str,
     meaning: &str,
     value: fn(f64, &PairOutcome) -> Option<f64>,
-) -> RowColumn<Of<HeldOut>> {
-    RowColumn::optional_number(name, meaning, move |of: &Of<HeldOut>| {
+) -> RowColumn<Of<HeldOutRow>> {
+    RowColumn::optional_number(name, meaning, move |of: &Of<HeldOutRow>| {
         value(of.record.beta, of.record.pair()?)
     })
 }
@@ -60,8 +60,8 @@ fn of_thumbs(
     name: &str,
     meaning: &str,
     value: fn(f64, &ThumbOutcome) -> Option<f64>,
-) -> RowColumn<Of<HeldOut>> {
-    RowColumn::optional_number(name, meaning, move |of: &Of<HeldOut>| {
+) -> RowColumn<Of<HeldOutRow>> {
+    RowColumn::optional_number(name, meaning, move |of: &Of<HeldOutRow>| {
         value(of.record.beta, of.record.thumb()?)
     })
 }
@@ -70,29 +70,29 @@ fn of_thumbs(
 pub(super) fn held_out(dirs: Vec<RunDir>) -> Table {
     let columns = vec![
         run_column(),
-        RowColumn::text("kind", "`pair`, or `thumb` for a labelled completion", |of: &Of<HeldOut>| {
+        RowColumn::text("kind", "`pair`, or `thumb` for a labelled completion", |of: &Of<HeldOutRow>| {
             if of.record.pair().is_some() { "pair" } else { "thumb" }.to_owned()
         }),
         RowColumn::text(
             "id",
             "`pair_id` of a pair in `pairs`, `id` of a thumb in `rows`",
-            |of: &Of<HeldOut>| of.record.shared(|pair| &pair.pair_id, |thumb| &thumb.id),
+            |of: &Of<HeldOutRow>| of.record.shared(|pair| &pair.pair_id, |thumb| &thumb.id),
         ),
-        RowColumn::text("prompt_id", "Hash of the prompt, as in the dataset", |of: &Of<HeldOut>| {
+        RowColumn::text("prompt_id", "Hash of the prompt, as in the dataset", |of: &Of<HeldOutRow>| {
             of.record.shared(|pair| &pair.prompt_id, |thumb| &thumb.prompt_id)
         }),
-        RowColumn::text("source", "Kind of source", |of: &Of<HeldOut>| {
+        RowColumn::text("source", "Kind of source", |of: &Of<HeldOutRow>| {
             of.record.shared(|pair| &pair.source, |thumb| &thumb.source)
         }),
-        RowColumn::text("domain", "Domain within the source", |of: &Of<HeldOut>| {
+        RowColumn::text("domain", "Domain within the source", |of: &Of<HeldOutRow>| {
             of.record.shared(|pair| &pair.domain, |thumb| &thumb.domain)
         }),
         RowColumn::optional_text(
             "group",
             "Salted hash of the user or conversation, if the data has groups",
-            |of: &Of<HeldOut>| match &of.record.outcome {
-                Outcome::Pair(pair) => pair.group.clone(),
-                Outcome::Thumb(thumb) => thumb.group.clone(),
+            |of: &Of<HeldOutRow>| match &of.record.outcome {
+                PairOrThumb::Pair(pair) => pair.group.clone(),
+                PairOrThumb::Thumb(thumb) => thumb.group.clone(),
             },
         ),
         of_pairs(
@@ -129,7 +129,7 @@ pub(super) fn held_out(dirs: Vec<RunDir>) -> Table {
         of_pairs("own_score_rejected", "Pairs: the same for the rejected completion", |_, pair| {
             pair.own_scores.map(|[_, rejected]| rejected)
         }),
-        RowColumn::optional_boolean("desirable", "Thumbs: true for thumbs up", |of: &Of<HeldOut>| {
+        RowColumn::optional_boolean("desirable", "Thumbs: true for thumbs up", |of: &Of<HeldOutRow>| {
             of.record.thumb().map(|thumb| thumb.desirable)
         }),
         of_thumbs("reward", "Thumbs: β·log-ratio of the completion, in nats", |beta, thumb| {
@@ -141,7 +141,7 @@ pub(super) fn held_out(dirs: Vec<RunDir>) -> Table {
         of_thumbs("probability", "Thumbs: calibrated probability of a thumb up", |_, thumb| {
             thumb.probability
         }),
-        RowColumn::optional_integer("tokens", "Thumbs: tokens of the completion", |of: &Of<HeldOut>| {
+        RowColumn::optional_integer("tokens", "Thumbs: tokens of the completion", |of: &Of<HeldOutRow>| {
             of.record.thumb().map(|thumb| thumb.tokens.signed())
         }),
     ];
@@ -155,12 +155,12 @@ pub(super) fn held_out(dirs: Vec<RunDir>) -> Table {
 }
 
 /// Reads the held-out pairs, then the thumbs of a run.
-fn outcomes(dir: &RunDir) -> Result<Vec<HeldOut>, QueryError> {
+fn outcomes(dir: &RunDir) -> Result<Vec<HeldOutRow>, QueryError> {
     let (pairs, thumbs) = (dir.pairs()?, dir.thumbs()?);
     if pairs.is_empty() && thumbs.is_empty() {
         return Ok(Vec::new());
     }
     let beta = dir.beta()?.unwrap_or(1.0);
-    let outcomes = pairs.into_iter().map(Outcome::Pair).chain(thumbs.into_iter().map(Outcome::Thumb));
-    Ok(outcomes.map(|outcome| HeldOut { beta, outcome }).collect())
+    let outcomes = pairs.into_iter().map(PairOrThumb::Pair).chain(thumbs.into_iter().map(PairOrThumb::Thumb));
+    Ok(outcomes.map(|outcome| HeldOutRow { beta, outcome }).collect())
 }

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use prospect_runs::{PlannedRun, RecordedObjective, RecordedSettings, RunConfig};
 use serde_json::{Map, Value};
 
-use super::Run;
+use super::RunRow;
 use crate::table::RowColumn;
 
 /// Returns a column for each swept setting and each training setting with a value in some run,
 /// unless a column of that name exists.
 ///
 /// The type is that of all values: integer, number or boolean, else text.
-pub(super) fn setting_columns(runs: &[Run], others: &[RowColumn<Run>]) -> Vec<RowColumn<Run>> {
+pub(super) fn setting_columns(runs: &[RunRow], others: &[RowColumn<RunRow>]) -> Vec<RowColumn<RunRow>> {
     let mut values: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
     for (name, value) in runs.iter().flat_map(|run| &run.settings) {
         values.entry(name.clone()).or_default().push(value);
@@ -31,17 +31,17 @@ pub(super) fn setting_columns(runs: &[Run], others: &[RowColumn<Run>]) -> Vec<Ro
 }
 
 /// Makes the column of a setting with these values.
-fn column(name: String, meaning: &str, values: &[&Value]) -> RowColumn<Run> {
+fn column(name: String, meaning: &str, values: &[&Value]) -> RowColumn<RunRow> {
     let key = name.clone();
-    let value = move |run: &Run| run.settings.get(&key).cloned();
+    let value = move |run: &RunRow| run.settings.get(&key).cloned();
     if values.iter().all(|value| value.is_i64()) {
-        RowColumn::optional_integer(name, meaning, move |run: &Run| value(run)?.as_i64())
+        RowColumn::optional_integer(name, meaning, move |run: &RunRow| value(run)?.as_i64())
     } else if values.iter().all(|value| value.is_number()) {
-        RowColumn::optional_number(name, meaning, move |run: &Run| value(run)?.as_f64())
+        RowColumn::optional_number(name, meaning, move |run: &RunRow| value(run)?.as_f64())
     } else if values.iter().all(|value| value.is_boolean()) {
-        RowColumn::optional_boolean(name, meaning, move |run: &Run| value(run)?.as_bool())
+        RowColumn::optional_boolean(name, meaning, move |run: &RunRow| value(run)?.as_bool())
     } else {
-        RowColumn::optional_text(name, meaning, move |run: &Run| value(run).map(text))
+        RowColumn::optional_text(name, meaning, move |run: &RunRow| value(run).map(text))
     }
 }
 

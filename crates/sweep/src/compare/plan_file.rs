@@ -21,10 +21,10 @@ pub(super) const GENERATED_PROMPTS: usize = 16;
 const NEW_TOKENS: usize = 48;
 
 /// Longest sequence by default, in tokens.
-const MAX_LENGTH: usize = 512;
+pub(crate) const MAX_LENGTH: usize = 512;
 
 /// Completions per forward pass.
-const MICRO_BATCH: usize = 8;
+pub(crate) const MICRO_BATCH: usize = 8;
 
 /// Peak learning rates: of adapters (the default of `prospect train`), of full fine-tuning (the
 /// configurations of HALOs, AdamW), and of random weights (the experiments on synthetic feedback).

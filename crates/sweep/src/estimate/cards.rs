@@ -115,8 +115,8 @@ pub(super) fn completions_of_run(settings: &Settings, counts: Option<SplitCounts
     Some(steps as f64 * settings.batch_size as f64)
 }
 
-/// Returns the floating-point operations of a completion of maximum length: forward passes of policy
-/// and reference, and the backward pass.
+/// Returns the floating-point operations of a completion of maximum length: forward passes of
+/// policy and reference, and the backward pass.
 pub(super) fn operations(
     recipe: &Recipe,
     architecture: &Architecture,

@@ -44,7 +44,7 @@ pub struct Parallelism {
     pub jobs: usize,
     /// Ranks that train each run together, each on its own device.
     pub ranks: usize,
-    /// What is sharded over the ranks.
+    /// State that is sharded over the ranks.
     pub zero: Option<ZeroStage>,
 }
 

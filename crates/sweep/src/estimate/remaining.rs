@@ -30,7 +30,7 @@ pub struct TrainingCost {
     pub operations: Option<f64>,
 }
 
-/// What a call of [`execute`](crate::execute) is going to train. Evaluation is not included.
+/// Work that a call of [`execute`](crate::execute) would do. Evaluation is not included.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RemainingWork {
     /// Runs to train.

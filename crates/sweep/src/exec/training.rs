@@ -37,7 +37,7 @@ pub(super) struct Training<'a> {
     pub(super) stop: Option<StopFile>,
     /// Tokens of the data, shared by all runs.
     pub(super) encodings: &'a EncodingCache,
-    /// What full training shards over the ranks.
+    /// State of full training that is sharded over the ranks.
     pub(super) zero: Option<ZeroStage>,
     /// Ranks that train it together.
     pub(super) group: &'a dyn Collective,

@@ -64,8 +64,8 @@ fn states(group: &[PlannedState<'_>]) -> String {
 }
 
 impl SweepPlan {
-    /// Returns the runs that `filter` selects, with their states in `sweep`; with a search, those of
-    /// the first rung.
+    /// Returns the runs that `filter` selects, with their states in `sweep`; with a search, those
+    /// of the first rung.
     pub fn planned_runs(&self, sweep: &SweepDir, filter: &RunFilter) -> Vec<PlannedState<'_>> {
         let selected = self.runs.iter().filter(|run| filter.matches(run));
         let state = states_in(sweep);

@@ -11,19 +11,13 @@ use serde_json::{Map, Value, json};
 use super::TriageOptions;
 use crate::{
     SweepError,
-    compare::{Budget, CompareOptions, Probe, sft},
+    compare::{Budget, CompareOptions, MAX_LENGTH, MICRO_BATCH, Probe, sft},
     config::{LoadedExperiment, RecipeSources},
     plan::SweepPlan,
 };
 
 /// Axis of the folds.
 pub(super) const FOLD: &str = "fold";
-
-/// Longest sequence by default, in tokens.
-const MAX_LENGTH: usize = 512;
-
-/// Completions per forward pass.
-const MICRO_BATCH: usize = 8;
 
 /// Passes over the training data of a fold: of pretrained and of random weights.
 const EPOCHS: u64 = 1;

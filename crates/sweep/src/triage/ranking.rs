@@ -1,6 +1,6 @@
 //! Judgements in the order in which to look at them.
 
-use std::collections::HashMap;
+use std::{cmp::Reverse, collections::HashMap};
 
 use prospect_analysis::{
     AnalysisError,
@@ -8,7 +8,7 @@ use prospect_analysis::{
 };
 use prospect_data::{Fold, ItemKind, Signal, TriageItem, TriageRow};
 
-use super::scores::Scores;
+use super::scores::HeldOutScores;
 use crate::SweepError;
 
 /// A judgement with its results.
@@ -38,7 +38,7 @@ pub struct KindResults {
     /// Agreement of held-out policies with the labels, and share of flipped ones. Its list of
     /// disagreements is empty: the judgements have them.
     pub errors: LabelErrors,
-    /// How well the ranking finds the labels that noise flipped; None without such noise.
+    /// Success of the ranking in finding the labels that noise flipped; None without such noise.
     pub known_flips: Option<KnownFlips>,
 }
 
@@ -64,15 +64,7 @@ impl Ranking {
     pub(super) fn by_signals(items: Vec<TriageItem>) -> Self {
         let unscored = |item| RankedItem { item, fold: None, score: None, disagreement: None, rank: None };
         let mut items: Vec<RankedItem> = items.into_iter().map(unscored).collect();
-        let key = |item: &TriageItem| (item.signals.first().copied(), usize::MAX - item.signals.len());
-        items.sort_by(|a, b| {
-            let no_signal = |item: &TriageItem| item.signals.is_empty();
-            (no_signal(&a.item), key(&a.item), identity(&a.item)).cmp(&(
-                no_signal(&b.item),
-                key(&b.item),
-                identity(&b.item),
-            ))
-        });
+        items.sort_by(|a, b| by_signals(&a.item).cmp(&by_signals(&b.item)));
         let ranked = items.iter_mut().take_while(|ranked| !ranked.item.signals.is_empty());
         for (rank, item) in (1..).zip(ranked) {
             item.rank = Some(rank);
@@ -84,7 +76,7 @@ impl Ranking {
     pub(super) fn by_disagreement(
         items: Vec<TriageItem>,
         folds: &[Fold],
-        scores: &Scores,
+        scores: &HeldOutScores,
     ) -> Result<Self, SweepError> {
         let fold_of: HashMap<&str, usize> = folds
             .iter()
@@ -115,6 +107,12 @@ impl Ranking {
     pub fn count(&self, signal: Signal) -> usize {
         self.items.iter().filter(|item| item.item.signals.contains(&signal)).count()
     }
+}
+
+/// Order of judgements by their signals: those with signals, the most telling one, most signals.
+fn by_signals(item: &TriageItem) -> impl Ord + '_ {
+    let signals = &item.signals;
+    (signals.is_empty(), signals.first(), Reverse(signals.len()), identity(item))
 }
 
 /// Order of judgements that rank alike.

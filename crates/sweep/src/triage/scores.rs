@@ -1,4 +1,4 @@
-//! Scores of held-out judgements under the policy of their fold.
+//! HeldOutScores of held-out judgements under the policy of their fold.
 
 use std::collections::HashMap;
 
@@ -8,10 +8,10 @@ use serde_json::Value;
 use super::{TriagePlan, experiment::FOLD};
 use crate::SweepError;
 
-/// Scores by fold and content id, in nats.
-pub(super) struct Scores(HashMap<(usize, String), f64>);
+/// HeldOutScores by fold and content id, in nats.
+pub(super) struct HeldOutScores(HashMap<(usize, String), f64>);
 
-impl Scores {
+impl HeldOutScores {
     /// Score of a judgement; None if its prompt is too long for the policy.
     pub(super) fn get(&self, fold: usize, content_id: &str) -> Option<f64> {
         self.0.get(&(fold, content_id.to_owned())).copied()
@@ -19,7 +19,7 @@ impl Scores {
 }
 
 /// Reads the scores of the finished runs.
-pub(super) fn read(plan: &TriagePlan, sweep: &SweepDir) -> Result<Scores, SweepError> {
+pub(super) fn read(plan: &TriagePlan, sweep: &SweepDir) -> Result<HeldOutScores, SweepError> {
     let mut scores = HashMap::new();
     for run in &plan.sweep.runs {
         let fold = run.settings.get(FOLD).and_then(Value::as_str).and_then(|fold| fold.parse().ok());
@@ -35,7 +35,7 @@ pub(super) fn read(plan: &TriagePlan, sweep: &SweepDir) -> Result<Scores, SweepE
             scores.insert((fold, id), thumb.log_ratio);
         }
     }
-    Ok(Scores(scores))
+    Ok(HeldOutScores(scores))
 }
 
 /// Margin by which a policy prefers the chosen side, by the score that its objective ranks by.

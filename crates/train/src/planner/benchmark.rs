@@ -119,30 +119,10 @@ impl Benchmark<'_> {
     /// Trains an adapter on `base` and times the steps.
     pub fn run(&self, base: Decoder, plan: &TrainPlan) -> Result<BenchmarkResult, TrainError> {
         let settings = Settings { micro_batch_size: plan.micro_batch_size, ..self.settings.clone() };
-        let (tokenizer, name) = (Tokenizer::bytes()?, "random".to_owned());
-        let template = ChatTemplate::chatml(&tokenizer)?;
-        let (fingerprint, text_fingerprint) = (name.clone(), name.clone());
-        let model = Model { name, decoder: base, tokenizer, template, fingerprint, text_fingerprint };
-        let encoder = Encoder::new(&model, settings.max_length, settings.max_prompt_length);
-        let steps = settings.steps(settings.batch_size);
-        let examples = generate_examples(&settings, &encoder, settings.batch_size * steps as usize)?;
+        let method = Train::Lora(ADAPTER);
         let activations = Activations::RecomputeFirst(plan.recomputed as usize);
-        let context = TrainContext {
-            model: &model,
-            train: Train::Lora(ADAPTER),
-            activations,
-            settings: &settings,
-            examples: &examples,
-            encoder: &encoder,
-            seed: 0,
-            checkpoints: None,
-            zero: None,
-            group: &SingleProcess,
-        };
-        // Never saved, so every step computes its reference log-probs.
-        let cache = ReferenceCache::new(&std::env::temp_dir().join("prospect-measure-keeps-no-reference"));
         let mut timer = StepTimer { device: self.device, ends: Vec::new(), rows: Vec::new(), loss: f64::NAN };
-        train(&context, &cache, &mut timer)?.into_policy()?;
+        let examples = train_on_generated(base, method, activations, &settings, &mut timer)?;
 
         let batch = settings.longest_batch(settings.batch_size);
         if let Some(rows) = timer.rows.iter().find(|rows| **rows != batch.rows as f64) {
@@ -151,11 +131,11 @@ impl Benchmark<'_> {
                 batch.rows
             )));
         }
-        let flops = Flops::for_batch(self.architecture, context.train, &batch)?;
+        let flops = Flops::for_batch(self.architecture, method, &batch)?;
         Ok(BenchmarkResult {
             plan: *plan,
             seconds: timer.step_seconds(),
-            steps: steps - WARM_UP,
+            steps: settings.steps(settings.batch_size) - WARM_UP,
             rows: batch.rows,
             examples: (settings.batch_size / examples.completions_per_example()) as u64,
             operations: 2 * flops.forward + flops.adapter + flops.backward,
@@ -204,6 +184,40 @@ impl Observer for StepTimer<'_> {
         self.loss = value("loss");
         Ok(())
     }
+}
+
+/// Trains `base` by `method` on generated examples, which every step sees for the first time, and
+/// returns them. Runs on one device, without a cache of reference log-probs.
+pub(crate) fn train_on_generated(
+    base: Decoder,
+    method: Train,
+    activations: Activations,
+    settings: &Settings,
+    observer: &mut dyn Observer,
+) -> Result<TrainingSet, TrainError> {
+    let (tokenizer, name) = (Tokenizer::bytes()?, "random".to_owned());
+    let template = ChatTemplate::chatml(&tokenizer)?;
+    let (fingerprint, text_fingerprint) = (name.clone(), name.clone());
+    let model = Model { name, decoder: base, tokenizer, template, fingerprint, text_fingerprint };
+    let encoder = Encoder::new(&model, settings.max_length, settings.max_prompt_length);
+    let steps = settings.steps(settings.batch_size);
+    let examples = generate_examples(settings, &encoder, settings.batch_size * steps as usize)?;
+    let context = TrainContext {
+        model: &model,
+        train: method,
+        activations,
+        settings,
+        examples: &examples,
+        encoder: &encoder,
+        seed: 0,
+        checkpoints: None,
+        zero: None,
+        group: &SingleProcess,
+    };
+    // Never saved, so every step computes its reference log-probs.
+    let cache = ReferenceCache::new(&std::env::temp_dir().join("prospect-keeps-no-reference"));
+    train(&context, &cache, observer)?.into_policy()?;
+    Ok(examples)
 }
 
 /// Generates examples with `completions` completions, each with its own prompt and at maximum

@@ -27,7 +27,7 @@ pub struct PlanRequest<'a> {
     pub place: DeviceKind,
     /// Number of ranks; each runs a part of every batch.
     pub ranks: usize,
-    /// What is sharded over the ranks.
+    /// State that is sharded over the ranks.
     pub zero: Option<ZeroStage>,
 }
 

@@ -1,5 +1,5 @@
-//! Products of matrices by cuBLAS with what candle does not offer: f32 results of bf16 matrices, and
-//! sums onto a tensor.
+//! Products of matrices that candle does not offer, by cuBLAS: with f32 results of bf16 matrices,
+//! and added to a tensor.
 
 use candle_core::{
     CpuStorage, CudaStorage, DType, InplaceOp1, Layout, Result, Tensor,
@@ -111,8 +111,8 @@ impl InplaceOp1 for Product<'_> {
         } else {
             (narrow.each_ref().map(|x| (&raw const *x).cast()), sys::cublasComputeType_t::CUBLAS_COMPUTE_32F)
         };
-        // SAFETY: pointers, strides and sizes describe the tensors, which live until after the call;
-        // cuBLAS reads the two factors at once.
+        // SAFETY: pointers, strides and sizes describe the tensors, which outlive the call; cuBLAS
+        // reads the two factors at once.
         #[expect(unsafe_code, reason = "a call of cuBLAS")]
         let multiplied = unsafe {
             gemm_strided_batched_ex(

@@ -51,8 +51,8 @@ pub(crate) fn log_prob_of_targets(
                 log_prob
             })
             .collect();
-        // SAFETY: there are as many rows of logits and scored tokens, and `GradientRow` writes every
-        // element of a row.
+        // SAFETY: there are as many rows of logits as of scored tokens, and `GradientRow` writes
+        // every element of a row.
         #[expect(unsafe_code, reason = "the gradient is not cleared before it is written")]
         unsafe {
             grad.set_len(rows * vocabulary);

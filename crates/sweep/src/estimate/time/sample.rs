@@ -59,7 +59,7 @@ impl<'a> SampleRun<'a> {
         (objective.feedback_format(), objective.kl_partners(), objective.needs_reference())
     }
 
-    /// Returns true if this run needs reference log-probabilities of the same sequences as `earlier`.
+    /// Returns true if this run needs reference log-probs of the same sequences as `earlier`.
     fn needs_reference_of(&self, earlier: &Self) -> bool {
         // Mismatched completions depend on the batches, and on a GPU so do log-probabilities. An
         // epoch has all sequences, in any order.
