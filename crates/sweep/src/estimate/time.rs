@@ -14,7 +14,7 @@ use prospect_core::{files::WholeDir, memory, sample::unique};
 use prospect_data::{Manifest, SplitCounts};
 use prospect_dist::ProcessGroup;
 use prospect_model::Model;
-use prospect_runs::SweepDir;
+use prospect_runs::{GenerationMode, SweepDir};
 
 pub use self::{
     costs::{RunGroupCost, SweepCost},
@@ -56,8 +56,7 @@ pub fn estimate_time(plan: &SweepPlan, sweep: &SweepDir, how: &Execution) -> Res
         }
         let group: Vec<usize> =
             (first..runs.len()).filter(|index| runs[*index].costs_the_same_as(&runs[first])).collect();
-        let mode = plan.evaluate.generations.map(|generations| generations.options().mode);
-        let reuse = |index: usize| ReferenceReuse::new(&runs[index], &runs[..index], mode);
+        let reuse = |index: usize| ReferenceReuse::new(&runs[index], &runs[..index]);
         let members: Vec<_> = group.iter().map(|index| (&runs[*index], reuse(*index))).collect();
         let (group_cost, run_seconds) = estimator.measure_group(&runs[first], &members)?;
         cost.groups.push(group_cost);
@@ -195,8 +194,11 @@ impl TimeEstimator<'_> {
         let evaluations = between + 1 + u64::from(!reuse.held_out);
         let prompts =
             evaluate.generations.map_or(0, |generations| prompts.min(generations.prompts.get() as u64));
-        // At the end, and at the start unless an earlier run has cached the texts.
-        let generations = 1 + u64::from(!reuse.generations);
+        // At the end, and at the start unless an earlier run has cached the texts: greedy ones do
+        // not depend on the seed.
+        let is_greedy = evaluate.generations.is_some_and(|it| it.options().mode == GenerationMode::Greedy);
+        let is_cached = if is_greedy { reuse.held_out } else { reuse.samples };
+        let generations = 1 + u64::from(!is_cached);
         // Also in between; the KL divergence costs about as much as the log-ratios of other
         // generations.
         let every = evaluate.generations.and_then(|generations| generations.every);

@@ -1,7 +1,6 @@
 //! Runs and stages as the estimate sees them, and the reference work that they share.
 
 use prospect_model::DeviceKind;
-use prospect_runs::GenerationMode;
 use prospect_train::{FeedbackFormat, Length, Settings};
 use serde::Serialize;
 use strum::IntoStaticStr;
@@ -113,23 +112,18 @@ pub(super) struct ReferenceReuse {
     pub(super) batches: bool,
     /// Log-probabilities of its held-out feedback are cached.
     pub(super) held_out: bool,
-    /// Completions of held-out prompts at the start are cached.
-    pub(super) generations: bool,
-    /// Samples at the start are cached.
+    /// Samples of the start for held-out prompts are cached: by a run with the same seed.
     pub(super) samples: bool,
 }
 
 impl ReferenceReuse {
-    /// Compares a run with `earlier` runs; `mode` is how they continue held-out prompts.
-    pub(super) fn new(run: &SampleRun<'_>, earlier: &[SampleRun<'_>], mode: Option<GenerationMode>) -> Self {
-        let same_start = || earlier.iter().filter(|other| run.has_same_held_out(other));
-        let samples = same_start().any(|other| run.seed == other.seed);
-        let held_out = same_start().next().is_some();
+    /// Compares a run with `earlier` runs.
+    pub(super) fn new(run: &SampleRun<'_>, earlier: &[SampleRun<'_>]) -> Self {
+        let mut same_start = earlier.iter().filter(|other| run.has_same_held_out(other)).peekable();
         Self {
             batches: earlier.iter().any(|other| run.needs_reference_of(other)),
-            held_out,
-            generations: if mode == Some(GenerationMode::Greedy) { held_out } else { samples },
-            samples,
+            held_out: same_start.peek().is_some(),
+            samples: same_start.any(|other| run.seed == other.seed),
         }
     }
 }
