@@ -8,6 +8,7 @@ mod docs;
 mod emulated;
 mod experiments;
 mod export;
+mod formats;
 mod gpu_check;
 mod group;
 mod inspect;

@@ -48,8 +48,8 @@ impl Probe {
     }
 
     /// Optimizer steps of the SFT stage; 0 without one.
-    pub(super) fn sft_steps(&self, options: &CompareOptions) -> u64 {
-        if !self.has_sft(options) {
+    pub(super) fn sft_steps(&self) -> u64 {
+        if !self.has_sft {
             return 0;
         }
         let SftStageLength { batch_size, epochs, most_steps } = self.sft_length();
@@ -110,7 +110,7 @@ pub(super) fn document(
         "data": request.data,
         "model": request.model,
         "settings": settings(options, probe)?,
-        "sft": sft(options, probe, max_length),
+        "sft": sft(probe, max_length),
         "train": {
             "learning_rate": options.learning_rate.unwrap_or(probe.learning_rate()),
             "lr_scheduler_type": "linear",
@@ -150,8 +150,8 @@ fn settings(options: &CompareOptions, probe: &Probe) -> Result<Value, SweepError
 }
 
 /// Settings of the SFT stage; null without one.
-pub(crate) fn sft(options: &CompareOptions, probe: &Probe, max_length: usize) -> Value {
-    if !probe.has_sft(options) {
+pub(crate) fn sft(probe: &Probe, max_length: usize) -> Value {
+    if !probe.has_sft {
         return Value::Null;
     }
     let SftStageLength { batch_size, .. } = probe.sft_length();
@@ -159,7 +159,7 @@ pub(crate) fn sft(options: &CompareOptions, probe: &Probe, max_length: usize) ->
         "learning_rate": if probe.has_random_weights { 5e-3 } else { probe.learning_rate() },
         "lr_scheduler_type": "cosine",
         "warmup_steps": 10,
-        "max_steps": probe.sft_steps(options),
+        "max_steps": probe.sft_steps(),
         "batch_size": batch_size,
         "micro_batch_size": MICRO_BATCH,
         "max_length": max_length,

@@ -266,8 +266,9 @@ impl Columns {
         if !flags.values().all(is_flag) {
             return Err(wrong_type(found.name, found.value, "text, or an object of flags"));
         }
-        let set: Vec<&str> =
-            flags.iter().filter(|(_, flag)| **flag == true).map(|(name, _)| name.as_str()).collect();
+        let set = flags.iter().filter(|(_, flag)| **flag == true).map(|(name, _)| name.as_str());
+        let mut set: Vec<&str> = set.collect();
+        set.sort_unstable();
         Ok((!set.is_empty()).then(|| set.join(FLAGS)))
     }
 

@@ -116,7 +116,8 @@ fn tables_of_spreadsheets_and_pandas() {
     check("index.csv", table(',', words).as_bytes(), &all());
     check("bom.csv", format!("\u{feff}{}", table(',', words)).as_bytes(), &all());
     // Windows-1252: curly quotes are 0x93 and 0x94, and accents have their numbers in Unicode.
-    let western = table(';', words).chars().map(|letter| match letter {
+    let excel = table(';', words);
+    let western = excel.chars().map(|letter| match letter {
         '“' => 0x93,
         '”' => 0x94,
         letter => u8::try_from(u32::from(letter)).unwrap(),
@@ -195,12 +196,12 @@ fn turns(role: &str, contents: [&'static str; 4]) -> ArrayRef {
 #[test]
 fn parquet_with_lists_of_turns_an_empty_column_and_an_index() {
     let labels: ArrayRef = Arc::new(BooleanArray::from(LABELS.to_vec()));
-    let batch = RecordBatch::try_from_iter([
-        ("prompt", turns("user", PROMPTS)),
-        ("completion", turns("assistant", REPLIES)),
-        ("label", labels),
-        ("score", Arc::new(NullArray::new(4)) as ArrayRef),
-        ("__index_level_0__", Arc::new(Int64Array::from(vec![7, 3, 9, 1])) as ArrayRef),
+    let batch = RecordBatch::try_from_iter_with_nullable([
+        ("prompt", turns("user", PROMPTS), false),
+        ("completion", turns("assistant", REPLIES), false),
+        ("label", labels, false),
+        ("score", Arc::new(NullArray::new(4)) as ArrayRef, true),
+        ("__index_level_0__", Arc::new(Int64Array::from(vec![7, 3, 9, 1])) as ArrayRef, false),
     ]);
     check("turns.parquet", &parquet_file(&batch.unwrap()), &all());
 }
