@@ -54,6 +54,48 @@ fn every_family_trains_from_a_recipe_to_an_adapter() {
 }
 
 #[test]
+fn an_instruction_set_limits_the_kernels_and_changes_only_rounding() {
+    let place = place();
+    let train = |dtype: &str, isa: &str| {
+        let out = format!("runs/{dtype}-{isa}");
+        let command = format!(
+            "train data.yaml --model qwen3.yaml --objective kto --batch-size 8 --max-length 160 --seed 0 \
+             --set train.max_steps=3 --set model.dtype={dtype} --out {out}"
+        );
+        let run = place.run_with(&command, &[("PROSPECT_MAX_CPU_ISA", isa)]);
+        assert_eq!(run.code, Some(0), "{run}");
+        let directory = place.path(run.stdout.trim());
+        let read = |name: &str| fs_err::read_to_string(directory.join(name)).unwrap();
+        let config: serde_json::Value = serde_json::from_str(&read("config.json")).unwrap();
+        let records = read("metrics.jsonl");
+        let losses: Vec<f64> = records
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+            .filter_map(|record| record.get("loss")?.as_f64())
+            .collect();
+        (config["kernels"].as_str().unwrap().to_owned(), losses)
+    };
+    for (dtype, scalar, tolerance) in
+        [("f32", "gemm_scalar", 1e-4), ("bf16", "bf16_widened_to_f32_scalar", 2e-2)]
+    {
+        let (_, expected) = train(dtype, "");
+        let (kernels, losses) = train(dtype, "scalar");
+        assert_eq!(kernels, scalar);
+        assert_eq!(losses.len(), 3);
+        for (loss, expected) in losses.iter().zip(&expected) {
+            assert!((loss - expected).abs() < tolerance, "{dtype}: {losses:?} {expected}");
+        }
+    }
+    let run = place.run_with(
+        "train data.yaml --model qwen3.yaml --objective kto --max-length 160 --out runs/unknown",
+        &[("PROSPECT_MAX_CPU_ISA", "avx10")],
+    );
+    let message =
+        "PROSPECT_MAX_CPU_ISA: unknown instruction set `avx10`; use one of scalar, avx2, avx512, avx512_bf16";
+    assert!(run.code == Some(1) && run.stderr.contains(message), "{run}");
+}
+
+#[test]
 fn invalid_options_are_errors_with_suggestions() {
     let place = place();
     let run = place.run("train data.yaml --model pythia.yaml --objective ktoo");

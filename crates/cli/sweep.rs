@@ -279,10 +279,11 @@ pub(crate) fn carry_out(
     let joined = options.join()?;
     let trains_here = options.executor == Executor::Local && !dry_run && !estimate;
     let announces = trains_here && joined.process_group.is_main_process();
-    if announces {
-        outlook::announce_downloads(experiment, sources, out)?;
-    }
-    let plan = joined.main_process_first(|| Ok(SweepPlan::new(experiment, sources, &out.join("data"))?))?;
+    let cached = if announces { outlook::plan_from_cache(experiment, sources, out)? } else { None };
+    let plan = joined.main_process_first(|| match cached {
+        Some(plan) => Ok(plan),
+        None => Ok(SweepPlan::new(experiment, sources, &out.join("data"))?),
+    })?;
     let sweep = SweepDir::at(out.to_owned());
     let only = RunFilter::parse(&options.only, &plan)?;
     if options.profile.is_some() && options.executor != Executor::Slurm {

@@ -1,6 +1,6 @@
 //! Expected time, memory and disk space of a sweep, printed before it starts.
 
-use std::path::Path;
+use std::{path::Path, sync::OnceLock};
 
 use anyhow::Context;
 use prospect_model::{DeviceKind, Dtype, device};
@@ -32,26 +32,29 @@ const DAY: f64 = 86_400.0;
 /// Seconds of an optimizer step from which training takes days on any useful amount of data.
 const LONG_STEP: f64 = 60.0;
 
-/// Names what planning the sweep downloads, and warns if a step of its models takes minutes here.
-pub(super) fn announce_downloads(
+/// Plans a sweep without downloads, and returns the plan if nothing is missing.
+///
+/// Otherwise names what planning the sweep downloads, and warns if a step of its models takes
+/// minutes here.
+pub(super) fn plan_from_cache(
     experiment: &LoadedExperiment,
     sources: &RecipeSources<'_>,
     out: &Path,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<SweepPlan>> {
     let sources = RecipeSources { locate: &locate_cached, ..*sources };
     let plan = SweepPlan::new(experiment, &sources, &out.join("data"))?;
     let missing = plan.not_fetched();
     if missing.is_empty() {
-        return Ok(());
+        return Ok(Some(plan));
     }
     say(format!("to download: {}", missing.into_iter().collect::<Vec<_>>().join(", ")));
     // The architecture of an unpublished model is unknown until it is downloaded.
     let Ok(work) = remaining_work(&plan, &SweepDir::at(out.to_owned()), &Execution::default()) else {
-        return Ok(());
+        return Ok(None);
     };
     let largest =
         work.costs.iter().max_by(|one, other| one.step_operations.total_cmp(&other.step_operations));
-    let Some(cost) = largest.filter(|cost| cost.step_operations > SMALL) else { return Ok(()) };
+    let Some(cost) = largest.filter(|cost| cost.step_operations > SMALL) else { return Ok(None) };
     let seconds = cost.step_operations / training_rate()?;
     if work.operations().is_none() && seconds > LONG_STEP {
         warn(format!(
@@ -64,7 +67,7 @@ pub(super) fn announce_downloads(
             advice(&plan.name, None)
         ));
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Prepares the data, prints what the sweep needs, and warns if it takes more than a day.
@@ -143,10 +146,15 @@ fn devices(parallelism: Parallelism) -> f64 {
     }
 }
 
-/// Measures the rate of matrix products, for a fraction of a second, and returns the rate of
-/// training steps in floating-point operations per second.
+/// Measures the rate of matrix products, for a fraction of a second and once per process, and
+/// returns the rate of training steps in floating-point operations per second.
 fn training_rate() -> anyhow::Result<f64> {
+    static RATE: OnceLock<f64> = OnceLock::new();
+    if let Some(rate) = RATE.get() {
+        return Ok(*rate);
+    }
     let device = device::by_local_rank(0)?;
     let (dtype, size) = if device.is_cpu() { (Dtype::F32, 512) } else { (Dtype::Bf16, 4096) };
-    Ok(EFFICIENCY * matmul_rate(&device, dtype, size).context("cannot measure the rate of products")?)
+    let rate = matmul_rate(&device, dtype, size).context("cannot measure the rate of products")?;
+    Ok(*RATE.get_or_init(|| EFFICIENCY * rate))
 }

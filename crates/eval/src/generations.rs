@@ -11,7 +11,7 @@ use prospect_model::{
     Tokenizer,
 };
 use prospect_runs::{Generation, GenerationMode};
-use prospect_train::{Encoder, Policy, Settings, TrainError};
+use prospect_train::{Encoder, Policy, ReferenceCache, Settings, TrainError};
 use rayon::prelude::*;
 
 use crate::{
@@ -158,9 +158,14 @@ impl<'a> HeldOutPrompts<'a> {
 
     /// Generates one completion per prompt. `seed` seeds the sampling; `utility` is the true
     /// utility, if the data has one.
+    ///
+    /// Before the first step (`at_start`), policy and reference are equal, so the completions are
+    /// those of the reference, which runs of one start share through `cache`.
     pub fn generate(
         &self,
         policy: &Policy<'_>,
+        at_start: bool,
+        cache: &ReferenceCache,
         seed: u64,
         utility: Option<&Utility<'_>>,
     ) -> Result<Generations, TrainError> {
@@ -168,8 +173,8 @@ impl<'a> HeldOutPrompts<'a> {
             GenerationMode::Greedy => Sampling::Greedy,
             GenerationMode::Nucleus => Sampling::Nucleus { top_p: 0.95, temperature: 0.7 },
         };
-        let generated = self.complete(policy, seed, sampling)?;
-        let kl = self.mean_log_ratio(policy, &generated)?;
+        let generated = self.complete(policy, at_start.then_some(cache), seed, sampling)?;
+        let kl = if at_start { 0.0 } else { self.mean_log_ratio(policy, &generated)? };
         let generations = self
             .prompts
             .iter()
@@ -181,10 +186,11 @@ impl<'a> HeldOutPrompts<'a> {
         Ok(Generations { values, generations })
     }
 
-    /// Generates one completion per prompt.
+    /// Generates one completion per prompt: by the reference if a cache is given.
     fn complete(
         &self,
         policy: &Policy<'_>,
+        of_reference: Option<&ReferenceCache>,
         seed: u64,
         sampling: Sampling,
     ) -> Result<Vec<Generated>, TrainError> {
@@ -200,7 +206,10 @@ impl<'a> HeldOutPrompts<'a> {
             .iter()
             .map(|prompt| Prompt { id: &prompt.prompt_id, tokens: &prompt.tokens })
             .collect();
-        Ok(policy.decoder.generate(&prompts, &config, Adapter::On)?)
+        match of_reference {
+            Some(cache) => cache.completions(policy.reference_name, &policy.reference, &prompts, &config),
+            None => Ok(policy.decoder.generate(&prompts, &config, Adapter::On)?),
+        }
     }
 
     /// Returns how many prompts to continue at the same time: as many as [`CACHE_BYTES`] hold, but

@@ -56,7 +56,10 @@ fn fail<T>(message: impl Into<String>) -> Result<T, ModelError> {
 /// Opens a device by name: `cpu`, or `cuda:0`, `cuda:1`, … (`cuda` is `cuda:0`).
 pub fn open(name: &str) -> Result<Device, ModelError> {
     match (name, name.strip_prefix("cuda").map(|rest| rest.strip_prefix(':').unwrap_or(rest))) {
-        ("cpu", _) => Ok(Device::Cpu),
+        ("cpu", _) => {
+            ops::check_isa().map_err(ModelError::Device)?;
+            Ok(Device::Cpu)
+        }
         (_, Some("")) => cuda::open(0),
         (_, Some(ordinal)) if ordinal.parse::<usize>().is_ok() => cuda::open(ordinal.parse().unwrap_or(0)),
         _ => fail(format!("unknown device `{name}`; use cpu, or cuda:0 for the first GPU")),

@@ -12,14 +12,16 @@ mod cpu;
 #[cfg(any(feature = "cuda", test))]
 mod kernels;
 
+use std::ops::Range;
+
 pub(crate) use attention_batch::{AttentionBatch, GROUP_BYTES};
 use candle_core::{DType, Device, Result, Tensor, quantized::QTensor};
-pub(crate) use cpu::{Convert, Loop, Stored, vectorised};
+#[cfg(test)]
+pub(crate) use cpu::Isa;
+pub(crate) use cpu::{Convert, Loop, Stored, check_isa, vectorised};
 pub use prospect_kernels::adamw::AdamWConstants;
 
-#[cfg(feature = "cuda")]
-use crate::architecture::AttentionHeads;
-use crate::architecture::{GeluKind, RotaryPairs};
+use crate::architecture::{AttentionHeads, GeluKind, RotaryPairs};
 #[cfg(feature = "cuda")]
 use crate::device::{Gpu, KernelGroup};
 
@@ -115,8 +117,7 @@ pub(crate) fn operand(x: &Tensor, dtype: DType) -> Result<Tensor> {
 /// Returns the name of the kernels of products with weights of this type.
 pub(crate) fn product_kernels(weights: DType, device: &Device) -> &'static str {
     match device {
-        Device::Cpu if weights == DType::BF16 => cpu::mixed_kernels(),
-        Device::Cpu => "gemm",
+        Device::Cpu => cpu::product_kernels(weights),
         _ => "cublas",
     }
 }
@@ -262,6 +263,26 @@ pub(crate) fn attention_backward(
         }
         _ => composed::attention_backward(q, k, v, grad, batch),
     }
+}
+
+/// Keys and values of a sequence in generation.
+pub(crate) struct CachedSequence<'a> {
+    /// Keys, `[key heads, capacity, dim]`.
+    pub(crate) keys: &'a Tensor,
+    /// Values, `[key heads, capacity, dim]`.
+    pub(crate) values: &'a Tensor,
+    /// Positions that the new token attends to.
+    pub(crate) seen: Range<usize>,
+}
+
+/// Attention of one new token of each sequence, `[sequences, query_heads·head_dim]`, to the cached
+/// keys and values of the sequence. Scores and sums are at least f32.
+pub(crate) fn attention_to_cache(
+    q: &Tensor,
+    sequences: &[CachedSequence<'_>],
+    heads: AttentionHeads,
+) -> Result<Tensor> {
+    on_device!(q, attention_to_cache(q, sequences, heads))
 }
 
 /// Returns x·weightᵀ in at least single precision: logits in bf16 would lose half a nat over a few

@@ -1,14 +1,21 @@
-//! Reference log-probs, cached on disk. The reference is the model at the start of the stage.
+//! Reference log-probs and completions, cached on disk. The reference is the model at the start of
+//! the stage.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
+    num::NonZeroU64,
     path::{Path, PathBuf},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use prospect_model::{Adapter, Decoder, PackedBatch, SequenceText};
 
+mod ahead;
 mod cache_file;
+mod completions;
 mod synced;
 
 use crate::TrainError;
@@ -88,8 +95,8 @@ impl LogProbGranularity {
     }
 }
 
-/// Cache of reference log-probs: a folder with one file per reference, shared by runs, sweeps and
-/// processes.
+/// Cache of reference log-probs and completions: a folder with one file per reference, shared by
+/// runs, sweeps and processes.
 ///
 /// The key hashes the name of the reference (weights, adapter, tokenizer, template, element type)
 /// and the tokens of a sequence. On a GPU, where log-probs depend on the other sequences of a pass,
@@ -103,6 +110,7 @@ impl LogProbGranularity {
 pub struct ReferenceCache {
     folder: PathBuf,
     shards: Mutex<HashMap<String, Arc<CacheShard>>>,
+    steps_ahead: u64,
 }
 
 /// Log-probs under one reference.
@@ -112,6 +120,8 @@ struct CacheShard {
     entries: Mutex<CacheEntries>,
     /// Signals that a pending entry was computed or given up.
     changed: Condvar,
+    /// Entries computed by this process.
+    computed: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -131,7 +141,20 @@ impl ReferenceCache {
     /// Opens the cache in `folder`. A missing folder is an empty cache; files are read on first
     /// use.
     pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), shards: Mutex::default() }
+        Self { folder: folder.to_owned(), shards: Mutex::default(), steps_ahead: 1 }
+    }
+
+    /// Computes the log-probs of this many steps together, before the first of them, where
+    /// log-probs do not depend on the other sequences of a pass. The default is 1: each step
+    /// computes its own.
+    #[must_use]
+    pub fn with_steps_ahead(self, steps: NonZeroU64) -> Self {
+        Self { steps_ahead: steps.get(), ..self }
+    }
+
+    /// Returns the number of steps whose log-probs are computed together.
+    pub(crate) fn steps_ahead(&self) -> u64 {
+        self.steps_ahead
     }
 
     /// Returns log-probs of `batch` under `reference`, called `name`; computes them if needed.
@@ -178,6 +201,12 @@ impl ReferenceCache {
         Ok(())
     }
 
+    /// Returns the number of entries that this process has computed, because no file and no other
+    /// run had them.
+    pub fn computed(&self) -> usize {
+        lock(&self.shards).values().map(|shard| shard.computed.load(Ordering::Relaxed)).sum()
+    }
+
     /// Appends new entries to the files.
     pub fn save(&self) -> Result<(), TrainError> {
         let shards: Vec<_> = lock(&self.shards).values().cloned().collect();
@@ -200,7 +229,8 @@ impl ReferenceCache {
         let file = CacheFile::new(self.folder.join(format!("{stem}.logps")));
         let values = file.read()?.into_iter().map(|(key, values)| (key, Some(values))).collect();
         let entries = Mutex::new(CacheEntries { values, unsaved: Vec::new() });
-        let shard = Arc::new(CacheShard { file, entries, changed: Condvar::new() });
+        let shard =
+            Arc::new(CacheShard { file, entries, changed: Condvar::new(), computed: AtomicUsize::default() });
         shards.insert(name.to_owned(), Arc::clone(&shard));
         Ok(shard)
     }
@@ -225,6 +255,7 @@ impl CacheShard {
                 .map(|index| PendingEntry { shard: self, key: keys[*index], values: None })
                 .collect();
             let computed = compute(&reserved)?;
+            self.computed.fetch_add(reserved.len(), Ordering::Relaxed);
             for (pending, values) in pending.iter_mut().zip(computed) {
                 pending.values = Some(values);
             }

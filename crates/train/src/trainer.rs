@@ -1,8 +1,10 @@
 //! The training loop: data order, steps, callbacks and checkpoints.
 
-use std::{ops::ControlFlow, time::Instant};
+use std::{
+    ops::{ControlFlow, Range},
+    time::Instant,
+};
 
-use candle_core::DType;
 use prospect_dist::ZeroStage;
 use prospect_model::{
     Model, Train,
@@ -80,6 +82,10 @@ pub fn train(
     let seconds = || earlier + started.elapsed().as_secs_f64();
 
     for step in first..total {
+        if step.is_multiple_of(cache.steps_ahead()) || step == first {
+            let steps = step..total.min((step / cache.steps_ahead() + 1) * cache.steps_ahead());
+            compute_reference_ahead(context, &policy, &mut sampler, cache, steps)?;
+        }
         let SampledBatch { batch, epoch } = sampler.batch(step);
         let learning_rate = settings.learning_rate_at(step, total);
         let mut retries = 0;
@@ -130,14 +136,41 @@ pub fn train(
     Ok(TrainOutcome::Completed(Box::new(trained)))
 }
 
-/// Returns the name of a model's log-probs in the cache. In bf16 they depend on the kernels, so
-/// that runs on machines with different kernels do not share them.
+/// Computes the reference log-probs of several steps together. Ranks, which divide each step, and
+/// single steps compute their own.
+fn compute_reference_ahead(
+    context: &TrainContext<'_>,
+    policy: &Policy<'_>,
+    sampler: &mut EpochSampler,
+    cache: &ReferenceCache,
+    steps: Range<u64>,
+) -> Result<(), TrainError> {
+    let TrainContext { examples, settings, encoder, group, .. } = *context;
+    let Some(granularity) = policy.cached_granularity(settings) else { return Ok(()) };
+    if steps.end - steps.start == 1 || group.world_size() > 1 {
+        return Ok(());
+    }
+    let (mut of_first_step, mut batches) = (Vec::new(), Vec::new());
+    for step in steps {
+        let SampledBatch { batch, epoch } = sampler.batch(step);
+        let micro_batches = micro_batches(examples, batch, epoch, settings, encoder)?;
+        // In the first step, the policy is the reference and runs anyway.
+        let batches = if step == 0 { &mut of_first_step } else { &mut batches };
+        batches.extend(micro_batches.into_iter().map(|micro| micro.packed));
+    }
+    cache.compute_ahead(policy.reference_name, &policy.reference, (&of_first_step, &batches), granularity)
+}
+
+/// Returns the name of a model's log-probs in the cache. They depend on the kernels, so that runs
+/// with different kernels on CPUs do not share them, except for f32 products by the newest kernels
+/// of each machine.
 fn reference_name(model: &Model) -> String {
     let decoder = &model.decoder;
-    if decoder.dtype() == DType::BF16 && decoder.device().is_cpu() {
-        format!("{} {}", model.fingerprint, decoder.kernels())
-    } else {
-        model.fingerprint.clone()
+    match decoder.kernels() {
+        kernels if decoder.device().is_cpu() && kernels != "gemm" => {
+            format!("{} {kernels}", model.fingerprint)
+        }
+        _ => model.fingerprint.clone(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use prospect_core::sample::mean;
 use prospect_model::Sampling;
 use prospect_runs::PolicySample;
-use prospect_train::{Policy, TrainError};
+use prospect_train::{Policy, ReferenceCache, TrainError};
 
 use super::{HeldOutPrompts, Utility};
 
@@ -25,20 +25,28 @@ impl HeldOutPrompts<'_> {
     /// The KL divergence of a completion is the sum over its tokens, the end token included, of
     /// the exact divergence of the next-token distributions. It is never negative and not clamped.
     /// The mean over prompts estimates KL(π ‖ π_ref) of completions, up to the token limit.
-    /// Draws depend on `seed` and the prompt only, so all steps and all policies share them.
+    /// Draws depend on `seed` and the prompt only, so all steps and all policies share them. Before
+    /// the first step the samples are those of the reference, which runs of one start and seed share
+    /// through `cache`.
     pub fn sample(
         &self,
         policy: &Policy<'_>,
         step: u64,
+        cache: &ReferenceCache,
         seed: u64,
         utility: Option<&Utility<'_>>,
     ) -> Result<PolicySamples, TrainError> {
-        let generated = self.complete(policy, seed, Sampling::Ancestral)?;
-        let reference = policy.reference.decoder();
-        let divergences = self.by_completion(&generated, |packed| {
-            Ok(packed.sum_by_sequence(&policy.decoder.token_divergences(reference, packed)?))
-        })?;
-        let log_ratios = self.log_ratios(policy, &generated)?;
+        let at_start = step == 0;
+        let generated = self.complete(policy, at_start.then_some(cache), seed, Sampling::Ancestral)?;
+        let (divergences, log_ratios) = if at_start {
+            (vec![None; generated.len()], vec![None; generated.len()])
+        } else {
+            let reference = policy.reference.decoder();
+            let divergences = self.by_completion(&generated, |packed| {
+                Ok(packed.sum_by_sequence(&policy.decoder.token_divergences(reference, packed)?))
+            })?;
+            (divergences, self.log_ratios(policy, &generated)?)
+        };
         let mut samples = Vec::with_capacity(generated.len());
         for (((prompt, generated), kl), log_ratio) in
             self.prompts.iter().zip(&generated).zip(divergences).zip(log_ratios)

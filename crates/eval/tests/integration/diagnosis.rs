@@ -33,7 +33,7 @@ impl Observer for Recorder<'_> {
             let estimate = binomial_exact(ranked as u64, evaluation.outcomes.len() as u64).unwrap();
             self.result = Some(HeldOutResult { measure: Measure::Accuracy, estimate });
             let mut values = evaluation.values;
-            values.extend(self.generations.generate(policy, 0, None)?.values);
+            values.extend(self.generations.generate(policy, step == 0, cache, 0, None)?.values);
             self.records.push(MetricsRecord { kind: RecordKind::Eval, step, values });
         }
         Ok(ControlFlow::Continue(()))

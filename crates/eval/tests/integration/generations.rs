@@ -3,11 +3,12 @@
 use std::ops::ControlFlow;
 
 use prospect_data::Message;
-use prospect_eval::{GenerationOptions, Generations, HeldOutPrompts, PolicySamples};
+use prospect_eval::{GenerationOptions, Generations, HeldOut, HeldOutLimits, HeldOutPrompts, PolicySamples};
+use prospect_model::{LoraConfig, Model, Train};
 use prospect_runs::{GenerationMode, MetricsRecord};
 use prospect_train::{Encoder, Observer, Policy, ReferenceCache, StopReason, TrainError};
 
-use crate::support::{dataset, model, run, settings};
+use crate::support::{dataset, model, model_of, run, run_from, settings};
 
 /// Generates at the start and at the end of training.
 struct GeneratingObserver<'a> {
@@ -21,16 +22,14 @@ impl Observer for GeneratingObserver<'_> {
         step: u64,
         total: u64,
         policy: &Policy<'_>,
-        _: &ReferenceCache,
+        cache: &ReferenceCache,
     ) -> Result<ControlFlow<StopReason>, TrainError> {
         if step == 0 || step == total {
             let letters = |_: &[Message], completion: &str| Some(completion.chars().count() as f64);
-            self.results.push(self.prompts.generate(policy, 3, Some(&letters))?);
-            let again = self.prompts.generate(policy, 3, None)?;
-            let texts = |result: &Generations| {
-                result.generations.iter().map(|g| g.completion.clone()).collect::<Vec<_>>()
-            };
-            assert_eq!(self.results.last().map(texts), Some(texts(&again)));
+            let result = self.prompts.generate(policy, step == 0, cache, 3, Some(&letters))?;
+            let again = self.prompts.generate(policy, false, cache, 3, Some(&letters))?;
+            assert_eq!(result, again);
+            self.results.push(result);
         }
         Ok(ControlFlow::Continue(()))
     }
@@ -89,10 +88,10 @@ impl Observer for SamplingObserver<'_> {
         step: u64,
         _: u64,
         policy: &Policy<'_>,
-        _: &ReferenceCache,
+        cache: &ReferenceCache,
     ) -> Result<ControlFlow<StopReason>, TrainError> {
         if step.is_multiple_of(10) {
-            self.results.push(self.prompts.sample(policy, step, 3, None)?);
+            self.results.push(self.prompts.sample(policy, step, cache, 3, None)?);
         }
         Ok(ControlFlow::Continue(()))
     }
@@ -126,4 +125,80 @@ fn samples_have_a_kl_divergence_of_0_at_the_start_and_a_positive_one_later() {
     }
     assert_eq!([start, middle, end].map(|result| result.samples[0].step), [0, 10, 20]);
     assert!(end.values["eval_samples/kl"] > 0.05, "{:?}", end.values);
+}
+
+/// Evaluates the start with and without the cache, and counts the entries that were computed.
+struct StartObserver<'a> {
+    prompts: &'a HeldOutPrompts<'a>,
+    held_out: HeldOut,
+    computed: usize,
+    texts: Vec<String>,
+}
+
+impl Observer for StartObserver<'_> {
+    fn on_step_end(
+        &mut self,
+        step: u64,
+        _: u64,
+        policy: &Policy<'_>,
+        cache: &ReferenceCache,
+    ) -> Result<ControlFlow<StopReason>, TrainError> {
+        if step > 0 {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let before = cache.computed();
+        let (seed, at_start) = (policy.beta().to_bits(), true);
+        let shared = self.prompts.generate(policy, at_start, cache, seed, None)?;
+        let samples = self.prompts.sample(policy, 0, cache, 3, None)?;
+        let evaluation = self.held_out.evaluate(policy, at_start, cache)?;
+        self.computed = cache.computed() - before;
+
+        assert_eq!(shared, self.prompts.generate(policy, false, cache, seed, None)?);
+        let apart = self.prompts.sample(policy, 1, cache, 3, None)?;
+        assert_eq!(samples.values, apart.values);
+        for (shared, apart) in samples.samples.iter().zip(&apart.samples) {
+            assert_eq!(
+                (&shared.completion, shared.tokens, shared.ended),
+                (&apart.completion, apart.tokens, apart.ended)
+            );
+            assert_eq!(
+                [shared.kl, shared.log_ratio].map(f64::to_bits),
+                [apart.kl, apart.log_ratio].map(f64::to_bits)
+            );
+        }
+        assert_eq!(evaluation.outcomes, self.held_out.evaluate(policy, false, cache)?.outcomes);
+        self.texts = shared.generations.into_iter().map(|generation| generation.completion).collect();
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+#[test]
+fn runs_evaluate_their_start_once_and_with_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    dataset(&data);
+    let options = GenerationOptions { prompts: 6, max_new_tokens: 12, mode: GenerationMode::Greedy };
+    let lora = Train::Lora(LoraConfig { r: 4, alpha: 8.0 });
+    for (index, dtype) in ["f32", "bf16"].into_iter().enumerate() {
+        let model = Model { fingerprint: format!("start {index}"), ..model_of(dtype) };
+        let mut computed = Vec::new();
+        // Seeds and β differ; full training starts from the same policy as an adapter.
+        for (beta, train) in [(0.1, lora), (0.2, lora), (0.1, Train::Full)] {
+            let text =
+                format!("objective: dpo\nbeta: {beta}\nlearning_rate: 1e-3\nmax_steps: 1\nbatch_size: 4");
+            let settings = settings(&text);
+            let encoder = Encoder::new(&model, settings.max_length, settings.max_prompt_length);
+            let prompts = HeldOutPrompts::read(&data, options, &settings, &encoder).unwrap();
+            let limits = HeldOutLimits { pairs: Some(5), thumbs: Some(0) };
+            let held_out = HeldOut::read(&data, limits, &settings, &encoder).unwrap();
+            let mut observer = StartObserver { prompts: &prompts, held_out, computed: 0, texts: Vec::new() };
+            run_from(&data, (&model, train), &settings, &encoder, &mut observer);
+            assert_eq!(observer.texts.len(), 6);
+            computed.push((observer.computed, observer.texts));
+        }
+        let [(first, texts), others @ ..] = computed.as_slice() else { panic!("three runs") };
+        // Greedy completions and samples of six prompts, five pairs and their mismatched completions.
+        assert_eq!(*first, 6 + 6 + 5 * 3, "{dtype}");
+        assert!(others.iter().all(|other| *other == (0, texts.clone())), "{dtype}: {others:?}");
+    }
 }

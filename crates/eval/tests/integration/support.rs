@@ -7,7 +7,7 @@ use prospect_data::PipelineFile;
 use prospect_dist::SingleProcess;
 use prospect_model::{Activations, Model, ModelFile, Train};
 use prospect_train::{
-    Encoder, Observer, ReferenceCache, Settings, TrainContext, TrainFile, TrainedPolicy, TrainingSet, train,
+    Encoder, Observer, ReferenceCache, Settings, TrainContext, TrainFile, TrainedPolicy, TrainingSet,
 };
 
 /// Prepares a dataset in `folder`.
@@ -23,10 +23,17 @@ pub(crate) fn dataset_of(folder: &Path, recipe: &str) {
 
 /// Returns a model with random weights.
 pub(crate) fn model() -> Model {
-    let text = "weights: random\ntokenizer: bytes\narchitecture: {vocab_size: 258, hidden_size: 16,
-      intermediate_size: 32, num_hidden_layers: 2, num_attention_heads: 2, num_key_value_heads: 1, head_dim: 8,
-      max_position_embeddings: 256}";
-    let recipe: ModelFile = Document::from_text("model.yaml", text).unwrap().read().unwrap();
+    model_of("f32")
+}
+
+/// Returns a model with random weights of an element type.
+pub(crate) fn model_of(dtype: &str) -> Model {
+    let text = format!(
+        "weights: random\ntokenizer: bytes\ndtype: {dtype}\narchitecture: {{vocab_size: 258, hidden_size: 16,
+          intermediate_size: 32, num_hidden_layers: 2, num_attention_heads: 2, num_key_value_heads: 1, head_dim: 8,
+          max_position_embeddings: 256}}"
+    );
+    let recipe: ModelFile = Document::from_text("model.yaml", &text).unwrap().read().unwrap();
     recipe.resolve(&|path| Ok(path.into())).unwrap().load().unwrap()
 }
 
@@ -44,10 +51,21 @@ pub(crate) fn run(
     encoder: &Encoder<'_>,
     observer: &mut dyn Observer,
 ) -> TrainedPolicy {
+    run_from(data, (start, Train::Full), settings, encoder, observer)
+}
+
+/// Trains weights or an adapter of `start` on the dataset in `data`.
+pub(crate) fn run_from(
+    data: &Path,
+    (start, train): (&Model, Train),
+    settings: &Settings,
+    encoder: &Encoder<'_>,
+    observer: &mut dyn Observer,
+) -> TrainedPolicy {
     let examples = TrainingSet::read(data, &settings.objective, encoder).unwrap();
     let context = TrainContext {
         model: start,
-        train: Train::Full,
+        train,
         activations: Activations::Keep,
         settings,
         examples: &examples,
@@ -58,5 +76,7 @@ pub(crate) fn run(
         group: &SingleProcess,
     };
     let cache = ReferenceCache::new(&data.with_file_name("reference"));
-    train(&context, &cache, observer).unwrap().into_policy().unwrap()
+    let trained = prospect_train::train(&context, &cache, observer).unwrap().into_policy().unwrap();
+    cache.save().unwrap();
+    trained
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use prospect_core::draw::Draw;
 use rayon::prelude::*;
 
@@ -11,7 +11,7 @@ use crate::{
     ModelError, Packer,
     architecture::AttentionHeads,
     layers::DecoderBlock,
-    ops::{self, AttentionBatch},
+    ops::{self, AttentionBatch, CachedSequence},
     pack::{PackedBatch, PromptTree},
 };
 
@@ -186,17 +186,17 @@ impl Decoder {
         };
         let x = self.pass(&batch, adapter, |block, AttentionBatch { heads, .. }, [q, k, v]| {
             let heads = *heads;
-            let attended = rows.iter().enumerate().map(|(index, row)| {
+            let cached = rows.iter().enumerate().map(|(index, row)| {
                 let [keys, values] = &row.cache[block];
                 for (kept, new) in [(keys, k), (values, v)] {
-                    kept.slice_set(&by_head(&new.narrow(0, index, 1)?, heads)?, 1, row.read)?;
+                    let new = new.narrow(0, index, 1)?.reshape((heads.key, 1, heads.dim))?;
+                    kept.slice_set(&new, 1, row.read)?;
                 }
                 let last = row.read + 1;
                 let first = heads.window.map_or(0, |window| last.saturating_sub(window));
-                let seen = [keys.narrow(1, first, last - first)?, values.narrow(1, first, last - first)?];
-                attend_to_cache(&q.narrow(0, index, 1)?, &seen, heads)
+                Ok(CachedSequence { keys, values, seen: first..last })
             });
-            Tensor::cat(&attended.collect::<Result<Vec<_>>>()?, 0)
+            ops::attention_to_cache(q, &cached.collect::<Result<Vec<_>>>()?, heads)
         })?;
         for row in rows {
             row.read += 1;
@@ -254,19 +254,6 @@ fn choose(
 /// Reshapes `[rows, key heads·dim]` to `[key heads, rows, dim]`.
 fn by_head(x: &Tensor, heads: AttentionHeads) -> Result<Tensor> {
     x.reshape((x.dim(0)?, heads.key, heads.dim))?.transpose(0, 1)?.contiguous()
-}
-
-/// Computes attention of one query row `[1, query heads·dim]` to the keys and values
-/// `[key heads, cached, dim]`.
-fn attend_to_cache(q: &Tensor, [keys, values]: &[Tensor; 2], heads: AttentionHeads) -> Result<Tensor> {
-    let dtype = q.dtype();
-    let wide = ops::stream_dtype(dtype, q.device());
-    let (q, keys, values) = (q.to_dtype(wide)?, keys.to_dtype(wide)?, values.to_dtype(wide)?);
-    let q = q.reshape((heads.key, heads.query / heads.key, heads.dim))?;
-    let scores = (q.matmul(&keys.t()?)? * heads.scale)?;
-    let weights = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
-    let weights = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?;
-    weights.matmul(&values)?.reshape((1, heads.query * heads.dim))?.to_dtype(dtype)
 }
 
 /// Returns the token with the largest logit, the first of several.

@@ -4,8 +4,8 @@
 use candle_core::Device;
 use candle_core::{D, DType, Result, Tensor};
 
-use super::{LoraFactors, LoraGradients, attention_batch::AttentionBatch};
-use crate::architecture::{GeluKind, RotaryPairs};
+use super::{CachedSequence, LoraFactors, LoraGradients, attention_batch::AttentionBatch};
+use crate::architecture::{AttentionHeads, GeluKind, RotaryPairs};
 #[cfg(feature = "cuda")]
 use crate::device;
 
@@ -262,6 +262,25 @@ pub(super) fn gated_gelu_backward(
         Ok([d_gate, (grad * gelu_of(&gate, form)?)?])
     })?;
     Ok((d_gate, d_up))
+}
+
+pub(super) fn attention_to_cache(
+    q: &Tensor,
+    sequences: &[CachedSequence<'_>],
+    heads: AttentionHeads,
+) -> Result<Tensor> {
+    let dtype = q.dtype();
+    let wide = super::stream_dtype(dtype, q.device());
+    let attend = |(index, CachedSequence { keys, values, seen }): (usize, &CachedSequence<'_>)| {
+        let cached = |x: &Tensor| x.narrow(1, seen.start, seen.len())?.to_dtype(wide);
+        let q = q.narrow(0, index, 1)?.to_dtype(wide)?;
+        let q = q.reshape((heads.key, heads.query / heads.key, heads.dim))?;
+        let scores = (q.matmul(&cached(keys)?.t()?)? * heads.scale)?;
+        let weights = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
+        let weights = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?;
+        weights.matmul(&cached(values)?)?.reshape((1, heads.query * heads.dim))?.to_dtype(dtype)
+    };
+    Tensor::cat(&sequences.iter().enumerate().map(attend).collect::<Result<Vec<_>>>()?, 0)
 }
 
 pub(super) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, batch: &AttentionBatch<'_>) -> Result<Tensor> {

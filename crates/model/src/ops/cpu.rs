@@ -1,9 +1,11 @@
 //! Operations fused for the CPU: one pass over the data, with rows in parallel.
 
 mod attention;
+mod cached_attention;
 mod elementwise;
 mod gelu;
 mod head;
+mod isa;
 mod lanes;
 mod linear;
 mod mixed;
@@ -11,18 +13,29 @@ mod product;
 mod real;
 
 pub(super) use attention::{attention, attention_backward};
+pub(super) use cached_attention::attention_to_cache;
 pub(super) use elementwise::{gated_silu, gated_silu_backward, rms_norm, rms_norm_backward, rotary};
 pub(super) use gelu::{gated_gelu, gated_gelu_backward, gelu, gelu_backward};
 pub(super) use head::log_prob_of_targets;
 pub(super) use linear::{linear, lora_gradients, operand, products};
 
 use candle_core::{DType, Device, Layout, Result, Shape, Storage, StorageRef, Tensor, WithDType, bail};
+pub(crate) use isa::{Isa, check as check_isa};
 pub(crate) use lanes::{Loop, vectorised};
 pub(crate) use mixed::{Convert, Stored};
 
-/// Returns the name of the kernels of products of bf16 matrices.
-pub(super) fn mixed_kernels() -> &'static str {
-    mixed::Kernel::detect().into()
+/// Returns the name of the kernels of products with weights of this type.
+pub(super) fn product_kernels(weights: DType) -> &'static str {
+    let widened = mixed::Kernel::detect() == mixed::Kernel::Widened;
+    match (weights, Isa::limit()) {
+        (DType::BF16, _) if !widened => "avx512_bf16",
+        (DType::BF16, Isa::Scalar) => "bf16_widened_to_f32_scalar",
+        (DType::BF16, Isa::Avx2) => "bf16_widened_to_f32_avx2",
+        (DType::BF16, _) => "bf16_widened_to_f32",
+        (_, Isa::Scalar) => "gemm_scalar",
+        (_, Isa::Avx2) => "gemm_avx2",
+        _ => "gemm",
+    }
 }
 
 /// Contiguous CPU tensor opened for reading.

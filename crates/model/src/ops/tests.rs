@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{AttentionBatch, LoraFactors, RotaryPairs, composed, cpu};
+use super::{AttentionBatch, CachedSequence, LoraFactors, RotaryPairs, composed, cpu};
 use crate::{
     GeluKind,
     architecture::AttentionHeads,
@@ -73,6 +73,33 @@ fn attention_shapes() -> [AttentionHeads; 4] {
     let full = AttentionHeads::new(4, 2, 6);
     let windowed = |positions| AttentionHeads { window: Some(positions), ..full };
     [full, windowed(3), windowed(70), AttentionHeads { scale: 0.3, ..windowed(1) }]
+}
+
+#[test]
+fn fused_attention_to_cached_keys_equals_the_composed_one() {
+    const CAPACITY: usize = 150;
+    for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 2e-5), (DType::BF16, 2e-2)] {
+        for (query, key, dim) in [(4, 2, 6), (9, 3, 64), (2, 2, 40)] {
+            let heads = AttentionHeads { scale: 0.3, ..AttentionHeads::new(query, key, dim) };
+            let cache = |name: &str| {
+                random(name, (key * CAPACITY, dim), dtype).reshape((key, CAPACITY, dim)).unwrap()
+            };
+            let caches: Vec<_> = ["a", "b", "c"]
+                .map(|name| (cache(&format!("k {name}")), cache(&format!("v {name}"))))
+                .into_iter()
+                .zip([0..1, 3..150, 17..90])
+                .collect();
+            let sequences: Vec<_> = caches
+                .iter()
+                .map(|((keys, values), seen)| CachedSequence { keys, values, seen: seen.clone() })
+                .collect();
+            let q = random("q", (3, query * dim), dtype);
+            let fused = cpu::attention_to_cache(&q, &sequences, heads).unwrap();
+            let composed = composed::attention_to_cache(&q, &sequences, heads).unwrap();
+            assert_eq!(fused.dtype(), dtype);
+            assert_close(&format!("{dtype:?}, {heads:?}"), &fused, &composed, tolerance);
+        }
+    }
 }
 
 fn tolerance(dtype: DType) -> f64 {

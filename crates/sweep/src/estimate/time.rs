@@ -56,7 +56,8 @@ pub fn estimate_time(plan: &SweepPlan, sweep: &SweepDir, how: &Execution) -> Res
         }
         let group: Vec<usize> =
             (first..runs.len()).filter(|index| runs[*index].costs_the_same_as(&runs[first])).collect();
-        let reuse = |index: usize| ReferenceReuse::new(&runs[index], &runs[..index]);
+        let mode = plan.evaluate.generations.map(|generations| generations.options().mode);
+        let reuse = |index: usize| ReferenceReuse::new(&runs[index], &runs[..index], mode);
         let members: Vec<_> = group.iter().map(|index| (&runs[*index], reuse(*index))).collect();
         let (group_cost, run_seconds) = estimator.measure_group(&runs[first], &members)?;
         cost.groups.push(group_cost);
@@ -194,11 +195,17 @@ impl TimeEstimator<'_> {
         let evaluations = between + 1 + u64::from(!reuse.held_out);
         let prompts =
             evaluate.generations.map_or(0, |generations| prompts.min(generations.prompts.get() as u64));
-        // At the start, at the end, and in between; the KL divergence costs about as much as the
-        // log-ratios of other generations.
+        // At the end, and at the start unless an earlier run has cached the texts.
+        let generations = 1 + u64::from(!reuse.generations);
+        // Also in between; the KL divergence costs about as much as the log-ratios of other
+        // generations.
         let every = evaluate.generations.and_then(|generations| generations.every);
-        let samples = every.map_or(0, |every| 2 + steps.saturating_sub(1) / every);
+        let at_start = u64::from(!reuse.samples);
+        let samples = every.map_or(0, |every| 1 + at_start + steps.saturating_sub(1) / every);
         let scored = evaluations * completions + 2 * measured.corrupted as u64;
-        Ok([scored as f64 * measured.completion, ((2 + samples) * prompts) as f64 * measured.prompt])
+        Ok([
+            scored as f64 * measured.completion,
+            ((generations + samples) * prompts) as f64 * measured.prompt,
+        ])
     }
 }

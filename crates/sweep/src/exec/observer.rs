@@ -58,7 +58,7 @@ impl Observer for RunObserver<'_> {
         }
         let (first, last) = (step == 0, step == total);
         let due = first || last || self.evaluate_every.is_some_and(|every| step.is_multiple_of(every));
-        let samples = self.sample(step, total, policy)?;
+        let samples = self.sample(step, total, policy, cache)?;
         if let Some(sets) = self.evaluation.filter(|_| due) {
             let mut evaluation = sets.held_out.evaluate(policy, first, cache)?;
             if last {
@@ -70,7 +70,7 @@ impl Observer for RunObserver<'_> {
                 values.extend(corrupted.evaluate(policy, cache)?);
             }
             if let Some(generations) = sets.generations.as_ref().filter(|_| first || last) {
-                let generated = generations.generate(policy, self.seed, sets.utility)?;
+                let generated = generations.generate(policy, first, cache, self.seed, sets.utility)?;
                 values.extend(generated.values);
                 self.generations = generated.generations;
             }
@@ -103,13 +103,15 @@ impl RunObserver<'_> {
         step: u64,
         total: u64,
         policy: &Policy<'_>,
+        cache: &ReferenceCache,
     ) -> Result<BTreeMap<String, f64>, TrainError> {
         let Some((sets, every)) = self.evaluation.zip(self.sample_every) else { return Ok(BTreeMap::new()) };
         let is_due = step == total || step.is_multiple_of(every);
         let Some(prompts) = sets.generations.as_ref().filter(|_| is_due) else {
             return Ok(BTreeMap::new());
         };
-        let PolicySamples { values, samples } = prompts.sample(policy, step, self.seed, sets.utility)?;
+        let PolicySamples { values, samples } =
+            prompts.sample(policy, step, cache, self.seed, sets.utility)?;
         self.directory.append_samples(&samples)?;
         Ok(values)
     }

@@ -164,7 +164,7 @@ fn describe(path: &Path, bytes: &[u8], damage: &[Range<usize>]) -> String {
         None => "is incomplete".to_owned(),
     };
     format!(
-        "{}: {lost} of {} bytes are damaged: the record at byte {first} {cause}; the damaged reference log-probs \
+        "{}: {lost} of {} bytes are damaged: the record at byte {first} {cause}; the damaged entries \
          are removed and computed again",
         path.display(),
         bytes.len()

@@ -1,13 +1,15 @@
-//! Decoders with bf16 weights on the CPU, which compute in mixed precision.
+//! Decoders with bf16 weights on the CPU, which compute in mixed precision, and kernels of every
+//! instruction set.
 
 use super::*;
+use crate::ops::Isa;
 
-/// The weights of [`Rough`] in bf16, as f64.
-struct Exact;
+/// The weights of [`Rough`] in a type, as f64.
+struct Exact(DType);
 
 impl TensorSource for Exact {
     fn get(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
-        Ok(Rough(DType::BF16).get(name, shape)?.to_dtype(DType::F64)?)
+        Ok(Rough(self.0).get(name, shape)?.to_dtype(DType::F64)?)
     }
 }
 
@@ -16,21 +18,31 @@ fn norm(x: &Tensor) -> f64 {
 }
 
 #[test]
-fn results_are_those_of_f64_within_rounding() {
+fn results_are_those_of_f64_within_rounding_for_every_instruction_set() {
+    for isa in Isa::of_this_machine() {
+        isa.limiting(|| {
+            assert_close_to_f64(DType::BF16, 0.02, 0.04);
+            assert_close_to_f64(DType::F32, 1e-5, 1e-5);
+        });
+    }
+}
+
+/// Compares log-probs and gradients of all architectures with those in f64.
+fn assert_close_to_f64(dtype: DType, of_log_probs: f64, of_gradients: f64) {
     for (name, architecture) in architectures() {
-        let base = decoder(&architecture, DType::BF16);
-        let exact = Decoder::frozen(architecture.clone(), &mut Exact).unwrap();
+        let base = decoder(&architecture, dtype);
+        let exact = Decoder::frozen(architecture.clone(), &mut Exact(dtype)).unwrap();
         let pairs = [
             ("lora", with_adapter(&base), with_adapter(&exact)),
             ("full", base.with_all_trained().unwrap(), exact.with_all_trained().unwrap()),
         ];
         for (kind, ours, exact) in pairs {
             // Four norms a block amplify rounding.
-            let tolerance = if name.starts_with("gemma") { 0.2 } else { 0.04 };
-            let name = format!("{name}, {kind}");
+            let tolerance = if name.starts_with("gemma") { 5.0 * of_gradients } else { of_gradients };
+            let name = format!("{name}, {kind}, {dtype:?}");
             let log_probs = |decoder: &Decoder| decoder.log_probs(&batch(), Adapter::On).unwrap();
             for (ours, exact) in log_probs(&ours).iter().zip(log_probs(&exact)) {
-                assert!((ours - exact).abs() < 0.02 * (1.0 + exact.abs()), "{name}: {ours} {exact}");
+                assert!((ours - exact).abs() < of_log_probs * (1.0 + exact.abs()), "{name}: {ours} {exact}");
             }
             let (of_ours, of_exact) =
                 (gradients(&ours, Activations::Keep), gradients(&exact, Activations::Keep));

@@ -4,7 +4,7 @@
 
 use std::marker::PhantomData;
 
-use super::real::Real;
+use super::{isa::Isa, real::Real};
 
 /// Partial results of a reduction: two of the widest vectors. Fixed, so that sums are the same on
 /// all machines.
@@ -19,13 +19,27 @@ pub(crate) trait Loop<A> {
     fn run(arguments: A) -> Self::Output;
 }
 
-/// Runs a loop, compiled for the widest vectors of this machine.
+/// Runs a loop, compiled for the widest vectors of this machine, up to the limit of instruction
+/// sets.
 ///
 /// Not for closures and pointers to functions, which are compiled once, for the oldest machine, and
 /// called from the code for each kind of vectors.
 #[inline(always)]
 pub(crate) fn vectorised<L: Loop<A>, A>(_: L, arguments: A) -> L::Output {
-    pulp::Arch::new().dispatch(Call::<L, A> { arguments, of: PhantomData })
+    vectors(Isa::limit()).dispatch(Call::<L, A> { arguments, of: PhantomData })
+}
+
+/// Returns the widest vectors of this machine and an instruction set.
+#[inline(always)]
+fn vectors(isa: Isa) -> pulp::Arch {
+    match isa {
+        Isa::Avx512 | Isa::Avx512Bf16 => pulp::Arch::new(),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => pulp::x86::V3::try_new().map_or(pulp::Arch::Scalar, pulp::Arch::V3),
+        #[cfg(not(target_arch = "x86_64"))]
+        Isa::Avx2 => pulp::Arch::new(),
+        Isa::Scalar => pulp::Arch::Scalar,
+    }
 }
 
 struct Call<L, A> {

@@ -24,25 +24,26 @@ pub(super) use layers::{linear, lora_gradients, products};
 pub(crate) use round::{Convert, Stored};
 pub(super) use round::{rounded, widened as widen};
 
-use super::product::{Target, Threads};
+use super::{
+    isa::Isa,
+    product::{Target, Threads},
+};
 
 /// Kernel of the products in mixed precision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kernel {
     /// Dot products of bf16 pairs (AVX512-BF16).
     #[cfg(target_arch = "x86_64")]
-    #[strum(serialize = "avx512_bf16")]
     Avx512Bf16,
     /// Operands widened to f32.
-    #[strum(serialize = "bf16_widened_to_f32")]
     Widened,
 }
 
 impl Kernel {
-    /// Returns the fastest kernel of this machine.
+    /// Returns the fastest kernel of this machine, up to the limit of instruction sets.
     pub(super) fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
-        if avx512::is_available() {
+        if Isa::limit() >= Isa::Avx512Bf16 && avx512::is_available() {
             return Self::Avx512Bf16;
         }
         Self::Widened
@@ -124,22 +125,13 @@ unsafe impl Sync for Place {}
 ///
 /// # Panics
 /// Panics if a matrix exceeds its slice, which is a bug in the caller.
-pub(super) fn sum_f32(shape: (usize, usize), onto: Option<&[f32]>, terms: &[Term<'_>]) -> Vec<f32> {
-    sum_f32_with(Kernel::detect(), shape, onto, terms)
-}
-
-fn sum_f32_with(
-    kernel: Kernel,
-    (m, n): (usize, usize),
-    onto: Option<&[f32]>,
-    terms: &[Term<'_>],
-) -> Vec<f32> {
+pub(super) fn sum_f32((m, n): (usize, usize), onto: Option<&[f32]>, terms: &[Term<'_>]) -> Vec<f32> {
     assert!(onto.is_none_or(|onto| onto.len() == m * n));
     let mut result = Vec::with_capacity(m * n);
     let place = Place::F32 { to: result.as_mut_ptr(), add: onto.map(<[f32]>::as_ptr), stride: n };
     // SAFETY: the result has room for m·n elements, and all of them are written.
     unsafe {
-        run(kernel, place, (m, n), terms, Threads::All);
+        run(place, (m, n), terms, Threads::All);
         result.set_len(m * n);
     }
     result
@@ -165,7 +157,7 @@ pub(super) fn into_f32(
     // SAFETY: the assertion shows that all elements are within the slice, which is initialised.
     unsafe {
         let add = (mode == Target::AddTo).then_some(to.cast_const());
-        run(Kernel::detect(), Place::F32 { to, add, stride }, (m, n), terms, threads);
+        run(Place::F32 { to, add, stride }, (m, n), terms, threads);
     }
 }
 
@@ -173,33 +165,29 @@ pub(super) fn into_f32(
 ///
 /// # Panics
 /// Panics if a matrix exceeds its slice, which is a bug in the caller.
-pub(super) fn sum_bf16(shape: (usize, usize), terms: &[Term<'_>]) -> Vec<bf16> {
-    sum_bf16_with(Kernel::detect(), shape, terms)
-}
-
-fn sum_bf16_with(kernel: Kernel, (m, n): (usize, usize), terms: &[Term<'_>]) -> Vec<bf16> {
+pub(super) fn sum_bf16((m, n): (usize, usize), terms: &[Term<'_>]) -> Vec<bf16> {
     let mut result = Vec::with_capacity(m * n);
     let place = Place::Bf16 { to: result.as_mut_ptr(), stride: n };
     // SAFETY: the result has room for m·n elements, and all of them are written.
     unsafe {
-        run(kernel, place, (m, n), terms, Threads::All);
+        run(place, (m, n), terms, Threads::All);
         result.set_len(m * n);
     }
     result
 }
 
-/// Computes a sum of products with `kernel`.
+/// Computes a sum of products.
 ///
 /// # Safety
 /// `place` must be valid for writing `[m, n]`, and its addend for reading.
-unsafe fn run(kernel: Kernel, place: Place, (m, n): (usize, usize), terms: &[Term<'_>], threads: Threads) {
+unsafe fn run(place: Place, (m, n): (usize, usize), terms: &[Term<'_>], threads: Threads) {
     assert!(terms.iter().all(|term| term.is_valid(m, n)));
     if m == 0 || n == 0 {
         return;
     }
     // SAFETY: guaranteed by the caller and the assertion.
     unsafe {
-        match kernel {
+        match Kernel::detect() {
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx512Bf16 => avx512::run(place, (m, n), terms, threads),
             Kernel::Widened => widened::run(place, (m, n), terms, threads),

@@ -1,8 +1,12 @@
 //! Matrix products on parts of slices.
 
+#[cfg(target_arch = "x86_64")]
+mod limited;
+
+use candle_core::DType;
 use gemm::Parallelism;
 
-use super::real::Real;
+use super::{isa::Isa, real::Real};
 
 /// Read-only matrix in a slice. `at` is its first element.
 #[derive(Clone, Copy)]
@@ -192,8 +196,34 @@ unsafe fn run<T: Real>(
     threads: Threads,
 ) {
     let add = mode == Target::AddTo;
+    let threads = match threads {
+        Threads::One => Parallelism::None,
+        Threads::All => Parallelism::Rayon(0),
+    };
     // SAFETY: guaranteed by the caller.
     unsafe {
+        #[cfg(target_arch = "x86_64")]
+        if T::DTYPE == DType::F32 {
+            let view = |view: &View<'_, T>| {
+                let strides = (view.row_stride.cast_signed(), view.column_stride.cast_signed());
+                (view.data.as_ptr().add(view.at).cast(), strides)
+            };
+            let ((left, left_strides), (right, right_strides)) = (view(&left), view(&right));
+            let matrices = limited::Matrices {
+                shape: (m, n, k),
+                target: target.cast(),
+                target_stride: row_stride.cast_signed(),
+                add,
+                left,
+                left_strides,
+                right,
+                right_strides,
+                scale: scale.to_f64() as f32,
+            };
+            if limited::multiply(Isa::limit(), &matrices, threads) {
+                return;
+            }
+        }
         gemm::gemm(
             m,
             n,
@@ -213,10 +243,7 @@ unsafe fn run<T: Real>(
             false,
             false,
             false,
-            match threads {
-                Threads::One => Parallelism::None,
-                Threads::All => Parallelism::Rayon(0),
-            },
+            threads,
         );
     }
 }
@@ -255,7 +282,47 @@ mod tests {
 
     #[test]
     fn rows_of_a_product_do_not_depend_on_other_rows() {
-        assert_rows_are_independent::<f32>();
+        for isa in Isa::of_this_machine() {
+            isa.limiting(assert_rows_are_independent::<f32>);
+        }
         assert_rows_are_independent::<f64>();
+    }
+
+    #[test]
+    fn products_are_exact_within_rounding_for_every_instruction_set() {
+        const SCALE: f32 = 0.5;
+        for shape @ (m, n, k) in
+            [(1, 1, 1), (3, 7, 2), (1, 90, 33), (17, 16, 64), (40, 70, 130), (130, 33, 600)]
+        {
+            let (left, right, onto) =
+                (numbers::<f32>(m * k, 1), numbers::<f32>(n * k, 2), numbers::<f32>(m * n, 3));
+            for isa in Isa::of_this_machine() {
+                for transposed in [false, true] {
+                    let right_view = if transposed {
+                        View::rows(&right, 0, k).transposed()
+                    } else {
+                        View::rows(&right, 0, n)
+                    };
+                    let mut sums = onto.clone();
+                    isa.limiting(|| {
+                        let mut target = ViewMut { data: &mut sums, at: 0, row_stride: n };
+                        let left = View::rows(&left, 0, k);
+                        product(&mut target, Target::AddTo, shape, SCALE, left, right_view, Threads::All);
+                    });
+                    for (index, (sum, onto)) in sums.iter().zip(&onto).enumerate() {
+                        let (row, column) = (index / n, index % n);
+                        let terms = (0..k).map(|x| {
+                            let at = if transposed { column * k + x } else { x * n + column };
+                            f64::from(SCALE) * f64::from(left[row * k + x]) * f64::from(right[at])
+                        });
+                        let (exact, size) = terms.fold((f64::from(*onto), 1.0), |(sum, size), term| {
+                            (sum + term, size + term.abs())
+                        });
+                        let bound = (k + 2) as f64 * f64::from(f32::EPSILON) * size;
+                        assert!((f64::from(*sum) - exact).abs() <= bound, "{isa:?} {shape:?} at {index}");
+                    }
+                }
+            }
+        }
     }
 }

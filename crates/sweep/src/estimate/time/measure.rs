@@ -138,7 +138,7 @@ impl Observer for Stopwatch<'_> {
         }
         if let Some(generations) = self.generations.as_ref().filter(|_| step == total) {
             let started = Instant::now();
-            generations.generate(policy, 0, None)?;
+            generations.generate(policy, false, cache, 0, None)?;
             self.prompt = started.elapsed().as_secs_f64() / self.prompts.max(1) as f64;
         }
         self.since = Some(Instant::now());

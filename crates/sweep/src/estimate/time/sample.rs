@@ -1,6 +1,7 @@
 //! Runs and stages as the estimate sees them, and the reference work that they share.
 
 use prospect_model::DeviceKind;
+use prospect_runs::GenerationMode;
 use prospect_train::{FeedbackFormat, Length, Settings};
 use serde::Serialize;
 use strum::IntoStaticStr;
@@ -105,20 +106,30 @@ impl<'a> SampleRun<'a> {
     }
 }
 
-/// Reference log-probabilities of a run that earlier runs have cached.
+/// Reference log-probabilities and completions of a run that earlier runs have cached.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ReferenceReuse {
     /// Log-probabilities of its training sequences are cached.
     pub(super) batches: bool,
     /// Log-probabilities of its held-out feedback are cached.
     pub(super) held_out: bool,
+    /// Completions of held-out prompts at the start are cached.
+    pub(super) generations: bool,
+    /// Samples at the start are cached.
+    pub(super) samples: bool,
 }
 
 impl ReferenceReuse {
-    pub(super) fn new(run: &SampleRun<'_>, earlier: &[SampleRun<'_>]) -> Self {
+    /// Compares a run with `earlier` runs; `mode` is how they continue held-out prompts.
+    pub(super) fn new(run: &SampleRun<'_>, earlier: &[SampleRun<'_>], mode: Option<GenerationMode>) -> Self {
+        let same_start = || earlier.iter().filter(|other| run.has_same_held_out(other));
+        let samples = same_start().any(|other| run.seed == other.seed);
+        let held_out = same_start().next().is_some();
         Self {
             batches: earlier.iter().any(|other| run.needs_reference_of(other)),
-            held_out: earlier.iter().any(|other| run.has_same_held_out(other)),
+            held_out,
+            generations: if mode == Some(GenerationMode::Greedy) { held_out } else { samples },
+            samples,
         }
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! The right matrix is packed in panels of 32 columns whose elements are pairs along k; the left
 //! one is read in place, where a pair is 32 consecutive bits. A tile of 14 × 32 sums stays in
-//! registers.
+//! registers. Products of few rows exchange the factors: see [`few_rows`].
+
+mod few_rows;
 
 use std::{
     arch::x86_64::{
@@ -104,13 +106,18 @@ fn blocks<'a>(terms: &'a [Term<'a>]) -> Vec<Vec<Segment<'a>>> {
     blocks
 }
 
+/// Function that computes a sum of products from the blocks of its terms.
+type RunBlocks = unsafe fn(Place, (usize, usize), &[Vec<Segment<'_>>], Threads);
+
 /// Computes a sum of products.
 ///
 /// # Safety
 /// As in `super::run`; the machine must have the instructions, and all operands must be within
 /// their slices.
 pub(super) unsafe fn run(place: Place, (m, n): (usize, usize), terms: &[Term<'_>], threads: Threads) {
-    let blocks = blocks(terms);
+    let exchanged = few_rows::exchanged(m, terms);
+    let run_blocks: RunBlocks = if exchanged.is_some() { few_rows::run } else { run_blocks };
+    let blocks = blocks(exchanged.as_deref().unwrap_or(terms));
     if let (Place::Bf16 { to, stride }, 2..) = (place, blocks.len()) {
         // Sums of several blocks are rounded once, at the end.
         let mut sums = vec![0.0; m * n];
@@ -325,7 +332,8 @@ unsafe fn pack_rows(from: *const bf16, stride: usize, k: usize, valid: usize, to
 /// As in [`pack`]; `to` has room for `[⌈k/2⌉, 32]`.
 #[target_feature(enable = "avx512f,avx512bw")]
 unsafe fn pack_columns(from: *const bf16, stride: usize, k: usize, valid: usize, to: *mut u32) {
-    for first_column in [0, LANES] {
+    // The second vector is not read if it has no valid columns.
+    for first_column in (0..valid).step_by(LANES) {
         for first in (0..k).step_by(2 * LANES) {
             let mask = mask32(k - first);
             let mut block = [_mm512_setzero_si512(); LANES];

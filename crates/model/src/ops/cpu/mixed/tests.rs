@@ -4,7 +4,7 @@ use super::*;
 
 /// Shapes with odd and even sizes: fewer rows than a tile and more, columns that fill no panel, and
 /// k that ends within a pair or exceeds a block.
-const SHAPES: [(usize, usize, usize); 12] = [
+const SHAPES: [(usize, usize, usize); 16] = [
     (1, 1, 1),
     (1, 33, 2),
     (2, 16, 7),
@@ -17,6 +17,10 @@ const SHAPES: [(usize, usize, usize); 12] = [
     (150, 300, 66),
     (3, 35, 4201),
     (20, 48, 1024),
+    (8, 30, 4200),
+    (33, 43, 600),
+    (64, 14, 4200),
+    (65, 29, 1024),
 ];
 
 fn random(seed: u64, count: usize) -> Vec<bf16> {
@@ -28,13 +32,9 @@ fn random(seed: u64, count: usize) -> Vec<bf16> {
     (0..count).map(|_| next()).collect()
 }
 
-/// Kernels that this machine can run.
-fn kernels() -> Vec<Kernel> {
-    let mut kernels = vec![Kernel::Widened];
-    if Kernel::detect() != Kernel::Widened {
-        kernels.push(Kernel::detect());
-    }
-    kernels
+/// Computes a sum in f32 with the kernels of an instruction set.
+fn sum_f32_for(isa: Isa, shape: (usize, usize), onto: Option<&[f32]>, terms: &[Term<'_>]) -> Vec<f32> {
+    isa.limiting(|| sum_f32(shape, onto, terms))
 }
 
 /// Operands of a sum of two products, the first with a right factor to be transposed if
@@ -49,7 +49,7 @@ struct Case {
 }
 
 /// Length of k of the second product.
-const LOW: usize = 3;
+const LOW: usize = 4;
 
 impl Case {
     fn new(shape @ (m, n, k): (usize, usize, usize), transposed: bool) -> Self {
@@ -71,7 +71,11 @@ impl Case {
         } else {
             Right::Plain(Operand::new(&self.right, n))
         };
-        let low_right = Right::Plain(Operand::new(&self.low_right, n));
+        let low_right = if self.transposed {
+            Right::Transposed(Operand::new(&self.low_right, LOW))
+        } else {
+            Right::Plain(Operand::new(&self.low_right, n))
+        };
         [
             Term { left: Operand::new(&self.left, k), right, k },
             Term { left: Operand::new(&self.low_left, LOW), right: low_right, k: LOW },
@@ -85,8 +89,10 @@ impl Case {
             let right = if self.transposed { self.right[j * k + x] } else { self.right[x * n + j] };
             f64::from(self.left[i * k + x]) * f64::from(right)
         });
-        let low =
-            (0..LOW).map(|x| f64::from(self.low_left[i * LOW + x]) * f64::from(self.low_right[x * n + j]));
+        let low = (0..LOW).map(|x| {
+            let right = if self.transposed { self.low_right[j * LOW + x] } else { self.low_right[x * n + j] };
+            f64::from(self.low_left[i * LOW + x]) * f64::from(right)
+        });
         products.chain(low).fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()))
     }
 }
@@ -97,15 +103,15 @@ fn sums_are_exact_within_the_rounding_of_their_type() {
         for transposed in [false, true] {
             let case = Case::new(shape, transposed);
             let onto: Vec<f32> = random(7, m * n).iter().map(|x| x.to_f32()).collect();
-            for kernel in kernels() {
-                let plain = sum_f32_with(kernel, (m, n), None, &case.terms());
-                let added = sum_f32_with(kernel, (m, n), Some(&onto), &case.terms());
-                let rounded = sum_bf16_with(kernel, (m, n), &case.terms());
+            for isa in Isa::of_this_machine() {
+                let plain = sum_f32_for(isa, (m, n), None, &case.terms());
+                let added = sum_f32_for(isa, (m, n), Some(&onto), &case.terms());
+                let rounded = isa.limiting(|| sum_bf16((m, n), &case.terms()));
                 for (index, onto) in onto.iter().enumerate() {
                     let (exact, size) = case.element(index / n, index % n);
                     // Every addition rounds a partial sum, none of which exceeds the magnitudes.
                     let bound = (k + LOW + 2) as f64 * f64::from(f32::EPSILON) / 2.0 * (size + 1.0);
-                    let what = format!("{kernel:?} {shape:?} {transposed} at {index}");
+                    let what = format!("{isa:?} {shape:?} {transposed} at {index}");
                     assert!((f64::from(plain[index]) - exact).abs() <= bound, "{what}");
                     let exact_added = exact + f64::from(*onto);
                     assert!((f64::from(added[index]) - exact_added).abs() <= bound, "{what}, added");
@@ -121,14 +127,13 @@ fn sums_are_exact_within_the_rounding_of_their_type() {
 fn results_do_not_depend_on_the_number_of_threads() {
     for shape @ (m, n, _) in SHAPES {
         let case = Case::new(shape, true);
-        for kernel in kernels() {
+        for isa in Isa::of_this_machine() {
             let bits = |threads: usize| -> Vec<u32> {
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                let sums = pool.install(|| sum_f32_with(kernel, (m, n), None, &case.terms()));
+                let sums = isa.limiting_on(threads, || sum_f32((m, n), None, &case.terms()));
                 sums.iter().map(|sum| sum.to_bits()).collect()
             };
             let one = bits(1);
-            assert!([2, 3, 16].into_iter().all(|threads| bits(threads) == one), "{kernel:?} {shape:?}");
+            assert!([2, 3, 16].into_iter().all(|threads| bits(threads) == one), "{isa:?} {shape:?}");
         }
     }
 }
@@ -160,29 +165,42 @@ fn parts_of_larger_matrices_are_multiplied_in_place() {
 
 #[test]
 fn empty_products_are_zero() {
-    for kernel in kernels() {
-        assert_eq!(sum_f32_with(kernel, (2, 3), None, &[]), [0.0; 6]);
+    for isa in Isa::of_this_machine() {
+        assert_eq!(sum_f32_for(isa, (2, 3), None, &[]), [0.0; 6]);
         let none = Term { left: Operand::new(&[], 0), right: Right::Plain(Operand::new(&[], 3)), k: 0 };
-        assert_eq!(sum_f32_with(kernel, (2, 3), Some(&[1.0; 6]), &[none]), [1.0; 6]);
-        assert!(sum_bf16_with(kernel, (0, 3), &[]).is_empty());
+        assert_eq!(sum_f32_for(isa, (2, 3), Some(&[1.0; 6]), &[none]), [1.0; 6]);
+        assert!(isa.limiting(|| sum_bf16((0, 3), &[])).is_empty());
     }
 }
 
 #[test]
 fn rows_of_a_sum_do_not_depend_on_other_rows() {
     const ROWS: usize = 150;
-    for (n, k) in [(1, 64), (8, 33), (64, 600), (300, 66), (35, 4201)] {
+    for (n, k) in [(1, 64), (8, 33), (64, 600), (300, 66), (35, 4201), (35, 4200), (15, 1024)] {
         let case = Case::new((ROWS, n, k), true);
         let right = Right::Transposed(Operand::new(&case.right, k));
-        for kernel in kernels() {
+        for isa in Isa::of_this_machine() {
             let rows = |first: usize, count: usize| {
                 let left = Operand { data: &case.left, at: first * k, stride: k };
-                sum_f32_with(kernel, (count, n), None, &[Term { left, right, k }])
+                sum_f32_for(isa, (count, n), None, &[Term { left, right, k }])
             };
             let all = rows(0, ROWS);
-            for (first, count) in [(0, 1), (149, 1), (7, 2), (11, 5), (3, 60), (20, 130)] {
+            let parts = [
+                (0, 1),
+                (149, 1),
+                (7, 2),
+                (11, 5),
+                (4, 8),
+                (9, 9),
+                (8, 17),
+                (5, 25),
+                (31, 33),
+                (3, 60),
+                (20, 130),
+            ];
+            for (first, count) in parts {
                 let expected = &all[first * n..(first + count) * n];
-                assert_eq!(rows(first, count), expected, "{kernel:?}: {count} rows, {n} columns, {k} terms");
+                assert_eq!(rows(first, count), expected, "{isa:?}: {count} rows, {n} columns, {k} terms");
             }
         }
     }
