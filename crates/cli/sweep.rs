@@ -34,10 +34,12 @@ use crate::{
 mod cards;
 mod estimate;
 pub(crate) mod memory;
-mod outlook;
+pub(crate) mod outlook;
 mod plan;
 mod slurm;
 mod status;
+
+use outlook::Announcer;
 
 /// Arguments of `prospect sweep`.
 #[derive(Debug, clap::Args)]
@@ -280,7 +282,7 @@ pub(crate) fn carry_out(
     let trains_here = options.executor == Executor::Local && !dry_run && !estimate;
     let announces = trains_here && joined.process_group.is_main_process();
     if announces {
-        outlook::announce_downloads(experiment, sources, out)?;
+        outlook::announce_downloads(experiment, sources, out, Announcer::Sweep)?;
     }
     let plan = joined.main_process_first(|| Ok(SweepPlan::new(experiment, sources, &out.join("data"))?))?;
     let sweep = SweepDir::at(out.to_owned());
@@ -309,7 +311,8 @@ pub(crate) fn carry_out(
         let local_rank = joined.process_group.local_rank;
         memory::check(&plan, Parallelism { ranks, zero, jobs: given }, local_rank)?;
         if announces {
-            outlook::announce(&plan, &sweep, &execution, Parallelism { ranks, zero, jobs: jobs.most() })?;
+            let parallelism = Parallelism { ranks, zero, jobs: jobs.most() };
+            outlook::announce(&plan, &sweep, &execution, parallelism, Announcer::Sweep)?;
         }
     }
     allocator::retain();

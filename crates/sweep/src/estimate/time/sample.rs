@@ -79,12 +79,8 @@ impl<'a> SampleRun<'a> {
 
     /// Returns true if both runs score the same held-out feedback with the same reference.
     fn has_same_held_out(&self, other: &Self) -> bool {
-        let pairs = |run: &Self| {
-            let Settings { max_length, max_prompt_length, .. } = *run.settings;
-            let control = run.settings.objective.control(true).to_owned();
-            (run.model, run.sft, run.dataset, max_length, max_prompt_length, control)
-        };
-        pairs(self) == pairs(other)
+        let scores = |run: &Self| HeldOutScores::new(run.model, run.sft, run.dataset, run.settings);
+        scores(self) == scores(other)
     }
 
     /// Returns true if a step of both runs takes the same time, apart from text lengths.
@@ -102,6 +98,28 @@ impl<'a> SampleRun<'a> {
             )
         };
         self.model_work() == other.model_work() && shape(self) == shape(other)
+    }
+}
+
+/// What the reference log-probabilities of held-out feedback depend on.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::estimate) struct HeldOutScores {
+    model: usize,
+    sft: Option<usize>,
+    dataset: usize,
+    lengths: (usize, usize),
+    /// Text before the prompt.
+    control: String,
+}
+
+impl HeldOutScores {
+    fn new(model: usize, sft: Option<usize>, dataset: usize, settings: &Settings) -> Self {
+        let lengths = (settings.max_length, settings.max_prompt_length);
+        Self { model, sft, dataset, lengths, control: settings.objective.control(true).to_owned() }
+    }
+
+    pub(in crate::estimate) fn of(run: &ResolvedRun) -> Self {
+        Self::new(run.model, run.sft, run.dataset, &run.train)
     }
 }
 
