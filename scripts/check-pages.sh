@@ -66,7 +66,7 @@ printf '%s\n' "${pages[@]}"
 named() {
     case $1 in
         ./runs/demo/report/index.html) echo "demo=$1" ;;
-        ./reports/many/index.html) echo "many=$1" ;;
+        ./runs/many/report/index.html) echo "many=$1" ;;
         ./reports/theory/index.html) echo "theory=$1" ;;
         ./inspect.html) echo "inspect=$1" ;;
         *) echo "$1" ;;

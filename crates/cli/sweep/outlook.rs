@@ -14,7 +14,7 @@ use prospect_train::benchmark::{matmul_rate, product_rate};
 
 use crate::{
     locate::locate_cached,
-    output::{say, warn},
+    output::{counted, say, warn},
     plan::human_bytes,
     recipes::{self, RecipeKind},
 };
@@ -131,7 +131,7 @@ fn expected_seconds(work: &RemainingWork, devices: f64, rates: Rates) -> Option<
 
 /// Describes the remaining work in one line.
 fn describe(work: &RemainingWork, seconds: Option<f64>, memory: Option<u64>) -> String {
-    let runs = if work.runs == 1 { "1 run".to_owned() } else { format!("{} runs", work.runs) };
+    let runs = counted(work.runs, "run");
     let time = match (work.operations(), seconds) {
         (None, _) => "time unknown until the data is prepared".to_owned(),
         (Some(_), None) => "less than a minute".to_owned(),

@@ -252,10 +252,8 @@ impl<'a, B: DrawingBackend> Canvas<'a, B> {
                     let (along, down) = (column as f64 * pixel, (row as f64 - ASCENT as f64) * pixel);
                     self.pixel(direction.offset(start, along, down))
                 };
-                let ((x, y), (other_x, other_y)) = (corner(left + first, row), corner(left + end, row + 1));
-                // Backends include the last row and column.
-                let high = (x.max(other_x) - 1, y.max(other_y) - 1);
-                self.area.draw(&Rectangle::new([(x.min(other_x), y.min(other_y)), high], ink))?;
+                let bar = [corner(left + first, row), corner(left + end, row + 1)];
+                self.area.draw(&Rectangle::new(bar, ink))?;
             }
             previous = left;
             column += glyph.advance();
@@ -339,7 +337,58 @@ fn strokes(points: &[Position], dash: &[f64]) -> Vec<Vec<Position>> {
 
 #[cfg(test)]
 mod tests {
+    use plotters::prelude::{BitMapBackend, IntoDrawingArea, WHITE};
+
     use super::*;
+    use crate::render::font::register_bundled_font;
+
+    /// Draws a text of 16 pixels, and returns the positions of its ink.
+    fn ink(text: &str, upwards: bool) -> Vec<(usize, usize)> {
+        register_bundled_font();
+        let side = 100;
+        let mut pixels = vec![0; side * side * 3];
+        let area = BitMapBackend::with_buffer(&mut pixels, (side as u32, side as u32)).into_drawing_area();
+        area.fill(&WHITE).unwrap();
+        let canvas = Canvas::new(&area, 1.0, 0.62, MissingGlyphs::Canvas);
+        if upwards {
+            canvas.vertical_text(text, (50.0, 80.0), 16.0, 1.0).unwrap();
+        } else {
+            canvas.text(text, (50.0, 20.0), HPos::Center, VerticalAnchor::Top, 16.0, 1.0).unwrap();
+        }
+        drop(area);
+        let dark = pixels.chunks(3).enumerate().filter(|(_, pixel)| pixel[0] < 128);
+        dark.map(|(index, _)| (index % side, index / side)).collect()
+    }
+
+    /// Width and height of ink.
+    fn extent(ink: &[(usize, usize)]) -> (usize, usize) {
+        let span = |values: &mut dyn Iterator<Item = usize>| {
+            let (low, high) = values.fold((usize::MAX, 0), |(low, high), at| (low.min(at), high.max(at)));
+            high - low + 1
+        };
+        (span(&mut ink.iter().map(|at| at.0)), span(&mut ink.iter().map(|at| at.1)))
+    }
+
+    #[test]
+    fn characters_that_the_font_lacks_are_drawn_and_can_be_told_apart() {
+        // One stroke, 15 of 16 columns of 1.2 pixels, one row.
+        let (width, height) = extent(&ink("一", false));
+        assert!((17..=19).contains(&width) && height <= 2, "{width} × {height}");
+        let (width, height) = extent(&ink("一", true));
+        assert!((17..=19).contains(&height) && width <= 2, "{width} × {height}");
+        let names = ["法律", "医疗", "مطبخ", "한국", "🚲", "👍", "हिन्दी"].map(|name| ink(name, false));
+        for (index, name) in names.iter().enumerate() {
+            assert!(name.len() > 20, "{index} has {} dark pixels", name.len());
+            assert!(names[..index].iter().all(|other| other != name), "{index} looks like another");
+        }
+    }
+
+    #[test]
+    fn a_text_of_several_fonts_is_centred() {
+        let ink = ink("偏好 DPO", false);
+        let (low, high) = ink.iter().fold((99, 0), |(low, high), at| (at.0.min(low), at.0.max(high)));
+        assert!(low + high > 96 && low + high < 104, "{low} to {high}");
+    }
 
     #[test]
     fn strokes_and_gaps_follow_the_line() {
