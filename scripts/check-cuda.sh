@@ -9,6 +9,7 @@
 #
 # CUDA_HOME          installed toolkit to use instead
 # CUDA_COMPUTE_CAP   GPU generation, default 90 (H100, H200)
+# CUDA_PROFILE       cargo profile, default release
 #
 # The binary needs libcuda, libcublas, libcurand and libcudart at start, so it has a target folder of its own.
 set -euo pipefail
@@ -141,5 +142,6 @@ if [[ ${1:-} == --check ]]; then
 fi
 
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/cuda
-cargo build --release --features cuda "$@"
-echo "check-cuda: built $CARGO_TARGET_DIR/release/prospect; at start it needs \$CUDA_HOME/lib64 on LD_LIBRARY_PATH and a driver"
+profile=${CUDA_PROFILE:-release}
+cargo build --profile "$profile" --features cuda "$@"
+echo "check-cuda: built $CARGO_TARGET_DIR/$profile/prospect; at start it needs \$CUDA_HOME/lib64 on LD_LIBRARY_PATH and a driver"

@@ -21,6 +21,8 @@ mod plan;
 mod planning;
 mod prepare;
 mod progress;
+#[cfg(not(feature = "cuda"))]
+mod python;
 mod query;
 mod recipes;
 mod sharing;

@@ -17,6 +17,7 @@ mod allocator;
 mod cli_docs;
 mod compare;
 mod completions;
+mod cuda_build;
 mod dataset_overview;
 mod demo;
 mod doctor;
@@ -119,6 +120,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if let Err(error) = cuda_build::hand_over() {
+        warn(format!("error: {error}"));
+        return ExitCode::FAILURE;
+    }
     let Cli { verbose, quiet, command } = Cli::parse();
     output::set_quiet(quiet);
     log::init(verbose, quiet);

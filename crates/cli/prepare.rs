@@ -127,10 +127,11 @@ fn describe(manifest: &Manifest) {
 /// Describes the prepared dataset.
 fn summary(manifest: &Manifest) -> String {
     let Manifest { reading, imbalance, noise, corrections, contradictions, duplicates, .. } = manifest;
-    let mut lines = vec![format!(
-        "{} rows read: {} pairs about {} prompts, {} rejected",
-        reading.read, reading.pairs, manifest.unique_prompts, reading.rejected
-    )];
+    let feedback = match reading.pairs {
+        0 => format!("thumbs about {} prompts, no pairs", manifest.unique_prompts),
+        pairs => format!("{pairs} pairs about {} prompts", manifest.unique_prompts),
+    };
+    let mut lines = vec![format!("{} rows read: {feedback}, {} rejected", reading.read, reading.rejected)];
     let mut list = |title: &str, counts: &BTreeMap<String, u64>| {
         lines.extend(counts.iter().map(|(what, count)| format!("  {title} {what}: {count}")));
     };

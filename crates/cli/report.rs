@@ -100,7 +100,9 @@ pub(crate) fn output_dir(out: Option<&Path>, name: &OsStr) -> PathBuf {
 /// Resolves the name or path of a sweep to its directory.
 pub(crate) fn sweep_directory(given: &Path) -> PathBuf {
     let named = Path::new("runs").join(given);
-    if given.join("experiment.json").exists() || !named.exists() && given.exists() {
+    // `runs/x` is a path, even if there is none.
+    let is_path = given.components().count() > 1 && !named.exists();
+    if given.join("experiment.json").exists() || is_path || !named.exists() && given.exists() {
         given.to_owned()
     } else {
         named

@@ -72,9 +72,9 @@ pub use config::{
 };
 pub use error::SweepError;
 pub use estimate::{
-    ASSUMED_RATE, CARDS, CardEstimate, CardFit, MemoryEstimate, Parallelism, RemainingWork, RunGroupCost,
-    RunStart, SeriesSchedule, SweepCost, TrainingCost, TrainingSchedule, estimate_cards, estimate_memory,
-    estimate_time, remaining_work, training_schedule,
+    ASSUMED_RATE, CARDS, CardEstimate, CardFit, EvaluationCost, MemoryEstimate, Parallelism, RemainingWork,
+    RunGroupCost, RunStart, SeriesSchedule, SweepCost, TrainingCost, TrainingSchedule, estimate_cards,
+    estimate_memory, estimate_time, remaining_work, training_schedule,
 };
 pub use exec::{
     Execution, ExecutionSummary, Jobs, WaitPolicy, count_pending, execute, prepare_datasets, record_plan,
