@@ -22,6 +22,7 @@ mod dataset_overview;
 mod demo;
 mod doctor;
 mod export;
+mod gc;
 mod gpu_check;
 mod inspect;
 mod judge;
@@ -45,6 +46,7 @@ mod theory;
 mod train;
 mod triage;
 mod validate;
+mod verify;
 
 /// Exit codes of every command, in its help and in `docs/cli.md`.
 const EXIT_CODES: &str = "\
@@ -103,6 +105,10 @@ enum Command {
     Init(recipes::init::Args),
     /// Show what this machine has for training: processor, memory, GPU, caches, network
     Doctor(doctor::Args),
+    /// Find damaged datasets, runs, checkpoints, caches and reports
+    Verify(verify::Args),
+    /// Remove files that no run needs: unused datasets, checkpoints of ended runs, unfinished files
+    Gc(gc::Args),
     /// Export a model, a dataset, or the metrics and generations of a sweep for other tools
     Export(export::Args),
     /// Check a GPU: CUDA kernels, rate of products, and training steps of 1B, 7B and 30B models
@@ -144,6 +150,8 @@ fn main() -> ExitCode {
         Command::Recipes(args) => recipes::list::run(&args),
         Command::Init(args) => recipes::init::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Gc(args) => gc::run(&args),
         Command::Export(args) => export::run(&args),
         Command::GpuCheck(args) => gpu_check::run(&args),
         Command::Completions(args) => completions::run(&args),

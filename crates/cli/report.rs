@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use prospect_analysis::summarise;
-use prospect_core::config::did_you_mean;
+use prospect_core::{checksums, config::did_you_mean};
 use prospect_query::write_tables;
 use prospect_report::export_paper;
 use prospect_runs::SweepDir;
@@ -144,8 +144,23 @@ pub(crate) fn render(
     if let Err(error) = write_tables(sweep, &place.folder().join("tables")) {
         warn(format!("warning: the parquet tables of the report are not up to date: {error}"));
     }
+    record_hashes(place.folder())?;
     place.publish(sweep)?;
     Ok(page)
+}
+
+/// Records the hashes of a report's page, figures and tables.
+fn record_hashes(report: &Path) -> anyhow::Result<()> {
+    let mut names = vec!["index.html".to_owned()];
+    for folder in ["figures", "tables"] {
+        for entry in fs_err::read_dir(report.join(folder)).into_iter().flatten() {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                names.push(format!("{folder}/{}", entry.file_name().to_string_lossy()));
+            }
+        }
+    }
+    Ok(checksums::record(report, &names)?)
 }
 
 /// Summarises the finished runs of a sweep and renders them.

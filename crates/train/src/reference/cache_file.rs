@@ -26,6 +26,9 @@ const HEADER: usize = 32 + 4;
 /// Bytes of a record after its values: the hash.
 const HASH: usize = 8;
 
+/// Extension of cache files.
+pub(super) const EXTENSION: &str = "logps";
+
 /// A cache file, which may not exist yet.
 #[derive(Debug)]
 pub(super) struct CacheFile {
@@ -60,9 +63,19 @@ impl CacheFile {
         Ok(records)
     }
 
+    /// Describes the damage of the file, without removing it.
+    pub(super) fn damage(&self) -> io::Result<Option<String>> {
+        let mut file = File::open(&self.path)?;
+        file.file().lock_shared()?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        let damage = CacheContent::parse(&bytes).damage;
+        Ok((!damage.is_empty()).then(|| describe(&self.path, &bytes, &damage)))
+    }
+
     /// Removes damage. A process that is killed here leaves intact records and damage, since every
     /// record has its own hash.
-    fn remove_damage(&self) -> io::Result<()> {
+    pub(super) fn remove_damage(&self) -> io::Result<()> {
         let mut file = OpenOptions::new().read(true).write(true).open(&self.path)?;
         file.file().lock()?;
         // Other processes may have appended records or removed the damage since it was read.
