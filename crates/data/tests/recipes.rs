@@ -221,6 +221,17 @@ fn every_recipe_runs_on_local_files() {
 }
 
 #[test]
+fn recipes_of_public_sets_name_their_licence() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../pipelines");
+    for entry in fs_err::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs_err::read_to_string(&path).unwrap();
+        let names = text.lines().any(|line| line.starts_with("# Licence"));
+        assert_eq!(names, text.contains("hf://"), "{}", path.display());
+    }
+}
+
+#[test]
 fn a_mix_keeps_source_and_domain_of_every_row() {
     let hub = hub();
     let (_, out) = run("all.yaml", hub.path());
