@@ -195,8 +195,8 @@ fn every_recipe_runs_on_local_files() {
     let expected = [
         ("all", 4 + 15 + 2, 4 + 21 + 2, 0),
         ("domains-code", 2, 2, 0),
-        ("domains-legal", 5, 7, 0),
         ("domains-legal-experts", 18, 2, 0),
+        ("domains-legal", 5, 7, 0),
         ("domains-medical", 5, 7, 0),
         ("domains-technical", 5, 7, 0),
         ("domains-ultramedical", 18, 2, 0),
@@ -218,6 +218,17 @@ fn every_recipe_runs_on_local_files() {
         ("worlds", 1920, 480, 0),
     ];
     assert_eq!(ran, expected);
+}
+
+#[test]
+fn recipes_of_public_sets_name_their_licence() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../pipelines");
+    for entry in fs_err::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs_err::read_to_string(&path).unwrap();
+        let names = text.lines().any(|line| line.starts_with("# Licence"));
+        assert_eq!(names, text.contains("hf://"), "{}", path.display());
+    }
 }
 
 #[test]

@@ -263,3 +263,41 @@ fn splits(groups: &Answer) -> Vec<Split> {
     let split = |name: String| if name == Split::Train.to_string() { Split::Train } else { Split::Test };
     groups.texts("split").into_iter().map(split).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use polars::prelude::{NamedFrom, Series};
+
+    use super::*;
+
+    #[test]
+    fn sums_of_parts_are_those_of_the_whole() {
+        let rows = 50;
+        let labels: Vec<bool> = (0..rows).map(|row| row % 3 == 0).collect();
+        let scores: Vec<Option<f64>> = (0..rows).map(|row| (row % 4 == 0).then_some(1.0)).collect();
+        let kinds: Vec<&str> = (0..rows).map(|row| ["a", "b", "c"][row % 7 % 3]).collect();
+        let columns = vec![
+            Series::new("kind".into(), kinds).into(),
+            Series::new("label".into(), labels).into(),
+            Series::new("score".into(), scores).into(),
+        ];
+        let whole_frame = DataFrame::new(rows, columns).unwrap();
+        let values =
+            || [by_label("label"), vec![number(), whole(col("score").count()).alias("scored")]].concat();
+        let sums = |part: usize| {
+            let mut sums = Sums::new(&["kind"], values());
+            for start in (0..rows).step_by(part) {
+                sums.add(&whole_frame.slice(start as i64, part)).unwrap();
+            }
+            sums.finish().unwrap()
+        };
+        let expected = sums(rows);
+        assert_eq!(expected.integers(NUMBER).iter().sum::<i64>(), 50);
+        assert_eq!(expected.integers("desirable").iter().sum::<i64>(), 17);
+        assert_eq!(expected.integers("scored").iter().sum::<i64>(), 13);
+        for part in [1, 7, 49] {
+            assert_eq!(sums(part), expected, "{part}");
+        }
+        assert_eq!(Sums::new(&["kind"], values()).finish().unwrap().rows(), 0);
+    }
+}
