@@ -1,6 +1,6 @@
 //! Execution of a plan.
 
-use std::{collections::BTreeSet, num::NonZeroU64, path::Path, time::Instant};
+use std::{collections::BTreeSet, path::Path, time::Instant};
 
 use prospect_dist::ProcessGroup;
 use prospect_runs::SweepDir;
@@ -188,14 +188,9 @@ pub fn record_plan(plan: &SweepPlan, sweep: &SweepDir, commands: &[String]) -> R
     Ok(())
 }
 
-/// Steps whose reference log-probabilities are computed together. Enough for large passes, and few
-/// enough that a run that stops early has computed little in vain.
-const STEPS_AHEAD: NonZeroU64 = NonZeroU64::new(32).unwrap();
-
 /// Returns the cache of reference log-probabilities, shared by all sweeps of a folder.
 fn reference_cache(sweep: &SweepDir) -> ReferenceCache {
-    let folder = sweep.path().parent().unwrap_or(Path::new("")).join(".reference");
-    ReferenceCache::new(&folder).with_steps_ahead(STEPS_AHEAD)
+    ReferenceCache::new(&sweep.path().parent().unwrap_or(Path::new("")).join(".reference"))
 }
 
 fn winners(

@@ -86,18 +86,6 @@ impl Policy<'_> {
         Ok(ScoredBatches { roles, logps: scored.logps, evaluated })
     }
 
-    /// Returns the granularity of the reference log-probs that training steps may find in the cache
-    /// by sequence; `None` if they do not.
-    pub(crate) fn cached_granularity(&self, settings: &Settings) -> Option<LogProbGranularity> {
-        if self.synced.is_some() || !self.decoder.rows_are_independent() {
-            None
-        } else if matches!(settings.objective, Objective::Ppo(_)) || settings.humanline.is_some() {
-            Some(LogProbGranularity::Tokens)
-        } else {
-            settings.objective.needs_reference().then_some(LogProbGranularity::Sequences)
-        }
-    }
-
     /// Combines the policy's token log-probs of a training micro-batch with the reference's, as the
     /// objective needs them. The reference runs only if the objective or humanline needs it, and
     /// not before the first step (`at_start`), where it equals the policy bit for bit.

@@ -3,7 +3,6 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    num::NonZeroU64,
     path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -13,7 +12,6 @@ use std::{
 
 use prospect_model::{Adapter, Decoder, PackedBatch, SequenceText};
 
-mod ahead;
 mod cache_file;
 mod completions;
 mod synced;
@@ -110,7 +108,6 @@ impl LogProbGranularity {
 pub struct ReferenceCache {
     folder: PathBuf,
     shards: Mutex<HashMap<String, Arc<CacheShard>>>,
-    steps_ahead: u64,
 }
 
 /// Log-probs under one reference.
@@ -141,20 +138,7 @@ impl ReferenceCache {
     /// Opens the cache in `folder`. A missing folder is an empty cache; files are read on first
     /// use.
     pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), shards: Mutex::default(), steps_ahead: 1 }
-    }
-
-    /// Computes the log-probs of this many steps together, before the first of them, where
-    /// log-probs do not depend on the other sequences of a pass. The default is 1: each step
-    /// computes its own.
-    #[must_use]
-    pub fn with_steps_ahead(self, steps: NonZeroU64) -> Self {
-        Self { steps_ahead: steps.get(), ..self }
-    }
-
-    /// Returns the number of steps whose log-probs are computed together.
-    pub(crate) fn steps_ahead(&self) -> u64 {
-        self.steps_ahead
+        Self { folder: folder.to_owned(), shards: Mutex::default() }
     }
 
     /// Returns true if a file of this name belongs to a cache.

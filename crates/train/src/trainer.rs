@@ -1,9 +1,6 @@
 //! The training loop: data order, steps, callbacks and checkpoints.
 
-use std::{
-    ops::{ControlFlow, Range},
-    time::Instant,
-};
+use std::{ops::ControlFlow, time::Instant};
 
 use prospect_dist::ZeroStage;
 use prospect_model::{
@@ -82,10 +79,6 @@ pub fn train(
     let seconds = || earlier + started.elapsed().as_secs_f64();
 
     for step in first..total {
-        if step.is_multiple_of(cache.steps_ahead()) || step == first {
-            let steps = step..total.min((step / cache.steps_ahead() + 1) * cache.steps_ahead());
-            compute_reference_ahead(context, &policy, &mut sampler, cache, steps)?;
-        }
         let SampledBatch { batch, epoch } = sampler.batch(step);
         let learning_rate = settings.learning_rate_at(step, total);
         let mut retries = 0;
@@ -134,31 +127,6 @@ pub fn train(
     let seconds = seconds();
     let trained = TrainedPolicy { policy: decoder, steps: total, tokens, seconds };
     Ok(TrainOutcome::Completed(Box::new(trained)))
-}
-
-/// Computes the reference log-probs of several steps together. Ranks, which divide each step, and
-/// single steps compute their own.
-fn compute_reference_ahead(
-    context: &TrainContext<'_>,
-    policy: &Policy<'_>,
-    sampler: &mut EpochSampler,
-    cache: &ReferenceCache,
-    steps: Range<u64>,
-) -> Result<(), TrainError> {
-    let TrainContext { examples, settings, encoder, group, .. } = *context;
-    let Some(granularity) = policy.cached_granularity(settings) else { return Ok(()) };
-    if steps.end - steps.start == 1 || group.world_size() > 1 {
-        return Ok(());
-    }
-    let (mut of_first_step, mut batches) = (Vec::new(), Vec::new());
-    for step in steps {
-        let SampledBatch { batch, epoch } = sampler.batch(step);
-        let micro_batches = micro_batches(examples, batch, epoch, settings, encoder)?;
-        // In the first step, the policy is the reference and runs anyway.
-        let batches = if step == 0 { &mut of_first_step } else { &mut batches };
-        batches.extend(micro_batches.into_iter().map(|micro| micro.packed));
-    }
-    cache.compute_ahead(policy.reference_name, &policy.reference, (&of_first_step, &batches), granularity)
 }
 
 /// Returns the name of a model's log-probs in the cache. They depend on the kernels, so that runs

@@ -5,7 +5,7 @@
 // Test helpers may panic.
 #![allow(clippy::unwrap_used)]
 
-use std::{num::NonZeroU64, ops::ControlFlow, path::Path, sync::Arc};
+use std::{ops::ControlFlow, path::Path, sync::Arc};
 
 use candle_core::{DType, Tensor};
 use prospect_core::config::Document;
@@ -27,8 +27,6 @@ use prospect_train::{
 struct Records {
     records: Vec<MetricsRecord>,
     stop_after: Option<u64>,
-    /// Entries of the reference cache that the run computed.
-    computed: usize,
 }
 
 impl Observer for Records {
@@ -82,15 +80,13 @@ struct RunOptions<'a> {
     kind: Train,
     activations: Activations,
     cache: &'a str,
-    steps_ahead: u64,
     checkpoints: Option<&'a Checkpoints>,
     member: ProcessGroup,
 }
 
 impl<'a> RunOptions<'a> {
     fn new(kind: Train, activations: Activations, cache: &'a str) -> Self {
-        let member = ProcessGroup::default();
-        Self { dtype: "f32", kind, activations, cache, steps_ahead: 1, checkpoints: None, member }
+        Self { dtype: "f32", kind, activations, cache, checkpoints: None, member: ProcessGroup::default() }
     }
 }
 
@@ -113,7 +109,7 @@ fn run(
     options: RunOptions<'_>,
     records: &mut Records,
 ) -> Result<TrainedPolicy, TrainError> {
-    let RunOptions { dtype, kind, activations, cache, steps_ahead, checkpoints, member } = options;
+    let RunOptions { dtype, kind, activations, cache, checkpoints, member } = options;
     let model = model(&member, dtype);
     let encoder = Encoder::new(&model, settings.max_length, settings.max_prompt_length);
     let examples = TrainingSet::read(&folder.join("data"), &settings.objective, &encoder).unwrap();
@@ -129,10 +125,8 @@ fn run(
         zero: member.zero(),
         group: &*member.collective,
     };
-    let steps_ahead = NonZeroU64::new(steps_ahead).unwrap();
-    let cache = ReferenceCache::new(&folder.join(cache)).with_steps_ahead(steps_ahead);
+    let cache = ReferenceCache::new(&folder.join(cache));
     let outcome = train(&context, &cache, records);
-    records.computed = cache.computed();
     cache.save().unwrap();
     outcome?.into_policy()
 }
@@ -161,31 +155,6 @@ fn assert_close(what: &str, a: &[MetricsRecord], b: &[MetricsRecord]) {
                 "{what}, step {}: {name} {value} {other}",
                 a.step
             );
-        }
-    }
-}
-
-#[test]
-fn a_reference_computed_ahead_has_the_same_bits_and_takes_no_more_work() {
-    let folder = tempfile::tempdir().unwrap();
-    dataset(&folder.path().join("data"));
-    for (index, objective) in ["kto", "dpo", "ppo", "dpo\nhumanline: true"].into_iter().enumerate() {
-        for dtype in ["f32", "bf16"] {
-            let settings = settings(objective, 8, 4);
-            let cache = format!("{index} {dtype}");
-            let run = |cache: &str, steps_ahead| {
-                let mut records = Records::default();
-                let options = RunOptions::new(LORA, Activations::Keep, cache);
-                run(folder.path(), &settings, RunOptions { dtype, steps_ahead, ..options }, &mut records)
-                    .unwrap();
-                records
-            };
-            let apart = run(&format!("{cache}, apart"), 1);
-            for steps_ahead in [7, 100] {
-                let ahead = run(&format!("{cache}, {steps_ahead} ahead"), steps_ahead);
-                assert_eq!(apart.records, ahead.records, "{objective}, {dtype}");
-                assert_eq!(apart.computed, ahead.computed, "{objective}, {dtype}");
-            }
         }
     }
 }

@@ -96,3 +96,47 @@ fn from_values(mut values: &[f64]) -> Vec<Generated> {
     }
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(sampling: Sampling, seed: u64) -> GenerationConfig {
+        GenerationConfig { sampling, max_new_tokens: 4, eos_token_ids: vec![0], seed, batch_size: 8 }
+    }
+
+    #[test]
+    fn several_completions_are_read_as_they_were_written() {
+        let completions = [
+            Generated { tokens: vec![3, u32::MAX, 0], end: Some(7), entropy: 1.0 / 3.0 },
+            Generated { tokens: Vec::new(), end: Some(0), entropy: 0.0 },
+            Generated { tokens: vec![5], end: None, entropy: 2.5 },
+        ];
+        let values: Vec<f64> = completions.iter().flat_map(to_values).collect();
+        assert_eq!(from_values(&values), completions);
+    }
+
+    #[test]
+    fn keys_have_everything_that_completions_depend_on() {
+        let one = Prompt { id: "a", tokens: &[1, 2] };
+        let nucleus = Sampling::Nucleus { top_p: 0.95, temperature: 0.7 };
+        let greedy = |name, prompt, seed| key(name, &[prompt], &config(Sampling::Greedy, seed), 1);
+        let same = greedy("r", one, 0);
+        assert_eq!(same, greedy("r", Prompt { id: "b", ..one }, 9), "nothing is drawn");
+        let different = [
+            greedy("s", one, 0),
+            greedy("r", Prompt { id: "a", tokens: &[1, 3] }, 0),
+            key("r", &[one], &config(nucleus, 0), 1),
+            key("r", &[one], &config(nucleus, 1), 1),
+            key("r", &[Prompt { id: "b", ..one }], &config(nucleus, 0), 1),
+            key("r", &[one], &config(Sampling::Ancestral, 0), 1),
+            key("r", &[one], &GenerationConfig { max_new_tokens: 5, ..config(Sampling::Greedy, 0) }, 1),
+            key("r", &[one], &GenerationConfig { eos_token_ids: vec![2], ..config(Sampling::Greedy, 0) }, 1),
+            key("r", &[one, one], &config(Sampling::Greedy, 0), 8),
+            key("r", &[one, one], &config(Sampling::Greedy, 0), 4),
+        ];
+        for (index, key) in different.iter().enumerate() {
+            assert!(*key != same && !different[..index].contains(key), "{index}");
+        }
+    }
+}
