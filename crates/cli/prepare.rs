@@ -17,6 +17,7 @@ mod slurm;
 
 /// Arguments of `prospect prepare`.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of the command line")]
 pub(crate) struct Args {
     /// Data recipe, for example hh (`prospect recipes`), or a file or folder of feedback, whose
     /// kind is detected
