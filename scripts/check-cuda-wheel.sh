@@ -66,15 +66,25 @@ grep -q '^libcublas' "$scratch/needed" || {
 mkdir "$scratch/empty"
 cd "$scratch/empty"
 prospect=$scratch/use/bin/prospect
-doctor() { "$@" doctor | tee /dev/stderr | grep '^GPU'; }
+# doctor EXPECTED COMMAND...: the command's `doctor` describes the GPU so.
+doctor() {
+    local expected=$1 facts
+    shift
+    facts=$("$@" doctor)
+    echo "$facts"
+    grep -q "^GPU .*$expected" <<<"$facts" || {
+        echo "check-cuda-wheel: expected the GPU to be '$expected'" >&2
+        exit 1
+    }
+}
 
 echo '== without a driver'
-doctor env PROSPECT_CUDA=auto "$prospect" | grep -q 'none: no NVIDIA driver'
+doctor 'none: no NVIDIA driver' env PROSPECT_CUDA=auto "$prospect"
 "$prospect" sweep theory >/dev/null
 
 echo '== with a driver that has no GPU'
 eval "$toolkit"
-doctor env PROSPECT_CUDA=on LD_LIBRARY_PATH="$CUDA_HOME/lib64/stubs" "$prospect" | grep -q 'none: no CUDA driver found'
+doctor 'none: .*no CUDA driver found' env PROSPECT_CUDA=on LD_LIBRARY_PATH="$CUDA_HOME/lib64/stubs" "$prospect"
 
 echo '== with the CUDA build wanted, and no driver'
 if PROSPECT_CUDA=on "$prospect" doctor 2>"$scratch/error"; then
