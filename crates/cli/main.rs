@@ -17,6 +17,7 @@ mod allocator;
 mod cli_docs;
 mod compare;
 mod completions;
+#[cfg(feature = "query")]
 mod dataset_overview;
 mod demo;
 mod doctor;
@@ -44,6 +45,8 @@ mod theory;
 mod train;
 mod triage;
 mod validate;
+#[cfg(not(feature = "query"))]
+mod without_query;
 
 /// Exit codes of every command, in its help and in `docs/cli.md`.
 const EXIT_CODES: &str = "\
