@@ -14,6 +14,7 @@ mod inspect;
 mod integrity;
 mod judge;
 mod learning;
+mod nccl;
 mod objectives;
 mod paper;
 mod plan;
