@@ -177,9 +177,12 @@ int run(const Entries &entries, int count, char **options) {
                 shim::fail("the result depends on the order of threads", 0);
         results = std::move(copies);
     }
+    const auto write = [](const std::vector<char> &bytes) {
+        if (!bytes.empty()) std::fwrite(bytes.data(), 1, bytes.size(), stdout);
+    };
     for (const Argument &argument : results) {
-        if (argument.pointer) std::fwrite(argument.bytes.data(), 1, argument.bytes.size(), stdout);
-        for (const std::vector<char> &bytes : argument.each) std::fwrite(bytes.data(), 1, bytes.size(), stdout);
+        if (argument.pointer) write(argument.bytes);
+        for (const std::vector<char> &bytes : argument.each) write(bytes);
     }
     return 0;
 }
