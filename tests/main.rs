@@ -15,6 +15,7 @@ mod inspect;
 mod integrity;
 mod judge;
 mod learning;
+mod nccl;
 mod objectives;
 mod paper;
 mod plan;

@@ -18,6 +18,7 @@ mod cli_docs;
 mod compare;
 mod completions;
 mod cuda_build;
+#[cfg(feature = "query")]
 mod dataset_overview;
 mod demo;
 mod doctor;
@@ -47,6 +48,8 @@ mod train;
 mod triage;
 mod validate;
 mod verify;
+#[cfg(not(feature = "query"))]
+mod without_query;
 
 /// Exit codes of every command, in its help and in `docs/cli.md`.
 const EXIT_CODES: &str = "\

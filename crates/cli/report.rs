@@ -9,10 +9,13 @@ use std::{
 use anyhow::{Context, bail};
 use prospect_analysis::summarise;
 use prospect_core::{checksums, config::did_you_mean};
+#[cfg(feature = "query")]
 use prospect_query::write_tables;
 use prospect_report::export_paper;
 use prospect_runs::SweepDir;
 
+#[cfg(not(feature = "query"))]
+use crate::without_query::write_tables;
 use crate::{
     output::{self, say, warn},
     recipes::{self, RecipeKind},

@@ -190,7 +190,7 @@ void settle(Stream *stream) {
     wait_for(work);
 }
 
-void start_work(Stream *stream, const std::vector<const void *> &buffers, std::function<void()> run) {
+std::shared_ptr<Work> start_work(Stream *stream, const std::vector<const void *> &buffers, std::function<void()> run) {
     const std::shared_ptr<Work> work = std::make_shared<Work>();
     Held held;
     const auto use = [buffers](int by) {
@@ -213,6 +213,7 @@ void start_work(Stream *stream, const std::vector<const void *> &buffers, std::f
         work->ended = true;
         work->changed.notify_all();
     }).detach();
+    return work;
 }
 
 bool computes() { return state().computes; }

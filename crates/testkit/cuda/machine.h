@@ -33,7 +33,7 @@ void wait_for(const std::shared_ptr<Work> &work);
 void settle(Stream *stream);
 
 // Runs work on a thread of its own. Until its end, its buffers must not be freed.
-void start_work(Stream *stream, const std::vector<const void *> &buffers, std::function<void()> work);
+std::shared_ptr<Work> start_work(Stream *stream, const std::vector<const void *> &buffers, std::function<void()> work);
 
 struct Launch {
     const char *entry;

@@ -53,6 +53,8 @@ struct Communicator {
     int rank, size;
     std::uint64_t operations = 0;
     std::atomic<bool> aborted{false};
+    // The last operations.
+    std::shared_ptr<machine::Work> last;
 };
 
 // Started operations of a group of calls, on one stream.
@@ -145,7 +147,7 @@ int start_group() {
     for (const Operation &operation : operations) machine::count_collective(int(operation.header.kind));
     std::vector<const void *> buffers;
     for (const Operation &operation : operations) buffers.insert(buffers.end(), {operation.send, operation.receive});
-    machine::start_work(stream, buffers, [comm, operations, first] {
+    comm->last = machine::start_work(stream, buffers, [comm, operations, first] {
         for (std::size_t i = 0; i < operations.size(); ++i) run(*comm, operations[i], first + i);
     });
     return SUCCESS;
@@ -245,6 +247,7 @@ int ncclCommDestroy(void *comm) {
 int ncclCommAbort(void *comm) {
     Communicator &communicator = *static_cast<Communicator *>(comm);
     communicator.aborted = true;
+    machine::wait_for(communicator.last);
     Held held;
     machine::count(Count::aborted);
     std::error_code error;
