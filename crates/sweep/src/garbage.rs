@@ -13,7 +13,7 @@ use prospect_runs::SweepDir;
 use serde::Serialize;
 use strum::Display;
 
-use crate::verify::ASIDE;
+use crate::verify::{ASIDE, is_unfinished};
 
 /// Age of a temporary file that no process writes any more.
 const ABANDONED: Duration = Duration::from_hours(1);
@@ -59,9 +59,10 @@ impl Garbage {
 
     /// Removes it.
     pub fn remove(&self) -> io::Result<()> {
-        match fs_err::symlink_metadata(&self.path)?.is_dir() {
-            true => fs_err::remove_dir_all(&self.path),
-            false => fs_err::remove_file(&self.path),
+        if fs_err::symlink_metadata(&self.path)?.is_dir() {
+            fs_err::remove_dir_all(&self.path)
+        } else {
+            fs_err::remove_file(&self.path)
         }
     }
 
@@ -83,7 +84,7 @@ fn visit(folder: &Path, found: &mut Vec<Garbage>) -> io::Result<()> {
     for entry in fs_err::read_dir(folder)? {
         let entry = entry?;
         let (path, kind) = (entry.path(), entry.file_type()?);
-        if path.extension().is_some_and(|extension| extension == "partial") {
+        if is_unfinished(&path) {
             let age = SystemTime::now().duration_since(entry.metadata()?.modified()?);
             if age.is_ok_and(|age| age > ABANDONED) {
                 found.push(Garbage::new(path, Reason::Unfinished));

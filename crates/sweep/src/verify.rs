@@ -83,66 +83,71 @@ impl Verification {
     /// Checks everything below `root`. Symbolic links are not followed.
     pub fn of(root: &Path) -> io::Result<Self> {
         let mut found = Self::default();
-        found.visit(root, &Place::default())?;
+        found.visit(root, None)?;
         Ok(found)
     }
 
-    /// Checks a folder and those below it.
-    fn visit(&mut self, folder: &Path, place: &Place) -> io::Result<()> {
-        let mut place = place.clone();
+    /// Checks a folder, which is in `sweep`, and those below it.
+    fn visit(&mut self, folder: &Path, mut sweep: Option<&Path>) -> io::Result<()> {
         let has = |name: &str| folder.join(name).exists();
         if has("experiment.json") {
-            place.sweep = Some(folder.to_owned());
+            sweep = Some(folder);
             let read = read_sweep(&SweepDir::at(folder.to_owned())).err();
-            self.add(Part::Sweep, folder, &place, read.map(|error| error.to_string()));
+            self.add(Part::Sweep, folder, sweep, read.map(|error| error.to_string()));
         }
-        if has(checksums::FILE) || has("config.json") && has("status.json") {
+        if has("config.json") && has("status.json") {
+            return self.visit_run(folder, sweep);
+        }
+        if has(checksums::FILE) {
             let part = match folder {
-                _ if has("status.json") => Part::Run,
-                _ if place.run.is_some() => Part::Model,
                 _ if has("manifest.json") => Part::Dataset,
                 _ if has("index.html") => Part::Report,
                 _ => Part::Model,
             };
-            if part == Part::Run {
-                place.run = Some(folder.to_owned());
-            }
-            // Weights of a run are made again with the run.
-            let (part, path) = match &place.run {
-                Some(run) => (Part::Run, run.clone()),
-                None => (part, folder.to_owned()),
-            };
-            let problem = problem_of(folder, part);
-            if place.run.is_none() || path == folder || problem.is_some() {
-                self.add(part, &path, &place, problem);
-            }
-            if part != Part::Run {
-                return Ok(());
-            }
+            self.add(part, folder, sweep, damaged_files(folder).err());
+            return Ok(());
         }
-        let mut entries = fs_err::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
-        entries.sort_by_key(fs_err::DirEntry::path);
-        for entry in entries {
-            let (path, kind) = (entry.path(), entry.file_type()?);
-            let is_aside = path.ends_with(ASIDE) && place.sweep.as_deref() == Some(folder);
-            let is_unfinished = path.extension().is_some_and(|extension| extension == "partial");
-            if kind.is_dir() && !is_aside && !is_unfinished {
-                self.visit(&path, &place)?;
+        for path in sorted(folder)? {
+            let kind = fs_err::symlink_metadata(&path)?.file_type();
+            let is_aside = path.ends_with(ASIDE) && sweep == Some(folder);
+            if kind.is_dir() && !is_aside && !is_unfinished(&path) {
+                self.visit(&path, sweep)?;
             } else if kind.is_file() && ReferenceCache::is_cache_file(&path) {
                 let problem = ReferenceCache::damage(&path)?;
-                self.add(Part::ReferenceCache, &path, &place, problem);
-            } else if kind.is_file() && folder.ends_with("checkpoints") {
-                let problem = checksums::check_named(&path).err().map(|error| error.to_string());
-                self.add(Part::Checkpoint, &path, &place, problem);
+                self.add(Part::ReferenceCache, &path, sweep, problem);
             }
         }
         Ok(())
     }
 
-    fn add(&mut self, part: Part, path: &Path, place: &Place, problem: Option<String>) {
+    /// Checks a run: its records, its weights, and its checkpoints.
+    fn visit_run(&mut self, folder: &Path, sweep: Option<&Path>) -> io::Result<()> {
+        let mut problems = Vec::new();
+        for part in sorted(folder)?.into_iter().filter(|path| path.join(checksums::FILE).exists()) {
+            problems.extend(damaged_files(&part).err());
+        }
+        if folder.join(checksums::FILE).exists() {
+            problems.extend(damaged_files(folder).err());
+        }
+        if problems.is_empty() {
+            let unreadable = RunDir::at(folder.to_owned()).check_records().err();
+            problems.extend(unreadable.map(|error| error.to_string()));
+        }
+        let problem = (!problems.is_empty()).then(|| problems.join("; "));
+        self.add(Part::Run, folder, sweep, problem);
+        let checkpoints = folder.join("checkpoints");
+        let files = if checkpoints.exists() { sorted(&checkpoints)? } else { Vec::new() };
+        for path in files.into_iter().filter(|path| !is_unfinished(path)) {
+            let problem = checksums::check_named(&path).err().map(|error| error.to_string());
+            self.add(Part::Checkpoint, &path, sweep, problem);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, part: Part, path: &Path, sweep: Option<&Path>, problem: Option<String>) {
         match problem {
             Some(problem) => {
-                let (path, sweep) = (path.to_owned(), place.sweep.clone());
+                let (path, sweep) = (path.to_owned(), sweep.map(Path::to_owned));
                 self.damage.push(Damage { part, path, problem, sweep });
             }
             None => *self.intact.entry(part).or_default() += 1,
@@ -182,31 +187,25 @@ impl Damage {
     }
 }
 
-/// Where a visited folder is.
-#[derive(Debug, Clone, Default)]
-struct Place {
-    sweep: Option<PathBuf>,
-    run: Option<PathBuf>,
+/// Returns true if a process is writing this file or folder, or was killed while it did.
+pub(crate) fn is_unfinished(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "partial")
 }
 
-/// Describes the damage of a folder with hashes or with the records of a run.
-fn problem_of(folder: &Path, part: Part) -> Option<String> {
-    if folder.join(checksums::FILE).exists() {
-        match checksums::check_all(folder) {
-            Ok(results) => {
-                let damage = results.into_iter().filter_map(|(_, result)| result.err());
-                let damage: Vec<String> = damage.map(|error| error.to_string()).collect();
-                if !damage.is_empty() {
-                    return Some(damage.join("; "));
-                }
-            }
-            Err(error) => return Some(error.to_string()),
-        }
-    }
-    if part == Part::Run && folder.join("status.json").exists() {
-        return RunDir::at(folder.to_owned()).check_records().err().map(|error| error.to_string());
-    }
-    None
+/// Lists what is in a folder.
+fn sorted(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths: Vec<PathBuf> =
+        fs_err::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// Names the files of a folder that differ from their recorded hashes.
+fn damaged_files(folder: &Path) -> Result<(), String> {
+    let results = checksums::check_all(folder).map_err(|error| error.to_string())?;
+    let damage: Vec<String> =
+        results.into_iter().filter_map(|(_, result)| Some(result.err()?.to_string())).collect();
+    if damage.is_empty() { Ok(()) } else { Err(damage.join("; ")) }
 }
 
 fn read_sweep(sweep: &SweepDir) -> Result<(), RunsError> {

@@ -57,7 +57,8 @@ impl CacheFile {
         drop(file);
         let CacheContent { records, damage } = CacheContent::parse(&bytes);
         if !damage.is_empty() {
-            tracing::warn!("{}", describe(&self.path, &bytes, &damage));
+            let damage = describe(&self.path, &bytes, &damage);
+            tracing::warn!("{damage}; the damaged entries are removed and computed again");
             self.remove_damage()?;
         }
         Ok(records)
@@ -164,7 +165,7 @@ fn parse_record(bytes: &[u8]) -> Option<(CacheKey, Vec<f64>)> {
     Some((*key, values.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect()))
 }
 
-/// Describes the damage of a file for a warning.
+/// Describes the damage of a file.
 fn describe(path: &Path, bytes: &[u8], damage: &[Range<usize>]) -> String {
     let lost: usize = damage.iter().map(Range::len).sum();
     let first = damage.first().map_or(0, |range| range.start);
@@ -177,8 +178,7 @@ fn describe(path: &Path, bytes: &[u8], damage: &[Range<usize>]) -> String {
         None => "is incomplete".to_owned(),
     };
     format!(
-        "{}: {lost} of {} bytes are damaged: the record at byte {first} {cause}; the damaged entries \
-         are removed and computed again",
+        "{}: {lost} of {} bytes are damaged: the record at byte {first} {cause}",
         path.display(),
         bytes.len()
     )
