@@ -233,7 +233,9 @@ mod needs_data {
         manifest(domains, &["source.columns={domain: domain}"]);
         let pairs = prospect_data::read_pairs(&place.path("out"), prospect_data::Split::Train).unwrap();
         let mut found = BTreeMap::new();
-        pairs.iter().for_each(|pair| *found.entry(pair.domain.clone()).or_insert(0) += 1);
+        for pair in &pairs {
+            *found.entry(pair.domain.clone()).or_insert(0) += 1;
+        }
         assert_eq!(serde_json::to_value(found).unwrap(), list[domains]["by_domain"]);
 
         let transcripts = "hub_dahoas_full_hh.jsonl";

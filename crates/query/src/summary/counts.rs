@@ -287,7 +287,7 @@ mod tests {
         let sums = |part: usize| {
             let mut sums = Sums::new(&["kind"], values());
             for start in (0..rows).step_by(part) {
-                sums.add(&whole_frame.slice(start as i64, part)).unwrap();
+                sums.add(&whole_frame.slice(i64::try_from(start).unwrap(), part)).unwrap();
             }
             sums.finish().unwrap()
         };

@@ -41,6 +41,16 @@ pub(crate) struct ProbeRequest<'a> {
     pub(crate) sft: bool,
 }
 
+/// Weights that runs start from, and what of them is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StartWeights {
+    Random,
+    /// Pretrained, with an adapter that is trained.
+    Adapter,
+    /// Pretrained, all of them trained.
+    Full,
+}
+
 /// Facts about the inputs of a plan.
 pub(crate) struct Probe {
     pub(super) facts: DataFacts,
@@ -48,10 +58,9 @@ pub(crate) struct Probe {
     pub(super) test_fraction: Option<f64>,
     /// True if every seed draws data of its own, by imbalance or noise.
     pub(super) seeds_draw_data: bool,
-    pub(crate) has_random_weights: bool,
     /// True if the runs start from an SFT stage.
     pub(super) has_sft: bool,
-    pub(super) is_adapter: bool,
+    pub(super) weights: StartWeights,
     /// Longest sequence that the model takes, in tokens.
     pub(crate) max_positions: usize,
 }
@@ -72,16 +81,24 @@ impl Probe {
             Some(_) => resolve(request, sources, out, wanted)?.facts,
             None => facts,
         };
-        let has_random_weights = matches!(recipe.weights, WeightsSource::Random(..));
+        let weights = match (&recipe.weights, &recipe.train) {
+            (WeightsSource::Random(..), _) => StartWeights::Random,
+            (_, Train::Lora(_)) => StartWeights::Adapter,
+            _ => StartWeights::Full,
+        };
         Ok(Self {
             facts,
             test_fraction: wanted,
             seeds_draw_data,
-            has_random_weights,
-            has_sft: request.sft || has_random_weights,
-            is_adapter: matches!(recipe.train, Train::Lora(_)),
+            has_sft: request.sft || weights == StartWeights::Random,
+            weights,
             max_positions: recipe.architecture()?.max_positions,
         })
+    }
+
+    /// Returns true if runs start from random weights.
+    pub(crate) fn has_random_weights(&self) -> bool {
+        self.weights == StartWeights::Random
     }
 
     /// Checks that the methods can train on the data, and that runs can be ranked on it.

@@ -5,7 +5,11 @@ use prospect_core::config::Document;
 use prospect_train::ObjectiveName;
 use serde_json::{Map, Value, json};
 
-use super::{CompareOptions, facts::Probe, methods};
+use super::{
+    CompareOptions,
+    facts::{Probe, StartWeights},
+    methods,
+};
 use crate::SweepError;
 
 /// Axis of the methods.
@@ -44,7 +48,7 @@ const SFT: SftStageLength = SftStageLength { batch_size: 32, epochs: 1, most_ste
 
 impl Probe {
     fn sft_length(&self) -> SftStageLength {
-        if self.has_random_weights { SFT_OF_RANDOM } else { SFT }
+        if self.has_random_weights() { SFT_OF_RANDOM } else { SFT }
     }
 
     /// Optimizer steps of the SFT stage; 0 without one.
@@ -58,10 +62,10 @@ impl Probe {
 
     /// Peak learning rate of the literature for weights of this kind.
     pub(crate) fn learning_rate(&self) -> f64 {
-        match (self.has_random_weights, self.is_adapter) {
-            (true, _) => RANDOM_RATE,
-            (false, true) => ADAPTER_RATE,
-            (false, false) => FULL_RATE,
+        match self.weights {
+            StartWeights::Random => RANDOM_RATE,
+            StartWeights::Adapter => ADAPTER_RATE,
+            StartWeights::Full => FULL_RATE,
         }
     }
 }
@@ -156,7 +160,7 @@ pub(crate) fn sft(probe: &Probe, max_length: usize) -> Value {
     }
     let SftStageLength { batch_size, .. } = probe.sft_length();
     json!({
-        "learning_rate": if probe.has_random_weights { 5e-3 } else { probe.learning_rate() },
+        "learning_rate": if probe.has_random_weights() { 5e-3 } else { probe.learning_rate() },
         "lr_scheduler_type": "cosine",
         "warmup_steps": 10,
         "max_steps": probe.sft_steps(),

@@ -37,7 +37,7 @@ pub(super) fn plan(
     let probe = Probe::new(inputs, sources, out)?;
     let objective = options.objective.unwrap_or_else(|| objective_for(items));
     probe.check(&[objective])?;
-    let epochs = options.epochs.unwrap_or(if probe.has_random_weights { EPOCHS_OF_RANDOM } else { EPOCHS });
+    let epochs = options.epochs.unwrap_or(if probe.has_random_weights() { EPOCHS_OF_RANDOM } else { EPOCHS });
     let max_length = options.max_length.unwrap_or(MAX_LENGTH.min(probe.max_positions));
     let entries = folds.iter().map(|fold| (fold.index.to_string(), json!({ "data": data(fold) })));
     let mut experiment = json!({

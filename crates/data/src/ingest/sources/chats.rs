@@ -55,7 +55,7 @@ enum ChatRecord {
     Chat(Chat),
     /// A message of a conversation that other records continue.
     Message { chat: String, message: Box<ChatMessage>, rating: Option<Value> },
-    /// A message that follows those of its conversation before it, in their times or records.
+    /// A message that follows the one before it in its conversation: by time, else by record.
     Next { chat: String, message: Box<ChatMessage>, time: Option<Timestamp>, ratings: Vec<Rating> },
     /// A rating of a message in another record.
     Rating { chat: String, rating: Rating },

@@ -106,7 +106,9 @@ fn experts_of_the_arena_vote_in_occupations_and_later_votes_lack_their_context()
     let vote = |winner: &str, order: u8, tags: &[&str]| {
         let mut flags: serde_json::Map<String, Value> =
             ["law", "maths", "health"].iter().map(|tag| ((*tag).to_owned(), json!(null))).collect();
-        tags.iter().for_each(|tag| flags[*tag] = json!(true));
+        for tag in tags {
+            flags[*tag] = json!(true);
+        }
         json!({"id": "i", "model_a": "m", "model_b": "n", "winner": winner, "evaluation_order": order,
             "conversation_a": side("A wrong."), "conversation_b": side("A cake."), "language": "en", "tags": flags})
     };
