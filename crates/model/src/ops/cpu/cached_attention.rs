@@ -72,7 +72,7 @@ impl<T: Stored> Loop<(&[T], &[T], &[T], &mut [T], usize, T::Wide)> for AttendToC
             for (score, value) in scores.iter().zip(values.chunks_exact(dim)) {
                 let p = *score * inverse;
                 for (sum, value) in sums.iter_mut().zip(value) {
-                    *sum = *sum + p * value.wide();
+                    *sum += p * value.wide();
                 }
             }
             for (y, sum) in y.iter_mut().zip(&sums) {
@@ -90,17 +90,17 @@ fn dot<T: Stored>(a: &[T], b: &[T]) -> T::Wide {
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
     for (a, b) in a.iter().zip(b) {
         for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
-            *lane = *lane + a.wide() * b.wide();
+            *lane += a.wide() * b.wide();
         }
     }
     for ((lane, a), b) in lanes.iter_mut().zip(a_rest).zip(b_rest) {
-        *lane = *lane + a.wide() * b.wide();
+        *lane += a.wide() * b.wide();
     }
     let mut count = LANES;
     while count > 1 {
         count /= 2;
         for lane in 0..count {
-            lanes[lane] = lanes[lane] + lanes[lane + count];
+            lanes[lane] += lanes[lane + count];
         }
     }
     lanes[0]

@@ -2,16 +2,16 @@
 
 use std::sync::OnceLock;
 
-use strum::{EnumString, IntoStaticStr, VariantNames};
+use strum::{EnumString, VariantArray, VariantNames};
 
 /// Variable with the newest instruction set to use.
 const VARIABLE: &str = "PROSPECT_MAX_CPU_ISA";
 
 /// Instruction sets that kernels are compiled for, from old to new.
 ///
-/// On x86, each needs those before it. Other machines have [`Isa::Scalar`], which means code that
-/// the compiler vectorises for every machine of the target, and what they detect at run time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, EnumString, IntoStaticStr, VariantNames)]
+/// Each needs those before it. Other machines than x86-64 have no limit: their kernels use what they
+/// detect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, EnumString, VariantArray, VariantNames)]
 pub(crate) enum Isa {
     /// No vectors beyond those of the target's oldest machine.
     #[strum(serialize = "scalar")]
@@ -33,22 +33,44 @@ impl Isa {
     /// Without a limit, kernels use everything that they detect. An unknown name is no limit here;
     /// [`check`] refuses it.
     pub(super) fn limit() -> Self {
+        static LIMIT: OnceLock<Isa> = OnceLock::new();
         #[cfg(test)]
         if let Some(isa) = for_tests::LIMIT.get() {
             return isa;
         }
-        static LIMIT: OnceLock<Isa> = OnceLock::new();
-        *LIMIT.get_or_init(|| from_variable().ok().flatten().unwrap_or(Self::Avx512Bf16))
+        *LIMIT.get_or_init(|| {
+            let limit = from_variable().ok().flatten().unwrap_or(Self::Avx512Bf16);
+            let mut excluded = <Self as VariantArray>::VARIANTS.iter().filter(|isa| **isa > limit);
+            // Kernels are those without a limit where it excludes nothing.
+            if excluded.any(|isa| isa.is_available()) { limit } else { Self::Avx512Bf16 }
+        })
+    }
+
+    /// Returns whether this machine has the instructions.
+    fn is_available(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        let is_available = match self {
+            Self::Scalar => true,
+            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Self::Avx512 => Self::Avx2.is_available() && is_x86_feature_detected!("avx512f"),
+            Self::Avx512Bf16 => Self::Avx512.is_available() && is_x86_feature_detected!("avx512bf16"),
+        };
+        #[cfg(not(target_arch = "x86_64"))]
+        let is_available = self == Self::Scalar;
+        is_available
     }
 }
 
-/// Refuses an unknown name in the variable.
+/// Refuses an unknown name in the variable, and any name where it has no effect.
 pub(crate) fn check() -> Result<(), String> {
     from_variable().map(drop)
 }
 
 fn from_variable() -> Result<Option<Isa>, String> {
     match std::env::var(VARIABLE) {
+        Ok(name) if !name.is_empty() && !cfg!(target_arch = "x86_64") => {
+            Err(format!("{VARIABLE}={name} has an effect on x86-64 only: unset it"))
+        }
         Ok(name) if !name.is_empty() => parse(&name).map(Some),
         _ => Ok(None),
     }
@@ -56,7 +78,10 @@ fn from_variable() -> Result<Option<Isa>, String> {
 
 fn parse(name: &str) -> Result<Isa, String> {
     name.parse().map_err(|_| {
-        format!("{VARIABLE}: unknown instruction set `{name}`; use one of {}", Isa::VARIANTS.join(", "))
+        format!(
+            "{VARIABLE}: unknown instruction set `{name}`; use one of {}",
+            <Isa as VariantNames>::VARIANTS.join(", ")
+        )
     })
 }
 
@@ -65,6 +90,8 @@ fn parse(name: &str) -> Result<Isa, String> {
 mod for_tests {
     use std::cell::Cell;
 
+    use strum::VariantArray;
+
     use super::Isa;
 
     thread_local! {
@@ -72,18 +99,11 @@ mod for_tests {
     }
 
     impl Isa {
-        /// Returns the instruction sets whose kernels run on this machine.
+        /// Returns the limits that this machine has kernels for, the last of which is none.
         pub(crate) fn of_this_machine() -> Vec<Self> {
-            let mut sets = vec![Self::Scalar];
-            #[cfg(target_arch = "x86_64")]
-            {
-                let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-                let avx512 = avx2 && is_x86_feature_detected!("avx512f");
-                let avx512_bf16 = avx512 && is_x86_feature_detected!("avx512bf16");
-                sets.extend(avx2.then_some(Self::Avx2));
-                sets.extend(avx512.then_some(Self::Avx512));
-                sets.extend(avx512_bf16.then_some(Self::Avx512Bf16));
-            }
+            let available = <Self as VariantArray>::VARIANTS.iter().copied().filter(|isa| isa.is_available());
+            let mut sets: Vec<_> = available.chain([Self::Avx512Bf16]).collect();
+            sets.dedup();
             sets
         }
 
@@ -110,7 +130,8 @@ mod tests {
 
     #[test]
     fn instruction_sets_are_parsed_and_ordered() {
-        let sets: Vec<_> = Isa::VARIANTS.iter().map(|name| parse(name).unwrap()).collect();
+        let names = <Isa as VariantNames>::VARIANTS;
+        let sets: Vec<_> = names.iter().map(|name| parse(name).unwrap()).collect();
         assert_eq!(sets, [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16]);
         assert!(sets.is_sorted());
         let error = parse("avx10").unwrap_err();
