@@ -29,5 +29,8 @@ class CustomBuildHook(BuildHookInterface):
         if not binary.is_file():
             raise FileNotFoundError(f"{binary}: build it with scripts/check-cuda.sh, or set PROSPECT_CUDA_BINARY")
         build_data["force_include"][str(binary)] = "prospect_kto_cuda/prospect"
+        licenses = [*ROOT.glob("LICENSE-*"), *ROOT.glob("crates/report/assets/LICENSE-*")]
+        for file in licenses:
+            build_data["force_include"][str(file)] = f"prospect_kto_cuda/{file.name}"
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{platform_tag(binary)}"
