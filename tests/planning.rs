@@ -245,7 +245,7 @@ fn a_plan_shows_its_memory_and_does_not_start_if_it_cannot_fit() {
     let (before, after) = error.stderr.split_once(", but this machine has ").unwrap();
     let advice = after.split_once("; ").unwrap().1;
     assert_snapshot!(before, @"error: not enough memory for kto on random: weights, gradients and optimizer state need 17168 GiB");
-    assert_snapshot!(advice, @"lower --jobs, train an adapter (model.train: lora), quantize frozen weights (model.quantization), or use a smaller model; `prospect plan` shows what fits");
+    assert_snapshot!(advice, @"train an adapter (model.train: lora), quantize frozen weights (model.quantization), or use a smaller model; `prospect plan` shows what fits");
     assert!(!place.path("runs").exists());
 }
 

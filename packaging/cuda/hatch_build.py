@@ -4,6 +4,7 @@ import os
 import platform
 import re
 import subprocess
+import tempfile
 from pathlib import Path
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
@@ -28,6 +29,15 @@ class CustomBuildHook(BuildHookInterface):
         binary = Path(os.environ.get("PROSPECT_CUDA_BINARY", ROOT / "target/cuda/release/prospect")).resolve()
         if not binary.is_file():
             raise FileNotFoundError(f"{binary}: build it with scripts/check-cuda.sh, or set PROSPECT_CUDA_BINARY")
-        build_data["force_include"][str(binary)] = "prospect_kto_cuda/prospect"
+        self.scratch = tempfile.TemporaryDirectory()
+        stripped = Path(self.scratch.name) / "prospect"
+        subprocess.run(["strip", "-o", stripped, binary], check=True)
+        build_data["force_include"][str(stripped)] = "prospect_kto_cuda/prospect"
+        licenses = [*ROOT.glob("LICENSE-*"), *ROOT.glob("crates/report/assets/LICENSE-*")]
+        for file in licenses:
+            build_data["force_include"][str(file)] = f"prospect_kto_cuda/{file.name}"
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{platform_tag(binary)}"
+
+    def finalize(self, version, build_data, artifact_path):
+        self.scratch.cleanup()

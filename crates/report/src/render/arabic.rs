@@ -50,7 +50,7 @@ const FORMS: [(char, u32, u32); 37] = [
     ('چ', 0xFB7A, 4),
 ];
 
-/// Alefs that join a lam before them into one glyph, with its isolated form. The final form follows.
+/// Alefs that join a lam before them into one glyph, with its isolated form; the final one follows.
 const LAM_ALEF: [(char, u32); 4] = [('آ', 0xFEF5), ('أ', 0xFEF7), ('إ', 0xFEF9), ('ا', 0xFEFB)];
 
 fn forms(letter: char) -> Option<(u32, u32)> {
