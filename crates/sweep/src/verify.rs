@@ -88,7 +88,7 @@ impl Verification {
     }
 
     /// Checks a folder, which is in `sweep`, and those below it.
-    fn visit(&mut self, folder: &Path, mut sweep: Option<&Path>) -> io::Result<()> {
+    fn visit<'a>(&mut self, folder: &'a Path, mut sweep: Option<&'a Path>) -> io::Result<()> {
         let has = |name: &str| folder.join(name).exists();
         if has("experiment.json") {
             sweep = Some(folder);
