@@ -105,7 +105,7 @@ fn comparisons(root: &Path) {
             )
         };
         json!({"winner": "model_b", "conversation_a": side("a"), "conversation_b": side("b"), "evaluation_order": 1,
-            "occupational_tags": {"legal_and_government": true, "mathematical": n % 2 == 0, "travel": null}})
+            "occupational_tags": {"legal_and_government": true, "mathematical": n < 10, "travel": null}})
     };
     write(root, "arena-expert-5k/data/train-00000-of-00001.jsonl", &(0..20).map(vote).collect::<Vec<_>>());
     let answer = |rank: u8| json!({"answer": format!("a{rank}"), "model": "m", "rank": rank});
