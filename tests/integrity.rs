@@ -158,7 +158,13 @@ fn verify_names_every_damaged_part_and_repair_lets_the_sweep_make_it_again() {
     }
     assert!(run.stdout.starts_with("runs: 1 run, 1 sweep intact; 5 parts damaged\n"), "{run}");
     assert!(run.stderr.contains("error: 5 parts damaged; `--repair` sets aside"), "{run}");
-    assert_eq!(serde_json::from_str::<Value>(&place.run("verify runs --json").stdout).unwrap()[0]["damage"].as_array().unwrap().len(), 5);
+    assert_eq!(
+        serde_json::from_str::<Value>(&place.run("verify runs --json").stdout).unwrap()[0]["damage"]
+            .as_array()
+            .unwrap()
+            .len(),
+        5
+    );
 
     let run = place.run("verify runs --repair");
     assert_eq!(run.code, Some(0), "{run}");
@@ -198,7 +204,10 @@ fn gc_removes_only_what_no_run_needs() {
 
     let run = place.run("gc --dry-run");
     assert_eq!((run.code, run.stdout.lines().count()), (Some(0), 3), "{run}");
-    assert!(run.stdout.contains("0123456789abcdef  ") && run.stdout.contains("left by a killed process"), "{run}");
+    assert!(
+        run.stdout.contains("0123456789abcdef  ") && run.stdout.contains("left by a killed process"),
+        "{run}"
+    );
     assert!(unused.exists() && abandoned.exists() && checkpoints.exists(), "a dry run removes nothing");
     let run = place.run("gc");
     assert_eq!(run.code, Some(0), "{run}");

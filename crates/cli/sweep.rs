@@ -281,7 +281,8 @@ pub(crate) fn carry_out(
     let joined = options.join()?;
     let trains_here = options.executor == Executor::Local && !dry_run && !estimate;
     let announces = trains_here && joined.process_group.is_main_process();
-    let cached = if announces { outlook::plan_from_cache(experiment, sources, out, Announcer::Sweep)? } else { None };
+    let cached =
+        if announces { outlook::plan_from_cache(experiment, sources, out, Announcer::Sweep)? } else { None };
     let plan = joined.main_process_first(|| match cached {
         Some(plan) => Ok(plan),
         None => Ok(SweepPlan::new(experiment, sources, &out.join("data"))?),

@@ -56,7 +56,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     let empty = found.iter().find(|(_, found)| found.intact.is_empty() && found.damage.is_empty());
     if let Some((folder, _)) = empty {
-        bail!("{} holds nothing that can be checked: give a sweep, a dataset, a model or a report", folder.display());
+        bail!(
+            "{} holds nothing that can be checked: give a sweep, a dataset, a model or a report",
+            folder.display()
+        );
     }
     if !damage.is_empty() && !args.repair {
         bail!("{} damaged; `--repair` sets aside what Prospect makes again", count(damage.len(), "part"));

@@ -93,7 +93,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         policies.len(),
         orders.len()
     );
-    println!("% of orders that agree with it, from one seed and P held-out pairs or prompts (95 % interval):");
+    println!(
+        "% of orders that agree with it, from one seed and P held-out pairs or prompts (95 % interval):"
+    );
     let runs = || policies.iter().flat_map(|policy| &policy.runs);
     let pairs = runs().map(|run| run.pairs.len()).min().unwrap_or(0);
     let prompts = runs().map(|run| run.utilities.len()).min().unwrap_or(0);
@@ -111,7 +113,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             let own = jackknife(&orders, &agreements, policies.len());
             let gain = accuracy.as_ref().map_or(String::new(), |accuracy| {
-                let gains: Vec<f64> = agreements.iter().zip(accuracy).map(|(own, first)| own - first).collect();
+                let gains: Vec<f64> =
+                    agreements.iter().zip(accuracy).map(|(own, first)| own - first).collect();
                 format!(", minus 0/1 accuracy {}", jackknife(&orders, &gains, policies.len()))
             });
             println!("P {count:4} {name:19} {own}{gain}");
@@ -209,7 +212,7 @@ fn agreement(policies: &[PolicyRuns], order: &GoldOrder, measure: &Measure, coun
                     value(run.beta, &pairs)
                 };
                 preference(value(better), value(worse))
-            },
+            }
             Measure::WinRate => {
                 let value = |run: &Run| {
                     let prompts = some_prompts(run, &draw, count);
@@ -219,7 +222,7 @@ fn agreement(policies: &[PolicyRuns], order: &GoldOrder, measure: &Measure, coun
                     }))
                 };
                 preference(value(better), value(worse))
-            },
+            }
             Measure::AtEqualKl => {
                 let prompts = some_prompts(better, &draw, count);
                 let [ours, theirs] = [better, worse].map(|run| frontier(run, &prompts));
@@ -229,7 +232,7 @@ fn agreement(policies: &[PolicyRuns], order: &GoldOrder, measure: &Measure, coun
                     (Some(ours), Some(theirs)) => preference(ours, theirs),
                     _ => f64::NAN,
                 }
-            },
+            }
         }
     }))
 }

@@ -202,10 +202,15 @@ mod tests {
             assert!(checks().iter().any(Result::is_err), "{what}");
         });
         assert_eq!(checks(), [Ok(()), Ok(())]);
-        let all = || check_all(folder.path()).unwrap().into_iter().map(|(name, result)| (name, result.is_ok()));
+        let all =
+            || check_all(folder.path()).unwrap().into_iter().map(|(name, result)| (name, result.is_ok()));
         assert_eq!(all().collect::<Vec<_>>(), names.map(|name| (name.to_owned(), true)));
         fs_err::remove_file(folder.path().join("below/b.json")).unwrap();
-        assert_eq!(all().map(|(_, is_ok)| is_ok).collect::<Vec<_>>(), [true, false], "a missing file is damage");
+        assert_eq!(
+            all().map(|(_, is_ok)| is_ok).collect::<Vec<_>>(),
+            [true, false],
+            "a missing file is damage"
+        );
 
         fs_err::write(folder.path().join("c"), "").unwrap();
         let error = check(folder.path(), "c").unwrap_err().to_string();

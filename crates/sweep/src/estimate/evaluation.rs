@@ -71,7 +71,10 @@ impl EvaluationCounts {
         let at_start = u64::from(!cached.samples);
         let samples = every.map_or(0, |every| 1 + at_start + steps.saturating_sub(1) / every);
         // Two completions of a corrupted pair, by the policy and by the reference.
-        Self { scored: evaluations * completions + 4 * corrupted, continued: (generations + samples) * prompts }
+        Self {
+            scored: evaluations * completions + 4 * corrupted,
+            continued: (generations + samples) * prompts,
+        }
     }
 }
 
