@@ -124,6 +124,11 @@ ci:
 check-wheel *ARGS:
     scripts/check-wheel.sh {{ ARGS }}
 
+# Build the wheel of the CUDA build, and check that it loads with NVIDIA's wheels (no GPU needed).
+[group('checks')]
+check-cuda-wheel *ARGS:
+    scripts/check-cuda-wheel.sh {{ ARGS }}
+
 # Build with CUDA, with a toolkit made from wheels if none is installed (no GPU needed).
 [group('checks')]
 check-cuda *ARGS:

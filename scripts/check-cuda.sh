@@ -2,6 +2,8 @@
 # Builds the binary with CUDA. Assembles a toolkit from NVIDIA's Python wheels if none is installed. No GPU is needed.
 #
 #   scripts/check-cuda.sh              set up the toolkit, then build (13 to 26 minutes on 2 cores)
+#   scripts/check-cuda.sh --lean       build a binary to carry to a machine with a GPU: link-time optimisation, stripped, without
+#                                      the feature `query`, which links polars. An error if it is larger than 48 MB
 #   scripts/check-cuda.sh --check      only type-check: `cargo check` (about two minutes)
 #   scripts/check-cuda.sh --toolkit    only set up the toolkit, and print the variables that a build needs
 #
@@ -9,6 +11,7 @@
 #
 # CUDA_HOME          installed toolkit to use instead
 # CUDA_COMPUTE_CAP   GPU generation, default 90 (H100, H200)
+# CUDA_PROFILE       cargo profile, default release
 #
 # The binary needs libcuda, libcublas, libcurand and libcudart at start, so it has a target folder of its own.
 set -euo pipefail
@@ -141,5 +144,19 @@ if [[ ${1:-} == --check ]]; then
 fi
 
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/cuda
-cargo build --release --features cuda "$@"
-echo "check-cuda: built $CARGO_TARGET_DIR/release/prospect; at start it needs \$CUDA_HOME/lib64 on LD_LIBRARY_PATH and a driver"
+if [[ ${1:-} == --lean ]]; then
+    shift
+    cargo build --profile dist --no-default-features --features cuda "$@"
+    lean=$CARGO_TARGET_DIR/dist/prospect-lean
+    strip -s -o "$lean" "$CARGO_TARGET_DIR/dist/prospect"
+    bytes=$(stat -c %s "$lean")
+    echo "check-cuda: built $lean: $bytes bytes"
+    ((bytes <= 48000000)) || {
+        echo "check-cuda: the binary is larger than 48 MB" >&2
+        exit 1
+    }
+    exit
+fi
+profile=${CUDA_PROFILE:-release}
+cargo build --profile "$profile" --features cuda "$@"
+echo "check-cuda: built $CARGO_TARGET_DIR/$profile/prospect; at start it needs \$CUDA_HOME/lib64 on LD_LIBRARY_PATH and a driver"

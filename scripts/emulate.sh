@@ -4,8 +4,8 @@
 #   scripts/emulate.sh [FILTER]     build, then run the tests (of this name)
 #   scripts/emulate.sh --machine    only build the machine, and print the variables to build and run programs with
 #
-# The machine (crates/testkit/cuda) is a libcuda, libcublas and libcurand for CPUs. It runs candle's kernels, compiled
-# from the sources in cargo's registry, and ours; NVRTC is the real one. docs/kernels.md describes it.
+# The machine (crates/testkit/cuda) is a libcuda, libcublas, libcurand and libnccl for CPUs. It runs candle's kernels,
+# compiled from the sources in cargo's registry, and ours; NVRTC is the real one. docs/kernels.md describes it.
 #
 # CXX   C++ compiler, default g++
 set -euo pipefail
@@ -104,7 +104,8 @@ make_machine() {
     printf '%s\n' "$build"/*.cpp | xargs -P "$(nproc)" -I FILE "$cxx" "${flags[@]}" -O3 -march=native -c FILE -o FILE.o
     # Functions of CUDA that nothing should call.
     {
-        grep -ohE 'fn (cu|cublas|cublasLt|curand)[A-Z][A-Za-z0-9_]*' "$bindings"/{driver,cublas,cublaslt,curand}/sys/mod.rs | cut -d ' ' -f 2
+        grep -ohE 'fn (cu|cublas|cublasLt|curand|nccl)[A-Z][A-Za-z0-9_]*' "$bindings"/{driver,cublas,cublaslt,curand,nccl}/sys/mod.rs |
+            cut -d ' ' -f 2
         grep -oE 'fn [a-z0-9_]+' "$registry/src/ffi.rs" | cut -d ' ' -f 2
     } | sort -u >"$build/all"
     nm --defined-only "$build"/*.o | awk '$2 == "T" { print $3 }' | sort -u >"$build/defined"
@@ -115,7 +116,7 @@ make_machine() {
     "$cxx" "${flags[@]}" -c "$build/missing.cpp" -o "$build/missing.cpp.o"
     # One library has everything; the others only exist.
     "$cxx" -shared -Wl,-soname,libcuda.so.1 "$build"/*.o -o "$machine/lib64/libcuda.so.1"
-    for name in libcublas.so.13 libcublasLt.so.13 libcurand.so.10 libcudart.so.13; do
+    for name in libcublas.so.13 libcublasLt.so.13 libcurand.so.10 libcudart.so.13 libnccl.so.2; do
         "$cxx" -shared -Wl,-soname,"$name" -x c++ - -o "$machine/lib64/$name" <<<''
     done
     ln -sf "$(scripts/check-kernels.sh --nvrtc)"/libnvrtc* "$machine/lib64/"
@@ -146,4 +147,4 @@ fi
 
 # Compiled in less time: the models are small.
 fast=(--config 'profile.release.package.prospect-model.opt-level=1' --config 'profile.release.package.prospect-model.codegen-units=16')
-cargo test --release --features cuda "${fast[@]}" --test integration "${1:-needs_emulator}" -- --ignored
+cargo test --release --features nccl "${fast[@]}" --test integration "${1:-needs_emulator}" -- --ignored

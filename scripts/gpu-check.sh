@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tests and benchmarks a GPU with a binary that was built elsewhere: small models against the CPU, CUDA kernels, and LoRA
 # training steps on model shapes of 1, 7 and 30 billion parameters, at 7 billion also with each group of kernels alone; then
-# the same steps with torch and peft, if python3 has them. Under nine minutes. Kernels that pass are used on this GPU from
+# the same steps with torch and peft, if a Python has them. Under nine minutes. Kernels that pass are used on this GPU from
 # then on.
 #
 #   scripts/gpu-check.sh [BINARY] [FOLDER]     FOLDER receives a JSON file per part, and summary.txt
@@ -12,6 +12,7 @@
 # wheels (nvidia-cublas, nvidia-curand, nvidia-cuda-runtime, nvidia-cuda-nvrtc; torch installs them). Needs neither Rust nor
 # a network.
 #
+# PYTHON                  Python with torch, transformers and peft to compare with; default: python3
 # BINARY                  default: PROSPECT_CUDA_BINARY, `prospect` in this script's folder, or the build of scripts/check-cuda.sh
 # FOLDER                  default: OUT, or gpu-check
 # PROSPECT_KERNELS        own kernels in the training steps (docs/kernels.md); default: those that passed
@@ -46,7 +47,8 @@ done
 out=${2:-${OUT:-gpu-check}}
 mkdir -p "$out" || give_up "cannot create $out"
 device=${PROSPECT_CHECK_DEVICE:-cuda:0}
-python=$(command -v python3 || true)
+python=$(command -v "${PYTHON:-python3}" || true)
+[[ -n $python || -z ${PYTHON:-} ]] || give_up "PYTHON is $PYTHON: no such program"
 
 # --- libraries --------------------------------------------------------------------------------------------------------
 
@@ -133,7 +135,7 @@ ours parity 60
 ours kernels 100
 ours 7b 150
 if [[ -z $python ]]; then
-    log "torch: skipped, no python3"
+    log "torch: skipped, no python3; set PYTHON to one with torch, transformers and peft"
 elif ! reason=$(env -u LD_LIBRARY_PATH "$python" -c 'import torch, transformers, peft' 2>&1); then
     log "torch: skipped: ${reason##*$'\n'}"
 elif [[ ! -f $here/../benches/peers/time_gpu_step.py ]]; then

@@ -238,7 +238,9 @@ fn the_oldest_supported_rust_is_the_same_everywhere() {
     let manifest = fs_err::read_to_string(repository("Cargo.toml")).unwrap();
     let version = manifest.split_once("rust-version = \"").unwrap().1.split('"').next().unwrap();
     let release = fs_err::read_to_string(repository(".github/workflows/release.yml")).unwrap();
-    assert!(release.contains(&format!("rust-toolchain: \"{version}")), "{version}");
+    for setting in ["rust-toolchain: \"", "--default-toolchain "] {
+        assert!(release.contains(&format!("{setting}{version}")), "{setting}{version}");
+    }
     let container = fs_err::read_to_string(repository("packaging/Dockerfile")).unwrap();
     assert!(container.contains(&format!("rust:{version}")), "{version}");
 }

@@ -24,6 +24,8 @@ fn run(name: &str, also: &[&str], runs: usize) {
     let place = place();
     let text = fs_err::read_to_string(place.path(&format!("experiments/{name}.yaml"))).unwrap();
     let mut set = vec![
+        // Names a value of x that the test does not train at.
+        "report.primary=null",
         "data=pipelines/worlds.yaml",
         "model=model.yaml",
         "settings={}",
@@ -67,7 +69,8 @@ const PROMPTS: &str = r#"matrix={"data.select.train_prompts":[8,16]}"#;
 fn compare() {
     let budget = r#"linked.budget={"epochs":{"train.num_train_epochs":1},"steps":{"train.max_steps":2}}"#;
     run("compare", &[budget, "report.reference=null"], 24);
-    run("compare-quick", &[], 12);
+    run("compare-quick", &[], 5);
+    run("compare-smoke", &[], 12);
 }
 
 #[test]
@@ -81,6 +84,7 @@ fn ablations() {
 fn imbalance() {
     run("imbalance", &[DESIRABLE], 10);
     run("imbalance-quick", &[DESIRABLE], 6);
+    run("imbalance-worlds-quick", &[DESIRABLE], 6);
     run("imbalance-undesirable", &[UNDESIRABLE], 10);
     run("imbalance-undesirable-quick", &[UNDESIRABLE], 6);
 }
@@ -99,7 +103,7 @@ fn zephyr_ultrafeedback() {
 #[test]
 fn mistral_oasst() {
     run("mistral-oasst", &[], 3);
-    run("mistral-oasst-quick", &[], 3);
+    run("mistral-oasst-smoke", &[], 3);
 }
 
 #[test]
@@ -112,7 +116,7 @@ fn no_sft() {
 fn noise() {
     // One method trains on every kind of noise at every rate; below, every method on some noise.
     run("noise", &[r#"linked.method={"dpo":{"train.objective":"dpo"}}"#], 25);
-    run("noise-quick", &[], 10);
+    run("noise-quick", &[], 6);
 }
 
 #[test]

@@ -1,8 +1,87 @@
 //! `prospect gpu-check`, on the CPU with tiny models.
 
+use std::{os::unix::fs::PermissionsExt, path::PathBuf, process::Command};
+
 use serde_json::Value;
 
-use crate::support::Place;
+use crate::support::{Place, repository};
+
+/// Stands in for a Python with torch, transformers and peft. It checks how the script calls it, and
+/// reports a step of two seconds. Everything else is done by the real Python.
+const STUB_OF_TORCH: &str = r#"#!/usr/bin/env bash
+case $1 in
+    -c | */time_gpu_step.py)
+        # Torch brings CUDA libraries of its own.
+        [[ -z ${LD_LIBRARY_PATH+set} ]] || { echo 'LD_LIBRARY_PATH leaks into torch' >&2 && exit 1; }
+        ;;
+    *) exec python3 "$@" ;;
+esac
+[[ $1 != -c ]] || { [[ $2 == 'import torch, transformers, peft' ]]; exit; }
+while (($#)); do
+    case $1 in
+        --device) device=$2 ;;
+        --model) model=$2 ;;
+        --json) file=$2 ;;
+    esac
+    shift
+done
+echo "the tests' stub of torch: $model on $device"
+cat >"$file" <<JSON
+{"torch": "a stub of the tests", "model": "$model", "steps": [
+  {"objective": "kto", "seconds": 2.0, "steps": 1, "examples": 8, "rows": 752, "sequences": 16, "peak": null, "loss": 0.5}]}
+JSON
+"#;
+
+/// Writes a program into the place's folder.
+fn program(place: &Place, name: &str, text: &str) -> PathBuf {
+    place.write(name, text);
+    fs_err::set_permissions(place.path(name), PermissionsExt::from_mode(0o755)).unwrap();
+    place.path(name)
+}
+
+/// Runs `scripts/gpu-check.sh --small` with a Python on a device. Returns its log, the summary, and
+/// whether all parts passed.
+pub(crate) fn script(place: &Place, python: &str, device: &str) -> (String, String, bool) {
+    let output = Command::new(repository("scripts/gpu-check.sh"))
+        .arg("--small")
+        .arg(assert_cmd::cargo::cargo_bin!("prospect"))
+        .arg(place.path("out"))
+        .env("PYTHON", program(place, "python", python))
+        .env("PROSPECT_CHECK_DEVICE", device)
+        .env("XDG_CACHE_HOME", place.path("cache"))
+        .env_remove("PROSPECT_KERNELS")
+        .output()
+        .unwrap();
+    let summary = fs_err::read_to_string(place.path("out/summary.txt")).unwrap_or_default();
+    (String::from_utf8_lossy(&output.stderr).into_owned(), summary, output.status.success())
+}
+
+/// Runs the whole script with the stub of torch, and returns the summary.
+pub(crate) fn script_beside_torch(place: &Place, device: &str) -> String {
+    let (log, summary, passed) = script(place, STUB_OF_TORCH, device);
+    assert!(passed, "{log}\n{summary}");
+    assert!(summary.contains(&format!("the tests' stub of torch: 7b on {device}")), "{log}\n{summary}");
+    // 8 examples and 752 rows in two seconds, beside the steps of prospect.
+    let row =
+        summary.lines().find(|line| line.contains("torch + peft")).unwrap_or_else(|| panic!("{summary}"));
+    assert!(row.contains("7b") && row.contains("4.00") && row.contains("376"), "{summary}");
+    summary
+}
+
+#[test]
+fn the_script_runs_without_a_gpu_and_compares_with_torch() {
+    let place = Place::new();
+    let summary = script_beside_torch(&place, "cpu");
+    assert!(summary.contains("== Verdict") && summary.contains("kernels: not checked"), "{summary}");
+}
+
+#[test]
+fn the_script_says_why_torch_is_left_out() {
+    let failing = "#!/usr/bin/env bash\n[[ $1 == -c ]] || exec python3 \"$@\"\necho 'no module in this stub' >&2\nexit 1\n";
+    let (log, summary, passed) = script(&Place::new(), failing, "cpu");
+    assert!(passed && log.contains("torch: skipped: no module in this stub"), "{log}");
+    assert!(!summary.contains("torch + peft"), "{summary}");
+}
 
 #[test]
 fn every_part_runs_and_is_reported() {

@@ -123,3 +123,97 @@ fn a_damaged_file_of_a_sweep_changes_no_result() {
     assert_eq!(run.code, Some(0), "{run}");
     assert_same(&expected, &results(&place, "runs/experiment"));
 }
+
+#[test]
+fn verify_names_every_damaged_part_and_repair_lets_the_sweep_make_it_again() {
+    let place = Place::with(EXPERIMENT);
+    assert_eq!(place.run("sweep experiment.yaml").code, Some(0));
+    let expected = results(&place, "runs/experiment");
+    let run = place.run("verify runs");
+    assert_eq!(run.code, Some(0), "{run}");
+    let intact = "runs: 1 dataset, 3 runs, 1 reference cache, 1 report, 1 sweep intact\n";
+    assert_eq!(run.stdout, intact, "{run}");
+
+    let text = fs_err::read(place.path("runs/experiment/experiment.json")).unwrap();
+    let experiment: Value = serde_json::from_slice(&text).unwrap();
+    let runs: Vec<&str> =
+        experiment["runs"].as_array().unwrap().iter().map(|run| run["id"].as_str().unwrap()).collect();
+    let [dataset] = &entries(&place.path("runs/experiment/data"))[..] else { panic!("one dataset") };
+    let [cache] = &entries(&place.path("runs/.reference"))[..] else { panic!("one cache") };
+    let damaged = [
+        dataset.join("kto/train-00000-of-00001.parquet"),
+        cache.clone(),
+        place.path(&format!("runs/experiment/runs/{}/pairs.jsonl", runs[0])),
+        place.path(&format!("runs/experiment/runs/{}/model/model.safetensors", runs[1])),
+        place.path("runs/experiment/report/figures/accuracy.png"),
+    ];
+    for file in &damaged {
+        damage(file);
+    }
+    let run = place.run("verify runs");
+    assert_eq!(run.code, Some(1), "{run}");
+    for file in &damaged {
+        let name = file.strip_prefix(place.path("")).unwrap().display().to_string();
+        assert!(run.stdout.contains(&name), "{name}: {run}");
+    }
+    assert!(run.stdout.starts_with("runs: 1 run, 1 sweep intact; 5 parts damaged\n"), "{run}");
+    assert!(run.stderr.contains("error: 5 parts damaged; `--repair` sets aside"), "{run}");
+    assert_eq!(
+        serde_json::from_str::<Value>(&place.run("verify runs --json").stdout).unwrap()[0]["damage"]
+            .as_array()
+            .unwrap()
+            .len(),
+        5
+    );
+
+    let run = place.run("verify runs --repair");
+    assert_eq!(run.code, Some(0), "{run}");
+    assert!(run.stderr.contains("moved to runs/experiment/damaged/data-"), "{run}");
+    let run = place.run("sweep experiment.yaml");
+    assert_eq!(run.code, Some(0), "{run}");
+    assert_same(&expected, &results(&place, "runs/experiment"));
+    let run = place.run("verify runs");
+    assert_eq!((run.code, run.stdout.as_str()), (Some(0), intact), "{run}");
+    assert_eq!(place.run("verify .").code, Some(0), "a folder of sweeps and datasets");
+    fs_err::create_dir(place.path("empty")).unwrap();
+    assert_eq!(place.run("verify empty").code, Some(1), "nothing to check");
+}
+
+#[test]
+fn gc_removes_only_what_no_run_needs() {
+    let place = Place::with(EXPERIMENT);
+    assert_eq!(place.run("sweep experiment.yaml").code, Some(0));
+    let expected = results(&place, "runs/experiment");
+    let run = place.run("gc");
+    assert!(run.code == Some(0) && run.stdout.is_empty() && run.stderr == "nothing to remove\n", "{run}");
+
+    let [dataset] = &entries(&place.path("runs/experiment/data"))[..] else { panic!("one dataset") };
+    let unused = place.path("runs/experiment/data/0123456789abcdef");
+    fs_err::create_dir(&unused).unwrap();
+    fs_err::copy(dataset.join("manifest.json"), unused.join("manifest.json")).unwrap();
+    let recent = place.path("runs/experiment/.summary.json.1.partial");
+    let abandoned = place.path("runs/experiment/.summary.json.2.partial");
+    for file in [&recent, &abandoned] {
+        fs_err::write(file, "half").unwrap();
+    }
+    let hours_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(7200);
+    fs_err::File::options().write(true).open(&abandoned).unwrap().file().set_modified(hours_ago).unwrap();
+    let checkpoints = entries(&place.path("runs/experiment/runs"))[0].join("checkpoints");
+    fs_err::create_dir(&checkpoints).unwrap();
+    fs_err::write(checkpoints.join("step-00000002-0123456789abcdef.safetensors"), [0; 100]).unwrap();
+
+    let run = place.run("gc --dry-run");
+    assert_eq!((run.code, run.stdout.lines().count()), (Some(0), 3), "{run}");
+    assert!(
+        run.stdout.contains("0123456789abcdef  ") && run.stdout.contains("left by a killed process"),
+        "{run}"
+    );
+    assert!(unused.exists() && abandoned.exists() && checkpoints.exists(), "a dry run removes nothing");
+    let run = place.run("gc");
+    assert_eq!(run.code, Some(0), "{run}");
+    assert!(!unused.exists() && !abandoned.exists() && !checkpoints.exists());
+    assert!(recent.exists() && dataset.exists());
+    assert_same(&expected, &results(&place, "runs/experiment"));
+    let run = place.run("sweep experiment.yaml");
+    assert!(run.code == Some(0) && !run.stderr.contains("prepared"), "{run}");
+}

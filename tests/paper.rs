@@ -103,11 +103,22 @@ fn every_experiment_says_why_its_learning_rate_is_not_the_papers() {
 fn full_experiments_are_marked_as_not_run_and_start_from_base_models() {
     let any_model: BTreeSet<&str> = ["thumbs", "worlds", "zephyr-ultrafeedback"].into();
     for (name, text) in experiments() {
-        if name.ends_with("-quick") || name == "demo" {
+        if name.ends_with("-quick") || name.ends_with("-smoke") || name == "demo" {
             continue;
         }
         assert!(text.contains("\n# Not run by us: it needs GPUs.\n"), "{name}");
         assert!(text.contains("\nbase_model: required\n") || any_model.contains(name.as_str()), "{name}");
+    }
+}
+
+#[test]
+fn every_quick_experiment_names_its_primary_comparison_and_says_what_it_detects() {
+    for (name, text) in experiments() {
+        if name.ends_with("-quick") {
+            assert!(text.contains("\n  primary: {"), "{name}");
+            let head: String = text.lines().take_while(|line| line.starts_with('#')).collect();
+            assert!(head.contains("detects"), "{name}");
+        }
     }
 }
 

@@ -58,16 +58,17 @@ fn several_gpus_fit_a_model_that_one_does_not() {
     32 528 943 616 weights in 60 blocks; a LoRA adapter of rank 16 with 121 896 960 is trained
     kto, 32 completions per step, sequences of up to 512 tokens, 256 of them for the prompt
     4 GPUs, each with 24.0 GiB, 3.00 GiB of it reserved for other uses
-    Settings: --ranks 4 --shard --set model.quantization=q8_0 --set model.activations=null --set model.memory=21504MiB --set train.micro_batch_size=8
+    Settings: --ranks 4 --shard --set model.activations=null --set model.memory=21504MiB --set train.micro_batch_size=1
 
     == Plans with the frozen weights sharded across GPUs (--ranks 4 --shard)
       frozen weights  micro-batch  blocks recomputed    frozen  trained  gradients  moments  master weights  activations  workspace     total
-      q8_0                      8  59 of 60           8.74 GiB  465 MiB   0.00 KiB  930 MiB        0.00 KiB     3.57 GiB   7.15 GiB  20.8 GiB
-      q4_k                      8  51 of 60           5.00 GiB  465 MiB   0.00 KiB  930 MiB        0.00 KiB     7.79 GiB   6.65 GiB  20.8 GiB
-    Embedding, head and norms are replicated on each GPU. Every pass through the blocks gathers the other shards, 23.8 GiB for the first plan, a block ahead. A micro-batch takes one forward and one backward pass, and one more forward pass unless it is the last of its rank.
+      bf16                      1  53 of 60           15.7 GiB  465 MiB    465 MiB  930 MiB        0.00 KiB      889 MiB   2.56 GiB  21.0 GiB
+      q8_0                      8  54 of 60           8.74 GiB  465 MiB   0.00 KiB  930 MiB        0.00 KiB     6.23 GiB   4.56 GiB  20.9 GiB
+      q4_k                      8  46 of 60           5.00 GiB  465 MiB   0.00 KiB  930 MiB        0.00 KiB     10.5 GiB   4.06 GiB  20.9 GiB
+    Embedding, head and norms are replicated on each GPU. Every pass through the blocks gathers the other shards, 44.8 GiB for the first plan, a block ahead. A micro-batch takes one forward and one backward pass, and one more forward pass unless it is the last of its rank.
 
     == Plans with all weights on each GPU (--ranks 4)
-    None fits: the smallest needs 24.6 GiB on each GPU.
+    None fits: the smallest needs 24.0 GiB on each GPU.
     The workspace is the peak of temporary tensors in a step. Sequences are assumed to have the maximum length, so real batches take less.
     ");
     assert_snapshot!(table("models/llama-3.1-70b.yaml"), @r"
@@ -75,15 +76,15 @@ fn several_gpus_fit_a_model_that_one_does_not() {
     70 553 706 496 weights in 80 blocks; a LoRA adapter of rank 16 with 207 093 760 is trained
     kto, 32 completions per step, sequences of up to 512 tokens, 256 of them for the prompt
     4 GPUs, each with 24.0 GiB, 3.00 GiB of it reserved for other uses
-    Settings: --ranks 4 --shard --set model.quantization=q4_k --set model.activations=null --set model.memory=21504MiB --set train.micro_batch_size=1
+    Settings: --ranks 4 --shard --set model.quantization=q4_k --set model.activations=null --set model.memory=21504MiB --set train.micro_batch_size=2
 
     == Plans with the frozen weights sharded across GPUs (--ranks 4 --shard)
       frozen weights  micro-batch  blocks recomputed    frozen  trained  gradients   moments  master weights  activations  workspace     total
-      q4_k                      1  72 of 80           12.9 GiB  790 MiB    790 MiB  1.54 GiB        0.00 KiB     1.26 GiB   3.76 GiB  21.0 GiB
+      q4_k                      2  78 of 80           12.9 GiB  790 MiB    790 MiB  1.54 GiB        0.00 KiB     1.58 GiB   3.36 GiB  20.9 GiB
     Embedding, head and norms are replicated on each GPU. Every pass through the blocks gathers the other shards, 26.9 GiB for the first plan, a block ahead. A micro-batch takes one forward and one backward pass, and one more forward pass unless it is the last of its rank.
 
     == Plans with all weights on each GPU (--ranks 4)
-    None fits: the smallest needs 49.4 GiB on each GPU.
+    None fits: the smallest needs 48.5 GiB on each GPU.
     The workspace is the peak of temporary tensors in a step. Sequences are assumed to have the maximum length, so real batches take less.
     ");
     let small = plan("--gpu 8GiB --gpus 2");

@@ -109,7 +109,7 @@ const SEARCH: &str = r#"--set sft=null --set matrix={"data.imbalance.keep_desira
 fn a_search_compares_each_series_at_its_own_best() {
     let place = place();
     let plan = place.run(&format!("sweep experiment.yaml --dry-run {SEARCH}"));
-    assert!(plan.stdout.contains("\n14 runs over 1 datasets"), "{plan}");
+    assert!(plan.stdout.contains("\n14 runs over 1 dataset"), "{plan}");
     assert!(
         plan.stdout.contains("then rung 2: 4 runs, of the best 2 trials in each of 2 cells (series and x)"),
         "{plan}"
@@ -173,20 +173,14 @@ fn seeds_can_redraw_the_training_prompts_and_the_sft_stage() {
     let place = place();
     let plan = |settings: &str| place.run(&format!("sweep experiment.yaml --dry-run {settings}"));
     let fixed = plan("--set seeds=[0,1]");
-    assert!(fixed.stdout.contains("8 runs over 3 datasets and 1 models; shared stages: 1 SFT"), "{fixed}");
+    assert!(fixed.stdout.contains("8 runs over 3 datasets and 1 model; shared stages: 1 SFT"), "{fixed}");
     let resample = |parts: &str| format!(r#"--set seeds={{"values":[0,1],"resample":{parts}}}"#);
     let few = "--set data.select.train_prompts=20";
     let redrawn = plan(&format!("{} {few}", resample(r#"["prompts","sft"]"#)));
-    assert!(
-        redrawn.stdout.contains("8 runs over 4 datasets and 1 models; shared stages: 2 SFT"),
-        "{redrawn}"
-    );
+    assert!(redrawn.stdout.contains("8 runs over 4 datasets and 1 model; shared stages: 2 SFT"), "{redrawn}");
     // A stage for all seeds trains on prompts of its own draw.
     let prompts = plan(&format!("{} {few}", resample(r#"["prompts"]"#)));
-    assert!(
-        prompts.stdout.contains("8 runs over 5 datasets and 1 models; shared stages: 1 SFT"),
-        "{prompts}"
-    );
+    assert!(prompts.stdout.contains("8 runs over 5 datasets and 1 model; shared stages: 1 SFT"), "{prompts}");
     let nothing = plan(&resample(r#"["prompts"]"#));
     assert!(
         nothing.stderr.contains("so there is nothing to draw: set `data.select.train_prompts`"),
@@ -251,7 +245,7 @@ fn a_plan_shows_its_memory_and_does_not_start_if_it_cannot_fit() {
     let (before, after) = error.stderr.split_once(", but this machine has ").unwrap();
     let advice = after.split_once("; ").unwrap().1;
     assert_snapshot!(before, @"error: not enough memory for kto on random: weights, gradients and optimizer state need 17168 GiB");
-    assert_snapshot!(advice, @"lower --jobs, train an adapter (model.train: lora), quantize frozen weights (model.quantization), or use a smaller model; `prospect plan` shows what fits");
+    assert_snapshot!(advice, @"train an adapter (model.train: lora), quantize frozen weights (model.quantization), or use a smaller model; `prospect plan` shows what fits");
     assert!(!place.path("runs").exists());
 }
 

@@ -322,3 +322,14 @@ fn the_shipped_recipes_are_valid() {
         .run(&format!("prepare {} --set source.path=hh.jsonl --set max_rejected=1 --out hh", hh.display()));
     assert_eq!(run.code, Some(0), "{run}");
 }
+
+#[test]
+fn counts_are_printed_as_json() {
+    let place = Place::with("");
+    for _ in 0..2 {
+        let run = place.run("prepare data.yaml --out data/x --json");
+        assert_eq!(run.code, Some(0), "{run}");
+        let manifest: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+        assert_eq!(manifest["reading"]["pairs"], 60, "{run}");
+    }
+}

@@ -76,7 +76,7 @@ fn a_dry_run_prints_the_plan_and_writes_nothing() {
     let text = ids.iter().fold(plan.to_owned(), |text, id| text.replace(id, "[id]"));
     assert_snapshot!(text, @r"
     Does it work?
-    4 runs over 2 datasets and 1 models; shared stages: 1 SFT
+    4 runs over 2 datasets and 1 model; shared stages: 1 SFT
       [id]  sft, shared  to do
       [id]  data.imbalance.keep_desirable = 1.0, method = dpo, seed 0  to do
       [id]  data.imbalance.keep_desirable = 0.5, method = dpo, seed 0  to do
@@ -346,7 +346,7 @@ fn the_shipped_experiments_can_be_planned() {
     }
     place.write("hh.jsonl", fs_err::read(repository("tests/fixtures/hh.jsonl")).unwrap());
     let hub = r#"--set data.source.path=hh.jsonl --set model.weights=random --set model.tokenizer=bytes --set model.architecture={"vocab_size":258,"hidden_size":8,"intermediate_size":8,"num_hidden_layers":1,"num_attention_heads":1,"num_key_value_heads":1,"head_dim":8,"max_position_embeddings":64}"#;
-    for (name, overrides, runs) in [("demo", "", 9), ("imbalance", hub, 90), ("imbalance-quick", hub, 27)] {
+    for (name, overrides, runs) in [("demo", "", 9), ("imbalance", hub, 90), ("imbalance-quick", hub, 30)] {
         let run = place.run(&format!("sweep experiments/{name}.yaml --dry-run {overrides}"));
         assert_eq!(run.code, Some(0), "{run}");
         assert!(run.stdout.contains(&format!("{runs} runs over")), "{run}");
@@ -355,7 +355,7 @@ fn the_shipped_experiments_can_be_planned() {
     let (plan, _) = grid.stdout.split_once("\n\n").unwrap();
     assert_snapshot!(plan, @r"
     How does KTO compare with DPO when most thumbs-up are lost?
-    90 runs over 16 datasets and 1 models; shared stages: none
+    90 runs over 16 datasets and 1 model; shared stages: none
       runs by data.imbalance.keep_desirable (across), seeds 0, 1, 2 each:
                              1.0    0.5    0.25   0.1    0.05   0.01
       method = dpo           to do  to do  to do  to do  to do  to do
@@ -436,12 +436,12 @@ fn runs_may_differ_in_recipe_and_start_and_combinations_may_be_excluded() {
         place.run(&format!("sweep experiment.yaml --dry-run {set}"))
     };
     let all = plan("exclude=[]");
-    assert!(all.stdout.contains("8 runs over 1 datasets and 2 models; shared stages: 2 SFT"), "{all}");
+    assert!(all.stdout.contains("8 runs over 1 dataset and 2 models; shared stages: 2 SFT"), "{all}");
     assert!(all.stdout.contains("warning: `model` is neither `report.x` nor `report.series`"), "{all}");
     // Linked groups keep the order of the file.
     assert!(all.stdout.find("kto").unwrap() < all.stdout.find("dpo").unwrap(), "{all}");
     let some = plan(r#"exclude=[{"start":"sft","model":["large"]}]"#);
-    assert!(some.stdout.contains("6 runs over 1 datasets and 2 models; shared stages: 1 SFT"), "{some}");
+    assert!(some.stdout.contains("6 runs over 1 dataset and 2 models; shared stages: 1 SFT"), "{some}");
     let none = plan(r#"exclude=[{"start":"sfft"}]"#);
     assert!(none.stderr.contains("`exclude`, rule 1 matches no remaining combination"), "{none}");
     let mistaken = |group: &str| {

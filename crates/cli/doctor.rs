@@ -9,7 +9,7 @@ use prospect_core::{disk, memory};
 use prospect_model::device::{self, DeviceInfo};
 use serde::Serialize;
 
-use crate::{output, plan::human_bytes};
+use crate::{cuda_build, output, plan::human_bytes};
 
 /// Arguments of `prospect doctor`.
 #[derive(Debug, clap::Args)]
@@ -105,8 +105,7 @@ fn instruction_sets() -> Vec<&'static str> {
 
 fn gpu() -> GpuFacts {
     if !cfg!(feature = "cuda") {
-        let reason = "this build has no CUDA; build with --features cuda (scripts/check-cuda.sh)";
-        return GpuFacts::None(reason.to_owned());
+        return GpuFacts::None(cuda_build::why_not().reason());
     }
     match device::by_local_rank(0).and_then(|device| device::info(&device)) {
         Ok(info) => GpuFacts::Found(info),

@@ -1,25 +1,18 @@
 //! `prospect inspect`: shows a dataset as tables, a page or JSON.
 
-use std::{
-    io::Write,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
-use prospect_core::{files::write_whole, progress::Progress};
-use prospect_data::{TokenCounter, read_manifest};
-use prospect_model::ModelFile;
-use prospect_query::{DatasetSummary, summarise};
-use prospect_train::token_counter;
+#[cfg(feature = "query")]
+mod summary;
 
-use crate::{
-    dataset_overview,
-    locate::{locate, model},
-    output,
-    output::say,
-};
+#[cfg(not(feature = "query"))]
+pub(crate) use crate::without_query::inspect as run;
+#[cfg(feature = "query")]
+pub(crate) use summary::run;
 
 /// Arguments of `prospect inspect`.
 #[derive(Debug, clap::Args)]
+#[cfg_attr(not(feature = "query"), expect(dead_code, reason = "the command only fails"))]
 pub(crate) struct Args {
     /// Directory of a prepared dataset
     #[arg(value_name = "DIR")]
@@ -36,38 +29,4 @@ pub(crate) struct Args {
     /// Example rows of each split and label, and of those changed by noise
     #[arg(long, value_name = "N", default_value_t = 2)]
     examples: usize,
-}
-
-/// Summarises the dataset and prints the summary.
-pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let summary = match &args.model {
-        None => summary(args, None)?,
-        Some(path) => {
-            let file: ModelFile = model(&path.display().to_string())?.read()?;
-            summary(args, Some(&token_counter(&file.resolve(&locate)?)?))?
-        }
-    };
-    if let Some(path) = &args.html {
-        let html = dataset_overview::overview(&args.dataset.display().to_string(), &summary).html()?;
-        write_whole(path, |file| file.write_all(html.as_bytes()))?;
-        say(format!("page: {}", path.display()));
-    }
-    if args.json {
-        output::print(serde_json::to_string_pretty(&summary)?)?;
-    } else {
-        output::print(dataset_overview::overview(&args.dataset.display().to_string(), &summary).text())?;
-    }
-    Ok(())
-}
-
-fn summary(args: &Args, tokens: Option<&TokenCounter>) -> anyhow::Result<DatasetSummary> {
-    let dataset: &Path = &args.dataset;
-    let Some(tokens) = tokens else {
-        return Ok(summarise(dataset, None, args.examples, &|_| {})?);
-    };
-    let manifest = read_manifest(dataset)?;
-    let rows =
-        [manifest.train, manifest.test].iter().map(|split| split.n_desirable + split.n_undesirable).sum();
-    let progress = Progress::new("reading", "rows", rows);
-    Ok(summarise(dataset, Some(tokens), args.examples, &|rows| progress.advance(rows, ""))?)
 }

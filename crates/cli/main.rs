@@ -17,10 +17,13 @@ mod allocator;
 mod cli_docs;
 mod compare;
 mod completions;
+mod cuda_build;
+#[cfg(feature = "query")]
 mod dataset_overview;
 mod demo;
 mod doctor;
 mod export;
+mod gc;
 mod gpu_check;
 mod inspect;
 mod judge;
@@ -44,6 +47,9 @@ mod theory;
 mod train;
 mod triage;
 mod validate;
+mod verify;
+#[cfg(not(feature = "query"))]
+mod without_query;
 
 /// Exit codes of every command, in its help and in `docs/cli.md`.
 const EXIT_CODES: &str = "\
@@ -102,6 +108,10 @@ enum Command {
     Init(recipes::init::Args),
     /// Show what this machine has for training: processor, memory, GPU, caches, network
     Doctor(doctor::Args),
+    /// Find damaged datasets, runs, checkpoints, caches and reports
+    Verify(verify::Args),
+    /// Remove files that no run needs: unused datasets, checkpoints of ended runs, unfinished files
+    Gc(gc::Args),
     /// Export a model, a dataset, or the metrics and generations of a sweep for other tools
     Export(export::Args),
     /// Check a GPU: CUDA kernels, rate of products, and training steps of 1B, 7B and 30B models
@@ -119,6 +129,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if let Err(error) = cuda_build::hand_over() {
+        warn(format!("error: {error}"));
+        return ExitCode::FAILURE;
+    }
     let Cli { verbose, quiet, command } = Cli::parse();
     output::set_quiet(quiet);
     log::init(verbose, quiet);
@@ -139,6 +153,8 @@ fn main() -> ExitCode {
         Command::Recipes(args) => recipes::list::run(&args),
         Command::Init(args) => recipes::init::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Gc(args) => gc::run(&args),
         Command::Export(args) => export::run(&args),
         Command::GpuCheck(args) => gpu_check::run(&args),
         Command::Completions(args) => completions::run(&args),

@@ -2,7 +2,7 @@
 
 use std::{io::Write, path::PathBuf};
 
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
 use clap_mangen::Man;
 use prospect_core::files::write_whole;
 
@@ -20,12 +20,16 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut command = Cli::command();
     command.build();
-    let pages = std::iter::once(&command).chain(command.get_subcommands());
-    for page in pages.filter(|page| !page.is_hide_set() && page.get_name() != "help") {
-        let man = Man::new(page.clone());
-        let mut text = Vec::new();
-        man.render(&mut text)?;
-        write_whole(&args.folder.join(man.get_filename()), |file| file.write_all(&text))?;
-    }
+    write_pages(&command, args)?;
     Ok(output::print(args.folder.display())?)
+}
+
+/// Writes the pages of a command and of those below it.
+fn write_pages(command: &Command, args: &Args) -> anyhow::Result<()> {
+    let man = Man::new(command.clone());
+    let mut text = Vec::new();
+    man.render(&mut text)?;
+    write_whole(&args.folder.join(man.get_filename()), |file| file.write_all(&text))?;
+    let is_shown = |command: &&Command| !command.is_hide_set() && command.get_name() != "help";
+    command.get_subcommands().filter(is_shown).try_for_each(|below| write_pages(below, args))
 }

@@ -62,3 +62,8 @@ pub(crate) fn plot_style() -> TerminalStyle {
 pub(crate) fn colours() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
+
+/// Returns a number with its noun: `1 run`, `2 runs`.
+pub(crate) fn counted(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}

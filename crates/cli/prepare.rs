@@ -17,6 +17,7 @@ mod slurm;
 
 /// Arguments of `prospect prepare`.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of the command line")]
 pub(crate) struct Args {
     /// Data recipe, for example hh (`prospect recipes`), or a file or folder of feedback, whose
     /// kind is detected
@@ -43,6 +44,9 @@ pub(crate) struct Args {
     /// Stop at the first unusable row instead of writing it to rejected.jsonl
     #[arg(long)]
     strict: bool,
+    /// Print the counts of the dataset (its manifest) as JSON instead of its directory
+    #[arg(long, conflicts_with_all = ["shard", "dry_run"])]
+    json: bool,
 }
 
 /// Options of the executor.
@@ -99,17 +103,25 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if *executor == PrepareExecutor::Local && (profile.is_some() || *dry_run) {
         bail!("--profile and --dry-run have no effect without --executor slurm: add it or remove them");
     }
-    if !args.force && prepared(&pipeline, &out)?.is_some() {
+    let known = if args.force { None } else { prepared(&pipeline, &out)? };
+    let manifest = if let Some(manifest) = known {
         up_to_date();
+        manifest
     } else if *executor == PrepareExecutor::Slurm {
+        anyhow::ensure!(
+            !args.json,
+            "--json has no effect on a job: call again with it when the job has ended"
+        );
         return slurm::submit(args, &out);
-    } else if args.merge {
-        describe(&merge_shards(&pipeline, &out)?);
     } else {
-        describe(&prepare(&pipeline, &out)?);
+        let manifest = if args.merge { merge_shards(&pipeline, &out)? } else { prepare(&pipeline, &out)? };
+        describe(&manifest);
+        manifest
+    };
+    if args.json {
+        return Ok(output::print(serde_json::to_string_pretty(&manifest)?)?);
     }
-    output::print(out.display())?;
-    Ok(())
+    Ok(output::print(out.display())?)
 }
 
 fn default_out(pipeline: &Path) -> PathBuf {
@@ -127,10 +139,11 @@ fn describe(manifest: &Manifest) {
 /// Describes the prepared dataset.
 fn summary(manifest: &Manifest) -> String {
     let Manifest { reading, imbalance, noise, corrections, contradictions, duplicates, .. } = manifest;
-    let mut lines = vec![format!(
-        "{} rows read: {} pairs about {} prompts, {} rejected",
-        reading.read, reading.pairs, manifest.unique_prompts, reading.rejected
-    )];
+    let feedback = match reading.pairs {
+        0 => format!("thumbs about {} prompts, no pairs", manifest.unique_prompts),
+        pairs => format!("{pairs} pairs about {} prompts", manifest.unique_prompts),
+    };
+    let mut lines = vec![format!("{} rows read: {feedback}, {} rejected", reading.read, reading.rejected)];
     let mut list = |title: &str, counts: &BTreeMap<String, u64>| {
         lines.extend(counts.iter().map(|(what, count)| format!("  {title} {what}: {count}")));
     };

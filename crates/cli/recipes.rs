@@ -9,7 +9,7 @@ pub(crate) mod list;
 use std::path::{Path, PathBuf};
 
 use include_dir::{Dir, include_dir};
-use prospect_core::config::{ConfigError, Document, did_you_mean};
+use prospect_core::config::{ConfigError, Document, closest, did_you_mean};
 use serde::Serialize;
 use strum::{Display, VariantArray};
 
@@ -112,8 +112,22 @@ pub(crate) fn has_yaml_extension(path: &Path) -> bool {
 
 /// Returns the error for a path that is neither a file nor a recipe.
 fn unknown(kind: RecipeKind, given: &str) -> ConfigError {
-    let stem = Path::new(given).file_stem().unwrap_or_default().to_string_lossy();
-    let nearest = did_you_mean(&stem, built_in(kind).map(|recipe| recipe.name()));
+    let path = Path::new(given);
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let beside = files_beside(path);
+    let nearest = match closest(given, beside.iter().map(String::as_str)) {
+        Some(file) => format!("; did you mean `{file}`?"),
+        None => did_you_mean(&stem, built_in(kind).map(|recipe| recipe.name())),
+    };
     let advice = format!("give a file or the name of a built-in recipe (`prospect recipes`){nearest}");
     ConfigError::NoSuchFile { path: given.to_owned(), advice }
+}
+
+/// Lists the files of the folder that a path with an extension is in.
+fn files_beside(path: &Path) -> Vec<String> {
+    let Some(folder) = path.parent().filter(|_| path.extension().is_some()) else { return Vec::new() };
+    let shown = if folder == Path::new("") { Path::new(".") } else { folder };
+    let entries = fs_err::read_dir(shown).into_iter().flatten().flatten();
+    let files = entries.filter(|entry| entry.path().is_file());
+    files.map(|entry| folder.join(entry.file_name()).display().to_string()).collect()
 }

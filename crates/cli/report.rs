@@ -8,11 +8,14 @@ use std::{
 
 use anyhow::{Context, bail};
 use prospect_analysis::summarise;
-use prospect_core::config::did_you_mean;
+use prospect_core::{checksums, config::did_you_mean};
+#[cfg(feature = "query")]
 use prospect_query::write_tables;
 use prospect_report::export_paper;
 use prospect_runs::SweepDir;
 
+#[cfg(not(feature = "query"))]
+use crate::without_query::write_tables;
 use crate::{
     output::{self, say, warn},
     recipes::{self, RecipeKind},
@@ -100,7 +103,9 @@ pub(crate) fn output_dir(out: Option<&Path>, name: &OsStr) -> PathBuf {
 /// Resolves the name or path of a sweep to its directory.
 pub(crate) fn sweep_directory(given: &Path) -> PathBuf {
     let named = Path::new("runs").join(given);
-    if given.join("experiment.json").exists() || !named.exists() && given.exists() {
+    // `runs/x` is a path, even if there is none.
+    let is_path = given.components().count() > 1 && !named.exists();
+    if given.join("experiment.json").exists() || is_path || !named.exists() && given.exists() {
         given.to_owned()
     } else {
         named
@@ -142,8 +147,23 @@ pub(crate) fn render(
     if let Err(error) = write_tables(sweep, &place.folder().join("tables")) {
         warn(format!("warning: the parquet tables of the report are not up to date: {error}"));
     }
+    record_hashes(place.folder())?;
     place.publish(sweep)?;
     Ok(page)
+}
+
+/// Records the hashes of a report's page, figures and tables.
+fn record_hashes(report: &Path) -> anyhow::Result<()> {
+    let mut names = vec!["index.html".to_owned()];
+    for folder in ["figures", "tables"] {
+        for entry in fs_err::read_dir(report.join(folder)).into_iter().flatten() {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                names.push(format!("{folder}/{}", entry.file_name().to_string_lossy()));
+            }
+        }
+    }
+    Ok(checksums::record(report, &names)?)
 }
 
 /// Summarises the finished runs of a sweep and renders them.

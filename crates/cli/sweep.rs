@@ -34,10 +34,12 @@ use crate::{
 mod cards;
 mod estimate;
 pub(crate) mod memory;
-mod outlook;
+pub(crate) mod outlook;
 mod plan;
 mod slurm;
 mod status;
+
+use outlook::Announcer;
 
 /// Arguments of `prospect sweep`.
 #[derive(Debug, clap::Args)]
@@ -279,7 +281,8 @@ pub(crate) fn carry_out(
     let joined = options.join()?;
     let trains_here = options.executor == Executor::Local && !dry_run && !estimate;
     let announces = trains_here && joined.process_group.is_main_process();
-    let cached = if announces { outlook::plan_from_cache(experiment, sources, out)? } else { None };
+    let cached =
+        if announces { outlook::plan_from_cache(experiment, sources, out, Announcer::Sweep)? } else { None };
     let plan = joined.main_process_first(|| match cached {
         Some(plan) => Ok(plan),
         None => Ok(SweepPlan::new(experiment, sources, &out.join("data"))?),
@@ -310,7 +313,8 @@ pub(crate) fn carry_out(
         let local_rank = joined.process_group.local_rank;
         memory::check(&plan, Parallelism { ranks, zero, jobs: given }, local_rank)?;
         if announces {
-            outlook::announce(&plan, &sweep, &execution, Parallelism { ranks, zero, jobs: jobs.most() })?;
+            let parallelism = Parallelism { ranks, zero, jobs: jobs.most() };
+            outlook::announce(&plan, &sweep, &execution, parallelism, Announcer::Sweep)?;
         }
     }
     allocator::retain();

@@ -10,10 +10,21 @@ use std::path::{Path, PathBuf};
 use prospect_analysis::summarise;
 use prospect_core::{config::Document, shell};
 use prospect_runs::{Estimate, Measure, Point, SweepDir};
-use prospect_sweep::{Execution, LoadedExperiment, SweepPlan, execute};
+use prospect_sweep::{Execution, LoadedExperiment, Parallelism, SweepPlan, execute};
 use serde_json::json;
 
-use crate::{allocator, locate::SOURCES, output, output::say, overrides::MemoryArgs, ranks::RankArgs};
+use crate::{
+    allocator,
+    locate::SOURCES,
+    output,
+    output::say,
+    overrides::MemoryArgs,
+    ranks::RankArgs,
+    sweep::{
+        memory,
+        outlook::{self, Announcer},
+    },
+};
 
 /// Arguments of `prospect train`.
 #[derive(Debug, clap::Args)]
@@ -118,13 +129,24 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let document = Document::from_text("prospect train", &args.experiment().to_string())?;
     let experiment = LoadedExperiment::read("train", document, &set)?;
     let joined = args.ranks.join()?;
-    let plan =
-        joined.main_process_first(|| Ok(SweepPlan::new(&experiment, &SOURCES, &args.out.join("data"))?))?;
+    let group = &joined.process_group;
+    let cached = match group.is_main_process() {
+        true => outlook::plan_from_cache(&experiment, &SOURCES, &args.out, Announcer::Train)?,
+        false => None,
+    };
+    let plan = joined.main_process_first(|| match cached {
+        Some(plan) => Ok(plan),
+        None => Ok(SweepPlan::new(&experiment, &SOURCES, &args.out.join("data"))?),
+    })?;
     let sweep = SweepDir::at(args.out.clone());
     let arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
     let command = shell::command_line("prospect", arguments);
-    let execution =
-        Execution { retry_failed: true, member: joined.process_group.clone(), ..Execution::default() };
+    let execution = Execution { retry_failed: true, member: group.clone(), ..Execution::default() };
+    if group.is_main_process() {
+        let parallelism = Parallelism { jobs: 1, ranks: group.collective.world_size(), zero: group.zero() };
+        memory::check(&plan, parallelism, group.local_rank)?;
+        outlook::announce(&plan, &sweep, &execution, parallelism, Announcer::Train)?;
+    }
     let executed = execute(&plan, &sweep, &execution, &[command])?;
     joined.process_group.collective.finish()?;
     if !joined.process_group.is_main_process() {

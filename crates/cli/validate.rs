@@ -64,6 +64,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 /// Describes a valid file, or returns the error behind file and line.
 fn examine(path: &Path) -> Result<String, String> {
+    let is_feedback = ["jsonl", "csv", "tsv", "parquet", "gz"];
+    if path.is_file() && path.extension().is_some_and(|kind| is_feedback.iter().any(|known| kind == *known)) {
+        let file = path.display();
+        return Err(format!("{file}: not a YAML file; `prospect prepare {file}` checks feedback"));
+    }
     let document = Document::open(path).map_err(|error| chain(&error))?;
     let Some((kind, evidence)) = FileKind::detect(path, &document) else {
         return Err(document.blame(

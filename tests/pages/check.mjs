@@ -1,13 +1,21 @@
-// Checks pages in Chromium: node check.mjs CHROMIUM PAGE.html...
+// Checks pages in Chromium: node check.mjs CHROMIUM [--accept] [NAME=]PAGE.html...
 //
 // No console message, no request besides the page, no horizontal scroll at 400 and 1280 pixels, every interactive element
-// reachable by keyboard, no serious finding of axe-core, in light and in dark; and prints to PDF.
+// reachable by keyboard, no serious finding of axe-core, in light and in dark; and prints to PDF. Pages with a NAME are compared
+// with accepted/NAME-light.png and accepted/NAME-dark.png, which --accept replaces.
 
-import { pathToFileURL } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { createRequire } from 'node:module';
 import { chromium } from 'playwright-core';
+import { compareWithAccepted } from './screenshots.mjs';
 
-const [executablePath, ...pages] = process.argv.slice(2);
+const [executablePath, ...rest] = process.argv.slice(2);
+const accept = rest[0] === '--accept';
+const accepted = fileURLToPath(new URL('accepted', import.meta.url));
+const pages = rest.slice(accept ? 1 : 0).map((each) => {
+  const [name, page] = each.includes('=') ? each.split('=') : [null, each];
+  return { name, page };
+});
 const axe = createRequire(import.meta.url).resolve('axe-core');
 const findings = [];
 
@@ -76,7 +84,8 @@ async function checkPolicy(browser, page) {
 }
 
 const browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] });
-for (const page of pages) {
+for (const { name, page } of pages) {
+  if (name) findings.push(...(await compareWithAccepted(browser, name, page, accepted, accept)));
   for (const colorScheme of ['light', 'dark']) {
     for (const width of [400, 1280]) await check(browser, page, colorScheme, width);
   }

@@ -82,21 +82,23 @@ pub(crate) fn check(plan: &SweepPlan, parallelism: Parallelism, ordinal: usize) 
     if let Some(estimate) = largest(MemoryEstimate::minimum).filter(|estimate| estimate.minimum() > available)
     {
         bail!(
-            "not enough memory for {}: weights, gradients and optimizer state need {}, but {whose} has {}; lower --jobs, train \
+            "not enough memory for {}: weights, gradients and optimizer state need {}, but {whose} has {}; {}train \
              an adapter (model.train: lora), quantize frozen weights (model.quantization), or use a smaller model; \
              `prospect plan` shows what fits",
             what(estimate),
             human_bytes(estimate.minimum()),
-            human_bytes(available)
+            human_bytes(available),
+            if estimate.concurrent_runs > 1 { "lower --jobs, " } else { "" }
         );
     }
     if let Some(estimate) = largest(MemoryEstimate::peak).filter(|estimate| estimate.peak() > available) {
         say(format!(
-            "memory may run out for {}: sequences of maximum length need {}, but {whose} has {}; lower --jobs or \
+            "memory may run out for {}: sequences of maximum length need {}, but {whose} has {}; lower {}\
              train.micro_batch_size, or set --memory",
             what(estimate),
             human_bytes(estimate.peak()),
-            human_bytes(available)
+            human_bytes(available),
+            if estimate.concurrent_runs > 1 { "--jobs or " } else { "" }
         ));
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Expected time, memory and disk space of a sweep, printed before it starts.
+//! Expected time, memory and disk space of a sweep or a run, printed before it starts.
 
 use std::{path::Path, sync::OnceLock};
 
@@ -7,14 +7,14 @@ use prospect_model::{DeviceKind, Dtype, device};
 use prospect_report::overview;
 use prospect_runs::SweepDir;
 use prospect_sweep::{
-    ASSUMED_RATE, Execution, LoadedExperiment, MemoryEstimate, Parallelism, RecipeSources, RemainingWork,
-    SweepPlan, estimate_memory, prepare_datasets, remaining_work,
+    ASSUMED_RATE, EvaluationCost, Execution, LoadedExperiment, MemoryEstimate, Parallelism, RecipeSources,
+    RemainingWork, SweepPlan, estimate_memory, prepare_datasets, remaining_work,
 };
-use prospect_train::benchmark::matmul_rate;
+use prospect_train::benchmark::{matmul_rate, product_rate};
 
 use crate::{
     locate::locate_cached,
-    output::{say, warn},
+    output::{counted, say, warn},
     plan::human_bytes,
     recipes::{self, RecipeKind},
 };
@@ -32,14 +32,30 @@ const DAY: f64 = 86_400.0;
 /// Seconds of an optimizer step from which training takes days on any useful amount of data.
 const LONG_STEP: f64 = 60.0;
 
-/// Plans a sweep without downloads, and returns the plan if nothing is missing.
+/// Command that announces its work. Advice names only what it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Announcer {
+    Sweep,
+    Train,
+}
+
+/// Floating-point operations per second of one device.
+#[derive(Debug, Clone, Copy)]
+struct Rates {
+    /// Training steps, and passes over whole sequences.
+    training: f64,
+    /// Generation, one token of each prompt at a time.
+    decoding: f64,
+}
+
+/// Plans without downloads, and returns the plan if nothing is missing.
 ///
-/// Otherwise names what planning the sweep downloads, and warns if a step of its models takes
-/// minutes here.
-pub(super) fn plan_from_cache(
+/// Otherwise names what planning downloads, and warns if a step of its models takes minutes here.
+pub(crate) fn plan_from_cache(
     experiment: &LoadedExperiment,
     sources: &RecipeSources<'_>,
     out: &Path,
+    announcer: Announcer,
 ) -> anyhow::Result<Option<SweepPlan>> {
     let sources = RecipeSources { locate: &locate_cached, ..*sources };
     let plan = SweepPlan::new(experiment, &sources, &out.join("data"))?;
@@ -58,24 +74,25 @@ pub(super) fn plan_from_cache(
     let seconds = cost.step_operations / training_rate()?;
     if work.operations().is_none() && seconds > LONG_STEP {
         warn(format!(
-            "warning: an optimizer step of {} on {} takes up to {} on this machine, 100 steps {}, and there are {} runs. {}",
+            "warning: an optimizer step of {} on {} takes up to {} on this machine, 100 steps {}, and there {}. {}",
             cost.objective,
             cost.model,
             duration(seconds),
             duration(100.0 * seconds),
-            work.runs,
-            advice(&plan.name, None)
+            if work.runs == 1 { "is 1 run".to_owned() } else { format!("are {} runs", work.runs) },
+            advice(announcer, &plan.name, None)
         ));
     }
     Ok(None)
 }
 
-/// Prepares the data, prints what the sweep needs, and warns if it takes more than a day.
-pub(super) fn announce(
+/// Prepares the data, prints what training needs, and warns if it takes more than a day.
+pub(crate) fn announce(
     plan: &SweepPlan,
     sweep: &SweepDir,
     execution: &Execution,
     parallelism: Parallelism,
+    announcer: Announcer,
 ) -> anyhow::Result<()> {
     // Several ranks wait for each other: rank 0 prepares the data later, and what is there counts.
     if parallelism.ranks == 1 {
@@ -85,27 +102,38 @@ pub(super) fn announce(
     if work.runs == 0 {
         return Ok(());
     }
-    let seconds = match work.operations() {
-        Some(operations) if operations > SMALL => {
-            Some(operations / (training_rate()? * devices(parallelism)))
-        }
-        _ => None,
-    };
+    let seconds =
+        if is_small(&work) { None } else { expected_seconds(&work, devices(parallelism), rates(&work)?) };
     let memory = estimate_memory(plan, parallelism)?.iter().map(MemoryEstimate::peak).max();
     say(describe(&work, seconds, memory));
     if let Some(seconds) = seconds.filter(|seconds| *seconds > DAY) {
         warn(format!(
             "warning: this takes about {} on this machine. {}",
             duration(seconds),
-            advice(&plan.name, work.operations())
+            advice(announcer, &plan.name, work.operations())
         ));
     }
     Ok(())
 }
 
+/// Returns true if training and evaluation take seconds on any machine.
+fn is_small(work: &RemainingWork) -> bool {
+    let EvaluationCost { scoring, decoding } = work.evaluation.unwrap_or_default();
+    work.operations().is_some_and(|operations| operations + scoring + decoding <= SMALL)
+}
+
+/// Returns the seconds of training and evaluation; None until the data is prepared, if runs last
+/// for epochs. Of several devices, one evaluates.
+fn expected_seconds(work: &RemainingWork, devices: f64, rates: Rates) -> Option<f64> {
+    let EvaluationCost { scoring, decoding } = work.evaluation.unwrap_or_default();
+    let training = work.operations()? / (rates.training * devices);
+    let decoding = if decoding > 0.0 { decoding / rates.decoding } else { 0.0 };
+    Some(training + scoring / rates.training + decoding)
+}
+
 /// Describes the remaining work in one line.
 fn describe(work: &RemainingWork, seconds: Option<f64>, memory: Option<u64>) -> String {
-    let runs = if work.runs == 1 { "1 run".to_owned() } else { format!("{} runs", work.runs) };
+    let runs = counted(work.runs, "run");
     let time = match (work.operations(), seconds) {
         (None, _) => "time unknown until the data is prepared".to_owned(),
         (Some(_), None) => "less than a minute".to_owned(),
@@ -113,7 +141,8 @@ fn describe(work: &RemainingWork, seconds: Option<f64>, memory: Option<u64>) -> 
     };
     let memory = memory.map(|bytes| format!(", {} of memory", human_bytes(bytes))).unwrap_or_default();
     let disk = work.disk.map(|bytes| format!(", {} of disk space", human_bytes(bytes))).unwrap_or_default();
-    format!("to train: {runs}: {time}{memory}{disk} (sequences of maximum length, without evaluation)")
+    let without = if work.evaluation.is_none() { ", without evaluation" } else { "" };
+    format!("to train: {runs}: {time}{memory}{disk} (sequences of maximum length{without})")
 }
 
 /// Formats a time, from two days on in days.
@@ -121,8 +150,16 @@ fn duration(seconds: f64) -> String {
     if seconds < 2.0 * DAY { overview::duration(seconds) } else { format!("{:.0} days", seconds / DAY) }
 }
 
-/// Names the ways to a shorter sweep.
-fn advice(name: &str, operations: Option<f64>) -> String {
+/// Names the ways to a shorter sweep or run.
+fn advice(announcer: Announcer, name: &str, operations: Option<f64>) -> String {
+    let hours = operations.map(|operations| operations / ASSUMED_RATE / 3600.0);
+    let hours = hours.map(|hours| format!("{hours:.1} GPU-hours at an assumed rate: ")).unwrap_or_default();
+    if announcer == Announcer::Train {
+        return format!(
+            "{hours}`prospect plan MODEL --gpu 80GiB` shows the settings that fit a GPU; --set train.max_steps=N trains for N \
+             steps, --max-length and a smaller --model take less time; Ctrl-C stops, and the same command continues."
+        );
+    }
     let quick = format!("{name}-quick");
     let is_known = recipes::open(RecipeKind::Experiments, Path::new(&quick)).is_ok();
     let quick = if is_known {
@@ -130,8 +167,6 @@ fn advice(name: &str, operations: Option<f64>) -> String {
     } else {
         String::new()
     };
-    let hours = operations.map(|operations| operations / ASSUMED_RATE / 3600.0);
-    let hours = hours.map(|hours| format!("{hours:.1} GPU-hours at an assumed rate: ")).unwrap_or_default();
     format!(
         "{quick}{hours}--dry-run shows the cost on GPUs, and `prospect plan MODEL --gpu 80GiB` the settings that fit; \
          --estimate measures; --max-hours ends in time, and the same command continues."
@@ -157,4 +192,79 @@ fn training_rate() -> anyhow::Result<f64> {
     let (dtype, size) = if device.is_cpu() { (Dtype::F32, 512) } else { (Dtype::Bf16, 4096) };
     let rate = matmul_rate(&device, dtype, size).context("cannot measure the rate of products")?;
     Ok(*RATE.get_or_init(|| EFFICIENCY * rate))
+}
+
+/// Measures the rates that the work depends on.
+fn rates(work: &RemainingWork) -> anyhow::Result<Rates> {
+    let training = training_rate()?;
+    let decodes = work.evaluation.is_some_and(|evaluation| evaluation.decoding > 0.0);
+    let decoding = match work.prompts_at_once {
+        Some(prompts) if decodes => decoding_rate(prompts)?,
+        _ => training,
+    };
+    Ok(Rates { training, decoding })
+}
+
+/// Measures the rate of products with one row for each of `prompts`, with a matrix that no cache
+/// holds.
+fn decoding_rate(prompts: usize) -> anyhow::Result<f64> {
+    let device = device::by_local_rank(0)?;
+    let dtype = if device.is_cpu() { Dtype::F32 } else { Dtype::Bf16 };
+    let rate = product_rate(&device, dtype, [prompts, 4096, 4096], 3);
+    Ok(EFFICIENCY * rate.context("cannot measure the rate of products")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use prospect_sweep::TrainingCost;
+
+    use super::*;
+
+    fn work(operations: Option<f64>, evaluation: Option<EvaluationCost>) -> RemainingWork {
+        let cost = TrainingCost {
+            model: "m".to_owned(),
+            objective: "kto".to_owned(),
+            runs: 2,
+            step_operations: 1e10,
+            operations,
+        };
+        RemainingWork { runs: 2, costs: vec![cost], evaluation, prompts_at_once: Some(8), disk: Some(0) }
+    }
+
+    const RATES: Rates = Rates { training: 1e9, decoding: 1e8 };
+    const EVALUATION: EvaluationCost = EvaluationCost { scoring: 3e12, decoding: 5e11 };
+
+    #[test]
+    fn evaluation_and_generation_count() {
+        // 4000 s of training on two devices; 3000 s of scoring and 5000 s of decoding on one.
+        let seconds = expected_seconds(&work(Some(8e12), Some(EVALUATION)), 2.0, RATES);
+        assert_eq!(seconds, Some(4000.0 + 3000.0 + 5000.0));
+        assert_eq!(expected_seconds(&work(Some(8e12), None), 1.0, RATES), Some(8000.0));
+        assert_eq!(expected_seconds(&work(None, Some(EVALUATION)), 1.0, RATES), None);
+    }
+
+    #[test]
+    fn small_training_with_a_long_evaluation_is_not_small() {
+        assert!(is_small(&work(Some(1e9), None)) && !is_small(&work(Some(1e9), Some(EVALUATION))));
+        assert!(!is_small(&work(None, None)));
+    }
+
+    #[test]
+    fn the_line_says_when_evaluation_is_left_out() {
+        let line = describe(&work(Some(1e13), Some(EVALUATION)), Some(7200.0), Some(1 << 30));
+        assert_eq!(
+            line,
+            "to train: 2 runs: about 2 h 0 min, 1.00 GiB of memory, 0.00 KiB of disk space (sequences of maximum length)"
+        );
+        assert!(describe(&work(Some(1e13), None), Some(7200.0), None).ends_with(", without evaluation)"));
+    }
+
+    #[test]
+    fn advice_names_only_options_of_the_command() {
+        let train = advice(Announcer::Train, "imbalance", Some(1e18));
+        assert!(
+            !train.contains("--dry-run") && !train.contains("--estimate") && !train.contains("--max-hours")
+        );
+        assert!(advice(Announcer::Sweep, "imbalance", None).contains("imbalance-quick"));
+    }
 }

@@ -69,7 +69,7 @@ fn overview(status: &SweepStatus) -> Overview {
     Overview {
         title: question.clone(),
         lead: vec![
-            format!("{name}: {} runs: {}{working}", runs.len(), counts.join(", ")),
+            format!("{name}: {}: {}{working}", output::counted(runs.len(), "run"), counts.join(", ")),
             describe_remaining(remaining),
         ],
         warnings: Vec::new(),

@@ -2,7 +2,7 @@
 //!
 //! | files | place of the hash | functions |
 //! |---|---|---|
-//! | folders that other tools read too: datasets, weights, adapters | [`FILE`] in the folder | [`record`], [`check`] |
+//! | folders: datasets, weights, adapters, records of a run, reports | [`FILE`] in the folder | [`record`], [`check`], [`check_all`] |
 //! | checkpoints, which are written one at a time | name of the file | [`write_named`], [`check_named`] |
 //! | files of many records | end of each record | [`record_hash`] |
 //!
@@ -76,14 +76,27 @@ pub fn record(folder: &Path, names: &[impl AsRef<str>]) -> io::Result<()> {
 
 /// Checks a file of a folder against its hash in [`FILE`].
 pub fn check(folder: &Path, name: &str) -> Result<(), ChecksumError> {
-    let (file, sums) = (folder.join(name), folder.join(FILE));
-    let text = fs_err::read(&sums)?;
-    let hashes = parse(&String::from_utf8_lossy(&text))
-        .map_err(|line| ChecksumError::Malformed { sums: sums.clone(), line })?;
-    match hashes.get(name) {
+    let file = folder.join(name);
+    match read(folder)?.get(name) {
         Some(expected) => compare(file, expected),
-        None => Err(ChecksumError::Unrecorded { file, place: sums.display().to_string() }),
+        None => Err(ChecksumError::Unrecorded { file, place: folder.join(FILE).display().to_string() }),
     }
+}
+
+/// Checks all files that [`FILE`] of a folder lists. Returns the name and the result of each.
+pub fn check_all(folder: &Path) -> Result<Vec<(String, Result<(), ChecksumError>)>, ChecksumError> {
+    let check = |(name, expected): (String, String)| {
+        let result = compare(folder.join(&name), &expected);
+        (name, result)
+    };
+    Ok(read(folder)?.into_iter().map(check).collect())
+}
+
+/// Reads [`FILE`] of a folder: hashes by name.
+fn read(folder: &Path) -> Result<BTreeMap<String, String>, ChecksumError> {
+    let sums = folder.join(FILE);
+    let text = fs_err::read(&sums)?;
+    parse(&String::from_utf8_lossy(&text)).map_err(|line| ChecksumError::Malformed { sums, line })
 }
 
 /// Parses the lines of [`FILE`] to hashes by name. The error is the number of the first bad line.
@@ -189,6 +202,15 @@ mod tests {
             assert!(checks().iter().any(Result::is_err), "{what}");
         });
         assert_eq!(checks(), [Ok(()), Ok(())]);
+        let all =
+            || check_all(folder.path()).unwrap().into_iter().map(|(name, result)| (name, result.is_ok()));
+        assert_eq!(all().collect::<Vec<_>>(), names.map(|name| (name.to_owned(), true)));
+        fs_err::remove_file(folder.path().join("below/b.json")).unwrap();
+        assert_eq!(
+            all().map(|(_, is_ok)| is_ok).collect::<Vec<_>>(),
+            [true, false],
+            "a missing file is damage"
+        );
 
         fs_err::write(folder.path().join("c"), "").unwrap();
         let error = check(folder.path(), "c").unwrap_err().to_string();

@@ -215,12 +215,19 @@ fn nearest(message: &str) -> Option<String> {
 
 /// Returns the known word that `given` is most likely a misspelling of, if any is similar enough.
 pub fn closest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let letters = |word: &str| {
+        let mut letters: Vec<char> = word.chars().collect();
+        letters.sort_unstable();
+        letters
+    };
+    let of_given = letters(given);
     known
         .into_iter()
-        .map(|word| (strsim::damerau_levenshtein(given, word), word))
-        .filter(|(distance, word)| *distance <= 2.max(word.len() / 3))
+        // Of words at the same distance, the one with the same letters: `kot` is `kto`, not `aot`.
+        .map(|word| (strsim::damerau_levenshtein(given, word), letters(word) != of_given, word))
+        .filter(|(distance, _, word)| *distance <= 2.max(word.len() / 3))
         .min()
-        .map(|(_, word)| word)
+        .map(|(.., word)| word)
 }
 
 /// Returns the end of an error about an unknown name: "; did you mean `x`?", or nothing if no known

@@ -4,6 +4,7 @@
 //! finds and hashes the inputs. Settings that need no resolving are defined next to the step or
 //! source that reads them.
 
+pub(crate) mod guess;
 pub(crate) mod id_list;
 mod judgement_choice;
 mod limit;

@@ -7,6 +7,8 @@ use std::{
 
 use prospect_core::{checksums::ChecksumError, config::did_you_mean};
 
+use crate::config::guess::guess;
+
 /// Error of preparing or reading a dataset.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
@@ -97,14 +99,16 @@ pub enum DataError {
     /// The kind of feedback in a file cannot be detected.
     #[error(
         "{}: cannot detect the kind of feedback ({found}); set `source.kind` (hh, shp, oasst, pairs, labels, \
-         scores, ranks, comparisons, chats, judgements) and, for other column names, `source.columns`",
-        file.display()
+         scores, ranks, comparisons, chats, judgements) and, for other column names, `source.columns`{}",
+        file.display(), guess(file, columns)
     )]
     UnknownKind {
         /// File.
         file: PathBuf,
         /// Keys of its first records.
         found: String,
+        /// The same keys, from which columns are guessed.
+        columns: Vec<String>,
     },
     /// A row was rejected in a strict preparation.
     #[error("{file}:{line}: {reason}: {detail}; with `--strict` no row may be rejected")]

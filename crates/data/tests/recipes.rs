@@ -98,6 +98,16 @@ fn comparisons(root: &Path) {
         });
         write(root, &format!("PKU-SafeRLHF/data/Alpaca-7B/{split}.jsonl"), &rows);
     }
+    let vote = |n: usize| {
+        let side = |reply: &str| {
+            format!(
+                "[{{'role': 'user', 'content': 'law {n}?'}}\n {{'role': 'assistant', 'content': '{reply}'}}]"
+            )
+        };
+        json!({"winner": "model_b", "conversation_a": side("a"), "conversation_b": side("b"), "evaluation_order": 1,
+            "occupational_tags": {"legal_and_government": true, "mathematical": n < 10, "travel": null}})
+    };
+    write(root, "arena-expert-5k/data/train-00000-of-00001.jsonl", &(0..20).map(vote).collect::<Vec<_>>());
     let answer = |rank: u8| json!({"answer": format!("a{rank}"), "model": "m", "rank": rank});
     let ranked = |n: usize| json!({"prompt": format!("\n\nHuman: {n}?\n\nAssistant: "), "answers": [answer(3), answer(1), answer(2)], "turns": 1});
     write(root, "Nectar/rlaif.jsonl", &(0..20).map(ranked).collect::<Vec<_>>());
@@ -185,6 +195,7 @@ fn every_recipe_runs_on_local_files() {
     let expected = [
         ("all", 4 + 15 + 2, 4 + 21 + 2, 0),
         ("domains-code", 2, 2, 0),
+        ("domains-legal-experts", 18, 2, 0),
         ("domains-legal", 5, 7, 0),
         ("domains-medical", 5, 7, 0),
         ("domains-technical", 5, 7, 0),
@@ -207,6 +218,17 @@ fn every_recipe_runs_on_local_files() {
         ("worlds", 1920, 480, 0),
     ];
     assert_eq!(ran, expected);
+}
+
+#[test]
+fn recipes_of_public_sets_name_their_licence() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../pipelines");
+    for entry in fs_err::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs_err::read_to_string(&path).unwrap();
+        let names = text.lines().any(|line| line.starts_with("# Licence"));
+        assert_eq!(names, text.contains("hf://"), "{}", path.display());
+    }
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub trait Collective: Send + Sync + fmt::Debug {
     fn reduce_scatter_tensor(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
         let flat = own.flatten_all()?.to_dtype(DType::F32)?;
         if let Some(devices) = self.device_collective() {
-            return devices.reduce_scatter_on_device(&flat);
+            return devices.prepare_reduce_scatter(&flat)?();
         }
         let sums = self.reduce_scatter(&flat.to_vec1()?)?;
         let count = sums.len();
@@ -114,6 +114,16 @@ pub trait Collective: Send + Sync + fmt::Debug {
     /// Blocks until all ranks have called it.
     fn barrier(&self) -> Result<(), CollectiveError> {
         self.all_gather(Vec::new()).map(|_| ())
+    }
+
+    /// Gives up a pass in which ranks make calls, on a rank that cannot make its next one: other
+    /// ranks' pending calls, or their next ones, fail with [`CollectiveError::Interrupted`]. All
+    /// ranks then continue with the same call.
+    ///
+    /// Does nothing in a group whose ranks make no calls in a pass, which is any but a
+    /// [`ShardedStore`](crate::ShardedStore).
+    fn interrupt(&self) -> Result<(), CollectiveError> {
+        Ok(())
     }
 
     /// Ends the group in order after the last operation. All ranks call it; a rank that fails does
@@ -168,8 +178,11 @@ pub trait DeviceCollective: Send + Sync + fmt::Debug {
     /// All ranks get the same bits; the order of addition is not defined.
     fn all_reduce_on_device(&self, own: &Tensor) -> Result<Tensor, CollectiveError>;
 
-    /// Returns this rank's [even shard](Collective::even_shard) of the sum of flat f32 tensors.
-    fn reduce_scatter_on_device(&self, own: &Tensor) -> Result<Tensor, CollectiveError>;
+    /// Prepares the exchange that returns this rank's [even shard](Collective::even_shard) of the
+    /// sum of flat f32 tensors.
+    ///
+    /// Memory is allocated here: a rank that has too little fails before the others wait for it.
+    fn prepare_reduce_scatter<'a>(&'a self, own: &Tensor) -> Result<PreparedSum<'a>, CollectiveError>;
 
     /// Prepares the exchange of [`Collective::all_gather_shards`], and returns it.
     ///
@@ -180,6 +193,9 @@ pub trait DeviceCollective: Send + Sync + fmt::Debug {
 
 /// Exchange of shards that is ready to run, once on every rank.
 pub type PreparedGather = Box<dyn FnOnce() -> Result<Vec<Tensor>, CollectiveError> + Send>;
+
+/// Sum over all ranks that is ready to run, once on every rank.
+pub type PreparedSum<'a> = Box<dyn FnOnce() -> Result<Tensor, CollectiveError> + 'a>;
 
 /// One rank's part of a tensor whose elements are divided among the ranks.
 #[derive(Debug, Clone)]

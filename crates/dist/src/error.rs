@@ -1,7 +1,7 @@
 //! Errors of collective calls.
 
-/// Error of a collective call. None of them can be retried: the process ends and resumes from a
-/// checkpoint.
+/// Error of a collective call. Except for [`Interrupted`](Self::Interrupted), none can be retried:
+/// the process ends and resumes from a checkpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum CollectiveError {
     /// A rank ended or lost its connection.
@@ -21,6 +21,12 @@ pub enum CollectiveError {
         /// The rank that differs.
         rank: usize,
     },
+    /// A rank could not take part in the call, and all ranks give up what they did.
+    #[error("rank {rank} interrupted the other ranks")]
+    Interrupted {
+        /// The rank that called [`interrupt`](crate::Collective::interrupt).
+        rank: usize,
+    },
     /// Error of candle or of the device.
     #[error(transparent)]
     Device(#[from] candle_core::Error),
@@ -30,10 +36,14 @@ pub enum CollectiveError {
 }
 
 impl From<CollectiveError> for candle_core::Error {
-    /// Keeps an error of the device as it is, so that a lack of memory is recognised.
+    /// Keeps an error of the device as it is, and that of an interruption as its source, so that a
+    /// lack of memory is recognised.
     fn from(error: CollectiveError) -> Self {
         match error {
             CollectiveError::Device(error) => error,
+            CollectiveError::Interrupted { .. } => {
+                Self::WrappedContext { wrapped: Box::new(error), context: "collective call".to_owned() }
+            }
             other => Self::wrap(other),
         }
     }

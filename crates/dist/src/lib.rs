@@ -40,7 +40,7 @@ mod tcp;
 mod threads;
 mod zero_stage;
 
-pub use collective::{Collective, DeviceCollective, PreparedGather, Shard, SingleProcess};
+pub use collective::{Collective, DeviceCollective, PreparedGather, PreparedSum, Shard, SingleProcess};
 pub use error::CollectiveError;
 pub use launch_env::LaunchEnv;
 #[cfg(feature = "nccl")]

@@ -1,5 +1,5 @@
-//! Experimental group whose GPUs communicate through NCCL. Needs `--features nccl`, and has never
-//! run on GPUs so far.
+//! Experimental group whose GPUs communicate through NCCL. Needs `--features nccl`. Tested on
+//! emulated GPUs, never run on real ones so far.
 //!
 //! The TCP connections of [`TcpGroup`] exchange NCCL's unique id and all small data. Gradients and
 //! weights go from GPU to GPU. A GPU would wait forever for a lost rank, so the process checks the
@@ -26,7 +26,7 @@ mod communicator;
 
 use crate::{
     Collective, CollectiveError, DeviceCollective, LaunchEnv, TcpGroup,
-    collective::{PreparedGather, Shard},
+    collective::{PreparedGather, PreparedSum, Shard},
 };
 use communicator::{Buffers, Communicator, Reduction, UniqueId};
 
@@ -140,14 +140,22 @@ impl Shared {
         Ok(())
     }
 
-    /// Sums flat f32 tensors over all ranks, and returns `count` elements of the sum.
-    fn sum(&self, reduction: Reduction, own: &Tensor, count: usize) -> Result<Tensor, CollectiveError> {
+    /// Prepares the sum of flat f32 tensors over all ranks, of which this rank gets `count`
+    /// elements.
+    fn prepare_sum(
+        &self,
+        reduction: Reduction,
+        own: &Tensor,
+        count: usize,
+    ) -> Result<PreparedSum<'_>, CollectiveError> {
         let own = own.contiguous()?;
         let sum = receive_into(count, &own)?;
-        let buffers = Buffers { send: pointer(&own)?, receive: pointer(&sum)? };
-        let device = own.device().as_cuda_device()?;
-        self.run("sum gradients", device, None, |comm, _| comm.sum_f32(reduction, buffers, count))?;
-        Ok(sum)
+        Ok(Box::new(move || {
+            let buffers = Buffers { send: pointer(&own)?, receive: pointer(&sum)? };
+            let device = own.device().as_cuda_device()?;
+            self.run("sum gradients", device, None, |comm, _| comm.sum_f32(reduction, buffers, count))?;
+            Ok(sum)
+        }))
     }
 }
 
@@ -194,16 +202,17 @@ impl GatherBuffers {
 impl DeviceCollective for NcclGroup {
     fn all_reduce_on_device(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
         let flat = own.flatten_all()?.to_dtype(DType::F32)?;
-        let sum = self.0.sum(Reduction::AllReduce, &flat, flat.elem_count())?;
+        let sum = self.0.prepare_sum(Reduction::AllReduce, &flat, flat.elem_count())?()?;
         Ok(sum.reshape(own.shape())?)
     }
 
-    fn reduce_scatter_on_device(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
+    fn prepare_reduce_scatter<'a>(&'a self, own: &Tensor) -> Result<PreparedSum<'a>, CollectiveError> {
         let count = own.elem_count();
         let size = count.div_ceil(self.world_size());
         let padded = own.flatten_all()?.pad_with_zeros(0, 0, self.world_size() * size - count)?;
-        let sum = self.0.sum(Reduction::ReduceScatter, &padded, size)?;
-        Ok(sum.narrow(0, 0, self.even_shard(count).len())?)
+        let exchange = self.0.prepare_sum(Reduction::ReduceScatter, &padded, size)?;
+        let own = self.even_shard(count).len();
+        Ok(Box::new(move || Ok(exchange()?.narrow(0, 0, own)?)))
     }
 
     fn prepare_gather(&self, shards: &[Shard]) -> Result<PreparedGather, CollectiveError> {

@@ -10,7 +10,7 @@ use candle_core::Tensor;
 
 use crate::{
     Collective, CollectiveError, DeviceCollective, ZeroStage,
-    collective::{PreparedGather, Shard},
+    collective::{PreparedGather, PreparedSum, Shard},
 };
 
 /// Collective whose ranks store shards, any of which a rank may gather at any time (as in ZeRO
@@ -21,6 +21,10 @@ use crate::{
 /// them; once every rank has reached its collective call, the call proceeds. So one rank may
 /// evaluate while the others wait in a collective call and serve their shards, and ranks may have
 /// different numbers of batches.
+///
+/// A rank that runs out of memory within a pass announces that instead of its next call
+/// ([`interrupt`](Collective::interrupt)). Once no rank needs tensors, the others' calls fail, and
+/// all ranks can make the same call again.
 ///
 /// A gather may run on a thread of its own ([`start_gather`](Self::start_gather)). The calls of a
 /// rank still run one at a time, in the order in which they were made. Clones are handles on the
@@ -67,6 +71,39 @@ impl Drop for CallTurn {
         self.begin().ended += 1;
         self.store.0.ended.notify_all();
     }
+}
+
+/// What a rank announces in a round.
+#[derive(Clone, Copy)]
+enum Announcement<'a> {
+    /// It needs these tensors.
+    Gather(&'a [usize]),
+    /// It has reached a collective call.
+    Call,
+    /// It gives up its pass.
+    Interrupt,
+}
+
+/// Id of no tensor, which announces an interruption.
+const INTERRUPT: u64 = u64::MAX;
+
+impl Announcement<'_> {
+    fn to_bytes(self) -> Vec<u8> {
+        match self {
+            Self::Gather(ids) => ids.iter().flat_map(|id| (*id as u64).to_le_bytes()).collect(),
+            Self::Call => Vec::new(),
+            Self::Interrupt => INTERRUPT.to_le_bytes().to_vec(),
+        }
+    }
+}
+
+/// What all ranks have announced in a round.
+#[derive(Default)]
+struct Round {
+    /// Tensors that ranks need, each list of ids once.
+    requested: Vec<Vec<usize>>,
+    /// First rank that gives up its pass.
+    interrupted_by: Option<usize>,
 }
 
 /// Tensors that this rank has asked for.
@@ -186,7 +223,7 @@ impl ShardedStore {
         GatherRequest { ids, shards, mut prepared }: GatherRequest,
     ) -> Result<Vec<Tensor>, CollectiveError> {
         let mut found = None;
-        for requested in self.exchange_requests(&ids)? {
+        for requested in self.announce(Announcement::Gather(&ids))?.requested {
             if requested == ids {
                 found = Some(match prepared.take() {
                     Some(exchange) => exchange()?,
@@ -199,22 +236,40 @@ impl ShardedStore {
         found.ok_or(CollectiveError::OutOfStep { rank: self.rank() })
     }
 
-    /// Returns what ranks request in this round, each list of ids once. A rank at a collective call
-    /// passes no ids.
-    fn exchange_requests(&self, own: &[usize]) -> Result<Vec<Vec<usize>>, CollectiveError> {
-        let message = own.iter().flat_map(|id| (*id as u64).to_le_bytes()).collect();
-        let mut requested: Vec<Vec<usize>> = Vec::new();
-        for (rank, message) in self.0.group.all_gather(message)?.iter().enumerate() {
+    /// Exchanges what the ranks announce in this round.
+    fn announce(&self, own: Announcement<'_>) -> Result<Round, CollectiveError> {
+        let mut round = Round::default();
+        for (rank, message) in self.0.group.all_gather(own.to_bytes())?.iter().enumerate() {
             let (ids, rest) = message.as_chunks::<8>();
-            let ids: Vec<usize> = ids.iter().map(|id| u64::from_le_bytes(*id) as usize).collect();
             if !rest.is_empty() {
                 return Err(CollectiveError::OutOfStep { rank });
             }
-            if !ids.is_empty() && !requested.contains(&ids) {
-                requested.push(ids);
+            if let [id] = ids
+                && u64::from_le_bytes(*id) == INTERRUPT
+            {
+                round.interrupted_by.get_or_insert(rank);
+                continue;
+            }
+            let ids: Vec<usize> = ids.iter().map(|id| u64::from_le_bytes(*id) as usize).collect();
+            if !ids.is_empty() && !round.requested.contains(&ids) {
+                round.requested.push(ids);
             }
         }
-        Ok(requested)
+        Ok(round)
+    }
+
+    /// Repeats an announcement, and serves the other ranks' requests, until no rank needs tensors.
+    /// Returns the rank that interrupts the others, if one does.
+    fn serve_all(&self, own: Announcement<'_>) -> Result<Option<usize>, CollectiveError> {
+        loop {
+            let Round { requested, interrupted_by } = self.announce(own)?;
+            if requested.is_empty() {
+                return Ok(interrupted_by);
+            }
+            for ids in requested {
+                self.serve(&ids)?;
+            }
+        }
     }
 
     /// Sends this rank's shards of tensors that other ranks need.
@@ -230,14 +285,9 @@ impl ShardedStore {
     ) -> Result<T, CollectiveError> {
         let turn = self.turn();
         drop(turn.begin());
-        loop {
-            let requested = self.exchange_requests(&[])?;
-            if requested.is_empty() {
-                return call(&*self.0.group);
-            }
-            for ids in requested {
-                self.serve(&ids)?;
-            }
+        match self.serve_all(Announcement::Call)? {
+            None => call(&*self.0.group),
+            Some(rank) => Err(CollectiveError::Interrupted { rank }),
         }
     }
 
@@ -276,6 +326,12 @@ impl Collective for ShardedStore {
         self.call(|group| group.reduce_scatter(values))
     }
 
+    fn interrupt(&self) -> Result<(), CollectiveError> {
+        let turn = self.turn();
+        drop(turn.begin());
+        self.serve_all(Announcement::Interrupt).map(|_| ())
+    }
+
     fn finish(&self) -> Result<(), CollectiveError> {
         self.call(|group| group.finish())
     }
@@ -290,8 +346,11 @@ impl DeviceCollective for ShardedStore {
         self.call_devices(|devices| devices.all_reduce_on_device(own))
     }
 
-    fn reduce_scatter_on_device(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
-        self.call_devices(|devices| devices.reduce_scatter_on_device(own))
+    fn prepare_reduce_scatter<'a>(&'a self, own: &Tensor) -> Result<PreparedSum<'a>, CollectiveError> {
+        let devices = self.0.group.device_collective();
+        let devices = devices.ok_or(CollectiveError::OutOfStep { rank: self.rank() })?;
+        let exchange = devices.prepare_reduce_scatter(own)?;
+        Ok(Box::new(move || self.call(|_| exchange())))
     }
 
     fn prepare_gather(&self, shards: &[Shard]) -> Result<PreparedGather, CollectiveError> {

@@ -48,6 +48,13 @@ impl CorruptedPairs {
         Ok(Some(Self { clean: batches(false)?, corrupted: batches(true)? }))
     }
 
+    /// Returns the most pairs that are evaluated of `pairs` training pairs, of which noise swapped
+    /// `swapped`: of each class up to 256, and none without swapped ones.
+    pub fn at_most(pairs: u64, swapped: u64) -> u64 {
+        let limit = PAIRS as u64;
+        if swapped == 0 { 0 } else { swapped.min(limit) + pairs.saturating_sub(swapped).min(limit) }
+    }
+
     /// Number of pairs.
     pub fn pairs(&self) -> usize {
         self.clean.iter().chain(&self.corrupted).map(|batch| batch.packed.sequences() / 2).sum()

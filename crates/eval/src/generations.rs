@@ -41,6 +41,15 @@ pub struct GenerationOptions {
     pub mode: GenerationMode,
 }
 
+impl GenerationOptions {
+    /// Returns how many prompts are continued at the same time, if the keys and values of one take
+    /// `cache_bytes`: as many as 256 MiB hold, but at least a micro-batch, since training needs more
+    /// memory for its sequences.
+    pub fn prompts_at_once(&self, cache_bytes: usize, micro_batch_size: usize) -> usize {
+        (CACHE_BYTES / cache_bytes.max(1)).max(micro_batch_size).clamp(1, PROMPTS_AT_ONCE)
+    }
+}
+
 /// A fixed set of held-out prompts.
 #[derive(Debug)]
 pub struct HeldOutPrompts<'a> {
@@ -212,12 +221,11 @@ impl<'a> HeldOutPrompts<'a> {
         }
     }
 
-    /// Returns how many prompts to continue at the same time: as many as [`CACHE_BYTES`] hold, but
-    /// at least a micro-batch, since training needs more memory for its sequences.
+    /// Returns how many prompts to continue at the same time.
     fn prompts_at_once(&self, decoder: &Decoder) -> usize {
         let longest = self.prompts.iter().map(|prompt| prompt.tokens.len()).max().unwrap_or(0);
-        let bytes = decoder.cache_bytes(longest + self.options.max_new_tokens).max(1);
-        (CACHE_BYTES / bytes).max(self.micro_batch_size).clamp(1, PROMPTS_AT_ONCE)
+        let bytes = decoder.cache_bytes(longest + self.options.max_new_tokens);
+        self.options.prompts_at_once(bytes, self.micro_batch_size)
     }
 
     fn generation(

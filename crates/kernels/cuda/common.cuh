@@ -35,7 +35,8 @@ __device__ inline void store(bf16 *to, float x) {
 
 __device__ inline float negative_infinity() { return __uint_as_float(0xff800000u); }
 
-__device__ inline float warp_sum(float x) {
+template <typename T>
+__device__ inline T warp_sum(T x) {
     for (u32 offset = WARP / 2; offset > 0; offset /= 2)
         x += __shfl_xor_sync(0xffffffffu, x, offset);
     return x;

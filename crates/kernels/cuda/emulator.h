@@ -2,7 +2,8 @@
 // standard output. Integers are little-endian. Input:
 //
 //   length u32, entry's name · grid u32 × 3 · block u32 × 3 · shared bytes u32 · number of arguments u32 · arguments
-//   argument: 0 (null pointer) | 1, bytes u8, value | 2, bytes u64, content of a buffer
+//   argument: 0 (null pointer) | 1, bytes u8, value | 2, buffer | 3, count u32, buffers (array of pointers to them)
+//   buffer: bytes u64, content
 //
 // The kernel runs under both schedules; it is an error if their results differ in a bit.
 // `--signatures` prints the parameters of all entries.
@@ -19,6 +20,9 @@ struct Argument {
     // Bytes of the scalar or the buffer.
     std::vector<char> bytes;
     bool null = false;
+    // Buffers behind an array of pointers, and the array.
+    std::vector<std::vector<char>> each;
+    std::vector<void *> pointers;
 };
 
 template <typename T>
@@ -74,6 +78,19 @@ struct Parameter<T *> {
     }
 };
 
+// Array of pointers.
+template <typename T>
+struct Parameter<T *const *> {
+    static std::string name() {
+        return std::string(std::is_const_v<T> ? "read" : "write") + " each " + Name<std::remove_const_t<T>>::value;
+    }
+    static T *const *of(Argument &argument) {
+        if (argument.pointers.empty()) shim::fail("an argument is not an array of pointers", 0);
+        for (std::size_t i = 0; i < argument.each.size(); ++i) argument.pointers[i] = argument.each[i].data();
+        return reinterpret_cast<T *const *>(argument.pointers.data());
+    }
+};
+
 struct Entry {
     std::string signature;
     std::function<void(std::vector<Argument> &)> call;
@@ -105,14 +122,26 @@ T read() {
     return value;
 }
 
+inline std::vector<char> read_buffer() {
+    std::vector<char> bytes(read<u64>());
+    read(bytes.data(), bytes.size());
+    return bytes;
+}
+
 inline Argument read_argument() {
     Argument argument;
     const u8 tag = read<u8>();
     argument.pointer = tag != 1;
     argument.null = tag == 0;
-    if (tag == 1) argument.bytes.resize(read<u8>());
-    if (tag == 2) argument.bytes.resize(read<u64>());
-    read(argument.bytes.data(), argument.bytes.size());
+    if (tag == 1) {
+        argument.bytes.resize(read<u8>());
+        read(argument.bytes.data(), argument.bytes.size());
+    }
+    if (tag == 2) argument.bytes = read_buffer();
+    if (tag == 3) {
+        argument.pointers.resize(read<u32>());
+        for (std::size_t i = 0; i < argument.pointers.size(); ++i) argument.each.push_back(read_buffer());
+    }
     return argument;
 }
 
@@ -144,11 +173,17 @@ int run(const Entries &entries, int count, char **options) {
         std::vector<Argument> copies = arguments;
         shim::run_grid([&] { found->second.call(copies); }, shared_bytes, schedule);
         for (std::size_t i = 0; i < results.size(); ++i)
-            if (results[i].bytes != copies[i].bytes) shim::fail("the result depends on the order of threads", 0);
+            if (results[i].bytes != copies[i].bytes || results[i].each != copies[i].each)
+                shim::fail("the result depends on the order of threads", 0);
         results = std::move(copies);
     }
-    for (const Argument &argument : results)
-        if (!argument.bytes.empty() && argument.pointer) std::fwrite(argument.bytes.data(), 1, argument.bytes.size(), stdout);
+    const auto write = [](const std::vector<char> &bytes) {
+        if (!bytes.empty()) std::fwrite(bytes.data(), 1, bytes.size(), stdout);
+    };
+    for (const Argument &argument : results) {
+        if (argument.pointer) write(argument.bytes);
+        for (const std::vector<char> &bytes : argument.each) write(bytes);
+    }
     return 0;
 }
 

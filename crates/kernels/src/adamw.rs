@@ -1,22 +1,23 @@
-//! One step of AdamW (arXiv 1711.05101) on one parameter.
+//! One step of AdamW (arXiv 1711.05101) on all parameters.
 
 use crate::{
-    Launch, Operation, ScalarType,
-    kernel::{ADAMW, read, value, write},
+    KernelError, Launch, Operation, ScalarType,
+    kernel::{ADAMW, read, read_each, value, write_each},
 };
 
-/// Operation of [`step`], with the same bits on CPU and GPU.
+/// Operation of [`step`] on several parameters, with the same bits on CPU and GPU.
 ///
-/// `value` and `gradient` have the parameter's element type; the moments are f32.
+/// `counts` are the numbers of elements of the parameters. Weights and moments are f32, gradients
+/// have the element type.
 pub static STEP: Operation = Operation {
     source: &ADAMW,
     name: "adamw",
     parameters: &[
-        write("value", ScalarType::Generic),
-        write("first", ScalarType::F32),
-        write("second", ScalarType::F32),
-        read("gradient", ScalarType::Generic),
-        value("count", ScalarType::U64),
+        write_each("values", ScalarType::F32),
+        write_each("firsts", ScalarType::F32),
+        write_each("seconds", ScalarType::F32),
+        read_each("gradients", ScalarType::Generic),
+        read("counts", ScalarType::U64),
         value("beta1", ScalarType::F32),
         value("beta2", ScalarType::F32),
         value("scale", ScalarType::F32),
@@ -28,9 +29,9 @@ pub static STEP: Operation = Operation {
 
 pub(crate) static OPERATIONS: &[&Operation] = &[&STEP];
 
-/// Returns the launch of [`STEP`].
-pub fn launch(count: usize) -> Launch {
-    Launch::elements(count)
+/// Returns the launch of [`STEP`] for parameters with these numbers of elements.
+pub fn launch(counts: &[usize]) -> Result<Launch, KernelError> {
+    Launch::elements_of_each(counts)
 }
 
 /// Constants of one AdamW step.
@@ -50,7 +51,7 @@ pub struct AdamWConstants {
     pub decay: f32,
 }
 
-/// Twin of [`STEP`]. Updates a parameter and its moments in place:
+/// Twin of [`STEP`] for one parameter. Updates it and its moments in place:
 ///
 /// ```text
 /// g = scale·gradient
@@ -59,7 +60,7 @@ pub struct AdamWConstants {
 /// p ← decay·p − rate·m/(√v + ε)
 /// ```
 ///
-/// Each product and sum is rounded to f32. The caller rounds the new value of a bf16 parameter.
+/// Each product and sum is rounded to f32.
 pub fn step(
     value: &mut [f32],
     first: &mut [f32],

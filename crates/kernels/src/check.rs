@@ -14,6 +14,7 @@ mod log_prob;
 mod norm;
 mod random;
 mod rotary;
+mod squares;
 
 pub use argument::Argument;
 use argument::TwinInput;
@@ -61,6 +62,7 @@ pub fn all(machine: &mut dyn Machine) -> Vec<Check> {
         activation::check(&mut runner, element);
         log_prob::check(&mut runner, element);
         adamw::check(&mut runner, element);
+        squares::check(&mut runner, element);
         dequantise::check(&mut runner, element);
         attention::check(&mut runner, element);
     }

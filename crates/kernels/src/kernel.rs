@@ -112,6 +112,10 @@ pub enum ParameterKind {
     Read(ScalarType),
     /// Device pointer to write, and possibly to read.
     Write(ScalarType),
+    /// Device pointer to an array of device pointers, each to read.
+    ReadEach(ScalarType),
+    /// Device pointer to an array of device pointers, each to write, and possibly to read.
+    WriteEach(ScalarType),
     /// Scalar passed by value.
     Value(ScalarType),
 }
@@ -121,6 +125,8 @@ impl ParameterKind {
         match self {
             Self::Read(item) => Self::Read(item.with_element(element)),
             Self::Write(item) => Self::Write(item.with_element(element)),
+            Self::ReadEach(item) => Self::ReadEach(item.with_element(element)),
+            Self::WriteEach(item) => Self::WriteEach(item.with_element(element)),
             Self::Value(item) => Self::Value(item.with_element(element)),
         }
     }
@@ -131,6 +137,8 @@ impl fmt::Display for ParameterKind {
         match self {
             Self::Read(item) => write!(f, "read {item}"),
             Self::Write(item) => write!(f, "write {item}"),
+            Self::ReadEach(item) => write!(f, "read each {item}"),
+            Self::WriteEach(item) => write!(f, "write each {item}"),
             Self::Value(item) => item.fmt(f),
         }
     }
@@ -181,6 +189,14 @@ pub(crate) const fn read(name: &'static str, item: ScalarType) -> KernelParamete
 
 pub(crate) const fn write(name: &'static str, item: ScalarType) -> KernelParameter {
     KernelParameter { name, kind: ParameterKind::Write(item) }
+}
+
+pub(crate) const fn read_each(name: &'static str, item: ScalarType) -> KernelParameter {
+    KernelParameter { name, kind: ParameterKind::ReadEach(item) }
+}
+
+pub(crate) const fn write_each(name: &'static str, item: ScalarType) -> KernelParameter {
+    KernelParameter { name, kind: ParameterKind::WriteEach(item) }
 }
 
 pub(crate) const fn value(name: &'static str, item: ScalarType) -> KernelParameter {

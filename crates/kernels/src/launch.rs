@@ -24,6 +24,18 @@ impl Launch {
         Self { grid: [blocks as u32, 1], block: THREADS, shared_bytes: 0 }
     }
 
+    /// Launches a row of blocks for each of several tensors, given their numbers of elements, with a
+    /// grid-stride loop over the elements of a tensor.
+    pub(crate) fn elements_of_each(counts: &[usize]) -> Result<Self, KernelError> {
+        let (what, count, limit) = ("tensors", counts.len(), u16::MAX.into());
+        if count > limit {
+            return Err(KernelError::TooMany { what, count, limit });
+        }
+        let largest = counts.iter().max().map_or(0, |count| count.div_ceil(THREADS as usize));
+        let blocks = largest.min((MAX_BLOCKS / count.max(1)).max(MIN_BLOCKS_OF_EACH));
+        Ok(Self { grid: [blocks as u32, count as u32], block: THREADS, shared_bytes: 0 })
+    }
+
     /// Launches a block for each row.
     pub(crate) fn rows(rows: usize, block: u32, shared_bytes: u32) -> Result<Self, KernelError> {
         Ok(Self { grid: [size("rows", rows)?, 1], block, shared_bytes })
@@ -36,6 +48,10 @@ pub(crate) const THREADS: u32 = 256;
 /// Largest number of elementwise blocks: more than a GPU runs at once, so that all its
 /// multiprocessors stay busy.
 const MAX_BLOCKS: usize = 1 << 14;
+
+/// Blocks of a tensor among many, if it has elements for them: enough for the largest not to take
+/// much longer than the others.
+const MIN_BLOCKS_OF_EACH: usize = 64;
 
 /// Warp size.
 pub(crate) const WARP: u32 = 32;

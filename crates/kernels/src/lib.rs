@@ -40,6 +40,7 @@ mod launch;
 pub mod log_prob;
 pub mod norm;
 pub mod rotary;
+pub mod squares;
 
 pub use element::Element;
 pub use kernel::{Kernel, KernelParameter, Operation, ParameterKind, SOURCES, ScalarType, Source};
@@ -55,6 +56,7 @@ pub fn kernels() -> Vec<Kernel> {
         log_prob::OPERATIONS,
         norm::OPERATIONS,
         rotary::OPERATIONS,
+        squares::OPERATIONS,
     ];
     operations.into_iter().flatten().flat_map(|operation| operation.kernels()).collect()
 }

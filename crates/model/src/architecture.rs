@@ -160,6 +160,12 @@ pub struct Biases {
 }
 
 impl Architecture {
+    /// Returns the bytes of the keys and values of one sequence of `tokens`, with numbers of
+    /// `bytes` bytes.
+    pub fn cache_bytes(&self, tokens: usize, bytes: usize) -> usize {
+        2 * self.layers * self.key_heads * self.head_dim * tokens * bytes
+    }
+
     /// Returns the shape of full attention.
     pub(crate) fn heads(&self) -> AttentionHeads {
         let heads = AttentionHeads::new(self.query_heads, self.key_heads, self.head_dim);

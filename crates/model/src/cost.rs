@@ -4,6 +4,7 @@ mod batch_size;
 mod flops;
 mod memory;
 mod parameter_count;
+mod phases;
 mod planned;
 
 pub use batch_size::BatchSize;

@@ -14,6 +14,7 @@ use crate::{
     Architecture,
     architecture::{AttentionHeads, EmbeddingScale, RotaryTable},
     cost::{BatchSize, Footprint, TrainedElements, dequantised_bytes},
+    device::KernelGroup,
     layers::{BlockContext, DecoderBlock, Head, LayerContext, SavedBlock, SavedHead},
     ops::{self, AttentionBatch},
     pack::{PackedBatch, ScoredToken},
@@ -245,8 +246,10 @@ impl Decoder {
     /// Returns how many of the first blocks to recompute so that the step fits into `bytes`; all of
     /// them if it does not fit.
     fn recomputed_within(&self, bytes: u64, batch: &PackedBatch) -> usize {
-        // A pass does not know whether other micro-batches have left gradients; assume so.
-        let recomputed = self.footprint().recomputed_within(bytes, &BatchSize::from(batch), true);
+        // A pass does not know whether other micro-batches have left gradients, or whether the
+        // reference runs after it; assume so.
+        let footprint = Footprint { reference_pass: true, ..self.footprint() };
+        let recomputed = footprint.recomputed_within(bytes, &BatchSize::from(batch), true);
         recomputed.map_or(self.blocks.len(), |recomputed| recomputed as usize)
     }
 
@@ -302,6 +305,8 @@ impl Decoder {
                 .unwrap_or(0),
             gathered_block: linears().map(|linear| self.gathered_bytes(&linear.weight) as u64).sum(),
             device: self.device().into(),
+            kernels: KernelGroup::in_use(),
+            reference_pass: false,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use prospect_core::{checksums::ChecksumError, not_fetched::NotFetched};
+use prospect_dist::CollectiveError;
 
 /// Failure to load, run or save a model.
 #[derive(Debug, thiserror::Error)]
@@ -61,14 +62,16 @@ pub fn is_out_of_memory(error: &candle_core::Error) -> bool {
                 .iter()
                 .any(|known| code.contains(known))
         }
+        // Another rank has run out of memory.
+        E::WrappedContext { wrapped, .. } => {
+            matches!(wrapped.downcast_ref(), Some(CollectiveError::Interrupted { .. }))
+        }
         _ => false,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use prospect_dist::CollectiveError;
-
     use super::*;
 
     #[test]
@@ -82,6 +85,9 @@ mod tests {
             assert!(is_out_of_memory(&driver(code).context("attention").bt()));
             assert!(is_out_of_memory(&CollectiveError::Device(driver(code)).into()));
         }
+        let interrupted = candle_core::Error::from(CollectiveError::Interrupted { rank: 1 });
+        assert!(is_out_of_memory(&interrupted.context("gradient").bt()));
+        assert!(!is_out_of_memory(&CollectiveError::OutOfStep { rank: 1 }.into()));
         assert!(!is_out_of_memory(&driver("CUDA_ERROR_ILLEGAL_ADDRESS")));
         assert!(!is_out_of_memory(&candle_core::Error::msg("CUDA_ERROR_OUT_OF_MEMORY in a text")));
     }

@@ -67,7 +67,7 @@ pub use decoder::{Activations, Adapter, Decoder, Generated, GenerationConfig, Pr
 pub use device::DeviceKind;
 pub use error::{ModelError, is_out_of_memory};
 pub use model::Model;
-pub use ops::{AdamWConstants, adamw};
+pub use ops::{AdamWConstants, AdamWUpdate, adamw, sum_of_squares};
 pub use pack::{PackedBatch, Packer, PromptId, PromptTree, ScoredToken, SequenceText};
 pub use parameters::{Gradients, Parameter, Parameters};
 

@@ -322,7 +322,24 @@ pub(crate) fn dequantise(matrix: &QTensor, dtype: DType, device: &Device) -> Res
     matrix.dequantize(device)?.to_dtype(dtype)
 }
 
-/// Takes one AdamW step with a fused kernel: updates a parameter and its moments (f32) in place.
+/// Tensors of one parameter in an AdamW step.
+#[derive(Debug, Clone, Copy)]
+pub struct AdamWUpdate<'a> {
+    /// Weights, in f32.
+    pub value: &'a Tensor,
+    /// d loss / d weights.
+    pub gradient: &'a Tensor,
+    /// First and second moment, in f32.
+    pub moments: [&'a Tensor; 2],
+}
+
+/// Returns true if all tensors have this type.
+#[cfg(feature = "cuda")]
+fn all_are<'a>(mut tensors: impl Iterator<Item = &'a Tensor>, dtype: DType) -> bool {
+    tensors.all(|tensor| tensor.dtype() == dtype)
+}
+
+/// Takes one AdamW step on several parameters with one kernel: updates weights and moments in place.
 ///
 /// ```text
 /// g = scale·gradient
@@ -331,23 +348,45 @@ pub(crate) fn dequantise(matrix: &QTensor, dtype: DType, device: &Device) -> Res
 /// p ← decay·p − rate·m/(√v + ε)
 /// ```
 ///
-/// Returns false and changes nothing if the device has no kernel or the kernel is not enabled.
-pub fn adamw(
-    value: &Tensor,
-    gradient: &Tensor,
-    moments: [&Tensor; 2],
-    constants: &AdamWConstants,
-) -> Result<bool> {
-    match value.device() {
+/// Returns false and changes nothing if the device has no kernel for tensors of these types, or the
+/// kernel is not enabled.
+pub fn adamw(updates: &[AdamWUpdate<'_>], constants: &AdamWConstants) -> Result<bool> {
+    match updates.first().map(|update| update.value.device()) {
         #[cfg(feature = "cuda")]
-        Device::Cuda(gpu) if KernelGroup::AdamW.is_on() && value.dtype() != DType::F64 => {
-            kernels::adamw(&Gpu(gpu), value, gradient, moments, constants)?;
+        Some(Device::Cuda(gpu)) if KernelGroup::AdamW.is_on() => {
+            let gradients = updates[0].gradient.dtype();
+            if !all_are(updates.iter().map(|update| update.value), DType::F32)
+                || !all_are(updates.iter().map(|update| update.gradient), gradients)
+                || !matches!(gradients, DType::F32 | DType::BF16)
+            {
+                return Ok(false);
+            }
+            kernels::adamw(&Gpu(gpu), updates, constants)?;
             Ok(true)
         }
         _ => {
-            let _ = (gradient, moments, constants);
+            let _ = constants;
             Ok(false)
         }
+    }
+}
+
+/// Returns the sum of the squares of all elements of several tensors, from one kernel; None if the
+/// device has no kernel for tensors of these types, or the kernel is not enabled.
+pub fn sum_of_squares(tensors: &[&Tensor]) -> Result<Option<f64>> {
+    match tensors.first() {
+        #[cfg(feature = "cuda")]
+        Some(first)
+            if KernelGroup::AdamW.is_on()
+                && matches!(first.dtype(), DType::F32 | DType::BF16)
+                && all_are(tensors.iter().copied(), first.dtype()) =>
+        {
+            match first.device() {
+                Device::Cuda(gpu) => kernels::sum_of_squares(&Gpu(gpu), tensors).map(Some),
+                _ => Ok(None),
+            }
+        }
+        _ => Ok(None),
     }
 }
 

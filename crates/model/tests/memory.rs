@@ -8,8 +8,8 @@ use candle_core::Device;
 use prospect_core::config::Document;
 use prospect_dist::{ProcessGroup, ZeroStage, thread_group};
 use prospect_model::{
-    Activations, Architecture, BatchSize, Decoder, Dtype, Gradients, LoraConfig, ModelFile, PackedBatch,
-    Packer, Recipe,
+    Activations, Architecture, BatchSize, Decoder, Dtype, Footprint, Gradients, LoraConfig, ModelFile,
+    PackedBatch, Packer, Recipe,
 };
 use prospect_testkit::{CountingAllocator, bytes_in_use, peak_bytes, peak_of, reset_peak};
 
@@ -142,7 +142,8 @@ fn a_budget_is_kept() {
     let (_, architecture) = architectures().remove(0);
     let policy =
         Decoder::random(architecture, 0).unwrap().with_lora(LoraConfig { r: 8, alpha: 16.0 }, 0).unwrap();
-    let (size, batch) = (policy.footprint(), batch(4, 0));
+    // As a pass assumes, the reference runs after it.
+    let (size, batch) = (Footprint { reference_pass: true, ..policy.footprint() }, batch(4, 0));
     let demand = |recomputed| size.demand(&BatchSize::from(&batch), recomputed, true).total();
     let layers = policy.architecture().layers as u64;
     assert!(demand(layers) < demand(0));
@@ -152,11 +153,11 @@ fn a_budget_is_kept() {
         assert!(found <= recomputed && demand(found) <= budget);
     }
     assert_eq!(size.recomputed_within(demand(layers) - 1, &BatchSize::from(&batch), true), None);
-    // A pass with this budget stays within it.
+    // A pass with this budget stays within it, with room for the reference.
     let fixed = (size.frozen + size.trained.bytes() + 8 * size.trained.count) as usize;
     let budget = demand(layers / 2);
     let taken = fixed + peak_of_step(&policy, &batch, Activations::Within(budget), 1);
-    let (least, most) = (0.85 * budget as f64, 1.05 * budget as f64);
+    let (least, most) = (0.75 * budget as f64, 1.05 * budget as f64);
     assert!((least..most).contains(&(taken as f64)), "{taken} of {budget}");
 }
 

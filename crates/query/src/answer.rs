@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use crate::{QueryError, Table, parquet_file::write_batches};
 
 /// Result of a query: named columns of equal length.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Answer {
     columns: Vec<(String, Values)>,
     rows: usize,

@@ -2,18 +2,22 @@
 
 mod columns;
 
-use std::path::PathBuf;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
+use arrow_array::RecordBatch;
 use prospect_data::{DatasetFile, RejectedRow, Split, read_columns, read_rejected};
 
 use self::columns::{FileColumn, pair_columns, row_columns};
 use crate::{
     QueryError,
-    table::{Column, ColumnType, RowColumn, Signed, Table, batch},
+    table::{Column, ColumnType, RowBatches, RowColumn, Signed, Table, batch},
 };
 
 /// Datasets that are queried together.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Datasets {
     /// Name and directory of each dataset.
     pub(crate) datasets: Vec<(String, PathBuf)>,
@@ -59,27 +63,24 @@ impl Datasets {
             meaning: DATA.to_owned(),
         };
         let all: Vec<Column> = self.are_named.then_some(data).into_iter().chain(own).collect();
-        let (this, described) = (self.clone(), all.clone());
+        let (datasets, columns, described) = (self.datasets.clone(), Arc::new(columns), all.clone());
         Table::new(name, meaning, all, move |only| {
-            let only: Vec<&Column> = only.iter().filter_map(|index| described.get(*index)).collect();
-            let mut batches = Vec::new();
-            for (data, directory) in &this.datasets {
-                for split in Split::ALL {
-                    let needed = needed(&columns, &only);
-                    for read in read_columns(directory, file, split, &needed)? {
-                        let read = read?;
-                        let arrays = only.iter().map(|column| {
-                            match columns.iter().find(|known| known.name == column.name) {
-                                Some(known) => known.array(&read, split),
-                                None => Ok(columns::repeated(data, read.num_rows())),
-                            }
-                        });
-                        let fields = only.iter().map(|column| column.field()).collect();
-                        batches.push(batch(fields, arrays.collect::<Result<_, _>>()?, read.num_rows())?);
-                    }
-                }
-            }
-            Ok(batches)
+            let wanted = WantedColumns {
+                file,
+                columns: Arc::clone(&columns),
+                only: only.iter().filter_map(|index| described.get(*index).cloned()).collect(),
+            };
+            let files: Vec<_> = datasets
+                .iter()
+                .flat_map(|(data, directory)| {
+                    Split::ALL.map(|split| (data.clone(), directory.clone(), split))
+                })
+                .collect();
+            let batches = files.into_iter().flat_map(move |(data, directory, split)| {
+                let failed = |error| Box::new(std::iter::once(Err(error))) as RowBatches;
+                wanted.read(data, &directory, split).unwrap_or_else(failed)
+            });
+            Ok(Box::new(batches) as RowBatches)
         })
     }
 
@@ -107,6 +108,34 @@ impl Datasets {
     }
 }
 
+/// Columns of a table that are read from files of one kind.
+#[derive(Clone)]
+struct WantedColumns {
+    file: DatasetFile,
+    /// All columns of the files.
+    columns: Arc<Vec<FileColumn>>,
+    only: Arc<[Column]>,
+}
+
+impl WantedColumns {
+    /// Reads the file of a split of the dataset `data`.
+    fn read(&self, data: String, directory: &Path, split: Split) -> Result<RowBatches, QueryError> {
+        let read = read_columns(directory, self.file, split, &needed(&self.columns, &self.only))?;
+        let this = self.clone();
+        Ok(Box::new(read.map(move |read| this.convert(&read?, &data, split))))
+    }
+
+    fn convert(&self, read: &RecordBatch, data: &str, split: Split) -> Result<RecordBatch, QueryError> {
+        let array = |column: &Column| match self.columns.iter().find(|known| known.name == column.name) {
+            Some(known) => known.array(read, split),
+            None => Ok(columns::repeated(data, read.num_rows())),
+        };
+        let fields = self.only.iter().map(Column::field).collect();
+        let arrays = self.only.iter().map(array).collect::<Result<_, _>>()?;
+        batch(fields, arrays, read.num_rows())
+    }
+}
+
 /// A rejected row, after the name of its dataset.
 type Rejected = (String, RejectedRow);
 
@@ -115,7 +144,7 @@ const DATA: &str = "Directory of the dataset, as in `runs`";
 
 /// Returns the parquet columns that the wanted columns are made from. At least one, which gives
 /// the number of rows.
-fn needed(columns: &[FileColumn], only: &[&Column]) -> Vec<&'static str> {
+fn needed(columns: &[FileColumn], only: &[Column]) -> Vec<&'static str> {
     let wanted = columns.iter().filter(|column| only.iter().any(|wanted| wanted.name == column.name));
     let mut names: Vec<&'static str> = wanted.filter_map(|column| column.values.source()).collect();
     names.sort_unstable();

@@ -2,7 +2,7 @@
 
 use std::{any::Any, sync::Arc};
 
-use arrow_array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray};
+use arrow_array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use polars::{
     error::{PolarsError, PolarsResult},
     prelude::{
@@ -24,17 +24,47 @@ pub(crate) fn scan(table: &Table) -> PolarsResult<LazyFrame> {
 
 /// Reads columns of a table.
 pub(crate) fn frame(table: &Table, names: &[&str]) -> Result<DataFrame, QueryError> {
-    let positions: Vec<usize> = names.iter().filter_map(|name| table.position(name)).collect();
-    let described = positions.iter().filter_map(|position| table.columns.get(*position));
-    let mut frame = DataFrame::empty_with_schema(&described.map(field).collect::<Schema>());
-    for batch in table.read(&positions)? {
-        let schema = batch.schema();
-        let columns = schema.fields().iter().zip(batch.columns());
-        let columns = columns.map(|(field, array)| column(field.name().as_str().into(), array));
-        let part = DataFrame::new(batch.num_rows(), columns.collect::<PolarsResult<_>>()?)?;
-        frame = if frame.height() == 0 { part } else { frame.vstack(&part)? };
+    let mut frame = empty(table, names);
+    for batch in table.read(&positions(table, names))? {
+        append(&mut frame, &batch?)?;
     }
     Ok(frame)
+}
+
+/// Reads columns of a table in parts of at least `rows` rows, but for the last.
+pub(crate) fn frames(
+    table: &Table,
+    names: &[&str],
+    rows: usize,
+    each: &mut dyn FnMut(DataFrame) -> Result<(), QueryError>,
+) -> Result<(), QueryError> {
+    let mut frame = empty(table, names);
+    for batch in table.read(&positions(table, names))? {
+        append(&mut frame, &batch?)?;
+        if frame.height() >= rows {
+            each(std::mem::replace(&mut frame, empty(table, names)))?;
+        }
+    }
+    if frame.height() > 0 { each(frame) } else { Ok(()) }
+}
+
+fn positions(table: &Table, names: &[&str]) -> Vec<usize> {
+    names.iter().filter_map(|name| table.position(name)).collect()
+}
+
+fn empty(table: &Table, names: &[&str]) -> DataFrame {
+    let positions = positions(table, names);
+    let described = positions.iter().filter_map(|position| table.columns.get(*position));
+    DataFrame::empty_with_schema(&described.map(field).collect::<Schema>())
+}
+
+fn append(frame: &mut DataFrame, batch: &RecordBatch) -> Result<(), QueryError> {
+    let schema = batch.schema();
+    let columns = schema.fields().iter().zip(batch.columns());
+    let columns = columns.map(|(field, array)| column(field.name().as_str().into(), array));
+    let part = DataFrame::new(batch.num_rows(), columns.collect::<PolarsResult<_>>()?)?;
+    *frame = if frame.height() == 0 { part } else { frame.vstack(&part)? };
+    Ok(())
 }
 
 struct TableScan(Table);

@@ -1,8 +1,8 @@
 //! Summary of a dataset directory: counts, lengths, noise, contradictions, rejected rows and
 //! examples.
 //!
-//! Counts come from lazy expressions over the tables `rows` and `pairs`. Texts are measured while
-//! they are read and not kept.
+//! Counts come from lazy expressions over the tables `rows` and `pairs`, one part of their rows
+//! after another. Texts are measured while they are read and not kept.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::QueryError;
 
-mod columns;
+mod counts;
 mod examples;
 mod lengths;
 mod rejections;
@@ -22,7 +22,7 @@ pub use examples::Example;
 pub use lengths::{LengthHistogram, Lengths};
 pub use rejections::{RejectedExample, Rejections};
 
-use columns::DatasetColumns;
+use counts::DatasetCounts;
 
 /// Summary of a dataset directory.
 #[derive(Debug, Serialize)]
@@ -111,9 +111,9 @@ pub fn summarise(
     progress: &dyn Fn(u64),
 ) -> Result<DatasetSummary, QueryError> {
     let manifest = read_manifest(dataset)?;
-    let columns = DatasetColumns::read(dataset)?;
-    let groups = columns.groups()?;
-    let mut splits = columns.splits(&groups)?;
+    let counts = DatasetCounts::read(dataset, examples)?;
+    let groups = counts.groups();
+    let mut splits = counts.splits(&groups);
     if let Some(tokens) = tokens {
         for (split, summary) in &mut splits {
             summary.tokens = Some(token_lengths(dataset, *split, tokens, progress)?);
@@ -129,7 +129,7 @@ pub fn summarise(
         groups: groups.collect(),
         splits,
         rejected: Rejections::new(read_rejected(dataset)?),
-        examples: columns.examples(dataset, examples)?,
+        examples: counts.examples(dataset)?,
         manifest,
     })
 }

@@ -55,8 +55,11 @@ impl Column {
     }
 }
 
+/// Batches of the rows of a table, each read when it is asked for.
+pub(crate) type RowBatches = Box<dyn Iterator<Item = Result<RecordBatch, QueryError>>>;
+
 /// Reads the columns at these positions of a table, in batches.
-type ReadColumns = dyn Fn(&[usize]) -> Result<Vec<RecordBatch>, QueryError> + Send + Sync;
+type ReadColumns = dyn Fn(&[usize]) -> Result<RowBatches, QueryError> + Send + Sync;
 
 /// A table of a dataset or sweep. Its values are read when they are needed.
 #[derive(Clone)]
@@ -76,7 +79,7 @@ impl Table {
         name: &'static str,
         meaning: &'static str,
         columns: Vec<Column>,
-        read: impl Fn(&[usize]) -> Result<Vec<RecordBatch>, QueryError> + Send + Sync + 'static,
+        read: impl Fn(&[usize]) -> Result<RowBatches, QueryError> + Send + Sync + 'static,
     ) -> Self {
         Self { name, meaning, columns, read: Arc::new(read) }
     }
@@ -95,19 +98,19 @@ impl Table {
             let wanted: Vec<_> = only.iter().filter_map(|index| columns.get(*index)).collect();
             let fields = wanted.iter().map(|column| column.column().field()).collect();
             let arrays = wanted.iter().map(|column| column.array(rows)).collect();
-            Ok(vec![batch(fields, arrays, rows.len())?])
+            Ok(Box::new(std::iter::once(batch(fields, arrays, rows.len()))) as RowBatches)
         };
         Self::new(name, meaning, described, read)
     }
 
     /// Reads the columns at these positions, in batches.
-    pub(crate) fn read(&self, columns: &[usize]) -> Result<Vec<RecordBatch>, QueryError> {
+    pub(crate) fn read(&self, columns: &[usize]) -> Result<RowBatches, QueryError> {
         (self.read)(columns)
     }
 
     /// Reads all columns, in batches.
     pub(crate) fn read_all(&self) -> Result<Vec<RecordBatch>, QueryError> {
-        self.read(&(0..self.columns.len()).collect::<Vec<_>>())
+        self.read(&(0..self.columns.len()).collect::<Vec<_>>())?.collect()
     }
 
     /// Returns the position of a column.

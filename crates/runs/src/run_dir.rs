@@ -7,6 +7,7 @@ use std::{
 
 use fs_err::{File, OpenOptions};
 use prospect_core::{
+    checksums,
     errors::chain,
     files::{write_json, write_whole},
 };
@@ -52,6 +53,10 @@ pub struct Status {
     #[serde(default, alias = "error", skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
+
+/// Files of a complete run that later commands only read, and that do not depend on the machine.
+const RECORDS: [&str; 5] =
+    ["metrics.jsonl", "pairs.jsonl", "thumbs.jsonl", "generations.jsonl", "samples.jsonl"];
 
 /// Directory of one run.
 #[derive(Debug, Clone)]
@@ -124,6 +129,25 @@ impl RunDir {
         let records = self.metrics().unwrap_or_default();
         let tokens = last(&records, "num_tokens").unwrap_or(0.0) as u64;
         self.set_status(&Status { state, seconds, tokens, reason: Some(reason) })
+    }
+
+    /// Records the hashes of the records of a complete run, which no longer change.
+    pub fn record_hashes(&self) -> Result<(), RunsError> {
+        let names = RECORDS.into_iter().filter(|name| self.path.join(name).exists());
+        Ok(checksums::record(&self.path, &names.collect::<Vec<_>>())?)
+    }
+
+    /// Reads every record of the run. The error names the file and the line that cannot be read.
+    pub fn check_records(&self) -> Result<(), RunsError> {
+        self.config()?;
+        self.status()?;
+        self.metrics()?;
+        self.pairs()?;
+        self.thumbs()?;
+        self.generations()?;
+        self.samples()?;
+        self.judgements()?;
+        Ok(())
     }
 
     /// Path of the file with the error of a failed run and all of its causes.

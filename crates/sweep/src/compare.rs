@@ -25,7 +25,7 @@ use prospect_train::ObjectiveName;
 use self::costs::{Costs, measured_costs, nominal_costs};
 pub use self::{facts::DataFacts, session::ComparisonSession};
 pub(crate) use self::{
-    facts::Probe,
+    facts::{Probe, ProbeRequest},
     plan_file::{MAX_LENGTH, MICRO_BATCH, sft},
 };
 use crate::{
@@ -122,13 +122,15 @@ impl ComparisonPlan {
         sources: &RecipeSources<'_>,
         out: &Path,
     ) -> Result<Self, SweepError> {
-        let probe = Probe::new(options, sources, out)?;
+        let ComparisonRequest { data, model, settings, .. } = &options.request;
+        let inputs = ProbeRequest { data, model, settings, sft: options.sft };
+        let probe = Probe::new(inputs, sources, out)?;
         let named = methods::parse(&options.request.methods)?;
         let are_default = named.is_empty();
         let mut methods = if are_default { methods::default_for(probe.facts.has_pairs()) } else { named };
         probe.check(&methods)?;
         let costs = match options.budget {
-            Budget::Steps(_) => nominal_costs(probe.sft_steps(options)),
+            Budget::Steps(_) => nominal_costs(probe.sft_steps()),
             Budget::Time(_) => measured_costs(options, &probe, &methods, sources, out)?,
         };
         let mut left_out = Vec::new();

@@ -1,12 +1,14 @@
 //! Estimates of memory, time and training length, before anything is trained.
 
 mod cards;
+mod evaluation;
 mod memory;
 mod remaining;
 mod schedule;
 mod time;
 
 pub use cards::{ASSUMED_RATE, CARDS, CardEstimate, CardFit, estimate_cards};
+pub use evaluation::EvaluationCost;
 pub use memory::{MemoryEstimate, Parallelism, estimate_memory};
 pub use remaining::{RemainingWork, TrainingCost, remaining_work};
 pub use schedule::{SeriesSchedule, TrainingSchedule, training_schedule};

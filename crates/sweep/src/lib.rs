@@ -14,6 +14,7 @@
 //! [`estimate_memory`] compute arithmetic, disk space and memory without measuring,
 //! [`training_schedule`] lists steps and epochs of each series, and [`Submission`] hands workers to
 //! Slurm. A [`Triage`] ranks the labels of a dataset by their disagreement with held-out policies.
+//! [`Verification`] finds damaged files of sweeps and datasets, [`Garbage`] what no run needs.
 //! A [`ComparisonSession`] compares methods in stages; each stage is such a sweep.
 //!
 //! Settings are addressed by dotted keys: `data.…` (the data recipe), `model.…` (the model recipe),
@@ -58,11 +59,13 @@ mod config;
 mod error;
 mod estimate;
 mod exec;
+mod garbage;
 mod plan;
 mod search;
 mod slurm;
 mod status;
 mod triage;
+mod verify;
 
 pub use compare::{Budget, CompareOptions, ComparisonPlan, ComparisonSession, DataFacts};
 pub use config::{
@@ -72,13 +75,14 @@ pub use config::{
 };
 pub use error::SweepError;
 pub use estimate::{
-    ASSUMED_RATE, CARDS, CardEstimate, CardFit, MemoryEstimate, Parallelism, RemainingWork, RunGroupCost,
-    RunStart, SeriesSchedule, SweepCost, TrainingCost, TrainingSchedule, estimate_cards, estimate_memory,
-    estimate_time, remaining_work, training_schedule,
+    ASSUMED_RATE, CARDS, CardEstimate, CardFit, EvaluationCost, MemoryEstimate, Parallelism, RemainingWork,
+    RunGroupCost, RunStart, SeriesSchedule, SweepCost, TrainingCost, TrainingSchedule, estimate_cards,
+    estimate_memory, estimate_time, remaining_work, training_schedule,
 };
 pub use exec::{
     Execution, ExecutionSummary, Jobs, WaitPolicy, count_pending, execute, prepare_datasets, record_plan,
 };
+pub use garbage::{Garbage, Reason};
 pub use plan::{
     CheckedExperiment, DatasetSource, PlannedDataset, PlannedState, ResolvedRun, RunFilter, SftStage,
     SweepPlan, check,
@@ -90,3 +94,4 @@ pub use slurm::{
 };
 pub use status::{Remaining, RunState, RunStatus, SweepStatus, sweep_status};
 pub use triage::{KindResults, RankedItem, Ranking, Triage, TriageOptions, TriagePlan};
+pub use verify::{Damage, Part, Remedy, Verification};

@@ -1,27 +1,30 @@
 // Driver API: libcuda, as far as candle and Prospect call it.
 #include "machine.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <string>
+#include <vector>
 
 using machine::Count;
 using machine::Held;
 
-namespace machine {
-struct Stream {
-    int number;
-};
-}  // namespace machine
-
 namespace {
 
 // CUresult
-const int SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, NOT_FOUND = 500;
+const int SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, NOT_FOUND = 500, NOT_READY = 600;
 
 machine::Stream default_stream{0};
-int streams = 0;
+std::vector<machine::Stream *> streams;
 int context, pool;
+
+// Place in a stream.
+struct Event {
+    const machine::Stream *stream = nullptr;
+    std::size_t clock = 0;
+    std::shared_ptr<machine::Work> work;
+};
 
 struct Module {
     std::string text;
@@ -30,6 +33,7 @@ struct Module {
 machine::Stream *of(void *stream) { return stream ? static_cast<machine::Stream *>(stream) : &default_stream; }
 
 int upload(std::uintptr_t to, const void *from, std::size_t bytes, machine::Stream *stream) {
+    machine::settle(stream);
     Held held;
     machine::count(Count::uploads);
     machine::count(Count::uploaded_bytes, bytes);
@@ -39,6 +43,7 @@ int upload(std::uintptr_t to, const void *from, std::size_t bytes, machine::Stre
 }
 
 int read_back(void *to, std::uintptr_t from, std::size_t bytes, machine::Stream *stream) {
+    machine::settle(stream);
     Held held;
     machine::count(Count::reads);
     machine::count(Count::read_bytes, bytes);
@@ -49,6 +54,7 @@ int read_back(void *to, std::uintptr_t from, std::size_t bytes, machine::Stream 
 }
 
 int copy(std::uintptr_t to, std::uintptr_t from, std::size_t bytes, machine::Stream *stream) {
+    machine::settle(stream);
     Held held;
     machine::count(Count::copies);
     machine::check_range(reinterpret_cast<void *>(to), bytes, stream, "a copy");
@@ -58,6 +64,7 @@ int copy(std::uintptr_t to, std::uintptr_t from, std::size_t bytes, machine::Str
 }
 
 int fill(std::uintptr_t to, unsigned char value, std::size_t bytes, machine::Stream *stream) {
+    machine::settle(stream);
     Held held;
     machine::count(Count::fills);
     machine::check_range(reinterpret_cast<void *>(to), bytes, stream, "a fill");
@@ -73,7 +80,8 @@ int allocate(std::uintptr_t *pointer, std::size_t bytes, machine::Stream *stream
     return allocated ? SUCCESS : OUT_OF_MEMORY;
 }
 
-int synchronise() {
+int synchronise(const std::shared_ptr<machine::Work> &work) {
+    machine::wait_for(work);
     Held held;
     machine::count(Count::synchronisations);
     return SUCCESS;
@@ -91,7 +99,10 @@ int cuDriverGetVersion(int *version) {
     return SUCCESS;
 }
 int cuGetErrorName(int error, const char **name) {
-    *name = error == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : error == NOT_FOUND ? "CUDA_ERROR_NOT_FOUND" : "CUDA_ERROR";
+    *name = error == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY"
+            : error == NOT_FOUND   ? "CUDA_ERROR_NOT_FOUND"
+            : error == NOT_READY   ? "CUDA_ERROR_NOT_READY"
+                                   : "CUDA_ERROR";
     return SUCCESS;
 }
 int cuGetErrorString(int error, const char **text) {
@@ -146,31 +157,73 @@ int cuCtxGetCurrent(void **found) {
     *found = &context;
     return SUCCESS;
 }
-int cuCtxSynchronize() { return synchronise(); }
+int cuCtxSynchronize() {
+    std::vector<machine::Stream *> all;
+    {
+        Held held;
+        all = streams;
+    }
+    for (machine::Stream *stream : all) machine::settle(stream);
+    return synchronise(nullptr);
+}
 
 int cuStreamCreate(void **stream, unsigned) {
     Held held;
-    *stream = new machine::Stream{++streams};
+    streams.push_back(new machine::Stream{int(streams.size()) + 1});
+    *stream = streams.back();
     return SUCCESS;
 }
 int cuStreamDestroy_v2(void *) { return SUCCESS; }
-int cuStreamSynchronize(void *) { return synchronise(); }
+int cuStreamSynchronize(void *stream) {
+    machine::settle(of(stream));
+    return synchronise(nullptr);
+}
 int cuStreamIsCapturing(void *, int *status) {
     *status = 0;
     return SUCCESS;
 }
-int cuStreamWaitEvent(void *, void *, unsigned) { return SUCCESS; }
+// The stream's later work starts after that before the event.
+int cuStreamWaitEvent(void *stream, void *event, unsigned) {
+    Event waited;
+    {
+        Held held;
+        waited = *static_cast<Event *>(event);
+        std::size_t &seen = of(stream)->seen[waited.stream];
+        seen = std::max(seen, waited.clock);
+    }
+    machine::wait_for(waited.work);
+    return SUCCESS;
+}
 
 int cuEventCreate(void **event, unsigned) {
     Held held;
     machine::count(Count::events);
-    *event = &context;
+    *event = new Event;
     return SUCCESS;
 }
-int cuEventDestroy_v2(void *) { return SUCCESS; }
-int cuEventRecord(void *, void *) { return SUCCESS; }
-int cuEventSynchronize(void *) { return synchronise(); }
-int cuEventQuery(void *) { return SUCCESS; }
+int cuEventDestroy_v2(void *event) {
+    Held held;
+    delete static_cast<Event *>(event);
+    return SUCCESS;
+}
+int cuEventRecord(void *event, void *stream) {
+    Held held;
+    const machine::Stream *recorded = of(stream);
+    *static_cast<Event *>(event) = {recorded, recorded->clock, recorded->pending};
+    return SUCCESS;
+}
+int cuEventSynchronize(void *event) {
+    std::shared_ptr<machine::Work> work;
+    {
+        Held held;
+        work = static_cast<Event *>(event)->work;
+    }
+    return synchronise(work);
+}
+int cuEventQuery(void *event) {
+    Held held;
+    return machine::has_ended(static_cast<Event *>(event)->work) ? SUCCESS : NOT_READY;
+}
 
 int cuMemGetInfo_v2(std::size_t *free, std::size_t *total) {
     Held held;
@@ -245,6 +298,7 @@ int cuFuncSetAttribute(void *, int, int) { return SUCCESS; }
 
 int cuLaunchKernel(const void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
                    unsigned block_z, unsigned shared_bytes, void *stream, void **arguments, void **) {
+    machine::settle(of(stream));
     Held held;
     const machine::Launch launch = {nullptr, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes, of(stream)};
     const unsigned long blocks = 1ul * grid_x * grid_y * grid_z, threads = 1ul * block_x * block_y * block_z;

@@ -121,6 +121,7 @@ std::size_t extent(long rows, long columns, long leading, long stride, int batch
 int product(void *handle, int turn_a, int turn_b, int m, int n, int k, const void *alpha, const void *a, int type_a, int lda,
             long stride_a, const void *b, int type_b, int ldb, long stride_b, const void *beta, void *c, int type_c, int ldc,
             long stride_c, int batch, int compute) {
+    machine::settle(static_cast<Handle *>(handle)->stream);
     Held held;
     if (m < 0 || n < 0 || k < 0 || batch < 0) return INVALID_VALUE;
     if (lda < (turn_a ? k : m) || ldb < (turn_b ? n : k) || ldc < m || lda < 1 || ldb < 1) return INVALID_VALUE;

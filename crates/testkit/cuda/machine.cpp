@@ -1,6 +1,6 @@
 // The emulated machine's memory, kernels and record.
 //
-//   EMULATED_CUDA_RECORD   file that receives the record as JSON at exit
+//   EMULATED_CUDA_RECORD   file that receives the record as JSON at exit; that of rank N > 0 gets the extension N
 //   EMULATED_CUDA_COUNT    if set, kernels and products only count, and memory is never touched
 //   EMULATED_CUDA_MEMORY   bytes of device memory, default 80 GiB
 //
@@ -9,6 +9,7 @@
 #include "machine.h"
 
 #include <algorithm>
+#include <condition_variable>
 #include <csignal>
 #include <cstdarg>
 #include <cstdio>
@@ -39,13 +40,17 @@ const std::size_t ALIGNMENT = 16;
 
 const char *const NAMES[] = {"launches",     "products", "uploads",          "uploaded_bytes", "reads",
                              "read_bytes",   "copies",   "fills",            "synchronisations", "allocations",
-                             "events",       "modules"};
+                             "events",       "modules",  "all_reduces",      "reduce_scatters", "all_gathers",
+                             "meanwhile",    "finalised", "aborted"};
 const std::size_t COUNTS = sizeof(NAMES) / sizeof(NAMES[0]);
 
 struct Section {
     std::size_t counts[COUNTS] = {};
     std::size_t peak = 0;
     std::map<std::string, std::size_t> launches, products;
+    // Number of allocations by their bytes, within a thousandth of the peak.
+    std::map<std::size_t, std::size_t> at_peak;
+    std::size_t noted_peak = 0;
     std::map<std::size_t, std::size_t> threads;
 };
 
@@ -54,6 +59,10 @@ struct Allocation {
     void *mapped;
     std::size_t mapped_bytes;
     Stream *stream;
+    // Clock of its stream after the allocation.
+    std::size_t stamp;
+    // Number of pending operations that use it.
+    std::size_t users = 0;
 };
 
 // Never destroyed: the program may use the machine until it ends.
@@ -64,6 +73,10 @@ struct State {
     std::vector<Section> sections{1};
     std::map<std::thread::id, std::size_t> threads;
     std::size_t used = 0, peak = 0, total;
+    // Number of current allocations by their bytes.
+    std::map<std::size_t, std::size_t> sizes;
+    // Works that have not ended.
+    std::size_t working = 0;
     bool computes;
     const char *entry = nullptr;
 };
@@ -82,7 +95,7 @@ State &state() {
 std::size_t up(std::size_t bytes, std::size_t to) { return (bytes + to - 1) / to * to; }
 
 // Allocation that the address is in or directly after, or null.
-const Allocation *allocation_at(std::uintptr_t address, std::uintptr_t &base) {
+Allocation *allocation_at(std::uintptr_t address, std::uintptr_t &base) {
     auto after = state().allocations.upper_bound(address);
     if (after == state().allocations.begin()) return nullptr;
     --after;
@@ -115,11 +128,13 @@ void write_counts(std::FILE *file, const char *name, const std::map<std::string,
 }
 
 void write_record() {
-    const char *path = std::getenv("EMULATED_CUDA_RECORD");
-    if (path == nullptr) return;
-    std::FILE *file = std::fopen(path, "w");
+    if (std::getenv("EMULATED_CUDA_RECORD") == nullptr) return;
+    std::string path = std::getenv("EMULATED_CUDA_RECORD");
+    const char *rank = std::getenv("RANK");
+    if (rank != nullptr && std::strcmp(rank, "0") != 0) path += std::string(".") + rank;
+    std::FILE *file = std::fopen(path.c_str(), "w");
     if (file == nullptr) {
-        std::perror(path);
+        std::perror(path.c_str());
         return;
     }
     State &all = state();
@@ -131,6 +146,9 @@ void write_record() {
         for (std::size_t i = 0; i < COUNTS; ++i) std::fprintf(file, ", \"%s\": %zu", NAMES[i], section.counts[i]);
         write_counts(file, "by_kernel", section.launches);
         write_counts(file, "by_product", section.products);
+        std::map<std::string, std::size_t> at_peak;
+        for (const auto &[bytes, count] : section.at_peak) at_peak[std::to_string(bytes)] = count;
+        write_counts(file, "allocations_at_peak", at_peak);
         std::fprintf(file, "}");
         separator = ",";
     }
@@ -144,6 +162,59 @@ __attribute__((constructor)) void start() {
 }
 
 }  // namespace
+
+struct Work {
+    std::mutex changing;
+    std::condition_variable changed;
+    bool ended = false;
+};
+
+bool has_ended(const std::shared_ptr<Work> &work) {
+    if (!work) return true;
+    const std::lock_guard<std::mutex> lock(work->changing);
+    return work->ended;
+}
+
+void wait_for(const std::shared_ptr<Work> &work) {
+    if (!work) return;
+    std::unique_lock<std::mutex> lock(work->changing);
+    work->changed.wait(lock, [&] { return work->ended; });
+}
+
+void settle(Stream *stream) {
+    std::shared_ptr<Work> work;
+    {
+        Held held;
+        if (stream != nullptr) work = stream->pending;
+    }
+    wait_for(work);
+}
+
+std::shared_ptr<Work> start_work(Stream *stream, const std::vector<const void *> &buffers, std::function<void()> run) {
+    const std::shared_ptr<Work> work = std::make_shared<Work>();
+    Held held;
+    const auto use = [buffers](int by) {
+        for (const void *buffer : buffers) {
+            std::uintptr_t base = 0;
+            allocation_at(reinterpret_cast<std::uintptr_t>(buffer), base)->users += by;
+        }
+    };
+    use(1);
+    ++state().working;
+    stream->pending = work;
+    std::thread([work, run, use] {
+        run();
+        {
+            Held held;
+            use(-1);
+            --state().working;
+        }
+        const std::lock_guard<std::mutex> lock(work->changing);
+        work->ended = true;
+        work->changed.notify_all();
+    }).detach();
+    return work;
+}
 
 bool computes() { return state().computes; }
 
@@ -176,6 +247,7 @@ const Entry *find(const char *name) {
 
 void launch(const Entry &entry, const Launch &launch, void **arguments) {
     count(Count::launches);
+    if (state().working > 0) count(Count::meanwhile);
     ++state().sections.back().launches[entry.name];
     state().entry = entry.name.c_str();
     Launch named = launch;
@@ -189,7 +261,11 @@ void check_range(const void *pointer, std::size_t bytes, Stream *stream, const c
     const Allocation *allocation = allocation_at(address, base);
     if (allocation == nullptr || address + bytes > base + allocation->bytes)
         fail("%s uses %zu bytes at %p, which are in no allocation", what, bytes, pointer);
-    if (allocation->stream != stream) fail("%s uses %zu bytes at %p on another stream than their own", what, bytes, pointer);
+    if (allocation->stream == stream) return;
+    if (stream == nullptr) fail("%s has no stream", what);
+    const auto seen = stream->seen.find(allocation->stream);
+    if (seen == stream->seen.end() || seen->second < allocation->stamp)
+        fail("%s uses %zu bytes at %p on another stream than their own", what, bytes, pointer);
 }
 
 // An empty view may point to the end of its allocation.
@@ -205,10 +281,16 @@ void *allocate(std::size_t bytes, Stream *stream) {
         fail("the host has no memory for an allocation of %zu bytes", bytes);
     char *pointer = static_cast<char *>(mapped) + (pages - padded);
     if (all.computes) std::memset(pointer, 0xff, padded);
-    all.allocations.emplace(reinterpret_cast<std::uintptr_t>(pointer), Allocation{bytes, mapped, pages + PAGE, stream});
+    all.allocations.emplace(reinterpret_cast<std::uintptr_t>(pointer), Allocation{bytes, mapped, pages + PAGE, stream, ++stream->clock});
     all.used += counted;
     all.peak = std::max(all.peak, all.used);
     count(Count::allocations);
+    ++all.sizes[bytes];
+    Section &section = all.sections.back();
+    if (all.used > section.noted_peak + section.noted_peak / 1000) {
+        section.noted_peak = all.used;
+        section.at_peak = all.sizes;
+    }
     if (all.allocations.size() == 1) {
         struct sigaction action = {};
         action.sa_sigaction = report_access;
@@ -223,6 +305,7 @@ void release(void *pointer, Stream *stream) {
     const auto found = all.allocations.find(reinterpret_cast<std::uintptr_t>(pointer));
     if (found == all.allocations.end()) fail("%p is freed, but is no allocation", pointer);
     if (found->second.stream != stream) fail("%p is freed on another stream than its own", pointer);
+    if (found->second.users > 0) fail("%p is freed while a collective operation uses it", pointer);
     // Padding between the allocation and its guard.
     const unsigned char *end = static_cast<unsigned char *>(pointer) + found->second.bytes;
     const std::size_t padding = up(std::max<std::size_t>(found->second.bytes, 1), ALIGNMENT) - found->second.bytes;
@@ -230,6 +313,7 @@ void release(void *pointer, Stream *stream) {
         if (end[i] != 0xff) fail("a write %zu bytes beyond an allocation of %zu bytes", i + 1, found->second.bytes);
     munmap(found->second.mapped, found->second.mapped_bytes);
     all.used -= up(std::max<std::size_t>(found->second.bytes, 1), GRANULE);
+    if (--all.sizes[found->second.bytes] == 0) all.sizes.erase(found->second.bytes);
     all.allocations.erase(found);
 }
 
@@ -247,8 +331,14 @@ void reset_peak() {
 
 void count(Count what, std::size_t by) { state().sections.back().counts[std::size_t(what)] += by; }
 
+void count_collective(int kind) {
+    Held held;
+    count(Count(int(Count::all_reduces) + kind));
+}
+
 void count_product(const char *types, int m, int n, int k, int batch) {
     count(Count::products);
+    if (state().working > 0) count(Count::meanwhile);
     char name[160];
     std::snprintf(name, sizeof(name), "%s %d × %d × %d, %d", types, m, n, k, batch);
     ++state().sections.back().products[name];

@@ -142,17 +142,25 @@ impl Machine for Emulator {
             return Err(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr)));
         }
         let mut rest = &output.stdout[..];
-        for argument in arguments {
-            if let Argument::Buffer(bytes) = argument {
-                let Some((own, others)) = rest.split_at_checked(bytes.len()) else {
-                    return Err("the program wrote less than its buffers".to_owned());
-                };
-                bytes.copy_from_slice(own);
-                rest = others;
-            }
+        let buffers = arguments.iter_mut().flat_map(|argument| match argument {
+            Argument::Buffer(bytes) => std::slice::from_mut(bytes),
+            Argument::Buffers(each) => each,
+            _ => &mut [],
+        });
+        for bytes in buffers {
+            let Some((own, others)) = rest.split_at_checked(bytes.len()) else {
+                return Err("the program wrote less than its buffers".to_owned());
+            };
+            bytes.copy_from_slice(own);
+            rest = others;
         }
         if rest.is_empty() { Ok(()) } else { Err("the program wrote more than its buffers".to_owned()) }
     }
+}
+
+fn add_buffer(bytes: &mut Vec<u8>, content: &[u8]) {
+    bytes.extend((content.len() as u64).to_le_bytes());
+    bytes.extend(content);
 }
 
 /// Encodes the program's input: see `cuda/emulator.h`.
@@ -168,8 +176,14 @@ fn request(kernel: &Kernel, launch: &Launch, arguments: &[Argument]) -> Vec<u8> 
             Argument::Null => bytes.push(0),
             Argument::Buffer(content) => {
                 bytes.push(2);
-                bytes.extend((content.len() as u64).to_le_bytes());
-                bytes.extend(content);
+                add_buffer(&mut bytes, content);
+            }
+            Argument::Buffers(each) => {
+                bytes.push(3);
+                bytes.extend((each.len() as u32).to_le_bytes());
+                for content in each {
+                    add_buffer(&mut bytes, content);
+                }
             }
             Argument::F32(x) => {
                 bytes.extend([1, 4]);

@@ -141,15 +141,25 @@ pub(crate) fn unless_out_of_memory<T>(
     group: &dyn Collective,
     local: Result<T, TrainError>,
 ) -> Result<Option<T>, TrainError> {
-    let local = match local {
+    let mut local = match local {
         Ok(value) => Some(value),
-        Err(error) if error.is_out_of_memory() => None,
+        Err(error) if error.is_out_of_memory() => {
+            // Other ranks may wait for this one in a call of the pass.
+            group.interrupt()?;
+            None
+        }
         Err(error) => return Err(error),
     };
     if group.world_size() == 1 {
         return Ok(local);
     }
-    let all = group.all_gather(vec![u8::from(local.is_none())])?;
+    let all = loop {
+        match group.all_gather(vec![u8::from(local.is_none())]) {
+            // The vote itself was interrupted: vote again.
+            Err(CollectiveError::Interrupted { .. }) => local = None,
+            votes => break votes?,
+        }
+    };
     Ok(local.filter(|_| all.iter().all(|rank| *rank == [0])))
 }
 

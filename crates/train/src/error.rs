@@ -1,5 +1,6 @@
 //! Errors of training.
 
+use prospect_dist::CollectiveError;
 use prospect_model::{ModelError, is_out_of_memory};
 
 use crate::StopReason;
@@ -81,10 +82,14 @@ pub enum TrainError {
 }
 
 impl TrainError {
-    /// Returns true if a tensor operation ran out of the device's memory.
+    /// Returns true if a tensor operation ran out of the device's memory, on this rank or on one
+    /// that interrupted it.
     pub(crate) fn is_out_of_memory(&self) -> bool {
         match self {
-            Self::Tensor(error) | Self::Model(ModelError::Tensor(error)) => is_out_of_memory(error),
+            Self::Tensor(error)
+            | Self::Model(ModelError::Tensor(error))
+            | Self::Collective(CollectiveError::Device(error)) => is_out_of_memory(error),
+            Self::Collective(CollectiveError::Interrupted { .. }) => true,
             _ => false,
         }
     }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Error, Result, Tensor};
 use prospect_dist::{Collective, CollectiveError};
-use prospect_model::{Gradients, Parameters};
+use prospect_model::{Gradients, Parameters, sum_of_squares};
 
 use crate::OptimizerConfig;
 use adamw::{AdamW, AdamWConfig};
@@ -90,8 +90,8 @@ impl<'a> Optimizer<'a> {
 /// Largest bucket of gradients whose squares are summed at once on a GPU, in elements.
 const NORM_BUCKET: usize = 64 << 20;
 
-/// Returns the sum of the squares of some tensors, as a scalar in f64.
-fn sum_of_squares(tensors: &[Tensor]) -> Result<Tensor> {
+/// Returns the sum of the squares of a bucket of tensors, as a scalar in f64.
+fn squares_of_bucket(tensors: &[Tensor]) -> Result<Tensor> {
     let flat = tensors.iter().map(|tensor| {
         // Squares are summed in the tensor's own type, or in f32 if that is narrower.
         let dtype = if tensor.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
@@ -105,27 +105,36 @@ fn sum_of_squares(tensors: &[Tensor]) -> Result<Tensor> {
     all.sqr()?.reshape((rows, count / rows))?.sum(1)?.sum_all()?.to_dtype(DType::F64)
 }
 
-/// Returns the Euclidean norm over all gradients. With sharded gradients, all ranks must call it.
-pub(crate) fn global_norm(parameters: &Parameters, gradients: &Gradients<'_>) -> Result<f64> {
+/// Returns the sum of the squares of all elements of gradients, composed of candle operations.
+fn composed_sum_of_squares(gradients: &[&Tensor]) -> Result<f64> {
     let (mut squares, mut bucket, mut elements) = (Vec::new(), Vec::new(), 0);
-    let present = parameters.iter().filter_map(|(_, parameter)| gradients.get(parameter));
-    for gradient in present {
+    for gradient in gradients {
         // Sums of many tensors at once take few launches on a GPU, and a copy.
         let most = if gradient.device().is_cpu() { 0 } else { NORM_BUCKET };
         if !bucket.is_empty() && elements + gradient.elem_count() > most {
-            squares.push(sum_of_squares(&std::mem::take(&mut bucket))?);
+            squares.push(squares_of_bucket(&std::mem::take(&mut bucket))?);
             elements = 0;
         }
         elements += gradient.elem_count();
-        bucket.push(gradient.clone());
+        bucket.push((*gradient).clone());
     }
     if !bucket.is_empty() {
-        squares.push(sum_of_squares(&bucket)?);
+        squares.push(squares_of_bucket(&bucket)?);
     }
     // One read for all buckets: each waits for the device.
     let squares =
         if squares.is_empty() { Vec::new() } else { Tensor::stack(&squares, 0)?.to_vec1::<f64>()? };
-    let square: f64 = squares.iter().sum();
+    Ok(squares.iter().sum())
+}
+
+/// Returns the Euclidean norm over all gradients. With sharded gradients, all ranks must call it.
+pub(crate) fn global_norm(parameters: &Parameters, gradients: &Gradients<'_>) -> Result<f64> {
+    let present = parameters.iter().filter_map(|(_, parameter)| gradients.get(parameter));
+    let present: Vec<_> = present.collect();
+    let square = match sum_of_squares(&present)? {
+        Some(square) => square,
+        None => composed_sum_of_squares(&present)?,
+    };
     let Some(group) = gradients.shards() else { return Ok(square.sqrt()) };
     let mut total = 0.0;
     for (rank, part) in group.all_gather(square.to_le_bytes().to_vec())?.iter().enumerate() {

@@ -141,6 +141,21 @@ impl ReferenceCache {
         Self { folder: folder.to_owned(), shards: Mutex::default() }
     }
 
+    /// Returns true if a file of this name belongs to a cache.
+    pub fn is_cache_file(path: &Path) -> bool {
+        path.extension().is_some_and(|extension| extension == cache_file::EXTENSION)
+    }
+
+    /// Describes the damage of a file of a cache; None if it is intact.
+    pub fn damage(path: &Path) -> std::io::Result<Option<String>> {
+        CacheFile::new(path.to_owned()).damage()
+    }
+
+    /// Removes damaged entries from a file of a cache.
+    pub fn remove_damage(path: &Path) -> std::io::Result<()> {
+        CacheFile::new(path.to_owned()).remove_damage()
+    }
+
     /// Returns log-probs of `batch` under `reference`, called `name`; computes them if needed.
     pub fn log_probs(
         &self,
@@ -210,7 +225,7 @@ impl ReferenceCache {
             return Ok(Arc::clone(shard));
         }
         let stem = &blake3::hash(name.as_bytes()).to_hex()[..16];
-        let file = CacheFile::new(self.folder.join(format!("{stem}.logps")));
+        let file = CacheFile::new(self.folder.join(format!("{stem}.{}", cache_file::EXTENSION)));
         let values = file.read()?.into_iter().map(|(key, values)| (key, Some(values))).collect();
         let entries = Mutex::new(CacheEntries { values, unsaved: Vec::new() });
         let shard =

@@ -5,14 +5,21 @@
 // Test helpers may panic.
 #![allow(clippy::unwrap_used)]
 
-use std::{ops::ControlFlow, path::Path, sync::Arc};
+use std::{
+    ops::ControlFlow,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use candle_core::{DType, Tensor};
 use prospect_core::config::Document;
 use prospect_data::PipelineFile;
 use prospect_dist::{
-    Collective, CollectiveError, DeviceCollective, PreparedGather, ProcessGroup, Shard, SingleProcess,
-    ThreadRank, ZeroStage, thread_group,
+    Collective, CollectiveError, DeviceCollective, PreparedGather, PreparedSum, ProcessGroup, Shard,
+    SingleProcess, ThreadRank, ZeroStage, thread_group,
 };
 use prospect_model::{Activations, LoraConfig, Model, ModelFile, Train};
 use prospect_runs::MetricsRecord;
@@ -713,13 +720,107 @@ impl DeviceCollective for DirectThread {
         self.0.all_reduce_tensor(own)
     }
 
-    fn reduce_scatter_on_device(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
-        self.0.reduce_scatter_tensor(own)
+    fn prepare_reduce_scatter<'a>(&'a self, own: &Tensor) -> Result<PreparedSum<'a>, CollectiveError> {
+        let own = own.clone();
+        Ok(Box::new(move || self.0.reduce_scatter_tensor(&own)))
     }
 
     fn prepare_gather(&self, shards: &[Shard]) -> Result<PreparedGather, CollectiveError> {
         let (thread, shards) = (Arc::clone(&self.0), shards.to_vec());
         Ok(Box::new(move || thread.all_gather_shards(&shards)))
+    }
+}
+
+/// Error of CUDA's driver, as candle keeps it.
+#[derive(Debug)]
+struct OutOfMemory;
+
+impl std::fmt::Display for OutOfMemory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")")
+    }
+}
+
+impl std::error::Error for OutOfMemory {}
+
+/// A thread with direct collectives that runs out of memory where it allocates for a sum.
+#[derive(Debug)]
+struct TightThread {
+    direct: DirectThread,
+    /// Sums up to the one that fails.
+    sums: AtomicUsize,
+}
+
+impl Collective for TightThread {
+    fn rank(&self) -> usize {
+        self.direct.rank()
+    }
+
+    fn world_size(&self) -> usize {
+        self.direct.world_size()
+    }
+
+    fn all_gather(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>, CollectiveError> {
+        self.direct.all_gather(own)
+    }
+
+    fn device_collective(&self) -> Option<&dyn DeviceCollective> {
+        Some(self)
+    }
+}
+
+impl DeviceCollective for TightThread {
+    fn all_reduce_on_device(&self, own: &Tensor) -> Result<Tensor, CollectiveError> {
+        self.direct.all_reduce_on_device(own)
+    }
+
+    fn prepare_reduce_scatter<'a>(&'a self, own: &Tensor) -> Result<PreparedSum<'a>, CollectiveError> {
+        if self.sums.fetch_sub(1, Ordering::Relaxed) == 1 {
+            let error = candle_core::Error::Cuda(Box::new(OutOfMemory)).bt();
+            return Err(CollectiveError::Device(error));
+        }
+        self.direct.prepare_reduce_scatter(own)
+    }
+
+    fn prepare_gather(&self, shards: &[Shard]) -> Result<PreparedGather, CollectiveError> {
+        self.direct.prepare_gather(shards)
+    }
+}
+
+#[test]
+fn sharded_ranks_that_run_out_of_memory_in_a_backward_pass_repeat_the_step_together() {
+    let folder = tempfile::tempdir().unwrap();
+    dataset(&folder.path().join("data"));
+    let settings = Settings { length: Length::Steps(4), ..settings("kto", 16, 4) };
+    // Three ranks have unequal numbers of micro-batches.
+    for (ranks, stage) in [(2, ZeroStage::Two), (3, ZeroStage::Three)] {
+        let on = |wrap: &(dyn Fn(ThreadRank) -> Box<dyn Collective> + Sync)| {
+            let member = |thread, rank| ProcessGroup::new(wrap(thread), rank, Some(stage));
+            let options = RunOptions::new(Train::Full, Activations::Keep, "cache");
+            run_groups_with(folder.path(), &settings, ranks, &options, member)
+        };
+        let whole = on(&|thread| Box::new(thread));
+        // Sums that fail on ranks 0 and 1, if any, and the retries of each step. A step has two
+        // passes of about twenty sums on each rank.
+        for (failing, retries) in [
+            ([0, 1], [1, 0, 0, 0]),
+            ([1, 1], [1, 0, 0, 0]),
+            ([30, 0], [1, 0, 0, 0]),
+            ([3, 0], [1, 0, 0, 0]),
+            ([2, 30], [2, 0, 0, 0]),
+            ([0, 90], [0, 0, 1, 0]),
+        ] {
+            let parts = on(&|thread: ThreadRank| {
+                let sums = failing.get(thread.rank()).copied().unwrap_or(0);
+                let direct = DirectThread(Arc::new(thread));
+                Box::new(TightThread { direct, sums: AtomicUsize::new(sums) })
+            });
+            assert!(parts.iter().all(|rank| *rank == parts[0]), "{failing:?}: ranks differ");
+            let noted = parts[0].1.iter().map(|record| record.values.get("memory/retries"));
+            let noted: Vec<f64> = noted.map(|retries| retries.copied().unwrap_or(0.0)).collect();
+            assert_eq!(noted, retries.map(f64::from), "{failing:?}");
+            assert_close("repeated", &whole[0].1, &parts[0].1);
+        }
     }
 }
 

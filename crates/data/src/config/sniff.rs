@@ -46,13 +46,14 @@ impl Detected {
 /// Returns the kind of a file, and the keys it was recognised by.
 pub(crate) fn sniff(file: &HashedFile, columns: &Columns) -> Result<Detected, DataError> {
     let (mut kind, mut seen, mut found) = (None, 0, "it is empty".to_owned());
+    let mut names: Vec<String> = Vec::new();
     let known = known_columns(file, columns)?;
     let read = file.for_each_record(known.as_deref(), &mut |_, record| {
         seen += 1;
         match record.and_then(json::parse::<Object>) {
             Ok(object) => {
-                let keys: Vec<&str> = object.0.keys().map(String::as_str).collect();
-                found = format!("keys {}", keys.join(", "));
+                names = object.0.keys().cloned().collect();
+                found = format!("keys {}", names.join(", "));
                 kind = judge(&object, columns);
             }
             Err(flaw) => found = flaw.detail,
@@ -65,10 +66,11 @@ pub(crate) fn sniff(file: &HashedFile, columns: &Columns) -> Result<Detected, Da
         (None, Err(error)) if seen < LOOKED_AT => Err(error),
         _ => {
             // Of a parquet file, only the known columns were read.
-            if let Some(names) = records::column_names(&file.path)?.filter(|_| seen > 0) {
-                found = format!("keys {}", names.join(", "));
+            if let Some(all) = records::column_names(&file.path)?.filter(|_| seen > 0) {
+                found = format!("keys {}", all.join(", "));
+                names = all;
             }
-            Err(DataError::UnknownKind { file: file.path.clone(), found })
+            Err(DataError::UnknownKind { file: file.path.clone(), found, columns: names })
         }
     }
 }

@@ -381,7 +381,7 @@ impl SourceFile {
         }
         let Some(file) = inputs.files.first() else {
             let (file, found) = (address.into(), "no file".to_owned());
-            return Err(DataError::UnknownKind { file, found });
+            return Err(DataError::UnknownKind { file, found, columns: Vec::new() });
         };
         let detected = match self.kind {
             // The layout of a known set names the columns that the recipe does not.

@@ -153,6 +153,50 @@ fn a_rank_that_fails_with_a_gather_under_way_ends_the_others() {
 }
 
 #[test]
+fn a_rank_that_gives_up_interrupts_the_calls_of_the_others_and_all_continue() {
+    // The rank that gives up makes none, some or all but the last of the calls of a pass.
+    for (failing, made) in [(0, 0), (1, 2), (2, 3)] {
+        on_three_ranks(plain, |store| {
+            let rank = store.rank();
+            let pass = |calls: usize| {
+                for call in 0..calls {
+                    // A gather that runs while the rank computes.
+                    let pending = store.start_gather(&[call % 3]);
+                    assert_eq!(store.all_gather(vec![7])?, [[7], [7], [7]]);
+                    assert_gathered(&pending.wait()?, &[call % 3]);
+                }
+                Ok::<_, CollectiveError>(())
+            };
+            if rank == failing {
+                pass(made).unwrap();
+                drop(store.start_gather(&[1]));
+                store.interrupt().unwrap();
+            } else {
+                let error = pass(4).unwrap_err();
+                assert!(matches!(error, CollectiveError::Interrupted { rank } if rank == failing), "{error}");
+            }
+            pass(4).unwrap();
+        });
+    }
+}
+
+#[test]
+fn ranks_that_give_up_together_continue_together() {
+    on_three_ranks(plain, |store| {
+        let rank = store.rank();
+        if rank == 2 {
+            // It still needs tensors when the others have given up.
+            assert_gathered(&store.gather(&[0]).unwrap(), &[0]);
+            let interrupted = store.all_gather(Vec::new());
+            assert!(matches!(interrupted, Err(CollectiveError::Interrupted { rank: 0 })), "{interrupted:?}");
+        } else {
+            store.interrupt().unwrap();
+        }
+        assert_eq!(store.all_gather(vec![rank as u8]).unwrap(), [[0], [1], [2]]);
+    });
+}
+
+#[test]
 fn tensors_of_several_types_and_uneven_sizes_are_gathered_together() {
     on_three_ranks(plain, |store| {
         let whole: Vec<Tensor> = [(DType::U8, 7), (DType::BF16, 4), (DType::F32, 2)]

@@ -10,6 +10,8 @@ pub enum Argument {
     Null,
     /// Pointer to a buffer with these bytes.
     Buffer(Vec<u8>),
+    /// Pointer to an array of pointers to buffers with these bytes.
+    Buffers(Vec<Vec<u8>>),
     /// f32 scalar.
     F32(f32),
     /// u32 scalar.
@@ -23,6 +25,7 @@ impl Argument {
     pub(super) fn fits(&self, kind: ParameterKind) -> bool {
         match self {
             Self::Null | Self::Buffer(_) => matches!(kind, ParameterKind::Read(_) | ParameterKind::Write(_)),
+            Self::Buffers(_) => matches!(kind, ParameterKind::ReadEach(_) | ParameterKind::WriteEach(_)),
             Self::F32(_) => kind == ParameterKind::Value(ScalarType::F32),
             Self::U32(_) => kind == ParameterKind::Value(ScalarType::U32),
             Self::U64(_) => kind == ParameterKind::Value(ScalarType::U64),
@@ -54,6 +57,10 @@ impl Argument {
 
     pub(super) fn u32s(values: &[u32]) -> Self {
         Self::Buffer(values.iter().flat_map(|x| x.to_le_bytes()).collect())
+    }
+
+    pub(super) fn u64s(values: &[usize]) -> Self {
+        Self::Buffer(values.iter().flat_map(|x| (*x as u64).to_le_bytes()).collect())
     }
 
     pub(super) fn count(count: usize) -> Self {

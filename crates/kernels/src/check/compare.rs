@@ -37,9 +37,13 @@ pub(super) fn max_relative_error(got: &[f64], want: &[f64], half_ulp: f64, units
     got.iter().zip(want).map(share).fold(0.0, f64::max)
 }
 
-/// Returns 0 for equal bytes, infinity otherwise.
+/// Returns 0 for equal bytes, infinity otherwise. Several buffers are compared as one.
 pub(super) fn bit_difference(got: &Argument, want: &[u8]) -> f64 {
-    if got.bytes() == want { 0.0 } else { f64::INFINITY }
+    let equal = match got {
+        Argument::Buffers(each) => each.concat() == want,
+        other => other.bytes() == want,
+    };
+    if equal { 0.0 } else { f64::INFINITY }
 }
 
 #[cfg(test)]

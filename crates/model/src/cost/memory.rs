@@ -1,14 +1,15 @@
 //! Memory of a training step.
 //!
 //! The formulas follow the code of the layers: which matrices of a pass are alive at the same time.
-//! The peak of a step is at one of six moments, and the demand is that of the largest:
+//! The peak of a step is at one of seven moments, and the demand is that of the largest:
 //!
 //! 1. the forward pass at the last block,
 //! 2. the head,
-//! 3. the head's backward pass,
-//! 4. the backward pass at the last block,
-//! 5. the backward pass at the first block, when all gradients exist,
-//! 6. the end, at the embedding.
+//! 3. the pass of the reference, when the policy's activations exist,
+//! 4. the head's backward pass,
+//! 5. the backward pass at the last block,
+//! 6. the backward pass at the first block, when all gradients exist,
+//! 7. the end, at the embedding.
 //!
 //! `tests/memory.rs` compares the result with the counts of an allocator.
 
@@ -16,7 +17,7 @@ use candle_core::quantized::GgmlDType;
 use serde::Serialize;
 
 use super::BatchSize;
-use crate::{Architecture, DeviceKind, MlpKind, NormPlacement, Residual, layers::Head, ops::GROUP_BYTES};
+use crate::{Architecture, DeviceKind, device::KernelGroup, layers::Head};
 
 /// Properties of a model in training that the memory of a step depends on.
 #[derive(Debug, Clone)]
@@ -49,6 +50,10 @@ pub struct Footprint<'a> {
     pub gathered_block: u64,
     /// Kind of the device.
     pub device: DeviceKind,
+    /// Groups of kernels in use on a GPU: their operations have no temporary tensors.
+    pub kernels: Vec<KernelGroup>,
+    /// True if the reference runs while the activations of the policy are saved.
+    pub reference_pass: bool,
 }
 
 /// Trained weights of a model.
@@ -114,23 +119,6 @@ impl MemoryDemand {
     }
 }
 
-/// Bytes of one row of each kind of matrix.
-struct RowBytes {
-    hidden: u64,
-    /// A hidden row as a factor of products.
-    normed: u64,
-    query: u64,
-    key: u64,
-    /// One of the MLP's wide matrices.
-    wide: u64,
-    /// Number of wide matrices that a block saves.
-    saved_wide: u64,
-    /// x·Aᵀ of one linear layer.
-    down: u64,
-    /// Number of linear layers.
-    linears: u64,
-}
-
 /// Memory that changes during a step, at one of its moments.
 #[derive(Clone, Copy)]
 struct Moment {
@@ -158,116 +146,6 @@ pub(crate) fn dequantised_bytes(kind: GgmlDType, element_bytes: u64, device: Dev
 }
 
 impl Footprint<'_> {
-    fn row_bytes(&self) -> RowBytes {
-        let (a, e) = (self.architecture, self.element_bytes);
-        RowBytes {
-            hidden: a.hidden as u64 * self.stream_bytes,
-            normed: a.hidden as u64 * e,
-            query: (a.query_heads * a.head_dim) as u64 * e,
-            key: (a.key_heads * a.head_dim) as u64 * e,
-            wide: a.intermediate as u64 * e,
-            saved_wide: if matches!(a.mlp, MlpKind::Gated(_)) { 2 } else { 1 },
-            down: self.rank.unwrap_or(0) * e,
-            linears: self.linears.len() as u64,
-        }
-    }
-
-    /// Returns the bytes that a block saves for each row. Its input is the previous block's output.
-    fn saved(&self, row: &RowBytes) -> u64 {
-        let a = self.architecture;
-        let middle = if a.residual == Residual::Sequential { row.hidden } else { 0 };
-        let unnormed = if a.head_norms { row.query + row.key } else { 0 };
-        let results = 2 * self.after_norm(row);
-        row.hidden
-            + middle
-            + results
-            + unnormed
-            + 2 * (row.query + row.key)
-            + row.saved_wide * row.wide
-            + row.linears * row.down
-    }
-
-    /// Returns the bytes of the input of a norm after attention or MLP, if there is one.
-    fn after_norm(&self, row: &RowBytes) -> u64 {
-        match self.architecture.norm_placement {
-            NormPlacement::Before => 0,
-            NormPlacement::BeforeAndAfter => row.normed,
-        }
-    }
-
-    /// Returns the bytes of a block's forward pass for each row: saved activations and workspace,
-    /// without the block's input.
-    fn forward(&self, row: &RowBytes) -> u64 {
-        // At the activation: both normed inputs, the result, the activation's input, and what is
-        // saved.
-        let mlp = self.saved(row) + 2 * row.normed + row.wide;
-        // At the attention products: queries and keys before and after rotation.
-        let attention = row.hidden + row.normed + 5 * row.query + 3 * row.key + row.linears * row.down;
-        match self.device {
-            DeviceKind::Cpu => mlp.max(attention),
-            DeviceKind::Gpu => {
-                let copies = 4 * self.copied_to_f32(row.wide);
-                (mlp + 2 * row.wide + copies).max(attention + 3 * row.query) + 3 * self.in_f32(row.hidden)
-            }
-        }
-    }
-
-    /// Returns the workspace of a block's backward pass for each row, without saved activations and
-    /// the incoming gradient.
-    fn backward(&self, row: &RowBytes) -> u64 {
-        // The gradient before a norm after attention or MLP.
-        let inner = self.after_norm(row);
-        // Of the wide matrices, the gradient of the activation is a result.
-        let mlp = row.hidden + inner + (row.saved_wide + 1) * row.wide + self.in_stream(row.wide);
-        let attention =
-            (3 * row.hidden + row.normed + inner + 2 * row.query + self.in_stream(row.query) + 4 * row.key)
-                .saturating_sub(row.saved_wide * row.wide);
-        match self.device {
-            DeviceKind::Cpu => mlp.max(attention),
-            DeviceKind::Gpu => {
-                let copies = 7 * self.copied_to_f32(row.wide);
-                (mlp + 5 * row.wide + copies).max(attention + 4 * row.query) + 4 * self.in_f32(row.hidden)
-            }
-        }
-    }
-
-    /// Converts bytes of factors of products to those of the same elements in the type of other
-    /// activations.
-    fn in_stream(&self, bytes: u64) -> u64 {
-        bytes / self.element_bytes * self.stream_bytes
-    }
-
-    /// Converts bytes of activations to those of the same elements in f32, in which composed
-    /// operations compute.
-    fn in_f32(&self, bytes: u64) -> u64 {
-        bytes / self.element_bytes * self.element_bytes.max(4)
-    }
-
-    /// Returns the bytes of an f32 copy of half-precision activations; 0 if they are f32.
-    fn copied_to_f32(&self, bytes: u64) -> u64 {
-        if self.element_bytes < 4 { self.in_f32(bytes) } else { 0 }
-    }
-
-    /// Returns the workspace of attention: `copies` matrices of scores of a group of sequences, and
-    /// the group's queries, keys, values and results with their gradients. Fused CPU operations
-    /// never materialise them.
-    fn attention_matrices(&self, batch: &BatchSize, copies: u64) -> u64 {
-        let a = self.architecture;
-        let heads = a.query_heads as u64;
-        match self.device {
-            DeviceKind::Cpu => 0,
-            DeviceKind::Gpu => {
-                // A group has at least one sequence, and at most all rows, with their padding.
-                let one = heads * batch.longest * (batch.longest + 1) * 4;
-                let all = 3 * batch.attended * heads * 4;
-                let group = all.min(one.max(GROUP_BYTES as u64));
-                let sequences = group.div_ceil(one.max(1));
-                let gathered = 4 * sequences * heads * batch.longest * a.head_dim as u64 * self.element_bytes;
-                copies * group + gathered
-            }
-        }
-    }
-
     /// Returns the number of elements of the largest matrix of a block.
     fn largest_matrix(&self) -> u64 {
         self.linears.iter().map(|[out, into]| (out * into) as u64).max().unwrap_or(0)
@@ -296,25 +174,28 @@ impl Footprint<'_> {
         };
         let full = self.rank.is_none();
         let saved = self.saved(&row);
+        // Adapters in the type of products, if that is another one.
+        let factors = if full || self.trained.element_bytes == self.element_bytes {
+            0
+        } else {
+            self.trained.count * self.element_bytes / layers.max(1)
+        };
         let stored = |blocks: u64| {
             let inputs = blocks.min(recomputed);
-            gradient_rows * (inputs * row.hidden + (blocks - inputs) * saved)
+            gradient_rows * (inputs * row.hidden + (blocks - inputs) * saved) + (blocks - inputs) * factors
         };
         // The next block is gathered while one computes. In host memory, its parts exist as well.
         let gathered = self.gathered_block * if self.device == DeviceKind::Gpu { 2 } else { 3 };
         let dense = gathered + self.dequantised_bytes * self.largest_matrix();
-        // cos and sin; blocks with a sliding window may have their own.
-        let tables = if a.sliding_rope.is_some() { 2 } else { 1 };
-        let rotation = tables * rows * self.in_f32(a.head_dim as u64 * self.element_bytes);
+        let shared = self.shared(rows, batch.attended);
         // Where only some rows are saved, the last block's activations exist in full and as a copy.
         let copied = if gradient_rows < rows && recomputed < layers {
             rows * (row.hidden + saved) + gradient_rows * saved
         } else {
             0
         };
-        let forward = rotation
-            + copied
-                .max(rows * (row.hidden + self.forward(&row)) + dense + self.attention_matrices(batch, 3));
+        let block = rows * row.hidden + self.forward(&row, batch) + dense;
+        let forward = shared + copied.max(block);
 
         // Logits come in chunks, either of rows with gradient or of rows without.
         let logits = self.in_f32(a.vocabulary as u64 * self.element_bytes);
@@ -322,7 +203,7 @@ impl Footprint<'_> {
         let (with, without) = (chunk(gradient_scored), chunk(scored - gradient_scored));
         // With the gradient of the logits, a factor of products.
         let both = with + with / self.stream_bytes * self.element_bytes;
-        let composed = if self.device == DeviceKind::Gpu { 4 * with.max(without) } else { 0 };
+        let composed = if self.is_fused(KernelGroup::LogProb) { 0 } else { 4 * with.max(without) };
         let unit = gradient_scored * row.hidden;
         // A frozen head computes the gradient of its rows in the forward pass, a trained one in the
         // backward pass.
@@ -333,6 +214,13 @@ impl Footprint<'_> {
             (last + unit + (composed + without.max(both)).max(unit), 0)
         };
 
+        // What the head has saved, and the reference's forward pass.
+        let reference = if self.reference_pass {
+            let of_head = if full { 0 } else { scored * row.hidden + unit };
+            of_head + (shared + block).max(last + with.max(without) + composed)
+        } else {
+            0
+        };
         // The gradient of the head's rows scattered to all rows, twice, and what the head has
         // saved.
         let spread = 2 * gradient_rows * row.hidden + 3 * unit;
@@ -346,9 +234,9 @@ impl Footprint<'_> {
         };
         let backward = spread
             + again
-            + gradient_rows * self.backward(&row)
-            + if full && !self.trained.is_sharded() { of_weight } else { dense + of_weight }
-            + self.attention_matrices(batch, 4);
+            + self.shared(gradient_rows, batch.gradient_attended)
+            + self.backward(&row, batch)
+            + if full && !self.trained.is_sharded() { of_weight } else { dense + of_weight };
 
         let before = if accumulates { all_gradients } else { 0 };
         let elements = vocabulary / self.element_bytes;
@@ -364,6 +252,7 @@ impl Footprint<'_> {
         let peak = [
             moment(before, stored(layers - 1), forward),
             moment(before, stored(layers), head),
+            moment(before, stored(layers), reference),
             moment(before, stored(layers), head_backward),
             moment(with_head, stored(layers), backward),
             moment(all_gradients, first_block, backward),
@@ -372,7 +261,7 @@ impl Footprint<'_> {
         .into_iter()
         .max_by_key(Moment::total);
         let Moment { gradients, activations, workspace } = peak.unwrap_or(moment(0, 0, 0));
-        MemoryDemand {
+        let demand = MemoryDemand {
             frozen: self.frozen,
             trained: weights,
             gradients,
@@ -380,7 +269,10 @@ impl Footprint<'_> {
             master_weights,
             activations,
             workspace,
-        }
+        };
+        // Small tensors and the rounding of allocations, which are at most 0.3 % on an emulated GPU.
+        let small = if self.device == DeviceKind::Gpu { demand.total() / 256 } else { 0 };
+        MemoryDemand { workspace: workspace + small, ..demand }
     }
 
     /// Returns the fewest blocks to recompute so that a step fits into `bytes`; None if it does not

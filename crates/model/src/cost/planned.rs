@@ -5,7 +5,7 @@ use candle_core::quantized::GgmlDType;
 use prospect_dist::ZeroStage;
 
 use super::{Footprint, TrainedElements, memory::dequantised_bytes, parameter_count::ParameterCount};
-use crate::{Architecture, DeviceKind, Dtype, ModelError, Quantization, Train};
+use crate::{Architecture, DeviceKind, Dtype, ModelError, Quantization, Train, device::KernelGroup};
 
 impl<'a> Footprint<'a> {
     /// Computes the footprint from an architecture and the settings of a recipe.
@@ -70,6 +70,9 @@ impl<'a> Footprint<'a> {
             }),
             gathered_block: if shards > 1 { matrix_bytes / architecture.layers.max(1) as u64 } else { 0 },
             device,
+            // None before the GPU is opened: then the plan has room for composed operations.
+            kernels: KernelGroup::in_use(),
+            reference_pass: false,
         })
     }
 }

@@ -84,8 +84,7 @@ struct ActivePrompt<'a> {
 impl Decoder {
     /// Returns the bytes of the keys and values of one sequence of `tokens`.
     pub fn cache_bytes(&self, tokens: usize) -> usize {
-        let heads = self.architecture().heads();
-        2 * self.blocks.len() * heads.key * heads.dim * tokens * self.dtype().size_in_bytes()
+        self.architecture().cache_bytes(tokens, self.dtype().size_in_bytes())
     }
 
     /// Generates a completion of each prompt. A draw depends on seed, prompt id and the token's

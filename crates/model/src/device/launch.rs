@@ -9,8 +9,12 @@ pub(crate) enum KernelArg<'a> {
     Null,
     /// Tensor to read; made contiguous first if it is not.
     Tensor(&'a Tensor),
-    /// Contiguous tensor that the kernel changes in place.
-    Changed(&'a Tensor),
+    /// Array of pointers to tensors to read.
+    Each(Vec<&'a Tensor>),
+    /// Array of pointers to contiguous tensors that the kernel changes in place.
+    EachChanged(Vec<&'a Tensor>),
+    /// Array of numbers.
+    Numbers(Vec<u64>),
     /// Blocks of a quantised matrix.
     Blocks(&'a QTensor),
     /// New tensor that the kernel writes.

@@ -13,9 +13,10 @@ use prospect_kernels::{
     dequantise::{self, BlockFormat},
     log_prob, norm,
     rotary::{self, ROTATE},
+    squares::{self, SQUARES},
 };
 
-use super::AttentionBatch;
+use super::{AdamWUpdate, AttentionBatch};
 use crate::{
     architecture::{AttentionHeads, GeluKind, RotaryPairs},
     device::{KernelArg, KernelLauncher},
@@ -338,26 +339,51 @@ pub(super) fn log_prob_of_targets(
 }
 
 /// Takes an AdamW step in the memory of the parameter and its moments.
+/// Returns the numbers of elements of tensors.
+fn counts<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Vec<usize> {
+    tensors.into_iter().map(Tensor::elem_count).collect()
+}
+
+fn numbers<'a>(counts: &[usize]) -> KernelArg<'a> {
+    KernelArg::Numbers(counts.iter().map(|count| *count as u64).collect())
+}
+
+/// Takes a step on parameters whose gradients have one type.
 pub(super) fn adamw(
     launcher: &impl KernelLauncher,
-    value: &Tensor,
-    gradient: &Tensor,
-    [first, second]: [&Tensor; 2],
+    updates: &[AdamWUpdate<'_>],
     constants: &AdamWConstants,
 ) -> Result<()> {
-    let count = value.elem_count();
-    let gradient = gradient.to_dtype(value.dtype())?;
+    let Some(AdamWUpdate { gradient, .. }) = updates.first() else { return Ok(()) };
+    let counts = counts(updates.iter().map(|update| update.value));
     let AdamWConstants { beta1, beta2, scale, rate, epsilon, decay } = *constants;
     let mut args = vec![
-        KernelArg::Changed(value),
-        KernelArg::Changed(first),
-        KernelArg::Changed(second),
-        KernelArg::Tensor(&gradient),
-        KernelArg::U64(count as u64),
+        KernelArg::EachChanged(updates.iter().map(|update| update.value).collect()),
+        KernelArg::EachChanged(updates.iter().map(|update| update.moments[0]).collect()),
+        KernelArg::EachChanged(updates.iter().map(|update| update.moments[1]).collect()),
+        KernelArg::Each(updates.iter().map(|update| update.gradient).collect()),
+        numbers(&counts),
     ];
     args.extend([beta1, beta2, scale, rate, epsilon, decay].map(KernelArg::F32));
-    let [] = run(launcher, &kernel(&adamw::STEP, value)?, Ok(adamw::launch(count)), args)?;
+    let [] = run(launcher, &kernel(&adamw::STEP, gradient)?, adamw::launch(&counts), args)?;
     Ok(())
+}
+
+/// Returns the sum of the squares of all elements of tensors of one type.
+pub(super) fn sum_of_squares(launcher: &impl KernelLauncher, tensors: &[&Tensor]) -> Result<f64> {
+    let Some(first) = tensors.first() else { return Ok(0.0) };
+    let counts = counts(tensors.iter().copied());
+    let launch = squares::launch(&counts).map_err(Error::wrap)?;
+    if launch.is_empty() {
+        return Ok(0.0);
+    }
+    let args = vec![
+        KernelArg::new(counts.len() * squares::parts(&launch), DType::F64),
+        KernelArg::Each(tensors.to_vec()),
+        numbers(&counts),
+    ];
+    let [sums] = run(launcher, &kernel(&SQUARES, first)?, Ok(launch), args)?;
+    Ok(sums.to_vec1::<f64>()?.iter().sum())
 }
 
 /// Dequantises a matrix. Returns `None` for formats without a kernel.

@@ -175,7 +175,8 @@ mod tests {
 
     use candle_core::Device;
     use prospect_dist::{
-        Collective, CollectiveError, DeviceCollective, PreparedGather, ThreadRank, ZeroStage, thread_group,
+        Collective, CollectiveError, DeviceCollective, PreparedGather, PreparedSum, ThreadRank, ZeroStage,
+        thread_group,
     };
 
     use super::*;
@@ -213,8 +214,12 @@ mod tests {
             self.group.all_reduce_tensor(own)
         }
 
-        fn reduce_scatter_on_device(&self, own: &Tensor) -> std::result::Result<Tensor, CollectiveError> {
-            self.group.reduce_scatter_tensor(own)
+        fn prepare_reduce_scatter<'a>(
+            &'a self,
+            own: &Tensor,
+        ) -> std::result::Result<PreparedSum<'a>, CollectiveError> {
+            let own = own.clone();
+            Ok(Box::new(move || self.group.reduce_scatter_tensor(&own)))
         }
 
         fn prepare_gather(&self, shards: &[Shard]) -> std::result::Result<PreparedGather, CollectiveError> {

@@ -7,13 +7,17 @@ use plotters::{
     coord::Shift,
     prelude::{
         Circle, Color, DrawingArea, DrawingAreaErrorKind, DrawingBackend, FontDesc, FontTransform, IntoFont,
-        PathElement, Polygon, RGBColor, ShapeStyle, Text,
+        PathElement, Polygon, RGBColor, Rectangle, ShapeStyle, Text,
     },
     style::text_anchor::{HPos, Pos, VPos},
 };
 
-use super::font::{FAMILY, LINE_HEIGHT};
-use super::style::{INK, MarkerShape, SeriesStyle};
+use super::{
+    fallback::{ASCENT, BitmapGlyph},
+    font::{FAMILY, LINE_HEIGHT},
+    runs::{BITMAP_PIXEL, Run, is_plain, runs},
+    style::{INK, MarkerShape, SeriesStyle},
+};
 
 /// Result of drawing on the backend `B`.
 pub(crate) type DrawResult<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
@@ -28,11 +32,21 @@ pub(crate) struct Size {
     pub(crate) height: f64,
 }
 
+/// Who draws characters that the bundled font does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MissingGlyphs {
+    /// The reader's program, with its fonts.
+    Reader,
+    /// This canvas, with bitmap glyphs.
+    Canvas,
+}
+
 /// A drawing area in CSS pixels.
 pub(crate) struct Canvas<'a, B: DrawingBackend> {
     area: &'a DrawingArea<B, Shift>,
     scale: f64,
     baseline: f64,
+    missing: MissingGlyphs,
 }
 
 impl<'a, B: DrawingBackend> Canvas<'a, B> {
@@ -40,8 +54,13 @@ impl<'a, B: DrawingBackend> Canvas<'a, B> {
     ///
     /// `baseline` is the distance from the top of a text to its baseline, in ems, which differs
     /// between backends.
-    pub(crate) fn new(area: &'a DrawingArea<B, Shift>, scale: f64, baseline: f64) -> Self {
-        Self { area, scale, baseline }
+    pub(crate) fn new(
+        area: &'a DrawingArea<B, Shift>,
+        scale: f64,
+        baseline: f64,
+        missing: MissingGlyphs,
+    ) -> Self {
+        Self { area, scale, baseline, missing }
     }
 
     fn pixel(&self, (x, y): Position) -> (i32, i32) {
@@ -144,9 +163,18 @@ impl<'a, B: DrawingBackend> Canvas<'a, B> {
         size: f64,
         opacity: f64,
     ) -> DrawResult<B> {
-        let style = self.font(size).color(&INK.mix(opacity)).pos(Pos::new(across, VPos::Top));
-        let top = y + (down.baseline_offset() - self.baseline) * size;
-        self.area.draw(&Text::new(text, self.pixel((x, top)), style))
+        let baseline = y + down.baseline_offset() * size;
+        if self.missing == MissingGlyphs::Reader || is_plain(text) {
+            return self.run_of_font(text, (x, baseline), across, TextDirection::Right, size, opacity);
+        }
+        let runs = runs(text);
+        let width: f64 = runs.iter().map(|run| run.width(size)).sum();
+        let start = match across {
+            HPos::Left => 0.0,
+            HPos::Center => -width / 2.0,
+            HPos::Right => -width,
+        };
+        self.runs(&runs, (x + start, baseline), TextDirection::Right, size, opacity)
     }
 
     /// Draws a line of text upwards, vertically centred on its start.
@@ -157,14 +185,101 @@ impl<'a, B: DrawingBackend> Canvas<'a, B> {
         size: f64,
         opacity: f64,
     ) -> DrawResult<B> {
-        let font = self.font(size).transform(FontTransform::Rotate270);
-        let style = font.color(&INK.mix(opacity)).pos(Pos::new(HPos::Left, VPos::Top));
-        let left = x + (VerticalAnchor::Middle.baseline_offset() - self.baseline) * size;
-        self.area.draw(&Text::new(text, self.pixel((left, y)), style))
+        let start = (x + VerticalAnchor::Middle.baseline_offset() * size, y);
+        if self.missing == MissingGlyphs::Reader || is_plain(text) {
+            return self.run_of_font(text, start, HPos::Left, TextDirection::Up, size, opacity);
+        }
+        self.runs(&runs(text), start, TextDirection::Up, size, opacity)
+    }
+
+    /// Draws runs one after the other from `start` on the baseline.
+    fn runs(
+        &self,
+        runs: &[Run],
+        start: Position,
+        direction: TextDirection,
+        size: f64,
+        opacity: f64,
+    ) -> DrawResult<B> {
+        let mut along = 0.0;
+        for run in runs {
+            let at = direction.offset(start, along, 0.0);
+            match run {
+                Run::Font(text) => self.run_of_font(text, at, HPos::Left, direction, size, opacity)?,
+                Run::Bitmaps(glyphs) => self.run_of_bitmaps(glyphs, at, direction, size, opacity)?,
+            }
+            along += run.width(size);
+        }
+        Ok(())
+    }
+
+    /// Draws text of the bundled font. `(x, y)` is on the baseline.
+    fn run_of_font(
+        &self,
+        text: &str,
+        position: Position,
+        across: HPos,
+        direction: TextDirection,
+        size: f64,
+        opacity: f64,
+    ) -> DrawResult<B> {
+        let font = match direction {
+            TextDirection::Right => self.font(size),
+            TextDirection::Up => self.font(size).transform(FontTransform::Rotate270),
+        };
+        let style = font.color(&INK.mix(opacity)).pos(Pos::new(across, VPos::Top));
+        let top_left = direction.offset(position, 0.0, -self.baseline * size);
+        self.area.draw(&Text::new(text, self.pixel(top_left), style))
+    }
+
+    /// Draws bitmap glyphs as bars of ink, from `start` on the baseline.
+    fn run_of_bitmaps(
+        &self,
+        glyphs: &[BitmapGlyph],
+        start: Position,
+        direction: TextDirection,
+        size: f64,
+        opacity: f64,
+    ) -> DrawResult<B> {
+        let ink = INK.mix(opacity).filled();
+        let pixel = BITMAP_PIXEL * size;
+        let (mut column, mut previous) = (0, 0);
+        for glyph in glyphs {
+            // A mark is drawn over the character before, which ends where it would start.
+            let left = if glyph.is_combining() { previous } else { column };
+            for (row, first, end) in glyph.bars() {
+                let corner = |column: usize, row: usize| {
+                    let (along, down) = (column as f64 * pixel, (row as f64 - ASCENT as f64) * pixel);
+                    self.pixel(direction.offset(start, along, down))
+                };
+                let bar = [corner(left + first, row), corner(left + end, row + 1)];
+                self.area.draw(&Rectangle::new(bar, ink))?;
+            }
+            previous = left;
+            column += glyph.advance();
+        }
+        Ok(())
     }
 
     fn font(&self, size: f64) -> FontDesc<'static> {
         (FAMILY, LINE_HEIGHT * size * self.scale).into_font()
+    }
+}
+
+/// Direction in which a text runs.
+#[derive(Clone, Copy)]
+enum TextDirection {
+    Right,
+    Up,
+}
+
+impl TextDirection {
+    /// Returns the position that is `along` the text from `start`, and `down` from its baseline.
+    fn offset(self, (x, y): Position, along: f64, down: f64) -> Position {
+        match self {
+            Self::Right => (x + along, y + down),
+            Self::Up => (x + down, y - along),
+        }
     }
 }
 
@@ -222,7 +337,58 @@ fn strokes(points: &[Position], dash: &[f64]) -> Vec<Vec<Position>> {
 
 #[cfg(test)]
 mod tests {
+    use plotters::prelude::{BitMapBackend, IntoDrawingArea, WHITE};
+
     use super::*;
+    use crate::render::font::register_bundled_font;
+
+    /// Draws a text of 16 pixels, and returns the positions of its ink.
+    fn ink(text: &str, upwards: bool) -> Vec<(usize, usize)> {
+        register_bundled_font();
+        let side = 100;
+        let mut pixels = vec![0; side * side * 3];
+        let area = BitMapBackend::with_buffer(&mut pixels, (side as u32, side as u32)).into_drawing_area();
+        area.fill(&WHITE).unwrap();
+        let canvas = Canvas::new(&area, 1.0, 0.62, MissingGlyphs::Canvas);
+        if upwards {
+            canvas.vertical_text(text, (50.0, 80.0), 16.0, 1.0).unwrap();
+        } else {
+            canvas.text(text, (50.0, 20.0), HPos::Center, VerticalAnchor::Top, 16.0, 1.0).unwrap();
+        }
+        drop(area);
+        let dark = pixels.chunks(3).enumerate().filter(|(_, pixel)| pixel[0] < 128);
+        dark.map(|(index, _)| (index % side, index / side)).collect()
+    }
+
+    /// Width and height of ink.
+    fn extent(ink: &[(usize, usize)]) -> (usize, usize) {
+        let span = |values: &mut dyn Iterator<Item = usize>| {
+            let (low, high) = values.fold((usize::MAX, 0), |(low, high), at| (low.min(at), high.max(at)));
+            high - low + 1
+        };
+        (span(&mut ink.iter().map(|at| at.0)), span(&mut ink.iter().map(|at| at.1)))
+    }
+
+    #[test]
+    fn characters_that_the_font_lacks_are_drawn_and_can_be_told_apart() {
+        // One stroke, 15 of 16 columns of 1.2 pixels, one row.
+        let (width, height) = extent(&ink("一", false));
+        assert!((17..=19).contains(&width) && height <= 2, "{width} × {height}");
+        let (width, height) = extent(&ink("一", true));
+        assert!((17..=19).contains(&height) && width <= 2, "{width} × {height}");
+        let names = ["法律", "医疗", "مطبخ", "한국", "🚲", "👍", "हिन्दी"].map(|name| ink(name, false));
+        for (index, name) in names.iter().enumerate() {
+            assert!(name.len() > 20, "{index} has {} dark pixels", name.len());
+            assert!(names[..index].iter().all(|other| other != name), "{index} looks like another");
+        }
+    }
+
+    #[test]
+    fn a_text_of_several_fonts_is_centred() {
+        let ink = ink("偏好 DPO", false);
+        let (low, high) = ink.iter().fold((99, 0), |(low, high), at| (at.0.min(low), at.0.max(high)));
+        assert!(low + high > 96 && low + high < 104, "{low} to {high}");
+    }
 
     #[test]
     fn strokes_and_gaps_follow_the_line() {

@@ -7,6 +7,8 @@ use plotters::{
     style::register_font,
 };
 
+use super::runs::{is_plain, runs};
+
 /// Name of the bundled font: the generic name, so that an SVG uses the reader's sans-serif font.
 pub(super) const FAMILY: FontFamily = FontFamily::SansSerif;
 
@@ -30,10 +32,20 @@ pub(super) fn register_bundled_font() {
 
 /// Returns the width of a text of `size` pixels, with a margin for other fonts.
 pub(super) fn text_width(text: &str, size: f64) -> f64 {
+    let width = if is_plain(text) {
+        bundled_width(text, size)
+    } else {
+        runs(text).iter().map(|run| run.width(size)).sum()
+    };
+    WIDTH_MARGIN * width
+}
+
+/// Returns the width of a text of `size` pixels in the bundled font.
+pub(super) fn bundled_width(text: &str, size: f64) -> f64 {
     register_bundled_font();
     // Measured at 16 times the size, because plotters returns whole pixels.
     let font = (FAMILY, 16.0 * LINE_HEIGHT * size).into_font();
-    font.box_size(text).map_or(0.0, |(width, _)| WIDTH_MARGIN * f64::from(width) / 16.0)
+    font.box_size(text).map_or(0.0, |(width, _)| f64::from(width) / 16.0)
 }
 
 /// Truncates `text` with an ellipsis if it is wider than `width`.

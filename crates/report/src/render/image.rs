@@ -10,7 +10,7 @@ use plotters::prelude::{BitMapBackend, DrawingBackend, IntoDrawingArea, SVGBacke
 use round_joins::RoundJoins;
 
 use super::{
-    canvas::{Canvas, Size},
+    canvas::{Canvas, MissingGlyphs, Size},
     draw::{Drawing, FigureSheet},
     figure::Figure,
     font::register_bundled_font,
@@ -59,7 +59,7 @@ pub(crate) fn svg(
     let mut text = String::new();
     let area = SVGBackend::with_string(&mut text, size).into_drawing_area();
     drawing
-        .draw(&Canvas::new(&area, SVG_SCALE, SVG_BASELINE))
+        .draw(&Canvas::new(&area, SVG_SCALE, SVG_BASELINE, MissingGlyphs::Reader))
         .and_then(|()| area.present())
         .map_err(|error| draw_error(figure, &error))?;
     drop(area);
@@ -125,8 +125,9 @@ fn write_png(drawing: &impl Drawing, figure: &Figure, path: &Path) -> Result<(),
     let large = (width * SAMPLES, height * SAMPLES);
     let mut samples = vec![0; large.0 as usize * large.1 as usize * 3];
     let area = RoundJoins(BitMapBackend::with_buffer(&mut samples, large)).into_drawing_area();
+    let canvas = Canvas::new(&area, f64::from(PNG_SCALE * SAMPLES), PNG_BASELINE, MissingGlyphs::Canvas);
     area.fill(&WHITE)
-        .and_then(|()| drawing.draw(&Canvas::new(&area, f64::from(PNG_SCALE * SAMPLES), PNG_BASELINE)))
+        .and_then(|()| drawing.draw(&canvas))
         .and_then(|()| area.present())
         .map_err(|error| draw_error(figure, &error))?;
     drop(area);

@@ -15,7 +15,7 @@ use plotters_backend::{
 use subsetter::GlyphRemapper;
 
 use super::{
-    canvas::{Canvas, Size},
+    canvas::{Canvas, MissingGlyphs, Size},
     draw::Drawing,
     font::{BYTES, LINE_HEIGHT, register_bundled_font},
 };
@@ -54,7 +54,10 @@ pub(crate) fn pdf(drawing: &impl Drawing, width: f64) -> Option<Vec<u8>> {
     let mut page = Page::new(&font, size, width / (size.width * SCALE));
     let backend = PdfBackend { page: &mut page };
     let area = backend.into_drawing_area();
-    drawing.draw(&Canvas::new(&area, SCALE, BASELINE)).and_then(|()| area.present()).ok()?;
+    drawing
+        .draw(&Canvas::new(&area, SCALE, BASELINE, MissingGlyphs::Canvas))
+        .and_then(|()| area.present())
+        .ok()?;
     drop(area);
     page.finish()
 }

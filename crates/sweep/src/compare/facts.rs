@@ -8,7 +8,7 @@ use prospect_model::{Recipe, Train, WeightsSource};
 use prospect_train::{ObjectiveName, needs_pairs};
 use serde_json::json;
 
-use super::{CompareOptions, methods::needs_whole_pairs};
+use super::methods::needs_whole_pairs;
 use crate::{
     SweepError,
     config::{LoadedExperiment, RecipeSources},
@@ -28,6 +28,29 @@ pub struct DataFacts {
     manifest: Manifest,
 }
 
+/// Inputs of a plan, of which facts are looked up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ProbeRequest<'a> {
+    /// File or folder of feedback, data recipe, or prepared dataset.
+    pub(crate) data: &'a str,
+    /// Model recipe.
+    pub(crate) model: &'a str,
+    /// Settings, `KEY=VALUE`. Only those of the recipes count here.
+    pub(crate) settings: &'a [String],
+    /// True if runs start from an SFT stage, as those of random weights always do.
+    pub(crate) sft: bool,
+}
+
+/// Weights that runs start from, and what of them is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StartWeights {
+    Random,
+    /// Pretrained, with an adapter that is trained.
+    Adapter,
+    /// Pretrained, all of them trained.
+    Full,
+}
+
 /// Facts about the inputs of a plan.
 pub(crate) struct Probe {
     pub(super) facts: DataFacts,
@@ -35,8 +58,9 @@ pub(crate) struct Probe {
     pub(super) test_fraction: Option<f64>,
     /// True if every seed draws data of its own, by imbalance or noise.
     pub(super) seeds_draw_data: bool,
-    pub(crate) has_random_weights: bool,
-    pub(super) is_adapter: bool,
+    /// True if the runs start from an SFT stage.
+    pub(super) has_sft: bool,
+    pub(super) weights: StartWeights,
     /// Longest sequence that the model takes, in tokens.
     pub(crate) max_positions: usize,
 }
@@ -44,27 +68,37 @@ pub(crate) struct Probe {
 impl Probe {
     /// Resolves the data and the model, and counts the data.
     pub(crate) fn new(
-        options: &CompareOptions,
+        request: ProbeRequest<'_>,
         sources: &RecipeSources<'_>,
         out: &Path,
     ) -> Result<Self, SweepError> {
-        let Resolved { facts, recipe, is_raw, seeds_draw_data } = resolve(options, sources, out, None)?;
-        let given = options.request.settings.iter().any(|set| set.starts_with("data.split"));
+        let Resolved { facts, recipe, is_raw, seeds_draw_data } = resolve(request, sources, out, None)?;
+        let given = request.settings.iter().any(|set| set.starts_with("data.split"));
         let total = facts.held_out() + facts.train_completions() / 2;
         let fraction = (WANTED_HELD_OUT / total.max(1) as f64).min(MOST_HELD_OUT);
         let wanted = (is_raw && !given && fraction > 0.1).then_some((fraction * 100.0).round() / 100.0);
         let facts = match wanted {
-            Some(_) => resolve(options, sources, out, wanted)?.facts,
+            Some(_) => resolve(request, sources, out, wanted)?.facts,
             None => facts,
+        };
+        let weights = match (&recipe.weights, &recipe.train) {
+            (WeightsSource::Random(..), _) => StartWeights::Random,
+            (_, Train::Lora(_)) => StartWeights::Adapter,
+            _ => StartWeights::Full,
         };
         Ok(Self {
             facts,
             test_fraction: wanted,
             seeds_draw_data,
-            has_random_weights: matches!(recipe.weights, WeightsSource::Random(..)),
-            is_adapter: matches!(recipe.train, Train::Lora(_)),
+            has_sft: request.sft || weights == StartWeights::Random,
+            weights,
             max_positions: recipe.architecture()?.max_positions,
         })
+    }
+
+    /// Returns true if runs start from random weights.
+    pub(crate) fn has_random_weights(&self) -> bool {
+        self.weights == StartWeights::Random
     }
 
     /// Checks that the methods can train on the data, and that runs can be ranked on it.
@@ -92,11 +126,6 @@ impl Probe {
         }
         Ok(())
     }
-
-    /// True if the runs start from an SFT stage.
-    pub(super) fn has_sft(&self, options: &CompareOptions) -> bool {
-        options.sft || self.has_random_weights
-    }
 }
 
 /// Data and model of a request.
@@ -110,12 +139,11 @@ struct Resolved {
 
 /// Resolves the request with one method and two seeds.
 fn resolve(
-    options: &CompareOptions,
+    request: ProbeRequest<'_>,
     sources: &RecipeSources<'_>,
     out: &Path,
     test_fraction: Option<f64>,
 ) -> Result<Resolved, SweepError> {
-    let request = &options.request;
     let experiment = json!({
         "question": "?",
         "data": request.data,
@@ -134,7 +162,7 @@ fn resolve(
     let (Some(dataset), Some(model)) = (plan.datasets.first(), plan.models.first()) else {
         return Err(SweepError::Setting("a comparison needs data and a model".to_owned()));
     };
-    let path = Path::new(&request.data);
+    let path = Path::new(request.data);
     let is_recipe = path.extension().is_some_and(|end| end == "yaml" || end == "yml");
     let is_input = path.exists() || request.data.starts_with("hf://");
     let is_raw = matches!(dataset.source, DatasetSource::Recipe(_)) && is_input && !is_recipe;

@@ -5,7 +5,11 @@ use prospect_core::config::Document;
 use prospect_train::ObjectiveName;
 use serde_json::{Map, Value, json};
 
-use super::{CompareOptions, facts::Probe, methods};
+use super::{
+    CompareOptions,
+    facts::{Probe, StartWeights},
+    methods,
+};
 use crate::SweepError;
 
 /// Axis of the methods.
@@ -44,12 +48,12 @@ const SFT: SftStageLength = SftStageLength { batch_size: 32, epochs: 1, most_ste
 
 impl Probe {
     fn sft_length(&self) -> SftStageLength {
-        if self.has_random_weights { SFT_OF_RANDOM } else { SFT }
+        if self.has_random_weights() { SFT_OF_RANDOM } else { SFT }
     }
 
     /// Optimizer steps of the SFT stage; 0 without one.
-    pub(super) fn sft_steps(&self, options: &CompareOptions) -> u64 {
-        if !self.has_sft(options) {
+    pub(super) fn sft_steps(&self) -> u64 {
+        if !self.has_sft {
             return 0;
         }
         let SftStageLength { batch_size, epochs, most_steps } = self.sft_length();
@@ -58,10 +62,10 @@ impl Probe {
 
     /// Peak learning rate of the literature for weights of this kind.
     pub(crate) fn learning_rate(&self) -> f64 {
-        match (self.has_random_weights, self.is_adapter) {
-            (true, _) => RANDOM_RATE,
-            (false, true) => ADAPTER_RATE,
-            (false, false) => FULL_RATE,
+        match self.weights {
+            StartWeights::Random => RANDOM_RATE,
+            StartWeights::Adapter => ADAPTER_RATE,
+            StartWeights::Full => FULL_RATE,
         }
     }
 }
@@ -110,7 +114,7 @@ pub(super) fn document(
         "data": request.data,
         "model": request.model,
         "settings": settings(options, probe)?,
-        "sft": sft(options, probe, max_length),
+        "sft": sft(probe, max_length),
         "train": {
             "learning_rate": options.learning_rate.unwrap_or(probe.learning_rate()),
             "lr_scheduler_type": "linear",
@@ -150,16 +154,16 @@ fn settings(options: &CompareOptions, probe: &Probe) -> Result<Value, SweepError
 }
 
 /// Settings of the SFT stage; null without one.
-pub(crate) fn sft(options: &CompareOptions, probe: &Probe, max_length: usize) -> Value {
-    if !probe.has_sft(options) {
+pub(crate) fn sft(probe: &Probe, max_length: usize) -> Value {
+    if !probe.has_sft {
         return Value::Null;
     }
     let SftStageLength { batch_size, .. } = probe.sft_length();
     json!({
-        "learning_rate": if probe.has_random_weights { 5e-3 } else { probe.learning_rate() },
+        "learning_rate": if probe.has_random_weights() { 5e-3 } else { probe.learning_rate() },
         "lr_scheduler_type": "cosine",
         "warmup_steps": 10,
-        "max_steps": probe.sft_steps(options),
+        "max_steps": probe.sft_steps(),
         "batch_size": batch_size,
         "micro_batch_size": MICRO_BATCH,
         "max_length": max_length,

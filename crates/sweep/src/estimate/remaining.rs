@@ -3,15 +3,21 @@
 use std::collections::BTreeMap;
 
 use prospect_data::Manifest;
+use prospect_eval::CorruptedPairs;
 use prospect_model::{Architecture, Recipe};
 use prospect_runs::SweepDir;
 use serde::Serialize;
 
-use super::cards::{completions_of_run, operations};
+use super::{
+    cards::{completions_of_run, operations},
+    evaluation::{CachedStart, EvaluationCost, EvaluationCounts, prompts_at_once},
+    schedule::completions_per_epoch,
+    time::HeldOutScores,
+};
 use crate::{
     Execution, SweepError,
     exec::{PendingRuns, bytes_to_write},
-    plan::{PlannedDataset, SweepPlan},
+    plan::{PlannedDataset, ResolvedRun, SweepPlan},
 };
 
 /// Arithmetic of the remaining runs, or SFT stages, that share a model and an objective.
@@ -30,13 +36,17 @@ pub struct TrainingCost {
     pub operations: Option<f64>,
 }
 
-/// Work that a call of [`execute`](crate::execute) would do. Evaluation is not included.
+/// Work that a call of [`execute`](crate::execute) would do.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RemainingWork {
     /// Runs to train.
     pub runs: usize,
     /// Costs by model and objective, in order of execution.
     pub costs: Vec<TrainingCost>,
+    /// Cost of all evaluations; None until the data is prepared.
+    pub evaluation: Option<EvaluationCost>,
+    /// Least number of prompts that a run continues at the same time; None without generations.
+    pub prompts_at_once: Option<usize>,
     /// Bytes of weights and checkpoints to write; None until the data is prepared.
     pub disk: Option<u64>,
 }
@@ -88,8 +98,39 @@ pub fn remaining_work(
             }),
         }
     }
+    let evaluation = evaluation_cost(plan, &pending, &architectures, &manifests)?;
+    let at_once = |run: &&ResolvedRun| {
+        let dtype = plan.models[run.model].dtype;
+        prompts_at_once(plan.evaluate, dtype, &architectures[run.model], &run.train)
+    };
+    let prompts_at_once = pending.runs.iter().filter_map(at_once).min();
     let all = plan.datasets.iter().map(PlannedDataset::prepared).collect::<Result<Option<Vec<_>>, _>>()?;
     let disk =
         all.map(|manifests| bytes_to_write(plan, &pending, how.jobs.most(), &manifests)).transpose()?;
-    Ok(RemainingWork { runs: pending.runs.len(), costs, disk })
+    Ok(RemainingWork { runs: pending.runs.len(), costs, evaluation, prompts_at_once, disk })
+}
+
+/// Computes the cost of the evaluations of pending runs; None if the size of a dataset is unknown.
+fn evaluation_cost(
+    plan: &SweepPlan,
+    pending: &PendingRuns<'_>,
+    architectures: &[Architecture],
+    manifests: &BTreeMap<usize, Option<Manifest>>,
+) -> Result<Option<EvaluationCost>, SweepError> {
+    let mut total = EvaluationCost::default();
+    let mode = plan.evaluate.generations.map(|generations| generations.mode);
+    let mut earlier: Vec<(HeldOutScores, u64)> = Vec::new();
+    for run in &pending.runs {
+        let Some(manifest) = manifests.get(&run.dataset).and_then(Option::as_ref) else { return Ok(None) };
+        let scores = HeldOutScores::of(run);
+        let same_start = earlier.iter().filter(|(other, _)| *other == scores);
+        let cached = CachedStart::new(same_start.map(|(_, seed)| *seed), run.seed, mode);
+        earlier.push((scores, run.seed));
+        let steps = run.train.steps(completions_per_epoch(manifest.train, &run.train.objective));
+        let corrupted = CorruptedPairs::at_most(manifest.train.pairs, manifest.noise.swapped_pairs);
+        let counts = EvaluationCounts::new(plan.evaluate, manifest.test, steps, corrupted, cached);
+        let train = plan.models[run.model].train;
+        total.add(EvaluationCost::new(counts, plan.evaluate, train, &architectures[run.model], &run.train)?);
+    }
+    Ok(Some(total))
 }

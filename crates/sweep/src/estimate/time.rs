@@ -11,11 +11,12 @@ use std::{
 };
 
 use prospect_core::{files::WholeDir, memory, sample::unique};
-use prospect_data::{Manifest, SplitCounts};
+use prospect_data::Manifest;
 use prospect_dist::ProcessGroup;
 use prospect_model::Model;
-use prospect_runs::{GenerationMode, SweepDir};
+use prospect_runs::SweepDir;
 
+pub(super) use self::sample::HeldOutScores;
 pub use self::{
     costs::{RunGroupCost, SweepCost},
     sample::RunStart,
@@ -24,7 +25,10 @@ use self::{
     measure::{MEASURED_STEPS, Measurement, measure},
     sample::{ReferenceReuse, SampleRun},
 };
-use super::schedule::{completions_per_epoch, count_dataset};
+use super::{
+    evaluation::EvaluationCounts,
+    schedule::{completions_per_epoch, count_dataset},
+};
 use crate::{
     Execution, SweepError,
     exec::{PendingRuns, load_start},
@@ -56,7 +60,8 @@ pub fn estimate_time(plan: &SweepPlan, sweep: &SweepDir, how: &Execution) -> Res
         }
         let group: Vec<usize> =
             (first..runs.len()).filter(|index| runs[*index].costs_the_same_as(&runs[first])).collect();
-        let reuse = |index: usize| ReferenceReuse::new(&runs[index], &runs[..index]);
+        let mode = plan.evaluate.generations.map(|generations| generations.options().mode);
+        let reuse = |index: usize| ReferenceReuse::new(&runs[index], &runs[..index], mode);
         let members: Vec<_> = group.iter().map(|index| (&runs[*index], reuse(*index))).collect();
         let (group_cost, run_seconds) = estimator.measure_group(&runs[first], &members)?;
         cost.groups.push(group_cost);
@@ -183,31 +188,10 @@ impl TimeEstimator<'_> {
         steps: u64,
         measured: &Measurement,
     ) -> Result<[f64; 2], SweepError> {
-        let SplitCounts { pairs, prompts, n_desirable, n_undesirable } = self.manifest(run.dataset)?.test;
-        let evaluate = self.plan.evaluate;
-        let limited = |count: u64, limit: Option<usize>| limit.map_or(count, |limit| count.min(limit as u64));
-        let lone = (n_desirable + n_undesirable).saturating_sub(2 * pairs);
-        let completions = 2 * limited(pairs, evaluate.pairs) + limited(lone, evaluate.thumbs);
-        // The policy is evaluated in between and at the end. The evaluation at the start ranks by
-        // the reference, which an earlier run may have cached.
-        let between = evaluate.every.map_or(0, |every| steps.saturating_sub(1) / every.max(1));
-        let evaluations = between + 1 + u64::from(!reuse.held_out);
-        let prompts =
-            evaluate.generations.map_or(0, |generations| prompts.min(generations.prompts.get() as u64));
-        // At the end, and at the start unless an earlier run has cached the texts: greedy ones do
-        // not depend on the seed.
-        let is_greedy = evaluate.generations.is_some_and(|it| it.options().mode == GenerationMode::Greedy);
-        let is_cached = if is_greedy { reuse.held_out } else { reuse.samples };
-        let generations = 1 + u64::from(!is_cached);
-        // Also in between; the KL divergence costs about as much as the log-ratios of other
-        // generations.
-        let every = evaluate.generations.and_then(|generations| generations.every);
-        let at_start = u64::from(!reuse.samples);
-        let samples = every.map_or(0, |every| 1 + at_start + steps.saturating_sub(1) / every);
-        let scored = evaluations * completions + 2 * measured.corrupted as u64;
-        Ok([
-            scored as f64 * measured.completion,
-            ((generations + samples) * prompts) as f64 * measured.prompt,
-        ])
+        let test = self.manifest(run.dataset)?.test;
+        let corrupted = measured.corrupted as u64;
+        let EvaluationCounts { scored, continued } =
+            EvaluationCounts::new(self.plan.evaluate, test, steps, corrupted, reuse.start);
+        Ok([scored as f64 * measured.completion, continued as f64 * measured.prompt])
     }
 }

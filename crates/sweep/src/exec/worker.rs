@@ -319,6 +319,7 @@ pub(crate) fn load_start(
 /// Marks a run as finished, once all of its files are written.
 fn mark_finished(directory: &RunDir) -> Result<(), SweepError> {
     if let Some(status) = directory.status()? {
+        directory.record_hashes()?;
         directory.set_status(&Status { state: State::Finished, ..status })?;
     }
     remove_checkpoints(directory)

@@ -140,10 +140,10 @@ impl SweepPlan {
         let mut lines = vec![
             self.question.clone(),
             format!(
-                "{} runs over {} datasets and {} models; shared stages: {}",
-                self.expected_runs().len(),
-                self.datasets.len(),
-                self.models.len(),
+                "{} over {} and {}; shared stages: {}",
+                counted(self.expected_runs().len(), "run"),
+                counted(self.datasets.len(), "dataset"),
+                counted(self.models.len(), "model"),
                 if self.sft.is_empty() { "none".to_owned() } else { format!("{} SFT", self.sft.len()) },
             ),
         ];
@@ -208,4 +208,9 @@ impl SweepPlan {
         }
         described
     }
+}
+
+/// Returns a number with its noun: `1 run`, `2 runs`.
+fn counted(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }

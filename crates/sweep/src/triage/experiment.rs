@@ -4,14 +4,13 @@ use std::path::Path;
 
 use prospect_core::config::Document;
 use prospect_data::{Fold, ItemKind, TriageItem};
-use prospect_runs::ComparisonRequest;
 use prospect_train::ObjectiveName;
 use serde_json::{Map, Value, json};
 
 use super::TriageOptions;
 use crate::{
     SweepError,
-    compare::{Budget, CompareOptions, MAX_LENGTH, MICRO_BATCH, Probe, sft},
+    compare::{MAX_LENGTH, MICRO_BATCH, Probe, ProbeRequest, sft},
     config::{LoadedExperiment, RecipeSources},
     plan::SweepPlan,
 };
@@ -33,31 +32,19 @@ pub(super) fn plan(
 ) -> Result<SweepPlan, SweepError> {
     let data = |fold: &Fold| fold.path.display().to_string();
     let first = folds.first().map(data).unwrap_or_default();
-    let request = CompareOptions {
-        request: ComparisonRequest {
-            data: first.clone(),
-            model: options.model.clone(),
-            methods: Vec::new(),
-            settings: options.settings.clone(),
-            options: Vec::new(),
-        },
-        budget: Budget::Steps(0),
-        batch_size: Some(options.batch_size),
-        learning_rate: options.learning_rate,
-        max_length: options.max_length,
-        sft: options.sft,
-    };
-    let probe = Probe::new(&request, sources, out)?;
+    let inputs =
+        ProbeRequest { data: &first, model: &options.model, settings: &options.settings, sft: options.sft };
+    let probe = Probe::new(inputs, sources, out)?;
     let objective = options.objective.unwrap_or_else(|| objective_for(items));
     probe.check(&[objective])?;
-    let epochs = options.epochs.unwrap_or(if probe.has_random_weights { EPOCHS_OF_RANDOM } else { EPOCHS });
+    let epochs = options.epochs.unwrap_or(if probe.has_random_weights() { EPOCHS_OF_RANDOM } else { EPOCHS });
     let max_length = options.max_length.unwrap_or(MAX_LENGTH.min(probe.max_positions));
     let entries = folds.iter().map(|fold| (fold.index.to_string(), json!({ "data": data(fold) })));
     let mut experiment = json!({
         "question": format!("Which labels of {} do held-out policies dispute?", options.dataset.display()),
         "data": first,
         "model": options.model,
-        "sft": sft(&request, &probe, max_length),
+        "sft": sft(&probe, max_length),
         "train": {
             "objective": objective.to_string(),
             "learning_rate": options.learning_rate.unwrap_or_else(|| probe.learning_rate()),

@@ -2,12 +2,12 @@
 
 use candle_core::{DType, Error, Result, Tensor};
 use prospect_dist::Collective;
-use prospect_model::{AdamWConstants, Gradients, Parameters, adamw};
+use prospect_model::{AdamWConstants, AdamWUpdate, Gradients, Parameters, adamw};
 use rayon::prelude::*;
 
 use super::{
     StateDict,
-    state::{CHUNK, Moments, OptimizerState, update_in_place},
+    state::{CHUNK, DeviceTensors, Moments, OptimizerState, update_in_place},
 };
 
 /// Hyperparameters of AdamW, except the learning rate.
@@ -57,17 +57,20 @@ impl<'a> AdamW<'a> {
             epsilon: epsilon * correction2.sqrt(),
             decay: 1.0 - learning_rate * weight_decay,
         };
-        self.state.update(parameters, gradients, |weights, gradient, moments| match moments {
+        let update_all = |tensors: &[DeviceTensors<'_, 2>]| {
+            let updates = tensors.iter().map(|DeviceTensors { value, gradient, moments }| AdamWUpdate {
+                value,
+                gradient,
+                moments: *moments,
+            });
+            adamw(&updates.collect::<Vec<_>>(), &update.constants())
+        };
+        self.state.update(parameters, gradients, update_all, |weights, gradient, moments| match moments {
             Moments::Fused([m, v]) => {
                 update.fused(weights, &gradient.to_dtype(DType::F32)?.contiguous()?, m, v)?;
                 Ok(None)
             }
-            Moments::OnDevice([m, v]) => {
-                if adamw(weights, gradient, [&*m, &*v], &update.constants())? {
-                    return Ok(None);
-                }
-                update.composed(weights, gradient, m, v).map(Some)
-            }
+            Moments::OnDevice([m, v]) => update.composed(weights, gradient, m, v).map(Some),
         })
     }
 

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::{
     StateDict,
-    state::{CHUNK, Moments, OptimizerState, update_in_place},
+    state::{CHUNK, DeviceTensors, Moments, OptimizerState, update_in_place},
 };
 
 /// Hyperparameters of RMSprop, except the learning rate.
@@ -48,7 +48,8 @@ impl<'a> RmsProp<'a> {
         learning_rate: f64,
     ) -> Result<()> {
         let update = ParameterUpdate { config: self.config, scale, rate: learning_rate };
-        self.state.update(parameters, gradients, |weights, gradient, moments| match moments {
+        let no_kernel = |_: &[DeviceTensors<'_, 1>]| Ok(false);
+        self.state.update(parameters, gradients, no_kernel, |weights, gradient, moments| match moments {
             Moments::Fused([square]) => {
                 update.fused(weights, &gradient.to_dtype(DType::F32)?.contiguous()?, square)?;
                 Ok(None)

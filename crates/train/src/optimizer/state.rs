@@ -16,7 +16,8 @@ pub(super) const CHUNK: usize = 1 << 14;
 pub(super) enum Moments<const N: usize> {
     /// f32 on the CPU: updated in one fused loop.
     Fused([Vec<f32>; N]),
-    /// Any device: updated by a kernel if one is enabled, else by candle operations.
+    /// Any device: updated by one kernel for all parameters if it is enabled, else by candle
+    /// operations.
     OnDevice([Tensor; N]),
 }
 
@@ -64,6 +65,13 @@ fn array<T, const N: usize>(items: Vec<T>) -> Result<[T; N]> {
     items.try_into().map_err(|_| Error::msg("an optimizer has another number of moments"))
 }
 
+/// Tensors of a parameter whose moments are [`Moments::OnDevice`].
+pub(super) struct DeviceTensors<'a, const N: usize> {
+    pub(super) value: &'a Tensor,
+    pub(super) gradient: &'a Tensor,
+    pub(super) moments: [&'a Tensor; N],
+}
+
 /// State of one parameter, or of this rank's shard of it.
 pub(super) struct ParameterState<const N: usize> {
     pub(super) moments: Moments<N>,
@@ -99,18 +107,33 @@ impl<'a, const N: usize> OptimizerState<'a, N> {
         Ok(Self { parameters: states.collect::<Result<_>>()?, shards })
     }
 
-    /// Updates every parameter that has a gradient. `update` gets the weights, the gradient and the
-    /// moments, and returns the new weights, or None if it has changed them in place.
+    /// Updates every parameter that has a gradient.
+    ///
+    /// `update_all` gets the weights, gradients and moments of all parameters whose moments are
+    /// tensors; it changes them in place and returns true, or changes nothing. Parameters that it
+    /// does not change are updated one by one: `update` returns the new weights, or None if it has
+    /// changed them in place.
     pub(super) fn update(
         &mut self,
         parameters: &Parameters,
         gradients: &Gradients<'_>,
+        update_all: impl FnOnce(&[DeviceTensors<'_, N>]) -> Result<bool>,
         mut update: impl FnMut(&Tensor, &Tensor, &mut Moments<N>) -> Result<Option<Tensor>>,
     ) -> Result<()> {
+        let on_device = parameters.iter().zip(&self.parameters).filter_map(|((_, parameter), state)| {
+            let Moments::OnDevice(moments) = &state.moments else { return None };
+            let value = state.master.as_ref().unwrap_or(parameter.value());
+            Some(DeviceTensors { value, gradient: gradients.get(parameter)?, moments: moments.each_ref() })
+        });
+        let on_device: Vec<_> = on_device.collect();
+        let updated_all = !on_device.is_empty() && update_all(&on_device)?;
         for ((_, parameter), state) in parameters.iter().zip(&mut self.parameters) {
             let Some(gradient) = gradients.get(parameter) else { continue };
             let ParameterState { moments, master } = state;
-            let updated = update(master.as_ref().unwrap_or(parameter.value()), gradient, moments)?;
+            let updated = match moments {
+                Moments::OnDevice(_) if updated_all => None,
+                _ => update(master.as_ref().unwrap_or(parameter.value()), gradient, moments)?,
+            };
             match (master, updated) {
                 (None, None) => {}
                 (None, Some(value)) => parameter.var().set(&value)?,

@@ -291,8 +291,21 @@ fn text(length: usize, seed: usize) -> String {
 /// Measures products of square matrices of `size` rows, filled with normal random numbers. Returns
 /// floating-point operations per second, the best of three runs of ten products each.
 pub fn matmul_rate(device: &Device, dtype: Dtype, size: usize) -> Result<f64, TrainError> {
-    let matrix = || Tensor::randn(0f32, 1.0, (size, size), device)?.to_dtype(dtype.to_candle());
-    let (left, right) = (matrix()?, matrix()?);
+    product_rate(device, dtype, [size; 3], 10)
+}
+
+/// Measures products of a `rows` × `inner` matrix and an `inner` × `columns` one, as
+/// [`matmul_rate`] does, the best of three runs of `count` products each.
+pub fn product_rate(
+    device: &Device,
+    dtype: Dtype,
+    [rows, inner, columns]: [usize; 3],
+    count: usize,
+) -> Result<f64, TrainError> {
+    let matrix = |rows: usize, columns: usize| {
+        Tensor::randn(0f32, 1.0, (rows, columns), device)?.to_dtype(dtype.to_candle())
+    };
+    let (left, right) = (matrix(rows, inner)?, matrix(inner, columns)?);
     let run = |count: usize| -> Result<f64, TrainError> {
         device.synchronize()?;
         let start = Instant::now();
@@ -302,11 +315,11 @@ pub fn matmul_rate(device: &Device, dtype: Dtype, size: usize) -> Result<f64, Tr
         device.synchronize()?;
         Ok(start.elapsed().as_secs_f64())
     };
-    run(3)?;
+    run(count.div_ceil(3))?;
     let best = (0..3)
-        .map(|_| run(10))
+        .map(|_| run(count))
         .try_fold(f64::INFINITY, |best, seconds| Ok::<_, TrainError>(best.min(seconds?)))?;
-    Ok(10.0 * 2.0 * (size as f64).powi(3) / best)
+    Ok(2.0 * (count * rows * inner * columns) as f64 / best)
 }
 
 #[cfg(test)]
@@ -355,5 +368,6 @@ mod tests {
     #[test]
     fn matrix_products_have_a_rate() {
         assert!(matmul_rate(&Device::Cpu, Dtype::F32, 64).unwrap() > 1e6);
+        assert!(product_rate(&Device::Cpu, Dtype::F32, [2, 64, 32], 3).unwrap() > 1e5);
     }
 }

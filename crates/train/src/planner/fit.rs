@@ -73,11 +73,16 @@ impl Settings {
         }
     }
 
-    /// Adds the memory of the optimizer and of a moving reference to a footprint.
+    /// Adds the memory of the optimizer and of the reference to a footprint.
     #[must_use]
     pub fn with_optimizer_memory<'a>(&self, footprint: Footprint<'a>) -> Footprint<'a> {
         let copy = if self.sync.is_some() { footprint.trained.bytes() } else { 0 };
-        Footprint { moments: self.optimizer.moments(), frozen: footprint.frozen + copy, ..footprint }
+        Footprint {
+            moments: self.optimizer.moments(),
+            frozen: footprint.frozen + copy,
+            reference_pass: self.objective.needs_reference(),
+            ..footprint
+        }
     }
 
     /// Smallest micro-batch: a pair, or one completion.

@@ -26,6 +26,9 @@ const HEADER: usize = 32 + 4;
 /// Bytes of a record after its values: the hash.
 const HASH: usize = 8;
 
+/// Extension of cache files.
+pub(super) const EXTENSION: &str = "logps";
+
 /// A cache file, which may not exist yet.
 #[derive(Debug)]
 pub(super) struct CacheFile {
@@ -54,15 +57,26 @@ impl CacheFile {
         drop(file);
         let CacheContent { records, damage } = CacheContent::parse(&bytes);
         if !damage.is_empty() {
-            tracing::warn!("{}", describe(&self.path, &bytes, &damage));
+            let damage = describe(&self.path, &bytes, &damage);
+            tracing::warn!("{damage}; the damaged entries are removed and computed again");
             self.remove_damage()?;
         }
         Ok(records)
     }
 
+    /// Describes the damage of the file, without removing it.
+    pub(super) fn damage(&self) -> io::Result<Option<String>> {
+        let mut file = File::open(&self.path)?;
+        file.file().lock_shared()?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        let damage = CacheContent::parse(&bytes).damage;
+        Ok((!damage.is_empty()).then(|| describe(&self.path, &bytes, &damage)))
+    }
+
     /// Removes damage. A process that is killed here leaves intact records and damage, since every
     /// record has its own hash.
-    fn remove_damage(&self) -> io::Result<()> {
+    pub(super) fn remove_damage(&self) -> io::Result<()> {
         let mut file = OpenOptions::new().read(true).write(true).open(&self.path)?;
         file.file().lock()?;
         // Other processes may have appended records or removed the damage since it was read.
@@ -151,7 +165,7 @@ fn parse_record(bytes: &[u8]) -> Option<(CacheKey, Vec<f64>)> {
     Some((*key, values.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect()))
 }
 
-/// Describes the damage of a file for a warning.
+/// Describes the damage of a file.
 fn describe(path: &Path, bytes: &[u8], damage: &[Range<usize>]) -> String {
     let lost: usize = damage.iter().map(Range::len).sum();
     let first = damage.first().map_or(0, |range| range.start);
@@ -164,8 +178,7 @@ fn describe(path: &Path, bytes: &[u8], damage: &[Range<usize>]) -> String {
         None => "is incomplete".to_owned(),
     };
     format!(
-        "{}: {lost} of {} bytes are damaged: the record at byte {first} {cause}; the damaged entries \
-         are removed and computed again",
+        "{}: {lost} of {} bytes are damaged: the record at byte {first} {cause}",
         path.display(),
         bytes.len()
     )

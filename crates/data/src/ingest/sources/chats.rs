@@ -1,6 +1,6 @@
 //! Exports of chat applications: conversations whose replies have thumbs. Read are Open WebUI
 //! (feedback and chats), LibreChat (conversations and messages), ChatGPT (conversations with
-//! `message_feedback.json`) and FastChat (votes).
+//! `message_feedback.json`), FastChat (votes) and FastGPT (messages).
 //!
 //! The prompt of a rated reply is the path from the first message to it, whatever follows. A thumb
 //! gives a label; opposite thumbs on replies to the same message also give a pair, even if the
@@ -8,6 +8,7 @@
 
 mod chatgpt;
 mod fastchat;
+mod fastgpt;
 mod librechat;
 mod message;
 mod openwebui;
@@ -32,6 +33,7 @@ use crate::{
             thumb_words::ThumbWords,
         },
     },
+    table::timestamp::Timestamp,
 };
 use message::{Chat, ChatMessage, Rating};
 use replies::{RatedReply, Replies};
@@ -53,6 +55,8 @@ enum ChatRecord {
     Chat(Chat),
     /// A message of a conversation that other records continue.
     Message { chat: String, message: Box<ChatMessage>, rating: Option<Value> },
+    /// A message that follows the one before it in its conversation: by time, else by record.
+    Next { chat: String, message: Box<ChatMessage>, time: Option<Timestamp>, ratings: Vec<Rating> },
     /// A rating of a message in another record.
     Rating { chat: String, rating: Rating },
     /// Judged replies without a tree.
@@ -73,6 +77,8 @@ pub(crate) fn application(record: &Object) -> Option<&'static str> {
         Some("ChatGPT, data export")
     } else if fastchat::is_vote(record) {
         Some("FastChat, votes")
+    } else if fastgpt::is_message(record) {
+        Some("FastGPT, messages")
     } else {
         None
     }
@@ -93,8 +99,10 @@ fn parse(record: &Object) -> Result<ChatRecord, Flaw> {
         chatgpt::rating(record)
     } else if fastchat::is_vote(record) {
         fastchat::vote(record)
+    } else if fastgpt::is_message(record) {
+        fastgpt::message(record)
     } else {
-        let detail = "not a record of Open WebUI, LibreChat, ChatGPT or FastChat".to_owned();
+        let detail = "not a record of Open WebUI, LibreChat, ChatGPT, FastChat or FastGPT".to_owned();
         Err(Flaw { reason: RejectReason::MissingField, detail })
     }
 }
@@ -159,11 +167,47 @@ pub(crate) fn read<'a>(
 /// Conversations whose messages or ratings are in several records.
 #[derive(Default)]
 struct OpenChats {
-    /// Messages of conversations, with the row of each, in order of appearance.
-    chats: Vec<(String, Chat, Vec<usize>)>,
+    /// Conversations in order of appearance.
+    chats: Vec<OpenChat>,
     by_key: HashMap<String, usize>,
     /// Ratings of messages in other records.
     ratings: HashMap<String, Vec<Rating>>,
+}
+
+/// A conversation with one message in each of several records.
+struct OpenChat {
+    chat: Chat,
+    /// Row of each message.
+    rows: Vec<usize>,
+    /// Time of each message, if messages follow each other; empty if they name their parents.
+    times: Vec<Option<Timestamp>>,
+}
+
+impl OpenChats {
+    /// Returns the conversation of this name.
+    fn chat(&mut self, name: String) -> &mut OpenChat {
+        let index = *self.by_key.entry(name.clone()).or_insert(self.chats.len());
+        if index == self.chats.len() {
+            self.chats.push(OpenChat { chat: Chat::new(name), rows: Vec::new(), times: Vec::new() });
+        }
+        &mut self.chats[index]
+    }
+}
+
+impl OpenChat {
+    /// Makes each message the parent of the next one, if they name no parents.
+    fn link(&mut self) {
+        if self.times.is_empty() {
+            return;
+        }
+        let mut order: Vec<usize> = (0..self.chat.messages.len()).collect();
+        if self.times.iter().all(Option::is_some) {
+            order.sort_by_key(|index| self.times[*index]);
+        }
+        for two in order.windows(2) {
+            self.chat.messages[two[1]].parent = Some(self.chat.messages[two[0]].id.clone());
+        }
+    }
 }
 
 /// State of reading the files.
@@ -196,15 +240,18 @@ impl Reading<'_> {
                 self.judge(index, chat);
             }
             Ok(ChatRecord::Message { chat, message, rating }) => {
-                let open = &mut self.open;
-                let place = *open.by_key.entry(chat.clone()).or_insert_with(|| {
-                    open.chats.push((chat.clone(), Chat::new(chat), Vec::new()));
-                    open.chats.len() - 1
-                });
-                let (_, chat, rows) = &mut open.chats[place];
-                chat.ratings.extend(rating.map(|value| Rating { message: message.id.clone(), value }));
-                chat.messages.push(*message);
-                rows.push(index);
+                let open = self.open.chat(chat);
+                let rating = rating.map(|value| Rating { message: message.id.clone(), value });
+                open.chat.ratings.extend(rating);
+                open.chat.messages.push(*message);
+                open.rows.push(index);
+            }
+            Ok(ChatRecord::Next { chat, message, time, ratings }) => {
+                let open = self.open.chat(chat);
+                open.chat.ratings.extend(ratings);
+                open.chat.messages.push(*message);
+                open.times.push(time);
+                open.rows.push(index);
             }
             Ok(ChatRecord::Rating { chat, .. }) => {
                 // It was read before; here it is only counted as a row.
@@ -239,7 +286,9 @@ impl Reading<'_> {
 
     /// Judges the conversations that are in several records.
     fn finish_open(&mut self) {
-        for (_, chat, rows) in std::mem::take(&mut self.open.chats) {
+        for mut open in std::mem::take(&mut self.open.chats) {
+            open.link();
+            let OpenChat { chat, rows, .. } = open;
             let Some(first) = rows.first().copied() else { continue };
             let before = self.replies.len();
             self.judge(first, chat);

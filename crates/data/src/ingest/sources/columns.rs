@@ -219,7 +219,7 @@ impl Columns {
     /// Returns the prompt, or None if the record has none.
     ///
     /// The prompt is `prompt` (text or turns) or a conversation without its completion. `system`
-    /// and LLaMA-Factory's `history` come before it, `input` after it.
+    /// and `history` come before it, LLaMA-Factory's `input` after it.
     pub(crate) fn prompt(&self, record: &Object) -> Result<Option<Vec<Message>>, Flaw> {
         let input = || {
             let value = self.unmapped(record, INPUT).filter(|value| value.is_string())?;
@@ -235,9 +235,15 @@ impl Columns {
                 prompt.push(Message { role: "system".to_owned(), content: text.to_owned() });
             }
         }
-        for turn in self.unmapped(record, "history").and_then(Value::as_array).into_iter().flatten() {
-            for (value, role) in turn.as_array().into_iter().flatten().zip(["user", "assistant"]) {
-                prompt.extend(turns("history", value, role)?);
+        for turn in self.unmapped(record, HISTORY).and_then(Value::as_array).into_iter().flatten() {
+            match turn {
+                Value::Array(texts) => {
+                    for (value, role) in texts.iter().zip(["user", "assistant"]) {
+                        prompt.extend(turns(HISTORY, value, role)?);
+                    }
+                }
+                Value::Object(_) => prompt.extend(turns(HISTORY, turn, "user")?),
+                _ => {}
             }
         }
         prompt.extend(turns(found.name, found.value, "user")?);
@@ -251,9 +257,19 @@ impl Columns {
         Ok(Some(prompt))
     }
 
-    /// Returns the record's domain, if it has one.
+    /// Returns the record's domain, if it has one. Of an object of flags, it is the names of those
+    /// that are true, joined by `+`.
     pub(crate) fn domain(&self, record: &Object) -> Result<Option<String>, Flaw> {
-        self.find(record, RecordField::Domain).map(|domain| Ok(text(domain)?.to_owned())).transpose()
+        let Some(found) = self.find(record, RecordField::Domain) else { return Ok(None) };
+        let Value::Object(flags) = found.value else { return Ok(Some(text(found)?.to_owned())) };
+        let is_flag = |value: &Value| value.is_boolean() || value.is_null();
+        if !flags.values().all(is_flag) {
+            return Err(wrong_type(found.name, found.value, "text, or an object of flags"));
+        }
+        let set = flags.iter().filter(|(_, flag)| **flag == true).map(|(name, _)| name.as_str());
+        let mut set: Vec<&str> = set.collect();
+        set.sort_unstable();
+        Ok((!set.is_empty()).then(|| set.join(FLAGS)))
     }
 
     /// Returns a score, or None if it is absent.
@@ -262,8 +278,14 @@ impl Columns {
     }
 }
 
+/// Separator of several domains of one record.
+pub(crate) const FLAGS: &str = "+";
+
 /// Columns that are read besides the fields: LLaMA-Factory's, and distilabel's note on ties.
-const OTHERS: [&str; 3] = ["history", INPUT, "status"];
+const OTHERS: [&str; 3] = [HISTORY, INPUT, "status"];
+
+/// Column of earlier turns: LLaMA-Factory's pairs of a question and its answer, or turns.
+const HISTORY: &str = "history";
 
 /// Column of LLaMA-Factory that follows the instruction. Without an instruction, it is the prompt.
 const INPUT: &str = "input";

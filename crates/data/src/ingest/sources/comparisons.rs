@@ -43,7 +43,12 @@ pub(crate) struct ComparisonsFormat {
 impl RecordFormat for ComparisonsFormat {
     fn columns(&self) -> Option<Vec<String>> {
         let names = self.columns.names().into_iter();
-        Some(names.chain(self.better.columns()).chain([layouts::INFO.to_owned()]).collect())
+        Some(
+            names
+                .chain(self.better.columns())
+                .chain([layouts::INFO, layouts::VOTE].map(str::to_owned))
+                .collect(),
+        )
     }
 
     fn parse(&self, record: &SourceRecord<'_>) -> Parsed {
@@ -51,6 +56,9 @@ impl RecordFormat for ComparisonsFormat {
             Ok(parsed) => parsed,
             Err(flaw) => return Parsed::rejected(vec![flaw]),
         };
+        if layouts::is_later_vote(&object) {
+            return Parsed::filtered("after_an_earlier_vote");
+        }
         layouts::restore_prompt(&mut object);
         let verdict = match self.better.read(&object, &self.columns) {
             Ok(verdict) => verdict,

@@ -20,12 +20,14 @@ use crate::{
 };
 
 /// Fields whose value is a conversation or one of its turns.
-const TURNS: [RecordField; 5] = [
+const TURNS: [RecordField; 7] = [
     RecordField::Prompt,
     RecordField::Conversation,
     RecordField::Completion,
     RecordField::Chosen,
     RecordField::Rejected,
+    RecordField::First,
+    RecordField::Second,
 ];
 
 /// Parses a record of the user's own, with remarks on its repairs.

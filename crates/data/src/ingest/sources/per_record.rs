@@ -9,7 +9,7 @@ use crate::{
     ingest::{
         raw::{Flaw, RawCompletion, RawGroup, RawRow, RejectReason, Remark, RowSink},
         shard::Shard,
-        sources::{excerpt::excerpt, files::HashedFile, record_log::RecordLog},
+        sources::{columns::FLAGS, excerpt::excerpt, files::HashedFile, record_log::RecordLog},
     },
     table::{group_salt::GroupSalt, log_entry::LogEntry},
 };
@@ -181,9 +181,22 @@ impl Draft {
 }
 
 impl SourceContext<'_> {
-    /// Returns true if a domain is kept.
-    pub(crate) fn wants(&self, domain: &str) -> bool {
-        self.domains.is_empty() || self.domains.iter().any(|wanted| wanted == domain)
+    /// Leaves out the groups of other domains, and returns true if there are some. Of several
+    /// domains that a record joins, those that are kept stay.
+    pub(crate) fn keep_domains(&self, groups: &mut Vec<RawGroup>) -> bool {
+        let is_kept = |name: &str| self.domains.iter().any(|domain| domain == name);
+        let before = groups.len();
+        if !self.domains.is_empty() {
+            groups.retain_mut(|group| {
+                if is_kept(&group.domain) {
+                    return true;
+                }
+                let kept: Vec<&str> = group.domain.split(FLAGS).filter(|name| is_kept(name)).collect();
+                group.domain = kept.join(FLAGS).into();
+                !group.domain.is_empty()
+            });
+        }
+        groups.len() < before
     }
 }
 
@@ -264,9 +277,7 @@ fn row(
         let log = log.entry(&context.salt);
         let group = |draft: Draft| RawGroup { log, ..draft.group(split, context) };
         let mut groups: Vec<RawGroup> = drafts.into_iter().map(group).collect();
-        let before = groups.len();
-        groups.retain(|group| context.wants(&group.domain));
-        if groups.len() < before {
+        if context.keep_domains(&mut groups) {
             remarks = vec![Remark::Filtered("other_domain")];
         }
         groups

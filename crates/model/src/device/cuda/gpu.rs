@@ -30,11 +30,43 @@ use crate::device::{KernelArg, KernelLauncher};
 pub(crate) struct Gpu<'a>(pub(crate) &'a CudaDevice);
 
 /// Argument as passed to the driver.
+#[derive(Clone, Copy)]
 enum RawArg {
     Pointer(u64),
+    /// Pointer to a number of a [`Table`].
+    InTable(usize),
     F32(f32),
     U32(u32),
     U64(u64),
+}
+
+/// Arrays of pointers and numbers that a launch passes in device memory, uploaded at once.
+#[derive(Default)]
+struct Table(Vec<i64>);
+
+impl Table {
+    /// Adds an array.
+    fn add(&mut self, numbers: impl IntoIterator<Item = u64>) -> RawArg {
+        let first = self.0.len();
+        self.0.extend(numbers.into_iter().map(u64::cast_signed));
+        RawArg::InTable(first)
+    }
+
+    /// Uploads the arrays, and points the arguments to them. The tensor must live until the launch.
+    fn upload(self, arguments: &mut [RawArg], device: &Device) -> Result<Option<Tensor>> {
+        let count = self.0.len();
+        if count == 0 {
+            return Ok(None);
+        }
+        let table = Tensor::from_vec(self.0, count, device)?;
+        let base = pointer(&table)?;
+        for argument in arguments {
+            if let RawArg::InTable(first) = argument {
+                *argument = RawArg::Pointer(base + (*first * size_of::<i64>()) as u64);
+            }
+        }
+        Ok(Some(table))
+    }
 }
 
 /// Bytes after each buffer of a check, which the kernel must not change.
@@ -54,6 +86,7 @@ impl Gpu<'_> {
         let mut builder = function.builder();
         for argument in arguments {
             match argument {
+                RawArg::InTable(_) => bail!("an array of {} is not on the GPU", kernel.entry),
                 RawArg::Pointer(value) | RawArg::U64(value) => builder.arg(value),
                 RawArg::F32(value) => builder.arg(value),
                 RawArg::U32(value) => builder.arg(value),
@@ -101,6 +134,7 @@ pub(super) fn address(storage: &CudaStorage) -> Result<u64> {
         CudaStorageSlice::BF16(slice) => slice.device_ptr(&stream).0,
         CudaStorageSlice::F32(slice) => slice.device_ptr(&stream).0,
         CudaStorageSlice::F64(slice) => slice.device_ptr(&stream).0,
+        CudaStorageSlice::I64(slice) => slice.device_ptr(&stream).0,
         _ => bail!("no kernel takes {:?}", storage.dtype()),
     })
 }
@@ -118,6 +152,10 @@ fn contiguous_pointer(tensor: &Tensor) -> Result<u64> {
         bail!("a kernel needs contiguous tensors");
     }
     pointer(tensor)
+}
+
+fn pointers<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<Vec<u64>> {
+    tensors.into_iter().map(contiguous_pointer).collect()
 }
 
 /// Makes a quantised matrix of blocks that are on the GPU.
@@ -145,6 +183,7 @@ impl KernelLauncher for Gpu<'_> {
     fn launch(&self, kernel: &Kernel, launch: &Launch, args: Vec<KernelArg<'_>>) -> Result<Vec<Tensor>> {
         let device = Device::Cuda(self.0.clone());
         let (mut passed, mut made, mut held) = (Vec::with_capacity(args.len()), Vec::new(), Vec::new());
+        let mut table = Table::default();
         for arg in args {
             passed.push(match arg {
                 KernelArg::Null => RawArg::Pointer(0),
@@ -153,7 +192,15 @@ impl KernelLauncher for Gpu<'_> {
                     held.push(tensor.contiguous()?);
                     RawArg::Pointer(held.last().map_or(Ok(0), contiguous_pointer)?)
                 }
-                KernelArg::Changed(tensor) => RawArg::Pointer(contiguous_pointer(tensor)?),
+                KernelArg::Each(tensors) => {
+                    let first = held.len();
+                    for tensor in tensors {
+                        held.push(tensor.contiguous()?);
+                    }
+                    table.add(pointers(&held[first..])?)
+                }
+                KernelArg::EachChanged(tensors) => table.add(pointers(tensors)?),
+                KernelArg::Numbers(numbers) => table.add(numbers),
                 KernelArg::Blocks(matrix) => RawArg::Pointer(matrix.device_ptr()? as u64),
                 KernelArg::New(shape, dtype) => {
                     // SAFETY: the kernel writes every element of a new tensor.
@@ -168,6 +215,7 @@ impl KernelLauncher for Gpu<'_> {
                 KernelArg::U64(value) => RawArg::U64(value),
             });
         }
+        let _table = table.upload(&mut passed, &device)?;
         self.run(kernel, launch, &passed)?;
         Ok(made)
     }
@@ -189,34 +237,44 @@ impl Gpu<'_> {
     fn check(&self, kernel: &Kernel, launch: &Launch, arguments: &mut [Argument]) -> Result<()> {
         let device = Device::Cuda(self.0.clone());
         let (mut passed, mut buffers) = (Vec::with_capacity(arguments.len()), Vec::new());
+        let mut table = Table::default();
+        let mut upload = |bytes: &Vec<u8>| {
+            let bytes = [bytes, &GUARD[..]].concat();
+            let length = bytes.len();
+            buffers.push(Tensor::from_vec(bytes, length, &device)?);
+            buffers.last().map_or(Ok(0), pointer)
+        };
         for argument in &*arguments {
             passed.push(match argument {
                 Argument::Null => RawArg::Pointer(0),
-                Argument::Buffer(bytes) => {
-                    let bytes = [bytes, &GUARD[..]].concat();
-                    let length = bytes.len();
-                    let tensor = Tensor::from_vec(bytes, length, &device)?;
-                    let pointer = pointer(&tensor)?;
-                    buffers.push(tensor);
-                    RawArg::Pointer(pointer)
+                Argument::Buffer(bytes) => RawArg::Pointer(upload(bytes)?),
+                Argument::Buffers(each) => {
+                    table.add(each.iter().map(&mut upload).collect::<Result<Vec<_>>>()?)
                 }
                 Argument::F32(value) => RawArg::F32(*value),
                 Argument::U32(value) => RawArg::U32(*value),
                 Argument::U64(value) => RawArg::U64(*value),
             });
         }
+        let _table = table.upload(&mut passed, &device)?;
         self.run(kernel, launch, &passed)?;
         self.0.cuda_stream().synchronize().w()?;
         let mut buffers = buffers.into_iter();
         for (argument, parameter) in arguments.iter_mut().zip(&kernel.parameters) {
-            let Argument::Buffer(bytes) = argument else { continue };
-            let Some(buffer) = buffers.next() else { bail!("a buffer of {} was lost", kernel.entry) };
-            let found = buffer.to_vec1::<u8>()?;
-            let (own, guard) = found.split_at(bytes.len());
-            if guard != GUARD {
-                bail!("{} writes beyond `{}`", kernel.entry, parameter.name);
+            let own = match argument {
+                Argument::Buffer(bytes) => std::slice::from_mut(bytes),
+                Argument::Buffers(each) => each,
+                _ => &mut [],
+            };
+            for bytes in own {
+                let Some(buffer) = buffers.next() else { bail!("a buffer of {} was lost", kernel.entry) };
+                let found = buffer.to_vec1::<u8>()?;
+                let (own, guard) = found.split_at(bytes.len());
+                if guard != GUARD {
+                    bail!("{} writes beyond `{}`", kernel.entry, parameter.name);
+                }
+                bytes.copy_from_slice(own);
             }
-            bytes.copy_from_slice(own);
         }
         Ok(())
     }

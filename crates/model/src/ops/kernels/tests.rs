@@ -33,7 +33,13 @@ impl KernelLauncher for Emulated {
         for arg in &args {
             arguments.push(match arg {
                 KernelArg::Null => Argument::Null,
-                KernelArg::Tensor(tensor) | KernelArg::Changed(tensor) => Argument::Buffer(bytes(tensor)?),
+                KernelArg::Tensor(tensor) => Argument::Buffer(bytes(tensor)?),
+                KernelArg::Each(tensors) | KernelArg::EachChanged(tensors) => {
+                    Argument::Buffers(tensors.iter().map(|tensor| bytes(tensor)).collect::<Result<_>>()?)
+                }
+                KernelArg::Numbers(numbers) => {
+                    Argument::Buffer(numbers.iter().flat_map(|number| number.to_le_bytes()).collect())
+                }
                 KernelArg::Blocks(matrix) => Argument::Buffer(matrix.data()?.into_owned()),
                 // NaNs, which the kernel must overwrite.
                 KernelArg::New(shape, dtype) => {
@@ -45,9 +51,10 @@ impl KernelLauncher for Emulated {
             });
         }
         self.0.borrow_mut().run(kernel, launch, &mut arguments).map_err(Error::msg)?;
+        let overwrite = |tensor: &Tensor, bytes| tensor.inplace_op1(&Overwrite(bytes)).err().map(Err);
         let made = args.into_iter().zip(arguments).filter_map(|(arg, argument)| match (arg, argument) {
-            (KernelArg::Changed(tensor), Argument::Buffer(bytes)) => {
-                tensor.inplace_op1(&Overwrite(bytes)).err().map(Err)
+            (KernelArg::EachChanged(tensors), Argument::Buffers(each)) => {
+                tensors.into_iter().zip(each).find_map(|(tensor, bytes)| overwrite(tensor, bytes))
             }
             (KernelArg::New(shape, dtype), Argument::Buffer(bytes)) => {
                 Some(Tensor::from_raw_buffer(&bytes, dtype, shape.dims(), &Device::Cpu))
@@ -162,20 +169,45 @@ fn a_step_changes_parameter_and_moments_where_they_are() {
     let ours = &Emulated(RefCell::new(emulator));
     let constants =
         AdamWConstants { beta1: 0.9, beta2: 0.95, scale: 0.5, rate: 0.01, epsilon: 1e-8, decay: 0.999 };
+    let f32s = |tensor: &Tensor| flat(tensor).into_iter().map(|number| number as f32).collect::<Vec<_>>();
     for dtype in [DType::F32, DType::BF16] {
-        let (value, gradient) = (random("value", (9, 24), dtype), random("gradient", (9, 24), dtype));
-        let moments = [random("m", (9, 24), DType::F32), random("v", (9, 24), DType::F32).sqr().unwrap()];
-        let [mut p, mut m, mut v] = [&value, &moments[0], &moments[1]]
-            .map(|tensor| flat(tensor).into_iter().map(|number| number as f32).collect::<Vec<_>>());
-        let g: Vec<f32> = flat(&gradient).into_iter().map(|number| number as f32).collect();
-        prospect_kernels::adamw::step(&mut p, &mut m, &mut v, &g, &constants);
-        super::adamw(ours, &value, &gradient, moments.each_ref(), &constants).unwrap();
-        let expected = Tensor::from_vec(p, (9, 24), &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
-        assert_eq!(flat(&value), flat(&expected));
-        for (moment, expected) in moments.iter().zip([m, v]) {
-            assert!(flat(moment).iter().zip(expected).all(|(found, expected)| *found as f32 == expected));
+        // Parameters of different shapes, in one launch.
+        let tensors: Vec<_> = [(9, 24), (1, 1), (40, 50)]
+            .map(|shape| {
+                let f32 = |name| random(name, shape, DType::F32);
+                (f32("value"), random("gradient", shape, dtype), [f32("m"), f32("v").sqr().unwrap()])
+            })
+            .into();
+        let expected: Vec<_> = tensors
+            .iter()
+            .map(|(value, gradient, [first, second])| {
+                let [mut p, mut m, mut v] = [value, first, second].map(f32s);
+                prospect_kernels::adamw::step(&mut p, &mut m, &mut v, &f32s(gradient), &constants);
+                [p, m, v]
+            })
+            .collect();
+        let updates: Vec<_> = tensors
+            .iter()
+            .map(|(value, gradient, moments)| AdamWUpdate { value, gradient, moments: moments.each_ref() })
+            .collect();
+        super::adamw(ours, &updates, &constants).unwrap();
+        for ((value, _, [first, second]), expected) in tensors.iter().zip(expected) {
+            assert_eq!([value, first, second].map(f32s), expected);
         }
     }
+}
+
+#[test]
+fn squares_of_all_tensors_are_summed_in_one_launch() {
+    let emulator = Emulator::for_all_kernels();
+    let ours = &Emulated(RefCell::new(emulator));
+    for dtype in [DType::F32, DType::BF16] {
+        let tensors = [(9, 24), (1, 1), (40, 50)].map(|shape| random("gradient", shape, dtype));
+        let expected: f64 = tensors.iter().flat_map(flat).map(|x| x * x).sum();
+        let found = sum_of_squares(ours, &tensors.each_ref()).unwrap();
+        assert!((found / expected - 1.0).abs() < 1e-12, "{found} {expected}");
+    }
+    assert_eq!(sum_of_squares(ours, &[]).unwrap(), 0.0);
 }
 
 #[test]

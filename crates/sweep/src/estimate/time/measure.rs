@@ -35,8 +35,7 @@ pub(super) struct Measurement {
     pub(super) prompt: f64,
     /// Seconds to read and encode the data.
     pub(super) reading: f64,
-    /// Corrupted training pairs to evaluate, counted once for the policy and once for the
-    /// reference.
+    /// Corrupted training pairs to evaluate, and clean ones beside them.
     pub(super) corrupted: usize,
 }
 
@@ -96,7 +95,7 @@ pub(super) fn measure(
     for steps in [&mut watch.steps, &mut cached.steps] {
         steps.sort_by(f64::total_cmp);
     }
-    let corrupted = corrupted.map_or(0, |corrupted| 2 * corrupted.pairs());
+    let corrupted = corrupted.map_or(0, |corrupted| corrupted.pairs());
     Ok(Measurement {
         steps: watch.steps,
         cached_steps: cached.steps,

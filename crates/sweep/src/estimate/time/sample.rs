@@ -1,11 +1,15 @@
 //! Runs and stages as the estimate sees them, and the reference work that they share.
 
 use prospect_model::DeviceKind;
+use prospect_runs::GenerationMode;
 use prospect_train::{FeedbackFormat, Length, Settings};
 use serde::Serialize;
 use strum::IntoStaticStr;
 
-use crate::plan::{ResolvedRun, SftStage};
+use crate::{
+    estimate::evaluation::CachedStart,
+    plan::{ResolvedRun, SftStage},
+};
 
 /// Weights that a run starts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, Serialize)]
@@ -79,12 +83,8 @@ impl<'a> SampleRun<'a> {
 
     /// Returns true if both runs score the same held-out feedback with the same reference.
     fn has_same_held_out(&self, other: &Self) -> bool {
-        let pairs = |run: &Self| {
-            let Settings { max_length, max_prompt_length, .. } = *run.settings;
-            let control = run.settings.objective.control(true).to_owned();
-            (run.model, run.sft, run.dataset, max_length, max_prompt_length, control)
-        };
-        pairs(self) == pairs(other)
+        let scores = |run: &Self| HeldOutScores::new(run.model, run.sft, run.dataset, run.settings);
+        scores(self) == scores(other)
     }
 
     /// Returns true if a step of both runs takes the same time, apart from text lengths.
@@ -105,25 +105,44 @@ impl<'a> SampleRun<'a> {
     }
 }
 
-/// Reference log-probabilities and completions of a run that earlier runs have cached.
+/// What the reference log-probabilities of held-out feedback depend on.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::estimate) struct HeldOutScores {
+    model: usize,
+    sft: Option<usize>,
+    dataset: usize,
+    lengths: (usize, usize),
+    /// Text before the prompt.
+    control: String,
+}
+
+impl HeldOutScores {
+    fn new(model: usize, sft: Option<usize>, dataset: usize, settings: &Settings) -> Self {
+        let lengths = (settings.max_length, settings.max_prompt_length);
+        Self { model, sft, dataset, lengths, control: settings.objective.control(true).to_owned() }
+    }
+
+    pub(in crate::estimate) fn of(run: &ResolvedRun) -> Self {
+        Self::new(run.model, run.sft, run.dataset, &run.train)
+    }
+}
+
+/// What earlier runs have cached for a run.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ReferenceReuse {
     /// Log-probabilities of its training sequences are cached.
     pub(super) batches: bool,
-    /// Log-probabilities of its held-out feedback are cached.
-    pub(super) held_out: bool,
-    /// Samples of the start for held-out prompts are cached: by a run with the same seed.
-    pub(super) samples: bool,
+    /// What its evaluation at the start needs.
+    pub(super) start: CachedStart,
 }
 
 impl ReferenceReuse {
-    /// Compares a run with `earlier` runs.
-    pub(super) fn new(run: &SampleRun<'_>, earlier: &[SampleRun<'_>]) -> Self {
-        let mut same_start = earlier.iter().filter(|other| run.has_same_held_out(other)).peekable();
+    /// Compares a run with `earlier` runs; `mode` is how they continue held-out prompts.
+    pub(super) fn new(run: &SampleRun<'_>, earlier: &[SampleRun<'_>], mode: Option<GenerationMode>) -> Self {
+        let same_start = || earlier.iter().filter(|other| run.has_same_held_out(other));
         Self {
             batches: earlier.iter().any(|other| run.needs_reference_of(other)),
-            held_out: same_start.peek().is_some(),
-            samples: same_start.any(|other| run.seed == other.seed),
+            start: CachedStart::new(same_start().map(|other| other.seed), run.seed, mode),
         }
     }
 }

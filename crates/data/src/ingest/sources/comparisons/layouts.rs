@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Better, OneHot, Side};
-use crate::ingest::sources::{columns::RecordField, json::Object, thumb_words::Word};
+use crate::ingest::sources::{columns::RecordField, json::Object, numbers, thumb_words::Word};
 
 /// Layout of a set.
 pub(crate) struct Layout {
@@ -109,6 +109,16 @@ const LAYOUTS: [Layout; 11] = [
 
 /// Post or article of a comparison of summaries.
 pub(crate) const INFO: &str = "info";
+
+/// Number of the vote within a conversation of an arena, from 1.
+pub(crate) const VOTE: &str = "evaluation_order";
+
+/// Returns true for a later vote on a conversation. The models saw its earlier turns, but the two
+/// conversations of the record begin after the vote before.
+pub(crate) fn is_later_vote(record: &Object) -> bool {
+    record.0.contains_key("conversation_a")
+        && record.0.get(VOTE).and_then(numbers::number).is_some_and(|vote| vote > 1.0)
+}
 
 impl Layout {
     /// Returns the layout of a record, if it is a known one.

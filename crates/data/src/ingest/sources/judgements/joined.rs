@@ -175,7 +175,9 @@ impl Judgements {
         let log = log.entry(&context.salt);
         let group = |draft: Draft| RawGroup { log, ..draft.group(split, context) };
         let mut found: Vec<RawGroup> = drafts.into_iter().map(group).collect();
-        found.retain(|group| context.wants(&group.domain));
+        if context.keep_domains(&mut found) {
+            remarks.push(Remark::Filtered("other_domain"));
+        }
         RawRow { outcome: Ok(found), remarks, in_other_rows: used, ..raw }
     }
 

@@ -16,10 +16,10 @@ use crate::{
 };
 
 /// Keys under which applications log their input.
-const INPUT: [&str; 4] = ["input", "inputs", "request_body", "request"];
+const INPUT: [&str; 5] = ["input", "messages", "inputs", "request_body", "request"];
 
 /// Keys under which applications log their output.
-const OUTPUT: [&str; 4] = ["output", "outputs", "response_body", "response"];
+const OUTPUT: [&str; 5] = ["output_message", "output", "outputs", "response_body", "response"];
 
 /// Names of a question within an input.
 const QUESTION: [&str; 9] =
@@ -45,8 +45,10 @@ pub(super) fn prompt_and_completion(
     }
     let side = |field, keys: &[&'static str], what: &str| {
         let own = columns.mapping(field).and_then(|_| columns.find(record, field));
-        let logged =
-            || keys.iter().find_map(|key| record.0.get(*key).map(|value| FoundValue { name: key, value }));
+        let at = |key: &&'static str| record.0.get(*key).map(|value| FoundValue { name: key, value });
+        let given = keys.iter().filter_map(at).find(|found| !found.value.is_null());
+        // Null is an empty side, which says more than a missing one.
+        let logged = || given.or_else(|| keys.iter().find_map(at));
         own.or_else(logged).ok_or_else(|| Flaw {
             reason: RejectReason::MissingField,
             detail: format!("the trace has no {what}; name it in `columns`"),

@@ -29,6 +29,8 @@ pub(crate) enum Tool {
     WeaveCall,
     #[strum(serialize = "W&B Weave, feedback")]
     WeaveFeedback,
+    #[strum(serialize = "Humanloop, logs")]
+    HumanloopLog,
     #[strum(serialize = "Argilla 2")]
     Argilla,
     #[strum(serialize = "Argilla 1, FeedbackDataset")]
@@ -57,6 +59,7 @@ impl Tool {
                 | Self::PhoenixDataset
                 | Self::Helicone
                 | Self::WeaveCall
+                | Self::HumanloopLog
         )
     }
 
@@ -94,6 +97,8 @@ pub(crate) fn tool(record: &Object) -> Option<Tool> {
         Tool::WeaveFeedback
     } else if has(&["op_name"]) && (has(&["inputs"]) || has(&["output"])) {
         Tool::WeaveCall
+    } else if has(&["evaluator_logs"]) && (has(&["output"]) || has(&["output_message"])) {
+        Tool::HumanloopLog
     } else if annotation::questions(record).next().is_some() {
         Tool::Argilla
     } else if annotation::old_questions(record).next().is_some() {
@@ -112,6 +117,7 @@ pub(crate) fn judgements(record: &Object) -> Vec<Judgement> {
         Some(Tool::PhoenixDataset) => tracing::phoenix(record),
         Some(Tool::Helicone) => tracing::helicone(record),
         Some(Tool::WeaveCall) => tracing::weave(record),
+        Some(Tool::HumanloopLog) => tracing::humanloop(record),
         Some(Tool::Argilla) => annotation::argilla(record),
         Some(Tool::ArgillaFeedback) => annotation::old_argilla(record),
         Some(Tool::LabelStudio) => annotation::label_studio(record),
@@ -133,7 +139,7 @@ pub(crate) fn id(record: &Object) -> Option<&str> {
 /// Returns the reason to leave out a trace whatever its judgements are.
 pub(crate) fn error(record: &Object) -> Option<&'static str> {
     let failed = |key: &str| record.0.get(key).and_then(Value::as_str).is_some_and(|text| !text.is_empty());
-    let is_run = record.0.contains_key("run_type") || record.0.contains_key("op_name");
+    let is_run = ["run_type", "op_name", "evaluator_logs"].iter().any(|key| record.0.contains_key(*key));
     (is_run && (failed("error") || failed("exception"))).then_some("error")
 }
 

@@ -9,7 +9,9 @@ use super::{Collected, read};
 mod annotation_tools;
 mod chat_tools;
 mod comparison_sets;
+mod containers;
 mod pair_sets;
+mod public_sets;
 mod tracing_tools;
 
 /// Numbers that a file gives.

@@ -116,6 +116,37 @@ fn weave_feedback(one: &Value) -> Option<Judgement> {
     Some(Judgement::new(name, payload.get("output")?).by_machine(true))
 }
 
+/// Returns the judgements of a log. Those of people come from evaluators of type `human`.
+pub(super) fn humanloop(record: &Object) -> Vec<Judgement> {
+    let logs = record.0.get("evaluator_logs").and_then(list).unwrap_or_default();
+    logs.iter().filter_map(humanloop_log).collect()
+}
+
+fn humanloop_log(log: &Value) -> Option<Judgement> {
+    let evaluator = log.get("evaluator")?;
+    let text = |pointer: &str| evaluator.pointer(pointer).and_then(Value::as_str);
+    let name = text("/name").or_else(|| text("/path")?.rsplit('/').next())?;
+    let mut judgement = Judgement::new(name, log.get("judgment").unwrap_or(&Value::Null));
+    if let Value::Array(options) = &judgement.value
+        && let [only] = options.as_slice()
+    {
+        judgement.value = only.clone();
+    }
+    // An option of the project can say whether it is positive or negative.
+    let options = evaluator.pointer("/spec/options").and_then(Value::as_array);
+    let chosen = options.into_iter().flatten().find(|option| option.get("name") == Some(&judgement.value));
+    match chosen.and_then(|option| option.get("valence")).and_then(Value::as_str) {
+        Some("positive") => judgement.value = Value::Bool(true),
+        Some("negative") => judgement.value = Value::Bool(false),
+        Some("neutral") => judgement.unknown = Some("no_judgement"),
+        _ => {}
+    }
+    if judgement.value.is_number() && text("/spec/number_valence") == Some("negative") {
+        judgement.unanswered = Some("lower_is_better");
+    }
+    Some(judgement.by_machine(text("/spec/evaluator_type") != Some("human")))
+}
+
 /// Returns the judgement of a record that is one.
 pub(super) fn row(tool: Tool, record: &Object) -> Option<JudgementRow> {
     let value = |key: &str| record.0.get(key).filter(|value| !value.is_null() && *value != "");

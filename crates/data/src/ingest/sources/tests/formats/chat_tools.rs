@@ -223,3 +223,49 @@ fn votes_of_fastchat_begin_after_the_turns_of_the_template() {
     assert_eq!(texts(&found.groups[0]), (vec!["2 + 2?"], vec!["Four."]));
     assert_eq!(texts(&found.groups[2]).1, ["Four.", "Five."]);
 }
+
+#[test]
+fn messages_of_fastgpt_follow_each_other_and_the_presence_of_a_text_is_the_thumb() {
+    let text = |text: &str| json!([{"type": "text", "text": {"content": text}}]);
+    let item = |id: &str, chat: &str, role: &str, minute: u8, value: Value| {
+        json!({"_id": {"$oid": format!("o-{id}")}, "dataId": id, "chatId": chat, "userId": "u-7", "obj": role,
+            "value": value, "time": {"$date": format!("2026-01-01T00:{minute:02}:00Z")}})
+    };
+    let with = |mut item: Value, key: &str, value: Value| {
+        item[key] = value;
+        item
+    };
+    let reasoned =
+        json!([{"type": "reasoning", "reasoning": {"content": "hm"}}, {"text": {"content": "Four."}}]);
+    let tool = json!([{"type": "tool", "tools": [{"id": "1"}]}, {"text": {"content": "Rain."}}]);
+    let records = [
+        item("s", "a", "System", 0, json!("Be brief.")),
+        item("q", "a", "Human", 1, text("2 + 2?")),
+        // A dump need not be in the order of the conversation.
+        with(item("r2", "a", "AI", 4, text("Six.")), "userBadFeedback", json!("wrong")),
+        with(item("r", "a", "AI", 2, reasoned), "userGoodFeedback", json!("yes")),
+        item("q2", "a", "Human", 3, text("+ 1?")),
+        item("t", "b", "Human", 0, text("Weather?")),
+        with(item("u", "b", "AI", 1, tool), "userGoodFeedback", json!("yes")),
+        with(item("v", "c", "Human", 0, json!([{"file": {"url": "x"}}])), "userGoodFeedback", json!("")),
+        with(item("w", "c", "AI", 1, text("A cat.")), "userBadFeedback", json!("no")),
+        item("x", "d", "Human", 0, text("Hi")),
+        with(item("y", "d", "AI", 1, text("Hello.")), "adminFeedback", json!({"q": "Hi", "a": "Hey."})),
+    ];
+    let found = lines("{}", &records);
+    let others = "tool_turn after_a_message_left_out no_judgement no_judgement no_judgement no_judgement";
+    assert_eq!(count(&found), numbers(1, 1, 0, others));
+    assert_eq!(texts(&found.groups[0]), (vec!["Be brief.", "2 + 2?", "Four.", "+ 1?"], vec!["Six."]));
+    assert_eq!(texts(&found.groups[1]), (vec!["Be brief.", "2 + 2?"], vec!["Four."]));
+    assert_eq!((found.counts.read, found.counts.kept), (11, 5));
+    // One chat, as the interface returns it: no ids of chats, and new parts without a type.
+    let item = |id: &str, role: &str, text: &str| json!({"dataId": id, "obj": role, "value": [{"text": {"content": text}}]});
+    let good = with(item("2", "AI", "Four."), "userGoodFeedback", json!("yes"));
+    let failed =
+        with(with(item("4", "AI", "Oops."), "errorMsg", json!("timeout")), "userBadFeedback", json!("yes"));
+    let list =
+        json!({"total": 4, "list": [item("1", "Human", "2 + 2?"), good, item("3", "Human", "+ 1?"), failed]});
+    let found = read("{}", "records.json", list.to_string().as_bytes());
+    assert_eq!(count(&found), numbers(1, 0, 0, "error"));
+    assert_eq!(texts(&found.groups[0]), (vec!["2 + 2?"], vec!["Four."]));
+}

@@ -95,6 +95,42 @@ fn battles_have_a_winner_and_both_bad_can_be_two_thumbs_down() {
 }
 
 #[test]
+fn experts_of_the_arena_vote_in_occupations_and_later_votes_lack_their_context() {
+    // NumPy's notation: arrays of turns without commas between them.
+    let side = |reply: &str| {
+        format!(
+            "[{{'role': 'user', 'content': array([{{'type': 'text', 'text': \"What's a tort?\", 'image': None}}], dtype=object)}}\n \
+             {{'role': 'assistant', 'content': array([{{'type': 'text', 'text': '{reply}', 'image': None}}], dtype=object)}}]"
+        )
+    };
+    let vote = |winner: &str, order: u8, tags: &[&str]| {
+        let mut flags: serde_json::Map<String, Value> =
+            ["law", "maths", "health"].iter().map(|tag| ((*tag).to_owned(), json!(null))).collect();
+        for tag in tags {
+            flags[*tag] = json!(true);
+        }
+        json!({"id": "i", "model_a": "m", "model_b": "n", "winner": winner, "evaluation_order": order,
+            "conversation_a": side("A wrong."), "conversation_b": side("A cake."), "language": "en", "tags": flags})
+    };
+    let records = [
+        vote("model_a", 1, &["law"]),
+        vote("model_b", 1, &["law", "health"]),
+        vote("model_a", 1, &[]),
+        vote("both_bad", 1, &["law"]),
+        vote("model_a", 2, &["law"]),
+    ];
+    let found = lines("{columns: {domain: tags}, domain: other}", &records);
+    assert_eq!(count(&found), numbers(3, 3, 3, "both_bad after_an_earlier_vote"));
+    assert_eq!(texts(&found.groups[0]), (vec!["What's a tort?"], vec!["A wrong.", "A cake."]));
+    let domains = |found: &super::Collected| -> Vec<String> {
+        found.groups.iter().map(|group| group.domain.to_string()).collect()
+    };
+    assert_eq!(domains(&found), ["law", "health+law", "other"]);
+    let law = lines("{columns: {domain: tags}, domains: [law], domain: other}", &records);
+    assert_eq!((domains(&law), law.counts.filtered["other_domain"]), (vec!["law".to_owned(); 2], 1));
+}
+
+#[test]
 fn battles_in_a_table_have_one_column_for_each_verdict() {
     let header = "id,model_a,model_b,prompt,response_a,response_b,winner_model_a,winner_model_b,winner_tie\n";
     let row = |prompt: &str, one: &str, other: &str, votes: &str| {

@@ -225,3 +225,42 @@ fn csv_of_traces_is_read_like_json() {
     assert_eq!(count(&found), numbers(1, 1, 0, "no_judgement"));
     assert_eq!(texts(&found.groups[0]), (vec!["Ice?"], vec!["Cold."]));
 }
+
+#[test]
+fn logs_of_humanloop_have_judgements_of_people_and_of_other_evaluators() {
+    let evaluator = |name: &str, kind: &str| {
+        json!({"id": "e", "path": format!("team/{name}"), "name": name,
+            "spec": {"evaluator_type": kind, "options": [{"name": "helpful", "valence": "positive"},
+                {"name": "useless", "valence": "negative"}, {"name": "odd", "valence": "neutral"}]}})
+    };
+    let judged =
+        |judgment: Value, evaluator: Value| json!({"id": "j", "judgment": judgment, "evaluator": evaluator});
+    let log = |reply: Value, logs: &[Value]| {
+        json!({"id": "l", "user": "u-5", "messages": [user("Ice?")], "inputs": {}, "output": "Cold.", "output_message": reply,
+            "error": null, "evaluator_logs": logs})
+    };
+    let person = |judgment: Value| judged(judgment, evaluator("verdict", "human"));
+    let machine = judged(json!(false), evaluator("safety", "llm"));
+    let mut failed = log(assistant("Cold."), &[person(json!(true))]);
+    failed["error"] = json!("timeout");
+    let records = [
+        log(assistant("Icy."), &[person(json!(true)), machine.clone()]),
+        log(json!(null), &[person(json!("useless"))]),
+        log(assistant("Wet."), &[person(json!(["helpful"]))]),
+        log(assistant("Icy."), &[person(json!("odd"))]),
+        log(assistant("Icy."), &[machine]),
+        log(assistant("Icy."), &[]),
+        failed,
+    ];
+    let found = lines("{}", &records);
+    assert_eq!(count(&found), numbers(2, 1, 0, "no_judgement no_judgement other_judgement error"));
+    assert_eq!(texts(&found.groups[1]), (vec!["Ice?"], vec!["Cold."]));
+    let message = error("{}", "logs.jsonl", &records[4].to_string());
+    assert!(message.contains("only models judged"), "{message}");
+    let mut lower = evaluator("errors", "human");
+    lower["spec"]["number_valence"] = json!("negative");
+    let records =
+        [log(assistant("Icy."), &[judged(json!(3), evaluator("stars", "human")), judged(json!(9), lower)])];
+    let found = lines("{judgement: [stars, errors], binarise: {by: threshold, at: 4}}", &records);
+    assert_eq!(count(&found), numbers(0, 1, 0, ""));
+}

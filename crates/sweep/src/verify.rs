@@ -1,0 +1,218 @@
+//! Finds damaged files below a folder: everything that has a recorded hash, and records that cannot
+//! be read.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+};
+
+use prospect_core::checksums;
+use prospect_runs::{RunDir, RunsError, SweepDir};
+use prospect_train::ReferenceCache;
+use serde::Serialize;
+use strum::Display;
+
+/// Folder of a sweep that receives what [`Damage::set_aside`] moves.
+pub(crate) const ASIDE: &str = "damaged";
+
+/// Something that is made, and can be made again, as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Display)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// A prepared dataset.
+    #[strum(to_string = "dataset")]
+    Dataset,
+    /// Weights or an adapter outside of a sweep.
+    #[strum(to_string = "model")]
+    Model,
+    /// A run of a sweep, with its records, weights and adapter.
+    #[strum(to_string = "run")]
+    Run,
+    /// A checkpoint of a run.
+    #[strum(to_string = "checkpoint")]
+    Checkpoint,
+    /// Reference log-probs.
+    #[strum(to_string = "reference cache")]
+    ReferenceCache,
+    /// A report.
+    #[strum(to_string = "report")]
+    Report,
+    /// Plan and summary of a sweep.
+    #[strum(to_string = "sweep")]
+    Sweep,
+}
+
+/// A damaged part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Damage {
+    /// What is damaged.
+    pub part: Part,
+    /// Folder or file of the part.
+    pub path: PathBuf,
+    /// What was found, with the name of the file.
+    pub problem: String,
+    /// Sweep that the part belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<PathBuf>,
+}
+
+/// How a damaged part is made again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remedy {
+    /// Damaged entries were removed; the next run that needs them computes them.
+    Removed,
+    /// The part was moved here; the next call of `prospect sweep` makes it again.
+    SetAside(PathBuf),
+    /// The next call of the command that wrote it writes it again.
+    Rewritten,
+    /// Only its author knows how it was made.
+    Unknown,
+}
+
+/// Parts below a folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Verification {
+    /// Numbers of intact parts.
+    pub intact: BTreeMap<Part, usize>,
+    /// Damaged parts, in the order of their paths.
+    pub damage: Vec<Damage>,
+}
+
+impl Verification {
+    /// Checks everything below `root`. Symbolic links are not followed.
+    pub fn of(root: &Path) -> io::Result<Self> {
+        let mut found = Self::default();
+        found.visit(root, None)?;
+        Ok(found)
+    }
+
+    /// Checks a folder, which is in `sweep`, and those below it.
+    fn visit<'a>(&mut self, folder: &'a Path, mut sweep: Option<&'a Path>) -> io::Result<()> {
+        let has = |name: &str| folder.join(name).exists();
+        if has("experiment.json") {
+            sweep = Some(folder);
+            let read = read_sweep(&SweepDir::at(folder.to_owned())).err();
+            self.add(Part::Sweep, folder, sweep, read.map(|error| error.to_string()));
+        }
+        if has("config.json") && has("status.json") {
+            return self.visit_run(folder, sweep);
+        }
+        if has(checksums::FILE) {
+            let part = match folder {
+                _ if has("manifest.json") => Part::Dataset,
+                _ if has("index.html") => Part::Report,
+                _ => Part::Model,
+            };
+            self.add(part, folder, sweep, damaged_files(folder).err());
+            return Ok(());
+        }
+        for path in sorted(folder)? {
+            let kind = fs_err::symlink_metadata(&path)?.file_type();
+            let is_aside = path.ends_with(ASIDE) && sweep == Some(folder);
+            if kind.is_dir() && !is_aside && !is_unfinished(&path) {
+                self.visit(&path, sweep)?;
+            } else if kind.is_file() && ReferenceCache::is_cache_file(&path) {
+                let problem = ReferenceCache::damage(&path)?;
+                self.add(Part::ReferenceCache, &path, sweep, problem);
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks a run: its records, its weights, and its checkpoints.
+    fn visit_run(&mut self, folder: &Path, sweep: Option<&Path>) -> io::Result<()> {
+        let mut problems = Vec::new();
+        for part in sorted(folder)?.into_iter().filter(|path| path.join(checksums::FILE).exists()) {
+            problems.extend(damaged_files(&part).err());
+        }
+        if folder.join(checksums::FILE).exists() {
+            problems.extend(damaged_files(folder).err());
+        }
+        if problems.is_empty() {
+            let unreadable = RunDir::at(folder.to_owned()).check_records().err();
+            problems.extend(unreadable.map(|error| error.to_string()));
+        }
+        let problem = (!problems.is_empty()).then(|| problems.join("; "));
+        self.add(Part::Run, folder, sweep, problem);
+        let checkpoints = folder.join("checkpoints");
+        let files = if checkpoints.exists() { sorted(&checkpoints)? } else { Vec::new() };
+        for path in files.into_iter().filter(|path| !is_unfinished(path)) {
+            let problem = checksums::check_named(&path).err().map(|error| error.to_string());
+            self.add(Part::Checkpoint, &path, sweep, problem);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, part: Part, path: &Path, sweep: Option<&Path>, problem: Option<String>) {
+        match problem {
+            Some(problem) => {
+                let (path, sweep) = (path.to_owned(), sweep.map(Path::to_owned));
+                self.damage.push(Damage { part, path, problem, sweep });
+            }
+            None => *self.intact.entry(part).or_default() += 1,
+        }
+    }
+}
+
+impl Damage {
+    /// Removes damaged entries of a cache, and moves a damaged part of a sweep aside, so that the
+    /// command that made it makes it again. Nothing else is removed.
+    pub fn set_aside(&self) -> io::Result<Remedy> {
+        match (self.part, &self.sweep) {
+            (Part::ReferenceCache, _) => {
+                ReferenceCache::remove_damage(&self.path)?;
+                Ok(Remedy::Removed)
+            }
+            (Part::Dataset | Part::Run | Part::Checkpoint, Some(sweep)) => {
+                let inside = self.path.strip_prefix(sweep).unwrap_or(&self.path);
+                let name = inside.to_string_lossy().replace(std::path::MAIN_SEPARATOR, "-");
+                let folder = sweep.join(ASIDE);
+                fs_err::create_dir_all(&folder)?;
+                let free = |number: &usize| match number {
+                    1 => folder.join(&name),
+                    number => folder.join(format!("{name}.{number}")),
+                };
+                let target = (1..).map(|number| free(&number)).find(|target| !target.exists());
+                let target = target.unwrap_or_else(|| folder.join(&name));
+                // Already moved if several of its files are damaged.
+                if self.path.exists() {
+                    fs_err::rename(&self.path, &target)?;
+                }
+                Ok(Remedy::SetAside(target))
+            }
+            (Part::Report | Part::Sweep, _) => Ok(Remedy::Rewritten),
+            (Part::Dataset | Part::Run | Part::Checkpoint | Part::Model, _) => Ok(Remedy::Unknown),
+        }
+    }
+}
+
+/// Returns true if a process is writing this file or folder, or was killed while it did.
+pub(crate) fn is_unfinished(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "partial")
+}
+
+/// Lists what is in a folder.
+fn sorted(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths: Vec<PathBuf> =
+        fs_err::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// Names the files of a folder that differ from their recorded hashes.
+fn damaged_files(folder: &Path) -> Result<(), String> {
+    let results = checksums::check_all(folder).map_err(|error| error.to_string())?;
+    let damage: Vec<String> =
+        results.into_iter().filter_map(|(_, result)| Some(result.err()?.to_string())).collect();
+    if damage.is_empty() { Ok(()) } else { Err(damage.join("; ")) }
+}
+
+fn read_sweep(sweep: &SweepDir) -> Result<(), RunsError> {
+    sweep.experiment()?;
+    sweep.summary()?;
+    sweep.comparison()?;
+    sweep.jobs()?;
+    sweep.judges()?;
+    Ok(())
+}
