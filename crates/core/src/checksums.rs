@@ -2,7 +2,7 @@
 //!
 //! | files | place of the hash | functions |
 //! |---|---|---|
-//! | folders: datasets, weights, adapters, records of a run, reports | [`FILE`] in the folder | [`record`], [`check`], [`check_all`] |
+//! | folders: datasets, weights, adapters, records of a run, reports | [`FILE`] in the folder | [`record`], [`check`], [`find_damage`] |
 //! | checkpoints, which are written one at a time | name of the file | [`write_named`], [`check_named`] |
 //! | files of many records | end of each record | [`record_hash`] |
 //!
@@ -83,13 +83,10 @@ pub fn check(folder: &Path, name: &str) -> Result<(), ChecksumError> {
     }
 }
 
-/// Checks all files that [`FILE`] of a folder lists. Returns the name and the result of each.
-pub fn check_all(folder: &Path) -> Result<Vec<(String, Result<(), ChecksumError>)>, ChecksumError> {
-    let check = |(name, expected): (String, String)| {
-        let result = compare(folder.join(&name), &expected);
-        (name, result)
-    };
-    Ok(read(folder)?.into_iter().map(check).collect())
+/// Checks all files that [`FILE`] of a folder lists. Returns an error for each damaged one.
+pub fn find_damage(folder: &Path) -> Result<Vec<ChecksumError>, ChecksumError> {
+    let damage = |(name, expected): (String, String)| compare(folder.join(name), &expected).err();
+    Ok(read(folder)?.into_iter().filter_map(damage).collect())
 }
 
 /// Reads [`FILE`] of a folder: hashes by name.
@@ -202,15 +199,10 @@ mod tests {
             assert!(checks().iter().any(Result::is_err), "{what}");
         });
         assert_eq!(checks(), [Ok(()), Ok(())]);
-        let all =
-            || check_all(folder.path()).unwrap().into_iter().map(|(name, result)| (name, result.is_ok()));
-        assert_eq!(all().collect::<Vec<_>>(), names.map(|name| (name.to_owned(), true)));
+        assert!(find_damage(folder.path()).unwrap().is_empty());
         fs_err::remove_file(folder.path().join("below/b.json")).unwrap();
-        assert_eq!(
-            all().map(|(_, is_ok)| is_ok).collect::<Vec<_>>(),
-            [true, false],
-            "a missing file is damage"
-        );
+        let [missing] = &find_damage(folder.path()).unwrap()[..] else { panic!("one damaged file") };
+        assert!(missing.to_string().contains("b.json"), "{missing}");
 
         fs_err::write(folder.path().join("c"), "").unwrap();
         let error = check(folder.path(), "c").unwrap_err().to_string();

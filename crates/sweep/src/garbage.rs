@@ -68,7 +68,7 @@ impl Garbage {
 
     fn new(path: PathBuf, reason: Reason) -> Self {
         let is_file = fs_err::metadata(&path).ok().filter(|metadata| metadata.is_file());
-        let bytes = is_file.map_or_else(|| used_by(&path), |file| file.len());
+        let bytes = is_file.as_ref().map_or_else(|| used_by(&path), std::fs::Metadata::len);
         Self { path, reason, bytes }
     }
 }

@@ -169,16 +169,16 @@ impl Damage {
                 let name = inside.to_string_lossy().replace(std::path::MAIN_SEPARATOR, "-");
                 let folder = sweep.join(ASIDE);
                 fs_err::create_dir_all(&folder)?;
-                let free = |number: &usize| match number {
-                    1 => folder.join(&name),
-                    number => folder.join(format!("{name}.{number}")),
-                };
-                let target = (1..).map(|number| free(&number)).find(|target| !target.exists());
-                let target = target.unwrap_or_else(|| folder.join(&name));
-                // Already moved if several of its files are damaged.
-                if self.path.exists() {
-                    fs_err::rename(&self.path, &target)?;
+                let mut target = folder.join(&name);
+                let mut number = 1;
+                while target.exists() {
+                    number += 1;
+                    target = folder.join(format!("{name}.{number}"));
                 }
+                if !self.path.exists() {
+                    return Ok(Remedy::Rewritten); // moved with the run that it is in
+                }
+                fs_err::rename(&self.path, &target)?;
                 Ok(Remedy::SetAside(target))
             }
             (Part::Report | Part::Sweep, _) => Ok(Remedy::Rewritten),
@@ -202,9 +202,8 @@ fn sorted(folder: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Names the files of a folder that differ from their recorded hashes.
 fn damaged_files(folder: &Path) -> Result<(), String> {
-    let results = checksums::check_all(folder).map_err(|error| error.to_string())?;
-    let damage: Vec<String> =
-        results.into_iter().filter_map(|(_, result)| Some(result.err()?.to_string())).collect();
+    let damage = checksums::find_damage(folder).map_err(|error| error.to_string())?;
+    let damage: Vec<String> = damage.iter().map(ToString::to_string).collect();
     if damage.is_empty() { Ok(()) } else { Err(damage.join("; ")) }
 }
 
