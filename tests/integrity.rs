@@ -196,7 +196,7 @@ fn gc_removes_only_what_no_run_needs() {
     for file in [&recent, &abandoned] {
         fs_err::write(file, "half").unwrap();
     }
-    let hours_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(7200);
+    let hours_ago = std::time::SystemTime::now() - std::time::Duration::from_hours(2);
     fs_err::File::options().write(true).open(&abandoned).unwrap().file().set_modified(hours_ago).unwrap();
     let checkpoints = entries(&place.path("runs/experiment/runs"))[0].join("checkpoints");
     fs_err::create_dir(&checkpoints).unwrap();

@@ -130,9 +130,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let experiment = LoadedExperiment::read("train", document, &set)?;
     let joined = args.ranks.join()?;
     let group = &joined.process_group;
-    let cached = match group.is_main_process() {
-        true => outlook::plan_from_cache(&experiment, &SOURCES, &args.out, Announcer::Train)?,
-        false => None,
+    let cached = if group.is_main_process() {
+        outlook::plan_from_cache(&experiment, &SOURCES, &args.out, Announcer::Train)?
+    } else {
+        None
     };
     let plan = joined.main_process_first(|| match cached {
         Some(plan) => Ok(plan),

@@ -67,8 +67,10 @@ impl Garbage {
     }
 
     fn new(path: PathBuf, reason: Reason) -> Self {
-        let is_file = fs_err::metadata(&path).ok().filter(|metadata| metadata.is_file());
-        let bytes = is_file.as_ref().map_or_else(|| used_by(&path), std::fs::Metadata::len);
+        let bytes = match fs_err::metadata(&path) {
+            Ok(metadata) if metadata.is_file() => metadata.len(),
+            _ => used_by(&path),
+        };
         Self { path, reason, bytes }
     }
 }
