@@ -12,7 +12,6 @@ pub(crate) use summary::run;
 
 /// Arguments of `prospect inspect`.
 #[derive(Debug, clap::Args)]
-#[cfg_attr(not(feature = "query"), expect(dead_code, reason = "the command only fails"))]
 pub(crate) struct Args {
     /// Directory of a prepared dataset
     #[arg(value_name = "DIR")]

@@ -26,6 +26,7 @@ pub(crate) fn print(line: impl std::fmt::Display) -> io::Result<()> {
 }
 
 /// Prints data whose lines end. A pipe that its reader has closed is not an error.
+#[cfg_attr(not(feature = "query"), allow(dead_code, reason = "only answers of queries are long"))]
 pub(crate) fn print_all(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

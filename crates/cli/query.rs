@@ -12,7 +12,6 @@ pub(crate) use answer::run;
 
 /// Arguments of `prospect query`.
 #[derive(Debug, clap::Args)]
-#[cfg_attr(not(feature = "query"), expect(dead_code, reason = "the command only fails"))]
 pub(crate) struct Args {
     /// Directory of a dataset, or name (below runs/) or directory of a sweep
     #[arg(value_name = "DATASET|SWEEP")]
