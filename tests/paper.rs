@@ -112,12 +112,10 @@ fn full_experiments_are_marked_as_not_run_and_start_from_base_models() {
 }
 
 #[test]
-fn every_quick_experiment_names_its_primary_comparison_and_says_what_it_detects() {
+fn every_quick_experiment_names_its_primary_comparison() {
     for (name, text) in experiments() {
         if name.ends_with("-quick") {
             assert!(text.contains("\n  primary: {"), "{name}");
-            let head: String = text.lines().take_while(|line| line.starts_with('#')).collect();
-            assert!(head.contains("detects"), "{name}");
         }
     }
 }
