@@ -17,7 +17,7 @@ use std::{
 };
 
 use prospect_analysis::stats::{Observation, Scale, contrast, smoothed_accuracies};
-use prospect_core::{draw::Draw, sample::mean};
+use prospect_core::{draw::Draw, files::short_hash, sample::mean};
 use prospect_runs::{PairOutcome, RunDir, SweepDir, describe_settings, preference};
 
 /// Draws of held-out pairs or prompts for each comparison and seed.
@@ -36,8 +36,8 @@ struct Run {
 
 /// Runs of one policy over seeds.
 struct PolicyRuns {
-    /// Sweep and dataset: only policies with the same one are compared.
-    dataset: String,
+    /// Hash of the held-out pairs: only policies with the same ones are compared.
+    held_out: String,
     runs: Vec<Run>,
 }
 
@@ -131,13 +131,12 @@ fn read(path: &std::path::Path) -> Result<Vec<PolicyRuns>, Box<dyn Error>> {
     for planned in sweep.experiment()?.runs {
         let directory = sweep.run(&planned.id);
         if directory.is_finished() {
-            let name = describe_settings(&planned.settings);
-            let dataset = format!("{} {}", path.display(), planned.data);
-            let policy = policies.entry(format!("{dataset} {name}"));
-            policy
-                .or_insert_with(|| PolicyRuns { dataset, runs: Vec::new() })
-                .runs
-                .push(read_run(&directory, planned.seed)?);
+            let run = read_run(&directory, planned.seed)?;
+            let mut ids: Vec<&str> = run.pairs.iter().map(|pair| pair.pair_id.as_str()).collect();
+            ids.sort_unstable();
+            let held_out = short_hash(ids.concat().as_bytes());
+            let policy = policies.entry(format!("{held_out} {}", describe_settings(&planned.settings)));
+            policy.or_insert_with(|| PolicyRuns { held_out, runs: Vec::new() }).runs.push(run);
         }
     }
     Ok(policies.into_values().collect())
@@ -167,7 +166,7 @@ fn read_run(directory: &RunDir, seed: u64) -> Result<Run, Box<dyn Error>> {
 fn gold_orders(policies: &[PolicyRuns]) -> Result<(Vec<GoldOrder>, usize), Box<dyn Error>> {
     let (mut orders, mut compared) = (Vec::new(), 0);
     for (second, b) in policies.iter().enumerate() {
-        for (first, a) in policies.iter().enumerate().take(second).filter(|(_, a)| a.dataset == b.dataset) {
+        for (first, a) in policies.iter().enumerate().take(second).filter(|(_, a)| a.held_out == b.held_out) {
             let seeds: Vec<u64> = a.runs.iter().map(|run| run.seed).collect();
             let shared: Vec<u64> =
                 b.runs.iter().map(|run| run.seed).filter(|seed| seeds.contains(seed)).collect();
