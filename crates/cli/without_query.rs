@@ -1,4 +1,4 @@
-//! What needs the feature `query`, in a build without it.
+//! Commands that need the feature `query`, in a build without it.
 
 use std::path::Path;
 

@@ -41,7 +41,7 @@ struct PolicyRuns {
     runs: Vec<Run>,
 }
 
-/// How a measure prefers one run to another, from some of their held-out pairs or prompts.
+/// Rule that prefers one run to another, by some of their held-out pairs or prompts.
 enum Measure {
     /// By the larger value of a run's pairs, given β.
     Pairs(fn(f64, &[&PairOutcome]) -> f64),

@@ -73,7 +73,7 @@ impl Drop for CallTurn {
     }
 }
 
-/// What a rank announces in a round.
+/// Announcement of a rank in a round.
 #[derive(Clone, Copy)]
 enum Announcement<'a> {
     /// It needs these tensors.
@@ -97,7 +97,7 @@ impl Announcement<'_> {
     }
 }
 
-/// What all ranks have announced in a round.
+/// Announcements of all ranks in a round.
 #[derive(Default)]
 struct Round {
     /// Tensors that ranks need, each list of ids once.

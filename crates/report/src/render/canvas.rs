@@ -32,7 +32,7 @@ pub(crate) struct Size {
     pub(crate) height: f64,
 }
 
-/// Who draws characters that the bundled font does not have.
+/// Drawer of characters that the bundled font does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MissingGlyphs {
     /// The reader's program, with its fonts.

@@ -17,7 +17,7 @@ pub(super) struct EvaluationCounts {
     pub(super) continued: u64,
 }
 
-/// What earlier runs have cached of the evaluation before a run's first step.
+/// Parts of the evaluation before a run's first step that earlier runs have cached.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct CachedStart {
     /// Log-probabilities of held-out feedback.

@@ -105,7 +105,7 @@ impl<'a> SampleRun<'a> {
     }
 }
 
-/// What the reference log-probabilities of held-out feedback depend on.
+/// Everything that the reference log-probabilities of held-out feedback depend on.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::estimate) struct HeldOutScores {
     model: usize,
@@ -127,7 +127,7 @@ impl HeldOutScores {
     }
 }
 
-/// What earlier runs have cached for a run.
+/// Work of a run that earlier runs have cached.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ReferenceReuse {
     /// Log-probabilities of its training sequences are cached.
