@@ -281,12 +281,7 @@ pub(crate) fn carry_out(
     let joined = options.join()?;
     let trains_here = options.executor == Executor::Local && !dry_run && !estimate;
     let announces = trains_here && joined.process_group.is_main_process();
-    let cached =
-        if announces { outlook::plan_from_cache(experiment, sources, out, Announcer::Sweep)? } else { None };
-    let plan = joined.main_process_first(|| match cached {
-        Some(plan) => Ok(plan),
-        None => Ok(SweepPlan::new(experiment, sources, &out.join("data"))?),
-    })?;
+    let plan = outlook::plan(experiment, sources, out, &joined, trains_here.then_some(Announcer::Sweep))?;
     let sweep = SweepDir::at(out.to_owned());
     let only = RunFilter::parse(&options.only, &plan)?;
     if options.profile.is_some() && options.executor != Executor::Slurm {

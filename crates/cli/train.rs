@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use prospect_analysis::summarise;
 use prospect_core::{config::Document, shell};
 use prospect_runs::{Estimate, Measure, Point, SweepDir};
-use prospect_sweep::{Execution, LoadedExperiment, Parallelism, SweepPlan, execute};
+use prospect_sweep::{Execution, LoadedExperiment, Parallelism, execute};
 use serde_json::json;
 
 use crate::{
@@ -130,15 +130,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let experiment = LoadedExperiment::read("train", document, &set)?;
     let joined = args.ranks.join()?;
     let group = &joined.process_group;
-    let cached = if group.is_main_process() {
-        outlook::plan_from_cache(&experiment, &SOURCES, &args.out, Announcer::Train)?
-    } else {
-        None
-    };
-    let plan = joined.main_process_first(|| match cached {
-        Some(plan) => Ok(plan),
-        None => Ok(SweepPlan::new(&experiment, &SOURCES, &args.out.join("data"))?),
-    })?;
+    let plan = outlook::plan(&experiment, &SOURCES, &args.out, &joined, Some(Announcer::Train))?;
     let sweep = SweepDir::at(args.out.clone());
     let arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
     let command = shell::command_line("prospect", arguments);

@@ -7,7 +7,7 @@ use prospect_core::shell;
 use prospect_sweep::{Damage, Part, Remedy, Verification};
 use serde::Serialize;
 
-use crate::output;
+use crate::output::{self, counted};
 
 /// Arguments of `prospect verify`.
 #[derive(Debug, clap::Args)]
@@ -62,26 +62,22 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         );
     }
     if !damage.is_empty() && !args.repair {
-        bail!("{} damaged; `--repair` sets aside what Prospect makes again", count(damage.len(), "part"));
+        bail!("{} damaged; `--repair` sets aside what Prospect makes again", counted(damage.len(), "part"));
     }
     Ok(())
 }
 
 /// Says what is intact, and how much is damaged.
 fn describe(found: &Verification) -> String {
-    let intact = found.intact.iter().map(|(part, number)| count(*number, &part.to_string()));
+    let intact = found.intact.iter().map(|(part, number)| counted(*number, &part.to_string()));
     let mut parts: Vec<String> = match found.intact.len() {
         0 => Vec::new(),
         _ => vec![format!("{} intact", intact.collect::<Vec<_>>().join(", "))],
     };
     if !found.damage.is_empty() {
-        parts.push(format!("{} damaged", count(found.damage.len(), "part")));
+        parts.push(format!("{} damaged", counted(found.damage.len(), "part")));
     }
     if parts.is_empty() { "nothing to check".to_owned() } else { parts.join("; ") }
-}
-
-fn count(number: usize, name: &str) -> String {
-    format!("{number} {name}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Says what was done about a damaged part, and what makes it again.

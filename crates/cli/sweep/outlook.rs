@@ -16,6 +16,7 @@ use crate::{
     locate::locate_cached,
     output::{counted, say, warn},
     plan::human_bytes,
+    ranks::JoinedGroup,
     recipes::{self, RecipeKind},
 };
 
@@ -48,10 +49,27 @@ struct Rates {
     decoding: f64,
 }
 
+/// Plans training, on rank 0 first. For an announcer, rank 0 names downloads before they start.
+pub(crate) fn plan(
+    experiment: &LoadedExperiment,
+    sources: &RecipeSources<'_>,
+    out: &Path,
+    joined: &JoinedGroup,
+    announcer: Option<Announcer>,
+) -> anyhow::Result<SweepPlan> {
+    let announcer = announcer.filter(|_| joined.process_group.is_main_process());
+    let cached =
+        announcer.map(|announcer| plan_from_cache(experiment, sources, out, announcer)).transpose()?;
+    joined.main_process_first(|| match cached.flatten() {
+        Some(plan) => Ok(plan),
+        None => Ok(SweepPlan::new(experiment, sources, &out.join("data"))?),
+    })
+}
+
 /// Plans without downloads, and returns the plan if nothing is missing.
 ///
 /// Otherwise names what planning downloads, and warns if a step of its models takes minutes here.
-pub(crate) fn plan_from_cache(
+fn plan_from_cache(
     experiment: &LoadedExperiment,
     sources: &RecipeSources<'_>,
     out: &Path,
