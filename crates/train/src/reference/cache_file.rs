@@ -50,11 +50,7 @@ impl CacheFile {
         if !self.path.exists() {
             return Ok(Vec::new());
         }
-        let mut file = File::open(&self.path)?;
-        file.file().lock_shared()?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        drop(file);
+        let bytes = self.bytes()?;
         let CacheContent { records, damage } = CacheContent::parse(&bytes);
         if !damage.is_empty() {
             let damage = describe(&self.path, &bytes, &damage);
@@ -64,12 +60,18 @@ impl CacheFile {
         Ok(records)
     }
 
-    /// Describes the damage of the file, without removing it.
-    pub(super) fn damage(&self) -> io::Result<Option<String>> {
+    /// Reads the file while nobody writes it.
+    fn bytes(&self) -> io::Result<Vec<u8>> {
         let mut file = File::open(&self.path)?;
         file.file().lock_shared()?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Describes the damage of the file, without removing it.
+    pub(super) fn damage(&self) -> io::Result<Option<String>> {
+        let bytes = self.bytes()?;
         let damage = CacheContent::parse(&bytes).damage;
         Ok((!damage.is_empty()).then(|| describe(&self.path, &bytes, &damage)))
     }
