@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tests and benchmarks a GPU with a binary that was built elsewhere: small models against the CPU, CUDA kernels, and LoRA
 # training steps on model shapes of 1, 7 and 30 billion parameters, at 7 billion also with each group of kernels alone; then
-# the same steps with torch and peft, if a Python has them. Under nine minutes. Kernels that pass are used on this GPU from
+# the same steps in TRL or torch, if a Python has them. Under nine minutes. Kernels that pass are used on this GPU from
 # then on.
 #
 #   scripts/gpu-check.sh [BINARY] [FOLDER]     FOLDER receives a JSON file per part, and summary.txt
@@ -12,7 +12,8 @@
 # wheels (nvidia-cublas, nvidia-curand, nvidia-cuda-runtime, nvidia-cuda-nvrtc; torch installs them). Needs neither Rust nor
 # a network.
 #
-# PYTHON                  Python with torch, transformers and peft to compare with; default: python3
+# PYTHON                  Python with torch, transformers and peft to compare with, and TRL if its trainers
+#                         are to be timed; default: python3
 # BINARY                  default: PROSPECT_CUDA_BINARY, `prospect` in this script's folder, or the build of scripts/check-cuda.sh
 # FOLDER                  default: OUT, or gpu-check
 # PROSPECT_KERNELS        own kernels in the training steps (docs/kernels.md); default: those that passed
@@ -188,7 +189,8 @@ for model in ("1b", "7b", "30b"):
         rate = ((report.get("rate") or {}).get("done") or {}).get("operations_per_second")
         steps += [(label(step["kernels"]), {**step["done"], "objective": step["objective"]}) for step in report["steps"] if "done" in step]
     if (folder / f"torch-{model}.json").exists():
-        steps += [("torch + peft", step) for step in json.loads((folder / f"torch-{model}.json").read_text())["steps"] if "seconds" in step]
+        report = json.loads((folder / f"torch-{model}.json").read_text())
+        steps += [(report["trainer"], step) for step in report["steps"] if "seconds" in step]
     # Both programs run the same step, so both use prospect's FLOP count for it.
     known = {step["objective"]: step["operations"] for _, step in steps if "operations" in step}
     for _, step in steps:

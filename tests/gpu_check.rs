@@ -27,7 +27,7 @@ while (($#)); do
 done
 echo "the tests' stub of torch: $model on $device"
 cat >"$file" <<JSON
-{"torch": "a stub of the tests", "model": "$model", "steps": [
+{"trainer": "TRL of the tests", "model": "$model", "steps": [
   {"objective": "kto", "seconds": 2.0, "steps": 1, "examples": 8, "rows": 752, "sequences": 16, "peak": null, "loss": 0.5}]}
 JSON
 "#;
@@ -63,7 +63,7 @@ pub(crate) fn script_beside_torch(place: &Place, device: &str) -> String {
     assert!(summary.contains(&format!("the tests' stub of torch: 7b on {device}")), "{log}\n{summary}");
     // 8 examples and 752 rows in two seconds, beside the steps of prospect.
     let row =
-        summary.lines().find(|line| line.contains("torch + peft")).unwrap_or_else(|| panic!("{summary}"));
+        summary.lines().find(|line| line.contains("TRL of the tests")).unwrap_or_else(|| panic!("{summary}"));
     assert!(row.contains("7b") && row.contains("4.00") && row.contains("376"), "{summary}");
     summary
 }
@@ -80,7 +80,7 @@ fn the_script_says_why_torch_is_left_out() {
     let failing = "#!/usr/bin/env bash\n[[ $1 == -c ]] || exec python3 \"$@\"\necho 'no module in this stub' >&2\nexit 1\n";
     let (log, summary, passed) = script(&Place::new(), failing, "cpu");
     assert!(passed && log.contains("torch: skipped: no module in this stub"), "{log}");
-    assert!(!summary.contains("torch + peft"), "{summary}");
+    assert!(!summary.contains("TRL of the tests"), "{summary}");
 }
 
 #[test]

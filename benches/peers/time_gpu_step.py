@@ -1,25 +1,38 @@
-"""Times optimizer steps of KTO and DPO in torch, transformers and peft, as in `prospect gpu-check`.
+"""Times optimizer steps of KTO and DPO in TRL, or in torch and peft, as in `prospect gpu-check`.
 
-    python time_gpu_step.py --model 1b|7b [--device cuda:0|cpu] [--small] [--json FILE]
+    python time_gpu_step.py --model 1b|7b [--device cuda:0|cpu] [--small] [--json FILE] [--trainer auto|trl|torch]
 
-Setup:
+`--trainer auto` uses TRL's KTOTrainer and DPOTrainer if `trl` and `datasets` are installed, and the loops
+below if not. TRL chooses its own logits, reference passes and mismatched completions.
+
+Setup of both:
 
 - random bf16 weights, generated on the device
 - LoRA r16 in f32 (autocast to bf16) on all linear layers of the blocks
 - scaled dot-product attention, fused AdamW
 - sequences of 512 tokens, half of them prompt
+- activations are kept, or checkpointed if they do not fit the GPU
+
+Setup of the loops:
+
 - losses as in TRL, for policy and reference (adapter off); KTO also needs the log-probs of equally
   many mismatched completions under both, without gradient
 - logits for completion tokens only
-- activations are kept, or checkpointed if they do not fit the GPU
 
 Prints one line per objective. See docs/performance.md for the tested versions.
 """
 
 import argparse
+import gc
+import importlib.util
 import json
+import os
+import random
 import statistics
+import tempfile
 import time
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 import torch.nn.functional as F
@@ -44,18 +57,95 @@ LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 BETA = 0.1
 
 
-def build(shape: dict, device: torch.device, dtype: torch.dtype):
+LORA = dict(r=16, lora_alpha=32, target_modules=LINEARS, task_type="CAUSAL_LM")
+
+
+def base_model(shape: dict, device: torch.device, dtype: torch.dtype):
     config = LlamaConfig(**shape, max_position_embeddings=2048, attn_implementation="sdpa", use_cache=False)
     torch.set_default_dtype(dtype)
     with torch.device(device):
         base = LlamaForCausalLM(config)
     torch.set_default_dtype(torch.float32)
-    model = get_peft_model(base, LoraConfig(r=16, lora_alpha=32, target_modules=LINEARS, task_type="CAUSAL_LM"))
+    return base
+
+
+def with_adapter(base):
+    model = get_peft_model(base, LoraConfig(**LORA))
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
     model.train()
     return model
+
+
+def word_tokenizer(vocabulary: int):
+    """Returns a tokenizer of the words w3, w4, …, so that a text has exactly as many tokens as words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = {"<s>": 0, "</s>": 1, "<pad>": 2} | {f"w{index}": index for index in range(3, vocabulary)}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
+
+
+def random_rows(objective: str, examples: int, length: int, vocabulary: int):
+    """Returns rows for TRL: prompts of half the length; completions that fill it with the end token TRL adds."""
+    from datasets import Dataset
+
+    draw = random.Random(0)
+    text = lambda count: " ".join(f"w{draw.randrange(3, vocabulary)}" for _ in range(count))
+    prompt, completion = length // 2, length - length // 2 - 1
+    if objective == "kto":
+        rows = [
+            {"prompt": text(prompt), "completion": " " + text(completion), "label": index % 2 == 0} for index in range(examples)
+        ]
+    else:
+        rows = [
+            {"prompt": text(prompt), "chosen": " " + text(completion), "rejected": " " + text(completion)} for _ in range(examples)
+        ]
+    return Dataset.from_list(rows)
+
+
+def time_trl(objective: str, shape: dict, length: int, steps: int, device: torch.device, dtype: torch.dtype, checkpointed: bool) -> dict:
+    """Times TRL's trainer on a new random model: the median step after the first."""
+    from transformers import TrainerCallback
+    from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
+
+    class Clock(TrainerCallback):
+        def __init__(self) -> None:
+            self.marks = []
+
+        def on_step_end(self, args, state, control, **_):
+            wait(device)
+            self.marks.append(time.perf_counter())
+            if len(self.marks) == 1 and device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(device)
+
+    config, trainer = (KTOConfig, KTOTrainer) if objective == "kto" else (DPOConfig, DPOTrainer)
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        options = config(
+            output_dir=folder, max_steps=1 + steps, per_device_train_batch_size=8, max_length=length, learning_rate=1e-5,
+            report_to=[], use_cpu=device.type == "cpu", bf16=device.type == "cuda", save_strategy="no", logging_strategy="no",
+            gradient_checkpointing=checkpointed, disable_tqdm=True, lr_scheduler_type="constant",
+        )
+        run = trainer(
+            model=base_model(shape, device, dtype), args=options,
+            train_dataset=random_rows(objective, 8 * (1 + steps), length, shape["vocab_size"]),
+            processing_class=word_tokenizer(shape["vocab_size"]), peft_config=LoraConfig(**LORA), callbacks=[clock],
+        )
+        loss = run.train().training_loss
+    seconds = statistics.median(b - a for a, b in zip(clock.marks, clock.marks[1:]))
+    return {"objective": objective, "seconds": seconds, "steps": steps, **counts(length), "peak": peak(device), "loss": loss}
+
+
+def counts(length: int) -> dict:
+    """Work of a step as Prospect counts it: each prompt once, and no row for the last token of a completion."""
+    prompts, completions, completion = 8, 16, length - length // 2
+    return {
+        "examples": prompts, "rows": prompts * (length // 2) + completions * (completion - 1), "sequences": completions,
+    }
 
 
 def log_probs(model, tokens: torch.Tensor, prompt: int) -> torch.Tensor:
@@ -124,12 +214,13 @@ def time_steps(model, objective: str, length: int, vocabulary: int, steps: int, 
     wait(device)
     marks.append(time.perf_counter())
     seconds = statistics.median(b - a for a, b in zip(marks[1:], marks[2:]))
-    # Rows as Prospect counts them: each prompt once, and no row for the last token of a completion.
-    prompts, completions = 8, 16
-    return {
-        "objective": objective, "seconds": seconds, "steps": steps, "examples": 8,
-        "rows": prompts * prompt + completions * (completion - 1), "sequences": completions, "peak": peak(device), "loss": loss.item(),
-    }
+    return {"objective": objective, "seconds": seconds, "steps": steps, **counts(length), "peak": peak(device), "loss": loss.item()}
+
+
+def choose_trainer(wanted: str) -> str:
+    if wanted != "auto":
+        return wanted
+    return "trl" if all(importlib.util.find_spec(name) for name in ("trl", "datasets")) else "torch"
 
 
 def main() -> None:
@@ -138,41 +229,62 @@ def main() -> None:
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--json")
+    parser.add_argument("--trainer", choices=["auto", "trl", "torch"], default="auto")
     arguments = parser.parse_args()
 
     device = torch.device(arguments.device)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     shape, length = (SMALL, 64) if arguments.small else (SHAPES[arguments.model], 512)
     steps = 2 if arguments.small else {"1b": 5, "7b": 3}[arguments.model]
+    trainer = choose_trainer(arguments.trainer)
+    if trainer == "trl":
+        import trl
+
+        name = f"TRL {trl.__version__}"
+    else:
+        name = f"torch {torch.__version__} + peft"
+    model = None if trainer == "trl" else with_adapter(base_model(shape, device, dtype))
+
+    def measure(objective: str, checkpointed: bool) -> dict:
+        if model is None:
+            return time_trl(objective, shape, length, steps, device, dtype, checkpointed)
+        if checkpointed:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            model.enable_input_require_grads()
+        return time_steps(model, objective, length, shape["vocab_size"], steps, device, dtype)
+
     results = []
-    model = build(shape, device, dtype)
     checkpointing = False
     for objective in ["kto", "dpo"]:
         for checkpointed in [True] if checkpointing else [False, True]:
-            if checkpointed and not checkpointing:
-                checkpointing = True
-                model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-                model.enable_input_require_grads()
+            checkpointing = checkpointed
             try:
-                result = time_steps(model, objective, length, shape["vocab_size"], steps, device, dtype)
+                result = measure(objective, checkpointed)
             except torch.cuda.OutOfMemoryError:
-                model.zero_grad(set_to_none=True)
+                if model is not None:
+                    model.zero_grad(set_to_none=True)
+                result = None
+            # After the handler, whose traceback holds the tensors of the failed step.
+            gc.collect()
+            if device.type == "cuda":
                 torch.cuda.empty_cache()
+            if result is None:
                 continue
             result["checkpointed"] = checkpointed
             results.append(result)
             rate, used = result["examples"] / result["seconds"], result["peak"]
             print(
-                f"torch {torch.__version__} {arguments.model} {objective}: {result['seconds']:.3f} s/step, {rate:.2f} examples/s,"
+                f"{name} {arguments.model} {objective}: {result['seconds']:.3f} s/step, {rate:.2f} examples/s,"
                 f" peak {'-' if used is None else f'{used / 2**30:.1f} GiB'}, activations {'recomputed' if checkpointed else 'kept'}",
                 flush=True,
             )
             break
         else:
-            print(f"torch {arguments.model} {objective}: skipped: does not fit in GPU memory even with checkpointing")
+            print(f"{name} {arguments.model} {objective}: skipped: does not fit in GPU memory even with checkpointing")
         if arguments.json:
             with open(arguments.json, "w") as file:
-                json.dump({"torch": torch.__version__, "model": arguments.model, "small": arguments.small, "steps": results}, file, indent=2)
+                document = {"trainer": name, "torch": torch.__version__, "model": arguments.model, "small": arguments.small, "steps": results}
+                json.dump(document, file, indent=2)
 
 
 if __name__ == "__main__":
