@@ -33,7 +33,11 @@ class CustomBuildHook(BuildHookInterface):
         stripped = Path(self.scratch.name) / "prospect"
         subprocess.run(["strip", "-o", stripped, binary], check=True)
         build_data["force_include"][str(stripped)] = "prospect_kto_cuda/prospect"
-        licenses = [*ROOT.glob("LICENSE-*"), *ROOT.glob("crates/report/assets/LICENSE-*")]
+        licenses = [
+            *ROOT.glob("LICENSE-*"),
+            *ROOT.glob("crates/report/assets/LICENSE-*"),
+            *ROOT.glob("packaging/THIRD-PARTY-*.txt"),
+        ]
         for file in licenses:
             build_data["force_include"][str(file)] = f"prospect_kto_cuda/{file.name}"
         build_data["pure_python"] = False
