@@ -114,6 +114,11 @@ check-pages:
 deny:
     cargo deny check bans licenses sources
 
+# Try ROUNDS mutated copies of model files, YAML files and feedback of every format (tests try 40 to 60).
+[group('checks')]
+fuzz-files ROUNDS="5000":
+    PROSPECT_FUZZ_ROUNDS={{ ROUNDS }} cargo test --workspace --release -- hostile damaged
+
 # Run everything that CI runs.
 [group('checks')]
 ci:

@@ -205,6 +205,48 @@ fn a_model_behind_an_api_judges_in_both_orders() {
 }
 
 #[test]
+fn tokens_and_keys_appear_nowhere() {
+    let place = swept();
+    let secrets =
+        [("HF_TOKEN", "hf_open-sesame"), ("JUDGE_KEY", "sk-open-sesame"), ("NO_PROXY", "127.0.0.1")];
+    // The first call fails with a reply that repeats the key, as some proxies do.
+    let endpoint = Endpoint::start(|number, _| match number {
+        0 => (401, "", "no such key: Bearer sk-open-sesame".to_owned()),
+        _ => says("Response 1"),
+    });
+    let address = endpoint.address.replace("http://", "http://user:open-sesame@");
+    let args = format!("judge said -vv --endpoint {address} --model m --key JUDGE_KEY --at-once 1");
+    let commands =
+        [args.as_str(), args.as_str(), "report said", "export said --format csv --out columns", "doctor"];
+    let mut outputs = Vec::new();
+    for command in commands {
+        let run = place.run_with(command, &secrets);
+        outputs.push(format!("{run}"));
+    }
+    assert!(outputs[0].contains("no such key: Bearer [redacted]"), "{}", outputs[0]);
+    assert!(outputs[1].starts_with("exit code 0"), "{}", outputs[1]);
+    assert!(endpoint.keys.lock().unwrap().iter().any(|key| key.ends_with("Bearer sk-open-sesame")));
+    let leaks = |text: &str| text.contains("open-sesame");
+    for output in &outputs {
+        assert!(!leaks(output), "{output}");
+    }
+    let mut folders = vec![place.path(".")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs_err::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_symlink() {
+                continue;
+            } else if path.is_dir() {
+                folders.push(path);
+            } else {
+                let bytes = fs_err::read(&path).unwrap();
+                assert!(!leaks(&String::from_utf8_lossy(&bytes)), "{}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
 fn a_judge_that_always_prefers_the_first_is_inconclusive() {
     let place = swept();
     let endpoint =

@@ -11,6 +11,7 @@ mod export;
 mod formats;
 mod gpu_check;
 mod group;
+mod hostile;
 mod inspect;
 mod integrity;
 mod judge;

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use clap::builder::TypedValueParser;
-use prospect_core::config::Document;
+use prospect_core::{config::Document, secret::Secret};
 use prospect_eval::judge::{
     Endpoint, EndpointOptions, Judge, JudgedCounts, Question, RewardModel, judge_sweep,
 };
@@ -150,7 +150,7 @@ impl Args {
         Ok(EndpointOptions {
             address: address.to_owned(),
             model: model.to_owned(),
-            key: std::env::var(&self.key).ok().filter(|key| !key.is_empty()),
+            key: std::env::var(&self.key).ok().and_then(|key| Secret::new(&key)),
             question,
             max_tokens: self.max_tokens,
             per_minute: self.per_minute,

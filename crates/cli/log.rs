@@ -5,6 +5,7 @@
 
 use std::{fmt, io};
 
+use prospect_core::visible::visible;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::{
     EnvFilter,
@@ -51,7 +52,9 @@ where
             Level::ERROR => write!(writer, "error: ")?,
             level => write!(writer, "{} {}: ", level.as_str().to_lowercase(), metadata.target())?,
         }
-        context.format_fields(writer.by_ref(), event)?;
-        writeln!(writer)
+        // Messages may quote untrusted files.
+        let mut message = String::new();
+        context.format_fields(Writer::new(&mut message), event)?;
+        writeln!(writer, "{}", visible(&message))
     }
 }

@@ -6,6 +6,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
+use prospect_core::visible::visible;
 use prospect_report::terminal::TerminalStyle;
 
 /// Set by `--quiet`: status lines are not printed.
@@ -35,17 +36,25 @@ pub(crate) fn print_all(text: &str) -> io::Result<()> {
     }
 }
 
-/// Prints a status line to standard error, unless `--quiet` is set. A closed standard error does
-/// not stop the work.
+/// Prints a status line to standard error, unless `--quiet` is set. Control characters are escaped,
+/// because names and values may come from untrusted files. A closed standard error does not stop
+/// the work.
 pub(crate) fn say(line: impl AsRef<str>) {
+    say_styled(visible(line.as_ref()));
+}
+
+/// Prints text with colours, whose untrusted parts are escaped already, to standard error, unless
+/// `--quiet` is set.
+pub(crate) fn say_styled(text: impl AsRef<str>) {
     if !QUIET.load(Ordering::Relaxed) {
-        let _ = writeln!(io::stderr(), "{}", line.as_ref());
+        let _ = writeln!(io::stderr(), "{}", text.as_ref());
     }
 }
 
-/// Prints a warning or an error to standard error, also under `--quiet`.
+/// Prints a warning or an error to standard error, also under `--quiet`, with control characters
+/// escaped.
 pub(crate) fn warn(line: impl AsRef<str>) {
-    let _ = writeln!(io::stderr(), "{}", line.as_ref());
+    let _ = writeln!(io::stderr(), "{}", visible(line.as_ref()));
 }
 
 /// Returns the style of plots on standard error: lines of text unless it is a terminal, and no

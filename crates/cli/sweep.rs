@@ -255,7 +255,7 @@ fn conclude(sweep: &SweepDir, report: Option<&Path>, others: WaitPolicy) -> anyh
     say(&summary.verdict);
     let plot = differences(sweep, output::plot_style())?;
     if !plot.is_empty() {
-        say(plot);
+        output::say_styled(plot);
     }
     let place = report::ReportPlace::new(sweep, report)?;
     Ok(output::print(report::render(sweep, &place, None)?.display())?)

@@ -1,5 +1,6 @@
 //! Foundations shared by all stages of Prospect.
 //!
+//! * [`backoff`]: waits between attempts at a request.
 //! * [`checksums`]: hashes of files, recorded when they are written and checked when they are read.
 //! * [`config`]: strict YAML with overrides; errors name file, line and key.
 //! * [`disk`]: free disk space, and the space that a folder uses.
@@ -10,6 +11,7 @@
 //! * [`not_fetched`]: the error of inputs that a plan names but does not need.
 //! * [`progress`]: a progress bar on a terminal, plain lines elsewhere.
 //! * [`sample`]: mean, median and the lowest items of a sample.
+//! * [`secret`]: API keys and tokens that do not show.
 //! * [`shell`]: quoting for shell command lines.
 //! * [`visible`]: text of unknown origin, escaped for display.
 //!
@@ -28,6 +30,7 @@
 //! # Ok::<(), prospect_core::config::ConfigError>(())
 //! ```
 
+pub mod backoff;
 pub mod checksums;
 pub mod config;
 pub mod disk;
@@ -38,5 +41,6 @@ pub mod memory;
 pub mod not_fetched;
 pub mod progress;
 pub mod sample;
+pub mod secret;
 pub mod shell;
 pub mod visible;

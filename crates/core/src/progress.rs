@@ -9,6 +9,8 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::visible::visible;
+
 /// Progress display of one task.
 pub struct Progress {
     label: String,
@@ -58,7 +60,7 @@ impl Progress {
             if let Ok(style) = ProgressStyle::with_template(&template) {
                 bar.set_style(style.progress_chars("=> "));
             }
-            bar.set_prefix(label.to_owned());
+            bar.set_prefix(visible(label).into_owned());
             bar.enable_steady_tick(Duration::from_millis(250));
             bar
         });
@@ -76,7 +78,7 @@ impl Progress {
     pub fn advance(&self, units: u64, message: &str) {
         let done = self.done.fetch_add(units, Ordering::Relaxed) + units;
         if let Some(bar) = &self.bar {
-            bar.set_message(message.to_owned());
+            bar.set_message(visible(message).into_owned());
             bar.inc(units);
             return;
         }

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use prospect_core::backoff::Backoff;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use ureq::{
@@ -24,11 +25,13 @@ use crate::{
 
 /// Consecutive failures after which a request is given up.
 const ATTEMPTS: u32 = 3;
-/// Initial backoff, which doubles with each further attempt.
+/// Initial backoff.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(500);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Read timeout within a response.
 const READ_TIMEOUT: Duration = Duration::from_mins(1);
+/// Most pages of a file listing; the Hub's have a thousand entries each.
+const MAX_PAGES: usize = 10_000;
 /// Read buffer size in bytes.
 const CHUNK: usize = 1 << 18;
 
@@ -105,10 +108,10 @@ impl<'a> Client<'a> {
     pub(crate) fn explain(&self, error: RequestError) -> HubError {
         let (page, address) = (self.address.page(&self.settings.endpoint), self.address.to_string());
         match error {
-            RequestError::Status(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+            RequestError::Status(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => {
                 HubError::NoAccess { address, page }
             }
-            RequestError::Status(StatusCode::NOT_FOUND) => HubError::NotFound { address, page },
+            RequestError::Status(StatusCode::NOT_FOUND, _) => HubError::NotFound { address, page },
             error @ (RequestError::Connection(_) | RequestError::Interrupted(_)) => {
                 HubError::Network { address, cause: Box::new(error) }
             }
@@ -145,7 +148,7 @@ impl<'a> Client<'a> {
         match entry {
             Some(folder) if folder.r#type == "directory" => self.tree(commit, path),
             Some(file) => Ok(vec![file.into()]),
-            None => Err(RequestError::Status(StatusCode::NOT_FOUND)),
+            None => Err(RequestError::Status(StatusCode::NOT_FOUND, None)),
         }
     }
 
@@ -159,14 +162,21 @@ impl<'a> Client<'a> {
     fn entries(&self, commit: &str, folder: &str, recursive: bool) -> Result<Vec<TreeEntry>, RequestError> {
         let slash = if folder.is_empty() { "" } else { "/" };
         let folder = percent_encode(folder, true);
-        let mut next = Some(format!("{}/tree/{commit}{slash}{folder}?recursive={recursive}", self.api()));
+        let mut url = format!("{}/tree/{commit}{slash}{folder}?recursive={recursive}", self.api());
         let mut entries = Vec::new();
-        while let Some(url) = next {
+        for _ in 0..MAX_PAGES {
             let response = self.get(&url)?;
-            next = next_page(&response);
+            let next = next_page(&response);
             entries.extend(read_json::<Vec<TreeEntry>>(response)?);
+            let Some(next) = next else { return Ok(entries) };
+            // A mirror may name pages of the original; the token is for this endpoint only.
+            let page = next.find("/api/").map(|at| format!("{}{}", self.settings.endpoint, &next[at..]));
+            url = match page {
+                Some(page) if page != url => page,
+                _ => return Err(RequestError::Unexpected(format!("`{next}` as next page of {url}"))),
+            };
         }
-        Ok(entries)
+        Err(RequestError::Unexpected(format!("more than {MAX_PAGES} pages of files")))
     }
 
     /// Downloads `file` at `commit` to `path`. Resumes an earlier partial download.
@@ -182,21 +192,20 @@ impl<'a> Client<'a> {
     ) -> Result<(), HubError> {
         let page = self.address.page(&self.settings.endpoint);
         let url = format!("{page}/resolve/{commit}/{}", percent_encode(&file.path, true));
-        let mut wait = INITIAL_BACKOFF;
-        let mut failures = 0;
+        let mut backoff = Backoff::new(INITIAL_BACKOFF, ATTEMPTS);
         loop {
             let before = length(path);
-            match self.download_rest(&url, file, path, on_progress) {
+            let error = match self.download_rest(&url, file, path, on_progress) {
                 Ok(()) => return self.verify(file, path),
-                Err(error) => {
-                    let progressed = length(path) > before;
-                    (failures, wait) =
-                        if progressed { (0, INITIAL_BACKOFF) } else { (failures + 1, wait * 2) };
-                    if !error.is_transient() || failures == ATTEMPTS {
-                        return Err(self.explain(error));
-                    }
-                    std::thread::sleep(wait);
-                }
+                Err(error) => error,
+            };
+            if length(path) > before {
+                backoff.reset();
+            }
+            let wait = error.is_transient().then(|| backoff.wait(error.retry_after())).flatten();
+            match wait {
+                Some(wait) => std::thread::sleep(wait),
+                None => return Err(self.explain(error)),
             }
         }
     }
@@ -226,7 +235,7 @@ impl<'a> Client<'a> {
         let response = self.authorized(request).call()?;
         let status = response.status();
         if !status.is_success() {
-            return Err(RequestError::Status(status));
+            return Err(RequestError::status(&response));
         }
         if have > 0 && status != StatusCode::PARTIAL_CONTENT {
             // The server ignored the range and sends the whole file.
@@ -240,8 +249,14 @@ impl<'a> Client<'a> {
             if bytes == 0 {
                 break;
             }
-            out.write_all(&chunk[..bytes]).map_err(RequestError::Cache)?;
             have += bytes as u64;
+            if have > file.size {
+                return Err(RequestError::Unexpected(format!(
+                    "more than the {} bytes that the listing states for {}",
+                    file.size, file.path
+                )));
+            }
+            out.write_all(&chunk[..bytes]).map_err(RequestError::Cache)?;
             on_progress(have);
         }
         if have < file.size {
@@ -269,29 +284,24 @@ impl<'a> Client<'a> {
 
     /// Sends a GET request. Retries transient failures.
     fn get(&self, url: &str) -> Result<Response<Body>, RequestError> {
-        let mut wait = INITIAL_BACKOFF;
-        let mut attempt = 1;
+        let mut backoff = Backoff::new(INITIAL_BACKOFF, ATTEMPTS);
         loop {
-            let result = self.authorized(self.agent.get(url)).call().map_err(RequestError::from).and_then(
-                |response| {
-                    let status = response.status();
-                    if status.is_success() { Ok(response) } else { Err(RequestError::Status(status)) }
-                },
-            );
-            match result {
-                Err(error) if error.is_transient() && attempt < ATTEMPTS => {
-                    std::thread::sleep(wait);
-                    wait *= 2;
-                    attempt += 1;
-                }
-                result => return result,
+            let error = match self.authorized(self.agent.get(url)).call() {
+                Ok(response) if response.status().is_success() => return Ok(response),
+                Ok(response) => RequestError::status(&response),
+                Err(error) => error.into(),
+            };
+            let wait = error.is_transient().then(|| backoff.wait(error.retry_after())).flatten();
+            match wait {
+                Some(wait) => std::thread::sleep(wait),
+                None => return Err(error),
             }
         }
     }
 
     fn authorized<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
         match &self.settings.token {
-            Some(token) => request.header("authorization", format!("Bearer {token}")),
+            Some(token) => request.header("authorization", token.bearer()),
             None => request,
         }
     }

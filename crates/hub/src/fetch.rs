@@ -46,10 +46,11 @@ fn download(
     commit: &str,
     files: &[RemoteFile],
 ) -> Result<(), HubError> {
-    let total: u64 = files.iter().map(|file| file.size).sum();
+    // Sizes are claims of the server.
+    let total = files.iter().fold(0u64, |total, file| total.saturating_add(file.size));
     let progress = Progress::new(&format!("fetching {address}"), "MB", total.div_ceil(MEGABYTE));
     let shown = std::cell::Cell::new(0);
-    let mut before = 0;
+    let mut before = 0u64;
     for file in files {
         if !is_safe_path(&file.path) || !is_safe_path(&file.etag) || file.etag.contains('/') {
             return Err(HubError::Io(std::io::Error::other(format!(
@@ -58,7 +59,7 @@ fn download(
             ))));
         }
         let on_progress = |bytes: u64| {
-            let megabytes = (before + bytes) / MEGABYTE;
+            let megabytes = before.saturating_add(bytes) / MEGABYTE;
             if megabytes > shown.get() {
                 progress.advance(megabytes - shown.replace(megabytes), "");
             }
@@ -74,7 +75,7 @@ fn download(
         }
         cache.link(file, commit)?;
         on_progress(file.size);
-        before += file.size;
+        before = before.saturating_add(file.size);
     }
     Ok(())
 }
@@ -87,6 +88,7 @@ fn is_complete(blob: &Path, file: &RemoteFile) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use prospect_core::secret::Secret;
     use prospect_testkit::fake_hub::{COMMIT, FakeHub};
 
     const FILES: &[(&str, &str)] = &[
@@ -104,7 +106,7 @@ mod tests {
     fn settings(hub: &FakeHub, cache: &Path) -> HubSettings {
         HubSettings {
             endpoint: hub.endpoint(),
-            token: Some("secret".to_owned()),
+            token: Secret::new("secret"),
             cache: cache.to_owned(),
             offline: false,
         }
@@ -210,6 +212,34 @@ mod tests {
         let error = fetch("hf://org/name@main", &settings).unwrap_err();
         assert!(matches!(error, HubError::Network { .. }), "{error}");
         assert!(error.to_string().contains("HF_HUB_OFFLINE=1"));
+    }
+
+    #[test]
+    fn a_lying_server_is_refused() {
+        const LONGER: &[(&str, &str)] = &[("longer.json", "{}  ")];
+        let (hub, cache) = (FakeHub::start(LONGER), tempfile::tempdir().unwrap());
+        let settings = settings(&hub, cache.path());
+        let message = |error: HubError| prospect_core::errors::chain(&error).join(": ");
+        let error = message(fetch("hf://datasets/org/name@main/longer.json", &settings).unwrap_err());
+        assert!(error.contains("more than the 3 bytes that the listing states"), "{error}");
+        let endless = format!("{}/api/models/org/name/tree/{COMMIT}?recursive=true", hub.endpoint());
+        for next in [&endless, "http://elsewhere.example/page"] {
+            hub.continue_listings_at(next);
+            let error = message(fetch("hf://org/name@main", &settings).unwrap_err());
+            assert!(error.contains("as next page of"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_busy_server_is_asked_again_after_the_wait_it_states() {
+        let (hub, cache) = (FakeHub::start(FILES), tempfile::tempdir().unwrap());
+        hub.refuse_next(2);
+        let begun = std::time::Instant::now();
+        fetch("hf://org/name@main/config.json", &settings(&hub, cache.path())).unwrap();
+        assert!(begun.elapsed() >= std::time::Duration::from_secs(1));
+        hub.refuse_next(9);
+        let error = fetch("hf://org/name@v2/config.json", &settings(&hub, cache.path())).unwrap_err();
+        assert!(matches!(error, HubError::Hub { .. }), "{error}");
     }
 
     #[test]

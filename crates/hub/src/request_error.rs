@@ -1,15 +1,19 @@
 //! Errors of single requests to the Hub.
 
-use std::io;
+use std::{io, time::Duration};
 
-use ureq::http::StatusCode;
+use prospect_core::backoff;
+use ureq::{
+    Body,
+    http::{Response, StatusCode},
+};
 
 /// Error of a request.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
-    /// HTTP error status.
+    /// HTTP error status, and the wait that the server asks for.
     #[error("the Hub returned status {0}")]
-    Status(StatusCode),
+    Status(StatusCode, Option<Duration>),
     /// Connection error.
     #[error(transparent)]
     Connection(#[from] Box<ureq::Error>),
@@ -25,10 +29,24 @@ pub enum RequestError {
 }
 
 impl RequestError {
+    /// Error of a response whose status is not a success.
+    pub(crate) fn status(response: &Response<Body>) -> Self {
+        let header = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
+        Self::Status(response.status(), header.and_then(backoff::retry_after))
+    }
+
+    /// Returns the wait that the server asks for before another attempt.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status(_, wait) => *wait,
+            _ => None,
+        }
+    }
+
     /// Returns true if another attempt may succeed.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
-            Self::Status(status) => {
+            Self::Status(status, _) => {
                 status.is_server_error()
                     || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(status)
             }

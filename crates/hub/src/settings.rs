@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use prospect_core::secret::Secret;
+
 /// Default endpoint.
 const ENDPOINT: &str = "https://huggingface.co";
 
@@ -11,7 +13,7 @@ pub(crate) struct HubSettings {
     /// Base URL of the Hub, without a trailing slash.
     pub(crate) endpoint: String,
     /// Token for gated and private repositories.
-    pub(crate) token: Option<String>,
+    pub(crate) token: Option<Secret>,
     /// Folder of the cache.
     pub(crate) cache: PathBuf,
     /// Use the cache only (`HF_HUB_OFFLINE`).
@@ -32,14 +34,14 @@ impl HubSettings {
         let caches = || set("XDG_CACHE_HOME").map_or_else(user, PathBuf::from);
         let home = set("HF_HOME").map_or_else(|| caches().join("huggingface"), PathBuf::from);
         let token_file = set("HF_TOKEN_PATH").map_or_else(|| home.join("token"), PathBuf::from);
-        let saved_token = || fs_err::read_to_string(token_file).ok().map(|token| token.trim().to_owned());
+        let saved_token = || fs_err::read_to_string(token_file).ok();
         let offline = set("HF_HUB_OFFLINE").map(|value| value.to_lowercase());
         Self {
             endpoint: set("HF_ENDPOINT")
                 .unwrap_or_else(|| ENDPOINT.to_owned())
                 .trim_end_matches('/')
                 .to_owned(),
-            token: set("HF_TOKEN").or_else(saved_token).filter(|token| !token.is_empty()),
+            token: set("HF_TOKEN").or_else(saved_token).and_then(|token| Secret::new(&token)),
             cache: set("HF_HUB_CACHE").map_or_else(|| home.join("hub"), PathBuf::from),
             offline: offline.is_some_and(|value| ["1", "true", "yes", "on"].contains(&value.as_str())),
         }
@@ -70,7 +72,7 @@ mod tests {
         fs_err::write(home.path().join("token"), "saved\n").unwrap();
         let home = home.path().to_str().unwrap();
         let given = settings(&[("HF_HOME", home), ("XDG_CACHE_HOME", "/x"), ("HF_HUB_OFFLINE", "1")]);
-        assert_eq!((given.token.as_deref(), given.offline), (Some("saved"), true));
+        assert_eq!((given.token, given.offline), (Secret::new("saved"), true));
         assert_eq!(given.cache, Path::new(home).join("hub"));
         let given = settings(&[
             ("HF_HOME", home),
@@ -79,7 +81,7 @@ mod tests {
             ("HF_ENDPOINT", "http://h/"),
             ("HF_HUB_OFFLINE", "0"),
         ]);
-        assert_eq!((given.token.as_deref(), given.offline), (Some("t"), false));
+        assert_eq!((given.token, given.offline), (Secret::new("t"), false));
         assert_eq!((given.cache.as_path(), given.endpoint.as_str()), (Path::new("/c"), "http://h"));
         assert_eq!(settings(&[("XDG_CACHE_HOME", "/x")]).cache, Path::new("/x/huggingface/hub"));
     }

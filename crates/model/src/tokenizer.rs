@@ -2,9 +2,10 @@
 
 mod markers;
 
-use std::{borrow::Cow, ops::Range, path::Path};
+use std::{borrow::Cow, ops::Range, panic::catch_unwind, path::Path};
 
 use candle_core::quantized::gguf_file::Value;
+use serde::de::IgnoredAny;
 use tokenizers::{
     AddedToken, Tokenizer as Inner,
     decoders::byte_level::ByteLevel as ByteLevelDecoder,
@@ -38,11 +39,24 @@ fn fail(error: impl std::fmt::Display) -> ModelError {
     ModelError::Tokenizer(error.to_string())
 }
 
+/// Reads a `tokenizer.json`. The library panics on some damaged files.
+fn read_json(path: &Path) -> Result<Inner, String> {
+    let text = fs_err::read(path).map_err(|error| error.to_string())?;
+    // Checked apart, because the library reports syntax errors within a component by a panic.
+    let _: IgnoredAny = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+    match catch_unwind(|| Inner::from_bytes(&text)) {
+        Ok(read) => read.map_err(|error| error.to_string()),
+        Err(_) => {
+            Err("not a tokenizer.json of a known format: download it again, or set `tokenizer:`".to_owned())
+        }
+    }
+}
+
 impl Tokenizer {
     /// Reads a `tokenizer.json`. Without `eos_token`, the first common name in the vocabulary is
     /// used.
     pub(crate) fn open(path: &Path, eos_token: Option<String>) -> Result<Self, ModelError> {
-        let inner = Inner::from_file(path).map_err(|error| fail(format!("{}: {error}", path.display())))?;
+        let inner = read_json(path).map_err(|message| fail(format!("{}: {message}", path.display())))?;
         let usual = ["<|im_end|>", "<|eot_id|>", "</s>", "<|endoftext|>", "<eos>"];
         let eos_token = eos_token
             .or_else(|| {

@@ -8,7 +8,7 @@ use polars::{
     error::PolarsResult,
     prelude::{AnyValue, Column, DataFrame, DataType},
 };
-use prospect_core::visible::visible;
+use prospect_core::visible::{spreadsheet_safe, visible};
 use serde_json::{Map, Value};
 
 use crate::{QueryError, Table, parquet_file::write_batches};
@@ -135,14 +135,17 @@ impl Answer {
         lines.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
-    /// Returns the answer as CSV with a line of names. Missing values are empty.
+    /// Returns the answer as CSV with a line of names. Missing values are empty. Texts that a
+    /// spreadsheet would run as formulas begin with an apostrophe ([`spreadsheet_safe`]).
     pub fn csv(&self) -> Result<String, QueryError> {
         let mut writer = csv::Writer::from_writer(Vec::new());
         let failed = |error: csv::Error| QueryError::Io(error.into());
-        writer.write_record(self.columns.iter().map(|(name, _)| name)).map_err(failed)?;
+        let names = self.columns.iter().map(|(name, _)| spreadsheet_safe(name).into_owned());
+        writer.write_record(names).map_err(failed)?;
         for row in 0..self.rows {
             let cells = self.columns.iter().map(|(_, values)| values.text(row).unwrap_or_default());
-            writer.write_record(cells.map(Cow::into_owned).collect::<Vec<_>>()).map_err(failed)?;
+            let safe = cells.map(|cell| spreadsheet_safe(&cell).into_owned());
+            writer.write_record(safe).map_err(failed)?;
         }
         let bytes = writer.into_inner().map_err(|error| QueryError::Io(error.into_error()))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())

@@ -14,3 +14,69 @@ pub fn flipped(bytes: &[u8], count: usize) -> impl Iterator<Item = (usize, Vec<u
         (position, copy)
     })
 }
+
+/// Bytes at the start of a file that half of all changes fall on: headers are there.
+const HEADER: usize = 4096;
+
+/// Returns a copy of `bytes` with one to four changes that depend on `round` alone: flipped bits,
+/// extreme bytes, claims of huge lengths, cuts, and repeated or removed parts.
+pub fn mutated(bytes: &[u8], round: u64) -> Vec<u8> {
+    let mut random = SplitMix(round);
+    let mut copy = bytes.to_vec();
+    for _ in 0..=random.below(4) {
+        if copy.is_empty() {
+            break;
+        }
+        let within = if random.below(2) == 0 { copy.len() } else { copy.len().min(HEADER) };
+        let position = random.below(within);
+        change(&mut copy, position, &mut random);
+    }
+    copy
+}
+
+fn change(copy: &mut Vec<u8>, position: usize, random: &mut SplitMix) {
+    let rest = copy.len() - position;
+    match random.below(7) {
+        0 => copy[position] ^= 1 << random.below(8),
+        1 => copy[position] = [0x00, 0x7f, 0x80, 0xff][random.below(4)],
+        2 => {
+            let claim = (u64::MAX >> random.below(40)).to_le_bytes();
+            let count = rest.min(claim.len());
+            copy[position..position + count].copy_from_slice(&claim[..count]);
+        }
+        3 => copy.truncate(position),
+        4 => drop(copy.drain(position..position + rest.min(1 + random.below(16)))),
+        5 => {
+            let part = copy[position..position + rest.min(1 + random.below(64))].to_vec();
+            copy.splice(position..position, part);
+        }
+        _ => {
+            // The next number of a text format.
+            let digit = |byte: &u8| byte.is_ascii_digit();
+            if let Some(start) = copy[position..].iter().position(digit).map(|at| position + at) {
+                let length = copy[start..].iter().take_while(|byte| digit(byte)).count();
+                let numbers = ["-1", "0", "1e99", "4294967296", "99999999999999999999"];
+                copy.splice(start..start + length, numbers[random.below(5)].bytes());
+            }
+        }
+    }
+}
+
+/// Steele et al. 2014: small, and the same numbers everywhere.
+struct SplitMix(u64);
+
+impl SplitMix {
+    /// Returns a number below `limit`, which is positive.
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) % limit as u64) as usize
+    }
+}
+
+/// Returns the number of mutated files that a test tries: `PROSPECT_FUZZ_ROUNDS`, or `least`.
+pub fn fuzz_rounds(least: u64) -> u64 {
+    std::env::var("PROSPECT_FUZZ_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(least)
+}

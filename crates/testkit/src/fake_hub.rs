@@ -38,6 +38,10 @@ struct FakeHubState {
     refuse_downloads: AtomicBool,
     /// Bytes of a download after which the connection closes; 0 for no limit.
     close_after: AtomicUsize,
+    /// Address of the next page of every listing.
+    next_page: Mutex<Option<String>>,
+    /// Number of requests to refuse with status 429.
+    busy: AtomicUsize,
 }
 
 struct Request {
@@ -66,6 +70,8 @@ impl FakeHub {
             ranges: Mutex::default(),
             refuse_downloads: AtomicBool::new(false),
             close_after: AtomicUsize::new(0),
+            next_page: Mutex::default(),
+            busy: AtomicUsize::new(0),
         });
         let served = Arc::clone(&shared);
         thread::spawn(move || {
@@ -105,6 +111,16 @@ impl FakeHub {
     /// Closes the connection after `bytes` bytes of a download.
     pub fn close_after(&self, bytes: usize) {
         self.shared.close_after.store(bytes, Ordering::SeqCst);
+    }
+
+    /// Names `url` as the next page of every listing.
+    pub fn continue_listings_at(&self, url: &str) {
+        *self.shared.next_page.lock().unwrap() = Some(url.to_owned());
+    }
+
+    /// Answers the next requests with status 429, and asks for half a second of patience.
+    pub fn refuse_next(&self, requests: usize) {
+        self.shared.busy.store(requests, Ordering::SeqCst);
     }
 }
 
@@ -148,6 +164,9 @@ fn read(stream: &TcpStream, shared: &FakeHubState) -> Request {
 }
 
 fn answer(request: &Request, shared: &FakeHubState) -> Reply {
+    if shared.busy.try_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+        return Reply { headers: "retry-after: 0.5\r\n".to_owned(), ..error(429, "RateLimited") };
+    }
     let path = request.path.trim_start_matches('/');
     let api = path.strip_prefix("api/models/").or_else(|| path.strip_prefix("api/datasets/"));
     let rest = api.unwrap_or_else(|| path.strip_prefix("datasets/").unwrap_or(path));
@@ -168,7 +187,13 @@ fn answer(request: &Request, shared: &FakeHubState) -> Reply {
             let sha = if revision == "v2" { SECOND_COMMIT } else { COMMIT };
             json(format!(r#"{{"id":"org/name","sha":"{sha}"}}"#))
         }
-        "tree" => tree(shared.files, file, request.recursive),
+        "tree" => {
+            let mut listing = tree(shared.files, file, request.recursive);
+            if let Some(next) = shared.next_page.lock().unwrap().as_deref() {
+                write!(listing.headers, "link: <{next}>; rel=\"next\"\r\n").unwrap();
+            }
+            listing
+        }
         "resolve" => {
             shared.ranges.lock().unwrap().push(request.range.clone());
             match shared.files.iter().find(|(path, _)| *path == file) {
@@ -219,9 +244,9 @@ fn is_below(path: &str, folder: &str) -> bool {
 }
 
 /// Returns the tree entry of a file. Safetensors are large files with a SHA-256, which is wrong for
-/// `damaged.safetensors`.
+/// `damaged.safetensors`. The size of files named `longer` is one byte less than what is sent.
 fn entry((path, content): (&str, &str)) -> String {
-    let (size, oid) = (content.len(), path.replace('/', "-"));
+    let (size, oid) = (content.len() - usize::from(path.starts_with("longer")), path.replace('/', "-"));
     let lfs = if path.ends_with(".safetensors") {
         let hashed = if path.starts_with("damaged") { "other" } else { content };
         let sha256 = hexadecimal(&Sha256::digest(hashed));

@@ -19,7 +19,7 @@ pub mod json_schema;
 use std::path::PathBuf;
 
 pub use counting_allocator::{CountingAllocator, bytes_in_use, peak_bytes, peak_of, reset_peak};
-pub use damage::flipped;
+pub use damage::{flipped, fuzz_rounds, mutated};
 
 /// Returns a path in the folder of real feedback. Tests that call it are marked
 /// `#[ignore = "needs PROSPECT_TEST_DATA"]`.

@@ -12,14 +12,16 @@ use std::{
 };
 
 use prospect_core::{
+    backoff::{Backoff, retry_after},
     errors::chain,
     files::fingerprint,
+    secret::{Secret, without_credentials},
     visible::{clipped, visible},
 };
 use serde::{Deserialize, Serialize};
 use ureq::{
-    Agent, Body,
-    http::{Response, StatusCode, Uri},
+    Agent,
+    http::{StatusCode, Uri},
     tls::{RootCerts, TlsConfig},
 };
 
@@ -38,7 +40,7 @@ pub struct EndpointOptions {
     /// Name of the model at the endpoint.
     pub model: String,
     /// API key, sent as a bearer token; none is sent if None.
-    pub key: Option<String>,
+    pub key: Option<Secret>,
     /// Prompt template.
     pub question: Question,
     /// Token limit of an answer.
@@ -51,7 +53,7 @@ pub struct EndpointOptions {
     pub timeout: Duration,
     /// Most attempts at a request that fails temporarily.
     pub tries: NonZeroUsize,
-    /// Wait before the second attempt; it doubles with each further one.
+    /// Wait before the second attempt, give or take a half; it doubles with each further one.
     pub wait: Duration,
 }
 
@@ -82,7 +84,7 @@ impl Endpoint {
     pub fn new(options: EndpointOptions, answers: &Path) -> Result<Self, JudgeError> {
         let url = format!("{}/chat/completions", options.address.trim_end_matches('/'));
         let failed = |error: &dyn std::fmt::Display| JudgeError::Endpoint {
-            address: options.address.clone(),
+            address: without_credentials(&options.address).into_owned(),
             message: error.to_string(),
         };
         let parsed: Uri = url.parse().map_err(|error| failed(&error))?;
@@ -134,35 +136,39 @@ impl Endpoint {
 
     /// Sends a request, and retries it while it fails temporarily.
     fn fetch(&self, body: &ChatRequest<'_>) -> Result<String, JudgeError> {
-        let failed =
-            |message: String| JudgeError::Endpoint { address: self.options.address.clone(), message };
-        let mut wait = self.options.wait;
-        for tries_left in (0..self.options.tries.get()).rev() {
+        let tries = u32::try_from(self.options.tries.get()).unwrap_or(u32::MAX);
+        let mut backoff = Backoff::new(self.options.wait, tries);
+        loop {
             self.rate_limiter.wait();
             match self.request(body) {
                 Ok(answer) => return Ok(answer),
-                Err(RequestFailure::Temporary(_, least)) if tries_left > 0 => {
-                    thread::sleep(least.map_or(wait, |least| least.max(wait)));
-                    wait *= 2;
-                }
-                Err(RequestFailure::Temporary(message, _)) => {
-                    return Err(failed(format!("{message} ({} tries)", self.options.tries)));
-                }
-                Err(RequestFailure::Permanent(message)) => return Err(failed(message)),
+                Err(RequestFailure::Temporary(message, asked)) => match backoff.wait(asked) {
+                    Some(wait) => thread::sleep(wait),
+                    None => return Err(self.failure(&format!("{message} ({tries} tries)"))),
+                },
+                Err(RequestFailure::Permanent(message)) => return Err(self.failure(&message)),
             }
         }
-        Err(failed("no answer".to_owned()))
+    }
+
+    /// Returns the error with a message of the server, which may repeat the key that it was sent.
+    fn failure(&self, message: &str) -> JudgeError {
+        let message = match &self.options.key {
+            Some(key) => key.redact(message).into_owned(),
+            None => message.to_owned(),
+        };
+        JudgeError::Endpoint { address: without_credentials(&self.options.address).into_owned(), message }
     }
 
     fn request(&self, body: &ChatRequest<'_>) -> Result<String, RequestFailure> {
         let mut request = self.agent.post(&self.url);
         if let Some(key) = &self.options.key {
-            request = request.header("authorization", format!("Bearer {key}"));
+            request = request.header("authorization", key.bearer());
         }
         let transport_error = |error: ureq::Error| RequestFailure::Temporary(chain(&error).join(": "), None);
         let mut response = request.send_json(body).map_err(transport_error)?;
         let status = response.status();
-        let wait = retry_after(&response);
+        let wait = response.headers().get("retry-after").and_then(|value| retry_after(value.to_str().ok()?));
         let text = response.body_mut().read_to_string().map_err(transport_error)?;
         if !status.is_success() {
             let message = format!("{status}: {}", visible(&clipped(text.trim(), 300)));
@@ -214,12 +220,6 @@ struct ChatChoice {
 #[derive(Deserialize)]
 struct ChatAnswer {
     content: String,
-}
-
-/// Wait that an endpoint asks for in `Retry-After`, at most ten minutes.
-fn retry_after(response: &Response<Body>) -> Option<Duration> {
-    let seconds = response.headers().get("retry-after")?.to_str().ok()?.trim().parse::<f64>().ok()?;
-    Duration::try_from_secs_f64(seconds.min(600.0)).ok()
 }
 
 impl Judge for Endpoint {

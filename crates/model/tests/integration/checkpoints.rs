@@ -31,7 +31,7 @@ fn error_of(weights: &Path) -> String {
 }
 
 /// Writes a model of random weights to a folder of its own.
-fn saved(extra: &str) -> (Model, tempfile::TempDir) {
+pub(crate) fn saved(extra: &str) -> (Model, tempfile::TempDir) {
     saved_as(&TINY.replace('}', &format!("{extra}}}")))
 }
 

@@ -31,7 +31,7 @@ fn try_load(weights: &str) -> Result<Model, ModelError> {
 }
 
 /// Returns the tensors of a random model, with the names of Hugging Face checkpoints.
-fn random_tensors(folder: &Path) -> BTreeMap<String, Tensor> {
+pub(crate) fn random_tensors(folder: &Path) -> BTreeMap<String, Tensor> {
     load(&format!("random\narchitecture: {ARCHITECTURE}")).save(folder).unwrap();
     // The tests replace files, as another tool would that records no hashes.
     fs_err::remove_file(folder.join("BLAKE3SUMS")).unwrap();
@@ -99,7 +99,11 @@ fn write_file(path: &Path, metadata: &[(&str, Value)], stored: &[(String, QTenso
 
 /// Writes `tensors` as a GGUF file whose matrices have type `kind`, and returns the dequantised
 /// tensors.
-fn write_gguf(path: &Path, tensors: &BTreeMap<String, Tensor>, kind: GgmlDType) -> HashMap<String, Tensor> {
+pub(crate) fn write_gguf(
+    path: &Path,
+    tensors: &BTreeMap<String, Tensor>,
+    kind: GgmlDType,
+) -> HashMap<String, Tensor> {
     let (stored, meant) = quantise(tensors, kind);
     write_file(path, &metadata(), &stored);
     meant

@@ -7,6 +7,7 @@ mod checkpoints;
 mod families;
 mod gemma;
 mod gguf;
+mod hostile;
 mod parity;
 mod recipes;
 mod stories;

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use minijinja::HtmlEscape;
 use plotters::prelude::{BitMapBackend, DrawingBackend, IntoDrawingArea, SVGBackend, WHITE};
+use prospect_core::visible::visible;
 
 use round_joins::RoundJoins;
 
@@ -63,11 +64,9 @@ pub(crate) fn svg(
         .and_then(|()| area.present())
         .map_err(|error| draw_error(figure, &error))?;
     drop(area);
-    // XML forbids control characters, and names are untrusted input.
-    text.retain(|character| character == '\n' || !character.is_control());
     let marks = merge_polylines(text.split_once('>').map_or("", |(_, marks)| marks).trim_start());
     let view = format!("viewBox=\"0 0 {} {}\" stroke-linejoin=\"round\"", size.0, size.1);
-    Ok(match context {
+    let svg = match context {
         SvgContext::File => format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" {view}>\n\
              <title>{}</title>\n<rect width=\"100%\" height=\"100%\" fill=\"#FFFFFF\"/>\n{marks}",
@@ -80,7 +79,9 @@ pub(crate) fn svg(
                 "<svg {view} role=\"img\" aria-label=\"{description}\">\n<title>{description}</title>\n{marks}"
             )
         }
-    })
+    };
+    // XML forbids control characters, others reorder text, and names are untrusted input.
+    Ok(visible(&svg).into_owned())
 }
 
 /// Merges consecutive polylines of the same style into one path.

@@ -1,7 +1,9 @@
-//! CSV tables (RFC 4180, with line feeds).
+//! CSV tables (RFC 4180, with line feeds). Names come from experiment files and may be hostile, so no
+//! cell is a formula ([`spreadsheet_safe`]).
 
 use std::{io, path::Path};
 
+use prospect_core::visible::spreadsheet_safe;
 use prospect_runs::Estimate;
 
 use crate::write_text;
@@ -33,10 +35,11 @@ impl CsvTable {
 }
 
 fn quoted(cell: &str) -> String {
+    let cell = spreadsheet_safe(cell);
     if cell.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", cell.replace('"', "\"\""))
     } else {
-        cell.to_owned()
+        cell.into_owned()
     }
 }
 
@@ -59,8 +62,8 @@ mod tests {
         let table = CsvTable {
             name: "t",
             columns: columns(&["a", "b"]),
-            rows: vec![columns(&["x, y", "say \"so\""])],
+            rows: vec![columns(&["x, y", "say \"so\""]), columns(&["-0.5", "=1,2"])],
         };
-        assert_eq!(table.csv(), "a,b\n\"x, y\",\"say \"\"so\"\"\"\n");
+        assert_eq!(table.csv(), "a,b\n\"x, y\",\"say \"\"so\"\"\"\n-0.5,\"'=1,2\"\n");
     }
 }

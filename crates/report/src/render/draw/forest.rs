@@ -54,7 +54,11 @@ pub(super) fn draw<B: DrawingBackend>(
     let (top, zero) = (y + SIDES_HEIGHT, at(0.0));
     let bottom = top + rows_height(forest);
     let [worse, better] = &forest.sides;
-    let side = |text: &str, width: f64| fit(text, SMALL, width - GAP);
+    // Without room for "better than BASELINE", "better" is enough: the title names the baseline.
+    let side = |text: &str, width: f64| {
+        let fitted = fit(text, SMALL, width - GAP);
+        if fitted == text { fitted } else { text.split(' ').next().unwrap_or_default().to_owned() }
+    };
     let text = side(worse, zero - x);
     canvas.text(&text, (zero - GAP, y + 2.0), HPos::Right, VerticalAnchor::Top, SMALL, MUTED)?;
     let text = side(better, x + width - zero);

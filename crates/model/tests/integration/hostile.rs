@@ -1,0 +1,67 @@
+//! Damaged and hostile model files end in an error or a model, never in a panic.
+//!
+//! `just fuzz-models ROUNDS` tries more of them than a test run.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+};
+
+use candle_core::quantized::GgmlDType;
+use prospect_model::{ChatMessage, ModelError, ModelFile};
+use prospect_testkit::{fuzz_rounds, mutated};
+
+use crate::{checkpoints::saved, gguf};
+
+/// Loads a model as a run does.
+fn load(weights: &Path, tokenizer: &str) -> Result<(), ModelError> {
+    let text = format!("weights: {}\n{tokenizer}", weights.display());
+    let document = prospect_core::config::Document::from_text("model.yaml", &text).unwrap();
+    let file: ModelFile = document.read().unwrap();
+    let model = file.resolve(&|path| Ok(PathBuf::from(path)))?.load()?;
+    // An error of the template is as good as a rendering.
+    let _ = model.template.conversation(&[ChatMessage { role: "user", content: "Hi {{ 7 }}" }], "Hello");
+    let _ = model.tokenizer.encode("Hello");
+    Ok(())
+}
+
+/// Loads `path` in place of each of many mutated copies, and returns how many were still models.
+fn survivors(path: &Path, rounds: u64, load: &dyn Fn() -> Result<(), ModelError>) -> u64 {
+    let original = fs_err::read(path).unwrap();
+    let mut models = 0;
+    for round in 0..rounds {
+        fs_err::write(path, mutated(&original, round)).unwrap();
+        match catch_unwind(AssertUnwindSafe(load)) {
+            Ok(Ok(())) => models += 1,
+            Ok(Err(error)) => assert!(!error.to_string().is_empty()),
+            Err(_) => panic!("round {round} of {} panics", path.display()),
+        }
+    }
+    fs_err::write(path, original).unwrap();
+    models
+}
+
+#[test]
+fn no_damaged_file_of_a_checkpoint_panics() {
+    let (_, folder) = saved("");
+    let files = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
+    for name in files {
+        let path = folder.path().join(name);
+        if path.exists() {
+            survivors(&path, fuzz_rounds(60), &|| load(folder.path(), ""));
+        }
+    }
+    assert!(load(folder.path(), "").is_ok(), "the undamaged files are a model");
+}
+
+#[test]
+fn no_damaged_gguf_file_panics() {
+    let folder = tempfile::tempdir().unwrap();
+    let tensors = gguf::random_tensors(folder.path());
+    let path = folder.path().join("model.gguf");
+    for kind in [GgmlDType::Q4K, GgmlDType::Q8_0] {
+        gguf::write_gguf(&path, &tensors, kind);
+        survivors(&path, fuzz_rounds(60), &|| load(&path, "tokenizer: bytes"));
+        assert!(load(&path, "tokenizer: bytes").is_ok());
+    }
+}
