@@ -65,10 +65,11 @@ fn without_numbers(text: &str) -> String {
             continue;
         }
         if letter.is_ascii_digit() {
+            let mut last = letter;
             while letters.peek().is_some_and(|next| next.is_ascii_digit() || *next == '.') {
-                letters.next();
+                last = letters.next().unwrap_or(last);
             }
-            masked.push('N');
+            masked.push_str(if last == '.' { "N." } else { "N" });
         } else {
             masked.push(letter);
         }
@@ -85,6 +86,9 @@ fn section(page: &str, id: &str) -> String {
         let (tag, content) = part.split_once('>').unwrap_or(("", part));
         inside_svg = if tag.starts_with("svg") { true } else { inside_svg && !tag.starts_with("/svg") };
         let content = content.trim();
+        if tag == "/tr" {
+            text.push('\n');
+        }
         if !inside_svg && !content.is_empty() {
             text.push_str(content);
             text.push_str(if tag.starts_with("td") || tag.starts_with("th ") { " | " } else { "\n" });
@@ -98,8 +102,13 @@ fn a_sweep_tells_what_training_costs_the_model() {
     let place = place();
     let plan = place.run("sweep experiment.yaml --dry-run");
     assert_eq!(plan.code, Some(0), "{plan}");
-    let tests: Vec<&str> = plan.stdout.lines().filter(|line| line.trim().starts_with("test ")).collect();
-    assert_snapshot!(tests.join("\n"), @"");
+    let tests: Vec<&str> =
+        plan.stdout.lines().map(str::trim).filter(|line| line.starts_with("test ")).collect();
+    assert_snapshot!(tests.join("\n"), @r"
+    test colours: 9 of 12 questions (layout choices)
+    test science: 5 of 6 questions (layout arc); not usable: 1 bad_value
+    test sums: 6 of 6 questions (layout answers)
+    ");
 
     let run = place.run("sweep experiment.yaml");
     assert_eq!(run.code, Some(0), "{run}");

@@ -1,10 +1,10 @@
 """Compares capability tests with lm-evaluation-harness, question by question.
 
-    python benches/peers/check_lm_eval.py PROSPECT [--weights GGUF] [--scratch FOLDER] [--golden FILE]
+    python benches/peers/check_lm_eval.py PROSPECT [--weights GGUF | --tokenizer FILE] [--scratch FOLDER] [--golden FILE]
 
 1. `prospect sweep` trains a model for three steps, and asks it the questions of
-   tests/fixtures/questions before and after. Without --weights, it is a tiny random Llama with a
-   token for every byte.
+   tests/fixtures/questions before and after. Without --weights, it is a tiny random Llama, with a
+   token for every byte or the tokens of a tokenizer.json.
 2. lm-evaluation-harness asks the exported start (`prospect export`) and the trained model the same
    questions, with the prompts of its own tasks. Only the files are replaced, and TruthfulQA is asked
    without its fixed examples.
@@ -12,7 +12,7 @@
 
 --golden writes the log-likelihoods of lm-evaluation-harness for the start; tests compare with them.
 Exits 1 on a difference above 1e-3 nats or any other score. Needs torch, transformers, datasets and
-lm-eval (tested with VERSIONS).
+lm-eval (tested with 2.9, 5.24, 5.2, 0.4.13).
 """
 
 import argparse
@@ -212,6 +212,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("prospect", type=pathlib.Path)
     parser.add_argument("--weights", type=pathlib.Path, help="GGUF file to train instead of a tiny random model")
+    parser.add_argument("--tokenizer", type=pathlib.Path, help="tokenizer.json of a tiny random model")
     parser.add_argument("--scratch", type=pathlib.Path)
     parser.add_argument("--golden", type=pathlib.Path)
     arguments = parser.parse_args()
@@ -221,7 +222,13 @@ def main() -> int:
         scratch.mkdir(parents=True, exist_ok=True)
         shots = scratch / "examples.jsonl"
         write_json_lines(shots, SHOTS)
-        recipe = f"weights: {arguments.weights.resolve()}\ntrain: full\n" if arguments.weights else TINY
+        recipe = TINY
+        if arguments.weights:
+            recipe = f"weights: {arguments.weights.resolve()}\ntrain: full\n"
+        if arguments.tokenizer:
+            path = arguments.tokenizer.resolve()
+            tokens = json.loads(path.read_text())["model"]["vocab"]
+            recipe = TINY.replace("tokenizer: bytes", f"tokenizer: {path}").replace("vocab_size: 258", f"vocab_size: {len(tokens)}")
         experiment = EXPERIMENT.replace("QUESTIONS", str(QUESTIONS)).replace("SHOTS", str(shots))
         for name, text in (
             ("model.yaml", recipe),

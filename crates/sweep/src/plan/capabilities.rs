@@ -79,9 +79,10 @@ impl PlannedTests {
             let record = &test.record;
             let rejected: Vec<String> =
                 record.rejected.iter().map(|(reason, rows)| format!("{rows} {reason}")).collect();
-            let rejected = match rejected.is_empty() {
-                true => String::new(),
-                false => format!("; not usable: {}", rejected.join(", ")),
+            let rejected = if rejected.is_empty() {
+                String::new()
+            } else {
+                format!("; not usable: {}", rejected.join(", "))
             };
             let (name, layout) = (&record.name, &record.layout);
             format!(

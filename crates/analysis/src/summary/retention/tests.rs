@@ -60,10 +60,8 @@ fn changes(experiment: &Experiment, answers: impl Fn(&str, u64) -> Vec<QuestionO
         counts.entry(cell.clone()).or_default().planned += 1;
         // Different margins, so that no series repeats another.
         let margin = if series == "dpo" { 1.0 } else { 2.0 } + planned.seed as f64;
-        let run = FinishedRun {
-            questions: answers(series, planned.seed),
-            ..FinishedRun::with_margins(planned, &[margin], 1)
-        };
+        let mut run = FinishedRun::with_margins(planned, &[margin], 1);
+        run.questions = answers(series, planned.seed);
         cells.entry(cell).or_default().push(run);
     }
     let sweep = SweepRuns::new(experiment, XValues::new(experiment), cells, counts);

@@ -14,8 +14,7 @@ pub(super) fn describe(sweep: &SweepRuns<'_>, retention: &Retention) -> String {
     let at = place(sweep, retention.x);
     let open = |reason: &str| {
         let [value, low, high] = [change.value, change.low, change.high].map(signed);
-        let points = if value == "−1.0" || value == "+1.0" { "point" } else { "points" };
-        format!("{series} changes by {value} {points} {on}{at} ({low} to {high}){reason}")
+        format!("{series} changes by {value} points {on}{at} ({low} to {high}){reason}")
     };
     match (retention.verdict, retention.no_verdict) {
         (Verdict::Worse, _) => {
@@ -56,7 +55,9 @@ fn unsigned(share: f64) -> String {
 }
 
 fn signed(share: f64) -> String {
-    format!("{:+.1}", 100.0 * share).replace('-', "−")
+    let text = format!("{:+.1}", 100.0 * share).replace('-', "−");
+    // Zero has no sign.
+    if matches!(text.as_str(), "+0.0" | "−0.0") { "0.0".to_owned() } else { text }
 }
 
 /// Describes the significant changes of headline scores, and says how large the losses are that the
