@@ -88,7 +88,7 @@ fn conclusion(change: &Retention) -> &'static str {
     match (change.no_verdict, change.verdict) {
         _ if !change.is_headline => "–",
         (Some(NoVerdict::OneSeed), _) => "one seed",
-        (Some(NoVerdict::TooWide), _) => "too few seeds and questions",
+        (Some(NoVerdict::TooWide), _) => "too few questions",
         (Some(NoVerdict::LostRuns), _) => "inconclusive: runs failed",
         (_, Verdict::Better) => "gains",
         (_, Verdict::Worse) => "loses",

@@ -64,7 +64,7 @@ fn changes_of_capability_scores_have_words_a_figure_and_tables() {
         "41.0\u{a0}% (40.1 to 41.9\u{a0}%)",
         "−2.1 to −0.3",
         ">loses<",
-        "too few seeds and questions",
+        "too few questions",
         "200 of 300 questions of arc.jsonl (layout arc, verdict by acc_norm); rows that cannot be used: 2 no_answer; 2 \
          too long for a model.",
     ] {
