@@ -3,6 +3,7 @@
 // Helpers fail the test, like the tests themselves.
 #![allow(clippy::unwrap_used)]
 
+mod capabilities;
 mod compare;
 mod docs;
 mod emulated;

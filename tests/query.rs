@@ -69,13 +69,22 @@ fn a_sweep_is_queried_by_name_and_its_report_has_tables() {
     assert_eq!(run.stdout, "method,state,rate,pairs\ndpo,finished,0.01,6\nkto,finished,0.01,6\n", "{run}");
     let tables = place.run("query experiment --tables --format jsonl").stdout;
     let described: Vec<Value> = tables.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    for table in
-        ["runs", "metrics", "heldout", "generations", "samples", "judgements", "rows", "pairs", "rejected"]
-    {
+    for table in [
+        "runs",
+        "metrics",
+        "heldout",
+        "generations",
+        "samples",
+        "questions",
+        "judgements",
+        "rows",
+        "pairs",
+        "rejected",
+    ] {
         assert!(described.iter().any(|column| column["table"] == table), "{table}");
     }
     let tables = place.path("runs/experiment/report/tables");
-    for table in ["runs", "metrics", "heldout", "generations", "samples", "judgements"] {
+    for table in ["runs", "metrics", "heldout", "generations", "samples", "questions", "judgements"] {
         assert!(
             fs_err::read(tables.join(format!("{table}.parquet"))).unwrap().starts_with(b"PAR1"),
             "{table}"

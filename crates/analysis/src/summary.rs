@@ -10,6 +10,7 @@ mod length_control;
 mod method;
 mod points;
 mod quantity;
+mod retention;
 mod sweep_runs;
 mod thumbs;
 mod trials;
@@ -23,6 +24,7 @@ use self::{
     findings::{findings, notes},
     frontier::frontier,
     points::points,
+    retention::retention,
     sweep_runs::SweepRuns,
     trials::{selected_settings, trial_results},
     verdict::verdict,
@@ -49,11 +51,13 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, AnalysisError> {
     } else {
         verdict(&runs, &points, &contrasts)
     };
+    let retention = retention(&runs)?;
     let recommendation = sweep.comparison()?.and_then(|comparison| comparison.recommendation);
     let recommendation = recommendation.map(|text| text + " ").unwrap_or_default();
     let sentences = [
         recommendation,
         result,
+        retention::verdict(&retention),
         selected_settings(&experiment),
         stopped(sweep, &experiment),
         trained_starts(&experiment),
@@ -67,6 +71,7 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, AnalysisError> {
         win_rates,
         win_rate_contrasts,
         frontier: frontier(&runs)?,
+        retention,
         findings: findings(sweep, &experiment, &runs)?,
         notes: notes(sweep, &experiment)?,
         trials: trial_results(sweep, &experiment)?,

@@ -96,6 +96,14 @@ pub enum DataError {
         /// Defect.
         message: String,
     },
+    /// A source of questions cannot be used.
+    #[error("{}: {message}", path.display())]
+    Questions {
+        /// File or folder.
+        path: PathBuf,
+        /// Defect, and how to fix it.
+        message: String,
+    },
     /// The kind of feedback in a file cannot be detected.
     #[error(
         "{}: cannot detect the kind of feedback ({found}); set `source.kind` (hh, shp, oasst, pairs, labels, \

@@ -30,6 +30,9 @@
 //! a dataset directory. Synthetic feedback comes from a [`SyntheticWorld`], which knows the true
 //! utility of any completion ([`Pipeline::world`]).
 //!
+//! Questions that measure what training costs a model are no feedback, and no part of a dataset: a
+//! [`QuestionSource`] reads them.
+//!
 //! | module | content |
 //! |---|---|
 //! | `config` | recipes as written, and resolving them |
@@ -39,6 +42,7 @@
 //! | `output` | parquet files, manifest, dataset card, exports |
 //! | `prepare` | all of these in order |
 //! | `triage` | judgements that look wrong: signals, folds, table |
+//! | `questions` | questions with known answers, read from files in the layouts of public sets |
 //!
 //! ```
 //! use prospect_core::config::Document;
@@ -61,6 +65,7 @@ mod fixtures;
 mod ingest;
 mod output;
 mod prepare;
+mod questions;
 mod rows;
 mod steps;
 mod table;
@@ -85,6 +90,10 @@ pub use output::{
     read_rejected,
 };
 pub use prepare::{dry_run, is_dataset, is_shard_prepared, merge_shards, prepare, prepare_shard, prepared};
+pub use questions::{
+    Answer, AnswerForm, AnswerKey, LabelledChoice, MultipleChoice, Question, QuestionLayout, QuestionSet,
+    QuestionSource,
+};
 pub use rows::{BinaryRow, Message, PairRow, Split};
 pub use steps::{
     contradictions::{ContradictionCounts, Contradictions, PolicyEffect},

@@ -6,10 +6,13 @@
 //! * [`HeldOutPrompts`]: held-out prompts, and metrics of the completions that a policy generates.
 //!   [`HeldOutPrompts::sample`] draws completions with their KL divergence from the reference.
 //! * [`CorruptedPairs`]: agreement of a policy with training pairs that noise swapped.
+//! * [`Capabilities`]: questions with known answers, asked before and after training, to measure
+//!   what training costs the model.
 //! * [`judge`]: comparison of generations by a language model or a reward model.
 //!
 //! Statistics over runs are in `prospect-analysis`, which needs no model.
 
+mod capabilities;
 mod corrupted;
 mod diversity;
 mod generations;
@@ -18,6 +21,10 @@ pub mod judge;
 
 use std::ops::Range;
 
+pub use capabilities::{
+    AskedQuestions, Capabilities, CapabilityResults, ExactOptions, Extractor, LoadedTest, QuestionShape,
+    ShotsRequest, TestRequest, TestTask,
+};
 pub use corrupted::CorruptedPairs;
 pub use generations::{GenerationOptions, Generations, HeldOutPrompts, PolicySamples, Utility};
 pub use held_out::{Evaluation, HeldOut, HeldOutLimits};

@@ -28,8 +28,8 @@ impl Database {
         Self { tables: Datasets { datasets, are_named: false }.tables() }
     }
 
-    /// Opens a sweep: tables `runs`, `metrics`, `heldout`, `generations`, `samples` and
-    /// `judgements`, and those of its datasets with a column `data`.
+    /// Opens a sweep: tables `runs`, `metrics`, `heldout`, `generations`, `samples`,
+    /// `questions` and `judgements`, and those of its datasets with a column `data`.
     pub fn of_sweep(sweep: &SweepDir) -> Result<Self, QueryError> {
         Ok(Self { tables: sweep::tables(sweep)? })
     }

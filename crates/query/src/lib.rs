@@ -1,9 +1,9 @@
 //! SQL over datasets and sweeps.
 //!
 //! A [`Database`] has the tables of a dataset (`rows`, `pairs`, `rejected`) or of a sweep (`runs`,
-//! `metrics`, `heldout`, `generations`, `samples`, `judgements`, and those of its datasets).
-//! [`Database::query`] answers a query on them; an [`Answer`] is written as text, CSV, JSON lines
-//! or parquet. [`write_tables`] writes the tables of a sweep for other tools. [`summarise`]
+//! `metrics`, `heldout`, `generations`, `samples`, `questions`, `judgements`, and those of its
+//! datasets). [`Database::query`] answers a query on them; an [`Answer`] is written as text, CSV,
+//! JSON lines or parquet. [`write_tables`] writes the tables of a sweep for other tools. [`summarise`]
 //! computes the overview of a dataset that `prospect inspect` shows.
 //!
 //! Queries run in polars, which parses and optimises them. Parquet files and records of runs are

@@ -1,6 +1,7 @@
 //! Tables of a sweep: runs and their metrics, held-out feedback, generations and judgements.
 
 mod held_out;
+mod questions;
 mod settings;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
@@ -13,6 +14,7 @@ use serde_json::Value;
 
 use self::{
     held_out::held_out,
+    questions::questions,
     settings::{setting_columns, settings},
 };
 use crate::{
@@ -42,6 +44,7 @@ pub(crate) fn run_tables(sweep: &SweepDir, experiment: &Experiment) -> Result<Ve
         held_out(dirs.clone()),
         generations(dirs.clone()),
         samples(dirs.clone()),
+        questions(dirs.clone()),
         judgements(dirs),
     ])
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use prospect_core::config::Document;
 use prospect_data::{PipelineFile, prepare, read_manifest, read_pairs};
 use prospect_runs::{
-    Generation, GenerationMode, Judgement, MetricsRecord, Opponent, PairOutcome, RecordKind, RunConfig,
-    RunDir, State, Status, SweepDir, ThumbOutcome,
+    Generation, GenerationMode, Judgement, MetricsRecord, Opponent, PairOutcome, QuestionAnswer,
+    QuestionOutcome, RecordKind, RunConfig, RunDir, State, Status, SweepDir, ThumbOutcome,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -101,6 +101,19 @@ fn train(run: &RunDir, dataset: &Path, method: &str, seed: u64) {
         characters: Some([index, 4]),
     };
     run.write_judgements(&held_out.iter().enumerate().map(judgement).collect::<Vec<_>>()).unwrap();
+    let answer = |right: bool| QuestionAnswer {
+        scores: [("acc".to_owned(), f64::from(u8::from(right)))].into(),
+        ..QuestionAnswer::default()
+    };
+    let question = |index: usize| QuestionOutcome {
+        test: "exam".to_owned(),
+        id: format!("q{index}"),
+        text_id: format!("t{index}"),
+        subject: Some(if index < 2 { "law" } else { "art" }.to_owned()),
+        start: answer(true),
+        policy: answer(method == "kto" || index > 0),
+    };
+    run.write_questions(&(0..4).map(question).collect::<Vec<_>>()).unwrap();
     run.set_status(&Status { state: State::Finished, seconds: 1.5, tokens: 640, reason: None }).unwrap();
 }
 
@@ -225,7 +238,7 @@ fn a_misspelt_name_is_an_error_with_the_nearest_one() {
         (
             "SELECT * FROM nonsense",
             "the query names an unknown table: `nonsense`; the tables are runs, metrics, heldout, generations, \
-             samples, judgements, rows, pairs, rejected",
+             samples, questions, judgements, rows, pairs, rejected",
         ),
         ("SELECT lable FROM rows", "the query names an unknown column: `lable`; did you mean `label`?"),
         (
@@ -318,7 +331,7 @@ fn parquet_files_hold_the_same_tables_with_plain_types() {
         (schema, reader.build().unwrap().map(|batch| batch.unwrap().num_rows()).sum::<usize>())
     };
     let database = Database::of_sweep(&sweep).unwrap();
-    for name in ["runs", "metrics", "heldout", "generations", "samples", "judgements"] {
+    for name in ["runs", "metrics", "heldout", "generations", "samples", "questions", "judgements"] {
         let (schema, written) = read(&out.join(format!("{name}.parquet")));
         let counted = rows(&database, &format!("SELECT COUNT(*) AS n FROM {name}"));
         assert_eq!(counted, [json!({"n": written})], "{name}");

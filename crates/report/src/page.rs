@@ -19,7 +19,9 @@ use crate::{
         means::{MeanTable, MeanTables},
         measures::{self, MeasureTable},
         metrics::{self, PlottedMetric},
-        reference, rewards, running,
+        reference,
+        retention::{self, RetentionTable},
+        rewards, running,
         runs::RunRow,
         thumbs::{self, ThumbTable},
         transfer,
@@ -33,6 +35,7 @@ use crate::{
 pub(crate) struct PageFigures {
     answer: Vec<Figure>,
     frontier: Vec<Figure>,
+    retention: Option<Figure>,
     win_rates: Vec<Figure>,
     thumbs: Vec<Figure>,
     training: Vec<Figure>,
@@ -72,6 +75,7 @@ impl PageFigures {
                 .chain(reference::figures(sweep))
                 .collect(),
             frontier: frontier::figures(sweep),
+            retention: retention::figure(sweep),
             win_rates: estimates::win_rates(sweep),
             thumbs: thumbs::reliability(sweep)
                 .into_iter()
@@ -91,11 +95,21 @@ impl PageFigures {
 
     /// Returns all figures in the order of the page.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Figure> {
-        let Self { answer, frontier, win_rates, thumbs, training, margins, likelihood, noise, origins } =
-            self;
-        [answer, frontier, win_rates, thumbs, training, margins, likelihood, noise, origins]
-            .into_iter()
-            .flatten()
+        let Self {
+            answer,
+            frontier,
+            retention,
+            win_rates,
+            thumbs,
+            training,
+            margins,
+            likelihood,
+            noise,
+            origins,
+        } = self;
+        let later = [win_rates, thumbs, training, margins, likelihood, noise, origins];
+        let first = [answer, frontier].into_iter().flatten().chain(retention);
+        first.chain(later.into_iter().flatten())
     }
 }
 
@@ -136,6 +150,8 @@ struct ReportPage<'a> {
     answer: Vec<FigureView>,
     frontier: Vec<FigureView>,
     measures: Option<MeasureTable>,
+    retention: Option<RetentionTable>,
+    retention_figures: Vec<FigureView>,
     matchups: Vec<(MatchupView, FigureView)>,
     thumb_table: Option<ThumbTable>,
     thumbs: Vec<FigureView>,
@@ -193,6 +209,8 @@ impl<'a> ReportPage<'a> {
             answer: views(&figures.answer)?,
             frontier: views(&figures.frontier)?,
             measures: measures::table(sweep),
+            retention: retention::table(sweep),
+            retention_figures: figures.retention.iter().map(FigureView::new).collect::<Result<_, _>>()?,
             matchups: matchups.zip(views(&figures.win_rates)?).collect(),
             thumb_table: thumbs::table(sweep),
             thumbs: views(&figures.thumbs)?,

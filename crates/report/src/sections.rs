@@ -14,6 +14,7 @@ pub(crate) mod means;
 pub(crate) mod measures;
 pub(crate) mod metrics;
 pub(crate) mod reference;
+pub(crate) mod retention;
 pub(crate) mod rewards;
 pub(crate) mod running;
 pub(crate) mod runs;

@@ -2,6 +2,7 @@
 
 mod csv;
 mod frontier;
+mod retention;
 mod runs;
 mod summary;
 
@@ -22,6 +23,7 @@ pub(crate) fn all(sweep: &SweepData, means: &MeanTables) -> Vec<CsvTable> {
         summary::win_rates(sweep),
         summary::win_rate_contrasts(sweep),
         frontier::frontier(sweep),
+        retention::retention(sweep),
         summary::reference(sweep),
         summary::calibration(sweep),
         runs::rewards(sweep),

@@ -3,6 +3,7 @@
 mod figures;
 mod fixture;
 mod pages;
+mod retention;
 mod support;
 
 pub(crate) use self::fixture::{DEFAULT, SyntheticSweep};

@@ -16,6 +16,7 @@
 //!     thumbs.jsonl         one ThumbOutcome per line, from the last evaluation
 //!     generations.jsonl    one Generation per line, if the experiment asks for generations
 //!     samples.jsonl        one PolicySample per line, if it asks for samples during training
+//!     questions.jsonl      one QuestionOutcome per line, if it has capability tests
 //!     judgements.jsonl     one Judgement per line, if a judge was asked
 //!     adapter/ or model/   trained weights
 //! ```
@@ -36,6 +37,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod capabilities;
 mod claims;
 mod comparison;
 mod jobs;
@@ -49,6 +51,7 @@ mod run_dir;
 mod summary;
 mod sweep_dir;
 
+pub use capabilities::{CapabilityTest, QuestionAnswer, QuestionOutcome};
 pub use claims::{Claim, Claims, Holder};
 pub use comparison::{Comparison, ComparisonRequest, CostUnit, Look, LookResult, MethodCost, PlannedLook};
 pub use jobs::{JobsRecord, RoundTime};
@@ -66,8 +69,8 @@ pub use run_config::{ModelSize, RecordedObjective, RecordedOptions, RecordedSett
 pub use run_dir::{MetricsWriter, RunDir, State, Status};
 pub use summary::{
     Calibration, CalibrationBin, Contrast, Estimate, Finding, FrontierPoint, FrontierReward, Measure,
-    NoVerdict, Point, ReliabilityBin, RewardKind, Sign, Summary, ThumbEstimates, TrialResult, Verdict,
-    WinRate, WinRateContrast,
+    NoVerdict, Point, ReliabilityBin, Retention, RewardKind, Sign, Summary, ThumbEstimates, TrialResult,
+    Verdict, WinRate, WinRateContrast,
 };
 pub use sweep_dir::SweepDir;
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::Measure;
+use crate::{CapabilityTest, Measure};
 
 /// Key of a planned run's settings with its trial in a search for settings, counted from 1.
 pub const TRIAL_KEY: &str = "trial";
@@ -214,6 +214,9 @@ pub struct Experiment {
     /// Models of an experiment about base models that are no base models.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trained_starts: Vec<TrainedStart>,
+    /// Capability tests of every run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub capabilities: Vec<CapabilityTest>,
     /// Training stages whose result all runs share.
     pub stages: Vec<Stage>,
     /// Datasets, indexed by [`PlannedRun::data`].

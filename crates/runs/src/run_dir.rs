@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use strum::{Display, IntoStaticStr};
 
 use crate::{
-    Generation, Judgement, MetricsRecord, PairOutcome, PolicySample, RunConfig, RunsError, ThumbOutcome,
+    Generation, Judgement, MetricsRecord, PairOutcome, PolicySample, QuestionOutcome, RunConfig, RunsError,
+    ThumbOutcome,
     json::{read_json, read_json_if_exists, read_lines, write_lines},
     last,
 };
@@ -55,8 +56,8 @@ pub struct Status {
 }
 
 /// Files of a complete run that later commands only read, and that do not depend on the machine.
-const RECORDS: [&str; 5] =
-    ["metrics.jsonl", "pairs.jsonl", "thumbs.jsonl", "generations.jsonl", "samples.jsonl"];
+const RECORDS: [&str; 6] =
+    ["metrics.jsonl", "pairs.jsonl", "thumbs.jsonl", "generations.jsonl", "samples.jsonl", "questions.jsonl"];
 
 /// Directory of one run.
 #[derive(Debug, Clone)]
@@ -146,6 +147,7 @@ impl RunDir {
         self.thumbs()?;
         self.generations()?;
         self.samples()?;
+        self.questions()?;
         self.judgements()?;
         Ok(())
     }
@@ -266,6 +268,17 @@ impl RunDir {
     /// Reads `samples.jsonl`, completions drawn during training; empty if it does not exist.
     pub fn samples(&self) -> Result<Vec<PolicySample>, RunsError> {
         read_lines(&self.samples_file())
+    }
+
+    /// Writes `questions.jsonl`.
+    pub fn write_questions(&self, questions: &[QuestionOutcome]) -> Result<(), RunsError> {
+        write_lines(&self.path.join("questions.jsonl"), questions)
+    }
+
+    /// Reads `questions.jsonl`, the answers of the start and of the trained policy; empty if it
+    /// does not exist.
+    pub fn questions(&self) -> Result<Vec<QuestionOutcome>, RunsError> {
+        read_lines(&self.path.join("questions.jsonl"))
     }
 
     /// Writes `judgements.jsonl`.

@@ -28,6 +28,9 @@ pub struct Summary {
     /// KL divergence and rewards of samples along training, by series, x and step.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub frontier: Vec<FrontierPoint>,
+    /// Changes of scores on capability tests during training, by test, series and x.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retention: Vec<Retention>,
     /// Probable faults of runs, in the order of the plan.
     pub findings: Vec<Finding>,
     /// Properties of series that are worth knowing and no faults, in sentences.
@@ -452,6 +455,52 @@ pub enum RewardKind {
     Reward(String),
     /// Win rate against the preferred completions, according to the judge with this name.
     WinRate(String),
+}
+
+/// Change of a score on a capability test during training, of one series at one x, paired by seed
+/// and question.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Retention {
+    /// Name of the test.
+    pub test: String,
+    /// Name of the score, such as `acc_norm`.
+    pub score: String,
+    /// True for the score that stands for its test. Only such scores have a verdict.
+    pub is_headline: bool,
+    /// Series.
+    pub series: String,
+    /// Value of the x axis.
+    pub x: f64,
+    /// Mean score of the weights that training started from.
+    pub start: Estimate,
+    /// Mean score after training, with its interval over seeds and questions.
+    pub trained: Estimate,
+    /// Score after training minus score of the start.
+    pub change: Estimate,
+    /// The change with its interval at the level that its verdict uses. None with one seed, and for
+    /// scores that are no headline.
+    #[serde(default)]
+    pub adjusted: Option<Estimate>,
+    /// Unadjusted p-value of the change.
+    pub p: f64,
+    /// P-value after Holm's adjustment for all headline scores of the sweep; None for other scores.
+    #[serde(default)]
+    pub p_holm: Option<f64>,
+    /// Conclusion from `p_holm`: worse for a loss.
+    pub verdict: Verdict,
+    /// Reason why there is no verdict whatever the p-value, if there is one.
+    #[serde(default)]
+    pub no_verdict: Option<NoVerdict>,
+    /// True change that would be detected with 80 % power at the level used. None with one seed, and
+    /// for scores that are no headline.
+    #[serde(default)]
+    pub detectable: Option<f64>,
+    /// The result in words, such as `dpo loses 1.2 points on arc (0.3 to 2.1)`.
+    pub words: String,
+    /// Number of seeds.
+    pub seeds: usize,
+    /// Number of questions.
+    pub questions: usize,
 }
 
 /// Result of one trial of a search, at the last rung reached.

@@ -1,5 +1,6 @@
 //! Experiment files: the types they are read into, and the settings of each combination.
 
+mod capabilities;
 mod combinations;
 mod documents;
 mod exclude;
@@ -12,6 +13,8 @@ mod search;
 mod seeds;
 mod stop;
 
+pub(crate) use capabilities::TestError;
+pub use capabilities::{ChoicesFile, ExactFile, ShotsFile};
 pub(crate) use combinations::Choice;
 pub(crate) use documents::RunDocuments;
 pub(crate) use exclude::{included_combinations, is_seed_excluded, same_value};

@@ -5,6 +5,7 @@ mod evaluation;
 mod memory;
 mod remaining;
 mod schedule;
+mod tests_cost;
 mod time;
 
 pub use cards::{ASSUMED_RATE, CARDS, CardEstimate, CardFit, estimate_cards};

@@ -69,9 +69,9 @@ mod verify;
 
 pub use compare::{Budget, CompareOptions, ComparisonPlan, ComparisonSession, DataFacts};
 pub use config::{
-    AccuracyFloor, BaseModel, CheckpointsFile, DrawnFile, EvaluateFile, ExperimentFile, GenerationsFile,
-    Groups, HalvingFile, LoadedExperiment, PrimaryFile, RecipeSources, ReferenceFile, ReferencesFile,
-    ReportFile, SearchFile, SeedsFile, StopFile, prepared_dataset,
+    AccuracyFloor, BaseModel, CheckpointsFile, ChoicesFile, DrawnFile, EvaluateFile, ExactFile,
+    ExperimentFile, GenerationsFile, Groups, HalvingFile, LoadedExperiment, PrimaryFile, RecipeSources,
+    ReferenceFile, ReferencesFile, ReportFile, SearchFile, SeedsFile, ShotsFile, StopFile, prepared_dataset,
 };
 pub use error::SweepError;
 pub use estimate::{

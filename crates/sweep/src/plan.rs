@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod base_model;
+mod capabilities;
 mod check;
 mod describe;
 mod primary;
@@ -28,6 +29,7 @@ mod resolve;
 mod run_filter;
 
 pub(crate) use base_model::check as check_base_model;
+pub(crate) use capabilities::PlannedTests;
 pub use check::{CheckedExperiment, check};
 pub use describe::PlannedState;
 pub use run_filter::RunFilter;
@@ -55,6 +57,8 @@ pub struct SweepPlan {
     pub references: Vec<PublishedResults>,
     /// Evaluation on held-out data.
     pub evaluate: EvaluateFile,
+    /// Capability tests.
+    pub(crate) tests: PlannedTests,
     /// Checkpoints of the runs.
     pub checkpoints: CheckpointsFile,
     /// Early stopping.

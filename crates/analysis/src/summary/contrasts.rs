@@ -212,7 +212,7 @@ pub(super) fn adjust(p: &[f64], family: usize) -> Vec<f64> {
 /// Returns the level at which Holm's method decides each of the comparisons: 0.05 / `family` for
 /// the smallest p-value, a larger level for each next one, up to that of the first p-value above
 /// its level, which decides the remaining ones too.
-fn step_levels(p: &[f64], family: usize, level: f64) -> Vec<f64> {
+pub(super) fn step_levels(p: &[f64], family: usize, level: f64) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();
     order.sort_by(|a, b| p[*a].total_cmp(&p[*b]));
     let mut levels = vec![level; p.len()];

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use prospect_runs::{
-    Experiment, Generation, Judgement, Opponent, PairOutcome, PlannedRun, PolicySample, RecordKind, SweepDir,
-    ThumbOutcome, preference, series_name,
+    Experiment, Generation, Judgement, Opponent, PairOutcome, PlannedRun, PolicySample, QuestionOutcome,
+    RecordKind, SweepDir, ThumbOutcome, preference, series_name,
 };
 use serde_json::Value;
 
@@ -21,6 +21,8 @@ pub(super) struct FinishedRun<'a> {
     generations: Vec<Generation>,
     /// Judgements of the generations.
     pub(super) judgements: Vec<Judgement>,
+    /// Answers to the questions of capability tests.
+    pub(super) questions: Vec<QuestionOutcome>,
     /// Completions sampled during training.
     pub(super) samples: Vec<PolicySample>,
     /// Judgements of the samples against the preferred completions.
@@ -59,6 +61,7 @@ impl<'a> FinishedRun<'a> {
             thumbs: Vec::new(),
             generations: Vec::new(),
             judgements,
+            questions: Vec::new(),
             samples: Vec::new(),
             sample_judgements: Vec::new(),
             beta: 1.0,
@@ -163,6 +166,7 @@ pub(super) fn read_cells<'a>(
             thumbs,
             generations,
             judgements,
+            questions: directory.questions()?,
             samples,
             sample_judgements,
             beta,

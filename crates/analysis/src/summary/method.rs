@@ -13,6 +13,11 @@ const METHOD: &str = "Accuracy is the share of held-out pairs whose preferred co
     sweeps. One seed gives no verdict, since it does not show how much seeds vary. Runs with the same results as \
     those of another series do not count as a further comparison.";
 
+/// Definition of changes on capability tests.
+const RETENTION: &str = " Changes on capability tests are scores after training minus scores of the weights that \
+    training started from, paired by question and seed. A series gains or loses if the p-value of the change, adjusted \
+    for all series and tests (Holm), is below 0.05.";
+
 /// Returns the definitions, and what a seed of the experiment varies.
 pub(super) fn describe(experiment: &Experiment) -> String {
     let mut text = METHOD.to_owned();
@@ -23,6 +28,9 @@ pub(super) fn describe(experiment: &Experiment) -> String {
     }
     if experiment.search.is_some() {
         text.push_str(" The settings that won the search were trained again under fresh seeds.");
+    }
+    if !experiment.capabilities.is_empty() {
+        text.push_str(RETENTION);
     }
     text.push_str(
         " A seed changes the adapter’s initialisation, the data order and the rows that imbalance and noise draw",

@@ -13,6 +13,9 @@ use crate::{
 /// Observations of each run; None if the runs lack the quantity.
 type Values = for<'r> fn(&[&'r FinishedRun<'r>]) -> Option<Clustered<'r>>;
 
+/// Largest half-width of the interval of a difference of shares that allows a verdict.
+pub(super) const WIDEST_SHARE: f64 = 0.25;
+
 /// A quantity of runs, with the values that it can take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Quantity {
@@ -75,8 +78,8 @@ impl Quantity {
     /// Largest half-width of a difference's interval that allows a verdict: a quarter of the range.
     pub(super) fn widest(&self) -> f64 {
         match self.scale {
-            Scale::Share => 0.25,
-            Scale::Range { low, high } => 0.25 * (high - low),
+            Scale::Share => WIDEST_SHARE,
+            Scale::Range { low, high } => WIDEST_SHARE * (high - low),
             Scale::Unbounded => f64::INFINITY,
         }
     }

@@ -125,6 +125,7 @@ pub(crate) enum RejectReason {
     HumanTurnLast,
     IdenticalCompletions,
     MissingField,
+    NoAnswer,
     NoAssistantTurn,
     NotJson,
     NotUtf8,

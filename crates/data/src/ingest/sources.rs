@@ -9,7 +9,7 @@ pub(crate) mod chats;
 pub(crate) mod columns;
 pub(crate) mod comparisons;
 mod embedded;
-mod excerpt;
+pub(crate) mod excerpt;
 pub(crate) mod files;
 mod hh;
 pub(crate) mod json;

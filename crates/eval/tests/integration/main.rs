@@ -3,6 +3,7 @@
 // Test helpers panic like tests.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod capabilities;
 mod diagnosis;
 mod generations;
 mod support;

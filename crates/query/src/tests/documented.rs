@@ -55,7 +55,7 @@ fn questions_about_a_sweep_are_answered() {
     let folder = TempDir::new().unwrap();
     let database = Database::of_sweep(&sweep(folder.path())).unwrap();
     let answers = answers("Questions about a sweep", &database);
-    let [runs, curve, margins, worst, longest, wins] = answers.as_slice() else {
+    let [runs, curve, margins, worst, longest, wins, lost] = answers.as_slice() else {
         panic!("{} questions", answers.len());
     };
     let key = |row: &Value| format!("{}{}", row["method"].as_str().unwrap(), row["seed"]);
@@ -78,4 +78,10 @@ fn questions_about_a_sweep_are_answered() {
     assert_eq!((&longest[0]["tokens"], &longest[0]["method"]), (&json!(16), &json!("dpo")));
     let rates: Vec<_> = wins.iter().map(|row| (row["method"].as_str().unwrap(), &row["win_rate"])).collect();
     assert_eq!(rates, [("dpo", &json!(0.5)), ("kto", &json!(1.0))]);
+    let expected = [("dpo", "law", -0.5), ("dpo", "art", 0.0), ("kto", "art", 0.0), ("kto", "law", 0.0)];
+    // Two subjects of two questions, of two seeds each.
+    let expected = expected.map(|(method, subject, change)| {
+        json!({"method": method, "test": "exam", "score": "acc", "subject": subject, "n": 4, "change": change})
+    });
+    assert_eq!(*lost, expected);
 }

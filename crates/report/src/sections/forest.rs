@@ -65,7 +65,7 @@ fn words(measure: Measure) -> MeasureWords {
 }
 
 /// Formats a tick in signed percentage points; `decimals` counts decimals of the share itself.
-fn points_tick(share: f64, decimals: usize) -> String {
+pub(super) fn points_tick(share: f64, decimals: usize) -> String {
     signed_tick(100.0 * share, decimals.saturating_sub(2))
 }
 

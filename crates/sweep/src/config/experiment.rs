@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use serde_json::Value;
 
-use super::{Groups, SearchFile, SeedsFile, StopFile, schema};
+use super::{ChoicesFile, ExactFile, Groups, SearchFile, SeedsFile, StopFile, schema};
 
 /// An experiment: one question, and the runs that answer it.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -102,7 +102,7 @@ impl Default for CheckpointsFile {
 }
 
 /// Evaluation on held-out data.
-#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EvaluateFile {
     /// Number of held-out pairs to rank. Default: all.
@@ -116,10 +116,18 @@ pub struct EvaluateFile {
     /// Generation from held-out prompts, at the start and at the end. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generations: Option<GenerationsFile>,
+    /// Multiple-choice tests by name, such as `arc`, to measure what training costs the model: at
+    /// the start and at the end. Default: none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub choices: BTreeMap<String, ChoicesFile>,
+    /// Tests with generated answers by name, such as `gsm8k`, at the start and at the end. Default:
+    /// none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub exact: BTreeMap<String, ExactFile>,
 }
 
 impl EvaluateFile {
-    pub(crate) fn limits(self) -> HeldOutLimits {
+    pub(crate) fn limits(&self) -> HeldOutLimits {
         HeldOutLimits { pairs: self.pairs, thumbs: self.thumbs }
     }
 }

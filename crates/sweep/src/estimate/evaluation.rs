@@ -48,7 +48,7 @@ impl EvaluationCounts {
     /// `test` is the size of the test split, `corrupted` the number of corrupted training pairs and
     /// of clean ones beside them, and `cached` what earlier runs have cached of its start.
     pub(super) fn new(
-        evaluate: EvaluateFile,
+        evaluate: &EvaluateFile,
         test: SplitCounts,
         steps: u64,
         corrupted: u64,
@@ -92,7 +92,7 @@ impl EvaluationCost {
     /// Computes the cost of a run's evaluations.
     pub(super) fn new(
         counts: EvaluationCounts,
-        evaluate: EvaluateFile,
+        evaluate: &EvaluateFile,
         train: Train,
         architecture: &Architecture,
         settings: &Settings,
@@ -126,7 +126,7 @@ impl EvaluationCost {
 }
 
 /// Returns the size of a pass over `rows` rows behind `before` others, `scored` of them scored.
-fn without_gradient(before: u64, rows: u64, scored: u64) -> BatchSize {
+pub(super) fn without_gradient(before: u64, rows: u64, scored: u64) -> BatchSize {
     BatchSize {
         rows,
         gradient_rows: 0,
@@ -138,19 +138,24 @@ fn without_gradient(before: u64, rows: u64, scored: u64) -> BatchSize {
     }
 }
 
+/// Returns the bytes of an element.
+pub(super) fn element_bytes(dtype: Dtype) -> usize {
+    match dtype {
+        Dtype::F32 => 4,
+        Dtype::Bf16 => 2,
+    }
+}
+
 /// Returns the number of prompts that a run continues at the same time; None without generations.
 pub(super) fn prompts_at_once(
-    evaluate: EvaluateFile,
+    evaluate: &EvaluateFile,
     dtype: Dtype,
     architecture: &Architecture,
     settings: &Settings,
 ) -> Option<usize> {
     let options = evaluate.generations?.options();
-    let bytes = match dtype {
-        Dtype::F32 => 4,
-        Dtype::Bf16 => 2,
-    };
-    let cache = architecture.cache_bytes(settings.max_prompt_length + options.max_new_tokens, bytes);
+    let tokens = settings.max_prompt_length + options.max_new_tokens;
+    let cache = architecture.cache_bytes(tokens, element_bytes(dtype));
     Some(options.prompts_at_once(cache, settings.micro_batch_size).min(options.prompts))
 }
 
@@ -169,7 +174,7 @@ mod tests {
         let counts = |yaml: &str, steps, corrupted, held_out| {
             let cached = CachedStart { held_out, ..CachedStart::default() };
             let EvaluationCounts { scored, continued } =
-                EvaluationCounts::new(evaluate(yaml), TEST, steps, corrupted, cached);
+                EvaluationCounts::new(&evaluate(yaml), TEST, steps, corrupted, cached);
             (scored, continued)
         };
         // 20 pairs and 7 thumbs outside of pairs, at the start and at the end.
@@ -190,7 +195,7 @@ mod tests {
     fn a_start_that_an_earlier_run_shares_is_generated_once() {
         let cached = |earlier: &[u64], mode| CachedStart::new(earlier.iter().copied(), 1, Some(mode));
         let yaml = evaluate("generations: {prompts: 4, every: 40}");
-        let continued = |cached| EvaluationCounts::new(yaml, TEST, 100, 0, cached).continued;
+        let continued = |cached| EvaluationCounts::new(&yaml, TEST, 100, 0, cached).continued;
         assert_eq!(continued(cached(&[], GenerationMode::Greedy)), 24);
         assert_eq!(continued(cached(&[0], GenerationMode::Greedy)), 20, "samples depend on the seed");
         assert_eq!(continued(cached(&[0], GenerationMode::Nucleus)), 24);
@@ -208,7 +213,7 @@ mod tests {
         assert_eq!((settings.max_prompt_length, settings.max_length), (4, 8));
         let evaluate = evaluate("generations: {prompts: 2, max_new_tokens: 3}");
         let counts = EvaluationCounts { scored: 5, continued: 6 };
-        let cost = EvaluationCost::new(counts, evaluate, Train::Full, &architecture, &settings).unwrap();
+        let cost = EvaluationCost::new(counts, &evaluate, Train::Full, &architecture, &settings).unwrap();
         // q, k, v, output, gate, up and down of three layers, and 12 query dimensions in each.
         let (matrices, head, attention) = (3 * (96 + 48 + 48 + 96 + 3 * 40), 8 * 11, 3 * 12);
         // A completion: four rows of prompt, three of completion, four scored tokens.
@@ -218,6 +223,6 @@ mod tests {
         assert_eq!(cost.scoring, f64::from(5 * completion + 6 * (read + 2 * rated)));
         // Three tokens that attend to 5, 6 and 7 rows.
         assert_eq!(cost.decoding, f64::from(6 * (2 * 3 * matrices + 2 * 3 * head + 4 * 18 * attention)));
-        assert_eq!(prompts_at_once(evaluate, Dtype::F32, &architecture, &settings), Some(2));
+        assert_eq!(prompts_at_once(&evaluate, Dtype::F32, &architecture, &settings), Some(2));
     }
 }

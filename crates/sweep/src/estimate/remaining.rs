@@ -1,9 +1,9 @@
 //! Arithmetic and disk space that remain, computed without training or downloading anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use prospect_data::Manifest;
-use prospect_eval::CorruptedPairs;
+use prospect_eval::{CorruptedPairs, QuestionShape};
 use prospect_model::{Architecture, Recipe};
 use prospect_runs::SweepDir;
 use serde::Serialize;
@@ -12,6 +12,7 @@ use super::{
     cards::{completions_of_run, operations},
     evaluation::{CachedStart, EvaluationCost, EvaluationCounts, prompts_at_once},
     schedule::completions_per_epoch,
+    tests_cost::{cost_of_tests, question_shapes, questions_at_once},
     time::HeldOutScores,
 };
 use crate::{
@@ -98,10 +99,18 @@ pub fn remaining_work(
             }),
         }
     }
-    let evaluation = evaluation_cost(plan, &pending, &architectures, &manifests)?;
+    let mut shapes: BTreeMap<usize, Vec<QuestionShape>> = BTreeMap::new();
+    for run in &pending.runs {
+        if let Entry::Vacant(unknown) = shapes.entry(run.model) {
+            unknown.insert(question_shapes(plan, run.model, &architectures[run.model])?);
+        }
+    }
+    let evaluation = evaluation_cost(plan, &pending, &architectures, &manifests, &shapes)?;
     let at_once = |run: &&ResolvedRun| {
-        let dtype = plan.models[run.model].dtype;
-        prompts_at_once(plan.evaluate, dtype, &architectures[run.model], &run.train)
+        let (dtype, architecture) = (plan.models[run.model].dtype, &architectures[run.model]);
+        let held_out = prompts_at_once(&plan.evaluate, dtype, architecture, &run.train);
+        let questions = questions_at_once(&shapes[&run.model], dtype, architecture, &run.train);
+        held_out.into_iter().chain(questions).min()
     };
     let prompts_at_once = pending.runs.iter().filter_map(at_once).min();
     let all = plan.datasets.iter().map(PlannedDataset::prepared).collect::<Result<Option<Vec<_>>, _>>()?;
@@ -116,10 +125,12 @@ fn evaluation_cost(
     pending: &PendingRuns<'_>,
     architectures: &[Architecture],
     manifests: &BTreeMap<usize, Option<Manifest>>,
+    shapes: &BTreeMap<usize, Vec<QuestionShape>>,
 ) -> Result<Option<EvaluationCost>, SweepError> {
     let mut total = EvaluationCost::default();
     let mode = plan.evaluate.generations.map(|generations| generations.mode);
     let mut earlier: Vec<(HeldOutScores, u64)> = Vec::new();
+    let mut starts: Vec<(usize, Option<usize>)> = Vec::new();
     for run in &pending.runs {
         let Some(manifest) = manifests.get(&run.dataset).and_then(Option::as_ref) else { return Ok(None) };
         let scores = HeldOutScores::of(run);
@@ -128,9 +139,13 @@ fn evaluation_cost(
         earlier.push((scores, run.seed));
         let steps = run.train.steps(completions_per_epoch(manifest.train, &run.train.objective));
         let corrupted = CorruptedPairs::at_most(manifest.train.pairs, manifest.noise.swapped_pairs);
-        let counts = EvaluationCounts::new(plan.evaluate, manifest.test, steps, corrupted, cached);
+        let counts = EvaluationCounts::new(&plan.evaluate, manifest.test, steps, corrupted, cached);
         let train = plan.models[run.model].train;
-        total.add(EvaluationCost::new(counts, plan.evaluate, train, &architectures[run.model], &run.train)?);
+        let architecture = &architectures[run.model];
+        total.add(EvaluationCost::new(counts, &plan.evaluate, train, architecture, &run.train)?);
+        let start = (run.model, run.sft);
+        total.add(cost_of_tests(&shapes[&run.model], starts.contains(&start), train, architecture)?);
+        starts.push(start);
     }
     Ok(Some(total))
 }

@@ -191,7 +191,8 @@ impl TimeEstimator<'_> {
         let test = self.manifest(run.dataset)?.test;
         let corrupted = measured.corrupted as u64;
         let EvaluationCounts { scored, continued } =
-            EvaluationCounts::new(self.plan.evaluate, test, steps, corrupted, reuse.start);
-        Ok([scored as f64 * measured.completion, continued as f64 * measured.prompt])
+            EvaluationCounts::new(&self.plan.evaluate, test, steps, corrupted, reuse.start);
+        let tests = measured.tests * if reuse.same_start { 1.0 } else { 2.0 };
+        Ok([scored as f64 * measured.completion + tests, continued as f64 * measured.prompt])
     }
 }

@@ -3,9 +3,13 @@
 use std::{collections::BTreeMap, ops::ControlFlow};
 
 use prospect_core::progress::Progress;
-use prospect_eval::{CorruptedPairs, Evaluation, HeldOut, HeldOutPrompts, PolicySamples, Utility};
+use prospect_eval::{
+    Capabilities, CapabilityResults, CorruptedPairs, Evaluation, HeldOut, HeldOutPrompts, PolicySamples,
+    Utility,
+};
 use prospect_runs::{
-    Claim, Generation, MetricsRecord, MetricsWriter, PairOutcome, RecordKind, RunDir, ThumbOutcome,
+    Claim, Generation, MetricsRecord, MetricsWriter, PairOutcome, QuestionOutcome, RecordKind, RunDir,
+    ThumbOutcome,
 };
 use prospect_train::{Observer, Policy, ReferenceCache, StopReason, TrainError};
 
@@ -16,6 +20,7 @@ pub(super) struct EvaluationSets<'a> {
     pub(super) held_out: HeldOut,
     pub(super) corrupted: Option<CorruptedPairs>,
     pub(super) generations: Option<HeldOutPrompts<'a>>,
+    pub(super) capabilities: Option<Capabilities<'a>>,
     /// True utility of generated text, if the data comes from a synthetic world.
     pub(super) utility: Option<&'a Utility<'a>>,
 }
@@ -43,6 +48,8 @@ pub(super) struct RunObserver<'a> {
     pub(super) thumbs: Vec<ThumbOutcome>,
     /// Generated texts of the last evaluation.
     pub(super) generations: Vec<Generation>,
+    /// Answers to the questions of capability tests, of the last evaluation.
+    pub(super) questions: Vec<QuestionOutcome>,
 }
 
 impl Observer for RunObserver<'_> {
@@ -73,6 +80,12 @@ impl Observer for RunObserver<'_> {
                 let generated = generations.generate(policy, first, cache, self.seed, sets.utility)?;
                 values.extend(generated.values);
                 self.generations = generated.generations;
+            }
+            if let Some(capabilities) = sets.capabilities.as_ref().filter(|_| first || last) {
+                let CapabilityResults { values: scores, outcomes } =
+                    capabilities.evaluate(policy, first, cache)?;
+                values.extend(scores);
+                self.questions = outcomes;
             }
             values.extend(samples);
             let headline = ["eval_rewards/accuracies", "eval_thumbs/auc"];

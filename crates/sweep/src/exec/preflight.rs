@@ -10,12 +10,13 @@
 mod data;
 mod disk;
 mod lengths;
+mod questions;
 
 use prospect_data::Manifest;
 use prospect_runs::{Claims, SweepDir, describe_settings};
 
 pub(crate) use self::disk::bytes_to_write;
-use self::{data::DataCheck, lengths::LengthCheck};
+use self::{data::DataCheck, lengths::LengthCheck, questions::QuestionCheck};
 use super::{Execution, PendingRuns};
 use crate::{
     SweepError,
@@ -84,11 +85,16 @@ pub(super) fn fail_unusable_runs(
 struct RunChecks<'a> {
     data: DataCheck<'a>,
     lengths: LengthCheck<'a>,
+    questions: QuestionCheck<'a>,
 }
 
 impl<'a> RunChecks<'a> {
     fn new(plan: &'a SweepPlan, manifests: &'a [Manifest]) -> Self {
-        Self { data: DataCheck::new(plan, manifests), lengths: LengthCheck::new(plan) }
+        Self {
+            data: DataCheck::new(plan, manifests),
+            lengths: LengthCheck::new(plan),
+            questions: QuestionCheck::new(plan),
+        }
     }
 
     /// Returns the reason why a run cannot train, if any.
@@ -97,6 +103,9 @@ impl<'a> RunChecks<'a> {
             return Ok(Some(problem));
         }
         if let Some(problem) = self.data.held_out_problem(run.dataset) {
+            return Ok(Some(problem));
+        }
+        if let Some(problem) = self.questions.problem(run.model)? {
             return Ok(Some(problem));
         }
         self.lengths.problem("train", run.model, run.dataset, &run.train)

@@ -80,6 +80,7 @@ impl Training<'_> {
             outcomes: Vec::new(),
             thumbs: Vec::new(),
             generations: Vec::new(),
+            questions: Vec::new(),
         };
         let context = self.context(&examples, &encoder, Some(&checkpoints));
         let trained = match train(&context, cache, &mut observer)? {
@@ -90,6 +91,9 @@ impl Training<'_> {
         directory.write_thumbs(&observer.thumbs)?;
         if evaluation.is_some_and(|evaluation| evaluation.generations.is_some()) {
             directory.write_generations(&observer.generations)?;
+        }
+        if evaluation.is_some_and(|evaluation| evaluation.capabilities.is_some()) {
+            directory.write_questions(&observer.questions)?;
         }
         directory.set_status(&Status {
             state: State::Running,

@@ -9,7 +9,7 @@ use std::{
 use prospect_core::{checksums, progress::Progress};
 use prospect_data::Message;
 use prospect_dist::ProcessGroup;
-use prospect_eval::{CorruptedPairs, HeldOut, HeldOutPrompts, Utility};
+use prospect_eval::{Capabilities, CorruptedPairs, HeldOut, HeldOutPrompts, Utility};
 use prospect_model::{
     Model, ModelError, Quantization, Recipe, TemplateSource, TokenizerSource, Train, WeightsSource,
     save_adapter,
@@ -210,6 +210,7 @@ impl Worker<'_> {
             held_out: HeldOut::read(dataset, self.plan.evaluate.limits(), &run.train, &encoder)?,
             corrupted: CorruptedPairs::read(dataset, &run.train, &encoder)?,
             generations: generations.transpose()?,
+            capabilities: self.capabilities(run, model)?,
             utility: utility.as_deref(),
         };
         let training = self.run_training(run, model);
@@ -233,6 +234,21 @@ impl Worker<'_> {
         }
         mark_finished(&directory)?;
         Ok(None)
+    }
+
+    /// Tokenizes the questions of the capability tests; None without tests.
+    fn capabilities<'b>(
+        &'b self,
+        run: &ResolvedRun,
+        model: &'b Model,
+    ) -> Result<Option<Capabilities<'b>>, SweepError> {
+        let tests = self.plan.tests.all()?;
+        if tests.is_empty() {
+            return Ok(None);
+        }
+        let positions = model.decoder.architecture().max_positions;
+        let at_once = run.train.micro_batch_size;
+        Ok(Some(Capabilities::new(tests, &model.tokenizer, &model.template, positions, at_once)?))
     }
 
     pub(super) fn run_training<'b>(&'b self, run: &'b ResolvedRun, model: &'b Model) -> Training<'b> {

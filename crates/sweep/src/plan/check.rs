@@ -74,6 +74,7 @@ fn check_axes(raw: &ExperimentFile) -> Result<(Option<PrimaryContrast>, Vec<Publ
         return Err(format!("`matrix.{key}` is empty: give at least one value"));
     }
     raw.stop.map_or(Ok(()), |stop| stop.check(raw.evaluate.every.is_some()))?;
+    raw.evaluate.check_tests()?;
     let axes: Vec<&String> = raw.linked.keys().chain(raw.matrix.keys()).collect();
     for (name, axis) in [("x", &raw.report.x), ("series", &raw.report.series)] {
         if !axes.contains(&axis) {

@@ -127,7 +127,7 @@ impl SweepPlan {
             WeightsSource::NotFetched(address) => Some(address.clone()),
             _ => None,
         });
-        data.chain(weights).collect()
+        data.chain(weights).chain(self.tests.missing().iter().cloned()).collect()
     }
 
     fn is_retrained(&self, run: &ResolvedRun) -> bool {
@@ -192,6 +192,7 @@ impl SweepPlan {
             let (runs, seeds) = (retrained.len(), seeds.join(", "));
             lines.push(format!("  then the winners again: {runs} runs, under fresh seeds ({seeds})"));
         }
+        lines.extend(self.tests.describe().map(|line| format!("  {line}")));
         lines.extend(self.describe_presets().into_iter().map(|line| format!("  {line}")));
         lines.join("\n")
     }

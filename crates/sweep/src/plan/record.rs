@@ -13,7 +13,7 @@ use crate::{SweepError, config::EvaluateFile};
 #[derive(Serialize)]
 struct SharedSettings<'a> {
     models: &'a [Recipe],
-    evaluate: EvaluateFile,
+    evaluate: &'a EvaluateFile,
     sft: Vec<&'a Settings>,
     /// Settings of the first run.
     train: Option<&'a Settings>,
@@ -34,7 +34,7 @@ impl SweepPlan {
     ) -> Result<prospect_runs::Experiment, SweepError> {
         let shared = SharedSettings {
             models: &self.models,
-            evaluate: self.evaluate,
+            evaluate: &self.evaluate,
             sft: self.sft.iter().map(|sft| &sft.settings).collect(),
             train: self.runs.first().map(|run| &run.train),
         };
@@ -64,6 +64,7 @@ impl SweepPlan {
             reference: self.references.first().cloned(),
             more_references: self.references.iter().skip(1).cloned().collect(),
             trained_starts: self.trained_starts(),
+            capabilities: self.tests.loaded().iter().map(|test| test.record.clone()).collect(),
             stages: self.sft.iter().map(|sft| Stage { name: "sft".to_owned(), id: sft.id.clone() }).collect(),
             data: data
                 .map(|(dataset, manifest)| DataUse { path: dataset.path.clone(), manifest: manifest.clone() })

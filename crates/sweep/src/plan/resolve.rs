@@ -8,7 +8,7 @@ use prospect_model::ModelFile;
 use prospect_runs::{Axis, Resample, describe_settings};
 use prospect_train::Settings;
 
-use super::{ResolvedRun, SftStage, SweepPlan, check::check_report};
+use super::{PlannedTests, ResolvedRun, SftStage, SweepPlan, check::check_report};
 use crate::{
     SweepError,
     config::{Choice, LoadedExperiment, RecipeSources, RunDocuments, is_seed_excluded},
@@ -66,7 +66,8 @@ impl SweepPlan {
             resample: raw.seeds.resample.clone(),
             base_model: raw.base_model,
             references,
-            evaluate: raw.evaluate,
+            evaluate: raw.evaluate.clone(),
+            tests: PlannedTests::new(experiment, sources)?,
             checkpoints: raw.checkpoints,
             stop: raw.stop,
             datasets: Vec::new(),
@@ -182,12 +183,15 @@ impl SweepPlan {
             self.models[run.model].train,
             run.sft.map(|sft| self.sft[sft].id.clone()),
             run.seed,
-            &self.evaluate,
+            self.evaluate.without_tests(),
         );
+        // Tests count by their questions, not by the paths of their files.
+        let tests = self.tests.fingerprint.as_ref();
         // A run that may stop early is a different run.
-        Ok(match self.stop {
-            None => fingerprint(&all)?,
-            Some(stop) => fingerprint(&(all, stop))?,
+        Ok(match (self.stop, tests) {
+            (None, None) => fingerprint(&all)?,
+            (Some(stop), None) => fingerprint(&(all, stop))?,
+            (stop, Some(tests)) => fingerprint(&(all, stop, tests))?,
         })
     }
 

@@ -28,7 +28,7 @@ pub struct RunGroupCost {
     /// Seconds of measured steps with cached reference log-probabilities, ascending; empty for
     /// objectives without a reference.
     pub cached_step_seconds: Vec<f64>,
-    /// Seconds to score held-out feedback, of all runs together.
+    /// Seconds to score held-out feedback and to answer capability tests, of all runs together.
     pub evaluation: f64,
     /// Seconds to continue held-out prompts, of all runs together.
     pub generation: f64,

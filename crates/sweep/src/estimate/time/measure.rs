@@ -3,7 +3,9 @@
 use std::{ops::ControlFlow, path::Path, time::Instant};
 
 use prospect_dist::SingleProcess;
-use prospect_eval::{CorruptedPairs, GenerationOptions, HeldOut, HeldOutLimits, HeldOutPrompts};
+use prospect_eval::{
+    Capabilities, CorruptedPairs, GenerationOptions, HeldOut, HeldOutLimits, HeldOutPrompts, LoadedTest,
+};
 use prospect_model::{Model, Recipe};
 use prospect_train::{
     Encoder, Length, Observer, Policy, ReferenceCache, Settings, StopReason, TrainContext, TrainError,
@@ -19,6 +21,8 @@ pub(super) const MEASURED_STEPS: u64 = 4;
 const CACHED_STEPS: u64 = 2;
 /// Held-out pairs, and thumbs outside of pairs, to measure.
 const HELD_OUT: usize = 8;
+/// Questions of each capability test to measure.
+const QUESTIONS: usize = 4;
 /// Held-out prompts to measure generation on.
 const PROMPTS: usize = 4;
 
@@ -33,6 +37,8 @@ pub(super) struct Measurement {
     pub(super) completion: f64,
     /// Seconds to continue one held-out prompt.
     pub(super) prompt: f64,
+    /// Seconds of the policy's answers to all questions of capability tests.
+    pub(super) tests: f64,
     /// Seconds to read and encode the data.
     pub(super) reading: f64,
     /// Corrupted training pairs to evaluate, and clean ones beside them.
@@ -65,8 +71,10 @@ pub(super) fn measure(
         let prompts = options.prompts.min(PROMPTS);
         HeldOutPrompts::read(dataset, GenerationOptions { prompts, ..options }, &settings, &encoder)
     });
+    let capabilities = if is_evaluated { measured_tests(plan, model, &settings)? } else { Vec::new() };
     let mut watch = Stopwatch {
         held_out: held_out.transpose()?,
+        capabilities,
         generations: generations.transpose()?,
         prompts: plan.evaluate.generations.map_or(1, |generations| generations.prompts.get().min(PROMPTS)),
         ..Stopwatch::default()
@@ -101,9 +109,36 @@ pub(super) fn measure(
         cached_steps: cached.steps,
         completion: watch.completion,
         prompt: watch.prompt,
+        tests: watch.tests,
         reading,
         corrupted,
     })
+}
+
+/// The first questions of a capability test, with the number of all as a multiple of theirs.
+struct MeasuredTest<'a> {
+    questions: Capabilities<'a>,
+    multiple: f64,
+}
+
+/// Returns the first questions of every capability test.
+fn measured_tests<'a>(
+    plan: &'a SweepPlan,
+    model: &'a Model,
+    settings: &Settings,
+) -> Result<Vec<MeasuredTest<'a>>, SweepError> {
+    let positions = model.decoder.architecture().max_positions;
+    let measured = |test: &'a [LoadedTest]| {
+        let at_once = settings.micro_batch_size;
+        let mut questions = Capabilities::new(test, &model.tokenizer, &model.template, positions, at_once)?;
+        let asked: usize = questions.counts().map(|counts| counts.asked).sum();
+        questions.truncate(QUESTIONS);
+        Ok::<_, SweepError>(MeasuredTest {
+            questions,
+            multiple: asked as f64 / asked.clamp(1, QUESTIONS) as f64,
+        })
+    };
+    plan.tests.all()?.chunks(1).map(measured).collect()
 }
 
 /// Measures steps, and an evaluation at the end.
@@ -112,10 +147,12 @@ struct Stopwatch<'a> {
     held_out: Option<HeldOut>,
     generations: Option<HeldOutPrompts<'a>>,
     prompts: usize,
+    capabilities: Vec<MeasuredTest<'a>>,
     since: Option<Instant>,
     steps: Vec<f64>,
     completion: f64,
     prompt: f64,
+    tests: f64,
 }
 
 impl Observer for Stopwatch<'_> {
@@ -139,6 +176,14 @@ impl Observer for Stopwatch<'_> {
             let started = Instant::now();
             generations.generate(policy, false, cache, 0, None)?;
             self.prompt = started.elapsed().as_secs_f64() / self.prompts.max(1) as f64;
+        }
+        for test in self.capabilities.iter().filter(|_| step == 0 || step == total) {
+            // As above, the last evaluation measures the policy alone.
+            let started = Instant::now();
+            test.questions.evaluate(policy, step == 0, cache)?;
+            if step == total {
+                self.tests += test.multiple * started.elapsed().as_secs_f64();
+            }
         }
         self.since = Some(Instant::now());
         Ok(ControlFlow::Continue(()))

@@ -134,6 +134,8 @@ pub(super) struct ReferenceReuse {
     pub(super) batches: bool,
     /// What its evaluation at the start needs.
     pub(super) start: CachedStart,
+    /// Answers of its start to capability tests.
+    pub(super) same_start: bool,
 }
 
 impl ReferenceReuse {
@@ -143,6 +145,7 @@ impl ReferenceReuse {
         Self {
             batches: earlier.iter().any(|other| run.needs_reference_of(other)),
             start: CachedStart::new(same_start().map(|other| other.seed), run.seed, mode),
+            same_start: earlier.iter().any(|other| (run.model, run.sft) == (other.model, other.sft)),
         }
     }
 }
