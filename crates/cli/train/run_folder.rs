@@ -182,6 +182,7 @@ mod tests {
             reference: None,
             more_references: Vec::new(),
             trained_starts: Vec::new(),
+            untrained: Vec::new(),
             stages: Vec::new(),
             data: Vec::new(),
             runs: Vec::new(),

@@ -7,13 +7,17 @@
 //!   [`HeldOutPrompts::sample`] draws completions with their KL divergence from the reference.
 //! * [`CorruptedPairs`]: agreement of a policy with training pairs that noise swapped.
 //! * [`judge`]: comparison of generations by a language model or a reward model.
+//! * [`exchange`]: prompts for another engine, and its completions back.
+//! * [`import`]: comparisons and scores that other tools or people made.
 //!
 //! Statistics over runs are in `prospect-analysis`, which needs no model.
 
 mod corrupted;
 mod diversity;
+pub mod exchange;
 mod generations;
 mod held_out;
+pub mod import;
 pub mod judge;
 
 use std::ops::Range;

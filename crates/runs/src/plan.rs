@@ -214,6 +214,9 @@ pub struct Experiment {
     /// Models of an experiment about base models that are no base models.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trained_starts: Vec<TrainedStart>,
+    /// Names of the series that are evaluated without training.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub untrained: Vec<String>,
     /// Training stages whose result all runs share.
     pub stages: Vec<Stage>,
     /// Datasets, indexed by [`PlannedRun::data`].
@@ -250,6 +253,11 @@ impl Experiment {
                 [rungs, winners].concat()
             }
         }
+    }
+
+    /// True for a run of a series that is evaluated without training.
+    pub fn is_untrained(&self, run: &PlannedRun) -> bool {
+        run.settings.get(&self.series.key).is_some_and(|name| self.untrained.contains(&series_name(name)))
     }
 
     /// Swept settings that estimates average over. Empty for a search, whose settings differ by

@@ -234,6 +234,7 @@ mod tests {
             reference: None,
             more_references: Vec::new(),
             trained_starts: Vec::new(),
+            untrained: Vec::new(),
             search: None,
             base: Value::Null,
         };

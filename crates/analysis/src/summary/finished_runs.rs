@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use prospect_runs::{
-    Experiment, Generation, Judgement, Opponent, PairOutcome, PlannedRun, PolicySample, RecordKind, SweepDir,
-    ThumbOutcome, preference, series_name,
+    Experiment, Generation, ImportedScore, Judgement, Opponent, PairOutcome, PlannedRun, PolicySample,
+    RecordKind, SweepDir, ThumbOutcome, preference, series_name,
 };
 use serde_json::Value;
 
@@ -21,12 +21,16 @@ pub(super) struct FinishedRun<'a> {
     generations: Vec<Generation>,
     /// Judgements of the generations.
     pub(super) judgements: Vec<Judgement>,
+    /// Scores imported from other tools.
+    pub(super) scores: Vec<ImportedScore>,
     /// Completions sampled during training.
     pub(super) samples: Vec<PolicySample>,
     /// Judgements of the samples against the preferred completions.
     pub(super) sample_judgements: Vec<Judgement>,
     /// β of the objective, or 1.
     pub(super) beta: f64,
+    /// Training rows: pairs or completions.
+    pub(super) examples: usize,
     /// Optimizer steps.
     pub(super) steps: u64,
     /// Values of the last evaluation.
@@ -59,9 +63,11 @@ impl<'a> FinishedRun<'a> {
             thumbs: Vec::new(),
             generations: Vec::new(),
             judgements,
+            scores: Vec::new(),
             samples: Vec::new(),
             sample_judgements: Vec::new(),
             beta: 1.0,
+            examples: 0,
             steps: 0,
             last_evaluation: BTreeMap::new(),
         }
@@ -163,9 +169,11 @@ pub(super) fn read_cells<'a>(
             thumbs,
             generations,
             judgements,
+            scores: directory.scores()?,
             samples,
             sample_judgements,
             beta,
+            examples: directory.config()?.examples,
             steps,
             last_evaluation,
         };
@@ -189,6 +197,7 @@ fn judgements_by_utility(generations: &[Generation]) -> impl Iterator<Item = Jud
             reward: None,
             characters: generation.chosen.as_ref().map(|chosen| characters([&generation.completion, chosen])),
             score: Some(preference(generation.utility?, generation.chosen_utility?)),
+            import: None,
         })
     })
 }

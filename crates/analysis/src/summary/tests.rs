@@ -19,6 +19,7 @@ pub(super) fn experiment(baseline: &str) -> Experiment {
         reference: None,
         more_references: Vec::new(),
         trained_starts: Vec::new(),
+        untrained: Vec::new(),
         stages: Vec::new(),
         data: Vec::new(),
         runs: Vec::new(),
