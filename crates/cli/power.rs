@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, ensure};
 use prospect_analysis::{
     MeasuredVariation, measured_variations,
-    stats::{MOST_PAIRS, Variation, deviation_interval},
+    stats::{Variation, deviation_interval},
 };
 use prospect_core::sample::unique;
 use prospect_report::overview::{ContentBlock, DisplayTable, Overview, Section, TableCell};
@@ -36,7 +36,7 @@ pub(crate) struct Args {
     /// Methods that are compared with the baseline [default: those of SWEEP, else 1]
     #[arg(long, value_name = "N")]
     comparisons: Option<usize>,
-    /// Share of the feedback that is held out [default: 0.1, as in recipes]
+    /// Share of the feedback that is held out, as `split.test_fraction` of recipes
     #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
     test_fraction: f64,
     /// Significance level of all comparisons together
@@ -124,11 +124,11 @@ impl Args {
         let Some(sweep) = &self.sweep else {
             return Ok(Basis {
                 variation: Variation::ASSUMED,
-                about: vec![
-                    "variation: assumed, that of DPO and KTO at 65 % accuracy if they rank a fifth of the pairs \
-                     differently; name a finished sweep to measure it"
-                        .to_owned(),
-                ],
+                about: vec![format!(
+                    "variation: assumed, {:.1} points between seeds, and over prompts that of DPO and KTO at 65 % accuracy \
+                         if they rank a fifth of the pairs differently; name a finished sweep to measure it",
+                    100.0 * Variation::ASSUMED.seed_deviation
+                )],
                 comparisons: self.comparisons.unwrap_or(1),
                 is_measured: false,
             });
@@ -195,13 +195,14 @@ impl Args {
     }
 }
 
-/// Mean of the variances of several differences.
+/// Mean of the variances of several differences. The variance between seeds is at least the assumed
+/// one: few seeds often agree by luck.
 fn pooled(all: &[MeasuredVariation]) -> Variation {
     let mean = |value: &dyn Fn(&Variation) -> f64| {
         all.iter().map(|one| value(&one.variation)).sum::<f64>() / all.len() as f64
     };
     Variation {
-        seed_deviation: mean(&|one| one.seed_deviation.powi(2)).sqrt(),
+        seed_deviation: mean(&|one| one.seed_deviation.powi(2)).sqrt().max(Variation::ASSUMED.seed_deviation),
         prompt: mean(&|one| one.prompt),
         residual: mean(&|one| one.residual),
     }
@@ -237,7 +238,12 @@ fn overview(answer: &Answer, basis: &Basis, test_fraction: f64) -> Overview {
         100.0 * answer.power
     ));
     if basis.is_measured {
-        lead.push("the true numbers differ as much as the measured variation is uncertain".to_owned());
+        lead.push(format!(
+            "planned with {:.1} points between seeds (at least the assumed {:.1}, as few seeds agree by luck), besides what the \
+             number of pairs explains",
+            100.0 * basis.variation.seed_deviation,
+            100.0 * Variation::ASSUMED.seed_deviation
+        ));
     }
     let pairs = unique(answer.detectable.iter().map(|one| one.pairs));
     let row = |needed: &Needed| -> Vec<TableCell> {
@@ -289,8 +295,8 @@ fn overview(answer: &Answer, basis: &Basis, test_fraction: f64) -> Overview {
                 blocks: vec![
                     ContentBlock::Table(needed),
                     ContentBlock::Note(format!(
-                        "In all: with a held-out share of {test_fraction}. A dash means that up to {MOST_PAIRS} pairs do not \
-                         suffice, because seeds vary too much: take more seeds. Whether more training rows bring the gain is \
+                        "In all: with a held-out share of {test_fraction}. A dash means that no number of pairs \
+                         suffices, because seeds vary too much: take more seeds. Whether more training rows bring the gain is \
                          another question: see learning curves."
                     )),
                 ],

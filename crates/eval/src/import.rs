@@ -102,6 +102,9 @@ fn parse(file: &Path, options: &ImportOptions, catalogue: &Catalogue<'_>) -> Res
     }
     let records: Records = read_objects(file)?;
     let unreadable = records.unreadable;
+    if records.objects.is_empty() {
+        return Err(unusable(file, "has no record that can be read; give a table with a header, or JSON"));
+    }
     let first = records.objects.first();
     let has = |keys: &[&str]| first.is_some_and(|first| keys.iter().all(|key| first.contains_key(*key)));
     let mut parsed = if has(&["results", "configs"]) {
