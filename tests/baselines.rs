@@ -128,7 +128,10 @@ fn baselines_that_do_not_fit_are_refused_before_training() {
         "{template}"
     );
 
-    assert_snapshot!(error("nameless", "{ deployed: { adapter: nowhere } }", "deployed"), @"");
-    assert_snapshot!(error("twice", "{ kto: {} }", "dpo"), @"");
-    assert_snapshot!(error("typo", "{ deployed: { adaptor: x } }", "dpo"), @"");
+    assert_snapshot!(
+        "baseline_without_adapter",
+        error("nameless", "{ deployed: { adapter: nowhere } }", "deployed")
+    );
+    assert_snapshot!("baseline_named_like_a_series", error("twice", "{ kto: {} }", "dpo"));
+    assert_snapshot!("baseline_with_a_typo", error("typo", "{ deployed: { adaptor: x } }", "dpo"));
 }

@@ -43,7 +43,10 @@ fn write_lines(place: &Place, name: &str, lines: &[Value]) {
 #[test]
 fn another_engine_generates_for_the_runs_of_a_sweep() {
     let place = swept();
-    assert_snapshot!(place.run("export experiment --format prompts --prompts 6 --max-new-tokens 20 --out prompts"), @"");
+    assert_snapshot!(
+        "export_prompts",
+        place.run("export experiment --format prompts --prompts 6 --max-new-tokens 20 --out prompts")
+    );
     let (requests, prompts) = (
         lines(&place, "prompts/requests/kto-0.1-seed-0.jsonl"),
         lines(&place, "prompts/prompts/kto-0.1-seed-0.jsonl"),
@@ -91,7 +94,7 @@ fn another_engine_generates_for_the_runs_of_a_sweep() {
         "no custom_id of an export",
         "no run of this sweep",
         "no held-out prompt",
-        "weights of the run have changed",
+        "the weights of the run have changed",
         "a second answer",
         "the engine failed",
     ] {
@@ -137,7 +140,10 @@ fn generations_of_runs_are_not_replaced_unasked() {
     assert!(refused.code == Some(1) && refused.stderr.contains("add --replace"), "{refused}");
     assert_eq!(place.run("judge experiment --import-generations answers.jsonl --replace").code, Some(0));
     write_lines(&place, "nothing.jsonl", &[json!({"custom_id": "x"})]);
-    assert_snapshot!(place.run("judge experiment --import-generations nothing.jsonl"), @"");
+    assert_snapshot!(
+        "import_no_generations",
+        place.run("judge experiment --import-generations nothing.jsonl")
+    );
     let both = place.run("judge experiment --import-generations answers.jsonl --samples");
     assert_eq!(both.code, Some(2), "{both}");
 }

@@ -101,7 +101,7 @@ fn annotations_of_alpaca_eval_become_win_rates_with_intervals() {
     all.extend([unknown, edited, elsewhere]);
     place.write("annotations.json", serde_json::to_vec(&all).unwrap());
     let imported = place.run("judge said --import annotations.json");
-    assert_snapshot!(imported, @"");
+    assert_snapshot!("import_annotations", imported);
 
     let judge = "weighted_alpaca_eval_gpt4_turbo";
     let own = rates(&place, judge);
@@ -247,7 +247,7 @@ fn samples_of_lm_evaluation_harness_become_a_paired_comparison() {
     assert_eq!(again.code, Some(0), "{again}");
     assert_eq!(read(&place, "runs/said/summary.json"), summary);
     let base = place.run("judge said --import eval/BASE");
-    assert_snapshot!(base, @"");
+    assert_snapshot!("import_of_no_run", base);
 }
 
 #[test]

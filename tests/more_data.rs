@@ -116,7 +116,9 @@ fn plans_show_prices_of_a_file() {
 #[test]
 fn power_without_a_sweep_states_its_assumptions() {
     let place = Place::new();
-    assert_snapshot!(place.run("power --gain 5 --seeds 3,5,10 --pairs 100,400,2000"), @"");
-    assert_snapshot!(place.run("power --seeds 1"), @"");
-    assert_snapshot!(place.run("power nowhere"), @"");
+    assert_snapshot!("power", place.run("power --gain 5 --seeds 3,5,10 --pairs 100,400,2000"));
+    let one = place.run("power --seeds 1");
+    assert!(one.stderr.contains("one seed never gives a verdict"), "{one}");
+    let nowhere = place.run("power nowhere");
+    assert!(nowhere.stderr.contains("runs/nowhere is not a sweep"), "{nowhere}");
 }
