@@ -138,6 +138,12 @@ fn annotations_of_alpaca_eval_become_win_rates_with_intervals() {
     place.write("copy.json", serde_json::to_vec(&all).unwrap());
     place.run("judge said --import copy.json");
     assert_eq!(read(&place, "runs/said/summary.json"), summary);
+    // Under another name, the judge is renamed.
+    place.run("judge said --import copy.json --name people");
+    assert_eq!((rates(&place, "people").len(), rates(&place, judge).len()), (2, 0));
+    assert_eq!(read(&place, "runs/said/judges.json").as_array().unwrap().len(), 1);
+    place.run("judge said --import copy.json");
+    assert_eq!(read(&place, "runs/said/summary.json"), summary);
     // A corrected file replaces its rows; another file adds only rows that are new.
     place.write("copy.json", serde_json::to_vec(&annotations(&outputs, &references, 2)).unwrap());
     assert_eq!(place.run("judge said --import copy.json").code, Some(0));

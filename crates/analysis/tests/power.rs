@@ -71,14 +71,15 @@ fn results_measure_the_variation_that_they_were_drawn_with() {
     let truth = Variation { seed_deviation: 0.03, prompt: 0.1, residual: 0.2 };
     let mut random = Normal::new(7);
     let measured: Vec<Variation> =
-        (0..200).map(|_| draw(&truth, 0.02, 6, 150, &mut random).variation().unwrap().0).collect();
+        (0..60).map(|_| draw(&truth, 0.02, 20, 600, &mut random).variation().unwrap().0).collect();
     let mean = |value: fn(&Variation) -> f64| measured.iter().map(value).sum::<f64>() / measured.len() as f64;
     for (name, value, expected) in [
         ("seed", mean(|one| one.seed_deviation.powi(2)), truth.seed_deviation.powi(2)),
         ("prompt", mean(|one| one.prompt), truth.prompt),
         ("residual", mean(|one| one.residual), truth.residual),
     ] {
-        // Variances that are cut off at 0 are a little too large on average.
-        assert!((0.9..1.25).contains(&(value / expected)), "{name}: {value} for {expected}");
+        // The standard error of the variance between seeds is 6 %. (With few seeds and pairs, it is
+        // cut off at 0 so often that its mean is too large.)
+        assert!((0.85..1.15).contains(&(value / expected)), "{name}: {value} for {expected}");
     }
 }

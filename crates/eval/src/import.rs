@@ -5,7 +5,7 @@
 //! prompts of a sweep, and writes them where [`crate::judge`] writes its own: comparisons to
 //! `judgements.jsonl`, scores to `scores.jsonl` of each run. `judges.json` records the file with
 //! its hash and the rows that do not count, by reason. The same file replaces what an earlier
-//! import of it wrote, so nothing counts twice.
+//! import of it wrote, under whatever name, so nothing counts twice.
 
 mod alpaca_eval;
 mod catalogue;
@@ -152,7 +152,16 @@ fn record(
         None => JudgeNote { name: judge.clone(), about: String::new(), imports: Vec::new() },
     };
     let is_same = |old: &JudgementImport| old.blake3 == import.blake3 || old.file == import.file;
-    let (old, kept): (Vec<_>, Vec<_>) = note.imports.into_iter().partition(is_same);
+    let (mut old, kept): (Vec<_>, Vec<_>) = note.imports.into_iter().partition(is_same);
+    // Under another name, the same file is renamed.
+    for other in std::mem::take(&mut judges) {
+        let (renamed, imports): (Vec<_>, Vec<_>) =
+            other.imports.iter().cloned().partition(|own| own.blake3 == import.blake3);
+        let is_left = renamed.is_empty() || !imports.is_empty();
+        let about = if renamed.is_empty() { other.about } else { describe(&imports) };
+        judges.extend(is_left.then_some(JudgeNote { name: other.name, about, imports }));
+        old.extend(renamed);
+    }
     let replaced: Vec<String> = old.iter().map(|old| old.id().to_owned()).collect();
     collected.write(sweep, catalogue, &judge, import.id(), &replaced)?;
     (import.used, import.skipped) = (collected.used(), collected.skipped());

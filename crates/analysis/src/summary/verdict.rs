@@ -64,15 +64,16 @@ fn levels(points: &[Point]) -> String {
             "better than chance"
         } else if high < 0.5 {
             "worse than chance"
+        } else if point.steps == 0 {
+            "which includes chance"
         } else {
             "which includes chance: train for more steps, raise `train.learning_rate`, or use more data"
         };
-        let steps = point.steps;
-        Some(format!(
-            "After {steps} steps, {result} (95 % interval {} to {} %), {chance}.",
-            percent(low),
-            percent(high)
-        ))
+        let after = match point.steps {
+            0 => "Without training".to_owned(),
+            steps => format!("After {steps} steps"),
+        };
+        Some(format!("{after}, {result} (95 % interval {} to {} %), {chance}.", percent(low), percent(high)))
     };
     let mut sentences: Vec<String> = points.iter().take(FEW).filter_map(level).collect();
     sentences.push("There is nothing to compare yet.".to_owned());

@@ -228,7 +228,9 @@ impl Checks<'_> {
 
 /// Reads an answer to a chat or to a plain completion; None if the engine failed.
 fn answer(record: &Map<String, Value>) -> Option<Answer> {
-    let body = record.get("response")?.get("body")?;
+    let response = record.get("response")?;
+    // Some engines leave out the level of the body.
+    let body = response.get("body").unwrap_or(response);
     let choice = body.get("choices")?.get(0)?;
     let text = choice.pointer("/message/content").or_else(|| choice.get("text"))?.as_str()?;
     let tokens = body.pointer("/usage/completion_tokens").and_then(Value::as_u64);

@@ -128,7 +128,7 @@ impl Collected {
             let directory = sweep.run(&run.planned.id);
             let mut judgements = directory.judgements()?;
             let before = judgements.len();
-            judgements.retain(|old| old.judge != judge || !old.import.as_deref().is_some_and(is_replaced));
+            judgements.retain(|old| !old.import.as_deref().is_some_and(is_replaced));
             let own = self.comparisons.remove(&index).unwrap_or_default();
             if judgements.len() < before || !own.is_empty() {
                 self.add_judgements(&mut judgements, own, judge, import);
@@ -136,7 +136,7 @@ impl Collected {
             }
             let mut scores = directory.scores()?;
             let before = scores.len();
-            scores.retain(|old| old.judge != judge || !is_replaced(&old.import));
+            scores.retain(|old| !is_replaced(&old.import));
             let own = self.scores.remove(&index).unwrap_or_default();
             if scores.len() < before || !own.is_empty() {
                 self.add_scores(&mut scores, own, judge, import);
