@@ -312,8 +312,8 @@ fn price_section(args: &Args, recipe: &Recipe, request: &PlanRequest<'_>) -> any
     };
     let costs = prices.costs(PRICED_COMPLETIONS * operations, fits);
     let note = format!(
-        "For {PRICED_COMPLETIONS:.0} completions of maximum length, at an assumed {} TFLOP/s unless the prices give `tflops`; \
-         evaluation is not included.",
+        "For {PRICED_COMPLETIONS:.0} completions of maximum length, at an assumed {} TFLOP/s of any device unless the prices give \
+         `tflops`; evaluation is not included. A device fits if one of it has room for a plan.",
         ASSUMED_RATE / 1e12
     );
     let table = DisplayTable { title: String::new(), ..price_table(&prices, &costs) };

@@ -48,9 +48,9 @@ pub(super) fn section(
         blocks.push(ContentBlock::Table(price_table(prices, &costs)));
     }
     blocks.push(ContentBlock::Note(format!(
-        "Estimates, for one GPU at an assumed {} TFLOP/s, sequences of maximum length and no reference log-probs in the cache; \
+        "Estimates, for one GPU of any kind at an assumed {} TFLOP/s, sequences of maximum length and no reference log-probs in the cache; \
          evaluation is not included. A card is named by its memory, of which {} are reserved for other uses. Changes in \
-         parentheses are those that make a run fit.",
+         parentheses are those that make a run fit; a device of the price table fits if all runs fit one without changes.",
         ASSUMED_RATE / 1e12,
         human_bytes(reserved),
     )));
@@ -64,12 +64,12 @@ pub(crate) fn price_table(prices: &PricesFile, costs: &[DeviceCost]) -> DisplayT
             TableCell::Text(cost.device.clone()),
             TableCell::Number(digits(cost.hours)),
             TableCell::Number(digits(cost.price)),
-            TableCell::Text(if cost.fits { "yes" } else { "no, or not as set" }.to_owned()),
+            TableCell::Text(if cost.fits { "yes" } else { "no" }.to_owned()),
         ]
     };
     DisplayTable {
         title: format!("Price of all runs ({}, {}; --prices sets others)", prices.note, prices.as_of),
-        columns: ["device", "GPU-hours", prices.currency.as_str(), "fits"].map(str::to_owned).to_vec(),
+        columns: ["device", "GPU-hours", prices.currency.as_str(), "fits one"].map(str::to_owned).to_vec(),
         rows: costs.iter().map(row).collect(),
     }
 }
