@@ -117,7 +117,7 @@ fn export_errors_say_what_to_do() {
         assert_eq!(run.code, Some(1), "{run}");
         run.stderr
     };
-    assert_snapshot!(error("export experiment --out out"), @"error: a sweep needs an export format: add --format tensorboard, csv or alpaca-eval");
+    assert_snapshot!(error("export experiment --out out"), @"error: a sweep needs an export format: add --format tensorboard, csv, alpaca-eval or prompts");
     assert_snapshot!(error("export experiment --format csv --set a=1 --out out"), @"error: `--set` has no effect on a sweep; remove it");
     assert_snapshot!(error("export model.yaml --format csv --out out"), @"error: --format is for sweeps, but model.yaml has no experiment.json; remove it for a model or a dataset");
     assert_snapshot!(error("export experiment --format csv --out runs"), @"error: runs is not empty; choose another folder or remove it");

@@ -3,20 +3,24 @@
 // Helpers fail the test, like the tests themselves.
 #![allow(clippy::unwrap_used)]
 
+mod baselines;
 mod capabilities;
 mod compare;
 mod docs;
 mod emulated;
+mod exchange;
 mod experiments;
 mod export;
 mod formats;
 mod gpu_check;
 mod group;
 mod hostile;
+mod import;
 mod inspect;
 mod integrity;
 mod judge;
 mod learning;
+mod more_data;
 mod nccl;
 mod objectives;
 mod paper;

@@ -51,7 +51,9 @@ fn several_gpus_fit_a_model_that_one_does_not() {
         let run = Place::new().run(&format!("plan {} --gpu 24GiB --gpus 4", repository(model).display()));
         assert_eq!(run.code, Some(0), "{run}");
         let models = format!("{}/", repository("models").display());
-        run.stdout.replace(&models, "")
+        let (memory, price) = run.stdout.split_once("\n\n== Price (example prices").unwrap();
+        assert!(price.contains("USD  fits one\n") && price.contains("24 GiB card"), "{run}");
+        memory.replace(&models, "")
     };
     assert_snapshot!(table("models/llama-30b.yaml"), @r"
     Memory of llama-30b.yaml

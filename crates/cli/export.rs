@@ -1,12 +1,16 @@
 //! `prospect export`: writes a model for `transformers` and `peft`, a dataset for LLaMA-Factory, or
 //! a sweep for TensorBoard, Trackio and AlpacaEval.
 
-use std::path::{Path, PathBuf};
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, ensure};
 use prospect_data::export_llama_factory;
+use prospect_eval::exchange::PromptOptions;
 use prospect_model::ModelFile;
-use prospect_report::ExportSummary;
+use prospect_report::{ExportFormat, ExportSummary};
 
 use crate::{locate::locate, output, output::say, overrides::Overrides, report};
 
@@ -24,6 +28,13 @@ pub(crate) struct Args {
     /// Format of an exported sweep
     #[arg(long, value_enum)]
     format: Option<Format>,
+    /// Held-out prompts of `--format prompts` [default: those of the experiment, else 200]
+    #[arg(long, value_name = "N")]
+    prompts: Option<NonZeroUsize>,
+    /// Maximum tokens of a completion of `--format prompts` [default: that of the experiment, else
+    /// 512]
+    #[arg(long, value_name = "N")]
+    max_new_tokens: Option<NonZeroUsize>,
     /// Output directory
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -38,6 +49,8 @@ enum Format {
     Csv,
     /// Generations as AlpacaEval outputs, one JSON file per run; the reference is the chosen side
     AlpacaEval,
+    /// Held-out prompts for vLLM or OpenAI's batch API, with the script that generates
+    Prompts,
 }
 
 /// Writes the output directory and prints its path.
@@ -45,10 +58,25 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let sweep = report::sweep_directory(&args.from);
     if sweep.join("experiment.json").exists() {
         ensure!(args.overrides.given().is_empty(), "`--set` has no effect on a sweep; remove it");
-        let format = args
-            .format
-            .context("a sweep needs an export format: add --format tensorboard, csv or alpaca-eval")?;
-        export_sweep(&args.from, format, &args.out)?;
+        let format = args.format.context(
+            "a sweep needs an export format: add --format tensorboard, csv, alpaca-eval or prompts",
+        )?;
+        let format = match format {
+            Format::Prompts => None,
+            Format::Tensorboard => Some(ExportFormat::TensorBoard),
+            Format::Csv => Some(ExportFormat::Csv),
+            Format::AlpacaEval => Some(ExportFormat::AlpacaEval),
+        };
+        match format {
+            None => export_prompts(args)?,
+            Some(format) => {
+                ensure!(
+                    args.prompts.is_none() && args.max_new_tokens.is_none(),
+                    "--prompts and --max-new-tokens are for --format prompts; remove them"
+                );
+                export_sweep(&args.from, format, &args.out)?;
+            }
+        }
     } else {
         ensure!(
             args.format.is_none(),
@@ -61,15 +89,30 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn export_sweep(from: &Path, format: Format, out: &Path) -> anyhow::Result<()> {
-    let format = match format {
-        Format::Tensorboard => prospect_report::ExportFormat::TensorBoard,
-        Format::Csv => prospect_report::ExportFormat::Csv,
-        Format::AlpacaEval => prospect_report::ExportFormat::AlpacaEval,
-    };
+fn export_sweep(from: &Path, format: ExportFormat, out: &Path) -> anyhow::Result<()> {
     let ExportSummary { runs, empty } = prospect_report::export(&report::open_sweep(from)?, format, out)?;
     let empty = if empty > 0 { format!("; {empty} more have nothing to export yet") } else { String::new() };
     say(format!("{runs} runs and stages written{empty}"));
+    Ok(())
+}
+
+/// Exports the held-out prompts of a sweep's finished runs.
+fn export_prompts(args: &Args) -> anyhow::Result<()> {
+    let options = PromptOptions {
+        prompts: args.prompts.map(NonZeroUsize::get),
+        max_new_tokens: args.max_new_tokens.map(NonZeroUsize::get),
+        mode: None,
+    };
+    let exported =
+        prospect_eval::exchange::export_prompts(&report::open_sweep(&args.from)?, options, &args.out)?;
+    let left_out = match exported.left_out {
+        0 => String::new(),
+        runs => format!("; {runs} left out, unfinished or without trained weights"),
+    };
+    say(format!(
+        "{} prompts of {} runs written{left_out}; README.txt says how to go on",
+        exported.prompts, exported.runs
+    ));
     Ok(())
 }
 

@@ -1,4 +1,6 @@
-//! `prospect judge`: has a judge compare generations.
+//! `prospect judge`: has a judge compare generations, or imports judgements.
+
+mod import;
 
 use std::{
     collections::BTreeSet,
@@ -35,7 +37,7 @@ pub(crate) struct Args {
     /// divergence
     ///
     /// Needs `every` in the experiment's `evaluate.generations`, and the opponent `target`.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["import", "import_generations"])]
     samples: bool,
     /// Judge with a model at this OpenAI-compatible address, such as <https://api.openai.com/v1>
     #[arg(long, value_name = "URL", group = "judge", requires = "model")]
@@ -76,6 +78,8 @@ pub(crate) struct Args {
     /// Defaults: DPO's loss, 3 epochs, batches of 32 completions, learning rate 1e-4.
     #[arg(long = "set", value_name = "KEY=VALUE", requires = "reward_model")]
     set: Vec<String>,
+    #[command(flatten)]
+    import: import::ImportArgs,
     /// Output directory of the report [default: report/ in the sweep, with a link in reports/]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -102,6 +106,9 @@ fn opponent(text: String) -> Opponent {
 
 /// Judges the generations of finished runs, updates the report, and prints the path of its page.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    if args.import.is_given() {
+        return args.import.run(&args.sweep, &args.against, args.out.as_deref());
+    }
     if args.samples && args.against != Opponent::Target {
         return Err(anyhow!("--samples compares with the preferred completions: leave out --against"));
     }
@@ -121,7 +128,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             let mut judge = args.reward_model(&sweep, recipe)?;
             run_judge(&sweep, &mut judge, args)?
         }
-        _ => return Err(anyhow!("no judge: give --endpoint with --model, or --reward-model")),
+        _ => return Err(anyhow!("no judge: give --endpoint with --model, --reward-model or --import")),
     };
     let left_out = match unread {
         0 => String::new(),

@@ -34,6 +34,7 @@ mod man;
 mod output;
 mod overrides;
 mod plan;
+mod power;
 mod prepare;
 mod preview;
 mod profile;
@@ -90,6 +91,8 @@ enum Command {
     Validate(validate::Args),
     /// Find training settings that fit a memory budget
     Plan(plan::Args),
+    /// Say how many pairs, prompts and seeds a comparison needs to find a gain
+    Power(power::Args),
     /// Train one model on one dataset, without an experiment file
     Train(train::Args),
     /// Recommend a method for data of your own: compares methods in stages, within a budget
@@ -144,6 +147,7 @@ fn main() -> ExitCode {
         Command::Triage(args) => triage::run(&args),
         Command::Validate(args) => validate::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Power(args) => power::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Sweep(args) => sweep::run(&args),

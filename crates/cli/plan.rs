@@ -9,6 +9,7 @@ use prospect_model::{
     Architecture, Bytes, DeviceKind, Dtype, Footprint, ModelError, ModelFile, Quantization, Recipe, Train,
 };
 use prospect_report::overview::{ContentBlock, DisplayTable, Overview, Section, TableCell, grouped};
+use prospect_sweep::{ASSUMED_RATE, PricesFile, completion_operations};
 use prospect_train::{PlanRequest, Settings, TrainFile, TrainPlan};
 use serde::Serialize;
 
@@ -17,6 +18,7 @@ use crate::{
     output,
     overrides::Overrides,
     ranks::shard_option,
+    sweep::price_table,
 };
 
 /// Arguments of `prospect plan`.
@@ -37,6 +39,9 @@ pub(crate) struct Args {
     /// Prints plans with weights and training state sharded across GPUs, and with all on each.
     #[arg(long, value_name = "N", requires = "gpu")]
     gpus: Option<NonZeroUsize>,
+    /// Prices of devices, as a YAML file [default: example prices]
+    #[arg(long, value_name = "FILE", requires = "gpu")]
+    prices: Option<PathBuf>,
     /// Memory of a machine without a GPU, such as 16GiB [default: this machine's]
     #[arg(long, value_name = "AMOUNT", value_parser = amount)]
     cpu: Option<u64>,
@@ -50,6 +55,9 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
 }
+
+/// Completions that prices are given for.
+const PRICED_COMPLETIONS: f64 = 1e5;
 
 fn amount(text: &str) -> Result<u64, String> {
     Bytes::try_from(text.to_owned()).map(|bytes| bytes.0)
@@ -283,11 +291,35 @@ fn overview(
     let mut whole_blocks = blocks(whole, budget.overhead);
     whole_blocks.push(ContentBlock::Note(note.to_owned()));
     sections.push(Section { title, blocks: whole_blocks });
+    if budget.device == DeviceKind::Gpu {
+        sections.push(price_section(args, recipe, &whole.request)?);
+    }
     Ok(Overview {
         title: format!("Memory of {}", args.model.display()),
         lead,
         warnings: Vec::new(),
         sections,
+    })
+}
+
+/// Describes the price of training, by device.
+fn price_section(args: &Args, recipe: &Recipe, request: &PlanRequest<'_>) -> anyhow::Result<Section> {
+    let prices = PricesFile::open(args.prices.as_deref())?;
+    let operations = completion_operations(recipe, request.architecture, request.settings)?;
+    let fits = |memory: u64| {
+        let available = (memory << 30).saturating_sub(overhead(DeviceKind::Gpu));
+        request.plans_within(available).is_ok_and(|plans| !plans.is_empty())
+    };
+    let costs = prices.costs(PRICED_COMPLETIONS * operations, fits);
+    let note = format!(
+        "For {PRICED_COMPLETIONS:.0} completions of maximum length, at an assumed {} TFLOP/s of any device unless the prices give \
+         `tflops`; evaluation is not included. A device fits if one of it has room for a plan.",
+        ASSUMED_RATE / 1e12
+    );
+    let table = DisplayTable { title: String::new(), ..price_table(&prices, &costs) };
+    Ok(Section {
+        title: format!("Price ({}, {}; --prices sets others)", prices.note, prices.as_of),
+        blocks: vec![ContentBlock::Table(table), ContentBlock::Note(note)],
     })
 }
 

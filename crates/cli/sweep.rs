@@ -39,6 +39,7 @@ mod plan;
 mod slurm;
 mod status;
 
+pub(crate) use cards::price_table;
 use outlook::Announcer;
 
 /// Arguments of `prospect sweep`.
@@ -85,6 +86,9 @@ pub(crate) struct ExecutionArgs {
     /// If repeated, runs must have all of the settings.
     #[arg(long, value_name = "KEY=VALUE")]
     only: Vec<String>,
+    /// Prices of devices for --dry-run, as a YAML file [default: example prices]
+    #[arg(long, value_name = "FILE")]
+    prices: Option<PathBuf>,
     /// Start no new runs after this many hours; the same command continues later
     #[arg(long, value_name = "HOURS", value_parser = hours)]
     max_hours: Option<Duration>,
@@ -137,6 +141,7 @@ impl Default for ExecutionArgs {
             jobs: None,
             ranks: RankArgs::default(),
             only: Vec::new(),
+            prices: None,
             max_hours: None,
             // Commands without the option always retry.
             retry_failed: true,
@@ -297,8 +302,11 @@ pub(crate) fn carry_out(
     if submits && slurm::submit(experiment, &plan, &sweep, &execution, commands, options)? {
         return Ok(());
     }
+    if options.prices.is_some() && !dry_run {
+        bail!("--prices has no effect without --dry-run: give both or neither");
+    }
     if dry_run {
-        return plan::print(&plan, &sweep, &only, jobs.most(), json);
+        return plan::print(&plan, &sweep, &only, jobs.most(), (json, options.prices.as_deref()));
     }
     // Rank 0 checks for all ranks: they are alike.
     if joined.process_group.is_main_process() {

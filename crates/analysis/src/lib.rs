@@ -7,6 +7,7 @@
 //! * [`calibration`]: expected calibration error of the preferences that rewards imply;
 //! * [`thumbs`]: measures of labelled completions that need not be pairs;
 //! * [`label_errors`]: labels that held-out policies dispute, and the share of flipped ones;
+//! * [`learning_curve`]: accuracy over the number of training rows, extrapolated;
 //! * [`diagnose`]: symptoms of training faults, read from a run's metrics;
 //! * [`validation`]: the held-out prompts that a search selects settings on;
 //! * [`sequential`]: comparisons that are looked at after more and more seeds.
@@ -25,6 +26,7 @@
 mod calibration;
 mod diagnosis;
 pub mod label_errors;
+pub mod learning_curve;
 pub mod sequential;
 pub mod stats;
 mod summary;
@@ -33,7 +35,7 @@ pub mod validation;
 
 pub use calibration::calibration;
 pub use diagnosis::{Diagnosis, HeldOutResult, diagnose, has_clamped_reference_point};
-pub use summary::summarise;
+pub use summary::{MeasuredVariation, measured_variations, summarise};
 
 /// Error of summarising a sweep.
 #[derive(Debug, thiserror::Error)]

@@ -53,7 +53,7 @@ pub use interval::{Difference, Sample, Scale, contrast, estimate};
 pub use jackknife::pseudo_values;
 pub use seed_pool::{DifferencePool, SeedLayout, SeedVariance, pool_differences, pool_levels};
 pub use smoothed::smoothed_accuracies;
-pub use variation::Variation;
+pub use variation::{MOST_PAIRS, Variation, deviation_interval};
 
 /// Critical value of Student's t at a 95 % level with `degrees` of freedom.
 pub(crate) fn critical_value(degrees: f64) -> f64 {

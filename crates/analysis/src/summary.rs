@@ -6,25 +6,31 @@ mod findings;
 mod finished_runs;
 mod frontier;
 mod identical;
+mod learning_curves;
 mod length_control;
 mod method;
 mod points;
 mod quantity;
 mod retention;
+mod scores;
 mod sweep_runs;
 mod thumbs;
 mod trials;
+mod variations;
 mod verdict;
 mod win_rates;
 
 use prospect_runs::{DataUse, Experiment, RecordKind, Summary, SweepDir};
 
+pub use self::variations::{MeasuredVariation, measured_variations};
 use self::{
     contrasts::{contrasts, withhold_unlearnt},
     findings::{findings, notes},
     frontier::frontier,
+    learning_curves::learning_curves,
     points::points,
     retention::retention,
+    scores::scores,
     sweep_runs::SweepRuns,
     trials::{selected_settings, trial_results},
     verdict::verdict,
@@ -42,6 +48,7 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, AnalysisError> {
     let runs = SweepRuns::read(sweep, &experiment)?;
     let mut contrasts = contrasts(&runs)?;
     let (win_rates, win_rate_contrasts) = win_rates(&runs)?;
+    let (scores, score_contrasts) = scores(&runs)?;
     let points = points(&runs)?;
     withhold_unlearnt(&mut contrasts, &points);
     let has_pairs = points.iter().any(|point| point.accuracy.is_some());
@@ -66,10 +73,13 @@ pub fn summarise(sweep: &SweepDir) -> Result<Summary, AnalysisError> {
     let summary = Summary {
         verdict: sentences.concat(),
         method: method::describe(&experiment),
+        learning_curves: learning_curves(&runs, &points)?,
         points,
         contrasts,
         win_rates,
         win_rate_contrasts,
+        scores,
+        score_contrasts,
         frontier: frontier(&runs)?,
         retention,
         findings: findings(sweep, &experiment, &runs)?,

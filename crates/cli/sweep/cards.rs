@@ -3,7 +3,8 @@
 use prospect_model::DeviceKind;
 use prospect_report::overview::{ContentBlock, DisplayTable, Section, TableCell};
 use prospect_sweep::{
-    ASSUMED_RATE, CARDS, CardEstimate, CardFit, SweepPlan, TrainingSchedule, estimate_cards,
+    ASSUMED_RATE, CARDS, CardEstimate, CardFit, DeviceCost, PricesFile, SweepPlan, TrainingSchedule,
+    estimate_cards,
 };
 
 use crate::plan::{human_bytes, overhead, quantization_name};
@@ -12,7 +13,11 @@ use crate::plan::{human_bytes, overhead, quantization_name};
 const REFERENCE_COMPLETIONS: f64 = 1e5;
 
 /// Builds the section of the plan with GPU-hours and memory by card.
-pub(super) fn section(plan: &SweepPlan, schedule: &TrainingSchedule) -> anyhow::Result<Section> {
+pub(super) fn section(
+    plan: &SweepPlan,
+    schedule: &TrainingSchedule,
+    prices: &PricesFile,
+) -> anyhow::Result<Section> {
     let reserved = overhead(DeviceKind::Gpu);
     let estimates = estimate_cards(plan, schedule, reserved)?;
     let mut columns: Vec<String> =
@@ -39,14 +44,34 @@ pub(super) fn section(plan: &SweepPlan, schedule: &TrainingSchedule) -> anyhow::
     if let Some(known) = known.filter(|_| estimates.len() > 1) {
         blocks.push(ContentBlock::Note(format!("All together: {} GPU-hours.", digits(known))));
     }
+    if let Some(costs) = prices.costs_of_plan(&estimates) {
+        blocks.push(ContentBlock::Table(price_table(prices, &costs)));
+    }
     blocks.push(ContentBlock::Note(format!(
-        "Estimates, for one GPU at an assumed {} TFLOP/s, sequences of maximum length and no reference log-probs in the cache; \
+        "Estimates, for one GPU of any kind at an assumed {} TFLOP/s, sequences of maximum length and no reference log-probs in the cache; \
          evaluation is not included. A card is named by its memory, of which {} are reserved for other uses. Changes in \
-         parentheses are those that make a run fit.",
+         parentheses are those that make a run fit; a device of the price table fits if all runs fit one without changes.",
         ASSUMED_RATE / 1e12,
         human_bytes(reserved),
     )));
     Ok(Section { title: "GPU-hours, and memory by card".to_owned(), blocks })
+}
+
+/// Builds the table of costs by device.
+pub(crate) fn price_table(prices: &PricesFile, costs: &[DeviceCost]) -> DisplayTable {
+    let row = |cost: &DeviceCost| {
+        vec![
+            TableCell::Text(cost.device.clone()),
+            TableCell::Number(digits(cost.hours)),
+            TableCell::Number(digits(cost.price)),
+            TableCell::Text(if cost.fits { "yes" } else { "no" }.to_owned()),
+        ]
+    };
+    DisplayTable {
+        title: format!("Price of all runs ({}, {}; --prices sets others)", prices.note, prices.as_of),
+        columns: ["device", "GPU-hours", prices.currency.as_str(), "fits one"].map(str::to_owned).to_vec(),
+        rows: costs.iter().map(row).collect(),
+    }
 }
 
 fn hours(estimate: &CardEstimate) -> String {

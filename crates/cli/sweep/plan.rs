@@ -1,11 +1,13 @@
 //! `prospect sweep --dry-run`: prints the runs of a plan, its training schedule and its memory.
 
+use std::path::Path;
+
 use prospect_model::DeviceKind;
 use prospect_report::overview::{ContentBlock, DisplayTable, Overview, Section, TableCell};
 use prospect_runs::SweepDir;
 use prospect_sweep::{
-    CardEstimate, MemoryEstimate, Parallelism, PlannedState, RunFilter, SeriesSchedule, SweepPlan,
-    TrainingSchedule, estimate_cards, estimate_memory, training_schedule,
+    CardEstimate, DeviceCost, MemoryEstimate, Parallelism, PlannedState, PricesFile, RunFilter,
+    SeriesSchedule, SweepPlan, TrainingSchedule, estimate_cards, estimate_memory, training_schedule,
 };
 use serde::Serialize;
 
@@ -22,10 +24,19 @@ struct PlanJson<'a> {
     schedule: &'a [SeriesSchedule],
     memory: Vec<MemoryEstimate>,
     gpu_cost: Vec<CardEstimate>,
+    /// Cost of all runs by device; None if the data is not counted.
+    price: Option<PriceJson<'a>>,
     /// Addresses that are not on this machine.
     not_fetched: Vec<String>,
     /// Reasons why data could not be counted.
     errors: &'a [String],
+}
+
+/// Costs of all runs, with the prices that they assume.
+#[derive(Serialize)]
+struct PriceJson<'a> {
+    prices: &'a PricesFile,
+    costs: Vec<DeviceCost>,
 }
 
 /// Prints the plan.
@@ -34,18 +45,21 @@ pub(super) fn print(
     sweep: &SweepDir,
     only: &RunFilter,
     jobs: usize,
-    json: bool,
+    (json, prices): (bool, Option<&Path>),
 ) -> anyhow::Result<()> {
     let parallelism = Parallelism { jobs, ranks: 1, zero: None };
     let schedule = training_schedule(plan);
+    let prices = PricesFile::open(prices)?;
     if json {
+        let gpu_cost = estimate_cards(plan, &schedule, overhead(DeviceKind::Gpu))?;
         let json = PlanJson {
             question: &plan.question,
             runs: plan.planned_runs(sweep, only),
             seed: schedule.seed,
             schedule: &schedule.rows,
             memory: estimate_memory(plan, parallelism)?,
-            gpu_cost: estimate_cards(plan, &schedule, overhead(DeviceKind::Gpu))?,
+            price: prices.costs_of_plan(&gpu_cost).map(|costs| PriceJson { prices: &prices, costs }),
+            gpu_cost,
             not_fetched: plan.not_fetched().into_iter().collect(),
             errors: &schedule.errors,
         };
@@ -54,7 +68,7 @@ pub(super) fn print(
     output::print(plan.describe(sweep, only))?;
     let mut overview = overview(plan, &schedule);
     overview.sections.push(memory::section(plan, parallelism)?);
-    overview.sections.push(cards::section(plan, &schedule)?);
+    overview.sections.push(cards::section(plan, &schedule, &prices)?);
     let missing = plan.not_fetched();
     if !missing.is_empty() {
         overview.warnings.push(format!(

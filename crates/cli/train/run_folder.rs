@@ -183,6 +183,7 @@ mod tests {
             more_references: Vec::new(),
             trained_starts: Vec::new(),
             capabilities: Vec::new(),
+            untrained: Vec::new(),
             stages: Vec::new(),
             data: Vec::new(),
             runs: Vec::new(),

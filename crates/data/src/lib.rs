@@ -76,12 +76,12 @@ pub use config::{HhPart, Locate, Pipeline, PipelineFile, SourceFile, SourceFiles
 pub use error::DataError;
 pub use ingest::{
     InputFile, ReadingCounts, RejectedRow, Shard,
-    records::{CsvFormat, Delimiter, Quoting, TextEncoding},
+    records::{CsvFormat, Delimiter, Quoting, Records, TextEncoding, read_objects},
     shard_file, shards_folder,
     sources::{
         AnnotatorGroup, AnnotatorsFile, Better, Binarise, BothBad, Columns, CompletionPart, Domain, Oasst,
         OneHot, RankPairing, RecordField, ResolvedSource, ResolvedSources, ScoreScope, Several, Shp, Side,
-        Synthetic, SyntheticWorld, ThumbWords, Thumbs, WorldFile,
+        Synthetic, SyntheticWorld, ThumbWords, Thumbs, WorldFile, first_score, judgement_score,
     },
 };
 pub use output::{

@@ -79,15 +79,15 @@ struct ChosenCompletion {
 }
 
 /// A held-out prompt as text.
-struct PromptText {
-    prompt_id: String,
-    prompt: Vec<Message>,
-    chosen: Option<Vec<Message>>,
+pub(crate) struct PromptText {
+    pub(crate) prompt_id: String,
+    pub(crate) prompt: Vec<Message>,
+    pub(crate) chosen: Option<Vec<Message>>,
 }
 
 /// Reads the prompts of the test split by id, each with the chosen completion of its first pair or,
 /// without pairs, its first desirable completion, if there is one.
-fn read_prompts(dataset: &Path) -> Result<Vec<PromptText>, TrainError> {
+pub(crate) fn read_prompts(dataset: &Path) -> Result<Vec<PromptText>, TrainError> {
     let mut pairs = read_pairs(dataset, Split::Test)?;
     pairs.sort_by(|a, b| (&a.prompt_id, &a.pair_id).cmp(&(&b.prompt_id, &b.pair_id)));
     let of_pairs = pairs.into_iter().map(|pair| PromptText {
@@ -106,6 +106,11 @@ fn read_prompts(dataset: &Path) -> Result<Vec<PromptText>, TrainError> {
     prompts.sort_by(|a, b| a.prompt_id.cmp(&b.prompt_id));
     prompts.dedup_by(|a, b| a.prompt_id == b.prompt_id);
     Ok(prompts)
+}
+
+/// Keeps `count` of the prompts that a policy can continue, the same ones in every run.
+pub(crate) fn draw_prompts<T>(prompts: &mut Vec<T>, count: usize, id: impl Fn(&T) -> &str) {
+    Draw::new(0, "prompts to continue").keep_lowest(prompts, count, id);
 }
 
 /// A policy's completions and their metrics.
@@ -148,8 +153,7 @@ impl<'a> HeldOutPrompts<'a> {
             read_prompts(dataset)?.into_par_iter().map(encode).collect();
         let encoded = encoded.into_iter().collect::<Result<Vec<Option<_>>, TrainError>>()?;
         let mut encoded: Vec<HeldOutPrompt> = encoded.into_iter().flatten().collect();
-        Draw::new(0, "prompts to continue")
-            .keep_lowest(&mut encoded, options.prompts, |prompt| &prompt.prompt_id);
+        draw_prompts(&mut encoded, options.prompts, |prompt| &prompt.prompt_id);
         if encoded.is_empty() {
             return Err(TrainError::Examples(format!(
                 "{}: no held-out prompt fits max_prompt_length; raise it",
@@ -324,7 +328,7 @@ impl<'a> HeldOutPrompts<'a> {
 }
 
 /// Joins the turns of a conversation with empty lines, each after its role if `roles` is set.
-fn turns(messages: &[Message], roles: bool) -> String {
+pub(crate) fn turns(messages: &[Message], roles: bool) -> String {
     let turn = |message: &Message| {
         if roles { format!("{}: {}", message.role, message.content) } else { message.content.clone() }
     };

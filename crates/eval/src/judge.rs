@@ -18,6 +18,7 @@ use std::path::Path;
 pub use endpoint::{Endpoint, EndpointOptions};
 pub use question::Question;
 pub use reward::RewardModel;
+pub(crate) use sweep::baseline;
 pub use sweep::{JudgedCounts, judge_sweep};
 
 /// Two completions of one prompt to compare.

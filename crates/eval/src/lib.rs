@@ -9,14 +9,18 @@
 //! * [`Capabilities`]: questions with known answers, asked before and after training, to measure
 //!   what training costs the model.
 //! * [`judge`]: comparison of generations by a language model or a reward model.
+//! * [`exchange`]: prompts for another engine, and its completions back.
+//! * [`import`]: comparisons and scores that other tools or people made.
 //!
 //! Statistics over runs are in `prospect-analysis`, which needs no model.
 
 mod capabilities;
 mod corrupted;
 mod diversity;
+pub mod exchange;
 mod generations;
 mod held_out;
+pub mod import;
 pub mod judge;
 
 use std::ops::Range;

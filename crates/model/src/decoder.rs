@@ -23,7 +23,7 @@ use crate::{
 };
 use gathered::gathered;
 /// Activation checkpointing: activations that a forward pass saves for the backward pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Activations {
     /// Saves the activations of every block: fastest.

@@ -16,7 +16,9 @@ use serde::Deserialize;
 
 use crate::{
     Architecture, ChatTemplate, Decoder, ModelError, Quantization, Recipe, TemplateSource, Tokenizer,
-    TokenizerSource, WeightsSource, device,
+    TokenizerSource, WeightsSource,
+    adapter::AdapterConfig,
+    device,
     recorded::check_recorded,
     save::save_weights,
     template::{NamedTemplates, TemplateField},
@@ -133,12 +135,7 @@ impl Recipe {
         };
         let (tokenizer, template) = self.load_text()?;
         check_token_ids(&tokenizer, &template, decoder.architecture().vocabulary)?;
-        let text_fingerprint = fingerprint(&(
-            tokenizer.to_json()?,
-            template.source(),
-            template.variables(),
-            template.end_marker(),
-        ))?;
+        let text_fingerprint = text_fingerprint(&tokenizer, &template)?;
         Ok(Model {
             name: self.name.clone(),
             decoder,
@@ -147,6 +144,27 @@ impl Recipe {
             fingerprint: self.fingerprint()?,
             text_fingerprint,
         })
+    }
+
+    /// Returns a hash of tokenizer and chat template, as of [`Model::text_fingerprint`], without
+    /// loading the weights.
+    pub fn text_fingerprint(&self) -> Result<String, ModelError> {
+        let (tokenizer, template) = self.load_text()?;
+        text_fingerprint(&tokenizer, &template)
+    }
+
+    /// Returns the recipe with the LoRA adapter in `folder` merged into its weights.
+    pub fn with_adapter(self, folder: PathBuf) -> Result<Self, ModelError> {
+        AdapterConfig::open(&folder)?;
+        let name = folder.display().to_string();
+        Ok(Self { name, weights: WeightsSource::Adapter { folder, base: Box::new(self.weights) }, ..self })
+    }
+
+    /// Opens the weights without reading them: fails if files are missing, or if an adapter does not
+    /// fit its base model.
+    pub fn check_weights(&self) -> Result<(), ModelError> {
+        let storage = Storage { dtype: self.dtype.to_candle(), device: Device::Cpu, keep_blocks: false };
+        self.weights.open(storage).map(drop)
     }
 
     /// Loads tokenizer and chat template only.
@@ -176,6 +194,11 @@ impl Recipe {
         };
         Ok((tokenizer, template))
     }
+}
+
+/// Hash of everything that decides how text becomes tokens.
+fn text_fingerprint(tokenizer: &Tokenizer, template: &ChatTemplate) -> Result<String, ModelError> {
+    Ok(fingerprint(&(tokenizer.to_json()?, template.source(), template.variables(), template.end_marker()))?)
 }
 
 /// Reads the text settings that come with weights, and the tokenizer if `own` is set.

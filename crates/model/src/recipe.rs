@@ -193,7 +193,7 @@ pub struct LoraConfig {
 }
 
 /// Source of the tokenizer.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenizerSource {
     /// Comes with the weights.
@@ -205,7 +205,7 @@ pub enum TokenizerSource {
 }
 
 /// Source of the chat template.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TemplateSource {
     /// Comes with the weights; ChatML if they have none.
@@ -217,7 +217,7 @@ pub enum TemplateSource {
 }
 
 /// Trained weights.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Train {
     /// LoRA adapter on frozen weights.
@@ -227,7 +227,7 @@ pub enum Train {
 }
 
 /// Resolved model recipe.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {
     /// Name of the base model: the value of `weights` as written.
     pub name: String,
@@ -254,6 +254,11 @@ pub struct Recipe {
 }
 
 impl Recipe {
+    /// Returns true if the weights are on this machine. Others can be planned, not loaded.
+    pub fn is_fetched(&self) -> bool {
+        self.weights.is_fetched()
+    }
+
     /// Returns the training that the weights have been through; None if unknown. Random weights are
     /// base weights unless the recipe says otherwise.
     pub fn start(&self) -> Option<ModelStage> {

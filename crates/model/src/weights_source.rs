@@ -7,7 +7,7 @@ use prospect_core::{
     files::{fingerprint, hash_file},
     not_fetched::NotFetched,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Architecture, ModelError, PathResolver,
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Source of the weights.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WeightsSource {
     /// Folder with `config.json` and safetensors.
@@ -100,6 +100,15 @@ impl WeightsSource {
             Self::Folder(folder) => Some(folder),
             Self::Safetensors(path) => path.parent(),
             _ => None,
+        }
+    }
+
+    /// Returns false for an `hf://` address that is not on this machine, also as a base model.
+    pub(crate) fn is_fetched(&self) -> bool {
+        match self {
+            Self::NotFetched(_) => false,
+            Self::Adapter { base, .. } => base.is_fetched(),
+            _ => true,
         }
     }
 

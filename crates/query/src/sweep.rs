@@ -286,11 +286,11 @@ fn judgements(dirs: Vec<RunDir>) -> Table {
         RowColumn::text("judge", "Name of the judge", |of: &Of<Judgement>| of.record.judge.clone()),
         RowColumn::text(
             "opponent",
-            "Other completion: `target` (chosen in the data), `baseline` (run of the baseline) or the id of a run",
+            "Other completion: `target` (chosen in the data), `baseline` (run of the baseline), the id of a run or the name of a model",
             |of: &Of<Judgement>| match &of.record.opponent {
                 Opponent::Target => "target".to_owned(),
                 Opponent::Baseline => "baseline".to_owned(),
-                Opponent::Run(id) => id.clone(),
+                Opponent::Run(name) | Opponent::Model(name) => name.clone(),
             },
         ),
         prompt_id(|judgement: &Judgement| &judgement.prompt_id),

@@ -99,6 +99,7 @@ fn train(run: &RunDir, dataset: &Path, method: &str, seed: u64) {
         score: Some(if method == "kto" { 1.0 } else { 0.5 }),
         reward: None,
         characters: Some([index, 4]),
+        import: None,
     };
     run.write_judgements(&held_out.iter().enumerate().map(judgement).collect::<Vec<_>>()).unwrap();
     let answer = |right: bool| QuestionAnswer {

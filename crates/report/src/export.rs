@@ -7,10 +7,10 @@ mod tensorboard;
 use std::path::Path;
 
 use prospect_core::files::WholeDir;
-use prospect_runs::SweepDir;
+use prospect_runs::{SweepDir, run_names};
 
 use crate::{
-    ReportError, format,
+    ReportError,
     sweep_data::{RunData, SweepData},
 };
 
@@ -67,46 +67,9 @@ struct NamedRun<'a> {
 }
 
 /// Returns all stages and runs under unique names.
-///
-/// The name of a run consists of the values of its settings and the seed.
 fn named_runs(sweep: &SweepData) -> Vec<NamedRun<'_>> {
-    let run_name = |run: &'_ RunData| {
-        let settings = run.planned.settings.values().map(format::setting);
-        file_name(&settings.chain([format!("seed {}", run.planned.seed)]).collect::<Vec<_>>().join(" "))
-    };
-    let stages = sweep.stages.iter().map(|(name, run)| NamedRun { name: file_name(name), run });
-    let runs = sweep.runs.iter().map(|run| NamedRun { name: run_name(run), run });
-    let mut all: Vec<NamedRun<'_>> = stages.chain(runs).collect();
-    let names: Vec<String> = all.iter().map(|named| named.name.clone()).collect();
-    for named in &mut all {
-        if names.iter().filter(|name| **name == named.name).count() > 1 {
-            named.name = format!("{}-{}", named.name, named.run.planned.id);
-        }
-    }
-    all
-}
-
-/// Keeps ASCII letters, digits, dots, plus signs and underscores, and replaces other characters
-/// with single hyphens.
-fn file_name(text: &str) -> String {
-    let keep = |c: char| c.is_ascii_alphanumeric() || ".+_".contains(c);
-    let words = text.split(|c| !keep(c)).filter(|word| !word.trim_matches('.').is_empty());
-    words.collect::<Vec<_>>().join("-")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_safe_file_names() {
-        for (text, name) in [
-            ("swap 10 % kto seed 0", "swap-10-kto-seed-0"),
-            ("0.25 kto-auto-4/3 seed 1", "0.25-kto-auto-4-3-seed-1"),
-            ("../../etc/passwd", "etc-passwd"),
-            ("<script> é", "script"),
-        ] {
-            assert_eq!(file_name(text), name);
-        }
-    }
+    let stages = sweep.stages.iter().map(|(_, run)| run);
+    let runs = stages.chain(&sweep.runs);
+    let names = run_names(&sweep.experiment);
+    names.into_iter().zip(runs).map(|((_, name), run)| NamedRun { name, run }).collect()
 }

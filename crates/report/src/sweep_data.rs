@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use prospect_core::sample::mean;
 use prospect_runs::{
-    Experiment, Generation, JudgeNote, MetricsRecord, ModelSize, PairOutcome, PlannedRun, RecordKind, RunDir,
-    RunsError, State, Status, Summary, SweepDir, SweepProgress, ThumbOutcome,
+    Experiment, Generation, GenerationSource, JudgeNote, MetricsRecord, ModelSize, PairOutcome, PlannedRun,
+    RecordKind, RunDir, RunsError, State, Status, Summary, SweepDir, SweepProgress, ThumbOutcome,
 };
 use serde_json::Value;
 
@@ -59,6 +59,8 @@ pub(crate) struct RunData {
     pub(crate) thumbs: Vec<ThumbOutcome>,
     /// Completions sampled from the trained policy.
     pub(crate) generations: Vec<Generation>,
+    /// Origin of the completions, if another engine made them.
+    pub(crate) generation_source: Option<GenerationSource>,
     /// β, the factor from log-ratios to rewards; 1 if the configuration has none.
     pub(crate) beta: f64,
     /// Size of the model, if recorded.
@@ -179,6 +181,7 @@ impl RunData {
         let pairs = ok_or_record(dir.pairs(), &mut unreadable).unwrap_or_default();
         let thumbs = ok_or_record(dir.thumbs(), &mut unreadable).unwrap_or_default();
         let generations = ok_or_record(dir.generations(), &mut unreadable).unwrap_or_default();
+        let generation_source = ok_or_record(dir.generation_source(), &mut unreadable).flatten();
         let config = status.is_some().then(|| ok_or_record(dir.config(), &mut unreadable)).flatten();
         let config = config.unwrap_or_default();
         Self {
@@ -188,6 +191,7 @@ impl RunData {
             pairs,
             thumbs,
             generations,
+            generation_source,
             beta: config.beta().unwrap_or(1.0),
             size: config.model_size(),
             steps_planned: config.steps,

@@ -4,6 +4,7 @@ mod csv;
 mod frontier;
 mod retention;
 mod runs;
+mod scores;
 mod summary;
 
 pub(crate) use self::csv::CsvTable;
@@ -22,6 +23,7 @@ pub(crate) fn all(sweep: &SweepData, means: &MeanTables) -> Vec<CsvTable> {
     let optional = means.iter().map(mean_table).chain([
         summary::win_rates(sweep),
         summary::win_rate_contrasts(sweep),
+        scores::scores(sweep),
         frontier::frontier(sweep),
         retention::retention(sweep),
         summary::reference(sweep),

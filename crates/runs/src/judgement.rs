@@ -1,5 +1,7 @@
 //! Scores that judges give to generations.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// Completion that a generation is compared with.
@@ -12,6 +14,8 @@ pub enum Opponent {
     Baseline,
     /// Generation of the run with this id.
     Run(String),
+    /// Completion by a model outside of the sweep, with this name. Only imports have it.
+    Model(String),
 }
 
 /// One comparison by a judge: a line of `judgements.jsonl`.
@@ -35,6 +39,56 @@ pub struct Judgement {
     /// Characters of the completion and of the other one, as judged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub characters: Option<[usize; 2]>,
+    /// [`JudgementImport::id`] of the imported file that the comparison comes from; None for a judge
+    /// that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub import: Option<String>,
+}
+
+/// Score of a run on one question, imported from another tool: a line of `scores.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ImportedScore {
+    /// Name of the tool or of the judge.
+    pub judge: String,
+    /// Task and metric, such as `arc_easy, acc`.
+    pub task: String,
+    /// Id of the question, the same in every run.
+    pub question: String,
+    /// Score.
+    pub score: f64,
+    /// True for scores such as perplexities, of which less is better.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lower_is_better: bool,
+    /// [`JudgementImport::id`] of the file.
+    pub import: String,
+}
+
+/// An imported file of judgements or scores.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JudgementImport {
+    /// Path of the file, as given.
+    pub file: String,
+    /// BLAKE3 hash of the file.
+    pub blake3: String,
+    /// Format that it was recognised as, in words.
+    pub format: String,
+    /// Rows of the file.
+    pub rows: usize,
+    /// Rows that count.
+    pub used: usize,
+    /// Rows that do not count, by reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub skipped: BTreeMap<String, usize>,
+}
+
+impl JudgementImport {
+    /// Digits of the hash that identify a file.
+    const ID_DIGITS: usize = 16;
+
+    /// First digits of the file's hash.
+    pub fn id(&self) -> &str {
+        self.blake3.get(..Self::ID_DIGITS).unwrap_or(&self.blake3)
+    }
 }
 
 /// A judge and its description: an entry of `judges.json`.
@@ -44,4 +98,7 @@ pub struct JudgeNote {
     pub name: String,
     /// Method of judging, in a sentence or two.
     pub about: String,
+    /// Imported files, if the judgements were made elsewhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub imports: Vec<JudgementImport>,
 }

@@ -4,7 +4,7 @@
 //! <sweep>/
 //!   experiment.json        Experiment: question, planned runs, axes of the report
 //!   summary.json           Summary: estimates, contrasts and verdict (after the last run)
-//!   judges.json            one JudgeNote per judge that was asked
+//!   judges.json            one JudgeNote per judge that was asked or imported
 //!   jobs.json              JobsRecord: number of parallel runs, if it was chosen by measuring
 //!   claims/<name>/         Claims: the process that works on a run, stage or dataset
 //!   runs/<id>/             RunDir; <id> is the fingerprint of the resolved settings
@@ -15,9 +15,11 @@
 //!     pairs.jsonl          one PairOutcome per line, from the last evaluation
 //!     thumbs.jsonl         one ThumbOutcome per line, from the last evaluation
 //!     generations.jsonl    one Generation per line, if the experiment asks for generations
+//!     generations.json     GenerationSource, if another engine made the generations
 //!     samples.jsonl        one PolicySample per line, if it asks for samples during training
 //!     questions.jsonl      one QuestionOutcome per line, if it has capability tests
-//!     judgements.jsonl     one Judgement per line, if a judge was asked
+//!     judgements.jsonl     one Judgement per line, if a judge was asked or its answers imported
+//!     scores.jsonl         one ImportedScore per line, if scores of another tool were imported
 //!     adapter/ or model/   trained weights
 //! ```
 //!
@@ -48,6 +50,7 @@ mod progress;
 mod records;
 mod run_config;
 mod run_dir;
+mod run_names;
 mod summary;
 mod sweep_dir;
 
@@ -55,22 +58,23 @@ pub use capabilities::{CapabilityTest, QuestionAnswer, QuestionOutcome};
 pub use claims::{Claim, Claims, Holder};
 pub use comparison::{Comparison, ComparisonRequest, CostUnit, Look, LookResult, MethodCost, PlannedLook};
 pub use jobs::{JobsRecord, RoundTime};
-pub use judgement::{JudgeNote, Judgement, Opponent};
+pub use judgement::{ImportedScore, JudgeNote, Judgement, JudgementImport, Opponent};
 pub use plan::{
     Axis, DataUse, Experiment, PlannedRun, PrimaryContrast, PublishedResults, RUNG_KEY, Resample, Search,
     Stage, TRIAL_KEY, TrainedStart, TrueUtility, averaged_settings, describe_settings, series_name,
 };
 pub use progress::{Stamp, SweepProgress};
 pub use records::{
-    Generation, GenerationMode, MetricsRecord, PairOutcome, PolicySample, RecordKind, ThumbOutcome, last,
-    preference,
+    Generation, GenerationMode, GenerationSource, MetricsRecord, PairOutcome, PolicySample, RecordKind,
+    ThumbOutcome, last, preference,
 };
 pub use run_config::{ModelSize, RecordedObjective, RecordedOptions, RecordedSettings, RunConfig};
 pub use run_dir::{MetricsWriter, RunDir, State, Status};
+pub use run_names::run_names;
 pub use summary::{
-    Calibration, CalibrationBin, Contrast, Estimate, Finding, FrontierPoint, FrontierReward, Measure,
-    NoVerdict, Point, ReliabilityBin, Retention, RewardKind, Sign, Summary, ThumbEstimates, TrialResult,
-    Verdict, WinRate, WinRateContrast,
+    Calibration, CalibrationBin, Contrast, Estimate, Finding, FrontierPoint, FrontierReward, LearningCurve,
+    LearningCurves, LearningPoint, Measure, NoVerdict, Point, ReliabilityBin, Retention, RewardKind,
+    ScoreContrast, ScoreMean, Sign, Summary, ThumbEstimates, TrialResult, Verdict, WinRate, WinRateContrast,
 };
 pub use sweep_dir::SweepDir;
 

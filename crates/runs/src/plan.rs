@@ -217,6 +217,9 @@ pub struct Experiment {
     /// Capability tests of every run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub capabilities: Vec<CapabilityTest>,
+    /// Names of the series that are evaluated without training.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub untrained: Vec<String>,
     /// Training stages whose result all runs share.
     pub stages: Vec<Stage>,
     /// Datasets, indexed by [`PlannedRun::data`].
@@ -253,6 +256,11 @@ impl Experiment {
                 [rungs, winners].concat()
             }
         }
+    }
+
+    /// True for a run of a series that is evaluated without training.
+    pub fn is_untrained(&self, run: &PlannedRun) -> bool {
+        run.settings.get(&self.series.key).is_some_and(|name| self.untrained.contains(&series_name(name)))
     }
 
     /// Swept settings that estimates average over. Empty for a search, whose settings differ by

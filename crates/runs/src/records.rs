@@ -177,3 +177,51 @@ pub struct Generation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chosen_utility: Option<f64>,
 }
+
+/// Origin of generations that another engine made: `generations.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GenerationSource {
+    /// Path of the imported file, as given.
+    pub file: String,
+    /// BLAKE3 hash of the file.
+    pub blake3: String,
+    /// Name of the model in the engine's answers; empty if they have none.
+    pub model: String,
+    /// Number of completions.
+    pub completions: usize,
+}
+
+impl Generation {
+    /// The prompt as other tools write an instruction: a single user turn without its role.
+    /// Conversations of several turns are unchanged.
+    pub fn instruction(&self) -> &str {
+        match self.prompt.strip_prefix("user: ") {
+            Some(turn) if !turn.contains("\n\nassistant: ") => turn,
+            _ => &self.prompt,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_instruction_of_a_single_turn_has_no_role() {
+        let generation = |prompt: &str| Generation {
+            prompt_id: String::new(),
+            prompt: prompt.to_owned(),
+            completion: String::new(),
+            tokens: 0,
+            ended: true,
+            mode: GenerationMode::Greedy,
+            chosen: None,
+            utility: None,
+            chosen_utility: None,
+        };
+        assert_eq!(generation("user: hi\n\nthere").instruction(), "hi\n\nthere");
+        for conversation in ["user: hi\n\nassistant: yo\n\nuser: why", "system: be kind\n\nuser: hi"] {
+            assert_eq!(generation(conversation).instruction(), conversation);
+        }
+    }
+}

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use strum::{Display, IntoStaticStr};
 
 use crate::{
-    Generation, Judgement, MetricsRecord, PairOutcome, PolicySample, QuestionOutcome, RunConfig, RunsError,
-    ThumbOutcome,
+    Generation, GenerationSource, ImportedScore, Judgement, MetricsRecord, PairOutcome, PolicySample,
+    QuestionOutcome, RunConfig, RunsError, ThumbOutcome,
     json::{read_json, read_json_if_exists, read_lines, write_lines},
     last,
 };
@@ -149,6 +149,7 @@ impl RunDir {
         self.samples()?;
         self.questions()?;
         self.judgements()?;
+        self.scores()?;
         Ok(())
     }
 
@@ -281,6 +282,22 @@ impl RunDir {
         read_lines(&self.path.join("questions.jsonl"))
     }
 
+    /// Replaces the generations of a complete run by those of another engine.
+    pub fn import_generations(
+        &self,
+        generations: &[Generation],
+        source: &GenerationSource,
+    ) -> Result<(), RunsError> {
+        write_json(&self.path.join("generations.json"), source)?;
+        self.write_generations(generations)?;
+        self.record_hashes()
+    }
+
+    /// Reads `generations.json`; None if the run made its generations itself.
+    pub fn generation_source(&self) -> Result<Option<GenerationSource>, RunsError> {
+        read_json_if_exists(&self.path.join("generations.json"))
+    }
+
     /// Writes `judgements.jsonl`.
     pub fn write_judgements(&self, judgements: &[Judgement]) -> Result<(), RunsError> {
         write_lines(&self.path.join("judgements.jsonl"), judgements)
@@ -289,6 +306,16 @@ impl RunDir {
     /// Reads `judgements.jsonl`, the judges' scores of the generations; empty if it does not exist.
     pub fn judgements(&self) -> Result<Vec<Judgement>, RunsError> {
         read_lines(&self.path.join("judgements.jsonl"))
+    }
+
+    /// Writes `scores.jsonl`.
+    pub fn write_scores(&self, scores: &[ImportedScore]) -> Result<(), RunsError> {
+        write_lines(&self.path.join("scores.jsonl"), scores)
+    }
+
+    /// Reads `scores.jsonl`, scores of other tools; empty if it does not exist.
+    pub fn scores(&self) -> Result<Vec<ImportedScore>, RunsError> {
+        read_lines(&self.path.join("scores.jsonl"))
     }
 }
 

@@ -25,12 +25,21 @@ pub struct Summary {
     /// Differences of win rates from the baseline series, by judge and opponent.
     #[serde(default)]
     pub win_rate_contrasts: Vec<WinRateContrast>,
+    /// Means of imported scores by judge, task, series and x.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scores: Vec<ScoreMean>,
+    /// Differences of imported scores from the baseline series.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub score_contrasts: Vec<ScoreContrast>,
     /// KL divergence and rewards of samples along training, by series, x and step.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub frontier: Vec<FrontierPoint>,
     /// Changes of scores on capability tests during training, by test, series and x.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retention: Vec<Retention>,
+    /// Learning curves, if the x axis is the number of training prompts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learning_curves: Option<LearningCurves>,
     /// Probable faults of runs, in the order of the plan.
     pub findings: Vec<Finding>,
     /// Properties of series that are worth knowing and no faults, in sentences.
@@ -399,6 +408,101 @@ pub struct WinRateContrast {
     pub seeds: usize,
     /// Number of prompts with a score under every seed of both series.
     pub prompts: usize,
+}
+
+/// Accuracy over the number of training rows, extrapolated.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LearningCurves {
+    /// Reasons why there are no curves, or none of some series, and what intervals do not cover, in
+    /// sentences.
+    pub notes: Vec<String>,
+    /// Curves by series.
+    pub curves: Vec<LearningCurve>,
+}
+
+/// Learning curve of one series: the power law `limit − b·rows^(−exponent)`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LearningCurve {
+    /// Series.
+    pub series: String,
+    /// Quantity: accuracy, or AUC without pairs.
+    pub measure: Measure,
+    /// Value at infinitely many training rows, by the fitted law. It has no interval and is no
+    /// prediction.
+    pub limit: f64,
+    /// Exponent of the fitted law.
+    pub exponent: f64,
+    /// Measured sizes.
+    pub measured: Vec<LearningPoint>,
+    /// Predictions for further sizes.
+    pub predicted: Vec<LearningPoint>,
+}
+
+/// Value at one number of training rows.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LearningPoint {
+    /// Training rows: pairs, or completions for methods that train on thumbs.
+    pub rows: f64,
+    /// Measured or predicted value with its 95 % interval.
+    pub value: Estimate,
+    /// Predicted gain over the largest measured size; None for measured sizes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gain: Option<Estimate>,
+}
+
+/// Mean of one series' imported scores at one x on one task, over seeds and questions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScoreMean {
+    /// Name of the tool or of the judge.
+    pub judge: String,
+    /// Task and metric.
+    pub task: String,
+    /// Series.
+    pub series: String,
+    /// Value of the x axis.
+    pub x: f64,
+    /// Mean with its interval over seeds and questions.
+    pub mean: Estimate,
+    /// True if all scores of the task are shares between 0 and 1.
+    pub is_share: bool,
+    /// True if less is better.
+    pub lower_is_better: bool,
+    /// Number of seeds.
+    pub seeds: usize,
+    /// Number of questions with a score under every seed.
+    pub questions: usize,
+}
+
+/// Difference of two series' imported scores at one x on one task, paired by seed and question.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScoreContrast {
+    /// Name of the tool or of the judge.
+    pub judge: String,
+    /// Task and metric.
+    pub task: String,
+    /// Series that is compared.
+    pub series: String,
+    /// Series that it is compared with.
+    pub baseline: String,
+    /// Value of the x axis.
+    pub x: f64,
+    /// Mean score of `series` minus that of `baseline`.
+    pub difference: Estimate,
+    /// True if all scores of the task are shares between 0 and 1.
+    pub is_share: bool,
+    /// Unadjusted p-value of the difference.
+    pub p: f64,
+    /// P-value after Holm's adjustment for all tasks and series of the judge.
+    pub p_holm: f64,
+    /// Conclusion from `p_holm`.
+    pub verdict: Verdict,
+    /// True difference that the comparison detects with 80 % power at the level of the first step of
+    /// Holm's method. None with one seed.
+    pub detectable: Option<f64>,
+    /// Number of seeds that both series have.
+    pub seeds: usize,
+    /// Number of questions with a score under every seed of both series.
+    pub questions: usize,
 }
 
 /// Samples of one series at one x after one step of training: their distance from the reference

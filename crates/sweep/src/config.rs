@@ -19,8 +19,8 @@ pub(crate) use combinations::Choice;
 pub(crate) use documents::RunDocuments;
 pub(crate) use exclude::{included_combinations, is_seed_excluded, same_value};
 pub use experiment::{
-    BaseModel, CheckpointsFile, EvaluateFile, ExperimentFile, GenerationsFile, PrimaryFile, ReferenceFile,
-    ReferencesFile, ReportFile,
+    BaseModel, BaselineFile, CheckpointsFile, EvaluateFile, ExperimentFile, GenerationsFile, PrimaryFile,
+    ReferenceFile, ReferencesFile, ReportFile,
 };
 pub use groups::Groups;
 pub use loaded::LoadedExperiment;

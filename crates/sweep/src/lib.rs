@@ -69,15 +69,16 @@ mod verify;
 
 pub use compare::{Budget, CompareOptions, ComparisonPlan, ComparisonSession, DataFacts};
 pub use config::{
-    AccuracyFloor, BaseModel, CheckpointsFile, ChoicesFile, DrawnFile, EvaluateFile, ExactFile,
+    AccuracyFloor, BaseModel, BaselineFile, CheckpointsFile, ChoicesFile, DrawnFile, EvaluateFile, ExactFile,
     ExperimentFile, GenerationsFile, Groups, HalvingFile, LoadedExperiment, PrimaryFile, RecipeSources,
     ReferenceFile, ReferencesFile, ReportFile, SearchFile, SeedsFile, ShotsFile, StopFile, prepared_dataset,
 };
 pub use error::SweepError;
 pub use estimate::{
-    ASSUMED_RATE, CARDS, CardEstimate, CardFit, EvaluationCost, MemoryEstimate, Parallelism, RemainingWork,
-    RunGroupCost, RunStart, SeriesSchedule, SweepCost, TrainingCost, TrainingSchedule, estimate_cards,
-    estimate_memory, estimate_time, remaining_work, training_schedule,
+    ASSUMED_RATE, CARDS, CardEstimate, CardFit, DeviceCost, DevicePrice, EvaluationCost, MemoryEstimate,
+    Parallelism, PricesFile, RemainingWork, RunGroupCost, RunStart, SeriesSchedule, SweepCost, TrainingCost,
+    TrainingSchedule, completion_operations, estimate_cards, estimate_memory, estimate_time, remaining_work,
+    training_schedule,
 };
 pub use exec::{
     Execution, ExecutionSummary, Jobs, WaitPolicy, count_pending, execute, prepare_datasets, record_plan,
@@ -85,7 +86,7 @@ pub use exec::{
 pub use garbage::{Garbage, Reason};
 pub use plan::{
     CheckedExperiment, DatasetSource, PlannedDataset, PlannedState, ResolvedRun, RunFilter, SftStage,
-    SweepPlan, check,
+    SweepPlan, UntrainedPolicy, check,
 };
 pub use search::{SearchPlan, TrialId};
 pub use slurm::{

@@ -45,6 +45,8 @@ pub struct SweepPlan {
     pub axes: [Axis; 2],
     /// Series that all others are compared with.
     pub baseline: String,
+    /// Names of the series that are evaluated without training.
+    pub baselines: Vec<String>,
     /// Comparison that is tested alone.
     pub primary: Option<PrimaryContrast>,
     /// Significance level of adjusted p-values, if it is not the default.
@@ -67,6 +69,8 @@ pub struct SweepPlan {
     pub datasets: Vec<PlannedDataset>,
     /// Models, without duplicates.
     pub models: Vec<Recipe>,
+    /// Models that are evaluated without training, without duplicates.
+    pub policies: Vec<Recipe>,
     /// SFT stages, which runs share.
     pub sft: Vec<SftStage>,
     /// Runs; with a search, those of the first rung.
@@ -181,6 +185,17 @@ pub struct ResolvedRun {
     pub sft: Option<usize>,
     /// Trial that the run belongs to, in a search.
     pub trial: Option<TrialId>,
+    /// Policy of a run that only evaluates.
+    pub untrained: Option<UntrainedPolicy>,
+}
+
+/// Policy that is evaluated without training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UntrainedPolicy {
+    /// The model that runs start from, which is also the reference.
+    Start,
+    /// A model by its index in [`SweepPlan::policies`].
+    Model(usize),
 }
 
 impl SweepPlan {

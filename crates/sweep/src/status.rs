@@ -235,6 +235,7 @@ mod tests {
             more_references: Vec::new(),
             trained_starts: Vec::new(),
             capabilities: Vec::new(),
+            untrained: Vec::new(),
             search: None,
             base: Value::Null,
         };

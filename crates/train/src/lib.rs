@@ -80,4 +80,4 @@ pub use settings::{
     Z0,
 };
 pub use stop_reason::StopReason;
-pub use trainer::train;
+pub use trainer::{observe_untrained, train};

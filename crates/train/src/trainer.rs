@@ -4,13 +4,13 @@ use std::{ops::ControlFlow, time::Instant};
 
 use prospect_dist::ZeroStage;
 use prospect_model::{
-    Model, Train,
+    Decoder, Model, Train,
     device::{self, Device},
 };
 
 use crate::{
-    ObjectiveState, Observer, Policy, ReferenceCache, ReferenceModel, TrainContext, TrainError, TrainOutcome,
-    TrainState, TrainedPolicy,
+    ObjectiveState, Observer, Policy, ReferenceCache, ReferenceModel, StopReason, TrainContext, TrainError,
+    TrainOutcome, TrainState, TrainedPolicy,
     batches::{EpochSampler, SampledBatch, micro_batches},
     checkpoint::Restored,
     distributed::{all_continue, assert_same_weights, restore, whole_weights},
@@ -127,6 +127,28 @@ pub fn train(
     let seconds = seconds();
     let trained = TrainedPolicy { policy: decoder, steps: total, tokens, seconds };
     Ok(TrainOutcome::Completed(Box::new(trained)))
+}
+
+/// Calls the observer once for a policy that is not trained, as before the first of 0 steps. The
+/// reference is the model at the start of the stage; without a `policy`, so is the policy.
+pub fn observe_untrained(
+    context: &TrainContext<'_>,
+    policy: Option<&Decoder>,
+    cache: &ReferenceCache,
+    observer: &mut dyn Observer,
+) -> Result<ControlFlow<StopReason>, TrainError> {
+    let start = &context.model.decoder;
+    let loss = LossFunction::new(&context.settings.objective, context.examples.class_counts());
+    let reference_name = reference_name(context.model);
+    let policy = Policy {
+        decoder: policy.unwrap_or(start),
+        reference: ReferenceModel::Frozen(start),
+        reference_name: &reference_name,
+        state: ObjectiveState::default(),
+        synced: None,
+        loss,
+    };
+    observer.on_step_end(0, 0, &policy, cache)
 }
 
 /// Returns the name of a model's log-probs in the cache. They depend on the kernels, so that runs

@@ -340,7 +340,7 @@ impl Normal {
     }
 
     /// Box and Muller's method.
-    fn next(&mut self) -> f64 {
+    pub(crate) fn next(&mut self) -> f64 {
         if let Some(spare) = self.spare.take() {
             return spare;
         }

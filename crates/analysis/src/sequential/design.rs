@@ -19,11 +19,6 @@ const SEEDS: [usize; 9] = [3, 4, 5, 6, 8, 10, 12, 16, 20];
 /// assumes it, to weigh longer runs against more of them.
 const LEARNING_STEPS: f64 = 100.0;
 
-/// Standard deviation of a difference between seeds, and its variance for a single pair due to
-/// prompts and to the residual: those of DPO and KTO at 65 % accuracy, if they rank a fifth of the
-/// pairs differently.
-const ASSUMED: Variation = Variation { seed_deviation: 0.012, prompt: 0.1, residual: 0.1 };
-
 /// Cost of the runs of one method, in seconds or in optimizer steps.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RunCost {
@@ -128,7 +123,7 @@ fn detectable(methods: usize, pairs: usize, looks: &[usize]) -> f64 {
     let comparisons = methods.saturating_sub(1).max(1);
     let level = look_levels(call_alpha(0.05, 0), looks).last().copied().unwrap_or(0.0);
     let seeds = looks.last().copied().unwrap_or(0);
-    ASSUMED.detectable(seeds, pairs, comparisons, level / comparisons as f64)
+    Variation::ASSUMED.detectable(seeds, pairs, comparisons, level / comparisons as f64)
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 use prospect_runs::Estimate;
 
 use super::{
-    Observation, SeedVariance, StatsError,
+    Observation, SeedVariance, StatsError, Variation,
     aligned::AlignedRuns,
     share::{ClusteredShare, exact},
-    variance::{MeanSquares, MeanVariance, average},
+    variance::{MeanSquares, MeanVariance, average, deviations_by_prompt},
 };
 
 /// Probability outside a 95 % interval.
@@ -62,6 +62,12 @@ impl Sample {
     /// Returns the mean of each run, in the order given.
     pub fn run_means(&self) -> Vec<f64> {
         self.aligned.runs.iter().map(|run| average(run)).collect()
+    }
+
+    /// Returns the value of each prompt, by run: numbers whose average is the mean of the run.
+    pub fn by_prompt(&self) -> Vec<Vec<f64>> {
+        let rows = deviations_by_prompt(&self.aligned, self.squares.mean);
+        rows.into_iter().map(|row| row.iter().map(|value| value + self.squares.mean).collect()).collect()
     }
 
     /// Returns the mean with its 95 % interval.
@@ -241,6 +247,24 @@ impl Difference {
     pub fn detectable(&self, alpha: f64) -> Option<f64> {
         let variance = self.variance();
         (self.squares.seeds > 1).then(|| detection_factor(&variance, alpha) * variance.total().sqrt())
+    }
+
+    /// Returns the variation of one pair and one seed, with which further comparisons can be
+    /// planned, and the degrees of freedom of its part between seeds; None with one seed. The
+    /// variance between seeds is the pooled one, if there is one.
+    pub fn variation(&self) -> Option<(Variation, f64)> {
+        let seeds = self.seed_variance.or_else(|| self.own_seed_variance())?;
+        let prompts = self.squares.prompts as f64;
+        let prompt = (self.squares.prompt - self.squares.residual) / self.squares.seeds as f64;
+        let seed = seeds.variance - self.squares.residual / prompts;
+        Some((
+            Variation {
+                seed_deviation: seed.max(0.0).sqrt(),
+                prompt: prompt.max(0.0),
+                residual: self.squares.residual,
+            },
+            seeds.df,
+        ))
     }
 
     fn variance(&self) -> MeanVariance {

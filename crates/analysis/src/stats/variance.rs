@@ -138,7 +138,7 @@ pub(super) fn level_of(includes: impl Fn(f64) -> bool) -> f64 {
 
 /// Returns, for each run and prompt, the sum of the prompt's deviations from `mean`, divided by the
 /// mean number of pairs per prompt. The average of a run's row is the run's deviation.
-fn deviations_by_prompt(aligned: &AlignedRuns, mean: f64) -> Vec<Vec<f64>> {
+pub(super) fn deviations_by_prompt(aligned: &AlignedRuns, mean: f64) -> Vec<Vec<f64>> {
     let pairs_per_prompt = aligned.prompts.len() as f64 / aligned.prompt_count as f64;
     let row = |run: &Vec<f64>| {
         let mut sums = vec![0.0; aligned.prompt_count];

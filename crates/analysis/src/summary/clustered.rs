@@ -100,6 +100,11 @@ impl From<Sample> for ClusteredSample {
 }
 
 impl ClusteredSample {
+    /// Value of each prompt, by run.
+    pub(super) fn by_prompt(&self) -> Vec<Vec<f64>> {
+        self.by_prompt.by_prompt()
+    }
+
     /// Mean of each run.
     pub(super) fn run_means(&self) -> Vec<f64> {
         self.by_prompt.run_means()

@@ -61,6 +61,17 @@ pub(super) fn contrasts(sweep: &SweepRuns<'_>) -> Result<Vec<Contrast>, Analysis
     Ok(contrasts)
 }
 
+/// Returns the differences of all series from the baseline in a quantity, with the cell of each.
+pub(super) fn differences_in<'a>(
+    sweep: &'a SweepRuns<'_>,
+    quantity: &Quantity,
+) -> Result<Vec<(&'a CellKey, Difference)>, AnalysisError> {
+    let comparisons = comparisons(sweep);
+    let differences = differences(&comparisons, quantity)?;
+    let found = comparisons.iter().zip(differences);
+    Ok(found.filter_map(|(comparison, difference)| Some((comparison.cell, difference?))).collect())
+}
+
 /// Returns the comparisons of all series with the baseline, except of those whose results repeat
 /// those of another series.
 fn comparisons<'a>(sweep: &'a SweepRuns<'_>) -> Vec<Comparison<'a>> {

@@ -22,6 +22,9 @@ pub(super) fn findings(
     let mut findings = Vec::new();
     for run in &experiment.runs {
         let metrics = sweep.run(&run.id).metrics()?;
+        if experiment.is_untrained(run) {
+            continue;
+        }
         let diagnoses = diagnose(&metrics, held_out.get(run.id.as_str()).copied());
         findings.extend(diagnoses.into_iter().map(|diagnosis| Finding {
             run: run.id.clone(),

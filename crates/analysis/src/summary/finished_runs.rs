@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use prospect_runs::{
-    Experiment, Generation, Judgement, Opponent, PairOutcome, PlannedRun, PolicySample, QuestionOutcome,
-    RecordKind, SweepDir, ThumbOutcome, preference, series_name,
+    Experiment, Generation, ImportedScore, Judgement, Opponent, PairOutcome, PlannedRun, PolicySample,
+    QuestionOutcome, RecordKind, SweepDir, ThumbOutcome, preference, series_name,
 };
 use serde_json::Value;
 
@@ -23,12 +23,16 @@ pub(super) struct FinishedRun<'a> {
     pub(super) judgements: Vec<Judgement>,
     /// Answers to the questions of capability tests.
     pub(super) questions: Vec<QuestionOutcome>,
+    /// Scores imported from other tools.
+    pub(super) scores: Vec<ImportedScore>,
     /// Completions sampled during training.
     pub(super) samples: Vec<PolicySample>,
     /// Judgements of the samples against the preferred completions.
     pub(super) sample_judgements: Vec<Judgement>,
     /// β of the objective, or 1.
     pub(super) beta: f64,
+    /// Training rows: pairs or completions.
+    pub(super) examples: usize,
     /// Optimizer steps.
     pub(super) steps: u64,
     /// Values of the last evaluation.
@@ -62,9 +66,11 @@ impl<'a> FinishedRun<'a> {
             generations: Vec::new(),
             judgements,
             questions: Vec::new(),
+            scores: Vec::new(),
             samples: Vec::new(),
             sample_judgements: Vec::new(),
             beta: 1.0,
+            examples: 0,
             steps: 0,
             last_evaluation: BTreeMap::new(),
         }
@@ -167,9 +173,11 @@ pub(super) fn read_cells<'a>(
             generations,
             judgements,
             questions: directory.questions()?,
+            scores: directory.scores()?,
             samples,
             sample_judgements,
             beta,
+            examples: directory.config()?.examples,
             steps,
             last_evaluation,
         };
@@ -193,6 +201,7 @@ fn judgements_by_utility(generations: &[Generation]) -> impl Iterator<Item = Jud
             reward: None,
             characters: generation.chosen.as_ref().map(|chosen| characters([&generation.completion, chosen])),
             score: Some(preference(generation.utility?, generation.chosen_utility?)),
+            import: None,
         })
     })
 }

@@ -299,6 +299,7 @@ mod tests {
                 score: Some(f64::from(u8::from(sample.prompt_id.ends_with('1')))),
                 reward: (sample.prompt_id != "003" || seed == 0).then_some(2.5),
                 characters: None,
+                import: None,
             };
             let samples = samples(8, 0.3, seed);
             let sample_judgements = samples.iter().map(judgement).collect();

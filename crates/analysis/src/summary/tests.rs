@@ -20,6 +20,7 @@ pub(super) fn experiment(baseline: &str) -> Experiment {
         more_references: Vec::new(),
         trained_starts: Vec::new(),
         capabilities: Vec::new(),
+        untrained: Vec::new(),
         stages: Vec::new(),
         data: Vec::new(),
         runs: Vec::new(),

@@ -64,15 +64,16 @@ fn levels(points: &[Point]) -> String {
             "better than chance"
         } else if high < 0.5 {
             "worse than chance"
+        } else if point.steps == 0 {
+            "which includes chance"
         } else {
             "which includes chance: train for more steps, raise `train.learning_rate`, or use more data"
         };
-        let steps = point.steps;
-        Some(format!(
-            "After {steps} steps, {result} (95 % interval {} to {} %), {chance}.",
-            percent(low),
-            percent(high)
-        ))
+        let after = match point.steps {
+            0 => "Without training".to_owned(),
+            steps => format!("After {steps} steps"),
+        };
+        Some(format!("{after}, {result} (95 % interval {} to {} %), {chance}.", percent(low), percent(high)))
     };
     let mut sentences: Vec<String> = points.iter().take(FEW).filter_map(level).collect();
     sentences.push("There is nothing to compare yet.".to_owned());
@@ -182,7 +183,14 @@ impl Words<'_> {
     /// Says that runs do not beat chance, and what to change; None if all do.
     fn unlearnt(&self, contrasts: &[&Contrast]) -> Option<String> {
         let first = contrasts.first()?;
-        let mut steps: Vec<u64> = contrasts.iter().flat_map(|contrast| contrast.steps).collect();
+        // Series that are evaluated without training have nothing to learn.
+        let is_trained = |name: &String| !self.sweep.experiment.untrained.contains(name);
+        let sides = || {
+            let names = contrasts.iter().flat_map(|contrast| [&contrast.series, &contrast.baseline]);
+            names.zip(contrasts.iter().flat_map(|contrast| contrast.steps))
+        };
+        let mut steps: Vec<u64> =
+            sides().filter(|(name, _)| is_trained(name)).map(|(_, steps)| steps).collect();
         steps.sort_unstable();
         steps.dedup();
         let steps = match (steps.first(), steps.last()) {
@@ -192,9 +200,12 @@ impl Words<'_> {
         };
         let mut series: Vec<String> = Vec::new();
         for name in contrasts.iter().flat_map(|contrast| [&contrast.baseline, &contrast.series]) {
-            if !series.contains(name) {
+            if !series.contains(name) && is_trained(name) {
                 series.push(name.clone());
             }
+        }
+        if series.is_empty() {
+            return None;
         }
         let measure = if first.measure == Measure::Auc { "AUC" } else { "accuracy" };
         let place = match self.sweep.xs.numbers.len() {

@@ -316,6 +316,7 @@ mod tests {
             score,
             reward: None,
             characters: None,
+            import: None,
         }
     }
 

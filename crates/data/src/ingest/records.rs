@@ -13,6 +13,7 @@ mod csv_split;
 mod document;
 mod encoding;
 mod lines;
+mod objects;
 mod parquet;
 mod parquet_json;
 mod text;
@@ -23,6 +24,7 @@ use serde::Serialize;
 
 pub use csv::{CsvFormat, Delimiter, Quoting};
 pub use encoding::TextEncoding;
+pub use objects::{Records, read_objects};
 
 use crate::{
     DataError,

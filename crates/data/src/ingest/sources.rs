@@ -43,15 +43,15 @@ pub use binarise::{Binarise, ScoreScope};
 use chats::Chats;
 pub use columns::{Columns, RecordField};
 use comparisons::ComparisonsFormat;
-pub use comparisons::{Better, BothBad, OneHot, Side};
+pub use comparisons::{Better, BothBad, OneHot, Side, first_score};
 pub use judgements::Several;
 pub use oasst::{Oasst, RankPairing};
 pub use shp::Shp;
 pub use synthetic::{
     AnnotatorGroup, AnnotatorsFile, CompletionPart, Domain, Synthetic, SyntheticWorld, Thumbs, WorldFile,
 };
-pub use thumb_words::ThumbWords;
 pub(crate) use thumb_words::{LABEL_MINUS_ONE, LABEL_ZERO};
+pub use thumb_words::{ThumbWords, judgement_score};
 
 use crate::{
     DataError, InputFile,

@@ -42,6 +42,11 @@ pub fn judge_sweep(
         let Some(own) = generations.get(run.id.as_str()) else { continue };
         let others = match opponent {
             Opponent::Target => None,
+            Opponent::Model(name) => {
+                return Err(JudgeError::Unusable(format!(
+                    "completions of {name} are not in the sweep; compare with `target`, `baseline` or a run"
+                )));
+            }
             Opponent::Run(id) if *id == run.id => continue,
             Opponent::Run(id) => {
                 Some(generations.get(id.as_str()).ok_or_else(|| no_run(sweep, id, &generations))?)
@@ -71,6 +76,7 @@ pub fn judge_sweep(
             "has samples to compare; add `every` to `evaluate.generations`, or leave out --samples",
         ));
     }
+    refuse_imported(sweep, judge.name())?;
     let progress = Progress::new("judging", "comparisons", total as u64);
     let mut counts = JudgedCounts::default();
     for rounds in rounds.into_values() {
@@ -78,7 +84,7 @@ pub fn judge_sweep(
     }
     let mut judges = sweep.judges()?;
     judges.retain(|note| note.name != judge.name());
-    judges.push(JudgeNote { name: judge.name().to_owned(), about: judge.about() });
+    judges.push(JudgeNote { name: judge.name().to_owned(), about: judge.about(), imports: Vec::new() });
     judges.sort_by(|a, b| a.name.cmp(&b.name));
     sweep.write_judges(&judges)?;
     Ok(counts)
@@ -110,6 +116,7 @@ fn judge_run(
             score: preference.map(|preference| preference.score),
             reward: preference.and_then(|preference| preference.reward),
             characters: Some([&comparison.completion, &comparison.other].map(|text| text.chars().count())),
+            import: None,
         }));
         progress.advance(comparisons.len() as u64, "");
     }
@@ -136,6 +143,18 @@ fn sample_rounds<'a>(
         });
     }
     by_step.into_iter().map(|(step, comparisons)| Round { run, step: Some(step), comparisons }).collect()
+}
+
+/// Fails if the judge's name is that of imported judgements, which would be mixed with its own.
+fn refuse_imported(sweep: &SweepDir, name: &str) -> Result<(), JudgeError> {
+    let is_imported = |note: &JudgeNote| note.name == name && !note.imports.is_empty();
+    if sweep.judges()?.iter().any(is_imported) {
+        return Err(JudgeError::Unusable(format!(
+            "judgements by {name} were imported into {}; import them under another --name first",
+            sweep.path().display()
+        )));
+    }
+    Ok(())
 }
 
 fn unusable(sweep: &SweepDir, what: &str) -> JudgeError {
@@ -167,7 +186,7 @@ fn generations_by_run<'a>(
 
 /// Returns the id of the baseline run with the same seed and other settings as `run`; None for a
 /// run of the baseline itself.
-fn baseline<'a>(experiment: &'a Experiment, run: &PlannedRun) -> Option<&'a str> {
+pub(crate) fn baseline<'a>(experiment: &'a Experiment, run: &PlannedRun) -> Option<&'a str> {
     let series = |run: &PlannedRun| run.settings.get(&experiment.series.key).map(series_name);
     let other_settings = |run: &PlannedRun| {
         let mut settings = run.settings.clone();

@@ -25,7 +25,7 @@ pub(super) fn write(dataset: &str, named: &[NamedRun<'_>], folder: &Path) -> Res
     for NamedRun { name, run } in named.iter().filter(|named| !named.run.generations.is_empty()) {
         let mut outputs = Vec::new();
         for generation in &run.generations {
-            let instruction = instruction(&generation.prompt);
+            let instruction = generation.instruction();
             outputs.push(AlpacaEvalOutput {
                 instruction,
                 output: &generation.completion,
@@ -42,27 +42,4 @@ pub(super) fn write(dataset: &str, named: &[NamedRun<'_>], folder: &Path) -> Res
     }
     write_json(&folder.join("reference_outputs.json"), &references.into_values().collect::<Vec<_>>())?;
     Ok(runs)
-}
-
-/// Returns a prompt as an instruction: a single user turn without its role.
-///
-/// Conversations of several turns are unchanged.
-fn instruction(prompt: &str) -> &str {
-    match prompt.strip_prefix("user: ") {
-        Some(turn) if !turn.contains("\n\nassistant: ") => turn,
-        _ => prompt,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_single_turn_loses_its_role() {
-        assert_eq!(instruction("user: hi\n\nthere"), "hi\n\nthere");
-        for conversation in ["user: hi\n\nassistant: yo\n\nuser: why", "system: be kind\n\nuser: hi"] {
-            assert_eq!(instruction(conversation), conversation);
-        }
-    }
 }

@@ -29,6 +29,8 @@ pub(crate) fn render(template: &str, data: impl Serialize) -> Result<String, Rep
     environment.add_template("frontier.html", include_str!("../../templates/frontier.html.j2"))?;
     environment.add_template("measures.html", include_str!("../../templates/measures.html.j2"))?;
     environment.add_template("retention.html", include_str!("../../templates/retention.html.j2"))?;
+    environment.add_template("learning.html", include_str!("../../templates/learning.html.j2"))?;
+    environment.add_template("scores.html", include_str!("../../templates/scores.html.j2"))?;
     environment.add_template("overview.html", include_str!("../../templates/overview.html.j2"))?;
     environment.add_template("compare.html", include_str!("../../templates/compare.html.j2"))?;
     environment.add_template("list.html", include_str!("../../templates/list.html.j2"))?;

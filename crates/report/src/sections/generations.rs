@@ -1,7 +1,7 @@
 //! Completions of all policies to the same prompts, side by side.
 
 use prospect_core::visible::clipped;
-use prospect_runs::Generation;
+use prospect_runs::{Generation, GenerationSource};
 use serde::Serialize;
 
 use super::first_and_last_x;
@@ -55,6 +55,31 @@ pub(crate) fn prompts(sweep: &SweepData) -> Vec<PromptView> {
             .collect(),
     };
     first.generations.iter().take(MAX_PROMPTS).map(prompt).collect()
+}
+
+/// Returns a sentence on each file that completions were imported from.
+pub(crate) fn sources(sweep: &SweepData) -> Vec<String> {
+    let mut files: Vec<(&GenerationSource, Vec<String>)> = Vec::new();
+    for run in &sweep.runs {
+        let Some(source) = &run.generation_source else { continue };
+        match files.iter_mut().find(|(known, _)| known.blake3 == source.blake3) {
+            Some((_, runs)) => runs.push(sweep.run_name(run)),
+            None => files.push((source, vec![sweep.run_name(run)])),
+        }
+    }
+    let sentence = |(source, runs): &(&GenerationSource, Vec<String>)| {
+        let model = match source.model.as_str() {
+            "" => String::new(),
+            model => format!(", model {model}"),
+        };
+        let digits = source.blake3.get(..16).unwrap_or(&source.blake3);
+        format!(
+            "Generated outside of this sweep and imported from {} (BLAKE3 {digits}{model}): {}.",
+            source.file,
+            runs.join("; ")
+        )
+    };
+    files.iter().map(sentence).collect()
 }
 
 impl CompletionView {

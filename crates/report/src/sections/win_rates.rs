@@ -158,6 +158,7 @@ pub(crate) fn opponent_name(sweep: &SweepData, opponent: &Opponent) -> String {
             let run = sweep.runs.iter().find(|run| run.planned.id == *id);
             format!("completions of {}", run.map_or_else(|| id.clone(), |run| sweep.run_name(run)))
         }
+        Opponent::Model(name) => format!("completions of {name}"),
     }
 }
 

@@ -58,6 +58,10 @@ pub struct ExperimentFile {
     /// Hyperparameter search for each series, before series are compared. Default: none.
     #[serde(default)]
     pub search: Option<SearchFile>,
+    /// Models that are evaluated like the runs, without training: each is a series of the report
+    /// under its name, and may be its baseline.
+    #[serde(default)]
+    pub baselines: BTreeMap<String, BaselineFile>,
     /// Random seeds, one run each: of the adapter, the data order, and the draws of imbalance and
     /// noise. With `{values: […], resample: [prompts, sft]}` they also draw the training prompts
     /// and train the SFT stage. The held-out pairs do not depend on them.
@@ -73,6 +77,19 @@ pub struct ExperimentFile {
     pub stop: Option<StopFile>,
     /// Axes of the figures.
     pub report: ReportFile,
+}
+
+/// A model that is evaluated without training, such as the one in use. Without any key, it is the
+/// model that runs start from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BaselineFile {
+    /// Path of a model recipe. Its tokenizer and chat template must be those of the runs. Default:
+    /// the recipe of the runs.
+    pub model: Option<String>,
+    /// Folder of a LoRA adapter in PEFT's format. It is merged into the weights of `model`; without
+    /// `model`, into those that its `adapter_config.json` names.
+    pub adapter: Option<String>,
 }
 
 /// Need of an experiment for a base model.

@@ -67,7 +67,10 @@ pub fn estimate_cards(
         plan.models.iter().map(Recipe::architecture).collect::<Result<_, _>>()?;
     let stages = plan.sft.iter().map(|sft| (sft.model, sft.dataset, &sft.settings, None));
     let runs = plan.expected_runs();
-    let runs = runs.iter().map(|run| (run.model, run.dataset, &run.train, Some(*run)));
+    let runs = runs
+        .iter()
+        .filter(|run| run.untrained.is_none())
+        .map(|run| (run.model, run.dataset, &run.train, Some(*run)));
     let mut estimates: Vec<CardEstimate> = Vec::new();
     for (model, dataset, settings, run) in stages.chain(runs) {
         let recipe = &plan.models[model];
@@ -89,7 +92,7 @@ pub fn estimate_cards(
                 model: recipe.name.clone(),
                 objective: objective.to_owned(),
                 runs: 1,
-                operations: operations(recipe, &architectures[model], settings)?,
+                operations: completion_operations(recipe, &architectures[model], settings)?,
                 completions,
                 cards: CARDS
                     .iter()
@@ -117,7 +120,7 @@ pub(super) fn completions_of_run(settings: &Settings, counts: Option<SplitCounts
 
 /// Returns the floating-point operations of a completion of maximum length: forward passes of
 /// policy and reference, and the backward pass.
-pub(super) fn operations(
+pub fn completion_operations(
     recipe: &Recipe,
     architecture: &Architecture,
     settings: &Settings,

@@ -58,7 +58,8 @@ pub fn estimate_memory(
     let Parallelism { ranks, zero, .. } = parallelism;
     let jobs = parallelism.jobs.min(plan.runs.len()).max(1);
     let stages = plan.sft.iter().map(|sft| (sft.model, &sft.settings, 1));
-    let runs = plan.full_length_runs().iter().map(|run| (run.model, &run.train, jobs));
+    let trained = plan.full_length_runs().iter().filter(|run| run.untrained.is_none());
+    let runs = trained.map(|run| (run.model, &run.train, jobs));
     let mut estimates: Vec<MemoryEstimate> = Vec::new();
     for (model, settings, concurrent_runs) in stages.chain(runs) {
         let recipe = &plan.models[model];

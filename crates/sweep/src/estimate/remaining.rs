@@ -9,7 +9,7 @@ use prospect_runs::SweepDir;
 use serde::Serialize;
 
 use super::{
-    cards::{completions_of_run, operations},
+    cards::{completion_operations, completions_of_run},
     evaluation::{CachedStart, EvaluationCost, EvaluationCounts, prompts_at_once},
     schedule::completions_per_epoch,
     tests_cost::{cost_of_tests, question_shapes, questions_at_once},
@@ -70,7 +70,8 @@ pub fn remaining_work(
         plan.models.iter().map(Recipe::architecture).collect::<Result<_, _>>()?;
     let pending = PendingRuns::new(plan, &plan.expected_runs(), sweep, how);
     let stages = pending.stages.iter().map(|sft| (sft.model, sft.dataset, &sft.settings));
-    let runs = pending.runs.iter().map(|run| (run.model, run.dataset, &run.train));
+    let trained = pending.runs.iter().filter(|run| run.untrained.is_none());
+    let runs = trained.map(|run| (run.model, run.dataset, &run.train));
     let mut manifests: BTreeMap<usize, Option<Manifest>> = BTreeMap::new();
     let mut costs: Vec<TrainingCost> = Vec::new();
     for (model, dataset, settings) in stages.chain(runs) {
@@ -79,7 +80,7 @@ pub fn remaining_work(
             None => manifests.entry(dataset).or_insert(plan.datasets[dataset].prepared()?),
         };
         let recipe = &plan.models[model];
-        let each = operations(recipe, &architectures[model], settings)?;
+        let each = completion_operations(recipe, &architectures[model], settings)?;
         let step_operations = settings.batch_size as f64 * each;
         let completions = completions_of_run(settings, manifest.as_ref().map(|manifest| manifest.train));
         let operations = completions.map(|completions| completions * each);

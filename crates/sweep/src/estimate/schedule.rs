@@ -78,7 +78,8 @@ pub fn training_schedule(plan: &SweepPlan) -> TrainingSchedule {
     let seed = plan.runs.first().map_or(0, |run| run.seed);
     let mut counts: BTreeMap<usize, Option<SplitCounts>> = BTreeMap::new();
     let (mut errors, mut cells, mut xs) = (Vec::new(), Vec::new(), Vec::new());
-    for run in plan.full_length_runs().iter().filter(|run| run.seed == seed) {
+    let trained = plan.full_length_runs().iter().filter(|run| run.untrained.is_none());
+    for run in trained.filter(|run| run.seed == seed) {
         let counts = counts.entry(run.dataset).or_insert_with(|| {
             let manifest = count_dataset(&plan.datasets[run.dataset]);
             let explain = |error: SweepError| match error {

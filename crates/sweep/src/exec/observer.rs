@@ -13,7 +13,7 @@ use prospect_runs::{
 };
 use prospect_train::{Observer, Policy, ReferenceCache, StopReason, TrainError};
 
-use crate::config::StopFile;
+use crate::{SweepError, config::StopFile};
 
 /// Data that a policy is evaluated on.
 pub(super) struct EvaluationSets<'a> {
@@ -36,6 +36,8 @@ pub(super) struct RunObserver<'a> {
     pub(super) evaluate_every: Option<u64>,
     /// Optimizer steps between samples of the policy; None for no samples.
     pub(super) sample_every: Option<u64>,
+    /// True if the policy is the reference before the first step.
+    pub(super) is_start: bool,
     pub(super) directory: &'a RunDir,
     /// Early stopping.
     pub(super) stop: Option<StopFile>,
@@ -67,7 +69,8 @@ impl Observer for RunObserver<'_> {
         let due = first || last || self.evaluate_every.is_some_and(|every| step.is_multiple_of(every));
         let samples = self.sample(step, total, policy, cache)?;
         if let Some(sets) = self.evaluation.filter(|_| due) {
-            let mut evaluation = sets.held_out.evaluate(policy, first, cache)?;
+            let at_start = first && self.is_start;
+            let mut evaluation = sets.held_out.evaluate(policy, at_start, cache)?;
             if last {
                 sets.held_out.add_probabilities(policy, cache, &mut evaluation)?;
             }
@@ -77,13 +80,13 @@ impl Observer for RunObserver<'_> {
                 values.extend(corrupted.evaluate(policy, cache)?);
             }
             if let Some(generations) = sets.generations.as_ref().filter(|_| first || last) {
-                let generated = generations.generate(policy, first, cache, self.seed, sets.utility)?;
+                let generated = generations.generate(policy, at_start, cache, self.seed, sets.utility)?;
                 values.extend(generated.values);
                 self.generations = generated.generations;
             }
             if let Some(capabilities) = sets.capabilities.as_ref().filter(|_| first || last) {
                 let CapabilityResults { values: scores, outcomes } =
-                    capabilities.evaluate(policy, first, cache)?;
+                    capabilities.evaluate(policy, at_start, cache)?;
                 values.extend(scores);
                 self.questions = outcomes;
             }
@@ -110,6 +113,19 @@ impl Observer for RunObserver<'_> {
 }
 
 impl RunObserver<'_> {
+    /// Writes the results of the last evaluation for each pair, thumb and prompt.
+    pub(super) fn write_outcomes(&self) -> Result<(), SweepError> {
+        self.directory.write_pairs(&self.outcomes)?;
+        self.directory.write_thumbs(&self.thumbs)?;
+        if self.evaluation.is_some_and(|evaluation| evaluation.generations.is_some()) {
+            self.directory.write_generations(&self.generations)?;
+        }
+        if self.evaluation.is_some_and(|evaluation| evaluation.capabilities.is_some()) {
+            self.directory.write_questions(&self.questions)?;
+        }
+        Ok(())
+    }
+
     /// Samples completions if they are due after `step`, and returns their means.
     fn sample(
         &self,

@@ -1,14 +1,14 @@
 //! One training job, from a dataset to a policy and the files of its run directory.
 
-use std::{path::Path, time::Instant};
+use std::{ops::ControlFlow, path::Path, time::Instant};
 
 use prospect_core::progress::Progress;
 use prospect_dist::{Collective, ZeroStage};
-use prospect_model::{Activations, Model, Recipe};
+use prospect_model::{Activations, Decoder, Model, Recipe};
 use prospect_runs::{Claim, RecordedSettings, RunConfig, RunDir, State, Status};
 use prospect_train::{
     Checkpoints, Encoder, EncodingCache, EncodingCounts, Length, ReferenceCache, Settings, TrainContext,
-    TrainOutcome, TrainState, TrainingSet, train,
+    TrainError, TrainOutcome, TrainState, TrainingSet, observe_untrained, train,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -66,12 +66,65 @@ impl Training<'_> {
             }
             None => directory.begin(&config)?,
         }
-        let mut observer = RunObserver {
+        let mut observer = self.observer(directory, claim, evaluation, (progress, label))?;
+        let context = self.context(&examples, &encoder, Some(&checkpoints));
+        let trained = match train(&context, cache, &mut observer)? {
+            TrainOutcome::Completed(trained) => trained,
+            stopped @ TrainOutcome::Stopped(_) => return Ok(stopped),
+        };
+        observer.write_outcomes()?;
+        directory.set_status(&Status {
+            state: State::Running,
+            seconds: trained.seconds,
+            tokens: trained.tokens,
+            reason: None,
+        })?;
+        Ok(TrainOutcome::Completed(trained))
+    }
+
+    /// Evaluates a policy instead of training one, and writes into `directory`. Without a `policy`,
+    /// it is the model to start from.
+    pub(super) fn evaluate(
+        &self,
+        directory: &RunDir,
+        claim: &Claim,
+        evaluation: &EvaluationSets<'_>,
+        policy: Option<&Decoder>,
+        (progress, label): (&Progress, &str),
+        cache: &ReferenceCache,
+    ) -> Result<(), SweepError> {
+        let started = Instant::now();
+        let encoder = self.encoder();
+        let (examples, encoding) =
+            TrainingSet::read_counted(self.dataset, &self.settings.objective, &encoder)?;
+        directory.begin(&self.config(&examples, &encoding, Some(evaluation))?)?;
+        let observer = self.observer(directory, claim, Some(evaluation), (progress, label))?;
+        // Samples along training measure the distance from the start, where there is no training.
+        let mut observer =
+            RunObserver { is_start: policy.is_none(), sample_every: None, stop: None, ..observer };
+        let context = self.context(&examples, &encoder, None);
+        if let ControlFlow::Break(reason) = observe_untrained(&context, policy, cache, &mut observer)? {
+            return Err(TrainError::Incomplete(reason).into());
+        }
+        observer.write_outcomes()?;
+        let seconds = started.elapsed().as_secs_f64();
+        Ok(directory.set_status(&Status { state: State::Running, seconds, tokens: 0, reason: None })?)
+    }
+
+    fn observer<'b>(
+        &self,
+        directory: &'b RunDir,
+        claim: &'b Claim,
+        evaluation: Option<&'b EvaluationSets<'b>>,
+        (progress, label): (&'b Progress, &str),
+    ) -> Result<RunObserver<'b>, SweepError> {
+        Ok(RunObserver {
             metrics: directory.metrics_writer()?,
             claim,
             evaluation,
             evaluate_every: self.evaluate_every,
             sample_every: self.sample_every,
+            is_start: true,
             directory,
             stop: self.stop,
             seed: self.seed,
@@ -81,27 +134,7 @@ impl Training<'_> {
             thumbs: Vec::new(),
             generations: Vec::new(),
             questions: Vec::new(),
-        };
-        let context = self.context(&examples, &encoder, Some(&checkpoints));
-        let trained = match train(&context, cache, &mut observer)? {
-            TrainOutcome::Completed(trained) => trained,
-            stopped @ TrainOutcome::Stopped(_) => return Ok(stopped),
-        };
-        directory.write_pairs(&observer.outcomes)?;
-        directory.write_thumbs(&observer.thumbs)?;
-        if evaluation.is_some_and(|evaluation| evaluation.generations.is_some()) {
-            directory.write_generations(&observer.generations)?;
-        }
-        if evaluation.is_some_and(|evaluation| evaluation.capabilities.is_some()) {
-            directory.write_questions(&observer.questions)?;
-        }
-        directory.set_status(&Status {
-            state: State::Running,
-            seconds: trained.seconds,
-            tokens: trained.tokens,
-            reason: None,
-        })?;
-        Ok(TrainOutcome::Completed(trained))
+        })
     }
 
     fn encoder(&self) -> Encoder<'_> {

@@ -24,8 +24,11 @@ use super::{
 };
 use crate::{
     SweepError,
-    plan::{ResolvedRun, SftStage, SweepPlan},
+    plan::{ResolvedRun, SftStage, SweepPlan, UntrainedPolicy},
 };
+
+const SHARDED_BASELINE: &str = "baselines are evaluated by one rank, which needs the whole weights: run the sweep \
+     without sharding the frozen weights, or evaluate them in a call of one process with --only";
 
 /// End of an attempt to train a run.
 pub(super) enum RunEnd {
@@ -149,7 +152,12 @@ impl Worker<'_> {
         if has_ended(&directory) {
             return Ok(RunEnd::HeldByOther);
         }
-        RankCommand::TrainRun(run.id.clone()).broadcast(&*self.member.collective)?;
+        if run.untrained.is_none() {
+            RankCommand::TrainRun(run.id.clone()).broadcast(&*self.member.collective)?;
+        } else if self.member.sharded_store.is_some() {
+            directory.fail(&SweepError::Preflight(SHARDED_BASELINE.to_owned()), 0.0)?;
+            return Ok(RunEnd::Failed);
+        }
         let model = self.start_model(run, loaded)?;
         let started = Instant::now();
         let result = self.train_claimed_run(run, &model, &claim);
@@ -216,6 +224,23 @@ impl Worker<'_> {
         let training = self.run_training(run, model);
         let directory = self.sweep.run(&run.id);
         let label = format!("{}, seed {}", describe_settings(&run.settings), run.seed);
+        if let Some(policy) = run.untrained {
+            let policy = match policy {
+                UntrainedPolicy::Start => None,
+                UntrainedPolicy::Model(index) => Some(self.plan.policies[index].load()?),
+            };
+            let policy = policy.as_ref().map(|policy| &policy.decoder);
+            training.evaluate(
+                &directory,
+                claim,
+                &evaluation,
+                policy,
+                (self.progress, label.as_str()),
+                self.cache,
+            )?;
+            mark_finished(&directory)?;
+            return Ok(None);
+        }
         let outcome =
             training.run(&directory, claim, Some(&evaluation), self.progress, &label, self.cache)?;
         let trained = match outcome {

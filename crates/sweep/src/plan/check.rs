@@ -1,6 +1,7 @@
 //! Checks of an experiment that need neither inputs nor weights.
 
 use prospect_runs::{PrimaryContrast, PublishedResults, Resample};
+use serde_json::Value;
 
 use super::{primary, reference};
 use crate::{
@@ -48,8 +49,24 @@ pub fn check(
     let excluded = combinations.iter().flat_map(|combination| {
         raw.seeds.values.iter().filter(|seed| is_seed_excluded(raw, &combination.choices, **seed))
     });
-    let runs = runs_of_one_seed * raw.seeds.values.len() - excluded.count();
+    let runs =
+        runs_of_one_seed * raw.seeds.values.len() - excluded.count() + evaluated_runs(raw, &combinations);
     Ok(CheckedExperiment { runs, presets })
+}
+
+/// Number of runs that evaluate baselines.
+fn evaluated_runs(raw: &ExperimentFile, combinations: &[Combination]) -> usize {
+    let others = |combination: &Combination| -> Vec<Value> {
+        let others = combination.choices.iter().filter(|choice| choice.axis != raw.report.series);
+        others.map(|choice| choice.value.clone()).collect()
+    };
+    let mut distinct: Vec<Vec<Value>> = Vec::new();
+    for others in combinations.iter().map(others) {
+        if !distinct.contains(&others) {
+            distinct.push(others);
+        }
+    }
+    raw.baselines.len() * raw.seeds.values.len() * distinct.len()
 }
 
 /// Checks the seeds, the axes, the baseline, the primary comparison and the published numbers of an
@@ -58,6 +75,22 @@ pub(super) fn check_report(
     experiment: &LoadedExperiment,
 ) -> Result<(Option<PrimaryContrast>, Vec<PublishedResults>), SweepError> {
     check_axes(&experiment.raw).map_err(|message| experiment.located_error(&message))
+}
+
+/// Checks the models that are evaluated without training, beside the trained `series`.
+fn check_baselines(raw: &ExperimentFile, series: &[String]) -> Result<(), String> {
+    if let Some(name) = raw.baselines.keys().find(|name| series.contains(name)) {
+        return Err(format!("`baselines.{name}` has the name of a trained series: give it another one"));
+    }
+    if raw.search.is_some() && !raw.baselines.is_empty() {
+        return Err("`baselines` have no trials to search: remove `search` or `baselines`".to_owned());
+    }
+    if raw.report.series == raw.report.x && !raw.baselines.is_empty() {
+        return Err(
+            "`baselines` need an x axis of their own: `report.x` and `report.series` are the same".to_owned()
+        );
+    }
+    Ok(())
 }
 
 fn check_axes(raw: &ExperimentFile) -> Result<(Option<PrimaryContrast>, Vec<PublishedResults>), String> {
@@ -85,6 +118,8 @@ fn check_axes(raw: &ExperimentFile) -> Result<(Option<PrimaryContrast>, Vec<Publ
         Some(groups) => groups.names().cloned().collect(),
         None => raw.matrix[&raw.report.series].iter().map(prospect_runs::series_name).collect(),
     };
+    check_baselines(raw, &series)?;
+    let series: Vec<String> = series.into_iter().chain(raw.baselines.keys().cloned()).collect();
     if !series.contains(&raw.report.baseline) {
         return Err(format!(
             "`report.baseline` is `{}`, which is not a series; series: {series:?}",

@@ -13,6 +13,9 @@ use crate::{SweepError, config::EvaluateFile};
 #[derive(Serialize)]
 struct SharedSettings<'a> {
     models: &'a [Recipe],
+    /// Models that are evaluated without training.
+    #[serde(skip_serializing_if = "<[Recipe]>::is_empty")]
+    baselines: &'a [Recipe],
     evaluate: &'a EvaluateFile,
     sft: Vec<&'a Settings>,
     /// Settings of the first run.
@@ -34,6 +37,7 @@ impl SweepPlan {
     ) -> Result<prospect_runs::Experiment, SweepError> {
         let shared = SharedSettings {
             models: &self.models,
+            baselines: &self.policies,
             evaluate: &self.evaluate,
             sft: self.sft.iter().map(|sft| &sft.settings).collect(),
             train: self.runs.first().map(|run| &run.train),
@@ -65,6 +69,7 @@ impl SweepPlan {
             more_references: self.references.iter().skip(1).cloned().collect(),
             trained_starts: self.trained_starts(),
             capabilities: self.tests.loaded().iter().map(|test| test.record.clone()).collect(),
+            untrained: self.baselines.clone(),
             stages: self.sft.iter().map(|sft| Stage { name: "sft".to_owned(), id: sft.id.clone() }).collect(),
             data: data
                 .map(|(dataset, manifest)| DataUse { path: dataset.path.clone(), manifest: manifest.clone() })

@@ -1,17 +1,21 @@
 //! Resolution of every combination of an experiment's settings into a run.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use prospect_core::{config::Document, files::fingerprint};
 use prospect_data::TokenCounter;
 use prospect_model::ModelFile;
 use prospect_runs::{Axis, Resample, describe_settings};
-use prospect_train::Settings;
+use prospect_train::{Length, Settings};
+use serde_json::Value;
 
-use super::{PlannedTests, ResolvedRun, SftStage, SweepPlan, check::check_report};
+use super::{PlannedTests, ResolvedRun, SftStage, SweepPlan, UntrainedPolicy, check::check_report};
 use crate::{
     SweepError,
-    config::{Choice, LoadedExperiment, RecipeSources, RunDocuments, is_seed_excluded},
+    config::{BaselineFile, Choice, LoadedExperiment, RecipeSources, RunDocuments, is_seed_excluded},
     search::{Combination, RUNG, SearchPlan, combinations_with_trials},
 };
 
@@ -27,8 +31,15 @@ struct Fingerprints {
     /// Models, with the bytes of their weights.
     models: Vec<String>,
     stages: Vec<String>,
+    /// Models that are evaluated without training.
+    policies: Vec<String>,
     /// Token counters by the path of their model recipe.
     counters: BTreeMap<String, TokenCounter>,
+}
+
+/// Finds the folder of an adapter.
+fn locate(sources: &RecipeSources<'_>, folder: &str) -> Result<PathBuf, SweepError> {
+    (sources.locate)(folder).map_err(|error| SweepError::Setting(format!("`adapter`: {error}")))
 }
 
 /// Returns the index of `name`, after adding it with `add` if it is new.
@@ -61,6 +72,7 @@ impl SweepPlan {
                 Axis { key: report.series.clone(), label: report.series.clone() },
             ],
             baseline: report.baseline.clone(),
+            baselines: raw.baselines.keys().cloned().collect(),
             primary,
             level: report.level,
             resample: raw.seeds.resample.clone(),
@@ -72,6 +84,7 @@ impl SweepPlan {
             stop: raw.stop,
             datasets: Vec::new(),
             models: Vec::new(),
+            policies: Vec::new(),
             sft: Vec::new(),
             runs: Vec::new(),
             search: raw.search.as_ref().map(SearchPlan::new),
@@ -104,6 +117,7 @@ impl SweepPlan {
                 plan.runs.push(run);
             }
         }
+        plan.add_baselines(experiment, sources, data, &mut known)?;
         if let Some(search) = plan.search {
             let full = std::mem::take(&mut plan.runs);
             let rungs = (0..search.rungs).map(|rung| {
@@ -168,9 +182,106 @@ impl SweepPlan {
             model,
             sft,
             trial: None,
+            untrained: None,
         };
         run.id = self.id(&run, known)?;
         Ok(run)
+    }
+
+    /// Plans the evaluation of every baseline for each combination of the axes but that of the
+    /// series, with the settings of the first series there.
+    fn add_baselines(
+        &mut self,
+        experiment: &LoadedExperiment,
+        sources: &RecipeSources<'_>,
+        data: &Path,
+        known: &mut Fingerprints,
+    ) -> Result<(), SweepError> {
+        let raw = &experiment.raw;
+        if raw.baselines.is_empty() {
+            return Ok(());
+        }
+        let mut settings_of_others: Vec<Vec<Value>> = Vec::new();
+        let mut combinations = Vec::new();
+        for Combination { choices, .. } in combinations_with_trials(experiment)? {
+            let others = choices.iter().filter(|choice| choice.axis != raw.report.series);
+            let others: Vec<Value> = others.map(|choice| choice.value.clone()).collect();
+            if !settings_of_others.contains(&others) {
+                settings_of_others.push(others);
+                combinations.push(choices);
+            }
+        }
+        for (name, file) in &raw.baselines {
+            for choices in &combinations {
+                for &seed in &raw.seeds.values {
+                    let run = self.resolve_run(experiment, sources, data, choices, seed, known)?;
+                    let documents = RunDocuments::new(experiment, sources, choices, seed)?;
+                    let policy = self
+                        .policy(file, &documents.model, run.model, sources, known)
+                        .map_err(|error| experiment.located_error(&format!("`baselines.{name}`: {error}")))?;
+                    let policy_fingerprint = match policy {
+                        UntrainedPolicy::Start => None,
+                        UntrainedPolicy::Model(index) => Some(&known.policies[index]),
+                    };
+                    let mut settings = run.settings.clone();
+                    settings.insert(raw.report.series.clone(), name.clone().into());
+                    self.runs.push(ResolvedRun {
+                        id: fingerprint(&("baseline", &run.id, policy_fingerprint))?,
+                        settings,
+                        train: Settings { length: Length::Steps(0), ..run.train },
+                        untrained: Some(policy),
+                        ..run
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Resolves the policy of a baseline, and checks that it reads and writes the tokens of the runs
+    /// of `model`, and that an adapter fits its base model.
+    fn policy(
+        &mut self,
+        file: &BaselineFile,
+        document: &Document,
+        model: usize,
+        sources: &RecipeSources<'_>,
+        known: &mut Fingerprints,
+    ) -> Result<UntrainedPolicy, SweepError> {
+        let recipe = match (&file.model, &file.adapter) {
+            (None, None) => return Ok(UntrainedPolicy::Start),
+            (Some(path), adapter) => {
+                let recipe = (sources.recipe)(path)?.read::<ModelFile>()?.resolve(sources.locate)?;
+                match adapter {
+                    None => recipe,
+                    Some(folder) => recipe.with_adapter(locate(sources, folder)?)?,
+                }
+            }
+            (None, Some(folder)) => {
+                let weights = folder.clone();
+                let written = ModelFile { weights, architecture: None, ..document.read::<ModelFile>()? };
+                written.resolve(sources.locate)?
+            }
+        };
+        let name = recipe.fingerprint()?;
+        if let Some(index) = known.policies.iter().position(|other| *other == name) {
+            return Ok(UntrainedPolicy::Model(index));
+        }
+        let start = &self.models[model];
+        // A plan of models that are not on this machine is made again before it is executed.
+        if start.is_fetched() && recipe.is_fetched() {
+            if recipe.text_fingerprint()? != start.text_fingerprint()? {
+                return Err(SweepError::Setting(format!(
+                    "{} has another tokenizer or chat template than {}, so log-probabilities cannot be compared; \
+                     give its recipe the `tokenizer` and `chat_template` of the runs if they fit its weights",
+                    recipe.name, start.name
+                )));
+            }
+            recipe.check_weights()?;
+        }
+        known.policies.push(name);
+        self.policies.push(recipe);
+        Ok(UntrainedPolicy::Model(self.policies.len() - 1))
     }
 
     /// Returns the fingerprint of everything that a run's result depends on.

@@ -11,7 +11,7 @@ pub(crate) mod layouts;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-pub use better::{Better, BothBad, OneHot, Side};
+pub use better::{Better, BothBad, OneHot, Side, first_score};
 pub(crate) use better::{Outcome, Verdict};
 
 use crate::ingest::{

@@ -8,7 +8,7 @@ use crate::{
     DataError,
     ingest::{
         raw::{Flaw, RejectReason, Remark},
-        sources::{columns::FoundValue, excerpt::excerpt_value, json::wrong_type},
+        sources::{columns::FoundValue, excerpt::excerpt_value, json::wrong_type, numbers},
     },
 };
 
@@ -129,6 +129,23 @@ impl ThumbWords {
             ),
         })
     }
+}
+
+/// Returns a judgement of one completion as a score: a finite number as it is, and 1 or 0 for true,
+/// false and the usual words for thumbs. None for anything else.
+///
+/// ```
+/// use prospect_data::judgement_score;
+///
+/// assert_eq!(judgement_score(&"4".into()), Some(4.0));
+/// assert_eq!(judgement_score(&"thumbs up".into()), Some(1.0));
+/// assert_eq!(judgement_score(&"skipped".into()), None);
+/// ```
+pub fn judgement_score(value: &Value) -> Option<f64> {
+    numbers::number(value).or_else(|| {
+        let label = usual(&spelling(value)?)?.label?;
+        Some(f64::from(u8::from(label)))
+    })
 }
 
 /// Returns the meaning of the words that need no recipe.

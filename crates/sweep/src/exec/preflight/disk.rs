@@ -73,7 +73,8 @@ pub(crate) fn bytes_to_write(
     }
     let mut largest_checkpoint = 0;
     let stages = pending.stages.iter().map(|sft| (sft.model, sft.dataset, &sft.settings));
-    let runs = pending.runs.iter().map(|run| (run.model, run.dataset, &run.train));
+    let trained = pending.runs.iter().filter(|run| run.untrained.is_none());
+    let runs = trained.map(|run| (run.model, run.dataset, &run.train));
     for (is_run, (model, dataset, settings)) in
         stages.map(|stage| (false, stage)).chain(runs.map(|run| (true, run)))
     {

@@ -241,6 +241,36 @@ impl Better {
     }
 }
 
+/// Returns the score of the first of two completions by a verdict in common words, as in
+/// [`Better`], or by the numbers 1 and 2: 1 if it is better, ½ for a tie or two bad ones, 0 if the
+/// second is better. `names` are the names of both sides. None if the verdict is unknown.
+///
+/// ```
+/// use prospect_data::first_score;
+///
+/// assert_eq!(first_score(&"Model B".into(), [None, None]), Some(0.0));
+/// assert_eq!(first_score(&"kto".into(), [Some("kto"), Some("dpo")]), Some(1.0));
+/// assert_eq!(first_score(&"perhaps".into(), [None, None]), None);
+/// ```
+pub fn first_score(verdict: &Value, names: [Option<&str>; 2]) -> Option<f64> {
+    let text = verdict.as_str().map(str::trim);
+    let outcome = match names.map(|name| name.is_some() && name == text) {
+        [true, false] => Outcome::First,
+        [false, true] => Outcome::Second,
+        _ => match spelling(verdict)?.as_str() {
+            "1" => Outcome::First,
+            "2" => Outcome::Second,
+            word => usual(word)?,
+        },
+    };
+    match outcome {
+        Outcome::First => Some(1.0),
+        Outcome::Second => Some(0.0),
+        Outcome::Tie | Outcome::BothBad => Some(0.5),
+        Outcome::NoJudgement => None,
+    }
+}
+
 /// Returns the meaning of common words.
 fn usual(word: &str) -> Option<Outcome> {
     Some(match word {
