@@ -79,15 +79,15 @@ struct ChosenCompletion {
 }
 
 /// A held-out prompt as text.
-struct PromptText {
-    prompt_id: String,
-    prompt: Vec<Message>,
+pub(crate) struct PromptText {
+    pub(crate) prompt_id: String,
+    pub(crate) prompt: Vec<Message>,
     chosen: Option<Vec<Message>>,
 }
 
 /// Reads the prompts of the test split by id, each with the chosen completion of its first pair or,
 /// without pairs, its first desirable completion, if there is one.
-fn read_prompts(dataset: &Path) -> Result<Vec<PromptText>, TrainError> {
+pub(crate) fn read_prompts(dataset: &Path) -> Result<Vec<PromptText>, TrainError> {
     let mut pairs = read_pairs(dataset, Split::Test)?;
     pairs.sort_by(|a, b| (&a.prompt_id, &a.pair_id).cmp(&(&b.prompt_id, &b.pair_id)));
     let of_pairs = pairs.into_iter().map(|pair| PromptText {
@@ -324,7 +324,7 @@ impl<'a> HeldOutPrompts<'a> {
 }
 
 /// Joins the turns of a conversation with empty lines, each after its role if `roles` is set.
-fn turns(messages: &[Message], roles: bool) -> String {
+pub(crate) fn turns(messages: &[Message], roles: bool) -> String {
     let turn = |message: &Message| {
         if roles { format!("{}: {}", message.role, message.content) } else { message.content.clone() }
     };
