@@ -93,7 +93,7 @@ fn responses(question: &str) -> [&str; 2] {
 }
 
 /// Runs a sweep of two methods on a synthetic world, with generations for eight prompts.
-fn swept() -> Place {
+pub(crate) fn swept() -> Place {
     let place = Place::new();
     place.write("model.yaml", MODEL);
     place.write(
@@ -117,11 +117,11 @@ fn swept() -> Place {
 }
 
 /// Runs `prospect judge` with a key in the environment.
-fn judge(place: &Place, args: &str) -> Run {
+pub(crate) fn judge(place: &Place, args: &str) -> Run {
     place.run_with(&format!("judge said {args}"), &[("JUDGE_KEY", "sesame"), ("NO_PROXY", "127.0.0.1")])
 }
 
-fn rates(place: &Place) -> Vec<Value> {
+pub(crate) fn rates(place: &Place) -> Vec<Value> {
     let summary: Value =
         serde_json::from_slice(&fs_err::read(place.path("runs/said/summary.json")).unwrap()).unwrap();
     summary["win_rates"].as_array().unwrap().clone()

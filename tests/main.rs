@@ -32,6 +32,7 @@ mod progress;
 mod python;
 mod query;
 mod recipes;
+mod reward_models;
 mod sharing;
 mod slurm;
 mod sources;

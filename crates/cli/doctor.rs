@@ -68,6 +68,7 @@ impl MachineFacts {
         let caches = [
             ("Hub", hub.cache),
             ("reference log-probs", Path::new("runs").join(".reference")),
+            ("scores of reward models", Path::new("runs").join(".rewards")),
             ("prepared data", PathBuf::from("data")),
         ];
         Self {

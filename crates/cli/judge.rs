@@ -2,24 +2,17 @@
 
 mod import;
 
-use std::{
-    collections::BTreeSet,
-    num::NonZeroUsize,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+mod reward_model;
 
-use anyhow::{Context, anyhow};
+use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
+
+use anyhow::anyhow;
 use clap::builder::TypedValueParser;
-use prospect_core::{config::Document, secret::Secret};
-use prospect_eval::judge::{
-    Endpoint, EndpointOptions, Judge, JudgedCounts, Question, RewardModel, judge_sweep,
-};
-use prospect_model::ModelFile;
+use prospect_core::secret::Secret;
+use prospect_eval::judge::{Endpoint, EndpointOptions, Judge, JudgedCounts, Question, judge_sweep};
 use prospect_runs::{Opponent, SweepDir};
-use prospect_train::TrainFile;
 
-use crate::{allocator, locate::SOURCES, output, output::say, report};
+use crate::{allocator, output, output::say, report};
 
 /// Arguments of `prospect judge`.
 #[derive(Debug, clap::Args)]
@@ -68,12 +61,14 @@ pub(crate) struct Args {
     /// Maximum attempts per request
     #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN.saturating_add(5))]
     tries: NonZeroUsize,
-    /// Judge with a Bradley-Terry reward model trained from this model recipe
+    /// Judge with this reward model: hf://ORG/NAME@REVISION or a folder with a sequence classifier of
+    /// one label, or a model recipe to train one from
     ///
-    /// It is trained on the held-out pairs whose prompts have no generations.
-    #[arg(long, value_name = "FILE", group = "judge")]
+    /// From a model recipe (.yaml), a Bradley-Terry reward model is trained on the held-out pairs
+    /// whose prompts have no generations.
+    #[arg(long, value_name = "MODEL", group = "judge")]
     reward_model: Option<PathBuf>,
-    /// Training setting of the reward model, as in `--set learning_rate=1e-3`
+    /// Training setting of the reward model of a recipe, as in `--set learning_rate=1e-3`
     ///
     /// Defaults: DPO's loss, 3 epochs, batches of 32 completions, learning rate 1e-4.
     #[arg(long = "set", value_name = "KEY=VALUE", requires = "reward_model")]
@@ -84,14 +79,6 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
-
-const REWARD_TRAINING: &str = "\
-objective: dpo
-learning_rate: 1e-4
-num_train_epochs: 3
-batch_size: 32
-max_length: 512
-";
 
 /// Delay before the first retry of a request.
 const WAIT: Duration = Duration::from_secs(1);
@@ -123,16 +110,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             let mut judge = Endpoint::new(args.endpoint(address, model)?, &file)?;
             run_judge(&sweep, &mut judge, args)?
         }
-        (_, _, Some(recipe)) => {
+        (_, _, Some(model)) => {
             allocator::retain();
-            let mut judge = args.reward_model(&sweep, recipe)?;
-            run_judge(&sweep, &mut judge, args)?
+            let mut judge = reward_model::open(&sweep, model, &args.set)?;
+            run_judge(&sweep, &mut *judge, args)?
         }
         _ => return Err(anyhow!("no judge: give --endpoint with --model, --reward-model or --import")),
     };
     let left_out = match unread {
         0 => String::new(),
-        _ => format!(", {unread} of them excluded because the answer names neither response or both"),
+        _ => format!(", {unread} of them excluded: the answer cannot be read, or the text cannot be scored"),
     };
     say(format!("{comparisons} comparisons judged{left_out}"));
     drop(claim);
@@ -166,19 +153,5 @@ impl Args {
             tries: self.tries,
             wait: WAIT,
         })
-    }
-
-    fn reward_model(&self, sweep: &SweepDir, recipe: &Path) -> anyhow::Result<RewardModel> {
-        let from = recipe.display().to_string();
-        let recipe = (SOURCES.recipe)(&from)?.read::<ModelFile>()?.resolve(SOURCES.locate)?;
-        let mut training = Document::from_text("--set", REWARD_TRAINING)?;
-        self.set.iter().try_for_each(|given| training.set_text(given))?;
-        let settings = training.read::<TrainFile>()?.resolve()?;
-        let mut continued = BTreeSet::new();
-        for run in sweep.experiment().context("cannot read the sweep")?.runs {
-            continued.extend(sweep.run(&run.id).generations()?.into_iter().map(|said| said.prompt_id));
-        }
-        let references = sweep.path().parent().unwrap_or(Path::new("")).join(".reference");
-        Ok(RewardModel::new(from, recipe, settings, continued, &references)?)
     }
 }

@@ -2,12 +2,13 @@
 //!
 //! A [`Judge`] compares a policy's completion of a held-out prompt with another one: the preferred
 //! completion of the pair, or another run's. [`Endpoint`] asks a language model behind an
-//! OpenAI-compatible API. [`RewardModel`] is trained on held-out pairs. [`judge_sweep`] judges
-//! every finished run of a sweep. (In synthetic worlds generations carry their true utility, so no
+//! OpenAI-compatible API. [`RewardModel`] is trained on held-out pairs, [`PretrainedRewardModel`]
+//! comes from the Hugging Face Hub. [`judge_sweep`] judges every finished run of a sweep. (In synthetic worlds generations carry their true utility, so no
 //! judge needs to be asked.)
 
 mod answer_cache;
 mod endpoint;
+mod pretrained;
 mod question;
 mod rate_limit;
 mod reward;
@@ -16,6 +17,7 @@ mod sweep;
 use std::path::Path;
 
 pub use endpoint::{Endpoint, EndpointOptions};
+pub use pretrained::{PretrainedRewardModel, RewardModelSource};
 pub use question::Question;
 pub use reward::RewardModel;
 pub(crate) use sweep::baseline;
@@ -39,7 +41,8 @@ pub struct CompletionPair {
 pub struct Preference {
     /// 1 if the policy's completion is better, ½ for a tie, 0 if the other is better.
     pub score: f64,
-    /// Reward of the policy's completion minus that of the other, in nats, of judges with rewards.
+    /// Reward of the policy's completion minus that of the other, of judges with rewards: in nats, or
+    /// in the unit of a pretrained reward model.
     pub reward: Option<f64>,
 }
 

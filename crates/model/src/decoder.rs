@@ -359,14 +359,24 @@ impl Decoder {
 
     /// Computes the logits `[tokens, vocabulary]` after each of `tokens`.
     pub fn logits(&self, tokens: &[u32], adapter: Adapter) -> Result<Tensor> {
-        self.head.logits(&self.hidden(tokens, adapter)?)
+        self.head.logits(&self.hidden(&PackedBatch::context(tokens), adapter)?)
     }
 
-    fn hidden(&self, tokens: &[u32], adapter: Adapter) -> Result<Tensor> {
-        let batch = PackedBatch::context(tokens);
-        self.check(&batch)?;
-        let context = self.context(&batch, adapter)?;
-        let x = self.embed(&self.indices(&batch)?.tokens)?;
+    /// Computes the normed output of the last block at the last token of each sequence, `[sequences,
+    /// hidden]`.
+    pub(crate) fn hidden_at_ends(&self, sequences: &[&[u32]]) -> Result<Tensor> {
+        let batch = PackedBatch::contexts(sequences);
+        let x = self.hidden(&batch, Adapter::Off)?;
+        let ends: Vec<u32> = batch.trees.iter().map(|tree| tree.prompt.end as u32 - 1).collect();
+        let x = x.index_select(&Tensor::new(ends, self.device())?, 0)?;
+        Ok(self.head.norm.forward(&x, x.dtype())?.0)
+    }
+
+    /// Computes the output rows of the last block.
+    fn hidden(&self, batch: &PackedBatch, adapter: Adapter) -> Result<Tensor> {
+        self.check(batch)?;
+        let context = self.context(batch, adapter)?;
+        let x = self.embed(&self.indices(batch)?.tokens)?;
         gathered(self.blocks.iter()).try_fold(x, |x, block| Ok(block?.forward(&x, &context)?.0))
     }
 

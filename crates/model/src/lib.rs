@@ -18,6 +18,7 @@
 //! | generation | [`Decoder::generate`]: greedy, nucleus or ancestral sampling |
 //! | KL divergence of generations | [`Decoder::token_divergences`] |
 //! | cost of a step | [`Footprint::demand`] for memory, [`Flops`] for arithmetic; nothing is run |
+//! | reward models of the Hub | [`SequenceClassifier`] |
 //! | devices | [`device`] |
 //! | files of `peft` and `transformers` | [`save_adapter`], [`load_adapter`], [`Model::save`] |
 //!
@@ -40,6 +41,7 @@
 
 mod adapter;
 mod architecture;
+mod classifier;
 mod cost;
 mod decoder;
 pub mod device;
@@ -61,6 +63,9 @@ mod weights_source;
 pub use architecture::{
     Architecture, Biases, EmbeddingScale, Family, GateKind, GeluKind, LayerAttention, MlpKind, NormKind,
     NormPlacement, Residual, Rope, RopeScaling, RotaryPairs, SlidingWindow,
+};
+pub use classifier::{
+    ClassifierFamily, ClassifierInput, ClassifierText, EncodedPair, PairEncoder, SequenceClassifier,
 };
 pub use cost::{BatchSize, Flops, Footprint, MemoryDemand, TrainedElements};
 pub use decoder::{Activations, Adapter, Decoder, Generated, GenerationConfig, Prompt, Sampling, Saved};

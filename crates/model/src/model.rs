@@ -281,6 +281,23 @@ fn load_text_of_folder(
     Ok((tokenizer, TextConfig { templates, variables }))
 }
 
+/// Loads the tokenizer and the chat template of the folder of a reward model, which has no default
+/// template: another one than it was trained with would change its scores.
+pub(crate) fn load_text_of_classifier(folder: &Path) -> Result<(Tokenizer, ChatTemplate), ModelError> {
+    let (tokenizer, text) = load_text_of_folder(folder, true)?;
+    let (Some(tokenizer), Some(source)) = (tokenizer, text.templates.into_default()?) else {
+        return Err(ModelError::Template(format!(
+            "{}: the reward model comes without one; add the template that it was trained with as \
+             chat_template.jinja to a copy of the folder",
+            folder.display()
+        )));
+    };
+    let mut variables = text.variables;
+    variables.insert("eos_token".to_owned(), tokenizer.eos_token().to_owned());
+    let template = ChatTemplate::new(&source, &tokenizer, variables)?;
+    Ok((tokenizer, template))
+}
+
 impl Model {
     /// Writes the model, adapters merged, to a folder that `transformers` loads, with the hashes of
     /// its files.

@@ -149,9 +149,16 @@ impl PackedBatch {
 
     /// Makes a batch of one sequence without scored tokens, to compute logits.
     pub fn context(tokens: &[u32]) -> Self {
+        Self::contexts(&[tokens])
+    }
+
+    /// Makes a batch of sequences without scored tokens.
+    pub(crate) fn contexts(sequences: &[&[u32]]) -> Self {
         let mut batch = Self::default();
-        let rows = batch.append(tokens, 0);
-        batch.trees.push(PromptTree { prompt: rows, branches: Vec::new() });
+        for tokens in sequences {
+            let rows = batch.append(tokens, 0);
+            batch.trees.push(PromptTree { prompt: rows, branches: Vec::new() });
+        }
         batch
     }
 

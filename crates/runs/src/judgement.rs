@@ -33,7 +33,8 @@ pub struct Judgement {
     pub step: Option<u64>,
     /// 1 for a win, ½ for a tie, 0 for a loss; None if the judge's answer cannot be read.
     pub score: Option<f64>,
-    /// Reward of the completion minus that of the other one, in nats, if the judge has rewards.
+    /// Reward of the completion minus that of the other one, if the judge has rewards: in nats, or in
+    /// the unit of a pretrained reward model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward: Option<f64>,
     /// Characters of the completion and of the other one, as judged.

@@ -555,7 +555,7 @@ pub struct FrontierReward {
 pub enum RewardKind {
     /// True utility, which a synthetic world defines.
     Utility,
-    /// Reward in nats of the judge with this name, minus that of the preferred completion.
+    /// Reward of the judge with this name, minus that of the preferred completion.
     Reward(String),
     /// Win rate against the preferred completions, according to the judge with this name.
     WinRate(String),

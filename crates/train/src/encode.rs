@@ -46,6 +46,15 @@ pub struct Encoded {
     pub boundary_merged: bool,
 }
 
+/// Tokens of a conversation as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncodedConversation {
+    /// Tokens; at least one.
+    pub tokens: Vec<u32>,
+    /// Truncated parts.
+    pub truncation: Truncation,
+}
+
 /// Parts of a conversation that were truncated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Truncation {
@@ -108,6 +117,12 @@ struct FittedPrompt {
     tokens: Vec<u32>,
     truncated: bool,
     adaptation: Adaptation,
+}
+
+impl FittedPrompt {
+    fn as_messages(&self) -> Vec<ChatMessage<'_>> {
+        self.turns.iter().map(|(role, content)| ChatMessage { role, content }).collect()
+    }
 }
 
 /// Reason why a conversation has no tokens.
@@ -216,6 +231,30 @@ impl<'a> Encoder<'a> {
         cache.conversation(cache::key(context, self.key_limits(prompt), parts), encode)
     }
 
+    /// Encodes a conversation as its template renders it whole, with what it writes after the
+    /// completion: the text that reward models are trained on. The prompt is adapted and truncated
+    /// as in [`encode`](Self::encode); the completion loses its tail beyond `max_length`.
+    pub fn encode_conversation(
+        &self,
+        prompt: &[Message],
+        completion: &str,
+    ) -> Result<Result<EncodedConversation, DropReason>, TrainError> {
+        let fitted = match self.fit_prompt(prompt, "")? {
+            Ok(fitted) => fitted,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let completion = self.tokenizer.guard(completion);
+        let mut turns = fitted.as_messages();
+        turns.push(ChatMessage { role: "assistant", content: &completion });
+        let render = || Ok(self.tokenizer.encode(&self.template.render(&turns, false)?)?);
+        let conversation = drop_reason(render())?.map(|mut tokens: Vec<u32>| {
+            let completion = tokens.len() > self.max_length;
+            tokens.truncate(self.max_length);
+            EncodedConversation { tokens, truncation: Truncation { prompt: fitted.truncated, completion } }
+        });
+        Ok(conversation)
+    }
+
     fn key_limits(&self, prompt: &[Message]) -> [usize; 3] {
         [self.max_length, self.max_prompt_length, prompt.len()]
     }
@@ -279,9 +318,7 @@ impl<'a> Encoder<'a> {
         let completion =
             completion.iter().map(|message| message.content.as_str()).collect::<Vec<_>>().join("\n\n");
         let completion = self.tokenizer.guard(&completion);
-        let turns: Vec<ChatMessage<'_>> =
-            prompt.turns.iter().map(|(role, content)| ChatMessage { role, content }).collect();
-        let rendered = self.template.completion(&turns, &prompt.text, &completion)?;
+        let rendered = self.template.completion(&prompt.as_messages(), &prompt.text, &completion)?;
         let mut tokens = self.tokenizer.encode(&[&prompt.text, control, &rendered.text].concat())?;
         let boundary = prompt.tokens.iter().zip(&tokens).take_while(|(own, joint)| own == joint).count();
         // Neither side may be empty: the first completion token is predicted from a prompt token.

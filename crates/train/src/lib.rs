@@ -60,8 +60,8 @@ pub use batches::{MicroBatch, Role, pack_labelled, pack_pairs, partners};
 pub use checkpoint::{Checkpoints, TrainState};
 pub use context::TrainContext;
 pub use encode::{
-    Adaptation, DropReason, DroppedRow, Encoded, Encoder, EncodingCache, EncodingCounts, Truncation,
-    token_counter,
+    Adaptation, DropReason, DroppedRow, Encoded, EncodedConversation, Encoder, EncodingCache, EncodingCounts,
+    Truncation, token_counter,
 };
 pub use error::TrainError;
 pub use examples::{

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod checkpoints;
+mod classifiers;
 mod families;
 mod gemma;
 mod gguf;

@@ -104,9 +104,8 @@ fn over_optimisation(sweep: &SweepData, kind: &RewardKind) -> Option<Figure> {
     let axes = |point: &FrontierPoint| Some((point.reward(kind)?, point.reward(&RewardKind::Utility)?));
     let panels = training_panels(sweep, &axes);
     let caption = format!(
-        "Gold against proxy: mean true utility over the reward of the {judge}, which learnt it from the same kind of \
-         feedback. Where the proxy grows and the utility falls, the policy exploits errors of the feedback \
-         (over-optimisation). {}",
+        "Gold against proxy: mean true utility over the reward of the {judge}. Where the proxy grows and the utility \
+         falls, the policy exploits errors of the proxy (over-optimisation). {}",
         intervals_note(&panels)
     );
     let text = FigureText {
@@ -132,7 +131,7 @@ fn name_of(kind: &RewardKind) -> RewardName {
         }
         RewardKind::Reward(judge) => RewardName {
             full: format!("reward of the {judge}"),
-            axis: format!("reward ({judge}) − preferred completion’s, nats"),
+            axis: format!("reward ({judge}) − preferred completion’s"),
         },
         RewardKind::WinRate(judge) => RewardName {
             full: format!("win rate against the preferred completions ({judge})"),

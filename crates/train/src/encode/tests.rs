@@ -67,6 +67,36 @@ fn old_turns_go_first_and_the_last_never() {
     });
 }
 
+#[test]
+fn a_whole_conversation_is_what_the_template_renders() {
+    let prompt = [message("user", "0123456789"), message("assistant", "abc"), message("user", "hi")];
+    let text = |encoder: &Encoder<'_>, completion: &str| {
+        let encoded = encoder.encode_conversation(&prompt, completion).unwrap().unwrap();
+        (encoder.tokenizer.decode(&encoded.tokens, true).unwrap(), encoded.truncation)
+    };
+    let last = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nyo<|im_end|>\n";
+    with_encoder(100, 60, |encoder| {
+        let (whole, truncation) = text(encoder, "yo");
+        assert_eq!(truncation, Truncation::default());
+        assert!(
+            whole.starts_with("<|im_start|>user\n0123456789<|im_end|>\n") && whole.ends_with(last),
+            "{whole}"
+        );
+        // A typed special token is text.
+        let end = encoder.tokenizer.eos_token_id().unwrap();
+        let typed = encoder.encode_conversation(&prompt, "<|im_end|>").unwrap().unwrap().tokens;
+        assert_eq!(typed.iter().filter(|token| **token == end).count(), 4);
+    });
+    with_encoder(24, 25, |encoder| {
+        let (whole, truncation) = text(encoder, "yo, and more");
+        assert_eq!(whole, "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nyo,");
+        assert_eq!(truncation, Truncation { prompt: true, completion: true });
+    });
+    with_encoder(60, 20, |encoder| {
+        assert_eq!(encoder.encode_conversation(&prompt, "yo").unwrap(), Err(DropReason::PromptTooLong));
+    });
+}
+
 /// ChatML, but with rules of its own.
 const STRICT: &str = "{% for m in messages %}{% if 'forbidden' in m.content %}{{ raise_exception('a forbidden word') }}{% endif %}{% if m.role == 'system' %}{{ raise_exception('no system turns') }}{% endif %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
