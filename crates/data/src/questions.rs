@@ -17,12 +17,12 @@ use serde::Serialize;
 pub use layout::QuestionLayout;
 
 use crate::{
-    DataError, InputFile, Split,
+    DataError, InputFile,
     ingest::{
         raw::Flaw,
         records::FileFormat,
         sources::{
-            files::{self, HashedFile},
+            files::{self, HashedFile, SplitWord},
             json::{self, Object},
         },
     },
@@ -190,9 +190,12 @@ impl QuestionSource<'_> {
         };
         let found = files::find(self.address, &self.path, FileFormat::default(), |_, file| is_chosen(file))?;
         let mut found = found.files;
-        // Training files are for training. Where patterns choose files, all of them are meant.
+        // Where patterns choose files, all of them are meant.
         if self.files.is_none() {
-            found.retain(|file| file.split != Some(Split::Train));
+            let has = |file: &HashedFile, word| files::word(&self.path, &file.path) == Some(word);
+            let held_out = [SplitWord::Test, SplitWord::Validation];
+            let wanted = held_out.into_iter().find(|word| found.iter().any(|file| has(file, *word)));
+            found.retain(|file| wanted.is_none_or(|word| has(file, word)));
         }
         Ok(found)
     }

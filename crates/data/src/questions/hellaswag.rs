@@ -12,12 +12,11 @@ fn without_brackets(text: &str) -> String {
         let (before, bracket) = rest.split_at(start);
         kept.push_str(before);
         let end = bracket.find([']', '\n']).filter(|end| bracket[*end..].starts_with(']'));
-        rest = match end {
-            Some(end) => &bracket[end + 1..],
-            None => {
-                kept.push('[');
-                &bracket[1..]
-            }
+        rest = if let Some(end) = end {
+            &bracket[end + 1..]
+        } else {
+            kept.push('[');
+            &bracket[1..]
         };
     }
     kept.push_str(rest);

@@ -160,6 +160,11 @@ fn test_files_of_a_folder_are_read() {
     assert_eq!(read(Some(&["train-*".to_owned()])).unwrap(), ["Question: train?\nAnswer:"]);
     let error = read(Some(&["dev-*".to_owned()])).unwrap_err().to_string();
     assert!(error.contains("no matching data file"), "{error}");
+    // Sets without training files, such as single subjects of MMLU.
+    fs_err::remove_file(folder.path().join("train-00000-of-00001.jsonl")).unwrap();
+    assert_eq!(read(None).unwrap(), ["Question: test?\nAnswer:"]);
+    fs_err::remove_file(folder.path().join("test-00000-of-00001.jsonl")).unwrap();
+    assert_eq!(read(None).unwrap(), ["Question: validation?\nAnswer:"]);
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub(crate) struct HashedFile {
 
 /// Split indicated by a word in a file's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SplitWord {
+pub(crate) enum SplitWord {
     Train,
     Test,
     Validation,
@@ -290,7 +290,7 @@ fn split_word(word: &str) -> Option<SplitWord> {
 }
 
 /// Returns the split indicated by a file's name, or else by the nearest folder above it.
-fn word(root: &Path, file: &Path) -> Option<SplitWord> {
+pub(crate) fn word(root: &Path, file: &Path) -> Option<SplitWord> {
     let parts = stem(file);
     let parts = parts.strip_prefix(root).unwrap_or(&parts).to_string_lossy().to_lowercase();
     parts
